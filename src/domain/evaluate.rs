@@ -1,0 +1,180 @@
+//! (rule, reading) → verdict: where a value stands, level by level. Knows no past and no time.
+
+use std::time::Duration;
+
+use super::balance::{Outlook, Reading, Unreadable};
+use super::money::Money;
+use super::rule::{Level, Rule, Severity, Side};
+
+/// Where a value stands against one level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// At or beyond `clear_at`: the level clears.
+    Clear,
+    /// Not beyond the threshold, not yet at `clear_at`: a level that fires goes on, one that does not stays quiet.
+    Between,
+    /// Beyond the threshold.
+    Breached,
+}
+
+/// What one level makes of a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LevelVerdict {
+    /// Where the value stands.
+    pub standing: Standing,
+    /// How long it must stay breached before the level fires.
+    pub hold: Duration,
+}
+
+/// What a rule makes of a reading; `None` for a level that it does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Verdict {
+    /// The warning level.
+    pub warning: Option<LevelVerdict>,
+    /// The critical level.
+    pub critical: Option<LevelVerdict>,
+}
+
+impl Verdict {
+    /// A verdict with one level only.
+    pub fn single(severity: Severity, level: LevelVerdict) -> Self {
+        match severity {
+            Severity::Warning => Self { warning: Some(level), critical: None },
+            Severity::Critical => Self { warning: None, critical: Some(level) },
+        }
+    }
+
+    /// The verdict on one level.
+    pub fn level(&self, severity: Severity) -> Option<LevelVerdict> {
+        match severity {
+            Severity::Warning => self.warning,
+            Severity::Critical => self.critical,
+        }
+    }
+
+    /// The most severe level whose threshold is breached right now, without regard to any past.
+    pub fn breached(&self) -> Option<Severity> {
+        [Severity::Critical, Severity::Warning]
+            .into_iter()
+            .find(|severity| self.level(*severity).is_some_and(|level| level.standing == Standing::Breached))
+    }
+}
+
+/// Judges a reading. A threshold in another currency than the account reports is a problem, never a comparison.
+pub fn evaluate(rule: &Rule, reading: &Reading) -> Result<Verdict, Unreadable> {
+    let amount = match reading {
+        Reading::Amount(money) => Some(same_currency(rule, *money)?),
+        Reading::Unlimited => None,
+        Reading::Unreadable(why) => return Err(why.clone()),
+    };
+    let judge = |severity| {
+        rule.level(severity).map(|level| LevelVerdict { standing: stand(level, amount), hold: level.hold })
+    };
+    Ok(Verdict { warning: judge(Severity::Warning), critical: judge(Severity::Critical) })
+}
+
+fn same_currency(rule: &Rule, money: Money) -> Result<Money, Unreadable> {
+    match rule.currency() {
+        Some(currency) if currency != money.currency => Err(Unreadable {
+            outlook: Outlook::NeedsAction,
+            reason: format!(
+                "rule {} has its thresholds in {currency}, but CertCentral reports amounts in {}: \
+                 write the thresholds in {1}, or without a currency",
+                rule.name, money.currency
+            ),
+        }),
+        _ => Ok(money),
+    }
+}
+
+/// `None` is unlimited: above every threshold.
+fn stand(level: &Level, amount: Option<Money>) -> Standing {
+    let Some(Money { amount, .. }) = amount else {
+        return match level.side() {
+            Side::Below => Standing::Clear,
+            Side::Above => Standing::Breached,
+        };
+    };
+    let (threshold, clear_at) = (level.threshold().value, level.clear_at().value);
+    let (breached, clear) = match level.side() {
+        Side::Below => (amount < threshold, amount >= clear_at),
+        Side::Above => (amount > threshold, amount <= clear_at),
+    };
+    match (breached, clear) {
+        (true, _) => Standing::Breached,
+        (false, true) => Standing::Clear,
+        (false, false) => Standing::Between,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::money::{Currency, parse_amount};
+    use crate::domain::rule::{Amount, Metric, RuleError};
+
+    fn amount(text: &str) -> Amount {
+        Amount { value: parse_amount(text).unwrap(), currency: None }
+    }
+
+    fn rule(side: Side, threshold: &str, clear_at: Option<&str>) -> Rule {
+        let level = Level::new(side, amount(threshold), clear_at.map(amount)).unwrap();
+        Rule::new("funds".into(), Metric::AvailableFunds, Some(level), None).unwrap()
+    }
+
+    fn usd(text: &str) -> Reading {
+        Reading::Amount(Money::new(parse_amount(text).unwrap(), Currency::parse("USD").unwrap()))
+    }
+
+    fn standing(rule: &Rule, reading: &Reading) -> Standing {
+        evaluate(rule, reading).unwrap().warning.unwrap().standing
+    }
+
+    #[test]
+    fn thresholds_are_strict_and_levels_clear_at_their_clear_at() {
+        use Standing::{Between, Breached, Clear};
+        let below = rule(Side::Below, "2000", Some("2500"));
+        for (value, want) in [("1999.99999999", Breached), ("2000", Between), ("2499.99", Between), ("2500", Clear), ("-1", Breached)] {
+            assert_eq!(standing(&below, &usd(value)), want, "{value}");
+        }
+        let above = rule(Side::Above, "1000", Some("0"));
+        for (value, want) in [("1000.01", Breached), ("1000", Between), ("0.01", Between), ("0", Clear), ("-5", Clear)] {
+            assert_eq!(standing(&above, &usd(value)), want, "{value}");
+        }
+        let plain = rule(Side::Below, "2000", None);
+        assert_eq!(standing(&plain, &usd("2000")), Clear);
+    }
+
+    #[test]
+    fn unlimited_is_above_every_threshold() {
+        assert_eq!(standing(&rule(Side::Below, "2000", None), &Reading::Unlimited), Standing::Clear);
+        assert_eq!(standing(&rule(Side::Above, "2000", None), &Reading::Unlimited), Standing::Breached);
+    }
+
+    #[test]
+    fn a_threshold_in_another_currency_is_reported_never_compared() {
+        let eur = Amount { currency: Some(Currency::parse("EUR").unwrap()), ..amount("2000") };
+        let level = Level::new(Side::Below, eur, None).unwrap();
+        let rule = Rule::new("funds".into(), Metric::AvailableFunds, Some(level), None).unwrap();
+        let why = evaluate(&rule, &usd("1")).unwrap_err();
+        assert_eq!(why.outlook, Outlook::NeedsAction);
+        assert_eq!(
+            why.reason,
+            "rule funds has its thresholds in EUR, but CertCentral reports amounts in USD: \
+             write the thresholds in USD, or without a currency"
+        );
+    }
+
+    #[test]
+    fn impossible_levels_do_not_exist() {
+        assert!(matches!(
+            Level::new(Side::Below, amount("2000"), Some(amount("1999"))),
+            Err(RuleError::ClearsWhereItFires { .. })
+        ));
+        let level = |side, at| Some(Level::new(side, amount(at), None).unwrap());
+        let rule = |warning, critical| Rule::new("r".into(), Metric::Balance, warning, critical).unwrap_err();
+        assert_eq!(rule(None, None), RuleError::NoLevel);
+        assert!(matches!(rule(level(Side::Below, "5"), level(Side::Below, "6")), RuleError::Swapped { .. }));
+        assert_eq!(rule(level(Side::Below, "5"), level(Side::Above, "6")), RuleError::OppositeSides);
+    }
+}

@@ -1,0 +1,174 @@
+//! What happened, with every figure that a message about it needs. Free of any channel: the store saves it as it is, the
+//! notifiers render it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::alert::{AlertKey, Kind};
+use super::balance::{Breakdown, Outlook};
+use super::money::Money;
+use super::rule::{Metric, Severity, Side};
+use super::{Division, Name, Time};
+
+/// One event. Self-contained but for what the configuration says about its rule and account (description, links).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Unique among all events of this state, and stable across restarts.
+    pub id: String,
+    /// When it happened.
+    pub at: Time,
+    /// What happened.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// Notifiers that were ever asked to tell it, fallbacks among them, so that nobody is asked twice.
+    pub audience: BTreeSet<Name>,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "about", rename_all = "snake_case")]
+pub enum Subject {
+    /// A rule's alert moved.
+    Threshold(ThresholdEvent),
+    /// An account or division can no longer, or again, be read.
+    Unreadable(UnreadableEvent),
+    /// A division is gone from a good listing: its alerts ended.
+    Unwatched {
+        /// The account's name.
+        account: Name,
+        /// The division that is gone.
+        division: Division,
+        /// Its name as last listed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        division_name: Option<String>,
+        /// The rules whose alerts ended.
+        rules: Vec<Name>,
+    },
+    /// A notifier has failed for an hour.
+    NotifierFailing {
+        /// Its name.
+        notifier: Name,
+        /// Its first failure.
+        since: Time,
+        /// Its last failure, for people.
+        error: String,
+    },
+    /// It works again.
+    NotifierRecovered {
+        /// Its name.
+        notifier: Name,
+        /// Its first failure.
+        since: Time,
+    },
+}
+
+/// A move of a threshold alert, with the reading that made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThresholdEvent {
+    /// Whose.
+    #[serde(flatten)]
+    pub key: AlertKey,
+    /// The division's name as last listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub division_name: Option<String>,
+    /// What happened.
+    pub kind: Kind,
+    /// The level that it is about; for `resolved` the one that it fired at last.
+    pub level: Severity,
+    /// The first breached reading.
+    pub since: Time,
+    /// What the rule looks at.
+    pub metric: Metric,
+    /// The value of the reading.
+    pub value: Value,
+    /// The threshold of `level`; `None` if the rule has lost that level meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
+    /// How available funds were made up, where every part could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breakdown: Option<Breakdown>,
+    /// When a reminder would come if nothing changes; `None`: never, or resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_reminder: Option<Time>,
+}
+
+/// A value that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    /// An amount.
+    Amount(Money),
+    /// More than every threshold.
+    Unlimited,
+}
+
+/// A threshold as it was judged: its amount in the currency of the reading (in its own, or bare, beside unlimited funds).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// The bad side.
+    pub side: Side,
+    /// The amount.
+    pub value: rust_decimal::Decimal,
+    /// Its currency, if one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<super::money::Currency>,
+}
+
+/// A move of the unreadable alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableEvent {
+    /// Whose; its rule is `unreadable`.
+    #[serde(flatten)]
+    pub key: AlertKey,
+    /// The division's name as last listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub division_name: Option<String>,
+    /// What happened.
+    pub kind: Kind,
+    /// The level that `unreadable.level` sets.
+    pub level: Severity,
+    /// The first failed reading.
+    pub since: Time,
+    /// Why it cannot be read, for people; `None` when resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether it can heal by itself; `None` when resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<Outlook>,
+    /// The alerts of this account or division that fired at the last reading, and stand still meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standing_still: Vec<(AlertKey, Severity)>,
+    /// When a reminder would come if nothing changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_reminder: Option<Time>,
+}
+
+impl Event {
+    /// The alert that it belongs to; notices belong to none.
+    pub fn alert(&self) -> Option<&AlertKey> {
+        match &self.subject {
+            Subject::Threshold(event) => Some(&event.key),
+            Subject::Unreadable(event) => Some(&event.key),
+            Subject::Unwatched { .. } | Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } => None,
+        }
+    }
+
+    /// How the alert moved, where it belongs to one.
+    pub fn kind(&self) -> Option<Kind> {
+        match &self.subject {
+            Subject::Threshold(event) => Some(event.kind),
+            Subject::Unreadable(event) => Some(event.kind),
+            Subject::Unwatched { .. } | Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } => None,
+        }
+    }
+
+    /// The level that it is about, where it belongs to an alert.
+    pub fn level(&self) -> Option<Severity> {
+        match &self.subject {
+            Subject::Threshold(event) => Some(event.level),
+            Subject::Unreadable(event) => Some(event.level),
+            Subject::Unwatched { .. } | Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The pure core: what a reading is, how it is judged, how an alert lives, and what is owed to whom.
+//!
+//! Nothing here reads a clock, a file, the environment or the network, and nothing logs: `now` is an argument, results
+//! are values. A test (`tests/purity.rs`) holds the folder to that.
+
+pub mod alert;
+pub mod balance;
+pub mod evaluate;
+pub mod event;
+pub mod money;
+pub mod rule;
+pub mod state;
+
+use std::sync::Arc;
+
+/// A name from the configuration (an account's, a rule's, a notifier's), cheap to share.
+pub type Name = Arc<str>;
+
+/// A point in time, always UTC in the core; zones matter only where a person reads it.
+pub type Time = chrono::DateTime<chrono::Utc>;
+
+/// A CertCentral container, which the web console calls a division. `None`: the account is read without one.
+pub type Division = Option<u64>;

@@ -1,0 +1,261 @@
+//! Exact money: a decimal with its currency, how it is read from text, and how it is written for people.
+//!
+//! No floating point ever touches an amount, and no operation rounds: what cannot be held exactly is an error.
+
+use std::fmt;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+/// Longest integer part that is accepted, in digits. With [`MAX_DECIMALS`] every sum that the formula makes stays exact.
+const MAX_INTEGER_DIGITS: usize = 18;
+/// Longest fraction that is accepted, in digits, trailing zeros not counted.
+const MAX_DECIMALS: usize = 8;
+/// Longest currency code that is accepted. ISO 4217 codes have three letters; others are taken as they come.
+const MAX_CODE: usize = 12;
+/// The sign people read: a real minus, which no line break separates from its number.
+const MINUS: char = '\u{2212}';
+
+/// A currency code. Known ISO 4217 codes are upper-cased; unknown ones are kept and printed as they are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Currency {
+    code: [u8; MAX_CODE],
+    len: u8,
+}
+
+/// Why a text is no currency code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a currency code: 1 to {MAX_CODE} ASCII letters or digits, such as USD")]
+pub struct CurrencyError;
+
+impl Currency {
+    /// Reads a code such as `USD`.
+    pub fn parse(text: &str) -> Result<Self, CurrencyError> {
+        let fits = (1..=MAX_CODE).contains(&text.len());
+        if !fits || !text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(CurrencyError);
+        }
+        let upper = text.to_ascii_uppercase();
+        let known = iso_currency::Currency::from_code(&upper).is_some();
+        let text = if known { upper.as_str() } else { text };
+        let mut code = [0; MAX_CODE];
+        code[..text.len()].copy_from_slice(text.as_bytes());
+        let len = u8::try_from(text.len()).map_err(|_| CurrencyError)?;
+        Ok(Self { code, len })
+    }
+
+    /// The code as people write it.
+    pub fn code(&self) -> &str {
+        std::str::from_utf8(&self.code[..usize::from(self.len)]).unwrap_or_default()
+    }
+
+    /// Decimals that amounts in this currency are written with; 2 where the code is not in ISO 4217.
+    pub fn decimals(&self) -> usize {
+        iso_currency::Currency::from_code(self.code())
+            .and_then(iso_currency::Currency::exponent)
+            .map_or(2, usize::from)
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl TryFrom<String> for Currency {
+    type Error = CurrencyError;
+    fn try_from(text: String) -> Result<Self, CurrencyError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Currency> for String {
+    fn from(currency: Currency) -> Self {
+        currency.code().to_owned()
+    }
+}
+
+/// Why a text is no amount.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AmountError {
+    /// Something other than an optional minus, digits, and an optional point with digits.
+    #[error("not a plain decimal number")]
+    NotANumber,
+    /// More digits than any account holds.
+    #[error("more than {MAX_INTEGER_DIGITS} digits, or more than {MAX_DECIMALS} decimals")]
+    TooLong,
+}
+
+/// Reads a plain decimal exactly: `2000`, `-569.00`, `1999.95`. No thousands separators, exponents, spaces or
+/// underscores, and ASCII digits only, so that a misread amount is an error rather than another amount.
+pub fn parse_amount(text: &str) -> Result<Decimal, AmountError> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (integer, fraction) = match unsigned.split_once('.') {
+        Some((_, "")) => return Err(AmountError::NotANumber),
+        Some(parts) => parts,
+        None => (unsigned, ""),
+    };
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if integer.is_empty() || !digits(integer) || !digits(fraction) {
+        return Err(AmountError::NotANumber);
+    }
+    let integer = integer.trim_start_matches('0');
+    let fraction = fraction.trim_end_matches('0');
+    if integer.len() > MAX_INTEGER_DIGITS || fraction.len() > MAX_DECIMALS {
+        return Err(AmountError::TooLong);
+    }
+    let digits: String = [integer, fraction].concat();
+    let mantissa: i128 = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| AmountError::TooLong)? };
+    let signed = if text.starts_with('-') { -mantissa } else { mantissa };
+    let scale = u32::try_from(fraction.len()).map_err(|_| AmountError::TooLong)?;
+    Decimal::try_from_i128_with_scale(signed, scale).map_err(|_| AmountError::TooLong)
+}
+
+/// Reads a JSON number exactly, exponent included (`12.5`, `1e3`).
+pub fn parse_json_number(text: &str) -> Result<Decimal, AmountError> {
+    let Some((mantissa, exponent)) = text.split_once(['e', 'E']) else { return parse_amount(text) };
+    let exponent: i32 = exponent.parse().map_err(|_| AmountError::TooLong)?;
+    let (sign, mantissa) = match mantissa.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", mantissa),
+    };
+    let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if exponent.unsigned_abs() > 40 || integer.len() + fraction.len() > 80 {
+        return Err(AmountError::TooLong);
+    }
+    let digits = [integer, fraction].concat();
+    let point = i32::try_from(integer.len()).map_err(|_| AmountError::TooLong)? + exponent;
+    let shifted = match usize::try_from(point) {
+        Ok(at) if at >= digits.len() => format!("{sign}{digits:0<at$}"),
+        Ok(at) if at > 0 => format!("{sign}{}.{}", &digits[..at], &digits[at..]),
+        _ => format!("{sign}0.{}{digits}", "0".repeat(point.unsigned_abs() as usize)),
+    };
+    parse_amount(&shifted)
+}
+
+/// An amount of one currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Money {
+    /// The exact amount.
+    pub amount: Decimal,
+    /// What it is an amount of.
+    pub currency: Currency,
+}
+
+impl Money {
+    /// Puts an amount and its currency together.
+    pub fn new(amount: Decimal, currency: Currency) -> Self {
+        Self { amount, currency }
+    }
+
+    /// The amount alone as people read it, with thousands separators and at least the currency's decimals: `−1,431.00`.
+    pub fn figure(&self) -> String {
+        figure(self.amount, self.currency.decimals())
+    }
+}
+
+impl fmt::Display for Money {
+    /// `USD 1,431.00`; a negative amount carries its sign at the figure: `USD −569.00`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.currency, self.figure())
+    }
+}
+
+/// What an account can still spend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Funds {
+    /// So much.
+    Limited(Money),
+    /// The balance may go below zero without limit.
+    Unlimited,
+}
+
+/// Writes an amount exactly with thousands separators, with `decimals` decimals or more where it has more.
+pub fn figure(amount: Decimal, decimals: usize) -> String {
+    let plain = amount.abs().normalize().to_string();
+    let (integer, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
+    let mut text = String::with_capacity(plain.len() + plain.len() / 3 + 4);
+    if amount.is_sign_negative() && !amount.is_zero() {
+        text.push(MINUS);
+    }
+    for (i, digit) in integer.chars().enumerate() {
+        if i > 0 && (integer.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if decimals > 0 || !fraction.is_empty() {
+        text.push('.');
+        text.push_str(fraction);
+        text.extend(std::iter::repeat_n('0', decimals.saturating_sub(fraction.len())));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn usd(text: &str) -> String {
+        Money::new(parse_amount(text).unwrap(), Currency::parse("USD").unwrap()).to_string()
+    }
+
+    #[test]
+    fn money_is_written_exactly_with_its_currency_and_separators() {
+        assert_eq!(usd("1431"), "USD 1,431.00");
+        assert_eq!(usd("-569.00"), "USD \u{2212}569.00");
+        assert_eq!(usd("1234567.8"), "USD 1,234,567.80");
+        assert_eq!(usd("1999.955"), "USD 1,999.955");
+        assert_eq!(usd("-0.00"), "USD 0.00");
+        let of = |code: &str| Money::new(parse_amount("1500").unwrap(), Currency::parse(code).unwrap()).to_string();
+        assert_eq!(of("JPY"), "JPY 1,500");
+        assert_eq!(of("KWD"), "KWD 1,500.000");
+        assert_eq!(of("credits"), "credits 1,500.00");
+        assert_eq!(of("usd"), "USD 1,500.00");
+    }
+
+    #[test]
+    fn what_is_not_a_plain_decimal_is_refused_never_guessed() {
+        for text in ["", "-", ".", ".5", "5.", "1,500.00", "1_000", "+5", " 5", "5 ", "1e3", "NaN", "inf", "５", "0x10", "--1"] {
+            assert_eq!(parse_amount(text), Err(AmountError::NotANumber), "{text:?}");
+        }
+        assert_eq!(parse_amount(&"9".repeat(40)), Err(AmountError::TooLong));
+        assert_eq!(parse_amount("0.123456789"), Err(AmountError::TooLong));
+    }
+
+    #[test]
+    fn json_numbers_with_exponents_are_exact_or_refused() {
+        let same = [("12.5", "12.5"), ("1e3", "1000"), ("1.5E1", "15"), ("-25e-1", "-2.5"), ("1.25e1", "12.5"), ("5e-3", "0.005")];
+        for (json, plain) in same {
+            assert_eq!(parse_json_number(json).unwrap(), parse_amount(plain).unwrap(), "{json}");
+        }
+        for json in ["1e400", "1e-400", "1e99999999999", "1e30"] {
+            assert_eq!(parse_json_number(json), Err(AmountError::TooLong), "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_amount_survives_being_read_and_written(units in -999_999_999_999i64..=999_999_999_999, scale in 0u32..=8) {
+            let amount = Decimal::new(units, scale);
+            prop_assert_eq!(parse_amount(&amount.to_string()), Ok(amount));
+            let written = figure(amount, 2).replace(',', "").replace(MINUS, "-");
+            prop_assert_eq!(parse_amount(&written), Ok(amount));
+        }
+
+        #[test]
+        fn reading_an_amount_never_panics(text in "\\PC{0,60}") {
+            let _ = parse_amount(&text);
+            let _ = parse_json_number(&text);
+        }
+    }
+}
