@@ -1,1 +1,24 @@
+//! `lowtide` warns people before their DigiCert CertCentral funds run out.
+//!
+//! The path of one reading, one function an arrow: it is **read** ([`certcentral`]: `Balance`), **judged** ([`domain`]:
+//! `Reading → Verdict → Event`), **remembered** ([`store`]: alerts and what is owed, saved together), and **told**
+//! ([`notify`]: `Notification → Delivery`). [`cycle`] walks it, top to bottom on one page.
+//!
+//! - [`domain`]: the pure core; no clock, no I/O.
+//! - [`config`]: `alerts.yaml` and the environment → domain types; every problem at once, with its place.
+//! - [`certcentral`]: the HTTP client of the CertCentral Services API.
+//! - [`store`]: the state file, its lock, and the book that every change goes through.
+//! - [`notify`]: Slack and e-mail, rendering, and the outbox that retries and falls back.
+//! - [`schedule`] and [`scheduler`]: when cycles run.
+//! - [`control`]: the Unix socket through which `status` and `health` ask a running service.
+//! - [`app`]: the only place that builds concrete things and spawns tasks.
+//! - [`cli`]: one file a command.
 
+pub mod certcentral;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod notify;
+pub mod schedule;
+pub mod secret;
+pub mod web;

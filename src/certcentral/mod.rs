@@ -1,0 +1,75 @@
+//! Reading balances: the trait that a cycle reads through, and the CertCentral client behind it.
+//!
+//! Wire types stay inside; what leaves is the domain's. Nothing here judges or remembers an amount.
+
+use async_trait::async_trait;
+
+use crate::domain::Division;
+use crate::domain::balance::{Balance, Outlook, Unreadable};
+
+/// Where a cycle's balances come from.
+#[async_trait]
+pub trait BalanceSource: Send + Sync {
+    /// One good read of one division (`None`: the account itself), retries included.
+    async fn balance(&self, division: Division) -> Result<Balance, ReadError>;
+    /// The account's active divisions.
+    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError>;
+}
+
+/// A division as the account lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedDivision {
+    /// The container id.
+    pub id: u64,
+    /// Its name, as it comes: hostile until rendered.
+    pub name: String,
+    /// Whether it is in use; an absent `is_active` counts as active.
+    pub active: bool,
+}
+
+/// Why a read failed. Its text is for people and free of secrets: the request, the status, DigiCert's own code and message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct ReadError {
+    /// What kind of failure, for decisions and labels.
+    pub kind: ReadErrorKind,
+    /// One sentence for people: what failed, why, and what to do about it.
+    pub reason: String,
+}
+
+/// The kinds of failure that a caller tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadErrorKind {
+    /// No connection: refused, DNS, TLS.
+    Connect,
+    /// No answer in time.
+    Timeout,
+    /// 429, or a pause that the server asked for.
+    RateLimited,
+    /// 408, 425 or 5xx.
+    Server,
+    /// A 2xx whose body is not what is documented.
+    Nonsense,
+    /// A 3xx or any other 4xx: somebody has to act.
+    Refused,
+}
+
+impl ReadErrorKind {
+    /// Whether it can heal by itself.
+    pub fn outlook(self) -> Outlook {
+        match self {
+            ReadErrorKind::Refused => Outlook::NeedsAction,
+            ReadErrorKind::Connect
+            | ReadErrorKind::Timeout
+            | ReadErrorKind::RateLimited
+            | ReadErrorKind::Server
+            | ReadErrorKind::Nonsense => Outlook::MayHeal,
+        }
+    }
+}
+
+impl From<ReadError> for Unreadable {
+    fn from(error: ReadError) -> Self {
+        Unreadable { outlook: error.kind.outlook(), reason: error.reason }
+    }
+}

@@ -1,0 +1,147 @@
+//! `alerts.yaml` and the environment → valid values. Every problem is reported at once, each with its place.
+//!
+//! This module starts nothing and reads nothing but the file, the environment that it is given, and the secrets' files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use url::Url;
+
+use crate::domain::Name;
+use crate::domain::rule::{Rule, Severity};
+use crate::schedule::Schedule;
+use crate::secret::Secret;
+
+/// A whole valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// For schedules and for the times in messages; default UTC.
+    pub timezone: Tz,
+    /// Where alerts are remembered.
+    pub state: PathBuf,
+    /// The accounts by name; never empty.
+    pub accounts: BTreeMap<Name, Account>,
+    /// The notifiers by name; never empty.
+    pub notifiers: BTreeMap<Name, NotifierConfig>,
+    /// The rules in the order of the file; never empty.
+    pub rules: Vec<Rule>,
+    /// When and whom to tell that an account cannot be read.
+    pub unreadable: UnreadablePolicy,
+}
+
+/// Options of every HTTP or SMTP connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Longest wait for one request; default 10 s.
+    pub timeout: Duration,
+    /// PEM certificates to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// One CertCentral account.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Its API key.
+    pub api_key: Secret,
+    /// Where its API is, without a slash at the end.
+    pub base_url: Url,
+    /// Which of its divisions are read.
+    pub divisions: Divisions,
+    /// When its cycles run; default the file's.
+    pub schedule: Schedule,
+    /// What a message's deposit link opens.
+    pub console_url: Url,
+    /// At most so many requests in any window of that length; empty: no limit.
+    pub rate_limit: Vec<Quota>,
+    /// Timeout and trust.
+    pub connection: Connection,
+}
+
+/// Which divisions of an account are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Divisions {
+    /// The account has only one: it is read without a container id.
+    Undivided,
+    /// Every active one that the account lists, but these.
+    All {
+        /// Not these.
+        exclude: BTreeSet<u64>,
+    },
+    /// These, in the order of the file, each once.
+    Listed(Vec<u64>),
+}
+
+/// At most `requests` in any window of length `window`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// How many; at least 1.
+    pub requests: usize,
+    /// In any window of this length; above 0.
+    pub window: Duration,
+}
+
+/// One notifier.
+#[derive(Debug, Clone)]
+pub struct NotifierConfig {
+    /// Where it sends.
+    pub channel: Channel,
+    /// Tried when this one keeps failing; no chain of fallbacks leads back to its start.
+    pub fallback: Option<Name>,
+    /// Timeout and trust.
+    pub connection: Connection,
+}
+
+/// Where a notifier sends.
+#[derive(Debug, Clone)]
+pub enum Channel {
+    /// A Slack incoming webhook.
+    Slack {
+        /// Its address; a secret.
+        webhook_url: Secret,
+        /// Put in front of a message that has this level, as written (`<!here>`).
+        mention: BTreeMap<Severity, String>,
+    },
+    /// E-mail over SMTP.
+    Email {
+        /// The server's name.
+        host: String,
+        /// The server's port.
+        port: u16,
+        /// How the connection is secured.
+        tls: Tls,
+        /// User name and password, if the server wants them.
+        credentials: Option<(String, Secret)>,
+        /// The sender.
+        from: lettre::message::Mailbox,
+        /// The recipients; one to fifty.
+        to: Vec<lettre::message::Mailbox>,
+    },
+}
+
+/// How an SMTP connection is secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// TLS from the first byte; port 465.
+    Implicit,
+    /// Plain, then STARTTLS, which the server must offer; port 587.
+    Starttls,
+    /// Plain; port 25.
+    None,
+}
+
+/// The alert about accounts and divisions that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadablePolicy {
+    /// How long a failure that may heal is waited out; default 3 h.
+    pub after: Duration,
+    /// How bad it is; default warning.
+    pub level: Severity,
+    /// Pause between reminders; `None`: never; default 24 h.
+    pub remind_every: Option<Duration>,
+    /// Who is told; default all.
+    pub notify: Vec<Name>,
+}

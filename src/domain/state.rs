@@ -1,0 +1,1 @@
+//! What is remembered between cycles: alerts and what is owed. Pure operations on it.

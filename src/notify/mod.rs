@@ -1,0 +1,120 @@
+//! Telling people: the trait that every channel implements, and what it is given and gives back.
+//!
+//! A notifier sends once and reports; when to try again, and who else to try, is the outbox's business.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono_tz::Tz;
+
+use crate::domain::event::Event;
+use crate::domain::{Name, Time};
+
+/// One channel to people.
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Sends one message, once, within the notifier's timeout.
+    async fn send(&self, message: &Message) -> Result<Delivered, SendError>;
+}
+
+/// One message to one notifier.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Stable for the same notification: a hash of the notifier and the events' ids; the stem of an e-mail's Message-ID.
+    pub id: String,
+    /// When it is sent.
+    pub at: Time,
+    /// What it says.
+    pub content: Content,
+    /// Message-IDs of the first messages of the alerts in it, for threading; empty for first messages.
+    pub references: Vec<String>,
+    /// Recipients that are still to be reached; `None`: all of the notifier's.
+    pub only: Option<Vec<String>>,
+}
+
+/// What a message says.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Everything that is owed, oldest first.
+    Events(Vec<Item>),
+    /// A test, unmistakably.
+    Test {
+        /// The notifier that is tested.
+        notifier: Name,
+    },
+}
+
+/// One owed event.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The event.
+    pub event: Event,
+    /// Events of the same alert between the one before and this one that were dropped to keep what is owed bounded.
+    pub omitted: u32,
+    /// Set when this notifier is told in place of another that fails.
+    pub via: Option<Via>,
+}
+
+/// In place of whom a fallback is told.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Via {
+    /// The notifier that could not deliver.
+    pub notifier: Name,
+    /// Its last failure, for people.
+    pub error: String,
+}
+
+/// What became of a message that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Delivered {
+    /// The Message-ID, where the channel has such a thing.
+    pub message_id: Option<String>,
+    /// Recipients refused for the moment: to be retried alone.
+    pub deferred: Vec<Refusal>,
+    /// Recipients refused for good: reported, not retried.
+    pub refused: Vec<Refusal>,
+}
+
+/// One recipient that the server did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The address.
+    pub recipient: String,
+    /// The server's words, free of secrets.
+    pub reason: String,
+}
+
+/// Nobody was reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct SendError {
+    /// Whether trying again can help.
+    pub permanent: bool,
+    /// For people, free of secrets.
+    pub reason: String,
+    /// How long the server asked to wait.
+    pub retry_after: Option<Duration>,
+    /// Recipients refused for good while others may still be reached by a retry (only where `permanent` is false).
+    pub refused: Vec<Refusal>,
+}
+
+/// What messages say beside the events' own figures; from the configuration.
+#[derive(Debug, Clone)]
+pub struct Words {
+    /// The zone of every time in a message.
+    pub timezone: Tz,
+    /// Description and link, by rule.
+    pub rules: BTreeMap<Name, RuleWords>,
+    /// What the deposit link opens, by account.
+    pub console_urls: BTreeMap<Name, String>,
+}
+
+/// What a rule adds to its messages.
+#[derive(Debug, Clone, Default)]
+pub struct RuleWords {
+    /// Shown in every message.
+    pub description: Option<String>,
+    /// Shown in every message.
+    pub link: Option<String>,
+}

@@ -1,0 +1,192 @@
+//! When: schedules as people write them, and the one function that computes the next time. Pure but for the zone tables.
+
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use crate::domain::Time;
+
+/// A schedule: a crontab line in a zone, or a fixed pause.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    kind: Kind,
+    text: String,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Cron(Box<croner::Cron>, Tz),
+    Every(Duration),
+}
+
+/// Why a text is no schedule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// Neither form.
+    #[error("not a schedule: a crontab of 5 fields (\"*/15 * * * *\"), of 6 with seconds first, or \"every 15m\"")]
+    NotASchedule,
+    /// A crontab that the parser refuses, with its words.
+    #[error("not a crontab: {0}")]
+    NotACrontab(String),
+    /// `every` with a duration that cannot be.
+    #[error("{0}")]
+    NotADuration(#[from] DurationError),
+    /// A crontab that never comes.
+    #[error("this crontab never comes")]
+    Never,
+}
+
+/// Why a text is no duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// Not a number with a unit.
+    #[error("not a duration: a whole number and a unit, such as 90s, 30m, 4h, 2d or 1w")]
+    NotADuration,
+    /// Longer than anything that makes sense.
+    #[error("longer than 520w")]
+    TooLong,
+}
+
+/// Longest duration that is accepted: ten years. It keeps every sum of times far from overflow.
+const LONGEST: u64 = 520 * 7 * 24 * 3600;
+
+/// Reads `90s`, `30m`, `4h`, `2d`, `1w`, or a bare `0`.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let unit = match text.as_bytes().last() {
+        Some(b's') => 1,
+        Some(b'm') => 60,
+        Some(b'h') => 3600,
+        Some(b'd') => 24 * 3600,
+        Some(b'w') => 7 * 24 * 3600,
+        _ => return Err(DurationError::NotADuration),
+    };
+    let number = &text[..text.len() - 1];
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(DurationError::NotADuration);
+    }
+    let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|s| *s <= LONGEST);
+    seconds.map(Duration::from_secs).ok_or(DurationError::TooLong)
+}
+
+impl Schedule {
+    /// Reads a 5-field crontab, a 6-field one with seconds first, or `every 15m`; crontabs are in `timezone`.
+    pub fn parse(text: &str, timezone: Tz) -> Result<Self, ScheduleError> {
+        let trimmed = text.trim();
+        let kind = if let Some(rest) = trimmed.strip_prefix("every ") {
+            let pause = parse_duration(rest.trim())?;
+            if pause.is_zero() {
+                return Err(DurationError::NotADuration.into());
+            }
+            Kind::Every(pause)
+        } else {
+            Kind::Cron(Box::new(parse_crontab(trimmed)?), timezone)
+        };
+        let schedule = Self { kind, text: trimmed.to_owned() };
+        // A leap day is the rarest thing a crontab can name: eight years without a time is never.
+        schedule.next_after(Time::UNIX_EPOCH).map(|_| schedule).ok_or(ScheduleError::Never)
+    }
+
+    /// The first time strictly after `after`. The scheduler arms exactly this; `None` only if there is none ever again.
+    pub fn next_after(&self, after: Time) -> Option<Time> {
+        match &self.kind {
+            Kind::Every(pause) => after.checked_add_signed(chrono::Duration::from_std(*pause).ok()?),
+            Kind::Cron(cron, timezone) => {
+                let local = after.with_timezone(timezone);
+                let next = cron.find_next_occurrence(&local, false).ok()?.to_utc();
+                (next > after).then_some(next)
+            }
+        }
+    }
+
+    /// As it is written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+fn parse_crontab(text: &str) -> Result<croner::Cron, ScheduleError> {
+    use croner::parser::{CronParser, Seconds, Year};
+    let fields = text.split_whitespace().count();
+    if fields != 5 && fields != 6 {
+        return Err(ScheduleError::NotASchedule);
+    }
+    CronParser::builder()
+        .seconds(Seconds::Optional)
+        .year(Year::Disallowed)
+        .build()
+        .parse(text)
+        .map_err(|error| ScheduleError::NotACrontab(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{DateTime, Datelike, Timelike};
+
+    fn at(text: &str) -> Time {
+        DateTime::parse_from_rfc3339(text).unwrap().to_utc()
+    }
+
+    #[test]
+    fn nine_in_berlin_is_nine_in_berlin_on_both_sides_of_both_changes() {
+        let berlin = chrono_tz::Europe::Berlin;
+        let schedule = Schedule::parse("0 9 * * *", berlin).unwrap();
+        for start in ["2026-03-26T12:00:00Z", "2026-10-22T12:00:00Z"] {
+            let mut now = at(start);
+            for _ in 0..7 {
+                let next = schedule.next_after(now).unwrap();
+                let local = next.with_timezone(&berlin);
+                assert_eq!((local.hour(), local.minute(), local.second()), (9, 0, 0), "{local}");
+                assert_eq!(local.date_naive(), now.with_timezone(&berlin).date_naive().succ_opt().unwrap());
+                now = next;
+            }
+        }
+        let before = schedule.next_after(at("2026-03-28T00:00:00Z")).unwrap();
+        let after = schedule.next_after(at("2026-03-29T00:00:00Z")).unwrap();
+        assert_eq!((before, after), (at("2026-03-28T08:00:00Z"), at("2026-03-29T07:00:00Z")));
+    }
+
+    #[test]
+    fn a_time_in_the_hour_that_is_skipped_or_repeated_comes_once_a_day() {
+        let berlin = chrono_tz::Europe::Berlin;
+        let schedule = Schedule::parse("30 2 * * *", berlin).unwrap();
+        for start in ["2026-03-27T12:00:00Z", "2026-10-23T12:00:00Z"] {
+            let mut now = at(start);
+            let mut days = std::collections::BTreeSet::new();
+            for _ in 0..4 {
+                now = schedule.next_after(now).unwrap();
+                assert!(days.insert(now.with_timezone(&berlin).day()), "twice on one day: {now}");
+            }
+        }
+    }
+
+    #[test]
+    fn crontabs_have_five_fields_or_six_with_seconds_first_and_every_is_a_pause() {
+        let next = |text: &str| Schedule::parse(text, Tz::UTC).unwrap().next_after(at("2026-11-23T09:07:30Z")).unwrap();
+        assert_eq!(next("*/15 * * * *"), at("2026-11-23T09:15:00Z"));
+        assert_eq!(next("*/10 * * * * *"), at("2026-11-23T09:07:40Z"));
+        assert_eq!(next("every 15m"), at("2026-11-23T09:22:30Z"));
+        assert_eq!(next("0 9 * * Mon"), at("2026-11-30T09:00:00Z"));
+        for text in ["", "hourly", "* * * *", "61 * * * *", "every", "every 0s", "every 15", "every -1m", "0 0 30 2 *", "0 0 0 1 1 * 2027"] {
+            assert!(Schedule::parse(text, Tz::UTC).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_a_whole_number_and_a_unit() {
+        let seconds = |text: &str| parse_duration(text).map(|d| d.as_secs());
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("30m"), Ok(1800));
+        assert_eq!(seconds("4h"), Ok(14400));
+        assert_eq!(seconds("2d"), Ok(172_800));
+        assert_eq!(seconds("1w"), Ok(604_800));
+        for text in ["", "s", "5", "-5m", "1.5h", "5 m", "5M", "１m", "5ms", "h5"] {
+            assert_eq!(seconds(text), Err(DurationError::NotADuration), "{text:?}");
+        }
+        assert_eq!(seconds("99999999999999999999w"), Err(DurationError::TooLong));
+        assert_eq!(seconds("9999w"), Err(DurationError::TooLong));
+    }
+}

@@ -1,0 +1,1 @@
+//! One way to build an HTTP client: rustls, no redirects, a timeout, own CAs, no proxy for loopback, bodies read up to a cap.
