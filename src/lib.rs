@@ -21,4 +21,5 @@ pub mod domain;
 pub mod notify;
 pub mod schedule;
 pub mod secret;
+pub mod store;
 pub mod web;

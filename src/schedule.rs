@@ -170,7 +170,18 @@ mod tests {
         assert_eq!(next("*/10 * * * * *"), at("2026-11-23T09:07:40Z"));
         assert_eq!(next("every 15m"), at("2026-11-23T09:22:30Z"));
         assert_eq!(next("0 9 * * Mon"), at("2026-11-30T09:00:00Z"));
-        for text in ["", "hourly", "* * * *", "61 * * * *", "every", "every 0s", "every 15", "every -1m", "0 0 30 2 *", "0 0 0 1 1 * 2027"] {
+        for text in [
+            "",
+            "hourly",
+            "* * * *",
+            "61 * * * *",
+            "every",
+            "every 0s",
+            "every 15",
+            "every -1m",
+            "0 0 30 2 *",
+            "0 0 0 1 1 * 2027",
+        ] {
             assert!(Schedule::parse(text, Tz::UTC).is_err(), "{text:?}");
         }
     }

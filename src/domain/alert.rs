@@ -183,7 +183,9 @@ pub fn transition(
 fn step(latch: Option<Latch>, verdict: Option<LevelVerdict>, now: Time) -> Option<Latch> {
     let verdict = verdict?;
     match (latch, verdict.standing) {
-        (Some(latch), Standing::Breached) => Some(Latch { firing: latch.firing || held(latch.since, verdict.hold, now), ..latch }),
+        (Some(latch), Standing::Breached) => {
+            Some(Latch { firing: latch.firing || held(latch.since, verdict.hold, now), ..latch })
+        }
         (None, Standing::Breached) => Some(Latch { since: now, firing: verdict.hold.is_zero() }),
         (Some(latch), Standing::Between) if latch.firing => Some(latch),
         _ => None,

@@ -188,7 +188,8 @@ impl Balance {
             .and_then(|sum| sum.checked_sub(self.used_credit.clone().ok()?));
         self.unpaid_invoices.clone()?;
         self.used_credit.clone()?;
-        sum.map(Some).ok_or_else(|| FieldProblem { field: "balance", problem: "is too large to compute with".to_owned() })
+        sum.map(Some)
+            .ok_or_else(|| FieldProblem { field: "balance", problem: "is too large to compute with".to_owned() })
     }
 }
 

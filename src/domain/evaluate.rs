@@ -67,9 +67,8 @@ pub fn evaluate(rule: &Rule, reading: &Reading) -> Result<Verdict, Unreadable> {
         Reading::Unlimited => None,
         Reading::Unreadable(why) => return Err(why.clone()),
     };
-    let judge = |severity| {
-        rule.level(severity).map(|level| LevelVerdict { standing: stand(level, amount), hold: level.hold })
-    };
+    let judge =
+        |severity| rule.level(severity).map(|level| LevelVerdict { standing: stand(level, amount), hold: level.hold });
     Ok(Verdict { warning: judge(Severity::Warning), critical: judge(Severity::Critical) })
 }
 
@@ -134,11 +133,14 @@ mod tests {
     fn thresholds_are_strict_and_levels_clear_at_their_clear_at() {
         use Standing::{Between, Breached, Clear};
         let below = rule(Side::Below, "2000", Some("2500"));
-        for (value, want) in [("1999.99999999", Breached), ("2000", Between), ("2499.99", Between), ("2500", Clear), ("-1", Breached)] {
+        for (value, want) in
+            [("1999.99999999", Breached), ("2000", Between), ("2499.99", Between), ("2500", Clear), ("-1", Breached)]
+        {
             assert_eq!(standing(&below, &usd(value)), want, "{value}");
         }
         let above = rule(Side::Above, "1000", Some("0"));
-        for (value, want) in [("1000.01", Breached), ("1000", Between), ("0.01", Between), ("0", Clear), ("-5", Clear)] {
+        for (value, want) in [("1000.01", Breached), ("1000", Between), ("0.01", Between), ("0", Clear), ("-5", Clear)]
+        {
             assert_eq!(standing(&above, &usd(value)), want, "{value}");
         }
         let plain = rule(Side::Below, "2000", None);

@@ -52,9 +52,7 @@ impl Currency {
 
     /// Decimals that amounts in this currency are written with; 2 where the code is not in ISO 4217.
     pub fn decimals(&self) -> usize {
-        iso_currency::Currency::from_code(self.code())
-            .and_then(iso_currency::Currency::exponent)
-            .map_or(2, usize::from)
+        iso_currency::Currency::from_code(self.code()).and_then(iso_currency::Currency::exponent).map_or(2, usize::from)
     }
 }
 
@@ -225,7 +223,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_plain_decimal_is_refused_never_guessed() {
-        for text in ["", "-", ".", ".5", "5.", "1,500.00", "1_000", "+5", " 5", "5 ", "1e3", "NaN", "inf", "５", "0x10", "--1"] {
+        for text in
+            ["", "-", ".", ".5", "5.", "1,500.00", "1_000", "+5", " 5", "5 ", "1e3", "NaN", "inf", "５", "0x10", "--1"]
+        {
             assert_eq!(parse_amount(text), Err(AmountError::NotANumber), "{text:?}");
         }
         assert_eq!(parse_amount(&"9".repeat(40)), Err(AmountError::TooLong));
@@ -234,7 +234,14 @@ mod tests {
 
     #[test]
     fn json_numbers_with_exponents_are_exact_or_refused() {
-        let same = [("12.5", "12.5"), ("1e3", "1000"), ("1.5E1", "15"), ("-25e-1", "-2.5"), ("1.25e1", "12.5"), ("5e-3", "0.005")];
+        let same = [
+            ("12.5", "12.5"),
+            ("1e3", "1000"),
+            ("1.5E1", "15"),
+            ("-25e-1", "-2.5"),
+            ("1.25e1", "12.5"),
+            ("5e-3", "0.005"),
+        ];
         for (json, plain) in same {
             assert_eq!(parse_json_number(json).unwrap(), parse_amount(plain).unwrap(), "{json}");
         }

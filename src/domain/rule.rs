@@ -113,7 +113,9 @@ pub enum RuleError {
     #[error("a rule needs at least one level, `warning` or `critical`")]
     NoLevel,
     /// `clear_at` lies where the level fires.
-    #[error("`clear_at` {clear_at} is on the firing side of `{side}` {threshold}: the level could never clear properly")]
+    #[error(
+        "`clear_at` {clear_at} is on the firing side of `{side}` {threshold}: the level could never clear properly"
+    )]
     ClearsWhereItFires {
         /// The bad side.
         side: Side,

@@ -1,1 +1,321 @@
-//! What is remembered between cycles: alerts and what is owed. Pure operations on it.
+//! What is remembered between cycles: alerts that are not ok, what is owed to whom, and which notifiers are in trouble.
+//!
+//! Pure operations on a value; saving it is the store's business, and so nothing here can be half done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::alert::{Alert, AlertKey, Kind};
+use super::event::{Event, Subject};
+use super::{Name, Time};
+
+/// Of one alert's events, so many are kept for a notifier that cannot be reached; those between are counted.
+pub const KEPT_PER_ALERT: usize = 10;
+
+/// Everything that outlives the process.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Alerts that are not ok.
+    #[serde(default, with = "as_list", skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerts: BTreeMap<AlertKey, Remembered>,
+    /// Events that somebody is still to be told, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owed: Vec<Owed>,
+    /// Notifiers whose last attempt failed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notifiers: BTreeMap<Name, Trouble>,
+}
+
+/// An alert that is not ok, with what a message about it needs when it can no longer be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Its life so far.
+    #[serde(flatten)]
+    pub alert: Alert,
+    /// The division's name as last listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub division_name: Option<String>,
+    /// Why an account or division is unreadable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One event and who is still to be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// The event.
+    pub event: Event,
+    /// The notifiers that have not delivered it yet; never empty.
+    pub to: BTreeMap<Name, Owing>,
+}
+
+/// What one notifier owes of one event.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Owing {
+    /// Set when this notifier tells it in place of another: that one's name and failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<(Name, String)>,
+    /// Message-ID of the first message about this alert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// Recipients that are still to be reached; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Vec<String>>,
+    /// Events of the same alert, right before this one, that were dropped to stay bounded.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: u32,
+    /// The fallback has been asked already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub handed_over: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde wants
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// A notifier that fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// Its first failure since it last worked.
+    pub since: Time,
+    /// Its last failure, for people.
+    pub error: String,
+    /// The other notifiers have been told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reported: bool,
+}
+
+impl State {
+    /// Owes an event to `recipients`. `told` names the alert's threads so far. Owes nothing if there is nobody to tell.
+    pub fn owe(
+        &mut self,
+        subject: Subject,
+        at: Time,
+        recipients: &BTreeSet<Name>,
+        told: &BTreeMap<Name, Option<String>>,
+    ) {
+        if recipients.is_empty() {
+            return;
+        }
+        let id = self.fresh_id(&subject, at);
+        let event = Event { id, at, subject, audience: recipients.clone() };
+        let line = line(&event.subject);
+        let owing = |name: &Name| Owing { thread: told.get(name).cloned().flatten(), ..Owing::default() };
+        let to = recipients.iter().map(|name| (name.clone(), owing(name))).collect();
+        self.owed.push(Owed { event, to });
+        for name in recipients {
+            self.keep_bounded(name, &line);
+        }
+    }
+
+    /// Everyone who was told of the alert that lives now, or is about to be.
+    pub fn told_or_owed(&self, key: &AlertKey) -> BTreeSet<Name> {
+        let mut names = BTreeSet::new();
+        for owed in self.owed.iter().filter(|owed| owed.event.alert() == Some(key)) {
+            if owed.event.kind() == Some(Kind::Resolved) {
+                names.clear();
+            } else {
+                names.extend(owed.to.keys().cloned());
+            }
+        }
+        names.extend(self.alerts.get(key).into_iter().flat_map(|it| it.alert.told.keys().cloned()));
+        names
+    }
+
+    /// What a notifier owes, oldest first.
+    pub fn owed_to<'a>(&'a self, notifier: &'a str) -> impl Iterator<Item = (&'a Event, &'a Owing)> {
+        self.owed.iter().filter_map(move |owed| owed.to.get(notifier).map(|owing| (&owed.event, owing)))
+    }
+
+    /// Marks events as delivered. `deferred` recipients, if any, stay owed alone.
+    pub fn delivered(
+        &mut self,
+        notifier: &Name,
+        ids: &BTreeSet<String>,
+        message_id: Option<&str>,
+        deferred: &[String],
+    ) {
+        let sent: Vec<_> =
+            self.owed.iter().filter(|owed| ids.contains(&owed.event.id)).map(|owed| &owed.event).collect();
+        let lines: BTreeSet<String> = sent.iter().map(|event| line(&event.subject)).collect();
+        for event in sent {
+            let Some(known) = event.alert().and_then(|key| self.alerts.get_mut(key)) else { continue };
+            let of_this_life = known.alert.since().is_some_and(|since| event.at >= since);
+            if of_this_life && known.alert.firing().is_some() && event.kind() != Some(Kind::Resolved) {
+                known.alert.told.entry(notifier.clone()).or_insert_with(|| message_id.map(str::to_owned));
+            }
+        }
+        for owed in &mut self.owed {
+            if ids.contains(&owed.event.id) && deferred.is_empty() {
+                owed.to.remove(notifier);
+            } else if let Some(owing) = owed.to.get_mut(notifier) {
+                if ids.contains(&owed.event.id) {
+                    owing.only = Some(deferred.to_vec());
+                } else if owing.thread.is_none() && lines.contains(&line(&owed.event.subject)) {
+                    owing.thread = message_id.map(str::to_owned);
+                }
+            }
+        }
+        self.drop_settled();
+    }
+
+    /// Gives up on telling these events through a notifier that refused them for good.
+    pub fn refused(&mut self, notifier: &str, ids: &BTreeSet<String>) {
+        for owed in self.owed.iter_mut().filter(|owed| ids.contains(&owed.event.id)) {
+            owed.to.remove(notifier);
+        }
+        self.drop_settled();
+    }
+
+    /// Owes to `fallback` what `notifier` could not deliver, but for what that one is told anyway. Returns how many.
+    pub fn hand_over(
+        &mut self,
+        notifier: &Name,
+        fallback: &Name,
+        error: &str,
+        ids: Option<&BTreeSet<String>>,
+    ) -> usize {
+        let mut lines = BTreeSet::new();
+        let mut handed = 0;
+        for owed in self.owed.iter_mut().filter(|owed| ids.is_none_or(|ids| ids.contains(&owed.event.id))) {
+            let Some(owing) = owed.to.get_mut(notifier) else { continue };
+            // A lone recipient that is refused for the moment has neighbours who were reached: nobody needs telling instead.
+            if std::mem::replace(&mut owing.handed_over, true) || owing.only.is_some() {
+                continue;
+            }
+            let omitted = owing.omitted;
+            if owed.event.audience.insert(fallback.clone()) {
+                let via = Some((notifier.clone(), error.to_owned()));
+                let thread =
+                    owed.event.alert().and_then(|key| self.alerts.get(key)?.alert.told.get(fallback).cloned()?);
+                owed.to.insert(fallback.clone(), Owing { via, omitted, thread, ..Owing::default() });
+                lines.insert(line(&owed.event.subject));
+                handed += 1;
+            }
+        }
+        for line in lines {
+            self.keep_bounded(fallback, &line);
+        }
+        handed
+    }
+
+    /// Notes a failed attempt.
+    pub fn failed(&mut self, notifier: &Name, error: &str, now: Time) -> &mut Trouble {
+        let fresh = || Trouble { since: now, error: String::new(), reported: false };
+        let trouble = self.notifiers.entry(notifier.clone()).or_insert_with(fresh);
+        trouble.since = trouble.since.min(now);
+        error.clone_into(&mut trouble.error);
+        trouble
+    }
+
+    /// Drops what is owed to, and known of, notifiers that are no longer configured. Returns how much by notifier.
+    pub fn forget_notifiers(&mut self, configured: impl Fn(&str) -> bool) -> BTreeMap<Name, usize> {
+        let mut dropped = BTreeMap::new();
+        for owed in &mut self.owed {
+            owed.to.retain(|name, _| {
+                let keep = configured(name);
+                if !keep {
+                    *dropped.entry(name.clone()).or_insert(0) += 1;
+                }
+                keep
+            });
+        }
+        self.notifiers.retain(|name, _| configured(name));
+        for known in self.alerts.values_mut() {
+            known.alert.told.retain(|name, _| configured(name));
+        }
+        self.drop_settled();
+        dropped
+    }
+
+    fn drop_settled(&mut self) {
+        self.owed.retain(|owed| !owed.to.is_empty());
+    }
+
+    fn fresh_id(&self, subject: &Subject, at: Time) -> String {
+        let stem = format!("{}@{}", line(subject), at.timestamp_micros());
+        let taken = |id: &str| self.owed.iter().any(|owed| owed.event.id == id);
+        let mut id = stem.clone();
+        for n in 2.. {
+            if !taken(&id) {
+                break;
+            }
+            id = format!("{stem}.{n}");
+        }
+        id
+    }
+
+    /// For one notifier and alert: drops reminders that something newer follows, and all but the oldest and the newest.
+    fn keep_bounded(&mut self, notifier: &Name, of_line: &str) {
+        let mine = |owed: &Owed| owed.to.contains_key(notifier) && line(&owed.event.subject) == of_line;
+        let mut places: Vec<usize> = (0..self.owed.len()).filter(|i| mine(&self.owed[*i])).collect();
+        let Some(newest) = places.last().copied() else { return };
+        places.retain(|i| {
+            let stale = *i != newest && self.owed[*i].event.kind() == Some(Kind::Reminder);
+            if stale {
+                self.owed[*i].to.remove(notifier);
+            }
+            !stale
+        });
+        if places.len() > KEPT_PER_ALERT {
+            let surplus = places.len() - KEPT_PER_ALERT;
+            let mut omitted = u32::try_from(surplus).unwrap_or(u32::MAX);
+            for i in places.drain(1..=surplus) {
+                omitted += self.owed[i].to.remove(notifier).map_or(0, |owing| owing.omitted);
+            }
+            if let Some(owing) = self.owed[places[1]].to.get_mut(notifier) {
+                owing.omitted += omitted;
+            }
+        }
+        self.drop_settled();
+    }
+}
+
+/// What an event continues: the alert that it belongs to, or the notice of the same kind about the same thing.
+fn line(subject: &Subject) -> String {
+    let place = |account: &str, division: Option<u64>| match division {
+        Some(id) => format!("{account}/{id}"),
+        None => account.to_owned(),
+    };
+    match subject {
+        Subject::Threshold(event) => format!("{}/{}", event.key.rule, place(&event.key.account, event.key.division)),
+        Subject::Unreadable(event) => format!("{}/{}", event.key.rule, place(&event.key.account, event.key.division)),
+        Subject::Unwatched { account, division, .. } => format!("unwatched/{}", place(account, *division)),
+        Subject::NotifierFailing { notifier, .. } | Subject::NotifierRecovered { notifier, .. } => {
+            format!("notifier/{notifier}")
+        }
+    }
+}
+
+/// JSON has no keys that are records: alerts are saved as a list.
+mod as_list {
+    use super::{AlertKey, BTreeMap, Remembered};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize)]
+    struct Out<'a> {
+        #[serde(flatten)]
+        key: &'a AlertKey,
+        #[serde(flatten)]
+        known: &'a Remembered,
+    }
+
+    #[derive(Deserialize)]
+    struct In {
+        #[serde(flatten)]
+        key: AlertKey,
+        #[serde(flatten)]
+        known: Remembered,
+    }
+
+    pub(super) fn serialize<S: Serializer>(alerts: &BTreeMap<AlertKey, Remembered>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(alerts.iter().map(|(key, known)| Out { key, known }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<AlertKey, Remembered>, D::Error> {
+        let list = Vec::<In>::deserialize(from)?;
+        Ok(list.into_iter().map(|it| (it.key, it.known)).collect())
+    }
+}

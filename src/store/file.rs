@@ -1,0 +1,252 @@
+//! The state file: loaded once, replaced atomically, guarded by a lock on another file beside it.
+//!
+//! What cannot be understood is kept aside, never overwritten; what is newer than this program is refused.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Store, VERSION};
+use crate::domain::Time;
+use crate::domain::state::State;
+
+/// A state file that this process owns for as long as the value lives.
+#[derive(Debug)]
+pub struct FileStore {
+    path: PathBuf,
+    /// Held for its lock; `None` where no lock file could be made.
+    _lock: Option<File>,
+}
+
+/// An opened state file, and what the operator should hear about it.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where to save.
+    pub store: FileStore,
+    /// What was remembered.
+    pub state: State,
+    /// What is wrong, though not enough to stop: one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Why a state file is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("state {path} is in use by another lowtide: stop that one, or give this one a `state` of its own")]
+    InUse {
+        /// The state file.
+        path: PathBuf,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "state {path} has version {found}, this lowtide writes version {VERSION}: it was written by a newer lowtide; upgrade, or move the file away"
+    )]
+    Newer {
+        /// The state file.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+    },
+}
+
+impl FileStore {
+    /// Locks and loads the state file. A missing one is an empty state. `now` names a file that is kept aside.
+    pub fn open(path: &Path, now: Time) -> Result<Opened, OpenError> {
+        let mut problems = Vec::new();
+        let lock = match lock(path) {
+            Ok(lock) => Some(lock),
+            Err(Locking::Taken) => return Err(OpenError::InUse { path: path.to_owned() }),
+            Err(Locking::Impossible(error)) => {
+                problems.push(format!(
+                    "no lock file beside state {}: {error}; a second lowtide would not be noticed",
+                    path.display()
+                ));
+                None
+            }
+        };
+        let state = match load(path) {
+            Ok(state) => state,
+            Err(Loading::Newer(found)) => return Err(OpenError::Newer { path: path.to_owned(), found }),
+            Err(Loading::Unusable(why)) => {
+                problems.push(keep_aside(path, &why, now));
+                State::default()
+            }
+        };
+        Ok(Opened { store: FileStore { path: path.to_owned(), _lock: lock }, state, problems })
+    }
+}
+
+/// Looks at a state file without locking or changing anything, for `status` beside a service that does not answer.
+pub fn read_only(path: &Path) -> Result<State, String> {
+    load(path).map_err(|error| match error {
+        Loading::Newer(found) => {
+            format!("state {} has version {found}, newer than this lowtide understands", path.display())
+        }
+        Loading::Unusable(why) => format!("state {} cannot be read: {why}", path.display()),
+    })
+}
+
+enum Loading {
+    Newer(u64),
+    Unusable(String),
+}
+
+fn load(path: &Path) -> Result<State, Loading> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u64,
+    }
+    let unusable = |error: &dyn std::fmt::Display| Loading::Unusable(error.to_string());
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::default()),
+        Err(error) => return Err(unusable(&error)),
+    };
+    let Version { version } = serde_json::from_slice(&bytes).map_err(|error| unusable(&error))?;
+    if version > u64::from(VERSION) {
+        return Err(Loading::Newer(version));
+    }
+    if version == 0 {
+        return Err(unusable(&"version 0 was never written"));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| unusable(&error))
+}
+
+/// Moves a file that is no state out of the way, so that nobody's evidence is overwritten.
+fn keep_aside(path: &Path, why: &str, now: Time) -> String {
+    let stem = beside(path, &format!("unreadable-{}", now.format("%Y%m%dT%H%M%SZ")));
+    let aside = (0..100)
+        .map(|n| if n == 0 { stem.clone() } else { stem.with_extension(format!("{n}")) })
+        .find(|place| !place.exists())
+        .unwrap_or(stem);
+    let moved = match fs::rename(path, &aside) {
+        Ok(()) => format!("it is kept as {}", aside.display()),
+        Err(error) => format!("it cannot be moved aside ({error})"),
+    };
+    format!(
+        "state {} cannot be read ({why}); {moved}; going on with an empty one, so alerts may be repeated",
+        path.display()
+    )
+}
+
+enum Locking {
+    Taken,
+    Impossible(io::Error),
+}
+
+fn lock(path: &Path) -> Result<File, Locking> {
+    let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(beside(path, "lock"));
+    let file = open.map_err(Locking::Impossible)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Locking::Taken),
+        Err(TryLockError::Error(error)) => Err(Locking::Impossible(error)),
+    }
+}
+
+/// `state.json` → `state.json.lock`, in the same folder.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+impl Store for FileStore {
+    fn save(&self, json: &[u8]) -> io::Result<()> {
+        let new = beside(&self.path, "new");
+        let written =
+            write_synced(&new, json).and_then(|()| fs::rename(&new, &self.path)).and_then(|()| sync_folder(&self.path));
+        if written.is_err() {
+            // Half a file would only eat the space that the next try needs.
+            let _ = fs::remove_file(&new);
+        }
+        written
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::alert::{AlertKey, Latch};
+    use crate::domain::state::Remembered;
+    use crate::store::encode;
+
+    fn now() -> Time {
+        Time::from_timestamp(1_795_500_000, 0).unwrap()
+    }
+
+    fn some_state() -> State {
+        let mut state = State::default();
+        let key = AlertKey { account: "acme".into(), division: Some(11224), rule: "funds".into() };
+        let mut known =
+            Remembered { division_name: Some("History \"dept\" \u{1F4B6}".to_owned()), ..Remembered::default() };
+        known.alert.warning = Some(Latch { since: now(), firing: true });
+        known.alert.told.insert("mail".into(), Some("<a@b>".to_owned()));
+        state.alerts.insert(key, known);
+        state
+    }
+
+    #[test]
+    fn what_is_saved_is_what_is_loaded_and_nothing_else_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let opened = FileStore::open(&path, now()).unwrap();
+        assert_eq!((opened.state, opened.problems.len()), (State::default(), 0));
+        opened.store.save(&encode(&some_state()).unwrap()).unwrap();
+        drop(opened.store);
+        assert_eq!(FileStore::open(&path, now()).unwrap().state, some_state());
+        let names: std::collections::BTreeSet<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(names, ["state.json".to_owned(), "state.json.lock".to_owned()].into());
+    }
+
+    #[test]
+    fn a_second_owner_is_refused_until_the_first_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let first = FileStore::open(&path, now()).unwrap();
+        assert!(matches!(FileStore::open(&path, now()), Err(OpenError::InUse { .. })));
+        drop(first);
+        assert!(FileStore::open(&path, now()).is_ok());
+    }
+
+    #[test]
+    fn a_truncated_file_is_kept_aside_whatever_its_length_and_a_newer_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let whole = encode(&some_state()).unwrap();
+        for length in 0..whole.len() - 2 {
+            fs::write(&path, &whole[..length]).unwrap();
+            let opened = FileStore::open(&path, now()).unwrap();
+            assert_eq!(opened.state, State::default(), "{length}");
+            assert!(opened.problems[0].contains("kept as"), "{:?}", opened.problems);
+            let aside = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+            let aside = aside.filter(|place| place.to_string_lossy().contains("unreadable-")).collect::<Vec<_>>();
+            assert_eq!(aside.len(), 1);
+            assert_eq!(fs::read(&aside[0]).unwrap(), &whole[..length]);
+            fs::remove_file(&aside[0]).unwrap();
+        }
+        fs::write(&path, br#"{"version": 2, "unknown": []}"#).unwrap();
+        let refused = FileStore::open(&path, now()).unwrap_err();
+        assert!(matches!(refused, OpenError::Newer { found: 2, .. }), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), br#"{"version": 2, "unknown": []}"#);
+    }
+}
