@@ -17,9 +17,11 @@
 pub mod certcentral;
 pub mod clock;
 pub mod config;
+pub mod cycle;
 pub mod domain;
 pub mod notify;
 pub mod schedule;
+pub mod scheduler;
 pub mod secret;
 pub mod store;
 pub mod web;

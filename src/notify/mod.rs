@@ -2,6 +2,8 @@
 //!
 //! A notifier sends once and reports; when to try again, and who else to try, is the outbox's business.
 
+pub mod outbox;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

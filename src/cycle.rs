@@ -1,0 +1,572 @@
+//! One cycle of one account, top to bottom: read → evaluate → transition → save. What it owes, the outbox delivers.
+//!
+//! [`run`] does the reading and saving; [`settle`] is everything between, pure, and the one place where a reading becomes
+//! an event. Nothing here knows a channel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::certcentral::{BalanceSource, ListedDivision, ReadError};
+use crate::clock::Clock;
+use crate::domain::alert::{Alert, AlertKey, Kind, Move, Status, transition};
+use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
+use crate::domain::evaluate::{LevelVerdict, Standing, Verdict, evaluate};
+use crate::domain::event::{Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
+use crate::domain::rule::{Metric, Rule, Severity, UNREADABLE};
+use crate::domain::state::{Remembered, State};
+use crate::domain::{Division, Name, Time};
+use crate::store::Book;
+
+/// How many divisions of an account are read side by side; the rate limit paces them further.
+const SIDE_BY_SIDE: usize = 16;
+/// How long a listing of divisions is good for.
+const LISTING_AGE: Duration = Duration::from_secs(3600);
+
+/// Which divisions a cycle reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// The account itself, without a container id.
+    Undivided,
+    /// Every active one that the account lists, but these.
+    All(BTreeSet<u64>),
+    /// These.
+    Listed(Vec<u64>),
+}
+
+/// Whom the alert about unreadable accounts goes to, and when.
+#[derive(Debug, Clone)]
+pub struct UnreadablePolicy {
+    /// How long a failure that may heal is waited out.
+    pub after: Duration,
+    /// How bad it is.
+    pub level: Severity,
+    /// Pause between reminders; `None`: never.
+    pub remind_every: Option<Duration>,
+    /// Who is told.
+    pub notify: Vec<Name>,
+}
+
+/// What one account's cycles need.
+pub struct Watch {
+    /// The account's name.
+    pub account: Name,
+    /// Where its balances come from.
+    pub source: Arc<dyn BalanceSource>,
+    /// Which of its divisions are read.
+    pub scope: Scope,
+    /// Every rule; those that do not watch the account are passed over.
+    pub rules: Arc<[Rule]>,
+    /// The unreadable alert.
+    pub unreadable: Arc<UnreadablePolicy>,
+}
+
+/// What an account's cycles keep between them, in memory only.
+#[derive(Default)]
+pub struct Memory {
+    listing: Option<(Vec<ListedDivision>, Time)>,
+    noted: BTreeMap<Division, String>,
+    shared_fund_told: bool,
+}
+
+/// One division as it was read.
+pub struct Read {
+    /// Which.
+    pub division: Division,
+    /// Its name, where a listing told it.
+    pub name: Option<String>,
+    /// What came.
+    pub balance: Result<Balance, Unreadable>,
+}
+
+/// Everything that one cycle read.
+pub struct Harvest {
+    /// The divisions that were read.
+    pub reads: Vec<Read>,
+    /// Why the divisions could not be listed; `None`: they could, or need not be.
+    pub listing_failure: Option<Unreadable>,
+    /// Active divisions of a good listing, whether they are excluded or not; `None` where none is at hand.
+    pub active: Option<BTreeSet<u64>>,
+}
+
+/// The figures of one division at its last reading, for `status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LastReading {
+    /// The account's name.
+    pub account: Name,
+    /// The division.
+    pub division: Division,
+    /// Its name, where a listing told it.
+    pub division_name: Option<String>,
+    /// When it was read.
+    pub at: Time,
+    /// Each metric: an amount, `unlimited`, or `unreadable: …`.
+    pub metrics: BTreeMap<String, String>,
+}
+
+/// Runs one cycle: reads everything once, settles it, saves, and returns the last readings.
+pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Clock) -> Vec<LastReading> {
+    let started = clock.now();
+    let harvest = read(watch, memory, started).await;
+    let now = clock.now();
+    let news = book
+        .change(|state| {
+            let settled = settle(state, watch, &harvest, now);
+            let changed = settled.changed;
+            (settled.news, changed)
+        })
+        .await;
+    for line in &news {
+        tracing::info!(account = %watch.account, event = line.kind, alert = %line.alert, level = %line.level, "{}", line.text);
+    }
+    note_oddities(watch, memory, &harvest);
+    let unreadable = harvest.reads.iter().filter(|read| read.balance.is_err()).count();
+    let owed = book.read(|state| state.owed.len());
+    let duration_ms = (clock.now() - started).num_milliseconds();
+    tracing::info!(account = %watch.account, read = harvest.reads.len(), unreadable, events = news.len(), owed, duration_ms, "cycle done");
+    harvest.reads.iter().map(|read| last_reading(&watch.account, read, now)).collect()
+}
+
+/// Reads each division once, side by side.
+async fn read(watch: &Watch, memory: &mut Memory, now: Time) -> Harvest {
+    let listing_failure = refresh_listing(watch, memory, now).await;
+    let listed = memory.listing.as_ref().map(|(listed, _)| listed.as_slice());
+    let active = listed.map(|all| all.iter().filter(|it| it.active).map(|it| it.id).collect::<BTreeSet<_>>());
+    let targets: Vec<Division> = match &watch.scope {
+        Scope::Undivided => vec![None],
+        Scope::Listed(ids) => ids.iter().copied().map(Some).collect(),
+        Scope::All(exclude) => active.iter().flatten().filter(|id| !exclude.contains(id)).copied().map(Some).collect(),
+    };
+    let names: BTreeMap<u64, &str> =
+        listed.iter().flat_map(|all| all.iter()).map(|it| (it.id, it.name.as_str())).collect();
+    let reads: Vec<Read> = futures_util::stream::iter(targets.iter().copied())
+        .map(|division| async move { (division, watch.source.balance(division).await) })
+        .buffered(SIDE_BY_SIDE)
+        .map(|(division, balance)| Read {
+            division,
+            name: division.and_then(|id| names.get(&id).map(|name| (*name).to_owned())),
+            balance: balance.map_err(Unreadable::from),
+        })
+        .collect()
+        .await;
+    log_failures(&watch.account, &reads, listing_failure.as_ref());
+    let active = active.filter(|_| matches!(watch.scope, Scope::All(_)) && listing_failure.is_none());
+    Harvest { reads, listing_failure, active }
+}
+
+/// Lists the divisions hourly. Where they are only wanted for their names, a failure is no failure.
+async fn refresh_listing(watch: &Watch, memory: &mut Memory, now: Time) -> Option<Unreadable> {
+    if watch.scope == Scope::Undivided {
+        return None;
+    }
+    let fresh = |at: Time| (now - at).to_std().is_ok_and(|age| age < LISTING_AGE);
+    if memory.listing.as_ref().is_some_and(|(_, at)| fresh(*at)) {
+        return None;
+    }
+    let listed = watch.source.divisions().await.and_then(|listed| match watch.scope {
+        Scope::All(_) if !listed.iter().any(|it| it.active) => Err(nothing_listed()),
+        _ => Ok(listed),
+    });
+    match (listed, &watch.scope) {
+        (Ok(listed), _) => {
+            memory.listing = Some((listed, now));
+            None
+        }
+        (Err(error), Scope::All(_)) => Some(error.into()),
+        (Err(error), _) => {
+            tracing::info!(account = %watch.account, %error, "divisions cannot be listed: they are shown by their ids");
+            let known = memory.listing.take().map(|(listed, _)| listed).unwrap_or_default();
+            memory.listing = Some((known, now));
+            None
+        }
+    }
+}
+
+fn nothing_listed() -> ReadError {
+    ReadError {
+        kind: crate::certcentral::ReadErrorKind::Nonsense,
+        reason: "GET /container lists no active division, so there is nothing to watch: check what the API key may see"
+            .to_owned(),
+    }
+}
+
+/// One warning a reason, however many divisions share it.
+fn log_failures(account: &Name, reads: &[Read], listing: Option<&Unreadable>) {
+    let mut reasons: BTreeMap<&str, Vec<Division>> = BTreeMap::new();
+    for read in reads {
+        if let Err(why) = &read.balance {
+            reasons.entry(&why.reason).or_default().push(read.division);
+        }
+    }
+    for (reason, divisions) in reasons {
+        tracing::warn!(%account, division = divisions[0], divisions = divisions.len(), reason, "balance cannot be read");
+    }
+    if let Some(why) = listing {
+        tracing::warn!(%account, reason = why.reason, "divisions cannot be listed");
+    }
+}
+
+/// One line of news for the log.
+pub struct News {
+    /// The event's name.
+    pub kind: &'static str,
+    /// `rule/account/division`.
+    pub alert: String,
+    /// The level, or `-`.
+    pub level: String,
+    /// A sentence.
+    pub text: &'static str,
+}
+
+/// What settling did.
+pub struct Settled {
+    /// The events.
+    pub news: Vec<News>,
+    /// Whether the state changed.
+    pub changed: bool,
+}
+
+/// Applies a harvest to the state: judges every rule, moves every alert, owes every event. At most one event an alert.
+pub fn settle(state: &mut State, watch: &Watch, harvest: &Harvest, now: Time) -> Settled {
+    let mut desk = Desk { state, watch, now, news: Vec::new(), changed: false };
+    if let Some(active) = &harvest.active {
+        desk.end_gone_divisions(active);
+    }
+    if matches!(watch.scope, Scope::All(_)) {
+        let blind = harvest.reads.is_empty();
+        desk.settle_unreadable(None, None, harvest.listing_failure.as_ref(), |key| {
+            blind && key.account == watch.account
+        });
+    }
+    for read in &harvest.reads {
+        desk.settle_read(read);
+    }
+    Settled { news: desk.news, changed: desk.changed }
+}
+
+/// The state on the table while one harvest is settled.
+struct Desk<'a> {
+    state: &'a mut State,
+    watch: &'a Watch,
+    now: Time,
+    news: Vec<News>,
+    changed: bool,
+}
+
+impl Desk<'_> {
+    fn key(&self, division: Division, rule: &str) -> AlertKey {
+        AlertKey { account: self.watch.account.clone(), division, rule: rule.into() }
+    }
+
+    fn settle_read(&mut self, read: &Read) {
+        let mut failures: Vec<Unreadable> = Vec::new();
+        let mut blind: BTreeSet<Name> = BTreeSet::new();
+        let rules = Arc::clone(&self.watch.rules);
+        match &read.balance {
+            Err(why) => failures.push(why.clone()),
+            Ok(balance) => {
+                for rule in rules.iter().filter(|rule| rule.watches(&self.watch.account, read.division)) {
+                    let reading = balance.reading(rule.metric);
+                    match evaluate(rule, &reading) {
+                        Ok(verdict) => self.settle_rule(rule, read, balance, &reading, &verdict),
+                        Err(why) => {
+                            blind.insert(rule.name.clone());
+                            failures.push(why);
+                        }
+                    }
+                }
+            }
+        }
+        let all_blind = read.balance.is_err();
+        let account = self.watch.account.clone();
+        let stands_still = |key: &AlertKey| {
+            key.account == account && key.division == read.division && (all_blind || blind.contains(&key.rule))
+        };
+        let failure = worst(failures);
+        if self.watch.scope == Scope::Undivided || read.division.is_some() {
+            self.settle_unreadable(read.division, read.name.as_deref(), failure.as_ref(), stands_still);
+        }
+    }
+
+    fn settle_rule(&mut self, rule: &Rule, read: &Read, balance: &Balance, reading: &Reading, verdict: &Verdict) {
+        let remind = |severity| rule.level(severity).and_then(|level| level.remind_every);
+        let key = self.key(read.division, &rule.name);
+        let Some((moved, recipients, told)) = self.advance(&key, read.name.as_deref(), None, verdict, remind) else {
+            return;
+        };
+        let recipients = recipients.unwrap_or_else(|| {
+            rule.level(moved.level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default()
+        });
+        let (value, currency) = match reading {
+            Reading::Amount(money) => (Value::Amount(*money), Some(money.currency)),
+            Reading::Unlimited | Reading::Unreadable(_) => (Value::Unlimited, None),
+        };
+        let subject = Subject::Threshold(ThresholdEvent {
+            division_name: read.name.clone(),
+            kind: moved.kind,
+            level: moved.level,
+            since: moved.since,
+            metric: rule.metric,
+            value,
+            threshold: rule.level(moved.level).map(|level| Threshold {
+                side: level.side(),
+                value: level.threshold().value,
+                currency: currency.or(level.currency()),
+            }),
+            breakdown: balance.breakdown(),
+            next_reminder: self.next_reminder(moved, remind(moved.level)),
+            key,
+        });
+        self.owe(subject, moved, &recipients, &told);
+    }
+
+    /// The alert of its own about what cannot be read. `stands_still` tells which alerts it keeps from moving.
+    fn settle_unreadable(
+        &mut self,
+        division: Division,
+        name: Option<&str>,
+        failure: Option<&Unreadable>,
+        stands_still: impl Fn(&AlertKey) -> bool,
+    ) {
+        let policy = Arc::clone(&self.watch.unreadable);
+        let standing = if failure.is_some() { Standing::Breached } else { Standing::Clear };
+        let at_once = failure.is_some_and(|why| why.outlook == Outlook::NeedsAction);
+        let hold = if at_once { Duration::ZERO } else { policy.after };
+        let verdict = Verdict::single(policy.level, LevelVerdict { standing, hold });
+        let key = self.key(division, UNREADABLE);
+        self.move_to_level(&key, policy.level);
+        let reason = failure.map(|why| why.reason.clone());
+        let Some((moved, recipients, told)) =
+            self.advance(&key, name, reason.clone(), &verdict, |_| policy.remind_every)
+        else {
+            return;
+        };
+        let recipients = recipients.unwrap_or_else(|| policy.notify.iter().cloned().collect());
+        let standing_still = self
+            .state
+            .alerts
+            .iter()
+            .filter(|(key, _)| failure.is_some() && *key.rule != *UNREADABLE && stands_still(key));
+        let standing_still =
+            standing_still.filter_map(|(key, known)| Some((key.clone(), known.alert.firing()?))).collect();
+        let subject = Subject::Unreadable(UnreadableEvent {
+            division_name: name.map(str::to_owned),
+            kind: moved.kind,
+            level: moved.level,
+            since: moved.since,
+            reason,
+            outlook: failure.map(|why| why.outlook),
+            standing_still,
+            next_reminder: self.next_reminder(moved, policy.remind_every),
+            key,
+        });
+        self.owe(subject, moved, &recipients, &told);
+    }
+
+    /// `unreadable.level` was edited while the alert lives: it goes on at the new level, which is no news.
+    fn move_to_level(&mut self, key: &AlertKey, level: Severity) {
+        let Some(known) = self.state.alerts.get_mut(key) else { return };
+        let alert = &mut known.alert;
+        let (from, to) = match level {
+            Severity::Warning => (&mut alert.critical, &mut alert.warning),
+            Severity::Critical => (&mut alert.warning, &mut alert.critical),
+        };
+        if let Some(latch) = from.take() {
+            self.changed = true;
+            to.get_or_insert(latch);
+        }
+    }
+
+    /// Moves one alert. Returns the move with the threads of those who were told, and the recipients where they are not
+    /// the level's own: who heard the beginning hears the end.
+    #[allow(clippy::type_complexity)] // three parts of one answer, taken apart at once by both callers
+    fn advance(
+        &mut self,
+        key: &AlertKey,
+        name: Option<&str>,
+        reason: Option<String>,
+        verdict: &Verdict,
+        remind: impl Fn(Severity) -> Option<Duration>,
+    ) -> Option<(Move, Option<BTreeSet<Name>>, BTreeMap<Name, Option<String>>)> {
+        let before = self.state.alerts.get(key).cloned().unwrap_or_default();
+        let (alert, moved) = transition(&before.alert, verdict, remind, self.now);
+        let to_the_told =
+            moved.filter(|it| matches!(it.kind, Kind::Eased | Kind::Resolved)).map(|_| self.state.told_or_owed(key));
+        let told = before.alert.told.clone();
+        if alert.status() == Status::Ok {
+            self.changed |= self.state.alerts.remove(key).is_some();
+        } else {
+            let division_name = name.map(str::to_owned).or_else(|| before.division_name.clone());
+            let after = Remembered { alert, division_name, reason };
+            if after != before {
+                self.changed = true;
+                self.state.alerts.insert(key.clone(), after);
+            }
+        }
+        moved.map(|moved| (moved, to_the_told, told))
+    }
+
+    fn next_reminder(&self, moved: Move, every: Option<Duration>) -> Option<Time> {
+        let every = every.filter(|_| moved.kind != Kind::Resolved)?;
+        self.now.checked_add_signed(chrono::Duration::from_std(every).ok()?)
+    }
+
+    fn owe(
+        &mut self,
+        subject: Subject,
+        moved: Move,
+        recipients: &BTreeSet<Name>,
+        told: &BTreeMap<Name, Option<String>>,
+    ) {
+        let alert = match &subject {
+            Subject::Threshold(ThresholdEvent { key, .. }) | Subject::Unreadable(UnreadableEvent { key, .. }) => {
+                label(key)
+            }
+            _ => String::new(),
+        };
+        let text = match moved.kind {
+            Kind::Raised => "alert raised",
+            Kind::Escalated => "alert escalated",
+            Kind::Eased => "alert eased",
+            Kind::Reminder => "alert still fires",
+            Kind::Resolved => "alert resolved",
+        };
+        self.news.push(News { kind: moved.kind.name(), alert, level: moved.level.to_string(), text });
+        self.changed = true;
+        self.state.owe(subject, self.now, recipients, told);
+    }
+
+    /// A division that is gone from a good listing ends its alerts, with one notice to those who were told.
+    fn end_gone_divisions(&mut self, active: &BTreeSet<u64>) {
+        let account = self.watch.account.clone();
+        let gone = |key: &AlertKey| key.account == account && key.division.is_some_and(|id| !active.contains(&id));
+        let keys: Vec<AlertKey> = self.state.alerts.keys().filter(|key| gone(key)).cloned().collect();
+        let divisions: BTreeSet<Division> = keys.iter().map(|key| key.division).collect();
+        for division in divisions {
+            let (mut recipients, mut rules, mut division_name) = (BTreeSet::new(), Vec::new(), None);
+            for key in keys.iter().filter(|key| key.division == division) {
+                recipients.extend(self.state.told_or_owed(key));
+                let Some(known) = self.state.alerts.remove(key) else { continue };
+                self.changed = true;
+                division_name = division_name.or(known.division_name);
+                if known.alert.firing().is_some() {
+                    rules.push(key.rule.clone());
+                }
+            }
+            let alert = label(&AlertKey { account: account.clone(), division, rule: "*".into() });
+            let text = "division is gone from CertCentral's list: no longer watched";
+            self.news.push(News { kind: "unwatched", alert, level: "-".to_owned(), text });
+            let subject = Subject::Unwatched { account: account.clone(), division, division_name, rules };
+            self.state.owe(subject, self.now, &recipients, &BTreeMap::new());
+        }
+    }
+}
+
+/// Several failures are one: what needs action decides, and every different reason is told.
+fn worst(failures: Vec<Unreadable>) -> Option<Unreadable> {
+    let outlook = failures.iter().map(|it| it.outlook).max_by_key(|it| *it == Outlook::NeedsAction)?;
+    let mut reasons: Vec<String> = Vec::new();
+    for failure in failures {
+        if !reasons.contains(&failure.reason) {
+            reasons.push(failure.reason);
+        }
+    }
+    Some(Unreadable { outlook, reason: reasons.join("; ") })
+}
+
+/// `rule/account/division`, for logs.
+pub fn label(key: &AlertKey) -> String {
+    match key.division {
+        Some(id) => format!("{}/{}/{id}", key.rule, key.account),
+        None => format!("{}/{}", key.rule, key.account),
+    }
+}
+
+/// Ends, without a message, every alert whose rule, account or division left the configuration. Returns them.
+pub fn forget_unconfigured(state: &mut State, watches: &[&Watch]) -> Vec<AlertKey> {
+    let configured = |key: &AlertKey| {
+        let Some(watch) = watches.iter().find(|watch| watch.account == key.account) else { return false };
+        let unreadable = *key.rule == *UNREADABLE;
+        let in_scope = match (&watch.scope, key.division) {
+            (Scope::Undivided, division) => division.is_none(),
+            (Scope::Listed(ids), Some(id)) => ids.contains(&id),
+            (Scope::All(exclude), Some(id)) => !exclude.contains(&id),
+            (Scope::Listed(_), None) => false,
+            (Scope::All(_), None) => unreadable,
+        };
+        let rule = watch.rules.iter().find(|rule| rule.name == key.rule);
+        in_scope && (unreadable || rule.is_some_and(|rule| rule.watches(&key.account, key.division)))
+    };
+    let gone: Vec<AlertKey> = state.alerts.keys().filter(|key| !configured(key)).cloned().collect();
+    for key in &gone {
+        state.alerts.remove(key);
+    }
+    gone
+}
+
+/// Logs what is odd, once and not at every poll.
+fn note_oddities(watch: &Watch, memory: &mut Memory, harvest: &Harvest) {
+    for read in &harvest.reads {
+        let Ok(balance) = &read.balance else { continue };
+        let kind = match balance.note() {
+            Some(Note::TotalDiffers { .. }) => "differs",
+            Some(Note::TotalUsed { .. }) => "used",
+            None => "",
+        };
+        let before = memory.noted.insert(read.division, kind.to_owned());
+        if let Some(note) = balance.note().filter(|_| before.as_deref() != Some(kind)) {
+            tracing::warn!(account = %watch.account, division = read.division, "{note}");
+        }
+    }
+    if let Some(twins) = shared_fund(&harvest.reads).filter(|_| !std::mem::replace(&mut memory.shared_fund_told, true))
+    {
+        tracing::info!(account = %watch.account, divisions = twins.len(), first = twins[0], "{SHARED_FUND}");
+    }
+}
+
+/// What to say where divisions share one fund.
+pub const SHARED_FUND: &str =
+    "divisions report exactly the same figures, so they seem to share one fund: watching only one of them is enough";
+
+/// The divisions that report exactly the same figures, if any two do.
+pub fn shared_fund(reads: &[Read]) -> Option<Vec<u64>> {
+    let mut groups: Vec<(&Balance, Vec<u64>)> = Vec::new();
+    for read in reads {
+        let (Ok(balance), Some(id)) = (&read.balance, read.division) else { continue };
+        match groups.iter_mut().find(|(known, _)| *known == balance) {
+            Some((_, ids)) => ids.push(id),
+            None => groups.push((balance, vec![id])),
+        }
+    }
+    groups.into_iter().map(|(_, ids)| ids).filter(|ids| ids.len() > 1).max_by_key(Vec::len)
+}
+
+fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
+    let metric = |metric: Metric| match &read.balance {
+        Err(why) => format!("unreadable: {}", why.reason),
+        Ok(balance) => match balance.reading(metric) {
+            Reading::Amount(money) => money.to_string(),
+            Reading::Unlimited => "unlimited".to_owned(),
+            Reading::Unreadable(why) => format!("unreadable: {}", why.reason),
+        },
+    };
+    let metrics = Metric::ALL.into_iter().map(|(it, name)| (name.to_owned(), metric(it))).collect();
+    LastReading { account: account.clone(), division: read.division, division_name: read.name.clone(), at, metrics }
+}
+
+/// Reads every division of an account once, for `check` and `validate --online`: no state, nothing sent.
+pub async fn read_once(watch: &Watch, clock: &dyn Clock) -> Harvest {
+    read(watch, &mut Memory::default(), clock.now()).await
+}
+
+/// An alert that is not ok, as `status` lists it.
+pub fn describe(alert: &Alert) -> String {
+    match alert.status() {
+        Status::Ok => "ok".to_owned(),
+        Status::Pending(level) => format!("pending ({level})"),
+        Status::Firing(level) => format!("firing ({level})"),
+    }
+}

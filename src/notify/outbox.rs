@@ -1,0 +1,298 @@
+//! Delivering what is owed: one worker a notifier, so that none delays another. Retries with growing pauses, hands over
+//! to the fallback, and reports a notifier that stays broken.
+//!
+//! A worker never decides what is owed: it takes it from the book, sends, and marks it there. What it cannot send stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use super::{Content, Delivered, Item, Message, Notifier, SendError, Via};
+use crate::clock::Clock;
+use crate::domain::event::Subject;
+use crate::domain::state::State;
+use crate::domain::{Name, Time};
+use crate::store::Book;
+
+/// The first pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause that we choose ourselves.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The longest pause that a server may ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
+/// After so much failure the fallback is asked.
+pub const FALLBACK_AFTER: Duration = Duration::from_secs(300);
+/// After so much failure the other notifiers are told.
+pub const REPORT_AFTER: Duration = Duration::from_secs(3600);
+
+/// One notifier and whom to ask in its place.
+#[derive(Clone)]
+pub struct Desk {
+    /// The channel.
+    pub notifier: Arc<dyn Notifier>,
+    /// Tried when it keeps failing.
+    pub fallback: Option<Name>,
+}
+
+/// Delivers for one notifier until told to stop.
+pub struct Worker {
+    name: Name,
+    desk: Desk,
+    everyone: BTreeSet<Name>,
+    book: Arc<Book>,
+    clock: Arc<dyn Clock>,
+    failures: u32,
+    lone_failures: u32,
+    /// Nothing is sent before it is over.
+    pause: Pause,
+    /// Nothing is sent to recipients that are retried alone before it is over.
+    lone_pause: Pause,
+}
+
+type Pause = Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
+
+/// What to send next: the events' ids, and the message.
+struct Batch {
+    ids: BTreeSet<String>,
+    message: Message,
+}
+
+impl Worker {
+    /// A worker for `name`; `everyone` names all notifiers.
+    pub fn new(name: Name, desk: Desk, everyone: BTreeSet<Name>, book: Arc<Book>, clock: Arc<dyn Clock>) -> Self {
+        Self { name, desk, everyone, book, clock, failures: 0, lone_failures: 0, pause: None, lone_pause: None }
+    }
+
+    /// Works until `stop` turns true; a send that runs then is finished first.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            let book = Arc::clone(&self.book);
+            let changed = book.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            self.escalate().await;
+            match self.batch(self.pause.is_none(), self.lone_pause.is_none()) {
+                Some(batch) => self.deliver(batch).await,
+                None => {
+                    let clock = Arc::clone(&self.clock);
+                    let report = self.report_due().map(|due| async move { clock.sleep(due).await });
+                    tokio::select! {
+                        () = &mut changed => {}
+                        () = or_never(self.pause.as_mut()) => self.pause = None,
+                        () = or_never(self.lone_pause.as_mut()) => self.lone_pause = None,
+                        () = async { match report { Some(due) => due.await, None => std::future::pending().await } } => {}
+                        _ = stop.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is owed and may be sent now. Recipients that are retried alone get a message of their own.
+    fn batch(&self, may_send: bool, may_send_alone: bool) -> Option<Batch> {
+        self.book.read(|state| {
+            let only = state
+                .owed_to(&self.name)
+                .map(|(_, owing)| &owing.only)
+                .find(|only| if only.is_none() { may_send } else { may_send_alone })?
+                .clone();
+            let owed = state.owed_to(&self.name).filter(|(_, owing)| owing.only == only);
+            let (mut items, mut references) = (Vec::new(), Vec::new());
+            for (event, owing) in owed {
+                let via = owing.via.clone().map(|(notifier, error)| Via { notifier, error });
+                references.extend(owing.thread.clone().filter(|thread| !references.contains(thread)));
+                items.push(Item { event: event.clone(), omitted: owing.omitted, via });
+            }
+            let ids: BTreeSet<String> = items.iter().map(|item| item.event.id.clone()).collect();
+            let id = message_id(&self.name, &ids);
+            let message = Message { id, at: self.clock.now(), content: Content::Events(items), references, only };
+            Some(Batch { ids, message })
+        })
+    }
+
+    /// Sends once, marks what became of it, and sets the pause before the next try, if one is needed.
+    async fn deliver(&mut self, batch: Batch) {
+        let Batch { ids, message } = batch;
+        let alone = message.only.is_some();
+        let notifier = Arc::clone(&self.desk.notifier);
+        // A task of its own: whatever goes wrong inside a channel, even a panic, is a failed send and nothing more.
+        let sent = tokio::spawn(async move { notifier.send(&message).await }).await;
+        let sent = sent.unwrap_or_else(|panic| {
+            let reason = format!("sending ended unexpectedly: {panic}");
+            Err(SendError { permanent: false, reason, retry_after: None, refused: Vec::new() })
+        });
+        match sent {
+            Ok(delivered) => self.mark_delivered(&ids, delivered).await,
+            Err(error) if error.permanent => self.mark_refused(&ids, &error).await,
+            Err(error) => self.mark_failed(&ids, &error, alone).await,
+        }
+    }
+
+    async fn mark_delivered(&mut self, ids: &BTreeSet<String>, delivered: Delivered) {
+        let deferred: Vec<String> = delivered.deferred.iter().map(|it| it.recipient.clone()).collect();
+        let (name, now) = (self.name.clone(), self.clock.now());
+        let others = self.others();
+        let recovered = self
+            .book
+            .change(|state| {
+                state.delivered(&name, ids, delivered.message_id.as_deref(), &deferred);
+                let trouble = state.notifiers.remove(&name);
+                if let Some(trouble) = trouble.as_ref().filter(|trouble| trouble.reported) {
+                    let subject = Subject::NotifierRecovered { notifier: name.clone(), since: trouble.since };
+                    state.owe(subject, now, &others, &BTreeMap::new());
+                }
+                (trouble.is_some(), true)
+            })
+            .await;
+        if recovered {
+            tracing::info!(notifier = %self.name, "notifier works again");
+        }
+        tracing::info!(notifier = %self.name, events = ids.len(), "notification delivered");
+        for refusal in &delivered.refused {
+            tracing::error!(notifier = %self.name, recipient = refusal.recipient, reason = refusal.reason, "recipient refused for good: correct or remove the address");
+        }
+        for refusal in &delivered.deferred {
+            tracing::warn!(notifier = %self.name, recipient = refusal.recipient, reason = refusal.reason, "recipient refused for the moment: tried again alone");
+        }
+        self.failures = 0;
+        if deferred.is_empty() {
+            self.lone_failures = 0;
+        } else {
+            self.lone_failures += 1;
+            self.lone_pause = Some(self.pause_after(self.lone_failures, None));
+        }
+    }
+
+    async fn mark_refused(&mut self, ids: &BTreeSet<String>, error: &SendError) {
+        let (name, now, fallback) = (self.name.clone(), self.clock.now(), self.desk.fallback.clone());
+        let handed = self
+            .book
+            .change(|state| {
+                state.failed(&name, &error.reason, now);
+                let handed = fallback.map_or(0, |fallback| state.hand_over(&name, &fallback, &error.reason, Some(ids)));
+                state.refused(&name, ids);
+                (handed, true)
+            })
+            .await;
+        self.failures = 0;
+        tracing::error!(notifier = %self.name, reason = error.reason, events = ids.len(), handed_to_fallback = handed, "notification refused for good: not tried again");
+    }
+
+    async fn mark_failed(&mut self, ids: &BTreeSet<String>, error: &SendError, alone: bool) {
+        let (name, now) = (self.name.clone(), self.clock.now());
+        if alone {
+            self.lone_failures += 1;
+        } else {
+            self.failures += 1;
+            self.book
+                .change(|state| {
+                    let before = state.notifiers.get(&name).cloned();
+                    let changed = Some(&*state.failed(&name, &error.reason, now)) != before.as_ref();
+                    ((), changed)
+                })
+                .await;
+        }
+        let tries = if alone { self.lone_failures } else { self.failures };
+        tracing::warn!(notifier = %self.name, reason = error.reason, events = ids.len(), tries, "notification could not be sent: still owed");
+        for refusal in &error.refused {
+            tracing::error!(notifier = %self.name, recipient = refusal.recipient, reason = refusal.reason, "recipient refused for good: correct or remove the address");
+        }
+        let pause = Some(self.pause_after(tries, error.retry_after));
+        if alone {
+            self.lone_pause = pause;
+        } else {
+            self.pause = pause;
+        }
+    }
+
+    /// After five minutes of failure the fallback is asked; after an hour everybody else hears of it.
+    async fn escalate(&mut self) {
+        let now = self.clock.now();
+        let trouble = self.book.read(|state| state.notifiers.get(&self.name).cloned());
+        let Some(trouble) = trouble else { return };
+        let age = (now - trouble.since).to_std().unwrap_or_default();
+        if self.failures > 0
+            && age >= FALLBACK_AFTER
+            && let Some(fallback) = self.desk.fallback.clone()
+        {
+            let name = self.name.clone();
+            let hand = |state: &mut State| {
+                let handed = state.hand_over(&name, &fallback, &trouble.error, None);
+                (handed, handed > 0)
+            };
+            let handed = self.book.change(hand).await;
+            if handed > 0 {
+                tracing::warn!(notifier = %self.name, %fallback, events = handed, "notifier keeps failing: its fallback is asked");
+            }
+        }
+        if age >= REPORT_AFTER && !trouble.reported {
+            self.report(&trouble.error, trouble.since, now).await;
+        }
+    }
+
+    async fn report(&self, error: &str, since: Time, now: Time) {
+        let (name, others) = (self.name.clone(), self.others());
+        self.book
+            .change(|state| {
+                let subject = Subject::NotifierFailing { notifier: name.clone(), since, error: error.to_owned() };
+                state.owe(subject, now, &others, &BTreeMap::new());
+                if let Some(trouble) = state.notifiers.get_mut(&name) {
+                    trouble.reported = true;
+                }
+                ((), true)
+            })
+            .await;
+        tracing::error!(notifier = %self.name, %since, error, "notifier has failed for an hour: reported through all others");
+    }
+
+    /// How long until the failure is an hour old, where that is still to be reported.
+    fn report_due(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let trouble = self.book.read(|state| state.notifiers.get(&self.name).cloned())?;
+        let age = (now - trouble.since).to_std().unwrap_or_default();
+        let due =
+            [Some(FALLBACK_AFTER).filter(|_| self.failures > 0), Some(REPORT_AFTER).filter(|_| !trouble.reported)];
+        let due = due.into_iter().flatten().filter(|limit| *limit > age).min()?;
+        Some(due.saturating_sub(age).max(Duration::from_millis(100)))
+    }
+
+    fn others(&self) -> BTreeSet<Name> {
+        self.everyone.iter().filter(|name| **name != self.name).cloned().collect()
+    }
+
+    fn pause_after(&self, tries: u32, asked: Option<Duration>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let clock = Arc::clone(&self.clock);
+        let pause = pause_after(tries, asked, rand::random_range(0.75..1.25));
+        Box::pin(async move { clock.sleep(pause).await })
+    }
+}
+
+async fn or_never(pause: Option<&mut Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    match pause {
+        Some(pause) => pause.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The pause after so many failed tries: doubling from 1 s to 5 min, times `jitter`; never shorter than what was asked.
+pub fn pause_after(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(9));
+    let own = doubled.min(LONGEST_PAUSE).mul_f64(jitter).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+    own.max(asked.unwrap_or_default().min(LONGEST_ASKED))
+}
+
+/// Stable for the same events to the same notifier.
+fn message_id(notifier: &str, ids: &BTreeSet<String>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(notifier);
+    for id in ids {
+        hash.update([0]);
+        hash.update(id);
+    }
+    hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}

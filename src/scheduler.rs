@@ -1,0 +1,129 @@
+//! When cycles run: at start, then by the schedule, never two of one account at a time, until told to stop.
+//!
+//! Each wait is armed twice. A one-shot job of the cron scheduler fires by the wall clock, so that a suspended machine
+//! reads as soon as it wakes; a plain sleep of the same length fires by elapsed time, so that a clock that is set back
+//! never silences an account. Whichever comes first wins; both wait for the time that [`Schedule::next_after`] computed.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_cron_scheduler::{Job, JobScheduler};
+
+use crate::clock::Clock;
+use crate::domain::{Name, Time};
+use crate::schedule::Schedule;
+
+/// When an account's cycles run and ran, for `health` and `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat {
+    /// When the cycle that last began did so; at start, when waiting for it began.
+    pub began: Time,
+    /// When the last cycle ended.
+    pub ended: Option<Time>,
+    /// When the next one is due.
+    pub due: Option<Time>,
+}
+
+/// How late a cycle may be before `health` calls it late.
+const GRACE: Duration = Duration::from_secs(60);
+
+impl Beat {
+    /// Whether the cycles are on time at `now`: the next one is overdue by no more than a period, and at least a minute.
+    pub fn on_time(&self, now: Time) -> bool {
+        let due = self.due.unwrap_or(self.began);
+        let period = (due - self.began).to_std().unwrap_or_default();
+        (now - due).to_std().is_ok_and(|late| late > period.max(GRACE)).eq(&false)
+    }
+}
+
+/// Runs `cycle` at once and then by `schedule`, until `stop` turns true. A cycle that runs then is abandoned.
+pub async fn run<F: Future<Output = ()>>(
+    account: Name,
+    schedule: Schedule,
+    jobs: JobScheduler,
+    clock: Arc<dyn Clock>,
+    mut stop: watch::Receiver<bool>,
+    mut cycle: impl FnMut() -> F,
+    mut beat: impl FnMut(Beat),
+) {
+    let mut ended = None;
+    loop {
+        let began = clock.now();
+        let due = schedule.next_after(began);
+        beat(Beat { began, ended, due });
+        tokio::select! {
+            () = cycle() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let now = clock.now();
+        ended = Some(now);
+        // Times that passed while the cycle ran are skipped: the next one is in the future, however long it took. A clock
+        // that went back counts from where it is now.
+        let from = match due {
+            Some(due) if due > now && began <= now => due,
+            _ => match schedule.next_after(now) {
+                Some(next) => next,
+                None => {
+                    tracing::error!(%account, schedule = schedule.text(), "schedule never comes again: no further cycle");
+                    return;
+                }
+            },
+        };
+        beat(Beat { began, ended, due: Some(from) });
+        tokio::select! {
+            () = wait_until(from, &jobs, &clock) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Waits until `due`, by the wall clock or by elapsed time, whichever says so first.
+async fn wait_until(due: Time, jobs: &JobScheduler, clock: &Arc<dyn Clock>) {
+    let length = (due - clock.now()).to_std().unwrap_or_default();
+    let rang = Arc::new(Notify::new());
+    let bell = Arc::clone(&rang);
+    // The scheduler counts in whole seconds and may ring up to one too early; what is left then is slept.
+    let armed = Job::new_one_shot_async(length + Duration::from_secs(1), move |_, _| {
+        let bell = Arc::clone(&bell);
+        Box::pin(async move { bell.notify_one() })
+    });
+    let job = match armed {
+        Ok(job) => jobs.add(job).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &job {
+        tracing::warn!(%error, "cron job cannot be armed: waiting by elapsed time alone");
+    }
+    tokio::select! {
+        () = rang.notified() => {
+            let rest = (due - clock.now()).to_std().unwrap_or_default();
+            clock.sleep(rest.min(Duration::from_secs(2))).await;
+        }
+        () = clock.sleep(length) => {}
+    }
+    if let Ok(id) = job {
+        let _ = jobs.remove(&id).await; // gone already if it rang
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Time {
+        Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn cycles_are_on_time_until_a_whole_period_is_missed() {
+        let beat = Beat { began: at(0), ended: Some(at(1)), due: Some(at(900)) };
+        assert!(beat.on_time(at(900)));
+        assert!(beat.on_time(at(1800)));
+        assert!(!beat.on_time(at(1801)));
+        let quick = Beat { began: at(0), ended: None, due: Some(at(1)) };
+        assert!(quick.on_time(at(61)));
+        assert!(!quick.on_time(at(62)));
+    }
+}
