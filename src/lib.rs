@@ -17,8 +17,10 @@
 pub mod certcentral;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod cycle;
 pub mod domain;
+pub mod logging;
 pub mod notify;
 pub mod schedule;
 pub mod scheduler;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+pub(crate) use file::beside;
 pub use file::{FileStore, OpenError, Opened, read_only};
 
 use crate::clock::Clock;

@@ -1,0 +1,257 @@
+//! The Unix socket beside the state file (mode 0600) through which `status` and `health` ask a running service.
+//!
+//! One line of JSON each way. It only answers; who may ask is decided by the file's mode alone.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::clock::Clock;
+use crate::cycle::LastReading;
+use crate::domain::alert::{AlertKey, Status};
+use crate::domain::rule::Severity;
+use crate::domain::state::State;
+use crate::domain::{Division, Name, Time};
+use crate::scheduler::Beat;
+use crate::store::Book;
+
+/// Longest wait for the other side.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest request line, in bytes.
+const LONGEST_REQUEST: u64 = 4096;
+/// Longest socket path that the system takes, with room for a temporary suffix.
+const LONGEST_PATH: usize = 100;
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    /// Everything: [`Report`].
+    Status,
+    /// Only whether the cycles are on time: [`Health`].
+    Health,
+}
+
+/// Whether the cycles are on time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Health {
+    /// All of them.
+    pub on_time: bool,
+    /// The accounts whose cycles are late.
+    pub late: Vec<Name>,
+}
+
+/// What the state holds and, from a running service, the last readings.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether this comes from a running service, or only from its state file.
+    pub running: bool,
+    /// Its accounts and their cycles.
+    #[serde(default)]
+    pub accounts: Vec<AccountReport>,
+    /// Alerts that are pending or firing.
+    pub alerts: Vec<AlertReport>,
+    /// What is owed, by notifier.
+    pub owed: Vec<OwedReport>,
+    /// The last readings.
+    #[serde(default)]
+    pub readings: Vec<LastReading>,
+}
+
+/// One account's cycles.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AccountReport {
+    /// Its name.
+    pub account: Name,
+    /// When its last cycle ended.
+    pub last_cycle: Option<Time>,
+    /// When the next one is due.
+    pub next_cycle: Option<Time>,
+    /// Whether its cycles are on time.
+    pub on_time: bool,
+}
+
+/// One alert that is not ok.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AlertReport {
+    /// The rule's name, or `unreadable`.
+    pub rule: Name,
+    /// The account's name.
+    pub account: Name,
+    /// The division.
+    pub division: Division,
+    /// Its name.
+    pub division_name: Option<String>,
+    /// `pending` or `firing`.
+    pub status: String,
+    /// At which level.
+    pub level: Severity,
+    /// The first breached reading.
+    pub since: Option<Time>,
+    /// Its last event.
+    pub last_event: Option<Time>,
+    /// Who was told.
+    pub told: Vec<Name>,
+    /// Why it is unreadable.
+    pub reason: Option<String>,
+}
+
+/// What one notifier owes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OwedReport {
+    /// Its name.
+    pub notifier: Name,
+    /// How many events.
+    pub events: usize,
+    /// The oldest of them.
+    pub oldest: Option<Time>,
+    /// Since when it fails, if it does.
+    pub failing_since: Option<Time>,
+    /// Its last failure.
+    pub error: Option<String>,
+}
+
+/// What the service tells about itself; shared by the tasks that know it.
+#[derive(Default)]
+pub struct Board {
+    beats: Mutex<std::collections::BTreeMap<Name, Beat>>,
+    readings: Mutex<std::collections::BTreeMap<Name, Vec<LastReading>>>,
+}
+
+impl Board {
+    /// Notes when an account's cycles run.
+    pub fn beat(&self, account: &Name, beat: Beat) {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), beat);
+    }
+
+    /// Notes an account's last readings.
+    pub fn readings(&self, account: &Name, readings: Vec<LastReading>) {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), readings);
+    }
+
+    fn health(&self, now: Time) -> Health {
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let late: Vec<Name> = beats.iter().filter(|(_, beat)| !beat.on_time(now)).map(|(name, _)| name.clone()).collect();
+        Health { on_time: late.is_empty(), late }
+    }
+
+    fn report(&self, state: &State, now: Time) -> Report {
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = |(name, beat): (&Name, &Beat)| AccountReport {
+            account: name.clone(),
+            last_cycle: beat.ended,
+            next_cycle: beat.due,
+            on_time: beat.on_time(now),
+        };
+        let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        Report {
+            running: true,
+            accounts: beats.iter().map(account).collect(),
+            readings: readings.values().flatten().cloned().collect(),
+            ..report_state(state)
+        }
+    }
+}
+
+/// What the state alone can tell.
+pub fn report_state(state: &State) -> Report {
+    let alert = |(key, known): (&AlertKey, &crate::domain::state::Remembered)| {
+        let (status, level) = match known.alert.status() {
+            Status::Ok => return None,
+            Status::Pending(level) => ("pending", level),
+            Status::Firing(level) => ("firing", level),
+        };
+        Some(AlertReport {
+            rule: key.rule.clone(),
+            account: key.account.clone(),
+            division: key.division,
+            division_name: known.division_name.clone(),
+            status: status.to_owned(),
+            level,
+            since: known.alert.since(),
+            last_event: known.alert.last_event,
+            told: known.alert.told.keys().cloned().collect(),
+            reason: known.reason.clone(),
+        })
+    };
+    let names: std::collections::BTreeSet<&Name> =
+        state.owed.iter().flat_map(|owed| owed.to.keys()).chain(state.notifiers.keys()).collect();
+    let owed = names.into_iter().map(|name| {
+        let trouble = state.notifiers.get(name);
+        OwedReport {
+            notifier: name.clone(),
+            events: state.owed_to(name).count(),
+            oldest: state.owed_to(name).map(|(event, _)| event.at).min(),
+            failing_since: trouble.map(|trouble| trouble.since),
+            error: trouble.map(|trouble| trouble.error.clone()),
+        }
+    });
+    Report { alerts: state.alerts.iter().filter_map(alert).collect(), owed: owed.collect(), ..Report::default() }
+}
+
+/// Where the socket of a state file is. A path too long for the system is replaced by one through `/proc`.
+pub fn socket_path(state: &Path) -> PathBuf {
+    crate::store::beside(state, "sock")
+}
+
+/// Answers until dropped. The socket file appears under its name only once nobody else may use it.
+pub async fn serve(state: &Path, book: Arc<Book>, board: Arc<Board>, clock: Arc<dyn Clock>) -> io::Result<()> {
+    let path = socket_path(state);
+    if path.as_os_str().len() > LONGEST_PATH {
+        return Err(io::Error::other(format!("{} is too long a path for a socket: choose a shorter `state`", path.display())));
+    }
+    let fresh = crate::store::beside(state, "sk");
+    let _ = std::fs::remove_file(&fresh); // of a run that died between the next lines
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&fresh, &path)?;
+    loop {
+        let (stream, _) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "control socket cannot accept");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        let (book, board, clock) = (Arc::clone(&book), Arc::clone(&board), Arc::clone(&clock));
+        tokio::spawn(async move {
+            let answered = tokio::time::timeout(PATIENCE, answer(stream, &book, &board, clock.now())).await;
+            if let Ok(Err(error)) = answered {
+                tracing::debug!(%error, "control request not answered");
+            }
+        });
+    }
+}
+
+async fn answer(mut stream: UnixStream, book: &Book, board: &Board, now: Time) -> io::Result<()> {
+    let (reading, mut writing) = stream.split();
+    let mut line = String::new();
+    BufReader::new(reading.take(LONGEST_REQUEST)).read_line(&mut line).await?;
+    let mut json = match serde_json::from_str(&line)? {
+        Request::Status => serde_json::to_vec(&book.read(|state| board.report(state, now)))?,
+        Request::Health => serde_json::to_vec(&board.health(now))?,
+    };
+    json.push(b'\n');
+    writing.write_all(&json).await
+}
+
+/// Asks the service that owns `state`. An error means that none answers.
+pub async fn ask<R: serde::de::DeserializeOwned>(state: &Path, request: Request) -> io::Result<R> {
+    let talk = async {
+        let mut stream = UnixStream::connect(socket_path(state)).await?;
+        let mut line = serde_json::to_vec(&request)?;
+        line.push(b'\n');
+        stream.write_all(&line).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok(serde_json::from_slice(&answer)?)
+    };
+    tokio::time::timeout(PATIENCE, talk).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
+}

@@ -1,0 +1,71 @@
+//! The log: text for people or JSON for machines, on stderr, with every known secret struck out of every line.
+
+use std::io::{self, IsTerminal, Write};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::secret::Redactor;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts the log. `level` is a level or a filter as `RUST_LOG` takes it; `default` applies where neither is given.
+pub fn start(format: LogFormat, level: Option<&str>, default: &str, redactor: &Redactor, colour: bool) -> anyhow::Result<()> {
+    let filter = match level {
+        Some(level) => EnvFilter::try_new(level)
+            .map_err(|error| anyhow::anyhow!("--log-level {level}: {error}; use error, warn, info, debug or trace"))?,
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default)),
+    };
+    let writer = Struck { redactor: redactor.clone() };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let started = match format {
+        LogFormat::Text => builder.with_ansi(colour && io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+}
+
+/// Writes to stderr what is left when the secrets are struck out.
+struct Struck {
+    redactor: Redactor,
+}
+
+/// One log event; written as a whole when it is complete.
+struct Line {
+    redactor: Redactor,
+    bytes: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for Struck {
+    type Writer = Line;
+    fn make_writer(&'a self) -> Line {
+        Line { redactor: self.redactor.clone(), bytes: Vec::new() }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.bytes);
+        // Nobody is left to tell when stderr itself is gone.
+        let _ = io::stderr().lock().write_all(self.redactor.strike(&text).as_bytes());
+    }
+}
