@@ -14,7 +14,9 @@
 //! - [`app`]: the only place that builds concrete things and spawns tasks.
 //! - [`cli`]: one file a command.
 
+pub mod app;
 pub mod certcentral;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -1,0 +1,165 @@
+//! The command line: one file a command, and what they share: options, exit codes, loading the configuration.
+
+mod args;
+mod check;
+mod init;
+mod run;
+mod status;
+mod table;
+mod test_notify;
+mod validate;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use args::{Cli, Command, Output};
+
+use crate::config::{self, Config, Environment, Problems};
+use crate::logging;
+use crate::secret::Redactor;
+
+/// What a command ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was done.
+    Success,
+    /// Something failed while running.
+    Failure,
+    /// The command line is wrong.
+    Usage,
+    /// The configuration is wrong.
+    Config,
+    /// `check`: the worst level found.
+    Check(check::Worst),
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(match exit {
+            Exit::Success => 0,
+            Exit::Failure => 1,
+            Exit::Usage => 64,
+            Exit::Config => 78,
+            Exit::Check(worst) => worst.code(),
+        })
+    }
+}
+
+/// What every command is given.
+pub(crate) struct Context {
+    /// The configuration file.
+    pub(crate) file: PathBuf,
+    /// The environment, as it was at start.
+    pub(crate) environment: Environment,
+    /// Strikes out secrets; learns them when the configuration is loaded.
+    pub(crate) redactor: Redactor,
+    /// Whether standard output may be coloured.
+    pub(crate) colour: bool,
+}
+
+impl Context {
+    /// Loads the configuration. Warnings are logged; problems are returned.
+    pub(crate) fn load(&self) -> Result<Config, Problems> {
+        let loaded = config::load(&self.file, &self.environment);
+        loaded.secrets.iter().for_each(|secret| self.redactor.learn(secret));
+        for warning in loaded.warnings.iter() {
+            tracing::warn!("{warning}");
+        }
+        loaded.config
+    }
+
+    /// Loads the configuration, or prints every problem to standard error.
+    pub(crate) fn load_or_report(&self) -> Result<Config, Exit> {
+        self.load().map_err(|problems| {
+            report_problems(&self.file, &problems);
+            Exit::Config
+        })
+    }
+}
+
+/// Every problem, to standard error.
+fn report_problems(file: &Path, problems: &Problems) {
+    for problem in problems.iter() {
+        eprintln!("{problem}");
+    }
+    eprintln!("{}: {}", file.display(), count(problems.len(), "problem"));
+}
+
+/// `1 problem`, `2 problems`.
+pub(crate) fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// Parses the arguments, runs the command and returns its exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => start(cli).into(),
+        Err(error) => {
+            let _ = error.print(); // nobody is left to tell when the terminal is gone
+            usage_exit(&error, &args).into()
+        }
+    }
+}
+
+/// Asking for help is no mistake; a mistake in `check` is what its supervisor knows as unknown.
+fn usage_exit(error: &clap::Error, args: &[OsString]) -> Exit {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
+    if matches!(error.kind(), DisplayHelp | DisplayVersion) {
+        return Exit::Success;
+    }
+    if args.iter().skip(1).any(|arg| arg == "check") { Exit::Check(check::Worst::Unknown) } else { Exit::Usage }
+}
+
+fn start(cli: Cli) -> Exit {
+    let environment = Environment::new(std::env::vars_os());
+    let no_colour = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let redactor = Redactor::default();
+    let default_level = if matches!(cli.command, Command::Run) { "info" } else { "warn" };
+    let started = logging::start(cli.log_format, cli.log_level.as_deref(), default_level, &redactor, !no_colour);
+    if let Err(error) = started {
+        eprintln!("lowtide: {error}");
+        return if matches!(cli.command, Command::Check { .. }) { Exit::Check(check::Worst::Unknown) } else { Exit::Usage };
+    }
+    let colour = !no_colour && std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let context = Context { file: config::find(cli.config.as_deref()), environment, redactor, colour };
+    if let Command::Completions { shell } = cli.command {
+        clap_complete::generate(shell, &mut Cli::command(), "lowtide", &mut std::io::stdout());
+        return Exit::Success;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("lowtide: cannot start: {error}");
+            return Exit::Failure;
+        }
+    };
+    let exit = runtime.block_on(dispatch(cli, &context));
+    // A name look-up that hangs in a thread of its own must not keep the process.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn dispatch(cli: Cli, context: &Context) -> Exit {
+    match cli.command {
+        Command::Run => run::run(context).await,
+        Command::Check { output } => check::run(context, output).await,
+        Command::Validate { online, output } => validate::run(context, online, output).await,
+        Command::TestNotify { names, output } => test_notify::run(context, &names, output).await,
+        Command::Status { output } => status::status(context, output).await,
+        Command::Health => status::health(context).await,
+        Command::Init => init::command(cli.config.as_deref()),
+        Command::Completions { .. } => Exit::Success,
+    }
+}
+
+/// Prints a value as JSON to standard output.
+pub(crate) fn print_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(json) => println!("{json}"),
+        Err(error) => tracing::error!(%error, "result cannot be written as JSON"),
+    }
+}

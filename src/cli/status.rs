@@ -1,0 +1,132 @@
+//! `lowtide status` and `lowtide health`: what a running service, or else its state file, has to tell.
+
+use super::args::Output;
+use super::table::{clean, table};
+use super::{Context, Exit, count, print_json};
+use crate::config::Config;
+use crate::control::{self, Health, Report, Request};
+use crate::domain::{Division, Time};
+use crate::store;
+
+pub(super) async fn status(context: &Context, output: Output) -> Exit {
+    let config = match context.load_or_report() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let report = match control::ask::<Report>(&config.state, Request::Status).await {
+        Ok(report) => report,
+        Err(_) => match store::read_only(&config.state) {
+            Ok(state) => control::report_state(&state),
+            Err(why) => {
+                eprintln!("lowtide: {why}");
+                return Exit::Failure;
+            }
+        },
+    };
+    match output {
+        Output::Json => print_json(&report),
+        Output::Text => print!("{}", text(&report, &config)),
+    }
+    Exit::Success
+}
+
+pub(super) async fn health(context: &Context) -> Exit {
+    let config = match context.load_or_report() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    match control::ask::<Health>(&config.state, Request::Health).await {
+        Ok(Health { on_time: true, .. }) => {
+            println!("ok: cycles are on time");
+            Exit::Success
+        }
+        Ok(health) => {
+            println!("late: no cycle on time for {}", health.late.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", "));
+            Exit::Failure
+        }
+        Err(error) => {
+            println!("no running service answers at {}: {error}", control::socket_path(&config.state).display());
+            Exit::Failure
+        }
+    }
+}
+
+fn text(report: &Report, config: &Config) -> String {
+    let time = |time: Option<Time>| {
+        time.map_or_else(|| "-".to_owned(), |time| time.with_timezone(&config.timezone).format("%Y-%m-%d %H:%M:%S %Z").to_string())
+    };
+    let mut text = String::new();
+    if report.running {
+        text.push_str("lowtide is running.\n\n");
+    } else {
+        text.push_str(&format!("No running service answers; this is what {} holds.\n\n", config.state.display()));
+    }
+    section(&mut text, "Cycles", report.accounts.len(), "ACCOUNT|LAST CYCLE|NEXT CYCLE|ON TIME", |rows| {
+        rows.extend(report.accounts.iter().map(|it| {
+            vec![it.account.to_string(), time(it.last_cycle), time(it.next_cycle), if it.on_time { "yes" } else { "no" }.to_owned()]
+        }));
+    });
+    section(&mut text, "Alerts", report.alerts.len(), "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|REASON", |rows| {
+        rows.extend(report.alerts.iter().map(|it| {
+            let told = it.told.iter().map(|name| name.to_string()).collect::<Vec<_>>().join(", ");
+            vec![
+                it.rule.to_string(),
+                it.account.to_string(),
+                division(it.division, it.division_name.as_deref()),
+                it.status.clone(),
+                it.level.to_string(),
+                time(it.since),
+                told,
+                it.reason.clone().unwrap_or_default(),
+            ]
+        }));
+    });
+    if report.alerts.is_empty() {
+        text.push_str("No alert is pending or firing.\n\n");
+    }
+    section(&mut text, "Owed", report.owed.len(), "NOTIFIER|EVENTS|OLDEST|FAILING SINCE|ERROR", |rows| {
+        rows.extend(report.owed.iter().map(|it| {
+            vec![it.notifier.to_string(), it.events.to_string(), time(it.oldest), time(it.failing_since), it.error.clone().unwrap_or_default()]
+        }));
+    });
+    if report.owed.is_empty() {
+        text.push_str("Nothing is owed.\n\n");
+    }
+    let head = "ACCOUNT|DIVISION|READ AT|AVAILABLE FUNDS|BALANCE|UNPAID INVOICES|USED CREDIT";
+    section(&mut text, "Last readings", report.readings.len(), head, |rows| {
+        rows.extend(report.readings.iter().map(|it| {
+            let metric = |name: &str| it.metrics.get(name).cloned().unwrap_or_default();
+            vec![
+                it.account.to_string(),
+                division(it.division, it.division_name.as_deref()),
+                time(Some(it.at)),
+                metric("available_funds"),
+                metric("balance"),
+                metric("unpaid_invoices"),
+                metric("used_credit"),
+            ]
+        }));
+    });
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+/// A titled table; nothing where there are no rows.
+fn section(text: &mut String, title: &str, n: usize, head: &str, fill: impl FnOnce(&mut Vec<Vec<String>>)) {
+    if n == 0 {
+        return;
+    }
+    let mut rows = vec![head.split('|').map(str::to_owned).collect()];
+    fill(&mut rows);
+    text.push_str(&format!("{title} ({})\n{}\n", count(n, "row"), table(&rows, &[])));
+}
+
+/// A division for people.
+pub(super) fn division(id: Division, name: Option<&str>) -> String {
+    match (id, name) {
+        (Some(id), Some(name)) => format!("{name} ({id})"),
+        (Some(id), None) => id.to_string(),
+        (None, _) => "-".to_owned(),
+    }
+}
