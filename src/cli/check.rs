@@ -1,0 +1,292 @@
+//! `lowtide check`: reads every account now and prints each rule's level. Stateless: no `for`, no `clear_at`, no silences.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::args::CheckOutput;
+use super::status::division;
+use super::table::{clean, table};
+use super::{Context, Exit, print_json};
+use crate::app;
+use crate::clock::SystemClock;
+use crate::cycle::{self, Harvest, Read, Watch};
+use crate::domain::balance::Reading;
+use crate::domain::evaluate::evaluate;
+use crate::domain::rule::{Rule, Severity, Side};
+use crate::domain::{Division, Name};
+
+/// The worst of several results: critical, then unknown, then warning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Worst {
+    /// No threshold is breached.
+    Ok,
+    /// A warning threshold is.
+    Warning,
+    /// Something could not be read or understood.
+    Unknown,
+    /// A critical threshold is breached.
+    Critical,
+}
+
+impl Worst {
+    /// The exit code that monitoring plugins have agreed on.
+    pub fn code(self) -> u8 {
+        match self {
+            Worst::Ok => 0,
+            Worst::Warning => 1,
+            Worst::Critical => 2,
+            Worst::Unknown => 3,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Worst::Ok => "OK",
+            Worst::Warning => "WARNING",
+            Worst::Critical => "CRITICAL",
+            Worst::Unknown => "UNKNOWN",
+        }
+    }
+
+    fn lower(self) -> &'static str {
+        match self {
+            Worst::Ok => "ok",
+            Worst::Warning => "warning",
+            Worst::Critical => "critical",
+            Worst::Unknown => "unknown",
+        }
+    }
+}
+
+/// One rule on one division.
+#[derive(Debug, Serialize)]
+struct Row {
+    account: Name,
+    division: Division,
+    division_name: Option<String>,
+    rule: Option<Name>,
+    metric: Option<&'static str>,
+    level: Worst,
+    /// Exact, without separators; absent where it is unlimited or unknown.
+    amount: Option<String>,
+    currency: Option<String>,
+    unlimited: bool,
+    warning: Option<String>,
+    critical: Option<String>,
+    /// Why it is unknown.
+    reason: Option<String>,
+    #[serde(skip)]
+    shown: String,
+    #[serde(skip)]
+    ranges: [String; 2],
+}
+
+#[derive(Serialize)]
+struct Outcome<'a> {
+    level: Worst,
+    results: &'a [Row],
+    notes: &'a [String],
+}
+
+pub(super) async fn run(context: &Context, output: CheckOutput) -> Exit {
+    let Ok(config) = context.load_or_report() else { return unknown(output, "the configuration is wrong, see standard error") };
+    let watches = match app::watches(&config, &context.redactor) {
+        Ok(watches) => watches,
+        Err(error) => {
+            eprintln!("lowtide: {error:#}");
+            return unknown(output, "the configuration cannot be used, see standard error");
+        }
+    };
+    let reads = watches.into_iter().map(|watch: Arc<Watch>| async move {
+        let harvest = cycle::read_once(&watch, &SystemClock).await;
+        (watch, harvest)
+    });
+    let harvests = futures_util::future::join_all(reads).await;
+    let rows: Vec<Row> = harvests.iter().flat_map(|(watch, harvest)| rows(watch, harvest)).collect();
+    let notes: Vec<String> = harvests.iter().flat_map(|(watch, harvest)| notes(&watch.account, harvest)).collect();
+    let worst = rows.iter().map(|row| row.level).max().unwrap_or(Worst::Unknown);
+    match output {
+        CheckOutput::Text => print!("{}", text(&rows, &notes, context.colour)),
+        CheckOutput::Json => print_json(&Outcome { level: worst, results: &rows, notes: &notes }),
+        CheckOutput::Plugin => println!("{}", plugin(worst, &rows)),
+    }
+    Exit::Check(worst)
+}
+
+fn unknown(output: CheckOutput, why: &str) -> Exit {
+    match output {
+        CheckOutput::Plugin => println!("LOWTIDE UNKNOWN - {why}"),
+        CheckOutput::Json => print_json(&serde_json::json!({ "level": "unknown", "results": [], "notes": [why] })),
+        CheckOutput::Text => {}
+    }
+    Exit::Check(Worst::Unknown)
+}
+
+fn rows(watch: &Watch, harvest: &Harvest) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    if let Some(why) = &harvest.listing_failure {
+        rows.push(unreadable(&watch.account, None, None, None, why.reason.clone()));
+    }
+    for read in &harvest.reads {
+        let rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
+        match &read.balance {
+            Err(why) => rows.push(unreadable(&watch.account, read.division, read.name.clone(), None, why.reason.clone())),
+            Ok(balance) => rows.extend(rules.map(|rule| judge(&watch.account, read, rule, &balance.reading(rule.metric)))),
+        }
+    }
+    rows
+}
+
+fn unreadable(account: &Name, division: Division, name: Option<String>, rule: Option<&Rule>, reason: String) -> Row {
+    Row {
+        account: account.clone(),
+        division,
+        division_name: name,
+        rule: rule.map(|rule| rule.name.clone()),
+        metric: rule.map(|rule| rule.metric.name()),
+        level: Worst::Unknown,
+        amount: None,
+        currency: None,
+        unlimited: false,
+        warning: rule.and_then(|rule| threshold(rule, Severity::Warning)),
+        critical: rule.and_then(|rule| threshold(rule, Severity::Critical)),
+        shown: "unreadable".to_owned(),
+        reason: Some(reason),
+        ranges: Default::default(),
+    }
+}
+
+fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
+    let mut row = unreadable(account, read.division, read.name.clone(), Some(rule), String::new());
+    match evaluate(rule, reading) {
+        Err(why) => row.reason = Some(why.reason),
+        Ok(verdict) => {
+            row.reason = None;
+            row.level = match verdict.breached() {
+                None => Worst::Ok,
+                Some(Severity::Warning) => Worst::Warning,
+                Some(Severity::Critical) => Worst::Critical,
+            };
+            row.ranges = [range(rule, Severity::Warning), range(rule, Severity::Critical)];
+        }
+    }
+    match reading {
+        Reading::Amount(money) => {
+            row.amount = Some(money.amount.to_string());
+            row.currency = Some(money.currency.to_string());
+            row.shown = money.to_string();
+        }
+        Reading::Unlimited => {
+            row.unlimited = true;
+            "unlimited".clone_into(&mut row.shown);
+        }
+        Reading::Unreadable(_) => {}
+    }
+    row
+}
+
+fn threshold(rule: &Rule, severity: Severity) -> Option<String> {
+    rule.level(severity).map(|level| format!("{} {}", level.side(), level.threshold()))
+}
+
+/// The range that does not alert, as plugins write it: `500:` alerts below 500, `~:1000` above 1000.
+fn range(rule: &Rule, severity: Severity) -> String {
+    rule.level(severity).map_or_else(String::new, |level| match level.side() {
+        Side::Below => format!("{}:", level.threshold().value),
+        Side::Above => format!("~:{}", level.threshold().value),
+    })
+}
+
+fn notes(account: &Name, harvest: &Harvest) -> Vec<String> {
+    let place = |read: &Read| match read.division {
+        Some(_) => format!("{account} · {}", division(read.division, read.name.as_deref())),
+        None => account.to_string(),
+    };
+    let noted = |read: &Read| Some(format!("{}: {}", place(read), read.balance.as_ref().ok()?.note()?));
+    let mut notes: Vec<String> = harvest.reads.iter().filter_map(noted).collect();
+    if let Some(twins) = cycle::shared_fund(&harvest.reads) {
+        notes.push(format!("{account}: {} {}", twins.len(), cycle::SHARED_FUND));
+    }
+    notes
+}
+
+fn text(rows: &[Row], notes: &[String], colour: bool) -> String {
+    let mut cells: Vec<Vec<String>> =
+        vec!["LEVEL|ACCOUNT|DIVISION|RULE|VALUE|WARNING|CRITICAL".split('|').map(str::to_owned).collect()];
+    let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    cells.extend(rows.iter().map(|row| {
+        vec![
+            row.level.lower().to_owned(),
+            row.account.to_string(),
+            division(row.division, row.division_name.as_deref()),
+            or_dash(row.rule.as_deref()),
+            row.shown.clone(),
+            or_dash(row.warning.as_deref()),
+            or_dash(row.critical.as_deref()),
+        ]
+    }));
+    let mut text = table(&cells, &[4]);
+    if colour {
+        text = text.lines().map(|line| paint(line) + "\n").collect();
+    }
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for reason in rows.iter().filter_map(|row| row.reason.as_deref()) {
+        *reasons.entry(reason).or_default() += 1;
+    }
+    for (reason, times) in reasons {
+        let times = if times > 1 { format!(" ({times} times)") } else { String::new() };
+        text.push_str(&format!("unreadable: {}{times}\n", clean(reason)));
+    }
+    for note in notes {
+        text.push_str(&format!("note: {}\n", clean(note)));
+    }
+    text
+}
+
+fn paint(line: &str) -> String {
+    let code = match line.split(' ').next() {
+        Some("critical") => "31",
+        Some("warning" | "unknown") => "33",
+        Some("ok") => "32",
+        _ => "1",
+    };
+    format!("\u{1b}[{code}m{line}\u{1b}[0m")
+}
+
+/// `LOWTIDE WARNING - text | 'label'=value;warning;critical`, on one line.
+fn plugin(worst: Worst, rows: &[Row]) -> String {
+    let place = |row: &Row| match (&row.division_name, row.division) {
+        (Some(name), _) => format!("{} {name}", row.account),
+        (None, Some(id)) => format!("{} division {id}", row.account),
+        (None, None) => row.account.to_string(),
+    };
+    let mut bad: Vec<&Row> = rows.iter().filter(|row| row.level > Worst::Ok).collect();
+    bad.sort_by_key(|row| std::cmp::Reverse(row.level));
+    let told = |row: &&Row| match (&row.rule, &row.reason) {
+        (_, Some(reason)) => format!("{}: {reason}", place(row)),
+        (rule, None) => format!("{} {}: {}", place(row), rule.as_deref().unwrap_or_default(), row.shown),
+    };
+    let text = if bad.is_empty() {
+        format!("{} ok", super::count(rows.len(), "result"))
+    } else {
+        bad.iter().map(told).collect::<Vec<_>>().join(", ")
+    };
+    let text = clean(&text).replace('|', "/");
+    let figures: Vec<String> = rows.iter().filter_map(figure).collect();
+    let data = if figures.is_empty() { String::new() } else { format!(" | {}", figures.join(" ")) };
+    format!("LOWTIDE {} - {text}{data}", worst.word())
+}
+
+fn figure(row: &Row) -> Option<String> {
+    let rule = row.rule.as_deref()?;
+    let label = match row.division {
+        Some(id) => format!("{}/{id}/{rule}", row.account),
+        None => format!("{}/{rule}", row.account),
+    };
+    let label = clean(&label).replace(['=', '|'], "_").replace('\'', "''");
+    let value = row.amount.as_deref().unwrap_or("U");
+    Some(format!("'{label}'={value};{};{}", row.ranges[0], row.ranges[1]))
+}
