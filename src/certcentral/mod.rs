@@ -2,6 +2,10 @@
 //!
 //! Wire types stay inside; what leaves is the domain's. Nothing here judges or remembers an amount.
 
+mod limiter;
+
+pub use limiter::{Limiter, Permit, Window};
+
 use async_trait::async_trait;
 
 use crate::domain::Division;
