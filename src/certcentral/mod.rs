@@ -2,8 +2,14 @@
 //!
 //! Wire types stay inside; what leaves is the domain's. Nothing here judges or remembers an amount.
 
+mod client;
 mod limiter;
+mod patience;
+mod reply;
+mod text;
+mod wire;
 
+pub use client::{Client, InvalidKey};
 pub use limiter::{Limiter, Permit, Window};
 
 use async_trait::async_trait;
