@@ -1,6 +1,8 @@
-//! One way to build an HTTP client: rustls, no redirects, a timeout, own CAs, no proxy for loopback, bodies read up to a cap.
+//! One way to build an HTTP client: rustls, no redirects, a timeout, own CAs, no proxy for loopback, bodies read up to
+//! a cap.
 //!
-//! It knows nothing of who is asked or what for. No text that leaves this module holds an address: an address can be a secret.
+//! It knows nothing of who is asked or what for. No text that leaves this module holds an address: an address can be a
+//! secret.
 
 use std::error::Error as StdError;
 use std::io;
@@ -144,7 +146,7 @@ pub fn explain(error: &reqwest::Error) -> Transport {
         (TransportKind::Timeout, what.to_owned())
     } else if error.is_dns() {
         (TransportKind::Dns, format!("the host's name cannot be resolved ({detail})"))
-    } else if chain(error).any(|cause| cause.is::<rustls::Error>()) {
+    } else if chain(error).any(|cause| cause.downcast_ref::<rustls::Error>().is_some()) {
         (TransportKind::Tls, format!("no trustworthy TLS connection ({detail})"))
     } else if error.is_connect() || error.is_builder() {
         (TransportKind::Connect, format!("no connection ({detail})"))
@@ -187,7 +189,9 @@ mod tests {
     #[test]
     fn only_this_machine_is_loopback() {
         let loopback = |text: &str| is_loopback(&Url::parse(text).unwrap());
-        for yes in ["http://localhost:1/x", "http://LOCALHOST", "http://127.0.0.1", "https://127.9.9.9:8/", "http://[::1]:80"] {
+        for yes in
+            ["http://localhost:1/x", "http://LOCALHOST", "http://127.0.0.1", "https://127.9.9.9:8/", "http://[::1]:80"]
+        {
             assert!(loopback(yes), "{yes}");
         }
         for no in ["http://localhost.example.com", "http://128.0.0.1", "http://[::2]", "http://10.0.0.1", "unix:/x"] {
@@ -227,7 +231,8 @@ mod tests {
         let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
-        let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![own.cert.der().clone()], key);
+        let config =
+            rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![own.cert.der().clone()], key);
         let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config.unwrap()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());

@@ -1,4 +1,4 @@
-//! What the CertCentral client sends, and what it makes of every kind of answer. No test leaves this machine.
+//! What the `CertCentral` client sends, and what it makes of every kind of answer. No test leaves this machine.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::io::{Read, Write};
@@ -73,7 +73,12 @@ fn raw(serve: impl Fn(std::net::TcpStream) + Send + 'static) -> String {
 #[tokio::test]
 async fn a_request_carries_the_key_and_says_who_asks() {
     let server = MockServer::start().await;
-    Mock::given(path("/services/v2/finance/balance")).and(query_param_is_missing("container_id")).respond_with(good()).expect(1).mount(&server).await;
+    Mock::given(path("/services/v2/finance/balance"))
+        .and(query_param_is_missing("container_id"))
+        .respond_with(good())
+        .expect(1)
+        .mount(&server)
+        .await;
     Mock::given(path("/services/v2/finance/balance"))
         .and(query_param("container_id", "77"))
         .respond_with(ResponseTemplate::new(200).set_body_string(r#"{"balance":-5.5,"currency":"EUR"}"#))
@@ -209,7 +214,9 @@ async fn a_connection_that_closes_in_the_middle_of_a_body_is_a_failed_connection
 async fn a_key_that_the_server_echoes_is_struck_out() {
     let error_body = format!(r#"{{"errors":[{{"code":"bad","message":"key {KEY} unknown"}}]}}"#);
     let balance_body = format!(r#"{{"balance":"{KEY}","currency":"USD"}}"#);
-    for (status, body) in [(401, error_body), (403, format!("no {KEY}")), (200, KEY.to_owned()), (200, format!("{{\"{KEY}"))] {
+    for (status, body) in
+        [(401, error_body), (403, format!("no {KEY}")), (200, KEY.to_owned()), (200, format!("{{\"{KEY}"))]
+    {
         let server = always(ResponseTemplate::new(status).set_body_string(body)).await;
         let error = failure(&client(&server.uri())).await;
         assert!(error.reason.contains("***"), "{error}");
@@ -236,7 +243,10 @@ async fn during_a_long_pause_nothing_is_sent() {
         let error = failure(&client).await;
         assert!(error.reason.contains("nothing is sent before 2"), "{error}");
         let again = failure(&client).await;
-        assert!(again.reason.starts_with("no request was sent, because the server asked for a pause until 2"), "{again}");
+        assert!(
+            again.reason.starts_with("no request was sent, because the server asked for a pause until 2"),
+            "{again}"
+        );
         assert_eq!((error.kind, again.kind, requests(&server).await), (kind, kind, 1));
     }
 }
@@ -253,7 +263,8 @@ async fn an_outage_does_not_multiply_requests() {
 #[tokio::test]
 async fn what_cannot_be_reached_is_a_failed_connection() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (refused, unknown) = (client(&format!("http://127.0.0.1:{port}")), client("http://no-such-host.invalid/services/v2"));
+    let (refused, unknown) =
+        (client(&format!("http://127.0.0.1:{port}")), client("http://no-such-host.invalid/services/v2"));
     let (refused, unknown) = tokio::join!(failure(&refused), failure(&unknown));
     assert_eq!((refused.kind, unknown.kind), (ReadErrorKind::Connect, ReadErrorKind::Connect));
     assert!(refused.reason.contains("refused"), "{refused}");
@@ -262,8 +273,10 @@ async fn what_cannot_be_reached_is_a_failed_connection() {
 
 #[tokio::test]
 async fn a_key_that_no_header_can_carry_is_refused() {
-    let http = web::client(&WebOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true }).unwrap();
+    let http =
+        web::client(&WebOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true }).unwrap();
     let base = Url::parse("http://localhost").unwrap();
-    let made = Client::new("acme", base, &Secret::new("line\nbreak"), http, Arc::new(Limiter::new([])), Redactor::default());
+    let made =
+        Client::new("acme", base, &Secret::new("line\nbreak"), http, Arc::new(Limiter::new([])), Redactor::default());
     assert!(!made.unwrap_err().to_string().contains("break\n"));
 }

@@ -1,4 +1,4 @@
-//! The HTTP client of the CertCentral Services API: one call, its retries, and what it says when it fails.
+//! The HTTP client of the `CertCentral` Services API: one call, its retries, and what it says when it fails.
 //!
 //! It only ever asks (GET), follows no redirect, and keeps no amount. Whoever builds it hands it an HTTP client made by
 //! [`crate::web::client`] and the limiter that all users of the API key share.
@@ -140,11 +140,14 @@ impl Client {
         let until = (SystemClock.now() + pause).format("%Y-%m-%d %H:%M:%S UTC");
         let told = ReadError {
             kind: error.kind,
-            reason: format!("no request was sent, because the server asked for a pause until {until}: {}", error.reason),
+            reason: format!(
+                "no request was sent, because the server asked for a pause until {until}: {}",
+                error.reason
+            ),
         };
         self.patience.pause(pause, told);
         if pause > LONGEST_WAIT {
-            error.reason.push_str(&format!("; it asked for a pause, so nothing is sent before {until}"));
+            error.reason = format!("{}; it asked for a pause, so nothing is sent before {until}", error.reason);
         }
         error
     }
@@ -161,7 +164,11 @@ impl Client {
             let pause = if may_pause { reply::pause(&headers, SystemClock.now()) } else { None };
             return Err(Failure { error, pause });
         }
-        let answer = |body| Answer { status: reply::name(status), media_type: reply::media_type(&headers, &self.redactor), body };
+        let answer = |body| Answer {
+            status: reply::name(status),
+            media_type: reply::media_type(&headers, &self.redactor),
+            body,
+        };
         match body {
             Ok(body) => Ok(answer(body)),
             Err(BodyError::Transport(transport)) => Err(self.lost(asked, &transport).into()),
@@ -175,7 +182,9 @@ impl Client {
     fn lost(&self, asked: Asked<'_>, transport: &Transport) -> ReadError {
         let kind = match transport.kind {
             TransportKind::Timeout => ReadErrorKind::Timeout,
-            TransportKind::Dns | TransportKind::Tls | TransportKind::Connect | TransportKind::Broken => ReadErrorKind::Connect,
+            TransportKind::Dns | TransportKind::Tls | TransportKind::Connect | TransportKind::Broken => {
+                ReadErrorKind::Connect
+            }
         };
         let hint = match transport.kind {
             TransportKind::Dns => ": check base_url and this machine's DNS",
@@ -189,7 +198,8 @@ impl Client {
 
 /// A 2xx that is not what is documented.
 fn nonsense(asked: Asked<'_>, answer: &Answer, misfit: &str) -> ReadError {
-    let reason = format!("GET {} answered {}, but its body ({}) {misfit}", asked.path, answer.status, answer.media_type);
+    let reason =
+        format!("GET {} answered {}, but its body ({}) {misfit}", asked.path, answer.status, answer.media_type);
     ReadError { kind: ReadErrorKind::Nonsense, reason }
 }
 
@@ -205,7 +215,8 @@ impl BalanceSource for Client {
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
         let asked = Asked { path: "/container", division: false };
         let answer = self.get(asked, None).await?;
-        let mut listed = wire::divisions(&answer.body, &self.redactor).map_err(|misfit| nonsense(asked, &answer, &misfit))?;
+        let mut listed =
+            wire::divisions(&answer.body, &self.redactor).map_err(|misfit| nonsense(asked, &answer, &misfit))?;
         listed.retain(|division| division.active);
         Ok(listed)
     }

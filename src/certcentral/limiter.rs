@@ -174,14 +174,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_window_is_exceeded_at_the_server_whatever_the_latencies() {
-        let cases: [&[(usize, u64)]; 4] = [&[(10, 1000)], &[(100, 5000), (300, 30_000)], &[(1, 50)], &[(7, 300), (20, 1500), (50, 9000)]];
+        let cases: [&[(usize, u64)]; 4] =
+            [&[(10, 1000)], &[(100, 5000), (300, 30_000)], &[(1, 50)], &[(7, 300), (20, 1500), (50, 9000)]];
         for (seed, windows) in (1u64..).zip(cases) {
             for latency in [0, 3, 400, 6000] {
                 let arrived = arrivals(&limiter(windows), 400, latency, seed).await;
                 for &(requests, ms) in windows {
                     for pair in arrived.windows(requests + 1) {
                         let span = pair[requests] - pair[0];
-                        assert!(span > Duration::from_millis(ms), "{} in {span:?}, {windows:?}, {latency}", requests + 1);
+                        assert!(
+                            span > Duration::from_millis(ms),
+                            "{} in {span:?}, {windows:?}, {latency}",
+                            requests + 1
+                        );
                     }
                 }
             }
@@ -215,7 +220,11 @@ mod tests {
         handles[0].abort();
         handles[3].abort();
         sleep(Duration::from_secs(10)).await;
-        assert_eq!(*order.lock().unwrap_or_else(PoisonError::into_inner), [] as [i32; 0], "the first is still in flight");
+        assert_eq!(
+            *order.lock().unwrap_or_else(PoisonError::into_inner),
+            [] as [i32; 0],
+            "the first is still in flight"
+        );
         drop(first);
         while tasks.join_next().await.is_some() {}
         assert_eq!(*order.lock().unwrap_or_else(PoisonError::into_inner), [1, 2, 4, 5]);

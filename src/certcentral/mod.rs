@@ -1,4 +1,4 @@
-//! Reading balances: the trait that a cycle reads through, and the CertCentral client behind it.
+//! Reading balances: the trait that a cycle reads through, and the `CertCentral` client behind it.
 //!
 //! Wire types stay inside; what leaves is the domain's. Nothing here judges or remembers an amount.
 
@@ -37,7 +37,7 @@ pub struct ListedDivision {
     pub active: bool,
 }
 
-/// Why a read failed. Its text is for people and free of secrets: the request, the status, DigiCert's own code and message.
+/// Why a read failed. Its text is for people and free of secrets: the request, the status, `DigiCert`'s own code and message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct ReadError {

@@ -38,7 +38,14 @@ pub(super) fn kind(status: StatusCode) -> ReadErrorKind {
 }
 
 /// An answer that is not 2xx, as an error.
-pub(super) fn refusal(asked: Asked<'_>, status: StatusCode, url: &Url, headers: &HeaderMap, body: &[u8], redactor: &Redactor) -> ReadError {
+pub(super) fn refusal(
+    asked: Asked<'_>,
+    status: StatusCode,
+    url: &Url,
+    headers: &HeaderMap,
+    body: &[u8],
+    redactor: &Redactor,
+) -> ReadError {
     let said = if status.is_redirection() { redirected(url, headers, redactor) } else { said(headers, body, redactor) };
     let said = if said.is_empty() { said } else { format!(": {said}") };
     let hint = hint(asked, status).map_or_else(String::new, |hint| format!(": {hint}"));
@@ -47,7 +54,9 @@ pub(super) fn refusal(asked: Asked<'_>, status: StatusCode, url: &Url, headers: 
 
 /// `403 Forbidden`; an unknown status is its number alone.
 pub(super) fn name(status: StatusCode) -> String {
-    status.canonical_reason().map_or_else(|| status.as_str().to_owned(), |reason| format!("{} {reason}", status.as_str()))
+    status
+        .canonical_reason()
+        .map_or_else(|| status.as_str().to_owned(), |reason| format!("{} {reason}", status.as_str()))
 }
 
 /// The host alone: the rest of the address could hold anything.
@@ -71,7 +80,8 @@ fn said(headers: &HeaderMap, body: &[u8], redactor: &Redactor) -> String {
 
 /// The body's type as the server declares it, without parameters.
 pub(super) fn media_type(headers: &HeaderMap, redactor: &Redactor) -> String {
-    let declared = header(headers, &CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or("no content type");
+    let declared =
+        header(headers, &CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or("no content type");
     clean(redactor, declared, 60)
 }
 

@@ -24,7 +24,8 @@ pub(super) fn found(redactor: &Redactor, text: &str, longest: usize) -> String {
 
 /// Characters that a reader does not see, or that reorder what is seen.
 fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn shorten(text: &str, longest: usize) -> String {

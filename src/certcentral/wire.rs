@@ -1,4 +1,4 @@
-//! The bodies of the CertCentral Services API, parsed: what is exact is kept exact, what is malformed is named.
+//! The bodies of the `CertCentral` Services API, parsed: what is exact is kept exact, what is malformed is named.
 //!
 //! It judges no amount and turns nothing it cannot read into 0. Text from the server leaves it without secrets.
 
@@ -88,8 +88,8 @@ pub(super) fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, Misfi
         return Err(format!("has neither `balance` nor `currency`{errors}"));
     }
     Ok(Balance {
-        currency: fields.required("currency", raw.currency, |name, raw| fields.currency(name, raw)),
-        balance: fields.required("balance", raw.balance, |name, raw| fields.amount(name, raw)),
+        currency: required("currency", raw.currency, |name, raw| fields.currency(name, raw)),
+        balance: required("balance", raw.balance, |name, raw| fields.amount(name, raw)),
         unpaid_invoices: fields.amount_or_zero("unpaid_invoice_balance", raw.unpaid_invoice_balance),
         used_credit: fields.amount_or_zero("used_credit_from_other_containers", raw.used_credit_from_other_containers),
         credit_limit: fields.amount_if_any("negative_balance_limit", raw.negative_balance_limit),
@@ -104,7 +104,8 @@ pub(super) fn divisions(body: &[u8], redactor: &Redactor) -> Result<Vec<ListedDi
     let mut seen = BTreeSet::new();
     let mut divisions = Vec::with_capacity(raw.containers.len());
     for (index, item) in raw.containers.iter().enumerate() {
-        let division = division(item, redactor).map_err(|what| format!("lists a division {what} (item {})", index + 1))?;
+        let division =
+            division(item, redactor).map_err(|what| format!("lists a division {what} (item {})", index + 1))?;
         if seen.insert(division.id) {
             divisions.push(division);
         }
@@ -119,10 +120,13 @@ fn division(item: &RawValue, redactor: &Redactor) -> Result<ListedDivision, Stri
     }
     let raw: RawContainer<'_> = serde_json::from_str(item.get()).map_err(|_| strange())?;
     let name = raw.name.and_then(string).filter(|name| !name.trim().is_empty()).map(|name| redactor.strike(&name));
-    let called = name.as_deref().map_or(String::new(), |name| format!(" called \"{}\"", found(redactor, name, LONGEST_FOUND)));
+    let called =
+        name.as_deref().map_or(String::new(), |name| format!(" called \"{}\"", found(redactor, name, LONGEST_FOUND)));
     let id = match raw.id {
         None => return Err(format!("without an `id`{called}")),
-        Some(raw) => id(raw).ok_or_else(|| format!("{called} whose `id` is no number: {}", shown(raw, redactor)).trim_start().to_owned())?,
+        Some(raw) => id(raw).ok_or_else(|| {
+            format!("{called} whose `id` is no number: {}", shown(raw, redactor)).trim_start().to_owned()
+        })?,
     };
     Ok(ListedDivision {
         id,
@@ -194,6 +198,14 @@ fn shown(raw: &RawValue, redactor: &Redactor) -> String {
     }
 }
 
+fn required<T>(
+    field: &'static str,
+    raw: Option<&RawValue>,
+    read: impl Fn(&'static str, &RawValue) -> Field<T>,
+) -> Field<T> {
+    raw.map_or_else(|| Err(FieldProblem { field, problem: "is missing".to_owned() }), |raw| read(field, raw))
+}
+
 /// Reads single fields; what is wrong with one is said with what was found.
 struct Fields<'a> {
     redactor: &'a Redactor,
@@ -202,15 +214,6 @@ struct Fields<'a> {
 impl Fields<'_> {
     fn problem(&self, field: &'static str, what: &str, raw: &RawValue) -> FieldProblem {
         FieldProblem { field, problem: format!("is {what} (found {})", shown(raw, self.redactor)) }
-    }
-
-    fn required<T>(
-        &self,
-        field: &'static str,
-        raw: Option<&RawValue>,
-        read: impl Fn(&'static str, &RawValue) -> Field<T>,
-    ) -> Field<T> {
-        raw.map_or_else(|| Err(FieldProblem { field, problem: "is missing".to_owned() }), |raw| read(field, raw))
     }
 
     fn amount(&self, field: &'static str, raw: &RawValue) -> Field<Decimal> {
@@ -239,13 +242,11 @@ impl Fields<'_> {
     }
 
     fn flag(&self, field: &'static str, raw: Option<&RawValue>) -> Field<bool> {
-        match raw.map(RawValue::get) {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(_) => Err(raw.map_or_else(
-                || FieldProblem { field, problem: "is missing".to_owned() },
-                |raw| self.problem(field, "neither true nor false", raw),
-            )),
+        let Some(raw) = raw else { return Ok(false) };
+        match raw.get() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(self.problem(field, "neither true nor false", raw)),
         }
     }
 }

@@ -36,7 +36,13 @@ fn both_documented_examples_are_read() {
 
 #[test]
 fn numbers_are_as_good_as_strings_and_exact() {
-    for (json, text) in [("12.5", "12.5"), ("-0.1", "-0.1"), ("195", "195"), ("1e3", "1000"), ("9007199254740993.07", "9007199254740993.07")] {
+    for (json, text) in [
+        ("12.5", "12.5"),
+        ("-0.1", "-0.1"),
+        ("195", "195"),
+        ("1e3", "1000"),
+        ("9007199254740993.07", "9007199254740993.07"),
+    ] {
         let body = format!(r#"{{"currency":"USD","balance":{json}}}"#);
         assert_eq!(read(&body).unwrap().balance, Ok(decimal(text)), "{json}");
     }
@@ -156,7 +162,10 @@ fn divisions_are_read_with_what_they_lack_filled_in() {
     )
     .unwrap();
     let told: Vec<(u64, &str, bool)> = read.iter().map(|d| (d.id, d.name.as_str(), d.active)).collect();
-    assert_eq!(told, [(5, "History <!channel>", true), (6, "division 6", true), (7, "division 7", false), (8, "division 8", true)]);
+    assert_eq!(
+        told,
+        [(5, "History <!channel>", true), (6, "division 6", true), (7, "division 7", false), (8, "division 8", true)]
+    );
     assert_eq!(listing("[]").unwrap(), []);
 }
 
@@ -168,7 +177,7 @@ fn a_listing_with_a_division_that_cannot_be_told_is_refused_as_a_whole() {
         (r#"[{"id":1.5}]"#, "whose `id` is no number: 1.5"),
         (r#"[{"id":null}]"#, "whose `id` is no number: null"),
         (r#"[{"id":""}]"#, "whose `id` is no number"),
-        (r#"[7]"#, "in a form that is not documented: 7"),
+        ("[7]", "in a form that is not documented: 7"),
         (r#"[[1,"a",true]]"#, "in a form that is not documented: a list"),
         (r#"{"id":1}"#, "is not the JSON that is documented"),
         ("null", "is not the JSON that is documented"),
