@@ -1,1 +1,258 @@
-//! One way to build an HTTP client: rustls, no redirects, a timeout, own CAs, no proxy for loopback, bodies read up to a cap.
+//! One way to build an HTTP client: rustls, no redirects, a timeout, own CAs, no proxy for loopback, bodies read up to
+//! a cap.
+//!
+//! It knows nothing of who is asked or what for. No text that leaves this module holds an address: an address can be a
+//! secret.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, Response, redirect};
+use url::{Host, Url};
+
+/// The most that is read of any response's body.
+pub const BODY_CAP: usize = 1024 * 1024;
+/// What the other side learns of us.
+const USER_AGENT: &str = concat!("lowtide/", env!("CARGO_PKG_VERSION"));
+/// The longest text taken over from a library's error.
+const LONGEST_DETAIL: usize = 160;
+
+/// What differs between the places that are asked.
+#[derive(Debug, Clone)]
+pub struct WebOptions {
+    /// Longest wait for one request: from the connection to the last byte of the body.
+    pub timeout: Duration,
+    /// Certificates in PEM form to trust beside the system's.
+    pub extra_ca_pem: Option<Vec<u8>>,
+    /// The requests go to this machine (see [`is_loopback`]): proxies from the environment are not used.
+    pub loopback: bool,
+}
+
+/// Why there is no client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WebError {
+    /// The extra CA is unusable.
+    #[error("the CA file holds no usable PEM certificate{0}")]
+    ExtraCa(String),
+    /// Anything else, such as a machine without any CA certificates.
+    #[error("no HTTPS client could be built: {0}")]
+    Build(String),
+}
+
+/// The ways in which a request gets no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportKind {
+    /// Not done within the timeout.
+    Timeout,
+    /// The host's name does not resolve.
+    Dns,
+    /// The other side's certificate or TLS is not acceptable.
+    Tls,
+    /// No connection for another reason.
+    Connect,
+    /// The connection broke after it was made.
+    Broken,
+}
+
+/// A request that got no response. Its text holds neither the address nor any header.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Transport {
+    /// In which way.
+    pub kind: TransportKind,
+    /// For people, as a clause: `no connection (Connection refused)`.
+    pub text: String,
+}
+
+/// Why a body could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than the cap.
+    #[error("the body is longer than {cap} bytes")]
+    TooLarge {
+        /// The most that would have been read.
+        cap: usize,
+    },
+    /// It ended early, or took too long.
+    #[error(transparent)]
+    Transport(#[from] Transport),
+}
+
+/// Builds a client. It follows no redirect, because headers with secrets would follow too.
+pub fn client(options: &WebOptions) -> Result<Client, WebError> {
+    // Only the first installation counts; a second one says so and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let extra = options.extra_ca_pem.as_deref().map(certificates).transpose()?.unwrap_or_default();
+    let has_extra = !extra.is_empty();
+    match builder(options).tls_certs_merge(extra).build() {
+        Ok(client) => Ok(client),
+        // Plain HTTP to this machine must not fail for want of the system's CA certificates.
+        Err(_) if options.loopback && !has_extra => {
+            builder(options).tls_certs_only([]).build().map_err(|error| WebError::Build(innermost(&error)))
+        }
+        Err(error) if has_extra => Err(WebError::ExtraCa(format!(": {}", innermost(&error)))),
+        Err(error) => Err(WebError::Build(innermost(&error))),
+    }
+}
+
+fn builder(options: &WebOptions) -> reqwest::ClientBuilder {
+    let builder = Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(redirect::Policy::none())
+        // The library's own retries know neither pauses nor quotas.
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(options.timeout)
+        .timeout(options.timeout);
+    if options.loopback { builder.no_proxy() } else { builder }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, WebError> {
+    match Certificate::from_pem_bundle(pem) {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(WebError::ExtraCa(String::new())),
+        Err(error) => Err(WebError::ExtraCa(format!(": {}", innermost(&error)))),
+    }
+}
+
+/// Whether an address is this machine: `localhost`, `127.0.0.0/8` or `[::1]`.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Reads a body, chunk by chunk, up to `cap` bytes.
+pub async fn read_capped(mut response: Response, cap: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
+        if body.len() + chunk.len() > cap {
+            return Err(BodyError::TooLarge { cap });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What went wrong, in words without the address.
+pub fn explain(error: &reqwest::Error) -> Transport {
+    let detail = innermost(error);
+    let (kind, text) = if error.is_timeout() {
+        let what = if error.is_connect() { "no connection in time" } else { "no complete answer in time" };
+        (TransportKind::Timeout, what.to_owned())
+    } else if error.is_dns() {
+        (TransportKind::Dns, format!("the host's name cannot be resolved ({detail})"))
+    } else if chain(error).any(|cause| cause.downcast_ref::<rustls::Error>().is_some()) {
+        (TransportKind::Tls, format!("no trustworthy TLS connection ({detail})"))
+    } else if error.is_connect() || error.is_builder() {
+        (TransportKind::Connect, format!("no connection ({detail})"))
+    } else {
+        (TransportKind::Broken, format!("the connection broke ({detail})"))
+    };
+    Transport { kind, text }
+}
+
+/// An error and what caused it, outermost first.
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |current| {
+        let current: &'a (dyn StdError + 'static) = *current;
+        match current.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            // `io::Error::source` skips the very error that it wraps.
+            Some(wrapped) => Some(wrapped as &(dyn StdError + 'static)),
+            None => current.source(),
+        }
+    })
+}
+
+/// The root cause's own words; the outer layers repeat it and add the address.
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let text = chain(error).last().map(ToString::to_string).unwrap_or_default();
+    if text.contains("://") {
+        return "no details".to_owned();
+    }
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_DETAIL).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn options() -> WebOptions {
+        WebOptions { timeout: Duration::from_secs(2), extra_ca_pem: None, loopback: true }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        let loopback = |text: &str| is_loopback(&Url::parse(text).unwrap());
+        for yes in
+            ["http://localhost:1/x", "http://LOCALHOST", "http://127.0.0.1", "https://127.9.9.9:8/", "http://[::1]:80"]
+        {
+            assert!(loopback(yes), "{yes}");
+        }
+        for no in ["http://localhost.example.com", "http://128.0.0.1", "http://[::2]", "http://10.0.0.1", "unix:/x"] {
+            assert!(!loopback(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_ca_file_without_a_certificate_is_refused_and_a_real_one_is_taken() {
+        let with = |pem: &[u8]| client(&WebOptions { extra_ca_pem: Some(pem.to_vec()), ..options() });
+        assert!(matches!(with(b"not PEM"), Err(WebError::ExtraCa(_))));
+        assert!(matches!(with(b""), Err(WebError::ExtraCa(_))));
+        let nonsense = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(with(nonsense), Err(WebError::ExtraCa(_))));
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        assert!(with(own.cert.pem().as_bytes()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn failures_are_told_apart_and_never_show_the_address() {
+        let client = client(&options()).unwrap();
+        let secret = "T000/B000/abcdefghijkl";
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let refused = client.get(format!("http://127.0.0.1:{port}/{secret}")).send().await.unwrap_err();
+        let unknown = client.get(format!("http://no-such-host.invalid/{secret}")).send().await.unwrap_err();
+        let (refused, unknown) = (explain(&refused), explain(&unknown));
+        assert_eq!(refused.kind, TransportKind::Connect);
+        assert!(refused.text.contains("refused"), "{refused}");
+        assert_eq!(unknown.kind, TransportKind::Dns, "{unknown}");
+        for text in [refused.text, unknown.text] {
+            assert!(!text.contains("abcdefghijkl") && !text.contains("://"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_an_unknown_issuer_is_a_tls_failure_and_an_own_ca_makes_it_good() {
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let config =
+            rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![own.cert.der().clone()], key);
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config.unwrap()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(mut tls) = acceptor.accept(stream).await {
+                    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+                    let _ = tls.read(&mut [0; 4096]).await;
+                    let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                    let _ = tls.shutdown().await;
+                }
+            }
+        });
+        let failed = client(&options()).unwrap().get(&url).send().await.unwrap_err();
+        assert_eq!(explain(&failed).kind, TransportKind::Tls, "{}", explain(&failed));
+        let pem = own.cert.pem().into_bytes();
+        let trusting = client(&WebOptions { extra_ca_pem: Some(pem), ..options() }).unwrap();
+        let response = trusting.get(&url).send().await.unwrap();
+        assert_eq!(read_capped(response, 2).await.unwrap(), b"ok");
+        let response = trusting.get(&url).send().await.unwrap();
+        assert_eq!(read_capped(response, 1).await, Err(BodyError::TooLarge { cap: 1 }));
+    }
+}

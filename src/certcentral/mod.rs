@@ -1,6 +1,16 @@
-//! Reading balances: the trait that a cycle reads through, and the CertCentral client behind it.
+//! Reading balances: the trait that a cycle reads through, and the `CertCentral` client behind it.
 //!
 //! Wire types stay inside; what leaves is the domain's. Nothing here judges or remembers an amount.
+
+mod client;
+mod limiter;
+mod patience;
+mod reply;
+mod text;
+mod wire;
+
+pub use client::{Client, InvalidKey};
+pub use limiter::{Limiter, Permit, Window};
 
 use async_trait::async_trait;
 
@@ -27,7 +37,7 @@ pub struct ListedDivision {
     pub active: bool,
 }
 
-/// Why a read failed. Its text is for people and free of secrets: the request, the status, DigiCert's own code and message.
+/// Why a read failed. Its text is for people and free of secrets: the request, the status, `DigiCert`'s own code and message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct ReadError {

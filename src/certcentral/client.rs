@@ -1,0 +1,223 @@
+//! The HTTP client of the `CertCentral` Services API: one call, its retries, and what it says when it fails.
+//!
+//! It only ever asks (GET), follows no redirect, and keeps no amount. Whoever builds it hands it an HTTP client made by
+//! [`crate::web::client`] and the limiter that all users of the API key share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use tokio::time::sleep;
+use url::Url;
+
+use super::patience::{LONGEST_WAIT, Patience};
+use super::reply::{self, Asked};
+use super::text::clean;
+use super::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, wire};
+use crate::clock::{Clock, SystemClock};
+use crate::domain::Division;
+use crate::domain::balance::Balance;
+use crate::secret::{Redactor, Secret};
+use crate::web::{self, BODY_CAP, BodyError, Transport, TransportKind};
+
+/// The longest piece of a transport failure that is shown.
+const LONGEST_TEXT: usize = 200;
+
+/// Reads one account.
+#[derive(Debug)]
+pub struct Client {
+    account: String,
+    base_url: Url,
+    headers: HeaderMap,
+    http: reqwest::Client,
+    limiter: Arc<Limiter>,
+    redactor: Redactor,
+    patience: Patience,
+}
+
+/// The API key cannot be sent in a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the API key holds a character that no HTTP header can carry, such as a line break")]
+pub struct InvalidKey;
+
+/// A good answer, not yet parsed.
+struct Answer {
+    status: String,
+    media_type: String,
+    body: Vec<u8>,
+}
+
+/// A bad one, and the pause that it asks for.
+struct Failure {
+    error: ReadError,
+    pause: Option<Duration>,
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Failure { error, pause: None }
+    }
+}
+
+impl Client {
+    /// A client for one account; `account` is its name in the log. The redactor learns the key.
+    pub fn new(
+        account: impl Into<String>,
+        base_url: Url,
+        api_key: &Secret,
+        http: reqwest::Client,
+        limiter: Arc<Limiter>,
+        redactor: Redactor,
+    ) -> Result<Self, InvalidKey> {
+        let mut key = HeaderValue::from_str(api_key.expose()).map_err(|_| InvalidKey)?;
+        key.set_sensitive(true);
+        redactor.learn(api_key);
+        let json = HeaderValue::from_static("application/json");
+        let mut headers = HeaderMap::new();
+        headers.insert("x-dc-devkey", key);
+        headers.insert(ACCEPT, json.clone());
+        headers.insert(CONTENT_TYPE, json);
+        Ok(Self { account: account.into(), base_url, headers, http, limiter, redactor, patience: Patience::new() })
+    }
+
+    /// One good answer, or the last failure.
+    async fn get(&self, asked: Asked<'_>, query: Option<&str>) -> Result<Answer, ReadError> {
+        let mut url = self.base_url.clone();
+        url.set_path(&format!("{}{}", self.base_url.path().trim_end_matches('/'), asked.path));
+        url.set_query(query);
+        let mut waited = Duration::ZERO;
+        let mut retries = 0;
+        loop {
+            let permit = self.admitted(&mut waited).await?;
+            let outcome = self.attempt(asked, url.clone()).await;
+            drop(permit);
+            let failure = match outcome {
+                Ok(answer) => {
+                    self.patience.succeeded();
+                    return Ok(answer);
+                }
+                Err(failure) => failure,
+            };
+            let Failure { error, pause } = failure;
+            tracing::debug!(account = %self.account, retries, reason = %error.reason, "a request to CertCentral failed");
+            let error = self.with_pause(error, pause);
+            if pause.is_some_and(|pause| pause > LONGEST_WAIT) {
+                return Err(error);
+            }
+            let Some(backoff) = self.patience.retry(error.kind, retries) else { return Err(error) };
+            sleep(backoff).await;
+            retries += 1;
+        }
+    }
+
+    /// Waits for a place in every window, and out a short pause; refuses during a long one.
+    async fn admitted(&self, waited: &mut Duration) -> Result<super::Permit, ReadError> {
+        loop {
+            self.wait_out_pause(waited).await?;
+            let permit = self.limiter.acquire().await;
+            // A pause may have begun while this request stood in line.
+            if self.patience.paused().is_none() {
+                return Ok(permit);
+            }
+        }
+    }
+
+    async fn wait_out_pause(&self, waited: &mut Duration) -> Result<(), ReadError> {
+        while let Some((left, told)) = self.patience.paused() {
+            *waited += left;
+            if *waited > LONGEST_WAIT {
+                return Err(told);
+            }
+            sleep(left).await;
+        }
+        Ok(())
+    }
+
+    /// Remembers a pause; where calls will be refused until it is over, the error says so.
+    fn with_pause(&self, mut error: ReadError, pause: Option<Duration>) -> ReadError {
+        let Some(pause) = pause.filter(|pause| !pause.is_zero()) else { return error };
+        let until = (SystemClock.now() + pause).format("%Y-%m-%d %H:%M:%S UTC");
+        let told = ReadError {
+            kind: error.kind,
+            reason: format!(
+                "no request was sent, because the server asked for a pause until {until}: {}",
+                error.reason
+            ),
+        };
+        self.patience.pause(pause, told);
+        if pause > LONGEST_WAIT {
+            error.reason = format!("{}; it asked for a pause, so nothing is sent before {until}", error.reason);
+        }
+        error
+    }
+
+    async fn attempt(&self, asked: Asked<'_>, url: Url) -> Result<Answer, Failure> {
+        let request = self.http.get(url.clone()).headers(self.headers.clone());
+        let response = request.send().await.map_err(|error| self.lost(asked, &web::explain(&error)))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = web::read_capped(response, BODY_CAP).await;
+        if !status.is_success() {
+            // The status says enough, whatever became of the body.
+            let error = reply::refusal(asked, status, &url, &headers, &body.unwrap_or_default(), &self.redactor);
+            let may_pause = matches!(error.kind, ReadErrorKind::Server | ReadErrorKind::RateLimited);
+            let pause = if may_pause { reply::pause(&headers, SystemClock.now()) } else { None };
+            return Err(Failure { error, pause });
+        }
+        let answer = |body| Answer {
+            status: reply::name(status),
+            media_type: reply::media_type(&headers, &self.redactor),
+            body,
+        };
+        match body {
+            Ok(body) => Ok(answer(body)),
+            Err(BodyError::Transport(transport)) => Err(self.lost(asked, &transport).into()),
+            Err(error @ BodyError::TooLarge { .. }) => {
+                let reason = format!("GET {} answered {}, but {error}", asked.path, reply::name(status));
+                Err(ReadError { kind: ReadErrorKind::Nonsense, reason }.into())
+            }
+        }
+    }
+
+    fn lost(&self, asked: Asked<'_>, transport: &Transport) -> ReadError {
+        let kind = match transport.kind {
+            TransportKind::Timeout => ReadErrorKind::Timeout,
+            TransportKind::Dns | TransportKind::Tls | TransportKind::Connect | TransportKind::Broken => {
+                ReadErrorKind::Connect
+            }
+        };
+        let hint = match transport.kind {
+            TransportKind::Dns => ": check base_url and this machine's DNS",
+            TransportKind::Tls => ": if a proxy or gateway has its own CA, name it in ca_file",
+            TransportKind::Timeout | TransportKind::Connect | TransportKind::Broken => "",
+        };
+        let text = clean(&self.redactor, &transport.text, LONGEST_TEXT);
+        ReadError { kind, reason: format!("GET {} failed: {text}{hint}", asked.path) }
+    }
+}
+
+/// A 2xx that is not what is documented.
+fn nonsense(asked: Asked<'_>, answer: &Answer, misfit: &str) -> ReadError {
+    let reason =
+        format!("GET {} answered {}, but its body ({}) {misfit}", asked.path, answer.status, answer.media_type);
+    ReadError { kind: ReadErrorKind::Nonsense, reason }
+}
+
+#[async_trait]
+impl BalanceSource for Client {
+    async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
+        let asked = Asked { path: "/finance/balance", division: division.is_some() };
+        let query = division.map(|id| format!("container_id={id}"));
+        let answer = self.get(asked, query.as_deref()).await?;
+        wire::balance(&answer.body, &self.redactor).map_err(|misfit| nonsense(asked, &answer, &misfit))
+    }
+
+    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+        let asked = Asked { path: "/container", division: false };
+        let answer = self.get(asked, None).await?;
+        let mut listed =
+            wire::divisions(&answer.body, &self.redactor).map_err(|misfit| nonsense(asked, &answer, &misfit))?;
+        listed.retain(|division| division.active);
+        Ok(listed)
+    }
+}

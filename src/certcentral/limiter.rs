@@ -1,0 +1,243 @@
+//! The rolling-window limit on requests of one API key, shared by everything that uses the key.
+//!
+//! The quota holds where it is counted: at the server, however long requests travel. A request arrives somewhere between
+//! [`Limiter::acquire`] and the drop of its [`Permit`]. While the permit lives it counts as "now"; afterwards it counts
+//! from its drop. Of any N + 1 requests arriving within one window, let R be the one admitted last: each of the others
+//! was then still in flight, or had been dropped no earlier than it arrived, hence no longer than the window before R was
+//! admitted. So N others counted when R was admitted, which the rule below forbids.
+//!
+//! It decides nothing about retries, and it never spins: a waiting caller sleeps until the moment that a place gets free.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// The server's windows may include both of their ends: a place is free strictly after the window, by one tick of the timer.
+const TICK: Duration = Duration::from_millis(1);
+
+/// At most `requests` in any window of this length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// How many; 0 counts as 1, since a limit that nothing passes would be a hang.
+    pub requests: usize,
+    /// In any span of this length.
+    pub length: Duration,
+}
+
+/// Admits requests so that no window is ever exceeded, first come, first served.
+#[derive(Debug)]
+pub struct Limiter {
+    windows: Vec<Window>,
+    /// Held by whoever is next; tokio's mutex hands it on in the order of asking.
+    turn: tokio::sync::Mutex<()>,
+    book: Mutex<Book>,
+    /// A permit was dropped.
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    in_flight: usize,
+    /// When requests ended, oldest first; only as far back as the longest window.
+    ended: VecDeque<Instant>,
+}
+
+/// What the next in line has to do.
+#[derive(Debug, PartialEq, Eq)]
+enum Admission {
+    Granted,
+    /// Enough requests leave the window then.
+    At(Instant),
+    /// Even with every ended request forgotten, too many are in flight.
+    AfterADrop,
+}
+
+/// One admitted request. Hold it until the response is complete: its drop is the latest moment the server can have counted.
+#[derive(Debug)]
+#[must_use = "dropping the permit ends the request that it stands for"]
+pub struct Permit(Option<Arc<Limiter>>);
+
+impl Limiter {
+    /// A limiter that respects every window at once; without windows there is no limit.
+    pub fn new(windows: impl IntoIterator<Item = Window>) -> Self {
+        Self {
+            windows: windows.into_iter().collect(),
+            turn: tokio::sync::Mutex::new(()),
+            book: Mutex::new(Book::default()),
+            freed: Notify::new(),
+        }
+    }
+
+    /// Waits for this request's turn. Dropping the future gives up the place in line.
+    pub async fn acquire(self: &Arc<Self>) -> Permit {
+        if self.windows.is_empty() {
+            return Permit(None);
+        }
+        let _turn = self.turn.lock().await;
+        loop {
+            let admission = self.book().admit(&self.windows, Instant::now());
+            match admission {
+                Admission::Granted => return Permit(Some(Arc::clone(self))),
+                // What ends meanwhile leaves its windows later than this, so there is nothing else to listen for.
+                Admission::At(instant) => sleep_until(instant).await,
+                Admission::AfterADrop => self.freed.notified().await,
+            }
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // No code that holds the lock can panic half-way through a change.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn admit(&mut self, windows: &[Window], now: Instant) -> Admission {
+        let mut at = None;
+        for window in windows {
+            let first_live = self.ended.partition_point(|end| now.duration_since(*end) > window.length);
+            let live = self.ended.len() - first_live;
+            let too_many = (self.in_flight + live + 1).saturating_sub(window.requests.max(1));
+            if too_many > live {
+                return Admission::AfterADrop;
+            }
+            if too_many > 0 {
+                at = at.max(Some(self.ended[first_live + too_many - 1] + window.length + TICK));
+            }
+        }
+        if let Some(instant) = at {
+            return Admission::At(instant);
+        }
+        let longest = windows.iter().map(|window| window.length).max().unwrap_or_default();
+        while self.ended.front().is_some_and(|end| now.duration_since(*end) > longest) {
+            self.ended.pop_front();
+        }
+        self.in_flight += 1;
+        Admission::Granted
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(limiter) = self.0.take() else { return };
+        let mut book = limiter.book();
+        book.in_flight = book.in_flight.saturating_sub(1);
+        // Read under the lock, so that the list stays in order.
+        book.ended.push_back(Instant::now());
+        drop(book);
+        limiter.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::task::JoinSet;
+    use tokio::time::sleep;
+
+    fn limiter(windows: &[(usize, u64)]) -> Arc<Limiter> {
+        let window = |&(requests, ms): &(usize, u64)| Window { requests, length: Duration::from_millis(ms) };
+        Arc::new(Limiter::new(windows.iter().map(window)))
+    }
+
+    /// Small, seeded and good enough: the same latencies at every run.
+    fn random(seed: &mut u64) -> u64 {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *seed >> 33
+    }
+
+    /// Sends `count` requests that travel up to `latency` ms each way; when they arrived at the server, in order.
+    async fn arrivals(limiter: &Arc<Limiter>, count: usize, latency: u64, seed: u64) -> Vec<Instant> {
+        let mut seed = seed;
+        let mut tasks = JoinSet::new();
+        for _ in 0..count {
+            let (out, back) = (random(&mut seed) % (latency + 1), random(&mut seed) % (latency + 1));
+            let start = random(&mut seed) % 2000;
+            let limiter = Arc::clone(limiter);
+            tasks.spawn(async move {
+                sleep(Duration::from_millis(start)).await;
+                let permit = limiter.acquire().await;
+                sleep(Duration::from_millis(out)).await;
+                let arrived = Instant::now();
+                sleep(Duration::from_millis(back)).await;
+                drop(permit);
+                arrived
+            });
+        }
+        let mut arrived = tasks.join_all().await;
+        arrived.sort();
+        arrived
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_window_is_exceeded_at_the_server_whatever_the_latencies() {
+        let cases: [&[(usize, u64)]; 4] =
+            [&[(10, 1000)], &[(100, 5000), (300, 30_000)], &[(1, 50)], &[(7, 300), (20, 1500), (50, 9000)]];
+        for (seed, windows) in (1u64..).zip(cases) {
+            for latency in [0, 3, 400, 6000] {
+                let arrived = arrivals(&limiter(windows), 400, latency, seed).await;
+                for &(requests, ms) in windows {
+                    for pair in arrived.windows(requests + 1) {
+                        let span = pair[requests] - pair[0];
+                        assert!(
+                            span > Duration::from_millis(ms),
+                            "{} in {span:?}, {windows:?}, {latency}",
+                            requests + 1
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_makes_progress_at_about_the_quotas_pace() {
+        let started = Instant::now();
+        arrivals(&limiter(&[(100, 5000)]), 1000, 200, 9).await;
+        let took = started.elapsed();
+        // Nine full windows have to pass; each costs at most one round trip more, and the start is spread over 2 s.
+        assert!(took >= Duration::from_secs(45) && took < Duration::from_secs(52), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_first_goes_first_and_who_gives_up_blocks_nobody() {
+        let limiter = limiter(&[(1, 1000)]);
+        let first = limiter.acquire().await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = JoinSet::new();
+        let mut handles = Vec::new();
+        for number in 0..6 {
+            let (limiter, order) = (Arc::clone(&limiter), Arc::clone(&order));
+            handles.push(tasks.spawn(async move {
+                let _permit = limiter.acquire().await;
+                order.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+            }));
+            tokio::task::yield_now().await;
+        }
+        handles[0].abort();
+        handles[3].abort();
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(
+            *order.lock().unwrap_or_else(PoisonError::into_inner),
+            [] as [i32; 0],
+            "the first is still in flight"
+        );
+        drop(first);
+        while tasks.join_next().await.is_some() {}
+        assert_eq!(*order.lock().unwrap_or_else(PoisonError::into_inner), [1, 2, 4, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_windows_there_is_no_limit() {
+        let limiter = limiter(&[]);
+        let started = Instant::now();
+        let mut permits = Vec::new();
+        for _ in 0..5000 {
+            permits.push(limiter.acquire().await);
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,36 @@
+//! Text that came from a server, made fit for a sentence: secrets struck out, control characters gone, short.
+//!
+//! It does not escape for any channel; that is the renderers' work.
+
+use crate::secret::Redactor;
+
+/// The text on one line, without secrets, at most `longest` characters.
+pub(super) fn clean(redactor: &Redactor, text: &str, longest: usize) -> String {
+    let struck = redactor.strike(text);
+    let spaced: String = struck.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect();
+    let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Once more: a secret may have been broken over lines.
+    shorten(&redactor.strike(&line), longest)
+}
+
+/// The text as it was found, with control characters escaped, without secrets, at most `longest` characters.
+pub(super) fn found(redactor: &Redactor, text: &str, longest: usize) -> String {
+    let mut escaped = String::new();
+    for c in redactor.strike(text).chars() {
+        if is_hidden(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    shorten(&escaped, longest)
+}
+
+/// Characters that a reader does not see, or that reorder what is seen.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+fn shorten(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
+        return text.to_owned();
+    }
+    text.chars().take(longest.saturating_sub(1)).chain(['…']).collect()
+}
