@@ -2,6 +2,25 @@
 //!
 //! This module starts nothing and reads nothing but the file, the environment that it is given, and the secrets' files.
 
+mod accounts;
+mod cursor;
+mod environment;
+mod files;
+mod interpolate;
+mod keys;
+mod load;
+mod notifiers;
+mod problem;
+mod rules;
+mod secrets;
+mod tree;
+mod values;
+
+pub use environment::Environment;
+pub use files::find;
+pub use load::{Loaded, load};
+pub use problem::{Problem, ProblemSeverity, Problems};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,0 +1,127 @@
+//! `accounts`: who is asked, with which key, for which divisions.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use url::Url;
+
+use super::cursor::{Cursor, Fault, Section};
+use super::keys::ACCOUNT;
+use super::problem::nearest;
+use super::{Account, Divisions, Quota, secrets, values};
+use crate::domain::Name;
+use crate::schedule::Schedule;
+
+/// An account as far as it can be understood: rules that name it are judged even if it has problems of its own.
+pub(super) struct Draft {
+    pub(super) name: Name,
+    /// `None`: its divisions are not understood.
+    pub(super) divisions: Option<Divisions>,
+    pub(super) account: Option<Account>,
+}
+
+/// Regions: name, API, console.
+const REGIONS: [(&str, (&str, &str)); 2] = [
+    ("us", ("https://www.digicert.com/services/v2", "https://www.digicert.com/secure/")),
+    ("eu", ("https://certcentral.digicert.eu/services/v2", "https://certcentral.digicert.eu/secure/")),
+];
+
+/// Reads all accounts.
+pub(super) fn accounts(cursor: &Cursor<'_>, schedule: Option<&Schedule>, timezone: Tz) -> Vec<Draft> {
+    cursor.named("account").into_iter().map(|(name, cursor)| draft(name, &cursor, schedule, timezone)).collect()
+}
+
+fn draft(name: Name, cursor: &Cursor<'_>, default_schedule: Option<&Schedule>, timezone: Tz) -> Draft {
+    let Some(section) = cursor.section(ACCOUNT) else { return Draft { name, divisions: None, account: None } };
+    let api_key = secrets::secret(&section, "api_key", "api_key_file", true, secrets::header_value);
+    let connection = secrets::connection(&section);
+    let urls = urls(&section);
+    let divisions = divisions(&section);
+    let schedule = match section.get("schedule") {
+        Some(cursor) => cursor.read(|text| parse_schedule(text, timezone)),
+        None => default_schedule.cloned(),
+    };
+    let rate_limit = rate_limit(&section);
+    let account = match (api_key, urls, divisions.clone(), schedule, rate_limit) {
+        (Some(api_key), Some((base_url, console_url)), Some(divisions), Some(schedule), Some(rate_limit)) => {
+            Some(Account { api_key, base_url, divisions, schedule, console_url, rate_limit, connection })
+        }
+        _ => None,
+    };
+    Draft { name, divisions, account }
+}
+
+/// Reads a schedule.
+pub(super) fn parse_schedule(text: &str, timezone: Tz) -> Result<Schedule, Fault> {
+    Schedule::parse(text, timezone).map_err(|error| {
+        let expected = "a crontab of 5 fields (\"*/15 * * * *\"), of 6 with seconds first, or \"every 15m\"";
+        match error {
+            crate::schedule::ScheduleError::NotASchedule => Fault::from(expected),
+            other => Fault::from(format!("{expected} ({other})")),
+        }
+    })
+}
+
+fn urls(section: &Section<'_>) -> Option<(Url, Url)> {
+    let insecure = secrets::allow_insecure(section);
+    let words = REGIONS.map(|(word, urls)| (word, urls));
+    let region = section.get("region");
+    if let (Some(region), Some(_)) = (&region, section.get("base_url")) {
+        region.refuse("`region` beside `base_url`", "only one of them");
+    }
+    let region = match region {
+        Some(cursor) => cursor.read(values::choice(&words)),
+        None => Some(REGIONS[0].1),
+    };
+    let default = |address: fn((&'static str, &'static str)) -> &'static str| Url::parse(address(region?)).ok();
+    let base = match section.get("base_url") {
+        Some(cursor) => cursor.read(|text| values::base(text, insecure)),
+        None => default(|(api, _)| api),
+    };
+    let console = match section.get("console_url") {
+        Some(cursor) => cursor.read(values::web),
+        None => default(|(_, console)| console),
+    };
+    base.zip(console)
+}
+
+fn divisions(section: &Section<'_>) -> Option<Divisions> {
+    let expected = "all, or a list of division numbers such as [1234, 5678]";
+    let divisions = match section.get("divisions") {
+        None => Some(Divisions::Undivided),
+        Some(cursor) if cursor.is_text() => cursor.read(|text| match text {
+            "all" => Ok(Divisions::All { exclude: BTreeSet::new() }),
+            other => Err(Fault { found: None, expected: expected.to_owned(), suggestion: nearest(other, ["all"]) }),
+        }),
+        Some(cursor) => cursor.distinct(expected, values::division).map(Divisions::Listed),
+    };
+    let Some(excluded) = section.get("exclude_divisions") else { return divisions };
+    let exclude = excluded.distinct("a list of division numbers such as [1234, 5678]", values::division);
+    match divisions {
+        Some(Divisions::All { .. }) => exclude.map(|ids| Divisions::All { exclude: ids.into_iter().collect() }),
+        None => None,
+        other => {
+            excluded.refuse("`exclude_divisions` without `divisions: all`", "`divisions: all` beside it");
+            other
+        }
+    }
+}
+
+fn rate_limit(section: &Section<'_>) -> Option<Vec<Quota>> {
+    let quota = |requests, seconds| Quota { requests, window: Duration::from_secs(seconds) };
+    let expected = "off, or a list such as [100/5s, 1000/3m]";
+    match section.get("rate_limit") {
+        None => Some(vec![quota(100, 5), quota(1000, 180)]),
+        Some(cursor) if cursor.is_text() => cursor.read(|text| match text {
+            "off" => Ok(Vec::new()),
+            _ => Err(expected.into()),
+        }),
+        Some(cursor) => {
+            let items = cursor.items(expected)?;
+            let all = items.len();
+            let quotas: Vec<Quota> = items.iter().filter_map(|item| item.read(values::quota)).collect();
+            (quotas.len() == all).then_some(quotas)
+        }
+    }
+}

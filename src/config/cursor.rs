@@ -1,0 +1,278 @@
+//! Walking the tree: a cursor knows the value, its key path and where to report what is wrong with it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::environment::Environment;
+use super::interpolate::{ExpandError, expand};
+use super::keys::{self, Key, is_secret, shown_key};
+use super::problem::{Problem, ProblemSeverity, nearest, one_of, printable, quoted};
+use super::tree::{Entry, Kind, Node, Place};
+use crate::domain::Name;
+use crate::secret::Secret;
+
+/// What the whole decoding shares.
+pub(super) struct Context<'a> {
+    /// The file as the user named it.
+    pub(super) file: String,
+    /// Its folder: relative paths in it start there.
+    pub(super) folder: PathBuf,
+    pub(super) environment: &'a Environment,
+    pub(super) problems: RefCell<Vec<Problem>>,
+    pub(super) secrets: RefCell<Vec<Secret>>,
+    /// Whether a secret stands in the file itself.
+    pub(super) literal_secret: Cell<bool>,
+}
+
+/// Why a text is not what its key wants.
+pub(super) struct Fault {
+    /// Instead of the source text, where that must not be shown or says too little.
+    pub(super) found: Option<String>,
+    pub(super) expected: String,
+    pub(super) suggestion: Option<String>,
+}
+
+impl<T: Into<String>> From<T> for Fault {
+    fn from(expected: T) -> Self {
+        Self { found: None, expected: expected.into(), suggestion: None }
+    }
+}
+
+/// One value on the way down.
+#[derive(Clone)]
+pub(super) struct Cursor<'a> {
+    pub(super) ctx: &'a Context<'a>,
+    pub(super) node: &'a Node,
+    key_place: &'a Place,
+    pub(super) path: String,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn root(ctx: &'a Context<'a>, node: &'a Node) -> Self {
+        Self { ctx, node, key_place: &node.place, path: String::new() }
+    }
+
+    /// Reports an error here.
+    pub(super) fn refuse(&self, found: impl Into<String>, expected: impl Into<String>) {
+        self.report(Fault { found: Some(found.into()), expected: expected.into(), suggestion: None });
+    }
+
+    /// Reports an error here; what was found is the source text unless the fault says otherwise.
+    pub(super) fn report(&self, fault: Fault) {
+        let place = match self.node.kind {
+            Kind::Text(_) => &self.node.place,
+            _ => self.key_place,
+        };
+        let found = fault.found.unwrap_or_else(|| self.shown());
+        self.ctx.push(place, self.path.clone(), found, fault.expected, fault.suggestion);
+    }
+
+    fn shown(&self) -> String {
+        match &self.node.kind {
+            Kind::Null => "nothing".to_owned(),
+            Kind::Map(_) => "a map".to_owned(),
+            Kind::List(_) => "a list".to_owned(),
+            Kind::Text(_) if self.is_secret() => "a value that is not shown".to_owned(),
+            Kind::Text(text) => quoted(text),
+        }
+    }
+
+    fn is_secret(&self) -> bool {
+        self.path.rsplit('.').next().is_some_and(is_secret)
+    }
+
+    /// What kind of thing is here, without its text.
+    fn shape(&self) -> String {
+        if matches!(self.node.kind, Kind::Text(_)) { "a text".to_owned() } else { self.shown() }
+    }
+
+    /// The entries of a map; `None` after reporting that it is something else.
+    fn entries(&self, expected: &str) -> Option<&'a [Entry]> {
+        if let Kind::Map(entries) = &self.node.kind {
+            return Some(entries);
+        }
+        self.refuse(self.shape(), expected);
+        None
+    }
+
+    /// Whether a scalar is here.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.node.kind, Kind::Text(_))
+    }
+
+    /// The value of a key of the map that is here.
+    pub(super) fn peek(&self, key: &str) -> Option<Cursor<'a>> {
+        self.node.get(key).map(|entry| self.below(entry))
+    }
+
+    /// A map of known keys; unknown ones are reported.
+    pub(super) fn section(&self, known: &'static [Key]) -> Option<Section<'a>> {
+        let entries = self.entries(&format!("a map with the keys {}", keys::names(known).collect::<Vec<_>>().join(", ")))?;
+        let section = Section { at: self.clone(), entries };
+        for entry in entries.iter().filter(|entry| known.iter().all(|key| key.name != entry.key)) {
+            section.unknown(entry, keys::names(known));
+        }
+        Some(section)
+    }
+
+    /// A map keyed by names that the user chooses.
+    pub(super) fn named(&self, what: &str) -> Vec<(Name, Cursor<'a>)> {
+        let expected = format!("at least one {what}, by its name");
+        let Some(entries) = self.entries(&expected) else { return Vec::new() };
+        if entries.is_empty() {
+            self.refuse("nothing", expected);
+        }
+        let mut named = Vec::new();
+        for entry in entries {
+            let cursor = self.below(entry);
+            if entry.key.chars().any(char::is_control) || !(1..=64).contains(&entry.key.chars().count()) {
+                let expected = format!("a name for the {what} of 1 to 64 characters, none of them a control character");
+                self.ctx.push(&entry.place, cursor.path.clone(), quoted(&entry.key), expected, None);
+            }
+            named.push((Name::from(entry.key.as_str()), cursor));
+        }
+        named
+    }
+
+    fn below(&self, entry: &'a Entry) -> Cursor<'a> {
+        Cursor { ctx: self.ctx, node: &entry.value, key_place: &entry.place, path: join(&self.path, &entry.key) }
+    }
+
+    /// The items of a list.
+    pub(super) fn items(&self, expected: &str) -> Option<Vec<Cursor<'a>>> {
+        let Kind::List(items) = &self.node.kind else {
+            let found = if matches!(self.node.kind, Kind::Text(_)) { self.shown() } else { self.shape() };
+            self.refuse(found, expected);
+            return None;
+        };
+        if items.is_empty() {
+            self.refuse("an empty list", expected);
+            return None;
+        }
+        let item = |(i, node): (usize, &'a std::rc::Rc<Node>)| Cursor {
+            ctx: self.ctx,
+            node,
+            key_place: &node.place,
+            path: format!("{}[{i}]", self.path),
+        };
+        Some(items.iter().enumerate().map(item).collect())
+    }
+
+    /// The items of a list, each read by `parse`, none of them twice. `None` if anything was reported.
+    pub(super) fn distinct<T: Clone + Eq + std::hash::Hash>(
+        &self,
+        expected: &str,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<Vec<T>> {
+        let items = self.items(expected)?;
+        let all = items.len();
+        let mut seen = HashSet::new();
+        let mut values = Vec::new();
+        for item in items {
+            let Some(value) = item.read(&parse) else { continue };
+            if seen.insert(value.clone()) {
+                values.push(value);
+            } else {
+                item.refuse(format!("{} again", item.shown()), "each only once");
+            }
+        }
+        (values.len() == all).then_some(values)
+    }
+
+    /// The text of a scalar with its variables put in, and whether there were any.
+    pub(super) fn expanded(&self, expected: &str) -> Option<(String, bool)> {
+        let Kind::Text(raw) = &self.node.kind else {
+            self.refuse(self.shape(), expected);
+            return None;
+        };
+        if matches!(self.node.place, Place::Variable(_)) {
+            return Some((raw.clone(), true));
+        }
+        match expand(raw, self.ctx.environment) {
+            Ok(expanded) => return Some((expanded.text, expanded.from_environment)),
+            Err(ExpandError::Unset(name)) => {
+                self.refuse(quoted(&format!("${{{name}}}")), format!("the environment variable {} to be set", printable(&name)));
+            }
+            Err(ExpandError::Unterminated) => self.report("`}` after `${` (write `$${` for a plain `${`)".into()),
+            Err(ExpandError::NotAName) => {
+                self.report("a variable's name between `${` and `}`: letters, digits and underscores (write `$${` for a plain `${`)".into());
+            }
+        }
+        None
+    }
+
+    /// A scalar, read by `parse`.
+    pub(super) fn read<T>(&self, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
+        if !matches!(self.node.kind, Kind::Text(_)) {
+            // What is expected is what the parser says of a text that it cannot want.
+            let expected = parse("\u{0}").err().map_or_else(|| "a text".to_owned(), |fault| fault.expected);
+            self.refuse(self.shape(), expected);
+            return None;
+        }
+        let (text, _) = self.expanded("a text")?;
+        parse(&text).map_err(|fault| self.report(fault)).ok()
+    }
+}
+
+impl Context<'_> {
+    pub(super) fn push(&self, place: &Place, path: String, found: String, expected: String, suggestion: Option<String>) {
+        let (file, line, column) = match place {
+            Place::At(line, column) => (self.file.clone(), Some(*line), Some(*column)),
+            Place::Variable(name) => (name.to_string(), None, None),
+        };
+        let severity = ProblemSeverity::Error;
+        self.problems.borrow_mut().push(Problem { severity, file, line, column, path, found, expected, suggestion });
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    let key = printable(shown_key(key));
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}
+
+/// A map whose keys are known.
+pub(super) struct Section<'a> {
+    pub(super) at: Cursor<'a>,
+    entries: &'a [Entry],
+}
+
+impl<'a> Section<'a> {
+    /// The value of a key, if it is there.
+    pub(super) fn get(&self, key: &str) -> Option<Cursor<'a>> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| self.at.below(entry))
+    }
+
+    /// The value of a key; reports that it is missing.
+    pub(super) fn required(&self, key: &str, expected: &str) -> Option<Cursor<'a>> {
+        let found = self.get(key);
+        if found.is_none() {
+            self.missing(key, expected);
+        }
+        found
+    }
+
+    /// Reports that a key is missing.
+    pub(super) fn missing(&self, key: &str, expected: &str) {
+        self.at.ctx.push(self.at.key_place, join(&self.at.path, key), "nothing".to_owned(), expected.to_owned(), None);
+    }
+
+    /// A scalar by its key; `None` if it is missing, or wrong and reported.
+    pub(super) fn read<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
+        self.get(key)?.read(parse)
+    }
+
+    /// Reports those of these keys that are there although `instead` are the ones that fit.
+    pub(super) fn refuse_keys(&self, keys: &[&str], expected: &str) {
+        for entry in self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str())) {
+            let path = join(&self.at.path, &entry.key);
+            self.at.ctx.push(&entry.place, path, quoted(&entry.key), expected.to_owned(), None);
+        }
+    }
+
+    fn unknown(&self, entry: &Entry, known: impl Iterator<Item = &'static str> + Clone) {
+        let suggestion = nearest(&entry.key, known.clone());
+        let (path, found) = (join(&self.at.path, &entry.key), quoted(shown_key(&entry.key)));
+        self.at.ctx.push(&entry.place, path, found, one_of(known), suggestion);
+    }
+}

@@ -1,0 +1,231 @@
+//! The environment as a value, and `LOWTIDE_ACCOUNTS__ACME__TIMEOUT=5s` laid over the file by figment.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::rc::Rc;
+
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Figment, Metadata, Profile, Provider, Source};
+
+use super::keys::{self, Key, Shape};
+use super::problem::{Problem, ProblemSeverity, nearest, one_of, printable, quoted};
+use super::tree::{Entry, Kind, Node, Place};
+
+const PREFIX: &str = "LOWTIDE_";
+
+/// The variables that a configuration may use.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Environment {
+    /// From what `std::env::vars_os()` gives; variables that are not UTF-8 are left out.
+    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let utf8 = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Self(variables.into_iter().filter_map(utf8).collect())
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
+    fn from_iter<T: IntoIterator<Item = (K, V)>>(variables: T) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+/// The file's tree with the environment's values laid over it, and what is odd about the variables.
+pub(super) fn overlay(root: &Rc<Node>, environment: &Environment) -> (Rc<Node>, Vec<Problem>) {
+    let mut figment = Figment::from(FileValues(root));
+    let mut warnings = Vec::new();
+    for (variable, text) in &environment.0 {
+        let Some(name) = variable.strip_prefix(PREFIX) else { continue };
+        if name == "CONFIG" || name.starts_with("LOG_") {
+            continue;
+        }
+        let path: Vec<String> = name.to_lowercase().split("__").map(str::to_owned).collect();
+        match shape_at(&path, root) {
+            Ok(shape) => figment = figment.merge(Override { variable, path: &path, value: value_of(text, shape) }),
+            Err(stray) => warnings.push(stray.warn(variable, &path)),
+        }
+    }
+    let merged = match figment.data() {
+        Ok(mut data) => data.remove(&Profile::Default).unwrap_or_default(),
+        // Neither provider fails, so there is nothing to report here; the file alone stands.
+        Err(_) => return (Rc::clone(root), warnings),
+    };
+    (resolve(Some(root), &Value::Dict(Tag::Default, merged), &figment), warnings)
+}
+
+/// The file as figment sees it: every scalar is a string.
+struct FileValues<'a>(&'a Node);
+
+impl Provider for FileValues<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("file")
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let dict = to_value(self.0).into_dict().unwrap_or_default();
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+fn to_value(node: &Node) -> Value {
+    match &node.kind {
+        Kind::Null => Value::from(""),
+        Kind::Text(text) => Value::from(text.as_str()),
+        Kind::List(items) => Value::from(items.iter().map(|item| to_value(item)).collect::<Vec<_>>()),
+        Kind::Map(entries) => {
+            let dict: Dict = entries.iter().map(|entry| (entry.key.clone(), to_value(&entry.value))).collect();
+            Value::from(dict)
+        }
+    }
+}
+
+/// One variable as figment sees it.
+struct Override<'a> {
+    variable: &'a str,
+    path: &'a [String],
+    value: Value,
+}
+
+impl Provider for Override<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::from("environment", Source::Custom(self.variable.to_owned()))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let nested = self.path.iter().rev().fold(self.value.clone(), |value, key| {
+            let dict: Dict = [(key.clone(), value)].into_iter().collect();
+            Value::from(dict)
+        });
+        Ok(Profile::Default.collect(nested.into_dict().unwrap_or_default()))
+    }
+}
+
+/// A value of the environment: verbatim, or split at commas where a list belongs.
+fn value_of(text: &str, shape: Shape) -> Value {
+    let word = match shape {
+        Shape::List => None,
+        Shape::WordOrList(word) => Some(word),
+        _ => return Value::from(text),
+    };
+    let trimmed = text.trim();
+    if word == Some(trimmed) {
+        return Value::from(trimmed);
+    }
+    let inner = trimmed.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(trimmed);
+    let mut quoted = false;
+    let items = inner.split(|c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    });
+    let items: Vec<Value> = items.map(str::trim).map(Value::from).collect();
+    Value::from(if inner.trim().is_empty() { Vec::new() } else { items })
+}
+
+/// Back from figment: where its tag says that the file's value stands, the file's node with its place.
+fn resolve(file: Option<&Rc<Node>>, value: &Value, figment: &Figment) -> Rc<Node> {
+    let variable = figment.get_metadata(value.tag()).and_then(|metadata| metadata.source.as_ref()?.custom());
+    let place = Place::Variable(Rc::from(variable.unwrap_or_default()));
+    match (value, file) {
+        (Value::Dict(_, merged), file) => {
+            let entries: &[Entry] = match file.map(|node| &node.kind) {
+                Some(Kind::Map(entries)) => entries,
+                _ => &[],
+            };
+            let place = if entries.is_empty() { place } else { file.map_or(place, |node| node.place.clone()) };
+            let of_file = entries.iter().filter_map(|entry| {
+                let value = resolve(Some(&entry.value), merged.get(&entry.key)?, figment);
+                Some(Entry { key: entry.key.clone(), place: entry.place.clone(), value })
+            });
+            let known: std::collections::HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+            let new = merged.iter().filter(|(key, _)| !known.contains(key.as_str())).map(|(key, value)| {
+                let value = resolve(None, value, figment);
+                Entry { key: key.clone(), place: value.place.clone(), value }
+            });
+            let all = of_file.chain(new).collect();
+            match file {
+                // An empty map of the file stays what it is.
+                Some(node) if merged.is_empty() => Rc::clone(node),
+                _ => Node::new(place, Kind::Map(all)),
+            }
+        }
+        (_, Some(file)) if variable.is_none() => Rc::clone(file),
+        (Value::Array(_, items), _) => {
+            let items = items.iter().filter_map(Value::as_str);
+            Node::new(place.clone(), Kind::List(items.map(|text| Node::new(place.clone(), Kind::Text(text.to_owned()))).collect()))
+        }
+        (value, _) => Node::new(place, Kind::Text(value.as_str().unwrap_or_default().to_owned())),
+    }
+}
+
+/// Why a variable overrides nothing.
+enum Stray {
+    /// This part of its path is no key; these are.
+    Unknown(usize, &'static [Key]),
+    /// This part of its path is a name that the file does not define.
+    Undefined(usize, &'static str),
+    /// It names a whole section.
+    Section,
+}
+
+fn shape_at(path: &[String], root: &Node) -> Result<Shape, Stray> {
+    let mut shape = Shape::Map(keys::ROOT);
+    let mut section = "";
+    let mut node = Some(root);
+    for (i, part) in path.iter().enumerate() {
+        let below = node.and_then(|node| node.get(part));
+        shape = match shape {
+            Shape::Map(known) => {
+                let key = known.iter().find(|key| key.name == *part).ok_or(Stray::Unknown(i, known))?;
+                section = key.name;
+                key.shape
+            }
+            Shape::Named(known) => {
+                below.ok_or(Stray::Undefined(i, section))?;
+                Shape::Map(known)
+            }
+            _ => return Err(Stray::Unknown(i, &[])),
+        };
+        node = below.map(|entry| entry.value.as_ref());
+    }
+    match shape {
+        Shape::Map(_) | Shape::Named(_) => Err(Stray::Section),
+        leaf => Ok(leaf),
+    }
+}
+
+impl Stray {
+    fn warn(&self, variable: &str, path: &[String]) -> Problem {
+        let part = |i: usize| path.get(i).map_or("", String::as_str);
+        let (found, expected, suggestion) = match self {
+            Stray::Unknown(i, []) => (quoted(part(*i)), "no further level".to_owned(), None),
+            Stray::Unknown(i, known) => {
+                let names = keys::names(known);
+                (quoted(part(*i)), one_of(names.clone()), nearest(part(*i), names))
+            }
+            Stray::Undefined(i, section) => (quoted(part(*i)), format!("a name that the file has under `{section}`"), None),
+            Stray::Section => ("a whole section".to_owned(), "one key of it".to_owned(), None),
+        };
+        Problem {
+            severity: ProblemSeverity::Warning,
+            file: printable(variable),
+            line: None,
+            column: None,
+            path: printable(&path.join(".")),
+            found,
+            expected: format!("{expected} (ignored)"),
+            suggestion,
+        }
+    }
+}

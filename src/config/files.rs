@@ -1,0 +1,127 @@
+//! The files that a configuration is made of: itself, the secrets beside it, and certificates.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Largest configuration, in bytes.
+const LARGEST_CONFIG: u64 = 1024 * 1024;
+/// Largest secret, in bytes.
+const LARGEST_SECRET: u64 = 64 * 1024;
+/// Largest bundle of certificates, in bytes.
+const LARGEST_BUNDLE: u64 = 8 * 1024 * 1024;
+
+/// The configuration to use: the given one, else `./alerts.yaml` if it is there, else `/etc/lowtide/alerts.yaml`
+/// if that is there, else `./alerts.yaml`, whose absence is then the problem.
+pub fn find(explicit: Option<&Path>) -> PathBuf {
+    let here = Path::new("alerts.yaml");
+    let system = Path::new("/etc/lowtide/alerts.yaml");
+    let default = if !here.exists() && system.exists() { system } else { here };
+    explicit.unwrap_or(default).to_owned()
+}
+
+/// Why a file is of no use.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FileFault {
+    pub(super) found: String,
+    pub(super) expected: String,
+    pub(super) place: Option<(usize, usize)>,
+}
+
+fn fault(found: impl Into<String>, expected: impl Into<String>) -> FileFault {
+    FileFault { found: found.into(), expected: expected.into(), place: None }
+}
+
+/// The text of a configuration, without a byte order mark, and whether others than its owner can read it.
+pub(super) fn config(path: &Path) -> Result<(String, Option<u32>), FileFault> {
+    let expected = "a readable file with accounts, notifiers and rules (lowtide init writes one to start from)";
+    let (bytes, mode) = read(path, LARGEST_CONFIG, "a file of at most 1 MiB").map_err(|mut fault| {
+        if fault.expected.is_empty() {
+            expected.clone_into(&mut fault.expected);
+        }
+        fault
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let byte = error.as_bytes().get(at).copied().unwrap_or_default();
+        let place = place_after(&String::from_utf8_lossy(&error.as_bytes()[..at]));
+        FileFault { found: format!("the byte 0x{byte:02X}, which is not UTF-8"), expected: "text in UTF-8".to_owned(), place: Some(place) }
+    })?;
+    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+    let odd = |c: char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')) || c == '\u{feff}';
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| odd(*c)) {
+        let found = format!("the control character U+{:04X}", u32::from(c));
+        return Err(FileFault { found, expected: "text".to_owned(), place: Some(place_after(&text[..at])) });
+    }
+    Ok((text, mode))
+}
+
+/// Line and column of what follows this text.
+fn place_after(text: &str) -> (usize, usize) {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    (text.matches('\n').count() + 1, last.chars().count() + 1)
+}
+
+/// The content of a secret's file without the line breaks at its end.
+pub(super) fn secret(path: &Path) -> Result<String, FileFault> {
+    let limit = "a file of at most 64 KiB with the secret and nothing else";
+    let (bytes, _) = read(path, LARGEST_SECRET, limit).map_err(|fault| about(path, fault, "a readable file with the secret"))?;
+    let text = String::from_utf8(bytes).map_err(|_| about(path, fault("a file that is not UTF-8", ""), "a text file with the secret"))?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.trim().is_empty() {
+        return Err(about(path, fault("an empty file", ""), "a file with the secret"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether the file has a certificate in PEM.
+pub(super) fn certificates(path: &Path) -> Result<(), FileFault> {
+    let expected = "a readable PEM file with at least one certificate";
+    let (bytes, _) = read(path, LARGEST_BUNDLE, "a file of at most 8 MiB").map_err(|fault| about(path, fault, expected))?;
+    if String::from_utf8_lossy(&bytes).contains("-----BEGIN CERTIFICATE-----") {
+        return Ok(());
+    }
+    Err(about(path, fault("no certificate", ""), expected))
+}
+
+fn about(path: &Path, mut fault: FileFault, expected: &str) -> FileFault {
+    fault.found = format!("{} ({})", fault.found, super::problem::quoted(&path.display().to_string()));
+    if fault.expected.is_empty() {
+        expected.clone_into(&mut fault.expected);
+    }
+    fault
+}
+
+/// Reads a file up to a limit, and its permission bits. The faults of the system have no expectation yet.
+fn read(path: &Path, limit: u64, too_large: &str) -> Result<(Vec<u8>, Option<u32>), FileFault> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => fault("no such file", ""),
+        std::io::ErrorKind::IsADirectory => fault("a folder", ""),
+        kind => fault(format!("a file that cannot be read ({kind})"), ""),
+    };
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(fault("a folder", ""));
+    }
+    if metadata.len() > limit {
+        return Err(fault("a larger file", too_large));
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(fault("a larger file", too_large));
+    }
+    Ok((bytes, mode(&metadata)))
+}
+
+#[cfg(unix)]
+#[allow(clippy::unnecessary_wraps)] // Elsewhere there is none.
+fn mode(metadata: &std::fs::Metadata) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    Some(metadata.permissions().mode() & 0o777)
+}
+
+#[cfg(not(unix))]
+fn mode(_: &std::fs::Metadata) -> Option<u32> {
+    None
+}

@@ -1,0 +1,141 @@
+//! The one way in: file and environment → configuration, or everything that is wrong with them.
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+
+use chrono_tz::Tz;
+
+use super::cursor::{Context, Cursor};
+use super::environment::{Environment, overlay};
+use super::problem::{Problem, ProblemSeverity, Problems};
+use super::rules::Known;
+use super::tree::Place;
+use super::{Config, accounts, files, keys, notifiers, rules, tree, values};
+use crate::domain::Name;
+use crate::schedule::Schedule;
+use crate::secret::{Redactor, Secret};
+
+/// What loading gave.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration, or every error in it.
+    pub config: Result<Config, Problems>,
+    /// What does not keep it from being used.
+    pub warnings: Problems,
+    /// Every secret that was seen, also in a configuration that is refused.
+    pub secrets: Vec<Secret>,
+}
+
+/// When cycles run unless the file says otherwise.
+const DEFAULT_SCHEDULE: &str = "every 15m";
+/// The state's file name unless the file says otherwise.
+const DEFAULT_STATE: &str = "lowtide-state.json";
+
+/// Reads a configuration.
+pub fn load(path: &Path, environment: &Environment) -> Loaded {
+    let file = path.display().to_string();
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    let ctx = Context {
+        file,
+        folder,
+        environment,
+        problems: RefCell::default(),
+        secrets: RefCell::default(),
+        literal_secret: Cell::new(false),
+    };
+    let mut warnings = Vec::new();
+    let config = read(path, &ctx, &mut warnings);
+    let secrets = ctx.secrets.into_inner();
+    let redactor = Redactor::default();
+    secrets.iter().for_each(|secret| redactor.learn(secret));
+    let mut errors = ctx.problems.into_inner();
+    for problem in errors.iter_mut().chain(&mut warnings) {
+        // A secret that was put under a wrong key as well.
+        problem.found = redactor.strike(&problem.found);
+    }
+    // Those of the environment have no line: they come last.
+    errors.sort_by_key(|problem| (problem.line.is_none() && !problem.path.is_empty(), problem.line, problem.column));
+    let config = config.filter(|_| errors.is_empty()).ok_or(Problems(errors));
+    Loaded { config, warnings: Problems(warnings), secrets }
+}
+
+fn read(path: &Path, ctx: &Context<'_>, warnings: &mut Vec<Problem>) -> Option<Config> {
+    let (text, mode) = match files::config(path) {
+        Ok(read) => read,
+        Err(fault) => {
+            let (line, column) = fault.place.unzip();
+            ctx.problems.borrow_mut().push(Problem {
+                severity: ProblemSeverity::Error,
+                file: ctx.file.clone(),
+                line,
+                column,
+                path: String::new(),
+                found: fault.found,
+                expected: fault.expected,
+                suggestion: None,
+            });
+            return None;
+        }
+    };
+    let (root, flaws) = tree::parse(&text);
+    for flaw in flaws {
+        ctx.push(&Place::At(flaw.place.0, flaw.place.1), flaw.path, flaw.found, flaw.expected, None);
+    }
+    let root = root?;
+    let (root, strays) = overlay(&root, ctx.environment);
+    warnings.extend(strays);
+    let config = decode(&Cursor::root(ctx, &root), path);
+    let open = mode.filter(|mode| mode & 0o044 != 0 && ctx.literal_secret.get());
+    warnings.extend(open.map(|mode| Problem {
+        severity: ProblemSeverity::Warning,
+        file: ctx.file.clone(),
+        line: None,
+        column: None,
+        path: String::new(),
+        found: format!("secrets in a file that others can read (mode {mode:04o})"),
+        expected: "mode 0600, or ${NAME} or a `_file` key instead of the secrets".to_owned(),
+        suggestion: None,
+    }));
+    config
+}
+
+fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
+    let section = cursor.section(keys::ROOT)?;
+    let timezone = section.read("timezone", values::timezone).unwrap_or(Tz::UTC);
+    let schedule = match section.get("schedule") {
+        Some(cursor) => cursor.read(|text| accounts::parse_schedule(text, timezone)),
+        None => Schedule::parse(DEFAULT_SCHEDULE, timezone).ok(),
+    };
+    let state = match section.get("state") {
+        Some(cursor) => cursor.read(values::line).map(|state| cursor.ctx.folder.join(state)),
+        None => Some(default_state(cursor.ctx)),
+    };
+    let accounts = section.required("accounts", "at least one account");
+    let accounts = accounts.map_or_else(Vec::new, |cursor| accounts::accounts(&cursor, schedule.as_ref(), timezone));
+    let notifiers = section.required("notifiers", "at least one notifier");
+    let notifiers = notifiers.map_or_else(Vec::new, |cursor| notifiers::notifiers(&cursor));
+    let account_names: Vec<Name> = accounts.iter().map(|draft| Name::clone(&draft.name)).collect();
+    let notifier_names: Vec<Name> = notifiers.iter().map(|(name, _)| Name::clone(name)).collect();
+    let known = Known { accounts: &accounts, account_names: &account_names, notifiers: &notifier_names };
+    let rules = section.required("rules", "at least one rule");
+    let rules = rules.map_or_else(Vec::new, |cursor| rules::rules(&cursor, &known));
+    let unreadable = rules::unreadable(section.get("unreadable").as_ref(), &notifier_names);
+    Some(Config {
+        file: path.to_owned(),
+        timezone,
+        state: state?,
+        accounts: accounts.into_iter().filter_map(|draft| Some((draft.name, draft.account?))).collect(),
+        notifiers: notifiers.into_iter().filter_map(|(name, notifier)| Some((name, notifier?))).collect(),
+        rules,
+        unreadable,
+    })
+}
+
+fn default_state(ctx: &Context<'_>) -> PathBuf {
+    // systemd gives several folders with colons between them.
+    let folders = ctx.environment.get("STATE_DIRECTORY").unwrap_or_default();
+    match folders.split(':').find(|folder| !folder.is_empty()) {
+        Some(folder) => Path::new(folder).join(DEFAULT_STATE),
+        None => ctx.folder.join(DEFAULT_STATE),
+    }
+}

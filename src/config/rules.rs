@@ -1,0 +1,197 @@
+//! `rules` and `unreadable`: what is watched, from where on it is bad, and who is told.
+
+use std::time::Duration;
+
+use super::accounts::Draft;
+use super::cursor::{Cursor, Fault, Section};
+use super::keys::{LEVEL, RULE, UNREADABLE as UNREADABLE_KEYS};
+use super::notifiers::known_name;
+use super::{Divisions, UnreadablePolicy, values};
+use crate::domain::Name;
+use crate::domain::rule::{Amount, Level, Metric, Rule, RuleError, Severity, Side, UNREADABLE};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What rules refer to.
+pub(super) struct Known<'k> {
+    pub(super) accounts: &'k [Draft],
+    pub(super) account_names: &'k [Name],
+    pub(super) notifiers: &'k [Name],
+}
+
+/// Reads all rules; those with problems are left out.
+pub(super) fn rules(cursor: &Cursor<'_>, known: &Known<'_>) -> Vec<Rule> {
+    cursor.named("rule").into_iter().filter_map(|(name, cursor)| rule(name, &cursor, known)).collect()
+}
+
+fn rule(name: Name, cursor: &Cursor<'_>, known: &Known<'_>) -> Option<Rule> {
+    if name.as_ref() == UNREADABLE {
+        cursor.refuse("`unreadable`", "another name: this one is for the alert about accounts that cannot be read");
+    }
+    let section = cursor.section(RULE)?;
+    let metrics = Metric::ALL.map(|(metric, name)| (name, metric));
+    let expected = super::problem::one_of(metrics.iter().map(|(name, _)| *name));
+    let metric = section.required("metric", &expected).and_then(|cursor| cursor.read(values::choice(&metrics)));
+    let defaults = Terms::of(&section, metric, known, None);
+    let warning = level(&section, Severity::Warning, metric, &defaults, known);
+    let critical = level(&section, Severity::Critical, metric, &defaults, known);
+    let accounts = section.get("accounts").map(|cursor| {
+        cursor.distinct("a list of names under `accounts`", |text| known_name(text, known.account_names, "accounts"))
+    });
+    let watched = accounts.clone().flatten();
+    let divisions = section.get("divisions").map(|cursor| {
+        let id = |text: &str| values::division(text).and_then(|id| reachable(id, watched.as_deref(), known));
+        cursor.distinct("a list of division numbers such as [1234, 5678]", id)
+    });
+    let description = section.read("description", values::lines);
+    let link = section.read("link", |text| values::web(text).map(|_| text.to_owned()));
+    let (warning, critical) = (warning.ok()?, critical.ok()?);
+    // Without a known metric the levels are still judged against each other.
+    let rule = Rule::new(name, metric.unwrap_or(Metric::AvailableFunds), warning, critical);
+    match rule {
+        Err(error) => {
+            refuse_rule(&section, &error);
+            None
+        }
+        Ok(mut rule) => {
+            metric?;
+            rule.accounts = accounts.flatten().map(|names| names.into_iter().collect());
+            rule.divisions = divisions.flatten().map(|ids| ids.into_iter().collect());
+            rule.description = description;
+            rule.link = link;
+            Some(rule)
+        }
+    }
+}
+
+/// Whether any account that the rule watches can have this division.
+fn reachable(id: u64, watched: Option<&[Name]>, known: &Known<'_>) -> Result<u64, Fault> {
+    let watched = |draft: &&Draft| watched.is_none_or(|names| names.contains(&draft.name));
+    let has = |draft: &Draft| match &draft.divisions {
+        None => true,
+        Some(Divisions::Undivided) => false,
+        Some(Divisions::All { exclude }) => !exclude.contains(&id),
+        Some(Divisions::Listed(ids)) => ids.contains(&id),
+    };
+    if known.accounts.iter().filter(watched).any(has) {
+        return Ok(id);
+    }
+    Err("a division that an account of this rule reads (its `divisions`)".into())
+}
+
+/// What a level inherits from its rule.
+struct Terms<'a> {
+    clear_at: Option<(Amount, Cursor<'a>)>,
+    hold: Duration,
+    remind_every: Option<Duration>,
+    notify: Vec<Name>,
+}
+
+impl<'a> Terms<'a> {
+    fn of(section: &Section<'a>, metric: Option<Metric>, known: &Known<'_>, rule: Option<&Terms<'a>>) -> Self {
+        let clear_at = section.get("clear_at").and_then(|cursor| Some((amount(&cursor, metric)?, cursor)));
+        let hold = section.read("for", values::duration);
+        let remind_every = section.read("remind_every", values::pause_or_never);
+        let notify = section.get("notify").and_then(|cursor| notify(&cursor, known.notifiers));
+        Self {
+            clear_at: clear_at.or_else(|| rule?.clear_at.clone()),
+            hold: hold.unwrap_or_else(|| rule.map_or(Duration::ZERO, |rule| rule.hold)),
+            remind_every: remind_every.unwrap_or_else(|| rule.map_or(Some(DAY), |rule| rule.remind_every)),
+            notify: notify.unwrap_or_else(|| rule.map_or_else(|| known.notifiers.to_vec(), |rule| rule.notify.clone())),
+        }
+    }
+}
+
+fn notify(cursor: &Cursor<'_>, notifiers: &[Name]) -> Option<Vec<Name>> {
+    cursor.distinct("a list of at least one name under `notifiers`", |text| known_name(text, notifiers, "notifiers"))
+}
+
+fn amount(cursor: &Cursor<'_>, metric: Option<Metric>) -> Option<Amount> {
+    cursor.read(|text| {
+        let amount = values::amount(text)?;
+        match metric {
+            Some(metric @ (Metric::UnpaidInvoices | Metric::UsedCredit)) if amount.value.is_sign_negative() && !amount.value.is_zero() => {
+                Err(format!("0 or more: {metric} is never negative").into())
+            }
+            _ => Ok(amount),
+        }
+    })
+}
+
+/// A level; `Ok(None)` if the rule has none of that severity, `Err` after reporting what is wrong with it.
+fn level(
+    rule: &Section<'_>,
+    severity: Severity,
+    metric: Option<Metric>,
+    defaults: &Terms<'_>,
+    known: &Known<'_>,
+) -> Result<Option<Level>, ()> {
+    let Some(cursor) = rule.get(&severity.to_string()) else { return Ok(None) };
+    let section = cursor.section(LEVEL).ok_or(())?;
+    let terms = Terms::of(&section, metric, known, Some(defaults));
+    let (below, above) = (section.get("below"), section.get("above"));
+    let (side, cursor) = match (below, above) {
+        (Some(_), Some(above)) => {
+            above.refuse("`above` beside `below`", "exactly one of them");
+            return Err(());
+        }
+        (None, None) => {
+            cursor.refuse("neither `below` nor `above`", "exactly one of them, such as `below: 2000`");
+            return Err(());
+        }
+        (Some(below), None) => (Side::Below, below),
+        (None, Some(above)) => (Side::Above, above),
+    };
+    let threshold = amount(&cursor, metric).ok_or(())?;
+    match Level::new(side, threshold, terms.clear_at.as_ref().map(|(amount, _)| *amount)) {
+        Ok(mut level) => {
+            level.hold = terms.hold;
+            level.remind_every = terms.remind_every;
+            level.notify = terms.notify;
+            Ok(Some(level))
+        }
+        Err(error) => {
+            let at = terms.clear_at.map_or(cursor, |(_, cursor)| cursor);
+            let expected = match (&error, side) {
+                (RuleError::TwoCurrencies { .. }, _) => "one currency".to_owned(),
+                (_, Side::Below) => format!("{threshold} or more"),
+                (_, Side::Above) => format!("{threshold} or less"),
+            };
+            at.report(format!("{expected} ({error})").into());
+            Err(())
+        }
+    }
+}
+
+/// Reports what is wrong between the levels of a rule, at the critical one's threshold.
+fn refuse_rule(section: &Section<'_>, error: &RuleError) {
+    let critical = section.get("critical");
+    let threshold = critical.and_then(|cursor| cursor.peek("below").or_else(|| cursor.peek("above")));
+    let expected = match error {
+        RuleError::NoLevel => "`warning` or `critical`, or both",
+        RuleError::TwoCurrencies { .. } => "the currency of the warning",
+        RuleError::Swapped { side: Side::Below, .. } => "at most the warning's threshold",
+        RuleError::Swapped { side: Side::Above, .. } => "at least the warning's threshold",
+        _ => "the side of the warning",
+    };
+    match threshold {
+        Some(cursor) => cursor.report(format!("{expected} ({error})").into()),
+        None => section.at.refuse("no level", format!("{expected} ({error})")),
+    }
+}
+
+/// Reads `unreadable`; without it the defaults stand.
+pub(super) fn unreadable(cursor: Option<&Cursor<'_>>, notifiers: &[Name]) -> UnreadablePolicy {
+    let section = cursor.and_then(|cursor| cursor.section(UNREADABLE_KEYS));
+    let section = section.as_ref();
+    let levels = [("warning", Severity::Warning), ("critical", Severity::Critical)];
+    UnreadablePolicy {
+        after: section.and_then(|section| section.read("after", values::duration)).unwrap_or(3 * HOUR),
+        level: section.and_then(|section| section.read("level", values::choice(&levels))).unwrap_or(Severity::Warning),
+        remind_every: section.and_then(|section| section.read("remind_every", values::pause_or_never)).unwrap_or(Some(DAY)),
+        notify: section
+            .and_then(|section| notify(&section.get("notify")?, notifiers))
+            .unwrap_or_else(|| notifiers.to_vec()),
+    }
+}

@@ -1,0 +1,87 @@
+//! Secrets in the configuration, and what decides how they may travel.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::cursor::{Cursor, Fault, Section};
+use super::{Connection, files, values};
+use crate::secret::Secret;
+
+/// The secret under `key`, or in the file that `file_key` names. Whatever is found is remembered for the redactor, and
+/// `check` says what is wrong with it without quoting it.
+pub(super) fn secret(
+    section: &Section<'_>,
+    key: &str,
+    file_key: &str,
+    required: bool,
+    check: impl Fn(&str) -> Result<(), Fault>,
+) -> Option<Secret> {
+    let (direct, file) = (section.get(key), section.get(file_key));
+    if direct.is_none() && file.is_none() && required {
+        section.missing(key, &format!("`{key}` or `{file_key}`"));
+    }
+    if let (Some(_), Some(file)) = (&direct, &file) {
+        file.refuse(format!("`{file_key}` beside `{key}`"), "only one of them");
+    }
+    let from_file = file.and_then(|cursor| Some((content(&cursor)?, cursor)));
+    let text = match direct {
+        Some(cursor) => inline(&cursor).map(|text| (text, cursor)),
+        None => from_file,
+    };
+    let (text, cursor) = text?;
+    let secret = Secret::new(text);
+    cursor.ctx.secrets.borrow_mut().push(secret.clone());
+    match check(secret.expose()) {
+        Ok(()) => Some(secret),
+        Err(fault) => {
+            let found = fault.found.unwrap_or_else(|| "a value that is not shown".to_owned());
+            cursor.refuse(found, fault.expected);
+            None
+        }
+    }
+}
+
+fn inline(cursor: &Cursor<'_>) -> Option<String> {
+    let (text, from_environment) = cursor.expanded("a secret")?;
+    if text.trim().is_empty() {
+        cursor.refuse("an empty value", "a secret");
+        return None;
+    }
+    if !from_environment {
+        cursor.ctx.literal_secret.set(true);
+    }
+    Some(text)
+}
+
+fn content(cursor: &Cursor<'_>) -> Option<String> {
+    let path = cursor.ctx.folder.join(cursor.read(values::line)?);
+    files::secret(&path).map_err(|fault| cursor.refuse(fault.found, fault.expected)).ok()
+}
+
+/// An API key travels in a header.
+pub(super) fn header_value(text: &str) -> Result<(), Fault> {
+    if text.bytes().all(|b| (b' '..=b'~').contains(&b)) && text.trim() == text {
+        return Ok(());
+    }
+    Err("an API key of printable ASCII characters, without spaces around it".into())
+}
+
+/// `allow_insecure`; default false.
+pub(super) fn allow_insecure(section: &Section<'_>) -> bool {
+    section.read("allow_insecure", values::boolean).unwrap_or(false)
+}
+
+/// `timeout` and `ca_file`.
+pub(super) fn connection(section: &Section<'_>) -> Connection {
+    let timeout = section.read("timeout", values::pause).unwrap_or(Duration::from_secs(10));
+    Connection { timeout, ca_file: ca_file(section) }
+}
+
+fn ca_file(section: &Section<'_>) -> Option<PathBuf> {
+    let cursor = section.get("ca_file")?;
+    let path = cursor.ctx.folder.join(cursor.read(values::line)?);
+    if let Err(fault) = files::certificates(&path) {
+        cursor.refuse(fault.found, fault.expected);
+    }
+    Some(path)
+}

@@ -1,0 +1,187 @@
+//! Single values: text → the type that the domain wants, or what would have been right.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use lettre::message::Mailbox;
+use url::{Host, Url};
+
+use super::cursor::Fault;
+use super::problem::{nearest, one_of};
+use crate::config::Quota;
+use crate::domain::money::{AmountError, Currency, parse_amount};
+use crate::domain::rule::Amount;
+use crate::schedule::{DurationError, parse_duration};
+
+/// A text on one line, not empty.
+pub(super) fn line(text: &str) -> Result<String, Fault> {
+    if text.trim().is_empty() || text.chars().any(char::is_control) {
+        return Err("a text on one line, not empty".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// A text that may have several lines.
+pub(super) fn lines(text: &str) -> Result<String, Fault> {
+    let control = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if text.trim().is_empty() || text.chars().any(control) {
+        return Err("a text, not empty and without control characters".into());
+    }
+    Ok(text.trim_end().to_owned())
+}
+
+/// One of some words.
+pub(super) fn choice<'c, T: Copy>(choices: &'c [(&'c str, T)]) -> impl Fn(&str) -> Result<T, Fault> + 'c {
+    move |text| {
+        let words = || choices.iter().map(|(word, _)| *word);
+        let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        found.ok_or_else(|| Fault { found: None, expected: one_of(words()), suggestion: nearest(text, words()) })
+    }
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(text: &str) -> Result<bool, Fault> {
+    choice(&[("true", true), ("false", false)])(text)
+}
+
+/// A duration, 0 included.
+pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
+    parse_duration(text).map_err(|error| match error {
+        DurationError::NotADuration => "a duration such as 90s, 30m, 4h, 2d or 1w".into(),
+        DurationError::TooLong => "a duration of at most 520w".into(),
+    })
+}
+
+/// A duration above 0.
+pub(super) fn pause(text: &str) -> Result<Duration, Fault> {
+    match duration(text) {
+        Ok(zero) if zero.is_zero() => Err("a duration above 0, such as 90s, 30m, 4h, 2d or 1w".into()),
+        result => result,
+    }
+}
+
+/// A duration above 0, or `never`.
+pub(super) fn pause_or_never(text: &str) -> Result<Option<Duration>, Fault> {
+    if text == "never" {
+        return Ok(None);
+    }
+    pause(text).map(Some).map_err(|fault| format!("{}, or never", fault.expected).into())
+}
+
+/// `2000`, `1999.95`, `2000 USD`.
+pub(super) fn amount(text: &str) -> Result<Amount, Fault> {
+    let (figure, code) = match text.split_once(' ') {
+        Some((figure, code)) => (figure, Some(code.trim_start())),
+        None => (text, None),
+    };
+    let value = parse_amount(figure).map_err(|error| match error {
+        AmountError::NotANumber => Fault::from("an amount such as 2000, 1999.95 or 2000 USD"),
+        AmountError::TooLong => Fault::from("an amount of at most 18 digits before the point and 8 after it"),
+    })?;
+    let currency = code.map(|code| {
+        // A code is letters; digits would let "2 000" pass for an amount of 2.
+        let parsed = Currency::parse(code).ok().filter(|_| code.bytes().any(|b| b.is_ascii_alphabetic()));
+        parsed.ok_or_else(|| Fault::from("an amount and its currency code, such as 2000 USD"))
+    });
+    Ok(Amount { value, currency: currency.transpose()? })
+}
+
+/// The id of a division.
+pub(super) fn division(text: &str) -> Result<u64, Fault> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let id = digits.then(|| text.parse().ok()).flatten().filter(|id| *id > 0);
+    id.ok_or_else(|| "the number of a division (its container id)".into())
+}
+
+/// `100/5s`.
+pub(super) fn quota(text: &str) -> Result<Quota, Fault> {
+    let parts = text.split_once('/').and_then(|(requests, window)| {
+        let digits = !requests.is_empty() && requests.bytes().all(|b| b.is_ascii_digit());
+        let requests: usize = requests.parse().ok().filter(|n| digits && *n > 0)?;
+        let window = parse_duration(window).ok().filter(|window| !window.is_zero())?;
+        Some(Quota { requests, window })
+    });
+    parts.ok_or_else(|| "a number of requests and a duration, both above 0, such as 100/5s".into())
+}
+
+/// A port.
+pub(super) fn port(text: &str) -> Result<u16, Fault> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let port = text.parse().ok().filter(|port| digits && *port > 0);
+    port.ok_or_else(|| "a port number from 1 to 65535".into())
+}
+
+/// The name or address of a server, without a port.
+pub(super) fn host(text: &str) -> Result<String, Fault> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let valid = bare.parse::<IpAddr>().is_ok() || (bare.is_ascii() && Host::parse(bare).is_ok());
+    if valid {
+        return Ok(bare.to_owned());
+    }
+    let found = text.contains('@').then(|| "a host with a user name".to_owned());
+    Err(Fault { found, ..Fault::from("a host name such as smtp.example.com, without a port (there is `port`)") })
+}
+
+/// Whether this host is the machine itself.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// An http(s) address.
+pub(super) fn web(text: &str) -> Result<Url, Fault> {
+    let expected = || Fault::from("an address that begins with https://");
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(expected());
+    }
+    let url = Url::parse(text).map_err(|_| {
+        let found = text.contains('@').then(|| "an address that cannot be read".to_owned());
+        Fault { found, ..expected() }
+    })?;
+    if !url.username().is_empty() || url.password().is_some() {
+        let found = Some("an address with a user name or password in it".to_owned());
+        return Err(Fault { found, ..Fault::from("an address without them") });
+    }
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err(expected());
+    }
+    Ok(url)
+}
+
+/// An address that secrets are sent to: https, or http where that is harmless or wanted.
+pub(super) fn secure_web(text: &str, allow_insecure: bool) -> Result<Url, Fault> {
+    let url = web(text)?;
+    if url.scheme() == "http" && !allow_insecure && !url.host_str().is_some_and(is_loopback) {
+        return Err("an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)".into());
+    }
+    Ok(url)
+}
+
+/// Where the API is, without a slash at the end.
+pub(super) fn base(text: &str, allow_insecure: bool) -> Result<Url, Fault> {
+    let mut url = secure_web(text, allow_insecure)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("an address without ? and #".into());
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// A mail address, with or without a name.
+pub(super) fn mailbox(text: &str) -> Result<Mailbox, Fault> {
+    let expected = || Fault::from("a mail address such as pki@example.com or \"PKI team <pki@example.com>\"");
+    if text.chars().any(char::is_control) {
+        return Err(expected());
+    }
+    text.parse().map_err(|_| expected())
+}
+
+/// A time zone.
+pub(super) fn timezone(text: &str) -> Result<chrono_tz::Tz, Fault> {
+    text.parse().map_err(|_| Fault {
+        found: None,
+        expected: "an IANA time zone such as Europe/Amsterdam".to_owned(),
+        suggestion: nearest(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name())),
+    })
+}
