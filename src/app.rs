@@ -11,8 +11,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_cron_scheduler::JobScheduler;
 
-use crate::certcentral::client::Client;
-use crate::certcentral::limiter::{Limiter, Window};
+use crate::certcentral::{Client, Limiter, Window};
 use crate::clock::Clock;
 use crate::config::{Account, Channel, Config, Connection, Divisions, NotifierConfig};
 use crate::control::{self, Board};
@@ -51,7 +50,15 @@ pub fn watches(config: &Config, redactor: &Redactor) -> anyhow::Result<Vec<Arc<W
         let limiter = limiters.entry(key).or_insert_with(|| Arc::new(Limiter::new(windows)));
         let http = http_client(&account.connection, web::is_loopback(&account.base_url))
             .with_context(|| format!("account {name}"))?;
-        let client = Client::new(name, account.base_url.clone(), account.api_key.clone(), http, Arc::clone(limiter), redactor.clone());
+        let client = Client::new(
+            &**name,
+            account.base_url.clone(),
+            &account.api_key,
+            http,
+            Arc::clone(limiter),
+            redactor.clone(),
+        )
+        .with_context(|| format!("account {name}"))?;
         Ok(Arc::new(Watch {
             account: name.clone(),
             source: Arc::new(client),
@@ -68,7 +75,8 @@ fn limits_by_key(config: &Config) -> BTreeMap<String, Vec<Window>> {
     let mut limits: BTreeMap<String, Vec<Window>> = BTreeMap::new();
     for account in config.accounts.values() {
         let windows = limits.entry(account.api_key.expose().to_owned()).or_default();
-        windows.extend(account.rate_limit.iter().map(|quota| Window { requests: quota.requests, length: quota.window }));
+        windows
+            .extend(account.rate_limit.iter().map(|quota| Window { requests: quota.requests, length: quota.window }));
     }
     limits
 }
@@ -99,7 +107,11 @@ pub fn words(config: &Config) -> Words {
     Words {
         timezone: config.timezone,
         rules: config.rules.iter().map(rule).collect(),
-        console_urls: config.accounts.iter().map(|(name, account)| (name.clone(), account.console_url.to_string())).collect(),
+        console_urls: config
+            .accounts
+            .iter()
+            .map(|(name, account)| (name.clone(), account.console_url.to_string()))
+            .collect(),
     }
 }
 
@@ -113,12 +125,24 @@ pub fn notifiers(config: &Config, redactor: &Redactor) -> anyhow::Result<BTreeMa
     config.notifiers.iter().map(build).collect()
 }
 
-fn channel(name: &Name, config: &NotifierConfig, words: &Arc<Words>, redactor: &Redactor) -> anyhow::Result<Arc<dyn Notifier>> {
+fn channel(
+    name: &Name,
+    config: &NotifierConfig,
+    words: &Arc<Words>,
+    redactor: &Redactor,
+) -> anyhow::Result<Arc<dyn Notifier>> {
     Ok(match &config.channel {
         Channel::Slack { webhook_url, mention } => {
             let loopback = url::Url::parse(webhook_url.expose()).is_ok_and(|url| web::is_loopback(&url));
             let http = http_client(&config.connection, loopback)?;
-            Arc::new(Slack::new(name.clone(), webhook_url.clone(), mention.clone(), http, Arc::clone(words), redactor.clone()))
+            Arc::new(Slack::new(
+                name.clone(),
+                webhook_url.clone(),
+                mention.clone(),
+                http,
+                Arc::clone(words),
+                redactor.clone(),
+            ))
         }
         Channel::Email { host, port, tls, credentials, from, to } => {
             let options = EmailOptions {
@@ -138,7 +162,12 @@ fn channel(name: &Name, config: &NotifierConfig, words: &Arc<Words>, redactor: &
 }
 
 /// Runs the service until `stop` completes. Returns when everything has ended and is saved.
-pub async fn run(config: &Config, redactor: &Redactor, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+pub async fn run(
+    config: &Config,
+    redactor: &Redactor,
+    clock: Arc<dyn Clock>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let opened = FileStore::open(&config.state, clock.now())?;
     for problem in &opened.problems {
         tracing::error!("{problem}");
@@ -180,7 +209,10 @@ async fn forget_unconfigured(book: &Book, watches: &[Arc<Watch>], desks: &BTreeM
         })
         .await;
     for key in alerts {
-        tracing::info!(alert = cycle::label(&key), "alert ended quietly: its rule, account or division left the configuration");
+        tracing::info!(
+            alert = cycle::label(&key),
+            "alert ended quietly: its rule, account or division left the configuration"
+        );
     }
     for (notifier, events) in dropped {
         tracing::warn!(%notifier, events, "owed notifications dropped: their notifier is no longer configured");
@@ -201,7 +233,12 @@ fn background(state: &Path, book: &Arc<Book>, board: &Arc<Board>, clock: &Arc<dy
     tasks
 }
 
-fn spawn_workers(desks: BTreeMap<Name, Desk>, book: &Arc<Book>, clock: &Arc<dyn Clock>, stopped: &watch::Receiver<bool>) -> JoinSet<()> {
+fn spawn_workers(
+    desks: BTreeMap<Name, Desk>,
+    book: &Arc<Book>,
+    clock: &Arc<dyn Clock>,
+    stopped: &watch::Receiver<bool>,
+) -> JoinSet<()> {
     let everyone: BTreeSet<Name> = desks.keys().cloned().collect();
     let mut tasks = JoinSet::new();
     for (name, desk) in desks {

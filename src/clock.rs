@@ -23,7 +23,8 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods)] // the one place that may
     fn now(&self) -> Time {
-        chrono::Utc::now()
+        // Milliseconds are what people and files want to see.
+        chrono::SubsecRound::trunc_subsecs(chrono::Utc::now(), 3)
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -137,7 +137,8 @@ impl Board {
 
     fn health(&self, now: Time) -> Health {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let late: Vec<Name> = beats.iter().filter(|(_, beat)| !beat.on_time(now)).map(|(name, _)| name.clone()).collect();
+        let late: Vec<Name> =
+            beats.iter().filter(|(_, beat)| !beat.on_time(now)).map(|(name, _)| name.clone()).collect();
         Health { on_time: late.is_empty(), late }
     }
 
@@ -195,7 +196,7 @@ pub fn report_state(state: &State) -> Report {
     Report { alerts: state.alerts.iter().filter_map(alert).collect(), owed: owed.collect(), ..Report::default() }
 }
 
-/// Where the socket of a state file is. A path too long for the system is replaced by one through `/proc`.
+/// Where the socket of a state file is.
 pub fn socket_path(state: &Path) -> PathBuf {
     crate::store::beside(state, "sock")
 }
@@ -204,7 +205,10 @@ pub fn socket_path(state: &Path) -> PathBuf {
 pub async fn serve(state: &Path, book: Arc<Book>, board: Arc<Board>, clock: Arc<dyn Clock>) -> io::Result<()> {
     let path = socket_path(state);
     if path.as_os_str().len() > LONGEST_PATH {
-        return Err(io::Error::other(format!("{} is too long a path for a socket: choose a shorter `state`", path.display())));
+        return Err(io::Error::other(format!(
+            "{} is too long a path for a socket: choose a shorter `state`",
+            path.display()
+        )));
     }
     let fresh = crate::store::beside(state, "sk");
     let _ = std::fs::remove_file(&fresh); // of a run that died between the next lines

@@ -16,7 +16,7 @@ use crate::domain::alert::{Alert, AlertKey, Kind, Move, Status, transition};
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
 use crate::domain::evaluate::{LevelVerdict, Standing, Verdict, evaluate};
 use crate::domain::event::{Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
-use crate::domain::rule::{Metric, Rule, Severity, UNREADABLE};
+use crate::domain::rule::{Metric, Rule, Severity, UNREADABLE, UnreadablePolicy};
 use crate::domain::state::{Remembered, State};
 use crate::domain::{Division, Name, Time};
 use crate::store::Book;
@@ -35,19 +35,6 @@ pub enum Scope {
     All(BTreeSet<u64>),
     /// These.
     Listed(Vec<u64>),
-}
-
-/// Whom the alert about unreadable accounts goes to, and when.
-#[derive(Debug, Clone)]
-pub struct UnreadablePolicy {
-    /// How long a failure that may heal is waited out.
-    pub after: Duration,
-    /// How bad it is.
-    pub level: Severity,
-    /// Pause between reminders; `None`: never.
-    pub remind_every: Option<Duration>,
-    /// Who is told.
-    pub notify: Vec<Name>,
 }
 
 /// What one account's cycles need.

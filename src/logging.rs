@@ -17,9 +17,21 @@ pub enum LogFormat {
     Json,
 }
 
+/// A library that tells at info what is none of a reader's business. A filter of one's own can ask for it.
+const QUIET: &str = "tokio_cron_scheduler=warn";
+
 /// Starts the log. `level` is a level or a filter as `RUST_LOG` takes it; `default` applies where neither is given.
-pub fn start(format: LogFormat, level: Option<&str>, default: &str, redactor: &Redactor, colour: bool) -> anyhow::Result<()> {
-    let filter = match level {
+pub fn start(
+    format: LogFormat,
+    level: Option<&str>,
+    default: &str,
+    redactor: &Redactor,
+    colour: bool,
+) -> anyhow::Result<()> {
+    let default = format!("{default},{QUIET}");
+    let plain =
+        level.filter(|level| level.bytes().all(|b| b.is_ascii_alphabetic())).map(|level| format!("{level},{QUIET}"));
+    let filter = match plain.as_deref().or(level) {
         Some(level) => EnvFilter::try_new(level)
             .map_err(|error| anyhow::anyhow!("--log-level {level}: {error}; use error, warn, info, debug or trace"))?,
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default)),

@@ -92,7 +92,9 @@ struct Outcome<'a> {
 }
 
 pub(super) async fn run(context: &Context, output: CheckOutput) -> Exit {
-    let Ok(config) = context.load_or_report() else { return unknown(output, "the configuration is wrong, see standard error") };
+    let Ok(config) = context.load_or_report() else {
+        return unknown(output, "the configuration is wrong, see standard error");
+    };
     let watches = match app::watches(&config, &context.redactor) {
         Ok(watches) => watches,
         Err(error) => {
@@ -133,8 +135,12 @@ fn rows(watch: &Watch, harvest: &Harvest) -> Vec<Row> {
     for read in &harvest.reads {
         let rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
         match &read.balance {
-            Err(why) => rows.push(unreadable(&watch.account, read.division, read.name.clone(), None, why.reason.clone())),
-            Ok(balance) => rows.extend(rules.map(|rule| judge(&watch.account, read, rule, &balance.reading(rule.metric)))),
+            Err(why) => {
+                rows.push(unreadable(&watch.account, read.division, read.name.clone(), None, why.reason.clone()))
+            }
+            Ok(balance) => {
+                rows.extend(rules.map(|rule| judge(&watch.account, read, rule, &balance.reading(rule.metric))))
+            }
         }
     }
     rows

@@ -61,19 +61,15 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Loads the configuration. Warnings are logged; problems are returned.
-    pub(crate) fn load(&self) -> Result<Config, Problems> {
+    /// Loads the configuration, or prints every problem to standard error. Warnings are logged at info: whoever runs a
+    /// one-off command has seen them from `validate` and `run`.
+    pub(crate) fn load_or_report(&self) -> Result<Config, Exit> {
         let loaded = config::load(&self.file, &self.environment);
         loaded.secrets.iter().for_each(|secret| self.redactor.learn(secret));
-        for warning in loaded.warnings.iter() {
-            tracing::warn!("{warning}");
+        for warning in &loaded.warnings {
+            tracing::info!("{warning}");
         }
-        loaded.config
-    }
-
-    /// Loads the configuration, or prints every problem to standard error.
-    pub(crate) fn load_or_report(&self) -> Result<Config, Exit> {
-        self.load().map_err(|problems| {
+        loaded.config.map_err(|problems| {
             report_problems(&self.file, &problems);
             Exit::Config
         })
@@ -122,7 +118,11 @@ fn start(cli: Cli) -> Exit {
     let started = logging::start(cli.log_format, cli.log_level.as_deref(), default_level, &redactor, !no_colour);
     if let Err(error) = started {
         eprintln!("lowtide: {error}");
-        return if matches!(cli.command, Command::Check { .. }) { Exit::Check(check::Worst::Unknown) } else { Exit::Usage };
+        return if matches!(cli.command, Command::Check { .. }) {
+            Exit::Check(check::Worst::Unknown)
+        } else {
+            Exit::Usage
+        };
     }
     let colour = !no_colour && std::io::IsTerminal::is_terminal(&std::io::stdout());
     let context = Context { file: config::find(cli.config.as_deref()), environment, redactor, colour };

@@ -41,7 +41,10 @@ pub(super) async fn health(context: &Context) -> Exit {
             Exit::Success
         }
         Ok(health) => {
-            println!("late: no cycle on time for {}", health.late.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", "));
+            println!(
+                "late: no cycle on time for {}",
+                health.late.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ")
+            );
             Exit::Failure
         }
         Err(error) => {
@@ -53,7 +56,10 @@ pub(super) async fn health(context: &Context) -> Exit {
 
 fn text(report: &Report, config: &Config) -> String {
     let time = |time: Option<Time>| {
-        time.map_or_else(|| "-".to_owned(), |time| time.with_timezone(&config.timezone).format("%Y-%m-%d %H:%M:%S %Z").to_string())
+        time.map_or_else(
+            || "-".to_owned(),
+            |time| time.with_timezone(&config.timezone).format("%Y-%m-%d %H:%M:%S %Z").to_string(),
+        )
     };
     let mut text = String::new();
     if report.running {
@@ -63,7 +69,12 @@ fn text(report: &Report, config: &Config) -> String {
     }
     section(&mut text, "Cycles", report.accounts.len(), "ACCOUNT|LAST CYCLE|NEXT CYCLE|ON TIME", |rows| {
         rows.extend(report.accounts.iter().map(|it| {
-            vec![it.account.to_string(), time(it.last_cycle), time(it.next_cycle), if it.on_time { "yes" } else { "no" }.to_owned()]
+            vec![
+                it.account.to_string(),
+                time(it.last_cycle),
+                time(it.next_cycle),
+                if it.on_time { "yes" } else { "no" }.to_owned(),
+            ]
         }));
     });
     section(&mut text, "Alerts", report.alerts.len(), "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|REASON", |rows| {
@@ -86,7 +97,13 @@ fn text(report: &Report, config: &Config) -> String {
     }
     section(&mut text, "Owed", report.owed.len(), "NOTIFIER|EVENTS|OLDEST|FAILING SINCE|ERROR", |rows| {
         rows.extend(report.owed.iter().map(|it| {
-            vec![it.notifier.to_string(), it.events.to_string(), time(it.oldest), time(it.failing_since), it.error.clone().unwrap_or_default()]
+            vec![
+                it.notifier.to_string(),
+                it.events.to_string(),
+                time(it.oldest),
+                time(it.failing_since),
+                it.error.clone().unwrap_or_default(),
+            ]
         }));
     });
     if report.owed.is_empty() {

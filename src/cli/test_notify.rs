@@ -48,7 +48,12 @@ pub(super) async fn run(context: &Context, names: &[String], output: Output) -> 
         Output::Json => print_json(&outcomes),
         Output::Text => outcomes.iter().for_each(|it| {
             let result = if it.delivered { "delivered" } else { "FAILED" };
-            println!("{}: {result}{}{}", clean(&it.notifier), if it.detail.is_empty() { "" } else { ": " }, clean(&it.detail));
+            println!(
+                "{}: {result}{}{}",
+                clean(&it.notifier),
+                if it.detail.is_empty() { "" } else { ": " },
+                clean(&it.detail)
+            );
         }),
     }
     if outcomes.iter().all(|it| it.delivered) { Exit::Success } else { Exit::Failure }

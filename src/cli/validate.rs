@@ -69,7 +69,8 @@ fn print_text(context: &Context, outcome: &Outcome) {
         println!("warning: {warning}");
     }
     for it in outcome.online.iter().flatten() {
-        let what = if it.failures.is_empty() { format!("{} good", count(it.read, "reading")) } else { "FAILED".to_owned() };
+        let what =
+            if it.failures.is_empty() { format!("{} good", count(it.read, "reading")) } else { "FAILED".to_owned() };
         println!("{}: {what}", clean(&it.account));
         it.failures.iter().for_each(|failure| println!("  {}", clean(failure)));
         it.suggestions.iter().for_each(|suggestion| println!("  suggestion: {}", clean(suggestion)));
@@ -117,7 +118,11 @@ fn suggestions(watch: &Watch, harvest: &Harvest) -> Vec<String> {
     }
     let listed: std::collections::BTreeSet<u64> = harvest.reads.iter().filter_map(|read| read.division).collect();
     for rule in watch.rules.iter() {
-        let asked = rule.divisions.iter().flatten().filter(|_| rule.accounts.as_ref().is_some_and(|all| all.len() == 1 && all.contains(&watch.account)));
+        let asked = rule
+            .divisions
+            .iter()
+            .flatten()
+            .filter(|_| rule.accounts.as_ref().is_some_and(|all| all.len() == 1 && all.contains(&watch.account)));
         for id in asked.filter(|id| !listed.contains(id)) {
             suggestions.push(format!("rule {} watches division {id}, which this account does not list", rule.name));
         }

@@ -108,7 +108,8 @@ impl<'a> Cursor<'a> {
 
     /// A map of known keys; unknown ones are reported.
     pub(super) fn section(&self, known: &'static [Key]) -> Option<Section<'a>> {
-        let entries = self.entries(&format!("a map with the keys {}", keys::names(known).collect::<Vec<_>>().join(", ")))?;
+        let entries =
+            self.entries(&format!("a map with the keys {}", keys::names(known).collect::<Vec<_>>().join(", ")))?;
         let section = Section { at: self.clone(), entries };
         for entry in entries.iter().filter(|entry| known.iter().all(|key| key.name != entry.key)) {
             section.unknown(entry, keys::names(known));
@@ -192,7 +193,10 @@ impl<'a> Cursor<'a> {
         match expand(raw, self.ctx.environment) {
             Ok(expanded) => return Some((expanded.text, expanded.from_environment)),
             Err(ExpandError::Unset(name)) => {
-                self.refuse(quoted(&format!("${{{name}}}")), format!("the environment variable {} to be set", printable(&name)));
+                self.refuse(
+                    quoted(&format!("${{{name}}}")),
+                    format!("the environment variable {} to be set", printable(&name)),
+                );
             }
             Err(ExpandError::Unterminated) => self.report("`}` after `${` (write `$${` for a plain `${`)".into()),
             Err(ExpandError::NotAName) => {
@@ -216,7 +220,14 @@ impl<'a> Cursor<'a> {
 }
 
 impl Context<'_> {
-    pub(super) fn push(&self, place: &Place, path: String, found: String, expected: String, suggestion: Option<String>) {
+    pub(super) fn push(
+        &self,
+        place: &Place,
+        path: String,
+        found: String,
+        expected: String,
+        suggestion: Option<String>,
+    ) {
         let (file, line, column) = match place {
             Place::At(line, column) => (self.file.clone(), Some(*line), Some(*column)),
             Place::Variable(name) => (name.to_string(), None, None),

@@ -45,7 +45,11 @@ pub(super) fn config(path: &Path) -> Result<(String, Option<u32>), FileFault> {
         let at = error.utf8_error().valid_up_to();
         let byte = error.as_bytes().get(at).copied().unwrap_or_default();
         let place = place_after(&String::from_utf8_lossy(&error.as_bytes()[..at]));
-        FileFault { found: format!("the byte 0x{byte:02X}, which is not UTF-8"), expected: "text in UTF-8".to_owned(), place: Some(place) }
+        FileFault {
+            found: format!("the byte 0x{byte:02X}, which is not UTF-8"),
+            expected: "text in UTF-8".to_owned(),
+            place: Some(place),
+        }
     })?;
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
     let odd = |c: char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')) || c == '\u{feff}';
@@ -65,8 +69,10 @@ fn place_after(text: &str) -> (usize, usize) {
 /// The content of a secret's file without the line breaks at its end.
 pub(super) fn secret(path: &Path) -> Result<String, FileFault> {
     let limit = "a file of at most 64 KiB with the secret and nothing else";
-    let (bytes, _) = read(path, LARGEST_SECRET, limit).map_err(|fault| about(path, fault, "a readable file with the secret"))?;
-    let text = String::from_utf8(bytes).map_err(|_| about(path, fault("a file that is not UTF-8", ""), "a text file with the secret"))?;
+    let (bytes, _) =
+        read(path, LARGEST_SECRET, limit).map_err(|fault| about(path, fault, "a readable file with the secret"))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| about(path, fault("a file that is not UTF-8", ""), "a text file with the secret"))?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.trim().is_empty() {
         return Err(about(path, fault("an empty file", ""), "a file with the secret"));
@@ -77,7 +83,8 @@ pub(super) fn secret(path: &Path) -> Result<String, FileFault> {
 /// Whether the file has a certificate in PEM.
 pub(super) fn certificates(path: &Path) -> Result<(), FileFault> {
     let expected = "a readable PEM file with at least one certificate";
-    let (bytes, _) = read(path, LARGEST_BUNDLE, "a file of at most 8 MiB").map_err(|fault| about(path, fault, expected))?;
+    let (bytes, _) =
+        read(path, LARGEST_BUNDLE, "a file of at most 8 MiB").map_err(|fault| about(path, fault, expected))?;
     if String::from_utf8_lossy(&bytes).contains("-----BEGIN CERTIFICATE-----") {
         return Ok(());
     }

@@ -29,7 +29,7 @@ use chrono_tz::Tz;
 use url::Url;
 
 use crate::domain::Name;
-use crate::domain::rule::{Rule, Severity};
+use crate::domain::rule::{Rule, Severity, UnreadablePolicy};
 use crate::schedule::Schedule;
 use crate::secret::Secret;
 
@@ -150,17 +150,4 @@ pub enum Tls {
     Starttls,
     /// Plain; port 25.
     None,
-}
-
-/// The alert about accounts and divisions that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnreadablePolicy {
-    /// How long a failure that may heal is waited out; default 3 h.
-    pub after: Duration,
-    /// How bad it is; default warning.
-    pub level: Severity,
-    /// Pause between reminders; `None`: never; default 24 h.
-    pub remind_every: Option<Duration>,
-    /// Who is told; default all.
-    pub notify: Vec<Name>,
 }

@@ -6,8 +6,9 @@ use super::accounts::Draft;
 use super::cursor::{Cursor, Fault, Section};
 use super::keys::{LEVEL, RULE, UNREADABLE as UNREADABLE_KEYS};
 use super::notifiers::known_name;
-use super::{Divisions, UnreadablePolicy, values};
+use super::{Divisions, values};
 use crate::domain::Name;
+use crate::domain::rule::UnreadablePolicy;
 use crate::domain::rule::{Amount, Level, Metric, Rule, RuleError, Severity, Side, UNREADABLE};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -111,7 +112,9 @@ fn amount(cursor: &Cursor<'_>, metric: Option<Metric>) -> Option<Amount> {
     cursor.read(|text| {
         let amount = values::amount(text)?;
         match metric {
-            Some(metric @ (Metric::UnpaidInvoices | Metric::UsedCredit)) if amount.value.is_sign_negative() && !amount.value.is_zero() => {
+            Some(metric @ (Metric::UnpaidInvoices | Metric::UsedCredit))
+                if amount.value.is_sign_negative() && !amount.value.is_zero() =>
+            {
                 Err(format!("0 or more: {metric} is never negative").into())
             }
             _ => Ok(amount),
@@ -189,7 +192,9 @@ pub(super) fn unreadable(cursor: Option<&Cursor<'_>>, notifiers: &[Name]) -> Unr
     UnreadablePolicy {
         after: section.and_then(|section| section.read("after", values::duration)).unwrap_or(3 * HOUR),
         level: section.and_then(|section| section.read("level", values::choice(&levels))).unwrap_or(Severity::Warning),
-        remind_every: section.and_then(|section| section.read("remind_every", values::pause_or_never)).unwrap_or(Some(DAY)),
+        remind_every: section
+            .and_then(|section| section.read("remind_every", values::pause_or_never))
+            .unwrap_or(Some(DAY)),
         notify: section
             .and_then(|section| notify(&section.get("notify")?, notifiers))
             .unwrap_or_else(|| notifiers.to_vec()),

@@ -250,6 +250,19 @@ impl Rule {
     }
 }
 
+/// The alert about accounts and divisions that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadablePolicy {
+    /// How long a failure that may heal is waited out; default 3 h.
+    pub after: Duration,
+    /// How bad it is; default warning.
+    pub level: Severity,
+    /// Pause between reminders; `None`: never; default 24 h.
+    pub remind_every: Option<Duration>,
+    /// Who is told; default all.
+    pub notify: Vec<Name>,
+}
+
 fn one_currency(a: Amount, b: Amount) -> Result<(), RuleError> {
     match (a.currency, b.currency) {
         (Some(one), Some(other)) if one != other => Err(RuleError::TwoCurrencies { one, other }),

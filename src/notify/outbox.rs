@@ -235,7 +235,7 @@ impl Worker {
         }
     }
 
-    async fn report(&self, error: &str, since: Time, now: Time) {
+    async fn report(&mut self, error: &str, since: Time, now: Time) {
         let (name, others) = (self.name.clone(), self.others());
         self.book
             .change(|state| {

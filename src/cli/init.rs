@@ -1,0 +1,34 @@
+//! `lowtide init`: writes a commented starter configuration. Never overwrites.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::Exit;
+
+/// The documentation of every key, and the starter file.
+const EXAMPLE: &str = include_str!("../../alerts.example.yaml");
+
+/// Writes to `path`, or to `./alerts.yaml`. The file may come to hold secrets, so only its owner can read it.
+pub(super) fn command(path: Option<&Path>) -> Exit {
+    let path = path.unwrap_or(Path::new("alerts.yaml"));
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match created.and_then(|mut file| file.write_all(EXAMPLE.as_bytes())) {
+        Ok(()) => {
+            println!("wrote {}: edit it, then try `lowtide validate --online`", path.display());
+            Exit::Success
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            eprintln!(
+                "lowtide: {} exists already and is left as it is: name another file with --config",
+                path.display()
+            );
+            Exit::Failure
+        }
+        Err(error) => {
+            eprintln!("lowtide: {} cannot be written: {error}", path.display());
+            Exit::Failure
+        }
+    }
+}
