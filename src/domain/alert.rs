@@ -209,3 +209,168 @@ fn reminder_due(alert: &Alert, remind_every: Option<Duration>, now: Time) -> boo
     let (Some(every), Some(last)) = (remind_every, alert.last_event) else { return false };
     held(last, every, now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HOUR: i64 = 3600;
+
+    fn at(seconds: i64) -> Time {
+        Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn level(standing: Standing, hold: i64) -> Option<LevelVerdict> {
+        Some(LevelVerdict { standing, hold: Duration::from_secs(hold.unsigned_abs()) })
+    }
+
+    fn daily(_: Severity) -> Option<Duration> {
+        Some(Duration::from_secs(24 * 3600))
+    }
+
+    /// Plays verdicts at times and tells the moves as words.
+    fn play(steps: &[(i64, Verdict)]) -> Vec<String> {
+        let mut alert = Alert::default();
+        let mut told = Vec::new();
+        for (seconds, verdict) in steps {
+            let (next, moved) = transition(&alert, verdict, daily, at(*seconds));
+            alert = next;
+            told.push(moved.map_or("-".to_owned(), |it| {
+                format!("{} {} since {}", it.kind.name(), it.level, (it.since - at(0)).num_seconds())
+            }));
+        }
+        told
+    }
+
+    fn both(warning: Standing, critical: Standing) -> Verdict {
+        Verdict { warning: level(warning, 0), critical: level(critical, 0) }
+    }
+
+    #[test]
+    fn a_fall_through_both_levels_and_back_is_raised_escalated_eased_and_resolved() {
+        use Standing::{Breached, Clear};
+        let told = play(&[
+            (0, both(Clear, Clear)),
+            (10, both(Breached, Clear)),
+            (20, both(Breached, Breached)),
+            (30, both(Breached, Breached)),
+            (40, both(Breached, Clear)),
+            (50, both(Clear, Clear)),
+        ]);
+        assert_eq!(
+            told,
+            [
+                "-",
+                "raised warning since 10",
+                "escalated critical since 20",
+                "-",
+                "eased warning since 10",
+                "resolved warning since 10"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_fall_straight_to_critical_is_one_event_and_eases_to_warning_even_within_its_for() {
+        use Standing::{Breached, Clear};
+        let slow_warning = |critical| Verdict { warning: level(Breached, 2 * HOUR), critical: level(critical, 0) };
+        let told = play(&[(0, slow_warning(Breached)), (10, slow_warning(Clear))]);
+        assert_eq!(told, ["raised critical since 0", "eased warning since 0"]);
+    }
+
+    #[test]
+    fn a_level_fires_when_its_for_is_over_and_only_a_good_reading_stops_that_clock() {
+        use Standing::{Between, Breached, Clear};
+        let held = |standing| Verdict::single(Severity::Warning, level(standing, HOUR).unwrap());
+        let told = play(&[(0, held(Breached)), (HOUR - 1, held(Breached)), (HOUR, held(Breached))]);
+        assert_eq!(told, ["-", "-", "raised warning since 0"]);
+        let told =
+            play(&[(0, held(Breached)), (10, held(Between)), (HOUR, held(Breached)), (2 * HOUR, held(Breached))]);
+        assert_eq!(told, ["-", "-", "-", "raised warning since 3600"]);
+        let told = play(&[(0, held(Breached)), (10, held(Clear)), (HOUR, held(Breached))]);
+        assert_eq!(told, ["-", "-", "-"]);
+    }
+
+    #[test]
+    fn a_level_that_fires_goes_on_until_its_clear_at() {
+        use Standing::{Between, Breached, Clear};
+        let one = |standing| Verdict::single(Severity::Warning, level(standing, 0).unwrap());
+        let told = play(&[(0, one(Between)), (1, one(Breached)), (2, one(Between)), (3, one(Clear))]);
+        assert_eq!(told, ["-", "raised warning since 1", "-", "resolved warning since 1"]);
+    }
+
+    #[test]
+    fn reminders_come_after_their_pause_and_at_most_one_after_any_downtime() {
+        let breached = both(Standing::Breached, Standing::Clear);
+        let day = 24 * HOUR;
+        let told = play(&[
+            (0, breached),
+            (day - 1, breached),
+            (day, breached),
+            (day + 1, breached),
+            (900 * day, breached),
+            (900 * day + 1, breached),
+        ]);
+        let reminder = "reminder warning since 0";
+        assert_eq!(told, ["raised warning since 0", "-", reminder, "-", reminder, "-"]);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_makes_no_storm_and_no_silence() {
+        let breached = both(Standing::Breached, Standing::Clear);
+        let ten_years = 10 * 365 * 24 * HOUR;
+        let told = play(&[(ten_years, breached), (0, breached), (1, breached), (24 * HOUR, breached)]);
+        assert_eq!(told[1..], ["-", "-", "reminder warning since 0"]);
+    }
+
+    #[test]
+    fn a_level_that_left_the_rule_no_longer_fires() {
+        let both_fire = both(Standing::Breached, Standing::Breached);
+        let warning_only = Verdict { critical: None, ..both_fire };
+        let critical_only = Verdict { warning: None, critical: level(Standing::Clear, 0) };
+        assert_eq!(play(&[(0, both_fire), (1, warning_only)])[1], "eased warning since 0");
+        assert_eq!(play(&[(0, warning_only), (1, critical_only)])[1], "resolved warning since 0");
+    }
+
+    prop_compose! {
+        fn any_step()(gap in 0i64..200_000, warning in 0usize..3, critical in 0usize..3, levels in 1u8..4, hold in 0i64..4) -> (i64, Verdict) {
+            let standing = [Standing::Clear, Standing::Between, Standing::Breached];
+            let warning = level(standing[warning], hold * HOUR).filter(|_| levels & 1 > 0);
+            let critical = level(standing[critical], hold * HOUR).filter(|_| levels & 2 > 0);
+            (gap, Verdict { warning, critical })
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn moves_alternate_as_a_life_does(steps in proptest::collection::vec(any_step(), 1..60)) {
+            let (mut alert, mut now, mut last) = (Alert::default(), 0, None::<(i64, Severity)>);
+            for (gap, verdict) in steps {
+                now += gap;
+                let was = alert.firing();
+                let (next, moved) = transition(&alert, &verdict, daily, at(now));
+                let json = serde_json::to_string(&next).unwrap();
+                prop_assert_eq!(&serde_json::from_str::<Alert>(&json).unwrap(), &next);
+                alert = next;
+                prop_assert_eq!(alert.firing().is_some(), match moved.map(|it| it.kind) {
+                    None => was.is_some(),
+                    Some(kind) => kind != Kind::Resolved,
+                });
+                let Some(moved) = moved else {
+                    prop_assert_eq!(was, alert.firing(), "a change of level is always told");
+                    continue;
+                };
+                prop_assert!(moved.since <= at(now));
+                match moved.kind {
+                    Kind::Raised => prop_assert!(last.is_none(), "two raises without a resolve between"),
+                    Kind::Escalated => prop_assert_eq!(last.map(|it| it.1), Some(Severity::Warning)),
+                    Kind::Eased => prop_assert_eq!(last.map(|it| it.1), Some(Severity::Critical)),
+                    Kind::Reminder => prop_assert!(last.is_some_and(|(when, _)| now - when >= 24 * HOUR), "a reminder came early"),
+                    Kind::Resolved => prop_assert!(last.is_some(), "a resolve without a raise"),
+                }
+                last = (moved.kind != Kind::Resolved).then_some((now, moved.level));
+            }
+        }
+    }
+}
