@@ -13,7 +13,7 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
-use lettre::transport::smtp::response::{Response, Severity};
+use lettre::transport::smtp::response::Severity;
 
 use super::Refusal;
 
@@ -56,11 +56,17 @@ pub(super) struct Outcome {
 pub(super) struct Failure {
     pub(super) permanent: bool,
     pub(super) reason: String,
+    /// The server has fallen silent: it will not say goodbye either.
+    silent: bool,
 }
 
 impl Failure {
     fn transient(reason: impl Into<String>) -> Self {
-        Self { permanent: false, reason: reason.into() }
+        Self { permanent: false, reason: reason.into(), silent: false }
+    }
+
+    fn permanent(reason: impl Into<String>) -> Self {
+        Self { permanent: true, reason: reason.into(), silent: false }
     }
 }
 
@@ -84,7 +90,7 @@ impl Server {
             Failure::transient(format!("the conversation with {}:{} took longer than {whole:?}", self.host, self.port))
         })??;
         // The server has answered for the message: whatever comes of the goodbye changes nothing.
-        if !sent.as_ref().is_err_and(|failure| failure.reason.contains(TIMED_OUT)) {
+        if !sent.as_ref().is_err_and(|failure| failure.silent) {
             let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
         }
         sent
@@ -123,9 +129,9 @@ impl Server {
     ) -> Result<(), Failure> {
         let utf8 = connection.server_info().supports_feature(Extension::SmtpUtfEight);
         if !utf8 && !is_ascii(from) {
-            return Err(Failure { permanent: true, reason: format!("the server takes no address like {from}: it lacks SMTPUTF8") });
+            return Err(Failure::permanent(format!("the server takes no address like {from}: it lacks SMTPUTF8")));
         }
-        let message = render(utf8).map_err(|reason| Failure { permanent: true, reason })?;
+        let message = render(utf8).map_err(Failure::permanent)?;
         let mut parameters = Vec::new();
         if utf8 && !(is_ascii(from) && to.iter().all(is_ascii)) {
             parameters.push(MailParameter::SmtpUtfEight);
@@ -184,12 +190,13 @@ impl Server {
     }
 
     fn timed_out(&self, what: &str) -> Failure {
-        Failure::transient(format!("{}:{}: {what}: {TIMED_OUT} within {:?}", self.host, self.port, self.timeout))
+        let reason = format!("{}:{}: {what}: no answer within {:?}", self.host, self.port, self.timeout);
+        Failure { permanent: false, reason, silent: true }
     }
 
     /// Only the server's own 5xx is final: a broken connection, certificate or reply may be another one next time.
     fn failure(&self, error: &Error, what: &str) -> Failure {
-        Failure { permanent: error.is_permanent(), reason: self.words(error, what) }
+        Failure { permanent: error.is_permanent(), reason: self.words(error, what), silent: false }
     }
 
     /// The server's words, or what broke.
@@ -209,9 +216,6 @@ impl Server {
         reason
     }
 }
-
-/// How a missing answer is told.
-const TIMED_OUT: &str = "no answer";
 
 fn is_ascii(address: &Address) -> bool {
     AsRef::<str>::as_ref(address).is_ascii()

@@ -24,8 +24,8 @@ struct Limits {
 
 /// From generous to tight: the first that fits the whole message is taken. The last one always fits.
 const STEPS: [Limits; 5] = [
-    Limits { line: 700, section: 2900, url: 2000 },
-    Limits { line: 300, section: 1200, url: 1000 },
+    Limits { line: 700, section: 2900, url: 1000 },
+    Limits { line: 300, section: 1200, url: 700 },
     Limits { line: 200, section: 600, url: 500 },
     Limits { line: 150, section: 350, url: 200 },
     Limits { line: 100, section: 200, url: 90 },
@@ -45,9 +45,9 @@ pub fn payload(message: &Message, words: &Words, mention: &BTreeMap<Severity, St
 }
 
 fn build(view: &View, mention: &BTreeMap<Severity, String>, limits: Limits) -> Value {
-    let test = if view.tone == Tone::Test { "TEST: " } else { "" };
+    let marker = if view.tone == Tone::Test { "TEST: " } else { "" };
     let calls = mentions(view, mention);
-    let text = format!("{calls}{test}{}", outside(&view.title, limits.line));
+    let text = format!("{calls}{marker}{}", outside(&view.title, limits.line));
     // With one entry the headline is the message's text, right above its attachment: it is not said twice.
     let with_headline = view.entries.len() > 1;
     let attachments = view.entries.iter().map(|entry| attachment(entry, with_headline, limits));
