@@ -13,12 +13,14 @@ use tokio_cron_scheduler::JobScheduler;
 
 use crate::certcentral::{Client, Limiter, Window};
 use crate::clock::Clock;
-use crate::config::{Account, Channel, Config, Connection, Divisions, NotifierConfig};
+use crate::config::{Account, Channel, Config, Connection, Divisions, NotifierConfig, Tls};
 use crate::control::{self, Board};
 use crate::cycle::{self, Memory, Scope, Watch};
 use crate::domain::Name;
 use crate::notify::outbox::{Desk, Worker};
-use crate::notify::{Notifier, RuleWords, Words, email::Email, email::EmailOptions, slack::Slack};
+use crate::notify::email::{self, Email, EmailOptions};
+use crate::notify::slack::Slack;
+use crate::notify::{Notifier, RuleWords, Words};
 use crate::schedule::Schedule;
 use crate::secret::Redactor;
 use crate::store::{Book, FileStore, OpenError};
@@ -146,19 +148,26 @@ fn channel(
         }
         Channel::Email { host, port, tls, credentials, from, to } => {
             let options = EmailOptions {
-                name: name.clone(),
                 host: host.clone(),
                 port: *port,
-                tls: *tls,
+                tls: security(*tls),
                 credentials: credentials.clone(),
                 from: from.clone(),
                 to: to.clone(),
                 timeout: config.connection.timeout,
-                extra_ca_pem: ca_pem(&config.connection)?,
+                ca_pem: ca_pem(&config.connection)?,
             };
             Arc::new(Email::new(options, Arc::clone(words), redactor.clone())?)
         }
     })
+}
+
+fn security(tls: Tls) -> email::Tls {
+    match tls {
+        Tls::Implicit => email::Tls::Implicit,
+        Tls::Starttls => email::Tls::Starttls,
+        Tls::None => email::Tls::None,
+    }
 }
 
 /// Runs the service until `stop` completes. Returns when everything has ended and is saved.

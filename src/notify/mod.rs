@@ -2,7 +2,11 @@
 //!
 //! A notifier sends once and reports; when to try again, and who else to try, is the outbox's business.
 
+pub mod email;
 pub mod outbox;
+pub mod render;
+pub mod slack;
+pub mod smtp;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

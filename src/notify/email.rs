@@ -1,0 +1,219 @@
+//! E-mail: one message in one transaction to everybody who is still to be reached.
+//!
+//! Puts the mail together and judges what the server said; the words are `render::mail`'s, the conversation `smtp`'s.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use lettre::message::header::{Header, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, TlsParameters};
+use lettre::{Address, Message as Mail};
+
+use super::render::{cut, flat, mail};
+use super::smtp::{Channel, Outcome, Server};
+use super::{Delivered, Message, Notifier, Refusal, SendError, Words};
+use crate::secret::{Redactor, Secret};
+
+/// As much of a reason as is told.
+const LONGEST_REASON: usize = 200;
+
+/// How the connection is secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// TLS from the first byte.
+    Implicit,
+    /// Plain, then STARTTLS, which the server must offer.
+    Starttls,
+    /// Plain.
+    None,
+}
+
+/// Where and how mail is sent.
+#[derive(Debug, Clone)]
+pub struct EmailOptions {
+    /// The server's name, which its certificate must bear.
+    pub host: String,
+    /// The server's port.
+    pub port: u16,
+    /// How the connection is secured.
+    pub tls: Tls,
+    /// User name and password, if the server wants them.
+    pub credentials: Option<(String, Secret)>,
+    /// The sender.
+    pub from: Mailbox,
+    /// The recipients.
+    pub to: Vec<Mailbox>,
+    /// PEM certificates to trust beside the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Longest wait for one step of the conversation; the whole takes at most six times as long.
+    pub timeout: Duration,
+}
+
+/// The options make no notifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("TLS towards {host} cannot be set up: {problem}")]
+pub struct TlsError {
+    host: String,
+    problem: String,
+}
+
+/// Mail over SMTP.
+pub struct Email {
+    server: Server,
+    from: Mailbox,
+    to: Vec<Mailbox>,
+    words: Arc<Words>,
+    redactor: Redactor,
+}
+
+impl std::fmt::Debug for Email {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The server's credentials are nobody's to see.
+        f.debug_struct("Email").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
+    }
+}
+
+impl Email {
+    /// A notifier that sends through this server. Fails only where the certificates to trust cannot be read.
+    pub fn new(options: EmailOptions, words: Arc<Words>, redactor: Redactor) -> Result<Self, TlsError> {
+        let channel = match options.tls {
+            Tls::Implicit => Channel::Implicit(trust(&options)?),
+            Tls::Starttls => Channel::Starttls(trust(&options)?),
+            Tls::None => Channel::Plain,
+        };
+        let credentials = options.credentials.map(|(user, password)| Credentials::new(user, password.expose().to_owned()));
+        let server = Server { host: options.host, port: options.port, channel, credentials, timeout: options.timeout };
+        Ok(Self { server, from: options.from, to: options.to, words, redactor })
+    }
+
+    /// Stable for the same notification, and shaped as headers have it.
+    fn message_id(&self, message: &Message) -> String {
+        format!("<{}@{}>", message.id, self.from.email.domain())
+    }
+
+    fn compose(&self, message: &Message, utf8: bool) -> Result<Vec<u8>, String> {
+        let parts = mail::mail(message, &self.words);
+        let mut builder = Mail::builder()
+            .from(self.from.clone())
+            .date(SystemTime::from(message.at))
+            .subject(parts.subject)
+            .message_id(Some(self.message_id(message)))
+            .header(AutoSubmitted);
+        for mailbox in self.to.iter().filter(|mailbox| utf8 || is_ascii(&mailbox.email)) {
+            builder = builder.to(mailbox.clone());
+        }
+        let references: Vec<String> = message.references.iter().filter_map(|id| reference(id)).collect();
+        if let Some(last) = references.last() {
+            builder = builder.in_reply_to(last.clone()).references(references.join(" "));
+        }
+        let mail = builder
+            .multipart(MultiPart::alternative_plain_html(parts.text, parts.html))
+            .map_err(|error| format!("the mail cannot be put together: {error}"))?;
+        Ok(mail.formatted())
+    }
+
+    /// Who is still to be reached, and who is no longer anybody's to reach.
+    fn recipients(&self, only: Option<&[String]>) -> (Vec<Address>, Vec<Refusal>) {
+        let all = || self.to.iter().map(|mailbox| mailbox.email.clone());
+        let Some(only) = only else { return (all().collect(), Vec::new()) };
+        let gone = only.iter().filter(|wanted| !all().any(|address| is(&address, wanted)));
+        let gone = gone.map(|gone| Refusal {
+            recipient: gone.clone(),
+            reason: "no longer among this notifier's recipients".to_owned(),
+        });
+        let left = all().filter(|address| only.iter().any(|wanted| is(address, wanted)));
+        (left.collect(), gone.collect())
+    }
+
+    fn clean(&self, text: &str) -> String {
+        cut(&flat(&self.redactor.strike(text)), LONGEST_REASON)
+    }
+
+    fn clean_all(&self, refusals: Vec<Refusal>) -> Vec<Refusal> {
+        refusals.into_iter().map(|refusal| Refusal { reason: self.clean(&refusal.reason), ..refusal }).collect()
+    }
+
+    /// Nobody was accepted: again later if anybody was only deferred.
+    fn nobody(outcome: Outcome) -> SendError {
+        let permanent = outcome.deferred.is_empty();
+        let said = outcome.deferred.iter().chain(&outcome.refused).next();
+        let reason = said.map_or_else(String::new, |refusal| format!("{}: {}", refusal.recipient, refusal.reason));
+        let refused = if permanent { Vec::new() } else { outcome.refused };
+        SendError { permanent, reason, retry_after: None, refused }
+    }
+}
+
+#[async_trait]
+impl Notifier for Email {
+    async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
+        let (to, gone) = self.recipients(message.only.as_deref());
+        if to.is_empty() && !gone.is_empty() {
+            // Others had this message; those it was still owed to have left the configuration.
+            return Ok(Delivered { refused: gone, ..Delivered::default() });
+        }
+        let mut outcome = Outcome::default();
+        let render = |utf8| self.compose(message, utf8);
+        let sent = self.server.deliver(&self.from.email, &to, render, &mut outcome).await;
+        outcome.refused = self.clean_all(outcome.refused);
+        outcome.deferred = self.clean_all(outcome.deferred);
+        outcome.refused.extend(gone);
+        match sent {
+            Err(failure) => {
+                let refused = if failure.permanent { Vec::new() } else { outcome.refused };
+                let reason = self.clean(&failure.reason);
+                Err(SendError { permanent: failure.permanent, reason, retry_after: None, refused })
+            }
+            Ok(()) if outcome.accepted == 0 => Err(Self::nobody(outcome)),
+            Ok(()) => Ok(Delivered {
+                message_id: Some(self.message_id(message)),
+                deferred: outcome.deferred,
+                refused: outcome.refused,
+            }),
+        }
+    }
+}
+
+fn trust(options: &EmailOptions) -> Result<TlsParameters, TlsError> {
+    let failed = |error: lettre::transport::smtp::Error| TlsError { host: options.host.clone(), problem: error.to_string() };
+    let mut builder = TlsParameters::builder(options.host.clone());
+    if let Some(pem) = &options.ca_pem {
+        builder = builder.add_root_certificate(Certificate::from_pem(pem).map_err(failed)?);
+    }
+    builder.build_rustls().map_err(failed)
+}
+
+fn is(address: &Address, wanted: &str) -> bool {
+    AsRef::<str>::as_ref(address) == wanted
+}
+
+fn is_ascii(address: &Address) -> bool {
+    AsRef::<str>::as_ref(address).is_ascii()
+}
+
+/// A Message-ID with its angle brackets; nothing that could be more than one.
+fn reference(id: &str) -> Option<String> {
+    let bare = id.trim().trim_start_matches('<').trim_end_matches('>');
+    let sound = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_graphic() && c != '<' && c != '>');
+    sound.then(|| format!("<{bare}>"))
+}
+
+/// `Auto-Submitted: auto-generated`: no vacation notice answers an alert.
+#[derive(Debug, Clone, Copy)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}

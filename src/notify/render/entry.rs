@@ -1,0 +1,239 @@
+//! Owed events → entries: one an alert, divisions that share every figure together, most severe first.
+//!
+//! Decides what belongs together and in which order; the words are `phrase`'s.
+
+use std::collections::BTreeSet;
+
+use super::text::{Times, name};
+use super::{Entry, Link, Tone, phrase};
+use crate::domain::alert::{AlertKey, Kind};
+use crate::domain::event::{Event, Subject};
+use crate::domain::rule::Severity;
+use crate::domain::{Division, Time};
+use crate::notify::{Item, Message, Via, Words};
+
+/// Divisions that a headline names before it counts the rest.
+const NAMED: usize = 8;
+/// Alerts that one line of an unreadable message may compare; only to keep the signature readable.
+type StandingStill = BTreeSet<(String, Severity)>;
+
+/// An entry and what decides its place.
+pub(super) struct Ranked {
+    pub(super) entry: Entry,
+    pub(super) calls: Option<Severity>,
+}
+
+/// The events of one alert, or one notice.
+struct Group<'a> {
+    /// Oldest first; never empty, and the last is the one that is told.
+    newest: &'a Item,
+    earlier: Vec<&'a Item>,
+    omitted: u32,
+    /// The divisions that share it, each as the reader knows it.
+    divisions: Vec<String>,
+    since: Time,
+    next_reminder: Option<Time>,
+}
+
+/// One entry an alert, in the order in which they are told.
+pub(super) fn entries(items: &[Item], message: &Message, words: &Words) -> Vec<Ranked> {
+    let times = Times { zone: words.timezone, now: message.at };
+    let mut groups: Vec<Group> = Vec::new();
+    for group in by_alert(items) {
+        match groups.iter_mut().find(|other| share_a_fund(other, &group)) {
+            Some(other) => other.join(group),
+            None => groups.push(group),
+        }
+    }
+    groups.sort_by_cached_key(|group| (tone(&group.newest.event), place_in_order(&group.newest.event)));
+    groups.iter().map(|group| group.ranked(times, words)).collect()
+}
+
+fn by_alert(items: &[Item]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group> = Vec::new();
+    for item in items {
+        let key = item.event.alert();
+        let known = groups.iter_mut().find(|group| key.is_some() && group.newest.event.alert() == key);
+        match known {
+            Some(group) => group.follow(item),
+            None => groups.push(Group::new(item)),
+        }
+    }
+    groups
+}
+
+impl<'a> Group<'a> {
+    fn new(item: &'a Item) -> Self {
+        Self {
+            newest: item,
+            earlier: Vec::new(),
+            omitted: item.omitted,
+            divisions: division(&item.event).into_iter().collect(),
+            since: since(&item.event),
+            next_reminder: next_reminder(&item.event),
+        }
+    }
+
+    fn follow(&mut self, item: &'a Item) {
+        let mut earlier = std::mem::take(&mut self.earlier);
+        earlier.push(self.newest);
+        let omitted = self.omitted.saturating_add(item.omitted);
+        *self = Self { earlier, omitted, ..Self::new(item) };
+    }
+
+    fn join(&mut self, other: Group) {
+        self.divisions.extend(other.divisions);
+        self.since = self.since.min(other.since);
+        self.next_reminder = [self.next_reminder, other.next_reminder].into_iter().flatten().min();
+    }
+
+    fn ranked(&self, times: Times, words: &Words) -> Ranked {
+        let event = &self.newest.event;
+        let mut details = phrase::details(event, self.since, times);
+        details.extend(self.newest.via.as_ref().map(in_place_of));
+        let rule = event.alert().map(|key| &key.rule);
+        let wording = rule.and_then(|rule| words.rules.get(rule));
+        let entry = Entry {
+            tone: tone(event),
+            headline: phrase::headline(event, &self.place()),
+            details,
+            history: self.history(times),
+            description: wording.and_then(|words| words.description.clone()).filter(|text| !text.trim().is_empty()),
+            links: links(event, wording.and_then(|words| words.link.as_deref()), words),
+            footer: rule.map(|rule| self.footer(rule, times)),
+        };
+        let calls = matches!(event.kind(), Some(Kind::Raised | Kind::Escalated | Kind::Reminder));
+        Ranked { entry, calls: event.level().filter(|_| calls) }
+    }
+
+    /// `acme · History department`.
+    fn place(&self) -> String {
+        let account = account(&self.newest.event).map(name).unwrap_or_default();
+        let named: Vec<&str> = self.divisions.iter().take(NAMED).map(String::as_str).collect();
+        match (named.as_slice(), self.divisions.len().saturating_sub(NAMED)) {
+            ([], _) => account,
+            (named, 0) => format!("{account} · {}", named.join(", ")),
+            (named, more) => format!("{account} · {} and {more} more", named.join(", ")),
+        }
+    }
+
+    fn history(&self, times: Times) -> Vec<String> {
+        let mut lines: Vec<String> = self.earlier.iter().map(|item| phrase::history(&item.event, times)).collect();
+        match self.omitted {
+            0 => {}
+            1 => lines.push("1 more change in between".to_owned()),
+            n => lines.push(format!("{n} more changes in between")),
+        }
+        lines
+    }
+
+    fn footer(&self, rule: &str, times: Times) -> String {
+        let next = self.next_reminder.filter(|next| *next >= times.now);
+        let next = next.map(|next| format!(" · next reminder {}", times.short(next))).unwrap_or_default();
+        format!("rule {}{next}", name(rule))
+    }
+}
+
+/// Whether two alerts say the same of two divisions: the same figures (they share one fund), or the same failure.
+fn share_a_fund(one: &Group, other: &Group) -> bool {
+    let (Some(a), Some(b)) = (one.newest.event.alert(), other.newest.event.alert()) else { return false };
+    let divided = a.division.is_some() && b.division.is_some() && a.division != b.division;
+    let past = |group: &Group| -> Vec<Option<Kind>> { group.earlier.iter().map(|item| item.event.kind()).collect() };
+    divided
+        && a.account == b.account
+        && a.rule == b.rule
+        && one.omitted == other.omitted
+        && one.newest.via == other.newest.via
+        && past(one) == past(other)
+        && one.earlier.iter().zip(&other.earlier).all(|(a, b)| same_figures(&a.event, &b.event))
+        && same_figures(&one.newest.event, &other.newest.event)
+}
+
+fn same_figures(one: &Event, other: &Event) -> bool {
+    match (&one.subject, &other.subject) {
+        (Subject::Threshold(a), Subject::Threshold(b)) => {
+            (a.kind, a.level, a.metric, a.value, a.threshold, &a.breakdown)
+                == (b.kind, b.level, b.metric, b.value, b.threshold, &b.breakdown)
+        }
+        (Subject::Unreadable(a), Subject::Unreadable(b)) => {
+            let still = |list: &[(AlertKey, Severity)]| -> StandingStill {
+                list.iter().map(|(key, level)| (key.rule.to_string(), *level)).collect()
+            };
+            (a.kind, a.level, &a.reason, a.outlook, still(&a.standing_still))
+                == (b.kind, b.level, &b.reason, b.outlook, still(&b.standing_still))
+        }
+        _ => false,
+    }
+}
+
+fn tone(event: &Event) -> Tone {
+    match (event.kind(), event.level()) {
+        (Some(Kind::Resolved), _) => Tone::Resolved,
+        (Some(_), Some(Severity::Critical)) => Tone::Critical,
+        (Some(_), Some(Severity::Warning)) => Tone::Warning,
+        _ => Tone::Notice,
+    }
+}
+
+fn place_in_order(event: &Event) -> (String, Division, String) {
+    let of = |account: Option<&str>, division, rule: &str| (account.unwrap_or_default().to_owned(), division, rule.to_owned());
+    match &event.subject {
+        Subject::Threshold(e) => of(Some(&e.key.account), e.key.division, &e.key.rule),
+        Subject::Unreadable(e) => of(Some(&e.key.account), e.key.division, &e.key.rule),
+        Subject::Unwatched { account, division, .. } => of(Some(account), *division, ""),
+        Subject::NotifierFailing { notifier, .. } | Subject::NotifierRecovered { notifier, .. } => of(None, None, notifier),
+    }
+}
+
+fn account(event: &Event) -> Option<&str> {
+    match &event.subject {
+        Subject::Unwatched { account, .. } => Some(account),
+        _ => event.alert().map(|key| &*key.account),
+    }
+}
+
+/// The division as the reader knows it: by name, else by number.
+fn division(event: &Event) -> Option<String> {
+    let (id, known_as) = match &event.subject {
+        Subject::Threshold(e) => (e.key.division, e.division_name.as_deref()),
+        Subject::Unreadable(e) => (e.key.division, e.division_name.as_deref()),
+        Subject::Unwatched { division, division_name, .. } => (*division, division_name.as_deref()),
+        Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } => (None, None),
+    };
+    let known_as = known_as.map(name).filter(|name| !name.is_empty());
+    id.map(|id| known_as.unwrap_or_else(|| format!("division {id}")))
+}
+
+fn since(event: &Event) -> Time {
+    match &event.subject {
+        Subject::Threshold(e) => e.since,
+        Subject::Unreadable(e) => e.since,
+        Subject::NotifierFailing { since, .. } | Subject::NotifierRecovered { since, .. } => *since,
+        Subject::Unwatched { .. } => event.at,
+    }
+}
+
+fn next_reminder(event: &Event) -> Option<Time> {
+    match &event.subject {
+        Subject::Threshold(e) => e.next_reminder,
+        Subject::Unreadable(e) => e.next_reminder,
+        _ => None,
+    }
+}
+
+fn in_place_of(via: &Via) -> String {
+    format!("Sent here because {} could not deliver: {}", name(&via.notifier), phrase::quote(&via.error))
+}
+
+/// The deposit link where a deposit helps, and the rule's own.
+fn links(event: &Event, rule_link: Option<&str>, words: &Words) -> Vec<Link> {
+    let web = |url: &str| url.starts_with("https://") || url.starts_with("http://");
+    let helps = match &event.subject {
+        Subject::Threshold(e) => e.kind != Kind::Resolved,
+        _ => false,
+    };
+    let deposit = account(event).filter(|_| helps).and_then(|account| words.console_urls.get(account));
+    let deposit = deposit.map(|url| Link { label: "Deposit funds", url: url.clone(), primary: true });
+    let more = rule_link.map(|url| Link { label: "Read more", url: url.to_owned(), primary: false });
+    deposit.into_iter().chain(more).filter(|link| web(&link.url)).collect()
+}

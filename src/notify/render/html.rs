@@ -1,0 +1,111 @@
+//! View → HTML for mail readers: tables and inline styles, one column for phones, nothing loaded from anywhere.
+//!
+//! Everything that is not markup of this file goes through [`escaped`].
+
+use std::fmt::Write as _;
+
+use super::mail::MOST_BRIEF;
+use super::{Entry, Link, View, flat};
+
+const HEAD: &str = r#"<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><meta name="supported-color-schemes" content="light dark">
+<style>
+:root { color-scheme: light dark; }
+@media (prefers-color-scheme: dark) {
+  .page { background: #17191c !important; color: #e8eaed !important; }
+  .card { background: #24272b !important; }
+  .quiet { color: #a9afb6 !important; }
+}
+</style>
+"#;
+const FONT: &str = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;";
+const TABLE: &str = r#"<table role="presentation" width="100%" cellpadding="0" cellspacing="0" border="0""#;
+
+/// The whole page.
+pub(super) fn page(view: &View, signature: &str) -> String {
+    let mut body = String::new();
+    if view.entries.len() != 1 {
+        paragraph(&mut body, "font-size:18px;font-weight:600;", "", &view.title);
+    }
+    for entry in &view.entries {
+        card(&mut body, entry);
+    }
+    for line in view.brief.iter().take(MOST_BRIEF) {
+        paragraph(&mut body, "font-size:14px;", "", line);
+    }
+    let more = view.brief.len().saturating_sub(MOST_BRIEF);
+    if more > 0 {
+        paragraph(&mut body, "font-size:14px;", "", &format!("and {more} more"));
+    }
+    paragraph(&mut body, "font-size:12px;color:#5f6368;", "quiet", signature);
+    format!(
+        "{HEAD}<title>{}</title></head>\n<body class=\"page\" style=\"margin:0;padding:0;background:#f1f3f4;color:#202124;\">\n\
+         {TABLE}><tr><td align=\"center\" style=\"padding:16px 8px;\">\n\
+         {TABLE} style=\"max-width:600px;{FONT}\"><tr><td align=\"left\">\n{body}</td></tr></table>\n\
+         </td></tr></table>\n</body></html>\n",
+        escaped(&view.title)
+    )
+}
+
+fn card(out: &mut String, entry: &Entry) {
+    let mut inner = String::new();
+    paragraph(&mut inner, "font-size:17px;line-height:1.35;font-weight:600;", "", &entry.headline);
+    for line in &entry.details {
+        paragraph(&mut inner, "font-size:14px;line-height:1.45;", "", line);
+    }
+    for line in &entry.history {
+        paragraph(&mut inner, "font-size:13px;line-height:1.4;color:#5f6368;", "quiet", line);
+    }
+    if let Some(description) = &entry.description {
+        paragraph(&mut inner, "font-size:14px;line-height:1.45;", "", description.trim());
+    }
+    for link in &entry.links {
+        inner.push_str(&anchor(link));
+    }
+    if let Some(footer) = &entry.footer {
+        paragraph(&mut inner, "font-size:12px;color:#5f6368;", "quiet", footer);
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(
+        out,
+        "{TABLE} class=\"card\" style=\"background:#ffffff;margin:0 0 12px;border-left:6px solid {};\">\
+         <tr><td style=\"padding:12px 16px;\">\n{inner}</td></tr></table>\n",
+        entry.tone.colour()
+    );
+}
+
+fn paragraph(out: &mut String, style: &str, class: &str, text: &str) {
+    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
+    let text = escaped(text).replace('\n', "<br>");
+    let _ = writeln!(out, "<p{class} style=\"margin:0 0 8px;word-break:break-word;{style}\">{text}</p>");
+}
+
+fn anchor(link: &Link) -> String {
+    let style = if link.primary {
+        "display:inline-block;padding:10px 18px;border-radius:6px;background:#1a56c4;color:#ffffff;\
+         font-size:14px;font-weight:600;text-decoration:none;"
+    } else {
+        "font-size:14px;color:#4285f4;"
+    };
+    let url = escaped(&flat(&link.url));
+    format!("<p style=\"margin:4px 0 10px;\"><a href=\"{url}\" style=\"{style}\">{}</a></p>\n", link.label)
+}
+
+/// Safe between tags and inside a quoted attribute.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c if c.is_control() && c != '\n' => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}

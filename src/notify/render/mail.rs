@@ -1,0 +1,55 @@
+//! View → mail: subject, plain text, and the same facts as HTML.
+//!
+//! Addresses, Message-IDs and encodings are the mail notifier's business.
+
+use super::{Entry, View, cut, flat, html, view};
+use crate::notify::{Message, Words};
+
+/// Longest subject, in characters.
+const LONGEST_SUBJECT: usize = 150;
+/// Headlines of what is not told in full, before they are only counted.
+pub(super) const MOST_BRIEF: usize = 100;
+
+/// The words of one mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// One line.
+    pub subject: String,
+    /// Plain text.
+    pub text: String,
+    /// The same as HTML.
+    pub html: String,
+}
+
+/// The mail that a message is.
+pub fn mail(message: &Message, words: &Words) -> Mail {
+    let view = view(message, words);
+    let subject = cut(&flat(&format!("[{}] {}", view.tone.name(), view.title)), LONGEST_SUBJECT);
+    let signature = format!("Sent by lowtide. Times are in {}.", words.timezone.name());
+    Mail { subject, text: text(&view, &signature), html: html::page(&view, &signature) }
+}
+
+fn text(view: &View, signature: &str) -> String {
+    let mut parts = Vec::new();
+    if view.entries.len() != 1 {
+        parts.push(view.title.clone());
+    }
+    parts.extend(view.entries.iter().map(entry));
+    if !view.brief.is_empty() {
+        let more = view.brief.len().saturating_sub(MOST_BRIEF);
+        let mut lines: Vec<String> = view.brief.iter().take(MOST_BRIEF).cloned().collect();
+        lines.extend((more > 0).then(|| format!("and {more} more")));
+        parts.push(lines.join("\n"));
+    }
+    format!("{}\n\n-- \n{signature}\n", parts.join("\n\n"))
+}
+
+fn entry(entry: &Entry) -> String {
+    let mut lines = vec![entry.headline.clone()];
+    lines.extend(entry.details.iter().cloned());
+    lines.extend(entry.history.iter().map(|line| format!("  {line}")));
+    lines.extend(entry.description.as_deref().map(|text| text.trim().to_owned()));
+    lines.extend(entry.links.iter().map(|link| format!("{}: {}", link.label, flat(&link.url))));
+    lines.extend(entry.footer.iter().cloned());
+    lines.join("\n")
+}

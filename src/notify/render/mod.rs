@@ -1,0 +1,151 @@
+//! Message → what it says, free of any channel ([`View`]), and from there → Slack ([`blocks`]) and mail ([`mail`]).
+//!
+//! Pure: nothing here sends, logs or reads a clock. Strings in a [`View`] are plain text on one line each; every channel
+//! escapes them in its own way, exactly once.
+
+pub mod blocks;
+mod entry;
+mod html;
+pub mod mail;
+mod phrase;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use super::{Content, Message, Words};
+use crate::domain::rule::Severity;
+pub(crate) use text::{cut, flat};
+
+/// Entries that are told in full; the rest gets a line each.
+const IN_FULL: usize = 10;
+
+/// What a message says, in the order in which it says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// The worst of its entries.
+    pub tone: Tone,
+    /// One line for the whole message: the headline of the only entry, or a count.
+    pub title: String,
+    /// Told in full, most severe first; at most ten.
+    pub entries: Vec<Entry>,
+    /// The headlines of the rest.
+    pub brief: Vec<String>,
+    /// Levels that somebody is called for: they fire, and this message is not about their easing.
+    pub calls: BTreeSet<Severity>,
+}
+
+/// How bad an entry is; ordered most severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tone {
+    /// Fires at critical.
+    Critical,
+    /// Fires at warning.
+    Warning,
+    /// Something to know.
+    Notice,
+    /// Over.
+    Resolved,
+    /// No alert at all.
+    Test,
+}
+
+impl Tone {
+    /// Its name, as a mail's subject shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tone::Critical => "critical",
+            Tone::Warning => "warning",
+            Tone::Notice => "notice",
+            Tone::Resolved => "resolved",
+            Tone::Test => "TEST",
+        }
+    }
+
+    /// Its colour, `#rrggbb`.
+    pub fn colour(self) -> &'static str {
+        match self {
+            Tone::Critical => "#c62828",
+            Tone::Warning => "#f2a100",
+            Tone::Notice | Tone::Test => "#80868b",
+            Tone::Resolved => "#2e7d32",
+        }
+    }
+}
+
+/// One alert (or several that share every figure), or one notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// How bad it is.
+    pub tone: Tone,
+    /// What, how much, and which threshold: one line.
+    pub headline: String,
+    /// The missing amount, how the funds are made up, what else there is to know.
+    pub details: Vec<String>,
+    /// What went before, oldest first.
+    pub history: Vec<String>,
+    /// The rule's description.
+    pub description: Option<String>,
+    /// What can be opened: label and address.
+    pub links: Vec<Link>,
+    /// Rule and next reminder.
+    pub footer: Option<String>,
+}
+
+/// Something to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// What it says.
+    pub label: &'static str,
+    /// An http(s) address.
+    pub url: String,
+    /// Whether it is what the reader is asked to do.
+    pub primary: bool,
+}
+
+/// What the message says.
+pub fn view(message: &Message, words: &Words) -> View {
+    match &message.content {
+        Content::Test { notifier } => test(notifier),
+        Content::Events(items) => events(entry::entries(items, message, words)),
+    }
+}
+
+fn test(notifier: &str) -> View {
+    let title =
+        format!("This is a test from lowtide: notifier {} works. Nobody has to do anything.", text::name(notifier));
+    View { tone: Tone::Test, title, entries: Vec::new(), brief: Vec::new(), calls: BTreeSet::new() }
+}
+
+fn events(ranked: Vec<entry::Ranked>) -> View {
+    let title = match ranked.as_slice() {
+        [only] => only.entry.headline.clone(),
+        several => count(several),
+    };
+    let tone = ranked.first().map_or(Tone::Notice, |first| first.entry.tone);
+    let calls = ranked.iter().filter_map(|ranked| ranked.calls).collect();
+    let mut entries: Vec<Entry> = ranked.into_iter().map(|ranked| ranked.entry).collect();
+    let brief = entries.split_off(entries.len().min(IN_FULL)).into_iter().map(|entry| entry.headline).collect();
+    View { tone, title, entries, brief, calls }
+}
+
+/// `3 alerts: 1 critical, 2 warnings`.
+fn count(ranked: &[entry::Ranked]) -> String {
+    let of = |tone: Tone| ranked.iter().filter(|ranked| ranked.entry.tone == tone).count();
+    let plural = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
+    let notices = of(Tone::Notice);
+    let alerts = ranked.len() - notices;
+    if alerts == 0 {
+        return plural(notices, "notice");
+    }
+    let parts = [
+        (of(Tone::Critical), format!("{} critical", of(Tone::Critical))),
+        (of(Tone::Warning), plural(of(Tone::Warning), "warning")),
+        (of(Tone::Resolved), format!("{} resolved", of(Tone::Resolved))),
+    ];
+    let parts: Vec<String> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(_, part)| part).collect();
+    let rest = if notices > 0 { format!("; {}", plural(notices, "notice")) } else { String::new() };
+    format!("{}: {}{rest}", plural(alerts, "alert"), parts.join(", "))
+}

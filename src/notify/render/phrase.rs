@@ -1,0 +1,215 @@
+//! What one event says: headline, details, history line. The product's voice lives here, and only here.
+//!
+//! Plain text without any escaping; `places` are the divisions it is about, already put into words.
+
+use rust_decimal::Decimal;
+
+use super::text::{Times, cut, flat, lasted, name};
+use crate::domain::alert::Kind;
+use crate::domain::balance::{Breakdown, Outlook};
+use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
+use crate::domain::money::{Money, figure};
+use crate::domain::rule::{Metric, Side};
+
+/// Longest sentence that comes from outside (an error, a reason).
+const LONGEST_QUOTE: usize = 300;
+
+/// An error or reason from outside, on one line.
+pub(super) fn quote(text: &str) -> String {
+    cut(&flat(text), LONGEST_QUOTE)
+}
+
+/// A sentence from outside with exactly one full stop.
+fn sentence(text: &str) -> String {
+    format!("{}.", quote(text).trim_end_matches('.'))
+}
+
+/// The one line that says it all.
+pub(super) fn headline(event: &Event, place: &str) -> String {
+    match &event.subject {
+        Subject::Threshold(event) => threshold_headline(event, place),
+        Subject::Unreadable(event) => unreadable_headline(event, place),
+        Subject::Unwatched { .. } => {
+            format!("{place} is no longer watched: the division is gone from CertCentral's list")
+        }
+        Subject::NotifierFailing { notifier, .. } => format!("Notifier {} cannot deliver", name(notifier)),
+        Subject::NotifierRecovered { notifier, .. } => format!("Notifier {} works again", name(notifier)),
+    }
+}
+
+fn prefix(kind: Kind, level: impl std::fmt::Display) -> String {
+    match kind {
+        Kind::Raised => String::new(),
+        Kind::Escalated => "Got worse: ".to_owned(),
+        Kind::Eased => format!("Eased to {level}: "),
+        Kind::Reminder => format!("Still {level}: "),
+        Kind::Resolved => "Resolved: ".to_owned(),
+    }
+}
+
+fn threshold_headline(event: &ThresholdEvent, place: &str) -> String {
+    let prefix = prefix(event.kind, event.level);
+    let value = value(event.metric, event.value);
+    let limit = match (event.kind, &event.threshold) {
+        (Kind::Resolved, _) => String::new(),
+        (_, Some(limit)) => format!(" ({} {} {})", event.level, limit.side, amount(limit)),
+        (_, None) => format!(" ({})", event.level),
+    };
+    format!("{prefix}{place}: {value}{limit}")
+}
+
+fn unreadable_headline(event: &UnreadableEvent, place: &str) -> String {
+    let prefix = prefix(event.kind, event.level);
+    match event.kind {
+        Kind::Resolved => format!("{prefix}{place}: the balance can be read again"),
+        Kind::Reminder => format!("{prefix}{place}: the balance still cannot be read"),
+        Kind::Raised | Kind::Escalated | Kind::Eased => format!("{prefix}{place}: the balance cannot be read"),
+    }
+}
+
+/// The value of a metric in words.
+fn value(metric: Metric, value: Value) -> String {
+    let Value::Amount(money) = value else { return "unlimited funds".to_owned() };
+    match metric {
+        Metric::AvailableFunds => format!("{money} left"),
+        Metric::Balance => format!("balance {money}"),
+        Metric::UnpaidInvoices => format!("{money} of unpaid invoices"),
+        Metric::UsedCredit => format!("{money} of credit used by other divisions"),
+    }
+}
+
+fn amount(threshold: &Threshold) -> String {
+    match threshold.currency {
+        Some(currency) => Money::new(threshold.value, currency).to_string(),
+        None => figure(threshold.value, 0),
+    }
+}
+
+/// The lines below the headline. `since` is the earliest of the divisions that share the entry.
+pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -> Vec<String> {
+    match &event.subject {
+        Subject::Threshold(threshold) => {
+            let first = match threshold.kind {
+                Kind::Resolved => over(threshold, event.at - since),
+                _ => missing(threshold, &times.full(since)),
+            };
+            let parts = threshold.breakdown.as_ref().filter(|_| threshold.metric == Metric::AvailableFunds);
+            std::iter::once(first).chain(parts.and_then(|parts| made_up(parts, threshold.value))).collect()
+        }
+        Subject::Unreadable(unreadable) if unreadable.kind == Kind::Resolved => vec![format!(
+            "It could not be read since {}; that lasted {}.",
+            times.full(since),
+            lasted(event.at - since)
+        )],
+        Subject::Unreadable(unreadable) => cannot_be_read(unreadable, &times.full(since)),
+        Subject::Unwatched { rules, .. } => {
+            let rules: Vec<String> = rules.iter().map(|rule| name(rule)).collect();
+            vec![format!("Its alerts ended: {}.", rules.join(", "))]
+        }
+        Subject::NotifierFailing { error, .. } => vec![
+            format!("It has failed since {}.", times.full(since)),
+            format!("Last error: {}", sentence(error)),
+        ],
+        Subject::NotifierRecovered { .. } => vec![format!(
+            "It could not deliver since {}; that lasted {}.",
+            times.full(since),
+            lasted(event.at - since)
+        )],
+    }
+}
+
+/// Beyond the threshold by how much; negative on the safe side.
+fn beyond(event: &ThresholdEvent) -> Option<(Threshold, Money, Decimal)> {
+    let (Some(threshold), Value::Amount(money)) = (event.threshold, event.value) else { return None };
+    if threshold.currency.is_some_and(|currency| currency != money.currency) {
+        return None;
+    }
+    let by = match threshold.side {
+        Side::Below => threshold.value.checked_sub(money.amount)?,
+        Side::Above => money.amount.checked_sub(threshold.value)?,
+    };
+    Some((threshold, money, by))
+}
+
+fn missing(event: &ThresholdEvent, since: &str) -> String {
+    match beyond(event) {
+        Some((threshold, money, by)) if by > Decimal::ZERO => {
+            let by = Money::new(by, money.currency);
+            let side = match threshold.side {
+                Side::Below => "under",
+                Side::Above => "over",
+            };
+            format!("{by} {side} the threshold since {since}.")
+        }
+        // Between threshold and `clear_at`: it still fires, but nothing is missing.
+        _ => format!("Since {since}."),
+    }
+}
+
+fn over(event: &ThresholdEvent, duration: chrono::Duration) -> String {
+    let lasted = lasted(duration);
+    let back = match (event.threshold, event.value) {
+        (Some(threshold), Value::Unlimited) if threshold.side == Side::Below => {
+            Some(format!("above {}", amount(&threshold)))
+        }
+        _ => beyond(event).and_then(|(threshold, _, by)| match threshold.side {
+            Side::Below if by < Decimal::ZERO => Some(format!("above {}", amount(&threshold))),
+            Side::Below if by.is_zero() => Some(format!("at {}", amount(&threshold))),
+            Side::Above if by <= Decimal::ZERO => Some(format!("at or below {}", amount(&threshold))),
+            Side::Below | Side::Above => None,
+        }),
+    };
+    match back {
+        Some(back) => format!("Back {back}; lasted {lasted}."),
+        None => format!("Lasted {lasted}."),
+    }
+}
+
+fn made_up(parts: &Breakdown, value: Value) -> Option<String> {
+    if value == Value::Unlimited {
+        return None; // the headline says so, and no sum would lead to it
+    }
+    let of = |amount| Money::new(amount, parts.currency).figure();
+    let (balance, unpaid, used) = (of(parts.balance), of(parts.unpaid_invoices), of(parts.used_credit));
+    let owed = format!("\u{2212} unpaid invoices {unpaid} \u{2212} used by other divisions {used}");
+    Some(match parts.credit_limit {
+        Some(limit) => format!("Balance {balance} + credit limit {} {owed}", of(limit)),
+        None => format!("Balance {balance} {owed} (credit limit not reported; CertCentral's own total is shown)"),
+    })
+}
+
+fn cannot_be_read(event: &UnreadableEvent, since: &str) -> Vec<String> {
+    let mut lines = vec![format!("Unreadable since {since} ({}).", event.level)];
+    lines.extend(event.reason.as_ref().map(|reason| format!("Reason: {}", sentence(reason))));
+    lines.extend(event.outlook.map(|outlook| match outlook {
+        Outlook::MayHeal => "This may heal by itself.".to_owned(),
+        Outlook::NeedsAction => "This does not heal by itself: somebody has to act.".to_owned(),
+    }));
+    if !event.standing_still.is_empty() {
+        let firing = event.standing_still.iter().map(|(key, level)| match key.division {
+            Some(id) if key.division != event.key.division => format!("division {id} {} ({level})", name(&key.rule)),
+            _ => format!("{} ({level})", name(&key.rule)),
+        });
+        lines.push(format!("Still firing when it was last read: {}.", firing.collect::<Vec<_>>().join(", ")));
+    }
+    lines.push("No alert resolves because of this.".to_owned());
+    lines
+}
+
+/// An earlier event of the same alert in one short line.
+pub(super) fn history(event: &Event, times: Times) -> String {
+    let at = times.full(event.at);
+    let what = match event.kind() {
+        Some(Kind::Raised) => "Raised",
+        Some(Kind::Escalated) => "Escalated",
+        Some(Kind::Eased) => "Eased",
+        Some(Kind::Reminder) => "Reminded",
+        Some(Kind::Resolved) => "Resolved",
+        None => "Noted",
+    };
+    match &event.subject {
+        Subject::Threshold(ThresholdEvent { value: Value::Amount(money), .. }) => format!("{what} {at} at {money}"),
+        Subject::Threshold(_) => format!("{what} {at} at unlimited funds"),
+        _ => format!("{what} {at}"),
+    }
+}

@@ -1,0 +1,271 @@
+//! What messages look like, and that nothing from outside can break out of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{Duration, TimeZone, Utc};
+use proptest::prelude::*;
+use serde_json::Value as Json;
+
+use super::blocks::payload;
+use super::mail::mail;
+use crate::domain::Time;
+use crate::domain::alert::{AlertKey, Kind};
+use crate::domain::balance::{Breakdown, Outlook};
+use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
+use crate::domain::money::{Currency, Money, parse_amount};
+use crate::domain::rule::{Metric, Severity, Side};
+use crate::notify::{Content, Item, Message, RuleWords, Via, Words};
+
+fn now() -> Time {
+    Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap()
+}
+
+fn usd(text: &str) -> Money {
+    Money::new(parse_amount(text).unwrap(), Currency::parse("USD").unwrap())
+}
+
+fn key(division: Option<u64>, rule: &str) -> AlertKey {
+    AlertKey { account: "acme".into(), division, rule: rule.into() }
+}
+
+fn event(subject: Subject) -> Event {
+    Event { id: "1".to_owned(), at: now(), subject, audience: BTreeSet::new() }
+}
+
+fn funds(kind: Kind, level: Severity, left: &str) -> ThresholdEvent {
+    let threshold = if level == Severity::Critical { "500" } else { "2000" };
+    let balance = usd(left).amount - usd("2000").amount;
+    ThresholdEvent {
+        key: key(Some(11224), "available-funds"),
+        division_name: Some("History department".to_owned()),
+        kind,
+        level,
+        since: if kind == Kind::Raised { now() } else { now() - Duration::minutes(200) },
+        metric: Metric::AvailableFunds,
+        value: Value::Amount(usd(left)),
+        threshold: Some(Threshold { side: Side::Below, value: usd(threshold).amount, currency: Some(usd("1").currency) }),
+        breakdown: Some(Breakdown {
+            currency: usd("1").currency,
+            balance,
+            credit_limit: Some(usd("2000").amount),
+            unpaid_invoices: usd("0").amount,
+            used_credit: usd("0").amount,
+        }),
+        next_reminder: (kind != Kind::Resolved).then(|| now() + Duration::days(1)),
+    }
+}
+
+fn warning() -> ThresholdEvent {
+    funds(Kind::Raised, Severity::Warning, "1431")
+}
+
+fn other(metric: Metric, side: Side, value: &str, threshold: &str) -> Event {
+    let limit = Threshold { side, value: usd(threshold).amount, currency: Some(usd("1").currency) };
+    let key = key(None, metric.name());
+    event(Subject::Threshold(ThresholdEvent {
+        key,
+        division_name: None,
+        metric,
+        value: Value::Amount(usd(value)),
+        threshold: Some(limit),
+        ..warning()
+    }))
+}
+
+fn unreadable(kind: Kind) -> Event {
+    let firing = kind != Kind::Resolved;
+    event(Subject::Unreadable(UnreadableEvent {
+        key: key(Some(11224), "unreadable"),
+        division_name: Some("History department".to_owned()),
+        kind,
+        level: Severity::Warning,
+        since: now() - Duration::hours(3),
+        reason: firing.then(|| "CertCentral answered 403: the API key lacks a permission".to_owned()),
+        outlook: firing.then_some(Outlook::NeedsAction),
+        standing_still: if firing { vec![(key(Some(11224), "available-funds"), Severity::Critical)] } else { Vec::new() },
+        next_reminder: None,
+    }))
+}
+
+fn message(events: Vec<Event>) -> Message {
+    let items = events.into_iter().map(|event| Item { event, omitted: 0, via: None }).collect();
+    Message { id: "abc".to_owned(), at: now(), content: Content::Events(items), references: Vec::new(), only: None }
+}
+
+fn words() -> Words {
+    let description = Some("Ask Finance for a purchase order; a PO takes five working days.".to_owned());
+    Words {
+        timezone: chrono_tz::Tz::Europe__Amsterdam,
+        rules: BTreeMap::from([("available-funds".into(), RuleWords { description, link: None })]),
+        console_urls: BTreeMap::from([("acme".into(), "https://www.digicert.com/secure/?a=1&b=2|x".to_owned())]),
+    }
+}
+
+fn mention() -> BTreeMap<Severity, String> {
+    BTreeMap::from([(Severity::Critical, "<!here>".to_owned())])
+}
+
+/// Subject and text without the signature.
+fn told(message: &Message) -> String {
+    let mail = mail(message, &words());
+    format!("{}\n\n{}", mail.subject, mail.text.split("\n\n-- ").next().unwrap_or_default())
+}
+
+fn all(events: Vec<Event>) -> String {
+    events.into_iter().map(|event| told(&message(vec![event]))).collect::<Vec<_>>().join("\n\n====\n")
+}
+
+#[test]
+fn a_warning_reads_as_the_contract_says() {
+    insta::assert_snapshot!(told(&message(vec![event(Subject::Threshold(warning()))])), @"");
+}
+
+#[test]
+fn every_move_of_an_alert_is_told_in_its_own_way() {
+    let moves = [
+        funds(Kind::Escalated, Severity::Critical, "431"),
+        funds(Kind::Eased, Severity::Warning, "1800"),
+        funds(Kind::Reminder, Severity::Warning, "2100"),
+        funds(Kind::Resolved, Severity::Warning, "5431"),
+        ThresholdEvent { value: Value::Unlimited, ..funds(Kind::Resolved, Severity::Warning, "5431") },
+    ];
+    let moves = moves.into_iter().map(|it| event(Subject::Threshold(ThresholdEvent { next_reminder: None, breakdown: None, ..it })));
+    insta::assert_snapshot!(all(moves.collect()), @"");
+}
+
+#[test]
+fn every_metric_has_its_own_words() {
+    insta::assert_snapshot!(all(vec![
+        other(Metric::Balance, Side::Below, "431", "500"),
+        other(Metric::UnpaidInvoices, Side::Above, "1200", "1000"),
+        other(Metric::UsedCredit, Side::Above, "1200", "1000"),
+    ]), @"");
+}
+
+#[test]
+fn what_is_no_threshold_is_told_too() {
+    let (notifier, since) = ("finance-slack".into(), now() - Duration::hours(1));
+    let failing = Subject::NotifierFailing { notifier, since, error: "Slack answered 503".to_owned() };
+    let recovered = Subject::NotifierRecovered { notifier: "finance-slack".into(), since };
+    let unwatched = Subject::Unwatched {
+        account: "acme".into(),
+        division: Some(11224),
+        division_name: None,
+        rules: vec!["available-funds".into(), "unpaid-invoices".into()],
+    };
+    let test = Message { content: Content::Test { notifier: "finance-slack".into() }, ..message(Vec::new()) };
+    let events = vec![unreadable(Kind::Raised), unreadable(Kind::Resolved), event(unwatched), event(failing), event(recovered)];
+    insta::assert_snapshot!(format!("{}\n\n====\n{}", all(events), told(&test)), @"");
+}
+
+#[test]
+fn an_alerts_events_divisions_of_one_fund_and_the_order_belong_together() {
+    let mut history = vec![event(Subject::Threshold(warning()))];
+    history[0].at = now() - Duration::hours(5);
+    history.push(event(Subject::Threshold(funds(Kind::Escalated, Severity::Critical, "431"))));
+    let division = |id, name: &str| {
+        let key = key(Some(id), "available-funds");
+        event(Subject::Threshold(ThresholdEvent { key, division_name: Some(name.to_owned()), ..warning() }))
+    };
+    let mut message = message([division(7, "Law"), division(8, "Arts"), unreadable(Kind::Resolved)].into_iter().chain(history).collect());
+    if let Content::Events(items) = &mut message.content {
+        items[4].omitted = 3;
+        items[4].via = Some(Via { notifier: "finance-slack".into(), error: "Slack answered 404: no_service".to_owned() });
+    }
+    insta::assert_snapshot!(told(&message), @"");
+}
+
+#[test]
+fn slack_says_the_headline_once() {
+    let body = payload(&message(vec![event(Subject::Threshold(warning()))]), &words(), &mention());
+    insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap(), @"");
+}
+
+#[test]
+fn slack_counts_several_and_calls_people_only_for_what_gets_or_stays_bad() {
+    let text = |events: Vec<ThresholdEvent>| {
+        let events = events.into_iter().map(|it| event(Subject::Threshold(it))).collect();
+        payload(&message(events), &words(), &mention())["text"].as_str().unwrap().to_owned()
+    };
+    let at = |division, it: ThresholdEvent| ThresholdEvent { key: key(Some(division), "available-funds"), ..it };
+    let critical = || funds(Kind::Raised, Severity::Critical, "431");
+    assert_eq!(
+        text(vec![at(1, warning()), at(2, critical()), at(3, funds(Kind::Resolved, Severity::Warning, "9000"))]),
+        "<!here> 3 alerts: 1 critical, 1 warning, 1 resolved"
+    );
+    assert!(text(vec![critical()]).starts_with("<!here> acme"));
+    for quiet in [warning(), funds(Kind::Resolved, Severity::Critical, "9000"), funds(Kind::Eased, Severity::Warning, "900")] {
+        assert!(!text(vec![quiet]).contains("<!here>"));
+    }
+}
+
+#[test]
+fn more_than_ten_are_ten_in_full_and_a_line_each_as_far_as_they_fit() {
+    let events = (0..200).map(|id| {
+        let value = Value::Amount(usd(&id.to_string()));
+        event(Subject::Threshold(ThresholdEvent { key: key(Some(id), "available-funds"), division_name: None, value, ..warning() }))
+    });
+    let message = message(events.collect());
+    let body = payload(&message, &words(), &mention());
+    assert_eq!(body["attachments"].as_array().unwrap().len(), 11);
+    let rest = body["attachments"][10]["blocks"][0]["text"]["text"].as_str().unwrap();
+    assert!(rest.starts_with("acme · division 10: USD 10.00 left") && rest.contains("\nand "), "{rest}");
+    assert!(told(&message).ends_with("and 90 more"));
+}
+
+#[test]
+fn html_and_text_carry_the_same_facts() {
+    let events = vec![event(Subject::Threshold(warning())), unreadable(Kind::Raised)];
+    let mail = mail(&message(events), &words());
+    let html = mail.html.replace("&#39;", "'").replace("&amp;", "&");
+    for line in mail.text.lines().filter(|line| !line.is_empty() && *line != "-- ") {
+        let fact = line.trim_start_matches("Deposit funds: ").trim();
+        assert!(html.contains(fact), "{fact} in {html}");
+    }
+    assert!(!html.contains("<img") && !html.contains("src="));
+}
+
+/// Every string with the name of its field.
+fn strings<'a>(name: &'a str, value: &'a Json, out: &mut Vec<(&'a str, &'a str)>) {
+    match value {
+        Json::String(text) => out.push((name, text)),
+        Json::Array(values) => values.iter().for_each(|value| strings(name, value, out)),
+        Json::Object(fields) => fields.iter().for_each(|(name, value)| strings(name, value, out)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_names_say_slacks_limits_hold_and_nobody_is_pinged(
+        names in proptest::collection::vec("(\\PC|<!channel>|&|<@U1>|\n){0,300}", 1..30),
+        description in "(\\PC|<!channel>|&){0,3500}",
+        url in "https://[a-z|<>&/]{0,2500}",
+    ) {
+        let events = names.iter().enumerate().map(|(id, name)| {
+            let key = key(Some(id as u64), "available-funds");
+            let value = Value::Amount(usd(&id.to_string()));
+            event(Subject::Threshold(ThresholdEvent { key, division_name: Some(name.clone()), value, ..warning() }))
+        });
+        let mut words = words();
+        words.rules.insert("available-funds".into(), RuleWords { description: Some(description), link: Some(url.clone()) });
+        words.console_urls.insert("acme".into(), url);
+        let message = message(events.collect());
+        let body = payload(&message, &words, &BTreeMap::new());
+        let mut all = Vec::new();
+        strings("", &body, &mut all);
+        prop_assert!(all.iter().map(|(_, text)| text.chars().count()).sum::<usize>() < 12_000);
+        let blocks: usize = body["attachments"].as_array().unwrap().iter().map(|it| it["blocks"].as_array().unwrap().len()).sum();
+        prop_assert!(blocks <= 50);
+        for (field, text) in all {
+            prop_assert!(text.chars().count() <= 3000 || field != "text");
+            prop_assert!(!text.contains("<!") && !text.contains("<@"), "{text}");
+            let escapes = text.match_indices('&').all(|(at, _)| ["&amp;", "&lt;", "&gt;"].iter().any(|it| text[at..].starts_with(it)));
+            prop_assert!(escapes, "{text}");
+        }
+        let mail = mail(&message, &words);
+        prop_assert!(mail.subject.chars().count() <= 150 && !mail.subject.contains(char::is_control));
+        prop_assert!(!mail.html.contains("<!channel>"));
+    }
+}

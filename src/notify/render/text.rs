@@ -1,0 +1,120 @@
+//! Small words: times, durations, names on one line. Pure, and free of any channel's escaping.
+
+use chrono::{Datelike, Duration};
+use chrono_tz::Tz;
+
+use crate::domain::Time;
+
+/// Longest name that is shown; real ones are shorter, but they come from outside.
+const LONGEST_NAME: usize = 80;
+
+/// Text on one line: control characters, line breaks and characters that turn the reading direction become spaces or go.
+pub(crate) fn flat(text: &str) -> String {
+    let visible = text.chars().filter_map(|c| match c {
+        '\u{2028}' | '\u{2029}' => Some(' '),
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => None,
+        c if c.is_control() => Some(' '),
+        c => Some(c),
+    });
+    visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// At most `longest` characters, the last one an ellipsis where something was cut.
+pub(crate) fn cut(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(longest.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// A name from outside, on one line and not too long.
+pub(super) fn name(text: &str) -> String {
+    cut(&flat(text), LONGEST_NAME)
+}
+
+/// How the reader's clock shows times.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// Where the reader is.
+    pub(super) zone: Tz,
+    /// When they read it.
+    pub(super) now: Time,
+}
+
+impl Times {
+    /// `Mon 23 Nov, 09:15`, with the year if it is another one than now.
+    pub(super) fn short(self, at: Time) -> String {
+        let local = at.with_timezone(&self.zone);
+        let year = if local.year() == self.now.with_timezone(&self.zone).year() { "" } else { " %Y" };
+        local.format(&format!("%a %-d %b{year}, %H:%M")).to_string()
+    }
+
+    /// `Mon 23 Nov, 09:15 CET`.
+    pub(super) fn full(self, at: Time) -> String {
+        format!("{} {}", self.short(at), zone_name(&at.with_timezone(&self.zone).format("%Z").to_string()))
+    }
+}
+
+/// Zones without letters of their own are called `+03`, which nobody reads as a zone: `UTC+3`.
+fn zone_name(short: &str) -> String {
+    let (sign, digits) = match (short.strip_prefix('+'), short.strip_prefix('-')) {
+        (Some(digits), _) => ('+', digits),
+        (_, Some(digits)) => ('\u{2212}', digits),
+        (None, None) => return short.to_owned(),
+    };
+    let (hours, minutes) = digits.split_at_checked(2).unwrap_or((digits, ""));
+    let hours = hours.trim_start_matches('0');
+    let hours = if hours.is_empty() { "0" } else { hours };
+    match minutes {
+        "" | "00" => format!("UTC{sign}{hours}"),
+        minutes => format!("UTC{sign}{hours}:{minutes}"),
+    }
+}
+
+/// `3 h 20 min`; `less than a minute` for what is shorter or negative.
+pub(super) fn lasted(duration: Duration) -> String {
+    let minutes = duration.num_minutes();
+    let (days, hours, rest) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
+    match (days, hours, rest) {
+        (d, _, _) if d > 0 && hours > 0 => format!("{d} d {hours} h"),
+        (d, _, _) if d > 0 => format!("{d} d"),
+        (_, h, 0) if h > 0 => format!("{h} h"),
+        (_, h, m) if h > 0 => format!("{h} h {m} min"),
+        (_, _, m) if m > 0 => format!("{m} min"),
+        _ => "less than a minute".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{TimeZone, Utc};
+
+    #[test]
+    fn times_name_their_zone_and_the_year_only_where_it_is_another() {
+        let now = Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap();
+        let times = |zone| Times { zone, now };
+        assert_eq!(times(Tz::Europe__Amsterdam).full(now), "Mon 23 Nov, 09:15 CET");
+        assert_eq!(times(Tz::UTC).full(now - Duration::days(365)), "Sun 23 Nov 2025, 08:15 UTC");
+        assert_eq!(times(Tz::Europe__Istanbul).full(now), "Mon 23 Nov, 11:15 UTC+3");
+        assert_eq!(times(Tz::America__Sao_Paulo).full(now), "Mon 23 Nov, 05:15 UTC\u{2212}3");
+        assert_eq!(times(Tz::Asia__Kathmandu).full(now), "Mon 23 Nov, 14:00 UTC+5:45");
+    }
+
+    #[test]
+    fn durations_read_well() {
+        let shown = |minutes| lasted(Duration::minutes(minutes));
+        assert_eq!(
+            [-5, 0, 45, 60, 200, 1440, 1500, 5000].map(shown),
+            ["less than a minute", "less than a minute", "45 min", "1 h", "3 h 20 min", "1 d", "1 d 1 h", "3 d 11 h"]
+        );
+    }
+
+    #[test]
+    fn names_stay_on_one_line() {
+        assert_eq!(name("a\r\nBcc: x\u{202e}y\u{2028}z"), "a Bcc: xy z");
+        assert_eq!(name(&"x".repeat(200)).chars().count(), LONGEST_NAME);
+    }
+}

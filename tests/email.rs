@@ -1,0 +1,232 @@
+//! Mail, through real SMTP conversations: who is reached, what a refusal means, and that nothing holds it up.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lowtide::notify::email::{Email, EmailOptions, Tls};
+use lowtide::notify::{Delivered, Notifier, SendError};
+use lowtide::secret::{Redactor, Secret};
+use support::sample::{message, warning, words};
+use support::smtp::{Script, Server};
+
+const ALL: [&str; 3] = ["a@example.com", "b@example.com", "c@example.com"];
+
+fn options(server: &Server) -> EmailOptions {
+    EmailOptions {
+        host: "localhost".to_owned(),
+        port: server.address.port(),
+        tls: Tls::None,
+        credentials: None,
+        from: "Lowtide <lowtide@example.com>".parse().unwrap(),
+        to: ALL.iter().map(|address| address.parse().unwrap()).collect(),
+        ca_pem: None,
+        timeout: Duration::from_secs(5),
+    }
+}
+
+fn email(options: EmailOptions) -> Email {
+    Email::new(options, Arc::new(words()), Redactor::default()).unwrap()
+}
+
+async fn send(script: Script) -> (Result<Delivered, SendError>, Server) {
+    let server = Server::start(script).await;
+    let sent = email(options(&server)).send(&message(vec![warning("History department")])).await;
+    (sent, server)
+}
+
+fn recipients(replies: &[(&str, &str)]) -> BTreeMap<String, String> {
+    replies.iter().map(|(address, reply)| ((*address).to_owned(), (*reply).to_owned())).collect()
+}
+
+/// Headers, unfolded.
+fn headers(data: &str) -> Vec<String> {
+    let head = data.split("\r\n\r\n").next().unwrap().replace("\r\n ", " ").replace("\r\n\t", " ");
+    head.split("\r\n").map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn all_recipients_get_one_message_in_one_transaction() {
+    let (sent, server) = send(Script::default()).await;
+    let id = "<abc123@example.com>";
+    assert_eq!(sent.unwrap(), Delivered { message_id: Some(id.to_owned()), ..Delivered::default() });
+    let all = server.conversations();
+    assert_eq!(all.len(), 1);
+    assert_eq!((all[0].mail_from.len(), all[0].data.len()), (1, 1));
+    assert_eq!(all[0].rcpt_to, ALL);
+    let headers = headers(&all[0].data[0]);
+    for header in ["Auto-Submitted: auto-generated", "Message-ID: <abc123@example.com>", "Date: Mon, 23 Nov 2026 08:15:00 +0000"] {
+        assert!(headers.iter().any(|line| line == header), "{header} in {headers:#?}");
+    }
+    assert!(!headers.iter().any(|line| line.starts_with("References") || line.starts_with("In-Reply-To")));
+    assert!(all[0].data[0].is_ascii());
+}
+
+#[tokio::test]
+async fn a_refused_recipient_keeps_the_others_from_nothing_and_is_reported() {
+    let refused = recipients(&[("b@example.com", "550 5.1.1 no such user")]);
+    let (sent, server) = send(Script { recipients: refused, ..Script::default() }).await;
+    let sent = sent.unwrap();
+    assert_eq!(sent.refused.len(), 1);
+    assert_eq!(sent.refused[0].recipient, "b@example.com");
+    assert!(sent.refused[0].reason.contains("550") && sent.refused[0].reason.contains("no such user"), "{sent:?}");
+    assert!(sent.deferred.is_empty() && sent.message_id.is_some());
+    assert_eq!(server.conversations()[0].rcpt_to, ["a@example.com", "c@example.com"]);
+}
+
+#[tokio::test]
+async fn a_deferred_recipient_is_told_apart_and_can_be_reached_alone() {
+    let script = Script { recipients: recipients(&[("b@example.com", "451 greylisted")]), ..Script::default() };
+    let (sent, _server) = send(script).await;
+    let sent = sent.unwrap();
+    assert_eq!((sent.deferred[0].recipient.as_str(), sent.refused.len()), ("b@example.com", 0));
+
+    let server = Server::start(Script::default()).await;
+    let only = Some(vec!["b@example.com".to_owned(), "gone@example.com".to_owned()]);
+    let again = lowtide::notify::Message { only, ..message(vec![warning("x")]) };
+    let sent = email(options(&server)).send(&again).await.unwrap();
+    assert_eq!(server.conversations()[0].rcpt_to, ["b@example.com"]);
+    assert_eq!(sent.refused[0].recipient, "gone@example.com");
+}
+
+#[tokio::test]
+async fn if_nobody_is_taken_it_is_final_only_if_everybody_is_refused_for_good() {
+    let all = |replies: [&str; 3]| recipients(&[(ALL[0], replies[0]), (ALL[1], replies[1]), (ALL[2], replies[2])]);
+    let (sent, server) = send(Script { recipients: all(["550 no", "550 no", "550 no"]), ..Script::default() }).await;
+    let error = sent.unwrap_err();
+    assert!(error.permanent && error.refused.is_empty() && error.reason.contains("550"), "{error:?}");
+    assert!(server.conversations()[0].data.is_empty());
+
+    let (sent, _server) = send(Script { recipients: all(["550 no", "450 later", "550 no"]), ..Script::default() }).await;
+    let error = sent.unwrap_err();
+    assert!(!error.permanent, "{error:?}");
+    assert_eq!(error.refused.len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_costs_one_timeout() {
+    for script in
+        [Script { greeting: None, ..Script::default() }, Script { hang_after_data: true, ..Script::default() }]
+    {
+        let server = Server::start(script).await;
+        let begun = Instant::now();
+        let options = EmailOptions { timeout: Duration::from_millis(300), ..options(&server) };
+        let error = email(options).send(&message(vec![warning("x")])).await.unwrap_err();
+        assert!(!error.permanent && error.reason.contains("no answer"), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(3));
+    }
+}
+
+#[tokio::test]
+async fn a_negative_answer_is_final_exactly_if_it_is_5xx() {
+    for (step, code, permanent) in [
+        ("EHLO", "554", true),
+        ("MAIL", "451", false),
+        ("MAIL", "553", true),
+        ("DATA", "451", false),
+        ("DATA", "554", true),
+        (".", "452", false),
+        (".", "552", true),
+    ] {
+        let replies = BTreeMap::from([(step, format!("{code} because"))]);
+        let (sent, _server) = send(Script { replies, ..Script::default() }).await;
+        let error = sent.unwrap_err();
+        assert_eq!(error.permanent, permanent, "{step} {code}: {error:?}");
+        assert!(error.reason.contains(code) && error.reason.contains("because"), "{error:?}");
+    }
+    for (greeting, permanent) in [("421 busy", false), ("554 go away", true)] {
+        let (sent, _server) = send(Script { greeting: Some(greeting.to_owned()), ..Script::default() }).await;
+        assert_eq!(sent.unwrap_err().permanent, permanent, "{greeting}");
+    }
+}
+
+#[tokio::test]
+async fn starttls_and_a_login_work_with_the_cas_certificate_and_only_with_it() {
+    let extensions = vec!["STARTTLS".to_owned(), "AUTH PLAIN LOGIN".to_owned()];
+    let server = Server::start(Script { extensions, ..Script::default() }).await;
+    let secured = |ca_pem| EmailOptions {
+        tls: Tls::Starttls,
+        credentials: Some(("lowtide".to_owned(), Secret::new("hunter2hunter2"))),
+        ca_pem,
+        ..options(&server)
+    };
+    let trusting = email(secured(Some(server.ca_pem.clone().into_bytes())));
+    trusting.send(&message(vec![warning("x")])).await.unwrap();
+    let conversation = server.conversations().remove(0);
+    assert!(conversation.encrypted && conversation.auth[0].starts_with("PLAIN "), "{conversation:?}");
+    assert_eq!(conversation.data.len(), 1);
+
+    let error = email(secured(None)).send(&message(vec![warning("x")])).await.unwrap_err();
+    assert!(!error.permanent && error.reason.contains("certificate"), "{error:?}");
+    assert!(server.conversations()[1].auth.is_empty() && server.conversations()[1].data.is_empty());
+}
+
+#[tokio::test]
+async fn implicit_tls_is_on_from_the_first_byte() {
+    let server = Server::start(Script { implicit_tls: true, ..Script::default() }).await;
+    let ca_pem = Some(server.ca_pem.clone().into_bytes());
+    let sent = email(EmailOptions { tls: Tls::Implicit, ca_pem, ..options(&server) }).send(&message(vec![warning("x")])).await;
+    assert!(sent.is_ok(), "{sent:?}");
+    assert!(server.conversations()[0].encrypted);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_in_the_clear_where_starttls_is_missing() {
+    let server = Server::start(Script::default()).await;
+    let options = EmailOptions { tls: Tls::Starttls, ..options(&server) };
+    let error = email(options).send(&message(vec![warning("x")])).await.unwrap_err();
+    assert!(!error.permanent && error.reason.contains("STARTTLS"), "{error:?}");
+    assert!(server.conversations()[0].mail_from.is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_login_is_final_and_shows_no_password() {
+    let replies = BTreeMap::from([("AUTH", "535 hunter2hunter2 is wrong".to_owned())]);
+    let script = Script { extensions: vec!["AUTH PLAIN".to_owned()], replies, ..Script::default() };
+    let server = Server::start(script).await;
+    let password = Secret::new("hunter2hunter2");
+    let redactor = Redactor::default();
+    redactor.learn(&password);
+    let options = EmailOptions { credentials: Some(("lowtide".to_owned(), password)), ..options(&server) };
+    let email = Email::new(options, Arc::new(words()), redactor).unwrap();
+    let error = email.send(&message(vec![warning("x")])).await.unwrap_err();
+    assert!(error.permanent && error.reason.contains("535") && !error.reason.contains("hunter2"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_divisions_name_can_add_no_header_and_no_command() {
+    let server = Server::start(Script::default()).await;
+    let name = "x\r\nBcc: evil@example.com\r\n\r\n.\r\nMAIL FROM:<evil@example.com>\r\n";
+    email(options(&server)).send(&message(vec![warning(name)])).await.unwrap();
+    let conversation = server.conversations().remove(0);
+    assert_eq!((conversation.mail_from.len(), conversation.data.len()), (1, 1));
+    let headers = headers(&conversation.data[0]);
+    assert!(!headers.iter().any(|line| line.to_lowercase().starts_with("bcc")), "{headers:#?}");
+}
+
+#[tokio::test]
+async fn a_reminder_threads_below_the_first_message() {
+    let server = Server::start(Script::default()).await;
+    let references = vec!["<first@example.com>".to_owned(), "second@example.com".to_owned(), "x>\r\nBcc: y".to_owned()];
+    let reminder = lowtide::notify::Message { references, ..message(vec![warning("x")]) };
+    email(options(&server)).send(&reminder).await.unwrap();
+    let headers = headers(&server.conversations()[0].data[0]);
+    assert!(headers.contains(&"References: <first@example.com> <second@example.com>".to_owned()), "{headers:#?}");
+    assert!(headers.contains(&"In-Reply-To: <second@example.com>".to_owned()), "{headers:#?}");
+}
+
+#[tokio::test]
+async fn an_address_beyond_ascii_needs_a_server_that_takes_it() {
+    for (extensions, taken) in [(vec!["8BITMIME".to_owned()], 1), (vec!["8BITMIME".to_owned(), "SMTPUTF8".to_owned()], 2)] {
+        let server = Server::start(Script { extensions, ..Script::default() }).await;
+        let to = ["a@example.com", "jürgen@example.com"].map(|address| address.parse().unwrap()).to_vec();
+        let sent = email(EmailOptions { to, ..options(&server) }).send(&message(vec![warning("x")])).await.unwrap();
+        let conversation = server.conversations().remove(0);
+        assert_eq!((conversation.rcpt_to.len(), sent.refused.len()), (taken, 2 - taken));
+        assert_eq!(conversation.mail_from[0].contains("SMTPUTF8"), taken == 2);
+    }
+}

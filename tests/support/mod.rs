@@ -1,0 +1,6 @@
+//! What integration tests share: one real server a protocol, and the values that messages are made of.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // every test binary uses its own part
+
+pub mod sample;
+pub mod smtp;

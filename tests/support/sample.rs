@@ -1,0 +1,62 @@
+//! Events and messages as the service would make them; figures of one well-known account.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{TimeZone, Utc};
+use lowtide::domain::Time;
+use lowtide::domain::alert::{AlertKey, Kind};
+use lowtide::domain::balance::Breakdown;
+use lowtide::domain::event::{Event, Subject, Threshold, ThresholdEvent, Value};
+use lowtide::domain::money::{Currency, Money, parse_amount};
+use lowtide::domain::rule::{Metric, Severity, Side};
+use lowtide::notify::{Content, Item, Message, RuleWords, Words};
+
+/// Mon 23 Nov 2026, 09:15 in Amsterdam.
+pub fn now() -> Time {
+    Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap()
+}
+
+/// A warning about the division of that name: USD 1,431.00 left of 2,000.00.
+pub fn warning(division_name: &str) -> Event {
+    let usd = Currency::parse("USD").unwrap();
+    let amount = |text| parse_amount(text).unwrap();
+    Event {
+        id: "event-1".to_owned(),
+        at: now(),
+        subject: Subject::Threshold(ThresholdEvent {
+            key: AlertKey { account: "acme".into(), division: Some(11224), rule: "available-funds".into() },
+            division_name: Some(division_name.to_owned()),
+            kind: Kind::Raised,
+            level: Severity::Warning,
+            since: now(),
+            metric: Metric::AvailableFunds,
+            value: Value::Amount(Money::new(amount("1431"), usd)),
+            threshold: Some(Threshold { side: Side::Below, value: amount("2000"), currency: Some(usd) }),
+            breakdown: Some(Breakdown {
+                currency: usd,
+                balance: amount("-569"),
+                credit_limit: Some(amount("2000")),
+                unpaid_invoices: amount("0"),
+                used_credit: amount("0"),
+            }),
+            next_reminder: Some(now() + chrono::Duration::days(1)),
+        }),
+        audience: BTreeSet::new(),
+    }
+}
+
+/// A message with these events.
+pub fn message(events: Vec<Event>) -> Message {
+    let items = events.into_iter().map(|event| Item { event, omitted: 0, via: None }).collect();
+    Message { id: "abc123".to_owned(), at: now(), content: Content::Events(items), references: Vec::new(), only: None }
+}
+
+/// What the configuration adds.
+pub fn words() -> Words {
+    let description = Some("Ask Finance for a purchase order; a PO takes five working days.".to_owned());
+    Words {
+        timezone: chrono_tz::Tz::Europe__Amsterdam,
+        rules: BTreeMap::from([("available-funds".into(), RuleWords { description, link: None })]),
+        console_urls: BTreeMap::from([("acme".into(), "https://www.digicert.com/secure/".to_owned())]),
+    }
+}

@@ -1,0 +1,247 @@
+//! A small real SMTP server on loopback: scripted replies, hangs, implicit TLS and STARTTLS, and a record of every
+//! conversation.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// How the server behaves. The default takes everything, in the clear.
+#[derive(Clone)]
+pub struct Script {
+    /// The first line; `None`: accepts and never greets.
+    pub greeting: Option<String>,
+    /// What EHLO offers.
+    pub extensions: Vec<String>,
+    /// Replies to EHLO (on failure), AUTH, MAIL, DATA and `.` that are not the usual ones.
+    pub replies: BTreeMap<&'static str, String>,
+    /// Replies to RCPT by address that are not `250`.
+    pub recipients: BTreeMap<String, String>,
+    /// Takes the message and never says so.
+    pub hang_after_data: bool,
+    /// TLS from the first byte.
+    pub implicit_tls: bool,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            greeting: Some("220 mail.example.com ready".to_owned()),
+            extensions: vec!["8BITMIME".to_owned()],
+            replies: BTreeMap::new(),
+            recipients: BTreeMap::new(),
+            hang_after_data: false,
+            implicit_tls: false,
+        }
+    }
+}
+
+/// What was said in one connection.
+#[derive(Debug, Clone, Default)]
+pub struct Conversation {
+    /// Every line of the client outside of DATA.
+    pub commands: Vec<String>,
+    /// The parameters of MAIL.
+    pub mail_from: Vec<String>,
+    /// The addresses that were taken.
+    pub rcpt_to: Vec<String>,
+    /// The messages that were taken, as they came.
+    pub data: Vec<String>,
+    /// The parameters of AUTH.
+    pub auth: Vec<String>,
+    /// Whether TLS was on at the end.
+    pub encrypted: bool,
+}
+
+/// A running server; it stops when dropped.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The CA that signed its certificate, as PEM.
+    pub ca_pem: String,
+    conversations: Arc<Mutex<Vec<Conversation>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    /// Starts it on a free port.
+    pub async fn start(script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (acceptor, ca_pem) = tls();
+        let conversations: Arc<Mutex<Vec<Conversation>>> = Arc::default();
+        let record = Arc::clone(&conversations);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let index = {
+                    let mut all = record.lock().unwrap();
+                    all.push(Conversation::default());
+                    all.len() - 1
+                };
+                let session = Session { script: script.clone(), record: Arc::clone(&record), index };
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move { session.serve(stream, acceptor).await });
+            }
+        });
+        Self { address, ca_pem, conversations, task }
+    }
+
+    /// Every conversation so far.
+    pub fn conversations(&self) -> Vec<Conversation> {
+        self.conversations.lock().unwrap().clone()
+    }
+}
+
+fn tls() -> (TlsAcceptor, String) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_key = KeyPair::generate().unwrap();
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    (TlsAcceptor::from(Arc::new(config)), ca_pem)
+}
+
+/// What a plain conversation ends with.
+enum End {
+    Closed,
+    Starttls,
+}
+
+struct Session {
+    script: Script,
+    record: Arc<Mutex<Vec<Conversation>>>,
+    index: usize,
+}
+
+impl Session {
+    async fn serve(self, mut stream: TcpStream, acceptor: TlsAcceptor) {
+        if self.script.implicit_tls {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            self.note(|it| it.encrypted = true);
+            let _ = self.talk(&mut stream, true).await;
+            return;
+        }
+        if let Ok(End::Starttls) = self.talk(&mut stream, true).await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            self.note(|it| it.encrypted = true);
+            let _ = self.talk(&mut stream, false).await;
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Conversation)) {
+        change(&mut self.record.lock().unwrap()[self.index]);
+    }
+
+    fn reply(&self, to: &str, usual: &str) -> String {
+        self.script.replies.get(to).cloned().unwrap_or_else(|| usual.to_owned())
+    }
+
+    async fn talk<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S, greet: bool) -> std::io::Result<End> {
+        let mut stream = BufReader::new(stream);
+        if greet {
+            match &self.script.greeting {
+                Some(greeting) => say(&mut stream, greeting).await?,
+                None => tokio::time::sleep(Duration::from_secs(3600)).await,
+            }
+        }
+        loop {
+            let Some(line) = hear(&mut stream).await? else { return Ok(End::Closed) };
+            self.note(|it| it.commands.push(line.clone()));
+            let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
+            match verb.to_ascii_uppercase().as_str() {
+                "EHLO" => say(&mut stream, &self.ehlo()).await?,
+                "STARTTLS" => {
+                    say(&mut stream, &self.reply("STARTTLS", "220 go on")).await?;
+                    return Ok(End::Starttls);
+                }
+                "AUTH" => {
+                    self.note(|it| it.auth.push(rest.to_owned()));
+                    say(&mut stream, &self.reply("AUTH", "235 welcome")).await?;
+                }
+                "MAIL" => {
+                    self.note(|it| it.mail_from.push(rest.to_owned()));
+                    say(&mut stream, &self.reply("MAIL", "250 ok")).await?;
+                }
+                "RCPT" => self.rcpt(&mut stream, rest).await?,
+                "DATA" => {
+                    let reply = self.reply("DATA", "354 go on");
+                    say(&mut stream, &reply).await?;
+                    if reply.starts_with("354") {
+                        self.data(&mut stream).await?;
+                    }
+                }
+                "QUIT" => {
+                    say(&mut stream, "221 bye").await?;
+                    return Ok(End::Closed);
+                }
+                _ => say(&mut stream, "250 ok").await?,
+            }
+        }
+    }
+
+    fn ehlo(&self) -> String {
+        let mut lines = vec!["mail.example.com".to_owned()];
+        lines.extend(self.script.extensions.iter().cloned());
+        let last = lines.len() - 1;
+        let lines: Vec<String> =
+            lines.iter().enumerate().map(|(i, line)| format!("250{}{line}", if i == last { ' ' } else { '-' })).collect();
+        self.reply("EHLO", &lines.join("\r\n"))
+    }
+
+    async fn rcpt<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut BufReader<S>, rest: &str) -> std::io::Result<()> {
+        let address = rest.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(rest, |(address, _)| address);
+        let reply = self.script.recipients.get(address).map_or("250 ok", String::as_str);
+        if reply.starts_with('2') {
+            self.note(|it| it.rcpt_to.push(address.to_owned()));
+        }
+        say(stream, reply).await
+    }
+
+    async fn data<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut BufReader<S>) -> std::io::Result<()> {
+        let mut message = String::new();
+        while let Some(line) = hear(stream).await? {
+            if line == "." {
+                break;
+            }
+            message.push_str(line.strip_prefix('.').unwrap_or(&line));
+            message.push_str("\r\n");
+        }
+        self.note(|it| it.data.push(message));
+        if self.script.hang_after_data {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        }
+        say(stream, &self.reply(".", "250 queued")).await
+    }
+}
+
+async fn say<S: AsyncWrite + AsyncRead + Unpin>(stream: &mut BufReader<S>, line: &str) -> std::io::Result<()> {
+    stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+    stream.flush().await
+}
+
+async fn hear<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> std::io::Result<Option<String>> {
+    let mut line = String::new();
+    let read = stream.read_line(&mut line).await?;
+    Ok((read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned()))
+}
