@@ -115,7 +115,7 @@ fn read(path: &Path, limit: u64, too_large: &str) -> Result<(Vec<u8>, Option<u32
 }
 
 #[cfg(unix)]
-#[allow(clippy::unnecessary_wraps)] // Elsewhere there is none.
+#[allow(clippy::unnecessary_wraps)] // elsewhere there is none
 fn mode(metadata: &std::fs::Metadata) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     Some(metadata.permissions().mode() & 0o777)
