@@ -68,7 +68,8 @@ impl<'a> Cursor<'a> {
         self.ctx.push(place, self.path.clone(), found, fault.expected, fault.suggestion);
     }
 
-    fn shown(&self) -> String {
+    /// What is here, as the source writes it.
+    pub(super) fn shown(&self) -> String {
         match &self.node.kind {
             Kind::Null => "nothing".to_owned(),
             Kind::Map(_) => "a map".to_owned(),
@@ -84,7 +85,7 @@ impl<'a> Cursor<'a> {
 
     /// What kind of thing is here, without its text.
     fn shape(&self) -> String {
-        if matches!(self.node.kind, Kind::Text(_)) { "a text".to_owned() } else { self.shown() }
+        if self.is_text() { "a text".to_owned() } else { self.shown() }
     }
 
     /// The entries of a map; `None` after reporting that it is something else.
@@ -101,6 +102,11 @@ impl<'a> Cursor<'a> {
         matches!(self.node.kind, Kind::Text(_))
     }
 
+    /// Whether the file writes it with variables of the environment.
+    pub(super) fn is_interpolated(&self) -> bool {
+        matches!((&self.node.kind, &self.node.place), (Kind::Text(raw), Place::At(..)) if raw.contains("${"))
+    }
+
     /// The value of a key of the map that is here.
     pub(super) fn peek(&self, key: &str) -> Option<Cursor<'a>> {
         self.node.get(key).map(|entry| self.below(entry))
@@ -108,7 +114,8 @@ impl<'a> Cursor<'a> {
 
     /// A map of known keys; unknown ones are reported.
     pub(super) fn section(&self, known: &'static [Key]) -> Option<Section<'a>> {
-        let entries = self.entries(&format!("a map with the keys {}", keys::names(known).collect::<Vec<_>>().join(", ")))?;
+        let entries =
+            self.entries(&format!("a map with the keys {}", keys::names(known).collect::<Vec<_>>().join(", ")))?;
         let section = Section { at: self.clone(), entries };
         for entry in entries.iter().filter(|entry| known.iter().all(|key| key.name != entry.key)) {
             section.unknown(entry, keys::names(known));
@@ -128,7 +135,7 @@ impl<'a> Cursor<'a> {
             let cursor = self.below(entry);
             if entry.key.chars().any(char::is_control) || !(1..=64).contains(&entry.key.chars().count()) {
                 let expected = format!("a name for the {what} of 1 to 64 characters, none of them a control character");
-                self.ctx.push(&entry.place, cursor.path.clone(), quoted(&entry.key), expected, None);
+                self.ctx.push(&entry.place, cursor.path.clone(), quoted(shown_key(&entry.key)), expected, None);
             }
             named.push((Name::from(entry.key.as_str()), cursor));
         }
@@ -142,8 +149,7 @@ impl<'a> Cursor<'a> {
     /// The items of a list.
     pub(super) fn items(&self, expected: &str) -> Option<Vec<Cursor<'a>>> {
         let Kind::List(items) = &self.node.kind else {
-            let found = if matches!(self.node.kind, Kind::Text(_)) { self.shown() } else { self.shape() };
-            self.refuse(found, expected);
+            self.refuse(self.shown(), expected);
             return None;
         };
         if items.is_empty() {
@@ -192,7 +198,10 @@ impl<'a> Cursor<'a> {
         match expand(raw, self.ctx.environment) {
             Ok(expanded) => return Some((expanded.text, expanded.from_environment)),
             Err(ExpandError::Unset(name)) => {
-                self.refuse(quoted(&format!("${{{name}}}")), format!("the environment variable {} to be set", printable(&name)));
+                self.refuse(
+                    quoted(&format!("${{{name}}}")),
+                    format!("the environment variable {} to be set", printable(&name)),
+                );
             }
             Err(ExpandError::Unterminated) => self.report("`}` after `${` (write `$${` for a plain `${`)".into()),
             Err(ExpandError::NotAName) => {
@@ -204,7 +213,7 @@ impl<'a> Cursor<'a> {
 
     /// A scalar, read by `parse`.
     pub(super) fn read<T>(&self, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
-        if !matches!(self.node.kind, Kind::Text(_)) {
+        if !self.is_text() {
             // What is expected is what the parser says of a text that it cannot want.
             let expected = parse("\u{0}").err().map_or_else(|| "a text".to_owned(), |fault| fault.expected);
             self.refuse(self.shape(), expected);
@@ -216,7 +225,14 @@ impl<'a> Cursor<'a> {
 }
 
 impl Context<'_> {
-    pub(super) fn push(&self, place: &Place, path: String, found: String, expected: String, suggestion: Option<String>) {
+    pub(super) fn push(
+        &self,
+        place: &Place,
+        path: String,
+        found: String,
+        expected: String,
+        suggestion: Option<String>,
+    ) {
         let (file, line, column) = match place {
             Place::At(line, column) => (self.file.clone(), Some(*line), Some(*column)),
             Place::Variable(name) => (name.to_string(), None, None),

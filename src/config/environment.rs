@@ -163,7 +163,10 @@ fn resolve(file: Option<&Rc<Node>>, value: &Value, figment: &Figment) -> Rc<Node
         (_, Some(file)) if variable.is_none() => Rc::clone(file),
         (Value::Array(_, items), _) => {
             let items = items.iter().filter_map(Value::as_str);
-            Node::new(place.clone(), Kind::List(items.map(|text| Node::new(place.clone(), Kind::Text(text.to_owned()))).collect()))
+            Node::new(
+                place.clone(),
+                Kind::List(items.map(|text| Node::new(place.clone(), Kind::Text(text.to_owned()))).collect()),
+            )
         }
         (value, _) => Node::new(place, Kind::Text(value.as_str().unwrap_or_default().to_owned())),
     }
@@ -214,7 +217,9 @@ impl Stray {
                 let names = keys::names(known);
                 (quoted(part(*i)), one_of(names.clone()), nearest(part(*i), names))
             }
-            Stray::Undefined(i, section) => (quoted(part(*i)), format!("a name that the file has under `{section}`"), None),
+            Stray::Undefined(i, section) => {
+                (quoted(part(*i)), format!("a name that the file has under `{section}`"), None)
+            }
             Stray::Section => ("a whole section".to_owned(), "one key of it".to_owned(), None),
         };
         Problem {

@@ -49,7 +49,8 @@ pub(super) fn expand(text: &str, environment: &Environment) -> Result<Expanded, 
 }
 
 fn is_name(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -23,18 +23,23 @@ enum Type {
 
 /// Reads all notifiers.
 pub(super) fn notifiers(cursor: &Cursor<'_>) -> Vec<Draft> {
-    let named = cursor.named("notifier");
-    let names: Vec<Name> = named.iter().map(|(name, _)| Name::clone(name)).collect();
+    let found = cursor.named("notifier");
+    let names: Vec<Name> = found.iter().map(|(name, _)| Name::clone(name)).collect();
     let mut fallbacks = Fallbacks::default();
     let mut drafts = Vec::new();
-    for (name, cursor) in named {
+    for (name, cursor) in found {
         drafts.push((Name::clone(&name), notifier(&name, &cursor, &names, &mut fallbacks)));
     }
     fallbacks.refuse_circles();
     drafts
 }
 
-fn notifier<'a>(name: &Name, cursor: &Cursor<'a>, names: &[Name], fallbacks: &mut Fallbacks<'a>) -> Option<NotifierConfig> {
+fn notifier<'a>(
+    name: &Name,
+    cursor: &Cursor<'a>,
+    names: &[Name],
+    fallbacks: &mut Fallbacks<'a>,
+) -> Option<NotifierConfig> {
     let section = cursor.section(NOTIFIER)?;
     let connection = secrets::connection(&section);
     let insecure = secrets::allow_insecure(&section);
@@ -46,11 +51,17 @@ fn notifier<'a>(name: &Name, cursor: &Cursor<'a>, names: &[Name], fallbacks: &mu
     let types = [("slack", Type::Slack), ("email", Type::Email)];
     let channel = match section.required("type", "slack or email")?.read(values::choice(&types))? {
         Type::Slack => {
-            section.refuse_keys(EMAIL_ONLY, "only keys of a `type: slack` notifier: webhook_url, webhook_url_file, mention, fallback, …");
+            section.refuse_keys(
+                EMAIL_ONLY,
+                "only keys of a `type: slack` notifier: webhook_url, webhook_url_file, mention, fallback, …",
+            );
             slack(&section, insecure)
         }
         Type::Email => {
-            section.refuse_keys(SLACK_ONLY, "only keys of a `type: email` notifier: host, port, tls, username, password, from, to, …");
+            section.refuse_keys(
+                SLACK_ONLY,
+                "only keys of a `type: email` notifier: host, port, tls, username, password, from, to, …",
+            );
             email(&section, insecure)
         }
     };
@@ -99,12 +110,23 @@ fn email(section: &Section<'_>, insecure: bool) -> Option<Channel> {
     }
     let from = section.required("from", "the sender's mail address").and_then(|cursor| cursor.read(values::mailbox));
     let to = section.required("to", "a list of mail addresses").and_then(|cursor| recipients(&cursor));
-    Some(Channel::Email { host: host?, port: port?, tls: tls?, credentials: username.flatten().zip(password), from: from?, to: to? })
+    Some(Channel::Email {
+        host: host?,
+        port: port?,
+        tls: tls?,
+        credentials: username.flatten().zip(password),
+        from: from?,
+        to: to?,
+    })
 }
 
 fn tls(section: &Section<'_>, host: Option<&str>, insecure: bool) -> Option<Tls> {
     let Some(cursor) = section.get("tls") else { return Some(Tls::Implicit) };
-    let tls = cursor.read(values::choice(&[("implicit", Tls::Implicit), ("starttls", Tls::Starttls), ("none", Tls::None)]))?;
+    let tls = cursor.read(values::choice(&[
+        ("implicit", Tls::Implicit),
+        ("starttls", Tls::Starttls),
+        ("none", Tls::None),
+    ]))?;
     if tls == Tls::None && !insecure && !host.is_none_or(values::is_loopback) {
         cursor.report("implicit or starttls (none is for loopback only, or with `allow_insecure: true`)".into());
     }

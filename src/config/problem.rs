@@ -142,5 +142,6 @@ pub(super) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) 
     let text = text.to_lowercase().replace('-', "_");
     let distance = |word: &str| strsim::damerau_levenshtein(&text, &word.to_lowercase().replace('-', "_"));
     let near = known.into_iter().map(|word| (distance(word), word)).min_by_key(|(distance, _)| *distance);
-    near.filter(|(distance, word)| *distance <= (length / 3).max(1) && *distance < word.chars().count()).map(|(_, word)| word.to_owned())
+    near.filter(|(distance, word)| *distance <= (length / 3).max(1) && *distance < word.chars().count())
+        .map(|(_, word)| word.to_owned())
 }

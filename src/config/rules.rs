@@ -111,7 +111,9 @@ fn amount(cursor: &Cursor<'_>, metric: Option<Metric>) -> Option<Amount> {
     cursor.read(|text| {
         let amount = values::amount(text)?;
         match metric {
-            Some(metric @ (Metric::UnpaidInvoices | Metric::UsedCredit)) if amount.value.is_sign_negative() && !amount.value.is_zero() => {
+            Some(metric @ (Metric::UnpaidInvoices | Metric::UsedCredit))
+                if amount.value.is_sign_negative() && !amount.value.is_zero() =>
+            {
                 Err(format!("0 or more: {metric} is never negative").into())
             }
             _ => Ok(amount),
@@ -189,7 +191,9 @@ pub(super) fn unreadable(cursor: Option<&Cursor<'_>>, notifiers: &[Name]) -> Unr
     UnreadablePolicy {
         after: section.and_then(|section| section.read("after", values::duration)).unwrap_or(3 * HOUR),
         level: section.and_then(|section| section.read("level", values::choice(&levels))).unwrap_or(Severity::Warning),
-        remind_every: section.and_then(|section| section.read("remind_every", values::pause_or_never)).unwrap_or(Some(DAY)),
+        remind_every: section
+            .and_then(|section| section.read("remind_every", values::pause_or_never))
+            .unwrap_or(Some(DAY)),
         notify: section
             .and_then(|section| notify(&section.get("notify")?, notifiers))
             .unwrap_or_else(|| notifiers.to_vec()),

@@ -63,7 +63,9 @@ impl Node {
         let (height, cost) = match &kind {
             Kind::Null => (1, 1),
             Kind::Text(text) => (1, 1 + text.len() / BYTES_A_VALUE),
-            Kind::Map(entries) => within(entries.iter().map(|entry| (&entry.value, 1 + entry.key.len() / BYTES_A_VALUE))),
+            Kind::Map(entries) => {
+                within(entries.iter().map(|entry| (&entry.value, 1 + entry.key.len() / BYTES_A_VALUE)))
+            }
             Kind::List(items) => within(items.iter().map(|item| (item, 0))),
         };
         Rc::new(Self { place, kind, height, cost })
@@ -172,7 +174,11 @@ impl Builder {
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(id) => {
                 let Some(node) = self.anchors.get(&id).cloned() else {
-                    return Err(flaw(place, "an alias inside its own anchor".to_owned(), "an anchor that ends before its alias"));
+                    return Err(flaw(
+                        place,
+                        "an alias inside its own anchor".to_owned(),
+                        "an anchor that ends before its alias",
+                    ));
                 };
                 self.spend(node.cost, place)?;
                 self.put(node, place)
@@ -274,9 +280,11 @@ impl Frame {
 /// The standard tags say nothing that the key does not say; any other would be silently without effect.
 fn refuse_tag(tag: Option<&Tag>, place: (usize, usize)) -> Result<(), Flaw> {
     match tag {
-        Some(tag) if !tag.is_yaml_core_schema() || tag.suffix == "binary" => {
-            Err(flaw(place, format!("the tag {}", quoted(&tag.to_string())), "a value without a tag (quote a text that begins with !)"))
-        }
+        Some(tag) if !tag.is_yaml_core_schema() || tag.suffix == "binary" => Err(flaw(
+            place,
+            format!("the tag {}", quoted(&tag.to_string())),
+            "a value without a tag (quote a text that begins with !)",
+        )),
         _ => Ok(()),
     }
 }

@@ -152,7 +152,10 @@ pub(super) fn web(text: &str) -> Result<Url, Fault> {
 pub(super) fn secure_web(text: &str, allow_insecure: bool) -> Result<Url, Fault> {
     let url = web(text)?;
     if url.scheme() == "http" && !allow_insecure && !url.host_str().is_some_and(is_loopback) {
-        return Err("an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)".into());
+        return Err(
+            "an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)"
+                .into(),
+        );
     }
     Ok(url)
 }

@@ -21,38 +21,56 @@ fn hostile_files_are_refused_quickly() {
         let mut text = "a0: &a0 [x]\n".to_owned();
         for i in 1..depth {
             let aliases = vec![format!("*a{}", i - 1); width].join(", ");
-            text.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
+            text = format!("{text}a{i}: &a{i} [{aliases}]\n");
         }
         text
     };
     assert_eq!(
         quickly(bomb(10, 12)),
-        "alerts.yaml:6:68: found too many values, expected at most 50000, where an alias counts as all that it stands for"
+        "alerts.yaml:6:15: found too many values, expected at most 50000, where an alias counts as all that it stands for"
     );
-    assert_eq!(quickly(bomb(1, 200)), "alerts.yaml:64:12: found deeper nesting than that, expected at most 64 levels");
+    assert_eq!(quickly(bomb(1, 200)), "alerts.yaml:63:12: found deeper nesting than that, expected at most 64 levels");
     let long = format!("a: &a {}\nb: [{}]", "x".repeat(500_000), "*a, ".repeat(100_000));
     assert!(quickly(long).contains("too many values"));
-    assert_eq!(quickly("a: &a [*a]"), "alerts.yaml:1:8: found an alias inside its own anchor, expected an anchor that ends before its alias");
+    assert_eq!(
+        quickly("a: &a [*a]"),
+        "alerts.yaml:1:8: found an alias inside its own anchor, expected an anchor that ends before its alias"
+    );
     assert_eq!(quickly("x".repeat(10_000_000)), "alerts.yaml: found a larger file, expected a file of at most 1 MiB");
-    assert_eq!(quickly(b"a: b\nc: \xff\xfe"), "alerts.yaml:2:4: found the byte 0xFF, which is not UTF-8, expected text in UTF-8");
+    assert_eq!(
+        quickly(b"a: b\nc: \xff\xfe"),
+        "alerts.yaml:2:4: found the byte 0xFF, which is not UTF-8, expected text in UTF-8"
+    );
     assert_eq!(quickly(b"\x7fELF\x02\x00\x00"), "alerts.yaml:1:1: found the control character U+007F, expected text");
     assert_eq!(quickly(""), "alerts.yaml:1:1: found an empty file, expected accounts, notifiers and rules");
     assert_eq!(quickly("# nothing\n"), quickly(""));
-    assert_eq!(quickly("a: 1\n---\nb: 2\n"), "alerts.yaml:2:1: found a second document, expected one document in a file");
+    assert_eq!(
+        quickly("a: 1\n---\nb: 2\n"),
+        "alerts.yaml:2:1: found a second document, expected one document in a file"
+    );
     assert_eq!(quickly("[a]: 1"), "alerts.yaml:1:1: found a key that is a map or a list, expected a name as the key");
-    assert_eq!(quickly("a: !ENV x"), "alerts.yaml:1:9: found the tag `!ENV`, expected a value without a tag (quote a text that begins with !)");
-    assert_eq!(quickly("just text"), "alerts.yaml:1:1: found a text, expected a map with the keys schedule, timezone, state, accounts, notifiers, rules, unreadable");
+    assert_eq!(
+        quickly("a: !ENV x"),
+        "alerts.yaml:1:4: found the tag `!ENV`, expected a value without a tag (quote a text that begins with !)"
+    );
+    assert_eq!(
+        quickly("just text"),
+        "alerts.yaml:1:1: found a text, expected a map with the keys schedule, timezone, state, accounts, notifiers, rules, unreadable"
+    );
     assert!(quickly("a: [1, 2").starts_with("alerts.yaml:"));
 }
 
 #[test]
 fn large_and_deep_files_do_not_take_long() {
-    for part in ["[", "{", "{a: ", "- ", "? ", "a: \n ", "\"", "'", "&a ", "*a ", "!a ", "[a, ", "a: b, ", "|\n", "#", "%", "--- ", "a\n", "? a\n", "\t", "}{", "- a\n", "- - a\n", ", ", "${"] {
+    for part in [
+        "[", "{", "{a: ", "- ", "? ", "a: \n ", "\"", "'", "&a ", "*a ", "!a ", "[a, ", "a: b, ", "|\n", "#", "%",
+        "--- ", "a\n", "? a\n", "\t", "}{", "- a\n", "- - a\n", ", ", "${",
+    ] {
         let text = part.repeat(1_000_000 / part.len());
         quickly(&text);
         quickly(format!("accounts: [{text}"));
     }
-    let keys = |n: usize| (0..n).map(|i| format!("kez{i}: x\n")).collect::<String>();
+    let keys = |n: usize| (0..n).map(|i| format!("kez{i}: x")).collect::<Vec<_>>().join("\n");
     quickly(keys(20_000));
     quickly(format!("\"{}\": 1", "k".repeat(900_000)));
 }

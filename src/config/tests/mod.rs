@@ -26,7 +26,7 @@ impl Files {
     }
 
     fn load(&self, variables: &[(&str, &str)]) -> Loaded {
-        load(&self.0.path().join("alerts.yaml"), &Environment::from_iter(variables.iter().copied()))
+        load(&self.0.path().join("alerts.yaml"), &variables.iter().copied().collect::<Environment>())
     }
 
     fn rendered(&self, problems: &impl ToString) -> String {
@@ -47,7 +47,8 @@ impl Files {
 }
 
 const ACCOUNTS: &str = "accounts:\n  acme: { api_key: key-of-acme }\n";
-const NOTIFIERS: &str = "notifiers:\n  chat: { type: slack, webhook_url: \"https://hooks.example.com/T0/B0/secret\" }\n";
+const NOTIFIERS: &str =
+    "notifiers:\n  chat: { type: slack, webhook_url: \"https://hooks.example.com/T0/B0/secret\" }\n";
 const RULES: &str = "rules:\n  low: { metric: balance, warning: { below: 2000 } }\n";
 
 /// The smallest valid file, with one part replaced.

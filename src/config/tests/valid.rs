@@ -8,8 +8,11 @@ use super::{Files, with};
 use crate::domain::rule::{Metric, Severity, Side};
 
 const EXAMPLE: &str = include_str!("../../../alerts.example.yaml");
-const VARIABLES: [(&str, &str); 3] =
-    [("DIGICERT_API_KEY", "key"), ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T/B/x"), ("SMTP_PASSWORD", "pass")];
+const VARIABLES: [(&str, &str); 3] = [
+    ("DIGICERT_API_KEY", "key"),
+    ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T/B/x"),
+    ("SMTP_PASSWORD", "pass"),
+];
 
 fn rule_text(config: &Config, severity: Severity) -> String {
     config.rules[0].level(severity).unwrap().threshold().to_string()
@@ -21,7 +24,10 @@ fn the_example_loads_without_a_word_and_names_every_key() {
     let loaded = files.load(&VARIABLES);
     assert_eq!(loaded.warnings.to_string(), "");
     let config = loaded.config.map_err(|problems| problems.to_string()).unwrap();
-    assert_eq!(config.rules.iter().map(|rule| rule.name.as_ref()).collect::<Vec<_>>(), ["available-funds", "unpaid-invoices"]);
+    assert_eq!(
+        config.rules.iter().map(|rule| rule.name.as_ref()).collect::<Vec<_>>(),
+        ["available-funds", "unpaid-invoices"]
+    );
     assert_eq!(config.notifiers["finance-slack"].fallback.as_deref(), Some("finance-mail"));
     assert_eq!(loaded.secrets.len(), 3);
     for known in [keys::ROOT, keys::ACCOUNT, keys::NOTIFIER, keys::MENTION, keys::RULE, keys::LEVEL, keys::UNREADABLE] {
@@ -55,7 +61,10 @@ fn the_smallest_file_gets_every_default() {
 #[test]
 fn the_state_is_beside_the_file_or_where_systemd_says_or_where_the_file_says() {
     let files = Files::new(with(super::RULES.trim_end()));
-    assert_eq!(files.config(&[("STATE_DIRECTORY", "/var/lib/lowtide:/x")]).state, Path::new("/var/lib/lowtide/lowtide-state.json"));
+    assert_eq!(
+        files.config(&[("STATE_DIRECTORY", "/var/lib/lowtide:/x")]).state,
+        Path::new("/var/lib/lowtide/lowtide-state.json")
+    );
     let files = Files::new(with("state: here.json"));
     assert_eq!(files.config(&[("STATE_DIRECTORY", "/var/lib/lowtide")]).state, files.0.path().join("here.json"));
 }
@@ -70,7 +79,9 @@ fn amounts_reach_the_rule_exactly_as_written() {
         ("-569.00", "-569", None),
         ("123456789012345678.12345678", "123456789012345678.12345678", None),
     ] {
-        let config = Files::new(with(&format!("rules: {{ low: {{ metric: balance, critical: {{ below: {written} }} }} }}"))).config(&[]);
+        let config =
+            Files::new(with(&format!("rules: {{ low: {{ metric: balance, critical: {{ below: {written} }} }} }}")))
+                .config(&[]);
         let threshold = config.rules[0].level(Severity::Critical).unwrap().threshold();
         assert_eq!(threshold.value, value.parse().unwrap(), "{written}");
         assert_eq!(threshold.currency.map(|currency| currency.code().to_owned()).as_deref(), currency, "{written}");
