@@ -17,8 +17,8 @@ use crate::config::{Account, Channel, Config, Connection, Divisions, NotifierCon
 use crate::control::{self, Board};
 use crate::cycle::{self, Memory, Scope, Watch};
 use crate::domain::Name;
-use crate::notify::outbox::{Desk, Worker};
 use crate::notify::email::{self, Email, EmailOptions};
+use crate::notify::outbox::{Desk, Worker};
 use crate::notify::slack::Slack;
 use crate::notify::{Notifier, RuleWords, Words};
 use crate::schedule::Schedule;

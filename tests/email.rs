@@ -59,7 +59,9 @@ async fn all_recipients_get_one_message_in_one_transaction() {
     assert_eq!((all[0].mail_from.len(), all[0].data.len()), (1, 1));
     assert_eq!(all[0].rcpt_to, ALL);
     let headers = headers(&all[0].data[0]);
-    for header in ["Auto-Submitted: auto-generated", "Message-ID: <abc123@example.com>", "Date: Mon, 23 Nov 2026 08:15:00 +0000"] {
+    for header in
+        ["Auto-Submitted: auto-generated", "Message-ID: <abc123@example.com>", "Date: Mon, 23 Nov 2026 08:15:00 +0000"]
+    {
         assert!(headers.iter().any(|line| line == header), "{header} in {headers:#?}");
     }
     assert!(!headers.iter().any(|line| line.starts_with("References") || line.starts_with("In-Reply-To")));
@@ -101,7 +103,8 @@ async fn if_nobody_is_taken_it_is_final_only_if_everybody_is_refused_for_good() 
     assert!(error.permanent && error.refused.is_empty() && error.reason.contains("550"), "{error:?}");
     assert!(server.conversations()[0].data.is_empty());
 
-    let (sent, _server) = send(Script { recipients: all(["550 no", "450 later", "550 no"]), ..Script::default() }).await;
+    let (sent, _server) =
+        send(Script { recipients: all(["550 no", "450 later", "550 no"]), ..Script::default() }).await;
     let error = sent.unwrap_err();
     assert!(!error.permanent, "{error:?}");
     assert_eq!(error.refused.len(), 2);
@@ -169,7 +172,8 @@ async fn starttls_and_a_login_work_with_the_cas_certificate_and_only_with_it() {
 async fn implicit_tls_is_on_from_the_first_byte() {
     let server = Server::start(Script { implicit_tls: true, ..Script::default() }).await;
     let ca_pem = Some(server.ca_pem.clone().into_bytes());
-    let sent = email(EmailOptions { tls: Tls::Implicit, ca_pem, ..options(&server) }).send(&message(vec![warning("x")])).await;
+    let sent =
+        email(EmailOptions { tls: Tls::Implicit, ca_pem, ..options(&server) }).send(&message(vec![warning("x")])).await;
     assert!(sent.is_ok(), "{sent:?}");
     assert!(server.conversations()[0].encrypted);
 }
@@ -221,7 +225,9 @@ async fn a_reminder_threads_below_the_first_message() {
 
 #[tokio::test]
 async fn an_address_beyond_ascii_needs_a_server_that_takes_it() {
-    for (extensions, taken) in [(vec!["8BITMIME".to_owned()], 1), (vec!["8BITMIME".to_owned(), "SMTPUTF8".to_owned()], 2)] {
+    for (extensions, taken) in
+        [(vec!["8BITMIME".to_owned()], 1), (vec!["8BITMIME".to_owned(), "SMTPUTF8".to_owned()], 2)]
+    {
         let server = Server::start(Script { extensions, ..Script::default() }).await;
         let to = ["a@example.com", "jürgen@example.com"].map(|address| address.parse().unwrap()).to_vec();
         let sent = email(EmailOptions { to, ..options(&server) }).send(&message(vec![warning("x")])).await.unwrap();

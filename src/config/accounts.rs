@@ -11,7 +11,7 @@ use super::keys::ACCOUNT;
 use super::problem::nearest;
 use super::{Account, Divisions, Quota, secrets, values};
 use crate::domain::Name;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, ScheduleError};
 
 /// An account as far as it can be understood: rules that name it are judged even if it has problems of its own.
 pub(super) struct Draft {
@@ -39,7 +39,7 @@ fn draft(name: Name, cursor: &Cursor<'_>, default_schedule: Option<&Schedule>, t
     let urls = urls(&section);
     let divisions = divisions(&section);
     let schedule = match section.get("schedule") {
-        Some(cursor) => cursor.read(|text| parse_schedule(text, timezone)),
+        Some(cursor) => self::schedule(&cursor, timezone),
         None => default_schedule.cloned(),
     };
     let rate_limit = rate_limit(&section);
@@ -53,13 +53,15 @@ fn draft(name: Name, cursor: &Cursor<'_>, default_schedule: Option<&Schedule>, t
 }
 
 /// Reads a schedule.
-pub(super) fn parse_schedule(text: &str, timezone: Tz) -> Result<Schedule, Fault> {
-    Schedule::parse(text, timezone).map_err(|error| {
-        let expected = "a crontab of 5 fields (\"*/15 * * * *\"), of 6 with seconds first, or \"every 15m\"";
-        match error {
-            crate::schedule::ScheduleError::NotASchedule => Fault::from(expected),
+pub(super) fn schedule(cursor: &Cursor<'_>, timezone: Tz) -> Option<Schedule> {
+    let expected = "a crontab of 5 fields (\"*/15 * * * *\"), of 6 with seconds first, or \"every 15m\"";
+    cursor.read(|text| {
+        Schedule::parse(text, timezone).map_err(|error| match error {
+            ScheduleError::NotASchedule => Fault::from(expected),
+            // The parser's words may quote the value; what variables hold is not shown.
+            ScheduleError::NotACrontab(_) if cursor.is_interpolated() => Fault::from(expected),
             other => Fault::from(format!("{expected} ({other})")),
-        }
+        })
     })
 }
 

@@ -68,7 +68,8 @@ impl<'a> Cursor<'a> {
         self.ctx.push(place, self.path.clone(), found, fault.expected, fault.suggestion);
     }
 
-    fn shown(&self) -> String {
+    /// What is here, as the source writes it.
+    pub(super) fn shown(&self) -> String {
         match &self.node.kind {
             Kind::Null => "nothing".to_owned(),
             Kind::Map(_) => "a map".to_owned(),
@@ -84,7 +85,7 @@ impl<'a> Cursor<'a> {
 
     /// What kind of thing is here, without its text.
     fn shape(&self) -> String {
-        if matches!(self.node.kind, Kind::Text(_)) { "a text".to_owned() } else { self.shown() }
+        if self.is_text() { "a text".to_owned() } else { self.shown() }
     }
 
     /// The entries of a map; `None` after reporting that it is something else.
@@ -99,6 +100,11 @@ impl<'a> Cursor<'a> {
     /// Whether a scalar is here.
     pub(super) fn is_text(&self) -> bool {
         matches!(self.node.kind, Kind::Text(_))
+    }
+
+    /// Whether the file writes it with variables of the environment.
+    pub(super) fn is_interpolated(&self) -> bool {
+        matches!((&self.node.kind, &self.node.place), (Kind::Text(raw), Place::At(..)) if raw.contains("${"))
     }
 
     /// The value of a key of the map that is here.
@@ -129,7 +135,7 @@ impl<'a> Cursor<'a> {
             let cursor = self.below(entry);
             if entry.key.chars().any(char::is_control) || !(1..=64).contains(&entry.key.chars().count()) {
                 let expected = format!("a name for the {what} of 1 to 64 characters, none of them a control character");
-                self.ctx.push(&entry.place, cursor.path.clone(), quoted(&entry.key), expected, None);
+                self.ctx.push(&entry.place, cursor.path.clone(), quoted(shown_key(&entry.key)), expected, None);
             }
             named.push((Name::from(entry.key.as_str()), cursor));
         }
@@ -143,8 +149,7 @@ impl<'a> Cursor<'a> {
     /// The items of a list.
     pub(super) fn items(&self, expected: &str) -> Option<Vec<Cursor<'a>>> {
         let Kind::List(items) = &self.node.kind else {
-            let found = if matches!(self.node.kind, Kind::Text(_)) { self.shown() } else { self.shape() };
-            self.refuse(found, expected);
+            self.refuse(self.shown(), expected);
             return None;
         };
         if items.is_empty() {
@@ -208,7 +213,7 @@ impl<'a> Cursor<'a> {
 
     /// A scalar, read by `parse`.
     pub(super) fn read<T>(&self, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
-        if !matches!(self.node.kind, Kind::Text(_)) {
+        if !self.is_text() {
             // What is expected is what the parser says of a text that it cannot want.
             let expected = parse("\u{0}").err().map_or_else(|| "a text".to_owned(), |fault| fault.expected);
             self.refuse(self.shape(), expected);

@@ -35,12 +35,8 @@ fn fault(found: impl Into<String>, expected: impl Into<String>) -> FileFault {
 /// The text of a configuration, without a byte order mark, and whether others than its owner can read it.
 pub(super) fn config(path: &Path) -> Result<(String, Option<u32>), FileFault> {
     let expected = "a readable file with accounts, notifiers and rules (lowtide init writes one to start from)";
-    let (bytes, mode) = read(path, LARGEST_CONFIG, "a file of at most 1 MiB").map_err(|mut fault| {
-        if fault.expected.is_empty() {
-            expected.clone_into(&mut fault.expected);
-        }
-        fault
-    })?;
+    let (bytes, mode) =
+        read(path, LARGEST_CONFIG, "a file of at most 1 MiB").map_err(|fault| about(fault, expected))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let byte = error.as_bytes().get(at).copied().unwrap_or_default();
@@ -70,12 +66,12 @@ fn place_after(text: &str) -> (usize, usize) {
 pub(super) fn secret(path: &Path) -> Result<String, FileFault> {
     let limit = "a file of at most 64 KiB with the secret and nothing else";
     let (bytes, _) =
-        read(path, LARGEST_SECRET, limit).map_err(|fault| about(path, fault, "a readable file with the secret"))?;
+        read(path, LARGEST_SECRET, limit).map_err(|fault| about(fault, "a readable file with the secret"))?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| about(path, fault("a file that is not UTF-8", ""), "a text file with the secret"))?;
+        .map_err(|_| about(fault("a file that is not UTF-8", ""), "a text file with the secret"))?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.trim().is_empty() {
-        return Err(about(path, fault("an empty file", ""), "a file with the secret"));
+        return Err(about(fault("an empty file", ""), "a file with the secret"));
     }
     Ok(text.to_owned())
 }
@@ -83,16 +79,15 @@ pub(super) fn secret(path: &Path) -> Result<String, FileFault> {
 /// Whether the file has a certificate in PEM.
 pub(super) fn certificates(path: &Path) -> Result<(), FileFault> {
     let expected = "a readable PEM file with at least one certificate";
-    let (bytes, _) =
-        read(path, LARGEST_BUNDLE, "a file of at most 8 MiB").map_err(|fault| about(path, fault, expected))?;
+    let (bytes, _) = read(path, LARGEST_BUNDLE, "a file of at most 8 MiB").map_err(|fault| about(fault, expected))?;
     if String::from_utf8_lossy(&bytes).contains("-----BEGIN CERTIFICATE-----") {
         return Ok(());
     }
-    Err(about(path, fault("no certificate", ""), expected))
+    Err(about(fault("no certificate", ""), expected))
 }
 
-fn about(path: &Path, mut fault: FileFault, expected: &str) -> FileFault {
-    fault.found = format!("{} ({})", fault.found, super::problem::quoted(&path.display().to_string()));
+/// Fills in the expectation where the fault has none.
+fn about(mut fault: FileFault, expected: &str) -> FileFault {
     if fault.expected.is_empty() {
         expected.clone_into(&mut fault.expected);
     }
@@ -122,7 +117,7 @@ fn read(path: &Path, limit: u64, too_large: &str) -> Result<(Vec<u8>, Option<u32
 }
 
 #[cfg(unix)]
-#[allow(clippy::unnecessary_wraps)] // Elsewhere there is none.
+#[allow(clippy::unnecessary_wraps)] // elsewhere there is none
 fn mode(metadata: &std::fs::Metadata) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     Some(metadata.permissions().mode() & 0o777)

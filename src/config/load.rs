@@ -47,11 +47,14 @@ pub fn load(path: &Path, environment: &Environment) -> Loaded {
     let config = read(path, &ctx, &mut warnings);
     let secrets = ctx.secrets.into_inner();
     let redactor = Redactor::default();
-    secrets.iter().for_each(|secret| redactor.learn(secret));
+    for secret in &secrets {
+        redactor.learn(secret);
+    }
     let mut errors = ctx.problems.into_inner();
     for problem in errors.iter_mut().chain(&mut warnings) {
         // A secret that was put under a wrong key as well.
         problem.found = redactor.strike(&problem.found);
+        problem.expected = redactor.strike(&problem.expected);
     }
     // Those of the environment have no line: they come last.
     errors.sort_by_key(|problem| (problem.line.is_none() && !problem.path.is_empty(), problem.line, problem.column));
@@ -103,7 +106,7 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
     let section = cursor.section(keys::ROOT)?;
     let timezone = section.read("timezone", values::timezone).unwrap_or(Tz::UTC);
     let schedule = match section.get("schedule") {
-        Some(cursor) => cursor.read(|text| accounts::parse_schedule(text, timezone)),
+        Some(cursor) => accounts::schedule(&cursor, timezone),
         None => Schedule::parse(DEFAULT_SCHEDULE, timezone).ok(),
     };
     let state = match section.get("state") {

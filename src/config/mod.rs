@@ -13,6 +13,8 @@ mod notifiers;
 mod problem;
 mod rules;
 mod secrets;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod values;
 

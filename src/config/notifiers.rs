@@ -23,11 +23,11 @@ enum Type {
 
 /// Reads all notifiers.
 pub(super) fn notifiers(cursor: &Cursor<'_>) -> Vec<Draft> {
-    let named = cursor.named("notifier");
-    let names: Vec<Name> = named.iter().map(|(name, _)| Name::clone(name)).collect();
+    let found = cursor.named("notifier");
+    let names: Vec<Name> = found.iter().map(|(name, _)| Name::clone(name)).collect();
     let mut fallbacks = Fallbacks::default();
     let mut drafts = Vec::new();
-    for (name, cursor) in named {
+    for (name, cursor) in found {
         drafts.push((Name::clone(&name), notifier(&name, &cursor, &names, &mut fallbacks)));
     }
     fallbacks.refuse_circles();

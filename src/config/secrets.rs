@@ -1,9 +1,11 @@
 //! Secrets in the configuration, and what decides how they may travel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cursor::{Cursor, Fault, Section};
+use super::files::FileFault;
+use super::problem::quoted;
 use super::{Connection, files, values};
 use crate::secret::Secret;
 
@@ -55,7 +57,13 @@ fn inline(cursor: &Cursor<'_>) -> Option<String> {
 
 fn content(cursor: &Cursor<'_>) -> Option<String> {
     let path = cursor.ctx.folder.join(cursor.read(values::line)?);
-    files::secret(&path).map_err(|fault| cursor.refuse(fault.found, fault.expected)).ok()
+    files::secret(&path).map_err(|fault| refuse_file(cursor, &path, fault)).ok()
+}
+
+/// Names the file; as the source does where that has variables, one of which may hold the secret by mistake.
+fn refuse_file(cursor: &Cursor<'_>, path: &Path, fault: FileFault) {
+    let name = if cursor.is_interpolated() { cursor.shown() } else { quoted(&path.display().to_string()) };
+    cursor.refuse(format!("{} ({name})", fault.found), fault.expected);
 }
 
 /// An API key travels in a header.
@@ -81,7 +89,7 @@ fn ca_file(section: &Section<'_>) -> Option<PathBuf> {
     let cursor = section.get("ca_file")?;
     let path = cursor.ctx.folder.join(cursor.read(values::line)?);
     if let Err(fault) = files::certificates(&path) {
-        cursor.refuse(fault.found, fault.expected);
+        refuse_file(&cursor, &path, fault);
     }
     Some(path)
 }

@@ -84,7 +84,8 @@ impl Email {
             Tls::Starttls => Channel::Starttls(trust(&options)?),
             Tls::None => Channel::Plain,
         };
-        let credentials = options.credentials.map(|(user, password)| Credentials::new(user, password.expose().to_owned()));
+        let credentials =
+            options.credentials.map(|(user, password)| Credentials::new(user, password.expose().to_owned()));
         let server = Server { host: options.host, port: options.port, channel, credentials, timeout: options.timeout };
         Ok(Self { server, from: options.from, to: options.to, words, redactor })
     }
@@ -177,7 +178,8 @@ impl Notifier for Email {
 }
 
 fn trust(options: &EmailOptions) -> Result<TlsParameters, TlsError> {
-    let failed = |error: lettre::transport::smtp::Error| TlsError { host: options.host.clone(), problem: error.to_string() };
+    let failed =
+        |error: lettre::transport::smtp::Error| TlsError { host: options.host.clone(), problem: error.to_string() };
     let mut builder = TlsParameters::builder(options.host.clone());
     if let Some(pem) = &options.ca_pem {
         builder = builder.add_root_certificate(Certificate::from_pem(pem).map_err(failed)?);

@@ -204,13 +204,21 @@ impl Session {
         let mut lines = vec!["mail.example.com".to_owned()];
         lines.extend(self.script.extensions.iter().cloned());
         let last = lines.len() - 1;
-        let lines: Vec<String> =
-            lines.iter().enumerate().map(|(i, line)| format!("250{}{line}", if i == last { ' ' } else { '-' })).collect();
+        let lines: Vec<String> = lines
+            .iter()
+            .enumerate()
+            .map(|(i, line)| format!("250{}{line}", if i == last { ' ' } else { '-' }))
+            .collect();
         self.reply("EHLO", &lines.join("\r\n"))
     }
 
-    async fn rcpt<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut BufReader<S>, rest: &str) -> std::io::Result<()> {
-        let address = rest.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(rest, |(address, _)| address);
+    async fn rcpt<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut BufReader<S>,
+        rest: &str,
+    ) -> std::io::Result<()> {
+        let address =
+            rest.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(rest, |(address, _)| address);
         let reply = self.script.recipients.get(address).map_or("250 ok", String::as_str);
         if reply.starts_with('2') {
             self.note(|it| it.rcpt_to.push(address.to_owned()));

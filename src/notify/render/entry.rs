@@ -176,12 +176,16 @@ fn tone(event: &Event) -> Tone {
 }
 
 fn place_in_order(event: &Event) -> (String, Division, String) {
-    let of = |account: Option<&str>, division, rule: &str| (account.unwrap_or_default().to_owned(), division, rule.to_owned());
+    let of = |account: Option<&str>, division, rule: &str| {
+        (account.unwrap_or_default().to_owned(), division, rule.to_owned())
+    };
     match &event.subject {
         Subject::Threshold(e) => of(Some(&e.key.account), e.key.division, &e.key.rule),
         Subject::Unreadable(e) => of(Some(&e.key.account), e.key.division, &e.key.rule),
         Subject::Unwatched { account, division, .. } => of(Some(account), *division, ""),
-        Subject::NotifierFailing { notifier, .. } | Subject::NotifierRecovered { notifier, .. } => of(None, None, notifier),
+        Subject::NotifierFailing { notifier, .. } | Subject::NotifierRecovered { notifier, .. } => {
+            of(None, None, notifier)
+        }
     }
 }
 

@@ -96,25 +96,20 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
             let parts = threshold.breakdown.as_ref().filter(|_| threshold.metric == Metric::AvailableFunds);
             std::iter::once(first).chain(parts.and_then(|parts| made_up(parts, threshold.value))).collect()
         }
-        Subject::Unreadable(unreadable) if unreadable.kind == Kind::Resolved => vec![format!(
-            "It could not be read since {}; that lasted {}.",
-            times.full(since),
-            lasted(event.at - since)
-        )],
+        Subject::Unreadable(unreadable) if unreadable.kind == Kind::Resolved => {
+            vec![format!("It could not be read since {}; that lasted {}.", times.full(since), lasted(event.at - since))]
+        }
         Subject::Unreadable(unreadable) => cannot_be_read(unreadable, &times.full(since)),
         Subject::Unwatched { rules, .. } => {
             let rules: Vec<String> = rules.iter().map(|rule| name(rule)).collect();
             vec![format!("Its alerts ended: {}.", rules.join(", "))]
         }
-        Subject::NotifierFailing { error, .. } => vec![
-            format!("It has failed since {}.", times.full(since)),
-            format!("Last error: {}", sentence(error)),
-        ],
-        Subject::NotifierRecovered { .. } => vec![format!(
-            "It could not deliver since {}; that lasted {}.",
-            times.full(since),
-            lasted(event.at - since)
-        )],
+        Subject::NotifierFailing { error, .. } => {
+            vec![format!("It has failed since {}.", times.full(since)), format!("Last error: {}", sentence(error))]
+        }
+        Subject::NotifierRecovered { .. } => {
+            vec![format!("It could not deliver since {}; that lasted {}.", times.full(since), lasted(event.at - since))]
+        }
     }
 }
 

@@ -1,0 +1,108 @@
+//! Files that nobody wrote by hand: refused quickly, without a panic.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::Files;
+
+/// Loads within a second (in a debug build, on a busy machine: two) and gives the first problem.
+fn quickly(content: impl AsRef<[u8]>) -> String {
+    let files = Files::new(content);
+    let start = Instant::now();
+    let errors = files.errors(&[]);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    errors.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn hostile_files_are_refused_quickly() {
+    let bomb = |width: usize, depth: usize| {
+        let mut text = "a0: &a0 [x]\n".to_owned();
+        for i in 1..depth {
+            let aliases = vec![format!("*a{}", i - 1); width].join(", ");
+            text = format!("{text}a{i}: &a{i} [{aliases}]\n");
+        }
+        text
+    };
+    assert_eq!(
+        quickly(bomb(10, 12)),
+        "alerts.yaml:6:15: found too many values, expected at most 50000, where an alias counts as all that it stands for"
+    );
+    assert_eq!(quickly(bomb(1, 200)), "alerts.yaml:63:12: found deeper nesting than that, expected at most 64 levels");
+    let long = format!("a: &a {}\nb: [{}]", "x".repeat(500_000), "*a, ".repeat(100_000));
+    assert!(quickly(long).contains("too many values"));
+    assert_eq!(
+        quickly("a: &a [*a]"),
+        "alerts.yaml:1:8: found an alias inside its own anchor, expected an anchor that ends before its alias"
+    );
+    assert_eq!(quickly("x".repeat(10_000_000)), "alerts.yaml: found a larger file, expected a file of at most 1 MiB");
+    assert_eq!(
+        quickly(b"a: b\nc: \xff\xfe"),
+        "alerts.yaml:2:4: found the byte 0xFF, which is not UTF-8, expected text in UTF-8"
+    );
+    assert_eq!(quickly(b"\x7fELF\x02\x00\x00"), "alerts.yaml:1:1: found the control character U+007F, expected text");
+    assert_eq!(quickly(""), "alerts.yaml:1:1: found an empty file, expected accounts, notifiers and rules");
+    assert_eq!(quickly("# nothing\n"), quickly(""));
+    assert_eq!(
+        quickly("a: 1\n---\nb: 2\n"),
+        "alerts.yaml:2:1: found a second document, expected one document in a file"
+    );
+    assert_eq!(quickly("[a]: 1"), "alerts.yaml:1:1: found a key that is a map or a list, expected a name as the key");
+    assert_eq!(
+        quickly("a: !ENV x"),
+        "alerts.yaml:1:4: found the tag `!ENV`, expected a value without a tag (quote a text that begins with !)"
+    );
+    assert_eq!(
+        quickly("just text"),
+        "alerts.yaml:1:1: found a text, expected a map with the keys schedule, timezone, state, accounts, notifiers, rules, unreadable"
+    );
+    assert!(quickly("a: [1, 2").starts_with("alerts.yaml:"));
+}
+
+#[test]
+fn large_and_deep_files_do_not_take_long() {
+    for part in [
+        "[", "{", "{a: ", "- ", "? ", "a: \n ", "\"", "'", "&a ", "*a ", "!a ", "[a, ", "a: b, ", "|\n", "#", "%",
+        "--- ", "a\n", "? a\n", "\t", "}{", "- a\n", "- - a\n", ", ", "${",
+    ] {
+        let text = part.repeat(1_000_000 / part.len());
+        quickly(&text);
+        quickly(format!("accounts: [{text}"));
+    }
+    let keys = |n: usize| (0..n).map(|i| format!("kez{i}: x")).collect::<Vec<_>>().join("\n");
+    quickly(keys(20_000));
+    quickly(format!("\"{}\": 1", "k".repeat(900_000)));
+}
+
+#[test]
+fn a_missing_file_and_a_folder_are_problems() {
+    let files = Files::new("");
+    std::fs::remove_file(files.0.path().join("alerts.yaml")).unwrap();
+    let expected = "a readable file with accounts, notifiers and rules (lowtide init writes one to start from)";
+    assert_eq!(files.errors(&[]), format!("alerts.yaml: found no such file, expected {expected}"));
+    std::fs::create_dir(files.0.path().join("alerts.yaml")).unwrap();
+    assert_eq!(files.errors(&[]), format!("alerts.yaml: found a folder, expected {expected}"));
+}
+
+#[test]
+fn a_byte_order_mark_is_fine() {
+    let files = Files::new(format!("\u{feff}{}", super::with("timezone: UTC")));
+    assert_eq!(files.errors(&[]), "");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "(\\PC|\n){0,200}") {
+        let _ = Files::new(text).load(&[]);
+    }
+
+    #[test]
+    fn yaml_like_text_never_panics(words in proptest::collection::vec(0usize..26, 0..60)) {
+        let parts = ["accounts", "rules", "a", ": ", ":", "\n", "\n  ", "- ", "[", "]", "{", "}", ", ", "&a ", "*a", "'", "\"", "|", ">", "? ", "!!str ", "#", "${", "~", "---\n", "\t"];
+        let text: String = words.into_iter().map(|i| parts[i]).collect();
+        let _ = Files::new(text).load(&[("LOWTIDE_ACCOUNTS__A__API_KEY", "x"), ("LOWTIDE_RULES__A__NOTIFY", "x")]);
+    }
+}

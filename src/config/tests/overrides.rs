@@ -1,0 +1,143 @@
+//! The environment: overrides, interpolation and secrets in files.
+
+use std::time::Duration;
+
+use super::super::{Channel, Divisions};
+use super::{Files, RULES, with};
+use crate::domain::rule::Severity;
+
+#[test]
+fn the_environment_overrides_keys_verbatim_and_splits_lists_at_commas() {
+    let files = Files::new(with("timezone: Europe/Oslo"));
+    let config = files.config(&[
+        ("LOWTIDE_TIMEZONE", "Europe/Amsterdam"),
+        ("LOWTIDE_ACCOUNTS__ACME__API_KEY", "${NOT} $$ true"),
+        ("LOWTIDE_ACCOUNTS__ACME__DIVISIONS", "3, 4"),
+        ("LOWTIDE_RULES__LOW__WARNING__BELOW", "1999.950"),
+        ("LOWTIDE_RULES__LOW__CRITICAL__BELOW", "5"),
+        ("LOWTIDE_RULES__LOW__NOTIFY", "[chat]"),
+        ("LOWTIDE_UNREADABLE__AFTER", "5h"),
+        ("LOWTIDE_CONFIG", "x"),
+        ("LOWTIDE_LOG_LEVEL", "debug"),
+    ]);
+    assert_eq!(config.timezone, chrono_tz::Europe::Amsterdam);
+    assert_eq!(config.accounts["acme"].api_key.expose(), "${NOT} $$ true");
+    assert_eq!(config.accounts["acme"].divisions, Divisions::Listed(vec![3, 4]));
+    assert_eq!(config.rules[0].level(Severity::Warning).unwrap().threshold().value, "1999.95".parse().unwrap());
+    assert!(config.rules[0].level(Severity::Critical).is_some());
+    assert_eq!(config.unreadable.after, Duration::from_secs(5 * 3600));
+    let config = files
+        .config(&[("LOWTIDE_ACCOUNTS__ACME__DIVISIONS", "all"), ("LOWTIDE_ACCOUNTS__ACME__RATE_LIMIT", "5/1s,9/1m")]);
+    assert_eq!(config.accounts["acme"].divisions, Divisions::All { exclude: [].into() });
+    assert_eq!(config.accounts["acme"].rate_limit.len(), 2);
+}
+
+#[test]
+fn a_problem_in_the_environment_names_the_variable_and_a_stray_one_is_a_warning() {
+    let files = Files::new(with("timezone: Europe/Oslo"));
+    let variables = [
+        ("LOWTIDE_ACCOUNTS__ACME__TIMEOUT", "0s"),
+        ("LOWTIDE_RULES__LOW__NOTIFY", "chat,chta"),
+        ("LOWTIDE_ACCOUNTS__ACME__API_KEY", "wörd-that-is-secret"),
+    ];
+    insta::assert_snapshot!(files.errors(&variables), @r#"
+    LOWTIDE_ACCOUNTS__ACME__API_KEY: accounts.acme.api_key: found a value that is not shown, expected an API key of printable ASCII characters, without spaces around it
+    LOWTIDE_ACCOUNTS__ACME__TIMEOUT: accounts.acme.timeout: found `0s`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w
+    LOWTIDE_RULES__LOW__NOTIFY: rules.low.notify[1]: found `chta`, expected a name under `notifiers`; did you mean `chat`?
+    "#);
+    let strays = [
+        ("LOWTIDE_PORT", "tcp://10.0.0.1:80"),
+        ("LOWTIDE_SHEDULE", "x"),
+        ("LOWTIDE_RULES", "x"),
+        ("LOWTIDE_ACCOUNTS__OTHER__API_KEY", "topsecret"),
+        ("LOWTIDE_STATE__X", "x"),
+    ];
+    assert_eq!(files.errors(&strays), "");
+    insta::assert_snapshot!(files.warnings(&strays), @r#"
+    LOWTIDE_ACCOUNTS__OTHER__API_KEY: accounts.other.api_key: found `other`, expected a name that the file has under `accounts` (ignored)
+    LOWTIDE_PORT: port: found `port`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable (ignored)
+    LOWTIDE_RULES: rules: found a whole section, expected one key of it (ignored)
+    LOWTIDE_SHEDULE: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable (ignored); did you mean `schedule`?
+    LOWTIDE_STATE__X: state.x: found `x`, expected no further level (ignored)
+    "#);
+}
+
+#[test]
+fn values_of_the_file_may_hold_variables_and_messages_quote_the_source() {
+    let files = Files::new(with("schedule: ${WHEN}\ntimezone: ${NONE}\nstate: ${x\nunreadable: { after: '${LONG}' }"));
+    let errors = files.errors(&[("WHEN", "often-expanded"), ("LONG", "long-expanded")]);
+    insta::assert_snapshot!(errors, @r#"
+    alerts.yaml:1:11: schedule: found `${WHEN}`, expected a crontab of 5 fields ("*/15 * * * *"), of 6 with seconds first, or "every 15m"
+    alerts.yaml:2:11: timezone: found `${NONE}`, expected the environment variable NONE to be set
+    alerts.yaml:3:8: state: found `${x`, expected `}` after `${` (write `$${` for a plain `${`)
+    alerts.yaml:4:22: unreadable.after: found `${LONG}`, expected a duration such as 90s, 30m, 4h, 2d or 1w
+    "#);
+    let config = Files::new(with("accounts:\n  acme: { api_key: '${KEY}$$${KEY}' }")).config(&[("KEY", "a: #b")]);
+    assert_eq!(config.accounts["acme"].api_key.expose(), "a: #b$a: #b");
+}
+
+#[test]
+fn secrets_come_from_files_beside_the_configuration() {
+    let accounts = |file: &str| Files::new(with(&format!("accounts:\n  acme: {{ api_key_file: {file} }}")));
+    let files = accounts("key");
+    files.add("key", "from-the-file\r\n");
+    assert_eq!(files.config(&[]).accounts["acme"].api_key.expose(), "from-the-file");
+    files.add("key", "\n");
+    insta::assert_snapshot!(files.errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: found an empty file (`key`), expected a file with the secret");
+    files.add("key", vec![b'x'; 65 * 1024]);
+    insta::assert_snapshot!(files.errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: found a larger file (`key`), expected a file of at most 64 KiB with the secret and nothing else");
+    files.add("key", "content that is nöt for a header");
+    insta::assert_snapshot!(files.errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: found a value that is not shown, expected an API key of printable ASCII characters, without spaces around it");
+    insta::assert_snapshot!(accounts("missing").errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: found no such file (`missing`), expected a readable file with the secret");
+    let swapped = accounts("'${API_KEY}'").errors(&[("API_KEY", "hunter2hunter2")]);
+    assert!(swapped.contains("found no such file (`${API_KEY}`)"), "{swapped}");
+    insta::assert_snapshot!(accounts("/").errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: found a folder (`/`), expected a readable file with the secret");
+}
+
+#[test]
+fn no_message_shows_a_secret() {
+    let secret = "hunter2hunter2";
+    let files = Files::new(format!(
+        "api_key: {secret}
+accounts:
+  a: {{ api_key: '{secret}é', region: {secret} }}
+  b: {{ api_key: '{secret}${{', api_keys: {secret} }}
+  c: {{ api_key: [{secret}] }}
+  d: api_key:{secret}
+  e: {{ 'api_key={secret}': 1, 'api-key:{secret}': 2 }}
+  f: {{ api_key: {secret}, base_url: 'https://user:{secret}@example.com' }}
+  g: {{ api_key: {{ {secret}: 1, {secret}: 2 }} }}
+notifiers:
+  s: {{ type: slack, webhook_url: 'http://hooks.example.com/{secret}' }}
+  t: {{ type: slack, webhook_url: '{secret}' }}
+  m: {{ type: email, host: 'u:{secret}@mx', password: '{secret}', from: x, to: x }}
+rules: {{ r: {{ metric: {secret}, link: 'http://{secret}:x@y' }} }}"
+    ));
+    let loaded = files.load(&[]);
+    let problems = loaded.config.unwrap_err();
+    assert!(problems.len() > 15, "{problems}");
+    let all =
+        format!("{problems}\n{}\n{:?}\n{}", loaded.warnings, loaded.secrets, serde_json::to_string(&problems).unwrap());
+    assert!(!all.contains("hunter2"), "{all}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_with_secrets_that_others_can_read_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt;
+    let files = Files::new(with(RULES.trim_end()));
+    assert_eq!(files.warnings(&[]), "");
+    let open = |files: &Files| {
+        std::fs::set_permissions(files.0.path().join("alerts.yaml"), PermissionsExt::from_mode(0o644)).unwrap();
+    };
+    open(&files);
+    insta::assert_snapshot!(files.warnings(&[]), @"alerts.yaml: found secrets in a file that others can read (mode 0644), expected mode 0600, or ${NAME} or a `_file` key instead of the secrets");
+    let files = Files::new(format!(
+        "accounts: {{ a: {{ api_key: '${{K}}' }} }}\nnotifiers: {{ n: {{ type: slack, webhook_url: '${{U}}' }} }}\n{RULES}"
+    ));
+    open(&files);
+    let variables = [("K", "key"), ("U", "https://hooks.example.com/")];
+    assert_eq!((files.errors(&variables), files.warnings(&variables)), (String::new(), String::new()));
+    let Channel::Slack { webhook_url, .. } = &files.config(&variables).notifiers["n"].channel else { panic!() };
+    assert_eq!(webhook_url.expose(), "https://hooks.example.com/");
+}

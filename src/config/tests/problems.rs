@@ -1,0 +1,208 @@
+//! Every kind of problem, as it reads.
+
+use super::{Files, with};
+
+fn errors(part: &str) -> String {
+    Files::new(with(part)).errors(&[])
+}
+
+fn rule(body: &str) -> String {
+    errors(&format!("rules:\n  low: {{ {body} }}"))
+}
+
+fn account(body: &str) -> String {
+    errors(&format!("accounts:\n  acme: {{ {body} }}"))
+}
+
+fn notifier(body: &str) -> String {
+    errors(&format!("notifiers:\n  n: {{ {body} }}"))
+}
+
+#[test]
+fn everything_wrong_with_a_file_is_reported_at_once() {
+    let files = Files::new(
+        "shedule: every 15m
+timezone: Europe/Amsterdm
+accounts:
+  acme:
+    api_key: x
+    api_key_file: y
+    region: uk
+  acme: { api_key: z }
+notifiers:
+  chat: { type: slak }
+  mail: { type: email, host: mx, from: nobody, to: [], port: 0, tls: none, pasword: x }
+rules:
+  low:
+    metric: availble_funds
+    warning: { below: 5,000, for: 2 hours }
+    notify: [chta, mail, mail]
+    accounts: [acne]
+    remind_every: 0
+  unreadable: { metric: balance }
+forecast: {}
+",
+    );
+    insta::assert_snapshot!(files.errors(&[]), @r#"
+    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable; did you mean `schedule`?
+    alerts.yaml:2:11: timezone: found `Europe/Amsterdm`, expected an IANA time zone such as Europe/Amsterdam; did you mean `Europe/Amsterdam`?
+    alerts.yaml:6:19: accounts.acme.api_key_file: found `api_key_file` beside `api_key`, expected only one of them
+    alerts.yaml:6:19: accounts.acme.api_key_file: found no such file (`y`), expected a readable file with the secret
+    alerts.yaml:7:13: accounts.acme.region: found `uk`, expected us or eu; did you mean `us`?
+    alerts.yaml:8:3: accounts: found the key `acme` again, after line 4, expected each key once
+    alerts.yaml:10:17: notifiers.chat.type: found `slak`, expected slack or email; did you mean `slack`?
+    alerts.yaml:11:40: notifiers.mail.from: found `nobody`, expected a mail address such as pki@example.com or "PKI team <pki@example.com>"
+    alerts.yaml:11:48: notifiers.mail.to: found an empty list, expected a list of one to 50 mail addresses
+    alerts.yaml:11:62: notifiers.mail.port: found `0`, expected a port number from 1 to 65535
+    alerts.yaml:11:70: notifiers.mail.tls: found `none`, expected implicit or starttls (none is for loopback only, or with `allow_insecure: true`)
+    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, host, port, tls, username, password, password_file, from, to, fallback, timeout, ca_file, allow_insecure; did you mean `password`?
+    alerts.yaml:14:13: rules.low.metric: found `availble_funds`, expected one of available_funds, balance, unpaid_invoices, used_credit; did you mean `available_funds`?
+    alerts.yaml:15:25: rules.low.warning.000: found `000`, expected one of below, above, clear_at, for, remind_every, notify
+    alerts.yaml:15:35: rules.low.warning.for: found `2 hours`, expected a duration such as 90s, 30m, 4h, 2d or 1w
+    alerts.yaml:16:14: rules.low.notify[0]: found `chta`, expected a name under `notifiers`; did you mean `chat`?
+    alerts.yaml:16:26: rules.low.notify[2]: found `mail` again, expected each only once
+    alerts.yaml:17:16: rules.low.accounts[0]: found `acne`, expected a name under `accounts`; did you mean `acme`?
+    alerts.yaml:18:19: rules.low.remind_every: found `0`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w, or never
+    alerts.yaml:19:3: rules.unreadable: found `unreadable`, expected another name: this one is for the alert about accounts that cannot be read
+    alerts.yaml:19:3: rules.unreadable: found no level, expected `warning` or `critical`, or both (a rule needs at least one level, `warning` or `critical`)
+    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable
+    "#);
+    let json = serde_json::to_value(&files.load(&[]).config.unwrap_err().0[0]).unwrap();
+    assert_eq!((&json["severity"], &json["line"], &json["column"]), (&"error".into(), &1.into(), &1.into()));
+    assert_eq!((&json["path"], &json["suggestion"]), (&"shedule".into(), &"schedule".into()));
+}
+
+#[test]
+fn what_is_missing_or_empty_is_said() {
+    let files = Files::new("accounts:\nnotifiers: {}\nrules: []\n");
+    insta::assert_snapshot!(files.errors(&[]), @r#"
+    alerts.yaml:1:1: accounts: found nothing, expected at least one account, by its name
+    alerts.yaml:2:1: notifiers: found nothing, expected at least one notifier, by its name
+    alerts.yaml:3:1: rules: found a list, expected at least one rule, by its name
+    "#);
+    insta::assert_snapshot!(Files::new("timezone: UTC").errors(&[]), @r#"
+    alerts.yaml:1:1: accounts: found nothing, expected at least one account
+    alerts.yaml:1:1: notifiers: found nothing, expected at least one notifier
+    alerts.yaml:1:1: rules: found nothing, expected at least one rule
+    "#);
+    insta::assert_snapshot!(account("region: us"), @"alerts.yaml:2:3: accounts.acme.api_key: found nothing, expected `api_key` or `api_key_file`");
+    insta::assert_snapshot!(rule("metric: balance"), @"alerts.yaml:2:3: rules.low: found no level, expected `warning` or `critical`, or both (a rule needs at least one level, `warning` or `critical`)");
+    insta::assert_snapshot!(rule("warning: { for: 1h }"), @r#"
+    alerts.yaml:2:3: rules.low.metric: found nothing, expected one of available_funds, balance, unpaid_invoices, used_credit
+    alerts.yaml:2:10: rules.low.warning: found neither `below` nor `above`, expected exactly one of them, such as `below: 2000`
+    "#);
+    insta::assert_snapshot!(notifier("type: email"), @r#"
+    alerts.yaml:2:3: notifiers.n.host: found nothing, expected the name of a mail server
+    alerts.yaml:2:3: notifiers.n.from: found nothing, expected the sender's mail address
+    alerts.yaml:2:3: notifiers.n.to: found nothing, expected a list of mail addresses
+    "#);
+    insta::assert_snapshot!(notifier("webhook_url: 'https://x.example'"), @"alerts.yaml:2:3: notifiers.n.type: found nothing, expected slack or email");
+}
+
+#[test]
+fn levels_that_make_no_sense() {
+    insta::assert_snapshot!(rule("metric: balance, warning: { below: 500 }, critical: { below: 3000 }"), @"alerts.yaml:2:71: rules.low.critical.below: found `3000`, expected at most the warning's threshold (critical below 3,000 is reached before warning below 500: are the two swapped?)");
+    insta::assert_snapshot!(rule("metric: balance, warning: { below: 500, clear_at: 100 }"), @"alerts.yaml:2:60: rules.low.warning.clear_at: found `100`, expected 500 or more (`clear_at` 100 is on the firing side of `below` 500: the level could never clear properly)");
+    insta::assert_snapshot!(rule("metric: balance, warning: { above: 500 }, clear_at: 600"), @"alerts.yaml:2:62: rules.low.clear_at: found `600`, expected 500 or less (`clear_at` 600 is on the firing side of `above` 500: the level could never clear properly)");
+    insta::assert_snapshot!(rule("metric: balance, warning: { below: 5, above: 9 }"), @"alerts.yaml:2:55: rules.low.warning.above: found `above` beside `below`, expected exactly one of them");
+    insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 }, critical: { above: 9 }"), @"alerts.yaml:2:69: rules.low.critical.above: found `9`, expected the side of the warning (`warning` and `critical` look at opposite sides: make them two rules)");
+    insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 USD }, critical: { below: 2 EUR }"), @"alerts.yaml:2:73: rules.low.critical.below: found `2 EUR`, expected the currency of the warning (USD and EUR are different currencies: one rule has one)");
+    insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 USD, clear_at: 6 EUR }"), @"alerts.yaml:2:62: rules.low.warning.clear_at: found `6 EUR`, expected one currency (USD and EUR are different currencies: one rule has one)");
+    insta::assert_snapshot!(rule("metric: unpaid_invoices, warning: { above: -5 }"), @"alerts.yaml:2:53: rules.low.warning.above: found `-5`, expected 0 or more: unpaid_invoices is never negative");
+    insta::assert_snapshot!(rule("metric: runway, warning: { below: 2 000 }"), @r#"
+    alerts.yaml:2:18: rules.low.metric: found `runway`, expected one of available_funds, balance, unpaid_invoices, used_credit
+    alerts.yaml:2:44: rules.low.warning.below: found `2 000`, expected an amount and its currency code, such as 2000 USD
+    "#);
+    insta::assert_snapshot!(rule("metric: balance, warning: 2000, critical:"), @r#"
+    alerts.yaml:2:36: rules.low.warning: found a text, expected a map with the keys below, above, clear_at, for, remind_every, notify
+    alerts.yaml:2:42: rules.low.critical: found nothing, expected a map with the keys below, above, clear_at, for, remind_every, notify
+    "#);
+}
+
+#[test]
+fn names_and_divisions_that_nothing_defines() {
+    let divided = |divisions: &str, rule: &str| {
+        let accounts = format!("accounts:\n  a: {{ api_key: k, {divisions} }}\n  b: {{ api_key: k }}");
+        Files::new(with(&accounts).replace("warning:", &format!("{rule}, warning:"))).errors(&[])
+    };
+    assert_eq!(divided("divisions: [1, 2]", "divisions: [2]"), "");
+    assert_eq!(divided("divisions: all", "divisions: [2]"), "");
+    let undefined = "expected a division that an account of this rule reads (its `divisions`)";
+    for (divisions, rule) in [
+        ("divisions: [1]", "divisions: [2]"),
+        ("divisions: all", "accounts: [b], divisions: [2]"),
+        ("divisions: all, exclude_divisions: [2]", "divisions: [2]"),
+    ] {
+        let errors = divided(divisions, rule);
+        assert!(errors.contains(&format!("rules.low.divisions[0]: found `2`, {undefined}")), "{errors}");
+    }
+    assert!(
+        rule("metric: balance, warning: { below: 5 }, notify: []")
+            .contains("found an empty list, expected a list of at least one")
+    );
+    let long = errors(&format!("rules:\n  {}: {{ metric: balance, warning: {{ below: 5 }} }}", "n".repeat(65)));
+    assert!(long.contains("expected a name for the rule of 1 to 64 characters"), "{long}");
+    assert!(errors("rules:\n  \"a\\nb\": { metric: balance, warning: { below: 5 } }").contains("found `a\\nb`"));
+}
+
+#[test]
+fn accounts_that_make_no_sense() {
+    insta::assert_snapshot!(account("api_key: k, region: us, base_url: 'http://api.example.com'"), @r#"
+    alerts.yaml:2:31: accounts.acme.region: found `region` beside `base_url`, expected only one of them
+    alerts.yaml:2:45: accounts.acme.base_url: found `http://api.example.com`, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
+    "#);
+    insta::assert_snapshot!(account("api_key: k, divisions: [], exclude_divisions: [1]"), @"alerts.yaml:2:23: accounts.acme.divisions: found an empty list, expected all, or a list of division numbers such as [1234, 5678]");
+    insta::assert_snapshot!(account("api_key: k, divisions: [1, x, 1]"), @r#"
+    alerts.yaml:2:38: accounts.acme.divisions[1]: found `x`, expected the number of a division (its container id)
+    alerts.yaml:2:41: accounts.acme.divisions[2]: found `1` again, expected each only once
+    "#);
+    insta::assert_snapshot!(account("api_key: k, divisions: 5, rate_limit: [0/5s, 5]"), @r#"
+    alerts.yaml:2:34: accounts.acme.divisions: found `5`, expected all, or a list of division numbers such as [1234, 5678]
+    alerts.yaml:2:50: accounts.acme.rate_limit[0]: found `0/5s`, expected a number of requests and a duration, both above 0, such as 100/5s
+    alerts.yaml:2:56: accounts.acme.rate_limit[1]: found `5`, expected a number of requests and a duration, both above 0, such as 100/5s
+    "#);
+    insta::assert_snapshot!(account("api_key: ' ', timeout: 0s, allow_insecure: yes, schedule: hourly"), @r#"
+    alerts.yaml:2:20: accounts.acme.api_key: found an empty value, expected a secret
+    alerts.yaml:2:34: accounts.acme.timeout: found `0s`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w
+    alerts.yaml:2:54: accounts.acme.allow_insecure: found `yes`, expected true or false
+    alerts.yaml:2:69: accounts.acme.schedule: found `hourly`, expected a crontab of 5 fields ("*/15 * * * *"), of 6 with seconds first, or "every 15m"
+    "#);
+    insta::assert_snapshot!(account("api_key: \"a\\nb\", console_url: ftp://x, ca_file: nowhere.pem, schedule: 0 0 30 2 *"), @r#"
+    alerts.yaml:2:20: accounts.acme.api_key: found a value that is not shown, expected an API key of printable ASCII characters, without spaces around it
+    alerts.yaml:2:41: accounts.acme.console_url: found `ftp://x`, expected an address that begins with https://
+    alerts.yaml:2:59: accounts.acme.ca_file: found no such file (`nowhere.pem`), expected a readable PEM file with at least one certificate
+    alerts.yaml:2:82: accounts.acme.schedule: found `0 0 30 2 *`, expected a crontab of 5 fields ("*/15 * * * *"), of 6 with seconds first, or "every 15m" (this crontab never comes)
+    "#);
+    assert_eq!(account("api_key: k, base_url: 'http://api.example.com', allow_insecure: true"), "");
+    let files = Files::new(with("accounts:\n  acme: { api_key: k, ca_file: ca.pem }"));
+    files.add("ca.pem", "nothing");
+    insta::assert_snapshot!(files.errors(&[]), @"alerts.yaml:2:32: accounts.acme.ca_file: found no certificate (`ca.pem`), expected a readable PEM file with at least one certificate");
+    files.add("ca.pem", "-----BEGIN CERTIFICATE-----\n");
+    assert_eq!(files.errors(&[]), "");
+}
+
+#[test]
+fn notifiers_that_make_no_sense() {
+    let mail = "type: email, from: a@example.com, to: [b@example.com]";
+    insta::assert_snapshot!(notifier("type: slack, webhook_url: 'http://hooks.example.com/x', host: mx, fallback: n"), @r#"
+    alerts.yaml:2:34: notifiers.n.webhook_url: found a value that is not shown, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
+    alerts.yaml:2:64: notifiers.n.host: found `host`, expected only keys of a `type: slack` notifier: webhook_url, webhook_url_file, mention, fallback, …
+    alerts.yaml:2:84: notifiers.n.fallback: found `n`, expected a fallback that does not lead back to its start (n → n)
+    "#);
+    insta::assert_snapshot!(notifier(&format!("{mail}, host: 'mx:25', password: p, mention: {{}}")), @r#"
+    alerts.yaml:2:69: notifiers.n.host: found `mx:25`, expected a host name such as smtp.example.com, without a port (there is `port`)
+    alerts.yaml:2:88: notifiers.n.password: found a password without a username, expected `username` beside it
+    alerts.yaml:2:91: notifiers.n.mention: found `mention`, expected only keys of a `type: email` notifier: host, port, tls, username, password, from, to, …
+    "#);
+    insta::assert_snapshot!(notifier(&format!("{mail}, host: mx, username: u, tls: none")), @r#"
+    alerts.yaml:2:3: notifiers.n.password: found nothing, expected `password` or `password_file` beside `username`
+    alerts.yaml:2:91: notifiers.n.tls: found `none`, expected implicit or starttls (none is for loopback only, or with `allow_insecure: true`)
+    "#);
+    insta::assert_snapshot!(notifier(&format!("type: email, host: mx, from: a@example.com, to: [{}]", "b@example.com, ".repeat(51))), @"alerts.yaml:2:52: notifiers.n.to: found 51 addresses, expected a list of one to 50 mail addresses");
+    assert_eq!(notifier(&format!("{mail}, host: mx, tls: none, allow_insecure: true")), "");
+    let slack = "type: slack, webhook_url: 'https://h.example'";
+    let circle = format!(
+        "notifiers:\n  a: {{ {slack}, fallback: b }}\n  b: {{ {slack}, fallback: c }}\n  c: {{ {slack}, fallback: b }}"
+    );
+    insta::assert_snapshot!(errors(&circle), @"alerts.yaml:3:65: notifiers.b.fallback: found `c`, expected a fallback that does not lead back to its start (b → c → b)");
+}

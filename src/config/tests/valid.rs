@@ -1,0 +1,149 @@
+//! What valid files mean.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::super::{Channel, Config, Divisions, Quota, Tls, find, keys};
+use super::{Files, with};
+use crate::domain::rule::{Metric, Severity, Side};
+
+const EXAMPLE: &str = include_str!("../../../alerts.example.yaml");
+const VARIABLES: [(&str, &str); 3] = [
+    ("DIGICERT_API_KEY", "key"),
+    ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T/B/x"),
+    ("SMTP_PASSWORD", "pass"),
+];
+
+fn rule_text(config: &Config, severity: Severity) -> String {
+    config.rules[0].level(severity).unwrap().threshold().to_string()
+}
+
+#[test]
+fn the_example_loads_without_a_word_and_names_every_key() {
+    let files = Files::new(EXAMPLE);
+    let loaded = files.load(&VARIABLES);
+    assert_eq!(loaded.warnings.to_string(), "");
+    let config = loaded.config.map_err(|problems| problems.to_string()).unwrap();
+    assert_eq!(
+        config.rules.iter().map(|rule| rule.name.as_ref()).collect::<Vec<_>>(),
+        ["available-funds", "unpaid-invoices"]
+    );
+    assert_eq!(config.notifiers["finance-slack"].fallback.as_deref(), Some("finance-mail"));
+    assert_eq!(loaded.secrets.len(), 3);
+    for known in [keys::ROOT, keys::ACCOUNT, keys::NOTIFIER, keys::MENTION, keys::RULE, keys::LEVEL, keys::UNREADABLE] {
+        for key in keys::names(known) {
+            assert!(EXAMPLE.contains(&format!("{key}:")), "{key} is not in the example");
+        }
+    }
+}
+
+#[test]
+fn the_smallest_file_gets_every_default() {
+    let files = Files::new(with(super::ACCOUNTS.trim_end()));
+    let config = files.config(&[]);
+    let account = &config.accounts["acme"];
+    assert_eq!(account.api_key.expose(), "key-of-acme");
+    assert_eq!(account.base_url.as_str(), "https://www.digicert.com/services/v2");
+    assert_eq!(account.console_url.as_str(), "https://www.digicert.com/secure/");
+    assert_eq!((account.divisions.clone(), account.schedule.text()), (Divisions::Undivided, "every 15m"));
+    let quota = |requests, seconds| Quota { requests, window: Duration::from_secs(seconds) };
+    assert_eq!(account.rate_limit, [quota(100, 5), quota(1000, 180)]);
+    assert_eq!(account.connection.timeout, Duration::from_secs(10));
+    assert_eq!(config.state, files.0.path().join("lowtide-state.json"));
+    assert_eq!(config.timezone, chrono_tz::Tz::UTC);
+    let level = config.rules[0].level(Severity::Warning).unwrap();
+    assert_eq!((level.hold, level.remind_every), (Duration::ZERO, Some(Duration::from_secs(86400))));
+    assert_eq!(level.notify, ["chat".into()]);
+    assert_eq!(config.unreadable.after, Duration::from_secs(3 * 3600));
+    assert_eq!((config.unreadable.level, config.unreadable.notify), (Severity::Warning, vec!["chat".into()]));
+}
+
+#[test]
+fn the_state_is_beside_the_file_or_where_systemd_says_or_where_the_file_says() {
+    let files = Files::new(with(super::RULES.trim_end()));
+    assert_eq!(
+        files.config(&[("STATE_DIRECTORY", "/var/lib/lowtide:/x")]).state,
+        Path::new("/var/lib/lowtide/lowtide-state.json")
+    );
+    let files = Files::new(with("state: here.json"));
+    assert_eq!(files.config(&[("STATE_DIRECTORY", "/var/lib/lowtide")]).state, files.0.path().join("here.json"));
+}
+
+#[test]
+fn amounts_reach_the_rule_exactly_as_written() {
+    for (written, value, currency) in [
+        ("1999.950", "1999.95", None),
+        ("2000 USD", "2000", Some("USD")),
+        ("\"2000\"", "2000", None),
+        ("0.1 eur", "0.1", Some("EUR")),
+        ("-569.00", "-569", None),
+        ("123456789012345678.12345678", "123456789012345678.12345678", None),
+    ] {
+        let config =
+            Files::new(with(&format!("rules: {{ low: {{ metric: balance, critical: {{ below: {written} }} }} }}")))
+                .config(&[]);
+        let threshold = config.rules[0].level(Severity::Critical).unwrap().threshold();
+        assert_eq!(threshold.value, value.parse().unwrap(), "{written}");
+        assert_eq!(threshold.currency.map(|currency| currency.code().to_owned()).as_deref(), currency, "{written}");
+    }
+}
+
+#[test]
+fn levels_take_from_their_rule_what_they_do_not_say() {
+    let config = Files::new(with(
+        "rules:
+  invoices:
+    metric: unpaid_invoices
+    warning: { above: 1000, for: 0 }
+    critical: { above: 5000 USD, remind_every: never, notify: [chat] }
+    clear_at: 10
+    for: 2h
+    remind_every: 1d
+    accounts: [acme]
+    description: |
+      two
+      lines",
+    ))
+    .config(&[]);
+    let rule = &config.rules[0];
+    let (warning, critical) = (rule.level(Severity::Warning).unwrap(), rule.level(Severity::Critical).unwrap());
+    assert_eq!((rule.metric, warning.side()), (Metric::UnpaidInvoices, Side::Above));
+    assert_eq!((warning.clear_at().to_string(), critical.clear_at().to_string()), ("10".to_owned(), "10".to_owned()));
+    assert_eq!((warning.hold, critical.hold), (Duration::ZERO, Duration::from_secs(7200)));
+    assert_eq!((warning.remind_every, critical.remind_every), (Some(Duration::from_secs(86400)), None));
+    assert_eq!(rule.description.as_deref(), Some("two\nlines"));
+    assert!(rule.accounts.as_ref().unwrap().contains("acme"));
+    assert_eq!(rule_text(&config, Severity::Critical), "USD 5,000.00");
+}
+
+#[test]
+fn accounts_divisions_regions_limits_and_mail() {
+    let config = Files::new(
+        "accounts:
+  eu: { api_key: &key k1, region: eu, divisions: all, exclude_divisions: [7], rate_limit: off, schedule: 0 9 * * * }
+  own: { api_key: *key, base_url: 'http://127.0.0.1:8080/v2/', divisions: [3, 1], timeout: 5s, rate_limit: [5/1s] }
+notifiers:
+  mail: { type: email, host: mx, tls: starttls, from: a@example.com, to: ['B <b@example.com>', c@example.com] }
+  local: { type: email, host: '[::1]', tls: none, username: u, password: p, from: a@example.com, to: [b@example.com], fallback: mail }
+rules:
+  low: { metric: balance, warning: { below: 1 }, divisions: [3] }
+unreadable: { after: 0, level: critical, remind_every: never, notify: [mail] }",
+    )
+    .config(&[]);
+    let (eu, own) = (&config.accounts["eu"], &config.accounts["own"]);
+    assert_eq!(eu.base_url.as_str(), "https://certcentral.digicert.eu/services/v2");
+    assert_eq!(eu.console_url.as_str(), "https://certcentral.digicert.eu/secure/");
+    assert_eq!((&eu.divisions, eu.rate_limit.len()), (&Divisions::All { exclude: [7].into() }, 0));
+    assert_eq!((own.base_url.as_str(), own.api_key.expose()), ("http://127.0.0.1:8080/v2", "k1"));
+    assert_eq!((&own.divisions, own.rate_limit[0].requests), (&Divisions::Listed(vec![3, 1]), 5));
+    let Channel::Email { port, to, credentials, .. } = &config.notifiers["mail"].channel else { panic!() };
+    assert_eq!((*port, to.len(), credentials.is_none()), (587, 2, true));
+    let Channel::Email { port, tls, host, credentials, .. } = &config.notifiers["local"].channel else { panic!() };
+    assert_eq!((*port, *tls, host.as_str(), credentials.is_some()), (25, Tls::None, "::1", true));
+    assert_eq!((config.unreadable.after, config.unreadable.remind_every), (Duration::ZERO, None));
+}
+
+#[test]
+fn an_explicit_file_is_the_one() {
+    assert_eq!(find(Some(Path::new("/x/y.yaml"))), Path::new("/x/y.yaml"));
+}
