@@ -224,7 +224,15 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// So many problems get suggestions; a file with more is no file with typos, and looking for them takes time.
+const MOST_SUGGESTIONS: usize = 100;
+
 impl Context<'_> {
+    /// The known word that is nearest to `text`, if any is near.
+    pub(super) fn nearest<'k>(&self, text: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
+        if self.problems.borrow().len() < MOST_SUGGESTIONS { nearest(text, known) } else { None }
+    }
+
     pub(super) fn push(
         &self,
         place: &Place,
@@ -287,7 +295,7 @@ impl<'a> Section<'a> {
     }
 
     fn unknown(&self, entry: &Entry, known: impl Iterator<Item = &'static str> + Clone) {
-        let suggestion = nearest(&entry.key, known.clone());
+        let suggestion = self.at.ctx.nearest(&entry.key, known.clone());
         let (path, found) = (join(&self.at.path, &entry.key), quoted(shown_key(&entry.key)));
         self.at.ctx.push(&entry.place, path, found, one_of(known), suggestion);
     }

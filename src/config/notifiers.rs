@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::cursor::{Cursor, Fault, Section};
+use super::cursor::{Context, Cursor, Fault, Section};
 use super::keys::{EMAIL_ONLY, MENTION, NOTIFIER, SLACK_ONLY};
-use super::problem::nearest;
 use super::{Channel, NotifierConfig, Tls, secrets, values};
 use crate::domain::Name;
 use crate::domain::rule::Severity;
@@ -44,7 +43,7 @@ fn notifier<'a>(
     let connection = secrets::connection(&section);
     let insecure = secrets::allow_insecure(&section);
     let fallback = section.get("fallback").and_then(|cursor| {
-        let target = cursor.read(|text| known_name(text, names, "notifiers"))?;
+        let target = cursor.read(|text| known_name(cursor.ctx, text, names, "notifiers"))?;
         fallbacks.0.insert(Name::clone(name), (Name::clone(&target), cursor));
         Some(target)
     });
@@ -69,11 +68,11 @@ fn notifier<'a>(
 }
 
 /// A name that is one of `names`, which stand under the key `section`.
-pub(super) fn known_name(text: &str, names: &[Name], section: &str) -> Result<Name, Fault> {
+pub(super) fn known_name(ctx: &Context<'_>, text: &str, names: &[Name], section: &str) -> Result<Name, Fault> {
     let found = names.iter().find(|name| name.as_ref() == text).cloned();
     found.ok_or_else(|| {
         let known = names.iter().map(AsRef::as_ref);
-        Fault { found: None, expected: format!("a name under `{section}`"), suggestion: nearest(text, known) }
+        Fault { found: None, expected: format!("a name under `{section}`"), suggestion: ctx.nearest(text, known) }
     })
 }
 

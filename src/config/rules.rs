@@ -1,5 +1,6 @@
 //! `rules` and `unreadable`: what is watched, from where on it is bad, and who is told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::accounts::Draft;
@@ -38,11 +39,13 @@ fn rule(name: Name, cursor: &Cursor<'_>, known: &Known<'_>) -> Option<Rule> {
     let warning = level(&section, Severity::Warning, metric, &defaults, known);
     let critical = level(&section, Severity::Critical, metric, &defaults, known);
     let accounts = section.get("accounts").map(|cursor| {
-        cursor.distinct("a list of names under `accounts`", |text| known_name(text, known.account_names, "accounts"))
+        cursor.distinct("a list of names under `accounts`", |text| {
+            known_name(cursor.ctx, text, known.account_names, "accounts")
+        })
     });
-    let watched = accounts.clone().flatten();
+    let watched: Option<BTreeSet<Name>> = accounts.clone().flatten().map(|names| names.into_iter().collect());
     let divisions = section.get("divisions").map(|cursor| {
-        let id = |text: &str| values::division(text).and_then(|id| reachable(id, watched.as_deref(), known));
+        let id = |text: &str| values::division(text).and_then(|id| reachable(id, watched.as_ref(), known));
         cursor.distinct("a list of division numbers such as [1234, 5678]", id)
     });
     let description = section.read("description", values::lines);
@@ -67,7 +70,7 @@ fn rule(name: Name, cursor: &Cursor<'_>, known: &Known<'_>) -> Option<Rule> {
 }
 
 /// Whether any account that the rule watches can have this division.
-fn reachable(id: u64, watched: Option<&[Name]>, known: &Known<'_>) -> Result<u64, Fault> {
+fn reachable(id: u64, watched: Option<&BTreeSet<Name>>, known: &Known<'_>) -> Result<u64, Fault> {
     let watched = |draft: &&Draft| watched.is_none_or(|names| names.contains(&draft.name));
     let has = |draft: &Draft| match &draft.divisions {
         None => true,
@@ -105,7 +108,9 @@ impl<'a> Terms<'a> {
 }
 
 fn notify(cursor: &Cursor<'_>, notifiers: &[Name]) -> Option<Vec<Name>> {
-    cursor.distinct("a list of at least one name under `notifiers`", |text| known_name(text, notifiers, "notifiers"))
+    cursor.distinct("a list of at least one name under `notifiers`", |text| {
+        known_name(cursor.ctx, text, notifiers, "notifiers")
+    })
 }
 
 fn amount(cursor: &Cursor<'_>, metric: Option<Metric>) -> Option<Amount> {

@@ -13,7 +13,7 @@ use super::problem::{printable, quoted};
 /// Deepest nesting.
 const DEEPEST: usize = 64;
 /// Most values in a file; long ones count as several.
-const MOST_VALUES: usize = 50_000;
+const MOST_VALUES: usize = 10_000;
 /// So many bytes of a text cost as much as one value.
 const BYTES_A_VALUE: usize = 32;
 

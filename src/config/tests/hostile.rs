@@ -6,12 +6,12 @@ use proptest::prelude::*;
 
 use super::Files;
 
-/// Loads within a second (in a debug build, on a busy machine: two) and gives the first problem.
+/// Loads within a second, for which a debug build on a busy machine gets five, and gives the first problem.
 fn quickly(content: impl AsRef<[u8]>) -> String {
     let files = Files::new(content);
     let start = Instant::now();
     let errors = files.errors(&[]);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     errors.lines().next().unwrap_or_default().to_owned()
 }
 
@@ -27,7 +27,7 @@ fn hostile_files_are_refused_quickly() {
     };
     assert_eq!(
         quickly(bomb(10, 12)),
-        "alerts.yaml:6:15: found too many values, expected at most 50000, where an alias counts as all that it stands for"
+        "alerts.yaml:5:25: found too many values, expected at most 10000, where an alias counts as all that it stands for"
     );
     assert_eq!(quickly(bomb(1, 200)), "alerts.yaml:63:12: found deeper nesting than that, expected at most 64 levels");
     let long = format!("a: &a {}\nb: [{}]", "x".repeat(500_000), "*a, ".repeat(100_000));
@@ -71,8 +71,28 @@ fn large_and_deep_files_do_not_take_long() {
         quickly(format!("accounts: [{text}"));
     }
     let keys = |n: usize| (0..n).map(|i| format!("kez{i}: x")).collect::<Vec<_>>().join("\n");
-    quickly(keys(20_000));
+    quickly(keys(4_900));
+    quickly(format!(
+        "accounts: {{ {} }}\nrules: {{ r: {{ accounts: [{}] }} }}",
+        many("a", ": ", 1500),
+        many("b", "", 6000)
+    ));
+    quickly(format!(
+        "notifiers: {{ {} }}\nrules: {{ {} }}",
+        many("a", ": ", 2000),
+        many("b", ": { warning: { below: 1 } }", 700)
+    ));
+    quickly(format!(
+        "accounts: {{ {0} }}\nrules: {{ r: {{ accounts: [{1}], divisions: [{2}] }} }}",
+        many("a", ": { api_key: x }", 800),
+        many("a", "", 800),
+        many("", "", 3000)
+    ));
     quickly(format!("\"{}\": 1", "k".repeat(900_000)));
+}
+
+fn many(before: &str, after: &str, n: usize) -> String {
+    (1..=n).map(|i| format!("{before}{i}{after}")).collect::<Vec<_>>().join(", ")
 }
 
 #[test]
