@@ -16,7 +16,7 @@ pub struct Cli {
     /// How log lines look; they go to standard error
     #[arg(long, global = true, env = "LOWTIDE_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
-    /// error, warn, info, debug or trace, or a filter such as RUST_LOG takes
+    /// error, warn, info, debug or trace, or a filter such as `RUST_LOG` takes
     #[arg(long, global = true, env = "LOWTIDE_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
     /// What to do

@@ -136,10 +136,10 @@ fn rows(watch: &Watch, harvest: &Harvest) -> Vec<Row> {
         let rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
         match &read.balance {
             Err(why) => {
-                rows.push(unreadable(&watch.account, read.division, read.name.clone(), None, why.reason.clone()))
+                rows.push(unreadable(&watch.account, read.division, read.name.clone(), None, why.reason.clone()));
             }
             Ok(balance) => {
-                rows.extend(rules.map(|rule| judge(&watch.account, read, rule, &balance.reading(rule.metric))))
+                rows.extend(rules.map(|rule| judge(&watch.account, read, rule, &balance.reading(rule.metric))));
             }
         }
     }

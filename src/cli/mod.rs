@@ -78,7 +78,7 @@ impl Context {
 
 /// Every problem, to standard error.
 fn report_problems(file: &Path, problems: &Problems) {
-    for problem in problems.iter() {
+    for problem in problems {
         eprintln!("{problem}");
     }
     eprintln!("{}: {}", file.display(), count(problems.len(), "problem"));

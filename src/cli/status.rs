@@ -79,7 +79,7 @@ fn text(report: &Report, config: &Config) -> String {
     });
     section(&mut text, "Alerts", report.alerts.len(), "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|REASON", |rows| {
         rows.extend(report.alerts.iter().map(|it| {
-            let told = it.told.iter().map(|name| name.to_string()).collect::<Vec<_>>().join(", ");
+            let told = it.told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             vec![
                 it.rule.to_string(),
                 it.account.to_string(),

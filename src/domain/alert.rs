@@ -221,10 +221,12 @@ mod tests {
         Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
+    #[allow(clippy::unnecessary_wraps)] // the shape that a verdict wants
     fn level(standing: Standing, hold: i64) -> Option<LevelVerdict> {
         Some(LevelVerdict { standing, hold: Duration::from_secs(hold.unsigned_abs()) })
     }
 
+    #[allow(clippy::unnecessary_wraps)] // the shape that `transition` wants
     fn daily(_: Severity) -> Option<Duration> {
         Some(Duration::from_secs(24 * 3600))
     }
