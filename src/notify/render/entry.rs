@@ -14,7 +14,7 @@ use crate::notify::{Item, Message, Via, Words};
 
 /// Divisions that a headline names before it counts the rest.
 const NAMED: usize = 8;
-/// Alerts that one line of an unreadable message may compare; only to keep the signature readable.
+/// Rules that stood firing, without their divisions: what two unreadable divisions are compared by.
 type StandingStill = BTreeSet<(String, Severity)>;
 
 /// An entry and what decides its place.
@@ -25,8 +25,9 @@ pub(super) struct Ranked {
 
 /// The events of one alert, or one notice.
 struct Group<'a> {
-    /// Oldest first; never empty, and the last is the one that is told.
+    /// Told in full.
     newest: &'a Item,
+    /// Oldest first.
     earlier: Vec<&'a Item>,
     omitted: u32,
     /// The divisions that share it, each as the reader knows it.

@@ -24,7 +24,9 @@ pub struct Mail {
 /// The mail that a message is.
 pub fn mail(message: &Message, words: &Words) -> Mail {
     let view = view(message, words);
-    let subject = cut(&flat(&format!("[{}] {}", view.tone.name(), view.title)), LONGEST_SUBJECT);
+    // The bracket says it already.
+    let title = view.title.strip_prefix("Resolved: ").unwrap_or(&view.title);
+    let subject = cut(&flat(&format!("[{}] {title}", view.tone.name())), LONGEST_SUBJECT);
     let signature = format!("Sent by lowtide. Times are in {}.", words.timezone.name());
     Mail { subject, text: text(&view, &signature), html: html::page(&view, &signature) }
 }
