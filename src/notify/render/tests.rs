@@ -43,7 +43,11 @@ fn funds(kind: Kind, level: Severity, left: &str) -> ThresholdEvent {
         since: if kind == Kind::Raised { now() } else { now() - Duration::minutes(200) },
         metric: Metric::AvailableFunds,
         value: Value::Amount(usd(left)),
-        threshold: Some(Threshold { side: Side::Below, value: usd(threshold).amount, currency: Some(usd("1").currency) }),
+        threshold: Some(Threshold {
+            side: Side::Below,
+            value: usd(threshold).amount,
+            currency: Some(usd("1").currency),
+        }),
         breakdown: Some(Breakdown {
             currency: usd("1").currency,
             balance,
@@ -82,7 +86,11 @@ fn unreadable(kind: Kind) -> Event {
         since: now() - Duration::hours(3),
         reason: firing.then(|| "CertCentral answered 403: the API key lacks a permission".to_owned()),
         outlook: firing.then_some(Outlook::NeedsAction),
-        standing_still: if firing { vec![(key(Some(11224), "available-funds"), Severity::Critical)] } else { Vec::new() },
+        standing_still: if firing {
+            vec![(key(Some(11224), "available-funds"), Severity::Critical)]
+        } else {
+            Vec::new()
+        },
         next_reminder: None,
     }))
 }
@@ -138,7 +146,9 @@ fn every_move_of_an_alert_is_told_in_its_own_way() {
         funds(Kind::Resolved, Severity::Warning, "5431"),
         ThresholdEvent { value: Value::Unlimited, ..funds(Kind::Resolved, Severity::Warning, "5431") },
     ];
-    let moves = moves.into_iter().map(|it| event(Subject::Threshold(ThresholdEvent { next_reminder: None, breakdown: None, ..it })));
+    let moves = moves
+        .into_iter()
+        .map(|it| event(Subject::Threshold(ThresholdEvent { next_reminder: None, breakdown: None, ..it })));
     insta::assert_snapshot!(all(moves.collect()), @r##"
     [critical] Got worse: acme · History department: USD 431.00 left (critical below USD 500.00)
 
@@ -228,7 +238,8 @@ fn what_is_no_threshold_is_told_too() {
         rules: vec!["available-funds".into(), "unpaid-invoices".into()],
     };
     let test = Message { content: Content::Test { notifier: "finance-slack".into() }, ..message(Vec::new()) };
-    let events = vec![unreadable(Kind::Raised), unreadable(Kind::Resolved), event(unwatched), event(failing), event(recovered)];
+    let events =
+        vec![unreadable(Kind::Raised), unreadable(Kind::Resolved), event(unwatched), event(failing), event(recovered)];
     insta::assert_snapshot!(format!("{}\n\n====\n{}", all(events), told(&test)), @r##"
     [warning] acme · History department: the balance cannot be read
 
@@ -282,10 +293,13 @@ fn an_alerts_events_divisions_of_one_fund_and_the_order_belong_together() {
         let key = key(Some(id), "available-funds");
         event(Subject::Threshold(ThresholdEvent { key, division_name: Some(name.to_owned()), ..warning() }))
     };
-    let mut message = message([division(7, "Law"), division(8, "Arts"), unreadable(Kind::Resolved)].into_iter().chain(history).collect());
+    let mut message = message(
+        [division(7, "Law"), division(8, "Arts"), unreadable(Kind::Resolved)].into_iter().chain(history).collect(),
+    );
     if let Content::Events(items) = &mut message.content {
         items[4].omitted = 3;
-        items[4].via = Some(Via { notifier: "finance-slack".into(), error: "Slack answered 404: no_service".to_owned() });
+        items[4].via =
+            Some(Via { notifier: "finance-slack".into(), error: "Slack answered 404: no_service".to_owned() });
     }
     insta::assert_snapshot!(told(&message), @r##"
     [critical] 3 alerts: 1 critical, 1 warning, 1 resolved
@@ -328,7 +342,8 @@ fn a_total_without_a_limit_says_whose_it_is_and_unlimited_shows_no_sum() {
 
 #[test]
 fn a_past_reminder_and_a_foreign_threshold_are_left_out() {
-    let foreign = Threshold { side: Side::Below, value: usd("2000").amount, currency: Some(Currency::parse("EUR").unwrap()) };
+    let foreign =
+        Threshold { side: Side::Below, value: usd("2000").amount, currency: Some(Currency::parse("EUR").unwrap()) };
     let odd = ThresholdEvent { next_reminder: Some(now() - Duration::hours(1)), threshold: Some(foreign), ..warning() };
     let text = told(&message(vec![event(Subject::Threshold(odd))]));
     assert!(!text.contains("next reminder") && !text.contains("under the threshold"), "{text}");
@@ -393,7 +408,9 @@ fn slack_counts_several_and_calls_people_only_for_what_gets_or_stays_bad() {
         "<!here> 3 alerts: 1 critical, 1 warning, 1 resolved"
     );
     assert!(text(vec![critical()]).starts_with("<!here> acme"));
-    for quiet in [warning(), funds(Kind::Resolved, Severity::Critical, "9000"), funds(Kind::Eased, Severity::Warning, "900")] {
+    for quiet in
+        [warning(), funds(Kind::Resolved, Severity::Critical, "9000"), funds(Kind::Eased, Severity::Warning, "900")]
+    {
         assert!(!text(vec![quiet]).contains("<!here>"));
     }
 }
@@ -402,7 +419,12 @@ fn slack_counts_several_and_calls_people_only_for_what_gets_or_stays_bad() {
 fn more_than_ten_are_ten_in_full_and_a_line_each_as_far_as_they_fit() {
     let events = (0..200).map(|id| {
         let value = Value::Amount(usd(&id.to_string()));
-        event(Subject::Threshold(ThresholdEvent { key: key(Some(id), "available-funds"), division_name: None, value, ..warning() }))
+        event(Subject::Threshold(ThresholdEvent {
+            key: key(Some(id), "available-funds"),
+            division_name: None,
+            value,
+            ..warning()
+        }))
     });
     let message = message(events.collect());
     let body = payload(&message, &words(), &mention());
