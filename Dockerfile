@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-
 FROM rust:1-slim-bookworm AS builder
 WORKDIR /build
 # The dependencies first: as long as they stay the same, this layer comes from the cache.
