@@ -58,16 +58,20 @@ pub(crate) struct Context {
     pub(crate) redactor: Redactor,
     /// Whether standard output may be coloured.
     pub(crate) colour: bool,
+    /// Whether this is the long-running service.
+    pub(crate) service: bool,
 }
 
 impl Context {
-    /// Loads the configuration, or prints every problem to standard error. Warnings are logged at info: whoever runs a
-    /// one-off command has seen them from `validate` and `run`.
+    /// Loads the configuration, or prints every problem to standard error. Only the service logs the warnings: whoever
+    /// runs a one-off command gets them from `validate`.
     pub(crate) fn load_or_report(&self) -> Result<Config, Exit> {
         let loaded = config::load(&self.file, &self.environment);
         loaded.secrets.iter().for_each(|secret| self.redactor.learn(secret));
         for warning in &loaded.warnings {
-            tracing::info!("{warning}");
+            if self.service {
+                tracing::warn!("{warning}");
+            }
         }
         loaded.config.map_err(|problems| {
             report_problems(&self.file, &problems);
@@ -125,7 +129,8 @@ fn start(cli: Cli) -> Exit {
         };
     }
     let colour = !no_colour && std::io::IsTerminal::is_terminal(&std::io::stdout());
-    let context = Context { file: config::find(cli.config.as_deref()), environment, redactor, colour };
+    let service = matches!(cli.command, Command::Run);
+    let context = Context { file: config::find(cli.config.as_deref()), environment, redactor, colour, service };
     if let Command::Completions { shell } = cli.command {
         clap_complete::generate(shell, &mut Cli::command(), "lowtide", &mut std::io::stdout());
         return Exit::Success;

@@ -119,6 +119,8 @@ impl Worker {
     async fn deliver(&mut self, batch: Batch) {
         let Batch { ids, message } = batch;
         let alone = message.only.is_some();
+        // Another task's change may be in memory and not yet on disk: nothing is sent before it is, or has failed to be.
+        self.book.flush().await;
         let notifier = Arc::clone(&self.desk.notifier);
         // A task of its own: whatever goes wrong inside a channel, even a panic, is a failed send and nothing more.
         let sent = tokio::spawn(async move { notifier.send(&message).await }).await;

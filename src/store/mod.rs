@@ -30,10 +30,10 @@ pub trait Store: Send + Sync {
 /// The one owner of the state. Every change is applied in memory first, then saved, before anything is sent.
 pub struct Book {
     inner: Mutex<Inner>,
-    saved: tokio::sync::Mutex<Saved>,
+    saved: Arc<tokio::sync::Mutex<Saved>>,
     store: Arc<dyn Store>,
     changed: Notify,
-    unsaved: Notify,
+    unsaved: Arc<Notify>,
 }
 
 struct Inner {
@@ -46,15 +46,36 @@ struct Saved {
     failing: bool,
 }
 
+impl Saved {
+    /// Notes how a write ended, and tells when that changes.
+    fn note(&mut self, edition: u64, written: std::io::Result<()>) -> bool {
+        match written {
+            Ok(()) => {
+                self.edition = edition;
+                if std::mem::replace(&mut self.failing, false) {
+                    tracing::info!("state is saved again");
+                }
+                true
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, "state cannot be saved: reading and notifying go on, saving is tried again every few seconds; a restart now could repeat messages");
+                }
+                false
+            }
+        }
+    }
+}
+
 impl Book {
     /// A book that begins with `state`, as it was loaded.
     pub fn new(state: State, store: Arc<dyn Store>) -> Self {
         Self {
             inner: Mutex::new(Inner { state, edition: 0 }),
-            saved: tokio::sync::Mutex::new(Saved { edition: 0, failing: false }),
+            saved: Arc::new(tokio::sync::Mutex::new(Saved { edition: 0, failing: false })),
             store,
             changed: Notify::new(),
-            unsaved: Notify::new(),
+            unsaved: Arc::new(Notify::new()),
         }
     }
 
@@ -102,9 +123,10 @@ impl Book {
         self.save(edition).await
     }
 
-    /// Makes sure that `edition` is on disk. Whoever waits meanwhile is served by the same write.
+    /// Makes sure that `edition` is on disk. Whoever waits meanwhile is served by the same write. A write that has begun
+    /// is finished and noted even if nobody waits for it any more, so that no older one can ever follow a newer.
     async fn save(&self, edition: u64) -> bool {
-        let mut saved = self.saved.lock().await;
+        let mut saved = Arc::clone(&self.saved).lock_owned().await;
         if saved.edition >= edition {
             return true;
         }
@@ -112,25 +134,15 @@ impl Book {
             let inner = self.lock();
             (encode(&inner.state), inner.edition)
         };
-        let store = Arc::clone(&self.store);
-        let written = tokio::task::spawn_blocking(move || store.save(&json?)).await;
-        let written = written.unwrap_or_else(|panic| Err(std::io::Error::other(panic.to_string())));
-        match written {
-            Ok(()) => {
-                saved.edition = edition;
-                if std::mem::replace(&mut saved.failing, false) {
-                    tracing::info!("state is saved again");
-                }
-                true
+        let (store, unsaved) = (Arc::clone(&self.store), Arc::clone(&self.unsaved));
+        let write = move || {
+            let good = saved.note(edition, json.and_then(|json| store.save(&json)));
+            if !good {
+                unsaved.notify_one();
             }
-            Err(error) => {
-                if !std::mem::replace(&mut saved.failing, true) {
-                    tracing::error!(%error, "state cannot be saved: reading and notifying go on, saving is tried again every few seconds; a restart now could repeat messages");
-                }
-                self.unsaved.notify_one();
-                false
-            }
-        }
+            good
+        };
+        tokio::task::spawn_blocking(write).await.unwrap_or(false)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
