@@ -1,5 +1,7 @@
 //! What becomes of what is owed, on a clock that the test steps: pace, fallback, reports, order, bounds. No real time passes.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so by panicking
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,13 +47,15 @@ impl Store for Disk {
 }
 
 type Answer = Result<Delivered, SendError>;
+/// When a channel was asked, in seconds, and what it was to tell.
+type Log = Arc<Mutex<Vec<(i64, Vec<String>)>>>;
 type Answers = Arc<dyn Fn(&Message, u32) -> Answer + Send + Sync>;
 
 /// A channel that answers as the test says, and remembers when it was asked and for what.
 struct Fake {
     clock: Arc<dyn Clock>,
     answers: Answers,
-    asked: Arc<Mutex<Vec<(i64, Vec<String>)>>>,
+    asked: Log,
     tries: Mutex<u32>,
 }
 
@@ -86,7 +90,7 @@ struct Bench {
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
-    asked: BTreeMap<&'static str, Arc<Mutex<Vec<(i64, Vec<String>)>>>>,
+    asked: BTreeMap<&'static str, Log>,
 }
 
 fn ok() -> Answer {
