@@ -258,6 +258,15 @@ impl Service {
         lines.filter_map(|line| Some(format!("{} {}", line["event"].as_str()?, line["alert"].as_str()?))).collect()
     }
 
+    /// Waits until so many events are in its log, and expects these, in whatever order.
+    pub fn expect_events(&self, expected: &[&str]) {
+        wait_until(&format!("{expected:?}"), || self.events().len() >= expected.len());
+        let (mut events, mut expected) = (self.events(), expected.to_vec());
+        events.sort();
+        expected.sort_unstable();
+        assert_eq!(events, expected);
+    }
+
     /// Waits for an event in its log.
     pub fn wait_event(&self, event: &str) {
         wait_until(event, || self.events().iter().any(|it| it == event));
@@ -281,6 +290,12 @@ impl Service {
     /// Asks it to stop, with SIGTERM, and waits. Its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal("-TERM");
+        self.wait()
+    }
+
+    /// Asks it to stop, with SIGINT, and waits. Its exit code.
+    pub fn interrupt(mut self) -> Option<i32> {
+        self.signal("-INT");
         self.wait()
     }
 

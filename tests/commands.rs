@@ -1,0 +1,241 @@
+//! The commands of the real binary: what they print, and what they end with.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "support/bin.rs"]
+mod bin;
+
+use bin::{FUNDS, KEY, TOKEN, World, wait_until};
+use serde_json::{Value, json};
+use wiremock::ResponseTemplate;
+
+#[tokio::test]
+async fn bad_usage_is_64_but_unknown_to_whoever_checks() {
+    let world = World::new().await;
+    for args in [["frobnicate"].as_slice(), &["run", "--frobnicate"], &[], &["completions", "klingon"]] {
+        let ran = world.run(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(64), ""), "{args:?}: {ran:?}");
+        assert!(!ran.stderr.is_empty());
+    }
+    assert_eq!(world.run(&["check", "--frobnicate"]).code, Some(3));
+    assert_eq!(world.run(&["check", "-o", "frob"]).code, Some(3));
+    for args in [["--help"].as_slice(), &["--version"], &["check", "--help"]] {
+        assert_eq!(world.run(args).code, Some(0), "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_78_but_unknown_to_whoever_checks() {
+    let world = World::new().await;
+    world.config("rules:\n  funds: { metric: nonsense, warning: { below: 1 } }\n");
+    std::fs::create_dir(world.path("folder")).unwrap();
+    for file in ["alerts.yaml", "missing.yaml", "folder"] {
+        for command in ["run", "validate", "status", "health", "test-notify"] {
+            let ran = world.run(&["-c", file, command]);
+            assert_eq!(ran.code, Some(78), "{command} {file}: {ran:?}");
+            assert!((ran.stdout + &ran.stderr).contains(file));
+        }
+        let ran = world.run(&["check", "-c", file]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""), "{file}: {ran:?}");
+        let line = world.run(&["check", "-o", "plugin", "-c", file]);
+        assert_eq!(line.code, Some(3));
+        assert!(line.stdout.starts_with("LOWTIDE UNKNOWN - ") && line.stdout.lines().count() == 1, "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn check_ends_with_the_worst_level_and_unknown_is_worse_than_warning_only() {
+    let world = World::new().await;
+    world.config_with("divisions: [1, 2, 3, 4]", FUNDS);
+    let levels = |levels: [&str; 4]| {
+        for (id, level) in (1..).zip(levels) {
+            match level {
+                "unknown" => world.answer(id, ResponseTemplate::new(403)),
+                amount => world.division_funds(id, amount),
+            }
+        }
+        world.run(&["check"]).code
+    };
+    assert_eq!(levels(["2000", "2000", "2000", "2000"]), Some(0));
+    assert_eq!(levels(["2000", "2000", "1999.99", "2000"]), Some(1));
+    assert_eq!(levels(["2000", "unknown", "1999.99", "2000"]), Some(3));
+    assert_eq!(levels(["2000", "unknown", "1999.99", "499.99"]), Some(2));
+    assert!(!world.path("state.json").exists(), "check stores nothing");
+    assert!(world.told().is_empty(), "check sends nothing");
+}
+
+#[tokio::test]
+async fn check_prints_a_table_json_or_the_plugin_line() {
+    let world = World::new().await;
+    world.funds("1431.25");
+    let table = world.run(&["check"]);
+    assert!(["warning", "acme", "funds", "1,431.25"].iter().all(|word| table.stdout.contains(word)), "{table:?}");
+    assert!(!table.stdout.contains('\u{1b}'), "no colour where there is no terminal");
+    let json = world.run(&["check", "-o", "json"]);
+    assert_eq!(json.code, Some(1));
+    let json = json.json();
+    assert_eq!(json["level"], "warning");
+    let row = &json["results"][0];
+    for (key, value) in [
+        ("account", json!("acme")),
+        ("division", Value::Null),
+        ("rule", json!("funds")),
+        ("metric", json!("available_funds")),
+        ("level", json!("warning")),
+        ("amount", json!("1431.25")),
+        ("currency", json!("USD")),
+        ("unlimited", json!(false)),
+        ("reason", Value::Null),
+    ] {
+        assert_eq!(row[key], value, "{key} of {row}");
+    }
+    let plugin = world.run(&["check", "--output", "plugin"]);
+    assert_eq!(plugin.stdout, "LOWTIDE WARNING - acme funds: USD 1,431.25 | 'acme/funds'=1431.25;2000:;500:\n");
+    world.answer(None, ResponseTemplate::new(401));
+    let plugin = world.run(&["check", "-o", "plugin"]);
+    assert_eq!(plugin.code, Some(3));
+    assert!(plugin.stdout.starts_with("LOWTIDE UNKNOWN - acme: ") && plugin.stdout.lines().count() == 1, "{plugin:?}");
+}
+
+#[tokio::test]
+async fn validate_prints_every_problem_at_once_with_its_place() {
+    let world = World::new().await;
+    let broken = format!(
+        "schedule: whenever\naccounts:\n  acme:\n    api_key: {KEY}\n    regoin: us\nnotifiers:\n  slack: {{ type: slack, webhook_url: ftp://x/{TOKEN} }}\nrules:\n  funds:\n    metric: money\n    warning: {{ below: lots }}\n    notify: [nobody]\n"
+    );
+    std::fs::write(world.path("alerts.yaml"), broken).unwrap();
+    let ran = world.run(&["validate"]);
+    assert_eq!(ran.code, Some(78));
+    let places = [
+        "1:11: schedule",
+        "5:5: accounts.acme.regoin",
+        "7:",
+        "10:13: rules.funds.metric",
+        "11:23: rules.funds.warning.below",
+        "12:14: rules.funds.notify",
+    ];
+    for place in places {
+        assert!(ran.stdout.contains(&format!("alerts.yaml:{place}")), "{place} is not in {}", ran.stdout);
+    }
+    assert!(ran.stdout.contains("region"), "a known key is near: {}", ran.stdout);
+    assert!(!ran.stdout.contains(KEY) && !ran.stdout.contains(TOKEN), "{}", ran.stdout);
+    let json = world.run(&["validate", "-o", "json"]).json();
+    assert_eq!(json["valid"], false);
+    assert!(json["problems"].as_array().unwrap().len() >= places.len(), "{json}");
+    assert_eq!(json["problems"][0]["line"], 1);
+}
+
+#[tokio::test]
+async fn validate_reads_each_account_once_when_asked_to() {
+    let world = World::new().await;
+    assert_eq!((world.run(&["validate"]).code, world.reads(None)), (Some(0), 0));
+    assert_eq!((world.run(&["validate", "--online"]).code, world.reads(None)), (Some(0), 1));
+    world.answer(None, ResponseTemplate::new(403));
+    let ran = world.run(&["validate", "--online"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.contains("403"), "{ran:?}");
+    assert!(world.told().is_empty() && !world.path("state.json").exists());
+}
+
+#[tokio::test]
+async fn validate_warns_when_others_can_read_a_secret() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new().await;
+    let set = |mode| std::fs::set_permissions(world.path("alerts.yaml"), PermissionsExt::from_mode(mode)).unwrap();
+    set(0o644);
+    let ran = world.run(&["validate"]);
+    assert!(ran.code == Some(0) && ran.stdout.contains("warning: "), "{ran:?}");
+    set(0o600);
+    let ran = world.run(&["validate"]);
+    assert!(ran.code == Some(0) && !ran.stdout.contains("warning: "), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_test_message_says_that_it_is_one() {
+    let world = World::new().await;
+    let ran = world.run(&["test-notify"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.starts_with("slack: "), "{ran:?}");
+    assert!(world.wait_told(1).to_lowercase().contains("test"));
+    assert_eq!(world.run(&["test-notify", "slack"]).code, Some(0));
+    world.wait_told(2);
+}
+
+#[tokio::test]
+async fn a_test_message_that_fails_is_1_and_is_not_tried_again() {
+    let world = World::new().await;
+    for status in [403, 500] {
+        world.slack_answers(ResponseTemplate::new(status));
+        let before = world.told().len();
+        let ran = world.run(&["test-notify"]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stdout.contains("FAILED") && ran.stdout.contains(&status.to_string()), "{ran:?}");
+        assert_eq!(world.told().len(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_notifier_that_nothing_defines_is_bad_usage_and_nothing_is_sent() {
+    let world = World::new().await;
+    let ran = world.run(&["test-notify", "slack", "nobody"]);
+    assert_eq!(ran.code, Some(64));
+    assert!(ran.stderr.contains("nobody") && ran.stderr.contains("slack"), "{ran:?}");
+    assert!(world.told().is_empty());
+}
+
+#[tokio::test]
+async fn init_writes_a_file_that_validates_and_never_overwrites() {
+    let world = World::new().await;
+    let before = std::fs::read(world.path("alerts.yaml")).unwrap();
+    let ran = world.run(&["init"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!(std::fs::read(world.path("alerts.yaml")).unwrap(), before);
+    assert_eq!(world.run(&["init", "-c", "fresh.yaml"]).code, Some(0));
+    let text = std::fs::read_to_string(world.path("fresh.yaml")).unwrap();
+    assert!(text.contains("accounts:") && text.contains("rules:"), "a starter: {text:?}");
+    // Every variable that the starter asks for, in comments too: what is set and not used does no harm.
+    let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
+    let environment: Vec<(&str, &str)> = names
+        .map(|name| {
+            (name, if name.contains("URL") { "https://hooks.slack.com/services/T0/B0/abcdefghijkl" } else { KEY })
+        })
+        .collect();
+    assert!(!environment.is_empty(), "the starter keeps its secrets in the environment: {text}");
+    let ran = world.run_with(&["validate", "-c", "fresh.yaml"], &environment);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+#[tokio::test]
+async fn completions_are_printed_for_a_shell() {
+    let world = World::new().await;
+    let ran = world.run(&["completions", "bash"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert!(ran.stdout.contains("test-notify") && ran.stdout.contains("complete "), "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn health_and_status_know_whether_the_service_runs() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    assert_eq!(world.run(&["health"]).code, Some(1));
+    let service = world.start();
+    service.wait_event("raised funds/acme");
+    wait_until("a healthy service", || world.run(&["health"]).code == Some(0));
+    wait_until("the delivery", || world.state().contains("\"told\"") && !world.state().contains("\"owed\""));
+    let live = world.run(&["status", "-o", "json"]).json();
+    assert_eq!(live["running"], true);
+    assert_eq!(live["accounts"][0]["account"], "acme");
+    assert_eq!(live["readings"][0]["metrics"]["available_funds"], "USD 1,000.00");
+    assert!(world.run(&["status"]).stdout.contains("funds"));
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(world.run(&["health"]).code, Some(1));
+    let file = world.run(&["status", "-o", "json"]);
+    assert_eq!(file.code, Some(0));
+    let file = file.json();
+    assert_eq!(file["running"], false);
+    for report in [&live, &file] {
+        let alert = &report["alerts"][0];
+        let shown = [&alert["rule"], &alert["account"], &alert["level"], &alert["told"][0]];
+        assert_eq!(shown, ["funds", "acme", "warning", "slack"], "{alert}");
+        assert!(alert["status"].as_str().unwrap().starts_with("firing") && report["owed"] == json!([]), "{report}");
+    }
+}

@@ -1,0 +1,139 @@
+//! The state file and the socket beside it, as the real binary keeps them.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "support/bin.rs"]
+mod bin;
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use bin::{World, wait_until};
+use wiremock::ResponseTemplate;
+
+fn mode(world: &World, name: &str) -> u32 {
+    std::fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777
+}
+
+/// The control socket's name, whatever it is: the one socket in the folder.
+fn sockets(world: &World) -> Vec<String> {
+    use std::os::unix::fs::FileTypeExt;
+    let entries = std::fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap());
+    let sockets = entries.filter(|entry| entry.file_type().unwrap().is_socket());
+    sockets.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_state_is_refused() {
+    let world = World::new().await;
+    let first = world.start();
+    first.wait_cycles(1);
+    let mut second = world.start();
+    assert_eq!(second.wait(), Some(1));
+    assert!(second.log().contains("in use by another lowtide"), "{}", second.log());
+    let cycles = first.cycles();
+    first.wait_cycles(cycles + 1);
+    assert_eq!(world.run(&["health"]).code, Some(0), "the first one is still served");
+    assert_eq!(first.stop(), Some(0));
+    let third = world.start();
+    third.wait_cycles(1);
+    assert_eq!(third.interrupt(), Some(0));
+}
+
+#[tokio::test]
+async fn a_state_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let world = World::new().await;
+    let newer = r#"{ "version": 99, "wonders": [1, 2, 3] }"#;
+    std::fs::write(world.path("state.json"), newer).unwrap();
+    let mut service = world.start();
+    assert_eq!(service.wait(), Some(1));
+    assert!(service.log().contains("version 99"), "{}", service.log());
+    assert_eq!(world.state(), newer);
+    assert_eq!(world.reads(None), 0, "nothing is read on behalf of a state that is refused");
+    assert_eq!(world.run(&["status"]).code, Some(1));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_state_is_kept_aside_and_the_service_goes_on() {
+    let world = World::new().await;
+    let garbage = b"\x00\xffnot a state at all {";
+    std::fs::write(world.path("state.json"), garbage).unwrap();
+    world.funds("1000.00");
+    let service = world.start();
+    service.wait_event("raised funds/acme");
+    let entries = std::fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let others = entries.filter(|path| path.is_file() && !path.ends_with("state.json"));
+    assert!(others.into_iter().any(|path| std::fs::read(path).unwrap() == garbage), "the evidence is kept");
+    let loud = service.log();
+    assert!(loud.lines().any(|line| line.contains("ERROR") && line.contains("cannot be read")), "{loud}");
+    assert!(world.state().contains("funds"));
+}
+
+#[tokio::test]
+async fn quiet_cycles_leave_the_state_file_alone() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    let service = world.start();
+    service.wait_event("raised funds/acme");
+    wait_until("the delivery in the state", || {
+        world.state().contains("\"told\"") && !world.state().contains("\"owed\"")
+    });
+    let changed = || std::fs::metadata(world.path("state.json")).unwrap().modified().unwrap();
+    let (before, cycles) = (changed(), service.cycles());
+    service.wait_cycles(cycles + 2);
+    assert_eq!(changed(), before);
+}
+
+#[tokio::test]
+async fn an_account_that_is_well_takes_no_space() {
+    let world = World::new().await;
+    let service = world.start();
+    service.wait_cycles(1);
+    assert_eq!(service.stop(), Some(0));
+    assert!(!world.state().contains("acme"), "{}", world.state());
+}
+
+#[tokio::test]
+async fn when_told_to_stop_while_slack_hangs_it_ends_in_time_and_keeps_what_is_owed() {
+    let world = World::new().await;
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let patient = text.replace("    type: slack\n", "    type: slack\n    timeout: 60s\n");
+    std::fs::write(world.path("alerts.yaml"), patient).unwrap();
+    world.slack_answers(ResponseTemplate::new(200).set_delay(Duration::from_secs(60)));
+    world.funds("1000.00");
+    let service = world.start();
+    world.wait_told(1);
+    let asked = Instant::now();
+    assert_eq!(service.stop(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(13), "{:?}", asked.elapsed());
+    assert!(world.state().contains("\"owed\""), "{}", world.state());
+    let status = world.run(&["status", "-o", "json"]).json();
+    assert_eq!((&status["owed"][0]["notifier"], &status["owed"][0]["events"]), (&"slack".into(), &1.into()));
+}
+
+#[tokio::test]
+async fn what_slack_could_not_take_is_told_when_it_is_back() {
+    let world = World::new().await;
+    world.slack_answers(ResponseTemplate::new(500));
+    world.funds("1000.00");
+    let service = world.start();
+    wait_until("the failure in the state", || world.state().contains("\"notifiers\""));
+    assert_eq!(service.stop(), Some(0));
+    assert!(world.state().contains("\"owed\""));
+    world.slack_answers(ResponseTemplate::new(200));
+    let _service = world.start();
+    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    assert!(world.told().last().unwrap().contains("USD 1,000.00"));
+}
+
+#[tokio::test]
+async fn state_and_socket_are_for_their_owner_only_and_the_socket_goes_with_the_service() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    let service = world.start();
+    service.wait_event("raised funds/acme");
+    wait_until("the socket", || sockets(&world).len() == 1);
+    wait_until("its mode", || mode(&world, &sockets(&world)[0]) == 0o600);
+    assert_eq!(mode(&world, "state.json"), 0o600);
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(sockets(&world), Vec::<String>::new());
+}
