@@ -107,7 +107,7 @@ pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Cl
         })
         .await;
     for line in &news {
-        tracing::info!(account = %watch.account, event = line.kind, alert = %line.alert, level = %line.level, "{}", line.text);
+        tracing::info!(account = %watch.account, event = line.kind, alert = %line.alert, severity = %line.level, "{}", line.text);
     }
     note_oddities(watch, memory, &harvest);
     let unreadable = harvest.reads.iter().filter(|read| read.balance.is_err()).count();
