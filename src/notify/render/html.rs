@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::mail::MOST_BRIEF;
+use super::MOST_BRIEF;
 use super::{Entry, Link, View, flat};
 
 const HEAD: &str = r#"<!doctype html>

@@ -2,13 +2,11 @@
 //!
 //! Addresses, Message-IDs and encodings are the mail notifier's business.
 
-use super::{Entry, View, cut, flat, html, view};
+use super::{Entry, MOST_BRIEF, View, cut, flat, html, view};
 use crate::notify::{Message, Words};
 
 /// Longest subject, in characters.
 const LONGEST_SUBJECT: usize = 150;
-/// Headlines of what is not told in full, before they are only counted.
-pub(super) const MOST_BRIEF: usize = 100;
 
 /// The words of one mail.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,6 +19,9 @@ use super::{Content, Message, Words};
 use crate::domain::rule::Severity;
 pub(crate) use text::{cut, flat};
 
+/// Headlines of what is not told in full, before they are only counted.
+const MOST_BRIEF: usize = 100;
+
 /// Entries that are told in full; the rest gets a line each.
 const IN_FULL: usize = 10;
 

@@ -1,0 +1,252 @@
+//! One cycle of one account, top to bottom: read → evaluate → transition → save. What it owes, the outbox delivers.
+//!
+//! [`run`] does the reading and saving; [`settle()`] is everything between, pure, and the one place where a reading
+//! becomes an event. Nothing here knows a channel.
+
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+
+pub use settle::{News, Settled, forget_unconfigured, label, settle};
+
+use crate::certcentral::{BalanceSource, ListedDivision, ReadError};
+use crate::clock::Clock;
+use crate::domain::balance::{Balance, Note, Reading, Unreadable};
+use crate::domain::rule::{Metric, Rule, UnreadablePolicy};
+use crate::domain::{Division, Name, Time};
+use crate::store::Book;
+
+/// How many divisions of an account are read side by side; the rate limit paces them further.
+const SIDE_BY_SIDE: usize = 16;
+/// How long a listing of divisions is good for.
+const LISTING_AGE: Duration = Duration::from_secs(3600);
+
+/// Which divisions a cycle reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// The account itself, without a container id.
+    Undivided,
+    /// Every active one that the account lists, but these.
+    All(BTreeSet<u64>),
+    /// These.
+    Listed(Vec<u64>),
+}
+
+/// What one account's cycles need.
+pub struct Watch {
+    /// The account's name.
+    pub account: Name,
+    /// Where its balances come from.
+    pub source: Arc<dyn BalanceSource>,
+    /// Which of its divisions are read.
+    pub scope: Scope,
+    /// Every rule; those that do not watch the account are passed over.
+    pub rules: Arc<[Rule]>,
+    /// The unreadable alert.
+    pub unreadable: Arc<UnreadablePolicy>,
+}
+
+/// What an account's cycles keep between them, in memory only.
+#[derive(Default)]
+pub struct Memory {
+    listing: Option<(Vec<ListedDivision>, Time)>,
+    noted: BTreeMap<Division, String>,
+    shared_fund_told: bool,
+}
+
+/// One division as it was read.
+pub struct Read {
+    /// Which.
+    pub division: Division,
+    /// Its name, where a listing told it.
+    pub name: Option<String>,
+    /// What came.
+    pub balance: Result<Balance, Unreadable>,
+}
+
+/// Everything that one cycle read.
+pub struct Harvest {
+    /// The divisions that were read.
+    pub reads: Vec<Read>,
+    /// Why the divisions could not be listed; `None`: they could, or need not be.
+    pub listing_failure: Option<Unreadable>,
+    /// Active divisions of a good listing, whether they are excluded or not; `None` where none is at hand.
+    pub active: Option<BTreeSet<u64>>,
+}
+
+/// The figures of one division at its last reading, for `status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LastReading {
+    /// The account's name.
+    pub account: Name,
+    /// The division.
+    pub division: Division,
+    /// Its name, where a listing told it.
+    pub division_name: Option<String>,
+    /// When it was read.
+    pub at: Time,
+    /// Each metric: an amount, `unlimited`, or `unreadable: …`.
+    pub metrics: BTreeMap<String, String>,
+}
+
+/// Runs one cycle: reads everything once, settles it, saves, and returns the last readings.
+pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Clock) -> Vec<LastReading> {
+    let started = clock.now();
+    let harvest = read(watch, memory, started).await;
+    let now = clock.now();
+    let news = book
+        .change(|state| {
+            let settled = settle(state, watch, &harvest, now);
+            let changed = settled.changed;
+            (settled.news, changed)
+        })
+        .await;
+    for line in &news {
+        tracing::info!(account = %watch.account, event = line.kind, alert = %line.alert, severity = %line.level, "{}", line.text);
+    }
+    note_oddities(watch, memory, &harvest);
+    let unreadable = harvest.reads.iter().filter(|read| read.balance.is_err()).count();
+    let owed = book.read(|state| state.owed.len());
+    let duration_ms = (clock.now() - started).num_milliseconds();
+    tracing::info!(account = %watch.account, read = harvest.reads.len(), unreadable, events = news.len(), owed, duration_ms, "cycle done");
+    harvest.reads.iter().map(|read| last_reading(&watch.account, read, now)).collect()
+}
+
+/// Reads each division once, side by side.
+async fn read(watch: &Watch, memory: &mut Memory, now: Time) -> Harvest {
+    let listing_failure = refresh_listing(watch, memory, now).await;
+    let listed = memory.listing.as_ref().map(|(listed, _)| listed.as_slice());
+    let active = listed.map(|all| all.iter().filter(|it| it.active).map(|it| it.id).collect::<BTreeSet<_>>());
+    let targets: Vec<Division> = match &watch.scope {
+        Scope::Undivided => vec![None],
+        Scope::Listed(ids) => ids.iter().copied().map(Some).collect(),
+        Scope::All(exclude) => active.iter().flatten().filter(|id| !exclude.contains(id)).copied().map(Some).collect(),
+    };
+    let names: BTreeMap<u64, &str> =
+        listed.iter().flat_map(|all| all.iter()).map(|it| (it.id, it.name.as_str())).collect();
+    let reads: Vec<Read> = futures_util::stream::iter(targets.iter().copied())
+        .map(|division| async move { (division, watch.source.balance(division).await) })
+        .buffered(SIDE_BY_SIDE)
+        .map(|(division, balance)| Read {
+            division,
+            name: division.and_then(|id| names.get(&id).map(|name| (*name).to_owned())),
+            balance: balance.map_err(Unreadable::from),
+        })
+        .collect()
+        .await;
+    log_failures(&watch.account, &reads, listing_failure.as_ref());
+    let active = active.filter(|_| matches!(watch.scope, Scope::All(_)) && listing_failure.is_none());
+    Harvest { reads, listing_failure, active }
+}
+
+/// Lists the divisions hourly. Where they are only wanted for their names, a failure is no failure.
+async fn refresh_listing(watch: &Watch, memory: &mut Memory, now: Time) -> Option<Unreadable> {
+    if watch.scope == Scope::Undivided {
+        return None;
+    }
+    let fresh = |at: Time| (now - at).to_std().is_ok_and(|age| age < LISTING_AGE);
+    if memory.listing.as_ref().is_some_and(|(_, at)| fresh(*at)) {
+        return None;
+    }
+    let listed = watch.source.divisions().await.and_then(|listed| match watch.scope {
+        Scope::All(_) if !listed.iter().any(|it| it.active) => Err(nothing_listed()),
+        _ => Ok(listed),
+    });
+    match (listed, &watch.scope) {
+        (Ok(listed), _) => {
+            memory.listing = Some((listed, now));
+            None
+        }
+        (Err(error), Scope::All(_)) => Some(error.into()),
+        (Err(error), _) => {
+            tracing::info!(account = %watch.account, %error, "divisions cannot be listed: they are shown by their ids");
+            let known = memory.listing.take().map(|(listed, _)| listed).unwrap_or_default();
+            memory.listing = Some((known, now));
+            None
+        }
+    }
+}
+
+fn nothing_listed() -> ReadError {
+    ReadError {
+        kind: crate::certcentral::ReadErrorKind::Nonsense,
+        reason: "GET /container lists no active division, so there is nothing to watch: check what the API key may see"
+            .to_owned(),
+    }
+}
+
+/// One warning a reason, however many divisions share it.
+fn log_failures(account: &Name, reads: &[Read], listing: Option<&Unreadable>) {
+    let mut reasons: BTreeMap<&str, Vec<Division>> = BTreeMap::new();
+    for read in reads {
+        if let Err(why) = &read.balance {
+            reasons.entry(&why.reason).or_default().push(read.division);
+        }
+    }
+    for (reason, divisions) in reasons {
+        tracing::warn!(%account, division = divisions[0], divisions = divisions.len(), reason, "balance cannot be read");
+    }
+    if let Some(why) = listing {
+        tracing::warn!(%account, reason = why.reason, "divisions cannot be listed");
+    }
+}
+
+/// Logs what is odd, once and not at every poll.
+fn note_oddities(watch: &Watch, memory: &mut Memory, harvest: &Harvest) {
+    for read in &harvest.reads {
+        let Ok(balance) = &read.balance else { continue };
+        let kind = match balance.note() {
+            Some(Note::TotalDiffers { .. }) => "differs",
+            Some(Note::TotalUsed { .. }) => "used",
+            None => "",
+        };
+        let before = memory.noted.insert(read.division, kind.to_owned());
+        if let Some(note) = balance.note().filter(|_| before.as_deref() != Some(kind)) {
+            tracing::warn!(account = %watch.account, division = read.division, "{note}");
+        }
+    }
+    if let Some(twins) = shared_fund(&harvest.reads).filter(|_| !std::mem::replace(&mut memory.shared_fund_told, true))
+    {
+        tracing::info!(account = %watch.account, divisions = twins.len(), first = twins[0], "{SHARED_FUND}");
+    }
+}
+
+/// What to say where divisions share one fund.
+pub const SHARED_FUND: &str =
+    "divisions report exactly the same figures, so they seem to share one fund: watching only one of them is enough";
+
+/// The divisions that report exactly the same figures, if any two do.
+pub fn shared_fund(reads: &[Read]) -> Option<Vec<u64>> {
+    let mut groups: Vec<(&Balance, Vec<u64>)> = Vec::new();
+    for read in reads {
+        let (Ok(balance), Some(id)) = (&read.balance, read.division) else { continue };
+        match groups.iter_mut().find(|(known, _)| *known == balance) {
+            Some((_, ids)) => ids.push(id),
+            None => groups.push((balance, vec![id])),
+        }
+    }
+    groups.into_iter().map(|(_, ids)| ids).filter(|ids| ids.len() > 1).max_by_key(Vec::len)
+}
+
+fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
+    let metric = |metric: Metric| match &read.balance {
+        Err(why) => format!("unreadable: {}", why.reason),
+        Ok(balance) => match balance.reading(metric) {
+            Reading::Amount(money) => money.to_string(),
+            Reading::Unlimited => "unlimited".to_owned(),
+            Reading::Unreadable(why) => format!("unreadable: {}", why.reason),
+        },
+    };
+    let metrics = Metric::ALL.into_iter().map(|(it, name)| (name.to_owned(), metric(it))).collect();
+    LastReading { account: account.clone(), division: read.division, division_name: read.name.clone(), at, metrics }
+}
+
+/// Reads every division of an account once, for `check` and `validate --online`: no state, nothing sent.
+pub async fn read_once(watch: &Watch, clock: &dyn Clock) -> Harvest {
+    read(watch, &mut Memory::default(), clock.now()).await
+}
