@@ -22,7 +22,7 @@ use crate::notify::outbox::{Desk, Worker};
 use crate::notify::slack::Slack;
 use crate::notify::{Notifier, RuleWords, Words};
 use crate::schedule::Schedule;
-use crate::secret::Redactor;
+use crate::secret::{Redactor, Secret};
 use crate::store::{Book, FileStore, OpenError};
 use crate::{scheduler, web};
 
@@ -147,6 +147,10 @@ fn channel(
             ))
         }
         Channel::Email { host, port, tls, credentials, from, to } => {
+            if let Some((user, password)) = credentials {
+                // The form in which AUTH PLAIN sends it, and in which a server may echo it.
+                redactor.learn(&Secret::new(format!("\0{user}\0{}", password.expose())));
+            }
             let options = EmailOptions {
                 host: host.clone(),
                 port: *port,

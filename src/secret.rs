@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, RwLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 /// Shorter secrets are not searched for: they would strike out ordinary words.
 const SHORTEST_STRUCK: usize = 6;
 /// What stands where a secret was.
@@ -30,6 +33,11 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Whether the end of a secret address is a token, and not a word that would be struck out of every message.
+fn looks_random(last: &str) -> bool {
+    last.len() >= 2 * SHORTEST_STRUCK || last.bytes().any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+}
+
 /// Knows every secret of the running configuration and strikes it out of text that comes from outside.
 /// Clones share what they know.
 #[derive(Clone, Default)]
@@ -48,14 +56,18 @@ impl Redactor {
     pub fn learn(&self, secret: &Secret) {
         let value = secret.expose();
         let mut forms = vec![value.to_owned(), value.escape_default().to_string()];
+        let encoded = BASE64.encode(value);
+        forms.push(encoded.trim_end_matches('=').to_owned());
+        forms.push(encoded);
         if let Ok(json) = serde_json::to_string(value) {
             forms.push(json.trim_matches('"').to_owned());
         }
         if let Some((_, rest)) = value.split_once("://")
             && let Some(at) = rest.find('/')
         {
-            forms.push(rest[at..].to_owned());
-            forms.extend(rest.rsplit('/').next().filter(|token| token.len() >= 12).map(str::to_owned));
+            let path = rest[at..].split(['?', '#']).next().unwrap_or_default();
+            forms.extend([rest[at..].to_owned(), path.to_owned()]);
+            forms.extend(path.rsplit('/').next().filter(|last| looks_random(last)).map(str::to_owned));
         }
         // A poisoned lock only means that some thread panicked while holding it; the list itself is sound.
         let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -85,9 +97,13 @@ mod tests {
         redactor.learn(&secret);
         redactor.learn(&Secret::new("https://hooks.example.com/services/T000/B000/abcdefghijkl"));
         redactor.learn(&Secret::new("abc"));
+        redactor.learn(&Secret::new("https://chat.example.com/hooks/XyZtokenABC?x=1"));
+        redactor.learn(&Secret::new("https://chat.example.com/a/webhook"));
         assert_eq!(redactor.strike("key hunter2\"hunter2 is bad"), "key *** is bad");
         assert_eq!(redactor.strike(r#"{"key":"hunter2\"hunter2"}"#), r#"{"key":"***"}"#);
         assert_eq!(redactor.strike("no route /services/T000/B000/abcdefghijkl"), "no route ***");
-        assert_eq!(redactor.strike("abc stays"), "abc stays");
+        assert_eq!(redactor.strike("abc stays, and so does webhook"), "abc stays, and so does webhook");
+        assert_eq!(redactor.strike("no token XyZtokenABC at /hooks/XyZtokenABC"), "no token *** at ***");
+        assert_eq!(redactor.strike("535 bad aHVudGVyMiJodW50ZXIy"), "535 bad ***");
     }
 }

@@ -130,7 +130,7 @@ impl Worker {
         });
         match sent {
             Ok(delivered) => self.mark_delivered(&ids, delivered).await,
-            Err(error) if error.permanent => self.mark_refused(&ids, &error).await,
+            Err(error) if error.permanent => self.mark_refused(&ids, &error, alone).await,
             Err(error) => self.mark_failed(&ids, &error, alone).await,
         }
     }
@@ -170,18 +170,23 @@ impl Worker {
         }
     }
 
-    async fn mark_refused(&mut self, ids: &BTreeSet<String>, error: &SendError) {
+    /// A lone recipient that is refused for good says nothing about the notifier: its neighbours were reached.
+    async fn mark_refused(&mut self, ids: &BTreeSet<String>, error: &SendError, alone: bool) {
         let (name, now, fallback) = (self.name.clone(), self.clock.now(), self.desk.fallback.clone());
         let handed = self
             .book
             .change(|state| {
-                state.failed(&name, &error.reason, now);
+                if !alone {
+                    state.failed(&name, &error.reason, now);
+                }
                 let handed = fallback.map_or(0, |fallback| state.hand_over(&name, &fallback, &error.reason, Some(ids)));
                 state.refused(&name, ids);
                 (handed, true)
             })
             .await;
-        self.failures = 0;
+        if !alone {
+            self.failures = 0;
+        }
         tracing::error!(notifier = %self.name, reason = error.reason, events = ids.len(), handed_to_fallback = handed, "notification refused for good: not tried again");
     }
 
@@ -219,7 +224,7 @@ impl Worker {
         let Some(trouble) = trouble else { return };
         let age = (now - trouble.since).to_std().unwrap_or_default();
         if self.failures > 0
-            && age >= FALLBACK_AFTER
+            && age.min(self.oldest_owed(now)) >= FALLBACK_AFTER
             && let Some(fallback) = self.desk.fallback.clone()
         {
             let name = self.name.clone();
@@ -250,6 +255,12 @@ impl Worker {
             })
             .await;
         tracing::error!(notifier = %self.name, %since, error, "notifier has failed for an hour: reported through all others");
+    }
+
+    /// How long the oldest event has been owed: a failure of long ago that left nothing owed is no reason to hurry.
+    fn oldest_owed(&self, now: Time) -> Duration {
+        let oldest = self.book.read(|state| state.owed_to(&self.name).map(|(event, _)| event.at).min());
+        oldest.and_then(|at| (now - at).to_std().ok()).unwrap_or_default()
     }
 
     /// How long until the failure is an hour old, where that is still to be reported.
