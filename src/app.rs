@@ -29,6 +29,9 @@ use crate::{scheduler, web};
 /// How long running sends get after the service was told to stop.
 const LAST_SENDS: Duration = Duration::from_secs(10);
 
+/// The pause before the control socket is tried again, where its folder was not to be used.
+const SOCKET_AGAIN: Duration = Duration::from_secs(5);
+
 /// Why the service did not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -239,8 +242,15 @@ fn background(state: &Path, book: &Arc<Book>, board: &Arc<Board>, clock: &Arc<dy
     tasks.spawn(async move { again.save_again(its_clock.as_ref()).await });
     let (path, book, board, clock) = (state.to_owned(), Arc::clone(book), Arc::clone(board), Arc::clone(clock));
     tasks.spawn(async move {
-        if let Err(error) = control::serve(&path, book, board, clock).await {
-            tracing::error!(%error, "no control socket: `status` shows only the state file, `health` fails");
+        let mut told = false;
+        loop {
+            let (book, board) = (Arc::clone(&book), Arc::clone(&board));
+            if let Err(error) = control::serve(&path, book, board, Arc::clone(&clock)).await
+                && !std::mem::replace(&mut told, true)
+            {
+                tracing::error!(%error, "no control socket: `status` shows only the state file, `health` fails; tried again");
+            }
+            tokio::time::sleep(SOCKET_AGAIN).await;
         }
     });
     tasks
@@ -293,11 +303,11 @@ async fn run_account(
     stopped: watch::Receiver<bool>,
 ) {
     let memory = Arc::new(Mutex::new(Memory::default()));
-    let cycle = || {
+    let cycle = |planned| {
         let (watch, memory, book) = (Arc::clone(&watch), Arc::clone(&memory), Arc::clone(&book));
         let (board, clock) = (Arc::clone(&board), Arc::clone(&clock));
         async move {
-            let readings = cycle::run(&watch, &mut *memory.lock().await, &book, clock.as_ref()).await;
+            let readings = cycle::run(&watch, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
             board.readings(&watch.account, readings);
         }
     };

@@ -3,6 +3,7 @@
 //! One line of JSON each way. It only answers; who may ask is decided by the file's mode alone.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ use crate::store::Book;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest request line, in bytes.
 const LONGEST_REQUEST: u64 = 4096;
-/// Longest socket path that the system takes, with room for a temporary suffix.
+/// Longest socket path that every system takes as it is.
 const LONGEST_PATH: usize = 100;
 
 /// What can be asked.
@@ -201,18 +202,32 @@ pub fn socket_path(state: &Path) -> PathBuf {
     crate::store::beside(state, "sock")
 }
 
+/// A path of a socket that the system takes, however long the folder's is: through the opened folder.
+struct Short {
+    path: PathBuf,
+    /// Open for as long as the path is used.
+    _folder: Option<std::fs::File>,
+}
+
+impl Short {
+    fn of(path: &Path) -> io::Result<Self> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        };
+        if path.as_os_str().len() <= LONGEST_PATH {
+            return Ok(Self { path: path.to_owned(), _folder: None });
+        }
+        let folder = std::fs::File::open(folder)?;
+        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+        Ok(Self { path, _folder: Some(folder) })
+    }
+}
+
 /// Answers until dropped. The socket file appears under its name only once nobody else may use it.
 pub async fn serve(state: &Path, book: Arc<Book>, board: Arc<Board>, clock: Arc<dyn Clock>) -> io::Result<()> {
-    let path = socket_path(state);
-    if path.as_os_str().len() > LONGEST_PATH {
-        return Err(io::Error::other(format!(
-            "{} is too long a path for a socket: choose a shorter `state`",
-            path.display()
-        )));
-    }
-    let fresh = crate::store::beside(state, "sk");
+    let (path, fresh) = (socket_path(state), crate::store::beside(state, "sk"));
     let _ = std::fs::remove_file(&fresh); // of a run that died between the next lines
-    let listener = UnixListener::bind(&fresh)?;
+    let listener = Short::of(&fresh).and_then(|short| UnixListener::bind(&short.path))?;
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&fresh, &path)?;
     loop {
@@ -249,7 +264,8 @@ async fn answer(mut stream: UnixStream, book: &Book, board: &Board, now: Time) -
 /// Asks the service that owns `state`. An error means that none answers.
 pub async fn ask<R: serde::de::DeserializeOwned>(state: &Path, request: Request) -> io::Result<R> {
     let talk = async {
-        let mut stream = UnixStream::connect(socket_path(state)).await?;
+        let short = Short::of(&socket_path(state))?;
+        let mut stream = UnixStream::connect(&short.path).await?;
         let mut line = serde_json::to_vec(&request)?;
         line.push(b'\n');
         stream.write_all(&line).await?;

@@ -45,38 +45,41 @@ pub async fn run<F: Future<Output = ()>>(
     jobs: JobScheduler,
     clock: Arc<dyn Clock>,
     mut stop: watch::Receiver<bool>,
-    mut cycle: impl FnMut() -> F,
+    mut cycle: impl FnMut(Time) -> F,
     mut beat: impl FnMut(Beat),
 ) {
     let mut ended = None;
+    let mut planned = clock.now();
     loop {
-        let began = clock.now();
+        let began = on_the_grid(planned, clock.now());
         let due = schedule.next_after(began);
         beat(Beat { began, ended, due });
         tokio::select! {
-            () = cycle() => {}
+            () = cycle(began) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let now = clock.now();
         ended = Some(now);
         // Times that passed while the cycle ran are skipped: the next one is in the future, however long it took. A clock
         // that went back counts from where it is now.
-        let from = match due {
-            Some(due) if due > now && began <= now => due,
-            _ => match schedule.next_after(now) {
-                Some(next) => next,
-                None => {
-                    tracing::error!(%account, schedule = schedule.text(), "schedule never comes again: no further cycle");
-                    return;
-                }
-            },
+        let next = due.filter(|due| *due > now && began <= now).or_else(|| schedule.next_after(now));
+        let Some(next) = next else {
+            tracing::error!(%account, schedule = schedule.text(), "schedule never comes again: no further cycle");
+            return;
         };
-        beat(Beat { began, ended, due: Some(from) });
+        planned = next;
+        beat(Beat { began, ended, due: Some(next) });
         tokio::select! {
-            () = wait_until(from, &jobs, &clock) => {}
+            () = wait_until(next, &jobs, &clock) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
+}
+
+/// The planned time, if it was kept to within a minute: so a reminder of 24 h comes on the schedule's own beat and not a
+/// period later for want of a millisecond. After a jump of the clock the present counts.
+fn on_the_grid(planned: Time, now: Time) -> Time {
+    if (now - planned).to_std().is_ok_and(|late| late < GRACE) { planned } else { now }
 }
 
 /// Waits until `due`, by the wall clock or by elapsed time, whichever says so first.
@@ -114,6 +117,13 @@ mod tests {
 
     fn at(seconds: i64) -> Time {
         Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn a_cycle_keeps_to_the_planned_time_unless_the_clock_jumped() {
+        assert_eq!(on_the_grid(at(900), at(900) + chrono::Duration::milliseconds(3)), at(900));
+        assert_eq!(on_the_grid(at(900), at(4500)), at(4500));
+        assert_eq!(on_the_grid(at(900), at(0)), at(0));
     }
 
     #[test]

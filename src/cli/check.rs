@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::args::CheckOutput;
+use super::out::{grumble, put, say};
 use super::status::division;
 use super::table::{clean, table};
 use super::{Context, Exit, print_json};
@@ -98,7 +99,7 @@ pub(super) async fn run(context: &Context, output: CheckOutput) -> Exit {
     let watches = match app::watches(&config, &context.redactor) {
         Ok(watches) => watches,
         Err(error) => {
-            eprintln!("lowtide: {error:#}");
+            grumble!("lowtide: {error:#}");
             return unknown(output, "the configuration cannot be used, see standard error");
         }
     };
@@ -111,16 +112,16 @@ pub(super) async fn run(context: &Context, output: CheckOutput) -> Exit {
     let notes: Vec<String> = harvests.iter().flat_map(|(watch, harvest)| notes(&watch.account, harvest)).collect();
     let worst = rows.iter().map(|row| row.level).max().unwrap_or(Worst::Unknown);
     match output {
-        CheckOutput::Text => print!("{}", text(&rows, &notes, context.colour)),
+        CheckOutput::Text => put(&text(&rows, &notes, context.colour)),
         CheckOutput::Json => print_json(&Outcome { level: worst, results: &rows, notes: &notes }),
-        CheckOutput::Plugin => println!("{}", plugin(worst, &rows)),
+        CheckOutput::Plugin => say!("{}", plugin(worst, &rows)),
     }
     Exit::Check(worst)
 }
 
 fn unknown(output: CheckOutput, why: &str) -> Exit {
     match output {
-        CheckOutput::Plugin => println!("LOWTIDE UNKNOWN - {why}"),
+        CheckOutput::Plugin => say!("LOWTIDE UNKNOWN - {why}"),
         CheckOutput::Json => print_json(&serde_json::json!({ "level": "unknown", "results": [], "notes": [why] })),
         CheckOutput::Text => {}
     }
@@ -181,7 +182,7 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
     }
     match reading {
         Reading::Amount(money) => {
-            row.amount = Some(money.amount.to_string());
+            row.amount = Some(money.figure().replace(',', "").replace('\u{2212}', "-"));
             row.currency = Some(money.currency.to_string());
             row.shown = money.to_string();
         }

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::Exit;
+use super::out::{grumble, say};
 
 /// The documentation of every key, and the starter file.
 const EXAMPLE: &str = include_str!("../../alerts.example.yaml");
@@ -16,18 +17,18 @@ pub(super) fn command(path: Option<&Path>) -> Exit {
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match created.and_then(|mut file| file.write_all(EXAMPLE.as_bytes())) {
         Ok(()) => {
-            println!("wrote {}: edit it, then try `lowtide validate --online`", path.display());
+            say!("wrote {}: edit it, then try `lowtide validate --online`", path.display());
             Exit::Success
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            eprintln!(
+            grumble!(
                 "lowtide: {} exists already and is left as it is: name another file with --config",
                 path.display()
             );
             Exit::Failure
         }
         Err(error) => {
-            eprintln!("lowtide: {} cannot be written: {error}", path.display());
+            grumble!("lowtide: {} cannot be written: {error}", path.display());
             Exit::Failure
         }
     }

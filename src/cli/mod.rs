@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod init;
+mod out;
 mod run;
 mod status;
 mod table;
@@ -17,6 +18,7 @@ use clap::{CommandFactory, Parser};
 
 pub use args::{Cli, Command, Output};
 
+use self::out::{grumble, say};
 use crate::config::{self, Config, Environment, Problems};
 use crate::logging;
 use crate::secret::Redactor;
@@ -83,9 +85,9 @@ impl Context {
 /// Every problem, to standard error.
 fn report_problems(file: &Path, problems: &Problems) {
     for problem in problems {
-        eprintln!("{problem}");
+        grumble!("{problem}");
     }
-    eprintln!("{}: {}", file.display(), count(problems.len(), "problem"));
+    grumble!("{}: {}", file.display(), count(problems.len(), "problem"));
 }
 
 /// `1 problem`, `2 problems`.
@@ -111,7 +113,20 @@ fn usage_exit(error: &clap::Error, args: &[OsString]) -> Exit {
     if matches!(error.kind(), DisplayHelp | DisplayVersion) {
         return Exit::Success;
     }
-    if args.iter().skip(1).any(|arg| arg == "check") { Exit::Check(check::Worst::Unknown) } else { Exit::Usage }
+    if command(args) == Some("check") { Exit::Check(check::Worst::Unknown) } else { Exit::Usage }
+}
+
+/// The command in arguments that do not parse: the first that is neither an option nor an option's value.
+fn command(args: &[OsString]) -> Option<&str> {
+    let mut rest = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
+    while let Some(arg) = rest.next() {
+        match arg {
+            "-c" | "--config" | "--log-format" | "--log-level" => drop(rest.next()),
+            option if option.starts_with('-') => {}
+            command => return Some(command),
+        }
+    }
+    None
 }
 
 fn start(cli: Cli) -> Exit {
@@ -121,7 +136,7 @@ fn start(cli: Cli) -> Exit {
     let default_level = if matches!(cli.command, Command::Run) { "info" } else { "warn" };
     let started = logging::start(cli.log_format, cli.log_level.as_deref(), default_level, &redactor, !no_colour);
     if let Err(error) = started {
-        eprintln!("lowtide: {error}");
+        grumble!("lowtide: {error}");
         return if matches!(cli.command, Command::Check { .. }) {
             Exit::Check(check::Worst::Unknown)
         } else {
@@ -132,20 +147,32 @@ fn start(cli: Cli) -> Exit {
     let service = matches!(cli.command, Command::Run);
     let context = Context { file: config::find(cli.config.as_deref()), environment, redactor, colour, service };
     if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(shell, &mut Cli::command(), "lowtide", &mut std::io::stdout());
-        return Exit::Success;
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "lowtide", &mut script);
+        out::put(&String::from_utf8_lossy(&script));
+        return honest(Exit::Success);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("lowtide: cannot start: {error}");
+            grumble!("lowtide: cannot start: {error}");
             return Exit::Failure;
         }
     };
     let exit = runtime.block_on(dispatch(cli, &context));
     // A name look-up that hangs in a thread of its own must not keep the process.
     runtime.shutdown_background();
-    exit
+    honest(exit)
+}
+
+/// What could not be printed was not done.
+fn honest(exit: Exit) -> Exit {
+    match exit {
+        _ if !out::failed() => exit,
+        Exit::Success => Exit::Failure,
+        Exit::Check(_) => Exit::Check(check::Worst::Unknown),
+        other => other,
+    }
 }
 
 async fn dispatch(cli: Cli, context: &Context) -> Exit {
@@ -164,7 +191,7 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
 /// Prints a value as JSON to standard output.
 pub(crate) fn print_json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
-        Ok(json) => println!("{json}"),
+        Ok(json) => say!("{json}"),
         Err(error) => tracing::error!(%error, "result cannot be written as JSON"),
     }
 }

@@ -1,6 +1,7 @@
 //! `lowtide status` and `lowtide health`: what a running service, or else its state file, has to tell.
 
 use super::args::Output;
+use super::out::{grumble, put, say};
 use super::table::{clean, table};
 use super::{Context, Exit, count, print_json};
 use crate::config::Config;
@@ -18,14 +19,14 @@ pub(super) async fn status(context: &Context, output: Output) -> Exit {
         Err(_) => match store::read_only(&config.state) {
             Ok(state) => control::report_state(&state),
             Err(why) => {
-                eprintln!("lowtide: {why}");
+                grumble!("lowtide: {why}");
                 return Exit::Failure;
             }
         },
     };
     match output {
         Output::Json => print_json(&report),
-        Output::Text => print!("{}", text(&report, &config)),
+        Output::Text => put(&text(&report, &config)),
     }
     Exit::Success
 }
@@ -37,18 +38,18 @@ pub(super) async fn health(context: &Context) -> Exit {
     };
     match control::ask::<Health>(&config.state, Request::Health).await {
         Ok(Health { on_time: true, .. }) => {
-            println!("ok: cycles are on time");
+            say!("ok: cycles are on time");
             Exit::Success
         }
         Ok(health) => {
-            println!(
+            say!(
                 "late: no cycle on time for {}",
                 health.late.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ")
             );
             Exit::Failure
         }
         Err(error) => {
-            println!("no running service answers at {}: {error}", control::socket_path(&config.state).display());
+            say!("no running service answers at {}: {error}", control::socket_path(&config.state).display());
             Exit::Failure
         }
     }

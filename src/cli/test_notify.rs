@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::args::Output;
+use super::out::{grumble, say};
 use super::table::clean;
 use super::{Context, Exit, print_json};
 use crate::app;
@@ -29,14 +30,14 @@ pub(super) async fn run(context: &Context, names: &[String], output: Output) -> 
     if !unknown.is_empty() {
         let known = config.notifiers.keys().map(|name| clean(name)).collect::<Vec<_>>().join(", ");
         for name in unknown {
-            eprintln!("lowtide: no notifier is called `{}`; there are {known}", clean(name));
+            grumble!("lowtide: no notifier is called `{}`; there are {known}", clean(name));
         }
         return Exit::Usage;
     }
     let desks = match app::notifiers(&config, &context.redactor) {
         Ok(desks) => desks,
         Err(error) => {
-            eprintln!("lowtide: {error:#}");
+            grumble!("lowtide: {error:#}");
             return Exit::Failure;
         }
     };
@@ -48,7 +49,7 @@ pub(super) async fn run(context: &Context, names: &[String], output: Output) -> 
         Output::Json => print_json(&outcomes),
         Output::Text => outcomes.iter().for_each(|it| {
             let result = if it.delivered { "delivered" } else { "FAILED" };
-            println!(
+            say!(
                 "{}: {result}{}{}",
                 clean(&it.notifier),
                 if it.detail.is_empty() { "" } else { ": " },

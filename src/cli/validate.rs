@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::args::Output;
+use super::out::{grumble, say};
 use super::table::clean;
 use super::{Context, Exit, count, print_json};
 use crate::app;
@@ -44,7 +45,7 @@ pub(super) async fn run(context: &Context, online: bool, output: Output) -> Exit
         match app::watches(&config, &context.redactor) {
             Ok(watches) => outcome.online = Some(futures_util::future::join_all(watches.into_iter().map(read)).await),
             Err(error) => {
-                eprintln!("lowtide: {error:#}");
+                grumble!("lowtide: {error:#}");
                 return Exit::Failure;
             }
         }
@@ -63,23 +64,23 @@ pub(super) async fn run(context: &Context, online: bool, output: Output) -> Exit
 
 fn print_text(context: &Context, outcome: &Outcome) {
     for problem in &outcome.problems {
-        println!("{problem}");
+        say!("{problem}");
     }
     for warning in &outcome.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
     for it in outcome.online.iter().flatten() {
         let what =
             if it.failures.is_empty() { format!("{} good", count(it.read, "reading")) } else { "FAILED".to_owned() };
-        println!("{}: {what}", clean(&it.account));
-        it.failures.iter().for_each(|failure| println!("  {}", clean(failure)));
-        it.suggestions.iter().for_each(|suggestion| println!("  suggestion: {}", clean(suggestion)));
+        say!("{}: {what}", clean(&it.account));
+        it.failures.iter().for_each(|failure| say!("  {}", clean(failure)));
+        it.suggestions.iter().for_each(|suggestion| say!("  suggestion: {}", clean(suggestion)));
     }
     let file = context.file.display();
     if outcome.valid {
-        println!("{file}: valid");
+        say!("{file}: valid");
     } else {
-        println!("{file}: {}", count(outcome.problems.len(), "problem"));
+        say!("{file}: {}", count(outcome.problems.len(), "problem"));
     }
 }
 

@@ -16,7 +16,7 @@ pub use settle::{News, Settled, forget_unconfigured, label, settle};
 
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError};
 use crate::clock::Clock;
-use crate::domain::balance::{Balance, Note, Reading, Unreadable};
+use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
 use crate::domain::rule::{Metric, Rule, UnreadablePolicy};
 use crate::domain::{Division, Name, Time};
 use crate::store::Book;
@@ -59,6 +59,14 @@ pub struct Memory {
     shared_fund_told: bool,
 }
 
+impl Memory {
+    /// The active divisions of the last good listing.
+    fn active(&self) -> Option<BTreeSet<u64>> {
+        let (listed, _) = self.listing.as_ref()?;
+        Some(listed.iter().filter(|it| it.active).map(|it| it.id).collect())
+    }
+}
+
 /// One division as it was read.
 pub struct Read {
     /// Which.
@@ -94,14 +102,20 @@ pub struct LastReading {
     pub metrics: BTreeMap<String, String>,
 }
 
-/// Runs one cycle: reads everything once, settles it, saves, and returns the last readings.
-pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Clock) -> Vec<LastReading> {
+/// Runs one cycle: reads everything once, settles it as of the `planned` time, saves, and returns the last readings.
+pub async fn run(
+    watch: &Watch,
+    memory: &mut Memory,
+    book: &Book,
+    clock: &dyn Clock,
+    planned: Time,
+) -> Vec<LastReading> {
     let started = clock.now();
     let harvest = read(watch, memory, started).await;
     let now = clock.now();
     let news = book
         .change(|state| {
-            let settled = settle(state, watch, &harvest, now);
+            let settled = settle(state, watch, &harvest, planned);
             let changed = settled.changed;
             (settled.news, changed)
         })
@@ -117,31 +131,53 @@ pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Cl
     harvest.reads.iter().map(|read| last_reading(&watch.account, read, now)).collect()
 }
 
-/// Reads each division once, side by side.
+/// Reads each division once, side by side. Where one is refused, the listing may be out of date: it is asked for again, so
+/// that a division that is gone is no longer watched rather than unreadable.
 async fn read(watch: &Watch, memory: &mut Memory, now: Time) -> Harvest {
+    let listed_before = memory.listing.as_ref().map(|(_, at)| *at);
     let listing_failure = refresh_listing(watch, memory, now).await;
-    let listed = memory.listing.as_ref().map(|(listed, _)| listed.as_slice());
-    let active = listed.map(|all| all.iter().filter(|it| it.active).map(|it| it.id).collect::<BTreeSet<_>>());
+    let mut reads = read_balances(watch, memory).await;
+    let all = matches!(watch.scope, Scope::All(_));
+    let refused = |read: &Read| read.balance.as_ref().is_err_and(|why| why.outlook == Outlook::NeedsAction);
+    let cached = listed_before.is_some() && listed_before == memory.listing.as_ref().map(|(_, at)| *at);
+    if all && cached && listing_failure.is_none() && reads.iter().any(refused) {
+        // Should this fail too, the refused divisions have said enough: the known listing stands until its hour is over.
+        if let Ok(listed) = watch.source.divisions().await
+            && listed.iter().any(|it| it.active)
+        {
+            memory.listing = Some((listed, now));
+        }
+    }
+    let active = memory.active().filter(|_| all && listing_failure.is_none());
+    if let Some(active) = &active {
+        reads.retain(|read| read.division.is_none_or(|id| active.contains(&id)));
+    }
+    log_failures(&watch.account, &reads, listing_failure.as_ref());
+    Harvest { reads, listing_failure, active }
+}
+
+async fn read_balances(watch: &Watch, memory: &Memory) -> Vec<Read> {
+    let listed = memory.listing.as_ref().map(|(listed, _)| listed.as_slice()).unwrap_or_default();
     let targets: Vec<Division> = match &watch.scope {
         Scope::Undivided => vec![None],
         Scope::Listed(ids) => ids.iter().copied().map(Some).collect(),
-        Scope::All(exclude) => active.iter().flatten().filter(|id| !exclude.contains(id)).copied().map(Some).collect(),
+        Scope::All(exclude) => {
+            memory.active().into_iter().flatten().filter(|id| !exclude.contains(id)).map(Some).collect()
+        }
     };
-    let names: BTreeMap<u64, &str> =
-        listed.iter().flat_map(|all| all.iter()).map(|it| (it.id, it.name.as_str())).collect();
-    let reads: Vec<Read> = futures_util::stream::iter(targets.iter().copied())
+    let names: BTreeMap<u64, &str> = listed.iter().map(|it| (it.id, it.name.as_str())).collect();
+    let reads: Vec<_> = futures_util::stream::iter(targets)
         .map(|division| async move { (division, watch.source.balance(division).await) })
         .buffered(SIDE_BY_SIDE)
-        .map(|(division, balance)| Read {
-            division,
-            name: division.and_then(|id| names.get(&id).map(|name| (*name).to_owned())),
-            balance: balance.map_err(Unreadable::from),
-        })
         .collect()
         .await;
-    log_failures(&watch.account, &reads, listing_failure.as_ref());
-    let active = active.filter(|_| matches!(watch.scope, Scope::All(_)) && listing_failure.is_none());
-    Harvest { reads, listing_failure, active }
+    let named = |division: Division| division.and_then(|id| names.get(&id).map(|name| (*name).to_owned()));
+    let read = |(division, balance): (Division, Result<Balance, ReadError>)| Read {
+        division,
+        name: named(division),
+        balance: balance.map_err(Unreadable::from),
+    };
+    reads.into_iter().map(read).collect()
 }
 
 /// Lists the divisions hourly. Where they are only wanted for their names, a failure is no failure.

@@ -268,10 +268,10 @@ impl Worker {
         let now = self.clock.now();
         let trouble = self.book.read(|state| state.notifiers.get(&self.name).cloned())?;
         let age = (now - trouble.since).to_std().unwrap_or_default();
-        let due =
-            [Some(FALLBACK_AFTER).filter(|_| self.failures > 0), Some(REPORT_AFTER).filter(|_| !trouble.reported)];
-        let due = due.into_iter().flatten().filter(|limit| *limit > age).min()?;
-        Some(due.saturating_sub(age).max(Duration::from_millis(100)))
+        let handing = Some(FALLBACK_AFTER.saturating_sub(age.min(self.oldest_owed(now)))).filter(|_| self.failures > 0);
+        let reporting = Some(REPORT_AFTER.saturating_sub(age)).filter(|_| !trouble.reported);
+        let due = [handing, reporting].into_iter().flatten().filter(|due| !due.is_zero()).min()?;
+        Some(due.max(Duration::from_millis(100)))
     }
 
     fn others(&self) -> BTreeSet<Name> {

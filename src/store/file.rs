@@ -6,6 +6,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
@@ -17,8 +19,10 @@ use crate::domain::state::State;
 #[derive(Debug)]
 pub struct FileStore {
     path: PathBuf,
-    /// Held for its lock; `None` where no lock file could be made.
-    _lock: Option<File>,
+    /// Held for its lock; `None` where no lock file could be made yet.
+    lock: Mutex<Option<File>>,
+    /// What stands at the path is not ours and could not be moved aside yet: it must not be overwritten.
+    foreign: AtomicBool,
 }
 
 /// An opened state file, and what the operator should hear about it.
@@ -49,7 +53,7 @@ pub enum OpenError {
         /// The state file.
         path: PathBuf,
         /// Its version.
-        found: u64,
+        found: String,
     },
 }
 
@@ -68,15 +72,40 @@ impl FileStore {
                 None
             }
         };
-        let state = match load(path) {
-            Ok(state) => state,
+        let (mut state, mut foreign) = (State::default(), false);
+        match load(path) {
+            Ok(loaded) => state = loaded,
             Err(Loading::Newer(found)) => return Err(OpenError::Newer { path: path.to_owned(), found }),
             Err(Loading::Unusable(why)) => {
-                problems.push(keep_aside(path, &why, now));
-                State::default()
+                let moved = keep_aside(path, now);
+                foreign = moved.is_err();
+                let moved = moved.map_or_else(
+                    |error| format!("it cannot be moved aside ({error})"),
+                    |aside| format!("it is kept as {}", aside.display()),
+                );
+                let path = path.display();
+                problems.push(format!("state {path} cannot be read ({why}); {moved}; going on with an empty one, so alerts may be repeated"));
             }
-        };
-        Ok(Opened { store: FileStore { path: path.to_owned(), _lock: lock }, state, problems })
+        }
+        let store = FileStore { path: path.to_owned(), lock: Mutex::new(lock), foreign: AtomicBool::new(foreign) };
+        Ok(Opened { store, state, problems })
+    }
+
+    /// What could not be done at start has to be done before the first save: nobody else's file is overwritten.
+    fn make_ours(&self) -> io::Result<()> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
+            match lock(&self.path) {
+                Ok(file) => *held = Some(file),
+                Err(Locking::Taken) => return Err(io::Error::other("another lowtide has it")),
+                Err(Locking::Impossible(_)) => {} // the save itself will tell whether the folder can be used
+            }
+        }
+        if self.foreign.load(Ordering::Relaxed) {
+            move_aside(&self.path, &beside(&self.path, "unreadable"))?;
+            self.foreign.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -91,14 +120,14 @@ pub fn read_only(path: &Path) -> Result<State, String> {
 }
 
 enum Loading {
-    Newer(u64),
+    Newer(String),
     Unusable(String),
 }
 
 fn load(path: &Path) -> Result<State, Loading> {
     #[derive(Deserialize)]
     struct Version {
-        version: u64,
+        version: serde_json::Number,
     }
     let unusable = |error: &dyn std::fmt::Display| Loading::Unusable(error.to_string());
     let bytes = match fs::read(path) {
@@ -107,30 +136,34 @@ fn load(path: &Path) -> Result<State, Loading> {
         Err(error) => return Err(unusable(&error)),
     };
     let Version { version } = serde_json::from_slice(&bytes).map_err(|error| unusable(&error))?;
-    if version > u64::from(VERSION) {
-        return Err(Loading::Newer(version));
+    // Whatever its size or form, a number beyond ours is a newer program's.
+    if version.as_f64().is_some_and(|found| found > f64::from(VERSION)) {
+        return Err(Loading::Newer(version.to_string()));
     }
-    if version == 0 {
-        return Err(unusable(&"version 0 was never written"));
+    if version.as_u64() != Some(u64::from(VERSION)) {
+        return Err(unusable(&format!("version {version} was never written")));
     }
     serde_json::from_slice(&bytes).map_err(|error| unusable(&error))
 }
 
-/// Moves a file that is no state out of the way, so that nobody's evidence is overwritten.
-fn keep_aside(path: &Path, why: &str, now: Time) -> String {
+/// Moves a file that is no state out of the way, so that nobody's evidence is overwritten. Returns where it is now.
+fn keep_aside(path: &Path, now: Time) -> io::Result<PathBuf> {
     let stem = beside(path, &format!("unreadable-{}", now.format("%Y%m%dT%H%M%SZ")));
-    let aside = (0..100)
-        .map(|n| if n == 0 { stem.clone() } else { stem.with_extension(format!("{n}")) })
-        .find(|place| !place.exists())
-        .unwrap_or(stem);
-    let moved = match fs::rename(path, &aside) {
-        Ok(()) => format!("it is kept as {}", aside.display()),
-        Err(error) => format!("it cannot be moved aside ({error})"),
-    };
-    format!(
-        "state {} cannot be read ({why}); {moved}; going on with an empty one, so alerts may be repeated",
-        path.display()
-    )
+    let places = (0..100).map(|n| if n == 0 { stem.clone() } else { beside(&stem, &n.to_string()) });
+    let aside = places.into_iter().find(|place| !place.exists()).unwrap_or_else(|| stem.clone());
+    move_aside(path, &aside)?;
+    Ok(aside)
+}
+
+/// A folder stays where it is: it holds what is none of our business.
+fn move_aside(path: &Path, aside: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(there) if there.is_dir() => {
+            Err(io::Error::other("a folder stands in its place: move it, or name another `state`"))
+        }
+        _ => fs::rename(path, aside),
+    }
 }
 
 enum Locking {
@@ -158,6 +191,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 impl Store for FileStore {
     fn save(&self, json: &[u8]) -> io::Result<()> {
+        self.make_ours()?;
         let new = beside(&self.path, "new");
         let written =
             write_synced(&new, json).and_then(|()| fs::rename(&new, &self.path)).and_then(|()| sync_folder(&self.path));
@@ -246,7 +280,23 @@ mod tests {
         }
         fs::write(&path, br#"{"version": 2, "unknown": []}"#).unwrap();
         let refused = FileStore::open(&path, now()).unwrap_err();
-        assert!(matches!(refused, OpenError::Newer { found: 2, .. }), "{refused}");
+        assert!(matches!(&refused, OpenError::Newer { found, .. } if found == "2"), "{refused}");
         assert_eq!(fs::read(&path).unwrap(), br#"{"version": 2, "unknown": []}"#);
+        fs::write(&path, br#"{"version": 99999999999999999999999}"#).unwrap();
+        assert!(matches!(FileStore::open(&path, now()), Err(OpenError::Newer { .. })));
+    }
+
+    #[test]
+    fn a_folder_in_its_place_is_left_alone_and_saving_works_once_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        fs::create_dir(&path).unwrap();
+        let opened = FileStore::open(&path, now()).unwrap();
+        assert!(opened.problems[0].contains("a folder stands in its place"), "{:?}", opened.problems);
+        assert!(opened.store.save(b"{}").is_err());
+        assert!(path.is_dir());
+        fs::remove_dir(&path).unwrap();
+        opened.store.save(b"{}").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"{}");
     }
 }

@@ -1,0 +1,38 @@
+//! Writing to the terminal or pipe without ever panicking: a reader who left early is no failure, a full disk is one.
+
+use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Something could not be written to standard output.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Writes text to standard output as it is.
+pub(super) fn put(text: &str) {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => FAILED.store(true, Ordering::Relaxed),
+        _ => {}
+    }
+}
+
+/// Whether something could not be written to standard output.
+pub(super) fn failed() -> bool {
+    FAILED.load(Ordering::Relaxed)
+}
+
+/// Writes text to standard error; nobody is left to tell when that fails.
+pub(super) fn complain(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A line on standard output.
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::cli::out::put(&(format!($($arg)*) + "\n")) };
+}
+
+/// A line on standard error.
+macro_rules! grumble {
+    ($($arg:tt)*) => { $crate::cli::out::complain(&(format!($($arg)*) + "\n")) };
+}
+
+pub(super) use {grumble, say};
