@@ -192,6 +192,24 @@ async fn a_division_that_is_gone_from_the_listing_ends_with_one_notice() {
 }
 
 #[tokio::test]
+async fn a_division_that_goes_while_the_service_runs_is_no_longer_watched_rather_than_unreadable() {
+    let world = World::new().await;
+    world.config_with("divisions: all", FUNDS);
+    world.list(&[(11, "History", true), (12, "Physics", true)]);
+    world.division_funds(11, "9000.00");
+    world.division_funds(12, "1200.00");
+    let service = world.start();
+    world.wait_told(1);
+    wait_until("the delivery in the state", || world.state().contains("told") && !world.state().contains("\"owed\""));
+    world.list(&[(11, "History", true)]);
+    world.answer(12, ResponseTemplate::new(404));
+    says(&world.wait_told(2), &["no longer watched", "Physics"]);
+    service.wait_cycles(3);
+    world.wait_told(2);
+    service.expect_events(&["raised funds/acme/12", "unwatched */acme/12"]);
+}
+
+#[tokio::test]
 async fn a_restart_repeats_nothing_and_what_resolves_after_it_is_told() {
     let world = World::new().await;
     world.funds("1000.00");

@@ -239,3 +239,13 @@ async fn health_and_status_know_whether_the_service_runs() {
         assert!(alert["status"].as_str().unwrap().starts_with("firing") && report["owed"] == json!([]), "{report}");
     }
 }
+
+#[tokio::test]
+async fn an_output_that_is_full_is_a_failure_and_never_a_panic() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let Ok(full) = full else { return println!("skipped: this system has no /dev/full") };
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lowtide"));
+    let ended = command.args(["completions", "bash"]).stdout(full).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
