@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
-use lowtide::cycle::{Harvest, Read, Scope, Watch, forget_unconfigured, settle};
+use lowtide::clock::SystemClock;
+use lowtide::cycle::{Harvest, Read, Scope, Watch, forget_unconfigured, read_once, settle};
 use lowtide::domain::balance::{Balance, Outlook, Unreadable};
 use lowtide::domain::event::Subject;
 use lowtide::domain::money::{Currency, parse_amount};
@@ -200,6 +201,25 @@ fn divisions_that_cannot_be_listed_make_the_account_unreadable_and_end_nothing()
     assert_eq!(told(&mut state), ["raised unreadable (1 stand still) → slack"]);
     settle(&mut state, &all, &divisions(&[7]), at(2));
     assert_eq!(told(&mut state), ["resolved unreadable (0 stand still) → slack"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_hangs_delays_no_reading_by_more_than_seconds_where_it_is_wanted_for_names_only() {
+    struct NoNames;
+    #[async_trait]
+    impl BalanceSource for NoNames {
+        async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
+            Ok(good("100").unwrap())
+        }
+        async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+            std::future::pending().await
+        }
+    }
+    let watch = Watch { source: Arc::new(NoNames), ..watch(Scope::Listed(vec![7])) };
+    let started = tokio::time::Instant::now();
+    let harvest = read_once(&watch, &SystemClock).await;
+    assert!(started.elapsed() <= Duration::from_secs(4));
+    assert!(harvest.listing_failure.is_none() && harvest.reads[0].balance.is_ok());
 }
 
 proptest! {

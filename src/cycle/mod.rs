@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use settle::{News, Settled, forget_unconfigured, label, settle};
 
-use crate::certcentral::{BalanceSource, ListedDivision, ReadError};
+use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use crate::clock::Clock;
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
 use crate::domain::rule::{Metric, Rule, UnreadablePolicy};
@@ -25,6 +25,9 @@ use crate::store::Book;
 const SIDE_BY_SIDE: usize = 16;
 /// How long a listing of divisions is good for.
 const LISTING_AGE: Duration = Duration::from_secs(3600);
+
+/// The longest wait for a listing that is wanted for its names only.
+const NAMES_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Which divisions a cycle reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,7 +192,7 @@ async fn refresh_listing(watch: &Watch, memory: &mut Memory, now: Time) -> Optio
     if memory.listing.as_ref().is_some_and(|(_, at)| fresh(*at)) {
         return None;
     }
-    let listed = watch.source.divisions().await.and_then(|listed| match watch.scope {
+    let listed = list(watch).await.and_then(|listed| match watch.scope {
         Scope::All(_) if !listed.iter().any(|it| it.active) => Err(nothing_listed()),
         _ => Ok(listed),
     });
@@ -208,9 +211,19 @@ async fn refresh_listing(watch: &Watch, memory: &mut Memory, now: Time) -> Optio
     }
 }
 
+/// Names are worth a short wait, and no reading's delay.
+async fn list(watch: &Watch) -> Result<Vec<ListedDivision>, ReadError> {
+    let listing = watch.source.divisions();
+    if matches!(watch.scope, Scope::All(_)) {
+        return listing.await;
+    }
+    let too_long = || ReadError { kind: ReadErrorKind::Timeout, reason: "GET /container took too long".to_owned() };
+    tokio::time::timeout(NAMES_PATIENCE, listing).await.unwrap_or_else(|_| Err(too_long()))
+}
+
 fn nothing_listed() -> ReadError {
     ReadError {
-        kind: crate::certcentral::ReadErrorKind::Nonsense,
+        kind: ReadErrorKind::Nonsense,
         reason: "GET /container lists no active division, so there is nothing to watch: check what the API key may see"
             .to_owned(),
     }
