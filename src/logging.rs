@@ -29,8 +29,14 @@ pub fn start(
     colour: bool,
 ) -> anyhow::Result<()> {
     let default = format!("{default},{QUIET}");
-    let plain =
-        level.filter(|level| level.bytes().all(|b| b.is_ascii_alphabetic())).map(|level| format!("{level},{QUIET}"));
+    let plain = level.filter(|level| level.bytes().all(|b| b.is_ascii_alphanumeric()));
+    if let Some(word) = plain
+        && word.parse::<tracing_subscriber::filter::LevelFilter>().is_err()
+    {
+        // A filter takes any word as the name of a module, and then says nothing at all.
+        anyhow::bail!("--log-level {word}: no such level; use error, warn, info, debug or trace");
+    }
+    let plain = plain.map(|level| format!("{level},{QUIET}"));
     let filter = match plain.as_deref().or(level) {
         Some(level) => EnvFilter::try_new(level)
             .map_err(|error| anyhow::anyhow!("--log-level {level}: {error}; use error, warn, info, debug or trace"))?,

@@ -249,3 +249,11 @@ async fn an_output_that_is_full_is_a_failure_and_never_a_panic() {
     assert_eq!(ended.status.code(), Some(1));
     assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
+
+#[tokio::test]
+async fn a_log_level_that_does_not_exist_is_bad_usage_rather_than_silence() {
+    let world = World::new().await;
+    let ran = world.run(&["--log-level", "verbose", "status"]);
+    assert_eq!(ran.code, Some(64));
+    assert!(ran.stderr.contains("use error, warn, info, debug or trace"), "{}", ran.stderr);
+}
