@@ -352,6 +352,41 @@ async fn a_recipient_refused_for_the_moment_is_retried_alone_and_holds_up_nobody
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_recipient_refused_for_good_when_retried_alone_says_nothing_about_the_notifier() {
+    let answers: Answers = Arc::new(|message, _| match &message.only {
+        None => {
+            let refusal = Refusal { recipient: "b@x".to_owned(), reason: "450".to_owned() };
+            Ok(Delivered { deferred: vec![refusal], ..Delivered::default() })
+        }
+        Some(_) => fails(true),
+    });
+    let bench = Bench::new(&[("mail", Some("slack"), answers), ("slack", None, always(ok))]);
+    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.pass(2 * 3600).await;
+    assert_eq!((bench.asked("mail").len(), bench.owed("mail")), (2, 0));
+    assert!(bench.told("slack").is_empty(), "{:?}", bench.told("slack"));
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_long_ago_does_not_hurry_a_new_event_to_the_fallback() {
+    let answers: Answers = Arc::new(|_, tries| match tries {
+        1 => fails(true),
+        2 => fails(false),
+        _ => ok(),
+    });
+    let bench = Bench::new(&[("slack", Some("mail"), answers), ("mail", None, always(ok))]);
+    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.pass(1800).await;
+    assert_eq!(bench.told("mail"), ["raised acme via slack"]);
+    bench.owe("other", Kind::Raised, &["slack"]).await;
+    bench.pass(600).await;
+    assert_eq!(bench.told("mail"), ["raised acme via slack"]);
+    assert_eq!(bench.told("slack"), ["raised acme", "raised other", "raised other"]);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pause_that_the_server_asks_for_is_obeyed() {
     let answers: Answers = Arc::new(|_, tries| match tries {
         1 => Err(SendError {

@@ -137,3 +137,25 @@ async fn state_and_socket_are_for_their_owner_only_and_the_socket_goes_with_the_
     assert_eq!(service.stop(), Some(0));
     assert_eq!(sockets(&world), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_long_folder_that_appears_only_later_gets_the_state_and_the_socket_then() {
+    let world = World::new().await;
+    let folder =
+        "a-folder-whose-name-is-so-long-that-no-socket-of-the-usual-kind-could-ever-be-bound-in-it-as-it-stands";
+    let config = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    std::fs::write(
+        world.path("alerts.yaml"),
+        config.replace("state: state.json", &format!("state: {folder}/state.json")),
+    )
+    .unwrap();
+    world.funds("1000.00");
+    let service = world.start();
+    world.wait_told(1);
+    assert_eq!(world.run(&["health"]).code, Some(1));
+    std::fs::create_dir(world.path(folder)).unwrap();
+    wait_until("the socket", || world.run(&["health"]).code == Some(0));
+    wait_until("the state", || world.path(folder).join("state.json").exists());
+    assert_eq!(service.stop(), Some(0));
+    world.wait_told(1);
+}
