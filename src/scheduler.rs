@@ -62,7 +62,8 @@ pub async fn run<F: Future<Output = ()>>(
         ended = Some(now);
         // Times that passed while the cycle ran are skipped: the next one is in the future, however long it took. A clock
         // that went back counts from where it is now.
-        let next = due.filter(|due| *due > now && began <= now).or_else(|| schedule.next_after(now));
+        let went_back = (began - now).to_std().is_ok_and(|back| back >= GRACE);
+        let next = due.filter(|due| *due > now && !went_back).or_else(|| schedule.next_after(now));
         let Some(next) = next else {
             tracing::error!(%account, schedule = schedule.text(), "schedule never comes again: no further cycle");
             return;
@@ -77,9 +78,10 @@ pub async fn run<F: Future<Output = ()>>(
 }
 
 /// The planned time, if it was kept to within a minute: so a reminder of 24 h comes on the schedule's own beat and not a
-/// period later for want of a millisecond. After a jump of the clock the present counts.
+/// period later for want of a millisecond, and a clock that is slewed back a little makes no second cycle of one time.
+/// After a jump of the clock the present counts.
 fn on_the_grid(planned: Time, now: Time) -> Time {
-    if (now - planned).to_std().is_ok_and(|late| late < GRACE) { planned } else { now }
+    if (now - planned).abs().to_std().is_ok_and(|off| off < GRACE) { planned } else { now }
 }
 
 /// Waits until `due`, by the wall clock or by elapsed time, whichever says so first.
@@ -122,6 +124,7 @@ mod tests {
     #[test]
     fn a_cycle_keeps_to_the_planned_time_unless_the_clock_jumped() {
         assert_eq!(on_the_grid(at(900), at(900) + chrono::Duration::milliseconds(3)), at(900));
+        assert_eq!(on_the_grid(at(900), at(900) - chrono::Duration::milliseconds(2)), at(900));
         assert_eq!(on_the_grid(at(900), at(4500)), at(4500));
         assert_eq!(on_the_grid(at(900), at(0)), at(0));
     }

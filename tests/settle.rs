@@ -190,6 +190,16 @@ fn a_division_that_is_gone_ends_its_alerts_with_one_notice_and_an_excluded_one_w
 }
 
 #[test]
+fn what_is_owed_to_a_notifier_that_left_the_configuration_is_dropped_and_the_rest_stays() {
+    let (watch, mut state) = (watch(Scope::Undivided), State::default());
+    settle(&mut state, &watch, &one(good("1000")), at(0));
+    settle(&mut state, &watch, &one(good("100")), at(1));
+    let dropped = state.forget_notifiers(|name| name == "pager");
+    assert_eq!(dropped, [(Name::from("slack"), 1)].into());
+    assert_eq!(told(&mut state), ["escalated funds → pager"]);
+}
+
+#[test]
 fn divisions_that_cannot_be_listed_make_the_account_unreadable_and_end_nothing() {
     let all = watch(Scope::All(BTreeSet::new()));
     let mut state = State::default();

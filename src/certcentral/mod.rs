@@ -22,7 +22,7 @@ use crate::domain::balance::{Balance, Outlook, Unreadable};
 pub trait BalanceSource: Send + Sync {
     /// One good read of one division (`None`: the account itself), retries included.
     async fn balance(&self, division: Division) -> Result<Balance, ReadError>;
-    /// The account's active divisions.
+    /// The account's active divisions; inactive ones are left out here, and nowhere else.
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError>;
 }
 

@@ -66,7 +66,7 @@ impl Memory {
     /// The active divisions of the last good listing.
     fn active(&self) -> Option<BTreeSet<u64>> {
         let (listed, _) = self.listing.as_ref()?;
-        Some(listed.iter().filter(|it| it.active).map(|it| it.id).collect())
+        Some(listed.iter().map(|it| it.id).collect())
     }
 }
 
@@ -146,7 +146,7 @@ async fn read(watch: &Watch, memory: &mut Memory, now: Time) -> Harvest {
     if all && cached && listing_failure.is_none() && reads.iter().any(refused) {
         // Should this fail too, the refused divisions have said enough: the known listing stands until its hour is over.
         if let Ok(listed) = watch.source.divisions().await
-            && listed.iter().any(|it| it.active)
+            && !listed.is_empty()
         {
             memory.listing = Some((listed, now));
         }
@@ -193,7 +193,7 @@ async fn refresh_listing(watch: &Watch, memory: &mut Memory, now: Time) -> Optio
         return None;
     }
     let listed = list(watch).await.and_then(|listed| match watch.scope {
-        Scope::All(_) if !listed.iter().any(|it| it.active) => Err(nothing_listed()),
+        Scope::All(_) if listed.is_empty() => Err(nothing_listed()),
         _ => Ok(listed),
     });
     match (listed, &watch.scope) {

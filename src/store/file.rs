@@ -6,7 +6,6 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
@@ -21,8 +20,8 @@ pub struct FileStore {
     path: PathBuf,
     /// Held for its lock; `None` where no lock file could be made yet.
     lock: Mutex<Option<File>>,
-    /// What stands at the path is not ours and could not be moved aside yet: it must not be overwritten.
-    foreign: AtomicBool,
+    /// Where to move what stands at the path, is not ours and could not be moved aside yet: it must not be overwritten.
+    foreign: Mutex<Option<PathBuf>>,
 }
 
 /// An opened state file, and what the operator should hear about it.
@@ -72,22 +71,24 @@ impl FileStore {
                 None
             }
         };
-        let (mut state, mut foreign) = (State::default(), false);
+        let (mut state, mut foreign) = (State::default(), None);
         match load(path) {
             Ok(loaded) => state = loaded,
             Err(Loading::Newer(found)) => return Err(OpenError::Newer { path: path.to_owned(), found }),
             Err(Loading::Unusable(why)) => {
-                let moved = keep_aside(path, now);
-                foreign = moved.is_err();
-                let moved = moved.map_or_else(
-                    |error| format!("it cannot be moved aside ({error})"),
-                    |aside| format!("it is kept as {}", aside.display()),
-                );
+                let aside = place_aside(path, now);
+                let moved = match move_aside(path, &aside) {
+                    Ok(()) => format!("it is kept as {}", aside.display()),
+                    Err(error) => {
+                        foreign = Some(aside);
+                        format!("it cannot be moved aside ({error})")
+                    }
+                };
                 let path = path.display();
                 problems.push(format!("state {path} cannot be read ({why}); {moved}; going on with an empty one, so alerts may be repeated"));
             }
         }
-        let store = FileStore { path: path.to_owned(), lock: Mutex::new(lock), foreign: AtomicBool::new(foreign) };
+        let store = FileStore { path: path.to_owned(), lock: Mutex::new(lock), foreign: Mutex::new(foreign) };
         Ok(Opened { store, state, problems })
     }
 
@@ -101,9 +102,10 @@ impl FileStore {
                 Err(Locking::Impossible(_)) => {} // the save itself will tell whether the folder can be used
             }
         }
-        if self.foreign.load(Ordering::Relaxed) {
-            move_aside(&self.path, &beside(&self.path, "unreadable"))?;
-            self.foreign.store(false, Ordering::Relaxed);
+        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(aside) = foreign.as_ref() {
+            move_aside(&self.path, aside)?;
+            *foreign = None;
         }
         Ok(())
     }
@@ -146,13 +148,11 @@ fn load(path: &Path) -> Result<State, Loading> {
     serde_json::from_slice(&bytes).map_err(|error| unusable(&error))
 }
 
-/// Moves a file that is no state out of the way, so that nobody's evidence is overwritten. Returns where it is now.
-fn keep_aside(path: &Path, now: Time) -> io::Result<PathBuf> {
+/// A free name for a file that is no state, so that nobody's evidence is overwritten.
+fn place_aside(path: &Path, now: Time) -> PathBuf {
     let stem = beside(path, &format!("unreadable-{}", now.format("%Y%m%dT%H%M%SZ")));
     let places = (0..100).map(|n| if n == 0 { stem.clone() } else { beside(&stem, &n.to_string()) });
-    let aside = places.into_iter().find(|place| !place.exists()).unwrap_or_else(|| stem.clone());
-    move_aside(path, &aside)?;
-    Ok(aside)
+    places.into_iter().find(|place| !place.exists()).unwrap_or_else(|| stem.clone())
 }
 
 /// A folder stays where it is: it holds what is none of our business.

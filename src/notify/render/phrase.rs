@@ -62,8 +62,9 @@ fn unreadable_headline(event: &UnreadableEvent, place: &str) -> String {
     let prefix = prefix(event.kind, event.level);
     match event.kind {
         Kind::Resolved => format!("{prefix}{place}: the balance can be read again"),
-        Kind::Reminder => format!("{prefix}{place}: the balance still cannot be read"),
-        Kind::Raised | Kind::Escalated | Kind::Eased => format!("{prefix}{place}: the balance cannot be read"),
+        Kind::Raised | Kind::Escalated | Kind::Eased | Kind::Reminder => {
+            format!("{prefix}{place}: the balance cannot be read")
+        }
     }
 }
 
