@@ -44,7 +44,7 @@ pub enum RunError {
 }
 
 /// What each account's cycles need, built.
-pub fn watches(config: &Config, redactor: &Redactor) -> anyhow::Result<Vec<Arc<Watch>>> {
+pub fn watches(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Arc<Watch>>> {
     let rules: Arc<[_]> = config.rules.clone().into();
     let unreadable = Arc::new(config.unreadable.clone());
     let mut limiters: BTreeMap<String, Arc<Limiter>> = BTreeMap::new();
@@ -62,6 +62,7 @@ pub fn watches(config: &Config, redactor: &Redactor) -> anyhow::Result<Vec<Arc<W
             http,
             Arc::clone(limiter),
             redactor.clone(),
+            Arc::clone(clock),
         )
         .with_context(|| format!("account {name}"))?;
         Ok(Arc::new(Watch {
@@ -188,7 +189,7 @@ pub async fn run(
     for problem in &opened.problems {
         tracing::error!("{problem}");
     }
-    let watches = watches(config, redactor)?;
+    let watches = watches(config, redactor, &clock)?;
     let desks = notifiers(config, redactor)?;
     let book = Arc::new(Book::new(opened.state, Arc::new(opened.store)));
     forget_unconfigured(&book, &watches, &desks).await;
@@ -307,8 +308,8 @@ async fn run_account(
         let (watch, memory, book) = (Arc::clone(&watch), Arc::clone(&memory), Arc::clone(&book));
         let (board, clock) = (Arc::clone(&board), Arc::clone(&clock));
         async move {
-            let readings = cycle::run(&watch, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
-            board.readings(&watch.account, readings);
+            let outcome = cycle::run(&watch, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
+            board.cycle(&watch.account, outcome);
         }
     };
     let beat = |beat| board.beat(&name, beat);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lowtide::certcentral::{BalanceSource, Client, Limiter, ReadError, ReadErrorKind};
+use lowtide::clock::SystemClock;
 use lowtide::secret::{Redactor, Secret};
 use lowtide::web::{self, WebOptions};
 use rust_decimal::Decimal;
@@ -20,7 +21,16 @@ const BALANCE: &str = r#"{"balance":"454.00","currency":"USD","negative_balance_
 fn client_with(base: &str, timeout: Duration) -> Client {
     let http = web::client(&WebOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
     let limiter = Arc::new(Limiter::new([]));
-    Client::new("acme", Url::parse(base).unwrap(), &Secret::new(KEY), http, limiter, Redactor::default()).unwrap()
+    Client::new(
+        "acme",
+        Url::parse(base).unwrap(),
+        &Secret::new(KEY),
+        http,
+        limiter,
+        Redactor::default(),
+        Arc::new(SystemClock),
+    )
+    .unwrap()
 }
 
 fn client(base: &str) -> Client {
@@ -276,7 +286,14 @@ async fn a_key_that_no_header_can_carry_is_refused() {
     let http =
         web::client(&WebOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true }).unwrap();
     let base = Url::parse("http://localhost").unwrap();
-    let made =
-        Client::new("acme", base, &Secret::new("line\nbreak"), http, Arc::new(Limiter::new([])), Redactor::default());
+    let made = Client::new(
+        "acme",
+        base,
+        &Secret::new("line\nbreak"),
+        http,
+        Arc::new(Limiter::new([])),
+        Redactor::default(),
+        Arc::new(SystemClock),
+    );
     assert!(!made.unwrap_err().to_string().contains("break\n"));
 }

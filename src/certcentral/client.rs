@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use tokio::time::sleep;
 use url::Url;
 
 use super::patience::{LONGEST_WAIT, Patience};
 use super::reply::{self, Asked};
 use super::text::clean;
 use super::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, wire};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::domain::Division;
 use crate::domain::balance::Balance;
 use crate::secret::{Redactor, Secret};
@@ -25,7 +24,6 @@ use crate::web::{self, BODY_CAP, BodyError, Transport, TransportKind};
 const LONGEST_TEXT: usize = 200;
 
 /// Reads one account.
-#[derive(Debug)]
 pub struct Client {
     account: String,
     base_url: Url,
@@ -33,6 +31,7 @@ pub struct Client {
     http: reqwest::Client,
     limiter: Arc<Limiter>,
     redactor: Redactor,
+    clock: Arc<dyn Clock>,
     patience: Patience,
 }
 
@@ -61,7 +60,7 @@ impl From<ReadError> for Failure {
 }
 
 impl Client {
-    /// A client for one account; `account` is its name in the log. The redactor learns the key.
+    /// A client for one account; `account` is its name in the log; pauses are by `clock`. The redactor learns the key.
     pub fn new(
         account: impl Into<String>,
         base_url: Url,
@@ -69,6 +68,7 @@ impl Client {
         http: reqwest::Client,
         limiter: Arc<Limiter>,
         redactor: Redactor,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, InvalidKey> {
         let mut key = HeaderValue::from_str(api_key.expose()).map_err(|_| InvalidKey)?;
         key.set_sensitive(true);
@@ -78,7 +78,8 @@ impl Client {
         headers.insert("x-dc-devkey", key);
         headers.insert(ACCEPT, json.clone());
         headers.insert(CONTENT_TYPE, json);
-        Ok(Self { account: account.into(), base_url, headers, http, limiter, redactor, patience: Patience::new() })
+        let patience = Patience::new(clock.now());
+        Ok(Self { account: account.into(), base_url, headers, http, limiter, redactor, clock, patience })
     }
 
     /// One good answer, or the last failure.
@@ -105,8 +106,8 @@ impl Client {
             if pause.is_some_and(|pause| pause > LONGEST_WAIT) {
                 return Err(error);
             }
-            let Some(backoff) = self.patience.retry(error.kind, retries) else { return Err(error) };
-            sleep(backoff).await;
+            let Some(backoff) = self.patience.retry(self.clock.now(), error.kind, retries) else { return Err(error) };
+            self.clock.sleep(backoff).await;
             retries += 1;
         }
     }
@@ -117,19 +118,19 @@ impl Client {
             self.wait_out_pause(waited).await?;
             let permit = self.limiter.acquire().await;
             // A pause may have begun while this request stood in line.
-            if self.patience.paused().is_none() {
+            if self.patience.paused(self.clock.now()).is_none() {
                 return Ok(permit);
             }
         }
     }
 
     async fn wait_out_pause(&self, waited: &mut Duration) -> Result<(), ReadError> {
-        while let Some((left, told)) = self.patience.paused() {
+        while let Some((left, told)) = self.patience.paused(self.clock.now()) {
             *waited += left;
             if *waited > LONGEST_WAIT {
                 return Err(told);
             }
-            sleep(left).await;
+            self.clock.sleep(left).await;
         }
         Ok(())
     }
@@ -137,7 +138,7 @@ impl Client {
     /// Remembers a pause; where calls will be refused until it is over, the error says so.
     fn with_pause(&self, mut error: ReadError, pause: Option<Duration>) -> ReadError {
         let Some(pause) = pause.filter(|pause| !pause.is_zero()) else { return error };
-        let until = (SystemClock.now() + pause).format("%Y-%m-%d %H:%M:%S UTC");
+        let until = (self.clock.now() + pause).format("%Y-%m-%d %H:%M:%S UTC");
         let told = ReadError {
             kind: error.kind,
             reason: format!(
@@ -145,7 +146,7 @@ impl Client {
                 error.reason
             ),
         };
-        self.patience.pause(pause, told);
+        self.patience.pause(self.clock.now(), pause, told);
         if pause > LONGEST_WAIT {
             error.reason = format!("{}; it asked for a pause, so nothing is sent before {until}", error.reason);
         }
@@ -161,7 +162,7 @@ impl Client {
             // The status says enough, whatever became of the body.
             let error = reply::refusal(asked, status, &url, &headers, &body.unwrap_or_default(), &self.redactor);
             let may_pause = matches!(error.kind, ReadErrorKind::Server | ReadErrorKind::RateLimited);
-            let pause = if may_pause { reply::pause(&headers, SystemClock.now()) } else { None };
+            let pause = if may_pause { reply::pause(&headers, self.clock.now()) } else { None };
             return Err(Failure { error, pause });
         }
         let answer = |body| Answer {

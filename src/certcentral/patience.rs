@@ -5,9 +5,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{ReadError, ReadErrorKind};
+use crate::domain::Time;
 
 /// Pauses before the first and the second retry, before jitter.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
@@ -26,14 +25,22 @@ pub(super) struct Patience {
 
 #[derive(Debug)]
 struct Memory {
-    pause: Option<(Instant, ReadError)>,
+    pause: Option<Pause>,
     retries: u32,
-    refilled: Instant,
+    refilled: Time,
+}
+
+/// No request from `from` to `until`.
+#[derive(Debug)]
+struct Pause {
+    from: Time,
+    until: Time,
+    told: ReadError,
 }
 
 impl Patience {
-    pub(super) fn new() -> Self {
-        let memory = Memory { pause: None, retries: BUDGET, refilled: Instant::now() };
+    pub(super) fn new(now: Time) -> Self {
+        let memory = Memory { pause: None, retries: BUDGET, refilled: now };
         Self { memory: Mutex::new(memory) }
     }
 
@@ -43,20 +50,21 @@ impl Patience {
     }
 
     /// Remembers that the server wants no request for so long, and what calls are told meanwhile.
-    pub(super) fn pause(&self, length: Duration, told: ReadError) {
-        let until = Instant::now() + length;
+    pub(super) fn pause(&self, now: Time, length: Duration, told: ReadError) {
+        let until = now + length;
         let mut memory = self.memory();
-        if memory.pause.as_ref().is_none_or(|(current, _)| *current < until) {
-            memory.pause = Some((until, told));
+        if memory.pause.as_ref().is_none_or(|current| current.until < until) {
+            memory.pause = Some(Pause { from: now, until, told });
         }
     }
 
-    /// How long the pause still lasts, and what to say of it; `None` if there is none.
-    pub(super) fn paused(&self) -> Option<(Duration, ReadError)> {
+    /// How long the pause still lasts, and what to say of it; `None` if there is none. A clock that is set back to before
+    /// its beginning ends it: it must not become longer than it was asked for.
+    pub(super) fn paused(&self, now: Time) -> Option<(Duration, ReadError)> {
         let memory = self.memory();
-        let (until, told) = memory.pause.as_ref()?;
-        let left = until.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then(|| (left, told.clone()))
+        let pause = memory.pause.as_ref().filter(|pause| pause.from <= now)?;
+        let left = (pause.until - now).to_std().ok().filter(|left| !left.is_zero())?;
+        Some((left, pause.told.clone()))
     }
 
     /// A request succeeded: the server is well, so one more retry may be spent.
@@ -66,7 +74,7 @@ impl Patience {
     }
 
     /// The pause before retry number `made + 1` after such a failure; `None` if there is none to be made.
-    pub(super) fn retry(&self, kind: ReadErrorKind, made: usize) -> Option<Duration> {
+    pub(super) fn retry(&self, now: Time, kind: ReadErrorKind, made: usize) -> Option<Duration> {
         let allowed = match kind {
             ReadErrorKind::Connect | ReadErrorKind::Server | ReadErrorKind::RateLimited => BACKOFF.len(),
             // It has cost a whole timeout already.
@@ -74,17 +82,17 @@ impl Patience {
             ReadErrorKind::Nonsense | ReadErrorKind::Refused => 0,
         };
         let pause = BACKOFF.get(made).filter(|_| made < allowed)?;
-        self.spend().then(|| pause.mul_f64(rand::random_range(0.8..1.2)))
+        self.spend(now).then(|| pause.mul_f64(rand::random_range(0.8..1.2)))
     }
 
-    fn spend(&self) -> bool {
+    fn spend(&self, now: Time) -> bool {
         let mut memory = self.memory();
-        let now = Instant::now();
-        while memory.retries < BUDGET && now.duration_since(memory.refilled) >= REFILL {
+        let passed = |since: Time| (now - since).to_std().unwrap_or_default();
+        while memory.retries < BUDGET && passed(memory.refilled) >= REFILL {
             memory.retries += 1;
             memory.refilled += REFILL;
         }
-        if memory.retries == BUDGET {
+        if memory.retries == BUDGET || memory.refilled > now {
             memory.refilled = now;
         }
         let may = memory.retries > 0;
@@ -97,25 +105,39 @@ impl Patience {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn retries_run_out_and_come_back_with_success_or_time() {
-        let patience = Patience::new();
-        let retry = || patience.retry(ReadErrorKind::Server, 0).is_some();
-        assert_eq!((0..1000).filter(|_| retry()).count(), 10);
-        patience.succeeded();
-        assert_eq!((0..1000).filter(|_| retry()).count(), 1);
-        tokio::time::advance(REFILL * 3).await;
-        assert_eq!((0..1000).filter(|_| retry()).count(), 3);
-        tokio::time::advance(REFILL * 300).await;
-        assert_eq!((0..1000).filter(|_| retry()).count(), 10);
+    fn at(seconds: i64) -> Time {
+        Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
-    #[tokio::test]
-    async fn only_what_can_heal_is_retried() {
-        let tries = |kind| (0..5).take_while(|made| Patience::new().retry(kind, *made).is_some()).count();
+    #[test]
+    fn retries_run_out_and_come_back_with_success_or_time() {
+        let patience = Patience::new(at(0));
+        let retries = |now| (0..1000).filter(|_| patience.retry(at(now), ReadErrorKind::Server, 0).is_some()).count();
+        assert_eq!(retries(0), 10);
+        patience.succeeded();
+        assert_eq!(retries(0), 1);
+        assert_eq!(retries(180), 3);
+        assert_eq!(retries(20_000), 10);
+        // A clock that is set back does not keep them from coming back.
+        assert_eq!(retries(-5000), 0);
+        assert_eq!(retries(-5000 + 120), 2);
+    }
+
+    #[test]
+    fn only_what_can_heal_is_retried() {
+        let tries = |kind| (0..5).take_while(|made| Patience::new(at(0)).retry(at(0), kind, *made).is_some()).count();
         assert_eq!(tries(ReadErrorKind::Connect), 2);
         assert_eq!(tries(ReadErrorKind::Timeout), 1);
         assert_eq!(tries(ReadErrorKind::Refused), 0);
         assert_eq!(tries(ReadErrorKind::Nonsense), 0);
+    }
+
+    #[test]
+    fn a_pause_lasts_as_long_as_was_asked_and_a_clock_that_is_set_back_makes_it_no_longer() {
+        let patience = Patience::new(at(0));
+        let told = ReadError { kind: ReadErrorKind::RateLimited, reason: "later".to_owned() };
+        patience.pause(at(0), Duration::from_secs(60), told);
+        let left = |now| patience.paused(at(now)).map(|(left, _)| left.as_secs());
+        assert_eq!((left(0), left(59), left(60), left(-1)), (Some(60), Some(1), None, None));
     }
 }

@@ -11,7 +11,7 @@ use super::status::division;
 use super::table::{clean, table};
 use super::{Context, Exit, print_json};
 use crate::app;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::cycle::{self, Harvest, Read, Watch};
 use crate::domain::balance::Reading;
 use crate::domain::evaluate::evaluate;
@@ -96,7 +96,8 @@ pub(super) async fn run(context: &Context, output: CheckOutput) -> Exit {
     let Ok(config) = context.load_or_report() else {
         return unknown(output, "the configuration is wrong, see standard error");
     };
-    let watches = match app::watches(&config, &context.redactor) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let watches = match app::watches(&config, &context.redactor, &clock) {
         Ok(watches) => watches,
         Err(error) => {
             grumble!("lowtide: {error:#}");

@@ -9,7 +9,7 @@ use super::out::{grumble, say};
 use super::table::clean;
 use super::{Context, Exit, count, print_json};
 use crate::app;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Problem};
 use crate::cycle::{self, Harvest, Watch};
 use crate::domain::balance::Reading;
@@ -42,7 +42,8 @@ pub(super) async fn run(context: &Context, online: bool, output: Output) -> Exit
     };
     let mut outcome = Outcome { valid: config.is_some(), problems, warnings: loaded.warnings.0, online: None };
     if let Some(config) = config.filter(|_| online) {
-        match app::watches(&config, &context.redactor) {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        match app::watches(&config, &context.redactor, &clock) {
             Ok(watches) => outcome.online = Some(futures_util::future::join_all(watches.into_iter().map(read)).await),
             Err(error) => {
                 grumble!("lowtide: {error:#}");
