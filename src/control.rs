@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::clock::Clock;
-use crate::cycle::LastReading;
+use crate::cycle::{LastReading, Outcome};
 use crate::domain::alert::{AlertKey, Status};
 use crate::domain::rule::Severity;
 use crate::domain::state::State;
@@ -63,6 +63,22 @@ pub struct Report {
     /// The last readings.
     #[serde(default)]
     pub readings: Vec<LastReading>,
+    /// What the service did since it started.
+    #[serde(default)]
+    pub counts: Counts,
+}
+
+/// What a service did since it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Cycles that ended.
+    pub cycles: u64,
+    /// Divisions read.
+    pub readings: u64,
+    /// Divisions that could not be read.
+    pub unreadable: u64,
+    /// Events by name.
+    pub events: std::collections::BTreeMap<String, u64>,
 }
 
 /// One account's cycles.
@@ -123,6 +139,7 @@ pub struct OwedReport {
 pub struct Board {
     beats: Mutex<std::collections::BTreeMap<Name, Beat>>,
     readings: Mutex<std::collections::BTreeMap<Name, Vec<LastReading>>>,
+    counts: Mutex<Counts>,
 }
 
 impl Board {
@@ -131,9 +148,17 @@ impl Board {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), beat);
     }
 
-    /// Notes an account's last readings.
-    pub fn readings(&self, account: &Name, readings: Vec<LastReading>) {
-        self.readings.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), readings);
+    /// Notes what an account's cycle did.
+    pub fn cycle(&self, account: &Name, outcome: Outcome) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.cycles += 1;
+        counts.readings += (outcome.readings.len() - outcome.unreadable.min(outcome.readings.len())) as u64;
+        counts.unreadable += outcome.unreadable as u64;
+        for event in outcome.events {
+            *counts.events.entry(event.to_owned()).or_default() += 1;
+        }
+        drop(counts);
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), outcome.readings);
     }
 
     fn health(&self, now: Time) -> Health {
@@ -156,6 +181,7 @@ impl Board {
             running: true,
             accounts: beats.iter().map(account).collect(),
             readings: readings.values().flatten().cloned().collect(),
+            counts: self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ..report_state(state)
         }
     }

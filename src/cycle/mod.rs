@@ -105,14 +105,19 @@ pub struct LastReading {
     pub metrics: BTreeMap<String, String>,
 }
 
-/// Runs one cycle: reads everything once, settles it as of the `planned` time, saves, and returns the last readings.
-pub async fn run(
-    watch: &Watch,
-    memory: &mut Memory,
-    book: &Book,
-    clock: &dyn Clock,
-    planned: Time,
-) -> Vec<LastReading> {
+/// What one cycle did.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// What it read.
+    pub readings: Vec<LastReading>,
+    /// How many divisions could not be read.
+    pub unreadable: usize,
+    /// The names of the events that it made.
+    pub events: Vec<&'static str>,
+}
+
+/// Runs one cycle: reads everything once, settles it as of the `planned` time, and saves.
+pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Clock, planned: Time) -> Outcome {
     let started = clock.now();
     let harvest = read(watch, memory, started).await;
     let now = clock.now();
@@ -131,7 +136,11 @@ pub async fn run(
     let owed = book.read(|state| state.owed.len());
     let duration_ms = (clock.now() - started).num_milliseconds();
     tracing::info!(account = %watch.account, read = harvest.reads.len(), unreadable, events = news.len(), owed, duration_ms, "cycle done");
-    harvest.reads.iter().map(|read| last_reading(&watch.account, read, now)).collect()
+    Outcome {
+        readings: harvest.reads.iter().map(|read| last_reading(&watch.account, read, now)).collect(),
+        unreadable,
+        events: news.iter().map(|line| line.kind).collect(),
+    }
 }
 
 /// Reads each division once, side by side. Where one is refused, the listing may be out of date: it is asked for again, so
