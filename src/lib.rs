@@ -12,6 +12,7 @@
 //! - [`schedule`] and [`scheduler`]: when cycles run.
 //! - [`control`]: the Unix socket through which `status` and `health` ask a running service.
 //! - [`app`]: the only place that builds concrete things and spawns tasks.
+//! - [`sandbox`]: a simulated `CertCentral` and the demo's sinks; nothing of the service depends on it.
 //! - [`cli`]: one file a command.
 
 pub mod app;
@@ -24,6 +25,7 @@ pub mod cycle;
 pub mod domain;
 pub mod logging;
 pub mod notify;
+pub mod sandbox;
 pub mod schedule;
 pub mod scheduler;
 pub mod secret;

@@ -110,7 +110,7 @@ fn divisions(section: &Section<'_>) -> Option<Divisions> {
     }
 }
 
-fn rate_limit(section: &Section<'_>) -> Option<Vec<Quota>> {
+pub(super) fn rate_limit(section: &Section<'_>) -> Option<Vec<Quota>> {
     let quota = |requests, seconds| Quota { requests, window: Duration::from_secs(seconds) };
     let expected = "off, or a list such as [100/5s, 1000/3m]";
     match section.get("rate_limit") {

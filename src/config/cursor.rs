@@ -2,13 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::environment::Environment;
+use super::files;
 use super::interpolate::{ExpandError, expand};
 use super::keys::{self, Key, is_secret, shown_key};
 use super::problem::{Problem, ProblemSeverity, nearest, one_of, printable, quoted};
-use super::tree::{Entry, Kind, Node, Place};
+use super::tree::{self, Entry, Kind, Node, Place};
 use crate::domain::Name;
 use crate::secret::Secret;
 
@@ -227,7 +229,48 @@ impl<'a> Cursor<'a> {
 /// So many problems get suggestions; a file with more is no file with typos, and looking for them takes time.
 const MOST_SUGGESTIONS: usize = 100;
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// What decoding the file at `path` needs.
+    pub(super) fn new(path: &Path, environment: &'a Environment) -> Self {
+        Self {
+            file: path.display().to_string(),
+            folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+            environment,
+            problems: RefCell::default(),
+            secrets: RefCell::default(),
+            literal_secret: Cell::new(false),
+        }
+    }
+
+    /// The text of a YAML file and its permission bits; `None` after reporting what is wrong with it.
+    pub(super) fn file(&self, path: &Path, expected: &str) -> Option<(String, Option<u32>)> {
+        let fault = match files::yaml(path, expected) {
+            Ok(read) => return Some(read),
+            Err(fault) => fault,
+        };
+        let (line, column) = fault.place.unzip();
+        self.problems.borrow_mut().push(Problem {
+            severity: ProblemSeverity::Error,
+            file: self.file.clone(),
+            line,
+            column,
+            path: String::new(),
+            found: fault.found,
+            expected: fault.expected,
+            suggestion: None,
+        });
+        None
+    }
+
+    /// The tree of a text; its flaws are reported.
+    pub(super) fn tree(&self, text: &str, expected: &str) -> Option<Rc<Node>> {
+        let (root, flaws) = tree::parse(text, expected);
+        for flaw in flaws {
+            self.push(&Place::At(flaw.place.0, flaw.place.1), flaw.path, flaw.found, flaw.expected, None);
+        }
+        root
+    }
+
     /// The known word that is nearest to `text`, if any is near.
     pub(super) fn nearest<'k>(&self, text: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
         if self.problems.borrow().len() < MOST_SUGGESTIONS { nearest(text, known) } else { None }

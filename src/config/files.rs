@@ -32,9 +32,8 @@ fn fault(found: impl Into<String>, expected: impl Into<String>) -> FileFault {
     FileFault { found: found.into(), expected: expected.into(), place: None }
 }
 
-/// The text of a configuration, without a byte order mark, and whether others than its owner can read it.
-pub(super) fn config(path: &Path) -> Result<(String, Option<u32>), FileFault> {
-    let expected = "a readable file with accounts, notifiers and rules (lowtide init writes one to start from)";
+/// The text of a YAML file, without a byte order mark, and its permission bits.
+pub(super) fn yaml(path: &Path, expected: &str) -> Result<(String, Option<u32>), FileFault> {
     let (bytes, mode) =
         read(path, LARGEST_CONFIG, "a file of at most 1 MiB").map_err(|fault| about(fault, expected))?;
     let text = String::from_utf8(bytes).map_err(|error| {

@@ -1,6 +1,5 @@
 //! The one way in: file and environment → configuration, or everything that is wrong with them.
 
-use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use chrono_tz::Tz;
@@ -9,8 +8,7 @@ use super::cursor::{Context, Cursor};
 use super::environment::{Environment, overlay};
 use super::problem::{Problem, ProblemSeverity, Problems};
 use super::rules::Known;
-use super::tree::Place;
-use super::{Config, accounts, files, keys, notifiers, rules, tree, values};
+use super::{Config, accounts, keys, notifiers, rules, values};
 use crate::domain::Name;
 use crate::schedule::Schedule;
 use crate::secret::{Redactor, Secret};
@@ -33,16 +31,7 @@ const DEFAULT_STATE: &str = "lowtide-state.json";
 
 /// Reads a configuration.
 pub fn load(path: &Path, environment: &Environment) -> Loaded {
-    let file = path.display().to_string();
-    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    let ctx = Context {
-        file,
-        folder,
-        environment,
-        problems: RefCell::default(),
-        secrets: RefCell::default(),
-        literal_secret: Cell::new(false),
-    };
+    let ctx = Context::new(path, environment);
     let mut warnings = Vec::new();
     let config = read(path, &ctx, &mut warnings);
     let secrets = ctx.secrets.into_inner();
@@ -56,35 +45,20 @@ pub fn load(path: &Path, environment: &Environment) -> Loaded {
         problem.found = redactor.strike(&problem.found);
         problem.expected = redactor.strike(&problem.expected);
     }
-    // Those of the environment have no line: they come last.
-    errors.sort_by_key(|problem| (problem.line.is_none() && !problem.path.is_empty(), problem.line, problem.column));
+    sort(&mut errors);
     let config = config.filter(|_| errors.is_empty()).ok_or(Problems(errors));
     Loaded { config, warnings: Problems(warnings), secrets }
 }
 
+/// In the order of the file. Those of the environment have no line: they come last.
+pub(super) fn sort(problems: &mut [Problem]) {
+    problems.sort_by_key(|problem| (problem.line.is_none() && !problem.path.is_empty(), problem.line, problem.column));
+}
+
 fn read(path: &Path, ctx: &Context<'_>, warnings: &mut Vec<Problem>) -> Option<Config> {
-    let (text, mode) = match files::config(path) {
-        Ok(read) => read,
-        Err(fault) => {
-            let (line, column) = fault.place.unzip();
-            ctx.problems.borrow_mut().push(Problem {
-                severity: ProblemSeverity::Error,
-                file: ctx.file.clone(),
-                line,
-                column,
-                path: String::new(),
-                found: fault.found,
-                expected: fault.expected,
-                suggestion: None,
-            });
-            return None;
-        }
-    };
-    let (root, flaws) = tree::parse(&text);
-    for flaw in flaws {
-        ctx.push(&Place::At(flaw.place.0, flaw.place.1), flaw.path, flaw.found, flaw.expected, None);
-    }
-    let root = root?;
+    let expected = "a readable file with accounts, notifiers and rules (lowtide init writes one to start from)";
+    let (text, mode) = ctx.file(path, expected)?;
+    let root = ctx.tree(&text, "accounts, notifiers and rules")?;
     let (root, strays) = overlay(&root, ctx.environment);
     warnings.extend(strays);
     let config = decode(&Cursor::root(ctx, &root), path);

@@ -12,6 +12,7 @@ mod load;
 mod notifiers;
 mod problem;
 mod rules;
+pub mod scenario;
 mod secrets;
 #[cfg(test)]
 mod tests;

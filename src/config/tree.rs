@@ -95,8 +95,9 @@ pub(super) struct Flaw {
     pub(super) expected: String,
 }
 
-/// Parses a text. The tree is there unless a flaw made it impossible to go on; repeated keys are flaws that do not.
-pub(super) fn parse(text: &str) -> (Option<Rc<Node>>, Vec<Flaw>) {
+/// Parses a text. The tree is there unless a flaw made it impossible to go on; repeated keys are flaws that do not. An
+/// empty text is a flaw that says what was `expected`.
+pub(super) fn parse(text: &str, expected: &str) -> (Option<Rc<Node>>, Vec<Flaw>) {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let step = match event {
@@ -114,7 +115,7 @@ pub(super) fn parse(text: &str) -> (Option<Rc<Node>>, Vec<Flaw>) {
     }
     let empty = builder.root.as_ref().is_none_or(|root| matches!(root.kind, Kind::Null));
     if empty {
-        builder.flaws.push(flaw((1, 1), "an empty file".to_owned(), "accounts, notifiers and rules"));
+        builder.flaws.push(flaw((1, 1), "an empty file".to_owned(), expected));
         return (None, builder.flaws);
     }
     (builder.root, builder.flaws)

@@ -1,0 +1,269 @@
+//! Scenarios of the sandbox: YAML → [`Scenario`], with the same diagnostics as a configuration.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+
+use super::cursor::{Context, Cursor, Fault, Section};
+use super::environment::Environment;
+use super::keys::{Key, Shape};
+use super::load::sort;
+use super::problem::{Problems, one_of};
+use super::{Quota, accounts, values};
+use crate::domain::Name;
+use crate::domain::money::{Currency, parse_amount};
+use crate::sandbox::scenario::{
+    Credit, DepositPlan, DivisionPlan, Fault as Outage, FaultKind, InvoicePlan, OrderPlan, Product, RenewalPlan,
+    Scenario, When,
+};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The longest scenario, and the longest history.
+const LONGEST: Duration = Duration::from_secs(3 * 366 * 24 * 3600);
+/// The most orders of one line of a scenario: more would only cost time.
+const MOST_ORDERS: u32 = 10_000;
+
+const fn key(name: &'static str) -> Key {
+    Key { name, shape: Shape::Scalar }
+}
+
+const ROOT: &[Key] = &[key("about"), key("length"), key("history"), key("rate_limit"), key("divisions"), key("faults")];
+const DIVISION: &[Key] = &[
+    key("id"),
+    key("currency"),
+    key("balance"),
+    key("credit_limit"),
+    key("orders"),
+    key("renewals"),
+    key("deposits"),
+    key("invoices"),
+];
+const ORDERS: &[Key] = &[key("product"), key("price"), key("years"), key("per_week")];
+const RENEWALS: &[Key] =
+    &[key("product"), key("price"), key("years"), key("count"), key("from"), key("to"), key("early")];
+const DEPOSIT: &[Key] = &[key("on"), key("ago"), key("amount"), key("every"), key("expires_after")];
+const INVOICE: &[Key] = &[key("on"), key("amount"), key("due_after"), key("paid_after")];
+const FAULT: &[Key] = &[key("from"), key("for"), key("kind")];
+
+/// Reads a scenario's file; it is called by the file's name.
+pub fn load(path: &Path) -> Result<Scenario, Problems> {
+    let environment = Environment::new(std::iter::empty());
+    let ctx = Context::new(path, &environment);
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let text = ctx.file(path, "a readable file with a scenario (lowtide sandbox --help names those that come with it)");
+    let scenario = text.and_then(|(text, _)| decode(&ctx, &text, name));
+    finish(ctx, scenario)
+}
+
+/// Reads a scenario's text; problems are reported as of the file `name`.
+pub fn parse(name: &str, text: &str) -> Result<Scenario, Problems> {
+    let environment = Environment::new(std::iter::empty());
+    let ctx = Context::new(Path::new(name), &environment);
+    let scenario = decode(&ctx, text, name.to_owned());
+    finish(ctx, scenario)
+}
+
+fn finish(ctx: Context<'_>, scenario: Option<Scenario>) -> Result<Scenario, Problems> {
+    let mut problems = ctx.problems.into_inner();
+    sort(&mut problems);
+    scenario.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+}
+
+fn decode(ctx: &Context<'_>, text: &str, name: String) -> Option<Scenario> {
+    let root = ctx.tree(text, "a scenario with divisions")?;
+    let section = Cursor::root(ctx, &root).section(ROOT)?;
+    let about = section.read("about", values::lines).unwrap_or_default();
+    let length = or_default(&section, "length", span, 21 * DAY);
+    let history = or_default(&section, "history", span, 90 * DAY);
+    let quotas = accounts::rate_limit(&section);
+    let divisions = section.required("divisions", "at least one division, by its name");
+    let divisions = divisions.map_or_else(Vec::new, |cursor| cursor.named("division"));
+    let mut ids = BTreeSet::new();
+    let divisions: Vec<DivisionPlan> =
+        divisions.iter().filter_map(|(name, cursor)| division(name, cursor, &mut ids)).collect();
+    let faults = each(&section, "faults", FAULT, fault);
+    let rate_limit = quotas?.into_iter().map(|Quota { requests, window }| (requests, window)).collect();
+    Some(Scenario { name, about, length: length?, history: history?, rate_limit, divisions, faults })
+}
+
+fn division(name: &Name, cursor: &Cursor<'_>, ids: &mut BTreeSet<u64>) -> Option<DivisionPlan> {
+    let section = cursor.section(DIVISION)?;
+    let number = section.required("id", "the number of the division (its container id)");
+    let id = number.as_ref().and_then(|cursor| cursor.read(values::division));
+    if let (Some(cursor), Some(id)) = (&number, id)
+        && !ids.insert(id)
+    {
+        cursor.refuse(format!("{} again", cursor.shown()), "another number for each division");
+    }
+    let currency = or_default(&section, "currency", currency, Currency::parse("USD").ok()?);
+    let balance = section.required("balance", "the balance at the start").and_then(|cursor| cursor.read(amount));
+    let credit = or_default(&section, "credit_limit", credit, Credit::Limit(Decimal::from(2000)));
+    let orders = each(&section, "orders", ORDERS, |it| {
+        let (product, per_week) = (product(it), wanted(it, "per_week", "how many a week", count));
+        Some(OrderPlan { product: product?, per_week: per_week? })
+    });
+    let renewals = each(&section, "renewals", RENEWALS, renewals);
+    let deposits = each(&section, "deposits", DEPOSIT, deposit);
+    let invoices = each(&section, "invoices", INVOICE, |it| {
+        let on = wanted(it, "on", "when it is written, counted from the start", offset);
+        let amount = wanted(it, "amount", "its amount", price);
+        let due_after = or_default(it, "due_after", span, 30 * DAY);
+        let paid_after = or_default(it, "paid_after", |text| offset(text).map(Some), None);
+        Some(InvoicePlan { on: on?, amount: amount?, due_after: due_after?, paid_after: paid_after? })
+    });
+    let name = name.to_string();
+    Some(DivisionPlan {
+        id: id?,
+        name,
+        currency: currency?,
+        balance: balance?,
+        credit: credit?,
+        orders,
+        renewals,
+        deposits,
+        invoices,
+    })
+}
+
+fn product(section: &Section<'_>) -> Option<Product> {
+    let name = wanted(section, "product", "the product's name", values::line);
+    let price = wanted(section, "price", "its price", price);
+    let years = or_default(section, "years", |text| number(text, 3).ok_or_else(|| "1, 2 or 3".into()), 1);
+    Some(Product { name: name?, price: price?, years: years? })
+}
+
+fn renewals(section: &Section<'_>) -> Option<RenewalPlan> {
+    let product = product(section);
+    let count = wanted(section, "count", "how many", count);
+    let from = wanted(section, "from", "the earliest end of an order, counted from the start", offset);
+    let to = wanted(section, "to", "the latest end of an order, counted from the start", offset);
+    let early = or_default(section, "early", offset, 14 * DAY);
+    if let (Some(from), Some(to), Some(cursor)) = (from, to, section.get("to"))
+        && to < from
+    {
+        cursor.refuse(cursor.shown(), "not before `from`");
+    }
+    Some(RenewalPlan { product: product?, count: count?, from: from?, to: to?, early: early? })
+}
+
+fn deposit(section: &Section<'_>) -> Option<DepositPlan> {
+    let on = match (section.get("on"), section.get("ago")) {
+        (Some(_), Some(ago)) => {
+            ago.refuse("`ago` beside `on`", "only one of them");
+            None
+        }
+        (None, Some(ago)) => ago.read(offset).map(When::Ago),
+        _ => wanted(section, "on", "when it comes, counted from the start (or `ago`)", offset).map(When::After),
+    };
+    let amount = wanted(section, "amount", "its amount", price);
+    let every = or_default(section, "every", |text| span(text).map(Some), None);
+    let expires_after = or_default(section, "expires_after", |text| span(text).map(Some), None);
+    Some(DepositPlan { on: on?, amount: amount?, every: every?, expires_after: expires_after? })
+}
+
+fn fault(section: &Section<'_>) -> Option<Outage> {
+    let from = wanted(section, "from", "when it begins, counted from the start", offset);
+    let length = wanted(section, "for", "how long it lasts", span);
+    let kinds = one_of(FaultKind::ALL.iter().map(|(word, _)| *word));
+    let kind = wanted(section, "kind", &kinds, values::choice(&FaultKind::ALL));
+    Some(Outage { from: from?, length: length?, kind: kind? })
+}
+
+/// The maps of a list, those that are valid; without the key there are none.
+fn each<T>(
+    section: &Section<'_>,
+    name: &str,
+    keys: &'static [Key],
+    read: impl Fn(&Section<'_>) -> Option<T>,
+) -> Vec<T> {
+    let items = section.get(name).and_then(|cursor| cursor.items("a list, each with its own keys"));
+    let sections = items.unwrap_or_default();
+    sections.iter().filter_map(|item| read(&item.section(keys)?)).collect()
+}
+
+/// A key that must be there.
+fn wanted<T>(section: &Section<'_>, name: &str, expected: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
+    section.required(name, expected)?.read(parse)
+}
+
+/// A key that need not be there; `None` if it is and is wrong.
+fn or_default<T>(section: &Section<'_>, name: &str, parse: impl Fn(&str) -> Result<T, Fault>, default: T) -> Option<T> {
+    match section.get(name) {
+        Some(cursor) => cursor.read(parse),
+        None => Some(default),
+    }
+}
+
+fn offset(text: &str) -> Result<Duration, Fault> {
+    let duration = values::duration(text)?;
+    if duration > LONGEST { Err("a duration of at most three years".into()) } else { Ok(duration) }
+}
+
+fn span(text: &str) -> Result<Duration, Fault> {
+    let duration = values::pause(text)?;
+    if duration > LONGEST { Err("a duration of at most three years".into()) } else { Ok(duration) }
+}
+
+fn number(text: &str, most: u32) -> Option<u32> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|number| digits && (1..=most).contains(number))
+}
+
+fn count(text: &str) -> Result<u32, Fault> {
+    number(text, MOST_ORDERS).ok_or_else(|| format!("a whole number from 1 to {MOST_ORDERS}").into())
+}
+
+fn amount(text: &str) -> Result<Decimal, Fault> {
+    parse_amount(text).map_err(|_| "an amount such as 2000 or -569.95".into())
+}
+
+fn price(text: &str) -> Result<Decimal, Fault> {
+    let positive = parse_amount(text).ok().filter(|amount| *amount > Decimal::ZERO);
+    positive.ok_or_else(|| "an amount above 0, such as 218 or 399.50".into())
+}
+
+fn currency(text: &str) -> Result<Currency, Fault> {
+    Currency::parse(text).map_err(|_| "a currency code such as USD".into())
+}
+
+fn credit(text: &str) -> Result<Credit, Fault> {
+    if text == "unlimited" {
+        return Ok(Credit::Unlimited);
+    }
+    let limit = parse_amount(text).ok().filter(|limit| *limit >= Decimal::ZERO);
+    limit.map(Credit::Limit).ok_or_else(|| "unlimited, or an amount such as 2000".into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sandbox::scenario::SHIPPED;
+
+    #[test]
+    fn every_shipped_scenario_is_valid_and_says_what_it_is_about() {
+        for (name, text) in SHIPPED {
+            let scenario = parse(name, text).unwrap_or_else(|problems| panic!("{problems}"));
+            assert!(!scenario.about.is_empty() && !scenario.divisions.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_scenario_is_refused_like_a_wrong_configuration_with_every_problem_at_once() {
+        let text = "length: 0s\nfautls: []\ndivisions:\n  Main:\n    id: 1\n    balance: 1,000\n    orders:\n      - { product: X, price: -5, per_week: lots }\n    deposits:\n      - { on: 3d, ago: 1d, amount: 5 }\n  Other: { id: 1, balance: 5, credit_limit: none }\nfaults:\n  - { from: 1d, for: 2h, kind: maintainance }\n";
+        let problems = parse("mine.yaml", text).unwrap_err();
+        insta::assert_snapshot!(problems, @r#"
+    mine.yaml:1:9: length: found `0s`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w
+    mine.yaml:2:1: fautls: found `fautls`, expected one of about, length, history, rate_limit, divisions, faults; did you mean `faults`?
+    mine.yaml:6:14: divisions.Main.balance: found `1,000`, expected an amount such as 2000 or -569.95
+    mine.yaml:8:30: divisions.Main.orders[0].price: found `-5`, expected an amount above 0, such as 218 or 399.50
+    mine.yaml:8:44: divisions.Main.orders[0].per_week: found `lots`, expected a whole number from 1 to 10000
+    mine.yaml:10:24: divisions.Main.deposits[0].ago: found `ago` beside `on`, expected only one of them
+    mine.yaml:11:16: divisions.Other.id: found `1` again, expected another number for each division
+    mine.yaml:11:45: divisions.Other.credit_limit: found `none`, expected unlimited, or an amount such as 2000
+    mine.yaml:13:32: faults[0].kind: found `maintainance`, expected one of maintenance, rate_limited, server_error, hang, html, revoked_key, forbidden, broken; did you mean `maintenance`?
+    "#);
+    }
+}

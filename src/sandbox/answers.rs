@@ -1,0 +1,348 @@
+//! (world, query) → the documented JSON, or the documented error. Pure.
+//!
+//! Fields, filters, sorting and pages are those of the public documentation; where it is silent, the comment says what was
+//! chosen.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::NaiveDate;
+use rust_decimal::Decimal;
+use serde_json::{Map, Value, json};
+
+use super::scenario::Credit;
+use super::world::{Entry, Order, World};
+use crate::domain::Time;
+
+/// The most items of a page. Documented for orders; for the history, the documented example has so many.
+const LARGEST_PAGE: usize = 1000;
+/// The account's number.
+const ACCOUNT: u64 = 99_001;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Maintenance,
+    TooMany,
+    Internal,
+    /// The body of a 401 is not documented: this one has the shape of the others.
+    Unauthorized,
+    NoFinanceRole,
+    ViewOnly,
+    NoRoute,
+    NotFound(String),
+    BadRequest(String),
+}
+
+/// A refusal as it goes over the wire.
+pub(super) fn refuse(refusal: &Refusal) -> Response {
+    let (status, code, message) = match refusal {
+        Refusal::Maintenance => {
+            return (StatusCode::SERVICE_UNAVAILABLE, "Service is unavailable").into_response();
+        }
+        Refusal::TooMany => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "request_limit_exceeded",
+            "Service call rate limit exceeded. Please try again later.",
+        ),
+        Refusal::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "An unexpected error occurred."),
+        Refusal::Unauthorized => (StatusCode::UNAUTHORIZED, "invalid_api_key", "Invalid API key."),
+        Refusal::NoFinanceRole => (
+            StatusCode::FORBIDDEN,
+            "access_denied|missing_permission",
+            "Access denied. Your role may not see finances.",
+        ),
+        Refusal::ViewOnly => {
+            (StatusCode::FORBIDDEN, "access_denied", "Access denied. This API key is restricted to View Only.")
+        }
+        Refusal::NoRoute => (StatusCode::NOT_FOUND, "not_found|route", "The route does not exist."),
+        Refusal::NotFound(message) => (StatusCode::NOT_FOUND, "not_found", message.as_str()),
+        Refusal::BadRequest(message) => (StatusCode::BAD_REQUEST, "bad_request_format", message.as_str()),
+    };
+    let body = json!({ "errors": [{ "code": code, "message": message }] });
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// What was asked for after the `?`.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn parse(query: &str) -> Self {
+        Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let number = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+        number.map(Some).ok_or_else(|| Refusal::BadRequest(format!("{name} must be a number.")))
+    }
+
+    fn filter(&self, name: &str) -> Option<&str> {
+        self.get(&format!("filters[{name}]"))
+    }
+
+    fn dates(&self, name: &str) -> Result<Option<Dates>, Refusal> {
+        let Some(text) = self.filter(name) else { return Ok(None) };
+        Dates::parse(text).map(Some).ok_or_else(|| {
+            Refusal::BadRequest(format!("filters[{name}] must be >yyyy-MM-dd or yyyy-MM-dd...yyyy-MM-dd."))
+        })
+    }
+
+    /// The page of these items that is asked for, and what it says of itself.
+    fn page<T>(&self, items: Vec<T>) -> Result<(Vec<T>, Value), Refusal> {
+        let most = self.number("limit")?.unwrap_or(LARGEST_PAGE as u64);
+        if !(1..=LARGEST_PAGE as u64).contains(&most) {
+            return Err(Refusal::BadRequest(format!("limit must be from 1 to {LARGEST_PAGE}.")));
+        }
+        let offset = self.number("offset")?.unwrap_or(0);
+        let page = json!({ "total": items.len(), "limit": most, "offset": offset });
+        let (skip, take) = (usize::try_from(offset).unwrap_or(usize::MAX), usize::try_from(most).unwrap_or(usize::MAX));
+        Ok((items.into_iter().skip(skip).take(take).collect(), page))
+    }
+
+    /// Sorts by one of these keys, `-` before it for the other way round; the first is the default.
+    fn sort<T>(&self, items: &mut [T], keys: &[(&str, fn(&T) -> String)]) -> Result<(), Refusal> {
+        let wanted = self.get("sort").unwrap_or(keys[0].0);
+        let (name, down) = wanted.strip_prefix('-').map_or((wanted, false), |name| (name, true));
+        let Some((_, key)) = keys.iter().find(|(known, _)| known.trim_start_matches('-') == name) else {
+            return Err(Refusal::BadRequest(format!("Cannot sort by {name}.")));
+        };
+        items.sort_by_cached_key(key);
+        if down {
+            items.reverse();
+        }
+        Ok(())
+    }
+}
+
+/// Days from and to, both included.
+#[derive(Debug)]
+struct Dates {
+    from: NaiveDate,
+    to: Option<NaiveDate>,
+}
+
+impl Dates {
+    fn parse(text: &str) -> Option<Self> {
+        let date = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
+        match text.split_once("...") {
+            Some((from, to)) => Some(Self { from: date(from)?, to: Some(date(to)?) }),
+            None => Some(Self { from: date(text.strip_prefix('>')?)?.succ_opt()?, to: None }),
+        }
+    }
+
+    fn hold(&self, at: Time) -> bool {
+        let day = at.date_naive();
+        day >= self.from && self.to.is_none_or(|to| day <= to)
+    }
+}
+
+/// The division that a request is about. An account with more than one wants to be told which; what the API answers where
+/// it is missing is not documented: a 400 here.
+fn container(world: &World, query: &Query) -> Result<u64, Refusal> {
+    let mut divisions = world.divisions();
+    match query.number("container_id")? {
+        Some(id) if divisions.any(|(known, _)| known == id) => Ok(id),
+        Some(id) => Err(Refusal::NotFound(format!("Container {id} does not exist."))),
+        None => match (divisions.next(), divisions.next()) {
+            (Some((id, _)), None) => Ok(id),
+            _ => Err(Refusal::BadRequest("container_id is required.".to_owned())),
+        },
+    }
+}
+
+fn money(amount: Decimal) -> String {
+    format!("{amount:.2}")
+}
+
+/// `finance/balance`.
+pub(super) fn balance(world: &World, query: &Query) -> Result<Value, Refusal> {
+    let id = container(world, query)?;
+    let sheet = world.sheet(id).ok_or(Refusal::Internal)?;
+    let mut body = json!({
+        "balance": money(sheet.balance),
+        "currency": sheet.currency.code(),
+        "unpaid_invoice_balance": money(sheet.unpaid_invoices),
+        "used_credit_from_other_containers": money(sheet.used_by_others),
+    });
+    match (sheet.credit, sheet.available()) {
+        (Credit::Limit(limit), Some(available)) => {
+            body["negative_balance_limit"] = json!(money(limit));
+            body["total_available_funds"] = json!(money(available));
+        }
+        _ => body["unlimited_negative_balance"] = json!(true),
+    }
+    Ok(body)
+}
+
+/// `container`.
+pub(super) fn containers(world: &World) -> Value {
+    let item = |(number, (id, name)): (usize, (u64, &str))| {
+        json!({
+            "id": id,
+            "public_id": format!("{id:08x}"),
+            "name": name,
+            "description": "",
+            "parent_id": if number == 0 { 0 } else { world.divisions().next().map_or(0, |(root, _)| root) },
+            "template_id": if number == 0 { 5 } else { 6 },
+            "ekey": Value::Null,
+            "has_logo": false,
+            "is_active": true,
+        })
+    };
+    json!({ "containers": world.divisions().enumerate().map(item).collect::<Vec<_>>() })
+}
+
+/// `user/me`.
+pub(super) fn me(world: &World) -> Value {
+    let root = world.divisions().next();
+    json!({
+        "id": 1,
+        "username": "lowtide",
+        "account_id": ACCOUNT,
+        "first_name": "Low",
+        "last_name": "Tide",
+        "email": "lowtide@example.com",
+        "status": "active",
+        "container": root.map(|(id, name)| json!({ "id": id, "name": name })),
+        "access_roles": [{ "id": 4, "name": "Finance manager" }],
+    })
+}
+
+/// `finance/balance-history`.
+pub(super) fn history(world: &World, query: &Query) -> Result<Value, Refusal> {
+    // The filter of the same name is documented beside the parameter.
+    let id = match query.filter("container_id") {
+        Some(id) => container(world, &Query(vec![("container_id".to_owned(), id.to_owned())]))?,
+        None => container(world, query)?,
+    };
+    let credits = match query.filter("adjust_type") {
+        None => None,
+        Some("credit") => Some(true),
+        Some("debit") => Some(false),
+        Some(_) => return Err(Refusal::BadRequest("filters[adjust_type] must be credit or debit.".to_owned())),
+    };
+    let (made, expires) = (query.dates("transaction_date")?, query.dates("expiration_date")?);
+    let wanted = |entry: &&Entry| {
+        entry.division == id
+            && credits.is_none_or(|credits| (entry.change > Decimal::ZERO) == credits)
+            && made.as_ref().is_none_or(|dates| dates.hold(entry.at))
+            && expires.as_ref().is_none_or(|dates| entry.expires.is_some_and(|at| dates.hold(at)))
+    };
+    let mut entries: Vec<&Entry> = world.entries().iter().filter(wanted).collect();
+    query
+        .sort(&mut entries, &[("-transaction_date", |entry| stamp(entry.at)), ("id", |entry| entry.id.to_string())])?;
+    let (entries, page) = query.page(entries)?;
+    let name = world.divisions().find(|(known, _)| *known == id).map_or("", |(_, name)| name);
+    let currency = world.sheet(id).map(|sheet| sheet.currency.code().to_owned());
+    let adjustments: Vec<Value> =
+        entries.into_iter().map(|entry| adjustment(entry, name, currency.as_deref())).collect();
+    Ok(json!({ "adjustments": adjustments, "page": page }))
+}
+
+fn adjustment(entry: &Entry, container: &str, currency: Option<&str>) -> Value {
+    let mut item = Map::new();
+    let mut put = |key: &str, value: Value| drop(item.insert(key.to_owned(), value));
+    put("id", json!(entry.id.to_string()));
+    put("container", json!({ "id": entry.division, "name": container, "is_active": true }));
+    let (side, amount) = if entry.change > Decimal::ZERO { ("credit", entry.change) } else { ("debit", -entry.change) };
+    put(side, json!(money(amount)));
+    put("transaction_type", json!(entry.kind));
+    put("receipt_id", json!((entry.id % 1_000_000).to_string()));
+    put("transaction_date", json!(stamp(entry.at)));
+    put("balance_after", json!(money(entry.balance_after)));
+    put("currency", json!(currency));
+    entry.order.map(|order| put("order_id", json!(order.to_string())));
+    entry.note.as_ref().map(|note| put("note", json!(note)));
+    entry.expires.map(|at| put("expiration_date", json!(format!("{} 00:00:00", day(at)))));
+    Value::Object(item)
+}
+
+/// `order/certificate`.
+pub(super) fn orders(world: &World, query: &Query, now: Time) -> Result<Value, Refusal> {
+    let id = match query.filter("container_id") {
+        Some(id) => Some(container(world, &Query(vec![("container_id".to_owned(), id.to_owned())]))?),
+        None => None,
+    };
+    let known = ["pending", "processing", "issued", "revoked", "canceled", "rejected", "needs_csr", "needs_approval"];
+    let wanted_status = query.filter("status");
+    if wanted_status.is_some_and(|status| !known.contains(&status)) {
+        return Err(Refusal::BadRequest("filters[status] is not a status of an order.".to_owned()));
+    }
+    let ends = query.dates("valid_till")?;
+    let wanted = |order: &&Order| {
+        id.is_none_or(|id| order.division == id)
+            && wanted_status.is_none_or(|wanted| status(order, now) == wanted)
+            && ends.as_ref().is_none_or(|dates| order.issued(now) && dates.hold(order.certificate_ends(now)))
+    };
+    // The place in the list keeps orders of one moment in the order of their ids.
+    let mut found: Vec<(&Order, Time)> = world.orders().iter().filter(wanted).map(|order| (order, now)).collect();
+    query.sort(
+        &mut found,
+        &[
+            ("-date_created", |(order, _)| format!("{} {:020}", stamp(order.placed), order.id)),
+            ("id", |(order, _)| format!("{:020}", order.id)),
+            ("valid_till", |(order, now)| format!("{} {:020}", stamp(order.certificate_ends(*now)), order.id)),
+        ],
+    )?;
+    let (found, page) = query.page(found)?;
+    let list: Vec<Value> = found.into_iter().map(|(order, _)| Value::Object(listed(world, order, now))).collect();
+    Ok(json!({ "orders": list, "page": page }))
+}
+
+/// `order/certificate/{id}`.
+pub(super) fn order(world: &World, id: &str, now: Time) -> Result<Value, Refusal> {
+    let found = id.parse().ok().and_then(|id: u64| world.orders().iter().find(|order| order.id == id));
+    let order = found.ok_or_else(|| Refusal::NotFound(format!("Order {id} does not exist.")))?;
+    let mut item = listed(world, order, now);
+    item.insert("order_valid_till".to_owned(), json!(day(order.ends)));
+    Ok(Value::Object(item))
+}
+
+fn listed(world: &World, order: &Order, now: Time) -> Map<String, Value> {
+    let name = world.divisions().find(|(known, _)| *known == order.division).map_or("", |(_, name)| name);
+    let name_id: String =
+        order.product.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let mut certificate = json!({
+        "id": order.id + 1_000_000,
+        "common_name": order.common_name,
+        "dns_names": [order.common_name],
+    });
+    if order.issued(now) {
+        let ends = order.certificate_ends(now);
+        certificate["valid_till"] = json!(day(ends));
+        certificate["days_remaining"] = json!((ends - now).num_days());
+    }
+    let price: serde_json::Number = order.price.normalize().to_string().parse().unwrap_or_else(|_| 0.into());
+    let item = json!({
+        "id": order.id,
+        "status": status(order, now),
+        "is_renewed": order.renewed,
+        "price": price,
+        "date_created": order.placed.format("%Y-%m-%dT%H:%M:%S+00:00").to_string(),
+        "validity_years": order.years,
+        "product": { "name_id": name_id, "name": order.product, "type": "ssl_certificate" },
+        "container": { "id": order.division, "name": name },
+        "certificate": certificate,
+    });
+    match item {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+fn status(order: &Order, now: Time) -> &'static str {
+    if order.issued(now) { "issued" } else { "pending" }
+}
+
+fn stamp(at: Time) -> String {
+    at.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+fn day(at: Time) -> String {
+    at.format("%Y-%m-%d").to_string()
+}

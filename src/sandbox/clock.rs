@@ -1,0 +1,197 @@
+//! Simulated clocks: one that runs faster than the system's, and one that a driver moves from appointment to appointment.
+//!
+//! Neither reads the system's date: they begin where they are told to. Both keep the order of things; neither goes back.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::Activity;
+use crate::clock::Clock;
+use crate::domain::Time;
+
+/// Nothing stirs for so long: everybody waits for the clock.
+const QUIET: Duration = Duration::from_millis(10);
+
+/// Runs at a multiple of real time.
+#[derive(Debug)]
+pub struct FastClock {
+    start: Time,
+    began: Instant,
+    speed: u32,
+}
+
+impl FastClock {
+    /// A clock that shows `start` now and runs `speed` times as fast as time.
+    pub fn new(start: Time, speed: u32) -> Self {
+        Self { start, began: Instant::now(), speed: speed.max(1) }
+    }
+}
+
+#[async_trait]
+impl Clock for FastClock {
+    fn now(&self) -> Time {
+        self.start + self.began.elapsed().saturating_mul(self.speed)
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration / self.speed).await;
+    }
+}
+
+/// Stands still while anybody works, and is moved to the next time that anybody waits for. So the same things happen at
+/// the same simulated times, however fast the machine is.
+#[derive(Debug)]
+pub struct SteppedClock {
+    inner: Mutex<Inner>,
+    stirred: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    now: Time,
+    /// Who waits until when; the number keeps those of one time apart.
+    waiting: BTreeMap<(Time, u64), oneshot::Sender<()>>,
+    numbers: u64,
+    /// Conversations that go on.
+    busy: usize,
+    last_stir: Instant,
+}
+
+impl SteppedClock {
+    /// A clock that shows `start` until it is moved.
+    pub fn new(start: Time) -> Arc<Self> {
+        let inner = Inner { now: start, waiting: BTreeMap::new(), numbers: 0, busy: 0, last_stir: Instant::now() };
+        Arc::new(Self { inner: Mutex::new(inner), stirred: Notify::new() })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // No code that holds the lock can panic half-way through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stir(&self, change: impl FnOnce(&mut Inner)) {
+        let mut inner = self.inner();
+        change(&mut inner);
+        inner.last_stir = Instant::now();
+        drop(inner);
+        self.stirred.notify_one();
+    }
+
+    /// Waits until nobody has stirred for a moment and no conversation goes on.
+    pub async fn quiet(&self) {
+        loop {
+            let left = {
+                let inner = self.inner();
+                if inner.busy > 0 { None } else { Some(QUIET.saturating_sub(inner.last_stir.elapsed())) }
+            };
+            match left {
+                Some(Duration::ZERO) => return,
+                Some(left) => tokio::time::sleep(left).await,
+                None => self.stirred.notified().await,
+            }
+        }
+    }
+
+    /// The next time that anybody waits for.
+    pub fn next(&self) -> Option<Time> {
+        let mut inner = self.inner();
+        // Who has given up waits for nothing.
+        inner.waiting.retain(|_, wake| !wake.is_closed());
+        inner.waiting.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Moves the clock to `at` and wakes whoever waits until then; a time in the past moves nothing.
+    pub fn advance(&self, at: Time) {
+        self.stir(|inner| {
+            inner.now = inner.now.max(at);
+            let later = inner.waiting.split_off(&(inner.now, u64::MAX));
+            for (_, wake) in std::mem::replace(&mut inner.waiting, later) {
+                let _ = wake.send(()); // may have given up
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl Clock for SteppedClock {
+    fn now(&self) -> Time {
+        self.inner().now
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let (wake, woken) = oneshot::channel();
+        self.stir(|inner| {
+            inner.numbers += 1;
+            inner.waiting.insert((inner.now + duration, inner.numbers), wake);
+        });
+        let _ = woken.await; // a clock that is gone wakes everybody
+    }
+}
+
+impl Activity for SteppedClock {
+    fn begin(&self) {
+        self.stir(|inner| inner.busy += 1);
+    }
+
+    fn end(&self) {
+        self.stir(|inner| inner.busy = inner.busy.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn start() -> Time {
+        "2026-11-02T08:00:00Z".parse().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fast_clock_runs_so_many_times_as_fast() {
+        let clock = FastClock::new(start(), 3600);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(clock.now(), start() + Duration::from_secs(7200));
+        clock.sleep(Duration::from_secs(3600)).await;
+        assert_eq!(clock.now() - start(), chrono::Duration::hours(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stepped_clock_wakes_everybody_in_turn_at_exactly_their_times() {
+        let clock = SteppedClock::new(start());
+        let woken = Arc::new(AtomicUsize::new(0));
+        for hours in [2, 1, 2] {
+            let (clock, woken) = (Arc::clone(&clock), Arc::clone(&woken));
+            tokio::spawn(async move {
+                clock.sleep(Duration::from_secs(3600 * hours)).await;
+                assert_eq!(clock.now(), start() + Duration::from_secs(3600 * hours));
+                woken.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        clock.quiet().await;
+        for (at, total) in [(1, 1), (2, 3)] {
+            let next = clock.next().unwrap();
+            assert_eq!(next, start() + Duration::from_secs(3600 * at));
+            clock.advance(next);
+            clock.quiet().await;
+            assert_eq!(woken.load(Ordering::Relaxed), total);
+        }
+        assert_eq!(clock.next(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_not_quiet_while_a_conversation_goes_on_and_forgets_who_gave_up() {
+        let clock = SteppedClock::new(start());
+        clock.begin();
+        assert!(tokio::time::timeout(Duration::from_secs(60), clock.quiet()).await.is_err());
+        clock.end();
+        clock.quiet().await;
+        assert!(tokio::time::timeout(QUIET, clock.sleep(Duration::from_secs(9))).await.is_err());
+        assert_eq!(clock.next(), None);
+    }
+}

@@ -1,0 +1,197 @@
+//! A scenario: what happens to a simulated `CertCentral` account, as data. Only valid ones exist.
+//!
+//! Nothing here happens by itself: [`super::world::World`] lives it. All times count from the scenario's start. It is read
+//! from YAML by [`crate::config::scenario`], with the same diagnostics as a configuration.
+
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+
+use crate::domain::money::Currency;
+
+/// A whole scenario.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: String,
+    /// What happens in it, for people.
+    pub about: String,
+    /// How much of it the demo tells; default three weeks.
+    pub length: Duration,
+    /// How much life lies before its start; default 90 days.
+    pub history: Duration,
+    /// Requests per window that the API answers, per key; the first is the number. Default: the documented limits.
+    pub rate_limit: Vec<(usize, Duration)>,
+    /// At least one, with distinct ids.
+    pub divisions: Vec<DivisionPlan>,
+    /// When and how the API fails; where several overlap, the first counts.
+    pub faults: Vec<Fault>,
+}
+
+/// One division (container) and what happens to its funds.
+#[derive(Debug, Clone)]
+pub struct DivisionPlan {
+    /// Its container id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Of all its amounts.
+    pub currency: Currency,
+    /// Its balance at the start.
+    pub balance: Decimal,
+    /// How far the balance may go below zero.
+    pub credit: Credit,
+    /// What is bought week by week, before the start too.
+    pub orders: Vec<OrderPlan>,
+    /// Older orders that come to their end.
+    pub renewals: Vec<RenewalPlan>,
+    /// Deposits.
+    pub deposits: Vec<DepositPlan>,
+    /// Invoices.
+    pub invoices: Vec<InvoicePlan>,
+}
+
+/// How far a balance may go below zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credit {
+    /// So far.
+    Limit(Decimal),
+    /// Without limit.
+    Unlimited,
+}
+
+/// What is bought, and how it is paid.
+#[derive(Debug, Clone)]
+pub struct Product {
+    /// Its name, such as `Secure Site OV`.
+    pub name: String,
+    /// Its price; above 0.
+    pub price: Decimal,
+    /// How long an order of it lasts; 1 to 3.
+    pub years: u32,
+}
+
+/// Orders that are placed every week, on working days.
+#[derive(Debug, Clone)]
+pub struct OrderPlan {
+    /// What.
+    pub product: Product,
+    /// How many a week.
+    pub per_week: u32,
+}
+
+/// Orders from before the history that end between `from` and `to`, and are renewed `early`.
+#[derive(Debug, Clone)]
+pub struct RenewalPlan {
+    /// What.
+    pub product: Product,
+    /// How many.
+    pub count: u32,
+    /// The earliest end.
+    pub from: Duration,
+    /// The latest end; not before `from`.
+    pub to: Duration,
+    /// How long before its end an order is renewed.
+    pub early: Duration,
+}
+
+/// Money that comes in.
+#[derive(Debug, Clone)]
+pub struct DepositPlan {
+    /// When.
+    pub on: When,
+    /// How much; above 0.
+    pub amount: Decimal,
+    /// Again and again after so long; above 0.
+    pub every: Option<Duration>,
+    /// What is left of it expires after so long; above 0.
+    pub expires_after: Option<Duration>,
+}
+
+/// Before or after the scenario's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// So long before.
+    Ago(Duration),
+    /// So long after.
+    After(Duration),
+}
+
+/// Something that DigiCert wants to have paid beside the orders.
+#[derive(Debug, Clone)]
+pub struct InvoicePlan {
+    /// When it is written.
+    pub on: Duration,
+    /// How much; above 0.
+    pub amount: Decimal,
+    /// When it is due; an invoice that is not paid until then is taken from the balance.
+    pub due_after: Duration,
+    /// When it is paid from elsewhere.
+    pub paid_after: Option<Duration>,
+}
+
+/// A time in which the API does not work.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// When it begins.
+    pub from: Duration,
+    /// How long it lasts; above 0.
+    pub length: Duration,
+    /// What happens instead of an answer.
+    pub kind: FaultKind,
+}
+
+/// What happens instead of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// 503 `Service is unavailable`.
+    Maintenance,
+    /// 429 `request_limit_exceeded`.
+    RateLimited,
+    /// 500.
+    ServerError,
+    /// No answer.
+    Hang,
+    /// 200 with a web page.
+    Html,
+    /// 401, as for a key that was revoked.
+    RevokedKey,
+    /// 403 `access_denied`.
+    Forbidden,
+    /// The connection is closed in the middle of the answer.
+    Broken,
+}
+
+impl FaultKind {
+    /// Every kind with the word for it in YAML.
+    pub const ALL: [(&'static str, FaultKind); 8] = [
+        ("maintenance", FaultKind::Maintenance),
+        ("rate_limited", FaultKind::RateLimited),
+        ("server_error", FaultKind::ServerError),
+        ("hang", FaultKind::Hang),
+        ("html", FaultKind::Html),
+        ("revoked_key", FaultKind::RevokedKey),
+        ("forbidden", FaultKind::Forbidden),
+        ("broken", FaultKind::Broken),
+    ];
+}
+
+impl Scenario {
+    /// What the API does so long after the start, if it does not work then.
+    pub fn fault(&self, since_start: Duration) -> Option<FaultKind> {
+        let hit = |fault: &&Fault| (fault.from..fault.from + fault.length).contains(&since_start);
+        self.faults.iter().find(hit).map(|fault| fault.kind)
+    }
+}
+
+/// The scenarios that come with the program: name and YAML.
+pub const SHIPPED: [(&str, &str); 8] = [
+    ("steady", include_str!("scenarios/steady.yaml")),
+    ("drain", include_str!("scenarios/drain.yaml")),
+    ("renewal-wave", include_str!("scenarios/renewal-wave.yaml")),
+    ("unpaid-invoices", include_str!("scenarios/unpaid-invoices.yaml")),
+    ("unlimited", include_str!("scenarios/unlimited.yaml")),
+    ("divisions", include_str!("scenarios/divisions.yaml")),
+    ("outage", include_str!("scenarios/outage.yaml")),
+    ("flapping", include_str!("scenarios/flapping.yaml")),
+];

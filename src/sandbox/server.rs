@@ -1,0 +1,231 @@
+//! The simulated `CertCentral` over HTTP: who may ask, how often, and whether it works at all just now.
+//!
+//! What it answers is [`super::answers`]'s. It only listens where it is told to, and changes nothing but the world's time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use super::answers::{self, Query, Refusal};
+use super::scenario::{FaultKind, Scenario};
+use super::world::World;
+use super::{Activity, Conversation};
+use crate::clock::Clock;
+use crate::domain::Time;
+
+/// Below the address of the server.
+pub const PATH: &str = "/services/v2";
+/// The key of a user who may see everything.
+pub const API_KEY: &str = "sandbox-api-key";
+/// The key of a user who may not see finances.
+pub const POOR_KEY: &str = "sandbox-key-without-finance-role";
+/// The longest that a request is left without an answer; every client has given up by then.
+const HANG: Duration = Duration::from_secs(120);
+
+/// A simulated account, and what was asked of it.
+pub struct Sandbox {
+    world: Mutex<World>,
+    scenario: Scenario,
+    clock: Arc<dyn Clock>,
+    activity: Arc<dyn Activity>,
+    /// When each key's requests came, oldest first; by real time, since a client is real.
+    asked: Mutex<BTreeMap<String, VecDeque<Instant>>>,
+    tally: Mutex<Tally>,
+}
+
+/// What was asked, and how it was answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Balances that were told.
+    pub balances: u64,
+    /// Requests that failed, whatever for.
+    pub failures: u64,
+}
+
+impl Sandbox {
+    /// The account of a scenario whose start is now by `clock`.
+    pub fn new(scenario: Scenario, seed: u64, clock: Arc<dyn Clock>, activity: Arc<dyn Activity>) -> Arc<Self> {
+        let world = Mutex::new(World::new(&scenario, clock.now(), seed));
+        let (asked, tally) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { world, scenario, clock, activity, asked, tally })
+    }
+
+    /// Answers whoever connects, until dropped.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) -> std::io::Result<()> {
+        let api = Router::new()
+            .route("/finance/balance", get(balance))
+            .route("/finance/balance-history", get(history))
+            .route("/container", get(containers))
+            .route("/user/me", get(me))
+            .route("/order/certificate", get(orders))
+            .route("/order/certificate/{id}", get(order));
+        let router = Router::new()
+            .nest(PATH, api)
+            .fallback(async || answers::refuse(&Refusal::NoRoute))
+            .method_not_allowed_fallback(async || answers::refuse(&Refusal::ViewOnly))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&self), gate))
+            .with_state(self);
+        axum::serve(listener, router).await
+    }
+
+    /// The world as it is now.
+    pub fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
+        look(&self.world())
+    }
+
+    /// What was asked so far.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What keeps the API from working now.
+    pub fn fault(&self) -> Option<FaultKind> {
+        let now = self.clock.now();
+        let since_start = self.look(|world| (now - world.start()).to_std().unwrap_or_default());
+        self.scenario.fault(since_start)
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.advance(self.clock.now());
+        world
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Tally)) {
+        change(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether this key may ask once more in every window.
+    fn admit(&self, key: &str) -> bool {
+        let now = Instant::now();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = asked.entry(key.to_owned()).or_default();
+        let within = |times: &VecDeque<Instant>, window: Duration| {
+            times.iter().rev().take_while(|at| now.duration_since(**at) < window).count()
+        };
+        let full = self.scenario.rate_limit.iter().any(|(requests, window)| within(times, *window) >= *requests);
+        if !full {
+            let longest = self.scenario.rate_limit.iter().map(|(_, window)| *window).max().unwrap_or_default();
+            while times.front().is_some_and(|at| now.duration_since(*at) >= longest) {
+                times.pop_front();
+            }
+            times.push_back(now);
+        }
+        !full
+    }
+}
+
+/// Everything that comes before an answer: maintenance, the key, the limit.
+async fn gate(
+    State(sandbox): State<Arc<Sandbox>>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let conversation = Conversation::begin(&sandbox.activity);
+    let finance = request.uri().path().starts_with(&format!("{PATH}/finance/balance"));
+    let balance = request.uri().path() == format!("{PATH}/finance/balance");
+    let response = match refusal(&sandbox, request.headers(), request.method(), finance).await {
+        Some(response) => response,
+        None => next.run(request).await,
+    };
+    let good = response.status().is_success() && sandbox.fault().is_none();
+    sandbox.count(|tally| match good {
+        true if balance => tally.balances += 1,
+        true => {}
+        false => tally.failures += 1,
+    });
+    drop(conversation);
+    response
+}
+
+async fn refusal(sandbox: &Sandbox, headers: &HeaderMap, method: &Method, finance: bool) -> Option<Response> {
+    let key = headers.get("x-dc-devkey").and_then(|key| key.to_str().ok()).unwrap_or_default();
+    if let Some(fault) = sandbox.fault() {
+        return Some(broken(fault).await);
+    }
+    if key != API_KEY && key != POOR_KEY {
+        return Some(answers::refuse(&Refusal::Unauthorized));
+    }
+    if !sandbox.admit(key) {
+        return Some(answers::refuse(&Refusal::TooMany));
+    }
+    if method != Method::GET {
+        return Some(answers::refuse(&Refusal::ViewOnly));
+    }
+    (key == POOR_KEY && finance).then(|| answers::refuse(&Refusal::NoFinanceRole))
+}
+
+async fn broken(fault: FaultKind) -> Response {
+    match fault {
+        FaultKind::Maintenance => answers::refuse(&Refusal::Maintenance),
+        FaultKind::RateLimited => answers::refuse(&Refusal::TooMany),
+        FaultKind::ServerError => answers::refuse(&Refusal::Internal),
+        FaultKind::RevokedKey => answers::refuse(&Refusal::Unauthorized),
+        FaultKind::Forbidden => answers::refuse(&Refusal::NoFinanceRole),
+        FaultKind::Html => {
+            let page = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>";
+            ([(header::CONTENT_TYPE, "text/html")], page).into_response()
+        }
+        FaultKind::Hang => {
+            tokio::time::sleep(HANG).await;
+            answers::refuse(&Refusal::Internal)
+        }
+        FaultKind::Broken => {
+            let pieces = [Ok("{\"balance\":\"1"), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))];
+            let body = Body::from_stream(futures_util::stream::iter(pieces));
+            ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
+    }
+}
+
+/// Looks something up in the world.
+async fn ask(
+    sandbox: &Sandbox,
+    query: Option<&str>,
+    answer: impl FnOnce(&World, &Query, Time) -> Result<serde_json::Value, Refusal>,
+) -> Response {
+    let query = Query::parse(query.unwrap_or_default());
+    let now = sandbox.clock.now();
+    match sandbox.look(|world| answer(world, &query, now)) {
+        Ok(json) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response(),
+        Err(refusal) => answers::refuse(&refusal),
+    }
+}
+
+type Shared = State<Arc<Sandbox>>;
+
+async fn balance(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
+    ask(&sandbox, query.as_deref(), |world, query, _| answers::balance(world, query)).await
+}
+
+async fn history(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
+    ask(&sandbox, query.as_deref(), |world, query, _| answers::history(world, query)).await
+}
+
+async fn containers(State(sandbox): Shared) -> Response {
+    ask(&sandbox, None, |world, _, _| Ok(answers::containers(world))).await
+}
+
+async fn me(State(sandbox): Shared) -> Response {
+    ask(&sandbox, None, |world, _, _| Ok(answers::me(world))).await
+}
+
+async fn orders(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
+    ask(&sandbox, query.as_deref(), answers::orders).await
+}
+
+async fn order(State(sandbox): Shared, Path(id): Path<String>) -> Response {
+    ask(&sandbox, None, |world, _, now| answers::order(world, &id, now)).await
+}
+
+#[cfg(test)]
+mod tests;

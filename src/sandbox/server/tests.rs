@@ -1,0 +1,217 @@
+//! The simulated API over real HTTP: documented fields, filters, pages, errors and limits.
+
+#![allow(clippy::unwrap_used)]
+
+use rust_decimal::Decimal;
+use serde_json::Value;
+
+use super::*;
+use crate::certcentral::{BalanceSource, Client, Limiter};
+use crate::config::scenario::parse;
+use crate::domain::money::parse_amount;
+use crate::sandbox::clock::{FastClock, SteppedClock};
+use crate::sandbox::scenario::SHIPPED;
+use crate::secret::{Redactor, Secret};
+use crate::web::{self, WebOptions};
+
+struct Api {
+    address: String,
+    clock: Arc<SteppedClock>,
+    http: reqwest::Client,
+}
+
+impl Api {
+    async fn of(scenario: &str, text: &str) -> Self {
+        let clock = SteppedClock::new("2026-11-02T08:00:00Z".parse().unwrap());
+        let sandbox = Sandbox::new(parse(scenario, text).unwrap(), 1, clock.clone(), Arc::new(()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}{PATH}", listener.local_addr().unwrap());
+        tokio::spawn(sandbox.serve(listener));
+        let options = WebOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true };
+        Self { address, clock, http: web::client(&options).unwrap() }
+    }
+
+    async fn shipped(name: &str) -> Self {
+        Self::of(name, SHIPPED.iter().find(|(it, _)| *it == name).unwrap().1).await
+    }
+
+    /// Moves the clock to so many hours after the start.
+    fn at(&self, hours: u64) -> &Self {
+        self.clock.advance("2026-11-02T08:00:00Z".parse::<Time>().unwrap() + Duration::from_secs(3600 * hours));
+        self
+    }
+
+    async fn ask(&self, key: &str, path: &str) -> (u16, String) {
+        let response =
+            self.http.get(format!("{}{path}", self.address)).header("X-DC-DEVKEY", key).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap_or_default())
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.ask(API_KEY, path).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    async fn refused(&self, path: &str) -> String {
+        let (status, body) = self.ask(API_KEY, path).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        format!("{status} {}", body["errors"][0]["code"].as_str().unwrap())
+    }
+}
+
+fn ids(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|item| item["id"].to_string()).collect()
+}
+
+#[tokio::test]
+async fn the_balance_has_the_documented_fields_and_none_of_them_too_many() {
+    let limited = Api::shipped("drain").await.get("/finance/balance").await;
+    insta::assert_snapshot!(limited, @r#"{"balance":"5200.00","currency":"USD","negative_balance_limit":"2000.00","total_available_funds":"7200.00","unpaid_invoice_balance":"0.00","used_credit_from_other_containers":"0.00"}"#);
+    let unlimited = Api::shipped("unlimited").await.get("/finance/balance?container_id=11224").await;
+    insta::assert_snapshot!(unlimited, @r#"{"balance":"1000.00","currency":"USD","unlimited_negative_balance":true,"unpaid_invoice_balance":"0.00","used_credit_from_other_containers":"0.00"}"#);
+}
+
+#[tokio::test]
+async fn an_account_with_more_than_one_division_wants_to_be_told_which() {
+    let api = Api::shipped("divisions").await;
+    assert_eq!(api.refused("/finance/balance").await, "400 bad_request_format");
+    assert_eq!(api.refused("/finance/balance-history").await, "400 bad_request_format");
+    assert_eq!(api.refused("/finance/balance?container_id=abc").await, "400 bad_request_format");
+    assert_eq!(api.refused("/finance/balance?container_id=7").await, "404 not_found");
+    assert_eq!(api.get("/finance/balance?container_id=11225").await["currency"], "EUR");
+    let containers = api.get("/container").await;
+    let names: Vec<&str> =
+        containers["containers"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["History department", "Physics department", "Library"]);
+    assert_eq!(api.get("/user/me").await["container"]["id"], 11224);
+}
+
+#[tokio::test]
+async fn the_history_adds_up_to_the_balance_and_can_be_filtered_sorted_and_paged() {
+    let api = Api::shipped("drain").await;
+    api.at(20 * 24);
+    let all = api.get("/finance/balance-history").await;
+    let list = all["adjustments"].as_array().unwrap();
+    let amount = |item: &Value, side: &str| item[side].as_str().map_or(Decimal::ZERO, |it| parse_amount(it).unwrap());
+    let sum: Decimal = list.iter().map(|item| amount(item, "credit") - amount(item, "debit")).sum();
+    let balance = api.get("/finance/balance").await;
+    assert_eq!(sum, parse_amount(balance["balance"].as_str().unwrap()).unwrap());
+    assert_eq!(list[0]["balance_after"], balance["balance"], "newest first");
+    assert_eq!(all["page"]["total"], list.len());
+
+    let oldest_first = api.get("/finance/balance-history?sort=transaction_date").await;
+    assert_eq!(oldest_first["adjustments"][0]["note"], "Opening balance");
+    let page = api.get("/finance/balance-history?sort=transaction_date&offset=1&limit=2").await;
+    assert_eq!(ids(&page["adjustments"]), ids(&oldest_first["adjustments"])[1..3]);
+    assert_eq!(page["page"].to_string(), format!(r#"{{"limit":2,"offset":1,"total":{}}}"#, list.len()));
+
+    let credits =
+        api.get("/finance/balance-history?filters[adjust_type]=credit&filters[transaction_date]=%3E2026-11-01").await;
+    assert_eq!(credits["adjustments"].as_array().unwrap().len(), 1);
+    assert_eq!(credits["adjustments"][0]["credit"], "8000.00");
+    assert_eq!(credits["adjustments"][0]["expiration_date"], "2027-11-19 00:00:00");
+    let days = "/finance/balance-history?filters[transaction_date]=2026-11-03...2026-11-04";
+    let dates: Vec<String> = api.get(days).await["adjustments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["transaction_date"].to_string())
+        .collect();
+    assert!(
+        !dates.is_empty() && dates.iter().all(|it| it.starts_with("\"2026-11-03") || it.starts_with("\"2026-11-04"))
+    );
+    for wrong in [
+        "limit=0",
+        "limit=1001",
+        "offset=-1",
+        "sort=colour",
+        "filters[adjust_type]=both",
+        "filters[transaction_date]=2026",
+    ] {
+        assert_eq!(
+            api.refused(&format!("/finance/balance-history?{wrong}")).await,
+            "400 bad_request_format",
+            "{wrong}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn orders_can_be_filtered_by_status_and_end_and_each_tells_its_own_end() {
+    let api = Api::shipped("renewal-wave").await;
+    let due = api.get("/order/certificate?filters[status]=issued&filters[valid_till]=2026-11-26...2026-12-03&sort=valid_till&limit=1000").await;
+    let orders = due["orders"].as_array().unwrap();
+    assert_eq!(orders.len(), 40);
+    assert!(
+        orders
+            .windows(2)
+            .all(|pair| pair[0]["certificate"]["valid_till"].as_str() <= pair[1]["certificate"]["valid_till"].as_str())
+    );
+    insta::assert_snapshot!(orders[0], @r#"{"certificate":{"common_name":"www-0.example.com","days_remaining":24,"dns_names":["www-0.example.com"],"id":108000001,"valid_till":"2026-11-26"},"container":{"id":11224,"name":"Main"},"date_created":"2025-11-26T09:41:25+00:00","id":107000001,"is_renewed":false,"price":399,"product":{"name":"Secure Site OV","name_id":"secure_site_ov","type":"ssl_certificate"},"status":"issued","validity_years":1}"#);
+    let one = api.get(&format!("/order/certificate/{}", orders[0]["id"])).await;
+    assert_eq!(one["order_valid_till"], orders[0]["certificate"]["valid_till"]);
+    assert_eq!(api.refused("/order/certificate/1").await, "404 not_found");
+    assert_eq!(api.refused("/order/certificate?filters[status]=lost").await, "400 bad_request_format");
+    assert_eq!(api.refused("/order/certificate?limit=1001").await, "400 bad_request_format");
+    api.at(13 * 24);
+    let later = api.get("/order/certificate?filters[valid_till]=2026-11-26...2026-12-03").await;
+    assert!(later["orders"].as_array().unwrap().iter().any(|order| order["is_renewed"] == true));
+}
+
+#[tokio::test]
+async fn keys_routes_and_methods_are_refused_as_documented() {
+    let api = Api::shipped("drain").await;
+    assert_eq!(api.ask("wrong", "/finance/balance").await.0, 401);
+    let (status, body) = api.ask(POOR_KEY, "/finance/balance").await;
+    assert_eq!(status, 403);
+    assert!(body.contains("access_denied|missing_permission"), "{body}");
+    assert_eq!(api.ask(POOR_KEY, "/user/me").await.0, 200);
+    assert_eq!(api.refused("/finance/nothing").await, "404 not_found|route");
+    let posted =
+        api.http.post(format!("{}/finance/balance", api.address)).header("X-DC-DEVKEY", API_KEY).send().await.unwrap();
+    assert_eq!(posted.status().as_u16(), 403);
+}
+
+#[tokio::test]
+async fn the_documented_limits_hold_for_each_key() {
+    let api = Api::shipped("drain").await;
+    for _ in 0..100 {
+        assert_eq!(api.ask(API_KEY, "/user/me").await.0, 200);
+    }
+    assert_eq!(api.refused("/user/me").await, "429 request_limit_exceeded");
+    assert_eq!(api.ask(POOR_KEY, "/user/me").await.0, 200);
+}
+
+#[tokio::test]
+async fn each_fault_fails_in_its_own_way_while_it_lasts() {
+    let api = Api::shipped("outage").await;
+    let http = api.http.clone();
+    let source = Client::new(
+        "acme",
+        api.address.parse().unwrap(),
+        &Secret::new(API_KEY),
+        http,
+        Arc::new(Limiter::new([])),
+        Redactor::default(),
+        Arc::new(FastClock::new(Time::UNIX_EPOCH, 10_000)),
+    )
+    .unwrap();
+    let mut told = Vec::new();
+    for day in [2, 3, 4, 5, 6, 7, 8, 10] {
+        api.at(day * 24);
+        told.push(source.balance(None).await.unwrap_err().reason);
+    }
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    GET /finance/balance answered 429 Too Many Requests: request_limit_exceeded (Service call rate limit exceeded. Please try again later.): too many requests with this API key; does another program use it too?
+    GET /finance/balance answered 503 Service Unavailable: Service is unavailable: CertCentral may be under maintenance (usually two hours, on the first weekend of a month)
+    GET /finance/balance failed: no complete answer in time
+    GET /finance/balance answered 200 OK, but its body (text/html) is not a JSON object; it begins with: <!DOCTYPE html><html><head><title>Sign in</title></head><bo…
+    GET /finance/balance answered 500 Internal Server Error: internal_error (An unexpected error occurred.)
+    GET /finance/balance failed: the connection broke (connection closed before message completed)
+    GET /finance/balance answered 401 Unauthorized: invalid_api_key (Invalid API key.): check the account's API key
+    GET /finance/balance answered 403 Forbidden: access_denied|missing_permission (Access denied. Your role may not see finances.): give the API key's user a role that sees finances (Administrator, Manager, Finance manager), and check whether the account restricts API access by source address
+    "#);
+    api.at(11 * 24);
+    assert!(source.balance(None).await.is_ok());
+}

@@ -1,0 +1,497 @@
+//! The simulated account's life: orders are placed and renewed, deposits come and expire, invoices fall due and get paid.
+//!
+//! Pure but for its seeded chance: the same scenario, start and seed live the same life, however it is asked. Every change
+//! of a balance is an entry of the ledger, so balance, history and orders agree at every moment. It knows no HTTP.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use chrono::Days;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rust_decimal::Decimal;
+
+use super::scenario::{Credit, DivisionPlan, InvoicePlan, Product, RenewalPlan, Scenario, When};
+use crate::domain::Time;
+use crate::domain::money::Currency;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long before its end an order that was bought in the simulated time is renewed.
+const EARLY: Duration = Duration::from_secs(14 * 24 * 3600);
+/// A working day, from the hour of the scenario's start on.
+const WORKING_DAY: u64 = 9 * 3600;
+/// How long the longest certificate is valid; an order that lasts longer gets several, one after the other, for nothing.
+const CERTIFICATE_DAYS: u64 = 199;
+/// A certificate is issued so long after its order was placed.
+const ISSUING: Duration = Duration::from_secs(2 * 3600);
+
+/// A line of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Unique; does not rise with time.
+    pub id: u64,
+    /// The division.
+    pub division: u64,
+    /// When.
+    pub at: Time,
+    /// What it did to the balance: above 0 a credit, below 0 a debit.
+    pub change: Decimal,
+    /// `Credit`, `Charge`, …
+    pub kind: &'static str,
+    /// The order that it pays.
+    pub order: Option<u64>,
+    /// In words.
+    pub note: Option<String>,
+    /// When what is left of a deposit expires.
+    pub expires: Option<Time>,
+    /// The division's balance afterwards.
+    pub balance_after: Decimal,
+}
+
+/// An order of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Its id; rises with time, but for those from before the history.
+    pub id: u64,
+    /// The division.
+    pub division: u64,
+    /// Its product's name.
+    pub product: String,
+    /// What it cost.
+    pub price: Decimal,
+    /// How many years it lasts.
+    pub years: u32,
+    /// The site.
+    pub common_name: String,
+    /// When it was placed.
+    pub placed: Time,
+    /// When it ends.
+    pub ends: Time,
+    /// Whether a later order took its place.
+    pub renewed: bool,
+}
+
+impl Order {
+    /// Whether its certificate is issued by then.
+    pub fn issued(&self, now: Time) -> bool {
+        now >= self.placed + ISSUING
+    }
+
+    /// When the certificate that is valid then ends: an order that lasts longer than a certificate may gets them in turn,
+    /// each a fortnight before the one before it ends.
+    pub fn certificate_ends(&self, now: Time) -> Time {
+        let mut ends = self.placed + Days::new(CERTIFICATE_DAYS);
+        while ends < self.ends && now + EARLY >= ends {
+            ends = ends - EARLY + Days::new(CERTIFICATE_DAYS);
+        }
+        ends.min(self.ends)
+    }
+}
+
+/// What a division holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sheet {
+    /// Of all its amounts.
+    pub currency: Currency,
+    /// The prepaid balance.
+    pub balance: Decimal,
+    /// Owed for invoices.
+    pub unpaid_invoices: Decimal,
+    /// What other divisions of the same currency are below zero.
+    pub used_by_others: Decimal,
+    /// How far the balance may go below zero.
+    pub credit: Credit,
+}
+
+impl Sheet {
+    /// What can be spent; `None` without limit.
+    pub fn available(&self) -> Option<Decimal> {
+        match self.credit {
+            Credit::Unlimited => None,
+            Credit::Limit(limit) => Some(self.balance + limit - self.unpaid_invoices - self.used_by_others),
+        }
+    }
+}
+
+/// The account.
+#[derive(Debug)]
+pub struct World {
+    plans: Vec<DivisionPlan>,
+    start: Time,
+    now: Time,
+    purses: Vec<Purse>,
+    entries: Vec<Entry>,
+    orders: Vec<Order>,
+    streams: Vec<Stream>,
+    chance: ChaCha8Rng,
+    queue: BinaryHeap<Reverse<(Time, u64, Event)>>,
+    planned: u64,
+    /// Before the scenario's start nothing is refused for want of funds.
+    history: bool,
+}
+
+/// One division's money.
+#[derive(Debug, Default)]
+struct Purse {
+    balance: Decimal,
+    unpaid: Decimal,
+    /// What is left of each deposit, oldest first: together the balance, if that is above 0.
+    lots: VecDeque<Lot>,
+}
+
+#[derive(Debug)]
+struct Lot {
+    entry: u64,
+    left: Decimal,
+}
+
+impl Purse {
+    /// Takes from one deposit, or from the oldest first; what no deposit covers is debt.
+    fn eat(&mut self, amount: Decimal, only: Option<u64>) {
+        let mut due = amount;
+        for lot in self.lots.iter_mut().filter(|lot| only.is_none_or(|entry| lot.entry == entry)) {
+            let eaten = due.min(lot.left);
+            lot.left -= eaten;
+            due -= eaten;
+        }
+        self.lots.retain(|lot| !lot.left.is_zero());
+    }
+}
+
+/// An entry to be made.
+#[derive(Default)]
+struct Posting {
+    change: Decimal,
+    kind: &'static str,
+    order: Option<u64>,
+    note: Option<String>,
+    expires: Option<Time>,
+    /// A debit takes from this deposit alone, not from the oldest first.
+    from_lot: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    division: usize,
+    product: Product,
+    per_week: u32,
+    chance: ChaCha8Rng,
+}
+
+/// What is going to happen; numbers are places in the lists of the world and its plans.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Week { stream: usize },
+    Place { stream: usize },
+    Renew { order: usize, attempt_until: Time },
+    Deposit { division: usize, plan: usize },
+    Expire { division: usize, entry: u64 },
+    Invoice { division: usize, plan: usize },
+    Paid { division: usize, plan: usize },
+    Due { division: usize, plan: usize },
+}
+
+impl World {
+    /// The life of `scenario` whose day 0 begins at `start`. It has its history already.
+    pub fn new(scenario: &Scenario, start: Time, seed: u64) -> Self {
+        let nothing = vec![Decimal::ZERO; scenario.divisions.len()];
+        let trial = Self::with_openings(scenario, start, seed, &nothing);
+        let missing = |(plan, purse): (&DivisionPlan, &Purse)| plan.balance - purse.balance;
+        let openings: Vec<Decimal> = scenario.divisions.iter().zip(&trial.purses).map(missing).collect();
+        let mut world = Self::with_openings(scenario, start, seed, &openings);
+        for division in 0..world.plans.len() {
+            // A deposit that expires in the history eats another part of a larger opening.
+            let rest = world.plans[division].balance - world.purses[division].balance;
+            world.book(division, start, Posting { change: rest, kind: "Adjustment", ..Posting::default() });
+        }
+        world.history = false;
+        world
+    }
+
+    fn with_openings(scenario: &Scenario, start: Time, seed: u64, openings: &[Decimal]) -> Self {
+        let weeks = scenario.history.as_secs().div_ceil(WEEK.as_secs());
+        let agos = scenario.divisions.iter().flat_map(|plan| &plan.deposits).filter_map(|deposit| match deposit.on {
+            When::Ago(ago) => Some(ago),
+            When::After(_) => None,
+        });
+        let history = agos.chain([WEEK * u32::try_from(weeks).unwrap_or(u32::MAX)]).max().unwrap_or_default();
+        let birth = start - history - Duration::from_secs(1);
+        let first_week = start - WEEK * u32::try_from(weeks).unwrap_or(u32::MAX);
+        let mut world = Self {
+            plans: scenario.divisions.clone(),
+            start,
+            now: birth,
+            purses: scenario.divisions.iter().map(|_| Purse::default()).collect(),
+            entries: Vec::new(),
+            orders: Vec::new(),
+            streams: Vec::new(),
+            chance: chance(seed, 0),
+            queue: BinaryHeap::new(),
+            planned: 0,
+            history: true,
+        };
+        for (division, opening) in openings.iter().enumerate() {
+            let note = Some("Opening balance".to_owned());
+            world.book(division, birth, Posting { change: *opening, kind: "Credit", note, ..Posting::default() });
+        }
+        for (division, plan) in scenario.divisions.iter().enumerate() {
+            for orders in &plan.orders {
+                let number = world.streams.len();
+                let (product, per_week) = (orders.product.clone(), orders.per_week);
+                let chance = chance(seed, number as u64 + 1);
+                world.streams.push(Stream { division, product, per_week, chance });
+                world.plan(first_week, Event::Week { stream: number });
+            }
+            plan.renewals.iter().for_each(|renewals| world.remember_old_orders(division, renewals));
+            for (number, deposit) in plan.deposits.iter().enumerate() {
+                let at = match deposit.on {
+                    When::Ago(ago) => start - ago,
+                    When::After(after) => start + after,
+                };
+                world.plan(at, Event::Deposit { division, plan: number });
+            }
+            for (number, invoice) in plan.invoices.iter().enumerate() {
+                world.plan(start + invoice.on, Event::Invoice { division, plan: number });
+            }
+        }
+        world.live(start, false);
+        world
+    }
+
+    /// Orders from before the history, with their ends spread evenly and a little by chance.
+    fn remember_old_orders(&mut self, division: usize, plan: &RenewalPlan) {
+        let span = (plan.to - plan.from).as_secs();
+        for number in 0..plan.count {
+            let evenly = span * u64::from(number) / u64::from(plan.count);
+            let offset = evenly + self.chance.random_range(0..=span / u64::from(plan.count));
+            let ends = self.start + plan.from + Duration::from_secs(offset);
+            let order = self.add_order(division, &plan.product, ends - years(plan.product.years), ends);
+            self.plan_renewal(order, plan.early);
+        }
+    }
+
+    /// Lives until `now`; a time in the past changes nothing.
+    pub fn advance(&mut self, now: Time) {
+        self.live(now, true);
+    }
+
+    /// Everything until `until`; what happens exactly then only if `inclusive`.
+    fn live(&mut self, until: Time, inclusive: bool) {
+        while let Some(Reverse((at, _, _))) = self.queue.peek()
+            && (*at < until || (inclusive && *at == until))
+        {
+            let Some(Reverse((at, _, event))) = self.queue.pop() else { break };
+            self.now = self.now.max(at);
+            self.happen(at, event);
+        }
+        self.now = self.now.max(until);
+    }
+
+    fn plan(&mut self, at: Time, event: Event) {
+        self.planned += 1;
+        self.queue.push(Reverse((at, self.planned, event)));
+    }
+
+    fn happen(&mut self, at: Time, event: Event) {
+        match event {
+            Event::Week { stream } => {
+                for _ in 0..self.streams[stream].per_week {
+                    let chance = &mut self.streams[stream].chance;
+                    let (day, second) = (chance.random_range(0..5), chance.random_range(0..WORKING_DAY));
+                    self.plan(at + DAY * day + Duration::from_secs(second), Event::Place { stream });
+                }
+                self.plan(at + WEEK, Event::Week { stream });
+            }
+            Event::Place { stream } => {
+                let (division, product) = (self.streams[stream].division, self.streams[stream].product.clone());
+                // A new order that cannot be paid is not taken.
+                if self.affordable(division, product.price) {
+                    self.buy(division, &product, at, None);
+                }
+            }
+            Event::Renew { order, attempt_until } => self.renew(at, order, attempt_until),
+            Event::Deposit { division, plan } => self.deposit(at, division, plan),
+            Event::Expire { division, entry } => {
+                let left = self.purses[division].lots.iter().find(|lot| lot.entry == entry).map(|lot| lot.left);
+                if let Some(left) = left {
+                    let (change, note) = (-left, Some(format!("Unused part of deposit {entry}")));
+                    let from_lot = Some(entry);
+                    let kind = "Expired Deposit";
+                    self.book(division, at, Posting { change, kind, note, from_lot, ..Posting::default() });
+                }
+            }
+            Event::Invoice { division, plan } => {
+                let InvoicePlan { amount, due_after, paid_after, .. } = self.plans[division].invoices[plan];
+                self.purses[division].unpaid += amount;
+                match paid_after.filter(|paid| *paid <= due_after) {
+                    Some(paid) => self.plan(at + paid, Event::Paid { division, plan }),
+                    None => self.plan(at + due_after, Event::Due { division, plan }),
+                }
+            }
+            Event::Paid { division, plan } => {
+                self.purses[division].unpaid -= self.plans[division].invoices[plan].amount;
+            }
+            Event::Due { division, plan } => {
+                let amount = self.plans[division].invoices[plan].amount;
+                self.purses[division].unpaid -= amount;
+                let note = Some("Overdue invoice, taken from the balance".to_owned());
+                let kind = "Invoice Payment";
+                self.book(division, at, Posting { change: -amount, kind, note, ..Posting::default() });
+            }
+        }
+    }
+
+    fn deposit(&mut self, at: Time, division: usize, plan: usize) {
+        let deposit = self.plans[division].deposits[plan].clone();
+        let expires = deposit.expires_after.map(|after| at + after);
+        let (change, kind) = (deposit.amount, "Credit Card Deposit");
+        let entry = self.book(division, at, Posting { change, kind, expires, ..Posting::default() });
+        if let (Some(entry), Some(expires)) = (entry, expires) {
+            self.plan(expires, Event::Expire { division, entry });
+        }
+        if let Some(every) = deposit.every {
+            self.plan(at + every, Event::Deposit { division, plan });
+        }
+    }
+
+    /// Tried every day until the order ends, if funds do not suffice.
+    fn renew(&mut self, at: Time, order: usize, attempt_until: Time) {
+        let old = &self.orders[order];
+        let Some(division) = self.plans.iter().position(|plan| plan.id == old.division) else { return };
+        let product = Product { name: old.product.clone(), price: old.price, years: old.years };
+        if self.affordable(division, product.price) {
+            self.orders[order].renewed = true;
+            self.buy(division, &product, at, Some(order));
+        } else if at + DAY < attempt_until {
+            self.plan(at + DAY, Event::Renew { order, attempt_until });
+        }
+    }
+
+    fn buy(&mut self, division: usize, product: &Product, at: Time, renews: Option<usize>) {
+        // A renewal lasts as long as any order from the end of the one whose place it takes.
+        let from = renews.map_or(at, |order| self.orders[order].ends.max(at));
+        let order = self.add_order(division, product, at, from + years(product.years));
+        if let Some(renewed) = renews {
+            self.orders[order].common_name = self.orders[renewed].common_name.clone();
+        }
+        let (paid, verb) = (Some(self.orders[order].id), if renews.is_some() { "Renewal of" } else { "Order of" });
+        let note = Some(format!("{verb} {}", product.name));
+        let (change, kind) = (-product.price, "Charge");
+        self.book(division, at, Posting { change, kind, order: paid, note, ..Posting::default() });
+        self.plan_renewal(order, EARLY);
+    }
+
+    fn add_order(&mut self, division: usize, product: &Product, placed: Time, ends: Time) -> usize {
+        let number = self.orders.len();
+        let site = ["www", "shop", "api", "mail", "login", "intranet", "cdn", "status"][number % 8];
+        self.orders.push(Order {
+            id: 107_000_001 + number as u64,
+            division: self.plans[division].id,
+            product: product.name.clone(),
+            price: product.price,
+            years: product.years,
+            common_name: format!("{site}-{number}.example.com"),
+            placed,
+            ends,
+            renewed: false,
+        });
+        number
+    }
+
+    fn plan_renewal(&mut self, order: usize, early: Duration) {
+        let ends = self.orders[order].ends;
+        self.plan((ends - early).max(self.now), Event::Renew { order, attempt_until: ends });
+    }
+
+    fn affordable(&self, division: usize, price: Decimal) -> bool {
+        self.history || self.sheet_at(division).available().is_none_or(|available| available >= price)
+    }
+
+    /// The one place where a balance changes: with its entry, whose id it returns.
+    fn book(&mut self, division: usize, at: Time, posting: Posting) -> Option<u64> {
+        let Posting { change, kind, order, note, expires, from_lot } = posting;
+        if change.is_zero() {
+            return None;
+        }
+        let id = unordered(self.entries.len() as u64);
+        let purse = &mut self.purses[division];
+        let debt = (-purse.balance).max(Decimal::ZERO);
+        purse.balance += change;
+        if change > debt {
+            purse.lots.push_back(Lot { entry: id, left: change - debt });
+        } else if change < Decimal::ZERO {
+            purse.eat(-change, from_lot);
+        }
+        let balance_after = purse.balance;
+        let division = self.plans[division].id;
+        self.entries.push(Entry { id, division, at, change, kind, order, note, expires, balance_after });
+        Some(id)
+    }
+
+    fn sheet_at(&self, division: usize) -> Sheet {
+        let (plan, purse) = (&self.plans[division], &self.purses[division]);
+        let others = self.plans.iter().zip(&self.purses).enumerate();
+        let used = |(other, (its, purse)): (usize, (&DivisionPlan, &Purse))| {
+            (other != division && its.currency == plan.currency).then(|| (-purse.balance).max(Decimal::ZERO))
+        };
+        Sheet {
+            currency: plan.currency,
+            balance: purse.balance,
+            unpaid_invoices: purse.unpaid,
+            used_by_others: others.filter_map(used).sum(),
+            credit: plan.credit,
+        }
+    }
+
+    /// Until when it has lived.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// When its day 0 began.
+    pub fn start(&self) -> Time {
+        self.start
+    }
+
+    /// Id and name of the divisions.
+    pub fn divisions(&self) -> impl ExactSizeIterator<Item = (u64, &str)> {
+        self.plans.iter().map(|plan| (plan.id, plan.name.as_str()))
+    }
+
+    /// What a division holds now.
+    pub fn sheet(&self, division: u64) -> Option<Sheet> {
+        let number = self.plans.iter().position(|plan| plan.id == division)?;
+        Some(self.sheet_at(number))
+    }
+
+    /// The ledger so far, in the order of time.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Every order so far.
+    pub fn orders(&self) -> &[Order] {
+        &self.orders
+    }
+}
+
+fn chance(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut chance = ChaCha8Rng::seed_from_u64(seed);
+    chance.set_stream(stream);
+    chance
+}
+
+fn years(years: u32) -> Duration {
+    DAY * 365 * years
+}
+
+/// Another number for each, in no order.
+fn unordered(number: u64) -> u64 {
+    // 48271 generates every residue of this prime.
+    10_000_000 + (number + 1) * 48_271 % 2_147_483_647
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! The ledger's promises: everything that the API shows agrees with everything else, at every moment of any life.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::scenario::parse;
+use crate::sandbox::scenario::{DepositPlan, OrderPlan, SHIPPED};
+
+fn start() -> Time {
+    "2026-11-02T08:00:00Z".parse().unwrap()
+}
+
+fn shipped(name: &str) -> Scenario {
+    parse(name, SHIPPED.iter().find(|(it, _)| *it == name).unwrap().1).unwrap()
+}
+
+/// What must hold at every moment.
+fn agrees(world: &World) {
+    let mut balances: BTreeMap<u64, Decimal> = BTreeMap::new();
+    for pair in world.entries().windows(2) {
+        assert!(pair[0].at <= pair[1].at, "the ledger is in the order of time");
+    }
+    for entry in world.entries() {
+        let balance = balances.entry(entry.division).or_default();
+        *balance += entry.change;
+        assert_eq!(*balance, entry.balance_after, "every entry tells the balance after it");
+        if let Some(order) = entry.order {
+            let order = world.orders().iter().find(|it| it.id == order).unwrap();
+            assert_eq!((order.price, order.placed, order.division), (-entry.change, entry.at, entry.division));
+        }
+    }
+    for (division, _) in world.divisions() {
+        let sheet = world.sheet(division).unwrap();
+        assert_eq!(
+            sheet.balance,
+            balances.get(&division).copied().unwrap_or_default(),
+            "balance is the sum of history"
+        );
+        if let Credit::Limit(limit) = sheet.credit {
+            let formula = sheet.balance + limit - sheet.unpaid_invoices - sheet.used_by_others;
+            assert_eq!(sheet.available(), Some(formula));
+        }
+        assert!(sheet.unpaid_invoices >= Decimal::ZERO && sheet.used_by_others >= Decimal::ZERO);
+    }
+    for (purse, plan) in world.purses.iter().zip(&world.plans) {
+        let left: Decimal = purse.lots.iter().map(|lot| lot.left).sum();
+        assert_eq!(
+            left,
+            purse.balance.max(Decimal::ZERO),
+            "what is left of the deposits is the balance: {}",
+            plan.name
+        );
+    }
+}
+
+/// A ledger as text.
+fn told(world: &World) -> String {
+    world.entries().iter().fold(String::new(), |text, entry| text + &format!("{entry:?}\n"))
+}
+
+#[test]
+fn every_shipped_scenario_begins_with_the_balance_that_it_names_and_agrees_with_itself_every_day() {
+    for (name, _) in SHIPPED {
+        let scenario = shipped(name);
+        let mut world = World::new(&scenario, start(), 1);
+        for plan in &scenario.divisions {
+            assert_eq!(world.sheet(plan.id).unwrap().balance, plan.balance, "{name}");
+        }
+        let days = u32::try_from(scenario.length.as_secs() / DAY.as_secs()).unwrap();
+        for day in 0..=days {
+            world.advance(start() + DAY * day);
+            agrees(&world);
+        }
+    }
+}
+
+#[test]
+fn a_life_depends_on_its_seed_and_not_on_how_often_it_is_looked_at() {
+    let scenario = shipped("drain");
+    let end = start() + scenario.length;
+    let (mut often, mut once, mut other) =
+        (World::new(&scenario, start(), 7), World::new(&scenario, start(), 7), World::new(&scenario, start(), 8));
+    (0..21 * 24).for_each(|hour| often.advance(start() + Duration::from_secs(3600 * hour)));
+    often.advance(end);
+    once.advance(end);
+    other.advance(end);
+    assert_eq!(told(&often), told(&once));
+    assert_eq!(often.orders(), once.orders());
+    assert_ne!(told(&once), told(&other));
+}
+
+#[test]
+fn a_renewal_fails_while_funds_do_not_suffice_and_is_tried_again_every_day() {
+    let text = "divisions: { Main: { id: 1, balance: 100, credit_limit: 0, renewals: [{ product: X, price: 150, count: 1, from: 20d, to: 20d }], deposits: [{ on: 9d, amount: 100 }] } }";
+    let mut world = World::new(&parse("x", text).unwrap(), start(), 1);
+    let charged = |world: &World| world.entries().iter().filter(|entry| entry.kind == "Charge").count();
+    world.advance(start() + DAY * 8);
+    assert_eq!((charged(&world), world.orders().len()), (0, 1));
+    world.advance(start() + DAY * 10);
+    assert_eq!((charged(&world), world.orders().len()), (1, 2));
+    assert!(world.orders()[0].renewed);
+    assert_eq!(world.orders()[1].ends, world.orders()[0].ends + DAY * 365);
+    assert_eq!(world.orders()[1].common_name, world.orders()[0].common_name);
+}
+
+#[test]
+fn debits_eat_the_oldest_deposit_first_and_what_is_left_of_one_expires() {
+    let text = "history: 1w\ndivisions: { Main: { id: 1, balance: 0, credit_limit: 5000, deposits: [{ on: 1d, amount: 100, expires_after: 10d }, { on: 2d, amount: 50, expires_after: 3d }], orders: [{ product: X, price: 5, per_week: 1 }] } }";
+    let mut world = World::new(&parse("x", text).unwrap(), start(), 3);
+    world.advance(start() + DAY * 30);
+    let expired: Vec<Decimal> =
+        world.entries().iter().filter(|entry| entry.kind == "Expired Deposit").map(|entry| entry.change).collect();
+    // The younger deposit expires first, and whole: the older one was eaten from.
+    assert_eq!(expired[0], Decimal::from(-50));
+    assert!(expired[1] > Decimal::from(-100) && expired[1] < Decimal::from(-80), "{expired:?}");
+    agrees(&world);
+}
+
+#[test]
+fn an_invoice_counts_until_it_is_paid_and_a_forgotten_one_is_taken_from_the_balance() {
+    let mut world = World::new(&shipped("unpaid-invoices"), start(), 1);
+    let mut at = |day: u32| {
+        world.advance(start() + DAY * day + Duration::from_secs(60));
+        (world.sheet(11224).unwrap().unpaid_invoices, world.entries().iter().any(|it| it.kind == "Invoice Payment"))
+    };
+    assert_eq!(at(3), (Decimal::ZERO, false));
+    assert_eq!(at(4), (Decimal::from(1250), false));
+    assert_eq!(at(8), (Decimal::from(3150), false));
+    assert_eq!(at(13), (Decimal::from(1900), false));
+    assert_eq!(at(22), (Decimal::ZERO, true));
+}
+
+#[test]
+fn a_long_order_gets_its_certificates_one_after_the_other() {
+    let placed = start();
+    let ends = placed + DAY * 365;
+    let common_name = String::new();
+    let order = Order {
+        id: 1,
+        division: 1,
+        product: String::new(),
+        price: Decimal::ONE,
+        years: 1,
+        common_name,
+        placed,
+        ends,
+        renewed: false,
+    };
+    assert_eq!(order.certificate_ends(placed), placed + DAY * 199);
+    assert_eq!(order.certificate_ends(placed + DAY * 186), ends.min(placed + DAY * (199 - 14 + 199)));
+    assert_eq!(order.certificate_ends(placed + DAY * 360), ends);
+}
+
+fn price() -> impl Strategy<Value = Decimal> {
+    (1i64..200_000).prop_map(|cents| Decimal::new(cents, 2))
+}
+
+fn span() -> impl Strategy<Value = Duration> {
+    (1u64..40 * 24).prop_map(|hours| Duration::from_secs(3600 * hours))
+}
+
+prop_compose! {
+    fn division(id: u64)(
+        balance in -300_000i64..1_000_000,
+        limit in prop_oneof![Just(None), (0i64..500_000).prop_map(Some)],
+        orders in prop::collection::vec((price(), 1u32..12, 1u32..=3), 0..3),
+        renewals in prop::collection::vec((price(), 1u32..20, span(), span()), 0..2),
+        deposits in prop::collection::vec((any::<bool>(), span(), price(), prop::option::of(span()), prop::option::of(span())), 0..4),
+        invoices in prop::collection::vec((span(), price(), span(), prop::option::of(span())), 0..4),
+    ) -> DivisionPlan {
+        let product = |price, years| Product { name: "X".to_owned(), price, years };
+        DivisionPlan {
+            id,
+            name: id.to_string(),
+            currency: Currency::parse(if id == 3 { "EUR" } else { "USD" }).unwrap(),
+            balance: Decimal::new(balance, 2),
+            credit: limit.map_or(Credit::Unlimited, |limit| Credit::Limit(Decimal::new(limit, 2))),
+            orders: orders.into_iter().map(|(price, per_week, years)| OrderPlan { product: product(price, years), per_week }).collect(),
+            renewals: renewals
+                .into_iter()
+                .map(|(price, count, from, more)| RenewalPlan { product: product(price, 1), count, from, to: from + more, early: EARLY })
+                .collect(),
+            deposits: deposits
+                .into_iter()
+                .map(|(ago, on, amount, every, expires_after)| DepositPlan {
+                    on: if ago { When::Ago(on) } else { When::After(on) },
+                    amount,
+                    every,
+                    expires_after,
+                })
+                .collect(),
+            invoices: invoices
+                .into_iter()
+                .map(|(on, amount, due_after, paid_after)| InvoicePlan { on, amount, due_after, paid_after })
+                .collect(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn in_any_life_balance_history_and_orders_agree(
+        one in division(1), two in division(2), three in division(3), seed in any::<u64>(), weeks in 1u32..12,
+    ) {
+        let balances = [one.balance, two.balance, three.balance];
+        let scenario = Scenario {
+            name: String::new(),
+            about: String::new(),
+            length: WEEK * 6,
+            history: WEEK * weeks,
+            rate_limit: Vec::new(),
+            divisions: vec![one, two, three],
+            faults: Vec::new(),
+        };
+        let mut world = World::new(&scenario, start(), seed);
+        for (id, balance) in (1..).zip(balances) {
+            prop_assert_eq!(world.sheet(id).unwrap().balance, balance);
+        }
+        for step in 0..12u32 {
+            world.advance(start() + DAY * step * 3);
+            agrees(&world);
+        }
+    }
+}
