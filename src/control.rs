@@ -77,7 +77,7 @@ pub struct Counts {
     pub readings: u64,
     /// Divisions that could not be read.
     pub unreadable: u64,
-    /// Events by name.
+    /// Events by name; those of the unreadable alert begin with `unreadable_`.
     pub events: std::collections::BTreeMap<String, u64>,
 }
 
@@ -155,7 +155,7 @@ impl Board {
         counts.readings += (outcome.readings.len() - outcome.unreadable.min(outcome.readings.len())) as u64;
         counts.unreadable += outcome.unreadable as u64;
         for event in outcome.events {
-            *counts.events.entry(event.to_owned()).or_default() += 1;
+            *counts.events.entry(event).or_default() += 1;
         }
         drop(counts);
         self.readings.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), outcome.readings);

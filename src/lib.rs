@@ -30,4 +30,5 @@ pub mod schedule;
 pub mod scheduler;
 pub mod secret;
 pub mod store;
+mod terminal;
 pub mod web;

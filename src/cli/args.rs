@@ -1,5 +1,6 @@
 //! The arguments, and what `--help` says about them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -65,6 +66,33 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Simulate a CertCentral on loopback, to point a configuration at
+    ///
+    /// Answers finance/balance, finance/balance-history, container, user/me and order/certificate for an account whose
+    /// life a scenario describes. Its API key is `sandbox-api-key`. Runs until Ctrl-C.
+    Sandbox {
+        /// Where it listens; on loopback only
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8099", value_parser = loopback)]
+        listen: SocketAddr,
+        /// What is simulated
+        #[command(flatten)]
+        story: Story,
+        /// How much faster than time it lives, such as 60x
+        #[arg(long, value_name = "N", default_value = "60x", value_parser = speed)]
+        speed: u32,
+    },
+    /// The whole service against the sandbox, with Slack and mail simulated too: no account, no key, no network
+    Demo {
+        /// What is simulated
+        #[command(flatten)]
+        story: Story,
+        /// How much faster than time it lives, such as 10000x; default: so fast that the story fits into --seconds
+        #[arg(long, value_name = "N", value_parser = speed)]
+        speed: Option<u32>,
+        /// It ends after so long at the latest; default 60, or with --speed when the story is over
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: Option<u32>,
+    },
     /// For supervisors: exit 0 while the running service's cycles are on time, else 1
     Health,
     /// Write a commented starter alerts.yaml; refuses to overwrite
@@ -74,6 +102,34 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// What the sandbox simulates.
+#[derive(Debug, clap::Args)]
+pub struct Story {
+    /// steady, drain, renewal-wave, unpaid-invoices, unlimited, divisions, outage, flapping, or a file of your own
+    #[arg(long, value_name = "NAME|FILE", default_value = "drain")]
+    pub scenario: String,
+    /// The same seed makes the same story
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// `60x`, or `60`.
+fn speed(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('x').unwrap_or(text);
+    let digits = number.bytes().all(|b| b.is_ascii_digit());
+    let speed = number.parse().ok().filter(|speed| digits && (1..=1_000_000).contains(speed));
+    speed.ok_or_else(|| "a whole number from 1 to 1000000, such as 60x".to_owned())
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:8099".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("an address of loopback, such as 127.0.0.1:8099".to_owned())
+    }
 }
 
 /// How data is printed.

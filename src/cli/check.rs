@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::args::CheckOutput;
 use super::out::{grumble, put, say};
 use super::status::division;
-use super::table::{clean, table};
+use super::table::table;
 use super::{Context, Exit, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
@@ -17,6 +17,7 @@ use crate::domain::balance::Reading;
 use crate::domain::evaluate::evaluate;
 use crate::domain::rule::{Rule, Severity, Side};
 use crate::domain::{Division, Name};
+use crate::terminal::clean;
 
 /// The worst of several results: critical, then unknown, then warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

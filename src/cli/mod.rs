@@ -2,9 +2,11 @@
 
 mod args;
 mod check;
+mod demo;
 mod init;
 mod out;
 mod run;
+mod sandbox;
 mod status;
 mod table;
 mod test_notify;
@@ -133,7 +135,12 @@ fn start(cli: Cli) -> Exit {
     let environment = Environment::new(std::env::vars_os());
     let no_colour = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let redactor = Redactor::default();
-    let default_level = if matches!(cli.command, Command::Run) { "info" } else { "warn" };
+    let default_level = match cli.command {
+        Command::Run => "info",
+        // The story is told on standard output; what goes wrong in it is part of it.
+        Command::Demo { .. } => "off",
+        _ => "warn",
+    };
     let started = logging::start(cli.log_format, cli.log_level.as_deref(), default_level, &redactor, !no_colour);
     if let Err(error) = started {
         grumble!("lowtide: {error}");
@@ -183,8 +190,27 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
         Command::TestNotify { names, output } => test_notify::run(context, &names, output).await,
         Command::Status { output } => status::status(context, output).await,
         Command::Health => status::health(context).await,
+        Command::Sandbox { listen, story, speed } => sandbox::run(listen, &story, speed).await,
+        Command::Demo { story, speed, seconds } => demo::run(context, &story, speed, seconds).await,
         Command::Init => init::command(cli.config.as_deref()),
         Command::Completions { .. } => Exit::Success,
+    }
+}
+
+/// Completes when the process is told to stop. Listens from now on, so that no signal is missed.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Exit> {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => Ok(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "signals cannot be listened to");
+            Err(Exit::Failure)
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::args::Output;
 use super::out::{grumble, put, say};
-use super::table::{clean, table};
+use super::table::table;
 use super::{Context, Exit, count, print_json};
 use crate::config::Config;
 use crate::control::{self, Health, Report, Request};
 use crate::domain::{Division, Time};
 use crate::store;
+use crate::terminal::clean;
 
 pub(super) async fn status(context: &Context, output: Output) -> Exit {
     let config = match context.load_or_report() {

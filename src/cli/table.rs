@@ -1,5 +1,7 @@
 //! Tables for people: aligned columns, hostile text made harmless.
 
+use crate::terminal::clean;
+
 /// Aligned columns; the first row is the head. Columns whose index is in `right` are aligned right.
 pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
@@ -18,14 +20,6 @@ pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
         text.push('\n');
     }
     text
-}
-
-/// Text from outside on one line of a terminal: no control characters, none that change the direction of writing.
-pub(crate) fn clean(text: &str) -> String {
-    let harmless = |c: char| {
-        !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
 #[cfg(test)]

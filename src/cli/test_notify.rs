@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::args::Output;
 use super::out::{grumble, say};
-use super::table::clean;
 use super::{Context, Exit, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::Name;
 use crate::notify::outbox::Desk;
 use crate::notify::{Content, Message};
+use crate::terminal::clean;
 
 #[derive(Serialize)]
 struct Outcome {

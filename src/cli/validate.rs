@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::args::Output;
 use super::out::{grumble, say};
-use super::table::clean;
 use super::{Context, Exit, count, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
@@ -14,6 +13,7 @@ use crate::config::{self, Problem};
 use crate::cycle::{self, Harvest, Watch};
 use crate::domain::balance::Reading;
 use crate::domain::evaluate::evaluate;
+use crate::terminal::clean;
 
 #[derive(Serialize)]
 struct Outcome {

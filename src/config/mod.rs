@@ -22,6 +22,7 @@ mod values;
 pub use environment::Environment;
 pub use files::find;
 pub use load::{Loaded, load};
+pub(crate) use problem::nearest;
 pub use problem::{Problem, ProblemSeverity, Problems};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -112,8 +112,8 @@ pub struct Outcome {
     pub readings: Vec<LastReading>,
     /// How many divisions could not be read.
     pub unreadable: usize,
-    /// The names of the events that it made.
-    pub events: Vec<&'static str>,
+    /// The names of the events that it made; those of the unreadable alert begin with `unreadable_`.
+    pub events: Vec<String>,
 }
 
 /// Runs one cycle: reads everything once, settles it as of the `planned` time, and saves.
@@ -139,7 +139,7 @@ pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Cl
     Outcome {
         readings: harvest.reads.iter().map(|read| last_reading(&watch.account, read, now)).collect(),
         unreadable,
-        events: news.iter().map(|line| line.kind).collect(),
+        events: news.iter().map(News::counted_as).collect(),
     }
 }
 

@@ -27,6 +27,14 @@ pub struct News {
     pub text: &'static str,
 }
 
+impl News {
+    /// The name that the event is counted under: that an account is unreadable is another thing than that it is low.
+    pub fn counted_as(&self) -> String {
+        let unreadable = self.alert.split('/').next() == Some(UNREADABLE);
+        if unreadable { format!("unreadable_{}", self.kind) } else { self.kind.to_owned() }
+    }
+}
+
 /// What settling did.
 pub struct Settled {
     /// The events.

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::domain::Time;
 
 /// Nothing stirs for so long: everybody waits for the clock.
-const QUIET: Duration = Duration::from_millis(10);
+const QUIET: Duration = Duration::from_millis(3);
 
 /// Runs at a multiple of real time.
 #[derive(Debug)]
@@ -62,6 +62,13 @@ struct Inner {
     last_stir: Instant,
 }
 
+impl Inner {
+    /// Who has given up waits for nothing.
+    fn forget(&mut self) {
+        self.waiting.retain(|_, wake| !wake.is_closed());
+    }
+}
+
 impl SteppedClock {
     /// A clock that shows `start` until it is moved.
     pub fn new(start: Time) -> Arc<Self> {
@@ -82,12 +89,14 @@ impl SteppedClock {
         self.stirred.notify_one();
     }
 
-    /// Waits until nobody has stirred for a moment and no conversation goes on.
-    pub async fn quiet(&self) {
+    /// Waits until at least so many wait for the clock, no conversation goes on, and nobody has stirred for a moment.
+    pub async fn quiet(&self, at_least: usize) {
         loop {
             let left = {
-                let inner = self.inner();
-                if inner.busy > 0 { None } else { Some(QUIET.saturating_sub(inner.last_stir.elapsed())) }
+                let mut inner = self.inner();
+                inner.forget();
+                let at_rest = inner.busy == 0 && inner.waiting.len() >= at_least;
+                at_rest.then(|| QUIET.saturating_sub(inner.last_stir.elapsed()))
             };
             match left {
                 Some(Duration::ZERO) => return,
@@ -100,8 +109,7 @@ impl SteppedClock {
     /// The next time that anybody waits for.
     pub fn next(&self) -> Option<Time> {
         let mut inner = self.inner();
-        // Who has given up waits for nothing.
-        inner.waiting.retain(|_, wake| !wake.is_closed());
+        inner.forget();
         inner.waiting.keys().next().map(|(at, _)| *at)
     }
 
@@ -173,12 +181,12 @@ mod tests {
                 woken.fetch_add(1, Ordering::Relaxed);
             });
         }
-        clock.quiet().await;
+        clock.quiet(3).await;
         for (at, total) in [(1, 1), (2, 3)] {
             let next = clock.next().unwrap();
             assert_eq!(next, start() + Duration::from_secs(3600 * at));
             clock.advance(next);
-            clock.quiet().await;
+            clock.quiet(0).await;
             assert_eq!(woken.load(Ordering::Relaxed), total);
         }
         assert_eq!(clock.next(), None);
@@ -188,9 +196,9 @@ mod tests {
     async fn it_is_not_quiet_while_a_conversation_goes_on_and_forgets_who_gave_up() {
         let clock = SteppedClock::new(start());
         clock.begin();
-        assert!(tokio::time::timeout(Duration::from_secs(60), clock.quiet()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_secs(60), clock.quiet(0)).await.is_err());
         clock.end();
-        clock.quiet().await;
+        clock.quiet(0).await;
         assert!(tokio::time::timeout(QUIET, clock.sleep(Duration::from_secs(9))).await.is_err());
         assert_eq!(clock.next(), None);
     }

@@ -5,9 +5,14 @@
 
 mod answers;
 pub mod clock;
+pub mod draw;
+pub mod mail_sink;
 pub mod scenario;
 pub mod server;
+pub mod slack_sink;
 pub mod world;
+
+use std::sync::Arc;
 
 /// Hears of conversations that begin and end, so that a simulated clock stands still meanwhile.
 pub trait Activity: Send + Sync {
@@ -22,18 +27,109 @@ impl Activity for () {
     fn end(&self) {}
 }
 
-/// A conversation, from its beginning until it is dropped, whatever ends it.
-pub(crate) struct Conversation(std::sync::Arc<dyn Activity>);
+/// Begun now, ended when dropped: also when its task is aborted or panics.
+pub(crate) struct Busy(Arc<dyn Activity>);
 
-impl Conversation {
-    pub(crate) fn begin(activity: &std::sync::Arc<dyn Activity>) -> Self {
+impl Busy {
+    pub(crate) fn begin(activity: &Arc<dyn Activity>) -> Self {
         activity.begin();
-        Self(std::sync::Arc::clone(activity))
+        Self(Arc::clone(activity))
     }
 }
 
-impl Drop for Conversation {
+impl Drop for Busy {
     fn drop(&mut self) {
         self.0.end();
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    //! What the tests of both sinks and of the drawing share: a real message, and an activity that counts.
+
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Mutex;
+
+    use chrono::{Duration, TimeZone, Utc};
+
+    use crate::domain::alert::{AlertKey, Kind};
+    use crate::domain::balance::Breakdown;
+    use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, Value};
+    use crate::domain::money::{Currency, Money, parse_amount};
+    use crate::domain::rule::{Metric, Severity, Side};
+    use crate::notify::{Content, Item, Message, RuleWords, Words};
+
+    /// Begun and ended so far.
+    #[derive(Default)]
+    pub(super) struct Count(pub(super) Mutex<(usize, usize)>);
+
+    impl super::Activity for Count {
+        fn begin(&self) {
+            self.0.lock().unwrap().0 += 1;
+        }
+
+        fn end(&self) {
+            self.0.lock().unwrap().1 += 1;
+        }
+    }
+
+    /// One alert a division: USD 1,431.00 left of 2,000.00.
+    pub(super) fn message(divisions: &[&str]) -> Message {
+        let items = divisions.iter().enumerate().map(|(at, name)| Item {
+            event: warning(11224 + at as u64, name),
+            omitted: 0,
+            via: None,
+        });
+        Message {
+            id: "abc123".to_owned(),
+            at: Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap(),
+            content: Content::Events(items.collect()),
+            references: Vec::new(),
+            only: None,
+        }
+    }
+
+    fn warning(division: u64, name: &str) -> Event {
+        let usd = Currency::parse("USD").unwrap();
+        let amount = |text| parse_amount(text).unwrap();
+        let at = Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap();
+        // Divisions with the same figures would be told as one.
+        let left = 1431 + division - 11224;
+        Event {
+            id: format!("event-{division}"),
+            at,
+            subject: Subject::Threshold(ThresholdEvent {
+                key: AlertKey { account: "acme".into(), division: Some(division), rule: "available-funds".into() },
+                division_name: Some(name.to_owned()),
+                kind: Kind::Raised,
+                level: Severity::Warning,
+                since: at,
+                metric: Metric::AvailableFunds,
+                value: Value::Amount(Money::new(amount(&left.to_string()), usd)),
+                threshold: Some(Threshold { side: Side::Below, value: amount("2000"), currency: Some(usd) }),
+                breakdown: Some(Breakdown {
+                    currency: usd,
+                    balance: amount(&left.to_string()) - amount("2000"),
+                    credit_limit: Some(amount("2000")),
+                    unpaid_invoices: amount("0"),
+                    used_credit: amount("0"),
+                }),
+                next_reminder: Some(at + Duration::days(1)),
+            }),
+            audience: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn words() -> Words {
+        let description = Some("Ask Finance for a purchase order; a PO takes five working days.".to_owned());
+        Words {
+            timezone: chrono_tz::Tz::Europe__Amsterdam,
+            rules: BTreeMap::from([("available-funds".into(), RuleWords { description, link: None })]),
+            console_urls: BTreeMap::from([("acme".into(), "https://www.digicert.com/secure/".to_owned())]),
+        }
+    }
+
+    pub(super) fn mention() -> BTreeMap<Severity, String> {
+        BTreeMap::from([(Severity::Warning, "<!here>".to_owned())])
     }
 }

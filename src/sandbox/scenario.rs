@@ -3,6 +3,7 @@
 //! Nothing here happens by itself: [`super::world::World`] lives it. All times count from the scenario's start. It is read
 //! from YAML by [`crate::config::scenario`], with the same diagnostics as a configuration.
 
+use std::fmt;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
@@ -174,6 +175,21 @@ impl FaultKind {
         ("forbidden", FaultKind::Forbidden),
         ("broken", FaultKind::Broken),
     ];
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FaultKind::Maintenance => "under maintenance, it answers 503",
+            FaultKind::RateLimited => "too many requests, it answers 429",
+            FaultKind::ServerError => "broken, it answers 500",
+            FaultKind::Hang => "it does not answer at all",
+            FaultKind::Html => "it answers with a web page",
+            FaultKind::RevokedKey => "the API key was revoked, it answers 401",
+            FaultKind::Forbidden => "the key's user lost its role, it answers 403",
+            FaultKind::Broken => "it closes connections in the middle of the answer",
+        })
+    }
 }
 
 impl Scenario {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::answers::{self, Query, Refusal};
 use super::scenario::{FaultKind, Scenario};
 use super::world::World;
-use super::{Activity, Conversation};
+use super::{Activity, Busy};
 use crate::clock::Clock;
 use crate::domain::Time;
 
@@ -130,7 +130,7 @@ async fn gate(
     request: axum::extract::Request,
     next: axum::middleware::Next,
 ) -> Response {
-    let conversation = Conversation::begin(&sandbox.activity);
+    let busy = Busy::begin(&sandbox.activity);
     let finance = request.uri().path().starts_with(&format!("{PATH}/finance/balance"));
     let balance = request.uri().path() == format!("{PATH}/finance/balance");
     let response = match refusal(&sandbox, request.headers(), request.method(), finance).await {
@@ -143,7 +143,7 @@ async fn gate(
         true => {}
         false => tally.failures += 1,
     });
-    drop(conversation);
+    drop(busy);
     response
 }
 

@@ -1,0 +1,299 @@
+//! `lowtide demo`: the real service against the sandbox, with sinks for Slack and mail, all on loopback; told as a story.
+//!
+//! The service is what `lowtide run` starts: it reads a configuration file, over real HTTP and SMTP. Only its clock is
+//! simulated: it stands still while anybody works and then moves on to the next appointment, at the pace of the demo.
+
+mod configuration;
+mod screen;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use self::screen::{Screen, Told};
+use super::args::Story;
+use super::out::grumble;
+use super::{Context, Exit, sandbox};
+use crate::app::{self, RunError};
+use crate::clock::Clock;
+use crate::config::{self, Environment};
+use crate::control::{self, Counts, Report, Request};
+use crate::domain::Time;
+use crate::sandbox::clock::SteppedClock;
+use crate::sandbox::mail_sink::MailSink;
+use crate::sandbox::scenario::{FaultKind, Scenario};
+use crate::sandbox::server::{Sandbox, Tally};
+use crate::sandbox::slack_sink::SlackSink;
+
+/// Every story begins on this Monday, so that the same seed tells the same one.
+const START: &str = "2026-11-02T08:00:00Z";
+/// How long a story takes to tell unless it is said otherwise.
+const SECONDS: u32 = 60;
+/// How long the service may take to start, to settle or to stop, in real time.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(super) async fn run(context: &Context, story: &Story, speed: Option<u32>, seconds: Option<u32>) -> Exit {
+    let scenario = match sandbox::find(story) {
+        Ok(scenario) => scenario,
+        Err(exit) => return exit,
+    };
+    let stop = match super::stop_signal() {
+        Ok(stop) => stop,
+        Err(exit) => return exit,
+    };
+    match tell(context, scenario, story.seed, speed, seconds, stop).await {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            grumble!("lowtide: the demo failed: {error:#}");
+            Exit::Failure
+        }
+    }
+}
+
+async fn tell(
+    context: &Context,
+    scenario: Scenario,
+    seed: u64,
+    speed: Option<u32>,
+    seconds: Option<u32>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let pace = Pace::new(&scenario, speed, seconds);
+    let mut stage = Stage::set(context, scenario, seed).await?;
+    let mut screen = Screen::new(context.colour);
+    screen.open(&stage.scenario, seed, &pace, &stage.folder);
+    tokio::pin!(stop);
+    let told = stage.play(&pace, &mut screen, stop.as_mut()).await;
+    let closing = stage.close(&mut screen).await;
+    told?;
+    let (counts, tally) = closing?;
+    let passed = stage.clock.now() - stage.start;
+    screen.close(&Told { counts, tally, passed, messages: stage.messages, mails: stage.mails }, &stage.folder);
+    Ok(())
+}
+
+/// How fast simulated time passes, and when the story is over.
+struct Pace {
+    speed: u32,
+    length: Duration,
+    /// In real time, if it may not take as long as it takes.
+    limit: Option<Duration>,
+}
+
+impl Pace {
+    fn new(scenario: &Scenario, speed: Option<u32>, seconds: Option<u32>) -> Self {
+        let wanted = seconds.unwrap_or(SECONDS);
+        let fitting = u32::try_from(scenario.length.as_secs().div_ceil(u64::from(wanted))).unwrap_or(u32::MAX);
+        let limit = speed.and(seconds).map(|seconds| Duration::from_secs(u64::from(seconds)));
+        Self { speed: speed.unwrap_or(fitting), length: scenario.length, limit }
+    }
+
+    /// When, in real time, so much of the story has been told.
+    fn real(&self, simulated: Duration) -> Duration {
+        simulated / self.speed
+    }
+}
+
+/// Everything that plays: the simulated world, the sinks, and the real service in between.
+struct Stage {
+    scenario: Scenario,
+    folder: PathBuf,
+    state: PathBuf,
+    start: Time,
+    clock: Arc<SteppedClock>,
+    world: Arc<Sandbox>,
+    slack: SlackSink,
+    mail: MailSink,
+    service: Option<JoinHandle<Result<(), RunError>>>,
+    stop: Option<oneshot::Sender<()>>,
+    messages: usize,
+    mails: usize,
+    counts: Counts,
+    /// How much of the ledger has been told.
+    entries: usize,
+    /// What keeps CertCentral from working, as it was last told.
+    fault: Option<FaultKind>,
+}
+
+impl Stage {
+    async fn set(context: &Context, mut scenario: Scenario, seed: u64) -> anyhow::Result<Self> {
+        // Limits are of real time, and this time is none.
+        scenario.rate_limit.clear();
+        let start: Time = START.parse().context("the story's start")?;
+        let clock = SteppedClock::new(start);
+        let (api, hook, smtp) = (port().await?, port().await?, port().await?);
+        let world = Sandbox::new(scenario.clone(), seed, Arc::clone(&clock) as _, Arc::clone(&clock) as _);
+        let address = api.local_addr()?;
+        tokio::spawn(Arc::clone(&world).serve(api));
+        let slack = SlackSink::start(hook, Arc::clone(&clock) as _)?;
+        let mail = MailSink::start(smtp, Arc::clone(&clock) as _)?;
+        let folder = folder()?;
+        let text = configuration::text(&scenario, address, &slack.url(), mail.address());
+        let file = write_private(&folder, "alerts.yaml", &text)?;
+        // The environment of whoever runs the demo may hold overrides for a service of theirs.
+        let loaded = config::load(&file, &Environment::new(std::iter::empty()));
+        loaded.secrets.iter().for_each(|secret| context.redactor.learn(secret));
+        let config = loaded.config.context("the demo's own configuration is wrong")?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let state = config.state.clone();
+        let (redactor, its_clock) = (context.redactor.clone(), Arc::clone(&clock));
+        let service = tokio::spawn(async move {
+            let stopped = async { drop(stopped.await) };
+            app::run(&config, &redactor, its_clock, stopped).await
+        });
+        Ok(Self {
+            scenario,
+            folder,
+            state,
+            start,
+            clock,
+            world,
+            slack,
+            mail,
+            service: Some(service),
+            stop: Some(stop),
+            messages: 0,
+            mails: 0,
+            counts: Counts::default(),
+            entries: 0,
+            fault: None,
+        })
+    }
+
+    /// Moves the clock from appointment to appointment until the story is over, or somebody ends it.
+    async fn play(
+        &mut self,
+        pace: &Pace,
+        screen: &mut Screen,
+        mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> anyhow::Result<()> {
+        let end = self.start + pace.length;
+        let curtain = pace.limit.map(|limit| Instant::now() + limit);
+        let mut began = None;
+        loop {
+            self.settle(screen).await?;
+            let began = *began.get_or_insert_with(Instant::now);
+            let Some(next) = self.clock.next() else { continue };
+            if next > end {
+                return Ok(());
+            }
+            let due = began + pace.real((next - self.start).to_std().unwrap_or_default());
+            tokio::select! {
+                () = tokio::time::sleep_until(curtain.map_or(due, |curtain| curtain.min(due))) => {}
+                () = &mut stop => return Ok(()),
+            }
+            if curtain.is_some_and(|curtain| Instant::now() >= curtain) {
+                return Ok(());
+            }
+            self.clock.advance(next);
+        }
+    }
+
+    /// Waits until the service waits for its next cycle and owes nothing, and shows what came of the last one. So the
+    /// same story is told on a slow machine.
+    async fn settle(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
+        self.narrate(screen);
+        let settled = async {
+            loop {
+                self.clock.quiet(1).await;
+                // The socket appears a moment after the service.
+                if let Ok(report) = control::ask::<Report>(&self.state, Request::Status).await
+                    && report.owed.iter().all(|owed| owed.events == 0 || owed.failing_since.is_some())
+                {
+                    return report;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let report = tokio::time::timeout(PATIENCE, settled).await.context("the service does not answer")?;
+        anyhow::ensure!(self.service.as_ref().is_some_and(|it| !it.is_finished()), "the service has ended");
+        self.drain(screen)?;
+        screen.status(self.clock.now(), &report);
+        self.counts = report.counts;
+        Ok(())
+    }
+
+    /// What happened in the simulated world: the service only sees what comes of it.
+    fn narrate(&mut self, screen: &mut Screen) {
+        let now = self.clock.now();
+        let fault = self.world.fault();
+        if fault != std::mem::replace(&mut self.fault, fault) {
+            screen.narrate(
+                now,
+                &fault.map_or_else(|| "CertCentral works again".to_owned(), |it| format!("CertCentral: {it}")),
+            );
+        }
+        let (told, news) = self.world.look(|world| {
+            let entries = &world.entries()[self.entries..];
+            let news = entries.iter().filter(|entry| entry.at > self.start && entry.kind != "Charge");
+            (world.entries().len(), news.map(|entry| screen::entry(world, entry)).collect::<Vec<_>>())
+        });
+        self.entries = told;
+        news.iter().for_each(|news| screen.narrate(now, news));
+    }
+
+    /// What the sinks got goes to the screen and into files.
+    fn drain(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        for message in self.slack.take() {
+            self.messages += 1;
+            write_private(&self.folder.join("slack"), &format!("{:03}.json", self.messages), &pretty(&message.body))?;
+            screen.slack(now, &message);
+        }
+        for mail in self.mail.take() {
+            self.mails += 1;
+            let (_, html) = mail.write(&self.folder.join("mail"), self.mails).context("an e-mail cannot be written")?;
+            screen.mail(now, &mail, &html);
+        }
+        Ok(())
+    }
+
+    /// Ends the service as SIGTERM would, and waits for it.
+    async fn close(&mut self, screen: &mut Screen) -> anyhow::Result<(Counts, Tally)> {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(()); // it may have ended by itself
+        }
+        if let Some(service) = self.service.take() {
+            tokio::time::timeout(PATIENCE, service).await.context("the service does not stop")???;
+        }
+        self.drain(screen)?;
+        Ok((self.counts.clone(), self.world.tally()))
+    }
+}
+
+/// A free port on loopback.
+async fn port() -> anyhow::Result<TcpListener> {
+    TcpListener::bind("127.0.0.1:0").await.context("no port on loopback can be listened on")
+}
+
+/// A new folder for this demo alone, with places for what it gets.
+fn folder() -> anyhow::Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let folder = std::env::temp_dir().join(format!("lowtide-demo-{}", std::process::id()));
+    for folder in [folder.clone(), folder.join("slack"), folder.join("mail")] {
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+    }
+    Ok(folder)
+}
+
+fn write_private(folder: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = folder.join(name);
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(path)
+}
+
+fn pretty(json: &serde_json::Value) -> String {
+    // A value that was parsed can be written.
+    serde_json::to_string_pretty(json).unwrap_or_default() + "\n"
+}

@@ -1,0 +1,84 @@
+//! `lowtide sandbox`: a simulated CertCentral on loopback, until SIGTERM or SIGINT.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use super::args::Story;
+use super::out::{grumble, say};
+use super::{Exit, report_problems};
+use crate::clock::{Clock, SystemClock};
+use crate::config::scenario;
+use crate::sandbox::clock::FastClock;
+use crate::sandbox::scenario::{SHIPPED, Scenario};
+use crate::sandbox::server::{API_KEY, PATH, Sandbox};
+use crate::terminal::clean;
+
+/// A shipped scenario by its name, or one of the user's own by its file.
+pub(super) fn find(story: &Story) -> Result<Scenario, Exit> {
+    let wanted = story.scenario.as_str();
+    let (shown, found) = match SHIPPED.iter().find(|(name, _)| *name == wanted) {
+        Some((name, text)) => (Path::new(name), scenario::parse(name, text)),
+        None if wanted.contains(['/', '.']) || Path::new(wanted).exists() => {
+            (Path::new(wanted), scenario::load(Path::new(wanted)))
+        }
+        None => {
+            let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+            let near = crate::config::nearest(wanted, names.iter().copied());
+            let near = near.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            grumble!("lowtide: --scenario {}: no such scenario{near}", clean(wanted));
+            grumble!("There are {}; or give the path of a file of your own.", names.join(", "));
+            return Err(Exit::Usage);
+        }
+    };
+    found.map_err(|problems| {
+        report_problems(shown, &problems);
+        Exit::Config
+    })
+}
+
+pub(super) async fn run(listen: SocketAddr, story: &Story, speed: u32) -> Exit {
+    let scenario = match find(story) {
+        Ok(scenario) => scenario,
+        Err(exit) => return exit,
+    };
+    let stop = match super::stop_signal() {
+        Ok(stop) => stop,
+        Err(exit) => return exit,
+    };
+    let listener = match TcpListener::bind(listen).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            grumble!("lowtide: cannot listen on {listen}: {error}; choose another address with --listen");
+            return Exit::Failure;
+        }
+    };
+    let address = listener.local_addr().unwrap_or(listen);
+    introduce(&scenario, story.seed, speed, address);
+    let clock: Arc<dyn Clock> = Arc::new(FastClock::new(SystemClock.now(), speed));
+    let sandbox = Sandbox::new(scenario, story.seed, clock, Arc::new(()));
+    tokio::select! {
+        () = stop => Exit::Success,
+        served = sandbox.serve(listener) => {
+            let why = served.err().map_or_else(String::new, |error| format!(": {error}"));
+            grumble!("lowtide: the sandbox has ended{why}");
+            Exit::Failure
+        }
+    }
+}
+
+/// Where it is, and what a configuration needs to use it.
+fn introduce(scenario: &Scenario, seed: u64, speed: u32, address: SocketAddr) {
+    say!("A simulated CertCentral answers at http://{address}{PATH} until Ctrl-C.");
+    say!("Scenario {}, seed {seed}, {speed} times as fast as time: {}", clean(&scenario.name), clean(&scenario.about));
+    say!("");
+    say!("accounts:");
+    say!("  sandbox:");
+    say!("    api_key: {API_KEY}");
+    say!("    base_url: http://{address}{PATH}");
+    if scenario.divisions.len() > 1 {
+        say!("    divisions: all");
+    }
+}

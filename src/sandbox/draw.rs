@@ -1,0 +1,107 @@
+//! Pictures for a terminal: about what a reader sees in Slack and in a mail program.
+//!
+//! Pure. Text from outside is made harmless here (`paint::lines`), so nothing drawn can steer the terminal; without
+//! colour there is no escape sequence at all.
+
+mod mrkdwn;
+mod paint;
+
+use serde_json::Value;
+
+use self::paint::{BOLD, DIM, Line, PLAIN, Painter};
+use super::mail_sink::Mail;
+use super::slack_sink::SlackMessage;
+
+/// As many lines of a mail's text are drawn.
+const LONGEST_MAIL: usize = 24;
+
+/// How to draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Whether ANSI escape sequences may be used.
+    pub colour: bool,
+    /// Columns of the terminal.
+    pub width: usize,
+}
+
+/// A message as Slack shows it: its text, and below it the attachments, each with a bar in its colour.
+pub fn slack(message: &SlackMessage, style: Style) -> String {
+    let mut painter = Painter::new(style);
+    let mut parts = Vec::new();
+    if let Some(text) = message.body["text"].as_str() {
+        parts.extend(mrkdwn::lines(text, BOLD));
+    }
+    parts.extend(blocks(&message.body["blocks"]));
+    painter.put("", PLAIN, &parts);
+    for (at, attachment) in elements(&message.body["attachments"]).enumerate() {
+        if at > 0 {
+            painter.gap();
+        }
+        let mut inside = blocks(&attachment["blocks"]);
+        if inside.is_empty() {
+            // Attachments of the old kind, and what stands for one where nothing else can be shown.
+            let old = ["text", "fallback"].iter().find_map(|key| attachment[key].as_str());
+            inside = mrkdwn::lines(old.unwrap_or_default(), PLAIN);
+        }
+        painter.bar(attachment["color"].as_str().unwrap_or_default(), &inside);
+    }
+    painter.done()
+}
+
+fn elements(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn blocks(list: &Value) -> Vec<Line> {
+    elements(list).flat_map(block).collect()
+}
+
+fn block(block: &Value) -> Vec<Line> {
+    match block["type"].as_str() {
+        Some("section") => {
+            let texts = std::iter::once(&block["text"]).chain(elements(&block["fields"]));
+            texts.flat_map(|it| text(it, PLAIN)).collect()
+        }
+        Some("header") => text(&block["text"], BOLD),
+        Some("context") => {
+            let texts: Vec<&str> = elements(&block["elements"]).filter_map(|it| it["text"].as_str()).collect();
+            mrkdwn::lines(&texts.join("  "), DIM)
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn text(text: &Value, face: u8) -> Vec<Line> {
+    match (text["type"].as_str(), text["text"].as_str()) {
+        (Some("mrkdwn"), Some(words)) => mrkdwn::lines(words, face),
+        (_, Some(words)) => paint::lines(&mrkdwn::unescaped(words), face),
+        _ => Vec::new(),
+    }
+}
+
+/// A mail: who, to whom, about what, and how its text begins.
+pub fn mail(mail: &Mail, style: Style) -> String {
+    let mut painter = Painter::new(style);
+    let to = mail.to.join(", ");
+    painter.rule('┌');
+    for (label, value, face) in
+        [("From:    ", &mail.from, PLAIN), ("To:      ", &to, PLAIN), ("Subject: ", &mail.subject, BOLD)]
+    {
+        let mut line: Line = paint::lines(label, DIM).concat();
+        // A header is one line, whatever somebody has hidden in it.
+        line.extend(paint::lines(value, face).join(&(' ', face)));
+        painter.put("│ ", DIM, &[line]);
+    }
+    painter.rule('├');
+    let body = paint::lines(mail.text.trim_end(), PLAIN);
+    painter.put("│ ", DIM, &body[..body.len().min(LONGEST_MAIL)]);
+    if body.len() > LONGEST_MAIL {
+        let more = format!("… {} more lines", body.len() - LONGEST_MAIL);
+        painter.put("│ ", DIM, &paint::lines(&more, DIM));
+    }
+    painter.rule('└');
+    painter.done()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! What the pictures look like, and that nothing in them can steer the terminal.
+
+use proptest::prelude::*;
+use serde_json::json;
+use unicode_width::UnicodeWidthStr;
+
+use super::*;
+use crate::notify::render::mail::mail as rendered;
+use crate::notify::slack::payload;
+use crate::sandbox::testing::{mention, message, words};
+
+const STYLE: Style = Style { colour: false, width: 72 };
+
+fn told(body: Value) -> SlackMessage {
+    SlackMessage { webhook: "everyone".to_owned(), body }
+}
+
+fn real(divisions: &[&str]) -> SlackMessage {
+    told(payload(&message(divisions), &words(), &mention()))
+}
+
+fn line(text: &str) -> String {
+    slack(&told(json!({ "text": text })), STYLE)
+}
+
+/// A section, which unlike the text is not bold as a whole.
+fn coloured(text: &str) -> String {
+    let section = json!({ "type": "section", "text": { "type": "mrkdwn", "text": text } });
+    slack(&told(json!({ "blocks": [section] })), Style { colour: true, ..STYLE })
+}
+
+fn a_mail(subject: &str, text: &str) -> Mail {
+    Mail {
+        from: "Lowtide <lowtide@example.com>".to_owned(),
+        to: vec!["finance@example.com".to_owned(), "PKI team <pki@example.com>".to_owned()],
+        subject: subject.to_owned(),
+        text: text.to_owned(),
+        ..Mail::default()
+    }
+}
+
+#[test]
+fn one_alert_in_slack() {
+    insta::assert_snapshot!(slack(&real(&["History department"]), STYLE), @"
+    @here acme · History department: USD 1,431.00 left (warning below USD
+    2,000.00)
+    ▌ USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
+    ▌ Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used
+    ▌ by other divisions 0.00
+    ▌ Ask Finance for a purchase order; a PO takes five working days.
+    ▌ [Deposit funds]   rule available-funds · next reminder Tue 24 Nov,
+    ▌ 09:15
+    ");
+}
+
+#[test]
+fn several_alerts_in_slack_each_have_their_bar() {
+    insta::assert_snapshot!(slack(&real(&["History", "Law & <b>Order</b>"]), Style { width: 50, ..STYLE }), @"
+    @here 2 alerts: 2 warnings
+    ▌ acme · History: USD 1,431.00 left (warning below
+    ▌ USD 2,000.00)
+    ▌ USD 569.00 under the threshold since Mon 23 Nov,
+    ▌ 09:15 CET.
+    ▌ Balance −569.00 + credit limit 2,000.00 − unpaid
+    ▌ invoices 0.00 − used by other divisions 0.00
+    ▌ Ask Finance for a purchase order; a PO takes
+    ▌ five working days.
+    ▌ [Deposit funds]   rule available-funds · next
+    ▌ reminder Tue 24 Nov, 09:15
+
+    ▌ acme · Law & <b>Order</b>: USD 1,432.00 left
+    ▌ (warning below USD 2,000.00)
+    ▌ USD 568.00 under the threshold since Mon 23 Nov,
+    ▌ 09:15 CET.
+    ▌ Balance −568.00 + credit limit 2,000.00 − unpaid
+    ▌ invoices 0.00 − used by other divisions 0.00
+    ▌ Ask Finance for a purchase order; a PO takes
+    ▌ five working days.
+    ▌ [Deposit funds]   rule available-funds · next
+    ▌ reminder Tue 24 Nov, 09:15
+    ");
+}
+
+#[test]
+fn colour_is_only_escape_sequences_more() {
+    let picture = slack(&real(&["History department"]), Style { colour: true, ..STYLE });
+    insta::assert_snapshot!(picture.replace('\u{1b}', "ESC"), @"
+    ESC[1m@here acme · History department: USD 1,431.00 left (warning below USDESC[0m
+    ESC[1m2,000.00)ESC[0m
+    ESC[38;2;242;161;0m▌ESC[0m USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
+    ESC[38;2;242;161;0m▌ESC[0m Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used
+    ESC[38;2;242;161;0m▌ESC[0m by other divisions 0.00
+    ESC[38;2;242;161;0m▌ESC[0m Ask Finance for a purchase order; a PO takes five working days.
+    ESC[38;2;242;161;0m▌ESC[0m ESC[2mESC[4m[Deposit funds]ESC[0mESC[2m   rule available-funds · next reminder Tue 24 Nov,ESC[0m
+    ESC[38;2;242;161;0m▌ESC[0m ESC[2m09:15ESC[0m
+    ");
+    let mut plain = String::new();
+    let mut parts = picture.split('\u{1b}');
+    plain.push_str(parts.next().unwrap());
+    parts.for_each(|part| plain.push_str(part.split_once('m').unwrap().1));
+    assert_eq!(plain, slack(&real(&["History department"]), STYLE));
+}
+
+#[test]
+fn a_mail_in_a_light_frame() {
+    let words = rendered(&message(&["History department"]), &words());
+    insta::assert_snapshot!(mail(&a_mail(&words.subject, &words.text), STYLE), @"
+    ┌───────────────────────────────────────────────────────────────────────
+    │ From:    Lowtide <lowtide@example.com>
+    │ To:      finance@example.com, PKI team <pki@example.com>
+    │ Subject: [warning] acme · History department: USD 1,431.00 left
+    │ (warning below USD 2,000.00)
+    ├───────────────────────────────────────────────────────────────────────
+    │ acme · History department: USD 1,431.00 left (warning below USD
+    │ 2,000.00)
+    │ USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
+    │ Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used
+    │ by other divisions 0.00
+    │ Ask Finance for a purchase order; a PO takes five working days.
+    │ Deposit funds: https://www.digicert.com/secure/
+    │ rule available-funds · next reminder Tue 24 Nov, 09:15
+    │
+    │ --
+    │ Sent by lowtide. Times are in Europe/Amsterdam.
+    └───────────────────────────────────────────────────────────────────────
+    ");
+}
+
+#[test]
+fn of_a_long_mail_only_the_beginning_is_drawn() {
+    let text = (1..=40).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\r\n");
+    let picture = mail(&a_mail("two\r\nlines \u{1b}[2J", &text), STYLE);
+    assert!(picture.contains("│ line 24\n│ … 16 more lines\n└"), "{picture}");
+    assert!(picture.contains("│ Subject: two lines \u{fffd}[2J\n"), "{picture}");
+}
+
+#[test]
+fn mrkdwn_is_drawn_as_slack_shows_it() {
+    for (written, shown) in [
+        ("*bold* and _italic_, *both _of them_*", "bold and italic, both of them"),
+        ("2*3*4 snake_case_name * a * _ _ **", "2*3*4 snake_case_name * a * _ _ **"),
+        ("<https://x.example/?a=1&amp;b=2|Deposit funds>", "[Deposit funds]"),
+        ("<https://x.example/?a=1&amp;b=2>", "https://x.example/?a=1&b=2"),
+        ("<!here> <!channel> <@U123> <@U123|ann> <!subteam^S1|@pki> <#C1|ops>", "@here @channel @U123 @ann @pki #ops"),
+        ("&lt;!here&gt; &amp;lt; &amp;amp; &quot; a < b", "<!here> &lt; &amp; &quot; a < b"),
+        ("a<> <|> <|x> <<x>", "a [] [x] <x"),
+    ] {
+        assert_eq!(line(written), format!("{shown}\n"), "{written}");
+    }
+    let seen = coloured("*b* _i_ <x|l> *_bi_*").replace('\u{1b}', "^");
+    assert_eq!(seen, "^[1mb^[0m ^[3mi^[0m ^[4m[l]^[0m ^[1m^[3mbi^[0m\n");
+}
+
+#[test]
+fn lines_break_at_spaces_by_the_width_that_is_seen() {
+    let narrow = |text: &str| slack(&told(json!({ "text": text })), Style { colour: false, width: 20 });
+    assert_eq!(narrow("aaaa bbbb cccc dddd eeee"), "aaaa bbbb cccc dddd\neeee\n");
+    assert_eq!(narrow(&"漢字".repeat(6)), format!("{}\n漢字\n", "漢字".repeat(5)));
+    assert_eq!(narrow(&"x".repeat(45)), format!("{0}\n{0}\nxxxxx\n", "x".repeat(20)));
+    assert_eq!(narrow("e\u{301}".repeat(20).as_str()), format!("{}\n", "e\u{301}".repeat(20)));
+    assert_eq!(narrow("  two   in   front   "), "  two   in   front\n");
+    assert_eq!(narrow(&format!("{}      y", "x".repeat(19))), format!("{}\ny\n", "x".repeat(19)));
+    assert_eq!(slack(&told(json!({ "text": "x" })), Style { colour: false, width: 0 }), "x\n");
+}
+
+#[test]
+fn what_is_no_message_draws_what_can_be_drawn() {
+    for body in [json!(null), json!(7), json!({ "text": 7, "attachments": 7, "blocks": { "a": 1 } }), json!([])] {
+        assert_eq!(slack(&told(body.clone()), STYLE).trim(), "", "{body}");
+    }
+    let body = json!({ "attachments": [{ "color": "#zzéé", "fallback": "old" }, { "color": "danger", "blocks": [
+        { "type": "header", "text": { "type": "plain_text", "text": "*as it is* &amp;" } },
+        { "type": "divider" },
+        { "type": "section", "fields": [{ "type": "mrkdwn", "text": "field" }] },
+    ] }] });
+    assert_eq!(slack(&told(body), STYLE), "▌ old\n\n▌ *as it is* &\n▌ field\n");
+}
+
+proptest! {
+    #[test]
+    fn nothing_from_outside_steers_the_terminal_or_breaks_the_margin(
+        text in "([*_<>|!@# \n\t\u{1b}\u{7}\u{9b}\u{202e}&a漢;]|&lt;|<http://x\\|){0,80}",
+        width in 0..90_usize,
+    ) {
+        let style = Style { colour: false, width };
+        let context = json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": text }] });
+        let body = json!({ "text": text, "attachments": [{ "color": text, "blocks": [context] }] });
+        let of_mail = a_mail(&text, &text);
+        for picture in [slack(&told(body), style), mail(&of_mail, style)] {
+            prop_assert!(!picture.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{picture:?}");
+            prop_assert!(picture.lines().all(|line| line.width() <= width.max(20)), "{picture:?}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The mail server: plain SMTP on loopback that takes every mail and keeps it.
+//!
+//! It delivers nothing, asks for no password and speaks no TLS. Whatever a client sends, a conversation stays bounded
+//! in time and memory and nothing panics.
+
+mod conversation;
+mod mail;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{Activity, Busy};
+
+pub use self::mail::Mail;
+
+/// Longer than this no conversation lasts: a client that says nothing must not hold up a clock that waits for it.
+const LONGEST_CONVERSATION: Duration = Duration::from_secs(120);
+/// A listener that cannot accept (no more file descriptors, say) is tried again after this.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// A running sink; it stops when dropped.
+#[derive(Debug)]
+pub struct MailSink {
+    address: SocketAddr,
+    mails: Arc<Mutex<Vec<Mail>>>,
+    task: JoinHandle<()>,
+}
+
+impl MailSink {
+    /// Serves on this listener, within the runtime it is called in. Fails only if the listener has no address.
+    pub fn start(listener: TcpListener, activity: Arc<dyn Activity>) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let mails: Arc<Mutex<Vec<Mail>>> = Arc::default();
+        let task = tokio::spawn(serve(listener, activity, Arc::clone(&mails)));
+        Ok(Self { address, mails, task })
+    }
+
+    /// What came since the last call, oldest first.
+    pub fn take(&self) -> Vec<Mail> {
+        std::mem::take(&mut *self.mails.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What to configure as `host` and `port`, with `tls: none`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for MailSink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Owns the conversations, so that they end with it.
+async fn serve(listener: TcpListener, activity: Arc<dyn Activity>, mails: Arc<Mutex<Vec<Mail>>>) {
+    let mut conversations = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = conversations.join_next() => continue,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(BREATH).await;
+            continue;
+        };
+        let busy = Busy::begin(&activity);
+        let mails = Arc::clone(&mails);
+        conversations.spawn(async move {
+            let _busy = busy;
+            let keep = |mail| mails.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
+            // A client that leaves without a word has nothing more to be told.
+            let _ = tokio::time::timeout(LONGEST_CONVERSATION, conversation::hold(stream, keep)).await;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! A mail that was taken: its envelope, its bytes, what a mail program makes of it, and how it becomes two files.
+//!
+//! Everything in it comes from outside: it is decoded, not judged, and only the file names are made safe here.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use mail_parser::{Addr, Address, MessageParser, MimeHeaders, PartType};
+
+/// Longest part of a file name that comes from a subject.
+const LONGEST_SLUG: usize = 50;
+/// Multiparts within multiparts; deeper ones are not looked into.
+const DEEPEST: usize = 5;
+
+/// A mail that was taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mail {
+    /// The sender's address, as MAIL said; empty for a bounce.
+    pub envelope_from: String,
+    /// The recipients' addresses, as RCPT said.
+    pub envelope_to: Vec<String>,
+    /// The mail itself, as it came.
+    pub raw: Vec<u8>,
+    /// The header, decoded; empty if there is none.
+    pub subject: String,
+    /// The header, as `Name <address>`.
+    pub from: String,
+    /// The header, as `Name <address>` each.
+    pub to: Vec<String>,
+    /// The first plain text; empty if there is none.
+    pub text: String,
+    /// The first HTML, if there is any.
+    pub html: Option<String>,
+}
+
+impl Mail {
+    /// Decodes a mail. What cannot be decoded is empty.
+    pub fn new(envelope_from: String, envelope_to: Vec<String>, raw: Vec<u8>) -> Self {
+        let mut mail = Self { envelope_from, envelope_to, raw, ..Self::default() };
+        if let Some(head) = MessageParser::default().parse_headers(&mail.raw) {
+            mail.subject = head.subject().map(str::to_owned).unwrap_or_default();
+            mail.from = addresses(head.from()).join(", ");
+            mail.to = addresses(head.to());
+        }
+        let mut bodies = Bodies::default();
+        bodies.find(&mail.raw, DEEPEST);
+        mail.text = bodies.text.unwrap_or_default();
+        mail.html = bodies.html;
+        mail
+    }
+
+    /// Writes `001-<subject>.eml` and `001-<subject>.html` into the folder, for its owner only, in place of what stood
+    /// there, and returns both paths.
+    pub fn write(&self, folder: &Path, number: usize) -> io::Result<(PathBuf, PathBuf)> {
+        let stem = format!("{number:03}-{}", slug(&self.subject));
+        let (eml, html) = (folder.join(format!("{stem}.eml")), folder.join(format!("{stem}.html")));
+        put(&eml, &self.raw)?;
+        put(&html, self.page().as_bytes())?;
+        Ok((eml, html))
+    }
+
+    /// Its HTML, or its text as a page.
+    fn page(&self) -> String {
+        self.html.clone().unwrap_or_else(|| {
+            let [title, text] = [&self.subject, &self.text].map(|text| escaped(text));
+            format!(
+                "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
+                 <body><pre>{text}</pre></body></html>\n"
+            )
+        })
+    }
+}
+
+/// The first text and the first HTML of a mail.
+///
+/// Multiparts are taken apart here and the crate sees single texts only: mails within mails make it overflow the stack.
+#[derive(Default)]
+struct Bodies {
+    text: Option<String>,
+    html: Option<String>,
+}
+
+impl Bodies {
+    fn find(&mut self, part: &[u8], depth: usize) {
+        let Some(head) = MessageParser::default().parse_headers(part) else { return };
+        let Some(kind) = head.content_type() else { return self.leaf(part) };
+        match (kind.ctype(), kind.attribute("boundary")) {
+            (family, _) if family.eq_ignore_ascii_case("text") => self.leaf(part),
+            (family, Some(boundary)) if family.eq_ignore_ascii_case("multipart") && depth > 0 => {
+                for part in split(part, boundary) {
+                    if self.text.is_none() || self.html.is_none() {
+                        self.find(part, depth - 1);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn leaf(&mut self, part: &[u8]) {
+        let Some(leaf) = MessageParser::default().parse(part) else { return };
+        match leaf.parts.into_iter().next().map(|part| part.body) {
+            Some(PartType::Text(text)) if self.text.is_none() => self.text = Some(text.into_owned()),
+            Some(PartType::Html(html)) if self.html.is_none() => self.html = Some(html.into_owned()),
+            _ => {}
+        }
+    }
+}
+
+/// The parts between the lines that are the boundary.
+fn split<'a>(multipart: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
+    let mark = format!("--{boundary}");
+    let mut parts = Vec::new();
+    let (mut start, mut at) = (None, 0);
+    for line in multipart.split_inclusive(|byte| *byte == b'\n') {
+        if let Some(rest) = line.trim_ascii_end().strip_prefix(mark.as_bytes())
+            && (rest.is_empty() || rest == b"--")
+        {
+            if let Some(start) = start {
+                // The line break before a boundary belongs to it.
+                let part: &[u8] = &multipart[start..at];
+                let part = part.strip_suffix(b"\n").unwrap_or(part);
+                parts.push(part.strip_suffix(b"\r").unwrap_or(part));
+            }
+            start = rest.is_empty().then_some(at + line.len());
+        }
+        at += line.len();
+    }
+    // A mail that was cut short still has its last part.
+    parts.extend(start.map(|start| &multipart[start..]));
+    parts
+}
+
+fn addresses(header: Option<&Address>) -> Vec<String> {
+    let shown = |addr: &Addr| match (addr.name(), addr.address()) {
+        (Some(name), Some(address)) => format!("{name} <{address}>"),
+        (name, address) => address.or(name).unwrap_or_default().to_owned(),
+    };
+    header.map(|header| header.iter().map(shown).collect()).unwrap_or_default()
+}
+
+/// Lower-case ASCII letters and digits with single hyphens between: nothing that a file system or a shell takes as more.
+fn slug(subject: &str) -> String {
+    let mut slug = String::new();
+    for c in subject.chars().map(|c| c.to_ascii_lowercase()) {
+        if slug.len() >= LONGEST_SLUG {
+            break;
+        }
+        if c.is_ascii_alphanumeric() {
+            slug.push(c);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    let slug = slug.trim_end_matches('-');
+    if slug.is_empty() { "mail".to_owned() } else { slug.to_owned() }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A new file. An old one would keep its mode, and a link would be followed: both go first.
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    options.open(path)?.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_hold_nothing_but_letters_digits_and_hyphens() {
+        for (subject, expected) in [
+            ("[warning] acme · History: USD 1,431.00 left", "warning-acme-history-usd-1-431-00-left"),
+            ("../../etc/passwd\0\r\n", "etc-passwd"),
+            ("\u{202e}-rf *; $(x) `y`", "rf-x-y"),
+            ("Überfällig", "berf-llig"),
+            ("", "mail"),
+            ("...", "mail"),
+            ("\u{1f4a3}", "mail"),
+        ] {
+            assert_eq!(slug(subject), expected, "{subject:?}");
+        }
+        assert_eq!(slug(&"X".repeat(500)), "x".repeat(50));
+        assert_eq!(slug(&format!("{} y", "x".repeat(49))), "x".repeat(49));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_are_the_owners_only_and_replace_what_stood_there() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let outside = folder.path().join("outside");
+        fs::write(&outside, "mine").unwrap();
+        symlink(&outside, folder.path().join("007-hi.eml")).unwrap();
+        fs::write(folder.path().join("007-hi.html"), "old and longer than the new one".repeat(99)).unwrap();
+        let raw = b"Subject: Hi!\r\n\r\n1 < 2 & <script>\r\n".to_vec();
+        let mail = Mail::new(String::new(), Vec::new(), raw.clone());
+        let (eml, html) = mail.write(folder.path(), 7).unwrap();
+        assert_eq!(fs::read(&eml).unwrap(), raw);
+        assert_eq!(fs::read(&outside).unwrap(), b"mine");
+        insta::assert_snapshot!(fs::read_to_string(&html).unwrap(), @r#"
+    <!DOCTYPE html>
+    <html><head><meta charset="utf-8"><title>Hi!</title></head>
+    <body><pre>1 &lt; 2 &amp; &lt;script&gt;
+    </pre></body></html>
+    "#);
+        for path in [eml, html] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert!(mail.write(&folder.path().join("nowhere"), 1).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_can_make_it_panic(
+            start in "(Content-Type: (multipart/mixed; boundary=a|text/html)\r\n|Subject: =\\?utf-8\\?[bq]\\?)?",
+            raw in proptest::collection::vec(proptest::num::u8::ANY, 0..400),
+        ) {
+            let raw = [start.as_bytes(), &raw].concat();
+            Mail::new(String::new(), Vec::new(), raw).page();
+        }
+    }
+
+    #[test]
+    fn the_first_text_and_the_first_html_are_found_wherever_they_are() {
+        let raw = "Content-Type: multipart/mixed; boundary=\"a b\"\r\n\r\npreamble\r\n--a b\r\n\
+                   Content-Type: multipart/alternative; boundary=c\r\n\r\n--c\r\n\
+                   Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
+                   gr=C3=BC=\r\nn\r\n--c\r\n\
+                   Content-Type: TEXT/HTML\r\nContent-Transfer-Encoding: base64\r\n\r\nPGI+\r\n--c--\r\nno part\r\n\
+                   --a b\r\n\r\nanother text\r\n--a b--\r\nepilogue";
+        let mail = Mail::new(String::new(), Vec::new(), raw.into());
+        assert_eq!((mail.text.as_str(), mail.html.as_deref()), ("grün", Some("<b>")));
+        let cut = "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: text/plain\r\n\r\nhal";
+        assert_eq!(Mail::new(String::new(), Vec::new(), cut.into()).text, "hal");
+    }
+
+    #[test]
+    fn no_depth_overflows_the_stack() {
+        for level in
+            ["Content-Type: message/rfc822\r\n\r\n", "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n"]
+        {
+            Mail::new(String::new(), Vec::new(), level.repeat(1024 * 1024 / level.len()).into_bytes());
+        }
+        Mail::new(String::new(), Vec::new(), format!("To: {}\r\n\r\n", "(".repeat(500_000)).into_bytes());
+    }
+
+    #[test]
+    fn a_mail_that_is_none_is_kept_as_it_came() {
+        for raw in ["", "\r\n", "x", "fits\r\n", ":\r\n", "\0"] {
+            let mail = Mail::new("a@x".to_owned(), Vec::new(), raw.into());
+            assert_eq!((mail.raw.as_slice(), mail.subject.as_str(), mail.html), (raw.as_bytes(), "", None));
+        }
+    }
+}

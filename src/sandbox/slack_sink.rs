@@ -1,0 +1,199 @@
+//! Slack, as an incoming webhook sees it: an HTTP server on loopback that answers like Slack and keeps what it got.
+//!
+//! It refuses what Slack would refuse, so that a message too long for Slack fails here too; it shows nothing itself.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::{Activity, Busy};
+
+/// The webhooks of the demo: every address below this one is one.
+const WEBHOOKS: &str = "/services/DEMO/SINK/";
+/// As much of a request as is read.
+const LONGEST_BODY: usize = 1024 * 1024;
+
+// Slack's limits; lengths are in characters.
+const LONGEST_MESSAGE: usize = 13_000;
+const LONGEST_TEXT: usize = 3000;
+const LONGEST_HEADER: usize = 150;
+const LONGEST_FIELD: usize = 2000;
+const MOST_BLOCKS: usize = 50;
+const MOST_ATTACHMENTS: usize = 100;
+const MOST_PARTS: usize = 10;
+
+/// A message that was accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlackMessage {
+    /// The last part of the webhook's address: tells webhooks apart if there are several.
+    pub webhook: String,
+    /// The message: `text`, `attachments`, `blocks`.
+    pub body: Value,
+}
+
+/// A running sink; it stops when dropped.
+#[derive(Debug)]
+pub struct SlackSink {
+    address: SocketAddr,
+    messages: Arc<Mutex<Vec<SlackMessage>>>,
+    /// Dropping it is what tells the server to stop.
+    _stop: oneshot::Sender<()>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    messages: Arc<Mutex<Vec<SlackMessage>>>,
+    activity: Arc<dyn Activity>,
+}
+
+impl SlackSink {
+    /// Serves on this listener, within the runtime it is called in. Fails only if the listener has no address.
+    pub fn start(listener: TcpListener, activity: Arc<dyn Activity>) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let messages: Arc<Mutex<Vec<SlackMessage>>> = Arc::default();
+        let shared = Shared { messages: Arc::clone(&messages), activity };
+        let app = Router::new().fallback(answer).with_state(shared);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = axum::serve(listener, app).with_graceful_shutdown(async move {
+            // An error says that the sender is gone, which is the signal.
+            let _ = stopped.await;
+        });
+        tokio::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the Slack sink stopped");
+            }
+        });
+        Ok(Self { address, messages, _stop: stop })
+    }
+
+    /// What came since the last call, oldest first.
+    pub fn take(&self) -> Vec<SlackMessage> {
+        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The address to configure as `webhook_url`.
+    pub fn url(&self) -> String {
+        format!("http://{}{WEBHOOKS}everyone", self.address)
+    }
+}
+
+/// One handler for everything, so that whatever is asked counts as activity.
+async fn answer(State(shared): State<Shared>, request: Request) -> (StatusCode, &'static str) {
+    let _busy = Busy::begin(&shared.activity);
+    let webhook = request.uri().path().strip_prefix(WEBHOOKS).unwrap_or_default().to_owned();
+    if request.method() != Method::POST || webhook.is_empty() || webhook.contains('/') {
+        return (StatusCode::NOT_FOUND, "no_service");
+    }
+    let body = to_bytes(request.into_body(), LONGEST_BODY).await.unwrap_or_default();
+    match accept(&body) {
+        Ok(body) => {
+            let message = SlackMessage { webhook, body };
+            shared.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+            (StatusCode::OK, "ok")
+        }
+        Err(reason) => {
+            // Slack says no more than this; whoever works on the messages wants to know why.
+            tracing::warn!(reason, "the Slack sink refused a message");
+            (StatusCode::BAD_REQUEST, "invalid_payload")
+        }
+    }
+}
+
+fn accept(body: &[u8]) -> Result<Value, &'static str> {
+    let body: Value = serde_json::from_slice(body).map_err(|_| "not JSON")?;
+    check(&body)?;
+    Ok(body)
+}
+
+/// Whether Slack would take it; if not, why.
+fn check(body: &Value) -> Result<(), &'static str> {
+    let fields = body.as_object().ok_or("not an object")?;
+    let blocks = list(body, "blocks", MOST_BLOCKS)?;
+    let attachments = list(body, "attachments", MOST_ATTACHMENTS)?;
+    match fields.get("text") {
+        None if blocks.is_empty() && attachments.is_empty() => return Err("neither text nor blocks nor attachments"),
+        None | Some(Value::String(_)) => {}
+        Some(_) => return Err("a text that is no text"),
+    }
+    if characters(body) > LONGEST_MESSAGE {
+        return Err("longer than 13,000 characters");
+    }
+    blocks.iter().try_for_each(check_block)?;
+    for attachment in attachments {
+        if !attachment.is_object() {
+            return Err("an attachment that is no object");
+        }
+        list(attachment, "blocks", MOST_BLOCKS)?.iter().try_for_each(check_block)?;
+    }
+    Ok(())
+}
+
+/// Kinds of blocks that a message of lowtide has no use for are taken as they are.
+fn check_block(block: &Value) -> Result<(), &'static str> {
+    match block["type"].as_str() {
+        Some("section") => {
+            let fields = list(block, "fields", MOST_PARTS)?;
+            fields.iter().try_for_each(|field| check_text(field, LONGEST_FIELD))?;
+            // A section may do without a text if it has fields.
+            if fields.is_empty() || !block["text"].is_null() {
+                check_text(&block["text"], LONGEST_TEXT)
+            } else {
+                Ok(())
+            }
+        }
+        Some("header") if block["text"]["type"] == "plain_text" => check_text(&block["text"], LONGEST_HEADER),
+        Some("header") => Err("a header that is no plain text"),
+        Some("context") => {
+            let elements = list(block, "elements", MOST_PARTS)?;
+            if elements.is_empty() {
+                return Err("a context without elements");
+            }
+            let texts = elements.iter().filter(|element| element["type"] != "image");
+            texts.into_iter().try_for_each(|text| check_text(text, LONGEST_TEXT))
+        }
+        Some("divider" | "actions" | "image" | "rich_text" | "markdown" | "table" | "video" | "input" | "file") => {
+            Ok(())
+        }
+        _ => Err("a block of no known type"),
+    }
+}
+
+fn check_text(text: &Value, longest: usize) -> Result<(), &'static str> {
+    let known = text["type"] == "mrkdwn" || text["type"] == "plain_text";
+    match text["text"].as_str() {
+        Some(text) if known && text.chars().count() > longest => Err("a text that is too long"),
+        Some(text) if known && !text.is_empty() => Ok(()),
+        _ => Err("a text that is none or empty"),
+    }
+}
+
+/// A list that may be missing.
+fn list<'a>(value: &'a Value, key: &str, most: usize) -> Result<&'a [Value], &'static str> {
+    match value.get(key) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(values)) if values.len() <= most => Ok(values),
+        Some(Value::Array(_)) => Err("a list that is too long"),
+        Some(_) => Err("a list that is none"),
+    }
+}
+
+/// All strings of a message together.
+fn characters(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.chars().count(),
+        Value::Array(values) => values.iter().map(characters).sum(),
+        Value::Object(fields) => fields.values().map(characters).sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;
