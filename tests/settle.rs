@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::clock::SystemClock;
 use lowtide::cycle::{Harvest, Read, Scope, Watch, forget_unconfigured, read_once, settle};
+use lowtide::domain::alert::Kind;
 use lowtide::domain::balance::{Balance, Outlook, Unreadable};
 use lowtide::domain::event::Subject;
 use lowtide::domain::money::{Currency, parse_amount};
@@ -122,6 +123,19 @@ fn each_event_goes_to_its_level_and_the_end_to_all_who_heard_the_beginning() {
     assert_eq!(play(2, "500"), ["eased funds → pager,slack"]);
     assert_eq!(play(3, "2000"), ["resolved funds → pager,slack"]);
     assert!(play(4, "2000").is_empty());
+}
+
+#[test]
+fn an_alert_that_was_critical_is_over_when_the_warning_is_and_its_message_names_that_threshold() {
+    let (watch, mut state) = (watch(Scope::Undivided), State::default());
+    settle(&mut state, &watch, &one(good("100")), at(0));
+    settle(&mut state, &watch, &one(good("5000")), at(900));
+    let thresholds = state.owed.iter().filter_map(|owed| match &owed.event.subject {
+        Subject::Threshold(event) => Some((event.kind, event.threshold.as_ref().unwrap().value.to_string())),
+        _ => None,
+    });
+    let expected = [(Kind::Raised, "500".to_owned()), (Kind::Resolved, "2000".to_owned())];
+    assert_eq!(thresholds.collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::domain::Time;
 use crate::sandbox::clock::SteppedClock;
 use crate::sandbox::mail_sink::MailSink;
 use crate::sandbox::scenario::{FaultKind, Scenario};
-use crate::sandbox::server::{Sandbox, Tally};
+use crate::sandbox::server::Sandbox;
 use crate::sandbox::slack_sink::SlackSink;
 
 /// Every story begins on this Monday, so that the same seed tells the same one.
@@ -72,9 +72,9 @@ async fn tell(
     let told = stage.play(&pace, &mut screen, stop.as_mut()).await;
     let closing = stage.close(&mut screen).await;
     told?;
-    let (counts, tally) = closing?;
+    let counts = closing?;
     let passed = stage.clock.now() - stage.start;
-    screen.close(&Told { counts, tally, passed, messages: stage.messages, mails: stage.mails }, &stage.folder);
+    screen.close(&Told { counts, passed, messages: stage.messages, mails: stage.mails }, &stage.folder);
     Ok(())
 }
 
@@ -235,7 +235,9 @@ impl Stage {
             (world.entries().len(), news.map(|entry| screen::entry(world, entry)).collect::<Vec<_>>())
         });
         self.entries = told;
-        news.iter().for_each(|news| screen.narrate(now, news));
+        for news in &news {
+            screen.narrate(now, news);
+        }
     }
 
     /// What the sinks got goes to the screen and into files.
@@ -255,7 +257,7 @@ impl Stage {
     }
 
     /// Ends the service as SIGTERM would, and waits for it.
-    async fn close(&mut self, screen: &mut Screen) -> anyhow::Result<(Counts, Tally)> {
+    async fn close(&mut self, screen: &mut Screen) -> anyhow::Result<Counts> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(()); // it may have ended by itself
         }
@@ -263,7 +265,7 @@ impl Stage {
             tokio::time::timeout(PATIENCE, service).await.context("the service does not stop")???;
         }
         self.drain(screen)?;
-        Ok((self.counts.clone(), self.world.tally()))
+        Ok(self.counts.clone())
     }
 }
 

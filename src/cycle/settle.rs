@@ -118,6 +118,9 @@ impl Desk<'_> {
             Reading::Amount(money) => (Value::Amount(*money), Some(money.currency)),
             Reading::Unlimited | Reading::Unreadable(_) => (Value::Unlimited, None),
         };
+        // What is over is over for both levels: the milder threshold is the one that the reader wants to be back above.
+        let milder = rule.level(Severity::Warning).filter(|_| moved.kind == Kind::Resolved);
+        let judged_by = milder.or_else(|| rule.level(moved.level));
         let subject = Subject::Threshold(ThresholdEvent {
             division_name: read.name.clone(),
             kind: moved.kind,
@@ -125,7 +128,7 @@ impl Desk<'_> {
             since: moved.since,
             metric: rule.metric,
             value,
-            threshold: rule.level(moved.level).map(|level| Threshold {
+            threshold: judged_by.map(|level| Threshold {
                 side: level.side(),
                 value: level.threshold().value,
                 currency: currency.or(level.currency()),

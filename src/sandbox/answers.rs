@@ -62,6 +62,9 @@ pub(super) fn refuse(refusal: &Refusal) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
+/// What items are sorted by.
+type SortKey<T> = fn(&T) -> String;
+
 /// What was asked for after the `?`.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
@@ -105,7 +108,7 @@ impl Query {
     }
 
     /// Sorts by one of these keys, `-` before it for the other way round; the first is the default.
-    fn sort<T>(&self, items: &mut [T], keys: &[(&str, fn(&T) -> String)]) -> Result<(), Refusal> {
+    fn sort<T>(&self, items: &mut [T], keys: &[(&str, SortKey<T>)]) -> Result<(), Refusal> {
         let wanted = self.get("sort").unwrap_or(keys[0].0);
         let (name, down) = wanted.strip_prefix('-').map_or((wanted, false), |name| (name, true));
         let Some((_, key)) = keys.iter().find(|(known, _)| known.trim_start_matches('-') == name) else {
@@ -256,9 +259,15 @@ fn adjustment(entry: &Entry, container: &str, currency: Option<&str>) -> Value {
     put("transaction_date", json!(stamp(entry.at)));
     put("balance_after", json!(money(entry.balance_after)));
     put("currency", json!(currency));
-    entry.order.map(|order| put("order_id", json!(order.to_string())));
-    entry.note.as_ref().map(|note| put("note", json!(note)));
-    entry.expires.map(|at| put("expiration_date", json!(format!("{} 00:00:00", day(at)))));
+    if let Some(order) = entry.order {
+        put("order_id", json!(order.to_string()));
+    }
+    if let Some(note) = &entry.note {
+        put("note", json!(note));
+    }
+    if let Some(at) = entry.expires {
+        put("expiration_date", json!(format!("{} 00:00:00", day(at))));
+    }
     Value::Object(item)
 }
 

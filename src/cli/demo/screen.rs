@@ -22,21 +22,23 @@ use crate::domain::{Division, Name, Time};
 use crate::sandbox::draw::{self, Style};
 use crate::sandbox::mail_sink::Mail;
 use crate::sandbox::scenario::Scenario;
-use crate::sandbox::server::Tally;
 use crate::sandbox::slack_sink::SlackMessage;
 use crate::sandbox::world::{Entry, World};
 use crate::terminal::clean;
 
 /// The widest that anything is drawn.
 const WIDEST: usize = 100;
-/// Cells of a bar.
-const BAR: usize = 20;
+/// The narrowest terminal on which live lines fit.
+const NARROWEST: usize = 60;
+/// The longest bar, and the longest name beside it.
+const LONGEST: usize = 20;
+/// What a live line has beside its name and its bar: time, funds, level and the gaps between.
+const REST: usize = 16 + 2 + 2 + 14 + 2 + 2 + 10;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What there is to tell at the end.
 pub(super) struct Told {
     pub(super) counts: Counts,
-    pub(super) tally: Tally,
     pub(super) passed: chrono::TimeDelta,
     pub(super) messages: usize,
     pub(super) mails: usize,
@@ -93,7 +95,12 @@ impl Screen {
         let film = std::io::stdout().is_terminal();
         let width =
             if film { terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)) } else { WIDEST };
-        Self { style: Style { colour, width: width.clamp(40, WIDEST) }, film, live: Vec::new(), lines: BTreeMap::new() }
+        Self {
+            style: Style { colour, width: width.clamp(NARROWEST, WIDEST) },
+            film,
+            live: Vec::new(),
+            lines: BTreeMap::new(),
+        }
     }
 
     pub(super) fn open(&self, scenario: &Scenario, seed: u64, pace: &Pace, folder: &Path) {
@@ -124,7 +131,8 @@ impl Screen {
             let line = self.lines.entry(key).or_insert(Line { level, shown: None, most: Decimal::ONE });
             line.most = line.most.max(amount.unwrap_or_default());
             let due = line.shown.is_none_or(|shown| (now - shown).to_std().is_ok_and(|age| age >= DAY));
-            let text = draw_line(now, reading, funds, filled(amount, line.most), level, self.style.colour);
+            let share = amount.and_then(|amount| amount.max(Decimal::ZERO).checked_div(line.most));
+            let text = draw_line(now, reading, funds, share, level, self.style);
             if due || level != line.level {
                 (line.shown, line.level) = (Some(now), level);
                 fresh.push(text.clone());
@@ -133,10 +141,10 @@ impl Screen {
         }
         if self.film {
             self.erase();
-            put(&live.iter().map(|line| format!("{line}\n")).collect::<String>());
+            put(&lines(&live, ""));
             self.live = live;
         } else {
-            fresh.iter().for_each(|line| say!("{line}"));
+            put(&lines(&fresh, ""));
         }
     }
 
@@ -148,7 +156,11 @@ impl Screen {
 
     pub(super) fn slack(&mut self, now: Time, message: &SlackMessage) {
         let drawn = draw::slack(message, self.inset());
-        self.above(&format!("\n  {} Slack\n{}\n", stamp(now), indent(drawn.trim_end())));
+        self.above(&format!(
+            "\n  {} Slack\n{}\n",
+            stamp(now),
+            lines(&drawn.trim_end().lines().collect::<Vec<_>>(), "  ")
+        ));
     }
 
     pub(super) fn mail(&mut self, now: Time, mail: &Mail, file: &Path) {
@@ -159,16 +171,11 @@ impl Screen {
 
     /// The summary, and what to try next.
     pub(super) fn close(&mut self, told: &Told, folder: &Path) {
-        let Told { counts, tally, passed, messages, mails } = told;
+        let Told { counts, passed, messages, mails } = told;
         let events = |names: &[&str]| names.iter().filter_map(|name| counts.events.get(*name)).sum::<u64>();
         say!("");
         say!("{}", self.paint("1", &format!("Told: {} of simulated time.", span(*passed))));
-        say!(
-            "  readings   {} good, {} failed ({} requests answered with an error)",
-            counts.readings,
-            counts.unreadable,
-            tally.failures
-        );
+        say!("  readings   {} good, {} failed", counts.readings, counts.unreadable);
         say!(
             "  events     {} raised, {} escalated, {} eased, {} reminders, {} resolved; unreadable: {} raised, {} resolved",
             events(&["raised"]),
@@ -196,7 +203,7 @@ impl Screen {
     fn above(&mut self, text: &str) {
         self.erase();
         put(text);
-        put(&self.live.iter().map(|line| format!("{line}\n")).collect::<String>());
+        put(&lines(&self.live, ""));
     }
 
     /// Takes the live lines off the terminal.
@@ -250,34 +257,30 @@ fn amount(shown: &str) -> Option<Decimal> {
     parse_amount(&figure.replace(',', "").replace('\u{2212}', "-")).ok()
 }
 
-/// Cells of the bar; `None`: there is nothing to measure.
-fn filled(amount: Option<Decimal>, most: Decimal) -> Option<usize> {
-    let share = amount?.max(Decimal::ZERO).checked_mul(Decimal::from(BAR))?.checked_div(most)?;
-    share.ceil().to_usize().map(|cells| cells.min(BAR))
-}
-
+/// One division on one line of the terminal; `share` of the bar is full, and without one there is nothing to measure.
 fn draw_line(
     now: Time,
     reading: &LastReading,
     funds: &str,
-    cells: Option<usize>,
+    share: Option<Decimal>,
     level: Level,
-    colour: bool,
+    style: Style,
 ) -> String {
+    let room = style.width.saturating_sub(REST + 1);
+    let bar = (room / 2).min(LONGEST);
+    let longest = (room - bar).min(LONGEST);
     let name = reading.division_name.as_deref().map_or_else(|| reading.account.to_string(), clean);
-    let bar = match (level, cells) {
-        (Level::Unreadable, _) => "?".repeat(BAR),
-        (_, None) => "∞".repeat(BAR),
-        (_, Some(cells)) => "█".repeat(cells) + &"░".repeat(BAR - cells),
+    let name: String = name.chars().take(longest).collect();
+    let full = share.and_then(|share| (share * Decimal::from(bar)).ceil().to_usize()).map(|cells| cells.min(bar));
+    let bar = match (level, full) {
+        (Level::Unreadable, _) => "?".repeat(bar),
+        (_, None) => "∞".repeat(bar),
+        (_, Some(cells)) => "█".repeat(cells) + &"░".repeat(bar - cells),
     };
     let funds = if level == Level::Unreadable { "not readable" } else { funds };
-    let word = level.word();
-    if colour {
-        let code = level.colour();
-        format!("{}  {name:<20} {funds:>14}  \u{1b}[{code}m{bar}  {word}\u{1b}[0m", stamp(now))
-    } else {
-        format!("{}  {name:<20} {funds:>14}  {bar}  {word}", stamp(now))
-    }
+    let end = format!("{bar}  {}", level.word());
+    let end = if style.colour { format!("\u{1b}[{}m{end}\u{1b}[0m", level.colour()) } else { end };
+    format!("{}  {name:<longest$}  {funds:>14}  {end}", stamp(now))
 }
 
 fn stamp(now: Time) -> String {
@@ -290,6 +293,43 @@ fn span(passed: chrono::TimeDelta) -> String {
     if hours == 0 { days } else { format!("{days} and {}", count(usize::try_from(hours).unwrap_or_default(), "hour")) }
 }
 
-fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
+/// Each on a line of its own, behind `indent`.
+fn lines(lines: &[impl AsRef<str>], indent: &str) -> String {
+    lines.iter().fold(String::new(), |text, line| text + indent + line.as_ref() + "\n")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use unicode_width::UnicodeWidthStr;
+
+    #[test]
+    fn a_live_line_fits_every_terminal_that_has_one_whatever_it_says() {
+        let now = "2026-11-25T22:00:00Z".parse().unwrap();
+        let reading = LastReading {
+            account: "acme".into(),
+            division: Some(1),
+            division_name: Some("A department with a very long \u{1b}[2Jname".to_owned()),
+            at: now,
+            metrics: BTreeMap::new(),
+        };
+        for width in NARROWEST..=WIDEST {
+            for (share, level) in
+                [(Some(Decimal::ONE), Level::Critical), (None, Level::Ok), (Some(Decimal::TWO), Level::Unreadable)]
+            {
+                let style = Style { colour: false, width };
+                let line = draw_line(now, &reading, "USD 123,456.00", share, level, style);
+                assert!(line.width() < width && !line.contains('\u{1b}'), "{width}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn amounts_and_spans_are_read_and_written_as_people_do() {
+        assert_eq!(amount("USD −1,569.00"), Some(Decimal::from(-1569)));
+        assert_eq!(amount("unlimited"), None);
+        assert_eq!(span(chrono::TimeDelta::hours(49)), "2 days and 1 hour");
+        assert_eq!(span(chrono::TimeDelta::hours(24)), "1 day");
+    }
 }
