@@ -53,6 +53,13 @@ struct Failure {
     pause: Option<Duration>,
 }
 
+/// The account's name and nothing else: no address and no header belongs into a log.
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         Failure { error, pause: None }

@@ -1,6 +1,6 @@
 //! The simulated `CertCentral` over HTTP: who may ask, how often, and whether it works at all just now.
 //!
-//! What it answers is [`super::answers`]'s. It only listens where it is told to, and changes nothing but the world's time.
+//! What it answers is decided beside it, in `answers`. It only listens where it is told to, and changes nothing but the world's time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -163,7 +163,7 @@ async fn broken(fault: FaultKind) -> Response {
 }
 
 /// Looks something up in the world.
-async fn ask(
+fn ask(
     sandbox: &Sandbox,
     query: Option<&str>,
     answer: impl FnOnce(&World, &Query, Time) -> Result<serde_json::Value, Refusal>,
@@ -179,27 +179,27 @@ async fn ask(
 type Shared = State<Arc<Sandbox>>;
 
 async fn balance(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
-    ask(&sandbox, query.as_deref(), |world, query, _| answers::balance(world, query)).await
+    ask(&sandbox, query.as_deref(), |world, query, _| answers::balance(world, query))
 }
 
 async fn history(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
-    ask(&sandbox, query.as_deref(), |world, query, _| answers::history(world, query)).await
+    ask(&sandbox, query.as_deref(), |world, query, _| answers::history(world, query))
 }
 
 async fn containers(State(sandbox): Shared) -> Response {
-    ask(&sandbox, None, |world, _, _| Ok(answers::containers(world))).await
+    ask(&sandbox, None, |world, _, _| Ok(answers::containers(world)))
 }
 
 async fn me(State(sandbox): Shared) -> Response {
-    ask(&sandbox, None, |world, _, _| Ok(answers::me(world))).await
+    ask(&sandbox, None, |world, _, _| Ok(answers::me(world)))
 }
 
 async fn orders(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
-    ask(&sandbox, query.as_deref(), answers::orders).await
+    ask(&sandbox, query.as_deref(), answers::orders)
 }
 
 async fn order(State(sandbox): Shared, Path(id): Path<String>) -> Response {
-    ask(&sandbox, None, |world, _, now| answers::order(world, &id, now)).await
+    ask(&sandbox, None, |world, _, now| answers::order(world, &id, now))
 }
 
 #[cfg(test)]

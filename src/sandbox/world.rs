@@ -181,7 +181,7 @@ struct Stream {
 }
 
 /// What is going to happen; numbers are places in the lists of the world and its plans.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Week { stream: usize },
     Place { stream: usize },
@@ -262,7 +262,7 @@ impl World {
 
     /// Orders from before the history, with their ends spread evenly and a little by chance.
     fn remember_old_orders(&mut self, division: usize, plan: &RenewalPlan) {
-        let span = (plan.to - plan.from).as_secs();
+        let span = plan.to.saturating_sub(plan.from).as_secs();
         for number in 0..plan.count {
             let evenly = span * u64::from(number) / u64::from(plan.count);
             let offset = evenly + self.chance.random_range(0..=span / u64::from(plan.count));

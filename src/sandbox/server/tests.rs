@@ -67,7 +67,7 @@ fn ids(list: &Value) -> Vec<String> {
 #[tokio::test]
 async fn the_balance_has_the_documented_fields_and_none_of_them_too_many() {
     let limited = Api::shipped("drain").await.get("/finance/balance").await;
-    insta::assert_snapshot!(limited, @r#"{"balance":"5200.00","currency":"USD","negative_balance_limit":"2000.00","total_available_funds":"7200.00","unpaid_invoice_balance":"0.00","used_credit_from_other_containers":"0.00"}"#);
+    insta::assert_snapshot!(limited, @r#"{"balance":"4200.00","currency":"USD","negative_balance_limit":"2000.00","total_available_funds":"6200.00","unpaid_invoice_balance":"0.00","used_credit_from_other_containers":"0.00"}"#);
     let unlimited = Api::shipped("unlimited").await.get("/finance/balance?container_id=11224").await;
     insta::assert_snapshot!(unlimited, @r#"{"balance":"1000.00","currency":"USD","unlimited_negative_balance":true,"unpaid_invoice_balance":"0.00","used_credit_from_other_containers":"0.00"}"#);
 }
@@ -110,7 +110,7 @@ async fn the_history_adds_up_to_the_balance_and_can_be_filtered_sorted_and_paged
         api.get("/finance/balance-history?filters[adjust_type]=credit&filters[transaction_date]=%3E2026-11-01").await;
     assert_eq!(credits["adjustments"].as_array().unwrap().len(), 1);
     assert_eq!(credits["adjustments"][0]["credit"], "8000.00");
-    assert_eq!(credits["adjustments"][0]["expiration_date"], "2027-11-19 00:00:00");
+    assert_eq!(credits["adjustments"][0]["expiration_date"], "2027-11-16 00:00:00");
     let days = "/finance/balance-history?filters[transaction_date]=2026-11-03...2026-11-04";
     let dates: Vec<String> = api.get(days).await["adjustments"]
         .as_array()
