@@ -122,7 +122,7 @@ fn readme_tells(text: &str) {
         .split("```")
         .next()
         .unwrap()
-        .replace("/tmp/lowtide-demo-4711", "FOLDER")
+        .replace("/tmp/lowtide-demo-4711-1", "FOLDER")
         .replace("about 60 seconds", "about 4 seconds");
     let mut from = 0;
     for line in shown.lines().filter(|line| !line.is_empty() && *line != "...") {

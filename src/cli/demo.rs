@@ -6,6 +6,7 @@
 mod configuration;
 mod screen;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -274,15 +275,29 @@ async fn port() -> anyhow::Result<TcpListener> {
     TcpListener::bind("127.0.0.1:0").await.context("no port on loopback can be listened on")
 }
 
-/// A new folder for this demo alone, with places for what it gets.
+/// A new folder for this demo alone, with places for what it gets. It stays: people look into it afterwards.
 fn folder() -> anyhow::Result<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt;
-    let folder = std::env::temp_dir().join(format!("lowtide-demo-{}", std::process::id()));
-    for folder in [folder.clone(), folder.join("slack"), folder.join("mail")] {
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
-        made.with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+    let all = std::env::temp_dir();
+    let mut tries = 1;
+    let folder = loop {
+        let folder = all.join(format!("lowtide-demo-{}-{tries}", std::process::id()));
+        match make(&folder) {
+            Ok(()) => break folder,
+            // Of an earlier process with the same number.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < 1000 => tries += 1,
+            Err(error) => return Err(error).with_context(|| format!("no folder can be made in {}", all.display())),
+        }
+    };
+    for place in ["slack", "mail"].map(|name| folder.join(name)) {
+        make(&place).with_context(|| format!("the folder {} cannot be made", place.display()))?;
     }
     Ok(folder)
+}
+
+/// A folder that only its owner looks into.
+fn make(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(0o700).create(folder)
 }
 
 fn write_private(folder: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {

@@ -1,4 +1,4 @@
-//! Pictures for a terminal: about what a reader sees in Slack and in a mail program.
+//! Pictures for a terminal: about what a reader sees in Slack.
 //!
 //! Pure. Text from outside is made harmless here (`paint::lines`), so nothing drawn can steer the terminal; without
 //! colour there is no escape sequence at all.
@@ -9,11 +9,7 @@ mod paint;
 use serde_json::Value;
 
 use self::paint::{BOLD, DIM, Line, PLAIN, Painter};
-use super::mail_sink::Mail;
 use super::slack_sink::SlackMessage;
-
-/// As many lines of a mail's text are drawn.
-const LONGEST_MAIL: usize = 24;
 
 /// How to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,30 +73,6 @@ fn text(text: &Value, face: u8) -> Vec<Line> {
         (_, Some(words)) => paint::lines(&mrkdwn::unescaped(words), face),
         _ => Vec::new(),
     }
-}
-
-/// A mail: who, to whom, about what, and how its text begins.
-pub fn mail(mail: &Mail, style: Style) -> String {
-    let mut painter = Painter::new(style);
-    let to = mail.to.join(", ");
-    painter.rule('┌');
-    for (label, value, face) in
-        [("From:    ", &mail.from, PLAIN), ("To:      ", &to, PLAIN), ("Subject: ", &mail.subject, BOLD)]
-    {
-        let mut line: Line = paint::lines(label, DIM).concat();
-        // A header is one line, whatever somebody has hidden in it.
-        line.extend(paint::lines(value, face).join(&(' ', face)));
-        painter.put("│ ", DIM, &[line]);
-    }
-    painter.rule('├');
-    let body = paint::lines(mail.text.trim_end(), PLAIN);
-    painter.put("│ ", DIM, &body[..body.len().min(LONGEST_MAIL)]);
-    if body.len() > LONGEST_MAIL {
-        let more = format!("… {} more lines", body.len() - LONGEST_MAIL);
-        painter.put("│ ", DIM, &paint::lines(&more, DIM));
-    }
-    painter.rule('└');
-    painter.done()
 }
 
 #[cfg(test)]

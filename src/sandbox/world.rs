@@ -3,18 +3,21 @@
 //! Pure but for its seeded chance: the same scenario, start and seed live the same life, however it is asked. Every change
 //! of a balance is an entry of the ledger, so balance, history and orders agree at every moment. It knows no HTTP.
 
+mod purse;
+mod records;
+
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use chrono::Days;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
 
-use super::scenario::{Credit, DivisionPlan, InvoicePlan, Product, RenewalPlan, Scenario, When};
+use self::purse::{Lot, Purse};
+pub use self::records::{Entry, Order, Sheet};
+use super::scenario::{DivisionPlan, InvoicePlan, Product, RenewalPlan, Scenario, When};
 use crate::domain::Time;
-use crate::domain::money::Currency;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -22,98 +25,6 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 const EARLY: Duration = Duration::from_secs(14 * 24 * 3600);
 /// A working day, from the hour of the scenario's start on.
 const WORKING_DAY: u64 = 9 * 3600;
-/// How long the longest certificate is valid; an order that lasts longer gets several, one after the other, for nothing.
-const CERTIFICATE_DAYS: u64 = 199;
-/// A certificate is issued so long after its order was placed.
-const ISSUING: Duration = Duration::from_secs(2 * 3600);
-
-/// A line of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Unique; does not rise with time.
-    pub id: u64,
-    /// The division.
-    pub division: u64,
-    /// When.
-    pub at: Time,
-    /// What it did to the balance: above 0 a credit, below 0 a debit.
-    pub change: Decimal,
-    /// `Credit`, `Charge`, …
-    pub kind: &'static str,
-    /// The order that it pays.
-    pub order: Option<u64>,
-    /// In words.
-    pub note: Option<String>,
-    /// When what is left of a deposit expires.
-    pub expires: Option<Time>,
-    /// The division's balance afterwards.
-    pub balance_after: Decimal,
-}
-
-/// An order of a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// Its id; rises with time, but for those from before the history.
-    pub id: u64,
-    /// The division.
-    pub division: u64,
-    /// Its product's name.
-    pub product: String,
-    /// What it cost.
-    pub price: Decimal,
-    /// How many years it lasts.
-    pub years: u32,
-    /// The site.
-    pub common_name: String,
-    /// When it was placed.
-    pub placed: Time,
-    /// When it ends.
-    pub ends: Time,
-    /// Whether a later order took its place.
-    pub renewed: bool,
-}
-
-impl Order {
-    /// Whether its certificate is issued by then.
-    pub fn issued(&self, now: Time) -> bool {
-        now >= self.placed + ISSUING
-    }
-
-    /// When the certificate that is valid then ends: an order that lasts longer than a certificate may gets them in turn,
-    /// each a fortnight before the one before it ends.
-    pub fn certificate_ends(&self, now: Time) -> Time {
-        let mut ends = self.placed + Days::new(CERTIFICATE_DAYS);
-        while ends < self.ends && now + EARLY >= ends {
-            ends = ends - EARLY + Days::new(CERTIFICATE_DAYS);
-        }
-        ends.min(self.ends)
-    }
-}
-
-/// What a division holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sheet {
-    /// Of all its amounts.
-    pub currency: Currency,
-    /// The prepaid balance.
-    pub balance: Decimal,
-    /// Owed for invoices.
-    pub unpaid_invoices: Decimal,
-    /// What other divisions of the same currency are below zero.
-    pub used_by_others: Decimal,
-    /// How far the balance may go below zero.
-    pub credit: Credit,
-}
-
-impl Sheet {
-    /// What can be spent; `None` without limit.
-    pub fn available(&self) -> Option<Decimal> {
-        match self.credit {
-            Credit::Unlimited => None,
-            Credit::Limit(limit) => Some(self.balance + limit - self.unpaid_invoices - self.used_by_others),
-        }
-    }
-}
 
 /// The account.
 #[derive(Debug)]
@@ -130,34 +41,6 @@ pub struct World {
     planned: u64,
     /// Before the scenario's start nothing is refused for want of funds.
     history: bool,
-}
-
-/// One division's money.
-#[derive(Debug, Default)]
-struct Purse {
-    balance: Decimal,
-    unpaid: Decimal,
-    /// What is left of each deposit, oldest first: together the balance, if that is above 0.
-    lots: VecDeque<Lot>,
-}
-
-#[derive(Debug)]
-struct Lot {
-    entry: u64,
-    left: Decimal,
-}
-
-impl Purse {
-    /// Takes from one deposit, or from the oldest first; what no deposit covers is debt.
-    fn eat(&mut self, amount: Decimal, only: Option<u64>) {
-        let mut due = amount;
-        for lot in self.lots.iter_mut().filter(|lot| only.is_none_or(|entry| lot.entry == entry)) {
-            let eaten = due.min(lot.left);
-            lot.left -= eaten;
-            due -= eaten;
-        }
-        self.lots.retain(|lot| !lot.left.is_zero());
-    }
 }
 
 /// An entry to be made.

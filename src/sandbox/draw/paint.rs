@@ -68,15 +68,6 @@ impl Painter {
         }
     }
 
-    /// A line across, with this corner.
-    pub(super) fn rule(&mut self, corner: char) {
-        let line: Line =
-            std::iter::once(corner).chain(std::iter::repeat_n('─', self.width - 1)).map(|c| (c, DIM)).collect();
-        let line = self.painted(&line);
-        self.out.push_str(&line);
-        self.out.push('\n');
-    }
-
     /// An empty line.
     pub(super) fn gap(&mut self) {
         self.out.push('\n');

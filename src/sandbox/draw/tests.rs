@@ -5,7 +5,6 @@ use serde_json::json;
 use unicode_width::UnicodeWidthStr;
 
 use super::*;
-use crate::notify::render::mail::mail as rendered;
 use crate::notify::slack::payload;
 use crate::sandbox::testing::{mention, message, words};
 
@@ -27,16 +26,6 @@ fn line(text: &str) -> String {
 fn coloured(text: &str) -> String {
     let section = json!({ "type": "section", "text": { "type": "mrkdwn", "text": text } });
     slack(&told(json!({ "blocks": [section] })), Style { colour: true, ..STYLE })
-}
-
-fn a_mail(subject: &str, text: &str) -> Mail {
-    Mail {
-        from: "Lowtide <lowtide@example.com>".to_owned(),
-        to: vec!["finance@example.com".to_owned(), "PKI team <pki@example.com>".to_owned()],
-        subject: subject.to_owned(),
-        text: text.to_owned(),
-        ..Mail::default()
-    }
 }
 
 #[test]
@@ -102,39 +91,6 @@ fn colour_is_only_escape_sequences_more() {
 }
 
 #[test]
-fn a_mail_in_a_light_frame() {
-    let words = rendered(&message(&["History department"]), &words());
-    insta::assert_snapshot!(mail(&a_mail(&words.subject, &words.text), STYLE), @"
-    ┌───────────────────────────────────────────────────────────────────────
-    │ From:    Lowtide <lowtide@example.com>
-    │ To:      finance@example.com, PKI team <pki@example.com>
-    │ Subject: [warning] acme · History department: USD 1,431.00 left
-    │ (warning below USD 2,000.00)
-    ├───────────────────────────────────────────────────────────────────────
-    │ acme · History department: USD 1,431.00 left (warning below USD
-    │ 2,000.00)
-    │ USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
-    │ Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used
-    │ by other divisions 0.00
-    │ Ask Finance for a purchase order; a PO takes five working days.
-    │ Deposit funds: https://www.digicert.com/secure/
-    │ rule available-funds · next reminder Tue 24 Nov, 09:15
-    │
-    │ --
-    │ Sent by lowtide. Times are in Europe/Amsterdam.
-    └───────────────────────────────────────────────────────────────────────
-    ");
-}
-
-#[test]
-fn of_a_long_mail_only_the_beginning_is_drawn() {
-    let text = (1..=40).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\r\n");
-    let picture = mail(&a_mail("two\r\nlines \u{1b}[2J", &text), STYLE);
-    assert!(picture.contains("│ line 24\n│ … 16 more lines\n└"), "{picture}");
-    assert!(picture.contains("│ Subject: two lines \u{fffd}[2J\n"), "{picture}");
-}
-
-#[test]
 fn mrkdwn_is_drawn_as_slack_shows_it() {
     for (written, shown) in [
         ("*bold* and _italic_, *both _of them_*", "bold and italic, both of them"),
@@ -185,10 +141,8 @@ proptest! {
         let style = Style { colour: false, width };
         let context = json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": text }] });
         let body = json!({ "text": text, "attachments": [{ "color": text, "blocks": [context] }] });
-        let of_mail = a_mail(&text, &text);
-        for picture in [slack(&told(body), style), mail(&of_mail, style)] {
-            prop_assert!(!picture.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{picture:?}");
-            prop_assert!(picture.lines().all(|line| line.width() <= width.max(20)), "{picture:?}");
-        }
+        let picture = slack(&told(body), style);
+        prop_assert!(!picture.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{picture:?}");
+        prop_assert!(picture.lines().all(|line| line.width() <= width.max(20)), "{picture:?}");
     }
 }

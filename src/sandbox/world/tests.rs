@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::scenario::parse;
-use crate::sandbox::scenario::{DepositPlan, OrderPlan, SHIPPED};
+use crate::domain::money::Currency;
+use crate::sandbox::scenario::{Credit, DepositPlan, OrderPlan, SHIPPED};
 
 fn start() -> Time {
     "2026-11-02T08:00:00Z".parse().unwrap()

@@ -1,0 +1,33 @@
+//! One division's money: its balance, and which deposits it is left of.
+
+use std::collections::VecDeque;
+
+use rust_decimal::Decimal;
+
+/// One division's money.
+#[derive(Debug, Default)]
+pub(super) struct Purse {
+    pub(super) balance: Decimal,
+    pub(super) unpaid: Decimal,
+    /// What is left of each deposit, oldest first: together the balance, if that is above 0.
+    pub(super) lots: VecDeque<Lot>,
+}
+
+#[derive(Debug)]
+pub(super) struct Lot {
+    pub(super) entry: u64,
+    pub(super) left: Decimal,
+}
+
+impl Purse {
+    /// Takes from one deposit, or from the oldest first; what no deposit covers is debt.
+    pub(super) fn eat(&mut self, amount: Decimal, only: Option<u64>) {
+        let mut due = amount;
+        for lot in self.lots.iter_mut().filter(|lot| only.is_none_or(|entry| lot.entry == entry)) {
+            let eaten = due.min(lot.left);
+            lot.left -= eaten;
+            due -= eaten;
+        }
+        self.lots.retain(|lot| !lot.left.is_zero());
+    }
+}

@@ -1,0 +1,105 @@
+//! What the simulated account shows of itself: ledger entries, orders, and what a division holds.
+
+use std::time::Duration;
+
+use chrono::Days;
+use rust_decimal::Decimal;
+
+use crate::domain::Time;
+use crate::domain::money::Currency;
+use crate::sandbox::scenario::Credit;
+
+/// How long the longest certificate is valid; an order that lasts longer gets several, one after the other, for nothing.
+const CERTIFICATE_DAYS: u64 = 199;
+/// A certificate is issued so long after its order was placed.
+const ISSUING: Duration = Duration::from_secs(2 * 3600);
+/// The next certificate of an order comes so long before the last one ends.
+const OVERLAP: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// A line of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Unique; does not rise with time.
+    pub id: u64,
+    /// The division.
+    pub division: u64,
+    /// When.
+    pub at: Time,
+    /// What it did to the balance: above 0 a credit, below 0 a debit.
+    pub change: Decimal,
+    /// `Credit`, `Charge`, …
+    pub kind: &'static str,
+    /// The order that it pays.
+    pub order: Option<u64>,
+    /// In words.
+    pub note: Option<String>,
+    /// When what is left of a deposit expires.
+    pub expires: Option<Time>,
+    /// The division's balance afterwards.
+    pub balance_after: Decimal,
+}
+
+/// An order of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Its id; rises with time, but for those from before the history.
+    pub id: u64,
+    /// The division.
+    pub division: u64,
+    /// Its product's name.
+    pub product: String,
+    /// What it cost.
+    pub price: Decimal,
+    /// How many years it lasts.
+    pub years: u32,
+    /// The site.
+    pub common_name: String,
+    /// When it was placed.
+    pub placed: Time,
+    /// When it ends.
+    pub ends: Time,
+    /// Whether a later order took its place.
+    pub renewed: bool,
+}
+
+impl Order {
+    /// Whether its certificate is issued by then.
+    pub fn issued(&self, now: Time) -> bool {
+        now >= self.placed + ISSUING
+    }
+
+    /// When the certificate that is valid then ends: an order that lasts longer than a certificate may gets them in turn,
+    /// each a fortnight before the one before it ends.
+    pub fn certificate_ends(&self, now: Time) -> Time {
+        let mut ends = self.placed + Days::new(CERTIFICATE_DAYS);
+        while ends < self.ends && now + OVERLAP >= ends {
+            ends = ends - OVERLAP + Days::new(CERTIFICATE_DAYS);
+        }
+        ends.min(self.ends)
+    }
+}
+
+/// What a division holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sheet {
+    /// Of all its amounts.
+    pub currency: Currency,
+    /// The prepaid balance.
+    pub balance: Decimal,
+    /// Owed for invoices.
+    pub unpaid_invoices: Decimal,
+    /// What other divisions of the same currency are below zero.
+    pub used_by_others: Decimal,
+    /// How far the balance may go below zero.
+    pub credit: Credit,
+}
+
+impl Sheet {
+    /// What can be spent; `None` without limit.
+    pub fn available(&self) -> Option<Decimal> {
+        match self.credit {
+            Credit::Unlimited => None,
+            Credit::Limit(limit) => Some(self.balance + limit - self.unpaid_invoices - self.used_by_others),
+        }
+    }
+}
