@@ -86,6 +86,7 @@ impl Notifier for Slack {
                 Ok(page) if looks_like_a_page(&page) => {
                     Err(self.failed(false, &format!("not Slack but a web page answered ({})", status.as_u16()), None))
                 }
+                Ok(refusal) if says_no(&refusal) => Err(self.failed(false, &reason(status, &refusal), None)),
                 _ => Ok(Delivered::default()),
             };
         }
@@ -105,6 +106,12 @@ async fn read(response: &mut reqwest::Response) -> Result<String, reqwest::Error
         }
     }
     Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// A method of Slack's own API in the webhook's place, and others that speak JSON, refuse with 200.
+fn says_no(answer: &str) -> bool {
+    let said = serde_json::from_str::<serde_json::Value>(answer);
+    said.is_ok_and(|said| ["ok", "success"].iter().any(|key| said.get(key) == Some(&serde_json::Value::Bool(false))))
 }
 
 fn looks_like_a_page(answer: &str) -> bool {
