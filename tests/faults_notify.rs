@@ -464,7 +464,7 @@ async fn a_mail_server_that_was_down_for_a_day_gets_one_mail_and_what_resolved_m
     let faults = [
         answering("greeting", "421 busy"),
         answering("greeting", HANG),
-        answering(".", "451 later"),
+        answering("DATA", "451 later"),
         answering("RCPT", "450 later"),
     ];
     let rows = faults.map(|script| async move {

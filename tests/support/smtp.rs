@@ -164,6 +164,7 @@ struct Session {
 
 impl Session {
     async fn serve(self, mut stream: TcpStream, acceptor: TlsAcceptor) {
+        let _ = stream.set_nodelay(true);
         if self.script.implicit_tls {
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
             self.note(|it| it.encrypted = true);
