@@ -48,6 +48,8 @@ pub fn start(
         LogFormat::Text => builder.with_ansi(colour && io::stderr().is_terminal()).with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
+    // The usual report would go past the writer, and so past what strikes out secrets.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("internal error, please report it: {panic}")));
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
 }
 
