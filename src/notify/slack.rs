@@ -55,8 +55,9 @@ impl Slack {
         &self.name
     }
 
+    /// Struck once more when it is flat: characters that go may have stood inside a secret.
     fn failed(&self, permanent: bool, reason: &str, retry_after: Option<Duration>) -> SendError {
-        let reason = cut(&flat(&self.redactor.strike(reason)), LONGEST_REASON);
+        let reason = cut(&self.redactor.strike(&flat(&self.redactor.strike(reason))), LONGEST_REASON);
         SendError { permanent, reason, retry_after, refused: Vec::new() }
     }
 
