@@ -1,5 +1,7 @@
 //! Tables for people: aligned columns, hostile text made harmless.
 
+use crate::text::is_hidden;
+
 /// Aligned columns; the first row is the head. Columns whose index is in `right` are aligned right.
 pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
@@ -20,12 +22,9 @@ pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     text
 }
 
-/// Text from outside on one line of a terminal: no control characters, none that change the direction of writing.
+/// Text from outside on one line of a terminal: hidden characters are shown to be there.
 pub(crate) fn clean(text: &str) -> String {
-    let harmless = |c: char| {
-        !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect()
+    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
