@@ -353,6 +353,24 @@ async fn a_mail_server_that_is_not_to_be_trusted_gets_neither_password_nor_mail_
 }
 
 #[tokio::test(start_paused = true)]
+async fn replies_that_somebody_put_behind_the_go_ahead_for_tls_are_not_believed() {
+    let rows = (1..9).map(|injected| async move {
+        let all = ["250 hello", "250 from", "250 to", "250 to", "250 to", "354 go on", "250 queued", "221 bye"];
+        let go_ahead = format!("220 go on\r\n{}", all[..injected].join("\r\n"));
+        let replies = BTreeMap::from([("STARTTLS", go_ahead), ("MAIL", "451 not now".to_owned())]);
+        let server = Server::start(Script { replies, ..willing() }).await;
+        let bench = Bench::new(vec![mail_seat(&server, Tls::Starttls, false), Seat::willing("spare")]);
+        bench.owe("acme", Kind::Raised, &["it"]).await;
+        bench.pass(330).await;
+        let tries = bench.tries("it");
+        assert!(tries.iter().all(|it| it.came.as_ref().is_err_and(|error| !error.permanent)), "{injected}: {tries:?}");
+        assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "{injected}");
+        bench.end().await;
+    });
+    futures_util::future::join_all(rows).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_three_recipients_each_is_told_once_whatever_becomes_of_the_others() {
     let refuse = |replies: [&str; 3]| {
         let recipients = ALL.iter().zip(replies).filter(|(_, reply)| !reply.is_empty());
