@@ -9,6 +9,7 @@
 //! - [`certcentral`]: the HTTP client of the CertCentral Services API.
 //! - [`store`]: the state file, its lock, and the book that every change goes through.
 //! - [`notify`]: Slack and e-mail, rendering, and the outbox that retries and falls back.
+//! - [`text`]: which characters of a text from outside are never shown.
 //! - [`schedule`] and [`scheduler`]: when cycles run.
 //! - [`control`]: the Unix socket through which `status` and `health` ask a running service.
 //! - [`app`]: the only place that builds concrete things and spawns tasks.
@@ -30,5 +31,5 @@ pub mod schedule;
 pub mod scheduler;
 pub mod secret;
 pub mod store;
-mod terminal;
+pub mod text;
 pub mod web;

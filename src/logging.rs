@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::secret::Redactor;
+use crate::text::is_hidden;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -48,6 +49,8 @@ pub fn start(
         LogFormat::Text => builder.with_ansi(colour && io::stderr().is_terminal()).with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
+    // The usual report would go past the writer, and so past what strikes out secrets.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("internal error, please report it: {panic}")));
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
 }
 
@@ -82,8 +85,11 @@ impl Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let text = String::from_utf8_lossy(&self.bytes);
+        let struck = self.redactor.strike(&String::from_utf8_lossy(&self.bytes));
+        // Control characters are the line's own: its end, and its colours.
+        let unseen = |c: char| is_hidden(c) && !c.is_control();
+        let shown: String = struck.chars().map(|c| if unseen(c) { '\u{fffd}' } else { c }).collect();
         // Nobody is left to tell when stderr itself is gone.
-        let _ = io::stderr().lock().write_all(self.redactor.strike(&text).as_bytes());
+        let _ = io::stderr().lock().write_all(shown.as_bytes());
     }
 }

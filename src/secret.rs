@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE as BASE64_IN_ADDRESSES};
 
 /// Shorter secrets are not searched for: they would strike out ordinary words.
 const SHORTEST_STRUCK: usize = 6;
@@ -52,37 +52,78 @@ impl fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// Remembers a secret, also as it looks inside JSON, and the path of a secret address by itself.
+    /// Remembers a secret in every form in which it may come back, and of a secret address the parts that are secret by
+    /// themselves.
     pub fn learn(&self, secret: &Secret) {
         let value = secret.expose();
-        let mut forms = vec![value.to_owned(), value.escape_default().to_string()];
-        let encoded = BASE64.encode(value);
-        forms.push(encoded.trim_end_matches('=').to_owned());
-        forms.push(encoded);
-        if let Ok(json) = serde_json::to_string(value) {
-            forms.push(json.trim_matches('"').to_owned());
-        }
-        if let Some((_, rest)) = value.split_once("://")
-            && let Some(at) = rest.find('/')
-        {
-            let path = rest[at..].split(['?', '#']).next().unwrap_or_default();
-            forms.extend([rest[at..].to_owned(), path.to_owned()]);
-            forms.extend(path.rsplit('/').next().filter(|last| looks_random(last)).map(str::to_owned));
+        let mut forms = forms(value);
+        if let Some((_, rest)) = value.split_once("://") {
+            for part in secret_parts(rest) {
+                forms.extend(self::forms(part));
+            }
         }
         // A poisoned lock only means that some thread panicked while holding it; the list itself is sound.
         let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.extend(forms.into_iter().filter(|form| form.len() >= SHORTEST_STRUCK));
-        known.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        known.extend(
+            forms.into_iter().filter(|form| form.len() >= SHORTEST_STRUCK).map(|form| form.to_ascii_lowercase()),
+        );
+        // The longest first: no piece is struck out of a whole.
+        known.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         known.dedup();
     }
 
-    /// The text with every known secret struck out.
+    /// The text with every known secret struck out, in upper case or lower.
     pub fn strike(&self, text: &str) -> String {
         let known = self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.iter().fold(text.to_owned(), |text, secret| {
-            if text.contains(secret.as_str()) { text.replace(secret.as_str(), STRUCK) } else { text }
-        })
+        let (mut text, mut lower) = (text.to_owned(), text.to_ascii_lowercase());
+        for secret in known.iter() {
+            if lower.contains(secret.as_str()) {
+                text = struck(&text, &lower, secret);
+                lower = text.to_ascii_lowercase();
+            }
+        }
+        text
     }
+}
+
+/// A value as it is, and as JSON, addresses, logs and logins write it.
+fn forms(value: &str) -> Vec<String> {
+    let mut forms = vec![value.to_owned(), value.escape_default().to_string(), value.escape_debug().to_string()];
+    if let Ok(json) = serde_json::to_string(value) {
+        let inner = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(&json);
+        forms.extend([inner.to_owned(), inner.replace('/', "\\/")]);
+    }
+    let percent: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+    forms.extend([percent.replace('+', "%20"), percent]);
+    for encoded in [BASE64.encode(value), BASE64_IN_ADDRESSES.encode(value)] {
+        forms.extend([encoded.trim_end_matches('=').to_owned(), encoded]);
+    }
+    forms
+}
+
+/// Of an address without its scheme: path and query, the path, the last piece of it, what is in the query, and a login.
+fn secret_parts(rest: &str) -> Vec<&str> {
+    let (host, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let path = tail.split(['?', '#']).next().unwrap_or_default();
+    let mut parts = vec![tail, path];
+    parts.extend(path.rsplit('/').find(|piece| !piece.is_empty()).filter(|last| looks_random(last)));
+    let query = tail.get(path.len()..).unwrap_or_default().split(['?', '&', '#', ';']);
+    parts.extend(query.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value)).filter(|it| looks_random(it)));
+    parts.extend(host.rsplit_once('@').and_then(|(login, _)| login.split_once(':')).map(|(_, password)| password));
+    parts
+}
+
+/// `lower` is the text in lower case: as long, byte by byte, and cut at the same places.
+fn struck(text: &str, lower: &str, secret: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    for (at, _) in lower.match_indices(secret) {
+        out.push_str(&text[from..at]);
+        out.push_str(STRUCK);
+        from = at + secret.len();
+    }
+    out.push_str(&text[from..]);
+    out
 }
 
 #[cfg(test)]
@@ -105,5 +146,16 @@ mod tests {
         assert_eq!(redactor.strike("abc stays, and so does webhook"), "abc stays, and so does webhook");
         assert_eq!(redactor.strike("no token XyZtokenABC at /hooks/XyZtokenABC"), "no token *** at ***");
         assert_eq!(redactor.strike("535 bad aHVudGVyMiJodW50ZXIy"), "535 bad ***");
+        assert_eq!(redactor.strike("ÄÖ HUNTER2\"hunter2 is bad, hunter2%22hunter2 too"), "ÄÖ *** is bad, *** too");
+    }
+
+    #[test]
+    fn the_parts_of_an_address_that_are_secret_by_themselves_are_struck_out_and_no_ordinary_words() {
+        let redactor = Redactor::default();
+        redactor.learn(&Secret::new(
+            "https://user:pass99word@chat.example.com/hooks/incoming/?room=alerts&token=Tok3nOfTheRoom#x",
+        ));
+        assert_eq!(redactor.strike("no token tok3nOFTHEroom, pass99word"), "no token ***, ***");
+        assert_eq!(redactor.strike("user room alerts hooks incoming"), "user room alerts hooks incoming");
     }
 }

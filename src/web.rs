@@ -103,7 +103,8 @@ fn builder(options: &WebOptions) -> reqwest::ClientBuilder {
         // The library's own retries know neither pauses nor quotas.
         .retry(reqwest::retry::never())
         .referer(false)
-        .connect_timeout(options.timeout)
+        // A little shorter than the whole, so that the reason tells a connection that never came from an answer.
+        .connect_timeout(options.timeout.mul_f64(0.9))
         .timeout(options.timeout);
     if options.loopback { builder.no_proxy() } else { builder }
 }

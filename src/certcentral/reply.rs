@@ -33,6 +33,8 @@ pub(super) fn kind(status: StatusCode) -> ReadErrorKind {
     match status.as_u16() {
         429 => ReadErrorKind::RateLimited,
         408 | 425 | 500.. => ReadErrorKind::Server,
+        // Switching to a protocol that nobody asked for is no refusal, only nonsense.
+        ..300 => ReadErrorKind::Nonsense,
         _ => ReadErrorKind::Refused,
     }
 }

@@ -3,6 +3,7 @@
 //! It does not escape for any channel; that is the renderers' work.
 
 use crate::secret::Redactor;
+use crate::text::is_hidden;
 
 /// The text on one line, without secrets, at most `longest` characters.
 pub(super) fn clean(redactor: &Redactor, text: &str, longest: usize) -> String {
@@ -20,12 +21,6 @@ pub(super) fn found(redactor: &Redactor, text: &str, longest: usize) -> String {
         if is_hidden(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
     }
     shorten(&escaped, longest)
-}
-
-/// Characters that a reader does not see, or that reorder what is seen.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn shorten(text: &str, longest: usize) -> String {

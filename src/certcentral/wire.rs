@@ -21,6 +21,9 @@ const LONGEST_START: usize = 60;
 /// The most errors of one answer that are shown.
 const MOST_ERRORS: usize = 3;
 
+/// How a gzip stream begins. It is never unpacked: a small one can hold gigabytes.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 /// Why a body is not what is documented, as the rest of "… answered 200 OK, but its body ".
 pub(super) type Misfit = String;
 
@@ -163,6 +166,9 @@ fn error(item: &RawValue) -> Option<String> {
 
 /// Parses a JSON object; anything else is described.
 fn object<'a, T: Deserialize<'a>>(body: &'a [u8], redactor: &Redactor) -> Result<T, Misfit> {
+    if body.starts_with(&GZIP) {
+        return Err("is compressed, which was not asked for".to_owned());
+    }
     let Ok(text) = std::str::from_utf8(body) else {
         return Err(format!("is not UTF-8 text{}", beginning(body, redactor)));
     };

@@ -17,7 +17,7 @@ use crate::domain::balance::Reading;
 use crate::domain::evaluate::evaluate;
 use crate::domain::rule::{Rule, Severity, Side};
 use crate::domain::{Division, Name};
-use crate::terminal::clean;
+use crate::text::clean;
 
 /// The worst of several results: critical, then unknown, then warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -14,7 +14,7 @@ use crate::config::scenario;
 use crate::sandbox::clock::FastClock;
 use crate::sandbox::scenario::{SHIPPED, Scenario};
 use crate::sandbox::server::{API_KEY, PATH, Sandbox};
-use crate::terminal::clean;
+use crate::text::clean;
 
 /// A shipped scenario by its name, or one of the user's own by its file.
 pub(super) fn find(story: &Story) -> Result<Scenario, Exit> {

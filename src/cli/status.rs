@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::control::{self, Health, Report, Request};
 use crate::domain::{Division, Time};
 use crate::store;
-use crate::terminal::clean;
+use crate::text::clean;
 
 pub(super) async fn status(context: &Context, output: Output) -> Exit {
     let config = match context.load_or_report() {

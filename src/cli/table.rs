@@ -1,6 +1,6 @@
 //! Tables for people: aligned columns, hostile text made harmless.
 
-use crate::terminal::clean;
+use crate::text::clean;
 
 /// Aligned columns; the first row is the head. Columns whose index is in `right` are aligned right.
 pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {

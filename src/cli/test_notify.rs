@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::domain::Name;
 use crate::notify::outbox::Desk;
 use crate::notify::{Content, Message};
-use crate::terminal::clean;
+use crate::text::clean;
 
 #[derive(Serialize)]
 struct Outcome {

@@ -13,7 +13,7 @@ use crate::config::{self, Problem};
 use crate::cycle::{self, Harvest, Watch};
 use crate::domain::balance::Reading;
 use crate::domain::evaluate::evaluate;
-use crate::terminal::clean;
+use crate::text::clean;
 
 #[derive(Serialize)]
 struct Outcome {

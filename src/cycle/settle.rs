@@ -11,6 +11,7 @@ use crate::domain::alert::{AlertKey, Kind, Move, Status, transition};
 use crate::domain::balance::{Balance, Outlook, Reading, Unreadable};
 use crate::domain::evaluate::{LevelVerdict, Standing, Verdict, evaluate};
 use crate::domain::event::{Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
+use crate::domain::money::Currency;
 use crate::domain::rule::{Rule, Severity, UNREADABLE};
 use crate::domain::state::{Remembered, State};
 use crate::domain::{Division, Name, Time};
@@ -70,6 +71,16 @@ struct Desk<'a> {
     changed: bool,
 }
 
+/// What is remembered of an alert beside its life.
+struct Known<'a> {
+    /// The division's name.
+    name: Option<&'a str>,
+    /// Why it is unreadable.
+    reason: Option<String>,
+    /// The currency of the reading.
+    currency: Option<Currency>,
+}
+
 impl Desk<'_> {
     fn key(&self, division: Division, rule: &str) -> AlertKey {
         AlertKey { account: self.watch.account.clone(), division, rule: rule.into() }
@@ -84,7 +95,7 @@ impl Desk<'_> {
             Ok(balance) => {
                 for rule in rules.iter().filter(|rule| rule.watches(&self.watch.account, read.division)) {
                     let reading = balance.reading(rule.metric);
-                    match evaluate(rule, &reading) {
+                    match self.in_the_known_currency(rule, read, &reading).and_then(|()| evaluate(rule, &reading)) {
                         Ok(verdict) => self.settle_rule(rule, read, balance, &reading, &verdict),
                         Err(why) => {
                             blind.insert(rule.name.clone());
@@ -105,19 +116,38 @@ impl Desk<'_> {
         }
     }
 
+    /// While an alert lives, an amount in another currency neither worsens nor resolves it, unless the thresholds name
+    /// theirs: JPY 5,000 are no recovery from USD 1,000.
+    fn in_the_known_currency(&self, rule: &Rule, read: &Read, reading: &Reading) -> Result<(), Unreadable> {
+        let Reading::Amount(money) = reading else { return Ok(()) };
+        let known = self.state.alerts.get(&self.key(read.division, &rule.name)).and_then(|known| known.currency);
+        match known.filter(|known| *known != money.currency && rule.currency().is_none()) {
+            None => Ok(()),
+            Some(known) => Err(Unreadable {
+                outlook: Outlook::NeedsAction,
+                reason: format!(
+                    "rule {} alerted on an amount in {known}, but CertCentral reports amounts in {} now: \
+                     write its thresholds with their currency",
+                    rule.name, money.currency
+                ),
+            }),
+        }
+    }
+
     fn settle_rule(&mut self, rule: &Rule, read: &Read, balance: &Balance, reading: &Reading, verdict: &Verdict) {
         let remind = |severity| rule.level(severity).and_then(|level| level.remind_every);
         let key = self.key(read.division, &rule.name);
-        let Some((moved, recipients, told)) = self.advance(&key, read.name.as_deref(), None, verdict, remind) else {
+        let (value, currency) = match reading {
+            Reading::Amount(money) => (Value::Amount(*money), Some(money.currency)),
+            Reading::Unlimited | Reading::Unreadable(_) => (Value::Unlimited, None),
+        };
+        let known = Known { name: read.name.as_deref(), reason: None, currency };
+        let Some((moved, recipients, told)) = self.advance(&key, known, verdict, remind) else {
             return;
         };
         let recipients = recipients.unwrap_or_else(|| {
             rule.level(moved.level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default()
         });
-        let (value, currency) = match reading {
-            Reading::Amount(money) => (Value::Amount(*money), Some(money.currency)),
-            Reading::Unlimited | Reading::Unreadable(_) => (Value::Unlimited, None),
-        };
         // What is over is over for both levels: the milder threshold is the one that the reader wants to be back above.
         let milder = rule.level(Severity::Warning).filter(|_| moved.kind == Kind::Resolved);
         let judged_by = milder.or_else(|| rule.level(moved.level));
@@ -156,9 +186,8 @@ impl Desk<'_> {
         let key = self.key(division, UNREADABLE);
         self.move_to_level(&key, policy.level);
         let reason = failure.map(|why| why.reason.clone());
-        let Some((moved, recipients, told)) =
-            self.advance(&key, name, reason.clone(), &verdict, |_| policy.remind_every)
-        else {
+        let known = Known { name, reason: reason.clone(), currency: None };
+        let Some((moved, recipients, told)) = self.advance(&key, known, &verdict, |_| policy.remind_every) else {
             return;
         };
         let recipients = recipients.unwrap_or_else(|| policy.notify.iter().cloned().collect());
@@ -203,8 +232,7 @@ impl Desk<'_> {
     fn advance(
         &mut self,
         key: &AlertKey,
-        name: Option<&str>,
-        reason: Option<String>,
+        known: Known,
         verdict: &Verdict,
         remind: impl Fn(Severity) -> Option<Duration>,
     ) -> Option<(Move, Option<BTreeSet<Name>>, BTreeMap<Name, Option<String>>)> {
@@ -216,8 +244,9 @@ impl Desk<'_> {
         if alert.status() == Status::Ok {
             self.changed |= self.state.alerts.remove(key).is_some();
         } else {
-            let division_name = name.map(str::to_owned).or_else(|| before.division_name.clone());
-            let after = Remembered { alert, division_name, reason };
+            let division_name = known.name.map(str::to_owned).or_else(|| before.division_name.clone());
+            let currency = known.currency.or(before.currency);
+            let after = Remembered { alert, division_name, reason: known.reason, currency };
             if after != before {
                 self.changed = true;
                 self.state.alerts.insert(key.clone(), after);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, AlertKey, Kind};
 use super::event::{Event, Subject};
+use super::money::Currency;
 use super::{Name, Time};
 
 /// Of one alert's events, so many are kept for a notifier that cannot be reached; those between are counted.
@@ -39,6 +40,9 @@ pub struct Remembered {
     /// Why an account or division is unreadable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The currency of its last reading: amounts in another one say nothing about thresholds that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
 }
 
 /// One event and who is still to be told.

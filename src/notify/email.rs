@@ -129,8 +129,9 @@ impl Email {
         (left.collect(), gone.collect())
     }
 
+    /// Struck once more when it is flat: characters that go may have stood inside a secret.
     fn clean(&self, text: &str) -> String {
-        cut(&flat(&self.redactor.strike(text)), LONGEST_REASON)
+        cut(&self.redactor.strike(&flat(&self.redactor.strike(text))), LONGEST_REASON)
     }
 
     fn clean_all(&self, refusals: Vec<Refusal>) -> Vec<Refusal> {

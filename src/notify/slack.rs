@@ -55,8 +55,9 @@ impl Slack {
         &self.name
     }
 
+    /// Struck once more when it is flat: characters that go may have stood inside a secret.
     fn failed(&self, permanent: bool, reason: &str, retry_after: Option<Duration>) -> SendError {
-        let reason = cut(&flat(&self.redactor.strike(reason)), LONGEST_REASON);
+        let reason = cut(&self.redactor.strike(&flat(&self.redactor.strike(reason))), LONGEST_REASON);
         SendError { permanent, reason, retry_after, refused: Vec::new() }
     }
 
@@ -86,6 +87,7 @@ impl Notifier for Slack {
                 Ok(page) if looks_like_a_page(&page) => {
                     Err(self.failed(false, &format!("not Slack but a web page answered ({})", status.as_u16()), None))
                 }
+                Ok(refusal) if says_no(&refusal) => Err(self.failed(false, &reason(status, &refusal), None)),
                 _ => Ok(Delivered::default()),
             };
         }
@@ -105,6 +107,12 @@ async fn read(response: &mut reqwest::Response) -> Result<String, reqwest::Error
         }
     }
     Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// A method of Slack's own API in the webhook's place, and others that speak JSON, refuse with 200.
+fn says_no(answer: &str) -> bool {
+    let said = serde_json::from_str::<serde_json::Value>(answer);
+    said.is_ok_and(|said| ["ok", "success"].iter().any(|key| said.get(key) == Some(&serde_json::Value::Bool(false))))
 }
 
 fn looks_like_a_page(answer: &str) -> bool {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use lettre::Address;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -111,6 +112,12 @@ impl Server {
                 return Err(Failure::transient(format!("{}:{} does not offer STARTTLS", self.host, self.port)));
             }
             self.step("STARTTLS", connection.starttls(tls.clone(), &hello)).await?;
+            // The library keeps what came in the clear behind the go-ahead: replies to commands that are yet to be sent,
+            // put there by somebody on the way. A lone one is used up by now, and makes DATA fail.
+            if connection.read_response().now_or_never().is_some() {
+                let reason = format!("{}:{} answered before it was asked, at STARTTLS", self.host, self.port);
+                return Err(Failure::transient(reason));
+            }
         }
         if let Some(credentials) = &self.credentials {
             let mechanisms = [Mechanism::Plain, Mechanism::Login];

@@ -2,5 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // every test binary uses its own part
 
+pub mod bench;
+pub mod faults;
 pub mod sample;
 pub mod smtp;

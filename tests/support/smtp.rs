@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+/// In place of a reply: says nothing any more.
+pub const HANG: &str = "(silence)";
+/// In place of a reply: hangs up.
+pub const CLOSE: &str = "(the end)";
+
 /// How the server behaves. The default takes everything, in the clear.
 #[derive(Clone)]
 pub struct Script {
@@ -21,7 +27,8 @@ pub struct Script {
     pub greeting: Option<String>,
     /// What EHLO offers.
     pub extensions: Vec<String>,
-    /// Replies to EHLO (on failure), AUTH, MAIL, DATA and `.` that are not the usual ones.
+    /// Replies to EHLO (on failure), STARTTLS, AUTH, MAIL, RCPT, DATA and `.` that are not the usual ones; [`HANG`] falls
+    /// silent there, [`CLOSE`] hangs up.
     pub replies: BTreeMap<&'static str, String>,
     /// Replies to RCPT by address that are not `250`.
     pub recipients: BTreeMap<String, String>,
@@ -67,6 +74,9 @@ pub struct Server {
     pub address: SocketAddr,
     /// The CA that signed its certificate, as PEM.
     pub ca_pem: String,
+    /// How often it has fallen silent.
+    pub hangs: Arc<AtomicUsize>,
+    script: Arc<Mutex<Script>>,
     conversations: Arc<Mutex<Vec<Conversation>>>,
     task: JoinHandle<()>,
 }
@@ -80,9 +90,16 @@ impl Drop for Server {
 impl Server {
     /// Starts it on a free port.
     pub async fn start(script: Script) -> Self {
+        Self::start_as(script, "localhost").await
+    }
+
+    /// Starts it with a certificate for some name.
+    pub async fn start_as(script: Script, name: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (acceptor, ca_pem) = tls();
+        let (acceptor, ca_pem) = tls(name);
+        let (script, hangs) = (Arc::new(Mutex::new(script)), Arc::default());
+        let (its_script, its_hangs) = (Arc::clone(&script), Arc::clone(&hangs));
         let conversations: Arc<Mutex<Vec<Conversation>>> = Arc::default();
         let record = Arc::clone(&conversations);
         let task = tokio::spawn(async move {
@@ -92,12 +109,22 @@ impl Server {
                     all.push(Conversation::default());
                     all.len() - 1
                 };
-                let session = Session { script: script.clone(), record: Arc::clone(&record), index };
+                let session = Session {
+                    script: its_script.lock().unwrap().clone(),
+                    hangs: Arc::clone(&its_hangs),
+                    record: Arc::clone(&record),
+                    index,
+                };
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move { session.serve(stream, acceptor).await });
             }
         });
-        Self { address, ca_pem, conversations, task }
+        Self { address, ca_pem, hangs, script, conversations, task }
+    }
+
+    /// How it behaves in every conversation that begins from now on.
+    pub fn become_(&self, script: Script) {
+        *self.script.lock().unwrap() = script;
     }
 
     /// Every conversation so far.
@@ -106,7 +133,7 @@ impl Server {
     }
 }
 
-fn tls() -> (TlsAcceptor, String) {
+fn tls(name: &str) -> (TlsAcceptor, String) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -114,7 +141,7 @@ fn tls() -> (TlsAcceptor, String) {
     let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(ca, ca_key);
     let key = KeyPair::generate().unwrap();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names = vec![name.to_owned()];
     let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
@@ -130,12 +157,14 @@ enum End {
 
 struct Session {
     script: Script,
+    hangs: Arc<AtomicUsize>,
     record: Arc<Mutex<Vec<Conversation>>>,
     index: usize,
 }
 
 impl Session {
     async fn serve(self, mut stream: TcpStream, acceptor: TlsAcceptor) {
+        let _ = stream.set_nodelay(true);
         if self.script.implicit_tls {
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
             self.note(|it| it.encrypted = true);
@@ -161,8 +190,8 @@ impl Session {
         let mut stream = BufReader::new(stream);
         if greet {
             match &self.script.greeting {
-                Some(greeting) => say(&mut stream, greeting).await?,
-                None => tokio::time::sleep(Duration::from_secs(3600)).await,
+                Some(greeting) => self.say(&mut stream, greeting).await?,
+                None => self.hang().await,
             }
         }
         loop {
@@ -170,34 +199,55 @@ impl Session {
             self.note(|it| it.commands.push(line.clone()));
             let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
             match verb.to_ascii_uppercase().as_str() {
-                "EHLO" => say(&mut stream, &self.ehlo()).await?,
+                "EHLO" => self.say(&mut stream, &self.ehlo()).await?,
                 "STARTTLS" => {
-                    say(&mut stream, &self.reply("STARTTLS", "220 go on")).await?;
-                    return Ok(End::Starttls);
+                    let reply = self.reply("STARTTLS", "220 go on");
+                    self.say(&mut stream, &reply).await?;
+                    if reply.starts_with("220") {
+                        return Ok(End::Starttls);
+                    }
                 }
                 "AUTH" => {
                     self.note(|it| it.auth.push(rest.to_owned()));
-                    say(&mut stream, &self.reply("AUTH", "235 welcome")).await?;
+                    self.say(&mut stream, &self.reply("AUTH", "235 welcome")).await?;
                 }
                 "MAIL" => {
                     self.note(|it| it.mail_from.push(rest.to_owned()));
-                    say(&mut stream, &self.reply("MAIL", "250 ok")).await?;
+                    self.say(&mut stream, &self.reply("MAIL", "250 ok")).await?;
                 }
                 "RCPT" => self.rcpt(&mut stream, rest).await?,
                 "DATA" => {
                     let reply = self.reply("DATA", "354 go on");
-                    say(&mut stream, &reply).await?;
+                    self.say(&mut stream, &reply).await?;
                     if reply.starts_with("354") {
                         self.data(&mut stream).await?;
                     }
                 }
                 "QUIT" => {
-                    say(&mut stream, "221 bye").await?;
+                    self.say(&mut stream, "221 bye").await?;
                     return Ok(End::Closed);
                 }
-                _ => say(&mut stream, "250 ok").await?,
+                _ => self.say(&mut stream, "250 ok").await?,
             }
         }
+    }
+
+    async fn hang(&self) {
+        self.hangs.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+
+    async fn say<S: AsyncWrite + AsyncRead + Unpin>(
+        &self,
+        stream: &mut BufReader<S>,
+        line: &str,
+    ) -> std::io::Result<()> {
+        match line {
+            HANG => self.hang().await,
+            CLOSE => return Err(std::io::ErrorKind::ConnectionAborted.into()),
+            line => stream.write_all(format!("{line}\r\n").as_bytes()).await?,
+        }
+        stream.flush().await
     }
 
     fn ehlo(&self) -> String {
@@ -219,11 +269,12 @@ impl Session {
     ) -> std::io::Result<()> {
         let address =
             rest.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(rest, |(address, _)| address);
-        let reply = self.script.recipients.get(address).map_or("250 ok", String::as_str);
+        let usual = self.reply("RCPT", "250 ok");
+        let reply = self.script.recipients.get(address).unwrap_or(&usual);
         if reply.starts_with('2') {
             self.note(|it| it.rcpt_to.push(address.to_owned()));
         }
-        say(stream, reply).await
+        self.say(stream, reply).await
     }
 
     async fn data<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut BufReader<S>) -> std::io::Result<()> {
@@ -237,15 +288,10 @@ impl Session {
         }
         self.note(|it| it.data.push(message));
         if self.script.hang_after_data {
-            tokio::time::sleep(Duration::from_secs(3600)).await;
+            self.hang().await;
         }
-        say(stream, &self.reply(".", "250 queued")).await
+        self.say(stream, &self.reply(".", "250 queued")).await
     }
-}
-
-async fn say<S: AsyncWrite + AsyncRead + Unpin>(stream: &mut BufReader<S>, line: &str) -> std::io::Result<()> {
-    stream.write_all(format!("{line}\r\n").as_bytes()).await?;
-    stream.flush().await
 }
 
 async fn hear<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> std::io::Result<Option<String>> {

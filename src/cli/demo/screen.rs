@@ -24,7 +24,7 @@ use crate::sandbox::mail_sink::Mail;
 use crate::sandbox::scenario::Scenario;
 use crate::sandbox::slack_sink::SlackMessage;
 use crate::sandbox::world::{Entry, World};
-use crate::terminal::clean;
+use crate::text::clean;
 
 /// The widest that anything is drawn.
 const WIDEST: usize = 100;

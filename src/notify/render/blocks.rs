@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Entry, Link, Tone, View, view};
 use crate::domain::rule::Severity;
 use crate::notify::{Message, Words};
+use crate::text::is_hidden;
 
 /// All text of a message, escapes included. Slack cuts or refuses at about 13,000.
 const LONGEST_MESSAGE: usize = 11_500;
@@ -179,7 +180,7 @@ fn link(link: &Link, limits: Limits) -> Option<String> {
             '|' => url.push_str("%7C"),
             '<' => url.push_str("%3C"),
             '>' => url.push_str("%3E"),
-            c if c.is_control() || c.is_whitespace() => {}
+            c if is_hidden(c) || c.is_whitespace() => {}
             c => url.push(c),
         }
     }

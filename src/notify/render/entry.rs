@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::text::{Times, name};
+use super::text::{Times, name, visible};
 use super::{Entry, Link, Tone, phrase};
 use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::event::{Event, Subject};
@@ -99,7 +99,10 @@ impl<'a> Group<'a> {
             headline: phrase::headline(event, &self.place()),
             details,
             history: self.history(times),
-            description: wording.and_then(|words| words.description.clone()).filter(|text| !text.trim().is_empty()),
+            description: wording
+                .and_then(|words| words.description.as_deref())
+                .map(visible)
+                .filter(|text| !text.is_empty()),
             links: links(event, wording.and_then(|words| words.link.as_deref()), words),
             footer: rule.map(|rule| self.footer(rule, times)),
         };

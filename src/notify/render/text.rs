@@ -4,19 +4,30 @@ use chrono::{Datelike, Duration};
 use chrono_tz::Tz;
 
 use crate::domain::Time;
+use crate::text::is_hidden;
 
 /// Longest name that is shown; real ones are shorter, but they come from outside.
 const LONGEST_NAME: usize = 80;
 
-/// Text on one line: control characters, line breaks and characters that turn the reading direction become spaces or go.
+/// Text on one line: control characters and line breaks become spaces, other hidden characters go.
 pub(crate) fn flat(text: &str) -> String {
     let visible = text.chars().filter_map(|c| match c {
         '\u{2028}' | '\u{2029}' => Some(' '),
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => None,
         c if c.is_control() => Some(' '),
+        c if is_hidden(c) => None,
         c => Some(c),
     });
     visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Text as it was written, lines and all, but for hidden characters.
+pub(super) fn visible(text: &str) -> String {
+    let visible = text.chars().filter_map(|c| match c {
+        '\n' => Some(c),
+        '\t' => Some(' '),
+        c => Some(c).filter(|c| !is_hidden(*c)),
+    });
+    visible.collect::<String>().trim().to_owned()
 }
 
 /// At most `longest` characters, the last one an ellipsis where something was cut.
