@@ -8,9 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use serde::Deserialize;
-
-use super::{Store, VERSION};
+use super::{DecodeError, Store, VERSION, decode};
 use crate::domain::Time;
 use crate::domain::state::State;
 
@@ -74,8 +72,8 @@ impl FileStore {
         let (mut state, mut foreign) = (State::default(), None);
         match load(path) {
             Ok(loaded) => state = loaded,
-            Err(Loading::Newer(found)) => return Err(OpenError::Newer { path: path.to_owned(), found }),
-            Err(Loading::Unusable(why)) => {
+            Err(DecodeError::Newer(found)) => return Err(OpenError::Newer { path: path.to_owned(), found }),
+            Err(DecodeError::Unusable(why)) => {
                 let aside = place_aside(path, now);
                 let moved = match move_aside(path, &aside) {
                     Ok(()) => format!("it is kept as {}", aside.display()),
@@ -114,38 +112,19 @@ impl FileStore {
 /// Looks at a state file without locking or changing anything, for `status` beside a service that does not answer.
 pub fn read_only(path: &Path) -> Result<State, String> {
     load(path).map_err(|error| match error {
-        Loading::Newer(found) => {
+        DecodeError::Newer(found) => {
             format!("state {} has version {found}, newer than this lowtide understands", path.display())
         }
-        Loading::Unusable(why) => format!("state {} cannot be read: {why}", path.display()),
+        DecodeError::Unusable(why) => format!("state {} cannot be read: {why}", path.display()),
     })
 }
 
-enum Loading {
-    Newer(String),
-    Unusable(String),
-}
-
-fn load(path: &Path) -> Result<State, Loading> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: serde_json::Number,
+fn load(path: &Path) -> Result<State, DecodeError> {
+    match fs::read(path) {
+        Ok(bytes) => decode(&bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(State::default()),
+        Err(error) => Err(DecodeError::Unusable(error.to_string())),
     }
-    let unusable = |error: &dyn std::fmt::Display| Loading::Unusable(error.to_string());
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::default()),
-        Err(error) => return Err(unusable(&error)),
-    };
-    let Version { version } = serde_json::from_slice(&bytes).map_err(|error| unusable(&error))?;
-    // Whatever its size or form, a number beyond ours is a newer program's.
-    if version.as_f64().is_some_and(|found| found > f64::from(VERSION)) {
-        return Err(Loading::Newer(version.to_string()));
-    }
-    if version.as_u64() != Some(u64::from(VERSION)) {
-        return Err(unusable(&format!("version {version} was never written")));
-    }
-    serde_json::from_slice(&bytes).map_err(|error| unusable(&error))
 }
 
 /// A free name for a file that is no state, so that nobody's evidence is overwritten.

@@ -158,6 +158,35 @@ struct Envelope<'a> {
     state: &'a State,
 }
 
+/// Why bytes are no state of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// A newer program wrote them; its version.
+    #[error("version {0} is newer than this lowtide understands")]
+    Newer(String),
+    /// They cannot be understood, or not be trusted; why.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// The state in a state file's bytes.
+pub fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: serde_json::Number,
+    }
+    let unusable = |error: serde_json::Error| DecodeError::Unusable(error.to_string());
+    let Version { version } = serde_json::from_slice(bytes).map_err(unusable)?;
+    // Whatever its size or form, a number beyond ours is a newer program's.
+    if version.as_f64().is_some_and(|found| found > f64::from(VERSION)) {
+        return Err(DecodeError::Newer(version.to_string()));
+    }
+    if version.as_u64() != Some(u64::from(VERSION)) {
+        return Err(DecodeError::Unusable(format!("version {version} was never written")));
+    }
+    serde_json::from_slice(bytes).map_err(unusable)
+}
+
 /// The state file's bytes.
 pub fn encode(state: &State) -> std::io::Result<Vec<u8>> {
     let mut json = serde_json::to_vec_pretty(&Envelope { version: VERSION, state })?;
