@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -93,6 +93,10 @@ impl FileStore {
     /// What could not be done at start has to be done before the first save: nobody else's file is overwritten.
     fn make_ours(&self) -> io::Result<()> {
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // A lock on a file that was cleaned away, or went with its folder, keeps nobody out.
+        if held.as_ref().is_some_and(|file| !stands_at(file, &beside(&self.path, "lock"))) {
+            *held = None;
+        }
         if held.is_none() {
             match lock(&self.path) {
                 Ok(file) => *held = Some(file),
@@ -157,6 +161,15 @@ fn lock(path: &Path) -> Result<File, Locking> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Locking::Taken),
         Err(TryLockError::Error(error)) => Err(Locking::Impossible(error)),
+    }
+}
+
+/// Whether an open file is the one that has this name now.
+fn stands_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.metadata()) {
+        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
+        (_, Err(error)) => error.kind() != ErrorKind::NotFound,
+        (Err(_), Ok(_)) => true,
     }
 }
 
