@@ -5,6 +5,7 @@
 
 mod file;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::domain::state::State;
 
 /// The longest pause before saving is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
+/// How long anybody waits for a write; a disk that hangs is no reason to stay silent.
+const SAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// The version of the state file that this program writes.
 pub const VERSION: u32 = 1;
 
@@ -31,6 +34,7 @@ pub trait Store: Send + Sync {
 pub struct Book {
     inner: Mutex<Inner>,
     saved: Arc<tokio::sync::Mutex<Saved>>,
+    hanging: Arc<AtomicBool>,
     store: Arc<dyn Store>,
     changed: Notify,
     unsaved: Arc<Notify>,
@@ -44,6 +48,8 @@ struct Inner {
 struct Saved {
     edition: u64,
     failing: bool,
+    /// A write took longer than anybody waits, and that was told.
+    hanging: Arc<AtomicBool>,
 }
 
 impl Saved {
@@ -52,7 +58,8 @@ impl Saved {
         match written {
             Ok(()) => {
                 self.edition = edition;
-                if std::mem::replace(&mut self.failing, false) {
+                let hung = self.hanging.swap(false, Ordering::Relaxed);
+                if std::mem::replace(&mut self.failing, false) || hung {
                     tracing::info!("state is saved again");
                 }
                 true
@@ -70,9 +77,15 @@ impl Saved {
 impl Book {
     /// A book that begins with `state`, as it was loaded.
     pub fn new(state: State, store: Arc<dyn Store>) -> Self {
+        let hanging = Arc::new(AtomicBool::new(false));
         Self {
             inner: Mutex::new(Inner { state, edition: 0 }),
-            saved: Arc::new(tokio::sync::Mutex::new(Saved { edition: 0, failing: false })),
+            saved: Arc::new(tokio::sync::Mutex::new(Saved {
+                edition: 0,
+                failing: false,
+                hanging: Arc::clone(&hanging),
+            })),
+            hanging,
             store,
             changed: Notify::new(),
             unsaved: Arc::new(Notify::new()),
@@ -106,13 +119,15 @@ impl Book {
         self.changed.notified()
     }
 
-    /// Tries saving again, at least every ten seconds, for as long as the last save failed. Never returns.
+    /// Tries saving again, at least every ten seconds, for as long as something is not on disk. Never returns.
     pub async fn save_again(&self, clock: &dyn Clock) {
         loop {
             self.unsaved.notified().await;
-            while self.saved.lock().await.failing {
+            loop {
                 clock.sleep(SAVE_AGAIN).await;
-                self.flush().await;
+                if self.flush().await {
+                    break;
+                }
             }
         }
     }
@@ -123,9 +138,24 @@ impl Book {
         self.save(edition).await
     }
 
-    /// Makes sure that `edition` is on disk. Whoever waits meanwhile is served by the same write. A write that has begun
-    /// is finished and noted even if nobody waits for it any more, so that no older one can ever follow a newer.
+    /// Makes sure that `edition` is on disk, and waits so long and no longer: on a disk that hangs, readings and messages
+    /// go on as they do on one that fails.
     async fn save(&self, edition: u64) -> bool {
+        if let Ok(saved) = tokio::time::timeout(SAVE_PATIENCE, self.write(edition)).await {
+            return saved;
+        }
+        if !self.hanging.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "state is not saved in time, the disk hangs: reading and notifying go on; a restart now could repeat messages"
+            );
+        }
+        self.unsaved.notify_one();
+        false
+    }
+
+    /// Whoever waits meanwhile is served by the same write. A write that has begun
+    /// is finished and noted even if nobody waits for it any more, so that no older one can ever follow a newer.
+    async fn write(&self, edition: u64) -> bool {
         let mut saved = Arc::clone(&self.saved).lock_owned().await;
         if saved.edition >= edition {
             return true;
