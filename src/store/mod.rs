@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 pub(crate) use file::beside;
@@ -184,8 +185,19 @@ impl Book {
 #[derive(serde::Serialize)]
 struct Envelope<'a> {
     version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
     #[serde(flatten)]
     state: &'a State,
+}
+
+/// The key of the checksum: of everything else in the file, whatever its spaces, line breaks and order of keys. It tells a
+/// damaged file that still parses from one that was written. A file without it is believed: so it can be edited by hand.
+const CHECKSUM: &str = "checksum";
+
+fn checksum(file: &serde_json::Value) -> String {
+    let digest = Sha256::digest(file.to_string());
+    digest.iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Why bytes are no state of ours.
@@ -214,12 +226,20 @@ pub fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
     if version.as_u64() != Some(u64::from(VERSION)) {
         return Err(DecodeError::Unusable(format!("version {version} was never written")));
     }
+    let mut file: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
+    let claimed = file.as_object_mut().and_then(|keys| keys.remove(CHECKSUM));
+    if claimed.is_some_and(|claimed| claimed != checksum(&file)) {
+        let why = "its checksum does not fit: it is damaged, or was edited by hand; to keep an edit, take out the key `checksum`";
+        return Err(DecodeError::Unusable(why.to_owned()));
+    }
     serde_json::from_slice(bytes).map_err(unusable)
 }
 
 /// The state file's bytes.
 pub fn encode(state: &State) -> std::io::Result<Vec<u8>> {
-    let mut json = serde_json::to_vec_pretty(&Envelope { version: VERSION, state })?;
+    let bare = serde_json::to_value(Envelope { version: VERSION, checksum: None, state })?;
+    let checksum = Some(checksum(&bare));
+    let mut json = serde_json::to_vec_pretty(&Envelope { version: VERSION, checksum, state })?;
     json.push(b'\n');
     Ok(json)
 }
