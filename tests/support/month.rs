@@ -215,6 +215,13 @@ pub struct Outside {
     deaths: Mutex<Vec<&'static str>>,
     /// The disk says that it saved, and did not.
     forgets: bool,
+    /// Which writes, counted from 0, find the disk full.
+    full: Option<fn(usize) -> bool>,
+    /// Nobody tries again to save what could not be saved: half a million tries in a month would prove no more.
+    one_try: bool,
+    writes: AtomicUsize,
+    /// The largest file that was ever saved with something of everything in it.
+    fullest: Mutex<Vec<u8>>,
 }
 
 /// One life of the process.
@@ -263,11 +270,21 @@ impl Store for Disk {
             return Err(gone());
         }
         let outside = &self.0.outside;
+        let write = outside.writes.fetch_add(1, Ordering::SeqCst);
+        if outside.full.is_some_and(|full| full(write)) {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
         let state = store::decode(json).unwrap();
         let plug = outside.plug.lock().unwrap();
         if self.0.over.load(Ordering::SeqCst) {
             return Err(gone());
         }
+        let mut fullest = outside.fullest.lock().unwrap();
+        let of_everything = !(state.alerts.is_empty() || state.owed.is_empty() || state.notifiers.is_empty());
+        if of_everything && json.len() > fullest.len() {
+            *fullest = json.to_vec();
+        }
+        drop(fullest);
         if !outside.forgets {
             *outside.disk.lock().unwrap() = Some(json.to_vec());
             let mut promised = outside.promised.lock().unwrap();
@@ -455,6 +472,10 @@ pub struct Plan {
     pub missed: Box<dyn Iterator<Item = i64> + Send>,
     /// The disk says that it saved, and did not.
     pub forgetful_disk: bool,
+    /// Which writes, counted from 0, find the disk full.
+    pub full_disk: Option<fn(usize) -> bool>,
+    /// Nobody tries again to save what could not be saved.
+    pub one_try: bool,
 }
 
 impl Plan {
@@ -465,7 +486,13 @@ impl Plan {
 
     /// Dies after so many steps of each life, and starts again at once.
     pub fn dying(lives: impl Iterator<Item = usize> + Send + 'static) -> Self {
-        Self { lives: Box::new(lives), missed: Box::new(std::iter::repeat(0)), forgetful_disk: false }
+        Self {
+            lives: Box::new(lives),
+            missed: Box::new(std::iter::repeat(0)),
+            forgetful_disk: false,
+            full_disk: None,
+            one_try: false,
+        }
     }
 }
 
@@ -485,6 +512,10 @@ pub struct Month {
     pub promised: BTreeSet<(String, Told)>,
     /// What is remembered at the end.
     pub state: State,
+    /// How many writes were tried.
+    pub writes: usize,
+    /// The largest file that was ever saved with something of everything in it.
+    pub fullest: Vec<u8>,
 }
 
 /// Plays the month to its end.
@@ -494,7 +525,12 @@ pub fn play(plan: Plan) -> Month {
 }
 
 async fn live_through(mut plan: Plan) -> Month {
-    let outside = Arc::new(Outside { forgets: plan.forgetful_disk, ..Outside::default() });
+    let outside = Arc::new(Outside {
+        forgets: plan.forgetful_disk,
+        full: plan.full_disk,
+        one_try: plan.one_try,
+        ..Outside::default()
+    });
     let clock: Arc<dyn Clock> = Arc::new(Stepped { start: tokio::time::Instant::now() });
     loop {
         let life = Arc::new(Life { outside: Arc::clone(&outside), over: AtomicBool::new(false), died: Notify::new() });
@@ -520,6 +556,8 @@ async fn live_through(mut plan: Plan) -> Month {
         deaths: outside.deaths.lock().unwrap().clone(),
         steps: outside.steps.load(Ordering::SeqCst),
         promised: outside.promised.lock().unwrap().clone(),
+        writes: outside.writes.load(Ordering::SeqCst),
+        fullest: outside.fullest.lock().unwrap().clone(),
         state: bytes.map(|bytes| store::decode(&bytes).unwrap()).unwrap_or_default(),
     }
 }
@@ -553,7 +591,9 @@ async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
         workers.spawn(Worker::new(name.into(), desk, everyone.clone(), Arc::clone(&book), clock).run(stopped.clone()));
     }
     let (again, its_clock) = (Arc::clone(&book), Arc::clone(clock));
-    workers.spawn(async move { again.save_again(its_clock.as_ref()).await });
+    if !life.outside.one_try {
+        workers.spawn(async move { again.save_again(its_clock.as_ref()).await });
+    }
 
     let mut memories: Vec<Memory> = watches.iter().map(|_| Memory::default()).collect();
     let mut planned = clock.now();
