@@ -122,7 +122,7 @@ fn a_month_without_a_death_tells_each_move_of_the_script_once() {
 #[test]
 fn a_death_at_any_one_step_loses_nothing_and_repeats_only_what_it_interrupted() {
     let calm = play(Plan::calm());
-    let stride = if long() { 1 } else { 13 };
+    let stride = if long() { 1 } else { 17 };
     let steps: Vec<usize> = (1..=calm.steps).step_by(stride).collect();
     let deaths = play_all(steps.iter().map(|step| Plan::dying(std::iter::once(*step))).collect(), |_, month| {
         let problems = faults(&calm, month);
@@ -137,7 +137,7 @@ fn a_death_at_any_one_step_loses_nothing_and_repeats_only_what_it_interrupted() 
 #[test]
 fn a_thousand_deaths_lose_nothing_and_repeat_only_what_they_interrupted() {
     let calm = play(Plan::calm());
-    let months = if long() { 200 } else { 20 };
+    let months = if long() { 100 } else { 12 };
     // From lives that end before their first cycle does to such that last for days.
     let longest = |seed: u64| [30, 60, 90, 120][usize::try_from(seed % 4).unwrap()];
     let plans = (0..months).map(|seed| Plan::dying(random_lives(seed, longest(seed)))).collect();
@@ -158,7 +158,7 @@ fn a_thousand_deaths_lose_nothing_and_repeat_only_what_they_interrupted() {
 
 #[test]
 fn whatever_is_missed_while_dead_what_was_promised_is_told_and_who_heard_the_beginning_hears_the_end() {
-    let months = if long() { 200 } else { 20 };
+    let months = if long() { 100 } else { 12 };
     let plan = |seed| Plan {
         missed: Box::new(random_lives(seed + 1, 9).map(|it| i64::try_from(it).unwrap() - 3)),
         ..Plan::dying(random_lives(seed, 300))
