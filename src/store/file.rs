@@ -4,13 +4,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use serde::Deserialize;
-
-use super::{Store, VERSION};
+use super::{DecodeError, Store, VERSION, decode};
 use crate::domain::Time;
 use crate::domain::state::State;
 
@@ -74,8 +72,8 @@ impl FileStore {
         let (mut state, mut foreign) = (State::default(), None);
         match load(path) {
             Ok(loaded) => state = loaded,
-            Err(Loading::Newer(found)) => return Err(OpenError::Newer { path: path.to_owned(), found }),
-            Err(Loading::Unusable(why)) => {
+            Err(DecodeError::Newer(found)) => return Err(OpenError::Newer { path: path.to_owned(), found }),
+            Err(DecodeError::Unusable(why)) => {
                 let aside = place_aside(path, now);
                 let moved = match move_aside(path, &aside) {
                     Ok(()) => format!("it is kept as {}", aside.display()),
@@ -95,6 +93,10 @@ impl FileStore {
     /// What could not be done at start has to be done before the first save: nobody else's file is overwritten.
     fn make_ours(&self) -> io::Result<()> {
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // A lock on a file that was cleaned away, or went with its folder, keeps nobody out.
+        if held.as_ref().is_some_and(|file| !stands_at(file, &beside(&self.path, "lock"))) {
+            *held = None;
+        }
         if held.is_none() {
             match lock(&self.path) {
                 Ok(file) => *held = Some(file),
@@ -114,38 +116,19 @@ impl FileStore {
 /// Looks at a state file without locking or changing anything, for `status` beside a service that does not answer.
 pub fn read_only(path: &Path) -> Result<State, String> {
     load(path).map_err(|error| match error {
-        Loading::Newer(found) => {
+        DecodeError::Newer(found) => {
             format!("state {} has version {found}, newer than this lowtide understands", path.display())
         }
-        Loading::Unusable(why) => format!("state {} cannot be read: {why}", path.display()),
+        DecodeError::Unusable(why) => format!("state {} cannot be read: {why}", path.display()),
     })
 }
 
-enum Loading {
-    Newer(String),
-    Unusable(String),
-}
-
-fn load(path: &Path) -> Result<State, Loading> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: serde_json::Number,
+fn load(path: &Path) -> Result<State, DecodeError> {
+    match fs::read(path) {
+        Ok(bytes) => decode(&bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(State::default()),
+        Err(error) => Err(DecodeError::Unusable(error.to_string())),
     }
-    let unusable = |error: &dyn std::fmt::Display| Loading::Unusable(error.to_string());
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::default()),
-        Err(error) => return Err(unusable(&error)),
-    };
-    let Version { version } = serde_json::from_slice(&bytes).map_err(|error| unusable(&error))?;
-    // Whatever its size or form, a number beyond ours is a newer program's.
-    if version.as_f64().is_some_and(|found| found > f64::from(VERSION)) {
-        return Err(Loading::Newer(version.to_string()));
-    }
-    if version.as_u64() != Some(u64::from(VERSION)) {
-        return Err(unusable(&format!("version {version} was never written")));
-    }
-    serde_json::from_slice(&bytes).map_err(|error| unusable(&error))
 }
 
 /// A free name for a file that is no state, so that nobody's evidence is overwritten.
@@ -178,6 +161,15 @@ fn lock(path: &Path) -> Result<File, Locking> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Locking::Taken),
         Err(TryLockError::Error(error)) => Err(Locking::Impossible(error)),
+    }
+}
+
+/// Whether an open file is the one that has this name now.
+fn stands_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.metadata()) {
+        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
+        (_, Err(error)) => error.kind() != ErrorKind::NotFound,
+        (Err(_), Ok(_)) => true,
     }
 }
 

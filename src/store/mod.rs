@@ -5,9 +5,11 @@
 
 mod file;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 pub(crate) use file::beside;
@@ -18,6 +20,8 @@ use crate::domain::state::State;
 
 /// The longest pause before saving is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
+/// How long anybody waits for a write; a disk that hangs is no reason to stay silent.
+const SAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// The version of the state file that this program writes.
 pub const VERSION: u32 = 1;
 
@@ -31,6 +35,7 @@ pub trait Store: Send + Sync {
 pub struct Book {
     inner: Mutex<Inner>,
     saved: Arc<tokio::sync::Mutex<Saved>>,
+    hanging: Arc<AtomicBool>,
     store: Arc<dyn Store>,
     changed: Notify,
     unsaved: Arc<Notify>,
@@ -44,6 +49,8 @@ struct Inner {
 struct Saved {
     edition: u64,
     failing: bool,
+    /// A write took longer than anybody waits, and that was told.
+    hanging: Arc<AtomicBool>,
 }
 
 impl Saved {
@@ -52,7 +59,8 @@ impl Saved {
         match written {
             Ok(()) => {
                 self.edition = edition;
-                if std::mem::replace(&mut self.failing, false) {
+                let hung = self.hanging.swap(false, Ordering::Relaxed);
+                if std::mem::replace(&mut self.failing, false) || hung {
                     tracing::info!("state is saved again");
                 }
                 true
@@ -70,9 +78,15 @@ impl Saved {
 impl Book {
     /// A book that begins with `state`, as it was loaded.
     pub fn new(state: State, store: Arc<dyn Store>) -> Self {
+        let hanging = Arc::new(AtomicBool::new(false));
         Self {
             inner: Mutex::new(Inner { state, edition: 0 }),
-            saved: Arc::new(tokio::sync::Mutex::new(Saved { edition: 0, failing: false })),
+            saved: Arc::new(tokio::sync::Mutex::new(Saved {
+                edition: 0,
+                failing: false,
+                hanging: Arc::clone(&hanging),
+            })),
+            hanging,
             store,
             changed: Notify::new(),
             unsaved: Arc::new(Notify::new()),
@@ -106,13 +120,15 @@ impl Book {
         self.changed.notified()
     }
 
-    /// Tries saving again, at least every ten seconds, for as long as the last save failed. Never returns.
+    /// Tries saving again, at least every ten seconds, for as long as something is not on disk. Never returns.
     pub async fn save_again(&self, clock: &dyn Clock) {
         loop {
             self.unsaved.notified().await;
-            while self.saved.lock().await.failing {
+            loop {
                 clock.sleep(SAVE_AGAIN).await;
-                self.flush().await;
+                if self.flush().await {
+                    break;
+                }
             }
         }
     }
@@ -123,9 +139,24 @@ impl Book {
         self.save(edition).await
     }
 
-    /// Makes sure that `edition` is on disk. Whoever waits meanwhile is served by the same write. A write that has begun
-    /// is finished and noted even if nobody waits for it any more, so that no older one can ever follow a newer.
+    /// Makes sure that `edition` is on disk, and waits so long and no longer: on a disk that hangs, readings and messages
+    /// go on as they do on one that fails.
     async fn save(&self, edition: u64) -> bool {
+        if let Ok(saved) = tokio::time::timeout(SAVE_PATIENCE, self.write(edition)).await {
+            return saved;
+        }
+        if !self.hanging.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "state is not saved in time, the disk hangs: reading and notifying go on; a restart now could repeat messages"
+            );
+        }
+        self.unsaved.notify_one();
+        false
+    }
+
+    /// Whoever waits meanwhile is served by the same write. A write that has begun
+    /// is finished and noted even if nobody waits for it any more, so that no older one can ever follow a newer.
+    async fn write(&self, edition: u64) -> bool {
         let mut saved = Arc::clone(&self.saved).lock_owned().await;
         if saved.edition >= edition {
             return true;
@@ -154,13 +185,61 @@ impl Book {
 #[derive(serde::Serialize)]
 struct Envelope<'a> {
     version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
     #[serde(flatten)]
     state: &'a State,
 }
 
+/// The key of the checksum: of everything else in the file, whatever its spaces, line breaks and order of keys. It tells a
+/// damaged file that still parses from one that was written. A file without it is believed: so it can be edited by hand.
+const CHECKSUM: &str = "checksum";
+
+fn checksum(file: &serde_json::Value) -> String {
+    let digest = Sha256::digest(file.to_string());
+    digest.iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// Why bytes are no state of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// A newer program wrote them; its version.
+    #[error("version {0} is newer than this lowtide understands")]
+    Newer(String),
+    /// They cannot be understood, or not be trusted; why.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// The state in a state file's bytes.
+pub fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: serde_json::Number,
+    }
+    let unusable = |error: serde_json::Error| DecodeError::Unusable(error.to_string());
+    let Version { version } = serde_json::from_slice(bytes).map_err(unusable)?;
+    // Whatever its size or form, a number beyond ours is a newer program's.
+    if version.as_f64().is_some_and(|found| found > f64::from(VERSION)) {
+        return Err(DecodeError::Newer(version.to_string()));
+    }
+    if version.as_u64() != Some(u64::from(VERSION)) {
+        return Err(DecodeError::Unusable(format!("version {version} was never written")));
+    }
+    let mut file: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
+    let claimed = file.as_object_mut().and_then(|keys| keys.remove(CHECKSUM));
+    if claimed.is_some_and(|claimed| claimed != checksum(&file)) {
+        let why = "its checksum does not fit: it is damaged, or was edited by hand; to keep an edit, take out the key `checksum`";
+        return Err(DecodeError::Unusable(why.to_owned()));
+    }
+    serde_json::from_slice(bytes).map_err(unusable)
+}
+
 /// The state file's bytes.
 pub fn encode(state: &State) -> std::io::Result<Vec<u8>> {
-    let mut json = serde_json::to_vec_pretty(&Envelope { version: VERSION, state })?;
+    let bare = serde_json::to_value(Envelope { version: VERSION, checksum: None, state })?;
+    let checksum = Some(checksum(&bare));
+    let mut json = serde_json::to_vec_pretty(&Envelope { version: VERSION, checksum, state })?;
     json.push(b'\n');
     Ok(json)
 }

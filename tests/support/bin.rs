@@ -204,7 +204,37 @@ impl World {
 
     /// Starts the service in another way.
     pub fn start_with(&self, args: &[&str]) -> Service {
-        let mut child = self.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(self.command(args))
+    }
+
+    /// Starts the service from a shell that runs `first` before it becomes the service.
+    pub fn start_after(&self, first: &str) -> Service {
+        let binary = env!("CARGO_BIN_EXE_lowtide");
+        let mut command = self.command(&[]);
+        let line = format!("{first}; exec \"$0\" run --log-format json");
+        let mut shell = Command::new("sh");
+        shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.current_dir(self.folder.path()).args(["-c", &line, binary]).stdin(Stdio::null());
+        command = shell;
+        Self::spawn(command)
+    }
+
+    /// Starts the service as the user who owns nothing but the world's folder: for root, permissions mean nothing.
+    pub fn start_unprivileged(&self) -> Service {
+        use std::os::unix::fs::{MetadataExt, chown};
+        use std::os::unix::process::CommandExt;
+        let mut command = self.command(&["run", "--log-format", "json"]);
+        if std::fs::metadata(self.folder.path()).unwrap().uid() == 0 {
+            chown(self.folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Service {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (lines, to) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
         let reader = std::thread::spawn(move || {
@@ -214,6 +244,15 @@ impl World {
         });
         Service { child, log, reader: Some(reader) }
     }
+}
+
+/// A user without rights.
+pub const NOBODY: u32 = 65534;
+
+/// Whether the test runs as root, for whom permissions mean nothing.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(tempfile::tempdir().unwrap().path()).unwrap().uid() == 0
 }
 
 /// What a command ended with.
@@ -280,6 +319,11 @@ impl Service {
     /// Waits until so many cycles have ended.
     pub fn wait_cycles(&self, cycles: usize) {
         wait_until(&format!("{cycles} cycles"), || self.cycles() >= cycles);
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn signal(&self, signal: &str) {
