@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::{DecodeError, Store, VERSION, decode};
+use super::{DecodeError, Decoded, Store, VERSION, decode};
 use crate::domain::Time;
 use crate::domain::state::State;
 
@@ -71,7 +71,13 @@ impl FileStore {
         };
         let (mut state, mut foreign) = (State::default(), None);
         match load(path) {
-            Ok(loaded) => state = loaded,
+            Ok(Decoded { state: loaded, altered }) => {
+                state = loaded;
+                if altered {
+                    let path = path.display();
+                    problems.push(format!("state {path} was edited by hand or is damaged (its checksum does not fit); nothing is missing, so it is used as it is: look whether its figures are right"));
+                }
+            }
             Err(DecodeError::Newer(found)) => return Err(OpenError::Newer { path: path.to_owned(), found }),
             Err(DecodeError::Unusable(why)) => {
                 let aside = place_aside(path, now);
@@ -115,7 +121,7 @@ impl FileStore {
 
 /// Looks at a state file without locking or changing anything, for `status` beside a service that does not answer.
 pub fn read_only(path: &Path) -> Result<State, String> {
-    load(path).map_err(|error| match error {
+    load(path).map(|decoded| decoded.state).map_err(|error| match error {
         DecodeError::Newer(found) => {
             format!("state {} has version {found}, newer than this lowtide understands", path.display())
         }
@@ -123,10 +129,10 @@ pub fn read_only(path: &Path) -> Result<State, String> {
     })
 }
 
-fn load(path: &Path) -> Result<State, DecodeError> {
+fn load(path: &Path) -> Result<Decoded, DecodeError> {
     match fs::read(path) {
         Ok(bytes) => decode(&bytes),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(State::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Decoded { state: State::default(), altered: false }),
         Err(error) => Err(DecodeError::Unusable(error.to_string())),
     }
 }

@@ -192,7 +192,7 @@ struct Envelope<'a> {
 }
 
 /// The key of the checksum: of everything else in the file, whatever its spaces, line breaks and order of keys. It tells a
-/// damaged file that still parses from one that was written. A file without it is believed: so it can be edited by hand.
+/// file that was damaged, or edited by hand, from one that was written. A file without it is believed.
 const CHECKSUM: &str = "checksum";
 
 fn checksum(file: &serde_json::Value) -> String {
@@ -212,7 +212,17 @@ pub enum DecodeError {
 }
 
 /// The state in a state file's bytes.
-pub fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    /// What was remembered.
+    pub state: State,
+    /// The checksum does not fit, though nothing is missing: somebody has edited the file, or a value is damaged.
+    pub altered: bool,
+}
+
+/// Reads a state file's bytes. A file whose checksum does not fit is still used where it is a whole state, every key known
+/// and in its place: a wrong value is told, but to forget every alert for it would be worse.
+pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     #[derive(serde::Deserialize)]
     struct Version {
         version: serde_json::Number,
@@ -227,12 +237,32 @@ pub fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
         return Err(DecodeError::Unusable(format!("version {version} was never written")));
     }
     let mut file: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
+    let state: State = serde_json::from_slice(bytes).map_err(unusable)?;
     let claimed = file.as_object_mut().and_then(|keys| keys.remove(CHECKSUM));
-    if claimed.is_some_and(|claimed| claimed != checksum(&file)) {
-        let why = "its checksum does not fit: it is damaged, or was edited by hand; to keep an edit, take out the key `checksum`";
-        return Err(DecodeError::Unusable(why.to_owned()));
+    let altered = claimed.is_some_and(|claimed| claimed != checksum(&file));
+    if altered {
+        let understood = serde_json::to_value(Envelope { version: VERSION, checksum: None, state: &state });
+        if !same_shape(&file, &understood.map_err(unusable)?) {
+            return Err(DecodeError::Unusable(
+                "its checksum does not fit, and parts of it are not understood".to_owned(),
+            ));
+        }
     }
-    serde_json::from_slice(bytes).map_err(unusable)
+    Ok(Decoded { state, altered })
+}
+
+/// Whether two values have the same keys and as many items in the same places, whatever stands there.
+fn same_shape(one: &serde_json::Value, other: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Object};
+    match (one, other) {
+        (Object(one), Object(other)) => {
+            one.len() == other.len()
+                && one.iter().all(|(key, value)| other.get(key).is_some_and(|other| same_shape(value, other)))
+        }
+        (Array(one), Array(other)) => one.len() == other.len() && one.iter().zip(other).all(|(a, b)| same_shape(a, b)),
+        (Object(_) | Array(_), _) | (_, Object(_) | Array(_)) => false,
+        _ => true,
+    }
 }
 
 /// The state file's bytes.

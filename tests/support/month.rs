@@ -274,7 +274,7 @@ impl Store for Disk {
         if outside.full.is_some_and(|full| full(write)) {
             return Err(std::io::ErrorKind::StorageFull.into());
         }
-        let state = store::decode(json).unwrap();
+        let state = store::decode(json).unwrap().state;
         let plug = outside.plug.lock().unwrap();
         if self.0.over.load(Ordering::SeqCst) {
             return Err(gone());
@@ -558,7 +558,7 @@ async fn live_through(mut plan: Plan) -> Month {
         promised: outside.promised.lock().unwrap().clone(),
         writes: outside.writes.load(Ordering::SeqCst),
         fullest: outside.fullest.lock().unwrap().clone(),
-        state: bytes.map(|bytes| store::decode(&bytes).unwrap()).unwrap_or_default(),
+        state: bytes.map(|bytes| store::decode(&bytes).unwrap().state).unwrap_or_default(),
     }
 }
 
@@ -571,7 +571,8 @@ async fn until(clock: &Arc<dyn Clock>, time: Time) {
 async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
     let bytes = life.outside.disk.lock().unwrap().clone();
     // As the file store would: a missing file is an empty state, and what it wrote itself it never refuses.
-    let state = bytes.map(|bytes| store::decode(&bytes).expect("a state that was saved is read")).unwrap_or_default();
+    let state =
+        bytes.map(|bytes| store::decode(&bytes).expect("a state that was saved is read").state).unwrap_or_default();
     let book = Arc::new(Book::new(state, Arc::new(Disk(Arc::clone(life)))));
     let watches = watches(life, clock);
     let everyone: BTreeSet<Name> = NOTIFIERS.iter().map(|(name, ..)| Name::from(*name)).collect();
