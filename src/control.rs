@@ -92,6 +92,9 @@ pub struct AccountReport {
     pub next_cycle: Option<Time>,
     /// Whether its cycles are on time.
     pub on_time: bool,
+    /// Whether one goes on just now.
+    #[serde(default)]
+    pub reading: bool,
 }
 
 /// One alert that is not ok.
@@ -175,6 +178,7 @@ impl Board {
             last_cycle: beat.ended,
             next_cycle: beat.due,
             on_time: beat.on_time(now),
+            reading: beat.ended.is_none_or(|ended| ended < beat.began),
         };
         let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
         Report {

@@ -78,7 +78,7 @@ pub enum Command {
         #[command(flatten)]
         story: Story,
         /// How much faster than time it lives, such as 60x
-        #[arg(long, value_name = "N", default_value = "60x", value_parser = speed)]
+        #[arg(long, value_name = "Nx", default_value = "60x", value_parser = speed, allow_negative_numbers = true)]
         speed: u32,
     },
     /// The whole service against the sandbox, with Slack and mail simulated too: no account, no key, no network
@@ -87,10 +87,10 @@ pub enum Command {
         #[command(flatten)]
         story: Story,
         /// How much faster than time it lives, such as 10000x; default: so fast that the story fits into --seconds
-        #[arg(long, value_name = "N", value_parser = speed)]
+        #[arg(long, value_name = "Nx", value_parser = speed, allow_negative_numbers = true)]
         speed: Option<u32>,
-        /// It ends after so long at the latest; default 60, or with --speed when the story is over
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        /// How long the story takes; with --speed, how long it may take; default 60
+        #[arg(long, value_name = "N", value_parser = seconds, allow_negative_numbers = true)]
         seconds: Option<u32>,
     },
     /// For supervisors: exit 0 while the running service's cycles are on time, else 1
@@ -111,20 +111,32 @@ pub struct Story {
     #[arg(long, value_name = "NAME|FILE", default_value = "drain")]
     pub scenario: String,
     /// The same seed makes the same story
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]
     pub seed: u64,
 }
 
 /// `60x`, or `60`.
 fn speed(text: &str) -> Result<u32, String> {
-    let number = text.strip_suffix('x').unwrap_or(text);
+    let number = text.strip_suffix(['x', 'X']).unwrap_or(text);
     let digits = number.bytes().all(|b| b.is_ascii_digit());
     let speed = number.parse().ok().filter(|speed| digits && (1..=1_000_000).contains(speed));
     speed.ok_or_else(|| "a whole number from 1 to 1000000, such as 60x".to_owned())
 }
 
+fn seconds(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let seconds = text.parse().ok().filter(|seconds| digits && (1..=86_400).contains(seconds));
+    seconds.ok_or_else(|| "a whole number from 1 to 86400".to_owned())
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| format!("a whole number from 0 to {}", u64::MAX))
+}
+
 fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:8099".to_owned())?;
+    let address: SocketAddr =
+        text.parse().map_err(|_| "an IP address and a port, such as 127.0.0.1:8099".to_owned())?;
     if address.ip().is_loopback() {
         Ok(address)
     } else {

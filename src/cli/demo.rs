@@ -4,14 +4,17 @@
 //! simulated: it stands still while anybody works and then moves on to the next appointment, at the pace of the demo.
 
 mod configuration;
+mod line;
 mod screen;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rust_decimal::Decimal;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -31,11 +34,14 @@ use crate::sandbox::mail_sink::MailSink;
 use crate::sandbox::scenario::{FaultKind, Scenario};
 use crate::sandbox::server::Sandbox;
 use crate::sandbox::slack_sink::SlackSink;
+use crate::sandbox::world::World;
 
 /// Every story begins on this Monday, so that the same seed tells the same one.
 const START: &str = "2026-11-02T08:00:00Z";
 /// How long a story takes to tell unless it is said otherwise.
-const SECONDS: u32 = 60;
+const SECONDS: Duration = Duration::from_secs(60);
+/// So much longer it may take where a machine is slow, or the scenario lets requests time out.
+const OVERTIME: Duration = Duration::from_secs(15);
 /// How long the service may take to start, to settle or to stop, in real time.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -67,32 +73,46 @@ async fn tell(
 ) -> anyhow::Result<()> {
     let pace = Pace::new(&scenario, speed, seconds);
     let mut stage = Stage::set(context, scenario, seed).await?;
-    let mut screen = Screen::new(context.colour);
+    let may_film = context.environment.get("TERM") != Some("dumb");
+    let mut screen = Screen::new(context.colour, may_film);
     screen.open(&stage.scenario, seed, &pace, &stage.folder);
     tokio::pin!(stop);
     let told = stage.play(&pace, &mut screen, stop.as_mut()).await;
-    let closing = stage.close(&mut screen).await;
+    let closed = stage.close(&mut screen).await;
     told?;
-    let counts = closing?;
-    let passed = stage.clock.now() - stage.start;
-    screen.close(&Told { counts, passed, messages: stage.messages, mails: stage.mails }, &stage.folder);
+    closed?;
+    let told = Told {
+        counts: &stage.counts,
+        passed: (stage.clock.now() - stage.start).to_std().unwrap_or_default(),
+        messages: stage.messages,
+        mails: stage.mails,
+        scenario: &stage.scenario,
+    };
+    screen.close(&told, &stage.folder);
     Ok(())
 }
 
-/// How fast simulated time passes, and when the story is over.
+/// How fast simulated time passes, and when the telling ends whether the story is over or not.
 struct Pace {
     speed: u32,
     length: Duration,
-    /// In real time, if it may not take as long as it takes.
+    /// In real time.
     limit: Option<Duration>,
+    /// The speed was chosen so that the story fits into this.
+    fitted: Option<Duration>,
 }
 
 impl Pace {
     fn new(scenario: &Scenario, speed: Option<u32>, seconds: Option<u32>) -> Self {
-        let wanted = seconds.unwrap_or(SECONDS);
-        let fitting = u32::try_from(scenario.length.as_secs().div_ceil(u64::from(wanted))).unwrap_or(u32::MAX);
-        let limit = speed.and(seconds).map(|seconds| Duration::from_secs(u64::from(seconds)));
-        Self { speed: speed.unwrap_or(fitting), length: scenario.length, limit }
+        let length = scenario.length;
+        let given = seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
+        if let Some(speed) = speed {
+            return Self { speed, length, limit: given, fitted: None };
+        }
+        let wanted = given.unwrap_or(SECONDS);
+        let speed = u32::try_from(length.as_secs().div_ceil(wanted.as_secs().max(1))).unwrap_or(u32::MAX);
+        // Timeouts are real ones: a scenario with many could take for ever.
+        Self { speed, length, limit: Some(wanted + OVERTIME), fitted: Some(wanted) }
     }
 
     /// When, in real time, so much of the story has been told.
@@ -120,6 +140,12 @@ struct Stage {
     entries: usize,
     /// What keeps CertCentral from working, as it was last told.
     fault: Option<FaultKind>,
+    /// What each division owes for invoices, as it was last told.
+    unpaid: BTreeMap<u64, Decimal>,
+}
+
+fn unpaid(world: &World, division: u64) -> Decimal {
+    world.sheet(division).map_or(Decimal::ZERO, |sheet| sheet.unpaid_invoices)
 }
 
 impl Stage {
@@ -164,6 +190,7 @@ impl Stage {
             counts: Counts::default(),
             entries: 0,
             fault: None,
+            unpaid: BTreeMap::new(),
         })
     }
 
@@ -215,7 +242,10 @@ impl Stage {
         let report = tokio::time::timeout(PATIENCE, settled).await.context("the service does not answer")?;
         anyhow::ensure!(self.service.as_ref().is_some_and(|it| !it.is_finished()), "the service has ended");
         self.drain(screen)?;
-        screen.status(self.clock.now(), &report);
+        // In the middle of a cycle, which waits for a retry, the last reading is out of date.
+        if !report.accounts.iter().any(|account| account.reading) {
+            screen.status(self.clock.now(), &report);
+        }
         self.counts = report.counts;
         Ok(())
     }
@@ -230,12 +260,19 @@ impl Stage {
                 &fault.map_or_else(|| "CertCentral works again".to_owned(), |it| format!("CertCentral: {it}")),
             );
         }
-        let (told, news) = self.world.look(|world| {
+        let (told, mut news) = self.world.look(|world| {
             let entries = &world.entries()[self.entries..];
             let news = entries.iter().filter(|entry| entry.at > self.start && entry.kind != "Charge");
-            (world.entries().len(), news.map(|entry| screen::entry(world, entry)).collect::<Vec<_>>())
+            (world.entries().len(), news.map(|entry| line::entry(world, entry)).collect::<Vec<_>>())
         });
         self.entries = told;
+        let unpaid: BTreeMap<u64, Decimal> =
+            self.world.look(|world| world.divisions().map(|(id, _)| (id, unpaid(world, id))).collect());
+        for (id, owed) in &unpaid {
+            let before = self.unpaid.get(id).copied().unwrap_or_default();
+            news.extend(self.world.look(|world| line::invoices(world, *id, *owed - before)));
+        }
+        self.unpaid = unpaid;
         for news in &news {
             screen.narrate(now, news);
         }
@@ -258,15 +295,14 @@ impl Stage {
     }
 
     /// Ends the service as SIGTERM would, and waits for it.
-    async fn close(&mut self, screen: &mut Screen) -> anyhow::Result<Counts> {
+    async fn close(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(()); // it may have ended by itself
         }
         if let Some(service) = self.service.take() {
             tokio::time::timeout(PATIENCE, service).await.context("the service does not stop")???;
         }
-        self.drain(screen)?;
-        Ok(self.counts.clone())
+        self.drain(screen)
     }
 }
 
@@ -277,7 +313,7 @@ async fn port() -> anyhow::Result<TcpListener> {
 
 /// A new folder for this demo alone, with places for what it gets. It stays: people look into it afterwards.
 fn folder() -> anyhow::Result<PathBuf> {
-    let all = std::env::temp_dir();
+    let all = std::path::absolute(std::env::temp_dir()).unwrap_or_else(|_| PathBuf::from("/tmp"));
     let mut tries = 1;
     let folder = loop {
         let folder = all.join(format!("lowtide-demo-{}-{tries}", std::process::id()));

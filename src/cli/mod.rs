@@ -133,7 +133,8 @@ fn command(args: &[OsString]) -> Option<&str> {
 
 fn start(cli: Cli) -> Exit {
     let environment = Environment::new(std::env::vars_os());
-    let no_colour = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = environment.get("TERM") == Some("dumb");
+    let no_colour = dumb || environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let redactor = Redactor::default();
     let default_level = match cli.command {
         Command::Run => "info",

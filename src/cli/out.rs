@@ -9,9 +9,10 @@ static FAILED: AtomicBool = AtomicBool::new(false);
 /// Writes text to standard output as it is.
 pub(super) fn put(text: &str) {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => FAILED.store(true, Ordering::Relaxed),
-        _ => {}
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let Err(error) = written else { return };
+    if error.kind() != ErrorKind::BrokenPipe && !FAILED.swap(true, Ordering::Relaxed) {
+        complain(&format!("lowtide: standard output cannot be written: {error}\n"));
     }
 }
 

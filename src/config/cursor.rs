@@ -25,6 +25,8 @@ pub(super) struct Context<'a> {
     pub(super) secrets: RefCell<Vec<Secret>>,
     /// Whether a secret stands in the file itself.
     pub(super) literal_secret: Cell<bool>,
+    /// Whether `${NAME}` stands for a variable of the environment.
+    pub(super) variables: bool,
 }
 
 /// Why a text is not what its key wants.
@@ -197,6 +199,9 @@ impl<'a> Cursor<'a> {
         if matches!(self.node.place, Place::Variable(_)) {
             return Some((raw.clone(), true));
         }
+        if !self.ctx.variables {
+            return Some((raw.clone(), false));
+        }
         match expand(raw, self.ctx.environment) {
             Ok(expanded) => return Some((expanded.text, expanded.from_environment)),
             Err(ExpandError::Unset(name)) => {
@@ -239,6 +244,7 @@ impl<'a> Context<'a> {
             problems: RefCell::default(),
             secrets: RefCell::default(),
             literal_secret: Cell::new(false),
+            variables: true,
         }
     }
 

@@ -22,6 +22,8 @@ use crate::sandbox::scenario::{
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The longest scenario, and the longest history.
 const LONGEST: Duration = Duration::from_secs(3 * 366 * 24 * 3600);
+/// Deposits come no more often than this.
+const OFTENEST: Duration = Duration::from_secs(3600);
 /// The most orders of one line of a scenario: more would only cost time.
 const MOST_ORDERS: u32 = 10_000;
 
@@ -50,7 +52,7 @@ const FAULT: &[Key] = &[key("from"), key("for"), key("kind")];
 /// Reads a scenario's file; it is called by the file's name.
 pub fn load(path: &Path) -> Result<Scenario, Problems> {
     let environment = Environment::new(std::iter::empty());
-    let ctx = Context::new(path, &environment);
+    let ctx = Context { variables: false, ..Context::new(path, &environment) };
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let text = ctx.file(path, "a readable file with a scenario (lowtide sandbox --help names those that come with it)");
     let scenario = text.and_then(|(text, _)| decode(&ctx, &text, name));
@@ -60,7 +62,7 @@ pub fn load(path: &Path) -> Result<Scenario, Problems> {
 /// Reads a scenario's text; problems are reported as of the file `name`.
 pub fn parse(name: &str, text: &str) -> Result<Scenario, Problems> {
     let environment = Environment::new(std::iter::empty());
-    let ctx = Context::new(Path::new(name), &environment);
+    let ctx = Context { variables: false, ..Context::new(Path::new(name), &environment) };
     let scenario = decode(&ctx, text, name.to_owned());
     finish(ctx, scenario)
 }
@@ -158,7 +160,7 @@ fn deposit(section: &Section<'_>) -> Option<DepositPlan> {
         _ => wanted(section, "on", "when it comes, counted from the start (or `ago`)", offset).map(When::After),
     };
     let amount = wanted(section, "amount", "its amount", price);
-    let every = or_default(section, "every", |text| span(text).map(Some), None);
+    let every = or_default(section, "every", |text| period(text).map(Some), None);
     let expires_after = or_default(section, "expires_after", |text| span(text).map(Some), None);
     Some(DepositPlan { on: on?, amount: amount?, every: every?, expires_after: expires_after? })
 }
@@ -206,6 +208,10 @@ fn span(text: &str) -> Result<Duration, Fault> {
     if duration > LONGEST { Err("a duration of at most three years".into()) } else { Ok(duration) }
 }
 
+fn period(text: &str) -> Result<Duration, Fault> {
+    span(text).ok().filter(|period| *period >= OFTENEST).ok_or_else(|| "a duration from 1h to three years".into())
+}
+
 fn number(text: &str, most: u32) -> Option<u32> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|number| digits && (1..=most).contains(number))
@@ -215,13 +221,18 @@ fn count(text: &str) -> Result<u32, Fault> {
     number(text, MOST_ORDERS).ok_or_else(|| format!("a whole number from 1 to {MOST_ORDERS}").into())
 }
 
+/// An amount as the API writes it: with at most two decimals.
+fn cents(text: &str, wanted: impl Fn(&Decimal) -> bool, expected: &str) -> Result<Decimal, Fault> {
+    let amount = parse_amount(text).ok().filter(|amount| amount.scale() <= 2 && wanted(amount));
+    amount.ok_or_else(|| format!("{expected}, with at most 18 digits before the point and 2 after it").into())
+}
+
 fn amount(text: &str) -> Result<Decimal, Fault> {
-    parse_amount(text).map_err(|_| "an amount such as 2000 or -569.95".into())
+    cents(text, |_| true, "an amount such as 2000 or -569.95")
 }
 
 fn price(text: &str) -> Result<Decimal, Fault> {
-    let positive = parse_amount(text).ok().filter(|amount| *amount > Decimal::ZERO);
-    positive.ok_or_else(|| "an amount above 0, such as 218 or 399.50".into())
+    cents(text, |amount| *amount > Decimal::ZERO, "an amount above 0, such as 218 or 399.50")
 }
 
 fn currency(text: &str) -> Result<Currency, Fault> {
@@ -232,8 +243,8 @@ fn credit(text: &str) -> Result<Credit, Fault> {
     if text == "unlimited" {
         return Ok(Credit::Unlimited);
     }
-    let limit = parse_amount(text).ok().filter(|limit| *limit >= Decimal::ZERO);
-    limit.map(Credit::Limit).ok_or_else(|| "unlimited, or an amount such as 2000".into())
+    let limit = cents(text, |limit| *limit >= Decimal::ZERO, "unlimited, or an amount such as 2000");
+    limit.map(Credit::Limit)
 }
 
 #[cfg(test)]
@@ -257,12 +268,12 @@ mod tests {
         insta::assert_snapshot!(problems, @r#"
     mine.yaml:1:9: length: found `0s`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w
     mine.yaml:2:1: fautls: found `fautls`, expected one of about, length, history, rate_limit, divisions, faults; did you mean `faults`?
-    mine.yaml:6:14: divisions.Main.balance: found `1,000`, expected an amount such as 2000 or -569.95
-    mine.yaml:8:30: divisions.Main.orders[0].price: found `-5`, expected an amount above 0, such as 218 or 399.50
+    mine.yaml:6:14: divisions.Main.balance: found `1,000`, expected an amount such as 2000 or -569.95, with at most 18 digits before the point and 2 after it
+    mine.yaml:8:30: divisions.Main.orders[0].price: found `-5`, expected an amount above 0, such as 218 or 399.50, with at most 18 digits before the point and 2 after it
     mine.yaml:8:44: divisions.Main.orders[0].per_week: found `lots`, expected a whole number from 1 to 10000
     mine.yaml:10:24: divisions.Main.deposits[0].ago: found `ago` beside `on`, expected only one of them
     mine.yaml:11:16: divisions.Other.id: found `1` again, expected another number for each division
-    mine.yaml:11:45: divisions.Other.credit_limit: found `none`, expected unlimited, or an amount such as 2000
+    mine.yaml:11:45: divisions.Other.credit_limit: found `none`, expected unlimited, or an amount such as 2000, with at most 18 digits before the point and 2 after it
     mine.yaml:13:32: faults[0].kind: found `maintainance`, expected one of maintenance, rate_limited, server_error, hang, html, revoked_key, forbidden, broken; did you mean `maintenance`?
     "#);
     }

@@ -28,6 +28,8 @@ pub const PATH: &str = "/services/v2";
 pub const API_KEY: &str = "sandbox-api-key";
 /// The key of a user who may not see finances.
 pub const POOR_KEY: &str = "sandbox-key-without-finance-role";
+/// The pause in the middle of an answer that breaks off.
+const HALF_WAY: Duration = Duration::from_millis(20);
 /// The longest that a request is left without an answer; every client has given up by then.
 const HANG: Duration = Duration::from_secs(120);
 
@@ -155,8 +157,13 @@ async fn broken(fault: FaultKind) -> Response {
             answers::refuse(&Refusal::Internal)
         }
         FaultKind::Broken => {
-            let pieces = [Ok("{\"balance\":\"1"), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))];
-            let body = Body::from_stream(futures_util::stream::iter(pieces));
+            // The beginning goes over the wire before the end fails.
+            let beginning = futures_util::stream::iter([Ok("{\"balance\":\"1")]);
+            let end = futures_util::stream::once(async {
+                tokio::time::sleep(HALF_WAY).await;
+                Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+            });
+            let body = Body::from_stream(futures_util::StreamExt::chain(beginning, end));
             ([(header::CONTENT_TYPE, "application/json")], body).into_response()
         }
     }

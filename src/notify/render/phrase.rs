@@ -21,7 +21,8 @@ pub(super) fn quote(text: &str) -> String {
 
 /// A sentence from outside with exactly one full stop.
 fn sentence(text: &str) -> String {
-    format!("{}.", quote(text).trim_end_matches('.'))
+    let text = quote(text);
+    if text.ends_with(['?', '!', '…']) { text } else { format!("{}.", text.trim_end_matches('.')) }
 }
 
 /// The one line that says it all.

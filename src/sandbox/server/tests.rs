@@ -208,7 +208,7 @@ async fn each_fault_fails_in_its_own_way_while_it_lasts() {
     GET /finance/balance failed: no complete answer in time
     GET /finance/balance answered 200 OK, but its body (text/html) is not a JSON object; it begins with: <!DOCTYPE html><html><head><title>Sign in</title></head><bo…
     GET /finance/balance answered 500 Internal Server Error: internal_error (An unexpected error occurred.)
-    GET /finance/balance failed: the connection broke (connection closed before message completed)
+    GET /finance/balance failed: the connection broke (unexpected EOF during chunk size line)
     GET /finance/balance answered 401 Unauthorized: invalid_api_key (Invalid API key.): check the account's API key
     GET /finance/balance answered 403 Forbidden: access_denied|missing_permission (Access denied. Your role may not see finances.): give the API key's user a role that sees finances (Administrator, Manager, Finance manager), and check whether the account restricts API access by source address
     "#);

@@ -1,0 +1,200 @@
+//! What the demo says about one division: a line with its funds and level, and what happens to its money.
+//!
+//! Pure: it is given a reading, and returns text.
+
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+
+use crate::cli::count;
+use crate::control::AlertReport;
+use crate::cycle::LastReading;
+use crate::domain::money::{Money, parse_amount};
+use crate::domain::rule::{Severity, UNREADABLE};
+use crate::domain::{Name, Time};
+use crate::notify::render::cut;
+use crate::sandbox::draw::Style;
+use crate::sandbox::world::{Entry, World};
+use crate::text::clean;
+
+/// The longest bar, and the longest name beside it.
+const LONGEST: usize = 20;
+/// What a line has beside its name and its bar: time, funds, level and the gaps between.
+const REST: usize = 16 + 2 + 2 + 14 + 2 + 2 + 10;
+
+/// How a division stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) level: Level,
+    /// The rules that fire, but for the one about available funds, which the line shows anyway.
+    pub(super) rules: Vec<Name>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    Ok,
+    Warning,
+    Critical,
+    Unreadable,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Warning => "WARNING",
+            Level::Critical => "CRITICAL",
+            Level::Unreadable => "UNREADABLE",
+        }
+    }
+
+    fn colour(self) -> &'static str {
+        match self {
+            Level::Ok => "32",
+            Level::Warning => "33",
+            Level::Critical => "31",
+            Level::Unreadable => "35",
+        }
+    }
+}
+
+/// A line of the ledger in words.
+pub(super) fn entry(world: &World, entry: &Entry) -> String {
+    let what = match entry.kind {
+        "Expired Deposit" => "the unused rest of a deposit expires",
+        "Invoice Payment" => "an overdue invoice is taken from the balance",
+        _ => "a deposit arrives",
+    };
+    money_moves(world, entry.division, what, entry.change)
+}
+
+/// More or less is owed for invoices than before; `None`: as much.
+pub(super) fn invoices(world: &World, division: u64, change: Decimal) -> Option<String> {
+    let what = if change > Decimal::ZERO { "an invoice arrives" } else { "an invoice is settled" };
+    (!change.is_zero()).then(|| money_moves(world, division, what, change))
+}
+
+fn money_moves(world: &World, division: u64, what: &str, amount: Decimal) -> String {
+    let currency = world.sheet(division).map(|sheet| sheet.currency);
+    let amount = currency.map_or_else(String::new, |currency| Money::new(amount.abs(), currency).to_string());
+    // An account that is not divided has one purse, which needs no name.
+    match world.divisions().find(|(id, _)| *id == division).filter(|_| world.divisions().len() > 1) {
+        Some((_, name)) => format!("{}: {what}: {amount}", clean(name)),
+        None => format!("{what}: {amount}"),
+    }
+}
+
+/// How bad it is: what the alerts of this division say, or that it cannot be read just now.
+pub(super) fn standing(reading: &LastReading, alerts: &[AlertReport]) -> Standing {
+    if reading.metrics.values().all(|text| text.starts_with(UNREADABLE)) {
+        return Standing { level: Level::Unreadable, rules: Vec::new() };
+    }
+    let its = |alert: &&AlertReport| {
+        alert.account == reading.account && alert.division == reading.division && alert.status == "firing"
+    };
+    let level = |alert: &AlertReport| match alert.level {
+        Severity::Warning => Level::Warning,
+        Severity::Critical => Level::Critical,
+    };
+    let firing: Vec<&AlertReport> =
+        alerts.iter().filter(its).filter(|alert| alert.rule.as_ref() != UNREADABLE).collect();
+    let worst = firing.iter().map(|alert| level(alert)).max().unwrap_or(Level::Ok);
+    let rules = firing.iter().map(|alert| alert.rule.clone()).filter(|rule| rule.as_ref() != "available-funds");
+    Standing { level: worst, rules: rules.collect() }
+}
+
+/// The amount of `USD 1,431.00`.
+pub(super) fn amount(shown: &str) -> Option<Decimal> {
+    let (_, figure) = shown.split_once(' ')?;
+    parse_amount(&figure.replace(',', "").replace('\u{2212}', "-")).ok()
+}
+
+/// One division on one line of the terminal; `share` of the bar is full, and without one there is nothing to measure.
+pub(super) fn draw_line(
+    now: Time,
+    reading: &LastReading,
+    funds: &str,
+    share: Option<Decimal>,
+    standing: &Standing,
+    style: Style,
+) -> String {
+    let level = standing.level;
+    let room = style.width.saturating_sub(REST + 1);
+    let bar = (room / 2).min(LONGEST);
+    let longest = (room - bar).min(LONGEST);
+    let name = reading.division_name.as_deref().map_or_else(|| reading.account.to_string(), clean);
+    let name = cut(&name, longest);
+    let full = share.and_then(|share| (share * Decimal::from(bar)).ceil().to_usize()).map(|cells| cells.min(bar));
+    let bar = match (level, full) {
+        (Level::Unreadable, _) => "?".repeat(bar),
+        (_, None) => "∞".repeat(bar),
+        (_, Some(cells)) => "█".repeat(cells) + &"░".repeat(bar - cells),
+    };
+    let funds = if level == Level::Unreadable { "not readable" } else { funds };
+    let taken = 16 + 2 + longest + 2 + 14 + 2 + bar.chars().count() + 2 + level.word().len() + 1;
+    // Which rules, as far as there is room.
+    let rules: Vec<&str> = standing.rules.iter().map(AsRef::as_ref).collect();
+    let rules = match style.width.saturating_sub(taken + 1) {
+        room if room > 3 && !rules.is_empty() => format!(" {}", cut(&clean(&rules.join(", ")), room)),
+        _ => String::new(),
+    };
+    let end = format!("{bar}  {}{rules}", level.word());
+    let end = if style.colour { format!("\u{1b}[{}m{end}\u{1b}[0m", level.colour()) } else { end };
+    format!("{}  {name:<longest$}  {funds:>14}  {end}", stamp(now))
+}
+
+pub(super) fn stamp(now: Time) -> String {
+    now.format("%a %d %b %H:%M").to_string()
+}
+
+/// `16 days`, `2 days and 14 hours`, `20 hours`.
+pub(super) fn span(time: Duration) -> String {
+    let hours = usize::try_from(time.as_secs() / 3600).unwrap_or_default();
+    match (count(hours / 24, "day"), count(hours % 24, "hour")) {
+        (_, hour) if hours < 24 => hour,
+        (days, _) if hours.is_multiple_of(24) => days,
+        (days, hours) => format!("{days} and {hours}"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::cli::demo::screen::{NARROWEST, WIDEST};
+    use unicode_width::UnicodeWidthStr;
+
+    #[test]
+    fn a_live_line_fits_every_terminal_that_has_one_whatever_it_says() {
+        let now = "2026-11-25T22:00:00Z".parse().unwrap();
+        let reading = LastReading {
+            account: "acme".into(),
+            division: Some(1),
+            division_name: Some("A department with a very long \u{1b}[2Jname".to_owned()),
+            at: now,
+            metrics: BTreeMap::new(),
+        };
+        for width in NARROWEST..=WIDEST {
+            for (share, level) in
+                [(Some(Decimal::ONE), Level::Critical), (None, Level::Ok), (Some(Decimal::TWO), Level::Unreadable)]
+            {
+                let style = Style { colour: false, width };
+                let standing = Standing { level, rules: vec!["unpaid-invoices".into(), "a-third".into()] };
+                let line = draw_line(now, &reading, "USD 123,456.00", share, &standing, style);
+                assert!(line.width() < width && !line.contains('\u{1b}'), "{width}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn amounts_and_spans_are_read_and_written_as_people_do() {
+        assert_eq!(amount("USD −1,569.00"), Some(Decimal::from(-1569)));
+        assert_eq!(amount("unlimited"), None);
+        let span = |hours: u64| span(Duration::from_secs(3600 * hours));
+        assert_eq!(span(49), "2 days and 1 hour");
+        assert_eq!((span(24), span(20), span(0)), ("1 day".to_owned(), "20 hours".to_owned(), "0 hours".to_owned()));
+    }
+}
