@@ -60,6 +60,11 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Print what a notification will look like; sends nothing, stores nothing
+    ///
+    /// With the account's reading, if it can be read, else with a documented sample, which is said. It is rendered by the
+    /// very functions that `run` uses: Slack's JSON and text, a mail's subject, text and HTML.
+    Preview(Preview),
     /// Show alerts pending and firing and notifications owed; from a running service also its last readings
     Status {
         /// How to print it
@@ -102,6 +107,75 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Which notification is shown.
+#[derive(Debug, clap::Args)]
+pub struct Preview {
+    /// What it is about; default the first rule of the file
+    #[arg(long, value_name = "NAME")]
+    pub rule: Option<String>,
+    /// What happened
+    #[arg(long, value_enum, default_value_t)]
+    pub event: PreviewEvent,
+    /// On which notifier; default all that would be told
+    #[arg(long, value_name = "NAME")]
+    pub notifier: Vec<String>,
+    /// Of which account; default the first that the rule watches
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
+    /// Of which division; default the first that the rule watches
+    #[arg(long, value_name = "ID")]
+    pub division: Option<u64>,
+    /// At which level; default the one that the event and the figures suggest
+    #[arg(long, value_enum)]
+    pub level: Option<PreviewLevel>,
+    /// Read nothing: use the sample's figures, which breach the level
+    #[arg(long)]
+    pub sample: bool,
+    /// Write the mail's HTML to this file instead of printing it
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// What a previewed notification is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum PreviewEvent {
+    /// A threshold has been crossed
+    #[default]
+    Raised,
+    /// It was a warning and is critical now
+    Escalated,
+    /// It was critical and is a warning now
+    Eased,
+    /// Nothing has changed enough since the last message
+    Reminder,
+    /// It is over
+    Resolved,
+    /// The balance cannot be read
+    Unreadable,
+    /// It can be read again
+    Readable,
+    /// A division is gone from the account's list
+    Unwatched,
+    /// A notifier has failed for an hour
+    NotifierFailing,
+    /// It works again
+    NotifierRecovered,
+    /// What `test-notify` sends
+    Test,
+}
+
+/// At which level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PreviewLevel {
+    /// Somebody should plan for it
+    Warning,
+    /// Somebody should act now
+    Critical,
 }
 
 /// What the sandbox simulates.

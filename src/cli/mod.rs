@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod init;
 mod out;
+mod preview;
 mod run;
 mod sandbox;
 mod status;
@@ -189,6 +190,7 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
         Command::Check { output } => check::run(context, output).await,
         Command::Validate { online, output } => validate::run(context, online, output).await,
         Command::TestNotify { names, output } => test_notify::run(context, &names, output).await,
+        Command::Preview(options) => preview::run(context, &options).await,
         Command::Status { output } => status::status(context, output).await,
         Command::Health => status::health(context).await,
         Command::Sandbox { listen, story, speed } => sandbox::run(listen, &story, speed).await,

@@ -14,7 +14,7 @@ use lettre::{Address, Message as Mail};
 
 use super::render::{cut, flat, mail};
 use super::smtp::{Channel, Outcome, Server};
-use super::{Delivered, Message, Notifier, Refusal, SendError, Words};
+use super::{Delivered, Message, Notifier, Preview, Refusal, SendError, Words};
 use crate::secret::{Redactor, Secret};
 
 /// As much of a reason as is told.
@@ -175,6 +175,11 @@ impl Notifier for Email {
                 refused: outcome.refused,
             }),
         }
+    }
+
+    fn preview(&self, message: &Message) -> Preview {
+        let mail::Mail { subject, text, html } = mail::mail(message, &self.words);
+        Preview { subject: Some(subject), text: Some(text), html: Some(html), body: None }
     }
 }
 

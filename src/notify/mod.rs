@@ -5,6 +5,7 @@
 pub mod email;
 pub mod outbox;
 pub mod render;
+pub mod sample;
 pub mod slack;
 pub mod smtp;
 
@@ -22,6 +23,30 @@ use crate::domain::{Name, Time};
 pub trait Notifier: Send + Sync {
     /// Sends one message, once, within the notifier's timeout.
     async fn send(&self, message: &Message) -> Result<Delivered, SendError>;
+
+    /// What [`send`](Self::send) would send, made by the same functions; nothing is sent. Empty where a channel has not
+    /// said how it looks.
+    fn preview(&self, message: &Message) -> Preview {
+        let _ = message;
+        Preview::default()
+    }
+}
+
+/// What a message looks like on one channel; each part where the channel has such a thing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Preview {
+    /// A mail's subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Plain text: of a mail, or the line that a chat's notification shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// A mail's HTML.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+    /// The body of a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<serde_json::Value>,
 }
 
 /// One message to one notifier.

@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 
 use super::render::{blocks, cut, flat};
-use super::{Delivered, Message, Notifier, SendError, Words};
+use super::{Delivered, Message, Notifier, Preview, SendError, Words};
 use crate::domain::rule::Severity;
 use crate::domain::{Name, Time};
 use crate::secret::{Redactor, Secret};
@@ -95,6 +95,12 @@ impl Notifier for Slack {
         let permanent = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
         let pause = (!permanent).then(|| retry_after(&headers, message.at)).flatten();
         Err(self.failed(permanent, &reason(status, &answer), pause))
+    }
+
+    fn preview(&self, message: &Message) -> Preview {
+        let body = blocks::payload(message, &self.words, &self.mention);
+        let text = body["text"].as_str().map(str::to_owned);
+        Preview { text, body: Some(body), ..Preview::default() }
     }
 }
 

@@ -1,0 +1,247 @@
+//! What a preview shows: the event that was asked for, about a real reading if one can be had, else about the sample.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::app;
+use crate::cli::Exit;
+use crate::cli::args::{Preview as Options, PreviewEvent, PreviewLevel};
+use crate::cli::out::grumble;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::cycle::{self, Scope, Watch};
+use crate::domain::alert::Kind;
+use crate::domain::balance::{Balance, Unreadable};
+use crate::domain::evaluate::evaluate;
+use crate::domain::event::Subject;
+use crate::domain::rule::{Rule, Severity, UNREADABLE};
+use crate::domain::{Name, Time};
+use crate::notify::sample::{self, Place};
+use crate::notify::{Content, Message};
+use crate::secret::Redactor;
+use crate::text::clean;
+
+/// What is shown, and to whom it would be told.
+pub(super) struct Scene {
+    /// `None`: the test message.
+    subject: Option<Subject>,
+    /// Who would be told.
+    pub(super) audience: BTreeSet<Name>,
+    /// Whether its figures were read just now.
+    pub(super) real: bool,
+    /// What the reader should know about the figures.
+    pub(super) notes: Vec<String>,
+}
+
+impl Scene {
+    /// The message to one notifier.
+    pub(super) fn message(&self, notifier: &Name, now: Time) -> Message {
+        let mut message = sample::message(self.subject.iter().cloned().collect(), now);
+        if self.subject.is_none() {
+            message.content = Content::Test { notifier: notifier.clone() };
+        }
+        message
+    }
+}
+
+/// As the command line names it.
+pub(super) fn name(event: PreviewEvent) -> &'static str {
+    match event {
+        PreviewEvent::Raised => "raised",
+        PreviewEvent::Escalated => "escalated",
+        PreviewEvent::Eased => "eased",
+        PreviewEvent::Reminder => "reminder",
+        PreviewEvent::Resolved => "resolved",
+        PreviewEvent::Unreadable => "unreadable",
+        PreviewEvent::Readable => "readable",
+        PreviewEvent::Unwatched => "unwatched",
+        PreviewEvent::NotifierFailing => "notifier-failing",
+        PreviewEvent::NotifierRecovered => "notifier-recovered",
+        PreviewEvent::Test => "test",
+    }
+}
+
+/// Puts the event together. Names that nothing defines have been refused already.
+pub(super) async fn scene(config: &Config, redactor: &Redactor, options: &Options, now: Time) -> Result<Scene, Exit> {
+    let everyone: BTreeSet<Name> = config.notifiers.keys().cloned().collect();
+    let of_unreadable = options.rule.as_deref() == Some(UNREADABLE);
+    let plain = |subject| Scene { subject, audience: everyone.clone(), real: false, notes: Vec::new() };
+    let kind = match options.event {
+        PreviewEvent::Test => return Ok(plain(None)),
+        PreviewEvent::NotifierFailing | PreviewEvent::NotifierRecovered => {
+            let recovered = options.event == PreviewEvent::NotifierRecovered;
+            let failing = config.notifiers.keys().next().cloned().unwrap_or_else(|| "notifier".into());
+            return Ok(plain(Some(sample::notifier(failing, recovered, now))));
+        }
+        PreviewEvent::Unreadable | PreviewEvent::Raised | PreviewEvent::Unwatched => Kind::Raised,
+        PreviewEvent::Readable | PreviewEvent::Resolved => Kind::Resolved,
+        PreviewEvent::Escalated => Kind::Escalated,
+        PreviewEvent::Eased => Kind::Eased,
+        PreviewEvent::Reminder => Kind::Reminder,
+    };
+    let rule = config.rules.iter().find(|rule| options.rule.as_deref().is_none_or(|name| name == &*rule.name));
+    let rule = rule.filter(|_| !of_unreadable);
+    let shot = shoot(config, redactor, options, rule).await?;
+    match (options.event, rule) {
+        (PreviewEvent::Unwatched, _) => {
+            let rules = config.rules.iter().take(1).map(|rule| rule.name.clone()).collect();
+            Ok(plain(Some(sample::unwatched(&shot.place, rules))))
+        }
+        (PreviewEvent::Unreadable | PreviewEvent::Readable, _) | (_, None) => Ok(unreadable(config, kind, shot, now)),
+        (_, Some(rule)) => threshold(rule, kind, options, shot, now),
+    }
+}
+
+fn unreadable(config: &Config, kind: Kind, shot: Shot, now: Time) -> Scene {
+    let policy = &config.unreadable;
+    let why = shot.balance.err().flatten();
+    let mut notes = Vec::new();
+    if why.is_none() && kind != Kind::Resolved {
+        notes.push("the reason is a sample".to_owned());
+    }
+    let real = why.is_some();
+    let why = why.map(|why| (why.reason, why.outlook));
+    let subject = Some(sample::unreadable(kind, policy.level, why, &shot.place, now));
+    Scene { subject, audience: policy.notify.iter().cloned().collect(), real, notes }
+}
+
+fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: Shot, now: Time) -> Result<Scene, Exit> {
+    let breached = |balance: &Balance| evaluate(rule, &balance.reading(rule.metric)).map(|verdict| verdict.breached());
+    let mut notes = Vec::new();
+    let read = match &shot.balance {
+        Ok(balance) => match breached(balance) {
+            Ok(breached) => Some((balance.clone(), breached)),
+            Err(why) => {
+                notes.push(format!("sample figures: {}", why.reason));
+                None
+            }
+        },
+        Err(Some(why)) => {
+            notes.push(format!("sample figures: {} cannot be read: {}", shot.place.account, why.reason));
+            None
+        }
+        Err(None) => {
+            notes.push("sample figures".to_owned());
+            None
+        }
+    };
+    let level = level(rule, kind, options, read.as_ref().and_then(|(_, breached)| *breached))?;
+    let real = read.is_some();
+    let figures = match read {
+        Some((balance, breached)) => {
+            let fits = if kind == Kind::Resolved { breached.is_none() } else { breached >= Some(level) };
+            if !fits {
+                let state = breached.map_or_else(|| "ok".to_owned(), |level| level.to_string());
+                notes.push(format!(
+                    "these are the present figures, at which the rule is {state}: --sample shows figures that fit"
+                ));
+            }
+            balance
+        }
+        None => sample::balance(rule, level, kind != Kind::Resolved),
+    };
+    let subject = sample::threshold(rule, kind, level, &figures, &shot.place, now);
+    let audience = rule.level(level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default();
+    Ok(Scene { subject, audience, real, notes })
+}
+
+/// The level that was asked for; else the one that fits the event and the figures.
+fn level(rule: &Rule, kind: Kind, options: &Options, breached: Option<Severity>) -> Result<Severity, Exit> {
+    let asked = options.level.map(|level| match level {
+        PreviewLevel::Warning => Severity::Warning,
+        PreviewLevel::Critical => Severity::Critical,
+    });
+    let by_event = match kind {
+        Kind::Escalated => Some(Severity::Critical),
+        Kind::Eased => Some(Severity::Warning),
+        Kind::Raised | Kind::Reminder | Kind::Resolved => None,
+    };
+    let has = |severity: &Severity| rule.level(*severity).is_some();
+    let first = [Severity::Warning, Severity::Critical].into_iter().find(has);
+    let level = asked.or(by_event).or(breached).or(first).unwrap_or(Severity::Warning);
+    if !has(&level) {
+        grumble!("lowtide: rule `{}` has no level {level}", clean(&rule.name));
+        return Err(Exit::Usage);
+    }
+    if by_event.is_some_and(|by_event| by_event != level || !has(&Severity::Warning) || !has(&Severity::Critical)) {
+        let (what, right) = if kind == Kind::Escalated { ("escalates", "critical") } else { ("eases", "warning") };
+        grumble!("lowtide: only an alert with both levels {what}, and then it is at {right}");
+        return Err(Exit::Usage);
+    }
+    Ok(level)
+}
+
+/// One division, and what it reads.
+struct Shot {
+    place: Place,
+    /// `Err(None)`: it was not asked.
+    balance: Result<Balance, Option<Unreadable>>,
+}
+
+async fn shoot(config: &Config, redactor: &Redactor, options: &Options, rule: Option<&Rule>) -> Result<Shot, Exit> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let watches = app::watches(config, redactor, &clock).map_err(|error| {
+        grumble!("lowtide: {error:#}");
+        Exit::Failure
+    })?;
+    let watched = |watch: &&Arc<Watch>| match (&options.account, rule) {
+        (Some(account), _) => **account == *watch.account,
+        (None, Some(rule)) => rule.accounts.as_ref().is_none_or(|names| names.contains(&watch.account)),
+        (None, None) => true,
+    };
+    let Some(watch) = watches.iter().find(watched) else { return Err(Exit::Failure) };
+    if let Some(rule) = rule.filter(|rule| rule.accounts.as_ref().is_some_and(|names| !names.contains(&watch.account)))
+    {
+        grumble!("lowtide: rule `{}` does not watch account `{}`", clean(&rule.name), clean(&watch.account));
+        return Err(Exit::Usage);
+    }
+    let undivided = watch.scope == Scope::Undivided;
+    if let Some(id) = options.division.filter(|_| undivided) {
+        grumble!("lowtide: account `{}` is read without divisions, so there is no {id}", clean(&watch.account));
+        return Err(Exit::Usage);
+    }
+    let sampled = Place {
+        account: watch.account.clone(),
+        division: (!undivided).then_some(options.division.unwrap_or(sample::DIVISION)),
+        division_name: (!undivided).then(|| sample::DIVISION_NAME.to_owned()),
+    };
+    if options.sample {
+        return Ok(Shot { place: sampled, balance: Err(None) });
+    }
+    match targets(watch, options, rule).await {
+        Err(why) => Ok(Shot { place: sampled, balance: Err(Some(why)) }),
+        Ok(None) => {
+            grumble!("lowtide: no such division of account `{}` is watched", clean(&watch.account));
+            Err(Exit::Usage)
+        }
+        Ok(Some(scope)) => Ok(read(watch, scope).await.unwrap_or(Shot { place: sampled, balance: Err(None) })),
+    }
+}
+
+/// The one division to read: enough for a preview, and no burden on an account with hundreds. `None`: none is watched.
+async fn targets(watch: &Watch, options: &Options, rule: Option<&Rule>) -> Result<Option<Scope>, Unreadable> {
+    let ids: Vec<u64> = match &watch.scope {
+        Scope::Undivided => return Ok(Some(Scope::Undivided)),
+        Scope::Listed(ids) => ids.clone(),
+        Scope::All(exclude) => {
+            let listed = watch.source.divisions().await.map_err(Unreadable::from)?;
+            listed.into_iter().map(|it| it.id).filter(|id| !exclude.contains(id)).collect()
+        }
+    };
+    let asked = |id: &u64| options.division.is_none_or(|asked| asked == *id);
+    let watched = |id: &u64| rule.is_none_or(|rule| rule.watches(&watch.account, Some(*id)));
+    Ok(ids.into_iter().find(|id| asked(id) && watched(id)).map(|id| Scope::Listed(vec![id])))
+}
+
+async fn read(watch: &Watch, scope: Scope) -> Option<Shot> {
+    let one = Watch {
+        account: watch.account.clone(),
+        source: Arc::clone(&watch.source),
+        scope,
+        rules: Arc::clone(&watch.rules),
+        unreadable: Arc::clone(&watch.unreadable),
+    };
+    let read = cycle::read_once(&one, &SystemClock).await.reads.into_iter().next()?;
+    let place = Place { account: watch.account.clone(), division: read.division, division_name: read.name };
+    Some(Shot { place, balance: read.balance.map_err(Some) })
+}

@@ -1,0 +1,234 @@
+//! Events that have not happened: for `preview`, and to try a notifier's own texts before they are needed.
+//!
+//! Made of a real reading where there is one, else of the sample figures that docs/templates.md documents. Nothing here
+//! is ever owed to anybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::Duration;
+use rust_decimal::Decimal;
+
+use super::{Content, Item, Message, RuleWords, Via, Words};
+use crate::domain::alert::{AlertKey, Kind};
+use crate::domain::balance::{Balance, Outlook, Reading};
+use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
+use crate::domain::money::Currency;
+use crate::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UNREADABLE};
+use crate::domain::{Division, Name, Time};
+
+/// The division's number where a sample needs one.
+pub const DIVISION: u64 = 11224;
+/// The division's name where a sample needs one.
+pub const DIVISION_NAME: &str = "History department";
+/// Why a sample is unreadable.
+const REASON: &str = "GET /finance/balance answered 503 Service Unavailable: CertCentral may be under maintenance (usually two hours, on the first weekend of a month)";
+/// Why a sample's notifier fails.
+const FAILURE: &str = "Slack answered 404: no_service (the webhook was removed or disabled: make a new one)";
+
+/// What an event is about.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The account.
+    pub account: Name,
+    /// The division, where the account is read by division.
+    pub division: Division,
+    /// Its name.
+    pub division_name: Option<String>,
+}
+
+impl Place {
+    fn key(&self, rule: &str) -> AlertKey {
+        AlertKey { account: self.account.clone(), division: self.division, rule: rule.into() }
+    }
+}
+
+/// A balance that breaches this level of the rule by half its threshold (or is as far on the safe side of it).
+pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
+    let level =
+        rule.level(severity).or_else(|| rule.level(Severity::Warning)).or_else(|| rule.level(Severity::Critical));
+    let line = |level: &Level| if breached { level.threshold().value } else { level.clear_at().value };
+    let (side, threshold) = level.map_or((Side::Below, Decimal::ZERO), |level| (level.side(), line(level)));
+    let half = (threshold / Decimal::TWO).abs().max(Decimal::ONE_HUNDRED).round_dp(2);
+    let down = (side == Side::Below) == breached;
+    let value = if down { threshold - half } else { threshold + half };
+    let none = Decimal::ZERO;
+    let limit = Decimal::from(2000);
+    let (balance, limit, unpaid, used) = match rule.metric {
+        Metric::AvailableFunds => (value - limit, limit, none, none),
+        Metric::Balance => (value, none, none, none),
+        Metric::UnpaidInvoices => (Decimal::from(5000), none, value.max(none), none),
+        Metric::UsedCredit => (Decimal::from(5000), none, none, value.max(none)),
+    };
+    let usd = || {
+        Currency::parse("USD")
+            .map_err(|_| crate::domain::balance::FieldProblem { field: "currency", problem: "is not known".to_owned() })
+    };
+    Balance {
+        currency: rule.currency().map_or_else(usd, Ok),
+        balance: Ok(balance),
+        unpaid_invoices: Ok(unpaid),
+        used_credit: Ok(used),
+        credit_limit: Ok(Some(limit)),
+        unlimited: Ok(false),
+        reported_total: Ok(None),
+    }
+}
+
+/// How a threshold alert would move, with this balance. `None` if the balance gives the rule no value.
+pub fn threshold(rule: &Rule, kind: Kind, level: Severity, of: &Balance, place: &Place, now: Time) -> Option<Subject> {
+    let (value, currency) = match of.reading(rule.metric) {
+        Reading::Amount(money) => (Value::Amount(money), Some(money.currency)),
+        Reading::Unlimited => (Value::Unlimited, None),
+        Reading::Unreadable(_) => return None,
+    };
+    let milder = rule.level(Severity::Warning).filter(|_| kind == Kind::Resolved);
+    let terms = rule.level(level);
+    let remind_every = terms.and_then(|level| level.remind_every).filter(|_| kind != Kind::Resolved);
+    Some(Subject::Threshold(ThresholdEvent {
+        key: place.key(&rule.name),
+        division_name: place.division_name.clone(),
+        kind,
+        level,
+        since: began(kind, now),
+        metric: rule.metric,
+        value,
+        threshold: milder.or(terms).map(|level| Threshold {
+            side: level.side(),
+            value: level.threshold().value,
+            currency: currency.or(level.currency()),
+        }),
+        breakdown: of.breakdown(),
+        next_reminder: remind_every.and_then(|every| now.checked_add_signed(Duration::from_std(every).ok()?)),
+    }))
+}
+
+/// How the alert about what cannot be read would move.
+pub fn unreadable(kind: Kind, level: Severity, why: Option<(String, Outlook)>, place: &Place, now: Time) -> Subject {
+    let over = kind == Kind::Resolved;
+    let (reason, outlook) = why.unwrap_or_else(|| (REASON.to_owned(), Outlook::MayHeal));
+    Subject::Unreadable(UnreadableEvent {
+        key: place.key(UNREADABLE),
+        division_name: place.division_name.clone(),
+        kind,
+        level,
+        since: now - Duration::hours(3),
+        reason: (!over).then_some(reason),
+        outlook: (!over).then_some(outlook),
+        standing_still: Vec::new(),
+        next_reminder: (!over).then(|| now + Duration::days(1)),
+    })
+}
+
+/// The notice about a division that is gone.
+pub fn unwatched(place: &Place, rules: Vec<Name>) -> Subject {
+    Subject::Unwatched {
+        account: place.account.clone(),
+        division: place.division.or(Some(DIVISION)),
+        division_name: place.division_name.clone().or_else(|| Some(DIVISION_NAME.to_owned())),
+        rules,
+    }
+}
+
+/// The notice about a notifier that has failed for an hour, or (`recovered`) works again.
+pub fn notifier(notifier: Name, recovered: bool, now: Time) -> Subject {
+    let since = now - Duration::hours(1);
+    if recovered {
+        Subject::NotifierRecovered { notifier, since }
+    } else {
+        Subject::NotifierFailing { notifier, since, error: FAILURE.to_owned() }
+    }
+}
+
+/// The first breached reading: just now, or a while ago for what comes later in an alert's life.
+fn began(kind: Kind, now: Time) -> Time {
+    match kind {
+        Kind::Raised => now,
+        Kind::Reminder => now - Duration::days(1),
+        Kind::Escalated | Kind::Eased | Kind::Resolved => now - Duration::minutes(200),
+    }
+}
+
+/// A message that says this.
+pub fn message(subjects: Vec<Subject>, now: Time) -> Message {
+    let event = |(n, subject)| Event { id: format!("preview-{n}"), at: now, subject, audience: BTreeSet::new() };
+    let item = |event| Item { event, omitted: 0, via: None };
+    let items = subjects.into_iter().enumerate().map(event).map(item).collect();
+    Message { id: "preview".to_owned(), at: now, content: Content::Events(items), references: Vec::new(), only: None }
+}
+
+/// A sample of every kind of message about events, each with what a message may lack or have in plenty.
+pub fn every_message(now: Time) -> Vec<Message> {
+    let Some(rule) = rule() else { return Vec::new() };
+    let divided =
+        Place { account: "acme".into(), division: Some(DIVISION), division_name: Some(DIVISION_NAME.to_owned()) };
+    let alone = Place { account: "acme".into(), division: None, division_name: None };
+    let mut subjects = Vec::new();
+    for (kind, level) in [
+        (Kind::Raised, Severity::Warning),
+        (Kind::Escalated, Severity::Critical),
+        (Kind::Eased, Severity::Warning),
+        (Kind::Reminder, Severity::Critical),
+        (Kind::Resolved, Severity::Warning),
+    ] {
+        let figures = balance(&rule, level, kind != Kind::Resolved);
+        subjects.extend(threshold(&rule, kind, level, &figures, &divided, now));
+    }
+    let unlimited = Balance { unlimited: Ok(true), ..balance(&rule, Severity::Warning, false) };
+    subjects.extend(threshold(&rule, Kind::Resolved, Severity::Critical, &unlimited, &alone, now));
+    for kind in [Kind::Raised, Kind::Reminder, Kind::Resolved] {
+        subjects.push(unreadable(kind, Severity::Warning, None, &alone, now));
+    }
+    subjects.push(unwatched(&divided, vec![rule.name.clone()]));
+    subjects.push(notifier("finance-slack".into(), false, now));
+    subjects.push(notifier("finance-slack".into(), true, now));
+    let mut messages: Vec<Message> = subjects.iter().map(|subject| message(vec![subject.clone()], now)).collect();
+    let mut several = message(subjects, now);
+    if let Content::Events(items) = &mut several.content
+        && let Some(first) = items.first_mut()
+    {
+        first.omitted = 2;
+        first.via = Some(Via { notifier: "finance-slack".into(), error: FAILURE.to_owned() });
+    }
+    messages.push(several);
+    messages
+}
+
+/// What the configuration would add to [`every_message`].
+pub fn words() -> Words {
+    let text = |text: &str| Some(text.to_owned());
+    let description = text("Ask Finance for a purchase order; a PO takes five working days.");
+    let link = text("https://wiki.example.com/certificates/funds");
+    Words {
+        timezone: chrono_tz::Tz::UTC,
+        rules: BTreeMap::from([("available-funds".into(), RuleWords { description, link })]),
+        console_urls: BTreeMap::from([("acme".into(), "https://www.digicert.com/secure/".to_owned())]),
+    }
+}
+
+fn rule() -> Option<Rule> {
+    let level = |value| {
+        let threshold = Amount { value: Decimal::from(value), currency: None };
+        Level::new(Side::Below, threshold, None).ok()
+    };
+    Rule::new("available-funds".into(), Metric::AvailableFunds, level(2000), level(500)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_samples_are_of_every_kind_and_a_sample_breaches_its_level() {
+        let now = Time::from_timestamp(1_795_500_000, 0).unwrap();
+        assert_eq!(every_message(now).len(), 13);
+        let rule = rule().unwrap();
+        for (severity, breached, expected) in [
+            (Severity::Warning, true, Some(Severity::Warning)),
+            (Severity::Critical, true, Some(Severity::Critical)),
+            (Severity::Warning, false, None),
+        ] {
+            let reading = balance(&rule, severity, breached).reading(rule.metric);
+            assert_eq!(crate::domain::evaluate::evaluate(&rule, &reading).unwrap().breached(), expected);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! `lowtide preview`: what is shown is what would be sent, and nothing is sent.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "support/bin.rs"]
+mod bin;
+
+use bin::{FUNDS, KEY, TOKEN, World};
+use serde_json::Value;
+use wiremock::ResponseTemplate;
+
+const MAIL: &str =
+    "  mail: { type: email, host: mx.example.com, from: lowtide@example.com, to: [finance@example.com] }\n";
+
+async fn world() -> World {
+    let world = World::new().await;
+    world.config(&format!("{MAIL}{}", FUNDS.replace("[slack]", "[slack, mail]")));
+    world
+}
+
+fn text<'a>(preview: &'a Value, notifier: &str, part: &str) -> &'a str {
+    preview["notifiers"][notifier][part].as_str().unwrap_or_else(|| panic!("no {part} of {notifier} in {preview:#}"))
+}
+
+#[tokio::test]
+async fn what_is_shown_is_what_the_service_sends() {
+    let world = world().await;
+    world.config(FUNDS);
+    world.funds("1431.00");
+    let shown = world.run(&["preview", "--rule", "funds", "--event", "raised", "-o", "json"]).json();
+    assert_eq!(shown["real"], true);
+    let service = world.start();
+    world.wait_told(1);
+    assert_eq!(service.stop(), Some(0));
+    // Both say when, to the minute: the clock may have moved on between them.
+    let timeless = |body: &Value| without_times(&body.to_string());
+    assert_eq!(timeless(&shown["notifiers"]["slack"]["body"]), timeless(&world.slack_bodies()[0]));
+}
+
+/// Without `since …, 09:15 UTC` and `next reminder …`.
+fn without_times(text: &str) -> String {
+    let cut = |text: &str, from: &str, to: &str| match text.split_once(from) {
+        Some((head, tail)) => format!("{head}{}", tail.split_once(to).map_or("", |(_, rest)| rest)),
+        None => text.to_owned(),
+    };
+    cut(&cut(text, "since ", "UTC"), "next reminder ", "\"")
+}
+
+#[tokio::test]
+async fn a_real_reading_is_used_and_a_sample_says_that_it_is_one() {
+    let world = world().await;
+    world.funds("1431.25");
+    let real = world.run(&["preview", "-o", "json"]).json();
+    assert_eq!((&real["real"], real["notes"].as_array().unwrap().len()), (&Value::Bool(true), 0), "{real:#}");
+    assert_eq!(text(&real, "mail", "subject"), "[warning] acme: USD 1,431.25 left (warning below USD 2,000.00)");
+    assert!(text(&real, "mail", "html").starts_with("<!doctype html>"));
+    assert!(text(&real, "slack", "text").contains("1,431.25"));
+
+    world.funds("400");
+    let critical = world.run(&["preview", "-o", "json"]).json();
+    assert!(text(&critical, "mail", "subject").starts_with("[critical]"), "the level of the figures: {critical:#}");
+    world.funds("90000");
+    let high = world.run(&["preview"]);
+    assert!(high.stdout.starts_with("note: these are the present figures, at which the rule is ok"), "{high:?}");
+    let fits = world.run(&["preview", "--event", "resolved", "-o", "json"]).json();
+    assert_eq!(fits["notes"].as_array().unwrap().len(), 0, "{fits:#}");
+
+    world.answer(None, ResponseTemplate::new(403));
+    let sample = world.run(&["preview"]);
+    assert_eq!(sample.code, Some(0));
+    assert!(sample.stdout.starts_with("note: sample figures: acme cannot be read: "), "{sample:?}");
+    assert!(sample.stdout.contains("USD 1,000.00 left"), "{sample:?}");
+    let reason = world.run(&["preview", "--event", "unreadable", "-o", "json"]).json();
+    assert_eq!(reason["real"], true, "the failure is real: {reason:#}");
+    let chosen = world.run(&["preview", "--sample", "--level", "critical"]);
+    assert!(chosen.stdout.starts_with("note: sample figures\n") && chosen.stdout.contains("USD 250.00 left"));
+}
+
+#[tokio::test]
+async fn every_event_has_a_picture_on_every_notifier_and_nothing_is_sent_or_stored() {
+    let world = world().await;
+    for event in [
+        "raised",
+        "escalated",
+        "eased",
+        "reminder",
+        "resolved",
+        "unreadable",
+        "readable",
+        "unwatched",
+        "notifier-failing",
+        "notifier-recovered",
+        "test",
+    ] {
+        let ran = world.run(&["preview", "--event", event, "--sample", "-o", "json"]);
+        assert_eq!(ran.code, Some(0), "{event}: {ran:?}");
+        let shown = ran.json();
+        assert_eq!(shown["event"], event);
+        for (notifier, part) in [("slack", "text"), ("mail", "subject"), ("mail", "text"), ("mail", "html")] {
+            assert!(!text(&shown, notifier, part).is_empty());
+        }
+        assert!(!ran.stdout.contains(TOKEN) && !ran.stdout.contains(KEY));
+        let plain = world.run(&["preview", "--event", event, "--sample", "--notifier", "mail"]);
+        assert!(plain.stdout.contains("==== mail ====") && !plain.stdout.contains("==== slack"), "{plain:?}");
+    }
+    let reminder = world.run(&["preview", "--rule", "unreadable", "--event", "reminder", "--sample"]);
+    assert!(reminder.stdout.contains("Still warning: acme: the balance cannot be read"), "{reminder:?}");
+    assert!(world.told().is_empty() && world.state().is_empty());
+    assert!(!world.path("state.json.lock").exists());
+}
+
+#[tokio::test]
+async fn a_test_is_marked_as_one_in_every_part_that_is_seen_first() {
+    let world = world().await;
+    let shown = world.run(&["preview", "--event", "test", "-o", "json"]).json();
+    assert!(text(&shown, "slack", "text").starts_with("TEST: This is a test from lowtide"));
+    assert!(text(&shown, "mail", "subject").starts_with("[TEST] This is a test from lowtide"));
+    assert!(text(&shown, "mail", "text").starts_with("This is a test from lowtide: notifier mail works."));
+    assert!(text(&shown, "mail", "html").contains("<title>This is a test from lowtide"));
+}
+
+#[tokio::test]
+async fn the_html_goes_into_a_file_and_a_division_is_shown_by_its_name() {
+    let world = world().await;
+    world.config_with("divisions: all", &format!("{MAIL}{}", FUNDS.replace("[slack]", "[slack, mail]")));
+    world.list(&[(7, "Physics <b>", true), (9, "History", true)]);
+    world.division_funds(7, "100");
+    world.division_funds(9, "700");
+    let ran = world.run(&["preview", "--html", "page.html"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("written to page.html") && !ran.stdout.contains("<!doctype"), "{ran:?}");
+    let page = std::fs::read_to_string(world.path("page.html")).unwrap();
+    assert!(page.contains("acme · Physics &lt;b&gt;: USD 100.00 left"), "{page}");
+    assert_eq!((world.reads(7), world.reads(9)), (1, 0), "one division is enough");
+    let other = world.run(&["preview", "--division", "9"]);
+    assert!(other.stdout.contains("acme · History: USD 700.00 left"), "{other:?}");
+    let none = world.run(&["preview", "--html", "page.html", "--notifier", "slack"]);
+    assert_eq!(none.code, Some(64));
+    assert!(none.stderr.contains("none of these notifiers sends HTML"), "{none:?}");
+}
+
+#[tokio::test]
+async fn what_nothing_defines_is_bad_usage_with_a_suggestion() {
+    let world = world().await;
+    for (args, said) in [
+        (["--rule", "finds"].as_slice(), "no rule is called `finds`; did you mean `funds`?"),
+        (&["--notifier", "slak"], "no notifier is called `slak`; did you mean `slack`?"),
+        (&["--account", "zzzzzzzz"], "no account is called `zzzzzzzz`; there are acme"),
+        (&["--division", "5"], "account `acme` is read without divisions, so there is no 5"),
+        (&["--event", "escalated", "--level", "warning"], "then it is at critical"),
+        (&["--event", "rased"], "raised"),
+    ] {
+        let ran = world.run(&[["preview"].as_slice(), args].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(64), ""), "{args:?}: {ran:?}");
+        assert!(ran.stderr.contains(said), "{said} is not in {ran:?}");
+    }
+    world.config("rules: {}\n");
+    assert_eq!(world.run(&["preview"]).code, Some(78));
+}
