@@ -102,6 +102,8 @@ pub enum Command {
     Health,
     /// Write a commented starter alerts.yaml; refuses to overwrite
     Init,
+    /// Print the JSON Schema of alerts.yaml, for editors
+    Schema,
     /// Print completions for a shell
     Completions {
         /// Which shell

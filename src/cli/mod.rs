@@ -161,6 +161,10 @@ fn start(cli: Cli) -> Exit {
         out::put(&String::from_utf8_lossy(&script));
         return honest(Exit::Success);
     }
+    if matches!(cli.command, Command::Schema) {
+        print_json(&config::schema());
+        return honest(Exit::Success);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -196,7 +200,7 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
         Command::Sandbox { listen, story, speed } => sandbox::run(listen, &story, speed).await,
         Command::Demo { story, speed, seconds } => demo::run(context, &story, speed, seconds).await,
         Command::Init => init::command(cli.config.as_deref()),
-        Command::Completions { .. } => Exit::Success,
+        Command::Completions { .. } | Command::Schema => Exit::Success,
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Draft {
 }
 
 /// Regions: name, API, console.
-const REGIONS: [(&str, (&str, &str)); 2] = [
+pub(super) const REGIONS: [(&str, (&str, &str)); 2] = [
     ("us", ("https://www.digicert.com/services/v2", "https://www.digicert.com/secure/")),
     ("eu", ("https://certcentral.digicert.eu/services/v2", "https://certcentral.digicert.eu/secure/")),
 ];

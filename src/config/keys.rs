@@ -97,6 +97,9 @@ pub(super) const SLACK_ONLY: &[&str] = &["webhook_url", "webhook_url_file", "men
 /// Keys that only an e-mail notifier has.
 pub(super) const EMAIL_ONLY: &[&str] = &["host", "port", "tls", "username", "password", "password_file", "from", "to"];
 
+/// Types of notifiers, each with the keys that only it has.
+pub(super) const TYPES: [(&str, &[&str]); 2] = [("slack", SLACK_ONLY), ("email", EMAIL_ONLY)];
+
 /// Below `mention`.
 pub(super) const MENTION: &[Key] = &[scalar("warning"), scalar("critical")];
 

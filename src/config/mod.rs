@@ -13,6 +13,7 @@ mod notifiers;
 mod problem;
 mod rules;
 pub mod scenario;
+mod schema;
 mod secrets;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use files::find;
 pub use load::{Loaded, load};
 pub(crate) use problem::nearest;
 pub use problem::{Problem, ProblemSeverity, Problems};
+pub use schema::schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

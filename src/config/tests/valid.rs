@@ -38,6 +38,14 @@ fn the_example_loads_without_a_word_and_names_every_key() {
 }
 
 #[test]
+fn the_schema_knows_the_types_of_notifiers_that_the_loader_knows() {
+    let types = keys::TYPES.map(|(name, _)| name);
+    let errors = Files::new(with("notifiers:\n  n: { type: none-of-these }")).errors(&[]);
+    let expected = super::super::problem::one_of(types);
+    assert!(errors.contains(&format!("notifiers.n.type: found `none-of-these`, expected {expected}")), "{errors}");
+}
+
+#[test]
 fn the_smallest_file_gets_every_default() {
     let files = Files::new(with(super::ACCOUNTS.trim_end()));
     let config = files.config(&[]);
