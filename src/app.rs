@@ -21,6 +21,7 @@ use crate::notify::email::{self, Email, EmailOptions};
 use crate::notify::outbox::{Desk, Worker};
 use crate::notify::slack::Slack;
 use crate::notify::{Notifier, RuleWords, Words};
+use crate::reports::{self, Plan};
 use crate::schedule::Schedule;
 use crate::secret::{Redactor, Secret};
 use crate::store::{Book, FileStore, OpenError};
@@ -199,6 +200,7 @@ pub async fn run(
     let background = background(&config.state, &book, &board, &clock);
     let workers = spawn_workers(desks, &book, &clock, &stopped);
     let cycles = spawn_cycles(config, watches, &book, &board, &clock, &stopped).await?;
+    let cycles = with_reports(cycles, config, &book, &board, &clock, &stopped).await;
     tracing::info!(accounts = config.accounts.len(), rules = config.rules.len(), notifiers = config.notifiers.len(), state = %config.state.display(), "lowtide runs");
 
     stop.await;
@@ -290,6 +292,30 @@ async fn spawn_cycles(
         tasks.spawn(run_account(name, schedule, jobs, watch, book, board, clock, stopped));
     }
     Ok(tasks)
+}
+
+/// Reports end with the cycles that they are made from. What is remembered of reports that left the configuration goes.
+async fn with_reports(
+    mut tasks: JoinSet<()>,
+    config: &Config,
+    book: &Arc<Book>,
+    board: &Arc<Board>,
+    clock: &Arc<dyn Clock>,
+    stopped: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    book.change(|state| {
+        let before = state.reports.len();
+        state.reports.retain(|name, _| config.reports.contains_key(name));
+        ((), state.reports.len() != before)
+    })
+    .await;
+    let accounts: Arc<[Name]> = config.accounts.keys().cloned().collect();
+    for (name, report) in &config.reports {
+        let plan = Plan { name: name.clone(), schedule: report.schedule.clone(), notify: report.notify.clone() };
+        let (accounts, board) = (Arc::clone(&accounts), Arc::clone(board));
+        tasks.spawn(reports::run(plan, accounts, board, Arc::clone(book), Arc::clone(clock), stopped.clone()));
+    }
+    tasks
 }
 
 #[allow(clippy::too_many_arguments)] // one task's own share of everything

@@ -19,6 +19,7 @@ use crate::domain::alert::{AlertKey, Status};
 use crate::domain::rule::Severity;
 use crate::domain::state::State;
 use crate::domain::{Division, Name, Time};
+use crate::reports::Ledger;
 use crate::scheduler::Beat;
 use crate::store::Book;
 
@@ -143,6 +144,8 @@ pub struct Board {
     beats: Mutex<std::collections::BTreeMap<Name, Beat>>,
     readings: Mutex<std::collections::BTreeMap<Name, Vec<LastReading>>>,
     counts: Mutex<Counts>,
+    /// The last figures, for reports.
+    pub(crate) ledger: Ledger,
 }
 
 impl Board {
@@ -153,6 +156,7 @@ impl Board {
 
     /// Notes what an account's cycle did.
     pub fn cycle(&self, account: &Name, outcome: Outcome) {
+        self.ledger.note(account, outcome.latest, outcome.listing_failure.as_deref(), outcome.ended);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.cycles += 1;
         counts.readings += (outcome.readings.len() - outcome.unreadable.min(outcome.readings.len())) as u64;

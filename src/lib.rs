@@ -11,6 +11,7 @@
 //! - [`notify`]: Slack and e-mail, rendering, and the outbox that retries and falls back.
 //! - [`text`]: which characters of a text from outside are never shown.
 //! - [`schedule`] and [`scheduler`]: when cycles run.
+//! - [`reports`]: when reports come, and the figures that they are made from.
 //! - [`control`]: the Unix socket through which `status` and `health` ask a running service.
 //! - [`app`]: the only place that builds concrete things and spawns tasks.
 //! - [`sandbox`]: a simulated `CertCentral` and the demo's sinks; nothing of the service depends on it.
@@ -26,6 +27,7 @@ pub mod cycle;
 pub mod domain;
 pub mod logging;
 pub mod notify;
+pub mod reports;
 pub mod sandbox;
 pub mod schedule;
 pub mod scheduler;

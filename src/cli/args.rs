@@ -167,6 +167,8 @@ pub enum PreviewEvent {
     NotifierFailing,
     /// It works again
     NotifierRecovered,
+    /// A report comes, with the figures of every account
+    Report,
     /// What `test-notify` sends
     Test,
 }

@@ -53,6 +53,7 @@ pub(super) const ROOT: &[Key] = &[
     named("notifiers", NOTIFIER),
     named("rules", RULE),
     map("unreadable", UNREADABLE),
+    named("reports", REPORT),
 ];
 
 /// Below an account.
@@ -124,6 +125,9 @@ pub(super) const LEVEL: &[Key] =
 
 /// Below `unreadable`.
 pub(super) const UNREADABLE: &[Key] = &[scalar("after"), scalar("level"), scalar("remind_every"), list("notify")];
+
+/// Below a report.
+pub(super) const REPORT: &[Key] = &[scalar("schedule"), list("notify")];
 
 /// Keys whose value is never shown.
 const SECRETS: &[&str] = &["api_key", "webhook_url", "password"];

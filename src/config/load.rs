@@ -8,7 +8,7 @@ use super::cursor::{Context, Cursor};
 use super::environment::{Environment, overlay};
 use super::problem::{Problem, ProblemSeverity, Problems};
 use super::rules::Known;
-use super::{Config, accounts, keys, notifiers, rules, values};
+use super::{Config, accounts, keys, notifiers, reports, rules, values};
 use crate::domain::Name;
 use crate::schedule::Schedule;
 use crate::secret::{Redactor, Secret};
@@ -97,6 +97,8 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
     let rules = section.required("rules", "at least one rule");
     let rules = rules.map_or_else(Vec::new, |cursor| rules::rules(&cursor, &known));
     let unreadable = rules::unreadable(section.get("unreadable").as_ref(), &notifier_names);
+    let reports = section.get("reports");
+    let reports = reports.map(|cursor| reports::reports(&cursor, &notifier_names, timezone)).unwrap_or_default();
     Some(Config {
         file: path.to_owned(),
         timezone,
@@ -105,6 +107,7 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
         notifiers: notifiers.into_iter().filter_map(|(name, notifier)| Some((name, notifier?))).collect(),
         rules,
         unreadable,
+        reports,
     })
 }
 

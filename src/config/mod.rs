@@ -11,6 +11,7 @@ mod keys;
 mod load;
 mod notifiers;
 mod problem;
+mod reports;
 mod rules;
 pub mod scenario;
 mod schema;
@@ -56,6 +57,17 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// When and whom to tell that an account cannot be read.
     pub unreadable: UnreadablePolicy,
+    /// The reports by name.
+    pub reports: BTreeMap<Name, Report>,
+}
+
+/// One report.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// When it comes.
+    pub schedule: Schedule,
+    /// Who gets it; default all.
+    pub notify: BTreeSet<Name>,
 }
 
 /// Options of every HTTP or SMTP connection.

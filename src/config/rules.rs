@@ -107,7 +107,7 @@ impl<'a> Terms<'a> {
     }
 }
 
-fn notify(cursor: &Cursor<'_>, notifiers: &[Name]) -> Option<Vec<Name>> {
+pub(super) fn notify(cursor: &Cursor<'_>, notifiers: &[Name]) -> Option<Vec<Name>> {
     cursor.distinct("a list of at least one name under `notifiers`", |text| {
         known_name(cursor.ctx, text, notifiers, "notifiers")
     })

@@ -134,6 +134,9 @@ const DETAILS: &[(&str, Looks, &str)] = &[
     ("unreadable.level", Level, "How bad it is. Default: warning."),
     ("unreadable.remind_every", DurationOrNever, "The pause between reminders, or never. Default: 24h."),
     ("unreadable.notify", Text, "Names of notifiers. Default: all."),
+    ("reports", Text, "Pages with every account and division. The names are yours; the pages show them."),
+    ("reports.schedule", Schedule, "When the report comes: a crontab such as \"0 9 * * Mon\", or \"every 24h\"."),
+    ("reports.notify", Text, "Names of notifiers. Default: all."),
 ];
 
 /// The schema.
@@ -199,6 +202,7 @@ fn demand(schema: &mut Value, path: &str) {
             schema["required"] = json!(["metric"]);
             schema["anyOf"] = json!(either(&["warning", "critical"]));
         }
+        "reports" => schema["required"] = json!(["schedule"]),
         "rules.warning" | "rules.critical" => schema["oneOf"] = json!(either(&["below", "above"])),
         _ => {}
     }

@@ -17,6 +17,8 @@ pub use settle::{News, Settled, forget_unconfigured, label, settle};
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use crate::clock::Clock;
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
+use crate::domain::event::Value;
+use crate::domain::report::{Figures, Latest};
 use crate::domain::rule::{Metric, Rule, UnreadablePolicy};
 use crate::domain::{Division, Name, Time};
 use crate::store::Book;
@@ -114,6 +116,12 @@ pub struct Outcome {
     pub unreadable: usize,
     /// The names of the events that it made; those of the unreadable alert begin with `unreadable_`.
     pub events: Vec<String>,
+    /// What it read, for reports.
+    pub latest: Vec<Latest>,
+    /// Why the divisions could not be listed, for reports.
+    pub listing_failure: Option<String>,
+    /// When everything was read.
+    pub ended: Time,
 }
 
 /// Runs one cycle: reads everything once, settles it as of the `planned` time, and saves.
@@ -140,7 +148,32 @@ pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Cl
         readings: harvest.reads.iter().map(|read| last_reading(&watch.account, read, now)).collect(),
         unreadable,
         events: news.iter().map(News::counted_as).collect(),
+        latest: latest(&watch.account, &harvest.reads, now),
+        listing_failure: harvest.listing_failure.map(|why| why.reason),
+        ended: now,
     }
+}
+
+/// The figures of a report, as they were read at `at`.
+pub fn latest(account: &Name, reads: &[Read], at: Time) -> Vec<Latest> {
+    let figures = |read: &Read| {
+        let none = Figures::none(account.clone(), read.division, read.name.clone());
+        let balance = match &read.balance {
+            Ok(balance) => balance,
+            Err(why) => return Latest { figures: none, failure: Some(why.reason.clone()) },
+        };
+        let value = match balance.reading(Metric::AvailableFunds) {
+            Reading::Amount(money) => Value::Amount(money),
+            Reading::Unlimited => Value::Unlimited,
+            Reading::Unreadable(why) => return Latest { figures: none, failure: Some(why.reason) },
+        };
+        let unpaid = match balance.reading(Metric::UnpaidInvoices) {
+            Reading::Amount(money) => Some(money),
+            Reading::Unlimited | Reading::Unreadable(_) => None,
+        };
+        Latest { figures: Figures { at: Some(at), funds: Some(value), unpaid, ..none }, failure: None }
+    };
+    reads.iter().map(figures).collect()
 }
 
 /// Reads each division once, side by side. Where one is refused, the listing may be out of date: it is asked for again, so

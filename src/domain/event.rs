@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::alert::{AlertKey, Kind};
 use super::balance::{Breakdown, Outlook};
 use super::money::Money;
+use super::report::Page;
 use super::rule::{Metric, Severity, Side};
 use super::{Division, Name, Time};
 
@@ -61,6 +62,8 @@ pub enum Subject {
         /// Its first failure.
         since: Time,
     },
+    /// A report is due.
+    Report(Box<Page>),
 }
 
 /// A move of a threshold alert, with the reading that made it.
@@ -150,7 +153,10 @@ impl Event {
         match &self.subject {
             Subject::Threshold(event) => Some(&event.key),
             Subject::Unreadable(event) => Some(&event.key),
-            Subject::Unwatched { .. } | Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } => None,
+            Subject::Unwatched { .. }
+            | Subject::NotifierFailing { .. }
+            | Subject::NotifierRecovered { .. }
+            | Subject::Report(_) => None,
         }
     }
 
@@ -159,7 +165,10 @@ impl Event {
         match &self.subject {
             Subject::Threshold(event) => Some(event.kind),
             Subject::Unreadable(event) => Some(event.kind),
-            Subject::Unwatched { .. } | Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } => None,
+            Subject::Unwatched { .. }
+            | Subject::NotifierFailing { .. }
+            | Subject::NotifierRecovered { .. }
+            | Subject::Report(_) => None,
         }
     }
 
@@ -168,7 +177,18 @@ impl Event {
         match &self.subject {
             Subject::Threshold(event) => Some(event.level),
             Subject::Unreadable(event) => Some(event.level),
-            Subject::Unwatched { .. } | Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } => None,
+            Subject::Unwatched { .. }
+            | Subject::NotifierFailing { .. }
+            | Subject::NotifierRecovered { .. }
+            | Subject::Report(_) => None,
+        }
+    }
+
+    /// The report that it is.
+    pub fn report(&self) -> Option<&Page> {
+        match &self.subject {
+            Subject::Report(page) => Some(page),
+            _ => None,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod balance;
 pub mod evaluate;
 pub mod event;
 pub mod money;
+pub mod report;
 pub mod rule;
 pub mod state;
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::alert::{Alert, AlertKey, Kind};
 use super::event::{Event, Subject};
 use super::money::Currency;
+use super::report::Reported;
 use super::{Name, Time};
 
 /// Of one alert's events, so many are kept for a notifier that cannot be reached; those between are counted.
@@ -26,6 +27,9 @@ pub struct State {
     /// Notifiers whose last attempt failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notifiers: BTreeMap<Name, Trouble>,
+    /// The last page of each report: what the next one is compared with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reports: BTreeMap<Name, Reported>,
 }
 
 /// An alert that is not ok, with what a message about it needs when it can no longer be read.
@@ -251,13 +255,14 @@ impl State {
         id
     }
 
-    /// For one notifier and alert: drops reminders that something newer follows, and all but the oldest and the newest.
+    /// For one notifier and alert (or report): drops reminders and pages that something newer follows, and all but the oldest and the newest.
     fn keep_bounded(&mut self, notifier: &Name, of_line: &str) {
         let mine = |owed: &Owed| owed.to.contains_key(notifier) && line(&owed.event.subject) == of_line;
         let mut places: Vec<usize> = (0..self.owed.len()).filter(|i| mine(&self.owed[*i])).collect();
         let Some(newest) = places.last().copied() else { return };
         places.retain(|i| {
-            let stale = *i != newest && self.owed[*i].event.kind() == Some(Kind::Reminder);
+            let event = &self.owed[*i].event;
+            let stale = *i != newest && (event.kind() == Some(Kind::Reminder) || event.report().is_some());
             if stale {
                 self.owed[*i].to.remove(notifier);
             }
@@ -290,6 +295,7 @@ fn line(subject: &Subject) -> String {
         Subject::NotifierFailing { notifier, .. } | Subject::NotifierRecovered { notifier, .. } => {
             format!("notifier/{notifier}")
         }
+        Subject::Report(page) => format!("report/{}", page.name),
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{Content, Delivered, Item, Message, Notifier, SendError, Via};
 use crate::clock::Clock;
-use crate::domain::event::Subject;
+use crate::domain::event::{Event, Subject};
 use crate::domain::state::State;
 use crate::domain::{Name, Time};
 use crate::store::Book;
@@ -101,7 +101,10 @@ impl Worker {
                 .map(|(_, owing)| &owing.only)
                 .find(|only| if only.is_none() { may_send } else { may_send_alone })?
                 .clone();
-            let owed = state.owed_to(&self.name).filter(|(_, owing)| owing.only == only);
+            let alike = |event: &Event| event.report().map(|page| (page.name.clone(), page.due));
+            let first = state.owed_to(&self.name).find(|(_, owing)| owing.only == only).and_then(|(it, _)| alike(it));
+            // A report is a page of its own: it shares a message with nothing.
+            let owed = state.owed_to(&self.name).filter(|(it, owing)| owing.only == only && alike(it) == first);
             let (mut items, mut references) = (Vec::new(), Vec::new());
             for (event, owing) in owed {
                 let via = owing.via.clone().map(|(notifier, error)| Via { notifier, error });

@@ -12,7 +12,8 @@ use super::{Content, Item, Message, RuleWords, Via, Words};
 use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::balance::{Balance, Outlook, Reading};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
-use crate::domain::money::Currency;
+use crate::domain::money::{Currency, Money};
+use crate::domain::report::{Figures, Page, Row, Standing};
 use crate::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UNREADABLE};
 use crate::domain::{Division, Name, Time};
 
@@ -137,6 +138,42 @@ pub fn notifier(notifier: Name, recovered: bool, now: Time) -> Subject {
     } else {
         Subject::NotifierFailing { notifier, since, error: FAILURE.to_owned() }
     }
+}
+
+/// A report about three divisions: one in trouble, one that cannot be read, one that is well.
+pub fn report(name: Name, now: Time) -> Subject {
+    let week = Duration::days(7);
+    let usd = |amount: i64| Currency::parse("USD").ok().map(|currency| Money::new(Decimal::from(amount), currency));
+    let figures = |id, division: &str, funds| Figures {
+        at: Some(now),
+        funds: usd(funds).map(Value::Amount),
+        unpaid: usd(0),
+        ..Figures::none("acme".into(), Some(id), Some(division.to_owned()))
+    };
+    let standing = Standing {
+        rule: "available-funds".into(),
+        level: Severity::Critical,
+        firing: true,
+        since: Some(now - Duration::days(1)),
+    };
+    let before = |amount| usd(amount).map(Value::Amount);
+    let rows = vec![
+        Row {
+            figures: Figures { unpaid: usd(1250), ..figures(DIVISION, DIVISION_NAME, 431) },
+            unreadable: None,
+            before: before(1631),
+            alerts: vec![standing],
+        },
+        Row {
+            figures: Figures { at: Some(now - Duration::hours(4)), ..figures(11225, "Law school", 3120) },
+            unreadable: Some(REASON.to_owned()),
+            before: before(3120),
+            alerts: Vec::new(),
+        },
+        Row { figures: figures(11226, "Physics", 8088), unreadable: None, before: before(5088), alerts: Vec::new() },
+    ];
+    let (compared_with, next) = (Some(now - week), Some(now + week));
+    Subject::Report(Box::new(Page { name, due: now, compared_with, next, rows, failing: Vec::new() }))
 }
 
 /// The first breached reading: just now, or a while ago for what comes later in an alert's life.

@@ -14,7 +14,9 @@ use crate::domain::alert::Kind;
 use crate::domain::balance::{Balance, Unreadable};
 use crate::domain::evaluate::evaluate;
 use crate::domain::event::Subject;
+use crate::domain::report::{self, Figures, Latest};
 use crate::domain::rule::{Rule, Severity, UNREADABLE};
+use crate::domain::state::State;
 use crate::domain::{Name, Time};
 use crate::notify::sample::{self, Place};
 use crate::notify::{Content, Message};
@@ -57,6 +59,7 @@ pub(super) fn name(event: PreviewEvent) -> &'static str {
         PreviewEvent::Unwatched => "unwatched",
         PreviewEvent::NotifierFailing => "notifier-failing",
         PreviewEvent::NotifierRecovered => "notifier-recovered",
+        PreviewEvent::Report => "report",
         PreviewEvent::Test => "test",
     }
 }
@@ -68,6 +71,7 @@ pub(super) async fn scene(config: &Config, redactor: &Redactor, options: &Option
     let plain = |subject| Scene { subject, audience: everyone.clone(), real: false, notes: Vec::new() };
     let kind = match options.event {
         PreviewEvent::Test => return Ok(plain(None)),
+        PreviewEvent::Report => return page(config, redactor, options, now).await,
         PreviewEvent::NotifierFailing | PreviewEvent::NotifierRecovered => {
             let recovered = options.event == PreviewEvent::NotifierRecovered;
             let failing = config.notifiers.keys().next().cloned().unwrap_or_else(|| "notifier".into());
@@ -90,6 +94,41 @@ pub(super) async fn scene(config: &Config, redactor: &Redactor, options: &Option
         (PreviewEvent::Unreadable | PreviewEvent::Readable, _) | (_, None) => Ok(unreadable(config, kind, shot, now)),
         (_, Some(rule)) => threshold(rule, kind, options, shot, now),
     }
+}
+
+/// The first report of the file, or of what one would be, from what every account reads now.
+async fn page(config: &Config, redactor: &Redactor, options: &Options, now: Time) -> Result<Scene, Exit> {
+    let (name, next, audience) = match config.reports.iter().next() {
+        Some((name, report)) => (name.clone(), report.schedule.next_after(now), report.notify.clone()),
+        None => ("weekly".into(), None, config.notifiers.keys().cloned().collect()),
+    };
+    if options.sample {
+        let (subject, notes) = (Some(sample::report(name, now)), vec!["sample figures".to_owned()]);
+        return Ok(Scene { subject, audience, real: false, notes });
+    }
+    let watches = watches(config, redactor)?;
+    let asked = |watch: &&Arc<Watch>| options.account.as_deref().is_none_or(|name| name == &*watch.account);
+    let reads = watches.iter().filter(asked).map(|watch| async move {
+        let harvest = cycle::read_once(watch, &SystemClock).await;
+        let mut latest = cycle::latest(&watch.account, &harvest.reads, now);
+        if let Some(why) = harvest.listing_failure.filter(|_| latest.is_empty()) {
+            let figures = Figures::none(watch.account.clone(), None, None);
+            latest.push(Latest { figures, failure: Some(why.reason) });
+        }
+        latest
+    });
+    let latest = futures_util::future::join_all(reads).await.concat();
+    let (page, _) = report::page(&name, now, next, &latest, &State::default());
+    let notes = vec!["only the running service knows what changed since the last report and what is firing".to_owned()];
+    Ok(Scene { subject: Some(Subject::Report(Box::new(page))), audience, real: true, notes })
+}
+
+fn watches(config: &Config, redactor: &Redactor) -> Result<Vec<Arc<Watch>>, Exit> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    app::watches(config, redactor, &clock).map_err(|error| {
+        grumble!("lowtide: {error:#}");
+        Exit::Failure
+    })
 }
 
 fn unreadable(config: &Config, kind: Kind, shot: Shot, now: Time) -> Scene {
@@ -179,11 +218,7 @@ struct Shot {
 }
 
 async fn shoot(config: &Config, redactor: &Redactor, options: &Options, rule: Option<&Rule>) -> Result<Shot, Exit> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let watches = app::watches(config, redactor, &clock).map_err(|error| {
-        grumble!("lowtide: {error:#}");
-        Exit::Failure
-    })?;
+    let watches = watches(config, redactor)?;
     let watched = |watch: &&Arc<Watch>| match (&options.account, rule) {
         (Some(account), _) => **account == *watch.account,
         (None, Some(rule)) => rule.accounts.as_ref().is_none_or(|names| names.contains(&watch.account)),

@@ -52,7 +52,10 @@ fn build(view: &View, mention: &BTreeMap<Severity, String>, limits: Limits) -> V
     // With one entry the headline is the message's text, right above its attachment: it is not said twice.
     let with_headline = view.entries.len() > 1;
     let attachments = view.entries.iter().map(|entry| attachment(entry, with_headline, limits));
-    let attachments: Vec<Value> = attachments.chain(brief(&view.brief, limits)).collect();
+    let attachments: Vec<Value> = match &view.report {
+        Some(report) => super::report::blocks::attachments(report),
+        None => attachments.chain(brief(&view.brief, limits)).collect(),
+    };
     json!({ "text": text, "unfurl_links": false, "unfurl_media": false, "attachments": attachments })
 }
 
@@ -98,7 +101,7 @@ fn attachment(entry: &Entry, with_headline: bool, limits: Limits) -> Value {
     json!({ "color": entry.tone.colour(), "fallback": outside(&entry.headline, limits.line.min(150)), "blocks": blocks })
 }
 
-fn section(text: &str, verbatim: bool) -> Value {
+pub(super) fn section(text: &str, verbatim: bool) -> Value {
     json!({ "type": "section", "text": { "type": "mrkdwn", "text": text, "verbatim": verbatim } })
 }
 
@@ -126,7 +129,7 @@ fn brief(headlines: &[String], limits: Limits) -> Option<Value> {
 }
 
 /// Text from outside: escaped, and without characters that would format or mention anything.
-fn outside(text: &str, longest: usize) -> String {
+pub(super) fn outside(text: &str, longest: usize) -> String {
     escaped(&super::flat(text), longest, plain)
 }
 
@@ -168,7 +171,7 @@ fn escaped(text: &str, longest: usize, swap: impl Fn(char) -> char) -> String {
 }
 
 /// How Slack counts: in UTF-16 units, to be on the safe side.
-fn units(text: &str) -> usize {
+pub(super) fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
 

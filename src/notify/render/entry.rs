@@ -171,6 +171,9 @@ fn same_figures(one: &Event, other: &Event) -> bool {
 }
 
 fn tone(event: &Event) -> Tone {
+    if let Some(page) = event.report() {
+        return super::report::tone(page);
+    }
     match (event.kind(), event.level()) {
         (Some(Kind::Resolved), _) => Tone::Resolved,
         (Some(_), Some(Severity::Critical)) => Tone::Critical,
@@ -190,6 +193,7 @@ fn place_in_order(event: &Event) -> (String, Division, String) {
         Subject::NotifierFailing { notifier, .. } | Subject::NotifierRecovered { notifier, .. } => {
             of(None, None, notifier)
         }
+        Subject::Report(page) => of(None, None, &page.name),
     }
 }
 
@@ -206,7 +210,7 @@ fn division(event: &Event) -> Option<String> {
         Subject::Threshold(e) => (e.key.division, e.division_name.as_deref()),
         Subject::Unreadable(e) => (e.key.division, e.division_name.as_deref()),
         Subject::Unwatched { division, division_name, .. } => (*division, division_name.as_deref()),
-        Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } => (None, None),
+        Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } | Subject::Report(_) => (None, None),
     };
     let known_as = known_as.map(name).filter(|name| !name.is_empty());
     id.map(|id| known_as.unwrap_or_else(|| format!("division {id}")))
@@ -217,7 +221,7 @@ fn since(event: &Event) -> Time {
         Subject::Threshold(e) => e.since,
         Subject::Unreadable(e) => e.since,
         Subject::NotifierFailing { since, .. } | Subject::NotifierRecovered { since, .. } => *since,
-        Subject::Unwatched { .. } => event.at,
+        Subject::Unwatched { .. } | Subject::Report(_) => event.at,
     }
 }
 
@@ -229,7 +233,7 @@ fn next_reminder(event: &Event) -> Option<Time> {
     }
 }
 
-fn in_place_of(via: &Via) -> String {
+pub(super) fn in_place_of(via: &Via) -> String {
     format!("Sent here because {} could not deliver: {}", name(&via.notifier), phrase::quote(&via.error))
 }
 

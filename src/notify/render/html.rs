@@ -26,11 +26,12 @@ const TABLE: &str = r#"<table role="presentation" width="100%" cellpadding="0" c
 /// The whole page.
 pub(super) fn page(view: &View, signature: &str) -> String {
     let mut body = String::new();
-    if view.entries.len() != 1 {
+    if view.entries.len() != 1 || view.report.is_some() {
         paragraph(&mut body, "font-size:18px;font-weight:600;", "", &view.title);
     }
-    for entry in &view.entries {
-        card(&mut body, entry);
+    match &view.report {
+        Some(report) => body.push_str(&super::report::html::body(report)),
+        None => view.entries.iter().for_each(|entry| card(&mut body, entry)),
     }
     for line in view.brief.iter().take(MOST_BRIEF) {
         paragraph(&mut body, "font-size:14px;", "", line);
@@ -76,7 +77,7 @@ fn card(out: &mut String, entry: &Entry) {
     );
 }
 
-fn paragraph(out: &mut String, style: &str, class: &str, text: &str) {
+pub(super) fn paragraph(out: &mut String, style: &str, class: &str, text: &str) {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
     let text = escaped(text).replace('\n', "<br>");
     let _ = writeln!(out, "<p{class} style=\"margin:0 0 8px;word-break:break-word;{style}\">{text}</p>");
@@ -94,7 +95,7 @@ fn anchor(link: &Link) -> String {
 }
 
 /// Safe between tags and inside a quoted attribute.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match c {

@@ -2,7 +2,7 @@
 //!
 //! Addresses, Message-IDs and encodings are the mail notifier's business.
 
-use super::{Entry, MOST_BRIEF, View, cut, flat, html, view};
+use super::{Entry, MOST_BRIEF, View, cut, flat, html, report, view};
 use crate::notify::{Message, Words};
 
 /// Longest subject, in characters.
@@ -24,12 +24,17 @@ pub fn mail(message: &Message, words: &Words) -> Mail {
     let view = view(message, words);
     // The bracket says it already.
     let title = view.title.strip_prefix("Resolved: ").unwrap_or(&view.title);
-    let subject = cut(&flat(&format!("[{}] {title}", view.tone.name())), LONGEST_SUBJECT);
+    let bracket = if view.report.is_some() { "report" } else { view.tone.name() };
+    let title = if view.report.is_some() { title.trim_start_matches("Report ") } else { title };
+    let subject = cut(&flat(&format!("[{bracket}] {title}")), LONGEST_SUBJECT);
     let signature = format!("Sent by lowtide. Times are in {}.", words.timezone.name());
     Mail { subject, text: text(&view, &signature), html: html::page(&view, &signature) }
 }
 
 fn text(view: &View, signature: &str) -> String {
+    if let Some(page) = &view.report {
+        return format!("{}\n\n-- \n{signature}\n", report::text(&view.title, page));
+    }
     let mut parts = Vec::new();
     if view.entries.len() != 1 {
         parts.push(view.title.clone());

@@ -8,6 +8,7 @@ mod entry;
 mod html;
 pub mod mail;
 mod phrase;
+mod report;
 mod text;
 
 #[cfg(test)]
@@ -15,8 +16,9 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use super::{Content, Message, Words};
+use super::{Content, Item, Message, Words};
 use crate::domain::rule::Severity;
+pub use report::{Line, ReportView};
 pub(crate) use text::{cut, flat};
 
 /// Headlines of what is not told in full, before they are only counted.
@@ -38,6 +40,8 @@ pub struct View {
     pub brief: Vec<String>,
     /// Levels that somebody is called for: they fire, and this message is not about their easing.
     pub calls: BTreeSet<Severity>,
+    /// The message is a page of figures; its one entry says the same in lines, for channels without tables.
+    pub report: Option<ReportView>,
 }
 
 /// How bad an entry is; ordered most severe first.
@@ -112,14 +116,23 @@ pub struct Link {
 pub fn view(message: &Message, words: &Words) -> View {
     match &message.content {
         Content::Test { notifier } => test(notifier),
-        Content::Events(items) => events(entry::entries(items, message, words)),
+        Content::Events(items) => {
+            let mut view = events(entry::entries(items, message, words));
+            if let [Item { event, via, .. }] = items.as_slice()
+                && let Some(page) = event.report()
+            {
+                let times = text::Times { zone: words.timezone, now: message.at };
+                view.report = Some(report::view(page, via.as_ref().map(entry::in_place_of), times));
+            }
+            view
+        }
     }
 }
 
 fn test(notifier: &str) -> View {
     let title =
         format!("This is a test from lowtide: notifier {} works. Nobody has to do anything.", text::name(notifier));
-    View { tone: Tone::Test, title, entries: Vec::new(), brief: Vec::new(), calls: BTreeSet::new() }
+    View { tone: Tone::Test, title, entries: Vec::new(), brief: Vec::new(), calls: BTreeSet::new(), report: None }
 }
 
 fn events(ranked: Vec<entry::Ranked>) -> View {
@@ -131,7 +144,7 @@ fn events(ranked: Vec<entry::Ranked>) -> View {
     let calls = ranked.iter().filter_map(|ranked| ranked.calls).collect();
     let mut entries: Vec<Entry> = ranked.into_iter().map(|ranked| ranked.entry).collect();
     let brief = entries.split_off(entries.len().min(IN_FULL)).into_iter().map(|entry| entry.headline).collect();
-    View { tone, title, entries, brief, calls }
+    View { tone, title, entries, brief, calls, report: None }
 }
 
 /// `3 alerts: 1 critical, 2 warnings`.

@@ -20,7 +20,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// A sentence from outside with exactly one full stop.
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let text = quote(text);
     if text.ends_with(['?', '!', '…']) { text } else { format!("{}.", text.trim_end_matches('.')) }
 }
@@ -35,6 +35,7 @@ pub(super) fn headline(event: &Event, place: &str) -> String {
         }
         Subject::NotifierFailing { notifier, .. } => format!("Notifier {} cannot deliver", name(notifier)),
         Subject::NotifierRecovered { notifier, .. } => format!("Notifier {} works again", name(notifier)),
+        Subject::Report(page) => super::report::title(page),
     }
 }
 
@@ -111,6 +112,10 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
         }
         Subject::NotifierRecovered { .. } => {
             vec![format!("It could not deliver since {}; that lasted {}.", times.full(since), lasted(event.at - since))]
+        }
+        // For channels that know no tables.
+        Subject::Report(page) => {
+            super::report::view(page, None, times).rows.iter().flat_map(super::report::plain).collect()
         }
     }
 }

@@ -1,0 +1,27 @@
+//! `reports`: pages of figures, when they come and who gets them.
+
+use std::collections::BTreeMap;
+
+use chrono_tz::Tz;
+
+use super::cursor::Cursor;
+use super::keys::REPORT;
+use super::{Report, accounts, rules};
+use crate::domain::Name;
+
+/// Reads all reports; those with problems are left out.
+pub(super) fn reports(cursor: &Cursor<'_>, notifiers: &[Name], timezone: Tz) -> BTreeMap<Name, Report> {
+    let reports = cursor.named("report").into_iter();
+    reports.filter_map(|(name, cursor)| Some((name, report(&cursor, notifiers, timezone)?))).collect()
+}
+
+fn report(cursor: &Cursor<'_>, notifiers: &[Name], timezone: Tz) -> Option<Report> {
+    let section = cursor.section(REPORT)?;
+    let schedule = section.required("schedule", "when the report comes, such as \"0 9 * * Mon\"");
+    let schedule = schedule.and_then(|cursor| accounts::schedule(&cursor, timezone));
+    let notify = match section.get("notify") {
+        Some(cursor) => rules::notify(&cursor, notifiers),
+        None => Some(notifiers.to_vec()),
+    };
+    Some(Report { schedule: schedule?, notify: notify?.into_iter().collect() })
+}

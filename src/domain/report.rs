@@ -1,0 +1,276 @@
+//! A report: every account and division on one page, with what changed since the page before. Pure.
+//!
+//! A page is an event like others: owed and saved before it is sent. What it is compared with is kept in the state.
+
+use std::cmp::Reverse;
+
+use serde::{Deserialize, Serialize};
+
+use super::alert::Status;
+use super::event::Value;
+use super::money::Money;
+use super::rule::Severity;
+use super::state::State;
+use super::{Division, Name, Time};
+
+/// The figures of one account or division, as they were last known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// The account's name.
+    pub account: Name,
+    /// The division, where the account is read by division.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub division: Division,
+    /// Its name as last listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub division_name: Option<String>,
+    /// When they were read; `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// Available funds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub funds: Option<Value>,
+    /// Owed for unpaid invoices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpaid: Option<Money>,
+}
+
+impl Figures {
+    /// Of a place that was never read.
+    pub fn none(account: Name, division: Division, division_name: Option<String>) -> Self {
+        Self { account, division, division_name, at: None, funds: None, unpaid: None }
+    }
+
+    fn is_of(&self, other: &Figures) -> bool {
+        self.account == other.account && self.division == other.division
+    }
+}
+
+/// What the last cycle knows of an account or division.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latest {
+    /// The last good figures.
+    pub figures: Figures,
+    /// Why they are not of the last cycle; `None`: they are.
+    pub failure: Option<String>,
+}
+
+/// What is remembered of a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// The time of its schedule that was told last; at first, when the report was first seen.
+    pub due: Time,
+    /// Its figures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<Figures>,
+}
+
+/// One page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// The report's name in the configuration.
+    pub name: Name,
+    /// The time of its schedule that it is for.
+    pub due: Time,
+    /// What `before` in its rows is of; `None`: this is the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared_with: Option<Time>,
+    /// When the next one comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Time>,
+    /// The worst first.
+    pub rows: Vec<Row>,
+    /// Notifiers that fail, and since when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<(Name, Time)>,
+}
+
+/// One account or division on a page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// As last known.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Why they are old; `None`: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+    /// Available funds on the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Value>,
+    /// Its alerts that are not ok, the most severe first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<Standing>,
+}
+
+/// An alert that is not ok.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The rule's name, or `unreadable`.
+    pub rule: Name,
+    /// At which level.
+    pub level: Severity,
+    /// Whether it fires; else its `for` is not over.
+    pub firing: bool,
+    /// The first breached reading.
+    pub since: Option<Time>,
+}
+
+/// How bad a row is; ordered worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// An alert fires at critical.
+    Critical,
+    /// Not known.
+    Unreadable,
+    /// An alert fires at warning.
+    Warning,
+    /// An alert is pending.
+    Pending,
+    /// Nothing.
+    Ok,
+}
+
+impl Row {
+    /// How bad it is.
+    pub fn rank(&self) -> Rank {
+        let firing = self.alerts.iter().filter(|alert| alert.firing).map(|alert| alert.level).max();
+        match firing {
+            Some(Severity::Critical) => Rank::Critical,
+            _ if self.unreadable.is_some() => Rank::Unreadable,
+            Some(Severity::Warning) => Rank::Warning,
+            None if !self.alerts.is_empty() => Rank::Pending,
+            None => Rank::Ok,
+        }
+    }
+}
+
+/// The page as of now, and what is to be remembered of it.
+pub fn page(name: &Name, due: Time, next: Option<Time>, latest: &[Latest], state: &State) -> (Page, Reported) {
+    let before = state.reports.get(name);
+    let known = before.map(|before| before.figures.as_slice()).unwrap_or_default();
+    let mut rows: Vec<Row> = latest.iter().map(|latest| row(latest, known, state)).collect();
+    for (at, latest) in latest.iter().enumerate() {
+        // An account that cannot even be listed: what the page before knew of it is shown as old.
+        let Some(why) = latest.failure.as_ref().filter(|_| latest.figures.at.is_none()) else { continue };
+        let mut lost = known.iter().filter(|it| it.account == latest.figures.account && it.division.is_some());
+        if latest.figures.division.is_none() && !rows.iter().any(|row| lost.clone().any(|it| it.is_of(&row.figures))) {
+            let old = |it: &Figures| row(&Latest { figures: it.clone(), failure: Some(why.clone()) }, known, state);
+            rows[at].unreadable = Some(why.clone());
+            rows.extend(lost.by_ref().map(old));
+        }
+    }
+    rows.sort_by_cached_key(|row| (row.rank(), row.figures.account.clone(), row.figures.division));
+    let figures = rows.iter().filter(|row| row.figures.at.is_some()).map(|row| row.figures.clone()).collect();
+    let compared_with = before.filter(|before| !before.figures.is_empty()).map(|before| before.due);
+    // Silences belong here too, beside `failing`: what is hushed, by whose word, and until when.
+    let failing = state.notifiers.iter().map(|(name, trouble)| (name.clone(), trouble.since)).collect();
+    (Page { name: name.clone(), due, compared_with, next, rows, failing }, Reported { due, figures })
+}
+
+fn row(latest: &Latest, known: &[Figures], state: &State) -> Row {
+    let before = known.iter().find(|it| it.is_of(&latest.figures));
+    let mut figures = latest.figures.clone();
+    if let Some(before) = before.filter(|_| figures.at.is_none()) {
+        figures = Figures { division_name: figures.division_name.or(before.division_name.clone()), ..before.clone() };
+    }
+    let mine = state
+        .alerts
+        .iter()
+        .filter(|(key, _)| key.account == latest.figures.account && key.division == latest.figures.division);
+    let mut alerts: Vec<Standing> = mine
+        .filter_map(|(key, known)| {
+            let (level, firing) = match known.alert.status() {
+                Status::Ok => return None,
+                Status::Pending(level) => (level, false),
+                Status::Firing(level) => (level, true),
+            };
+            Some(Standing { rule: key.rule.clone(), level, firing, since: known.alert.since() })
+        })
+        .collect();
+    alerts.sort_by_key(|alert| Reverse((alert.firing, alert.level)));
+    Row { figures, unreadable: latest.failure.clone(), before: before.and_then(|it| it.funds), alerts }
+}
+
+/// What is to be done about a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// It was never seen before: from now on it comes.
+    Begin,
+    /// It is due, for this time of its schedule.
+    Now(Time),
+    /// It comes at this time.
+    At(Time),
+    /// It never comes again.
+    Never,
+}
+
+/// When a report is due. A time that was missed is made up for, the latest only, while it is younger than a day; no time is
+/// told twice. `next_after` is the schedule.
+pub fn when(last: Option<&Reported>, now: Time, next_after: impl Fn(Time) -> Option<Time>) -> When {
+    let day = chrono::Duration::days(1);
+    let Some(last) = last.map(|last| last.due).filter(|last| *last <= now + day) else { return When::Begin };
+    // A clock that went back a little must not tell a time again; one that went back far begins anew, above.
+    let mut due = None;
+    let mut at = last.max(now - day);
+    loop {
+        match next_after(at) {
+            Some(next) if next <= now => (due, at) = (Some(next), next),
+            Some(next) => return due.map_or(When::At(next), When::Now),
+            None => return due.map_or(When::Never, When::Now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hours: i64) -> Time {
+        Time::UNIX_EPOCH + chrono::Duration::hours(hours)
+    }
+
+    /// Every day at 09:00.
+    fn daily(after: Time) -> Option<Time> {
+        (0..).map(|day| at(day * 24 + 9)).find(|time| *time > after)
+    }
+
+    #[test]
+    fn a_missed_time_is_made_up_for_once_and_only_while_it_is_young() {
+        let last = |hours| Some(Reported { due: at(hours), figures: Vec::new() });
+        for (last, now, expected) in [
+            (None, at(100), When::Begin),
+            (last(9), at(10), When::At(at(33))),
+            (last(9), at(33), When::Now(at(33))),
+            (last(33), at(33), When::At(at(57))),
+            // Down for three days: only the latest is told.
+            (last(9), at(24 * 4), When::Now(at(24 * 3 + 9))),
+            // The clock went back by an hour: 33 is not told again.
+            (last(33), at(32), When::At(at(57))),
+            // It had been wrong by a year.
+            (last(9000), at(32), When::Begin),
+        ] {
+            assert_eq!(when(last.as_ref(), now, daily), expected, "{last:?} {now}");
+        }
+        let weekly = |after: Time| (0..).map(|week| at(week * 168 + 9)).find(|time| *time > after);
+        assert_eq!(when(last(9).as_ref(), at(168 + 9 + 23), weekly), When::Now(at(177)));
+        assert_eq!(when(last(9).as_ref(), at(168 + 9 + 25), weekly), When::At(at(345)), "older than a day");
+        assert_eq!(when(last(9).as_ref(), at(10), |_| None), When::Never);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_shown_with_what_the_page_before_knew() {
+        let old = Figures { at: Some(at(1)), ..Figures::none("a".into(), Some(7), Some("Physics".to_owned())) };
+        let mut state = State::default();
+        state.reports.insert("weekly".into(), Reported { due: at(2), figures: vec![old.clone()] });
+        let blind =
+            |division| Latest { figures: Figures::none("a".into(), division, None), failure: Some("503".to_owned()) };
+        let (page_of_one, reported) = page(&"weekly".into(), at(9), None, &[blind(Some(7))], &state);
+        assert_eq!((page_of_one.rows.len(), page_of_one.compared_with), (1, Some(at(2))));
+        assert_eq!((&page_of_one.rows[0].figures, page_of_one.rows[0].rank()), (&old, Rank::Unreadable));
+        assert_eq!(reported, Reported { due: at(9), figures: vec![old.clone()] });
+        // After a restart, with an account that cannot be listed.
+        let (whole, _) = page(&"weekly".into(), at(9), None, &[blind(None)], &state);
+        assert_eq!(whole.rows.iter().map(|row| row.figures.division).collect::<Vec<_>>(), [None, Some(7)]);
+        assert!(whole.rows.iter().all(|row| row.unreadable.is_some()));
+    }
+}

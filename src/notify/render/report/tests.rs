@@ -1,0 +1,74 @@
+//! What a report looks like, and that Slack's limits hold however many divisions there are.
+
+use std::collections::BTreeMap;
+
+use chrono::{Duration, TimeZone, Utc};
+
+use super::super::blocks::payload;
+use super::super::mail::mail;
+use super::*;
+use crate::domain::Time;
+use crate::domain::event::Subject;
+use crate::domain::report::Figures;
+use crate::notify::Message;
+use crate::notify::sample;
+
+fn now() -> Time {
+    Utc.with_ymd_and_hms(2026, 11, 23, 8, 0, 0).unwrap()
+}
+
+fn many(n: u64, name_of: impl Fn(u64) -> String) -> Message {
+    let Subject::Report(mut page) = sample::report("weekly".into(), now()) else { panic!() };
+    let proto = page.rows.clone();
+    page.rows = (0..n)
+        .map(|id| {
+            let mut row = proto[(id / 4 % 3) as usize].clone();
+            row.figures = Figures { division: Some(id), division_name: Some(name_of(id)), ..row.figures };
+            row
+        })
+        .collect();
+    page.rows.sort_by_key(|row| (row.rank(), row.figures.division));
+    sample::message(vec![Subject::Report(page)], now())
+}
+
+#[test]
+fn a_report_reads_well() {
+    let message = sample::message(vec![sample::report("weekly".into(), now())], now());
+    let mail = mail(&message, &sample::words());
+    insta::assert_snapshot!(format!("{}\n\n{}", mail.subject, mail.text));
+    let body = payload(&message, &sample::words(), &BTreeMap::new());
+    insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap());
+    insta::assert_snapshot!(mail.html);
+}
+
+#[test]
+fn five_hundred_divisions_fit_the_worst_first_and_the_rest_is_counted() {
+    for name in [|id| format!("Division {id}"), |id: u64| format!("<!channel> & *{}* {id}", "x".repeat(200))] {
+        let message = many(500, name);
+        let body = payload(&message, &sample::words(), &BTreeMap::new());
+        let attachments = body["attachments"].as_array().unwrap();
+        let blocks: usize = attachments.iter().map(|it| it["blocks"].as_array().unwrap().len()).sum();
+        assert!(blocks <= 50, "{blocks}");
+        let sections = attachments.iter().flat_map(|it| it["blocks"].as_array().unwrap());
+        assert!(sections.filter_map(|it| it["text"]["text"].as_str()).all(|text| text.encode_utf16().count() <= 3000));
+        let json = body.to_string();
+        assert!(json.chars().count() < 15_000, "{}", json.len());
+        assert!(!json.contains("<!channel>"));
+        assert!(json.contains(" more: ") && json.contains(" ok"), "{json}");
+        assert_eq!(body["text"], "Report weekly · 500 divisions: 168 critical, 168 unreadable, 164 ok");
+        let mail = mail(&message, &sample::words());
+        assert_eq!(mail.html.matches("border-left:4px").count(), 500);
+        assert!(!mail.html.contains("<!channel>"));
+    }
+}
+
+#[test]
+fn a_fallback_and_a_failing_notifier_are_noted() {
+    let Subject::Report(mut page) = sample::report("weekly".into(), now()) else { panic!() };
+    page.failing = vec![("chat".into(), now() - Duration::hours(2))];
+    page.compared_with = None;
+    let times = Times { zone: chrono_tz::Tz::UTC, now: now() };
+    let view = view(&page, Some("Sent here because chat could not deliver: 404".to_owned()), times);
+    assert_eq!(view.summary, "As of Mon 23 Nov, 08:00 UTC.");
+    assert_eq!(view.notes[1], "Notifier chat has failed since Mon 23 Nov, 06:00 UTC.");
+}

@@ -1,0 +1,151 @@
+//! Reports, with the real binary: on time, once for one time, made up for after downtime, and honest about what is old.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "support/bin.rs"]
+mod bin;
+#[allow(dead_code, unreachable_pub, clippy::expect_used)]
+#[path = "support/smtp.rs"]
+mod smtp;
+
+use bin::{FUNDS, World, wait_until};
+use chrono::{DateTime, Datelike, Duration, Timelike, Utc};
+use serde_json::{Value, json};
+use wiremock::ResponseTemplate;
+
+#[allow(clippy::disallowed_methods)] // the service under test lives by the system's clock
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+fn reports(schedule: &str, notify: &str) -> String {
+    format!("{FUNDS}reports:\n  weekly: {{ schedule: \"{schedule}\", notify: [{notify}] }}\n")
+}
+
+/// Every day at the hour that it was two hours ago: one time was missed lately, and none comes soon.
+fn two_hours_ago() -> String {
+    format!("0 {} * * *", (now() - Duration::hours(2)).hour())
+}
+
+/// The state of a service that last told the report so many days ago.
+fn told(world: &World, days: i64, figures: &Value) {
+    let due = (now() - Duration::days(days)).to_rfc3339();
+    let state = json!({ "version": 1, "reports": { "weekly": { "due": due, "figures": figures } } });
+    std::fs::write(world.path("state.json"), state.to_string()).unwrap();
+}
+
+fn pages(world: &World) -> Vec<String> {
+    world.told().into_iter().filter(|body| body.contains("Report weekly")).collect()
+}
+
+#[tokio::test]
+async fn a_missed_report_comes_once_at_start_and_never_again() {
+    let world = World::new().await;
+    world.config(&reports(&two_hours_ago(), "slack"));
+    let before = json!([{ "account": "acme", "at": now().to_rfc3339(), "funds": { "amount": { "amount": "9000", "currency": "USD" } } }]);
+    told(&world, 3, &before);
+    let service = world.start();
+    wait_until("the missed report", || !pages(&world).is_empty());
+    let page = pages(&world).remove(0);
+    assert!(page.contains("Report weekly · 1 account: all ok"), "{page}");
+    assert!(page.contains("*acme*: USD 10,000.00 (+1,000.00)"), "{page}");
+    service.wait_cycles(4);
+    assert_eq!(service.stop(), Some(0));
+    let again = world.start();
+    again.wait_cycles(4);
+    assert_eq!(again.stop(), Some(0));
+    assert_eq!(pages(&world).len(), 1, "one time is told once");
+}
+
+#[tokio::test]
+async fn a_report_that_is_older_than_a_day_is_not_made_up_for_and_a_new_one_waits_for_its_time() {
+    let world = World::new().await;
+    let day = (now() - Duration::days(2)).weekday();
+    world.config(&reports(&format!("0 12 * * {day}"), "slack"));
+    told(&world, 9, &json!([]));
+    let service = world.start();
+    service.wait_cycles(4);
+    assert_eq!(service.stop(), Some(0));
+    std::fs::remove_file(world.path("state.json")).unwrap();
+    world.config(&reports(&two_hours_ago(), "slack"));
+    let fresh = world.start();
+    fresh.wait_cycles(4);
+    assert_eq!(fresh.stop(), Some(0));
+    assert_eq!(pages(&world).len(), 0);
+    assert!(world.state().contains("\"weekly\""), "from now on it comes: {}", world.state());
+}
+
+#[tokio::test]
+async fn a_report_is_saved_before_it_is_sent_and_survives_the_end_of_the_service() {
+    let world = World::new().await;
+    world.config(&reports(&two_hours_ago(), "slack"));
+    world.slack_answers(ResponseTemplate::new(503));
+    told(&world, 3, &json!([]));
+    let service = world.start();
+    wait_until("a try", || !pages(&world).is_empty());
+    let state: Value = serde_json::from_str(&world.state()).unwrap();
+    assert_eq!(state["owed"][0]["event"]["about"], "report");
+    assert_eq!(state["reports"]["weekly"]["figures"][0]["account"], "acme");
+    service.kill();
+    world.slack_answers(ResponseTemplate::new(200).set_body_string("ok"));
+    let tries = pages(&world).len();
+    let service = world.start();
+    wait_until("the report", || pages(&world).len() > tries);
+    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(pages(&world).len(), tries + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")] // the mail server lives in this runtime, and the test waits by blocking
+async fn a_page_names_what_fires_and_what_is_old_in_slack_and_in_mail() {
+    let world = World::new().await;
+    let server = smtp::Server::start(smtp::Script::default()).await;
+    let mail = format!(
+        "  mail: {{ type: email, host: 127.0.0.1, port: {}, tls: none, from: lowtide@example.com, to: [cfo@example.com] }}\n",
+        server.address.port()
+    );
+    world.config_with("divisions: all", &format!("{mail}{}", reports("*/2 * * * * *", "slack, mail")));
+    world.list(&[(1, "History", true), (2, "Law", true), (3, "Physics", true)]);
+    world.division_funds(1, "431");
+    world.division_funds(2, "3120");
+    world.division_funds(3, "8088");
+    let service = world.start();
+    wait_until("a first page", || !pages(&world).is_empty());
+    world.answer(2, ResponseTemplate::new(503));
+    world.division_funds(3, "9088");
+    wait_until("a page with an old figure", || pages(&world).iter().any(|page| page.contains("(old: of ")));
+    let page = pages(&world).into_iter().find(|page| page.contains("(old: of ")).unwrap();
+    for said in ["1 critical", "1 unreadable", "USD 431.00", "funds: critical since ", "USD 3,120.00 (old: of ", "503"]
+    {
+        assert!(page.contains(said), "{said} is not in {page}");
+    }
+    let places = ["*acme · History*", "*acme · Law*", "*acme · Physics*"].map(|place| page.find(place).unwrap());
+    assert!(places.is_sorted(), "the worst first: {page}");
+    let mails = || server.conversations().into_iter().flat_map(|it| it.data).collect::<Vec<_>>();
+    wait_until("a mail", || {
+        mails()
+            .iter()
+            .any(|mail| mail.contains("Subject: ") && mail.contains("History") && mail.contains("border-left:4px"))
+    });
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn mistakes_in_reports_are_told_with_the_others() {
+    let world = World::new().await;
+    world.config(&format!(
+        "{FUNDS}reports:\n  a: {{ notify: [slak] }}\n  b: {{ schedule: weekly }}\n  c: {{ shedule: x }}\n"
+    ));
+    let ran = world.run(&["validate"]);
+    assert_eq!(ran.code, Some(78));
+    for said in [
+        "reports.a.schedule: found nothing, expected when the report comes",
+        "reports.a.notify[0]: found `slak`, expected a name under `notifiers`; did you mean `slack`?",
+        "reports.b.schedule: found `weekly`, expected a crontab",
+        "reports.c.shedule: found `shedule`, expected schedule or notify; did you mean `schedule`?",
+    ] {
+        assert!(ran.stdout.contains(said), "{said} is not in {}", ran.stdout);
+    }
+    world.config(FUNDS);
+    let preview = world.run(&["preview", "--event", "report", "-o", "json"]).json();
+    assert!(preview["notifiers"]["slack"]["text"].as_str().unwrap().starts_with("Report weekly · 1 account: all ok"));
+}
