@@ -142,14 +142,15 @@ fn channel(
         Channel::Slack { webhook_url, mention } => {
             let loopback = url::Url::parse(webhook_url.expose()).is_ok_and(|url| web::is_loopback(&url));
             let http = http_client(&config.connection, loopback)?;
-            Arc::new(Slack::new(
+            let slack = Slack::new(
                 name.clone(),
                 webhook_url.clone(),
                 mention.clone(),
                 http,
                 Arc::clone(words),
                 redactor.clone(),
-            ))
+            );
+            Arc::new(slack.with_templates(config.templates.clone()))
         }
         Channel::Email { host, port, tls, credentials, from, to } => {
             if let Some((user, password)) = credentials {
@@ -166,7 +167,8 @@ fn channel(
                 timeout: config.connection.timeout,
                 ca_pem: ca_pem(&config.connection)?,
             };
-            Arc::new(Email::new(options, Arc::clone(words), redactor.clone())?)
+            let email = Email::new(options, Arc::clone(words), redactor.clone())?;
+            Arc::new(email.with_templates(name, config.templates.clone()))
         }
     })
 }

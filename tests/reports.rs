@@ -121,11 +121,13 @@ async fn a_page_names_what_fires_and_what_is_old_in_slack_and_in_mail() {
     let places = ["*acme · History*", "*acme · Law*", "*acme · Physics*"].map(|place| page.find(place).unwrap());
     assert!(places.is_sorted(), "the worst first: {page}");
     let mails = || server.conversations().into_iter().flat_map(|it| it.data).collect::<Vec<_>>();
-    wait_until("a mail", || {
-        mails()
-            .iter()
-            .any(|mail| mail.contains("Subject: ") && mail.contains("History") && mail.contains("border-left:4px"))
-    });
+    wait_until("a mail", || !mails().is_empty());
+    let data = mails().remove(0);
+    let mail = mail_parser::MessageParser::default().parse(data.as_bytes()).unwrap();
+    assert!(mail.subject().unwrap().starts_with("[report] weekly · 3 divisions: 1 critical"), "{:?}", mail.subject());
+    let (html, text) = (mail.body_html(0).unwrap(), mail.body_text(0).unwrap());
+    assert!(html.contains("acme · History") && html.matches("border-left:4px").count() == 3, "{html}");
+    assert!(text.contains("critical    acme · History: USD 431.00"), "{text}");
     assert_eq!(service.stop(), Some(0));
 }
 

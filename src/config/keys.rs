@@ -78,6 +78,7 @@ pub(super) const NOTIFIER: &[Key] = &[
     scalar("webhook_url"),
     scalar("webhook_url_file"),
     map("mention", MENTION),
+    map("template", TEMPLATE),
     scalar("host"),
     scalar("port"),
     scalar("tls"),
@@ -103,6 +104,9 @@ pub(super) const TYPES: [(&str, &[&str]); 2] = [("slack", SLACK_ONLY), ("email",
 
 /// Below `mention`.
 pub(super) const MENTION: &[Key] = &[scalar("warning"), scalar("critical")];
+
+/// Below `template`.
+pub(super) const TEMPLATE: &[Key] = &[scalar("subject"), scalar("slack"), scalar("text"), scalar("html")];
 
 /// Below a rule.
 pub(super) const RULE: &[Key] = &[

@@ -16,6 +16,7 @@ mod rules;
 pub mod scenario;
 mod schema;
 mod secrets;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -37,6 +38,7 @@ use url::Url;
 
 use crate::domain::Name;
 use crate::domain::rule::{Rule, Severity, UnreadablePolicy};
+use crate::notify::template::Templates;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
 
@@ -130,6 +132,8 @@ pub struct NotifierConfig {
     pub fallback: Option<Name>,
     /// Timeout and trust.
     pub connection: Connection,
+    /// Texts of its own; empty unless set.
+    pub templates: Templates,
 }
 
 /// Where a notifier sends.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cursor::{Context, Cursor, Fault, Section};
 use super::keys::{EMAIL_ONLY, MENTION, NOTIFIER, SLACK_ONLY};
-use super::{Channel, NotifierConfig, Tls, secrets, values};
+use super::{Channel, NotifierConfig, Tls, secrets, templates, values};
 use crate::domain::Name;
 use crate::domain::rule::Severity;
 
@@ -47,6 +47,7 @@ fn notifier<'a>(
         fallbacks.0.insert(Name::clone(name), (Name::clone(&target), cursor));
         Some(target)
     });
+    let templates = templates::templates(&section);
     let types = [("slack", Type::Slack), ("email", Type::Email)];
     let channel = match section.required("type", "slack or email")?.read(values::choice(&types))? {
         Type::Slack => {
@@ -64,7 +65,7 @@ fn notifier<'a>(
             email(&section, insecure)
         }
     };
-    Some(NotifierConfig { channel: channel?, fallback, connection })
+    Some(NotifierConfig { channel: channel?, fallback, connection, templates: templates? })
 }
 
 /// A name that is one of `names`, which stand under the key `section`.

@@ -87,6 +87,15 @@ const DETAILS: &[(&str, Looks, &str)] = &[
     ("notifiers.mention", Text, "Put in front of messages of that level."),
     ("notifiers.mention.warning", Text, "Such as <@U012AB3CD>."),
     ("notifiers.mention.critical", Text, "Such as <!here>."),
+    ("notifiers.template", Text, "Texts of your own, in the language of Jinja; docs/templates.md has the variables."),
+    ("notifiers.template.subject", Text, "A mail's subject."),
+    (
+        "notifiers.template.slack",
+        Text,
+        "A Slack message: its first line, and below it what is behind the coloured bar.",
+    ),
+    ("notifiers.template.text", Text, "A mail's plain text."),
+    ("notifiers.template.html", Text, "A mail's HTML: a whole page, or what goes into lowtide's frame."),
     ("notifiers.host", Text, "The name of the mail server."),
     ("notifiers.port", Port, "Default: by tls, 465, 587 or 25."),
     (

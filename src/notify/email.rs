@@ -12,9 +12,11 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::{Address, Message as Mail};
 
-use super::render::{cut, flat, mail};
+use super::render::{cut, flat, mail, own};
 use super::smtp::{Channel, Outcome, Server};
+use super::template::Templates;
 use super::{Delivered, Message, Notifier, Preview, Refusal, SendError, Words};
+use crate::domain::Name;
 use crate::secret::{Redactor, Secret};
 
 /// As much of a reason as is told.
@@ -67,6 +69,8 @@ pub struct Email {
     to: Vec<Mailbox>,
     words: Arc<Words>,
     redactor: Redactor,
+    /// Its name in the configuration, for the log, and its own texts.
+    own: (Name, Templates),
 }
 
 impl std::fmt::Debug for Email {
@@ -87,7 +91,22 @@ impl Email {
         let credentials =
             options.credentials.map(|(user, password)| Credentials::new(user, password.expose().to_owned()));
         let server = Server { host: options.host, port: options.port, channel, credentials, timeout: options.timeout };
-        Ok(Self { server, from: options.from, to: options.to, words, redactor })
+        let own = (Name::from(""), Templates::default());
+        Ok(Self { server, from: options.from, to: options.to, words, redactor, own })
+    }
+
+    /// With texts of its own. The name is for the log.
+    #[must_use]
+    pub fn with_templates(self, name: &Name, templates: Templates) -> Self {
+        Self { own: (name.clone(), templates), ..self }
+    }
+
+    fn parts(&self, message: &Message) -> mail::Mail {
+        let (parts, failures) = own::mail(message, &self.words, &self.own.1);
+        for failure in failures {
+            tracing::warn!(notifier = %self.own.0, %failure, "template failed: the built-in text is used");
+        }
+        parts
     }
 
     /// Stable for the same notification, and shaped as headers have it.
@@ -96,7 +115,7 @@ impl Email {
     }
 
     fn compose(&self, message: &Message, utf8: bool) -> Result<Vec<u8>, String> {
-        let parts = mail::mail(message, &self.words);
+        let parts = self.parts(message);
         let mut builder = Mail::builder()
             .from(self.from.clone())
             .date(SystemTime::from(message.at))
@@ -178,7 +197,7 @@ impl Notifier for Email {
     }
 
     fn preview(&self, message: &Message) -> Preview {
-        let mail::Mail { subject, text, html } = mail::mail(message, &self.words);
+        let mail::Mail { subject, text, html } = self.parts(message);
         Preview { subject: Some(subject), text: Some(text), html: Some(html), body: None }
     }
 }

@@ -8,6 +8,7 @@ pub mod render;
 pub mod sample;
 pub mod slack;
 pub mod smtp;
+pub mod template;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 
-use super::render::{blocks, cut, flat};
+use super::render::{cut, flat, own};
+use super::template::Templates;
 use super::{Delivered, Message, Notifier, Preview, SendError, Words};
 use crate::domain::rule::Severity;
 use crate::domain::{Name, Time};
@@ -35,6 +36,7 @@ pub struct Slack {
     http: reqwest::Client,
     words: Arc<Words>,
     redactor: Redactor,
+    templates: Templates,
 }
 
 impl Slack {
@@ -47,7 +49,21 @@ impl Slack {
         words: Arc<Words>,
         redactor: Redactor,
     ) -> Self {
-        Self { name, webhook_url, mention, http, words, redactor }
+        Self { name, webhook_url, mention, http, words, redactor, templates: Templates::default() }
+    }
+
+    /// With texts of its own.
+    #[must_use]
+    pub fn with_templates(self, templates: Templates) -> Self {
+        Self { templates, ..self }
+    }
+
+    fn body(&self, message: &Message) -> serde_json::Value {
+        let (body, failure) = own::payload(message, &self.words, &self.mention, &self.templates);
+        if let Some(failure) = failure {
+            tracing::warn!(notifier = %self.name, %failure, "template failed: the built-in text is used");
+        }
+        body
     }
 
     /// Its name in the configuration.
@@ -76,7 +92,7 @@ impl Slack {
 #[async_trait]
 impl Notifier for Slack {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
-        let body = blocks::payload(message, &self.words, &self.mention).to_string();
+        let body = self.body(message).to_string();
         let request = self.http.post(self.webhook_url.expose()).header(CONTENT_TYPE, "application/json").body(body);
         let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -98,7 +114,7 @@ impl Notifier for Slack {
     }
 
     fn preview(&self, message: &Message) -> Preview {
-        let body = blocks::payload(message, &self.words, &self.mention);
+        let body = self.body(message);
         let text = body["text"].as_str().map(str::to_owned);
         Preview { text, body: Some(body), ..Preview::default() }
     }

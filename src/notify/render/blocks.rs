@@ -60,7 +60,7 @@ fn build(view: &View, mention: &BTreeMap<Severity, String>, limits: Limits) -> V
 }
 
 /// The mentions, most severe first, each once, as the configuration writes them.
-fn mentions(view: &View, mention: &BTreeMap<Severity, String>) -> String {
+pub(super) fn mentions(view: &View, mention: &BTreeMap<Severity, String>) -> String {
     let mut calls: Vec<&str> = Vec::new();
     for level in view.calls.iter().rev() {
         match mention.get(level).map(|mention| mention.trim()) {
@@ -131,6 +131,11 @@ fn brief(headlines: &[String], limits: Limits) -> Option<Value> {
 /// Text from outside: escaped, and without characters that would format or mention anything.
 pub(super) fn outside(text: &str, longest: usize) -> String {
     escaped(&super::flat(text), longest, plain)
+}
+
+/// Text from outside in a template of the operator's, of any length, its lines kept.
+pub(in crate::notify) fn shown(text: &str) -> String {
+    escaped(text, usize::MAX, plain)
 }
 
 /// Look-alikes of what Slack reads as formatting, so that a name is shown and not interpreted.

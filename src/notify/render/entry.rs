@@ -24,21 +24,26 @@ pub(super) struct Ranked {
 }
 
 /// The events of one alert, or one notice.
-struct Group<'a> {
+pub(super) struct Group<'a> {
     /// Told in full.
-    newest: &'a Item,
+    pub(super) newest: &'a Item,
     /// Oldest first.
     earlier: Vec<&'a Item>,
     omitted: u32,
     /// The divisions that share it, each as the reader knows it.
-    divisions: Vec<String>,
-    since: Time,
-    next_reminder: Option<Time>,
+    pub(super) divisions: Vec<String>,
+    pub(super) since: Time,
+    pub(super) next_reminder: Option<Time>,
 }
 
 /// One entry an alert, in the order in which they are told.
 pub(super) fn entries(items: &[Item], message: &Message, words: &Words) -> Vec<Ranked> {
     let times = Times { zone: words.timezone, now: message.at };
+    groups(items).iter().map(|group| group.ranked(times, words)).collect()
+}
+
+/// What belongs together, in the order in which it is told.
+pub(super) fn groups(items: &[Item]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group> = Vec::new();
     for group in by_alert(items) {
         match groups.iter_mut().find(|other| share_a_fund(other, &group)) {
@@ -47,7 +52,7 @@ pub(super) fn entries(items: &[Item], message: &Message, words: &Words) -> Vec<R
         }
     }
     groups.sort_by_cached_key(|group| (tone(&group.newest.event), place_in_order(&group.newest.event)));
-    groups.iter().map(|group| group.ranked(times, words)).collect()
+    groups
 }
 
 fn by_alert(items: &[Item]) -> Vec<Group<'_>> {
@@ -88,7 +93,7 @@ impl<'a> Group<'a> {
         self.next_reminder = [self.next_reminder, other.next_reminder].into_iter().flatten().min();
     }
 
-    fn ranked(&self, times: Times, words: &Words) -> Ranked {
+    pub(super) fn ranked(&self, times: Times, words: &Words) -> Ranked {
         let event = &self.newest.event;
         let mut details = phrase::details(event, self.since, times);
         details.extend(self.newest.via.as_ref().map(in_place_of));
@@ -111,7 +116,7 @@ impl<'a> Group<'a> {
     }
 
     /// `acme · History department`.
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         let account = account(&self.newest.event).map(name).unwrap_or_default();
         let named: Vec<&str> = self.divisions.iter().take(NAMED).map(String::as_str).collect();
         match (named.as_slice(), self.divisions.len().saturating_sub(NAMED)) {
@@ -197,7 +202,7 @@ fn place_in_order(event: &Event) -> (String, Division, String) {
     }
 }
 
-fn account(event: &Event) -> Option<&str> {
+pub(super) fn account(event: &Event) -> Option<&str> {
     match &event.subject {
         Subject::Unwatched { account, .. } => Some(account),
         _ => event.alert().map(|key| &*key.account),

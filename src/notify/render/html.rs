@@ -41,12 +41,17 @@ pub(super) fn page(view: &View, signature: &str) -> String {
         paragraph(&mut body, "font-size:14px;", "", &format!("and {more} more"));
     }
     paragraph(&mut body, "font-size:12px;color:#5f6368;", "quiet", signature);
+    frame(&view.title, &body)
+}
+
+/// A body in the middle of a page, in our font and no wider than can be read.
+pub(super) fn frame(title: &str, body: &str) -> String {
     format!(
         "{HEAD}<title>{}</title></head>\n<body class=\"page\" style=\"margin:0;padding:0;background:#f1f3f4;color:#202124;\">\n\
          {TABLE}><tr><td align=\"center\" style=\"padding:16px 8px;\">\n\
          {TABLE} style=\"max-width:600px;{FONT}\"><tr><td align=\"left\">\n{body}</td></tr></table>\n\
          </td></tr></table>\n</body></html>\n",
-        escaped(&view.title)
+        escaped(title)
     )
 }
 

@@ -6,7 +6,7 @@ use super::{Entry, MOST_BRIEF, View, cut, flat, html, report, view};
 use crate::notify::{Message, Words};
 
 /// Longest subject, in characters.
-const LONGEST_SUBJECT: usize = 150;
+pub(super) const LONGEST_SUBJECT: usize = 150;
 
 /// The words of one mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +21,19 @@ pub struct Mail {
 
 /// The mail that a message is.
 pub fn mail(message: &Message, words: &Words) -> Mail {
+    noted(message, words, None)
+}
+
+/// The mail that a message is, with one more line at its end.
+pub(super) fn noted(message: &Message, words: &Words, note: Option<&str>) -> Mail {
     let view = view(message, words);
     // The bracket says it already.
     let title = view.title.strip_prefix("Resolved: ").unwrap_or(&view.title);
     let bracket = if view.report.is_some() { "report" } else { view.tone.name() };
     let title = if view.report.is_some() { title.trim_start_matches("Report ") } else { title };
     let subject = cut(&flat(&format!("[{bracket}] {title}")), LONGEST_SUBJECT);
-    let signature = format!("Sent by lowtide. Times are in {}.", words.timezone.name());
+    let note = note.map(|note| format!(" {note}")).unwrap_or_default();
+    let signature = format!("Sent by lowtide. Times are in {}.{note}", words.timezone.name());
     Mail { subject, text: text(&view, &signature), html: html::page(&view, &signature) }
 }
 

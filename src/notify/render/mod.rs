@@ -5,8 +5,10 @@
 
 pub mod blocks;
 mod entry;
+pub(super) mod fields;
 mod html;
 pub mod mail;
+pub(super) mod own;
 mod phrase;
 mod report;
 mod text;
