@@ -60,7 +60,9 @@ impl Ledger {
         }
         if let Some(why) = listing_failure.filter(|_| latest.is_empty()) {
             latest = before;
-            latest.iter_mut().for_each(|it| it.failure = Some(why.to_owned()));
+            for it in &mut latest {
+                it.failure = Some(why.to_owned());
+            }
             if latest.is_empty() {
                 let figures = report::Figures::none(account.clone(), None, None);
                 latest.push(Latest { figures, failure: Some(why.to_owned()) });
@@ -115,7 +117,7 @@ pub async fn run(
                 }
                 When::Never => {
                     tracing::error!(report = %plan.name, schedule = plan.schedule.text(), "schedule never comes again: no further report");
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
         };

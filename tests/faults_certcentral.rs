@@ -493,7 +493,7 @@ fn told(state: &mut State) -> Vec<String> {
         Subject::Threshold(event) => format!("{} {}", event.kind.name(), cycle::label(&event.key)),
         Subject::Unreadable(event) => format!("{} {}", event.kind.name(), cycle::label(&event.key)),
         Subject::Unwatched { division, .. } => format!("unwatched {}", division.unwrap()),
-        Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } => "notice".to_owned(),
+        Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } | Subject::Report(_) => "notice".to_owned(),
     });
     let mut told: Vec<String> = told.collect();
     told.sort();

@@ -98,7 +98,9 @@ fn told(state: &mut State) -> Vec<String> {
             Subject::Unwatched { division, rules, .. } => {
                 format!("unwatched {} {}", division.unwrap(), rules.join("+"))
             }
-            Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } => "notice".to_owned(),
+            Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } | Subject::Report(_) => {
+                "notice".to_owned()
+            }
         };
         format!("{what} → {names}")
     });

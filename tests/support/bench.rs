@@ -94,7 +94,7 @@ fn told(message: &Message) -> Vec<String> {
             Subject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.account),
             Subject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
             Subject::NotifierRecovered { notifier, .. } => format!("{notifier} recovered"),
-            Subject::Unreadable(_) | Subject::Unwatched { .. } => "other".to_owned(),
+            Subject::Unreadable(_) | Subject::Unwatched { .. } | Subject::Report(_) => "other".to_owned(),
         };
         what + &item.via.as_ref().map(|via| format!(" via {}", via.notifier)).unwrap_or_default()
     });

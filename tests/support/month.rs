@@ -190,6 +190,7 @@ fn told(who: &str, event: &Event) -> Told {
         Subject::NotifierRecovered { notifier, since } => {
             (notifier.to_string(), "notifier-recovered", cycle_of(*since))
         }
+        Subject::Report(page) => (page.name.to_string(), "report", event.at),
     };
     Told { who: who.to_owned(), alert, kind, level, at: seconds(at) }
 }

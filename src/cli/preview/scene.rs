@@ -92,7 +92,7 @@ pub(super) async fn scene(config: &Config, redactor: &Redactor, options: &Option
             Ok(plain(Some(sample::unwatched(&shot.place, rules))))
         }
         (PreviewEvent::Unreadable | PreviewEvent::Readable, _) | (_, None) => Ok(unreadable(config, kind, shot, now)),
-        (_, Some(rule)) => threshold(rule, kind, options, shot, now),
+        (_, Some(rule)) => threshold(rule, kind, options, &shot, now),
     }
 }
 
@@ -144,7 +144,7 @@ fn unreadable(config: &Config, kind: Kind, shot: Shot, now: Time) -> Scene {
     Scene { subject, audience: policy.notify.iter().cloned().collect(), real, notes }
 }
 
-fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: Shot, now: Time) -> Result<Scene, Exit> {
+fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time) -> Result<Scene, Exit> {
     let breached = |balance: &Balance| evaluate(rule, &balance.reading(rule.metric)).map(|verdict| verdict.breached());
     let mut notes = Vec::new();
     let read = match &shot.balance {

@@ -76,13 +76,14 @@ pub(super) fn title(page: &Page) -> String {
 }
 
 /// `1 critical, 2 warnings, 9 ok`; `all ok` where there is nothing else.
-pub(super) fn counted(ranks: impl Iterator<Item = Rank> + Clone) -> String {
+pub(super) fn counted(ranks: impl Iterator<Item = Rank>) -> String {
+    let ranks: Vec<Rank> = ranks.collect();
     let all = [Rank::Critical, Rank::Unreadable, Rank::Warning, Rank::Pending, Rank::Ok];
-    let parts = all.map(|rank| (rank, ranks.clone().filter(|it| *it == rank).count()));
+    let parts = all.map(|rank| (rank, ranks.iter().filter(|it| **it == rank).count()));
     let parts: Vec<String> = parts.into_iter().filter(|(_, n)| *n > 0).map(|(rank, n)| part(rank, n)).collect();
     match parts.as_slice() {
         [] => "nothing is watched".to_owned(),
-        [_] if ranks.clone().all(|rank| rank == Rank::Ok) => "all ok".to_owned(),
+        [_] if ranks.iter().all(|rank| *rank == Rank::Ok) => "all ok".to_owned(),
         parts => parts.join(", "),
     }
 }
