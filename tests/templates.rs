@@ -71,11 +71,11 @@ async fn a_template_that_fails_while_rendering_gives_way_to_our_words() {
 #[tokio::test]
 async fn mistakes_are_reported_at_load_with_their_places() {
     let world = World::new().await;
-    config(&world, "{{ amout }}", "subject: '{{ level', text: '{{ breakdown.x }}', slack: x, htlm: x");
+    config(&world, "{{ amountt }}", "subject: '{{ level', text: '{{ breakdown.x }}', slack: x, htlm: x");
     let ran = world.run(&["validate"]);
     assert_eq!(ran.code, Some(78));
     for said in [
-        "alerts.yaml:10:24: notifiers.slack.template.slack: found a template that fails: there is no variable `amout`; did you mean `amount`?",
+        "alerts.yaml:12:24: notifiers.slack.template.slack: found a template that fails: there is no variable `amountt`; did you mean `amount`?",
         "notifiers.mail.template.subject: found a template that fails: line 1 of the template: syntax error",
         "notifiers.mail.template.text: found a template that fails: line 1 of the template: undefined value",
         "notifiers.mail.template.slack: found `slack`, expected only `subject`, `text` and `html` for a notifier of this type",
