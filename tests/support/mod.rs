@@ -3,4 +3,5 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // every test binary uses its own part
 
 pub mod sample;
+pub mod service;
 pub mod smtp;
