@@ -127,17 +127,20 @@ enum Loading {
 }
 
 fn load(path: &Path) -> Result<State, Loading> {
+    match fs::read(path) {
+        Ok(bytes) => parse(&bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(State::default()),
+        Err(error) => Err(Loading::Unusable(error.to_string())),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<State, Loading> {
     #[derive(Deserialize)]
     struct Version {
         version: serde_json::Number,
     }
     let unusable = |error: &dyn std::fmt::Display| Loading::Unusable(error.to_string());
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::default()),
-        Err(error) => return Err(unusable(&error)),
-    };
-    let Version { version } = serde_json::from_slice(&bytes).map_err(|error| unusable(&error))?;
+    let Version { version } = serde_json::from_slice(bytes).map_err(|error| unusable(&error))?;
     // Whatever its size or form, a number beyond ours is a newer program's.
     if version.as_f64().is_some_and(|found| found > f64::from(VERSION)) {
         return Err(Loading::Newer(version.to_string()));
@@ -145,7 +148,14 @@ fn load(path: &Path) -> Result<State, Loading> {
     if version.as_u64() != Some(u64::from(VERSION)) {
         return Err(unusable(&format!("version {version} was never written")));
     }
-    serde_json::from_slice(&bytes).map_err(|error| unusable(&error))
+    serde_json::from_slice(bytes).map_err(|error| unusable(&error))
+}
+
+/// What a state file's bytes say; `None` where they are no state of this version. Public for `fuzz/` and
+/// `tests/corpus.rs` alone: everybody else opens the file.
+#[doc(hidden)]
+pub fn decode(bytes: &[u8]) -> Option<State> {
+    parse(bytes).ok()
 }
 
 /// A free name for a file that is no state, so that nobody's evidence is overwritten.

@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 pub(crate) use file::beside;
+#[doc(hidden)]
+pub use file::decode;
 pub use file::{FileStore, OpenError, Opened, read_only};
 
 use crate::clock::Clock;
