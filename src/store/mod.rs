@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 pub(crate) use file::beside;
+#[doc(hidden)]
 pub use file::{FileStore, OpenError, Opened, read_only};
 
 use crate::clock::Clock;
