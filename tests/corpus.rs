@@ -22,20 +22,20 @@ fn replay(target: &str, at_least: usize, check: impl Fn(&[u8]) + std::panic::Ref
 
 #[test]
 fn every_kept_configuration_is_loaded_or_refused_with_reasons() {
-    replay("config", 4, hostile::config);
+    replay("config", 20, hostile::config);
 }
 
 #[test]
 fn every_kept_body_is_read_as_it_is_written_or_named_as_unreadable() {
-    replay("body", 4, hostile::body);
+    replay("body", 20, hostile::body);
 }
 
 #[test]
 fn every_kept_state_is_lived_with_or_refused() {
-    replay("state", 4, hostile::state);
+    replay("state", 20, hostile::state);
 }
 
 #[test]
 fn every_kept_message_is_well_formed_fits_slack_and_smuggles_nothing() {
-    replay("render", 4, hostile::render);
+    replay("render", 20, hostile::render);
 }

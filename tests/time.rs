@@ -249,6 +249,27 @@ async fn a_channel_that_fails_while_the_clock_jumps_is_stood_in_for_and_reported
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_at_a_time_that_comes_twice_is_not_taken_for_the_one_that_was_sent_then() {
+    let scene = scene("*/15 * * * *", "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
+    scene.pass(10 * MINUTE).await;
+    scene.funds.set(|_| 1000);
+    scene.pass(PERIOD).await;
+    scene.funds.set(|_| 5000);
+    scene.pass(PERIOD).await;
+    // Resolved at half past eight, which comes again.
+    scene.service.clock.jump(chrono::Duration::minutes(-30));
+    scene.pass(PERIOD).await;
+    scene.funds.set(|_| 900);
+    scene.pass(HOUR).await;
+    assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised", "resolved", "raised"]);
+    let heard = scene.ear.heard.lock().unwrap().clone();
+    assert_eq!(heard[1].2.at, heard[2].2.at, "both at half past eight");
+    let ids: BTreeSet<&str> = heard.iter().map(|(_, _, message)| message.id.as_str()).collect();
+    assert_eq!(ids.len(), 3, "{heard:?}");
+    scene.service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_channel_that_refused_for_good_is_reported_within_two_hours_of_any_jump() {
     for jump in jumps() {
         let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));

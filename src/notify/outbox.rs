@@ -111,7 +111,7 @@ impl Worker {
                 items.push(Item { event: event.clone(), omitted: owing.omitted, via });
             }
             let ids: BTreeSet<String> = items.iter().map(|item| item.event.id.clone()).collect();
-            let id = message_id(&self.name, &ids);
+            let id = message_id(&self.name, &items);
             let message = Message { id, at: self.clock.now(), content: Content::Events(items), references, only };
             Some(Batch { ids, message })
         })
@@ -323,13 +323,17 @@ pub fn pause_after(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration
     own.max(asked.unwrap_or_default().min(LONGEST_ASKED))
 }
 
-/// Stable for the same events to the same notifier.
-fn message_id(notifier: &str, ids: &BTreeSet<String>) -> String {
+/// Stable for the same events to the same notifier. What they say counts beside their ids, which repeat where the clock
+/// comes by the same time twice: a reader must not take a new message for one that it has.
+fn message_id(notifier: &str, items: &[Item]) -> String {
     let mut hash = Sha256::new();
     hash.update(notifier);
-    for id in ids {
+    let events: BTreeMap<&str, &Subject> =
+        items.iter().map(|item| (item.event.id.as_str(), &item.event.subject)).collect();
+    for (id, subject) in events {
         hash.update([0]);
         hash.update(id);
+        hash.update(serde_json::to_vec(subject).unwrap_or_default());
     }
     hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
