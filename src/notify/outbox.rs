@@ -9,10 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{Content, Delivered, Item, Message, Notifier, SendError, Via};
+use super::{Content, Delivered, Item, Message, Notifier, SendError, Via, digest};
 use crate::clock::Clock;
 use crate::domain::event::Subject;
 use crate::domain::state::State;
@@ -93,7 +92,8 @@ impl Worker {
         }
     }
 
-    /// What is owed and may be sent now. Recipients that are retried alone get a message of their own.
+    /// What is owed and may be sent now: everything, or the oldest event alone where the notifier wants them one by one.
+    /// Recipients that are retried alone get a message of their own.
     fn batch(&self, may_send: bool, may_send_alone: bool) -> Option<Batch> {
         self.book.read(|state| {
             let only = state
@@ -101,7 +101,8 @@ impl Worker {
                 .map(|(_, owing)| &owing.only)
                 .find(|only| if only.is_none() { may_send } else { may_send_alone })?
                 .clone();
-            let owed = state.owed_to(&self.name).filter(|(_, owing)| owing.only == only);
+            let most = if self.desk.notifier.one_by_one() { 1 } else { usize::MAX };
+            let owed = state.owed_to(&self.name).filter(|(_, owing)| owing.only == only).take(most);
             let (mut items, mut references) = (Vec::new(), Vec::new());
             for (event, owing) in owed {
                 let via = owing.via.clone().map(|(notifier, error)| Via { notifier, error });
@@ -301,11 +302,5 @@ pub fn pause_after(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration
 
 /// Stable for the same events to the same notifier.
 fn message_id(notifier: &str, ids: &BTreeSet<String>) -> String {
-    let mut hash = Sha256::new();
-    hash.update(notifier);
-    for id in ids {
-        hash.update([0]);
-        hash.update(id);
-    }
-    hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    digest(std::iter::once(notifier).chain(ids.iter().map(String::as_str)))
 }

@@ -1,0 +1,155 @@
+//! OAuth 2.0 client credentials: a token for a mailbox, kept until shortly before it expires.
+//!
+//! The client's secret goes to the token endpoint and nowhere else. Both it and the token are struck out of everything.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use url::form_urlencoded;
+
+use super::SendError;
+use super::http::{Endpoint, MAY_PASS, Manners};
+use crate::domain::Time;
+use crate::secret::{Redactor, Secret};
+
+const MANNERS: Manners =
+    Manners { service: "the token endpoint", passing: MAY_PASS, refuses: |_| false, hint };
+
+/// A token is not used in the last minute of its life: the conversation with the mail server takes time too.
+const MARGIN: Duration = Duration::from_secs(60);
+/// No token is kept for longer, whatever the server says.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// Who asks, and for what.
+#[derive(Debug, Clone)]
+pub struct ClientCredentials {
+    /// The client's id.
+    pub client_id: String,
+    /// The client's secret.
+    pub client_secret: Secret,
+    /// What the token is for.
+    pub scope: Option<String>,
+}
+
+impl ClientCredentials {
+    fn form(&self) -> String {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        form.append_pair("client_id", &self.client_id);
+        form.append_pair("client_secret", self.client_secret.expose());
+        if let Some(scope) = &self.scope {
+            form.append_pair("scope", scope);
+        }
+        form.finish()
+    }
+}
+
+/// A source of tokens for one mailbox.
+#[derive(Debug)]
+pub struct Tokens {
+    user: String,
+    endpoint: Endpoint,
+    client: ClientCredentials,
+    kept: Mutex<Option<Kept>>,
+}
+
+/// A token that was had before.
+#[derive(Debug, Clone)]
+struct Kept {
+    token: Secret,
+    /// As the login sends it.
+    login: Secret,
+    until: Time,
+}
+
+/// A token, and whether it is new.
+#[derive(Debug, Clone)]
+pub(super) struct Token {
+    pub(super) secret: Secret,
+    pub(super) fresh: bool,
+}
+
+impl Tokens {
+    /// Tokens for `user` from `token_url`. The HTTP client brings timeout and trust, and must follow no redirect.
+    pub fn new(
+        user: String,
+        token_url: &str,
+        client: ClientCredentials,
+        http: reqwest::Client,
+        redactor: Redactor,
+    ) -> Self {
+        let endpoint = Endpoint { url: Secret::new(token_url), http, redactor, manners: MANNERS };
+        Self { user, endpoint, client, kept: Mutex::new(None) }
+    }
+
+    /// The mailbox.
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The token at hand if it still lives at `now`, else a new one.
+    pub(super) async fn token(&self, now: Time) -> Result<Token, SendError> {
+        let mut kept = self.kept.lock().await;
+        if let Some(known) = kept.as_ref().filter(|known| now < known.until) {
+            return Ok(Token { secret: known.token.clone(), fresh: false });
+        }
+        let (token, life) = self.ask(now).await?;
+        // As the login sends it, and as a server may echo it.
+        let login = Secret::new(format!("user={}\u{1}auth=Bearer {}\u{1}\u{1}", self.user, token.expose()));
+        self.endpoint.redactor.learn(&token);
+        self.endpoint.redactor.learn(&login);
+        let until = now + chrono::Duration::from_std(life.saturating_sub(MARGIN)).unwrap_or_default();
+        let before = kept.replace(Kept { token: token.clone(), login, until });
+        if let Some(before) = before.filter(|before| before.token != token) {
+            // It has expired or was refused: no secret any more, and one that need not be looked for for ever.
+            self.endpoint.redactor.forget(&before.token);
+            self.endpoint.redactor.forget(&before.login);
+        }
+        Ok(Token { secret: token, fresh: true })
+    }
+
+    /// The mail server did not take the token: the next one is new.
+    pub(super) async fn distrust(&self) {
+        if let Some(kept) = self.kept.lock().await.as_mut() {
+            kept.until = Time::MIN_UTC;
+        }
+    }
+
+    async fn ask(&self, now: Time) -> Result<(Secret, Duration), SendError> {
+        let kind = "application/x-www-form-urlencoded";
+        let answer = self.endpoint.post(kind, HeaderMap::new(), self.client.form(), now).await?;
+        read(&answer).ok_or_else(|| {
+            // The answer itself is not told: it may hold a token in a place where none is looked for.
+            self.endpoint.failed(false, "the token endpoint answered without a bearer token in `access_token`", None)
+        })
+    }
+}
+
+/// The token and how long it lives; without a word about that, it is used once.
+fn read(answer: &str) -> Option<(Secret, Duration)> {
+    let answer: Value = serde_json::from_str(answer).ok()?;
+    let bearer = answer.get("token_type").is_none_or(|kind| kind.as_str().is_some_and(is_bearer));
+    let token = answer.get("access_token")?.as_str()?;
+    let sound = bearer && !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+    let seconds = answer.get("expires_in").and_then(|life| life.as_u64().or_else(|| life.as_str()?.parse().ok()));
+    let life = Duration::from_secs(seconds.unwrap_or_default()).min(LONGEST_LIFE);
+    sound.then(|| (Secret::new(token), life))
+}
+
+fn is_bearer(kind: &str) -> bool {
+    kind.eq_ignore_ascii_case("bearer")
+}
+
+fn hint(_: StatusCode, answer: &str) -> &'static str {
+    let error = serde_json::from_str::<Value>(answer).ok();
+    match error.as_ref().and_then(|answer| answer.get("error")).and_then(Value::as_str) {
+        Some("invalid_client") => " (invalid_client: look at `client_id` and `client_secret`, which may have expired)",
+        Some("unauthorized_client") => " (unauthorized_client: the application may not use client credentials)",
+        Some("invalid_scope") => " (invalid_scope: look at `scope`)",
+        Some("invalid_request") => " (invalid_request: look at `token_url` and `scope`)",
+        _ => "",
+    }
+}
