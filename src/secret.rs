@@ -33,8 +33,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether the end of a secret address is a token, and not a word that would be struck out of every message.
-fn looks_random(last: &str) -> bool {
+/// Whether a part of a secret is a token, and not a word that would be struck out of every message.
+pub(crate) fn looks_random(last: &str) -> bool {
     last.len() >= 2 * SHORTEST_STRUCK || last.bytes().any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
 }
 

@@ -61,7 +61,11 @@ impl Endpoint {
         if status.is_success() {
             // The other side has it, even if the rest of its answer is cut off; a proxy's page says the opposite.
             let answer = answer.unwrap_or_default();
-            return if (self.manners.refuses)(&answer) { Err(self.refused_kindly(status, &answer)) } else { Ok(answer) };
+            return if (self.manners.refuses)(&answer) {
+                Err(self.refused_kindly(status, &answer))
+            } else {
+                Ok(answer)
+            };
         }
         let answer = answer.unwrap_or_default();
         let permanent = status.is_client_error() && !self.manners.passing.contains(&status.as_u16());

@@ -15,8 +15,7 @@ use super::http::{Endpoint, MAY_PASS, Manners};
 use crate::domain::Time;
 use crate::secret::{Redactor, Secret};
 
-const MANNERS: Manners =
-    Manners { service: "the token endpoint", passing: MAY_PASS, refuses: |_| false, hint };
+const MANNERS: Manners = Manners { service: "the token endpoint", passing: MAY_PASS, refuses: |_| false, hint };
 
 /// A token is not used in the last minute of its life: the conversation with the mail server takes time too.
 const MARGIN: Duration = Duration::from_secs(60);

@@ -14,10 +14,10 @@ use super::http::{Endpoint, MAY_PASS, Manners, page_or_no};
 use super::render::record::{alert_id, identity};
 use super::render::{Entry, Tone, cut, cut_bytes, view};
 use super::{Content, Delivered, Message, Notifier, SendError, Words, digest};
+use crate::domain::Name;
 use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::event::{Event, Subject};
 use crate::domain::rule::Severity;
-use crate::domain::Name;
 use crate::secret::{Redactor, Secret};
 
 /// Where the service region of the United States takes events.
@@ -72,7 +72,9 @@ impl PagerDuty {
                 let key = |rule: &Name| AlertKey { account: account.clone(), division: *division, rule: rule.clone() };
                 rules.iter().map(|rule| self.resolve(&alert_id(&key(rule)))).collect()
             }
-            Subject::NotifierFailing { notifier, .. } => vec![self.trigger(&notice("notifier", notifier), "warning", message)],
+            Subject::NotifierFailing { notifier, .. } => {
+                vec![self.trigger(&notice("notifier", notifier), "warning", message)]
+            }
             Subject::NotifierRecovered { notifier, .. } => vec![self.resolve(&notice("notifier", notifier))],
         }
     }
