@@ -176,7 +176,7 @@ impl Notifier for Email {
         let (login, conclusive) = self.login(message.at).await?;
         let mut sent = self.server.deliver(login.as_ref(), &self.from.email, &to, render, &mut outcome).await;
         if let (Err(failure), Some(tokens)) = (&mut sent, &self.tokens)
-            && failure.at_login
+            && failure.login_refused
         {
             failure.permanent &= conclusive;
             tokens.distrust().await;

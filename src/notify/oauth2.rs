@@ -22,6 +22,9 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// No token is kept for longer, whatever the server says.
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
+/// A token is struck out for at least so long, also where the server says nothing of its life.
+const SHORTEST_STRUCK: Duration = Duration::from_secs(3600);
+
 /// Who asks, and for what.
 #[derive(Debug, Clone)]
 pub struct ClientCredentials {
@@ -52,16 +55,16 @@ pub struct Tokens {
     user: String,
     endpoint: Endpoint,
     client: ClientCredentials,
-    kept: Mutex<Option<Kept>>,
+    kept: Mutex<Kept>,
 }
 
-/// A token that was had before.
-#[derive(Debug, Clone)]
+/// Tokens that were had before.
+#[derive(Debug, Default)]
 struct Kept {
-    token: Secret,
-    /// As the login sends it.
-    login: Secret,
-    until: Time,
+    /// The one in use, and until when.
+    current: Option<(Secret, Time)>,
+    /// What is struck out, and until when: also a token that is used no more is a credential until it expires.
+    struck: Vec<(Secret, Time)>,
 }
 
 /// A token, and whether it is new.
@@ -81,7 +84,7 @@ impl Tokens {
         redactor: Redactor,
     ) -> Self {
         let endpoint = Endpoint { url: Secret::new(token_url), http, redactor, manners: MANNERS };
-        Self { user, endpoint, client, kept: Mutex::new(None) }
+        Self { user, endpoint, client, kept: Mutex::default() }
     }
 
     /// The mailbox.
@@ -92,29 +95,30 @@ impl Tokens {
     /// The token at hand if it still lives at `now`, else a new one.
     pub(super) async fn token(&self, now: Time) -> Result<Token, SendError> {
         let mut kept = self.kept.lock().await;
-        if let Some(known) = kept.as_ref().filter(|known| now < known.until) {
-            return Ok(Token { secret: known.token.clone(), fresh: false });
+        if let Some((token, _)) = kept.current.as_ref().filter(|(_, until)| now < *until) {
+            return Ok(Token { secret: token.clone(), fresh: false });
         }
         let (token, life) = self.ask(now).await?;
+        kept.struck.retain(|(secret, until)| {
+            let lives = now < *until;
+            if !lives {
+                self.endpoint.redactor.forget(secret);
+            }
+            lives
+        });
         // As the login sends it, and as a server may echo it.
         let login = Secret::new(format!("user={}\u{1}auth=Bearer {}\u{1}\u{1}", self.user, token.expose()));
-        self.endpoint.redactor.learn(&token);
-        self.endpoint.redactor.learn(&login);
-        let until = now + chrono::Duration::from_std(life.saturating_sub(MARGIN)).unwrap_or_default();
-        let before = kept.replace(Kept { token: token.clone(), login, until });
-        if let Some(before) = before.filter(|before| before.token != token) {
-            // It has expired or was refused: no secret any more, and one that need not be looked for for ever.
-            self.endpoint.redactor.forget(&before.token);
-            self.endpoint.redactor.forget(&before.login);
+        for secret in [token.clone(), login] {
+            self.endpoint.redactor.learn(&secret);
+            kept.struck.push((secret, later(now, life.max(SHORTEST_STRUCK))));
         }
+        kept.current = Some((token.clone(), later(now, life.saturating_sub(MARGIN))));
         Ok(Token { secret: token, fresh: true })
     }
 
     /// The mail server did not take the token: the next one is new.
     pub(super) async fn distrust(&self) {
-        if let Some(kept) = self.kept.lock().await.as_mut() {
-            kept.until = Time::MIN_UTC;
-        }
+        self.kept.lock().await.current = None;
     }
 
     async fn ask(&self, now: Time) -> Result<(Secret, Duration), SendError> {
@@ -125,6 +129,10 @@ impl Tokens {
             self.endpoint.failed(false, "the token endpoint answered without a bearer token in `access_token`", None)
         })
     }
+}
+
+fn later(now: Time, by: Duration) -> Time {
+    now + chrono::Duration::from_std(by).unwrap_or_default()
 }
 
 /// The token and how long it lives; without a word about that, it is used once.

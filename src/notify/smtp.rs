@@ -64,19 +64,19 @@ pub(super) struct Outcome {
 pub(super) struct Failure {
     pub(super) permanent: bool,
     pub(super) reason: String,
-    /// It was the login that the server did not take.
-    pub(super) at_login: bool,
+    /// The server did not take the login, for good.
+    pub(super) login_refused: bool,
     /// The server has fallen silent: it will not say goodbye either.
     silent: bool,
 }
 
 impl Failure {
     fn transient(reason: impl Into<String>) -> Self {
-        Self { permanent: false, reason: reason.into(), at_login: false, silent: false }
+        Self { permanent: false, reason: reason.into(), login_refused: false, silent: false }
     }
 
     fn permanent(reason: impl Into<String>) -> Self {
-        Self { permanent: true, reason: reason.into(), at_login: false, silent: false }
+        Self { permanent: true, reason: reason.into(), login_refused: false, silent: false }
     }
 }
 
@@ -143,7 +143,7 @@ impl Server {
             }
             Login::Token(credentials) => self.log_in_by_token(connection, credentials).await,
         };
-        done.map_err(|failure| Failure { at_login: !failure.silent, ..failure })
+        done.map_err(|failure| Failure { login_refused: failure.login_refused || failure.permanent, ..failure })
     }
 
     /// The library takes no challenge here, but a server that refuses a token may say why in one, and waits for an empty
@@ -159,11 +159,13 @@ impl Server {
         let auth = Auth::new(Mechanism::Xoauth2, credentials.clone(), None);
         let auth = auth.map_err(|error| self.failure(&error, "logging in"))?;
         let answer = self.step("logging in", connection.command(auth)).await?;
-        if answer.code().severity == Severity::PositiveIntermediate {
-            let answer = self.step("logging in", connection.command("\r\n")).await?;
-            return Err(Failure::transient(format!("the server answered the login with {}", answer.code())));
+        if answer.code().severity != Severity::PositiveIntermediate {
+            return Ok(());
         }
-        Ok(())
+        let said = self.step("logging in", connection.command("\r\n")).await;
+        let strange = |code| Failure::transient(format!("the server answered the login with {code}"));
+        let failure = said.map_or_else(|failure| failure, |answer| strange(answer.code()));
+        Err(Failure { login_refused: true, ..failure })
     }
 
     async fn transaction(

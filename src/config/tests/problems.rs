@@ -216,7 +216,7 @@ fn other_ends_that_make_no_sense() {
     alerts.yaml:2:88: notifiers.n.signing_secret: found a value that is not shown, expected whsec_ and 24 to 64 random bytes in base64, such as `echo whsec_$(openssl rand -base64 32)` makes
     "#);
     insta::assert_snapshot!(notifier("type: webhook, url: 'https://h.example', headers: { 'a b': hunter2, Host: hunter2, X-A: ' hunter2', X-B: [hunter2], x-c: 1, X-C: hunter2, X-D: '${NOPE}', X-E: }"), @r#"
-    alerts.yaml:2:58: notifiers.n.headers: found a name that no header can have, expected names of headers, such as X-Api-Key
+    alerts.yaml:2:49: notifiers.n.headers: found a name that no header can have, expected names of headers, such as X-Api-Key
     alerts.yaml:2:82: notifiers.n.headers.Host: found the header host, expected a header that lowtide does not set itself
     alerts.yaml:2:96: notifiers.n.headers.X-A: found a value that is not shown, expected the value of a header: printable ASCII characters, no spaces around it
     alerts.yaml:2:108: notifiers.n.headers.X-B: found a list, expected a secret
