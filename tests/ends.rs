@@ -1,4 +1,4 @@
-//! Webhook, PagerDuty, Teams and mail over OAuth2, with the real binary: what arrives, how it is signed, what is tried
+//! Webhook, PagerDuty, Teams and mail over `OAuth2`, with the real binary: what arrives, how it is signed, what is tried
 //! again, and that no secret of theirs is shown.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 

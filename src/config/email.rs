@@ -47,7 +47,7 @@ pub(super) fn email(section: &Section<'_>, insecure: bool) -> Option<Channel> {
         port: port?,
         tls: tls?,
         credentials: username.clone().zip(password),
-        oauth2: username.zip(oauth2),
+        oauth2: username.zip(oauth2.map(Box::new)),
         from: from?,
         to: to?,
     })

@@ -141,7 +141,7 @@ pub enum Channel {
         /// User name and password, if the server wants them.
         credentials: Option<(String, Secret)>,
         /// The mailbox and where its tokens come from, in place of a password.
-        oauth2: Option<(String, OAuth2)>,
+        oauth2: Option<(String, Box<OAuth2>)>,
         /// The sender.
         from: lettre::message::Mailbox,
         /// The recipients; one to fifty.

@@ -66,8 +66,8 @@ impl PagerDuty {
             return vec![self.trigger(&key, "info", message), self.resolve(&key)];
         };
         match &event.subject {
-            Subject::Threshold(it) => vec![self.moved(event, it.kind, alert_id(&it.key), message)],
-            Subject::Unreadable(it) => vec![self.moved(event, it.kind, alert_id(&it.key), message)],
+            Subject::Threshold(it) => vec![self.moved(event, it.kind, &alert_id(&it.key), message)],
+            Subject::Unreadable(it) => vec![self.moved(event, it.kind, &alert_id(&it.key), message)],
             Subject::Unwatched { account, division, rules, .. } => {
                 let key = |rule: &Name| AlertKey { account: account.clone(), division: *division, rule: rule.clone() };
                 rules.iter().map(|rule| self.resolve(&alert_id(&key(rule)))).collect()
@@ -79,11 +79,11 @@ impl PagerDuty {
         }
     }
 
-    fn moved(&self, event: &Event, kind: Kind, key: String, message: &Message) -> Value {
+    fn moved(&self, event: &Event, kind: Kind, key: &str, message: &Message) -> Value {
         match (kind, event.level()) {
-            (Kind::Resolved, _) => self.resolve(&key),
-            (_, Some(Severity::Critical)) => self.trigger(&key, "critical", message),
-            _ => self.trigger(&key, "warning", message),
+            (Kind::Resolved, _) => self.resolve(key),
+            (_, Some(Severity::Critical)) => self.trigger(key, "critical", message),
+            _ => self.trigger(key, "warning", message),
         }
     }
 
