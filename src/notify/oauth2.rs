@@ -110,6 +110,8 @@ impl Tokens {
         let login = Secret::new(format!("user={}\u{1}auth=Bearer {}\u{1}\u{1}", self.user, token.expose()));
         for secret in [token.clone(), login] {
             self.endpoint.redactor.learn(&secret);
+            // Some servers give the same token again: its end is the later one.
+            kept.struck.retain(|(known, _)| *known != secret);
             kept.struck.push((secret, later(now, life.max(SHORTEST_STRUCK))));
         }
         kept.current = Some((token.clone(), later(now, life.saturating_sub(MARGIN))));
@@ -158,5 +160,54 @@ fn hint(_: StatusCode, answer: &str) -> &'static str {
         Some("invalid_scope") => " (invalid_scope: look at `scope`)",
         Some("invalid_request") => " (invalid_request: look at `token_url` and `scope`)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::web::{self, WebOptions};
+    use chrono::TimeZone as _;
+    use serde_json::json;
+    use wiremock::matchers::any;
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    #[test]
+    fn a_life_may_be_a_number_a_text_or_missing_and_a_token_is_a_bearers() {
+        let life = |answer: Value| read(&answer.to_string()).map(|(_, life)| life.as_secs());
+        assert_eq!(life(json!({ "access_token": "t", "expires_in": 3599 })), Some(3599));
+        assert_eq!(life(json!({ "access_token": "t", "expires_in": "3599", "token_type": "bearer" })), Some(3599));
+        assert_eq!(life(json!({ "access_token": "t" })), Some(0));
+        assert_eq!(life(json!({ "access_token": "t", "expires_in": u64::MAX })), Some(24 * 3600));
+        for bad in [json!({}), json!({ "access_token": "" }), json!({ "access_token": "a b" }), json!(["t"])] {
+            assert_eq!(life(bad), None);
+        }
+        assert_eq!(life(json!({ "access_token": "t", "token_type": "mac" })), None);
+    }
+
+    #[tokio::test]
+    async fn a_token_is_used_until_a_minute_before_its_end_and_struck_out_until_its_end() {
+        let server = MockServer::start().await;
+        for n in 1..=3 {
+            let body = json!({ "access_token": format!("token-number-{n}"), "expires_in": 7200 });
+            let answer = ResponseTemplate::new(200).set_body_json(body);
+            Mock::given(any()).respond_with(answer).up_to_n_times(1).mount(&server).await;
+        }
+        let options = WebOptions { timeout: Duration::from_secs(5), extra_ca_pem: None, loopback: true };
+        let client = ClientCredentials { client_id: "c".into(), client_secret: Secret::new("s"), scope: None };
+        let redactor = Redactor::default();
+        let http = web::client(&options).unwrap();
+        let tokens = Tokens::new("box".into(), &server.uri(), client, http, redactor.clone());
+        let start = chrono::Utc.with_ymd_and_hms(2026, 11, 23, 8, 0, 0).unwrap();
+        let mut seen = Vec::new();
+        for second in [0, 7139, 7140, 7141, 14_279, 14_280] {
+            let token = tokens.token(start + chrono::Duration::seconds(second)).await.unwrap();
+            seen.push((token.secret.expose().strip_prefix("token-number-").unwrap().to_owned(), token.fresh));
+        }
+        let expected = [("1", true), ("1", false), ("2", true), ("2", false), ("2", false), ("3", true)];
+        assert_eq!(seen, expected.map(|(number, fresh)| (number.to_owned(), fresh)));
+        let told = "token-number-1 token-number-2 token-number-3";
+        assert_eq!(redactor.strike(told), "token-number-1 *** ***", "the first has expired");
     }
 }
