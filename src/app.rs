@@ -1,5 +1,7 @@
 //! The only place that builds concrete things from a configuration and spawns tasks.
 
+mod channels;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
@@ -13,16 +15,14 @@ use tokio_cron_scheduler::JobScheduler;
 
 use crate::certcentral::{Client, Limiter, Window};
 use crate::clock::Clock;
-use crate::config::{Account, Channel, Config, Connection, Divisions, NotifierConfig, Tls};
+use crate::config::{Account, Config, Connection, Divisions, NotifierConfig};
 use crate::control::{self, Board};
 use crate::cycle::{self, Memory, Scope, Watch};
 use crate::domain::Name;
-use crate::notify::email::{self, Email, EmailOptions};
 use crate::notify::outbox::{Desk, Worker};
-use crate::notify::slack::Slack;
-use crate::notify::{Notifier, RuleWords, Words};
+use crate::notify::{RuleWords, Words};
 use crate::schedule::Schedule;
-use crate::secret::{Redactor, Secret};
+use crate::secret::Redactor;
 use crate::store::{Book, FileStore, OpenError};
 use crate::{scheduler, web};
 
@@ -125,57 +125,10 @@ pub fn words(config: &Config) -> Words {
 pub fn notifiers(config: &Config, redactor: &Redactor) -> anyhow::Result<BTreeMap<Name, Desk>> {
     let words = Arc::new(words(config));
     let build = |(name, notifier): (&Name, &NotifierConfig)| {
-        let built = channel(name, notifier, &words, redactor).with_context(|| format!("notifier {name}"))?;
+        let built = channels::channel(name, notifier, &words, redactor).with_context(|| format!("notifier {name}"))?;
         Ok((name.clone(), Desk { notifier: built, fallback: notifier.fallback.clone() }))
     };
     config.notifiers.iter().map(build).collect()
-}
-
-fn channel(
-    name: &Name,
-    config: &NotifierConfig,
-    words: &Arc<Words>,
-    redactor: &Redactor,
-) -> anyhow::Result<Arc<dyn Notifier>> {
-    Ok(match &config.channel {
-        Channel::Slack { webhook_url, mention } => {
-            let loopback = url::Url::parse(webhook_url.expose()).is_ok_and(|url| web::is_loopback(&url));
-            let http = http_client(&config.connection, loopback)?;
-            Arc::new(Slack::new(
-                name.clone(),
-                webhook_url.clone(),
-                mention.clone(),
-                http,
-                Arc::clone(words),
-                redactor.clone(),
-            ))
-        }
-        Channel::Email { host, port, tls, credentials, from, to } => {
-            if let Some((user, password)) = credentials {
-                // The form in which AUTH PLAIN sends it, and in which a server may echo it.
-                redactor.learn(&Secret::new(format!("\0{user}\0{}", password.expose())));
-            }
-            let options = EmailOptions {
-                host: host.clone(),
-                port: *port,
-                tls: security(*tls),
-                credentials: credentials.clone(),
-                from: from.clone(),
-                to: to.clone(),
-                timeout: config.connection.timeout,
-                ca_pem: ca_pem(&config.connection)?,
-            };
-            Arc::new(Email::new(options, Arc::clone(words), redactor.clone())?)
-        }
-    })
-}
-
-fn security(tls: Tls) -> email::Tls {
-    match tls {
-        Tls::Implicit => email::Tls::Implicit,
-        Tls::Starttls => email::Tls::Starttls,
-        Tls::None => email::Tls::None,
-    }
 }
 
 /// Runs the service until `stop` completes. Returns when everything has ended and is saved.

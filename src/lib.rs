@@ -8,7 +8,8 @@
 //! - [`config`]: `alerts.yaml` and the environment → domain types; every problem at once, with its place.
 //! - [`certcentral`]: the HTTP client of the CertCentral Services API.
 //! - [`store`]: the state file, its lock, and the book that every change goes through.
-//! - [`notify`]: Slack and e-mail, rendering, and the outbox that retries and falls back.
+//! - [`notify`]: Slack, e-mail and other ends, rendering, and the outbox that retries and falls back.
+//! - [`signature`]: how a webhook's requests are signed.
 //! - [`text`]: which characters of a text from outside are never shown.
 //! - [`schedule`] and [`scheduler`]: when cycles run.
 //! - [`control`]: the Unix socket through which `status` and `health` ask a running service.
@@ -30,6 +31,7 @@ pub mod sandbox;
 pub mod schedule;
 pub mod scheduler;
 pub mod secret;
+pub mod signature;
 pub mod store;
 pub mod text;
 pub mod web;

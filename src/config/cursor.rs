@@ -84,7 +84,8 @@ impl<'a> Cursor<'a> {
     }
 
     fn is_secret(&self) -> bool {
-        self.path.rsplit('.').next().is_some_and(is_secret)
+        // What stands below `headers` is secret, whatever the header is called.
+        self.path.rsplit('.').next().is_some_and(is_secret) || self.path.contains(".headers.")
     }
 
     /// What kind of thing is here, without its text.
@@ -144,6 +145,12 @@ impl<'a> Cursor<'a> {
             named.push((Name::from(entry.key.as_str()), cursor));
         }
         named
+    }
+
+    /// A map of keys that the user chooses, each with a text.
+    pub(super) fn texts(&self, expected: &str) -> Option<Vec<(&'a str, Cursor<'a>)>> {
+        let entries = self.entries(expected)?;
+        Some(entries.iter().map(|entry| (entry.key.as_str(), self.below(entry))).collect())
     }
 
     fn below(&self, entry: &'a Entry) -> Cursor<'a> {

@@ -22,6 +22,8 @@ pub(super) enum Shape {
     Map(&'static [Key]),
     /// Names that the user chooses, each with known keys.
     Named(&'static [Key]),
+    /// Names that the user chooses, each with one scalar.
+    Texts,
 }
 
 const fn scalar(name: &'static str) -> Key {
@@ -83,19 +85,25 @@ pub(super) const NOTIFIER: &[Key] = &[
     scalar("username"),
     scalar("password"),
     scalar("password_file"),
+    map("oauth2", OAUTH2),
     scalar("from"),
     list("to"),
+    scalar("url"),
+    scalar("url_file"),
+    Key { name: "headers", shape: Shape::Texts },
+    scalar("signing_secret"),
+    scalar("signing_secret_file"),
+    scalar("routing_key"),
+    scalar("routing_key_file"),
     scalar("fallback"),
     scalar("timeout"),
     scalar("ca_file"),
     scalar("allow_insecure"),
 ];
 
-/// Keys that only a Slack notifier has.
-pub(super) const SLACK_ONLY: &[&str] = &["webhook_url", "webhook_url_file", "mention"];
-
-/// Keys that only an e-mail notifier has.
-pub(super) const EMAIL_ONLY: &[&str] = &["host", "port", "tls", "username", "password", "password_file", "from", "to"];
+/// Below `oauth2`.
+pub(super) const OAUTH2: &[Key] =
+    &[scalar("token_url"), scalar("client_id"), scalar("client_secret"), scalar("client_secret_file"), scalar("scope")];
 
 /// Below `mention`.
 pub(super) const MENTION: &[Key] = &[scalar("warning"), scalar("critical")];
@@ -123,7 +131,8 @@ pub(super) const LEVEL: &[Key] =
 pub(super) const UNREADABLE: &[Key] = &[scalar("after"), scalar("level"), scalar("remind_every"), list("notify")];
 
 /// Keys whose value is never shown.
-const SECRETS: &[&str] = &["api_key", "webhook_url", "password"];
+const SECRETS: &[&str] =
+    &["api_key", "webhook_url", "password", "url", "headers", "signing_secret", "routing_key", "client_secret"];
 
 /// Whether the value of this key is a secret.
 pub(super) fn is_secret(key: &str) -> bool {

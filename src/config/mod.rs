@@ -3,7 +3,9 @@
 //! This module starts nothing and reads nothing but the file, the environment that it is given, and the secrets' files.
 
 mod accounts;
+mod channels;
 mod cursor;
+mod email;
 mod environment;
 mod files;
 mod interpolate;
@@ -138,11 +140,47 @@ pub enum Channel {
         tls: Tls,
         /// User name and password, if the server wants them.
         credentials: Option<(String, Secret)>,
+        /// The mailbox and where its tokens come from, in place of a password.
+        oauth2: Option<(String, Box<OAuth2>)>,
         /// The sender.
         from: lettre::message::Mailbox,
         /// The recipients; one to fifty.
         to: Vec<lettre::message::Mailbox>,
     },
+    /// Anybody's endpoint, which gets the JSON of docs/webhook.md.
+    Webhook {
+        /// Its address; a secret.
+        url: Secret,
+        /// Headers by name, in lower case; their values are secrets.
+        headers: Vec<(String, Secret)>,
+        /// What requests are signed with, as Standard Webhooks writes it; default unsigned.
+        signing_secret: Option<Secret>,
+    },
+    /// PagerDuty, Events API v2.
+    PagerDuty {
+        /// The integration's key.
+        routing_key: Secret,
+        /// Where events go; default the service region of the United States.
+        url: Option<Url>,
+    },
+    /// The webhook of a Teams workflow.
+    Teams {
+        /// Its address; a secret.
+        webhook_url: Secret,
+    },
+}
+
+/// OAuth 2.0 client credentials.
+#[derive(Debug, Clone)]
+pub struct OAuth2 {
+    /// The token endpoint.
+    pub token_url: Url,
+    /// The application.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret,
+    /// What the token is for; default nothing in particular.
+    pub scope: Option<String>,
 }
 
 /// How an SMTP connection is secured.

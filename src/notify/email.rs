@@ -12,13 +12,13 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::{Address, Message as Mail};
 
-use super::render::{cut, flat, mail};
-use super::smtp::{Channel, Outcome, Server};
+use super::http::clean;
+use super::oauth2::Tokens;
+use super::render::mail;
+use super::smtp::{Channel, Login, Outcome, Server};
 use super::{Delivered, Message, Notifier, Refusal, SendError, Words};
+use crate::domain::Time;
 use crate::secret::{Redactor, Secret};
-
-/// As much of a reason as is told.
-const LONGEST_REASON: usize = 200;
 
 /// As many threads as a mail names: servers refuse or cut mails whose headers are too large.
 const MOST_REFERENCES: usize = 50;
@@ -68,6 +68,8 @@ pub struct TlsError {
 /// Mail over SMTP.
 pub struct Email {
     server: Server,
+    credentials: Option<Credentials>,
+    tokens: Option<Tokens>,
     from: Mailbox,
     to: Vec<Mailbox>,
     words: Arc<Words>,
@@ -91,8 +93,22 @@ impl Email {
         };
         let credentials =
             options.credentials.map(|(user, password)| Credentials::new(user, password.expose().to_owned()));
-        let server = Server { host: options.host, port: options.port, channel, credentials, timeout: options.timeout };
-        Ok(Self { server, from: options.from, to: options.to, words, redactor })
+        let server = Server { host: options.host, port: options.port, channel, timeout: options.timeout };
+        Ok(Self { server, credentials, tokens: None, from: options.from, to: options.to, words, redactor })
+    }
+
+    /// The same, but it logs in by a token instead of a password.
+    #[must_use]
+    pub fn over_oauth2(self, tokens: Tokens) -> Self {
+        Self { tokens: Some(tokens), ..self }
+    }
+
+    /// How to log in now, and whether a refusal of it says anything: a token that was kept may have been revoked.
+    async fn login(&self, now: Time) -> Result<(Option<Login>, bool), SendError> {
+        let Some(tokens) = &self.tokens else { return Ok((self.credentials.clone().map(Login::Password), true)) };
+        let token = tokens.token(now).await?;
+        let credentials = Credentials::new(tokens.user().to_owned(), token.secret.expose().to_owned());
+        Ok((Some(Login::Token(credentials)), token.fresh))
     }
 
     /// Stable for the same notification, and shaped as headers have it.
@@ -137,9 +153,8 @@ impl Email {
         (left.collect(), gone.collect())
     }
 
-    /// Struck once more when it is flat: characters that go may have stood inside a secret.
     fn clean(&self, text: &str) -> String {
-        cut(&self.redactor.strike(&flat(&self.redactor.strike(text))), LONGEST_REASON)
+        clean(&self.redactor, text)
     }
 
     fn clean_all(&self, refusals: Vec<Refusal>) -> Vec<Refusal> {
@@ -166,7 +181,14 @@ impl Notifier for Email {
         }
         let mut outcome = Outcome::default();
         let render = |utf8| self.compose(message, utf8);
-        let sent = self.server.deliver(&self.from.email, &to, render, &mut outcome).await;
+        let (login, conclusive) = self.login(message.at).await?;
+        let mut sent = self.server.deliver(login.as_ref(), &self.from.email, &to, render, &mut outcome).await;
+        if let (Err(failure), Some(tokens)) = (&mut sent, &self.tokens)
+            && failure.login_refused
+        {
+            failure.permanent &= conclusive;
+            tokens.distrust().await;
+        }
         outcome.refused = self.clean_all(outcome.refused);
         outcome.deferred = self.clean_all(outcome.deferred);
         outcome.refused.extend(gone);

@@ -9,10 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{Content, Delivered, Item, Message, Notifier, SendError, Via};
+use super::{Content, Delivered, Item, Message, Notifier, SendError, Via, digest};
 use crate::clock::Clock;
 use crate::domain::event::Subject;
 use crate::domain::state::{State, Trouble};
@@ -95,7 +94,8 @@ impl Worker {
         }
     }
 
-    /// What is owed and may be sent now. Recipients that are retried alone get a message of their own.
+    /// What is owed and may be sent now: everything, or the oldest event alone where the notifier wants them one by one.
+    /// Recipients that are retried alone get a message of their own.
     fn batch(&self, may_send: bool, may_send_alone: bool) -> Option<Batch> {
         self.book.read(|state| {
             let only = state
@@ -103,7 +103,8 @@ impl Worker {
                 .map(|(_, owing)| &owing.only)
                 .find(|only| if only.is_none() { may_send } else { may_send_alone })?
                 .clone();
-            let owed = state.owed_to(&self.name).filter(|(_, owing)| owing.only == only);
+            let most = if self.desk.notifier.one_by_one() { 1 } else { usize::MAX };
+            let owed = state.owed_to(&self.name).filter(|(_, owing)| owing.only == only).take(most);
             let (mut items, mut references) = (Vec::new(), Vec::new());
             for (event, owing) in owed {
                 let via = owing.via.clone().map(|(notifier, error)| Via { notifier, error });
@@ -326,14 +327,9 @@ pub fn pause_after(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration
 /// Stable for the same events to the same notifier. What they say counts beside their ids, which repeat where the clock
 /// comes by the same time twice: a reader must not take a new message for one that it has.
 fn message_id(notifier: &str, items: &[Item]) -> String {
-    let mut hash = Sha256::new();
-    hash.update(notifier);
     let events: BTreeMap<&str, &Subject> =
         items.iter().map(|item| (item.event.id.as_str(), &item.event.subject)).collect();
-    for (id, subject) in events {
-        hash.update([0]);
-        hash.update(id);
-        hash.update(serde_json::to_vec(subject).unwrap_or_default());
-    }
-    hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    let said: Vec<(&str, String)> =
+        events.into_iter().map(|(id, subject)| (id, serde_json::to_string(subject).unwrap_or_default())).collect();
+    digest(std::iter::once(notifier).chain(said.iter().flat_map(|(id, said)| [*id, said.as_str()])))
 }

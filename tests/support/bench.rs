@@ -85,6 +85,10 @@ impl Notifier for Watched {
         self.tries.lock().unwrap().push(Try { at, told: told(message), came: came.clone() });
         came
     }
+
+    fn one_by_one(&self) -> bool {
+        self.inner.one_by_one()
+    }
 }
 
 fn told(message: &Message) -> Vec<String> {

@@ -50,12 +50,12 @@ forecast: {}
     alerts.yaml:6:19: accounts.acme.api_key_file: found no such file (`y`), expected a readable file with the secret
     alerts.yaml:7:13: accounts.acme.region: found `uk`, expected us or eu; did you mean `us`?
     alerts.yaml:8:3: accounts: found the key `acme` again, after line 4, expected each key once
-    alerts.yaml:10:17: notifiers.chat.type: found `slak`, expected slack or email; did you mean `slack`?
+    alerts.yaml:10:17: notifiers.chat.type: found `slak`, expected one of slack, email, webhook, pagerduty, teams; did you mean `slack`?
     alerts.yaml:11:40: notifiers.mail.from: found `nobody`, expected a mail address such as pki@example.com or "PKI team <pki@example.com>"
     alerts.yaml:11:48: notifiers.mail.to: found an empty list, expected a list of one to 50 mail addresses
     alerts.yaml:11:62: notifiers.mail.port: found `0`, expected a port number from 1 to 65535
     alerts.yaml:11:70: notifiers.mail.tls: found `none`, expected implicit or starttls (none is for loopback only, or with `allow_insecure: true`)
-    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, host, port, tls, username, password, password_file, from, to, fallback, timeout, ca_file, allow_insecure; did you mean `password`?
+    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, host, port, tls, username, password, password_file, oauth2, from, to, url, url_file, headers, signing_secret, signing_secret_file, routing_key, routing_key_file, fallback, timeout, ca_file, allow_insecure; did you mean `password`?
     alerts.yaml:14:13: rules.low.metric: found `availble_funds`, expected one of available_funds, balance, unpaid_invoices, used_credit; did you mean `available_funds`?
     alerts.yaml:15:25: rules.low.warning.000: found `000`, expected one of below, above, clear_at, for, remind_every, notify
     alerts.yaml:15:35: rules.low.warning.for: found `2 hours`, expected a duration such as 90s, 30m, 4h, 2d or 1w
@@ -96,7 +96,7 @@ fn what_is_missing_or_empty_is_said() {
     alerts.yaml:2:3: notifiers.n.from: found nothing, expected the sender's mail address
     alerts.yaml:2:3: notifiers.n.to: found nothing, expected a list of mail addresses
     "#);
-    insta::assert_snapshot!(notifier("webhook_url: 'https://x.example'"), @"alerts.yaml:2:3: notifiers.n.type: found nothing, expected slack or email");
+    insta::assert_snapshot!(notifier("webhook_url: 'https://x.example'"), @"alerts.yaml:2:3: notifiers.n.type: found nothing, expected one of slack, email, webhook, pagerduty, teams");
 }
 
 #[test]
@@ -192,10 +192,10 @@ fn notifiers_that_make_no_sense() {
     insta::assert_snapshot!(notifier(&format!("{mail}, host: 'mx:25', password: p, mention: {{}}")), @r#"
     alerts.yaml:2:69: notifiers.n.host: found `mx:25`, expected a host name such as smtp.example.com, without a port (there is `port`)
     alerts.yaml:2:88: notifiers.n.password: found a password without a username, expected `username` beside it
-    alerts.yaml:2:91: notifiers.n.mention: found `mention`, expected only keys of a `type: email` notifier: host, port, tls, username, password, from, to, …
+    alerts.yaml:2:91: notifiers.n.mention: found `mention`, expected only keys of a `type: email` notifier: host, port, tls, username, password, password_file, oauth2, from, to, fallback, …
     "#);
     insta::assert_snapshot!(notifier(&format!("{mail}, host: mx, username: u, tls: none")), @r#"
-    alerts.yaml:2:3: notifiers.n.password: found nothing, expected `password` or `password_file` beside `username`
+    alerts.yaml:2:3: notifiers.n.password: found nothing, expected `password`, `password_file` or `oauth2` beside `username`
     alerts.yaml:2:91: notifiers.n.tls: found `none`, expected implicit or starttls (none is for loopback only, or with `allow_insecure: true`)
     "#);
     insta::assert_snapshot!(notifier(&format!("type: email, host: mx, from: a@example.com, to: [{}]", "b@example.com, ".repeat(51))), @"alerts.yaml:2:52: notifiers.n.to: found 51 addresses, expected a list of one to 50 mail addresses");
@@ -205,4 +205,49 @@ fn notifiers_that_make_no_sense() {
         "notifiers:\n  a: {{ {slack}, fallback: b }}\n  b: {{ {slack}, fallback: c }}\n  c: {{ {slack}, fallback: b }}"
     );
     insta::assert_snapshot!(errors(&circle), @"alerts.yaml:3:65: notifiers.b.fallback: found `c`, expected a fallback that does not lead back to its start (b → c → b)");
+}
+
+#[test]
+fn other_ends_that_make_no_sense() {
+    insta::assert_snapshot!(notifier("type: webhook"), @"alerts.yaml:2:3: notifiers.n.url: found nothing, expected `url` or `url_file`");
+    insta::assert_snapshot!(notifier("type: webhook, url: 'http://h.example/hunter2', webhook_url: x, signing_secret: whsec_c2hvcnQ="), @r#"
+    alerts.yaml:2:28: notifiers.n.url: found a value that is not shown, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
+    alerts.yaml:2:56: notifiers.n.webhook_url: found `webhook_url`, expected only keys of a `type: webhook` notifier: url, url_file, headers, signing_secret, signing_secret_file, fallback, …
+    alerts.yaml:2:88: notifiers.n.signing_secret: found a value that is not shown, expected whsec_ and 24 to 64 random bytes in base64, such as `echo whsec_$(openssl rand -base64 32)` makes
+    "#);
+    insta::assert_snapshot!(notifier("type: webhook, url: 'https://h.example', headers: { 'a b': hunter2, Host: hunter2, X-A: ' hunter2', X-B: [hunter2], x-c: 1, X-C: hunter2, X-D: '${NOPE}', X-E: }"), @r#"
+    alerts.yaml:2:49: notifiers.n.headers: found a name that no header can have, expected names of headers, such as X-Api-Key
+    alerts.yaml:2:82: notifiers.n.headers.Host: found the header host, expected a header that lowtide does not set itself
+    alerts.yaml:2:96: notifiers.n.headers.X-A: found a value that is not shown, expected the value of a header: printable ASCII characters, no spaces around it
+    alerts.yaml:2:108: notifiers.n.headers.X-B: found a list, expected a secret
+    alerts.yaml:2:137: notifiers.n.headers.X-C: found the header x-c again, expected each only once, in upper case or lower
+    alerts.yaml:2:151: notifiers.n.headers.X-D: found `${NOPE}`, expected the environment variable NOPE to be set
+    alerts.yaml:2:162: notifiers.n.headers.X-E: found nothing, expected a secret
+    "#);
+    insta::assert_snapshot!(notifier("type: webhook, url: 'https://h.example', headers: 'X-Key: hunter2'"), @"alerts.yaml:2:58: notifiers.n.headers: found a text, expected a map of headers and their values, such as { X-Api-Key: ... }");
+    insta::assert_snapshot!(notifier("type: pagerduty, routing_key: 'has spaces', url: 'http://events.example', host: x"), @r#"
+    alerts.yaml:2:38: notifiers.n.routing_key: found a value that is not shown, expected the integration key of an Events API v2 integration
+    alerts.yaml:2:57: notifiers.n.url: found a value that is not shown, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
+    alerts.yaml:2:82: notifiers.n.host: found `host`, expected only keys of a `type: pagerduty` notifier: routing_key, routing_key_file, url, fallback, …
+    "#);
+    insta::assert_snapshot!(notifier("type: teams, mention: { critical: x }"), @r#"
+    alerts.yaml:2:3: notifiers.n.webhook_url: found nothing, expected `webhook_url` or `webhook_url_file`
+    alerts.yaml:2:21: notifiers.n.mention: found `mention`, expected only keys of a `type: teams` notifier: webhook_url, webhook_url_file, fallback, …
+    "#);
+    let mail = "type: email, host: mx, from: a@example.com, to: [b@example.com]";
+    insta::assert_snapshot!(notifier(&format!("{mail}, oauth2: {{}}")), @r#"
+    alerts.yaml:2:3: notifiers.n.username: found nothing, expected the mailbox that is logged in to, beside `oauth2`
+    alerts.yaml:2:73: notifiers.n.oauth2.token_url: found nothing, expected the address of the token endpoint
+    alerts.yaml:2:73: notifiers.n.oauth2.client_id: found nothing, expected the id of the application
+    alerts.yaml:2:73: notifiers.n.oauth2.client_secret: found nothing, expected `client_secret` or `client_secret_file`
+    "#);
+    insta::assert_snapshot!(notifier(&format!("{mail}, username: u, password: p, oauth2: {{ token_url: 'http://t.example', client_id: '', client_secret: s, client_secret_file: s, secret: x }}")), @r#"
+    alerts.yaml:2:96: notifiers.n.password: found a password beside `oauth2`, expected only one of them: the token stands in the password's place
+    alerts.yaml:2:120: notifiers.n.oauth2.token_url: found `http://t.example`, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
+    alerts.yaml:2:151: notifiers.n.oauth2.client_id: found ``, expected a text on one line, not empty
+    alerts.yaml:2:193: notifiers.n.oauth2.client_secret_file: found `client_secret_file` beside `client_secret`, expected only one of them
+    alerts.yaml:2:193: notifiers.n.oauth2.client_secret_file: found no such file (`s`), expected a readable file with the secret
+    alerts.yaml:2:196: notifiers.n.oauth2.secret: found `secret`, expected one of token_url, client_id, client_secret, client_secret_file, scope
+    "#);
+    insta::assert_snapshot!(notifier(&format!("{mail}, username: u, oauth2: yes")), @"alerts.yaml:2:94: notifiers.n.oauth2: found a text, expected a map with the keys token_url, client_id, client_secret, client_secret_file, scope");
 }

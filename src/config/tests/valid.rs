@@ -30,7 +30,16 @@ fn the_example_loads_without_a_word_and_names_every_key() {
     );
     assert_eq!(config.notifiers["finance-slack"].fallback.as_deref(), Some("finance-mail"));
     assert_eq!(loaded.secrets.len(), 3);
-    for known in [keys::ROOT, keys::ACCOUNT, keys::NOTIFIER, keys::MENTION, keys::RULE, keys::LEVEL, keys::UNREADABLE] {
+    for known in [
+        keys::ROOT,
+        keys::ACCOUNT,
+        keys::NOTIFIER,
+        keys::MENTION,
+        keys::OAUTH2,
+        keys::RULE,
+        keys::LEVEL,
+        keys::UNREADABLE,
+    ] {
         for key in keys::names(known) {
             assert!(EXAMPLE.contains(&format!("{key}:")), "{key} is not in the example");
         }
@@ -146,4 +155,42 @@ unreadable: { after: 0, level: critical, remind_every: never, notify: [mail] }",
 #[test]
 fn an_explicit_file_is_the_one() {
     assert_eq!(find(Some(Path::new("/x/y.yaml"))), Path::new("/x/y.yaml"));
+}
+
+#[test]
+fn every_other_end_has_its_keys_its_files_and_its_overrides() {
+    let key = format!("whsec_{}", "QUJD".repeat(8));
+    let files = Files::new(with(&format!(
+        "notifiers:
+  hook: {{ type: webhook, url: 'https://h.example/x', headers: {{ X-Api-Key: k-e-y, authorization: Bearer one }}, signing_secret: {key} }}
+  plain: {{ type: webhook, url_file: url, fallback: hook }}
+  page: {{ type: pagerduty, routing_key: 0123456789abcdef0123456789abcdef, url: 'https://events.eu.pagerduty.com' }}
+  page2: {{ type: pagerduty, routing_key_file: url }}
+  page3: {{ type: pagerduty, routing_key: k, url: 'http://127.0.0.1:9/own' }}
+  team: {{ type: teams, webhook_url: 'https://t.example/?sig=1' }}
+  mail: {{ type: email, host: mx, username: box@example.com, from: a@example.com, to: [b@example.com], oauth2: {{ token_url: 'https://login.example/token', client_id: me, client_secret: s, scope: mail }} }}"
+    )));
+    files.add("url", "https://secret.example/\n");
+    let config = files.config(&[("LOWTIDE_NOTIFIERS__HOOK__HEADERS__AUTHORIZATION", "Bearer two")]);
+    let channel = |name: &str| config.notifiers[name].channel.clone();
+    let Channel::Webhook { url, headers, signing_secret } = channel("hook") else { panic!() };
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(headers, [("x-api-key", "k-e-y"), ("authorization", "Bearer two")]);
+    assert_eq!((url.expose(), signing_secret.unwrap().expose()), ("https://h.example/x", key.as_str()));
+    let Channel::Webhook { url, headers, signing_secret } = channel("plain") else { panic!() };
+    assert_eq!((url.expose(), headers.len(), signing_secret), ("https://secret.example/", 0, None));
+    let page = |name: &str| match channel(name) {
+        Channel::PagerDuty { routing_key, url } => (routing_key.expose().to_owned(), url.map(String::from)),
+        _ => panic!(),
+    };
+    assert_eq!(page("page").1.unwrap(), "https://events.eu.pagerduty.com/v2/enqueue");
+    assert_eq!(page("page2"), ("https://secret.example/".to_owned(), None));
+    assert_eq!(page("page3").1.unwrap(), "http://127.0.0.1:9/own");
+    assert!(matches!(channel("team"), Channel::Teams { webhook_url } if webhook_url.expose().ends_with("sig=1")));
+    let Channel::Email { oauth2: Some((user, oauth2)), credentials: None, .. } = channel("mail") else { panic!() };
+    assert_eq!(
+        (user.as_str(), oauth2.client_id.as_str(), oauth2.scope.as_deref()),
+        ("box@example.com", "me", Some("mail"))
+    );
+    assert_eq!(oauth2.token_url.as_str(), "https://login.example/token");
 }

@@ -116,7 +116,7 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
 }
 
 /// Beyond the threshold by how much; negative on the safe side.
-fn beyond(event: &ThresholdEvent) -> Option<(Threshold, Money, Decimal)> {
+pub(super) fn beyond(event: &ThresholdEvent) -> Option<(Threshold, Money, Decimal)> {
     let (Some(threshold), Value::Amount(money)) = (event.threshold, event.value) else { return None };
     if threshold.currency.is_some_and(|currency| currency != money.currency) {
         return None;

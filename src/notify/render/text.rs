@@ -69,6 +69,26 @@ pub(crate) fn cut(text: &str, longest: usize) -> String {
     short
 }
 
+/// At most `longest` bytes as JSON writes them, an ellipsis at the end where something was cut.
+pub(crate) fn cut_bytes(text: &str, longest: usize) -> String {
+    let cost = |c: char| match c {
+        '"' | '\\' | '\n' | '\t' | '\r' => 2,
+        c if (c as u32) < 0x20 => 6,
+        c => c.len_utf8(),
+    };
+    let (mut length, mut fits) = (0, 0);
+    for (at, c) in text.char_indices() {
+        length += cost(c);
+        if length > longest {
+            return format!("{}…", &text[..fits]);
+        }
+        if length + '…'.len_utf8() <= longest {
+            fits = at + c.len_utf8(); // an ellipsis still has room behind this
+        }
+    }
+    text.to_owned()
+}
+
 /// A name from outside, on one line and not too long.
 pub(super) fn name(text: &str) -> String {
     short(text, LONGEST_NAME)
@@ -160,6 +180,19 @@ mod tests {
             assert_eq!(short(text, longest), cut(&flat(text), longest), "{longest}");
         }
         assert_eq!(short(&format!("{}x", " ".repeat(9_000_000)), 3), "x");
+    }
+
+    #[test]
+    fn what_is_cut_by_bytes_fits_and_is_whole_characters() {
+        assert_eq!(cut_bytes("abc", 3), "abc");
+        assert_eq!(cut_bytes("abcd", 3), "…");
+        assert_eq!(cut_bytes("ééééé", 7), "éé…");
+        for text in ["\"\"\"\"\"\"\"\"", "\u{1f4b8}\u{1f4b8}\u{1f4b8}", "a\nb\nc\nd\ne\nf\ng"] {
+            for longest in 3..20 {
+                let json = serde_json::to_string(&cut_bytes(text, longest)).unwrap();
+                assert!(json.len() - 2 <= longest, "{json} {longest}");
+            }
+        }
     }
 
     #[test]
