@@ -2,6 +2,8 @@
 //!
 //! One line of JSON each way. It only answers; who may ask is decided by the file's mode alone.
 
+mod tally;
+
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -66,6 +68,20 @@ pub struct Report {
     /// What the service did since it started.
     #[serde(default)]
     pub counts: Counts,
+    /// How the configuration was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
+}
+
+/// How the configuration was last read, at start or later.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reload {
+    /// When.
+    pub at: Time,
+    /// Whether it is in use; else the one before stays.
+    pub ok: bool,
+    /// What is wrong with it, or of one in use, what is to be known about it.
+    pub problems: Vec<String>,
 }
 
 /// What a service did since it started.
@@ -79,6 +95,12 @@ pub struct Counts {
     pub unreadable: u64,
     /// Events by name; those of the unreadable alert begin with `unreadable_`.
     pub events: std::collections::BTreeMap<String, u64>,
+    /// Requests for balances or listings that failed after their retries, by kind.
+    #[serde(default)]
+    pub read_errors: std::collections::BTreeMap<String, u64>,
+    /// Tries to send, by notifier and by what became of them.
+    #[serde(default)]
+    pub deliveries: std::collections::BTreeMap<Name, std::collections::BTreeMap<String, u64>>,
 }
 
 /// One account's cycles.
@@ -143,16 +165,21 @@ pub struct Board {
     beats: Mutex<std::collections::BTreeMap<Name, Beat>>,
     readings: Mutex<std::collections::BTreeMap<Name, Vec<LastReading>>>,
     counts: Mutex<Counts>,
+    tally: Mutex<tally::Tally>,
 }
 
 impl Board {
     /// Notes when an account's cycles run.
     pub fn beat(&self, account: &Name, beat: Beat) {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), beat);
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reload begins a new row of cycles, but forgets none.
+        let ended = beat.ended.or(beats.get(account).and_then(|known| known.ended));
+        beats.insert(account.clone(), Beat { ended, ..beat });
     }
 
     /// Notes what an account's cycle did.
     pub fn cycle(&self, account: &Name, outcome: Outcome) {
+        self.note_cycle(account, &outcome);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.cycles += 1;
         counts.readings += (outcome.readings.len() - outcome.unreadable.min(outcome.readings.len())) as u64;
@@ -186,6 +213,7 @@ impl Board {
             accounts: beats.iter().map(account).collect(),
             readings: readings.values().flatten().cloned().collect(),
             counts: self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            reload: self.reload(),
             ..report_state(state)
         }
     }

@@ -26,6 +26,17 @@ pub struct Beat {
     pub due: Option<Time>,
 }
 
+/// Whether cycles go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// They do.
+    No,
+    /// The running one is the last.
+    AfterThis,
+    /// A running one is abandoned.
+    Now,
+}
+
 /// How late a cycle may be before `health` calls it late.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -38,13 +49,13 @@ impl Beat {
     }
 }
 
-/// Runs `cycle` at once and then by `schedule`, until `stop` turns true. A cycle that runs then is abandoned.
+/// Runs `cycle` at once and then by `schedule`, until `halt` says otherwise.
 pub async fn run<F: Future<Output = ()>>(
     account: Name,
     schedule: Schedule,
     jobs: JobScheduler,
     clock: Arc<dyn Clock>,
-    mut stop: watch::Receiver<bool>,
+    mut halt: watch::Receiver<Halt>,
     mut cycle: impl FnMut(Time) -> F,
     mut beat: impl FnMut(Beat),
 ) {
@@ -56,7 +67,7 @@ pub async fn run<F: Future<Output = ()>>(
         beat(Beat { began, ended, due });
         tokio::select! {
             () = cycle(began) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = halt.wait_for(|halt| *halt == Halt::Now) => return,
         }
         let now = clock.now();
         ended = Some(now);
@@ -72,7 +83,7 @@ pub async fn run<F: Future<Output = ()>>(
         beat(Beat { began, ended, due: Some(next) });
         tokio::select! {
             () = wait_until(next, &jobs, &clock) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = halt.wait_for(|halt| *halt != Halt::No) => return,
         }
     }
 }

@@ -14,6 +14,7 @@ mod problem;
 mod rules;
 pub mod scenario;
 mod secrets;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -21,9 +22,10 @@ mod values;
 
 pub use environment::Environment;
 pub use files::find;
-pub use load::{Loaded, load};
+pub use load::{Loaded, Outline, load};
 pub(crate) use problem::nearest;
 pub use problem::{Problem, ProblemSeverity, Problems};
+pub use sources::{Sources, Stamps};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
