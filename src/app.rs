@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_cron_scheduler::JobScheduler;
 
@@ -29,7 +30,8 @@ use crate::notify::slack::Slack;
 use crate::notify::{Notifier, RuleWords, Words};
 use crate::secret::{Redactor, Secret};
 use crate::store::{Book, FileStore, OpenError};
-use crate::web;
+use crate::supervisor::Supervisor;
+use crate::{heartbeat, web};
 
 /// How long running sends get after the service was told to stop.
 const LAST_SENDS: Duration = Duration::from_secs(10);
@@ -210,6 +212,8 @@ fn security(tls: Tls) -> email::Tls {
 pub struct Outside {
     /// Where its configuration is read again; `None`: it keeps the one that it has.
     pub source: Option<Source>,
+    /// Who is told how it is.
+    pub supervisor: Supervisor,
 }
 
 /// Runs the service until `stop` completes. Returns when everything has ended and is saved.
@@ -225,24 +229,30 @@ pub async fn run(
         tracing::error!("{problem}");
     }
     let mut kept = Kept::default();
-    let mut built = Built::new(config, redactor, &clock, &kept.limiters)?;
+    let mut built = Built::new(config, redactor, &clock, &kept)?;
     let state = config.state.clone();
     let book = Arc::new(Book::new(opened.state, Arc::new(opened.store)));
     let board = Arc::new(Board::default());
     board.loaded(clock.now(), Ok(Vec::new()));
-    let background = background(&state, &book, &board, &clock);
-    let house = House { book, board, clock, jobs: jobs().await? };
+    let mut background = background(&state, &book, &board, &clock);
+    let (heartbeat, targets) = watch::channel(None);
+    background.spawn(heartbeat::run(targets, Arc::clone(&board), Arc::clone(&book), Arc::clone(&clock)));
+    let supervisor = Arc::new(outside.supervisor);
+    background.spawn(stay_awake(Arc::clone(&supervisor), Arc::clone(&board), Arc::clone(&clock)));
+    let house = House { book, board, clock, jobs: jobs().await?, heartbeat };
     tokio::pin!(stop);
     loop {
         announce(&built.config);
         let mut generation = Generation::start(built, &house, &mut kept).await;
+        supervisor.ready();
         let next = tokio::select! {
             () = &mut stop => None,
             next = next(&mut outside.source, &state, redactor, &house, &kept) => Some(next),
         };
-        let Some(next) = next else { break finish(generation).await };
+        let Some(next) = next else { break finish(generation, &supervisor).await };
+        supervisor.reloading();
         tokio::select! {
-            () = &mut stop => break finish(generation).await,
+            () = &mut stop => break finish(generation, &supervisor).await,
             () = generation.leave() => built = next,
         }
     }
@@ -264,7 +274,19 @@ fn announce(config: &Config) {
     tracing::info!(accounts = config.accounts.len(), rules = config.rules.len(), notifiers = config.notifiers.len(), state = %config.state.display(), "lowtide runs");
 }
 
-async fn finish(generation: Generation) {
+/// A sign of life for as long as cycles are on time.
+async fn stay_awake(supervisor: Arc<Supervisor>, board: Arc<Board>, clock: Arc<dyn Clock>) {
+    let Some(pause) = supervisor.watchdog() else { return };
+    loop {
+        if board.health(clock.now()).on_time {
+            supervisor.awake();
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn finish(generation: Generation, supervisor: &Supervisor) {
+    supervisor.stopping();
     tracing::info!("told to stop: running sends get ten seconds");
     generation.stop().await;
 }
@@ -330,7 +352,7 @@ fn accept(
         tracing::warn!("{note}");
         notes.push(note);
     }
-    let built = Built::new(&config, redactor, &house.clock, &kept.limiters);
+    let built = Built::new(&config, redactor, &house.clock, kept);
     let built = built.map_err(|error| vec![redactor.strike(&format!("{error:#}"))])?;
     Ok((built, notes))
 }

@@ -4,6 +4,8 @@
 
 mod tally;
 
+pub use tally::Fares;
+
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -80,6 +82,8 @@ pub struct Reload {
     pub at: Time,
     /// Whether it is in use; else the one before stays.
     pub ok: bool,
+    /// When the one in use was read.
+    pub in_use_since: Time,
     /// What is wrong with it, or of one in use, what is to be known about it.
     pub problems: Vec<String>,
 }
@@ -178,7 +182,7 @@ impl Board {
     }
 
     /// Notes what an account's cycle did.
-    pub fn cycle(&self, account: &Name, outcome: Outcome) {
+    pub fn cycle(&self, account: &Name, mut outcome: Outcome) {
         self.note_cycle(account, &outcome);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.cycles += 1;
@@ -188,17 +192,33 @@ impl Board {
             *counts.events.entry(event).or_default() += 1;
         }
         drop(counts);
-        self.readings.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), outcome.readings);
+        let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that failed still knows when the last good one was.
+        let mut good: std::collections::BTreeMap<Division, Option<Time>> =
+            readings.remove(account).into_iter().flatten().map(|it| (it.division, it.last_good)).collect();
+        for reading in outcome.readings.iter_mut().filter(|it| it.last_good.is_none()) {
+            reading.last_good = good.remove(&reading.division).flatten();
+        }
+        readings.insert(account.clone(), outcome.readings);
     }
 
-    fn health(&self, now: Time) -> Health {
+    /// Whether the cycles are on time.
+    pub fn health(&self, now: Time) -> Health {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         let late: Vec<Name> =
             beats.iter().filter(|(_, beat)| !beat.on_time(now)).map(|(name, _)| name.clone()).collect();
         Health { on_time: late.is_empty(), late }
     }
 
-    fn report(&self, state: &State, now: Time) -> Report {
+    /// The accounts without a cycle that finished within twice its period.
+    pub fn not_ready(&self, now: Time) -> Vec<Name> {
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = |name: &Name| beats.get(name).is_some_and(|beat| beat.ready(now));
+        self.accounts().into_keys().filter(|name| !ready(name)).collect()
+    }
+
+    /// What the state and this board can tell together.
+    pub fn report(&self, state: &State, now: Time) -> Report {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         let account = |(name, beat): (&Name, &Beat)| AccountReport {
             account: name.clone(),

@@ -12,6 +12,8 @@
 //! - [`text`]: which characters of a text from outside are never shown.
 //! - [`schedule`] and [`scheduler`]: when cycles run.
 //! - [`control`]: the Unix socket through which `status` and `health` ask a running service.
+//! - [`http`]: liveness, readiness and metrics for whoever watches the service itself; read-only.
+//! - [`heartbeat`] and [`supervisor`]: telling a monitor elsewhere, and systemd, that the service is awake.
 //! - [`app`]: the only place that builds concrete things and spawns tasks.
 //! - [`sandbox`]: a simulated `CertCentral` and the demo's sinks; nothing of the service depends on it.
 //! - [`cli`]: one file a command.
@@ -24,6 +26,8 @@ pub mod config;
 pub mod control;
 pub mod cycle;
 pub mod domain;
+pub mod heartbeat;
+pub mod http;
 pub mod logging;
 pub mod notify;
 pub mod sandbox;
@@ -31,5 +35,6 @@ pub mod schedule;
 pub mod scheduler;
 pub mod secret;
 pub mod store;
+pub mod supervisor;
 pub mod text;
 pub mod web;

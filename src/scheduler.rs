@@ -41,6 +41,12 @@ pub enum Halt {
 const GRACE: Duration = Duration::from_secs(60);
 
 impl Beat {
+    /// Whether a cycle has ended within twice the period before `now`, or within two minutes where that is longer.
+    pub fn ready(&self, now: Time) -> bool {
+        let period = (self.due.unwrap_or(self.began) - self.began).to_std().unwrap_or_default();
+        self.ended.is_some_and(|ended| (now - ended).to_std().unwrap_or_default() <= 2 * period.max(GRACE))
+    }
+
     /// Whether the cycles are on time at `now`: the next one is overdue by no more than a period, and at least a minute.
     pub fn on_time(&self, now: Time) -> bool {
         let due = self.due.unwrap_or(self.began);
@@ -146,6 +152,8 @@ mod tests {
         assert!(beat.on_time(at(900)));
         assert!(beat.on_time(at(1800)));
         assert!(!beat.on_time(at(1801)));
+        assert!(beat.ready(at(1801)) && !beat.ready(at(1802)));
+        assert!(!Beat { ended: None, ..beat }.ready(at(1)));
         let quick = Beat { began: at(0), ended: None, due: Some(at(1)) };
         assert!(quick.on_time(at(61)));
         assert!(!quick.on_time(at(62)));

@@ -4,25 +4,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_cron_scheduler::JobScheduler;
 use url::Url;
 
-use super::{LAST_SENDS, Limiters, forget_unconfigured, notifiers, watches_sharing};
+use super::{LAST_SENDS, Limiters, forget_unconfigured, http_client, notifiers, watches_sharing};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Heartbeat};
 use crate::control::Board;
 use crate::cycle::{self, Memory, Scope, Watch};
 use crate::domain::Name;
+use crate::heartbeat::Target;
+use crate::http::{self, Server};
 use crate::notify::outbox::{Desk, Tried, Worker};
 use crate::schedule::Schedule;
 use crate::scheduler::{self, Halt};
 use crate::secret::Redactor;
 use crate::store::Book;
+use crate::web;
 
 /// How long a running cycle may take when the next configuration waits for it. Then it is begun anew.
 const LAST_CYCLE: Duration = Duration::from_secs(10);
@@ -33,12 +38,15 @@ pub(super) struct House {
     pub(super) board: Arc<Board>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) jobs: JobScheduler,
+    /// Who is told that the service is awake.
+    pub(super) heartbeat: watch::Sender<Option<Target>>,
 }
 
 /// What a reload forgets only with the account that it belongs to.
 #[derive(Default)]
 pub(super) struct Kept {
     pub(super) limiters: Limiters,
+    pub(super) http: Option<Server>,
     memories: BTreeMap<Name, Remembered>,
 }
 
@@ -55,6 +63,9 @@ pub(super) struct Built {
     watches: Vec<Arc<Watch>>,
     desks: BTreeMap<Name, Desk>,
     limiters: Limiters,
+    /// Where it will answer, if that is not where it answers now.
+    listener: Option<TcpListener>,
+    heartbeat: Option<Target>,
 }
 
 impl Built {
@@ -62,12 +73,31 @@ impl Built {
         config: &Config,
         redactor: &Redactor,
         clock: &Arc<dyn Clock>,
-        known: &Limiters,
+        kept: &Kept,
     ) -> anyhow::Result<Self> {
-        let (watches, limiters) = watches_sharing(config, redactor, clock, known)?;
+        let (watches, limiters) = watches_sharing(config, redactor, clock, &kept.limiters)?;
         let desks = notifiers(config, redactor)?;
-        Ok(Self { config: config.clone(), watches, desks, limiters })
+        let listener = listener(config, kept.http.as_ref())?;
+        let heartbeat = config.heartbeat.as_ref().map(target).transpose().context("heartbeat")?;
+        Ok(Self { config: config.clone(), watches, desks, limiters, listener, heartbeat })
     }
+}
+
+fn target(config: &Heartbeat) -> anyhow::Result<Target> {
+    let loopback = Url::parse(config.url.expose()).is_ok_and(|url| web::is_loopback(&url));
+    let http = http_client(&config.connection, loopback)?;
+    Ok(Target { url: config.url.clone(), every: config.every, http })
+}
+
+/// The address that is new, taken.
+fn listener(config: &Config, running: Option<&Server>) -> anyhow::Result<Option<TcpListener>> {
+    let Some(http) = config.http.as_ref().filter(|http| running.is_none_or(|it| it.listen != http.listen)) else {
+        return Ok(None);
+    };
+    let own = running.is_some_and(|it| it.listen.port() == http.listen.port());
+    let what = if own { "this service has the port: restart it, or choose another" } else { "choose another address" };
+    let bound = http::bind(http.listen);
+    bound.map(Some).with_context(|| format!("http.listen: {} cannot be listened on ({what})", http.listen))
 }
 
 /// The running tasks of one configuration.
@@ -81,11 +111,13 @@ pub(super) struct Generation {
 impl Generation {
     /// Takes over: forgets what is no longer configured, then lets cycles and sends begin.
     pub(super) async fn start(built: Built, house: &House, kept: &mut Kept) -> Self {
-        let Built { config, watches, desks, limiters } = built;
+        let Built { config, watches, desks, limiters, listener, heartbeat } = built;
         forget_unconfigured(&house.book, &watches, &desks).await;
         let accounts = config.accounts.keys().cloned().collect();
         house.board.configured(&accounts, &config.rules, &desks.keys().cloned().collect());
         kept.limiters = limiters;
+        kept.answer(&config, listener, house);
+        house.heartbeat.send_replace(heartbeat);
         let (no_more_sends, sends_end) = watch::channel(false);
         let (halt, halted) = watch::channel(Halt::No);
         let workers = spawn_workers(desks, house, &sends_end);
@@ -132,11 +164,28 @@ impl Generation {
 impl House {
     fn shared(&self) -> Self {
         let (book, board) = (Arc::clone(&self.book), Arc::clone(&self.board));
-        Self { book, board, clock: Arc::clone(&self.clock), jobs: self.jobs.clone() }
+        Self { book, board, clock: Arc::clone(&self.clock), jobs: self.jobs.clone(), heartbeat: self.heartbeat.clone() }
     }
 }
 
 impl Kept {
+    /// Answers over HTTP as configured from now on.
+    fn answer(&mut self, config: &Config, listener: Option<TcpListener>, house: &House) {
+        let Some(wanted) = &config.http else {
+            self.http = None;
+            return;
+        };
+        let Some(listener) = listener else {
+            self.http.iter().for_each(|running| running.want(wanted.token.clone()));
+            return;
+        };
+        let House { book, board, clock, .. } = house.shared();
+        match Server::start(wanted.listen, listener, wanted.token.clone(), http::Desk { board, book, clock }) {
+            Ok(server) => self.http = Some(server),
+            Err(error) => tracing::error!(%error, "http cannot be served: restart the service"),
+        }
+    }
+
     /// What an account that stays remembers of its divisions; of another place, or read in another way, it is worthless.
     fn memory(&self, watch: &Watch, base_url: &Url) -> Arc<Mutex<Memory>> {
         let same = |it: &&Remembered| it.base_url == *base_url && discriminant(&it.scope) == discriminant(&watch.scope);
@@ -165,7 +214,7 @@ async fn run_account(
     house: House,
     halted: watch::Receiver<Halt>,
 ) {
-    let House { book, board, clock, jobs } = house;
+    let House { book, board, clock, jobs, .. } = house;
     let cycle = |planned| {
         let (watch, memory, book) = (Arc::clone(&watch), Arc::clone(&memory), Arc::clone(&book));
         let (board, clock) = (Arc::clone(&board), Arc::clone(&clock));

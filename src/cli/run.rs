@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Context, Exit};
 use crate::app::{self, Outside, Source};
 use crate::clock::SystemClock;
+use crate::supervisor::Supervisor;
 
 pub(super) async fn run(context: &Context) -> Exit {
     // Before anything else: from now on a hangup is a request, and no longer the end.
@@ -28,7 +29,9 @@ pub(super) async fn run(context: &Context) -> Exit {
         Err(exit) => return exit,
     };
     let source = Source::new(context.file.clone(), context.environment.clone(), sources, hangup);
-    let outside = Outside { source: Some(source) };
+    let variable = |name| context.environment.get(name);
+    let supervisor = Supervisor::new(variable("NOTIFY_SOCKET"), variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
+    let outside = Outside { source: Some(source), supervisor };
     match app::run(&config, &context.redactor, Arc::new(SystemClock), outside, stop).await {
         Ok(()) => Exit::Success,
         Err(error) => {

@@ -53,6 +53,8 @@ pub(super) const ROOT: &[Key] = &[
     named("notifiers", NOTIFIER),
     named("rules", RULE),
     map("unreadable", UNREADABLE),
+    map("http", HTTP),
+    map("heartbeat", HEARTBEAT),
 ];
 
 /// Below an account.
@@ -122,8 +124,21 @@ pub(super) const LEVEL: &[Key] =
 /// Below `unreadable`.
 pub(super) const UNREADABLE: &[Key] = &[scalar("after"), scalar("level"), scalar("remind_every"), list("notify")];
 
+/// Below `http`.
+pub(super) const HTTP: &[Key] = &[scalar("listen"), scalar("token"), scalar("token_file"), scalar("allow_public")];
+
+/// Below `heartbeat`.
+pub(super) const HEARTBEAT: &[Key] = &[
+    scalar("url"),
+    scalar("url_file"),
+    scalar("every"),
+    scalar("timeout"),
+    scalar("ca_file"),
+    scalar("allow_insecure"),
+];
+
 /// Keys whose value is never shown.
-const SECRETS: &[&str] = &["api_key", "webhook_url", "password"];
+const SECRETS: &[&str] = &["api_key", "webhook_url", "password", "token", "url"];
 
 /// Whether the value of this key is a secret.
 pub(super) fn is_secret(key: &str) -> bool {

@@ -9,7 +9,7 @@ use super::environment::{Environment, overlay};
 use super::problem::{Problem, ProblemSeverity, Problems};
 use super::rules::Known;
 use super::sources::Sources;
-use super::{Config, accounts, keys, notifiers, rules, values};
+use super::{Config, accounts, keys, notifiers, rules, values, watching};
 use crate::domain::Name;
 use crate::schedule::Schedule;
 use crate::secret::{Redactor, Secret};
@@ -114,6 +114,8 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
     let rules = section.required("rules", "at least one rule");
     let rules = rules.map_or_else(Vec::new, |cursor| rules::rules(&cursor, &known));
     let unreadable = rules::unreadable(section.get("unreadable").as_ref(), &notifier_names);
+    let http = section.get("http").map(|cursor| watching::http(&cursor));
+    let heartbeat = section.get("heartbeat").map(|cursor| watching::heartbeat(&cursor));
     Some(Config {
         file: path.to_owned(),
         timezone,
@@ -122,6 +124,8 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
         notifiers: notifiers.into_iter().filter_map(|(name, notifier)| Some((name, notifier?))).collect(),
         rules,
         unreadable,
+        http: http.flatten(),
+        heartbeat: heartbeat.flatten(),
     })
 }
 

@@ -58,7 +58,9 @@ impl Board {
     pub fn loaded(&self, at: Time, result: Result<Vec<String>, Vec<String>>) {
         let ok = result.is_ok();
         let problems = result.unwrap_or_else(|problems| problems);
-        self.tally_lock().reload = Some(Reload { at, ok, problems });
+        let mut tally = self.tally_lock();
+        let in_use_since = tally.reload.as_ref().filter(|_| !ok).map_or(at, |before| before.in_use_since);
+        tally.reload = Some(Reload { at, ok, in_use_since, problems });
     }
 
     /// Counts a try to send.
@@ -70,6 +72,11 @@ impl Board {
     /// How the configuration was last read.
     pub fn reload(&self) -> Option<Reload> {
         self.tally_lock().reload.clone()
+    }
+
+    /// The rules in use.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.tally_lock().rules.clone()
     }
 
     /// How each configured account fares.

@@ -110,6 +110,16 @@ pub struct LastReading {
     /// Those metrics that are an amount, for machines.
     #[serde(default)]
     pub amounts: BTreeMap<String, Money>,
+    /// When it could last be read.
+    #[serde(default)]
+    pub last_good: Option<Time>,
+}
+
+impl LastReading {
+    /// Whether any of it could be read.
+    pub fn is_readable(&self) -> bool {
+        self.last_good == Some(self.at)
+    }
 }
 
 /// What one cycle did.
@@ -335,7 +345,8 @@ fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
     let metrics = Metric::ALL.into_iter().map(|(it, name)| (name.to_owned(), metric(it))).collect();
     let amounts = Metric::ALL.into_iter().filter_map(|(it, name)| Some((name.to_owned(), amount(it)?))).collect();
     let (account, division, division_name) = (account.clone(), read.division, read.name.clone());
-    LastReading { account, division, division_name, at, metrics, amounts }
+    let last_good = read.balance.is_ok().then_some(at);
+    LastReading { account, division, division_name, at, metrics, amounts, last_good }
 }
 
 /// Reads every division of an account once, for `check` and `validate --online`: no state, nothing sent.

@@ -177,6 +177,7 @@ mod tests {
             at: now,
             metrics: BTreeMap::new(),
             amounts: BTreeMap::new(),
+            last_good: Some(now),
         };
         for width in NARROWEST..=WIDEST {
             for (share, level) in

@@ -44,7 +44,7 @@ forecast: {}
 ",
     );
     insta::assert_snapshot!(files.errors(&[]), @r#"
-    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable; did you mean `schedule`?
+    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat; did you mean `schedule`?
     alerts.yaml:2:11: timezone: found `Europe/Amsterdm`, expected an IANA time zone such as Europe/Amsterdam; did you mean `Europe/Amsterdam`?
     alerts.yaml:6:19: accounts.acme.api_key_file: found `api_key_file` beside `api_key`, expected only one of them
     alerts.yaml:6:19: accounts.acme.api_key_file: found no such file (`y`), expected a readable file with the secret
@@ -65,7 +65,7 @@ forecast: {}
     alerts.yaml:18:19: rules.low.remind_every: found `0`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w, or never
     alerts.yaml:19:3: rules.unreadable: found `unreadable`, expected another name: this one is for the alert about accounts that cannot be read
     alerts.yaml:19:3: rules.unreadable: found no level, expected `warning` or `critical`, or both (a rule needs at least one level, `warning` or `critical`)
-    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable
+    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat
     "#);
     let json = serde_json::to_value(&files.load(&[]).config.unwrap_err().0[0]).unwrap();
     assert_eq!((&json["severity"], &json["line"], &json["column"]), (&"error".into(), &1.into(), &1.into()));
