@@ -36,7 +36,8 @@ pub(super) fn heartbeat(cursor: &Cursor<'_>) -> Option<Heartbeat> {
     let address = |text: &str| values::secure_web(text, insecure).map(|_| ());
     let url = secrets::secret(&section, "url", "url_file", true, address);
     let connection = secrets::connection(&section);
-    Some(Heartbeat { url: url?, every: every(&section)?, connection })
+    let every = every(&section);
+    Some(Heartbeat { url: url?, every: every?, connection })
 }
 
 fn every(section: &Section<'_>) -> Option<Duration> {

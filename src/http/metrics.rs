@@ -253,7 +253,7 @@ mod tests {
         let page = page(&report, &[], &BTreeMap::new(), at);
         assert_eq!(page.matches("lowtide_balance{").count(), MOST_DIVISIONS);
         assert!(page.contains("lowtide_divisions_omitted 5\n"));
-        assert!(page.contains("lowtide_balance{account=\"acme\",division=\"2005\",currency=\"USD\"} 1.10\n"));
+        assert!(page.contains("lowtide_balance{account=\"acme\",division=\"2005\",currency=\"USD\"} 1.1\n"));
         assert!(
             page.contains(
                 "lowtide_last_good_reading_timestamp_seconds{account=\"acme\",division=\"1\"} 1795425300.250\n"
