@@ -221,6 +221,22 @@ async fn amounts_are_not_public_by_mistake() {
 }
 
 #[tokio::test]
+async fn whoever_holds_connections_open_keeps_nobody_from_being_told() {
+    let world = World::new().await;
+    world.config(&format!("{HTTP}{FUNDS}"));
+    let service = world.start_after("ulimit -n 100");
+    let address = address(&service, 1);
+    let held: Vec<TcpStream> = (0..150).filter_map(|_| TcpStream::connect(&address).ok()).collect();
+    assert!(held.len() > 120);
+    world.let_a_cycle_pass();
+    world.funds("1000.00");
+    world.wait_told(1);
+    drop(held);
+    wait_until("an answer", || get(&address, "/healthz").0 == 200);
+    assert!(!service.log().contains("Too many open files"), "{}", service.log());
+}
+
+#[tokio::test]
 async fn the_address_moves_with_the_configuration_and_one_that_is_taken_changes_nothing() {
     let world = World::new().await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

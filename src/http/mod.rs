@@ -3,6 +3,7 @@
 //! It only reads, and only what the board and the book hold. Off unless the configuration names an address. The amounts
 //! are no public matter: where there is a token, everything but `/healthz` wants it.
 
+mod bounded;
 mod metrics;
 
 use std::io;
@@ -70,7 +71,8 @@ impl Server {
         let token: Token = Arc::new(RwLock::new(token));
         let router = router(Arc::new(Shared { desk, token: Arc::clone(&token) }));
         let (end, ended) = oneshot::channel::<()>();
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async { drop(ended.await) });
+        let serving =
+            axum::serve(bounded::Bounded::new(listener), router).with_graceful_shutdown(async { drop(ended.await) });
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "http ended: nobody can ask any more; restart the service");
