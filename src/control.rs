@@ -2,6 +2,10 @@
 //!
 //! One line of JSON each way. It only answers; who may ask is decided by the file's mode alone.
 
+mod tally;
+
+pub use tally::Fares;
+
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -66,6 +70,22 @@ pub struct Report {
     /// What the service did since it started.
     #[serde(default)]
     pub counts: Counts,
+    /// How the configuration was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
+}
+
+/// How the configuration was last read, at start or later.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reload {
+    /// When.
+    pub at: Time,
+    /// Whether it is in use; else the one before stays.
+    pub ok: bool,
+    /// When the one in use was read.
+    pub in_use_since: Time,
+    /// What is wrong with it, or of one in use, what is to be known about it.
+    pub problems: Vec<String>,
 }
 
 /// What a service did since it started.
@@ -79,6 +99,12 @@ pub struct Counts {
     pub unreadable: u64,
     /// Events by name; those of the unreadable alert begin with `unreadable_`.
     pub events: std::collections::BTreeMap<String, u64>,
+    /// Requests for balances or listings that failed after their retries, by kind.
+    #[serde(default)]
+    pub read_errors: std::collections::BTreeMap<String, u64>,
+    /// Tries to send, by notifier and by what became of them.
+    #[serde(default)]
+    pub deliveries: std::collections::BTreeMap<Name, std::collections::BTreeMap<String, u64>>,
 }
 
 /// One account's cycles.
@@ -143,16 +169,21 @@ pub struct Board {
     beats: Mutex<std::collections::BTreeMap<Name, Beat>>,
     readings: Mutex<std::collections::BTreeMap<Name, Vec<LastReading>>>,
     counts: Mutex<Counts>,
+    tally: Mutex<tally::Tally>,
 }
 
 impl Board {
     /// Notes when an account's cycles run.
     pub fn beat(&self, account: &Name, beat: Beat) {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), beat);
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reload begins a new row of cycles, but forgets none.
+        let ended = beat.ended.or(beats.get(account).and_then(|known| known.ended));
+        beats.insert(account.clone(), Beat { ended, ..beat });
     }
 
     /// Notes what an account's cycle did.
-    pub fn cycle(&self, account: &Name, outcome: Outcome) {
+    pub fn cycle(&self, account: &Name, mut outcome: Outcome) {
+        self.note_cycle(account, &outcome);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.cycles += 1;
         counts.readings += (outcome.readings.len() - outcome.unreadable.min(outcome.readings.len())) as u64;
@@ -161,17 +192,33 @@ impl Board {
             *counts.events.entry(event).or_default() += 1;
         }
         drop(counts);
-        self.readings.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), outcome.readings);
+        let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that failed still knows when the last good one was.
+        let mut good: std::collections::BTreeMap<Division, Option<Time>> =
+            readings.remove(account).into_iter().flatten().map(|it| (it.division, it.last_good)).collect();
+        for reading in outcome.readings.iter_mut().filter(|it| it.last_good.is_none()) {
+            reading.last_good = good.remove(&reading.division).flatten();
+        }
+        readings.insert(account.clone(), outcome.readings);
     }
 
-    fn health(&self, now: Time) -> Health {
+    /// Whether the cycles are on time.
+    pub fn health(&self, now: Time) -> Health {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         let late: Vec<Name> =
             beats.iter().filter(|(_, beat)| !beat.on_time(now)).map(|(name, _)| name.clone()).collect();
         Health { on_time: late.is_empty(), late }
     }
 
-    fn report(&self, state: &State, now: Time) -> Report {
+    /// The accounts without a cycle that finished within twice its period.
+    pub fn not_ready(&self, now: Time) -> Vec<Name> {
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = |name: &Name| beats.get(name).is_some_and(|beat| beat.ready(now));
+        self.accounts().into_keys().filter(|name| !ready(name)).collect()
+    }
+
+    /// What the state and this board can tell together.
+    pub fn report(&self, state: &State, now: Time) -> Report {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         let account = |(name, beat): (&Name, &Beat)| AccountReport {
             account: name.clone(),
@@ -186,6 +233,7 @@ impl Board {
             accounts: beats.iter().map(account).collect(),
             readings: readings.values().flatten().cloned().collect(),
             counts: self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            reload: self.reload(),
             ..report_state(state)
         }
     }

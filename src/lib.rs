@@ -13,6 +13,8 @@
 //! - [`text`]: which characters of a text from outside are never shown.
 //! - [`schedule`] and [`scheduler`]: when cycles run.
 //! - [`control`]: the Unix socket through which `status` and `health` ask a running service.
+//! - [`http`]: liveness, readiness and metrics for whoever watches the service itself; read-only.
+//! - [`heartbeat`] and [`supervisor`]: telling a monitor elsewhere, and systemd, that the service is awake.
 //! - [`app`]: the only place that builds concrete things and spawns tasks.
 //! - [`sandbox`]: a simulated `CertCentral` and the demo's sinks; nothing of the service depends on it.
 //! - [`cli`]: one file a command.
@@ -25,6 +27,8 @@ pub mod config;
 pub mod control;
 pub mod cycle;
 pub mod domain;
+pub mod heartbeat;
+pub mod http;
 pub mod logging;
 pub mod notify;
 pub mod sandbox;
@@ -33,5 +37,6 @@ pub mod scheduler;
 pub mod secret;
 pub mod signature;
 pub mod store;
+pub mod supervisor;
 pub mod text;
 pub mod web;

@@ -65,6 +65,22 @@ pub enum ReadErrorKind {
 }
 
 impl ReadErrorKind {
+    /// Every kind.
+    pub const ALL: [ReadErrorKind; 6] =
+        [Self::Connect, Self::Timeout, Self::RateLimited, Self::Server, Self::Nonsense, Self::Refused];
+
+    /// A word for labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReadErrorKind::Connect => "connect",
+            ReadErrorKind::Timeout => "timeout",
+            ReadErrorKind::RateLimited => "rate_limited",
+            ReadErrorKind::Server => "server",
+            ReadErrorKind::Nonsense => "nonsense",
+            ReadErrorKind::Refused => "refused",
+        }
+    }
+
     /// Whether it can heal by itself.
     pub fn outlook(self) -> Outlook {
         match self {

@@ -24,7 +24,7 @@ use self::screen::{Screen, Told};
 use super::args::Story;
 use super::out::grumble;
 use super::{Context, Exit, sandbox};
-use crate::app::{self, RunError};
+use crate::app::{self, Outside, RunError};
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::control::{self, Counts, Report, Request};
@@ -175,7 +175,7 @@ impl Stage {
         let (redactor, its_clock) = (context.redactor.clone(), Arc::clone(&clock));
         let service = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            app::run(&config, &redactor, its_clock, stopped).await
+            app::run(&config, &redactor, its_clock, Outside::default(), stopped).await
         });
         Ok(Self {
             scenario,

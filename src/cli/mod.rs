@@ -21,7 +21,7 @@ use clap::{CommandFactory, Parser};
 pub use args::{Cli, Command, Output};
 
 use self::out::{grumble, say};
-use crate::config::{self, Config, Environment, Problems};
+use crate::config::{self, Config, Environment, Loaded, Problems};
 use crate::logging;
 use crate::secret::Redactor;
 
@@ -70,8 +70,18 @@ impl Context {
     /// Loads the configuration, or prints every problem to standard error. Only the service logs the warnings: whoever
     /// runs a one-off command gets them from `validate`.
     pub(crate) fn load_or_report(&self) -> Result<Config, Exit> {
+        self.report(self.load())
+    }
+
+    /// Loads the configuration, good or bad.
+    pub(crate) fn load(&self) -> Loaded {
         let loaded = config::load(&self.file, &self.environment);
         loaded.secrets.iter().for_each(|secret| self.redactor.learn(secret));
+        loaded
+    }
+
+    /// The configuration that was loaded, or its problems printed.
+    pub(crate) fn report(&self, loaded: Loaded) -> Result<Config, Exit> {
         for warning in &loaded.warnings {
             if self.service {
                 tracing::warn!("{warning}");

@@ -9,7 +9,9 @@ use super::environment::Environment;
 use super::files;
 use super::interpolate::{ExpandError, expand};
 use super::keys::{self, Key, is_secret, shown_key};
+use super::load::Outline;
 use super::problem::{Problem, ProblemSeverity, nearest, one_of, printable, quoted};
+use super::sources::Sources;
 use super::tree::{self, Entry, Kind, Node, Place};
 use crate::domain::Name;
 use crate::secret::Secret;
@@ -23,6 +25,10 @@ pub(super) struct Context<'a> {
     pub(super) environment: &'a Environment,
     pub(super) problems: RefCell<Vec<Problem>>,
     pub(super) secrets: RefCell<Vec<Secret>>,
+    /// The files that were read, or should have been.
+    pub(super) sources: RefCell<Sources>,
+    /// What can be said of the configuration even if it is refused.
+    pub(super) outline: RefCell<Outline>,
     /// Whether a secret stands in the file itself.
     pub(super) literal_secret: Cell<bool>,
     /// Whether `${NAME}` stands for a variable of the environment.
@@ -250,6 +256,8 @@ impl<'a> Context<'a> {
             environment,
             problems: RefCell::default(),
             secrets: RefCell::default(),
+            sources: RefCell::default(),
+            outline: RefCell::default(),
             literal_secret: Cell::new(false),
             variables: true,
         }
@@ -257,7 +265,10 @@ impl<'a> Context<'a> {
 
     /// The text of a YAML file and its permission bits; `None` after reporting what is wrong with it.
     pub(super) fn file(&self, path: &Path, expected: &str) -> Option<(String, Option<u32>)> {
-        let fault = match files::yaml(path, expected) {
+        let read = files::yaml(path, expected);
+        let content = read.as_ref().map_or_else(|fault| &fault.found, |(text, _)| text);
+        self.sources.borrow_mut().note(path, content.as_bytes());
+        let fault = match read {
             Ok(read) => return Some(read),
             Err(fault) => fault,
         };

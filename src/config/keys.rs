@@ -55,6 +55,8 @@ pub(super) const ROOT: &[Key] = &[
     named("notifiers", NOTIFIER),
     named("rules", RULE),
     map("unreadable", UNREADABLE),
+    map("http", HTTP),
+    map("heartbeat", HEARTBEAT),
 ];
 
 /// Below an account.
@@ -130,9 +132,31 @@ pub(super) const LEVEL: &[Key] =
 /// Below `unreadable`.
 pub(super) const UNREADABLE: &[Key] = &[scalar("after"), scalar("level"), scalar("remind_every"), list("notify")];
 
+/// Below `http`.
+pub(super) const HTTP: &[Key] = &[scalar("listen"), scalar("token"), scalar("token_file"), scalar("allow_public")];
+
+/// Below `heartbeat`.
+pub(super) const HEARTBEAT: &[Key] = &[
+    scalar("url"),
+    scalar("url_file"),
+    scalar("every"),
+    scalar("timeout"),
+    scalar("ca_file"),
+    scalar("allow_insecure"),
+];
+
 /// Keys whose value is never shown.
-const SECRETS: &[&str] =
-    &["api_key", "webhook_url", "password", "url", "headers", "signing_secret", "routing_key", "client_secret"];
+const SECRETS: &[&str] = &[
+    "api_key",
+    "webhook_url",
+    "password",
+    "url",
+    "headers",
+    "signing_secret",
+    "routing_key",
+    "client_secret",
+    "token",
+];
 
 /// Whether the value of this key is a secret.
 pub(super) fn is_secret(key: &str) -> bool {

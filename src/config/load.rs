@@ -8,7 +8,8 @@ use super::cursor::{Context, Cursor};
 use super::environment::{Environment, overlay};
 use super::problem::{Problem, ProblemSeverity, Problems};
 use super::rules::Known;
-use super::{Config, accounts, keys, notifiers, rules, values};
+use super::sources::Sources;
+use super::{Config, accounts, keys, notifiers, rules, values, watching};
 use crate::domain::Name;
 use crate::schedule::Schedule;
 use crate::secret::{Redactor, Secret};
@@ -22,6 +23,19 @@ pub struct Loaded {
     pub warnings: Problems,
     /// Every secret that was seen, also in a configuration that is refused.
     pub secrets: Vec<Secret>,
+    /// The files that it was read from, also where it is refused.
+    pub sources: Sources,
+    /// What can be said of it even if it is refused.
+    pub outline: Outline,
+}
+
+/// What asking a running service needs of a configuration: it is still running when its file has become a bad one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// Where alerts are remembered; `None` where the file says it in a way that is not understood.
+    pub state: Option<PathBuf>,
+    /// For the times that are shown.
+    pub timezone: Tz,
 }
 
 /// When cycles run unless the file says otherwise.
@@ -35,6 +49,7 @@ pub fn load(path: &Path, environment: &Environment) -> Loaded {
     let mut warnings = Vec::new();
     let config = read(path, &ctx, &mut warnings);
     let secrets = ctx.secrets.into_inner();
+    let (sources, outline) = (ctx.sources.into_inner(), ctx.outline.into_inner());
     let redactor = Redactor::default();
     for secret in &secrets {
         redactor.learn(secret);
@@ -48,7 +63,7 @@ pub fn load(path: &Path, environment: &Environment) -> Loaded {
     }
     sort(&mut errors);
     let config = config.filter(|_| errors.is_empty()).ok_or(Problems(errors));
-    Loaded { config, warnings: Problems(warnings), secrets }
+    Loaded { config, warnings: Problems(warnings), secrets, sources, outline }
 }
 
 /// In the order of the file. Those of the environment have no line: they come last.
@@ -58,6 +73,7 @@ pub(super) fn sort(problems: &mut [Problem]) {
 
 fn read(path: &Path, ctx: &Context<'_>, warnings: &mut Vec<Problem>) -> Option<Config> {
     let expected = "a readable file with accounts, notifiers and rules (lowtide init writes one to start from)";
+    ctx.outline.borrow_mut().state = Some(default_state(ctx));
     let (text, mode) = ctx.file(path, expected)?;
     let root = ctx.tree(&text, "accounts, notifiers and rules")?;
     let (root, strays) = overlay(&root, ctx.environment);
@@ -88,6 +104,7 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
         Some(cursor) => cursor.read(values::line).map(|state| cursor.ctx.folder.join(state)),
         None => Some(default_state(cursor.ctx)),
     };
+    *cursor.ctx.outline.borrow_mut() = Outline { state: state.clone(), timezone };
     let accounts = section.required("accounts", "at least one account");
     let accounts = accounts.map_or_else(Vec::new, |cursor| accounts::accounts(&cursor, schedule.as_ref(), timezone));
     let notifiers = section.required("notifiers", "at least one notifier");
@@ -98,6 +115,8 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
     let rules = section.required("rules", "at least one rule");
     let rules = rules.map_or_else(Vec::new, |cursor| rules::rules(&cursor, &known));
     let unreadable = rules::unreadable(section.get("unreadable").as_ref(), &notifier_names);
+    let http = section.get("http").map(|cursor| watching::http(&cursor));
+    let heartbeat = section.get("heartbeat").map(|cursor| watching::heartbeat(&cursor));
     Some(Config {
         file: path.to_owned(),
         timezone,
@@ -106,6 +125,8 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
         notifiers: notifiers.into_iter().filter_map(|(name, notifier)| Some((name, notifier?))).collect(),
         rules,
         unreadable,
+        http: http.flatten(),
+        heartbeat: heartbeat.flatten(),
     })
 }
 

@@ -16,18 +16,22 @@ mod problem;
 mod rules;
 pub mod scenario;
 mod secrets;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod values;
+mod watching;
 
 pub use environment::Environment;
 pub use files::find;
-pub use load::{Loaded, load};
+pub use load::{Loaded, Outline, load};
 pub(crate) use problem::nearest;
 pub use problem::{Problem, ProblemSeverity, Problems};
+pub use sources::{Sources, Stamps};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,6 +60,30 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// When and whom to tell that an account cannot be read.
     pub unreadable: UnreadablePolicy,
+    /// Where it may be asked over HTTP; default nowhere.
+    pub http: Option<Http>,
+    /// Who is told that it is awake; default nobody.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// Where the service may be asked over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Address and port; beyond this machine only with a token, or where the file says that it may be public.
+    pub listen: SocketAddr,
+    /// What whoever asks has to show.
+    pub token: Option<Secret>,
+}
+
+/// Who is told that the service is awake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Asked as it is, and with `/start` or `/fail` at its end; a secret.
+    pub url: Secret,
+    /// The pause between two pings while all is well; default 5 minutes.
+    pub every: Duration,
+    /// Timeout and trust.
+    pub connection: Connection,
 }
 
 /// Options of every HTTP or SMTP connection.

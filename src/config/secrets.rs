@@ -74,7 +74,10 @@ fn inline(cursor: &Cursor<'_>) -> Option<String> {
 
 fn content(cursor: &Cursor<'_>) -> Option<String> {
     let path = cursor.ctx.folder.join(cursor.read(values::line)?);
-    files::secret(&path).map_err(|fault| refuse_file(cursor, &path, fault)).ok()
+    let read = files::secret(&path);
+    let held = read.as_ref().unwrap_or_else(|fault| &fault.found);
+    cursor.ctx.sources.borrow_mut().note(&path, held.as_bytes());
+    read.map_err(|fault| refuse_file(cursor, &path, fault)).ok()
 }
 
 /// Names the file; as the source does where that has variables, one of which may hold the secret by mistake.
@@ -105,7 +108,10 @@ pub(super) fn connection(section: &Section<'_>) -> Connection {
 fn ca_file(section: &Section<'_>) -> Option<PathBuf> {
     let cursor = section.get("ca_file")?;
     let path = cursor.ctx.folder.join(cursor.read(values::line)?);
-    if let Err(fault) = files::certificates(&path) {
+    let read = files::certificates(&path);
+    let held = read.as_ref().map_or_else(|fault| fault.found.as_bytes(), Vec::as_slice);
+    cursor.ctx.sources.borrow_mut().note(&path, held);
+    if let Err(fault) = read {
         refuse_file(&cursor, &path, fault);
     }
     Some(path)

@@ -40,6 +40,34 @@ pub struct Desk {
     pub fallback: Option<Name>,
 }
 
+/// What became of one try to send, for whoever counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tried {
+    /// Accepted.
+    Delivered,
+    /// Not accepted; it is tried again.
+    Failed,
+    /// Refused for good.
+    Refused,
+}
+
+impl Tried {
+    /// Everything that can become of a try.
+    pub const ALL: [Tried; 3] = [Tried::Delivered, Tried::Failed, Tried::Refused];
+
+    /// A word for labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tried::Delivered => "delivered",
+            Tried::Failed => "failed",
+            Tried::Refused => "refused",
+        }
+    }
+}
+
+/// Who counts tries, by notifier.
+pub type Counter = Arc<dyn Fn(&Name, Tried) + Send + Sync>;
+
 /// Delivers for one notifier until told to stop.
 pub struct Worker {
     name: Name,
@@ -53,6 +81,7 @@ pub struct Worker {
     pause: Pause,
     /// Nothing is sent to recipients that are retried alone before it is over.
     lone_pause: Pause,
+    counter: Option<Counter>,
 }
 
 type Pause = Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
@@ -66,7 +95,15 @@ struct Batch {
 impl Worker {
     /// A worker for `name`; `everyone` names all notifiers.
     pub fn new(name: Name, desk: Desk, everyone: BTreeSet<Name>, book: Arc<Book>, clock: Arc<dyn Clock>) -> Self {
-        Self { name, desk, everyone, book, clock, failures: 0, lone_failures: 0, pause: None, lone_pause: None }
+        let (pause, lone_pause, counter) = (None, None, None);
+        Self { name, desk, everyone, book, clock, failures: 0, lone_failures: 0, pause, lone_pause, counter }
+    }
+
+    /// Tells `counter` of every try.
+    #[must_use]
+    pub fn counted_by(mut self, counter: Counter) -> Self {
+        self.counter = Some(counter);
+        self
     }
 
     /// Works until `stop` turns true; a send that runs then is finished first.
@@ -131,6 +168,9 @@ impl Worker {
             let reason = format!("sending ended unexpectedly: {panic}");
             Err(SendError { permanent: false, reason, retry_after: None, refused: Vec::new() })
         });
+        if let Some(counter) = &self.counter {
+            counter(&self.name, tried(&sent));
+        }
         match sent {
             Ok(delivered) => self.mark_delivered(&ids, delivered).await,
             Err(error) if error.permanent => self.mark_refused(&ids, &error, alone).await,
@@ -307,6 +347,14 @@ impl Worker {
         let clock = Arc::clone(&self.clock);
         let pause = pause_after(tries, asked, rand::random_range(0.75..1.25));
         Box::pin(async move { clock.sleep(pause).await })
+    }
+}
+
+fn tried(sent: &Result<Delivered, SendError>) -> Tried {
+    match sent {
+        Ok(_) => Tried::Delivered,
+        Err(error) if error.permanent => Tried::Refused,
+        Err(_) => Tried::Failed,
     }
 }
 

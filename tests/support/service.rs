@@ -232,6 +232,7 @@ pub struct Service {
     pub book: Arc<Book>,
     pub disk: Arc<Disk>,
     stop: watch::Sender<bool>,
+    halt: watch::Sender<scheduler::Halt>,
     tasks: JoinSet<()>,
 }
 
@@ -266,8 +267,9 @@ impl Service {
             }
         };
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;
-        tasks.spawn(scheduler::run(name, schedule, jobs, its_clock, stopped, cycle, |_| {}));
-        Self { clock: Arc::clone(clock), book, disk, stop, tasks }
+        let (halt, halted) = watch::channel(scheduler::Halt::No);
+        tasks.spawn(scheduler::run(name, schedule, jobs, its_clock, halted, cycle, |_| {}));
+        Self { clock: Arc::clone(clock), book, disk, stop, halt, tasks }
     }
 
     /// Lets so much time pass.
@@ -277,6 +279,7 @@ impl Service {
 
     pub async fn stop(mut self) {
         self.stop.send(true).unwrap();
+        self.halt.send(scheduler::Halt::Now).unwrap();
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }

@@ -44,7 +44,7 @@ forecast: {}
 ",
     );
     insta::assert_snapshot!(files.errors(&[]), @r#"
-    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable; did you mean `schedule`?
+    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat; did you mean `schedule`?
     alerts.yaml:2:11: timezone: found `Europe/Amsterdm`, expected an IANA time zone such as Europe/Amsterdam; did you mean `Europe/Amsterdam`?
     alerts.yaml:6:19: accounts.acme.api_key_file: found `api_key_file` beside `api_key`, expected only one of them
     alerts.yaml:6:19: accounts.acme.api_key_file: found no such file (`y`), expected a readable file with the secret
@@ -65,7 +65,7 @@ forecast: {}
     alerts.yaml:18:19: rules.low.remind_every: found `0`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w, or never
     alerts.yaml:19:3: rules.unreadable: found `unreadable`, expected another name: this one is for the alert about accounts that cannot be read
     alerts.yaml:19:3: rules.unreadable: found no level, expected `warning` or `critical`, or both (a rule needs at least one level, `warning` or `critical`)
-    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable
+    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat
     "#);
     let json = serde_json::to_value(&files.load(&[]).config.unwrap_err().0[0]).unwrap();
     assert_eq!((&json["severity"], &json["line"], &json["column"]), (&"error".into(), &1.into(), &1.into()));
@@ -250,4 +250,31 @@ fn other_ends_that_make_no_sense() {
     alerts.yaml:2:196: notifiers.n.oauth2.secret: found `secret`, expected one of token_url, client_id, client_secret, client_secret_file, scope
     "#);
     insta::assert_snapshot!(notifier(&format!("{mail}, username: u, oauth2: yes")), @"alerts.yaml:2:94: notifiers.n.oauth2: found a text, expected a map with the keys token_url, client_id, client_secret, client_secret_file, scope");
+}
+
+#[test]
+fn watching_that_would_show_amounts_or_secrets() {
+    let errors = |part: &str| Files::new(with(part)).errors(&[]);
+    assert_eq!(errors("http: { listen: '127.0.0.1:9095' }"), "");
+    assert_eq!(errors("http: { listen: '0.0.0.0:9095', token: a-long-token }"), "");
+    assert_eq!(errors("heartbeat: { url: 'https://hc.example.com/1', every: 1m }"), "");
+    insta::assert_snapshot!(errors("http: { listen: '192.0.2.1:9095', allow_public: nope }"), @r#"
+    alerts.yaml:1:17: http.listen: found `192.0.2.1:9095`, expected a loopback address such as 127.0.0.1:9095, or `token` or `token_file` beside it (`allow_public: true` shows the amounts to everyone who can reach the address)
+    alerts.yaml:1:49: http.allow_public: found `nope`, expected true or false
+    "#);
+    insta::assert_snapshot!(errors("http: { listen: localhost, token: 'two words' }"), @r#"
+    alerts.yaml:1:17: http.listen: found `localhost`, expected an address and a port, such as 127.0.0.1:9095 or [::1]:9095
+    alerts.yaml:1:35: http.token: found a value that is not shown, expected a token of printable ASCII characters, without spaces
+    "#);
+    insta::assert_snapshot!(errors("http: { token: x, token_file: nowhere }"), @r#"
+    alerts.yaml:1:1: http.listen: found nothing, expected an address and a port, such as 127.0.0.1:9095
+    alerts.yaml:1:31: http.token_file: found `token_file` beside `token`, expected only one of them
+    alerts.yaml:1:31: http.token_file: found no such file (`nowhere`), expected a readable file with the secret
+    "#);
+    insta::assert_snapshot!(errors("heartbeat: { url: 'http://hc.example.com/1', every: 0, evry: 5m }"), @r#"
+    alerts.yaml:1:19: heartbeat.url: found a value that is not shown, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
+    alerts.yaml:1:53: heartbeat.every: found `0`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w
+    alerts.yaml:1:56: heartbeat.evry: found `evry`, expected one of url, url_file, every, timeout, ca_file, allow_insecure; did you mean `every`?
+    "#);
+    insta::assert_snapshot!(errors("heartbeat: 5m"), @"alerts.yaml:1:12: heartbeat: found a text, expected a map with the keys url, url_file, every, timeout, ca_file, allow_insecure");
 }

@@ -30,16 +30,10 @@ fn the_example_loads_without_a_word_and_names_every_key() {
     );
     assert_eq!(config.notifiers["finance-slack"].fallback.as_deref(), Some("finance-mail"));
     assert_eq!(loaded.secrets.len(), 3);
-    for known in [
-        keys::ROOT,
-        keys::ACCOUNT,
-        keys::NOTIFIER,
-        keys::MENTION,
-        keys::OAUTH2,
-        keys::RULE,
-        keys::LEVEL,
-        keys::UNREADABLE,
-    ] {
+    let of_notifiers = [keys::NOTIFIER, keys::MENTION, keys::OAUTH2];
+    let watching = [keys::HTTP, keys::HEARTBEAT];
+    let known = [keys::ROOT, keys::ACCOUNT, keys::RULE, keys::LEVEL, keys::UNREADABLE];
+    for known in known.into_iter().chain(of_notifiers).chain(watching) {
         for key in keys::names(known) {
             assert!(EXAMPLE.contains(&format!("{key}:")), "{key} is not in the example");
         }
