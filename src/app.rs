@@ -47,6 +47,7 @@ pub enum RunError {
 pub fn watches(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Arc<Watch>>> {
     let rules: Arc<[_]> = config.rules.clone().into();
     let unreadable = Arc::new(config.unreadable.clone());
+    let silences: Arc<[_]> = config.silences.values().cloned().collect();
     let mut limiters: BTreeMap<String, Arc<Limiter>> = BTreeMap::new();
     let limits = limits_by_key(config);
     let build = |(name, account): (&Name, &Account)| {
@@ -71,6 +72,7 @@ pub fn watches(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> 
             scope: scope(&account.divisions),
             rules: Arc::clone(&rules),
             unreadable: Arc::clone(&unreadable),
+            silences: Arc::clone(&silences),
         }))
     };
     config.accounts.iter().map(build).collect()

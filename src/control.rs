@@ -1,6 +1,7 @@
-//! The Unix socket beside the state file (mode 0600) through which `status` and `health` ask a running service.
+//! The Unix socket beside the state file (mode 0600) through which `status` and `health` ask a running service, and
+//! `silence` tells it what to hush.
 //!
-//! One line of JSON each way. It only answers; who may ask is decided by the file's mode alone.
+//! One line of JSON each way. Who may ask is decided by the file's mode alone. Nothing but silences can be changed.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -17,9 +18,11 @@ use crate::clock::Clock;
 use crate::cycle::{LastReading, Outcome};
 use crate::domain::alert::{AlertKey, Status};
 use crate::domain::rule::Severity;
+use crate::domain::silence::{Note, Silence};
 use crate::domain::state::State;
 use crate::domain::{Division, Name, Time};
 use crate::scheduler::Beat;
+use crate::silences::{self, Change, Changed};
 use crate::store::Book;
 
 /// Longest wait for the other side.
@@ -30,13 +33,24 @@ const LONGEST_REQUEST: u64 = 4096;
 const LONGEST_PATH: usize = 100;
 
 /// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Request {
     /// Everything: [`Report`].
     Status,
     /// Only whether the cycles are on time: [`Health`].
     Health,
+    /// A silence more or less: [`Silenced`].
+    Silence(Change),
+}
+
+/// What came of a change of silences.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Silenced {
+    /// Whether it is on disk.
+    pub saved: bool,
+    /// What came of it.
+    pub changed: Changed,
 }
 
 /// Whether the cycles are on time.
@@ -58,6 +72,9 @@ pub struct Report {
     pub accounts: Vec<AccountReport>,
     /// Alerts that are pending or firing.
     pub alerts: Vec<AlertReport>,
+    /// Silences that were made by command; `status` and `silence list` add those of the configuration.
+    #[serde(default)]
+    pub silences: Vec<SilenceReport>,
     /// What is owed, by notifier.
     pub owed: Vec<OwedReport>,
     /// The last readings.
@@ -120,6 +137,21 @@ pub struct AlertReport {
     pub told: Vec<Name>,
     /// Why it is unreadable.
     pub reason: Option<String>,
+    /// The silence that keeps people from hearing of it.
+    #[serde(default)]
+    pub silenced: Option<Note>,
+}
+
+/// One silence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceReport {
+    /// Its id, where it was made by command.
+    pub id: Option<u32>,
+    /// Its name, where it stands in the configuration.
+    pub name: Option<Name>,
+    /// The silence.
+    #[serde(flatten)]
+    pub silence: Silence,
 }
 
 /// What one notifier owes.
@@ -210,6 +242,7 @@ pub fn report_state(state: &State) -> Report {
             last_event: known.alert.last_event,
             told: known.alert.told.keys().cloned().collect(),
             reason: known.reason.clone(),
+            silenced: known.hushed.as_ref().map(|hushed| hushed.by.clone()),
         })
     };
     let names: std::collections::BTreeSet<&Name> =
@@ -224,7 +257,14 @@ pub fn report_state(state: &State) -> Report {
             error: trouble.map(|trouble| trouble.error.clone()),
         }
     });
-    Report { alerts: state.alerts.iter().filter_map(alert).collect(), owed: owed.collect(), ..Report::default() }
+    let silence =
+        |(id, silence): (&u32, &Silence)| SilenceReport { id: Some(*id), name: None, silence: silence.clone() };
+    Report {
+        alerts: state.alerts.iter().filter_map(alert).collect(),
+        silences: state.silences.iter().map(silence).collect(),
+        owed: owed.collect(),
+        ..Report::default()
+    }
 }
 
 /// Where the socket of a state file is.
@@ -286,9 +326,21 @@ async fn answer(mut stream: UnixStream, book: &Book, board: &Board, now: Time) -
     let mut json = match serde_json::from_str(&line)? {
         Request::Status => serde_json::to_vec(&book.read(|state| board.report(state, now)))?,
         Request::Health => serde_json::to_vec(&board.health(now))?,
+        Request::Silence(change) => serde_json::to_vec(&silence(book, change, now).await)?,
     };
     json.push(b'\n');
     writing.write_all(&json).await
+}
+
+/// On disk before it is answered: whoever was told that it is there finds it after any death.
+async fn silence(book: &Book, change: Change, now: Time) -> Silenced {
+    let changed = book.change(|state| silences::apply(state, change, now)).await;
+    match &changed {
+        Changed::Added { id, .. } => tracing::info!(id, "silence added"),
+        Changed::Removed { .. } => tracing::info!("silence removed: what it hushed is told at the next reading"),
+        Changed::Unknown | Changed::Over => {}
+    }
+    Silenced { saved: book.flush().await, changed }
 }
 
 /// Asks the service that owns `state`. An error means that none answers.

@@ -11,7 +11,8 @@
 //! - [`notify`]: Slack and e-mail, rendering, and the outbox that retries and falls back.
 //! - [`text`]: which characters of a text from outside are never shown.
 //! - [`schedule`] and [`scheduler`]: when cycles run.
-//! - [`control`]: the Unix socket through which `status` and `health` ask a running service.
+//! - [`control`]: the Unix socket through which `status`, `health` and `silence` reach a running service.
+//! - [`silences`]: adding and removing silences, whoever owns the state.
 //! - [`app`]: the only place that builds concrete things and spawns tasks.
 //! - [`sandbox`]: a simulated `CertCentral` and the demo's sinks; nothing of the service depends on it.
 //! - [`cli`]: one file a command.
@@ -30,6 +31,7 @@ pub mod sandbox;
 pub mod schedule;
 pub mod scheduler;
 pub mod secret;
+pub mod silences;
 pub mod store;
 pub mod text;
 pub mod web;

@@ -4,8 +4,11 @@ use super::args::Output;
 use super::out::{grumble, put, say};
 use super::table::table;
 use super::{Context, Exit, count, print_json};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::control::{self, Health, Report, Request};
+use crate::control::{self, Health, Report, Request, SilenceReport};
+use crate::domain::alert::AlertKey;
+use crate::domain::silence::Silence;
 use crate::domain::{Division, Time};
 use crate::store;
 use crate::text::clean;
@@ -15,21 +18,48 @@ pub(super) async fn status(context: &Context, output: Output) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    let report = match control::ask::<Report>(&config.state, Request::Status).await {
+    let report = match ask(&config).await {
         Ok(report) => report,
-        Err(_) => match store::read_only(&config.state) {
-            Ok(state) => control::report_state(&state),
-            Err(why) => {
-                grumble!("lowtide: {why}");
-                return Exit::Failure;
-            }
-        },
+        Err(exit) => return exit,
     };
     match output {
         Output::Json => print_json(&report),
         Output::Text => put(&text(&report, &config)),
     }
     Exit::Success
+}
+
+/// What the running service, or else its state file, has to tell, with the silences of the configuration.
+pub(super) async fn ask(config: &Config) -> Result<Report, Exit> {
+    let report = match control::ask::<Report>(&config.state, Request::Status).await {
+        Ok(report) => report,
+        Err(_) => match store::read_only(&config.state) {
+            Ok(state) => control::report_state(&state),
+            Err(why) => {
+                grumble!("lowtide: {why}");
+                return Err(Exit::Failure);
+            }
+        },
+    };
+    Ok(with_silences(report, config, SystemClock.now()))
+}
+
+/// Adds what the configuration silences, and shows each silence at the alerts that it is about.
+fn with_silences(mut report: Report, config: &Config, now: Time) -> Report {
+    let configured = config.silences.iter();
+    report.silences.extend(configured.map(|(name, silence)| SilenceReport {
+        id: None,
+        name: Some(name.clone()),
+        silence: silence.clone(),
+    }));
+    report.silences.retain(|it| it.silence.in_force(now));
+    for alert in &mut report.alerts {
+        let key = AlertKey { account: alert.account.clone(), division: alert.division, rule: alert.rule.clone() };
+        let hushes = report.silences.iter().map(|it| &it.silence).filter(|silence| silence.matches(&key));
+        let hushes = hushes.filter(|silence| silence.level >= alert.level).max_by_key(|silence| silence.until);
+        alert.silenced = hushes.map(Silence::note);
+    }
+    report
 }
 
 pub(super) async fn health(context: &Context) -> Exit {
@@ -79,23 +109,34 @@ fn text(report: &Report, config: &Config) -> String {
             ]
         }));
     });
-    section(&mut text, "Alerts", report.alerts.len(), "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|REASON", |rows| {
-        rows.extend(report.alerts.iter().map(|it| {
-            let told = it.told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            vec![
-                it.rule.to_string(),
-                it.account.to_string(),
-                division(it.division, it.division_name.as_deref()),
-                it.status.clone(),
-                it.level.to_string(),
-                time(it.since),
-                told,
-                it.reason.clone().unwrap_or_default(),
-            ]
-        }));
-    });
+    section(
+        &mut text,
+        "Alerts",
+        report.alerts.len(),
+        "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|SILENCED UNTIL|REASON",
+        |rows| {
+            rows.extend(report.alerts.iter().map(|it| {
+                let told = it.told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                vec![
+                    it.rule.to_string(),
+                    it.account.to_string(),
+                    division(it.division, it.division_name.as_deref()),
+                    it.status.clone(),
+                    it.level.to_string(),
+                    time(it.since),
+                    told,
+                    time(it.silenced.as_ref().map(|note| note.until)),
+                    it.reason.clone().unwrap_or_default(),
+                ]
+            }));
+        },
+    );
     if report.alerts.is_empty() {
         text.push_str("No alert is pending or firing.\n\n");
+    }
+    if !report.silences.is_empty() {
+        let title = format!("Silences ({})", count(report.silences.len(), "row"));
+        text.push_str(&format!("{title}\n{}\n", super::silence::rows(&report.silences, config)));
     }
     section(&mut text, "Owed", report.owed.len(), "NOTIFIER|EVENTS|OLDEST|FAILING SINCE|ERROR", |rows| {
         rows.extend(report.owed.iter().map(|it| {

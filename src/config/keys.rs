@@ -53,6 +53,7 @@ pub(super) const ROOT: &[Key] = &[
     named("notifiers", NOTIFIER),
     named("rules", RULE),
     map("unreadable", UNREADABLE),
+    named("silences", SILENCE),
 ];
 
 /// Below an account.
@@ -121,6 +122,10 @@ pub(super) const LEVEL: &[Key] =
 
 /// Below `unreadable`.
 pub(super) const UNREADABLE: &[Key] = &[scalar("after"), scalar("level"), scalar("remind_every"), list("notify")];
+
+/// Below a silence.
+pub(super) const SILENCE: &[Key] =
+    &[scalar("account"), scalar("division"), scalar("rule"), scalar("until"), scalar("reason"), scalar("level")];
 
 /// Keys whose value is never shown.
 const SECRETS: &[&str] = &["api_key", "webhook_url", "password"];

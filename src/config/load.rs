@@ -8,7 +8,8 @@ use super::cursor::{Context, Cursor};
 use super::environment::{Environment, overlay};
 use super::problem::{Problem, ProblemSeverity, Problems};
 use super::rules::Known;
-use super::{Config, accounts, keys, notifiers, rules, values};
+use super::{Config, accounts, keys, notifiers, rules, silences, values};
+use crate::clock::{Clock, SystemClock};
 use crate::domain::Name;
 use crate::schedule::Schedule;
 use crate::secret::{Redactor, Secret};
@@ -39,7 +40,9 @@ pub fn load(path: &Path, environment: &Environment) -> Loaded {
     for secret in &secrets {
         redactor.learn(secret);
     }
-    let mut errors = ctx.problems.into_inner();
+    let all = ctx.problems.into_inner();
+    let (mut errors, mild): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.severity == ProblemSeverity::Error);
+    warnings.extend(mild);
     for problem in errors.iter_mut().chain(&mut warnings) {
         // A secret that was put under a wrong key as well.
         problem.found = redactor.strike(&problem.found);
@@ -97,6 +100,14 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
     let rules = section.required("rules", "at least one rule");
     let rules = rules.map_or_else(Vec::new, |cursor| rules::rules(&cursor, &known));
     let unreadable = rules::unreadable(section.get("unreadable").as_ref(), &notifier_names);
+    let hushed = silences::Known {
+        accounts: &accounts,
+        account_names: &account_names,
+        rules: silences::rule_names(section.get("rules").as_ref()),
+        timezone,
+        now: SystemClock.now(),
+    };
+    let silences = section.get("silences").map(|cursor| silences::silences(&cursor, &hushed)).unwrap_or_default();
     Some(Config {
         file: path.to_owned(),
         timezone,
@@ -105,6 +116,7 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
         notifiers: notifiers.into_iter().filter_map(|(name, notifier)| Some((name, notifier?))).collect(),
         rules,
         unreadable,
+        silences,
     })
 }
 

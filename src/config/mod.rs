@@ -1,6 +1,7 @@
 //! `alerts.yaml` and the environment → valid values. Every problem is reported at once, each with its place.
 //!
-//! This module starts nothing and reads nothing but the file, the environment that it is given, and the secrets' files.
+//! This module starts nothing and reads nothing but the file, the environment that it is given, the secrets' files, and the
+//! clock: a silence whose time has passed is worth a warning.
 
 mod accounts;
 mod cursor;
@@ -14,6 +15,7 @@ mod problem;
 mod rules;
 pub mod scenario;
 mod secrets;
+mod silences;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -24,6 +26,7 @@ pub use files::find;
 pub use load::{Loaded, load};
 pub(crate) use problem::nearest;
 pub use problem::{Problem, ProblemSeverity, Problems};
+pub use silences::silence_reason;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -34,6 +37,7 @@ use url::Url;
 
 use crate::domain::Name;
 use crate::domain::rule::{Rule, Severity, UnreadablePolicy};
+use crate::domain::silence::Silence;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
 
@@ -54,6 +58,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// When and whom to tell that an account cannot be read.
     pub unreadable: UnreadablePolicy,
+    /// What nobody wants to hear for a while, by name; those that have ended are left out.
+    pub silences: BTreeMap<Name, Silence>,
 }
 
 /// Options of every HTTP or SMTP connection.
@@ -96,6 +102,17 @@ pub enum Divisions {
     },
     /// These, in the order of the file, each once.
     Listed(Vec<u64>),
+}
+
+impl Divisions {
+    /// Whether the account can have this division.
+    pub fn can_have(&self, id: u64) -> bool {
+        match self {
+            Divisions::Undivided => false,
+            Divisions::All { exclude } => !exclude.contains(&id),
+            Divisions::Listed(ids) => ids.contains(&id),
+        }
+    }
 }
 
 /// At most `requests` in any window of length `window`.

@@ -18,6 +18,7 @@ use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind
 use crate::clock::Clock;
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
 use crate::domain::rule::{Metric, Rule, UnreadablePolicy};
+use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
 use crate::store::Book;
 
@@ -52,6 +53,8 @@ pub struct Watch {
     pub rules: Arc<[Rule]>,
     /// The unreadable alert.
     pub unreadable: Arc<UnreadablePolicy>,
+    /// Every silence of the configuration; those made by command are in the state.
+    pub silences: Arc<[Silence]>,
 }
 
 /// What an account's cycles keep between them, in memory only.

@@ -454,6 +454,7 @@ fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<Watch> {
         scope,
         rules: Arc::clone(&rules),
         unreadable: Arc::clone(&policy),
+        silences: [].into(),
     };
     [("acme", Scope::All(BTreeSet::new())), ("beta", Scope::Undivided)].into_iter().map(watch).collect()
 }

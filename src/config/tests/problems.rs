@@ -44,7 +44,7 @@ forecast: {}
 ",
     );
     insta::assert_snapshot!(files.errors(&[]), @r#"
-    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable; did you mean `schedule`?
+    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, silences; did you mean `schedule`?
     alerts.yaml:2:11: timezone: found `Europe/Amsterdm`, expected an IANA time zone such as Europe/Amsterdam; did you mean `Europe/Amsterdam`?
     alerts.yaml:6:19: accounts.acme.api_key_file: found `api_key_file` beside `api_key`, expected only one of them
     alerts.yaml:6:19: accounts.acme.api_key_file: found no such file (`y`), expected a readable file with the secret
@@ -65,7 +65,7 @@ forecast: {}
     alerts.yaml:18:19: rules.low.remind_every: found `0`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w, or never
     alerts.yaml:19:3: rules.unreadable: found `unreadable`, expected another name: this one is for the alert about accounts that cannot be read
     alerts.yaml:19:3: rules.unreadable: found no level, expected `warning` or `critical`, or both (a rule needs at least one level, `warning` or `critical`)
-    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable
+    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, silences
     "#);
     let json = serde_json::to_value(&files.load(&[]).config.unwrap_err().0[0]).unwrap();
     assert_eq!((&json["severity"], &json["line"], &json["column"]), (&"error".into(), &1.into(), &1.into()));
@@ -205,4 +205,40 @@ fn notifiers_that_make_no_sense() {
         "notifiers:\n  a: {{ {slack}, fallback: b }}\n  b: {{ {slack}, fallback: c }}\n  c: {{ {slack}, fallback: b }}"
     );
     insta::assert_snapshot!(errors(&circle), @"alerts.yaml:3:65: notifiers.b.fallback: found `c`, expected a fallback that does not lead back to its start (b → c → b)");
+}
+
+#[test]
+fn a_silence_without_end_or_about_what_is_not_there_is_refused() {
+    let files = Files::new(
+        "accounts:
+  acme: { api_key: x, divisions: [7] }
+  sole: { api_key: y }
+notifiers:
+  chat: { type: slack, webhook_url: 'https://hooks.example.com/T0/B0/secret' }
+rules:
+  low: { metric: balance, warning: { below: 2000 } }
+silences:
+  endless: { account: acme }
+  nobody: { until: 2126-12-01T09:00 }
+  typos: { account: acne, rule: lwo, until: tomorrow, level: wraning, for: 3d }
+  elsewhere: { account: acme, division: 8, until: 2126-12-01T09:00 }
+  undivided: { account: sole, division: 7, until: 2126-12-01T09:00 }
+  named: { account: acme, division: History, until: 2126-12-01, reason: '' }
+  fine: { account: acme, division: 7, rule: unreadable, until: 2126-12-01T09:00 }
+",
+    );
+    insta::assert_snapshot!(files.errors(&[]), @r#"
+    alerts.yaml:9:3: silences.endless.until: found nothing, expected when it ends: a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00
+    alerts.yaml:10:3: silences.nobody.account: found nothing, expected a name under `accounts`
+    alerts.yaml:11:21: silences.typos.account: found `acne`, expected a name under `accounts`; did you mean `acme`?
+    alerts.yaml:11:33: silences.typos.rule: found `lwo`, expected a name under `rules`; did you mean `low`?
+    alerts.yaml:11:45: silences.typos.until: found `tomorrow`, expected a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00
+    alerts.yaml:11:62: silences.typos.level: found `wraning`, expected warning or critical; did you mean `warning`?
+    alerts.yaml:11:71: silences.typos.for: found `for`, expected one of account, division, rule, until, reason, level
+    alerts.yaml:12:41: silences.elsewhere.division: found `8`, expected a division that this account reads (its `divisions`)
+    alerts.yaml:13:41: silences.undivided.division: found `7`, expected a division that this account reads (its `divisions`)
+    alerts.yaml:14:37: silences.named.division: found `History`, expected the number of a division (its container id)
+    alerts.yaml:14:53: silences.named.until: found `2126-12-01`, expected a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00
+    alerts.yaml:14:73: silences.named.reason: found ``, expected a text on one line, of 1 to 300 characters
+    "#);
 }
