@@ -23,7 +23,7 @@ use crate::notify::slack::Slack;
 use crate::notify::{Notifier, RuleWords, Words};
 use crate::schedule::Schedule;
 use crate::secret::{Redactor, Secret};
-use crate::store::{Book, FileStore, OpenError};
+use crate::store::{Book, FileStore, OpenError, Opened};
 use crate::{scheduler, web};
 
 /// How long running sends get after the service was told to stop.
@@ -31,6 +31,10 @@ const LAST_SENDS: Duration = Duration::from_secs(10);
 
 /// The pause before the control socket is tried again, where its folder was not to be used.
 const SOCKET_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often a state that somebody else has is tried before it is refused, and the pause between.
+const STATE_TRIES: u32 = 10;
+const STATE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why the service did not run.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +132,8 @@ pub fn notifiers(config: &Config, redactor: &Redactor) -> anyhow::Result<BTreeMa
     let words = Arc::new(words(config));
     let build = |(name, notifier): (&Name, &NotifierConfig)| {
         let built = channel(name, notifier, &words, redactor).with_context(|| format!("notifier {name}"))?;
-        Ok((name.clone(), Desk { notifier: built, fallback: notifier.fallback.clone() }))
+        let (fallback, quiet_hours) = (notifier.fallback.clone(), notifier.quiet_hours.clone());
+        Ok((name.clone(), Desk { notifier: built, fallback, quiet_hours }))
     };
     config.notifiers.iter().map(build).collect()
 }
@@ -187,7 +192,7 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let opened = FileStore::open(&config.state, clock.now())?;
+    let opened = open_state(&config.state, clock.as_ref()).await?;
     for problem in &opened.problems {
         tracing::error!("{problem}");
     }
@@ -213,6 +218,17 @@ pub async fn run(
     let owed = book.read(|state| state.owed.len());
     tracing::info!(owed, saved, "stopped");
     Ok(())
+}
+
+/// Opens the state. Whoever has it may be a command that lets go in a moment; a service does not.
+async fn open_state(path: &Path, clock: &dyn Clock) -> Result<Opened, OpenError> {
+    for _ in 0..STATE_TRIES {
+        match FileStore::open(path, clock.now()) {
+            Err(OpenError::InUse { .. }) => tokio::time::sleep(STATE_AGAIN).await,
+            opened => return opened,
+        }
+    }
+    FileStore::open(path, clock.now())
 }
 
 /// What left the configuration ends quietly: a line in the log, no message.

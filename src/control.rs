@@ -161,6 +161,12 @@ pub struct OwedReport {
     pub notifier: Name,
     /// How many events.
     pub events: usize,
+    /// How many of them are about critical, its easing and end too: quiet hours may let those through.
+    #[serde(default)]
+    pub critical: usize,
+    /// Until when they are held, in quiet hours; `status` knows it from the configuration.
+    #[serde(default)]
+    pub held_until: Option<Time>,
     /// The oldest of them.
     pub oldest: Option<Time>,
     /// Since when it fails, if it does.
@@ -252,6 +258,8 @@ pub fn report_state(state: &State) -> Report {
         OwedReport {
             notifier: name.clone(),
             events: state.owed_to(name).count(),
+            critical: state.owed_to(name).filter(|(event, _)| event.is_about_critical()).count(),
+            held_until: None,
             oldest: state.owed_to(name).map(|(event, _)| event.at).min(),
             failing_since: trouble.map(|trouble| trouble.since),
             error: trouble.map(|trouble| trouble.error.clone()),

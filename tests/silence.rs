@@ -231,7 +231,11 @@ async fn commands_while_the_service_starts_and_stops_are_neither_lost_nor_made_t
         let adding: Vec<_> = (0..3).map(|_| add(&world, &["--for", "1h"])).collect();
         assert!(adding.iter().all(|ran| ran.code == Some(0)), "{adding:?}");
         drop(service);
-        wait_until("the silences", || ids(&world).len() == 3 * (round + 1));
+        // Its socket is still there, and nobody behind it.
+        assert!(world.path("state.json.sock").exists());
+        let added = add(&world, &["--for", "1h"]);
+        assert!(added.stdout.contains("no service runs"), "{added:?}");
+        wait_until("the silences", || ids(&world).len() == 4 * (round + 1));
     }
 }
 

@@ -41,17 +41,21 @@ pub(super) async fn ask(config: &Config) -> Result<Report, Exit> {
             }
         },
     };
-    Ok(with_silences(report, config, SystemClock.now()))
+    Ok(with_configuration(report, config, SystemClock.now()))
 }
 
-/// Adds what the configuration silences, and shows each silence at the alerts that it is about.
-fn with_silences(mut report: Report, config: &Config, now: Time) -> Report {
+/// Adds what only the configuration knows: its silences, shown at the alerts that they are about, and quiet hours.
+fn with_configuration(mut report: Report, config: &Config, now: Time) -> Report {
     let configured = config.silences.iter();
     report.silences.extend(configured.map(|(name, silence)| SilenceReport {
         id: None,
         name: Some(name.clone()),
         silence: silence.clone(),
     }));
+    for owed in report.owed.iter_mut().filter(|owed| owed.events > 0) {
+        let quiet = config.notifiers.get(&owed.notifier).and_then(|notifier| notifier.quiet_hours.as_ref());
+        owed.held_until = quiet.and_then(|quiet| quiet.held_until(now, owed.critical > 0));
+    }
     report.silences.retain(|it| it.silence.in_force(now));
     for alert in &mut report.alerts {
         let key = AlertKey { account: alert.account.clone(), division: alert.division, rule: alert.rule.clone() };
@@ -138,12 +142,13 @@ fn text(report: &Report, config: &Config) -> String {
         let title = format!("Silences ({})", count(report.silences.len(), "row"));
         text.push_str(&format!("{title}\n{}\n", super::silence::rows(&report.silences, config)));
     }
-    section(&mut text, "Owed", report.owed.len(), "NOTIFIER|EVENTS|OLDEST|FAILING SINCE|ERROR", |rows| {
+    section(&mut text, "Owed", report.owed.len(), "NOTIFIER|EVENTS|OLDEST|HELD UNTIL|FAILING SINCE|ERROR", |rows| {
         rows.extend(report.owed.iter().map(|it| {
             vec![
                 it.notifier.to_string(),
                 it.events.to_string(),
                 time(it.oldest),
+                time(it.held_until),
                 time(it.failing_since),
                 it.error.clone().unwrap_or_default(),
             ]

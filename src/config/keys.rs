@@ -87,6 +87,7 @@ pub(super) const NOTIFIER: &[Key] = &[
     scalar("from"),
     list("to"),
     scalar("fallback"),
+    map("quiet_hours", QUIET_HOURS),
     scalar("timeout"),
     scalar("ca_file"),
     scalar("allow_insecure"),
@@ -97,6 +98,9 @@ pub(super) const SLACK_ONLY: &[&str] = &["webhook_url", "webhook_url_file", "men
 
 /// Keys that only an e-mail notifier has.
 pub(super) const EMAIL_ONLY: &[&str] = &["host", "port", "tls", "username", "password", "password_file", "from", "to"];
+
+/// Below `quiet_hours`.
+pub(super) const QUIET_HOURS: &[Key] = &[scalar("from"), scalar("to"), list("days"), scalar("except")];
 
 /// Below `mention`.
 pub(super) const MENTION: &[Key] = &[scalar("warning"), scalar("critical")];

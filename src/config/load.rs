@@ -93,7 +93,7 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
     let accounts = section.required("accounts", "at least one account");
     let accounts = accounts.map_or_else(Vec::new, |cursor| accounts::accounts(&cursor, schedule.as_ref(), timezone));
     let notifiers = section.required("notifiers", "at least one notifier");
-    let notifiers = notifiers.map_or_else(Vec::new, |cursor| notifiers::notifiers(&cursor));
+    let notifiers = notifiers.map_or_else(Vec::new, |cursor| notifiers::notifiers(&cursor, timezone));
     let account_names: Vec<Name> = accounts.iter().map(|draft| Name::clone(&draft.name)).collect();
     let notifier_names: Vec<Name> = notifiers.iter().map(|(name, _)| Name::clone(name)).collect();
     let known = Known { accounts: &accounts, account_names: &account_names, notifiers: &notifier_names };

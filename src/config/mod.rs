@@ -12,6 +12,7 @@ mod keys;
 mod load;
 mod notifiers;
 mod problem;
+mod quiet;
 mod rules;
 pub mod scenario;
 mod secrets;
@@ -36,6 +37,7 @@ use chrono_tz::Tz;
 use url::Url;
 
 use crate::domain::Name;
+use crate::domain::quiet::QuietHours;
 use crate::domain::rule::{Rule, Severity, UnreadablePolicy};
 use crate::domain::silence::Silence;
 use crate::schedule::Schedule;
@@ -131,6 +133,8 @@ pub struct NotifierConfig {
     pub channel: Channel,
     /// Tried when this one keeps failing; no chain of fallbacks leads back to its start.
     pub fallback: Option<Name>,
+    /// When its messages are held; `None`: never.
+    pub quiet_hours: Option<QuietHours>,
     /// Timeout and trust.
     pub connection: Connection,
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use chrono_tz::Tz;
+
 use super::cursor::{Context, Cursor, Fault, Section};
 use super::keys::{EMAIL_ONLY, MENTION, NOTIFIER, SLACK_ONLY};
-use super::{Channel, NotifierConfig, Tls, secrets, values};
+use super::{Channel, NotifierConfig, Tls, quiet, secrets, values};
 use crate::domain::Name;
 use crate::domain::rule::Severity;
 
@@ -21,13 +23,13 @@ enum Type {
 }
 
 /// Reads all notifiers.
-pub(super) fn notifiers(cursor: &Cursor<'_>) -> Vec<Draft> {
+pub(super) fn notifiers(cursor: &Cursor<'_>, timezone: Tz) -> Vec<Draft> {
     let found = cursor.named("notifier");
     let names: Vec<Name> = found.iter().map(|(name, _)| Name::clone(name)).collect();
     let mut fallbacks = Fallbacks::default();
     let mut drafts = Vec::new();
     for (name, cursor) in found {
-        drafts.push((Name::clone(&name), notifier(&name, &cursor, &names, &mut fallbacks)));
+        drafts.push((Name::clone(&name), notifier(&name, &cursor, &names, &mut fallbacks, timezone)));
     }
     fallbacks.refuse_circles();
     drafts
@@ -38,6 +40,7 @@ fn notifier<'a>(
     cursor: &Cursor<'a>,
     names: &[Name],
     fallbacks: &mut Fallbacks<'a>,
+    timezone: Tz,
 ) -> Option<NotifierConfig> {
     let section = cursor.section(NOTIFIER)?;
     let connection = secrets::connection(&section);
@@ -47,6 +50,7 @@ fn notifier<'a>(
         fallbacks.0.insert(Name::clone(name), (Name::clone(&target), cursor));
         Some(target)
     });
+    let quiet_hours = section.get("quiet_hours").and_then(|cursor| quiet::quiet_hours(&cursor, timezone));
     let types = [("slack", Type::Slack), ("email", Type::Email)];
     let channel = match section.required("type", "slack or email")?.read(values::choice(&types))? {
         Type::Slack => {
@@ -64,7 +68,7 @@ fn notifier<'a>(
             email(&section, insecure)
         }
     };
-    Some(NotifierConfig { channel: channel?, fallback, connection })
+    Some(NotifierConfig { channel: channel?, fallback, quiet_hours, connection })
 }
 
 /// A name that is one of `names`, which stand under the key `section`.

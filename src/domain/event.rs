@@ -167,6 +167,11 @@ impl Event {
         }
     }
 
+    /// Whether critical begins, goes on or ends with it.
+    pub fn is_about_critical(&self) -> bool {
+        self.level() == Some(Severity::Critical) || self.kind() == Some(Kind::Eased)
+    }
+
     /// The level that it is about, where it belongs to an alert.
     pub fn level(&self) -> Option<Severity> {
         match &self.subject {

@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod event;
 pub mod local;
 pub mod money;
+pub mod quiet;
 pub mod rule;
 pub mod silence;
 pub mod state;

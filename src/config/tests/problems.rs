@@ -55,7 +55,7 @@ forecast: {}
     alerts.yaml:11:48: notifiers.mail.to: found an empty list, expected a list of one to 50 mail addresses
     alerts.yaml:11:62: notifiers.mail.port: found `0`, expected a port number from 1 to 65535
     alerts.yaml:11:70: notifiers.mail.tls: found `none`, expected implicit or starttls (none is for loopback only, or with `allow_insecure: true`)
-    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, host, port, tls, username, password, password_file, from, to, fallback, timeout, ca_file, allow_insecure; did you mean `password`?
+    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, host, port, tls, username, password, password_file, from, to, fallback, quiet_hours, timeout, ca_file, allow_insecure; did you mean `password`?
     alerts.yaml:14:13: rules.low.metric: found `availble_funds`, expected one of available_funds, balance, unpaid_invoices, used_credit; did you mean `available_funds`?
     alerts.yaml:15:25: rules.low.warning.000: found `000`, expected one of below, above, clear_at, for, remind_every, notify
     alerts.yaml:15:35: rules.low.warning.for: found `2 hours`, expected a duration such as 90s, 30m, 4h, 2d or 1w
@@ -241,4 +241,42 @@ silences:
     alerts.yaml:14:53: silences.named.until: found `2126-12-01`, expected a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00
     alerts.yaml:14:73: silences.named.reason: found ``, expected a text on one line, of 1 to 300 characters
     "#);
+}
+
+#[test]
+fn quiet_hours_that_never_are_or_never_end_are_refused() {
+    let quiet = |body: &str| {
+        notifier(&format!(
+            "type: slack, webhook_url: 'https://hooks.example.com/T0/B0/secret', quiet_hours: {{ {body} }}"
+        ))
+        .replace("alerts.yaml:2:", "")
+        .lines()
+        .filter(|line| line.contains("quiet_hours"))
+        .collect::<Vec<_>>()
+        .join("\n")
+    };
+    let found = [
+        "",
+        "from: '19:00'",
+        "to: '19:00'",
+        "from: '19:00', to: '19:00'",
+        "from: 7, to: '25:00', days: [Sat, Caturday, Sat], except: warning, form: 1",
+        "days: [Mon, Tue, Wed, Thu, Fri, Sat, Sun]",
+        "days: []",
+    ];
+    insta::assert_snapshot!(found.map(quiet).join("\n"), @r#"
+    76: notifiers.n.quiet_hours: found neither hours nor days, expected `from` and `to`, such as "19:00" and "07:30", or `days`, or all of them
+    76: notifiers.n.quiet_hours.to: found nothing, expected when they end, such as "07:30", beside `from`
+    76: notifiers.n.quiet_hours.from: found nothing, expected when they begin, such as "19:00", beside `to`
+    110: notifiers.n.quiet_hours.to: found hours that end when they begin, expected another time than `from` (for whole days there is `days`)
+    97: notifiers.n.quiet_hours.from: found `7`, expected a time of day such as "19:00" or "07:30"
+    104: notifiers.n.quiet_hours.to: found `25:00`, expected a time of day such as "19:00" or "07:30"
+    125: notifiers.n.quiet_hours.days[1]: found `Caturday`, expected Mon, Tue, Wed, Thu, Fri, Sat or Sun
+    135: notifiers.n.quiet_hours.days[2]: found `Sat` again, expected each only once
+    149: notifiers.n.quiet_hours.except: found `warning`, expected critical
+    158: notifiers.n.quiet_hours.form: found `form`, expected one of from, to, days, except; did you mean `from`?
+    91: notifiers.n.quiet_hours.days: found every day of the week, so that nothing would ever be told, expected at most six days
+    91: notifiers.n.quiet_hours.days: found an empty list, expected a list of days such as [Sat, Sun]
+    "#);
+    assert_eq!(quiet("from: 19:00, to: 07:30, days: [Sat, sunday], except: critical"), "");
 }

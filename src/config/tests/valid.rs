@@ -39,6 +39,7 @@ fn the_example_loads_without_a_word_and_names_every_key() {
         keys::LEVEL,
         keys::UNREADABLE,
         keys::SILENCE,
+        keys::QUIET_HOURS,
     ] {
         for key in keys::names(known) {
             assert!(EXAMPLE.contains(&format!("{key}:")), "{key} is not in the example");
