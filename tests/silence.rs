@@ -194,6 +194,37 @@ async fn a_state_that_cannot_be_used_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_root_changed_is_still_the_service_users() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let world = World::new().await;
+    if !bin::is_root() {
+        return println!("skipped: only root can give files away");
+    }
+    chown(world.folder.path(), Some(bin::NOBODY), Some(bin::NOBODY)).unwrap();
+    chown(world.path("alerts.yaml"), Some(bin::NOBODY), Some(bin::NOBODY)).unwrap();
+    world.funds("1500.00");
+    for _ in 0..2 {
+        assert_eq!(add(&world, &["--for", "1h"]).code, Some(0));
+        for file in ["state.json", "state.json.lock"] {
+            assert_eq!(std::fs::metadata(world.path(file)).unwrap().uid(), bin::NOBODY, "{file}");
+        }
+    }
+    let service = world.start_unprivileged();
+    service.wait_event("raised funds/acme");
+    world.let_a_cycle_pass();
+    assert_eq!((world.told().len(), ids(&world)), (0, vec![1, 2]));
+}
+
+#[test]
+fn a_state_from_before_there_were_silences_is_still_a_state() {
+    let old = br#"{ "version": 1, "alerts": [{ "account": "acme", "rule": "funds",
+        "warning": { "since": "2026-11-23T08:15:00Z", "firing": true }, "last_event": "2026-11-23T08:15:00Z",
+        "told": { "slack": null } }] }"#;
+    let state = lowtide::store::decode(old).unwrap().state;
+    assert!(state.silences.is_empty() && state.alerts.values().all(|known| known.hushed.is_none()));
+}
+
+#[tokio::test]
 async fn a_silence_in_the_configuration_hushes_until_its_end_and_outlives_it_with_a_warning_only() {
     let world = World::new().await;
     world.funds("1500.00");
