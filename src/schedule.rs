@@ -128,7 +128,13 @@ fn parse_crontab(text: &str) -> Result<croner::Cron, ScheduleError> {
         .year(Year::Disallowed)
         .build()
         .parse(text)
-        .map_err(|error| ScheduleError::NotACrontab(error.to_string()))
+        .map_err(|error| ScheduleError::NotACrontab(visible(&error.to_string())))
+}
+
+/// The parser quotes what it was given, whatever that is.
+fn visible(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -213,6 +219,12 @@ mod tests {
         {
             assert_eq!(parse_moment(text, berlin), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_the_parser_quotes_is_shown_without_control_characters() {
+        let error = Schedule::parse("\u{1b}[2J\u{11} * * * *", Tz::UTC).unwrap_err().to_string();
+        assert!(error.contains(r"\u{1b}") && !error.chars().any(char::is_control), "{error:?}");
     }
 
     #[test]

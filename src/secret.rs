@@ -105,7 +105,9 @@ fn forms(value: &str) -> Vec<String> {
 fn secret_parts(rest: &str) -> Vec<&str> {
     let (host, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let path = tail.split(['?', '#']).next().unwrap_or_default();
-    let mut parts = vec![tail, path];
+    // A path of ordinary words, such as `/alerts`, is no secret, and stands in many a file's name.
+    let secret_path = path.len() >= 2 * SHORTEST_STRUCK || path.split('/').any(looks_random);
+    let mut parts = if secret_path { vec![tail, path] } else { Vec::new() };
     parts.extend(path.rsplit('/').find(|piece| !piece.is_empty()).filter(|last| looks_random(last)));
     let query = tail.get(path.len()..).unwrap_or_default().split(['?', '&', '#', ';']);
     parts.extend(query.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value)).filter(|it| looks_random(it)));
@@ -157,5 +159,7 @@ mod tests {
         ));
         assert_eq!(redactor.strike("no token tok3nOFTHEroom, pass99word"), "no token ***, ***");
         assert_eq!(redactor.strike("user room alerts hooks incoming"), "user room alerts hooks incoming");
+        redactor.learn(&Secret::new("https://chat.example.com/alerts"));
+        assert_eq!(redactor.strike("/etc/lowtide/alerts.yaml"), "/etc/lowtide/alerts.yaml");
     }
 }

@@ -261,6 +261,7 @@ async fn commands_while_the_service_starts_and_stops_are_neither_lost_nor_made_t
         let service = world.start();
         let adding: Vec<_> = (0..3).map(|_| add(&world, &["--for", "1h"])).collect();
         assert!(adding.iter().all(|ran| ran.code == Some(0)), "{adding:?}");
+        service.wait_cycles(1);
         drop(service);
         // Its socket is still there, and nobody behind it.
         assert!(world.path("state.json.sock").exists());

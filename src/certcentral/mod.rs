@@ -83,3 +83,27 @@ impl From<ReadError> for Unreadable {
         Unreadable { outlook: error.kind.outlook(), reason: error.reason }
     }
 }
+
+/// What the client makes of a body. Public for `fuzz/` and `tests/corpus.rs` alone: everybody else reads through
+/// [`BalanceSource`].
+#[doc(hidden)]
+pub mod bodies {
+    use super::{ListedDivision, wire};
+    use crate::domain::balance::Balance;
+    use crate::secret::Redactor;
+
+    /// `GET /finance/balance`, or what is wrong with it.
+    pub fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, String> {
+        wire::balance(body, redactor)
+    }
+
+    /// `GET /container`, or what is wrong with it.
+    pub fn divisions(body: &[u8], redactor: &Redactor) -> Result<Vec<ListedDivision>, String> {
+        wire::divisions(body, redactor)
+    }
+
+    /// An error body's words.
+    pub fn errors(body: &[u8], redactor: &Redactor) -> Option<String> {
+        wire::errors(body, redactor)
+    }
+}

@@ -44,7 +44,8 @@ pub fn load(path: &Path, environment: &Environment) -> Loaded {
     let (mut errors, mild): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.severity == ProblemSeverity::Error);
     warnings.extend(mild);
     for problem in errors.iter_mut().chain(&mut warnings) {
-        // A secret that was put under a wrong key as well.
+        // A secret that was put under a wrong key as well, or in the place of one.
+        problem.path = redactor.strike(&problem.path);
         problem.found = redactor.strike(&problem.found);
         problem.expected = redactor.strike(&problem.expected);
     }

@@ -271,8 +271,10 @@ fn note_oddities(watch: &Watch, memory: &mut Memory, harvest: &Harvest) {
             tracing::warn!(account = %watch.account, division = read.division, "{note}");
         }
     }
-    if let Some(twins) = shared_fund(&harvest.reads).filter(|_| !std::mem::replace(&mut memory.shared_fund_told, true))
+    if !memory.shared_fund_told
+        && let Some(twins) = shared_fund(&harvest.reads)
     {
+        memory.shared_fund_told = true;
         tracing::info!(account = %watch.account, divisions = twins.len(), first = twins[0], "{SHARED_FUND}");
     }
 }

@@ -130,18 +130,20 @@ impl Desk<'_> {
         }
     }
 
-    /// While an alert lives, an amount in another currency neither worsens nor resolves it, unless the thresholds name
+    /// While an alert fires, an amount in another currency neither worsens nor resolves it, unless the thresholds name
     /// theirs: JPY 5,000 are no recovery from USD 1,000.
     fn in_the_known_currency(&self, rule: &Rule, read: &Read, reading: &Reading) -> Result<(), Unreadable> {
         let Reading::Amount(money) = reading else { return Ok(()) };
-        let known = self.state.alerts.get(&self.key(read.division, &rule.name)).and_then(|known| known.currency);
+        let known = self.state.alerts.get(&self.key(read.division, &rule.name));
+        let firing = known.filter(|known| matches!(known.alert.status(), Status::Firing(_)));
+        let known = firing.and_then(|known| known.currency);
         match known.filter(|known| *known != money.currency && rule.currency().is_none()) {
             None => Ok(()),
             Some(known) => Err(Unreadable {
                 outlook: Outlook::NeedsAction,
                 reason: format!(
                     "rule {} alerted on an amount in {known}, but CertCentral reports amounts in {} now: \
-                     write its thresholds with their currency",
+                     write its thresholds with their currency, or give this account a rule of its own",
                     rule.name, money.currency
                 ),
             }),

@@ -124,19 +124,18 @@ impl State {
         }
         let id = self.fresh_id(&subject, at);
         let event = Event { id, at, subject, silence, audience: recipients.clone() };
-        let line = line(&event.subject);
+        let thread = Thread::of(&event);
         let owing = |name: &Name| Owing { thread: told.get(name).cloned().flatten(), ..Owing::default() };
         let to = recipients.iter().map(|name| (name.clone(), owing(name))).collect();
         self.owed.push(Owed { event, to });
-        for name in recipients {
-            self.keep_bounded(name, &line);
-        }
+        self.keep_bounded(recipients, &thread);
     }
 
     /// Everyone who was told of the alert that lives now, or is about to be.
     pub fn told_or_owed(&self, key: &AlertKey) -> BTreeSet<Name> {
         let mut names = BTreeSet::new();
-        for owed in self.owed.iter().filter(|owed| owed.event.alert() == Some(key)) {
+        let of_alert = |owed: &&Owed| owed.event.alert().is_some_and(|it| it.division == key.division && it == key);
+        for owed in self.owed.iter().filter(of_alert) {
             if owed.event.kind() == Some(Kind::Resolved) {
                 names.clear();
             } else {
@@ -200,7 +199,7 @@ impl State {
         error: &str,
         ids: Option<&BTreeSet<String>>,
     ) -> usize {
-        let mut lines = BTreeSet::new();
+        let mut threads = BTreeSet::new();
         let mut handed = 0;
         for owed in self.owed.iter_mut().filter(|owed| ids.is_none_or(|ids| ids.contains(&owed.event.id))) {
             let Some(owing) = owed.to.get_mut(notifier) else { continue };
@@ -214,12 +213,12 @@ impl State {
                 let thread =
                     owed.event.alert().and_then(|key| self.alerts.get(key)?.alert.told.get(fallback).cloned()?);
                 owed.to.insert(fallback.clone(), Owing { via, omitted, thread, ..Owing::default() });
-                lines.insert(line(&owed.event.subject));
+                threads.insert(Thread::of(&owed.event));
                 handed += 1;
             }
         }
-        for line in lines {
-            self.keep_bounded(fallback, &line);
+        for thread in threads {
+            self.keep_bounded([fallback], &thread);
         }
         handed
     }
@@ -273,7 +272,7 @@ impl State {
 
     fn fresh_id(&self, subject: &Subject, at: Time) -> String {
         let stem = format!("{}@{}", line(subject), at.timestamp_micros());
-        let taken = |id: &str| self.owed.iter().any(|owed| owed.event.id == id);
+        let taken = |id: &str| self.owed.iter().any(|owed| owed.event.at == at && owed.event.id == id);
         let mut id = stem.clone();
         for n in 2.. {
             if !taken(&id) {
@@ -284,29 +283,60 @@ impl State {
         id
     }
 
-    /// For one notifier and alert: drops reminders that something newer follows, and all but the oldest and the newest.
-    fn keep_bounded(&mut self, notifier: &Name, of_line: &str) {
-        let mine = |owed: &Owed| owed.to.contains_key(notifier) && line(&owed.event.subject) == of_line;
-        let mut places: Vec<usize> = (0..self.owed.len()).filter(|i| mine(&self.owed[*i])).collect();
-        let Some(newest) = places.last().copied() else { return };
-        places.retain(|i| {
-            let stale = *i != newest && self.owed[*i].event.kind() == Some(Kind::Reminder);
-            if stale {
-                self.owed[*i].to.remove(notifier);
+    /// For each of these notifiers and one alert: drops reminders that something newer follows, and all but the oldest and
+    /// the newest.
+    fn keep_bounded<'a>(&mut self, notifiers: impl IntoIterator<Item = &'a Name>, thread: &Thread) {
+        let of_thread: Vec<usize> = (0..self.owed.len()).filter(|i| thread.has(&self.owed[*i].event)).collect();
+        let mut dropped = false;
+        for notifier in notifiers {
+            let mine = |i: &usize| self.owed[*i].to.contains_key(notifier);
+            let mut places: Vec<usize> = of_thread.iter().copied().filter(mine).collect();
+            let Some(newest) = places.last().copied() else { continue };
+            let before = places.len();
+            places.retain(|i| {
+                let stale = *i != newest && self.owed[*i].event.kind() == Some(Kind::Reminder);
+                if stale {
+                    self.owed[*i].to.remove(notifier);
+                }
+                !stale
+            });
+            if places.len() > KEPT_PER_ALERT {
+                let surplus = places.len() - KEPT_PER_ALERT;
+                let mut omitted = u32::try_from(surplus).unwrap_or(u32::MAX);
+                for i in places.drain(1..=surplus) {
+                    let its_own = self.owed[i].to.remove(notifier).map_or(0, |owing| owing.omitted);
+                    omitted = omitted.saturating_add(its_own);
+                }
+                if let Some(owing) = self.owed[places[1]].to.get_mut(notifier) {
+                    owing.omitted = owing.omitted.saturating_add(omitted);
+                }
             }
-            !stale
-        });
-        if places.len() > KEPT_PER_ALERT {
-            let surplus = places.len() - KEPT_PER_ALERT;
-            let mut omitted = u32::try_from(surplus).unwrap_or(u32::MAX);
-            for i in places.drain(1..=surplus) {
-                omitted += self.owed[i].to.remove(notifier).map_or(0, |owing| owing.omitted);
-            }
-            if let Some(owing) = self.owed[places[1]].to.get_mut(notifier) {
-                owing.omitted += omitted;
-            }
+            dropped |= places.len() < before;
         }
-        self.drop_settled();
+        if dropped {
+            self.drop_settled();
+        }
+    }
+}
+
+/// The same as [`line`], but without a text to be made of every event that is compared: thousands may be owed.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Thread {
+    Alert(AlertKey),
+    Notice(String),
+}
+
+impl Thread {
+    fn of(event: &Event) -> Self {
+        event.alert().map_or_else(|| Self::Notice(line(&event.subject)), |key| Self::Alert(key.clone()))
+    }
+
+    fn has(&self, event: &Event) -> bool {
+        match (self, event.alert()) {
+            (Self::Alert(mine), Some(key)) => mine.division == key.division && mine == key,
+            (Self::Notice(mine), None) => *mine == line(&event.subject),
+            _ => false,
+        }
     }
 }
 

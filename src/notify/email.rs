@@ -20,6 +20,11 @@ use crate::secret::{Redactor, Secret};
 /// As much of a reason as is told.
 const LONGEST_REASON: usize = 200;
 
+/// As many threads as a mail names: servers refuse or cut mails whose headers are too large.
+const MOST_REFERENCES: usize = 50;
+/// Longer than any Message-ID of ours, and short enough for a header's line.
+const LONGEST_REFERENCE: usize = 400;
+
 /// How the connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
@@ -95,7 +100,9 @@ impl Email {
         format!("<{}@{}>", message.id, self.from.email.domain())
     }
 
-    fn compose(&self, message: &Message, utf8: bool) -> Result<Vec<u8>, String> {
+    /// The whole mail as it is sent. Public for `fuzz/` and `tests/corpus.rs` alone.
+    #[doc(hidden)]
+    pub fn compose(&self, message: &Message, utf8: bool) -> Result<Vec<u8>, String> {
         let parts = mail::mail(message, &self.words);
         let mut builder = Mail::builder()
             .from(self.from.clone())
@@ -106,7 +113,8 @@ impl Email {
         for mailbox in self.to.iter().filter(|mailbox| utf8 || is_ascii(&mailbox.email)) {
             builder = builder.to(mailbox.clone());
         }
-        let references: Vec<String> = message.references.iter().filter_map(|id| reference(id)).collect();
+        let mut references: Vec<String> = message.references.iter().filter_map(|id| reference(id)).collect();
+        references.drain(..references.len().saturating_sub(MOST_REFERENCES));
         if let Some(last) = references.last() {
             builder = builder.in_reply_to(last.clone()).references(references.join(" "));
         }
@@ -199,7 +207,8 @@ fn is_ascii(address: &Address) -> bool {
 /// A Message-ID with its angle brackets; nothing that could be more than one.
 fn reference(id: &str) -> Option<String> {
     let bare = id.trim().trim_start_matches('<').trim_end_matches('>');
-    let sound = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_graphic() && c != '<' && c != '>');
+    let sound = (1..=LONGEST_REFERENCE).contains(&bare.len())
+        && bare.chars().all(|c| c.is_ascii_graphic() && c != '<' && c != '>');
     sound.then(|| format!("<{bare}>"))
 }
 

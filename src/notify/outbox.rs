@@ -16,7 +16,7 @@ use super::{Content, Delivered, Item, Message, Notifier, SendError, Via};
 use crate::clock::Clock;
 use crate::domain::event::Subject;
 use crate::domain::quiet::QuietHours;
-use crate::domain::state::State;
+use crate::domain::state::{State, Trouble};
 use crate::domain::{Name, Time};
 use crate::store::Book;
 
@@ -32,6 +32,8 @@ pub const FALLBACK_AFTER: Duration = Duration::from_secs(300);
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 /// After so much failure the other notifiers are told.
 pub const REPORT_AFTER: Duration = Duration::from_secs(3600);
+/// A planned time may be so far ahead of a clock that was not set but slewed.
+const SLEWED: chrono::Duration = chrono::Duration::minutes(1);
 
 /// One notifier and whom to ask in its place.
 #[derive(Clone)]
@@ -133,7 +135,7 @@ impl Worker {
         if !std::mem::take(&mut self.held) {
             return;
         }
-        (self.failures, self.pause) = (0, None);
+        self.failures = 0; // the pause stays: a server may have asked for it
         let (name, now) = (self.name.clone(), self.clock.now());
         self.book
             .change(|state| {
@@ -159,7 +161,7 @@ impl Worker {
                 items.push(Item { event: event.clone(), omitted: owing.omitted, via });
             }
             let ids: BTreeSet<String> = items.iter().map(|item| item.event.id.clone()).collect();
-            let id = message_id(&self.name, &ids);
+            let id = message_id(&self.name, &items);
             let message = Message { id, at: self.clock.now(), content: Content::Events(items), references, only };
             Some(Batch { ids, message })
         })
@@ -270,8 +272,7 @@ impl Worker {
     /// After five minutes of failure the fallback is asked; after an hour everybody else hears of it.
     async fn escalate(&mut self) {
         let now = self.clock.now();
-        let trouble = self.book.read(|state| state.notifiers.get(&self.name).cloned());
-        let Some(trouble) = trouble else { return };
+        let Some(trouble) = self.trouble(now).await else { return };
         let age = (now - trouble.since).to_std().unwrap_or_default();
         if self.failures > 0
             && age.min(self.oldest_owed(now)) >= FALLBACK_AFTER
@@ -292,6 +293,24 @@ impl Worker {
         }
     }
 
+    /// Its failure, if it fails. One that began in the future (the clock went back) counts from now.
+    async fn trouble(&mut self, now: Time) -> Option<Trouble> {
+        let trouble = self.book.read(|state| state.notifiers.get(&self.name).cloned())?;
+        if trouble.since <= now {
+            return Some(trouble);
+        }
+        let from_now = |state: &mut State| {
+            let trouble = state.notifiers.get_mut(&self.name);
+            let trouble = trouble.map(|trouble| {
+                trouble.since = trouble.since.min(now);
+                trouble.clone()
+            });
+            let changed = trouble.is_some();
+            (trouble, changed)
+        };
+        self.book.change(from_now).await
+    }
+
     async fn report(&mut self, error: &str, since: Time, now: Time) {
         let (name, others) = (self.name.clone(), self.others());
         self.book
@@ -307,10 +326,15 @@ impl Worker {
         tracing::error!(notifier = %self.name, %since, error, "notifier has failed for an hour: reported through all others");
     }
 
-    /// How long the oldest event has been owed: a failure of long ago that left nothing owed is no reason to hurry.
+    /// How long the oldest event has been owed: a failure of long ago that left nothing owed is no reason to hurry. One
+    /// from the future was owed before the clock went back, and so before anything that counts from then.
     fn oldest_owed(&self, now: Time) -> Duration {
-        let oldest = self.book.read(|state| state.owed_to(&self.name).map(|(event, _)| event.at).min());
-        oldest.and_then(|at| (now - at).to_std().ok()).unwrap_or_default()
+        let age = |at: Time| match (now - at).to_std() {
+            Ok(age) => age,
+            Err(_) if at - now > SLEWED => Duration::MAX,
+            Err(_) => Duration::ZERO,
+        };
+        self.book.read(|state| state.owed_to(&self.name).map(|(event, _)| age(event.at)).max()).unwrap_or_default()
     }
 
     /// How long until the failure is an hour old, where that is still to be reported.
@@ -349,13 +373,17 @@ pub fn pause_after(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration
     own.max(asked.unwrap_or_default().min(LONGEST_ASKED))
 }
 
-/// Stable for the same events to the same notifier.
-fn message_id(notifier: &str, ids: &BTreeSet<String>) -> String {
+/// Stable for the same events to the same notifier. What they say counts beside their ids, which repeat where the clock
+/// comes by the same time twice: a reader must not take a new message for one that it has.
+fn message_id(notifier: &str, items: &[Item]) -> String {
     let mut hash = Sha256::new();
     hash.update(notifier);
-    for id in ids {
+    let events: BTreeMap<&str, &Subject> =
+        items.iter().map(|item| (item.event.id.as_str(), &item.event.subject)).collect();
+    for (id, subject) in events {
         hash.update([0]);
         hash.update(id);
+        hash.update(serde_json::to_vec(subject).unwrap_or_default());
     }
     hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

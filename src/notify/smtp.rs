@@ -12,7 +12,7 @@ use lettre::Address;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
-use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::commands::{Data, Mail, Noop, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use lettre::transport::smtp::response::Severity;
 
@@ -111,19 +111,29 @@ impl Server {
             if !connection.can_starttls() {
                 return Err(Failure::transient(format!("{}:{} does not offer STARTTLS", self.host, self.port)));
             }
-            self.step("STARTTLS", connection.starttls(tls.clone(), &hello)).await?;
-            // The library keeps what came in the clear behind the go-ahead: replies to commands that are yet to be sent,
-            // put there by somebody on the way. A lone one is used up by now, and makes DATA fail.
-            if connection.read_response().now_or_never().is_some() {
-                let reason = format!("{}:{} answered before it was asked, at STARTTLS", self.host, self.port);
-                return Err(Failure::transient(reason));
-            }
+            // What is said in the clear is nobody's last word: somebody on the way may have said it.
+            let secured = self.step("STARTTLS", connection.starttls(tls.clone(), &hello)).await;
+            secured.map_err(|failure| Failure { permanent: false, ..failure })?;
+            self.in_step(&mut connection).await?;
         }
         if let Some(credentials) = &self.credentials {
             let mechanisms = [Mechanism::Plain, Mechanism::Login];
             self.step("logging in", connection.auth(&mechanisms, credentials)).await?;
         }
         Ok(connection)
+    }
+
+    /// The library keeps what came in the clear behind the go-ahead: replies to commands that are yet to be sent, put there
+    /// by somebody on the way. Several of them still wait; a lone one was taken for the reply to EHLO, so that the real one,
+    /// of several lines, is now taken for what comes next.
+    async fn in_step(&self, connection: &mut AsyncSmtpConnection) -> Result<(), Failure> {
+        let waits = connection.read_response().now_or_never().is_some();
+        let next = if waits { None } else { self.step("NOOP", connection.command(Noop)).await.ok() };
+        if waits || next.is_some_and(|reply| reply.message().count() > 1) {
+            let reason = format!("{}:{} answered before it was asked, at STARTTLS", self.host, self.port);
+            return Err(Failure::transient(reason));
+        }
+        Ok(())
     }
 
     async fn transaction(

@@ -106,6 +106,14 @@ fn a_missing_file_and_a_folder_are_problems() {
 }
 
 #[test]
+fn a_secret_in_the_place_of_a_key_is_struck_out_of_the_path_too() {
+    let files = Files::new("accounts: { acme: { api_key: hunter2-hunter2, hunter2-hunter2: x } }");
+    let errors = files.errors(&[]);
+    assert!(errors.contains("accounts.acme.***: found `***`"), "{errors}");
+    assert!(!errors.contains("hunter2"), "{errors}");
+}
+
+#[test]
 fn a_byte_order_mark_is_fine() {
     let files = Files::new(format!("\u{feff}{}", super::with("timezone: UTC")));
     assert_eq!(files.errors(&[]), "");

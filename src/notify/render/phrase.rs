@@ -4,7 +4,7 @@
 
 use rust_decimal::Decimal;
 
-use super::text::{Times, cut, flat, lasted, name};
+use super::text::{Times, lasted, name, short};
 use crate::domain::alert::Kind;
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
@@ -16,7 +16,7 @@ const LONGEST_QUOTE: usize = 300;
 
 /// An error or reason from outside, on one line.
 pub(super) fn quote(text: &str) -> String {
-    cut(&flat(text), LONGEST_QUOTE)
+    short(text, LONGEST_QUOTE)
 }
 
 /// A sentence from outside with exactly one full stop.

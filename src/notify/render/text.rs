@@ -11,13 +11,42 @@ const LONGEST_NAME: usize = 80;
 
 /// Text on one line: control characters and line breaks become spaces, other hidden characters go.
 pub(crate) fn flat(text: &str) -> String {
-    let visible = text.chars().filter_map(|c| match c {
+    flat_start(text, usize::MAX)
+}
+
+/// [`flat`], but no more than the first so many characters: an endless name costs no more than a long one.
+fn flat_start(text: &str, most: usize) -> String {
+    let (mut line, mut length, mut gap) = (String::new(), 0, false);
+    for c in text.chars().filter_map(on_one_line) {
+        if length >= most {
+            break;
+        }
+        if c.is_whitespace() {
+            gap = true;
+            continue;
+        }
+        if std::mem::take(&mut gap) && length > 0 {
+            line.push(' ');
+            length += 1;
+        }
+        line.push(c);
+        length += 1;
+    }
+    line
+}
+
+fn on_one_line(c: char) -> Option<char> {
+    match c {
         '\u{2028}' | '\u{2029}' => Some(' '),
         c if c.is_control() => Some(' '),
         c if is_hidden(c) => None,
         c => Some(c),
-    });
-    visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Text from outside on one line, at most so many characters: what `cut` makes of `flat`.
+pub(super) fn short(text: &str, longest: usize) -> String {
+    cut(&flat_start(text, longest.saturating_add(1)), longest)
 }
 
 /// Text as it was written, lines and all, but for hidden characters.
@@ -42,7 +71,7 @@ pub(crate) fn cut(text: &str, longest: usize) -> String {
 
 /// A name from outside, on one line and not too long.
 pub(super) fn name(text: &str) -> String {
-    cut(&flat(text), LONGEST_NAME)
+    short(text, LONGEST_NAME)
 }
 
 /// How the reader's clock shows times.
@@ -121,6 +150,16 @@ mod tests {
             [-5, 0, 45, 60, 200, 1440, 1500, 5000].map(shown),
             ["less than a minute", "less than a minute", "45 min", "1 h", "3 h 20 min", "1 d", "1 d 1 h", "3 d 11 h"]
         );
+    }
+
+    #[test]
+    fn a_short_text_is_the_beginning_of_the_flat_one_wherever_it_ends() {
+        let text = " a\u{200b}b \t\u{2028} c\r\n\u{feff}  d e\u{0} ";
+        assert_eq!(flat(text), "ab c d e");
+        for longest in 1..12 {
+            assert_eq!(short(text, longest), cut(&flat(text), longest), "{longest}");
+        }
+        assert_eq!(short(&format!("{}x", " ".repeat(9_000_000)), 3), "x");
     }
 
     #[test]
