@@ -28,7 +28,7 @@ use crate::domain::Name;
 use crate::notify::outbox::Desk;
 use crate::notify::{RuleWords, Words};
 use crate::secret::Redactor;
-use crate::store::{Book, FileStore, OpenError};
+use crate::store::{Book, FileStore, OpenError, Opened};
 use crate::supervisor::Supervisor;
 use crate::{heartbeat, web};
 
@@ -40,6 +40,10 @@ const MOST_TOLD: usize = 50;
 
 /// The pause before the control socket is tried again, where its folder was not to be used.
 const SOCKET_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often a state that somebody else has is tried before it is refused, and the pause between.
+const STATE_TRIES: u32 = 10;
+const STATE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why the service did not run.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +75,7 @@ fn watches_sharing(
     let unreadable = Arc::new(config.unreadable.clone());
     let limiters: Limiters =
         limits_by_key(config).into_iter().map(|(key, windows)| limiter(key, windows, known)).collect();
+    let silences: Arc<[_]> = config.silences.values().cloned().collect();
     let build = |(name, account): (&Name, &Account)| {
         let limiter = limiters.get(account.api_key.expose()).map(|(_, limiter)| Arc::clone(limiter));
         let http = http_client(&account.connection, web::is_loopback(&account.base_url))
@@ -91,6 +96,7 @@ fn watches_sharing(
             scope: scope(&account.divisions),
             rules: Arc::clone(&rules),
             unreadable: Arc::clone(&unreadable),
+            silences: Arc::clone(&silences),
         }))
     };
     let watches = config.accounts.iter().map(build).collect::<anyhow::Result<_>>()?;
@@ -154,7 +160,8 @@ pub fn notifiers(config: &Config, redactor: &Redactor) -> anyhow::Result<BTreeMa
     let words = Arc::new(words(config));
     let build = |(name, notifier): (&Name, &NotifierConfig)| {
         let built = channels::channel(name, notifier, &words, redactor).with_context(|| format!("notifier {name}"))?;
-        Ok((name.clone(), Desk { notifier: built, fallback: notifier.fallback.clone() }))
+        let (fallback, quiet_hours) = (notifier.fallback.clone(), notifier.quiet_hours.clone());
+        Ok((name.clone(), Desk { notifier: built, fallback, quiet_hours }))
     };
     config.notifiers.iter().map(build).collect()
 }
@@ -176,7 +183,7 @@ pub async fn run(
     mut outside: Outside,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let opened = FileStore::open(&config.state, clock.now())?;
+    let opened = open_state(&config.state, clock.as_ref()).await?;
     for problem in &opened.problems {
         tracing::error!("{problem}");
     }
@@ -307,6 +314,17 @@ fn accept(
     let built = Built::new(&config, redactor, &house.clock, kept);
     let built = built.map_err(|error| vec![redactor.strike(&format!("{error:#}"))])?;
     Ok((built, notes))
+}
+
+/// Opens the state. Whoever has it may be a command that lets go in a moment; a service does not.
+async fn open_state(path: &Path, clock: &dyn Clock) -> Result<Opened, OpenError> {
+    for _ in 0..STATE_TRIES {
+        match FileStore::open(path, clock.now()) {
+            Err(OpenError::InUse { .. }) => tokio::time::sleep(STATE_AGAIN).await,
+            opened => return opened,
+        }
+    }
+    FileStore::open(path, clock.now())
 }
 
 /// What left the configuration ends quietly: a line in the log, no message.

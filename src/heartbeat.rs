@@ -12,7 +12,8 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::control::Board;
-use crate::domain::Time;
+use crate::domain::state::Owed;
+use crate::domain::{Name, Time};
 use crate::secret::Secret;
 use crate::store::Book;
 use crate::web;
@@ -93,8 +94,13 @@ fn health(board: &Board, book: &Book, now: Time) -> Health {
     if accounts.values().any(|it| it.good == Some(false)) || !board.health(now).on_time {
         return Health::Bad;
     }
-    let oldest = book.read(|state| state.owed.iter().map(|owed| owed.event.at).min());
-    if oldest.is_some_and(|at| (now - at).to_std().is_ok_and(|age| age > LONGEST_OWED)) {
+    // What is held in quiet hours, or was a moment ago, is where it belongs.
+    let free = |name: &Name, critical| ![now, now - LONGEST_OWED].into_iter().any(|at| board.held(name, at, critical));
+    let overdue = |owed: &Owed| {
+        (now - owed.event.at).to_std().is_ok_and(|age| age > LONGEST_OWED)
+            && owed.to.keys().any(|name| free(name, owed.event.is_about_critical()))
+    };
+    if book.read(|state| state.owed.iter().any(overdue)) {
         return Health::Bad;
     }
     if accounts.values().all(|it| it.good == Some(true)) { Health::Good } else { Health::Unknown }
@@ -157,6 +163,33 @@ fn address(url: &str, ping: Ping) -> Option<Url> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::Subject;
+    use crate::domain::quiet::QuietHours;
+    use crate::domain::state::State;
+
+    struct Nowhere;
+
+    impl crate::store::Store for Nowhere {
+        fn save(&self, _: &[u8]) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_has_been_owed_for_long_is_bad_unless_it_is_held_in_quiet_hours() {
+        let at = |text: &str| text.parse::<Time>().unwrap();
+        let (board, mut state) = (Board::default(), State::default());
+        let subject = Subject::NotifierRecovered { notifier: "slack".into(), since: at("2026-11-23T20:00:00Z") };
+        state.owe(subject, at("2026-11-23T20:00:00Z"), &["mail".into()].into(), &std::collections::BTreeMap::new());
+        let book = Book::new(state, std::sync::Arc::new(Nowhere));
+        let bad = |text: &str| health(&board, &book, at(text)) == Health::Bad;
+        assert!(!bad("2026-11-23T20:10:00Z") && bad("2026-11-23T20:10:01Z"));
+        let time = |text: &str| text.parse().unwrap();
+        let quiet = QuietHours::new(chrono_tz::UTC, Some((time("19:00:00"), time("07:30:00"))), [], false);
+        board.quiet_hours([("mail".into(), quiet.unwrap())].into());
+        assert!(!bad("2026-11-23T23:00:00Z") && !bad("2026-11-24T07:35:00Z"));
+        assert!(bad("2026-11-24T07:40:00Z"), "the hours have long ended");
+    }
 
     #[test]
     fn suffixes_go_to_the_end_of_the_path() {

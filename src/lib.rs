@@ -12,7 +12,8 @@
 //! - [`signature`]: how a webhook's requests are signed.
 //! - [`text`]: which characters of a text from outside are never shown.
 //! - [`schedule`] and [`scheduler`]: when cycles run.
-//! - [`control`]: the Unix socket through which `status` and `health` ask a running service.
+//! - [`control`]: the Unix socket through which `status`, `health` and `silence` reach a running service.
+//! - [`silences`]: adding and removing silences, whoever owns the state.
 //! - [`http`]: liveness, readiness and metrics for whoever watches the service itself; read-only.
 //! - [`heartbeat`] and [`supervisor`]: telling a monitor elsewhere, and systemd, that the service is awake.
 //! - [`app`]: the only place that builds concrete things and spawns tasks.
@@ -36,6 +37,7 @@ pub mod schedule;
 pub mod scheduler;
 pub mod secret;
 pub mod signature;
+pub mod silences;
 pub mod store;
 pub mod supervisor;
 pub mod text;

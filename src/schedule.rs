@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
-use crate::domain::Time;
+use crate::domain::{Time, local};
 
 /// A schedule: a crontab line in a zone, or a fixed pause.
 #[derive(Debug, Clone)]
@@ -69,6 +69,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     }
     let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|s| *s <= LONGEST);
     seconds.map(Duration::from_secs).ok_or(DurationError::TooLong)
+}
+
+/// Reads `2026-12-01T09:00` in `timezone`, or RFC 3339. A time that is shown twice, when clocks are put back, is the first.
+pub fn parse_moment(text: &str, timezone: Tz) -> Option<Time> {
+    if let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Some(at.to_utc());
+    }
+    let forms = ["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"];
+    let local = forms.iter().find_map(|form| chrono::NaiveDateTime::parse_from_str(text, form).ok())?;
+    Some(local::first(timezone, local))
 }
 
 impl Schedule {
@@ -189,6 +199,25 @@ mod tests {
             "0 0 0 1 1 * 2027",
         ] {
             assert!(Schedule::parse(text, Tz::UTC).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn moments_are_in_the_zone_or_carry_their_own_offset() {
+        let berlin = chrono_tz::Europe::Berlin;
+        for (text, moment) in [
+            ("2026-12-01T09:00", "2026-12-01T08:00:00Z"),
+            ("2026-12-01 09:00:30", "2026-12-01T08:00:30Z"),
+            ("2026-12-01T09:00:00Z", "2026-12-01T09:00:00Z"),
+            ("2026-12-01T09:00:00-05:00", "2026-12-01T14:00:00Z"),
+            ("2026-10-25T02:30", "2026-10-25T00:30:00Z"),
+            ("2026-03-29T02:30", "2026-03-29T01:00:00Z"),
+        ] {
+            assert_eq!(parse_moment(text, berlin), Some(at(moment)), "{text}");
+        }
+        for text in ["", "tomorrow", "2026-12-01", "2026-13-01T09:00", "09:00", "2026-12-01T9", "2026-12-01T09:00 CET"]
+        {
+            assert_eq!(parse_moment(text, berlin), None, "{text}");
         }
     }
 

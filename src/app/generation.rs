@@ -120,6 +120,8 @@ impl Generation {
         house.heartbeat.send_replace(heartbeat);
         let (no_more_sends, sends_end) = watch::channel(false);
         let (halt, halted) = watch::channel(Halt::No);
+        let quiet = desks.iter().filter_map(|(name, desk)| Some((name.clone(), desk.quiet_hours.clone()?)));
+        house.board.quiet_hours(quiet.collect());
         let workers = spawn_workers(desks, house, &sends_end);
         let mut memories = BTreeMap::new();
         let mut cycles = JoinSet::new();

@@ -7,6 +7,7 @@ mod init;
 mod out;
 mod run;
 mod sandbox;
+mod silence;
 mod status;
 mod table;
 mod test_notify;
@@ -201,6 +202,7 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
         Command::TestNotify { names, output } => test_notify::run(context, &names, output).await,
         Command::Status { output } => status::status(context, output).await,
         Command::Health => status::health(context).await,
+        Command::Silence { action } => silence::run(context, action).await,
         Command::Sandbox { listen, story, speed } => sandbox::run(listen, &story, speed).await,
         Command::Demo { story, speed, seconds } => demo::run(context, &story, speed, seconds).await,
         Command::Init => init::command(cli.config.as_deref()),

@@ -8,8 +8,11 @@ use super::args::Output;
 use super::out::{grumble, put, say};
 use super::table::table;
 use super::{Context, Exit, count, print_json};
-use crate::config::{self, Loaded};
-use crate::control::{self, Health, Reload, Report, Request};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, Loaded};
+use crate::control::{self, Health, Reload, Report, Request, SilenceReport};
+use crate::domain::alert::AlertKey;
+use crate::domain::silence::Silence;
 use crate::domain::{Division, Time};
 use crate::store;
 use crate::text::clean;
@@ -19,9 +22,11 @@ pub(super) async fn status(context: &Context, output: Output) -> Exit {
         Ok(found) => found,
         Err(exit) => return exit,
     };
-    let report = match control::ask::<Report>(&outline.state, Request::Status).await {
-        Ok(report) => report,
-        Err(_) => match stored(context, loaded) {
+    let asked = control::ask::<Report>(&outline.state, Request::Status).await;
+    let report = match (asked, &loaded.config) {
+        (Ok(report), Ok(config)) => with_configuration(report, config, SystemClock.now()),
+        (Ok(report), Err(_)) => report,
+        (Err(_), _) => match stored(context, loaded) {
             Ok(report) => report,
             Err(exit) => return exit,
         },
@@ -52,11 +57,46 @@ fn outline(context: &Context) -> Result<(Loaded, Outline), Exit> {
 /// What the state file tells while no service runs. Whose file it is must then be certain.
 fn stored(context: &Context, loaded: Loaded) -> Result<Report, Exit> {
     let config = context.report(loaded)?;
+    Ok(with_configuration(from_file(&config)?, &config, SystemClock.now()))
+}
+
+fn from_file(config: &Config) -> Result<Report, Exit> {
     let state = store::read_only(&config.state).map_err(|why| {
         grumble!("lowtide: {why}");
         Exit::Failure
     })?;
     Ok(control::report_state(&state))
+}
+
+/// What the running service, or else its state file, has to tell, with the silences of the configuration.
+pub(super) async fn ask(config: &Config) -> Result<Report, Exit> {
+    let report = match control::ask::<Report>(&config.state, Request::Status).await {
+        Ok(report) => report,
+        Err(_) => from_file(config)?,
+    };
+    Ok(with_configuration(report, config, SystemClock.now()))
+}
+
+/// Adds what only the configuration knows: its silences, shown at the alerts that they are about, and quiet hours.
+fn with_configuration(mut report: Report, config: &Config, now: Time) -> Report {
+    let configured = config.silences.iter();
+    report.silences.extend(configured.map(|(name, silence)| SilenceReport {
+        id: None,
+        name: Some(name.clone()),
+        silence: silence.clone(),
+    }));
+    for owed in report.owed.iter_mut().filter(|owed| owed.events > 0) {
+        let quiet = config.notifiers.get(&owed.notifier).and_then(|notifier| notifier.quiet_hours.as_ref());
+        owed.held_until = quiet.and_then(|quiet| quiet.held_until(now, owed.critical > 0));
+    }
+    report.silences.retain(|it| it.silence.in_force(now));
+    for alert in &mut report.alerts {
+        let key = AlertKey { account: alert.account.clone(), division: alert.division, rule: alert.rule.clone() };
+        let hushes = report.silences.iter().map(|it| &it.silence).filter(|silence| silence.matches(&key));
+        let hushes = hushes.filter(|silence| silence.level >= alert.level).max_by_key(|silence| silence.until);
+        alert.silenced = hushes.map(Silence::note);
+    }
+    report
 }
 
 pub(super) async fn health(context: &Context) -> Exit {
@@ -110,30 +150,42 @@ fn text(report: &Report, outline: &Outline) -> String {
             ]
         }));
     });
-    section(&mut text, "Alerts", report.alerts.len(), "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|REASON", |rows| {
-        rows.extend(report.alerts.iter().map(|it| {
-            let told = it.told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            vec![
-                it.rule.to_string(),
-                it.account.to_string(),
-                division(it.division, it.division_name.as_deref()),
-                it.status.clone(),
-                it.level.to_string(),
-                time(it.since),
-                told,
-                it.reason.clone().unwrap_or_default(),
-            ]
-        }));
-    });
+    section(
+        &mut text,
+        "Alerts",
+        report.alerts.len(),
+        "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|SILENCED UNTIL|REASON",
+        |rows| {
+            rows.extend(report.alerts.iter().map(|it| {
+                let told = it.told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                vec![
+                    it.rule.to_string(),
+                    it.account.to_string(),
+                    division(it.division, it.division_name.as_deref()),
+                    it.status.clone(),
+                    it.level.to_string(),
+                    time(it.since),
+                    told,
+                    time(it.silenced.as_ref().map(|note| note.until)),
+                    it.reason.clone().unwrap_or_default(),
+                ]
+            }));
+        },
+    );
     if report.alerts.is_empty() {
         text.push_str("No alert is pending or firing.\n\n");
     }
-    section(&mut text, "Owed", report.owed.len(), "NOTIFIER|EVENTS|OLDEST|FAILING SINCE|ERROR", |rows| {
+    if !report.silences.is_empty() {
+        let title = format!("Silences ({})", count(report.silences.len(), "row"));
+        text.push_str(&format!("{title}\n{}\n", super::silence::rows(&report.silences, outline.timezone)));
+    }
+    section(&mut text, "Owed", report.owed.len(), "NOTIFIER|EVENTS|OLDEST|HELD UNTIL|FAILING SINCE|ERROR", |rows| {
         rows.extend(report.owed.iter().map(|it| {
             vec![
                 it.notifier.to_string(),
                 it.events.to_string(),
                 time(it.oldest),
+                time(it.held_until),
                 time(it.failing_since),
                 it.error.clone().unwrap_or_default(),
             ]

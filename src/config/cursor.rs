@@ -78,6 +78,14 @@ impl<'a> Cursor<'a> {
         self.ctx.push(place, self.path.clone(), found, fault.expected, fault.suggestion);
     }
 
+    /// Reports something here that keeps nobody from using the configuration.
+    pub(super) fn warn(&self, expected: impl Into<String>) {
+        self.report(expected.into().into());
+        if let Some(problem) = self.ctx.problems.borrow_mut().last_mut() {
+            problem.severity = ProblemSeverity::Warning;
+        }
+    }
+
     /// What is here, as the source writes it.
     pub(super) fn shown(&self) -> String {
         match &self.node.kind {

@@ -57,6 +57,7 @@ pub(super) const ROOT: &[Key] = &[
     map("unreadable", UNREADABLE),
     map("http", HTTP),
     map("heartbeat", HEARTBEAT),
+    named("silences", SILENCE),
 ];
 
 /// Below an account.
@@ -98,6 +99,7 @@ pub(super) const NOTIFIER: &[Key] = &[
     scalar("routing_key"),
     scalar("routing_key_file"),
     scalar("fallback"),
+    map("quiet_hours", QUIET_HOURS),
     scalar("timeout"),
     scalar("ca_file"),
     scalar("allow_insecure"),
@@ -106,6 +108,9 @@ pub(super) const NOTIFIER: &[Key] = &[
 /// Below `oauth2`.
 pub(super) const OAUTH2: &[Key] =
     &[scalar("token_url"), scalar("client_id"), scalar("client_secret"), scalar("client_secret_file"), scalar("scope")];
+
+/// Below `quiet_hours`.
+pub(super) const QUIET_HOURS: &[Key] = &[scalar("from"), scalar("to"), list("days"), scalar("except")];
 
 /// Below `mention`.
 pub(super) const MENTION: &[Key] = &[scalar("warning"), scalar("critical")];
@@ -144,6 +149,10 @@ pub(super) const HEARTBEAT: &[Key] = &[
     scalar("ca_file"),
     scalar("allow_insecure"),
 ];
+
+/// Below a silence.
+pub(super) const SILENCE: &[Key] =
+    &[scalar("account"), scalar("division"), scalar("rule"), scalar("until"), scalar("reason"), scalar("level")];
 
 /// Keys whose value is never shown.
 const SECRETS: &[&str] = &[

@@ -9,7 +9,8 @@ use super::environment::{Environment, overlay};
 use super::problem::{Problem, ProblemSeverity, Problems};
 use super::rules::Known;
 use super::sources::Sources;
-use super::{Config, accounts, keys, notifiers, rules, values, watching};
+use super::{Config, accounts, keys, notifiers, rules, silences, values, watching};
+use crate::clock::{Clock, SystemClock};
 use crate::domain::Name;
 use crate::schedule::Schedule;
 use crate::secret::{Redactor, Secret};
@@ -54,7 +55,9 @@ pub fn load(path: &Path, environment: &Environment) -> Loaded {
     for secret in &secrets {
         redactor.learn(secret);
     }
-    let mut errors = ctx.problems.into_inner();
+    let all = ctx.problems.into_inner();
+    let (mut errors, mild): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.severity == ProblemSeverity::Error);
+    warnings.extend(mild);
     for problem in errors.iter_mut().chain(&mut warnings) {
         // A secret that was put under a wrong key as well, or in the place of one.
         problem.path = redactor.strike(&problem.path);
@@ -108,7 +111,7 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
     let accounts = section.required("accounts", "at least one account");
     let accounts = accounts.map_or_else(Vec::new, |cursor| accounts::accounts(&cursor, schedule.as_ref(), timezone));
     let notifiers = section.required("notifiers", "at least one notifier");
-    let notifiers = notifiers.map_or_else(Vec::new, |cursor| notifiers::notifiers(&cursor));
+    let notifiers = notifiers.map_or_else(Vec::new, |cursor| notifiers::notifiers(&cursor, timezone));
     let account_names: Vec<Name> = accounts.iter().map(|draft| Name::clone(&draft.name)).collect();
     let notifier_names: Vec<Name> = notifiers.iter().map(|(name, _)| Name::clone(name)).collect();
     let known = Known { accounts: &accounts, account_names: &account_names, notifiers: &notifier_names };
@@ -117,6 +120,14 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
     let unreadable = rules::unreadable(section.get("unreadable").as_ref(), &notifier_names);
     let http = section.get("http").map(|cursor| watching::http(&cursor));
     let heartbeat = section.get("heartbeat").map(|cursor| watching::heartbeat(&cursor));
+    let hushed = silences::Known {
+        accounts: &accounts,
+        account_names: &account_names,
+        rules: silences::rule_names(section.get("rules").as_ref()),
+        timezone,
+        now: SystemClock.now(),
+    };
+    let silences = section.get("silences").map(|cursor| silences::silences(&cursor, &hushed)).unwrap_or_default();
     Some(Config {
         file: path.to_owned(),
         timezone,
@@ -127,6 +138,7 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
         unreadable,
         http: http.flatten(),
         heartbeat: heartbeat.flatten(),
+        silences,
     })
 }
 

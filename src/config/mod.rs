@@ -1,6 +1,7 @@
 //! `alerts.yaml` and the environment → valid values. Every problem is reported at once, each with its place.
 //!
-//! This module starts nothing and reads nothing but the file, the environment that it is given, and the secrets' files.
+//! This module starts nothing and reads nothing but the file, the environment that it is given, the secrets' files, and the
+//! clock: a silence whose time has passed is worth a warning.
 
 mod accounts;
 mod channels;
@@ -13,9 +14,11 @@ mod keys;
 mod load;
 mod notifiers;
 mod problem;
+mod quiet;
 mod rules;
 pub mod scenario;
 mod secrets;
+mod silences;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -28,6 +31,7 @@ pub use files::find;
 pub use load::{Loaded, Outline, load};
 pub(crate) use problem::nearest;
 pub use problem::{Problem, ProblemSeverity, Problems};
+pub use silences::silence_reason;
 pub use sources::{Sources, Stamps};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +43,9 @@ use chrono_tz::Tz;
 use url::Url;
 
 use crate::domain::Name;
+use crate::domain::quiet::QuietHours;
 use crate::domain::rule::{Rule, Severity, UnreadablePolicy};
+use crate::domain::silence::Silence;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
 
@@ -64,6 +70,8 @@ pub struct Config {
     pub http: Option<Http>,
     /// Who is told that it is awake; default nobody.
     pub heartbeat: Option<Heartbeat>,
+    /// What nobody wants to hear for a while, by name; those that have ended are left out.
+    pub silences: BTreeMap<Name, Silence>,
 }
 
 /// Where the service may be asked over HTTP.
@@ -128,6 +136,17 @@ pub enum Divisions {
     Listed(Vec<u64>),
 }
 
+impl Divisions {
+    /// Whether the account can have this division.
+    pub fn can_have(&self, id: u64) -> bool {
+        match self {
+            Divisions::Undivided => false,
+            Divisions::All { exclude } => !exclude.contains(&id),
+            Divisions::Listed(ids) => ids.contains(&id),
+        }
+    }
+}
+
 /// At most `requests` in any window of length `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
@@ -144,6 +163,8 @@ pub struct NotifierConfig {
     pub channel: Channel,
     /// Tried when this one keeps failing; no chain of fallbacks leads back to its start.
     pub fallback: Option<Name>,
+    /// When its messages are held; `None`: never.
+    pub quiet_hours: Option<QuietHours>,
     /// Timeout and trust.
     pub connection: Connection,
 }

@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use chrono_tz::Tz;
+
 use super::cursor::{Context, Cursor, Fault};
 use super::keys::NOTIFIER;
-use super::{NotifierConfig, channels, secrets};
+use super::{NotifierConfig, channels, quiet, secrets};
 use crate::domain::Name;
 
 /// A notifier as far as it can be understood.
 pub(super) type Draft = (Name, Option<NotifierConfig>);
 
 /// Reads all notifiers.
-pub(super) fn notifiers(cursor: &Cursor<'_>) -> Vec<Draft> {
+pub(super) fn notifiers(cursor: &Cursor<'_>, timezone: Tz) -> Vec<Draft> {
     let found = cursor.named("notifier");
     let names: Vec<Name> = found.iter().map(|(name, _)| Name::clone(name)).collect();
     let mut fallbacks = Fallbacks::default();
     let mut drafts = Vec::new();
     for (name, cursor) in found {
-        drafts.push((Name::clone(&name), notifier(&name, &cursor, &names, &mut fallbacks)));
+        drafts.push((Name::clone(&name), notifier(&name, &cursor, &names, &mut fallbacks, timezone)));
     }
     fallbacks.refuse_circles();
     drafts
@@ -28,6 +30,7 @@ fn notifier<'a>(
     cursor: &Cursor<'a>,
     names: &[Name],
     fallbacks: &mut Fallbacks<'a>,
+    timezone: Tz,
 ) -> Option<NotifierConfig> {
     let section = cursor.section(NOTIFIER)?;
     let connection = secrets::connection(&section);
@@ -37,8 +40,9 @@ fn notifier<'a>(
         fallbacks.0.insert(Name::clone(name), (Name::clone(&target), cursor));
         Some(target)
     });
+    let quiet_hours = section.get("quiet_hours").and_then(|cursor| quiet::quiet_hours(&cursor, timezone));
     let channel = channels::channel(&section, insecure);
-    Some(NotifierConfig { channel: channel?, fallback, connection })
+    Some(NotifierConfig { channel: channel?, fallback, quiet_hours, connection })
 }
 
 /// A name that is one of `names`, which stand under the key `section`.

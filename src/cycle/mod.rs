@@ -20,6 +20,7 @@ use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
 use crate::domain::evaluate::evaluate;
 use crate::domain::money::Money;
 use crate::domain::rule::{Metric, Rule, UnreadablePolicy};
+use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
 use crate::store::Book;
 
@@ -54,6 +55,8 @@ pub struct Watch {
     pub rules: Arc<[Rule]>,
     /// The unreadable alert.
     pub unreadable: Arc<UnreadablePolicy>,
+    /// Every silence of the configuration; those made by command are in the state.
+    pub silences: Arc<[Silence]>,
 }
 
 /// What an account's cycles keep between them, in memory only.

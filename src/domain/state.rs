@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::alert::{Alert, AlertKey, Kind};
 use super::event::{Event, Subject};
 use super::money::Currency;
+use super::silence::{Hushed, Note, Silence};
 use super::{Name, Time};
 
 /// Of one alert's events, so many are kept for a notifier that cannot be reached; those between are counted.
@@ -23,6 +24,9 @@ pub struct State {
     /// Events that somebody is still to be told, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owed: Vec<Owed>,
+    /// Silences that were made by command, by their ids; those in the configuration stay there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub silences: BTreeMap<u32, Silence>,
     /// Notifiers whose last attempt failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notifiers: BTreeMap<Name, Trouble>,
@@ -43,6 +47,9 @@ pub struct Remembered {
     /// The currency of its last reading: amounts in another one say nothing about thresholds that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
+    /// Set while it fires and a silence keeps people from hearing so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hushed: Option<Hushed>,
 }
 
 /// One event and who is still to be told.
@@ -100,11 +107,23 @@ impl State {
         recipients: &BTreeSet<Name>,
         told: &BTreeMap<Name, Option<String>>,
     ) {
+        self.owe_under(subject, at, recipients, told, None);
+    }
+
+    /// Like [`State::owe`], for an event that a silence is about.
+    pub fn owe_under(
+        &mut self,
+        subject: Subject,
+        at: Time,
+        recipients: &BTreeSet<Name>,
+        told: &BTreeMap<Name, Option<String>>,
+        silence: Option<Note>,
+    ) {
         if recipients.is_empty() {
             return;
         }
         let id = self.fresh_id(&subject, at);
-        let event = Event { id, at, subject, audience: recipients.clone() };
+        let event = Event { id, at, subject, silence, audience: recipients.clone() };
         let thread = Thread::of(&event);
         let owing = |name: &Name| Owing { thread: told.get(name).cloned().flatten(), ..Owing::default() };
         let to = recipients.iter().map(|name| (name.clone(), owing(name))).collect();
@@ -231,6 +250,20 @@ impl State {
         }
         self.drop_settled();
         dropped
+    }
+
+    /// Adds a silence. Returns its id, which none of those that are kept has.
+    pub fn add_silence(&mut self, silence: Silence) -> u32 {
+        let id = self.silences.last_key_value().map_or(1, |(id, _)| id.saturating_add(1));
+        self.silences.insert(id, silence);
+        id
+    }
+
+    /// Drops silences whose time has passed. Returns whether there were any.
+    pub fn drop_ended_silences(&mut self, now: Time) -> bool {
+        let before = self.silences.len();
+        self.silences.retain(|_, silence| !silence.ended(now));
+        self.silences.len() != before
     }
 
     fn drop_settled(&mut self) {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::{Content, Delivered, Item, Message, Notifier, SendError, Via, digest};
 use crate::clock::Clock;
 use crate::domain::event::Subject;
+use crate::domain::quiet::QuietHours;
 use crate::domain::state::{State, Trouble};
 use crate::domain::{Name, Time};
 use crate::store::Book;
@@ -26,6 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
 /// After so much failure the fallback is asked.
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(300);
+/// How long held messages wait at a stretch, so that a clock that is set is noticed.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
 /// After so much failure the other notifiers are told.
 pub const REPORT_AFTER: Duration = Duration::from_secs(3600);
 /// A planned time may be so far ahead of a clock that was not set but slewed.
@@ -38,6 +41,8 @@ pub struct Desk {
     pub notifier: Arc<dyn Notifier>,
     /// Tried when it keeps failing.
     pub fallback: Option<Name>,
+    /// When its messages are held; `None`: never.
+    pub quiet_hours: Option<QuietHours>,
 }
 
 /// What became of one try to send, for whoever counts.
@@ -82,6 +87,8 @@ pub struct Worker {
     /// Nothing is sent to recipients that are retried alone before it is over.
     lone_pause: Pause,
     counter: Option<Counter>,
+    /// Its messages were held when it was last looked.
+    held: bool,
 }
 
 type Pause = Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
@@ -96,7 +103,19 @@ impl Worker {
     /// A worker for `name`; `everyone` names all notifiers.
     pub fn new(name: Name, desk: Desk, everyone: BTreeSet<Name>, book: Arc<Book>, clock: Arc<dyn Clock>) -> Self {
         let (pause, lone_pause, counter) = (None, None, None);
-        Self { name, desk, everyone, book, clock, failures: 0, lone_failures: 0, pause, lone_pause, counter }
+        Self {
+            name,
+            desk,
+            everyone,
+            book,
+            clock,
+            failures: 0,
+            lone_failures: 0,
+            pause,
+            lone_pause,
+            counter,
+            held: false,
+        }
     }
 
     /// Tells `counter` of every try.
@@ -113,12 +132,19 @@ impl Worker {
             let changed = book.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            self.escalate().await;
-            match self.batch(self.pause.is_none(), self.lone_pause.is_none()) {
+            let hold = self.hold();
+            if hold.is_none() {
+                self.after_a_hold().await;
+                self.escalate().await;
+            }
+            self.held = hold.is_some();
+            let batch = if self.held { None } else { self.batch(self.pause.is_none(), self.lone_pause.is_none()) };
+            match batch {
                 Some(batch) => self.deliver(batch).await,
                 None => {
                     let clock = Arc::clone(&self.clock);
-                    let report = self.report_due().map(|due| async move { clock.sleep(due).await });
+                    let due = hold.or_else(|| self.report_due());
+                    let report = due.map(|due| async move { clock.sleep(due).await });
                     tokio::select! {
                         () = &mut changed => {}
                         () = or_never(self.pause.as_mut()) => self.pause = None,
@@ -129,6 +155,31 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// How long to hold what is owed, in quiet hours; `None`: it may be sent. What is let through takes the rest along, as
+    /// one message.
+    fn hold(&self) -> Option<Duration> {
+        let (quiet, now) = (self.desk.quiet_hours.as_ref()?, self.clock.now());
+        let critical = self.book.read(|state| state.owed_to(&self.name).any(|(event, _)| event.is_about_critical()));
+        let until = quiet.held_until(now, critical)?;
+        Some((until - now).to_std().unwrap_or_default().clamp(Duration::from_millis(1), LONGEST_HOLD))
+    }
+
+    /// Held is not failing: of a failure before the quiet hours nothing is counted that passed meanwhile, and the first
+    /// thing afterwards is a try.
+    async fn after_a_hold(&mut self) {
+        if !std::mem::take(&mut self.held) {
+            return;
+        }
+        self.failures = 0; // the pause stays: a server may have asked for it
+        let (name, now) = (self.name.clone(), self.clock.now());
+        self.book
+            .change(|state| {
+                let trouble = state.notifiers.get_mut(&name).filter(|trouble| !trouble.reported && trouble.since < now);
+                ((), trouble.map(|trouble| trouble.since = now).is_some())
+            })
+            .await;
     }
 
     /// What is owed and may be sent now: everything, or the oldest event alone where the notifier wants them one by one.

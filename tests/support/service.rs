@@ -223,6 +223,7 @@ pub fn account(source: Arc<dyn BalanceSource>, scope: Scope, rule: Rule) -> Arc<
             remind_every: Some(Duration::from_secs(24 * 3600)),
             notify,
         }),
+        silences: [].into(),
     })
 }
 
@@ -250,7 +251,11 @@ impl Service {
         let everyone: BTreeSet<Name> = ears.iter().map(|(name, ..)| Name::from(*name)).collect();
         let mut tasks = JoinSet::new();
         for (name, fallback, ear) in ears {
-            let desk = Desk { notifier: Arc::clone(ear) as Arc<dyn Notifier>, fallback: fallback.map(Name::from) };
+            let desk = Desk {
+                notifier: Arc::clone(ear) as Arc<dyn Notifier>,
+                fallback: fallback.map(Name::from),
+                quiet_hours: None,
+            };
             let clock = Arc::clone(clock) as Arc<dyn Clock>;
             let worker = Worker::new((*name).into(), desk, everyone.clone(), Arc::clone(&book), clock);
             tasks.spawn(worker.run(stopped.clone()));

@@ -55,7 +55,7 @@ fn hostile_files_are_refused_quickly() {
     );
     assert_eq!(
         quickly("just text"),
-        "alerts.yaml:1:1: found a text, expected a map with the keys schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat"
+        "alerts.yaml:1:1: found a text, expected a map with the keys schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences"
     );
     assert!(quickly("a: [1, 2").starts_with("alerts.yaml:"));
 }

@@ -44,7 +44,7 @@ forecast: {}
 ",
     );
     insta::assert_snapshot!(files.errors(&[]), @r#"
-    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat; did you mean `schedule`?
+    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences; did you mean `schedule`?
     alerts.yaml:2:11: timezone: found `Europe/Amsterdm`, expected an IANA time zone such as Europe/Amsterdam; did you mean `Europe/Amsterdam`?
     alerts.yaml:6:19: accounts.acme.api_key_file: found `api_key_file` beside `api_key`, expected only one of them
     alerts.yaml:6:19: accounts.acme.api_key_file: found no such file (`y`), expected a readable file with the secret
@@ -55,7 +55,7 @@ forecast: {}
     alerts.yaml:11:48: notifiers.mail.to: found an empty list, expected a list of one to 50 mail addresses
     alerts.yaml:11:62: notifiers.mail.port: found `0`, expected a port number from 1 to 65535
     alerts.yaml:11:70: notifiers.mail.tls: found `none`, expected implicit or starttls (none is for loopback only, or with `allow_insecure: true`)
-    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, host, port, tls, username, password, password_file, oauth2, from, to, url, url_file, headers, signing_secret, signing_secret_file, routing_key, routing_key_file, fallback, timeout, ca_file, allow_insecure; did you mean `password`?
+    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, host, port, tls, username, password, password_file, oauth2, from, to, url, url_file, headers, signing_secret, signing_secret_file, routing_key, routing_key_file, fallback, quiet_hours, timeout, ca_file, allow_insecure; did you mean `password`?
     alerts.yaml:14:13: rules.low.metric: found `availble_funds`, expected one of available_funds, balance, unpaid_invoices, used_credit; did you mean `available_funds`?
     alerts.yaml:15:25: rules.low.warning.000: found `000`, expected one of below, above, clear_at, for, remind_every, notify
     alerts.yaml:15:35: rules.low.warning.for: found `2 hours`, expected a duration such as 90s, 30m, 4h, 2d or 1w
@@ -65,7 +65,7 @@ forecast: {}
     alerts.yaml:18:19: rules.low.remind_every: found `0`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w, or never
     alerts.yaml:19:3: rules.unreadable: found `unreadable`, expected another name: this one is for the alert about accounts that cannot be read
     alerts.yaml:19:3: rules.unreadable: found no level, expected `warning` or `critical`, or both (a rule needs at least one level, `warning` or `critical`)
-    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat
+    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences
     "#);
     let json = serde_json::to_value(&files.load(&[]).config.unwrap_err().0[0]).unwrap();
     assert_eq!((&json["severity"], &json["line"], &json["column"]), (&"error".into(), &1.into(), &1.into()));
@@ -277,4 +277,78 @@ fn watching_that_would_show_amounts_or_secrets() {
     alerts.yaml:1:56: heartbeat.evry: found `evry`, expected one of url, url_file, every, timeout, ca_file, allow_insecure; did you mean `every`?
     "#);
     insta::assert_snapshot!(errors("heartbeat: 5m"), @"alerts.yaml:1:12: heartbeat: found a text, expected a map with the keys url, url_file, every, timeout, ca_file, allow_insecure");
+}
+
+#[test]
+fn a_silence_without_end_or_about_what_is_not_there_is_refused() {
+    let files = Files::new(
+        "accounts:
+  acme: { api_key: x, divisions: [7] }
+  sole: { api_key: y }
+notifiers:
+  chat: { type: slack, webhook_url: 'https://hooks.example.com/T0/B0/secret' }
+rules:
+  low: { metric: balance, warning: { below: 2000 } }
+silences:
+  endless: { account: acme }
+  nobody: { until: 2126-12-01T09:00 }
+  typos: { account: acne, rule: lwo, until: tomorrow, level: wraning, for: 3d }
+  elsewhere: { account: acme, division: 8, until: 2126-12-01T09:00 }
+  undivided: { account: sole, division: 7, until: 2126-12-01T09:00 }
+  named: { account: acme, division: History, until: 2126-12-01, reason: '' }
+  fine: { account: acme, division: 7, rule: unreadable, until: 2126-12-01T09:00 }
+",
+    );
+    insta::assert_snapshot!(files.errors(&[]), @r#"
+    alerts.yaml:9:3: silences.endless.until: found nothing, expected when it ends: a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00
+    alerts.yaml:10:3: silences.nobody.account: found nothing, expected a name under `accounts`
+    alerts.yaml:11:21: silences.typos.account: found `acne`, expected a name under `accounts`; did you mean `acme`?
+    alerts.yaml:11:33: silences.typos.rule: found `lwo`, expected a name under `rules`; did you mean `low`?
+    alerts.yaml:11:45: silences.typos.until: found `tomorrow`, expected a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00
+    alerts.yaml:11:62: silences.typos.level: found `wraning`, expected warning or critical; did you mean `warning`?
+    alerts.yaml:11:71: silences.typos.for: found `for`, expected one of account, division, rule, until, reason, level
+    alerts.yaml:12:41: silences.elsewhere.division: found `8`, expected a division that this account reads (its `divisions`)
+    alerts.yaml:13:41: silences.undivided.division: found `7`, expected a division that this account reads (its `divisions`)
+    alerts.yaml:14:37: silences.named.division: found `History`, expected the number of a division (its container id)
+    alerts.yaml:14:53: silences.named.until: found `2126-12-01`, expected a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00
+    alerts.yaml:14:73: silences.named.reason: found ``, expected a text on one line, of 1 to 300 characters
+    "#);
+}
+
+#[test]
+fn quiet_hours_that_never_are_or_never_end_are_refused() {
+    let quiet = |body: &str| {
+        notifier(&format!(
+            "type: slack, webhook_url: 'https://hooks.example.com/T0/B0/secret', quiet_hours: {{ {body} }}"
+        ))
+        .replace("alerts.yaml:2:", "")
+        .lines()
+        .filter(|line| line.contains("quiet_hours"))
+        .collect::<Vec<_>>()
+        .join("\n")
+    };
+    let found = [
+        "",
+        "from: '19:00'",
+        "to: '19:00'",
+        "from: '19:00', to: '19:00'",
+        "from: 7, to: '25:00', days: [Sat, Caturday, Sat], except: warning, form: 1",
+        "days: [Mon, Tue, Wed, Thu, Fri, Sat, Sun]",
+        "days: []",
+    ];
+    insta::assert_snapshot!(found.map(quiet).join("\n"), @r#"
+    76: notifiers.n.quiet_hours: found neither hours nor days, expected `from` and `to`, such as "19:00" and "07:30", or `days`, or all of them
+    76: notifiers.n.quiet_hours.to: found nothing, expected when they end, such as "07:30", beside `from`
+    76: notifiers.n.quiet_hours.from: found nothing, expected when they begin, such as "19:00", beside `to`
+    110: notifiers.n.quiet_hours.to: found hours that end when they begin, expected another time than `from` (for whole days there is `days`)
+    97: notifiers.n.quiet_hours.from: found `7`, expected a time of day such as "19:00" or "07:30"
+    104: notifiers.n.quiet_hours.to: found `25:00`, expected a time of day such as "19:00" or "07:30"
+    125: notifiers.n.quiet_hours.days[1]: found `Caturday`, expected Mon, Tue, Wed, Thu, Fri, Sat or Sun
+    135: notifiers.n.quiet_hours.days[2]: found `Sat` again, expected each only once
+    149: notifiers.n.quiet_hours.except: found `warning`, expected critical
+    158: notifiers.n.quiet_hours.form: found `form`, expected one of from, to, days, except; did you mean `from`?
+    91: notifiers.n.quiet_hours.days: found every day of the week, so that nothing would ever be told, expected at most six days
+    91: notifiers.n.quiet_hours.days: found an empty list, expected a list of days such as [Sat, Sun]
+    "#);
+    assert_eq!(quiet("from: 19:00, to: 07:30, days: [Sat, sunday], except: critical"), "");
 }

@@ -30,9 +30,9 @@ fn the_example_loads_without_a_word_and_names_every_key() {
     );
     assert_eq!(config.notifiers["finance-slack"].fallback.as_deref(), Some("finance-mail"));
     assert_eq!(loaded.secrets.len(), 3);
-    let of_notifiers = [keys::NOTIFIER, keys::MENTION, keys::OAUTH2];
+    let of_notifiers = [keys::NOTIFIER, keys::MENTION, keys::OAUTH2, keys::QUIET_HOURS];
     let watching = [keys::HTTP, keys::HEARTBEAT];
-    let known = [keys::ROOT, keys::ACCOUNT, keys::RULE, keys::LEVEL, keys::UNREADABLE];
+    let known = [keys::ROOT, keys::ACCOUNT, keys::RULE, keys::LEVEL, keys::UNREADABLE, keys::SILENCE];
     for known in known.into_iter().chain(of_notifiers).chain(watching) {
         for key in keys::names(known) {
             assert!(EXAMPLE.contains(&format!("{key}:")), "{key} is not in the example");
@@ -144,6 +144,29 @@ unreadable: { after: 0, level: critical, remind_every: never, notify: [mail] }",
     let Channel::Email { port, tls, host, credentials, .. } = &config.notifiers["local"].channel else { panic!() };
     assert_eq!((*port, *tls, host.as_str(), credentials.is_some()), (25, Tls::None, "::1", true));
     assert_eq!((config.unreadable.after, config.unreadable.remind_every), (Duration::ZERO, None));
+}
+
+#[test]
+fn silences_end_in_the_zone_of_the_file_and_one_that_has_ended_is_only_warned_about() {
+    let files = Files::new(with(
+        "timezone: Europe/Amsterdam
+silences:
+  po: { account: acme, until: 2126-12-01T09:00, reason: PO 4711 raised }
+  all: { account: acme, rule: unreadable, until: '2126-12-01T09:00:00Z', level: critical }
+  old: { account: acme, rule: low, until: 2020-12-01T09:00 }",
+    ));
+    let config = files.config(&[]);
+    assert_eq!(config.silences.keys().map(|name| &**name).collect::<Vec<_>>(), ["all", "po"]);
+    let (all, po) = (&config.silences["all"], &config.silences["po"]);
+    assert_eq!(po.until.to_rfc3339(), "2126-12-01T08:00:00+00:00");
+    assert_eq!((po.level, po.rule.as_deref(), po.reason.as_deref()), (Severity::Warning, None, Some("PO 4711 raised")));
+    assert_eq!(all.until.to_rfc3339(), "2126-12-01T09:00:00+00:00");
+    assert_eq!((all.level, all.rule.as_deref(), all.division), (Severity::Critical, Some("unreadable"), None));
+    assert_eq!(
+        files.warnings(&[]),
+        "alerts.yaml:5:43: silences.old.until: found `2020-12-01T09:00`, expected a later time, or the silence taken out: it has ended and hushes nothing"
+    );
+    assert!(Files::new(with("silences: {}")).config(&[]).silences.is_empty());
 }
 
 #[test]

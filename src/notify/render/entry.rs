@@ -94,6 +94,7 @@ impl<'a> Group<'a> {
     fn ranked(&self, times: Times, words: &Words) -> Ranked {
         let event = &self.newest.event;
         let mut details = phrase::details(event, self.since, times);
+        details.extend(phrase::silence(event, times));
         details.extend(self.newest.via.as_ref().map(in_place_of));
         let rule = event.alert().map(|key| &key.rule);
         let wording = rule.and_then(|rule| words.rules.get(rule));
@@ -152,6 +153,7 @@ fn share_a_fund(one: &Group, other: &Group) -> bool {
         && one.omitted == other.omitted
         && same_figures(&one.newest.event, &other.newest.event)
         && one.newest.via == other.newest.via
+        && one.newest.event.silence == other.newest.event.silence
         && past(one) == past(other)
         && one.earlier.iter().zip(&other.earlier).all(|(a, b)| same_figures(&a.event, &b.event))
 }

@@ -193,6 +193,18 @@ fn cannot_be_read(event: &UnreadableEvent, since: &str) -> Vec<String> {
     lines
 }
 
+/// The silence that an event breaks, ends under, or follows.
+pub(super) fn silence(event: &Event, times: Times) -> Option<String> {
+    let note = event.silence.as_ref()?;
+    let why = note.reason.as_ref().map(|reason| format!(" ({})", quote(reason))).unwrap_or_default();
+    let until = times.full(note.until);
+    Some(match event.kind() {
+        _ if note.until <= event.at => format!("It was silenced until {until}{why}."),
+        Some(Kind::Resolved) => format!("Silenced until {until}{why}; told because you heard its beginning."),
+        _ => format!("Only its warnings are silenced, until {until}{why}."),
+    })
+}
+
 /// An earlier event of the same alert in one short line.
 pub(super) fn history(event: &Event, times: Times) -> String {
     let at = times.full(event.at);
