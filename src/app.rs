@@ -1,37 +1,49 @@
 //! The only place that builds concrete things from a configuration and spawns tasks.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod channels;
+mod generation;
+mod reload;
+
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_cron_scheduler::JobScheduler;
 
+pub use self::reload::Source;
+
+use self::generation::{Built, Generation, House, Kept};
+use self::reload::Again;
 use crate::certcentral::{Client, Limiter, Window};
 use crate::clock::Clock;
-use crate::config::{Account, Channel, Config, Connection, Divisions, NotifierConfig, Tls};
+use crate::config::{Account, Config, Connection, Divisions, Loaded, NotifierConfig};
 use crate::control::{self, Board};
-use crate::cycle::{self, Memory, Scope, Watch};
+use crate::cycle::{self, Scope, Watch};
 use crate::domain::Name;
-use crate::notify::email::{self, Email, EmailOptions};
-use crate::notify::outbox::{Desk, Worker};
-use crate::notify::slack::Slack;
-use crate::notify::{Notifier, RuleWords, Words};
-use crate::reports::{self, Plan};
-use crate::schedule::Schedule;
-use crate::secret::{Redactor, Secret};
-use crate::store::{Book, FileStore, OpenError};
-use crate::{scheduler, web};
+use crate::notify::outbox::Desk;
+use crate::notify::{RuleWords, Words};
+use crate::secret::Redactor;
+use crate::store::{Book, FileStore, OpenError, Opened};
+use crate::supervisor::Supervisor;
+use crate::{heartbeat, web};
 
 /// How long running sends get after the service was told to stop.
 const LAST_SENDS: Duration = Duration::from_secs(10);
 
+/// So many problems of a refused configuration are told.
+const MOST_TOLD: usize = 50;
+
 /// The pause before the control socket is tried again, where its folder was not to be used.
 const SOCKET_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often a state that somebody else has is tried before it is refused, and the pause between.
+const STATE_TRIES: u32 = 10;
+const STATE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why the service did not run.
 #[derive(Debug, thiserror::Error)]
@@ -44,16 +56,28 @@ pub enum RunError {
     Build(#[from] anyhow::Error),
 }
 
+/// The limiters by API key: everything that uses a key shares one.
+type Limiters = BTreeMap<String, (Vec<Window>, Arc<Limiter>)>;
+
 /// What each account's cycles need, built.
 pub fn watches(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Arc<Watch>>> {
+    Ok(watches_sharing(config, redactor, clock, &Limiters::new())?.0)
+}
+
+/// The same with those of the `known` limiters that still fit, and with the limiters to know next time.
+fn watches_sharing(
+    config: &Config,
+    redactor: &Redactor,
+    clock: &Arc<dyn Clock>,
+    known: &Limiters,
+) -> anyhow::Result<(Vec<Arc<Watch>>, Limiters)> {
     let rules: Arc<[_]> = config.rules.clone().into();
     let unreadable = Arc::new(config.unreadable.clone());
-    let mut limiters: BTreeMap<String, Arc<Limiter>> = BTreeMap::new();
-    let limits = limits_by_key(config);
+    let limiters: Limiters =
+        limits_by_key(config).into_iter().map(|(key, windows)| limiter(key, windows, known)).collect();
+    let silences: Arc<[_]> = config.silences.values().cloned().collect();
     let build = |(name, account): (&Name, &Account)| {
-        let key = account.api_key.expose().to_owned();
-        let windows = limits.get(&key).cloned().unwrap_or_default();
-        let limiter = limiters.entry(key).or_insert_with(|| Arc::new(Limiter::new(windows)));
+        let limiter = limiters.get(account.api_key.expose()).map(|(_, limiter)| Arc::clone(limiter));
         let http = http_client(&account.connection, web::is_loopback(&account.base_url))
             .with_context(|| format!("account {name}"))?;
         let client = Client::new(
@@ -61,7 +85,7 @@ pub fn watches(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> 
             account.base_url.clone(),
             &account.api_key,
             http,
-            Arc::clone(limiter),
+            limiter.unwrap_or_else(|| Arc::new(Limiter::new([]))),
             redactor.clone(),
             Arc::clone(clock),
         )
@@ -72,9 +96,18 @@ pub fn watches(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> 
             scope: scope(&account.divisions),
             rules: Arc::clone(&rules),
             unreadable: Arc::clone(&unreadable),
+            silences: Arc::clone(&silences),
         }))
     };
-    config.accounts.iter().map(build).collect()
+    let watches = config.accounts.iter().map(build).collect::<anyhow::Result<_>>()?;
+    Ok((watches, limiters))
+}
+
+/// A limiter that is known goes on counting.
+fn limiter(key: String, windows: Vec<Window>, known: &Limiters) -> (String, (Vec<Window>, Arc<Limiter>)) {
+    let same = known.get(&key).filter(|(before, _)| *before == windows).map(|(_, limiter)| Arc::clone(limiter));
+    let limiter = same.unwrap_or_else(|| Arc::new(Limiter::new(windows.iter().copied())));
+    (key, (windows, limiter))
 }
 
 /// Accounts that share a key share its limit: the windows of all of them hold.
@@ -126,59 +159,20 @@ pub fn words(config: &Config) -> Words {
 pub fn notifiers(config: &Config, redactor: &Redactor) -> anyhow::Result<BTreeMap<Name, Desk>> {
     let words = Arc::new(words(config));
     let build = |(name, notifier): (&Name, &NotifierConfig)| {
-        let built = channel(name, notifier, &words, redactor).with_context(|| format!("notifier {name}"))?;
-        Ok((name.clone(), Desk { notifier: built, fallback: notifier.fallback.clone() }))
+        let built = channels::channel(name, notifier, &words, redactor).with_context(|| format!("notifier {name}"))?;
+        let (fallback, quiet_hours) = (notifier.fallback.clone(), notifier.quiet_hours.clone());
+        Ok((name.clone(), Desk { notifier: built, fallback, quiet_hours }))
     };
     config.notifiers.iter().map(build).collect()
 }
 
-fn channel(
-    name: &Name,
-    config: &NotifierConfig,
-    words: &Arc<Words>,
-    redactor: &Redactor,
-) -> anyhow::Result<Arc<dyn Notifier>> {
-    Ok(match &config.channel {
-        Channel::Slack { webhook_url, mention } => {
-            let loopback = url::Url::parse(webhook_url.expose()).is_ok_and(|url| web::is_loopback(&url));
-            let http = http_client(&config.connection, loopback)?;
-            let slack = Slack::new(
-                name.clone(),
-                webhook_url.clone(),
-                mention.clone(),
-                http,
-                Arc::clone(words),
-                redactor.clone(),
-            );
-            Arc::new(slack.with_templates(config.templates.clone()))
-        }
-        Channel::Email { host, port, tls, credentials, from, to } => {
-            if let Some((user, password)) = credentials {
-                // The form in which AUTH PLAIN sends it, and in which a server may echo it.
-                redactor.learn(&Secret::new(format!("\0{user}\0{}", password.expose())));
-            }
-            let options = EmailOptions {
-                host: host.clone(),
-                port: *port,
-                tls: security(*tls),
-                credentials: credentials.clone(),
-                from: from.clone(),
-                to: to.clone(),
-                timeout: config.connection.timeout,
-                ca_pem: ca_pem(&config.connection)?,
-            };
-            let email = Email::new(options, Arc::clone(words), redactor.clone())?;
-            Arc::new(email.with_templates(name, config.templates.clone()))
-        }
-    })
-}
-
-fn security(tls: Tls) -> email::Tls {
-    match tls {
-        Tls::Implicit => email::Tls::Implicit,
-        Tls::Starttls => email::Tls::Starttls,
-        Tls::None => email::Tls::None,
-    }
+/// What the service is asked by from outside, beside its control socket.
+#[derive(Default)]
+pub struct Outside {
+    /// Where its configuration is read again; `None`: it keeps the one that it has.
+    pub source: Option<Source>,
+    /// Who is told how it is.
+    pub supervisor: Supervisor,
 }
 
 /// Runs the service until `stop` completes. Returns when everything has ended and is saved.
@@ -186,35 +180,151 @@ pub async fn run(
     config: &Config,
     redactor: &Redactor,
     clock: Arc<dyn Clock>,
+    mut outside: Outside,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let opened = FileStore::open(&config.state, clock.now())?;
+    let opened = open_state(&config.state, clock.as_ref()).await?;
     for problem in &opened.problems {
         tracing::error!("{problem}");
     }
-    let watches = watches(config, redactor, &clock)?;
-    let desks = notifiers(config, redactor)?;
+    let mut kept = Kept::default();
+    let mut built = Built::new(config, redactor, &clock, &kept)?;
+    let state = config.state.clone();
     let book = Arc::new(Book::new(opened.state, Arc::new(opened.store)));
-    forget_unconfigured(&book, &watches, &desks).await;
-
-    let (stopper, stopped) = watch::channel(false);
     let board = Arc::new(Board::default());
-    let background = background(&config.state, &book, &board, &clock);
-    let workers = spawn_workers(desks, &book, &clock, &stopped);
-    let cycles = spawn_cycles(config, watches, &book, &board, &clock, &stopped).await?;
-    let cycles = with_reports(cycles, config, &book, &board, &clock, &stopped).await;
-    tracing::info!(accounts = config.accounts.len(), rules = config.rules.len(), notifiers = config.notifiers.len(), state = %config.state.display(), "lowtide runs");
-
-    stop.await;
-    tracing::info!("told to stop: running sends get ten seconds");
-    let _ = stopper.send(true); // everybody who listens may have ended already
-    finish(cycles, workers).await;
-    let saved = book.flush().await;
+    board.loaded(clock.now(), Ok(Vec::new()));
+    let mut background = background(&state, &book, &board, &clock);
+    let (heartbeat, targets) = watch::channel(None);
+    background.spawn(heartbeat::run(targets, Arc::clone(&board), Arc::clone(&book), Arc::clone(&clock)));
+    let supervisor = Arc::new(outside.supervisor);
+    background.spawn(stay_awake(Arc::clone(&supervisor), Arc::clone(&board), Arc::clone(&clock)));
+    let house = House { book, board, clock, jobs: jobs().await?, heartbeat };
+    tokio::pin!(stop);
+    loop {
+        announce(&built.config);
+        let mut generation = Generation::start(built, &house, &mut kept).await;
+        supervisor.ready();
+        let next = tokio::select! {
+            () = &mut stop => None,
+            next = next(&mut outside.source, &state, redactor, &house, &kept) => Some(next),
+        };
+        let Some(next) = next else { break finish(generation, &supervisor).await };
+        supervisor.reloading();
+        tokio::select! {
+            () = &mut stop => break finish(generation, &supervisor).await,
+            () = generation.leave() => built = next,
+        }
+    }
+    let saved = house.book.flush().await;
     drop(background);
-    let _ = std::fs::remove_file(control::socket_path(&config.state)); // its absence is what matters
-    let owed = book.read(|state| state.owed.len());
+    let _ = std::fs::remove_file(control::socket_path(&state)); // its absence is what matters
+    let owed = house.book.read(|state| state.owed.len());
     tracing::info!(owed, saved, "stopped");
     Ok(())
+}
+
+async fn jobs() -> anyhow::Result<JobScheduler> {
+    let jobs = JobScheduler::new().await.context("the scheduler cannot be made")?;
+    jobs.start().await.context("the scheduler cannot be started")?;
+    Ok(jobs)
+}
+
+fn announce(config: &Config) {
+    tracing::info!(accounts = config.accounts.len(), rules = config.rules.len(), notifiers = config.notifiers.len(), state = %config.state.display(), "lowtide runs");
+}
+
+/// A sign of life for as long as cycles are on time.
+async fn stay_awake(supervisor: Arc<Supervisor>, board: Arc<Board>, clock: Arc<dyn Clock>) {
+    let Some(pause) = supervisor.watchdog() else { return };
+    loop {
+        if board.health(clock.now()).on_time {
+            supervisor.awake();
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn finish(generation: Generation, supervisor: &Supervisor) {
+    supervisor.stopping();
+    tracing::info!("told to stop: running sends get ten seconds");
+    generation.stop().await;
+}
+
+/// The next configuration that can be used, everything of it that can fail done. One that cannot is reported, and changes
+/// nothing.
+async fn next(source: &mut Option<Source>, state: &Path, redactor: &Redactor, house: &House, kept: &Kept) -> Built {
+    let Some(source) = source else { return std::future::pending().await };
+    loop {
+        let asked = source.asked().await;
+        let loaded = match source.read(asked).await {
+            Again::New(loaded) => *loaded,
+            Again::RefusedBefore | Again::Same { mended: false } => continue,
+            Again::Same { mended: true } => {
+                tracing::info!("configuration is again the one in use");
+                house.board.loaded(house.clock.now(), Ok(Vec::new()));
+                continue;
+            }
+        };
+        match accept(loaded, state, redactor, house, kept) {
+            Ok((built, notes)) => {
+                source.taken();
+                tracing::info!("configuration read again: it takes over between two cycles");
+                house.board.loaded(house.clock.now(), Ok(notes));
+                return built;
+            }
+            Err(mut problems) => {
+                source.refuse();
+                if let Some(more) = problems.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+                    problems.truncate(MOST_TOLD);
+                    problems.push(format!("and {more} more: `lowtide validate` shows all of them"));
+                }
+                for problem in &problems {
+                    tracing::error!("{problem}");
+                }
+                tracing::error!(
+                    problems = problems.len(),
+                    "configuration refused: the one before stays in use; correct the file, and it is read again"
+                );
+                house.board.loaded(house.clock.now(), Err(problems));
+            }
+        }
+    }
+}
+
+/// What was read, built, with what there is to note about it; or what is wrong with it.
+fn accept(
+    loaded: Loaded,
+    state: &Path,
+    redactor: &Redactor,
+    house: &House,
+    kept: &Kept,
+) -> Result<(Built, Vec<String>), Vec<String>> {
+    loaded.secrets.iter().for_each(|secret| redactor.learn(secret));
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut config = loaded.config.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let mut notes = Vec::new();
+    if config.state != state {
+        let wanted = std::mem::replace(&mut config.state, state.to_owned());
+        let note = format!("state: {} needs a restart; {} stays in use until then", wanted.display(), state.display());
+        tracing::warn!("{note}");
+        notes.push(note);
+    }
+    let built = Built::new(&config, redactor, &house.clock, kept);
+    let built = built.map_err(|error| vec![redactor.strike(&format!("{error:#}"))])?;
+    Ok((built, notes))
+}
+
+/// Opens the state. Whoever has it may be a command that lets go in a moment; a service does not.
+async fn open_state(path: &Path, clock: &dyn Clock) -> Result<Opened, OpenError> {
+    for _ in 0..STATE_TRIES {
+        match FileStore::open(path, clock.now()) {
+            Err(OpenError::InUse { .. }) => tokio::time::sleep(STATE_AGAIN).await,
+            opened => return opened,
+        }
+    }
+    FileStore::open(path, clock.now())
 }
 
 /// What left the configuration ends quietly: a line in the log, no message.
@@ -259,98 +369,4 @@ fn background(state: &Path, book: &Arc<Book>, board: &Arc<Board>, clock: &Arc<dy
         }
     });
     tasks
-}
-
-fn spawn_workers(
-    desks: BTreeMap<Name, Desk>,
-    book: &Arc<Book>,
-    clock: &Arc<dyn Clock>,
-    stopped: &watch::Receiver<bool>,
-) -> JoinSet<()> {
-    let everyone: BTreeSet<Name> = desks.keys().cloned().collect();
-    let mut tasks = JoinSet::new();
-    for (name, desk) in desks {
-        let worker = Worker::new(name, desk, everyone.clone(), Arc::clone(book), Arc::clone(clock));
-        tasks.spawn(worker.run(stopped.clone()));
-    }
-    tasks
-}
-
-async fn spawn_cycles(
-    config: &Config,
-    watches: Vec<Arc<Watch>>,
-    book: &Arc<Book>,
-    board: &Arc<Board>,
-    clock: &Arc<dyn Clock>,
-    stopped: &watch::Receiver<bool>,
-) -> anyhow::Result<JoinSet<()>> {
-    let jobs = JobScheduler::new().await.context("the scheduler cannot be made")?;
-    jobs.start().await.context("the scheduler cannot be started")?;
-    let mut tasks = JoinSet::new();
-    for watch in watches {
-        let Some(account) = config.accounts.get(&watch.account) else { continue };
-        let (name, schedule, jobs) = (watch.account.clone(), account.schedule.clone(), jobs.clone());
-        let (book, board, clock, stopped) = (Arc::clone(book), Arc::clone(board), Arc::clone(clock), stopped.clone());
-        tasks.spawn(run_account(name, schedule, jobs, watch, book, board, clock, stopped));
-    }
-    Ok(tasks)
-}
-
-/// Reports end with the cycles that they are made from. What is remembered of reports that left the configuration goes.
-async fn with_reports(
-    mut tasks: JoinSet<()>,
-    config: &Config,
-    book: &Arc<Book>,
-    board: &Arc<Board>,
-    clock: &Arc<dyn Clock>,
-    stopped: &watch::Receiver<bool>,
-) -> JoinSet<()> {
-    book.change(|state| {
-        let before = state.reports.len();
-        state.reports.retain(|name, _| config.reports.contains_key(name));
-        ((), state.reports.len() != before)
-    })
-    .await;
-    let accounts: Arc<[Name]> = config.accounts.keys().cloned().collect();
-    for (name, report) in &config.reports {
-        let plan = Plan { name: name.clone(), schedule: report.schedule.clone(), notify: report.notify.clone() };
-        let (accounts, board) = (Arc::clone(&accounts), Arc::clone(board));
-        tasks.spawn(reports::run(plan, accounts, board, Arc::clone(book), Arc::clone(clock), stopped.clone()));
-    }
-    tasks
-}
-
-#[allow(clippy::too_many_arguments)] // one task's own share of everything
-async fn run_account(
-    name: Name,
-    schedule: Schedule,
-    jobs: JobScheduler,
-    watch: Arc<Watch>,
-    book: Arc<Book>,
-    board: Arc<Board>,
-    clock: Arc<dyn Clock>,
-    stopped: watch::Receiver<bool>,
-) {
-    let memory = Arc::new(Mutex::new(Memory::default()));
-    let cycle = |planned| {
-        let (watch, memory, book) = (Arc::clone(&watch), Arc::clone(&memory), Arc::clone(&book));
-        let (board, clock) = (Arc::clone(&board), Arc::clone(&clock));
-        async move {
-            let outcome = cycle::run(&watch, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
-            board.cycle(&watch.account, outcome);
-        }
-    };
-    let beat = |beat| board.beat(&name, beat);
-    scheduler::run(name.clone(), schedule, jobs, Arc::clone(&clock), stopped, cycle, beat).await;
-}
-
-/// Cycles end at once; running sends get ten seconds.
-async fn finish(mut cycles: JoinSet<()>, mut workers: JoinSet<()>) {
-    let all = async {
-        while cycles.join_next().await.is_some() {}
-        while workers.join_next().await.is_some() {}
-    };
-    if tokio::time::timeout(LAST_SENDS, all).await.is_err() {
-        tracing::warn!("a send still runs after ten seconds: it is abandoned and stays owed");
-    }
 }

@@ -1,6 +1,11 @@
-//! The Unix socket beside the state file (mode 0600) through which `status` and `health` ask a running service.
+//! The Unix socket beside the state file (mode 0600) through which `status` and `health` ask a running service, and
+//! `silence` tells it what to hush.
 //!
-//! One line of JSON each way. It only answers; who may ask is decided by the file's mode alone.
+//! One line of JSON each way. Who may ask is decided by the file's mode alone. Nothing but silences can be changed.
+
+mod tally;
+
+pub use tally::Fares;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -16,11 +21,14 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::clock::Clock;
 use crate::cycle::{LastReading, Outcome};
 use crate::domain::alert::{AlertKey, Status};
+use crate::domain::quiet::QuietHours;
 use crate::domain::rule::Severity;
+use crate::domain::silence::{Note, Silence};
 use crate::domain::state::State;
 use crate::domain::{Division, Name, Time};
 use crate::reports::Ledger;
 use crate::scheduler::Beat;
+use crate::silences::{self, Change, Changed};
 use crate::store::Book;
 
 /// Longest wait for the other side.
@@ -31,13 +39,24 @@ const LONGEST_REQUEST: u64 = 4096;
 const LONGEST_PATH: usize = 100;
 
 /// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Request {
     /// Everything: [`Report`].
     Status,
     /// Only whether the cycles are on time: [`Health`].
     Health,
+    /// A silence more or less: [`Silenced`].
+    Silence(Change),
+}
+
+/// What came of a change of silences.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Silenced {
+    /// Whether it is on disk.
+    pub saved: bool,
+    /// What came of it.
+    pub changed: Changed,
 }
 
 /// Whether the cycles are on time.
@@ -59,6 +78,9 @@ pub struct Report {
     pub accounts: Vec<AccountReport>,
     /// Alerts that are pending or firing.
     pub alerts: Vec<AlertReport>,
+    /// Silences that were made by command; `status` and `silence list` add those of the configuration.
+    #[serde(default)]
+    pub silences: Vec<SilenceReport>,
     /// What is owed, by notifier.
     pub owed: Vec<OwedReport>,
     /// The last readings.
@@ -67,6 +89,22 @@ pub struct Report {
     /// What the service did since it started.
     #[serde(default)]
     pub counts: Counts,
+    /// How the configuration was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
+}
+
+/// How the configuration was last read, at start or later.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reload {
+    /// When.
+    pub at: Time,
+    /// Whether it is in use; else the one before stays.
+    pub ok: bool,
+    /// When the one in use was read.
+    pub in_use_since: Time,
+    /// What is wrong with it, or of one in use, what is to be known about it.
+    pub problems: Vec<String>,
 }
 
 /// What a service did since it started.
@@ -80,6 +118,12 @@ pub struct Counts {
     pub unreadable: u64,
     /// Events by name; those of the unreadable alert begin with `unreadable_`.
     pub events: std::collections::BTreeMap<String, u64>,
+    /// Requests for balances or listings that failed after their retries, by kind.
+    #[serde(default)]
+    pub read_errors: std::collections::BTreeMap<String, u64>,
+    /// Tries to send, by notifier and by what became of them.
+    #[serde(default)]
+    pub deliveries: std::collections::BTreeMap<Name, std::collections::BTreeMap<String, u64>>,
 }
 
 /// One account's cycles.
@@ -121,6 +165,21 @@ pub struct AlertReport {
     pub told: Vec<Name>,
     /// Why it is unreadable.
     pub reason: Option<String>,
+    /// The silence that keeps people from hearing of it.
+    #[serde(default)]
+    pub silenced: Option<Note>,
+}
+
+/// One silence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceReport {
+    /// Its id, where it was made by command.
+    pub id: Option<u32>,
+    /// Its name, where it stands in the configuration.
+    pub name: Option<Name>,
+    /// The silence.
+    #[serde(flatten)]
+    pub silence: Silence,
 }
 
 /// What one notifier owes.
@@ -130,6 +189,12 @@ pub struct OwedReport {
     pub notifier: Name,
     /// How many events.
     pub events: usize,
+    /// How many of them are about critical, its easing and end too: quiet hours may let those through.
+    #[serde(default)]
+    pub critical: usize,
+    /// Until when they are held, in quiet hours; `status` knows it from the configuration.
+    #[serde(default)]
+    pub held_until: Option<Time>,
     /// The oldest of them.
     pub oldest: Option<Time>,
     /// Since when it fails, if it does.
@@ -144,19 +209,37 @@ pub struct Board {
     beats: Mutex<std::collections::BTreeMap<Name, Beat>>,
     readings: Mutex<std::collections::BTreeMap<Name, Vec<LastReading>>>,
     counts: Mutex<Counts>,
+    tally: Mutex<tally::Tally>,
+    quiet: Mutex<std::collections::BTreeMap<Name, QuietHours>>,
     /// The last figures, for reports.
     pub(crate) ledger: Ledger,
 }
 
 impl Board {
+    /// Notes when notifiers hold what they owe.
+    pub fn quiet_hours(&self, quiet: std::collections::BTreeMap<Name, QuietHours>) {
+        *self.quiet.lock().unwrap_or_else(PoisonError::into_inner) = quiet;
+    }
+
+    /// Whether what is owed to a notifier is held at a time.
+    pub fn held(&self, notifier: &Name, at: Time, about_critical: bool) -> bool {
+        let quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        quiet.get(notifier).is_some_and(|quiet| quiet.held_until(at, about_critical).is_some())
+    }
+
     /// Notes when an account's cycles run.
     pub fn beat(&self, account: &Name, beat: Beat) {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), beat);
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reload begins a new row of cycles, but forgets none.
+        let ended = beat.ended.or(beats.get(account).and_then(|known| known.ended));
+        beats.insert(account.clone(), Beat { ended, ..beat });
     }
 
     /// Notes what an account's cycle did.
-    pub fn cycle(&self, account: &Name, outcome: Outcome) {
-        self.ledger.note(account, outcome.latest, outcome.listing_failure.as_deref(), outcome.ended);
+    pub fn cycle(&self, account: &Name, mut outcome: Outcome) {
+        let latest = std::mem::take(&mut outcome.latest);
+        self.ledger.note(account, latest, outcome.listing_failure.as_deref(), outcome.ended);
+        self.note_cycle(account, &outcome);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.cycles += 1;
         counts.readings += (outcome.readings.len() - outcome.unreadable.min(outcome.readings.len())) as u64;
@@ -165,17 +248,33 @@ impl Board {
             *counts.events.entry(event).or_default() += 1;
         }
         drop(counts);
-        self.readings.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), outcome.readings);
+        let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that failed still knows when the last good one was.
+        let mut good: std::collections::BTreeMap<Division, Option<Time>> =
+            readings.remove(account).into_iter().flatten().map(|it| (it.division, it.last_good)).collect();
+        for reading in outcome.readings.iter_mut().filter(|it| it.last_good.is_none()) {
+            reading.last_good = good.remove(&reading.division).flatten();
+        }
+        readings.insert(account.clone(), outcome.readings);
     }
 
-    fn health(&self, now: Time) -> Health {
+    /// Whether the cycles are on time.
+    pub fn health(&self, now: Time) -> Health {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         let late: Vec<Name> =
             beats.iter().filter(|(_, beat)| !beat.on_time(now)).map(|(name, _)| name.clone()).collect();
         Health { on_time: late.is_empty(), late }
     }
 
-    fn report(&self, state: &State, now: Time) -> Report {
+    /// The accounts without a cycle that finished within twice its period.
+    pub fn not_ready(&self, now: Time) -> Vec<Name> {
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = |name: &Name| beats.get(name).is_some_and(|beat| beat.ready(now));
+        self.accounts().into_keys().filter(|name| !ready(name)).collect()
+    }
+
+    /// What the state and this board can tell together.
+    pub fn report(&self, state: &State, now: Time) -> Report {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         let account = |(name, beat): (&Name, &Beat)| AccountReport {
             account: name.clone(),
@@ -190,6 +289,7 @@ impl Board {
             accounts: beats.iter().map(account).collect(),
             readings: readings.values().flatten().cloned().collect(),
             counts: self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            reload: self.reload(),
             ..report_state(state)
         }
     }
@@ -214,6 +314,7 @@ pub fn report_state(state: &State) -> Report {
             last_event: known.alert.last_event,
             told: known.alert.told.keys().cloned().collect(),
             reason: known.reason.clone(),
+            silenced: known.hushed.as_ref().map(|hushed| hushed.by.clone()),
         })
     };
     let names: std::collections::BTreeSet<&Name> =
@@ -223,12 +324,21 @@ pub fn report_state(state: &State) -> Report {
         OwedReport {
             notifier: name.clone(),
             events: state.owed_to(name).count(),
+            critical: state.owed_to(name).filter(|(event, _)| event.is_about_critical()).count(),
+            held_until: None,
             oldest: state.owed_to(name).map(|(event, _)| event.at).min(),
             failing_since: trouble.map(|trouble| trouble.since),
             error: trouble.map(|trouble| trouble.error.clone()),
         }
     });
-    Report { alerts: state.alerts.iter().filter_map(alert).collect(), owed: owed.collect(), ..Report::default() }
+    let silence =
+        |(id, silence): (&u32, &Silence)| SilenceReport { id: Some(*id), name: None, silence: silence.clone() };
+    Report {
+        alerts: state.alerts.iter().filter_map(alert).collect(),
+        silences: state.silences.iter().map(silence).collect(),
+        owed: owed.collect(),
+        ..Report::default()
+    }
 }
 
 /// Where the socket of a state file is.
@@ -290,9 +400,21 @@ async fn answer(mut stream: UnixStream, book: &Book, board: &Board, now: Time) -
     let mut json = match serde_json::from_str(&line)? {
         Request::Status => serde_json::to_vec(&book.read(|state| board.report(state, now)))?,
         Request::Health => serde_json::to_vec(&board.health(now))?,
+        Request::Silence(change) => serde_json::to_vec(&silence(book, change, now).await)?,
     };
     json.push(b'\n');
     writing.write_all(&json).await
+}
+
+/// On disk before it is answered: whoever was told that it is there finds it after any death.
+async fn silence(book: &Book, change: Change, now: Time) -> Silenced {
+    let changed = book.change(|state| silences::apply(state, change, now)).await;
+    match &changed {
+        Changed::Added { id, .. } => tracing::info!(id, "silence added"),
+        Changed::Removed { .. } => tracing::info!("silence removed: what it hushed is told at the next reading"),
+        Changed::Unknown | Changed::Over => {}
+    }
+    Silenced { saved: book.flush().await, changed }
 }
 
 /// Asks the service that owns `state`. An error means that none answers.

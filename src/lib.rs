@@ -8,11 +8,15 @@
 //! - [`config`]: `alerts.yaml` and the environment → domain types; every problem at once, with its place.
 //! - [`certcentral`]: the HTTP client of the CertCentral Services API.
 //! - [`store`]: the state file, its lock, and the book that every change goes through.
-//! - [`notify`]: Slack and e-mail, rendering, and the outbox that retries and falls back.
+//! - [`notify`]: Slack, e-mail and other ends, rendering, and the outbox that retries and falls back.
+//! - [`signature`]: how a webhook's requests are signed.
 //! - [`text`]: which characters of a text from outside are never shown.
 //! - [`schedule`] and [`scheduler`]: when cycles run.
 //! - [`reports`]: when reports come, and the figures that they are made from.
-//! - [`control`]: the Unix socket through which `status` and `health` ask a running service.
+//! - [`control`]: the Unix socket through which `status`, `health` and `silence` reach a running service.
+//! - [`silences`]: adding and removing silences, whoever owns the state.
+//! - [`http`]: liveness, readiness and metrics for whoever watches the service itself; read-only.
+//! - [`heartbeat`] and [`supervisor`]: telling a monitor elsewhere, and systemd, that the service is awake.
 //! - [`app`]: the only place that builds concrete things and spawns tasks.
 //! - [`sandbox`]: a simulated `CertCentral` and the demo's sinks; nothing of the service depends on it.
 //! - [`cli`]: one file a command.
@@ -25,6 +29,8 @@ pub mod config;
 pub mod control;
 pub mod cycle;
 pub mod domain;
+pub mod heartbeat;
+pub mod http;
 pub mod logging;
 pub mod notify;
 pub mod reports;
@@ -32,6 +38,9 @@ pub mod sandbox;
 pub mod schedule;
 pub mod scheduler;
 pub mod secret;
+pub mod signature;
+pub mod silences;
 pub mod store;
+pub mod supervisor;
 pub mod text;
 pub mod web;

@@ -49,9 +49,20 @@ pub fn start(
         LogFormat::Text => builder.with_ansi(colour && io::stderr().is_terminal()).with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
-    // The usual report would go past the writer, and so past what strikes out secrets.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("internal error, please report it: {panic}")));
+    report_panics(redactor.clone());
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+}
+
+/// Panics go through the log, which strikes out secrets, or past a filter that lets no error through: never unseen.
+fn report_panics(redactor: Redactor) {
+    std::panic::set_hook(Box::new(move |panic| {
+        if tracing::enabled!(tracing::Level::ERROR) {
+            tracing::error!("internal error, please report it: {panic}");
+        } else {
+            let text = redactor.strike(&format!("internal error, please report it: {panic}\n"));
+            let _ = io::stderr().lock().write_all(text.as_bytes()); // nobody is left to tell
+        }
+    }));
 }
 
 /// Writes to stderr what is left when the secrets are struck out.

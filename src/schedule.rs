@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
-use crate::domain::Time;
+use crate::domain::{Time, local};
 
 /// A schedule: a crontab line in a zone, or a fixed pause.
 #[derive(Debug, Clone)]
@@ -71,6 +71,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     seconds.map(Duration::from_secs).ok_or(DurationError::TooLong)
 }
 
+/// Reads `2026-12-01T09:00` in `timezone`, or RFC 3339. A time that is shown twice, when clocks are put back, is the first.
+pub fn parse_moment(text: &str, timezone: Tz) -> Option<Time> {
+    if let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Some(at.to_utc());
+    }
+    let forms = ["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"];
+    let local = forms.iter().find_map(|form| chrono::NaiveDateTime::parse_from_str(text, form).ok())?;
+    Some(local::first(timezone, local))
+}
+
 impl Schedule {
     /// Reads a 5-field crontab, a 6-field one with seconds first, or `every 15m`; crontabs are in `timezone`.
     pub fn parse(text: &str, timezone: Tz) -> Result<Self, ScheduleError> {
@@ -118,7 +128,13 @@ fn parse_crontab(text: &str) -> Result<croner::Cron, ScheduleError> {
         .year(Year::Disallowed)
         .build()
         .parse(text)
-        .map_err(|error| ScheduleError::NotACrontab(error.to_string()))
+        .map_err(|error| ScheduleError::NotACrontab(visible(&error.to_string())))
+}
+
+/// The parser quotes what it was given, whatever that is.
+fn visible(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -184,6 +200,31 @@ mod tests {
         ] {
             assert!(Schedule::parse(text, Tz::UTC).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn moments_are_in_the_zone_or_carry_their_own_offset() {
+        let berlin = chrono_tz::Europe::Berlin;
+        for (text, moment) in [
+            ("2026-12-01T09:00", "2026-12-01T08:00:00Z"),
+            ("2026-12-01 09:00:30", "2026-12-01T08:00:30Z"),
+            ("2026-12-01T09:00:00Z", "2026-12-01T09:00:00Z"),
+            ("2026-12-01T09:00:00-05:00", "2026-12-01T14:00:00Z"),
+            ("2026-10-25T02:30", "2026-10-25T00:30:00Z"),
+            ("2026-03-29T02:30", "2026-03-29T01:00:00Z"),
+        ] {
+            assert_eq!(parse_moment(text, berlin), Some(at(moment)), "{text}");
+        }
+        for text in ["", "tomorrow", "2026-12-01", "2026-13-01T09:00", "09:00", "2026-12-01T9", "2026-12-01T09:00 CET"]
+        {
+            assert_eq!(parse_moment(text, berlin), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_parser_quotes_is_shown_without_control_characters() {
+        let error = Schedule::parse("\u{1b}[2J\u{11} * * * *", Tz::UTC).unwrap_err().to_string();
+        assert!(error.contains(r"\u{1b}") && !error.chars().any(char::is_control), "{error:?}");
     }
 
     #[test]

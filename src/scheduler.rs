@@ -26,10 +26,27 @@ pub struct Beat {
     pub due: Option<Time>,
 }
 
+/// Whether cycles go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// They do.
+    No,
+    /// The running one is the last.
+    AfterThis,
+    /// A running one is abandoned.
+    Now,
+}
+
 /// How late a cycle may be before `health` calls it late.
 const GRACE: Duration = Duration::from_secs(60);
 
 impl Beat {
+    /// Whether a cycle has ended within twice the period before `now`, or within two minutes where that is longer.
+    pub fn ready(&self, now: Time) -> bool {
+        let period = (self.due.unwrap_or(self.began) - self.began).to_std().unwrap_or_default();
+        self.ended.is_some_and(|ended| (now - ended).to_std().unwrap_or_default() <= 2 * period.max(GRACE))
+    }
+
     /// Whether the cycles are on time at `now`: the next one is overdue by no more than a period, and at least a minute.
     pub fn on_time(&self, now: Time) -> bool {
         let due = self.due.unwrap_or(self.began);
@@ -38,13 +55,13 @@ impl Beat {
     }
 }
 
-/// Runs `cycle` at once and then by `schedule`, until `stop` turns true. A cycle that runs then is abandoned.
+/// Runs `cycle` at once and then by `schedule`, until `halt` says otherwise.
 pub async fn run<F: Future<Output = ()>>(
     account: Name,
     schedule: Schedule,
     jobs: JobScheduler,
     clock: Arc<dyn Clock>,
-    mut stop: watch::Receiver<bool>,
+    mut halt: watch::Receiver<Halt>,
     mut cycle: impl FnMut(Time) -> F,
     mut beat: impl FnMut(Beat),
 ) {
@@ -56,7 +73,7 @@ pub async fn run<F: Future<Output = ()>>(
         beat(Beat { began, ended, due });
         tokio::select! {
             () = cycle(began) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = halt.wait_for(|halt| *halt == Halt::Now) => return,
         }
         let now = clock.now();
         ended = Some(now);
@@ -72,7 +89,7 @@ pub async fn run<F: Future<Output = ()>>(
         beat(Beat { began, ended, due: Some(next) });
         tokio::select! {
             () = wait_until(next, &jobs, &clock) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = halt.wait_for(|halt| *halt != Halt::No) => return,
         }
     }
 }
@@ -135,6 +152,8 @@ mod tests {
         assert!(beat.on_time(at(900)));
         assert!(beat.on_time(at(1800)));
         assert!(!beat.on_time(at(1801)));
+        assert!(beat.ready(at(1801)) && !beat.ready(at(1802)));
+        assert!(!Beat { ended: None, ..beat }.ready(at(1)));
         let quick = Beat { began: at(0), ended: None, due: Some(at(1)) };
         assert!(quick.on_time(at(61)));
         assert!(!quick.on_time(at(62)));

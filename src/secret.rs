@@ -33,8 +33,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether the end of a secret address is a token, and not a word that would be struck out of every message.
-fn looks_random(last: &str) -> bool {
+/// Whether a part of a secret is a token, and not a word that would be struck out of every message.
+pub(crate) fn looks_random(last: &str) -> bool {
     last.len() >= 2 * SHORTEST_STRUCK || last.bytes().any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
 }
 
@@ -55,21 +55,19 @@ impl Redactor {
     /// Remembers a secret in every form in which it may come back, and of a secret address the parts that are secret by
     /// themselves.
     pub fn learn(&self, secret: &Secret) {
-        let value = secret.expose();
-        let mut forms = forms(value);
-        if let Some((_, rest)) = value.split_once("://") {
-            for part in secret_parts(rest) {
-                forms.extend(self::forms(part));
-            }
-        }
         // A poisoned lock only means that some thread panicked while holding it; the list itself is sound.
         let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.extend(
-            forms.into_iter().filter(|form| form.len() >= SHORTEST_STRUCK).map(|form| form.to_ascii_lowercase()),
-        );
+        known.extend(learned(secret));
         // The longest first: no piece is struck out of a whole.
         known.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         known.dedup();
+    }
+
+    /// Forgets what was learned of a secret that is none any more, such as a token that has expired.
+    pub fn forget(&self, secret: &Secret) {
+        let gone = learned(secret);
+        let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        known.retain(|form| !gone.contains(form));
     }
 
     /// The text with every known secret struck out, in upper case or lower.
@@ -84,6 +82,16 @@ impl Redactor {
         }
         text
     }
+}
+
+/// All that is looked for because of a secret.
+fn learned(secret: &Secret) -> Vec<String> {
+    let value = secret.expose();
+    let mut all = forms(value);
+    if let Some((_, rest)) = value.split_once("://") {
+        all.extend(secret_parts(rest).into_iter().flat_map(forms));
+    }
+    all.into_iter().filter(|form| form.len() >= SHORTEST_STRUCK).map(|form| form.to_ascii_lowercase()).collect()
 }
 
 /// A value as it is, and as JSON, addresses, logs and logins write it.
@@ -105,7 +113,9 @@ fn forms(value: &str) -> Vec<String> {
 fn secret_parts(rest: &str) -> Vec<&str> {
     let (host, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let path = tail.split(['?', '#']).next().unwrap_or_default();
-    let mut parts = vec![tail, path];
+    // A path of ordinary words, such as `/alerts`, is no secret, and stands in many a file's name.
+    let secret_path = path.len() >= 2 * SHORTEST_STRUCK || path.split('/').any(looks_random);
+    let mut parts = if secret_path { vec![tail, path] } else { Vec::new() };
     parts.extend(path.rsplit('/').find(|piece| !piece.is_empty()).filter(|last| looks_random(last)));
     let query = tail.get(path.len()..).unwrap_or_default().split(['?', '&', '#', ';']);
     parts.extend(query.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value)).filter(|it| looks_random(it)));
@@ -150,6 +160,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forgotten_is_struck_out_no_more_and_the_rest_still_is() {
+        let redactor = Redactor::default();
+        redactor.learn(&Secret::new("token-of-today"));
+        redactor.learn(&Secret::new("token-of-tomorrow"));
+        redactor.forget(&Secret::new("token-of-today"));
+        assert_eq!(redactor.strike("token-of-today token-of-tomorrow"), "token-of-today ***");
+    }
+
+    #[test]
     fn the_parts_of_an_address_that_are_secret_by_themselves_are_struck_out_and_no_ordinary_words() {
         let redactor = Redactor::default();
         redactor.learn(&Secret::new(
@@ -157,5 +176,7 @@ mod tests {
         ));
         assert_eq!(redactor.strike("no token tok3nOFTHEroom, pass99word"), "no token ***, ***");
         assert_eq!(redactor.strike("user room alerts hooks incoming"), "user room alerts hooks incoming");
+        redactor.learn(&Secret::new("https://chat.example.com/alerts"));
+        assert_eq!(redactor.strike("/etc/lowtide/alerts.yaml"), "/etc/lowtide/alerts.yaml");
     }
 }

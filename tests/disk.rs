@@ -127,6 +127,13 @@ fn a_state_file_that_was_edited_by_hand_is_used_and_told_and_one_with_a_part_tha
     assert_eq!(encode(&taken.state).unwrap().len(), edited.len(), "all that was edited is there");
     let without: String = edited.lines().filter(|line| !line.contains("\"checksum\"")).collect::<Vec<_>>().join("\n");
     assert_eq!(taken_for(without.as_bytes()), Some(Decoded { altered: false, ..taken }));
+    // What is emptied, by whoever is tired of an owed message, is empty, and the rest stays.
+    let mut emptied: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    emptied["owed"] = serde_json::json!([]);
+    let alerts = emptied["alerts"].as_array().unwrap().len();
+    emptied["alerts"][0].as_object_mut().unwrap().insert("reason".to_owned(), serde_json::Value::Null);
+    let taken = taken_for(emptied.to_string().as_bytes()).unwrap();
+    assert_eq!((taken.altered, taken.state.owed.len(), taken.state.alerts.len()), (true, 0, alerts));
     // A key that is not known would be forgotten: here all the alerts.
     assert_eq!(taken_for(whole.replace("\"alerts\"", "\"alertz\"").as_bytes()), None);
     let reformatted = serde_json::from_str::<serde_json::Value>(&whole).unwrap().to_string();

@@ -480,7 +480,14 @@ fn watch(source: Arc<dyn BalanceSource>, scope: Scope, rules: Vec<Rule>) -> Watc
     let after = Duration::from_secs(3 * 3600);
     let unreadable =
         UnreadablePolicy { after, level: Severity::Warning, remind_every: None, notify: vec!["slack".into()] };
-    Watch { account: "acme".into(), source, scope, rules: rules.into(), unreadable: Arc::new(unreadable) }
+    Watch {
+        account: "acme".into(),
+        source,
+        scope,
+        rules: rules.into(),
+        unreadable: Arc::new(unreadable),
+        silences: [].into(),
+    }
 }
 
 fn at(seconds: i64) -> Time {

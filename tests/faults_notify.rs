@@ -308,6 +308,9 @@ async fn every_answer_of_a_mail_server_has_its_class_its_pace_and_its_order_at_e
         ("MAIL", "no number", Retry, "MAIL failed"),
         ("MAIL", "999 no such severity", Retry, "MAIL"),
     ];
+    // A refusal in the clear, where TLS was to begin, may be anybody's.
+    let in_the_clear = |step: &str, class| if step == "STARTTLS" { Retry } else { class };
+    let all = all.map(|(step, reply, class, word)| (step, reply, in_the_clear(step, class), word));
     let rows = all.chain(more).map(|(step, reply, class, word)| async move {
         let server = Server::start(answering(step, reply)).await;
         let name = format!("{step}: {reply}");
@@ -354,11 +357,17 @@ async fn a_mail_server_that_is_not_to_be_trusted_gets_neither_password_nor_mail_
 
 #[tokio::test(start_paused = true)]
 async fn replies_that_somebody_put_behind_the_go_ahead_for_tls_are_not_believed() {
-    let rows = (1..9).map(|injected| async move {
-        let all = ["250 hello", "250 from", "250 to", "250 to", "250 to", "354 go on", "250 queued", "221 bye"];
-        let go_ahead = format!("220 go on\r\n{}", all[..injected].join("\r\n"));
-        let replies = BTreeMap::from([("STARTTLS", go_ahead), ("MAIL", "451 not now".to_owned())]);
-        let server = Server::start(Script { replies, ..willing() }).await;
+    let all = ["250 hello", "250 from", "250 to", "250 to", "250 to", "354 go on", "250 queued", "221 bye"];
+    let mut injected: Vec<String> = (1..9).map(|replies| all[..replies].join("\r\n")).collect();
+    injected.extend(["550 nobody here".to_owned(), "250 hello\r\n550 no".to_owned(), "421 go away".to_owned()]);
+    let refusals = ["", "MAIL", "RCPT"];
+    let rows = injected.iter().flat_map(|injected| refusals.map(|refusal| (injected, refusal)));
+    let rows = rows.map(|(injected, refusal)| async move {
+        let replies = BTreeMap::from([("STARTTLS", format!("220 go on\r\n{injected}")), ("MAIL", "550 no".to_owned())]);
+        let replies =
+            replies.into_iter().filter(|(command, _)| *command == "STARTTLS" || *command == refusal).collect();
+        let refused = ALL.iter().map(|to| ((*to).to_owned(), "550 no".to_owned())).filter(|_| refusal == "RCPT");
+        let server = Server::start(Script { replies, recipients: refused.collect(), ..willing() }).await;
         let bench = Bench::new(vec![mail_seat(&server, Tls::Starttls, false), Seat::willing("spare")]);
         bench.owe("acme", Kind::Raised, &["it"]).await;
         bench.pass(330).await;

@@ -113,7 +113,7 @@ impl Bench {
             asked.insert(*name, Arc::clone(&log));
             let fake =
                 Fake { clock: Arc::clone(&clock), answers: Arc::clone(answers), asked: log, tries: Mutex::new(0) };
-            let desk = Desk { notifier: Arc::new(fake), fallback: fallback.map(Name::from) };
+            let desk = Desk { notifier: Arc::new(fake), fallback: fallback.map(Name::from), quiet_hours: None };
             let worker = Worker::new((*name).into(), desk, everyone.clone(), Arc::clone(&book), Arc::clone(&clock));
             tasks.spawn(worker.run(stopped.clone()));
         }
@@ -318,7 +318,7 @@ async fn a_notifier_that_hangs_delays_no_other() {
     }
     let bench = Bench::new(&[("slack", None, always(ok))]);
     let (stop, stopped) = watch::channel(false);
-    let desk = Desk { notifier: Arc::new(Hangs), fallback: None };
+    let desk = Desk { notifier: Arc::new(Hangs), fallback: None, quiet_hours: None };
     let worker = Worker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.book), Arc::clone(&bench.clock));
     let hanging = tokio::spawn(worker.run(stopped));
     bench.owe("acme", Kind::Raised, &["mail", "slack"]).await;

@@ -269,8 +269,10 @@ fn no_type_shows_a_secret_when_it_is_debugged() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("alerts.yaml");
     let text = format!(
-        "accounts:\n  acme: {{ api_key: {} }}\nnotifiers:\n  slack: {{ type: slack, webhook_url: 'https://hooks.slack.com/services/T0/B0/{TOKEN}?token={QUERY}' }}\n  mail: {{ type: email, host: mail.example.com, tls: implicit, username: lowtide, password: {}, from: a@example.com, to: [b@example.com] }}\nrules:\n  funds: {{ metric: balance, warning: {{ below: 1 }} }}\n",
+        "accounts:\n  acme: {{ api_key: {} }}\nnotifiers:\n  slack: {{ type: slack, webhook_url: 'https://hooks.slack.com/services/T0/B0/{TOKEN}?token={QUERY}' }}\n  mail: {{ type: email, host: mail.example.com, tls: implicit, username: lowtide, password: {}, from: a@example.com, to: [b@example.com] }}\n  hook: {{ type: webhook, url: 'https://example.com/{TOKEN}', headers: {{ X-Key: {KEY} }}, signing_secret: whsec_{} }}\n  duty: {{ type: pagerduty, routing_key: {TOKEN} }}\n  team: {{ type: teams, webhook_url: 'https://example.com/{TOKEN}' }}\n  box: {{ type: email, host: mail.example.com, username: lowtide, from: a@example.com, to: [b@example.com], oauth2: {{ token_url: 'https://example.com', client_id: lowtide, client_secret: {} }} }}\nrules:\n  funds: {{ metric: balance, warning: {{ below: 1 }} }}\n",
         yaml(NASTY),
+        yaml(PASSWORD),
+        STANDARD.encode(KEY.repeat(2)),
         yaml(PASSWORD)
     );
     std::fs::write(&file, text).unwrap();
@@ -280,7 +282,7 @@ fn no_type_shows_a_secret_when_it_is_debugged() {
     loaded.secrets.iter().for_each(|secret| redactor.learn(secret));
     let watches =
         lowtide::app::watches(&config, &redactor, &(std::sync::Arc::new(lowtide::clock::SystemClock) as _)).unwrap();
-    assert_eq!((watches.len(), lowtide::app::notifiers(&config, &redactor).unwrap().len()), (1, 2));
+    assert_eq!((watches.len(), lowtide::app::notifiers(&config, &redactor).unwrap().len()), (1, 6));
     let shown = format!("{config:?} {config:#?} {redactor:?} {:?}", loaded.secrets);
     assert!(shown.contains("***") && shown.contains("mail.example.com"), "{shown}");
     assert_shows_nothing("Debug", &shown, &pieces());

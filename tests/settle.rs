@@ -57,6 +57,7 @@ fn watch(scope: Scope) -> Watch {
             remind_every: Some(Duration::from_secs(24 * 3600)),
             notify: vec!["slack".into()],
         }),
+        silences: [].into(),
     }
 }
 

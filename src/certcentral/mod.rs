@@ -65,6 +65,22 @@ pub enum ReadErrorKind {
 }
 
 impl ReadErrorKind {
+    /// Every kind.
+    pub const ALL: [ReadErrorKind; 6] =
+        [Self::Connect, Self::Timeout, Self::RateLimited, Self::Server, Self::Nonsense, Self::Refused];
+
+    /// A word for labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReadErrorKind::Connect => "connect",
+            ReadErrorKind::Timeout => "timeout",
+            ReadErrorKind::RateLimited => "rate_limited",
+            ReadErrorKind::Server => "server",
+            ReadErrorKind::Nonsense => "nonsense",
+            ReadErrorKind::Refused => "refused",
+        }
+    }
+
     /// Whether it can heal by itself.
     pub fn outlook(self) -> Outlook {
         match self {
@@ -81,5 +97,29 @@ impl ReadErrorKind {
 impl From<ReadError> for Unreadable {
     fn from(error: ReadError) -> Self {
         Unreadable { outlook: error.kind.outlook(), reason: error.reason }
+    }
+}
+
+/// What the client makes of a body. Public for `fuzz/` and `tests/corpus.rs` alone: everybody else reads through
+/// [`BalanceSource`].
+#[doc(hidden)]
+pub mod bodies {
+    use super::{ListedDivision, wire};
+    use crate::domain::balance::Balance;
+    use crate::secret::Redactor;
+
+    /// `GET /finance/balance`, or what is wrong with it.
+    pub fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, String> {
+        wire::balance(body, redactor)
+    }
+
+    /// `GET /container`, or what is wrong with it.
+    pub fn divisions(body: &[u8], redactor: &Redactor) -> Result<Vec<ListedDivision>, String> {
+        wire::divisions(body, redactor)
+    }
+
+    /// An error body's words.
+    pub fn errors(body: &[u8], redactor: &Redactor) -> Option<String> {
+        wire::errors(body, redactor)
     }
 }

@@ -53,7 +53,8 @@ impl Patience {
     pub(super) fn pause(&self, now: Time, length: Duration, told: ReadError) {
         let until = now + length;
         let mut memory = self.memory();
-        if memory.pause.as_ref().is_none_or(|current| current.until < until) {
+        let current = memory.pause.as_ref().filter(|current| current.from <= now);
+        if current.is_none_or(|current| current.until < until) {
             memory.pause = Some(Pause { from: now, until, told });
         }
     }
@@ -139,5 +140,9 @@ mod tests {
         patience.pause(at(0), Duration::from_secs(60), told);
         let left = |now| patience.paused(at(now)).map(|(left, _)| left.as_secs());
         assert_eq!((left(0), left(59), left(60), left(-1)), (Some(60), Some(1), None, None));
+        // What is asked for after that counts, though it ends earlier than the one that is over.
+        let told = ReadError { kind: ReadErrorKind::RateLimited, reason: "later".to_owned() };
+        patience.pause(at(-5000), Duration::from_secs(60), told);
+        assert_eq!(patience.paused(at(-5000)).map(|(left, _)| left.as_secs()), Some(60));
     }
 }

@@ -5,9 +5,13 @@
 use crate::secret::Redactor;
 use crate::text::is_hidden;
 
+/// So many characters of a text are looked at: far more than is ever shown, far less than a body may hold.
+const LONGEST_LOOK: usize = 16 * 1024;
+
 /// The text on one line, without secrets, at most `longest` characters.
 pub(super) fn clean(redactor: &Redactor, text: &str, longest: usize) -> String {
-    let struck = redactor.strike(text);
+    let text: String = text.chars().take(LONGEST_LOOK).collect();
+    let struck = redactor.strike(&text);
     let spaced: String = struck.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect();
     let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
     // Once more: a secret may have been broken over lines.

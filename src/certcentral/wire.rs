@@ -18,6 +18,8 @@ use crate::secret::Redactor;
 const LONGEST_FOUND: usize = 40;
 /// The longest piece of a malformed body that is shown.
 const LONGEST_START: usize = 60;
+/// The longest text of an answer's errors that is shown.
+const LONGEST_ERRORS: usize = 200;
 /// The most errors of one answer that are shown.
 const MOST_ERRORS: usize = 3;
 
@@ -87,7 +89,8 @@ pub(super) fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, Misfi
     let fields = Fields { redactor };
     if raw.currency.is_none() && raw.balance.is_none() {
         // A wholly different object would read as "nothing owed": absent amounts owed count as 0.
-        let errors = errors(body, redactor).map_or_else(String::new, |errors| format!(" (it reports {errors})"));
+        let errors = errors(body, redactor).map(|errors| clean(redactor, &errors, LONGEST_ERRORS));
+        let errors = errors.map_or_else(String::new, |errors| format!(" (it reports {errors})"));
         return Err(format!("has neither `balance` nor `currency`{errors}"));
     }
     Ok(Balance {

@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::domain::rule::Severity;
 use crate::logging::LogFormat;
+use crate::schedule::parse_duration;
 
 /// Warns people before their DigiCert CertCentral funds run out.
 #[derive(Debug, Parser)]
@@ -71,6 +74,19 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Hush what is known already for a while, list what is hushed, or end a silence
+    ///
+    /// A silence stops messages, not judging: alerts go on to be judged and remembered. It ends by itself, and an alert that
+    /// fires then is told. One made at level warning is broken by whatever becomes critical.
+    ///
+    /// While the service runs, it makes the change, asked through the Unix socket beside its state file. While it does not,
+    /// this command takes the state's lock, changes the file and lets go. It has to run as the user of the service, or as
+    /// root. `silences:` in the configuration does the same for as long as the file says.
+    Silence {
+        /// What to do
+        #[command(subcommand)]
+        action: SilenceAction,
+    },
     /// Simulate a CertCentral on loopback, to point a configuration at
     ///
     /// Answers finance/balance, finance/balance-history, container, user/me and order/certificate for an account whose
@@ -109,6 +125,98 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// What `lowtide silence` does.
+#[derive(Debug, Subcommand)]
+pub enum SilenceAction {
+    /// Hush an account, one of its divisions, or one rule
+    Add {
+        /// What, and how long
+        #[command(flatten)]
+        terms: SilenceTerms,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show what is silenced, by command and in the configuration
+    List {
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// End a silence now; what still fires is told at the next reading
+    Remove {
+        /// Its id, as `list` shows it
+        id: String,
+    },
+}
+
+/// What is silenced, and how long.
+#[derive(Debug, clap::Args)]
+pub struct SilenceTerms {
+    /// The account
+    #[arg(long, value_name = "NAME")]
+    pub account: String,
+    /// Only this division; default: all of the account
+    #[arg(long, value_name = "ID", value_parser = division, allow_negative_numbers = true)]
+    pub division: Option<u64>,
+    /// Only this rule, or `unreadable`; default: all of them
+    #[arg(long, value_name = "NAME")]
+    pub rule: Option<String>,
+    /// How long, such as 90m, 4h, 3d or 1w
+    #[arg(long = "for", value_name = "DURATION", value_parser = length, required_unless_present = "until", conflicts_with = "until", allow_hyphen_values = true)]
+    pub length: Option<Duration>,
+    /// Until when: 2026-12-01T09:00 in the configured time zone, or with an offset
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Why; messages and `status` show it
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub reason: Option<String>,
+    /// The most severe level that is hushed: an alert that becomes worse is told
+    #[arg(long, value_enum, default_value_t)]
+    pub level: SilenceLevel,
+}
+
+/// How far a silence reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum SilenceLevel {
+    /// Warnings; what becomes critical is told
+    #[default]
+    Warning,
+    /// Everything
+    Critical,
+}
+
+impl SilenceLevel {
+    /// Whether nothing is told.
+    pub fn everything(self) -> bool {
+        self == Self::Critical
+    }
+}
+
+impl From<SilenceLevel> for Severity {
+    fn from(level: SilenceLevel) -> Self {
+        match level {
+            SilenceLevel::Warning => Severity::Warning,
+            SilenceLevel::Critical => Severity::Critical,
+        }
+    }
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let length = parse_duration(text).map_err(|error| error.to_string())?;
+    if length.is_zero() { Err("a silence that ends at once is none".to_owned()) } else { Ok(length) }
+}
+
+fn division(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let id = text.parse().ok().filter(|id| digits && *id > 0);
+    id.ok_or_else(|| "the number of a division (its container id)".to_owned())
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    crate::config::silence_reason(text)
 }
 
 /// Which notification is shown.

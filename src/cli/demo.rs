@@ -24,7 +24,7 @@ use self::screen::{Screen, Told};
 use super::args::Story;
 use super::out::grumble;
 use super::{Context, Exit, sandbox};
-use crate::app::{self, RunError};
+use crate::app::{self, Outside, RunError};
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::control::{self, Counts, Report, Request};
@@ -42,7 +42,9 @@ const START: &str = "2026-11-02T08:00:00Z";
 const SECONDS: Duration = Duration::from_secs(60);
 /// So much longer it may take where a machine is slow, or the scenario lets requests time out.
 const OVERTIME: Duration = Duration::from_secs(15);
-/// How long the service may take to start, to settle or to stop, in real time.
+/// No limit.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long nothing may stir, or the service may take to stop, in real time.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(context: &Context, story: &Story, speed: Option<u32>, seconds: Option<u32>) -> Exit {
@@ -79,8 +81,9 @@ async fn tell(
     tokio::pin!(stop);
     let told = stage.play(&pace, &mut screen, stop.as_mut()).await;
     let closed = stage.close(&mut screen).await;
-    told?;
+    // Why the service ended says more than that it did.
     closed?;
+    told?;
     let told = Told {
         counts: &stage.counts,
         passed: (stage.clock.now() - stage.start).to_std().unwrap_or_default(),
@@ -172,7 +175,7 @@ impl Stage {
         let (redactor, its_clock) = (context.redactor.clone(), Arc::clone(&clock));
         let service = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            app::run(&config, &redactor, its_clock, stopped).await
+            app::run(&config, &redactor, its_clock, Outside::default(), stopped).await
         });
         Ok(Self {
             scenario,
@@ -204,8 +207,14 @@ impl Stage {
         let end = self.start + pace.length;
         let curtain = pace.limit.map(|limit| Instant::now() + limit);
         let mut began = None;
+        let over = async { tokio::time::sleep_until(curtain.unwrap_or_else(|| Instant::now() + FOREVER)).await };
+        tokio::pin!(over);
         loop {
-            self.settle(screen).await?;
+            tokio::select! {
+                settled = self.settle(screen) => settled?,
+                () = &mut over => return Ok(()),
+                () = &mut stop => return Ok(()),
+            }
             let began = *began.get_or_insert_with(Instant::now);
             let Some(next) = self.clock.next() else { continue };
             if next > end {
@@ -213,11 +222,9 @@ impl Stage {
             }
             let due = began + pace.real((next - self.start).to_std().unwrap_or_default());
             tokio::select! {
-                () = tokio::time::sleep_until(curtain.map_or(due, |curtain| curtain.min(due))) => {}
+                () = tokio::time::sleep_until(due) => {}
+                () = &mut over => return Ok(()),
                 () = &mut stop => return Ok(()),
-            }
-            if curtain.is_some_and(|curtain| Instant::now() >= curtain) {
-                return Ok(());
             }
             self.clock.advance(next);
         }
@@ -239,8 +246,10 @@ impl Stage {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let report = tokio::time::timeout(PATIENCE, settled).await.context("the service does not answer")?;
-        anyhow::ensure!(self.service.as_ref().is_some_and(|it| !it.is_finished()), "the service has ended");
+        let report = tokio::select! {
+            report = settled => report,
+            why = self.in_trouble() => return Err(why),
+        };
         self.drain(screen)?;
         // In the middle of a cycle, which waits for a retry, the last reading is out of date.
         if !report.accounts.iter().any(|account| account.reading) {
@@ -248,6 +257,19 @@ impl Stage {
         }
         self.counts = report.counts;
         Ok(())
+    }
+
+    /// Completes when the service has ended, or nothing has stirred for too long.
+    async fn in_trouble(&self) -> anyhow::Error {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if self.service.as_ref().is_none_or(JoinHandle::is_finished) {
+                return anyhow::anyhow!("the service has ended");
+            }
+            if self.clock.still() > PATIENCE {
+                return anyhow::anyhow!("the service does not answer");
+            }
+        }
     }
 
     /// What happened in the simulated world: the service only sees what comes of it.

@@ -8,6 +8,7 @@ mod out;
 mod preview;
 mod run;
 mod sandbox;
+mod silence;
 mod status;
 mod table;
 mod test_notify;
@@ -22,7 +23,7 @@ use clap::{CommandFactory, Parser};
 pub use args::{Cli, Command, Output};
 
 use self::out::{grumble, say};
-use crate::config::{self, Config, Environment, Problems};
+use crate::config::{self, Config, Environment, Loaded, Problems};
 use crate::logging;
 use crate::secret::Redactor;
 
@@ -71,8 +72,18 @@ impl Context {
     /// Loads the configuration, or prints every problem to standard error. Only the service logs the warnings: whoever
     /// runs a one-off command gets them from `validate`.
     pub(crate) fn load_or_report(&self) -> Result<Config, Exit> {
+        self.report(self.load())
+    }
+
+    /// Loads the configuration, good or bad.
+    pub(crate) fn load(&self) -> Loaded {
         let loaded = config::load(&self.file, &self.environment);
         loaded.secrets.iter().for_each(|secret| self.redactor.learn(secret));
+        loaded
+    }
+
+    /// The configuration that was loaded, or its problems printed.
+    pub(crate) fn report(&self, loaded: Loaded) -> Result<Config, Exit> {
         for warning in &loaded.warnings {
             if self.service {
                 tracing::warn!("{warning}");
@@ -197,6 +208,7 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
         Command::Preview(options) => preview::run(context, &options).await,
         Command::Status { output } => status::status(context, output).await,
         Command::Health => status::health(context).await,
+        Command::Silence { action } => silence::run(context, action).await,
         Command::Sandbox { listen, story, speed } => sandbox::run(listen, &story, speed).await,
         Command::Demo { story, speed, seconds } => demo::run(context, &story, speed, seconds).await,
         Command::Init => init::command(cli.config.as_deref()),

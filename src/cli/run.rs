@@ -1,13 +1,26 @@
-//! `lowtide run`: the service, until SIGTERM or SIGINT.
+//! `lowtide run`: the service, until SIGTERM or SIGINT. SIGHUP makes it read its configuration again.
 
 use std::sync::Arc;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::{Context, Exit};
-use crate::app;
+use crate::app::{self, Outside, Source};
 use crate::clock::SystemClock;
+use crate::supervisor::Supervisor;
 
 pub(super) async fn run(context: &Context) -> Exit {
-    let config = match context.load_or_report() {
+    // Before anything else: from now on a hangup is a request, and no longer the end.
+    let hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be listened to");
+            return Exit::Failure;
+        }
+    };
+    let loaded = context.load();
+    let sources = loaded.sources.clone();
+    let config = match context.report(loaded) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
@@ -15,7 +28,11 @@ pub(super) async fn run(context: &Context) -> Exit {
         Ok(stop) => stop,
         Err(exit) => return exit,
     };
-    match app::run(&config, &context.redactor, Arc::new(SystemClock), stop).await {
+    let source = Source::new(context.file.clone(), context.environment.clone(), sources, hangup);
+    let variable = |name| context.environment.get(name);
+    let supervisor = Supervisor::new(variable("NOTIFY_SOCKET"), variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
+    let outside = Outside { source: Some(source), supervisor };
+    match app::run(&config, &context.redactor, Arc::new(SystemClock), outside, stop).await {
         Ok(()) => Exit::Success,
         Err(error) => {
             tracing::error!("{error}");

@@ -56,9 +56,9 @@ pub(super) async fn run(listen: SocketAddr, story: &Story, speed: u32) -> Exit {
         }
     };
     let address = listener.local_addr().unwrap_or(listen);
-    introduce(&scenario, story.seed, speed, address);
     let clock: Arc<dyn Clock> = Arc::new(FastClock::new(SystemClock.now(), speed));
-    let sandbox = Sandbox::new(scenario, story.seed, clock, Arc::new(()));
+    let sandbox = Sandbox::new(scenario.clone(), story.seed, clock, Arc::new(()));
+    introduce(&scenario, story.seed, speed, address);
     tokio::select! {
         () = stop => Exit::Success,
         served = sandbox.serve(listener) => {

@@ -1,43 +1,110 @@
 //! `lowtide status` and `lowtide health`: what a running service, or else its state file, has to tell.
 
+use std::path::PathBuf;
+
+use chrono_tz::Tz;
+
 use super::args::Output;
 use super::out::{grumble, put, say};
 use super::table::table;
 use super::{Context, Exit, count, print_json};
-use crate::config::Config;
-use crate::control::{self, Health, Report, Request};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, Loaded};
+use crate::control::{self, Health, Reload, Report, Request, SilenceReport};
+use crate::domain::alert::AlertKey;
+use crate::domain::silence::Silence;
 use crate::domain::{Division, Time};
 use crate::store;
 use crate::text::clean;
 
 pub(super) async fn status(context: &Context, output: Output) -> Exit {
-    let config = match context.load_or_report() {
-        Ok(config) => config,
+    let (loaded, outline) = match outline(context) {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
-    let report = match control::ask::<Report>(&config.state, Request::Status).await {
-        Ok(report) => report,
-        Err(_) => match store::read_only(&config.state) {
-            Ok(state) => control::report_state(&state),
-            Err(why) => {
-                grumble!("lowtide: {why}");
-                return Exit::Failure;
-            }
+    let asked = control::ask::<Report>(&outline.state, Request::Status).await;
+    let report = match (asked, &loaded.config) {
+        (Ok(report), Ok(config)) => with_configuration(report, config, SystemClock.now()),
+        (Ok(report), Err(_)) => report,
+        (Err(_), _) => match stored(context, loaded) {
+            Ok(report) => report,
+            Err(exit) => return exit,
         },
     };
     match output {
         Output::Json => print_json(&report),
-        Output::Text => put(&text(&report, &config)),
+        Output::Text => put(&text(&report, &outline)),
     }
     Exit::Success
 }
 
+/// Where to ask, and in which zone to show times.
+struct Outline {
+    state: PathBuf,
+    timezone: Tz,
+}
+
+/// A running service goes on when its file becomes a bad one, so a bad one must not keep anybody from asking.
+fn outline(context: &Context) -> Result<(Loaded, Outline), Exit> {
+    let mut loaded = context.load();
+    let config::Outline { state, timezone } = std::mem::take(&mut loaded.outline);
+    match state {
+        Some(state) => Ok((loaded, Outline { state, timezone })),
+        None => Err(context.report(loaded).map_or_else(|exit| exit, |_| Exit::Config)),
+    }
+}
+
+/// What the state file tells while no service runs. Whose file it is must then be certain.
+fn stored(context: &Context, loaded: Loaded) -> Result<Report, Exit> {
+    let config = context.report(loaded)?;
+    Ok(with_configuration(from_file(&config)?, &config, SystemClock.now()))
+}
+
+fn from_file(config: &Config) -> Result<Report, Exit> {
+    let state = store::read_only(&config.state).map_err(|why| {
+        grumble!("lowtide: {why}");
+        Exit::Failure
+    })?;
+    Ok(control::report_state(&state))
+}
+
+/// What the running service, or else its state file, has to tell, with the silences of the configuration.
+pub(super) async fn ask(config: &Config) -> Result<Report, Exit> {
+    let report = match control::ask::<Report>(&config.state, Request::Status).await {
+        Ok(report) => report,
+        Err(_) => from_file(config)?,
+    };
+    Ok(with_configuration(report, config, SystemClock.now()))
+}
+
+/// Adds what only the configuration knows: its silences, shown at the alerts that they are about, and quiet hours.
+fn with_configuration(mut report: Report, config: &Config, now: Time) -> Report {
+    let configured = config.silences.iter();
+    report.silences.extend(configured.map(|(name, silence)| SilenceReport {
+        id: None,
+        name: Some(name.clone()),
+        silence: silence.clone(),
+    }));
+    for owed in report.owed.iter_mut().filter(|owed| owed.events > 0) {
+        let quiet = config.notifiers.get(&owed.notifier).and_then(|notifier| notifier.quiet_hours.as_ref());
+        owed.held_until = quiet.and_then(|quiet| quiet.held_until(now, owed.critical > 0));
+    }
+    report.silences.retain(|it| it.silence.in_force(now));
+    for alert in &mut report.alerts {
+        let key = AlertKey { account: alert.account.clone(), division: alert.division, rule: alert.rule.clone() };
+        let hushes = report.silences.iter().map(|it| &it.silence).filter(|silence| silence.matches(&key));
+        let hushes = hushes.filter(|silence| silence.level >= alert.level).max_by_key(|silence| silence.until);
+        alert.silenced = hushes.map(Silence::note);
+    }
+    report
+}
+
 pub(super) async fn health(context: &Context) -> Exit {
-    let config = match context.load_or_report() {
-        Ok(config) => config,
+    let (loaded, outline) = match outline(context) {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
-    match control::ask::<Health>(&config.state, Request::Health).await {
+    match control::ask::<Health>(&outline.state, Request::Health).await {
         Ok(Health { on_time: true, .. }) => {
             say!("ok: cycles are on time");
             Exit::Success
@@ -49,25 +116,29 @@ pub(super) async fn health(context: &Context) -> Exit {
             );
             Exit::Failure
         }
+        Err(_) if loaded.config.is_err() => context.report(loaded).map_or_else(|exit| exit, |_| Exit::Config),
         Err(error) => {
-            say!("no running service answers at {}: {error}", control::socket_path(&config.state).display());
+            say!("no running service answers at {}: {error}", control::socket_path(&outline.state).display());
             Exit::Failure
         }
     }
 }
 
-fn text(report: &Report, config: &Config) -> String {
+fn text(report: &Report, outline: &Outline) -> String {
     let time = |time: Option<Time>| {
         time.map_or_else(
             || "-".to_owned(),
-            |time| time.with_timezone(&config.timezone).format("%Y-%m-%d %H:%M:%S %Z").to_string(),
+            |time| time.with_timezone(&outline.timezone).format("%Y-%m-%d %H:%M:%S %Z").to_string(),
         )
     };
     let mut text = String::new();
     if report.running {
         text.push_str("lowtide is running.\n\n");
     } else {
-        text.push_str(&format!("No running service answers; this is what {} holds.\n\n", config.state.display()));
+        text.push_str(&format!("No running service answers; this is what {} holds.\n\n", outline.state.display()));
+    }
+    if let Some(reload) = &report.reload {
+        text.push_str(&configuration(reload, &time(Some(reload.at))));
     }
     section(&mut text, "Cycles", report.accounts.len(), "ACCOUNT|LAST CYCLE|NEXT CYCLE|ON TIME", |rows| {
         rows.extend(report.accounts.iter().map(|it| {
@@ -79,30 +150,42 @@ fn text(report: &Report, config: &Config) -> String {
             ]
         }));
     });
-    section(&mut text, "Alerts", report.alerts.len(), "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|REASON", |rows| {
-        rows.extend(report.alerts.iter().map(|it| {
-            let told = it.told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            vec![
-                it.rule.to_string(),
-                it.account.to_string(),
-                division(it.division, it.division_name.as_deref()),
-                it.status.clone(),
-                it.level.to_string(),
-                time(it.since),
-                told,
-                it.reason.clone().unwrap_or_default(),
-            ]
-        }));
-    });
+    section(
+        &mut text,
+        "Alerts",
+        report.alerts.len(),
+        "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|SILENCED UNTIL|REASON",
+        |rows| {
+            rows.extend(report.alerts.iter().map(|it| {
+                let told = it.told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                vec![
+                    it.rule.to_string(),
+                    it.account.to_string(),
+                    division(it.division, it.division_name.as_deref()),
+                    it.status.clone(),
+                    it.level.to_string(),
+                    time(it.since),
+                    told,
+                    time(it.silenced.as_ref().map(|note| note.until)),
+                    it.reason.clone().unwrap_or_default(),
+                ]
+            }));
+        },
+    );
     if report.alerts.is_empty() {
         text.push_str("No alert is pending or firing.\n\n");
     }
-    section(&mut text, "Owed", report.owed.len(), "NOTIFIER|EVENTS|OLDEST|FAILING SINCE|ERROR", |rows| {
+    if !report.silences.is_empty() {
+        let title = format!("Silences ({})", count(report.silences.len(), "row"));
+        text.push_str(&format!("{title}\n{}\n", super::silence::rows(&report.silences, outline.timezone)));
+    }
+    section(&mut text, "Owed", report.owed.len(), "NOTIFIER|EVENTS|OLDEST|HELD UNTIL|FAILING SINCE|ERROR", |rows| {
         rows.extend(report.owed.iter().map(|it| {
             vec![
                 it.notifier.to_string(),
                 it.events.to_string(),
                 time(it.oldest),
+                time(it.held_until),
                 time(it.failing_since),
                 it.error.clone().unwrap_or_default(),
             ]
@@ -129,6 +212,16 @@ fn text(report: &Report, config: &Config) -> String {
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
+}
+
+/// How the configuration was last read.
+fn configuration(reload: &Reload, at: &str) -> String {
+    let verdict = if reload.ok { "in use since it was read" } else { "REFUSED, the one before stays in use; read" };
+    let mut text = format!("Configuration: {verdict} at {at}\n");
+    for problem in &reload.problems {
+        text.push_str(&format!("  {}\n", clean(problem)));
+    }
+    text + "\n"
 }
 
 /// A titled table; nothing where there are no rows.

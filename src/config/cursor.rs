@@ -9,7 +9,9 @@ use super::environment::Environment;
 use super::files;
 use super::interpolate::{ExpandError, expand};
 use super::keys::{self, Key, is_secret, shown_key};
+use super::load::Outline;
 use super::problem::{Problem, ProblemSeverity, nearest, one_of, printable, quoted};
+use super::sources::Sources;
 use super::tree::{self, Entry, Kind, Node, Place};
 use crate::domain::Name;
 use crate::secret::Secret;
@@ -23,6 +25,10 @@ pub(super) struct Context<'a> {
     pub(super) environment: &'a Environment,
     pub(super) problems: RefCell<Vec<Problem>>,
     pub(super) secrets: RefCell<Vec<Secret>>,
+    /// The files that were read, or should have been.
+    pub(super) sources: RefCell<Sources>,
+    /// What can be said of the configuration even if it is refused.
+    pub(super) outline: RefCell<Outline>,
     /// Whether a secret stands in the file itself.
     pub(super) literal_secret: Cell<bool>,
     /// Whether `${NAME}` stands for a variable of the environment.
@@ -72,6 +78,14 @@ impl<'a> Cursor<'a> {
         self.ctx.push(place, self.path.clone(), found, fault.expected, fault.suggestion);
     }
 
+    /// Reports something here that keeps nobody from using the configuration.
+    pub(super) fn warn(&self, expected: impl Into<String>) {
+        self.report(expected.into().into());
+        if let Some(problem) = self.ctx.problems.borrow_mut().last_mut() {
+            problem.severity = ProblemSeverity::Warning;
+        }
+    }
+
     /// What is here, as the source writes it.
     pub(super) fn shown(&self) -> String {
         match &self.node.kind {
@@ -84,7 +98,8 @@ impl<'a> Cursor<'a> {
     }
 
     fn is_secret(&self) -> bool {
-        self.path.rsplit('.').next().is_some_and(is_secret)
+        // What stands below `headers` is secret, whatever the header is called.
+        self.path.rsplit('.').next().is_some_and(is_secret) || self.path.contains(".headers.")
     }
 
     /// What kind of thing is here, without its text.
@@ -144,6 +159,12 @@ impl<'a> Cursor<'a> {
             named.push((Name::from(entry.key.as_str()), cursor));
         }
         named
+    }
+
+    /// A map of keys that the user chooses, each with a text.
+    pub(super) fn texts(&self, expected: &str) -> Option<Vec<(&'a str, Cursor<'a>)>> {
+        let entries = self.entries(expected)?;
+        Some(entries.iter().map(|entry| (entry.key.as_str(), self.below(entry))).collect())
     }
 
     fn below(&self, entry: &'a Entry) -> Cursor<'a> {
@@ -243,6 +264,8 @@ impl<'a> Context<'a> {
             environment,
             problems: RefCell::default(),
             secrets: RefCell::default(),
+            sources: RefCell::default(),
+            outline: RefCell::default(),
             literal_secret: Cell::new(false),
             variables: true,
         }
@@ -250,7 +273,10 @@ impl<'a> Context<'a> {
 
     /// The text of a YAML file and its permission bits; `None` after reporting what is wrong with it.
     pub(super) fn file(&self, path: &Path, expected: &str) -> Option<(String, Option<u32>)> {
-        let fault = match files::yaml(path, expected) {
+        let read = files::yaml(path, expected);
+        let content = read.as_ref().map_or_else(|fault| &fault.found, |(text, _)| text);
+        self.sources.borrow_mut().note(path, content.as_bytes());
+        let fault = match read {
             Ok(read) => return Some(read),
             Err(fault) => fault,
         };

@@ -198,12 +198,16 @@ fn shape_at(path: &[String], root: &Node) -> Result<Shape, Stray> {
                 below.ok_or(Stray::Undefined(i, section))?;
                 Shape::Map(known)
             }
+            Shape::Texts => {
+                below.ok_or(Stray::Undefined(i, section))?;
+                Shape::Scalar
+            }
             _ => return Err(Stray::Unknown(i, &[])),
         };
         node = below.map(|entry| entry.value.as_ref());
     }
     match shape {
-        Shape::Map(_) | Shape::Named(_) => Err(Stray::Section),
+        Shape::Map(_) | Shape::Named(_) | Shape::Texts => Err(Stray::Section),
         leaf => Ok(leaf),
     }
 }

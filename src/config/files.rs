@@ -75,12 +75,12 @@ pub(super) fn secret(path: &Path) -> Result<String, FileFault> {
     Ok(text.to_owned())
 }
 
-/// Whether the file has a certificate in PEM.
-pub(super) fn certificates(path: &Path) -> Result<(), FileFault> {
+/// The content of a file that has a certificate in PEM.
+pub(super) fn certificates(path: &Path) -> Result<Vec<u8>, FileFault> {
     let expected = "a readable PEM file with at least one certificate";
     let (bytes, _) = read(path, LARGEST_BUNDLE, "a file of at most 8 MiB").map_err(|fault| about(fault, expected))?;
     if String::from_utf8_lossy(&bytes).contains("-----BEGIN CERTIFICATE-----") {
-        return Ok(());
+        return Ok(bytes);
     }
     Err(about(fault("no certificate", ""), expected))
 }

@@ -22,6 +22,8 @@ pub(super) enum Shape {
     Map(&'static [Key]),
     /// Names that the user chooses, each with known keys.
     Named(&'static [Key]),
+    /// Names that the user chooses, each with one scalar.
+    Texts,
 }
 
 const fn scalar(name: &'static str) -> Key {
@@ -53,6 +55,9 @@ pub(super) const ROOT: &[Key] = &[
     named("notifiers", NOTIFIER),
     named("rules", RULE),
     map("unreadable", UNREADABLE),
+    map("http", HTTP),
+    map("heartbeat", HEARTBEAT),
+    named("silences", SILENCE),
     named("reports", REPORT),
 ];
 
@@ -85,22 +90,29 @@ pub(super) const NOTIFIER: &[Key] = &[
     scalar("username"),
     scalar("password"),
     scalar("password_file"),
+    map("oauth2", OAUTH2),
     scalar("from"),
     list("to"),
+    scalar("url"),
+    scalar("url_file"),
+    Key { name: "headers", shape: Shape::Texts },
+    scalar("signing_secret"),
+    scalar("signing_secret_file"),
+    scalar("routing_key"),
+    scalar("routing_key_file"),
     scalar("fallback"),
+    map("quiet_hours", QUIET_HOURS),
     scalar("timeout"),
     scalar("ca_file"),
     scalar("allow_insecure"),
 ];
 
-/// Keys that only a Slack notifier has.
-pub(super) const SLACK_ONLY: &[&str] = &["webhook_url", "webhook_url_file", "mention"];
+/// Below `oauth2`.
+pub(super) const OAUTH2: &[Key] =
+    &[scalar("token_url"), scalar("client_id"), scalar("client_secret"), scalar("client_secret_file"), scalar("scope")];
 
-/// Keys that only an e-mail notifier has.
-pub(super) const EMAIL_ONLY: &[&str] = &["host", "port", "tls", "username", "password", "password_file", "from", "to"];
-
-/// Types of notifiers, each with the keys that only it has.
-pub(super) const TYPES: [(&str, &[&str]); 2] = [("slack", SLACK_ONLY), ("email", EMAIL_ONLY)];
+/// Below `quiet_hours`.
+pub(super) const QUIET_HOURS: &[Key] = &[scalar("from"), scalar("to"), list("days"), scalar("except")];
 
 /// Below `mention`.
 pub(super) const MENTION: &[Key] = &[scalar("warning"), scalar("critical")];
@@ -130,11 +142,38 @@ pub(super) const LEVEL: &[Key] =
 /// Below `unreadable`.
 pub(super) const UNREADABLE: &[Key] = &[scalar("after"), scalar("level"), scalar("remind_every"), list("notify")];
 
+/// Below `http`.
+pub(super) const HTTP: &[Key] = &[scalar("listen"), scalar("token"), scalar("token_file"), scalar("allow_public")];
+
+/// Below `heartbeat`.
+pub(super) const HEARTBEAT: &[Key] = &[
+    scalar("url"),
+    scalar("url_file"),
+    scalar("every"),
+    scalar("timeout"),
+    scalar("ca_file"),
+    scalar("allow_insecure"),
+];
+
+/// Below a silence.
+pub(super) const SILENCE: &[Key] =
+    &[scalar("account"), scalar("division"), scalar("rule"), scalar("until"), scalar("reason"), scalar("level")];
+
 /// Below a report.
 pub(super) const REPORT: &[Key] = &[scalar("schedule"), list("notify")];
 
 /// Keys whose value is never shown.
-const SECRETS: &[&str] = &["api_key", "webhook_url", "password"];
+const SECRETS: &[&str] = &[
+    "api_key",
+    "webhook_url",
+    "password",
+    "url",
+    "headers",
+    "signing_secret",
+    "routing_key",
+    "client_secret",
+    "token",
+];
 
 /// Whether the value of this key is a secret.
 pub(super) fn is_secret(key: &str) -> bool {

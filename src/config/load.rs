@@ -8,7 +8,9 @@ use super::cursor::{Context, Cursor};
 use super::environment::{Environment, overlay};
 use super::problem::{Problem, ProblemSeverity, Problems};
 use super::rules::Known;
-use super::{Config, accounts, keys, notifiers, reports, rules, values};
+use super::sources::Sources;
+use super::{Config, accounts, keys, notifiers, reports, rules, silences, values, watching};
+use crate::clock::{Clock, SystemClock};
 use crate::domain::Name;
 use crate::schedule::Schedule;
 use crate::secret::{Redactor, Secret};
@@ -22,6 +24,19 @@ pub struct Loaded {
     pub warnings: Problems,
     /// Every secret that was seen, also in a configuration that is refused.
     pub secrets: Vec<Secret>,
+    /// The files that it was read from, also where it is refused.
+    pub sources: Sources,
+    /// What can be said of it even if it is refused.
+    pub outline: Outline,
+}
+
+/// What asking a running service needs of a configuration: it is still running when its file has become a bad one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// Where alerts are remembered; `None` where the file says it in a way that is not understood.
+    pub state: Option<PathBuf>,
+    /// For the times that are shown.
+    pub timezone: Tz,
 }
 
 /// When cycles run unless the file says otherwise.
@@ -35,19 +50,23 @@ pub fn load(path: &Path, environment: &Environment) -> Loaded {
     let mut warnings = Vec::new();
     let config = read(path, &ctx, &mut warnings);
     let secrets = ctx.secrets.into_inner();
+    let (sources, outline) = (ctx.sources.into_inner(), ctx.outline.into_inner());
     let redactor = Redactor::default();
     for secret in &secrets {
         redactor.learn(secret);
     }
-    let mut errors = ctx.problems.into_inner();
+    let all = ctx.problems.into_inner();
+    let (mut errors, mild): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.severity == ProblemSeverity::Error);
+    warnings.extend(mild);
     for problem in errors.iter_mut().chain(&mut warnings) {
-        // A secret that was put under a wrong key as well.
+        // A secret that was put under a wrong key as well, or in the place of one.
+        problem.path = redactor.strike(&problem.path);
         problem.found = redactor.strike(&problem.found);
         problem.expected = redactor.strike(&problem.expected);
     }
     sort(&mut errors);
     let config = config.filter(|_| errors.is_empty()).ok_or(Problems(errors));
-    Loaded { config, warnings: Problems(warnings), secrets }
+    Loaded { config, warnings: Problems(warnings), secrets, sources, outline }
 }
 
 /// In the order of the file. Those of the environment have no line: they come last.
@@ -57,6 +76,7 @@ pub(super) fn sort(problems: &mut [Problem]) {
 
 fn read(path: &Path, ctx: &Context<'_>, warnings: &mut Vec<Problem>) -> Option<Config> {
     let expected = "a readable file with accounts, notifiers and rules (lowtide init writes one to start from)";
+    ctx.outline.borrow_mut().state = Some(default_state(ctx));
     let (text, mode) = ctx.file(path, expected)?;
     let root = ctx.tree(&text, "accounts, notifiers and rules")?;
     let (root, strays) = overlay(&root, ctx.environment);
@@ -87,16 +107,27 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
         Some(cursor) => cursor.read(values::line).map(|state| cursor.ctx.folder.join(state)),
         None => Some(default_state(cursor.ctx)),
     };
+    *cursor.ctx.outline.borrow_mut() = Outline { state: state.clone(), timezone };
     let accounts = section.required("accounts", "at least one account");
     let accounts = accounts.map_or_else(Vec::new, |cursor| accounts::accounts(&cursor, schedule.as_ref(), timezone));
     let notifiers = section.required("notifiers", "at least one notifier");
-    let notifiers = notifiers.map_or_else(Vec::new, |cursor| notifiers::notifiers(&cursor));
+    let notifiers = notifiers.map_or_else(Vec::new, |cursor| notifiers::notifiers(&cursor, timezone));
     let account_names: Vec<Name> = accounts.iter().map(|draft| Name::clone(&draft.name)).collect();
     let notifier_names: Vec<Name> = notifiers.iter().map(|(name, _)| Name::clone(name)).collect();
     let known = Known { accounts: &accounts, account_names: &account_names, notifiers: &notifier_names };
     let rules = section.required("rules", "at least one rule");
     let rules = rules.map_or_else(Vec::new, |cursor| rules::rules(&cursor, &known));
     let unreadable = rules::unreadable(section.get("unreadable").as_ref(), &notifier_names);
+    let http = section.get("http").map(|cursor| watching::http(&cursor));
+    let heartbeat = section.get("heartbeat").map(|cursor| watching::heartbeat(&cursor));
+    let hushed = silences::Known {
+        accounts: &accounts,
+        account_names: &account_names,
+        rules: silences::rule_names(section.get("rules").as_ref()),
+        timezone,
+        now: SystemClock.now(),
+    };
+    let silences = section.get("silences").map(|cursor| silences::silences(&cursor, &hushed)).unwrap_or_default();
     let reports = section.get("reports");
     let reports = reports.map(|cursor| reports::reports(&cursor, &notifier_names, timezone)).unwrap_or_default();
     Some(Config {
@@ -107,6 +138,9 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
         notifiers: notifiers.into_iter().filter_map(|(name, notifier)| Some((name, notifier?))).collect(),
         rules,
         unreadable,
+        http: http.flatten(),
+        heartbeat: heartbeat.flatten(),
+        silences,
         reports,
     })
 }

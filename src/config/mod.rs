@@ -1,9 +1,12 @@
 //! `alerts.yaml` and the environment → valid values. Every problem is reported at once, each with its place.
 //!
-//! This module starts nothing and reads nothing but the file, the environment that it is given, and the secrets' files.
+//! This module starts nothing and reads nothing but the file, the environment that it is given, the secrets' files, and the
+//! clock: a silence whose time has passed is worth a warning.
 
 mod accounts;
+mod channels;
 mod cursor;
+mod email;
 mod environment;
 mod files;
 mod interpolate;
@@ -11,25 +14,32 @@ mod keys;
 mod load;
 mod notifiers;
 mod problem;
+mod quiet;
 mod reports;
 mod rules;
 pub mod scenario;
 mod schema;
 mod secrets;
+mod silences;
+mod sources;
 mod templates;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod values;
+mod watching;
 
 pub use environment::Environment;
 pub use files::find;
-pub use load::{Loaded, load};
+pub use load::{Loaded, Outline, load};
 pub(crate) use problem::nearest;
 pub use problem::{Problem, ProblemSeverity, Problems};
 pub use schema::schema;
+pub use silences::silence_reason;
+pub use sources::{Sources, Stamps};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,7 +47,9 @@ use chrono_tz::Tz;
 use url::Url;
 
 use crate::domain::Name;
+use crate::domain::quiet::QuietHours;
 use crate::domain::rule::{Rule, Severity, UnreadablePolicy};
+use crate::domain::silence::Silence;
 use crate::notify::template::Templates;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
@@ -59,8 +71,34 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// When and whom to tell that an account cannot be read.
     pub unreadable: UnreadablePolicy,
+    /// Where it may be asked over HTTP; default nowhere.
+    pub http: Option<Http>,
+    /// Who is told that it is awake; default nobody.
+    pub heartbeat: Option<Heartbeat>,
+    /// What nobody wants to hear for a while, by name; those that have ended are left out.
+    pub silences: BTreeMap<Name, Silence>,
     /// The reports by name.
     pub reports: BTreeMap<Name, Report>,
+}
+
+/// Where the service may be asked over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Address and port; beyond this machine only with a token, or where the file says that it may be public.
+    pub listen: SocketAddr,
+    /// What whoever asks has to show.
+    pub token: Option<Secret>,
+}
+
+/// Who is told that the service is awake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Asked as it is, and with `/start` or `/fail` at its end; a secret.
+    pub url: Secret,
+    /// The pause between two pings while all is well; default 5 minutes.
+    pub every: Duration,
+    /// Timeout and trust.
+    pub connection: Connection,
 }
 
 /// One report.
@@ -114,6 +152,17 @@ pub enum Divisions {
     Listed(Vec<u64>),
 }
 
+impl Divisions {
+    /// Whether the account can have this division.
+    pub fn can_have(&self, id: u64) -> bool {
+        match self {
+            Divisions::Undivided => false,
+            Divisions::All { exclude } => !exclude.contains(&id),
+            Divisions::Listed(ids) => ids.contains(&id),
+        }
+    }
+}
+
 /// At most `requests` in any window of length `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
@@ -130,6 +179,8 @@ pub struct NotifierConfig {
     pub channel: Channel,
     /// Tried when this one keeps failing; no chain of fallbacks leads back to its start.
     pub fallback: Option<Name>,
+    /// When its messages are held; `None`: never.
+    pub quiet_hours: Option<QuietHours>,
     /// Timeout and trust.
     pub connection: Connection,
     /// Texts of its own; empty unless set.
@@ -156,11 +207,47 @@ pub enum Channel {
         tls: Tls,
         /// User name and password, if the server wants them.
         credentials: Option<(String, Secret)>,
+        /// The mailbox and where its tokens come from, in place of a password.
+        oauth2: Option<(String, Box<OAuth2>)>,
         /// The sender.
         from: lettre::message::Mailbox,
         /// The recipients; one to fifty.
         to: Vec<lettre::message::Mailbox>,
     },
+    /// Anybody's endpoint, which gets the JSON of docs/webhook.md.
+    Webhook {
+        /// Its address; a secret.
+        url: Secret,
+        /// Headers by name, in lower case; their values are secrets.
+        headers: Vec<(String, Secret)>,
+        /// What requests are signed with, as Standard Webhooks writes it; default unsigned.
+        signing_secret: Option<Secret>,
+    },
+    /// PagerDuty, Events API v2.
+    PagerDuty {
+        /// The integration's key.
+        routing_key: Secret,
+        /// Where events go; default the service region of the United States.
+        url: Option<Url>,
+    },
+    /// The webhook of a Teams workflow.
+    Teams {
+        /// Its address; a secret.
+        webhook_url: Secret,
+    },
+}
+
+/// OAuth 2.0 client credentials.
+#[derive(Debug, Clone)]
+pub struct OAuth2 {
+    /// The token endpoint.
+    pub token_url: Url,
+    /// The application.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret,
+    /// What the token is for; default nothing in particular.
+    pub scope: Option<String>,
 }
 
 /// How an SMTP connection is secured.

@@ -7,7 +7,7 @@ use super::accounts::Draft;
 use super::cursor::{Cursor, Fault, Section};
 use super::keys::{LEVEL, RULE, UNREADABLE as UNREADABLE_KEYS};
 use super::notifiers::known_name;
-use super::{Divisions, values};
+use super::values;
 use crate::domain::Name;
 use crate::domain::rule::UnreadablePolicy;
 use crate::domain::rule::{Amount, Level, Metric, Rule, RuleError, Severity, Side, UNREADABLE};
@@ -72,12 +72,7 @@ fn rule(name: Name, cursor: &Cursor<'_>, known: &Known<'_>) -> Option<Rule> {
 /// Whether any account that the rule watches can have this division.
 fn reachable(id: u64, watched: Option<&BTreeSet<Name>>, known: &Known<'_>) -> Result<u64, Fault> {
     let watched = |draft: &&Draft| watched.is_none_or(|names| names.contains(&draft.name));
-    let has = |draft: &Draft| match &draft.divisions {
-        None => true,
-        Some(Divisions::Undivided) => false,
-        Some(Divisions::All { exclude }) => !exclude.contains(&id),
-        Some(Divisions::Listed(ids)) => ids.contains(&id),
-    };
+    let has = |draft: &Draft| draft.divisions.as_ref().is_none_or(|divisions| divisions.can_have(id));
     if known.accounts.iter().filter(watched).any(has) {
         return Ok(id);
     }

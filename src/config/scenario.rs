@@ -25,7 +25,7 @@ const LONGEST: Duration = Duration::from_secs(3 * 366 * 24 * 3600);
 /// Deposits come no more often than this.
 const OFTENEST: Duration = Duration::from_secs(3600);
 /// The most orders of one line of a scenario: more would only cost time.
-const MOST_ORDERS: u32 = 10_000;
+const MOST_ORDERS: u32 = 1000;
 
 const fn key(name: &'static str) -> Key {
     Key { name, shape: Shape::Scalar }
@@ -270,7 +270,7 @@ mod tests {
     mine.yaml:2:1: fautls: found `fautls`, expected one of about, length, history, rate_limit, divisions, faults; did you mean `faults`?
     mine.yaml:6:14: divisions.Main.balance: found `1,000`, expected an amount such as 2000 or -569.95, with at most 18 digits before the point and 2 after it
     mine.yaml:8:30: divisions.Main.orders[0].price: found `-5`, expected an amount above 0, such as 218 or 399.50, with at most 18 digits before the point and 2 after it
-    mine.yaml:8:44: divisions.Main.orders[0].per_week: found `lots`, expected a whole number from 1 to 10000
+    mine.yaml:8:44: divisions.Main.orders[0].per_week: found `lots`, expected a whole number from 1 to 1000
     mine.yaml:10:24: divisions.Main.deposits[0].ago: found `ago` beside `on`, expected only one of them
     mine.yaml:11:16: divisions.Other.id: found `1` again, expected another number for each division
     mine.yaml:11:45: divisions.Other.credit_limit: found `none`, expected unlimited, or an amount such as 2000, with at most 18 digits before the point and 2 after it

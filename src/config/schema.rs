@@ -7,7 +7,8 @@
 use serde_json::{Map, Value, json};
 
 use super::accounts::REGIONS;
-use super::keys::{self, Key, Shape, TYPES};
+use super::channels::types;
+use super::keys::{self, Key, Shape};
 use crate::domain::rule::Metric;
 
 /// What a scalar, or an item of a list, looks like.
@@ -108,6 +109,24 @@ const DETAILS: &[(&str, Looks, &str)] = &[
     ("notifiers.password_file", Text, "A file that holds the password."),
     ("notifiers.from", Text, "The sender's mail address."),
     ("notifiers.to", Text, "One to fifty mail addresses."),
+    ("notifiers.oauth2", Text, "Logs in by a token instead of a password, as Microsoft 365 wants it."),
+    ("notifiers.oauth2.token_url", Web, "The address of the token endpoint."),
+    ("notifiers.oauth2.client_id", Text, "The id of the application."),
+    ("notifiers.oauth2.client_secret", Text, "The secret of the application."),
+    ("notifiers.oauth2.client_secret_file", Text, "A file that holds the application's secret."),
+    ("notifiers.oauth2.scope", Text, "What the token is asked for."),
+    ("notifiers.url", Text, "Where requests go; of a webhook, it is a secret."),
+    ("notifiers.url_file", Text, "A file that holds the address."),
+    ("notifiers.headers", Text, "Headers of your own and their values, which are secrets."),
+    ("notifiers.signing_secret", Text, "whsec_ and base64: signs requests as Standard Webhooks says."),
+    ("notifiers.signing_secret_file", Text, "A file that holds the signing secret."),
+    ("notifiers.routing_key", Text, "The integration key of an Events API v2 integration."),
+    ("notifiers.routing_key_file", Text, "A file that holds the integration key."),
+    ("notifiers.quiet_hours", Text, "When its messages are held and told as one afterwards."),
+    ("notifiers.quiet_hours.from", Text, "When they begin every day, such as \"19:00\"."),
+    ("notifiers.quiet_hours.to", Text, "When they end, such as \"07:30\"."),
+    ("notifiers.quiet_hours.days", Text, "Days that are quiet as a whole, such as [Sat, Sun]."),
+    ("notifiers.quiet_hours.except", Text, "critical: what is critical is told all the same."),
     ("notifiers.fallback", Text, "The notifier that takes over when this one keeps failing."),
     ("notifiers.timeout", Duration, "The longest wait for one request. Default: 10s."),
     ("notifiers.ca_file", Text, "PEM certificates to trust besides the system's."),
@@ -143,6 +162,25 @@ const DETAILS: &[(&str, Looks, &str)] = &[
     ("unreadable.level", Level, "How bad it is. Default: warning."),
     ("unreadable.remind_every", DurationOrNever, "The pause between reminders, or never. Default: 24h."),
     ("unreadable.notify", Text, "Names of notifiers. Default: all."),
+    ("http", Text, "Answers GET on /healthz, /readyz and /metrics. Default: off."),
+    ("http.listen", Text, "Address and port, such as 127.0.0.1:9095."),
+    ("http.token", Text, "What whoever asks has to show, as `Authorization: Bearer …`; it is a secret."),
+    ("http.token_file", Text, "A file that holds the token."),
+    ("http.allow_public", Boolean, "Shows the amounts to everyone who can reach the address. Default: false."),
+    ("heartbeat", Text, "Pings a service that speaks up when pings stay away. Default: off."),
+    ("heartbeat.url", Text, "The address to ping; it is a secret."),
+    ("heartbeat.url_file", Text, "A file that holds the address."),
+    ("heartbeat.every", Duration, "The pause between two pings while all is well. Default: 5m."),
+    ("heartbeat.timeout", Duration, "The longest wait for one request. Default: 10s."),
+    ("heartbeat.ca_file", Text, "PEM certificates to trust besides the system's."),
+    ("heartbeat.allow_insecure", Boolean, "Allows http:// to other machines."),
+    ("silences", Text, "What nobody wants to hear for a while. The names are yours."),
+    ("silences.account", Text, "The name of an account."),
+    ("silences.division", Division, "Only this division. Default: all of the account."),
+    ("silences.rule", Text, "Only this rule, or unreadable. Default: all of them."),
+    ("silences.until", Text, "When it ends: 2026-12-01T09:00, in `timezone` or with an offset."),
+    ("silences.reason", Text, "Shown in messages and by `lowtide status`."),
+    ("silences.level", Level, "The most severe level that is hushed. Default: warning."),
     ("reports", Text, "Pages with every account and division. The names are yours; the pages show them."),
     ("reports.schedule", Schedule, "When the report comes: a crontab such as \"0 9 * * Mon\", or \"every 24h\"."),
     ("reports.notify", Text, "Names of notifiers. Default: all."),
@@ -183,6 +221,7 @@ fn value(shape: Shape, path: &str) -> Value {
         Shape::List => items(),
         Shape::WordOrList(word) => json!({ "anyOf": [one_of(&[word]), items()] }),
         Shape::Map(keys) => section(keys, path),
+        Shape::Texts => json!({ "type": "object", "additionalProperties": anything() }),
         Shape::Named(keys) => {
             let names = json!({ "minLength": 1, "maxLength": 64 });
             json!({ "type": "object", "minProperties": 1, "propertyNames": names, "additionalProperties": section(keys, path) })
@@ -205,13 +244,20 @@ fn demand(schema: &mut Value, path: &str) {
         }
         "notifiers" => {
             schema["required"] = json!(["type"]);
-            schema["allOf"] = TYPES.iter().map(|(name, own)| of_type(name, own)).collect();
+            schema["allOf"] = types().map(|(name, own)| of_type(name, own)).collect();
         }
         "rules" => {
             schema["required"] = json!(["metric"]);
             schema["anyOf"] = json!(either(&["warning", "critical"]));
         }
         "reports" => schema["required"] = json!(["schedule"]),
+        "silences" => schema["required"] = json!(["account", "until"]),
+        "http" => schema["required"] = json!(["listen"]),
+        "heartbeat" => schema["oneOf"] = json!(either(&["url", "url_file"])),
+        "notifiers.oauth2" => {
+            schema["required"] = json!(["token_url", "client_id"]);
+            schema["oneOf"] = json!(either(&["client_secret", "client_secret_file"]));
+        }
         "rules.warning" | "rules.critical" => schema["oneOf"] = json!(either(&["below", "above"])),
         _ => {}
     }
@@ -219,11 +265,14 @@ fn demand(schema: &mut Value, path: &str) {
 
 /// What a notifier of one type has to have, and the keys of other types that it must not have.
 fn of_type(name: &str, own: &[&str]) -> Value {
-    let others = TYPES.iter().flat_map(|(_, keys)| keys.iter()).filter(|key| !own.contains(key));
+    let others = types().flat_map(|(_, keys)| keys.iter()).filter(|key| !own.contains(key));
     let others: Map<String, Value> = others.map(|key| ((*key).to_owned(), json!(false))).collect();
+    let either = |one: &str, other: &str| json!([{ "required": [one] }, { "required": [other] }]);
     let mut then = json!({ "properties": others });
     match name {
-        "slack" => then["oneOf"] = json!([{ "required": ["webhook_url"] }, { "required": ["webhook_url_file"] }]),
+        "slack" | "teams" => then["oneOf"] = either("webhook_url", "webhook_url_file"),
+        "webhook" => then["oneOf"] = either("url", "url_file"),
+        "pagerduty" => then["oneOf"] = either("routing_key", "routing_key_file"),
         "email" => then["required"] = json!(["host", "from", "to"]),
         _ => {}
     }
@@ -253,7 +302,7 @@ fn look(looks: Looks) -> Value {
         Level => one_of(&["warning", "critical"]),
         OfMetric => one_of(&Metric::ALL.map(|(_, name)| name)),
         Region => one_of(&REGIONS.map(|(name, _)| name)),
-        NotifierType => one_of(&TYPES.map(|(name, _)| name)),
+        NotifierType => one_of(&types().map(|(name, _)| name).collect::<Vec<_>>()),
         Tls => one_of(&["implicit", "starttls", "none"]),
     }
 }

@@ -7,7 +7,7 @@ use super::cursor::{Cursor, Fault, Section};
 use super::files::FileFault;
 use super::problem::quoted;
 use super::{Connection, files, values};
-use crate::secret::Secret;
+use crate::secret::{Secret, looks_random};
 
 /// The secret under `key`, or in the file that `file_key` names. Whatever is found is remembered for the redactor, and
 /// `check` says what is wrong with it without quoting it.
@@ -31,6 +31,23 @@ pub(super) fn secret(
         None => from_file,
     };
     let (text, cursor) = text?;
+    checked(text, &cursor, check)
+}
+
+/// The secret that stands here, whatever its key is called.
+pub(super) fn value(cursor: &Cursor<'_>, check: impl Fn(&str) -> Result<(), Fault>) -> Option<Secret> {
+    let secret = checked(inline(cursor)?, cursor, check)?;
+    // `Bearer …`, `Basic …`: what stands behind the scheme is a secret by itself.
+    if let Some((_, bare)) = secret.expose().split_once(' ')
+        && !bare.contains(' ')
+        && looks_random(bare)
+    {
+        cursor.ctx.secrets.borrow_mut().push(Secret::new(bare));
+    }
+    Some(secret)
+}
+
+fn checked(text: String, cursor: &Cursor<'_>, check: impl Fn(&str) -> Result<(), Fault>) -> Option<Secret> {
     let secret = Secret::new(text);
     cursor.ctx.secrets.borrow_mut().push(secret.clone());
     match check(secret.expose()) {
@@ -57,7 +74,10 @@ fn inline(cursor: &Cursor<'_>) -> Option<String> {
 
 fn content(cursor: &Cursor<'_>) -> Option<String> {
     let path = cursor.ctx.folder.join(cursor.read(values::line)?);
-    files::secret(&path).map_err(|fault| refuse_file(cursor, &path, fault)).ok()
+    let read = files::secret(&path);
+    let held = read.as_ref().unwrap_or_else(|fault| &fault.found);
+    cursor.ctx.sources.borrow_mut().note(&path, held.as_bytes());
+    read.map_err(|fault| refuse_file(cursor, &path, fault)).ok()
 }
 
 /// Names the file; as the source does where that has variables, one of which may hold the secret by mistake.
@@ -88,7 +108,10 @@ pub(super) fn connection(section: &Section<'_>) -> Connection {
 fn ca_file(section: &Section<'_>) -> Option<PathBuf> {
     let cursor = section.get("ca_file")?;
     let path = cursor.ctx.folder.join(cursor.read(values::line)?);
-    if let Err(fault) = files::certificates(&path) {
+    let read = files::certificates(&path);
+    let held = read.as_ref().map_or_else(|fault| fault.found.as_bytes(), Vec::as_slice);
+    cursor.ctx.sources.borrow_mut().note(&path, held);
+    if let Err(fault) = read {
         refuse_file(&cursor, &path, fault);
     }
     Some(path)

@@ -11,7 +11,7 @@ use super::problem::{nearest, one_of};
 use crate::config::Quota;
 use crate::domain::money::{AmountError, Currency, parse_amount};
 use crate::domain::rule::Amount;
-use crate::schedule::{DurationError, parse_duration};
+use crate::schedule::{DurationError, parse_duration, parse_moment};
 
 /// A text on one line, not empty.
 pub(super) fn line(text: &str) -> Result<String, Fault> {
@@ -84,6 +84,24 @@ pub(super) fn amount(text: &str) -> Result<Amount, Fault> {
         parsed.ok_or_else(|| Fault::from("an amount and its currency code, such as 2000 USD"))
     });
     Ok(Amount { value, currency: currency.transpose()? })
+}
+
+/// How a point in time is written.
+pub(super) const MOMENT: &str =
+    "a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00";
+
+/// A point in time.
+pub(super) fn moment(text: &str, timezone: chrono_tz::Tz) -> Result<crate::domain::Time, Fault> {
+    parse_moment(text, timezone).ok_or_else(|| MOMENT.into())
+}
+
+/// Longest reason: it is shown in messages, and handed through a socket that takes so much.
+const LONGEST_REASON: usize = 300;
+
+/// Why something is silenced.
+pub(super) fn reason(text: &str) -> Result<String, Fault> {
+    let reason = line(text).ok().filter(|text| text.chars().count() <= LONGEST_REASON);
+    reason.ok_or_else(|| format!("a text on one line, of 1 to {LONGEST_REASON} characters").into())
 }
 
 /// The id of a division.

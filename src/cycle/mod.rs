@@ -17,9 +17,12 @@ pub use settle::{News, Settled, forget_unconfigured, label, settle};
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use crate::clock::Clock;
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
+use crate::domain::evaluate::evaluate;
 use crate::domain::event::Value;
+use crate::domain::money::Money;
 use crate::domain::report::{Figures, Latest};
 use crate::domain::rule::{Metric, Rule, UnreadablePolicy};
+use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
 use crate::store::Book;
 
@@ -54,6 +57,8 @@ pub struct Watch {
     pub rules: Arc<[Rule]>,
     /// The unreadable alert.
     pub unreadable: Arc<UnreadablePolicy>,
+    /// Every silence of the configuration; those made by command are in the state.
+    pub silences: Arc<[Silence]>,
 }
 
 /// What an account's cycles keep between them, in memory only.
@@ -62,6 +67,8 @@ pub struct Memory {
     listing: Option<(Vec<ListedDivision>, Time)>,
     noted: BTreeMap<Division, String>,
     shared_fund_told: bool,
+    /// Reads that failed in the running cycle.
+    errors: Vec<ReadErrorKind>,
 }
 
 impl Memory {
@@ -105,6 +112,19 @@ pub struct LastReading {
     pub at: Time,
     /// Each metric: an amount, `unlimited`, or `unreadable: …`.
     pub metrics: BTreeMap<String, String>,
+    /// Those metrics that are an amount, for machines.
+    #[serde(default)]
+    pub amounts: BTreeMap<String, Money>,
+    /// When it could last be read.
+    #[serde(default)]
+    pub last_good: Option<Time>,
+}
+
+impl LastReading {
+    /// Whether any of it could be read.
+    pub fn is_readable(&self) -> bool {
+        self.last_good == Some(self.at)
+    }
 }
 
 /// What one cycle did.
@@ -116,6 +136,10 @@ pub struct Outcome {
     pub unreadable: usize,
     /// The names of the events that it made; those of the unreadable alert begin with `unreadable_`.
     pub events: Vec<String>,
+    /// The reads that failed, by kind.
+    pub errors: Vec<ReadErrorKind>,
+    /// Whether everything that the rules look at could be read.
+    pub good: bool,
     /// What it read, for reports.
     pub latest: Vec<Latest>,
     /// Why the divisions could not be listed, for reports.
@@ -127,6 +151,7 @@ pub struct Outcome {
 /// Runs one cycle: reads everything once, settles it as of the `planned` time, and saves.
 pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Clock, planned: Time) -> Outcome {
     let started = clock.now();
+    memory.errors.clear();
     let harvest = read(watch, memory, started).await;
     let now = clock.now();
     let news = book
@@ -148,6 +173,8 @@ pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Cl
         readings: harvest.reads.iter().map(|read| last_reading(&watch.account, read, now)).collect(),
         unreadable,
         events: news.iter().map(News::counted_as).collect(),
+        errors: std::mem::take(&mut memory.errors),
+        good: is_good(watch, &harvest),
         latest: latest(&watch.account, &harvest.reads, now),
         listing_failure: harvest.listing_failure.map(|why| why.reason),
         ended: now,
@@ -176,6 +203,16 @@ pub fn latest(account: &Name, reads: &[Read], at: Time) -> Vec<Latest> {
     reads.iter().map(figures).collect()
 }
 
+/// Whether no rule is blind.
+fn is_good(watch: &Watch, harvest: &Harvest) -> bool {
+    let sees = |read: &Read, balance: &Balance| {
+        let mut rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
+        rules.all(|rule| evaluate(rule, &balance.reading(rule.metric)).is_ok())
+    };
+    let good = |read: &Read| read.balance.as_ref().is_ok_and(|balance| sees(read, balance));
+    harvest.listing_failure.is_none() && harvest.reads.iter().all(good)
+}
+
 /// Reads each division once, side by side. Where one is refused, the listing may be out of date: it is asked for again, so
 /// that a division that is gone is no longer watched rather than unreadable.
 async fn read(watch: &Watch, memory: &mut Memory, now: Time) -> Harvest {
@@ -201,7 +238,7 @@ async fn read(watch: &Watch, memory: &mut Memory, now: Time) -> Harvest {
     Harvest { reads, listing_failure, active }
 }
 
-async fn read_balances(watch: &Watch, memory: &Memory) -> Vec<Read> {
+async fn read_balances(watch: &Watch, memory: &mut Memory) -> Vec<Read> {
     let listed = memory.listing.as_ref().map(|(listed, _)| listed.as_slice()).unwrap_or_default();
     let targets: Vec<Division> = match &watch.scope {
         Scope::Undivided => vec![None],
@@ -210,13 +247,14 @@ async fn read_balances(watch: &Watch, memory: &Memory) -> Vec<Read> {
             memory.active().into_iter().flatten().filter(|id| !exclude.contains(id)).map(Some).collect()
         }
     };
-    let names: BTreeMap<u64, &str> = listed.iter().map(|it| (it.id, it.name.as_str())).collect();
+    let names: BTreeMap<u64, String> = listed.iter().map(|it| (it.id, it.name.clone())).collect();
     let reads: Vec<_> = futures_util::stream::iter(targets)
         .map(|division| async move { (division, watch.source.balance(division).await) })
         .buffered(SIDE_BY_SIDE)
         .collect()
         .await;
-    let named = |division: Division| division.and_then(|id| names.get(&id).map(|name| (*name).to_owned()));
+    memory.errors.extend(reads.iter().filter_map(|(_, balance)| Some(balance.as_ref().err()?.kind)));
+    let named = |division: Division| division.and_then(|id| names.get(&id).cloned());
     let read = |(division, balance): (Division, Result<Balance, ReadError>)| Read {
         division,
         name: named(division),
@@ -243,7 +281,10 @@ async fn refresh_listing(watch: &Watch, memory: &mut Memory, now: Time) -> Optio
             memory.listing = Some((listed, now));
             None
         }
-        (Err(error), Scope::All(_)) => Some(error.into()),
+        (Err(error), Scope::All(_)) => {
+            memory.errors.push(error.kind);
+            Some(error.into())
+        }
         (Err(error), _) => {
             tracing::info!(account = %watch.account, %error, "divisions cannot be listed: they are shown by their ids");
             let known = memory.listing.take().map(|(listed, _)| listed).unwrap_or_default();
@@ -301,8 +342,10 @@ fn note_oddities(watch: &Watch, memory: &mut Memory, harvest: &Harvest) {
             tracing::warn!(account = %watch.account, division = read.division, "{note}");
         }
     }
-    if let Some(twins) = shared_fund(&harvest.reads).filter(|_| !std::mem::replace(&mut memory.shared_fund_told, true))
+    if !memory.shared_fund_told
+        && let Some(twins) = shared_fund(&harvest.reads)
     {
+        memory.shared_fund_told = true;
         tracing::info!(account = %watch.account, divisions = twins.len(), first = twins[0], "{SHARED_FUND}");
     }
 }
@@ -333,8 +376,15 @@ fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
             Reading::Unreadable(why) => format!("unreadable: {}", why.reason),
         },
     };
+    let amount = |metric: Metric| match read.balance.as_ref().ok()?.reading(metric) {
+        Reading::Amount(money) => Some(money),
+        Reading::Unlimited | Reading::Unreadable(_) => None,
+    };
     let metrics = Metric::ALL.into_iter().map(|(it, name)| (name.to_owned(), metric(it))).collect();
-    LastReading { account: account.clone(), division: read.division, division_name: read.name.clone(), at, metrics }
+    let amounts = Metric::ALL.into_iter().filter_map(|(it, name)| Some((name.to_owned(), amount(it)?))).collect();
+    let (account, division, division_name) = (account.clone(), read.division, read.name.clone());
+    let last_good = read.balance.is_ok().then_some(at);
+    LastReading { account, division, division_name, at, metrics, amounts, last_good }
 }
 
 /// Reads every division of an account once, for `check` and `validate --online`: no state, nothing sent.

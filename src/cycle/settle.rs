@@ -13,6 +13,7 @@ use crate::domain::evaluate::{LevelVerdict, Standing, Verdict, evaluate};
 use crate::domain::event::{Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
 use crate::domain::money::Currency;
 use crate::domain::rule::{Rule, Severity, UNREADABLE};
+use crate::domain::silence::{Note, Silence, hear};
 use crate::domain::state::{Remembered, State};
 use crate::domain::{Division, Name, Time};
 
@@ -46,7 +47,8 @@ pub struct Settled {
 
 /// Applies a harvest to the state: judges every rule, moves every alert, owes every event. At most one event an alert.
 pub fn settle(state: &mut State, watch: &Watch, harvest: &Harvest, now: Time) -> Settled {
-    let mut desk = Desk { state, watch, now, news: Vec::new(), changed: false };
+    let changed = state.drop_ended_silences(now);
+    let mut desk = Desk { state, watch, now, news: Vec::new(), changed };
     if let Some(active) = &harvest.active {
         desk.end_gone_divisions(active);
     }
@@ -79,6 +81,18 @@ struct Known<'a> {
     reason: Option<String>,
     /// The currency of the reading.
     currency: Option<Currency>,
+}
+
+/// What somebody is told of one alert.
+struct Telling {
+    /// What happened, as those who are told see it.
+    moved: Move,
+    /// Who is told.
+    recipients: BTreeSet<Name>,
+    /// The threads of those who were told before.
+    threads: BTreeMap<Name, Option<String>>,
+    /// The silence that the message shows.
+    silence: Option<Note>,
 }
 
 impl Desk<'_> {
@@ -116,18 +130,20 @@ impl Desk<'_> {
         }
     }
 
-    /// While an alert lives, an amount in another currency neither worsens nor resolves it, unless the thresholds name
+    /// While an alert fires, an amount in another currency neither worsens nor resolves it, unless the thresholds name
     /// theirs: JPY 5,000 are no recovery from USD 1,000.
     fn in_the_known_currency(&self, rule: &Rule, read: &Read, reading: &Reading) -> Result<(), Unreadable> {
         let Reading::Amount(money) = reading else { return Ok(()) };
-        let known = self.state.alerts.get(&self.key(read.division, &rule.name)).and_then(|known| known.currency);
+        let known = self.state.alerts.get(&self.key(read.division, &rule.name));
+        let firing = known.filter(|known| matches!(known.alert.status(), Status::Firing(_)));
+        let known = firing.and_then(|known| known.currency);
         match known.filter(|known| *known != money.currency && rule.currency().is_none()) {
             None => Ok(()),
             Some(known) => Err(Unreadable {
                 outlook: Outlook::NeedsAction,
                 reason: format!(
                     "rule {} alerted on an amount in {known}, but CertCentral reports amounts in {} now: \
-                     write its thresholds with their currency",
+                     write its thresholds with their currency, or give this account a rule of its own",
                     rule.name, money.currency
                 ),
             }),
@@ -142,12 +158,9 @@ impl Desk<'_> {
             Reading::Unlimited | Reading::Unreadable(_) => (Value::Unlimited, None),
         };
         let known = Known { name: read.name.as_deref(), reason: None, currency };
-        let Some((moved, recipients, told)) = self.advance(&key, known, verdict, remind) else {
-            return;
-        };
-        let recipients = recipients.unwrap_or_else(|| {
-            rule.level(moved.level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default()
-        });
+        let notify = |severity| rule.level(severity).map(|level| level.notify.as_slice()).unwrap_or_default();
+        let Some(telling) = self.advance(&key, known, verdict, remind, notify) else { return };
+        let moved = telling.moved;
         // What is over is over for both levels: the milder threshold is the one that the reader wants to be back above.
         let milder = rule.level(Severity::Warning).filter(|_| moved.kind == Kind::Resolved);
         let judged_by = milder.or_else(|| rule.level(moved.level));
@@ -167,7 +180,7 @@ impl Desk<'_> {
             next_reminder: self.next_reminder(moved, remind(moved.level)),
             key,
         });
-        self.owe(subject, moved, &recipients, &told);
+        self.owe(subject, telling);
     }
 
     /// The alert of its own about what cannot be read. `stands_still` tells which alerts it keeps from moving.
@@ -187,10 +200,9 @@ impl Desk<'_> {
         self.move_to_level(&key, policy.level);
         let reason = failure.map(|why| why.reason.clone());
         let known = Known { name, reason: reason.clone(), currency: None };
-        let Some((moved, recipients, told)) = self.advance(&key, known, &verdict, |_| policy.remind_every) else {
-            return;
-        };
-        let recipients = recipients.unwrap_or_else(|| policy.notify.iter().cloned().collect());
+        let (remind, notify) = (|_| policy.remind_every, |_| policy.notify.as_slice());
+        let Some(telling) = self.advance(&key, known, &verdict, remind, notify) else { return };
+        let moved = telling.moved;
         let standing_still = self
             .state
             .alerts
@@ -209,7 +221,7 @@ impl Desk<'_> {
             next_reminder: self.next_reminder(moved, policy.remind_every),
             key,
         });
-        self.owe(subject, moved, &recipients, &told);
+        self.owe(subject, telling);
     }
 
     /// `unreadable.level` was edited while the alert lives: it goes on at the new level, which is no news.
@@ -226,33 +238,82 @@ impl Desk<'_> {
         }
     }
 
-    /// Moves one alert. Returns the move with the threads of those who were told, and the recipients where they are not
-    /// the level's own: who heard the beginning hears the end.
-    #[allow(clippy::type_complexity)] // three parts of one answer, taken apart at once by both callers
-    fn advance(
+    /// Moves one alert, whatever silences there are, and remembers it. Returns what somebody is told of it.
+    fn advance<'n>(
         &mut self,
         key: &AlertKey,
         known: Known,
         verdict: &Verdict,
         remind: impl Fn(Severity) -> Option<Duration>,
-    ) -> Option<(Move, Option<BTreeSet<Name>>, BTreeMap<Name, Option<String>>)> {
+        notify: impl Fn(Severity) -> &'n [Name],
+    ) -> Option<Telling> {
         let before = self.state.alerts.get(key).cloned().unwrap_or_default();
-        let (alert, moved) = transition(&before.alert, verdict, remind, self.now);
-        let to_the_told =
-            moved.filter(|it| matches!(it.kind, Kind::Eased | Kind::Resolved)).map(|_| self.state.told_or_owed(key));
-        let told = before.alert.told.clone();
+        let (mut alert, moved) = transition(&before.alert, verdict, remind, self.now);
+        let silences = self.silences(key);
+        let hearing = hear(before.hushed.as_ref(), &before.alert, &alert, moved, &silences, self.now);
+        let telling = hearing.told.map(|moved| {
+            let after_silence = before.hushed.is_some();
+            let recipients = self.recipients(key, moved, after_silence, &notify);
+            Telling { moved, recipients, threads: before.alert.told.clone(), silence: hearing.note }
+        });
+        self.report(key, moved, telling.as_ref().map(|telling| telling.moved));
+        if telling.is_some() && alert.firing().is_some() {
+            alert.last_event = Some(self.now);
+        }
         if alert.status() == Status::Ok {
             self.changed |= self.state.alerts.remove(key).is_some();
         } else {
             let division_name = known.name.map(str::to_owned).or_else(|| before.division_name.clone());
             let currency = known.currency.or(before.currency);
-            let after = Remembered { alert, division_name, reason: known.reason, currency };
+            let after = Remembered { alert, division_name, reason: known.reason, currency, hushed: hearing.hushed };
             if after != before {
                 self.changed = true;
                 self.state.alerts.insert(key.clone(), after);
             }
         }
-        moved.map(|moved| (moved, to_the_told, told))
+        telling
+    }
+
+    /// The silences in force that are about this alert.
+    fn silences(&self, key: &AlertKey) -> Vec<&Silence> {
+        let all = self.state.silences.values().chain(self.watch.silences.iter());
+        all.filter(|silence| silence.matches(key) && silence.in_force(self.now)).collect()
+    }
+
+    /// The notifiers of the level, or who heard the beginning. An easing that a silence held back is news to both.
+    fn recipients<'n>(
+        &self,
+        key: &AlertKey,
+        moved: Move,
+        after_silence: bool,
+        notify: impl Fn(Severity) -> &'n [Name],
+    ) -> BTreeSet<Name> {
+        let of_the_level = || notify(moved.level).iter().cloned().collect();
+        match moved.kind {
+            Kind::Raised | Kind::Escalated | Kind::Reminder => of_the_level(),
+            Kind::Eased if after_silence => &self.state.told_or_owed(key) | &of_the_level(),
+            Kind::Eased | Kind::Resolved => self.state.told_or_owed(key),
+        }
+    }
+
+    /// A line for the log: what happened to the alert, and whether people hear of it.
+    fn report(&mut self, key: &AlertKey, moved: Option<Move>, told: Option<Move>) {
+        let Some(line) = moved.or(told) else { return };
+        let text = match (moved.map(|moved| moved.kind), told.is_some()) {
+            (None, _) => "silence is over: alert still fires",
+            (Some(Kind::Raised), true) => "alert raised",
+            (Some(Kind::Escalated), true) => "alert escalated",
+            (Some(Kind::Eased), true) => "alert eased",
+            (Some(Kind::Reminder), true) => "alert still fires",
+            (Some(Kind::Resolved), _) => "alert resolved",
+            (Some(Kind::Raised), false) => "alert raised, but silenced: nobody is told",
+            (Some(Kind::Escalated), false) => "alert escalated, but silenced: nobody is told",
+            (Some(Kind::Eased), false) => "alert eased, but silenced: nobody is told",
+            (Some(Kind::Reminder), false) => "alert still fires, but silenced: nobody is told",
+        };
+        let (kind, level) = (line.kind.name(), line.level.to_string());
+        self.news.push(News { kind, alert: label(key), level, text });
+        self.changed = true;
     }
 
     fn next_reminder(&self, moved: Move, every: Option<Duration>) -> Option<Time> {
@@ -260,29 +321,9 @@ impl Desk<'_> {
         self.now.checked_add_signed(chrono::Duration::from_std(every).ok()?)
     }
 
-    fn owe(
-        &mut self,
-        subject: Subject,
-        moved: Move,
-        recipients: &BTreeSet<Name>,
-        told: &BTreeMap<Name, Option<String>>,
-    ) {
-        let alert = match &subject {
-            Subject::Threshold(ThresholdEvent { key, .. }) | Subject::Unreadable(UnreadableEvent { key, .. }) => {
-                label(key)
-            }
-            _ => String::new(),
-        };
-        let text = match moved.kind {
-            Kind::Raised => "alert raised",
-            Kind::Escalated => "alert escalated",
-            Kind::Eased => "alert eased",
-            Kind::Reminder => "alert still fires",
-            Kind::Resolved => "alert resolved",
-        };
-        self.news.push(News { kind: moved.kind.name(), alert, level: moved.level.to_string(), text });
-        self.changed = true;
-        self.state.owe(subject, self.now, recipients, told);
+    fn owe(&mut self, subject: Subject, telling: Telling) {
+        let Telling { recipients, threads, silence, .. } = telling;
+        self.state.owe_under(subject, self.now, &recipients, &threads, silence);
     }
 
     /// A division that is gone from a good listing ends its alerts, with one notice to those who were told.

@@ -133,6 +133,12 @@ impl Alert {
         }
     }
 
+    /// The news that it fires at its level now, as a move of this kind; `None` if it does not fire.
+    pub(super) fn news(&self, kind: Kind) -> Option<Move> {
+        let level = self.firing()?;
+        Some(Move { kind, level, since: self.latch(level)?.since })
+    }
+
     /// A state time in the future (the clock went back) counts as now.
     fn not_in_the_future(&mut self, now: Time) {
         for latch in [&mut self.warning, &mut self.critical].into_iter().flatten() {

@@ -10,6 +10,7 @@ use super::balance::{Breakdown, Outlook};
 use super::money::Money;
 use super::report::Page;
 use super::rule::{Metric, Severity, Side};
+use super::silence::Note;
 use super::{Division, Name, Time};
 
 /// One event. Self-contained but for what the configuration says about its rule and account (description, links).
@@ -22,6 +23,9 @@ pub struct Event {
     /// What happened.
     #[serde(flatten)]
     pub subject: Subject,
+    /// The silence about it, where there is one that this event breaks, ends under or follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence: Option<Note>,
     /// Notifiers that were ever asked to tell it, fallbacks among them, so that nobody is asked twice.
     pub audience: BTreeSet<Name>,
 }
@@ -170,6 +174,11 @@ impl Event {
             | Subject::NotifierRecovered { .. }
             | Subject::Report(_) => None,
         }
+    }
+
+    /// Whether critical begins, goes on or ends with it.
+    pub fn is_about_critical(&self) -> bool {
+        self.level() == Some(Severity::Critical) || self.kind() == Some(Kind::Eased)
     }
 
     /// The level that it is about, where it belongs to an alert.

@@ -7,9 +7,12 @@ pub mod alert;
 pub mod balance;
 pub mod evaluate;
 pub mod event;
+pub mod local;
 pub mod money;
+pub mod quiet;
 pub mod report;
 pub mod rule;
+pub mod silence;
 pub mod state;
 
 use std::sync::Arc;

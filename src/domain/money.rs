@@ -125,6 +125,9 @@ pub fn parse_json_number(text: &str) -> Result<Decimal, AmountError> {
         Some(rest) => ("-", rest),
         None => ("", mantissa),
     };
+    if !mantissa.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(AmountError::NotANumber);
+    }
     let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     if exponent.unsigned_abs() > 40 || integer.len() + fraction.len() > 80 {
         return Err(AmountError::TooLong);
@@ -244,6 +247,9 @@ mod tests {
         ];
         for (json, plain) in same {
             assert_eq!(parse_json_number(json).unwrap(), parse_amount(plain).unwrap(), "{json}");
+        }
+        for json in [".®E1", "١e1", "1.2.3e1"] {
+            assert_eq!(parse_json_number(json), Err(AmountError::NotANumber), "{json}");
         }
         for json in ["1e400", "1e-400", "1e99999999999", "1e30"] {
             assert_eq!(parse_json_number(json), Err(AmountError::TooLong), "{json}");

@@ -10,6 +10,7 @@ use super::alert::{Alert, AlertKey, Kind};
 use super::event::{Event, Subject};
 use super::money::Currency;
 use super::report::Reported;
+use super::silence::{Hushed, Note, Silence};
 use super::{Name, Time};
 
 /// Of one alert's events, so many are kept for a notifier that cannot be reached; those between are counted.
@@ -24,6 +25,9 @@ pub struct State {
     /// Events that somebody is still to be told, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owed: Vec<Owed>,
+    /// Silences that were made by command, by their ids; those in the configuration stay there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub silences: BTreeMap<u32, Silence>,
     /// Notifiers whose last attempt failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notifiers: BTreeMap<Name, Trouble>,
@@ -47,6 +51,9 @@ pub struct Remembered {
     /// The currency of its last reading: amounts in another one say nothing about thresholds that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
+    /// Set while it fires and a silence keeps people from hearing so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hushed: Option<Hushed>,
 }
 
 /// One event and who is still to be told.
@@ -104,24 +111,35 @@ impl State {
         recipients: &BTreeSet<Name>,
         told: &BTreeMap<Name, Option<String>>,
     ) {
+        self.owe_under(subject, at, recipients, told, None);
+    }
+
+    /// Like [`State::owe`], for an event that a silence is about.
+    pub fn owe_under(
+        &mut self,
+        subject: Subject,
+        at: Time,
+        recipients: &BTreeSet<Name>,
+        told: &BTreeMap<Name, Option<String>>,
+        silence: Option<Note>,
+    ) {
         if recipients.is_empty() {
             return;
         }
         let id = self.fresh_id(&subject, at);
-        let event = Event { id, at, subject, audience: recipients.clone() };
-        let line = line(&event.subject);
+        let event = Event { id, at, subject, silence, audience: recipients.clone() };
+        let thread = Thread::of(&event);
         let owing = |name: &Name| Owing { thread: told.get(name).cloned().flatten(), ..Owing::default() };
         let to = recipients.iter().map(|name| (name.clone(), owing(name))).collect();
         self.owed.push(Owed { event, to });
-        for name in recipients {
-            self.keep_bounded(name, &line);
-        }
+        self.keep_bounded(recipients, &thread);
     }
 
     /// Everyone who was told of the alert that lives now, or is about to be.
     pub fn told_or_owed(&self, key: &AlertKey) -> BTreeSet<Name> {
         let mut names = BTreeSet::new();
-        for owed in self.owed.iter().filter(|owed| owed.event.alert() == Some(key)) {
+        let of_alert = |owed: &&Owed| owed.event.alert().is_some_and(|it| it.division == key.division && it == key);
+        for owed in self.owed.iter().filter(of_alert) {
             if owed.event.kind() == Some(Kind::Resolved) {
                 names.clear();
             } else {
@@ -185,7 +203,7 @@ impl State {
         error: &str,
         ids: Option<&BTreeSet<String>>,
     ) -> usize {
-        let mut lines = BTreeSet::new();
+        let mut threads = BTreeSet::new();
         let mut handed = 0;
         for owed in self.owed.iter_mut().filter(|owed| ids.is_none_or(|ids| ids.contains(&owed.event.id))) {
             let Some(owing) = owed.to.get_mut(notifier) else { continue };
@@ -199,12 +217,12 @@ impl State {
                 let thread =
                     owed.event.alert().and_then(|key| self.alerts.get(key)?.alert.told.get(fallback).cloned()?);
                 owed.to.insert(fallback.clone(), Owing { via, omitted, thread, ..Owing::default() });
-                lines.insert(line(&owed.event.subject));
+                threads.insert(Thread::of(&owed.event));
                 handed += 1;
             }
         }
-        for line in lines {
-            self.keep_bounded(fallback, &line);
+        for thread in threads {
+            self.keep_bounded([fallback], &thread);
         }
         handed
     }
@@ -238,13 +256,27 @@ impl State {
         dropped
     }
 
+    /// Adds a silence. Returns its id, which none of those that are kept has.
+    pub fn add_silence(&mut self, silence: Silence) -> u32 {
+        let id = self.silences.last_key_value().map_or(1, |(id, _)| id.saturating_add(1));
+        self.silences.insert(id, silence);
+        id
+    }
+
+    /// Drops silences whose time has passed. Returns whether there were any.
+    pub fn drop_ended_silences(&mut self, now: Time) -> bool {
+        let before = self.silences.len();
+        self.silences.retain(|_, silence| !silence.ended(now));
+        self.silences.len() != before
+    }
+
     fn drop_settled(&mut self) {
         self.owed.retain(|owed| !owed.to.is_empty());
     }
 
     fn fresh_id(&self, subject: &Subject, at: Time) -> String {
         let stem = format!("{}@{}", line(subject), at.timestamp_micros());
-        let taken = |id: &str| self.owed.iter().any(|owed| owed.event.id == id);
+        let taken = |id: &str| self.owed.iter().any(|owed| owed.event.at == at && owed.event.id == id);
         let mut id = stem.clone();
         for n in 2.. {
             if !taken(&id) {
@@ -255,30 +287,62 @@ impl State {
         id
     }
 
-    /// For one notifier and alert (or report): drops reminders and pages that something newer follows, and all but the oldest and the newest.
-    fn keep_bounded(&mut self, notifier: &Name, of_line: &str) {
-        let mine = |owed: &Owed| owed.to.contains_key(notifier) && line(&owed.event.subject) == of_line;
-        let mut places: Vec<usize> = (0..self.owed.len()).filter(|i| mine(&self.owed[*i])).collect();
-        let Some(newest) = places.last().copied() else { return };
-        places.retain(|i| {
-            let event = &self.owed[*i].event;
-            let stale = *i != newest && (event.kind() == Some(Kind::Reminder) || event.report().is_some());
-            if stale {
-                self.owed[*i].to.remove(notifier);
+    /// For each of these notifiers and one alert (or report): drops reminders and pages that something newer follows, and
+    /// all but the oldest and the newest.
+    fn keep_bounded<'a>(&mut self, notifiers: impl IntoIterator<Item = &'a Name>, thread: &Thread) {
+        let of_thread: Vec<usize> = (0..self.owed.len()).filter(|i| thread.has(&self.owed[*i].event)).collect();
+        let mut dropped = false;
+        for notifier in notifiers {
+            let mine = |i: &usize| self.owed[*i].to.contains_key(notifier);
+            let mut places: Vec<usize> = of_thread.iter().copied().filter(mine).collect();
+            let Some(newest) = places.last().copied() else { continue };
+            let before = places.len();
+            places.retain(|i| {
+                let event = &self.owed[*i].event;
+                let passing = event.kind() == Some(Kind::Reminder) || event.report().is_some();
+                let stale = *i != newest && passing;
+                if stale {
+                    self.owed[*i].to.remove(notifier);
+                }
+                !stale
+            });
+            if places.len() > KEPT_PER_ALERT {
+                let surplus = places.len() - KEPT_PER_ALERT;
+                let mut omitted = u32::try_from(surplus).unwrap_or(u32::MAX);
+                for i in places.drain(1..=surplus) {
+                    let its_own = self.owed[i].to.remove(notifier).map_or(0, |owing| owing.omitted);
+                    omitted = omitted.saturating_add(its_own);
+                }
+                if let Some(owing) = self.owed[places[1]].to.get_mut(notifier) {
+                    owing.omitted = owing.omitted.saturating_add(omitted);
+                }
             }
-            !stale
-        });
-        if places.len() > KEPT_PER_ALERT {
-            let surplus = places.len() - KEPT_PER_ALERT;
-            let mut omitted = u32::try_from(surplus).unwrap_or(u32::MAX);
-            for i in places.drain(1..=surplus) {
-                omitted += self.owed[i].to.remove(notifier).map_or(0, |owing| owing.omitted);
-            }
-            if let Some(owing) = self.owed[places[1]].to.get_mut(notifier) {
-                owing.omitted += omitted;
-            }
+            dropped |= places.len() < before;
         }
-        self.drop_settled();
+        if dropped {
+            self.drop_settled();
+        }
+    }
+}
+
+/// The same as [`line`], but without a text to be made of every event that is compared: thousands may be owed.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Thread {
+    Alert(AlertKey),
+    Notice(String),
+}
+
+impl Thread {
+    fn of(event: &Event) -> Self {
+        event.alert().map_or_else(|| Self::Notice(line(&event.subject)), |key| Self::Alert(key.clone()))
+    }
+
+    fn has(&self, event: &Event) -> bool {
+        match (self, event.alert()) {
+            (Self::Alert(mine), Some(key)) => mine.division == key.division && mine == key,
+            (Self::Notice(mine), None) => *mine == line(&event.subject),
+            _ => false,
+        }
     }
 }
 

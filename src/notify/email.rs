@@ -12,15 +12,19 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::{Address, Message as Mail};
 
-use super::render::{cut, flat, mail, own};
-use super::smtp::{Channel, Outcome, Server};
+use super::http::clean;
+use super::oauth2::Tokens;
+use super::render::{mail, own};
+use super::smtp::{Channel, Login, Outcome, Server};
 use super::template::Templates;
 use super::{Delivered, Message, Notifier, Preview, Refusal, SendError, Words};
-use crate::domain::Name;
+use crate::domain::{Name, Time};
 use crate::secret::{Redactor, Secret};
 
-/// As much of a reason as is told.
-const LONGEST_REASON: usize = 200;
+/// As many threads as a mail names: servers refuse or cut mails whose headers are too large.
+const MOST_REFERENCES: usize = 50;
+/// Longer than any Message-ID of ours, and short enough for a header's line.
+const LONGEST_REFERENCE: usize = 400;
 
 /// How the connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,8 @@ pub struct TlsError {
 /// Mail over SMTP.
 pub struct Email {
     server: Server,
+    credentials: Option<Credentials>,
+    tokens: Option<Tokens>,
     from: Mailbox,
     to: Vec<Mailbox>,
     words: Arc<Words>,
@@ -90,9 +96,23 @@ impl Email {
         };
         let credentials =
             options.credentials.map(|(user, password)| Credentials::new(user, password.expose().to_owned()));
-        let server = Server { host: options.host, port: options.port, channel, credentials, timeout: options.timeout };
+        let server = Server { host: options.host, port: options.port, channel, timeout: options.timeout };
         let own = (Name::from(""), Templates::default());
-        Ok(Self { server, from: options.from, to: options.to, words, redactor, own })
+        Ok(Self { server, credentials, tokens: None, from: options.from, to: options.to, words, redactor, own })
+    }
+
+    /// The same, but it logs in by a token instead of a password.
+    #[must_use]
+    pub fn over_oauth2(self, tokens: Tokens) -> Self {
+        Self { tokens: Some(tokens), ..self }
+    }
+
+    /// How to log in now, and whether a refusal of it says anything: a token that was kept may have been revoked.
+    async fn login(&self, now: Time) -> Result<(Option<Login>, bool), SendError> {
+        let Some(tokens) = &self.tokens else { return Ok((self.credentials.clone().map(Login::Password), true)) };
+        let token = tokens.token(now).await?;
+        let credentials = Credentials::new(tokens.user().to_owned(), token.secret.expose().to_owned());
+        Ok((Some(Login::Token(credentials)), token.fresh))
     }
 
     /// With texts of its own. The name is for the log.
@@ -114,7 +134,9 @@ impl Email {
         format!("<{}@{}>", message.id, self.from.email.domain())
     }
 
-    fn compose(&self, message: &Message, utf8: bool) -> Result<Vec<u8>, String> {
+    /// The whole mail as it is sent. Public for `fuzz/` and `tests/corpus.rs` alone.
+    #[doc(hidden)]
+    pub fn compose(&self, message: &Message, utf8: bool) -> Result<Vec<u8>, String> {
         let parts = self.parts(message);
         let mut builder = Mail::builder()
             .from(self.from.clone())
@@ -125,7 +147,8 @@ impl Email {
         for mailbox in self.to.iter().filter(|mailbox| utf8 || is_ascii(&mailbox.email)) {
             builder = builder.to(mailbox.clone());
         }
-        let references: Vec<String> = message.references.iter().filter_map(|id| reference(id)).collect();
+        let mut references: Vec<String> = message.references.iter().filter_map(|id| reference(id)).collect();
+        references.drain(..references.len().saturating_sub(MOST_REFERENCES));
         if let Some(last) = references.last() {
             builder = builder.in_reply_to(last.clone()).references(references.join(" "));
         }
@@ -148,9 +171,8 @@ impl Email {
         (left.collect(), gone.collect())
     }
 
-    /// Struck once more when it is flat: characters that go may have stood inside a secret.
     fn clean(&self, text: &str) -> String {
-        cut(&self.redactor.strike(&flat(&self.redactor.strike(text))), LONGEST_REASON)
+        clean(&self.redactor, text)
     }
 
     fn clean_all(&self, refusals: Vec<Refusal>) -> Vec<Refusal> {
@@ -177,7 +199,14 @@ impl Notifier for Email {
         }
         let mut outcome = Outcome::default();
         let render = |utf8| self.compose(message, utf8);
-        let sent = self.server.deliver(&self.from.email, &to, render, &mut outcome).await;
+        let (login, conclusive) = self.login(message.at).await?;
+        let mut sent = self.server.deliver(login.as_ref(), &self.from.email, &to, render, &mut outcome).await;
+        if let (Err(failure), Some(tokens)) = (&mut sent, &self.tokens)
+            && failure.login_refused
+        {
+            failure.permanent &= conclusive;
+            tokens.distrust().await;
+        }
         outcome.refused = self.clean_all(outcome.refused);
         outcome.deferred = self.clean_all(outcome.deferred);
         outcome.refused.extend(gone);
@@ -223,7 +252,8 @@ fn is_ascii(address: &Address) -> bool {
 /// A Message-ID with its angle brackets; nothing that could be more than one.
 fn reference(id: &str) -> Option<String> {
     let bare = id.trim().trim_start_matches('<').trim_end_matches('>');
-    let sound = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_graphic() && c != '<' && c != '>');
+    let sound = (1..=LONGEST_REFERENCE).contains(&bare.len())
+        && bare.chars().all(|c| c.is_ascii_graphic() && c != '<' && c != '>');
     sound.then(|| format!("<{bare}>"))
 }
 

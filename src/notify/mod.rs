@@ -3,18 +3,24 @@
 //! A notifier sends once and reports; when to try again, and who else to try, is the outbox's business.
 
 pub mod email;
+mod http;
+pub mod oauth2;
 pub mod outbox;
+pub mod pagerduty;
 pub mod render;
 pub mod sample;
 pub mod slack;
 pub mod smtp;
+pub mod teams;
 pub mod template;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono_tz::Tz;
+use sha2::{Digest, Sha256};
 
 use crate::domain::event::Event;
 use crate::domain::{Name, Time};
@@ -24,6 +30,12 @@ use crate::domain::{Name, Time};
 pub trait Notifier: Send + Sync {
     /// Sends one message, once, within the notifier's timeout.
     async fn send(&self, message: &Message) -> Result<Delivered, SendError>;
+
+    /// Whether every event is a request of its own. Such a notifier is given one event at a time, so that what was taken
+    /// is never repeated because of what was not.
+    fn one_by_one(&self) -> bool {
+        false
+    }
 
     /// What [`send`](Self::send) would send, made by the same functions; nothing is sent. Empty where a channel has not
     /// said how it looks.
@@ -63,6 +75,35 @@ pub struct Message {
     pub references: Vec<String>,
     /// Recipients that are still to be reached; `None`: all of the notifier's.
     pub only: Option<Vec<String>>,
+}
+
+impl Message {
+    /// A message an event, each with an id that only its event decides: a test keeps its own.
+    pub(crate) fn one_by_one(&self) -> Vec<Message> {
+        match &self.content {
+            Content::Test { .. } => vec![self.clone()],
+            Content::Events(items) => items
+                .iter()
+                .map(|item| Message {
+                    id: format!("evt_{}", digest([item.event.id.as_str()])),
+                    content: Content::Events(vec![item.clone()]),
+                    ..self.clone()
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Short, and the same for the same texts.
+fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for (n, text) in texts.into_iter().enumerate() {
+        if n > 0 {
+            hash.update([0]);
+        }
+        hash.update(text);
+    }
+    hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// What a message says.

@@ -9,13 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{Content, Delivered, Item, Message, Notifier, SendError, Via};
+use super::{Content, Delivered, Item, Message, Notifier, SendError, Via, digest};
 use crate::clock::Clock;
 use crate::domain::event::{Event, Subject};
-use crate::domain::state::State;
+use crate::domain::quiet::QuietHours;
+use crate::domain::state::{State, Trouble};
 use crate::domain::{Name, Time};
 use crate::store::Book;
 
@@ -27,8 +27,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
 /// After so much failure the fallback is asked.
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(300);
+/// How long held messages wait at a stretch, so that a clock that is set is noticed.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
 /// After so much failure the other notifiers are told.
 pub const REPORT_AFTER: Duration = Duration::from_secs(3600);
+/// A planned time may be so far ahead of a clock that was not set but slewed.
+const SLEWED: chrono::Duration = chrono::Duration::minutes(1);
 
 /// One notifier and whom to ask in its place.
 #[derive(Clone)]
@@ -37,7 +41,37 @@ pub struct Desk {
     pub notifier: Arc<dyn Notifier>,
     /// Tried when it keeps failing.
     pub fallback: Option<Name>,
+    /// When its messages are held; `None`: never.
+    pub quiet_hours: Option<QuietHours>,
 }
+
+/// What became of one try to send, for whoever counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tried {
+    /// Accepted.
+    Delivered,
+    /// Not accepted; it is tried again.
+    Failed,
+    /// Refused for good.
+    Refused,
+}
+
+impl Tried {
+    /// Everything that can become of a try.
+    pub const ALL: [Tried; 3] = [Tried::Delivered, Tried::Failed, Tried::Refused];
+
+    /// A word for labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tried::Delivered => "delivered",
+            Tried::Failed => "failed",
+            Tried::Refused => "refused",
+        }
+    }
+}
+
+/// Who counts tries, by notifier.
+pub type Counter = Arc<dyn Fn(&Name, Tried) + Send + Sync>;
 
 /// Delivers for one notifier until told to stop.
 pub struct Worker {
@@ -52,6 +86,9 @@ pub struct Worker {
     pause: Pause,
     /// Nothing is sent to recipients that are retried alone before it is over.
     lone_pause: Pause,
+    counter: Option<Counter>,
+    /// Its messages were held when it was last looked.
+    held: bool,
 }
 
 type Pause = Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
@@ -65,7 +102,27 @@ struct Batch {
 impl Worker {
     /// A worker for `name`; `everyone` names all notifiers.
     pub fn new(name: Name, desk: Desk, everyone: BTreeSet<Name>, book: Arc<Book>, clock: Arc<dyn Clock>) -> Self {
-        Self { name, desk, everyone, book, clock, failures: 0, lone_failures: 0, pause: None, lone_pause: None }
+        let (pause, lone_pause, counter) = (None, None, None);
+        Self {
+            name,
+            desk,
+            everyone,
+            book,
+            clock,
+            failures: 0,
+            lone_failures: 0,
+            pause,
+            lone_pause,
+            counter,
+            held: false,
+        }
+    }
+
+    /// Tells `counter` of every try.
+    #[must_use]
+    pub fn counted_by(mut self, counter: Counter) -> Self {
+        self.counter = Some(counter);
+        self
     }
 
     /// Works until `stop` turns true; a send that runs then is finished first.
@@ -75,12 +132,19 @@ impl Worker {
             let changed = book.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            self.escalate().await;
-            match self.batch(self.pause.is_none(), self.lone_pause.is_none()) {
+            let hold = self.hold();
+            if hold.is_none() {
+                self.after_a_hold().await;
+                self.escalate().await;
+            }
+            self.held = hold.is_some();
+            let batch = if self.held { None } else { self.batch(self.pause.is_none(), self.lone_pause.is_none()) };
+            match batch {
                 Some(batch) => self.deliver(batch).await,
                 None => {
                     let clock = Arc::clone(&self.clock);
-                    let report = self.report_due().map(|due| async move { clock.sleep(due).await });
+                    let due = hold.or_else(|| self.report_due());
+                    let report = due.map(|due| async move { clock.sleep(due).await });
                     tokio::select! {
                         () = &mut changed => {}
                         () = or_never(self.pause.as_mut()) => self.pause = None,
@@ -93,7 +157,33 @@ impl Worker {
         }
     }
 
-    /// What is owed and may be sent now. Recipients that are retried alone get a message of their own.
+    /// How long to hold what is owed, in quiet hours; `None`: it may be sent. What is let through takes the rest along, as
+    /// one message.
+    fn hold(&self) -> Option<Duration> {
+        let (quiet, now) = (self.desk.quiet_hours.as_ref()?, self.clock.now());
+        let critical = self.book.read(|state| state.owed_to(&self.name).any(|(event, _)| event.is_about_critical()));
+        let until = quiet.held_until(now, critical)?;
+        Some((until - now).to_std().unwrap_or_default().clamp(Duration::from_millis(1), LONGEST_HOLD))
+    }
+
+    /// Held is not failing: of a failure before the quiet hours nothing is counted that passed meanwhile, and the first
+    /// thing afterwards is a try.
+    async fn after_a_hold(&mut self) {
+        if !std::mem::take(&mut self.held) {
+            return;
+        }
+        self.failures = 0; // the pause stays: a server may have asked for it
+        let (name, now) = (self.name.clone(), self.clock.now());
+        self.book
+            .change(|state| {
+                let trouble = state.notifiers.get_mut(&name).filter(|trouble| !trouble.reported && trouble.since < now);
+                ((), trouble.map(|trouble| trouble.since = now).is_some())
+            })
+            .await;
+    }
+
+    /// What is owed and may be sent now: everything, or the oldest event alone where the notifier wants them one by one.
+    /// Recipients that are retried alone get a message of their own.
     fn batch(&self, may_send: bool, may_send_alone: bool) -> Option<Batch> {
         self.book.read(|state| {
             let only = state
@@ -104,7 +194,9 @@ impl Worker {
             let alike = |event: &Event| event.report().map(|page| (page.name.clone(), page.due));
             let first = state.owed_to(&self.name).find(|(_, owing)| owing.only == only).and_then(|(it, _)| alike(it));
             // A report is a page of its own: it shares a message with nothing.
-            let owed = state.owed_to(&self.name).filter(|(it, owing)| owing.only == only && alike(it) == first);
+            let most = if self.desk.notifier.one_by_one() { 1 } else { usize::MAX };
+            let owed =
+                state.owed_to(&self.name).filter(|(it, owing)| owing.only == only && alike(it) == first).take(most);
             let (mut items, mut references) = (Vec::new(), Vec::new());
             for (event, owing) in owed {
                 let via = owing.via.clone().map(|(notifier, error)| Via { notifier, error });
@@ -112,7 +204,7 @@ impl Worker {
                 items.push(Item { event: event.clone(), omitted: owing.omitted, via });
             }
             let ids: BTreeSet<String> = items.iter().map(|item| item.event.id.clone()).collect();
-            let id = message_id(&self.name, &ids);
+            let id = message_id(&self.name, &items);
             let message = Message { id, at: self.clock.now(), content: Content::Events(items), references, only };
             Some(Batch { ids, message })
         })
@@ -131,6 +223,9 @@ impl Worker {
             let reason = format!("sending ended unexpectedly: {panic}");
             Err(SendError { permanent: false, reason, retry_after: None, refused: Vec::new() })
         });
+        if let Some(counter) = &self.counter {
+            counter(&self.name, tried(&sent));
+        }
         match sent {
             Ok(delivered) => self.mark_delivered(&ids, delivered).await,
             Err(error) if error.permanent => self.mark_refused(&ids, &error, alone).await,
@@ -223,8 +318,7 @@ impl Worker {
     /// After five minutes of failure the fallback is asked; after an hour everybody else hears of it.
     async fn escalate(&mut self) {
         let now = self.clock.now();
-        let trouble = self.book.read(|state| state.notifiers.get(&self.name).cloned());
-        let Some(trouble) = trouble else { return };
+        let Some(trouble) = self.trouble(now).await else { return };
         let age = (now - trouble.since).to_std().unwrap_or_default();
         if self.failures > 0
             && age.min(self.oldest_owed(now)) >= FALLBACK_AFTER
@@ -245,6 +339,24 @@ impl Worker {
         }
     }
 
+    /// Its failure, if it fails. One that began in the future (the clock went back) counts from now.
+    async fn trouble(&mut self, now: Time) -> Option<Trouble> {
+        let trouble = self.book.read(|state| state.notifiers.get(&self.name).cloned())?;
+        if trouble.since <= now {
+            return Some(trouble);
+        }
+        let from_now = |state: &mut State| {
+            let trouble = state.notifiers.get_mut(&self.name);
+            let trouble = trouble.map(|trouble| {
+                trouble.since = trouble.since.min(now);
+                trouble.clone()
+            });
+            let changed = trouble.is_some();
+            (trouble, changed)
+        };
+        self.book.change(from_now).await
+    }
+
     async fn report(&mut self, error: &str, since: Time, now: Time) {
         let (name, others) = (self.name.clone(), self.others());
         self.book
@@ -260,10 +372,15 @@ impl Worker {
         tracing::error!(notifier = %self.name, %since, error, "notifier has failed for an hour: reported through all others");
     }
 
-    /// How long the oldest event has been owed: a failure of long ago that left nothing owed is no reason to hurry.
+    /// How long the oldest event has been owed: a failure of long ago that left nothing owed is no reason to hurry. One
+    /// from the future was owed before the clock went back, and so before anything that counts from then.
     fn oldest_owed(&self, now: Time) -> Duration {
-        let oldest = self.book.read(|state| state.owed_to(&self.name).map(|(event, _)| event.at).min());
-        oldest.and_then(|at| (now - at).to_std().ok()).unwrap_or_default()
+        let age = |at: Time| match (now - at).to_std() {
+            Ok(age) => age,
+            Err(_) if at - now > SLEWED => Duration::MAX,
+            Err(_) => Duration::ZERO,
+        };
+        self.book.read(|state| state.owed_to(&self.name).map(|(event, _)| age(event.at)).max()).unwrap_or_default()
     }
 
     /// How long until the failure is an hour old, where that is still to be reported.
@@ -288,6 +405,14 @@ impl Worker {
     }
 }
 
+fn tried(sent: &Result<Delivered, SendError>) -> Tried {
+    match sent {
+        Ok(_) => Tried::Delivered,
+        Err(error) if error.permanent => Tried::Refused,
+        Err(_) => Tried::Failed,
+    }
+}
+
 async fn or_never(pause: Option<&mut Pin<Box<dyn Future<Output = ()> + Send>>>) {
     match pause {
         Some(pause) => pause.await,
@@ -302,13 +427,12 @@ pub fn pause_after(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration
     own.max(asked.unwrap_or_default().min(LONGEST_ASKED))
 }
 
-/// Stable for the same events to the same notifier.
-fn message_id(notifier: &str, ids: &BTreeSet<String>) -> String {
-    let mut hash = Sha256::new();
-    hash.update(notifier);
-    for id in ids {
-        hash.update([0]);
-        hash.update(id);
-    }
-    hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+/// Stable for the same events to the same notifier. What they say counts beside their ids, which repeat where the clock
+/// comes by the same time twice: a reader must not take a new message for one that it has.
+fn message_id(notifier: &str, items: &[Item]) -> String {
+    let events: BTreeMap<&str, &Subject> =
+        items.iter().map(|item| (item.event.id.as_str(), &item.event.subject)).collect();
+    let said: Vec<(&str, String)> =
+        events.into_iter().map(|(id, subject)| (id, serde_json::to_string(subject).unwrap_or_default())).collect();
+    digest(std::iter::once(notifier).chain(said.iter().flat_map(|(id, said)| [*id, said.as_str()])))
 }

@@ -12,7 +12,7 @@ use lettre::Address;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
-use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::commands::{Auth, Data, Mail, Noop, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use lettre::transport::smtp::response::Severity;
 
@@ -34,12 +34,19 @@ pub(super) enum Channel {
     Plain,
 }
 
+/// How the server learns who is talking.
+pub(super) enum Login {
+    /// By a password.
+    Password(Credentials),
+    /// By a token in the password's place (XOAUTH2).
+    Token(Credentials),
+}
+
 /// A server and how to talk to it.
 pub(super) struct Server {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) channel: Channel,
-    pub(super) credentials: Option<Credentials>,
     /// Longest wait for one step.
     pub(super) timeout: Duration,
 }
@@ -57,25 +64,28 @@ pub(super) struct Outcome {
 pub(super) struct Failure {
     pub(super) permanent: bool,
     pub(super) reason: String,
+    /// The server did not take the login, for good.
+    pub(super) login_refused: bool,
     /// The server has fallen silent: it will not say goodbye either.
     silent: bool,
 }
 
 impl Failure {
     fn transient(reason: impl Into<String>) -> Self {
-        Self { permanent: false, reason: reason.into(), silent: false }
+        Self { permanent: false, reason: reason.into(), login_refused: false, silent: false }
     }
 
     fn permanent(reason: impl Into<String>) -> Self {
-        Self { permanent: true, reason: reason.into(), silent: false }
+        Self { permanent: true, reason: reason.into(), login_refused: false, silent: false }
     }
 }
 
 impl Server {
-    /// Sends one message to all of `to` in one transaction. `render` makes the message, and is told whether it may hold
+    /// Logs in and sends one message to all of `to` in one transaction. `render` makes the message, and is told whether it may hold
     /// addresses beyond ASCII. What became of the recipients is in `outcome`, also when the conversation fails later.
     pub(super) async fn deliver(
         &self,
+        login: Option<&Login>,
         from: &Address,
         to: &[Address],
         render: impl FnOnce(bool) -> Result<Vec<u8>, String> + Send,
@@ -84,6 +94,9 @@ impl Server {
         let whole = self.timeout.saturating_mul(STEPS);
         let conversation = async {
             let mut connection = self.open().await?;
+            if let Some(login) = login {
+                self.log_in(&mut connection, login).await?;
+            }
             let sent = self.transaction(&mut connection, from, to, render, outcome).await;
             Ok((connection, sent))
         };
@@ -111,19 +124,58 @@ impl Server {
             if !connection.can_starttls() {
                 return Err(Failure::transient(format!("{}:{} does not offer STARTTLS", self.host, self.port)));
             }
-            self.step("STARTTLS", connection.starttls(tls.clone(), &hello)).await?;
-            // The library keeps what came in the clear behind the go-ahead: replies to commands that are yet to be sent,
-            // put there by somebody on the way. A lone one is used up by now, and makes DATA fail.
-            if connection.read_response().now_or_never().is_some() {
-                let reason = format!("{}:{} answered before it was asked, at STARTTLS", self.host, self.port);
-                return Err(Failure::transient(reason));
-            }
-        }
-        if let Some(credentials) = &self.credentials {
-            let mechanisms = [Mechanism::Plain, Mechanism::Login];
-            self.step("logging in", connection.auth(&mechanisms, credentials)).await?;
+            // What is said in the clear is nobody's last word: somebody on the way may have said it.
+            let secured = self.step("STARTTLS", connection.starttls(tls.clone(), &hello)).await;
+            secured.map_err(|failure| Failure { permanent: false, ..failure })?;
+            self.in_step(&mut connection).await?;
         }
         Ok(connection)
+    }
+
+    /// The library keeps what came in the clear behind the go-ahead: replies to commands that are yet to be sent, put there
+    /// by somebody on the way. Several of them still wait; a lone one was taken for the reply to EHLO, so that the real one,
+    /// of several lines, is now taken for what comes next.
+    async fn in_step(&self, connection: &mut AsyncSmtpConnection) -> Result<(), Failure> {
+        let waits = connection.read_response().now_or_never().is_some();
+        let next = if waits { None } else { self.step("NOOP", connection.command(Noop)).await.ok() };
+        if waits || next.is_some_and(|reply| reply.message().count() > 1) {
+            let reason = format!("{}:{} answered before it was asked, at STARTTLS", self.host, self.port);
+            return Err(Failure::transient(reason));
+        }
+        Ok(())
+    }
+
+    async fn log_in(&self, connection: &mut AsyncSmtpConnection, login: &Login) -> Result<(), Failure> {
+        let done = match login {
+            Login::Password(credentials) => {
+                let mechanisms = [Mechanism::Plain, Mechanism::Login];
+                self.step("logging in", connection.auth(&mechanisms, credentials)).await.map(|_| ())
+            }
+            Login::Token(credentials) => self.log_in_by_token(connection, credentials).await,
+        };
+        done.map_err(|failure| Failure { login_refused: failure.login_refused || failure.permanent, ..failure })
+    }
+
+    /// The library takes no challenge here, but a server that refuses a token may say why in one, and waits for an empty
+    /// line before it refuses.
+    async fn log_in_by_token(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        credentials: &Credentials,
+    ) -> Result<(), Failure> {
+        if !connection.server_info().supports_auth_mechanism(Mechanism::Xoauth2) {
+            return Err(Failure::transient(format!("{}:{} does not offer XOAUTH2", self.host, self.port)));
+        }
+        let auth = Auth::new(Mechanism::Xoauth2, credentials.clone(), None);
+        let auth = auth.map_err(|error| self.failure(&error, "logging in"))?;
+        let answer = self.step("logging in", connection.command(auth)).await?;
+        if answer.code().severity != Severity::PositiveIntermediate {
+            return Ok(());
+        }
+        let said = self.step("logging in", connection.command("\r\n")).await;
+        let strange = |code| Failure::transient(format!("the server answered the login with {code}"));
+        let failure = said.map_or_else(|failure| failure, |answer| strange(answer.code()));
+        Err(Failure { login_refused: true, ..failure })
     }
 
     async fn transaction(
@@ -198,12 +250,12 @@ impl Server {
 
     fn timed_out(&self, what: &str) -> Failure {
         let reason = format!("{}:{}: {what}: no answer within {:?}", self.host, self.port, self.timeout);
-        Failure { permanent: false, reason, silent: true }
+        Failure { silent: true, ..Failure::transient(reason) }
     }
 
     /// Only the server's own 5xx is final: a broken connection, certificate or reply may be another one next time.
     fn failure(&self, error: &Error, what: &str) -> Failure {
-        Failure { permanent: error.is_permanent(), reason: self.words(error, what), silent: false }
+        Failure { permanent: error.is_permanent(), ..Failure::transient(self.words(error, what)) }
     }
 
     /// The server's words, or what broke.

@@ -35,7 +35,8 @@ impl FastClock {
 #[async_trait]
 impl Clock for FastClock {
     fn now(&self) -> Time {
-        self.start + self.began.elapsed().saturating_mul(self.speed)
+        let passed = chrono::TimeDelta::from_std(self.began.elapsed().saturating_mul(self.speed));
+        passed.ok().and_then(|passed| self.start.checked_add_signed(passed)).unwrap_or(Time::MAX_UTC)
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -104,6 +105,11 @@ impl SteppedClock {
                 None => self.stirred.notified().await,
             }
         }
+    }
+
+    /// How long nobody has stirred.
+    pub fn still(&self) -> Duration {
+        self.inner().last_stir.elapsed()
     }
 
     /// The next time that anybody waits for.

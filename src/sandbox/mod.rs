@@ -116,6 +116,7 @@ mod testing {
                 }),
                 next_reminder: Some(at + Duration::days(1)),
             }),
+            silence: None,
             audience: BTreeSet::new(),
         }
     }

@@ -127,7 +127,7 @@ async fn gate(
 async fn refusal(sandbox: &Sandbox, headers: &HeaderMap, method: &Method, finance: bool) -> Option<Response> {
     let key = headers.get("x-dc-devkey").and_then(|key| key.to_str().ok()).unwrap_or_default();
     if let Some(fault) = sandbox.fault() {
-        return Some(broken(fault).await);
+        return Some(broken(fault, &sandbox.activity).await);
     }
     if key != API_KEY && key != POOR_KEY {
         return Some(answers::refuse(&Refusal::Unauthorized));
@@ -141,7 +141,7 @@ async fn refusal(sandbox: &Sandbox, headers: &HeaderMap, method: &Method, financ
     (key == POOR_KEY && finance).then(|| answers::refuse(&Refusal::NoFinanceRole))
 }
 
-async fn broken(fault: FaultKind) -> Response {
+async fn broken(fault: FaultKind, activity: &Arc<dyn Activity>) -> Response {
     match fault {
         FaultKind::Maintenance => answers::refuse(&Refusal::Maintenance),
         FaultKind::RateLimited => answers::refuse(&Refusal::TooMany),
@@ -159,8 +159,10 @@ async fn broken(fault: FaultKind) -> Response {
         FaultKind::Broken => {
             // The beginning goes over the wire before the end fails.
             let beginning = futures_util::stream::iter([Ok("{\"balance\":\"1")]);
-            let end = futures_util::stream::once(async {
+            let busy = Busy::begin(activity);
+            let end = futures_util::stream::once(async move {
                 tokio::time::sleep(HALF_WAY).await;
+                drop(busy);
                 Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
             });
             let body = Body::from_stream(futures_util::StreamExt::chain(beginning, end));

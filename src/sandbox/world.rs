@@ -23,6 +23,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long before its end an order that was bought in the simulated time is renewed.
 const EARLY: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Nothing happens any more so long after the start: a sandbox that is left running must not grow for ever.
+const LIFE: Duration = Duration::from_secs(5 * 366 * 24 * 3600);
 /// A working day, from the hour of the scenario's start on.
 const WORKING_DAY: u64 = 9 * 3600;
 
@@ -79,10 +81,12 @@ enum Event {
 impl World {
     /// The life of `scenario` whose day 0 begins at `start`. It has its history already.
     pub fn new(scenario: &Scenario, start: Time, seed: u64) -> Self {
-        let nothing = vec![Decimal::ZERO; scenario.divisions.len()];
-        let trial = Self::with_openings(scenario, start, seed, &nothing);
-        let missing = |(plan, purse): (&DivisionPlan, &Purse)| plan.balance - purse.balance;
-        let openings: Vec<Decimal> = scenario.divisions.iter().zip(&trial.purses).map(missing).collect();
+        let openings: Vec<Decimal> = {
+            let nothing = vec![Decimal::ZERO; scenario.divisions.len()];
+            let trial = Self::with_openings(scenario, start, seed, &nothing);
+            let missing = |(plan, purse): (&DivisionPlan, &Purse)| plan.balance - purse.balance;
+            scenario.divisions.iter().zip(&trial.purses).map(missing).collect()
+        };
         let mut world = Self::with_openings(scenario, start, seed, &openings);
         for division in 0..world.plans.len() {
             // A deposit that expires in the history eats another part of a larger opening.
@@ -155,9 +159,9 @@ impl World {
         }
     }
 
-    /// Lives until `now`; a time in the past changes nothing.
+    /// Lives until `now`, for five years at most; a time in the past changes nothing.
     pub fn advance(&mut self, now: Time) {
-        self.live(now, true);
+        self.live(now.min(self.start + LIFE), true);
     }
 
     /// Everything until `until`; what happens exactly then only if `inclusive`.
@@ -326,11 +330,6 @@ impl World {
             used_by_others: others.filter_map(used).sum(),
             credit: plan.credit,
         }
-    }
-
-    /// Until when it has lived.
-    pub fn now(&self) -> Time {
-        self.now
     }
 
     /// When its day 0 began.

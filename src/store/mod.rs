@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 pub(crate) use file::beside;
+#[doc(hidden)]
 pub use file::{FileStore, OpenError, Opened, read_only};
 
 use crate::clock::Clock;
@@ -251,17 +252,30 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     Ok(Decoded { state, altered })
 }
 
-/// Whether two values have the same keys and as many items in the same places, whatever stands there.
+/// Whether two values have the same keys and as many items in the same places, whatever stands there. A key with nothing
+/// below it is as good as none: so it is written, or left out.
 fn same_shape(one: &serde_json::Value, other: &serde_json::Value) -> bool {
-    use serde_json::Value::{Array, Object};
+    use serde_json::Value::{Array, Null, Object};
     match (one, other) {
-        (Object(one), Object(other)) => {
-            one.len() == other.len()
-                && one.iter().all(|(key, value)| other.get(key).is_some_and(|other| same_shape(value, other)))
-        }
+        (Object(one), Object(other)) => one
+            .keys()
+            .chain(other.keys())
+            .all(|key| same_shape(one.get(key).unwrap_or(&Null), other.get(key).unwrap_or(&Null))),
         (Array(one), Array(other)) => one.len() == other.len() && one.iter().zip(other).all(|(a, b)| same_shape(a, b)),
+        (Null, some) | (some, Null) => is_nothing(some),
         (Object(_) | Array(_), _) | (_, Object(_) | Array(_)) => false,
         _ => true,
+    }
+}
+
+/// What a key that is left out stands for.
+fn is_nothing(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Null | serde_json::Value::Bool(false) => true,
+        serde_json::Value::Number(number) => number.as_u64() == Some(0),
+        serde_json::Value::Array(items) => items.is_empty(),
+        serde_json::Value::Object(fields) => fields.is_empty(),
+        _ => false,
     }
 }
 

@@ -14,6 +14,7 @@ use lowtide::clock::Clock;
 use lowtide::domain::alert::{Alert, AlertKey, Kind, Latch};
 use lowtide::domain::event::{Subject, Threshold, ThresholdEvent, Value};
 use lowtide::domain::money::{Currency, Money, parse_amount};
+use lowtide::domain::quiet::QuietHours;
 use lowtide::domain::rule::{Metric, Severity, Side};
 use lowtide::domain::state::{Remembered, State};
 use lowtide::domain::{Name, Time};
@@ -85,6 +86,10 @@ impl Notifier for Watched {
         self.tries.lock().unwrap().push(Try { at, told: told(message), came: came.clone() });
         came
     }
+
+    fn one_by_one(&self) -> bool {
+        self.inner.one_by_one()
+    }
 }
 
 fn told(message: &Message) -> Vec<String> {
@@ -135,6 +140,11 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(seats: Vec<Seat>) -> Self {
+        Self::with_quiet_hours(seats, None)
+    }
+
+    /// The first seat has quiet hours.
+    pub fn with_quiet_hours(seats: Vec<Seat>, mut quiet: Option<QuietHours>) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(Stepped { start: tokio::time::Instant::now() });
         let book = Arc::new(Book::new(State::default(), Arc::new(Disk)));
         let (stop, stopped) = watch::channel(false);
@@ -144,7 +154,11 @@ impl Bench {
             let record = Tries::default();
             tries.insert(seat.name, Arc::clone(&record));
             let watched = Watched { inner: seat.notifier, hangs: seat.hangs, clock: Arc::clone(&clock), tries: record };
-            let desk = Desk { notifier: Arc::new(watched), fallback: seat.fallback.map(Name::from) };
+            let desk = Desk {
+                notifier: Arc::new(watched),
+                fallback: seat.fallback.map(Name::from),
+                quiet_hours: quiet.take(),
+            };
             let worker = Worker::new(seat.name.into(), desk, everyone.clone(), Arc::clone(&book), Arc::clone(&clock));
             tasks.spawn(worker.run(stopped.clone()));
         }

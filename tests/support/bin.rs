@@ -331,6 +331,11 @@ impl Service {
         assert!(sent.success());
     }
 
+    /// Asks it to read its configuration again.
+    pub fn hangup(&self) {
+        self.signal("-HUP");
+    }
+
     /// Asks it to stop, with SIGTERM, and waits. Its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal("-TERM");

@@ -455,6 +455,7 @@ fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<Watch> {
         scope,
         rules: Arc::clone(&rules),
         unreadable: Arc::clone(&policy),
+        silences: [].into(),
     };
     [("acme", Scope::All(BTreeSet::new())), ("beta", Scope::Undivided)].into_iter().map(watch).collect()
 }
@@ -589,7 +590,7 @@ async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
     for (name, fallback, recipients) in NOTIFIERS {
         let (clock, life) = (Arc::clone(clock), Arc::clone(life));
         let channel = Channel { name, recipients, clock: Arc::clone(&clock), life };
-        let desk = Desk { notifier: Arc::new(channel), fallback: fallback.map(Name::from) };
+        let desk = Desk { notifier: Arc::new(channel), fallback: fallback.map(Name::from), quiet_hours: None };
         workers.spawn(Worker::new(name.into(), desk, everyone.clone(), Arc::clone(&book), clock).run(stopped.clone()));
     }
     let (again, its_clock) = (Arc::clone(&book), Arc::clone(clock));

@@ -42,6 +42,7 @@ pub fn warning(division_name: &str) -> Event {
             }),
             next_reminder: Some(now() + chrono::Duration::days(1)),
         }),
+        silence: None,
         audience: BTreeSet::new(),
     }
 }

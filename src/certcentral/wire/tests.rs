@@ -197,3 +197,13 @@ fn error_bodies_are_read_with_tolerance() {
         assert_eq!(told(none), None, "{none}");
     }
 }
+
+#[test]
+fn errors_in_a_200_are_told_without_the_key_on_one_line_and_in_short() {
+    let redactor = Redactor::default();
+    redactor.learn(&Secret::new("hunter2-hunter2-key"));
+    let body = format!(r#"{{"errors":[{{"code":"denied","message":"hunter2-hunter2-key\n{}"}}]}}"#, "x".repeat(10_000));
+    let misfit = balance(body.as_bytes(), &redactor).unwrap_err();
+    assert!(misfit.starts_with("has neither `balance` nor `currency` (it reports denied (*** xxx"), "{misfit}");
+    assert!(misfit.chars().count() < 300 && !misfit.contains('\n'), "{misfit}");
+}

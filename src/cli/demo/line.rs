@@ -176,6 +176,8 @@ mod tests {
             division_name: Some("A department with a very long \u{1b}[2Jname".to_owned()),
             at: now,
             metrics: BTreeMap::new(),
+            amounts: BTreeMap::new(),
+            last_good: Some(now),
         };
         for width in NARROWEST..=WIDEST {
             for (share, level) in

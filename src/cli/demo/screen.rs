@@ -114,11 +114,11 @@ impl Screen {
         }
         self.erase();
         if !fresh.is_empty() {
-            put(&lines(&fresh, ""));
+            put(&lines(&fresh));
             self.gap = false;
         }
         self.live = if film { live } else { Vec::new() };
-        put(&lines(&self.live, ""));
+        put(&lines(&self.live));
     }
 
     /// Something happened in the simulated world.
@@ -197,8 +197,8 @@ impl Screen {
     /// Prints lines above the live ones.
     fn above(&mut self, text: &[String]) {
         self.erase();
-        put(&lines(text, ""));
-        put(&lines(&self.live, ""));
+        put(&lines(text));
+        put(&lines(&self.live));
     }
 
     /// Takes the live lines off the terminal.
@@ -213,7 +213,7 @@ impl Screen {
     }
 }
 
-/// Each on a line of its own, behind `indent`.
-fn lines(lines: &[impl AsRef<str>], indent: &str) -> String {
-    lines.iter().fold(String::new(), |text, line| text + indent + line.as_ref() + "\n")
+/// Each on a line of its own.
+fn lines(lines: &[String]) -> String {
+    lines.iter().fold(String::new(), |text, line| text + line + "\n")
 }

@@ -275,6 +275,7 @@ async fn read(watch: &Watch, scope: Scope) -> Option<Shot> {
         scope,
         rules: Arc::clone(&watch.rules),
         unreadable: Arc::clone(&watch.unreadable),
+        silences: Arc::clone(&watch.silences),
     };
     let read = cycle::read_once(&one, &SystemClock).await.reads.into_iter().next()?;
     let place = Place { account: watch.account.clone(), division: read.division, division_name: read.name };

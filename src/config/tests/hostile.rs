@@ -55,7 +55,7 @@ fn hostile_files_are_refused_quickly() {
     );
     assert_eq!(
         quickly("just text"),
-        "alerts.yaml:1:1: found a text, expected a map with the keys schedule, timezone, state, accounts, notifiers, rules, unreadable, reports"
+        "alerts.yaml:1:1: found a text, expected a map with the keys schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports"
     );
     assert!(quickly("a: [1, 2").starts_with("alerts.yaml:"));
 }
@@ -103,6 +103,14 @@ fn a_missing_file_and_a_folder_are_problems() {
     assert_eq!(files.errors(&[]), format!("alerts.yaml: found no such file, expected {expected}"));
     std::fs::create_dir(files.0.path().join("alerts.yaml")).unwrap();
     assert_eq!(files.errors(&[]), format!("alerts.yaml: found a folder, expected {expected}"));
+}
+
+#[test]
+fn a_secret_in_the_place_of_a_key_is_struck_out_of_the_path_too() {
+    let files = Files::new("accounts: { acme: { api_key: hunter2-hunter2, hunter2-hunter2: x } }");
+    let errors = files.errors(&[]);
+    assert!(errors.contains("accounts.acme.***: found `***`"), "{errors}");
+    assert!(!errors.contains("hunter2"), "{errors}");
 }
 
 #[test]

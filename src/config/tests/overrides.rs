@@ -55,9 +55,9 @@ fn a_problem_in_the_environment_names_the_variable_and_a_stray_one_is_a_warning(
     assert_eq!(files.errors(&strays), "");
     insta::assert_snapshot!(files.warnings(&strays), @r#"
     LOWTIDE_ACCOUNTS__OTHER__API_KEY: accounts.other.api_key: found `other`, expected a name that the file has under `accounts` (ignored)
-    LOWTIDE_PORT: port: found `port`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, reports (ignored)
+    LOWTIDE_PORT: port: found `port`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports (ignored)
     LOWTIDE_RULES: rules: found a whole section, expected one key of it (ignored)
-    LOWTIDE_SHEDULE: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, reports (ignored); did you mean `schedule`?
+    LOWTIDE_SHEDULE: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports (ignored); did you mean `schedule`?
     LOWTIDE_STATE__X: state.x: found `x`, expected no further level (ignored)
     "#);
 }

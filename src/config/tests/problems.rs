@@ -44,18 +44,18 @@ forecast: {}
 ",
     );
     insta::assert_snapshot!(files.errors(&[]), @r#"
-    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, reports; did you mean `schedule`?
+    alerts.yaml:1:1: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports; did you mean `schedule`?
     alerts.yaml:2:11: timezone: found `Europe/Amsterdm`, expected an IANA time zone such as Europe/Amsterdam; did you mean `Europe/Amsterdam`?
     alerts.yaml:6:19: accounts.acme.api_key_file: found `api_key_file` beside `api_key`, expected only one of them
     alerts.yaml:6:19: accounts.acme.api_key_file: found no such file (`y`), expected a readable file with the secret
     alerts.yaml:7:13: accounts.acme.region: found `uk`, expected us or eu; did you mean `us`?
     alerts.yaml:8:3: accounts: found the key `acme` again, after line 4, expected each key once
-    alerts.yaml:10:17: notifiers.chat.type: found `slak`, expected slack or email; did you mean `slack`?
+    alerts.yaml:10:17: notifiers.chat.type: found `slak`, expected one of slack, email, webhook, pagerduty, teams; did you mean `slack`?
     alerts.yaml:11:40: notifiers.mail.from: found `nobody`, expected a mail address such as pki@example.com or "PKI team <pki@example.com>"
     alerts.yaml:11:48: notifiers.mail.to: found an empty list, expected a list of one to 50 mail addresses
     alerts.yaml:11:62: notifiers.mail.port: found `0`, expected a port number from 1 to 65535
     alerts.yaml:11:70: notifiers.mail.tls: found `none`, expected implicit or starttls (none is for loopback only, or with `allow_insecure: true`)
-    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, template, host, port, tls, username, password, password_file, from, to, fallback, timeout, ca_file, allow_insecure; did you mean `password`?
+    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, template, host, port, tls, username, password, password_file, oauth2, from, to, url, url_file, headers, signing_secret, signing_secret_file, routing_key, routing_key_file, fallback, quiet_hours, timeout, ca_file, allow_insecure; did you mean `password`?
     alerts.yaml:14:13: rules.low.metric: found `availble_funds`, expected one of available_funds, balance, unpaid_invoices, used_credit; did you mean `available_funds`?
     alerts.yaml:15:25: rules.low.warning.000: found `000`, expected one of below, above, clear_at, for, remind_every, notify
     alerts.yaml:15:35: rules.low.warning.for: found `2 hours`, expected a duration such as 90s, 30m, 4h, 2d or 1w
@@ -65,7 +65,7 @@ forecast: {}
     alerts.yaml:18:19: rules.low.remind_every: found `0`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w, or never
     alerts.yaml:19:3: rules.unreadable: found `unreadable`, expected another name: this one is for the alert about accounts that cannot be read
     alerts.yaml:19:3: rules.unreadable: found no level, expected `warning` or `critical`, or both (a rule needs at least one level, `warning` or `critical`)
-    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, reports
+    alerts.yaml:20:1: forecast: found `forecast`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports
     "#);
     let json = serde_json::to_value(&files.load(&[]).config.unwrap_err().0[0]).unwrap();
     assert_eq!((&json["severity"], &json["line"], &json["column"]), (&"error".into(), &1.into(), &1.into()));
@@ -96,7 +96,7 @@ fn what_is_missing_or_empty_is_said() {
     alerts.yaml:2:3: notifiers.n.from: found nothing, expected the sender's mail address
     alerts.yaml:2:3: notifiers.n.to: found nothing, expected a list of mail addresses
     "#);
-    insta::assert_snapshot!(notifier("webhook_url: 'https://x.example'"), @"alerts.yaml:2:3: notifiers.n.type: found nothing, expected slack or email");
+    insta::assert_snapshot!(notifier("webhook_url: 'https://x.example'"), @"alerts.yaml:2:3: notifiers.n.type: found nothing, expected one of slack, email, webhook, pagerduty, teams");
 }
 
 #[test]
@@ -186,16 +186,16 @@ fn notifiers_that_make_no_sense() {
     let mail = "type: email, from: a@example.com, to: [b@example.com]";
     insta::assert_snapshot!(notifier("type: slack, webhook_url: 'http://hooks.example.com/x', host: mx, fallback: n"), @r#"
     alerts.yaml:2:34: notifiers.n.webhook_url: found a value that is not shown, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
-    alerts.yaml:2:64: notifiers.n.host: found `host`, expected only keys of a `type: slack` notifier: webhook_url, webhook_url_file, mention, fallback, …
+    alerts.yaml:2:64: notifiers.n.host: found `host`, expected only keys of a `type: slack` notifier: webhook_url, webhook_url_file, mention, template, fallback, …
     alerts.yaml:2:84: notifiers.n.fallback: found `n`, expected a fallback that does not lead back to its start (n → n)
     "#);
     insta::assert_snapshot!(notifier(&format!("{mail}, host: 'mx:25', password: p, mention: {{}}")), @r#"
     alerts.yaml:2:69: notifiers.n.host: found `mx:25`, expected a host name such as smtp.example.com, without a port (there is `port`)
     alerts.yaml:2:88: notifiers.n.password: found a password without a username, expected `username` beside it
-    alerts.yaml:2:91: notifiers.n.mention: found `mention`, expected only keys of a `type: email` notifier: host, port, tls, username, password, from, to, …
+    alerts.yaml:2:91: notifiers.n.mention: found `mention`, expected only keys of a `type: email` notifier: host, port, tls, username, password, password_file, oauth2, from, to, template, fallback, …
     "#);
     insta::assert_snapshot!(notifier(&format!("{mail}, host: mx, username: u, tls: none")), @r#"
-    alerts.yaml:2:3: notifiers.n.password: found nothing, expected `password` or `password_file` beside `username`
+    alerts.yaml:2:3: notifiers.n.password: found nothing, expected `password`, `password_file` or `oauth2` beside `username`
     alerts.yaml:2:91: notifiers.n.tls: found `none`, expected implicit or starttls (none is for loopback only, or with `allow_insecure: true`)
     "#);
     insta::assert_snapshot!(notifier(&format!("type: email, host: mx, from: a@example.com, to: [{}]", "b@example.com, ".repeat(51))), @"alerts.yaml:2:52: notifiers.n.to: found 51 addresses, expected a list of one to 50 mail addresses");
@@ -205,4 +205,150 @@ fn notifiers_that_make_no_sense() {
         "notifiers:\n  a: {{ {slack}, fallback: b }}\n  b: {{ {slack}, fallback: c }}\n  c: {{ {slack}, fallback: b }}"
     );
     insta::assert_snapshot!(errors(&circle), @"alerts.yaml:3:65: notifiers.b.fallback: found `c`, expected a fallback that does not lead back to its start (b → c → b)");
+}
+
+#[test]
+fn other_ends_that_make_no_sense() {
+    insta::assert_snapshot!(notifier("type: webhook"), @"alerts.yaml:2:3: notifiers.n.url: found nothing, expected `url` or `url_file`");
+    insta::assert_snapshot!(notifier("type: webhook, url: 'http://h.example/hunter2', webhook_url: x, signing_secret: whsec_c2hvcnQ="), @r#"
+    alerts.yaml:2:28: notifiers.n.url: found a value that is not shown, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
+    alerts.yaml:2:56: notifiers.n.webhook_url: found `webhook_url`, expected only keys of a `type: webhook` notifier: url, url_file, headers, signing_secret, signing_secret_file, fallback, …
+    alerts.yaml:2:88: notifiers.n.signing_secret: found a value that is not shown, expected whsec_ and 24 to 64 random bytes in base64, such as `echo whsec_$(openssl rand -base64 32)` makes
+    "#);
+    insta::assert_snapshot!(notifier("type: webhook, url: 'https://h.example', headers: { 'a b': hunter2, Host: hunter2, X-A: ' hunter2', X-B: [hunter2], x-c: 1, X-C: hunter2, X-D: '${NOPE}', X-E: }"), @r#"
+    alerts.yaml:2:49: notifiers.n.headers: found a name that no header can have, expected names of headers, such as X-Api-Key
+    alerts.yaml:2:82: notifiers.n.headers.Host: found the header host, expected a header that lowtide does not set itself
+    alerts.yaml:2:96: notifiers.n.headers.X-A: found a value that is not shown, expected the value of a header: printable ASCII characters, no spaces around it
+    alerts.yaml:2:108: notifiers.n.headers.X-B: found a list, expected a secret
+    alerts.yaml:2:137: notifiers.n.headers.X-C: found the header x-c again, expected each only once, in upper case or lower
+    alerts.yaml:2:151: notifiers.n.headers.X-D: found `${NOPE}`, expected the environment variable NOPE to be set
+    alerts.yaml:2:162: notifiers.n.headers.X-E: found nothing, expected a secret
+    "#);
+    insta::assert_snapshot!(notifier("type: webhook, url: 'https://h.example', headers: 'X-Key: hunter2'"), @"alerts.yaml:2:58: notifiers.n.headers: found a text, expected a map of headers and their values, such as { X-Api-Key: ... }");
+    insta::assert_snapshot!(notifier("type: pagerduty, routing_key: 'has spaces', url: 'http://events.example', host: x"), @r#"
+    alerts.yaml:2:38: notifiers.n.routing_key: found a value that is not shown, expected the integration key of an Events API v2 integration
+    alerts.yaml:2:57: notifiers.n.url: found a value that is not shown, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
+    alerts.yaml:2:82: notifiers.n.host: found `host`, expected only keys of a `type: pagerduty` notifier: routing_key, routing_key_file, url, fallback, …
+    "#);
+    insta::assert_snapshot!(notifier("type: teams, mention: { critical: x }"), @r#"
+    alerts.yaml:2:3: notifiers.n.webhook_url: found nothing, expected `webhook_url` or `webhook_url_file`
+    alerts.yaml:2:21: notifiers.n.mention: found `mention`, expected only keys of a `type: teams` notifier: webhook_url, webhook_url_file, fallback, …
+    "#);
+    let mail = "type: email, host: mx, from: a@example.com, to: [b@example.com]";
+    insta::assert_snapshot!(notifier(&format!("{mail}, oauth2: {{}}")), @r#"
+    alerts.yaml:2:3: notifiers.n.username: found nothing, expected the mailbox that is logged in to, beside `oauth2`
+    alerts.yaml:2:73: notifiers.n.oauth2.token_url: found nothing, expected the address of the token endpoint
+    alerts.yaml:2:73: notifiers.n.oauth2.client_id: found nothing, expected the id of the application
+    alerts.yaml:2:73: notifiers.n.oauth2.client_secret: found nothing, expected `client_secret` or `client_secret_file`
+    "#);
+    insta::assert_snapshot!(notifier(&format!("{mail}, username: u, password: p, oauth2: {{ token_url: 'http://t.example', client_id: '', client_secret: s, client_secret_file: s, secret: x }}")), @r#"
+    alerts.yaml:2:96: notifiers.n.password: found a password beside `oauth2`, expected only one of them: the token stands in the password's place
+    alerts.yaml:2:120: notifiers.n.oauth2.token_url: found `http://t.example`, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
+    alerts.yaml:2:151: notifiers.n.oauth2.client_id: found ``, expected a text on one line, not empty
+    alerts.yaml:2:193: notifiers.n.oauth2.client_secret_file: found `client_secret_file` beside `client_secret`, expected only one of them
+    alerts.yaml:2:193: notifiers.n.oauth2.client_secret_file: found no such file (`s`), expected a readable file with the secret
+    alerts.yaml:2:196: notifiers.n.oauth2.secret: found `secret`, expected one of token_url, client_id, client_secret, client_secret_file, scope
+    "#);
+    insta::assert_snapshot!(notifier(&format!("{mail}, username: u, oauth2: yes")), @"alerts.yaml:2:94: notifiers.n.oauth2: found a text, expected a map with the keys token_url, client_id, client_secret, client_secret_file, scope");
+}
+
+#[test]
+fn watching_that_would_show_amounts_or_secrets() {
+    let errors = |part: &str| Files::new(with(part)).errors(&[]);
+    assert_eq!(errors("http: { listen: '127.0.0.1:9095' }"), "");
+    assert_eq!(errors("http: { listen: '0.0.0.0:9095', token: a-long-token }"), "");
+    assert_eq!(errors("heartbeat: { url: 'https://hc.example.com/1', every: 1m }"), "");
+    insta::assert_snapshot!(errors("http: { listen: '192.0.2.1:9095', allow_public: nope }"), @r#"
+    alerts.yaml:1:17: http.listen: found `192.0.2.1:9095`, expected a loopback address such as 127.0.0.1:9095, or `token` or `token_file` beside it (`allow_public: true` shows the amounts to everyone who can reach the address)
+    alerts.yaml:1:49: http.allow_public: found `nope`, expected true or false
+    "#);
+    insta::assert_snapshot!(errors("http: { listen: localhost, token: 'two words' }"), @r#"
+    alerts.yaml:1:17: http.listen: found `localhost`, expected an address and a port, such as 127.0.0.1:9095 or [::1]:9095
+    alerts.yaml:1:35: http.token: found a value that is not shown, expected a token of printable ASCII characters, without spaces
+    "#);
+    insta::assert_snapshot!(errors("http: { token: x, token_file: nowhere }"), @r#"
+    alerts.yaml:1:1: http.listen: found nothing, expected an address and a port, such as 127.0.0.1:9095
+    alerts.yaml:1:31: http.token_file: found `token_file` beside `token`, expected only one of them
+    alerts.yaml:1:31: http.token_file: found no such file (`nowhere`), expected a readable file with the secret
+    "#);
+    insta::assert_snapshot!(errors("heartbeat: { url: 'http://hc.example.com/1', every: 0, evry: 5m }"), @r#"
+    alerts.yaml:1:19: heartbeat.url: found a value that is not shown, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
+    alerts.yaml:1:53: heartbeat.every: found `0`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w
+    alerts.yaml:1:56: heartbeat.evry: found `evry`, expected one of url, url_file, every, timeout, ca_file, allow_insecure; did you mean `every`?
+    "#);
+    insta::assert_snapshot!(errors("heartbeat: 5m"), @"alerts.yaml:1:12: heartbeat: found a text, expected a map with the keys url, url_file, every, timeout, ca_file, allow_insecure");
+}
+
+#[test]
+fn a_silence_without_end_or_about_what_is_not_there_is_refused() {
+    let files = Files::new(
+        "accounts:
+  acme: { api_key: x, divisions: [7] }
+  sole: { api_key: y }
+notifiers:
+  chat: { type: slack, webhook_url: 'https://hooks.example.com/T0/B0/secret' }
+rules:
+  low: { metric: balance, warning: { below: 2000 } }
+silences:
+  endless: { account: acme }
+  nobody: { until: 2126-12-01T09:00 }
+  typos: { account: acne, rule: lwo, until: tomorrow, level: wraning, for: 3d }
+  elsewhere: { account: acme, division: 8, until: 2126-12-01T09:00 }
+  undivided: { account: sole, division: 7, until: 2126-12-01T09:00 }
+  named: { account: acme, division: History, until: 2126-12-01, reason: '' }
+  fine: { account: acme, division: 7, rule: unreadable, until: 2126-12-01T09:00 }
+",
+    );
+    insta::assert_snapshot!(files.errors(&[]), @r#"
+    alerts.yaml:9:3: silences.endless.until: found nothing, expected when it ends: a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00
+    alerts.yaml:10:3: silences.nobody.account: found nothing, expected a name under `accounts`
+    alerts.yaml:11:21: silences.typos.account: found `acne`, expected a name under `accounts`; did you mean `acme`?
+    alerts.yaml:11:33: silences.typos.rule: found `lwo`, expected a name under `rules`; did you mean `low`?
+    alerts.yaml:11:45: silences.typos.until: found `tomorrow`, expected a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00
+    alerts.yaml:11:62: silences.typos.level: found `wraning`, expected warning or critical; did you mean `warning`?
+    alerts.yaml:11:71: silences.typos.for: found `for`, expected one of account, division, rule, until, reason, level
+    alerts.yaml:12:41: silences.elsewhere.division: found `8`, expected a division that this account reads (its `divisions`)
+    alerts.yaml:13:41: silences.undivided.division: found `7`, expected a division that this account reads (its `divisions`)
+    alerts.yaml:14:37: silences.named.division: found `History`, expected the number of a division (its container id)
+    alerts.yaml:14:53: silences.named.until: found `2126-12-01`, expected a time such as 2026-12-01T09:00 (in `timezone`), or with an offset, 2026-12-01T09:00+01:00
+    alerts.yaml:14:73: silences.named.reason: found ``, expected a text on one line, of 1 to 300 characters
+    "#);
+}
+
+#[test]
+fn quiet_hours_that_never_are_or_never_end_are_refused() {
+    let quiet = |body: &str| {
+        notifier(&format!(
+            "type: slack, webhook_url: 'https://hooks.example.com/T0/B0/secret', quiet_hours: {{ {body} }}"
+        ))
+        .replace("alerts.yaml:2:", "")
+        .lines()
+        .filter(|line| line.contains("quiet_hours"))
+        .collect::<Vec<_>>()
+        .join("\n")
+    };
+    let found = [
+        "",
+        "from: '19:00'",
+        "to: '19:00'",
+        "from: '19:00', to: '19:00'",
+        "from: 7, to: '25:00', days: [Sat, Caturday, Sat], except: warning, form: 1",
+        "days: [Mon, Tue, Wed, Thu, Fri, Sat, Sun]",
+        "days: []",
+    ];
+    insta::assert_snapshot!(found.map(quiet).join("\n"), @r#"
+    76: notifiers.n.quiet_hours: found neither hours nor days, expected `from` and `to`, such as "19:00" and "07:30", or `days`, or all of them
+    76: notifiers.n.quiet_hours.to: found nothing, expected when they end, such as "07:30", beside `from`
+    76: notifiers.n.quiet_hours.from: found nothing, expected when they begin, such as "19:00", beside `to`
+    110: notifiers.n.quiet_hours.to: found hours that end when they begin, expected another time than `from` (for whole days there is `days`)
+    97: notifiers.n.quiet_hours.from: found `7`, expected a time of day such as "19:00" or "07:30"
+    104: notifiers.n.quiet_hours.to: found `25:00`, expected a time of day such as "19:00" or "07:30"
+    125: notifiers.n.quiet_hours.days[1]: found `Caturday`, expected Mon, Tue, Wed, Thu, Fri, Sat or Sun
+    135: notifiers.n.quiet_hours.days[2]: found `Sat` again, expected each only once
+    149: notifiers.n.quiet_hours.except: found `warning`, expected critical
+    158: notifiers.n.quiet_hours.form: found `form`, expected one of from, to, days, except; did you mean `from`?
+    91: notifiers.n.quiet_hours.days: found every day of the week, so that nothing would ever be told, expected at most six days
+    91: notifiers.n.quiet_hours.days: found an empty list, expected a list of days such as [Sat, Sun]
+    "#);
+    assert_eq!(quiet("from: 19:00, to: 07:30, days: [Sat, sunday], except: critical"), "");
 }

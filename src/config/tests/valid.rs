@@ -30,29 +30,14 @@ fn the_example_loads_without_a_word_and_names_every_key() {
     );
     assert_eq!(config.notifiers["finance-slack"].fallback.as_deref(), Some("finance-mail"));
     assert_eq!(loaded.secrets.len(), 3);
-    for known in [
-        keys::ROOT,
-        keys::ACCOUNT,
-        keys::NOTIFIER,
-        keys::MENTION,
-        keys::RULE,
-        keys::LEVEL,
-        keys::UNREADABLE,
-        keys::REPORT,
-        keys::TEMPLATE,
-    ] {
+    let of_notifiers = [keys::NOTIFIER, keys::MENTION, keys::OAUTH2, keys::QUIET_HOURS, keys::TEMPLATE];
+    let watching = [keys::HTTP, keys::HEARTBEAT];
+    let known = [keys::ROOT, keys::ACCOUNT, keys::RULE, keys::LEVEL, keys::UNREADABLE, keys::SILENCE, keys::REPORT];
+    for known in known.into_iter().chain(of_notifiers).chain(watching) {
         for key in keys::names(known) {
             assert!(EXAMPLE.contains(&format!("{key}:")), "{key} is not in the example");
         }
     }
-}
-
-#[test]
-fn the_schema_knows_the_types_of_notifiers_that_the_loader_knows() {
-    let types = keys::TYPES.map(|(name, _)| name);
-    let errors = Files::new(with("notifiers:\n  n: { type: none-of-these }")).errors(&[]);
-    let expected = super::super::problem::one_of(types);
-    assert!(errors.contains(&format!("notifiers.n.type: found `none-of-these`, expected {expected}")), "{errors}");
 }
 
 #[test]
@@ -162,6 +147,67 @@ unreadable: { after: 0, level: critical, remind_every: never, notify: [mail] }",
 }
 
 #[test]
+fn silences_end_in_the_zone_of_the_file_and_one_that_has_ended_is_only_warned_about() {
+    let files = Files::new(with(
+        "timezone: Europe/Amsterdam
+silences:
+  po: { account: acme, until: 2126-12-01T09:00, reason: PO 4711 raised }
+  all: { account: acme, rule: unreadable, until: '2126-12-01T09:00:00Z', level: critical }
+  old: { account: acme, rule: low, until: 2020-12-01T09:00 }",
+    ));
+    let config = files.config(&[]);
+    assert_eq!(config.silences.keys().map(|name| &**name).collect::<Vec<_>>(), ["all", "po"]);
+    let (all, po) = (&config.silences["all"], &config.silences["po"]);
+    assert_eq!(po.until.to_rfc3339(), "2126-12-01T08:00:00+00:00");
+    assert_eq!((po.level, po.rule.as_deref(), po.reason.as_deref()), (Severity::Warning, None, Some("PO 4711 raised")));
+    assert_eq!(all.until.to_rfc3339(), "2126-12-01T09:00:00+00:00");
+    assert_eq!((all.level, all.rule.as_deref(), all.division), (Severity::Critical, Some("unreadable"), None));
+    assert_eq!(
+        files.warnings(&[]),
+        "alerts.yaml:5:43: silences.old.until: found `2020-12-01T09:00`, expected a later time, or the silence taken out: it has ended and hushes nothing"
+    );
+    assert!(Files::new(with("silences: {}")).config(&[]).silences.is_empty());
+}
+
+#[test]
 fn an_explicit_file_is_the_one() {
     assert_eq!(find(Some(Path::new("/x/y.yaml"))), Path::new("/x/y.yaml"));
+}
+
+#[test]
+fn every_other_end_has_its_keys_its_files_and_its_overrides() {
+    let key = format!("whsec_{}", "QUJD".repeat(8));
+    let files = Files::new(with(&format!(
+        "notifiers:
+  hook: {{ type: webhook, url: 'https://h.example/x', headers: {{ X-Api-Key: k-e-y, authorization: Bearer one }}, signing_secret: {key} }}
+  plain: {{ type: webhook, url_file: url, fallback: hook }}
+  page: {{ type: pagerduty, routing_key: 0123456789abcdef0123456789abcdef, url: 'https://events.eu.pagerduty.com' }}
+  page2: {{ type: pagerduty, routing_key_file: url }}
+  page3: {{ type: pagerduty, routing_key: k, url: 'http://127.0.0.1:9/own' }}
+  team: {{ type: teams, webhook_url: 'https://t.example/?sig=1' }}
+  mail: {{ type: email, host: mx, username: box@example.com, from: a@example.com, to: [b@example.com], oauth2: {{ token_url: 'https://login.example/token', client_id: me, client_secret: s, scope: mail }} }}"
+    )));
+    files.add("url", "https://secret.example/\n");
+    let config = files.config(&[("LOWTIDE_NOTIFIERS__HOOK__HEADERS__AUTHORIZATION", "Bearer two")]);
+    let channel = |name: &str| config.notifiers[name].channel.clone();
+    let Channel::Webhook { url, headers, signing_secret } = channel("hook") else { panic!() };
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(headers, [("x-api-key", "k-e-y"), ("authorization", "Bearer two")]);
+    assert_eq!((url.expose(), signing_secret.unwrap().expose()), ("https://h.example/x", key.as_str()));
+    let Channel::Webhook { url, headers, signing_secret } = channel("plain") else { panic!() };
+    assert_eq!((url.expose(), headers.len(), signing_secret), ("https://secret.example/", 0, None));
+    let page = |name: &str| match channel(name) {
+        Channel::PagerDuty { routing_key, url } => (routing_key.expose().to_owned(), url.map(String::from)),
+        _ => panic!(),
+    };
+    assert_eq!(page("page").1.unwrap(), "https://events.eu.pagerduty.com/v2/enqueue");
+    assert_eq!(page("page2"), ("https://secret.example/".to_owned(), None));
+    assert_eq!(page("page3").1.unwrap(), "http://127.0.0.1:9/own");
+    assert!(matches!(channel("team"), Channel::Teams { webhook_url } if webhook_url.expose().ends_with("sig=1")));
+    let Channel::Email { oauth2: Some((user, oauth2)), credentials: None, .. } = channel("mail") else { panic!() };
+    assert_eq!(
+        (user.as_str(), oauth2.client_id.as_str(), oauth2.scope.as_deref()),
+        ("box@example.com", "me", Some("mail"))
+    );
+    assert_eq!(oauth2.token_url.as_str(), "https://login.example/token");
 }

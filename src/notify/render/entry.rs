@@ -2,7 +2,7 @@
 //!
 //! Decides what belongs together and in which order; the words are `phrase`'s.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::{Times, name, visible};
 use super::{Entry, Link, Tone, phrase};
@@ -57,12 +57,15 @@ pub(super) fn groups(items: &[Item]) -> Vec<Group<'_>> {
 
 fn by_alert(items: &[Item]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group> = Vec::new();
+    let mut places: BTreeMap<&AlertKey, usize> = BTreeMap::new();
     for item in items {
         let key = item.event.alert();
-        let known = groups.iter_mut().find(|group| key.is_some() && group.newest.event.alert() == key);
-        match known {
-            Some(group) => group.follow(item),
-            None => groups.push(Group::new(item)),
+        match key.and_then(|key| places.get(key)) {
+            Some(place) => groups[*place].follow(item),
+            None => {
+                places.extend(key.map(|key| (key, groups.len())));
+                groups.push(Group::new(item));
+            }
         }
     }
     groups
@@ -96,6 +99,7 @@ impl<'a> Group<'a> {
     pub(super) fn ranked(&self, times: Times, words: &Words) -> Ranked {
         let event = &self.newest.event;
         let mut details = phrase::details(event, self.since, times);
+        details.extend(phrase::silence(event, times));
         details.extend(self.newest.via.as_ref().map(in_place_of));
         let rule = event.alert().map(|key| &key.rule);
         let wording = rule.and_then(|rule| words.rules.get(rule));
@@ -152,10 +156,11 @@ fn share_a_fund(one: &Group, other: &Group) -> bool {
         && a.account == b.account
         && a.rule == b.rule
         && one.omitted == other.omitted
+        && same_figures(&one.newest.event, &other.newest.event)
         && one.newest.via == other.newest.via
+        && one.newest.event.silence == other.newest.event.silence
         && past(one) == past(other)
         && one.earlier.iter().zip(&other.earlier).all(|(a, b)| same_figures(&a.event, &b.event))
-        && same_figures(&one.newest.event, &other.newest.event)
 }
 
 fn same_figures(one: &Event, other: &Event) -> bool {

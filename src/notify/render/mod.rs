@@ -1,15 +1,18 @@
-//! Message → what it says, free of any channel ([`View`]), and from there → Slack ([`blocks`]) and mail ([`mail`]).
+//! Message → what it says, free of any channel ([`View`]), and from there → Slack ([`blocks`]), mail
+//! ([`mail`]) and Teams ([`card`]); for machines, an event as JSON ([`record`]).
 //!
 //! Pure: nothing here sends, logs or reads a clock. Strings in a [`View`] are plain text on one line each; every channel
 //! escapes them in its own way, exactly once.
 
 pub mod blocks;
+pub mod card;
 mod entry;
 pub(super) mod fields;
 mod html;
 pub mod mail;
 pub(super) mod own;
 mod phrase;
+pub mod record;
 mod report;
 mod text;
 
@@ -21,7 +24,7 @@ use std::collections::BTreeSet;
 use super::{Content, Item, Message, Words};
 use crate::domain::rule::Severity;
 pub use report::{Line, ReportView};
-pub(crate) use text::{cut, flat};
+pub(crate) use text::{cut, cut_bytes, flat};
 
 /// Headlines of what is not told in full, before they are only counted.
 const MOST_BRIEF: usize = 100;

@@ -4,7 +4,7 @@
 
 use rust_decimal::Decimal;
 
-use super::text::{Times, cut, flat, lasted, name};
+use super::text::{Times, lasted, name, short};
 use crate::domain::alert::Kind;
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
@@ -16,7 +16,7 @@ const LONGEST_QUOTE: usize = 300;
 
 /// An error or reason from outside, on one line.
 pub(super) fn quote(text: &str) -> String {
-    cut(&flat(text), LONGEST_QUOTE)
+    short(text, LONGEST_QUOTE)
 }
 
 /// A sentence from outside with exactly one full stop.
@@ -196,6 +196,18 @@ fn cannot_be_read(event: &UnreadableEvent, since: &str) -> Vec<String> {
     }
     lines.push("No alert resolves because of this.".to_owned());
     lines
+}
+
+/// The silence that an event breaks, ends under, or follows.
+pub(super) fn silence(event: &Event, times: Times) -> Option<String> {
+    let note = event.silence.as_ref()?;
+    let why = note.reason.as_ref().map(|reason| format!(" ({})", quote(reason))).unwrap_or_default();
+    let until = times.full(note.until);
+    Some(match event.kind() {
+        _ if note.until <= event.at => format!("It was silenced until {until}{why}."),
+        Some(Kind::Resolved) => format!("Silenced until {until}{why}; told because you heard its beginning."),
+        _ => format!("Only its warnings are silenced, until {until}{why}."),
+    })
 }
 
 /// An earlier event of the same alert in one short line.

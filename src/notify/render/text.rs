@@ -11,13 +11,42 @@ const LONGEST_NAME: usize = 80;
 
 /// Text on one line: control characters and line breaks become spaces, other hidden characters go.
 pub(crate) fn flat(text: &str) -> String {
-    let visible = text.chars().filter_map(|c| match c {
+    flat_start(text, usize::MAX)
+}
+
+/// [`flat`], but no more than the first so many characters: an endless name costs no more than a long one.
+fn flat_start(text: &str, most: usize) -> String {
+    let (mut line, mut length, mut gap) = (String::new(), 0, false);
+    for c in text.chars().filter_map(on_one_line) {
+        if length >= most {
+            break;
+        }
+        if c.is_whitespace() {
+            gap = true;
+            continue;
+        }
+        if std::mem::take(&mut gap) && length > 0 {
+            line.push(' ');
+            length += 1;
+        }
+        line.push(c);
+        length += 1;
+    }
+    line
+}
+
+fn on_one_line(c: char) -> Option<char> {
+    match c {
         '\u{2028}' | '\u{2029}' => Some(' '),
         c if c.is_control() => Some(' '),
         c if is_hidden(c) => None,
         c => Some(c),
-    });
-    visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Text from outside on one line, at most so many characters: what `cut` makes of `flat`.
+pub(super) fn short(text: &str, longest: usize) -> String {
+    cut(&flat_start(text, longest.saturating_add(1)), longest)
 }
 
 /// Text as it was written, lines and all, but for hidden characters.
@@ -40,9 +69,29 @@ pub(crate) fn cut(text: &str, longest: usize) -> String {
     short
 }
 
+/// At most `longest` bytes as JSON writes them, an ellipsis at the end where something was cut.
+pub(crate) fn cut_bytes(text: &str, longest: usize) -> String {
+    let cost = |c: char| match c {
+        '"' | '\\' | '\n' | '\t' | '\r' => 2,
+        c if (c as u32) < 0x20 => 6,
+        c => c.len_utf8(),
+    };
+    let (mut length, mut fits) = (0, 0);
+    for (at, c) in text.char_indices() {
+        length += cost(c);
+        if length > longest {
+            return format!("{}…", &text[..fits]);
+        }
+        if length + '…'.len_utf8() <= longest {
+            fits = at + c.len_utf8(); // an ellipsis still has room behind this
+        }
+    }
+    text.to_owned()
+}
+
 /// A name from outside, on one line and not too long.
 pub(super) fn name(text: &str) -> String {
-    cut(&flat(text), LONGEST_NAME)
+    short(text, LONGEST_NAME)
 }
 
 /// How the reader's clock shows times.
@@ -121,6 +170,29 @@ mod tests {
             [-5, 0, 45, 60, 200, 1440, 1500, 5000].map(shown),
             ["less than a minute", "less than a minute", "45 min", "1 h", "3 h 20 min", "1 d", "1 d 1 h", "3 d 11 h"]
         );
+    }
+
+    #[test]
+    fn a_short_text_is_the_beginning_of_the_flat_one_wherever_it_ends() {
+        let text = " a\u{200b}b \t\u{2028} c\r\n\u{feff}  d e\u{0} ";
+        assert_eq!(flat(text), "ab c d e");
+        for longest in 1..12 {
+            assert_eq!(short(text, longest), cut(&flat(text), longest), "{longest}");
+        }
+        assert_eq!(short(&format!("{}x", " ".repeat(9_000_000)), 3), "x");
+    }
+
+    #[test]
+    fn what_is_cut_by_bytes_fits_and_is_whole_characters() {
+        assert_eq!(cut_bytes("abc", 3), "abc");
+        assert_eq!(cut_bytes("abcd", 3), "…");
+        assert_eq!(cut_bytes("ééééé", 7), "éé…");
+        for text in ["\"\"\"\"\"\"\"\"", "\u{1f4b8}\u{1f4b8}\u{1f4b8}", "a\nb\nc\nd\ne\nf\ng"] {
+            for longest in 3..20 {
+                let json = serde_json::to_string(&cut_bytes(text, longest)).unwrap();
+                assert!(json.len() - 2 <= longest, "{json} {longest}");
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,7 @@
+//! Whatever CertCentral answers is read or named as unreadable, never read as another amount.
+#![no_main]
+
+#[path = "../../tests/support/hostile.rs"]
+mod hostile;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hostile::body(data));

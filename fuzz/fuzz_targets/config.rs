@@ -1,0 +1,7 @@
+//! Whatever stands in `alerts.yaml` and in an overriding variable is loaded or refused, quickly and without a panic.
+#![no_main]
+
+#[path = "../../tests/support/hostile.rs"]
+mod hostile;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hostile::config(data));

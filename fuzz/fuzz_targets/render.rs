@@ -1,0 +1,7 @@
+//! Whatever names and figures an event has, the message is well-formed, fits Slack, and smuggles nothing.
+#![no_main]
+
+#[path = "../../tests/support/hostile.rs"]
+mod hostile;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hostile::render(data));

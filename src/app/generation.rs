@@ -1,0 +1,249 @@
+//! What runs by one configuration: built as a whole, started as a whole, ended between two cycles and two sends.
+//!
+//! What outlives a reload is not its own: the book, the board, and what is [`Kept`] of accounts that stay.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+use tokio_cron_scheduler::JobScheduler;
+use url::Url;
+
+use super::{LAST_SENDS, Limiters, forget_unconfigured, http_client, notifiers, watches_sharing};
+use crate::clock::Clock;
+use crate::config::{Config, Heartbeat};
+use crate::control::Board;
+use crate::cycle::{self, Memory, Scope, Watch};
+use crate::domain::Name;
+use crate::domain::state::State;
+use crate::heartbeat::Target;
+use crate::http::{self, Server};
+use crate::notify::outbox::{Desk, Tried, Worker};
+use crate::reports::{self, Plan};
+use crate::schedule::Schedule;
+use crate::scheduler::{self, Halt};
+use crate::secret::Redactor;
+use crate::store::Book;
+use crate::web;
+
+/// How long a running cycle may take when the next configuration waits for it. Then it is begun anew.
+const LAST_CYCLE: Duration = Duration::from_secs(10);
+
+/// What every generation uses.
+pub(super) struct House {
+    pub(super) book: Arc<Book>,
+    pub(super) board: Arc<Board>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) jobs: JobScheduler,
+    /// Who is told that the service is awake.
+    pub(super) heartbeat: watch::Sender<Option<Target>>,
+}
+
+/// What a reload forgets only with the account that it belongs to.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) limiters: Limiters,
+    pub(super) http: Option<Server>,
+    memories: BTreeMap<Name, Remembered>,
+}
+
+/// What an account's cycles remember, and of what.
+struct Remembered {
+    base_url: Url,
+    scope: Scope,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// Everything that can fail about a configuration, done; nothing of it runs yet.
+pub(super) struct Built {
+    pub(super) config: Config,
+    watches: Vec<Arc<Watch>>,
+    desks: BTreeMap<Name, Desk>,
+    limiters: Limiters,
+    /// Where it will answer, if that is not where it answers now.
+    listener: Option<TcpListener>,
+    heartbeat: Option<Target>,
+}
+
+impl Built {
+    pub(super) fn new(
+        config: &Config,
+        redactor: &Redactor,
+        clock: &Arc<dyn Clock>,
+        kept: &Kept,
+    ) -> anyhow::Result<Self> {
+        let (watches, limiters) = watches_sharing(config, redactor, clock, &kept.limiters)?;
+        let desks = notifiers(config, redactor)?;
+        let listener = listener(config, kept.http.as_ref())?;
+        let heartbeat = config.heartbeat.as_ref().map(target).transpose().context("heartbeat")?;
+        Ok(Self { config: config.clone(), watches, desks, limiters, listener, heartbeat })
+    }
+}
+
+fn target(config: &Heartbeat) -> anyhow::Result<Target> {
+    let loopback = Url::parse(config.url.expose()).is_ok_and(|url| web::is_loopback(&url));
+    let http = http_client(&config.connection, loopback)?;
+    Ok(Target { url: config.url.clone(), every: config.every, http })
+}
+
+/// The address that is new, taken.
+fn listener(config: &Config, running: Option<&Server>) -> anyhow::Result<Option<TcpListener>> {
+    let Some(http) = config.http.as_ref().filter(|http| running.is_none_or(|it| it.listen != http.listen)) else {
+        return Ok(None);
+    };
+    let own = running.is_some_and(|it| it.listen.port() == http.listen.port());
+    let what = if own { "this service has the port: restart it, or choose another" } else { "choose another address" };
+    let bound = http::bind(http.listen);
+    bound.map(Some).with_context(|| format!("http.listen: {} cannot be listened on ({what})", http.listen))
+}
+
+/// The running tasks of one configuration.
+pub(super) struct Generation {
+    cycles: JoinSet<()>,
+    workers: JoinSet<()>,
+    halt: watch::Sender<Halt>,
+    no_more_sends: watch::Sender<bool>,
+}
+
+impl Generation {
+    /// Takes over: forgets what is no longer configured, then lets cycles and sends begin.
+    pub(super) async fn start(built: Built, house: &House, kept: &mut Kept) -> Self {
+        let Built { config, watches, desks, limiters, listener, heartbeat } = built;
+        forget_unconfigured(&house.book, &watches, &desks).await;
+        let accounts = config.accounts.keys().cloned().collect();
+        house.board.configured(&accounts, &config.rules, &desks.keys().cloned().collect());
+        kept.limiters = limiters;
+        kept.answer(&config, listener, house);
+        house.heartbeat.send_replace(heartbeat);
+        let (no_more_sends, sends_end) = watch::channel(false);
+        let (halt, halted) = watch::channel(Halt::No);
+        let quiet = desks.iter().filter_map(|(name, desk)| Some((name.clone(), desk.quiet_hours.clone()?)));
+        house.board.quiet_hours(quiet.collect());
+        let mut workers = spawn_workers(desks, house, &sends_end);
+        spawn_reports(&config, house, &sends_end, &mut workers).await;
+        let mut memories = BTreeMap::new();
+        let mut cycles = JoinSet::new();
+        for watch in watches {
+            let Some(account) = config.accounts.get(&watch.account) else { continue };
+            let memory = kept.memory(&watch, &account.base_url);
+            let (base_url, scope) = (account.base_url.clone(), watch.scope.clone());
+            memories.insert(watch.account.clone(), Remembered { base_url, scope, memory: Arc::clone(&memory) });
+            cycles.spawn(run_account(watch, memory, account.schedule.clone(), house.shared(), halted.clone()));
+        }
+        kept.memories = memories;
+        Self { cycles, workers, halt, no_more_sends }
+    }
+
+    /// Ends between two cycles and two sends. Readings go on while the running sends are finished.
+    pub(super) async fn leave(&mut self) {
+        let _ = self.no_more_sends.send(true); // everybody who listens may have ended already
+        while self.workers.join_next().await.is_some() {}
+        let _ = self.halt.send(Halt::AfterThis);
+        let last = async { while self.cycles.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_CYCLE, last).await.is_err() {
+            tracing::info!("a cycle still runs after ten seconds: it is begun anew with the new configuration");
+            let _ = self.halt.send(Halt::Now);
+            while self.cycles.join_next().await.is_some() {}
+        }
+    }
+
+    /// Ends for good: cycles at once; running sends get ten seconds.
+    pub(super) async fn stop(mut self) {
+        let _ = self.halt.send(Halt::Now);
+        let _ = self.no_more_sends.send(true);
+        let all = async {
+            while self.cycles.join_next().await.is_some() {}
+            while self.workers.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(LAST_SENDS, all).await.is_err() {
+            tracing::warn!("a send still runs after ten seconds: it is abandoned and stays owed");
+        }
+    }
+}
+
+impl House {
+    fn shared(&self) -> Self {
+        let (book, board) = (Arc::clone(&self.book), Arc::clone(&self.board));
+        Self { book, board, clock: Arc::clone(&self.clock), jobs: self.jobs.clone(), heartbeat: self.heartbeat.clone() }
+    }
+}
+
+impl Kept {
+    /// Answers over HTTP as configured from now on.
+    fn answer(&mut self, config: &Config, listener: Option<TcpListener>, house: &House) {
+        let Some(wanted) = &config.http else {
+            self.http = None;
+            return;
+        };
+        let Some(listener) = listener else {
+            self.http.iter().for_each(|running| running.want(wanted.token.clone()));
+            return;
+        };
+        let House { book, board, clock, .. } = house.shared();
+        match Server::start(wanted.listen, listener, wanted.token.clone(), http::Desk { board, book, clock }) {
+            Ok(server) => self.http = Some(server),
+            Err(error) => tracing::error!(%error, "http cannot be served: restart the service"),
+        }
+    }
+
+    /// What an account that stays remembers of its divisions; of another place, or read in another way, it is worthless.
+    fn memory(&self, watch: &Watch, base_url: &Url) -> Arc<Mutex<Memory>> {
+        let same = |it: &&Remembered| it.base_url == *base_url && discriminant(&it.scope) == discriminant(&watch.scope);
+        let known = self.memories.get(&watch.account).filter(same);
+        known.map_or_else(Arc::default, |it| Arc::clone(&it.memory))
+    }
+}
+
+fn spawn_workers(desks: BTreeMap<Name, Desk>, house: &House, stopped: &watch::Receiver<bool>) -> JoinSet<()> {
+    let everyone: BTreeSet<Name> = desks.keys().cloned().collect();
+    let mut tasks = JoinSet::new();
+    for (name, desk) in desks {
+        let board = Arc::clone(&house.board);
+        let counter = Arc::new(move |name: &Name, tried: Tried| board.tried(name, tried));
+        let (book, clock) = (Arc::clone(&house.book), Arc::clone(&house.clock));
+        let worker = Worker::new(name, desk, everyone.clone(), book, clock).counted_by(counter);
+        tasks.spawn(worker.run(stopped.clone()));
+    }
+    tasks
+}
+
+/// Reports end with the sends. What is remembered of reports that left the configuration goes.
+async fn spawn_reports(config: &Config, house: &House, stopped: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+    let forget = |state: &mut State| {
+        let before = state.reports.len();
+        state.reports.retain(|name, _| config.reports.contains_key(name));
+        ((), state.reports.len() != before)
+    };
+    house.book.change(forget).await;
+    let accounts: Arc<[Name]> = config.accounts.keys().cloned().collect();
+    for (name, report) in &config.reports {
+        let plan = Plan { name: name.clone(), schedule: report.schedule.clone(), notify: report.notify.clone() };
+        let House { book, board, clock, .. } = house.shared();
+        tasks.spawn(reports::run(plan, Arc::clone(&accounts), board, book, clock, stopped.clone()));
+    }
+}
+
+async fn run_account(
+    watch: Arc<Watch>,
+    memory: Arc<Mutex<Memory>>,
+    schedule: Schedule,
+    house: House,
+    halted: watch::Receiver<Halt>,
+) {
+    let House { book, board, clock, jobs, .. } = house;
+    let cycle = |planned| {
+        let (watch, memory, book) = (Arc::clone(&watch), Arc::clone(&memory), Arc::clone(&book));
+        let (board, clock) = (Arc::clone(&board), Arc::clone(&clock));
+        async move {
+            let outcome = cycle::run(&watch, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
+            board.cycle(&watch.account, outcome);
+        }
+    };
+    let beat = |beat| board.beat(&watch.account, beat);
+    scheduler::run(watch.account.clone(), schedule, jobs, Arc::clone(&clock), halted, cycle, beat).await;
+}

@@ -1,0 +1,110 @@
+//! When a running service reads its configuration again, and what comes of it.
+//!
+//! A signal, or a file of the configuration that was saved. It only tells what was read: it swaps nothing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::Signal;
+
+use crate::config::{self, Environment, Loaded, Sources, Stamps};
+
+/// The pause between two looks at the files.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Where a running service's configuration came from, and comes from again.
+pub struct Source {
+    file: PathBuf,
+    environment: Environment,
+    hangup: Signal,
+    /// What the configuration in use was read from.
+    running: Sources,
+    /// What a refused one was read from, if the last one was refused.
+    refused: Option<Sources>,
+    /// The files to look at, as they were before they were last read.
+    watched: Sources,
+    seen: Stamps,
+}
+
+/// Who wants it to be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Somebody sent SIGHUP: it is read and reported on, changed or not.
+    Signal,
+    /// A file was saved: only what differs is worth a word.
+    Saved,
+}
+
+/// What was read, as far as it is news.
+pub(super) enum Again {
+    /// What is in use already. `mended`: the one before was refused.
+    Same { mended: bool },
+    /// What was refused already.
+    RefusedBefore,
+    /// Something to use or to refuse.
+    New(Box<Loaded>),
+}
+
+impl Source {
+    /// The configuration in use was read from `running`. `hangup` asks for it to be read again.
+    pub fn new(file: PathBuf, environment: Environment, running: Sources, hangup: Signal) -> Self {
+        // Without stamps the first look finds a difference: what was saved since the reading is noticed.
+        let seen = Stamps::default();
+        Self { file, environment, hangup, watched: running.clone(), running, refused: None, seen }
+    }
+
+    /// Waits until it should be read again. A file that is being written is left alone until it rests for a whole look:
+    /// half a configuration could be a valid one.
+    pub(super) async fn asked(&mut self) -> Asked {
+        let mut moving = None;
+        loop {
+            tokio::select! {
+                Some(()) = self.hangup.recv() => return Asked::Signal,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let now = self.look().await;
+            if now == self.seen {
+                moving = None;
+            } else if moving.replace(now.clone()) == Some(now) {
+                return Asked::Saved;
+            }
+        }
+    }
+
+    /// Reads it. A file that changes meanwhile is seen at the next look, because its stamp is older than its content.
+    pub(super) async fn read(&mut self, asked: Asked) -> Again {
+        let before = self.look().await;
+        let (file, environment) = (self.file.clone(), self.environment.clone());
+        let loading = tokio::task::spawn_blocking(move || config::load(&file, &environment));
+        let Ok(loaded) = loading.await else { return Again::RefusedBefore };
+        self.watched = loaded.sources.clone();
+        self.seen = before.within(&self.watched);
+        if asked == Asked::Signal {
+            return Again::New(Box::new(loaded));
+        }
+        if loaded.sources == self.running {
+            return Again::Same { mended: self.refused.take().is_some() };
+        }
+        if self.refused.as_ref() == Some(&loaded.sources) {
+            return Again::RefusedBefore;
+        }
+        Again::New(Box::new(loaded))
+    }
+
+    /// What was read last is in use now.
+    pub(super) fn taken(&mut self) {
+        self.running = self.watched.clone();
+        self.refused = None;
+    }
+
+    /// What was read last cannot be used.
+    pub(super) fn refuse(&mut self) {
+        self.refused = Some(self.watched.clone());
+    }
+
+    /// A disk that hangs keeps only this from going on.
+    async fn look(&self) -> Stamps {
+        let watched = self.watched.clone();
+        tokio::task::spawn_blocking(move || watched.stamps()).await.unwrap_or_default()
+    }
+}

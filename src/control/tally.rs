@@ -1,0 +1,102 @@
+//! What the board knows beside beats and readings: what is configured, how reading it went, and how each account fares.
+//!
+//! It notes and counts; what is made of it is decided by who asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{MutexGuard, PoisonError};
+
+use super::{Board, Reload};
+use crate::certcentral::ReadErrorKind;
+use crate::cycle::Outcome;
+use crate::domain::rule::Rule;
+use crate::domain::{Name, Time};
+use crate::notify::outbox::Tried;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Tally {
+    reload: Option<Reload>,
+    accounts: BTreeMap<Name, Fares>,
+    rules: Vec<Rule>,
+}
+
+/// How one account fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fares {
+    /// Cycles that ended.
+    pub cycles: u64,
+    /// Whether its latest cycle could read everything that the rules look at; `None` before the first ended.
+    pub good: Option<bool>,
+}
+
+impl Board {
+    /// Notes what is configured from now on; what left is shown no more. Everything that can be counted begins at 0.
+    pub fn configured(&self, accounts: &BTreeSet<Name>, rules: &[Rule], notifiers: &BTreeSet<Name>) {
+        let stays = |name: &Name| accounts.contains(name);
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| stays(name));
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| stays(name));
+        let mut tally = self.tally_lock();
+        tally.accounts.retain(|name, _| stays(name));
+        for name in accounts {
+            tally.accounts.entry(name.clone()).or_default();
+        }
+        tally.rules = rules.to_vec();
+        drop(tally);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in ReadErrorKind::ALL {
+            counts.read_errors.entry(kind.name().to_owned()).or_default();
+        }
+        for name in notifiers {
+            let by_outcome = counts.deliveries.entry(name.clone()).or_default();
+            for tried in Tried::ALL {
+                by_outcome.entry(tried.name().to_owned()).or_default();
+            }
+        }
+    }
+
+    /// Notes how reading the configuration went: what there is to know about it, or what is wrong with it.
+    pub fn loaded(&self, at: Time, result: Result<Vec<String>, Vec<String>>) {
+        let ok = result.is_ok();
+        let problems = result.unwrap_or_else(|problems| problems);
+        let mut tally = self.tally_lock();
+        let in_use_since = tally.reload.as_ref().filter(|_| !ok).map_or(at, |before| before.in_use_since);
+        tally.reload = Some(Reload { at, ok, in_use_since, problems });
+    }
+
+    /// Counts a try to send.
+    pub fn tried(&self, notifier: &Name, tried: Tried) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.deliveries.entry(notifier.clone()).or_default().entry(tried.name().to_owned()).or_default() += 1;
+    }
+
+    /// How the configuration was last read.
+    pub fn reload(&self) -> Option<Reload> {
+        self.tally_lock().reload.clone()
+    }
+
+    /// The rules in use.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.tally_lock().rules.clone()
+    }
+
+    /// How each configured account fares.
+    pub fn accounts(&self) -> BTreeMap<Name, Fares> {
+        self.tally_lock().accounts.clone()
+    }
+
+    pub(super) fn note_cycle(&self, account: &Name, outcome: &Outcome) {
+        let mut tally = self.tally_lock();
+        let fares = tally.accounts.entry(account.clone()).or_default();
+        fares.cycles += 1;
+        fares.good = Some(outcome.good);
+        drop(tally);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in &outcome.errors {
+            *counts.read_errors.entry(kind.name().to_owned()).or_default() += 1;
+        }
+    }
+
+    fn tally_lock(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,227 @@
+//! Pings to a service that speaks up when they stay away: `<url>` while all is well, `<url>/fail` when that ends,
+//! `<url>/start` at start.
+//!
+//! It decides nothing about alerts and delays nobody: a ping that fails is logged once and tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::clock::Clock;
+use crate::control::Board;
+use crate::domain::state::Owed;
+use crate::domain::{Name, Time};
+use crate::secret::Secret;
+use crate::store::Book;
+use crate::web;
+
+/// What has been owed for longer is not on its way any more.
+const LONGEST_OWED: Duration = Duration::from_secs(600);
+/// The pause between two looks at how things are.
+const LOOK: Duration = Duration::from_millis(500);
+/// The longest pause before a ping that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Who is told, and how often.
+#[derive(Clone)]
+pub struct Target {
+    /// Its address; a secret.
+    pub url: Secret,
+    /// The pause between two pings while all is well.
+    pub every: Duration,
+    /// How it is reached.
+    pub http: reqwest::Client,
+}
+
+/// How things are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    /// Not every account's first cycle has ended yet.
+    Unknown,
+    Good,
+    Bad,
+}
+
+/// What is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ping {
+    Start,
+    Good,
+    Fail,
+}
+
+/// What was said to one target.
+struct Told {
+    last: Option<Ping>,
+    next: Instant,
+    failing: bool,
+}
+
+/// Pings the target that `targets` holds, until dropped. Another address begins anew.
+pub async fn run(
+    mut targets: watch::Receiver<Option<Target>>,
+    board: Arc<Board>,
+    book: Arc<Book>,
+    clock: Arc<dyn Clock>,
+) {
+    let mut address: Option<Secret> = None;
+    let mut told = Told::nothing();
+    loop {
+        let target = targets.borrow_and_update().clone();
+        let now_at = target.as_ref().map(|target| target.url.clone());
+        if address != now_at {
+            (address, told) = (now_at, Told::nothing());
+        }
+        if let Some(target) = target
+            && let Some(ping) = told.due(health(&board, &book, clock.now()), Instant::now())
+        {
+            let sent = send(&target, ping).await;
+            told.note(ping, sent, target.every);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            changed = targets.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Good is: every account's latest cycle could read everything, cycles are on time, and nothing has been owed for long.
+fn health(board: &Board, book: &Book, now: Time) -> Health {
+    let accounts = board.accounts();
+    if accounts.values().any(|it| it.good == Some(false)) || !board.health(now).on_time {
+        return Health::Bad;
+    }
+    // What is held in quiet hours, or was a moment ago, is where it belongs.
+    let free = |name: &Name, critical| ![now, now - LONGEST_OWED].into_iter().any(|at| board.held(name, at, critical));
+    let overdue = |owed: &Owed| {
+        (now - owed.event.at).to_std().is_ok_and(|age| age > LONGEST_OWED)
+            && owed.to.keys().any(|name| free(name, owed.event.is_about_critical()))
+    };
+    if book.read(|state| state.owed.iter().any(overdue)) {
+        return Health::Bad;
+    }
+    if accounts.values().all(|it| it.good == Some(true)) { Health::Good } else { Health::Unknown }
+}
+
+impl Told {
+    fn nothing() -> Self {
+        Self { last: None, next: Instant::now(), failing: false }
+    }
+
+    /// What is to be said now: a change at once, the rest when its time has come.
+    fn due(&self, health: Health, now: Instant) -> Option<Ping> {
+        let come = now >= self.next;
+        match (self.last, health) {
+            (None, _) => come.then_some(Ping::Start),
+            (_, Health::Unknown) | (Some(Ping::Fail), Health::Bad) => None,
+            (last, Health::Bad) => (last != Some(Ping::Fail) && (come || !self.failing)).then_some(Ping::Fail),
+            (Some(Ping::Good), Health::Good) => come.then_some(Ping::Good),
+            (Some(_), Health::Good) => (come || !self.failing).then_some(Ping::Good),
+        }
+    }
+
+    /// Notes how a ping went; tells when that changes.
+    fn note(&mut self, ping: Ping, sent: Result<(), String>, every: Duration) {
+        let failed = sent.is_err();
+        match sent {
+            Ok(()) if self.failing => tracing::info!("heartbeat works again"),
+            Err(reason) if !self.failing => {
+                tracing::warn!(reason, "heartbeat could not be sent: tried again; readings and messages go on");
+            }
+            _ => {}
+        }
+        self.failing = failed;
+        self.next = Instant::now() + if failed { every.min(AGAIN) } else { every };
+        // A start that was missed is no news any more; all else is said until it is heard.
+        if !failed || ping == Ping::Start {
+            self.last = Some(ping);
+        }
+    }
+}
+
+async fn send(target: &Target, ping: Ping) -> Result<(), String> {
+    let url = address(target.url.expose(), ping).ok_or("heartbeat.url is no address")?;
+    let response = target.http.get(url).send().await.map_err(|error| web::explain(&error).text)?;
+    let status = response.status();
+    if status.is_success() { Ok(()) } else { Err(format!("it answered {}", status.as_u16())) }
+}
+
+fn address(url: &str, ping: Ping) -> Option<Url> {
+    let mut url = Url::parse(url).ok()?;
+    let suffix = match ping {
+        Ping::Start => "start",
+        Ping::Good => return Some(url),
+        Ping::Fail => "fail",
+    };
+    url.path_segments_mut().ok()?.pop_if_empty().push(suffix);
+    Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Subject;
+    use crate::domain::quiet::QuietHours;
+    use crate::domain::state::State;
+
+    struct Nowhere;
+
+    impl crate::store::Store for Nowhere {
+        fn save(&self, _: &[u8]) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_has_been_owed_for_long_is_bad_unless_it_is_held_in_quiet_hours() {
+        let at = |text: &str| text.parse::<Time>().unwrap();
+        let (board, mut state) = (Board::default(), State::default());
+        let subject = Subject::NotifierRecovered { notifier: "slack".into(), since: at("2026-11-23T20:00:00Z") };
+        state.owe(subject, at("2026-11-23T20:00:00Z"), &["mail".into()].into(), &std::collections::BTreeMap::new());
+        let book = Book::new(state, std::sync::Arc::new(Nowhere));
+        let bad = |text: &str| health(&board, &book, at(text)) == Health::Bad;
+        assert!(!bad("2026-11-23T20:10:00Z") && bad("2026-11-23T20:10:01Z"));
+        let time = |text: &str| text.parse().unwrap();
+        let quiet = QuietHours::new(chrono_tz::UTC, Some((time("19:00:00"), time("07:30:00"))), [], false);
+        board.quiet_hours([("mail".into(), quiet.unwrap())].into());
+        assert!(!bad("2026-11-23T23:00:00Z") && !bad("2026-11-24T07:35:00Z"));
+        assert!(bad("2026-11-24T07:40:00Z"), "the hours have long ended");
+    }
+
+    #[test]
+    fn suffixes_go_to_the_end_of_the_path() {
+        let at = |url, ping| address(url, ping).unwrap().to_string();
+        assert_eq!(at("https://hc.example/uuid", Ping::Good), "https://hc.example/uuid");
+        assert_eq!(at("https://hc.example/uuid/", Ping::Start), "https://hc.example/uuid/start");
+        assert_eq!(at("https://hc.example/ping/uuid?x=1", Ping::Fail), "https://hc.example/ping/uuid/fail?x=1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_said_at_once_and_once_and_well_being_at_every_interval() {
+        let every = Duration::from_secs(300);
+        let mut told = Told::nothing();
+        let mut said = |health, sent: Result<(), String>| {
+            let ping = told.due(health, Instant::now());
+            if let Some(ping) = ping {
+                told.note(ping, sent, every);
+            }
+            ping
+        };
+        assert_eq!(said(Health::Unknown, Ok(())), Some(Ping::Start));
+        assert_eq!(said(Health::Unknown, Ok(())), None);
+        assert_eq!(said(Health::Good, Ok(())), Some(Ping::Good));
+        assert_eq!(said(Health::Good, Ok(())), None);
+        tokio::time::advance(every).await;
+        assert_eq!(said(Health::Good, Ok(())), Some(Ping::Good));
+        assert_eq!(said(Health::Bad, Err("no".to_owned())), Some(Ping::Fail));
+        assert_eq!(said(Health::Bad, Ok(())), None, "not again at once");
+        tokio::time::advance(AGAIN).await;
+        assert_eq!(said(Health::Bad, Ok(())), Some(Ping::Fail));
+        tokio::time::advance(2 * every).await;
+        assert_eq!(said(Health::Bad, Ok(())), None, "once a change");
+        assert_eq!(said(Health::Good, Ok(())), Some(Ping::Good));
+    }
+}

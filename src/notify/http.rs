@@ -1,0 +1,163 @@
+//! One POST to somebody's endpoint, and what its answer means; shared by every notifier that speaks HTTP.
+//!
+//! Addresses, keys and headers may be credentials: none of them is in an error, and no redirect carries them elsewhere
+//! (the client it is given must follow none). Decides nothing about retries but whether one can help.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+
+use super::SendError;
+use super::render::{cut, flat};
+use crate::domain::Time;
+use crate::secret::{Redactor, Secret};
+
+/// As much of an answer as is read.
+const LONGEST_ANSWER: usize = 64 * 1024;
+/// As much of a reason as is told.
+const LONGEST_REASON: usize = 200;
+/// A longer pause than this is no pause but a mistake.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
+/// What is peculiar to a service.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manners {
+    /// As reasons call it.
+    pub(super) service: &'static str,
+    /// Client errors that may pass.
+    pub(super) passing: &'static [u16],
+    /// Whether a 2xx says no all the same: a web page, `"ok": false`, or the service's own way of it.
+    pub(super) refuses: fn(&str) -> bool,
+    /// What to do about an answer, where it is known; with a space in front.
+    pub(super) hint: fn(StatusCode, &str) -> &'static str,
+}
+
+/// Client errors that a service may take back: a slow request, one that came too early, one too many.
+pub(super) const MAY_PASS: &[u16] = &[408, 425, 429];
+
+/// Where requests of one notifier go.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) url: Secret,
+    pub(super) http: reqwest::Client,
+    pub(super) redactor: Redactor,
+    pub(super) manners: Manners,
+}
+
+impl Endpoint {
+    /// Sends one body, once. `headers` add to the content type.
+    pub(super) async fn post(
+        &self,
+        content_type: &'static str,
+        headers: HeaderMap,
+        body: String,
+        at: Time,
+    ) -> Result<String, SendError> {
+        let request = self.http.post(self.url.expose()).headers(headers).header(CONTENT_TYPE, content_type).body(body);
+        let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let answer = read(&mut response).await.map_err(|error| self.unreachable(error));
+        if status.is_success() {
+            // The other side has it, even if the rest of its answer is cut off; a proxy's page says the opposite.
+            let answer = answer.unwrap_or_default();
+            return if (self.manners.refuses)(&answer) {
+                Err(self.refused_kindly(status, &answer))
+            } else {
+                Ok(answer)
+            };
+        }
+        let answer = answer.unwrap_or_default();
+        let permanent = status.is_client_error() && !self.manners.passing.contains(&status.as_u16());
+        let pause = (!permanent).then(|| retry_after(&headers, at)).flatten();
+        Err(self.failed(permanent, &self.reason(status, &answer), pause))
+    }
+
+    /// Nobody was reached, for a reason that may hold anything.
+    pub(super) fn failed(&self, permanent: bool, reason: &str, retry_after: Option<Duration>) -> SendError {
+        SendError { permanent, reason: clean(&self.redactor, reason), retry_after, refused: Vec::new() }
+    }
+
+    fn refused_kindly(&self, status: StatusCode, answer: &str) -> SendError {
+        if looks_like_a_page(answer) {
+            let reason = format!("not {} but a web page answered ({})", self.manners.service, status.as_u16());
+            return self.failed(false, &reason, None);
+        }
+        self.failed(false, &self.reason(status, answer), None)
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> SendError {
+        let mut reason = format!("{} could not be reached", self.manners.service);
+        let error = error.without_url();
+        let mut cause: Option<&dyn std::error::Error> = Some(&error);
+        while let Some(error) = cause {
+            reason = format!("{reason}: {error}");
+            cause = error.source();
+        }
+        self.failed(false, &reason, None)
+    }
+
+    fn reason(&self, status: StatusCode, answer: &str) -> String {
+        let (service, code, answer) = (self.manners.service, status.as_u16(), answer.trim());
+        let hint = (self.manners.hint)(status, answer);
+        match answer {
+            "" => format!("{service} answered {code}{hint}"),
+            page if looks_like_a_page(page) => format!("{service} answered {code} with a web page{hint}"),
+            // The hint stands first where the answer may be long enough to push it out of the reason.
+            long if long.chars().count() > LONGEST_REASON / 2 => format!("{service} answered {code}{hint}: {long}"),
+            answer => format!("{service} answered {code}: {answer}{hint}"),
+        }
+    }
+}
+
+/// One line of a reason, without secrets. Struck once more when it is flat: characters that go may have stood inside one.
+pub(super) fn clean(redactor: &Redactor, text: &str) -> String {
+    cut(&redactor.strike(&flat(&redactor.strike(text))), LONGEST_REASON)
+}
+
+/// A header whose value no library shows. `None` for what is no header.
+pub(super) fn secret_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
+}
+
+/// A page, or JSON that says no: a wrong address that answers 200 has not taken anything.
+pub(super) fn page_or_no(answer: &str) -> bool {
+    looks_like_a_page(answer) || says_no(answer)
+}
+
+async fn read(response: &mut reqwest::Response) -> Result<String, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk[..chunk.len().min(LONGEST_ANSWER - body.len())]);
+        if body.len() >= LONGEST_ANSWER {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// A method of Slack's own API in the webhook's place, and others that speak JSON, refuse with 200.
+fn says_no(answer: &str) -> bool {
+    let said = serde_json::from_str::<serde_json::Value>(answer);
+    said.is_ok_and(|said| ["ok", "success"].iter().any(|key| said.get(key) == Some(&serde_json::Value::Bool(false))))
+}
+
+fn looks_like_a_page(answer: &str) -> bool {
+    let start = answer.trim_start_matches('\u{feff}').trim_start();
+    let start: String = start.chars().take(15).collect::<String>().to_ascii_lowercase();
+    ["<!doctype", "<html", "<head", "<body", "<?xml"].iter().any(|tag| start.starts_with(tag))
+}
+
+/// Seconds, or a date, which counts from the answer's own date where it has one.
+fn retry_after(headers: &HeaderMap, sent: Time) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds).min(LONGEST_PAUSE));
+    }
+    let date = |text: &str| chrono::DateTime::parse_from_rfc2822(text).ok().map(|at| at.to_utc());
+    let answered = headers.get(reqwest::header::DATE).and_then(|value| date(value.to_str().ok()?)).unwrap_or(sent);
+    Some((date(value)? - answered).to_std().unwrap_or_default().min(LONGEST_PAUSE))
+}

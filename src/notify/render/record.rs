@@ -1,0 +1,190 @@
+//! One event → the JSON of a webhook, version 1; docs/webhook.md is its contract.
+//!
+//! For machines: names as they are, amounts as exact decimals in strings, times in UTC, every key always there. Within a
+//! version keys may be added, never changed or taken away.
+
+use chrono::SecondsFormat;
+use rust_decimal::Decimal;
+use serde_json::{Map, Value as Json, json};
+
+use super::{phrase, view};
+use crate::domain::alert::{AlertKey, Kind};
+use crate::domain::balance::{Breakdown, Outlook};
+use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
+use crate::domain::money::{Currency, Money};
+use crate::domain::{Division, Name, Time};
+use crate::notify::{Content, Item, Message, Words};
+
+/// The version of the document.
+const VERSION: u32 = 1;
+
+/// Every key but `version` and `id`.
+const KEYS: [&str; 26] = [
+    "event",
+    "about",
+    "at",
+    "summary",
+    "alert_id",
+    "rule",
+    "account",
+    "division",
+    "level",
+    "metric",
+    "value",
+    "threshold",
+    "missing",
+    "breakdown",
+    "since",
+    "next_reminder",
+    "reason",
+    "heals",
+    "standing_still",
+    "notifier",
+    "rules",
+    "omitted",
+    "in_place_of",
+    "description",
+    "link",
+    "console_url",
+];
+
+/// The document of a message about one event, or of a test.
+pub fn record(message: &Message, words: &Words) -> Json {
+    let mut record = Map::from_iter([("version".to_owned(), json!(VERSION)), ("id".to_owned(), json!(message.id))]);
+    record.extend(KEYS.iter().map(|key| ((*key).to_owned(), Json::Null)));
+    let mut set = |fields: Json| {
+        if let Json::Object(fields) = fields {
+            record.extend(fields);
+        }
+    };
+    set(json!({ "summary": view(message, words).title, "at": time(message.at), "omitted": 0 }));
+    match &message.content {
+        Content::Test { notifier } => set(json!({ "event": "test", "about": "test", "notifier": notifier })),
+        Content::Events(items) => {
+            if let Some(item) = items.last() {
+                set(of_item(item));
+                set(wording(&item.event, words));
+            }
+        }
+    }
+    Json::Object(record)
+}
+
+/// The same for every event of one alert, or of one notice, whatever happens to it.
+pub(crate) fn alert_id(key: &AlertKey) -> String {
+    identity(&[&key.rule, &key.account], key.division)
+}
+
+/// Percent-encoded, so that a slash in a name is no border between two.
+pub(crate) fn identity(names: &[&str], division: Division) -> String {
+    let escaped = |name: &&str| url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>();
+    let parts = names.iter().map(escaped).chain(division.map(|id| id.to_string()));
+    parts.collect::<Vec<_>>().join("/")
+}
+
+fn of_item(item: &Item) -> Json {
+    let event = &item.event;
+    let mut fields = match &event.subject {
+        Subject::Threshold(threshold) => of_threshold(threshold),
+        Subject::Unreadable(unreadable) => of_unreadable(unreadable),
+        Subject::Unwatched { account, division, division_name, rules } => json!({
+            "event": "unwatched", "about": "division", "account": account,
+            "division": of_division(*division, division_name.as_deref()), "rules": rules,
+        }),
+        Subject::NotifierFailing { notifier, since, error } => json!({
+            "event": "notifier_failing", "about": "notifier", "notifier": notifier, "since": time(*since), "reason": error,
+        }),
+        Subject::NotifierRecovered { notifier, since } => json!({
+            "event": "notifier_recovered", "about": "notifier", "notifier": notifier, "since": time(*since),
+        }),
+        // Its title is the summary; the figures are for people's eyes.
+        Subject::Report(_) => json!({ "event": "report", "about": "report" }),
+    };
+    if let Some(key) = event.alert() {
+        fields["alert_id"] = json!(alert_id(key));
+    }
+    fields["at"] = json!(time(event.at));
+    fields["omitted"] = json!(item.omitted);
+    fields["in_place_of"] =
+        item.via.as_ref().map_or(Json::Null, |via| json!({ "notifier": via.notifier, "error": via.error }));
+    fields
+}
+
+fn of_threshold(event: &ThresholdEvent) -> Json {
+    let missing = phrase::beyond(event).filter(|(_, _, by)| event.kind != Kind::Resolved && *by > Decimal::ZERO);
+    json!({
+        "event": event.kind.name(), "about": "threshold",
+        "rule": event.key.rule, "account": event.key.account,
+        "division": of_division(event.key.division, event.division_name.as_deref()),
+        "level": event.level.to_string(), "metric": event.metric.name(),
+        "value": value(event.value), "threshold": event.threshold.as_ref().map(threshold),
+        "missing": missing.map(|(_, money, by)| money_of(by, money.currency)),
+        "breakdown": event.breakdown.as_ref().map(breakdown),
+        "since": time(event.since), "next_reminder": event.next_reminder.map(time),
+    })
+}
+
+fn of_unreadable(event: &UnreadableEvent) -> Json {
+    let still = event.standing_still.iter().map(|(key, level)| {
+        json!({ "alert_id": alert_id(key), "rule": key.rule, "division": key.division, "level": level.to_string() })
+    });
+    json!({
+        "event": event.kind.name(), "about": "unreadable",
+        "rule": event.key.rule, "account": event.key.account,
+        "division": of_division(event.key.division, event.division_name.as_deref()),
+        "level": event.level.to_string(), "since": time(event.since), "next_reminder": event.next_reminder.map(time),
+        "reason": event.reason, "heals": event.outlook.map(|outlook| outlook == Outlook::MayHeal),
+        "standing_still": still.collect::<Vec<_>>(),
+    })
+}
+
+/// What the configuration says about the event's rule and account.
+fn wording(event: &Event, words: &Words) -> Json {
+    let rule = event.alert().and_then(|key| words.rules.get(&key.rule));
+    let account: Option<&Name> = match &event.subject {
+        Subject::Unwatched { account, .. } => Some(account),
+        _ => event.alert().map(|key| &key.account),
+    };
+    json!({
+        "description": rule.and_then(|rule| rule.description.clone()),
+        "link": rule.and_then(|rule| rule.link.clone()),
+        "console_url": account.and_then(|account| words.console_urls.get(account)),
+    })
+}
+
+fn of_division(division: Division, name: Option<&str>) -> Option<Json> {
+    division.map(|id| json!({ "id": id, "name": name }))
+}
+
+fn value(value: Value) -> Json {
+    match value {
+        Value::Amount(Money { amount, currency }) => money_of(amount, currency),
+        Value::Unlimited => json!("unlimited"),
+    }
+}
+
+fn threshold(threshold: &Threshold) -> Json {
+    let currency = threshold.currency.map(|currency| currency.code().to_owned());
+    json!({ "side": threshold.side.to_string(), "amount": exact(threshold.value), "currency": currency })
+}
+
+fn breakdown(parts: &Breakdown) -> Json {
+    json!({
+        "balance": exact(parts.balance), "credit_limit": parts.credit_limit.map(exact),
+        "unpaid_invoices": exact(parts.unpaid_invoices), "used_by_other_divisions": exact(parts.used_credit),
+        "currency": parts.currency.code(),
+    })
+}
+
+fn money_of(amount: Decimal, currency: Currency) -> Json {
+    json!({ "amount": exact(amount), "currency": currency.code() })
+}
+
+/// Plain and exact, without zeros that say nothing.
+fn exact(amount: Decimal) -> String {
+    amount.normalize().to_string()
+}
+
+fn time(at: Time) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}

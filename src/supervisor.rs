@@ -1,0 +1,107 @@
+//! Telling systemd how the service is: ready, reloading, stopping, and, while its cycles are on time, that it is awake.
+//!
+//! The protocol of `sd_notify`: datagrams of lines to the socket that `NOTIFY_SOCKET` names. Without one, nothing happens.
+
+use std::io;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// The supervisor, if there is one.
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    socket: Option<UnixDatagram>,
+    watchdog: Option<Duration>,
+}
+
+impl Supervisor {
+    /// From what the environment says: `NOTIFY_SOCKET`, and `WATCHDOG_USEC` where `WATCHDOG_PID` is this process or unset.
+    pub fn new(socket: Option<&str>, watchdog_usec: Option<&str>, watchdog_pid: Option<&str>) -> Self {
+        let connected = socket.filter(|name| !name.is_empty()).map(connect);
+        let socket = match connected.transpose() {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "NOTIFY_SOCKET cannot be used: systemd is not told how the service is");
+                None
+            }
+        };
+        let ours = watchdog_pid.is_none_or(|pid| pid.parse() == Ok(std::process::id()));
+        let limit = watchdog_usec.filter(|_| ours).and_then(|usec| usec.parse().ok()).filter(|usec| *usec > 0);
+        Self { socket, watchdog: limit.map(Duration::from_micros) }
+    }
+
+    /// The pause between two signs of life: half of what systemd waits for.
+    pub fn watchdog(&self) -> Option<Duration> {
+        self.socket.as_ref()?;
+        self.watchdog.map(|limit| limit / 2)
+    }
+
+    /// Everything has begun, or has been read again.
+    pub fn ready(&self) {
+        self.tell("READY=1");
+    }
+
+    /// The configuration is being swapped.
+    pub fn reloading(&self) {
+        self.tell("RELOADING=1");
+    }
+
+    /// The end has begun.
+    pub fn stopping(&self) {
+        self.tell("STOPPING=1");
+    }
+
+    /// A sign of life.
+    pub fn awake(&self) {
+        self.tell("WATCHDOG=1");
+    }
+
+    /// It must never wait: a full socket loses the word, and the next one says it again.
+    fn tell(&self, word: &str) {
+        let Some(socket) = &self.socket else { return };
+        if let Err(error) = socket.send(word.as_bytes()) {
+            tracing::debug!(%error, word, "systemd is not told");
+        }
+    }
+}
+
+/// A path, or with `@` in front a name in Linux's own space of names.
+fn connect(name: &str) -> io::Result<UnixDatagram> {
+    let address = match name.strip_prefix('@') {
+        #[cfg(target_os = "linux")]
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect_addr(&address)?;
+    Ok(socket)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_speaks_to_a_path_and_to_an_abstract_name_and_to_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let abstract_name = format!("lowtide-test-{}", std::process::id());
+        let named = UnixDatagram::bind(&path).unwrap();
+        let unseen = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&abstract_name).unwrap()).unwrap();
+        for (name, socket) in [(path.to_str().unwrap().to_owned(), named), (format!("@{abstract_name}"), unseen)] {
+            let supervisor = Supervisor::new(Some(&name), Some("3000000"), Some(&std::process::id().to_string()));
+            supervisor.ready();
+            let mut word = [0; 64];
+            let n = socket.recv(&mut word).unwrap();
+            assert_eq!(&word[..n], b"READY=1");
+            assert_eq!(supervisor.watchdog(), Some(Duration::from_millis(1500)));
+            assert_eq!(Supervisor::new(Some(&name), Some("3000000"), Some("1")).watchdog(), None);
+        }
+        let nobody = Supervisor::new(None, Some("3000000"), None);
+        nobody.ready();
+        assert_eq!(nobody.watchdog(), None);
+        assert!(Supervisor::new(Some("/no/such/socket"), None, None).socket.is_none());
+    }
+}

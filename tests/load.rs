@@ -1,0 +1,229 @@
+//! Two thousand divisions at once, while Slack will not listen: everybody's alert is told or counted, none is forgotten,
+//! every payload fits, and what is owed, the state and the time that a cycle takes stay bounded.
+
+#![allow(clippy::unwrap_used)] // panicking is how a test ends
+
+#[path = "support/hostile.rs"]
+mod hostile;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use lowtide::clock::Clock;
+use lowtide::cycle::{self, Harvest, Memory, Read, Scope, Watch, settle};
+use lowtide::domain::Name;
+use lowtide::domain::event::Subject;
+use lowtide::domain::state::{KEPT_PER_ALERT, State};
+use lowtide::notify::render::mail::mail;
+use lowtide::notify::slack::payload;
+use lowtide::notify::{Content, Delivered, Item, Message, Words};
+use lowtide::schedule::Schedule;
+use lowtide::store::{Book, Store, decode, encode};
+use support::service::{Disk, Ear, Funds, JumpingClock, Service, account, balance, fails, items, rule};
+
+const DIVISIONS: u64 = 2000;
+/// Flapping is measured with fewer, so that a debug build is done soon.
+const FLAPPING: u64 = 500;
+const FLAPPING_ALERTS: usize = 500;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const PERIOD: Duration = Duration::from_secs(15 * 60);
+
+fn words() -> Words {
+    let console_urls = BTreeMap::from([(Name::from("acme"), "https://www.digicert.com/secure/".to_owned())]);
+    Words { timezone: chrono_tz::Europe::Amsterdam, rules: BTreeMap::new(), console_urls }
+}
+
+/// Divisions in a message: told in full or in a line, and counted in "and N more". Each has figures of its own.
+fn told_and_counted(message: &Message) -> (usize, usize) {
+    let json = payload(message, &words(), &BTreeMap::new());
+    hostile::fits_slack(&json.to_string());
+    let attachments = json["attachments"].as_array().unwrap();
+    let (full, rest) = attachments.split_at(attachments.len().min(10));
+    let mut told = full.len();
+    let mut counted = 0;
+    for line in rest.iter().flat_map(|it| it["blocks"][0]["text"]["text"].as_str().unwrap().lines()) {
+        match line.strip_prefix("and ").and_then(|it| it.strip_suffix(" more")) {
+            Some(more) => counted += more.parse::<usize>().unwrap(),
+            None => told += 1,
+        }
+    }
+    (told, counted)
+}
+
+fn divisions_of(message: &Message) -> BTreeSet<u64> {
+    items(message).iter().filter_map(|item| item.event.alert()?.division).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_thousand_divisions_that_fall_at_once_are_all_told_or_counted_when_slack_listens_again() {
+    let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
+    let funds = Funds::new(&clock, (1..=DIVISIONS).map(Some), 5000);
+    let ear = Ear::new(&clock);
+    let watched = account(Arc::clone(&funds) as _, Scope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["chat"]));
+    let schedule = Schedule::parse("every 15m", chrono_tz::UTC).unwrap();
+    let service = Service::start(&clock, watched, schedule, &[("chat", None, &ear)]).await;
+    service.pass(Duration::from_secs(60)).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    ear.answers(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        fails(Some(Duration::from_secs(120)))
+    });
+    // Every division has figures of its own, so that none share an entry.
+    funds.set(|division| 100 + i64::try_from(division.unwrap() % 1900).unwrap());
+    service.pass(PERIOD).await;
+    assert_eq!(service.book.read(|state| state.owed.len()), 2000);
+    service.pass(PERIOD * 3).await;
+    let tries = asked.load(Ordering::SeqCst);
+    assert!((10..=30).contains(&tries), "{tries} tries in an hour of Retry-After: 120");
+    assert!(ear.heard.lock().unwrap().iter().all(|(_, taken, it)| !taken && divisions_of(it).len() == 2000));
+
+    ear.answers(|_| Ok(Delivered::default()));
+    service.pass(Duration::from_secs(300)).await;
+    let heard = ear.heard.lock().unwrap().clone();
+    let taken: Vec<&Message> = heard.iter().filter(|(_, taken, _)| *taken).map(|(_, _, message)| message).collect();
+    assert_eq!(taken.len(), 1, "one message");
+    assert_eq!(divisions_of(taken[0]), (1..=DIVISIONS).collect());
+    let (told, counted) = told_and_counted(taken[0]);
+    // Of 2,000 figures 100 come twice: those two divisions are one entry that names both.
+    assert_eq!((told >= 11, told + counted), (true, 1900));
+    assert!(service.book.read(|state| state.owed.is_empty() && state.alerts.len() == 2000));
+    assert!(service.book.read(|state| state.alerts.values().all(|it| it.alert.told.len() == 1)));
+    service.stop().await;
+}
+
+/// One cycle of all divisions, as the service runs it. Returns how long it took.
+async fn cycle(watch: &Watch, memory: &mut Memory, book: &Book, clock: &JumpingClock) -> Duration {
+    let began = Instant::now();
+    cycle::run(watch, memory, book, clock, clock.now()).await;
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_stays_bounded_over_many_cycles_of_five_hundred_flapping_divisions() {
+    let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
+    let funds = Funds::new(&clock, (1..=FLAPPING).map(Some), 5000);
+    let (disk, mut memory) = (Arc::new(Disk::default()), Memory::default());
+    let book = Book::new(State::default(), Arc::clone(&disk) as Arc<dyn Store>);
+    let watched =
+        account(Arc::clone(&funds) as _, Scope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["chat", "mail"]));
+    let mut slowest = Duration::ZERO;
+    let mut sizes = Vec::new();
+    for round in 0..24u32 {
+        funds.set(|division| {
+            let id = i64::try_from(division.unwrap()).unwrap();
+            if round % 2 == 0 { 100 + id % 1900 } else { 5000 + id }
+        });
+        tokio::time::advance(PERIOD).await;
+        slowest = slowest.max(cycle(&watched, &mut memory, &book, &clock).await);
+        sizes.push(disk.last.lock().unwrap().len());
+        let owed = book.read(|state| state.owed.len());
+        assert!(owed <= FLAPPING_ALERTS * KEPT_PER_ALERT, "{owed} events are owed in round {round}");
+    }
+    // Ten events an alert are kept from the eleventh round on; nothing grows after that.
+    assert_eq!(book.read(|state| state.owed.len()), FLAPPING_ALERTS * KEPT_PER_ALERT);
+    let (full, last) = (sizes[12], sizes[23]);
+    assert!(last < full + full / 20, "the state grows from {full} to {last} bytes");
+    assert!(last < 6 * 1024 * 1024, "a state of {last} bytes");
+    // On a busy machine, in a debug build.
+    assert!(slowest < Duration::from_secs(5), "a cycle took {slowest:?}");
+    println!("slowest cycle {slowest:?}, state {last} bytes");
+
+    // Everything that is owed is one message, with every event of every alert in it or counted.
+    let items: Vec<Item> = book.read(|state| {
+        let owed = state.owed_to("chat");
+        owed.map(|(event, owing)| Item { event: event.clone(), omitted: owing.omitted, via: None }).collect()
+    });
+    let events: u64 = items.iter().map(|item| 1 + u64::from(item.omitted)).sum();
+    assert_eq!(events, 24 * FLAPPING, "every event is kept or counted");
+    let message = Message {
+        id: "abc".to_owned(),
+        at: clock.now(),
+        content: Content::Events(items),
+        references: Vec::new(),
+        only: None,
+    };
+    let began = Instant::now();
+    let (told, counted) = told_and_counted(&message);
+    let length = mail(&message, &words()).html.len();
+    let took = began.elapsed();
+    assert_eq!(told + counted, FLAPPING_ALERTS);
+    assert!(length < 200_000, "a mail of {length} bytes");
+    assert!(took < Duration::from_secs(10), "rendering took {took:?}");
+    println!("rendering {took:?}");
+}
+
+#[test]
+fn every_number_of_alerts_fits_slack_with_each_told_or_counted() {
+    let source = Funds::new(&clockless(), [], 0);
+    let watched = account(source, Scope::Listed((1..=DIVISIONS).collect()), rule(Duration::ZERO, DAY, &["chat"]));
+    for name in [
+        "Division",
+        "<!channel> & \"friends\" of a very long name that goes on and on and on, and on",
+        "\u{1F4B6}\u{1F4B6}&&<<",
+    ] {
+        for count in [1u64, 2, 9, 10, 11, 12, 25, 49, 50, 51, 100, 111, 500] {
+            let reads = (1..=count).map(|id| Read {
+                division: Some(id),
+                name: Some(format!("{name} {id}")),
+                balance: Ok(balance(id.into())),
+            });
+            let harvest = Harvest { reads: reads.collect(), listing_failure: None, active: None };
+            let mut state = State::default();
+            settle(&mut state, &watched, &harvest, hostile::at(0));
+            let owed = state.owed_to("chat").map(|(event, _)| Item { event: event.clone(), omitted: 0, via: None });
+            let content = Content::Events(owed.collect());
+            let message =
+                Message { id: "abc".to_owned(), at: hostile::at(1), content, references: Vec::new(), only: None };
+            hostile::is_tellable(&message, &words());
+            let (told, counted) = told_and_counted(&message);
+            assert_eq!(told + counted, usize::try_from(count).unwrap(), "{count} of {name}");
+            let text = mail(&message, &words()).text;
+            let named = (1..=count).filter(|id| text.contains(&format!("USD {id}.00 left"))).count();
+            let counted = text.lines().find_map(|it| it.strip_prefix("and ")?.strip_suffix(" more")?.parse().ok());
+            assert_eq!(named + counted.unwrap_or(0), usize::try_from(count).unwrap(), "the mail, {count} of {name}");
+        }
+    }
+}
+
+fn clockless() -> Arc<JumpingClock> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async { JumpingClock::new(hostile::at(0)) })
+}
+
+#[test]
+fn a_mail_about_two_thousand_threads_has_headers_that_servers_take() {
+    let mut message = support::sample::message(vec![support::sample::warning("History department")]);
+    message.references = (0..2000).map(|n| format!("<{n:032x}@example.com>")).collect();
+    hostile::is_tellable(&message, &words());
+}
+
+#[test]
+fn a_state_of_two_thousand_alerts_is_saved_and_read_again_as_it_is() {
+    let source = Funds::new(&clockless(), [], 0);
+    let watched =
+        account(source, Scope::Listed((1..=DIVISIONS).collect()), rule(Duration::ZERO, DAY, &["chat", "mail"]));
+    let reads = (1..=DIVISIONS).map(|id| Read {
+        division: Some(id),
+        name: Some(format!("D{id}")),
+        balance: Ok(balance(id.into())),
+    });
+    let harvest = Harvest { reads: reads.collect(), listing_failure: None, active: None };
+    let mut state = State::default();
+    settle(&mut state, &watched, &harvest, hostile::at(0));
+    assert_eq!(state.owed.len(), 1999, "all but the one with exactly 2000");
+    let json = encode(&state).unwrap();
+    assert_eq!(decode(&json).unwrap().state, state.clone());
+    assert!(json.len() < 4 * 1024 * 1024, "{} bytes", json.len());
+    let thresholds = state.owed.iter().filter(|owed| matches!(owed.event.subject, Subject::Threshold(_))).count();
+    assert_eq!(thresholds, 1999);
+    // The channel fails: everything goes to its fallback at once, and is still bounded and whole.
+    let began = Instant::now();
+    assert_eq!(state.hand_over(&"chat".into(), &"pager".into(), "Slack answered 410", None), 1999);
+    assert_eq!(state.owed_to("pager").count(), 1999);
+    assert!(began.elapsed() < Duration::from_secs(5), "handing over took {:?}", began.elapsed());
+    println!("handing over {:?}", began.elapsed());
+}

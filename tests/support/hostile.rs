@@ -1,0 +1,635 @@
+//! What has to hold whatever comes in from outside. Each function takes bytes and panics where a promise is broken.
+//!
+//! `fuzz/` calls them with whatever libFuzzer thinks of, `tests/corpus.rs` with what was kept of that.
+
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use lowtide::certcentral::bodies;
+use lowtide::config::{self, Environment};
+use lowtide::domain::alert::{AlertKey, Kind};
+use lowtide::domain::balance::{Breakdown, Outlook, Reading};
+use lowtide::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
+use lowtide::domain::money::{Currency, Money};
+use lowtide::domain::rule::{Metric, Severity, Side};
+use lowtide::domain::state::{KEPT_PER_ALERT, State};
+use lowtide::domain::{Name, Time};
+use lowtide::notify::email::{Email, EmailOptions, Tls};
+use lowtide::notify::render::mail::mail;
+use lowtide::notify::slack::payload;
+use lowtide::notify::{Content, Item, Message, RuleWords, Via, Words};
+use lowtide::secret::{Redactor, Secret};
+use lowtide::store::{Decoded, decode, encode};
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use serde_json::Value as Json;
+
+/// A key that a server might echo.
+const KEY: &str = "hunter2-hunter2-key";
+/// What the configuration puts in front of a critical message: the only mention that is no accident.
+const MENTION: &str = "<!here>";
+
+pub fn at(seconds: i64) -> Time {
+    DateTime::<Utc>::from_timestamp(1_795_500_000 + seconds, 0).unwrap()
+}
+
+// ---------------------------------------------------------------------------------------------------- configuration
+
+/// The file; after a NUL byte, if there is one, what a variable overrides the account's key and a rule's list with.
+pub fn config(data: &[u8]) {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("key"), "from-a-file-0123\n").unwrap();
+        folder
+    });
+    let (yaml, value) = data.iter().position(|b| *b == 0).map_or((data, &b""[..]), |i| (&data[..i], &data[i + 1..]));
+    let path = folder.path().join("alerts.yaml");
+    std::fs::write(&path, yaml).unwrap();
+    let value = String::from_utf8_lossy(value).replace('\0', "");
+    let mut variables = vec![("KEY", KEY), ("EMPTY", "")];
+    if !value.is_empty() {
+        variables.extend([
+            ("LOWTIDE_ACCOUNTS__ACME__API_KEY", value.as_str()),
+            ("LOWTIDE_RULES__FUNDS__NOTIFY", value.as_str()),
+            ("LOWTIDE_NOTIFIERS__MAIL__TO", value.as_str()),
+            ("LOWTIDE_SCHEDULE", value.as_str()),
+            ("LOWTIDE_NO__SUCH", value.as_str()),
+        ]);
+    }
+    let loaded = config::load(&path, &variables.into_iter().collect::<Environment>());
+    let problems = loaded.config.as_ref().err().into_iter().flatten().chain(&loaded.warnings);
+    for problem in problems {
+        one_line(&problem.to_string(), 4000);
+        for secret in loaded.secrets.iter().map(Secret::expose).filter(|it| it.len() >= 6 && !it.contains('*')) {
+            assert!(!problem.found.contains(secret) && !problem.expected.contains(secret), "a secret in {problem}");
+        }
+    }
+    match loaded.config {
+        Err(problems) => assert!(!problems.is_empty(), "refused without a reason"),
+        Ok(config) => is_usable(&config),
+    }
+}
+
+fn is_usable(config: &config::Config) {
+    assert!(!config.accounts.is_empty() && !config.notifiers.is_empty() && !config.rules.is_empty());
+    for account in config.accounts.values() {
+        assert!(matches!(account.base_url.scheme(), "http" | "https"));
+        for now in [at(0), at(13_370_000), at(400_000_001)] {
+            assert!(account.schedule.next_after(now).unwrap() > now, "{}", account.schedule.text());
+        }
+        assert!(account.connection.timeout > Duration::ZERO);
+    }
+    for notifier in config.notifiers.values() {
+        assert!(notifier.fallback.as_ref().is_none_or(|name| config.notifiers.contains_key(name)));
+        if let config::Channel::Email { to, .. } = &notifier.channel {
+            assert!((1..=50).contains(&to.len()));
+        }
+    }
+    for rule in &config.rules {
+        let levels: Vec<_> =
+            [Severity::Warning, Severity::Critical].into_iter().filter_map(|it| rule.level(it)).collect();
+        assert!(!levels.is_empty() && &*rule.name != "unreadable");
+        for level in levels {
+            assert!(!level.notify.is_empty() && level.notify.iter().all(|name| config.notifiers.contains_key(name)));
+        }
+    }
+    assert_eq!(lowtide::app::words(config).rules.len(), config.rules.len());
+}
+
+// ------------------------------------------------------------------------------------------------ CertCentral's bodies
+
+/// One body, read as each of the three kinds that there are.
+pub fn body(data: &[u8]) {
+    let redactor = Redactor::default();
+    redactor.learn(&Secret::new(KEY));
+    match bodies::balance(data, &redactor) {
+        Ok(balance) => {
+            let text = std::str::from_utf8(data).unwrap().trim_start_matches('\u{feff}').trim();
+            let json: Json = serde_json::from_str(text).unwrap_or(Json::Null);
+            // serde_json's own reading of a number is a float: near enough to tell another amount.
+            for (field, found) in [
+                ("balance", balance.balance.clone().ok()),
+                ("unpaid_invoice_balance", balance.unpaid_invoices.clone().ok()),
+                ("used_credit_from_other_containers", balance.used_credit.clone().ok()),
+                ("negative_balance_limit", balance.credit_limit.clone().ok().flatten()),
+                ("total_available_funds", balance.reported_total.clone().ok().flatten()),
+            ] {
+                same_amount(&json, field, found);
+            }
+            if balance.unlimited == Ok(true) && !json.is_null() {
+                assert_eq!(json["unlimited_negative_balance"], Json::Bool(true));
+            }
+            for (metric, _) in Metric::ALL {
+                match balance.reading(metric) {
+                    Reading::Amount(money) => safe_line(&money.to_string(), 80),
+                    Reading::Unlimited => {
+                        assert_eq!((metric, &balance.unlimited), (Metric::AvailableFunds, &Ok(true)));
+                    }
+                    Reading::Unreadable(why) => safe_line(&why.reason, 400),
+                }
+            }
+            if let Some(note) = balance.note() {
+                safe_line(&note.to_string(), 400);
+            }
+            let _ = balance.breakdown();
+        }
+        Err(misfit) => safe_line(&misfit, 400),
+    }
+    match bodies::divisions(data, &redactor) {
+        Ok(divisions) => {
+            let ids: BTreeSet<u64> = divisions.iter().map(|it| it.id).collect();
+            assert_eq!(ids.len(), divisions.len(), "a division comes once");
+            for division in divisions {
+                assert!(!division.name.trim().is_empty() && !division.name.contains(KEY));
+            }
+        }
+        Err(misfit) => safe_line(&misfit, 1000),
+    }
+    let _ = bodies::errors(data, &redactor);
+}
+
+fn same_amount(json: &Json, field: &str, found: Option<Decimal>) {
+    let Some(found) = found.and_then(|it| it.to_f64()) else { return };
+    let written = match &json[field] {
+        Json::String(text) => text.parse::<f64>().ok(),
+        Json::Number(number) => number.as_f64(),
+        Json::Null if json.get(field).is_none() => Some(0.0),
+        other => panic!("{other} was read as the amount {found}"),
+    };
+    if json.is_object() {
+        let written = written.unwrap_or_else(|| panic!("{field}: {} was read as {found}", json[field]));
+        assert!((written - found).abs() <= 1e-9 * written.abs().max(1.0), "{field}: {written} was read as {found}");
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------- the state file
+
+/// A state file, and a life from there: failures, fallbacks, deliveries, more events. Every state on the way can be saved
+/// and read again, and everything owed can be told.
+pub fn state(data: &[u8]) {
+    let Ok(Decoded { mut state, .. }) = decode(data) else { return };
+    survives(&state);
+    let names: BTreeSet<Name> =
+        state.owed.iter().flat_map(|owed| owed.to.keys()).chain(state.notifiers.keys()).take(4).cloned().collect();
+    for name in &names {
+        tellable(&state, name);
+    }
+    let now = at(0);
+    for (name, other) in names.iter().zip(names.iter().skip(1).chain(names.iter().take(1))) {
+        state.failed(name, "it failed", now);
+        state.hand_over(name, other, "it failed", None);
+        survives(&state);
+    }
+    let keys: Vec<AlertKey> = state.owed.iter().filter_map(|owed| owed.event.alert()).take(3).cloned().collect();
+    for key in keys {
+        for n in 0..12 {
+            let mut event = threshold(key.clone(), if n % 2 == 0 { Kind::Raised } else { Kind::Resolved });
+            event.since = now;
+            state.owe(Subject::Threshold(event), at(n), &names, &BTreeMap::new());
+        }
+        for name in &names {
+            let owed = state.owed_to(name).filter(|(event, _)| {
+                let same = event.alert().map(|it| (&it.rule, &it.account, it.division));
+                same == Some((&key.rule, &key.account, key.division))
+            });
+            assert!(owed.count() <= KEPT_PER_ALERT, "what is owed of one alert is bounded");
+        }
+        let _ = state.told_or_owed(&key);
+        survives(&state);
+    }
+    for name in &names {
+        tellable(&state, name);
+        let ids: BTreeSet<String> = state.owed_to(name).map(|(event, _)| event.id.clone()).collect();
+        let half: BTreeSet<String> = ids.iter().step_by(2).cloned().collect();
+        state.delivered(name, &half, Some("<first@example.com>"), &[]);
+        state.delivered(name, &ids, None, &["late@example.com".to_owned()]);
+        survives(&state);
+        state.delivered(name, &ids, None, &[]);
+        assert_eq!(state.owed_to(name).count(), 0, "what was delivered is no longer owed");
+    }
+    state.forget_notifiers(|_| false);
+    assert!(state.owed.is_empty() && state.notifiers.is_empty());
+    survives(&state);
+}
+
+fn survives(state: &State) {
+    let read = decode(&encode(state).unwrap()).unwrap();
+    assert_eq!(read, Decoded { state: state.clone(), altered: false }, "a state is saved and read as it is");
+}
+
+fn tellable(state: &State, name: &Name) {
+    let items: Vec<Item> = state
+        .owed_to(name)
+        .map(|(event, owing)| Item {
+            event: event.clone(),
+            omitted: owing.omitted,
+            via: owing.via.clone().map(|(notifier, error)| Via { notifier, error }),
+        })
+        .collect();
+    if items.is_empty() {
+        return;
+    }
+    let references = state.owed_to(name).filter_map(|(_, owing)| owing.thread.clone()).collect();
+    let message = Message { id: "abc".to_owned(), at: at(60), content: Content::Events(items), references, only: None };
+    let words = Words { timezone: chrono_tz::Europe::Amsterdam, rules: BTreeMap::new(), console_urls: BTreeMap::new() };
+    is_tellable(&message, &words);
+}
+
+fn threshold(key: AlertKey, kind: Kind) -> ThresholdEvent {
+    let usd = Currency::parse("USD").unwrap();
+    ThresholdEvent {
+        key,
+        division_name: None,
+        kind,
+        level: Severity::Warning,
+        since: at(0),
+        metric: Metric::Balance,
+        value: Value::Amount(Money::new(Decimal::from(100), usd)),
+        threshold: None,
+        breakdown: None,
+        next_reminder: None,
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- rendering
+
+/// Events made of bytes, in one message, as Slack and as mail.
+pub fn render(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let timezone =
+        [chrono_tz::UTC, chrono_tz::Europe::Amsterdam, chrono_tz::Asia::Kathmandu, chrono_tz::America::St_Johns]
+            [usize::from(bytes.byte() % 4)];
+    let rules: Vec<Name> = (0..3).map(|_| bytes.text().as_str().into()).collect();
+    let account: Name = bytes.text().as_str().into();
+    let words = Words {
+        timezone,
+        rules: rules
+            .iter()
+            .map(|rule| {
+                let (description, link) = (bytes.maybe(Bytes::lines), bytes.maybe(Bytes::address));
+                (rule.clone(), RuleWords { description, link })
+            })
+            .collect(),
+        console_urls: BTreeMap::from([(account.clone(), bytes.address())]),
+    };
+    let mut items = Vec::new();
+    for n in 0..=bytes.byte() % 64 {
+        let copies = if n == 0 { u64::from(bytes.byte().saturating_sub(192)) * 8 } else { 0 };
+        let item = bytes.item(&account, &rules);
+        for division in 0..copies {
+            let mut copy = item.clone();
+            if let Subject::Threshold(event) = &mut copy.event.subject {
+                event.key.division = Some(division);
+                if division.is_multiple_of(3) {
+                    event.value = Value::Amount(Money::new(Decimal::from(division), Currency::parse("USD").unwrap()));
+                }
+            }
+            items.push(copy);
+        }
+        items.push(item);
+        if bytes.0.is_empty() {
+            break;
+        }
+    }
+    let references = (0..bytes.byte() % 8).map(|_| bytes.text()).collect();
+    let test = bytes.byte() == 255;
+    let content = if test { Content::Test { notifier: account } } else { Content::Events(items) };
+    is_tellable(&Message { id: "abc".to_owned(), at: at(0), content, references, only: None }, &words);
+}
+
+/// What holds for every message, in every channel.
+pub fn is_tellable(message: &Message, words: &Words) {
+    let mention = BTreeMap::from([(Severity::Critical, MENTION.to_owned())]);
+    fits_slack(&payload(message, words, &mention).to_string());
+    let mail = mail(message, words);
+    one_line(&mail.subject, 150);
+    assert!(!mail.subject.is_empty());
+    assert!(
+        !mail.text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'),
+        "control characters in {:?}",
+        mail.text
+    );
+    is_harmless(&mail.html);
+    has_sound_headers(&emailer().compose(message, true).unwrap());
+}
+
+/// Slack's limits, and nothing in the text that Slack would read as its own.
+pub fn fits_slack(json: &str) {
+    let body: Json = serde_json::from_str(json).expect("the payload is JSON");
+    let text = body["text"].as_str().unwrap();
+    assert!((1..=3000).contains(&units(text)), "text of {}", units(text));
+    let attachments = body["attachments"].as_array().unwrap();
+    assert!(attachments.len() <= 20, "{} attachments", attachments.len());
+    let mut count = 0;
+    for attachment in attachments {
+        let blocks = attachment["blocks"].as_array().unwrap();
+        assert!(!blocks.is_empty(), "an attachment shows something");
+        assert!(units(attachment["fallback"].as_str().unwrap()) > 0);
+        count += blocks.len();
+        for block in blocks {
+            let texts = match block["type"].as_str().unwrap() {
+                "section" => vec![&block["text"]],
+                "context" => block["elements"].as_array().unwrap().iter().collect(),
+                other => panic!("an unknown block {other}"),
+            };
+            assert!((1..=10).contains(&texts.len()));
+            for text in texts {
+                let length = units(text["text"].as_str().unwrap());
+                assert!((1..=3000).contains(&length), "a block of {length} characters");
+            }
+        }
+    }
+    assert!(count <= 50, "{count} blocks");
+    let mut total = 0;
+    every_text(&body, &mut |text| {
+        total += units(text);
+        is_escaped(text);
+    });
+    assert!(total <= 13_000, "{total} characters");
+}
+
+fn units(text: &str) -> usize {
+    text.encode_utf16().count()
+}
+
+fn every_text(value: &Json, see: &mut impl FnMut(&str)) {
+    match value {
+        Json::String(text) => see(text),
+        Json::Array(values) => values.iter().for_each(|value| every_text(value, see)),
+        Json::Object(fields) => fields.values().for_each(|value| every_text(value, see)),
+        _ => {}
+    }
+}
+
+/// A `<` opens our own links or the configured mention, a `&` one of three escapes.
+fn is_escaped(text: &str) {
+    for (i, _) in text.match_indices('<') {
+        let rest = &text[i..];
+        let link = rest.starts_with("<http://") || rest.starts_with("<https://");
+        let ours = link
+            && rest[1..].split(['>', '<']).next().is_some_and(|inner| {
+                inner.split_once('|').is_some_and(|(_, label)| matches!(label, "Deposit funds" | "Read more"))
+            });
+        assert!(ours || (i == 0 && rest.starts_with(MENTION)), "an unescaped < in {text:?}");
+    }
+    for (i, _) in text.match_indices('&') {
+        let known = ["&amp;", "&lt;", "&gt;"].iter().any(|escape| text[i..].starts_with(escape));
+        assert!(known, "an unescaped & in {text:?}");
+    }
+}
+
+/// Only our own tags, and links to the web alone.
+fn is_harmless(html: &str) {
+    const TAGS: [&str; 13] =
+        ["!doctype", "html", "head", "meta", "style", "title", "body", "table", "tr", "td", "p", "a", "br"];
+    assert!(!html.to_ascii_lowercase().contains("<script"));
+    for (i, _) in html.match_indices('<') {
+        let name: String = html[i + 1..]
+            .chars()
+            .skip_while(|c| *c == '/')
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '!')
+            .collect();
+        assert!(TAGS.contains(&name.as_str()), "a tag of somebody else's: <{name}");
+    }
+    for (i, _) in html.match_indices("href=") {
+        let value = &html[i + 5..];
+        assert!(
+            value.starts_with("\"http://") || value.starts_with("\"https://"),
+            "{}",
+            value.chars().take(30).collect::<String>()
+        );
+    }
+    for tag in html.split('<').skip(1).filter_map(|rest| rest.split('>').next()) {
+        assert_eq!(tag.matches('"').count() % 2, 0, "a quote broke out: <{tag}>");
+        let outside_quotes = tag.split('"').step_by(2);
+        assert!(outside_quotes.into_iter().all(|part| !part.contains(" on")), "a handler: <{tag}>");
+    }
+}
+
+/// Our own header lines, each once; nothing else became one.
+pub fn has_sound_headers(mail: &[u8]) {
+    const OURS: [&str; 10] = [
+        "From",
+        "To",
+        "Date",
+        "Subject",
+        "Message-ID",
+        "Auto-Submitted",
+        "In-Reply-To",
+        "References",
+        "MIME-Version",
+        "Content-Type",
+    ];
+    let end = mail.windows(4).position(|it| it == b"\r\n\r\n").expect("headers end");
+    let head = std::str::from_utf8(&mail[..end]).expect("headers are text");
+    assert!(head.is_ascii(), "headers are encoded");
+    assert!(head.len() <= 32 * 1024, "{} bytes of headers", head.len());
+    let mut seen = BTreeSet::new();
+    for line in head.split("\r\n") {
+        assert!(!line.contains(['\r', '\n']), "a bare line break in {line:?}");
+        assert!(line.len() <= 998, "a header line of {} bytes", line.len());
+        if !line.starts_with([' ', '\t']) {
+            let (name, _) = line.split_once(':').expect("a header has a name");
+            assert!(OURS.contains(&name) && seen.insert(name.to_owned()), "a header of somebody else's: {line:?}");
+        }
+    }
+    assert!(["From", "To", "Date", "Subject", "Message-ID", "Auto-Submitted"].iter().all(|name| seen.contains(*name)));
+}
+
+fn emailer() -> &'static Email {
+    static EMAIL: OnceLock<Email> = OnceLock::new();
+    EMAIL.get_or_init(|| {
+        let options = EmailOptions {
+            host: "localhost".to_owned(),
+            port: 25,
+            tls: Tls::None,
+            credentials: None,
+            from: "Lowtide <lowtide@example.com>".parse().unwrap(),
+            to: vec!["finance@example.com".parse().unwrap()],
+            timeout: Duration::from_secs(1),
+            ca_pem: None,
+        };
+        let words = Words { timezone: chrono_tz::UTC, rules: BTreeMap::new(), console_urls: BTreeMap::new() };
+        Email::new(options, Arc::new(words), Redactor::default()).unwrap()
+    })
+}
+
+/// One line of printable text.
+fn one_line(text: &str, longest: usize) {
+    assert!(text.chars().count() <= longest, "{} characters: {text}", text.chars().count());
+    assert!(!text.chars().any(char::is_control), "control characters in {text:?}");
+}
+
+/// One line of printable text that a server had a hand in.
+fn safe_line(text: &str, longest: usize) {
+    one_line(text, longest);
+    assert!(!text.contains(KEY), "the key in {text:?}");
+}
+
+/// Values taken from bytes, one after the other; zeros when there are no more.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn number(&mut self) -> u64 {
+        (0..8).fold(0, |number, _| (number << 8) | u64::from(self.byte()))
+    }
+
+    fn maybe<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        (!self.byte().is_multiple_of(4)).then(|| make(self))
+    }
+
+    /// Its own bytes, or one of the usual tricks, once or many times over.
+    fn text(&mut self) -> String {
+        const TRICKS: [&str; 16] = [
+            "<!channel>",
+            "<script>alert(1)</script>",
+            "a\r\nBcc: x@example.com",
+            "&",
+            "<",
+            "\u{202e}",
+            "\"><b onload=x>",
+            "|",
+            "</td>",
+            "*`_~",
+            "\u{1F4B6}",
+            "\u{2028}\u{85}\u{0}",
+            "<@U1|x>",
+            "https://x.example/?a=1&b=<2>",
+            "Müller GmbH",
+            "\u{feff}\u{200b}",
+        ];
+        let choice = self.byte();
+        if choice < 128 {
+            let (taken, rest) = self.0.split_at(usize::from(choice % 48).min(self.0.len()));
+            self.0 = rest;
+            return String::from_utf8_lossy(taken).into_owned();
+        }
+        let times = [1, 1, 3, 10, 40, 150, 1, 1][usize::from(self.byte() % 8)];
+        TRICKS[usize::from(choice % 16)].repeat(times)
+    }
+
+    /// As the configuration lets it through: several lines, but no other control characters.
+    fn lines(&mut self) -> String {
+        self.text().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    }
+
+    fn address(&mut self) -> String {
+        let scheme = ["https://", "http://", "javascript:", ""][usize::from(self.byte() % 4)];
+        scheme.to_owned() + &self.text()
+    }
+
+    fn time(&mut self) -> Time {
+        match self.byte() {
+            0 => DateTime::<Utc>::MAX_UTC,
+            1 => DateTime::<Utc>::MIN_UTC,
+            2..=9 => DateTime::<Utc>::from_timestamp(i64::from_be_bytes(self.number().to_be_bytes()) >> 24, 0)
+                .unwrap_or_default(),
+            _ => at(i64::from(self.byte()) * 1000 - 100_000),
+        }
+    }
+
+    fn decimal(&mut self) -> Decimal {
+        let kind = self.byte();
+        let number = self.number();
+        let (low, middle) = ((number & 0xffff_ffff) as u32, (number >> 32) as u32);
+        match kind {
+            0..=127 => Decimal::new(i64::from(low) - i64::from(u32::MAX / 2), u32::from(kind % 9)),
+            _ => Decimal::from_parts(low, middle, low ^ middle, kind.is_multiple_of(2), u32::from(kind % 29)),
+        }
+    }
+
+    fn currency(&mut self) -> Currency {
+        let code = ["USD", "EUR", "JPY", "KWD", "credits", "x"][usize::from(self.byte() % 6)];
+        Currency::parse(code).unwrap()
+    }
+
+    fn key(&mut self, account: &Name, rules: &[Name]) -> AlertKey {
+        let account = if self.byte().is_multiple_of(8) { self.text().as_str().into() } else { account.clone() };
+        let division = self.maybe(|it| u64::from(it.byte() % 16));
+        AlertKey { account, division, rule: rules[usize::from(self.byte() % 3)].clone() }
+    }
+
+    fn kind(&mut self) -> Kind {
+        [Kind::Raised, Kind::Escalated, Kind::Eased, Kind::Reminder, Kind::Resolved][usize::from(self.byte() % 5)]
+    }
+
+    fn level(&mut self) -> Severity {
+        [Severity::Warning, Severity::Critical][usize::from(self.byte() % 2)]
+    }
+
+    fn subject(&mut self, account: &Name, rules: &[Name]) -> Subject {
+        match self.byte() % 16 {
+            0 => Subject::NotifierFailing {
+                notifier: self.text().as_str().into(),
+                since: self.time(),
+                error: self.text(),
+            },
+            1 => Subject::NotifierRecovered { notifier: self.text().as_str().into(), since: self.time() },
+            2 => Subject::Unwatched {
+                account: account.clone(),
+                division: self.maybe(Self::number),
+                division_name: self.maybe(Self::text),
+                rules: (0..self.byte() % 32).map(|_| self.text().as_str().into()).collect(),
+            },
+            3..=5 => Subject::Unreadable(UnreadableEvent {
+                key: self.key(account, rules),
+                division_name: self.maybe(Self::text),
+                kind: self.kind(),
+                level: self.level(),
+                since: self.time(),
+                reason: self.maybe(Self::text),
+                outlook: self.maybe(|it| [Outlook::MayHeal, Outlook::NeedsAction][usize::from(it.byte() % 2)]),
+                standing_still: (0..self.byte() % 32).map(|_| (self.key(account, rules), self.level())).collect(),
+                next_reminder: self.maybe(Self::time),
+            }),
+            _ => {
+                let currency = self.currency();
+                Subject::Threshold(ThresholdEvent {
+                    key: self.key(account, rules),
+                    division_name: self.maybe(Self::text),
+                    kind: self.kind(),
+                    level: self.level(),
+                    since: self.time(),
+                    metric: Metric::ALL[usize::from(self.byte() % 4)].0,
+                    value: match self.byte() % 8 {
+                        0 => Value::Unlimited,
+                        _ => Value::Amount(Money::new(self.decimal(), currency)),
+                    },
+                    threshold: self.maybe(|it| Threshold {
+                        side: [Side::Below, Side::Above][usize::from(it.byte() % 2)],
+                        value: it.decimal(),
+                        currency: it.maybe(Self::currency),
+                    }),
+                    breakdown: self.maybe(|it| Breakdown {
+                        currency,
+                        balance: it.decimal(),
+                        credit_limit: it.maybe(Self::decimal),
+                        unpaid_invoices: it.decimal(),
+                        used_credit: it.decimal(),
+                    }),
+                    next_reminder: self.maybe(Self::time),
+                })
+            }
+        }
+    }
+
+    fn item(&mut self, account: &Name, rules: &[Name]) -> Item {
+        let subject = self.subject(account, rules);
+        let event = Event { id: "1".to_owned(), at: self.time(), subject, silence: None, audience: BTreeSet::new() };
+        let omitted = if self.byte().is_multiple_of(4) { u32::try_from(self.number() >> 32).unwrap() } else { 0 };
+        let via =
+            (self.byte().is_multiple_of(4)).then(|| Via { notifier: self.text().as_str().into(), error: self.text() });
+        Item { event, omitted, via }
+    }
+}

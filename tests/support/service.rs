@@ -1,0 +1,293 @@
+//! The service without a process: the real scheduler, cycles, book and outbox on a clock that a test steps and sets, with
+//! a balance that the test decides and channels that it listens to. No real time passes: run it on tokio's paused time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
+use lowtide::clock::Clock;
+use lowtide::cycle::{self, Memory, Scope, Watch};
+use lowtide::domain::balance::Balance;
+use lowtide::domain::event::{Event, Subject};
+use lowtide::domain::money::{Currency, parse_amount};
+use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
+use lowtide::domain::state::State;
+use lowtide::domain::{Division, Name, Time};
+use lowtide::notify::outbox::{Desk, Worker};
+use lowtide::notify::{Content, Delivered, Message, Notifier, SendError};
+use lowtide::schedule::Schedule;
+use lowtide::scheduler;
+use lowtide::store::{Book, Store};
+use rust_decimal::Decimal;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_cron_scheduler::JobScheduler;
+
+/// Shows whatever it is set to and goes on from there; waits by elapsed time, as a machine's monotonic clock does.
+pub struct JumpingClock {
+    start: Time,
+    began: Instant,
+    offset_ms: AtomicI64,
+}
+
+impl JumpingClock {
+    pub fn new(start: Time) -> Arc<Self> {
+        Arc::new(Self { start, began: Instant::now(), offset_ms: AtomicI64::new(0) })
+    }
+
+    /// Sets the clock forward, or back.
+    pub fn jump(&self, by: chrono::Duration) {
+        self.offset_ms.fetch_add(by.num_milliseconds(), Ordering::SeqCst);
+    }
+
+    /// What has really passed.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+#[async_trait]
+impl Clock for JumpingClock {
+    fn now(&self) -> Time {
+        let offset = chrono::Duration::milliseconds(self.offset_ms.load(Ordering::SeqCst));
+        self.start + chrono::Duration::from_std(self.began.elapsed()).unwrap() + offset
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// Balances as the test sets them, and when they were asked for: by the clock, and in elapsed time.
+pub struct Funds {
+    clock: Arc<JumpingClock>,
+    amounts: Mutex<BTreeMap<Division, Decimal>>,
+    reads: Mutex<Vec<(Time, Duration)>>,
+}
+
+impl Funds {
+    pub fn new(clock: &Arc<JumpingClock>, divisions: impl IntoIterator<Item = Division>, amount: i64) -> Arc<Self> {
+        let amounts = divisions.into_iter().map(|division| (division, Decimal::from(amount))).collect();
+        Arc::new(Self { clock: Arc::clone(clock), amounts: Mutex::new(amounts), reads: Mutex::default() })
+    }
+
+    /// From now on so much is left, depending on the division.
+    pub fn set(&self, amount: impl Fn(Division) -> i64) {
+        self.amounts.lock().unwrap().iter_mut().for_each(|(division, it)| *it = Decimal::from(amount(*division)));
+    }
+
+    /// When readings were, by the clock.
+    pub fn read_at(&self) -> Vec<Time> {
+        self.reads.lock().unwrap().iter().map(|(at, _)| *at).collect()
+    }
+
+    /// When readings were, in elapsed time.
+    pub fn read_after(&self) -> Vec<Duration> {
+        self.reads.lock().unwrap().iter().map(|(_, after)| *after).collect()
+    }
+}
+
+pub fn balance(amount: Decimal) -> Balance {
+    Balance {
+        currency: Ok(Currency::parse("USD").unwrap()),
+        balance: Ok(amount),
+        unpaid_invoices: Ok(Decimal::ZERO),
+        used_credit: Ok(Decimal::ZERO),
+        credit_limit: Ok(Some(Decimal::ZERO)),
+        unlimited: Ok(false),
+        reported_total: Ok(None),
+    }
+}
+
+#[async_trait]
+impl BalanceSource for Funds {
+    async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
+        self.reads.lock().unwrap().push((self.clock.now(), self.clock.elapsed()));
+        Ok(balance(self.amounts.lock().unwrap()[&division]))
+    }
+
+    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+        let ids: Vec<u64> = self.amounts.lock().unwrap().keys().copied().flatten().collect();
+        Ok(ids.into_iter().map(|id| ListedDivision { id, name: format!("Division {id}"), active: true }).collect())
+    }
+}
+
+/// What an event is, in a word or two.
+pub fn word(event: &Event) -> String {
+    match &event.subject {
+        Subject::Threshold(it) => it.kind.name().to_owned(),
+        Subject::Unreadable(it) => format!("unreadable {}", it.kind.name()),
+        Subject::Unwatched { .. } => "unwatched".to_owned(),
+        Subject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
+        Subject::NotifierRecovered { notifier, .. } => format!("{notifier} works"),
+        Subject::Report(page) => format!("report {}", page.name),
+    }
+}
+
+type Answer = Box<dyn Fn(&Message) -> Result<Delivered, SendError> + Send + Sync>;
+
+/// A channel: answers as the test says, and remembers what was sent when, in elapsed time, and whether it was taken.
+pub struct Ear {
+    clock: Arc<JumpingClock>,
+    answer: Mutex<Answer>,
+    pub heard: Mutex<Vec<(Duration, bool, Message)>>,
+}
+
+impl Ear {
+    pub fn new(clock: &Arc<JumpingClock>) -> Arc<Self> {
+        let answer: Answer = Box::new(|_| Ok(Delivered::default()));
+        Arc::new(Self { clock: Arc::clone(clock), answer: Mutex::new(answer), heard: Mutex::default() })
+    }
+
+    pub fn answers(&self, answer: impl Fn(&Message) -> Result<Delivered, SendError> + Send + Sync + 'static) {
+        *self.answer.lock().unwrap() = Box::new(answer);
+    }
+
+    /// What was delivered from so much elapsed time on, a word an event.
+    pub fn words_since(&self, since: Duration) -> Vec<String> {
+        let heard = self.heard.lock().unwrap();
+        let taken = heard.iter().filter(|(at, taken, _)| *taken && *at >= since);
+        taken.flat_map(|(_, _, message)| items(message).iter().map(|item| word(&item.event))).collect()
+    }
+
+    /// When, in elapsed time, the first event of that word was delivered after `since`.
+    pub fn first(&self, wanted: &str, since: Duration) -> Option<Duration> {
+        let heard = self.heard.lock().unwrap();
+        let mut taken = heard.iter().filter(|(at, taken, _)| *taken && *at >= since);
+        taken.find(|(_, _, it)| items(it).iter().any(|item| word(&item.event) == wanted)).map(|(at, ..)| *at)
+    }
+}
+
+pub fn items(message: &Message) -> &[lowtide::notify::Item] {
+    match &message.content {
+        Content::Events(items) => items,
+        Content::Test { .. } => panic!("nobody asked for a test"),
+    }
+}
+
+pub fn fails(retry_after: Option<Duration>) -> Result<Delivered, SendError> {
+    Err(SendError { permanent: false, reason: "Slack answered 429".to_owned(), retry_after, refused: Vec::new() })
+}
+
+#[async_trait]
+impl Notifier for Ear {
+    async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
+        let answer = (self.answer.lock().unwrap())(message);
+        self.heard.lock().unwrap().push((self.clock.elapsed(), answer.is_ok(), message.clone()));
+        answer
+    }
+}
+
+/// A disk that takes everything and remembers how large the last state was, and the largest.
+#[derive(Default)]
+pub struct Disk {
+    pub largest: Mutex<usize>,
+    pub last: Mutex<Vec<u8>>,
+}
+
+impl Store for Disk {
+    fn save(&self, json: &[u8]) -> std::io::Result<()> {
+        let mut largest = self.largest.lock().unwrap();
+        *largest = (*largest).max(json.len());
+        *self.last.lock().unwrap() = json.to_vec();
+        Ok(())
+    }
+}
+
+/// Warning below 2000, critical below 500, held and repeated as given.
+pub fn rule(hold: Duration, remind_every: Duration, notify: &[&str]) -> Rule {
+    let level = |below: &str| {
+        let threshold = Amount { value: parse_amount(below).unwrap(), currency: None };
+        let mut level = Level::new(Side::Below, threshold, None).unwrap();
+        level.hold = hold;
+        level.remind_every = Some(remind_every);
+        level.notify = notify.iter().map(|name| Name::from(*name)).collect();
+        level
+    };
+    Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000")), Some(level("500"))).unwrap()
+}
+
+pub fn account(source: Arc<dyn BalanceSource>, scope: Scope, rule: Rule) -> Arc<Watch> {
+    let notify = rule.level(Severity::Warning).unwrap().notify.clone();
+    Arc::new(Watch {
+        account: "acme".into(),
+        source,
+        scope,
+        rules: vec![rule].into(),
+        unreadable: Arc::new(UnreadablePolicy {
+            after: Duration::from_secs(3 * 3600),
+            level: Severity::Warning,
+            remind_every: Some(Duration::from_secs(24 * 3600)),
+            notify,
+        }),
+        silences: [].into(),
+    })
+}
+
+/// Everything at work.
+pub struct Service {
+    pub clock: Arc<JumpingClock>,
+    pub book: Arc<Book>,
+    pub disk: Arc<Disk>,
+    stop: watch::Sender<bool>,
+    halt: watch::Sender<scheduler::Halt>,
+    tasks: JoinSet<()>,
+}
+
+impl Service {
+    /// Channels are given with their names and fallbacks.
+    pub async fn start(
+        clock: &Arc<JumpingClock>,
+        account: Arc<Watch>,
+        schedule: Schedule,
+        ears: &[(&str, Option<&str>, &Arc<Ear>)],
+    ) -> Self {
+        let disk = Arc::new(Disk::default());
+        let book = Arc::new(Book::new(State::default(), Arc::clone(&disk) as Arc<dyn Store>));
+        let (stop, stopped) = watch::channel(false);
+        let everyone: BTreeSet<Name> = ears.iter().map(|(name, ..)| Name::from(*name)).collect();
+        let mut tasks = JoinSet::new();
+        for (name, fallback, ear) in ears {
+            let desk = Desk {
+                notifier: Arc::clone(ear) as Arc<dyn Notifier>,
+                fallback: fallback.map(Name::from),
+                quiet_hours: None,
+            };
+            let clock = Arc::clone(clock) as Arc<dyn Clock>;
+            let worker = Worker::new((*name).into(), desk, everyone.clone(), Arc::clone(&book), clock);
+            tasks.spawn(worker.run(stopped.clone()));
+        }
+        // It reads the system's clock, which no test can set. It is never started, so that elapsed time alone rings.
+        let jobs = JobScheduler::new().await.unwrap();
+        let memory = Arc::new(AsyncMutex::new(Memory::default()));
+        let (name, its_clock, its_book) = (account.account.clone(), Arc::clone(clock), Arc::clone(&book));
+        let cycle = move |planned| {
+            let (account, memory) = (Arc::clone(&account), Arc::clone(&memory));
+            let (book, clock) = (Arc::clone(&its_book), Arc::clone(&its_clock));
+            async move {
+                cycle::run(&account, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
+            }
+        };
+        let its_clock = Arc::clone(clock) as Arc<dyn Clock>;
+        let (halt, halted) = watch::channel(scheduler::Halt::No);
+        tasks.spawn(scheduler::run(name, schedule, jobs, its_clock, halted, cycle, |_| {}));
+        Self { clock: Arc::clone(clock), book, disk, stop, halt, tasks }
+    }
+
+    /// Lets so much time pass.
+    pub async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    pub async fn stop(mut self) {
+        self.stop.send(true).unwrap();
+        self.halt.send(scheduler::Halt::Now).unwrap();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.unwrap();
+        }
+    }
+}
