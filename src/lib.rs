@@ -5,6 +5,7 @@
 //! ([`notify`]: `Notification → Delivery`). [`cycle`] walks it, top to bottom on one page.
 //!
 //! - [`domain`]: the pure core; no clock, no I/O.
+//! - [`forecast`]: ledger and orders → how long funds last; pure too.
 //! - [`config`]: `alerts.yaml` and the environment → domain types; every problem at once, with its place.
 //! - [`certcentral`]: the HTTP client of the CertCentral Services API.
 //! - [`store`]: the state file, its lock, and the book that every change goes through.
@@ -29,6 +30,7 @@ pub mod config;
 pub mod control;
 pub mod cycle;
 pub mod domain;
+pub mod forecast;
 pub mod heartbeat;
 pub mod http;
 pub mod logging;

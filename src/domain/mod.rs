@@ -3,8 +3,10 @@
 //! Nothing here reads a clock, a file, the environment or the network, and nothing logs: `now` is an argument, results
 //! are values. A test (`tests/purity.rs`) holds the folder to that.
 
+pub mod ahead;
 pub mod alert;
 pub mod balance;
+pub mod books;
 pub mod evaluate;
 pub mod event;
 pub mod local;

@@ -1,0 +1,175 @@
+//! An account's books, as CertCentral keeps them: the ledger (what moved the balance) and the orders (what will have to be
+//! paid). Plain facts; what follows from them is [`crate::forecast`]'s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{Months, NaiveDate};
+use rust_decimal::Decimal;
+
+use super::Time;
+use super::balance::Unreadable;
+use super::money::Currency;
+
+/// One line of the ledger (`finance/balance-history`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// `CertCentral`'s own; unique, but it does not rise with time.
+    pub id: Box<str>,
+    /// When. The API names no zone: it is taken as UTC.
+    pub at: Time,
+    /// What it did to the balance: above 0 a credit, below 0 a debit.
+    pub change: Decimal,
+    /// `Charge`, `Credit Card Deposit`, …: an open set.
+    pub kind: Arc<str>,
+    /// The balance afterwards, where the line says so.
+    pub balance_after: Option<Decimal>,
+    /// Of the amounts, where the line says so.
+    pub currency: Option<Currency>,
+    /// The order that it pays.
+    pub order: Option<u64>,
+    /// When what is left of this deposit expires.
+    pub expires: Option<Time>,
+}
+
+/// The ledger of one fund: its lines, oldest first, each once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+}
+
+impl Ledger {
+    /// Puts lines in order. Those of one moment stay as they come; of two with the same id the later one in `entries`
+    /// counts.
+    pub fn new(entries: Vec<Entry>) -> Self {
+        let newest: BTreeMap<Box<str>, usize> =
+            entries.iter().enumerate().map(|(place, entry)| (entry.id.clone(), place)).collect();
+        let counts = |place: usize, entry: &Entry| newest.get(&entry.id) == Some(&place);
+        let mut entries: Vec<Entry> =
+            entries.into_iter().enumerate().filter_map(|(place, it)| counts(place, &it).then_some(it)).collect();
+        entries.sort_by_key(|entry| entry.at);
+        Self { entries }
+    }
+
+    /// Its lines, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+/// One order of a certificate (`order/certificate`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Its number.
+    pub id: u64,
+    /// The division that pays for it, where the listing says so.
+    pub division: Option<u64>,
+    /// What it cost, in the account's own currency, and what its renewal is taken to cost.
+    pub price: Decimal,
+    /// Whether its certificate is issued; nothing else has to be renewed.
+    pub issued: bool,
+    /// Whether a later order took its place.
+    pub renewed: bool,
+    /// When it was placed.
+    pub placed: Option<NaiveDate>,
+    /// How many years it was bought for.
+    pub years: Option<u32>,
+    /// When its present certificate ends.
+    pub certificate_ends: NaiveDate,
+    /// `order_valid_till`, where it was asked for: only the end of the order costs money.
+    pub order_ends: Option<NaiveDate>,
+}
+
+impl Order {
+    /// When it ends, as far as is known: the order's own end where that was asked for, else its certificate's, unless the
+    /// order was bought for so long that another certificate follows (then `None`: it has to be asked for).
+    pub fn ends(&self) -> Option<NaiveDate> {
+        self.order_ends.or_else(|| (!self.end_is_in_doubt()).then_some(self.certificate_ends))
+    }
+
+    /// Whether the order may last longer than its present certificate, so that only its details tell when it ends.
+    pub fn end_is_in_doubt(&self) -> bool {
+        /// A certificate that ends at most so many days before its order is its last one.
+        const LAST_CERTIFICATE: u64 = 30;
+        let bought_until = self
+            .placed
+            .zip(self.years)
+            .and_then(|(placed, years)| placed.checked_add_months(Months::new(years.checked_mul(12)?)));
+        let last = self.certificate_ends.checked_add_days(chrono::Days::new(LAST_CERTIFICATE));
+        self.order_ends.is_none() && bought_until.zip(last).is_some_and(|(until, last)| until > last)
+    }
+}
+
+/// Why a part of the books is not at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gap {
+    /// It is being read for the first time, or has never been wanted: no failure, and no alert.
+    NotYetRead,
+    /// It could not be read, and nothing of it is known from before that is fresh enough to use.
+    Unreadable(Unreadable),
+}
+
+/// The books of one fund, as they were last read. Cheap to share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Books {
+    /// What moved its balance.
+    pub ledger: Result<Arc<Ledger>, Gap>,
+    /// Its orders.
+    pub orders: Result<Arc<[Order]>, Gap>,
+}
+
+impl Books {
+    /// Nothing has been read yet.
+    pub fn unread() -> Self {
+        Self { ledger: Err(Gap::NotYetRead), orders: Err(Gap::NotYetRead) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeZone as _;
+
+    fn entry(id: &str, day: u32, change: i64) -> Entry {
+        Entry {
+            id: id.into(),
+            at: chrono::Utc.with_ymd_and_hms(2026, 11, day, 12, 0, 0).unwrap(),
+            change: Decimal::from(change),
+            kind: "Charge".into(),
+            balance_after: None,
+            currency: None,
+            order: None,
+            expires: None,
+        }
+    }
+
+    #[test]
+    fn a_ledger_holds_each_line_once_oldest_first_and_keeps_the_order_of_one_moment() {
+        let lines = [entry("9", 3, -1), entry("b", 2, -2), entry("a", 2, -3), entry("9", 3, -4)];
+        let ledger = Ledger::new(lines.to_vec());
+        let told: Vec<_> = ledger.entries().iter().map(|it| (&*it.id, it.change)).collect();
+        assert_eq!(told, [("b", (-2).into()), ("a", (-3).into()), ("9", (-4).into())]);
+    }
+
+    #[test]
+    fn an_order_ends_with_its_certificate_unless_it_was_bought_for_longer() {
+        let date = |y, m, d| NaiveDate::from_ymd_opt(y, m, d).unwrap();
+        let order = |certificate_ends, years| Order {
+            id: 1,
+            division: None,
+            price: Decimal::ONE,
+            issued: true,
+            renewed: false,
+            placed: Some(date(2026, 1, 10)),
+            years,
+            certificate_ends,
+            order_ends: None,
+        };
+        assert_eq!(order(date(2027, 1, 10), Some(1)).ends(), Some(date(2027, 1, 10)));
+        assert_eq!(order(date(2026, 12, 20), Some(1)).ends(), Some(date(2026, 12, 20)));
+        assert_eq!(order(date(2026, 7, 28), Some(1)).ends(), None);
+        assert_eq!(order(date(2026, 7, 28), None).ends(), Some(date(2026, 7, 28)));
+        let asked = Order { order_ends: Some(date(2029, 1, 10)), ..order(date(2026, 7, 28), Some(3)) };
+        assert_eq!((asked.ends(), asked.end_is_in_doubt()), (Some(date(2029, 1, 10)), false));
+    }
+}
