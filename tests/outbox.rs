@@ -130,6 +130,7 @@ impl Bench {
             level: Severity::Warning,
             since: now,
             metric: Metric::AvailableFunds,
+            within: None,
             value: Value::Unlimited,
             threshold: None,
             breakdown: None,

@@ -2,6 +2,7 @@
 //! notifiers render it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use super::alert::{AlertKey, Kind};
 use super::balance::{Breakdown, Outlook};
 use super::money::Money;
 use super::report::Page;
-use super::rule::{Metric, Severity, Side};
+use super::rule::{Bound, Metric, Severity, Side};
 use super::silence::Note;
 use super::{Division, Name, Time};
 
@@ -89,6 +90,9 @@ pub struct ThresholdEvent {
     pub metric: Metric,
     /// The value of the reading.
     pub value: Value,
+    /// The window of a metric that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "super::seconds::option")]
+    pub within: Option<Duration>,
     /// The threshold of `level`; `None` if the rule has lost that level meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<Threshold>,
@@ -106,20 +110,21 @@ pub struct ThresholdEvent {
 pub enum Value {
     /// An amount.
     Amount(Money),
+    /// A duration.
+    #[serde(with = "super::seconds")]
+    Time(Duration),
     /// More than every threshold.
     Unlimited,
 }
 
-/// A threshold as it was judged: its amount in the currency of the reading (in its own, or bare, beside unlimited funds).
+/// A threshold as it was judged: an amount in the currency of the reading (in its own, or bare, beside unlimited funds).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Threshold {
     /// The bad side.
     pub side: Side,
-    /// The amount.
-    pub value: rust_decimal::Decimal,
-    /// Its currency, if one is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub currency: Option<super::money::Currency>,
+    /// Where it is.
+    #[serde(flatten)]
+    pub bound: Bound,
 }
 
 /// A move of the unreadable alert.
