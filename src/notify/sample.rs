@@ -100,6 +100,8 @@ pub fn threshold(rule: &Rule, kind: Kind, level: Severity, of: &Balance, place: 
         }),
         breakdown: of.breakdown(),
         next_reminder: remind_every.and_then(|every| now.checked_add_signed(Duration::from_std(every).ok()?)),
+        ahead: None,
+        chart: None,
     }))
 }
 

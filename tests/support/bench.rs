@@ -181,6 +181,8 @@ impl Bench {
             threshold: Some(Threshold { side: Side::Below, value: amount("2000"), currency: Some(usd) }),
             breakdown: None,
             next_reminder: None,
+            ahead: None,
+            chart: None,
         });
         let recipients = to.iter().map(|name| Name::from(*name)).collect();
         let owe = |state: &mut State| {
