@@ -135,6 +135,8 @@ impl Bench {
             threshold: None,
             breakdown: None,
             next_reminder: None,
+            ahead: None,
+            chart: None,
         });
         let recipients = to.iter().map(|name| Name::from(*name)).collect();
         self.book

@@ -182,6 +182,8 @@ impl Desk<'_> {
             }),
             breakdown: balance.breakdown(),
             next_reminder: self.next_reminder(moved, remind(moved.level)),
+            ahead: None,
+            chart: None,
             key,
         });
         self.owe(subject, telling);

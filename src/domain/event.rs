@@ -2,10 +2,12 @@
 //! notifiers render it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ahead::{Ahead, Chart};
 use super::alert::{AlertKey, Kind};
 use super::balance::{Breakdown, Outlook};
 use super::money::Money;
@@ -102,6 +104,12 @@ pub struct ThresholdEvent {
     /// When a reminder would come if nothing changes; `None`: never, or resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_reminder: Option<Time>,
+    /// What lies ahead of the funds, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Box<Ahead>>,
+    /// The picture of the funds. In memory only: a message that is sent after a restart goes without it.
+    #[serde(skip)]
+    pub chart: Option<Arc<Chart>>,
 }
 
 /// A value that was read.

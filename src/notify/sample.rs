@@ -134,6 +134,8 @@ pub fn threshold(
         }),
         breakdown: of.breakdown(),
         next_reminder: remind_every.and_then(|every| now.checked_add_signed(Duration::from_std(every).ok()?)),
+        ahead: None,
+        chart: None,
     }))
 }
 

@@ -119,6 +119,8 @@ mod testing {
                     used_credit: amount("0"),
                 }),
                 next_reminder: Some(at + Duration::days(1)),
+                ahead: None,
+                chart: None,
             }),
             silence: None,
             audience: BTreeSet::new(),

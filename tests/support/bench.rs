@@ -185,6 +185,8 @@ impl Bench {
             }),
             breakdown: None,
             next_reminder: None,
+            ahead: None,
+            chart: None,
         });
         let recipients = to.iter().map(|name| Name::from(*name)).collect();
         let owe = |state: &mut State| {

@@ -255,6 +255,8 @@ fn threshold(key: AlertKey, kind: Kind) -> ThresholdEvent {
         threshold: None,
         breakdown: None,
         next_reminder: None,
+        ahead: None,
+        chart: None,
     }
 }
 
@@ -625,6 +627,8 @@ impl Bytes<'_> {
                         used_credit: it.decimal(),
                     }),
                     next_reminder: self.maybe(Self::time),
+                    ahead: None,
+                    chart: None,
                 })
             }
         }

@@ -45,6 +45,8 @@ pub fn warning(division_name: &str) -> Event {
                 used_credit: amount("0"),
             }),
             next_reminder: Some(now() + chrono::Duration::days(1)),
+            ahead: None,
+            chart: None,
         }),
         silence: None,
         audience: BTreeSet::new(),

@@ -56,6 +56,8 @@ fn funds(kind: Kind, level: Severity, left: &str) -> ThresholdEvent {
             used_credit: usd("0").amount,
         }),
         next_reminder: (kind != Kind::Resolved).then(|| now() + Duration::days(1)),
+        ahead: None,
+        chart: None,
     }
 }
 
