@@ -11,7 +11,7 @@ use super::money::{Currency, Funds, Money};
 use super::rule::Metric;
 
 /// A field that the response had, but not in a form that can be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("the response's `{field}` {problem}")]
 pub struct FieldProblem {
     /// The field's name in the API.
@@ -24,7 +24,7 @@ pub struct FieldProblem {
 pub type Field<T> = Result<T, FieldProblem>;
 
 /// One `GET /finance/balance`, field by field, already parsed but not yet judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Balance {
     /// Currency of every amount.
     pub currency: Field<Currency>,
