@@ -5,7 +5,6 @@
 //! [`Forecast`], many futures of the fund, drawn from its own past. `docs/forecast.md` tells both to people.
 //! Whatever the books hold of the time after `now` is not looked at, so that a rehearsal of the past sees what it could.
 
-mod confidence;
 mod expiring;
 mod funds;
 mod future;
@@ -15,7 +14,7 @@ mod pace;
 mod renewals;
 mod spending;
 
-pub use confidence::{Confidence, ConfidenceError};
+pub use crate::domain::confidence::{Confidence, ConfidenceError};
 pub use expiring::expiring;
 pub use funds::{past, sparkline};
 pub use outlook::{Forecast, NotYet, SpendRange, deposit};
