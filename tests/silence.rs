@@ -308,6 +308,7 @@ fn watch() -> Watch {
             notify: vec!["slack".into()],
         }),
         silences: [].into(),
+        library: None,
     }
 }
 
