@@ -39,7 +39,7 @@ pub struct SpendRange {
     pub high: Decimal,
 }
 
-/// A thousand futures of a fund, each a year long, none with a deposit.
+/// Six hundred futures of a fund, each a year long, none with a deposit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forecast {
     now: Time,
