@@ -2,6 +2,7 @@
 
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use rust_decimal::prelude::ToPrimitive as _;
 
 use super::HORIZON_DAYS;
 use super::history::{Due, History, Minor};
@@ -137,8 +138,8 @@ impl Chance {
 
     /// About normal, with mean 0 and variance 1: the sum of four even ones.
     fn normal(&mut self) -> f64 {
-        let bits = self.0.next_u64();
-        let sum: u32 = (0..4).map(|part| u32::from((bits >> (16 * part)) as u16)).sum();
+        let bytes = self.0.next_u64().to_le_bytes();
+        let sum: u32 = bytes.chunks_exact(2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]]))).sum();
         (f64::from(sum) / 65_536.0 - 2.0) * 1.732_050_8
     }
 
@@ -164,9 +165,7 @@ impl Chance {
         let hits = (0..draws).filter(|_| (u64::from(self.0.next_u32()) * all) >> 32 < renewed).count();
         let (mean, drawn) = (ratio(renewed, all), ratio(u64::try_from(hits).unwrap_or(0), draws));
         let share = mean + (drawn - mean) * ratio(draws, all).sqrt();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let of_1024 = (share * 1024.0).round() as usize;
-        of_1024
+        (share * 1024.0).to_usize().unwrap_or(0)
     }
 }
 

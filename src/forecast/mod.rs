@@ -28,3 +28,6 @@ pub const HORIZON_DAYS: u32 = 365;
 pub const LEAST_HISTORY_DAYS: u32 = 28;
 /// Fewer purchases than this make no forecast.
 pub const LEAST_PURCHASES: u32 = 4;
+
+#[cfg(test)]
+mod tests;

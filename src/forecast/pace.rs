@@ -4,6 +4,8 @@
 //! Only ratios are computed here, never amounts: each week's spend as a share of the mean week's. They are floating point,
 //! but made with `+ − × ÷ √` alone, which give the same result everywhere.
 
+use rust_decimal::prelude::ToPrimitive as _;
+
 use super::history::{Minor, Week};
 
 /// How restless the level is: the variance of its weekly step, as a share of the variance of a week's chance, and
@@ -20,6 +22,8 @@ const TURNS: [Turn; 4] = [
 const UNKNOWN: f64 = 1000.0;
 /// So many weeks' worth of the ledger went into choosing a story, and tell nothing of the size of chance.
 const LEARNT: usize = 2;
+/// Where no week ever surprises, chance is very small, not 0: nothing may be divided by it.
+const LEAST_SUM: f64 = 1e-8;
 /// What lies below it is not blown up further.
 const LEAST_ROOT: f64 = 0.1;
 /// A level that moves more than this share of the way to its own week tells nothing of that week's chance.
@@ -89,9 +93,7 @@ fn share(part: Minor, whole: Minor) -> f64 {
 pub(super) fn scale(story: &Story, level: f64, week: usize) -> i64 {
     let (chance, root) = story.past.get(week).copied().unwrap_or((0.0, 1.0));
     let ratio = ((level + chance).max(0.0) / root.max(LEAST_ROOT)).min(MOST_RATIO);
-    #[allow(clippy::cast_possible_truncation)]
-    let scaled = (ratio * ratio * 65_536.0) as i64;
-    scaled
+    (ratio * ratio * 65_536.0).round().to_i64().unwrap_or(0)
 }
 
 /// What is known of level and slope: their means, variances, and what ties them.
@@ -125,7 +127,7 @@ impl Filtered {
         let mut known = Known { level: 1.0, slope: 0.0, of_level: UNKNOWN, of_both: 0.0, of_slope };
         let belief = belief * turn.belief;
         let mut it =
-            Self { belief, wander, turn, before: Vec::new(), after: Vec::new(), spreads: Vec::new(), sum: 0.0001 };
+            Self { belief, wander, turn, before: Vec::new(), after: Vec::new(), spreads: Vec::new(), sum: LEAST_SUM };
         for (week, root) in roots.iter().enumerate() {
             if week > 0 {
                 known = known.a_week_later(wander, turn);

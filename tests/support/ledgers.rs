@@ -229,7 +229,8 @@ impl Life {
 
     fn case(&self) -> Case {
         let now = Time::from_timestamp(1_795_500_000, 0).unwrap();
-        let at = |day: usize| now + chrono::Duration::days(day as i64 - self.history as i64) + chrono::Duration::hours(9);
+        let at =
+            |day: usize| now + chrono::Duration::days(day as i64 - self.history as i64) + chrono::Duration::hours(9);
         let mut days = vec![0; self.days()];
         self.purchases.iter().for_each(|(day, price, _)| days[*day] += price);
         let entry = |number: usize, (day, change, order): (usize, i64, Option<u64>)| Entry {
