@@ -57,7 +57,8 @@ fn add_body(future: &mut [Minor], history: &History, story: &Story, chance: &mut
         slope = if number < SLOPE_WEEKS { slope * story.kept + story.turn * chance.normal() } else { 0.0 };
         let scale = i128::from(scale(story, level, week));
         for (day, past) in days.iter_mut().zip(&history.body[week]) {
-            *day += Minor::try_from((i128::from(*past) * scale) >> 16).unwrap_or(Minor::MAX / 1000);
+            let scaled = Minor::try_from((i128::from(*past) * scale) >> 16).unwrap_or(Minor::MAX);
+            *day = day.saturating_add(scaled);
         }
         week = chance.next_week(week, weeks);
     }
@@ -80,7 +81,7 @@ fn add_lumps(future: &mut [Minor], history: &History, chance: &mut Chance) {
         let week = pool[place];
         place = chance.next_week(place, weeks);
         if lumpy[week] && (lumps > 1 || chance.coin()) {
-            days.iter_mut().zip(&history.lumps[week]).for_each(|(day, lump)| *day += lump);
+            days.iter_mut().zip(&history.lumps[week]).for_each(|(day, lump)| *day = day.saturating_add(*lump));
         }
     }
 }
@@ -94,7 +95,7 @@ fn add_renewals(future: &mut [Minor], history: &History, chance: &mut Chance) {
     for due in &history.dues {
         let day = renewal_day(due, share, &history.leads, chance).and_then(|day| usize::try_from(day).ok());
         if let Some(day) = day.and_then(|day| future.get_mut(day)) {
-            *day += due.price;
+            *day = day.saturating_add(due.price);
         }
     }
 }

@@ -38,7 +38,7 @@ pub enum Kind {
     StepUp,
     /// Nothing for two weeks, at the same time each year.
     Holidays,
-    /// One order in three to ten days.
+    /// One order in three to ten days, for at least half a year.
     Sparse,
     /// Four times the pace in the last five days of every thirty.
     MonthEnd,
@@ -119,6 +119,7 @@ impl Life {
             share: chance.random_range(0.8..1.0),
         };
         if kind == Kind::Sparse {
+            life.history = history.max(182);
             life.rate = chance.random_range(0.1..0.33);
         }
         if kind == Kind::RenewalWaves {
