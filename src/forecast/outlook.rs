@@ -21,14 +21,14 @@ pub enum NotYet {
         days: u32,
     },
     /// Nothing can be told from so few.
-    #[error("there were {count} purchases in the last year; a forecast needs {LEAST_PURCHASES}")]
+    #[error("purchases in the last year: {count}; a forecast needs {LEAST_PURCHASES}")]
     TooFewPurchases {
         /// Purchases in the weeks that are looked at.
         count: u32,
     },
 }
 
-/// What will be spent in a number of days, on top of nothing: a range, in the account's currency.
+/// What will be spent in a number of days, as a range of sums in the account's currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpendRange {
     /// The low end of the range.

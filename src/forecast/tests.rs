@@ -170,7 +170,7 @@ fn without_enough_history_there_is_no_forecast_and_it_says_why() {
     assert_eq!(why(&daily(28, 5)), Ok(()));
     assert_eq!(why(&Ledger::default()), Err("the ledger reaches back 0 days; a forecast needs 28".to_owned()));
     let quiet = Ledger::new(vec![line(2000, 9, "Credit"), line(9, -1, "Charge"), line(8, -2, "Transfer")]);
-    assert_eq!(why(&quiet), Err("there were 1 purchases in the last year; a forecast needs 4".to_owned()));
+    assert_eq!(why(&quiet), Err("purchases in the last year: 1; a forecast needs 4".to_owned()));
 }
 
 #[test]
