@@ -24,7 +24,15 @@ const COLUMNS: usize = HORIZONS.len() + 1;
 const FULL: u64 = 500;
 const QUICK: u64 = 14;
 /// Cells of the 90 % range that break the promise of 85 to 95 %, as `docs/forecast.md` says below the table.
-const KNOWN_MISSES: &[(Kind, usize)] = &[];
+const KNOWN_MISSES: &[(Kind, usize)] = &[
+    (Kind::QuarterlyBatch, 3),
+    (Kind::CampaignBursts, 2),
+    (Kind::StepUp, 3),
+    (Kind::StepUp, 4),
+    (Kind::MonthEnd, 2),
+    (Kind::MonthEnd, 3),
+    (Kind::MonthEnd, 4),
+];
 const BEGIN: &str = "<!-- calibration: begin -->\n";
 const END: &str = "<!-- calibration: end -->";
 
