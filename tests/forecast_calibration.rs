@@ -177,7 +177,9 @@ fn table(groups: &[(&str, Vec<Row>)]) -> String {
         .to_owned();
     for (group, rows) in groups {
         table += &format!("| *{group}* | | | | | | | |\n");
-        rows.iter().for_each(|row| table += &format!("{}\n", row.line()));
+        for row in rows {
+            table += &format!("{}\n", row.line());
+        }
     }
     table
 }

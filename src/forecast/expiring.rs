@@ -78,8 +78,8 @@ impl Purse {
 
     /// The deposit that a line writes off, if it is such a line and the deposit is known.
     fn written_off(&self, entry: &Entry) -> Option<usize> {
-        let expiry = entry.change < Decimal::ZERO && entry.kind.to_ascii_lowercase().contains("expire");
-        if !expiry {
+        let tells = |kind: &str| kind.as_bytes().windows(5).any(|part| part.eq_ignore_ascii_case(b"expir"));
+        if entry.change >= Decimal::ZERO || !tells(&entry.kind) {
             return None;
         }
         let away = |lot: &Lot| lot.expires.map(|at| (at - entry.at).abs());
