@@ -231,8 +231,8 @@ impl Life {
 
     fn case(&self) -> Case {
         let now = Time::from_timestamp(1_795_500_000, 0).unwrap();
-        let days = |count: usize| chrono::Duration::days(i64::try_from(count).unwrap());
-        let at = |day: usize| now + days(day) - days(self.history) + chrono::Duration::hours(9);
+        let span = |count: usize| chrono::Duration::days(i64::try_from(count).unwrap());
+        let at = |day: usize| now + span(day) - span(self.history) + chrono::Duration::hours(9);
         let mut days = vec![0; self.days()];
         self.purchases.iter().for_each(|(day, price, _)| days[*day] += price);
         let entry = |number: usize, (day, change, order): (usize, i64, Option<u64>)| Entry {
