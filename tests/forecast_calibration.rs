@@ -1,8 +1,9 @@
-//! What the forecast promises, measured on accounts whose future is known: how often the truth lies in its ranges, and how
-//! far its middle is off, against the mean of the last 30 days.
+//! What the forecast promises, measured on accounts whose future is known: how often the truth lies in its ranges,
+//! and how far its middle is off, against the mean of the last 30 days.
 //!
-//! Some ledgers of every kind are tried each time. `LOWTIDE_LONG=1` (with `--release`) tries five hundred of each, holds
-//! every cell to the promise, and the table in `docs/forecast.md` to what came out; `LOWTIDE_WRITE=1` writes it there.
+//! Some ledgers of every kind are tried each time. `LOWTIDE_LONG=1` (with `--release`) tries five hundred of each,
+//! holds every cell to the promise, and the table in `docs/forecast.md` to what came out; `LOWTIDE_WRITE=1` writes it
+//! there.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
 #[path = "support/ledgers.rs"]
@@ -42,7 +43,8 @@ struct Row {
     ledgers: u64,
     /// How often the truth lay in the range, by column and percent.
     hits: [[u64; PERCENTS.len()]; COLUMNS],
-    /// Median absolute errors, the forecast's and the naive mean's: of 30 days' spend in percent, of the runway in days.
+    /// Median absolute errors, the forecast's and the naive mean's: of 30 days' spend in percent, of the runway in
+    /// days.
     spend_off: [f64; 2],
     runway_off: [f64; 2],
 }

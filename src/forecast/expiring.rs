@@ -19,9 +19,9 @@ struct Lot {
 
 /// What is left at `now` of the deposits that expire after `now` and not after `now + within`.
 ///
-/// Debits eat the oldest deposit first, whatever they are for; a write-off takes from the deposit that expires at that
-/// time. What was there before the first line is the oldest deposit and never expires. What will be spent until they expire
-/// is not deducted: the result is a fact of the books, not a guess.
+/// Debits eat the oldest deposit first, whatever they are for; a write-off takes from the deposit that expires at
+/// that time. What was there before the first line is the oldest deposit and never expires. What will be spent until
+/// they expire is not deducted: the result is a fact of the books, not a guess.
 pub fn expiring(ledger: &Ledger, now: Time, within: Duration) -> Decimal {
     let last = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
     let due = |expires: Time| expires > now && last.is_none_or(|last| expires <= last);

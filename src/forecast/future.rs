@@ -100,8 +100,8 @@ fn add_renewals(future: &mut [Minor], history: &History, chance: &mut Chance) {
     }
 }
 
-/// When an order is renewed, if it is. A fate that would have come about before today is drawn anew: so the closer its end
-/// without a renewal, the less likely one is, where the others came earlier.
+/// When an order is renewed, if it is. A fate that would have come about before today is drawn anew: so the closer
+/// its end without a renewal, the less likely one is, where the others came earlier.
 fn renewal_day(due: &Due, share: usize, leads: &[u32], chance: &mut Chance) -> Option<u32> {
     for _ in 0..FATES {
         if chance.below(1024) >= share {

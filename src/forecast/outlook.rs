@@ -49,8 +49,8 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// Draws the futures of a fund with this much available, from what is known at `now`. Without orders, renewals come as
-    /// any purchase does.
+    /// Draws the futures of a fund with this much available, from what is known at `now`. Without orders, renewals
+    /// come as any purchase does.
     pub fn new(
         ledger: &Ledger,
         orders: Option<&[Order]>,
@@ -131,8 +131,8 @@ impl Forecast {
     }
 }
 
-/// What brings `available` back to the threshold and pays for what will be spent, rounded up to a whole unit; `None` where
-/// nothing is missing.
+/// What brings `available` back to the threshold and pays for what will be spent, rounded up to a whole unit; `None`
+/// where nothing is missing.
 pub fn deposit(threshold: Decimal, available: Decimal, spend: Decimal) -> Option<Decimal> {
     let missing = (threshold + spend - available).ceil();
     (missing > Decimal::ZERO).then_some(missing)

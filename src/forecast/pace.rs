@@ -1,8 +1,8 @@
-//! How the pace of spending moves: a set of stories, each scored by how well it would have foretold every week of the ledger
-//! from the weeks before it.
+//! How the pace of spending moves: a set of stories, each scored by how well it would have foretold every week of the
+//! ledger from the weeks before it.
 //!
-//! Only ratios are computed here, never amounts: each week's spend as a share of the mean week's. They are floating point,
-//! but made with `+ − × ÷ √` alone, which give the same result everywhere.
+//! Only ratios are computed here, never amounts: each week's spend as a share of the mean week's. They are floating
+//! point, but made with `+ − × ÷ √` alone, which give the same result everywhere.
 
 use rust_decimal::prelude::ToPrimitive as _;
 
@@ -144,7 +144,8 @@ impl Filtered {
         it
     }
 
-    /// How much better it foretold the weeks than the reference did: the ratio of their likelihoods, whatever the variance.
+    /// How much better it foretold the weeks than the reference did: the ratio of their likelihoods, whatever the
+    /// variance.
     fn likelihood(&self, reference: &Self) -> f64 {
         let better = (reference.sum / self.sum).sqrt();
         let spreads = self.spreads.iter().zip(&reference.spreads);
@@ -173,8 +174,8 @@ impl Filtered {
         }
     }
 
-    /// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as much
-    /// as that level has moved towards the week itself.
+    /// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as
+    /// much as that level has moved towards the week itself.
     fn chances(&self, back: &Self, roots: &[f64]) -> Vec<(f64, f64)> {
         let both = |((past, future), root): ((&Known, &Known), &f64)| {
             let all = past.of_level + future.of_level;
