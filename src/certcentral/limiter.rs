@@ -307,7 +307,8 @@ mod tests {
             }
             assert_eq!(asked.elapsed(), Duration::from_millis(4));
         }
-        assert!(tasks.len() < 500, "the others make progress too");
+        let done = std::iter::from_fn(|| tasks.try_join_next()).count();
+        assert!(done > 20, "the others make progress too: {done}");
     }
 
     #[tokio::test(start_paused = true)]
