@@ -12,7 +12,7 @@ use lowtide::clock::{Clock, SystemClock};
 use lowtide::config::scenario;
 use lowtide::domain::books::Gap;
 use lowtide::sandbox::scenario::SHIPPED;
-use lowtide::sandbox::{API_KEY, Sandbox};
+use lowtide::sandbox::server::{API_KEY, Sandbox};
 use lowtide::secret::{Redactor, Secret};
 use lowtide::web::{self, WebOptions};
 use rust_decimal::Decimal;

@@ -287,8 +287,8 @@ async fn a_ledger_that_does_not_go_on_where_it_ended_is_read_as_a_whole() {
     house.end().await;
 }
 
-fn cache(folder: &Path, base: &str) -> Option<Cache> {
-    Some(Cache::new(folder.join("state.json.books"), "../../a\u{1F4B6}", base))
+fn cache(folder: &Path, base: &str) -> Cache {
+    Cache::new(folder.join("state.json.books"), "../../a\u{1F4B6}", base)
 }
 
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
@@ -299,8 +299,8 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// One life of a keeper with a cache; what it asked.
-async fn life(script: &Arc<Script>, cache: Option<Cache>) -> Vec<String> {
-    let house = house_with(Arc::clone(script), cache);
+async fn life(script: &Arc<Script>, cache: Cache) -> Vec<String> {
+    let house = house_with(Arc::clone(script), Some(cache));
     house.want(&[Some(5)]).settled(&[Some(5)]).await;
     assert_eq!(house.lines(Some(5)), Ok(2));
     assert_eq!(house.shelf.books(Some(5)).orders.unwrap()[0].order_ends, Some(today() + Days::new(300)));
@@ -338,7 +338,7 @@ async fn after_a_restart_the_cache_is_used_and_a_damaged_or_foreign_one_is_not()
             let mut bad = good.clone();
             bad[at] ^= 1;
             std::fs::write(file, &bad).unwrap();
-            let cache = cache(folder.path(), "https://us").unwrap();
+            let cache = cache(folder.path(), "https://us");
             let believed = if file == &kept[0] { cache.ledger(Some(5)).is_some() } else { cache.orders().is_some() };
             // What stands in the header beside the checksum is of no weight but the time.
             let header = good.iter().position(|byte| *byte == b'\n').unwrap();
@@ -352,5 +352,5 @@ async fn after_a_restart_the_cache_is_used_and_a_damaged_or_foreign_one_is_not()
     // A folder that cannot be made hurts nobody.
     let file = folder.path().join("file");
     std::fs::write(&file, b"").unwrap();
-    assert_eq!(life(&script, Some(Cache::new(file.join("books"), "a", "b"))).await, all);
+    assert_eq!(life(&script, Cache::new(file.join("books"), "a", "b")).await, all);
 }

@@ -30,6 +30,9 @@ const MOST_REPEATS: usize = 3;
 const HISTORY: Asked<'static> = Asked { path: "/finance/balance-history", division: false };
 const LISTING: Asked<'static> = Asked { path: "/order/certificate", division: false };
 
+/// What makes a page of a body.
+type Reader<T> = dyn Fn(&[u8]) -> Result<Page<T>, Misfit> + Sync;
+
 /// A list that comes in pages.
 struct Paged<'a, T> {
     asked: Asked<'a>,
@@ -37,7 +40,7 @@ struct Paged<'a, T> {
     parameters: &'a [(&'a str, String)],
     /// Items asked for at once.
     limit: usize,
-    read: &'a (dyn Fn(&[u8]) -> Result<Page<T>, Misfit> + Sync),
+    read: &'a Reader<T>,
     /// What an item is known by.
     id: fn(&T) -> String,
 }
