@@ -31,7 +31,7 @@ const HISTORY: Asked<'static> = Asked { path: "/finance/balance-history", divisi
 const LISTING: Asked<'static> = Asked { path: "/order/certificate", division: false };
 
 /// What makes a page of a body.
-type Reader<T> = dyn Fn(&[u8]) -> Result<Page<T>, Misfit> + Sync;
+type Reader<'a, T> = dyn Fn(&[u8]) -> Result<Page<T>, Misfit> + Sync + 'a;
 
 /// A list that comes in pages.
 struct Paged<'a, T> {
@@ -40,7 +40,7 @@ struct Paged<'a, T> {
     parameters: &'a [(&'a str, String)],
     /// Items asked for at once.
     limit: usize,
-    read: &'a Reader<T>,
+    read: &'a Reader<'a, T>,
     /// What an item is known by.
     id: fn(&T) -> String,
 }
