@@ -54,11 +54,11 @@ impl Respond for Ledger {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let asked = |name: &str| {
             let found = request.url.query_pairs().find(|(key, _)| key == name);
-            found.unwrap().1.parse::<u64>().unwrap()
+            found.unwrap().1.parse::<usize>().unwrap()
         };
         let mut lines = self.lines.lock().unwrap();
         let offset = if self.heedless { 0 } else { asked("offset") };
-        let numbers = (1..=*lines).rev().skip(offset as usize).take(asked("limit") as usize);
+        let numbers = (1..=*lines).rev().skip(offset).take(asked("limit"));
         let line = |n: u64| {
             let at = chrono::DateTime::from_timestamp(1_790_000_000 + i64::try_from(n).unwrap() * 60, 0).unwrap();
             json!({ "id": n.to_string(), "debit": format!("{n}.05"), "transaction_type": "Charge",
