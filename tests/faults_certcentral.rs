@@ -58,9 +58,10 @@ fn client(base: &str, ca_pem: &str, timeout: Duration) -> Client {
 }
 
 fn readings(balance: &Balance) -> Vec<String> {
-    let metrics = Metric::ALL.into_iter().map(|(metric, _)| match balance.reading(metric) {
+    let metrics = Metric::OF_BALANCE.into_iter().map(|metric| match balance.reading(metric) {
         Reading::Amount(money) => money.to_string(),
         Reading::Unlimited => "unlimited".to_owned(),
+        Reading::Time(_) | Reading::NotYetKnown(_) => panic!("a balance always tells {metric}"),
         Reading::Unreadable(why) => {
             assert_eq!(why.outlook, Outlook::MayHeal, "a malformed body may be whole again next time: {}", why.reason);
             format!("unreadable: {}", why.reason)
@@ -487,6 +488,7 @@ fn watch(source: Arc<dyn BalanceSource>, scope: Scope, rules: Vec<Rule>) -> Watc
         rules: rules.into(),
         unreadable: Arc::new(unreadable),
         silences: [].into(),
+        library: None,
     }
 }
 
@@ -556,7 +558,7 @@ async fn whatever_a_field_holds_it_spoils_its_own_metrics_and_moves_no_alert() {
             }
         }
         let one = |balance: Balance| Harvest {
-            reads: vec![Read { division: None, name: None, balance: Ok(balance) }],
+            reads: vec![Read { division: None, name: None, balance: Ok(balance), prospect: None }],
             listing_failure: None,
             active: None,
         };

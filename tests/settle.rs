@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
-use lowtide::clock::SystemClock;
-use lowtide::cycle::{Harvest, Read, Scope, Watch, forget_unconfigured, read_once, settle};
+use lowtide::clock::{Clock, SystemClock};
+use lowtide::cycle::{For, Harvest, Read, Scope, Watch, forget_unconfigured, read_once, settle};
 use lowtide::domain::alert::Kind;
 use lowtide::domain::balance::{Balance, Outlook, Unreadable};
 use lowtide::domain::event::Subject;
@@ -58,6 +58,7 @@ fn watch(scope: Scope) -> Watch {
             notify: vec!["slack".into()],
         }),
         silences: [].into(),
+        library: None,
     }
 }
 
@@ -79,11 +80,20 @@ fn fails(outlook: Outlook) -> Result<Balance, Unreadable> {
 }
 
 fn one(balance: Result<Balance, Unreadable>) -> Harvest {
-    Harvest { reads: vec![Read { division: None, name: None, balance }], listing_failure: None, active: None }
+    Harvest {
+        reads: vec![Read { division: None, name: None, balance, prospect: None }],
+        listing_failure: None,
+        active: None,
+    }
 }
 
 fn divisions(ids: &[u64]) -> Harvest {
-    let reads = ids.iter().map(|id| Read { division: Some(*id), name: Some(format!("D{id}")), balance: good("100") });
+    let reads = ids.iter().map(|id| Read {
+        division: Some(*id),
+        name: Some(format!("D{id}")),
+        balance: good("100"),
+        prospect: None,
+    });
     Harvest { reads: reads.collect(), listing_failure: None, active: Some(ids.iter().copied().collect()) }
 }
 
@@ -134,7 +144,9 @@ fn an_alert_that_was_critical_is_over_when_the_warning_is_and_its_message_names_
     settle(&mut state, &watch, &one(good("100")), at(0));
     settle(&mut state, &watch, &one(good("5000")), at(900));
     let thresholds = state.owed.iter().filter_map(|owed| match &owed.event.subject {
-        Subject::Threshold(event) => Some((event.kind, event.threshold.as_ref().unwrap().value.to_string())),
+        Subject::Threshold(event) => {
+            Some((event.kind, event.threshold.as_ref().unwrap().bound.amount().unwrap().value.to_string()))
+        }
         _ => None,
     });
     let expected = [(Kind::Raised, "500".to_owned()), (Kind::Resolved, "2000".to_owned())];
@@ -244,7 +256,7 @@ async fn a_listing_that_hangs_delays_no_reading_by_more_than_seconds_where_it_is
     }
     let watch = Watch { source: Arc::new(NoNames), ..watch(Scope::Listed(vec![7])) };
     let started = tokio::time::Instant::now();
-    let harvest = read_once(&watch, &SystemClock).await;
+    let harvest = read_once(&watch, &(Arc::new(SystemClock) as Arc<dyn Clock>), For::Rules).await;
     assert!(started.elapsed() <= Duration::from_secs(4));
     assert!(harvest.listing_failure.is_none() && harvest.reads[0].balance.is_ok());
 }
