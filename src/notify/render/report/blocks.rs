@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::blocks::{outside, section, units};
-use super::{Line, ReportView, colour, counted};
+use super::{Line, ReportView, colour, counted, few_silences};
 
 /// All rows together, in characters after escaping; the rest of the message is little.
 const LONGEST: usize = 9_000;
@@ -11,6 +11,8 @@ const LONGEST: usize = 9_000;
 const LONGEST_SECTION: usize = 2_800;
 /// One line of a row.
 const LONGEST_LINE: usize = 300;
+/// Silences that are shown; the rest is counted.
+const MOST_SILENCES: usize = 5;
 /// Sections of all attachments together; Slack takes 50 blocks.
 const MOST_SECTIONS: usize = 40;
 
@@ -28,6 +30,7 @@ pub(in crate::notify::render) fn attachments(view: &ReportView) -> Vec<Value> {
     if !rest.is_empty() {
         last.push(format!("and {} more: {}", rest.len(), counted(rest.iter().map(|line| line.rank))));
     }
+    last.extend(few_silences(view, MOST_SILENCES).iter().map(|silence| outside(silence, LONGEST_LINE)));
     last.extend(view.notes.iter().take(10).map(|note| outside(note, LONGEST_LINE)));
     last.extend(view.footer.iter().map(|footer| outside(footer, LONGEST_LINE)));
     if !last.is_empty() {
