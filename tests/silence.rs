@@ -161,7 +161,7 @@ async fn what_makes_no_sense_is_refused_with_the_reason() {
         assert_eq!(ran.code, Some(64), "{ran:?}");
         assert!(ran.stderr.contains(reason), "{reason}: {ran:?}");
     };
-    refused(&["--account", "acme"], "--for <DURATION>");
+    refused(&["--account", "acme"], "a silence needs an end: --for 3d, or --until 2026-12-01T09:00");
     refused(&["--for", "1h"], "--account <NAME>");
     refused(&["--account", "acme", "--for", "1h", "--until", "2036-12-01T09:00"], "cannot be used with");
     refused(&["--account", "acme", "--for", "0"], "ends at once");
