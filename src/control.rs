@@ -22,7 +22,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::clock::Clock;
-use crate::cycle::{LastReading, Outcome};
+use crate::cycle::{Outcome, Seen};
 use crate::domain::alert::{AlertKey, Status};
 use crate::domain::quiet::QuietHours;
 use crate::domain::silence::Silence;
@@ -44,7 +44,7 @@ const LONGEST_PATH: usize = 100;
 #[derive(Default)]
 pub struct Board {
     beats: Mutex<std::collections::BTreeMap<Name, Beat>>,
-    readings: Mutex<std::collections::BTreeMap<Name, Vec<LastReading>>>,
+    readings: Mutex<std::collections::BTreeMap<Name, Vec<Seen>>>,
     counts: Mutex<Counts>,
     tally: Mutex<tally::Tally>,
     quiet: Mutex<std::collections::BTreeMap<Name, QuietHours>>,
@@ -88,9 +88,9 @@ impl Board {
         let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
         // One that failed still knows when the last good one was.
         let mut good: std::collections::BTreeMap<Division, Option<Time>> =
-            readings.remove(account).into_iter().flatten().map(|it| (it.division, it.last_good)).collect();
+            readings.remove(account).into_iter().flatten().map(|it| (it.read.division, it.last_good)).collect();
         for reading in outcome.readings.iter_mut().filter(|it| it.last_good.is_none()) {
-            reading.last_good = good.remove(&reading.division).flatten();
+            reading.last_good = good.remove(&reading.read.division).flatten();
         }
         readings.insert(account.clone(), outcome.readings);
     }
@@ -124,7 +124,7 @@ impl Board {
         Report {
             running: true,
             accounts: beats.iter().map(account).collect(),
-            readings: readings.values().flatten().cloned().collect(),
+            readings: readings.iter().flat_map(|(account, seen)| seen.iter().map(|it| it.figures(account))).collect(),
             counts: self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             reload: self.reload(),
             ..report_state(state)

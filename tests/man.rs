@@ -100,7 +100,9 @@ fn commands(out: &mut Vec<u8>, parent: &str, command: &Command) {
             // What is said of all of them stands above the first.
             let first = command.get_subcommands().next().is_some_and(|first| first.get_name() == below.get_name());
             let about = command.get_long_about().or_else(|| command.get_about()).filter(|_| first);
-            about.iter().for_each(|about| heading(out, &name, &about.to_string()));
+            if let Some(about) = about {
+                heading(out, &name, &about.to_string());
+            }
             commands(out, &name, below);
         }
         return;

@@ -5,7 +5,7 @@
 
 mod settle;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub use settle::{News, Settled, forget_unconfigured, label, settle};
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use crate::clock::Clock;
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
-use crate::domain::evaluate::evaluate;
+use crate::domain::evaluate::{Blind, evaluate};
 use crate::domain::event::Value;
 use crate::domain::money::Money;
 use crate::domain::report::{Figures, Latest};
@@ -65,7 +65,8 @@ pub struct Watch {
 #[derive(Default)]
 pub struct Memory {
     listing: Option<(Vec<ListedDivision>, Time)>,
-    noted: BTreeMap<Division, String>,
+    /// What is odd about a division, where anything is.
+    noted: BTreeMap<Division, &'static str>,
     shared_fund_told: bool,
     /// Reads that failed in the running cycle.
     errors: Vec<ReadErrorKind>,
@@ -80,6 +81,7 @@ impl Memory {
 }
 
 /// One division as it was read.
+#[derive(Debug, Clone)]
 pub struct Read {
     /// Which.
     pub division: Division,
@@ -127,11 +129,29 @@ impl LastReading {
     }
 }
 
+/// One division at its last reading, as it is kept: what people and machines see of it is computed when they ask.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What was read.
+    pub read: Read,
+    /// When.
+    pub at: Time,
+    /// When it could last be read.
+    pub last_good: Option<Time>,
+}
+
+impl Seen {
+    /// Its figures.
+    pub fn figures(&self, account: &Name) -> LastReading {
+        LastReading { last_good: self.last_good, ..last_reading(account, &self.read, self.at) }
+    }
+}
+
 /// What one cycle did.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// What it read.
-    pub readings: Vec<LastReading>,
+    pub readings: Vec<Seen>,
     /// How many divisions could not be read.
     pub unreadable: usize,
     /// The names of the events that it made; those of the unreadable alert begin with `unreadable_`.
@@ -170,15 +190,20 @@ pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Cl
     let duration_ms = (clock.now() - started).num_milliseconds();
     tracing::info!(account = %watch.account, read = harvest.reads.len(), unreadable, events = news.len(), owed, duration_ms, "cycle done");
     Outcome {
-        readings: harvest.reads.iter().map(|read| last_reading(&watch.account, read, now)).collect(),
         unreadable,
         events: news.iter().map(News::counted_as).collect(),
         errors: std::mem::take(&mut memory.errors),
         good: is_good(watch, &harvest),
         latest: latest(&watch.account, &harvest.reads, now),
         listing_failure: harvest.listing_failure.map(|why| why.reason),
+        readings: harvest.reads.into_iter().map(|read| seen(read, now)).collect(),
         ended: now,
     }
+}
+
+fn seen(read: Read, at: Time) -> Seen {
+    let last_good = read.balance.is_ok().then_some(at);
+    Seen { read, at, last_good }
 }
 
 /// The figures of a report, as they were read at `at`.
@@ -191,12 +216,14 @@ pub fn latest(account: &Name, reads: &[Read], at: Time) -> Vec<Latest> {
         };
         let value = match balance.reading(Metric::AvailableFunds) {
             Reading::Amount(money) => Value::Amount(money),
+            Reading::Time(lasts) => Value::Time(lasts),
             Reading::Unlimited => Value::Unlimited,
+            Reading::NotYetKnown(why) => return Latest { figures: none, failure: Some(why) },
             Reading::Unreadable(why) => return Latest { figures: none, failure: Some(why.reason) },
         };
         let unpaid = match balance.reading(Metric::UnpaidInvoices) {
             Reading::Amount(money) => Some(money),
-            Reading::Unlimited | Reading::Unreadable(_) => None,
+            _ => None,
         };
         Latest { figures: Figures { at: Some(at), funds: Some(value), unpaid, ..none }, failure: None }
     };
@@ -207,7 +234,7 @@ pub fn latest(account: &Name, reads: &[Read], at: Time) -> Vec<Latest> {
 fn is_good(watch: &Watch, harvest: &Harvest) -> bool {
     let sees = |read: &Read, balance: &Balance| {
         let mut rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
-        rules.all(|rule| evaluate(rule, &balance.reading(rule.metric)).is_ok())
+        rules.all(|rule| !matches!(evaluate(rule, &balance.reading(rule.metric)), Err(Blind::Unreadable(_))))
     };
     let good = |read: &Read| read.balance.as_ref().is_ok_and(|balance| sees(read, balance));
     harvest.listing_failure.is_none() && harvest.reads.iter().all(good)
@@ -247,15 +274,19 @@ async fn read_balances(watch: &Watch, memory: &mut Memory) -> Vec<Read> {
             memory.active().into_iter().flatten().filter(|id| !exclude.contains(id)).map(Some).collect()
         }
     };
-    let names: BTreeMap<u64, String> = listed.iter().map(|it| (it.id, it.name.clone())).collect();
-    let reads: Vec<_> = futures_util::stream::iter(targets)
-        .map(|division| async move { (division, watch.source.balance(division).await) })
-        .buffered(SIDE_BY_SIDE)
+    let names: HashMap<u64, &str> = listed.iter().map(|it| (it.id, it.name.as_str())).collect();
+    let one =
+        |(place, division): (usize, Division)| async move { (place, division, watch.source.balance(division).await) };
+    // As they come, so that a slow one keeps only its own place; what is made of them does not depend on who was first.
+    let mut reads: Vec<_> = futures_util::stream::iter(targets.into_iter().enumerate())
+        .map(one)
+        .buffer_unordered(SIDE_BY_SIDE)
         .collect()
         .await;
-    memory.errors.extend(reads.iter().filter_map(|(_, balance)| Some(balance.as_ref().err()?.kind)));
-    let named = |division: Division| division.and_then(|id| names.get(&id).cloned());
-    let read = |(division, balance): (Division, Result<Balance, ReadError>)| Read {
+    reads.sort_unstable_by_key(|(place, ..)| *place);
+    memory.errors.extend(reads.iter().filter_map(|(.., balance)| Some(balance.as_ref().err()?.kind)));
+    let named = |division: Division| division.and_then(|id| names.get(&id).map(|name| (*name).to_owned()));
+    let read = |(_, division, balance): (usize, Division, Result<Balance, ReadError>)| Read {
         division,
         name: named(division),
         balance: balance.map_err(Unreadable::from),
@@ -332,13 +363,15 @@ fn log_failures(account: &Name, reads: &[Read], listing: Option<&Unreadable>) {
 fn note_oddities(watch: &Watch, memory: &mut Memory, harvest: &Harvest) {
     for read in &harvest.reads {
         let Ok(balance) = &read.balance else { continue };
-        let kind = match balance.note() {
-            Some(Note::TotalDiffers { .. }) => "differs",
-            Some(Note::TotalUsed { .. }) => "used",
-            None => "",
+        let Some(note) = balance.note() else {
+            memory.noted.remove(&read.division);
+            continue;
         };
-        let before = memory.noted.insert(read.division, kind.to_owned());
-        if let Some(note) = balance.note().filter(|_| before.as_deref() != Some(kind)) {
+        let kind = match note {
+            Note::TotalDiffers { .. } => "differs",
+            Note::TotalUsed { .. } => "used",
+        };
+        if memory.noted.insert(read.division, kind) != Some(kind) {
             tracing::warn!(account = %watch.account, division = read.division, "{note}");
         }
     }
@@ -356,15 +389,14 @@ pub const SHARED_FUND: &str =
 
 /// The divisions that report exactly the same figures, if any two do.
 pub fn shared_fund(reads: &[Read]) -> Option<Vec<u64>> {
-    let mut groups: Vec<(&Balance, Vec<u64>)> = Vec::new();
-    for read in reads {
-        let (Ok(balance), Some(id)) = (&read.balance, read.division) else { continue };
-        match groups.iter_mut().find(|(known, _)| *known == balance) {
-            Some((_, ids)) => ids.push(id),
-            None => groups.push((balance, vec![id])),
-        }
+    let known = || reads.iter().filter_map(|read| Some((read.balance.as_ref().ok()?, read.division?)));
+    let mut counts: HashMap<&Balance, usize> = HashMap::with_capacity(reads.len());
+    for (balance, _) in known() {
+        *counts.entry(balance).or_default() += 1;
     }
-    groups.into_iter().map(|(_, ids)| ids).filter(|ids| ids.len() > 1).max_by_key(Vec::len)
+    let most = counts.values().copied().max().filter(|most| *most > 1)?;
+    let (first, _) = known().find(|(balance, _)| counts.get(balance) == Some(&most))?;
+    Some(known().filter(|(balance, _)| *balance == first).map(|(_, id)| id).collect())
 }
 
 fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
@@ -372,16 +404,19 @@ fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
         Err(why) => format!("unreadable: {}", why.reason),
         Ok(balance) => match balance.reading(metric) {
             Reading::Amount(money) => money.to_string(),
+            Reading::Time(lasts) => crate::domain::seconds::in_words(lasts),
             Reading::Unlimited => "unlimited".to_owned(),
+            Reading::NotYetKnown(why) => format!("not yet known: {why}"),
             Reading::Unreadable(why) => format!("unreadable: {}", why.reason),
         },
     };
     let amount = |metric: Metric| match read.balance.as_ref().ok()?.reading(metric) {
         Reading::Amount(money) => Some(money),
-        Reading::Unlimited | Reading::Unreadable(_) => None,
+        _ => None,
     };
-    let metrics = Metric::ALL.into_iter().map(|(it, name)| (name.to_owned(), metric(it))).collect();
-    let amounts = Metric::ALL.into_iter().filter_map(|(it, name)| Some((name.to_owned(), amount(it)?))).collect();
+    let all = Metric::OF_BALANCE;
+    let metrics = all.into_iter().map(|it| (it.name().to_owned(), metric(it))).collect();
+    let amounts = all.into_iter().filter_map(|it| Some((it.name().to_owned(), amount(it)?))).collect();
     let (account, division, division_name) = (account.clone(), read.division, read.name.clone());
     let last_good = read.balance.is_ok().then_some(at);
     LastReading { account, division, division_name, at, metrics, amounts, last_good }

@@ -17,9 +17,9 @@ pub use escalation::{FALLBACK_AFTER, REPORT_AFTER};
 
 use super::{Content, Delivered, Item, Message, Notifier, SendError, Via, digest};
 use crate::clock::Clock;
+use crate::domain::Name;
 use crate::domain::event::{Event, Subject};
 use crate::domain::quiet::QuietHours;
-use crate::domain::Name;
 use crate::store::Book;
 
 /// The first pause after a failure.
