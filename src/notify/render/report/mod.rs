@@ -10,7 +10,7 @@ use super::{Tone, phrase};
 use crate::domain::Division;
 use crate::domain::event::Value;
 use crate::domain::money::Money;
-use crate::domain::report::{Page, Rank, Row, Standing};
+use crate::domain::report::{Figures, Page, Rank, Row, Standing};
 use crate::domain::rule::{Severity, UNREADABLE};
 use crate::domain::silence::Silence;
 
@@ -128,8 +128,8 @@ pub(super) fn view(page: &Page, via: Option<String>, times: Times) -> ReportView
 
 /// `acme · Law school is silenced until Wed 25 Nov, 08:00 UTC (PO 4711 raised); what becomes critical is told.`
 fn silenced(silence: &Silence, page: &Page, times: Times) -> String {
-    let known_as = |id| page.rows.iter().map(|row| &row.figures).find(|it| it.division == Some(id));
-    let of = silence.division.and_then(known_as).and_then(|it| it.division_name.as_deref());
+    let same = |it: &&Figures| it.account == silence.account && it.division == silence.division;
+    let of = page.rows.iter().map(|row| &row.figures).find(same).and_then(|it| it.division_name.as_deref());
     let what = match silence.rule.as_deref() {
         None => "is silenced".to_owned(),
         Some(UNREADABLE) => "an unreadable balance is silenced".to_owned(),
