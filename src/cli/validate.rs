@@ -10,7 +10,7 @@ use super::{Context, Exit, count, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Problem};
-use crate::cycle::{self, Harvest, Watch};
+use crate::cycle::{self, For, Harvest, Watch};
 use crate::domain::balance::Reading;
 use crate::domain::evaluate::{Blind, evaluate};
 use crate::text::clean;
@@ -44,7 +44,10 @@ pub(super) async fn run(context: &Context, online: bool, output: Output) -> Exit
     if let Some(config) = config.filter(|_| online) {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         match app::watches(&config, &context.redactor, &clock) {
-            Ok(watches) => outcome.online = Some(futures_util::future::join_all(watches.into_iter().map(read)).await),
+            Ok(watches) => {
+                let reads = watches.into_iter().map(|watch| read(watch, &clock));
+                outcome.online = Some(futures_util::future::join_all(reads).await);
+            }
             Err(error) => {
                 grumble!("lowtide: {error:#}");
                 return Exit::Failure;
@@ -85,8 +88,8 @@ fn print_text(context: &Context, outcome: &Outcome) {
     }
 }
 
-async fn read(watch: Arc<Watch>) -> AccountRead {
-    let harvest = cycle::read_once(&watch, &SystemClock).await;
+async fn read(watch: Arc<Watch>, clock: &Arc<dyn Clock>) -> AccountRead {
+    let harvest = cycle::read_once(&watch, clock, For::Rules).await;
     AccountRead {
         account: watch.account.to_string(),
         read: harvest.reads.iter().filter(|read| read.balance.is_ok()).count(),
@@ -101,9 +104,9 @@ fn failures(watch: &Watch, harvest: &Harvest) -> Vec<String> {
     for read in &harvest.reads {
         match &read.balance {
             Err(why) => failures.push(why.reason.clone()),
-            Ok(balance) => {
+            Ok(_) => {
                 let rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
-                let readings = rules.map(|rule| evaluate(rule, &balance.reading(rule.metric)));
+                let readings = rules.map(|rule| evaluate(rule, &read.reading(rule)));
                 failures.extend(readings.filter_map(|verdict| match verdict {
                     Err(Blind::Unreadable(why)) => Some(why.reason),
                     Ok(_) | Err(Blind::NotYetKnown(_)) => None,

@@ -186,8 +186,14 @@ impl Prospect {
         if sum.in_doubt.is_empty() {
             return Ok(sum);
         }
-        let orders = sum.in_doubt.len();
-        Err(Reading::NotYetKnown(format!("when {orders} orders of several years end is still being asked for")))
+        // Whoever reads the orders has asked for these, too: it failed.
+        Err(Reading::Unreadable(Unreadable {
+            outlook: Outlook::MayHeal,
+            reason: format!(
+                "{} orders may end in these days, but the details that say when could not be read",
+                sum.in_doubt.len()
+            ),
+        }))
     }
 
     fn renewals_by_day(&self, orders: &[Order]) -> Vec<(Time, Decimal)> {
