@@ -12,7 +12,7 @@
 //! - [`store`]: the state file, its lock, and the book that every change goes through.
 //! - [`notify`]: Slack, e-mail and other ends, rendering, and the outbox that retries and falls back.
 //! - [`signature`]: how a webhook's requests are signed.
-//! - [`text`]: which characters of a text from outside are never shown.
+//! - [`text`]: which characters of a text from outside are never shown, and which known word was meant.
 //! - [`schedule`] and [`scheduler`]: when cycles run.
 //! - [`reports`]: when reports come, and the figures that they are made from.
 //! - [`control`]: the Unix socket through which `status`, `health` and `silence` reach a running service.

@@ -13,10 +13,10 @@ use super::out::{grumble, put, say};
 use super::{Context, Exit, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, nearest};
+use crate::config::Config;
 use crate::domain::Name;
 use crate::notify::Preview;
-use crate::text::clean;
+use crate::text::{clean, nearest};
 
 #[derive(Serialize)]
 struct Outcome<'a> {

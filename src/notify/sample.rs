@@ -15,6 +15,7 @@ use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, Unreadable
 use crate::domain::money::{Currency, Money};
 use crate::domain::report::{Figures, Page, Row, Standing};
 use crate::domain::rule::{Amount, Bound, Level, Metric, Rule, Severity, Side, UNREADABLE};
+use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
 
 /// The division's number where a sample needs one.
@@ -191,6 +192,16 @@ pub fn report(name: Name, now: Time) -> Subject {
         level: Severity::Critical,
         firing: true,
         since: Some(now - Duration::days(1)),
+        silenced_until: None,
+    };
+    let silence = Silence {
+        account: "acme".into(),
+        division: Some(11225),
+        rule: None,
+        until: now + Duration::days(2),
+        reason: Some("PO 4711 raised".to_owned()),
+        level: Severity::Warning,
+        made: Some(now - Duration::days(1)),
     };
     let before = |amount| usd(amount).map(Value::Amount);
     let rows = vec![
@@ -209,7 +220,44 @@ pub fn report(name: Name, now: Time) -> Subject {
         Row { figures: figures(11226, "Physics", 8088), unreadable: None, before: before(5088), alerts: Vec::new() },
     ];
     let (compared_with, next) = (Some(now - week), Some(now + week));
-    Subject::Report(Box::new(Page { name, due: now, compared_with, next, rows, failing: Vec::new() }))
+    Subject::Report(Box::new(Page {
+        name,
+        due: now,
+        compared_with,
+        next,
+        rows,
+        silences: vec![silence],
+        failing: Vec::new(),
+    }))
+}
+
+/// Thirteen divisions in trouble or out of it: more than a message tells in full.
+pub fn several(rule: &Rule, account: &Name, now: Time) -> Vec<Subject> {
+    let moves =
+        [(Kind::Raised, Severity::Critical), (Kind::Raised, Severity::Warning), (Kind::Resolved, Severity::Warning)];
+    let moves = moves.iter().filter(|(_, level)| rule.level(*level).is_some()).cycle();
+    let one = |(n, (kind, level)): (u64, &(Kind, Severity))| {
+        let division_name = Some(if n == 0 { DIVISION_NAME.to_owned() } else { format!("Department {}", n + 1) });
+        let place = Place { account: account.clone(), division: Some(DIVISION + n), division_name };
+        let mut of = balance(rule, *level, *kind != Kind::Resolved);
+        // Divisions of the very same figures would share an entry.
+        let part = match rule.metric {
+            Metric::UnpaidInvoices => &mut of.unpaid_invoices,
+            Metric::UsedCredit => &mut of.used_credit,
+            _ => &mut of.balance,
+        };
+        if let Ok(amount) = part {
+            *amount += Decimal::from(n);
+        }
+        let reading = match reading(rule, *level, *kind != Kind::Resolved) {
+            _ if !rule.metric.looks_ahead() => of.reading(rule.metric),
+            Reading::Amount(money) => Reading::Amount(Money::new(money.amount + Decimal::from(n), money.currency)),
+            Reading::Time(lasts) => Reading::Time(lasts + std::time::Duration::from_secs(3600 * n)),
+            other => other,
+        };
+        threshold(rule, *kind, *level, (&reading, &of), &place, now)
+    };
+    (0..13).zip(moves).filter_map(one).collect()
 }
 
 /// The first breached reading: just now, or a while ago for what comes later in an alert's life.
@@ -281,7 +329,8 @@ pub fn words() -> Words {
     }
 }
 
-fn rule() -> Option<Rule> {
+/// The rule that the samples are about.
+pub(super) fn rule() -> Option<Rule> {
     let level = |value| {
         let threshold = Amount { value: Decimal::from(value), currency: None };
         Level::new(Side::Below, threshold, None).ok()

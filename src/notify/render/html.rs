@@ -17,6 +17,7 @@ const HEAD: &str = r#"<!doctype html>
   .page { background: #17191c !important; color: #e8eaed !important; }
   .card { background: #24272b !important; }
   .quiet { color: #a9afb6 !important; }
+  .row { border-top-color: #3c4043 !important; }
 }
 </style>
 "#;
@@ -84,8 +85,29 @@ fn card(out: &mut String, entry: &Entry) {
 
 pub(super) fn paragraph(out: &mut String, style: &str, class: &str, text: &str) {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
-    let text = escaped(text).replace('\n', "<br>");
+    let text = escaped(&whole_amounts(text)).replace('\n', "<br>");
     let _ = writeln!(out, "<p{class} style=\"margin:0 0 8px;word-break:break-word;{style}\">{text}</p>");
+}
+
+/// `USD 1,000.00` with a space at which no line breaks: on a phone, a currency alone at a line's end is hard to read.
+fn whole_amounts(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if (c.is_ascii_digit() || c == '\u{2212}') && ends_with_a_currency(&out) {
+            out.pop();
+            out.push('\u{a0}');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// Whether the text ends with three capitals, a word of their own, and a space.
+fn ends_with_a_currency(text: &str) -> bool {
+    let mut back = text.chars().rev();
+    back.next() == Some(' ')
+        && back.by_ref().take(3).filter(char::is_ascii_uppercase).count() == 3
+        && back.next().is_none_or(|before| !before.is_alphanumeric())
 }
 
 fn anchor(link: &Link) -> String {

@@ -17,6 +17,8 @@ mod report;
 mod text;
 
 #[cfg(test)]
+mod slack_limits;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
