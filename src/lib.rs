@@ -6,6 +6,7 @@
 //!
 //! - [`domain`]: the pure core; no clock, no I/O.
 //! - [`forecast`]: ledger and orders → how long funds last; pure too.
+//! - [`chart`]: the picture of a fund, as PNG, as SVG and in words; pure too.
 //! - [`config`]: `alerts.yaml` and the environment → domain types; every problem at once, with its place.
 //! - [`certcentral`]: the HTTP client of the CertCentral Services API.
 //! - [`store`]: the state file, its lock, and the book that every change goes through.
@@ -24,6 +25,7 @@
 
 pub mod app;
 pub mod certcentral;
+pub mod chart;
 pub mod cli;
 pub mod clock;
 pub mod config;
