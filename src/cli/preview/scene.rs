@@ -179,7 +179,10 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
         }
         None => sample::balance(rule, level, kind != Kind::Resolved),
     };
-    let subject = sample::threshold(rule, kind, level, &figures, &shot.place, now);
+    let mut subject = sample::threshold(rule, kind, level, &figures, &shot.place, now);
+    if !real {
+        subject.iter_mut().for_each(|it| sample::look_ahead(it, rule, &figures, now));
+    }
     let audience = rule.level(level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default();
     Ok(Scene { subject, audience, real, notes })
 }
