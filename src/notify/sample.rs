@@ -296,7 +296,9 @@ pub fn every_message(now: Time) -> Vec<Message> {
     ] {
         let figures = balance(&rule, level, kind != Kind::Resolved);
         let mut subject = threshold(&rule, kind, level, &figures, &divided, now);
-        subject.iter_mut().for_each(|it| look_ahead(it, &rule, &figures, now));
+        if let Some(subject) = &mut subject {
+            look_ahead(subject, &rule, &figures, now);
+        }
         subjects.extend(subject);
     }
     let unlimited = Balance { unlimited: Ok(true), ..balance(&rule, Severity::Warning, false) };

@@ -180,8 +180,8 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
         None => sample::balance(rule, level, kind != Kind::Resolved),
     };
     let mut subject = sample::threshold(rule, kind, level, &figures, &shot.place, now);
-    if !real {
-        subject.iter_mut().for_each(|it| sample::look_ahead(it, rule, &figures, now));
+    if let (false, Some(subject)) = (real, &mut subject) {
+        sample::look_ahead(subject, rule, &figures, now);
     }
     let audience = rule.level(level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default();
     Ok(Scene { subject, audience, real, notes })
