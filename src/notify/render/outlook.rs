@@ -9,7 +9,7 @@ use crate::domain::ahead::{Ahead, RenewalsDue, Runway};
 use crate::domain::alert::Kind;
 use crate::domain::event::{Event, Subject};
 use crate::domain::money::Money;
-use crate::domain::rule::{Metric, Side};
+use crate::domain::rule::Metric;
 
 /// Readings that a sparkline shows: four weeks of days.
 const LONGEST_SPARK: usize = 28;
@@ -28,13 +28,7 @@ pub(super) fn ahead(event: &Event) -> Option<&Ahead> {
 /// The one thing to do.
 pub(super) fn to_do(event: &Event) -> Option<String> {
     let deposit = ahead(event)?.deposit?;
-    let Subject::Threshold(it) = &event.subject else { return None };
-    let back = match it.threshold.map(|threshold| threshold.side) {
-        Some(Side::Below) => "back above the threshold and ",
-        Some(Side::Above) => "back within the threshold and ",
-        None => "",
-    };
-    Some(format!("Deposit {deposit} to be {back}through the next 30 days."))
+    Some(format!("Deposit {deposit} to end this alert and get through the next 30 days."))
 }
 
 /// The lines about the days to come; the sparkline is the last.

@@ -541,7 +541,7 @@ fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
     [warning] acme · History department: USD 1,431.00 left (warning below USD 2,000.00)
 
     acme · History department: USD 1,431.00 left (warning below USD 2,000.00)
-    Deposit USD 3,200.00 to be back above the threshold and through the next 30 days.
+    Deposit USD 3,200.00 to end this alert and get through the next 30 days.
     USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
     Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
     Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Dec.
@@ -553,7 +553,7 @@ fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
     ");
     let body = payload(&message, &words(), &mention());
     insta::assert_snapshot!(body["attachments"][0]["blocks"][0]["text"]["text"].as_str().unwrap(), @r"
-    *Deposit USD 3,200.00 to be back above the threshold and through the next 30 days.*
+    *Deposit USD 3,200.00 to end this alert and get through the next 30 days.*
     USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
     Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
     Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Dec.
