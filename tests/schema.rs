@@ -167,8 +167,11 @@ fn the_defaults_that_the_schema_tells_are_those_of_the_example() {
     for (path, text) in all {
         let Some((_, default)) = text.split_once("Default: ") else { continue };
         // `its threshold`, `all of them`: the first words that carry the fact.
-        let fact =
-            default.trim_end_matches('.').split([',', ' ']).find(|it| !["the", "its", "by"].contains(it)).unwrap();
+        let fact = default
+            .trim_end_matches('.')
+            .split([',', ' '])
+            .find(|it| !["the", "its", "by", "those", "named", "in"].contains(it))
+            .unwrap();
         let said = said_in_the_example(&path);
         // A level's keys are its rule's, and shown there.
         if said.is_empty() {
