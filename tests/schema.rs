@@ -166,6 +166,10 @@ fn the_defaults_that_the_schema_tells_are_those_of_the_example() {
     let mut checked = 0;
     for (path, text) in all {
         let Some((_, default)) = text.split_once("Default: ") else { continue };
+        if default.starts_with("the rule's") {
+            assert!(EXAMPLE.contains("# For both levels, unless a level says otherwise."), "{path}");
+            continue;
+        }
         // `its threshold`, `all of them`: the first words that carry the fact.
         let fact = default
             .trim_end_matches('.')
@@ -183,5 +187,5 @@ fn the_defaults_that_the_schema_tells_are_those_of_the_example() {
         let told = |lines: &String| words.iter().any(|word| lines.contains(word));
         assert!(said.iter().any(told), "{path}: {default} in {said:#?}");
     }
-    assert!(checked > 20, "{checked}");
+    assert!(checked > 15, "{checked}");
 }
