@@ -6,6 +6,7 @@
 //!
 //! - [`domain`]: the pure core; no clock, no I/O.
 //! - [`forecast`]: ledger and orders → how long funds last; pure too.
+//! - [`chart`]: the picture of a fund, as PNG, as SVG and in words; pure too.
 //! - [`config`]: `alerts.yaml` and the environment → domain types; every problem at once, with its place.
 //! - [`certcentral`]: the HTTP client of the CertCentral Services API.
 //! - [`books`]: what keeps an account's ledger and orders fresh, behind its balance readings, with a cache on disk.
@@ -27,6 +28,7 @@ pub mod app;
 mod atomic;
 pub mod books;
 pub mod certcentral;
+pub mod chart;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -4,7 +4,7 @@
 //! it plain values. It judges nothing, it sends no message, and no balance reading ever waits for it. What it keeps on disk
 //! is a cache that may be deleted at any time.
 //!
-//! A [`Shelf`] is what cycles look at; a [`Keeper`] fills it. How often each part is read is said in [`memory`]'s constants.
+//! A [`Shelf`] is what cycles look at; a [`Keeper`] fills it. How often each part is read is said in `memory.rs`.
 
 mod cache;
 mod keeper;

@@ -4,11 +4,13 @@
 //! is ever owed to anybody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::Duration;
 use rust_decimal::Decimal;
 
 use super::{Content, Item, Message, RuleWords, Via, Words};
+use crate::domain::ahead::{Ahead, Band, Chart, RenewalsDue, Runway};
 use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::balance::{Balance, Outlook, Reading};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
@@ -138,6 +140,89 @@ pub fn threshold(
         ahead: None,
         chart: None,
     }))
+}
+
+/// Gives a sample of funds that run low the days to come, and their picture. They are for sample figures alone: beside real
+/// ones they would be a lie.
+pub fn look_ahead(subject: &mut Subject, rule: &Rule, of: &Balance, now: Time) {
+    let Subject::Threshold(it) = subject else { return };
+    if it.kind != Kind::Resolved && matches!(it.metric, Metric::AvailableFunds | Metric::Balance) {
+        let funds = of.reading(Metric::AvailableFunds);
+        it.ahead = ahead(rule, &funds, now).map(Box::new);
+        it.chart = chart(rule, &funds, now).map(Arc::new);
+    }
+}
+
+/// What the days to come could be for these funds: orders of 50 a day or more, and renewals in a week and in three.
+fn ahead(rule: &Rule, funds: &Reading, now: Time) -> Option<Ahead> {
+    let funds = amount(funds)?;
+    let pace = pace(funds.amount);
+    let spark =
+        past(funds.amount).map(|of| of * Decimal::from(8) / past(funds.amount).fold(Decimal::ONE, Decimal::max));
+    let spark = spark.map(|level| u8::try_from(level.ceil().max(Decimal::ZERO).mantissa()).unwrap_or(8)).collect();
+    let due = renewals(funds.amount);
+    let due = due.iter().map(|(_, amount)| *amount).sum::<Decimal>();
+    let day = |n: i64| Some(now + Duration::days(n));
+    let runway = if funds.amount > Decimal::ZERO {
+        Runway::Until { about: day(11), early: day(8), late: day(17), percent: rule.confidence.percent() }
+    } else {
+        Runway::Over
+    };
+    let safe = rule.levels().next()?.clear_at().amount();
+    let threshold = safe.map_or(Decimal::ZERO, |amount| amount.value);
+    let needed = (threshold + due + pace * Decimal::from(30) - funds.amount).ceil();
+    let money = |amount| Money::new(amount, funds.currency);
+    Some(Ahead {
+        runway,
+        deposit: (needed > Decimal::ZERO).then(|| money(needed)),
+        renewals: Some(RenewalsDue { count: 12, amount: money(due) }),
+        spark,
+    })
+}
+
+/// The picture of the same days.
+fn chart(rule: &Rule, funds: &Reading, now: Time) -> Option<Chart> {
+    let funds = amount(funds)?;
+    let left = funds.amount;
+    let day = |n: i64| now + Duration::days(n);
+    let band = |n: i64| {
+        let spent = |of: i64| left.max(Decimal::ZERO) * Decimal::from(of) / Decimal::from(1000);
+        Band { at: day(n), low: left - spent(n * 125), middle: left - spent(n * 91), high: left - spent(n * 59) }
+    };
+    let levels = [Severity::Warning, Severity::Critical];
+    let thresholds = levels.into_iter().filter_map(|it| Some((it, rule.level(it)?.threshold().amount()?.value)));
+    Some(Chart {
+        currency: funds.currency,
+        now,
+        past: (0..28).map(|n| day(n - 27)).zip(past(left)).collect(),
+        thresholds: thresholds.collect(),
+        renewals: renewals(left).map(|(n, amount)| (day(n), amount)).to_vec(),
+        future: (1..=21).map(band).collect(),
+        percent: rule.confidence.percent(),
+    })
+}
+
+fn amount(funds: &Reading) -> Option<Money> {
+    match funds {
+        Reading::Amount(money) => Some(*money),
+        Reading::Time(_) | Reading::Unlimited | Reading::NotYetKnown(_) | Reading::Unreadable(_) => None,
+    }
+}
+
+fn pace(left: Decimal) -> Decimal {
+    (left / Decimal::from(11)).round_dp(0).max(Decimal::from(50))
+}
+
+/// Day by day until today: nothing is bought on Saturdays and Sundays, and much now and then.
+fn past(left: Decimal) -> impl Iterator<Item = Decimal> {
+    const BOUGHT: [i64; 7] = [1, 1, 3, 1, 1, 0, 0];
+    let after = move |day: usize| -> i64 { (day + 1..28).map(|day| BOUGHT[day % 7]).sum() };
+    (0..28).map(move |day| left + pace(left) * Decimal::from(after(day)))
+}
+
+/// Days from now, and the price of what ends then.
+fn renewals(left: Decimal) -> [(i64, Decimal); 2] {
+    [(7, pace(left) * Decimal::from(4)), (20, pace(left) * Decimal::from(8))]
 }
 
 /// How the alert about what cannot be read would move.
@@ -294,7 +379,11 @@ pub fn every_message(now: Time) -> Vec<Message> {
     ] {
         let figures = balance(&rule, level, kind != Kind::Resolved);
         let reading = figures.reading(rule.metric);
-        subjects.extend(threshold(&rule, kind, level, (&reading, &figures), &divided, now));
+        let mut subject = threshold(&rule, kind, level, (&reading, &figures), &divided, now);
+        if let Some(subject) = &mut subject {
+            look_ahead(subject, &rule, &figures, now);
+        }
+        subjects.extend(subject);
     }
     let unlimited = Balance { unlimited: Ok(true), ..balance(&rule, Severity::Warning, false) };
     let figures = (&Reading::Unlimited, &unlimited);

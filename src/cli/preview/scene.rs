@@ -242,6 +242,9 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
         event.ahead = prospect.as_ref().and_then(|it| it.ahead(rule)).map(Box::new);
         event.chart = prospect.as_ref().and_then(|it| it.chart(rule)).map(Arc::new);
     }
+    if let (false, Some(subject)) = (real, &mut subject) {
+        sample::look_ahead(subject, rule, &figures, now);
+    }
     let subjects = subject.into_iter().collect();
     let audience = rule.level(level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default();
     Ok(Scene { subjects, silence: None, audience, real, notes })

@@ -66,6 +66,7 @@ fn build(view: &View, limits: Limits) -> Value {
 
 fn container(entry: &Entry, limits: Limits) -> Value {
     let mut items = vec![line(&outside(&entry.headline, limits.line), Look::Title)];
+    items.extend(entry.to_do.iter().map(|to_do| line(&outside(to_do, limits.line), Look::Title)));
     items.extend(lines(entry.details.iter().chain(&entry.history).map(String::as_str), limits, Look::Plain));
     items.extend(lines(entry.description.iter().flat_map(|text| text.lines()), limits, Look::Plain));
     items.extend(lines(entry.footer.iter().map(String::as_str), limits, Look::Subtle));

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::MOST_BRIEF;
-use super::{Entry, Link, View, flat};
+use super::{Entry, Link, Picture, View, flat};
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -59,8 +59,14 @@ pub(super) fn frame(title: &str, body: &str) -> String {
 fn card(out: &mut String, entry: &Entry) {
     let mut inner = String::new();
     paragraph(&mut inner, "font-size:17px;line-height:1.35;font-weight:600;", "", &entry.headline);
+    if let Some(to_do) = &entry.to_do {
+        paragraph(&mut inner, "font-size:16px;line-height:1.4;font-weight:700;", "", to_do);
+    }
     for line in &entry.details {
         paragraph(&mut inner, "font-size:14px;line-height:1.45;", "", line);
+    }
+    if let Some(picture) = &entry.picture {
+        inner.push_str(&image(picture));
     }
     for line in &entry.history {
         paragraph(&mut inner, "font-size:13px;line-height:1.4;color:#5f6368;", "quiet", line);
@@ -108,6 +114,16 @@ fn ends_with_a_currency(text: &str) -> bool {
     back.next() == Some(' ')
         && back.by_ref().take(3).filter(char::is_ascii_uppercase).count() == 3
         && back.next().is_none_or(|before| !before.is_alphanumeric())
+}
+
+/// As wide as its place, on paper of its own in dark mode too. Where pictures are blocked its words stand there.
+fn image(picture: &Picture) -> String {
+    let (source, words) = (escaped(&picture.source()), escaped(&picture.alternative));
+    format!(
+        "<p style=\"margin:4px 0 12px;\"><img src=\"{source}\" alt=\"{words}\" width=\"560\" \
+         style=\"display:block;width:100%;max-width:560px;height:auto;border:0;border-radius:6px;\
+         font-size:13px;line-height:1.4;\"></p>\n"
+    )
 }
 
 fn anchor(link: &Link) -> String {
