@@ -151,7 +151,7 @@ fn said_in_the_example(path: &str) -> Vec<String> {
         |line: &&str| line.trim_start_matches('#').starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(':');
     let lines: Vec<&str> = EXAMPLE.lines().collect();
     let begin = lines.iter().position(|line| top(line) && bare(line).starts_with(&format!("{section}:"))).unwrap();
-    let end = lines[begin + 1..].iter().position(|line| top(line)).map_or(lines.len(), |at| begin + 1 + at);
+    let end = lines[begin + 1..].iter().position(top).map_or(lines.len(), |at| begin + 1 + at);
     let first = if section == path { 0 } else { begin };
     let of_key = |at: &usize| bare(lines[*at]).starts_with(&format!("{key}:"));
     (first..end).filter(of_key).map(|at| lines[at.saturating_sub(3)..=at].join("\n")).collect()
