@@ -151,7 +151,7 @@ fn said_in_the_example(path: &str) -> Vec<String> {
         |line: &&str| line.trim_start_matches('#').starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(':');
     let lines: Vec<&str> = EXAMPLE.lines().collect();
     let begin = lines.iter().position(|line| top(line) && bare(line).starts_with(&format!("{section}:"))).unwrap();
-    let end = lines[begin + 1..].iter().position(|line| top(line)).map_or(lines.len(), |at| begin + 1 + at);
+    let end = lines[begin + 1..].iter().position(top).map_or(lines.len(), |at| begin + 1 + at);
     let first = if section == path { 0 } else { begin };
     let of_key = |at: &usize| bare(lines[*at]).starts_with(&format!("{key}:"));
     (first..end).filter(of_key).map(|at| lines[at.saturating_sub(3)..=at].join("\n")).collect()
@@ -166,9 +166,16 @@ fn the_defaults_that_the_schema_tells_are_those_of_the_example() {
     let mut checked = 0;
     for (path, text) in all {
         let Some((_, default)) = text.split_once("Default: ") else { continue };
+        if default.starts_with("the rule's") {
+            assert!(EXAMPLE.contains("# For both levels, unless a level says otherwise."), "{path}");
+            continue;
+        }
         // `its threshold`, `all of them`: the first words that carry the fact.
-        let fact =
-            default.trim_end_matches('.').split([',', ' ']).find(|it| !["the", "its", "by"].contains(it)).unwrap();
+        let fact = default
+            .trim_end_matches('.')
+            .split([',', ' '])
+            .find(|it| !["the", "its", "by", "those", "named", "in"].contains(it))
+            .unwrap();
         let said = said_in_the_example(&path);
         // A level's keys are its rule's, and shown there.
         if said.is_empty() {
@@ -180,5 +187,5 @@ fn the_defaults_that_the_schema_tells_are_those_of_the_example() {
         let told = |lines: &String| words.iter().any(|word| lines.contains(word));
         assert!(said.iter().any(told), "{path}: {default} in {said:#?}");
     }
-    assert!(checked > 20, "{checked}");
+    assert!(checked > 15, "{checked}");
 }
