@@ -13,7 +13,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_cron_scheduler::JobScheduler;
 
 pub use self::reload::Source;
 
@@ -27,6 +26,7 @@ use crate::cycle::{self, Scope, Watch};
 use crate::domain::Name;
 use crate::notify::outbox::Desk;
 use crate::notify::{RuleWords, Words};
+use crate::scheduler::Jobs;
 use crate::secret::Redactor;
 use crate::store::{Book, FileStore, OpenError, Opened};
 use crate::supervisor::Supervisor;
@@ -198,7 +198,8 @@ pub async fn run(
     background.spawn(heartbeat::run(targets, Arc::clone(&board), Arc::clone(&book), Arc::clone(&clock)));
     let supervisor = Arc::new(outside.supervisor);
     background.spawn(stay_awake(Arc::clone(&supervisor), Arc::clone(&board), Arc::clone(&clock)));
-    let house = House { book, board, clock, jobs: jobs().await?, heartbeat };
+    let jobs = Jobs::on_demand().await.context("the scheduler cannot be made")?;
+    let house = House { book, board, clock, jobs, heartbeat };
     tokio::pin!(stop);
     loop {
         announce(&built.config);
@@ -221,12 +222,6 @@ pub async fn run(
     let owed = house.book.read(|state| state.owed.len());
     tracing::info!(owed, saved, "stopped");
     Ok(())
-}
-
-async fn jobs() -> anyhow::Result<JobScheduler> {
-    let jobs = JobScheduler::new().await.context("the scheduler cannot be made")?;
-    jobs.start().await.context("the scheduler cannot be started")?;
-    Ok(jobs)
 }
 
 fn announce(config: &Config) {

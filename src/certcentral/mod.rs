@@ -24,6 +24,10 @@ pub trait BalanceSource: Send + Sync {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError>;
     /// The account's active divisions; inactive ones are left out here, and nowhere else.
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError>;
+    /// The limits that its reads keep to; none where it has none.
+    fn limits(&self) -> &[Window] {
+        &[]
+    }
 }
 
 /// A division as the account lists it.
