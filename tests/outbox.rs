@@ -130,10 +130,13 @@ impl Bench {
             level: Severity::Warning,
             since: now,
             metric: Metric::AvailableFunds,
+            within: None,
             value: Value::Unlimited,
             threshold: None,
             breakdown: None,
             next_reminder: None,
+            ahead: None,
+            chart: None,
         });
         let recipients = to.iter().map(|name| Name::from(*name)).collect();
         self.book

@@ -134,7 +134,9 @@ fn an_alert_that_was_critical_is_over_when_the_warning_is_and_its_message_names_
     settle(&mut state, &watch, &one(good("100")), at(0));
     settle(&mut state, &watch, &one(good("5000")), at(900));
     let thresholds = state.owed.iter().filter_map(|owed| match &owed.event.subject {
-        Subject::Threshold(event) => Some((event.kind, event.threshold.as_ref().unwrap().value.to_string())),
+        Subject::Threshold(event) => {
+            Some((event.kind, event.threshold.as_ref().unwrap().bound.amount().unwrap().value.to_string()))
+        }
         _ => None,
     });
     let expected = [(Kind::Raised, "500".to_owned()), (Kind::Resolved, "2000".to_owned())];

@@ -34,6 +34,17 @@ pub struct Client {
     redactor: Redactor,
     clock: Arc<dyn Clock>,
     patience: Patience,
+    /// Of requests that take spare places: what they suffer is no balance reading's business.
+    spare_patience: Patience,
+}
+
+/// How urgent a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// A balance reading: in turn.
+    Balance,
+    /// Steps back for those.
+    Spare,
 }
 
 /// The API key cannot be sent in a header.
@@ -42,16 +53,18 @@ pub struct Client {
 pub struct InvalidKey;
 
 /// A good answer, not yet parsed.
-struct Answer {
+pub(super) struct Answer {
     status: StatusCode,
     headers: HeaderMap,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 /// A bad one, and the pause that it asks for.
-struct Failure {
-    error: ReadError,
+pub(super) struct Failure {
+    pub(super) error: ReadError,
     pause: Option<Duration>,
+    /// The body is longer than is ever read.
+    pub(super) too_large: bool,
 }
 
 /// The account's name and nothing else: no address and no header belongs into a log.
@@ -63,7 +76,7 @@ impl std::fmt::Debug for Client {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        Failure { error, pause: None }
+        Failure { error, pause: None, too_large: false }
     }
 }
 
@@ -86,54 +99,95 @@ impl Client {
         headers.insert("x-dc-devkey", key);
         headers.insert(ACCEPT, json.clone());
         headers.insert(CONTENT_TYPE, json);
-        let patience = Patience::new(clock.now());
-        Ok(Self { account: account.into(), base_url, headers, http, limiter, redactor, clock, patience })
+        let (patience, spare_patience) = (Patience::new(clock.now()), Patience::new(clock.now()));
+        Ok(Self {
+            account: account.into(),
+            base_url,
+            headers,
+            http,
+            limiter,
+            redactor,
+            clock,
+            patience,
+            spare_patience,
+        })
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    pub(super) fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    async fn get(&self, asked: Asked<'_>, query: Option<&str>) -> Result<Answer, ReadError> {
+        self.ask(Lane::Balance, asked, query).await.map_err(|failure| failure.error)
+    }
+
+    fn patience(&self, lane: Lane) -> &Patience {
+        match lane {
+            Lane::Balance => &self.patience,
+            Lane::Spare => &self.spare_patience,
+        }
     }
 
     /// One good answer, or the last failure.
-    async fn get(&self, asked: Asked<'_>, query: Option<&str>) -> Result<Answer, ReadError> {
+    pub(super) async fn ask(&self, lane: Lane, asked: Asked<'_>, query: Option<&str>) -> Result<Answer, Failure> {
+        let patience = self.patience(lane);
         let mut url = self.base_url.clone();
         url.set_path(&format!("{}{}", self.base_url.path().trim_end_matches('/'), asked.path));
         url.set_query(query);
         let mut waited = Duration::ZERO;
         let mut retries = 0;
         loop {
-            let permit = self.admitted(&mut waited).await?;
+            let permit = self.admitted(lane, &mut waited).await?;
             let outcome = self.attempt(asked, url.clone()).await;
             drop(permit);
             let failure = match outcome {
                 Ok(answer) => {
-                    self.patience.succeeded();
+                    patience.succeeded();
                     return Ok(answer);
                 }
                 Err(failure) => failure,
             };
-            let Failure { error, pause } = failure;
+            let Failure { error, pause, too_large } = failure;
             tracing::debug!(account = %self.account, retries, reason = %error.reason, "a request to CertCentral failed");
-            let error = self.with_pause(error, pause);
+            let error = self.with_pause(patience, error, pause);
             if pause.is_some_and(|pause| pause > LONGEST_WAIT) {
-                return Err(error);
+                return Err(error.into());
             }
-            let Some(backoff) = self.patience.retry(self.clock.now(), error.kind, retries) else { return Err(error) };
+            let Some(backoff) = patience.retry(self.clock.now(), error.kind, retries) else {
+                return Err(Failure { error, pause: None, too_large });
+            };
             self.clock.sleep(backoff).await;
             retries += 1;
         }
     }
 
     /// Waits for a place in every window, and out a short pause; refuses during a long one.
-    async fn admitted(&self, waited: &mut Duration) -> Result<super::Permit, ReadError> {
+    async fn admitted(&self, lane: Lane, waited: &mut Duration) -> Result<super::Permit, ReadError> {
         loop {
-            self.wait_out_pause(waited).await?;
-            let permit = self.limiter.acquire().await;
+            self.wait_out_pause(lane, waited).await?;
+            let permit = match lane {
+                Lane::Balance => self.limiter.acquire().await,
+                Lane::Spare => self.limiter.acquire_spare().await,
+            };
             // A pause may have begun while this request stood in line.
-            if self.patience.paused(self.clock.now()).is_none() {
+            if self.paused(lane).is_none() {
                 return Ok(permit);
             }
         }
     }
 
-    async fn wait_out_pause(&self, waited: &mut Duration) -> Result<(), ReadError> {
-        while let Some((left, told)) = self.patience.paused(self.clock.now()) {
+    /// A pause that balance readings were asked for is everybody's; one that others were asked for is theirs alone.
+    fn paused(&self, lane: Lane) -> Option<(Duration, ReadError)> {
+        let now = self.clock.now();
+        self.patience.paused(now).or_else(|| self.patience(lane).paused(now))
+    }
+
+    async fn wait_out_pause(&self, lane: Lane, waited: &mut Duration) -> Result<(), ReadError> {
+        while let Some((left, told)) = self.paused(lane) {
             *waited += left;
             if *waited > LONGEST_WAIT {
                 return Err(told);
@@ -144,7 +198,7 @@ impl Client {
     }
 
     /// Remembers a pause; where calls will be refused until it is over, the error says so.
-    fn with_pause(&self, mut error: ReadError, pause: Option<Duration>) -> ReadError {
+    fn with_pause(&self, patience: &Patience, mut error: ReadError, pause: Option<Duration>) -> ReadError {
         let Some(pause) = pause.filter(|pause| !pause.is_zero()) else { return error };
         let until = (self.clock.now() + pause).format("%Y-%m-%d %H:%M:%S UTC");
         let told = ReadError {
@@ -154,7 +208,7 @@ impl Client {
                 error.reason
             ),
         };
-        self.patience.pause(self.clock.now(), pause, told);
+        patience.pause(self.clock.now(), pause, told);
         if pause > LONGEST_WAIT {
             error.reason = format!("{}; it asked for a pause, so nothing is sent before {until}", error.reason);
         }
@@ -171,20 +225,21 @@ impl Client {
             let error = reply::refusal(asked, status, &url, &headers, &body.unwrap_or_default(), &self.redactor);
             let may_pause = matches!(error.kind, ReadErrorKind::Server | ReadErrorKind::RateLimited);
             let pause = if may_pause { reply::pause(&headers, self.clock.now()) } else { None };
-            return Err(Failure { error, pause });
+            return Err(Failure { error, pause, too_large: false });
         }
         match body {
             Ok(body) => Ok(Answer { status, headers, body }),
             Err(BodyError::Transport(transport)) => Err(self.lost(asked, &transport).into()),
             Err(error @ BodyError::TooLarge { .. }) => {
                 let reason = format!("GET {} answered {}, but {error}", asked.path, reply::name(status));
-                Err(ReadError { kind: ReadErrorKind::Nonsense, reason }.into())
+                let error = ReadError { kind: ReadErrorKind::Nonsense, reason };
+                Err(Failure { error, pause: None, too_large: true })
             }
         }
     }
 
     /// A 2xx that is not what is documented.
-    fn nonsense(&self, asked: Asked<'_>, answer: &Answer, misfit: &str) -> ReadError {
+    pub(super) fn nonsense(&self, asked: Asked<'_>, answer: &Answer, misfit: &str) -> ReadError {
         let (status, media_type) = (reply::name(answer.status), reply::media_type(&answer.headers, &self.redactor));
         let reason = format!("GET {} answered {status}, but its body ({media_type}) {misfit}", asked.path);
         ReadError { kind: ReadErrorKind::Nonsense, reason }

@@ -33,9 +33,14 @@ pub struct Limiter {
     windows: Vec<Window>,
     /// Held by whoever is next; tokio's mutex hands it on in the order of asking.
     turn: tokio::sync::Mutex<()>,
+    /// The same for spare places.
+    spare_turn: tokio::sync::Mutex<()>,
+    /// Half of each window, rounded up: where one of two places is taken, no spare one is left.
+    spare: Vec<Window>,
     book: Mutex<Book>,
-    /// A permit was dropped.
+    /// A permit was dropped: for whoever is next in each line.
     freed: Notify,
+    freed_spare: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -63,11 +68,16 @@ pub struct Permit(Option<Arc<Limiter>>);
 impl Limiter {
     /// A limiter that respects every window at once; without windows there is no limit.
     pub fn new(windows: impl IntoIterator<Item = Window>) -> Self {
+        let windows: Vec<Window> = windows.into_iter().collect();
+        let half = |window: &Window| Window { requests: window.requests.div_ceil(2), ..*window };
         Self {
-            windows: windows.into_iter().collect(),
+            spare: windows.iter().map(half).collect(),
+            windows,
             turn: tokio::sync::Mutex::new(()),
+            spare_turn: tokio::sync::Mutex::new(()),
             book: Mutex::new(Book::default()),
             freed: Notify::new(),
+            freed_spare: Notify::new(),
         }
     }
 
@@ -82,13 +92,28 @@ impl Limiter {
             return Permit(None);
         }
         let _turn = self.turn.lock().await;
+        self.admitted(&self.windows, &self.freed).await
+    }
+
+    /// Waits until less than half of every window is used, so that whoever takes a place by [`Limiter::acquire`] never
+    /// waits for what is not urgent: the other half is theirs alone. Of a window of one request there is no half: it is
+    /// used where nothing else uses it.
+    pub async fn acquire_spare(self: &Arc<Self>) -> Permit {
+        if self.windows.is_empty() {
+            return Permit(None);
+        }
+        let _turn = self.spare_turn.lock().await;
+        self.admitted(&self.spare, &self.freed_spare).await
+    }
+
+    async fn admitted(self: &Arc<Self>, windows: &[Window], freed: &Notify) -> Permit {
         loop {
-            let admission = self.book().admit(&self.windows, Instant::now());
+            let admission = self.book().admit(windows, Instant::now());
             match admission {
                 Admission::Granted => return Permit(Some(Arc::clone(self))),
                 // What ends meanwhile leaves its windows later than this, so there is nothing else to listen for.
                 Admission::At(instant) => sleep_until(instant).await,
-                Admission::AfterADrop => self.freed.notified().await,
+                Admission::AfterADrop => freed.notified().await,
             }
         }
     }
@@ -134,6 +159,7 @@ impl Drop for Permit {
         book.ended.push_back(Instant::now());
         drop(book);
         limiter.freed.notify_one();
+        limiter.freed_spare.notify_one();
     }
 }
 
@@ -233,6 +259,69 @@ mod tests {
         drop(first);
         while tasks.join_next().await.is_some() {}
         assert_eq!(*order.lock().unwrap_or_else(PoisonError::into_inner), [1, 2, 4, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spare_places_are_given_only_while_less_than_half_of_every_window_is_used() {
+        let limiter = limiter(&[(10, 1000), (16, 60_000)]);
+        let started = Instant::now();
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(limiter.acquire_spare().await);
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        let sixth = tokio::spawn({
+            let limiter = Arc::clone(&limiter);
+            async move {
+                drop(limiter.acquire_spare().await);
+                Instant::now()
+            }
+        });
+        // Whoever is urgent has the other half at once, though somebody stands in the other line.
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+            held.push(limiter.acquire().await);
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        assert!(!sixth.is_finished(), "half is used");
+        held.clear();
+        // Ten of sixteen places are used for a minute: the long window has no spare one before.
+        let got = sixth.await.unwrap();
+        assert_eq!(got - started, Duration::from_secs(60) + TICK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_reading_waits_however_many_want_spare_places() {
+        let limiter = limiter(&[(10, 1000)]);
+        let mut tasks = JoinSet::new();
+        for _ in 0..500 {
+            let limiter = Arc::clone(&limiter);
+            tasks.spawn(async move {
+                let permit = limiter.acquire_spare().await;
+                sleep(Duration::from_millis(300)).await;
+                drop(permit);
+            });
+        }
+        for _ in 0..60 {
+            sleep(Duration::from_millis(900)).await;
+            let asked = Instant::now();
+            for _ in 0..4 {
+                let permit = limiter.acquire().await;
+                sleep(Duration::from_millis(1)).await;
+                drop(permit);
+            }
+            assert_eq!(asked.elapsed(), Duration::from_millis(4));
+        }
+        assert!(tasks.len() < 500, "the others make progress too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_window_of_one_request_the_one_is_spare_while_nobody_uses_it() {
+        let limiter = limiter(&[(1, 1000)]);
+        let started = Instant::now();
+        drop(limiter.acquire_spare().await);
+        drop(limiter.acquire_spare().await);
+        assert_eq!(started.elapsed(), Duration::from_millis(1000) + TICK);
     }
 
     #[tokio::test(start_paused = true)]

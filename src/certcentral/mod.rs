@@ -1,7 +1,8 @@
-//! Reading balances: the trait that a cycle reads through, and the `CertCentral` client behind it.
+//! Reading balances and books: the traits that they are read through, and the `CertCentral` client behind them.
 //!
 //! Wire types stay inside; what leaves is the domain's. Nothing here judges or remembers an amount.
 
+mod books;
 mod client;
 mod limiter;
 mod patience;
@@ -13,9 +14,11 @@ pub use client::{Client, InvalidKey};
 pub use limiter::{Limiter, Permit, Window};
 
 use async_trait::async_trait;
+use chrono::NaiveDate;
 
 use crate::domain::Division;
 use crate::domain::balance::{Balance, Outlook, Unreadable};
+use crate::domain::books::{Entry, Order};
 
 /// Where a cycle's balances come from.
 #[async_trait]
@@ -28,6 +31,18 @@ pub trait BalanceSource: Send + Sync {
     fn limits(&self) -> &[Window] {
         &[]
     }
+}
+
+/// Where an account's books come from. Each call is one good read with its retries; it steps back for balance readings.
+#[async_trait]
+pub trait BooksSource: Send + Sync {
+    /// The ledger's lines of one division (`None`: the account itself), oldest first, each once: all of them, or those from
+    /// the day `since` on.
+    async fn ledger(&self, division: Division, since: Option<NaiveDate>) -> Result<Vec<Entry>, ReadError>;
+    /// The whole account's issued orders whose certificates end from one day to another, both included.
+    async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Order>, ReadError>;
+    /// When one order ends, which may be later than its certificate; `None` where its details do not say.
+    async fn order_end(&self, id: u64) -> Result<Option<NaiveDate>, ReadError>;
 }
 
 /// A division as the account lists it.
@@ -105,11 +120,14 @@ impl From<ReadError> for Unreadable {
 }
 
 /// What the client makes of a body. Public for `fuzz/` and `tests/corpus.rs` alone: everybody else reads through
-/// [`BalanceSource`].
+/// [`BalanceSource`] and [`BooksSource`].
 #[doc(hidden)]
 pub mod bodies {
+    use chrono::NaiveDate;
+
     use super::{ListedDivision, wire};
     use crate::domain::balance::Balance;
+    use crate::domain::books::{Entry, Order};
     use crate::secret::Redactor;
 
     /// `GET /finance/balance`, or what is wrong with it.
@@ -120,6 +138,21 @@ pub mod bodies {
     /// `GET /container`, or what is wrong with it.
     pub fn divisions(body: &[u8], redactor: &Redactor) -> Result<Vec<ListedDivision>, String> {
         wire::divisions(body, redactor)
+    }
+
+    /// One page of `GET /finance/balance-history`: its lines and the number on all pages, or what is wrong with it.
+    pub fn history(body: &[u8], redactor: &Redactor) -> Result<(Vec<Entry>, Option<u64>), String> {
+        wire::history(body, redactor, &wire::Kinds::default()).map(|page| (page.items, page.total))
+    }
+
+    /// One page of `GET /order/certificate`: its issued orders and the number on all pages, or what is wrong with it.
+    pub fn orders(body: &[u8], redactor: &Redactor) -> Result<(Vec<Order>, Option<u64>), String> {
+        wire::orders(body, redactor).map(|page| (page.items, page.total))
+    }
+
+    /// `GET /order/certificate/{id}`: when the order ends, or what is wrong with it.
+    pub fn order_end(body: &[u8], redactor: &Redactor) -> Result<Option<NaiveDate>, String> {
+        wire::order_end(body, redactor)
     }
 
     /// An error body's words.

@@ -2,6 +2,10 @@
 //!
 //! It judges no amount and turns nothing it cannot read into 0. Text from the server leaves it without secrets.
 
+mod books;
+
+pub(super) use books::{Kinds, Page, history, order_end, orders};
+
 use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;

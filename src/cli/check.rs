@@ -14,8 +14,9 @@ use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::cycle::{self, Harvest, Read, Watch};
 use crate::domain::balance::Reading;
-use crate::domain::evaluate::evaluate;
-use crate::domain::rule::{Rule, Severity, Side};
+use crate::domain::evaluate::{Blind, evaluate};
+use crate::domain::rule::{Bound, Rule, Severity, Side};
+use crate::domain::seconds::in_words;
 use crate::domain::{Division, Name};
 use crate::text::clean;
 
@@ -76,6 +77,9 @@ struct Row {
     amount: Option<String>,
     currency: Option<String>,
     unlimited: bool,
+    /// A duration, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<u64>,
     warning: Option<String>,
     critical: Option<String>,
     /// Why it is unknown.
@@ -160,6 +164,7 @@ fn unreadable(account: &Name, division: Division, name: Option<String>, rule: Op
         amount: None,
         currency: None,
         unlimited: false,
+        seconds: None,
         warning: rule.and_then(|rule| threshold(rule, Severity::Warning)),
         critical: rule.and_then(|rule| threshold(rule, Severity::Critical)),
         shown: "unreadable".to_owned(),
@@ -171,7 +176,12 @@ fn unreadable(account: &Name, division: Division, name: Option<String>, rule: Op
 fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
     let mut row = unreadable(account, read.division, read.name.clone(), Some(rule), String::new());
     match evaluate(rule, reading) {
-        Err(why) => row.reason = Some(why.reason),
+        Err(Blind::Unreadable(why)) => row.reason = Some(why.reason),
+        Err(Blind::NotYetKnown(why)) => {
+            row.level = Worst::Ok;
+            "not yet known".clone_into(&mut row.shown);
+            row.reason = Some(why);
+        }
         Ok(verdict) => {
             row.reason = None;
             row.level = match verdict.breached() {
@@ -192,9 +202,21 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
             row.unlimited = true;
             "unlimited".clone_into(&mut row.shown);
         }
-        Reading::Unreadable(_) => {}
+        Reading::Time(lasts) => {
+            row.seconds = Some(lasts.as_secs());
+            row.shown = in_words(*lasts);
+        }
+        Reading::NotYetKnown(_) | Reading::Unreadable(_) => {}
     }
     row
+}
+
+/// A figure without unit or separators; durations are in seconds.
+fn plain(bound: Bound) -> String {
+    match bound {
+        Bound::Money(amount) => amount.value.to_string(),
+        Bound::Time { lasts } => lasts.as_secs().to_string(),
+    }
 }
 
 fn threshold(rule: &Rule, severity: Severity) -> Option<String> {
@@ -204,8 +226,8 @@ fn threshold(rule: &Rule, severity: Severity) -> Option<String> {
 /// The range that does not alert, as plugins write it: `500:` alerts below 500, `~:1000` above 1000.
 fn range(rule: &Rule, severity: Severity) -> String {
     rule.level(severity).map_or_else(String::new, |level| match level.side() {
-        Side::Below => format!("{}:", level.threshold().value),
-        Side::Above => format!("~:{}", level.threshold().value),
+        Side::Below => format!("{}:", plain(level.threshold())),
+        Side::Above => format!("~:{}", plain(level.threshold())),
     })
 }
 
@@ -241,13 +263,16 @@ fn text(rows: &[Row], notes: &[String], colour: bool) -> String {
     if colour {
         text = text.lines().map(|line| paint(line) + "\n").collect();
     }
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    for reason in rows.iter().filter_map(|row| row.reason.as_deref()) {
-        *reasons.entry(reason).or_default() += 1;
+    let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for row in rows {
+        let kind = if row.level == Worst::Unknown { "unreadable" } else { "not yet known" };
+        if let Some(reason) = &row.reason {
+            *reasons.entry((kind, reason)).or_default() += 1;
+        }
     }
-    for (reason, times) in reasons {
+    for ((kind, reason), times) in reasons {
         let times = if times > 1 { format!(" ({times} times)") } else { String::new() };
-        text.push_str(&format!("unreadable: {}{times}\n", clean(reason)));
+        text.push_str(&format!("{kind}: {}{times}\n", clean(reason)));
     }
     for note in notes {
         text.push_str(&format!("note: {}\n", clean(note)));
@@ -296,6 +321,7 @@ fn figure(row: &Row) -> Option<String> {
         None => format!("{}/{rule}", row.account),
     };
     let label = clean(&label).replace(['=', '|'], "_").replace('\'', "''");
-    let value = row.amount.as_deref().unwrap_or("U");
+    let value = row.amount.clone().or_else(|| row.seconds.map(|seconds| format!("{seconds}s")));
+    let value = value.unwrap_or_else(|| "U".to_owned());
     Some(format!("'{label}'={value};{};{}", row.ranges[0], row.ranges[1]))
 }

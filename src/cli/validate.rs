@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Problem};
 use crate::cycle::{self, Harvest, Watch};
 use crate::domain::balance::Reading;
-use crate::domain::evaluate::evaluate;
+use crate::domain::evaluate::{Blind, evaluate};
 use crate::pace;
 use crate::schedule::Schedule;
 use crate::text::clean;
@@ -130,7 +130,10 @@ fn failures(watch: &Watch, harvest: &Harvest) -> Vec<String> {
             Ok(balance) => {
                 let rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
                 let readings = rules.map(|rule| evaluate(rule, &balance.reading(rule.metric)));
-                failures.extend(readings.filter_map(|verdict| verdict.err().map(|why| why.reason)));
+                failures.extend(readings.filter_map(|verdict| match verdict {
+                    Err(Blind::Unreadable(why)) => Some(why.reason),
+                    Ok(_) | Err(Blind::NotYetKnown(_)) => None,
+                }));
             }
         }
     }

@@ -48,9 +48,10 @@ fn draft(name: Name, cursor: &Cursor<'_>, default_schedule: Option<&Schedule>, t
     if let (Some(Divisions::Listed(ids)), Some(schedule), Some(limit)) = (&divisions, &schedule, &rate_limit) {
         warn_if_too_short(&section, schedule, ids.len(), limit);
     }
+    let not_spend = not_spend(&section);
     let account = match (api_key, urls, divisions.clone(), schedule, rate_limit) {
         (Some(api_key), Some((base_url, console_url)), Some(divisions), Some(schedule), Some(rate_limit)) => {
-            Some(Account { api_key, base_url, divisions, schedule, console_url, rate_limit, connection })
+            Some(Account { api_key, base_url, divisions, schedule, console_url, rate_limit, not_spend, connection })
         }
         _ => None,
     };
@@ -127,6 +128,13 @@ fn divisions(section: &Section<'_>) -> Option<Divisions> {
             other
         }
     }
+}
+
+/// Types of the ledger's debits that are no purchases; `None`: the default ones.
+fn not_spend(section: &Section<'_>) -> Option<Vec<String>> {
+    let expected = "a list of transaction types such as [Expired Deposit, Adjustment]";
+    let items = section.get("not_spend")?.items(expected)?;
+    Some(items.iter().filter_map(|item| item.read(values::line)).collect())
 }
 
 pub(super) fn rate_limit(section: &Section<'_>) -> Option<Vec<Quota>> {

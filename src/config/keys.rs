@@ -72,6 +72,7 @@ pub(super) const ACCOUNT: &[Key] = &[
     scalar("schedule"),
     scalar("console_url"),
     word_or_list("rate_limit", "off"),
+    list("not_spend"),
     scalar("timeout"),
     scalar("ca_file"),
     scalar("allow_insecure"),
@@ -123,6 +124,8 @@ pub(super) const TEMPLATE: &[Key] = &[scalar("subject"), scalar("slack"), scalar
 /// Below a rule.
 pub(super) const RULE: &[Key] = &[
     scalar("metric"),
+    scalar("within"),
+    scalar("confidence"),
     map("warning", LEVEL),
     map("critical", LEVEL),
     scalar("clear_at"),

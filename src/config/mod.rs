@@ -134,6 +134,8 @@ pub struct Account {
     pub console_url: Url,
     /// At most so many requests in any window of that length; empty: no limit.
     pub rate_limit: Vec<Quota>,
+    /// Types of debits in the ledger that are no purchases; `None`: the default ones.
+    pub not_spend: Option<Vec<String>>,
     /// Timeout and trust.
     pub connection: Connection,
 }

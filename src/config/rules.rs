@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rust_decimal::Decimal;
+
 use super::accounts::Draft;
 use super::cursor::{Cursor, Fault, Section};
 use super::keys::{LEVEL, RULE, UNREADABLE as UNREADABLE_KEYS};
 use super::notifiers::known_name;
 use super::values;
 use crate::domain::Name;
+use crate::domain::confidence::Confidence;
 use crate::domain::rule::UnreadablePolicy;
-use crate::domain::rule::{Amount, Level, Metric, Rule, RuleError, Severity, Side, UNREADABLE};
+use crate::domain::rule::{Bound, HORIZON, Level, Metric, Rule, RuleError, Severity, Side, UNREADABLE, Unit};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -35,6 +38,8 @@ fn rule(name: Name, cursor: &Cursor<'_>, known: &Known<'_>) -> Option<Rule> {
     let metrics = Metric::ALL.map(|(metric, name)| (name, metric));
     let expected = super::problem::one_of(metrics.iter().map(|(name, _)| *name));
     let metric = section.required("metric", &expected).and_then(|cursor| cursor.read(values::choice(&metrics)));
+    let within = section.get("within").and_then(|cursor| within(&cursor, metric));
+    let confidence = section.get("confidence").and_then(|cursor| confidence(&cursor, metric));
     let defaults = Terms::of(&section, metric, known, None);
     let warning = level(&section, Severity::Warning, metric, &defaults, known);
     let critical = level(&section, Severity::Critical, metric, &defaults, known);
@@ -52,7 +57,13 @@ fn rule(name: Name, cursor: &Cursor<'_>, known: &Known<'_>) -> Option<Rule> {
     let link = section.read("link", |text| values::web(text).map(|_| text.to_owned()));
     let (warning, critical) = (warning.ok()?, critical.ok()?);
     // Without a known metric the levels are still judged against each other.
-    let rule = Rule::new(name, metric.unwrap_or(Metric::AvailableFunds), warning, critical);
+    let in_time = [&warning, &critical].into_iter().flatten().any(|level| level.threshold().unit() == Unit::Time);
+    let stand_in = if in_time { Metric::Runway } else { Metric::AvailableFunds };
+    let rule = Rule::new(name, metric.unwrap_or(stand_in), warning, critical);
+    let rule = rule.map(|rule| match within {
+        Some(within) => rule.over(within),
+        None => rule,
+    });
     match rule {
         Err(error) => {
             refuse_rule(&section, &error);
@@ -60,6 +71,7 @@ fn rule(name: Name, cursor: &Cursor<'_>, known: &Known<'_>) -> Option<Rule> {
         }
         Ok(mut rule) => {
             metric?;
+            rule.confidence = confidence.unwrap_or_default();
             rule.accounts = accounts.flatten().map(|names| names.into_iter().collect());
             rule.divisions = divisions.flatten().map(|ids| ids.into_iter().collect());
             rule.description = description;
@@ -81,7 +93,7 @@ fn reachable(id: u64, watched: Option<&BTreeSet<Name>>, known: &Known<'_>) -> Re
 
 /// What a level inherits from its rule.
 struct Terms<'a> {
-    clear_at: Option<(Amount, Cursor<'a>)>,
+    clear_at: Option<(Bound, Cursor<'a>)>,
     hold: Duration,
     remind_every: Option<Duration>,
     notify: Vec<Name>,
@@ -89,7 +101,7 @@ struct Terms<'a> {
 
 impl<'a> Terms<'a> {
     fn of(section: &Section<'a>, metric: Option<Metric>, known: &Known<'_>, rule: Option<&Terms<'a>>) -> Self {
-        let clear_at = section.get("clear_at").and_then(|cursor| Some((amount(&cursor, metric)?, cursor)));
+        let clear_at = section.get("clear_at").and_then(|cursor| Some((bound(&cursor, metric)?, cursor)));
         let hold = section.read("for", values::duration);
         let remind_every = section.read("remind_every", values::pause_or_never);
         let notify = section.get("notify").and_then(|cursor| notify(&cursor, known.notifiers));
@@ -108,18 +120,48 @@ pub(super) fn notify(cursor: &Cursor<'_>, notifiers: &[Name]) -> Option<Vec<Name
     })
 }
 
-fn amount(cursor: &Cursor<'_>, metric: Option<Metric>) -> Option<Amount> {
+/// Where a level fires or clears, in what the metric is measured in.
+fn bound(cursor: &Cursor<'_>, metric: Option<Metric>) -> Option<Bound> {
+    if metric.is_some_and(|metric| metric.unit() == Unit::Time) {
+        return cursor.read(within_a_year).map(Bound::from);
+    }
     cursor.read(|text| {
-        let amount = values::amount(text)?;
+        let amount = match (values::amount(text), metric) {
+            (Err(_), None) => return values::pause(text).map(Bound::from),
+            (amount, _) => amount?,
+        };
         match metric {
-            Some(metric @ (Metric::UnpaidInvoices | Metric::UsedCredit))
-                if amount.value.is_sign_negative() && !amount.value.is_zero() =>
-            {
+            Some(metric) if metric.is_never_negative() && amount.value < Decimal::ZERO => {
                 Err(format!("0 or more: {metric} is never negative").into())
             }
-            _ => Ok(amount),
+            _ => Ok(Bound::from(amount)),
         }
     })
+}
+
+/// The forecast looks no further than a year.
+fn within_a_year(text: &str) -> Result<Duration, Fault> {
+    let expected = || Fault::from("a duration above 0 and up to a year, such as 24h, 14d or 30d");
+    let duration = values::pause(text).map_err(|_| expected())?;
+    if duration > HORIZON { Err(expected()) } else { Ok(duration) }
+}
+
+fn within(cursor: &Cursor<'_>, metric: Option<Metric>) -> Option<Duration> {
+    let has_window = |metric: &Metric| metric.default_within().is_some();
+    if metric.is_some_and(|metric| !has_window(&metric)) {
+        let those = Metric::ALL.into_iter().filter(|(metric, _)| has_window(metric)).map(|(_, name)| name);
+        cursor.refuse("`within`", &format!("no window: only {} have one", those.collect::<Vec<_>>().join(", ")));
+        return None;
+    }
+    cursor.read(within_a_year)
+}
+
+fn confidence(cursor: &Cursor<'_>, metric: Option<Metric>) -> Option<Confidence> {
+    if metric.is_some_and(|metric| metric != Metric::Runway) {
+        cursor.refuse("`confidence`", "no confidence: only runway has one");
+        return None;
+    }
+    cursor.read(|text| Confidence::parse(text).map_err(|_| "a share from 0.5 to 0.99, such as 0.9".into()))
 }
 
 /// A level; `Ok(None)` if the rule has none of that severity, `Err` after reporting what is wrong with it.
@@ -146,8 +188,8 @@ fn level(
         (Some(below), None) => (Side::Below, below),
         (None, Some(above)) => (Side::Above, above),
     };
-    let threshold = amount(&cursor, metric).ok_or(())?;
-    match Level::new(side, threshold, terms.clear_at.as_ref().map(|(amount, _)| *amount)) {
+    let threshold = bound(&cursor, metric).ok_or(())?;
+    match Level::new(side, threshold, terms.clear_at.as_ref().map(|(bound, _)| *bound)) {
         Ok(mut level) => {
             level.hold = terms.hold;
             level.remind_every = terms.remind_every;

@@ -22,8 +22,10 @@ enum Looks {
     Duration,
     /// `30m`, or `never`.
     DurationOrNever,
-    /// `2000`, or `2000 USD`.
-    Amount,
+    /// An amount or a duration: what a rule fires at.
+    Bound,
+    /// `0.9` or `90%`.
+    Confidence,
     /// `true` or `false`.
     Boolean,
     /// 1 to 65535.
@@ -47,8 +49,8 @@ enum Looks {
 }
 
 use Looks::{
-    Amount, Boolean, Division, Duration, DurationOrNever, Level, Metric as OfMetric, NotifierType, Port, Quota, Region,
-    Schedule, Text, Tls, Web,
+    Boolean, Bound, Confidence, Division, Duration, DurationOrNever, Level, Metric as OfMetric, NotifierType, Port,
+    Quota, Region, Schedule, Text, Tls, Web,
 };
 
 /// Path without chosen names, look, purpose. What stands below `critical` is what stands below `warning`.
@@ -77,6 +79,11 @@ const DETAILS: &[(&str, Looks, &str)] = &[
         "accounts.rate_limit",
         Quota,
         "At most so many requests in any window of that length, such as [100/5s, 1000/3m]; off lifts it.",
+    ),
+    (
+        "accounts.not_spend",
+        Text,
+        "Types of debits in the ledger that are no purchases. Default: those named in docs/forecast.md.",
     ),
     ("accounts.timeout", Duration, "The longest wait for one request. Default: 10s."),
     ("accounts.ca_file", Text, "PEM certificates to trust besides the system's."),
@@ -137,9 +144,19 @@ const DETAILS: &[(&str, Looks, &str)] = &[
     ),
     ("rules", Text, "From which amount on somebody should know. The names are yours; messages show them."),
     ("rules.metric", OfMetric, "What the rule looks at."),
+    (
+        "rules.within",
+        Duration,
+        "The window of spend (default 24h), expiring_funds, renewals_due and shortfall (default 30d).",
+    ),
+    (
+        "rules.confidence",
+        Confidence,
+        "How cautious a runway is: the early end of a range that holds so much. Default: 0.9.",
+    ),
     ("rules.warning", Text, "Somebody should plan for it."),
     ("rules.critical", Text, "Somebody should act now."),
-    ("rules.clear_at", Amount, "A level that fired clears only at this value or beyond. Default: its threshold."),
+    ("rules.clear_at", Bound, "A level that fired clears only at this value or beyond. Default: its threshold."),
     ("rules.for", Duration, "A level fires only after its condition has held for so long. Default: 0."),
     ("rules.remind_every", DurationOrNever, "The pause between reminders while it fires, or never. Default: 24h."),
     ("rules.notify", Text, "Names of notifiers. Default: all."),
@@ -147,9 +164,9 @@ const DETAILS: &[(&str, Looks, &str)] = &[
     ("rules.divisions", Division, "Container ids of the divisions that it watches. Default: all."),
     ("rules.description", Text, "Shown in every message."),
     ("rules.link", Web, "Shown in every message."),
-    ("rules.warning.below", Amount, "Fires strictly below this amount: 2000, 1999.95 or 2000 USD."),
-    ("rules.warning.above", Amount, "Fires strictly above this amount: 2000, 1999.95 or 2000 USD."),
-    ("rules.warning.clear_at", Amount, "Clears only at this value or beyond. Default: the rule's, else the threshold."),
+    ("rules.warning.below", Bound, "Fires strictly below this: 2000, 1999.95 or 2000 USD; of a runway, 14d."),
+    ("rules.warning.above", Bound, "Fires strictly above this: 2000, 1999.95 or 2000 USD; of a runway, 14d."),
+    ("rules.warning.clear_at", Bound, "Clears only at this value or beyond. Default: the rule's, else the threshold."),
     ("rules.warning.for", Duration, "Fires only after the condition has held for so long. Default: the rule's."),
     (
         "rules.warning.remind_every",
@@ -293,7 +310,12 @@ fn look(looks: Looks) -> Value {
         Schedule => text(r"\s*every\s+[0-9]+[smhdw]\s*|\s*\S+(?:\s+\S+){4,5}\s*"),
         Duration => json!({ "anyOf": [{ "const": 0 }, text(duration)] }),
         DurationOrNever => text(r"[0-9]+[smhdw]|never"),
-        Amount => json!({ "anyOf": [{ "type": "number" }, text(r"-?[0-9]+(?:\.[0-9]+)?(?: +[A-Za-z0-9]+)?")] }),
+        Bound => json!({ "anyOf": [
+            { "type": "number" }, text(r"-?[0-9]+(?:\.[0-9]+)?(?: +[A-Za-z0-9]+)?|[0-9]+[smhdw]"),
+        ] }),
+        Confidence => json!({ "anyOf": [
+            { "type": "number", "minimum": 0.5, "maximum": 0.99 }, text(r"0\.[5-9][0-9]*|[5-9][0-9]%"),
+        ] }),
         Boolean => json!({ "anyOf": [{ "type": "boolean" }, text("true|false")] }),
         Port => json!({ "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 65535 }, text("[0-9]+")] }),
         Division => json!({ "anyOf": [{ "type": "integer", "minimum": 1 }, text("[0-9]+")] }),

@@ -18,7 +18,7 @@ pub use settle::{News, Settled, forget_unconfigured, label, settle};
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use crate::clock::Clock;
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
-use crate::domain::evaluate::evaluate;
+use crate::domain::evaluate::{Blind, evaluate};
 use crate::domain::event::Value;
 use crate::domain::money::Money;
 use crate::domain::report::{Figures, Latest};
@@ -232,12 +232,14 @@ pub fn latest(account: &Name, reads: &[Read], at: Time) -> Vec<Latest> {
         };
         let value = match balance.reading(Metric::AvailableFunds) {
             Reading::Amount(money) => Value::Amount(money),
+            Reading::Time(lasts) => Value::Time(lasts),
             Reading::Unlimited => Value::Unlimited,
+            Reading::NotYetKnown(why) => return Latest { figures: none, failure: Some(why) },
             Reading::Unreadable(why) => return Latest { figures: none, failure: Some(why.reason) },
         };
         let unpaid = match balance.reading(Metric::UnpaidInvoices) {
             Reading::Amount(money) => Some(money),
-            Reading::Unlimited | Reading::Unreadable(_) => None,
+            _ => None,
         };
         Latest { figures: Figures { at: Some(at), funds: Some(value), unpaid, ..none }, failure: None }
     };
@@ -248,7 +250,7 @@ pub fn latest(account: &Name, reads: &[Read], at: Time) -> Vec<Latest> {
 fn is_good(watch: &Watch, harvest: &Harvest) -> bool {
     let sees = |read: &Read, balance: &Balance| {
         let mut rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
-        rules.all(|rule| evaluate(rule, &balance.reading(rule.metric)).is_ok())
+        rules.all(|rule| !matches!(evaluate(rule, &balance.reading(rule.metric)), Err(Blind::Unreadable(_))))
     };
     let good = |read: &Read| read.balance.as_ref().is_ok_and(|balance| sees(read, balance));
     harvest.listing_failure.is_none() && harvest.reads.iter().all(good)
@@ -447,16 +449,19 @@ fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
         Err(why) => format!("unreadable: {}", why.reason),
         Ok(balance) => match balance.reading(metric) {
             Reading::Amount(money) => money.to_string(),
+            Reading::Time(lasts) => crate::domain::seconds::in_words(lasts),
             Reading::Unlimited => "unlimited".to_owned(),
+            Reading::NotYetKnown(why) => format!("not yet known: {why}"),
             Reading::Unreadable(why) => format!("unreadable: {}", why.reason),
         },
     };
     let amount = |metric: Metric| match read.balance.as_ref().ok()?.reading(metric) {
         Reading::Amount(money) => Some(money),
-        Reading::Unlimited | Reading::Unreadable(_) => None,
+        _ => None,
     };
-    let metrics = Metric::ALL.into_iter().map(|(it, name)| (name.to_owned(), metric(it))).collect();
-    let amounts = Metric::ALL.into_iter().filter_map(|(it, name)| Some((name.to_owned(), amount(it)?))).collect();
+    let all = Metric::OF_BALANCE;
+    let metrics = all.into_iter().map(|it| (it.name().to_owned(), metric(it))).collect();
+    let amounts = all.into_iter().filter_map(|it| Some((it.name().to_owned(), amount(it)?))).collect();
     let (account, division, division_name) = (account.clone(), read.division, read.name.clone());
     let last_good = read.balance.is_ok().then_some(at);
     LastReading { account, division, division_name, at, metrics, amounts, last_good }

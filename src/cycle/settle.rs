@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Harvest, Read, Scope, Watch};
 use crate::domain::alert::{AlertKey, Kind, Move, Status, transition};
 use crate::domain::balance::{Balance, Outlook, Reading, Unreadable};
-use crate::domain::evaluate::{LevelVerdict, Standing, Verdict, evaluate};
+use crate::domain::evaluate::{Blind, LevelVerdict, Standing, Verdict, evaluate};
 use crate::domain::event::{Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
 use crate::domain::money::Currency;
 use crate::domain::rule::{Rule, Severity, UNREADABLE};
@@ -119,9 +119,11 @@ impl Desk<'_> {
             Ok(balance) => {
                 for rule in rules.iter().filter(|rule| rule.watches(&self.watch.account, read.division)) {
                     let reading = balance.reading(rule.metric);
-                    match self.in_the_known_currency(rule, read, &reading).and_then(|()| evaluate(rule, &reading)) {
+                    let known = self.in_the_known_currency(rule, read, &reading).map_err(Blind::Unreadable);
+                    match known.and_then(|()| evaluate(rule, &reading)) {
                         Ok(verdict) => self.settle_rule(rule, read, balance, &reading, &verdict),
-                        Err(why) => {
+                        Err(Blind::NotYetKnown(_)) => {}
+                        Err(Blind::Unreadable(why)) => {
                             blind.insert(rule.name.clone());
                             failures.push(why);
                         }
@@ -165,7 +167,8 @@ impl Desk<'_> {
         let key = self.key(read.division, &rule.name);
         let (value, currency) = match reading {
             Reading::Amount(money) => (Value::Amount(*money), Some(money.currency)),
-            Reading::Unlimited | Reading::Unreadable(_) => (Value::Unlimited, None),
+            Reading::Time(lasts) => (Value::Time(*lasts), None),
+            Reading::Unlimited | Reading::NotYetKnown(_) | Reading::Unreadable(_) => (Value::Unlimited, None),
         };
         let known = Known { name: read.name.as_deref(), reason: None, currency };
         let notify = |severity| rule.level(severity).map(|level| level.notify.as_slice()).unwrap_or_default();
@@ -180,14 +183,17 @@ impl Desk<'_> {
             level: moved.level,
             since: moved.since,
             metric: rule.metric,
+            within: rule.within(),
             value,
             threshold: judged_by.map(|level| Threshold {
                 side: level.side(),
-                value: level.threshold().value,
-                currency: currency.or(level.currency()),
+                // The level's own currency is that of the reading, or there is none in the reading.
+                bound: level.threshold().or_in(currency.or(level.currency())),
             }),
             breakdown: balance.breakdown(),
             next_reminder: self.next_reminder(moved, remind(moved.level)),
+            ahead: None,
+            chart: None,
             key,
         });
         self.owe(subject, telling);

@@ -2,6 +2,8 @@
 //!
 //! Every field stands on its own: one that is malformed makes unreadable exactly the metrics that need it, never 0.
 
+use std::time::Duration;
+
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
@@ -64,8 +66,12 @@ pub struct Unreadable {
 pub enum Reading {
     /// An exact amount.
     Amount(Money),
+    /// A duration.
+    Time(Duration),
     /// More than every threshold.
     Unlimited,
+    /// There is too little history to say it, and why: no failure, and no alert.
+    NotYetKnown(String),
     /// Not known; changes no alert.
     Unreadable(Unreadable),
 }
@@ -136,9 +142,12 @@ impl Balance {
         Ok(Funds::Limited(Money::new(amount, currency)))
     }
 
-    /// The reading of a metric.
+    /// The reading of a metric, as far as a balance alone tells it.
     pub fn reading(&self, metric: Metric) -> Reading {
         let funds = match metric {
+            Metric::Runway | Metric::Spend | Metric::ExpiringFunds | Metric::RenewalsDue | Metric::Shortfall => {
+                return Reading::NotYetKnown("the account's ledger and orders have not been read yet".to_owned());
+            }
             Metric::AvailableFunds => self.available_funds(),
             Metric::Balance => self.money(&self.balance),
             Metric::UnpaidInvoices => self.money(&self.unpaid_invoices),
@@ -215,6 +224,8 @@ pub(crate) mod tests {
         match reading {
             Reading::Amount(money) => money.to_string(),
             Reading::Unlimited => "unlimited".to_owned(),
+            Reading::Time(_) => panic!("no balance is a duration"),
+            Reading::NotYetKnown(why) => why.clone(),
             Reading::Unreadable(why) => why.reason.clone(),
         }
     }

@@ -1,10 +1,12 @@
 //! (rule, reading) → verdict: where a value stands, level by level. Knows no past and no time.
 
+use std::cmp::Ordering;
+use std::fmt;
 use std::time::Duration;
 
 use super::balance::{Outlook, Reading, Unreadable};
 use super::money::Money;
-use super::rule::{Level, Rule, Severity, Side};
+use super::rule::{Amount, Bound, Level, Rule, Severity, Side};
 
 /// Where a value stands against one level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,19 +62,44 @@ impl Verdict {
     }
 }
 
+/// Why there is no verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blind {
+    /// Too little history: nobody has to do anything, and nothing changes.
+    NotYetKnown(String),
+    /// A failure.
+    Unreadable(Unreadable),
+}
+
+impl fmt::Display for Blind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Blind::NotYetKnown(why) => write!(f, "not yet known: {why}"),
+            Blind::Unreadable(why) => f.write_str(&why.reason),
+        }
+    }
+}
+
 /// Judges a reading. A threshold in another currency than the account reports is a problem, never a comparison.
-pub fn evaluate(rule: &Rule, reading: &Reading) -> Result<Verdict, Unreadable> {
-    let amount = match reading {
-        Reading::Amount(money) => Some(same_currency(rule, *money)?),
+pub fn evaluate(rule: &Rule, reading: &Reading) -> Result<Verdict, Blind> {
+    let value = match reading {
+        Reading::Amount(money) => Some(Bound::from(same_currency(rule, *money).map_err(Blind::Unreadable)?)),
+        Reading::Time(lasts) => Some(Bound::from(*lasts)),
         Reading::Unlimited => None,
-        Reading::Unreadable(why) => return Err(why.clone()),
+        Reading::NotYetKnown(why) => return Err(Blind::NotYetKnown(why.clone())),
+        Reading::Unreadable(why) => return Err(Blind::Unreadable(why.clone())),
     };
+    // Its levels are in the unit of its metric; a reading in another one would compare with nothing, and resolve things.
+    if value.is_some_and(|value| value.unit() != rule.metric.unit()) {
+        let reason = format!("rule {} was handed a reading in another unit than {}", rule.name, rule.metric);
+        return Err(Blind::Unreadable(Unreadable { outlook: Outlook::MayHeal, reason }));
+    }
     let judge =
-        |severity| rule.level(severity).map(|level| LevelVerdict { standing: stand(level, amount), hold: level.hold });
+        |severity| rule.level(severity).map(|level| LevelVerdict { standing: stand(level, value), hold: level.hold });
     Ok(Verdict { warning: judge(Severity::Warning), critical: judge(Severity::Critical) })
 }
 
-fn same_currency(rule: &Rule, money: Money) -> Result<Money, Unreadable> {
+fn same_currency(rule: &Rule, money: Money) -> Result<Amount, Unreadable> {
     match rule.currency() {
         Some(currency) if currency != money.currency => Err(Unreadable {
             outlook: Outlook::NeedsAction,
@@ -82,27 +109,21 @@ fn same_currency(rule: &Rule, money: Money) -> Result<Money, Unreadable> {
                 rule.name, money.currency
             ),
         }),
-        _ => Ok(money),
+        _ => Ok(Amount { value: money.amount, currency: Some(money.currency) }),
     }
 }
 
 /// `None` is unlimited: above every threshold.
-fn stand(level: &Level, amount: Option<Money>) -> Standing {
-    let Some(Money { amount, .. }) = amount else {
-        return match level.side() {
-            Side::Below => Standing::Clear,
-            Side::Above => Standing::Breached,
-        };
+fn stand(level: &Level, value: Option<Bound>) -> Standing {
+    let bad = match level.side() {
+        Side::Below => Ordering::Less,
+        Side::Above => Ordering::Greater,
     };
-    let (threshold, clear_at) = (level.threshold().value, level.clear_at().value);
-    let (breached, clear) = match level.side() {
-        Side::Below => (amount < threshold, amount >= clear_at),
-        Side::Above => (amount > threshold, amount <= clear_at),
-    };
-    match (breached, clear) {
+    let beyond = |bound| value.map_or(Some(Ordering::Greater), |value| value.compare(bound)) == Some(bad);
+    match (beyond(level.threshold()), beyond(level.clear_at())) {
         (true, _) => Standing::Breached,
-        (false, true) => Standing::Clear,
-        (false, false) => Standing::Between,
+        (false, true) => Standing::Between,
+        (false, false) => Standing::Clear,
     }
 }
 
@@ -154,11 +175,26 @@ mod tests {
     }
 
     #[test]
+    fn a_runway_is_compared_with_durations_and_with_nothing_else() {
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+        let level = Level::new(Side::Below, days(14), Some(days(21))).unwrap();
+        let rule = Rule::new("runway".into(), Metric::Runway, Some(level.clone()), None).unwrap();
+        for (lasts, want) in [(13, Standing::Breached), (14, Standing::Between), (21, Standing::Clear)] {
+            assert_eq!(standing(&rule, &Reading::Time(days(lasts))), want, "{lasts}");
+        }
+        assert_eq!(standing(&rule, &Reading::Unlimited), Standing::Clear);
+        assert!(matches!(evaluate(&rule, &usd("1")), Err(Blind::Unreadable(_))));
+        assert!(matches!(evaluate(&rule, &Reading::NotYetKnown("young".to_owned())), Err(Blind::NotYetKnown(_))));
+        let error = Rule::new("funds".into(), Metric::AvailableFunds, Some(level), None).unwrap_err();
+        assert_eq!(error.to_string(), "available_funds is measured in money");
+    }
+
+    #[test]
     fn a_threshold_in_another_currency_is_reported_never_compared() {
         let eur = Amount { currency: Some(Currency::parse("EUR").unwrap()), ..amount("2000") };
         let level = Level::new(Side::Below, eur, None).unwrap();
         let rule = Rule::new("funds".into(), Metric::AvailableFunds, Some(level), None).unwrap();
-        let why = evaluate(&rule, &usd("1")).unwrap_err();
+        let Err(Blind::Unreadable(why)) = evaluate(&rule, &usd("1")) else { panic!("compared") };
         assert_eq!(why.outlook, Outlook::NeedsAction);
         assert_eq!(
             why.reason,

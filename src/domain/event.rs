@@ -2,14 +2,17 @@
 //! notifiers render it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ahead::{Ahead, Chart};
 use super::alert::{AlertKey, Kind};
 use super::balance::{Breakdown, Outlook};
 use super::money::Money;
 use super::report::Page;
-use super::rule::{Metric, Severity, Side};
+use super::rule::{Bound, Metric, Severity, Side};
 use super::silence::Note;
 use super::{Division, Name, Time};
 
@@ -89,6 +92,9 @@ pub struct ThresholdEvent {
     pub metric: Metric,
     /// The value of the reading.
     pub value: Value,
+    /// The window of a metric that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "super::seconds::option")]
+    pub within: Option<Duration>,
     /// The threshold of `level`; `None` if the rule has lost that level meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<Threshold>,
@@ -98,6 +104,12 @@ pub struct ThresholdEvent {
     /// When a reminder would come if nothing changes; `None`: never, or resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_reminder: Option<Time>,
+    /// What lies ahead of the funds, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Box<Ahead>>,
+    /// The picture of the funds. In memory only: a message that is sent after a restart goes without it.
+    #[serde(skip)]
+    pub chart: Option<Arc<Chart>>,
 }
 
 /// A value that was read.
@@ -106,20 +118,21 @@ pub struct ThresholdEvent {
 pub enum Value {
     /// An amount.
     Amount(Money),
+    /// A duration.
+    #[serde(with = "super::seconds")]
+    Time(Duration),
     /// More than every threshold.
     Unlimited,
 }
 
-/// A threshold as it was judged: its amount in the currency of the reading (in its own, or bare, beside unlimited funds).
+/// A threshold as it was judged: an amount in the currency of the reading (in its own, or bare, beside unlimited funds).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Threshold {
     /// The bad side.
     pub side: Side,
-    /// The amount.
-    pub value: rust_decimal::Decimal,
-    /// Its currency, if one is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub currency: Option<super::money::Currency>,
+    /// Where it is.
+    #[serde(flatten)]
+    pub bound: Bound,
 }
 
 /// A move of the unreadable alert.

@@ -7,6 +7,7 @@ pub mod ahead;
 pub mod alert;
 pub mod balance;
 pub mod books;
+pub mod confidence;
 pub mod evaluate;
 pub mod event;
 pub mod local;
@@ -14,6 +15,7 @@ pub mod money;
 pub mod quiet;
 pub mod report;
 pub mod rule;
+pub(crate) mod seconds;
 pub mod silence;
 pub mod state;
 

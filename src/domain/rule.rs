@@ -2,6 +2,7 @@
 //!
 //! Only valid rules exist: the constructors refuse the rest with a typed error that the configuration turns into a place.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::Name;
+use super::confidence::Confidence;
 use super::money::{Currency, Money, figure};
 
 /// The name that alerts about unreadable accounts go by; no rule may have it.
@@ -27,16 +29,74 @@ pub enum Metric {
     UnpaidInvoices,
     /// Credit that other divisions use.
     UsedCredit,
+    /// How long available funds last.
+    Runway,
+    /// What was debited for purchases in a window that ends now.
+    Spend,
+    /// What is left of deposits that expire in a window that begins now.
+    ExpiringFunds,
+    /// The price of the orders that end in a window that begins now and are not renewed yet.
+    RenewalsDue,
+    /// How far available funds fall short of the renewals due.
+    Shortfall,
 }
+
+/// What a metric is measured in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// An amount of the account's currency.
+    Money,
+    /// A duration.
+    Time,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How far the forecast looks: a year. No window and no runway threshold is longer.
+pub const HORIZON: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Metric {
     /// Every metric, with its name in YAML.
-    pub const ALL: [(Metric, &'static str); 4] = [
+    pub const ALL: [(Metric, &'static str); 9] = [
         (Metric::AvailableFunds, "available_funds"),
         (Metric::Balance, "balance"),
         (Metric::UnpaidInvoices, "unpaid_invoices"),
         (Metric::UsedCredit, "used_credit"),
+        (Metric::Runway, "runway"),
+        (Metric::Spend, "spend"),
+        (Metric::ExpiringFunds, "expiring_funds"),
+        (Metric::RenewalsDue, "renewals_due"),
+        (Metric::Shortfall, "shortfall"),
     ];
+
+    /// Those that a balance alone tells; the others take the account's books.
+    pub const OF_BALANCE: [Metric; 4] =
+        [Metric::AvailableFunds, Metric::Balance, Metric::UnpaidInvoices, Metric::UsedCredit];
+
+    /// Whether it takes the account's books.
+    pub fn looks_ahead(self) -> bool {
+        !Self::OF_BALANCE.contains(&self)
+    }
+
+    /// What it is measured in.
+    pub fn unit(self) -> Unit {
+        if self == Metric::Runway { Unit::Time } else { Unit::Money }
+    }
+
+    /// Whether no account can be below 0.
+    pub fn is_never_negative(self) -> bool {
+        !matches!(self, Metric::AvailableFunds | Metric::Balance)
+    }
+
+    /// The window of a metric that has one, where the rule does not say.
+    pub fn default_within(self) -> Option<Duration> {
+        match self {
+            Metric::Spend => Some(DAY),
+            Metric::ExpiringFunds | Metric::RenewalsDue | Metric::Shortfall => Some(30 * DAY),
+            Metric::AvailableFunds | Metric::Balance | Metric::UnpaidInvoices | Metric::UsedCredit | Metric::Runway => {
+                None
+            }
+        }
+    }
 
     /// Its name in YAML.
     pub fn name(self) -> &'static str {
@@ -89,11 +149,12 @@ impl fmt::Display for Side {
 }
 
 /// An amount as the configuration writes it: with a currency, or in the account's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     /// The exact figure.
     pub value: Decimal,
     /// `None`: the account's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
 }
 
@@ -102,6 +163,84 @@ impl fmt::Display for Amount {
         match self.currency {
             Some(currency) => Money::new(self.value, currency).fmt(f),
             None => f.write_str(&figure(self.value, 0)),
+        }
+    }
+}
+
+/// Where a level fires or clears, in what its metric is measured in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Bound {
+    /// A duration.
+    Time {
+        /// So long.
+        #[serde(with = "super::seconds")]
+        lasts: Duration,
+    },
+    /// An amount.
+    Money(Amount),
+}
+
+impl Bound {
+    /// The currency that it is in, where the configuration says so.
+    pub fn currency(self) -> Option<Currency> {
+        match self {
+            Bound::Money(amount) => amount.currency,
+            Bound::Time { .. } => None,
+        }
+    }
+
+    /// The amount, where it is one.
+    pub fn amount(self) -> Option<Amount> {
+        match self {
+            Bound::Money(amount) => Some(amount),
+            Bound::Time { .. } => None,
+        }
+    }
+
+    /// The same amount in this currency, if it names none.
+    pub fn or_in(self, currency: Option<Currency>) -> Self {
+        match self {
+            Bound::Money(Amount { value, currency: own }) => Bound::Money(Amount { value, currency: own.or(currency) }),
+            Bound::Time { .. } => self,
+        }
+    }
+
+    /// What it is measured in.
+    pub fn unit(self) -> Unit {
+        match self {
+            Bound::Money(_) => Unit::Money,
+            Bound::Time { .. } => Unit::Time,
+        }
+    }
+
+    /// Which of two is less; `None` where they measure different things.
+    pub(super) fn compare(self, other: Bound) -> Option<Ordering> {
+        match (self, other) {
+            (Bound::Money(one), Bound::Money(other)) => Some(one.value.cmp(&other.value)),
+            (Bound::Time { lasts: one }, Bound::Time { lasts: other }) => Some(one.cmp(&other)),
+            (Bound::Money(_), Bound::Time { .. }) | (Bound::Time { .. }, Bound::Money(_)) => None,
+        }
+    }
+}
+
+impl From<Amount> for Bound {
+    fn from(amount: Amount) -> Self {
+        Bound::Money(amount)
+    }
+}
+
+impl From<Duration> for Bound {
+    fn from(lasts: Duration) -> Self {
+        Bound::Time { lasts }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bound::Money(amount) => amount.fmt(f),
+            Bound::Time { lasts } => f.write_str(&super::seconds::in_words(*lasts)),
         }
     }
 }
@@ -120,9 +259,15 @@ pub enum RuleError {
         /// The bad side.
         side: Side,
         /// Where it fires.
-        threshold: Amount,
+        threshold: Bound,
         /// Where it should clear.
-        clear_at: Amount,
+        clear_at: Bound,
+    },
+    /// An amount where a duration belongs, or the other way round.
+    #[error("{metric} is measured in {}", match metric.unit() { Unit::Money => "money", Unit::Time => "time" })]
+    OtherUnit {
+        /// What the rule looks at.
+        metric: Metric,
     },
     /// Two currencies in one level or rule.
     #[error("{one} and {other} are different currencies: one rule has one")]
@@ -138,9 +283,9 @@ pub enum RuleError {
         /// The bad side of both.
         side: Side,
         /// Warning's threshold.
-        warning: Amount,
+        warning: Bound,
         /// Critical's threshold.
-        critical: Amount,
+        critical: Bound,
     },
     /// One level fires below, the other above.
     #[error("`warning` and `critical` look at opposite sides: make them two rules")]
@@ -151,8 +296,8 @@ pub enum RuleError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
     side: Side,
-    threshold: Amount,
-    clear_at: Amount,
+    threshold: Bound,
+    clear_at: Bound,
     /// How long the condition must have held before the level fires; default 0.
     pub hold: Duration,
     /// Pause between reminders while it fires; `None`: never.
@@ -164,18 +309,18 @@ pub struct Level {
 impl Level {
     /// A level that fires strictly beyond `threshold` and clears at or beyond `clear_at` on the safe side (default: as
     /// soon as the condition no longer holds). It holds for 0, reminds daily and tells nobody until the fields are set.
-    pub fn new(side: Side, threshold: Amount, clear_at: Option<Amount>) -> Result<Self, RuleError> {
-        let clear_at = clear_at.unwrap_or(threshold);
+    pub fn new<B: Into<Bound>>(side: Side, threshold: B, clear_at: Option<B>) -> Result<Self, RuleError> {
+        let threshold = threshold.into();
+        let clear_at = clear_at.map_or(threshold, Into::into);
         one_currency(threshold, clear_at)?;
         let unsafe_side = match side {
-            Side::Below => clear_at.value < threshold.value,
-            Side::Above => clear_at.value > threshold.value,
+            Side::Below => Ordering::Less,
+            Side::Above => Ordering::Greater,
         };
-        if unsafe_side {
+        if clear_at.compare(threshold) == Some(unsafe_side) {
             return Err(RuleError::ClearsWhereItFires { side, threshold, clear_at });
         }
-        let remind_every = Some(Duration::from_secs(24 * 3600));
-        Ok(Self { side, threshold, clear_at, hold: Duration::ZERO, remind_every, notify: Vec::new() })
+        Ok(Self { side, threshold, clear_at, hold: Duration::ZERO, remind_every: Some(DAY), notify: Vec::new() })
     }
 
     /// The bad side.
@@ -184,18 +329,18 @@ impl Level {
     }
 
     /// Where it fires, strictly beyond.
-    pub fn threshold(&self) -> Amount {
+    pub fn threshold(&self) -> Bound {
         self.threshold
     }
 
     /// Where it clears, at or beyond.
-    pub fn clear_at(&self) -> Amount {
+    pub fn clear_at(&self) -> Bound {
         self.clear_at
     }
 
     /// The currency that its amounts are in, where the configuration says so.
     pub fn currency(&self) -> Option<Currency> {
-        self.threshold.currency.or(self.clear_at.currency)
+        self.threshold.currency().or(self.clear_at.currency())
     }
 }
 
@@ -206,6 +351,9 @@ pub struct Rule {
     pub name: Name,
     /// What it looks at.
     pub metric: Metric,
+    within: Option<Duration>,
+    /// How cautious a runway is.
+    pub confidence: Confidence,
     warning: Option<Level>,
     critical: Option<Level>,
     /// Accounts that it watches; `None`: all.
@@ -226,7 +374,26 @@ impl Rule {
             (Some(warning), Some(critical)) => in_order(warning, critical)?,
             _ => {}
         }
-        Ok(Self { name, metric, warning, critical, accounts: None, divisions: None, description: None, link: None })
+        let bounds = [&warning, &critical].into_iter().flatten().flat_map(|level| [level.threshold, level.clear_at]);
+        if bounds.into_iter().any(|bound| bound.unit() != metric.unit()) {
+            return Err(RuleError::OtherUnit { metric });
+        }
+        let within = metric.default_within();
+        let confidence = Confidence::default();
+        let (accounts, divisions, description, link) = (None, None, None, None);
+        Ok(Self { name, metric, within, confidence, warning, critical, accounts, divisions, description, link })
+    }
+
+    /// The same with another window, of more than nothing and up to a year; a metric without one keeps none.
+    #[must_use]
+    pub fn over(self, within: Duration) -> Self {
+        let within = self.within.map(|_| within.clamp(Duration::from_secs(1), HORIZON));
+        Self { within, ..self }
+    }
+
+    /// The window of a metric that has one.
+    pub fn within(&self) -> Option<Duration> {
+        self.within
     }
 
     /// The level of that severity, if the rule has it.
@@ -263,8 +430,8 @@ pub struct UnreadablePolicy {
     pub notify: Vec<Name>,
 }
 
-fn one_currency(a: Amount, b: Amount) -> Result<(), RuleError> {
-    match (a.currency, b.currency) {
+fn one_currency(a: Bound, b: Bound) -> Result<(), RuleError> {
+    match (a.currency(), b.currency()) {
         (Some(one), Some(other)) if one != other => Err(RuleError::TwoCurrencies { one, other }),
         _ => Ok(()),
     }
@@ -279,10 +446,11 @@ fn in_order(warning: &Level, critical: &Level) -> Result<(), RuleError> {
     {
         return Err(RuleError::TwoCurrencies { one, other });
     }
-    let swapped = match warning.side {
-        Side::Below => critical.threshold.value > warning.threshold.value,
-        Side::Above => critical.threshold.value < warning.threshold.value,
+    let beyond = match warning.side {
+        Side::Below => Ordering::Greater,
+        Side::Above => Ordering::Less,
     };
+    let swapped = critical.threshold.compare(warning.threshold) == Some(beyond);
     if swapped {
         let (warning, side, critical) = (warning.threshold, warning.side, critical.threshold);
         return Err(RuleError::Swapped { side, warning, critical });

@@ -1,2 +1,29 @@
 //! Ledger and orders → what lies ahead. Pure, as the domain is: `now` is an argument, chance is seeded, and no floating
 //! point touches an amount.
+//!
+//! Sums that the books say exactly: [`spend`], [`expiring`], [`renewals_due`], [`shortfall`]. What they only suggest:
+//! [`Forecast`], many futures of the fund, drawn from its own past. `docs/forecast.md` tells both to people.
+//! Whatever the books hold of the time after `now` is not looked at, so that a rehearsal of the past sees what it could.
+
+mod expiring;
+mod funds;
+mod future;
+mod history;
+mod outlook;
+mod pace;
+mod renewals;
+mod spending;
+
+pub use crate::domain::confidence::{Confidence, ConfidenceError};
+pub use expiring::expiring;
+pub use funds::{past, sparkline};
+pub use outlook::{Forecast, NotYet, SpendRange, deposit};
+pub use renewals::{RenewalsSum, renewals_due, shortfall};
+pub use spending::{Spending, spend};
+
+/// How far a forecast looks, in days; what lies beyond is endless.
+pub const HORIZON_DAYS: u32 = 365;
+/// Histories shorter than this, in days, make no forecast.
+pub const LEAST_HISTORY_DAYS: u32 = 28;
+/// Fewer purchases than this make no forecast.
+pub const LEAST_PURCHASES: u32 = 4;

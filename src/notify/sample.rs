@@ -14,7 +14,7 @@ use crate::domain::balance::{Balance, Outlook, Reading};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
 use crate::domain::money::{Currency, Money};
 use crate::domain::report::{Figures, Page, Row, Standing};
-use crate::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UNREADABLE};
+use crate::domain::rule::{Amount, Bound, Level, Metric, Rule, Severity, Side, UNREADABLE};
 use crate::domain::{Division, Name, Time};
 
 /// The division's number where a sample needs one.
@@ -47,8 +47,9 @@ impl Place {
 pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
     let level =
         rule.level(severity).or_else(|| rule.level(Severity::Warning)).or_else(|| rule.level(Severity::Critical));
-    let line = |level: &Level| if breached { level.threshold().value } else { level.clear_at().value };
-    let (side, threshold) = level.map_or((Side::Below, Decimal::ZERO), |level| (level.side(), line(level)));
+    let line = |level: &Level| if breached { level.threshold() } else { level.clear_at() };
+    let amount = |level: &Level| line(level).amount().map_or(Decimal::ZERO, |amount| amount.value);
+    let (side, threshold) = level.map_or((Side::Below, Decimal::ZERO), |level| (level.side(), amount(level)));
     let half = (threshold / Decimal::TWO).abs().max(Decimal::ONE_HUNDRED).round_dp(2);
     let down = (side == Side::Below) == breached;
     let value = if down { threshold - half } else { threshold + half };
@@ -59,6 +60,9 @@ pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
         Metric::Balance => (value, none, none, none),
         Metric::UnpaidInvoices => (Decimal::from(5000), none, value.max(none), none),
         Metric::UsedCredit => (Decimal::from(5000), none, none, value.max(none)),
+        Metric::Runway | Metric::Spend | Metric::ExpiringFunds | Metric::RenewalsDue | Metric::Shortfall => {
+            (Decimal::from(1800), limit, none, none)
+        }
     };
     let usd = || {
         Currency::parse("USD")
@@ -75,12 +79,42 @@ pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
     }
 }
 
-/// How a threshold alert would move, with this balance. `None` if the balance gives the rule no value.
-pub fn threshold(rule: &Rule, kind: Kind, level: Severity, of: &Balance, place: &Place, now: Time) -> Option<Subject> {
-    let (value, currency) = match of.reading(rule.metric) {
-        Reading::Amount(money) => (Value::Amount(money), Some(money.currency)),
+/// What the rule sees of the sample's balance, or of the sample's books.
+pub fn reading(rule: &Rule, severity: Severity, breached: bool) -> Reading {
+    let balance = balance(rule, severity, breached);
+    if !rule.metric.looks_ahead() {
+        return balance.reading(rule.metric);
+    }
+    let level =
+        rule.level(severity).or_else(|| rule.level(Severity::Warning)).or_else(|| rule.level(Severity::Critical));
+    let Some(level) = level else { return Reading::Unlimited };
+    let down = (level.side() == Side::Below) == breached;
+    match if breached { level.threshold() } else { level.clear_at() } {
+        Bound::Time { lasts } => Reading::Time(if down { lasts / 2 } else { lasts + lasts / 2 }),
+        Bound::Money(Amount { value, .. }) => {
+            let half = (value / Decimal::TWO).abs().max(Decimal::ONE_HUNDRED).round_dp(2);
+            let value = if down { value - half } else { value + half };
+            balance
+                .currency
+                .map_or(Reading::Unlimited, |usd| Reading::Amount(Money::new(value.max(Decimal::ZERO), usd)))
+        }
+    }
+}
+
+/// How a threshold alert would move at this reading. `None` if it is none.
+pub fn threshold(
+    rule: &Rule,
+    kind: Kind,
+    level: Severity,
+    (reading, of): (&Reading, &Balance),
+    place: &Place,
+    now: Time,
+) -> Option<Subject> {
+    let (value, currency) = match reading {
+        Reading::Amount(money) => (Value::Amount(*money), Some(money.currency)),
+        Reading::Time(lasts) => (Value::Time(*lasts), None),
         Reading::Unlimited => (Value::Unlimited, None),
-        Reading::Unreadable(_) => return None,
+        Reading::NotYetKnown(_) | Reading::Unreadable(_) => return None,
     };
     let milder = rule.level(Severity::Warning).filter(|_| kind == Kind::Resolved);
     let terms = rule.level(level);
@@ -92,14 +126,16 @@ pub fn threshold(rule: &Rule, kind: Kind, level: Severity, of: &Balance, place: 
         level,
         since: began(kind, now),
         metric: rule.metric,
+        within: rule.within(),
         value,
         threshold: milder.or(terms).map(|level| Threshold {
             side: level.side(),
-            value: level.threshold().value,
-            currency: currency.or(level.currency()),
+            bound: level.threshold().or_in(currency.or(level.currency())),
         }),
         breakdown: of.breakdown(),
         next_reminder: remind_every.and_then(|every| now.checked_add_signed(Duration::from_std(every).ok()?)),
+        ahead: None,
+        chart: None,
     }))
 }
 
@@ -209,10 +245,12 @@ pub fn every_message(now: Time) -> Vec<Message> {
         (Kind::Resolved, Severity::Warning),
     ] {
         let figures = balance(&rule, level, kind != Kind::Resolved);
-        subjects.extend(threshold(&rule, kind, level, &figures, &divided, now));
+        let reading = figures.reading(rule.metric);
+        subjects.extend(threshold(&rule, kind, level, (&reading, &figures), &divided, now));
     }
     let unlimited = Balance { unlimited: Ok(true), ..balance(&rule, Severity::Warning, false) };
-    subjects.extend(threshold(&rule, Kind::Resolved, Severity::Critical, &unlimited, &alone, now));
+    let figures = (&Reading::Unlimited, &unlimited);
+    subjects.extend(threshold(&rule, Kind::Resolved, Severity::Critical, figures, &alone, now));
     for kind in [Kind::Raised, Kind::Reminder, Kind::Resolved] {
         subjects.push(unreadable(kind, Severity::Warning, None, &alone, now));
     }

@@ -56,7 +56,7 @@ mod testing {
     use crate::domain::balance::Breakdown;
     use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, Value};
     use crate::domain::money::{Currency, Money, parse_amount};
-    use crate::domain::rule::{Metric, Severity, Side};
+    use crate::domain::rule::{Amount, Metric, Severity, Side};
     use crate::notify::{Content, Item, Message, RuleWords, Words};
 
     /// Begun and ended so far.
@@ -105,8 +105,12 @@ mod testing {
                 level: Severity::Warning,
                 since: at,
                 metric: Metric::AvailableFunds,
+                within: None,
                 value: Value::Amount(Money::new(amount(&left.to_string()), usd)),
-                threshold: Some(Threshold { side: Side::Below, value: amount("2000"), currency: Some(usd) }),
+                threshold: Some(Threshold {
+                    side: Side::Below,
+                    bound: Amount { value: amount("2000"), currency: Some(usd) }.into(),
+                }),
                 breakdown: Some(Breakdown {
                     currency: usd,
                     balance: amount(&left.to_string()) - amount("2000"),
@@ -115,6 +119,8 @@ mod testing {
                     used_credit: amount("0"),
                 }),
                 next_reminder: Some(at + Duration::days(1)),
+                ahead: None,
+                chart: None,
             }),
             silence: None,
             audience: BTreeSet::new(),

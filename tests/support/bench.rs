@@ -15,7 +15,7 @@ use lowtide::domain::alert::{Alert, AlertKey, Kind, Latch};
 use lowtide::domain::event::{Subject, Threshold, ThresholdEvent, Value};
 use lowtide::domain::money::{Currency, Money, parse_amount};
 use lowtide::domain::quiet::QuietHours;
-use lowtide::domain::rule::{Metric, Severity, Side};
+use lowtide::domain::rule::{Amount, Metric, Severity, Side};
 use lowtide::domain::state::{Remembered, State};
 use lowtide::domain::{Name, Time};
 use lowtide::notify::outbox::{Desk, Worker};
@@ -177,10 +177,16 @@ impl Bench {
             level: if kind == Kind::Escalated { Severity::Critical } else { Severity::Warning },
             since: now,
             metric: Metric::AvailableFunds,
+            within: None,
             value: Value::Amount(Money::new(amount(if kind == Kind::Resolved { "5000" } else { "100" }), usd)),
-            threshold: Some(Threshold { side: Side::Below, value: amount("2000"), currency: Some(usd) }),
+            threshold: Some(Threshold {
+                side: Side::Below,
+                bound: Amount { value: amount("2000"), currency: Some(usd) }.into(),
+            }),
             breakdown: None,
             next_reminder: None,
+            ahead: None,
+            chart: None,
         });
         let recipients = to.iter().map(|name| Name::from(*name)).collect();
         let owe = |state: &mut State| {

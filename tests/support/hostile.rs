@@ -15,7 +15,7 @@ use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::balance::{Breakdown, Outlook, Reading};
 use lowtide::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
 use lowtide::domain::money::{Currency, Money};
-use lowtide::domain::rule::{Metric, Severity, Side};
+use lowtide::domain::rule::{Amount, Metric, Severity, Side};
 use lowtide::domain::state::{KEPT_PER_ALERT, State};
 use lowtide::domain::{Name, Time};
 use lowtide::notify::email::{Email, EmailOptions, Tls};
@@ -124,13 +124,14 @@ pub fn body(data: &[u8]) {
             if balance.unlimited == Ok(true) && !json.is_null() {
                 assert_eq!(json["unlimited_negative_balance"], Json::Bool(true));
             }
-            for (metric, _) in Metric::ALL {
+            for metric in Metric::OF_BALANCE {
                 match balance.reading(metric) {
                     Reading::Amount(money) => safe_line(&money.to_string(), 80),
                     Reading::Unlimited => {
                         assert_eq!((metric, &balance.unlimited), (Metric::AvailableFunds, &Ok(true)));
                     }
                     Reading::Unreadable(why) => safe_line(&why.reason, 400),
+                    Reading::Time(_) | Reading::NotYetKnown(_) => panic!("a balance always tells {metric}"),
                 }
             }
             if let Some(note) = balance.note() {
@@ -249,10 +250,13 @@ fn threshold(key: AlertKey, kind: Kind) -> ThresholdEvent {
         level: Severity::Warning,
         since: at(0),
         metric: Metric::Balance,
+        within: None,
         value: Value::Amount(Money::new(Decimal::from(100), usd)),
         threshold: None,
         breakdown: None,
         next_reminder: None,
+        ahead: None,
+        chart: None,
     }
 }
 
@@ -601,15 +605,19 @@ impl Bytes<'_> {
                     kind: self.kind(),
                     level: self.level(),
                     since: self.time(),
-                    metric: Metric::ALL[usize::from(self.byte() % 4)].0,
+                    metric: Metric::ALL[usize::from(self.byte() % 9)].0,
+                    within: self.maybe(|it| Duration::from_secs(u64::from(it.byte()) * 7200)),
                     value: match self.byte() % 8 {
                         0 => Value::Unlimited,
+                        1 => Value::Time(Duration::from_secs(u64::from(self.byte()) * 7200)),
                         _ => Value::Amount(Money::new(self.decimal(), currency)),
                     },
                     threshold: self.maybe(|it| Threshold {
                         side: [Side::Below, Side::Above][usize::from(it.byte() % 2)],
-                        value: it.decimal(),
-                        currency: it.maybe(Self::currency),
+                        bound: match it.byte() % 8 {
+                            0 => Duration::from_secs(u64::from(it.byte()) * 7200).into(),
+                            _ => Amount { value: it.decimal(), currency: it.maybe(Self::currency) }.into(),
+                        },
                     }),
                     breakdown: self.maybe(|it| Breakdown {
                         currency,
@@ -619,6 +627,8 @@ impl Bytes<'_> {
                         used_credit: it.decimal(),
                     }),
                     next_reminder: self.maybe(Self::time),
+                    ahead: None,
+                    chart: None,
                 })
             }
         }

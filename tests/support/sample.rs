@@ -9,7 +9,7 @@ use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::balance::Breakdown;
 use lowtide::domain::event::{Event, Subject, Threshold, ThresholdEvent, Value};
 use lowtide::domain::money::{Currency, Money, parse_amount};
-use lowtide::domain::rule::{Metric, Severity, Side};
+use lowtide::domain::rule::{Amount, Metric, Severity, Side};
 use lowtide::notify::{Content, Item, Message, RuleWords, Words};
 
 /// Mon 23 Nov 2026, 09:15 in Amsterdam.
@@ -31,8 +31,12 @@ pub fn warning(division_name: &str) -> Event {
             level: Severity::Warning,
             since: now(),
             metric: Metric::AvailableFunds,
+            within: None,
             value: Value::Amount(Money::new(amount("1431"), usd)),
-            threshold: Some(Threshold { side: Side::Below, value: amount("2000"), currency: Some(usd) }),
+            threshold: Some(Threshold {
+                side: Side::Below,
+                bound: Amount { value: amount("2000"), currency: Some(usd) }.into(),
+            }),
             breakdown: Some(Breakdown {
                 currency: usd,
                 balance: amount("-569"),
@@ -41,6 +45,8 @@ pub fn warning(division_name: &str) -> Event {
                 used_credit: amount("0"),
             }),
             next_reminder: Some(now() + chrono::Duration::days(1)),
+            ahead: None,
+            chart: None,
         }),
         silence: None,
         audience: BTreeSet::new(),

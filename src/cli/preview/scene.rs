@@ -151,7 +151,7 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
         Ok(balance) => match breached(balance) {
             Ok(breached) => Some((balance.clone(), breached)),
             Err(why) => {
-                notes.push(format!("sample figures: {}", why.reason));
+                notes.push(format!("sample figures: {why}"));
                 None
             }
         },
@@ -166,7 +166,7 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
     };
     let level = level(rule, kind, options, read.as_ref().and_then(|(_, breached)| *breached))?;
     let real = read.is_some();
-    let figures = match read {
+    let (reading, figures) = match read {
         Some((balance, breached)) => {
             let fits = if kind == Kind::Resolved { breached.is_none() } else { breached >= Some(level) };
             if !fits {
@@ -175,11 +175,14 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
                     "these are the present figures, at which the rule is {state}: --sample shows figures that fit"
                 ));
             }
-            balance
+            (balance.reading(rule.metric), balance)
         }
-        None => sample::balance(rule, level, kind != Kind::Resolved),
+        None => {
+            let breached = kind != Kind::Resolved;
+            (sample::reading(rule, level, breached), sample::balance(rule, level, breached))
+        }
     };
-    let subject = sample::threshold(rule, kind, level, &figures, &shot.place, now);
+    let subject = sample::threshold(rule, kind, level, (&reading, &figures), &shot.place, now);
     let audience = rule.level(level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default();
     Ok(Scene { subject, audience, real, notes })
 }

@@ -23,7 +23,10 @@ fn the_environment_overrides_keys_verbatim_and_splits_lists_at_commas() {
     assert_eq!(config.timezone, chrono_tz::Europe::Amsterdam);
     assert_eq!(config.accounts["acme"].api_key.expose(), "${NOT} $$ true");
     assert_eq!(config.accounts["acme"].divisions, Divisions::Listed(vec![3, 4]));
-    assert_eq!(config.rules[0].level(Severity::Warning).unwrap().threshold().value, "1999.95".parse().unwrap());
+    assert_eq!(
+        config.rules[0].level(Severity::Warning).unwrap().threshold().amount().unwrap().value,
+        "1999.95".parse().unwrap()
+    );
     assert!(config.rules[0].level(Severity::Critical).is_some());
     assert_eq!(config.unreadable.after, Duration::from_secs(5 * 3600));
     let config = files

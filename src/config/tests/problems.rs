@@ -56,7 +56,7 @@ forecast: {}
     alerts.yaml:11:62: notifiers.mail.port: found `0`, expected a port number from 1 to 65535
     alerts.yaml:11:70: notifiers.mail.tls: found `none`, expected implicit or starttls (none is for loopback only, or with `allow_insecure: true`)
     alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, template, host, port, tls, username, password, password_file, oauth2, from, to, url, url_file, headers, signing_secret, signing_secret_file, routing_key, routing_key_file, fallback, quiet_hours, timeout, ca_file, allow_insecure; did you mean `password`?
-    alerts.yaml:14:13: rules.low.metric: found `availble_funds`, expected one of available_funds, balance, unpaid_invoices, used_credit; did you mean `available_funds`?
+    alerts.yaml:14:13: rules.low.metric: found `availble_funds`, expected one of available_funds, balance, unpaid_invoices, used_credit, runway, spend, expiring_funds, renewals_due, shortfall; did you mean `available_funds`?
     alerts.yaml:15:25: rules.low.warning.000: found `000`, expected one of below, above, clear_at, for, remind_every, notify
     alerts.yaml:15:35: rules.low.warning.for: found `2 hours`, expected a duration such as 90s, 30m, 4h, 2d or 1w
     alerts.yaml:16:14: rules.low.notify[0]: found `chta`, expected a name under `notifiers`; did you mean `chat`?
@@ -88,7 +88,7 @@ fn what_is_missing_or_empty_is_said() {
     insta::assert_snapshot!(account("region: us"), @"alerts.yaml:2:3: accounts.acme.api_key: found nothing, expected `api_key` or `api_key_file`");
     insta::assert_snapshot!(rule("metric: balance"), @"alerts.yaml:2:3: rules.low: found no level, expected `warning` or `critical`, or both (a rule needs at least one level, `warning` or `critical`)");
     insta::assert_snapshot!(rule("warning: { for: 1h }"), @r#"
-    alerts.yaml:2:3: rules.low.metric: found nothing, expected one of available_funds, balance, unpaid_invoices, used_credit
+    alerts.yaml:2:3: rules.low.metric: found nothing, expected one of available_funds, balance, unpaid_invoices, used_credit, runway, spend, expiring_funds, renewals_due, shortfall
     alerts.yaml:2:10: rules.low.warning: found neither `below` nor `above`, expected exactly one of them, such as `below: 2000`
     "#);
     insta::assert_snapshot!(notifier("type: email"), @r#"
@@ -109,8 +109,8 @@ fn levels_that_make_no_sense() {
     insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 USD }, critical: { below: 2 EUR }"), @"alerts.yaml:2:73: rules.low.critical.below: found `2 EUR`, expected the currency of the warning (USD and EUR are different currencies: one rule has one)");
     insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 USD, clear_at: 6 EUR }"), @"alerts.yaml:2:62: rules.low.warning.clear_at: found `6 EUR`, expected one currency (USD and EUR are different currencies: one rule has one)");
     insta::assert_snapshot!(rule("metric: unpaid_invoices, warning: { above: -5 }"), @"alerts.yaml:2:53: rules.low.warning.above: found `-5`, expected 0 or more: unpaid_invoices is never negative");
-    insta::assert_snapshot!(rule("metric: runway, warning: { below: 2 000 }"), @r#"
-    alerts.yaml:2:18: rules.low.metric: found `runway`, expected one of available_funds, balance, unpaid_invoices, used_credit
+    insta::assert_snapshot!(rule("metric: tide, warning: { below: 2 000 }"), @r#"
+    alerts.yaml:2:18: rules.low.metric: found `tide`, expected one of available_funds, balance, unpaid_invoices, used_credit, runway, spend, expiring_funds, renewals_due, shortfall
     alerts.yaml:2:44: rules.low.warning.below: found `2 000`, expected an amount and its currency code, such as 2000 USD
     "#);
     insta::assert_snapshot!(rule("metric: balance, warning: 2000, critical:"), @r#"
@@ -351,4 +351,14 @@ fn quiet_hours_that_never_are_or_never_end_are_refused() {
     91: notifiers.n.quiet_hours.days: found an empty list, expected a list of days such as [Sat, Sun]
     "#);
     assert_eq!(quiet("from: 19:00, to: 07:30, days: [Sat, sunday], except: critical"), "");
+}
+
+#[test]
+fn mistakes_in_forecast_rules_say_what_would_be_right() {
+    insta::assert_snapshot!(rule("metric: runway, warning: { below: 2000 }, within: 30d"), @"");
+    insta::assert_snapshot!(rule("metric: runway, warning: { below: 400d }, confidence: 90"), @"");
+    insta::assert_snapshot!(rule("metric: spend, warning: { above: 14d }, within: 0, confidence: 0.9"), @"");
+    insta::assert_snapshot!(rule("metric: shortfall, warning: { above: -1 }"), @"");
+    insta::assert_snapshot!(rule("metric: runwy, warning: { below: 14d, clear_at: 7d }"), @"");
+    insta::assert_snapshot!(account("api_key: k, not_spend: []"), @"");
 }

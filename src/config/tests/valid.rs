@@ -85,7 +85,7 @@ fn amounts_reach_the_rule_exactly_as_written() {
         let config =
             Files::new(with(&format!("rules: {{ low: {{ metric: balance, critical: {{ below: {written} }} }} }}")))
                 .config(&[]);
-        let threshold = config.rules[0].level(Severity::Critical).unwrap().threshold();
+        let threshold = config.rules[0].level(Severity::Critical).unwrap().threshold().amount().unwrap();
         assert_eq!(threshold.value, value.parse().unwrap(), "{written}");
         assert_eq!(threshold.currency.map(|currency| currency.code().to_owned()).as_deref(), currency, "{written}");
     }
@@ -210,4 +210,29 @@ fn every_other_end_has_its_keys_its_files_and_its_overrides() {
         ("box@example.com", "me", Some("mail"))
     );
     assert_eq!(oauth2.token_url.as_str(), "https://login.example/token");
+}
+
+#[test]
+fn forecast_rules_have_windows_confidence_and_thresholds_in_their_own_unit() {
+    let config = Files::new(
+        "accounts:
+  acme: { api_key: k, not_spend: [Expired Deposit, 'Adjustment'] }
+notifiers:
+  chat: { type: slack, webhook_url: 'https://hooks.slack.com/services/T0/B0/x' }
+rules:
+  lasts: { metric: runway, confidence: 0.95, warning: { below: 21d, clear_at: 30d }, critical: { below: 36h } }
+  spent: { metric: spend, warning: { above: 500 USD } }
+  short: { metric: shortfall, within: 14d, warning: { above: 0 } }
+  plain: { metric: balance, warning: { below: 5 } }",
+    )
+    .config(&[]);
+    let days = |days: u64| Duration::from_secs(days * 86400);
+    let rule = |name: &str| config.rules.iter().find(|rule| &*rule.name == name).unwrap();
+    assert_eq!(rule("lasts").confidence.percent(), 95);
+    let warning = rule("lasts").level(Severity::Warning).unwrap();
+    assert_eq!((warning.threshold(), warning.clear_at()), (days(21).into(), days(30).into()));
+    assert_eq!(rule("lasts").level(Severity::Critical).unwrap().threshold().to_string(), "36h");
+    assert_eq!(["spent", "short", "plain"].map(|name| rule(name).within()), [Some(days(1)), Some(days(14)), None]);
+    let not_spend = config.accounts["acme"].not_spend.clone().unwrap();
+    assert_eq!(not_spend, ["Expired Deposit", "Adjustment"]);
 }

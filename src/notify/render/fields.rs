@@ -139,6 +139,7 @@ fn about(fields: &mut Fields, event: &Event) {
                     fields.figure = money.figure();
                     fields.currency = money.currency.to_string();
                 }
+                Value::Time(lasts) => fields.amount = phrase::days(lasts),
                 Value::Unlimited => "unlimited".clone_into(&mut fields.amount),
             }
             if let Some(threshold) = &it.threshold {

@@ -9,7 +9,7 @@ use crate::domain::alert::Kind;
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
 use crate::domain::money::{Money, figure};
-use crate::domain::rule::{Metric, Side};
+use crate::domain::rule::{Amount, Bound, Metric, Side};
 
 /// Longest sentence that comes from outside (an error, a reason).
 const LONGEST_QUOTE: usize = 300;
@@ -51,7 +51,7 @@ fn prefix(kind: Kind, level: impl std::fmt::Display) -> String {
 
 fn threshold_headline(event: &ThresholdEvent, place: &str) -> String {
     let prefix = prefix(event.kind, event.level);
-    let value = value(event.metric, event.value);
+    let value = value(event);
     let limit = match (event.kind, &event.threshold) {
         (Kind::Resolved, _) => String::new(),
         (_, Some(limit)) => format!(" ({} {} {})", event.level, limit.side, amount(limit)),
@@ -71,20 +71,43 @@ fn unreadable_headline(event: &UnreadableEvent, place: &str) -> String {
 }
 
 /// The value of a metric in words.
-fn value(metric: Metric, value: Value) -> String {
-    let Value::Amount(money) = value else { return "unlimited funds".to_owned() };
-    match metric {
+fn value(event: &ThresholdEvent) -> String {
+    let money = match event.value {
+        Value::Amount(money) => money,
+        Value::Time(lasts) => return format!("funds last {}", days(lasts)),
+        Value::Unlimited if event.metric == Metric::Runway => return "funds last for more than a year".to_owned(),
+        Value::Unlimited => return "unlimited funds".to_owned(),
+    };
+    let within = event.within.map(days).unwrap_or_default();
+    match event.metric {
         Metric::AvailableFunds => format!("{money} left"),
         Metric::Balance => format!("balance {money}"),
         Metric::UnpaidInvoices => format!("{money} of unpaid invoices"),
         Metric::UsedCredit => format!("{money} of credit used by other divisions"),
+        Metric::Runway => format!("funds of {money}"),
+        Metric::Spend => format!("{money} spent in {within}"),
+        Metric::ExpiringFunds => format!("{money} of deposits expire unused within {within}"),
+        Metric::RenewalsDue => format!("{money} of renewals due within {within}"),
+        Metric::Shortfall => format!("{money} short of the renewals due within {within}"),
+    }
+}
+
+/// A window or a runway: `24 hours`, `1 day`, `14 days`.
+pub(super) fn days(lasts: std::time::Duration) -> String {
+    let hours = lasts.as_secs() / 3600;
+    let plural = |n: u64, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
+    match hours {
+        24 => "24 hours".to_owned(),
+        _ if hours < 48 && !hours.is_multiple_of(24) => plural(hours, "hour"),
+        _ => plural(hours / 24, "day"),
     }
 }
 
 pub(super) fn amount(threshold: &Threshold) -> String {
-    match threshold.currency {
-        Some(currency) => Money::new(threshold.value, currency).to_string(),
-        None => figure(threshold.value, 0),
+    match threshold.bound {
+        Bound::Money(Amount { value, currency: Some(currency) }) => Money::new(value, currency).to_string(),
+        Bound::Money(Amount { value, currency: None }) => figure(value, 0),
+        Bound::Time { lasts } => days(lasts),
     }
 }
 
@@ -123,12 +146,13 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
 /// Beyond the threshold by how much; negative on the safe side.
 pub(super) fn beyond(event: &ThresholdEvent) -> Option<(Threshold, Money, Decimal)> {
     let (Some(threshold), Value::Amount(money)) = (event.threshold, event.value) else { return None };
-    if threshold.currency.is_some_and(|currency| currency != money.currency) {
+    let limit = threshold.bound.amount()?;
+    if limit.currency.is_some_and(|currency| currency != money.currency) {
         return None;
     }
     let by = match threshold.side {
-        Side::Below => threshold.value.checked_sub(money.amount)?,
-        Side::Above => money.amount.checked_sub(threshold.value)?,
+        Side::Below => limit.value.checked_sub(money.amount)?,
+        Side::Above => money.amount.checked_sub(limit.value)?,
     };
     Some((threshold, money, by))
 }
@@ -223,7 +247,7 @@ pub(super) fn history(event: &Event, times: Times) -> String {
     };
     match &event.subject {
         Subject::Threshold(ThresholdEvent { value: Value::Amount(money), .. }) => format!("{what} {at} at {money}"),
-        Subject::Threshold(_) => format!("{what} {at} at unlimited funds"),
+        Subject::Threshold(event) => format!("{what} {at}: {}", value(event)),
         _ => format!("{what} {at}"),
     }
 }

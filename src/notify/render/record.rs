@@ -12,6 +12,7 @@ use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
 use crate::domain::money::{Currency, Money};
+use crate::domain::rule::{Amount, Bound};
 use crate::domain::{Division, Name, Time};
 use crate::notify::{Content, Item, Message, Words};
 
@@ -159,13 +160,19 @@ fn of_division(division: Division, name: Option<&str>) -> Option<Json> {
 fn value(value: Value) -> Json {
     match value {
         Value::Amount(Money { amount, currency }) => money_of(amount, currency),
+        Value::Time(lasts) => json!({ "seconds": lasts.as_secs() }),
         Value::Unlimited => json!("unlimited"),
     }
 }
 
 fn threshold(threshold: &Threshold) -> Json {
-    let currency = threshold.currency.map(|currency| currency.code().to_owned());
-    json!({ "side": threshold.side.to_string(), "amount": exact(threshold.value), "currency": currency })
+    let side = threshold.side.to_string();
+    match threshold.bound {
+        Bound::Money(Amount { value, currency }) => {
+            json!({ "side": side, "amount": exact(value), "currency": currency.map(|it| it.code().to_owned()) })
+        }
+        Bound::Time { lasts } => json!({ "side": side, "seconds": lasts.as_secs() }),
+    }
 }
 
 fn breakdown(parts: &Breakdown) -> Json {

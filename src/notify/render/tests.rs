@@ -13,7 +13,7 @@ use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
 use crate::domain::money::{Currency, Money, parse_amount};
-use crate::domain::rule::{Metric, Severity, Side};
+use crate::domain::rule::{Amount, Metric, Severity, Side};
 use crate::notify::{Content, Item, Message, RuleWords, Via, Words};
 
 fn now() -> Time {
@@ -42,11 +42,11 @@ fn funds(kind: Kind, level: Severity, left: &str) -> ThresholdEvent {
         level,
         since: if kind == Kind::Raised { now() } else { now() - Duration::minutes(200) },
         metric: Metric::AvailableFunds,
+        within: None,
         value: Value::Amount(usd(left)),
         threshold: Some(Threshold {
             side: Side::Below,
-            value: usd(threshold).amount,
-            currency: Some(usd("1").currency),
+            bound: Amount { value: usd(threshold).amount, currency: Some(usd("1").currency) }.into(),
         }),
         breakdown: Some(Breakdown {
             currency: usd("1").currency,
@@ -56,6 +56,8 @@ fn funds(kind: Kind, level: Severity, left: &str) -> ThresholdEvent {
             used_credit: usd("0").amount,
         }),
         next_reminder: (kind != Kind::Resolved).then(|| now() + Duration::days(1)),
+        ahead: None,
+        chart: None,
     }
 }
 
@@ -64,12 +66,14 @@ fn warning() -> ThresholdEvent {
 }
 
 fn other(metric: Metric, side: Side, value: &str, threshold: &str) -> Event {
-    let limit = Threshold { side, value: usd(threshold).amount, currency: Some(usd("1").currency) };
+    let limit =
+        Threshold { side, bound: Amount { value: usd(threshold).amount, currency: Some(usd("1").currency) }.into() };
     let key = key(None, metric.name());
     event(Subject::Threshold(ThresholdEvent {
         key,
         division_name: None,
         metric,
+        within: None,
         value: Value::Amount(usd(value)),
         threshold: Some(limit),
         ..warning()
@@ -342,8 +346,10 @@ fn a_total_without_a_limit_says_whose_it_is_and_unlimited_shows_no_sum() {
 
 #[test]
 fn a_past_reminder_and_a_foreign_threshold_are_left_out() {
-    let foreign =
-        Threshold { side: Side::Below, value: usd("2000").amount, currency: Some(Currency::parse("EUR").unwrap()) };
+    let foreign = Threshold {
+        side: Side::Below,
+        bound: Amount { value: usd("2000").amount, currency: Some(Currency::parse("EUR").unwrap()) }.into(),
+    };
     let odd = ThresholdEvent { next_reminder: Some(now() - Duration::hours(1)), threshold: Some(foreign), ..warning() };
     let text = told(&message(vec![event(Subject::Threshold(odd))]));
     assert!(!text.contains("next reminder") && !text.contains("under the threshold"), "{text}");

@@ -127,6 +127,7 @@ fn line(row: &Row, times: Times) -> Line {
     let old = row.unreadable.is_some();
     let funds = match (figures.funds, figures.at) {
         (Some(Value::Amount(money)), _) => money.to_string(),
+        (Some(Value::Time(lasts)), _) => crate::domain::seconds::in_words(lasts),
         (Some(Value::Unlimited), _) => "unlimited".to_owned(),
         (None, _) => "not known".to_owned(),
     };

@@ -1,0 +1,321 @@
+//! The bodies of an account's books, parsed: pages of the ledger and of the orders, and one order.
+//!
+//! A list is read as a whole or not at all: what an amount, a moment or an id cannot be read from spoils it, since books
+//! that lack a line would be wrong without anybody noticing. What only describes a line is read with tolerance.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Fields, LONGEST_ERRORS, Misfit, clean, errors, id, object, present, required, shown, string};
+use crate::domain::Time;
+use crate::domain::balance::{Field, FieldProblem};
+use crate::domain::books::{Entry, Order};
+use crate::secret::Redactor;
+
+/// The longest id and the longest kind that are kept.
+const LONGEST_ID: usize = 64;
+const LONGEST_KIND: usize = 60;
+/// Kinds that are kept apart; an open set, but no bottomless one.
+const MOST_KINDS: usize = 1000;
+/// What a line is called that does not say what it is.
+const NO_KIND: &str = "unknown";
+
+/// One page of a list.
+#[derive(Debug)]
+pub(in super::super) struct Page<T> {
+    /// Items on the page as the server counts them.
+    pub(in super::super) listed: usize,
+    /// What they are; fewer, where some are passed over.
+    pub(in super::super) items: Vec<T>,
+    /// How many there are on all pages, if the page says so.
+    pub(in super::super) total: Option<u64>,
+}
+
+/// The kinds of lines that were met, each once in memory.
+#[derive(Debug, Default)]
+pub(in super::super) struct Kinds(Mutex<BTreeSet<Arc<str>>>);
+
+impl Kinds {
+    fn share(&self, kind: &str) -> Arc<str> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kind) = known.get(kind) {
+            return Arc::clone(kind);
+        }
+        let kind: Arc<str> = kind.into();
+        if known.len() < MOST_KINDS {
+            known.insert(Arc::clone(&kind));
+        }
+        kind
+    }
+}
+
+#[derive(Deserialize)]
+struct RawHistory<'a> {
+    #[serde(borrow, default)]
+    adjustments: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, default)]
+    page: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawOrders<'a> {
+    #[serde(borrow, default)]
+    orders: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, default)]
+    page: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawPage<'a> {
+    #[serde(borrow, default)]
+    total: Option<&'a RawValue>,
+}
+
+/// Optional keys that are `null` count as absent: none of them is an amount that is needed.
+#[derive(Deserialize)]
+struct RawEntry<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    credit: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    debit: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    transaction_type: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    transaction_date: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    balance_after: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    currency: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    order_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    expiration_date: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawOrder<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    status: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    is_renewed: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    price: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    date_created: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    validity_years: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    container: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    certificate: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawNested<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    valid_till: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawDetails<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    order_valid_till: Option<&'a RawValue>,
+}
+
+/// `GET /finance/balance-history`, one page in the order of the page.
+pub(in super::super) fn history(body: &[u8], redactor: &Redactor, kinds: &Kinds) -> Result<Page<Entry>, Misfit> {
+    let raw: RawHistory<'_> = object(body, redactor)?;
+    let lines = raw.adjustments.ok_or_else(|| lacks("adjustments", body, redactor))?;
+    let read = |item: &&RawValue| entry(item, redactor, kinds);
+    let items = each(&lines, "line", redactor, read)?;
+    Ok(Page { listed: lines.len(), items, total: total(raw.page) })
+}
+
+/// `GET /order/certificate`, one page. An order whose certificate is not issued has no end: it is passed over.
+pub(in super::super) fn orders(body: &[u8], redactor: &Redactor) -> Result<Page<Order>, Misfit> {
+    let raw: RawOrders<'_> = object(body, redactor)?;
+    let listed = raw.orders.ok_or_else(|| lacks("orders", body, redactor))?;
+    let read = |item: &&RawValue| order(item, redactor);
+    let items = each(&listed, "order", redactor, read)?.into_iter().flatten().collect();
+    Ok(Page { listed: listed.len(), items, total: total(raw.page) })
+}
+
+/// `GET /order/certificate/{id}`: when the order ends, where that is said.
+pub(in super::super) fn order_end(body: &[u8], redactor: &Redactor) -> Result<Option<NaiveDate>, Misfit> {
+    let raw: RawDetails<'_> = object(body, redactor)?;
+    if raw.id.is_none() && raw.order_valid_till.is_none() {
+        return Err(lacks("id", body, redactor));
+    }
+    let end = raw.order_valid_till.map(|raw| Fields { redactor }.date("order_valid_till", raw)).transpose();
+    end.map_err(|problem| format!("is not what is documented: `{}` {}", problem.field, problem.problem))
+}
+
+/// A body without its list says perhaps why.
+fn lacks(key: &str, body: &[u8], redactor: &Redactor) -> Misfit {
+    let errors = errors(body, redactor).map(|errors| clean(redactor, &errors, LONGEST_ERRORS));
+    let errors = errors.map_or_else(String::new, |errors| format!(" (it reports {errors})"));
+    format!("has no `{key}`{errors}")
+}
+
+/// Only a hint: what cannot be read is none.
+fn total(page: Option<&RawValue>) -> Option<u64> {
+    let page: RawPage<'_> = serde_json::from_str(page?.get()).ok()?;
+    id(page.total?)
+}
+
+/// All items, or what is wrong with the first that cannot be read.
+fn each<'a, T>(
+    items: &[&'a RawValue],
+    what: &str,
+    redactor: &Redactor,
+    read: impl Fn(&&'a RawValue) -> Result<T, Wrong>,
+) -> Result<Vec<T>, Misfit> {
+    let read = |(at, item): (usize, &&'a RawValue)| {
+        read(item).map_err(|wrong| match wrong {
+            Wrong::Form => {
+                format!("lists a {what} in a form that is not documented: {} (item {})", shown(item, redactor), at + 1)
+            }
+            Wrong::Field(problem) => format!("lists a {what} whose {problem} (item {})", at + 1),
+        })
+    };
+    items.iter().enumerate().map(read).collect()
+}
+
+/// What is wrong with one item.
+enum Wrong {
+    /// It is no object, or one with a key twice.
+    Form,
+    Field(Problem),
+}
+
+/// `` `debit` is … ``.
+struct Problem(FieldProblem);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.0.field, self.0.problem)
+    }
+}
+
+impl From<FieldProblem> for Wrong {
+    fn from(problem: FieldProblem) -> Self {
+        Wrong::Field(Problem(problem))
+    }
+}
+
+fn parsed<'a, T: Deserialize<'a>>(item: &'a RawValue) -> Result<T, Wrong> {
+    if !item.get().starts_with('{') {
+        return Err(Wrong::Form);
+    }
+    serde_json::from_str(item.get()).map_err(|_| Wrong::Form)
+}
+
+fn entry(item: &RawValue, redactor: &Redactor, kinds: &Kinds) -> Result<Entry, Wrong> {
+    let raw: RawEntry<'_> = parsed(item)?;
+    let fields = Fields { redactor };
+    let kind = raw.transaction_type.and_then(string).map(|kind| clean(redactor, &kind, LONGEST_KIND));
+    Ok(Entry {
+        id: required("id", raw.id, |field, raw| fields.name(field, raw))?.into(),
+        at: required("transaction_date", raw.transaction_date, |field, raw| fields.moment(field, raw))?,
+        change: change(&raw, &fields)?,
+        kind: kinds.share(kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or(NO_KIND)),
+        balance_after: fields.amount_if_any("balance_after", raw.balance_after)?,
+        currency: raw.currency.map(|raw| fields.currency("currency", raw)).transpose()?,
+        // Only a link between the two lists: without it the line counts all the same.
+        order: raw.order_id.and_then(id),
+        expires: raw.expiration_date.map(|raw| fields.moment("expiration_date", raw)).transpose()?,
+    })
+}
+
+/// A line without an amount is refused: it moved the balance, and nobody knows how far.
+fn change(raw: &RawEntry<'_>, fields: &Fields<'_>) -> Field<Decimal> {
+    if raw.credit.is_none() && raw.debit.is_none() {
+        return Err(FieldProblem { field: "credit", problem: "and `debit` are both missing".to_owned() });
+    }
+    let credit = fields.amount_or_zero("credit", raw.credit)?;
+    let debit = fields.amount_or_zero("debit", raw.debit)?;
+    // Both have 26 digits at most: nothing is rounded.
+    credit
+        .checked_sub(debit)
+        .ok_or_else(|| FieldProblem { field: "debit", problem: "is too large to compute with".to_owned() })
+}
+
+fn order(item: &RawValue, redactor: &Redactor) -> Result<Option<Order>, Wrong> {
+    let raw: RawOrder<'_> = parsed(item)?;
+    let fields = Fields { redactor };
+    let number = required("id", raw.id, |field, raw| fields.number(field, raw))?;
+    let status = required("status", raw.status, |field, raw| fields.name(field, raw))?;
+    if status != "issued" {
+        return Ok(None);
+    }
+    let certificate: Option<RawNested<'_>> = raw.certificate.map(parsed).transpose()?;
+    let container: Option<RawNested<'_>> = raw.container.map(parsed).transpose()?;
+    let ends = certificate.and_then(|certificate| certificate.valid_till);
+    Ok(Some(Order {
+        id: number,
+        division: container
+            .and_then(|container| container.id)
+            .map(|raw| fields.number("container.id", raw))
+            .transpose()?,
+        price: required("price", raw.price, |field, raw| fields.amount(field, raw))?,
+        issued: true,
+        renewed: fields.flag("is_renewed", raw.is_renewed)?,
+        placed: raw.date_created.map(|raw| fields.date("date_created", raw)).transpose()?,
+        years: raw.validity_years.map(|raw| fields.years("validity_years", raw)).transpose()?,
+        certificate_ends: required("certificate.valid_till", ends, |field, raw| fields.date(field, raw))?,
+        order_ends: None,
+    }))
+}
+
+impl Fields<'_> {
+    /// A short text of visible characters, or a number's digits.
+    fn name(&self, field: &'static str, raw: &RawValue) -> Field<String> {
+        let text = string(raw).or_else(|| id(raw).map(|number| number.to_string()));
+        let fits = |text: &String| (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        text.filter(fits).ok_or_else(|| self.problem(field, "not a short word or number", raw))
+    }
+
+    fn number(&self, field: &'static str, raw: &RawValue) -> Field<u64> {
+        id(raw).ok_or_else(|| self.problem(field, "not a whole number", raw))
+    }
+
+    fn years(&self, field: &'static str, raw: &RawValue) -> Field<u32> {
+        let years = id(raw).and_then(|years| u32::try_from(years).ok());
+        years.ok_or_else(|| self.problem(field, "not a number of years", raw))
+    }
+
+    /// `2021-01-21 15:21:34`. No zone is given: it is taken as UTC.
+    fn moment(&self, field: &'static str, raw: &RawValue) -> Field<Time> {
+        let text = string(raw).unwrap_or_default();
+        let moment = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S").ok().map(|at| at.and_utc());
+        moment.filter(sane).ok_or_else(|| self.problem(field, "not a moment such as 2021-01-21 15:21:34", raw))
+    }
+
+    /// `2021-01-21`, or a moment in the form of RFC 3339.
+    fn date(&self, field: &'static str, raw: &RawValue) -> Field<NaiveDate> {
+        let text = string(raw).unwrap_or_default();
+        let day = NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok();
+        let day = day.or_else(|| Some(DateTime::parse_from_rfc3339(&text).ok()?.date_naive()));
+        let day = day.filter(|day| day.and_hms_opt(0, 0, 0).is_some_and(|at| sane(&at.and_utc())));
+        day.ok_or_else(|| self.problem(field, "not a date such as 2021-01-21", raw))
+    }
+}
+
+/// Within four digits of years, so that whatever is computed from it is within bounds.
+fn sane(at: &Time) -> bool {
+    (0..253_402_300_800).contains(&at.timestamp())
+}

@@ -1,0 +1,38 @@
+//! Durations as they are saved (whole seconds) and as people write them (`36h`, `14d`).
+
+use std::time::Duration;
+
+use serde::{Deserialize as _, Deserializer, Serializer};
+
+pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_secs())
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
+/// In the largest unit up to days that says it exactly: a threshold of `14d` is shown as it was written.
+pub(crate) fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(24 * 3600, "d"), (3600, "h"), (60, "m")];
+    let unit = units.into_iter().find(|(length, _)| seconds > 0 && seconds.is_multiple_of(*length));
+    unit.map_or_else(|| format!("{seconds}s"), |(length, unit)| format!("{}{unit}", seconds / length))
+}
+
+/// The same where there may be none.
+pub(super) mod option {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    // The signature is serde's.
+    #[allow(clippy::ref_option)]
+    pub(in crate::domain) fn serialize<S: Serializer>(it: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        it.map(|duration| duration.as_secs()).serialize(serializer)
+    }
+
+    pub(in crate::domain) fn deserialize<'de, D: Deserializer<'de>>(it: D) -> Result<Option<Duration>, D::Error> {
+        Option::<u64>::deserialize(it).map(|seconds| seconds.map(Duration::from_secs))
+    }
+}

@@ -1,0 +1,101 @@
+//! What of the deposits expires unused.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+
+use super::spending::until;
+use crate::domain::Time;
+use crate::domain::books::{Entry, Ledger};
+
+/// A write-off belongs to a deposit that expires at most so far from it: the API names no zone.
+const WRITE_OFF_DAYS: i64 = 2;
+
+struct Lot {
+    left: Decimal,
+    expires: Option<Time>,
+}
+
+/// What is left at `now` of the deposits that expire after `now` and not after `now + within`.
+///
+/// Debits eat the oldest deposit first, whatever they are for; a write-off takes from the deposit that expires at that
+/// time. What was there before the first line is the oldest deposit and never expires. What will be spent until they expire
+/// is not deducted: the result is a fact of the books, not a guess.
+pub fn expiring(ledger: &Ledger, now: Time, within: Duration) -> Decimal {
+    let last = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
+    let due = |expires: Time| expires > now && last.is_none_or(|last| expires <= last);
+    Purse::after(until(ledger, now)).lots.iter().filter(|lot| lot.expires.is_some_and(due)).map(|lot| lot.left).sum()
+}
+
+/// What is left of each deposit, oldest first; or how much debt there is.
+#[derive(Default)]
+struct Purse {
+    lots: VecDeque<Lot>,
+    debt: Decimal,
+}
+
+impl Purse {
+    fn after(entries: &[Entry]) -> Self {
+        let mut purse = Self::default();
+        let opening = entries.first().and_then(|first| Some(first.balance_after? - first.change)).unwrap_or_default();
+        purse.change(opening, None);
+        for entry in entries {
+            match purse.written_off(entry) {
+                Some(place) => purse.write_off(place, -entry.change),
+                None => purse.change(entry.change, entry.expires),
+            }
+        }
+        purse
+    }
+
+    fn change(&mut self, change: Decimal, expires: Option<Time>) {
+        if change > Decimal::ZERO {
+            let paid = change.min(self.debt);
+            self.debt -= paid;
+            if change > paid {
+                self.lots.push_back(Lot { left: change - paid, expires });
+            }
+        } else {
+            self.eat(-change);
+        }
+    }
+
+    fn eat(&mut self, mut due: Decimal) {
+        while due > Decimal::ZERO {
+            let Some(oldest) = self.lots.front_mut() else {
+                self.debt += due;
+                return;
+            };
+            let eaten = due.min(oldest.left);
+            oldest.left -= eaten;
+            due -= eaten;
+            if oldest.left.is_zero() {
+                self.lots.pop_front();
+            }
+        }
+    }
+
+    /// The deposit that a line writes off, if it is such a line and the deposit is known.
+    fn written_off(&self, entry: &Entry) -> Option<usize> {
+        let expiry = entry.change < Decimal::ZERO && entry.kind.to_ascii_lowercase().contains("expire");
+        if !expiry {
+            return None;
+        }
+        let away = |lot: &Lot| lot.expires.map(|at| (at - entry.at).abs());
+        let near = self.lots.iter().enumerate().filter_map(|(place, lot)| Some((away(lot)?, place)));
+        let (distance, place) = near.min()?;
+        (distance <= chrono::Duration::days(WRITE_OFF_DAYS)).then_some(place)
+    }
+
+    fn write_off(&mut self, place: usize, amount: Decimal) {
+        let taken = self.lots.get(place).map_or(Decimal::ZERO, |lot| lot.left.min(amount));
+        if let Some(lot) = self.lots.get_mut(place) {
+            lot.left -= taken;
+            if lot.left.is_zero() {
+                self.lots.remove(place);
+            }
+        }
+        self.eat(amount - taken);
+    }
+}

@@ -1,0 +1,65 @@
+//! What has to be renewed, and what is missing for it.
+
+use std::time::Duration;
+
+use chrono::{Days, NaiveDate};
+use rust_decimal::Decimal;
+
+use crate::domain::Time;
+use crate::domain::books::Order;
+
+/// What has to be renewed in a window.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RenewalsSum {
+    /// How many orders.
+    pub count: u32,
+    /// Their price together, in the account's currency.
+    pub amount: Decimal,
+    /// Orders whose certificate ends in the window, but perhaps not the order: to be asked for. They are in neither sum.
+    pub in_doubt: Vec<u64>,
+}
+
+/// Issued, not yet renewed orders that end in the window: from today to the day of `now + within`, both included.
+///
+/// Days are UTC days: an order that ends today still has to be renewed, one that ended yesterday is gone.
+pub fn renewals_due(orders: &[Order], now: Time, within: Duration) -> RenewalsSum {
+    let (today, last) = (now.date_naive(), last_day(now, within));
+    let in_window = |day: NaiveDate| (today..=last).contains(&day);
+    let mut sum = RenewalsSum::default();
+    for order in orders.iter().filter(|order| is_open(order, today)) {
+        match order.ends() {
+            Some(end) if in_window(end) => {
+                sum.count = sum.count.saturating_add(1);
+                sum.amount += order.price;
+            }
+            None if in_window(order.certificate_ends) => sum.in_doubt.push(order.id),
+            _ => {}
+        }
+    }
+    sum
+}
+
+/// What the renewals cost more than is available; never below 0.
+pub fn shortfall(renewals: &RenewalsSum, available: Decimal) -> Decimal {
+    (renewals.amount - available).max(Decimal::ZERO)
+}
+
+/// Whether an order has to be renewed one day.
+pub(super) fn is_open(order: &Order, today: NaiveDate) -> bool {
+    order.issued && !order.renewed && order.placed.is_none_or(|placed| placed <= today)
+}
+
+fn last_day(now: Time, within: Duration) -> NaiveDate {
+    let end = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
+    end.map_or(NaiveDate::MAX, |end| end.date_naive()).max(now.date_naive())
+}
+
+/// Days from today to a day that is not past.
+pub(super) fn days_until(today: NaiveDate, day: NaiveDate) -> Option<u32> {
+    u32::try_from((day - today).num_days()).ok()
+}
+
+/// A day so many days before another.
+pub(super) fn days_before(day: NaiveDate, days: u64) -> NaiveDate {
+    day.checked_sub_days(Days::new(days)).unwrap_or(NaiveDate::MIN)
+}

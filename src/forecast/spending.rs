@@ -1,0 +1,78 @@
+//! Which lines of a ledger are purchases, and what was spent on them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+
+use crate::domain::Time;
+use crate::domain::books::{Entry, Ledger};
+
+/// Transaction types whose debits buy nothing, unless the configuration names others.
+///
+/// What expires, is corrected, moved to another fund or given back, took money out without a purchase. Whatever is not
+/// named here counts: a purchase that is overlooked makes funds look safer than they are.
+const NOT_PURCHASES: [&str; 14] = [
+    "Adjustment",
+    "Balance Adjustment",
+    "Balance Transfer",
+    "Chargeback",
+    "Credit Adjustment",
+    "Credit Expiration",
+    "Deposit Expired",
+    "Deposit Reversal",
+    "Deposit Transfer",
+    "Expired Credit",
+    "Expired Deposit",
+    "Funds Transfer",
+    "Refund Reversal",
+    "Transfer",
+];
+
+/// Which transaction types count as purchases: every debit's but those of the types listed here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spending {
+    other: BTreeSet<String>,
+}
+
+impl Spending {
+    /// Debits of all types count but these; case and surrounding space make no difference.
+    pub fn without<T: AsRef<str>>(types: impl IntoIterator<Item = T>) -> Self {
+        Self { other: types.into_iter().map(|it| plain(it.as_ref())).collect() }
+    }
+
+    /// The types that do not count, in lower case.
+    pub fn not_counted(&self) -> impl Iterator<Item = &str> {
+        self.other.iter().map(String::as_str)
+    }
+
+    /// What a line spent on purchases, above 0, if it is a purchase.
+    pub fn spent(&self, entry: &Entry) -> Option<Decimal> {
+        let debit = entry.change.is_sign_negative() && !entry.change.is_zero();
+        (debit && !self.other.contains(plain(&entry.kind).as_str())).then(|| -entry.change)
+    }
+}
+
+impl Default for Spending {
+    fn default() -> Self {
+        Self::without(NOT_PURCHASES)
+    }
+}
+
+fn plain(kind: &str) -> String {
+    kind.trim().to_lowercase()
+}
+
+/// What was debited for purchases after `now - within`, up to and including `now`.
+pub fn spend(ledger: &Ledger, spending: &Spending, now: Time, within: Duration) -> Decimal {
+    let known = until(ledger, now);
+    let from = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_sub_signed(within));
+    let first = from.map_or(0, |from| known.partition_point(|entry| entry.at <= from));
+    known[first..].iter().filter_map(|entry| spending.spent(entry)).sum()
+}
+
+/// The lines that are known at `now`.
+pub(super) fn until(ledger: &Ledger, now: Time) -> &[Entry] {
+    let entries = ledger.entries();
+    &entries[..entries.partition_point(|entry| entry.at <= now)]
+}

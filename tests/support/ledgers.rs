@@ -1,0 +1,250 @@
+//! Ledgers of accounts that live by known laws, with what they will spend: what a forecast is measured against.
+//!
+//! Each is seeded: the same kind and number make the same ledger. Amounts are hundredths of a unit.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use lowtide::domain::Time;
+use lowtide::domain::books::{Entry, Ledger, Order};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rust_decimal::Decimal;
+
+/// How an account spends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The same pace every day.
+    Steady,
+    /// Working days only, one of them much busier.
+    Weekly,
+    /// Small orders, and a giant every three to ten weeks.
+    Lumpy,
+    /// More in one half of the year than in the other.
+    Seasonal,
+    /// Orders that end in waves and are mostly renewed, beside new ones.
+    RenewalWaves,
+    /// 0.5 to 1.5 % more every week.
+    Growing,
+    /// 0.5 to 1.5 % less every week.
+    Shrinking,
+    /// A steady pace, and a batch of orders every quarter.
+    QuarterlyBatch,
+    /// Two to four weeks of a doubled or trebled pace, every two to four months.
+    CampaignBursts,
+    /// The busy days of the week change, once, in the last months.
+    WeekdayShift,
+}
+
+pub const TUNED: [Kind; 6] =
+    [Kind::Steady, Kind::Weekly, Kind::Lumpy, Kind::Seasonal, Kind::RenewalWaves, Kind::Growing];
+pub const HELD_OUT: [Kind; 4] = [Kind::Shrinking, Kind::QuarterlyBatch, Kind::CampaignBursts, Kind::WeekdayShift];
+
+/// Days of truth after `now`.
+pub const AFTER: usize = 365;
+const PRICES: [i64; 4] = [21_800, 29_900, 39_900, 99_500];
+
+/// An account at a moment, and what comes after.
+pub struct Case {
+    pub ledger: Ledger,
+    /// For the kinds that renew.
+    pub orders: Option<Vec<Order>>,
+    pub now: Time,
+    /// What it will spend on each day from `now` on, in hundredths.
+    pub future: Vec<i64>,
+    /// What it spent on each day before `now`, oldest first.
+    pub past: Vec<i64>,
+}
+
+impl Case {
+    pub fn new(kind: Kind, number: u64) -> Self {
+        let mut chance = ChaCha8Rng::seed_from_u64(number * 1000 + kind as u64);
+        let mut life = Life::new(kind, &mut chance);
+        for day in 0..life.days() {
+            life.live(day, &mut chance);
+        }
+        life.case()
+    }
+}
+
+/// What an account does on a day.
+struct Life {
+    kind: Kind,
+    /// Days before `now`.
+    history: usize,
+    /// Small orders a day, on average.
+    rate: f64,
+    /// Two numbers from 0 to 1 that make an account of this kind its own.
+    traits: [f64; 2],
+    campaign_ends: usize,
+    next_special: usize,
+    purchases: Vec<(usize, i64, Option<u64>)>,
+    orders: Vec<(u64, i64, usize, usize)>,
+    renewed: BTreeMap<u64, usize>,
+    renewals: BTreeMap<usize, Vec<usize>>,
+    share: f64,
+}
+
+impl Life {
+    fn new(kind: Kind, chance: &mut ChaCha8Rng) -> Self {
+        let history = chance.random_range(84..=540);
+        let traits = [chance.random(), chance.random()];
+        let mut life = Self {
+            kind,
+            history,
+            rate: chance.random_range(0.4..3.0),
+            traits,
+            campaign_ends: 0,
+            next_special: chance.random_range(0..90),
+            purchases: Vec::new(),
+            orders: Vec::new(),
+            renewed: BTreeMap::new(),
+            renewals: BTreeMap::new(),
+            share: chance.random_range(0.8..1.0),
+        };
+        if kind == Kind::RenewalWaves {
+            life.rate *= 0.4;
+            for _ in 0..chance.random_range(4..9) {
+                let wave = chance.random_range(0..365);
+                for _ in 0..chance.random_range(10..40) {
+                    let end = wave + chance.random_range(0..10);
+                    life.place(0, end, PRICES[chance.random_range(0..4)], chance);
+                }
+            }
+        }
+        life
+    }
+
+    fn days(&self) -> usize {
+        self.history + AFTER
+    }
+
+    fn live(&mut self, day: usize, chance: &mut ChaCha8Rng) {
+        let rate = self.rate * self.factor(day);
+        for _ in 0..poisson(rate, chance) {
+            self.buy(day, PRICES[chance.random_range(0..4)], chance);
+        }
+        self.special(day, chance);
+        for order in self.renewals.remove(&day).unwrap_or_default() {
+            let (id, price, _, end) = self.orders[order];
+            let new = self.place(day, end + 365, price, chance);
+            self.renewed.insert(id, day);
+            self.purchases.push((day, price, Some(new)));
+        }
+    }
+
+    fn factor(&self, day: usize) -> f64 {
+        let weeks = (day as f64 - self.history as f64) / 7.0;
+        let growth = 0.005 + 0.01 * self.traits[0];
+        let weekday = |busy: usize| match (day + 7 - busy) % 7 {
+            0 => 3.0,
+            1..=4 => 1.0,
+            _ => 0.0,
+        };
+        let busy = (self.traits[0] * 5.0) as usize;
+        match self.kind {
+            Kind::Weekly => weekday(busy),
+            Kind::Seasonal => {
+                let turn = day as f64 / 365.0 + self.traits[0];
+                1.0 + (0.3 + 0.3 * self.traits[1]) * (std::f64::consts::TAU * turn).sin()
+            }
+            Kind::Growing => (1.0 + growth).powf(weeks),
+            Kind::Shrinking => (1.0 + growth).powf(-weeks),
+            Kind::CampaignBursts if day < self.campaign_ends => 2.0 + self.traits[0],
+            Kind::WeekdayShift => {
+                let shift = self.history - (self.traits[1] * 80.0) as usize;
+                if day < shift { weekday(busy) } else { weekday((busy + 3) % 7) }
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// What happens now and then.
+    fn special(&mut self, day: usize, chance: &mut ChaCha8Rng) {
+        if day != self.next_special {
+            return;
+        }
+        let week = self.rate * 7.0;
+        match self.kind {
+            Kind::Lumpy => {
+                let price = (week * 47_700.0 * chance.random_range(2.0..8.0)) as i64;
+                self.buy(day, price, chance);
+                let mean = 21.0 + 49.0 * self.traits[0];
+                self.next_special = day + 1 + (-(1.0 - chance.random::<f64>()).ln() * mean) as usize;
+            }
+            Kind::QuarterlyBatch => {
+                for _ in 0..(week * (2.0 + 4.0 * self.traits[0])) as usize {
+                    self.buy(day, PRICES[chance.random_range(0..4)], chance);
+                }
+                self.next_special = day + 91;
+            }
+            Kind::CampaignBursts => {
+                self.campaign_ends = day + chance.random_range(14..=28);
+                self.next_special = self.campaign_ends + chance.random_range(45..=100);
+            }
+            _ => {}
+        }
+    }
+
+    fn buy(&mut self, day: usize, price: i64, chance: &mut ChaCha8Rng) {
+        let id = self.place(day, day + 365, price, chance);
+        self.purchases.push((day, price, Some(id)));
+    }
+
+    fn place(&mut self, day: usize, end: usize, price: i64, chance: &mut ChaCha8Rng) -> u64 {
+        let id = 1000 + self.orders.len() as u64;
+        if self.kind == Kind::RenewalWaves && chance.random::<f64>() < self.share {
+            let lead = 3 + (self.traits[1] * 20.0) as usize + chance.random_range(0..8);
+            self.renewals.entry(end.saturating_sub(lead).max(day + 1)).or_default().push(self.orders.len());
+        }
+        self.orders.push((id, price, day, end));
+        id
+    }
+
+    fn case(&self) -> Case {
+        let now = Time::from_timestamp(1_795_500_000, 0).unwrap();
+        let at = |day: usize| now + chrono::Duration::days(day as i64 - self.history as i64) + chrono::Duration::hours(9);
+        let mut days = vec![0; self.days()];
+        self.purchases.iter().for_each(|(day, price, _)| days[*day] += price);
+        let entry = |number: usize, (day, change, order): (usize, i64, Option<u64>)| Entry {
+            id: number.to_string().into(),
+            at: at(day),
+            change: Decimal::new(change, 2),
+            kind: if change < 0 { "Charge" } else { "Credit" }.into(),
+            balance_after: None,
+            currency: None,
+            order,
+            expires: None,
+        };
+        let opening = Entry { at: at(0) - chrono::Duration::hours(9), ..entry(usize::MAX, (0, 100_000_000, None)) };
+        let known = self.purchases.iter().filter(|(day, ..)| *day < self.history);
+        let debits = known.enumerate().map(|(number, (day, price, order))| entry(number, (*day, -price, *order)));
+        let ledger = Ledger::new([opening].into_iter().chain(debits).collect());
+        let order = |(id, price, placed, end): &(u64, i64, usize, usize)| Order {
+            id: *id,
+            division: None,
+            price: Decimal::new(*price, 2),
+            issued: true,
+            renewed: self.renewed.get(id).is_some_and(|day| *day < self.history),
+            // The orders of the beginning are older than the ledger.
+            placed: (*placed > 0).then(|| at(*placed).date_naive()),
+            years: Some(1),
+            certificate_ends: at(*end).date_naive(),
+            order_ends: None,
+        };
+        let orders = (self.kind == Kind::RenewalWaves)
+            .then(|| self.orders.iter().filter(|(_, _, placed, _)| *placed < self.history).map(order).collect());
+        let future = days.split_off(self.history);
+        Case { ledger, orders, now, future, past: days }
+    }
+}
+
+/// How often something happens on a day that happens so often on average.
+fn poisson(mean: f64, chance: &mut ChaCha8Rng) -> usize {
+    let (least, mut product, mut count) = ((-mean).exp(), chance.random::<f64>(), 0);
+    while product > least {
+        product *= chance.random::<f64>();
+        count += 1;
+    }
+    count
+}
