@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use url::Url;
 
 pub use self::reload::Source;
 
@@ -78,8 +79,8 @@ fn watches_sharing(
     let silences: Arc<[_]> = config.silences.values().cloned().collect();
     let build = |(name, account): (&Name, &Account)| {
         let limiter = limiters.get(account.api_key.expose()).map(|(_, limiter)| Arc::clone(limiter));
-        let http = http_client(&account.connection, web::is_loopback(&account.base_url))
-            .with_context(|| format!("account {name}"))?;
+        let http =
+            http_client(&account.connection, Some(&account.base_url)).with_context(|| format!("account {name}"))?;
         let client = Client::new(
             &**name,
             account.base_url.clone(),
@@ -134,9 +135,13 @@ fn ca_pem(connection: &Connection) -> anyhow::Result<Option<Vec<u8>>> {
     connection.ca_file.as_ref().map(read).transpose()
 }
 
-fn http_client(connection: &Connection, loopback: bool) -> anyhow::Result<reqwest::Client> {
-    let options = web::WebOptions { timeout: connection.timeout, extra_ca_pem: ca_pem(connection)?, loopback };
-    Ok(web::client(&options)?)
+/// A client for requests to `url`; `None`: an address that is not understood is nobody's own.
+fn http_client(connection: &Connection, url: Option<&Url>) -> anyhow::Result<reqwest::Client> {
+    if connection.ca_file.is_none() && url.is_some_and(web::is_plain_loopback) {
+        return Ok(web::plain_client(connection.timeout)?);
+    }
+    let (timeout, loopback) = (connection.timeout, url.is_some_and(web::is_loopback));
+    Ok(web::client(&web::WebOptions { timeout, extra_ca_pem: ca_pem(connection)?, loopback })?)
 }
 
 /// What messages say beside the events' own figures.
