@@ -19,12 +19,14 @@ pub use self::reload::Source;
 
 use self::generation::{Built, Generation, House, Kept};
 use self::reload::Again;
-use crate::certcentral::{Client, Limiter, Window};
+use crate::books::Shelf;
+use crate::certcentral::{BooksSource, Client, Limiter, Window};
 use crate::clock::Clock;
 use crate::config::{Account, Config, Connection, Divisions, Loaded, NotifierConfig};
 use crate::control::{self, Board};
-use crate::cycle::{self, Scope, Watch};
+use crate::cycle::{self, Library, Scope, Watch};
 use crate::domain::Name;
+use crate::forecast::Spending;
 use crate::notify::outbox::Desk;
 use crate::notify::{RuleWords, Words};
 use crate::scheduler::Jobs;
@@ -60,24 +62,33 @@ pub enum RunError {
 /// The limiters by API key: everything that uses a key shares one.
 type Limiters = BTreeMap<String, (Vec<Window>, Arc<Limiter>)>;
 
-/// What each account's cycles need, built.
-pub fn watches(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Arc<Watch>>> {
-    Ok(watches_sharing(config, redactor, clock, &Limiters::new())?.0)
+/// What a reload leaves as it is where it still fits.
+#[derive(Default)]
+struct Shared {
+    limiters: Limiters,
+    /// The books by account, and of which place they are.
+    shelves: BTreeMap<Name, (Url, Arc<Shelf>)>,
 }
 
-/// The same with those of the `known` limiters that still fit, and with the limiters to know next time.
+/// What each account's cycles need, built.
+pub fn watches(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Arc<Watch>>> {
+    Ok(watches_sharing(config, redactor, clock, &Shared::default())?.0)
+}
+
+/// The same with what is `known` and still fits, and with what to know next time.
 fn watches_sharing(
     config: &Config,
     redactor: &Redactor,
     clock: &Arc<dyn Clock>,
-    known: &Limiters,
-) -> anyhow::Result<(Vec<Arc<Watch>>, Limiters)> {
+    known: &Shared,
+) -> anyhow::Result<(Vec<Arc<Watch>>, Shared)> {
     let rules: Arc<[_]> = config.rules.clone().into();
     let unreadable = Arc::new(config.unreadable.clone());
     let limiters: Limiters =
-        limits_by_key(config).into_iter().map(|(key, windows)| limiter(key, windows, known)).collect();
+        limits_by_key(config).into_iter().map(|(key, windows)| limiter(key, windows, &known.limiters)).collect();
+    let mut shelves = BTreeMap::new();
     let silences: Arc<[_]> = config.silences.values().cloned().collect();
-    let build = |(name, account): (&Name, &Account)| {
+    let mut build = |(name, account): (&Name, &Account)| {
         let limiter = limiters.get(account.api_key.expose()).map(|(_, limiter)| Arc::clone(limiter));
         let http =
             http_client(&account.connection, Some(&account.base_url)).with_context(|| format!("account {name}"))?;
@@ -91,17 +102,24 @@ fn watches_sharing(
             Arc::clone(clock),
         )
         .with_context(|| format!("account {name}"))?;
+        let client = Arc::new(client);
+        let of_the_same = known.shelves.get(name).filter(|(base_url, _)| *base_url == account.base_url);
+        let shelf = of_the_same.map_or_else(|| Arc::new(Shelf::new(Arc::clone(clock))), |(_, it)| Arc::clone(it));
+        shelves.insert(name.clone(), (account.base_url.clone(), Arc::clone(&shelf)));
+        let spending = account.not_spend.as_ref().map_or_else(Spending::default, Spending::without);
+        let source: Arc<dyn BooksSource> = Arc::clone(&client) as _;
         Ok(Arc::new(Watch {
             account: name.clone(),
-            source: Arc::new(client),
+            source: client,
+            library: Some(Arc::new(Library { shelf, source, spending })),
             scope: scope(&account.divisions),
             rules: Arc::clone(&rules),
             unreadable: Arc::clone(&unreadable),
             silences: Arc::clone(&silences),
         }))
     };
-    let watches = config.accounts.iter().map(build).collect::<anyhow::Result<_>>()?;
-    Ok((watches, limiters))
+    let watches = config.accounts.iter().map(&mut build).collect::<anyhow::Result<_>>()?;
+    Ok((watches, Shared { limiters, shelves }))
 }
 
 /// A limiter that is known goes on counting.

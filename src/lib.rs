@@ -8,6 +8,7 @@
 //! - [`forecast`]: ledger and orders → how long funds last; pure too.
 //! - [`config`]: `alerts.yaml` and the environment → domain types; every problem at once, with its place.
 //! - [`certcentral`]: the HTTP client of the CertCentral Services API.
+//! - [`books`]: what keeps an account's ledger and orders fresh, behind its balance readings, with a cache on disk.
 //! - [`store`]: the state file, its lock, and the book that every change goes through.
 //! - [`notify`]: Slack, e-mail and other ends, rendering, and the outbox that retries and falls back.
 //! - [`signature`]: how a webhook's requests are signed.
@@ -23,6 +24,8 @@
 //! - [`cli`]: one file a command.
 
 pub mod app;
+mod atomic;
+pub mod books;
 pub mod certcentral;
 pub mod cli;
 pub mod clock;

@@ -488,6 +488,7 @@ fn watch(source: Arc<dyn BalanceSource>, scope: Scope, rules: Vec<Rule>) -> Watc
         rules: rules.into(),
         unreadable: Arc::new(unreadable),
         silences: [].into(),
+        library: None,
     }
 }
 
@@ -557,7 +558,7 @@ async fn whatever_a_field_holds_it_spoils_its_own_metrics_and_moves_no_alert() {
             }
         }
         let one = |balance: Balance| Harvest {
-            reads: vec![Read { division: None, name: None, balance: Ok(balance) }],
+            reads: vec![Read { division: None, name: None, balance: Ok(balance), prospect: None }],
             listing_failure: None,
             active: None,
         };

@@ -170,6 +170,7 @@ fn every_number_of_alerts_fits_slack_with_each_told_or_counted() {
                 division: Some(id),
                 name: Some(format!("{name} {id}")),
                 balance: Ok(balance(id.into())),
+                prospect: None,
             });
             let harvest = Harvest { reads: reads.collect(), listing_failure: None, active: None };
             let mut state = State::default();
@@ -210,6 +211,7 @@ fn a_state_of_two_thousand_alerts_is_saved_and_read_again_as_it_is() {
         division: Some(id),
         name: Some(format!("D{id}")),
         balance: Ok(balance(id.into())),
+        prospect: None,
     });
     let harvest = Harvest { reads: reads.collect(), listing_failure: None, active: None };
     let mut state = State::default();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
-use lowtide::clock::SystemClock;
-use lowtide::cycle::{Harvest, Read, Scope, Watch, forget_unconfigured, read_once, settle};
+use lowtide::clock::{Clock, SystemClock};
+use lowtide::cycle::{For, Harvest, Read, Scope, Watch, forget_unconfigured, read_once, settle};
 use lowtide::domain::alert::Kind;
 use lowtide::domain::balance::{Balance, Outlook, Unreadable};
 use lowtide::domain::event::Subject;
@@ -58,6 +58,7 @@ fn watch(scope: Scope) -> Watch {
             notify: vec!["slack".into()],
         }),
         silences: [].into(),
+        library: None,
     }
 }
 
@@ -79,11 +80,20 @@ fn fails(outlook: Outlook) -> Result<Balance, Unreadable> {
 }
 
 fn one(balance: Result<Balance, Unreadable>) -> Harvest {
-    Harvest { reads: vec![Read { division: None, name: None, balance }], listing_failure: None, active: None }
+    Harvest {
+        reads: vec![Read { division: None, name: None, balance, prospect: None }],
+        listing_failure: None,
+        active: None,
+    }
 }
 
 fn divisions(ids: &[u64]) -> Harvest {
-    let reads = ids.iter().map(|id| Read { division: Some(*id), name: Some(format!("D{id}")), balance: good("100") });
+    let reads = ids.iter().map(|id| Read {
+        division: Some(*id),
+        name: Some(format!("D{id}")),
+        balance: good("100"),
+        prospect: None,
+    });
     Harvest { reads: reads.collect(), listing_failure: None, active: Some(ids.iter().copied().collect()) }
 }
 
@@ -246,7 +256,7 @@ async fn a_listing_that_hangs_delays_no_reading_by_more_than_seconds_where_it_is
     }
     let watch = Watch { source: Arc::new(NoNames), ..watch(Scope::Listed(vec![7])) };
     let started = tokio::time::Instant::now();
-    let harvest = read_once(&watch, &SystemClock).await;
+    let harvest = read_once(&watch, &(Arc::new(SystemClock) as Arc<dyn Clock>), For::Rules).await;
     assert!(started.elapsed() <= Duration::from_secs(4));
     assert!(harvest.listing_failure.is_none() && harvest.reads[0].balance.is_ok());
 }

@@ -308,6 +308,7 @@ fn watch() -> Watch {
             notify: vec!["slack".into()],
         }),
         silences: [].into(),
+        library: None,
     }
 }
 
@@ -324,7 +325,11 @@ fn harvest(funds: Option<i64>) -> Harvest {
     };
     let fails = || Unreadable { outlook: Outlook::NeedsAction, reason: "403".to_owned() };
     let balance = funds.map(good).ok_or_else(fails);
-    Harvest { reads: vec![Read { division: None, name: None, balance }], listing_failure: None, active: None }
+    Harvest {
+        reads: vec![Read { division: None, name: None, balance, prospect: None }],
+        listing_failure: None,
+        active: None,
+    }
 }
 
 /// What people believe of each alert, from what they were told.

@@ -356,6 +356,7 @@ proptest! {
                 division: Some(id),
                 name: None,
                 balance: Ok(balance(amount.into())),
+                prospect: None,
             });
             let harvest = Harvest { reads: reads.collect(), listing_failure: None, active: None };
             let was: Vec<_> = (1..=3).map(|id| firing(&state, id)).collect();

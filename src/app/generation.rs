@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::{LAST_SENDS, Limiters, forget_unconfigured, http_client, notifiers, watches_sharing};
+use super::{LAST_SENDS, Shared, forget_unconfigured, http_client, notifiers, watches_sharing};
+use crate::books::Cache;
 use crate::clock::Clock;
 use crate::config::{Config, Heartbeat};
 use crate::control::Board;
@@ -45,7 +47,7 @@ pub(super) struct House {
 /// What a reload forgets only with the account that it belongs to.
 #[derive(Default)]
 pub(super) struct Kept {
-    pub(super) limiters: Limiters,
+    pub(super) shared: Shared,
     pub(super) http: Option<Server>,
     memories: BTreeMap<Name, Remembered>,
 }
@@ -62,7 +64,7 @@ pub(super) struct Built {
     pub(super) config: Config,
     watches: Vec<Arc<Watch>>,
     desks: BTreeMap<Name, Desk>,
-    limiters: Limiters,
+    shared: Shared,
     /// Where it will answer, if that is not where it answers now.
     listener: Option<TcpListener>,
     heartbeat: Option<Target>,
@@ -75,11 +77,11 @@ impl Built {
         clock: &Arc<dyn Clock>,
         kept: &Kept,
     ) -> anyhow::Result<Self> {
-        let (watches, limiters) = watches_sharing(config, redactor, clock, &kept.limiters)?;
+        let (watches, shared) = watches_sharing(config, redactor, clock, &kept.shared)?;
         let desks = notifiers(config, redactor)?;
         let listener = listener(config, kept.http.as_ref())?;
         let heartbeat = config.heartbeat.as_ref().map(target).transpose().context("heartbeat")?;
-        Ok(Self { config: config.clone(), watches, desks, limiters, listener, heartbeat })
+        Ok(Self { config: config.clone(), watches, desks, shared, listener, heartbeat })
     }
 }
 
@@ -110,11 +112,11 @@ pub(super) struct Generation {
 impl Generation {
     /// Takes over: forgets what is no longer configured, then lets cycles and sends begin.
     pub(super) async fn start(built: Built, house: &House, kept: &mut Kept) -> Self {
-        let Built { config, watches, desks, limiters, listener, heartbeat } = built;
+        let Built { config, watches, desks, shared, listener, heartbeat } = built;
         forget_unconfigured(&house.book, &watches, &desks).await;
         let accounts = config.accounts.keys().cloned().collect();
         house.board.configured(&accounts, &config.rules, &desks.keys().cloned().collect());
-        kept.limiters = limiters;
+        kept.shared = shared;
         kept.answer(&config, listener, house);
         house.heartbeat.send_replace(heartbeat);
         let (no_more_sends, sends_end) = watch::channel(false);
@@ -127,6 +129,10 @@ impl Generation {
         let mut cycles = JoinSet::new();
         for watch in watches {
             let Some(account) = config.accounts.get(&watch.account) else { continue };
+            if let Some(library) = &watch.library {
+                let cache = Cache::new(books_folder(&config.state), &watch.account, account.base_url.as_str());
+                workers.spawn(library.keeper(&watch, &house.clock, Some(cache)).run(sends_end.clone()));
+            }
             let memory = kept.memory(&watch, &account.base_url);
             let (base_url, scope) = (account.base_url.clone(), watch.scope.clone());
             memories.insert(watch.account.clone(), Remembered { base_url, scope, memory: Arc::clone(&memory) });
@@ -161,6 +167,13 @@ impl Generation {
             tracing::warn!("a send still runs after ten seconds: it is abandoned and stays owed");
         }
     }
+}
+
+/// Where the books are kept between two starts: beside the state, and worth nothing but time.
+fn books_folder(state: &Path) -> PathBuf {
+    let mut name = state.file_name().unwrap_or_default().to_owned();
+    name.push(".books");
+    state.with_file_name(name)
 }
 
 impl House {

@@ -303,7 +303,7 @@ mod tests {
             });
         }
         for _ in 0..60 {
-            sleep(Duration::from_millis(900)).await;
+            sleep(Duration::from_millis(1200)).await;
             let asked = Instant::now();
             for _ in 0..4 {
                 let permit = limiter.acquire().await;

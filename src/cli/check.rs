@@ -12,7 +12,7 @@ use super::table::table;
 use super::{Context, Exit, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
-use crate::cycle::{self, Harvest, Read, Watch};
+use crate::cycle::{self, For, Harvest, Read, Watch};
 use crate::domain::balance::Reading;
 use crate::domain::evaluate::{Blind, evaluate};
 use crate::domain::rule::{Bound, Rule, Severity, Side};
@@ -109,8 +109,9 @@ pub(super) async fn run(context: &Context, output: CheckOutput) -> Exit {
             return unknown(output, "the configuration cannot be used, see standard error");
         }
     };
+    let clock = &clock;
     let reads = watches.into_iter().map(|watch: Arc<Watch>| async move {
-        let harvest = cycle::read_once(&watch, &SystemClock).await;
+        let harvest = cycle::read_once(&watch, clock, For::Rules).await;
         (watch, harvest)
     });
     let harvests = futures_util::future::join_all(reads).await;
@@ -145,8 +146,8 @@ fn rows(watch: &Watch, harvest: &Harvest) -> Vec<Row> {
             Err(why) => {
                 rows.push(unreadable(&watch.account, read.division, read.name.clone(), None, why.reason.clone()));
             }
-            Ok(balance) => {
-                rows.extend(rules.map(|rule| judge(&watch.account, read, rule, &balance.reading(rule.metric))));
+            Ok(_) => {
+                rows.extend(rules.map(|rule| judge(&watch.account, read, rule, &read.reading(rule))));
             }
         }
     }

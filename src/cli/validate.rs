@@ -10,7 +10,7 @@ use super::{Context, Exit, count, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Problem};
-use crate::cycle::{self, Harvest, Watch};
+use crate::cycle::{self, For, Harvest, Watch};
 use crate::domain::balance::Reading;
 use crate::domain::evaluate::{Blind, evaluate};
 use crate::pace;
@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context, online: bool, output: Output) -> Exit
             Ok(watches) => {
                 let reads = watches.into_iter().map(|watch| {
                     let schedule = config.accounts.get(&watch.account).map(|account| account.schedule.clone());
-                    read(watch, schedule)
+                    read(watch, schedule, &clock)
                 });
                 outcome.online = Some(futures_util::future::join_all(reads).await);
             }
@@ -93,8 +93,8 @@ fn print_text(context: &Context, outcome: &Outcome) {
     }
 }
 
-async fn read(watch: Arc<Watch>, schedule: Option<Schedule>) -> AccountRead {
-    let harvest = cycle::read_once(&watch, &SystemClock).await;
+async fn read(watch: Arc<Watch>, schedule: Option<Schedule>, clock: &Arc<dyn Clock>) -> AccountRead {
+    let harvest = cycle::read_once(&watch, clock, For::Rules).await;
     let mut suggestions = suggestions(&watch, &harvest);
     suggestions.extend(schedule.and_then(|schedule| too_short(&watch, harvest.reads.len(), &schedule)));
     AccountRead {
@@ -127,9 +127,9 @@ fn failures(watch: &Watch, harvest: &Harvest) -> Vec<String> {
     for read in &harvest.reads {
         match &read.balance {
             Err(why) => failures.push(why.reason.clone()),
-            Ok(balance) => {
+            Ok(_) => {
                 let rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
-                let readings = rules.map(|rule| evaluate(rule, &balance.reading(rule.metric)));
+                let readings = rules.map(|rule| evaluate(rule, &read.reading(rule)));
                 failures.extend(readings.filter_map(|verdict| match verdict {
                     Err(Blind::Unreadable(why)) => Some(why.reason),
                     Ok(_) | Err(Blind::NotYetKnown(_)) => None,

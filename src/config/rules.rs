@@ -127,7 +127,7 @@ fn bound(cursor: &Cursor<'_>, metric: Option<Metric>) -> Option<Bound> {
     }
     cursor.read(|text| {
         let amount = match (values::amount(text), metric) {
-            (Err(_), None) => return values::pause(text).map(Bound::from),
+            (Err(fault), None) => return values::pause(text).map(Bound::from).map_err(|_| fault),
             (amount, _) => amount?,
         };
         match metric {

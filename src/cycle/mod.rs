@@ -3,6 +3,7 @@
 //! [`run`] does the reading and saving; [`settle()`] is everything between, pure, and the one place where a reading
 //! becomes an event. Nothing here knows a channel.
 
+mod ahead;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
+pub use ahead::{For, Library};
 pub use settle::{News, Settled, forget_unconfigured, label, settle};
 
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
@@ -25,6 +27,7 @@ use crate::domain::report::{Figures, Latest};
 use crate::domain::rule::{Metric, Rule, UnreadablePolicy};
 use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
+use crate::forecast::Prospect;
 use crate::pace;
 use crate::store::Book;
 
@@ -61,6 +64,8 @@ pub struct Watch {
     pub unreadable: Arc<UnreadablePolicy>,
     /// Every silence of the configuration; those made by command are in the state.
     pub silences: Arc<[Silence]>,
+    /// Its books; `None`: nothing looks ahead.
+    pub library: Option<Arc<Library>>,
 }
 
 /// What an account's cycles keep between them, in memory only.
@@ -76,6 +81,10 @@ pub struct Memory {
     period: Option<Duration>,
     too_short_told: bool,
     needs: Arc<AtomicU64>,
+    /// Whose books are wanted, whether they were waited for, and what was drawn from them.
+    wanted: BTreeSet<Division>,
+    waited: bool,
+    drawn: HashMap<Division, ahead::Drawn>,
 }
 
 impl Memory {
@@ -105,6 +114,19 @@ pub struct Read {
     pub name: Option<String>,
     /// What came.
     pub balance: Result<Balance, Unreadable>,
+    /// What lies ahead, where somebody wants to know.
+    pub prospect: Option<Arc<Prospect>>,
+}
+
+impl Read {
+    /// What a rule sees of it.
+    pub fn reading(&self, rule: &Rule) -> Reading {
+        match (&self.balance, &self.prospect) {
+            (Err(why), _) => Reading::Unreadable(why.clone()),
+            (Ok(_), Some(prospect)) if rule.metric.looks_ahead() => prospect.reading(rule),
+            (Ok(balance), _) => balance.reading(rule.metric),
+        }
+    }
 }
 
 /// Everything that one cycle read.
@@ -188,8 +210,9 @@ pub struct Outcome {
 pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Clock, planned: Time) -> Outcome {
     let started = clock.now();
     memory.errors.clear();
-    let harvest = read(watch, memory, clock).await;
+    let mut harvest = read(watch, memory, clock).await;
     let now = clock.now();
+    ahead::look_ahead(watch, memory, &mut harvest, now).await;
     let news = book
         .change(|state| {
             let settled = settle(state, watch, &harvest, planned);
@@ -248,11 +271,11 @@ pub fn latest(account: &Name, reads: &[Read], at: Time) -> Vec<Latest> {
 
 /// Whether no rule is blind.
 fn is_good(watch: &Watch, harvest: &Harvest) -> bool {
-    let sees = |read: &Read, balance: &Balance| {
+    let sees = |read: &Read| {
         let mut rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
-        rules.all(|rule| !matches!(evaluate(rule, &balance.reading(rule.metric)), Err(Blind::Unreadable(_))))
+        rules.all(|rule| !matches!(evaluate(rule, &read.reading(rule)), Err(Blind::Unreadable(_))))
     };
-    let good = |read: &Read| read.balance.as_ref().is_ok_and(|balance| sees(read, balance));
+    let good = |read: &Read| read.balance.is_ok() && sees(read);
     harvest.listing_failure.is_none() && harvest.reads.iter().all(good)
 }
 
@@ -307,6 +330,7 @@ async fn read_balances(watch: &Watch, memory: &mut Memory, clock: &dyn Clock) ->
         division,
         name: named(division),
         balance: balance.map_err(Unreadable::from),
+        prospect: None,
     };
     reads.into_iter().map(read).collect()
 }
@@ -467,7 +491,10 @@ fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
     LastReading { account, division, division_name, at, metrics, amounts, last_good }
 }
 
-/// Reads every division of an account once, for `check` and `validate --online`: no state, nothing sent.
-pub async fn read_once(watch: &Watch, clock: &dyn Clock) -> Harvest {
-    read(watch, &mut Memory::default(), clock).await
+/// Reads every division of an account once, and its books for whoever wants to know what lies ahead: for `check`, `preview`
+/// and `validate --online`. No state, nothing sent, nothing kept.
+pub async fn read_once(watch: &Watch, clock: &Arc<dyn Clock>, purpose: For) -> Harvest {
+    let mut harvest = read(watch, &mut Memory::default(), clock.as_ref()).await;
+    ahead::look_once(watch, &mut harvest, clock, purpose).await;
+    harvest
 }

@@ -118,7 +118,7 @@ impl Desk<'_> {
             Err(why) => failures.push(why.clone()),
             Ok(balance) => {
                 for rule in rules.iter().filter(|rule| rule.watches(&self.watch.account, read.division)) {
-                    let reading = balance.reading(rule.metric);
+                    let reading = read.reading(rule);
                     let known = self.in_the_known_currency(rule, read, &reading).map_err(Blind::Unreadable);
                     match known.and_then(|()| evaluate(rule, &reading)) {
                         Ok(verdict) => self.settle_rule(rule, read, balance, &reading, &verdict),
@@ -176,6 +176,7 @@ impl Desk<'_> {
         let moved = telling.moved;
         // What is over is over for both levels: the milder threshold is the one that the reader wants to be back above.
         let milder = rule.level(Severity::Warning).filter(|_| moved.kind == Kind::Resolved);
+        let goes_on = moved.kind != Kind::Resolved;
         let judged_by = milder.or_else(|| rule.level(moved.level));
         let subject = Subject::Threshold(ThresholdEvent {
             division_name: read.name.clone(),
@@ -192,8 +193,8 @@ impl Desk<'_> {
             }),
             breakdown: balance.breakdown(),
             next_reminder: self.next_reminder(moved, remind(moved.level)),
-            ahead: None,
-            chart: None,
+            ahead: read.prospect.as_ref().filter(|_| goes_on).and_then(|it| it.ahead(rule)).map(Box::new),
+            chart: read.prospect.as_ref().filter(|_| goes_on).and_then(|it| it.chart(rule)).map(Arc::new),
             key,
         });
         self.owe(subject, telling);

@@ -404,6 +404,11 @@ impl Rule {
         }
     }
 
+    /// The levels that it has, the milder one first.
+    pub fn levels(&self) -> impl Iterator<Item = &Level> {
+        [&self.warning, &self.critical].into_iter().flatten()
+    }
+
     /// Whether it watches this account and division.
     pub fn watches(&self, account: &str, division: super::Division) -> bool {
         let account_in = self.accounts.as_ref().is_none_or(|names| names.contains(account));

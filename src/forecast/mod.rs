@@ -11,6 +11,7 @@ mod future;
 mod history;
 mod outlook;
 mod pace;
+mod prospect;
 mod renewals;
 mod spending;
 
@@ -18,6 +19,7 @@ pub use crate::domain::confidence::{Confidence, ConfidenceError};
 pub use expiring::expiring;
 pub use funds::{past, sparkline};
 pub use outlook::{Forecast, NotYet, SpendRange, deposit};
+pub use prospect::{Prospect, is_told};
 pub use renewals::{RenewalsSum, renewals_due, shortfall};
 pub use spending::{Spending, spend};
 

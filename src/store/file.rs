@@ -3,12 +3,13 @@
 //! What cannot be understood is kept aside, never overwritten; what is newer than this program is refused.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::{DecodeError, Decoded, Store, VERSION, decode};
+use crate::atomic::{self, beside};
 use crate::domain::Time;
 use crate::domain::state::State;
 
@@ -179,37 +180,11 @@ fn stands_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// `state.json` → `state.json.lock`, in the same folder.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    name.into()
-}
-
 impl Store for FileStore {
     fn save(&self, json: &[u8]) -> io::Result<()> {
         self.make_ours()?;
-        let new = beside(&self.path, "new");
-        let written =
-            write_synced(&new, json).and_then(|()| fs::rename(&new, &self.path)).and_then(|()| sync_folder(&self.path));
-        if written.is_err() {
-            // Half a file would only eat the space that the next try needs.
-            let _ = fs::remove_file(&new);
-        }
-        written
+        atomic::replace(&self.path, json)
     }
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

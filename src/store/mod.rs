@@ -12,7 +12,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-pub(crate) use file::beside;
+pub(crate) use crate::atomic::beside;
 #[doc(hidden)]
 pub use file::{FileStore, OpenError, Opened, read_only};
 

@@ -456,6 +456,7 @@ fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<Watch> {
         rules: Arc::clone(&rules),
         unreadable: Arc::clone(&policy),
         silences: [].into(),
+        library: None,
     };
     [("acme", Scope::All(BTreeSet::new())), ("beta", Scope::Undivided)].into_iter().map(watch).collect()
 }

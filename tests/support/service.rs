@@ -225,6 +225,7 @@ pub fn account(source: Arc<dyn BalanceSource>, scope: Scope, rule: Rule) -> Arc<
             notify,
         }),
         silences: [].into(),
+        library: None,
     })
 }
 

@@ -9,9 +9,9 @@ use crate::cli::args::{Preview as Options, PreviewEvent, PreviewLevel};
 use crate::cli::out::grumble;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::cycle::{self, Scope, Watch};
+use crate::cycle::{self, For, Read, Scope, Watch};
 use crate::domain::alert::Kind;
-use crate::domain::balance::{Balance, Unreadable};
+use crate::domain::balance::Unreadable;
 use crate::domain::evaluate::evaluate;
 use crate::domain::event::Subject;
 use crate::domain::report::{self, Figures, Latest};
@@ -109,7 +109,7 @@ async fn page(config: &Config, redactor: &Redactor, options: &Options, now: Time
     let watches = watches(config, redactor)?;
     let asked = |watch: &&Arc<Watch>| options.account.as_deref().is_none_or(|name| name == &*watch.account);
     let reads = watches.iter().filter(asked).map(|watch| async move {
-        let harvest = cycle::read_once(watch, &SystemClock).await;
+        let harvest = cycle::read_once(watch, &clock(), For::Rules).await;
         let mut latest = cycle::latest(&watch.account, &harvest.reads, now);
         if let Some(why) = harvest.listing_failure.filter(|_| latest.is_empty()) {
             let figures = Figures::none(watch.account.clone(), None, None);
@@ -123,9 +123,12 @@ async fn page(config: &Config, redactor: &Redactor, options: &Options, now: Time
     Ok(Scene { subject: Some(Subject::Report(Box::new(page))), audience, real: true, notes })
 }
 
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
 fn watches(config: &Config, redactor: &Redactor) -> Result<Vec<Arc<Watch>>, Exit> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    app::watches(config, redactor, &clock).map_err(|error| {
+    app::watches(config, redactor, &clock()).map_err(|error| {
         grumble!("lowtide: {error:#}");
         Exit::Failure
     })
@@ -133,7 +136,7 @@ fn watches(config: &Config, redactor: &Redactor) -> Result<Vec<Arc<Watch>>, Exit
 
 fn unreadable(config: &Config, kind: Kind, shot: Shot, now: Time) -> Scene {
     let policy = &config.unreadable;
-    let why = shot.balance.err().flatten();
+    let why = shot.read.err().flatten();
     let mut notes = Vec::new();
     if why.is_none() && kind != Kind::Resolved {
         notes.push("the reason is a sample".to_owned());
@@ -145,11 +148,10 @@ fn unreadable(config: &Config, kind: Kind, shot: Shot, now: Time) -> Scene {
 }
 
 fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time) -> Result<Scene, Exit> {
-    let breached = |balance: &Balance| evaluate(rule, &balance.reading(rule.metric)).map(|verdict| verdict.breached());
     let mut notes = Vec::new();
-    let read = match &shot.balance {
-        Ok(balance) => match breached(balance) {
-            Ok(breached) => Some((balance.clone(), breached)),
+    let read = match &shot.read {
+        Ok(read) => match evaluate(rule, &read.reading(rule)).map(|verdict| verdict.breached()) {
+            Ok(breached) => Some((read, breached)),
             Err(why) => {
                 notes.push(format!("sample figures: {why}"));
                 None
@@ -166,8 +168,9 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
     };
     let level = level(rule, kind, options, read.as_ref().and_then(|(_, breached)| *breached))?;
     let real = read.is_some();
+    let prospect = read.and_then(|(read, _)| read.prospect.clone());
     let (reading, figures) = match read {
-        Some((balance, breached)) => {
+        Some((read, breached)) => {
             let fits = if kind == Kind::Resolved { breached.is_none() } else { breached >= Some(level) };
             if !fits {
                 let state = breached.map_or_else(|| "ok".to_owned(), |level| level.to_string());
@@ -175,14 +178,19 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
                     "these are the present figures, at which the rule is {state}: --sample shows figures that fit"
                 ));
             }
-            (balance.reading(rule.metric), balance)
+            let sampled = || sample::balance(rule, level, kind != Kind::Resolved);
+            (read.reading(rule), read.balance.clone().unwrap_or_else(|_| sampled()))
         }
         None => {
             let breached = kind != Kind::Resolved;
             (sample::reading(rule, level, breached), sample::balance(rule, level, breached))
         }
     };
-    let subject = sample::threshold(rule, kind, level, (&reading, &figures), &shot.place, now);
+    let mut subject = sample::threshold(rule, kind, level, (&reading, &figures), &shot.place, now);
+    if let Some(Subject::Threshold(event)) = subject.as_mut().filter(|_| real && kind != Kind::Resolved) {
+        event.ahead = prospect.as_ref().and_then(|it| it.ahead(rule)).map(Box::new);
+        event.chart = prospect.as_ref().and_then(|it| it.chart(rule)).map(Arc::new);
+    }
     let audience = rule.level(level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default();
     Ok(Scene { subject, audience, real, notes })
 }
@@ -217,7 +225,7 @@ fn level(rule: &Rule, kind: Kind, options: &Options, breached: Option<Severity>)
 struct Shot {
     place: Place,
     /// `Err(None)`: it was not asked.
-    balance: Result<Balance, Option<Unreadable>>,
+    read: Result<Read, Option<Unreadable>>,
 }
 
 async fn shoot(config: &Config, redactor: &Redactor, options: &Options, rule: Option<&Rule>) -> Result<Shot, Exit> {
@@ -244,15 +252,15 @@ async fn shoot(config: &Config, redactor: &Redactor, options: &Options, rule: Op
         division_name: (!undivided).then(|| sample::DIVISION_NAME.to_owned()),
     };
     if options.sample {
-        return Ok(Shot { place: sampled, balance: Err(None) });
+        return Ok(Shot { place: sampled, read: Err(None) });
     }
     match targets(watch, options, rule).await {
-        Err(why) => Ok(Shot { place: sampled, balance: Err(Some(why)) }),
+        Err(why) => Ok(Shot { place: sampled, read: Err(Some(why)) }),
         Ok(None) => {
             grumble!("lowtide: no such division of account `{}` is watched", clean(&watch.account));
             Err(Exit::Usage)
         }
-        Ok(Some(scope)) => Ok(read(watch, scope).await.unwrap_or(Shot { place: sampled, balance: Err(None) })),
+        Ok(Some(scope)) => Ok(read(watch, scope).await.unwrap_or(Shot { place: sampled, read: Err(None) })),
     }
 }
 
@@ -279,8 +287,10 @@ async fn read(watch: &Watch, scope: Scope) -> Option<Shot> {
         rules: Arc::clone(&watch.rules),
         unreadable: Arc::clone(&watch.unreadable),
         silences: Arc::clone(&watch.silences),
+        library: watch.library.clone(),
     };
-    let read = cycle::read_once(&one, &SystemClock).await.reads.into_iter().next()?;
-    let place = Place { account: watch.account.clone(), division: read.division, division_name: read.name };
-    Some(Shot { place, balance: read.balance.map_err(Some) })
+    let read = cycle::read_once(&one, &clock(), For::Messages).await.reads.into_iter().next()?;
+    let place = Place { account: watch.account.clone(), division: read.division, division_name: read.name.clone() };
+    let failed = read.balance.as_ref().err().cloned();
+    Some(Shot { place, read: failed.map_or(Ok(read), |why| Err(Some(why))) })
 }

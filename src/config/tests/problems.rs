@@ -109,10 +109,10 @@ fn levels_that_make_no_sense() {
     insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 USD }, critical: { below: 2 EUR }"), @"alerts.yaml:2:73: rules.low.critical.below: found `2 EUR`, expected the currency of the warning (USD and EUR are different currencies: one rule has one)");
     insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 USD, clear_at: 6 EUR }"), @"alerts.yaml:2:62: rules.low.warning.clear_at: found `6 EUR`, expected one currency (USD and EUR are different currencies: one rule has one)");
     insta::assert_snapshot!(rule("metric: unpaid_invoices, warning: { above: -5 }"), @"alerts.yaml:2:53: rules.low.warning.above: found `-5`, expected 0 or more: unpaid_invoices is never negative");
-    insta::assert_snapshot!(rule("metric: tide, warning: { below: 2 000 }"), @r#"
+    insta::assert_snapshot!(rule("metric: tide, warning: { below: 2 000 }"), @"
     alerts.yaml:2:18: rules.low.metric: found `tide`, expected one of available_funds, balance, unpaid_invoices, used_credit, runway, spend, expiring_funds, renewals_due, shortfall
-    alerts.yaml:2:44: rules.low.warning.below: found `2 000`, expected an amount and its currency code, such as 2000 USD
-    "#);
+    alerts.yaml:2:42: rules.low.warning.below: found `2 000`, expected an amount and its currency code, such as 2000 USD
+    ");
     insta::assert_snapshot!(rule("metric: balance, warning: 2000, critical:"), @r#"
     alerts.yaml:2:36: rules.low.warning: found a text, expected a map with the keys below, above, clear_at, for, remind_every, notify
     alerts.yaml:2:42: rules.low.critical: found nothing, expected a map with the keys below, above, clear_at, for, remind_every, notify
@@ -355,10 +355,23 @@ fn quiet_hours_that_never_are_or_never_end_are_refused() {
 
 #[test]
 fn mistakes_in_forecast_rules_say_what_would_be_right() {
-    insta::assert_snapshot!(rule("metric: runway, warning: { below: 2000 }, within: 30d"), @"");
-    insta::assert_snapshot!(rule("metric: runway, warning: { below: 400d }, confidence: 90"), @"");
-    insta::assert_snapshot!(rule("metric: spend, warning: { above: 14d }, within: 0, confidence: 0.9"), @"");
-    insta::assert_snapshot!(rule("metric: shortfall, warning: { above: -1 }"), @"");
-    insta::assert_snapshot!(rule("metric: runwy, warning: { below: 14d, clear_at: 7d }"), @"");
-    insta::assert_snapshot!(account("api_key: k, not_spend: []"), @"");
+    insta::assert_snapshot!(rule("metric: runway, warning: { below: 2000 }, within: 30d"), @"
+    alerts.yaml:2:44: rules.low.warning.below: found `2000`, expected a duration above 0 and up to a year, such as 24h, 14d or 30d
+    alerts.yaml:2:60: rules.low.within: found `within`, expected no window: only spend, expiring_funds, renewals_due, shortfall have one
+    ");
+    insta::assert_snapshot!(rule("metric: runway, warning: { below: 400d }, confidence: 90"), @"
+    alerts.yaml:2:44: rules.low.warning.below: found `400d`, expected a duration above 0 and up to a year, such as 24h, 14d or 30d
+    alerts.yaml:2:64: rules.low.confidence: found `90`, expected a share from 0.5 to 0.99, such as 0.9
+    ");
+    insta::assert_snapshot!(rule("metric: spend, warning: { above: 14d }, within: 0, confidence: 0.9"), @"
+    alerts.yaml:2:43: rules.low.warning.above: found `14d`, expected an amount such as 2000, 1999.95 or 2000 USD
+    alerts.yaml:2:58: rules.low.within: found `0`, expected a duration above 0 and up to a year, such as 24h, 14d or 30d
+    alerts.yaml:2:73: rules.low.confidence: found `confidence`, expected no confidence: only runway has one
+    ");
+    insta::assert_snapshot!(rule("metric: shortfall, warning: { above: -1 }"), @"alerts.yaml:2:47: rules.low.warning.above: found `-1`, expected 0 or more: shortfall is never negative");
+    insta::assert_snapshot!(rule("metric: runwy, warning: { below: 14d, clear_at: 7d }"), @"
+    alerts.yaml:2:18: rules.low.metric: found `runwy`, expected one of available_funds, balance, unpaid_invoices, used_credit, runway, spend, expiring_funds, renewals_due, shortfall; did you mean `runway`?
+    alerts.yaml:2:58: rules.low.warning.clear_at: found `7d`, expected 14d or more (`clear_at` 7d is on the firing side of `below` 14d: the level could never clear properly)
+    ");
+    insta::assert_snapshot!(account("api_key: k, not_spend: []"), @"alerts.yaml:2:23: accounts.acme.not_spend: found an empty list, expected a list of transaction types such as [Expired Deposit, Adjustment]");
 }

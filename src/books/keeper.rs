@@ -1,0 +1,189 @@
+//! The task that fills a shelf: one request at a time, of what is wanted and due, until it is told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::memory::{Came, Next, Task};
+use super::{Cache, Shelf};
+use crate::certcentral::{BooksSource, ReadError};
+use crate::clock::Clock;
+use crate::domain::{Division, Name, Time};
+
+/// An order's end can matter at least so many days ahead.
+const LEAST_WATCHED: u64 = 30;
+/// The longest window that is looked ahead.
+const MOST_WATCHED: u64 = 400;
+
+/// Reads one account's books.
+pub struct Keeper {
+    account: Name,
+    source: Arc<dyn BooksSource>,
+    shelf: Arc<Shelf>,
+    clock: Arc<dyn Clock>,
+    cache: Option<Arc<Cache>>,
+    watched_days: u64,
+    /// The cache could not be written, and that was told.
+    unsaved: bool,
+    ends_fail: bool,
+}
+
+impl Keeper {
+    /// `account` is its name in the log; `watched_days` the longest window that rules look ahead; without a `cache` every
+    /// start reads the whole ledger.
+    pub fn new(
+        account: Name,
+        source: Arc<dyn BooksSource>,
+        shelf: Arc<Shelf>,
+        clock: Arc<dyn Clock>,
+        cache: Option<Cache>,
+        watched_days: u64,
+    ) -> Self {
+        let (cache, watched_days) = (cache.map(Arc::new), watched_days.clamp(LEAST_WATCHED, MOST_WATCHED));
+        Self { account, source, shelf, clock, cache, watched_days, unsaved: false, ends_fail: false }
+    }
+
+    /// Runs until `stopped` says `true` or its sender is gone. A request under way is abandoned then.
+    pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.work() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+    }
+
+    async fn work(&mut self) {
+        loop {
+            let now = self.clock.now();
+            let next = self.shelf.memory().next(now, self.watched_days);
+            match next {
+                Next::Do(task) => self.perform(task, now).await,
+                Next::At(at) => {
+                    let pause = (at - now).to_std().unwrap_or_default().max(Duration::from_millis(1));
+                    tokio::select! {
+                        () = self.clock.sleep(pause) => {}
+                        () = self.shelf.asked.notified() => {}
+                    }
+                }
+                Next::Rest => self.shelf.asked.notified().await,
+            }
+            self.publish().await;
+            self.shelf.tried.notify_waiters();
+        }
+    }
+
+    async fn perform(&mut self, task: Task, now: Time) {
+        match task {
+            Task::LoadLedger(division) => {
+                let cached = self.cached(move |cache| cache.ledger(division)).await;
+                self.shelf.memory().loaded_ledger(division, cached, now);
+            }
+            Task::LoadOrders => {
+                let cached = self.cached(Cache::orders).await;
+                self.shelf.memory().loaded_orders(cached, now);
+            }
+            Task::Forget(division) => {
+                self.cached(move |cache| {
+                    cache.forget(division);
+                    None::<()>
+                })
+                .await;
+            }
+            Task::Ledger { division, since } => self.ledger(division, since, now).await,
+            Task::Orders { from, to } => {
+                let read = self.source.orders(from, to).await;
+                match read {
+                    Ok(orders) => {
+                        let duration_ms = self.since(now);
+                        tracing::debug!(account = %self.account, orders = orders.len(), duration_ms, "orders read");
+                        self.shelf.memory().read_orders(orders, self.clock.now());
+                    }
+                    Err(error) => {
+                        let told = self.shelf.memory().fail_orders(error.clone(), self.clock.now());
+                        self.tell(told, "orders cannot be read", None, &error);
+                    }
+                }
+            }
+            Task::End { order, certificate_ends } => {
+                let read = self.source.order_end(order).await;
+                match read {
+                    Ok(end) => self.shelf.memory().read_end(order, certificate_ends, end),
+                    Err(error) => {
+                        self.shelf.memory().fail_end(order, &error);
+                        let told = std::mem::replace(&mut self.ends_fail, true);
+                        self.tell(told, "the end of an order cannot be read", None, &error);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ledger(&mut self, division: Division, since: chrono::NaiveDate, began: Time) {
+        let read = self.source.ledger(division, Some(since)).await;
+        let now = self.clock.now();
+        let lines = match read {
+            Ok(lines) => lines,
+            Err(error) => {
+                let told = self.shelf.memory().fail_ledger(division, error.clone(), now);
+                return self.tell(told, "ledger cannot be read", division, &error);
+            }
+        };
+        let (entries, duration_ms) = (lines.len(), self.since(began));
+        let Some((came, save)) = self.shelf.memory().read_ledger(division, lines, now) else { return };
+        let account = &self.account;
+        match came {
+            Came::First => tracing::info!(%account, division, entries, duration_ms, "ledger read"),
+            Came::More => tracing::debug!(%account, division, entries, duration_ms, "ledger read"),
+            Came::Broken => {
+                tracing::info!(%account, division, "ledger does not go on where it ended before: it is read as a whole");
+            }
+        }
+        if let Some(ledger) = save {
+            self.save(move |cache| cache.save_ledger(division, &ledger, now)).await;
+        }
+    }
+
+    /// Shows the orders once nothing that matters of them is left to be asked.
+    async fn publish(&mut self) {
+        let now = self.clock.now();
+        let published = self.shelf.memory().publish(now, self.watched_days);
+        let Some((orders, save)) = published else { return };
+        tracing::info!(account = %self.account, orders, "orders are known");
+        self.ends_fail = false;
+        if let Some((orders, ends)) = save {
+            self.save(move |cache| cache.save_orders(&orders, &ends, now)).await;
+        }
+    }
+
+    fn since(&self, began: Time) -> i64 {
+        (self.clock.now() - began).num_milliseconds()
+    }
+
+    /// A failure is told once for as long as it stays the same.
+    fn tell(&self, told: bool, what: &str, division: Division, error: &ReadError) {
+        let account = &self.account;
+        if told {
+            tracing::debug!(%account, division, reason = %error.reason, "{what}");
+        } else {
+            tracing::warn!(%account, division, reason = %error.reason, "{what}: what was read before is used while it is fresh");
+        }
+    }
+
+    async fn cached<T: Send + 'static>(&self, look: impl FnOnce(&Cache) -> Option<T> + Send + 'static) -> Option<T> {
+        let cache = Arc::clone(self.cache.as_ref()?);
+        tokio::task::spawn_blocking(move || look(&cache)).await.ok().flatten()
+    }
+
+    /// A cache that cannot be written costs time at the next start and nothing else.
+    async fn save(&mut self, save: impl FnOnce(&Cache) -> std::io::Result<()> + Send + 'static) {
+        let Some(cache) = self.cache.clone() else { return };
+        let saved = tokio::task::spawn_blocking(move || save(&cache)).await;
+        match saved {
+            Ok(Err(error)) if !std::mem::replace(&mut self.unsaved, true) => {
+                tracing::info!(account = %self.account, %error, "books are not kept on disk: the next start reads them as a whole");
+            }
+            Ok(Ok(())) => self.unsaved = false,
+            _ => {}
+        }
+    }
+}

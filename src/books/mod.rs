@@ -1,0 +1,86 @@
+//! Keeping an account's books fresh: what was last read of its ledger and orders, and the task that reads it.
+//!
+//! An edge: it imports the domain and `certcentral`'s trait [`BooksSource`](crate::certcentral::BooksSource), and `app` hands
+//! it plain values. It judges nothing, it sends no message, and no balance reading ever waits for it. What it keeps on disk
+//! is a cache that may be deleted at any time.
+//!
+//! A [`Shelf`] is what cycles look at; a [`Keeper`] fills it. How often each part is read is said in [`memory`]'s constants.
+
+mod cache;
+mod keeper;
+mod memory;
+
+pub use cache::Cache;
+pub use keeper::Keeper;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use self::memory::Memory;
+use crate::clock::Clock;
+use crate::domain::Division;
+use crate::domain::books::Books;
+
+/// The books of one account as they are known now. It outlives the task that fills it.
+pub struct Shelf {
+    memory: Mutex<Memory>,
+    clock: Arc<dyn Clock>,
+    /// For the keeper: what is wanted may have changed, or the clock.
+    asked: Notify,
+    /// For whoever waits until something was tried.
+    tried: Notify,
+}
+
+impl Shelf {
+    /// An empty one: nothing is wanted yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { memory: Mutex::default(), clock, asked: Notify::new(), tried: Notify::new() }
+    }
+
+    /// The books of one division (`None`: of the account itself) as far as they are fresh enough to be used. Cheap: what was
+    /// read is shared, not copied.
+    pub fn books(&self, division: Division) -> Books {
+        self.memory().books(division, self.clock.now())
+    }
+
+    /// The divisions whose books are wanted from now on, all of them; what is known of others is forgotten. Say it at each
+    /// cycle: it also makes the keeper look at the clock again.
+    pub fn want(&self, divisions: &BTreeSet<Division>) {
+        self.memory().want(divisions);
+        self.asked.notify_one();
+        self.tried.notify_waiters();
+    }
+
+    /// Waits until ledger and orders of each of these divisions have been tried at least once, or for so long. Those that are
+    /// not wanted are not waited for.
+    pub async fn settled(&self, divisions: &BTreeSet<Division>, patience: Duration) {
+        let all = async {
+            loop {
+                let tried = self.tried.notified();
+                tokio::pin!(tried);
+                // From here on no change is missed.
+                tried.as_mut().enable();
+                if self.memory().settled(divisions) {
+                    return;
+                }
+                tried.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = all => {}
+            () = self.clock.sleep(patience) => {}
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // What is kept is whole between any two of its own steps.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

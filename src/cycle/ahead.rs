@@ -1,0 +1,170 @@
+//! Looking ahead: whose books are wanted, and what they say beside a balance that was just read.
+//!
+//! Reads nothing itself: books come from the [`Shelf`], which is filled in the background. A cycle waits for it once, at its
+//! first need and not for long; balances are read on time whatever becomes of the books.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+
+use super::{Harvest, Memory, Read, Watch};
+use crate::books::{Keeper, Shelf};
+use crate::certcentral::BooksSource;
+use crate::clock::Clock;
+use crate::domain::balance::{Balance, Reading};
+use crate::domain::books::Books;
+use crate::domain::rule::{Metric, Rule, Side};
+use crate::domain::{Division, Time};
+use crate::forecast::{Prospect, Spending, is_told};
+
+/// How long the first cycle that wants books waits for them, so that the first message already says how long funds last.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+/// How long `check` waits for them.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// So many funds that only messages ask about are drawn anew in one cycle; the others keep what was drawn before.
+const MOST_DRAWN: usize = 500;
+
+/// An account's books, and how they are read.
+pub struct Library {
+    /// Where they stand.
+    pub shelf: Arc<Shelf>,
+    /// Where they come from.
+    pub source: Arc<dyn BooksSource>,
+    /// What counts as a purchase.
+    pub spending: Spending,
+}
+
+/// What was drawn of a fund, and from what: it holds until one of them changes, or the hour.
+pub(super) struct Drawn {
+    balance: Balance,
+    books: Books,
+    hour: i64,
+    prospect: Arc<Prospect>,
+}
+
+/// Whose prospects are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// Rules that look ahead.
+    Rules,
+    /// Them, and the messages about low funds.
+    Messages,
+}
+
+/// Looks ahead of everything that was read, for the service's cycles.
+pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut Harvest, now: Time) {
+    let Some(library) = &watch.library else { return };
+    if harvest.reads.is_empty() {
+        return; // nothing could be listed: what was wanted before is wanted still
+    }
+    let before = std::mem::take(&mut memory.wanted);
+    let wants = |read: &&Read| match &read.balance {
+        Ok(balance) => wanted(watch, read, balance, For::Messages),
+        Err(_) => before.contains(&read.division),
+    };
+    let wanted: BTreeSet<Division> = harvest.reads.iter().filter(wants).map(|read| read.division).collect();
+    library.shelf.want(&wanted);
+    if !wanted.is_empty() && !std::mem::replace(&mut memory.waited, true) {
+        library.shelf.settled(&wanted, FIRST_PATIENCE).await;
+    }
+    memory.drawn.retain(|division, _| wanted.contains(division));
+    let mut budget = MOST_DRAWN;
+    for read in harvest.reads.iter_mut().filter(|read| wanted.contains(&read.division)) {
+        read.prospect = draw(watch, library, &mut memory.drawn, read, now, &mut budget);
+        // Each takes milliseconds, and there may be thousands of them.
+        tokio::task::yield_now().await;
+    }
+    memory.wanted = wanted;
+}
+
+/// The same once and for all, with the books read for it and kept nowhere: for `check` and `preview`.
+pub(super) async fn look_once(watch: &Watch, harvest: &mut Harvest, clock: &Arc<dyn Clock>, purpose: For) {
+    let Some(library) = &watch.library else { return };
+    let wants = |read: &&Read| read.balance.as_ref().is_ok_and(|balance| wanted(watch, read, balance, purpose));
+    let wanted: BTreeSet<Division> = harvest.reads.iter().filter(wants).map(|read| read.division).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    library.shelf.want(&wanted);
+    let (_go_on, stopped) = tokio::sync::watch::channel(false);
+    tokio::select! {
+        () = library.keeper(watch, clock, None).run(stopped) => {}
+        () = library.shelf.settled(&wanted, PATIENCE) => {}
+    }
+    let (mut drawn, mut budget) = (HashMap::new(), usize::MAX);
+    for read in harvest.reads.iter_mut().filter(|read| wanted.contains(&read.division)) {
+        read.prospect = draw(watch, library, &mut drawn, read, clock.now(), &mut budget);
+    }
+}
+
+impl Library {
+    /// The task that fills the shelf for this watch.
+    pub fn keeper(&self, watch: &Watch, clock: &Arc<dyn Clock>, cache: Option<crate::books::Cache>) -> Keeper {
+        let windows = watch.rules.iter().filter_map(Rule::within).map(|within| within.as_secs().div_ceil(24 * 3600));
+        let (source, shelf) = (Arc::clone(&self.source), Arc::clone(&self.shelf));
+        let longest = windows.max().unwrap_or_default();
+        Keeper::new(watch.account.clone(), source, shelf, Arc::clone(clock), cache, longest)
+    }
+}
+
+fn draw(
+    watch: &Watch,
+    library: &Library,
+    drawn: &mut HashMap<Division, Drawn>,
+    read: &Read,
+    now: Time,
+    budget: &mut usize,
+) -> Option<Arc<Prospect>> {
+    let balance = read.balance.as_ref().ok()?;
+    let (books, hour) = (library.shelf.books(read.division), now.timestamp().div_euclid(3600));
+    let known = drawn.get(&read.division);
+    let fits = |it: &&Drawn| it.hour == hour && it.balance == *balance && same(&it.books, &books);
+    if let Some(known) = known.filter(fits) {
+        return Some(Arc::clone(&known.prospect));
+    }
+    let rules = || watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
+    if !rules().any(|rule| rule.metric.looks_ahead()) {
+        // A little old is better than nothing, in a message.
+        *budget = match budget.checked_sub(1) {
+            Some(left) => left,
+            None => return known.map(|known| Arc::clone(&known.prospect)),
+        };
+    }
+    let prospect = Arc::new(Prospect::new(balance, books.clone(), &library.spending, rules(), now));
+    let (balance, kept) = (balance.clone(), Arc::clone(&prospect));
+    drawn.insert(read.division, Drawn { balance, books, hour, prospect: kept });
+    Some(prospect)
+}
+
+/// Whether two looks at the shelf found the very same reads.
+fn same(one: &Books, other: &Books) -> bool {
+    let ledgers = match (&one.ledger, &other.ledger) {
+        (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one == other,
+    };
+    let orders = match (&one.orders, &other.orders) {
+        (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one == other,
+    };
+    ledgers && orders
+}
+
+/// Whether somebody wants to know what lies ahead: a rule, or a message that is due or may soon be.
+fn wanted(watch: &Watch, read: &Read, balance: &Balance, purpose: For) -> bool {
+    let mut rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
+    rules.any(|rule| rule.metric.looks_ahead() || (purpose == For::Messages && is_near(rule, balance)))
+}
+
+/// Whether funds are within reach of a threshold: at most twice as much, so that the books are at hand when it is crossed.
+fn is_near(rule: &Rule, balance: &Balance) -> bool {
+    if !is_told(rule) || !matches!(rule.metric, Metric::AvailableFunds | Metric::Balance) {
+        return false;
+    }
+    let Reading::Amount(money) = balance.reading(rule.metric) else { return false };
+    rule.levels().filter(|level| level.side() == Side::Below).any(|level| {
+        let bound = level.clear_at().amount().map_or(Decimal::ZERO, |amount| amount.value);
+        money.amount <= bound.max(Decimal::ZERO).checked_add(bound).unwrap_or(Decimal::MAX)
+    })
+}

@@ -1,0 +1,275 @@
+//! What is known ahead of one fund at one reading: the readings of the metrics that look ahead, and what messages say.
+//!
+//! The futures are drawn once, for what the rules that watch the fund ask; then they are forgotten, and the answers stay.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+
+use super::{Confidence, Forecast, RenewalsSum, Spending};
+use super::{deposit, expiring, past, renewals_due, shortfall, sparkline, spend};
+use crate::domain::Time;
+use crate::domain::ahead::{Ahead, Band, Chart, RenewalsDue, Runway};
+use crate::domain::balance::{Balance, Outlook, Reading, Unreadable};
+use crate::domain::books::{Books, Gap, Ledger, Order};
+use crate::domain::money::{Currency, Money};
+use crate::domain::rule::{Bound, Level, Metric, Rule, Severity, Side};
+
+/// A message says what has to be paid, and what to deposit, for so many days.
+const MESSAGE_DAYS: u32 = 30;
+/// The picture shows so many days that were, and so many to come.
+const PAST_DAYS: u32 = 56;
+const FUTURE_DAYS: u32 = 45;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What is known ahead of one fund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prospect {
+    now: Time,
+    currency: Result<Currency, Unreadable>,
+    funds: Reading,
+    balance: Reading,
+    books: Books,
+    spending: Spending,
+    futures: Result<Futures, Reading>,
+}
+
+/// What the futures say together, for each confidence that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Futures {
+    runways: BTreeMap<Confidence, (Runway, Option<Duration>)>,
+    bands: BTreeMap<Confidence, Vec<Band>>,
+    /// The most that is spent in so many days.
+    spent: BTreeMap<(Confidence, u32), Decimal>,
+}
+
+/// Whether a message about this rule's alert says what lies ahead.
+pub fn is_told(rule: &Rule) -> bool {
+    rule.metric.looks_ahead() || matches!(rule.metric, Metric::AvailableFunds | Metric::Balance)
+}
+
+impl Prospect {
+    /// What these books and this balance say at `now`, drawn for these rules.
+    pub fn new<'r>(
+        balance: &Balance,
+        books: Books,
+        spending: &Spending,
+        rules: impl IntoIterator<Item = &'r Rule>,
+        now: Time,
+    ) -> Self {
+        let (funds, of_balance) = (balance.reading(Metric::AvailableFunds), balance.reading(Metric::Balance));
+        let currency = balance
+            .currency
+            .clone()
+            .map_err(|problem| Unreadable { outlook: Outlook::MayHeal, reason: problem.to_string() });
+        let (spending, futures) = (spending.clone(), Err(Reading::Unlimited));
+        let mut prospect = Self { now, currency, funds, balance: of_balance, books, spending, futures };
+        prospect.futures = prospect.draw(rules);
+        prospect
+    }
+
+    /// The reading of a metric that looks ahead; of the others, what the balance says of the funds is not asked here.
+    pub fn reading(&self, rule: &Rule) -> Reading {
+        let found = match rule.metric {
+            Metric::Runway => return self.runway(rule.confidence),
+            Metric::Shortfall if self.funds == Reading::Unlimited => Ok(Decimal::ZERO),
+            Metric::Shortfall => self.shortfall(rule),
+            Metric::Spend => self.ledger().map(|it| spend(it, &self.spending, self.now, within(rule))),
+            Metric::ExpiringFunds => self.ledger().map(|it| expiring(it, self.now, within(rule))),
+            Metric::RenewalsDue => self.renewals(within(rule)).map(|sum| sum.amount),
+            Metric::AvailableFunds | Metric::Balance | Metric::UnpaidInvoices | Metric::UsedCredit => {
+                return Reading::NotYetKnown("this is read from the balance".to_owned());
+            }
+        };
+        match (found, &self.currency) {
+            (Ok(amount), Ok(currency)) => Reading::Amount(Money::new(amount, *currency)),
+            (Err(reading), _) => reading,
+            (Ok(_), Err(why)) => Reading::Unreadable(why.clone()),
+        }
+    }
+
+    /// What a message about this rule's alert says of the days to come.
+    pub fn ahead(&self, rule: &Rule) -> Option<Ahead> {
+        if !is_told(rule) {
+            return None;
+        }
+        let confidence = rule.confidence;
+        let runway = match (&self.futures, &self.funds) {
+            (_, Reading::Unlimited) => Runway::Endless,
+            (Ok(futures), _) => futures.runways.get(&confidence)?.0.clone(),
+            (Err(Reading::NotYetKnown(why)), _) => Runway::NotYetKnown(why.clone()),
+            (Err(Reading::Unreadable(why)), _) => Runway::NotYetKnown(why.reason.clone()),
+            (Err(_), _) => return None,
+        };
+        let money = |amount| Some(Money::new(amount, *self.currency.as_ref().ok()?));
+        let renewals = self.renewals(DAY * MESSAGE_DAYS).ok();
+        let spark = self.available().zip(self.ledger().ok()).map(|(funds, ledger)| sparkline(ledger, funds, self.now));
+        Some(Ahead {
+            runway,
+            deposit: self.deposit(rule).and_then(money),
+            renewals: renewals.and_then(|sum| Some(RenewalsDue { count: sum.count, amount: money(sum.amount)? })),
+            spark: spark.unwrap_or_default(),
+        })
+    }
+
+    /// The picture for a message about this rule's alert; `None` where the ledger or the funds are not known.
+    pub fn chart(&self, rule: &Rule) -> Option<Chart> {
+        let (funds, ledger) = self.available().zip(self.ledger().ok())?;
+        if !is_told(rule) {
+            return None;
+        }
+        let lines = [Severity::Warning, Severity::Critical].into_iter().filter_map(|severity| {
+            let level = rule.level(severity).filter(|_| rule.metric == Metric::AvailableFunds)?;
+            Some((severity, level.threshold().amount()?.value))
+        });
+        let bands = self.futures.as_ref().ok().and_then(|futures| futures.bands.get(&rule.confidence));
+        Some(Chart {
+            currency: *self.currency.as_ref().ok()?,
+            now: self.now,
+            past: past(ledger, funds, self.now, PAST_DAYS),
+            thresholds: lines.collect(),
+            renewals: self.orders().map(|orders| self.renewals_by_day(orders)).unwrap_or_default(),
+            future: bands.cloned().unwrap_or_default(),
+            percent: rule.confidence.percent(),
+        })
+    }
+
+    fn runway(&self, confidence: Confidence) -> Reading {
+        match (&self.funds, &self.futures) {
+            (Reading::Unlimited, _) => Reading::Unlimited,
+            (Reading::Unreadable(why), _) => Reading::Unreadable(why.clone()),
+            (_, Err(reading)) => reading.clone(),
+            (_, Ok(futures)) => match futures.runways.get(&confidence) {
+                Some((_, Some(lasts))) => Reading::Time(*lasts),
+                Some((_, None)) => Reading::Unlimited,
+                None => Reading::NotYetKnown("the forecast was made for other rules".to_owned()),
+            },
+        }
+    }
+
+    fn shortfall(&self, rule: &Rule) -> Result<Decimal, Reading> {
+        let Some(available) = self.available() else { return Err(self.funds.clone()) };
+        Ok(shortfall(&self.renewals(within(rule))?, available))
+    }
+
+    fn available(&self) -> Option<Decimal> {
+        match &self.funds {
+            Reading::Amount(money) => Some(money.amount),
+            _ => None,
+        }
+    }
+
+    /// The ledger, if every amount in it is in the currency of the balance.
+    fn ledger(&self) -> Result<&Ledger, Reading> {
+        let ledger = self.books.ledger.as_deref().map_err(|gap| missing(gap, "ledger"))?;
+        let Ok(currency) = &self.currency else { return Ok(ledger) };
+        let other = ledger.entries().iter().find_map(|entry| entry.currency.filter(|it| it != currency));
+        match other {
+            None => Ok(ledger),
+            Some(other) => Err(Reading::Unreadable(Unreadable {
+                outlook: Outlook::NeedsAction,
+                reason: format!(
+                    "the ledger has amounts in {other}, but the balance is in {currency}: no forecast can add them up; \
+                     leave this account out of the rules that look ahead (`accounts` of the rule)"
+                ),
+            })),
+        }
+    }
+
+    fn orders(&self) -> Result<&[Order], Reading> {
+        self.books.orders.as_deref().map_err(|gap| missing(gap, "list of orders"))
+    }
+
+    fn renewals(&self, within: Duration) -> Result<RenewalsSum, Reading> {
+        let sum = renewals_due(self.orders()?, self.now, within);
+        if sum.in_doubt.is_empty() {
+            return Ok(sum);
+        }
+        // Whoever reads the orders has asked for these, too: it failed.
+        Err(Reading::Unreadable(Unreadable {
+            outlook: Outlook::MayHeal,
+            reason: format!(
+                "{} orders may end in these days, but the details that say when could not be read",
+                sum.in_doubt.len()
+            ),
+        }))
+    }
+
+    fn renewals_by_day(&self, orders: &[Order]) -> Vec<(Time, Decimal)> {
+        let mut days: BTreeMap<Time, Decimal> = BTreeMap::new();
+        let (today, last) = (self.now.date_naive(), (self.now + DAY * FUTURE_DAYS).date_naive());
+        for order in orders.iter().filter(|order| order.issued && !order.renewed) {
+            let day = order.ends().filter(|day| (today..=last).contains(day));
+            if let Some(at) = day.and_then(|day| day.and_hms_opt(12, 0, 0)) {
+                *days.entry(at.and_utc().max(self.now)).or_default() += order.price;
+            }
+        }
+        days.into_iter().collect()
+    }
+
+    /// The one number that finance needs: what resolves the alert for good, and pays for the next 30 days. A rule that does
+    /// not measure funds has none.
+    fn deposit(&self, rule: &Rule) -> Option<Decimal> {
+        let (available, futures) = (self.available()?, self.futures.as_ref().ok()?);
+        let level = milder(rule)?;
+        let safe = level.clear_at().amount().filter(|_| level.side() == Side::Below).map(|amount| amount.value);
+        let keep = match rule.metric {
+            Metric::AvailableFunds => safe?,
+            // The balance is that much less (or more) than what is available.
+            Metric::Balance => match &self.balance {
+                Reading::Amount(balance) => safe?.checked_add(available.checked_sub(balance.amount)?)?,
+                _ => return None,
+            },
+            Metric::Runway | Metric::Shortfall => Decimal::ZERO,
+            _ => return None,
+        };
+        deposit(keep, available, *futures.spent.get(&(rule.confidence, days_of(rule)))?)
+    }
+
+    /// Everything that the rules, and the messages about their alerts, want to know of the futures.
+    fn draw<'r>(&self, rules: impl IntoIterator<Item = &'r Rule>) -> Result<Futures, Reading> {
+        let mut rules = rules.into_iter().filter(|rule| is_told(rule)).peekable();
+        if rules.peek().is_none() {
+            return Ok(Futures::default());
+        }
+        let Some(available) = self.available() else { return Err(self.funds.clone()) };
+        let orders = self.orders().ok();
+        let forecast = Forecast::new(self.ledger()?, orders, &self.spending, available, self.now)
+            .map_err(|why| Reading::NotYetKnown(why.to_string()))?;
+        let mut futures = Futures::default();
+        for rule in rules {
+            let (confidence, days) = (rule.confidence, days_of(rule));
+            let runway = || (forecast.runway(confidence), forecast.runway_early(confidence));
+            futures.runways.entry(confidence).or_insert_with(runway);
+            futures.bands.entry(confidence).or_insert_with(|| forecast.bands(FUTURE_DAYS, confidence));
+            futures.spent.entry((confidence, days)).or_insert_with(|| forecast.spend_over(days, confidence));
+        }
+        Ok(futures)
+    }
+}
+
+/// The level that clears last.
+fn milder(rule: &Rule) -> Option<&Level> {
+    rule.level(Severity::Warning).or_else(|| rule.level(Severity::Critical))
+}
+
+/// How many days the deposit for an alert of this rule has to last.
+fn days_of(rule: &Rule) -> u32 {
+    let lasts = match (rule.metric, milder(rule).map(Level::clear_at)) {
+        (Metric::Runway, Some(Bound::Time { lasts })) => lasts,
+        _ => rule.within().filter(|_| rule.metric == Metric::Shortfall).unwrap_or_default(),
+    };
+    u32::try_from(lasts.as_secs().div_ceil(DAY.as_secs())).unwrap_or(u32::MAX).max(MESSAGE_DAYS)
+}
+
+fn within(rule: &Rule) -> Duration {
+    rule.within().unwrap_or_default()
+}
+
+fn missing(gap: &Gap, what: &str) -> Reading {
+    match gap {
+        Gap::NotYetRead => Reading::NotYetKnown(format!("the {what} is still being read")),
+        Gap::Unreadable(why) => Reading::Unreadable(why.clone()),
+    }
+}
