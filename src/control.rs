@@ -48,6 +48,7 @@ pub struct Board {
     counts: Mutex<Counts>,
     tally: Mutex<tally::Tally>,
     quiet: Mutex<std::collections::BTreeMap<Name, QuietHours>>,
+    paces: tally::Paces,
     /// The last figures, for reports.
     pub(crate) ledger: Ledger,
 }
@@ -87,8 +88,10 @@ impl Board {
         drop(counts);
         let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
         // One that failed still knows when the last good one was.
+        let some_failed = outcome.readings.iter().any(|it| it.last_good.is_none());
+        let before = readings.remove(account).filter(|_| some_failed);
         let mut good: std::collections::BTreeMap<Division, Option<Time>> =
-            readings.remove(account).into_iter().flatten().map(|it| (it.read.division, it.last_good)).collect();
+            before.into_iter().flatten().map(|it| (it.read.division, it.last_good)).collect();
         for reading in outcome.readings.iter_mut().filter(|it| it.last_good.is_none()) {
             reading.last_good = good.remove(&reading.read.division).flatten();
         }
@@ -98,27 +101,33 @@ impl Board {
     /// Whether the cycles are on time.
     pub fn health(&self, now: Time) -> Health {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let late: Vec<Name> =
-            beats.iter().filter(|(_, beat)| !beat.on_time(now)).map(|(name, _)| name.clone()).collect();
+        let late: Vec<Name> = beats
+            .iter()
+            .filter(|(name, it)| !self.paces.stretched(name, **it).on_time(now))
+            .map(|it| it.0.clone())
+            .collect();
         Health { on_time: late.is_empty(), late }
     }
 
     /// The accounts without a cycle that finished within twice its period.
     pub fn not_ready(&self, now: Time) -> Vec<Name> {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = |name: &Name| beats.get(name).is_some_and(|beat| beat.ready(now));
+        let ready = |name: &Name| beats.get(name).is_some_and(|beat| self.paces.stretched(name, *beat).ready(now));
         self.accounts().into_keys().filter(|name| !ready(name)).collect()
     }
 
     /// What the state and this board can tell together.
     pub fn report(&self, state: &State, now: Time) -> Report {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let account = |(name, beat): (&Name, &Beat)| AccountReport {
-            account: name.clone(),
-            last_cycle: beat.ended,
-            next_cycle: beat.due,
-            on_time: beat.on_time(now),
-            reading: beat.ended.is_none_or(|ended| ended < beat.began),
+        let account = |(name, beat): (&Name, &Beat)| {
+            let beat = self.paces.stretched(name, *beat);
+            AccountReport {
+                account: name.clone(),
+                last_cycle: beat.ended,
+                next_cycle: beat.due,
+                on_time: beat.on_time(now),
+                reading: beat.ended.is_none_or(|ended| ended < beat.began),
+            }
         };
         let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
         Report {

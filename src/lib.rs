@@ -14,7 +14,7 @@
 //! - [`notify`]: Slack, e-mail and other ends, rendering, and the outbox that retries and falls back.
 //! - [`signature`]: how a webhook's requests are signed.
 //! - [`text`]: which characters of a text from outside are never shown, and which known word was meant.
-//! - [`schedule`] and [`scheduler`]: when cycles run.
+//! - [`schedule`] and [`scheduler`]: when cycles run; [`pace`]: how fast they read.
 //! - [`reports`]: when reports come, and the figures that they are made from.
 //! - [`control`]: the Unix socket through which `status`, `health` and `silence` reach a running service.
 //! - [`silences`]: adding and removing silences, whoever owns the state.
@@ -40,6 +40,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod logging;
 pub mod notify;
+pub mod pace;
 pub mod reports;
 pub mod sandbox;
 pub mod schedule;

@@ -111,6 +111,16 @@ impl Schedule {
         }
     }
 
+    /// The shortest pause between two of its times, as far as the next hundred tell.
+    pub fn shortest_pause(&self, after: Time) -> Option<Duration> {
+        if let Kind::Every(pause) = self.kind {
+            return Some(pause);
+        }
+        let times: Vec<Time> =
+            std::iter::successors(self.next_after(after), |at| self.next_after(*at)).take(100).collect();
+        times.windows(2).filter_map(|pair| (pair[1] - pair[0]).to_std().ok()).min()
+    }
+
     /// As it is written.
     pub fn text(&self) -> &str {
         &self.text
@@ -200,6 +210,14 @@ mod tests {
         ] {
             assert!(Schedule::parse(text, Tz::UTC).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_shortest_pause_is_the_one_that_a_cycle_has_to_fit_into() {
+        let pause = |text| Schedule::parse(text, Tz::UTC).unwrap().shortest_pause(at("2026-11-23T09:07:30Z"));
+        assert_eq!(pause("every 15m"), Some(Duration::from_secs(900)));
+        assert_eq!(pause("*/10 * * * *"), Some(Duration::from_secs(600)));
+        assert_eq!(pause("0,5 9 * * *"), Some(Duration::from_secs(300)));
     }
 
     #[test]
