@@ -1,5 +1,5 @@
 //! Delivering what is owed: one worker a notifier, so that none delays another. Retries with growing pauses, hands over
-//! to the fallback, and reports a notifier that stays broken ([`escalation`]).
+//! to the fallback, and reports a notifier that stays broken (`escalation`).
 //!
 //! A worker never decides what is owed: it takes it from the book, sends, and marks it there. What it cannot send stays.
 
