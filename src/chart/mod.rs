@@ -1,6 +1,6 @@
 //! The picture of a fund ([`Chart`]): as PNG for mails, as SVG for pages, and in words for who sees no picture.
 //!
-//! Pure: the same chart gives the same bytes. Amounts stay decimals until they are a place on an axis ([`axis`]); floats
+//! Pure: the same chart gives the same bytes. Amounts stay decimals until they are a place on an axis; floats
 //! only measure pixels inside the drawing library. Drawing takes some ten milliseconds: not for async threads.
 
 mod axis;

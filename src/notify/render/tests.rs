@@ -563,7 +563,7 @@ fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
     let card = super::card::payload(&message, &words());
     let line = card.pointer("/attachments/0/content/body/0/items/1/inlines/0").unwrap();
     assert_eq!(line["weight"], "Bolder");
-    assert!(line["text"].as_str().unwrap().starts_with("Deposit USD 3,200.00 to be back above"), "{line}");
+    assert!(line["text"].as_str().unwrap().starts_with("Deposit USD 3,200.00 to end this alert"), "{line}");
     assert!(card.to_string().contains("Funds last until about Fri 4 Dec"));
 }
 
