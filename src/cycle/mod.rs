@@ -212,7 +212,7 @@ pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Cl
     memory.errors.clear();
     let mut harvest = read(watch, memory, clock).await;
     let now = clock.now();
-    ahead::look_ahead(watch, memory, &mut harvest, now).await;
+    ahead::look_ahead(watch, memory, &mut harvest, book, planned).await;
     let news = book
         .change(|state| {
             let settled = settle(state, watch, &harvest, planned);
