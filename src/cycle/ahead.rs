@@ -3,7 +3,7 @@
 //! Reads nothing itself: books come from the [`Shelf`], which is filled in the background. A cycle waits for it once, at its
 //! first need and not for long; balances are read on time whatever becomes of the books.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ use crate::forecast::{Prospect, Spending, is_told};
 const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// How long `check` waits for them.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long `backtest` waits for them: every division's, and a ledger may be long.
+const LONG_PATIENCE: Duration = Duration::from_secs(1800);
+const A_SECOND: Duration = Duration::from_secs(1);
 /// So many funds that only messages ask about are drawn anew in one cycle; the others keep what was drawn before.
 const MOST_DRAWN: usize = 500;
 
@@ -97,6 +100,35 @@ pub(super) async fn look_once(watch: &Watch, harvest: &mut Harvest, clock: &Arc<
     for read in harvest.reads.iter_mut().filter(|read| wanted.contains(&read.division)) {
         read.prospect = draw(watch, library, &mut drawn, read, clock.now(), &mut budget);
     }
+}
+
+/// Reads the ledgers of these divisions and the account's orders, once and for `backtest`; kept nowhere. `told` hears, about
+/// once a second, how many ledgers were read and how many lines they have together.
+pub(super) async fn books_once(
+    watch: &Watch,
+    wanted: &BTreeSet<Division>,
+    clock: &Arc<dyn Clock>,
+    told: &mut (dyn FnMut(usize, usize) + Send),
+) -> BTreeMap<Division, Books> {
+    let Some(library) = &watch.library else { return BTreeMap::new() };
+    library.shelf.want(wanted);
+    let (_go_on, stopped) = tokio::sync::watch::channel(false);
+    let keeper = library.keeper(watch, clock, None).run(stopped);
+    tokio::pin!(keeper);
+    let books = |division: &Division| (*division, library.shelf.books(*division));
+    for _ in 0..LONG_PATIENCE.as_secs() {
+        let settled = tokio::select! {
+            () = &mut keeper => true,
+            settled = tokio::time::timeout(A_SECOND, library.shelf.settled(wanted, LONG_PATIENCE)) => settled.is_ok(),
+        };
+        if settled {
+            break;
+        }
+        let lines: Vec<usize> =
+            wanted.iter().filter_map(|division| Some(books(division).1.ledger.ok()?.entries().len())).collect();
+        told(lines.len(), lines.iter().sum());
+    }
+    wanted.iter().map(books).collect()
 }
 
 impl Library {
