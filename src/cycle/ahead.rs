@@ -14,7 +14,7 @@ use crate::books::{Keeper, Shelf};
 use crate::certcentral::BooksSource;
 use crate::clock::Clock;
 use crate::domain::balance::{Balance, Reading};
-use crate::domain::books::Books;
+use crate::domain::books::{Books, Gap};
 use crate::domain::rule::{Metric, Rule, Side};
 use crate::domain::{Division, Time};
 use crate::forecast::{Prospect, Spending, is_told};
@@ -25,7 +25,7 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long `backtest` waits for them: every division's, and a ledger may be long.
 const LONG_PATIENCE: Duration = Duration::from_secs(1800);
-const A_SECOND: Duration = Duration::from_secs(1);
+const A_MOMENT: Duration = Duration::from_millis(200);
 /// So many funds that only messages ask about are drawn anew in one cycle; the others keep what was drawn before.
 const MOST_DRAWN: usize = 500;
 
@@ -102,11 +102,21 @@ pub(super) async fn look_once(watch: &Watch, harvest: &mut Harvest, clock: &Arc<
     }
 }
 
-/// Reads the ledgers of these divisions and the account's orders, once and for `backtest`; kept nowhere. `told` hears, about
-/// once a second, how many ledgers were read and how many lines they have together.
+/// Which of an account's books somebody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// What moved the balance.
+    Ledger,
+    /// The orders too.
+    Orders,
+}
+
+/// Reads the books of these divisions, once and for `backtest`; kept nowhere. `told` hears, several times a second, how many
+/// ledgers were read and how many lines they have together.
 pub(super) async fn books_once(
     watch: &Watch,
     wanted: &BTreeSet<Division>,
+    needs: Needs,
     clock: &Arc<dyn Clock>,
     told: &mut (dyn FnMut(usize, usize) + Send),
 ) -> BTreeMap<Division, Books> {
@@ -116,16 +126,17 @@ pub(super) async fn books_once(
     let keeper = library.keeper(watch, clock, None).run(stopped);
     tokio::pin!(keeper);
     let books = |division: &Division| (*division, library.shelf.books(*division));
-    for _ in 0..LONG_PATIENCE.as_secs() {
+    for _ in 0..LONG_PATIENCE.as_millis() / A_MOMENT.as_millis() {
         let settled = tokio::select! {
             () = &mut keeper => true,
-            settled = tokio::time::timeout(A_SECOND, library.shelf.settled(wanted, LONG_PATIENCE)) => settled.is_ok(),
+            settled = tokio::time::timeout(A_MOMENT, library.shelf.settled(wanted, LONG_PATIENCE)) => settled.is_ok(),
         };
-        if settled {
+        let ledgers: Vec<_> = wanted.iter().map(|division| library.shelf.books(*division).ledger).collect();
+        let known = ledgers.iter().all(|ledger| !matches!(ledger, Err(Gap::NotYetRead)));
+        if settled || (known && needs == Needs::Ledger) {
             break;
         }
-        let lines: Vec<usize> =
-            wanted.iter().filter_map(|division| Some(books(division).1.ledger.ok()?.entries().len())).collect();
+        let lines: Vec<usize> = ledgers.iter().flatten().map(|ledger| ledger.entries().len()).collect();
         told(lines.len(), lines.iter().sum());
     }
     wanted.iter().map(books).collect()

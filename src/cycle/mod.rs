@@ -13,13 +13,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
-pub use ahead::{For, Library};
+pub use ahead::{For, Library, Needs};
 pub use settle::{News, Settled, forget_unconfigured, label, settle};
 
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use crate::clock::Clock;
-use crate::domain::books::Books;
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
+use crate::domain::books::Books;
 use crate::domain::evaluate::{Blind, evaluate};
 use crate::domain::event::Value;
 use crate::domain::money::Money;
@@ -460,6 +460,7 @@ pub async fn read_once(watch: &Watch, clock: &Arc<dyn Clock>, purpose: For) -> H
 pub async fn read_books(
     watch: &Watch,
     only: Option<u64>,
+    needs: Needs,
     clock: &Arc<dyn Clock>,
     told: &mut (dyn FnMut(usize, usize) + Send),
 ) -> (Harvest, BTreeMap<Division, Books>) {
@@ -467,6 +468,6 @@ pub async fn read_books(
     harvest.reads.retain(|read| only.is_none() || read.division == only);
     let readable = harvest.reads.iter().filter(|read| read.balance.is_ok());
     let wanted: BTreeSet<Division> = readable.map(|read| read.division).collect();
-    let books = ahead::books_once(watch, &wanted, clock, told).await;
+    let books = ahead::books_once(watch, &wanted, needs, clock, told).await;
     (harvest, books)
 }

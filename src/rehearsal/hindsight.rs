@@ -14,7 +14,7 @@ use crate::forecast::{Prospect, renewed_at};
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 /// Looks ahead of this cost together, in lines of the ledger that are gone through, are at most made.
-const BUDGET: usize = 60_000_000;
+const BUDGET: usize = 40_000_000;
 /// Drawing the futures costs as much as so many lines.
 const DRAWING: usize = 100_000;
 
@@ -70,7 +70,10 @@ impl<'a> Hindsight<'a> {
         };
         let known = |(order, _): &&(Order, Option<Time>)| order.placed.is_none_or(|placed| placed <= look.date_naive());
         let orders = || self.orders.iter().filter(known).map(then).collect();
-        Books { ledger: self.fund.books.ledger.clone(), orders: self.fund.books.orders.as_ref().map(|_| orders()).map_err(Clone::clone) }
+        Books {
+            ledger: self.fund.books.ledger.clone(),
+            orders: self.fund.books.orders.as_ref().map(|_| orders()).map_err(Clone::clone),
+        }
     }
 }
 

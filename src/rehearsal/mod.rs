@@ -18,7 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use droughts::{Drought, droughts, usual_purchase};
 pub use past::{Past, gap};
 pub use replay::{replay, replay_every_step};
-pub use suggest::{CRITICAL_DAYS, Crossing, Notice, Proposal, TooLittle, WARNING_DAYS, WINDOWS_OF_100, crossings, suggest};
+pub use suggest::{
+    CRITICAL_DAYS, Crossing, Notice, Proposal, TooLittle, WARNING_DAYS, WINDOWS_OF_100, crossings, suggest,
+};
 
 use crate::domain::alert::Kind;
 use crate::domain::balance::Balance;

@@ -207,13 +207,7 @@ fn due(alert: &Alert, rule: &Rule) -> Vec<Time> {
 }
 
 /// Why this rule cannot be rehearsed on this fund.
-fn why_not(
-    rule: &Rule,
-    fund: &Fund,
-    past: &Past,
-    hindsight: Option<&mut Hindsight<'_>>,
-    to: Time,
-) -> Option<Skipped> {
+fn why_not(rule: &Rule, fund: &Fund, past: &Past, hindsight: Option<&mut Hindsight<'_>>, to: Time) -> Option<Skipped> {
     match rule.metric {
         Metric::UnpaidInvoices => return Some(Skipped::NoHistory("unpaid invoices")),
         Metric::UsedCredit => return Some(Skipped::NoHistory("the credit that other divisions use")),
@@ -240,7 +234,8 @@ fn watch(script: &Script<'_>, skipped: &Why) -> Watch {
     };
     // A rule that cannot be rehearsed on one fund may be on its neighbour.
     let narrowed = |rule: &Rule| {
-        let mut seen = script.funds.iter().map(|fund| fund.division).filter(|division| sees(rule, *division)).peekable();
+        let mut seen =
+            script.funds.iter().map(|fund| fund.division).filter(|division| sees(rule, *division)).peekable();
         seen.peek()?;
         let divisions: BTreeSet<u64> = seen.flatten().collect();
         let mut rule = rule.clone();

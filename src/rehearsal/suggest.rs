@@ -27,7 +27,8 @@ pub struct Proposal {
     pub spent_in_14_days: Decimal,
     /// The same of 5 days.
     pub spent_in_5_days: Decimal,
-    /// A usual purchase, which is added: the alert comes after the purchase that crosses the threshold.
+    /// A usual purchase, of which two are added: the one that crosses the threshold is paid already when the alert comes, and
+    /// with less than one left funds have run out.
     pub usual_purchase: Decimal,
     /// Whole days of history that it is made from.
     pub days: i64,
@@ -50,8 +51,8 @@ pub enum TooLittle {
     },
 }
 
-/// Proposes thresholds for available funds: what was spent in 95 of 100 windows of 14 (critical: 5) days, and a usual purchase on
-/// top, rounded up to two digits.
+/// Proposes thresholds for available funds: what was spent in 95 of 100 windows of 14 (critical: 5) days, and two usual purchases
+/// on top, rounded up to two digits.
 pub fn suggest(ledger: &Ledger, spending: &Spending, now: Time) -> Result<Proposal, TooLittle> {
     let first = ledger.entries().first().map_or(now, |entry| entry.at);
     let days = (now - first).num_days();
@@ -70,8 +71,9 @@ pub fn suggest(ledger: &Ledger, spending: &Spending, now: Time) -> Result<Propos
     let usual_purchase = usual_purchase(ledger, spending);
     let (spent_in_14_days, spent_in_5_days) =
         (high(&spent, first, now, WARNING_DAYS), high(&spent, first, now, CRITICAL_DAYS));
-    let critical = readable(spent_in_5_days + usual_purchase);
-    let warning = readable(spent_in_14_days + usual_purchase).max(critical);
+    let on_top = usual_purchase + usual_purchase;
+    let critical = readable(spent_in_5_days + on_top);
+    let warning = readable(spent_in_14_days + on_top).max(critical);
     Ok(Proposal { warning, critical, spent_in_14_days, spent_in_5_days, usual_purchase, days })
 }
 
@@ -141,7 +143,9 @@ pub fn crossings(
     now: Time,
 ) -> Vec<Crossing> {
     let falls = path.windows(2).filter(|pair| pair[0].1 >= threshold && pair[1].1 < threshold);
-    falls.map(|pair| Crossing { at: pair[1].0, funds: pair[1].1, notice: notice(ledger, pair[1], usual, now) }).collect()
+    falls
+        .map(|pair| Crossing { at: pair[1].0, funds: pair[1].1, notice: notice(ledger, pair[1], usual, now) })
+        .collect()
 }
 
 fn notice(ledger: &Ledger, (at, mut funds): (Time, Decimal), usual: Decimal, now: Time) -> Notice {

@@ -15,6 +15,7 @@ use super::text::{self, money, rule_name, stamp};
 use crate::domain::Time;
 use crate::domain::alert::Kind;
 use crate::domain::money::figure;
+use crate::domain::rule::Severity;
 
 const WIDTH: i64 = 960;
 /// Where the plot is.
@@ -124,7 +125,8 @@ fn grid(out: &mut String, frame: &Frame, fund: &FundReport) {
         let y = frame.y(funds);
         let _ = write!(out, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0}\" y2=\"{0}\"/>", at(y));
         let (x, below) = (LEFT - 8, at(y + 40));
-        let _ = writeln!(out, "<text x=\"{x}\" y=\"{below}\" text-anchor=\"end\">{}</text>", escaped(&figure(funds, 0)));
+        let _ =
+            writeln!(out, "<text x=\"{x}\" y=\"{below}\" text-anchor=\"end\">{}</text>", escaped(&figure(funds, 0)));
         funds += rung;
     }
     if let Some(currency) = &fund.currency {
@@ -170,8 +172,10 @@ fn thresholds(out: &mut String, frame: &Frame, fund: &FundReport) {
     for (level, below) in fund.rules.iter().flat_map(|rule| &rule.lines) {
         let (class, y) = (text::word(*level), frame.y(*below));
         let _ = write!(out, "<line class=\"{class}\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0}\" y2=\"{0}\"/>", at(y));
-        let (above, label) = (at(y - 50), escaped(&format!("{class} {}", figure(*below, 0))));
-        let _ = writeln!(out, "<text class=\"{class}\" x=\"{}\" y=\"{above}\" text-anchor=\"end\">{label}</text>", RIGHT - 4);
+        // The two may be close: one is written above its line, the other below.
+        let beside = if *level == Severity::Critical { y + 140 } else { y - 50 };
+        let (beside, label) = (at(beside), escaped(&format!("{class} {}", figure(*below, 0))));
+        let _ = writeln!(out, "<text class=\"{class}\" x=\"{}\" y=\"{beside}\">{label}</text>", LEFT + 6);
     }
 }
 
@@ -196,7 +200,9 @@ fn line(frame: &Frame, fund: &FundReport) -> String {
 /// A dot for each event on funds but reminders.
 fn markers(out: &mut String, frame: &Frame, fund: &FundReport, zone: Tz) {
     let on_funds = fund.rules.iter().filter(|rule| !rule.lines.is_empty());
-    for (rule, event) in on_funds.flat_map(|rule| rule.alerts.iter().flat_map(move |alert| alert.events.iter().map(move |it| (rule, it)))) {
+    for (rule, event) in on_funds
+        .flat_map(|rule| rule.alerts.iter().flat_map(move |alert| alert.events.iter().map(move |it| (rule, it))))
+    {
         let Some(funds) = event.amount.filter(|_| !event.is(Kind::Reminder)) else { continue };
         let class = if event.is(Kind::Resolved) { "good" } else { text::word(event.level) };
         let title = format!("{} {}: {}, {}", rule.rule, event.event, stamp(event.at, zone), money(funds, fund));
@@ -215,17 +221,19 @@ fn strip(out: &mut String, frame: &Frame, rule: &RuleReport, top: i64, zone: Tz)
     let (width, bar) = (RIGHT - LEFT, top + 16);
     let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{}\">{}</text>", top + 11, escaped(&rule_name(rule)));
     let _ = writeln!(out, "<rect class=\"idle\" x=\"{LEFT}\" y=\"{bar}\" width=\"{width}\" height=\"8\" rx=\"2\"/>");
-    for (alert, place) in rule.alerts.iter().flat_map(|alert| (0..alert.events.len()).map(move |place| (alert, place))) {
+    for (alert, place) in rule.alerts.iter().flat_map(|alert| (0..alert.events.len()).map(move |place| (alert, place)))
+    {
         let event = &alert.events[place];
-        if event.is(Kind::Resolved) {
+        if event.is(Kind::Resolved) || event.is(Kind::Reminder) {
             continue;
         }
-        let until = alert.events.get(place + 1).map_or(frame.to, |next| next.at);
+        let next = alert.events[place + 1..].iter().find(|next| !next.is(Kind::Reminder));
+        let until = next.map_or(frame.to, |next| next.at);
         let (x, width) = (frame.x(event.at), (frame.x(until) - frame.x(event.at)).max(10));
         let (class, title) = (text::word(event.level), title(alert, zone));
         let _ = writeln!(
             out,
-            "<rect class=\"{class}\" stroke=\"none\" style=\"stroke:none\" x=\"{}\" y=\"{bar}\" width=\"{}\" height=\"8\"><title>{}</title></rect>",
+            "<rect class=\"{class}\" x=\"{}\" y=\"{bar}\" width=\"{}\" height=\"8\"><title>{}</title></rect>",
             at(x),
             at(width),
             escaped(&title)

@@ -31,8 +31,9 @@ ul { padding-left:20px; margin:6px 0; } svg { display:block; width:100%; min-wid
 svg text { fill:var(--quiet); font-size:12px; } svg .grid { stroke:var(--line); } svg .funds { stroke:var(--funds); fill:none; stroke-width:2; }
 svg .warning { stroke:var(--warning); fill:var(--warning); } svg .critical { stroke:var(--critical); fill:var(--critical); }
 svg .good { stroke:var(--good); fill:var(--good); } svg line.warning,svg line.critical { stroke-dasharray:6 4; }
-svg text.warning,svg text.critical { stroke:none; } svg .dry { fill:var(--critical); opacity:.12; } svg .idle { fill:var(--line); }
+svg text.warning,svg text.critical,svg rect { stroke:none; } svg .dry { fill:var(--critical); opacity:.12; } svg .idle { fill:var(--line); }
 svg circle { stroke:var(--card); stroke-width:1.5; }
+@media (max-width:640px) { body { padding:8px; } section { padding:12px; } th,td { white-space:normal; padding-right:10px; font-size:13px; } }
 ";
 
 /// The whole page.
@@ -43,7 +44,9 @@ pub(super) fn page(report: &Report, zone: Tz) -> String {
     if report.accounts.iter().any(|account| account.from.is_some()) {
         body.push_str(&format!("<section><h2>Messages</h2>{}</section>\n", table(&text::messages(report), &[1, 2])));
         let items: String = report.assumed.iter().map(|line| format!("<li>{}</li>", escaped(line))).collect();
-        body.push_str(&format!("<section><h2>What this takes for granted</h2><ul class=\"quiet\">{items}</ul></section>\n"));
+        body.push_str(&format!(
+            "<section><h2>What this takes for granted</h2><ul class=\"quiet\">{items}</ul></section>\n"
+        ));
     }
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
@@ -66,7 +69,7 @@ fn account_part(account: &AccountReport, zone: Tz) -> String {
 }
 
 fn fund_part(account: &AccountReport, fund: &FundReport, zone: Tz) -> String {
-    let name = if fund.division.is_some() { text::fund_name(fund) } else { account.account.to_string() };
+    let name = if fund.division.is_some() { text::fund_name(fund) } else { "Available funds".to_owned() };
     let mut part = format!("<section><h2>{}</h2>\n{}", escaped(&name), quiet(&text::available(fund)));
     if let Some((from, to)) = account.from.zip(account.to) {
         part.push_str(&format!("<div class=\"wide\">{}</div>\n", chart::svg(fund, from, to, zone)));

@@ -18,7 +18,7 @@ use super::{Context, Exit, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Account, Config};
-use crate::cycle::{self, Watch};
+use crate::cycle::{self, Needs, Read, Watch};
 use crate::domain::Time;
 use crate::domain::books::{Books, Gap};
 use crate::domain::rule::Rule;
@@ -106,21 +106,19 @@ async fn rehearse(
 ) -> AccountReport {
     progress.say("reading the balance");
     let mut told = |ledgers: usize, lines: usize| progress.read(ledgers, lines);
-    let (harvest, mut books) = cycle::read_books(watch, options.division, clock, &mut told).await;
+    let needs = if rules.iter().any(|rule| rule.metric.looks_ahead()) { Needs::Orders } else { Needs::Ledger };
+    let (harvest, mut books) = cycle::read_books(watch, options.division, needs, clock, &mut told).await;
     let mut report = AccountReport::new(watch.account.clone(), account.schedule.text().to_owned());
     report.failures.extend(harvest.listing_failure.map(|why| why.reason));
     let mut funds: Vec<Fund> = Vec::new();
     for read in &harvest.reads {
         let books = books.remove(&read.division).unwrap_or_else(Books::unread);
-        match (&read.balance, ledger_problem(&books)) {
+        match (&read.balance, ledger_problem(&books, read)) {
             (Err(why), _) => report.fail(read, &why.reason),
             (Ok(_), Some(why)) => report.fail(read, &why),
-            (Ok(balance), None) => funds.push(Fund {
-                division: read.division,
-                name: read.name.clone(),
-                balance: balance.clone(),
-                books,
-            }),
+            (Ok(balance), None) => {
+                funds.push(Fund { division: read.division, name: read.name.clone(), balance: balance.clone(), books })
+            }
         }
     }
     if options.division.is_some() && harvest.reads.is_empty() && report.failures.is_empty() {
@@ -137,17 +135,31 @@ async fn rehearse(
         return report;
     };
     let from = first.max(now - chrono::Duration::days(i64::from(options.days)));
-    let script =
-        Script { account: &watch.account, funds: &funds, rules, schedule: &account.schedule, spending: &spending, from, to: now };
+    let script = Script {
+        account: &watch.account,
+        funds: &funds,
+        rules,
+        schedule: &account.schedule,
+        spending: &spending,
+        from,
+        to: now,
+    };
     let rehearsed = replay(&script, &mut |at| progress.replay(at));
     report.tell(&script, rehearsed, first, options, cycle::shared_fund(&harvest.reads));
     report
 }
 
-/// Why a ledger is not at hand.
-fn ledger_problem(books: &Books) -> Option<String> {
+/// Why a ledger is not at hand, or no past of this balance.
+fn ledger_problem(books: &Books, read: &Read) -> Option<String> {
+    let currency = read.balance.as_ref().ok().and_then(|balance| balance.currency.clone().ok());
     match &books.ledger {
-        Ok(_) => None,
+        Ok(ledger) => {
+            let other = ledger.entries().iter().find_map(|entry| entry.currency.filter(|it| Some(*it) != currency));
+            let (other, currency) = other.zip(currency)?;
+            Some(format!(
+                "the ledger has amounts in {other}, but the balance is in {currency}: they do not add up to a past"
+            ))
+        }
         Err(Gap::NotYetRead) => Some("the ledger could not be read within half an hour".to_owned()),
         Err(Gap::Unreadable(why)) => Some(format!("the ledger cannot be read: {}", why.reason)),
     }

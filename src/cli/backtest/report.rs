@@ -18,8 +18,8 @@ use crate::domain::money::Money;
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::domain::{Division, Name, Time};
 use crate::rehearsal::{
-    CRITICAL_DAYS, Drought, Fund, Happened, Life, Part, Past, Rehearsed, Script, WARNING_DAYS, crossings, droughts, gap,
-    suggest, usual_purchase,
+    CRITICAL_DAYS, Drought, Fund, Happened, Life, Part, Past, Rehearsed, Script, WARNING_DAYS, crossings, droughts,
+    gap, suggest, usual_purchase,
 };
 
 /// Everything that was found.
@@ -409,9 +409,9 @@ impl Suggestion {
             let found = crossings(whole, ledger, below, usual, script.to);
             Compared::new(rule, level, below, &found)
         };
-        let present = rules.iter().flat_map(|rule| rule.lines.iter().map(|(level, below)| (rule.rule.clone(), *level, *below)));
-        let mut compared: Vec<Compared> =
-            present.map(|(rule, level, below)| compare(rule, level, below)).collect();
+        let present =
+            rules.iter().flat_map(|rule| rule.lines.iter().map(|(level, below)| (rule.rule.clone(), *level, *below)));
+        let mut compared: Vec<Compared> = present.map(|(rule, level, below)| compare(rule, level, below)).collect();
         match suggest(ledger, script.spending, script.to) {
             Err(why) => Self {
                 warning: None,

@@ -92,7 +92,7 @@ pub(super) fn heading(account: &AccountReport, zone: Tz) -> String {
     match account.from.zip(account.to) {
         None => account.account.to_string(),
         Some((from, to)) => format!(
-            "{}: {} to {}, read at \"{}\" (times in {})",
+            "{}: {} to {}, schedule \"{}\", times in {}",
             account.account,
             stamp(from, zone),
             stamp(to, zone),
@@ -115,7 +115,9 @@ pub(super) fn available(fund: &FundReport) -> String {
 }
 
 pub(super) fn rule_name(rule: &RuleReport) -> String {
-    let level = |name: &str, level: &Option<String>| level.as_ref().map(|level| format!(", {name} {level}")).unwrap_or_default();
+    let level = |name: &str, level: &Option<String>| {
+        level.as_ref().map(|level| format!(", {name} {level}")).unwrap_or_default()
+    };
     format!("{}: {}{}{}", rule.rule, rule.metric, level("warning", &rule.warning), level("critical", &rule.critical))
 }
 
@@ -161,7 +163,8 @@ fn value(event: &EventReport, fund: &FundReport) -> String {
 
 pub(super) fn messages(report: &Report) -> Table {
     let mut rows: Table = vec!["NOTIFIER|MESSAGES|EVENTS".split('|').map(str::to_owned).collect()];
-    let row = |it: &super::report::Mailed| vec![it.notifier.to_string(), it.messages.to_string(), it.events.to_string()];
+    let row =
+        |it: &super::report::Mailed| vec![it.notifier.to_string(), it.messages.to_string(), it.events.to_string()];
     rows.extend(report.messages.iter().map(row));
     rows
 }
@@ -206,7 +209,8 @@ pub(super) fn proposal(suggestion: &Suggestion, fund: &FundReport) -> String {
     let of = |amount: Option<Decimal>| money(amount.unwrap_or_default(), fund);
     format!(
         "In 95 of 100 windows of 14 days at most {} was spent, of 5 days (three working days and a weekend) {}, in {} days of \
-         history; with a usual purchase on top and rounded up:",
+         history; with two usual purchases on top (the one that \
+         crosses the threshold, and the one that can no longer be paid) and rounded up:",
         of(suggestion.spent_in_14_days),
         of(suggestion.spent_in_5_days),
         suggestion.days.unwrap_or_default()
@@ -222,8 +226,12 @@ pub(super) fn yaml(suggestion: &Suggestion) -> String {
 }
 
 pub(super) fn compared(suggestion: &Suggestion, fund: &FundReport) -> Table {
-    let mut rows: Table =
-        vec!["RULE|LEVEL|BELOW|FELL BELOW|IN TIME|TOO LATE|TOO EARLY TO SAY|SHORTEST NOTICE".split('|').map(str::to_owned).collect()];
+    let mut rows: Table = vec![
+        "RULE|LEVEL|BELOW|FELL BELOW|IN TIME|TOO LATE|TOO EARLY TO SAY|SHORTEST NOTICE"
+            .split('|')
+            .map(str::to_owned)
+            .collect(),
+    ];
     rows.extend(suggestion.compared.iter().map(|it| {
         vec![
             it.rule.to_string(),
