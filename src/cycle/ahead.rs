@@ -3,7 +3,7 @@
 //! Reads nothing itself: books come from the [`Shelf`], which is filled in the background. A cycle waits for it once, at its
 //! first need and not for long; balances are read on time whatever becomes of the books.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::certcentral::BooksSource;
 use crate::clock::Clock;
 use crate::domain::alert::{AlertKey, Kind, transition};
 use crate::domain::balance::{Balance, Reading};
-use crate::domain::books::Books;
+use crate::domain::books::{Books, Gap};
 use crate::domain::evaluate::evaluate;
 use crate::domain::rule::{Metric, Rule, Side};
 use crate::domain::state::State;
@@ -28,6 +28,9 @@ use crate::store::Book;
 const SHORT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long `check` waits for them.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long `backtest` waits for them: every division's, and a ledger may be long.
+const LONG_PATIENCE: Duration = Duration::from_secs(1800);
+const A_MOMENT: Duration = Duration::from_millis(200);
 /// So many funds that only messages ask about are drawn anew in one cycle; the others keep what was drawn before.
 const MOST_DRAWN: usize = 500;
 
@@ -108,6 +111,46 @@ pub(super) async fn look_once(watch: &Watch, harvest: &mut Harvest, clock: &Arc<
     for read in harvest.reads.iter_mut().filter(|read| wanted.contains(&read.division)) {
         read.prospect = draw(watch, library, &mut drawn, read, clock.now(), &mut budget);
     }
+}
+
+/// Which of an account's books somebody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// What moved the balance.
+    Ledger,
+    /// The orders too.
+    Orders,
+}
+
+/// Reads the books of these divisions, once and for `backtest`; kept nowhere. `told` hears, several times a second, how many
+/// ledgers were read and how many lines they have together.
+pub(super) async fn books_once(
+    watch: &Watch,
+    wanted: &BTreeSet<Division>,
+    needs: Needs,
+    clock: &Arc<dyn Clock>,
+    told: &mut (dyn FnMut(usize, usize) + Send),
+) -> BTreeMap<Division, Books> {
+    let Some(library) = &watch.library else { return BTreeMap::new() };
+    library.shelf.want(wanted);
+    let (_go_on, stopped) = tokio::sync::watch::channel(false);
+    let keeper = library.keeper(watch, clock, None).run(stopped);
+    tokio::pin!(keeper);
+    let books = |division: &Division| (*division, library.shelf.books(*division));
+    for _ in 0..LONG_PATIENCE.as_millis() / A_MOMENT.as_millis() {
+        let settled = tokio::select! {
+            () = &mut keeper => true,
+            settled = tokio::time::timeout(A_MOMENT, library.shelf.settled(wanted, LONG_PATIENCE)) => settled.is_ok(),
+        };
+        let ledgers: Vec<_> = wanted.iter().map(|division| library.shelf.books(*division).ledger).collect();
+        let known = ledgers.iter().all(|ledger| !matches!(ledger, Err(Gap::NotYetRead)));
+        if settled || (known && needs == Needs::Ledger) {
+            break;
+        }
+        let lines: Vec<usize> = ledgers.iter().flatten().map(|ledger| ledger.entries().len()).collect();
+        told(lines.len(), lines.iter().sum());
+    }
+    wanted.iter().map(books).collect()
 }
 
 impl Library {
