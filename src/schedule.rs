@@ -127,6 +127,16 @@ impl Schedule {
         }
     }
 
+    /// The shortest pause between two of its times, as far as the next hundred tell.
+    pub fn shortest_pause(&self, after: Time) -> Option<Duration> {
+        if let Kind::Every(pause) = self.kind {
+            return Some(pause);
+        }
+        let times: Vec<Time> =
+            std::iter::successors(self.next_after(after), |at| self.next_after(*at)).take(100).collect();
+        times.windows(2).filter_map(|pair| (pair[1] - pair[0]).to_std().ok()).min()
+    }
+
     /// As it is written.
     pub fn text(&self) -> &str {
         &self.text
@@ -231,6 +241,14 @@ mod tests {
         assert_eq!(first("every 15m", "2026-11-23T09:07:30Z"), start);
         assert_eq!(first("every 15m", "2026-11-23T09:22:30Z"), at("2026-11-23T09:22:30Z"));
         assert_eq!(first("every 15m", "2026-11-23T09:22:30.5Z"), at("2026-11-23T09:37:30Z"));
+    }
+
+    #[test]
+    fn the_shortest_pause_is_the_one_that_a_cycle_has_to_fit_into() {
+        let pause = |text| Schedule::parse(text, Tz::UTC).unwrap().shortest_pause(at("2026-11-23T09:07:30Z"));
+        assert_eq!(pause("every 15m"), Some(Duration::from_secs(900)));
+        assert_eq!(pause("*/10 * * * *"), Some(Duration::from_secs(600)));
+        assert_eq!(pause("0,5 9 * * *"), Some(Duration::from_secs(300)));
     }
 
     #[test]

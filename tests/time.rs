@@ -355,7 +355,9 @@ proptest! {
             let reads = (1..=3).zip(step.amounts).map(|(id, amount)| Read {
                 division: Some(id),
                 name: None,
-                balance: Ok(balance(amount.into())), prospect: None });
+                balance: Ok(balance(amount.into())),
+                prospect: None,
+            });
             let harvest = Harvest { reads: reads.collect(), listing_failure: None, active: None };
             let was: Vec<_> = (1..=3).map(|id| firing(&state, id)).collect();
             settle(&mut state, &watch, &harvest, now);

@@ -13,14 +13,19 @@ use super::{Harvest, Memory, Read, Watch};
 use crate::books::{Keeper, Shelf};
 use crate::certcentral::BooksSource;
 use crate::clock::Clock;
+use crate::domain::alert::{AlertKey, Kind, transition};
 use crate::domain::balance::{Balance, Reading};
 use crate::domain::books::{Books, Gap};
+use crate::domain::evaluate::evaluate;
 use crate::domain::rule::{Metric, Rule, Side};
+use crate::domain::state::State;
 use crate::domain::{Division, Time};
 use crate::forecast::{Prospect, Spending, is_told};
+use crate::store::Book;
 
-/// How long the first cycle that wants books waits for them, so that the first message already says how long funds last.
-const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a cycle waits for books that are just being read: the first one that wants them, and one that has something to
+/// tell, so that the message says how long funds last.
+const SHORT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long `check` waits for them.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long `backtest` waits for them: every division's, and a ledger may be long.
@@ -57,7 +62,7 @@ pub enum For {
 }
 
 /// Looks ahead of everything that was read, for the service's cycles.
-pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut Harvest, now: Time) {
+pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut Harvest, book: &Book, now: Time) {
     let Some(library) = &watch.library else { return };
     if harvest.reads.is_empty() {
         return; // nothing could be listed: what was wanted before is wanted still
@@ -69,12 +74,18 @@ pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut
     };
     let wanted: BTreeSet<Division> = harvest.reads.iter().filter(wants).map(|read| read.division).collect();
     library.shelf.want(&wanted);
-    if !wanted.is_empty() && !std::mem::replace(&mut memory.waited, true) {
-        library.shelf.settled(&wanted, FIRST_PATIENCE).await;
-    }
+    let told: BTreeSet<Division> = book.read(|state| {
+        let news =
+            harvest.reads.iter().filter(|read| wanted.contains(&read.division) && has_news(state, watch, read, now));
+        news.map(|read| read.division).collect()
+    });
+    let first = !wanted.is_empty() && !std::mem::replace(&mut memory.waited, true);
+    library.shelf.settled(if first { &wanted } else { &told }, SHORT_PATIENCE).await;
     memory.drawn.retain(|division, _| wanted.contains(division));
     let mut budget = MOST_DRAWN;
-    for read in harvest.reads.iter_mut().filter(|read| wanted.contains(&read.division)) {
+    let judged = |read: &Read| watching(watch, read).any(|rule| rule.metric.looks_ahead());
+    let drawn = |read: &&mut Read| wanted.contains(&read.division) && (told.contains(&read.division) || judged(read));
+    for read in harvest.reads.iter_mut().filter(drawn) {
         read.prospect = draw(watch, library, &mut memory.drawn, read, now, &mut budget);
         // Each takes milliseconds, and there may be thousands of them.
         tokio::task::yield_now().await;
@@ -167,7 +178,7 @@ fn draw(
     if let Some(known) = known.filter(fits) {
         return Some(Arc::clone(&known.prospect));
     }
-    let rules = || watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
+    let rules = || watching(watch, read);
     if !rules().any(|rule| rule.metric.looks_ahead()) {
         // A little old is better than nothing, in a message.
         *budget = match budget.checked_sub(1) {
@@ -194,10 +205,27 @@ fn same(one: &Books, other: &Books) -> bool {
     ledgers && orders
 }
 
+fn watching<'w>(watch: &'w Watch, read: &Read) -> impl Iterator<Item = &'w Rule> {
+    let (account, division) = (&watch.account, read.division);
+    watch.rules.iter().filter(move |rule| rule.watches(account, division))
+}
+
+/// Whether a message about funds may come of this reading, so that what lies ahead is worth the drawing.
+fn has_news(state: &State, watch: &Watch, read: &Read, now: Time) -> bool {
+    watching(watch, read).filter(|rule| is_told(rule) && !rule.metric.looks_ahead()).any(|rule| {
+        let key = AlertKey { account: watch.account.clone(), division: read.division, rule: rule.name.clone() };
+        let known = state.alerts.get(&key);
+        let before = known.map(|known| known.alert.clone()).unwrap_or_default();
+        let Ok(verdict) = evaluate(rule, &read.reading(rule)) else { return false };
+        let remind = |severity| rule.level(severity).and_then(|level| level.remind_every);
+        let (_, moved) = transition(&before, &verdict, remind, now);
+        moved.is_some_and(|moved| moved.kind != Kind::Resolved) || known.is_some_and(|known| known.hushed.is_some())
+    })
+}
+
 /// Whether somebody wants to know what lies ahead: a rule, or a message that is due or may soon be.
 fn wanted(watch: &Watch, read: &Read, balance: &Balance, purpose: For) -> bool {
-    let mut rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
-    rules.any(|rule| rule.metric.looks_ahead() || (purpose == For::Messages && is_near(rule, balance)))
+    watching(watch, read).any(|rule| rule.metric.looks_ahead() || (purpose == For::Messages && is_near(rule, balance)))
 }
 
 /// Whether funds are within reach of a threshold: at most twice as much, so that the books are at hand when it is crossed.
