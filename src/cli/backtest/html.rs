@@ -92,7 +92,8 @@ fn fund_part(account: &AccountReport, fund: &FundReport, zone: Tz) -> String {
     if let Some(suggestion) = &fund.suggestion {
         part.push_str(&format!("<h3>Proposed thresholds</h3>\n{}", quiet(&text::proposal(suggestion, fund))));
         if suggestion.reason.is_none() {
-            part.push_str(&format!("<pre>{}</pre>\n", escaped(&text::yaml(suggestion))));
+            let lines: String = text::yaml(suggestion).lines().map(|line| escaped(line) + "\n").collect();
+            part.push_str(&format!("<pre>{lines}</pre>\n"));
         }
         if !suggestion.compared.is_empty() {
             part.push_str(&table(&text::compared(suggestion, fund), &[2, 3, 4, 5, 6]));
