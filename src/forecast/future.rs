@@ -12,6 +12,8 @@ use super::pace::{Story, scale, stories};
 pub(super) const FUTURES: usize = 600;
 /// Days of each.
 pub(super) const DAYS: usize = HORIZON_DAYS as usize;
+/// Weeks of each, the last one cut short.
+pub(super) const WEEKS: usize = DAYS.div_ceil(7);
 /// The same books make the same forecast.
 const SEED: u64 = 0x10_37_1d_e0;
 /// A slope is believed for so many weeks, then the pace stays.
@@ -27,7 +29,7 @@ const LEAD: u32 = 30;
 
 /// What each future has spent by the end of each day: future after future, day after day.
 pub(super) fn draw(history: &History) -> Vec<Minor> {
-    let stories = stories(&history.body);
+    let stories = stories(&history.body, history.today);
     let mut chance = Chance(ChaCha8Rng::seed_from_u64(SEED));
     let mut spent = vec![0; FUTURES * DAYS];
     for future in spent.chunks_exact_mut(DAYS) {
@@ -51,16 +53,18 @@ fn add_body(future: &mut [Minor], history: &History, story: &Story, chance: &mut
     let luck = chance.normal();
     let mut level = story.level + story.unsure * luck;
     let mut slope = story.slope + story.tied * luck + story.slope_unsure * chance.normal();
-    let mut week = chance.below(weeks);
+    let mut week = chance.week(&story.rhythm.same[0], weeks);
     for (number, days) in future.chunks_mut(7).enumerate() {
+        if number > 0 {
+            week = chance.week_after(week, &story.rhythm.same[number], weeks);
+        }
         level += slope + story.step * chance.normal();
         slope = if number < SLOPE_WEEKS { slope * story.kept + story.turn * chance.normal() } else { 0.0 };
-        let scale = i128::from(scale(story, level, week));
+        let scale = i128::from(scale(story, level, number, week));
         for (day, past) in days.iter_mut().zip(&history.body[week]) {
             let scaled = Minor::try_from((i128::from(*past) * scale) >> 16).unwrap_or(Minor::MAX);
             *day = day.saturating_add(scaled);
         }
-        week = chance.next_week(week, weeks);
     }
 }
 
@@ -131,6 +135,17 @@ impl Chance {
     /// Mostly the week that followed, so that runs of six weeks, on average, stay together: busy weeks come in rows.
     fn next_week(&mut self, week: usize, weeks: usize) -> usize {
         if self.below(6) > 0 { (week + 1) % weeks } else { self.below(weeks) }
+    }
+
+    /// One of these past weeks; of all, if there are none.
+    fn week(&mut self, of: &[usize], weeks: usize) -> usize {
+        if of.is_empty() { self.below(weeks) } else { of[self.below(of.len())] }
+    }
+
+    /// As [`Chance::next_week`], but a new run begins with one of these.
+    fn week_after(&mut self, week: usize, of: &[usize], weeks: usize) -> usize {
+        let goes_on = of.is_empty() || week + 1 < weeks;
+        if self.below(6) > 0 && goes_on { (week + 1) % weeks } else { self.week(of, weeks) }
     }
 
     fn coin(&mut self) -> bool {

@@ -30,6 +30,8 @@ const LUMP_HALVES: i64 = 3;
 
 /// What happened, in whole weeks that end at `now`, oldest first.
 pub(super) struct History {
+    /// The last day.
+    pub(super) today: NaiveDate,
     /// Days without lumps.
     pub(super) body: Vec<Week>,
     /// Days that cost more than a week does.
@@ -85,7 +87,7 @@ impl History {
         }
         let lumps = take_lumps(&mut body);
         let (renewed, lapsed) = ended(orders, today);
-        Ok(Self { body, lumps, dues: dues(orders, today), leads, renewed, lapsed })
+        Ok(Self { today, body, lumps, dues: dues(orders, today), leads, renewed, lapsed })
     }
 }
 

@@ -13,6 +13,7 @@ mod outlook;
 mod pace;
 mod prospect;
 mod renewals;
+mod rhythm;
 mod spending;
 
 pub use crate::domain::confidence::{Confidence, ConfidenceError};
