@@ -6,6 +6,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 use super::HORIZON_DAYS;
 use super::history::{Due, History, Minor};
+use super::lumps::Lumps;
 use super::pace::{Story, scale, stories};
 
 /// How many futures are drawn.
@@ -18,6 +19,10 @@ pub(super) const WEEKS: usize = DAYS.div_ceil(7);
 const SEED: u64 = 0x10_37_1d_e0;
 /// A slope is believed for so many weeks, then the pace stays.
 const SLOPE_WEEKS: usize = 13;
+/// So many weeks are drawn together, on average.
+const RUN: usize = 6;
+/// How likely a pace that changed is to change back, a week after it did; the chance falls with the square of the weeks.
+const BACK: f64 = 1.5;
 /// As if so many orders more had ended, and all been renewed: caution, where little is known.
 const RENEWED_BEFORE: u32 = 2;
 /// How many endings are drawn at most; what more of them would tell is reckoned.
@@ -32,11 +37,14 @@ pub(super) fn draw(history: &History) -> Vec<Minor> {
     let stories = stories(&history.body, history.today);
     let mut chance = Chance(ChaCha8Rng::seed_from_u64(SEED));
     let mut spent = vec![0; FUTURES * DAYS];
+    let lumps = Lumps::read(&history.lumps);
     for future in spent.chunks_exact_mut(DAYS) {
-        if let Some(story) = chance.story(&stories) {
+        if let Some(story) = chance.one_of(&stories, |story| story.weight) {
             add_body(future, history, story, &mut chance);
         }
-        add_lumps(future, history, &mut chance);
+        if let Some(lumps) = &lumps {
+            add_lumps(future, lumps, &mut chance);
+        }
         add_renewals(future, history, &mut chance);
         let mut sum: Minor = 0;
         for day in future {
@@ -53,10 +61,16 @@ fn add_body(future: &mut [Minor], history: &History, story: &Story, chance: &mut
     let luck = chance.normal();
     let mut level = story.level + story.unsure * luck;
     let mut slope = story.slope + story.tied * luck + story.slope_unsure * chance.normal();
+    let mut before = story.before;
     let mut week = chance.week(&story.rhythm.same[0], weeks);
     for (number, days) in future.chunks_mut(7).enumerate() {
         if number > 0 {
-            week = chance.week_after(week, &story.rhythm.same[number], weeks);
+            week = chance.next_week(week, &story.rhythm.same[number], weeks);
+        }
+        if let Some((old, _)) = before.filter(|(_, lasted)| chance.share() * lasted * lasted < BACK) {
+            (level, before) = (old, None);
+        } else {
+            before = before.map(|(old, lasted)| (old, lasted + 1.0));
         }
         level += slope + story.step * chance.normal();
         slope = if number < SLOPE_WEEKS { slope * story.kept + story.turn * chance.normal() } else { 0.0 };
@@ -68,25 +82,15 @@ fn add_body(future: &mut [Minor], history: &History, story: &Story, chance: &mut
     }
 }
 
-/// Lumps come as often as they came, give or take what chance may have hidden; one that came once only, half as often.
-fn add_lumps(future: &mut [Minor], history: &History, chance: &mut Chance) {
-    let lumpy: Vec<bool> = history.lumps.iter().map(|week| week.iter().any(|day| *day > 0)).collect();
-    let lumps = lumpy.iter().filter(|it| **it).count();
-    if lumps == 0 {
-        return;
-    }
-    let weeks = lumpy.len();
-    let mut pool = vec![chance.below(weeks)];
-    while let Some(last) = pool.last().filter(|_| pool.len() < weeks) {
-        pool.push(chance.next_week(*last, weeks));
-    }
-    let mut place = chance.below(weeks);
-    for days in future.chunks_mut(7) {
-        let week = pool[place];
-        place = chance.next_week(place, weeks);
-        if lumpy[week] && (lumps > 1 || chance.coin()) {
-            days.iter_mut().zip(&history.lumps[week]).for_each(|(day, lump)| *day = day.saturating_add(*lump));
-        }
+/// Lumps like those that came, after gaps of one of the ways in which they may come.
+fn add_lumps(future: &mut [Minor], lumps: &Lumps, chance: &mut Chance) {
+    let Some(way) = chance.one_of(&lumps.ways, |way| way.weight) else { return };
+    let (mut since, mut day) = (lumps.since, 0);
+    loop {
+        day += way.ends(since, chance.share()) - since;
+        since = 0;
+        let Some(it) = future.get_mut(day - 1) else { return };
+        *it = it.saturating_add(lumps.prices[chance.below(lumps.prices.len())]);
     }
 }
 
@@ -132,24 +136,16 @@ impl Chance {
         u32::try_from((u64::from(self.0.next_u32()) * (u64::from(last) + 1)) >> 32).unwrap_or(0)
     }
 
-    /// Mostly the week that followed, so that runs of six weeks, on average, stay together: busy weeks come in rows.
-    fn next_week(&mut self, week: usize, weeks: usize) -> usize {
-        if self.below(6) > 0 { (week + 1) % weeks } else { self.below(weeks) }
-    }
-
     /// One of these past weeks; of all, if there are none.
     fn week(&mut self, of: &[usize], weeks: usize) -> usize {
         if of.is_empty() { self.below(weeks) } else { of[self.below(of.len())] }
     }
 
-    /// As [`Chance::next_week`], but a new run begins with one of these.
-    fn week_after(&mut self, week: usize, of: &[usize], weeks: usize) -> usize {
-        let goes_on = of.is_empty() || week + 1 < weeks;
-        if self.below(6) > 0 && goes_on { (week + 1) % weeks } else { self.week(of, weeks) }
-    }
-
-    fn coin(&mut self) -> bool {
-        self.0.next_u32() & 1 == 1
+    /// Mostly the week that followed, so that runs of weeks stay together, else one of these. Where a rhythm is kept,
+    /// runs are twice as long, and do not go on from the end of the past to its beginning.
+    fn next_week(&mut self, week: usize, of: &[usize], weeks: usize) -> usize {
+        let (run, last) = if of.is_empty() { (RUN, false) } else { (2 * RUN, week + 1 == weeks) };
+        if self.below(run) > 0 && !last { (week + 1) % weeks } else { self.week(of, weeks) }
     }
 
     /// About normal, with mean 0 and variance 1: the sum of four even ones.
@@ -159,14 +155,19 @@ impl Chance {
         (f64::from(sum) / 65_536.0 - 2.0) * 1.732_050_8
     }
 
-    fn story<'a>(&mut self, stories: &'a [Story]) -> Option<&'a Story> {
-        let all: f64 = stories.iter().map(|story| story.weight).sum();
-        let mut left = all * f64::from(self.0.next_u32()) / 4_294_967_296.0;
-        let chosen = stories.iter().find(|story| {
-            left -= story.weight;
+    /// From 0 to less than 1.
+    fn share(&mut self) -> f64 {
+        f64::from(self.0.next_u32()) / 4_294_967_296.0
+    }
+
+    /// One of these, by how believable each is.
+    fn one_of<'a, T>(&mut self, told: &'a [T], weight: impl Fn(&T) -> f64) -> Option<&'a T> {
+        let mut left = told.iter().map(&weight).sum::<f64>() * self.share();
+        let chosen = told.iter().find(|it| {
+            left -= weight(it);
             left < 0.0
         });
-        chosen.or(stories.last())
+        chosen.or(told.last())
     }
 
     /// How long before its end an order is renewed: as one before it was, but one in sixteen in its own way.

@@ -9,6 +9,7 @@ mod expiring;
 mod funds;
 mod future;
 mod history;
+mod lumps;
 mod outlook;
 mod pace;
 mod prospect;

@@ -24,7 +24,7 @@ const TURNS: [Turn; 4] = [
     Turn { belief: 0.3, spread: 0.2, kept: 0.95 },
 ];
 /// How believable it is that the pace changed once and was steady before and after.
-const CHANGED: f64 = 0.25;
+const CHANGED: f64 = 0.35;
 /// How far it changes then: a variance, as a share of that of a week's chance.
 const CHANGE: f64 = 6.0;
 /// Stories less believable than this share of the best one are not told.
@@ -73,6 +73,8 @@ pub(super) struct Story {
     pub(super) kept: f64,
     /// How far it turns in a week: a standard deviation.
     pub(super) turn: f64,
+    /// Where the level was before it changed, and how many weeks ago that was.
+    pub(super) before: Option<(f64, f64)>,
     /// How far each past week lay from its level, and the root of what it spent.
     pub(super) past: Vec<(f64, f64)>,
     /// What each week to come has of the level.
@@ -94,9 +96,8 @@ pub(super) fn stories(body: &[Week], today: NaiveDate) -> Vec<Story> {
     let told: Vec<(&Rc<Rhythm>, Path, Filtered)> =
         told.map(|(rhythm, path)| (rhythm, path, Filtered::new(&roots, &rhythm.foretold, path))).collect();
     let Some((.., reference)) = told.first() else { return Vec::new() };
-    let weigh = |(rhythm, path, it): &(&Rc<Rhythm>, Path, Filtered)| {
-        rhythm.belief * path.belief * it.likelihood(reference)
-    };
+    let weigh =
+        |(rhythm, path, it): &(&Rc<Rhythm>, Path, Filtered)| rhythm.belief * path.belief * it.likelihood(reference);
     let weights: Vec<f64> = told.iter().map(weigh).collect();
     let least = weights.iter().copied().fold(0.0, f64::max) * UNTOLD;
     let believed = told.iter().zip(weights).filter(|(_, weight)| *weight >= least);
@@ -227,6 +228,9 @@ impl Filtered {
             slope_unsure: (known.of_slope - tied * tied).max(0.0).sqrt() * chance,
             kept: path.turn.kept,
             turn: path.turn.renewed().sqrt() * chance,
+            before: path.change.and_then(|week| {
+                Some((forth.after.get(week - 1)?.level, f64::from(u32::try_from(roots.len() - week).unwrap_or(0))))
+            }),
             past: forth.chances(&back, roots, &rhythm.past),
             rhythm: Rc::clone(rhythm),
         }

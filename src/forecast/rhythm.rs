@@ -21,7 +21,7 @@ const NONE: f64 = 0.6;
 /// A cycle is offered once the ledger holds it so many times.
 const LEAST_TURNS: i64 = 2;
 /// Weeks whose places in the cycle are less than this apart, in days, are alike.
-const ALIKE: i64 = 7;
+const ALIKE: i64 = 6;
 /// As if so many weeks more had shown that nothing is special here.
 const DOUBT: f64 = 0.5;
 /// The root of the most that a week may differ from others by its place alone, and of the least.
@@ -116,7 +116,7 @@ impl Rhythm {
         let every: Vec<usize> = (0..roots.len()).collect();
         let others = |week: usize| -> Vec<usize> { every.iter().copied().filter(|it| *it != week).collect() };
         let same = |place: i64| -> Vec<usize> {
-            every.iter().copied().filter(|week| cycle.alike(place, past[*week]) > 0.5).collect()
+            every.iter().copied().filter(|week| cycle.alike(place, past[*week]) > 0.3).collect()
         };
         Self {
             belief,
