@@ -35,11 +35,12 @@ const LEAD: u32 = 30;
 /// What each future has spent by the end of each day: future after future, day after day.
 pub(super) fn draw(history: &History) -> Vec<Minor> {
     let stories = stories(&history.body, history.today);
+    let all = stories.iter().map(|story| story.weight).sum();
     let mut chance = Chance(ChaCha8Rng::seed_from_u64(SEED));
     let mut spent = vec![0; FUTURES * DAYS];
     let lumps = Lumps::read(&history.lumps);
     for future in spent.chunks_exact_mut(DAYS) {
-        if let Some(story) = chance.one_of(&stories, |story| story.weight) {
+        if let Some(story) = chance.one_of(&stories, all, |story| story.weight) {
             add_body(future, history, story, &mut chance);
         }
         if let Some(lumps) = &lumps {
@@ -84,7 +85,7 @@ fn add_body(future: &mut [Minor], history: &History, story: &Story, chance: &mut
 
 /// Lumps like those that came, after gaps of one of the ways in which they may come.
 fn add_lumps(future: &mut [Minor], lumps: &Lumps, chance: &mut Chance) {
-    let Some(way) = chance.one_of(&lumps.ways, |way| way.weight) else { return };
+    let Some(way) = chance.one_of(&lumps.ways, lumps.all, |way| way.weight) else { return };
     let (mut since, mut day) = (lumps.since, 0);
     loop {
         day += way.ends(since, chance.share()) - since;
@@ -160,9 +161,9 @@ impl Chance {
         f64::from(self.0.next_u32()) / 4_294_967_296.0
     }
 
-    /// One of these, by how believable each is.
-    fn one_of<'a, T>(&mut self, told: &'a [T], weight: impl Fn(&T) -> f64) -> Option<&'a T> {
-        let mut left = told.iter().map(&weight).sum::<f64>() * self.share();
+    /// One of these, by how believable each is; `all` is the sum of that.
+    fn one_of<'a, T>(&mut self, told: &'a [T], all: f64, weight: impl Fn(&T) -> f64) -> Option<&'a T> {
+        let mut left = all * self.share();
         let chosen = told.iter().find(|it| {
             left -= weight(it);
             left < 0.0

@@ -22,6 +22,8 @@ pub(super) struct Lumps {
     pub(super) since: usize,
     /// How long gaps are, by the ways in which they may come.
     pub(super) ways: Vec<Gaps>,
+    /// How believable all of them are together.
+    pub(super) all: f64,
 }
 
 /// One way in which they may come.
@@ -50,7 +52,12 @@ impl Lumps {
         // Each gap makes likelihoods smaller: only what is left beside the best counts.
         let best = ways.iter().map(|way| way.weight).fold(0.0, f64::max);
         ways.retain(|way| way.weight > best * UNTOLD);
-        Some(Self { prices: came.iter().map(|day| days[*day]).collect(), since, ways })
+        Some(Self {
+            prices: came.iter().map(|day| days[*day]).collect(),
+            since,
+            all: ways.iter().map(|way| way.weight).sum(),
+            ways,
+        })
     }
 }
 

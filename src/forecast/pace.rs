@@ -93,11 +93,11 @@ pub(super) fn stories(body: &[Week], today: NaiveDate) -> Vec<Story> {
     let rhythms: Vec<Rc<Rhythm>> = rhythms(&roots, today).into_iter().map(Rc::new).collect();
     let paths = paths(roots.len());
     let told = rhythms.iter().flat_map(|rhythm| paths.iter().map(move |path| (rhythm, *path)));
-    let told: Vec<(&Rc<Rhythm>, Path, Filtered)> =
-        told.map(|(rhythm, path)| (rhythm, path, Filtered::new(&roots, &rhythm.foretold, path))).collect();
+    let told: Vec<(&Rc<Rhythm>, Path, Foretold)> =
+        told.map(|(rhythm, path)| (rhythm, path, Foretold::new(&roots, &rhythm.foretold, path))).collect();
     let Some((.., reference)) = told.first() else { return Vec::new() };
     let weigh =
-        |(rhythm, path, it): &(&Rc<Rhythm>, Path, Filtered)| rhythm.belief * path.belief * it.likelihood(reference);
+        |(rhythm, path, it): &(&Rc<Rhythm>, Path, Foretold)| rhythm.belief * path.belief * it.likelihood(reference);
     let weights: Vec<f64> = told.iter().map(weigh).collect();
     let least = weights.iter().copied().fold(0.0, f64::max) * UNTOLD;
     let believed = told.iter().zip(weights).filter(|(_, weight)| *weight >= least);
@@ -160,43 +160,51 @@ impl Path {
     }
 }
 
-/// A Kalman filter of level and slope with chance of variance 1, run over the weeks.
-struct Filtered {
-    /// Before and after each week.
-    before: Vec<Known>,
-    after: Vec<Known>,
+/// How well a story foretold each week from those before it.
+struct Foretold {
     /// Variance of each week's surprise, the first left out.
     spreads: Vec<f64>,
     /// Of the squares of the surprises, each over its variance.
     sum: f64,
 }
 
-impl Filtered {
+/// What is known before each week, and after it.
+type Course = Vec<(Known, Known)>;
+
+/// A Kalman filter of level and slope with chance of variance 1, run over the weeks: tells of each how far it
+/// surprised, the variance of that, and what was known before and after.
+fn filter(roots: &[f64], shares: &[f64], path: Path, mut tell: impl FnMut(usize, f64, f64, (Known, Known))) {
+    let of_slope = path.turn.spread * path.turn.spread;
+    let mut known = Known { level: 1.0, slope: 0.0, of_level: UNKNOWN, of_both: 0.0, of_slope };
+    for (week, (root, share)) in roots.iter().zip(shares).enumerate() {
+        if week > 0 {
+            known = known.a_week_later(path.wander, path.turn);
+        }
+        if path.change == Some(week) {
+            known.of_level += CHANGE;
+        }
+        let before = known;
+        let (surprise, spread) = (root - known.level * share, known.of_level * share * share + 1.0);
+        known = known.having_seen(surprise, *share);
+        tell(week, surprise, spread, (before, known));
+    }
+}
+
+fn course(roots: &[f64], shares: &[f64], path: Path) -> Course {
+    let mut course = Vec::with_capacity(roots.len());
+    filter(roots, shares, path, |_, _, _, known| course.push(known));
+    course
+}
+
+impl Foretold {
     fn new(roots: &[f64], shares: &[f64], path: Path) -> Self {
-        let of_slope = path.turn.spread * path.turn.spread;
-        let mut known = Known { level: 1.0, slope: 0.0, of_level: UNKNOWN, of_both: 0.0, of_slope };
-        let mut it = Self {
-            before: Vec::with_capacity(roots.len()),
-            after: Vec::with_capacity(roots.len()),
-            spreads: Vec::with_capacity(roots.len()),
-            sum: LEAST_SUM,
-        };
-        for (week, (root, share)) in roots.iter().zip(shares).enumerate() {
-            if week > 0 {
-                known = known.a_week_later(path.wander, path.turn);
-            }
-            if path.change == Some(week) {
-                known.of_level += CHANGE;
-            }
-            it.before.push(known);
-            let (surprise, spread) = (root - known.level * share, known.of_level * share * share + 1.0);
+        let mut it = Self { spreads: Vec::with_capacity(roots.len()), sum: LEAST_SUM };
+        filter(roots, shares, path, |week, surprise, spread, _| {
             if week > 0 {
                 it.spreads.push(spread);
                 it.sum += surprise * surprise / spread;
             }
-            known = known.having_seen(surprise, *share);
-            it.after.push(known);
-        }
+        });
         it
     }
 
@@ -211,11 +219,11 @@ impl Filtered {
     fn story(&self, weight: f64, path: Path, rhythm: &Rc<Rhythm>, roots: &[f64]) -> Story {
         let free = self.spreads.len().saturating_sub(LEARNT).max(1);
         let chance = (self.sum / f64::from(u32::try_from(free).unwrap_or(1))).sqrt();
-        let forth = Self::new(roots, &rhythm.past, path);
-        let back = |it: &[f64]| -> Vec<f64> { it.iter().rev().copied().collect() };
-        let back = Self::new(&back(roots), &back(&rhythm.past), path.back(roots.len()));
+        let forth = course(roots, &rhythm.past, path);
+        let turned = |it: &[f64]| -> Vec<f64> { it.iter().rev().copied().collect() };
+        let back = course(&turned(roots), &turned(&rhythm.past), path.back(roots.len()));
         let nothing = Known { level: 1.0, slope: 0.0, of_level: 0.0, of_both: 0.0, of_slope: 0.0 };
-        let known = forth.after.last().copied().unwrap_or(nothing);
+        let known = forth.last().map_or(nothing, |(_, after)| *after);
         let unsure = known.of_level.max(1e-9).sqrt();
         let tied = known.of_both / unsure;
         Story {
@@ -229,24 +237,24 @@ impl Filtered {
             kept: path.turn.kept,
             turn: path.turn.renewed().sqrt() * chance,
             before: path.change.and_then(|week| {
-                Some((forth.after.get(week - 1)?.level, f64::from(u32::try_from(roots.len() - week).unwrap_or(0))))
+                Some((forth.get(week - 1)?.1.level, f64::from(u32::try_from(roots.len() - week).unwrap_or(0))))
             }),
-            past: forth.chances(&back, roots, &rhythm.past),
+            past: chances(&forth, &back, roots, &rhythm.past),
             rhythm: Rc::clone(rhythm),
         }
     }
+}
 
-    /// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as
-    /// much as that level has moved towards the week itself.
-    fn chances(&self, back: &Self, roots: &[f64], shares: &[f64]) -> Vec<(f64, f64)> {
-        let both = |(((past, future), root), share): (((&Known, &Known), &f64), &f64)| {
-            let all = past.of_level + future.of_level;
-            let level = (past.level * future.of_level + future.level * past.of_level) / all;
-            let pulled = (past.of_level * future.of_level / all * share * share).min(MOST_PULLED);
-            ((root - level * share) / (1.0 - pulled).sqrt(), *root)
-        };
-        self.after.iter().zip(back.before.iter().rev()).zip(roots).zip(shares).map(both).collect()
-    }
+/// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as much
+/// as that level has moved towards the week itself.
+fn chances(forth: &Course, back: &Course, roots: &[f64], shares: &[f64]) -> Vec<(f64, f64)> {
+    let both = |((((_, past), (future, _)), root), share): (((&(Known, Known), &(Known, Known)), &f64), &f64)| {
+        let all = past.of_level + future.of_level;
+        let level = (past.level * future.of_level + future.level * past.of_level) / all;
+        let pulled = (past.of_level * future.of_level / all * share * share).min(MOST_PULLED);
+        ((root - level * share) / (1.0 - pulled).sqrt(), *root)
+    };
+    forth.iter().zip(back.iter().rev()).zip(roots).zip(shares).map(both).collect()
 }
 
 impl Turn {
