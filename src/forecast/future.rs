@@ -27,10 +27,10 @@ const BACK: f64 = 1.5;
 const RENEWED_BEFORE: u32 = 2;
 /// How many endings are drawn at most; what more of them would tell is reckoned.
 const MOST_ENDINGS: u64 = 40;
-/// How often a fate that cannot be is drawn anew.
-const FATES: usize = 16;
-/// So many days before its end an order is renewed at the earliest, where the ledger does not tell.
-const LEAD: u32 = 30;
+/// One lead in so many is unlike those before it.
+const OWN_WAY: u64 = 16;
+/// Fewer than so many days before its end an order is renewed, where the ledger does not tell.
+const LEADS: u64 = 31;
 
 /// What each future has spent by the end of each day: future after future, day after day.
 pub(super) fn draw(history: &History) -> Vec<Minor> {
@@ -109,18 +109,24 @@ fn add_renewals(future: &mut [Minor], history: &History, chance: &mut Chance) {
     }
 }
 
-/// When an order is renewed, if it is. A fate that would have come about before today is drawn anew: so the closer
-/// its end without a renewal, the less likely one is, where the others came earlier.
-fn renewal_day(due: &Due, share: usize, leads: &[u32], chance: &mut Chance) -> Option<u32> {
-    for _ in 0..FATES {
-        if chance.below(1024) >= share {
-            return None;
-        }
-        if let Some(day) = due.days.checked_sub(chance.lead(leads)) {
-            return Some(day);
-        }
+/// When an order is renewed, if it is. What would have come about before today cannot be: so the closer its end without
+/// a renewal, the less likely one is, where the others came earlier. Its lead is as one before it was, but one in
+/// sixteen goes its own way.
+fn renewal_day(due: &Due, share: u64, leads: &[u32], chance: &mut Chance) -> Option<u32> {
+    let own = u64::from(due.days).min(LEADS - 1) + 1;
+    let (early, all) = (wide(due.leads), wide(leads.len()));
+    let (as_others, in_its_way) = ((OWN_WAY - 1) * LEADS * early, own * all.max(1));
+    let (comes, never) = (share * (as_others + in_its_way), (1024 - share) * OWN_WAY * LEADS * all.max(1));
+    let drawn = chance.below_wide(comes + never);
+    if drawn >= comes {
+        return None;
     }
-    Some(chance.upto(due.days))
+    let way = drawn / share;
+    let lead = match usize::try_from(way / ((OWN_WAY - 1) * LEADS)).ok().filter(|_| way < as_others) {
+        Some(place) => leads.get(place).copied().unwrap_or(0),
+        None => u32::try_from((way - as_others) / all.max(1)).unwrap_or(0),
+    };
+    due.days.checked_sub(lead)
 }
 
 struct Chance(ChaCha8Rng);
@@ -132,9 +138,9 @@ impl Chance {
         usize::try_from((u64::from(self.0.next_u32()) * count) >> 32).unwrap_or(0)
     }
 
-    /// From 0 to this, each as likely.
-    fn upto(&mut self, last: u32) -> u32 {
-        u32::try_from((u64::from(self.0.next_u32()) * (u64::from(last) + 1)) >> 32).unwrap_or(0)
+    /// One of the numbers below this.
+    fn below_wide(&mut self, count: u64) -> u64 {
+        u64::try_from((u128::from(self.0.next_u64()) * u128::from(count)) >> 64).unwrap_or(0)
     }
 
     /// One of these past weeks; of all, if there are none.
@@ -171,19 +177,14 @@ impl Chance {
         chosen.or(told.last())
     }
 
-    /// How long before its end an order is renewed: as one before it was, but one in sixteen in its own way.
-    fn lead(&mut self, leads: &[u32]) -> u32 {
-        if leads.is_empty() || self.below(16) == 0 { self.upto(LEAD) } else { leads[self.below(leads.len())] }
-    }
-
     /// How many of 1024 orders are renewed, as far as these endings tell.
-    fn renewed_of_1024(&mut self, renewed: u32, lapsed: u32) -> usize {
+    fn renewed_of_1024(&mut self, renewed: u32, lapsed: u32) -> u64 {
         let (renewed, all) = (u64::from(renewed + RENEWED_BEFORE), u64::from(renewed + lapsed + RENEWED_BEFORE));
         let draws = all.min(MOST_ENDINGS);
         let hits = (0..draws).filter(|_| (u64::from(self.0.next_u32()) * all) >> 32 < renewed).count();
         let (mean, drawn) = (ratio(renewed, all), ratio(u64::try_from(hits).unwrap_or(0), draws));
         let share = mean + (drawn - mean) * ratio(draws, all).sqrt();
-        (share * 1024.0).to_usize().unwrap_or(0)
+        (share * 1024.0).to_u64().unwrap_or(0).min(1024)
     }
 }
 
@@ -191,4 +192,8 @@ impl Chance {
 fn ratio(part: u64, whole: u64) -> f64 {
     let count = |it: u64| f64::from(u32::try_from(it).unwrap_or(u32::MAX));
     count(part) / count(whole.max(1))
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(0)
 }
