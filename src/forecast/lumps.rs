@@ -1,7 +1,8 @@
 //! When lumps come: how often, and how regularly, as far as the gaps between those of the past tell.
 //!
 //! A gap is told as a number of stages, each of which ends on a day with the same likelihood: one stage makes a gap of
-//! any length, many make gaps that are all alike. Likelihoods alone are floating point here, made with `+ − × ÷`.
+//! any length, many make gaps that are all alike. Only likelihoods are
+//! floating point here, made with `+ − × ÷` alone.
 
 use super::history::{Minor, Week};
 
@@ -11,7 +12,7 @@ const STAGES: [(i32, f64); 4] = [(1, 0.55), (4, 0.2), (16, 0.15), (64, 0.1)];
 const MEANS: [i64; 9] = [4, 5, 7, 9, 12, 16, 21, 28, 37];
 /// No gap is longer, in days.
 const LONGEST: usize = 800;
-/// A year's lumps that are less believable than this share of the best are not told.
+/// Ways that are less believable than this share of the best are not told.
 const UNTOLD: f64 = 0.002;
 
 /// How lumps come.

@@ -15,6 +15,7 @@ use super::rhythm::{Rhythm, rhythms};
 /// How restless the level is: the variance of its weekly step, as a share of the variance of a week's chance, and
 /// how believable that is before the ledger is read.
 const WANDERS: [(f64, f64); 5] = [(0.0, 0.3), (0.004, 0.2), (0.015, 0.2), (0.05, 0.15), (0.2, 0.15)];
+/// The level has no slope.
 const STRAIGHT: Turn = Turn { belief: 0.35, spread: 0.0, kept: 1.0 };
 /// Whether the level has a slope, and how that turns.
 const TURNS: [Turn; 4] = [
@@ -248,13 +249,17 @@ impl Foretold {
 /// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as much
 /// as that level has moved towards the week itself.
 fn chances(forth: &Course, back: &Course, roots: &[f64], shares: &[f64]) -> Vec<(f64, f64)> {
-    let both = |((((_, past), (future, _)), root), share): (((&(Known, Known), &(Known, Known)), &f64), &f64)| {
+    let levels = forth.iter().zip(back.iter().rev()).map(|((_, past), (future, _))| {
         let all = past.of_level + future.of_level;
         let level = (past.level * future.of_level + future.level * past.of_level) / all;
-        let pulled = (past.of_level * future.of_level / all * share * share).min(MOST_PULLED);
+        (level, past.of_level * future.of_level / all)
+    });
+    let told = levels.zip(roots.iter().zip(shares));
+    told.map(|((level, unsure), (root, share))| {
+        let pulled = (unsure * share * share).min(MOST_PULLED);
         ((root - level * share) / (1.0 - pulled).sqrt(), *root)
-    };
-    forth.iter().zip(back.iter().rev()).zip(roots).zip(shares).map(both).collect()
+    })
+    .collect()
 }
 
 impl Turn {
