@@ -30,13 +30,15 @@ const LUMP_HALVES: i64 = 3;
 
 /// What happened, in whole weeks that end at `now`, oldest first.
 pub(super) struct History {
+    /// The last day.
+    pub(super) today: NaiveDate,
     /// Days without lumps.
     pub(super) body: Vec<Week>,
     /// Days that cost more than a week does.
     pub(super) lumps: Vec<Week>,
     /// Renewals to come.
     pub(super) dues: Vec<Due>,
-    /// How many days before its end each order was renewed.
+    /// How many days before its end each order was renewed, shortest first.
     pub(super) leads: Vec<u32>,
     /// Orders that ended in the last year and were renewed.
     pub(super) renewed: u32,
@@ -49,6 +51,8 @@ pub(super) struct Due {
     pub(super) price: Minor,
     /// Until its order ends.
     pub(super) days: u32,
+    /// How many of the past leads are no longer than that.
+    pub(super) leads: usize,
 }
 
 impl History {
@@ -77,7 +81,7 @@ impl History {
         let orders = orders.unwrap_or_default();
         let paid = paid_renewals(&purchases, orders);
         let renewals = renewals_among(&purchases, &paid);
-        let leads = paid.iter().map(|paid| paid.lead).collect();
+        let mut leads: Vec<u32> = paid.iter().map(|paid| paid.lead).collect();
         let mut body = vec![Week::default(); weeks];
         for ((entry, amount), _) in purchases.iter().zip(renewals).filter(|(_, renewal)| !renewal) {
             let ago = usize::try_from((now - entry.at).num_days()).unwrap_or(usize::MAX);
@@ -86,8 +90,9 @@ impl History {
             *day = day.saturating_add(minor(*amount)).min(MOST_A_DAY);
         }
         let lumps = take_lumps(&mut body);
+        leads.sort_unstable();
         let (renewed, lapsed) = ended(orders, today);
-        Ok(Self { body, lumps, dues: dues(orders, today), leads, renewed, lapsed })
+        Ok(Self { today, body, lumps, dues: dues(orders, &leads, today), leads, renewed, lapsed })
     }
 }
 
@@ -175,7 +180,7 @@ fn ended(orders: &[Order], today: NaiveDate) -> (u32, u32) {
 }
 
 /// What has to be renewed within the horizon. An order whose end is in doubt ends when what it was bought for is over.
-fn dues(orders: &[Order], today: NaiveDate) -> Vec<Due> {
+fn dues(orders: &[Order], leads: &[u32], today: NaiveDate) -> Vec<Due> {
     let end = |order: &Order| {
         order.ends().or_else(|| {
             let months = order.years?.checked_mul(12)?;
@@ -185,7 +190,7 @@ fn dues(orders: &[Order], today: NaiveDate) -> Vec<Due> {
     let due = |order: &Order| {
         let days = days_until(today, end(order)?)
             .filter(|days| u64::from(*days) < u64::from(HORIZON_DAYS) + EARLIEST_RENEWAL)?;
-        Some(Due { price: minor(order.price), days })
+        Some(Due { price: minor(order.price), days, leads: leads.partition_point(|lead| *lead <= days) })
     };
     orders.iter().filter(|order| is_open(order, today)).filter_map(due).collect()
 }

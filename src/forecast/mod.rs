@@ -9,10 +9,12 @@ mod expiring;
 mod funds;
 mod future;
 mod history;
+mod lumps;
 mod outlook;
 mod pace;
 mod prospect;
 mod renewals;
+mod rhythm;
 mod spending;
 
 pub use crate::domain::confidence::{Confidence, ConfidenceError};
