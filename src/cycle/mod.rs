@@ -509,7 +509,7 @@ pub async fn read_books(
     clock: &Arc<dyn Clock>,
     told: &mut (dyn FnMut(usize, usize) + Send),
 ) -> (Harvest, BTreeMap<Division, Books>) {
-    let mut harvest = read(watch, &mut Memory::default(), clock.now()).await;
+    let mut harvest = read(watch, &mut Memory::default(), clock.as_ref()).await;
     harvest.reads.retain(|read| only.is_none() || read.division == only);
     let readable = harvest.reads.iter().filter(|read| read.balance.is_ok());
     let wanted: BTreeSet<Division> = readable.map(|read| read.division).collect();
