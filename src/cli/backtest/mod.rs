@@ -117,7 +117,8 @@ async fn rehearse(
             (Err(why), _) => report.fail(read, &why.reason),
             (Ok(_), Some(why)) => report.fail(read, &why),
             (Ok(balance), None) => {
-                funds.push(Fund { division: read.division, name: read.name.clone(), balance: balance.clone(), books })
+                let (division, name) = (read.division, read.name.clone());
+                funds.push(Fund { division, name, balance: balance.clone(), books });
             }
         }
     }
