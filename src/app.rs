@@ -13,7 +13,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_cron_scheduler::JobScheduler;
 use url::Url;
 
 pub use self::reload::Source;
@@ -30,6 +29,7 @@ use crate::domain::Name;
 use crate::forecast::Spending;
 use crate::notify::outbox::Desk;
 use crate::notify::{RuleWords, Words};
+use crate::scheduler::Jobs;
 use crate::secret::Redactor;
 use crate::store::{Book, FileStore, OpenError, Opened};
 use crate::supervisor::Supervisor;
@@ -90,8 +90,8 @@ fn watches_sharing(
     let silences: Arc<[_]> = config.silences.values().cloned().collect();
     let mut build = |(name, account): (&Name, &Account)| {
         let limiter = limiters.get(account.api_key.expose()).map(|(_, limiter)| Arc::clone(limiter));
-        let http = http_client(&account.connection, web::is_loopback(&account.base_url))
-            .with_context(|| format!("account {name}"))?;
+        let http =
+            http_client(&account.connection, Some(&account.base_url)).with_context(|| format!("account {name}"))?;
         let client = Client::new(
             &**name,
             account.base_url.clone(),
@@ -153,9 +153,13 @@ fn ca_pem(connection: &Connection) -> anyhow::Result<Option<Vec<u8>>> {
     connection.ca_file.as_ref().map(read).transpose()
 }
 
-fn http_client(connection: &Connection, loopback: bool) -> anyhow::Result<reqwest::Client> {
-    let options = web::WebOptions { timeout: connection.timeout, extra_ca_pem: ca_pem(connection)?, loopback };
-    Ok(web::client(&options)?)
+/// A client for requests to `url`; `None`: an address that is not understood is nobody's own.
+fn http_client(connection: &Connection, url: Option<&Url>) -> anyhow::Result<reqwest::Client> {
+    if connection.ca_file.is_none() && url.is_some_and(web::is_plain_loopback) {
+        return Ok(web::plain_client(connection.timeout)?);
+    }
+    let (timeout, loopback) = (connection.timeout, url.is_some_and(web::is_loopback));
+    Ok(web::client(&web::WebOptions { timeout, extra_ca_pem: ca_pem(connection)?, loopback })?)
 }
 
 /// What messages say beside the events' own figures.
@@ -217,7 +221,8 @@ pub async fn run(
     background.spawn(heartbeat::run(targets, Arc::clone(&board), Arc::clone(&book), Arc::clone(&clock)));
     let supervisor = Arc::new(outside.supervisor);
     background.spawn(stay_awake(Arc::clone(&supervisor), Arc::clone(&board), Arc::clone(&clock)));
-    let house = House { book, board, clock, jobs: jobs().await?, heartbeat };
+    let jobs = Jobs::on_demand().await.context("the scheduler cannot be made")?;
+    let house = House { book, board, clock, jobs, heartbeat };
     tokio::pin!(stop);
     loop {
         announce(&built.config);
@@ -240,12 +245,6 @@ pub async fn run(
     let owed = house.book.read(|state| state.owed.len());
     tracing::info!(owed, saved, "stopped");
     Ok(())
-}
-
-async fn jobs() -> anyhow::Result<JobScheduler> {
-    let jobs = JobScheduler::new().await.context("the scheduler cannot be made")?;
-    jobs.start().await.context("the scheduler cannot be started")?;
-    Ok(jobs)
 }
 
 fn announce(config: &Config) {

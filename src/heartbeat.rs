@@ -82,7 +82,8 @@ pub async fn run(
             told.note(ping, sent, target.every);
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            // With nobody to tell, there is nothing to look for.
+            () = tokio::time::sleep(LOOK), if address.is_some() => {}
             changed = targets.changed() => if changed.is_err() { return },
         }
     }

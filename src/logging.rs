@@ -2,8 +2,9 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::prelude::*;
 
 use crate::secret::Redactor;
 use crate::text::is_hidden;
@@ -32,25 +33,37 @@ pub fn start(
     let default = format!("{default},{QUIET}");
     let plain = level.filter(|level| level.bytes().all(|b| b.is_ascii_alphanumeric()));
     if let Some(word) = plain
-        && word.parse::<tracing_subscriber::filter::LevelFilter>().is_err()
+        && word.parse::<LevelFilter>().is_err()
     {
         // A filter takes any word as the name of a module, and then says nothing at all.
         anyhow::bail!("--log-level {word}: no such level; use error, warn, info, debug or trace");
     }
     let plain = plain.map(|level| format!("{level},{QUIET}"));
+    let parse = |filter: &str| filter.parse::<Targets>();
     let filter = match plain.as_deref().or(level) {
-        Some(level) => EnvFilter::try_new(level)
+        Some(level) => parse(level)
             .map_err(|error| anyhow::anyhow!("--log-level {level}: {error}; use error, warn, info, debug or trace"))?,
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default)),
+        None => from_environment().and_then(|filter| parse(&filter).ok()).map_or_else(|| parse(&default), Ok)?,
     };
     let writer = Struck { redactor: redactor.clone() };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(writer);
     let started = match format {
-        LogFormat::Text => builder.with_ansi(colour && io::stderr().is_terminal()).with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Text => {
+            let text = builder.with_ansi(colour && io::stderr().is_terminal()).with_target(false);
+            text.finish().with(filter).try_init()
+        }
+        LogFormat::Json => {
+            let json = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            json.finish().with(filter).try_init()
+        }
     };
     report_panics(redactor.clone());
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+}
+
+/// The filter in `RUST_LOG`, if there is one.
+fn from_environment() -> Option<String> {
+    std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty())
 }
 
 /// Panics go through the log, which strikes out secrets, or past a filter that lets no error through: never unseen.

@@ -3,13 +3,15 @@
 //! Each wait is armed twice. A one-shot job of the cron scheduler fires by the wall clock, so that a suspended machine
 //! reads as soon as it wakes; a plain sleep of the same length fires by elapsed time, so that a clock that is set back
 //! never silences an account. Whichever comes first wins; both wait for the time that [`Schedule::next_after`] computed.
+//! Of a short wait there is not much to oversleep: the sleep alone does, and the cron scheduler, which looks at the clock
+//! twice a second for as long as the process lives, is not even started.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
-use tokio_cron_scheduler::{Job, JobScheduler};
+use tokio::sync::{Notify, OnceCell, watch};
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::clock::Clock;
 use crate::domain::{Name, Time};
@@ -26,6 +28,33 @@ pub struct Beat {
     pub due: Option<Time>,
 }
 
+/// The cron scheduler that waits are armed with.
+#[derive(Clone)]
+pub struct Jobs {
+    scheduler: JobScheduler,
+    /// Set once it runs; `None`: it is left as it is.
+    running: Option<Arc<OnceCell<()>>>,
+}
+
+impl Jobs {
+    /// One that begins to run with the first wait that needs it.
+    pub async fn on_demand() -> Result<Self, JobSchedulerError> {
+        Ok(Self { scheduler: JobScheduler::new().await?, running: Some(Arc::default()) })
+    }
+
+    async fn start(&self) -> Result<(), JobSchedulerError> {
+        let Some(running) = &self.running else { return Ok(()) };
+        running.get_or_try_init(|| self.scheduler.start()).await.copied()
+    }
+}
+
+/// As it is: whoever made it runs it, or does not.
+impl From<JobScheduler> for Jobs {
+    fn from(scheduler: JobScheduler) -> Self {
+        Self { scheduler, running: None }
+    }
+}
+
 /// Whether cycles go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
@@ -36,6 +65,9 @@ pub enum Halt {
     /// A running one is abandoned.
     Now,
 }
+
+/// Waits up to so long are slept: a machine that was suspended meanwhile reads that much late at most.
+const SHORT: Duration = Duration::from_secs(60);
 
 /// How late a cycle may be before `health` calls it late.
 const GRACE: Duration = Duration::from_secs(60);
@@ -59,12 +91,13 @@ impl Beat {
 pub async fn run<F: Future<Output = ()>>(
     account: Name,
     schedule: Schedule,
-    jobs: JobScheduler,
+    jobs: impl Into<Jobs>,
     clock: Arc<dyn Clock>,
     mut halt: watch::Receiver<Halt>,
     mut cycle: impl FnMut(Time) -> F,
     mut beat: impl FnMut(Beat),
 ) {
+    let jobs = jobs.into();
     let mut ended = None;
     let mut planned = clock.now();
     loop {
@@ -102,8 +135,11 @@ fn on_the_grid(planned: Time, now: Time) -> Time {
 }
 
 /// Waits until `due`, by the wall clock or by elapsed time, whichever says so first.
-async fn wait_until(due: Time, jobs: &JobScheduler, clock: &Arc<dyn Clock>) {
+async fn wait_until(due: Time, jobs: &Jobs, clock: &Arc<dyn Clock>) {
     let length = (due - clock.now()).to_std().unwrap_or_default();
+    if length <= SHORT {
+        return clock.sleep(length).await;
+    }
     let rang = Arc::new(Notify::new());
     let bell = Arc::clone(&rang);
     // The scheduler counts in whole seconds and may ring up to one too early; what is left then is slept.
@@ -111,10 +147,11 @@ async fn wait_until(due: Time, jobs: &JobScheduler, clock: &Arc<dyn Clock>) {
         let bell = Arc::clone(&bell);
         Box::pin(async move { bell.notify_one() })
     });
-    let job = match armed {
-        Ok(job) => jobs.add(job).await,
-        Err(error) => Err(error),
+    let job = match (armed, jobs.start().await) {
+        (Ok(job), Ok(())) => jobs.scheduler.add(job).await,
+        (Err(error), _) | (_, Err(error)) => Err(error),
     };
+
     if let Err(error) = &job {
         tracing::warn!(%error, "cron job cannot be armed: waiting by elapsed time alone");
     }
@@ -126,7 +163,7 @@ async fn wait_until(due: Time, jobs: &JobScheduler, clock: &Arc<dyn Clock>) {
         () = clock.sleep(length) => {}
     }
     if let Ok(id) = job {
-        let _ = jobs.remove(&id).await; // gone already if it rang
+        let _ = jobs.scheduler.remove(&id).await; // gone already if it rang
     }
 }
 

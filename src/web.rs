@@ -96,6 +96,13 @@ pub fn client(options: &WebOptions) -> Result<Client, WebError> {
     }
 }
 
+/// A client for plain HTTP to this machine alone: without the system's certificates, which take a while and a megabyte.
+pub fn plain_client(timeout: Duration) -> Result<Client, WebError> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let options = WebOptions { timeout, extra_ca_pem: None, loopback: true };
+    builder(&options).tls_certs_only([]).build().map_err(|error| WebError::Build(innermost(&error)))
+}
+
 fn builder(options: &WebOptions) -> reqwest::ClientBuilder {
     let builder = Client::builder()
         .user_agent(USER_AGENT)
@@ -125,6 +132,11 @@ pub fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
+}
+
+/// Whether requests to an address are plain HTTP that never leaves this machine.
+pub fn is_plain_loopback(url: &Url) -> bool {
+    url.scheme() == "http" && is_loopback(url)
 }
 
 /// Reads a body, chunk by chunk, up to `cap` bytes.

@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
-use tokio_cron_scheduler::JobScheduler;
 use url::Url;
 
 use super::{LAST_SENDS, Shared, forget_unconfigured, http_client, notifiers, watches_sharing};
@@ -22,16 +21,16 @@ use crate::config::{Config, Heartbeat};
 use crate::control::Board;
 use crate::cycle::{self, Memory, Scope, Watch};
 use crate::domain::Name;
+use crate::domain::silence::Silence;
 use crate::domain::state::State;
 use crate::heartbeat::Target;
 use crate::http::{self, Server};
 use crate::notify::outbox::{Desk, Tried, Worker};
 use crate::reports::{self, Plan};
 use crate::schedule::Schedule;
-use crate::scheduler::{self, Halt};
+use crate::scheduler::{self, Halt, Jobs};
 use crate::secret::Redactor;
 use crate::store::Book;
-use crate::web;
 
 /// How long a running cycle may take when the next configuration waits for it. Then it is begun anew.
 const LAST_CYCLE: Duration = Duration::from_secs(10);
@@ -41,7 +40,7 @@ pub(super) struct House {
     pub(super) book: Arc<Book>,
     pub(super) board: Arc<Board>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) jobs: JobScheduler,
+    pub(super) jobs: Jobs,
     /// Who is told that the service is awake.
     pub(super) heartbeat: watch::Sender<Option<Target>>,
 }
@@ -88,8 +87,7 @@ impl Built {
 }
 
 fn target(config: &Heartbeat) -> anyhow::Result<Target> {
-    let loopback = Url::parse(config.url.expose()).is_ok_and(|url| web::is_loopback(&url));
-    let http = http_client(&config.connection, loopback)?;
+    let http = http_client(&config.connection, Url::parse(config.url.expose()).ok().as_ref())?;
     Ok(Target { url: config.url.clone(), every: config.every, http })
 }
 
@@ -234,8 +232,10 @@ async fn spawn_reports(config: &Config, house: &House, stopped: &watch::Receiver
     };
     house.book.change(forget).await;
     let accounts: Arc<[Name]> = config.accounts.keys().cloned().collect();
+    let silences: Arc<[Silence]> = config.silences.values().cloned().collect();
     for (name, report) in &config.reports {
-        let plan = Plan { name: name.clone(), schedule: report.schedule.clone(), notify: report.notify.clone() };
+        let (schedule, notify) = (report.schedule.clone(), report.notify.clone());
+        let plan = Plan { name: name.clone(), schedule, notify, silences: Arc::clone(&silences) };
         let House { book, board, clock, .. } = house.shared();
         tasks.spawn(reports::run(plan, Arc::clone(&accounts), board, book, clock, stopped.clone()));
     }
@@ -249,14 +249,18 @@ async fn run_account(
     halted: watch::Receiver<Halt>,
 ) {
     let House { book, board, clock, jobs, .. } = house;
+    board.paced(&watch.account, memory.lock().await.needs());
     let cycle = |planned| {
         let (watch, memory, book) = (Arc::clone(&watch), Arc::clone(&memory), Arc::clone(&book));
         let (board, clock) = (Arc::clone(&board), Arc::clone(&clock));
+        let period = schedule.next_after(planned).and_then(|next| (next - planned).to_std().ok());
         async move {
-            let outcome = cycle::run(&watch, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
+            let mut memory = memory.lock().await;
+            memory.next_after(period);
+            let outcome = cycle::run(&watch, &mut memory, &book, clock.as_ref(), planned).await;
             board.cycle(&watch.account, outcome);
         }
     };
     let beat = |beat| board.beat(&watch.account, beat);
-    scheduler::run(watch.account.clone(), schedule, jobs, Arc::clone(&clock), halted, cycle, beat).await;
+    scheduler::run(watch.account.clone(), schedule.clone(), jobs, Arc::clone(&clock), halted, cycle, beat).await;
 }

@@ -10,7 +10,9 @@ use tokio::signal::unix::Signal;
 use crate::config::{self, Environment, Loaded, Sources, Stamps};
 
 /// The pause between two looks at the files.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
+/// The pause before the next look at a file that is being written.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where a running service's configuration came from, and comes from again.
 pub struct Source {
@@ -58,9 +60,10 @@ impl Source {
     pub(super) async fn asked(&mut self) -> Asked {
         let mut moving = None;
         loop {
+            let pause = if moving.is_some() { LOOK_AGAIN } else { LOOK };
             tokio::select! {
                 Some(()) = self.hangup.recv() => return Asked::Signal,
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(pause) => {}
             }
             let now = self.look().await;
             if now == self.seen {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate};
 
-use super::client::{Answer, Client, Failure, Lane, nonsense};
+use super::client::{Answer, Client, Failure, Lane};
 use super::reply::Asked;
 use super::wire::{self, Misfit, Page};
 use super::{BooksSource, ReadError};
@@ -60,7 +60,7 @@ impl Client {
                 }
                 answer => answer.map_err(|failure| failure.error)?,
             };
-            let page = (list.read)(&answer.body).map_err(|misfit| nonsense(list.asked, &answer, &misfit))?;
+            let page = (list.read)(&answer.body).map_err(|misfit| self.nonsense(list.asked, &answer, &misfit))?;
             let (count, before) = (page.items.len(), items.len());
             offset += page.listed;
             items.extend(page.items.into_iter().filter(|item| seen.insert((list.id)(item))));
@@ -74,7 +74,7 @@ impl Client {
                 (_, true) => format!("has still more items after {MOST_ITEMS}"),
                 _ => continue,
             };
-            return Err(nonsense(list.asked, &answer, &misfit));
+            return Err(self.nonsense(list.asked, &answer, &misfit));
         }
     }
 
@@ -135,6 +135,6 @@ impl BooksSource for Client {
         let path = format!("{}/{id}", LISTING.path);
         let asked = Asked { path: &path, division: false };
         let answer = self.ask(Lane::Spare, asked, None).await.map_err(|failure| failure.error)?;
-        wire::order_end(&answer.body, self.redactor()).map_err(|misfit| nonsense(asked, &answer, &misfit))
+        wire::order_end(&answer.body, self.redactor()).map_err(|misfit| self.nonsense(asked, &answer, &misfit))
     }
 }

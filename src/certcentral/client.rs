@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use url::Url;
 
 use super::patience::{LONGEST_WAIT, Patience};
 use super::reply::{self, Asked};
 use super::text::clean;
-use super::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, wire};
+use super::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, Window, wire};
 use crate::clock::Clock;
 use crate::domain::Division;
 use crate::domain::balance::Balance;
@@ -53,8 +54,8 @@ pub struct InvalidKey;
 
 /// A good answer, not yet parsed.
 pub(super) struct Answer {
-    status: String,
-    media_type: String,
+    status: StatusCode,
+    headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
@@ -216,8 +217,8 @@ impl Client {
 
     async fn attempt(&self, asked: Asked<'_>, url: Url) -> Result<Answer, Failure> {
         let request = self.http.get(url.clone()).headers(self.headers.clone());
-        let response = request.send().await.map_err(|error| self.lost(asked, &web::explain(&error)))?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        let mut response = request.send().await.map_err(|error| self.lost(asked, &web::explain(&error)))?;
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let body = web::read_capped(response, BODY_CAP).await;
         if !status.is_success() {
             // The status says enough, whatever became of the body.
@@ -226,13 +227,8 @@ impl Client {
             let pause = if may_pause { reply::pause(&headers, self.clock.now()) } else { None };
             return Err(Failure { error, pause, too_large: false });
         }
-        let answer = |body| Answer {
-            status: reply::name(status),
-            media_type: reply::media_type(&headers, &self.redactor),
-            body,
-        };
         match body {
-            Ok(body) => Ok(answer(body)),
+            Ok(body) => Ok(Answer { status, headers, body }),
             Err(BodyError::Transport(transport)) => Err(self.lost(asked, &transport).into()),
             Err(error @ BodyError::TooLarge { .. }) => {
                 let reason = format!("GET {} answered {}, but {error}", asked.path, reply::name(status));
@@ -240,6 +236,13 @@ impl Client {
                 Err(Failure { error, pause: None, too_large: true })
             }
         }
+    }
+
+    /// A 2xx that is not what is documented.
+    pub(super) fn nonsense(&self, asked: Asked<'_>, answer: &Answer, misfit: &str) -> ReadError {
+        let (status, media_type) = (reply::name(answer.status), reply::media_type(&answer.headers, &self.redactor));
+        let reason = format!("GET {} answered {status}, but its body ({media_type}) {misfit}", asked.path);
+        ReadError { kind: ReadErrorKind::Nonsense, reason }
     }
 
     fn lost(&self, asked: Asked<'_>, transport: &Transport) -> ReadError {
@@ -259,28 +262,25 @@ impl Client {
     }
 }
 
-/// A 2xx that is not what is documented.
-pub(super) fn nonsense(asked: Asked<'_>, answer: &Answer, misfit: &str) -> ReadError {
-    let reason =
-        format!("GET {} answered {}, but its body ({}) {misfit}", asked.path, answer.status, answer.media_type);
-    ReadError { kind: ReadErrorKind::Nonsense, reason }
-}
-
 #[async_trait]
 impl BalanceSource for Client {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
         let asked = Asked { path: "/finance/balance", division: division.is_some() };
         let query = division.map(|id| format!("container_id={id}"));
         let answer = self.get(asked, query.as_deref()).await?;
-        wire::balance(&answer.body, &self.redactor).map_err(|misfit| nonsense(asked, &answer, &misfit))
+        wire::balance(&answer.body, &self.redactor).map_err(|misfit| self.nonsense(asked, &answer, &misfit))
     }
 
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
         let asked = Asked { path: "/container", division: false };
         let answer = self.get(asked, None).await?;
         let mut listed =
-            wire::divisions(&answer.body, &self.redactor).map_err(|misfit| nonsense(asked, &answer, &misfit))?;
+            wire::divisions(&answer.body, &self.redactor).map_err(|misfit| self.nonsense(asked, &answer, &misfit))?;
         listed.retain(|division| division.active);
         Ok(listed)
+    }
+
+    fn limits(&self) -> &[Window] {
+        self.limiter.windows()
     }
 }

@@ -81,6 +81,11 @@ impl Limiter {
         }
     }
 
+    /// The windows that it respects.
+    pub fn windows(&self) -> &[Window] {
+        &self.windows
+    }
+
     /// Waits for this request's turn. Dropping the future gives up the place in line.
     pub async fn acquire(self: &Arc<Self>) -> Permit {
         if self.windows.is_empty() {

@@ -27,6 +27,10 @@ pub trait BalanceSource: Send + Sync {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError>;
     /// The account's active divisions; inactive ones are left out here, and nowhere else.
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError>;
+    /// The limits that its reads keep to; none where it has none.
+    fn limits(&self) -> &[Window] {
+        &[]
+    }
 }
 
 /// Where an account's books come from. Each call is one good read with its retries; it steps back for balance readings.

@@ -13,6 +13,8 @@ use crate::config::{self, Problem};
 use crate::cycle::{self, For, Harvest, Watch};
 use crate::domain::balance::Reading;
 use crate::domain::evaluate::{Blind, evaluate};
+use crate::pace;
+use crate::schedule::Schedule;
 use crate::text::clean;
 
 #[derive(Serialize)]
@@ -45,7 +47,10 @@ pub(super) async fn run(context: &Context, online: bool, output: Output) -> Exit
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         match app::watches(&config, &context.redactor, &clock) {
             Ok(watches) => {
-                let reads = watches.into_iter().map(|watch| read(watch, &clock));
+                let reads = watches.into_iter().map(|watch| {
+                    let schedule = config.accounts.get(&watch.account).map(|account| account.schedule.clone());
+                    read(watch, schedule, &clock)
+                });
                 outcome.online = Some(futures_util::future::join_all(reads).await);
             }
             Err(error) => {
@@ -88,14 +93,32 @@ fn print_text(context: &Context, outcome: &Outcome) {
     }
 }
 
-async fn read(watch: Arc<Watch>, clock: &Arc<dyn Clock>) -> AccountRead {
+async fn read(watch: Arc<Watch>, schedule: Option<Schedule>, clock: &Arc<dyn Clock>) -> AccountRead {
     let harvest = cycle::read_once(&watch, clock, For::Rules).await;
+    let mut suggestions = suggestions(&watch, &harvest);
+    suggestions.extend(schedule.and_then(|schedule| too_short(&watch, harvest.reads.len(), &schedule)));
     AccountRead {
         account: watch.account.to_string(),
         read: harvest.reads.iter().filter(|read| read.balance.is_ok()).count(),
         failures: failures(&watch, &harvest),
-        suggestions: suggestions(&watch, &harvest),
+        suggestions,
     }
+}
+
+/// Of an account whose divisions only its listing knows, whether they can all be read between two times of the schedule.
+fn too_short(watch: &Watch, divisions: usize, schedule: &Schedule) -> Option<String> {
+    let limits = watch.source.limits().iter().map(|window| (window.requests, window.length));
+    let needs = pace::needed(divisions, limits.clone());
+    let period = schedule.shortest_pause(SystemClock.now()).filter(|period| needs > *period)?;
+    let listed = matches!(watch.scope, cycle::Scope::All(_));
+    listed.then(|| {
+        format!(
+            "a slower schedule: {divisions} readings at {} need {}, but the schedule comes every {}; they are read in turn, without end",
+            pace::deciding(divisions, limits),
+            pace::shown(needs),
+            pace::shown(period)
+        )
+    })
 }
 
 /// What could not be read, and what a rule cannot judge; each reason once.

@@ -8,10 +8,12 @@ use url::Url;
 
 use super::cursor::{Cursor, Fault, Section};
 use super::keys::ACCOUNT;
-use super::problem::nearest;
 use super::{Account, Divisions, Quota, secrets, values};
+use crate::clock::{Clock, SystemClock};
 use crate::domain::Name;
+use crate::pace;
 use crate::schedule::{Schedule, ScheduleError};
+use crate::text::nearest;
 
 /// An account as far as it can be understood: rules that name it are judged even if it has problems of its own.
 pub(super) struct Draft {
@@ -43,6 +45,9 @@ fn draft(name: Name, cursor: &Cursor<'_>, default_schedule: Option<&Schedule>, t
         None => default_schedule.cloned(),
     };
     let rate_limit = rate_limit(&section);
+    if let (Some(Divisions::Listed(ids)), Some(schedule), Some(limit)) = (&divisions, &schedule, &rate_limit) {
+        warn_if_too_short(&section, schedule, ids.len(), limit);
+    }
     let not_spend = not_spend(&section);
     let account = match (api_key, urls, divisions.clone(), schedule, rate_limit) {
         (Some(api_key), Some((base_url, console_url)), Some(divisions), Some(schedule), Some(rate_limit)) => {
@@ -64,6 +69,20 @@ pub(super) fn schedule(cursor: &Cursor<'_>, timezone: Tz) -> Option<Schedule> {
             other => Fault::from(format!("{expected} ({other})")),
         })
     })
+}
+
+/// So many divisions cannot be read between two times of the schedule.
+fn warn_if_too_short(section: &Section<'_>, schedule: &Schedule, divisions: usize, limit: &[Quota]) {
+    let limits = limit.iter().map(|quota| (quota.requests, quota.window));
+    let needs = pace::needed(divisions, limits.clone());
+    let period = schedule.shortest_pause(SystemClock.now());
+    if let (Some(period), Some(cursor)) = (period.filter(|period| needs > *period), section.get("divisions")) {
+        let (most, every) = (pace::deciding(divisions, limits), pace::shown(period));
+        cursor.warn(format!(
+            "fewer, or a slower schedule: {divisions} readings at {most} need {}, but the schedule comes every {every}; they are read in turn, without end",
+            pace::shown(needs)
+        ));
+    }
 }
 
 fn urls(section: &Section<'_>) -> Option<(Url, Url)> {

@@ -3,7 +3,8 @@
 //! It notes and counts; what is made of it is decided by who asks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Board, Reload};
 use crate::certcentral::ReadErrorKind;
@@ -11,6 +12,7 @@ use crate::cycle::Outcome;
 use crate::domain::rule::Rule;
 use crate::domain::{Name, Time};
 use crate::notify::outbox::Tried;
+use crate::scheduler::Beat;
 
 /// See the module.
 #[derive(Default)]
@@ -29,7 +31,27 @@ pub struct Fares {
     pub good: Option<bool>,
 }
 
+/// How many milliseconds the cycles of each account need under its rate limit.
+#[derive(Default)]
+pub(super) struct Paces(Mutex<BTreeMap<Name, Arc<AtomicU64>>>);
+
+impl Paces {
+    /// A cycle that cannot end before the next one is due makes that one come later; it is not late for it.
+    pub(super) fn stretched(&self, account: &Name, beat: Beat) -> Beat {
+        let paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let needs = paces.get(account).map_or(0, |needs| needs.load(Ordering::Relaxed));
+        let end = chrono::TimeDelta::try_milliseconds(i64::try_from(needs).unwrap_or(i64::MAX))
+            .and_then(|needs| beat.began.checked_add_signed(needs));
+        Beat { due: beat.due.max(end.filter(|_| beat.due.is_some())), ..beat }
+    }
+}
+
 impl Board {
+    /// Notes how long the account's cycles need, for as long as `needs` says so.
+    pub fn paced(&self, account: &Name, needs: Arc<AtomicU64>) {
+        self.paces.0.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), needs);
+    }
+
     /// Notes what is configured from now on; what left is shown no more. Everything that can be counted begins at 0.
     pub fn configured(&self, accounts: &BTreeSet<Name>, rules: &[Rule], notifiers: &BTreeSet<Name>) {
         let stays = |name: &Name| accounts.contains(name);

@@ -8,17 +8,19 @@ mod settle;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
-pub use ahead::{For, Library};
+pub use ahead::{For, Library, Needs};
 pub use settle::{News, Settled, forget_unconfigured, label, settle};
 
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use crate::clock::Clock;
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
+use crate::domain::books::Books;
 use crate::domain::evaluate::{Blind, evaluate};
 use crate::domain::event::Value;
 use crate::domain::money::Money;
@@ -27,6 +29,7 @@ use crate::domain::rule::{Metric, Rule, UnreadablePolicy};
 use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
 use crate::forecast::Prospect;
+use crate::pace;
 use crate::store::Book;
 
 /// How many divisions of an account are read side by side; the rate limit paces them further.
@@ -75,6 +78,10 @@ pub struct Memory {
     shared_fund_told: bool,
     /// Reads that failed in the running cycle.
     errors: Vec<ReadErrorKind>,
+    /// The time from this cycle to the next; `None`: nothing comes next, so nothing is spread.
+    period: Option<Duration>,
+    too_short_told: bool,
+    needs: Arc<AtomicU64>,
     /// Whose books are wanted, whether they were waited for, and what was drawn from them.
     wanted: BTreeSet<Division>,
     waited: bool,
@@ -82,6 +89,16 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// The next cycle comes so long after this one: many readings are spread over a part of it.
+    pub fn next_after(&mut self, period: Option<Duration>) {
+        self.period = period;
+    }
+
+    /// How many milliseconds a cycle needs under the rate limit, as far as is known; it stays up to date.
+    pub fn needs(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.needs)
+    }
+
     /// The active divisions of the last good listing.
     fn active(&self) -> Option<BTreeSet<u64>> {
         let (listed, _) = self.listing.as_ref()?;
@@ -194,9 +211,9 @@ pub struct Outcome {
 pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Clock, planned: Time) -> Outcome {
     let started = clock.now();
     memory.errors.clear();
-    let mut harvest = read(watch, memory, started).await;
+    let mut harvest = read(watch, memory, clock).await;
     let now = clock.now();
-    ahead::look_ahead(watch, memory, &mut harvest, now).await;
+    ahead::look_ahead(watch, memory, &mut harvest, book, planned).await;
     let news = book
         .change(|state| {
             let settled = settle(state, watch, &harvest, planned);
@@ -265,10 +282,11 @@ fn is_good(watch: &Watch, harvest: &Harvest) -> bool {
 
 /// Reads each division once, side by side. Where one is refused, the listing may be out of date: it is asked for again, so
 /// that a division that is gone is no longer watched rather than unreadable.
-async fn read(watch: &Watch, memory: &mut Memory, now: Time) -> Harvest {
+async fn read(watch: &Watch, memory: &mut Memory, clock: &dyn Clock) -> Harvest {
+    let now = clock.now();
     let listed_before = memory.listing.as_ref().map(|(_, at)| *at);
     let listing_failure = refresh_listing(watch, memory, now).await;
-    let mut reads = read_balances(watch, memory).await;
+    let mut reads = read_balances(watch, memory, clock).await;
     let all = matches!(watch.scope, Scope::All(_));
     let refused = |read: &Read| read.balance.as_ref().is_err_and(|why| why.outlook == Outlook::NeedsAction);
     let cached = listed_before.is_some() && listed_before == memory.listing.as_ref().map(|(_, at)| *at);
@@ -288,8 +306,7 @@ async fn read(watch: &Watch, memory: &mut Memory, now: Time) -> Harvest {
     Harvest { reads, listing_failure, active }
 }
 
-async fn read_balances(watch: &Watch, memory: &mut Memory) -> Vec<Read> {
-    let listed = memory.listing.as_ref().map(|(listed, _)| listed.as_slice()).unwrap_or_default();
+async fn read_balances(watch: &Watch, memory: &mut Memory, clock: &dyn Clock) -> Vec<Read> {
     let targets: Vec<Division> = match &watch.scope {
         Scope::Undivided => vec![None],
         Scope::Listed(ids) => ids.iter().copied().map(Some).collect(),
@@ -297,25 +314,54 @@ async fn read_balances(watch: &Watch, memory: &mut Memory) -> Vec<Read> {
             memory.active().into_iter().flatten().filter(|id| !exclude.contains(id)).map(Some).collect()
         }
     };
-    let names: HashMap<u64, &str> = listed.iter().map(|it| (it.id, it.name.as_str())).collect();
-    let one =
-        |(place, division): (usize, Division)| async move { (place, division, watch.source.balance(division).await) };
+    let (pause, began) = (pause(watch, memory, targets.len()), clock.now());
+    let one = |(place, division): (u32, Division)| async move {
+        in_turn(clock, began, pause, place).await;
+        (place, division, watch.source.balance(division).await)
+    };
     // As they come, so that a slow one keeps only its own place; what is made of them does not depend on who was first.
-    let mut reads: Vec<_> = futures_util::stream::iter(targets.into_iter().enumerate())
-        .map(one)
-        .buffer_unordered(SIDE_BY_SIDE)
-        .collect()
-        .await;
+    let mut reads: Vec<_> =
+        futures_util::stream::iter((0..).zip(targets)).map(one).buffer_unordered(SIDE_BY_SIDE).collect().await;
     reads.sort_unstable_by_key(|(place, ..)| *place);
     memory.errors.extend(reads.iter().filter_map(|(.., balance)| Some(balance.as_ref().err()?.kind)));
+    let listed = memory.listing.as_ref().map(|(listed, _)| listed.as_slice()).unwrap_or_default();
+    let names: HashMap<u64, &str> = listed.iter().map(|it| (it.id, it.name.as_str())).collect();
     let named = |division: Division| division.and_then(|id| names.get(&id).map(|name| (*name).to_owned()));
-    let read = |(_, division, balance): (usize, Division, Result<Balance, ReadError>)| Read {
+    let read = |(_, division, balance): (u32, Division, Result<Balance, ReadError>)| Read {
         division,
         name: named(division),
         balance: balance.map_err(Unreadable::from),
         prospect: None,
     };
     reads.into_iter().map(read).collect()
+}
+
+/// Waits for a reading's turn. A clock that is set back in between must not make the wait longer than all before it.
+async fn in_turn(clock: &dyn Clock, began: Time, pause: Duration, place: u32) {
+    let left = (began + pause * place - clock.now()).to_std().unwrap_or_default();
+    if !pause.is_zero() && !left.is_zero() {
+        clock.sleep(left.min(pause * u32::try_from(SIDE_BY_SIDE).unwrap_or(1))).await;
+    }
+}
+
+/// The pause from one reading to the next. Where the rate limit lets a cycle take longer than its schedule allows, that is
+/// told once: every division is still read, in turn, and the next cycle begins when this one is over.
+fn pause(watch: &Watch, memory: &mut Memory, divisions: usize) -> Duration {
+    let limits = watch.source.limits().iter().map(|window| (window.requests, window.length));
+    let Some(period) = memory.period else { return Duration::ZERO };
+    let needs = pace::needed(divisions, limits.clone());
+    memory.needs.store(u64::try_from(needs.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    if needs > period && !std::mem::replace(&mut memory.too_short_told, true) {
+        tracing::warn!(
+            account = %watch.account,
+            divisions,
+            "schedule is too short: {divisions} readings at {} need {}, the next cycle is due after {}; divisions are read in turn",
+            pace::deciding(divisions, limits.clone()),
+            pace::shown(needs),
+            pace::shown(period),
+        );
+    }
+    pace::pause(divisions, limits, period)
 }
 
 /// Lists the divisions hourly. Where they are only wanted for their names, a failure is no failure.
@@ -449,7 +495,24 @@ fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
 /// Reads every division of an account once, and its books for whoever wants to know what lies ahead: for `check`, `preview`
 /// and `validate --online`. No state, nothing sent, nothing kept.
 pub async fn read_once(watch: &Watch, clock: &Arc<dyn Clock>, purpose: For) -> Harvest {
-    let mut harvest = read(watch, &mut Memory::default(), clock.now()).await;
+    let mut harvest = read(watch, &mut Memory::default(), clock.as_ref()).await;
     ahead::look_once(watch, &mut harvest, clock, purpose).await;
     harvest
+}
+
+/// Reads every division of an account once, or `only` this one, with the books of each that could be read: for `backtest`.
+/// Nothing is kept. `told` hears how many ledgers were read and how many lines they have together.
+pub async fn read_books(
+    watch: &Watch,
+    only: Option<u64>,
+    needs: Needs,
+    clock: &Arc<dyn Clock>,
+    told: &mut (dyn FnMut(usize, usize) + Send),
+) -> (Harvest, BTreeMap<Division, Books>) {
+    let mut harvest = read(watch, &mut Memory::default(), clock.as_ref()).await;
+    harvest.reads.retain(|read| only.is_none() || read.division == only);
+    let readable = harvest.reads.iter().filter(|read| read.balance.is_ok());
+    let wanted: BTreeSet<Division> = readable.map(|read| read.division).collect();
+    let books = ahead::books_once(watch, &wanted, needs, clock, told).await;
+    (harvest, books)
 }

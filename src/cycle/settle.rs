@@ -23,6 +23,8 @@ pub struct News {
     pub kind: &'static str,
     /// `rule/account/division`.
     pub alert: String,
+    /// Whether it is about a balance that cannot be read.
+    pub of_unreadable: bool,
     /// The level, or `-`.
     pub level: String,
     /// A sentence.
@@ -32,8 +34,7 @@ pub struct News {
 impl News {
     /// The name that the event is counted under: that an account is unreadable is another thing than that it is low.
     pub fn counted_as(&self) -> String {
-        let unreadable = self.alert.split('/').next() == Some(UNREADABLE);
-        if unreadable { format!("unreadable_{}", self.kind) } else { self.kind.to_owned() }
+        if self.of_unreadable { format!("unreadable_{}", self.kind) } else { self.kind.to_owned() }
     }
 }
 
@@ -48,7 +49,7 @@ pub struct Settled {
 /// Applies a harvest to the state: judges every rule, moves every alert, owes every event. At most one event an alert.
 pub fn settle(state: &mut State, watch: &Watch, harvest: &Harvest, now: Time) -> Settled {
     let changed = state.drop_ended_silences(now);
-    let mut desk = Desk { state, watch, now, news: Vec::new(), changed };
+    let mut desk = Desk { state, watch, now, news: Vec::new(), changed, unreadable: UNREADABLE.into() };
     if let Some(active) = &harvest.active {
         desk.end_gone_divisions(active);
     }
@@ -71,6 +72,8 @@ struct Desk<'a> {
     now: Time,
     news: Vec<News>,
     changed: bool,
+    /// The name of the unreadable alert, to share.
+    unreadable: Name,
 }
 
 /// What is remembered of an alert beside its life.
@@ -96,8 +99,16 @@ struct Telling {
 }
 
 impl Desk<'_> {
-    fn key(&self, division: Division, rule: &str) -> AlertKey {
-        AlertKey { account: self.watch.account.clone(), division, rule: rule.into() }
+    fn key(&self, division: Division, rule: &Name) -> AlertKey {
+        AlertKey { account: self.watch.account.clone(), division, rule: rule.clone() }
+    }
+
+    /// The alerts of a division, or (`None`) of the whole account, without a look at all the others.
+    fn alerts_below(&self, division: Division) -> impl Iterator<Item = (&AlertKey, &Remembered)> {
+        let account = self.watch.account.clone();
+        let first = AlertKey { account: account.clone(), division, rule: "".into() };
+        let below = move |key: &AlertKey| key.account == account && (division.is_none() || key.division == division);
+        self.state.alerts.range(first..).take_while(move |(key, _)| below(key))
     }
 
     fn settle_read(&mut self, read: &Read) {
@@ -203,7 +214,7 @@ impl Desk<'_> {
         let at_once = failure.is_some_and(|why| why.outlook == Outlook::NeedsAction);
         let hold = if at_once { Duration::ZERO } else { policy.after };
         let verdict = Verdict::single(policy.level, LevelVerdict { standing, hold });
-        let key = self.key(division, UNREADABLE);
+        let key = self.key(division, &self.unreadable);
         self.move_to_level(&key, policy.level);
         let reason = failure.map(|why| why.reason.clone());
         let known = Known { name, reason: reason.clone(), currency: None };
@@ -211,9 +222,7 @@ impl Desk<'_> {
         let Some(telling) = self.advance(&key, known, &verdict, remind, notify) else { return };
         let moved = telling.moved;
         let standing_still = self
-            .state
-            .alerts
-            .iter()
+            .alerts_below(division)
             .filter(|(key, _)| failure.is_some() && *key.rule != *UNREADABLE && stands_still(key));
         let standing_still =
             standing_still.filter_map(|(key, known)| Some((key.clone(), known.alert.firing()?))).collect();
@@ -319,7 +328,7 @@ impl Desk<'_> {
             (Some(Kind::Reminder), false) => "alert still fires, but silenced: nobody is told",
         };
         let (kind, level) = (line.kind.name(), line.level.to_string());
-        self.news.push(News { kind, alert: label(key), level, text });
+        self.news.push(News { kind, alert: label(key), of_unreadable: *key.rule == *UNREADABLE, level, text });
         self.changed = true;
     }
 
@@ -352,7 +361,7 @@ impl Desk<'_> {
             }
             let alert = label(&AlertKey { account: account.clone(), division, rule: "*".into() });
             let text = "division is gone from CertCentral's list: no longer watched";
-            self.news.push(News { kind: "unwatched", alert, level: "-".to_owned(), text });
+            self.news.push(News { kind: "unwatched", alert, of_unreadable: false, level: "-".to_owned(), text });
             let subject = Subject::Unwatched { account: account.clone(), division, division_name, rules };
             self.state.owe(subject, self.now, &recipients, &BTreeMap::new());
         }

@@ -256,6 +256,11 @@ impl State {
         dropped
     }
 
+    /// Its alerts, one by one, as they are saved.
+    pub fn saved_alerts(&self) -> impl Iterator<Item = impl Serialize> {
+        as_list::items(&self.alerts)
+    }
+
     /// Adds a silence. Returns its id, which none of those that are kept has.
     pub fn add_silence(&mut self, silence: Silence) -> u32 {
         let id = self.silences.last_key_value().map_or(1, |(id, _)| id.saturating_add(1));
@@ -384,8 +389,13 @@ mod as_list {
         known: Remembered,
     }
 
+    /// The items of the list.
+    pub(super) fn items(alerts: &BTreeMap<AlertKey, Remembered>) -> impl Iterator<Item = impl Serialize> {
+        alerts.iter().map(|(key, known)| Out { key, known })
+    }
+
     pub(super) fn serialize<S: Serializer>(alerts: &BTreeMap<AlertKey, Remembered>, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(alerts.iter().map(|(key, known)| Out { key, known }))
+        to.collect_seq(items(alerts))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<AlertKey, Remembered>, D::Error> {

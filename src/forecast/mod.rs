@@ -20,6 +20,7 @@ mod spending;
 pub use crate::domain::confidence::{Confidence, ConfidenceError};
 pub use expiring::expiring;
 pub use funds::{past, sparkline};
+pub use history::renewed_at;
 pub use outlook::{Forecast, NotYet, SpendRange, deposit};
 pub use prospect::{Prospect, is_told};
 pub use renewals::{RenewalsSum, renewals_due, shortfall};

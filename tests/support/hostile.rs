@@ -11,6 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use lowtide::certcentral::bodies;
 use lowtide::config::{self, Environment};
+use lowtide::domain::ahead::{Ahead, RenewalsDue, Runway};
 use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::balance::{Breakdown, Outlook, Reading};
 use lowtide::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
@@ -665,10 +666,34 @@ impl Bytes<'_> {
                         used_credit: it.decimal(),
                     }),
                     next_reminder: self.maybe(Self::time),
-                    ahead: None,
+                    ahead: self.maybe(|it| Box::new(it.ahead(currency))),
                     chart: None,
                 })
             }
+        }
+    }
+
+    fn ahead(&mut self, currency: Currency) -> Ahead {
+        let runway = match self.byte() % 8 {
+            0 => Runway::Over,
+            1 => Runway::Endless,
+            2 => Runway::NotYetKnown(self.text()),
+            _ => Runway::Until {
+                about: self.maybe(Self::time),
+                early: self.maybe(Self::time),
+                late: self.maybe(Self::time),
+                percent: self.byte(),
+            },
+        };
+        let renewals = |it: &mut Self| RenewalsDue {
+            count: u32::from(it.byte()) << 24,
+            amount: Money::new(it.decimal(), currency),
+        };
+        Ahead {
+            runway,
+            deposit: self.maybe(|it| Money::new(it.decimal(), currency)),
+            renewals: self.maybe(renewals),
+            spark: (0..self.byte()).map(|_| self.byte()).collect(),
         }
     }
 

@@ -1,0 +1,75 @@
+//! The pure core and what costs time beside the network: verdicts, a quiet cycle, rendering, state save and load.
+//!
+//!     cargo bench --bench core
+
+#![allow(clippy::unwrap_used)] // a benchmark that cannot run ends
+#![allow(missing_docs)] // criterion's macros
+
+mod work;
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use lowtide::cycle::settle;
+use lowtide::domain::state::State;
+use lowtide::notify::render::mail::mail;
+use lowtide::notify::slack::payload;
+use lowtide::store::{decode, encode};
+
+fn verdicts(criterion: &mut Criterion) {
+    let (rules, readings) = (work::rules(1), work::readings());
+    let mut group = criterion.benchmark_group("verdicts");
+    group.throughput(Throughput::Elements(readings.len() as u64));
+    group.bench_function("judged and moved, two levels with hysteresis", |bench| {
+        bench.iter(|| work::judge(black_box(&rules[0]), black_box(&readings)));
+    });
+    group.finish();
+}
+
+fn cycles(criterion: &mut Criterion) {
+    let watch = work::watch(3);
+    let quiet = work::harvest(1000, 5000);
+    let mut group = criterion.benchmark_group("settle");
+    group.throughput(Throughput::Elements(1000));
+    group.bench_function("1,000 divisions × 3 rules, nothing to tell", |bench| {
+        let mut state = State::default();
+        bench.iter(|| settle(&mut state, &watch, black_box(&quiet), work::at(0)).news.len());
+    });
+    let falling = work::harvest(1000, 100);
+    group.sample_size(20);
+    group.bench_function("1,000 divisions × 3 rules, all fall at once", |bench| {
+        bench.iter(|| settle(&mut State::default(), &watch, black_box(&falling), work::at(0)).news.len());
+    });
+    group.finish();
+}
+
+fn rendering(criterion: &mut Criterion) {
+    let words = work::words();
+    let mut group = criterion.benchmark_group("rendering");
+    group.sample_size(20);
+    for (events, name) in [(1, "one alert"), (1000, "1,000 alerts")] {
+        let message = work::message(events);
+        group.bench_function(format!("Slack, {name}"), |bench| {
+            bench.iter(|| payload(black_box(&message), &words, &std::collections::BTreeMap::new()).to_string().len());
+        });
+        group.bench_function(format!("mail, {name}"), |bench| {
+            bench.iter(|| mail(black_box(&message), &words).html.len());
+        });
+    }
+    group.finish();
+}
+
+fn state(criterion: &mut Criterion) {
+    let state = work::firing(10_000);
+    let json = encode(&state).unwrap();
+    let mut group = criterion.benchmark_group("state of 10,000 firing alerts");
+    group.sample_size(20);
+    group.bench_function("save, without the disk", |bench| bench.iter(|| encode(black_box(&state)).unwrap().len()));
+    group.bench_function("load, without the disk", |bench| {
+        bench.iter(|| decode(black_box(&json)).unwrap().state.alerts.len());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, verdicts, cycles, rendering, state);
+criterion_main!(benches);

@@ -1,0 +1,313 @@
+//! The figures of docs/performance.md, each with its goal, measured on the real binary or the real cycle, with the bare loop
+//! beside it in the same run.
+//!
+//!     cargo bench --bench figures               everything, in about eight minutes
+//!     cargo bench --bench figures -- cycle      only what has this word in its name: cycle, memory, rest, start, wire, size
+//!
+//! The service runs as a process of its own against a stand-in in this one; for the whole-cycle figures the cycle runs here
+//! and the stand-in is a process of its own. `LOWTIDE_BINARY` names another binary to measure.
+
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // a measurement that cannot be taken ends the run
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use lowtide::certcentral::{Client, Limiter};
+use lowtide::clock::{Clock, SystemClock};
+use lowtide::cycle::{self, Memory, Scope, Watch};
+use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
+use lowtide::domain::state::State;
+use lowtide::secret::{Redactor, Secret};
+use lowtide::store::{Book, Store};
+use lowtide::web;
+use support::bare;
+use support::process::{Running, own_cpu, until};
+use support::stand_in::{self, Scene};
+use tempfile::TempDir;
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    match wanted.first().map(String::as_str) {
+        Some("stand-in") => return serve(wanted[1].parse().unwrap()),
+        Some("bare") => return bare_process(&wanted[1], wanted[2].parse().unwrap()),
+        _ => {}
+    }
+    println!("{:<58} {:>12} {:>12} {:>12}", "figure", "goal", "measured", "bare loop");
+    let figures: [(&str, fn()); 6] =
+        [("size", size), ("start", start), ("wire", wire), ("cycle", cycle), ("memory", memory), ("rest", rest)];
+    for (_, figure) in figures.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|it| it == name)) {
+        figure();
+    }
+}
+
+fn row(figure: &str, goal: &str, measured: &str, limit: &str) {
+    println!("{figure:<58} {goal:>12} {measured:>12} {limit:>12}");
+    let _ = std::io::stdout().flush();
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn binary() -> PathBuf {
+    std::env::var_os("LOWTIDE_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_lowtide").into(), Into::into)
+}
+
+/// A stand-in and a service that reads it.
+struct House {
+    folder: TempDir,
+    scene: Arc<Scene>,
+    address: std::net::SocketAddr,
+}
+
+impl House {
+    fn new(divisions: u64, schedule: &str) -> Self {
+        // Beside the build, where a disk is: a folder in memory knows no fsync.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let scene = Arc::new(Scene { divisions, ..Scene::default() });
+        let address = stand_in::start(Arc::clone(&scene));
+        let scope = if divisions == 0 { "" } else { "divisions: all, " };
+        let yaml = format!(
+            "schedule: {schedule}\nstate: state.json\naccounts:\n  acme: {{ api_key: bench-api-key, {scope}base_url: \"http://{address}/services/v2\", rate_limit: off }}\n\
+             notifiers:\n  slack: {{ type: slack, webhook_url: \"http://{address}/services/T0BENCH/B0BENCH/abcdefghijkl\" }}\n\
+             rules:\n  funds: {{ metric: available_funds, warning: {{ below: 2000 }}, critical: {{ below: 500 }} }}\n\
+             \x20 balance: {{ metric: balance, warning: {{ below: 50 }} }}\n  invoices: {{ metric: unpaid_invoices, warning: {{ above: 1000 }} }}\n"
+        );
+        fs::write(folder.path().join("alerts.yaml"), yaml).unwrap();
+        Self { folder, scene, address }
+    }
+
+    fn run(&self) -> Running {
+        let file = self.folder.path().join("alerts.yaml");
+        Running::start(&binary(), &["run", "-c", file.to_str().unwrap()], &[])
+    }
+
+    fn reads(&self) -> u64 {
+        self.scene.reads.load(Relaxed)
+    }
+
+    fn wait_for_reads(&self, count: u64) {
+        until("readings", PATIENCE, || self.reads() >= count);
+    }
+}
+
+fn size() {
+    let bytes = fs::metadata(binary()).unwrap().len() as f64;
+    row("release binary, stripped, MiB", "≤ 12", &format!("{:.2}", bytes / 1024.0 / 1024.0), "-");
+}
+
+fn start() {
+    let mut times: Vec<f64> = (0..11)
+        .map(|_| {
+            let house = House::new(0, "every 1h");
+            let began = Instant::now();
+            let _service = house.run();
+            house.wait_for_reads(1);
+            (house.scene.first_read.lock().unwrap().unwrap() - began).as_secs_f64() * 1000.0
+        })
+        .collect();
+    row("start to first reading at the server, ms, median", "≤ 50", &format!("{:.1}", median(&mut times)), "-");
+}
+
+/// Funds go down and up again every second; each time Slack is told.
+fn wire() {
+    let house = House::new(0, "every 1s");
+    let _service = house.run();
+    house.wait_for_reads(2);
+    let mut times = Vec::new();
+    for n in 1..=20 {
+        house.scene.low.store(n % 2 == 1, Relaxed);
+        until("a message", PATIENCE, || house.scene.told.lock().unwrap().len() >= n);
+        let told = house.scene.told.lock().unwrap()[n - 1];
+        // The stand-in may have answered once more since, but not within a second.
+        let answered = house.scene.last_answer.lock().unwrap().unwrap();
+        times.push((told - answered).as_secs_f64() * 1000.0);
+    }
+    row("crossing read to Slack request, fsync, ms, median", "≤ 20", &format!("{:.1}", median(&mut times)), "-");
+}
+
+fn memory() {
+    let held = |divisions: u64| {
+        let house = House::new(divisions, "every 1h");
+        let address = house.address.to_string();
+        let exe = std::env::current_exe().unwrap();
+        let bare = Running::start(&exe, &["bare", &address, &divisions.max(1).to_string()], &[]);
+        house.wait_for_reads(divisions.max(1));
+        sleep(Duration::from_secs(2));
+        format!("{:.1}", bare.resident())
+    };
+    for (divisions, goal, schedule, wait) in
+        [(0, "≤ 12", "every 15s", 120), (200, "≤ 16", "every 15s", 60), (10_000, "≤ 40", "every 20s", 65)]
+    {
+        let house = House::new(divisions, schedule);
+        let service = house.run();
+        sleep(Duration::from_secs(wait));
+        house.wait_for_reads(divisions.max(1));
+        let state = house.folder.path().join("state.json");
+        let name = format!("resident, {} all ok, after {wait} s, MiB", counted(divisions));
+        row(&name, goal, &format!("{:.1}", service.resident()), &held(divisions));
+        assert!(!state.exists(), "nothing is to be remembered");
+    }
+    let house = House::new(10_000, "every 20s");
+    house.scene.low.store(true, Relaxed);
+    house.scene.slack_is_dead.store(true, Relaxed);
+    let service = house.run();
+    sleep(Duration::from_secs(65));
+    house.wait_for_reads(10_000);
+    let name = "resident, 10,000 divisions firing, owed to a dead Slack, MiB";
+    row(name, "≤ 80", &format!("{:.1}", service.resident()), "-");
+    row("    its peak, MiB", "", &format!("{:.1}", service.peak()), "-");
+}
+
+fn counted(divisions: u64) -> String {
+    if divisions == 0 { "one account".to_owned() } else { format!("{divisions} divisions") }
+}
+
+/// A minute and a half after a settled start, counted up to ten; and that a quiet cycle writes nothing.
+fn rest() {
+    let house = House::new(0, "every 15s");
+    let service = house.run();
+    sleep(Duration::from_secs(20));
+    let files = || {
+        let mut names: Vec<_> = fs::read_dir(house.folder.path())
+            .unwrap()
+            .flatten()
+            .map(|entry| (entry.file_name(), entry.metadata().unwrap().modified().unwrap()))
+            .collect();
+        names.sort();
+        names
+    };
+    let (cpu, written, before, reads) = (service.cpu(), service.written(), files(), house.reads());
+    sleep(Duration::from_secs(120));
+    let seconds = (service.cpu() - cpu) as f64 / 1e9 * 5.0;
+    row("CPU at rest, every 15 s, s in 10 minutes", "≤ 0.05", &format!("{seconds:.3}"), "-");
+    let cycles = house.reads() - reads;
+    let quiet = service.written() == written && files() == before;
+    row(&format!("files written by {cycles} quiet cycles"), "none", if quiet { "none" } else { "SOME" }, "-");
+}
+
+/// The stand-in as a process: prints its address, and answers until its input ends.
+fn serve(divisions: u64) {
+    println!("{}", stand_in::start(Arc::new(Scene { divisions, ..Scene::default() })));
+    let _ = std::io::stdin().read_line(&mut String::new());
+}
+
+/// The bare loop as a process: reads once and stays.
+fn bare_process(address: &str, divisions: u64) {
+    runtime().block_on(bare::cycle(&bare::client(), &format!("http://{address}/services/v2"), divisions));
+    sleep(PATIENCE);
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A disk that takes everything.
+struct Nowhere;
+
+impl Store for Nowhere {
+    fn save(&self, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn rule(n: usize) -> Rule {
+    let level = |amount: i64| {
+        let threshold = Amount { value: amount.into(), currency: None };
+        Level::new(Side::Below, threshold, Some(Amount { value: (amount + 100).into(), currency: None })).unwrap()
+    };
+    let metric = [Metric::AvailableFunds, Metric::Balance][n % 2];
+    Rule::new(format!("rule-{n}").into(), metric, Some(level(2000)), Some(level(500))).unwrap()
+}
+
+fn watch(address: &str, rules: usize) -> Watch {
+    let options = web::WebOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true };
+    let client = Client::new(
+        "acme",
+        format!("http://{address}/services/v2").parse().unwrap(),
+        &Secret::new("bench-api-key"),
+        web::client(&options).unwrap(),
+        Arc::new(Limiter::new([])),
+        Redactor::default(),
+        Arc::new(SystemClock),
+    );
+    Watch {
+        account: "acme".into(),
+        source: Arc::new(client.unwrap()),
+        scope: Scope::All(BTreeSet::new()),
+        rules: (0..rules).map(rule).collect(),
+        unreadable: Arc::new(UnreadablePolicy {
+            after: Duration::from_secs(3 * 3600),
+            level: Severity::Warning,
+            remind_every: None,
+            notify: Vec::new(),
+        }),
+        silences: [].into(),
+    }
+}
+
+/// What one pass cost.
+#[derive(Clone, Copy)]
+struct Cost {
+    wall: f64,
+    cpu: f64,
+}
+
+fn cost(pass: impl FnOnce()) -> Cost {
+    let (began, cpu) = (Instant::now(), own_cpu());
+    pass();
+    Cost { wall: began.elapsed().as_secs_f64(), cpu: (own_cpu() - cpu) as f64 / 1e9 }
+}
+
+/// Passes of the whole cycle and of the bare loop in turn.
+fn cycle() {
+    const DIVISIONS: u64 = 10_000;
+    const PASSES: usize = 9;
+    let exe: &Path = &std::env::current_exe().unwrap();
+    let mut server = Command::new(exe);
+    server.args(["stand-in", &DIVISIONS.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut server = Running(server.spawn().unwrap());
+    let mut address = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
+    let address = address.trim();
+    let (runtime, http, base) = (runtime(), bare::client(), format!("http://{address}/services/v2"));
+    let bare = || cost(|| runtime.block_on(bare::cycle(&http, &base, DIVISIONS)));
+    for (rules, name) in [(3, "3 rules"), (10, "10 rules")] {
+        let watch = watch(address, rules);
+        let book = Book::new(State::default(), Arc::new(Nowhere));
+        let mut memory = Memory::default();
+        let mut ours = || {
+            cost(|| {
+                let planned = SystemClock.now();
+                let outcome = runtime.block_on(cycle::run(&watch, &mut memory, &book, &SystemClock, planned));
+                assert!(outcome.good && outcome.readings.len() == 10_000);
+            })
+        };
+        (ours(), bare()); // connections, listing, caches
+        let both: Vec<(Cost, Cost)> = (0..PASSES).map(|_| (ours(), bare())).collect();
+        let of = |value: fn(&(Cost, Cost)) -> f64| median(&mut both.iter().map(value).collect::<Vec<_>>());
+        let micros = |seconds: f64| format!("{:.1}", seconds * 1e6 / DIVISIONS as f64);
+        let (cpu, wall) = (of(|(ours, bare)| ours.cpu / bare.cpu), of(|(ours, bare)| ours.wall / bare.wall));
+        let goals = if rules == 3 { ("≤ 1.5 ×", "") } else { ("", "≤ 2.5 ×") };
+        let (mine, limit) = (micros(of(|it| it.0.cpu)), micros(of(|it| it.1.cpu)));
+        row(&format!("CPU per reading, judged by {name}, µs"), "", &mine, &limit);
+        row("    ratio, median of pairs", goals.0, &format!("{cpu:.2} ×"), "1");
+        let seconds = |value: f64| format!("{value:.3}");
+        let (mine, limit) = (seconds(of(|it| it.0.wall)), seconds(of(|it| it.1.wall)));
+        row(&format!("10,000 divisions × {name}, one cycle, s"), "", &mine, &limit);
+        row("    ratio, median of pairs", goals.1, &format!("{wall:.2} ×"), "1");
+    }
+}

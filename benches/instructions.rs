@@ -1,0 +1,45 @@
+//! Fixed work for an instruction counter: one hot path a run, named by the first argument. Time says little on a busy machine,
+//! and instructions do not change. `.ci/instructions` counts them and compares with `instructions.txt`.
+
+#![allow(clippy::unwrap_used)] // a measurement that cannot be taken ends the run
+
+mod work;
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+
+use lowtide::certcentral::bodies;
+use lowtide::cycle::settle;
+use lowtide::domain::state::State;
+use lowtide::notify::render::mail::mail;
+use lowtide::notify::slack::payload;
+use lowtide::secret::Redactor;
+use lowtide::store::{decode, encode};
+
+const BODY: &[u8] = br#"{"balance":"1431.00","currency":"USD","unpaid_invoice_balance":"0.00","negative_balance_limit":"2000.00","used_credit_from_other_containers":"0.00","total_available_funds":"3431.00"}"#;
+
+fn main() {
+    let path = std::env::args().nth(1).unwrap_or_default();
+    let done = match path.as_str() {
+        "nothing" => 0,
+        "parse" => (0..1000).filter(|_| bodies::balance(black_box(BODY), &Redactor::default()).is_ok()).count(),
+        "judge" => {
+            let (rules, readings) = (work::rules(1), work::readings());
+            (0..10).map(|_| work::judge(black_box(&rules[0]), black_box(&readings))).sum()
+        }
+        "settle-quiet" => {
+            let (watch, harvest, mut state) = (work::watch(3), work::harvest(1000, 5000), State::default());
+            (0..5).map(|_| settle(&mut state, &watch, black_box(&harvest), work::at(0)).news.len()).sum()
+        }
+        "settle-falling" => {
+            settle(&mut State::default(), &work::watch(3), &work::harvest(1000, 100), work::at(0)).news.len()
+        }
+        "slack" => payload(&work::message(100), &work::words(), &BTreeMap::new()).to_string().len(),
+        "mail" => mail(&work::message(100), &work::words()).html.len(),
+        "save" => encode(&work::firing(1000)).unwrap().len(),
+        "load" => decode(&encode(&work::firing(1000)).unwrap()).unwrap().state.alerts.len(),
+        // The benchmark runner's own arguments, or none: nothing to count.
+        _ => return,
+    };
+    black_box(done);
+}

@@ -1,0 +1,35 @@
+//! The limit: the least that a program with this HTTP client and this parser can do with the same answers. It reads, parses
+//! and forgets.
+
+use futures_util::StreamExt;
+use serde::Deserialize;
+
+/// So many are read side by side, as the service does it.
+pub const SIDE_BY_SIDE: usize = 16;
+
+#[derive(Deserialize)]
+struct Balance<'a> {
+    balance: &'a str,
+    #[serde(rename = "currency")]
+    _currency: &'a str,
+}
+
+/// A client as its library makes it.
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// Reads divisions 1 to `divisions` once.
+pub async fn cycle(client: &reqwest::Client, base: &str, divisions: u64) {
+    futures_util::stream::iter(1..=divisions)
+        .map(|id| async move {
+            let url = format!("{base}/finance/balance?container_id={id}");
+            let answer = client.get(url).header("x-dc-devkey", "bench-api-key").send().await.unwrap();
+            let body = answer.bytes().await.unwrap();
+            assert!(!serde_json::from_slice::<Balance<'_>>(&body).unwrap().balance.is_empty());
+        })
+        .buffer_unordered(SIDE_BY_SIDE)
+        .for_each(|()| async {})
+        .await;
+}

@@ -1,0 +1,115 @@
+//! A `CertCentral` and a Slack on loopback that cost next to nothing: raw HTTP/1.1 with keep-alive, one thread a connection,
+//! answers made beforehand. So what is measured is who asks.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+/// What it answers, and what it was asked.
+#[derive(Default)]
+pub struct Scene {
+    /// Divisions that are listed: 1, 2, 3, …
+    pub divisions: u64,
+    /// Funds are below every threshold.
+    pub low: AtomicBool,
+    /// Slack answers 503.
+    pub slack_is_dead: AtomicBool,
+    /// Balances that were asked for.
+    pub reads: AtomicU64,
+    /// When the first balance was asked for.
+    pub first_read: Mutex<Option<Instant>>,
+    /// When a balance was last answered.
+    pub last_answer: Mutex<Option<Instant>>,
+    /// When each request reached Slack.
+    pub told: Mutex<Vec<Instant>>,
+}
+
+/// Starts to answer, until the process ends.
+pub fn start(scene: Arc<Scene>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let listing = Arc::new(listing(scene.divisions));
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (scene, listing) = (Arc::clone(&scene), Arc::clone(&listing));
+            // Small stacks, since thousands of connections are no reason for gigabytes.
+            let connection = thread::Builder::new().stack_size(64 * 1024);
+            connection.spawn(move || answer(stream, &scene, &listing)).unwrap();
+        }
+    });
+    address
+}
+
+fn listing(divisions: u64) -> Vec<u8> {
+    let items: Vec<String> =
+        (1..=divisions).map(|id| format!(r#"{{"id":{id},"name":"Division {id}","is_active":true}}"#)).collect();
+    response("200 OK", &format!(r#"{{"containers":[{}]}}"#, items.join(",")))
+}
+
+fn response(status: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+/// A balance with figures of its own, as `CertCentral` words it.
+pub fn balance(division: u64, low: bool) -> String {
+    let balance = if low { 100 + division % 300 } else { 5000 + division };
+    let total = balance + 100;
+    format!(
+        r#"{{"balance":"{balance}.00","currency":"USD","unpaid_invoice_balance":"0.00","negative_balance_limit":"100.00","used_credit_from_other_containers":"0.00","total_available_funds":"{total}.00"}}"#
+    )
+}
+
+fn answer(mut stream: TcpStream, scene: &Scene, listing: &[u8]) {
+    stream.set_nodelay(true).unwrap();
+    let mut request = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        while let Some(length) = whole(&request) {
+            let now = Instant::now();
+            let head = String::from_utf8_lossy(&request[..length.min(200)]).into_owned();
+            request.drain(..length);
+            let good = if head.starts_with("POST") {
+                scene.told.lock().unwrap().push(now);
+                let dead = scene.slack_is_dead.load(Ordering::Relaxed);
+                let answer = if dead { response("503 Service Unavailable", "no") } else { response("200 OK", "ok") };
+                stream.write_all(&answer)
+            } else if head.contains("/container") {
+                stream.write_all(listing)
+            } else {
+                read(&mut stream, scene, &head, now)
+            };
+            if good.is_err() {
+                return;
+            }
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return,
+            Ok(n) => request.extend_from_slice(&chunk[..n]),
+        }
+    }
+}
+
+fn read(stream: &mut TcpStream, scene: &Scene, head: &str, now: Instant) -> std::io::Result<()> {
+    if scene.reads.fetch_add(1, Ordering::Relaxed) == 0 {
+        *scene.first_read.lock().unwrap() = Some(now);
+    }
+    let id = head.split("container_id=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    let answer = response("200 OK", &balance(id.unwrap_or(0), scene.low.load(Ordering::Relaxed)));
+    let written = stream.write_all(&answer);
+    *scene.last_answer.lock().unwrap() = Some(Instant::now());
+    written
+}
+
+/// The length of the first request, once all of it is here.
+fn whole(bytes: &[u8]) -> Option<usize> {
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    let body = text.split("content-length:").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+    let length = head + body.unwrap_or(0usize);
+    (bytes.len() >= length).then_some(length)
+}

@@ -1,0 +1,90 @@
+//! How fast the divisions of an account are read: what a rate limit makes of their number. Pure arithmetic.
+//!
+//! A cycle is settled once, at its end, and its messages go out then. So few divisions are read at once, and many are spread
+//! evenly, but never over more than half of the time to the next cycle, nor more than twice as slowly as the limit allows:
+//! the rest of the quota is for whoever else uses the API key.
+
+use std::time::Duration;
+
+/// At most so many requests in any span of that length.
+pub type Limit = (usize, Duration);
+
+/// An account that needs no more than this part of the smallest quota is read at once.
+const AT_ONCE: usize = 4;
+
+/// How long so many requests take at the pace that all limits can be kept at for ever.
+pub fn needed(requests: usize, limits: impl IntoIterator<Item = Limit>) -> Duration {
+    let count = u32::try_from(requests).unwrap_or(u32::MAX);
+    let of = |(most, length): Limit| length.saturating_mul(count) / u32::try_from(most.max(1)).unwrap_or(u32::MAX);
+    limits.into_iter().map(of).max().unwrap_or_default()
+}
+
+/// The pause from one request to the next of a cycle with so many, `period` before the next cycle. Zero: at once, as the
+/// limits let them through.
+pub fn pause(requests: usize, limits: impl IntoIterator<Item = Limit> + Clone, period: Duration) -> Duration {
+    let smallest = limits.clone().into_iter().map(|(most, _)| most).min().unwrap_or(usize::MAX);
+    if requests.saturating_mul(AT_ONCE) <= smallest {
+        return Duration::ZERO;
+    }
+    let least = needed(requests, limits);
+    let span = (least * 2).min(period / 2).max(least);
+    span / u32::try_from(requests).unwrap_or(u32::MAX)
+}
+
+/// `6m`, `1m 30s`, `1h 5m`, for people.
+pub fn shown(duration: Duration) -> String {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+/// The limits that decide, for people: `1000 in 3m`.
+pub fn deciding(requests: usize, limits: impl IntoIterator<Item = Limit>) -> String {
+    let slowest = limits.into_iter().max_by_key(|limit| needed(requests, [*limit]));
+    slowest.map_or_else(String::new, |(most, length)| format!("{most} requests in {}", shown(length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULT: [Limit; 2] = [(100, Duration::from_secs(5)), (1000, Duration::from_secs(180))];
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn the_slower_limit_decides_how_long_many_requests_take() {
+        assert_eq!(needed(1000, DEFAULT), seconds(180));
+        assert_eq!(needed(2000, DEFAULT), seconds(360));
+        assert_eq!(needed(2000, [(10, seconds(1)), (1000, seconds(60))]), seconds(200));
+        assert_eq!(needed(2000, []), Duration::ZERO);
+        assert_eq!(deciding(2000, DEFAULT), "1000 requests in 3m");
+    }
+
+    #[test]
+    fn few_are_read_at_once_and_many_are_spread_but_done_long_before_the_next_cycle() {
+        let span =
+            |requests: usize, period| pause(requests, DEFAULT, seconds(period)) * u32::try_from(requests).unwrap();
+        assert_eq!(span(1, 900), Duration::ZERO);
+        assert_eq!(span(25, 900), Duration::ZERO);
+        assert_eq!(span(1000, 900), seconds(360));
+        assert_eq!(span(2000, 900), seconds(450));
+        // More than half of the period is taken only where the limit leaves no choice.
+        assert_eq!(span(4000, 900), seconds(720));
+        assert_eq!(span(10_000, 900), seconds(1800));
+        // A rare schedule is no reason to wait for hours.
+        assert_eq!(span(1000, 24 * 3600), seconds(360));
+        assert_eq!(pause(10_000, [], seconds(900)), Duration::ZERO);
+    }
+
+    #[test]
+    fn durations_are_shown_as_people_write_them() {
+        for (n, text) in [(0, "0s"), (5, "5s"), (90, "1m 30s"), (180, "3m"), (3900, "1h 5m"), (86_400, "24h")] {
+            assert_eq!(shown(seconds(n)), text);
+        }
+        assert_eq!(shown(Duration::from_millis(1)), "1s");
+    }
+}

@@ -1,0 +1,199 @@
+//! How many divisions are read under a rate limit: spread over the schedule, none starved, none waiting for a slow one, and
+//! a schedule that is too short is told. The scheduler, the cycle and the limiter are the real ones, on a stepped clock.
+
+#![allow(clippy::unwrap_used)] // panicking is how a test ends
+
+#[path = "support/bin.rs"]
+mod bin;
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bin::{FUNDS, World};
+use lowtide::certcentral::{BalanceSource, Limiter, ListedDivision, ReadError, Window};
+use lowtide::clock::Clock;
+use lowtide::control::Board;
+use lowtide::cycle::{self, Memory, Scope};
+use lowtide::domain::balance::Balance;
+use lowtide::domain::state::State;
+use lowtide::domain::{Division, Name, Time};
+use lowtide::schedule::Schedule;
+use lowtide::scheduler::{self, Beat, Halt};
+use lowtide::store::{Book, Store};
+use rust_decimal::Decimal;
+use support::service::{Disk, JumpingClock, account, balance, rule};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio_cron_scheduler::JobScheduler;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DEFAULT: [(usize, u64); 2] = [(100, 5), (1000, 180)];
+
+/// Answers after so long, under a limit; remembers when each division was asked for and answered.
+struct Limited {
+    clock: Arc<JumpingClock>,
+    limiter: Arc<Limiter>,
+    takes: fn(u64) -> Duration,
+    asked: Mutex<Vec<(u64, Duration, Duration)>>,
+}
+
+#[async_trait]
+impl BalanceSource for Limited {
+    async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
+        let permit = self.limiter.acquire().await;
+        let asked = self.clock.elapsed();
+        tokio::time::sleep((self.takes)(division.unwrap())).await;
+        drop(permit);
+        self.asked.lock().unwrap().push((division.unwrap(), asked, self.clock.elapsed()));
+        Ok(balance(Decimal::from(5000)))
+    }
+
+    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn limits(&self) -> &[Window] {
+        self.limiter.windows()
+    }
+}
+
+/// An account with so many divisions lives by a schedule for a while. Returns when each division was asked and answered, in
+/// order, and when each cycle ended.
+async fn live(
+    divisions: u64,
+    limits: &[(usize, u64)],
+    takes: fn(u64) -> Duration,
+    schedule: &str,
+    length: Duration,
+) -> (Vec<(u64, Duration, Duration)>, Vec<Duration>) {
+    let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
+    let windows = limits.iter().map(|(requests, s)| Window { requests: *requests, length: Duration::from_secs(*s) });
+    let limiter = Arc::new(Limiter::new(windows));
+    let source = Arc::new(Limited { clock: Arc::clone(&clock), limiter, takes, asked: Mutex::default() });
+    let scope = Scope::Listed((1..=divisions).collect());
+    let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+    let book = Arc::new(Book::new(State::default(), Arc::new(Disk::default()) as Arc<dyn Store>));
+    let (schedule, memory) =
+        (Schedule::parse(schedule, chrono_tz::UTC).unwrap(), Arc::new(AsyncMutex::new(Memory::default())));
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let (its_clock, its_ends, times) = (Arc::clone(&clock), Arc::clone(&ends), schedule.clone());
+    let cycle = move |planned: Time| {
+        let (watched, memory, book) = (Arc::clone(&watched), Arc::clone(&memory), Arc::clone(&book));
+        let (clock, ends) = (Arc::clone(&its_clock), Arc::clone(&its_ends));
+        let period = times.next_after(planned).map(|next| (next - planned).to_std().unwrap());
+        async move {
+            let mut memory = memory.lock().await;
+            memory.next_after(period);
+            cycle::run(&watched, &mut memory, &book, clock.as_ref(), planned).await;
+            ends.lock().unwrap().push(clock.elapsed());
+        }
+    };
+    let (halt, halted) = watch::channel(Halt::No);
+    let jobs = JobScheduler::new().await.unwrap();
+    let its_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    let running = tokio::spawn(scheduler::run("acme".into(), schedule, jobs, its_clock, halted, cycle, |_| {}));
+    tokio::time::sleep(length).await;
+    halt.send(Halt::Now).unwrap();
+    running.await.unwrap();
+    let asked = std::mem::take(&mut *source.asked.lock().unwrap());
+    let ends = std::mem::take(&mut *ends.lock().unwrap());
+    (asked, ends)
+}
+
+fn quick(_: u64) -> Duration {
+    Duration::from_millis(300)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_divisions_are_spread_evenly_and_done_well_before_the_next_cycle() {
+    let (asked, ends) = live(1000, &DEFAULT, quick, "every 15m", MINUTE * 29).await;
+    assert_eq!((asked.len(), ends.len()), (2000, 2));
+    assert!(ends[0] > MINUTE * 5 && ends[0] < MINUTE * 8, "{:?}", ends[0]);
+    assert!(ends[1] > MINUTE * 20 && ends[1] < MINUTE * 23, "{:?}", ends[1]);
+    let mut times: Vec<Duration> = asked.iter().map(|(_, at, _)| *at).collect();
+    times.sort();
+    assert!(times[0] < Duration::from_secs(1), "the first is read at once");
+    let most = times
+        .iter()
+        .map(|from| times.iter().filter(|at| **at >= *from && **at < *from + Duration::from_secs(5)).count());
+    assert!(most.max().unwrap() <= 20, "no burst");
+    let per_minute =
+        |minute: u32| times.iter().filter(|at| **at >= MINUTE * minute && **at < MINUTE * (minute + 1)).count();
+    assert!(
+        (0..5).all(|minute| (150..=180).contains(&per_minute(minute))),
+        "{:?}",
+        (0..8).map(per_minute).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_divisions_are_read_at_once() {
+    let (asked, ends) = live(25, &DEFAULT, quick, "every 15m", MINUTE).await;
+    assert_eq!((asked.len(), ends.len()), (25, 1));
+    assert!(ends[0] <= Duration::from_secs(1), "{:?}", ends[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_division_delays_no_other() {
+    let takes = |id| if id == 3 { Duration::from_secs(60) } else { quick(id) };
+    let (mut asked, _) = live(100, &[], takes, "every 15m", MINUTE * 2).await;
+    asked.sort_by_key(|(_, _, answered)| *answered);
+    let (slowest, others) = asked.split_last().unwrap();
+    assert_eq!(slowest.0, 3);
+    // One place of sixteen is taken: seven rounds of the others.
+    assert!(others.iter().all(|(_, _, answered)| *answered <= Duration::from_millis(2100)), "{:?}", others.last());
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_schedule_that_is_too_short_every_division_is_still_read_in_turn() {
+    let (asked, ends) = live(1000, &[(100, 60)], quick, "every 1m", MINUTE * 65).await;
+    assert!(ends.len() >= 5, "{ends:?}");
+    let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
+    asked.iter().for_each(|(id, ..)| *counts.entry(*id).or_default() += 1);
+    assert_eq!(counts.len(), 1000);
+    let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
+    assert!(most - least <= 1, "from {least} to {most} times");
+    // The limit allows 6,500 in that time.
+    assert!(asked.len() > 5800, "{} readings", asked.len());
+}
+
+#[test]
+fn a_cycle_that_has_to_take_long_is_not_late_for_it() {
+    let (board, name) = (Board::default(), Name::from("acme"));
+    let at = |minutes: i64| "2026-11-23T08:00:00Z".parse::<Time>().unwrap() + chrono::Duration::minutes(minutes);
+    let needs = Arc::new(AtomicU64::new(0));
+    board.paced(&name, Arc::clone(&needs));
+    board.beat(&name, Beat { began: at(0), ended: None, due: Some(at(1)) });
+    assert!(board.health(at(2)).on_time && !board.health(at(3)).on_time);
+    needs.store(20 * 60 * 1000, Ordering::Relaxed);
+    assert!(board.health(at(40)).on_time && !board.health(at(41)).on_time);
+    assert_eq!(board.report(&State::default(), at(3)).accounts[0].next_cycle, Some(at(20)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_tells_a_schedule_that_is_too_short_with_its_arithmetic() {
+    let world = World::new().await;
+    let ids: Vec<String> = (1..=12).map(|id| id.to_string()).collect();
+    let limit = "rate_limit: [10/5s, 240/20m]";
+    world.config_with(&format!("divisions: [{}]\n    schedule: every 30s\n    {limit}", ids.join(", ")), FUNDS);
+    let said = world.run(&["validate"]);
+    let words = "12 readings at 240 requests in 20m need 1m, but the schedule comes every 30s";
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains(words) && said.stdout.contains("accounts.acme.divisions"), "{}", said.stdout);
+    // Only the listing knows how many there are.
+    world.config_with(&format!("divisions: all\n    schedule: every 10s\n    {limit}"), FUNDS);
+    let listed: Vec<(u64, &str, bool)> = (1..=3).map(|id| (id, "D", true)).collect();
+    world.list(&listed);
+    listed.iter().for_each(|(id, ..)| world.division_funds(*id, "9000.00"));
+    assert!(!world.run(&["validate"]).stdout.contains("readings at"));
+    let said = world.run(&["validate", "--online"]);
+    let words = "3 readings at 240 requests in 20m need 15s, but the schedule comes every 10s";
+    assert!(said.code == Some(0) && said.stdout.contains(words), "{said:?}");
+    let service = world.start();
+    service.wait_cycles(1);
+    assert_eq!(service.log().matches("schedule is too short").count(), 1, "{}", service.log());
+    assert_eq!(service.stop(), Some(0));
+}
