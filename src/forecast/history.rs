@@ -82,6 +82,7 @@ impl History {
         let paid = paid_renewals(&purchases, orders);
         let renewals = renewals_among(&purchases, &paid);
         let mut leads: Vec<u32> = paid.iter().map(|paid| paid.lead).collect();
+        leads.sort_unstable();
         let mut body = vec![Week::default(); weeks];
         for ((entry, amount), _) in purchases.iter().zip(renewals).filter(|(_, renewal)| !renewal) {
             let ago = usize::try_from((now - entry.at).num_days()).unwrap_or(usize::MAX);
@@ -90,7 +91,6 @@ impl History {
             *day = day.saturating_add(minor(*amount)).min(MOST_A_DAY);
         }
         let lumps = take_lumps(&mut body);
-        leads.sort_unstable();
         let (renewed, lapsed) = ended(orders, today);
         Ok(Self { today, body, lumps, dues: dues(orders, &leads, today), leads, renewed, lapsed })
     }
@@ -122,9 +122,7 @@ struct Paid {
 /// For each purchase, whether it renewed an order.
 fn renewals_among(purchases: &[(&Entry, Decimal)], paid: &[Paid]) -> Vec<bool> {
     let mut renewals = vec![false; purchases.len()];
-    for paid in paid {
-        renewals[paid.place] = true;
-    }
+    paid.iter().for_each(|paid| renewals[paid.place] = true);
     renewals
 }
 
