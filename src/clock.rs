@@ -1,5 +1,6 @@
 //! The only caller of the system clock, and the only place that waits by it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +14,30 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Time;
     /// Waits until so much of this clock's time has passed.
     async fn sleep(&self, duration: Duration);
+    /// The same, for a task in the background that nobody waits for between two pieces of its work. To a clock that is moved
+    /// when everybody rests it is [`there`](Clock::there) whenever it does not doze.
+    async fn doze(&self, duration: Duration) {
+        self.sleep(duration).await;
+    }
+    /// A task in the background begins to work (`true`), or ends (`false`).
+    fn there(&self, _works: bool) {}
+}
+
+/// A task in the background is there until this is dropped.
+pub struct Presence(Arc<dyn Clock>);
+
+impl Presence {
+    /// It is there from now on.
+    pub fn of(clock: &Arc<dyn Clock>) -> Self {
+        clock.there(true);
+        Self(Arc::clone(clock))
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.there(false);
+    }
 }
 
 /// The system's clock.

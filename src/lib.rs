@@ -6,13 +6,14 @@
 //!
 //! - [`domain`]: the pure core; no clock, no I/O.
 //! - [`forecast`]: ledger and orders → how long funds last; pure too.
+//! - [`chart`]: the picture of a fund, as PNG, as SVG and in words; pure too.
 //! - [`config`]: `alerts.yaml` and the environment → domain types; every problem at once, with its place.
 //! - [`certcentral`]: the HTTP client of the CertCentral Services API.
 //! - [`books`]: what keeps an account's ledger and orders fresh, behind its balance readings, with a cache on disk.
 //! - [`store`]: the state file, its lock, and the book that every change goes through.
 //! - [`notify`]: Slack, e-mail and other ends, rendering, and the outbox that retries and falls back.
 //! - [`signature`]: how a webhook's requests are signed.
-//! - [`text`]: which characters of a text from outside are never shown.
+//! - [`text`]: which characters of a text from outside are never shown, and which known word was meant.
 //! - [`schedule`] and [`scheduler`]: when cycles run; [`pace`]: how fast they read.
 //! - [`reports`]: when reports come, and the figures that they are made from.
 //! - [`control`]: the Unix socket through which `status`, `health` and `silence` reach a running service.
@@ -27,6 +28,7 @@ pub mod app;
 mod atomic;
 pub mod books;
 pub mod certcentral;
+pub mod chart;
 pub mod cli;
 pub mod clock;
 pub mod config;

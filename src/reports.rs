@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::control::Board;
 use crate::domain::event::Subject;
-use crate::domain::report::{self, Latest, Reported, When};
+use crate::domain::report::{self, Latest, Occasion, Reported, When};
+use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
 use crate::schedule::Schedule;
 use crate::store::Book;
@@ -34,6 +35,8 @@ pub struct Plan {
     pub schedule: Schedule,
     /// Who is told.
     pub notify: BTreeSet<Name>,
+    /// The silences of the configuration, all of them.
+    pub silences: Arc<[Silence]>,
 }
 
 /// The last figures of every account, in memory only.
@@ -154,7 +157,9 @@ async fn wait_for_figures(board: &Board, accounts: &[Name], due: Time, begun: Ti
 async fn owe(plan: &Plan, due: Time, latest: &[Latest], book: &Book, now: Time) {
     let rows = book
         .change(|state| {
-            let (page, reported) = report::page(&plan.name, due, plan.schedule.next_after(now), latest, state);
+            let next = plan.schedule.next_after(now);
+            let of = Occasion { name: &plan.name, due, next, now, silences: &plan.silences };
+            let (page, reported) = report::page(&of, latest, state);
             let rows = page.rows.len();
             state.owe(Subject::Report(Box::new(page)), now, &plan.notify, &BTreeMap::new());
             state.reports.insert(plan.name.clone(), reported);

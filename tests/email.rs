@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use lowtide::notify::email::{Email, EmailOptions, Tls};
 use lowtide::notify::{Delivered, Notifier, SendError};
 use lowtide::secret::{Redactor, Secret};
-use support::sample::{message, warning, words};
+use mail_parser::{MessageParser, MimeHeaders};
+use support::sample::{looking_ahead, message, warning, words};
 use support::smtp::{Script, Server};
 
 const ALL: [&str; 3] = ["a@example.com", "b@example.com", "c@example.com"];
@@ -235,4 +236,42 @@ async fn an_address_beyond_ascii_needs_a_server_that_takes_it() {
         assert_eq!((conversation.rcpt_to.len(), sent.refused.len()), (taken, 2 - taken));
         assert_eq!(conversation.mail_from[0].contains("SMTPUTF8"), taken == 2);
     }
+}
+
+#[tokio::test]
+async fn the_picture_is_inline_in_the_html_and_what_it_shows_is_in_words_too() {
+    let server = Server::start(Script::default()).await;
+    email(options(&server)).send(&message(vec![looking_ahead()])).await.unwrap();
+    let data = server.conversations().remove(0).data.remove(0);
+    assert!(data.is_ascii());
+    let mail = MessageParser::default().parse(data.as_bytes()).unwrap();
+    let kinds: Vec<String> = mail
+        .parts
+        .iter()
+        .map(|part| {
+            part.content_type().map(|it| format!("{}/{}", it.ctype(), it.subtype().unwrap_or_default())).unwrap()
+        })
+        .collect();
+    assert_eq!(kinds, ["multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png"]);
+    let text = mail.body_text(0).unwrap();
+    assert!(text.contains("Deposit USD 3,200.00 to be back above the threshold"), "{text}");
+    assert!(text.contains("9 in 10 between 27 Nov and 12 Dec."), "{text}");
+    let html = mail.body_html(0).unwrap();
+    assert!(html.contains("<img src=\"cid:chart-1@lowtide\" alt=\"Chart of available funds"), "{html}");
+    let picture = &mail.parts[4];
+    assert_eq!(picture.content_id(), Some("chart-1@lowtide"));
+    assert_eq!(picture.content_disposition().map(|it| it.ctype()), Some("inline"));
+
+    let bytes = picture.contents();
+    assert!((5_000..40_000).contains(&bytes.len()), "{}", bytes.len());
+    let mut decoder = png::Decoder::new(std::io::Cursor::new(bytes));
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let frame = reader.next_frame(&mut pixels).unwrap();
+    assert_eq!((frame.width, frame.height), (lowtide::chart::WIDTH, lowtide::chart::HEIGHT));
+    let funds = pixels.chunks(3).filter(|pixel| *pixel == [0x1a, 0x56, 0xc4]).count();
+    assert!(funds > 1_000, "the line of the funds is drawn: {funds}");
+    // Whoever forwards it on white or on black paper sees the same: there is nothing to look through.
+    assert_eq!(pixels[3..6], [0xda, 0xdc, 0xe0]);
 }

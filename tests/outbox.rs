@@ -2,49 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::unnecessary_wraps)] // panicking is how a test ends; answers have one shape
 
+#[path = "support/stepped.rs"]
+mod stepped;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lowtide::clock::Clock;
-use lowtide::domain::alert::{Alert, AlertKey, Kind, Latch};
-use lowtide::domain::event::{Subject, ThresholdEvent, Value};
-use lowtide::domain::rule::{Metric, Severity};
-use lowtide::domain::state::{Remembered, State};
-use lowtide::domain::{Name, Time};
+use lowtide::domain::Name;
+use lowtide::domain::alert::{AlertKey, Kind};
+use lowtide::domain::event::Subject;
+use lowtide::domain::state::State;
 use lowtide::notify::outbox::{Desk, Worker, pause_after};
 use lowtide::notify::{Content, Delivered, Message, Notifier, Refusal, SendError};
-use lowtide::store::{Book, Store};
+use lowtide::store::Book;
+use stepped::{Disk, Stepped, epoch};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// Time is tokio's paused time: it jumps to the next timer as soon as nothing else can go on.
-struct Stepped {
-    start: tokio::time::Instant,
-}
-
-#[async_trait]
-impl Clock for Stepped {
-    fn now(&self) -> Time {
-        epoch() + chrono::Duration::from_std(self.start.elapsed()).unwrap()
-    }
-    async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
-    }
-}
-
-fn epoch() -> Time {
-    Time::from_timestamp(1_795_500_000, 0).unwrap()
-}
-
-struct Disk;
-
-impl Store for Disk {
-    fn save(&self, _: &[u8]) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 type Answer = Result<Delivered, SendError>;
 /// When a channel was asked, in seconds, and what it was to tell.
@@ -103,7 +79,7 @@ fn fails(permanent: bool) -> Answer {
 
 impl Bench {
     fn new(notifiers: &[(&'static str, Option<&str>, Answers)]) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(Stepped { start: tokio::time::Instant::now() });
+        let clock: Arc<dyn Clock> = Stepped::begin();
         let book = Arc::new(Book::new(State::default(), Arc::new(Disk)));
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = notifiers.iter().map(|(name, ..)| Name::from(*name)).collect();
@@ -121,39 +97,7 @@ impl Bench {
     }
 
     async fn owe(&self, account: &str, kind: Kind, to: &[&str]) {
-        let now = self.clock.now();
-        let key = AlertKey { account: account.into(), division: None, rule: "funds".into() };
-        let subject = Subject::Threshold(ThresholdEvent {
-            key: key.clone(),
-            division_name: None,
-            kind,
-            level: Severity::Warning,
-            since: now,
-            metric: Metric::AvailableFunds,
-            within: None,
-            value: Value::Unlimited,
-            threshold: None,
-            breakdown: None,
-            next_reminder: None,
-            ahead: None,
-            chart: None,
-        });
-        let recipients = to.iter().map(|name| Name::from(*name)).collect();
-        self.book
-            .change(|state| {
-                if kind == Kind::Resolved {
-                    state.alerts.remove(&key);
-                } else {
-                    let known = state.alerts.entry(key).or_insert_with(|| Remembered {
-                        alert: Alert { warning: Some(Latch { since: now, firing: true }), ..Alert::default() },
-                        ..Remembered::default()
-                    });
-                    known.alert.last_event = Some(now);
-                }
-                state.owe(subject, now, &recipients, &BTreeMap::new());
-                ((), true)
-            })
-            .await;
+        stepped::owe(&self.book, self.clock.now(), account, kind, to).await;
     }
 
     async fn pass(&self, seconds: u64) {

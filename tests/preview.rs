@@ -89,7 +89,9 @@ async fn every_event_has_a_picture_on_every_notifier_and_nothing_is_sent_or_stor
         "unwatched",
         "notifier-failing",
         "notifier-recovered",
+        "report",
         "test",
+        "several",
     ] {
         let ran = world.run(&["preview", "--event", event, "--sample", "-o", "json"]);
         assert_eq!(ran.code, Some(0), "{event}: {ran:?}");
@@ -106,6 +108,25 @@ async fn every_event_has_a_picture_on_every_notifier_and_nothing_is_sent_or_stor
     assert!(reminder.stdout.contains("Still warning: acme: the balance cannot be read"), "{reminder:?}");
     assert!(world.told().is_empty() && world.state().is_empty());
     assert!(!world.path("state.json.lock").exists());
+}
+
+#[tokio::test]
+async fn many_alerts_and_silences_can_be_looked_at_too() {
+    let world = world().await;
+    let many = world.run(&["preview", "--event", "several", "-o", "json"]).json();
+    assert_eq!(text(&many, "slack", "text"), "13 alerts: 5 critical, 4 warnings, 4 resolved");
+    assert_eq!(many["notifiers"]["slack"]["body"]["attachments"].as_array().unwrap().len(), 11, "ten, and the rest");
+    for (args, said) in [
+        (["--event", "raised"].as_slice(), "It was silenced until "),
+        (&["--event", "raised", "--level", "critical"], "Only its warnings are silenced, until "),
+        (&["--event", "escalated"], "Only its warnings are silenced, until "),
+        (&["--event", "resolved"], "told because you heard its beginning."),
+    ] {
+        let ran = world.run(&[["preview", "--sample", "--silenced"].as_slice(), args].concat());
+        assert!(ran.stdout.contains(said) && ran.stdout.contains("(PO 4711 raised)"), "{args:?}: {ran:?}");
+    }
+    let none = world.run(&["preview", "--event", "report", "--silenced"]);
+    assert_eq!((none.code, none.stderr.as_str()), (Some(64), "lowtide: messages of report show no silence\n"));
 }
 
 #[tokio::test]

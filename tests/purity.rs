@@ -21,7 +21,16 @@ fn code(text: &str) -> Vec<(usize, &str)> {
 
 #[test]
 fn the_domain_touches_nothing_outside_itself() {
-    let files = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/domain"));
+    holds("src/domain");
+}
+
+#[test]
+fn the_forecast_touches_nothing_outside_itself_and_the_domain() {
+    holds("src/forecast");
+}
+
+fn holds(folder: &str) {
+    let files = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
     assert!(files.len() > 5, "{files:?}");
     for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
         let text = std::fs::read_to_string(file).unwrap();

@@ -132,6 +132,36 @@ async fn a_page_names_what_fires_and_what_is_old_in_slack_and_in_mail() {
 }
 
 #[tokio::test]
+async fn a_page_tells_what_is_silenced_by_command_and_in_the_configuration() {
+    let world = World::new().await;
+    world.funds("1431.00");
+    let until = (now() + Duration::days(3)).format("%Y-%m-%dT%H:%M:%SZ");
+    let silences =
+        format!("silences:\n  known: {{ account: acme, rule: unreadable, until: '{until}', reason: maintenance }}\n");
+    world.config(&format!("{silences}{}", reports("*/2 * * * * *", "slack")));
+    let made = world.run(&["silence", "add", "--account", "acme", "--for", "2d", "--reason", "PO <4711> raised"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let service = world.start();
+    wait_until("a page with the alert", || pages(&world).iter().any(|page| page.contains("funds: warning since")));
+    let page = pages(&world).into_iter().find(|page| page.contains("funds: warning since")).unwrap();
+    for said in [
+        ", silenced until ",
+        "acme is silenced until ",
+        "(PO &lt;4711&gt; raised); what becomes critical is told.",
+        "acme: an unreadable balance is silenced until ",
+        "(maintenance); what becomes critical is told.",
+    ] {
+        assert!(page.contains(said), "{said} is not in {page}");
+    }
+    let (sooner, later) = (page.find("acme is silenced"), page.find("acme: an unreadable"));
+    assert!(sooner < later, "what ends first comes first: {page}");
+    assert_eq!(world.run(&["silence", "remove", "1"]).code, Some(0));
+    let before = pages(&world).len();
+    wait_until("a page without it", || pages(&world)[before..].iter().any(|page| !page.contains("4711")));
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
 async fn mistakes_in_reports_are_told_with_the_others() {
     let world = World::new().await;
     world.config(&format!(

@@ -132,3 +132,60 @@ fn each_broken_one_that_a_schema_can_catch_is_refused() {
         assert!(!errors(&text).is_empty(), "taken: {text}");
     }
 }
+
+/// The descriptions in a schema, with the path of the key that they are of. Names of one's own are left out of paths.
+fn descriptions(path: &str, schema: &Value, out: &mut Vec<(String, String)>) {
+    for (key, below) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        out.extend(below["description"].as_str().map(|text| (path.clone(), text.to_owned())));
+        descriptions(&path, below, out);
+        descriptions(&path, &below["additionalProperties"], out);
+    }
+}
+
+/// What the example says of a key: its own line, active or not, within its section, and the lines above it.
+fn said_in_the_example(path: &str) -> Vec<String> {
+    let (section, key) = (path.split('.').next().unwrap(), path.rsplit('.').next().unwrap());
+    let bare = |line: &str| line.trim_start_matches([' ', '#']).to_owned();
+    let top =
+        |line: &&str| line.trim_start_matches('#').starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(':');
+    let lines: Vec<&str> = EXAMPLE.lines().collect();
+    let begin = lines.iter().position(|line| top(line) && bare(line).starts_with(&format!("{section}:"))).unwrap();
+    let end = lines[begin + 1..].iter().position(top).map_or(lines.len(), |at| begin + 1 + at);
+    let first = if section == path { 0 } else { begin };
+    let of_key = |at: &usize| bare(lines[*at]).starts_with(&format!("{key}:"));
+    (first..end).filter(of_key).map(|at| lines[at.saturating_sub(3)..=at].join("\n")).collect()
+}
+
+#[test]
+fn the_defaults_that_the_schema_tells_are_those_of_the_example() {
+    let schema: Value = serde_json::from_str(SAVED).unwrap();
+    let mut all = Vec::new();
+    descriptions("", &schema, &mut all);
+    assert!(all.len() > 80, "{}", all.len());
+    let mut checked = 0;
+    for (path, text) in all {
+        let Some((_, default)) = text.split_once("Default: ") else { continue };
+        if default.starts_with("the rule's") {
+            assert!(EXAMPLE.contains("# For both levels, unless a level says otherwise."), "{path}");
+            continue;
+        }
+        // `its threshold`, `all of them`: the first words that carry the fact.
+        let fact = default
+            .trim_end_matches('.')
+            .split([',', ' '])
+            .find(|it| !["the", "its", "by", "those", "named", "in"].contains(it))
+            .unwrap();
+        let said = said_in_the_example(&path);
+        // A level's keys are its rule's, and shown there.
+        if said.is_empty() {
+            assert!(path.starts_with("rules.") || path.starts_with("accounts."), "{path} is not in the example");
+            continue;
+        }
+        checked += 1;
+        let words = if fact == "all" { vec!["all", "every"] } else { vec![fact] };
+        let told = |lines: &String| words.iter().any(|word| lines.contains(word));
+        assert!(said.iter().any(told), "{path}: {default} in {said:#?}");
+    }
+    assert!(checked > 15, "{checked}");
+}

@@ -154,6 +154,20 @@ async fn an_unreadable_balance_can_be_hushed_by_its_name_and_with_its_account() 
 }
 
 #[tokio::test]
+async fn a_division_that_nobody_reads_is_silenced_with_a_word_of_caution() {
+    let world = World::new().await;
+    world.config_with("divisions: all", bin::FUNDS);
+    world.list(&[(7, "Physics", true)]);
+    world.division_funds(7, "9000");
+    let service = world.start();
+    service.wait_cycles(1);
+    let typo = add(&world, &["--for", "1h", "--division", "77"]);
+    assert!(typo.stdout.contains("Careful: no division 77 of acme was read lately"), "{typo:?}");
+    let right = add(&world, &["--for", "1h", "--division", "7"]);
+    assert!((right.code, right.stdout.contains("Careful")) == (Some(0), false), "{right:?}");
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_with_the_reason() {
     let world = World::new().await;
     let refused = |more: &[&str], reason: &str| {
@@ -161,7 +175,7 @@ async fn what_makes_no_sense_is_refused_with_the_reason() {
         assert_eq!(ran.code, Some(64), "{ran:?}");
         assert!(ran.stderr.contains(reason), "{reason}: {ran:?}");
     };
-    refused(&["--account", "acme"], "--for <DURATION>");
+    refused(&["--account", "acme"], "a silence needs an end: --for 3d, or --until 2026-12-01T09:00");
     refused(&["--for", "1h"], "--account <NAME>");
     refused(&["--account", "acme", "--for", "1h", "--until", "2036-12-01T09:00"], "cannot be used with");
     refused(&["--account", "acme", "--for", "0"], "ends at once");

@@ -53,6 +53,53 @@ async fn a_state_of_a_newer_version_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn the_file_of_an_older_version_is_taken_over_as_it_is_and_written_anew_with_the_next_change() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    // As 0.1.0 wrote it: no checksum, and none of the keys that came later.
+    let older = r#"{ "version": 1, "alerts": [{ "account": "acme", "rule": "funds",
+        "warning": { "since": "2026-11-20T09:15:00Z", "firing": true },
+        "last_event": "2099-01-01T00:00:00Z", "told": { "slack": null } }] }"#;
+    std::fs::write(world.path("state.json"), older).unwrap();
+    let service = world.start();
+    service.wait_cycles(3);
+    assert!(world.told().is_empty(), "what fired before the upgrade is known: {:?}", world.told());
+    world.funds("100.00");
+    service.wait_event("escalated funds/acme");
+    wait_until("the new file", || world.state().contains("\"checksum\""));
+    assert!(!service.log().contains("edited by hand") && !service.log().contains("ERROR"), "{}", service.log());
+}
+
+#[tokio::test]
+async fn an_older_version_goes_on_with_a_newer_file_of_the_same_version_and_drops_what_it_does_not_know() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    let newer = r#"{ "version": 1, "wonders": [1, 2, 3], "alerts": [{ "account": "acme", "rule": "funds",
+        "mood": "grim", "warning": { "since": "2026-11-20T09:15:00Z", "firing": true },
+        "last_event": "2026-11-20T09:15:00Z", "told": { "slack": null } }] }"#;
+    std::fs::write(world.path("state.json"), newer).unwrap();
+    let service = world.start();
+    world.wait_told(1);
+    assert!(world.told()[0].contains("Still warning"), "its alert is known: {:?}", world.told());
+    wait_until("the new file", || !world.state().contains("wonders"));
+    assert!(world.state().contains("\"funds\"") && !world.state().contains("mood"));
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn an_older_version_keeps_a_file_aside_that_holds_a_message_it_cannot_read_and_raises_again() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    let newer = r#"{ "version": 1, "owed": [{ "event": { "id": "1", "at": "2026-11-20T09:15:00Z",
+        "about": "something-of-tomorrow" }, "to": { "slack": {} } }] }"#;
+    std::fs::write(world.path("state.json"), newer).unwrap();
+    let service = world.start();
+    service.wait_event("raised funds/acme");
+    assert!(service.log().contains("it is kept as "), "{}", service.log());
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_state_is_kept_aside_and_the_service_goes_on() {
     let world = World::new().await;
     let garbage = b"\x00\xffnot a state at all {";

@@ -21,6 +21,7 @@ use crate::config::{Config, Heartbeat};
 use crate::control::Board;
 use crate::cycle::{self, Memory, Scope, Watch};
 use crate::domain::Name;
+use crate::domain::silence::Silence;
 use crate::domain::state::State;
 use crate::heartbeat::Target;
 use crate::http::{self, Server};
@@ -231,8 +232,10 @@ async fn spawn_reports(config: &Config, house: &House, stopped: &watch::Receiver
     };
     house.book.change(forget).await;
     let accounts: Arc<[Name]> = config.accounts.keys().cloned().collect();
+    let silences: Arc<[Silence]> = config.silences.values().cloned().collect();
     for (name, report) in &config.reports {
-        let plan = Plan { name: name.clone(), schedule: report.schedule.clone(), notify: report.notify.clone() };
+        let (schedule, notify) = (report.schedule.clone(), report.notify.clone());
+        let plan = Plan { name: name.clone(), schedule, notify, silences: Arc::clone(&silences) };
         let House { book, board, clock, .. } = house.shared();
         tasks.spawn(reports::run(plan, Arc::clone(&accounts), board, book, clock, stopped.clone()));
     }

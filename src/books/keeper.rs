@@ -8,9 +8,11 @@ use tokio::sync::watch;
 use super::memory::{Came, Next, Task};
 use super::{Cache, Shelf};
 use crate::certcentral::{BooksSource, ReadError};
-use crate::clock::Clock;
+use crate::clock::{Clock, Presence};
 use crate::domain::{Division, Name, Time};
 
+/// Nothing is wanted: a look at the clock now and then does no harm.
+const REST: Duration = Duration::from_secs(24 * 3600);
 /// An order's end can matter at least so many days ahead.
 const LEAST_WATCHED: u64 = 30;
 /// The longest window that is looked ahead.
@@ -27,6 +29,7 @@ pub struct Keeper {
     /// The cache could not be written, and that was told.
     unsaved: bool,
     ends_fail: bool,
+    _presence: Presence,
 }
 
 impl Keeper {
@@ -40,8 +43,19 @@ impl Keeper {
         cache: Option<Cache>,
         watched_days: u64,
     ) -> Self {
+        let presence = Presence::of(&clock);
         let (cache, watched_days) = (cache.map(Arc::new), watched_days.clamp(LEAST_WATCHED, MOST_WATCHED));
-        Self { account, source, shelf, clock, cache, watched_days, unsaved: false, ends_fail: false }
+        Self {
+            account,
+            source,
+            shelf,
+            clock,
+            cache,
+            watched_days,
+            unsaved: false,
+            ends_fail: false,
+            _presence: presence,
+        }
     }
 
     /// Runs until `stopped` says `true` or its sender is gone. A request under way is abandoned then.
@@ -60,12 +74,9 @@ impl Keeper {
                 Next::Do(task) => self.perform(task, now).await,
                 Next::At(at) => {
                     let pause = (at - now).to_std().unwrap_or_default().max(Duration::from_millis(1));
-                    tokio::select! {
-                        () = self.clock.sleep(pause) => {}
-                        () = self.shelf.asked.notified() => {}
-                    }
+                    self.shelf.doze(pause).await;
                 }
-                Next::Rest => self.shelf.asked.notified().await,
+                Next::Rest => self.shelf.doze(REST).await,
             }
             self.publish().await;
             self.shelf.tried.notify_waiters();

@@ -138,7 +138,7 @@ impl<T> Part<T> {
     }
 
     /// Whether the cache is to be written now; then it counts as written.
-    fn to_save(&mut self, changed: bool, now: Time) -> bool {
+    fn saves(&mut self, changed: bool, now: Time) -> bool {
         let save = changed || self.saved.is_none_or(|saved| saved > now || now - saved >= SAVED_EVERY);
         if save {
             self.saved = Some(now);
@@ -195,6 +195,9 @@ struct Draft {
 
 /// An order's own end, and the end of the certificate that it was asked at.
 pub(super) type Ends = BTreeMap<u64, (NaiveDate, NaiveDate)>;
+
+/// How many orders are shown now, and what to write into the cache, if it is to be written.
+pub(super) type Published = (usize, Option<(Arc<[Order]>, Ends)>);
 
 /// Everything that is known of one account's books.
 #[derive(Debug, Default)]
@@ -302,7 +305,7 @@ impl Memory {
         let Some((before, _)) = part.known.take().filter(|(ledger, _)| !ledger.entries().is_empty()) else {
             let ledger = Arc::new(Ledger::new(lines));
             part.read(Arc::clone(&ledger), now, LEDGER_EVERY);
-            return Some((Came::First, part.to_save(true, now).then_some(ledger)));
+            return Some((Came::First, part.saves(true, now).then_some(ledger)));
         };
         let newest = before.entries().last().map(|line| &line.id);
         if !lines.iter().any(|line| Some(&line.id) == newest) {
@@ -316,7 +319,7 @@ impl Memory {
         let changed = merged != *before;
         let ledger = if changed { Arc::new(merged) } else { before };
         part.read(Arc::clone(&ledger), now, LEDGER_EVERY);
-        Some((Came::More, part.to_save(changed, now).then_some(ledger)))
+        Some((Came::More, part.saves(changed, now).then_some(ledger)))
     }
 
     /// The listing is shown once the ends that matter have been asked for.
@@ -338,8 +341,8 @@ impl Memory {
         draft.again |= error.kind.outlook() == Outlook::MayHeal;
     }
 
-    /// Shows a listing that lacks no end any more, `true` if the cache is to be written, with what to write.
-    pub(super) fn publish(&mut self, now: Time, watched_days: u64) -> Option<(usize, Option<(Arc<[Order]>, Ends)>)> {
+    /// Shows a listing that lacks no end any more.
+    pub(super) fn publish(&mut self, now: Time, watched_days: u64) -> Option<Published> {
         let draft = self.draft.take_if(|draft| draft.lacking(&self.ends, now, watched_days).is_none())?;
         let listed: BTreeSet<u64> = draft.orders.iter().map(|order| order.id).collect();
         self.ends.retain(|order, _| listed.contains(order));
@@ -350,7 +353,7 @@ impl Memory {
         if draft.again {
             self.orders.due = Some(now + RETRY);
         }
-        let save = self.orders.to_save(changed, now).then(|| (Arc::clone(&all), self.ends.clone()));
+        let save = self.orders.saves(changed, now).then(|| (Arc::clone(&all), self.ends.clone()));
         Some((all.len(), save))
     }
 

@@ -4,7 +4,7 @@
 //! it plain values. It judges nothing, it sends no message, and no balance reading ever waits for it. What it keeps on disk
 //! is a cache that may be deleted at any time.
 //!
-//! A [`Shelf`] is what cycles look at; a [`Keeper`] fills it. How often each part is read is said in [`memory`]'s constants.
+//! A [`Shelf`] is what cycles look at; a [`Keeper`] fills it. How often each part is read is said in `memory.rs`.
 
 mod cache;
 mod keeper;
@@ -24,12 +24,23 @@ use crate::clock::Clock;
 use crate::domain::Division;
 use crate::domain::books::Books;
 
+/// What a keeper does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Works,
+    Dozes,
+    /// It dozes, but somebody has called it.
+    IsCalled,
+}
+
 /// The books of one account as they are known now. It outlives the task that fills it.
 pub struct Shelf {
     memory: Mutex<Memory>,
     clock: Arc<dyn Clock>,
     /// For the keeper: what is wanted may have changed, or the clock.
     asked: Notify,
+    /// What the keeper does, for clocks that are moved when everybody rests.
+    keeper: Mutex<Doing>,
     /// For whoever waits until something was tried.
     tried: Notify,
 }
@@ -37,7 +48,13 @@ pub struct Shelf {
 impl Shelf {
     /// An empty one: nothing is wanted yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { memory: Mutex::default(), clock, asked: Notify::new(), tried: Notify::new() }
+        Self {
+            memory: Mutex::default(),
+            clock,
+            asked: Notify::new(),
+            keeper: Mutex::new(Doing::Works),
+            tried: Notify::new(),
+        }
     }
 
     /// The books of one division (`None`: of the account itself) as far as they are fresh enough to be used. Cheap: what was
@@ -50,6 +67,7 @@ impl Shelf {
     /// cycle: it also makes the keeper look at the clock again.
     pub fn want(&self, divisions: &BTreeSet<Division>) {
         self.memory().want(divisions);
+        self.call();
         self.asked.notify_one();
         self.tried.notify_waiters();
     }
@@ -74,6 +92,32 @@ impl Shelf {
             () = all => {}
             () = self.clock.sleep(patience) => {}
         }
+    }
+
+    /// A keeper that dozes is there from this moment on, not only once it has noticed.
+    fn call(&self) {
+        let mut doing = self.doing();
+        if *doing == Doing::Dozes {
+            *doing = Doing::IsCalled;
+            self.clock.there(true);
+        }
+    }
+
+    /// The keeper dozes until it is called, and for so long at most.
+    async fn doze(&self, pause: Duration) {
+        *self.doing() = Doing::Dozes;
+        tokio::select! {
+            () = self.clock.doze(pause) => {}
+            () = self.asked.notified() => {}
+        }
+        let was = std::mem::replace(&mut *self.doing(), Doing::Works);
+        if was == Doing::IsCalled {
+            self.clock.there(false); // it counts itself again
+        }
+    }
+
+    fn doing(&self) -> MutexGuard<'_, Doing> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -27,8 +27,11 @@ const MOST_ITEMS: usize = 500_000;
 /// So many pages in a row may bring nothing new: a server that pays no heed to the offset is not asked for ever.
 const MOST_REPEATS: usize = 3;
 
-const HISTORY: Asked<'static> = Asked { path: "/finance/balance-history", division: true };
-const LISTING: Asked<'static> = Asked { path: "/order/certificate", division: true };
+const HISTORY: Asked<'static> = Asked { path: "/finance/balance-history", division: false };
+const LISTING: Asked<'static> = Asked { path: "/order/certificate", division: false };
+
+/// What makes a page of a body.
+type Reader<'a, T> = dyn Fn(&[u8]) -> Result<Page<T>, Misfit> + Sync + 'a;
 
 /// A list that comes in pages.
 struct Paged<'a, T> {
@@ -37,7 +40,7 @@ struct Paged<'a, T> {
     parameters: &'a [(&'a str, String)],
     /// Items asked for at once.
     limit: usize,
-    read: &'a (dyn Fn(&[u8]) -> Result<Page<T>, Misfit> + Sync),
+    read: &'a Reader<'a, T>,
     /// What an item is known by.
     id: fn(&T) -> String,
 }
@@ -130,7 +133,7 @@ impl BooksSource for Client {
 
     async fn order_end(&self, id: u64) -> Result<Option<NaiveDate>, ReadError> {
         let path = format!("{}/{id}", LISTING.path);
-        let asked = Asked { path: &path, division: true };
+        let asked = Asked { path: &path, division: false };
         let answer = self.ask(Lane::Spare, asked, None).await.map_err(|failure| failure.error)?;
         wire::order_end(&answer.body, self.redactor()).map_err(|misfit| self.nonsense(asked, &answer, &misfit))
     }

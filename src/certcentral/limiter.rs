@@ -312,7 +312,8 @@ mod tests {
             }
             assert_eq!(asked.elapsed(), Duration::from_millis(4));
         }
-        assert!(tasks.len() < 500, "the others make progress too");
+        let done = std::iter::from_fn(|| tasks.try_join_next()).count();
+        assert!(done > 20, "the others make progress too: {done}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,7 +322,7 @@ mod tests {
         let started = Instant::now();
         drop(limiter.acquire_spare().await);
         drop(limiter.acquire_spare().await);
-        assert_eq!(started.elapsed(), Duration::from_millis(1000) + TICK);
+        assert_eq!(started.elapsed(), Duration::from_secs(1) + TICK);
     }
 
     #[tokio::test(start_paused = true)]

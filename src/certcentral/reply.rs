@@ -90,7 +90,8 @@ pub(super) fn media_type(headers: &HeaderMap, redactor: &Redactor) -> String {
 fn hint(asked: Asked<'_>, status: StatusCode) -> Option<&'static str> {
     Some(match status.as_u16() {
         300..=399 => "check base_url (the API key was not sent there)",
-        400 if asked.path == "/container" => return None,
+        400 if asked.path == "/container" || asked.path.starts_with("/order/") => return None,
+        404 if asked.path.starts_with("/order/certificate/") => return None,
         400 if !asked.division => "an account with more than one division needs `divisions:` in its configuration",
         400 => "check the container id",
         401 => "check the account's API key",

@@ -164,8 +164,8 @@ pub struct SilenceTerms {
     /// Only this rule, or `unreadable`; default: all of them
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
-    /// How long, such as 90m, 4h, 3d or 1w
-    #[arg(long = "for", value_name = "DURATION", value_parser = length, required_unless_present = "until", conflicts_with = "until", allow_hyphen_values = true)]
+    /// How long, such as 90m, 4h, 3d or 1w; this or --until is needed
+    #[arg(long = "for", value_name = "DURATION", value_parser = length, conflicts_with = "until", allow_hyphen_values = true)]
     pub length: Option<Duration>,
     /// Until when: 2026-12-01T09:00 in the configured time zone, or with an offset
     #[arg(long, value_name = "TIME")]
@@ -240,6 +240,9 @@ pub struct Preview {
     /// At which level; default the one that the event and the figures suggest
     #[arg(long, value_enum)]
     pub level: Option<PreviewLevel>,
+    /// As it is told when a silence breaks, is over, or is still on at the end
+    #[arg(long)]
+    pub silenced: bool,
     /// Read nothing: use the sample's figures, which breach the level
     #[arg(long)]
     pub sample: bool,
@@ -279,6 +282,8 @@ pub enum PreviewEvent {
     Report,
     /// What `test-notify` sends
     Test,
+    /// Many alerts in one message: ten in full, the rest in a line each
+    Several,
 }
 
 /// At which level.

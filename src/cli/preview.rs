@@ -13,10 +13,10 @@ use super::out::{grumble, put, say};
 use super::{Context, Exit, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, nearest};
+use crate::config::Config;
 use crate::domain::Name;
 use crate::notify::Preview;
-use crate::text::clean;
+use crate::text::{clean, nearest};
 
 #[derive(Serialize)]
 struct Outcome<'a> {
@@ -94,16 +94,22 @@ fn is_known(what: &str, name: &str, known: &[&str]) -> bool {
     found
 }
 
+/// The HTML as a page that stands alone: its pictures are inside.
+fn page(preview: &Preview) -> Option<String> {
+    let html = preview.html.clone()?;
+    Some(preview.pictures.iter().fold(html, |html, (id, address)| html.replace(&format!("cid:{id}"), address)))
+}
+
 fn write_html(options: &Options, notifiers: &BTreeMap<Name, Preview>) -> Result<(), Exit> {
     let Some(file) = &options.html else { return Ok(()) };
-    let pages: Vec<(&Name, &str)> =
-        notifiers.iter().filter_map(|(name, preview)| Some((name, preview.html.as_deref()?))).collect();
+    let pages: Vec<(&Name, String)> =
+        notifiers.iter().filter_map(|(name, preview)| Some((name, page(preview)?))).collect();
     let ((_, page), same) = match pages.as_slice() {
         [] => {
             grumble!("lowtide: none of these notifiers sends HTML: name an e-mail notifier with --notifier");
             return Err(Exit::Usage);
         }
-        [first, rest @ ..] => (*first, rest.iter().all(|(_, page)| *page == first.1)),
+        [first, rest @ ..] => (first, rest.iter().all(|(_, page)| *page == first.1)),
     };
     if !same {
         let names: Vec<String> = pages.iter().map(|(name, _)| clean(name)).collect();

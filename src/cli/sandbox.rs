@@ -26,7 +26,7 @@ pub(super) fn find(story: &Story) -> Result<Scenario, Exit> {
         }
         None => {
             let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
-            let near = crate::config::nearest(wanted, names.iter().copied());
+            let near = crate::text::nearest(wanted, names.iter().copied());
             let near = near.map_or_else(String::new, |name| format!("; did you mean {name}?"));
             grumble!("lowtide: --scenario {}: no such scenario{near}", clean(wanted));
             grumble!("There are {}; or give the path of a file of your own.", names.join(", "));

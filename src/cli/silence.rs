@@ -16,7 +16,7 @@ use super::table::table;
 use super::{Context, Exit, print_json};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::control::{self, Request, SilenceReport, Silenced};
+use crate::control::{self, Report, Request, SilenceReport, Silenced};
 use crate::domain::Time;
 use crate::silences::{Change, Changed, Firing, apply};
 use crate::store::{self, FileStore, OpenError, Store};
@@ -72,9 +72,24 @@ async fn add(config: &Config, terms: &SilenceTerms, output: Output) -> Exit {
             let level = if terms.level.everything() { "everything" } else { "warnings only" };
             say!("Silence {id} ({place}): {place_of}, {rule}, {level}, until {}.", time(config.timezone, until));
             firing.iter().for_each(tell);
+            if let Some(id) = silence.division
+                && is_unseen(config, &silence.account, id).await
+            {
+                say!(
+                    "Careful: no division {id} of {} was read lately, so this may hush nothing.",
+                    clean(&silence.account)
+                );
+            }
         }
     }
     Exit::Success
+}
+
+/// Whether the running service reads this account, but no such division of it.
+async fn is_unseen(config: &Config, account: &str, division: u64) -> bool {
+    let Ok(report) = control::ask::<Report>(&config.state, Request::Status).await else { return false };
+    let mut read = report.readings.iter().filter(|it| *it.account == *account).peekable();
+    read.peek().is_some() && read.all(|it| it.division != Some(division))
 }
 
 /// What the silence means for an alert that fires now.

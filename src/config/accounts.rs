@@ -8,12 +8,12 @@ use url::Url;
 
 use super::cursor::{Cursor, Fault, Section};
 use super::keys::ACCOUNT;
-use super::problem::nearest;
 use super::{Account, Divisions, Quota, secrets, values};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::Name;
 use crate::pace;
 use crate::schedule::{Schedule, ScheduleError};
+use crate::text::nearest;
 
 /// An account as far as it can be understood: rules that name it are judged even if it has problems of its own.
 pub(super) struct Draft {

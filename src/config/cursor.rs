@@ -10,11 +10,12 @@ use super::files;
 use super::interpolate::{ExpandError, expand};
 use super::keys::{self, Key, is_secret, shown_key};
 use super::load::Outline;
-use super::problem::{Problem, ProblemSeverity, nearest, one_of, printable, quoted};
+use super::problem::{Problem, ProblemSeverity, one_of, printable, quoted};
 use super::sources::Sources;
 use super::tree::{self, Entry, Kind, Node, Place};
 use crate::domain::Name;
 use crate::secret::Secret;
+use crate::text::nearest;
 
 /// What the whole decoding shares.
 pub(super) struct Context<'a> {

@@ -8,8 +8,9 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 
 use super::keys::{self, Key, Shape};
-use super::problem::{Problem, ProblemSeverity, nearest, one_of, printable, quoted};
+use super::problem::{Problem, ProblemSeverity, one_of, printable, quoted};
 use super::tree::{Entry, Kind, Node, Place};
+use crate::text::nearest;
 
 const PREFIX: &str = "LOWTIDE_";
 

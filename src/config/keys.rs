@@ -1,6 +1,6 @@
 //! The keys of `alerts.yaml`, as data: what the file may hold and what a variable of the environment may override.
 
-use super::problem::nearest;
+use crate::text::nearest;
 
 /// A key and what belongs below it.
 #[derive(Debug)]

@@ -32,7 +32,6 @@ mod watching;
 pub use environment::Environment;
 pub use files::find;
 pub use load::{Loaded, Outline, load};
-pub(crate) use problem::nearest;
 pub use problem::{Problem, ProblemSeverity, Problems};
 pub use schema::schema;
 pub use silences::silence_reason;

@@ -132,16 +132,3 @@ pub(super) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
         many => format!("one of {}", many.join(", ")),
     }
 }
-
-/// The known word that is nearest to `text`, if one is near enough to be meant.
-pub(crate) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let length = text.chars().count();
-    if length > 64 {
-        return None;
-    }
-    let text = text.to_lowercase().replace('-', "_");
-    let distance = |word: &str| strsim::damerau_levenshtein(&text, &word.to_lowercase().replace('-', "_"));
-    let near = known.into_iter().map(|word| (distance(word), word)).min_by_key(|(distance, _)| *distance);
-    near.filter(|(distance, word)| *distance <= (length / 3).max(1) && *distance < word.chars().count())
-        .map(|(_, word)| word.to_owned())
-}

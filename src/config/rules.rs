@@ -150,7 +150,7 @@ fn within(cursor: &Cursor<'_>, metric: Option<Metric>) -> Option<Duration> {
     let has_window = |metric: &Metric| metric.default_within().is_some();
     if metric.is_some_and(|metric| !has_window(&metric)) {
         let those = Metric::ALL.into_iter().filter(|(metric, _)| has_window(metric)).map(|(_, name)| name);
-        cursor.refuse("`within`", &format!("no window: only {} have one", those.collect::<Vec<_>>().join(", ")));
+        cursor.refuse("`within`", format!("no window: only {} have one", those.collect::<Vec<_>>().join(", ")));
         return None;
     }
     cursor.read(within_a_year)

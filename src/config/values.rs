@@ -7,11 +7,12 @@ use lettre::message::Mailbox;
 use url::{Host, Url};
 
 use super::cursor::Fault;
-use super::problem::{nearest, one_of};
+use super::problem::one_of;
 use crate::config::Quota;
 use crate::domain::money::{AmountError, Currency, parse_amount};
 use crate::domain::rule::Amount;
 use crate::schedule::{DurationError, parse_duration, parse_moment};
+use crate::text::nearest;
 
 /// A text on one line, not empty.
 pub(super) fn line(text: &str) -> Result<String, Fault> {

@@ -23,6 +23,8 @@ pub struct News {
     pub kind: &'static str,
     /// `rule/account/division`.
     pub alert: String,
+    /// Whether it is about a balance that cannot be read.
+    pub of_unreadable: bool,
     /// The level, or `-`.
     pub level: String,
     /// A sentence.
@@ -32,8 +34,7 @@ pub struct News {
 impl News {
     /// The name that the event is counted under: that an account is unreadable is another thing than that it is low.
     pub fn counted_as(&self) -> String {
-        let unreadable = self.alert.split('/').next() == Some(UNREADABLE);
-        if unreadable { format!("unreadable_{}", self.kind) } else { self.kind.to_owned() }
+        if self.of_unreadable { format!("unreadable_{}", self.kind) } else { self.kind.to_owned() }
     }
 }
 
@@ -327,7 +328,7 @@ impl Desk<'_> {
             (Some(Kind::Reminder), false) => "alert still fires, but silenced: nobody is told",
         };
         let (kind, level) = (line.kind.name(), line.level.to_string());
-        self.news.push(News { kind, alert: label(key), level, text });
+        self.news.push(News { kind, alert: label(key), of_unreadable: *key.rule == *UNREADABLE, level, text });
         self.changed = true;
     }
 
@@ -360,7 +361,7 @@ impl Desk<'_> {
             }
             let alert = label(&AlertKey { account: account.clone(), division, rule: "*".into() });
             let text = "division is gone from CertCentral's list: no longer watched";
-            self.news.push(News { kind: "unwatched", alert, level: "-".to_owned(), text });
+            self.news.push(News { kind: "unwatched", alert, of_unreadable: false, level: "-".to_owned(), text });
             let subject = Subject::Unwatched { account: account.clone(), division, division_name, rules };
             self.state.owe(subject, self.now, &recipients, &BTreeMap::new());
         }

@@ -6,10 +6,11 @@ use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::Status;
+use super::alert::{AlertKey, Status};
 use super::event::Value;
 use super::money::Money;
 use super::rule::Severity;
+use super::silence::Silence;
 use super::state::State;
 use super::{Division, Name, Time};
 
@@ -65,6 +66,21 @@ pub struct Reported {
     pub figures: Vec<Figures>,
 }
 
+/// Which page is made, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion<'a> {
+    /// The report's name in the configuration.
+    pub name: &'a Name,
+    /// The time of its schedule that it is for.
+    pub due: Time,
+    /// When the next one comes.
+    pub next: Option<Time>,
+    /// Now: a silence that has ended is on no page.
+    pub now: Time,
+    /// The silences of the configuration; those made by command are in the state.
+    pub silences: &'a [Silence],
+}
+
 /// One page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
@@ -80,6 +96,9 @@ pub struct Page {
     pub next: Option<Time>,
     /// The worst first.
     pub rows: Vec<Row>,
+    /// What is silenced, whether or not anything fires there; what ends first comes first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silences: Vec<Silence>,
     /// Notifiers that fail, and since when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<(Name, Time)>,
@@ -113,6 +132,9 @@ pub struct Standing {
     pub firing: bool,
     /// The first breached reading.
     pub since: Option<Time>,
+    /// Until when a silence keeps people from hearing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silenced_until: Option<Time>,
 }
 
 /// How bad a row is; ordered worst first.
@@ -145,16 +167,18 @@ impl Row {
 }
 
 /// The page as of now, and what is to be remembered of it.
-pub fn page(name: &Name, due: Time, next: Option<Time>, latest: &[Latest], state: &State) -> (Page, Reported) {
-    let before = state.reports.get(name);
+pub fn page(of: &Occasion, latest: &[Latest], state: &State) -> (Page, Reported) {
+    let before = state.reports.get(of.name);
     let known = before.map(|before| before.figures.as_slice()).unwrap_or_default();
-    let mut rows: Vec<Row> = latest.iter().map(|latest| row(latest, known, state)).collect();
+    let silences = silences(of, latest, state);
+    let desk = Desk { known, state, silences: &silences };
+    let mut rows: Vec<Row> = latest.iter().map(|latest| desk.row(latest)).collect();
     for (at, latest) in latest.iter().enumerate() {
         // An account that cannot even be listed: what the page before knew of it is shown as old.
         let Some(why) = latest.failure.as_ref().filter(|_| latest.figures.at.is_none()) else { continue };
         let mut lost = known.iter().filter(|it| it.account == latest.figures.account && it.division.is_some());
         if latest.figures.division.is_none() && !rows.iter().any(|row| lost.clone().any(|it| it.is_of(&row.figures))) {
-            let old = |it: &Figures| row(&Latest { figures: it.clone(), failure: Some(why.clone()) }, known, state);
+            let old = |it: &Figures| desk.row(&Latest { figures: it.clone(), failure: Some(why.clone()) });
             rows[at].unreadable = Some(why.clone());
             rows.extend(lost.by_ref().map(old));
         }
@@ -162,33 +186,54 @@ pub fn page(name: &Name, due: Time, next: Option<Time>, latest: &[Latest], state
     rows.sort_by_cached_key(|row| (row.rank(), row.figures.account.clone(), row.figures.division));
     let figures = rows.iter().filter(|row| row.figures.at.is_some()).map(|row| row.figures.clone()).collect();
     let compared_with = before.filter(|before| !before.figures.is_empty()).map(|before| before.due);
-    // Silences belong here too, beside `failing`: what is hushed, by whose word, and until when.
     let failing = state.notifiers.iter().map(|(name, trouble)| (name.clone(), trouble.since)).collect();
-    (Page { name: name.clone(), due, compared_with, next, rows, failing }, Reported { due, figures })
+    let Occasion { name, due, next, .. } = *of;
+    (Page { name: name.clone(), due, compared_with, next, rows, silences, failing }, Reported { due, figures })
 }
 
-fn row(latest: &Latest, known: &[Figures], state: &State) -> Row {
-    let before = known.iter().find(|it| it.is_of(&latest.figures));
-    let mut figures = latest.figures.clone();
-    if let Some(before) = before.filter(|_| figures.at.is_none()) {
-        figures = Figures { division_name: figures.division_name.or(before.division_name.clone()), ..before.clone() };
+/// The silences in force about what is on the page.
+fn silences(of: &Occasion, latest: &[Latest], state: &State) -> Vec<Silence> {
+    let all = of.silences.iter().chain(state.silences.values());
+    let about = |silence: &&Silence| latest.iter().any(|it| it.figures.account == silence.account);
+    let mut silences: Vec<Silence> = all.filter(|it| it.in_force(of.now)).filter(about).cloned().collect();
+    silences.sort_by_key(|silence| silence.until);
+    silences
+}
+
+/// What rows are made from, beside the figures.
+struct Desk<'a> {
+    /// The page before.
+    known: &'a [Figures],
+    state: &'a State,
+    silences: &'a [Silence],
+}
+
+impl Desk<'_> {
+    fn row(&self, latest: &Latest) -> Row {
+        let before = self.known.iter().find(|it| it.is_of(&latest.figures));
+        let mut figures = latest.figures.clone();
+        if let Some(before) = before.filter(|_| figures.at.is_none()) {
+            figures =
+                Figures { division_name: figures.division_name.or(before.division_name.clone()), ..before.clone() };
+        }
+        let mine = |key: &AlertKey| key.account == latest.figures.account && key.division == latest.figures.division;
+        let alerts = self.state.alerts.iter().filter(|(key, _)| mine(key));
+        let mut alerts: Vec<Standing> =
+            alerts.filter_map(|(key, known)| self.standing(key, known.alert.status(), known.alert.since())).collect();
+        alerts.sort_by_key(|alert| Reverse((alert.firing, alert.level)));
+        Row { figures, unreadable: latest.failure.clone(), before: before.and_then(|it| it.funds), alerts }
     }
-    let mine = state
-        .alerts
-        .iter()
-        .filter(|(key, _)| key.account == latest.figures.account && key.division == latest.figures.division);
-    let mut alerts: Vec<Standing> = mine
-        .filter_map(|(key, known)| {
-            let (level, firing) = match known.alert.status() {
-                Status::Ok => return None,
-                Status::Pending(level) => (level, false),
-                Status::Firing(level) => (level, true),
-            };
-            Some(Standing { rule: key.rule.clone(), level, firing, since: known.alert.since() })
-        })
-        .collect();
-    alerts.sort_by_key(|alert| Reverse((alert.firing, alert.level)));
-    Row { figures, unreadable: latest.failure.clone(), before: before.and_then(|it| it.funds), alerts }
+
+    fn standing(&self, key: &AlertKey, status: Status, since: Option<Time>) -> Option<Standing> {
+        let (level, firing) = match status {
+            Status::Ok => return None,
+            Status::Pending(level) => (level, false),
+            Status::Firing(level) => (level, true),
+        };
+        let hushes = self.silences.iter().filter(|silence| silence.matches(key) && silence.level >= level);
+        let silenced_until = hushes.map(|silence| silence.until).max();
+        Some(Standing { rule: key.rule.clone(), level, firing, since, silenced_until })
+    }
 }
 
 /// What is to be done about a report.
@@ -223,6 +268,8 @@ pub fn when(last: Option<&Reported>, now: Time, next_after: impl Fn(Time) -> Opt
 
 #[cfg(test)]
 mod tests {
+    use super::super::alert::{Alert, Latch};
+    use super::super::state::Remembered;
     use super::*;
 
     fn at(hours: i64) -> Time {
@@ -264,13 +311,45 @@ mod tests {
         state.reports.insert("weekly".into(), Reported { due: at(2), figures: vec![old.clone()] });
         let blind =
             |division| Latest { figures: Figures::none("a".into(), division, None), failure: Some("503".to_owned()) };
-        let (page_of_one, reported) = page(&"weekly".into(), at(9), None, &[blind(Some(7))], &state);
+        let weekly = "weekly".into();
+        let of = Occasion { name: &weekly, due: at(9), next: None, now: at(9), silences: &[] };
+        let (page_of_one, reported) = page(&of, &[blind(Some(7))], &state);
         assert_eq!((page_of_one.rows.len(), page_of_one.compared_with), (1, Some(at(2))));
         assert_eq!((&page_of_one.rows[0].figures, page_of_one.rows[0].rank()), (&old, Rank::Unreadable));
         assert_eq!(reported, Reported { due: at(9), figures: vec![old.clone()] });
         // After a restart, with an account that cannot be listed.
-        let (whole, _) = page(&"weekly".into(), at(9), None, &[blind(None)], &state);
+        let (whole, _) = page(&of, &[blind(None)], &state);
         assert_eq!(whole.rows.iter().map(|row| row.figures.division).collect::<Vec<_>>(), [None, Some(7)]);
         assert!(whole.rows.iter().all(|row| row.unreadable.is_some()));
+    }
+
+    #[test]
+    fn a_page_has_the_silences_in_force_and_marks_what_they_hush() {
+        let silence = |account: &str, level, until| Silence {
+            account: account.into(),
+            division: None,
+            rule: None,
+            until: at(until),
+            reason: None,
+            level,
+            made: None,
+        };
+        let mut state = State::default();
+        state.silences.insert(1, silence("a", Severity::Warning, 50));
+        state.silences.insert(2, silence("a", Severity::Critical, 9));
+        for (rule, critical) in [("funds", false), ("balance", true)] {
+            let latch = Some(Latch { since: at(1), firing: true });
+            let alert = Alert { warning: latch, critical: latch.filter(|_| critical), ..Alert::default() };
+            let key = AlertKey { account: "a".into(), division: None, rule: rule.into() };
+            state.alerts.insert(key, Remembered { alert, ..Remembered::default() });
+        }
+        let configured = [silence("a", Severity::Warning, 40), silence("elsewhere", Severity::Critical, 90)];
+        let weekly = "weekly".into();
+        let of = Occasion { name: &weekly, due: at(9), next: None, now: at(9), silences: &configured };
+        let latest = Latest { figures: Figures::none("a".into(), None, None), failure: None };
+        let (page, _) = page(&of, &[latest], &state);
+        assert_eq!(page.silences.iter().map(|it| it.until).collect::<Vec<_>>(), [at(40), at(50)]);
+        let marks: Vec<_> = page.rows[0].alerts.iter().map(|it| (&*it.rule, it.silenced_until)).collect();
+        assert_eq!(marks, [("balance", None), ("funds", Some(at(50)))], "a warning silence hushes no critical");
     }
 }

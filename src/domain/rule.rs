@@ -199,6 +199,7 @@ impl Bound {
     }
 
     /// The same amount in this currency, if it names none.
+    #[must_use]
     pub fn or_in(self, currency: Option<Currency>) -> Self {
         match self {
             Bound::Money(Amount { value, currency: own }) => Bound::Money(Amount { value, currency: own.or(currency) }),

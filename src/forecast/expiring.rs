@@ -19,9 +19,9 @@ struct Lot {
 
 /// What is left at `now` of the deposits that expire after `now` and not after `now + within`.
 ///
-/// Debits eat the oldest deposit first, whatever they are for; a write-off takes from the deposit that expires at that
-/// time. What was there before the first line is the oldest deposit and never expires. What will be spent until they expire
-/// is not deducted: the result is a fact of the books, not a guess.
+/// Debits eat the oldest deposit first, whatever they are for; a write-off takes from the deposit that expires at
+/// that time. What was there before the first line is the oldest deposit and never expires. What will be spent until
+/// they expire is not deducted: the result is a fact of the books, not a guess.
 pub fn expiring(ledger: &Ledger, now: Time, within: Duration) -> Decimal {
     let last = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
     let due = |expires: Time| expires > now && last.is_none_or(|last| expires <= last);
@@ -78,8 +78,8 @@ impl Purse {
 
     /// The deposit that a line writes off, if it is such a line and the deposit is known.
     fn written_off(&self, entry: &Entry) -> Option<usize> {
-        let expiry = entry.change < Decimal::ZERO && entry.kind.to_ascii_lowercase().contains("expire");
-        if !expiry {
+        let tells = |kind: &str| kind.as_bytes().windows(5).any(|part| part.eq_ignore_ascii_case(b"expir"));
+        if entry.change >= Decimal::ZERO || !tells(&entry.kind) {
             return None;
         }
         let away = |lot: &Lot| lot.expires.map(|at| (at - entry.at).abs());

@@ -11,8 +11,8 @@ const SPARK_DAYS: u32 = 28;
 
 /// Available funds once a day for the last `days` days, oldest first; the last is `now`'s.
 ///
-/// Each line of the ledger is taken back from what is available now. Days before the ledger's first line are left out; what
-/// the ledger does not tell (invoices, another credit limit) is taken as it is today.
+/// Each line of the ledger is taken back from what is available now. Days before the ledger's first line are left
+/// out; what the ledger does not tell (invoices, another credit limit) is taken as it is today.
 pub fn past(ledger: &Ledger, available_now: Decimal, now: Time, days: u32) -> Vec<(Time, Decimal)> {
     let known = until(ledger, now);
     let Some(first) = known.first().map(|entry| entry.at) else { return vec![(now, available_now)] };
@@ -33,8 +33,8 @@ pub fn past(ledger: &Ledger, available_now: Decimal, now: Time, days: u32) -> Ve
     told
 }
 
-/// Available funds of the last four weeks, one value a day, the last `now`'s: from 0 (nothing left) to 8 (the most in these
-/// weeks). Fewer where the ledger does not reach back so far; none where it says nothing.
+/// Available funds of the last four weeks, one value a day, the last `now`'s: from 0 (nothing left) to 8 (the most in
+/// these weeks). Fewer where the ledger does not reach back so far; none where it says nothing.
 pub fn sparkline(ledger: &Ledger, available_now: Decimal, now: Time) -> Vec<u8> {
     let funds = past(ledger, available_now, now, SPARK_DAYS - 1);
     if funds.len() < 2 {

@@ -97,9 +97,13 @@ pub(super) fn minor(amount: Decimal) -> Minor {
 
 /// Which purchases renewed an order, and how many days before its end each did.
 ///
-/// Of the debits of exactly its price, from 90 days before its end to 7 days after, that do not pay for the order itself:
-/// the one whose own order ends whole years later, else the one nearest to the end. Each debit renews one order at most.
+/// Of the debits of exactly its price, from 90 days before its end to 7 days after, that do not pay for the order
+/// itself: the one whose own order ends whole years later, else the one nearest to the end. Each debit renews one
+/// order at most.
 fn paid_renewals(purchases: &[(&Entry, Decimal)], orders: &[Order]) -> (Vec<bool>, Vec<u32>) {
+    if !orders.iter().any(|order| order.renewed) {
+        return (vec![false; purchases.len()], Vec::new());
+    }
     let mut by_price: BTreeMap<Decimal, Vec<usize>> = BTreeMap::new();
     for (place, (_, amount)) in purchases.iter().enumerate() {
         by_price.entry(*amount).or_default().push(place);

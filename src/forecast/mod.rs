@@ -2,8 +2,8 @@
 //! point touches an amount.
 //!
 //! Sums that the books say exactly: [`spend`], [`expiring`], [`renewals_due`], [`shortfall`]. What they only suggest:
-//! [`Forecast`], many futures of the fund, drawn from its own past. `docs/forecast.md` tells both to people.
-//! Whatever the books hold of the time after `now` is not looked at, so that a rehearsal of the past sees what it could.
+//! [`Forecast`], many futures of the fund, drawn from its own past. `docs/forecast.md` tells both to people. Whatever
+//! the books hold of the time after `now` is not looked at, so that a rehearsal of the past sees what it could.
 
 mod expiring;
 mod funds;
@@ -29,3 +29,6 @@ pub const HORIZON_DAYS: u32 = 365;
 pub const LEAST_HISTORY_DAYS: u32 = 28;
 /// Fewer purchases than this make no forecast.
 pub const LEAST_PURCHASES: u32 = 4;
+
+#[cfg(test)]
+mod tests;

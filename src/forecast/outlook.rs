@@ -21,14 +21,14 @@ pub enum NotYet {
         days: u32,
     },
     /// Nothing can be told from so few.
-    #[error("there were {count} purchases in the last year; a forecast needs {LEAST_PURCHASES}")]
+    #[error("purchases in the last year: {count}; a forecast needs {LEAST_PURCHASES}")]
     TooFewPurchases {
         /// Purchases in the weeks that are looked at.
         count: u32,
     },
 }
 
-/// What will be spent in a number of days, on top of nothing: a range, in the account's currency.
+/// What will be spent in a number of days, as a range of sums in the account's currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpendRange {
     /// The low end of the range.
@@ -39,7 +39,7 @@ pub struct SpendRange {
     pub high: Decimal,
 }
 
-/// A thousand futures of a fund, each a year long, none with a deposit.
+/// Six hundred futures of a fund, each a year long, none with a deposit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forecast {
     now: Time,
@@ -49,8 +49,8 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// Draws the futures of a fund with this much available, from what is known at `now`. Without orders, renewals come as
-    /// any purchase does.
+    /// Draws the futures of a fund with this much available, from what is known at `now`. Without orders, renewals
+    /// come as any purchase does.
     pub fn new(
         ledger: &Ledger,
         orders: Option<&[Order]>,
@@ -131,8 +131,8 @@ impl Forecast {
     }
 }
 
-/// What brings `available` back to the threshold and pays for what will be spent, rounded up to a whole unit; `None` where
-/// nothing is missing.
+/// What brings `available` back to the threshold and pays for what will be spent, rounded up to a whole unit; `None`
+/// where nothing is missing.
 pub fn deposit(threshold: Decimal, available: Decimal, spend: Decimal) -> Option<Decimal> {
     let missing = (threshold + spend - available).ceil();
     (missing > Decimal::ZERO).then_some(missing)

@@ -1,21 +1,46 @@
-//! How the pace of spending moves: a set of stories, each scored by how well it would have foretold every week of the ledger
-//! from the weeks before it.
+//! How the pace of spending moves: a set of stories, each scored by how well it would have foretold every week of the
+//! ledger from the weeks before it.
 //!
-//! Only ratios are computed here, never amounts: each week's spend as a share of the mean week's. They are floating point,
-//! but made with `+ − × ÷ √` alone, which give the same result everywhere.
+//! Only ratios are computed here, never amounts: each week's spend as a share of the mean week's. They are floating
+//! point, but made with `+ − × ÷ √` alone, which give the same result everywhere.
+
+use rust_decimal::prelude::ToPrimitive as _;
 
 use super::history::{Minor, Week};
 
-/// How restless the pace is: the variance of its weekly step as a share of the variance of a week's chance.
-const WANDERS: [f64; 5] = [0.0, 0.005, 0.02, 0.08, 0.3];
-/// How much it grows a week, as a share of the root of the mean week (so 0.01 is about 2 % of the pace), and how believable
-/// that is before the ledger is read.
-const SLOPES: [(f64, f64); 7] =
-    [(0.0, 0.4), (0.004, 0.1), (-0.004, 0.1), (0.008, 0.1), (-0.008, 0.1), (0.016, 0.1), (-0.016, 0.1)];
+/// How restless the level is: the variance of its weekly step, as a share of the variance of a week's chance, and
+/// how believable that is before the ledger is read.
+const WANDERS: [(f64, f64); 5] = [(0.0, 0.3), (0.004, 0.2), (0.015, 0.2), (0.05, 0.15), (0.2, 0.15)];
+/// Whether the level has a slope, and how that turns.
+const TURNS: [Turn; 4] = [
+    Turn { belief: 0.35, spread: 0.0, kept: 1.0 },
+    Turn { belief: 0.2, spread: 0.07, kept: 1.0 },
+    Turn { belief: 0.15, spread: 0.07, kept: 0.95 },
+    Turn { belief: 0.3, spread: 0.2, kept: 0.95 },
+];
 /// Nothing is known of the first week's level.
 const UNKNOWN: f64 = 1000.0;
-/// The least level a past week is taken to have had; what lay below it would be blown up beyond belief.
-const LEAST_LEVEL: f64 = 0.3;
+/// So many weeks' worth of the ledger went into choosing a story, and tell nothing of the size of chance.
+const LEARNT: usize = 2;
+/// Where no week ever surprises, chance is very small, not 0: nothing may be divided by it.
+const LEAST_SUM: f64 = 1e-8;
+/// What lies below it is not blown up further.
+const LEAST_ROOT: f64 = 0.1;
+/// A level that moves more than this share of the way to its own week tells nothing of that week's chance.
+const MOST_PULLED: f64 = 0.6;
+/// No week is scaled by more than the square of this.
+const MOST_RATIO: f64 = 4.0;
+
+/// How the slope of the level behaves.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// How believable that is before the ledger is read.
+    belief: f64,
+    /// How steep slopes are: a standard deviation, in those of a week's chance.
+    spread: f64,
+    /// How much of a slope is left a week later; the rest is drawn anew.
+    kept: f64,
+}
 
 /// One way in which the pace may have moved, and will. Levels are roots of shares of the mean week.
 pub(super) struct Story {
@@ -27,10 +52,18 @@ pub(super) struct Story {
     pub(super) unsure: f64,
     /// How far the level steps in a week: a standard deviation.
     pub(super) step: f64,
-    /// How much it grows in a week.
+    /// How much it grows in a week, at the end of the ledger.
     pub(super) slope: f64,
-    /// The level that each past week had.
-    pub(super) past: Vec<f64>,
+    /// How much steeper it is if the level is one deviation higher.
+    pub(super) tied: f64,
+    /// How unsure the slope is beside that: a standard deviation.
+    pub(super) slope_unsure: f64,
+    /// How much of the slope is left a week later.
+    pub(super) kept: f64,
+    /// How far it turns in a week: a standard deviation.
+    pub(super) turn: f64,
+    /// How far each past week lay from its level, and the root of what it spent.
+    pub(super) past: Vec<(f64, f64)>,
 }
 
 /// All stories of these weeks; none if nothing was spent.
@@ -42,11 +75,12 @@ pub(super) fn stories(body: &[Week]) -> Vec<Story> {
         return Vec::new();
     }
     let roots: Vec<f64> = totals.iter().map(|total| share(*total, mean).sqrt()).collect();
-    let told = WANDERS.iter().flat_map(|wander| SLOPES.iter().map(|(slope, belief)| (*wander, *slope, *belief)));
-    let filtered: Vec<(f64, Filtered)> =
-        told.map(|(wander, slope, belief)| (belief, Filtered::new(&roots, wander, slope))).collect();
-    let Some(reference) = filtered.first().map(|(_, first)| first.clone()) else { return Vec::new() };
-    filtered.into_iter().map(|(belief, it)| it.story(belief, &reference)).collect()
+    let back: Vec<f64> = roots.iter().rev().copied().collect();
+    let told = WANDERS.iter().flat_map(|wander| TURNS.iter().map(|turn| (*wander, *turn)));
+    let filtered: Vec<(Filtered, Filtered)> =
+        told.map(|(wander, turn)| (Filtered::new(&roots, wander, turn), Filtered::new(&back, wander, turn))).collect();
+    let Some((reference, _)) = filtered.first() else { return Vec::new() };
+    filtered.iter().map(|(it, back)| it.story(back, &roots, reference)).collect()
 }
 
 /// A ratio of two amounts, to 16 binary places.
@@ -57,73 +91,129 @@ fn share(part: Minor, whole: Minor) -> f64 {
 
 /// A ratio as a whole number of 65 536ths, to scale an amount with.
 pub(super) fn scale(story: &Story, level: f64, week: usize) -> i64 {
-    let then = story.past.get(week).copied().unwrap_or(1.0).max(LEAST_LEVEL);
-    let ratio = (level.max(0.0) / then).min(4.0);
-    #[allow(clippy::cast_possible_truncation)]
-    let scaled = (ratio * ratio * 65_536.0) as i64;
-    scaled
+    let (chance, root) = story.past.get(week).copied().unwrap_or((0.0, 1.0));
+    let ratio = ((level + chance).max(0.0) / root.max(LEAST_ROOT)).min(MOST_RATIO);
+    (ratio * ratio * 65_536.0).round().to_i64().unwrap_or(0)
 }
 
-/// A Kalman filter of a level with chance of variance 1, run over the weeks.
-#[derive(Clone)]
-struct Filtered {
-    wander: f64,
+/// What is known of level and slope: their means, variances, and what ties them.
+#[derive(Clone, Copy)]
+struct Known {
+    level: f64,
     slope: f64,
-    /// Before and after each week: mean and variance.
-    before: Vec<(f64, f64)>,
-    after: Vec<(f64, f64)>,
+    of_level: f64,
+    of_both: f64,
+    of_slope: f64,
+}
+
+/// A Kalman filter of level and slope with chance of variance 1, run over the weeks.
+struct Filtered {
+    /// How believable it is before the ledger is read.
+    belief: f64,
+    wander: f64,
+    turn: Turn,
+    /// Before and after each week.
+    before: Vec<Known>,
+    after: Vec<Known>,
     /// Variance of each week's surprise, the first left out.
-    surprises: Vec<f64>,
+    spreads: Vec<f64>,
     /// Of the squares of the surprises, each over its variance.
     sum: f64,
 }
 
 impl Filtered {
-    fn new(roots: &[f64], wander: f64, slope: f64) -> Self {
-        let mut it = Self { wander, slope, before: Vec::new(), after: Vec::new(), surprises: Vec::new(), sum: 0.0001 };
-        let (mut mean, mut variance) = (1.0, UNKNOWN);
+    fn new(roots: &[f64], (wander, belief): (f64, f64), turn: Turn) -> Self {
+        let of_slope = turn.spread * turn.spread;
+        let mut known = Known { level: 1.0, slope: 0.0, of_level: UNKNOWN, of_both: 0.0, of_slope };
+        let belief = belief * turn.belief;
+        let mut it =
+            Self { belief, wander, turn, before: Vec::new(), after: Vec::new(), spreads: Vec::new(), sum: LEAST_SUM };
         for (week, root) in roots.iter().enumerate() {
             if week > 0 {
-                mean += slope;
-                variance += wander;
+                known = known.a_week_later(wander, turn);
             }
-            it.before.push((mean, variance));
-            let (surprise, spread) = (root - mean, variance + 1.0);
+            it.before.push(known);
+            let (surprise, spread) = (root - known.level, known.of_level + 1.0);
             if week > 0 {
-                it.surprises.push(spread);
+                it.spreads.push(spread);
                 it.sum += surprise * surprise / spread;
             }
-            let gain = variance / spread;
-            mean += gain * surprise;
-            variance *= 1.0 - gain;
-            it.after.push((mean, variance));
+            known = known.having_seen(surprise);
+            it.after.push(known);
         }
         it
     }
 
-    /// How much better it foretold the weeks than the reference did: the ratio of their likelihoods, whatever the variance.
+    /// How much better it foretold the weeks than the reference did: the ratio of their likelihoods, whatever the
+    /// variance.
     fn likelihood(&self, reference: &Self) -> f64 {
         let better = (reference.sum / self.sum).sqrt();
-        let spreads = self.surprises.iter().zip(&reference.surprises);
+        let spreads = self.spreads.iter().zip(&reference.spreads);
         spreads.fold(1.0, |so_far, (own, other)| so_far * (other / own).sqrt() * better)
     }
 
-    fn story(self, belief: f64, reference: &Self) -> Story {
-        let weight = belief * self.likelihood(reference);
-        let count = f64::from(u32::try_from(self.surprises.len().max(1)).unwrap_or(1));
+    fn story(&self, back: &Self, roots: &[f64], reference: &Self) -> Story {
+        let free = self.spreads.len().saturating_sub(LEARNT).max(1);
+        let count = f64::from(u32::try_from(free).unwrap_or(1));
         let chance = (self.sum / count).sqrt();
-        let (level, variance) = self.after.last().copied().unwrap_or((1.0, 0.0));
-        let step = self.wander.sqrt() * chance;
-        Story { weight, level, unsure: variance.sqrt() * chance, step, slope: self.slope, past: self.smoothed() }
+        let nothing = Known { level: 1.0, slope: 0.0, of_level: 0.0, of_both: 0.0, of_slope: 0.0 };
+        let known = self.after.last().copied().unwrap_or(nothing);
+        let unsure = known.of_level.max(1e-9).sqrt();
+        let tied = known.of_both / unsure;
+        Story {
+            weight: self.belief * self.likelihood(reference),
+            level: known.level,
+            unsure: unsure * chance,
+            step: self.wander.sqrt() * chance,
+            slope: known.slope,
+            tied: tied * chance,
+            slope_unsure: (known.of_slope - tied * tied).max(0.0).sqrt() * chance,
+            kept: self.turn.kept,
+            turn: self.turn.renewed().sqrt() * chance,
+            past: self.chances(back, roots),
+        }
     }
 
-    /// The level of each week as the weeks before and after it tell.
-    fn smoothed(&self) -> Vec<f64> {
-        let mut levels: Vec<f64> = self.after.iter().map(|(mean, _)| *mean).collect();
-        for week in (1..levels.len()).rev() {
-            let ((_, own), (foretold, spread)) = (self.after[week - 1], self.before[week]);
-            levels[week - 1] += own / spread * (levels[week] - foretold);
+    /// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as
+    /// much as that level has moved towards the week itself.
+    fn chances(&self, back: &Self, roots: &[f64]) -> Vec<(f64, f64)> {
+        let both = |((past, future), root): ((&Known, &Known), &f64)| {
+            let all = past.of_level + future.of_level;
+            let level = (past.level * future.of_level + future.level * past.of_level) / all;
+            let pulled = (past.of_level * future.of_level / all).min(MOST_PULLED);
+            ((root - level) / (1.0 - pulled).sqrt(), *root)
+        };
+        self.after.iter().zip(back.before.iter().rev()).zip(roots).map(both).collect()
+    }
+}
+
+impl Turn {
+    /// Variance of what is drawn anew of the slope each week.
+    fn renewed(self) -> f64 {
+        self.spread * self.spread * (1.0 - self.kept * self.kept)
+    }
+}
+
+impl Known {
+    fn a_week_later(self, wander: f64, turn: Turn) -> Self {
+        Self {
+            level: self.level + self.slope,
+            slope: self.slope * turn.kept,
+            of_level: self.of_level + 2.0 * self.of_both + self.of_slope + wander,
+            of_both: (self.of_both + self.of_slope) * turn.kept,
+            of_slope: self.of_slope * turn.kept * turn.kept + turn.renewed(),
         }
-        levels
+    }
+
+    fn having_seen(self, surprise: f64) -> Self {
+        let spread = self.of_level + 1.0;
+        let (to_level, to_slope) = (self.of_level / spread, self.of_both / spread);
+        Self {
+            level: self.level + to_level * surprise,
+            slope: self.slope + to_slope * surprise,
+            of_level: self.of_level * (1.0 - to_level),
+            of_both: self.of_both * (1.0 - to_level),
+            of_slope: self.of_slope - to_slope * self.of_both,
+        }
     }
 }

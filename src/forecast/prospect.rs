@@ -99,7 +99,7 @@ impl Prospect {
             (_, Reading::Unlimited) => Runway::Endless,
             (Ok(futures), _) => futures.runways.get(&confidence)?.0.clone(),
             (Err(Reading::NotYetKnown(why)), _) => Runway::NotYetKnown(why.clone()),
-            (Err(Reading::Unreadable(why)), _) => Runway::NotYetKnown(why.reason.clone()),
+            (Err(Reading::Unreadable(_)), _) => Runway::NotYetKnown("the account's ledger cannot be read".to_owned()),
             (Err(_), _) => return None,
         };
         let money = |amount| Some(Money::new(amount, *self.currency.as_ref().ok()?));

@@ -15,7 +15,8 @@ pub struct RenewalsSum {
     pub count: u32,
     /// Their price together, in the account's currency.
     pub amount: Decimal,
-    /// Orders whose certificate ends in the window, but perhaps not the order: to be asked for. They are in neither sum.
+    /// Orders whose certificate ends in the window, but perhaps not the order: to be asked for. They are in neither
+    /// sum.
     pub in_doubt: Vec<u64>,
 }
 

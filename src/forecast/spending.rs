@@ -49,7 +49,16 @@ impl Spending {
     /// What a line spent on purchases, above 0, if it is a purchase.
     pub fn spent(&self, entry: &Entry) -> Option<Decimal> {
         let debit = entry.change.is_sign_negative() && !entry.change.is_zero();
-        (debit && !self.other.contains(plain(&entry.kind).as_str())).then(|| -entry.change)
+        (debit && !self.is_other(&entry.kind)).then(|| -entry.change)
+    }
+
+    /// Long ledgers are asked line by line, so no text is made where none is needed.
+    fn is_other(&self, kind: &str) -> bool {
+        if kind.is_ascii() {
+            let kind = kind.trim();
+            return self.other.iter().any(|other| other.eq_ignore_ascii_case(kind));
+        }
+        self.other.contains(plain(kind).as_str())
     }
 }
 

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use lettre::message::header::{Header, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
+use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::{Address, Message as Mail};
 
 use super::http::clean;
 use super::oauth2::Tokens;
-use super::render::{mail, own};
+use super::render::{Picture, mail, own};
 use super::smtp::{Channel, Login, Outcome, Server};
 use super::template::Templates;
 use super::{Delivered, Message, Notifier, Preview, Refusal, SendError, Words};
@@ -138,6 +138,17 @@ impl Email {
     #[doc(hidden)]
     pub fn compose(&self, message: &Message, utf8: bool) -> Result<Vec<u8>, String> {
         let parts = self.parts(message);
+        let drawn = drawn(&parts.pictures);
+        self.put_together(message, parts, drawn, utf8)
+    }
+
+    fn put_together(
+        &self,
+        message: &Message,
+        parts: mail::Mail,
+        drawn: Vec<(String, Vec<u8>)>,
+        utf8: bool,
+    ) -> Result<Vec<u8>, String> {
         let mut builder = Mail::builder()
             .from(self.from.clone())
             .date(SystemTime::from(message.at))
@@ -153,7 +164,7 @@ impl Email {
             builder = builder.in_reply_to(last.clone()).references(references.join(" "));
         }
         let mail = builder
-            .multipart(MultiPart::alternative_plain_html(parts.text, parts.html))
+            .multipart(body(parts.text, parts.html, drawn))
             .map_err(|error| format!("the mail cannot be put together: {error}"))?;
         Ok(mail.formatted())
     }
@@ -198,7 +209,11 @@ impl Notifier for Email {
             return Ok(Delivered { refused: gone, ..Delivered::default() });
         }
         let mut outcome = Outcome::default();
-        let render = |utf8| self.compose(message, utf8);
+        let parts = self.parts(message);
+        let pictures = parts.pictures.clone();
+        // A mail without its pictures still says it all in words.
+        let drawn = tokio::task::spawn_blocking(move || drawn(&pictures)).await.unwrap_or_default();
+        let render = |utf8| self.put_together(message, parts, drawn, utf8);
         let (login, conclusive) = self.login(message.at).await?;
         let mut sent = self.server.deliver(login.as_ref(), &self.from.email, &to, render, &mut outcome).await;
         if let (Err(failure), Some(tokens)) = (&mut sent, &self.tokens)
@@ -226,9 +241,35 @@ impl Notifier for Email {
     }
 
     fn preview(&self, message: &Message) -> Preview {
-        let mail::Mail { subject, text, html } = self.parts(message);
-        Preview { subject: Some(subject), text: Some(text), html: Some(html), body: None }
+        let mail::Mail { subject, text, html, pictures } = self.parts(message);
+        let address = |picture: &Picture| Some((picture.id.clone(), picture.address().ok()?));
+        let pictures = pictures.iter().filter_map(address).collect();
+        Preview { subject: Some(subject), text: Some(text), html: Some(html), pictures, body: None }
     }
+}
+
+/// The PNG of each picture, by its Content-ID. One that cannot be drawn is left out: its words stand in its place.
+fn drawn(pictures: &[Picture]) -> Vec<(String, Vec<u8>)> {
+    let draw = |picture: &Picture| match picture.png() {
+        Ok(png) => Some((picture.id.clone(), png)),
+        Err(error) => {
+            tracing::warn!(%error, "a mail goes without its picture");
+            None
+        }
+    };
+    pictures.iter().filter_map(draw).collect()
+}
+
+/// Text or HTML, whichever the reader's program shows, and what the HTML shows inline.
+fn body(text: String, html: String, pictures: Vec<(String, Vec<u8>)>) -> MultiPart {
+    // A type that is none would be a mistake of this file: such a picture is left out.
+    let (Ok(kind), false) = (ContentType::parse("image/png"), pictures.is_empty()) else {
+        return MultiPart::alternative_plain_html(text, html);
+    };
+    let page = MultiPart::related().singlepart(SinglePart::html(html));
+    let attach = |page: MultiPart, (id, png)| page.singlepart(Attachment::new_inline(id).body(png, kind.clone()));
+    let page = pictures.into_iter().fold(page, attach);
+    MultiPart::alternative().singlepart(SinglePart::plain(text)).multipart(page)
 }
 
 fn trust(options: &EmailOptions) -> Result<TlsParameters, TlsError> {

@@ -57,6 +57,9 @@ pub struct Preview {
     /// A mail's HTML.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
+    /// What the HTML shows by `cid:` and a key of this: the picture as a `data:` address.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pictures: BTreeMap<String, String>,
     /// The body of a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<serde_json::Value>,

@@ -127,7 +127,7 @@ impl PagerDuty {
 
 /// What the responder reads below the summary.
 fn details(entry: &Entry) -> Value {
-    let lines: Vec<&str> = entry.details.iter().chain(&entry.history).map(String::as_str).collect();
+    let lines: Vec<&str> = entry.to_do.iter().chain(&entry.details).chain(&entry.history).map(String::as_str).collect();
     let mut details = json!({ "details": cut_bytes(&lines.join("\n"), LONGEST_DETAILS) });
     if let Some(description) = &entry.description {
         details["what to do"] = json!(cut_bytes(description, LONGEST_DETAILS));

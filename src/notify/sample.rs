@@ -4,17 +4,20 @@
 //! is ever owed to anybody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::Duration;
 use rust_decimal::Decimal;
 
 use super::{Content, Item, Message, RuleWords, Via, Words};
+use crate::domain::ahead::{Ahead, Band, Chart, RenewalsDue, Runway};
 use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::balance::{Balance, Outlook, Reading};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
 use crate::domain::money::{Currency, Money};
 use crate::domain::report::{Figures, Page, Row, Standing};
 use crate::domain::rule::{Amount, Bound, Level, Metric, Rule, Severity, Side, UNREADABLE};
+use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
 
 /// The division's number where a sample needs one.
@@ -139,6 +142,89 @@ pub fn threshold(
     }))
 }
 
+/// Gives a sample of funds that run low the days to come, and their picture. They are for sample figures alone: beside real
+/// ones they would be a lie.
+pub fn look_ahead(subject: &mut Subject, rule: &Rule, of: &Balance, now: Time) {
+    let Subject::Threshold(it) = subject else { return };
+    if it.kind != Kind::Resolved && matches!(it.metric, Metric::AvailableFunds | Metric::Balance) {
+        let funds = of.reading(Metric::AvailableFunds);
+        it.ahead = ahead(rule, &funds, now).map(Box::new);
+        it.chart = chart(rule, &funds, now).map(Arc::new);
+    }
+}
+
+/// What the days to come could be for these funds: orders of 50 a day or more, and renewals in a week and in three.
+fn ahead(rule: &Rule, funds: &Reading, now: Time) -> Option<Ahead> {
+    let funds = amount(funds)?;
+    let pace = pace(funds.amount);
+    let spark =
+        past(funds.amount).map(|of| of * Decimal::from(8) / past(funds.amount).fold(Decimal::ONE, Decimal::max));
+    let spark = spark.map(|level| u8::try_from(level.ceil().max(Decimal::ZERO).mantissa()).unwrap_or(8)).collect();
+    let due = renewals(funds.amount);
+    let due = due.iter().map(|(_, amount)| *amount).sum::<Decimal>();
+    let day = |n: i64| Some(now + Duration::days(n));
+    let runway = if funds.amount > Decimal::ZERO {
+        Runway::Until { about: day(11), early: day(8), late: day(17), percent: rule.confidence.percent() }
+    } else {
+        Runway::Over
+    };
+    let safe = rule.levels().next()?.clear_at().amount();
+    let threshold = safe.map_or(Decimal::ZERO, |amount| amount.value);
+    let needed = (threshold + due + pace * Decimal::from(30) - funds.amount).ceil();
+    let money = |amount| Money::new(amount, funds.currency);
+    Some(Ahead {
+        runway,
+        deposit: (needed > Decimal::ZERO).then(|| money(needed)),
+        renewals: Some(RenewalsDue { count: 12, amount: money(due) }),
+        spark,
+    })
+}
+
+/// The picture of the same days.
+fn chart(rule: &Rule, funds: &Reading, now: Time) -> Option<Chart> {
+    let funds = amount(funds)?;
+    let left = funds.amount;
+    let day = |n: i64| now + Duration::days(n);
+    let band = |n: i64| {
+        let spent = |of: i64| left.max(Decimal::ZERO) * Decimal::from(of) / Decimal::from(1000);
+        Band { at: day(n), low: left - spent(n * 125), middle: left - spent(n * 91), high: left - spent(n * 59) }
+    };
+    let levels = [Severity::Warning, Severity::Critical];
+    let thresholds = levels.into_iter().filter_map(|it| Some((it, rule.level(it)?.threshold().amount()?.value)));
+    Some(Chart {
+        currency: funds.currency,
+        now,
+        past: (0..28).map(|n| day(n - 27)).zip(past(left)).collect(),
+        thresholds: thresholds.collect(),
+        renewals: renewals(left).map(|(n, amount)| (day(n), amount)).to_vec(),
+        future: (1..=21).map(band).collect(),
+        percent: rule.confidence.percent(),
+    })
+}
+
+fn amount(funds: &Reading) -> Option<Money> {
+    match funds {
+        Reading::Amount(money) => Some(*money),
+        Reading::Time(_) | Reading::Unlimited | Reading::NotYetKnown(_) | Reading::Unreadable(_) => None,
+    }
+}
+
+fn pace(left: Decimal) -> Decimal {
+    (left / Decimal::from(11)).round_dp(0).max(Decimal::from(50))
+}
+
+/// Day by day until today: nothing is bought on Saturdays and Sundays, and much now and then.
+fn past(left: Decimal) -> impl Iterator<Item = Decimal> {
+    const BOUGHT: [i64; 7] = [1, 1, 3, 1, 1, 0, 0];
+    let after = move |day: usize| -> i64 { (day + 1..28).map(|day| BOUGHT[day % 7]).sum() };
+    (0..28).map(move |day| left + pace(left) * Decimal::from(after(day)))
+}
+
+/// Days from now, and the price of what ends then.
+fn renewals(left: Decimal) -> [(i64, Decimal); 2] {
+    [(7, pace(left) * Decimal::from(4)), (20, pace(left) * Decimal::from(8))]
+}
+
 /// How the alert about what cannot be read would move.
 pub fn unreadable(kind: Kind, level: Severity, why: Option<(String, Outlook)>, place: &Place, now: Time) -> Subject {
     let over = kind == Kind::Resolved;
@@ -191,6 +277,16 @@ pub fn report(name: Name, now: Time) -> Subject {
         level: Severity::Critical,
         firing: true,
         since: Some(now - Duration::days(1)),
+        silenced_until: None,
+    };
+    let silence = Silence {
+        account: "acme".into(),
+        division: Some(11225),
+        rule: None,
+        until: now + Duration::days(2),
+        reason: Some("PO 4711 raised".to_owned()),
+        level: Severity::Warning,
+        made: Some(now - Duration::days(1)),
     };
     let before = |amount| usd(amount).map(Value::Amount);
     let rows = vec![
@@ -209,7 +305,44 @@ pub fn report(name: Name, now: Time) -> Subject {
         Row { figures: figures(11226, "Physics", 8088), unreadable: None, before: before(5088), alerts: Vec::new() },
     ];
     let (compared_with, next) = (Some(now - week), Some(now + week));
-    Subject::Report(Box::new(Page { name, due: now, compared_with, next, rows, failing: Vec::new() }))
+    Subject::Report(Box::new(Page {
+        name,
+        due: now,
+        compared_with,
+        next,
+        rows,
+        silences: vec![silence],
+        failing: Vec::new(),
+    }))
+}
+
+/// Thirteen divisions in trouble or out of it: more than a message tells in full.
+pub fn several(rule: &Rule, account: &Name, now: Time) -> Vec<Subject> {
+    let moves =
+        [(Kind::Raised, Severity::Critical), (Kind::Raised, Severity::Warning), (Kind::Resolved, Severity::Warning)];
+    let moves = moves.iter().filter(|(_, level)| rule.level(*level).is_some()).cycle();
+    let one = |(n, (kind, level)): (u64, &(Kind, Severity))| {
+        let division_name = Some(if n == 0 { DIVISION_NAME.to_owned() } else { format!("Department {}", n + 1) });
+        let place = Place { account: account.clone(), division: Some(DIVISION + n), division_name };
+        let mut of = balance(rule, *level, *kind != Kind::Resolved);
+        // Divisions of the very same figures would share an entry.
+        let part = match rule.metric {
+            Metric::UnpaidInvoices => &mut of.unpaid_invoices,
+            Metric::UsedCredit => &mut of.used_credit,
+            _ => &mut of.balance,
+        };
+        if let Ok(amount) = part {
+            *amount += Decimal::from(n);
+        }
+        let reading = match reading(rule, *level, *kind != Kind::Resolved) {
+            _ if !rule.metric.looks_ahead() => of.reading(rule.metric),
+            Reading::Amount(money) => Reading::Amount(Money::new(money.amount + Decimal::from(n), money.currency)),
+            Reading::Time(lasts) => Reading::Time(lasts + std::time::Duration::from_secs(3600 * n)),
+            other => other,
+        };
+        threshold(rule, *kind, *level, (&reading, &of), &place, now)
+    };
+    (0..13).zip(moves).filter_map(one).collect()
 }
 
 /// The first breached reading: just now, or a while ago for what comes later in an alert's life.
@@ -246,7 +379,11 @@ pub fn every_message(now: Time) -> Vec<Message> {
     ] {
         let figures = balance(&rule, level, kind != Kind::Resolved);
         let reading = figures.reading(rule.metric);
-        subjects.extend(threshold(&rule, kind, level, (&reading, &figures), &divided, now));
+        let mut subject = threshold(&rule, kind, level, (&reading, &figures), &divided, now);
+        if let Some(subject) = &mut subject {
+            look_ahead(subject, &rule, &figures, now);
+        }
+        subjects.extend(subject);
     }
     let unlimited = Balance { unlimited: Ok(true), ..balance(&rule, Severity::Warning, false) };
     let figures = (&Reading::Unlimited, &unlimited);
@@ -281,7 +418,8 @@ pub fn words() -> Words {
     }
 }
 
-fn rule() -> Option<Rule> {
+/// The rule that the samples are about.
+pub(super) fn rule() -> Option<Rule> {
     let level = |value| {
         let threshold = Amount { value: Decimal::from(value), currency: None };
         Level::new(Side::Below, threshold, None).ok()

@@ -95,7 +95,7 @@ fn check(part: Part, source: &str) -> Result<(), TemplateError> {
     unknown.retain(|name| !known.contains(name) && environment.globals().all(|(global, _)| global != name));
     unknown.sort();
     if let Some(name) = unknown.first() {
-        let near = crate::config::nearest(name, known.iter().map(String::as_str));
+        let near = crate::text::nearest(name, known.iter().map(String::as_str));
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         return Err(TemplateError(format!("there is no variable `{name}`{hint}")));
     }

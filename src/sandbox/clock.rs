@@ -52,11 +52,17 @@ pub struct SteppedClock {
     stirred: Notify,
 }
 
+type Waiting = BTreeMap<(Time, u64), oneshot::Sender<()>>;
+
 #[derive(Debug)]
 struct Inner {
     now: Time,
     /// Who waits until when; the number keeps those of one time apart.
-    waiting: BTreeMap<(Time, u64), oneshot::Sender<()>>,
+    waiting: Waiting,
+    /// Tasks in the background that have nothing to do until then.
+    dozing: Waiting,
+    /// Tasks in the background that have.
+    background: usize,
     numbers: u64,
     /// Conversations that go on.
     busy: usize,
@@ -67,13 +73,28 @@ impl Inner {
     /// Who has given up waits for nothing.
     fn forget(&mut self) {
         self.waiting.retain(|_, wake| !wake.is_closed());
+        self.dozing.retain(|_, wake| !wake.is_closed());
+    }
+
+    /// Everybody who waits until now or before.
+    fn due(now: Time, waiting: &mut Waiting) -> Waiting {
+        let later = waiting.split_off(&(now, u64::MAX));
+        std::mem::replace(waiting, later)
     }
 }
 
 impl SteppedClock {
     /// A clock that shows `start` until it is moved.
     pub fn new(start: Time) -> Arc<Self> {
-        let inner = Inner { now: start, waiting: BTreeMap::new(), numbers: 0, busy: 0, last_stir: Instant::now() };
+        let inner = Inner {
+            now: start,
+            waiting: Waiting::new(),
+            dozing: Waiting::new(),
+            background: 0,
+            numbers: 0,
+            busy: 0,
+            last_stir: Instant::now(),
+        };
         Arc::new(Self { inner: Mutex::new(inner), stirred: Notify::new() })
     }
 
@@ -90,13 +111,14 @@ impl SteppedClock {
         self.stirred.notify_one();
     }
 
-    /// Waits until at least so many wait for the clock, no conversation goes on, and nobody has stirred for a moment.
+    /// Waits until at least so many wait for the clock, and everybody in the background who does not doze; no conversation
+    /// goes on, and nobody has stirred for a moment.
     pub async fn quiet(&self, at_least: usize) {
         loop {
             let left = {
                 let mut inner = self.inner();
                 inner.forget();
-                let at_rest = inner.busy == 0 && inner.waiting.len() >= at_least;
+                let at_rest = inner.busy == 0 && inner.waiting.len() >= at_least + inner.background;
                 at_rest.then(|| QUIET.saturating_sub(inner.last_stir.elapsed()))
             };
             match left {
@@ -116,16 +138,19 @@ impl SteppedClock {
     pub fn next(&self) -> Option<Time> {
         let mut inner = self.inner();
         inner.forget();
-        inner.waiting.keys().next().map(|(at, _)| *at)
+        [&inner.waiting, &inner.dozing].into_iter().filter_map(|all| all.keys().next()).map(|(at, _)| *at).min()
     }
 
     /// Moves the clock to `at` and wakes whoever waits until then; a time in the past moves nothing.
     pub fn advance(&self, at: Time) {
         self.stir(|inner| {
             inner.now = inner.now.max(at);
-            let later = inner.waiting.split_off(&(inner.now, u64::MAX));
-            for (_, wake) in std::mem::replace(&mut inner.waiting, later) {
+            for (_, wake) in Inner::due(inner.now, &mut inner.waiting) {
                 let _ = wake.send(()); // may have given up
+            }
+            // Counted before it has noticed, so that nobody moves the clock on in between; who gave up counts itself.
+            for (_, wake) in Inner::due(inner.now, &mut inner.dozing) {
+                inner.background += usize::from(wake.send(()).is_ok());
             }
         });
     }
@@ -144,6 +169,39 @@ impl Clock for SteppedClock {
             inner.waiting.insert((inner.now + duration, inner.numbers), wake);
         });
         let _ = woken.await; // a clock that is gone wakes everybody
+    }
+
+    async fn doze(&self, duration: Duration) {
+        let (wake, woken) = oneshot::channel();
+        self.stir(|inner| {
+            inner.numbers += 1;
+            inner.background = inner.background.saturating_sub(1);
+            inner.dozing.insert((inner.now + duration, inner.numbers), wake);
+        });
+        let mut doze = Doze { clock: self, woken };
+        let _ = (&mut doze.woken).await;
+    }
+
+    fn there(&self, works: bool) {
+        self.stir(|inner| {
+            inner.background = if works { inner.background + 1 } else { inner.background.saturating_sub(1) };
+        });
+    }
+}
+
+/// A doze. Whoever gives it up before the clock ended it has something to do, and counts again.
+struct Doze<'a> {
+    clock: &'a SteppedClock,
+    woken: oneshot::Receiver<()>,
+}
+
+impl Drop for Doze<'_> {
+    fn drop(&mut self) {
+        self.woken.close();
+        // What was sent was counted by whoever sent it.
+        if !self.woken.is_terminated() && self.woken.try_recv().is_err() {
+            self.clock.there(true);
+        }
     }
 }
 

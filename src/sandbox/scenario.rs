@@ -159,13 +159,15 @@ pub enum FaultKind {
     RevokedKey,
     /// 403 `access_denied`.
     Forbidden,
+    /// 403 `access_denied` for the history and the orders; the balance works.
+    BooksForbidden,
     /// The connection is closed in the middle of the answer.
     Broken,
 }
 
 impl FaultKind {
     /// Every kind with the word for it in YAML.
-    pub const ALL: [(&'static str, FaultKind); 8] = [
+    pub const ALL: [(&'static str, FaultKind); 9] = [
         ("maintenance", FaultKind::Maintenance),
         ("rate_limited", FaultKind::RateLimited),
         ("server_error", FaultKind::ServerError),
@@ -173,6 +175,7 @@ impl FaultKind {
         ("html", FaultKind::Html),
         ("revoked_key", FaultKind::RevokedKey),
         ("forbidden", FaultKind::Forbidden),
+        ("books_forbidden", FaultKind::BooksForbidden),
         ("broken", FaultKind::Broken),
     ];
 }
@@ -187,6 +190,7 @@ impl fmt::Display for FaultKind {
             FaultKind::Html => "it answers with a web page",
             FaultKind::RevokedKey => "the API key was revoked, it answers 401",
             FaultKind::Forbidden => "the key's user lost its role, it answers 403",
+            FaultKind::BooksForbidden => "the key's user may not see history and orders, for them it answers 403",
             FaultKind::Broken => "it closes connections in the middle of the answer",
         })
     }

@@ -4,6 +4,9 @@
 //! the send ends or its server falls silent: then it jumps to the sender's own time limit.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "stepped.rs"]
+mod stepped;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -11,44 +14,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lowtide::clock::Clock;
-use lowtide::domain::alert::{Alert, AlertKey, Kind, Latch};
-use lowtide::domain::event::{Subject, Threshold, ThresholdEvent, Value};
-use lowtide::domain::money::{Currency, Money, parse_amount};
+use lowtide::domain::Name;
+use lowtide::domain::alert::Kind;
+use lowtide::domain::event::Subject;
 use lowtide::domain::quiet::QuietHours;
-use lowtide::domain::rule::{Amount, Metric, Severity, Side};
-use lowtide::domain::state::{Remembered, State};
-use lowtide::domain::{Name, Time};
+use lowtide::domain::state::State;
 use lowtide::notify::outbox::{Desk, Worker};
 use lowtide::notify::{Content, Delivered, Message, Notifier, SendError};
-use lowtide::store::{Book, Store};
+use lowtide::store::Book;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub fn epoch() -> Time {
-    Time::from_timestamp(1_795_500_000, 0).unwrap()
-}
-
-struct Stepped {
-    start: tokio::time::Instant,
-}
-
-#[async_trait]
-impl Clock for Stepped {
-    fn now(&self) -> Time {
-        epoch() + chrono::Duration::from_std(self.start.elapsed()).unwrap()
-    }
-    async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
-    }
-}
-
-struct Disk;
-
-impl Store for Disk {
-    fn save(&self, _: &[u8]) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+pub use self::stepped::epoch;
+use self::stepped::{Disk, Stepped};
 
 /// One try: when it began, in seconds, what it was to tell, and what came of it.
 #[derive(Debug, Clone)]
@@ -145,7 +123,7 @@ impl Bench {
 
     /// The first seat has quiet hours.
     pub fn with_quiet_hours(seats: Vec<Seat>, mut quiet: Option<QuietHours>) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(Stepped { start: tokio::time::Instant::now() });
+        let clock = Stepped::begin();
         let book = Arc::new(Book::new(State::default(), Arc::new(Disk)));
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = seats.iter().map(|seat| Name::from(seat.name)).collect();
@@ -166,43 +144,7 @@ impl Bench {
     }
 
     pub async fn owe(&self, account: &str, kind: Kind, to: &[&str]) {
-        let now = self.clock.now();
-        let usd = Currency::parse("USD").unwrap();
-        let amount = |text: &str| parse_amount(text).unwrap();
-        let key = AlertKey { account: account.into(), division: None, rule: "funds".into() };
-        let subject = Subject::Threshold(ThresholdEvent {
-            key: key.clone(),
-            division_name: None,
-            kind,
-            level: if kind == Kind::Escalated { Severity::Critical } else { Severity::Warning },
-            since: now,
-            metric: Metric::AvailableFunds,
-            within: None,
-            value: Value::Amount(Money::new(amount(if kind == Kind::Resolved { "5000" } else { "100" }), usd)),
-            threshold: Some(Threshold {
-                side: Side::Below,
-                bound: Amount { value: amount("2000"), currency: Some(usd) }.into(),
-            }),
-            breakdown: None,
-            next_reminder: None,
-            ahead: None,
-            chart: None,
-        });
-        let recipients = to.iter().map(|name| Name::from(*name)).collect();
-        let owe = |state: &mut State| {
-            if kind == Kind::Resolved {
-                state.alerts.remove(&key);
-            } else {
-                let fresh = || Remembered {
-                    alert: Alert { warning: Some(Latch { since: now, firing: true }), ..Alert::default() },
-                    ..Remembered::default()
-                };
-                state.alerts.entry(key).or_insert_with(fresh).alert.last_event = Some(now);
-            }
-            state.owe(subject, now, &recipients, &BTreeMap::new());
-            ((), true)
-        };
-        self.book.change(owe).await;
+        stepped::owe(&self.book, self.clock.now(), account, kind, to).await;
     }
 
     pub async fn pass(&self, seconds: u64) {

@@ -90,6 +90,17 @@ impl World {
         world
     }
 
+    /// Answers GET at another place of the API.
+    pub async fn serve(&self, at: &str, answer: impl Respond + 'static) {
+        Mock::given(method("GET")).and(path(at)).respond_with(answer).mount(&self.certcentral).await;
+    }
+
+    /// How often another place of the API was asked.
+    pub async fn asked(&self, at: &str) -> usize {
+        let requests = self.certcentral.received_requests().await.unwrap();
+        requests.iter().filter(|request| request.url.path() == at).count()
+    }
+
     /// Writes alerts.yaml; `extra` begins at the left margin and holds the rules.
     pub fn config(&self, extra: &str) {
         self.config_with("", extra);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use lowtide::certcentral::bodies;
 use lowtide::config::{self, Environment};
+use lowtide::domain::ahead::{Ahead, RenewalsDue, Runway};
 use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::balance::{Breakdown, Outlook, Reading};
 use lowtide::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
@@ -104,6 +105,43 @@ fn is_usable(config: &config::Config) {
 // ------------------------------------------------------------------------------------------------ CertCentral's bodies
 
 /// One body, read as each of the three kinds that there are.
+fn books(data: &[u8], redactor: &Redactor) {
+    let json = |data| {
+        let text = std::str::from_utf8(data).unwrap().trim_start_matches('\u{feff}').trim();
+        serde_json::from_str(text).unwrap_or(Json::Null)
+    };
+    match bodies::history(data, redactor) {
+        Ok((lines, _)) => {
+            let json: Json = json(data);
+            for (at, line) in lines.iter().enumerate() {
+                safe_line(&line.kind, 60);
+                safe_line(&line.id, 64);
+                // Either side alone is read as it is written.
+                let item = &json["adjustments"][at];
+                if item["debit"].is_null() {
+                    same_amount(item, "credit", Some(line.change));
+                } else if item["credit"].is_null() {
+                    same_amount(item, "debit", Some(-line.change));
+                }
+                same_amount(item, "balance_after", line.balance_after);
+            }
+        }
+        Err(misfit) => safe_line(&misfit, 400),
+    }
+    match bodies::orders(data, redactor) {
+        Ok((orders, _)) => {
+            for order in orders {
+                assert!(order.issued && order.order_ends.is_none());
+                let _ = (order.ends(), order.end_is_in_doubt());
+            }
+        }
+        Err(misfit) => safe_line(&misfit, 400),
+    }
+    if let Err(misfit) = bodies::order_end(data, redactor) {
+        safe_line(&misfit, 400);
+    }
+}
+
 pub fn body(data: &[u8]) {
     let redactor = Redactor::default();
     redactor.learn(&Secret::new(KEY));
@@ -141,6 +179,7 @@ pub fn body(data: &[u8]) {
         }
         Err(misfit) => safe_line(&misfit, 400),
     }
+    books(data, &redactor);
     match bodies::divisions(data, &redactor) {
         Ok(divisions) => {
             let ids: BTreeSet<u64> = divisions.iter().map(|it| it.id).collect();
@@ -627,10 +666,34 @@ impl Bytes<'_> {
                         used_credit: it.decimal(),
                     }),
                     next_reminder: self.maybe(Self::time),
-                    ahead: None,
+                    ahead: self.maybe(|it| Box::new(it.ahead(currency))),
                     chart: None,
                 })
             }
+        }
+    }
+
+    fn ahead(&mut self, currency: Currency) -> Ahead {
+        let runway = match self.byte() % 8 {
+            0 => Runway::Over,
+            1 => Runway::Endless,
+            2 => Runway::NotYetKnown(self.text()),
+            _ => Runway::Until {
+                about: self.maybe(Self::time),
+                early: self.maybe(Self::time),
+                late: self.maybe(Self::time),
+                percent: self.byte(),
+            },
+        };
+        let renewals = |it: &mut Self| RenewalsDue {
+            count: u32::from(it.byte()) << 24,
+            amount: Money::new(it.decimal(), currency),
+        };
+        Ahead {
+            runway,
+            deposit: self.maybe(|it| Money::new(it.decimal(), currency)),
+            renewals: self.maybe(renewals),
+            spark: (0..self.byte()).map(|_| self.byte()).collect(),
         }
     }
 

@@ -6,6 +6,9 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::unnecessary_wraps)]
 
+#[path = "stepped.rs"]
+mod stepped;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,15 +31,14 @@ use lowtide::store::{self, Book, Store};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use self::stepped::Stepped;
+/// The month's first moment.
+pub use self::stepped::epoch;
+
 /// Hours between two cycles.
 const PERIOD: i64 = 6;
 /// The month's last hour.
 const END: i64 = 31 * 24;
-
-/// The month's first moment.
-pub fn epoch() -> Time {
-    Time::from_timestamp(1_795_500_000, 0).unwrap()
-}
 
 fn hours(n: i64) -> Time {
     epoch() + chrono::Duration::hours(n)
@@ -45,21 +47,6 @@ fn hours(n: i64) -> Time {
 /// Day and hour as hours.
 const fn day(day: i64, hour: i64) -> i64 {
     day * 24 + hour
-}
-
-/// Tokio's paused time: it jumps to the next timer as soon as nothing else can go on.
-struct Stepped {
-    start: tokio::time::Instant,
-}
-
-#[async_trait]
-impl Clock for Stepped {
-    fn now(&self) -> Time {
-        epoch() + chrono::Duration::from_std(self.start.elapsed()).unwrap()
-    }
-    async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
-    }
 }
 
 /// What an account answers from an hour on.
@@ -534,7 +521,7 @@ async fn live_through(mut plan: Plan) -> Month {
         one_try: plan.one_try,
         ..Outside::default()
     });
-    let clock: Arc<dyn Clock> = Arc::new(Stepped { start: tokio::time::Instant::now() });
+    let clock: Arc<dyn Clock> = Stepped::begin();
     loop {
         let life = Arc::new(Life { outside: Arc::clone(&outside), over: AtomicBool::new(false), died: Notify::new() });
         let steps = outside.steps.load(Ordering::SeqCst);

@@ -2,9 +2,11 @@
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{TimeZone, Utc};
 use lowtide::domain::Time;
+use lowtide::domain::ahead::{Ahead, Band, Chart, RenewalsDue, Runway};
 use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::balance::Breakdown;
 use lowtide::domain::event::{Event, Subject, Threshold, ThresholdEvent, Value};
@@ -51,6 +53,38 @@ pub fn warning(division_name: &str) -> Event {
         silence: None,
         audience: BTreeSet::new(),
     }
+}
+
+/// The same warning with what lies ahead, and its picture.
+pub fn looking_ahead() -> Event {
+    let usd = Currency::parse("USD").unwrap();
+    let amount = |text| parse_amount(text).unwrap();
+    let day = |day| now() + chrono::Duration::days(day);
+    let mut event = warning("History department");
+    if let Subject::Threshold(it) = &mut event.subject {
+        it.ahead = Some(Box::new(Ahead {
+            runway: Runway::Until { about: Some(day(11)), early: Some(day(4)), late: Some(day(19)), percent: 90 },
+            deposit: Some(Money::new(amount("3200"), usd)),
+            renewals: Some(RenewalsDue { count: 12, amount: Money::new(amount("4788"), usd) }),
+            spark: (0..28).map(|day| 8 - day / 4).collect(),
+        }));
+        let band = |n| Band {
+            at: day(n),
+            low: amount("1431") - amount("100") * rust_decimal::Decimal::from(n),
+            middle: amount("1431") - amount("80") * rust_decimal::Decimal::from(n),
+            high: amount("1431") - amount("50") * rust_decimal::Decimal::from(n),
+        };
+        it.chart = Some(Arc::new(Chart {
+            currency: usd,
+            now: now(),
+            past: vec![(day(-28), amount("5431")), (day(-9), amount("3000")), (day(0), amount("1431"))],
+            thresholds: vec![(Severity::Warning, amount("2000")), (Severity::Critical, amount("500"))],
+            renewals: vec![(day(5), amount("1596")), (day(12), amount("3192"))],
+            future: (1..=30).map(band).collect(),
+            percent: 90,
+        }));
+    }
+    event
 }
 
 /// A message with these events.

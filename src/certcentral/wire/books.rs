@@ -319,3 +319,102 @@ impl Fields<'_> {
 fn sane(at: &Time) -> bool {
     (0..253_402_300_800).contains(&at.timestamp())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn lines(items: &str) -> Result<Page<Entry>, Misfit> {
+        let body = format!(r#"{{"adjustments":{items},"page":{{"total":"2","limit":1000,"offset":0}}}}"#);
+        history(body.as_bytes(), &Redactor::default(), &Kinds::default())
+    }
+
+    #[test]
+    fn the_documented_lines_are_read_exactly() {
+        let page = lines(
+            r#"[{"id":"5335328","container":{"id":123456,"name":"Example Company","is_active":true},"debit":"750.00",
+                 "transaction_type":"Charge","transaction_date":"2021-01-21 15:21:34","balance_after":"8500.15"},
+                {"id":5533001,"credit":1000.05,"debit":null,"transaction_type":"Credit Card Deposit","order_id":"77",
+                 "transaction_date":"2021-01-21 15:20:18","currency":"usd","expiration_date":"2022-01-21 00:00:00"}]"#,
+        )
+        .unwrap();
+        assert_eq!((page.listed, page.total), (2, Some(2)));
+        let told: Vec<_> = page.items.iter().map(|it| (&*it.id, it.change.to_string(), &*it.kind)).collect();
+        assert_eq!(
+            told,
+            [("5335328", "-750".to_owned(), "Charge"), ("5533001", "1000.05".to_owned(), "Credit Card Deposit")]
+        );
+        let deposit = &page.items[1];
+        assert_eq!(deposit.at.to_rfc3339(), "2021-01-21T15:20:18+00:00");
+        assert_eq!(deposit.expires.unwrap().to_rfc3339(), "2022-01-21T00:00:00+00:00");
+        assert_eq!((deposit.order, deposit.currency), (Some(77), Some("USD".to_owned().try_into().unwrap())));
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_spoils_the_ledger_and_is_named() {
+        let line = |rest: &str| format!(r#"[{{"id":"1","transaction_date":"2021-01-21 15:21:34"{rest}}}]"#);
+        for (items, expected) in [
+            (line(""), "lists a line whose `credit` and `debit` are both missing (item 1)"),
+            (line(r#","credit":null,"debit":null"#), "are both missing"),
+            (line(r#","credit":"1,500.00""#), "`credit` is not a plain decimal number (found \"1,500.00\")"),
+            (line(r#","debit":"NaN""#), "`debit` is not a plain decimal number"),
+            (line(r#","debit":true"#), "`debit` is not a plain decimal number (found true)"),
+            (line(r#","debit":"1","balance_after":"lots""#), "`balance_after` is not a plain"),
+            (line(r#","debit":"1","currency":"U$D""#), "`currency` is not a currency code"),
+            (line(r#","debit":"1","expiration_date":"soon""#), "`expiration_date` is not a moment"),
+            (line(r#","debit":"1","debit":"2""#), "in a form that is not documented: an object"),
+            (r#"[{"id":"1","debit":"1"}]"#.to_owned(), "`transaction_date` is missing"),
+            (r#"[{"id":"1","debit":"1","transaction_date":"0000-00-00 00:00:00"}]"#.to_owned(), "is not a moment"),
+            (r#"[{"debit":"1","transaction_date":"2021-01-21 15:21:34"}]"#.to_owned(), "`id` is missing"),
+            (
+                r#"[{"id":"a b","debit":"1","transaction_date":"2021-01-21 15:21:34"}]"#.to_owned(),
+                "`id` is not a short",
+            ),
+            ("[7]".to_owned(), "in a form that is not documented: 7"),
+            ("{}".to_owned(), "is not the JSON that is documented"),
+        ] {
+            let misfit = lines(&items).unwrap_err();
+            assert!(misfit.contains(expected), "{misfit}");
+        }
+        let told = history(br#"{"errors":[{"code":"denied"}]}"#, &Redactor::default(), &Kinds::default()).unwrap_err();
+        assert_eq!(told, "has no `adjustments` (it reports denied)");
+    }
+
+    #[test]
+    fn issued_orders_are_read_and_those_without_a_certificate_passed_over() {
+        let read = |items: &str| orders(format!(r#"{{"orders":{items}}}"#).as_bytes(), &Redactor::default());
+        let page = read(
+            r#"[{"id":107000001,"status":"issued","is_renewed":true,"price":399.5,"validity_years":2,
+                 "date_created":"2025-11-26T09:41:25+00:00","container":{"id":11224,"name":"Main"},
+                 "certificate":{"id":1,"valid_till":"2026-11-26","dns_names":["a"]}},
+                {"id":2,"status":"pending","price":1}]"#,
+        )
+        .unwrap();
+        assert_eq!((page.listed, page.items.len(), page.total), (2, 1, None));
+        let order = &page.items[0];
+        assert_eq!((order.division, order.price.to_string(), order.renewed), (Some(11224), "399.5".to_owned(), true));
+        assert_eq!((order.years, order.placed.unwrap().to_string()), (Some(2), "2025-11-26".to_owned()));
+        for (item, expected) in [
+            (
+                r#"[{"id":1,"status":"issued","price":null,"certificate":{"valid_till":"2026-11-26"}}]"#,
+                "`price` is not a plain",
+            ),
+            (r#"[{"id":1,"status":"issued","certificate":{"valid_till":"2026-11-26"}}]"#, "`price` is missing"),
+            (r#"[{"id":1,"status":"issued","price":1}]"#, "`certificate.valid_till` is missing"),
+            (r#"[{"id":1,"status":"issued","price":1,"certificate":{"valid_till":"soon"}}]"#, "is not a date"),
+            (r#"[{"id":1,"status":"issued","price":1,"is_renewed":"no"}]"#, "`is_renewed` is neither true nor false"),
+            (r#"[{"status":"issued"}]"#, "`id` is missing"),
+        ] {
+            let misfit = read(item).unwrap_err();
+            assert!(misfit.contains(expected), "{misfit}");
+        }
+        let end = |body: &str| order_end(body.as_bytes(), &Redactor::default());
+        assert_eq!(end(r#"{"id":7,"order_valid_till":"2029-01-10"}"#).unwrap().unwrap().to_string(), "2029-01-10");
+        assert_eq!((end(r#"{"id":7}"#), end(r#"{"id":7,"order_valid_till":null}"#)), (Ok(None), Ok(None)));
+        assert!(end("{}").unwrap_err().contains("has no `id`"));
+        assert!(
+            end(r#"{"id":7,"order_valid_till":"never"}"#).unwrap_err().contains("`order_valid_till` is not a date")
+        );
+    }
+}

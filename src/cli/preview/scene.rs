@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use chrono::Duration;
+
 use crate::app;
 use crate::cli::Exit;
 use crate::cli::args::{Preview as Options, PreviewEvent, PreviewLevel};
@@ -14,8 +16,9 @@ use crate::domain::alert::Kind;
 use crate::domain::balance::Unreadable;
 use crate::domain::evaluate::evaluate;
 use crate::domain::event::Subject;
-use crate::domain::report::{self, Figures, Latest};
+use crate::domain::report::{self, Figures, Latest, Occasion};
 use crate::domain::rule::{Rule, Severity, UNREADABLE};
+use crate::domain::silence::{Note, Silence};
 use crate::domain::state::State;
 use crate::domain::{Name, Time};
 use crate::notify::sample::{self, Place};
@@ -25,8 +28,10 @@ use crate::text::clean;
 
 /// What is shown, and to whom it would be told.
 pub(super) struct Scene {
-    /// `None`: the test message.
-    subject: Option<Subject>,
+    /// Nothing: the test message.
+    subjects: Vec<Subject>,
+    /// The silence that the message shows.
+    silence: Option<Note>,
     /// Who would be told.
     pub(super) audience: BTreeSet<Name>,
     /// Whether its figures were read just now.
@@ -38,12 +43,29 @@ pub(super) struct Scene {
 impl Scene {
     /// The message to one notifier.
     pub(super) fn message(&self, notifier: &Name, now: Time) -> Message {
-        let mut message = sample::message(self.subject.iter().cloned().collect(), now);
-        if self.subject.is_none() {
+        let mut message = sample::message(self.subjects.clone(), now);
+        if self.subjects.is_empty() {
             message.content = Content::Test { notifier: notifier.clone() };
+        }
+        if let Content::Events(items) = &mut message.content {
+            for item in items {
+                item.event.silence.clone_from(&self.silence);
+            }
         }
         message
     }
+}
+
+/// A silence as it is shown when it breaks (what becomes critical), is still on at the end (what resolves), or is over.
+fn silence(event: PreviewEvent, level: Option<PreviewLevel>, now: Time) -> Option<Note> {
+    let critical = level == Some(PreviewLevel::Critical);
+    let until = match event {
+        PreviewEvent::Escalated | PreviewEvent::Resolved | PreviewEvent::Readable => now + Duration::days(2),
+        PreviewEvent::Raised | PreviewEvent::Reminder if critical => now + Duration::days(2),
+        PreviewEvent::Raised | PreviewEvent::Reminder | PreviewEvent::Eased | PreviewEvent::Unreadable => now,
+        _ => return None,
+    };
+    Some(Note { until, reason: Some("PO 4711 raised".to_owned()), level: Severity::Warning })
 }
 
 /// As the command line names it.
@@ -61,6 +83,7 @@ pub(super) fn name(event: PreviewEvent) -> &'static str {
         PreviewEvent::NotifierRecovered => "notifier-recovered",
         PreviewEvent::Report => "report",
         PreviewEvent::Test => "test",
+        PreviewEvent::Several => "several",
     }
 }
 
@@ -68,14 +91,21 @@ pub(super) fn name(event: PreviewEvent) -> &'static str {
 pub(super) async fn scene(config: &Config, redactor: &Redactor, options: &Options, now: Time) -> Result<Scene, Exit> {
     let everyone: BTreeSet<Name> = config.notifiers.keys().cloned().collect();
     let of_unreadable = options.rule.as_deref() == Some(UNREADABLE);
-    let plain = |subject| Scene { subject, audience: everyone.clone(), real: false, notes: Vec::new() };
+    let hushed = silence(options.event, options.level, now).filter(|_| options.silenced);
+    if options.silenced && hushed.is_none() {
+        grumble!("lowtide: messages of {} show no silence", name(options.event));
+        return Err(Exit::Usage);
+    }
+    let plain =
+        |subjects| Scene { subjects, silence: None, audience: everyone.clone(), real: false, notes: Vec::new() };
     let kind = match options.event {
-        PreviewEvent::Test => return Ok(plain(None)),
+        PreviewEvent::Test => return Ok(plain(Vec::new())),
+        PreviewEvent::Several => return several(config, options, now),
         PreviewEvent::Report => return page(config, redactor, options, now).await,
         PreviewEvent::NotifierFailing | PreviewEvent::NotifierRecovered => {
             let recovered = options.event == PreviewEvent::NotifierRecovered;
             let failing = config.notifiers.keys().next().cloned().unwrap_or_else(|| "notifier".into());
-            return Ok(plain(Some(sample::notifier(failing, recovered, now))));
+            return Ok(plain(vec![sample::notifier(failing, recovered, now)]));
         }
         PreviewEvent::Unreadable | PreviewEvent::Raised | PreviewEvent::Unwatched => Kind::Raised,
         PreviewEvent::Readable | PreviewEvent::Resolved => Kind::Resolved,
@@ -86,14 +116,30 @@ pub(super) async fn scene(config: &Config, redactor: &Redactor, options: &Option
     let rule = config.rules.iter().find(|rule| options.rule.as_deref().is_none_or(|name| name == &*rule.name));
     let rule = rule.filter(|_| !of_unreadable);
     let shot = shoot(config, redactor, options, rule).await?;
-    match (options.event, rule) {
+    let scene = match (options.event, rule) {
         (PreviewEvent::Unwatched, _) => {
             let rules = config.rules.iter().take(1).map(|rule| rule.name.clone()).collect();
-            Ok(plain(Some(sample::unwatched(&shot.place, rules))))
+            plain(vec![sample::unwatched(&shot.place, rules)])
         }
-        (PreviewEvent::Unreadable | PreviewEvent::Readable, _) | (_, None) => Ok(unreadable(config, kind, shot, now)),
-        (_, Some(rule)) => threshold(rule, kind, options, &shot, now),
-    }
+        (PreviewEvent::Unreadable | PreviewEvent::Readable, _) | (_, None) => unreadable(config, kind, shot, now),
+        (_, Some(rule)) => threshold(rule, kind, options, &shot, now)?,
+    };
+    Ok(Scene { silence: hushed, ..scene })
+}
+
+/// More alerts than a message tells in full, of sample figures.
+fn several(config: &Config, options: &Options, now: Time) -> Result<Scene, Exit> {
+    let asked = |rule: &&Rule| options.rule.as_deref().is_none_or(|name| name == &*rule.name);
+    let Some(rule) = config.rules.iter().find(asked) else {
+        grumble!("lowtide: name a rule with thresholds");
+        return Err(Exit::Usage);
+    };
+    let watched = |name: &&Name| rule.accounts.as_ref().is_none_or(|names| names.contains(*name));
+    let account = options.account.as_deref().map(Name::from).or_else(|| config.accounts.keys().find(watched).cloned());
+    let subjects = sample::several(rule, &account.unwrap_or_else(|| "account".into()), now);
+    let levels = [Severity::Warning, Severity::Critical].into_iter().filter_map(|level| rule.level(level));
+    let audience = levels.flat_map(|level| level.notify.iter().cloned()).collect();
+    Ok(Scene { subjects, silence: None, audience, real: false, notes: vec!["sample figures".to_owned()] })
 }
 
 /// The first report of the file, or of what one would be, from what every account reads now.
@@ -103,8 +149,8 @@ async fn page(config: &Config, redactor: &Redactor, options: &Options, now: Time
         None => ("weekly".into(), None, config.notifiers.keys().cloned().collect()),
     };
     if options.sample {
-        let (subject, notes) = (Some(sample::report(name, now)), vec!["sample figures".to_owned()]);
-        return Ok(Scene { subject, audience, real: false, notes });
+        let (subjects, notes) = (vec![sample::report(name, now)], vec!["sample figures".to_owned()]);
+        return Ok(Scene { subjects, silence: None, audience, real: false, notes });
     }
     let watches = watches(config, redactor)?;
     let asked = |watch: &&Arc<Watch>| options.account.as_deref().is_none_or(|name| name == &*watch.account);
@@ -118,9 +164,14 @@ async fn page(config: &Config, redactor: &Redactor, options: &Options, now: Time
         latest
     });
     let latest = futures_util::future::join_all(reads).await.concat();
-    let (page, _) = report::page(&name, now, next, &latest, &State::default());
-    let notes = vec!["only the running service knows what changed since the last report and what is firing".to_owned()];
-    Ok(Scene { subject: Some(Subject::Report(Box::new(page))), audience, real: true, notes })
+    let silences: Vec<Silence> = config.silences.values().cloned().collect();
+    let of = Occasion { name: &name, due: now, next, now, silences: &silences };
+    let (page, _) = report::page(&of, &latest, &State::default());
+    let notes = vec![
+        "only the running service knows what changed since the last report, what is firing and what was silenced by command"
+            .to_owned(),
+    ];
+    Ok(Scene { subjects: vec![Subject::Report(Box::new(page))], silence: None, audience, real: true, notes })
 }
 
 fn clock() -> Arc<dyn Clock> {
@@ -143,8 +194,8 @@ fn unreadable(config: &Config, kind: Kind, shot: Shot, now: Time) -> Scene {
     }
     let real = why.is_some();
     let why = why.map(|why| (why.reason, why.outlook));
-    let subject = Some(sample::unreadable(kind, policy.level, why, &shot.place, now));
-    Scene { subject, audience: policy.notify.iter().cloned().collect(), real, notes }
+    let subjects = vec![sample::unreadable(kind, policy.level, why, &shot.place, now)];
+    Scene { subjects, silence: None, audience: policy.notify.iter().cloned().collect(), real, notes }
 }
 
 fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time) -> Result<Scene, Exit> {
@@ -191,8 +242,12 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
         event.ahead = prospect.as_ref().and_then(|it| it.ahead(rule)).map(Box::new);
         event.chart = prospect.as_ref().and_then(|it| it.chart(rule)).map(Arc::new);
     }
+    if let (false, Some(subject)) = (real, &mut subject) {
+        sample::look_ahead(subject, rule, &figures, now);
+    }
+    let subjects = subject.into_iter().collect();
     let audience = rule.level(level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default();
-    Ok(Scene { subject, audience, real, notes })
+    Ok(Scene { subjects, silence: None, audience, real, notes })
 }
 
 /// The level that was asked for; else the one that fits the event and the figures.

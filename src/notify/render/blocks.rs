@@ -77,7 +77,8 @@ fn attachment(entry: &Entry, with_headline: bool, limits: Limits) -> Value {
     if with_headline {
         blocks.push(section(&format!("*{}*", outside(&entry.headline, limits.line)), true));
     }
-    let mut details = String::new();
+    let to_do = entry.to_do.as_ref().map(|to_do| format!("*{}*", outside(to_do, limits.line)));
+    let mut details = to_do.unwrap_or_default();
     for line in entry.details.iter().chain(&entry.history) {
         let line = outside(line, limits.line);
         if details.len() + line.len() < limits.section {

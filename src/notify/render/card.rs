@@ -66,6 +66,7 @@ fn build(view: &View, limits: Limits) -> Value {
 
 fn container(entry: &Entry, limits: Limits) -> Value {
     let mut items = vec![line(&outside(&entry.headline, limits.line), Look::Title)];
+    items.extend(entry.to_do.iter().map(|to_do| line(&outside(to_do, limits.line), Look::Title)));
     items.extend(lines(entry.details.iter().chain(&entry.history).map(String::as_str), limits, Look::Plain));
     items.extend(lines(entry.description.iter().flat_map(|text| text.lines()), limits, Look::Plain));
     items.extend(lines(entry.footer.iter().map(String::as_str), limits, Look::Subtle));
@@ -102,30 +103,30 @@ fn line(text: &str, look: Look) -> Value {
     json!({ "type": "RichTextBlock", "spacing": "Small", "inlines": [run] })
 }
 
-/// As many of these lines as the section has room for.
+/// As many of these lines as the section has room for, and how many more there are.
 fn lines<'a>(texts: impl Iterator<Item = &'a str>, limits: Limits, look: Look) -> Vec<Value> {
+    let texts: Vec<String> = texts.map(|text| outside(text, limits.line)).filter(|text| !text.is_empty()).collect();
     let mut room = limits.section;
-    let shown = texts.map(|text| outside(text, limits.line)).filter(|text| !text.is_empty());
-    let fits = shown.take_while(|text| {
+    let fits = |text: &&String| {
         let cost = text.len() + FRAME;
         let fits = cost <= room;
         room = room.saturating_sub(cost);
         fits
-    });
-    fits.map(|text| line(&text, look)).collect()
+    };
+    let shown = texts.iter().take_while(fits).count();
+    let mut lines: Vec<Value> = texts[..shown].iter().map(|text| line(text, look)).collect();
+    match texts.len() - shown {
+        0 => {}
+        1 => lines.push(line("and 1 more line", look)),
+        more => lines.push(line(&format!("and {more} more lines"), look)),
+    }
+    lines
 }
 
 /// The headlines of what is not told in full, as many as fit, and how many more there are.
 fn brief(headlines: &[String], limits: Limits) -> Option<Value> {
-    if headlines.is_empty() {
-        return None;
-    }
-    let mut items = lines(headlines.iter().map(String::as_str), limits, Look::Plain);
-    let more = headlines.len() - items.len().min(headlines.len());
-    if more > 0 {
-        items.push(line(&format!("and {more} more"), Look::Plain));
-    }
-    Some(json!({ "type": "Container", "style": "emphasis", "items": items }))
+    let items = lines(headlines.iter().map(String::as_str), limits, Look::Plain);
+    (!items.is_empty()).then(|| json!({ "type": "Container", "style": "emphasis", "items": items }))
 }
 
 /// Text from outside on one line. Two braces would begin a function of the card's, such as a date's.

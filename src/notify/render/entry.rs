@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::{Times, name, visible};
-use super::{Entry, Link, Tone, phrase};
+use super::{Entry, Link, Tone, outlook, phrase, picture};
 use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::event::{Event, Subject};
 use crate::domain::rule::Severity;
@@ -99,6 +99,7 @@ impl<'a> Group<'a> {
     pub(super) fn ranked(&self, times: Times, words: &Words) -> Ranked {
         let event = &self.newest.event;
         let mut details = phrase::details(event, self.since, times);
+        details.extend(outlook::lines(event, times));
         details.extend(phrase::silence(event, times));
         details.extend(self.newest.via.as_ref().map(in_place_of));
         let rule = event.alert().map(|key| &key.rule);
@@ -106,7 +107,9 @@ impl<'a> Group<'a> {
         let entry = Entry {
             tone: tone(event),
             headline: phrase::headline(event, &self.place()),
+            to_do: outlook::to_do(event),
             details,
+            picture: picture::of(event, times.zone),
             history: self.history(times),
             description: wording
                 .and_then(|words| words.description.as_deref())
@@ -166,8 +169,8 @@ fn share_a_fund(one: &Group, other: &Group) -> bool {
 fn same_figures(one: &Event, other: &Event) -> bool {
     match (&one.subject, &other.subject) {
         (Subject::Threshold(a), Subject::Threshold(b)) => {
-            (a.kind, a.level, a.metric, a.value, a.threshold, &a.breakdown)
-                == (b.kind, b.level, b.metric, b.value, b.threshold, &b.breakdown)
+            (a.kind, a.level, a.metric, a.value, a.threshold, &a.breakdown, &a.ahead)
+                == (b.kind, b.level, b.metric, b.value, b.threshold, &b.breakdown, &b.ahead)
         }
         (Subject::Unreadable(a), Subject::Unreadable(b)) => {
             let still = |list: &[(AlertKey, Severity)]| -> StandingStill {

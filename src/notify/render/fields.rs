@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::entry::{Group, account, groups};
 use super::text::{Times, lasted, name, visible};
-use super::{phrase, view};
+use super::{outlook, phrase, picture, view};
 use crate::domain::alert::Kind;
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Value};
@@ -50,6 +50,12 @@ struct Fields {
     at: String,
     lasted: String,
     headline: String,
+    runway: String,
+    renewals: String,
+    deposit: String,
+    sparkline: String,
+    chart: String,
+    chart_words: String,
     details: Vec<String>,
     history: Vec<String>,
     breakdown: Parts,
@@ -79,7 +85,17 @@ pub(in crate::notify) fn variables(message: &Message, words: &Words) -> Variable
         Content::Events(items) => items.as_slice(),
         Content::Test { .. } => &[],
     };
-    let events: Vec<Fields> = groups(items).iter().map(|group| fields(group, times, words)).collect();
+    let groups = groups(items);
+    // By the same count as the view's, so that the names are the same.
+    let mut pictures: Vec<_> = groups.iter().map(|group| picture::of(&group.newest.event, times.zone)).collect();
+    picture::number(pictures.iter_mut());
+    let mut events: Vec<Fields> = groups.iter().map(|group| fields(group, times, words)).collect();
+    for (fields, picture) in events.iter_mut().zip(pictures) {
+        if let Some(picture) = picture {
+            fields.chart = picture.source();
+            fields.chart_words = picture.alternative;
+        }
+    }
     let first = events.first().cloned().unwrap_or_default();
     Variables { first, title: view(message, words).title, count: events.len(), events }
 }
@@ -104,7 +120,7 @@ fn fields(group: &Group, times: Times, words: &Words) -> Fields {
         at: times.full(event.at),
         lasted: if over { lasted(event.at - group.since) } else { String::new() },
         headline: ranked.entry.headline,
-        details: ranked.entry.details,
+        details: ranked.entry.to_do.into_iter().chain(ranked.entry.details).collect(),
         history: ranked.entry.history,
         description: text(wording.and_then(|it| it.description.as_ref())),
         link: address(wording.and_then(|it| it.link.as_ref())),
@@ -114,6 +130,7 @@ fn fields(group: &Group, times: Times, words: &Words) -> Fields {
         ..Fields::default()
     };
     about(&mut fields, event);
+    days_to_come(&mut fields, event, times);
     fields
 }
 
@@ -125,6 +142,14 @@ fn event_name(event: &Event) -> &'static str {
         (Subject::NotifierRecovered { .. }, _) => "notifier_recovered",
         _ => "report",
     }
+}
+
+fn days_to_come(fields: &mut Fields, event: &Event, times: Times) {
+    let Some(ahead) = outlook::ahead(event) else { return };
+    fields.runway = outlook::runway(&ahead.runway, times);
+    fields.renewals = ahead.renewals.as_ref().map(outlook::renewals).unwrap_or_default();
+    fields.deposit = outlook::deposit(event).map(|money| money.to_string()).unwrap_or_default();
+    fields.sparkline = outlook::bars(&ahead.spark);
 }
 
 /// What only one kind of event has.

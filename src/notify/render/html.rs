@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::MOST_BRIEF;
-use super::{Entry, Link, View, flat};
+use super::{Entry, Link, Picture, View, flat};
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -17,6 +17,7 @@ const HEAD: &str = r#"<!doctype html>
   .page { background: #17191c !important; color: #e8eaed !important; }
   .card { background: #24272b !important; }
   .quiet { color: #a9afb6 !important; }
+  .row { border-top-color: #3c4043 !important; }
 }
 </style>
 "#;
@@ -58,8 +59,14 @@ pub(super) fn frame(title: &str, body: &str) -> String {
 fn card(out: &mut String, entry: &Entry) {
     let mut inner = String::new();
     paragraph(&mut inner, "font-size:17px;line-height:1.35;font-weight:600;", "", &entry.headline);
+    if let Some(to_do) = &entry.to_do {
+        paragraph(&mut inner, "font-size:16px;line-height:1.4;font-weight:700;", "", to_do);
+    }
     for line in &entry.details {
         paragraph(&mut inner, "font-size:14px;line-height:1.45;", "", line);
+    }
+    if let Some(picture) = &entry.picture {
+        inner.push_str(&image(picture));
     }
     for line in &entry.history {
         paragraph(&mut inner, "font-size:13px;line-height:1.4;color:#5f6368;", "quiet", line);
@@ -84,8 +91,39 @@ fn card(out: &mut String, entry: &Entry) {
 
 pub(super) fn paragraph(out: &mut String, style: &str, class: &str, text: &str) {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
-    let text = escaped(text).replace('\n', "<br>");
+    let text = escaped(&whole_amounts(text)).replace('\n', "<br>");
     let _ = writeln!(out, "<p{class} style=\"margin:0 0 8px;word-break:break-word;{style}\">{text}</p>");
+}
+
+/// `USD 1,000.00` with a space at which no line breaks: on a phone, a currency alone at a line's end is hard to read.
+fn whole_amounts(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if (c.is_ascii_digit() || c == '\u{2212}') && ends_with_a_currency(&out) {
+            out.pop();
+            out.push('\u{a0}');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// Whether the text ends with three capitals, a word of their own, and a space.
+fn ends_with_a_currency(text: &str) -> bool {
+    let mut back = text.chars().rev();
+    back.next() == Some(' ')
+        && back.by_ref().take(3).filter(char::is_ascii_uppercase).count() == 3
+        && back.next().is_none_or(|before| !before.is_alphanumeric())
+}
+
+/// As wide as its place, on paper of its own in dark mode too. Where pictures are blocked its words stand there.
+fn image(picture: &Picture) -> String {
+    let (source, words) = (escaped(&picture.source()), escaped(&picture.alternative));
+    format!(
+        "<p style=\"margin:4px 0 12px;\"><img src=\"{source}\" alt=\"{words}\" width=\"560\" \
+         style=\"display:block;width:100%;max-width:560px;height:auto;border:0;border-radius:6px;\
+         font-size:13px;line-height:1.4;\"></p>\n"
+    )
 }
 
 fn anchor(link: &Link) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Addresses, Message-IDs and encodings are the mail notifier's business.
 
-use super::{Entry, MOST_BRIEF, View, cut, flat, html, report, view};
+use super::{Entry, MOST_BRIEF, Picture, View, cut, flat, html, report, view};
 use crate::notify::{Message, Words};
 
 /// Longest subject, in characters.
@@ -17,6 +17,8 @@ pub struct Mail {
     pub text: String,
     /// The same as HTML.
     pub html: String,
+    /// What the HTML shows by `cid:` and the picture's id.
+    pub pictures: Vec<Picture>,
 }
 
 /// The mail that a message is.
@@ -34,7 +36,8 @@ pub(super) fn noted(message: &Message, words: &Words, note: Option<&str>) -> Mai
     let subject = cut(&flat(&format!("[{bracket}] {title}")), LONGEST_SUBJECT);
     let note = note.map(|note| format!(" {note}")).unwrap_or_default();
     let signature = format!("Sent by lowtide. Times are in {}.{note}", words.timezone.name());
-    Mail { subject, text: text(&view, &signature), html: html::page(&view, &signature) }
+    let (text, html) = (text(&view, &signature), html::page(&view, &signature));
+    Mail { subject, text, html, pictures: view.entries.into_iter().filter_map(|entry| entry.picture).collect() }
 }
 
 fn text(view: &View, signature: &str) -> String {
@@ -57,6 +60,7 @@ fn text(view: &View, signature: &str) -> String {
 
 fn entry(entry: &Entry) -> String {
     let mut lines = vec![entry.headline.clone()];
+    lines.extend(entry.to_do.iter().cloned());
     lines.extend(entry.details.iter().cloned());
     lines.extend(entry.history.iter().map(|line| format!("  {line}")));
     lines.extend(entry.description.as_deref().map(|text| text.trim().to_owned()));

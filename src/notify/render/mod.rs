@@ -10,12 +10,16 @@ mod entry;
 pub(super) mod fields;
 mod html;
 pub mod mail;
+mod outlook;
 pub(super) mod own;
 mod phrase;
+mod picture;
 pub mod record;
 mod report;
 mod text;
 
+#[cfg(test)]
+mod slack_limits;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +27,7 @@ use std::collections::BTreeSet;
 
 use super::{Content, Item, Message, Words};
 use crate::domain::rule::Severity;
+pub use picture::Picture;
 pub use report::{Line, ReportView};
 pub(crate) use text::{cut, cut_bytes, flat};
 
@@ -94,8 +99,12 @@ pub struct Entry {
     pub tone: Tone,
     /// What, how much, and which threshold: one line.
     pub headline: String,
-    /// The missing amount, how the funds are made up, what else there is to know.
+    /// The one thing to do: what to deposit. Told before the details, and louder.
+    pub to_do: Option<String>,
+    /// The missing amount, how the funds are made up, how long they last, what else there is to know.
     pub details: Vec<String>,
+    /// The picture of the funds, for channels that can show one.
+    pub picture: Option<Picture>,
     /// What went before, oldest first.
     pub history: Vec<String>,
     /// The rule's description.
@@ -148,6 +157,7 @@ fn events(ranked: Vec<entry::Ranked>) -> View {
     let tone = ranked.first().map_or(Tone::Notice, |first| first.entry.tone);
     let calls = ranked.iter().filter_map(|ranked| ranked.calls).collect();
     let mut entries: Vec<Entry> = ranked.into_iter().map(|ranked| ranked.entry).collect();
+    picture::number(entries.iter_mut().map(|entry| &mut entry.picture));
     let brief = entries.split_off(entries.len().min(IN_FULL)).into_iter().map(|entry| entry.headline).collect();
     View { tone, title, entries, brief, calls, report: None }
 }

@@ -49,7 +49,8 @@ pub(crate) fn mail(message: &Message, words: &Words, templates: &Templates) -> (
     let ours = mail::noted(message, words, note.as_deref());
     let line =
         |before: &str, after: &str| note.as_ref().map(|note| format!("{before}{note}{after}")).unwrap_or_default();
-    let mail = Mail {
+    let mut mail = Mail {
+        pictures: ours.pictures,
         subject: subject.map_or(ours.subject, |subject| cut(&flat(&subject), LONGEST_SUBJECT)),
         text: text.map_or(ours.text, |text| format!("{}\n{}", visible(&text), line("\n", "\n"))),
         html: page.map_or(ours.html, |page| {
@@ -63,6 +64,8 @@ pub(crate) fn mail(message: &Message, words: &Words, templates: &Templates) -> (
             page + &note.unwrap_or_default()
         }),
     };
+    // An own page shows what it names.
+    mail.pictures.retain(|picture| mail.html.contains(&picture.source()));
     (mail, failures)
 }
 

@@ -137,9 +137,7 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
             vec![format!("It could not deliver since {}; that lasted {}.", times.full(since), lasted(event.at - since))]
         }
         // For channels that know no tables.
-        Subject::Report(page) => {
-            super::report::view(page, None, times).rows.iter().flat_map(super::report::plain).collect()
-        }
+        Subject::Report(page) => super::report::lines(&super::report::view(page, None, times)),
     }
 }
 

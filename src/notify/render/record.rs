@@ -7,7 +7,8 @@ use chrono::SecondsFormat;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 
-use super::{phrase, view};
+use super::{outlook, phrase, view};
+use crate::domain::ahead::{Ahead, Runway};
 use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
@@ -20,7 +21,7 @@ use crate::notify::{Content, Item, Message, Words};
 const VERSION: u32 = 1;
 
 /// Every key but `version` and `id`.
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 27] = [
     "event",
     "about",
     "at",
@@ -35,6 +36,7 @@ const KEYS: [&str; 26] = [
     "threshold",
     "missing",
     "breakdown",
+    "ahead",
     "since",
     "next_reminder",
     "reason",
@@ -101,6 +103,7 @@ fn of_item(item: &Item) -> Json {
         // Its title is the summary; the figures are for people's eyes.
         Subject::Report(_) => json!({ "event": "report", "about": "report" }),
     };
+    fields["ahead"] = outlook::ahead(event).map_or(Json::Null, days_to_come);
     if let Some(key) = event.alert() {
         fields["alert_id"] = json!(alert_id(key));
     }
@@ -180,6 +183,35 @@ fn breakdown(parts: &Breakdown) -> Json {
         "balance": exact(parts.balance), "credit_limit": parts.credit_limit.map(exact),
         "unpaid_invoices": exact(parts.unpaid_invoices), "used_by_other_divisions": exact(parts.used_credit),
         "currency": parts.currency.code(),
+    })
+}
+
+fn days_to_come(ahead: &Ahead) -> Json {
+    let mut runway =
+        json!({ "state": null, "about": null, "early": null, "late": null, "percent": null, "reason": null });
+    let state = match &ahead.runway {
+        Runway::Until { about, early, late, percent } => {
+            for (key, at) in [("about", about), ("early", early), ("late", late)] {
+                runway[key] = json!(at.map(time));
+            }
+            runway["percent"] = json!(percent);
+            "until"
+        }
+        Runway::Over => "over",
+        Runway::Endless => "endless",
+        Runway::NotYetKnown(why) => {
+            runway["reason"] = json!(why);
+            "not_yet_known"
+        }
+    };
+    runway["state"] = json!(state);
+    json!({
+        "runway": runway,
+        "deposit": ahead.deposit.map(|money| money_of(money.amount, money.currency)),
+        "renewals": ahead.renewals.map(|due| json!({
+            "count": due.count, "amount": exact(due.amount.amount), "currency": due.amount.currency.code(),
+        })),
+        "spark": ahead.spark,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What messages look like, and that nothing from outside can break out of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{Duration, TimeZone, Utc};
 use proptest::prelude::*;
@@ -9,6 +10,7 @@ use serde_json::Value as Json;
 use super::blocks::payload;
 use super::mail::mail;
 use crate::domain::Time;
+use crate::domain::ahead::{Ahead, Band, Chart, RenewalsDue, Runway};
 use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
@@ -59,6 +61,40 @@ fn funds(kind: Kind, level: Severity, left: &str) -> ThresholdEvent {
         ahead: None,
         chart: None,
     }
+}
+
+/// Twelve days are left, and twelve renewals are coming.
+fn ahead() -> Ahead {
+    let day = |day| Some(now() + Duration::days(day));
+    Ahead {
+        runway: Runway::Until { about: day(11), early: day(4), late: day(19), percent: 90 },
+        deposit: Some(usd("3200")),
+        renewals: Some(RenewalsDue { count: 12, amount: usd("4788") }),
+        spark: (0..28).map(|day| 8 - day / 4).collect(),
+    }
+}
+
+fn chart() -> Arc<Chart> {
+    let amount = |text| usd(text).amount;
+    let day = |day| now() + Duration::days(day);
+    Arc::new(Chart {
+        currency: usd("1").currency,
+        now: now(),
+        past: vec![(day(-28), amount("5431")), (day(0), amount("1431"))],
+        thresholds: vec![(Severity::Warning, amount("2000"))],
+        renewals: vec![(day(5), amount("4788"))],
+        future: vec![Band { at: day(11), low: amount("-100"), middle: amount("0"), high: amount("500") }],
+        percent: 90,
+    })
+}
+
+fn looking_ahead() -> ThresholdEvent {
+    ThresholdEvent { ahead: Some(Box::new(ahead())), chart: Some(chart()), ..warning() }
+}
+
+fn with_runway(runway: Runway) -> Event {
+    let ahead = Ahead { runway, deposit: None, renewals: None, spark: Vec::new() };
+    event(Subject::Threshold(ThresholdEvent { ahead: Some(Box::new(ahead)), ..warning() }))
 }
 
 fn warning() -> ThresholdEvent {
@@ -444,7 +480,8 @@ fn more_than_ten_are_ten_in_full_and_a_line_each_as_far_as_they_fit() {
 fn html_and_text_carry_the_same_facts() {
     let events = vec![event(Subject::Threshold(warning())), unreadable(Kind::Raised)];
     let mail = mail(&message(events), &words());
-    let html = mail.html.replace("&#39;", "'").replace("&amp;", "&");
+    assert!(mail.html.contains("USD\u{a0}569.00 under"), "no line breaks within an amount: {}", mail.html);
+    let html = mail.html.replace("&#39;", "'").replace("&amp;", "&").replace('\u{a0}', " ");
     for line in mail.text.lines().filter(|line| !line.is_empty() && *line != "-- ") {
         let fact = line.trim_start_matches("Deposit funds: ").trim();
         assert!(html.contains(fact), "{fact} in {html}");
@@ -495,4 +532,132 @@ proptest! {
         prop_assert!(mail.subject.chars().count() <= 150 && !mail.subject.contains(char::is_control));
         prop_assert!(!mail.html.contains("<!channel>"));
     }
+}
+
+#[test]
+fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
+    let message = message(vec![event(Subject::Threshold(looking_ahead()))]);
+    insta::assert_snapshot!(told(&message), @r"
+    [warning] acme · History department: USD 1,431.00 left (warning below USD 2,000.00)
+
+    acme · History department: USD 1,431.00 left (warning below USD 2,000.00)
+    Deposit USD 3,200.00 to end this alert and get through the next 30 days.
+    USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
+    Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
+    Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Dec.
+    Renewals due in the next 30 days: 12 for USD 4,788.00.
+    Last 4 weeks ████▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂ now: about a quarter of the most in this time.
+    Ask Finance for a purchase order; a PO takes five working days.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule available-funds · next reminder Tue 24 Nov, 09:15
+    ");
+    let body = payload(&message, &words(), &mention());
+    insta::assert_snapshot!(body["attachments"][0]["blocks"][0]["text"]["text"].as_str().unwrap(), @r"
+    *Deposit USD 3,200.00 to end this alert and get through the next 30 days.*
+    USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
+    Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
+    Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Dec.
+    Renewals due in the next 30 days: 12 for USD 4,788.00.
+    Last 4 weeks ████▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂ now: about a quarter of the most in this time.
+    ");
+    let card = super::card::payload(&message, &words());
+    let line = card.pointer("/attachments/0/content/body/0/items/1/inlines/0").unwrap();
+    assert_eq!(line["weight"], "Bolder");
+    assert!(line["text"].as_str().unwrap().starts_with("Deposit USD 3,200.00 to end this alert"), "{line}");
+    assert!(card.to_string().contains("Funds last until about Fri 4 Dec"));
+}
+
+#[test]
+fn every_end_of_the_funds_has_its_words() {
+    let day = |day| Some(now() + Duration::days(day));
+    let until = |about, early, late, percent| Runway::Until { about, early, late, percent };
+    let lines: Vec<String> = [
+        until(day(11), day(4), day(50), 90),
+        until(day(11), day(4), None, 95),
+        until(None, day(4), None, 90),
+        until(None, None, None, 90),
+        until(day(11), day(11), day(11), 90),
+        until(day(11), None, day(12), 90),
+        Runway::Over,
+        Runway::Endless,
+        Runway::NotYetKnown("the ledger is 9 days long, a forecast needs 14".to_owned()),
+    ]
+    .into_iter()
+    .map(|runway| told(&message(vec![with_runway(runway)])).lines().nth(5).unwrap_or_default().to_owned())
+    .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Jan 2027.
+    Funds last until about Fri 4 Dec; 95 in 100 between 27 Nov and more than a year from now.
+    Funds probably last for more than a year, but may end as early as Fri 27 Nov.
+    At the recent pace the funds last for more than a year.
+    Funds last until about Fri 4 Dec.
+    Funds last until about Fri 4 Dec.
+    Nothing is left to order with.
+    At the recent pace the funds last for more than a year.
+    How long the funds last is not known yet: the ledger is 9 days long, a forecast needs 14.
+    ");
+}
+
+#[test]
+fn what_is_over_and_debts_have_nothing_ahead() {
+    let resolved = ThresholdEvent { kind: Kind::Resolved, ..looking_ahead() };
+    let debts = ThresholdEvent { metric: Metric::UnpaidInvoices, ..looking_ahead() };
+    for it in [resolved, debts] {
+        let message = message(vec![event(Subject::Threshold(it))]);
+        let mail = mail(&message, &words());
+        assert!(!mail.text.contains("Deposit USD") && !mail.text.contains("last until"), "{}", mail.text);
+        assert!(mail.pictures.is_empty() && !mail.html.contains("<img"), "{}", mail.html);
+        assert_eq!(super::record::record(&message, &words())["ahead"], Json::Null);
+    }
+}
+
+#[test]
+fn divisions_are_one_entry_only_if_the_days_to_come_are_the_same_too() {
+    let at = |division, ahead: Ahead| {
+        let key = key(Some(division), "available-funds");
+        event(Subject::Threshold(ThresholdEvent { key, ahead: Some(Box::new(ahead)), ..looking_ahead() }))
+    };
+    let entries = |other| super::view(&message(vec![at(1, ahead()), at(2, other)]), &words()).entries.len();
+    assert_eq!(entries(ahead()), 1);
+    assert_eq!(entries(Ahead { deposit: Some(usd("3201")), ..ahead() }), 2);
+}
+
+#[test]
+fn a_mail_shows_a_few_pictures_and_says_in_words_what_they_show() {
+    let at = |division| {
+        let key = key(Some(division), "available-funds");
+        let deposit = Some(usd(&format!("{division}")));
+        let ahead = Some(Box::new(Ahead { deposit, ..ahead() }));
+        event(Subject::Threshold(ThresholdEvent { key, ahead, ..looking_ahead() }))
+    };
+    let mail = mail(&message((1..=5).map(at).collect()), &words());
+    let ids: Vec<&str> = mail.pictures.iter().map(|picture| picture.id.as_str()).collect();
+    assert_eq!(ids, ["chart-1@lowtide", "chart-2@lowtide", "chart-3@lowtide"]);
+    assert_eq!(mail.html.matches("<img ").count(), 3);
+    for id in ids {
+        assert!(mail.html.contains(&format!("<img src=\"cid:{id}\" alt=\"Chart of available funds from USD 5,431.00")));
+    }
+    assert!(mail.pictures[0].png().unwrap().starts_with(b"\x89PNG"));
+    assert_eq!(mail.text.matches("Deposit USD").count(), 5);
+}
+
+#[test]
+fn a_sparkline_stays_a_line_whatever_is_in_it() {
+    for (spark, expected) in [
+        (vec![], None),
+        (vec![0], Some("Last 1 day . now: none are left.")),
+        (
+            vec![8, 255, 0, 1],
+            Some("Last 4 days \u{2588}\u{2588}.\u{2581} now: about an eighth of the most in this time."),
+        ),
+    ] {
+        let ahead = Ahead { spark, ..ahead() };
+        let it = ThresholdEvent { ahead: Some(Box::new(ahead)), ..looking_ahead() };
+        let text = mail(&message(vec![event(Subject::Threshold(it))]), &words()).text;
+        assert_eq!(text.lines().find(|line| line.starts_with("Last ")), expected);
+    }
+    let long = Ahead { spark: vec![3; 5000], ..ahead() };
+    let it = ThresholdEvent { ahead: Some(Box::new(long)), ..looking_ahead() };
+    let text = mail(&message(vec![event(Subject::Threshold(it))]), &words()).text;
+    assert!(text.lines().all(|line| line.chars().count() < 120), "{text}");
 }

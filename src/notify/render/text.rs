@@ -111,6 +111,18 @@ impl Times {
         local.format(&format!("%a %-d %b{year}, %H:%M")).to_string()
     }
 
+    /// `23 Nov`, with the year if it is another one than now.
+    pub(super) fn date(self, at: Time) -> String {
+        let local = at.with_timezone(&self.zone);
+        let year = if local.year() == self.now.with_timezone(&self.zone).year() { "" } else { " %Y" };
+        local.format(&format!("%-d %b{year}")).to_string()
+    }
+
+    /// `Mon 23 Nov`, with the year if it is another one than now.
+    pub(super) fn day(self, at: Time) -> String {
+        format!("{} {}", at.with_timezone(&self.zone).format("%a"), self.date(at))
+    }
+
     /// `Mon 23 Nov, 09:15 CET`.
     pub(super) fn full(self, at: Time) -> String {
         format!("{} {}", self.short(at), zone_name(&at.with_timezone(&self.zone).format("%Z").to_string()))

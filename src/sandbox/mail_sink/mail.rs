@@ -8,12 +8,19 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use mail_parser::{Addr, Address, MessageParser, MimeHeaders, PartType};
 
 /// Longest part of a file name that comes from a subject.
 const LONGEST_SLUG: usize = 50;
 /// Multiparts within multiparts; deeper ones are not looked into.
 const DEEPEST: usize = 5;
+
+/// Pictures of one mail that are kept; its size is bounded already.
+const MOST_PICTURES: usize = 10;
+/// Kinds of pictures that a page may hold; none of them can run anything.
+const PICTURES: [&str; 3] = ["png", "jpeg", "gif"];
 
 /// A mail that was taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +41,8 @@ pub struct Mail {
     pub text: String,
     /// The first HTML, if there is any.
     pub html: Option<String>,
+    /// What the HTML shows by `cid:` and the first of each, its Content-ID: the picture as a `data:` address.
+    pub pictures: Vec<(String, String)>,
 }
 
 impl Mail {
@@ -49,6 +58,7 @@ impl Mail {
         bodies.find(&mail.raw, DEEPEST);
         mail.text = bodies.text.unwrap_or_default();
         mail.html = bodies.html;
+        mail.pictures = bodies.pictures;
         mail
     }
 
@@ -62,25 +72,29 @@ impl Mail {
         Ok((eml, html))
     }
 
-    /// Its HTML, or its text as a page.
+    /// Its HTML with the pictures inside, or its text as a page.
     fn page(&self) -> String {
-        self.html.clone().unwrap_or_else(|| {
+        let Some(html) = &self.html else {
             let [title, text] = [&self.subject, &self.text].map(|text| escaped(text));
-            format!(
+            return format!(
                 "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
                  <body><pre>{text}</pre></body></html>\n"
-            )
-        })
+            );
+        };
+        // Each once: a page that names one picture a thousand times must not hold it a thousand times.
+        let show = |html: String, (id, address): &(String, String)| html.replacen(&format!("cid:{id}"), address, 1);
+        self.pictures.iter().fold(html.clone(), show)
     }
 }
 
-/// The first text and the first HTML of a mail.
+/// The first text and the first HTML of a mail, and its pictures.
 ///
 /// Multiparts are taken apart here and the crate sees single texts only: mails within mails make it overflow the stack.
 #[derive(Default)]
 struct Bodies {
     text: Option<String>,
     html: Option<String>,
+    pictures: Vec<(String, String)>,
 }
 
 impl Bodies {
@@ -91,16 +105,32 @@ impl Bodies {
             (family, _) if family.eq_ignore_ascii_case("text") => self.leaf(part),
             (family, Some(boundary)) if family.eq_ignore_ascii_case("multipart") && depth > 0 => {
                 for part in split(part, boundary) {
-                    if self.text.is_none() || self.html.is_none() {
-                        self.find(part, depth - 1);
-                    }
+                    self.find(part, depth - 1);
                 }
             }
+            (family, _) if family.eq_ignore_ascii_case("image") => self.picture(part),
             _ => {}
         }
     }
 
+    fn picture(&mut self, part: &[u8]) {
+        let Some(leaf) = MessageParser::default().parse(part) else { return };
+        let Some(leaf) = leaf.parts.first() else { return };
+        let kind = leaf.content_type().and_then(|kind| kind.subtype()).unwrap_or_default().to_ascii_lowercase();
+        let (Some(id), PartType::InlineBinary(bytes) | PartType::Binary(bytes)) = (leaf.content_id(), &leaf.body)
+        else {
+            return;
+        };
+        // An empty name would stand everywhere.
+        if PICTURES.contains(&kind.as_str()) && !id.is_empty() && self.pictures.len() < MOST_PICTURES {
+            self.pictures.push((id.to_owned(), format!("data:image/{kind};base64,{}", STANDARD.encode(bytes))));
+        }
+    }
+
     fn leaf(&mut self, part: &[u8]) {
+        if self.text.is_some() && self.html.is_some() {
+            return;
+        }
         let Some(leaf) = MessageParser::default().parse(part) else { return };
         match leaf.parts.into_iter().next().map(|part| part.body) {
             Some(PartType::Text(text)) if self.text.is_none() => self.text = Some(text.into_owned()),
@@ -246,6 +276,23 @@ mod tests {
         assert_eq!((mail.text.as_str(), mail.html.as_deref()), ("grün", Some("<b>")));
         let cut = "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: text/plain\r\n\r\nhal";
         assert_eq!(Mail::new(String::new(), Vec::new(), cut.into()).text, "hal");
+    }
+
+    #[test]
+    fn pictures_are_shown_inside_the_page_and_only_pictures() {
+        let part = |kind: &str, id: &str| {
+            format!(
+                "--r\r\nContent-Type: {kind}\r\nContent-ID: <{id}>\r\nContent-Transfer-Encoding: base64\r\n\r\nAAEC\r\n"
+            )
+        };
+        let raw = format!(
+            "Content-Type: multipart/related; boundary=r\r\n\r\n--r\r\nContent-Type: text/html\r\n\r\n\
+             <img src=\"cid:a@x\"><img src=\"cid:a@x\"><img src=\"cid:b@x\">\r\n{}{}--r--\r\n",
+            part("image/png", "a@x"),
+            part("image/svg+xml", "b@x")
+        );
+        let page = Mail::new(String::new(), Vec::new(), raw.into()).page();
+        assert_eq!(page, "<img src=\"data:image/png;base64,AAEC\"><img src=\"cid:a@x\"><img src=\"cid:b@x\">");
     }
 
     #[test]

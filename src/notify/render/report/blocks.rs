@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::blocks::{outside, section, units};
-use super::{Line, ReportView, colour, counted};
+use super::{Line, ReportView, colour, counted, few_silences};
 
 /// All rows together, in characters after escaping; the rest of the message is little.
 const LONGEST: usize = 9_000;
@@ -11,6 +11,10 @@ const LONGEST: usize = 9_000;
 const LONGEST_SECTION: usize = 2_800;
 /// One line of a row.
 const LONGEST_LINE: usize = 300;
+/// Silences that are shown; the rest is counted. Together they fit into one text of Slack's, of 3000 characters.
+const MOST_SILENCES: usize = 8;
+/// Notes that are shown, for the same reason.
+const MOST_NOTES: usize = 8;
 /// Sections of all attachments together; Slack takes 50 blocks.
 const MOST_SECTIONS: usize = 40;
 
@@ -24,11 +28,16 @@ pub(in crate::notify::render) fn attachments(view: &ReportView) -> Vec<Value> {
         let fallback = counted(of_a_rank.iter().map(|line| line.rank));
         attachments.push(json!({ "color": colour(of_a_rank[0].rank), "fallback": fallback, "blocks": blocks }));
     }
+    let silences: Vec<String> =
+        few_silences(view, MOST_SILENCES).iter().map(|silence| outside(silence, LONGEST_LINE)).collect();
+    if !silences.is_empty() {
+        attachments.push(plain_section(&silences.join("\n")));
+    }
     let mut last: Vec<String> = Vec::new();
     if !rest.is_empty() {
         last.push(format!("and {} more: {}", rest.len(), counted(rest.iter().map(|line| line.rank))));
     }
-    last.extend(view.notes.iter().take(10).map(|note| outside(note, LONGEST_LINE)));
+    last.extend(view.notes.iter().take(MOST_NOTES).map(|note| outside(note, LONGEST_LINE)));
     last.extend(view.footer.iter().map(|footer| outside(footer, LONGEST_LINE)));
     if !last.is_empty() {
         attachments.push(plain_section(&last.join("\n")));

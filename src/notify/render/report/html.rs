@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::html::{escaped, paragraph};
-use super::{Line, ReportView, colour, counted, word};
+use super::{Line, MOST_SILENCES, ReportView, colour, counted, few_silences, word};
 use crate::domain::report::Rank;
 
 /// Rows that a mail shows; the rest is counted.
@@ -30,7 +30,7 @@ pub(in crate::notify::render) fn body(view: &ReportView) -> String {
         let more = format!("and {} more: {}", rest.len(), counted(rest.iter().map(|line| line.rank)));
         paragraph(&mut out, "font-size:14px;", "", &more);
     }
-    for note in &view.notes {
+    for note in few_silences(view, MOST_SILENCES).iter().chain(&view.notes) {
         paragraph(&mut out, "font-size:14px;line-height:1.45;", "", note);
     }
     if let Some(footer) = &view.footer {
@@ -54,9 +54,9 @@ fn row(out: &mut String, line: &Line) {
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "<tr><td style=\"padding:10px 8px 10px 10px;border-top:1px solid #dadce0;border-left:4px solid {};vertical-align:top;\
+        "<tr><td class=\"row\" style=\"padding:10px 8px 10px 10px;border-top:1px solid #dadce0;border-left:4px solid {};vertical-align:top;\
          word-break:break-word;\"><div style=\"font-size:14px;line-height:1.4;font-weight:600;\">{}{}</div>{remarks}</td>\
-         <td style=\"padding:10px 14px 10px 8px;border-top:1px solid #dadce0;text-align:right;vertical-align:top;\">\
+         <td class=\"row\" style=\"padding:10px 14px 10px 8px;border-top:1px solid #dadce0;text-align:right;vertical-align:top;\">\
          <div style=\"font-size:14px;line-height:1.4;white-space:nowrap;\">{}</div>{change}{old}{unpaid}</td></tr>",
         colour(line.rank),
         escaped(&line.place),

@@ -7,9 +7,15 @@ mod tests;
 
 use super::text::{Times, name};
 use super::{Tone, phrase};
+use crate::domain::Division;
 use crate::domain::event::Value;
 use crate::domain::money::Money;
-use crate::domain::report::{Page, Rank, Row, Standing};
+use crate::domain::report::{Figures, Page, Rank, Row, Standing};
+use crate::domain::rule::{Severity, UNREADABLE};
+use crate::domain::silence::Silence;
+
+/// Silences that a mail shows; Slack has less room.
+const MOST_SILENCES: usize = 100;
 
 /// What a page says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +24,8 @@ pub struct ReportView {
     pub summary: String,
     /// The worst first.
     pub rows: Vec<Line>,
+    /// What is silenced, one sentence each, what ends first before what ends later.
+    pub silences: Vec<String>,
     /// What else there is to know.
     pub notes: Vec<String>,
     /// When the next one comes.
@@ -112,18 +120,40 @@ pub(super) fn view(page: &Page, via: Option<String>, times: Times) -> ReportView
     ReportView {
         summary: format!("As of {}.{}", times.full(times.now), compared.unwrap_or_default()),
         rows: page.rows.iter().map(|row| line(row, times)).collect(),
+        silences: page.silences.iter().map(|silence| silenced(silence, page, times)).collect(),
         notes: via.into_iter().chain(failing).collect(),
         footer: page.next.map(|next| format!("report {} · next {}", name(&page.name), times.short(next))),
     }
 }
 
-fn line(row: &Row, times: Times) -> Line {
-    let figures = &row.figures;
-    let division = figures.division.map(|id| match figures.division_name.as_deref().map(name) {
+/// `acme · Law school is silenced until Wed 25 Nov, 08:00 UTC (PO 4711 raised); what becomes critical is told.`
+fn silenced(silence: &Silence, page: &Page, times: Times) -> String {
+    let same = |it: &&Figures| it.account == silence.account && it.division == silence.division;
+    let of = page.rows.iter().map(|row| &row.figures).find(same).and_then(|it| it.division_name.as_deref());
+    let what = match silence.rule.as_deref() {
+        None => "is silenced".to_owned(),
+        Some(UNREADABLE) => "an unreadable balance is silenced".to_owned(),
+        Some(rule) => format!("rule {} is silenced", name(rule)),
+    };
+    let place = place(&silence.account, silence.division, of);
+    let what = if silence.rule.is_some() { format!("{place}: {what}") } else { format!("{place} {what}") };
+    let why = silence.reason.as_ref().map(|reason| format!(" ({})", phrase::quote(reason))).unwrap_or_default();
+    let rest = if silence.level == Severity::Warning { "; what becomes critical is told" } else { "" };
+    format!("{what} until {}{why}{rest}.", times.full(silence.until))
+}
+
+/// `acme · History department`.
+fn place(account: &str, division: Division, known_as: Option<&str>) -> String {
+    let division = division.map(|id| match known_as.map(name) {
         Some(name) if !name.is_empty() => name,
         _ => format!("division {id}"),
     });
-    let account = name(&figures.account);
+    let account = name(account);
+    division.map_or_else(|| account.clone(), |division| format!("{account} · {division}"))
+}
+
+fn line(row: &Row, times: Times) -> Line {
+    let figures = &row.figures;
     let old = row.unreadable.is_some();
     let funds = match (figures.funds, figures.at) {
         (Some(Value::Amount(money)), _) => money.to_string(),
@@ -139,7 +169,7 @@ fn line(row: &Row, times: Times) -> Line {
     remarks.extend(row.unreadable.as_ref().map(|why| format!("Cannot be read: {}", phrase::sentence(why))));
     Line {
         rank: row.rank(),
-        place: division.map_or_else(|| account.clone(), |division| format!("{account} · {division}")),
+        place: place(&figures.account, figures.division, figures.division_name.as_deref()),
         funds,
         change: change(row.before, figures.funds).filter(|_| !old),
         unpaid: figures.unpaid.filter(|money| !money.amount.is_zero()).map(|money| money.to_string()),
@@ -150,7 +180,8 @@ fn line(row: &Row, times: Times) -> Line {
 fn standing(alert: &Standing, times: Times) -> String {
     let since = alert.since.map(|since| format!(" since {}", times.full(since))).unwrap_or_default();
     let pending = if alert.firing { "" } else { ", not long enough to alert yet" };
-    format!("{}: {}{since}{pending}", name(&alert.rule), alert.level)
+    let silenced = alert.silenced_until.map(|until| format!(", silenced until {}", times.short(until)));
+    format!("{}: {}{since}{pending}{}", name(&alert.rule), alert.level, silenced.unwrap_or_default())
 }
 
 /// `+1,200.00`; nothing to compare is no change of 0.
@@ -175,14 +206,29 @@ pub(super) fn plain(line: &Line) -> Vec<String> {
     std::iter::once(first).chain(line.remarks.iter().map(|remark| format!("            {remark}"))).collect()
 }
 
+/// As many silences as a page shows, and the number of the others.
+pub(super) fn few_silences(view: &ReportView, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = view.silences.iter().take(most).cloned().collect();
+    if let more @ 1.. = view.silences.len().saturating_sub(most) {
+        lines.push(format!("and {more} more silences: lowtide silence list shows them"));
+    }
+    lines
+}
+
 /// The page in plain text.
 pub(super) fn text(title: &str, view: &ReportView) -> String {
-    let mut lines = vec![title.to_owned(), view.summary.clone(), String::new()];
+    std::iter::once(title.to_owned()).chain(lines(view)).collect::<Vec<_>>().join("\n")
+}
+
+/// The page below its title, line by line; its parts are set apart by empty ones.
+pub(super) fn lines(view: &ReportView) -> Vec<String> {
+    let mut lines = vec![view.summary.clone(), String::new()];
     lines.extend(view.rows.iter().flat_map(plain));
-    if !view.notes.is_empty() {
-        lines.push(String::new());
-        lines.extend(view.notes.iter().cloned());
+    for part in [few_silences(view, MOST_SILENCES), view.notes.clone(), view.footer.iter().cloned().collect()] {
+        if !part.is_empty() {
+            lines.push(String::new());
+            lines.extend(part);
+        }
     }
-    lines.extend(view.footer.iter().flat_map(|footer| [String::new(), footer.clone()]));
-    lines.join("\n")
+    lines
 }

@@ -10,6 +10,7 @@ use super::*;
 use crate::domain::Time;
 use crate::domain::event::Subject;
 use crate::domain::report::Figures;
+use crate::domain::silence::Silence;
 use crate::notify::Message;
 use crate::notify::sample;
 
@@ -71,4 +72,22 @@ fn a_fallback_and_a_failing_notifier_are_noted() {
     let view = view(&page, Some("Sent here because chat could not deliver: 404".to_owned()), times);
     assert_eq!(view.summary, "As of Mon 23 Nov, 08:00 UTC.");
     assert_eq!(view.notes[1], "Notifier chat has failed since Mon 23 Nov, 06:00 UTC.");
+}
+
+#[test]
+fn many_silences_and_failing_notifiers_fit_too_and_what_does_not_is_counted() {
+    let Subject::Report(mut page) = sample::report("weekly".into(), now()) else { panic!() };
+    let one = page.silences[0].clone();
+    page.silences = vec![Silence { reason: Some("<!channel> & more ".repeat(16)), ..one }; 300];
+    page.failing = vec![("n".repeat(64).as_str().into(), now()); 100];
+    let message = sample::message(vec![Subject::Report(page)], now());
+    let body = payload(&message, &sample::words(), &BTreeMap::new());
+    let attachments = body["attachments"].as_array().unwrap();
+    let elements = attachments.iter().filter_map(|it| it["blocks"][0]["elements"][0]["text"].as_str());
+    let longest = elements.map(|text| text.encode_utf16().count()).max().unwrap();
+    assert!((1000..=3000).contains(&longest), "{longest}");
+    let json = body.to_string();
+    assert!(json.contains("and 292 more silences") && !json.contains("<!channel>"), "{json}");
+    let mail = mail(&message, &sample::words());
+    assert!(mail.text.contains("and 200 more silences") && mail.html.contains("and 200 more silences"));
 }

@@ -1,0 +1,287 @@
+//! Small books whose sums can be told by hand, and what must hold for all books.
+
+use std::time::Duration;
+
+use chrono::{NaiveDate, TimeZone as _, Utc};
+use proptest::prelude::*;
+use rust_decimal::Decimal;
+
+use super::*;
+use crate::domain::Time;
+use crate::domain::ahead::Runway;
+use crate::domain::books::{Entry, Ledger, Order};
+
+fn now() -> Time {
+    Utc.with_ymd_and_hms(2026, 11, 27, 12, 0, 0).unwrap()
+}
+
+fn days(count: u64) -> Duration {
+    Duration::from_secs(count * 24 * 3600)
+}
+
+/// So many hours before now.
+fn line(hours_ago: i64, change: i64, kind: &str) -> Entry {
+    Entry {
+        id: format!("{hours_ago} {change} {kind}").into(),
+        at: now() - chrono::Duration::hours(hours_ago),
+        change: Decimal::from(change),
+        kind: kind.into(),
+        balance_after: None,
+        currency: None,
+        order: None,
+        expires: None,
+    }
+}
+
+/// A deposit so many days ago that expires so many days after now.
+fn deposit_of(ago: i64, amount: i64, expires_in: i64) -> Entry {
+    let expires = Some(now() + chrono::Duration::days(expires_in));
+    Entry { expires, ..line(ago * 24, amount, "Credit Card Deposit") }
+}
+
+fn order(id: u64, price: i64, ends: (i32, u32, u32)) -> Order {
+    Order {
+        id,
+        division: None,
+        price: Decimal::from(price),
+        issued: true,
+        renewed: false,
+        placed: NaiveDate::from_ymd_opt(ends.0 - 1, ends.1, ends.2),
+        years: Some(1),
+        certificate_ends: NaiveDate::from_ymd_opt(ends.0, ends.1, ends.2).unwrap(),
+        order_ends: None,
+    }
+}
+
+/// One purchase a day, each of this amount, for so many days.
+fn daily(count: i64, amount: i64) -> Ledger {
+    let opening = line(count * 24, 100_000, "Credit");
+    let purchases = (0..count).map(|day| line(day * 24 + 1, -amount, "Charge"));
+    Ledger::new([opening].into_iter().chain(purchases).collect())
+}
+
+fn forecast(ledger: &Ledger, available: i64) -> Forecast {
+    Forecast::new(ledger, None, &Spending::default(), Decimal::from(available), now()).unwrap()
+}
+
+#[test]
+fn debits_are_purchases_unless_their_type_is_known_to_buy_nothing() {
+    let spending = Spending::default();
+    for (kind, counts) in [
+        ("Charge", true),
+        ("Sale from Account Balance", true),
+        ("Invoice Payment", true),
+        ("never heard of", true),
+        ("", true),
+        ("Adjustment", false),
+        ("EXPIRED deposit", false),
+        (" transfer ", false),
+    ] {
+        assert_eq!(spending.spent(&line(1, -5, kind)), counts.then(|| 5.into()), "{kind}");
+        assert_eq!(spending.spent(&line(1, 5, kind)), None, "{kind}");
+    }
+    let own = Spending::without(["Charge"]);
+    assert_eq!((own.spent(&line(1, -5, "CHARGE")), own.spent(&line(1, -5, "Transfer"))), (None, Some(5.into())));
+    assert_eq!(own.not_counted().collect::<Vec<_>>(), ["charge"]);
+}
+
+#[test]
+fn spend_counts_what_came_after_the_windows_begin_and_not_after_now() {
+    let lines = [(25, -1), (24, -2), (23, -4), (0, -8), (-1, -16), (5, 32)];
+    let ledger = Ledger::new(lines.map(|(hours, change)| line(hours, change, "Charge")).to_vec());
+    let spent = |within| spend(&ledger, &Spending::default(), now(), within);
+    assert_eq!(
+        [spent(days(1)), spent(Duration::ZERO), spent(Duration::MAX)].map(|it| it.to_string()),
+        ["12", "0", "15"]
+    );
+}
+
+#[test]
+fn debits_eat_the_oldest_deposit_first_and_what_is_left_expires() {
+    let expires_in = |lines: Vec<Entry>, within| expiring(&Ledger::new(lines), now(), days(within)).to_string();
+    let two = [deposit_of(90, 100, 10), deposit_of(60, 100, 20)];
+    let with = |more: Vec<Entry>| [two.to_vec(), more].concat();
+    assert_eq!(expires_in(two.to_vec(), 30), "200");
+    assert_eq!(expires_in(two.to_vec(), 10), "100");
+    assert_eq!(expires_in(two.to_vec(), 9), "0");
+    assert_eq!(expires_in(with(vec![line(240, -70, "Charge")]), 30), "130");
+    assert_eq!(expires_in(with(vec![line(240, -70, "Charge")]), 15), "30");
+    assert_eq!(expires_in(with(vec![line(240, -130, "Adjustment")]), 30), "70");
+    assert_eq!(expires_in(with(vec![line(240, -300, "Charge"), line(10, 150, "Credit")]), 30), "0");
+    assert_eq!(expires_in(Vec::new(), 30), "0");
+}
+
+#[test]
+fn an_opening_balance_is_the_oldest_deposit_and_a_debt_is_paid_first() {
+    let opening = |balance_after: i64| Entry { balance_after: Some(balance_after.into()), ..deposit_of(90, 100, 10) };
+    let left = |lines: &[Entry]| expiring(&Ledger::new(lines.to_vec()), now(), days(30)).to_string();
+    assert_eq!(left(&[opening(150), line(240, -60, "Charge")]), "90");
+    assert_eq!(left(&[opening(70), line(240, -20, "Charge")]), "50");
+}
+
+#[test]
+fn a_write_off_takes_from_the_deposit_that_expires_then() {
+    let lines = [
+        line(91 * 24, 50, "Credit"),
+        deposit_of(90, 100, -5),
+        deposit_of(60, 100, 20),
+        line(5 * 24, -100, "Expired Deposit"),
+        line(24, -60, "Charge"),
+    ];
+    assert_eq!(expiring(&Ledger::new(lines.to_vec()), now(), days(30)), Decimal::from(90));
+}
+
+#[test]
+fn renewals_are_due_from_today_to_the_last_day_of_the_window() {
+    let (yesterday, today) = (order(1, 1, (2026, 11, 26)), order(2, 2, (2026, 11, 27)));
+    let (last, later) = (order(3, 4, (2026, 12, 27)), order(4, 8, (2026, 12, 28)));
+    let renewed = Order { renewed: true, ..order(5, 16, (2026, 12, 1)) };
+    let pending = Order { issued: false, ..order(6, 32, (2026, 12, 1)) };
+    let placed = NaiveDate::from_ymd_opt(2025, 12, 1);
+    let long = Order { years: Some(3), placed, ..order(7, 64, (2026, 12, 1)) };
+    let asked = Order { id: 8, order_ends: NaiveDate::from_ymd_opt(2028, 12, 1), ..long.clone() };
+    let doubtful_later = Order { id: 9, years: Some(6), ..later.clone() };
+    let orders = [yesterday, today, last, later, renewed, pending, long, asked, doubtful_later];
+    let due = renewals_due(&orders, now(), days(30));
+    assert_eq!(due, RenewalsSum { count: 2, amount: 6.into(), in_doubt: vec![7] });
+    assert_eq!([shortfall(&due, 4.into()), shortfall(&due, 10.into())], [2.into(), Decimal::ZERO]);
+    assert_eq!(shortfall(&due, (-4).into()), 10.into());
+}
+
+#[test]
+fn the_past_is_told_backwards_from_what_is_available() {
+    let ledger = Ledger::new(vec![line(72, 500, "Credit"), line(30, -100, "Charge"), line(-5, -999, "Charge")]);
+    let told: Vec<_> = past(&ledger, 300.into(), now(), 90).into_iter().map(|(_, left)| left.to_string()).collect();
+    assert_eq!(told, ["400", "400", "300", "300"]);
+    assert_eq!(sparkline(&ledger, 300.into(), now()), [8, 8, 6, 6]);
+    assert_eq!(sparkline(&ledger, (-400).into(), now()), [0, 0, 0, 0]);
+    assert_eq!(sparkline(&Ledger::default(), 300.into(), now()), [0; 0]);
+    assert_eq!(sparkline(&daily(90, 10), 5.into(), now()).len(), 28);
+}
+
+#[test]
+fn without_enough_history_there_is_no_forecast_and_it_says_why() {
+    let why = |ledger: &Ledger| {
+        let forecast = Forecast::new(ledger, None, &Spending::default(), Decimal::ONE, now());
+        forecast.map(|_| ()).map_err(|not_yet| not_yet.to_string())
+    };
+    let short = Err("the ledger reaches back 27 days; a forecast needs 28".to_owned());
+    assert_eq!(why(&daily(27, 5)), short);
+    assert_eq!(why(&daily(28, 5)), Ok(()));
+    assert_eq!(why(&Ledger::default()), Err("the ledger reaches back 0 days; a forecast needs 28".to_owned()));
+    let quiet = Ledger::new(vec![line(2000, 9, "Credit"), line(9, -1, "Charge"), line(8, -2, "Transfer")]);
+    assert_eq!(why(&quiet), Err("purchases in the last year: 1; a forecast needs 4".to_owned()));
+}
+
+#[test]
+fn an_even_pace_lasts_as_long_as_the_funds_divided_by_it() {
+    let Runway::Until { about: Some(about), early: Some(early), late: Some(late), percent: 90 } =
+        forecast(&daily(90, 100), 3050).runway(Confidence::default())
+    else {
+        panic!("a date");
+    };
+    assert_eq!([early, about, late].map(|at| (at - now()).num_days()), [30, 30, 30]);
+    assert_eq!(forecast(&daily(90, 100), 0).runway(Confidence::default()), Runway::Over);
+    assert_eq!(forecast(&daily(90, 100), -5).runway_early(Confidence::default()), Some(Duration::ZERO));
+    assert_eq!(forecast(&daily(90, 100), 99_999).runway(Confidence::default()), Runway::Endless);
+    assert_eq!(forecast(&daily(90, 100), 99_999).runway_early(Confidence::default()), None);
+}
+
+/// The giant's day is left out of the pace, with the small order of that day.
+#[test]
+fn one_giant_order_does_not_spoil_the_pace() {
+    let giant = line(100, -50_000, "Charge");
+    let ledger = Ledger::new([daily(180, 100).entries(), &[giant]].concat());
+    let middle = forecast(&ledger, 3050).spend_range(30, Confidence::default()).middle;
+    assert!((Decimal::from(2800)..=Decimal::from(3100)).contains(&middle), "{middle}");
+}
+
+#[test]
+fn known_renewals_are_added_once_near_their_end() {
+    let ledger = daily(90, 100);
+    let orders: Vec<Order> = (0..10).map(|id| order(id, 1000, (2027, 1, 20))).collect();
+    let known = Forecast::new(&ledger, Some(&orders), &Spending::default(), 9000.into(), now()).unwrap();
+    let middle = |days| known.spend_range(days, Confidence::default()).middle.round();
+    assert_eq!([middle(20), middle(60)], [2000.into(), 16_000.into()]);
+}
+
+#[test]
+fn a_renewal_in_the_past_does_not_come_again_as_a_purchase() {
+    let paid = Entry { order: Some(70), ..line(20 * 24, -7000, "Charge") };
+    let ledger = Ledger::new([daily(60, 100).entries(), &[paid]].concat());
+    let old = Order { renewed: true, ..order(7, 7000, (2026, 11, 20)) };
+    let spent = |orders: Option<&[Order]>| {
+        let forecast = Forecast::new(&ledger, orders, &Spending::default(), 9000.into(), now()).unwrap();
+        forecast.spend_over(60, Confidence::new(99).unwrap())
+    };
+    assert!(spent(Some(&[old])) < Decimal::from(6010));
+    assert!(spent(None) > Decimal::from(12_000));
+}
+
+#[test]
+fn a_deposit_brings_funds_back_and_through_what_will_be_spent() {
+    let amount = |text: &str| text.parse::<Decimal>().unwrap();
+    assert_eq!(deposit(amount("2000"), amount("1431.20"), amount("600")), Some(1169.into()));
+    assert_eq!(deposit(amount("2000"), amount("2600"), amount("600")), None);
+    assert_eq!(forecast(&daily(90, 100), 2500).deposit(2000.into(), 30, Confidence::default()), Some(2500.into()));
+}
+
+#[test]
+fn amounts_beyond_belief_stop_nothing() {
+    let ledger = daily(60, i64::MAX / 1000);
+    let known = forecast(&ledger, i64::MAX);
+    assert!(known.spend_over(365, Confidence::default()) > Decimal::ZERO);
+    assert_eq!(known.bands(1000, Confidence::default()).len(), 366);
+}
+
+prop_compose! {
+    fn ledgers()(lines in proptest::collection::vec((0i64..2000, 1i64..5000), 4..80)) -> Ledger {
+        let purchases = lines.iter().map(|(hours, amount)| line(*hours, -amount, "Charge"));
+        Ledger::new([line(2100, 9999, "Credit")].into_iter().chain(purchases).chain([1, 2, 3, 4].map(|it| line(it, -7, "Charge"))).collect())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_books_make_the_same_forecast(ledger in ledgers()) {
+        prop_assert_eq!(forecast(&ledger, 5000), forecast(&ledger, 5000));
+    }
+
+    #[test]
+    fn more_funds_never_last_shorter(ledger in ledgers(), less in 0i64..90_000, more in 0i64..90_000) {
+        let lasts = |funds| forecast(&ledger, funds).runway_early(Confidence::default()).unwrap_or(Duration::MAX);
+        prop_assert!(lasts(less) <= lasts(less + more));
+    }
+
+    #[test]
+    fn who_wants_to_be_surer_gets_a_wider_range(ledger in ledgers(), low in 50u8..99, days in 1u32..365) {
+        let known = forecast(&ledger, 20_000);
+        let (sure, surer) = (Confidence::new(low).unwrap(), Confidence::new(low + 1).unwrap());
+        let early = |confidence| known.runway_early(confidence).unwrap_or(Duration::MAX);
+        prop_assert!(early(surer) <= early(sure));
+        let (narrow, wide) = (known.spend_range(days, sure), known.spend_range(days, surer));
+        prop_assert!(wide.low <= narrow.low && narrow.low <= narrow.middle);
+        prop_assert!(narrow.middle <= narrow.high && narrow.high <= wide.high);
+    }
+
+    #[test]
+    fn what_comes_after_now_changes_nothing(ledger in ledgers(), later in -500i64..-1) {
+        let longer = Ledger::new([ledger.entries(), &[line(later, -4000, "Charge"), deposit_of(later / 24 - 1, 50, 9)]].concat());
+        prop_assert_eq!(forecast(&ledger, 5000), forecast(&longer, 5000));
+        prop_assert_eq!(expiring(&ledger, now(), days(30)), expiring(&longer, now(), days(30)));
+        prop_assert_eq!(past(&ledger, 5.into(), now(), 90), past(&longer, 5.into(), now(), 90));
+    }
+
+    #[test]
+    fn no_more_expires_than_was_deposited(amounts in proptest::collection::vec((1i64..80, -900i64..900), 0..40)) {
+        let lines: Vec<Entry> = amounts.iter().enumerate().map(|(number, (ago, change))| {
+            let entry = if *change > 0 { deposit_of(*ago, *change, 9) } else { line(*ago * 24, *change, "Charge") };
+            Entry { id: number.to_string().into(), ..entry }
+        }).collect();
+        let balance: Decimal = lines.iter().map(|entry| entry.change).sum();
+        let left = expiring(&Ledger::new(lines), now(), days(30));
+        prop_assert!(left >= Decimal::ZERO && left == balance.max(Decimal::ZERO), "{left} of {balance}");
+    }
+}

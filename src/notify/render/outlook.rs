@@ -1,0 +1,105 @@
+//! What a message says of the days to come: how long funds last, what is to be renewed, what to deposit.
+//!
+//! Plain text without any escaping, as `phrase`'s.
+
+use super::phrase;
+use super::text::Times;
+use crate::chart::share;
+use crate::domain::ahead::{Ahead, RenewalsDue, Runway};
+use crate::domain::alert::Kind;
+use crate::domain::event::{Event, Subject};
+use crate::domain::money::Money;
+use crate::domain::rule::Metric;
+
+/// Readings that a sparkline shows: four weeks of days.
+const LONGEST_SPARK: usize = 28;
+/// From nothing to the most; the first stands on the line too, so that a day without funds is seen.
+const BARS: [char; 9] =
+    ['.', '\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}', '\u{2588}'];
+
+/// What lies ahead, where the event is one that a look ahead belongs to: funds that run low, not debts, and not what is
+/// over.
+pub(super) fn ahead(event: &Event) -> Option<&Ahead> {
+    let Subject::Threshold(it) = &event.subject else { return None };
+    let debts = matches!(it.metric, Metric::UnpaidInvoices | Metric::UsedCredit);
+    it.ahead.as_deref().filter(|_| !debts && it.kind != Kind::Resolved)
+}
+
+/// The one thing to do.
+pub(super) fn to_do(event: &Event) -> Option<String> {
+    let deposit = ahead(event)?.deposit?;
+    Some(format!("Deposit {deposit} to end this alert and get through the next 30 days."))
+}
+
+/// The lines about the days to come; the sparkline is the last.
+pub(super) fn lines(event: &Event, times: Times) -> Vec<String> {
+    let Some(ahead) = ahead(event) else { return Vec::new() };
+    let renewals = ahead.renewals.as_ref().map(renewals);
+    [Some(runway(&ahead.runway, times)), renewals, spark(&ahead.spark)].into_iter().flatten().collect()
+}
+
+/// How long the funds last, in one sentence.
+pub(super) fn runway(runway: &Runway, times: Times) -> String {
+    match runway {
+        Runway::Over => "Nothing is left to order with.".to_owned(),
+        Runway::Endless | Runway::Until { about: None, early: None, .. } => {
+            "At the recent pace the funds last for more than a year.".to_owned()
+        }
+        Runway::NotYetKnown(why) => {
+            format!("How long the funds last is not known yet: {}", phrase::sentence(why))
+        }
+        Runway::Until { about: None, early: Some(early), .. } => {
+            format!("Funds probably last for more than a year, but may end as early as {}.", times.day(*early))
+        }
+        Runway::Until { about: Some(about), early, late, percent } => {
+            let range = match (early.map(|it| times.date(it)), late.map(|it| times.date(it))) {
+                (Some(early), Some(late)) if early == late => String::new(),
+                (Some(early), Some(late)) => format!("; {} between {early} and {late}", share(*percent)),
+                (Some(early), None) => format!("; {} between {early} and more than a year from now", share(*percent)),
+                (None, _) => String::new(),
+            };
+            format!("Funds last until about {}{range}.", times.day(*about))
+        }
+    }
+}
+
+/// `Renewals due in the next 30 days: 12 for USD 4,788.00.`
+pub(super) fn renewals(due: &RenewalsDue) -> String {
+    match due.count {
+        0 => "No renewals are due in the next 30 days.".to_owned(),
+        count => format!("Renewals due in the next 30 days: {count} for {}.", due.amount),
+    }
+}
+
+/// The bars alone: one a day, oldest first.
+pub(super) fn bars(spark: &[u8]) -> String {
+    let last = &spark[spark.len().saturating_sub(LONGEST_SPARK)..];
+    last.iter().map(|level| BARS[usize::from(*level).min(BARS.len() - 1)]).collect()
+}
+
+/// The bars between words that say it without them.
+fn spark(spark: &[u8]) -> Option<String> {
+    let now = match *spark.last()? {
+        0 => "none are left",
+        1 => "about an eighth of the most",
+        2 => "about a quarter of the most",
+        3 => "over a third of the most",
+        4 => "about half of the most",
+        5 => "over half of the most",
+        6 => "about three quarters of the most",
+        7 => "close to the most",
+        _ => "the most",
+    };
+    let span = match spark.len() {
+        1 => "Last 1 day".to_owned(),
+        days if days < LONGEST_SPARK => format!("Last {days} days"),
+        _ => "Last 4 weeks".to_owned(),
+    };
+    let now = if spark.last() == Some(&0) { now.to_owned() } else { format!("{now} in this time") };
+    Some(format!("{span} {} now: {now}.", bars(spark)))
+}
+
+/// The amount to deposit, with its currency.
+pub(super) fn deposit(event: &Event) -> Option<Money> {
+    ahead(event)?.deposit
+}

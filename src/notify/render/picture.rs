@@ -1,0 +1,67 @@
+//! The pictures of a message: which ones it has, what they are called in its HTML, and what they say in words.
+//!
+//! They are only named here; drawing takes time, and is the sender's business.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono_tz::Tz;
+
+use super::outlook;
+use crate::chart::{self, DrawError};
+use crate::domain::ahead::Chart;
+use crate::domain::event::{Event, Subject};
+
+/// Pictures in one message; with more a mail gets large, and nobody looks at them.
+const MOST: usize = 3;
+
+/// A chart that belongs to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Its Content-ID, without angle brackets: HTML shows it by `cid:` and this.
+    pub id: String,
+    /// What it shows, in words.
+    pub alternative: String,
+    chart: Arc<Chart>,
+    zone: Tz,
+}
+
+impl Picture {
+    /// The PNG. Takes some ten milliseconds: not for async threads.
+    pub fn png(&self) -> Result<Vec<u8>, DrawError> {
+        chart::png(&self.chart, self.zone)
+    }
+
+    /// The PNG as an address that holds it, for a page that stands alone.
+    pub fn address(&self) -> Result<String, DrawError> {
+        Ok(format!("data:image/png;base64,{}", STANDARD.encode(self.png()?)))
+    }
+
+    /// What its image in HTML is loaded from.
+    pub(super) fn source(&self) -> String {
+        format!("cid:{}", self.id)
+    }
+}
+
+/// The picture of an event, not yet numbered.
+pub(super) fn of(event: &Event, zone: Tz) -> Option<Picture> {
+    outlook::ahead(event)?;
+    let Subject::Threshold(it) = &event.subject else { return None };
+    let chart = Arc::clone(it.chart.as_ref()?);
+    Some(Picture { id: String::new(), alternative: chart::alternative(&chart, zone), chart, zone })
+}
+
+/// Gives the first few their names, and takes the others away.
+pub(super) fn number<'a>(pictures: impl Iterator<Item = &'a mut Option<Picture>>) {
+    let mut n = 0;
+    for place in pictures {
+        if let Some(picture) = place {
+            n += 1;
+            picture.id = format!("chart-{n}@lowtide");
+        }
+        if n > MOST {
+            *place = None;
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Reading an account's books over HTTP: pages, failures, what is asked and what is not. No test leaves this machine.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use chrono::NaiveDate;
+use lowtide::books::{Cache, Keeper, Shelf};
+use lowtide::certcentral::{BalanceSource, BooksSource, Client, Limiter, ReadErrorKind};
+use lowtide::clock::{Clock, SystemClock};
+use lowtide::config::scenario;
+use lowtide::domain::books::Gap;
+use lowtide::sandbox::scenario::SHIPPED;
+use lowtide::sandbox::server::{API_KEY, Sandbox};
+use lowtide::secret::{Redactor, Secret};
+use lowtide::web::{self, WebOptions};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use url::Url;
+use wiremock::matchers::{method, path};
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+fn client_with(base: &str, timeout: Duration, key: &str) -> Arc<Client> {
+    let http = web::client(&WebOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
+    let limiter = Arc::new(Limiter::new([]));
+    let clock = Arc::new(SystemClock);
+    let base = Url::parse(base).unwrap();
+    Arc::new(Client::new("acme", base, &Secret::new(key), http, limiter, Redactor::default(), clock).unwrap())
+}
+
+fn client(base: &str) -> Arc<Client> {
+    client_with(base, Duration::from_secs(5), "KEY-0123456789-SECRET")
+}
+
+/// A ledger of so many lines, newest first, that pages as documented; `more` lines appear at each request.
+struct Ledger {
+    lines: Mutex<u64>,
+    more: u64,
+    total: Option<u64>,
+    heedless: bool,
+    note: usize,
+}
+
+impl Ledger {
+    fn of(lines: u64) -> Self {
+        Self { lines: Mutex::new(lines), more: 0, total: None, heedless: false, note: 0 }
+    }
+}
+
+impl Respond for Ledger {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let asked = |name: &str| {
+            let found = request.url.query_pairs().find(|(key, _)| key == name);
+            found.unwrap().1.parse::<usize>().unwrap()
+        };
+        let mut lines = self.lines.lock().unwrap();
+        let offset = if self.heedless { 0 } else { asked("offset") };
+        let numbers = (1..=*lines).rev().skip(offset).take(asked("limit"));
+        let line = |n: u64| {
+            let at = chrono::DateTime::from_timestamp(1_790_000_000 + i64::try_from(n).unwrap() * 60, 0).unwrap();
+            json!({ "id": n.to_string(), "debit": format!("{n}.05"), "transaction_type": "Charge",
+                "transaction_date": at.format("%Y-%m-%d %H:%M:%S").to_string(), "note": "x".repeat(self.note) })
+        };
+        let list: Vec<Value> = numbers.map(line).collect();
+        let total = self.total.unwrap_or(*lines);
+        *lines += self.more;
+        ResponseTemplate::new(200).set_body_json(json!({ "adjustments": list, "page": { "total": total } }))
+    }
+}
+
+async fn always(answer: impl Respond + 'static) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(method("GET")).respond_with(answer).mount(&server).await;
+    server
+}
+
+async fn queries(server: &MockServer) -> Vec<String> {
+    let requests = server.received_requests().await.unwrap();
+    let told = |it: &Request| {
+        let query = it.url.query_pairs().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        format!("{} {}", it.url.path(), query.join(" "))
+    };
+    requests.iter().map(told).collect()
+}
+
+#[tokio::test]
+async fn all_pages_are_read_oldest_first_and_the_query_says_what_is_wanted() {
+    let server = always(Ledger::of(1200)).await;
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let lines = client(&server.uri()).ledger(Some(77), Some(day)).await.unwrap();
+    let ids: Vec<u64> = lines.iter().map(|it| it.id.parse().unwrap()).collect();
+    assert_eq!(ids, (1..=1200).collect::<Vec<_>>());
+    assert_eq!(lines[4].change, "-5.05".parse::<Decimal>().unwrap());
+    assert!(Arc::ptr_eq(&lines[0].kind, &lines[1199].kind), "one text for all lines of a kind");
+    let asked = queries(&server).await;
+    let tomorrow = SystemClock.now().date_naive().succ_opt().unwrap();
+    let same = format!("sort=-transaction_date container_id=77 filters[transaction_date]=2026-09-01...{tomorrow}");
+    let expected = [0, 500, 1000].map(|offset| format!("/finance/balance-history {same} offset={offset} limit=500"));
+    assert_eq!(asked, expected);
+    assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1200);
+    assert_eq!(queries(&server).await[3], "/finance/balance-history sort=-transaction_date offset=0 limit=500");
+}
+
+#[tokio::test]
+async fn lines_that_appear_between_two_pages_neither_hide_nor_double_others() {
+    for more in [1, 7, 99] {
+        let server = always(Ledger { more, ..Ledger::of(1600) }).await;
+        let lines = client(&server.uri()).ledger(None, None).await.unwrap();
+        let ids: Vec<u64> = lines.iter().map(|it| it.id.parse().unwrap()).collect();
+        assert_eq!(ids, (1..=1600).collect::<Vec<_>>(), "{more} more at each page");
+    }
+}
+
+#[tokio::test]
+async fn no_total_and_no_heedless_server_makes_it_ask_for_ever_or_stop_early() {
+    for total in [0, 1, u64::MAX] {
+        let server = always(Ledger { total: Some(total), ..Ledger::of(1100) }).await;
+        assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1100, "{total}");
+        assert!(queries(&server).await.len() <= 4);
+    }
+    let server = always(Ledger { heedless: true, ..Ledger::of(1100) }).await;
+    let error = client(&server.uri()).ledger(None, None).await.unwrap_err();
+    assert_eq!(error.kind, ReadErrorKind::Nonsense);
+    assert!(error.reason.contains("repeats the pages before it"), "{error}");
+    assert_eq!(queries(&server).await.len(), 5);
+}
+
+#[tokio::test]
+async fn where_a_page_is_over_the_cap_smaller_ones_are_asked_for() {
+    let server = always(Ledger { note: 5000, ..Ledger::of(600) }).await;
+    assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 600);
+    let asked = queries(&server).await;
+    let limits: Vec<&str> = asked.iter().map(|it| it.rsplit('=').next().unwrap()).collect();
+    assert_eq!(limits, ["500", "250", "125", "125", "125", "125", "125"]);
+    let endless = always(ResponseTemplate::new(200).set_body_string(" ".repeat(2 * 1024 * 1024))).await;
+    let error = client(&endless.uri()).ledger(None, None).await.unwrap_err();
+    assert!(error.reason.contains("longer than 1048576 bytes"), "{error}");
+    assert!(queries(&endless).await.len() < 10);
+}
+
+#[tokio::test]
+async fn orders_are_asked_for_by_status_and_end_and_those_beyond_are_left_out() {
+    let server = MockServer::start().await;
+    let order = |id: u64, ends: &str, status: &str| json!({ "id": id, "status": status, "price": 399.5, "container": { "id": 5 }, "certificate": { "valid_till": ends } });
+    let list = json!({ "orders": [order(1, "2026-12-01", "issued"), order(2, "2026-12-02", "revoked"), order(3, "2029-12-01", "issued")] });
+    Mock::given(path("/order/certificate/1"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(json!({ "id": 1, "order_valid_till": "2028-01-02" })))
+        .mount(&server)
+        .await;
+    let once = ResponseTemplate::new(200).set_body_json(list);
+    Mock::given(path("/order/certificate")).respond_with(once).up_to_n_times(1).mount(&server).await;
+    let none = ResponseTemplate::new(200).set_body_json(json!({ "orders": [] }));
+    Mock::given(path("/order/certificate")).respond_with(none).mount(&server).await;
+    let (from, to) = (NaiveDate::from_ymd_opt(2026, 6, 1).unwrap(), NaiveDate::from_ymd_opt(2027, 12, 1).unwrap());
+    let orders = client(&server.uri()).orders(from, to).await.unwrap();
+    assert_eq!(orders.iter().map(|it| (it.id, it.division)).collect::<Vec<_>>(), [(1, Some(5))]);
+    let filters = "filters[status]=issued filters[valid_till]=2026-06-01...2027-12-01";
+    assert_eq!(queries(&server).await[0], format!("/order/certificate {filters} offset=0 limit=250"));
+    assert_eq!(client(&server.uri()).order_end(1).await.unwrap(), NaiveDate::from_ymd_opt(2028, 1, 2));
+    let error = client(&server.uri()).order_end(9).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.reason.as_str()),
+        (ReadErrorKind::Refused, "GET /order/certificate/9 answered 404 Not Found")
+    );
+}
+
+#[tokio::test]
+async fn each_failure_has_its_kind_and_a_pause_of_the_books_is_not_the_balances() {
+    let template = |status: u16| ResponseTemplate::new(status);
+    for (answer, kind, requests) in [
+        (template(403), ReadErrorKind::Refused, 1),
+        (template(503), ReadErrorKind::Server, 3),
+        (template(429).insert_header("retry-after", "600"), ReadErrorKind::RateLimited, 1),
+        (template(200).set_body_string("<html>"), ReadErrorKind::Nonsense, 1),
+        (template(200).set_body_string(r#"{"adjustments":[{"id":"1","debit":"NaN"}]}"#), ReadErrorKind::Nonsense, 1),
+        (template(200).set_delay(Duration::from_secs(60)), ReadErrorKind::Timeout, 2),
+    ] {
+        let server = MockServer::start().await;
+        Mock::given(path("/finance/balance-history")).respond_with(answer).mount(&server).await;
+        let balance = template(200).set_body_string(r#"{"balance":"454.00","currency":"USD"}"#);
+        Mock::given(path("/finance/balance")).respond_with(balance).mount(&server).await;
+        let client = client_with(&server.uri(), Duration::from_millis(800), "KEY-0123456789-SECRET");
+        let error = client.ledger(None, None).await.unwrap_err();
+        assert_eq!((error.kind, queries(&server).await.len()), (kind, requests), "{error}");
+        if kind == ReadErrorKind::RateLimited {
+            assert!(client.ledger(None, None).await.unwrap_err().reason.contains("no request was sent"));
+        }
+        assert!(client.balance(None).await.is_ok(), "{kind:?}");
+    }
+}
+
+/// A shelf that is filled from `source`.
+fn keep(source: Arc<Client>, cache: Option<Cache>) -> (Arc<Shelf>, watch::Sender<bool>) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let shelf = Arc::new(Shelf::new(Arc::clone(&clock)));
+    let keeper = Keeper::new("acme".into(), source, Arc::clone(&shelf), clock, cache, 30);
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(keeper.run(stopped));
+    (shelf, stop)
+}
+
+async fn sandbox(name: &str, text: &str) -> (Arc<Sandbox>, Arc<Client>) {
+    let sandbox = Sandbox::new(scenario::parse(name, text).unwrap(), 1, Arc::new(SystemClock), Arc::new(()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/services/v2", listener.local_addr().unwrap());
+    tokio::spawn(Arc::clone(&sandbox).serve(listener));
+    (sandbox, client_with(&base, Duration::from_secs(10), API_KEY))
+}
+
+#[tokio::test]
+async fn the_books_of_every_shipped_scenario_are_those_of_its_world() {
+    for (name, text) in SHIPPED {
+        let text = format!(
+            "{}\nrate_limit: off\n",
+            text.lines().filter(|it| !it.starts_with("rate_limit")).collect::<Vec<_>>().join("\n")
+        );
+        let (sandbox, client) = sandbox(name, &text).await;
+        let divisions: Vec<u64> = sandbox.look(|world| world.divisions().map(|(id, _)| id).collect());
+        let wanted: BTreeSet<_> = divisions.iter().map(|id| Some(*id)).collect();
+        let (shelf, stop) = keep(client, None);
+        shelf.want(&wanted);
+        shelf.settled(&wanted, Duration::from_secs(20)).await;
+        for id in divisions {
+            let books = shelf.books(Some(id));
+            let ledger = books.ledger.unwrap();
+            let sum: Decimal = ledger.entries().iter().map(|line| line.change).sum();
+            assert_eq!(sum, sandbox.look(|world| world.sheet(id).unwrap().balance), "{name} {id}");
+            assert!(ledger.entries().is_sorted_by_key(|line| line.at));
+            let orders = books.orders.unwrap();
+            assert!(orders.iter().all(|order| order.division == Some(id)), "{name}");
+        }
+        stop.send(true).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_see_the_books_still_sees_the_balance() {
+    let text =
+        "divisions:\n  Main: { id: 5, balance: 100 }\nfaults:\n  - { from: 0s, for: 1d, kind: books_forbidden }\n";
+    let (_sandbox, client) = sandbox("poor", text).await;
+    assert!(client.balance(Some(5)).await.is_ok());
+    let (shelf, _stop) = keep(client, None);
+    let wanted = BTreeSet::from([Some(5)]);
+    shelf.want(&wanted);
+    shelf.settled(&wanted, Duration::from_secs(20)).await;
+    let books = shelf.books(Some(5));
+    for gap in [books.ledger.unwrap_err(), books.orders.unwrap_err()] {
+        let Gap::Unreadable(why) = gap else { panic!("{gap:?}") };
+        assert!(why.reason.contains("403 Forbidden: access_denied"), "{}", why.reason);
+    }
+}
+
+/// So many kilobytes of memory are this process's.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_lines_are_read_and_kept_within_time_and_memory() {
+    let long = std::env::var_os("LOWTIDE_LONG").is_some_and(|value| value == "1");
+    let lines = if long { 100_000 } else { 5000 };
+    let server = MockServer::builder().disable_request_recording().start().await;
+    Mock::given(method("GET"))
+        .and(path("/finance/balance-history"))
+        .respond_with(Ledger::of(lines))
+        .mount(&server)
+        .await;
+    let none = ResponseTemplate::new(200).set_body_json(json!({ "orders": [] }));
+    Mock::given(path("/order/certificate")).respond_with(none).mount(&server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let cache = || Some(Cache::new(folder.path().join("books"), "acme", "http://here"));
+    let (before, began) = (resident(), Instant::now());
+    let (shelf, stop) = keep(client(&server.uri()), cache());
+    let wanted = BTreeSet::from([None]);
+    shelf.want(&wanted);
+    shelf.settled(&wanted, Duration::from_secs(300)).await;
+    let (took, grown) = (began.elapsed(), resident().saturating_sub(before));
+    let ledger = shelf.books(None).ledger.unwrap();
+    assert_eq!(ledger.entries().len() as u64, lines);
+    stop.send(true).unwrap();
+    println!("{lines} lines in {took:?}, {} bytes a line with everything else", grown * 1024 / lines);
+    assert!(took < Duration::from_secs(120), "{took:?}");
+    // The sample server's own bodies are among it.
+    assert!(grown < 200 * 1024, "{grown} KiB");
+    let began = Instant::now();
+    let (shelf, _stop) = keep(client("http://127.0.0.1:9"), cache());
+    shelf.want(&wanted);
+    shelf.settled(&wanted, Duration::from_secs(60)).await;
+    assert_eq!(shelf.books(None).ledger.unwrap(), ledger, "from the cache");
+    println!("from the cache in {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30));
+}

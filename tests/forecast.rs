@@ -1,0 +1,238 @@
+//! Before it is low: rules that look ahead, and messages that say how long funds last, seen from outside.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "support/bin.rs"]
+mod bin;
+
+use std::time::{Duration, Instant};
+
+use bin::{FUNDS, World, wait_until};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use lowtide::clock::{Clock, SystemClock};
+use serde_json::{Value, json};
+use wiremock::{Request, Respond, ResponseTemplate};
+
+const HISTORY: &str = "/finance/balance-history";
+const ORDERS: &str = "/order/certificate";
+
+fn now() -> DateTime<Utc> {
+    SystemClock.now()
+}
+
+fn day(ahead: i64) -> NaiveDate {
+    (now() + TimeDelta::days(ahead)).date_naive()
+}
+
+/// A list that is answered as a whole, page by page.
+struct List {
+    name: &'static str,
+    items: Vec<Value>,
+}
+
+impl Respond for List {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let asked = |name: &str| {
+            let found = request.url.query_pairs().find(|(key, _)| key == name);
+            found.and_then(|(_, value)| value.parse::<usize>().ok())
+        };
+        let (offset, limit) = (asked("offset").unwrap_or(0), asked("limit").unwrap_or(1000));
+        let page: Vec<&Value> = self.items.iter().skip(offset).take(limit).collect();
+        let about = json!({ "total": self.items.len(), "offset": offset, "limit": limit });
+        ResponseTemplate::new(200).set_body_json(json!({ self.name: page, "page": about }))
+    }
+}
+
+fn history(items: Vec<Value>) -> List {
+    List { name: "adjustments", items }
+}
+
+fn orders(items: Vec<Value>) -> List {
+    List { name: "orders", items }
+}
+
+/// A purchase of 40 a day for so many days, newest first, after a deposit that expires in ten days.
+fn ledger(days: i64) -> List {
+    let stamp = |ago: i64| (now() - TimeDelta::days(ago)).format("%Y-%m-%d %H:%M:%S").to_string();
+    let purchase = |ago: i64| {
+        json!({ "id": format!("LINE-{ago}"), "debit": "40.00", "transaction_type": "Charge", "transaction_date": stamp(ago),
+            "currency": "USD" })
+    };
+    let deposit = json!({ "id": "DEPOSIT", "credit": "9000.00", "transaction_type": "Credit Card Deposit",
+        "transaction_date": stamp(days), "balance_after": "9000.00", "currency": "USD",
+        "expiration_date": format!("{} 00:00:00", day(10)) });
+    history((1..days).map(purchase).chain([deposit]).collect())
+}
+
+fn order(id: u64, price: u32, years: u32, placed: i64, certificate_ends: i64) -> Value {
+    json!({ "id": id, "status": "issued", "is_renewed": false, "price": price, "validity_years": years,
+        "date_created": format!("{}T10:00:00+00:00", day(placed)), "container": { "id": 1 },
+        "certificate": { "valid_till": day(certificate_ends).to_string() } })
+}
+
+fn refusal() -> ResponseTemplate {
+    let body = json!({ "errors": [{ "code": "access_denied|missing_permission", "message": "no finances for you" }] });
+    ResponseTemplate::new(403).set_body_json(body)
+}
+
+fn rule(name: &str, body: &str) -> String {
+    format!("  {name}: {{ {body} }}\n")
+}
+
+#[tokio::test]
+async fn a_low_funds_message_says_how_long_they_last_what_is_due_and_what_to_deposit() {
+    let world = World::new().await;
+    world.serve(HISTORY, ledger(90)).await;
+    world.serve(ORDERS, orders(vec![order(7, 399, 1, -340, 12), order(8, 100, 1, -340, 400)])).await;
+    world.funds("1000.00");
+    let service = world.start();
+    let told = world.wait_told(1);
+    for words in [
+        "USD 1,000.00 left",
+        "Funds last until about",
+        "9 in 10 between",
+        "Renewals due in the next 30 days: 1 for USD 399.00.",
+        "Last 4 weeks",
+        "*Deposit USD ",
+    ] {
+        assert!(told.contains(words), "{words:?} is not in {told}");
+    }
+    // What the forecast is made of is not the state's.
+    assert!(!world.state().contains("LINE-"), "{}", world.state());
+    std::fs::remove_dir_all(world.path("state.json.books")).unwrap();
+    world.let_a_cycle_pass();
+    service.expect_events(&["raised funds/acme"]);
+    assert_eq!(world.asked(HISTORY).await, 1, "read once, then hourly");
+}
+
+#[tokio::test]
+async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
+    let world = World::new().await;
+    world.serve(HISTORY, ledger(90)).await;
+    world.serve(ORDERS, orders(vec![order(7, 12_000, 1, -340, 12)])).await;
+    let rules = [
+        rule("lasts", "metric: runway, warning: { below: 300d }, critical: { below: 7d }"),
+        rule("spent", "metric: spend, within: 10d, warning: { above: 350 USD }"),
+        rule("expires", "metric: expiring_funds, within: 30d, warning: { above: 5000 }"),
+        rule("due", "metric: renewals_due, warning: { above: 11999.99 }"),
+        rule("short", "metric: shortfall, warning: { above: 1999 }"),
+        rule("calm", "metric: spend, warning: { above: 5000 }"),
+    ];
+    world.config(&format!("rules:\n{}", rules.concat()));
+    let service = world.start();
+    service.wait_cycles(2);
+    service.expect_events(&[
+        "raised lasts/acme",
+        "raised spent/acme",
+        "raised expires/acme",
+        "raised due/acme",
+        "raised short/acme",
+    ]);
+    let told = world.wait_told(1);
+    for words in
+        ["funds last ", "USD 400.00 spent in 10 days", "USD 12,000.00 of renewals due", "USD 2,000.00 short of"]
+    {
+        assert!(told.contains(words), "{words:?} is not in {told}");
+    }
+    let check = world.run(&["check"]);
+    assert_eq!(check.code, Some(1), "{check:?}");
+    assert!(check.stdout.contains("above 350.00") || check.stdout.contains("above USD 350.00"), "{}", check.stdout);
+    let plugin = world.run(&["check", "-o", "plugin"]);
+    assert!(plugin.stdout.contains("'acme/spent'=400;~:350;"), "{}", plugin.stdout);
+}
+
+#[tokio::test]
+async fn a_refused_ledger_blinds_the_rules_that_need_it_and_no_other() {
+    let world = World::new().await;
+    world.serve(HISTORY, refusal()).await;
+    world.serve(ORDERS, orders(vec![order(7, 500, 1, -340, 12)])).await;
+    world.funds("1000.00");
+    let ahead = rule("lasts", "metric: runway, warning: { below: 300d }")
+        + &rule("due", "metric: renewals_due, warning: { above: 1 }");
+    world.config(&format!("{FUNDS}{ahead}"));
+    let service = world.start();
+    service.wait_cycles(2);
+    service.expect_events(&["raised funds/acme", "raised due/acme", "raised unreadable/acme"]);
+    let told = world.told().concat();
+    assert!(told.contains("balance-history") && told.contains("403") && told.contains("no finances for you"), "{told}");
+    let validated = world.run(&["validate", "--online"]);
+    assert_eq!(validated.code, Some(1), "{validated:?}");
+}
+
+#[tokio::test]
+async fn where_only_messages_would_like_the_books_their_absence_is_no_alert() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    let service = world.start();
+    let told = world.wait_told(1);
+    assert!(told.contains("USD 1,000.00 left"), "{told}");
+    service.wait_cycles(2);
+    service.expect_events(&["raised funds/acme"]);
+    assert_eq!(world.asked(HISTORY).await, 1, "what is not there is not asked for at every cycle");
+}
+
+#[tokio::test]
+async fn too_short_a_history_is_not_yet_known_and_alerts_nobody() {
+    let world = World::new().await;
+    world.serve(HISTORY, ledger(9)).await;
+    world.serve(ORDERS, orders(Vec::new())).await;
+    world.config(&format!("rules:\n{}", rule("lasts", "metric: runway, warning: { below: 300d }")));
+    let check = world.run(&["check"]);
+    assert_eq!(check.code, Some(0), "{check:?}");
+    assert!(check.stdout.contains("not yet known") && check.stdout.contains("28"), "{}", check.stdout);
+    let service = world.start();
+    service.wait_cycles(2);
+    service.expect_events(&[]);
+}
+
+#[tokio::test]
+async fn books_that_take_for_ever_delay_no_reading_and_no_alert_for_long() {
+    let world = World::new().await;
+    let slow = ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
+    world.serve(HISTORY, slow.clone()).await;
+    world.serve(ORDERS, slow).await;
+    world.config(&format!("{FUNDS}{}", rule("lasts", "metric: runway, warning: { below: 300d }")));
+    world.funds("1000.00");
+    let began = Instant::now();
+    let service = world.start();
+    world.wait_told(1);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let (began, before) = (Instant::now(), world.reads(None));
+    wait_until("four more readings", || world.reads(None) >= before + 4);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    service.expect_events(&["raised funds/acme"]);
+}
+
+#[tokio::test]
+async fn an_order_of_several_years_is_due_when_it_ends_and_not_when_its_certificate_does() {
+    let world = World::new().await;
+    world.serve(HISTORY, ledger(60)).await;
+    let listed = vec![order(7, 900, 3, -500, 12), order(8, 300, 3, -1080, 15), order(9, 50, 1, -350, 15)];
+    world.serve(ORDERS, orders(listed)).await;
+    let ends =
+        |ahead: i64| ResponseTemplate::new(200).set_body_json(json!({ "order_valid_till": day(ahead).to_string() }));
+    world.serve("/order/certificate/7", ends(595)).await;
+    world.serve("/order/certificate/8", ends(15)).await;
+    world.config(&format!("rules:\n{}", rule("due", "metric: renewals_due, warning: { above: 5000 }")));
+    let check = world.run(&["check", "-o", "json"]);
+    assert_eq!(check.json()["results"][0]["amount"], "350.00", "{check:?}");
+    assert_eq!(world.asked("/order/certificate/7").await, 1);
+    assert_eq!(world.asked("/order/certificate/9").await, 0, "its certificate is its last");
+}
+
+#[tokio::test]
+async fn unlimited_funds_last_for_ever_and_fall_short_of_nothing() {
+    let world = World::new().await;
+    world.serve(HISTORY, ledger(60)).await;
+    world.serve(ORDERS, orders(vec![order(7, 900, 1, -350, 12)])).await;
+    let body = json!({ "balance": "-5000.00", "currency": "USD", "unlimited_negative_balance": true });
+    world.answer(None, ResponseTemplate::new(200).set_body_json(body));
+    let rules = [
+        rule("lasts", "metric: runway, warning: { below: 300d }"),
+        rule("short", "metric: shortfall, warning: { above: 0 }"),
+    ];
+    world.config(&format!("rules:\n{}", rules.concat()));
+    let check = world.run(&["check", "-o", "json"]);
+    assert_eq!(check.code, Some(0), "{check:?}");
+    let results = &check.json()["results"];
+    assert_eq!((&results[0]["unlimited"], &results[1]["amount"]), (&json!(true), &json!("0.00")), "{results}");
+}
