@@ -92,7 +92,7 @@ fn text(message: &Value) -> String {
 
 #[test]
 fn the_default_story_raises_escalates_is_blind_and_resolves_and_both_sinks_got_what_the_summary_says() {
-    let told = Told::by(&["--seconds", "4"]);
+    let told = Told::by(&["--speed", "1000000x"]);
     assert_eq!(told.figures("events"), [1, 1, 0, 2, 1], "{}", told.text);
     assert_eq!(told.figures("unreadable"), [1, 0, 1], "{}", told.text);
     assert_eq!(told.figures("messages"), [told.slack.len() as u64, told.mails.len() as u64]);
@@ -124,7 +124,7 @@ fn readme_tells(text: &str) {
         .next()
         .unwrap()
         .replace("/tmp/lowtide-demo-4711-1", "FOLDER")
-        .replace("about 60 seconds", "about 4 seconds");
+        .replace(" in about 60 seconds.", ", 1000000 times as fast as time.");
     let mut from = 0;
     for line in shown.lines().filter(|line| !line.is_empty() && *line != "...") {
         let line = format!("{line}\n");
