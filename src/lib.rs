@@ -7,6 +7,7 @@
 //! - [`domain`]: the pure core; no clock, no I/O.
 //! - [`forecast`]: ledger and orders → how long funds last; pure too.
 //! - [`chart`]: the picture of a fund, as PNG, as SVG and in words; pure too.
+//! - [`rehearsal`]: what today's rules would have done over an account's past; pure, and by the cycle's own middle.
 //! - [`config`]: `alerts.yaml` and the environment → domain types; every problem at once, with its place.
 //! - [`certcentral`]: the HTTP client of the CertCentral Services API.
 //! - [`books`]: what keeps an account's ledger and orders fresh, behind its balance readings, with a cache on disk.
@@ -41,6 +42,7 @@ pub mod http;
 pub mod logging;
 pub mod notify;
 pub mod pace;
+pub mod rehearsal;
 pub mod reports;
 pub mod sandbox;
 pub mod schedule;

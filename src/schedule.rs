@@ -121,6 +121,22 @@ impl Schedule {
         times.windows(2).filter_map(|pair| (pair[1] - pair[0]).to_std().ok()).min()
     }
 
+    /// The first time at or after `at`, of a run of this schedule that was started at `start`.
+    pub fn first_from(&self, start: Time, at: Time) -> Option<Time> {
+        match &self.kind {
+            Kind::Every(pause) => {
+                let (pause, passed) = (pause.as_micros().max(1), (at - start).to_std().map_or(0, |it| it.as_micros()));
+                let whole = i64::try_from(passed.div_ceil(pause).checked_mul(pause)?).ok()?;
+                start.checked_add_signed(chrono::Duration::microseconds(whole))
+            }
+            // Crontabs name whole seconds.
+            Kind::Cron(..) => {
+                let whole = at.timestamp() + i64::from(at.timestamp_subsec_nanos() > 0);
+                self.next_after(Time::from_timestamp(whole.checked_sub(1)?, 0)?)
+            }
+        }
+    }
+
     /// As it is written.
     pub fn text(&self) -> &str {
         &self.text
@@ -218,6 +234,21 @@ mod tests {
         assert_eq!(pause("every 15m"), Some(Duration::from_secs(900)));
         assert_eq!(pause("*/10 * * * *"), Some(Duration::from_secs(600)));
         assert_eq!(pause("0,5 9 * * *"), Some(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn the_first_time_from_a_moment_on_is_the_moment_itself_where_the_schedule_has_it() {
+        let start = at("2026-11-23T09:07:30Z");
+        let first = |text: &str, from: &str| {
+            let schedule = Schedule::parse(text, Tz::UTC).unwrap();
+            schedule.first_from(start, at(from)).unwrap()
+        };
+        assert_eq!(first("*/15 * * * *", "2026-11-23T09:15:00Z"), at("2026-11-23T09:15:00Z"));
+        assert_eq!(first("*/15 * * * *", "2026-11-23T09:15:00.001Z"), at("2026-11-23T09:30:00Z"));
+        assert_eq!(first("*/15 * * * *", "2026-11-23T09:14:59.999Z"), at("2026-11-23T09:15:00Z"));
+        assert_eq!(first("every 15m", "2026-11-23T09:07:30Z"), start);
+        assert_eq!(first("every 15m", "2026-11-23T09:22:30Z"), at("2026-11-23T09:22:30Z"));
+        assert_eq!(first("every 15m", "2026-11-23T09:22:30.5Z"), at("2026-11-23T09:37:30Z"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod ledgers;
 
 use std::path::PathBuf;
 
-use ledgers::{Case, FRESH, HELD_OUT, Kind, TUNED};
+use ledgers::{Case, HELD_OUT, Kind, ONCE_HELD_OUT, TUNED};
 use lowtide::domain::Time;
 use lowtide::domain::ahead::Runway;
 use lowtide::forecast::{Confidence, Forecast, Spending};
@@ -26,13 +26,28 @@ const FULL: u64 = 500;
 const QUICK: u64 = 14;
 /// Cells of the 90 % range that break the promise of 85 to 95 %, as `docs/forecast.md` says below the table.
 const KNOWN_MISSES: &[(Kind, usize)] = &[
+    (Kind::Seasonal, 3),
     (Kind::QuarterlyBatch, 3),
+    (Kind::QuarterlyBatch, 4),
     (Kind::CampaignBursts, 2),
-    (Kind::StepUp, 3),
     (Kind::StepUp, 4),
-    (Kind::MonthEnd, 2),
-    (Kind::MonthEnd, 3),
-    (Kind::MonthEnd, 4),
+    (Kind::PayrollBatches, 1),
+    (Kind::PayrollBatches, 2),
+    (Kind::PayrollBatches, 3),
+    (Kind::PayrollBatches, 4),
+    (Kind::OneDayAWeek, 0),
+    (Kind::OneDayAWeek, 1),
+    (Kind::OneDayAWeek, 2),
+    (Kind::OneDayAWeek, 3),
+    (Kind::OneDayAWeek, 4),
+    (Kind::FadingCampaign, 0),
+    (Kind::FadingCampaign, 1),
+    (Kind::FadingCampaign, 2),
+    (Kind::FadingCampaign, 3),
+    (Kind::FadingCampaign, 4),
+    (Kind::YearlyRush, 2),
+    (Kind::YearlyRush, 3),
+    (Kind::YearlyRush, 4),
 ];
 const BEGIN: &str = "<!-- calibration: begin -->\n";
 const END: &str = "<!-- calibration: end -->";
@@ -201,8 +216,8 @@ fn the_truth_lies_in_the_ranges_about_as_often_as_they_claim() {
     let ledgers = if long { FULL } else { QUICK };
     let groups = [
         ("tuned on", rows(&TUNED, ledgers)),
-        ("held out, then looked at once", rows(&HELD_OUT, ledgers)),
-        ("held out", rows(&FRESH, ledgers)),
+        ("held out at first, then tuned on", rows(&ONCE_HELD_OUT, ledgers)),
+        ("held out", rows(&HELD_OUT, ledgers)),
     ];
     let table = table(&groups);
     println!("{table}");
@@ -236,7 +251,7 @@ fn the_truth_lies_in_the_ranges_about_as_often_as_they_claim() {
 fn the_published_table_keeps_the_promise_but_where_the_page_says_so() {
     let text = std::fs::read_to_string(page()).unwrap();
     let (begin, end) = published(&text);
-    let kinds: Vec<Kind> = [&TUNED[..], &HELD_OUT, &FRESH].concat();
+    let kinds: Vec<Kind> = [&TUNED[..], &ONCE_HELD_OUT, &HELD_OUT].concat();
     let lines: Vec<&str> = text[begin..end].lines().filter(|line| line.contains("**")).collect();
     assert_eq!(lines.len(), kinds.len());
     for (kind, line) in kinds.into_iter().zip(lines) {

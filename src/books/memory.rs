@@ -13,7 +13,7 @@ use crate::domain::{Division, Time};
 
 /// A ledger is read so often at most, and is good for so long when it can be read no more.
 const LEDGER_EVERY: TimeDelta = TimeDelta::hours(1);
-const LEDGER_KEEPS: TimeDelta = TimeDelta::hours(24);
+const LEDGER_KEEPS: TimeDelta = TimeDelta::hours(48);
 /// The same of the orders.
 const ORDERS_EVERY: TimeDelta = TimeDelta::hours(24);
 const ORDERS_KEEP: TimeDelta = TimeDelta::hours(72);
@@ -234,9 +234,12 @@ impl Memory {
         Books { ledger, orders }
     }
 
-    pub(super) fn settled(&self, divisions: &BTreeSet<Division>) -> bool {
+    /// Whether each of these was tried at least once, and nothing of them is to be asked at `now`.
+    pub(super) fn settled(&self, divisions: &BTreeSet<Division>, now: Time) -> bool {
         let mut wanted = divisions.iter().filter_map(|division| self.ledgers.get(division)).peekable();
-        wanted.peek().is_none() || (self.orders.settled && wanted.all(|part| part.settled))
+        let paused = self.paused.is_some_and(|until| until > now);
+        let fresh = |part: &Part<Arc<Ledger>>| part.settled && (paused || !part.is_due(now, LEDGER_EVERY));
+        wanted.peek().is_none() || (self.orders.settled && wanted.all(fresh))
     }
 
     /// What to do at `now`; `watched_days` is how far ahead an order's end can matter.

@@ -72,8 +72,8 @@ impl Shelf {
         self.tried.notify_waiters();
     }
 
-    /// Waits until ledger and orders of each of these divisions have been tried at least once, or for so long. Those that are
-    /// not wanted are not waited for.
+    /// Waits until ledger and orders of each of these divisions have been tried at least once and nothing of them is due, or
+    /// for so long. Those that are not wanted are not waited for.
     pub async fn settled(&self, divisions: &BTreeSet<Division>, patience: Duration) {
         let all = async {
             loop {
@@ -81,7 +81,7 @@ impl Shelf {
                 tokio::pin!(tried);
                 // From here on no change is missed.
                 tried.as_mut().enable();
-                if self.memory().settled(divisions) {
+                if self.memory().settled(divisions, self.clock.now()) {
                     return;
                 }
                 tried.await;

@@ -68,6 +68,12 @@ pub enum Command {
     /// With the account's reading, if it can be read, else with a documented sample, which is said. It is rendered by the
     /// very functions that `run` uses: Slack's JSON and text, a mail's subject, text and HTML.
     Preview(Preview),
+    /// Replay today's rules over the account's ledger: what would have been sent, and when
+    ///
+    /// Each cycle of those days is judged as `run` judges it, by the same functions, with what the ledger says was there. It
+    /// reads the balance, the ledger and the orders once; it sends nothing and stores nothing. What it takes as it is today,
+    /// because CertCentral keeps no history of it, it says.
+    Backtest(Backtest),
     /// Show alerts pending and firing and notifications owed; from a running service also its last readings
     Status {
         /// How to print it
@@ -101,6 +107,9 @@ pub enum Command {
         /// How much faster than time it lives, such as 60x
         #[arg(long, value_name = "Nx", default_value = "60x", value_parser = speed, allow_negative_numbers = true)]
         speed: u32,
+        /// How much of its story is over already, such as 16d, so that there is something to look back on
+        #[arg(long, value_name = "DURATION", default_value = "0", value_parser = passed, allow_hyphen_values = true)]
+        passed: Duration,
     },
     /// The whole service against the sandbox, with Slack and mail simulated too: no account, no key, no network
     Demo {
@@ -209,6 +218,12 @@ fn length(text: &str) -> Result<Duration, String> {
     if length.is_zero() { Err("a silence that ends at once is none".to_owned()) } else { Ok(length) }
 }
 
+fn passed(text: &str) -> Result<Duration, String> {
+    let passed = parse_duration(text).map_err(|error| error.to_string())?;
+    let year = Duration::from_secs(366 * 24 * 3600);
+    if passed <= year { Ok(passed) } else { Err("at most 366d".to_owned()) }
+}
+
 fn division(text: &str) -> Result<u64, String> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let id = text.parse().ok().filter(|id| digits && *id > 0);
@@ -217,6 +232,47 @@ fn division(text: &str) -> Result<u64, String> {
 
 fn reason(text: &str) -> Result<String, String> {
     crate::config::silence_reason(text)
+}
+
+/// What is rehearsed.
+#[derive(Debug, clap::Args)]
+pub struct Backtest {
+    /// How many days back; fewer where the ledger does not reach so far
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = days, allow_negative_numbers = true)]
+    pub days: u16,
+    /// Only this account; default all
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
+    /// Only this division; default all that are read
+    #[arg(long, value_name = "ID", value_parser = division, allow_negative_numbers = true)]
+    pub division: Option<u64>,
+    /// Only this rule, or these; default all
+    #[arg(long, value_name = "NAME")]
+    pub rule: Vec<String>,
+    /// Also propose thresholds from the account's own history, and say what the present ones were worth
+    #[arg(long)]
+    pub suggest: bool,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: BacktestOutput,
+}
+
+/// How `backtest` prints its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum BacktestOutput {
+    /// Aligned for a person
+    #[default]
+    Text,
+    /// Stable for a script
+    Json,
+    /// One self-contained page with a chart
+    Html,
+}
+
+fn days(text: &str) -> Result<u16, String> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let days = text.parse().ok().filter(|days| digits && (1..=365).contains(days));
+    days.ok_or_else(|| "a whole number from 1 to 365".to_owned())
 }
 
 /// Which notification is shown.

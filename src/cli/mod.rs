@@ -1,6 +1,7 @@
 //! The command line: one file a command, and what they share: options, exit codes, loading the configuration.
 
 mod args;
+mod backtest;
 mod check;
 mod demo;
 mod init;
@@ -206,10 +207,11 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
         Command::Validate { online, output } => validate::run(context, online, output).await,
         Command::TestNotify { names, output } => test_notify::run(context, &names, output).await,
         Command::Preview(options) => preview::run(context, &options).await,
+        Command::Backtest(options) => backtest::run(context, &options).await,
         Command::Status { output } => status::status(context, output).await,
         Command::Health => status::health(context).await,
         Command::Silence { action } => silence::run(context, action).await,
-        Command::Sandbox { listen, story, speed } => sandbox::run(listen, &story, speed).await,
+        Command::Sandbox { listen, story, speed, passed } => sandbox::run(listen, &story, speed, passed).await,
         Command::Demo { story, speed, seconds } => demo::run(context, &story, speed, seconds).await,
         Command::Init => init::command(cli.config.as_deref()),
         Command::Completions { .. } | Command::Schema => Exit::Success,

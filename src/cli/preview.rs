@@ -82,7 +82,8 @@ fn names_exist(config: &Config, options: &Options) -> Result<(), Exit> {
     if good { Ok(()) } else { Err(Exit::Usage) }
 }
 
-fn is_known(what: &str, name: &str, known: &[&str]) -> bool {
+/// Whether a name is one of these; otherwise it is told which there are.
+pub(super) fn is_known(what: &str, name: &str, known: &[&str]) -> bool {
     let found = known.contains(&name);
     if !found {
         let hint = match nearest(name, known.iter().copied()) {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -39,7 +40,7 @@ pub(super) fn find(story: &Story) -> Result<Scenario, Exit> {
     })
 }
 
-pub(super) async fn run(listen: SocketAddr, story: &Story, speed: u32) -> Exit {
+pub(super) async fn run(listen: SocketAddr, story: &Story, speed: u32, passed: Duration) -> Exit {
     let scenario = match find(story) {
         Ok(scenario) => scenario,
         Err(exit) => return exit,
@@ -56,8 +57,9 @@ pub(super) async fn run(listen: SocketAddr, story: &Story, speed: u32) -> Exit {
         }
     };
     let address = listener.local_addr().unwrap_or(listen);
-    let clock: Arc<dyn Clock> = Arc::new(FastClock::new(SystemClock.now(), speed));
-    let sandbox = Sandbox::new(scenario.clone(), story.seed, clock, Arc::new(()));
+    let now = SystemClock.now();
+    let clock: Arc<dyn Clock> = Arc::new(FastClock::new(now, speed));
+    let sandbox = Sandbox::started(scenario.clone(), story.seed, now - passed, clock, Arc::new(()));
     introduce(&scenario, story.seed, speed, address);
     tokio::select! {
         () = stop => Exit::Success,

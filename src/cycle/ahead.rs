@@ -3,7 +3,7 @@
 //! Reads nothing itself: books come from the [`Shelf`], which is filled in the background. A cycle waits for it once, at its
 //! first need and not for long; balances are read on time whatever becomes of the books.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +13,24 @@ use super::{Harvest, Memory, Read, Watch};
 use crate::books::{Keeper, Shelf};
 use crate::certcentral::BooksSource;
 use crate::clock::Clock;
+use crate::domain::alert::{AlertKey, Kind, transition};
 use crate::domain::balance::{Balance, Reading};
-use crate::domain::books::Books;
+use crate::domain::books::{Books, Gap};
+use crate::domain::evaluate::evaluate;
 use crate::domain::rule::{Metric, Rule, Side};
+use crate::domain::state::State;
 use crate::domain::{Division, Time};
 use crate::forecast::{Prospect, Spending, is_told};
+use crate::store::Book;
 
-/// How long the first cycle that wants books waits for them, so that the first message already says how long funds last.
-const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a cycle waits for books that are just being read: the first one that wants them, and one that has something to
+/// tell, so that the message says how long funds last.
+const SHORT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long `check` waits for them.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long `backtest` waits for them: every division's, and a ledger may be long.
+const LONG_PATIENCE: Duration = Duration::from_secs(1800);
+const A_MOMENT: Duration = Duration::from_millis(200);
 /// So many funds that only messages ask about are drawn anew in one cycle; the others keep what was drawn before.
 const MOST_DRAWN: usize = 500;
 
@@ -54,7 +62,7 @@ pub enum For {
 }
 
 /// Looks ahead of everything that was read, for the service's cycles.
-pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut Harvest, now: Time) {
+pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut Harvest, book: &Book, now: Time) {
     let Some(library) = &watch.library else { return };
     if harvest.reads.is_empty() {
         return; // nothing could be listed: what was wanted before is wanted still
@@ -66,12 +74,18 @@ pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut
     };
     let wanted: BTreeSet<Division> = harvest.reads.iter().filter(wants).map(|read| read.division).collect();
     library.shelf.want(&wanted);
-    if !wanted.is_empty() && !std::mem::replace(&mut memory.waited, true) {
-        library.shelf.settled(&wanted, FIRST_PATIENCE).await;
-    }
+    let told: BTreeSet<Division> = book.read(|state| {
+        let news =
+            harvest.reads.iter().filter(|read| wanted.contains(&read.division) && has_news(state, watch, read, now));
+        news.map(|read| read.division).collect()
+    });
+    let first = !wanted.is_empty() && !std::mem::replace(&mut memory.waited, true);
+    library.shelf.settled(if first { &wanted } else { &told }, SHORT_PATIENCE).await;
     memory.drawn.retain(|division, _| wanted.contains(division));
     let mut budget = MOST_DRAWN;
-    for read in harvest.reads.iter_mut().filter(|read| wanted.contains(&read.division)) {
+    let judged = |read: &Read| watching(watch, read).any(|rule| rule.metric.looks_ahead());
+    let drawn = |read: &&mut Read| wanted.contains(&read.division) && (told.contains(&read.division) || judged(read));
+    for read in harvest.reads.iter_mut().filter(drawn) {
         read.prospect = draw(watch, library, &mut memory.drawn, read, now, &mut budget);
         // Each takes milliseconds, and there may be thousands of them.
         tokio::task::yield_now().await;
@@ -99,6 +113,46 @@ pub(super) async fn look_once(watch: &Watch, harvest: &mut Harvest, clock: &Arc<
     }
 }
 
+/// Which of an account's books somebody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// What moved the balance.
+    Ledger,
+    /// The orders too.
+    Orders,
+}
+
+/// Reads the books of these divisions, once and for `backtest`; kept nowhere. `told` hears, several times a second, how many
+/// ledgers were read and how many lines they have together.
+pub(super) async fn books_once(
+    watch: &Watch,
+    wanted: &BTreeSet<Division>,
+    needs: Needs,
+    clock: &Arc<dyn Clock>,
+    told: &mut (dyn FnMut(usize, usize) + Send),
+) -> BTreeMap<Division, Books> {
+    let Some(library) = &watch.library else { return BTreeMap::new() };
+    library.shelf.want(wanted);
+    let (_go_on, stopped) = tokio::sync::watch::channel(false);
+    let keeper = library.keeper(watch, clock, None).run(stopped);
+    tokio::pin!(keeper);
+    let books = |division: &Division| (*division, library.shelf.books(*division));
+    for _ in 0..LONG_PATIENCE.as_millis() / A_MOMENT.as_millis() {
+        let settled = tokio::select! {
+            () = &mut keeper => true,
+            settled = tokio::time::timeout(A_MOMENT, library.shelf.settled(wanted, LONG_PATIENCE)) => settled.is_ok(),
+        };
+        let ledgers: Vec<_> = wanted.iter().map(|division| library.shelf.books(*division).ledger).collect();
+        let known = ledgers.iter().all(|ledger| !matches!(ledger, Err(Gap::NotYetRead)));
+        if settled || (known && needs == Needs::Ledger) {
+            break;
+        }
+        let lines: Vec<usize> = ledgers.iter().flatten().map(|ledger| ledger.entries().len()).collect();
+        told(lines.len(), lines.iter().sum());
+    }
+    wanted.iter().map(books).collect()
+}
+
 impl Library {
     /// The task that fills the shelf for this watch.
     pub fn keeper(&self, watch: &Watch, clock: &Arc<dyn Clock>, cache: Option<crate::books::Cache>) -> Keeper {
@@ -124,7 +178,7 @@ fn draw(
     if let Some(known) = known.filter(fits) {
         return Some(Arc::clone(&known.prospect));
     }
-    let rules = || watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
+    let rules = || watching(watch, read);
     if !rules().any(|rule| rule.metric.looks_ahead()) {
         // A little old is better than nothing, in a message.
         *budget = match budget.checked_sub(1) {
@@ -151,10 +205,27 @@ fn same(one: &Books, other: &Books) -> bool {
     ledgers && orders
 }
 
+fn watching<'w>(watch: &'w Watch, read: &Read) -> impl Iterator<Item = &'w Rule> {
+    let (account, division) = (&watch.account, read.division);
+    watch.rules.iter().filter(move |rule| rule.watches(account, division))
+}
+
+/// Whether a message about funds may come of this reading, so that what lies ahead is worth the drawing.
+fn has_news(state: &State, watch: &Watch, read: &Read, now: Time) -> bool {
+    watching(watch, read).filter(|rule| is_told(rule) && !rule.metric.looks_ahead()).any(|rule| {
+        let key = AlertKey { account: watch.account.clone(), division: read.division, rule: rule.name.clone() };
+        let known = state.alerts.get(&key);
+        let before = known.map(|known| known.alert.clone()).unwrap_or_default();
+        let Ok(verdict) = evaluate(rule, &read.reading(rule)) else { return false };
+        let remind = |severity| rule.level(severity).and_then(|level| level.remind_every);
+        let (_, moved) = transition(&before, &verdict, remind, now);
+        moved.is_some_and(|moved| moved.kind != Kind::Resolved) || known.is_some_and(|known| known.hushed.is_some())
+    })
+}
+
 /// Whether somebody wants to know what lies ahead: a rule, or a message that is due or may soon be.
 fn wanted(watch: &Watch, read: &Read, balance: &Balance, purpose: For) -> bool {
-    let mut rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
-    rules.any(|rule| rule.metric.looks_ahead() || (purpose == For::Messages && is_near(rule, balance)))
+    watching(watch, read).any(|rule| rule.metric.looks_ahead() || (purpose == For::Messages && is_near(rule, balance)))
 }
 
 /// Whether funds are within reach of a threshold: at most twice as much, so that the books are at hand when it is crossed.

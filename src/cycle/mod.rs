@@ -14,12 +14,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
-pub use ahead::{For, Library};
+pub use ahead::{For, Library, Needs};
 pub use settle::{News, Settled, forget_unconfigured, label, settle};
 
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use crate::clock::Clock;
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
+use crate::domain::books::Books;
 use crate::domain::evaluate::{Blind, evaluate};
 use crate::domain::event::Value;
 use crate::domain::money::Money;
@@ -212,7 +213,7 @@ pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Cl
     memory.errors.clear();
     let mut harvest = read(watch, memory, clock).await;
     let now = clock.now();
-    ahead::look_ahead(watch, memory, &mut harvest, now).await;
+    ahead::look_ahead(watch, memory, &mut harvest, book, planned).await;
     let news = book
         .change(|state| {
             let settled = settle(state, watch, &harvest, planned);
@@ -497,4 +498,21 @@ pub async fn read_once(watch: &Watch, clock: &Arc<dyn Clock>, purpose: For) -> H
     let mut harvest = read(watch, &mut Memory::default(), clock.as_ref()).await;
     ahead::look_once(watch, &mut harvest, clock, purpose).await;
     harvest
+}
+
+/// Reads every division of an account once, or `only` this one, with the books of each that could be read: for `backtest`.
+/// Nothing is kept. `told` hears how many ledgers were read and how many lines they have together.
+pub async fn read_books(
+    watch: &Watch,
+    only: Option<u64>,
+    needs: Needs,
+    clock: &Arc<dyn Clock>,
+    told: &mut (dyn FnMut(usize, usize) + Send),
+) -> (Harvest, BTreeMap<Division, Books>) {
+    let mut harvest = read(watch, &mut Memory::default(), clock.as_ref()).await;
+    harvest.reads.retain(|read| only.is_none() || read.division == only);
+    let readable = harvest.reads.iter().filter(|read| read.balance.is_ok());
+    let wanted: BTreeSet<Division> = readable.map(|read| read.division).collect();
+    let books = ahead::books_once(watch, &wanted, needs, clock, told).await;
+    (harvest, books)
 }

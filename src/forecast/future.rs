@@ -6,35 +6,46 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 use super::HORIZON_DAYS;
 use super::history::{Due, History, Minor};
+use super::lumps::Lumps;
 use super::pace::{Story, scale, stories};
 
 /// How many futures are drawn.
 pub(super) const FUTURES: usize = 600;
 /// Days of each.
 pub(super) const DAYS: usize = HORIZON_DAYS as usize;
+/// Weeks of each, the last one cut short.
+pub(super) const WEEKS: usize = DAYS.div_ceil(7);
 /// The same books make the same forecast.
 const SEED: u64 = 0x10_37_1d_e0;
 /// A slope is believed for so many weeks, then the pace stays.
 const SLOPE_WEEKS: usize = 13;
+/// So many weeks are drawn together, on average.
+const RUN: usize = 6;
+/// How likely a pace that changed is to change back, a week after it did; the chance falls with the square of the weeks.
+const BACK: f64 = 1.5;
 /// As if so many orders more had ended, and all been renewed: caution, where little is known.
 const RENEWED_BEFORE: u32 = 2;
 /// How many endings are drawn at most; what more of them would tell is reckoned.
 const MOST_ENDINGS: u64 = 40;
-/// How often a fate that cannot be is drawn anew.
-const FATES: usize = 16;
-/// So many days before its end an order is renewed at the earliest, where the ledger does not tell.
-const LEAD: u32 = 30;
+/// One lead in so many is unlike those before it.
+const OWN_WAY: u64 = 16;
+/// Fewer than so many days before its end an order is renewed, where the ledger does not tell.
+const LEADS: u64 = 31;
 
 /// What each future has spent by the end of each day: future after future, day after day.
 pub(super) fn draw(history: &History) -> Vec<Minor> {
-    let stories = stories(&history.body);
+    let stories = stories(&history.body, history.today);
+    let all = stories.iter().map(|story| story.weight).sum();
     let mut chance = Chance(ChaCha8Rng::seed_from_u64(SEED));
     let mut spent = vec![0; FUTURES * DAYS];
+    let lumps = Lumps::read(&history.lumps);
     for future in spent.chunks_exact_mut(DAYS) {
-        if let Some(story) = chance.story(&stories) {
+        if let Some(story) = chance.one_of(&stories, all, |story| story.weight) {
             add_body(future, history, story, &mut chance);
         }
-        add_lumps(future, history, &mut chance);
+        if let Some(lumps) = &lumps {
+            add_lumps(future, lumps, &mut chance);
+        }
         add_renewals(future, history, &mut chance);
         let mut sum: Minor = 0;
         for day in future {
@@ -51,38 +62,36 @@ fn add_body(future: &mut [Minor], history: &History, story: &Story, chance: &mut
     let luck = chance.normal();
     let mut level = story.level + story.unsure * luck;
     let mut slope = story.slope + story.tied * luck + story.slope_unsure * chance.normal();
-    let mut week = chance.below(weeks);
+    let mut before = story.before;
+    let mut week = chance.week(&story.rhythm.same[0], weeks);
     for (number, days) in future.chunks_mut(7).enumerate() {
+        if number > 0 {
+            week = chance.next_week(week, &story.rhythm.same[number], weeks);
+        }
+        if let Some((old, _)) = before.filter(|(_, lasted)| chance.share() * lasted * lasted < BACK) {
+            (level, before) = (old, None);
+        } else {
+            before = before.map(|(old, lasted)| (old, lasted + 1.0));
+        }
         level += slope + story.step * chance.normal();
         slope = if number < SLOPE_WEEKS { slope * story.kept + story.turn * chance.normal() } else { 0.0 };
-        let scale = i128::from(scale(story, level, week));
+        let scale = i128::from(scale(story, level, number, week));
         for (day, past) in days.iter_mut().zip(&history.body[week]) {
             let scaled = Minor::try_from((i128::from(*past) * scale) >> 16).unwrap_or(Minor::MAX);
             *day = day.saturating_add(scaled);
         }
-        week = chance.next_week(week, weeks);
     }
 }
 
-/// Lumps come as often as they came, give or take what chance may have hidden; one that came once only, half as often.
-fn add_lumps(future: &mut [Minor], history: &History, chance: &mut Chance) {
-    let lumpy: Vec<bool> = history.lumps.iter().map(|week| week.iter().any(|day| *day > 0)).collect();
-    let lumps = lumpy.iter().filter(|it| **it).count();
-    if lumps == 0 {
-        return;
-    }
-    let weeks = lumpy.len();
-    let mut pool = vec![chance.below(weeks)];
-    while let Some(last) = pool.last().filter(|_| pool.len() < weeks) {
-        pool.push(chance.next_week(*last, weeks));
-    }
-    let mut place = chance.below(weeks);
-    for days in future.chunks_mut(7) {
-        let week = pool[place];
-        place = chance.next_week(place, weeks);
-        if lumpy[week] && (lumps > 1 || chance.coin()) {
-            days.iter_mut().zip(&history.lumps[week]).for_each(|(day, lump)| *day = day.saturating_add(*lump));
-        }
+/// Lumps like those that came, after gaps of one of the ways in which they may come.
+fn add_lumps(future: &mut [Minor], lumps: &Lumps, chance: &mut Chance) {
+    let Some(way) = chance.one_of(&lumps.ways, lumps.all, |way| way.weight) else { return };
+    let (mut since, mut day) = (lumps.since, 0);
+    loop {
+        day += way.ends(since, chance.share()) - since;
+        since = 0;
+        let Some(it) = future.get_mut(day - 1) else { return };
+        *it = it.saturating_add(lumps.prices[chance.below(lumps.prices.len())]);
     }
 }
 
@@ -100,18 +109,24 @@ fn add_renewals(future: &mut [Minor], history: &History, chance: &mut Chance) {
     }
 }
 
-/// When an order is renewed, if it is. A fate that would have come about before today is drawn anew: so the closer
-/// its end without a renewal, the less likely one is, where the others came earlier.
-fn renewal_day(due: &Due, share: usize, leads: &[u32], chance: &mut Chance) -> Option<u32> {
-    for _ in 0..FATES {
-        if chance.below(1024) >= share {
-            return None;
-        }
-        if let Some(day) = due.days.checked_sub(chance.lead(leads)) {
-            return Some(day);
-        }
+/// When an order is renewed, if it is. What would have come about before today cannot be: so the closer its end without
+/// a renewal, the less likely one is, where the others came earlier. Its lead is as one before it was, but one in
+/// sixteen goes its own way.
+fn renewal_day(due: &Due, share: u64, leads: &[u32], chance: &mut Chance) -> Option<u32> {
+    let own = u64::from(due.days).min(LEADS - 1) + 1;
+    let (early, all) = (wide(due.leads), wide(leads.len()));
+    let (as_others, in_its_way) = ((OWN_WAY - 1) * LEADS * early, own * all.max(1));
+    let (comes, never) = (share * (as_others + in_its_way), (1024 - share) * OWN_WAY * LEADS * all.max(1));
+    let drawn = chance.below_wide(comes + never);
+    if drawn >= comes {
+        return None;
     }
-    Some(chance.upto(due.days))
+    let way = drawn / share;
+    let lead = match usize::try_from(way / ((OWN_WAY - 1) * LEADS)).ok().filter(|_| way < as_others) {
+        Some(place) => leads.get(place).copied().unwrap_or(0),
+        None => u32::try_from((way - as_others) / all.max(1)).unwrap_or(0),
+    };
+    due.days.checked_sub(lead)
 }
 
 struct Chance(ChaCha8Rng);
@@ -123,18 +138,21 @@ impl Chance {
         usize::try_from((u64::from(self.0.next_u32()) * count) >> 32).unwrap_or(0)
     }
 
-    /// From 0 to this, each as likely.
-    fn upto(&mut self, last: u32) -> u32 {
-        u32::try_from((u64::from(self.0.next_u32()) * (u64::from(last) + 1)) >> 32).unwrap_or(0)
+    /// One of the numbers below this.
+    fn below_wide(&mut self, count: u64) -> u64 {
+        u64::try_from((u128::from(self.0.next_u64()) * u128::from(count)) >> 64).unwrap_or(0)
     }
 
-    /// Mostly the week that followed, so that runs of six weeks, on average, stay together: busy weeks come in rows.
-    fn next_week(&mut self, week: usize, weeks: usize) -> usize {
-        if self.below(6) > 0 { (week + 1) % weeks } else { self.below(weeks) }
+    /// One of these past weeks; of all, if there are none.
+    fn week(&mut self, of: &[usize], weeks: usize) -> usize {
+        if of.is_empty() { self.below(weeks) } else { of[self.below(of.len())] }
     }
 
-    fn coin(&mut self) -> bool {
-        self.0.next_u32() & 1 == 1
+    /// Mostly the week that followed, so that runs of weeks stay together, else one of these. Where a rhythm is kept,
+    /// runs are twice as long, and do not go on from the end of the past to its beginning.
+    fn next_week(&mut self, week: usize, of: &[usize], weeks: usize) -> usize {
+        let (run, last) = if of.is_empty() { (RUN, false) } else { (2 * RUN, week + 1 == weeks) };
+        if self.below(run) > 0 && !last { (week + 1) % weeks } else { self.week(of, weeks) }
     }
 
     /// About normal, with mean 0 and variance 1: the sum of four even ones.
@@ -144,29 +162,29 @@ impl Chance {
         (f64::from(sum) / 65_536.0 - 2.0) * 1.732_050_8
     }
 
-    fn story<'a>(&mut self, stories: &'a [Story]) -> Option<&'a Story> {
-        let all: f64 = stories.iter().map(|story| story.weight).sum();
-        let mut left = all * f64::from(self.0.next_u32()) / 4_294_967_296.0;
-        let chosen = stories.iter().find(|story| {
-            left -= story.weight;
-            left < 0.0
-        });
-        chosen.or(stories.last())
+    /// From 0 to less than 1.
+    fn share(&mut self) -> f64 {
+        f64::from(self.0.next_u32()) / 4_294_967_296.0
     }
 
-    /// How long before its end an order is renewed: as one before it was, but one in sixteen in its own way.
-    fn lead(&mut self, leads: &[u32]) -> u32 {
-        if leads.is_empty() || self.below(16) == 0 { self.upto(LEAD) } else { leads[self.below(leads.len())] }
+    /// One of these, by how believable each is; `all` is the sum of that.
+    fn one_of<'a, T>(&mut self, told: &'a [T], all: f64, weight: impl Fn(&T) -> f64) -> Option<&'a T> {
+        let mut left = all * self.share();
+        let chosen = told.iter().find(|it| {
+            left -= weight(it);
+            left < 0.0
+        });
+        chosen.or(told.last())
     }
 
     /// How many of 1024 orders are renewed, as far as these endings tell.
-    fn renewed_of_1024(&mut self, renewed: u32, lapsed: u32) -> usize {
+    fn renewed_of_1024(&mut self, renewed: u32, lapsed: u32) -> u64 {
         let (renewed, all) = (u64::from(renewed + RENEWED_BEFORE), u64::from(renewed + lapsed + RENEWED_BEFORE));
         let draws = all.min(MOST_ENDINGS);
         let hits = (0..draws).filter(|_| (u64::from(self.0.next_u32()) * all) >> 32 < renewed).count();
         let (mean, drawn) = (ratio(renewed, all), ratio(u64::try_from(hits).unwrap_or(0), draws));
         let share = mean + (drawn - mean) * ratio(draws, all).sqrt();
-        (share * 1024.0).to_usize().unwrap_or(0)
+        (share * 1024.0).to_u64().unwrap_or(0).min(1024)
     }
 }
 
@@ -174,4 +192,8 @@ impl Chance {
 fn ratio(part: u64, whole: u64) -> f64 {
     let count = |it: u64| f64::from(u32::try_from(it).unwrap_or(u32::MAX));
     count(part) / count(whole.max(1))
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(0)
 }

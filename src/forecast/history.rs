@@ -30,13 +30,15 @@ const LUMP_HALVES: i64 = 3;
 
 /// What happened, in whole weeks that end at `now`, oldest first.
 pub(super) struct History {
+    /// The last day.
+    pub(super) today: NaiveDate,
     /// Days without lumps.
     pub(super) body: Vec<Week>,
     /// Days that cost more than a week does.
     pub(super) lumps: Vec<Week>,
     /// Renewals to come.
     pub(super) dues: Vec<Due>,
-    /// How many days before its end each order was renewed.
+    /// How many days before its end each order was renewed, shortest first.
     pub(super) leads: Vec<u32>,
     /// Orders that ended in the last year and were renewed.
     pub(super) renewed: u32,
@@ -49,6 +51,8 @@ pub(super) struct Due {
     pub(super) price: Minor,
     /// Until its order ends.
     pub(super) days: u32,
+    /// How many of the past leads are no longer than that.
+    pub(super) leads: usize,
 }
 
 impl History {
@@ -75,7 +79,10 @@ impl History {
         }
         let today = now.date_naive();
         let orders = orders.unwrap_or_default();
-        let (renewals, leads) = paid_renewals(&purchases, orders);
+        let paid = paid_renewals(&purchases, orders);
+        let renewals = renewals_among(&purchases, &paid);
+        let mut leads: Vec<u32> = paid.iter().map(|paid| paid.lead).collect();
+        leads.sort_unstable();
         let mut body = vec![Week::default(); weeks];
         for ((entry, amount), _) in purchases.iter().zip(renewals).filter(|(_, renewal)| !renewal) {
             let ago = usize::try_from((now - entry.at).num_days()).unwrap_or(usize::MAX);
@@ -85,7 +92,7 @@ impl History {
         }
         let lumps = take_lumps(&mut body);
         let (renewed, lapsed) = ended(orders, today);
-        Ok(Self { body, lumps, dues: dues(orders, today), leads, renewed, lapsed })
+        Ok(Self { today, body, lumps, dues: dues(orders, &leads, today), leads, renewed, lapsed })
     }
 }
 
@@ -95,14 +102,37 @@ pub(super) fn minor(amount: Decimal) -> Minor {
     amount.checked_mul(Decimal::ONE_HUNDRED).map_or(most, |it| it.min(most).max(-most)).round().to_i64().unwrap_or(0)
 }
 
+/// When each renewed order was renewed, as far as the ledger tells: when the purchase was made that took its place.
+pub fn renewed_at(ledger: &Ledger, orders: &[Order], spending: &Spending) -> BTreeMap<u64, Time> {
+    let entries = ledger.entries().iter();
+    let purchases: Vec<(&Entry, Decimal)> = entries.filter_map(|it| Some((it, spending.spent(it)?))).collect();
+    paid_renewals(&purchases, orders).into_iter().map(|paid| (paid.order, purchases[paid.place].0.at)).collect()
+}
+
+/// A purchase that renewed an order.
+struct Paid {
+    /// Its place among the purchases.
+    place: usize,
+    /// The order that it renewed.
+    order: u64,
+    /// How many days before its end.
+    lead: u32,
+}
+
+/// For each purchase, whether it renewed an order.
+fn renewals_among(purchases: &[(&Entry, Decimal)], paid: &[Paid]) -> Vec<bool> {
+    let mut renewals = vec![false; purchases.len()];
+    paid.iter().for_each(|paid| renewals[paid.place] = true);
+    renewals
+}
+
 /// Which purchases renewed an order, and how many days before its end each did.
 ///
-/// Of the debits of exactly its price, from 90 days before its end to 7 days after, that do not pay for the order
-/// itself: the one whose own order ends whole years later, else the one nearest to the end. Each debit renews one
-/// order at most.
-fn paid_renewals(purchases: &[(&Entry, Decimal)], orders: &[Order]) -> (Vec<bool>, Vec<u32>) {
+/// Of the debits of exactly its price, from 90 days before its end to 7 days after, that do not pay for the order itself:
+/// the one whose own order ends whole years later, else the one nearest to the end. Each debit renews one order at most.
+fn paid_renewals(purchases: &[(&Entry, Decimal)], orders: &[Order]) -> Vec<Paid> {
     if !orders.iter().any(|order| order.renewed) {
-        return (vec![false; purchases.len()], Vec::new());
+        return Vec::new();
     }
     let mut by_price: BTreeMap<Decimal, Vec<usize>> = BTreeMap::new();
     for (place, (_, amount)) in purchases.iter().enumerate() {
@@ -110,7 +140,7 @@ fn paid_renewals(purchases: &[(&Entry, Decimal)], orders: &[Order]) -> (Vec<bool
     }
     let ends: BTreeMap<u64, NaiveDate> = orders.iter().map(|order| (order.id, order.certificate_ends)).collect();
     let mut taken = vec![false; purchases.len()];
-    let mut leads = Vec::new();
+    let mut paid = Vec::new();
     let mut renewed: Vec<(NaiveDate, &Order)> = orders
         .iter()
         .filter(|order| order.renewed)
@@ -134,10 +164,10 @@ fn paid_renewals(purchases: &[(&Entry, Decimal)], orders: &[Order]) -> (Vec<bool
             .min_by_key(|place| (!follows(*place), lead(*place) <= 0, lead(*place).abs()));
         if let Some(place) = best {
             taken[place] = true;
-            leads.push(u32::try_from(lead(place)).unwrap_or(0));
+            paid.push(Paid { place, order: order.id, lead: u32::try_from(lead(place)).unwrap_or(0) });
         }
     }
-    (taken, leads)
+    paid
 }
 
 /// How many orders of the last year were renewed, and how many were not.
@@ -150,7 +180,7 @@ fn ended(orders: &[Order], today: NaiveDate) -> (u32, u32) {
 }
 
 /// What has to be renewed within the horizon. An order whose end is in doubt ends when what it was bought for is over.
-fn dues(orders: &[Order], today: NaiveDate) -> Vec<Due> {
+fn dues(orders: &[Order], leads: &[u32], today: NaiveDate) -> Vec<Due> {
     let end = |order: &Order| {
         order.ends().or_else(|| {
             let months = order.years?.checked_mul(12)?;
@@ -160,7 +190,7 @@ fn dues(orders: &[Order], today: NaiveDate) -> Vec<Due> {
     let due = |order: &Order| {
         let days = days_until(today, end(order)?)
             .filter(|days| u64::from(*days) < u64::from(HORIZON_DAYS) + EARLIEST_RENEWAL)?;
-        Some(Due { price: minor(order.price), days })
+        Some(Due { price: minor(order.price), days, leads: leads.partition_point(|lead| *lead <= days) })
     };
     orders.iter().filter(|order| is_open(order, today)).filter_map(due).collect()
 }

@@ -9,15 +9,18 @@ mod expiring;
 mod funds;
 mod future;
 mod history;
+mod lumps;
 mod outlook;
 mod pace;
 mod prospect;
 mod renewals;
+mod rhythm;
 mod spending;
 
 pub use crate::domain::confidence::{Confidence, ConfidenceError};
 pub use expiring::expiring;
 pub use funds::{past, sparkline};
+pub use history::renewed_at;
 pub use outlook::{Forecast, NotYet, SpendRange, deposit};
 pub use prospect::{Prospect, is_told};
 pub use renewals::{RenewalsSum, renewals_due, shortfall};

@@ -4,20 +4,32 @@
 //! Only ratios are computed here, never amounts: each week's spend as a share of the mean week's. They are floating
 //! point, but made with `+ − × ÷ √` alone, which give the same result everywhere.
 
+use std::rc::Rc;
+
+use chrono::NaiveDate;
 use rust_decimal::prelude::ToPrimitive as _;
 
 use super::history::{Minor, Week};
+use super::rhythm::{Rhythm, rhythms};
 
 /// How restless the level is: the variance of its weekly step, as a share of the variance of a week's chance, and
 /// how believable that is before the ledger is read.
 const WANDERS: [(f64, f64); 5] = [(0.0, 0.3), (0.004, 0.2), (0.015, 0.2), (0.05, 0.15), (0.2, 0.15)];
+/// The level has no slope.
+const STRAIGHT: Turn = Turn { belief: 0.35, spread: 0.0, kept: 1.0 };
 /// Whether the level has a slope, and how that turns.
 const TURNS: [Turn; 4] = [
-    Turn { belief: 0.35, spread: 0.0, kept: 1.0 },
+    STRAIGHT,
     Turn { belief: 0.2, spread: 0.07, kept: 1.0 },
     Turn { belief: 0.15, spread: 0.07, kept: 0.95 },
     Turn { belief: 0.3, spread: 0.2, kept: 0.95 },
 ];
+/// How believable it is that the pace changed once and was steady before and after.
+const CHANGED: f64 = 0.35;
+/// How far it changes then: a variance, as a share of that of a week's chance.
+const CHANGE: f64 = 6.0;
+/// Stories less believable than this share of the best one are not told.
+const UNTOLD: f64 = 0.002;
 /// Nothing is known of the first week's level.
 const UNKNOWN: f64 = 1000.0;
 /// So many weeks' worth of the ledger went into choosing a story, and tell nothing of the size of chance.
@@ -62,12 +74,16 @@ pub(super) struct Story {
     pub(super) kept: f64,
     /// How far it turns in a week: a standard deviation.
     pub(super) turn: f64,
+    /// Where the level was before it changed, and how many weeks ago that was.
+    pub(super) before: Option<(f64, f64)>,
     /// How far each past week lay from its level, and the root of what it spent.
     pub(super) past: Vec<(f64, f64)>,
+    /// What each week to come has of the level.
+    pub(super) rhythm: Rc<Rhythm>,
 }
 
-/// All stories of these weeks; none if nothing was spent.
-pub(super) fn stories(body: &[Week]) -> Vec<Story> {
+/// All stories of these weeks, which end on `today`; none if nothing was spent.
+pub(super) fn stories(body: &[Week], today: NaiveDate) -> Vec<Story> {
     let totals: Vec<Minor> = body.iter().map(|week| week.iter().sum()).collect();
     let weeks = Minor::try_from(totals.len()).unwrap_or(Minor::MAX).max(1);
     let mean = totals.iter().sum::<Minor>() / weeks;
@@ -75,12 +91,33 @@ pub(super) fn stories(body: &[Week]) -> Vec<Story> {
         return Vec::new();
     }
     let roots: Vec<f64> = totals.iter().map(|total| share(*total, mean).sqrt()).collect();
-    let back: Vec<f64> = roots.iter().rev().copied().collect();
-    let told = WANDERS.iter().flat_map(|wander| TURNS.iter().map(|turn| (*wander, *turn)));
-    let filtered: Vec<(Filtered, Filtered)> =
-        told.map(|(wander, turn)| (Filtered::new(&roots, wander, turn), Filtered::new(&back, wander, turn))).collect();
-    let Some((reference, _)) = filtered.first() else { return Vec::new() };
-    filtered.iter().map(|(it, back)| it.story(back, &roots, reference)).collect()
+    let rhythms: Vec<Rc<Rhythm>> = rhythms(&roots, today).into_iter().map(Rc::new).collect();
+    let paths = paths(roots.len());
+    let told = rhythms.iter().flat_map(|rhythm| paths.iter().map(move |path| (rhythm, *path)));
+    let told: Vec<(&Rc<Rhythm>, Path, Foretold)> =
+        told.map(|(rhythm, path)| (rhythm, path, Foretold::new(&roots, &rhythm.foretold, path))).collect();
+    let Some((.., reference)) = told.first() else { return Vec::new() };
+    let weigh =
+        |(rhythm, path, it): &(&Rc<Rhythm>, Path, Foretold)| rhythm.belief * path.belief * it.likelihood(reference);
+    let weights: Vec<f64> = told.iter().map(weigh).collect();
+    let least = weights.iter().copied().fold(0.0, f64::max) * UNTOLD;
+    let believed = told.iter().zip(weights).filter(|(_, weight)| *weight >= least);
+    believed.map(|((rhythm, path, it), weight)| it.story(weight, *path, rhythm, &roots)).collect()
+}
+
+/// Every way in which the level may have moved.
+fn paths(weeks: usize) -> Vec<Path> {
+    let restless = WANDERS.iter().flat_map(|(wander, belief)| {
+        TURNS.iter().map(move |turn| Path {
+            belief: belief * turn.belief * (1.0 - CHANGED),
+            wander: *wander,
+            turn: *turn,
+            change: None,
+        })
+    });
+    let each = CHANGED / f64::from(u32::try_from(weeks).unwrap_or(1).max(1));
+    let changed = (1..weeks).map(|week| Path { belief: each, wander: 0.0, turn: STRAIGHT, change: Some(week) });
+    restless.chain(changed).collect()
 }
 
 /// A ratio of two amounts, to 16 binary places.
@@ -90,7 +127,8 @@ fn share(part: Minor, whole: Minor) -> f64 {
 }
 
 /// A ratio as a whole number of 65 536ths, to scale an amount with.
-pub(super) fn scale(story: &Story, level: f64, week: usize) -> i64 {
+pub(super) fn scale(story: &Story, level: f64, ahead: usize, week: usize) -> i64 {
+    let level = level * story.rhythm.ahead.get(ahead).copied().unwrap_or(1.0);
     let (chance, root) = story.past.get(week).copied().unwrap_or((0.0, 1.0));
     let ratio = ((level + chance).max(0.0) / root.max(LEAST_ROOT)).min(MOST_RATIO);
     (ratio * ratio * 65_536.0).round().to_i64().unwrap_or(0)
@@ -106,41 +144,68 @@ struct Known {
     of_slope: f64,
 }
 
-/// A Kalman filter of level and slope with chance of variance 1, run over the weeks.
-struct Filtered {
-    /// How believable it is before the ledger is read.
+/// One way in which the level may have moved.
+#[derive(Clone, Copy)]
+struct Path {
     belief: f64,
     wander: f64,
     turn: Turn,
-    /// Before and after each week.
-    before: Vec<Known>,
-    after: Vec<Known>,
+    /// The week before which the pace changed.
+    change: Option<usize>,
+}
+
+impl Path {
+    /// Told from the end to the beginning.
+    fn back(self, weeks: usize) -> Self {
+        Self { change: self.change.map(|week| weeks - week), ..self }
+    }
+}
+
+/// How well a story foretold each week from those before it.
+struct Foretold {
     /// Variance of each week's surprise, the first left out.
     spreads: Vec<f64>,
     /// Of the squares of the surprises, each over its variance.
     sum: f64,
 }
 
-impl Filtered {
-    fn new(roots: &[f64], (wander, belief): (f64, f64), turn: Turn) -> Self {
-        let of_slope = turn.spread * turn.spread;
-        let mut known = Known { level: 1.0, slope: 0.0, of_level: UNKNOWN, of_both: 0.0, of_slope };
-        let belief = belief * turn.belief;
-        let mut it =
-            Self { belief, wander, turn, before: Vec::new(), after: Vec::new(), spreads: Vec::new(), sum: LEAST_SUM };
-        for (week, root) in roots.iter().enumerate() {
-            if week > 0 {
-                known = known.a_week_later(wander, turn);
-            }
-            it.before.push(known);
-            let (surprise, spread) = (root - known.level, known.of_level + 1.0);
+/// What is known before each week, and after it.
+type Course = Vec<(Known, Known)>;
+
+/// A Kalman filter of level and slope with chance of variance 1, run over the weeks: tells of each how far it
+/// surprised, the variance of that, and what was known before and after.
+fn filter(roots: &[f64], shares: &[f64], path: Path, mut tell: impl FnMut(usize, f64, f64, (Known, Known))) {
+    let of_slope = path.turn.spread * path.turn.spread;
+    let mut known = Known { level: 1.0, slope: 0.0, of_level: UNKNOWN, of_both: 0.0, of_slope };
+    for (week, (root, share)) in roots.iter().zip(shares).enumerate() {
+        if week > 0 {
+            known = known.a_week_later(path.wander, path.turn);
+        }
+        if path.change == Some(week) {
+            known.of_level += CHANGE;
+        }
+        let before = known;
+        let (surprise, spread) = (root - known.level * share, known.of_level * share * share + 1.0);
+        known = known.having_seen(surprise, *share);
+        tell(week, surprise, spread, (before, known));
+    }
+}
+
+fn course(roots: &[f64], shares: &[f64], path: Path) -> Course {
+    let mut course = Vec::with_capacity(roots.len());
+    filter(roots, shares, path, |_, _, _, known| course.push(known));
+    course
+}
+
+impl Foretold {
+    fn new(roots: &[f64], shares: &[f64], path: Path) -> Self {
+        let mut it = Self { spreads: Vec::with_capacity(roots.len()), sum: LEAST_SUM };
+        filter(roots, shares, path, |week, surprise, spread, _| {
             if week > 0 {
                 it.spreads.push(spread);
                 it.sum += surprise * surprise / spread;
             }
-            known = known.having_seen(surprise);
-            it.after.push(known);
-        }
+        });
         it
     }
 
@@ -152,39 +217,49 @@ impl Filtered {
         spreads.fold(1.0, |so_far, (own, other)| so_far * (other / own).sqrt() * better)
     }
 
-    fn story(&self, back: &Self, roots: &[f64], reference: &Self) -> Story {
+    fn story(&self, weight: f64, path: Path, rhythm: &Rc<Rhythm>, roots: &[f64]) -> Story {
         let free = self.spreads.len().saturating_sub(LEARNT).max(1);
-        let count = f64::from(u32::try_from(free).unwrap_or(1));
-        let chance = (self.sum / count).sqrt();
+        let chance = (self.sum / f64::from(u32::try_from(free).unwrap_or(1))).sqrt();
+        let forth = course(roots, &rhythm.past, path);
+        let turned = |it: &[f64]| -> Vec<f64> { it.iter().rev().copied().collect() };
+        let back = course(&turned(roots), &turned(&rhythm.past), path.back(roots.len()));
         let nothing = Known { level: 1.0, slope: 0.0, of_level: 0.0, of_both: 0.0, of_slope: 0.0 };
-        let known = self.after.last().copied().unwrap_or(nothing);
+        let known = forth.last().map_or(nothing, |(_, after)| *after);
         let unsure = known.of_level.max(1e-9).sqrt();
         let tied = known.of_both / unsure;
         Story {
-            weight: self.belief * self.likelihood(reference),
+            weight,
             level: known.level,
             unsure: unsure * chance,
-            step: self.wander.sqrt() * chance,
+            step: path.wander.sqrt() * chance,
             slope: known.slope,
             tied: tied * chance,
             slope_unsure: (known.of_slope - tied * tied).max(0.0).sqrt() * chance,
-            kept: self.turn.kept,
-            turn: self.turn.renewed().sqrt() * chance,
-            past: self.chances(back, roots),
+            kept: path.turn.kept,
+            turn: path.turn.renewed().sqrt() * chance,
+            before: path.change.and_then(|week| {
+                Some((forth.get(week - 1)?.1.level, f64::from(u32::try_from(roots.len() - week).unwrap_or(0))))
+            }),
+            past: chances(&forth, &back, roots, &rhythm.past),
+            rhythm: Rc::clone(rhythm),
         }
     }
+}
 
-    /// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as
-    /// much as that level has moved towards the week itself.
-    fn chances(&self, back: &Self, roots: &[f64]) -> Vec<(f64, f64)> {
-        let both = |((past, future), root): ((&Known, &Known), &f64)| {
-            let all = past.of_level + future.of_level;
-            let level = (past.level * future.of_level + future.level * past.of_level) / all;
-            let pulled = (past.of_level * future.of_level / all).min(MOST_PULLED);
-            ((root - level) / (1.0 - pulled).sqrt(), *root)
-        };
-        self.after.iter().zip(back.before.iter().rev()).zip(roots).map(both).collect()
-    }
+/// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as much
+/// as that level has moved towards the week itself.
+fn chances(forth: &Course, back: &Course, roots: &[f64], shares: &[f64]) -> Vec<(f64, f64)> {
+    let levels = forth.iter().zip(back.iter().rev()).map(|((_, past), (future, _))| {
+        let all = past.of_level + future.of_level;
+        let level = (past.level * future.of_level + future.level * past.of_level) / all;
+        (level, past.of_level * future.of_level / all)
+    });
+    let told = levels.zip(roots.iter().zip(shares));
+    told.map(|((level, unsure), (root, share))| {
+        let pulled = (unsure * share * share).min(MOST_PULLED);
+        ((root - level * share) / (1.0 - pulled).sqrt(), *root)
+    })
+    .collect()
 }
 
 impl Turn {
@@ -205,15 +280,15 @@ impl Known {
         }
     }
 
-    fn having_seen(self, surprise: f64) -> Self {
-        let spread = self.of_level + 1.0;
-        let (to_level, to_slope) = (self.of_level / spread, self.of_both / spread);
+    fn having_seen(self, surprise: f64, share: f64) -> Self {
+        let spread = self.of_level * share * share + 1.0;
+        let (to_level, to_slope) = (self.of_level * share / spread, self.of_both * share / spread);
         Self {
             level: self.level + to_level * surprise,
             slope: self.slope + to_slope * surprise,
-            of_level: self.of_level * (1.0 - to_level),
-            of_both: self.of_both * (1.0 - to_level),
-            of_slope: self.of_slope - to_slope * self.of_both,
+            of_level: self.of_level * (1.0 - to_level * share),
+            of_both: self.of_both * (1.0 - to_level * share),
+            of_slope: self.of_slope - to_slope * self.of_both * share,
         }
     }
 }

@@ -33,12 +33,16 @@ const NOT_PURCHASES: [&str; 14] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spending {
     other: BTreeSet<String>,
+    /// Whether one of them is so many bytes long (a bit for each length, the last for all that are longer).
+    lengths: u64,
 }
 
 impl Spending {
     /// Debits of all types count but these; case and surrounding space make no difference.
     pub fn without<T: AsRef<str>>(types: impl IntoIterator<Item = T>) -> Self {
-        Self { other: types.into_iter().map(|it| plain(it.as_ref())).collect() }
+        let other: BTreeSet<String> = types.into_iter().map(|it| plain(it.as_ref())).collect();
+        let lengths = other.iter().fold(0, |all, other| all | bit(other));
+        Self { other, lengths }
     }
 
     /// The types that do not count, in lower case.
@@ -56,7 +60,7 @@ impl Spending {
     fn is_other(&self, kind: &str) -> bool {
         if kind.is_ascii() {
             let kind = kind.trim();
-            return self.other.iter().any(|other| other.eq_ignore_ascii_case(kind));
+            return self.lengths & bit(kind) != 0 && self.other.iter().any(|other| other.eq_ignore_ascii_case(kind));
         }
         self.other.contains(plain(kind).as_str())
     }
@@ -66,6 +70,10 @@ impl Default for Spending {
     fn default() -> Self {
         Self::without(NOT_PURCHASES)
     }
+}
+
+fn bit(text: &str) -> u64 {
+    1 << text.len().min(63)
 }
 
 fn plain(kind: &str) -> String {

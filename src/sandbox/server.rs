@@ -46,7 +46,19 @@ pub struct Sandbox {
 impl Sandbox {
     /// The account of a scenario whose start is now by `clock`.
     pub fn new(scenario: Scenario, seed: u64, clock: Arc<dyn Clock>, activity: Arc<dyn Activity>) -> Arc<Self> {
-        let world = Mutex::new(World::new(&scenario, clock.now(), seed));
+        let start = clock.now();
+        Self::started(scenario, seed, start, clock, activity)
+    }
+
+    /// The account of a scenario that started then.
+    pub fn started(
+        scenario: Scenario,
+        seed: u64,
+        start: Time,
+        clock: Arc<dyn Clock>,
+        activity: Arc<dyn Activity>,
+    ) -> Arc<Self> {
+        let world = Mutex::new(World::new(&scenario, start, seed));
         Arc::new(Self { world, scenario, clock, activity, asked: Mutex::default() })
     }
 

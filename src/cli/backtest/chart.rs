@@ -1,0 +1,247 @@
+//! The picture of a rehearsal: available funds over the days with thresholds and events, and below, rule by rule, when it fired.
+//!
+//! Coordinates are whole tenths of a unit of the drawing, computed exactly from amounts and times. Colours come from the page.
+
+use std::fmt::Write as _;
+
+use chrono::TimeDelta;
+use chrono_tz::Tz;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
+
+use super::html::escaped;
+use super::report::{AlertReport, FundReport, RuleReport};
+use super::text::{self, money, rule_name, stamp};
+use crate::domain::Time;
+use crate::domain::alert::Kind;
+use crate::domain::money::figure;
+use crate::domain::rule::Severity;
+
+const WIDTH: i64 = 960;
+/// Where the plot is.
+const LEFT: i64 = 84;
+const RIGHT: i64 = 948;
+const TOP: i64 = 14;
+const BOTTOM: i64 = 264;
+/// The strips below it: the first one, and the distance between two.
+const STRIPS: i64 = 306;
+const STRIP: i64 = 34;
+/// Lines of the grid across.
+const RUNGS: i64 = 5;
+/// More dates than this do not fit along the axis.
+const DATES: i64 = 8;
+
+/// What maps times and amounts to places.
+struct Frame {
+    from: Time,
+    to: Time,
+    low: Decimal,
+    high: Decimal,
+}
+
+/// The whole drawing.
+pub(super) fn svg(fund: &FundReport, from: Time, to: Time, zone: Tz) -> String {
+    let has_path = !fund.path.is_empty();
+    let frame = Frame::new(fund, from, to);
+    let rules: Vec<&RuleReport> = fund.rules.iter().filter(|rule| rule.skipped.is_none()).collect();
+    let first = if has_path { STRIPS } else { 40 };
+    let height = first + STRIP * i64::try_from(rules.len()).unwrap_or(0);
+    let mut drawing = format!(
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\" xmlns=\"http://www.w3.org/2000/svg\">\n",
+        escaped(&told(fund, from, to, zone))
+    );
+    if has_path {
+        grid(&mut drawing, &frame, fund);
+        dates(&mut drawing, &frame, BOTTOM + 18, zone);
+        droughts(&mut drawing, &frame, fund);
+        thresholds(&mut drawing, &frame, fund);
+        drawing.push_str(&line(&frame, fund));
+        markers(&mut drawing, &frame, fund, zone);
+    } else {
+        dates(&mut drawing, &frame, 18, zone);
+    }
+    for (place, rule) in (0..).zip(rules) {
+        strip(&mut drawing, &frame, rule, first + STRIP * place, zone);
+    }
+    drawing + "</svg>"
+}
+
+/// The drawing in words, for whoever does not see it.
+fn told(fund: &FundReport, from: Time, to: Time, zone: Tz) -> String {
+    let alerts: usize = fund.rules.iter().map(|rule| rule.alerts.len()).sum();
+    let lowest = fund.path.iter().map(|(_, funds)| *funds).min();
+    let lowest = lowest.map_or_else(String::new, |lowest| format!(", lowest {}", money(lowest, fund)));
+    format!("Funds from {} to {}{lowest}; {alerts} alerts", stamp(from, zone), stamp(to, zone))
+}
+
+impl Frame {
+    fn new(fund: &FundReport, from: Time, to: Time) -> Self {
+        let lines = fund.rules.iter().flat_map(|rule| rule.lines.iter().map(|(_, below)| *below));
+        let amounts = || fund.path.iter().map(|(_, funds)| *funds);
+        let low = amounts().min().unwrap_or_default().min(Decimal::ZERO);
+        let high = amounts().chain(lines).max().unwrap_or(Decimal::ONE).max(low + Decimal::ONE);
+        let room = (high - low) / Decimal::from(20);
+        Self { from, to, low, high: high + room }
+    }
+
+    /// Tenths across.
+    fn x(&self, at: Time) -> i64 {
+        let whole = (self.to - self.from).num_seconds().max(1);
+        let passed = (at - self.from).num_seconds().clamp(0, whole);
+        LEFT * 10 + passed * (RIGHT - LEFT) * 10 / whole
+    }
+
+    /// Tenths down.
+    fn y(&self, funds: Decimal) -> i64 {
+        let height = Decimal::from((BOTTOM - TOP) * 10);
+        let down = ((self.high - funds) / (self.high - self.low) * height).round();
+        TOP * 10 + down.to_i64().unwrap_or(0)
+    }
+}
+
+/// A coordinate as SVG has it.
+fn at(tenths: i64) -> String {
+    format!("{}.{}", tenths / 10, (tenths % 10).abs())
+}
+
+/// 1, 2 or 5 times a power of ten: so much between two lines of the grid.
+fn rung(range: Decimal) -> Decimal {
+    let mut unit = Decimal::ONE;
+    loop {
+        for step in [1, 2, 5] {
+            let rung = unit * Decimal::from(step);
+            if range / rung <= Decimal::from(RUNGS) {
+                return rung;
+            }
+        }
+        unit *= Decimal::TEN;
+    }
+}
+
+fn grid(out: &mut String, frame: &Frame, fund: &FundReport) {
+    let rung = rung(frame.high - frame.low);
+    let mut funds = (frame.low / rung).ceil() * rung;
+    while funds <= frame.high {
+        let y = frame.y(funds);
+        let _ = write!(out, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0}\" y2=\"{0}\"/>", at(y));
+        let (x, below) = (LEFT - 8, at(y + 40));
+        let _ =
+            writeln!(out, "<text x=\"{x}\" y=\"{below}\" text-anchor=\"end\">{}</text>", escaped(&figure(funds, 0)));
+        funds += rung;
+    }
+    if let Some(currency) = &fund.currency {
+        let _ = writeln!(out, "<text x=\"4\" y=\"{}\">{}</text>", TOP + 4, escaped(currency));
+    }
+}
+
+/// Days along the axis, each at its midnight.
+fn dates(out: &mut String, frame: &Frame, y: i64, zone: Tz) {
+    let days = (frame.to - frame.from).num_days().max(1);
+    let every = (days + DATES - 1) / DATES;
+    let mut day = frame.from.with_timezone(&zone).date_naive();
+    loop {
+        let midnight = crate::domain::local::first(zone, day.and_time(chrono::NaiveTime::MIN));
+        if midnight > frame.to {
+            break;
+        }
+        let (x, label) = (frame.x(midnight), day.format("%-d %b"));
+        if midnight >= frame.from && x < (RIGHT - 10) * 10 {
+            let _ = writeln!(out, "<text x=\"{}\" y=\"{y}\" text-anchor=\"middle\">{label}</text>", at(x));
+        }
+        match day.checked_add_signed(TimeDelta::days(every)) {
+            Some(next) => day = next,
+            None => break,
+        }
+    }
+}
+
+fn droughts(out: &mut String, frame: &Frame, fund: &FundReport) {
+    for it in &fund.ran_out {
+        let (from, until) = (frame.x(it.from), frame.x(it.until.unwrap_or(frame.to)));
+        let (width, height) = ((until - from).max(10), BOTTOM - TOP);
+        let _ = writeln!(
+            out,
+            "<rect class=\"dry\" x=\"{}\" y=\"{TOP}\" width=\"{}\" height=\"{height}\"><title>funds ran out</title></rect>",
+            at(from),
+            at(width)
+        );
+    }
+}
+
+fn thresholds(out: &mut String, frame: &Frame, fund: &FundReport) {
+    for (level, below) in fund.rules.iter().flat_map(|rule| &rule.lines) {
+        let (class, y) = (text::word(*level), frame.y(*below));
+        let _ = write!(out, "<line class=\"{class}\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0}\" y2=\"{0}\"/>", at(y));
+        // The two may be close: one is written above its line, the other below.
+        let beside = if *level == Severity::Critical { y + 140 } else { y - 50 };
+        let (beside, label) = (at(beside), escaped(&format!("{class} {}", figure(*below, 0))));
+        let _ = writeln!(out, "<text class=\"{class}\" x=\"{}\" y=\"{beside}\">{label}</text>", LEFT + 6);
+    }
+}
+
+/// Funds as steps. Of what falls on the same place across, the highest, the lowest and the last are drawn.
+fn line(frame: &Frame, fund: &FundReport) -> String {
+    let mut path = String::new();
+    let mut points = fund.path.iter().map(|(when, funds)| (frame.x(*when), frame.y(*funds))).peekable();
+    while let Some((x, first)) = points.next() {
+        let (mut top, mut bottom, mut last) = (first, first, first);
+        while let Some((_, y)) = points.next_if(|(next, _)| *next == x) {
+            (top, bottom, last) = (top.min(y), bottom.max(y), y);
+        }
+        let begin = if path.is_empty() { format!("M{}", at(x)) + " " } else { format!("H{}V", at(x)) };
+        let _ = write!(path, "{begin}{}", at(first));
+        if top != bottom {
+            let _ = write!(path, "V{}V{}V{}", at(top), at(bottom), at(last));
+        }
+    }
+    format!("<path class=\"funds\" d=\"{path}H{}\"/>\n", at(RIGHT * 10))
+}
+
+/// A dot for each event on funds but reminders.
+fn markers(out: &mut String, frame: &Frame, fund: &FundReport, zone: Tz) {
+    let on_funds = fund.rules.iter().filter(|rule| !rule.lines.is_empty());
+    for (rule, event) in on_funds
+        .flat_map(|rule| rule.alerts.iter().flat_map(move |alert| alert.events.iter().map(move |it| (rule, it))))
+    {
+        let Some(funds) = event.amount.filter(|_| !event.is(Kind::Reminder)) else { continue };
+        let class = if event.is(Kind::Resolved) { "good" } else { text::word(event.level) };
+        let title = format!("{} {}: {}, {}", rule.rule, event.event, stamp(event.at, zone), money(funds, fund));
+        let _ = writeln!(
+            out,
+            "<circle class=\"{class}\" cx=\"{}\" cy=\"{}\" r=\"5\"><title>{}</title></circle>",
+            at(frame.x(event.at)),
+            at(frame.y(funds)),
+            escaped(&title)
+        );
+    }
+}
+
+/// One rule: when it fired, at which level.
+fn strip(out: &mut String, frame: &Frame, rule: &RuleReport, top: i64, zone: Tz) {
+    let (width, bar) = (RIGHT - LEFT, top + 16);
+    let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{}\">{}</text>", top + 11, escaped(&rule_name(rule)));
+    let _ = writeln!(out, "<rect class=\"idle\" x=\"{LEFT}\" y=\"{bar}\" width=\"{width}\" height=\"8\" rx=\"2\"/>");
+    for (alert, place) in rule.alerts.iter().flat_map(|alert| (0..alert.events.len()).map(move |place| (alert, place)))
+    {
+        let event = &alert.events[place];
+        if event.is(Kind::Resolved) || event.is(Kind::Reminder) {
+            continue;
+        }
+        let next = alert.events[place + 1..].iter().find(|next| !next.is(Kind::Reminder));
+        let until = next.map_or(frame.to, |next| next.at);
+        let (x, width) = (frame.x(event.at), (frame.x(until) - frame.x(event.at)).max(10));
+        let (class, title) = (text::word(event.level), title(alert, zone));
+        let _ = writeln!(
+            out,
+            "<rect class=\"{class}\" x=\"{}\" y=\"{bar}\" width=\"{}\" height=\"8\"><title>{}</title></rect>",
+            at(x),
+            at(width),
+            escaped(&title)
+        );
+    }
+}
+
+fn title(alert: &AlertReport, zone: Tz) -> String {
+    let end = alert.resolved.map_or_else(|| "it still fires".to_owned(), |at| format!("resolved {}", stamp(at, zone)));
+    format!("raised {}, {end}, {}", stamp(alert.raised, zone), text::span(alert.lasted_seconds))
+}

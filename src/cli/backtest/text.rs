@@ -1,0 +1,280 @@
+//! The report for a person at a terminal, and the words that the page shares with it.
+
+use chrono_tz::Tz;
+use rust_decimal::Decimal;
+
+use super::report::{AccountReport, AlertReport, EventReport, FundReport, RanOut, Report, RuleReport, Suggestion};
+use crate::cli::count;
+use crate::cli::table::table;
+use crate::domain::Time;
+use crate::domain::alert::Kind;
+use crate::domain::money::{Currency, Money, figure};
+use crate::domain::rule::Severity;
+use crate::text::clean;
+
+/// A table: its head, and its rows.
+pub(super) type Table = Vec<Vec<String>>;
+
+/// The whole report.
+pub(super) fn text(report: &Report, zone: Tz, colour: bool) -> String {
+    let mut text = String::new();
+    for account in &report.accounts {
+        text.push_str(&head(&heading(account, zone), colour));
+        account.notes.iter().for_each(|note| text.push_str(&format!("note: {}\n", clean(note))));
+        for fund in &account.funds {
+            put_fund(&mut text, account, fund, zone, colour);
+        }
+        text.push('\n');
+    }
+    if report.accounts.iter().any(|account| account.from.is_some()) {
+        text.push_str(&head("Messages", colour));
+        text.push_str(&table(&messages(report), &[1, 2]));
+        text.push_str(&format!("\n{}", head("What this takes for granted", colour)));
+        report.assumed.iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+    }
+    text
+}
+
+fn put_fund(text: &mut String, account: &AccountReport, fund: &FundReport, zone: Tz, colour: bool) {
+    if account.funds.len() > 1 || fund.division.is_some() {
+        text.push_str(&format!("\n{}", head(&fund_name(fund), colour)));
+    }
+    text.push_str(&format!("{}\n", available(fund)));
+    for rule in &fund.rules {
+        text.push_str(&format!("\n{}\n", head(&rule_name(rule), colour).trim_end()));
+        match &rule.skipped {
+            Some(why) => text.push_str(&format!("  not rehearsed: {}\n", clean(why))),
+            None if rule.alerts.is_empty() => text.push_str("  would not have fired\n"),
+            None => text.push_str(&painted(&table(&events(rule, fund, zone), &[3]), colour)),
+        }
+    }
+    if !fund.unlimited {
+        text.push_str(&format!("\n{}\n", ran_out_words(fund)));
+        if !fund.ran_out.is_empty() {
+            text.push_str(&table(&ran_out(fund, zone), &[1]));
+        }
+    }
+    if let Some(suggestion) = &fund.suggestion {
+        text.push_str(&format!("\n{}", head("Proposed thresholds", colour)));
+        text.push_str(&format!("{}\n", proposal(suggestion, fund)));
+        text.push_str(&indented(&yaml(suggestion)));
+        if !suggestion.compared.is_empty() {
+            text.push_str(&table(&compared(suggestion, fund), &[2, 3, 4, 5, 6]));
+        }
+    }
+}
+
+fn head(line: &str, colour: bool) -> String {
+    let line = clean(line);
+    if colour { format!("\u{1b}[1m{line}\u{1b}[0m\n") } else { format!("{line}\n") }
+}
+
+fn painted(table: &str, colour: bool) -> String {
+    let paint = |line: &str| {
+        let mut words = line.split_whitespace();
+        let code = match (words.next(), words.next()) {
+            (Some("resolved"), _) => "32",
+            (_, Some("critical")) => "31",
+            (_, Some("warning")) => "33",
+            _ => return format!("  {line}\n"),
+        };
+        if colour { format!("  \u{1b}[{code}m{line}\u{1b}[0m\n") } else { format!("  {line}\n") }
+    };
+    table.lines().map(paint).collect()
+}
+
+fn indented(text: &str) -> String {
+    text.lines().flat_map(|line| ["  ", line, "\n"]).collect()
+}
+
+/// Whose rehearsal it is, and of when.
+pub(super) fn heading(account: &AccountReport, zone: Tz) -> String {
+    match account.from.zip(account.to) {
+        None => account.account.to_string(),
+        Some((from, to)) => format!(
+            "{}: {} to {}, schedule \"{}\", times in {}",
+            account.account,
+            stamp(from, zone),
+            stamp(to, zone),
+            account.schedule,
+            zone.name()
+        ),
+    }
+}
+
+pub(super) fn fund_name(fund: &FundReport) -> String {
+    crate::cli::status::division(fund.division, fund.division_name.as_deref())
+}
+
+pub(super) fn available(fund: &FundReport) -> String {
+    match &fund.available {
+        Some(money) => format!("available now: {money}"),
+        None if fund.unlimited => "funds are unlimited: a rule on available funds never fires".to_owned(),
+        None => "available funds cannot be computed".to_owned(),
+    }
+}
+
+pub(super) fn rule_name(rule: &RuleReport) -> String {
+    let level = |name: &str, level: &Option<String>| {
+        level.as_ref().map(|level| format!(", {name} {level}")).unwrap_or_default()
+    };
+    format!("{}: {}{}{}", rule.rule, rule.metric, level("warning", &rule.warning), level("critical", &rule.critical))
+}
+
+/// Every event of a rule; reminders in a row are one line.
+pub(super) fn events(rule: &RuleReport, fund: &FundReport, zone: Tz) -> Table {
+    let mut rows: Table = vec!["EVENT|LEVEL|WHEN|VALUE|LASTED".split('|').map(str::to_owned).collect()];
+    for alert in &rule.alerts {
+        let mut left = alert.events.as_slice();
+        while let Some(event) = left.first() {
+            let same = left.iter().take_while(|it| event.is(Kind::Reminder) && it.is(Kind::Reminder)).count().max(1);
+            rows.push(row(event, same, alert, fund, zone));
+            left = &left[same..];
+        }
+        if alert.resolved.is_none() {
+            let still = format!("{} so far", span(alert.lasted_seconds));
+            rows.push(vec!["still fires".to_owned(), String::new(), String::new(), String::new(), still]);
+        }
+    }
+    rows
+}
+
+fn row(event: &EventReport, same: usize, alert: &AlertReport, fund: &FundReport, zone: Tz) -> Vec<String> {
+    let name = match (event.event, same) {
+        (name, 1) => name.to_owned(),
+        (_, same) => format!("{same} reminders"),
+    };
+    let lasted = match alert.began_before {
+        _ if event.is(Kind::Resolved) => span(alert.lasted_seconds),
+        true if event.is(Kind::Raised) => "began before".to_owned(),
+        _ => String::new(),
+    };
+    let when = if same > 1 { format!("from {}", stamp(event.at, zone)) } else { stamp(event.at, zone) };
+    vec![name, event.level.to_string(), when, value(event, fund), lasted]
+}
+
+fn value(event: &EventReport, fund: &FundReport) -> String {
+    match (event.amount, event.seconds) {
+        (Some(amount), _) => money(amount, fund),
+        (None, Some(seconds)) => span(i64::try_from(seconds).unwrap_or(i64::MAX)),
+        (None, None) => "unlimited".to_owned(),
+    }
+}
+
+pub(super) fn messages(report: &Report) -> Table {
+    let mut rows: Table = vec!["NOTIFIER|MESSAGES|EVENTS".split('|').map(str::to_owned).collect()];
+    let row =
+        |it: &super::report::Mailed| vec![it.notifier.to_string(), it.messages.to_string(), it.events.to_string()];
+    rows.extend(report.messages.iter().map(row));
+    rows
+}
+
+/// One sentence about the times when funds ran out.
+pub(super) fn ran_out_words(fund: &FundReport) -> String {
+    let usual = match fund.usual_purchase {
+        usual if usual > Decimal::ZERO => format!(" (less left than a usual purchase of {})", money(usual, fund)),
+        _ => String::new(),
+    };
+    match fund.ran_out.len() {
+        0 => format!("Funds never ran out{usual}."),
+        1 => format!("Funds ran out once{usual}:"),
+        n => format!("Funds ran out {n} times{usual}:"),
+    }
+}
+
+pub(super) fn ran_out(fund: &FundReport, zone: Tz) -> Table {
+    let mut rows: Table = vec!["RAN OUT|LOWEST|UNTIL|FIRST TOLD".split('|').map(str::to_owned).collect()];
+    rows.extend(fund.ran_out.iter().map(|it| {
+        let until = it.until.map_or_else(|| "now".to_owned(), |until| stamp(until, zone));
+        vec![stamp(it.from, zone), money(it.lowest, fund), until, lead(it, zone)]
+    }));
+    rows
+}
+
+/// How long before it the first event came.
+fn lead(ran_out: &RanOut, zone: Tz) -> String {
+    let Some(first) = ran_out.warned.first() else { return "nobody was told".to_owned() };
+    let (when, rule) = (stamp(first.at, zone), &first.rule);
+    match first.seconds_before {
+        before if before >= 0 => format!("{} before, by {rule} ({when})", span(before)),
+        after => format!("{} after, by {rule} ({when})", span(-after)),
+    }
+}
+
+/// What is proposed, and why so much.
+pub(super) fn proposal(suggestion: &Suggestion, fund: &FundReport) -> String {
+    if let Some(why) = &suggestion.reason {
+        return format!("Nothing is proposed: {why}.");
+    }
+    let of = |amount: Option<Decimal>| money(amount.unwrap_or_default(), fund);
+    format!(
+        "In 95 of 100 windows of 14 days at most {} was spent, of 5 days (three working days and a weekend) {}, in {} days of \
+         history; with two usual purchases on top (the one that \
+         crosses the threshold, and the one that can no longer be paid) and rounded up:",
+        of(suggestion.spent_in_14_days),
+        of(suggestion.spent_in_5_days),
+        suggestion.days.unwrap_or_default()
+    )
+}
+
+/// The thresholds as alerts.yaml has them.
+pub(super) fn yaml(suggestion: &Suggestion) -> String {
+    match suggestion.warning.zip(suggestion.critical) {
+        Some((warning, critical)) => format!("warning:  {{ below: {warning} }}\ncritical: {{ below: {critical} }}\n"),
+        None => String::new(),
+    }
+}
+
+pub(super) fn compared(suggestion: &Suggestion, fund: &FundReport) -> Table {
+    let mut rows: Table = vec![
+        "RULE|LEVEL|BELOW|FELL BELOW|IN TIME|TOO LATE|TOO EARLY TO SAY|SHORTEST NOTICE"
+            .split('|')
+            .map(str::to_owned)
+            .collect(),
+    ];
+    rows.extend(suggestion.compared.iter().map(|it| {
+        vec![
+            it.rule.to_string(),
+            format!("{}, {} days", it.level, it.wanted_days),
+            money(it.below, fund),
+            count(it.fell, "time"),
+            it.in_time.to_string(),
+            it.too_late.to_string(),
+            it.not_yet_known.to_string(),
+            it.shortest_seconds.map_or_else(|| "-".to_owned(), span),
+        ]
+    }));
+    rows
+}
+
+pub(super) fn money(amount: Decimal, fund: &FundReport) -> String {
+    match fund.currency.as_deref().and_then(|code| Currency::parse(code).ok()) {
+        Some(currency) => Money::new(amount, currency).to_string(),
+        None => figure(amount, 2),
+    }
+}
+
+pub(super) fn stamp(at: Time, zone: Tz) -> String {
+    at.with_timezone(&zone).format("%a %-d %b %Y, %H:%M").to_string()
+}
+
+/// `12 d 4 h`.
+pub(super) fn span(seconds: i64) -> String {
+    let minutes = seconds / 60;
+    match (minutes / 1440, minutes / 60 % 24, minutes % 60) {
+        (0, 0, 0) => "less than a minute".to_owned(),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, 0) => format!("{hours} h"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, 0, _) => format!("{days} d"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+/// The class of a level, for the page.
+pub(super) fn word(level: Severity) -> &'static str {
+    match level {
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+    }
+}
