@@ -256,6 +256,7 @@ fn watch(address: &str, rules: usize) -> Watch {
             notify: Vec::new(),
         }),
         silences: [].into(),
+        library: None,
     }
 }
 

@@ -5,12 +5,12 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // a measurement that cannot be taken ends the run
 
-#[path = "../tests/support/life.rs"]
-mod life;
-#[path = "../tests/support/service.rs"]
-mod service;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::fmt::Write as _;
+
+use support::life;
 
 const DIVISIONS: u64 = 10_000;
 const DAYS: u64 = 30;

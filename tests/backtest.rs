@@ -348,6 +348,7 @@ async fn the_text_and_the_page_read_well() {
     for needed in ["name=\"viewport\"", "prefers-color-scheme: dark", "<svg", "aria-label", "Proposed thresholds"] {
         assert!(page.contains(needed), "{needed}");
     }
+    assert!(!page.contains('\u{fffd}'), "characters that no reader sees");
     // Nothing is loaded from anywhere.
     for foreign in ["src=", "href=", "url(", "@import", "<script", "<link"] {
         assert!(!page.contains(foreign), "{foreign}");
@@ -393,7 +394,22 @@ async fn what_is_wrong_is_told_with_the_right_exit_code() {
     let serve = |at: &'static str| Mock::given(method("GET")).and(path(at));
     serve("/finance/balance").respond_with(ResponseTemplate::new(200).set_body_json(body)).mount(&poor).await;
     let refusal = json!({ "errors": [{ "code": "access_denied|missing_permission", "message": "No." }] });
-    let refused = ResponseTemplate::new(403).set_body_json(refusal);
+    let refused = ResponseTemplate::new(403).set_body_json(&refusal);
+    // Only the orders: rules that take them are left out, the others are rehearsed.
+    let half = account("100.00", &lines, "USD").await;
+    let orders = Mock::given(method("GET")).and(path("/order/certificate")).respond_with(refused.clone());
+    orders.with_priority(1).mount(&half).await;
+    let both = folder(
+        &half.uri(),
+        "",
+        "rules:\n  funds: { metric: available_funds, warning: { below: 2000 } }\n  due: { metric: renewals_due, warning: { above: 1 } }\n",
+    );
+    let ran = run(both.path(), &["backtest", "-o", "json"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("account acme: the orders cannot be read"), "{}", ran.stderr);
+    let rules = &ran.json()["accounts"][0]["funds"][0]["rules"];
+    assert!(rules[0]["skipped"].is_null() && rules[1]["skipped"].is_string(), "{rules}");
+
     serve("/finance/balance-history").respond_with(refused).mount(&poor).await;
     let ran = run(folder_of(&poor.uri()).path(), &["backtest"]);
     assert_eq!(ran.code, Some(1));

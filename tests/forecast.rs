@@ -110,7 +110,7 @@ async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
     world.serve(HISTORY, ledger(90)).await;
     world.serve(ORDERS, orders(vec![order(7, 12_000, 1, -340, 12)])).await;
     let rules = [
-        rule("lasts", "metric: runway, warning: { below: 300d }, critical: { below: 7d }"),
+        rule("lasts", "metric: runway, warning: { below: 300d }"),
         rule("spent", "metric: spend, within: 10d, warning: { above: 350 USD }"),
         rule("expires", "metric: expiring_funds, within: 30d, warning: { above: 5000 }"),
         rule("due", "metric: renewals_due, warning: { above: 11999.99 }"),

@@ -3,10 +3,9 @@
 
 #![allow(clippy::unwrap_used)] // panicking is how a test ends
 
-#[path = "support/life.rs"]
-mod life;
-#[path = "support/service.rs"]
-mod service;
+mod support;
+
+use support::life;
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_flat_after_the_first_day_of_flapping_outages_and_reloads() {

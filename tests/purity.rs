@@ -29,6 +29,11 @@ fn the_forecast_touches_nothing_outside_itself_and_the_domain() {
     holds("src/forecast");
 }
 
+#[test]
+fn the_rehearsal_touches_nothing_outside_itself_and_what_it_replays() {
+    holds("src/rehearsal");
+}
+
 fn holds(folder: &str) {
     let files = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
     assert!(files.len() > 5, "{files:?}");

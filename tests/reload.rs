@@ -88,7 +88,7 @@ async fn a_broken_file_changes_nothing_and_is_reported_once_with_what_is_wrong_w
     // The same bad content, saved again, is no news.
     edit(&world, |text| text);
     world.let_a_cycle_pass();
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(6));
     wait_log(&service, REFUSED, 1);
     world.funds("1000.00");
     assert!(world.wait_told(1).contains("2,000.00"));

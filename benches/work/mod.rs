@@ -87,6 +87,7 @@ pub fn watch(count: usize) -> Watch {
             notify: vec!["slack".into()],
         }),
         silences: [].into(),
+        library: None,
     }
 }
 
@@ -101,7 +102,12 @@ pub fn harvest(divisions: u64, funds: u64) -> Harvest {
         unlimited: Ok(false),
         reported_total: Ok(None),
     };
-    let read = |id: u64| Read { division: Some(id), name: Some(format!("Division {id}")), balance: Ok(balance(id)) };
+    let read = |id: u64| Read {
+        division: Some(id),
+        name: Some(format!("Division {id}")),
+        balance: Ok(balance(id)),
+        prospect: None,
+    };
     Harvest { reads: (1..=divisions).map(read).collect(), listing_failure: None, active: None }
 }
 

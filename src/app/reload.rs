@@ -10,7 +10,7 @@ use tokio::signal::unix::Signal;
 use crate::config::{self, Environment, Loaded, Sources, Stamps};
 
 /// The pause between two looks at the files.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(4);
 /// The pause before the next look at a file that is being written.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 

@@ -14,7 +14,7 @@ use crate::domain::event::{Subject, Threshold, ThresholdEvent, UnreadableEvent, 
 use crate::domain::money::Currency;
 use crate::domain::rule::{Rule, Severity, UNREADABLE};
 use crate::domain::silence::{Note, Silence, hear};
-use crate::domain::state::{Remembered, State};
+use crate::domain::state::{OwedIndex, Remembered, State};
 use crate::domain::{Division, Name, Time};
 
 /// One line of news for the log.
@@ -49,7 +49,7 @@ pub struct Settled {
 /// Applies a harvest to the state: judges every rule, moves every alert, owes every event. At most one event an alert.
 pub fn settle(state: &mut State, watch: &Watch, harvest: &Harvest, now: Time) -> Settled {
     let changed = state.drop_ended_silences(now);
-    let mut desk = Desk { state, watch, now, news: Vec::new(), changed, unreadable: UNREADABLE.into() };
+    let mut desk = Desk { state, watch, now, news: Vec::new(), changed, unreadable: UNREADABLE.into(), owed: None };
     if let Some(active) = &harvest.active {
         desk.end_gone_divisions(active);
     }
@@ -74,6 +74,8 @@ struct Desk<'a> {
     changed: bool,
     /// The name of the unreadable alert, to share.
     unreadable: Name,
+    /// What is owed, once anything is.
+    owed: Option<OwedIndex>,
 }
 
 /// What is remembered of an alert beside its life.
@@ -267,6 +269,9 @@ impl Desk<'_> {
         let (mut alert, moved) = transition(&before.alert, verdict, remind, self.now);
         let silences = self.silences(key);
         let hearing = hear(before.hushed.as_ref(), &before.alert, &alert, moved, &silences, self.now);
+        if hearing.told.is_some() && self.owed.is_none() {
+            self.owed = Some(OwedIndex::of(self.state));
+        }
         let telling = hearing.told.map(|moved| {
             let after_silence = before.hushed.is_some();
             let recipients = self.recipients(key, moved, after_silence, &notify);
@@ -307,9 +312,15 @@ impl Desk<'_> {
         let of_the_level = || notify(moved.level).iter().cloned().collect();
         match moved.kind {
             Kind::Raised | Kind::Escalated | Kind::Reminder => of_the_level(),
-            Kind::Eased if after_silence => &self.state.told_or_owed(key) | &of_the_level(),
-            Kind::Eased | Kind::Resolved => self.state.told_or_owed(key),
+            Kind::Eased if after_silence => &self.told_or_owed(key) | &of_the_level(),
+            Kind::Eased | Kind::Resolved => self.told_or_owed(key),
         }
+    }
+
+    /// Where nothing of an alert is owed, nobody need look for it.
+    fn told_or_owed(&self, key: &AlertKey) -> BTreeSet<Name> {
+        let may_owe = self.owed.as_ref().is_none_or(|owed| owed.may_owe(key));
+        if may_owe { self.state.told_or_owed(key) } else { self.state.told(key).collect() }
     }
 
     /// A line for the log: what happened to the alert, and whether people hear of it.
@@ -339,7 +350,8 @@ impl Desk<'_> {
 
     fn owe(&mut self, subject: Subject, telling: Telling) {
         let Telling { recipients, threads, silence, .. } = telling;
-        self.state.owe_under(subject, self.now, &recipients, &threads, silence);
+        let owed = self.owed.get_or_insert_with(|| OwedIndex::of(self.state));
+        self.state.owe_among(subject, self.now, &recipients, &threads, silence, owed);
     }
 
     /// A division that is gone from a good listing ends its alerts, with one notice to those who were told.

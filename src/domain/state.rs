@@ -2,7 +2,7 @@
 //!
 //! Pure operations on a value; saving it is the store's business, and so nothing here can be half done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -123,16 +123,32 @@ impl State {
         told: &BTreeMap<Name, Option<String>>,
         silence: Option<Note>,
     ) {
+        let mut index = OwedIndex::of(self);
+        self.owe_among(subject, at, recipients, told, silence, &mut index);
+    }
+
+    /// Like [`State::owe_under`], for whoever owes many events in a row: `index` is what is owed so far.
+    pub fn owe_among(
+        &mut self,
+        subject: Subject,
+        at: Time,
+        recipients: &BTreeSet<Name>,
+        told: &BTreeMap<Name, Option<String>>,
+        silence: Option<Note>,
+        index: &mut OwedIndex,
+    ) {
         if recipients.is_empty() {
             return;
         }
-        let id = self.fresh_id(&subject, at);
-        let event = Event { id, at, subject, silence, audience: recipients.clone() };
+        let event = Event { id: index.fresh_id(&subject, at), at, subject, silence, audience: recipients.clone() };
         let thread = Thread::of(&event);
+        let may_have_more = index.note(&event);
         let owing = |name: &Name| Owing { thread: told.get(name).cloned().flatten(), ..Owing::default() };
         let to = recipients.iter().map(|name| (name.clone(), owing(name))).collect();
         self.owed.push(Owed { event, to });
-        self.keep_bounded(recipients, &thread);
+        if may_have_more {
+            self.keep_bounded(recipients, &thread);
+        }
     }
 
     /// Everyone who was told of the alert that lives now, or is about to be.
@@ -146,8 +162,13 @@ impl State {
                 names.extend(owed.to.keys().cloned());
             }
         }
-        names.extend(self.alerts.get(key).into_iter().flat_map(|it| it.alert.told.keys().cloned()));
+        names.extend(self.told(key));
         names
+    }
+
+    /// Everyone who was told of the alert that lives now.
+    pub fn told(&self, key: &AlertKey) -> impl Iterator<Item = Name> {
+        self.alerts.get(key).into_iter().flat_map(|it| it.alert.told.keys().cloned())
     }
 
     /// What a notifier owes, oldest first.
@@ -279,19 +300,6 @@ impl State {
         self.owed.retain(|owed| !owed.to.is_empty());
     }
 
-    fn fresh_id(&self, subject: &Subject, at: Time) -> String {
-        let stem = format!("{}@{}", line(subject), at.timestamp_micros());
-        let taken = |id: &str| self.owed.iter().any(|owed| owed.event.at == at && owed.event.id == id);
-        let mut id = stem.clone();
-        for n in 2.. {
-            if !taken(&id) {
-                break;
-            }
-            id = format!("{stem}.{n}");
-        }
-        id
-    }
-
     /// For each of these notifiers and one alert (or report): drops reminders and pages that something newer follows, and
     /// all but the oldest and the newest.
     fn keep_bounded<'a>(&mut self, notifiers: impl IntoIterator<Item = &'a Name>, thread: &Thread) {
@@ -327,6 +335,48 @@ impl State {
         if dropped {
             self.drop_settled();
         }
+    }
+}
+
+/// What is owed, for whoever owes many events in a row: to look through all of it for each would take quadratic time. It may
+/// know of more than is still owed, and never of less, as long as everything is owed through it.
+#[derive(Debug)]
+pub struct OwedIndex {
+    ids: HashSet<String>,
+    alerts: HashSet<AlertKey>,
+}
+
+impl OwedIndex {
+    /// Of what is owed now.
+    pub fn of(state: &State) -> Self {
+        let events = || state.owed.iter().map(|owed| &owed.event);
+        Self {
+            ids: events().map(|event| event.id.clone()).collect(),
+            alerts: events().filter_map(Event::alert).cloned().collect(),
+        }
+    }
+
+    /// Whether something of this alert may be owed.
+    pub fn may_owe(&self, key: &AlertKey) -> bool {
+        self.alerts.contains(key)
+    }
+
+    /// Adds an event. Returns whether something that it continues may be owed.
+    fn note(&mut self, event: &Event) -> bool {
+        self.ids.insert(event.id.clone());
+        event.alert().is_none_or(|key| !self.alerts.insert(key.clone()))
+    }
+
+    fn fresh_id(&self, subject: &Subject, at: Time) -> String {
+        let stem = format!("{}@{}", line(subject), at.timestamp_micros());
+        let mut id = stem.clone();
+        for n in 2.. {
+            if !self.ids.contains(&id) {
+                break;
+            }
+            id = format!("{stem}.{n}");
+        }
+        id
     }
 }
 

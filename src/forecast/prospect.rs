@@ -33,6 +33,15 @@ pub struct Prospect {
     books: Books,
     spending: Spending,
     futures: Result<Futures, Reading>,
+    /// Readings that were asked for in advance.
+    read: Vec<(Asked, Reading)>,
+}
+
+/// What a reading depends on, beside the books.
+type Asked = (Metric, Option<Duration>, Confidence);
+
+fn asked(rule: &Rule) -> Asked {
+    (rule.metric, rule.within(), rule.confidence)
 }
 
 /// What the futures say together, for each confidence that was asked for.
@@ -64,13 +73,24 @@ impl Prospect {
             .clone()
             .map_err(|problem| Unreadable { outlook: Outlook::MayHeal, reason: problem.to_string() });
         let (spending, futures) = (spending.clone(), Err(Reading::Unlimited));
-        let mut prospect = Self { now, currency, funds, balance: of_balance, books, spending, futures };
+        let mut prospect =
+            Self { now, currency, funds, balance: of_balance, books, spending, futures, read: Vec::new() };
         prospect.futures = prospect.draw(rules);
         prospect
     }
 
+    /// The same with the readings of these rules made once and for all: for whoever asks for them again and again.
+    #[must_use]
+    pub fn read_for<'r>(mut self, rules: impl IntoIterator<Item = &'r Rule>) -> Self {
+        self.read = rules.into_iter().map(|rule| (asked(rule), self.reading(rule))).collect();
+        self
+    }
+
     /// The reading of a metric that looks ahead; of the others, what the balance says of the funds is not asked here.
     pub fn reading(&self, rule: &Rule) -> Reading {
+        if let Some((_, reading)) = self.read.iter().find(|(known, _)| *known == asked(rule)) {
+            return reading.clone();
+        }
         let found = match rule.metric {
             Metric::Runway => return self.runway(rule.confidence),
             Metric::Shortfall if self.funds == Reading::Unlimited => Ok(Decimal::ZERO),

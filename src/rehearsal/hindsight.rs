@@ -57,7 +57,8 @@ impl<'a> Hindsight<'a> {
         // Only a runway takes the futures.
         let drawn_for = self.rules.iter().copied().filter(|rule| rule.metric == Metric::Runway);
         let (balance, books) = (self.past.balance(look), self.books(look));
-        let prospect = Arc::new(Prospect::new(&balance, books, self.script.spending, drawn_for, look));
+        let prospect = Prospect::new(&balance, books, self.script.spending, drawn_for, look);
+        let prospect = Arc::new(prospect.read_for(self.rules.iter().copied()));
         self.drawn = Some((place, Arc::clone(&prospect)));
         Some(prospect)
     }
@@ -110,7 +111,7 @@ fn looks(past: &Past, script: &Script<'_>, rules: &[&Rule]) -> Vec<Time> {
         looks.extend(changes.filter_map(|at| grid(HOUR, *at + delay)).filter(|at| *at > from && *at <= to));
     }
     let drawing = if rules.iter().any(|rule| rule.metric == Metric::Runway) { DRAWING } else { 0 };
-    let each = drawing + past.changes(Time::MIN_UTC, to).len();
+    let each = drawing + rules.len() * past.changes(Time::MIN_UTC, to).len();
     let affordable = looks.len().saturating_mul(each) <= BUDGET;
     (if affordable { looks } else { days }).into_iter().collect()
 }

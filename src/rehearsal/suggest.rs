@@ -84,7 +84,7 @@ fn high(spent: &[(Time, Decimal)], first: Time, now: Time, days: i64) -> Decimal
         place.checked_sub(1).and_then(|place| spent.get(place)).map_or(Decimal::ZERO, |(_, sum)| *sum)
     };
     let length = TimeDelta::days(days);
-    let mut windows: Vec<Decimal> = (0..)
+    let mut windows: Vec<Decimal> = (0..=(now - first).num_days())
         .map(|ago| now - TimeDelta::days(ago))
         .take_while(|end| *end - length >= first)
         .map(|end| until(end) - until(end - length))

@@ -23,7 +23,7 @@ use rust_decimal::Decimal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::service::{JumpingClock, account, balance, rule};
+use super::service::{JumpingClock, account, balance, rule};
 
 /// Cycles a day.
 pub const CYCLES: u64 = 96;

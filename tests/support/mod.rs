@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod faults;
+pub mod life;
 pub mod sample;
 pub mod service;
 pub mod smtp;

@@ -33,7 +33,8 @@ svg .warning { stroke:var(--warning); fill:var(--warning); } svg .critical { str
 svg .good { stroke:var(--good); fill:var(--good); } svg line.warning,svg line.critical { stroke-dasharray:6 4; }
 svg text.warning,svg text.critical,svg rect { stroke:none; } svg .dry { fill:var(--critical); opacity:.12; } svg .idle { fill:var(--line); }
 svg circle { stroke:var(--card); stroke-width:1.5; }
-@media (max-width:640px) { body { padding:8px; } section { padding:12px; } th,td { white-space:normal; padding-right:10px; font-size:13px; } }
+@media (max-width:640px) { body { padding:8px; } section { padding:12px; } th,td { white-space:normal; padding-right:10px; font-size:13px; }
+  td.number { white-space:nowrap; } }
 ";
 
 /// The whole page.
@@ -43,9 +44,10 @@ pub(super) fn page(report: &Report, zone: Tz) -> String {
     report.accounts.iter().for_each(|account| body.push_str(&account_part(account, zone)));
     if report.accounts.iter().any(|account| account.from.is_some()) {
         body.push_str(&format!("<section><h2>Messages</h2>{}</section>\n", table(&text::messages(report), &[1, 2])));
-        let items: String = report.assumed.iter().map(|line| format!("<li>{}</li>", escaped(line))).collect();
+        let items: Vec<String> = report.assumed.iter().map(|line| escaped(line)).collect();
+        let items = items.join("</li><li>");
         body.push_str(&format!(
-            "<section><h2>What this takes for granted</h2><ul class=\"quiet\">{items}</ul></section>\n"
+            "<section><h2>What this takes for granted</h2><ul class=\"quiet\"><li>{items}</li></ul></section>\n"
         ));
     }
     format!(
@@ -92,7 +94,8 @@ fn fund_part(account: &AccountReport, fund: &FundReport, zone: Tz) -> String {
     if let Some(suggestion) = &fund.suggestion {
         part.push_str(&format!("<h3>Proposed thresholds</h3>\n{}", quiet(&text::proposal(suggestion, fund))));
         if suggestion.reason.is_none() {
-            part.push_str(&format!("<pre>{}</pre>\n", escaped(&text::yaml(suggestion))));
+            let lines: String = text::yaml(suggestion).lines().map(|line| escaped(line) + "\n").collect();
+            part.push_str(&format!("<pre>{lines}</pre>\n"));
         }
         if !suggestion.compared.is_empty() {
             part.push_str(&table(&text::compared(suggestion, fund), &[2, 3, 4, 5, 6]));

@@ -6,7 +6,7 @@ mod progress;
 mod report;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::progress::Progress;
@@ -117,12 +117,17 @@ async fn rehearse(
             (Err(why), _) => report.fail(read, &why.reason),
             (Ok(_), Some(why)) => report.fail(read, &why),
             (Ok(balance), None) => {
-                funds.push(Fund { division: read.division, name: read.name.clone(), balance: balance.clone(), books })
+                let (division, name) = (read.division, read.name.clone());
+                funds.push(Fund { division, name, balance: balance.clone(), books });
             }
         }
     }
     if options.division.is_some() && harvest.reads.is_empty() && report.failures.is_empty() {
         report.failures.push("the division is not one that CertCentral lists as active".to_owned());
+    }
+    if needs == Needs::Orders {
+        let why: BTreeSet<String> = funds.iter().filter_map(|fund| orders_problem(&fund.books)).collect();
+        report.failures.extend(why);
     }
     let spending = account.not_spend.as_ref().map_or_else(Spending::default, Spending::without);
     let lines = || funds.iter().filter_map(|fund| fund.books.ledger.as_ref().ok()).flat_map(|ledger| ledger.entries());
@@ -162,6 +167,15 @@ fn ledger_problem(books: &Books, read: &Read) -> Option<String> {
         }
         Err(Gap::NotYetRead) => Some("the ledger could not be read within half an hour".to_owned()),
         Err(Gap::Unreadable(why)) => Some(format!("the ledger cannot be read: {}", why.reason)),
+    }
+}
+
+/// Why the orders are not at hand.
+fn orders_problem(books: &Books) -> Option<String> {
+    match &books.orders {
+        Ok(_) => None,
+        Err(Gap::NotYetRead) => Some("the orders could not be read within half an hour".to_owned()),
+        Err(Gap::Unreadable(why)) => Some(format!("the orders cannot be read: {}", why.reason)),
     }
 }
 

@@ -84,7 +84,7 @@ fn painted(table: &str, colour: bool) -> String {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
+    text.lines().flat_map(|line| ["  ", line, "\n"]).collect()
 }
 
 /// Whose rehearsal it is, and of when.
