@@ -122,7 +122,9 @@ struct Paid {
 /// For each purchase, whether it renewed an order.
 fn renewals_among(purchases: &[(&Entry, Decimal)], paid: &[Paid]) -> Vec<bool> {
     let mut renewals = vec![false; purchases.len()];
-    paid.iter().for_each(|paid| renewals[paid.place] = true);
+    for paid in paid {
+        renewals[paid.place] = true;
+    }
     renewals
 }
 

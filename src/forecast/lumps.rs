@@ -1,8 +1,7 @@
 //! When lumps come: how often, and how regularly, as far as the gaps between those of the past tell.
 //!
 //! A gap is told as a number of stages, each of which ends on a day with the same likelihood: one stage makes a gap of
-//! any length, many make gaps that are all alike. Only likelihoods are
-//! floating point here, made with `+ − × ÷` alone.
+//! any length, many make gaps that are all alike. Only likelihoods are floating point here, made with `+ − × ÷` alone.
 
 use super::history::{Minor, Week};
 
@@ -31,7 +30,7 @@ pub(super) struct Lumps {
 pub(super) struct Gaps {
     /// How believable it is, among all of them.
     pub(super) weight: f64,
-    /// How likely a gap is longer than so many days.
+    /// How likely it is that a gap is longer than so many days.
     pub(super) longer: Vec<f64>,
 }
 

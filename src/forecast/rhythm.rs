@@ -24,9 +24,11 @@ const LEAST_TURNS: i64 = 2;
 const ALIKE: i64 = 6;
 /// As if so many weeks more had shown that nothing is special here.
 const DOUBT: f64 = 0.5;
-/// The root of the most that a week may differ from others by its place alone, and of the least.
+/// The roots of the most and of the least that a week's place alone makes of its share.
 const MOST: f64 = 4.0;
 const LEAST: f64 = 0.2;
+/// Weeks at least so much alike may stand for each other in a future.
+const SAME: f64 = 0.3;
 
 #[derive(Clone, Copy)]
 enum Cycle {
@@ -60,7 +62,7 @@ impl Cycle {
         (next - day).num_days().min(self.length())
     }
 
-    /// How alike two places are: 1 if they are the same, 0 if they are a week or more apart.
+    /// How alike two places are: 1 if they are the same, 0 if they are not alike at all.
     fn alike(self, one: i64, other: i64) -> f64 {
         let apart = (one - other).rem_euclid(self.length());
         let apart = apart.min(self.length() - apart).min(ALIKE);
@@ -116,7 +118,7 @@ impl Rhythm {
         let every: Vec<usize> = (0..roots.len()).collect();
         let others = |week: usize| -> Vec<usize> { every.iter().copied().filter(|it| *it != week).collect() };
         let same = |place: i64| -> Vec<usize> {
-            every.iter().copied().filter(|week| cycle.alike(place, past[*week]) > 0.3).collect()
+            every.iter().copied().filter(|week| cycle.alike(place, past[*week]) > SAME).collect()
         };
         Self {
             belief,

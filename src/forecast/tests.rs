@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{NaiveDate, TimeZone as _, Utc};
+use chrono::{Datelike as _, NaiveDate, TimeZone as _, Utc};
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 
@@ -194,6 +194,40 @@ fn one_giant_order_does_not_spoil_the_pace() {
     let ledger = Ledger::new([daily(180, 100).entries(), &[giant]].concat());
     let middle = forecast(&ledger, 3050).spend_range(30, Confidence::default()).middle;
     assert!((Decimal::from(2800)..=Decimal::from(3100)).contains(&middle), "{middle}");
+}
+
+/// One purchase a day for a year, as much as is told for so many days ago.
+fn a_year(amount: impl Fn(i64) -> i64) -> Ledger {
+    let purchases = (0..364).map(|day| line(day * 24 + 1, -amount(day), "Charge"));
+    Ledger::new([line(364 * 24, 1_000_000, "Credit")].into_iter().chain(purchases).collect())
+}
+
+#[test]
+fn a_batch_that_came_every_quarter_is_expected_a_quarter_after_the_last() {
+    let coming = |ago: i64| {
+        let ledger = a_year(|day| if day % 91 == ago { 20_000 } else { 100 });
+        forecast(&ledger, 9000).spend_range(45, Confidence::default())
+    };
+    assert!(coming(5).high < Decimal::from(6000), "{:?}", coming(5));
+    assert!(coming(80).middle > Decimal::from(20_000), "{:?}", coming(80));
+}
+
+#[test]
+fn a_pace_that_changed_once_is_expected_to_stay() {
+    let range = forecast(&a_year(|day| if day < 70 { 200 } else { 100 }), 9000).spend_range(30, Confidence::default());
+    assert!(range.low > Decimal::from(5700) && range.high < Decimal::from(6300), "{range:?}");
+}
+
+#[test]
+fn busy_month_ends_are_no_restlessness() {
+    let busy = |day: i64| {
+        let at = (now() - chrono::Duration::hours(day * 24 + 1)).date_naive();
+        (at + chrono::Days::new(5)).month() != at.month()
+    };
+    let range = forecast(&a_year(|day| if busy(day) { 400 } else { 100 }), 9000).spend_range(61, Confidence::default());
+    // Two months: 51 days, and 10 at four times the pace.
+    let (least, truth, most) = (Decimal::from(7800), Decimal::from(9100), Decimal::from(10_000));
+    assert!((least..truth).contains(&range.low) && (truth..most).contains(&range.high), "{range:?}");
 }
 
 #[test]
