@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::balance::Outlook;
-use lowtide::domain::event::{Event, Subject, UnreadableEvent, Value as Amount};
-use lowtide::domain::rule::Severity;
+use lowtide::domain::event::{Event, Subject, Threshold, UnreadableEvent, Value as Amount};
+use lowtide::domain::rule::{Metric, Severity, Side};
 use lowtide::notify::pagerduty::PagerDuty;
 use lowtide::notify::teams::{Teams, payload};
 use lowtide::notify::webhook::Webhook;
@@ -242,6 +242,17 @@ async fn every_event_of_the_webhook_is_as_documented_and_the_documents_example_i
     assert_eq!((&all[4]["missing"], &all[5]["value"]), (&Value::Null, &json!("unlimited")));
     assert_eq!(all[6]["standing_still"][0]["level"], "critical");
     assert_eq!((&all[6]["heals"], &all[8]["rules"]), (&json!(true), &json!(["available-funds", "unreadable"])));
+
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let runway = threshold(warning("x"), |event| {
+        event.metric = Metric::Runway;
+        event.value = Amount::Time(days(7));
+        event.threshold = Some(Threshold { side: Side::Below, bound: days(14).into() });
+    });
+    let body = bodies("webhook", &message(vec![runway]), words()).await.remove(0);
+    expect_documented(&body);
+    let expected = (json!({ "seconds": 604_800 }), json!({ "side": "below", "seconds": 1_209_600 }));
+    assert_eq!((&body["value"], &body["threshold"]), (&expected.0, &expected.1));
 
     let test = bodies("webhook", &test_message(), words()).await.remove(0);
     expect_documented(&test);

@@ -61,7 +61,9 @@ fn readings(balance: &Balance) -> Vec<String> {
     let metrics = Metric::OF_BALANCE.into_iter().map(|metric| match balance.reading(metric) {
         Reading::Amount(money) => money.to_string(),
         Reading::Unlimited => "unlimited".to_owned(),
-        Reading::Time(_) | Reading::NotYetKnown(_) => panic!("a balance always tells {metric}"),
+        Reading::Time(_) | Reading::NotYetKnown(_) | Reading::NotYetRead(_) => {
+            panic!("a balance always tells {metric}")
+        }
         Reading::Unreadable(why) => {
             assert_eq!(why.outlook, Outlook::MayHeal, "a malformed body may be whole again next time: {}", why.reason);
             format!("unreadable: {}", why.reason)

@@ -12,11 +12,13 @@ use lowtide::clock::{Clock, SystemClock};
 use lowtide::cycle::{For, Harvest, Read, Scope, Watch, forget_unconfigured, read_once, settle};
 use lowtide::domain::alert::Kind;
 use lowtide::domain::balance::{Balance, Outlook, Unreadable};
+use lowtide::domain::books::{Books, Ledger};
 use lowtide::domain::event::Subject;
 use lowtide::domain::money::{Currency, parse_amount};
 use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
 use lowtide::domain::state::State;
 use lowtide::domain::{Division, Name, Time};
+use lowtide::forecast::{Prospect, Spending};
 use proptest::prelude::*;
 
 struct Nothing;
@@ -122,6 +124,27 @@ fn told(state: &mut State) -> Vec<String> {
     }
     assert!(state.owed.is_empty());
     told
+}
+
+#[test]
+fn what_is_being_read_for_the_first_time_is_not_readable_again_and_what_is_too_young_is() {
+    let lasts = Level::new(Side::Below, Duration::from_secs(14 * 86_400), None).unwrap();
+    let runway = Rule::new("runway".into(), Metric::Runway, Some(lasts), None).unwrap();
+    let watch = Watch { rules: vec![runway].into(), ..watch(Scope::Undivided) };
+    let mut state = State::default();
+    let mut play = |seconds, harvest: &Harvest| {
+        settle(&mut state, &watch, harvest, at(seconds));
+        told(&mut state)
+    };
+    assert_eq!(play(0, &one(fails(Outlook::NeedsAction))), ["raised unreadable (0 stand still) → slack"]);
+    let unread = one(good("100"));
+    assert_eq!(play(1, &unread), [""; 0]);
+    let mut young = one(good("100"));
+    let books = Books { ledger: Ok(Arc::new(Ledger::default())), orders: Ok([].into()), ..Books::unread() };
+    let balance = good("100").unwrap();
+    let prospect = Prospect::new(&balance, books, &Spending::default(), watch.rules.iter(), at(2));
+    young.reads[0].prospect = Some(Arc::new(prospect));
+    assert_eq!(play(2, &young), ["resolved unreadable (0 stand still) → slack"]);
 }
 
 #[test]

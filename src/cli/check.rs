@@ -178,6 +178,7 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
     let mut row = unreadable(account, read.division, read.name.clone(), Some(rule), String::new());
     match evaluate(rule, reading) {
         Err(Blind::Unreadable(why)) => row.reason = Some(why.reason),
+        Err(Blind::NotYetRead(why)) => row.reason = Some(why),
         Err(Blind::NotYetKnown(why)) => {
             row.level = Worst::Ok;
             "not yet known".clone_into(&mut row.shown);
@@ -207,7 +208,7 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
             row.seconds = Some(lasts.as_secs());
             row.shown = in_words(*lasts);
         }
-        Reading::NotYetKnown(_) | Reading::Unreadable(_) => {}
+        Reading::NotYetKnown(_) | Reading::NotYetRead(_) | Reading::Unreadable(_) => {}
     }
     row
 }

@@ -132,6 +132,7 @@ fn failures(watch: &Watch, harvest: &Harvest) -> Vec<String> {
                 let readings = rules.map(|rule| evaluate(rule, &read.reading(rule)));
                 failures.extend(readings.filter_map(|verdict| match verdict {
                     Err(Blind::Unreadable(why)) => Some(why.reason),
+                    Err(Blind::NotYetRead(why)) => Some(why),
                     Ok(_) | Err(Blind::NotYetKnown(_)) => None,
                 }));
             }

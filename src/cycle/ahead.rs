@@ -47,7 +47,10 @@ pub struct Library {
 /// What was drawn of a fund, and from what: it holds until one of them changes, or the hour.
 pub(super) struct Drawn {
     balance: Balance,
-    books: Books,
+    /// Of each of its divisions.
+    parts: Vec<Books>,
+    rules: Arc<[Rule]>,
+    spending: Spending,
     hour: i64,
     prospect: Arc<Prospect>,
 }
@@ -68,27 +71,32 @@ pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut
         return; // nothing could be listed: what was wanted before is wanted still
     }
     let before = std::mem::take(&mut memory.wanted);
-    let wants = |read: &&Read| match &read.balance {
+    let wants = |read: &Read| match &read.balance {
         Ok(balance) => wanted(watch, read, balance, For::Messages),
         Err(_) => before.contains(&read.division),
     };
-    let wanted: BTreeSet<Division> = harvest.reads.iter().filter(wants).map(|read| read.division).collect();
+    let funds = funds(&harvest.reads, wants);
+    let wanted: BTreeSet<Division> = divisions(&harvest.reads, &funds);
     library.shelf.want(&wanted);
-    let told: BTreeSet<Division> = book.read(|state| {
-        let news =
-            harvest.reads.iter().filter(|read| wanted.contains(&read.division) && has_news(state, watch, read, now));
-        news.map(|read| read.division).collect()
+    let news: Vec<&Fund> = book.read(|state| {
+        let told = |fund: &&Fund| fund.iter().any(|place| has_news(state, watch, &harvest.reads[*place], now));
+        funds.iter().filter(told).collect()
     });
+    let told = divisions(&harvest.reads, news.iter().copied());
     let first = !wanted.is_empty() && !std::mem::replace(&mut memory.waited, true);
     library.shelf.settled(if first { &wanted } else { &told }, SHORT_PATIENCE).await;
     memory.drawn.retain(|division, _| wanted.contains(division));
     let mut budget = MOST_DRAWN;
-    let judged = |read: &Read| watching(watch, read).any(|rule| rule.metric.looks_ahead());
-    let drawn = |read: &&mut Read| wanted.contains(&read.division) && (told.contains(&read.division) || judged(read));
-    for read in harvest.reads.iter_mut().filter(drawn) {
-        read.prospect = draw(watch, library, &mut memory.drawn, read, now, &mut budget);
-        // Each takes milliseconds, and there may be thousands of them.
-        tokio::task::yield_now().await;
+    for fund in &funds {
+        let judged = fund.iter().any(|place| watching(watch, &harvest.reads[*place]).any(|it| it.metric.looks_ahead()));
+        let told = fund.iter().any(|place| told.contains(&harvest.reads[*place].division));
+        if judged || told {
+            // A little old is better than nothing, in a message.
+            let may_draw = judged || budget > 0;
+            budget = budget.saturating_sub(usize::from(!judged));
+            let prospect = draw(watch, library, &mut memory.drawn, &harvest.reads, fund, now, may_draw).await;
+            fund.iter().for_each(|place| harvest.reads[*place].prospect.clone_from(&prospect));
+        }
     }
     memory.wanted = wanted;
 }
@@ -96,8 +104,9 @@ pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut
 /// The same once and for all, with the books read for it and kept nowhere: for `check` and `preview`.
 pub(super) async fn look_once(watch: &Watch, harvest: &mut Harvest, clock: &Arc<dyn Clock>, purpose: For) {
     let Some(library) = &watch.library else { return };
-    let wants = |read: &&Read| read.balance.as_ref().is_ok_and(|balance| wanted(watch, read, balance, purpose));
-    let wanted: BTreeSet<Division> = harvest.reads.iter().filter(wants).map(|read| read.division).collect();
+    let wants = |read: &Read| read.balance.as_ref().is_ok_and(|balance| wanted(watch, read, balance, purpose));
+    let funds = funds(&harvest.reads, wants);
+    let wanted = divisions(&harvest.reads, &funds);
     if wanted.is_empty() {
         return;
     }
@@ -107,10 +116,36 @@ pub(super) async fn look_once(watch: &Watch, harvest: &mut Harvest, clock: &Arc<
         () = library.keeper(watch, clock, None).run(stopped) => {}
         () = library.shelf.settled(&wanted, PATIENCE) => {}
     }
-    let (mut drawn, mut budget) = (HashMap::new(), usize::MAX);
-    for read in harvest.reads.iter_mut().filter(|read| wanted.contains(&read.division)) {
-        read.prospect = draw(watch, library, &mut drawn, read, clock.now(), &mut budget);
+    for fund in &funds {
+        let prospect = draw(watch, library, &mut HashMap::new(), &harvest.reads, fund, clock.now(), true).await;
+        fund.iter().for_each(|place| harvest.reads[*place].prospect.clone_from(&prospect));
     }
+}
+
+/// The places of the reads that are one fund: one division, or several that report exactly the same figures.
+type Fund = Vec<usize>;
+
+/// The funds of which somebody wants any division's prospects. What one division of a shared fund spends, all of them have
+/// spent: their books belong together.
+fn funds(reads: &[Read], wants: impl Fn(&Read) -> bool) -> Vec<Fund> {
+    let mut funds: Vec<Fund> = Vec::new();
+    let mut known: HashMap<&Balance, usize> = HashMap::new();
+    for (place, read) in reads.iter().enumerate() {
+        let shared = read.balance.as_ref().ok().filter(|_| read.division.is_some());
+        match shared.and_then(|balance| known.get(balance)) {
+            Some(fund) => funds[*fund].push(place),
+            None => {
+                known.extend(shared.map(|balance| (balance, funds.len())));
+                funds.push(vec![place]);
+            }
+        }
+    }
+    funds.retain(|fund| fund.iter().any(|place| wants(&reads[*place])));
+    funds
+}
+
+fn divisions<'f>(reads: &[Read], funds: impl IntoIterator<Item = &'f Fund>) -> BTreeSet<Division> {
+    funds.into_iter().flatten().map(|place| reads[*place].division).collect()
 }
 
 /// Which of an account's books somebody needs.
@@ -163,32 +198,40 @@ impl Library {
     }
 }
 
-fn draw(
+/// What lies ahead of a fund: as it was drawn before, if nothing has changed, else drawn anew where that may be.
+async fn draw(
     watch: &Watch,
     library: &Library,
     drawn: &mut HashMap<Division, Drawn>,
-    read: &Read,
+    reads: &[Read],
+    fund: &Fund,
     now: Time,
-    budget: &mut usize,
+    may_draw: bool,
 ) -> Option<Arc<Prospect>> {
-    let balance = read.balance.as_ref().ok()?;
-    let (books, hour) = (library.shelf.books(read.division), now.timestamp().div_euclid(3600));
-    let known = drawn.get(&read.division);
-    let fits = |it: &&Drawn| it.hour == hour && it.balance == *balance && same(&it.books, &books);
-    if let Some(known) = known.filter(fits) {
+    let first = reads.get(*fund.first()?)?;
+    let balance = first.balance.as_ref().ok()?.clone();
+    let parts: Vec<Books> = fund.iter().map(|place| library.shelf.books(reads[*place].division)).collect();
+    let hour = now.timestamp().div_euclid(3600);
+    let known = drawn.get(&first.division);
+    let fits = |it: &&Drawn| {
+        let books = it.parts.len() == parts.len() && it.parts.iter().zip(&parts).all(|(one, other)| same(one, other));
+        books && it.hour == hour && it.balance == balance && Arc::ptr_eq(&it.rules, &watch.rules)
+    };
+    if let Some(known) = known.filter(|it| !may_draw || (fits(it) && it.spending == library.spending)) {
         return Some(Arc::clone(&known.prospect));
     }
-    let rules = || watching(watch, read);
-    if !rules().any(|rule| rule.metric.looks_ahead()) {
-        // A little old is better than nothing, in a message.
-        *budget = match budget.checked_sub(1) {
-            Some(left) => left,
-            None => return known.map(|known| Arc::clone(&known.prospect)),
-        };
+    if !may_draw {
+        return None;
     }
-    let prospect = Arc::new(Prospect::new(balance, books.clone(), &library.spending, rules(), now));
-    let (balance, kept) = (balance.clone(), Arc::clone(&prospect));
-    drawn.insert(read.division, Drawn { balance, books, hour, prospect: kept });
+    let watched = |rule: &&Rule| fund.iter().any(|place| rule.watches(&watch.account, reads[*place].division));
+    let rules: Vec<Rule> = watch.rules.iter().filter(watched).cloned().collect();
+    let (of, spending, books) = (balance.clone(), library.spending.clone(), parts.clone());
+    // Milliseconds, and now and then much more: not for the threads that read and send.
+    let drawing =
+        tokio::task::spawn_blocking(move || Prospect::new(&of, Books::together(&books), &spending, &rules, now));
+    let prospect = Arc::new(drawing.await.ok()?);
+    let (rules, spending, kept) = (Arc::clone(&watch.rules), library.spending.clone(), Arc::clone(&prospect));
+    drawn.insert(first.division, Drawn { balance, parts, rules, spending, hour, prospect: kept });
     Some(prospect)
 }
 

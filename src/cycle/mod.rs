@@ -258,7 +258,9 @@ pub fn latest(account: &Name, reads: &[Read], at: Time) -> Vec<Latest> {
             Reading::Amount(money) => Value::Amount(money),
             Reading::Time(lasts) => Value::Time(lasts),
             Reading::Unlimited => Value::Unlimited,
-            Reading::NotYetKnown(why) => return Latest { figures: none, failure: Some(why) },
+            Reading::NotYetKnown(why) | Reading::NotYetRead(why) => {
+                return Latest { figures: none, failure: Some(why) };
+            }
             Reading::Unreadable(why) => return Latest { figures: none, failure: Some(why.reason) },
         };
         let unpaid = match balance.reading(Metric::UnpaidInvoices) {
@@ -476,7 +478,7 @@ fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
             Reading::Amount(money) => money.to_string(),
             Reading::Time(lasts) => crate::domain::seconds::in_words(lasts),
             Reading::Unlimited => "unlimited".to_owned(),
-            Reading::NotYetKnown(why) => format!("not yet known: {why}"),
+            Reading::NotYetKnown(why) | Reading::NotYetRead(why) => format!("not yet known: {why}"),
             Reading::Unreadable(why) => format!("unreadable: {}", why.reason),
         },
     };

@@ -116,6 +116,8 @@ impl Desk<'_> {
     fn settle_read(&mut self, read: &Read) {
         let mut failures: Vec<Unreadable> = Vec::new();
         let mut blind: BTreeSet<Name> = BTreeSet::new();
+        // Something is being read for the first time: whether it can be is not known, so nothing is readable *again*.
+        let mut in_the_dark = false;
         let rules = Arc::clone(&self.watch.rules);
         match &read.balance {
             Err(why) => failures.push(why.clone()),
@@ -126,6 +128,7 @@ impl Desk<'_> {
                     match known.and_then(|()| evaluate(rule, &reading)) {
                         Ok(verdict) => self.settle_rule(rule, read, balance, &reading, &verdict),
                         Err(Blind::NotYetKnown(_)) => {}
+                        Err(Blind::NotYetRead(_)) => in_the_dark = true,
                         Err(Blind::Unreadable(why)) => {
                             blind.insert(rule.name.clone());
                             failures.push(why);
@@ -140,6 +143,9 @@ impl Desk<'_> {
             key.account == account && key.division == read.division && (all_blind || blind.contains(&key.rule))
         };
         let failure = worst(failures);
+        if failure.is_none() && in_the_dark {
+            return;
+        }
         if self.watch.scope == Scope::Undivided || read.division.is_some() {
             self.settle_unreadable(read.division, read.name.as_deref(), failure.as_ref(), stands_still);
         }
@@ -171,7 +177,9 @@ impl Desk<'_> {
         let (value, currency) = match reading {
             Reading::Amount(money) => (Value::Amount(*money), Some(money.currency)),
             Reading::Time(lasts) => (Value::Time(*lasts), None),
-            Reading::Unlimited | Reading::NotYetKnown(_) | Reading::Unreadable(_) => (Value::Unlimited, None),
+            Reading::Unlimited | Reading::NotYetKnown(_) | Reading::NotYetRead(_) | Reading::Unreadable(_) => {
+                (Value::Unlimited, None)
+            }
         };
         let known = Known { name: read.name.as_deref(), reason: None, currency };
         let notify = |severity| rule.level(severity).map(|level| level.notify.as_slice()).unwrap_or_default();

@@ -72,6 +72,8 @@ pub enum Reading {
     Unlimited,
     /// There is too little history to say it, and why: no failure, and no alert.
     NotYetKnown(String),
+    /// What it takes is being read for the first time: nothing is known, not even whether it can be read.
+    NotYetRead(String),
     /// Not known; changes no alert.
     Unreadable(Unreadable),
 }
@@ -146,7 +148,7 @@ impl Balance {
     pub fn reading(&self, metric: Metric) -> Reading {
         let funds = match metric {
             Metric::Runway | Metric::Spend | Metric::ExpiringFunds | Metric::RenewalsDue | Metric::Shortfall => {
-                return Reading::NotYetKnown("the account's ledger and orders have not been read yet".to_owned());
+                return Reading::NotYetRead("the account's ledger and orders have not been read yet".to_owned());
             }
             Metric::AvailableFunds => self.available_funds(),
             Metric::Balance => self.money(&self.balance),
@@ -225,7 +227,7 @@ pub(crate) mod tests {
             Reading::Amount(money) => money.to_string(),
             Reading::Unlimited => "unlimited".to_owned(),
             Reading::Time(_) => panic!("no balance is a duration"),
-            Reading::NotYetKnown(why) => why.clone(),
+            Reading::NotYetKnown(why) | Reading::NotYetRead(why) => why.clone(),
             Reading::Unreadable(why) => why.reason.clone(),
         }
     }

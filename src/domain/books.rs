@@ -119,9 +119,43 @@ pub struct Books {
 }
 
 impl Books {
+    /// The books of several divisions that share one fund, as those of the fund: each line and each order once. What is
+    /// missing of one of them is missing of all.
+    pub fn together(parts: &[Books]) -> Self {
+        let [first, others @ ..] = parts else { return Self::unread() };
+        others.iter().fold(first.clone(), |all, part| all.with(part))
+    }
+
+    fn with(self, other: &Books) -> Self {
+        let ledger = match (self.ledger, &other.ledger) {
+            (Ok(one), Ok(other)) => {
+                Ok(Arc::new(Ledger::new(one.entries().iter().chain(other.entries()).cloned().collect())))
+            }
+            (one, other) => Err(gap(one.err(), other.as_ref().err())),
+        };
+        let orders = match (self.orders, &other.orders) {
+            (Ok(one), Ok(other)) => {
+                let all: BTreeMap<u64, &Order> =
+                    one.iter().chain(other.iter()).map(|order| (order.id, order)).collect();
+                Ok(all.into_values().cloned().collect())
+            }
+            (one, other) => Err(gap(one.err(), other.as_ref().err())),
+        };
+        Self { ledger, orders }
+    }
+
     /// Nothing has been read yet.
     pub fn unread() -> Self {
         Self { ledger: Err(Gap::NotYetRead), orders: Err(Gap::NotYetRead) }
+    }
+}
+
+/// The gap of a whole that lacks a part: a failure is worse than what is being read.
+fn gap(one: Option<Gap>, other: Option<&Gap>) -> Gap {
+    match (one, other) {
+        (Some(failed @ Gap::Unreadable(_)), _) => failed,
+        (_, Some(failed @ Gap::Unreadable(_))) => failed.clone(),
+        _ => Gap::NotYetRead,
     }
 }
 
@@ -149,6 +183,20 @@ mod tests {
         let ledger = Ledger::new(lines.to_vec());
         let told: Vec<_> = ledger.entries().iter().map(|it| (&*it.id, it.change)).collect();
         assert_eq!(told, [("b", (-2).into()), ("a", (-3).into()), ("9", (-4).into())]);
+    }
+
+    #[test]
+    fn divisions_of_one_fund_have_one_ledger_and_what_is_missing_of_one_is_missing_of_all() {
+        let part = |entries: Vec<Entry>| Books { ledger: Ok(Arc::new(Ledger::new(entries))), ..Books::unread() };
+        let parts =
+            [part(vec![entry("a", 1, -1), entry("c", 3, -3)]), part(vec![entry("b", 2, -2), entry("a", 1, -1)])];
+        let together = Books::together(&parts).ledger.unwrap();
+        assert_eq!(together.entries().iter().map(|it| &*it.id).collect::<Vec<_>>(), ["a", "b", "c"]);
+        let why = Unreadable { outlook: super::super::balance::Outlook::MayHeal, reason: "503".to_owned() };
+        let failed = Books { ledger: Err(Gap::Unreadable(why.clone())), ..Books::unread() };
+        let [one, other] = parts;
+        assert_eq!(Books::together(&[one.clone(), failed, other]).ledger, Err(Gap::Unreadable(why)));
+        assert_eq!(Books::together(&[one, Books::unread()]).ledger, Err(Gap::NotYetRead));
     }
 
     #[test]

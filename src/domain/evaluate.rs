@@ -67,6 +67,8 @@ impl Verdict {
 pub enum Blind {
     /// Too little history: nobody has to do anything, and nothing changes.
     NotYetKnown(String),
+    /// Being read for the first time: nothing changes, and nothing is known to work again.
+    NotYetRead(String),
     /// A failure.
     Unreadable(Unreadable),
 }
@@ -74,7 +76,7 @@ pub enum Blind {
 impl fmt::Display for Blind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Blind::NotYetKnown(why) => write!(f, "not yet known: {why}"),
+            Blind::NotYetKnown(why) | Blind::NotYetRead(why) => write!(f, "not yet known: {why}"),
             Blind::Unreadable(why) => f.write_str(&why.reason),
         }
     }
@@ -87,6 +89,7 @@ pub fn evaluate(rule: &Rule, reading: &Reading) -> Result<Verdict, Blind> {
         Reading::Time(lasts) => Some(Bound::from(*lasts)),
         Reading::Unlimited => None,
         Reading::NotYetKnown(why) => return Err(Blind::NotYetKnown(why.clone())),
+        Reading::NotYetRead(why) => return Err(Blind::NotYetRead(why.clone())),
         Reading::Unreadable(why) => return Err(Blind::Unreadable(why.clone())),
     };
     // Its levels are in the unit of its metric; a reading in another one would compare with nothing, and resolve things.

@@ -117,9 +117,12 @@ impl Prospect {
         let confidence = rule.confidence;
         let runway = match (&self.futures, &self.funds) {
             (_, Reading::Unlimited) => Runway::Endless,
+            (_, Reading::Amount(money)) if money.amount <= Decimal::ZERO => Runway::Over,
             (Ok(futures), _) => futures.runways.get(&confidence)?.0.clone(),
-            (Err(Reading::NotYetKnown(why)), _) => Runway::NotYetKnown(why.clone()),
-            (Err(Reading::Unreadable(_)), _) => Runway::NotYetKnown("the account's ledger cannot be read".to_owned()),
+            (Err(Reading::NotYetKnown(why) | Reading::NotYetRead(why)), _) => Runway::NotYetKnown(why.clone()),
+            (Err(Reading::Unreadable(_)), _) => {
+                Runway::NotYetKnown("the account's ledger or orders cannot be read".to_owned())
+            }
             (Err(_), _) => return None,
         };
         let money = |amount| Some(Money::new(amount, *self.currency.as_ref().ok()?));
@@ -159,6 +162,7 @@ impl Prospect {
         match (&self.funds, &self.futures) {
             (Reading::Unlimited, _) => Reading::Unlimited,
             (Reading::Unreadable(why), _) => Reading::Unreadable(why.clone()),
+            (Reading::Amount(money), _) if money.amount <= Decimal::ZERO => Reading::Time(Duration::ZERO),
             (_, Err(reading)) => reading.clone(),
             (_, Ok(futures)) => match futures.runways.get(&confidence) {
                 Some((_, Some(lasts))) => Reading::Time(*lasts),
@@ -254,7 +258,13 @@ impl Prospect {
             return Ok(Futures::default());
         }
         let Some(available) = self.available() else { return Err(self.funds.clone()) };
-        let orders = self.orders().ok();
+        // Without the known renewals funds would seem to last longer than they do. Only where somebody has to act before
+        // the orders can be read is that better than nothing.
+        let orders = match self.orders() {
+            Ok(orders) => Some(orders),
+            Err(Reading::Unreadable(why)) if why.outlook == Outlook::NeedsAction => None,
+            Err(reading) => return Err(reading),
+        };
         let forecast = Forecast::new(self.ledger()?, orders, &self.spending, available, self.now)
             .map_err(|why| Reading::NotYetKnown(why.to_string()))?;
         let mut futures = Futures::default();
@@ -289,7 +299,7 @@ fn within(rule: &Rule) -> Duration {
 
 fn missing(gap: &Gap, what: &str) -> Reading {
     match gap {
-        Gap::NotYetRead => Reading::NotYetKnown(format!("the {what} is still being read")),
+        Gap::NotYetRead => Reading::NotYetRead(format!("the {what} is still being read")),
         Gap::Unreadable(why) => Reading::Unreadable(why.clone()),
     }
 }

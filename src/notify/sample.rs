@@ -117,7 +117,7 @@ pub fn threshold(
         Reading::Amount(money) => (Value::Amount(*money), Some(money.currency)),
         Reading::Time(lasts) => (Value::Time(*lasts), None),
         Reading::Unlimited => (Value::Unlimited, None),
-        Reading::NotYetKnown(_) | Reading::Unreadable(_) => return None,
+        Reading::NotYetKnown(_) | Reading::NotYetRead(_) | Reading::Unreadable(_) => return None,
     };
     let milder = rule.level(Severity::Warning).filter(|_| kind == Kind::Resolved);
     let terms = rule.level(level);
@@ -205,7 +205,7 @@ fn chart(rule: &Rule, funds: &Reading, now: Time) -> Option<Chart> {
 fn amount(funds: &Reading) -> Option<Money> {
     match funds {
         Reading::Amount(money) => Some(*money),
-        Reading::Time(_) | Reading::Unlimited | Reading::NotYetKnown(_) | Reading::Unreadable(_) => None,
+        _ => None,
     }
 }
 

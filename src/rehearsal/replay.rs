@@ -222,6 +222,7 @@ fn why_not(rule: &Rule, fund: &Fund, past: &Past, hindsight: Option<&mut Hindsig
     let reading = read.reading(rule);
     match evaluate(rule, &reading) {
         Err(Blind::Unreadable(why)) => Some(Skipped::Unreadable(why.reason)),
+        Err(Blind::NotYetRead(why)) => Some(Skipped::Unreadable(why)),
         Err(Blind::NotYetKnown(_)) | Ok(_) => None,
     }
 }

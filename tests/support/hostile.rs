@@ -169,7 +169,9 @@ pub fn body(data: &[u8]) {
                         assert_eq!((metric, &balance.unlimited), (Metric::AvailableFunds, &Ok(true)));
                     }
                     Reading::Unreadable(why) => safe_line(&why.reason, 400),
-                    Reading::Time(_) | Reading::NotYetKnown(_) => panic!("a balance always tells {metric}"),
+                    Reading::Time(_) | Reading::NotYetKnown(_) | Reading::NotYetRead(_) => {
+                        panic!("a balance always tells {metric}")
+                    }
                 }
             }
             if let Some(note) = balance.note() {

@@ -94,11 +94,12 @@ fn value(event: &ThresholdEvent) -> String {
 
 /// A window or a runway: `24 hours`, `1 day`, `14 days`.
 pub(super) fn days(lasts: std::time::Duration) -> String {
-    let hours = lasts.as_secs() / 3600;
+    let (hours, minutes) = (lasts.as_secs() / 3600, lasts.as_secs() / 60);
     let plural = |n: u64, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     match hours {
         24 => "24 hours".to_owned(),
-        _ if hours < 48 && !hours.is_multiple_of(24) => plural(hours, "hour"),
+        _ if !minutes.is_multiple_of(60) => plural(minutes, "minute"),
+        _ if hours > 0 && !hours.is_multiple_of(24) => plural(hours, "hour"),
         _ => plural(hours / 24, "day"),
     }
 }
