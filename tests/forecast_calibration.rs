@@ -23,7 +23,7 @@ const PERCENTS: [u8; 3] = [50, 80, 90];
 /// The columns of a row: each horizon's spend, and the runway.
 const COLUMNS: usize = HORIZONS.len() + 1;
 const FULL: u64 = 500;
-const QUICK: u64 = 14;
+const QUICK: u64 = 6;
 /// Cells of the 90 % range that break the promise of 85 to 95 %, as `docs/forecast.md` says below the table.
 const KNOWN_MISSES: &[(Kind, usize)] = &[
     (Kind::Seasonal, 3),
