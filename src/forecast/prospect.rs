@@ -13,6 +13,7 @@ use crate::domain::Time;
 use crate::domain::ahead::{Ahead, Band, Chart, RenewalsDue, Runway};
 use crate::domain::balance::{Balance, Outlook, Reading, Unreadable};
 use crate::domain::books::{Books, Gap, Ledger, Order};
+use crate::domain::evaluate::evaluate;
 use crate::domain::money::{Currency, Money};
 use crate::domain::rule::{Bound, Level, Metric, Rule, Severity, Side};
 
@@ -33,6 +34,8 @@ pub struct Prospect {
     books: Books,
     spending: Spending,
     futures: Result<Futures, Reading>,
+    /// What ends every alert of this reading.
+    deposit: Option<Decimal>,
     /// Readings that were asked for in advance.
     read: Vec<(Asked, Reading)>,
 }
@@ -67,16 +70,37 @@ impl Prospect {
         rules: impl IntoIterator<Item = &'r Rule>,
         now: Time,
     ) -> Self {
+        let rules: Vec<&Rule> = rules.into_iter().collect();
         let (funds, of_balance) = (balance.reading(Metric::AvailableFunds), balance.reading(Metric::Balance));
         let currency = balance
             .currency
             .clone()
             .map_err(|problem| Unreadable { outlook: Outlook::MayHeal, reason: problem.to_string() });
         let (spending, futures) = (spending.clone(), Err(Reading::Unlimited));
-        let mut prospect =
-            Self { now, currency, funds, balance: of_balance, books, spending, futures, read: Vec::new() };
-        prospect.futures = prospect.draw(rules);
+        let mut prospect = Self {
+            now,
+            currency,
+            funds,
+            balance: of_balance,
+            books,
+            spending,
+            futures,
+            deposit: None,
+            read: Vec::new(),
+        };
+        prospect.futures = prospect.draw(&rules);
+        let breached = rules.iter().filter(|rule| prospect.is_breached(rule));
+        prospect.deposit = breached.filter_map(|rule| prospect.deposit(rule)).max();
         prospect
+    }
+
+    fn is_breached(&self, rule: &Rule) -> bool {
+        let reading = match rule.metric {
+            Metric::AvailableFunds => self.funds.clone(),
+            Metric::Balance => self.balance.clone(),
+            _ => self.reading(rule),
+        };
+        evaluate(rule, &reading).is_ok_and(|verdict| verdict.breached().is_some())
     }
 
     /// The same with the readings of these rules made once and for all: for whoever asks for them again and again.
@@ -130,7 +154,8 @@ impl Prospect {
         let spark = self.available().zip(self.ledger().ok()).map(|(funds, ledger)| sparkline(ledger, funds, self.now));
         Some(Ahead {
             runway,
-            deposit: self.deposit(rule).and_then(money),
+            // One number for all that is wrong with a fund: two would be added up, or the smaller one believed.
+            deposit: self.deposit(rule).map(|own| self.deposit.map_or(own, |most| most.max(own))).and_then(money),
             renewals: renewals.and_then(|sum| Some(RenewalsDue { count: sum.count, amount: money(sum.amount)? })),
             spark: spark.unwrap_or_default(),
         })
@@ -252,8 +277,8 @@ impl Prospect {
     }
 
     /// Everything that the rules, and the messages about their alerts, want to know of the futures.
-    fn draw<'r>(&self, rules: impl IntoIterator<Item = &'r Rule>) -> Result<Futures, Reading> {
-        let mut rules = rules.into_iter().filter(|rule| is_told(rule)).peekable();
+    fn draw(&self, rules: &[&Rule]) -> Result<Futures, Reading> {
+        let mut rules = rules.iter().filter(|rule| is_told(rule)).peekable();
         if rules.peek().is_none() {
             return Ok(Futures::default());
         }
