@@ -55,7 +55,7 @@ fn fund(lines: &[(i64, i64)], balance: i64) -> Fund {
             unlimited: Ok(false),
             reported_total: Ok(None),
         },
-        books: Books { ledger: Ok(Arc::new(ledger)), orders: Ok(Arc::from(Vec::<Order>::new())) },
+        books: Books { ledger: Ok(Arc::new(ledger)), orders: Ok(Arc::from(Vec::<Order>::new())), ..Books::unread() },
     }
 }
 

@@ -108,6 +108,10 @@ impl<T> Part<T> {
         self.due.is_none_or(|due| due <= now || due - now > every)
     }
 
+    fn read_at(&self) -> Option<Time> {
+        self.known.as_ref().map(|(_, read)| *read)
+    }
+
     fn look(&self, now: Time, keeps: TimeDelta) -> Result<&T, Gap> {
         match (&self.known, &self.failure) {
             (Some((known, read)), _) if now - *read <= keeps => Ok(known),
@@ -187,7 +191,7 @@ struct Draft {
     orders: Vec<Order>,
     read: Time,
     /// Those whose ends could not be had this time.
-    failed: BTreeSet<u64>,
+    failed: EndsFailed,
     failed_in_a_row: u32,
     /// Whether one of them may be had soon.
     again: bool,
@@ -195,6 +199,9 @@ struct Draft {
 
 /// An order's own end, and the end of the certificate that it was asked at.
 pub(super) type Ends = BTreeMap<u64, (NaiveDate, NaiveDate)>;
+
+/// Why ends could not be read, by order, with the division that pays for it.
+type EndsFailed = BTreeMap<u64, (Division, Unreadable)>;
 
 /// How many orders are shown now, and what to write into the cache, if it is to be written.
 pub(super) type Published = (usize, Option<(Arc<[Order]>, Ends)>);
@@ -207,6 +214,8 @@ pub(super) struct Memory {
     orders: Part<Listing>,
     draft: Option<Draft>,
     ends: Ends,
+    /// Orders on the listing whose ends could not be read, the divisions that pay for them, and why.
+    ends_failed: EndsFailed,
     paused: Option<Time>,
     dropped: BTreeSet<Division>,
 }
@@ -228,10 +237,22 @@ impl Memory {
     }
 
     pub(super) fn books(&self, division: Division, now: Time) -> Books {
-        let ledger =
-            self.ledgers.get(&division).map_or(Err(Gap::NotYetRead), |part| part.look(now, LEDGER_KEEPS).cloned());
+        let part = self.ledgers.get(&division);
         let orders = self.orders.look(now, ORDERS_KEEP).map(|listing| Arc::clone(listing.of(division)));
-        Books { ledger, orders }
+        Books {
+            ledger: part.map_or(Err(Gap::NotYetRead), |part| part.look(now, LEDGER_KEEPS).cloned()),
+            ledger_read: part.and_then(Part::read_at),
+            orders,
+            orders_read: self.orders.read_at(),
+            ends: self.ends_failure(division),
+        }
+    }
+
+    /// Of the ends that could not be read, why; what somebody has to mend first comes first.
+    fn ends_failure(&self, division: Division) -> Option<Unreadable> {
+        let of_it = |paid_by: Division| division.is_none() || paid_by.is_none() || paid_by == division;
+        let failures = || self.ends_failed.values().filter(|(paid_by, _)| of_it(*paid_by)).map(|(_, why)| why);
+        failures().find(|why| why.outlook == Outlook::NeedsAction).or_else(|| failures().next()).cloned()
     }
 
     /// Whether each of these was tried at least once, and nothing of them is to be asked at `now`.
@@ -327,7 +348,7 @@ impl Memory {
 
     /// The listing is shown once the ends that matter have been asked for.
     pub(super) fn read_orders(&mut self, orders: Vec<Order>, now: Time) {
-        let (failed, failed_in_a_row, again) = (BTreeSet::new(), 0, false);
+        let (failed, failed_in_a_row, again) = (EndsFailed::new(), 0, false);
         self.draft = Some(Draft { orders, read: now, failed, failed_in_a_row, again });
     }
 
@@ -339,7 +360,8 @@ impl Memory {
 
     pub(super) fn fail_end(&mut self, order: u64, error: &ReadError) {
         let Some(draft) = &mut self.draft else { return };
-        draft.failed.insert(order);
+        let paid_by = draft.orders.iter().find(|it| it.id == order).and_then(|it| it.division);
+        draft.failed.insert(order, (paid_by, Unreadable::from(error.clone())));
         draft.failed_in_a_row += 1;
         draft.again |= error.kind.outlook() == Outlook::MayHeal;
     }
@@ -353,6 +375,7 @@ impl Memory {
         let all = Arc::clone(&listing.all);
         let changed = self.orders.known.as_ref().is_none_or(|(before, _)| before.all != all);
         self.orders.read(listing, draft.read, ORDERS_EVERY);
+        self.ends_failed = draft.failed;
         if draft.again {
             self.orders.due = Some(now + RETRY);
         }
@@ -415,7 +438,7 @@ impl Draft {
             order.issued && !order.renewed && order.certificate_ends <= last && order.end_is_in_doubt()
         };
         let unknown = |order: &&Order| {
-            !self.failed.contains(&order.id)
+            !self.failed.contains_key(&order.id)
                 && ends.get(&order.id).is_none_or(|(certificate, _)| *certificate != order.certificate_ends)
         };
         let order = self.orders.iter().filter(matters).find(unknown)?;

@@ -114,8 +114,14 @@ pub enum Gap {
 pub struct Books {
     /// What moved its balance.
     pub ledger: Result<Arc<Ledger>, Gap>,
+    /// When that ledger was read, however long ago; `None` where none has been.
+    pub ledger_read: Option<Time>,
     /// Its orders.
     pub orders: Result<Arc<[Order]>, Gap>,
+    /// When these orders were asked for: what was bought later may be missing among them. `None` where none have been read.
+    pub orders_read: Option<Time>,
+    /// Why the ends of some of these orders could not be read, where they could not: such an order has no [`Order::ends`].
+    pub ends: Option<Unreadable>,
 }
 
 impl Books {
@@ -146,7 +152,13 @@ impl Books {
 
     /// Nothing has been read yet.
     pub fn unread() -> Self {
-        Self { ledger: Err(Gap::NotYetRead), orders: Err(Gap::NotYetRead) }
+        Self {
+            ledger: Err(Gap::NotYetRead),
+            ledger_read: None,
+            orders: Err(Gap::NotYetRead),
+            orders_read: None,
+            ends: None,
+        }
     }
 }
 

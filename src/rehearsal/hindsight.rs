@@ -63,7 +63,7 @@ impl<'a> Hindsight<'a> {
         Some(prospect)
     }
 
-    /// The ledger is cut at the look by whoever reads it; an order is as it was then.
+    /// The ledger is cut at the look by whoever reads it; an order is as it was then. Both count as read at that moment.
     fn books(&self, look: Time) -> Books {
         let then = |(order, renewed): &(Order, Option<Time>)| Order {
             renewed: renewed.is_some_and(|renewed| renewed <= look),
@@ -73,7 +73,10 @@ impl<'a> Hindsight<'a> {
         let orders = || self.orders.iter().filter(known).map(then).collect();
         Books {
             ledger: self.fund.books.ledger.clone(),
+            ledger_read: Some(look),
             orders: self.fund.books.orders.as_ref().map(|_| orders()).map_err(Clone::clone),
+            orders_read: Some(look),
+            ends: self.fund.books.ends.clone(),
         }
     }
 }
