@@ -147,7 +147,10 @@ impl Books {
             }
             (one, other) => Err(gap(one.err(), other.as_ref().err())),
         };
-        Self { ledger, orders }
+        let (ledger_read, orders_read) =
+            (self.ledger_read.min(other.ledger_read), self.orders_read.min(other.orders_read));
+        let ends = self.ends.or_else(|| other.ends.clone());
+        Self { ledger, ledger_read, orders, orders_read, ends }
     }
 
     /// Nothing has been read yet.

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
+use super::renewals::renewed_since;
 use super::{Confidence, Forecast, RenewalsSum, Spending};
 use super::{deposit, expiring, past, renewals_due, shortfall, sparkline, spend};
 use crate::domain::Time;
@@ -23,6 +25,8 @@ const MESSAGE_DAYS: u32 = 30;
 const PAST_DAYS: u32 = 56;
 const FUTURE_DAYS: u32 = 45;
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A ledger older than this does not say what was bought until now; it is read hourly.
+const SPEND_KEEPS: TimeDelta = TimeDelta::hours(2);
 
 /// What is known ahead of one fund.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +80,7 @@ impl Prospect {
             .currency
             .clone()
             .map_err(|problem| Unreadable { outlook: Outlook::MayHeal, reason: problem.to_string() });
+        let books = up_to_date(books, spending);
         let (spending, futures) = (spending.clone(), Err(Reading::Unlimited));
         let mut prospect = Self {
             now,
@@ -119,7 +124,7 @@ impl Prospect {
             Metric::Runway => return self.runway(rule.confidence),
             Metric::Shortfall if self.funds == Reading::Unlimited => Ok(Decimal::ZERO),
             Metric::Shortfall => self.shortfall(rule),
-            Metric::Spend => self.ledger().map(|it| spend(it, &self.spending, self.now, within(rule))),
+            Metric::Spend => self.fresh_ledger().map(|it| spend(it, &self.spending, self.now, within(rule))),
             Metric::ExpiringFunds => self.ledger().map(|it| expiring(it, self.now, within(rule))),
             Metric::RenewalsDue => self.renewals(within(rule)).map(|sum| sum.amount),
             Metric::AvailableFunds | Metric::Balance | Metric::UnpaidInvoices | Metric::UsedCredit => {
@@ -226,6 +231,22 @@ impl Prospect {
         }
     }
 
+    /// The ledger, if it is young enough to say what was bought until now: in an old one the newest purchases are missing,
+    /// and an alert about them would seem over.
+    fn fresh_ledger(&self) -> Result<&Ledger, Reading> {
+        let stale = self.books.ledger_read.filter(|read| self.now - *read > SPEND_KEEPS);
+        match stale {
+            None => self.ledger(),
+            Some(read) => Err(Reading::Unreadable(Unreadable {
+                outlook: Outlook::MayHeal,
+                reason: format!(
+                    "the ledger was last read {}: what was bought since is not known",
+                    read.format("%Y-%m-%d %H:%M UTC")
+                ),
+            })),
+        }
+    }
+
     fn orders(&self) -> Result<&[Order], Reading> {
         self.books.orders.as_deref().map_err(|gap| missing(gap, "list of orders"))
     }
@@ -236,12 +257,11 @@ impl Prospect {
             return Ok(sum);
         }
         // Whoever reads the orders has asked for these, too: it failed.
-        Err(Reading::Unreadable(Unreadable {
-            outlook: Outlook::MayHeal,
-            reason: format!(
-                "{} orders may end in these days, but the details that say when could not be read",
-                sum.in_doubt.len()
-            ),
+        let many = sum.in_doubt.len();
+        let what = format!("{many} orders may end in these days, but the details that say when could not be read");
+        Err(Reading::Unreadable(match &self.books.ends {
+            Some(why) => Unreadable { outlook: why.outlook, reason: format!("{what}: {}", why.reason) },
+            None => Unreadable { outlook: Outlook::MayHeal, reason: what },
         }))
     }
 
@@ -304,6 +324,18 @@ impl Prospect {
     }
 }
 
+/// The books, with what the ledger knows already and the older listing of orders does not.
+fn up_to_date(mut books: Books, spending: &Spending) -> Books {
+    if let (Ok(orders), Ok(ledger), Some(listed)) = (&books.orders, &books.ledger, books.orders_read) {
+        let renewed = renewed_since(orders, ledger, spending, listed);
+        if !renewed.is_empty() {
+            let seen = |order: &Order| Order { renewed: order.renewed || renewed.contains(&order.id), ..order.clone() };
+            books.orders = Ok(orders.iter().map(seen).collect());
+        }
+    }
+    books
+}
+
 /// The level that clears last.
 fn milder(rule: &Rule) -> Option<&Level> {
     rule.level(Severity::Warning).or_else(|| rule.level(Severity::Critical))
@@ -328,3 +360,6 @@ fn missing(gap: &Gap, what: &str) -> Reading {
         Gap::Unreadable(why) => Reading::Unreadable(why.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;

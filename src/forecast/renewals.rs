@@ -1,12 +1,14 @@
 //! What has to be renewed, and what is missing for it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{Days, NaiveDate};
 use rust_decimal::Decimal;
 
+use super::Spending;
 use crate::domain::Time;
-use crate::domain::books::Order;
+use crate::domain::books::{Ledger, Order};
 
 /// What has to be renewed in a window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,6 +45,29 @@ pub fn renewals_due(orders: &[Order], now: Time, within: Duration) -> RenewalsSu
 /// What the renewals cost more than is available; never below 0.
 pub fn shortfall(renewals: &RenewalsSum, available: Decimal) -> Decimal {
     (renewals.amount - available).max(Decimal::ZERO)
+}
+
+/// Open orders that a purchase made after they were listed has probably renewed: one of exactly the price, made when such
+/// an order is renewed. Without this, a renewal that has been paid since would be due all the same, until the next listing.
+pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spending, listed: Time) -> BTreeSet<u64> {
+    /// An order is renewed at most so many days before its end, or after it.
+    const BEFORE: i64 = 60;
+    const AFTER: i64 = 7;
+    let lines = ledger.entries();
+    let mut renewed = BTreeSet::new();
+    for (line, spent) in lines[lines.partition_point(|line| line.at <= listed)..]
+        .iter()
+        .filter_map(|line| Some((line, spending.spent(line)?)))
+    {
+        let day = line.at.date_naive();
+        let left = |order: &Order| order.ends().map(|end| (end - day).num_days());
+        let fits = |order: &&Order| {
+            let open = is_open(order, day) && !renewed.contains(&order.id) && line.order != Some(order.id);
+            open && order.price == spent && left(order).is_some_and(|left| (-AFTER..=BEFORE).contains(&left))
+        };
+        renewed.extend(orders.iter().filter(fits).min_by_key(|order| left(order)).map(|order| order.id));
+    }
+    renewed
 }
 
 /// Whether an order has to be renewed one day.

@@ -1,0 +1,148 @@
+//! What rules read of the days to come, and what messages say of them, from books in every state.
+
+use chrono::NaiveDate;
+
+use super::*;
+use crate::domain::balance::tests::sample;
+use crate::domain::books::Entry;
+use crate::domain::rule::Amount;
+use std::sync::Arc;
+
+const HOUR: TimeDelta = TimeDelta::hours(1);
+
+fn now() -> Time {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+fn entry(id: &str, at: Time, change: i64) -> Entry {
+    let (kind, currency) = ("Charge".into(), Currency::parse("USD").ok());
+    let change = Decimal::from(change);
+    Entry { id: id.into(), at, change, kind, balance_after: None, currency, order: None, expires: None }
+}
+
+/// 40 a day for ninety days.
+fn ledger() -> Vec<Entry> {
+    (1..=90).map(|ago| entry(&format!("L{ago}"), now() - TimeDelta::days(ago), -40)).collect()
+}
+
+fn order(id: u64, price: i64, ends_in: i64) -> Order {
+    let day: NaiveDate = (now() + TimeDelta::days(ends_in)).date_naive();
+    Order {
+        id,
+        division: None,
+        price: Decimal::from(price),
+        issued: true,
+        renewed: false,
+        placed: None,
+        years: None,
+        certificate_ends: day,
+        order_ends: Some(day),
+    }
+}
+
+fn books(entries: Vec<Entry>, orders: Vec<Order>) -> Books {
+    Books {
+        ledger: Ok(Arc::new(Ledger::new(entries))),
+        ledger_read: Some(now()),
+        orders: Ok(orders.into()),
+        orders_read: Some(now() - HOUR * 20),
+        ends: None,
+    }
+}
+
+fn money_rule(metric: Metric, side: Side, at: i64) -> Rule {
+    let threshold = Amount { value: Decimal::from(at), currency: None };
+    Rule::new(metric.name().into(), metric, Some(Level::new(side, threshold, None).unwrap()), None).unwrap()
+}
+
+fn runway_rule(days: u32) -> Rule {
+    let level = Level::new(Side::Below, DAY * days, None).unwrap();
+    Rule::new("runway".into(), Metric::Runway, Some(level), None).unwrap()
+}
+
+/// What these rules read, with so many US dollars available.
+fn readings(available: &str, books: &Books, rules: &[Rule]) -> Vec<Reading> {
+    let balance = sample(available, Some("0"), "0", "0");
+    let prospect = Prospect::new(&balance, books.clone(), &Spending::default(), rules, now());
+    rules.iter().map(|rule| prospect.reading(rule)).collect()
+}
+
+fn amount(reading: &Reading) -> Decimal {
+    let Reading::Amount(money) = reading else { panic!("{reading:?}") };
+    money.amount
+}
+
+#[test]
+fn a_renewal_that_was_paid_after_the_orders_were_listed_is_due_no_more() {
+    let rules = [money_rule(Metric::RenewalsDue, Side::Above, 0), money_rule(Metric::Shortfall, Side::Above, 0)];
+    let orders = || vec![order(7, 8000, 14), order(8, 300, 20)];
+    let before = readings("10000", &books(ledger(), orders()), &rules);
+    assert_eq!((amount(&before[0]), amount(&before[1])), (Decimal::from(8300), Decimal::ZERO));
+    let mut paid = ledger();
+    paid.push(entry("PAID", now() - HOUR, -8000));
+    let after = readings("2000", &books(paid.clone(), orders()), &rules);
+    assert_eq!((amount(&after[0]), amount(&after[1])), (Decimal::from(300), Decimal::ZERO));
+    // A purchase from before the listing is in the listing.
+    paid.pop();
+    paid.push(entry("OLD", now() - HOUR * 30, -8000));
+    assert_eq!(amount(&readings("2000", &books(paid, orders()), &rules)[1]), Decimal::from(6300));
+}
+
+#[test]
+fn an_old_ledger_says_nothing_of_what_was_bought_until_now() {
+    let rules = [money_rule(Metric::Spend, Side::Above, 0), runway_rule(14)];
+    let old = Books { ledger_read: Some(now() - HOUR * 3), ..books(ledger(), Vec::new()) };
+    let [spend, runway] = &readings("10000", &old, &rules)[..] else { panic!() };
+    let Reading::Unreadable(why) = spend else { panic!("{spend:?}") };
+    assert_eq!(why.outlook, Outlook::MayHeal);
+    assert!(why.reason.contains("2026-11-23 09:00 UTC"), "{}", why.reason);
+    assert!(matches!(runway, Reading::Time(_)), "{runway:?}");
+}
+
+#[test]
+fn a_runway_without_the_orders_is_not_longer_than_one_with_them() {
+    let gap = |outlook| Err(Gap::Unreadable(Unreadable { outlook, reason: "no".to_owned() }));
+    let runway = |orders| {
+        let books = Books { orders, ..books(ledger(), Vec::new()) };
+        readings("10000", &books, &[runway_rule(14)]).remove(0)
+    };
+    assert!(matches!(runway(Err(Gap::NotYetRead)), Reading::NotYetRead(_)));
+    assert!(matches!(runway(gap(Outlook::MayHeal)), Reading::Unreadable(_)));
+    assert!(matches!(runway(gap(Outlook::NeedsAction)), Reading::Time(_)), "nobody would ever hear of it else");
+}
+
+#[test]
+fn unlimited_funds_last_for_ever_and_empty_ones_not_at_all_whatever_the_books() {
+    let unlimited = crate::domain::balance::Balance { unlimited: Ok(true), ..sample("-5", None, "0", "0") };
+    let rules = [runway_rule(14), money_rule(Metric::Shortfall, Side::Above, 0)];
+    let prospect = Prospect::new(&unlimited, Books::unread(), &Spending::default(), &rules, now());
+    assert_eq!(prospect.reading(&rules[0]), Reading::Unlimited);
+    assert_eq!(amount(&prospect.reading(&rules[1])), Decimal::ZERO);
+    assert_eq!(readings("-1", &Books::unread(), &rules)[0], Reading::Time(Duration::ZERO));
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_fund_asks_for_one_deposit() {
+    let rules = [money_rule(Metric::AvailableFunds, Side::Below, 5000), runway_rule(60), runway_rule(10)];
+    let balance = sample("1000", Some("0"), "0", "0");
+    let prospect = Prospect::new(&balance, books(ledger(), Vec::new()), &Spending::default(), &rules, now());
+    let deposits: Vec<Money> = rules.iter().map(|rule| prospect.ahead(rule).unwrap().deposit.unwrap()).collect();
+    assert!(deposits.iter().all(|it| it == &deposits[0]), "{deposits:?}");
+    // 5,000 to keep, thirty days at 40 to spend, 1,000 there; the caution costs little, since every day was the same.
+    let needed = deposits[0].amount;
+    assert!((5100..5600).contains(&i64::try_from(needed.mantissa()).unwrap()) && needed.scale() == 0, "{needed}");
+}
+
+#[test]
+fn a_ledger_in_another_currency_needs_somebody_and_what_is_being_read_nobody() {
+    let euro = Entry { currency: Currency::parse("EUR").ok(), ..entry("E", now() - HOUR, -1) };
+    let rules = [runway_rule(14), money_rule(Metric::Spend, Side::Above, 0)];
+    for reading in readings("10000", &books(vec![euro], Vec::new()), &rules) {
+        let Reading::Unreadable(why) = reading else { panic!("{reading:?}") };
+        assert_eq!(why.outlook, Outlook::NeedsAction);
+        assert!(why.reason.contains("EUR") && why.reason.contains("USD"), "{}", why.reason);
+    }
+    for reading in readings("10000", &Books::unread(), &rules) {
+        assert!(matches!(reading, Reading::NotYetRead(_)), "{reading:?}");
+    }
+}
