@@ -95,7 +95,7 @@ pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut
             let may_draw = judged || budget > 0;
             budget = budget.saturating_sub(usize::from(!judged));
             let prospect = draw(watch, library, &mut memory.drawn, &harvest.reads, fund, now, may_draw).await;
-            fund.iter().for_each(|place| harvest.reads[*place].prospect.clone_from(&prospect));
+            hand_out(&mut harvest.reads, fund, prospect.as_ref());
         }
     }
     memory.wanted = wanted;
@@ -118,7 +118,7 @@ pub(super) async fn look_once(watch: &Watch, harvest: &mut Harvest, clock: &Arc<
     }
     for fund in &funds {
         let prospect = draw(watch, library, &mut HashMap::new(), &harvest.reads, fund, clock.now(), true).await;
-        fund.iter().for_each(|place| harvest.reads[*place].prospect.clone_from(&prospect));
+        hand_out(&mut harvest.reads, fund, prospect.as_ref());
     }
 }
 
@@ -142,6 +142,12 @@ fn funds(reads: &[Read], wants: impl Fn(&Read) -> bool) -> Vec<Fund> {
     }
     funds.retain(|fund| fund.iter().any(|place| wants(&reads[*place])));
     funds
+}
+
+fn hand_out(reads: &mut [Read], fund: &Fund, prospect: Option<&Arc<Prospect>>) {
+    for place in fund {
+        reads[*place].prospect = prospect.cloned();
+    }
 }
 
 fn divisions<'f>(reads: &[Read], funds: impl IntoIterator<Item = &'f Fund>) -> BTreeSet<Division> {

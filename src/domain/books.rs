@@ -129,7 +129,7 @@ impl Books {
     /// missing of one of them is missing of all.
     pub fn together(parts: &[Books]) -> Self {
         let [first, others @ ..] = parts else { return Self::unread() };
-        others.iter().fold(first.clone(), |all, part| all.with(part))
+        others.iter().fold(first.clone(), Books::with)
     }
 
     fn with(self, other: &Books) -> Self {

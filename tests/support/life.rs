@@ -143,7 +143,7 @@ pub async fn live(divisions: u64, days: u64) -> Vec<f64> {
         samples.push(resident());
     }
     // What it remembers is bounded too.
-    let json = house.book.read(|state| encode(state)).unwrap();
+    let json = house.book.read(encode).unwrap();
     assert!(json.len() < usize::try_from(divisions).unwrap() * 3000, "a state of {} bytes", json.len());
     samples
 }
