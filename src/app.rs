@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
@@ -62,12 +63,15 @@ pub enum RunError {
 /// The limiters by API key: everything that uses a key shares one.
 type Limiters = BTreeMap<String, (Vec<Window>, Arc<Limiter>)>;
 
+/// Tells whether a key is the one before; it is in memory only.
+type KeyDigest = [u8; 32];
+
 /// What a reload leaves as it is where it still fits.
 #[derive(Default)]
 struct Shared {
     limiters: Limiters,
-    /// The books by account, and of which place they are.
-    shelves: BTreeMap<Name, (Url, Arc<Shelf>)>,
+    /// The books by account, of which place they are, and a digest of the key that they are read with.
+    shelves: BTreeMap<Name, (Url, KeyDigest, Arc<Shelf>)>,
 }
 
 /// What each account's cycles need, built.
@@ -103,9 +107,13 @@ fn watches_sharing(
         )
         .with_context(|| format!("account {name}"))?;
         let client = Arc::new(client);
-        let of_the_same = known.shelves.get(name).filter(|(base_url, _)| *base_url == account.base_url);
-        let shelf = of_the_same.map_or_else(|| Arc::new(Shelf::new(Arc::clone(clock))), |(_, it)| Arc::clone(it));
-        shelves.insert(name.clone(), (account.base_url.clone(), Arc::clone(&shelf)));
+        let digest: KeyDigest = Sha256::digest(account.api_key.expose()).into();
+        let shelf = match known.shelves.get(name).filter(|(base_url, ..)| *base_url == account.base_url) {
+            Some((_, before, shelf)) if *before == digest => Arc::clone(shelf),
+            Some(_) => Arc::new(Shelf::doubting(Arc::clone(clock))),
+            None => Arc::new(Shelf::new(Arc::clone(clock))),
+        };
+        shelves.insert(name.clone(), (account.base_url.clone(), digest, Arc::clone(&shelf)));
         let spending = account.not_spend.as_ref().map_or_else(Spending::default, Spending::without);
         let source: Arc<dyn BooksSource> = Arc::clone(&client) as _;
         Ok(Arc::new(Watch {
