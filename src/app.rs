@@ -396,3 +396,36 @@ fn background(state: &Path, book: &Arc<Book>, board: &Arc<Board>, clock: &Arc<dy
     });
     tasks
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn a_reload_keeps_an_accounts_shelf_only_while_its_place_and_key_are_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.yaml");
+        let config = |place: &str, key: &str| {
+            let text = format!(
+                "accounts: {{ acme: {{ api_key: '${{KEY}}', base_url: 'https://{place}/services/v2' }} }}\n\
+                 notifiers: {{ slack: {{ type: slack, webhook_url: 'https://hooks.slack.com/services/T0/B0/abcdefgh' }} }}\n\
+                 rules: {{ low: {{ metric: available_funds, warning: {{ below: 1 }}, notify: slack }} }}\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            crate::config::load(&path, &std::iter::once(("KEY", key)).collect()).config.unwrap()
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut shared = Shared::default();
+        let mut shelf = |place, key| {
+            let built = watches_sharing(&config(place, key), &Redactor::default(), &clock, &shared).unwrap();
+            shared = built.1;
+            Arc::clone(&shared.shelves.values().next().unwrap().2)
+        };
+        let first = shelf("www.digicert.com", "KEY-0123456789-FIRST");
+        assert!(Arc::ptr_eq(&first, &shelf("www.digicert.com", "KEY-0123456789-FIRST")));
+        let second = shelf("www.digicert.com", "KEY-0123456789-SECOND");
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(!Arc::ptr_eq(&second, &shelf("certcentral.digicert.eu", "KEY-0123456789-SECOND")));
+    }
+}

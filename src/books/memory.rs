@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::{Days, NaiveDate, TimeDelta};
 
 use super::listing::{Built, Draft, Ends, EndsFailed, Finished, Listing};
+use super::part::{Part, RETRY};
 use crate::certcentral::{ReadError, ReadErrorKind};
 use crate::domain::balance::{Outlook, Unreadable};
 use crate::domain::books::{Books, Entry, Gap, Ledger, Order};
@@ -18,9 +19,6 @@ const LEDGER_KEEPS: TimeDelta = TimeDelta::hours(48);
 /// The same of the orders.
 const ORDERS_EVERY: TimeDelta = TimeDelta::hours(24);
 const ORDERS_KEEP: TimeDelta = TimeDelta::hours(72);
-/// What failed is not tried again before that; nor, where somebody has to act first, before the longer time.
-const RETRY: TimeDelta = TimeDelta::minutes(10);
-const RETRY_REFUSED: TimeDelta = TimeDelta::hours(1);
 /// Where the server itself is not well, nothing at all is asked for so long.
 const PAUSE: TimeDelta = TimeDelta::minutes(5);
 /// The part of a ledger that is kept: a deposit lasts a year.
@@ -30,8 +28,6 @@ const OVERLAP_DAYS: u64 = 1;
 /// Orders whose certificates ended so many days ago, or end so many days ahead.
 const ORDERS_BACK: u64 = 180;
 const ORDERS_AHEAD: u64 = 400;
-/// A cache is written at least so often, that it is known to be fresh.
-const SAVED_EVERY: TimeDelta = TimeDelta::hours(12);
 /// The ledger of a division that is wanted no more is still known for so long, and its file is there for so long: what is
 /// wanted now and then is not read as a whole each time.
 const RESTS: TimeDelta = TimeDelta::days(1);
@@ -82,94 +78,24 @@ pub(super) enum Came {
     Broken,
 }
 
-/// One part of the books.
-#[derive(Debug)]
-struct Part<T> {
-    /// What was read last, and when.
-    known: Option<(T, Time)>,
-    /// Why the last try failed; `None` after a good one.
-    failure: Option<Unreadable>,
-    /// When to read it again; `None`: now.
-    due: Option<Time>,
-    /// Whether the cache was looked at.
-    loaded: bool,
-    /// Whether it was tried, or came fresh from the cache.
-    settled: bool,
-    /// When the cache was last written, and of when.
-    saved: Option<Time>,
-    /// What is known may be another account's: it is not shown, but read on from.
-    doubted: bool,
-}
-
-impl<T> Default for Part<T> {
-    fn default() -> Self {
-        Self { known: None, failure: None, due: None, loaded: false, settled: false, saved: None, doubted: false }
-    }
-}
-
-impl<T> Part<T> {
-    /// A time that is further ahead than anybody waits was noted before the clock was set back.
-    fn is_due(&self, now: Time, every: TimeDelta) -> bool {
-        self.due.is_none_or(|due| due <= now || due - now > every)
-    }
-
-    fn read_at(&self) -> Option<Time> {
-        self.known.as_ref().filter(|_| !self.doubted).map(|(_, read)| *read)
-    }
-
-    fn look(&self, now: Time, keeps: TimeDelta) -> Result<&T, Gap> {
-        match (&self.known, &self.failure) {
-            (Some((known, read)), _) if !self.doubted && now - *read <= keeps => Ok(known),
-            (_, Some(failure)) => Err(Gap::Unreadable(failure.clone())),
-            (_, None) => Err(Gap::NotYetRead),
-        }
-    }
-
-    fn loaded(&mut self, cached: Option<(T, Time)>, now: Time, every: TimeDelta) {
-        self.loaded = true;
-        let Some((known, read)) = cached else { return };
-        self.saved = Some(read);
-        if read <= now && now - read < every {
-            self.due = Some(read + every);
-            self.settled = true;
-        }
-        self.known = Some((known, read.min(now)));
-    }
-
-    fn read(&mut self, known: T, now: Time, every: TimeDelta) {
-        (self.known, self.failure) = (Some((known, now)), None);
-        (self.due, self.settled, self.doubted) = (Some(now + every), true, false);
-    }
-
-    fn doubt(&mut self) {
-        (self.due, self.settled, self.doubted) = (None, false, true);
-    }
-
-    fn fail(&mut self, failure: Unreadable, now: Time) {
-        let pause = if failure.outlook == Outlook::NeedsAction { RETRY_REFUSED } else { RETRY };
-        (self.failure, self.due, self.settled) = (Some(failure), Some(now + pause), true);
-    }
-
-    /// Whether the cache is to be written now; then it counts as written.
-    fn saves(&mut self, changed: bool, now: Time) -> bool {
-        let save = changed || self.saved.is_none_or(|saved| saved > now || now - saved >= SAVED_EVERY);
-        if save {
-            self.saved = Some(now);
-        }
-        save
-    }
-}
-
 /// How many orders are shown now, and what to write into the cache and of when, if it is to be written.
 pub(super) type Published = (usize, Option<(Arc<[Order]>, Arc<Ends>, Time)>);
+
+/// A division that is wanted no more.
+#[derive(Debug)]
+struct Resting {
+    /// What is known of it, for some time.
+    part: Option<Part<Arc<Ledger>>>,
+    since: Time,
+}
 
 /// Everything that is known of one account's books.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Exactly the divisions that are wanted.
     ledgers: BTreeMap<Division, Part<Arc<Ledger>>>,
-    /// Those that are wanted no more, and since when.
-    resting: BTreeMap<Division, (Option<Part<Arc<Ledger>>>, Time)>,
+    /// And those that are wanted no more.
+    resting: BTreeMap<Division, Resting>,
     orders: Part<Listing>,
     draft: Option<Draft>,
     ends: Arc<Ends>,
@@ -220,22 +146,21 @@ impl Memory {
             if divisions.contains(&division) {
                 self.ledgers.insert(division, part);
             } else {
-                self.resting.insert(division, (Some(part), now));
+                self.resting.insert(division, Resting { part: Some(part), since: now });
             }
         }
         for division in divisions {
-            let rested = self.resting.remove(division).and_then(|(part, _)| part);
+            let rested = self.resting.remove(division).and_then(|it| it.part);
             self.ledgers.entry(*division).or_insert_with(|| rested.unwrap_or_default());
         }
     }
 
     /// Drops what has rested long enough; the division whose file may go.
     fn forget(&mut self, now: Time) -> Option<Division> {
-        for (part, since) in self.resting.values_mut() {
+        for Resting { part, since } in self.resting.values_mut() {
             part.take_if(|_| now - *since >= RESTS);
         }
-        let gone =
-            self.resting.iter().find(|(_, (_, since))| now - *since >= FILE_RESTS).map(|(division, _)| *division);
+        let gone = self.resting.iter().find(|(_, it)| now - it.since >= FILE_RESTS).map(|(division, _)| *division);
         gone.inspect(|division| drop(self.resting.remove(division)))
     }
 

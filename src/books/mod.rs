@@ -10,6 +10,7 @@ mod cache;
 mod keeper;
 mod listing;
 mod memory;
+mod part;
 
 pub use cache::Cache;
 pub use keeper::Keeper;
