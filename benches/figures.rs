@@ -297,7 +297,9 @@ fn cycle() {
                 assert!(outcome.good && outcome.readings.len() == 10_000);
             })
         };
-        (ours(), bare()); // connections, listing, caches
+        // Connections, listing, caches.
+        ours();
+        bare();
         let both: Vec<(Cost, Cost)> = (0..PASSES).map(|_| (ours(), bare())).collect();
         let of = |value: fn(&(Cost, Cost)) -> f64| median(&mut both.iter().map(value).collect::<Vec<_>>());
         let micros = |seconds: f64| format!("{:.1}", seconds * 1e6 / DIVISIONS as f64);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
@@ -62,12 +63,15 @@ pub enum RunError {
 /// The limiters by API key: everything that uses a key shares one.
 type Limiters = BTreeMap<String, (Vec<Window>, Arc<Limiter>)>;
 
+/// Tells whether a key is the one before; it is in memory only.
+type KeyDigest = [u8; 32];
+
 /// What a reload leaves as it is where it still fits.
 #[derive(Default)]
 struct Shared {
     limiters: Limiters,
-    /// The books by account, and of which place they are.
-    shelves: BTreeMap<Name, (Url, Arc<Shelf>)>,
+    /// The books by account, of which place they are, and a digest of the key that they are read with.
+    shelves: BTreeMap<Name, (Url, KeyDigest, Arc<Shelf>)>,
 }
 
 /// What each account's cycles need, built.
@@ -103,9 +107,13 @@ fn watches_sharing(
         )
         .with_context(|| format!("account {name}"))?;
         let client = Arc::new(client);
-        let of_the_same = known.shelves.get(name).filter(|(base_url, _)| *base_url == account.base_url);
-        let shelf = of_the_same.map_or_else(|| Arc::new(Shelf::new(Arc::clone(clock))), |(_, it)| Arc::clone(it));
-        shelves.insert(name.clone(), (account.base_url.clone(), Arc::clone(&shelf)));
+        let digest: KeyDigest = Sha256::digest(account.api_key.expose()).into();
+        let shelf = match known.shelves.get(name).filter(|(base_url, ..)| *base_url == account.base_url) {
+            Some((_, before, shelf)) if *before == digest => Arc::clone(shelf),
+            Some(_) => Arc::new(Shelf::doubting(Arc::clone(clock))),
+            None => Arc::new(Shelf::new(Arc::clone(clock))),
+        };
+        shelves.insert(name.clone(), (account.base_url.clone(), digest, Arc::clone(&shelf)));
         let spending = account.not_spend.as_ref().map_or_else(Spending::default, Spending::without);
         let source: Arc<dyn BooksSource> = Arc::clone(&client) as _;
         Ok(Arc::new(Watch {
@@ -387,4 +395,37 @@ fn background(state: &Path, book: &Arc<Book>, board: &Arc<Board>, clock: &Arc<dy
         }
     });
     tasks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn a_reload_keeps_an_accounts_shelf_only_while_its_place_and_key_are_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.yaml");
+        let config = |place: &str, key: &str| {
+            let text = format!(
+                "accounts: {{ acme: {{ api_key: '${{KEY}}', base_url: 'https://{place}/services/v2' }} }}\n\
+                 notifiers: {{ slack: {{ type: slack, webhook_url: 'https://hooks.slack.com/services/T0/B0/abcdefgh' }} }}\n\
+                 rules: {{ low: {{ metric: available_funds, warning: {{ below: 1 }}, notify: slack }} }}\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            crate::config::load(&path, &std::iter::once(("KEY", key)).collect()).config.unwrap()
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut shared = Shared::default();
+        let mut shelf = |place, key| {
+            let built = watches_sharing(&config(place, key), &Redactor::default(), &clock, &shared).unwrap();
+            shared = built.1;
+            Arc::clone(&shared.shelves.values().next().unwrap().2)
+        };
+        let first = shelf("www.digicert.com", "KEY-0123456789-FIRST");
+        assert!(Arc::ptr_eq(&first, &shelf("www.digicert.com", "KEY-0123456789-FIRST")));
+        let second = shelf("www.digicert.com", "KEY-0123456789-SECOND");
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(!Arc::ptr_eq(&second, &shelf("certcentral.digicert.eu", "KEY-0123456789-SECOND")));
+    }
 }

@@ -41,12 +41,14 @@ struct Ledger {
     more: u64,
     total: Option<u64>,
     heedless: bool,
+    /// So many pages behind the first come without lines.
+    blank: Mutex<usize>,
     note: usize,
 }
 
 impl Ledger {
     fn of(lines: u64) -> Self {
-        Self { lines: Mutex::new(lines), more: 0, total: None, heedless: false, note: 0 }
+        Self { lines: Mutex::new(lines), more: 0, total: None, heedless: false, blank: Mutex::new(0), note: 0 }
     }
 }
 
@@ -64,7 +66,12 @@ impl Respond for Ledger {
             json!({ "id": n.to_string(), "debit": format!("{n}.05"), "transaction_type": "Charge",
                 "transaction_date": at.format("%Y-%m-%d %H:%M:%S").to_string(), "note": "x".repeat(self.note) })
         };
-        let list: Vec<Value> = numbers.map(line).collect();
+        let mut list: Vec<Value> = numbers.map(line).collect();
+        let mut blank = self.blank.lock().unwrap();
+        if offset > 0 && *blank > 0 {
+            *blank -= 1;
+            list.clear();
+        }
         let total = self.total.unwrap_or(*lines);
         *lines += self.more;
         ResponseTemplate::new(200).set_body_json(json!({ "adjustments": list, "page": { "total": total } }))
@@ -126,6 +133,27 @@ async fn no_total_and_no_heedless_server_makes_it_ask_for_ever_or_stop_early() {
     assert_eq!(error.kind, ReadErrorKind::Nonsense);
     assert!(error.reason.contains("repeats the pages before it"), "{error}");
     assert_eq!(queries(&server).await.len(), 5);
+}
+
+#[tokio::test]
+async fn an_empty_page_before_the_total_is_asked_for_once_more_and_then_is_an_error() {
+    let server = always(Ledger { blank: Mutex::new(1), ..Ledger::of(1100) }).await;
+    assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1100);
+    let asked = queries(&server).await;
+    let pages: Vec<&str> = asked.iter().map(|it| &it[it.find("offset").unwrap()..]).collect();
+    assert_eq!(pages[..3], ["offset=0 limit=500", "offset=500 limit=500", "offset=500 limit=250"]);
+    let lost = Ledger { blank: Mutex::new(99), ..Ledger::of(1100) };
+    for (server, reason, requests) in [
+        (lost, "ends after 500 of 1100 items", 3),
+        (Ledger { total: Some(1101), ..Ledger::of(1100) }, "ends after 1100 of 1101 items", 5),
+        (Ledger { total: Some(2), ..Ledger::of(0) }, "ends after 0 of 2 items", 2),
+    ] {
+        let server = always(server).await;
+        let error = client(&server.uri()).ledger(None, None).await.unwrap_err();
+        assert_eq!(error.kind, ReadErrorKind::Nonsense);
+        assert!(error.reason.contains(reason), "{error}");
+        assert_eq!(queries(&server).await.len(), requests, "{reason}");
+    }
 }
 
 #[tokio::test]

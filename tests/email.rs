@@ -260,7 +260,7 @@ async fn the_picture_is_inline_in_the_html_and_what_it_shows_is_in_words_too() {
     assert!(html.contains("<img src=\"cid:chart-1@lowtide\" alt=\"Chart of available funds"), "{html}");
     let picture = &mail.parts[4];
     assert_eq!(picture.content_id(), Some("chart-1@lowtide"));
-    assert_eq!(picture.content_disposition().map(|it| it.ctype()), Some("inline"));
+    assert_eq!(picture.content_disposition().map(mail_parser::ContentType::ctype), Some("inline"));
 
     let bytes = picture.contents();
     assert!((5_000..40_000).contains(&bytes.len()), "{}", bytes.len());

@@ -152,7 +152,9 @@ async fn under_a_schedule_that_is_too_short_every_division_is_still_read_in_turn
     let (asked, ends) = live(1000, &[(100, 60)], quick, "every 1m", MINUTE * 65).await;
     assert!(ends.len() >= 5, "{ends:?}");
     let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
-    asked.iter().for_each(|(id, ..)| *counts.entry(*id).or_default() += 1);
+    for (id, ..) in &asked {
+        *counts.entry(*id).or_default() += 1;
+    }
     assert_eq!(counts.len(), 1000);
     let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
     assert!(most - least <= 1, "from {least} to {most} times");
@@ -187,7 +189,9 @@ async fn validate_tells_a_schedule_that_is_too_short_with_its_arithmetic() {
     world.config_with(&format!("divisions: all\n    schedule: every 10s\n    {limit}"), FUNDS);
     let listed: Vec<(u64, &str, bool)> = (1..=3).map(|id| (id, "D", true)).collect();
     world.list(&listed);
-    listed.iter().for_each(|(id, ..)| world.division_funds(*id, "9000.00"));
+    for (id, ..) in &listed {
+        world.division_funds(*id, "9000.00");
+    }
     assert!(!world.run(&["validate"]).stdout.contains("readings at"));
     let said = world.run(&["validate", "--online"]);
     let words = "3 readings at 240 requests in 20m need 15s, but the schedule comes every 10s";

@@ -14,7 +14,7 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::memory::Ends;
+use super::listing::Ends;
 use crate::atomic;
 use crate::domain::books::{Entry, Ledger, Order};
 use crate::domain::money::{Currency, parse_amount};

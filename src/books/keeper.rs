@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::memory::{Came, Next, Task};
+use super::listing::Listing;
+use super::memory::{self, Came, Next, Task};
 use super::{Cache, Shelf};
 use crate::certcentral::{BooksSource, ReadError};
 use crate::clock::{Clock, Presence};
@@ -17,6 +18,8 @@ const REST: Duration = Duration::from_secs(24 * 3600);
 const LEAST_WATCHED: u64 = 30;
 /// The longest window that is looked ahead.
 const MOST_WATCHED: u64 = 400;
+/// Ends are asked for so many days further: a listing is shown for up to three days after it was read, and the window goes on.
+const IN_ADVANCE: u64 = 4;
 
 /// Reads one account's books.
 pub struct Keeper {
@@ -44,7 +47,7 @@ impl Keeper {
         watched_days: u64,
     ) -> Self {
         let presence = Presence::of(&clock);
-        let (cache, watched_days) = (cache.map(Arc::new), watched_days.clamp(LEAST_WATCHED, MOST_WATCHED));
+        let (cache, watched_days) = (cache.map(Arc::new), watched_days.clamp(LEAST_WATCHED, MOST_WATCHED) + IN_ADVANCE);
         Self {
             account,
             source,
@@ -91,7 +94,8 @@ impl Keeper {
             }
             Task::LoadOrders => {
                 let cached = self.cached(Cache::orders).await;
-                self.shelf.memory().loaded_orders(cached, now);
+                let cached = cached.map(|(orders, ends, read)| (Listing::new(&orders, &ends), ends, read));
+                self.shelf.memory().loaded_orders(cached, now, self.watched_days);
             }
             Task::Forget(division) => {
                 self.cached(move |cache| {
@@ -107,7 +111,7 @@ impl Keeper {
                     Ok(orders) => {
                         let duration_ms = self.since(now);
                         tracing::debug!(account = %self.account, orders = orders.len(), duration_ms, "orders read");
-                        self.shelf.memory().read_orders(orders, self.clock.now());
+                        self.shelf.memory().read_orders(orders.into(), now, self.watched_days);
                     }
                     Err(error) => {
                         let told = self.shelf.memory().fail_orders(error.clone(), self.clock.now());
@@ -120,7 +124,7 @@ impl Keeper {
                 match read {
                     Ok(end) => self.shelf.memory().read_end(order, certificate_ends, end),
                     Err(error) => {
-                        self.shelf.memory().fail_end(order, &error);
+                        self.shelf.memory().fail_end(error.clone());
                         let told = std::mem::replace(&mut self.ends_fail, true);
                         self.tell(told, "the end of an order cannot be read", None, &error);
                     }
@@ -140,7 +144,10 @@ impl Keeper {
             }
         };
         let (entries, duration_ms) = (lines.len(), self.since(began));
-        let Some((came, save)) = self.shelf.memory().read_ledger(division, lines, now) else { return };
+        // Put together while the shelf is free for others.
+        let before = self.shelf.memory().ledger(division);
+        let merged = memory::merge(before.as_ref(), lines, now);
+        let Some((came, save)) = self.shelf.memory().read_ledger(division, merged, now) else { return };
         let account = &self.account;
         match came {
             Came::First => tracing::info!(%account, division, entries, duration_ms, "ledger read"),
@@ -157,12 +164,14 @@ impl Keeper {
     /// Shows the orders once nothing that matters of them is left to be asked.
     async fn publish(&mut self) {
         let now = self.clock.now();
-        let published = self.shelf.memory().publish(now, self.watched_days);
-        let Some((orders, save)) = published else { return };
+        let Some(finished) = self.shelf.memory().finished() else { return };
+        // Put together while the shelf is free for others.
+        let built = finished.build();
+        let (orders, save) = self.shelf.memory().publish(built, now);
         tracing::info!(account = %self.account, orders, "orders are known");
         self.ends_fail = false;
-        if let Some((orders, ends)) = save {
-            self.save(move |cache| cache.save_orders(&orders, &ends, now)).await;
+        if let Some((orders, ends, read)) = save {
+            self.save(move |cache| cache.save_orders(&orders, &ends, read)).await;
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use chrono::{Days, NaiveDate, TimeDelta};
 
+use super::listing::{Built, Draft, Ends, EndsFailed, Finished, Listing};
+use super::part::{Part, RETRY};
 use crate::certcentral::{ReadError, ReadErrorKind};
 use crate::domain::balance::{Outlook, Unreadable};
 use crate::domain::books::{Books, Entry, Gap, Ledger, Order};
@@ -17,9 +19,6 @@ const LEDGER_KEEPS: TimeDelta = TimeDelta::hours(48);
 /// The same of the orders.
 const ORDERS_EVERY: TimeDelta = TimeDelta::hours(24);
 const ORDERS_KEEP: TimeDelta = TimeDelta::hours(72);
-/// What failed is not tried again before that; nor, where somebody has to act first, before the longer time.
-const RETRY: TimeDelta = TimeDelta::minutes(10);
-const RETRY_REFUSED: TimeDelta = TimeDelta::hours(1);
 /// Where the server itself is not well, nothing at all is asked for so long.
 const PAUSE: TimeDelta = TimeDelta::minutes(5);
 /// The part of a ledger that is kept: a deposit lasts a year.
@@ -29,10 +28,10 @@ const OVERLAP_DAYS: u64 = 1;
 /// Orders whose certificates ended so many days ago, or end so many days ahead.
 const ORDERS_BACK: u64 = 180;
 const ORDERS_AHEAD: u64 = 400;
-/// A cache is written at least so often, that it is known to be fresh.
-const SAVED_EVERY: TimeDelta = TimeDelta::hours(12);
-/// So many orders' ends may fail in a row before the rest is left for later.
-const MOST_FAILED_ENDS: u32 = 3;
+/// The ledger of a division that is wanted no more is still known for so long, and its file is there for so long: what is
+/// wanted now and then is not read as a whole each time.
+const RESTS: TimeDelta = TimeDelta::days(1);
+const FILE_RESTS: TimeDelta = TimeDelta::days(30);
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,161 +78,90 @@ pub(super) enum Came {
     Broken,
 }
 
-/// One part of the books.
+/// How many orders are shown now, and what to write into the cache and of when, if it is to be written.
+pub(super) type Published = (usize, Option<(Arc<[Order]>, Arc<Ends>, Time)>);
+
+/// A division that is wanted no more.
 #[derive(Debug)]
-struct Part<T> {
-    /// What was read last, and when.
-    known: Option<(T, Time)>,
-    /// Why the last try failed; `None` after a good one.
-    failure: Option<Unreadable>,
-    /// When to read it again; `None`: now.
-    due: Option<Time>,
-    /// Whether the cache was looked at.
-    loaded: bool,
-    /// Whether it was tried, or came fresh from the cache.
-    settled: bool,
-    /// When the cache was last written, and of when.
-    saved: Option<Time>,
+struct Resting {
+    /// What is known of it, for some time.
+    part: Option<Part<Arc<Ledger>>>,
+    since: Time,
 }
-
-impl<T> Default for Part<T> {
-    fn default() -> Self {
-        Self { known: None, failure: None, due: None, loaded: false, settled: false, saved: None }
-    }
-}
-
-impl<T> Part<T> {
-    /// A time that is further ahead than anybody waits was noted before the clock was set back.
-    fn is_due(&self, now: Time, every: TimeDelta) -> bool {
-        self.due.is_none_or(|due| due <= now || due - now > every)
-    }
-
-    fn read_at(&self) -> Option<Time> {
-        self.known.as_ref().map(|(_, read)| *read)
-    }
-
-    fn look(&self, now: Time, keeps: TimeDelta) -> Result<&T, Gap> {
-        match (&self.known, &self.failure) {
-            (Some((known, read)), _) if now - *read <= keeps => Ok(known),
-            (_, Some(failure)) => Err(Gap::Unreadable(failure.clone())),
-            (_, None) => Err(Gap::NotYetRead),
-        }
-    }
-
-    fn loaded(&mut self, cached: Option<(T, Time)>, now: Time, every: TimeDelta) {
-        self.loaded = true;
-        let Some((known, read)) = cached else { return };
-        self.saved = Some(read);
-        if read <= now && now - read < every {
-            self.due = Some(read + every);
-            self.settled = true;
-        }
-        self.known = Some((known, read.min(now)));
-    }
-
-    fn read(&mut self, known: T, now: Time, every: TimeDelta) {
-        (self.known, self.failure) = (Some((known, now)), None);
-        (self.due, self.settled) = (Some(now + every), true);
-    }
-
-    fn fail(&mut self, failure: Unreadable, now: Time) {
-        let pause = if failure.outlook == Outlook::NeedsAction { RETRY_REFUSED } else { RETRY };
-        (self.failure, self.due, self.settled) = (Some(failure), Some(now + pause), true);
-    }
-
-    /// Whether the cache is to be written now; then it counts as written.
-    fn saves(&mut self, changed: bool, now: Time) -> bool {
-        let save = changed || self.saved.is_none_or(|saved| saved > now || now - saved >= SAVED_EVERY);
-        if save {
-            self.saved = Some(now);
-        }
-        save
-    }
-}
-
-/// The orders by the division that pays. One whose division is not said is everybody's: better one too many.
-#[derive(Debug)]
-struct Listing {
-    all: Arc<[Order]>,
-    by_division: BTreeMap<u64, Arc<[Order]>>,
-    of_nobody: Arc<[Order]>,
-}
-
-impl Listing {
-    fn new(orders: Vec<Order>) -> Self {
-        let divisions: BTreeSet<u64> = orders.iter().filter_map(|order| order.division).collect();
-        let mut by_division: BTreeMap<u64, Vec<Order>> = divisions.iter().map(|id| (*id, Vec::new())).collect();
-        let mut of_nobody = Vec::new();
-        for order in &orders {
-            match order.division.and_then(|id| by_division.get_mut(&id)) {
-                Some(own) => own.push(order.clone()),
-                None => of_nobody.push(order.clone()),
-            }
-        }
-        for own in by_division.values_mut() {
-            own.extend(of_nobody.iter().cloned());
-        }
-        let by_division = by_division.into_iter().map(|(id, own)| (id, own.into())).collect();
-        Self { all: orders.into(), by_division, of_nobody: of_nobody.into() }
-    }
-
-    fn of(&self, division: Division) -> &Arc<[Order]> {
-        match division {
-            None => &self.all,
-            Some(id) => self.by_division.get(&id).unwrap_or(&self.of_nobody),
-        }
-    }
-}
-
-/// A listing whose orders' ends are still being asked for.
-#[derive(Debug)]
-struct Draft {
-    orders: Vec<Order>,
-    read: Time,
-    /// Those whose ends could not be had this time.
-    failed: EndsFailed,
-    failed_in_a_row: u32,
-    /// Whether one of them may be had soon.
-    again: bool,
-}
-
-/// An order's own end, and the end of the certificate that it was asked at.
-pub(super) type Ends = BTreeMap<u64, (NaiveDate, NaiveDate)>;
-
-/// Why ends could not be read, by order, with the division that pays for it.
-type EndsFailed = BTreeMap<u64, (Division, Unreadable)>;
-
-/// How many orders are shown now, and what to write into the cache, if it is to be written.
-pub(super) type Published = (usize, Option<(Arc<[Order]>, Ends)>);
 
 /// Everything that is known of one account's books.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Exactly the divisions that are wanted.
     ledgers: BTreeMap<Division, Part<Arc<Ledger>>>,
+    /// And those that are wanted no more.
+    resting: BTreeMap<Division, Resting>,
     orders: Part<Listing>,
     draft: Option<Draft>,
-    ends: Ends,
+    ends: Arc<Ends>,
+    /// The last day up to which ends were asked for.
+    ends_until: Option<NaiveDate>,
+    /// When to ask again for those that failed.
+    ends_due: Option<Time>,
     /// Orders on the listing whose ends could not be read, the divisions that pay for them, and why.
     ends_failed: EndsFailed,
     paused: Option<Time>,
-    dropped: BTreeSet<Division>,
+    /// What the cache has may be another account's: it is shown only once it was read on from.
+    doubts: bool,
+}
+
+/// A ledger that goes on from the one before.
+#[derive(Debug)]
+pub(super) struct Merged {
+    came: Came,
+    ledger: Arc<Ledger>,
+    changed: bool,
+}
+
+/// Puts what was read behind what is known, if it goes on there; else it is another account's, or rewritten: then `None`,
+/// and nothing of it is believed. Takes a moment where there are many lines.
+pub(super) fn merge(before: Option<&Arc<Ledger>>, lines: Vec<Entry>, now: Time) -> Option<Merged> {
+    let Some((before, newest)) = before.and_then(|it| Some((it, it.entries().last()?))) else {
+        return Some(Merged { came: Came::First, ledger: Arc::new(Ledger::new(lines)), changed: true });
+    };
+    if !lines.iter().any(|line| line.id == newest.id) {
+        return None;
+    }
+    let oldest = oldest_day(now);
+    let kept = before.entries().iter().filter(|line| line.at.date_naive() >= oldest).cloned();
+    let merged = Ledger::new(kept.chain(lines).collect());
+    let changed = merged != **before;
+    let ledger = if changed { Arc::new(merged) } else { Arc::clone(before) };
+    Some(Merged { came: Came::More, ledger, changed })
 }
 
 impl Memory {
-    pub(super) fn want(&mut self, divisions: &BTreeSet<Division>) {
-        let before = mem::take(&mut self.ledgers);
-        for (division, part) in before {
+    /// Nothing is known; what the cache has is shown only once it was read on from.
+    pub(super) fn doubting() -> Self {
+        Self { doubts: true, ..Self::default() }
+    }
+
+    pub(super) fn want(&mut self, divisions: &BTreeSet<Division>, now: Time) {
+        for (division, part) in mem::take(&mut self.ledgers) {
             if divisions.contains(&division) {
                 self.ledgers.insert(division, part);
             } else {
-                self.dropped.insert(division);
+                self.resting.insert(division, Resting { part: Some(part), since: now });
             }
         }
         for division in divisions {
-            self.dropped.remove(division);
-            self.ledgers.entry(*division).or_default();
+            let rested = self.resting.remove(division).and_then(|it| it.part);
+            self.ledgers.entry(*division).or_insert_with(|| rested.unwrap_or_default());
         }
+    }
+
+    /// Drops what has rested long enough; the division whose file may go.
+    fn forget(&mut self, now: Time) -> Option<Division> {
+        for Resting { part, since } in self.resting.values_mut() {
+            part.take_if(|_| now - *since >= RESTS);
+        }
+        let gone = self.resting.iter().find(|(_, it)| now - it.since >= FILE_RESTS).map(|(division, _)| *division);
+        gone.inspect(|division| drop(self.resting.remove(division)))
     }
 
     pub(super) fn books(&self, division: Division, now: Time) -> Books {
@@ -265,7 +193,7 @@ impl Memory {
 
     /// What to do at `now`; `watched_days` is how far ahead an order's end can matter.
     pub(super) fn next(&mut self, now: Time, watched_days: u64) -> Next {
-        if let Some(division) = self.dropped.pop_first() {
+        if let Some(division) = self.forget(now) {
             return Next::Do(Task::Forget(division));
         }
         if self.ledgers.is_empty() {
@@ -284,103 +212,135 @@ impl Memory {
     }
 
     /// Ledgers first, the one that waits longest before the others; then what the listing at hand lacks; then a new one.
-    fn due(&self, now: Time, watched_days: u64) -> Option<Task> {
+    fn due(&mut self, now: Time, watched_days: u64) -> Option<Task> {
         let due = self.ledgers.iter().filter(|(_, part)| part.is_due(now, LEDGER_EVERY));
         if let Some((division, part)) = due.min_by_key(|(_, part)| part.due) {
             let newest = part.known.as_ref().and_then(|(ledger, _)| ledger.entries().last());
             let since = newest.map_or(oldest_day(now), |line| line.at.date_naive() - Days::new(OVERLAP_DAYS));
             return Some(Task::Ledger { division: *division, since: since.max(oldest_day(now)) });
         }
-        if let Some(draft) = &self.draft {
-            return draft.lacking(&self.ends, now, watched_days);
+        if self.draft.is_none() {
+            let today = now.date_naive();
+            let (from, to) = (today - Days::new(ORDERS_BACK), today + Days::new(ORDERS_AHEAD));
+            if self.orders.is_due(now, ORDERS_EVERY) {
+                return Some(Task::Orders { from, to });
+            }
+            self.look_again(now, watched_days);
         }
-        let today = now.date_naive();
-        let (from, to) = (today - Days::new(ORDERS_BACK), today + Days::new(ORDERS_AHEAD));
-        self.orders.is_due(now, ORDERS_EVERY).then_some(Task::Orders { from, to })
+        let (order, certificate_ends) = self.draft.as_ref()?.next()?;
+        Some(Task::End { order, certificate_ends })
+    }
+
+    /// The listing that is shown lacks ends where days came into view since it was read, and where asking failed.
+    fn look_again(&mut self, now: Time, watched_days: u64) {
+        let until = last_day(now, watched_days);
+        let further = self.ends_until.is_none_or(|before| before < until);
+        let again = self.ends_due.is_some_and(|due| due <= now || due - now > RETRY);
+        if !further && !again {
+            return;
+        }
+        let until = self.ends_until.map_or(until, |before| before.max(until));
+        let Ok(listing) = self.orders.look(now, ORDERS_KEEP) else { return };
+        let Some(read) = self.orders.read_at() else { return };
+        let draft = Draft::of_shown(listing, read, until, &self.ends, &self.ends_failed);
+        (self.ends_until, self.ends_due) = (Some(until), None);
+        self.draft = Some(draft).filter(|draft| draft.next().is_some());
     }
 
     fn earliest(&self, now: Time) -> Next {
         let ledgers = self.ledgers.values().filter_map(|part| part.due);
-        ledgers.chain(self.orders.due).min().map_or(Next::At(now + LEDGER_EVERY), |due| Next::At(due.max(now)))
+        ledgers
+            .chain(self.orders.due)
+            .chain(self.ends_due)
+            .min()
+            .map_or(Next::At(now + LEDGER_EVERY), |due| Next::At(due.max(now)))
     }
 
     pub(super) fn loaded_ledger(&mut self, division: Division, cached: Option<(Ledger, Time)>, now: Time) {
         if let Some(part) = self.ledgers.get_mut(&division) {
             part.loaded(cached.map(|(ledger, read)| (Arc::new(ledger), read)), now, LEDGER_EVERY);
+            if self.doubts {
+                part.doubt();
+            }
         }
     }
 
-    pub(super) fn loaded_orders(&mut self, cached: Option<(Vec<Order>, Ends, Time)>, now: Time) {
-        let listing = cached.map(|(orders, ends, read)| {
-            self.ends = ends;
-            (Listing::new(self.with_ends(orders)), read)
+    pub(super) fn loaded_orders(&mut self, cached: Option<(Listing, Ends, Time)>, now: Time, watched_days: u64) {
+        let listing = cached.map(|(listing, ends, read)| {
+            self.ends = Arc::new(ends);
+            (listing, read)
         });
         self.orders.loaded(listing, now, ORDERS_EVERY);
+        if self.doubts {
+            return self.orders.doubt();
+        }
+        if self.orders.settled {
+            self.look_again(now, watched_days);
+            self.orders.settled = self.draft.is_none();
+        }
     }
 
-    /// Takes in what was read since a day. With it, the ledger if the cache is to be written.
+    /// The ledger that is known of a division, shown or not.
+    pub(super) fn ledger(&self, division: Division) -> Option<Arc<Ledger>> {
+        self.ledgers.get(&division)?.known.as_ref().map(|(ledger, _)| Arc::clone(ledger))
+    }
+
+    /// Shows what [`merge`] made of what was read. With it, the ledger if the cache is to be written.
     pub(super) fn read_ledger(
         &mut self,
         division: Division,
-        lines: Vec<Entry>,
+        merged: Option<Merged>,
         now: Time,
     ) -> Option<(Came, Option<Arc<Ledger>>)> {
         let part = self.ledgers.get_mut(&division)?;
-        let Some((before, _)) = part.known.take().filter(|(ledger, _)| !ledger.entries().is_empty()) else {
-            let ledger = Arc::new(Ledger::new(lines));
-            part.read(Arc::clone(&ledger), now, LEDGER_EVERY);
-            return Some((Came::First, part.saves(true, now).then_some(ledger)));
-        };
-        let newest = before.entries().last().map(|line| &line.id);
-        if !lines.iter().any(|line| Some(&line.id) == newest) {
-            // Another account's, or rewritten: nothing of it is believed.
-            part.due = None;
+        let Some(Merged { came, ledger, changed }) = merged else {
+            (part.known, part.due) = (None, None);
+            // Nor is it certain whose the orders are.
+            self.orders.doubt();
+            self.draft = None;
             return Some((Came::Broken, None));
-        }
-        let oldest = oldest_day(now);
-        let kept = before.entries().iter().filter(|line| line.at.date_naive() >= oldest).cloned();
-        let merged = Ledger::new(kept.chain(lines).collect());
-        let changed = merged != *before;
-        let ledger = if changed { Arc::new(merged) } else { before };
+        };
         part.read(Arc::clone(&ledger), now, LEDGER_EVERY);
-        Some((Came::More, part.saves(changed, now).then_some(ledger)))
+        Some((came, part.saves(changed, now).then_some(ledger)))
     }
 
-    /// The listing is shown once the ends that matter have been asked for.
-    pub(super) fn read_orders(&mut self, orders: Vec<Order>, now: Time) {
-        let (failed, failed_in_a_row, again) = (EndsFailed::new(), 0, false);
-        self.draft = Some(Draft { orders, read: now, failed, failed_in_a_row, again });
+    /// Orders that were asked for at `read`. The listing is shown once the ends that matter have been asked for.
+    pub(super) fn read_orders(&mut self, orders: Arc<[Order]>, read: Time, watched_days: u64) {
+        self.draft = Some(Draft::of_new(orders, read, last_day(read, watched_days), &self.ends));
     }
 
     /// An order whose details do not say when it ends ends with its certificate.
     pub(super) fn read_end(&mut self, order: u64, certificate_ends: NaiveDate, end: Option<NaiveDate>) {
-        self.ends.insert(order, (certificate_ends, end.unwrap_or(certificate_ends)));
-        self.draft.iter_mut().for_each(|draft| draft.failed_in_a_row = 0);
+        Arc::make_mut(&mut self.ends).insert(order, (certificate_ends, end.unwrap_or(certificate_ends)));
+        self.draft.iter_mut().for_each(Draft::answered);
     }
 
-    pub(super) fn fail_end(&mut self, order: u64, error: &ReadError) {
-        let Some(draft) = &mut self.draft else { return };
-        let paid_by = draft.orders.iter().find(|it| it.id == order).and_then(|it| it.division);
-        draft.failed.insert(order, (paid_by, Unreadable::from(error.clone())));
-        draft.failed_in_a_row += 1;
-        draft.again |= error.kind.outlook() == Outlook::MayHeal;
-    }
-
-    /// Shows a listing that lacks no end any more.
-    pub(super) fn publish(&mut self, now: Time, watched_days: u64) -> Option<Published> {
-        let draft = self.draft.take_if(|draft| draft.lacking(&self.ends, now, watched_days).is_none())?;
-        let listed: BTreeSet<u64> = draft.orders.iter().map(|order| order.id).collect();
-        self.ends.retain(|order, _| listed.contains(order));
-        let listing = Listing::new(self.with_ends(draft.orders));
-        let all = Arc::clone(&listing.all);
-        let changed = self.orders.known.as_ref().is_none_or(|(before, _)| before.all != all);
-        self.orders.read(listing, draft.read, ORDERS_EVERY);
-        self.ends_failed = draft.failed;
-        if draft.again {
-            self.orders.due = Some(now + RETRY);
+    pub(super) fn fail_end(&mut self, error: ReadError) {
+        if let Some(draft) = &mut self.draft {
+            draft.fail(error.into());
         }
-        let save = self.orders.saves(changed, now).then(|| (Arc::clone(&all), self.ends.clone()));
-        Some((all.len(), save))
+    }
+
+    /// Takes out a listing that lacks no end any more, to be built where nobody waits for it and then to be shown.
+    pub(super) fn finished(&mut self) -> Option<Finished> {
+        let draft = self.draft.take_if(|draft| draft.next().is_none())?;
+        let shown = self.orders.known.as_ref().map(|(listing, _)| Arc::clone(&listing.all));
+        Some(Finished { draft, ends: mem::take(&mut self.ends), shown })
+    }
+
+    pub(super) fn publish(&mut self, built: Built, now: Time) -> Published {
+        let Built { listing, ends, failed, read, anew, until, changed } = built;
+        let all = Arc::clone(&listing.all);
+        if anew {
+            self.orders.read(listing, read, ORDERS_EVERY);
+        } else {
+            (self.orders.known, self.orders.settled) = (Some((listing, read)), true);
+        }
+        self.ends_due = failed.values().any(|(_, why)| why.outlook == Outlook::MayHeal).then(|| now + RETRY);
+        (self.ends, self.ends_failed, self.ends_until) = (ends, failed, Some(until));
+        let orders = all.len();
+        let save = self.orders.saves(changed, now).then(|| (all, Arc::clone(&self.ends), read));
+        (orders, save)
     }
 
     /// Whether a part failed in this way the time before, or another division's did.
@@ -413,36 +373,11 @@ impl Memory {
         for part in self.ledgers.values_mut().filter(|part| part.is_due(now, LEDGER_EVERY)) {
             (part.failure, part.settled) = (Some(failure.clone()), true);
         }
+        // Whoever waits for the ends of orders from the cache waits no more.
+        self.orders.settled = true;
         if self.orders.is_due(now, ORDERS_EVERY) {
-            (self.orders.failure, self.orders.settled) = (Some(failure.clone()), true);
+            self.orders.failure = Some(failure.clone());
         }
-    }
-
-    fn with_ends(&self, mut orders: Vec<Order>) -> Vec<Order> {
-        for order in &mut orders {
-            let known = self.ends.get(&order.id).filter(|(certificate, _)| *certificate == order.certificate_ends);
-            order.order_ends = known.map(|(_, end)| *end);
-        }
-        orders
-    }
-}
-
-impl Draft {
-    /// The next order whose end is to be asked for.
-    fn lacking(&self, ends: &Ends, now: Time, watched_days: u64) -> Option<Task> {
-        if self.failed_in_a_row >= MOST_FAILED_ENDS {
-            return None;
-        }
-        let last = now.date_naive() + Days::new(watched_days);
-        let matters = |order: &&Order| {
-            order.issued && !order.renewed && order.certificate_ends <= last && order.end_is_in_doubt()
-        };
-        let unknown = |order: &&Order| {
-            !self.failed.contains_key(&order.id)
-                && ends.get(&order.id).is_none_or(|(certificate, _)| *certificate != order.certificate_ends)
-        };
-        let order = self.orders.iter().filter(matters).find(unknown)?;
-        Some(Task::End { order: order.id, certificate_ends: order.certificate_ends })
     }
 }
 
@@ -453,6 +388,10 @@ fn is_known(before: Option<&Unreadable>, error: &ReadError) -> bool {
 
 fn gist(reason: &str) -> &str {
     reason.split(':').next().unwrap_or_default()
+}
+
+fn last_day(now: Time, watched_days: u64) -> NaiveDate {
+    now.date_naive() + Days::new(watched_days)
 }
 
 fn oldest_day(now: Time) -> NaiveDate {

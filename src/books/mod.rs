@@ -8,7 +8,9 @@
 
 mod cache;
 mod keeper;
+mod listing;
 mod memory;
+mod part;
 
 pub use cache::Cache;
 pub use keeper::Keeper;
@@ -48,8 +50,18 @@ pub struct Shelf {
 impl Shelf {
     /// An empty one: nothing is wanted yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self::with(Memory::default(), clock)
+    }
+
+    /// An empty one for an account whose key is another than before: what the cache has may be another account's. It is read
+    /// on from at once, and not shown before that.
+    pub fn doubting(clock: Arc<dyn Clock>) -> Self {
+        Self::with(Memory::doubting(), clock)
+    }
+
+    fn with(memory: Memory, clock: Arc<dyn Clock>) -> Self {
         Self {
-            memory: Mutex::default(),
+            memory: Mutex::new(memory),
             clock,
             asked: Notify::new(),
             keeper: Mutex::new(Doing::Works),
@@ -63,10 +75,11 @@ impl Shelf {
         self.memory().books(division, self.clock.now())
     }
 
-    /// The divisions whose books are wanted from now on, all of them; what is known of others is forgotten. Say it at each
+    /// The divisions whose books are wanted from now on, all of them; of others nothing is shown, and what is known of them is
+    /// forgotten after a day. Say it at each
     /// cycle: it also makes the keeper look at the clock again.
     pub fn want(&self, divisions: &BTreeSet<Division>) {
-        self.memory().want(divisions);
+        self.memory().want(divisions, self.clock.now());
         self.call();
         self.asked.notify_one();
         self.tried.notify_waiters();

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::certcentral::{BooksSource, ReadError, ReadErrorKind};
 use crate::domain::Time;
+use crate::domain::balance::Outlook;
 use crate::domain::books::{Entry, Gap, Order};
 
 fn start() -> Time {
@@ -122,8 +123,12 @@ struct House {
 
 fn house_with(script: Arc<Script>, cache: Option<Cache>) -> House {
     let clock: Arc<dyn Clock> = Arc::new(Stepped { began: tokio::time::Instant::now() });
-    let shelf = Arc::new(Shelf::new(Arc::clone(&clock)));
-    let keeper = Keeper::new("acme".into(), Arc::clone(&script) as _, Arc::clone(&shelf), clock, cache, 30);
+    house_of(script, Arc::new(Shelf::new(clock)), cache, 30)
+}
+
+fn house_of(script: Arc<Script>, shelf: Arc<Shelf>, cache: Option<Cache>, watched_days: u64) -> House {
+    let (source, clock) = (Arc::clone(&script) as _, Arc::clone(&shelf.clock));
+    let keeper = Keeper::new("acme".into(), source, Arc::clone(&shelf), clock, cache, watched_days);
     let (stop, stopped) = watch::channel(false);
     House { script, shelf, stop, task: tokio::spawn(keeper.run(stopped)) }
 }
@@ -153,6 +158,14 @@ impl House {
 
     fn lines(&self, division: Division) -> Result<usize, Gap> {
         self.shelf.books(division).ledger.map(|ledger| ledger.entries().len())
+    }
+
+    /// Why ends of this division's orders are unknown, in short.
+    fn ends(&self, division: Division) -> Option<Outlook> {
+        self.shelf.books(division).ends.map(|why| {
+            assert_eq!(why.reason, "end answered");
+            why.outlook
+        })
     }
 
     async fn end(self) -> Arc<Script> {
@@ -232,15 +245,15 @@ async fn a_failure_keeps_what_is_known_while_it_is_fresh_and_is_not_repeated_at_
     let house = house();
     house.want(&[None]).settled(&[None]).await;
     house.script.taken();
-    house.script.fail("ledger", ReadErrorKind::Refused, 30);
+    house.script.fail("ledger", ReadErrorKind::Refused, 99);
     house.pass(12 * 60 + 5).await;
     let asked = house.script.taken();
     assert_eq!(asked.len(), 12, "somebody has to act first: {asked:?}");
     assert_eq!(house.lines(None), Ok(2));
-    house.pass(13 * 60).await;
+    house.pass(37 * 60).await;
     let gap = house.lines(None).unwrap_err();
     let Gap::Unreadable(why) = gap else { panic!("{gap:?}") };
-    assert_eq!((why.outlook, why.reason.as_str()), (crate::domain::balance::Outlook::NeedsAction, "ledger answered"));
+    assert_eq!((why.outlook, why.reason.as_str()), (Outlook::NeedsAction, "ledger answered"));
     assert!(house.shelf.books(None).orders.is_ok(), "the other part goes on");
     house.script.failures.lock().unwrap().clear();
     house.pass(61).await;
@@ -282,8 +295,142 @@ async fn a_ledger_that_does_not_go_on_where_it_ended_is_read_as_a_whole() {
     *house.script.lines.lock().unwrap() = vec![line("x", start())];
     house.script.taken();
     house.pass(61).await;
-    assert_eq!(house.script.taken(), ["ledger None 2026-11-19", "ledger None 2025-10-19"]);
+    let all = ["ledger None 2026-11-19", "ledger None 2025-10-19", "orders 2026-05-27 2027-12-28"];
+    assert_eq!(house.script.taken(), all, "the orders may be another account's too");
     assert_eq!(house.lines(None), Ok(1));
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ends_that_a_new_day_or_a_longer_window_brings_into_view_are_asked_for_before_they_matter() {
+    let house = house();
+    *house.script.orders.lock().unwrap() =
+        vec![order(1, 34, 3, None), order(2, 35, 3, None), order(3, 36, 3, None), order(4, 60, 3, None)];
+    house.want(&[None]).settled(&[None]).await;
+    assert_eq!(house.script.taken()[2..], ["end 1"]);
+    house.pass(15 * 60).await;
+    house.script.taken();
+    house.pass(2 * 60).await;
+    let ends = |asked: Vec<String>| asked.into_iter().filter(|it| !it.starts_with("ledger")).collect::<Vec<_>>();
+    assert_eq!(ends(house.script.taken()), ["end 2"], "a day further, of the same listing");
+    let known = |house: &House| {
+        house.shelf.books(None).orders.unwrap().iter().filter(|it| it.order_ends.is_some()).map(|it| it.id).collect()
+    };
+    let ids: Vec<u64> = known(&house);
+    assert_eq!(ids, [1, 2]);
+    let read = house.shelf.books(None).orders_read;
+    let shelf = Arc::clone(&house.shelf);
+    let house = house_of(house.end().await, shelf, None, 60);
+    house.pass(60).await;
+    assert_eq!(ends(house.script.taken()), ["end 3", "end 4"], "a reload made the window longer");
+    let ids: Vec<u64> = known(&house);
+    assert_eq!((ids, house.shelf.books(None).orders_read), (vec![1, 2, 3, 4], read));
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_cannot_be_read_is_asked_for_again_without_the_listing_and_the_reason_is_told() {
+    let house = house();
+    *house.script.orders.lock().unwrap() =
+        vec![order(1, 10, 3, Some(5)), order(2, 10, 3, Some(6)), order(3, 10, 3, None), order(4, 10, 1, Some(7))];
+    house.script.fail("end 1", ReadErrorKind::Server, 2);
+    house.script.fail("end 2", ReadErrorKind::Refused, 1);
+    house.want(&[Some(5)]).settled(&[Some(5)]).await;
+    assert_eq!(house.script.taken()[2..], ["end 1", "end 2", "end 3", "end 4"]);
+    let told = |division| house.ends(division);
+    assert_eq!((told(Some(5)), told(Some(6))), (Some(Outlook::MayHeal), Some(Outlook::NeedsAction)));
+    assert_eq!((told(Some(7)), told(None)), (None, Some(Outlook::NeedsAction)));
+    house.pass(11).await;
+    assert_eq!(house.script.taken(), ["end 1"]);
+    assert_eq!(told(Some(5)), Some(Outlook::MayHeal));
+    house.pass(10).await;
+    assert_eq!(house.script.taken(), ["end 1"]);
+    assert_eq!((told(Some(5)), told(Some(6))), (None, Some(Outlook::NeedsAction)));
+    house.pass(23 * 60).await;
+    assert!(house.script.taken().iter().all(|it| it.starts_with("ledger")));
+    house.pass(60).await;
+    let asked: Vec<_> = house.script.taken().into_iter().filter(|it| !it.starts_with("ledger")).collect();
+    assert_eq!(asked, ["orders 2026-05-28 2027-12-29", "end 2"], "with the next listing");
+    assert_eq!(told(None), None);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_three_ends_that_fail_the_rest_is_left_for_later_and_told_too() {
+    let house = house();
+    *house.script.orders.lock().unwrap() = (1..=5).map(|id| order(id, 10, 3, Some(id))).collect();
+    house.script.fail("end", ReadErrorKind::Timeout, 3);
+    house.want(&[None]).settled(&[None]).await;
+    assert_eq!(house.script.taken()[2..], ["end 1", "end 2", "end 3"]);
+    assert_eq!(house.ends(Some(5)), Some(Outlook::MayHeal));
+    house.pass(11).await;
+    assert_eq!(house.script.taken(), ["end 1", "end 2", "end 3", "end 4", "end 5"]);
+    assert_eq!(house.ends(None), None);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn books_say_when_they_were_read_even_where_they_are_too_old_to_be_shown() {
+    let house = house();
+    house.want(&[None]).settled(&[None]).await;
+    house.pass(26 * 60).await;
+    let (books, now) = (house.shelf.books(None), house.shelf.clock.now());
+    assert!(now - books.ledger_read.unwrap() <= TimeDelta::hours(1));
+    let read = books.orders_read.unwrap();
+    assert!(now - read > TimeDelta::hours(1) && now - read < TimeDelta::hours(3));
+    house.script.fail("ledger", ReadErrorKind::Refused, 99);
+    house.pass(50 * 60).await;
+    let old = house.shelf.books(None);
+    assert!(old.ledger.is_err());
+    assert_eq!(old.ledger_read, books.ledger_read);
+    assert_eq!(house.shelf.books(Some(5)).ledger_read, None, "not wanted");
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wanted_now_and_then_is_read_on_from_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = house().end().await;
+    let house = house_with(script, Some(cache(folder.path(), "https://us")));
+    house.want(&[None, Some(5)]).settled(&[None, Some(5)]).await;
+    let of_five = |asked: Vec<String>| asked.into_iter().filter(|it| it.contains("Some(5)")).collect::<Vec<_>>();
+    assert_eq!(of_five(house.script.taken()), ["ledger Some(5) 2025-10-19"]);
+    for minutes in [5, 70, 20 * 60, 29 * 60] {
+        house.want(&[None]).pass(minutes).await;
+        assert_eq!(house.lines(Some(5)), Err(Gap::NotYetRead), "nobody wants it");
+        assert_eq!(of_five(house.script.taken()), [] as [String; 0]);
+        house.want(&[None, Some(5)]).settled(&[None, Some(5)]).await;
+        assert_eq!(house.lines(Some(5)), Ok(2));
+        let expected = if minutes < 60 { vec![] } else { vec!["ledger Some(5) 2026-11-19"] };
+        assert_eq!(of_five(house.script.taken()), expected, "after {minutes} minutes");
+    }
+    assert_eq!(files(folder.path()).len(), 3);
+    house.want(&[None]).pass(31 * 24 * 60).await;
+    assert_eq!(files(folder.path()).len(), 2, "its file takes no space for ever");
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_another_key_nothing_from_the_cache_is_shown_before_it_was_read_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = house().end().await;
+    *script.orders.lock().unwrap() = vec![order(1, 20, 3, Some(5))];
+    life(&script, cache(folder.path(), "https://us")).await;
+    let clock: Arc<dyn Clock> = Arc::new(Stepped { began: tokio::time::Instant::now() });
+    let doubting = || Arc::new(Shelf::doubting(Arc::clone(&clock)));
+    *script.hangs.lock().unwrap() = Duration::from_secs(5);
+    let house = house_of(Arc::clone(&script), doubting(), Some(cache(folder.path(), "https://us")), 30);
+    house.want(&[Some(5)]);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(house.shelf.books(Some(5)), Books::unread());
+    house.settled(&[Some(5)]).await;
+    assert_eq!(house.lines(Some(5)), Ok(2));
+    let script = house.end().await;
+    assert_eq!(script.taken(), ["ledger Some(5) 2026-11-19", "orders 2026-05-27 2027-12-28"], "the same account's");
+    *script.lines.lock().unwrap() = vec![line("x", start())];
+    let house = house_of(Arc::clone(&script), doubting(), Some(cache(folder.path(), "https://us")), 30);
+    house.want(&[Some(5)]).settled(&[Some(5)]).await;
+    assert_eq!(house.lines(Some(5)), Ok(1));
     house.end().await;
 }
 

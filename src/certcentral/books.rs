@@ -22,7 +22,8 @@ const LINES: usize = 500;
 const ORDERS: usize = 250;
 /// No page is made smaller than this: what is still too large then is no list of lines.
 const FEWEST: usize = 10;
-/// The most items of one list; more than any account is known to have, and still bounded.
+/// The most items of one list; more than any account is known to have, and still bounded. A list that goes on is an error,
+/// and a total above it is not believed: a list that ends before is whole.
 const MOST_ITEMS: usize = 500_000;
 /// So many pages in a row may bring nothing new: a server that pays no heed to the offset is not asked for ever.
 const MOST_REPEATS: usize = 3;
@@ -47,10 +48,12 @@ struct Paged<'a, T> {
 
 impl Client {
     /// All items of a list in the order of its pages, each once. Items that come or go between two pages shift those
-    /// behind them: what comes twice is taken once. `page.total` is only a hint: a list ends with an empty page, or with a
-    /// short one that reaches the total.
+    /// behind them: what comes twice is taken once. A list ends with a short page that reaches the total, or with an empty
+    /// one. Where the total says that there is more behind an empty page, a smaller page is asked for once, and an empty
+    /// one again is an error: a list that lacks lines without saying so is worse than none.
     async fn all_pages<T: Send>(&self, list: Paged<'_, T>) -> Result<Vec<T>, ReadError> {
         let (mut limit, mut offset, mut repeats) = (list.limit, 0, 0);
+        let (mut total, mut doubted) = (None, false);
         let (mut seen, mut items) = (BTreeSet::new(), Vec::new());
         loop {
             let answer = match self.page(&list, offset, limit).await {
@@ -64,10 +67,24 @@ impl Client {
             let (count, before) = (page.items.len(), items.len());
             offset += page.listed;
             items.extend(page.items.into_iter().filter(|item| seen.insert((list.id)(item))));
-            let short = page.listed < limit && page.total.is_some_and(|total| offset as u64 >= total);
-            if page.listed == 0 || short {
+            let ended = page.total.is_some_and(|total| offset as u64 >= total);
+            if page.listed == 0 {
+                // One that says nothing of itself, or 0 behind other pages, does not take back what those said.
+                let says = page.total.filter(|it| *it > 0).or(total);
+                let Some(total) = says.filter(|it| (offset as u64) < *it && *it <= MOST_ITEMS as u64) else {
+                    return Ok(items);
+                };
+                if !doubted {
+                    (limit, doubted) = ((limit / 2).max(FEWEST), true);
+                    continue;
+                }
+                let misfit = format!("ends after {offset} of {total} items");
+                return Err(self.nonsense(list.asked, &answer, &misfit));
+            }
+            if page.listed < limit && ended {
                 return Ok(items);
             }
+            (total, doubted) = (page.total, false);
             repeats = if count > 0 && items.len() == before { repeats + 1 } else { 0 };
             let misfit = match (repeats > MOST_REPEATS, offset > MOST_ITEMS) {
                 (true, _) => "repeats the pages before it, whatever offset is asked for".to_owned(),

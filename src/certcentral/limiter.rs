@@ -95,9 +95,10 @@ impl Limiter {
         self.admitted(&self.windows, &self.freed).await
     }
 
-    /// Waits until less than half of every window is used, so that whoever takes a place by [`Limiter::acquire`] never
-    /// waits for what is not urgent: the other half is theirs alone. Of a window of one request there is no half: it is
-    /// used where nothing else uses it.
+    /// Waits until less than half of every window is used. So at least the other half, rounded down, is left to
+    /// [`Limiter::acquire`]: whoever asks there for no more than that within a window never waits because of spare requests.
+    /// Whoever asks for more does: a spare request counts in its windows like any other. Of a window of one request there
+    /// is no other half: it is given where nothing uses it, and whoever comes then waits until it has left the window.
     pub async fn acquire_spare(self: &Arc<Self>) -> Permit {
         if self.windows.is_empty() {
             return Permit(None);
