@@ -410,7 +410,7 @@ mod tests {
             let text = format!(
                 "accounts: {{ acme: {{ api_key: '${{KEY}}', base_url: 'https://{place}/services/v2' }} }}\n\
                  notifiers: {{ slack: {{ type: slack, webhook_url: 'https://hooks.slack.com/services/T0/B0/abcdefgh' }} }}\n\
-                 rules: {{ low: {{ metric: available_funds, warning: {{ below: 1 }}, notify: slack }} }}\n"
+                 rules: {{ low: {{ metric: available_funds, warning: {{ below: 1 }}, notify: [slack] }} }}\n"
             );
             std::fs::write(&path, text).unwrap();
             crate::config::load(&path, &std::iter::once(("KEY", key)).collect()).config.unwrap()

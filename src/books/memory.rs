@@ -239,11 +239,13 @@ impl Memory {
         if !further && !again {
             return;
         }
+        // Where nothing is shown, the next listing asks: a time that has passed would wake the keeper for ever.
+        self.ends_due = None;
         let until = self.ends_until.map_or(until, |before| before.max(until));
         let Ok(listing) = self.orders.look(now, ORDERS_KEEP) else { return };
         let Some(read) = self.orders.read_at() else { return };
         let draft = Draft::of_shown(listing, read, until, &self.ends, &self.ends_failed);
-        (self.ends_until, self.ends_due) = (Some(until), None);
+        self.ends_until = Some(until);
         self.draft = Some(draft).filter(|draft| draft.next().is_some());
     }
 

@@ -84,7 +84,7 @@ impl Client {
             if page.listed < limit && ended {
                 return Ok(items);
             }
-            (total, doubted) = (page.total, false);
+            (total, doubted) = (page.total.or(total), false);
             repeats = if count > 0 && items.len() == before { repeats + 1 } else { 0 };
             let misfit = match (repeats > MOST_REPEATS, offset > MOST_ITEMS) {
                 (true, _) => "repeats the pages before it, whatever offset is asked for".to_owned(),
