@@ -182,6 +182,7 @@ fn unreadable(kind: Kind) -> Event {
         reason: (kind != Kind::Resolved).then(|| "503 Service Unavailable".to_owned()),
         outlook: (kind != Kind::Resolved).then_some(Outlook::MayHeal),
         standing_still: vec![(key("available-funds"), Severity::Critical)],
+        blind: Vec::new(),
         next_reminder: None,
     }))
 }
@@ -253,6 +254,14 @@ async fn every_event_of_the_webhook_is_as_documented_and_the_documents_example_i
     expect_documented(&body);
     let expected = (json!({ "seconds": 604_800 }), json!({ "side": "below", "seconds": 1_209_600 }));
     assert_eq!((&body["value"], &body["threshold"]), (&expected.0, &expected.1));
+    assert_eq!(body["missing"], json!({ "seconds": 604_800 }));
+    let mut judged = unreadable(Kind::Raised);
+    let Subject::Unreadable(it) = &mut judged.subject else { panic!() };
+    it.blind = vec!["runway".into(), "spend".into()];
+    let body = bodies("webhook", &message(vec![judged]), words()).await.remove(0);
+    expect_documented(&body);
+    assert_eq!((&body["blind"], &all[6]["blind"]), (&json!(["runway", "spend"]), &json!([])));
+    assert_eq!(body["summary"], "acme · division 7: rules runway and spend cannot be judged");
 
     let test = bodies("webhook", &test_message(), words()).await.remove(0);
     expect_documented(&test);

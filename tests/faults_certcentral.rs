@@ -785,6 +785,7 @@ fn message(reason: &str) -> String {
         reason: Some(reason.to_owned()),
         outlook: Some(Outlook::MayHeal),
         standing_still: Vec::new(),
+        blind: Vec::new(),
         next_reminder: None,
     };
     let event = Event { subject: Subject::Unreadable(unreadable), ..sample::warning("") };

@@ -128,9 +128,12 @@ async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
         "raised short/acme",
     ]);
     let told = world.wait_told(1);
-    for words in
-        ["funds last ", "USD 400.00 spent in 10 days", "USD 12,000.00 of renewals due", "USD 2,000.00 short of"]
-    {
+    for words in [
+        "funds may last only ",
+        "USD 400.00 spent in 10 days",
+        "USD 12,000.00 of renewals due",
+        "USD 2,000.00 short of",
+    ] {
         assert!(told.contains(words), "{words:?} is not in {told}");
     }
     let check = world.run(&["check"]);
@@ -153,6 +156,7 @@ async fn a_refused_ledger_blinds_the_rules_that_need_it_and_no_other() {
     service.wait_cycles(2);
     service.expect_events(&["raised funds/acme", "raised due/acme", "raised unreadable/acme"]);
     let told = world.told().concat();
+    assert!(told.contains("acme: rule lasts cannot be judged") && !told.contains("cannot be read"), "{told}");
     assert!(told.contains("balance-history") && told.contains("403") && told.contains("no finances for you"), "{told}");
     let validated = world.run(&["validate", "--online"]);
     assert_eq!(validated.code, Some(1), "{validated:?}");
@@ -178,7 +182,7 @@ async fn too_short_a_history_is_not_yet_known_and_alerts_nobody() {
     world.config(&format!("rules:\n{}", rule("lasts", "metric: runway, warning: { below: 300d }")));
     let check = world.run(&["check"]);
     assert_eq!(check.code, Some(0), "{check:?}");
-    assert!(check.stdout.contains("not yet known") && check.stdout.contains("28"), "{}", check.stdout);
+    assert!(check.stdout.contains("not yet known: acme: ") && check.stdout.contains("28"), "{}", check.stdout);
     let service = world.start();
     service.wait_cycles(2);
     service.expect_events(&[]);

@@ -147,6 +147,7 @@ fn unreadable(reason: &str) -> UnreadableEvent {
         reason: Some(reason.to_owned()),
         outlook: Some(Outlook::MayHeal),
         standing_still: Vec::new(),
+        blind: Vec::new(),
         next_reminder: None,
     }
 }

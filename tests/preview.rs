@@ -114,7 +114,7 @@ async fn every_event_has_a_picture_on_every_notifier_and_nothing_is_sent_or_stor
 async fn many_alerts_and_silences_can_be_looked_at_too() {
     let world = world().await;
     let many = world.run(&["preview", "--event", "several", "-o", "json"]).json();
-    assert_eq!(text(&many, "slack", "text"), "13 alerts: 5 critical, 4 warnings, 4 resolved");
+    assert_eq!(text(&many, "slack", "text"), "acme: 13 alerts: 5 critical, 4 warnings, 4 resolved");
     assert_eq!(many["notifiers"]["slack"]["body"]["attachments"].as_array().unwrap().len(), 11, "ten, and the rest");
     for (args, said) in [
         (["--event", "raised"].as_slice(), "It was silenced until "),
@@ -176,4 +176,17 @@ async fn what_nothing_defines_is_bad_usage_with_a_suggestion() {
     }
     world.config("rules: {}\n");
     assert_eq!(world.run(&["preview"]).code, Some(78));
+}
+
+#[tokio::test]
+async fn a_report_is_judged_and_a_runway_has_its_days_to_come() {
+    let world = world().await;
+    world.funds("400");
+    let report = world.run(&["preview", "--event", "report"]);
+    assert!(report.stdout.contains("1 account: 1 critical"), "{report:?}");
+    world.config(&format!("{MAIL}rules:\n  lasts: {{ metric: runway, warning: {{ below: 14d }} }}\n"));
+    let runway = world.run(&["preview", "--rule", "lasts", "--sample", "--notifier", "mail"]).stdout;
+    for said in ["funds may last only 7 days", "Deposit USD ", "Funds last until about ", "Renewals due ", "<img "] {
+        assert!(runway.contains(said), "{said} is not in {runway}");
+    }
 }

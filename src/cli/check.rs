@@ -1,6 +1,6 @@
 //! `lowtide check`: reads every account now and prints each rule's level. Stateless: no `for`, no `clear_at`, no silences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -265,16 +265,19 @@ fn text(rows: &[Row], notes: &[String], colour: bool) -> String {
     if colour {
         text = text.lines().map(|line| paint(line) + "\n").collect();
     }
-    let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut reasons: BTreeMap<(&str, &str), (BTreeSet<&str>, usize)> = BTreeMap::new();
     for row in rows {
         let kind = if row.level == Worst::Unknown { "unreadable" } else { "not yet known" };
         if let Some(reason) = &row.reason {
-            *reasons.entry((kind, reason)).or_default() += 1;
+            let (accounts, times) = reasons.entry((kind, reason)).or_default();
+            accounts.insert(&row.account);
+            *times += 1;
         }
     }
-    for ((kind, reason), times) in reasons {
+    for ((kind, reason), (accounts, times)) in reasons {
         let times = if times > 1 { format!(" ({times} times)") } else { String::new() };
-        text.push_str(&format!("{kind}: {}{times}\n", clean(reason)));
+        let accounts = accounts.into_iter().collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("{kind}: {}: {}{times}\n", clean(&accounts), clean(reason)));
     }
     for note in notes {
         text.push_str(&format!("note: {}\n", clean(note)));

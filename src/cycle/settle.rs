@@ -55,7 +55,9 @@ pub fn settle(state: &mut State, watch: &Watch, harvest: &Harvest, now: Time) ->
     }
     if matches!(watch.scope, Scope::All(_)) {
         let blind = harvest.reads.is_empty();
-        desk.settle_unreadable(None, None, harvest.listing_failure.as_ref(), |key| {
+        let known =
+            Known { reason: harvest.listing_failure.as_ref().map(|why| why.reason.clone()), ..Known::default() };
+        desk.settle_unreadable(None, known, harvest.listing_failure.as_ref(), |key| {
             blind && key.account == watch.account
         });
     }
@@ -79,11 +81,14 @@ struct Desk<'a> {
 }
 
 /// What is remembered of an alert beside its life.
+#[derive(Default)]
 struct Known<'a> {
     /// The division's name.
     name: Option<&'a str>,
     /// Why it is unreadable.
     reason: Option<String>,
+    /// The rules that cannot be judged though the balance was read.
+    blind: Vec<Name>,
     /// The currency of the reading.
     currency: Option<Currency>,
 }
@@ -147,7 +152,13 @@ impl Desk<'_> {
             return;
         }
         if self.watch.scope == Scope::Undivided || read.division.is_some() {
-            self.settle_unreadable(read.division, read.name.as_deref(), failure.as_ref(), stands_still);
+            let known = Known {
+                name: read.name.as_deref(),
+                reason: failure.as_ref().map(|why| why.reason.clone()),
+                blind: blind.iter().cloned().collect(),
+                currency: None,
+            };
+            self.settle_unreadable(read.division, known, failure.as_ref(), stands_still);
         }
     }
 
@@ -181,7 +192,7 @@ impl Desk<'_> {
                 (Value::Unlimited, None)
             }
         };
-        let known = Known { name: read.name.as_deref(), reason: None, currency };
+        let known = Known { name: read.name.as_deref(), currency, ..Known::default() };
         let notify = |severity| rule.level(severity).map(|level| level.notify.as_slice()).unwrap_or_default();
         let Some(telling) = self.advance(&key, known, verdict, remind, notify) else { return };
         let moved = telling.moved;
@@ -215,7 +226,7 @@ impl Desk<'_> {
     fn settle_unreadable(
         &mut self,
         division: Division,
-        name: Option<&str>,
+        known: Known,
         failure: Option<&Unreadable>,
         stands_still: impl Fn(&AlertKey) -> bool,
     ) {
@@ -226,8 +237,10 @@ impl Desk<'_> {
         let verdict = Verdict::single(policy.level, LevelVerdict { standing, hold });
         let key = self.key(division, &self.unreadable);
         self.move_to_level(&key, policy.level);
-        let reason = failure.map(|why| why.reason.clone());
-        let known = Known { name, reason: reason.clone(), currency: None };
+        let (name, reason) = (known.name, known.reason.clone());
+        // It is about such rules once it ever was: what ends it speaks for both.
+        let before = || self.state.alerts.get(&key).map(|before| before.blind.clone());
+        let blind = if failure.is_some() { known.blind.clone() } else { before().unwrap_or_default() };
         let (remind, notify) = (|_| policy.remind_every, |_| policy.notify.as_slice());
         let Some(telling) = self.advance(&key, known, &verdict, remind, notify) else { return };
         let moved = telling.moved;
@@ -244,6 +257,7 @@ impl Desk<'_> {
             reason,
             outlook: failure.map(|why| why.outlook),
             standing_still,
+            blind,
             next_reminder: self.next_reminder(moved, policy.remind_every),
             key,
         });
@@ -294,7 +308,9 @@ impl Desk<'_> {
         } else {
             let division_name = known.name.map(str::to_owned).or_else(|| before.division_name.clone());
             let currency = known.currency.or(before.currency);
-            let after = Remembered { alert, division_name, reason: known.reason, currency, hushed: hearing.hushed };
+            let blind = if known.blind.is_empty() { before.blind.clone() } else { known.blind };
+            let (reason, hushed) = (known.reason, hearing.hushed);
+            let after = Remembered { alert, division_name, reason, blind, currency, hushed };
             if after != before {
                 self.changed = true;
                 self.state.alerts.insert(key.clone(), after);

@@ -159,6 +159,10 @@ pub struct UnreadableEvent {
     /// The alerts of this account or division that fired at the last reading, and stand still meanwhile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub standing_still: Vec<(AlertKey, Severity)>,
+    /// The rules that cannot be judged while the balance itself was read; empty: nothing could be read. When resolved, those
+    /// that could not at some time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blind: Vec<Name>,
     /// When a reminder would come if nothing changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_reminder: Option<Time>,

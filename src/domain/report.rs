@@ -11,7 +11,7 @@ use super::event::Value;
 use super::money::Money;
 use super::rule::Severity;
 use super::silence::Silence;
-use super::state::State;
+use super::state::{Remembered, State};
 use super::{Division, Name, Time};
 
 /// The figures of one account or division, as they were last known.
@@ -135,6 +135,9 @@ pub struct Standing {
     /// Until when a silence keeps people from hearing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silenced_until: Option<Time>,
+    /// Of `unreadable`: the rules that cannot be judged while the balance was read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blind: Vec<Name>,
 }
 
 /// How bad a row is; ordered worst first.
@@ -218,21 +221,21 @@ impl Desk<'_> {
         }
         let mine = |key: &AlertKey| key.account == latest.figures.account && key.division == latest.figures.division;
         let alerts = self.state.alerts.iter().filter(|(key, _)| mine(key));
-        let mut alerts: Vec<Standing> =
-            alerts.filter_map(|(key, known)| self.standing(key, known.alert.status(), known.alert.since())).collect();
+        let mut alerts: Vec<Standing> = alerts.filter_map(|(key, known)| self.standing(key, known)).collect();
         alerts.sort_by_key(|alert| Reverse((alert.firing, alert.level)));
         Row { figures, unreadable: latest.failure.clone(), before: before.and_then(|it| it.funds), alerts }
     }
 
-    fn standing(&self, key: &AlertKey, status: Status, since: Option<Time>) -> Option<Standing> {
-        let (level, firing) = match status {
+    fn standing(&self, key: &AlertKey, known: &Remembered) -> Option<Standing> {
+        let (level, firing) = match known.alert.status() {
             Status::Ok => return None,
             Status::Pending(level) => (level, false),
             Status::Firing(level) => (level, true),
         };
         let hushes = self.silences.iter().filter(|silence| silence.matches(key) && silence.level >= level);
         let silenced_until = hushes.map(|silence| silence.until).max();
-        Some(Standing { rule: key.rule.clone(), level, firing, since, silenced_until })
+        let (rule, since, blind) = (key.rule.clone(), known.alert.since(), known.blind.clone());
+        Some(Standing { rule, level, firing, since, silenced_until, blind })
     }
 }
 
@@ -269,7 +272,6 @@ pub fn when(last: Option<&Reported>, now: Time, next_after: impl Fn(Time) -> Opt
 #[cfg(test)]
 mod tests {
     use super::super::alert::{Alert, Latch};
-    use super::super::state::Remembered;
     use super::*;
 
     fn at(hours: i64) -> Time {

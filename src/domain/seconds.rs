@@ -12,11 +12,11 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     u64::deserialize(deserializer).map(Duration::from_secs)
 }
 
-/// In the largest unit up to days that says it exactly: a threshold of `14d` is shown as it was written.
+/// In the largest unit up to days that says it exactly: a threshold of `14d` is shown as it was written, and nothing is `0d`.
 pub(crate) fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(24 * 3600, "d"), (3600, "h"), (60, "m")];
-    let unit = units.into_iter().find(|(length, _)| seconds > 0 && seconds.is_multiple_of(*length));
+    let unit = units.into_iter().find(|(length, _)| seconds.is_multiple_of(*length));
     unit.map_or_else(|| format!("{seconds}s"), |(length, unit)| format!("{}{unit}", seconds / length))
 }
 
@@ -34,5 +34,16 @@ pub(super) mod option {
 
     pub(in crate::domain) fn deserialize<'de, D: Deserializer<'de>>(it: D) -> Result<Option<Duration>, D::Error> {
         Option::<u64>::deserialize(it).map(|seconds| seconds.map(Duration::from_secs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_shown_in_the_largest_unit_that_says_them_exactly() {
+        let shown = |seconds| in_words(Duration::from_secs(seconds));
+        assert_eq!([0, 90, 120, 7200, 172_800].map(shown), ["0d", "90s", "2m", "2h", "2d"]);
     }
 }

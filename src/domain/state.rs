@@ -48,6 +48,9 @@ pub struct Remembered {
     /// Why an account or division is unreadable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of what is unreadable: the rules that could not be judged when the balance itself was read last; empty: it was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blind: Vec<Name>,
     /// The currency of its last reading: amounts in another one say nothing about thresholds that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,

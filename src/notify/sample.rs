@@ -46,10 +46,15 @@ impl Place {
     }
 }
 
+/// The level that a sample's figures are made for. What is over is over for both: the milder one clears last.
+fn judged_by(rule: &Rule, severity: Severity, breached: bool) -> Option<&Level> {
+    let asked = if breached { severity } else { Severity::Warning };
+    [asked, Severity::Warning, Severity::Critical].into_iter().find_map(|severity| rule.level(severity))
+}
+
 /// A balance that breaches this level of the rule by half its threshold (or is as far on the safe side of it).
 pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
-    let level =
-        rule.level(severity).or_else(|| rule.level(Severity::Warning)).or_else(|| rule.level(Severity::Critical));
+    let level = judged_by(rule, severity, breached);
     let line = |level: &Level| if breached { level.threshold() } else { level.clear_at() };
     let amount = |level: &Level| line(level).amount().map_or(Decimal::ZERO, |amount| amount.value);
     let (side, threshold) = level.map_or((Side::Below, Decimal::ZERO), |level| (level.side(), amount(level)));
@@ -63,7 +68,9 @@ pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
         Metric::Balance => (value, none, none, none),
         Metric::UnpaidInvoices => (Decimal::from(5000), none, value.max(none), none),
         Metric::UsedCredit => (Decimal::from(5000), none, none, value.max(none)),
-        Metric::Runway | Metric::Spend | Metric::ExpiringFunds | Metric::RenewalsDue | Metric::Shortfall => {
+        // What expires is still there.
+        Metric::ExpiringFunds => (value.max(Decimal::from(1800)), limit, none, none),
+        Metric::Runway | Metric::Spend | Metric::RenewalsDue | Metric::Shortfall => {
             (Decimal::from(1800), limit, none, none)
         }
     };
@@ -88,9 +95,7 @@ pub fn reading(rule: &Rule, severity: Severity, breached: bool) -> Reading {
     if !rule.metric.looks_ahead() {
         return balance.reading(rule.metric);
     }
-    let level =
-        rule.level(severity).or_else(|| rule.level(Severity::Warning)).or_else(|| rule.level(Severity::Critical));
-    let Some(level) = level else { return Reading::Unlimited };
+    let Some(level) = judged_by(rule, severity, breached) else { return Reading::Unlimited };
     let down = (level.side() == Side::Below) == breached;
     match if breached { level.threshold() } else { level.clear_at() } {
         Bound::Time { lasts } => Reading::Time(if down { lasts / 2 } else { lasts + lasts / 2 }),
@@ -142,87 +147,127 @@ pub fn threshold(
     }))
 }
 
-/// Gives a sample of funds that run low the days to come, and their picture. They are for sample figures alone: beside real
-/// ones they would be a lie.
+/// Gives a sample the days to come, and their picture, wherever a real message has them. They are for sample figures alone:
+/// beside real ones they would be a lie.
 pub fn look_ahead(subject: &mut Subject, rule: &Rule, of: &Balance, now: Time) {
     let Subject::Threshold(it) = subject else { return };
-    if it.kind != Kind::Resolved && matches!(it.metric, Metric::AvailableFunds | Metric::Balance) {
-        let funds = of.reading(Metric::AvailableFunds);
-        it.ahead = ahead(rule, &funds, now).map(Box::new);
-        it.chart = chart(rule, &funds, now).map(Arc::new);
+    let told = !matches!(it.metric, Metric::UnpaidInvoices | Metric::UsedCredit);
+    if let Reading::Amount(funds) = of.reading(Metric::AvailableFunds)
+        && told
+        && it.kind != Kind::Resolved
+    {
+        let days = Days::new(rule, it.value, funds);
+        it.ahead = Some(Box::new(days.ahead(rule, now)));
+        it.chart = Some(Arc::new(days.chart(rule, now)));
     }
 }
 
-/// What the days to come could be for these funds: orders of 50 a day or more, and renewals in a week and in three.
-fn ahead(rule: &Rule, funds: &Reading, now: Time) -> Option<Ahead> {
-    let funds = amount(funds)?;
-    let pace = pace(funds.amount);
-    let spark =
-        past(funds.amount).map(|of| of * Decimal::from(8) / past(funds.amount).fold(Decimal::ONE, Decimal::max));
-    let spark = spark.map(|level| u8::try_from(level.ceil().max(Decimal::ZERO).mantissa()).unwrap_or(8)).collect();
-    let due = renewals(funds.amount);
-    let due = due.iter().map(|(_, amount)| *amount).sum::<Decimal>();
-    let day = |n: i64| Some(now + Duration::days(n));
-    let runway = if funds.amount > Decimal::ZERO {
-        Runway::Until { about: day(11), early: day(8), late: day(17), percent: rule.confidence.percent() }
-    } else {
-        Runway::Over
-    };
-    let safe = rule.levels().next()?.clear_at().amount();
-    let threshold = safe.map_or(Decimal::ZERO, |amount| amount.value);
-    let needed = (threshold + due + pace * Decimal::from(30) - funds.amount).ceil();
-    let money = |amount| Money::new(amount, funds.currency);
-    Some(Ahead {
-        runway,
-        deposit: (needed > Decimal::ZERO).then(|| money(needed)),
-        renewals: Some(RenewalsDue { count: 12, amount: money(due) }),
-        spark,
-    })
+/// What the days around a sample could be: its own value, and what fits it.
+struct Days {
+    funds: Money,
+    /// Days until they end: at the earliest, and as likely as not.
+    early: i64,
+    about: i64,
+    late: i64,
+    /// Bought on a day.
+    pace: Decimal,
+    /// Bought in the last 24 hours beside it.
+    last_day: Decimal,
+    /// Days from now, and the price of what ends then.
+    renewals: [(i64, Decimal); 2],
 }
 
-/// The picture of the same days.
-fn chart(rule: &Rule, funds: &Reading, now: Time) -> Option<Chart> {
-    let funds = amount(funds)?;
-    let left = funds.amount;
-    let day = |n: i64| now + Duration::days(n);
-    let band = |n: i64| {
-        let spent = |of: i64| left.max(Decimal::ZERO) * Decimal::from(of) / Decimal::from(1000);
-        Band { at: day(n), low: left - spent(n * 125), middle: left - spent(n * 91), high: left - spent(n * 59) }
-    };
-    let levels = [Severity::Warning, Severity::Critical];
-    let thresholds = levels.into_iter().filter_map(|it| Some((it, rule.level(it)?.threshold().amount()?.value)));
-    Some(Chart {
-        currency: funds.currency,
-        now,
-        past: (0..28).map(|n| day(n - 27)).zip(past(left)).collect(),
-        thresholds: thresholds.collect(),
-        renewals: renewals(left).map(|(n, amount)| (day(n), amount)).to_vec(),
-        future: (1..=21).map(band).collect(),
-        percent: rule.confidence.percent(),
-    })
-}
-
-fn amount(funds: &Reading) -> Option<Money> {
-    match funds {
-        Reading::Amount(money) => Some(*money),
-        _ => None,
+impl Days {
+    fn new(rule: &Rule, value: Value, funds: Money) -> Self {
+        let left = funds.amount;
+        let early = match value {
+            Value::Time(lasts) => i64::try_from(lasts.as_secs() / 86_400).unwrap_or(365),
+            Value::Amount(_) | Value::Unlimited => 8,
+        };
+        let (about, late) = (early * 11 / 8, early * 17 / 8);
+        let least = if rule.metric == Metric::Runway { Decimal::ONE } else { Decimal::from(50) };
+        let pace = (left / Decimal::from(about.max(1))).round_dp(0).max(least);
+        let due = match (rule.metric, value) {
+            (Metric::RenewalsDue, Value::Amount(due)) => due.amount,
+            (Metric::Shortfall, Value::Amount(short)) => left + short.amount,
+            _ => pace * Decimal::from(12),
+        };
+        let last_day = match (rule.metric, value) {
+            (Metric::Spend, Value::Amount(spent)) => spent.amount,
+            _ => Decimal::ZERO,
+        };
+        let within = rule.within().filter(|_| matches!(rule.metric, Metric::RenewalsDue | Metric::Shortfall));
+        let within = within.map_or(30, |within| i64::try_from(within.as_secs() / 86_400).unwrap_or(30).min(30));
+        let first = (due / Decimal::from(3)).round_dp(2);
+        let renewals = [(within / 4, first), (within * 2 / 3, due - first)];
+        Self { funds, early, about, late, pace, last_day, renewals }
     }
-}
 
-fn pace(left: Decimal) -> Decimal {
-    (left / Decimal::from(11)).round_dp(0).max(Decimal::from(50))
-}
+    fn ahead(&self, rule: &Rule, now: Time) -> Ahead {
+        let left = self.funds.amount;
+        let most = self.past().fold(Decimal::ONE, Decimal::max);
+        let spark = self.past().map(|of| of * Decimal::from(8) / most);
+        let day = |n: i64| Some(now + Duration::days(n));
+        let runway = if left > Decimal::ZERO {
+            let (about, early, late) = (day(self.about), day(self.early), day(self.late));
+            Runway::Until { about, early, late, percent: rule.confidence.percent() }
+        } else {
+            Runway::Over
+        };
+        let due = self.renewals[0].1 + self.renewals[1].1;
+        let spent = due + self.pace * Decimal::from(30);
+        let safe = rule.levels().next().and_then(|level| level.clear_at().amount()).map(|amount| amount.value);
+        let keep = match rule.metric {
+            Metric::AvailableFunds | Metric::Balance => safe,
+            Metric::Runway | Metric::Shortfall => Some(Decimal::ZERO),
+            _ => None,
+        };
+        let needed = keep.map(|keep| (keep + spent - left).ceil()).filter(|needed| *needed > Decimal::ZERO);
+        let money = |amount| Money::new(amount, self.funds.currency);
+        Ahead {
+            runway,
+            deposit: needed.map(money),
+            renewals: Some(RenewalsDue { count: if due.is_zero() { 0 } else { 12 }, amount: money(due) }),
+            spark: spark.map(|level| u8::try_from(level.ceil().max(Decimal::ZERO).mantissa()).unwrap_or(8)).collect(),
+        }
+    }
 
-/// Day by day until today: nothing is bought on Saturdays and Sundays, and much now and then.
-fn past(left: Decimal) -> impl Iterator<Item = Decimal> {
-    const BOUGHT: [i64; 7] = [1, 1, 3, 1, 1, 0, 0];
-    let after = move |day: usize| -> i64 { (day + 1..28).map(|day| BOUGHT[day % 7]).sum() };
-    (0..28).map(move |day| left + pace(left) * Decimal::from(after(day)))
-}
+    /// The picture of the same days.
+    fn chart(&self, rule: &Rule, now: Time) -> Chart {
+        let left = self.funds.amount;
+        let day = |n: i64| now + Duration::days(n);
+        let band = |n: i64| {
+            let spent = |in_days: i64| left.max(Decimal::ZERO) * Decimal::from(n) / Decimal::from(in_days.max(1));
+            Band {
+                at: day(n),
+                low: left - spent(self.early),
+                middle: left - spent(self.about),
+                high: left - spent(self.late),
+            }
+        };
+        let levels =
+            [Severity::Warning, Severity::Critical].into_iter().filter(|_| rule.metric == Metric::AvailableFunds);
+        let thresholds = levels.filter_map(|it| Some((it, rule.level(it)?.threshold().amount()?.value)));
+        Chart {
+            currency: self.funds.currency,
+            now,
+            past: (0..28).map(|n| day(n - 27)).zip(self.past()).collect(),
+            thresholds: thresholds.collect(),
+            renewals: self.renewals.map(|(n, amount)| (day(n), amount)).to_vec(),
+            future: (1..=(self.late + 4).clamp(7, 45)).map(band).collect(),
+            percent: rule.confidence.percent(),
+        }
+    }
 
-/// Days from now, and the price of what ends then.
-fn renewals(left: Decimal) -> [(i64, Decimal); 2] {
-    [(7, pace(left) * Decimal::from(4)), (20, pace(left) * Decimal::from(8))]
+    /// Day by day until today: nothing is bought on Saturdays and Sundays, and much now and then.
+    fn past(&self) -> impl Iterator<Item = Decimal> {
+        const BOUGHT: [i64; 7] = [1, 1, 3, 1, 1, 0, 0];
+        let after = |day: usize| -> i64 { (day + 1..28).map(|day| BOUGHT[day % 7]).sum() };
+        (0..28).map(move |day| {
+            let last = if day < 27 { self.last_day } else { Decimal::ZERO };
+            self.funds.amount + last + self.pace * Decimal::from(after(day))
+        })
+    }
 }
 
 /// How the alert about what cannot be read would move.
@@ -238,6 +283,7 @@ pub fn unreadable(kind: Kind, level: Severity, why: Option<(String, Outlook)>, p
         reason: (!over).then_some(reason),
         outlook: (!over).then_some(outlook),
         standing_still: Vec::new(),
+        blind: Vec::new(),
         next_reminder: (!over).then(|| now + Duration::days(1)),
     })
 }
@@ -278,6 +324,7 @@ pub fn report(name: Name, now: Time) -> Subject {
         firing: true,
         since: Some(now - Duration::days(1)),
         silenced_until: None,
+        blind: Vec::new(),
     };
     let silence = Silence {
         account: "acme".into(),
@@ -444,5 +491,62 @@ mod tests {
             let reading = balance(&rule, severity, breached).reading(rule.metric);
             assert_eq!(crate::domain::evaluate::evaluate(&rule, &reading).unwrap().breached(), expected);
         }
+    }
+
+    fn of(metric: Metric, side: Side, warning: i64, critical: i64) -> Rule {
+        let day = std::time::Duration::from_secs(24 * 3600);
+        let bound = |value: i64| match metric {
+            Metric::Runway => Bound::from(day * u32::try_from(value).unwrap()),
+            _ => Bound::from(Amount { value: Decimal::from(value), currency: None }),
+        };
+        let level = |value: i64| Level::new(side, bound(value), None).ok();
+        Rule::new("it".into(), metric, level(warning), level(critical)).unwrap()
+    }
+
+    #[test]
+    fn a_resolved_sample_has_left_both_levels_behind() {
+        for rule in [
+            of(Metric::AvailableFunds, Side::Below, 2000, 500),
+            of(Metric::Runway, Side::Below, 21, 7),
+            of(Metric::Spend, Side::Above, 3000, 9000),
+        ] {
+            for severity in [Severity::Warning, Severity::Critical] {
+                let verdict = crate::domain::evaluate::evaluate(&rule, &reading(&rule, severity, false)).unwrap();
+                assert_eq!(verdict.breached(), None, "{} {severity}", rule.metric);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sample_has_all_that_a_real_message_has_and_its_figures_agree() {
+        let now = Time::from_timestamp(1_795_500_000, 0).unwrap();
+        let place = Place { account: "acme".into(), division: None, division_name: None };
+        let sampled = |rule: &Rule| {
+            let of = balance(rule, Severity::Warning, true);
+            let read = reading(rule, Severity::Warning, true);
+            let mut subject = threshold(rule, Kind::Raised, Severity::Warning, (&read, &of), &place, now).unwrap();
+            look_ahead(&mut subject, rule, &of, now);
+            let Subject::Threshold(it) = subject else { panic!() };
+            it
+        };
+        let runway = sampled(&of(Metric::Runway, Side::Below, 14, 7));
+        let ahead = runway.ahead.unwrap();
+        let Runway::Until { early, about, .. } = ahead.runway else { panic!("{:?}", ahead.runway) };
+        assert_eq!(early, Some(now + Duration::days(7)), "the value is the early end");
+        assert!(about > early && ahead.deposit.is_some() && ahead.renewals.is_some() && !ahead.spark.is_empty());
+        assert!(runway.chart.unwrap().thresholds.is_empty());
+
+        let due = |metric| sampled(&of(metric, Side::Above, 1000, 9000)).ahead.unwrap().renewals.unwrap().amount.amount;
+        assert_eq!(due(Metric::RenewalsDue), Decimal::from(1500), "what the headline says");
+        assert_eq!(due(Metric::Shortfall), Decimal::from(3800 + 1500), "more than there is");
+        for metric in [Metric::Spend, Metric::ExpiringFunds] {
+            let it = sampled(&of(metric, Side::Above, 3000, 9000));
+            assert_eq!(it.ahead.unwrap().deposit, None, "{metric}");
+            let past = it.chart.unwrap().past.clone();
+            let Value::Amount(value) = it.value else { panic!() };
+            assert!(metric != Metric::Spend || past[26].1 - past[27].1 >= value.amount, "{past:?}");
+            assert!(metric != Metric::ExpiringFunds || past[27].1 >= value.amount, "{past:?}");
+        }
+        assert_eq!(sampled(&of(Metric::UnpaidInvoices, Side::Above, 3000, 9000)).ahead, None);
     }
 }

@@ -636,6 +636,7 @@ impl Bytes<'_> {
                 reason: self.maybe(Self::text),
                 outlook: self.maybe(|it| [Outlook::MayHeal, Outlook::NeedsAction][usize::from(it.byte() % 2)]),
                 standing_still: (0..self.byte() % 32).map(|_| (self.key(account, rules), self.level())).collect(),
+                blind: (0..self.byte() % 8).map(|_| self.text().as_str().into()).collect(),
                 next_reminder: self.maybe(Self::time),
             }),
             _ => {

@@ -157,18 +157,24 @@ async fn page(config: &Config, redactor: &Redactor, options: &Options, now: Time
     let reads = watches.iter().filter(asked).map(|watch| async move {
         let harvest = cycle::read_once(watch, &clock(), For::Rules).await;
         let mut latest = cycle::latest(&watch.account, &harvest.reads, now);
-        if let Some(why) = harvest.listing_failure.filter(|_| latest.is_empty()) {
+        if let Some(why) = harvest.listing_failure.as_ref().filter(|_| latest.is_empty()) {
             let figures = Figures::none(watch.account.clone(), None, None);
-            latest.push(Latest { figures, failure: Some(why.reason) });
+            latest.push(Latest { figures, failure: Some(why.reason.clone()) });
         }
-        latest
+        (watch, harvest, latest)
     });
-    let latest = futures_util::future::join_all(reads).await.concat();
+    let mut state = State::default();
+    let mut latest = Vec::new();
+    for (watch, harvest, of_account) in futures_util::future::join_all(reads).await {
+        cycle::settle(&mut state, watch, &harvest, now);
+        latest.extend(of_account);
+    }
     let silences: Vec<Silence> = config.silences.values().cloned().collect();
     let of = Occasion { name: &name, due: now, next, now, silences: &silences };
-    let (page, _) = report::page(&of, &latest, &State::default());
+    let (page, _) = report::page(&of, &latest, &state);
     let notes = vec![
-        "only the running service knows what changed since the last report, what is firing and what was silenced by command"
+        "levels are as a service sees them that starts now: only the running one knows since when something fires, \
+         what changed since the last report and what was silenced by command"
             .to_owned(),
     ];
     Ok(Scene { subjects: vec![Subject::Report(Box::new(page))], silence: None, audience, real: true, notes })

@@ -8,7 +8,7 @@ use super::text::{Times, name, visible};
 use super::{Entry, Link, Tone, outlook, phrase, picture};
 use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::event::{Event, Subject};
-use crate::domain::rule::Severity;
+use crate::domain::rule::{Metric, Severity};
 use crate::domain::{Division, Time};
 use crate::notify::{Item, Message, Via, Words};
 
@@ -21,6 +21,8 @@ type StandingStill = BTreeSet<(String, Severity)>;
 pub(super) struct Ranked {
     pub(super) entry: Entry,
     pub(super) calls: Option<Severity>,
+    /// Whose it is.
+    pub(super) account: Option<String>,
 }
 
 /// The events of one alert, or one notice.
@@ -119,7 +121,7 @@ impl<'a> Group<'a> {
             footer: rule.map(|rule| self.footer(rule, times)),
         };
         let calls = matches!(event.kind(), Some(Kind::Raised | Kind::Escalated | Kind::Reminder));
-        Ranked { entry, calls: event.level().filter(|_| calls) }
+        Ranked { entry, calls: event.level().filter(|_| calls), account: account(event).map(name) }
     }
 
     /// `acme · History department`.
@@ -176,8 +178,8 @@ fn same_figures(one: &Event, other: &Event) -> bool {
             let still = |list: &[(AlertKey, Severity)]| -> StandingStill {
                 list.iter().map(|(key, level)| (key.rule.to_string(), *level)).collect()
             };
-            (a.kind, a.level, &a.reason, a.outlook, still(&a.standing_still))
-                == (b.kind, b.level, &b.reason, b.outlook, still(&b.standing_still))
+            (a.kind, a.level, &a.reason, a.outlook, &a.blind, still(&a.standing_still))
+                == (b.kind, b.level, &b.reason, b.outlook, &b.blind, still(&b.standing_still))
         }
         _ => false,
     }
@@ -254,7 +256,8 @@ pub(super) fn in_place_of(via: &Via) -> String {
 fn links(event: &Event, rule_link: Option<&str>, words: &Words) -> Vec<Link> {
     let web = |url: &str| url.starts_with("https://") || url.starts_with("http://");
     let helps = match &event.subject {
-        Subject::Threshold(e) => e.kind != Kind::Resolved,
+        // Neither does a deposit take back what was spent, nor does it save older ones from expiring.
+        Subject::Threshold(e) => e.kind != Kind::Resolved && !matches!(e.metric, Metric::Spend | Metric::ExpiringFunds),
         _ => false,
     };
     let deposit = account(event).filter(|_| helps).and_then(|account| words.console_urls.get(account));

@@ -64,6 +64,7 @@ struct Fields {
     console_url: String,
     next_reminder: String,
     reason: String,
+    blind: String,
     heals: bool,
     notifier: String,
     instead_of: String,
@@ -164,7 +165,7 @@ fn about(fields: &mut Fields, event: &Event) {
                     fields.figure = money.figure();
                     fields.currency = money.currency.to_string();
                 }
-                Value::Time(lasts) => fields.amount = phrase::days(lasts),
+                Value::Time(lasts) => fields.amount = phrase::lasting(lasts),
                 Value::Unlimited => "unlimited".clone_into(&mut fields.amount),
             }
             if let Some(threshold) = &it.threshold {
@@ -174,14 +175,14 @@ fn about(fields: &mut Fields, event: &Event) {
                     Side::Above => "above".to_owned(),
                 };
             }
-            let beyond = phrase::beyond(it).filter(|(.., by)| by.is_sign_positive() && !by.is_zero());
-            fields.missing =
-                beyond.map(|(_, money, by)| Money::new(by, money.currency).to_string()).unwrap_or_default();
+            let missing = phrase::beyond(it).and_then(|(_, by)| by.missing());
+            fields.missing = missing.map(|by| by.to_string()).unwrap_or_default();
             fields.breakdown = it.breakdown.as_ref().map(parts).unwrap_or_default();
         }
         Subject::Unreadable(it) => {
             fields.about = "unreadable";
             fields.reason = it.reason.as_deref().map(phrase::quote).unwrap_or_default();
+            fields.blind = it.blind.iter().map(|rule| name(rule)).collect::<Vec<_>>().join(", ");
             fields.heals = it.outlook == Some(Outlook::MayHeal);
         }
         Subject::NotifierFailing { notifier, error, .. } => {

@@ -162,14 +162,17 @@ fn events(ranked: Vec<entry::Ranked>) -> View {
     View { tone, title, entries, brief, calls, report: None }
 }
 
-/// `3 alerts: 1 critical, 2 warnings`.
+/// `acme: 3 alerts: 1 critical, 2 warnings`; without the account where they are of several, or of none.
 fn count(ranked: &[entry::Ranked]) -> String {
+    let account = ranked.first().and_then(|first| first.account.as_ref());
+    let account = account.filter(|it| ranked.iter().all(|other| other.account.as_ref() == Some(*it)));
+    let account = account.map(|account| format!("{account}: ")).unwrap_or_default();
     let of = |tone: Tone| ranked.iter().filter(|ranked| ranked.entry.tone == tone).count();
     let plural = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     let notices = of(Tone::Notice);
     let alerts = ranked.len() - notices;
     if alerts == 0 {
-        return plural(notices, "notice");
+        return format!("{account}{}", plural(notices, "notice"));
     }
     let parts = [
         (of(Tone::Critical), format!("{} critical", of(Tone::Critical))),
@@ -178,5 +181,5 @@ fn count(ranked: &[entry::Ranked]) -> String {
     ];
     let parts: Vec<String> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(_, part)| part).collect();
     let rest = if notices > 0 { format!("; {}", plural(notices, "notice")) } else { String::new() };
-    format!("{}: {}{rest}", plural(alerts, "alert"), parts.join(", "))
+    format!("{account}{}: {}{rest}", plural(alerts, "alert"), parts.join(", "))
 }

@@ -2,9 +2,13 @@
 //!
 //! Plain text without any escaping; `places` are the divisions it is about, already put into words.
 
+use std::time::Duration;
+
 use rust_decimal::Decimal;
 
 use super::text::{Times, lasted, name, short};
+use crate::domain::Name;
+use crate::domain::ahead::Runway;
 use crate::domain::alert::Kind;
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
@@ -13,6 +17,8 @@ use crate::domain::rule::{Amount, Bound, Metric, Side};
 
 /// Longest sentence that comes from outside (an error, a reason).
 const LONGEST_QUOTE: usize = 300;
+/// Rules that a headline names before it counts the rest.
+const NAMED_RULES: usize = 5;
 
 /// An error or reason from outside, on one line.
 pub(super) fn quote(text: &str) -> String {
@@ -62,19 +68,32 @@ fn threshold_headline(event: &ThresholdEvent, place: &str) -> String {
 
 fn unreadable_headline(event: &UnreadableEvent, place: &str) -> String {
     let prefix = prefix(event.kind, event.level);
-    match event.kind {
-        Kind::Resolved => format!("{prefix}{place}: the balance can be read again"),
-        Kind::Raised | Kind::Escalated | Kind::Eased | Kind::Reminder => {
-            format!("{prefix}{place}: the balance cannot be read")
-        }
-    }
+    let what = match (event.kind, event.blind.as_slice()) {
+        (Kind::Resolved, []) => "the balance can be read again".to_owned(),
+        (Kind::Resolved, _) => "everything can be read again".to_owned(),
+        (_, []) => "the balance cannot be read".to_owned(),
+        (_, blind) => cannot_be_judged(blind),
+    };
+    format!("{prefix}{place}: {what}")
+}
+
+/// `rule runway cannot be judged`, `rules runway, shortfall and spend cannot be judged`.
+pub(super) fn cannot_be_judged(rules: &[Name]) -> String {
+    let names: Vec<String> = rules.iter().take(NAMED_RULES).map(|rule| name(rule)).collect();
+    let more = rules.len().saturating_sub(NAMED_RULES);
+    let names = match (names.as_slice(), more) {
+        ([one], _) => return format!("rule {one} cannot be judged"),
+        ([first @ .., last], 0) => format!("{} and {last}", first.join(", ")),
+        (names, more) => format!("{} and {more} more", names.join(", ")),
+    };
+    format!("rules {names} cannot be judged")
 }
 
 /// The value of a metric in words.
 fn value(event: &ThresholdEvent) -> String {
     let money = match event.value {
         Value::Amount(money) => money,
-        Value::Time(lasts) => return format!("funds last {}", days(lasts)),
+        Value::Time(lasts) => return runway(event, lasts),
         Value::Unlimited if event.metric == Metric::Runway => return "funds last for more than a year".to_owned(),
         Value::Unlimited => return "unlimited funds".to_owned(),
     };
@@ -86,14 +105,33 @@ fn value(event: &ThresholdEvent) -> String {
         Metric::UsedCredit => format!("{money} of credit used by other divisions"),
         Metric::Runway => format!("funds of {money}"),
         Metric::Spend => format!("{money} spent in {within}"),
-        Metric::ExpiringFunds => format!("{money} of deposits expire unused within {within}"),
+        Metric::ExpiringFunds => format!("{money} of deposits expire within {within} unless they are spent"),
         Metric::RenewalsDue => format!("{money} of renewals due within {within}"),
         Metric::Shortfall => format!("{money} short of the renewals due within {within}"),
     }
 }
 
-/// A window or a runway: `24 hours`, `1 day`, `14 days`.
-pub(super) fn days(lasts: std::time::Duration) -> String {
+/// How long funds last. The value is the early end of the forecast's range: bad news *may* come true, good news is a least.
+fn runway(event: &ThresholdEvent, lasts: Duration) -> String {
+    let safe = matches!(beyond(event), Some((_, By::Time { over: false, .. })));
+    // With something left, nothing but the first day may use it up.
+    let some_left = event.ahead.as_ref().is_some_and(|ahead| matches!(ahead.runway, Runway::Until { .. }));
+    match event.threshold {
+        _ if lasts.is_zero() && some_left => "funds may not last a day".to_owned(),
+        _ if lasts.is_zero() => "nothing is left".to_owned(),
+        _ if event.kind == Kind::Resolved || safe => format!("funds last at least {}", lasting(lasts)),
+        Some(Threshold { side: Side::Above, .. }) => format!("funds last at least {}", lasting(lasts)),
+        _ => format!("funds may last only {}", lasting(lasts)),
+    }
+}
+
+/// A runway, or a part of one: `1 day`, `14 days`, `36 hours`.
+pub(super) fn lasting(lasts: Duration) -> String {
+    if lasts.as_secs() == 24 * 3600 { "1 day".to_owned() } else { days(lasts) }
+}
+
+/// A window: `24 hours`, `1 day`, `14 days`.
+pub(super) fn days(lasts: Duration) -> String {
     let (hours, minutes) = (lasts.as_secs() / 3600, lasts.as_secs() / 60);
     let plural = |n: u64, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     match hours {
@@ -108,7 +146,7 @@ pub(super) fn amount(threshold: &Threshold) -> String {
     match threshold.bound {
         Bound::Money(Amount { value, currency: Some(currency) }) => Money::new(value, currency).to_string(),
         Bound::Money(Amount { value, currency: None }) => figure(value, 0),
-        Bound::Time { lasts } => days(lasts),
+        Bound::Time { lasts } => lasting(lasts),
     }
 }
 
@@ -124,7 +162,9 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
             std::iter::once(first).chain(parts.and_then(|parts| made_up(parts, threshold.value))).collect()
         }
         Subject::Unreadable(unreadable) if unreadable.kind == Kind::Resolved => {
-            vec![format!("It could not be read since {}; that lasted {}.", times.full(since), lasted(event.at - since))]
+            let what = if unreadable.blind.is_empty() { "It" } else { "Something" };
+            let (since, lasted) = (times.full(since), lasted(event.at - since));
+            vec![format!("{what} could not be read since {since}; that lasted {lasted}.")]
         }
         Subject::Unreadable(unreadable) => cannot_be_read(unreadable, &times.full(since)),
         Subject::Unwatched { rules, .. } => {
@@ -142,32 +182,80 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
     }
 }
 
-/// Beyond the threshold by how much; negative on the safe side.
-pub(super) fn beyond(event: &ThresholdEvent) -> Option<(Threshold, Money, Decimal)> {
-    let (Some(threshold), Value::Amount(money)) = (event.threshold, event.value) else { return None };
-    let limit = threshold.bound.amount()?;
-    if limit.currency.is_some_and(|currency| currency != money.currency) {
-        return None;
+/// How far a value is from its threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// An amount; negative on the safe side.
+    Money(Money),
+    /// A part of a runway, on the bad side (`over`) or the safe one.
+    Time {
+        /// How long it is.
+        lasts: Duration,
+        /// Whether it is on the bad side.
+        over: bool,
+    },
+}
+
+impl By {
+    /// What is missing: nothing on the safe side, and nothing at the threshold itself.
+    pub(super) fn missing(self) -> Option<Self> {
+        let missing = match self {
+            By::Money(money) => money.amount > Decimal::ZERO,
+            By::Time { lasts, over } => over && !lasts.is_zero(),
+        };
+        missing.then_some(self)
     }
-    let by = match threshold.side {
-        Side::Below => limit.value.checked_sub(money.amount)?,
-        Side::Above => money.amount.checked_sub(limit.value)?,
+
+    fn is_nothing(self) -> bool {
+        match self {
+            By::Money(money) => money.amount.is_zero(),
+            By::Time { lasts, .. } => lasts.is_zero(),
+        }
+    }
+}
+
+impl std::fmt::Display for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            By::Money(money) => money.fmt(f),
+            By::Time { lasts, .. } => f.write_str(&lasting(*lasts)),
+        }
+    }
+}
+
+/// Beyond the threshold by how much. `None` where the two do not compare.
+pub(super) fn beyond(event: &ThresholdEvent) -> Option<(Threshold, By)> {
+    let threshold = event.threshold?;
+    let by = match (event.value, threshold.bound) {
+        (Value::Amount(money), Bound::Money(limit)) => {
+            if limit.currency.is_some_and(|currency| currency != money.currency) {
+                return None;
+            }
+            let by = match threshold.side {
+                Side::Below => limit.value.checked_sub(money.amount)?,
+                Side::Above => money.amount.checked_sub(limit.value)?,
+            };
+            By::Money(Money::new(by, money.currency))
+        }
+        (Value::Time(value), Bound::Time { lasts }) => By::Time {
+            lasts: value.abs_diff(lasts),
+            over: match threshold.side {
+                Side::Below => value < lasts,
+                Side::Above => value > lasts,
+            },
+        },
+        _ => return None,
     };
-    Some((threshold, money, by))
+    Some((threshold, by))
 }
 
 fn missing(event: &ThresholdEvent, since: &str) -> String {
-    match beyond(event) {
-        Some((threshold, money, by)) if by > Decimal::ZERO => {
-            let by = Money::new(by, money.currency);
-            let side = match threshold.side {
-                Side::Below => "under",
-                Side::Above => "over",
-            };
-            format!("{by} {side} the threshold since {since}.")
-        }
+    let beyond = beyond(event).and_then(|(threshold, by)| Some((threshold.side, by.missing()?)));
+    match beyond {
+        Some((Side::Below, by)) => format!("{by} under the threshold since {since}."),
+        Some((Side::Above, by)) => format!("{by} over the threshold since {since}."),
         // Between threshold and `clear_at`: it still fires, but nothing is missing.
-        _ => format!("Since {since}."),
+        None => format!("Since {since}."),
     }
 }
 
@@ -177,11 +265,13 @@ fn over(event: &ThresholdEvent, duration: chrono::Duration) -> String {
         (Some(threshold), Value::Unlimited) if threshold.side == Side::Below => {
             Some(format!("above {}", amount(&threshold)))
         }
-        _ => beyond(event).and_then(|(threshold, _, by)| match threshold.side {
-            Side::Below if by < Decimal::ZERO => Some(format!("above {}", amount(&threshold))),
-            Side::Below if by.is_zero() => Some(format!("at {}", amount(&threshold))),
-            Side::Above if by <= Decimal::ZERO => Some(format!("at or below {}", amount(&threshold))),
-            Side::Below | Side::Above => None,
+        _ => beyond(event).filter(|(_, by)| by.missing().is_none()).map(|(threshold, by)| {
+            let back = match threshold.side {
+                Side::Below if by.is_nothing() => "at",
+                Side::Below => "above",
+                Side::Above => "at or below",
+            };
+            format!("{back} {}", amount(&threshold))
         }),
     };
     match back {
@@ -215,7 +305,8 @@ fn cannot_be_read(event: &UnreadableEvent, since: &str) -> Vec<String> {
             Some(id) if key.division != event.key.division => format!("division {id} {} ({level})", name(&key.rule)),
             _ => format!("{} ({level})", name(&key.rule)),
         });
-        lines.push(format!("Still firing when it was last read: {}.", firing.collect::<Vec<_>>().join(", ")));
+        let known = if event.blind.is_empty() { "read" } else { "judged" };
+        lines.push(format!("Still firing when it was last {known}: {}.", firing.collect::<Vec<_>>().join(", ")));
     }
     lines.push("No alert resolves because of this.".to_owned());
     lines

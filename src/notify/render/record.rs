@@ -7,6 +7,7 @@ use chrono::SecondsFormat;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 
+use super::phrase::By;
 use super::{outlook, phrase, view};
 use crate::domain::ahead::{Ahead, Runway};
 use crate::domain::alert::{AlertKey, Kind};
@@ -21,7 +22,7 @@ use crate::notify::{Content, Item, Message, Words};
 const VERSION: u32 = 1;
 
 /// Every key but `version` and `id`.
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 28] = [
     "event",
     "about",
     "at",
@@ -42,6 +43,7 @@ const KEYS: [&str; 27] = [
     "reason",
     "heals",
     "standing_still",
+    "blind",
     "notifier",
     "rules",
     "omitted",
@@ -115,14 +117,18 @@ fn of_item(item: &Item) -> Json {
 }
 
 fn of_threshold(event: &ThresholdEvent) -> Json {
-    let missing = phrase::beyond(event).filter(|(_, _, by)| event.kind != Kind::Resolved && *by > Decimal::ZERO);
+    let beyond = phrase::beyond(event).filter(|_| event.kind != Kind::Resolved);
+    let missing = beyond.and_then(|(_, by)| by.missing());
     json!({
         "event": event.kind.name(), "about": "threshold",
         "rule": event.key.rule, "account": event.key.account,
         "division": of_division(event.key.division, event.division_name.as_deref()),
         "level": event.level.to_string(), "metric": event.metric.name(),
         "value": value(event.value), "threshold": event.threshold.as_ref().map(threshold),
-        "missing": missing.map(|(_, money, by)| money_of(by, money.currency)),
+        "missing": missing.map(|by| match by {
+            By::Money(money) => money_of(money.amount, money.currency),
+            By::Time { lasts, .. } => json!({ "seconds": lasts.as_secs() }),
+        }),
         "breakdown": event.breakdown.as_ref().map(breakdown),
         "since": time(event.since), "next_reminder": event.next_reminder.map(time),
     })
@@ -138,7 +144,7 @@ fn of_unreadable(event: &UnreadableEvent) -> Json {
         "division": of_division(event.key.division, event.division_name.as_deref()),
         "level": event.level.to_string(), "since": time(event.since), "next_reminder": event.next_reminder.map(time),
         "reason": event.reason, "heals": event.outlook.map(|outlook| outlook == Outlook::MayHeal),
-        "standing_still": still.collect::<Vec<_>>(),
+        "standing_still": still.collect::<Vec<_>>(), "blind": event.blind,
     })
 }
 

@@ -131,6 +131,7 @@ fn unreadable(kind: Kind) -> Event {
         } else {
             Vec::new()
         },
+        blind: Vec::new(),
         next_reminder: None,
     }))
 }
@@ -324,6 +325,145 @@ fn what_is_no_threshold_is_told_too() {
     "##);
 }
 
+fn blind(kind: Kind, rules: &[&str]) -> Event {
+    let Subject::Unreadable(it) = unreadable(kind).subject else { panic!() };
+    let rules = rules.iter().map(|rule| (*rule).into()).collect();
+    event(Subject::Unreadable(UnreadableEvent { blind: rules, ..it }))
+}
+
+#[test]
+fn a_balance_that_was_read_is_not_called_unreadable_where_rules_cannot_be_judged() {
+    let events = vec![
+        blind(Kind::Raised, &["runway", "spend"]),
+        blind(Kind::Reminder, &["runway"]),
+        blind(Kind::Resolved, &["runway"]),
+    ];
+    insta::assert_snapshot!(all(events), @"
+    [warning] acme · History department: rules runway and spend cannot be judged
+
+    acme · History department: rules runway and spend cannot be judged
+    Unreadable since Mon 23 Nov, 06:15 CET (warning).
+    Reason: CertCentral answered 403: the API key lacks a permission.
+    This does not heal by itself: somebody has to act.
+    Still firing when it was last judged: available-funds (critical).
+    No alert resolves because of this.
+    rule unreadable
+
+    ====
+    [warning] Still warning: acme · History department: rule runway cannot be judged
+
+    Still warning: acme · History department: rule runway cannot be judged
+    Unreadable since Mon 23 Nov, 06:15 CET (warning).
+    Reason: CertCentral answered 403: the API key lacks a permission.
+    This does not heal by itself: somebody has to act.
+    Still firing when it was last judged: available-funds (critical).
+    No alert resolves because of this.
+    rule unreadable
+
+    ====
+    [resolved] acme · History department: everything can be read again
+
+    Resolved: acme · History department: everything can be read again
+    Something could not be read since Mon 23 Nov, 06:15 CET; that lasted 3 h.
+    rule unreadable
+    ");
+    let many = blind(Kind::Raised, &["a", "b", "c", "d", "e", "f", "g"]);
+    let view = super::view(&message(vec![many]), &words());
+    assert_eq!(view.title, "acme · History department: rules a, b, c, d, e and 2 more cannot be judged");
+    let record = |event| super::record::record(&message(vec![event]), &words())["blind"].clone();
+    assert_eq!(record(blind(Kind::Raised, &["runway"])), serde_json::json!(["runway"]));
+    assert_eq!(record(unreadable(Kind::Raised)), serde_json::json!([]));
+}
+
+fn runway(kind: Kind, days: u64) -> ThresholdEvent {
+    let day = std::time::Duration::from_secs(24 * 3600);
+    ThresholdEvent {
+        key: key(None, "runway"),
+        division_name: None,
+        metric: Metric::Runway,
+        value: Value::Time(day * u32::try_from(days).unwrap()),
+        threshold: Some(Threshold { side: Side::Below, bound: (day * 14).into() }),
+        breakdown: None,
+        next_reminder: None,
+        ..funds(kind, Severity::Warning, "1431")
+    }
+}
+
+#[test]
+fn a_runway_is_told_as_the_early_end_that_it_is() {
+    let events = [
+        runway(Kind::Raised, 4),
+        runway(Kind::Raised, 13),
+        runway(Kind::Raised, 0),
+        ThresholdEvent { ahead: Some(Box::new(ahead())), ..runway(Kind::Raised, 0) },
+        runway(Kind::Reminder, 20),
+        runway(Kind::Resolved, 14),
+        runway(Kind::Resolved, 161),
+        ThresholdEvent { value: Value::Unlimited, ..runway(Kind::Resolved, 0) },
+    ];
+    let two_lines = |it: ThresholdEvent| {
+        let view = super::view(&message(vec![event(Subject::Threshold(it))]), &words());
+        format!("{}\n{}", view.title, view.entries[0].details[0])
+    };
+    insta::assert_snapshot!(events.map(two_lines).join("\n\n"), @"
+    acme: funds may last only 4 days (warning below 14 days)
+    10 days under the threshold since Mon 23 Nov, 09:15 CET.
+
+    acme: funds may last only 13 days (warning below 14 days)
+    1 day under the threshold since Mon 23 Nov, 09:15 CET.
+
+    acme: nothing is left (warning below 14 days)
+    14 days under the threshold since Mon 23 Nov, 09:15 CET.
+
+    acme: funds may not last a day (warning below 14 days)
+    14 days under the threshold since Mon 23 Nov, 09:15 CET.
+
+    Still warning: acme: funds last at least 20 days (warning below 14 days)
+    Since Mon 23 Nov, 05:55 CET.
+
+    Resolved: acme: funds last at least 14 days
+    Back at 14 days; lasted 3 h 20 min.
+
+    Resolved: acme: funds last at least 161 days
+    Back above 14 days; lasted 3 h 20 min.
+
+    Resolved: acme: funds last for more than a year
+    Back above 14 days; lasted 3 h 20 min.
+    ");
+    let record = super::record::record(&message(vec![event(Subject::Threshold(runway(Kind::Raised, 4)))]), &words());
+    assert_eq!(record["missing"], serde_json::json!({ "seconds": 864_000 }));
+}
+
+#[test]
+fn nobody_is_asked_to_deposit_where_that_helps_nothing() {
+    let labels = |metric| {
+        let Subject::Threshold(it) = other(metric, Side::Above, "500", "100").subject else { panic!() };
+        let within = Some(std::time::Duration::from_secs(30 * 24 * 3600));
+        let it = ThresholdEvent { within, ..it };
+        let view = super::view(&message(vec![event(Subject::Threshold(it))]), &words());
+        let labels: Vec<&str> = view.entries[0].links.iter().map(|link| link.label).collect();
+        (view.title, labels)
+    };
+    let expiring =
+        "acme: USD 500.00 of deposits expire within 30 days unless they are spent (warning above USD 100.00)";
+    assert_eq!(labels(Metric::ExpiringFunds), (expiring.to_owned(), vec![]));
+    assert!(labels(Metric::Spend).1.is_empty());
+    assert_eq!(labels(Metric::Shortfall).1, ["Deposit funds"]);
+}
+
+#[test]
+fn a_count_names_the_account_where_all_are_of_one() {
+    let of = |account: &str, rule: &str| {
+        let key = AlertKey { account: account.into(), division: None, rule: rule.into() };
+        event(Subject::Threshold(ThresholdEvent { key, ..warning() }))
+    };
+    let title = |events| super::view(&message(events), &words()).title;
+    assert_eq!(title(vec![of("acme", "a"), of("acme", "b")]), "acme: 2 alerts: 2 warnings");
+    assert_eq!(title(vec![of("acme", "a"), of("other", "a")]), "2 alerts: 2 warnings");
+    let failing = Subject::NotifierFailing { notifier: "chat".into(), since: now(), error: "no".to_owned() };
+    assert_eq!(title(vec![of("acme", "a"), event(failing)]), "1 alert: 1 warning; 1 notice");
+}
+
 #[test]
 fn an_alerts_events_divisions_of_one_fund_and_the_order_belong_together() {
     let mut history = vec![event(Subject::Threshold(warning()))];
@@ -341,10 +481,10 @@ fn an_alerts_events_divisions_of_one_fund_and_the_order_belong_together() {
         items[4].via =
             Some(Via { notifier: "finance-slack".into(), error: "Slack answered 404: no_service".to_owned() });
     }
-    insta::assert_snapshot!(told(&message), @r##"
-    [critical] 3 alerts: 1 critical, 1 warning, 1 resolved
+    insta::assert_snapshot!(told(&message), @"
+    [critical] acme: 3 alerts: 1 critical, 1 warning, 1 resolved
 
-    3 alerts: 1 critical, 1 warning, 1 resolved
+    acme: 3 alerts: 1 critical, 1 warning, 1 resolved
 
     Got worse: acme · History department: USD 431.00 left (critical below USD 500.00)
     USD 69.00 under the threshold since Mon 23 Nov, 05:55 CET.
@@ -366,7 +506,7 @@ fn an_alerts_events_divisions_of_one_fund_and_the_order_belong_together() {
     Resolved: acme · History department: the balance can be read again
     It could not be read since Mon 23 Nov, 06:15 CET; that lasted 3 h.
     rule unreadable
-    "##);
+    ");
 }
 
 #[test]
@@ -447,7 +587,7 @@ fn slack_counts_several_and_calls_people_only_for_what_gets_or_stays_bad() {
     let critical = || funds(Kind::Raised, Severity::Critical, "431");
     assert_eq!(
         text(vec![at(1, warning()), at(2, critical()), at(3, funds(Kind::Resolved, Severity::Warning, "9000"))]),
-        "<!here> 3 alerts: 1 critical, 1 warning, 1 resolved"
+        "<!here> acme: 3 alerts: 1 critical, 1 warning, 1 resolved"
     );
     assert!(text(vec![critical()]).starts_with("<!here> acme"));
     for quiet in

@@ -45,7 +45,7 @@ fn one_alert_in_slack() {
 #[test]
 fn several_alerts_in_slack_each_have_their_bar() {
     insta::assert_snapshot!(slack(&real(&["History", "Law & <b>Order</b>"]), Style { width: 50, ..STYLE }), @"
-    @here 2 alerts: 2 warnings
+    @here acme: 2 alerts: 2 warnings
     ▌ acme · History: USD 1,431.00 left (warning below
     ▌ USD 2,000.00)
     ▌ USD 569.00 under the threshold since Mon 23 Nov,

@@ -165,7 +165,7 @@ fn line(row: &Row, times: Times) -> Line {
         Some(at) => format!("{funds} (old: of {})", times.short(at)),
         None => funds,
     };
-    let mut remarks: Vec<String> = row.alerts.iter().map(|alert| standing(alert, times)).collect();
+    let mut remarks: Vec<String> = row.alerts.iter().map(|alert| standing(alert, old, times)).collect();
     remarks.extend(row.unreadable.as_ref().map(|why| format!("Cannot be read: {}", phrase::sentence(why))));
     Line {
         rank: row.rank(),
@@ -177,11 +177,16 @@ fn line(row: &Row, times: Times) -> Line {
     }
 }
 
-fn standing(alert: &Standing, times: Times) -> String {
+/// `old`: the balance itself could not be read; else an unreadable alert is about rules alone.
+fn standing(alert: &Standing, old: bool, times: Times) -> String {
+    let what = match (&*alert.rule, alert.blind.as_slice()) {
+        (UNREADABLE, blind @ [_, ..]) if !old => phrase::cannot_be_judged(blind),
+        (rule, _) => name(rule),
+    };
     let since = alert.since.map(|since| format!(" since {}", times.full(since))).unwrap_or_default();
     let pending = if alert.firing { "" } else { ", not long enough to alert yet" };
     let silenced = alert.silenced_until.map(|until| format!(", silenced until {}", times.short(until)));
-    format!("{}: {}{since}{pending}{}", name(&alert.rule), alert.level, silenced.unwrap_or_default())
+    format!("{what}: {}{since}{pending}{}", alert.level, silenced.unwrap_or_default())
 }
 
 /// `+1,200.00`; nothing to compare is no change of 0.

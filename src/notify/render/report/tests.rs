@@ -43,6 +43,22 @@ fn a_report_reads_well() {
 }
 
 #[test]
+fn funds_that_were_read_are_not_called_unreadable_where_rules_cannot_be_judged() {
+    let Subject::Report(page) = sample::report("weekly".into(), now()) else { panic!() };
+    let (standing, times) = (page.rows[0].alerts[0].clone(), Times { zone: chrono_tz::Tz::UTC, now: now() });
+    let blind =
+        Standing { rule: UNREADABLE.into(), level: Severity::Warning, blind: vec!["runway".into()], ..standing };
+    let remarks = |unreadable: Option<&str>| {
+        let unreadable = unreadable.map(str::to_owned);
+        let row = Row { alerts: vec![blind.clone()], unreadable, ..page.rows[0].clone() };
+        (row.rank(), line(&row, times).remarks[0].clone())
+    };
+    let since = "warning since Sun 22 Nov, 08:00 UTC";
+    assert_eq!(remarks(None), (Rank::Warning, format!("rule runway cannot be judged: {since}")));
+    assert_eq!(remarks(Some("503")), (Rank::Unreadable, format!("unreadable: {since}")));
+}
+
+#[test]
 fn five_hundred_divisions_fit_the_worst_first_and_the_rest_is_counted() {
     for name in [|id| format!("Division {id}"), |id: u64| format!("<!channel> & *{}* {id}", "x".repeat(200))] {
         let message = many(500, name);
