@@ -133,6 +133,7 @@ impl Board {
         Report {
             running: true,
             accounts: beats.iter().map(account).collect(),
+            rules: self.rules().into_iter().map(|rule| rule.name).collect(),
             readings: readings.iter().flat_map(|(account, seen)| seen.iter().map(|it| it.figures(account))).collect(),
             counts: self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             reload: self.reload(),

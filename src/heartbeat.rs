@@ -37,12 +37,13 @@ pub struct Target {
 }
 
 /// How things are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Health {
     /// Not every account's first cycle has ended yet.
     Unknown,
     Good,
-    Bad,
+    /// And why.
+    Bad(String),
 }
 
 /// What is said.
@@ -58,6 +59,8 @@ struct Told {
     last: Option<Ping>,
     next: Instant,
     failing: bool,
+    /// Whether the log says that all is well.
+    logged: Option<bool>,
 }
 
 /// Pings the target that `targets` holds, until dropped. Another address begins anew.
@@ -75,11 +78,13 @@ pub async fn run(
         if address != now_at {
             (address, told) = (now_at, Told::nothing());
         }
-        if let Some(target) = target
-            && let Some(ping) = told.due(health(&board, &book, clock.now()), Instant::now())
-        {
-            let sent = send(&target, ping).await;
-            told.note(ping, sent, target.every);
+        if let Some(target) = target {
+            let health = health(&board, &book, clock.now());
+            told.log(&health);
+            if let Some(ping) = told.due(&health, Instant::now()) {
+                let sent = send(&target, ping).await;
+                told.note(ping, sent, target.every);
+            }
         }
         tokio::select! {
             // With nobody to tell, there is nothing to look for.
@@ -92,33 +97,55 @@ pub async fn run(
 /// Good is: every account's latest cycle could read everything, cycles are on time, and nothing has been owed for long.
 fn health(board: &Board, book: &Book, now: Time) -> Health {
     let accounts = board.accounts();
-    if accounts.values().any(|it| it.good == Some(false)) || !board.health(now).on_time {
-        return Health::Bad;
-    }
+    let unread = accounts.iter().filter(|(_, it)| it.good == Some(false)).map(|(name, _)| name);
+    let mut ails: Vec<String> =
+        list(unread).map(|names| format!("cannot be read completely: {names}")).into_iter().collect();
+    ails.extend(list(board.health(now).late.iter()).map(|names| format!("cycles are late: {names}")));
     // What is held in quiet hours, or was a moment ago, is where it belongs.
     let free = |name: &Name, critical| ![now, now - LONGEST_OWED].into_iter().any(|at| board.held(name, at, critical));
     let overdue = |owed: &Owed| {
-        (now - owed.event.at).to_std().is_ok_and(|age| age > LONGEST_OWED)
-            && owed.to.keys().any(|name| free(name, owed.event.is_about_critical()))
+        let is_old = (now - owed.event.at).to_std().is_ok_and(|age| age > LONGEST_OWED);
+        let late = owed.to.keys().filter(|name| is_old && free(name, owed.event.is_about_critical()));
+        late.map(|name| (owed.event.at, name.clone())).collect::<Vec<_>>()
     };
-    if book.read(|state| state.owed.iter().any(overdue)) {
-        return Health::Bad;
+    let oldest = book.read(|state| state.owed.iter().flat_map(overdue).min());
+    ails.extend(oldest.map(|(since, name)| format!("owed to {name} since {}", since.format("%Y-%m-%dT%H:%M:%SZ"))));
+    if !ails.is_empty() {
+        return Health::Bad(ails.join("; "));
     }
     if accounts.values().all(|it| it.good == Some(true)) { Health::Good } else { Health::Unknown }
 }
 
+/// Names in a row, if there are any.
+fn list<'n>(names: impl Iterator<Item = &'n Name>) -> Option<String> {
+    let names: Vec<&str> = names.map(AsRef::as_ref).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 impl Told {
     fn nothing() -> Self {
-        Self { last: None, next: Instant::now(), failing: false }
+        Self { last: None, next: Instant::now(), failing: false, logged: None }
+    }
+
+    /// A line at each change of what is said, and why.
+    fn log(&mut self, health: &Health) {
+        match health {
+            Health::Good if self.logged != Some(true) => tracing::info!("heartbeat says that all is well"),
+            Health::Bad(reason) if self.logged != Some(false) => {
+                tracing::warn!(reason, "heartbeat says that something fails");
+            }
+            Health::Unknown | Health::Good | Health::Bad(_) => return,
+        }
+        self.logged = Some(*health == Health::Good);
     }
 
     /// What is to be said now: a change at once, the rest when its time has come.
-    fn due(&self, health: Health, now: Instant) -> Option<Ping> {
+    fn due(&self, health: &Health, now: Instant) -> Option<Ping> {
         let come = now >= self.next;
         match (self.last, health) {
             (None, _) => come.then_some(Ping::Start),
-            (_, Health::Unknown) | (Some(Ping::Fail), Health::Bad) => None,
-            (last, Health::Bad) => (last != Some(Ping::Fail) && (come || !self.failing)).then_some(Ping::Fail),
+            (_, Health::Unknown) | (Some(Ping::Fail), Health::Bad(_)) => None,
+            (last, Health::Bad(_)) => (last != Some(Ping::Fail) && (come || !self.failing)).then_some(Ping::Fail),
             (Some(Ping::Good), Health::Good) => come.then_some(Ping::Good),
             (Some(_), Health::Good) => (come || !self.failing).then_some(Ping::Good),
         }
@@ -183,7 +210,9 @@ mod tests {
         let subject = Subject::NotifierRecovered { notifier: "slack".into(), since: at("2026-11-23T20:00:00Z") };
         state.owe(subject, at("2026-11-23T20:00:00Z"), &["mail".into()].into(), &std::collections::BTreeMap::new());
         let book = Book::new(state, std::sync::Arc::new(Nowhere));
-        let bad = |text: &str| health(&board, &book, at(text)) == Health::Bad;
+        let bad = |text: &str| matches!(health(&board, &book, at(text)), Health::Bad(_));
+        let reason = Health::Bad("owed to mail since 2026-11-23T20:00:00Z".to_owned());
+        assert_eq!(health(&board, &book, at("2026-11-23T20:10:01Z")), reason);
         assert!(!bad("2026-11-23T20:10:00Z") && bad("2026-11-23T20:10:01Z"));
         let time = |text: &str| text.parse().unwrap();
         let quiet = QuietHours::new(chrono_tz::UTC, Some((time("19:00:00"), time("07:30:00"))), [], false);
@@ -204,8 +233,9 @@ mod tests {
     async fn a_change_is_said_at_once_and_once_and_well_being_at_every_interval() {
         let every = Duration::from_secs(300);
         let mut told = Told::nothing();
+        let bad = || Health::Bad("acme".to_owned());
         let mut said = |health, sent: Result<(), String>| {
-            let ping = told.due(health, Instant::now());
+            let ping = told.due(&health, Instant::now());
             if let Some(ping) = ping {
                 told.note(ping, sent, every);
             }
@@ -217,12 +247,12 @@ mod tests {
         assert_eq!(said(Health::Good, Ok(())), None);
         tokio::time::advance(every).await;
         assert_eq!(said(Health::Good, Ok(())), Some(Ping::Good));
-        assert_eq!(said(Health::Bad, Err("no".to_owned())), Some(Ping::Fail));
-        assert_eq!(said(Health::Bad, Ok(())), None, "not again at once");
+        assert_eq!(said(bad(), Err("no".to_owned())), Some(Ping::Fail));
+        assert_eq!(said(bad(), Ok(())), None, "not again at once");
         tokio::time::advance(AGAIN).await;
-        assert_eq!(said(Health::Bad, Ok(())), Some(Ping::Fail));
+        assert_eq!(said(bad(), Ok(())), Some(Ping::Fail));
         tokio::time::advance(2 * every).await;
-        assert_eq!(said(Health::Bad, Ok(())), None, "once a change");
+        assert_eq!(said(bad(), Ok(())), None, "once a change");
         assert_eq!(said(Health::Good, Ok(())), Some(Ping::Good));
     }
 }

@@ -19,8 +19,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// A library that tells at info what is none of a reader's business. A filter of one's own can ask for it.
-const QUIET: &str = "tokio_cron_scheduler=warn";
+/// A library whose lines are none of a reader's business: at its end it calls errors what are none, and what it fails at is
+/// told by whoever asked it. A filter of one's own can name it.
+const QUIET: &str = "tokio_cron_scheduler";
 
 /// Starts the log. `level` is a level or a filter as `RUST_LOG` takes it; `default` applies where neither is given.
 pub fn start(
@@ -30,7 +31,6 @@ pub fn start(
     redactor: &Redactor,
     colour: bool,
 ) -> anyhow::Result<()> {
-    let default = format!("{default},{QUIET}");
     let plain = level.filter(|level| level.bytes().all(|b| b.is_ascii_alphanumeric()));
     if let Some(word) = plain
         && word.parse::<LevelFilter>().is_err()
@@ -38,12 +38,11 @@ pub fn start(
         // A filter takes any word as the name of a module, and then says nothing at all.
         anyhow::bail!("--log-level {word}: no such level; use error, warn, info, debug or trace");
     }
-    let plain = plain.map(|level| format!("{level},{QUIET}"));
-    let parse = |filter: &str| filter.parse::<Targets>();
-    let filter = match plain.as_deref().or(level) {
+    let parse = |filter: &str| quietened(filter).parse::<Targets>();
+    let filter = match level {
         Some(level) => parse(level)
             .map_err(|error| anyhow::anyhow!("--log-level {level}: {error}; use error, warn, info, debug or trace"))?,
-        None => from_environment().and_then(|filter| parse(&filter).ok()).map_or_else(|| parse(&default), Ok)?,
+        None => from_environment().and_then(|filter| parse(&filter).ok()).map_or_else(|| parse(default), Ok)?,
     };
     let writer = Struck { redactor: redactor.clone() };
     let builder = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(writer);
@@ -59,6 +58,11 @@ pub fn start(
     };
     report_panics(redactor.clone());
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+}
+
+/// The filter without the lines of the library that is not to be heard, unless the filter names it.
+fn quietened(filter: &str) -> String {
+    if filter.contains(QUIET) { filter.to_owned() } else { format!("{filter},{QUIET}=off") }
 }
 
 /// The filter in `RUST_LOG`, if there is one.

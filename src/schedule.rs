@@ -25,7 +25,7 @@ pub enum ScheduleError {
     /// Neither form.
     #[error("not a schedule: a crontab of 5 fields (\"*/15 * * * *\"), of 6 with seconds first, or \"every 15m\"")]
     NotASchedule,
-    /// A crontab that the parser refuses, with its words.
+    /// A crontab of which a field is none; which one.
     #[error("not a crontab: {0}")]
     NotACrontab(String),
     /// `every` with a duration that cannot be.
@@ -149,15 +149,39 @@ fn parse_crontab(text: &str) -> Result<croner::Cron, ScheduleError> {
     if fields != 5 && fields != 6 {
         return Err(ScheduleError::NotASchedule);
     }
-    CronParser::builder()
-        .seconds(Seconds::Optional)
-        .year(Year::Disallowed)
-        .build()
-        .parse(text)
-        .map_err(|error| ScheduleError::NotACrontab(visible(&error.to_string())))
+    let read = |text: &str| {
+        CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build().parse(text).map_err(drop)
+    };
+    read(text).map_err(|()| ScheduleError::NotACrontab(wrong_field(text, |field| read(field).is_ok())))
 }
 
-/// The parser quotes what it was given, whatever that is.
+/// What each field of a crontab with seconds may hold.
+const FIELDS: [(&str, &str); 6] = [
+    ("second", "0 to 59"),
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, or L for the last"),
+    ("month", "1 to 12, or JAN to DEC"),
+    ("day of the week", "0 to 7, or SUN to SAT"),
+];
+
+/// The first field that is none by itself, in words of our own.
+fn wrong_field(text: &str, is_crontab: impl Fn(&str) -> bool) -> String {
+    let given: Vec<&str> = text.split_whitespace().collect();
+    let names = &FIELDS[FIELDS.len() - given.len().min(FIELDS.len())..];
+    let alone = |place: usize| {
+        let field = |at: usize| if at == place { given[at] } else { "*" };
+        (0..given.len()).map(field).collect::<Vec<_>>().join(" ")
+    };
+    match given.iter().zip(names).enumerate().find(|(place, _)| !is_crontab(&alone(*place))) {
+        Some((_, (field, (name, range)))) => {
+            format!("`{}` is no {name} ({range}; *, lists, ranges and steps of them)", visible(field))
+        }
+        None => format!("`{}` cannot be read", visible(text)),
+    }
+}
+
+/// What was given, whatever that is.
 fn visible(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escaped).collect()
@@ -226,6 +250,17 @@ mod tests {
         ] {
             assert!(Schedule::parse(text, Tz::UTC).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_crontab_that_is_none_is_told_by_the_field_that_is_wrong() {
+        let why = |text: &str| Schedule::parse(text, Tz::UTC).unwrap_err().to_string();
+        let days = "is no day of the week (0 to 7, or SUN to SAT; *, lists, ranges and steps of them)";
+        assert_eq!(why("0 9 * * FUN"), format!("not a crontab: `FUN` {days}"));
+        assert!(why("61 * * * *").starts_with("not a crontab: `61` is no minute (0 to 59"), "{}", why("61 * * * *"));
+        assert!(why("61 * * * * *").starts_with("not a crontab: `61` is no second (0 to 59"));
+        assert!(why("0 0 32 * *").contains("`32` is no day of the month"));
+        assert!(why("0 9 * * MON-\u{7}").contains("`MON-\\u{7}` is no day of the week"));
     }
 
     #[test]

@@ -389,6 +389,16 @@ async fn what_is_wrong_is_told_with_the_right_exit_code() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("the ledger has amounts in EUR, but the balance is in USD"), "{}", ran.stderr);
 
+    // Everything that an account lists, and not that one; the other account has no divisions at all.
+    let listed = account("100.00", &lines, "USD").await;
+    let one = json!({ "containers": [{ "id": 5, "name": "Five", "parent_id": 0, "is_active": true }] });
+    let listing = Mock::given(method("GET")).and(path("/container"));
+    listing.respond_with(ResponseTemplate::new(200).set_body_json(one)).mount(&listed).await;
+    let beta = format!("    divisions: all\n  beta:\n    api_key: sandbox-api-key\n    base_url: {}\n", listed.uri());
+    let ran = run(folder(&listed.uri(), &beta, RULES).path(), &["backtest", "--division", "9"]);
+    assert_eq!((ran.code, &*ran.stdout), (Some(64), ""), "{}", ran.stderr);
+    assert!(ran.stderr.contains("CertCentral lists no active division 9 of acme"), "{}", ran.stderr);
+
     let poor = MockServer::builder().start().await;
     let body = json!({ "balance": "5.00", "currency": "USD", "negative_balance_limit": "0.00" });
     let serve = |at: &'static str| Mock::given(method("GET")).and(path(at));
@@ -415,6 +425,10 @@ async fn what_is_wrong_is_told_with_the_right_exit_code() {
     assert_eq!(ran.code, Some(1));
     let role = "a role that sees finances (Administrator, Manager, Finance manager)";
     assert!(ran.stderr.contains("the ledger cannot be read") && ran.stderr.contains(role), "{}", ran.stderr);
+    for told in [&ran.stdout, &ran.stderr] {
+        assert_eq!(told.matches("ledger cannot be read").count(), 1, "{}{}", ran.stdout, ran.stderr);
+    }
+    assert!(ran.stdout.starts_with("acme\nfailed: the ledger cannot be read"), "{}", ran.stdout);
 }
 
 /// The most memory that a process has had, in KiB.

@@ -258,3 +258,56 @@ async fn a_log_level_that_does_not_exist_is_bad_usage_rather_than_silence() {
     assert_eq!(ran.code, Some(64));
     assert!(ran.stderr.contains("use error, warn, info, debug or trace"), "{}", ran.stderr);
 }
+
+#[tokio::test]
+async fn a_service_that_is_told_to_stop_logs_no_error_whatever_the_log_is_asked_for() {
+    let world = World::new().await;
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    // A wait of over a minute is armed with the cron scheduler, whose end is not to be heard.
+    std::fs::write(world.path("alerts.yaml"), text.replace("every 1s", "every 10m")).unwrap();
+    for start in [&["run"][..], &["run", "--log-level", "debug"], &["run", "--log-level", "info,lowtide=debug"]] {
+        let service = world.start_with(&[start, &["--log-format", "json"]].concat());
+        service.wait_cycles(1);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let log = service.stop_with_log();
+        assert!(log.contains("\"message\":\"stopped\"") && !log.contains("ERROR"), "{start:?}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_notifier_that_refused_for_good_is_failing_and_owes_nothing() {
+    let world = World::new().await;
+    world.slack_answers(ResponseTemplate::new(404).set_body_string("no_service"));
+    world.funds("1500.00");
+    let service = world.start();
+    wait_until("the refusal", || service.log().contains("notification refused for good"));
+    wait_until("the status", || world.run(&["status"]).stdout.contains("Failing notifiers (1 row)"));
+    let status = world.run(&["status"]).stdout;
+    assert!(status.contains("Nothing is owed.") && !status.contains("Owed (") && status.contains("404"), "{status}");
+}
+
+#[tokio::test]
+async fn what_is_not_yet_known_keeps_its_thresholds_in_the_plugin_line() {
+    let world = World::new().await;
+    world.config("rules:\n  soon: { metric: runway, warning: { below: 14d }, critical: { below: 5d } }\n");
+    let empty = json!({ "adjustments": [], "page": { "total": 0, "limit": 500, "offset": 0 } });
+    world.serve("/finance/balance-history", ResponseTemplate::new(200).set_body_json(empty)).await;
+    let none = json!({ "orders": [], "page": { "total": 0, "limit": 250, "offset": 0 } });
+    world.serve("/order/certificate", ResponseTemplate::new(200).set_body_json(none)).await;
+    let plugin = world.run(&["check", "-o", "plugin"]);
+    assert!(plugin.stdout.ends_with("| 'acme/soon'=U;1209600:;432000:\n"), "{plugin:?}");
+}
+
+#[tokio::test]
+async fn what_a_command_that_reads_once_cannot_read_was_never_read_before() {
+    let world = World::new().await;
+    world.config("rules:\n  soon: { metric: runway, warning: { below: 14d } }\n");
+    for at in ["/finance/balance-history", "/order/certificate"] {
+        world.serve(at, ResponseTemplate::new(403)).await;
+    }
+    for args in [&["check"][..], &["validate", "--online"]] {
+        let ran = world.run(args);
+        assert!(!format!("{}{}", ran.stdout, ran.stderr).contains("read before"), "{ran:?}");
+        assert!(format!("{}{}", ran.stdout, ran.stderr).contains("403"), "{ran:?}");
+    }
+}

@@ -59,6 +59,9 @@ async fn a_heartbeat_beats_while_all_is_well_and_says_once_when_that_ends() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let all = wait_pings(&server, &["/start", "", "/fail"]).await;
     assert_eq!(all.iter().filter(|it| *it == "/fail").count(), 1);
+    let log = service.log();
+    assert!(log.contains("heartbeat says that something fails"), "{log}");
+    assert!(log.contains("\"reason\":\"cannot be read completely: acme\""), "{log}");
     // A reload is no new start.
     service.hangup();
     world.funds("10000.00");
@@ -68,7 +71,10 @@ async fn a_heartbeat_beats_while_all_is_well_and_says_once_when_that_ends() {
     world.wait_told(1);
     tokio::time::sleep(Duration::from_millis(1500)).await;
     wait_pings(&server, &["/start", "", "/fail", ""]).await;
-    assert!(!service.log().contains(UUID));
+    let log = service.log();
+    assert!(!log.contains(UUID));
+    let lines = ["heartbeat says that all is well", "heartbeat says that something fails"];
+    assert_eq!(lines.map(|line| log.matches(line).count()), [2, 1], "one line a change: {log}");
     assert_eq!(service.stop(), Some(0));
 }
 

@@ -163,6 +163,20 @@ fn what_has_no_history_is_left_out_and_unlimited_funds_never_fire() {
 }
 
 #[test]
+fn what_was_never_known_is_left_out_and_what_was_known_once_is_not() {
+    let bound = Bound::from(Duration::from_secs(14 * 24 * HOUR));
+    let runway =
+        || Rule::new("runway".into(), Metric::Runway, Some(Level::new(Side::Below, bound, None).unwrap()), None);
+    let few = [(600, -100), (2000, -100)];
+    let (quick, slow, _) = both(&[fund(&few, 500)], &[runway().unwrap()], "every 1h", 3);
+    assert_eq!(quick, slow);
+    assert!(matches!(quick.parts[0].lives, Err(Skipped::NotYetKnown(_))), "{quick:?}");
+    let many: Vec<(i64, i64)> = (0..60).map(|day| (day * 24 * 60 + 600, -100)).collect();
+    let (known, _, _) = both(&[fund(&many, 90_000)], &[runway().unwrap()], "every 6h", 60);
+    assert_eq!(known.parts[0].lives, Ok(Vec::new()));
+}
+
+#[test]
 fn funds_run_out_when_a_usual_purchase_can_no_longer_be_paid() {
     let fund = fund(&[(10, -300), (20, -200), (30, 600), (40, -500)], -1900);
     let ledger = fund.books.ledger.as_ref().unwrap();

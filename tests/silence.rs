@@ -154,6 +154,39 @@ async fn an_unreadable_balance_can_be_hushed_by_its_name_and_with_its_account() 
 }
 
 #[tokio::test]
+async fn a_running_service_can_be_hushed_while_its_file_is_broken() {
+    let world = World::new().await;
+    world.funds("1500.00");
+    let good = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let service = world.start();
+    world.wait_told(1);
+    std::fs::write(world.path("alerts.yaml"), good.replace("metric: available_funds", "metric: avalable_funds"))
+        .unwrap();
+    assert_eq!(world.run(&["validate"]).code, Some(78));
+    let listed = world.run(&["silence", "list"]);
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    assert!(listed.stdout.contains("Nothing is silenced by command"), "{listed:?}");
+    let added = add(&world, &["--for", "1h", "--rule", "funds", "--reason", "bad save"]);
+    assert_eq!(added.code, Some(0), "{added:?}");
+    assert!(added.stdout.contains("in the running service") && added.stderr.contains("has mistakes"), "{added:?}");
+    for (more, reason) in [
+        (["--account", "acne", "--rule", "funds"], "no account is called `acne`; the service reads acme"),
+        (["--account", "acme", "--rule", "fund"], "no rule is called `fund`; the service has funds, unreadable"),
+    ] {
+        let refused = world.run(&[&["silence", "add", "--for", "1h"], &more[..]].concat());
+        assert_eq!((refused.code, refused.stderr.contains(reason)), (Some(64), true), "{refused:?}");
+    }
+    assert_eq!(ids(&world), [1]);
+    let removed = world.run(&["silence", "remove", "1"]);
+    assert_eq!((removed.code, ids(&world)), (Some(0), vec![]), "{removed:?}");
+    assert_eq!(service.stop(), Some(0));
+    for args in [&["silence", "list"][..], &["silence", "remove", "1"]] {
+        assert_eq!(world.run(args).code, Some(78), "no service goes on with the one before");
+    }
+    assert_eq!(add(&world, &["--for", "1h"]).code, Some(78));
+}
+
+#[tokio::test]
 async fn a_division_that_nobody_reads_is_silenced_with_a_word_of_caution() {
     let world = World::new().await;
     world.config_with("divisions: all", bin::FUNDS);

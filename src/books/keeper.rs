@@ -115,7 +115,7 @@ impl Keeper {
                     }
                     Err(error) => {
                         let told = self.shelf.memory().fail_orders(error.clone(), self.clock.now());
-                        self.tell(told, "orders cannot be read", None, &error);
+                        self.tell(told || self.is_asked_once(), "orders cannot be read", None, &error);
                     }
                 }
             }
@@ -140,7 +140,7 @@ impl Keeper {
             Ok(lines) => lines,
             Err(error) => {
                 let told = self.shelf.memory().fail_ledger(division, error.clone(), now);
-                return self.tell(told, "ledger cannot be read", division, &error);
+                return self.tell(told || self.is_asked_once(), "ledger cannot be read", division, &error);
             }
         };
         let (entries, duration_ms) = (lines.len(), self.since(began));
@@ -179,11 +179,18 @@ impl Keeper {
         (self.clock.now() - began).num_milliseconds()
     }
 
+    /// Whether this is a command that reads once: nothing was read before, and its answer says what is missing.
+    fn is_asked_once(&self) -> bool {
+        self.cache.is_none()
+    }
+
     /// A failure is told once for as long as it stays the same.
     fn tell(&self, told: bool, what: &str, division: Division, error: &ReadError) {
         let account = &self.account;
         if told {
             tracing::debug!(%account, division, reason = %error.reason, "{what}");
+        } else if self.is_asked_once() {
+            tracing::warn!(%account, division, reason = %error.reason, "{what}");
         } else {
             tracing::warn!(%account, division, reason = %error.reason, "{what}: what was read before is used while it is fresh");
         }

@@ -86,7 +86,8 @@ pub enum Command {
     /// fires then is told. One made at level warning is broken by whatever becomes critical.
     ///
     /// While the service runs, it makes the change, asked through the Unix socket beside its state file. While it does not,
-    /// this command takes the state's lock, changes the file and lets go. It has to run as the user of the service, or as
+    /// this command takes the state's lock, changes the file and lets go. A configuration file with a mistake keeps nobody from
+    /// asking a running service, which uses the one before. It has to run as the user of the service, or as
     /// root. `silences:` in the configuration does the same for as long as the file says.
     Silence {
         /// What to do

@@ -183,6 +183,7 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
             row.level = Worst::Ok;
             "not yet known".clone_into(&mut row.shown);
             row.reason = Some(why);
+            row.ranges = [range(rule, Severity::Warning), range(rule, Severity::Critical)];
         }
         Ok(verdict) => {
             row.reason = None;

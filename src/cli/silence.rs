@@ -1,9 +1,10 @@
 //! `lowtide silence`: hush what is known already, for a while. Asks the running service; where none runs, it takes the
-//! state's lock, changes the file and lets go. Never both.
+//! state's lock, changes the file and lets go. Never both. While the configuration file is a bad one, only a running service
+//! is asked, which goes on with the one before: it must be possible to hush it.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -11,13 +12,15 @@ use serde::Serialize;
 
 use super::args::{Output, SilenceAction, SilenceTerms};
 use super::out::{grumble, say};
-use super::status::{self, division};
+use super::status::{self, Outline, division, outline};
 use super::table::table;
 use super::{Context, Exit, print_json};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, silence_end};
 use crate::control::{self, Report, Request, SilenceReport, Silenced};
-use crate::domain::Time;
+use crate::domain::rule::{Severity, UNREADABLE};
+use crate::domain::silence::Silence;
+use crate::domain::{Name, Time};
 use crate::silences::{Change, Changed, Firing, apply};
 use crate::store::{self, FileStore, OpenError, Store};
 use crate::text::clean;
@@ -28,20 +31,54 @@ const PATIENCE: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(context: &Context, action: SilenceAction) -> Exit {
-    let config = match context.load_or_report() {
-        Ok(config) => config,
+    let place = match place(context).await {
+        Ok(place) => place,
         Err(exit) => return exit,
     };
     match action {
-        SilenceAction::Add { terms, output } => add(&config, &terms, output).await,
-        SilenceAction::List { output } => list(&config, output).await,
-        SilenceAction::Remove { id } => remove(&config, &id).await,
+        SilenceAction::Add { terms, output } => add(&place, &terms, output).await,
+        SilenceAction::List { output } => list(&place, output).await,
+        SilenceAction::Remove { id } => remove(&place, &id).await,
     }
 }
 
-async fn add(config: &Config, terms: &SilenceTerms, output: Output) -> Exit {
-    let now = SystemClock.now();
-    let silence = match wanted(config, terms, now) {
+/// Whose silences they are.
+struct Place {
+    state: PathBuf,
+    timezone: Tz,
+    names: Names,
+}
+
+/// Who knows what there is to silence.
+enum Names {
+    /// The configuration.
+    File(Box<Config>),
+    /// The running service alone: the file has become a bad one.
+    Service(Box<Report>),
+}
+
+/// A bad file is one for this command only where no service runs that could go on without it.
+async fn place(context: &Context) -> Result<Place, Exit> {
+    let (loaded, Outline { state, timezone }) = outline(context)?;
+    if loaded.config.is_ok() {
+        return context.report(loaded).map(|config| Place { state, timezone, names: Names::File(Box::new(config)) });
+    }
+    match control::ask::<Report>(&state, Request::Status).await {
+        Ok(report) => {
+            grumble!(
+                "lowtide: {} has mistakes (lowtide validate shows them): the running service is asked, which uses the one \
+                 before",
+                context.file.display()
+            );
+            Ok(Place { state, timezone, names: Names::Service(Box::new(report)) })
+        }
+        Err(_) => Err(context.report(loaded).map_or_else(|exit| exit, |_| Exit::Config)),
+    }
+}
+
+async fn add(place: &Place, terms: &SilenceTerms, output: Output) -> Exit {
+    let (now, timezone) = (SystemClock.now(), place.timezone);
+    let silence = match wanted(place, terms, now) {
         Ok(silence) => silence,
         Err(why) => {
             grumble!("lowtide: {why}");
@@ -49,7 +86,7 @@ async fn add(config: &Config, terms: &SilenceTerms, output: Output) -> Exit {
         }
     };
     let until = silence.until;
-    let (changed, place) = match change(config, Change::Add { silence: silence.clone() }).await {
+    let (changed, where_) = match change(place, Change::Add { silence: silence.clone() }).await {
         Ok(done) => done,
         Err(why) => {
             grumble!("lowtide: {why}");
@@ -57,7 +94,7 @@ async fn add(config: &Config, terms: &SilenceTerms, output: Output) -> Exit {
         }
     };
     let Changed::Added { id, firing } = changed else {
-        grumble!("lowtide: the silence was not made: {} has passed", time(config.timezone, until));
+        grumble!("lowtide: the silence was not made: {} has passed", time(timezone, until));
         return Exit::Usage;
     };
     match output {
@@ -70,10 +107,10 @@ async fn add(config: &Config, terms: &SilenceTerms, output: Output) -> Exit {
                 None => clean(&silence.account),
             };
             let level = if terms.level.everything() { "everything" } else { "warnings only" };
-            say!("Silence {id} ({place}): {place_of}, {rule}, {level}, until {}.", time(config.timezone, until));
+            say!("Silence {id} ({where_}): {place_of}, {rule}, {level}, until {}.", time(timezone, until));
             firing.iter().for_each(tell);
             if let Some(id) = silence.division
-                && is_unseen(config, &silence.account, id).await
+                && is_unseen(&place.state, &silence.account, id).await
             {
                 say!(
                     "Careful: no division {id} of {} was read lately, so this may hush nothing.",
@@ -86,8 +123,8 @@ async fn add(config: &Config, terms: &SilenceTerms, output: Output) -> Exit {
 }
 
 /// Whether the running service reads this account, but no such division of it.
-async fn is_unseen(config: &Config, account: &str, division: u64) -> bool {
-    let Ok(report) = control::ask::<Report>(&config.state, Request::Status).await else { return false };
+async fn is_unseen(state: &Path, account: &str, division: u64) -> bool {
+    let Ok(report) = control::ask::<Report>(state, Request::Status).await else { return false };
     let mut read = report.readings.iter().filter(|it| *it.account == *account).peekable();
     read.peek().is_some() && read.all(|it| it.division != Some(division))
 }
@@ -103,16 +140,22 @@ fn tell(firing: &Firing) {
 }
 
 /// The silence that the arguments describe, or what is wrong with them.
-fn wanted(config: &Config, terms: &SilenceTerms, now: Time) -> Result<crate::domain::silence::Silence, String> {
-    let mut silence = config.silence(&terms.account, terms.division, terms.rule.as_deref())?;
+fn wanted(place: &Place, terms: &SilenceTerms, now: Time) -> Result<Silence, String> {
+    let (account, rule) = (&*terms.account, terms.rule.as_deref());
+    let mut silence = match &place.names {
+        Names::File(config) => config.silence(account, terms.division, rule)?,
+        Names::Service(report) => known_to_the_service(report, account, terms.division, rule)?,
+    };
     silence.until = match (terms.length, &terms.until) {
         (Some(length), _) => chrono::Duration::from_std(length).ok().and_then(|length| now.checked_add_signed(length)),
-        (None, Some(until)) => Some(config.moment(until).map_err(|why| format!("--until {}: {why}", clean(until)))?),
+        (None, Some(until)) => {
+            Some(silence_end(until, place.timezone).map_err(|why| format!("--until {}: {why}", clean(until)))?)
+        }
         (None, None) => None,
     }
     .ok_or("a silence needs an end: --for 3d, or --until 2026-12-01T09:00")?;
     if silence.ended(now) {
-        return Err(format!("the silence would end in the past, at {}", time(config.timezone, silence.until)));
+        return Err(format!("the silence would end in the past, at {}", time(place.timezone, silence.until)));
     }
     silence.reason.clone_from(&terms.reason);
     silence.level = terms.level.into();
@@ -120,8 +163,41 @@ fn wanted(config: &Config, terms: &SilenceTerms, now: Time) -> Result<crate::dom
     Ok(silence)
 }
 
-async fn remove(config: &Config, id: &str) -> Exit {
-    if config.silences.contains_key(id) && id.parse::<u32>().is_err() {
+/// A silence in the running service's words, or why it makes no sense there.
+fn known_to_the_service(
+    report: &Report,
+    account: &str,
+    division: Option<u64>,
+    rule: Option<&str>,
+) -> Result<Silence, String> {
+    let names = |names: &[&Name]| names.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ");
+    let accounts: Vec<&Name> = report.accounts.iter().map(|it| &it.account).collect();
+    let Some(known) = accounts.iter().find(|name| &****name == account) else {
+        return Err(format!("no account is called `{}`; the service reads {}", clean(account), names(&accounts)));
+    };
+    let unreadable = Name::from(UNREADABLE);
+    let rules: Vec<&Name> = report.rules.iter().chain([&unreadable]).collect();
+    // A service from before it told its rules cannot be asked about them.
+    let is_known = |rule: &str| report.rules.is_empty() || rules.iter().any(|name| &***name == rule);
+    if let Some(rule) = rule.filter(|rule| !is_known(rule)) {
+        return Err(format!("no rule is called `{}`; the service has {}", clean(rule), names(&rules)));
+    }
+    Ok(Silence {
+        account: Name::clone(known),
+        division,
+        rule: rule.map(Name::from),
+        until: Time::UNIX_EPOCH,
+        reason: None,
+        level: Severity::Warning,
+        made: None,
+    })
+}
+
+async fn remove(place: &Place, id: &str) -> Exit {
+    if let Names::File(config) = &place.names
+        && config.silences.contains_key(id)
+        && id.parse::<u32>().is_err()
+    {
         let file = config.file.display();
         grumble!("lowtide: silence `{}` stands in {file}: take it out there", clean(id));
         return Exit::Usage;
@@ -130,10 +206,10 @@ async fn remove(config: &Config, id: &str) -> Exit {
         grumble!("lowtide: no silence has the id `{}` (lowtide silence list shows them)", clean(id));
         return Exit::Usage;
     };
-    match change(config, Change::Remove { id: number }).await {
-        Ok((Changed::Removed { silence }, place)) => {
+    match change(place, Change::Remove { id: number }).await {
+        Ok((Changed::Removed { silence }, where_)) => {
             say!(
-                "Silence {number} of {} is removed ({place}); what still fires is told at the next reading.",
+                "Silence {number} of {} is removed ({where_}); what still fires is told at the next reading.",
                 clean(&silence.account)
             );
             Exit::Success
@@ -152,12 +228,13 @@ async fn remove(config: &Config, id: &str) -> Exit {
 }
 
 /// Has the service make the change or, where none runs, makes it in the file. Also where that was.
-async fn change(config: &Config, change: Change) -> Result<(Changed, &'static str), String> {
+async fn change(place: &Place, change: Change) -> Result<(Changed, &'static str), String> {
+    let state = &place.state;
     for tries in 0..PATIENCE {
         if tries > 0 {
             tokio::time::sleep(PAUSE).await;
         }
-        match control::ask::<Silenced>(&config.state, Request::Silence(change.clone())).await {
+        match control::ask::<Silenced>(state, Request::Silence(change.clone())).await {
             Ok(Silenced { saved: true, changed }) => return Ok((changed, "in the running service")),
             Ok(Silenced { saved: false, .. }) => {
                 return Err(
@@ -173,13 +250,16 @@ async fn change(config: &Config, change: Change) -> Result<(Changed, &'static st
                 ));
             }
         }
-        match in_the_file(&config.state, change.clone()) {
+        if matches!(place.names, Names::Service(_)) {
+            continue; // whose file it is must be certain
+        }
+        match in_the_file(state, change.clone()) {
             Err(Stop::InUse) => {} // it starts or stops just now
             Err(Stop::Failed(why)) => return Err(why),
             Ok(changed) => return Ok((changed, "in the state file; no service runs")),
         }
     }
-    Err(format!("state {} is in use, but no service answers at its socket: try again", config.state.display()))
+    Err(format!("state {} is in use, but no service answers at its socket: try again", state.display()))
 }
 
 enum Stop {
@@ -234,15 +314,23 @@ struct Listed<'a> {
     silences: &'a [SilenceReport],
 }
 
-async fn list(config: &Config, output: Output) -> Exit {
-    let report = match status::ask(config).await {
-        Ok(report) => report,
-        Err(exit) => return exit,
+async fn list(place: &Place, output: Output) -> Exit {
+    let (silences, by_command) = match &place.names {
+        Names::File(config) => match status::ask(config).await {
+            Ok(report) => (report.silences, ""),
+            Err(exit) => return exit,
+        },
+        // Those of the file in use stand in no file any more.
+        Names::Service(report) => {
+            let mut silences = report.silences.clone();
+            silences.retain(|it| it.silence.in_force(SystemClock.now()));
+            (silences, " by command; silences of the configuration are not shown")
+        }
     };
     match output {
-        Output::Json => print_json(&Listed { silences: &report.silences }),
-        Output::Text if report.silences.is_empty() => say!("Nothing is silenced."),
-        Output::Text => say!("{}", rows(&report.silences, config.timezone).trim_end()),
+        Output::Json => print_json(&Listed { silences: &silences }),
+        Output::Text if silences.is_empty() => say!("Nothing is silenced{by_command}."),
+        Output::Text => say!("{}", rows(&silences, place.timezone).trim_end()),
     }
     Exit::Success
 }

@@ -39,13 +39,13 @@ pub(super) async fn status(context: &Context, output: Output) -> Exit {
 }
 
 /// Where to ask, and in which zone to show times.
-struct Outline {
-    state: PathBuf,
-    timezone: Tz,
+pub(super) struct Outline {
+    pub(super) state: PathBuf,
+    pub(super) timezone: Tz,
 }
 
 /// A running service goes on when its file becomes a bad one, so a bad one must not keep anybody from asking.
-fn outline(context: &Context) -> Result<(Loaded, Outline), Exit> {
+pub(super) fn outline(context: &Context) -> Result<(Loaded, Outline), Exit> {
     let mut loaded = context.load();
     let config::Outline { state, timezone } = std::mem::take(&mut loaded.outline);
     match state {
@@ -179,8 +179,9 @@ fn text(report: &Report, outline: &Outline) -> String {
         let title = format!("Silences ({})", count(report.silences.len(), "row"));
         text.push_str(&format!("{title}\n{}\n", super::silence::rows(&report.silences, outline.timezone)));
     }
-    section(&mut text, "Owed", report.owed.len(), "NOTIFIER|EVENTS|OLDEST|HELD UNTIL|FAILING SINCE|ERROR", |rows| {
-        rows.extend(report.owed.iter().map(|it| {
+    let (owed, failing): (Vec<_>, Vec<_>) = report.owed.iter().partition(|it| it.events > 0);
+    section(&mut text, "Owed", owed.len(), "NOTIFIER|EVENTS|OLDEST|HELD UNTIL|FAILING SINCE|ERROR", |rows| {
+        rows.extend(owed.iter().map(|it| {
             vec![
                 it.notifier.to_string(),
                 it.events.to_string(),
@@ -191,9 +192,17 @@ fn text(report: &Report, outline: &Outline) -> String {
             ]
         }));
     });
-    if report.owed.is_empty() {
+    if owed.is_empty() {
         text.push_str("Nothing is owed.\n\n");
     }
+    // What it refused for good is not owed to it any more.
+    section(&mut text, "Failing notifiers", failing.len(), "NOTIFIER|FAILING SINCE|ERROR", |rows| {
+        rows.extend(
+            failing
+                .iter()
+                .map(|it| vec![it.notifier.to_string(), time(it.failing_since), it.error.clone().unwrap_or_default()]),
+        );
+    });
     let head = "ACCOUNT|DIVISION|READ AT|AVAILABLE FUNDS|BALANCE|UNPAID INVOICES|USED CREDIT";
     section(&mut text, "Last readings", report.readings.len(), head, |rows| {
         rows.extend(report.readings.iter().map(|it| {

@@ -34,7 +34,7 @@ pub use files::find;
 pub use load::{Loaded, Outline, load};
 pub use problem::{Problem, ProblemSeverity, Problems};
 pub use schema::schema;
-pub use silences::silence_reason;
+pub use silences::{silence_end, silence_reason};
 pub use sources::{Sources, Stamps};
 
 use std::collections::{BTreeMap, BTreeSet};

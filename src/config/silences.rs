@@ -117,9 +117,9 @@ impl super::Config {
             made: None,
         })
     }
+}
 
-    /// When `--until` or `until` says, in this configuration's zone.
-    pub fn moment(&self, text: &str) -> Result<Time, String> {
-        parse_moment(text, self.timezone).ok_or_else(|| format!("not a time: {}", values::MOMENT))
-    }
+/// When `--until` says, in the configuration's zone.
+pub fn silence_end(text: &str, timezone: Tz) -> Result<Time, String> {
+    parse_moment(text, timezone).ok_or_else(|| format!("not a time: {}", values::MOMENT))
 }

@@ -102,11 +102,10 @@ pub(super) fn parse(text: &str, expected: &str) -> (Option<Rc<Node>>, Vec<Flaw>)
     for event in Parser::new_from_str(text) {
         let step = match event {
             Ok((event, span)) => builder.take(event, span),
-            Err(error) => Err(flaw(
-                (error.marker().line(), error.marker().col() + 1),
-                format!("broken YAML ({})", printable(error.info())),
-                "valid YAML",
-            )),
+            Err(error) => {
+                let place = (error.marker().line(), error.marker().col() + 1);
+                Err(flaw(place, format!("broken YAML ({})", printable(error.info())), valid_yaml(text, place.0)))
+            }
         };
         if let Err(fatal) = step {
             builder.flaws.push(fatal);
@@ -119,6 +118,16 @@ pub(super) fn parse(text: &str, expected: &str) -> (Option<Rc<Node>>, Vec<Flaw>)
         return (None, builder.flaws);
     }
     (builder.root, builder.flaws)
+}
+
+/// What would be right in place of broken YAML on this line. The braces of `${NAME}` are YAML's own inside `{ }` and `[ ]`.
+fn valid_yaml(text: &str, line: usize) -> &'static str {
+    let broken = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    if broken.contains("${") {
+        "valid YAML: inside { } and [ ], a value with ${NAME} stands in quotes: \"${NAME}\""
+    } else {
+        "valid YAML"
+    }
 }
 
 fn flaw(place: (usize, usize), found: String, expected: &str) -> Flaw {

@@ -49,6 +49,9 @@ pub struct Report {
     /// Its accounts and their cycles.
     #[serde(default)]
     pub accounts: Vec<AccountReport>,
+    /// The names of its rules; empty from one that is older than this field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Name>,
     /// Alerts that are pending or firing.
     pub alerts: Vec<AlertReport>,
     /// Silences that were made by command; `status` and `silence list` add those of the configuration.

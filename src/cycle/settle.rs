@@ -291,11 +291,11 @@ impl Desk<'_> {
         let (mut alert, moved) = transition(&before.alert, verdict, remind, self.now);
         let silences = self.silences(key);
         let hearing = hear(before.hushed.as_ref(), &before.alert, &alert, moved, &silences, self.now);
+        let after_silence = before.hushed.is_some() && silences.is_empty();
         if hearing.told.is_some() && self.owed.is_none() {
             self.owed = Some(OwedIndex::of(self.state));
         }
         let telling = hearing.told.map(|moved| {
-            let after_silence = before.hushed.is_some();
             let recipients = self.recipients(key, moved, after_silence, &notify);
             Telling { moved, recipients, threads: before.alert.told.clone(), silence: hearing.note }
         });

@@ -97,8 +97,8 @@ pub struct Hearing {
 /// What people hear of one reading of one alert. `silences` are those about it that are in force; `hushed` is what the
 /// last reading kept.
 ///
-/// Whoever heard a level hears its end: a silence that does not reach the level heard last hushes no easing, and a
-/// resolve is never hushed (it goes to those who were told, and so to nobody where nobody was).
+/// Whoever heard a level hears its end: no silence hushes the easing of a critical that was heard, and a resolve is never
+/// hushed (it goes to those who were told, and so to nobody where nobody was).
 pub fn hear(
     hushed: Option<&Hushed>,
     before: &Alert,
@@ -113,8 +113,8 @@ pub fn hear(
     let Some(level) = after.firing() else { return Hearing { hushed: None, told: moved, note } };
 
     let heard = hushed.map_or(before.firing(), |hushed| hushed.heard);
-    let loudest = heard.map_or(level, |heard| heard.max(level));
-    if let Some(silence) = in_force.filter(|silence| silence.level >= loudest) {
+    let worse_was_heard = heard.is_some_and(|heard| heard > level);
+    if let Some(silence) = in_force.filter(|silence| silence.level >= level && !worse_was_heard) {
         return Hearing { hushed: Some(Hushed { heard, by: silence.note() }), told: None, note };
     }
     let told = match hushed {
@@ -251,7 +251,16 @@ mod tests {
                 vec![(W, LOUD), (W, C), (C, C), (C, LOUD)],
                 vec!["raised", "-", "-", "escalated"],
             ),
-            ("eased unheard", vec![(C, LOUD), (C, C), (W, C), (W, LOUD)], vec!["raised", "-", "-", "eased"]),
+            (
+                "who heard critical hears that it is over, however far the silence reaches",
+                vec![(C, LOUD), (C, C), (W, C), (W, C), (C, C), (W, C), (W, LOUD)],
+                vec!["raised", "-", "eased", "-", "-", "-", "reminder"],
+            ),
+            (
+                "eased in the reading that follows the silence",
+                vec![(C, LOUD), (C, C), (W, LOUD)],
+                vec!["raised", "-", "eased"],
+            ),
             (
                 "who heard critical hears that it is over",
                 vec![(C, LOUD), (C, W), (W, W), (W, W), (W, LOUD)],

@@ -139,4 +139,7 @@ pub enum Skipped {
     /// It cannot even be read now.
     #[error("{0}")]
     Unreadable(String),
+    /// At no step was enough known of it, nor is now.
+    #[error("not yet known on any of these days: {0}")]
+    NotYetKnown(String),
 }

@@ -73,6 +73,8 @@ struct Stage<'a> {
     watch: Watch,
     state: State,
     lives: BTreeMap<(Division, Name), Vec<Life>>,
+    /// What is not yet known now, and was not at any step so far.
+    unknown: Why,
     rehearsed: Rehearsed,
 }
 
@@ -80,7 +82,7 @@ type Why = BTreeMap<(Division, Name), Skipped>;
 
 impl<'a> Stage<'a> {
     fn new(script: &'a Script<'a>, pasts: &'a [Past]) -> (Self, Why) {
-        let mut skipped = Why::new();
+        let (mut skipped, mut unknown) = (Why::new(), Why::new());
         let mut hindsights = Vec::new();
         for (fund, past) in script.funds.iter().zip(pasts) {
             let watching = script.rules.iter().filter(|rule| rule.watches(script.account, fund.division));
@@ -88,8 +90,17 @@ impl<'a> Stage<'a> {
             let mut hindsight = Hindsight::new(fund, past, script, rules.clone());
             rules.retain(|rule| {
                 let why = why_not(rule, fund, past, hindsight.as_mut(), script.to);
-                blind.extend(why.clone().map(|why| ((fund.division, rule.name.clone()), why)));
-                why.is_none()
+                let key = (fund.division, rule.name.clone());
+                match why {
+                    None => return true,
+                    // It may have been known before: that shows on the way.
+                    Some(why @ Skipped::NotYetKnown(_)) => {
+                        unknown.insert(key, why);
+                        return true;
+                    }
+                    Some(why) => blind.push((key, why)),
+                }
+                false
             });
             if !blind.is_empty() {
                 hindsight = Hindsight::new(fund, past, script, rules);
@@ -104,6 +115,7 @@ impl<'a> Stage<'a> {
             watch: watch(script, &skipped),
             state: State::default(),
             lives: BTreeMap::new(),
+            unknown,
             rehearsed: Rehearsed::default(),
         };
         (stage, skipped)
@@ -135,6 +147,12 @@ impl<'a> Stage<'a> {
             prospect: hindsight.as_mut().and_then(|hindsight| hindsight.at(now)),
         };
         let harvest = Harvest { reads: funds.map(read).collect(), listing_failure: None, active: None };
+        let (rules, reads) = (&self.watch.rules, &harvest.reads);
+        self.unknown.retain(|(division, name), _| {
+            let rule = rules.iter().find(|rule| rule.name == *name);
+            let read = reads.iter().find(|read| read.division == *division);
+            !rule.zip(read).is_some_and(|(rule, read)| evaluate(rule, &read.reading(rule)).is_ok())
+        });
         settle(&mut self.state, &self.watch, &harvest, now);
         self.tell();
     }
@@ -175,6 +193,7 @@ impl<'a> Stage<'a> {
     }
 
     fn curtain(mut self, mut skipped: Why) -> Rehearsed {
+        skipped.append(&mut self.unknown);
         for fund in self.script.funds {
             let rules = self.script.rules.iter().filter(|rule| rule.watches(self.script.account, fund.division));
             for rule in rules {
@@ -206,7 +225,7 @@ fn due(alert: &Alert, rule: &Rule) -> Vec<Time> {
         .collect()
 }
 
-/// Why this rule cannot be rehearsed on this fund.
+/// Why this rule cannot be rehearsed on this fund, as far as the present tells.
 fn why_not(rule: &Rule, fund: &Fund, past: &Past, hindsight: Option<&mut Hindsight<'_>>, to: Time) -> Option<Skipped> {
     match rule.metric {
         Metric::UnpaidInvoices => return Some(Skipped::NoHistory("unpaid invoices")),
@@ -223,7 +242,8 @@ fn why_not(rule: &Rule, fund: &Fund, past: &Past, hindsight: Option<&mut Hindsig
     match evaluate(rule, &reading) {
         Err(Blind::Unreadable(why)) => Some(Skipped::Unreadable(why.reason)),
         Err(Blind::NotYetRead(why)) => Some(Skipped::Unreadable(why)),
-        Err(Blind::NotYetKnown(_)) | Ok(_) => None,
+        Err(Blind::NotYetKnown(why)) => Some(Skipped::NotYetKnown(why)),
+        Ok(_) => None,
     }
 }
 

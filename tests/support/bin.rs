@@ -353,6 +353,13 @@ impl Service {
         self.wait()
     }
 
+    /// Asks it to stop, and waits for a good end. Its whole log.
+    pub fn stop_with_log(mut self) -> String {
+        self.signal("-TERM");
+        assert_eq!(self.wait(), Some(0));
+        self.log()
+    }
+
     /// Asks it to stop, with SIGINT, and waits. Its exit code.
     pub fn interrupt(mut self) -> Option<i32> {
         self.signal("-INT");

@@ -49,6 +49,9 @@ pub(super) async fn run(context: &Context, options: &Options) -> Exit {
         report.accounts.push(rehearse(watch, account, &rules, options, &clock, &mut progress).await);
         progress.clear();
     }
+    if let Err(exit) = division_exists(&mut report, options) {
+        return exit;
+    }
     report.sum_up(&config);
     match options.output {
         BacktestOutput::Text => put(&text::text(&report, config.timezone, context.colour)),
@@ -81,6 +84,18 @@ fn names_exist(config: &Config, options: &Options) -> Result<(), Exit> {
         }
     }
     if good { Ok(()) } else { Err(Exit::Usage) }
+}
+
+/// A division that no account has is bad usage; accounts without it have nothing to tell where another has it.
+fn division_exists(report: &mut Report, options: &Options) -> Result<(), Exit> {
+    let Some(id) = options.division else { return Ok(()) };
+    if report.accounts.iter().all(|account| account.lacks_division) {
+        let names: Vec<String> = report.accounts.iter().map(|it| crate::text::clean(&it.account)).collect();
+        grumble!("lowtide: CertCentral lists no active division {id} of {}", names.join(", "));
+        return Err(Exit::Usage);
+    }
+    report.accounts.retain(|account| !account.lacks_division);
+    Ok(())
 }
 
 fn is_asked(options: &Options, rule: &Rule) -> bool {
@@ -123,7 +138,7 @@ async fn rehearse(
         }
     }
     if options.division.is_some() && harvest.reads.is_empty() && report.failures.is_empty() {
-        report.failures.push("the division is not one that CertCentral lists as active".to_owned());
+        report.lacks_division = true;
     }
     if needs == Needs::Orders {
         let why: BTreeSet<String> = funds.iter().filter_map(|fund| orders_problem(&fund.books)).collect();

@@ -56,6 +56,9 @@ pub(super) struct AccountReport {
     /// What could not be read.
     pub(super) failures: Vec<String>,
     pub(super) funds: Vec<FundReport>,
+    /// It has no such division as was asked for.
+    #[serde(skip)]
+    pub(super) lacks_division: bool,
     #[serde(skip)]
     told: Mail,
 }
@@ -221,6 +224,7 @@ impl AccountReport {
             notes: Vec::new(),
             failures: Vec::new(),
             funds: Vec::new(),
+            lacks_division: false,
             told: BTreeMap::new(),
         }
     }

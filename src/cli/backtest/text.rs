@@ -20,6 +20,7 @@ pub(super) fn text(report: &Report, zone: Tz, colour: bool) -> String {
     let mut text = String::new();
     for account in &report.accounts {
         text.push_str(&head(&heading(account, zone), colour));
+        account.failures.iter().for_each(|why| text.push_str(&format!("failed: {}\n", clean(why))));
         account.notes.iter().for_each(|note| text.push_str(&format!("note: {}\n", clean(note))));
         for fund in &account.funds {
             put_fund(&mut text, account, fund, zone, colour);

@@ -375,3 +375,15 @@ fn mistakes_in_forecast_rules_say_what_would_be_right() {
     ");
     insta::assert_snapshot!(account("api_key: k, not_spend: []"), @"alerts.yaml:2:23: accounts.acme.not_spend: found an empty list, expected a list of transaction types such as [Expired Deposit, Adjustment]");
 }
+
+#[test]
+fn a_variable_without_quotes_inside_braces_is_explained() {
+    let hint = "expected valid YAML: inside { } and [ ], a value with ${NAME} stands in quotes: \"${NAME}\"";
+    for part in ["accounts:\n  acme: { api_key: ${KEY} }", "accounts:\n  acme: { api_key: ${KEY}, region: eu }"] {
+        let told = Files::new(with(part)).errors(&[("KEY", "k")]);
+        assert!(told.contains("broken YAML") && told.contains(hint), "{told}");
+    }
+    let other = Files::new(with("accounts:\n  acme: { api_key: 'k }")).errors(&[]);
+    assert!(other.contains("expected valid YAML") && !other.contains("${"), "{other}");
+    assert_eq!(Files::new(with("accounts:\n  acme: { api_key: \"${KEY}\" }")).errors(&[("KEY", "k")]), "");
+}
