@@ -1,6 +1,12 @@
 //! Funds that ran out: what could not be bought leaves no line, and is no slower pace.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::domain::balance::{Balance, Reading};
+use crate::domain::books::Books;
+use crate::domain::money::Currency;
+use crate::domain::rule::{Amount, Bound, Level, Metric, Rule, Side};
 
 const USUAL: i64 = 175;
 
@@ -102,4 +108,29 @@ proptest! {
         let (before, after) = (lasts(&ledger, funds), lasts(&paid, funds + more));
         prop_assert!(before.unwrap_or(Duration::MAX) <= after.unwrap_or(Duration::MAX));
     }
+}
+
+/// What finance reads: out now, and a deposit for the threshold and 30 days at the pace before.
+#[test]
+fn a_message_in_a_drought_says_over_and_asks_for_enough() {
+    let nothing = Decimal::ZERO;
+    let balance = Balance {
+        currency: Ok(Currency::parse("GBP").unwrap()),
+        balance: Ok(125.into()),
+        unpaid_invoices: Ok(nothing),
+        used_credit: Ok(nothing),
+        credit_limit: Ok(Some(nothing)),
+        unlimited: Ok(false),
+        reported_total: Ok(None),
+    };
+    let books = Books { ledger: Ok(Arc::new(Ledger::new(bought_until_empty(26, 28)))), orders: Ok([].into()) };
+    let below = |bound: Bound| Some(Level::new(Side::Below, bound, None).unwrap());
+    let rule = |name, metric, bound| Rule::new(name, metric, below(bound), None).unwrap();
+    let threshold = Amount { value: 1000.into(), currency: None };
+    let funds = rule("funds".into(), Metric::AvailableFunds, threshold.into());
+    let lasts = rule("lasts".into(), Metric::Runway, days(14).into());
+    let told = Prospect::new(&balance, books, &Spending::default(), [&funds, &lasts], now());
+    assert_eq!(told.reading(&lasts), Reading::Time(Duration::ZERO));
+    let ahead = told.ahead(&funds).unwrap();
+    assert_eq!((ahead.runway, ahead.deposit.unwrap().to_string().as_str()), (Runway::Over, "GBP 3,675.00"));
 }
