@@ -45,7 +45,7 @@ pub enum Runway {
         /// How many futures of a hundred lie in the range.
         percent: u8,
     },
-    /// Nothing is left already.
+    /// Nothing is left already, or less than a usual purchase.
     Over,
     /// Longer than the forecast looks (a year), or without end.
     Endless,

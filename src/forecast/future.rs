@@ -34,7 +34,7 @@ const LEADS: u64 = 31;
 
 /// What each future has spent by the end of each day: future after future, day after day.
 pub(super) fn draw(history: &History) -> Vec<Minor> {
-    let stories = stories(&history.body, history.today);
+    let stories = stories(history);
     let all = stories.iter().map(|story| story.weight).sum();
     let mut chance = Chance(ChaCha8Rng::seed_from_u64(SEED));
     let mut spent = vec![0; FUTURES * DAYS];

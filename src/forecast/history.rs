@@ -6,6 +6,7 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
+use super::drought::starved;
 use super::renewals::{days_before, days_until, is_open};
 use super::spending::until;
 use super::{HORIZON_DAYS, LEAST_HISTORY_DAYS, LEAST_PURCHASES, NotYet, Spending};
@@ -28,10 +29,13 @@ const LATEST_RENEWAL: i64 = 7;
 /// A day that costs more than this many halves of a typical week is a lump.
 const LUMP_HALVES: i64 = 3;
 
-/// What happened, in whole weeks that end at `now`, oldest first.
+/// What happened, in whole weeks counted back from `now`, oldest first. Weeks in which funds were too low to buy with
+/// are left out, as if time had stood still: what was not bought in them tells nothing.
 pub(super) struct History {
     /// The last day.
     pub(super) today: NaiveDate,
+    /// The day on which each of the weeks began.
+    pub(super) begins: Vec<NaiveDate>,
     /// Days without lumps.
     pub(super) body: Vec<Week>,
     /// Days that cost more than a week does.
@@ -60,6 +64,7 @@ impl History {
         ledger: &Ledger,
         orders: Option<&[Order]>,
         spending: &Spending,
+        (available, usual): (Decimal, Decimal),
         now: Time,
     ) -> Result<Self, NotYet> {
         let known = until(ledger, now);
@@ -90,10 +95,29 @@ impl History {
             let day = &mut body[week][6 - ago % 7];
             *day = day.saturating_add(minor(*amount)).min(MOST_A_DAY);
         }
+        let told = told(&starved(known, available, usual, now, weeks), &purchases, now);
+        let mut body: Vec<Week> = told.iter().map(|week| body[*week]).collect();
+        let begin = |week: &usize| days_before(today, 7 * u64::try_from(weeks - week).unwrap_or(0));
+        let begins = told.iter().map(begin).collect();
         let lumps = take_lumps(&mut body);
         let (renewed, lapsed) = ended(orders, today);
-        Ok(Self { today, body, lumps, dues: dues(orders, &leads, today), leads, renewed, lapsed })
+        Ok(Self { today, begins, body, lumps, dues: dues(orders, &leads, today), leads, renewed, lapsed })
     }
+}
+
+/// The weeks that tell something: those in which there was enough to buy with, or all where too few are left of them.
+fn told(starved: &[bool], purchases: &[(&Entry, Decimal)], now: Time) -> Vec<usize> {
+    let told = |week: &usize| starved.get(*week) == Some(&false);
+    let week = |at: Time| starved.len().checked_sub(1 + usize::try_from((now - at).num_days() / 7).ok()?);
+    let count = purchases.iter().filter(|(entry, _)| week(entry.at).as_ref().is_some_and(told)).count();
+    let (least_weeks, least) = (wide(LEAST_HISTORY_DAYS / 7), wide(LEAST_PURCHASES));
+    let all = 0..starved.len();
+    let left: Vec<usize> = all.clone().filter(told).collect();
+    if left.len() < least_weeks || count < least { all.collect() } else { left }
+}
+
+fn wide(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// Rounded to hundredths, away from 0; never more than a day may cost.

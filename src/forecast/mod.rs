@@ -5,6 +5,7 @@
 //! [`Forecast`], many futures of the fund, drawn from its own past. `docs/forecast.md` tells both to people. Whatever
 //! the books hold of the time after `now` is not looked at, so that a rehearsal of the past sees what it could.
 
+mod drought;
 mod expiring;
 mod funds;
 mod future;
@@ -18,6 +19,7 @@ mod rhythm;
 mod spending;
 
 pub use crate::domain::confidence::{Confidence, ConfidenceError};
+pub use drought::{is_dry, usual_purchase};
 pub use expiring::expiring;
 pub use funds::{past, sparkline};
 pub use history::renewed_at;

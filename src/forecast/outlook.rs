@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
+use super::drought::{is_dry, usual_purchase};
 use super::future::{DAYS, FUTURES, draw};
 use super::history::{History, Minor};
 use super::{Confidence, HORIZON_DAYS, LEAST_HISTORY_DAYS, LEAST_PURCHASES, Spending};
@@ -44,6 +45,8 @@ pub struct SpendRange {
 pub struct Forecast {
     now: Time,
     available: Decimal,
+    /// With less than a usual purchase left, funds have run out.
+    over: bool,
     /// Future after future: what it has spent by the end of each day.
     spent: Vec<Minor>,
 }
@@ -58,13 +61,15 @@ impl Forecast {
         available: Decimal,
         now: Time,
     ) -> Result<Self, NotYet> {
-        let history = History::read(ledger, orders, spending, now)?;
-        Ok(Self { now, available, spent: draw(&history) })
+        let usual = usual_purchase(ledger, spending, now);
+        let history = History::read(ledger, orders, spending, (available, usual), now)?;
+        Ok(Self { now, available, over: is_dry(available, usual), spent: draw(&history) })
     }
 
-    /// How long the funds last: the middle, and the range that holds so many futures of a hundred.
+    /// How long the funds last: the middle, and the range that holds so many futures of a hundred. They are over once
+    /// they are less than a usual purchase, whatever could still be bought with them.
     pub fn runway(&self, confidence: Confidence) -> Runway {
-        if self.available <= Decimal::ZERO {
+        if self.over {
             return Runway::Over;
         }
         let (early, about, late) = self.runway_days(confidence);
@@ -81,7 +86,7 @@ impl Forecast {
     /// `None`: longer than the forecast looks.
     pub fn runway_early(&self, confidence: Confidence) -> Option<Duration> {
         let (early, _, _) = self.runway_days(confidence);
-        let early = if self.available <= Decimal::ZERO { Some(0) } else { early };
+        let early = if self.over { Some(0) } else { early };
         early.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600))
     }
 

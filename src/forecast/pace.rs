@@ -6,10 +6,9 @@
 
 use std::rc::Rc;
 
-use chrono::NaiveDate;
 use rust_decimal::prelude::ToPrimitive as _;
 
-use super::history::{Minor, Week};
+use super::history::{History, Minor};
 use super::rhythm::{Rhythm, rhythms};
 
 /// How restless the level is: the variance of its weekly step, as a share of the variance of a week's chance, and
@@ -82,16 +81,16 @@ pub(super) struct Story {
     pub(super) rhythm: Rc<Rhythm>,
 }
 
-/// All stories of these weeks, which end on `today`; none if nothing was spent.
-pub(super) fn stories(body: &[Week], today: NaiveDate) -> Vec<Story> {
-    let totals: Vec<Minor> = body.iter().map(|week| week.iter().sum()).collect();
+/// All stories of the weeks of this history; none if nothing was spent.
+pub(super) fn stories(history: &History) -> Vec<Story> {
+    let totals: Vec<Minor> = history.body.iter().map(|week| week.iter().sum()).collect();
     let weeks = Minor::try_from(totals.len()).unwrap_or(Minor::MAX).max(1);
     let mean = totals.iter().sum::<Minor>() / weeks;
     if mean == 0 {
         return Vec::new();
     }
     let roots: Vec<f64> = totals.iter().map(|total| share(*total, mean).sqrt()).collect();
-    let rhythms: Vec<Rc<Rhythm>> = rhythms(&roots, today).into_iter().map(Rc::new).collect();
+    let rhythms: Vec<Rc<Rhythm>> = rhythms(&roots, &history.begins, history.today).into_iter().map(Rc::new).collect();
     let paths = paths(roots.len());
     let told = rhythms.iter().flat_map(|rhythm| paths.iter().map(move |path| (rhythm, *path)));
     let told: Vec<(&Rc<Rhythm>, Path, Foretold)> =

@@ -83,8 +83,9 @@ pub(super) struct Rhythm {
     pub(super) same: Vec<Vec<usize>>,
 }
 
-/// No rhythm at all, and each whose cycle has come often enough in these weeks, which end on `today`.
-pub(super) fn rhythms(roots: &[f64], today: NaiveDate) -> Vec<Rhythm> {
+/// No rhythm at all, and each whose cycle has come often enough in these weeks, each of which began on one of these
+/// days; the first week to come begins on `today`.
+pub(super) fn rhythms(roots: &[f64], begins: &[NaiveDate], today: NaiveDate) -> Vec<Rhythm> {
     let flat = |weeks: usize| vec![1.0; weeks];
     let none = Rhythm {
         belief: NONE,
@@ -95,16 +96,15 @@ pub(super) fn rhythms(roots: &[f64], today: NaiveDate) -> Vec<Rhythm> {
     };
     let days = 7 * i64::try_from(roots.len()).unwrap_or(0);
     let offered = CYCLES.iter().filter(|(cycle, _)| cycle.length() * LEAST_TURNS <= days);
-    let told = offered.map(|(cycle, belief)| Rhythm::new(*cycle, *belief, roots, today));
+    let told = offered.map(|(cycle, belief)| Rhythm::new(*cycle, *belief, roots, (begins, today)));
     [none].into_iter().chain(told).collect()
 }
 
 impl Rhythm {
-    fn new(cycle: Cycle, belief: f64, roots: &[f64], today: NaiveDate) -> Self {
-        let weeks = i64::try_from(roots.len()).unwrap_or(0);
-        let place = |week: i64| cycle.left(today + chrono::Duration::days(7 * (week - weeks)));
-        let past: Vec<i64> = (0..weeks).map(place).collect();
-        let ahead: Vec<i64> = (0..).take(WEEKS).map(|week| place(weeks + week)).collect();
+    fn new(cycle: Cycle, belief: f64, roots: &[f64], (begins, today): (&[NaiveDate], NaiveDate)) -> Self {
+        let past: Vec<i64> = begins.iter().map(|day| cycle.left(*day)).collect();
+        let coming = |week: i64| cycle.left(today + chrono::Duration::days(7 * week));
+        let ahead: Vec<i64> = (0..).take(WEEKS).map(coming).collect();
         let ratios = ratios(cycle, roots);
         let learnt = |place: i64, from: &[usize]| {
             let (mut sum, mut all) = (DOUBT, DOUBT);

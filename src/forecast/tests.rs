@@ -11,6 +11,8 @@ use crate::domain::Time;
 use crate::domain::ahead::Runway;
 use crate::domain::books::{Entry, Ledger, Order};
 
+mod drought;
+
 fn now() -> Time {
     Utc.with_ymd_and_hms(2026, 11, 27, 12, 0, 0).unwrap()
 }

@@ -3,8 +3,7 @@
 use rust_decimal::Decimal;
 
 use crate::domain::Time;
-use crate::domain::books::Ledger;
-use crate::forecast::Spending;
+use crate::forecast::is_dry;
 
 /// A time in which there was nothing left to buy with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,19 +14,6 @@ pub struct Drought {
     pub until: Option<Time>,
     /// The least that was left in it.
     pub lowest: Decimal,
-}
-
-/// What a purchase usually costs: the median of the ledger's purchases; 0 where it has none.
-pub fn usual_purchase(ledger: &Ledger, spending: &Spending) -> Decimal {
-    let mut prices: Vec<Decimal> = ledger.entries().iter().filter_map(|entry| spending.spent(entry)).collect();
-    prices.sort_unstable();
-    prices.get(prices.len() / 2).copied().unwrap_or_default()
-}
-
-/// Whether so much is nothing to buy with: not above 0, or less than a usual purchase. An order that could not be paid leaves
-/// no line in the ledger.
-pub(super) fn is_dry(funds: Decimal, usual: Decimal) -> bool {
-    funds <= Decimal::ZERO || funds < usual
 }
 
 /// Each time that funds ran out along this path, in order.

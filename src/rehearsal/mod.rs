@@ -15,7 +15,7 @@ mod suggest;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use droughts::{Drought, droughts, usual_purchase};
+pub use droughts::{Drought, droughts};
 pub use past::{Past, gap};
 pub use replay::{replay, replay_every_step};
 pub use suggest::{

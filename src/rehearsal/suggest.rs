@@ -3,11 +3,9 @@
 use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
-use super::droughts::is_dry;
-use super::usual_purchase;
 use crate::domain::Time;
 use crate::domain::books::Ledger;
-use crate::forecast::{LEAST_HISTORY_DAYS, LEAST_PURCHASES, Spending};
+use crate::forecast::{LEAST_HISTORY_DAYS, LEAST_PURCHASES, Spending, is_dry, usual_purchase};
 
 /// The notice that a warning is to give: a purchase order takes a week, and somebody is on holiday in the other.
 pub const WARNING_DAYS: i64 = 14;
@@ -68,7 +66,7 @@ pub fn suggest(ledger: &Ledger, spending: &Spending, now: Time) -> Result<Propos
     if count < usize::try_from(LEAST_PURCHASES).unwrap_or(usize::MAX) {
         return Err(TooLittle::Few { count });
     }
-    let usual_purchase = usual_purchase(ledger, spending);
+    let usual_purchase = usual_purchase(ledger, spending, now);
     let (spent_in_14_days, spent_in_5_days) =
         (high(&spent, first, now, WARNING_DAYS), high(&spent, first, now, CRITICAL_DAYS));
     let on_top = usual_purchase + usual_purchase;

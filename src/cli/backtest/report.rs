@@ -17,9 +17,10 @@ use crate::domain::event::Value;
 use crate::domain::money::Money;
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::domain::{Division, Name, Time};
+use crate::forecast::usual_purchase;
 use crate::rehearsal::{
     CRITICAL_DAYS, Drought, Fund, Happened, Life, Part, Past, Rehearsed, Script, WARNING_DAYS, crossings, droughts,
-    gap, suggest, usual_purchase,
+    gap, suggest,
 };
 
 /// Everything that was found.
@@ -178,7 +179,7 @@ impl Report {
              credit used by other divisions are taken as they are today, because CertCentral keeps no history of them.",
             "As if the service had been started on the first day with nothing to remember, and had read everything on time \
              since. Quiet hours, silences and failures of notifiers are not replayed. The ledger's times are taken as UTC.",
-            "Funds count as run out where nothing is left, or less than a usual purchase (the median of the ledger): an \
+            "Funds count as run out where nothing is left, or less than a usual purchase (the median of the last year): an \
              order that could not be paid leaves no line.",
         ];
         let asked = |rule: &&Rule| super::is_asked(options, rule);
@@ -296,7 +297,7 @@ impl FundReport {
         let ledger = fund.books.ledger.as_deref().unwrap_or(&none);
         let past = Past::new(&fund.balance, ledger);
         let path = past.path(script.from, script.to);
-        let usual = usual_purchase(ledger, script.spending);
+        let usual = usual_purchase(ledger, script.spending, script.to);
         let reading = fund.balance.reading(Metric::AvailableFunds);
         let rule = |part: Part| {
             let rule = script.rules.iter().find(|rule| rule.name == part.rule)?;

@@ -41,7 +41,7 @@ pub(super) fn lines(event: &Event, times: Times) -> Vec<String> {
 /// How long the funds last, in one sentence.
 pub(super) fn runway(runway: &Runway, times: Times) -> String {
     match runway {
-        Runway::Over => "Nothing is left to order with.".to_owned(),
+        Runway::Over => "Funds have run out: less than a usual order is left.".to_owned(),
         Runway::Endless | Runway::Until { about: None, early: None, .. } => {
             "At the recent pace the funds last for more than a year.".to_owned()
         }

@@ -732,7 +732,7 @@ fn every_end_of_the_funds_has_its_words() {
     At the recent pace the funds last for more than a year.
     Funds last until about Fri 4 Dec.
     Funds last until about Fri 4 Dec.
-    Nothing is left to order with.
+    Funds have run out: less than a usual order is left.
     At the recent pace the funds last for more than a year.
     How long the funds last is not known yet: the ledger is 9 days long, a forecast needs 14.
     ");
