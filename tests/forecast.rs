@@ -52,11 +52,7 @@ fn orders(items: Vec<Value>) -> List {
 
 /// A purchase of 40 a day for so many days, newest first, after a deposit that expires in ten days.
 fn ledger(days: i64) -> List {
-    // A little later in the day, so that a slow start pushes none of them out of a window of whole days.
-    let stamp = |ago: i64| {
-        let at = now() - TimeDelta::days(ago) + TimeDelta::minutes(10);
-        at.format("%Y-%m-%d %H:%M:%S").to_string()
-    };
+    let stamp = |ago: i64| (now() - TimeDelta::days(ago)).format("%Y-%m-%d %H:%M:%S").to_string();
     let purchase = |ago: i64| {
         json!({ "id": format!("LINE-{ago}"), "debit": "40.00", "transaction_type": "Charge", "transaction_date": stamp(ago),
             "currency": "USD" })
@@ -113,9 +109,10 @@ async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
     let world = World::new().await;
     world.serve(HISTORY, ledger(90)).await;
     world.serve(ORDERS, orders(vec![order(7, 12_000, 1, -340, 12)])).await;
+    // Ten days and a half: a slow start pushes no line out of the window.
     let rules = [
         rule("lasts", "metric: runway, warning: { below: 300d }"),
-        rule("spent", "metric: spend, within: 10d, warning: { above: 350 USD }"),
+        rule("spent", "metric: spend, within: 252h, warning: { above: 350 USD }"),
         rule("expires", "metric: expiring_funds, within: 30d, warning: { above: 5000 }"),
         rule("due", "metric: renewals_due, warning: { above: 11999.99 }"),
         rule("short", "metric: shortfall, warning: { above: 1999 }"),
@@ -133,7 +130,7 @@ async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
     ]);
     let told = world.wait_told(1);
     for words in
-        ["acme: funds may ", "USD 400.00 spent in 10 days", "USD 12,000.00 of renewals due", "USD 2,000.00 short of"]
+        ["acme: funds may ", "USD 400.00 spent in 252 hours", "USD 12,000.00 of renewals due", "USD 2,000.00 short of"]
     {
         assert!(told.contains(words), "{words:?} is not in {told}");
     }
@@ -141,7 +138,7 @@ async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
     assert_eq!(check.code, Some(1), "{check:?}");
     assert!(check.stdout.contains("above 350.00") || check.stdout.contains("above USD 350.00"), "{}", check.stdout);
     let plugin = world.run(&["check", "-o", "plugin"]);
-    assert!(plugin.stdout.contains("'acme/spent'=400;~:350;"), "{}", plugin.stdout);
+    assert!(plugin.stdout.contains("'acme/spent'=400.00;~:350;"), "{}", plugin.stdout);
 }
 
 #[tokio::test]
