@@ -86,7 +86,7 @@ async fn add(place: &Place, terms: &SilenceTerms, output: Output) -> Exit {
         }
     };
     let until = silence.until;
-    let (changed, where_) = match change(place, Change::Add { silence: silence.clone() }).await {
+    let (changed, made_in) = match change(place, Change::Add { silence: silence.clone() }).await {
         Ok(done) => done,
         Err(why) => {
             grumble!("lowtide: {why}");
@@ -107,7 +107,7 @@ async fn add(place: &Place, terms: &SilenceTerms, output: Output) -> Exit {
                 None => clean(&silence.account),
             };
             let level = if terms.level.everything() { "everything" } else { "warnings only" };
-            say!("Silence {id} ({where_}): {place_of}, {rule}, {level}, until {}.", time(timezone, until));
+            say!("Silence {id} ({made_in}): {place_of}, {rule}, {level}, until {}.", time(timezone, until));
             firing.iter().for_each(tell);
             if let Some(id) = silence.division
                 && is_unseen(&place.state, &silence.account, id).await
@@ -207,9 +207,9 @@ async fn remove(place: &Place, id: &str) -> Exit {
         return Exit::Usage;
     };
     match change(place, Change::Remove { id: number }).await {
-        Ok((Changed::Removed { silence }, where_)) => {
+        Ok((Changed::Removed { silence }, made_in)) => {
             say!(
-                "Silence {number} of {} is removed ({where_}); what still fires is told at the next reading.",
+                "Silence {number} of {} is removed ({made_in}); what still fires is told at the next reading.",
                 clean(&silence.account)
             );
             Exit::Success
