@@ -251,7 +251,8 @@ fn same(one: &Books, other: &Books) -> bool {
         (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
         (one, other) => one == other,
     };
-    ledgers && orders
+    let when = |books: &Books| (books.ledger_read, books.orders_read);
+    ledgers && orders && when(one) == when(other) && one.ends == other.ends
 }
 
 fn watching<'w>(watch: &'w Watch, read: &Read) -> impl Iterator<Item = &'w Rule> {

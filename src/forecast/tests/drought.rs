@@ -123,8 +123,11 @@ fn a_message_in_a_drought_says_over_and_asks_for_enough() {
         unlimited: Ok(false),
         reported_total: Ok(None),
     };
-    let ledger = Ok(Arc::new(Ledger::new(bought_until_empty(26, 28))));
-    let books = Books { ledger, orders: Ok([].into()), ..Books::unread() };
+    let books = Books {
+        ledger: Ok(Arc::new(Ledger::new(bought_until_empty(26, 28)))),
+        orders: Ok([].into()),
+        ..Books::unread()
+    };
     let below = |bound: Bound| Some(Level::new(Side::Below, bound, None).unwrap());
     let rule = |name, metric, bound| Rule::new(name, metric, below(bound), None).unwrap();
     let threshold = Amount { value: 1000.into(), currency: None };
