@@ -151,7 +151,7 @@ impl<'a> Stage<'a> {
         self.unknown.retain(|(division, name), _| {
             let rule = rules.iter().find(|rule| rule.name == *name);
             let read = reads.iter().find(|read| read.division == *division);
-            !rule.zip(read).is_some_and(|(rule, read)| evaluate(rule, &read.reading(rule)).is_ok())
+            rule.zip(read).is_none_or(|(rule, read)| evaluate(rule, &read.reading(rule)).is_err())
         });
         settle(&mut self.state, &self.watch, &harvest, now);
         self.tell();
