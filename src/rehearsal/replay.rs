@@ -52,8 +52,8 @@ fn walk(script: &Script<'_>, pace: Pace, progress: &mut dyn FnMut(Time)) -> Rehe
                 while changes.last().is_some_and(|at| *at <= now) {
                     changes.pop();
                 }
-                let soonest = stage.appointments().chain(changes.last().copied()).min();
-                // Whatever was due by now has been done, or waits for the next step.
+                // Whatever was due by now has been done, or waits for a reading that can be judged: that takes a change.
+                let soonest = stage.appointments().filter(|at| *at > now).chain(changes.last().copied()).min();
                 soonest.and_then(|at| match script.schedule.first_from(script.from, at) {
                     Some(at) if at > now => Some(at),
                     _ => script.schedule.next_after(now),
