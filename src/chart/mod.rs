@@ -1,7 +1,7 @@
 //! The picture of a fund ([`Chart`]): as PNG for mails, as SVG for pages, and in words for who sees no picture.
 //!
 //! Pure: the same chart gives the same bytes. Amounts stay decimals until they are a place on an axis; floats
-//! only measure pixels inside the drawing library. Drawing takes some milliseconds: not for async threads.
+//! only measure pixels inside the drawing library. Drawing takes some tens of milliseconds: not for async threads.
 
 mod axis;
 mod draw;

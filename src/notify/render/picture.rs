@@ -28,7 +28,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// The PNG. Takes some milliseconds: not for async threads.
+    /// The PNG. Takes some tens of milliseconds: not for async threads.
     pub fn png(&self) -> Result<Vec<u8>, DrawError> {
         chart::png(&self.chart, self.zone)
     }
