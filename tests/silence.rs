@@ -262,6 +262,22 @@ async fn what_root_changed_is_still_the_service_users() {
     assert_eq!((world.told().len(), ids(&world)), (0, vec![1, 2]));
 }
 
+#[tokio::test]
+async fn root_gives_away_no_file_that_a_link_in_the_services_folder_points_to() {
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+    let world = World::new().await;
+    if !bin::is_root() {
+        return println!("skipped: only root can give files away");
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let others = elsewhere.path().join("shadow");
+    std::fs::write(&others, "").unwrap();
+    chown(world.folder.path(), Some(bin::NOBODY), Some(bin::NOBODY)).unwrap();
+    symlink(&others, world.path("state.json.lock")).unwrap();
+    add(&world, &["--for", "1h"]);
+    assert_eq!(std::fs::metadata(&others).unwrap().uid(), 0);
+}
+
 #[test]
 fn a_state_from_before_there_were_silences_is_still_a_state() {
     let old = br#"{ "version": 1, "alerts": [{ "account": "acme", "rule": "funds",

@@ -297,12 +297,14 @@ fn owner(path: &Path) -> Option<(u32, u32)> {
     Some((there.uid(), there.gid()))
 }
 
-/// Root may have made the change: the service must be able to open its files afterwards.
+/// Root may have made the change: the service must be able to open its files afterwards. The folder is the service's, who could
+/// have put a link to somebody else's file there: links are never followed.
 fn keep_owner(path: &Path, user: u32, group: u32) {
     for file in [path.to_owned(), store::beside(path, "lock")] {
-        let Ok(there) = file.metadata() else { continue };
+        let Ok(there) = file.symlink_metadata() else { continue };
         if there.uid() != user
-            && let Err(error) = std::os::unix::fs::chown(&file, Some(user), Some(group))
+            && !there.is_symlink()
+            && let Err(error) = std::os::unix::fs::lchown(&file, Some(user), Some(group))
         {
             grumble!("lowtide: {} cannot be given to user {user}, whose state it is: {error}", file.display());
         }
