@@ -238,3 +238,26 @@ async fn unlimited_funds_last_for_ever_and_fall_short_of_nothing() {
     let results = &check.json()["results"];
     assert_eq!((&results[0]["unlimited"], &results[1]["amount"]), (&json!(true), &json!("0.00")), "{results}");
 }
+
+#[tokio::test]
+async fn what_divisions_of_one_fund_have_to_renew_counts_together() {
+    let world = World::new().await;
+    world.serve(HISTORY, ledger(60)).await;
+    let of = |division: u64, mut order: Value| {
+        order["container"] = json!({ "id": division });
+        order
+    };
+    let due =
+        vec![of(1, order(7, 8000, 1, -350, 12)), of(2, order(8, 8000, 1, -350, 14)), of(3, order(9, 90, 1, -350, 9))];
+    world.serve(ORDERS, orders(due)).await;
+    world.list(&[(1, "History", true), (2, "Physics", true), (3, "Library", true)]);
+    for (division, funds) in [(1, "10000.00"), (2, "10000.00"), (3, "40.00")] {
+        world.division_funds(division, funds);
+    }
+    let rule = rule("short", "metric: shortfall, warning: { above: 0 }");
+    world.config_with("divisions: all", &format!("rules:\n{rule}"));
+    let check = world.run(&["check", "-o", "json"]).json();
+    let amounts: Vec<&str> =
+        check["results"].as_array().unwrap().iter().map(|row| row["amount"].as_str().unwrap()).collect();
+    assert_eq!(amounts, ["6000.00", "6000.00", "50.00"], "{check:#}");
+}

@@ -280,7 +280,7 @@ fn wanted(watch: &Watch, read: &Read, balance: &Balance, purpose: For) -> bool {
 
 /// Whether funds are within reach of a threshold: at most twice as much, so that the books are at hand when it is crossed.
 fn is_near(rule: &Rule, balance: &Balance) -> bool {
-    if !is_told(rule) || !matches!(rule.metric, Metric::AvailableFunds | Metric::Balance) {
+    if !matches!(rule.metric, Metric::AvailableFunds | Metric::Balance) {
         return false;
     }
     let Reading::Amount(money) = balance.reading(rule.metric) else { return false };

@@ -51,8 +51,10 @@ pub enum Unit {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How far the forecast looks: a year. No window and no runway threshold is longer.
-pub const HORIZON: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How far the forecast looks, in days; what lies beyond is endless.
+pub const HORIZON_DAYS: u32 = 365;
+/// The same as a duration. No window and no runway threshold is longer.
+pub const HORIZON: Duration = Duration::from_secs(HORIZON_DAYS as u64 * 24 * 3600);
 
 impl Metric {
     /// Every metric, with its name in YAML.

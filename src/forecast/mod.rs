@@ -19,6 +19,7 @@ mod rhythm;
 mod spending;
 
 pub use crate::domain::confidence::{Confidence, ConfidenceError};
+pub use crate::domain::rule::HORIZON_DAYS;
 pub use drought::{is_dry, usual_purchase};
 pub use expiring::expiring;
 pub use funds::{past, sparkline};
@@ -28,8 +29,6 @@ pub use prospect::{Prospect, is_told};
 pub use renewals::{RenewalsSum, renewals_due, shortfall};
 pub use spending::{Spending, spend};
 
-/// How far a forecast looks, in days; what lies beyond is endless.
-pub const HORIZON_DAYS: u32 = 365;
 /// Histories shorter than this, in days, make no forecast.
 pub const LEAST_HISTORY_DAYS: u32 = 28;
 /// Fewer purchases than this make no forecast.
