@@ -2,10 +2,13 @@
 //!
 //! A signal, or a file of the configuration that was saved. It only tells what was read: it swaps nothing.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
+use tokio::sync::oneshot;
 
 use crate::config::{self, Environment, Loaded, Sources, Stamps};
 
@@ -55,22 +58,23 @@ impl Source {
         Self { file, environment, hangup, watched: running.clone(), running, refused: None, seen }
     }
 
-    /// Waits until it should be read again. A file that is being written is left alone until it rests for a whole look:
-    /// half a configuration could be a valid one.
+    /// Waits until it should be read again.
     pub(super) async fn asked(&mut self) -> Asked {
-        let mut moving = None;
-        loop {
-            let pause = if moving.is_some() { LOOK_AGAIN } else { LOOK };
-            tokio::select! {
-                Some(()) = self.hangup.recv() => return Asked::Signal,
-                () = tokio::time::sleep(pause) => {}
+        let (tell, saved) = oneshot::channel();
+        // It ends with this wait, whoever asks first.
+        let (_waits, over) = mpsc::channel();
+        let (watched, seen) = (self.watched.clone(), self.seen.clone());
+        let lookout = move || {
+            if await_saved(&watched, &seen, &over) {
+                let _ = tell.send(()); // nobody waits any more: somebody else asked
             }
-            let now = self.look().await;
-            if now == self.seen {
-                moving = None;
-            } else if moving.replace(now.clone()) == Some(now) {
-                return Asked::Saved;
-            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("files".to_owned()).spawn(lookout) {
+            tracing::warn!(%error, "saved files are not noticed: send SIGHUP to have the configuration read again");
+        }
+        tokio::select! {
+            Some(()) = self.hangup.recv() => Asked::Signal,
+            Ok(()) = saved => Asked::Saved,
         }
     }
 
@@ -109,5 +113,24 @@ impl Source {
     async fn look(&self) -> Stamps {
         let watched = self.watched.clone();
         tokio::task::spawn_blocking(move || watched.stamps()).await.unwrap_or_default()
+    }
+}
+
+/// Looks at files until one was saved (`true`) or nobody waits any more, on a thread of its own: a look is a wake of this
+/// thread and no more, and a disk that hangs keeps only this from going on. A file that is being written is left alone until
+/// it rests for a whole look: half a configuration could be a valid one.
+fn await_saved(watched: &Sources, seen: &Stamps, over: &mpsc::Receiver<Infallible>) -> bool {
+    let mut moving = None;
+    loop {
+        let pause = if moving.is_some() { LOOK_AGAIN } else { LOOK };
+        if over.recv_timeout(pause) != Err(mpsc::RecvTimeoutError::Timeout) {
+            return false;
+        }
+        let now = watched.stamps();
+        if now == *seen {
+            moving = None;
+        } else if moving.replace(now.clone()) == Some(now) {
+            return true;
+        }
     }
 }
