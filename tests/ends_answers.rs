@@ -267,7 +267,7 @@ async fn every_event_of_the_webhook_is_as_documented_and_the_documents_example_i
     expect_documented(&test);
     assert_eq!((&test["event"], &test["id"], &test["notifier"]), (&json!("test"), &json!("test-1"), &json!("it")));
     let via = Some(Via { notifier: "team".into(), error: "Teams answered 404".to_owned() });
-    let item = Item { event: warning("x"), omitted: 3, via };
+    let item = Item { event: warning("x").into(), omitted: 3, via };
     let handed = bodies("webhook", &Message { content: Content::Events(vec![item]), ..message(vec![]) }, words()).await;
     expect_documented(&handed[0]);
     assert_eq!((&handed[0]["omitted"], &handed[0]["in_place_of"]["notifier"]), (&json!(3), &json!("team")));

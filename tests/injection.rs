@@ -133,7 +133,7 @@ fn with(place: Place, text: &str) -> (Message, Words) {
             event = Event { subject, ..event };
         }
     }
-    let content = Content::Events(vec![Item { event, omitted: 0, via }]);
+    let content = Content::Events(vec![Item { event: event.into(), omitted: 0, via }]);
     (Message { content, ..message(Vec::new()) }, words)
 }
 

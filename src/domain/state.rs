@@ -3,15 +3,16 @@
 //! Pure operations on a value; saving it is the store's business, and so nothing here can be half done.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, AlertKey, Kind};
+use super::alert::{Alert, AlertKey, Kind, Latch};
 use super::event::{Event, Subject};
 use super::money::Currency;
 use super::report::Reported;
 use super::silence::{Hushed, Note, Silence};
-use super::{Name, Time};
+use super::{Division, Name, Time};
 
 /// Of one alert's events, so many are kept for a notifier that cannot be reached; those between are counted.
 pub const KEPT_PER_ALERT: usize = 10;
@@ -62,10 +63,10 @@ pub struct Remembered {
 /// One event and who is still to be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owed {
-    /// The event.
-    pub event: Event,
-    /// The notifiers that have not delivered it yet; never empty.
-    pub to: BTreeMap<Name, Owing>,
+    /// The event; shared with the messages that are made of it.
+    pub event: Arc<Event>,
+    /// The notifiers that have not delivered it yet; never empty. Boxed, because a map has room for eleven.
+    pub to: BTreeMap<Name, Box<Owing>>,
 }
 
 /// What one notifier owes of one event.
@@ -146,9 +147,9 @@ impl State {
         let event = Event { id: index.fresh_id(&subject, at), at, subject, silence, audience: recipients.clone() };
         let thread = Thread::of(&event);
         let may_have_more = index.note(&event);
-        let owing = |name: &Name| Owing { thread: told.get(name).cloned().flatten(), ..Owing::default() };
+        let owing = |name: &Name| Box::new(Owing { thread: told.get(name).cloned().flatten(), ..Owing::default() });
         let to = recipients.iter().map(|name| (name.clone(), owing(name))).collect();
-        self.owed.push(Owed { event, to });
+        self.owed.push(Owed { event: Arc::new(event), to });
         if may_have_more {
             self.keep_bounded(recipients, &thread);
         }
@@ -175,8 +176,8 @@ impl State {
     }
 
     /// What a notifier owes, oldest first.
-    pub fn owed_to<'a>(&'a self, notifier: &'a str) -> impl Iterator<Item = (&'a Event, &'a Owing)> {
-        self.owed.iter().filter_map(move |owed| owed.to.get(notifier).map(|owing| (&owed.event, owing)))
+    pub fn owed_to<'a>(&'a self, notifier: &'a str) -> impl Iterator<Item = (&'a Arc<Event>, &'a Owing)> {
+        self.owed.iter().filter_map(move |owed| owed.to.get(notifier).map(|owing| (&owed.event, &**owing)))
     }
 
     /// Marks events as delivered. `deferred` recipients, if any, stay owed alone.
@@ -236,11 +237,11 @@ impl State {
                 continue;
             }
             let omitted = owing.omitted;
-            if owed.event.audience.insert(fallback.clone()) {
+            if Arc::make_mut(&mut owed.event).audience.insert(fallback.clone()) {
                 let via = Some((notifier.clone(), error.to_owned()));
                 let thread =
                     owed.event.alert().and_then(|key| self.alerts.get(key)?.alert.told.get(fallback).cloned()?);
-                owed.to.insert(fallback.clone(), Owing { via, omitted, thread, ..Owing::default() });
+                owed.to.insert(fallback.clone(), Box::new(Owing { via, omitted, thread, ..Owing::default() }));
                 threads.insert(Thread::of(&owed.event));
                 handed += 1;
             }
@@ -278,11 +279,6 @@ impl State {
         }
         self.drop_settled();
         dropped
-    }
-
-    /// Its alerts, one by one, as they are saved.
-    pub fn saved_alerts(&self) -> impl Iterator<Item = impl Serialize> {
-        as_list::items(&self.alerts)
     }
 
     /// Adds a silence. Returns its id, which none of those that are kept has.
@@ -352,7 +348,7 @@ pub struct OwedIndex {
 impl OwedIndex {
     /// Of what is owed now.
     pub fn of(state: &State) -> Self {
-        let events = || state.owed.iter().map(|owed| &owed.event);
+        let events = || state.owed.iter().map(|owed| &*owed.event);
         Self {
             ids: events().map(|event| event.id.clone()).collect(),
             alerts: events().filter_map(Event::alert).cloned().collect(),
@@ -423,7 +419,7 @@ fn line(subject: &Subject) -> String {
 
 /// JSON has no keys that are records: alerts are saved as a list.
 mod as_list {
-    use super::{AlertKey, BTreeMap, Remembered};
+    use super::{Alert, AlertKey, BTreeMap, Currency, Division, Hushed, Latch, Name, Remembered, Time};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize)]
@@ -434,25 +430,47 @@ mod as_list {
         known: &'a Remembered,
     }
 
+    /// The same, field by field: what is flattened is read by way of a copy of every value, which takes thrice the time.
     #[derive(Deserialize)]
     struct In {
-        #[serde(flatten)]
-        key: AlertKey,
-        #[serde(flatten)]
-        known: Remembered,
+        account: Name,
+        #[serde(default)]
+        division: Division,
+        rule: Name,
+        #[serde(default)]
+        warning: Option<Latch>,
+        #[serde(default)]
+        critical: Option<Latch>,
+        #[serde(default)]
+        last_event: Option<Time>,
+        #[serde(default)]
+        told: BTreeMap<Name, Option<String>>,
+        #[serde(default)]
+        division_name: Option<String>,
+        #[serde(default)]
+        reason: Option<String>,
+        #[serde(default)]
+        blind: Vec<Name>,
+        #[serde(default)]
+        currency: Option<Currency>,
+        #[serde(default)]
+        hushed: Option<Hushed>,
     }
 
-    /// The items of the list.
-    pub(super) fn items(alerts: &BTreeMap<AlertKey, Remembered>) -> impl Iterator<Item = impl Serialize> {
-        alerts.iter().map(|(key, known)| Out { key, known })
+    impl From<In> for (AlertKey, Remembered) {
+        fn from(it: In) -> Self {
+            let key = AlertKey { account: it.account, division: it.division, rule: it.rule };
+            let alert = Alert { warning: it.warning, critical: it.critical, last_event: it.last_event, told: it.told };
+            let In { division_name, reason, blind, currency, hushed, .. } = it;
+            (key, Remembered { alert, division_name, reason, blind, currency, hushed })
+        }
     }
 
     pub(super) fn serialize<S: Serializer>(alerts: &BTreeMap<AlertKey, Remembered>, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(items(alerts))
+        to.collect_seq(alerts.iter().map(|(key, known)| Out { key, known }))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<AlertKey, Remembered>, D::Error> {
-        let list = Vec::<In>::deserialize(from)?;
-        Ok(list.into_iter().map(|it| (it.key, it.known)).collect())
+        Ok(Vec::<In>::deserialize(from)?.into_iter().map(Into::into).collect())
     }
 }

@@ -16,6 +16,7 @@ pub mod template;
 pub mod webhook;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -88,7 +89,7 @@ impl Message {
             Content::Events(items) => items
                 .iter()
                 .map(|item| Message {
-                    id: format!("evt_{}", digest([item.event.id.as_str()])),
+                    id: format!("evt_{}", digest([&item.event.id])),
                     content: Content::Events(vec![item.clone()]),
                     ..self.clone()
                 })
@@ -98,13 +99,13 @@ impl Message {
 }
 
 /// Short, and the same for the same texts.
-fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+fn digest(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let mut hash = Sha256::new();
     for (n, text) in texts.into_iter().enumerate() {
         if n > 0 {
             hash.update([0]);
         }
-        hash.update(text);
+        hash.update(text.as_ref());
     }
     hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
@@ -125,7 +126,7 @@ pub enum Content {
 #[derive(Debug, Clone)]
 pub struct Item {
     /// The event.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// Events of the same alert between the one before and this one that were dropped to keep what is owed bounded.
     pub omitted: u32,
     /// Set when this notifier is told in place of another that fails.

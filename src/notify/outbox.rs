@@ -350,7 +350,7 @@ pub fn pause_after(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration
 fn message_id(notifier: &str, items: &[Item]) -> String {
     let events: BTreeMap<&str, &Subject> =
         items.iter().map(|item| (item.event.id.as_str(), &item.event.subject)).collect();
-    let said: Vec<(&str, String)> =
-        events.into_iter().map(|(id, subject)| (id, serde_json::to_string(subject).unwrap_or_default())).collect();
-    digest(std::iter::once(notifier).chain(said.iter().flat_map(|(id, said)| [*id, said.as_str()])))
+    // One text at a time: thousands may be owed.
+    let said = |(id, subject): (&str, &Subject)| [id.to_owned(), serde_json::to_string(subject).unwrap_or_default()];
+    digest(std::iter::once(notifier.to_owned()).chain(events.into_iter().flat_map(said)))
 }

@@ -76,7 +76,7 @@ mod testing {
     /// One alert a division: USD 1,431.00 left of 2,000.00.
     pub(super) fn message(divisions: &[&str]) -> Message {
         let items = divisions.iter().enumerate().map(|(at, name)| Item {
-            event: warning(11224 + at as u64, name),
+            event: warning(11224 + at as u64, name).into(),
             omitted: 0,
             via: None,
         });

@@ -5,10 +5,12 @@
 
 mod file;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
@@ -25,6 +27,8 @@ const SAVE_AGAIN: Duration = Duration::from_secs(5);
 const SAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// The version of the state file that this program writes.
 pub const VERSION: u32 = 1;
+/// So many bytes of a file are put through the checksum at once.
+const CHUNK: usize = 8192;
 
 /// Somewhere to keep the state.
 pub trait Store: Send + Sync {
@@ -186,58 +190,32 @@ impl Book {
 #[derive(serde::Serialize)]
 struct Envelope<'a> {
     version: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    checksum: Option<String>,
+    checksum: &'a str,
     #[serde(flatten)]
     state: &'a State,
 }
 
-/// The key of the checksum: of everything else in the file, whatever its spaces, line breaks and order of keys. It tells a
-/// file that was damaged, or edited by hand, from one that was written. A file without it is believed.
-const CHECKSUM: &str = "checksum";
+/// What stands in the place of a checksum that is still to be made.
+const NO_CHECKSUM: &str = "0000000000000000";
 
-fn checksum(file: &serde_json::Value) -> String {
-    shown(Sha256::new_with_prefix(file.to_string()))
+/// How a file begins that this program wrote, up to its checksum.
+fn head() -> String {
+    format!("{{\n  \"version\": {VERSION},\n  \"checksum\": \"")
 }
 
-fn shown(digest: Sha256) -> String {
-    digest.finalize().iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
-/// The same of what is about to be written, list by list and item by item: as one tree of values, thousands of alerts take
-/// ten times the memory of their file.
-fn checksum_of(state: &State) -> serde_json::Result<String> {
-    let State { alerts, owed, silences, notifiers, reports } = state;
-    let (silences, notifiers, reports) = (silences.clone(), notifiers.clone(), reports.clone());
-    let short = State { silences, notifiers, reports, ..State::default() };
-    let mut file = serde_json::to_value(Envelope { version: VERSION, checksum: None, state: &short })?;
-    let lists = [("alerts", alerts.is_empty()), ("owed", owed.is_empty())];
-    for (key, _) in lists.into_iter().filter(|(_, is_empty)| !is_empty) {
-        file[key] = serde_json::Value::Null; // its place among the sorted keys
-    }
-    let (mut digest, mut before) = (Sha256::new_with_prefix("{"), "");
-    for (key, value) in file.as_object().into_iter().flatten() {
-        digest.update(format!("{before}\"{key}\":"));
-        match key.as_str() {
-            "alerts" => add_list(&mut digest, state.saved_alerts())?,
-            "owed" => add_list(&mut digest, owed)?,
-            _ => digest.update(value.to_string()),
+/// The checksum of all the text around its own place, but for white space. It tells a file that was damaged, or edited by
+/// hand, from one that was written. A file without one is believed.
+fn checksum_around(place: &Range<usize>, bytes: &[u8]) -> String {
+    let mut digest = Sha256::new();
+    let mut dense = Vec::with_capacity(CHUNK);
+    for part in [&bytes[..place.start], &bytes[place.end..]] {
+        for chunk in part.chunks(CHUNK) {
+            dense.clear();
+            dense.extend(chunk.iter().copied().filter(|byte| !byte.is_ascii_whitespace()));
+            digest.update(&dense);
         }
-        before = ",";
     }
-    digest.update("}");
-    Ok(shown(digest))
-}
-
-fn add_list<T: serde::Serialize>(digest: &mut Sha256, items: impl IntoIterator<Item = T>) -> serde_json::Result<()> {
-    let mut before = "[";
-    for item in items {
-        digest.update(before);
-        digest.update(serde_json::to_value(item)?.to_string());
-        before = ",";
-    }
-    digest.update("]");
-    Ok(())
+    digest.finalize().iter().take(NO_CHECKSUM.len() / 2).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Why bytes are no state of ours.
@@ -264,17 +242,20 @@ pub struct Decoded {
 /// and in its place: a wrong value is told, but to forget every alert for it would be worse.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     #[derive(serde::Deserialize)]
-    struct Version {
+    struct Header<'a> {
         version: serde_json::Number,
+        #[serde(borrow)]
+        checksum: Option<&'a RawValue>,
     }
-    // What was written by this very program is what it would write again; only the rest is worth a closer look.
-    if let Ok(state) = serde_json::from_slice::<State>(bytes)
-        && encode(&state).is_ok_and(|again| again == bytes)
+    // What this very program wrote needs no closer look.
+    if let Some(place) = written_place(bytes)
+        && checksum_around(&place, bytes).as_bytes() == &bytes[place]
+        && let Ok(state) = serde_json::from_slice(bytes)
     {
         return Ok(Decoded { state, altered: false });
     }
     let unusable = |error: serde_json::Error| DecodeError::Unusable(error.to_string());
-    let Version { version } = serde_json::from_slice(bytes).map_err(unusable)?;
+    let Header { version, checksum } = serde_json::from_slice(bytes).map_err(unusable)?;
     // Whatever its size or form, a number beyond ours is a newer program's.
     if version.as_f64().is_some_and(|found| found > f64::from(VERSION)) {
         return Err(DecodeError::Newer(version.to_string()));
@@ -282,12 +263,15 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     if version.as_u64() != Some(u64::from(VERSION)) {
         return Err(DecodeError::Unusable(format!("version {version} was never written")));
     }
-    let mut file: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
     let state: State = serde_json::from_slice(bytes).map_err(unusable)?;
-    let claimed = file.as_object_mut().and_then(|keys| keys.remove(CHECKSUM));
-    let altered = claimed.is_some_and(|claimed| claimed != checksum(&file));
+    let altered = checksum.is_some_and(|claimed| {
+        let start = claimed.get().as_ptr().addr() - bytes.as_ptr().addr() + 1;
+        let place = start..start + claimed.get().len().saturating_sub(2);
+        claimed.get() != format!("\"{}\"", checksum_around(&place, bytes))
+    });
     if altered {
-        let understood = serde_json::to_value(Envelope { version: VERSION, checksum: None, state: &state });
+        let file = serde_json::from_slice(bytes).map_err(unusable)?;
+        let understood = serde_json::to_value(Envelope { version: VERSION, checksum: NO_CHECKSUM, state: &state });
         if !same_shape(&file, &understood.map_err(unusable)?) {
             return Err(DecodeError::Unusable(
                 "its checksum does not fit, and parts of it are not understood".to_owned(),
@@ -295,6 +279,13 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         }
     }
     Ok(Decoded { state, altered })
+}
+
+/// Where the checksum stands in a file that begins as this program writes it.
+fn written_place(bytes: &[u8]) -> Option<Range<usize>> {
+    let head = head();
+    let place = head.len()..head.len() + NO_CHECKSUM.len();
+    (bytes.starts_with(head.as_bytes()) && bytes.get(place.end) == Some(&b'"')).then_some(place)
 }
 
 /// Whether two values have the same keys and as many items in the same places, whatever stands there. A key with nothing
@@ -326,9 +317,12 @@ fn is_nothing(value: &serde_json::Value) -> bool {
 
 /// The state file's bytes.
 pub fn encode(state: &State) -> std::io::Result<Vec<u8>> {
-    let checksum = Some(checksum_of(state)?);
-    let mut json = serde_json::to_vec_pretty(&Envelope { version: VERSION, checksum, state })?;
+    let mut json = serde_json::to_vec_pretty(&Envelope { version: VERSION, checksum: NO_CHECKSUM, state })?;
     json.push(b'\n');
+    if let Some(place) = written_place(&json) {
+        let checksum = checksum_around(&place, &json);
+        json[place].copy_from_slice(checksum.as_bytes());
+    }
     Ok(json)
 }
 
@@ -339,19 +333,27 @@ mod tests {
     use crate::domain::state::Remembered;
 
     #[test]
-    fn the_checksum_that_is_made_piece_by_piece_is_that_of_the_whole() {
+    fn what_is_written_carries_a_checksum_that_fits_whatever_the_white_space() {
         let now = crate::domain::Time::from_timestamp(1_795_500_000, 0).unwrap();
         let mut state = State::default();
         for alerts in 0..4u64 {
-            let bare = serde_json::to_value(Envelope { version: VERSION, checksum: None, state: &state }).unwrap();
-            assert_eq!(checksum_of(&state).unwrap(), checksum(&bare), "{alerts} alerts");
             let json = encode(&state).unwrap();
+            assert!(
+                written_place(&json).is_some_and(|place| json[place] != *NO_CHECKSUM.as_bytes()),
+                "{alerts} alerts"
+            );
             assert_eq!(decode(&json).unwrap(), Decoded { state: state.clone(), altered: false });
-            // In other words: another order and other spaces.
-            let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
-            let again = decode(value.to_string().as_bytes()).unwrap();
-            assert_eq!(again, Decoded { state: state.clone(), altered: false });
-            let key = AlertKey { account: "acme".into(), division: Some(alerts), rule: "funds \"\u{1F4B6}\"".into() };
+            let text = String::from_utf8(json).unwrap();
+            let dense: String = text.split_ascii_whitespace().collect();
+            let wide = text.replace('\n', "\r\n\t");
+            for text in [dense, wide] {
+                assert_eq!(
+                    decode(text.as_bytes()).unwrap(),
+                    Decoded { state: state.clone(), altered: false },
+                    "{text}"
+                );
+            }
+            let key = AlertKey { account: "acme".into(), division: Some(alerts), rule: "funds\"\u{1F4B6}\"".into() };
             let mut known = Remembered::default();
             known.alert.warning = Some(Latch { since: now, firing: true });
             state.alerts.insert(key.clone(), known);

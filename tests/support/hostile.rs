@@ -328,7 +328,7 @@ pub fn render(data: &[u8]) {
         let item = bytes.item(&account, &rules);
         for division in 0..copies {
             let mut copy = item.clone();
-            if let Subject::Threshold(event) = &mut copy.event.subject {
+            if let Subject::Threshold(event) = &mut std::sync::Arc::make_mut(&mut copy.event).subject {
                 event.key.division = Some(division);
                 if division.is_multiple_of(3) {
                     event.value = Value::Amount(Money::new(Decimal::from(division), Currency::parse("USD").unwrap()));
@@ -706,6 +706,6 @@ impl Bytes<'_> {
         let omitted = if self.byte().is_multiple_of(4) { u32::try_from(self.number() >> 32).unwrap() } else { 0 };
         let via =
             (self.byte().is_multiple_of(4)).then(|| Via { notifier: self.text().as_str().into(), error: self.text() });
-        Item { event, omitted, via }
+        Item { event: event.into(), omitted, via }
     }
 }

@@ -89,7 +89,7 @@ pub fn looking_ahead() -> Event {
 
 /// A message with these events.
 pub fn message(events: Vec<Event>) -> Message {
-    let items = events.into_iter().map(|event| Item { event, omitted: 0, via: None }).collect();
+    let items = events.into_iter().map(|event| Item { event: event.into(), omitted: 0, via: None }).collect();
     Message { id: "abc123".to_owned(), at: now(), content: Content::Events(items), references: Vec::new(), only: None }
 }
 

@@ -49,7 +49,7 @@ impl Scene {
         }
         if let Content::Events(items) = &mut message.content {
             for item in items {
-                item.event.silence.clone_from(&self.silence);
+                Arc::make_mut(&mut item.event).silence.clone_from(&self.silence);
             }
         }
         message

@@ -35,7 +35,7 @@ fn stretched(message: &Message) -> Message {
             let text = |words: &str| serde_json::to_string(words).unwrap().trim_matches('"').to_owned();
             let mut longer = event.replace(DIVISION_NAME, &text(&long)).replace("answered", &text(&long));
             longer = longer.replace("PO 4711 raised", &text(&long));
-            item.event.subject = serde_json::from_str::<Subject>(&longer).unwrap();
+            std::sync::Arc::make_mut(&mut item.event).subject = serde_json::from_str::<Subject>(&longer).unwrap();
         }
     }
     message

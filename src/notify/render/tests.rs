@@ -137,7 +137,7 @@ fn unreadable(kind: Kind) -> Event {
 }
 
 fn message(events: Vec<Event>) -> Message {
-    let items = events.into_iter().map(|event| Item { event, omitted: 0, via: None }).collect();
+    let items = events.into_iter().map(|event| Item { event: event.into(), omitted: 0, via: None }).collect();
     Message { id: "abc".to_owned(), at: now(), content: Content::Events(items), references: Vec::new(), only: None }
 }
 
