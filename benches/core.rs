@@ -1,4 +1,4 @@
-//! The pure core and what costs time beside the network: verdicts, a quiet cycle, rendering, state save and load.
+//! The pure core and what costs time beside the network: verdicts, a quiet cycle, rendering, state save and load, forecast.
 //!
 //!     cargo bench --bench core
 
@@ -12,6 +12,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lowtide::cycle::settle;
 use lowtide::domain::state::State;
+use lowtide::forecast::{Confidence, Forecast, Spending};
 use lowtide::notify::render::mail::mail;
 use lowtide::notify::slack::payload;
 use lowtide::store::{decode, encode};
@@ -60,16 +61,35 @@ fn rendering(criterion: &mut Criterion) {
 }
 
 fn state(criterion: &mut Criterion) {
-    let state = work::firing(10_000);
-    let json = encode(&state).unwrap();
-    let mut group = criterion.benchmark_group("state of 10,000 firing alerts");
-    group.sample_size(20);
-    group.bench_function("save, without the disk", |bench| bench.iter(|| encode(black_box(&state)).unwrap().len()));
-    group.bench_function("load, without the disk", |bench| {
-        bench.iter(|| decode(black_box(&json)).unwrap().state.alerts.len());
-    });
-    group.finish();
+    let states = [("told to two notifiers", work::told(10_000)), ("and owed to two notifiers", work::firing(10_000))];
+    for (name, state) in states {
+        let json = encode(&state).unwrap();
+        let mut group = criterion.benchmark_group(format!("state of 10,000 firing alerts, {name}"));
+        group.sample_size(20);
+        group.throughput(Throughput::Bytes(json.len() as u64));
+        group.bench_function("save, without the disk", |bench| bench.iter(|| encode(black_box(&state)).unwrap().len()));
+        group.bench_function("load, without the disk", |bench| {
+            bench.iter(|| decode(black_box(&json)).unwrap().state.alerts.len());
+        });
+        group.finish();
+    }
 }
 
-criterion_group!(benches, verdicts, cycles, rendering, state);
+fn forecast(criterion: &mut Criterion) {
+    let spending = Spending::default();
+    for lines in [1000, 10_000, 100_000] {
+        let (ledger, orders) = work::books(lines);
+        let mut group = criterion.benchmark_group(format!("forecast of {lines} ledger lines"));
+        group.sample_size(20);
+        group.bench_function("600 futures of a year, the runway and its range", |bench| {
+            bench.iter(|| {
+                let forecast = Forecast::new(black_box(&ledger), Some(&orders), &spending, 20_000.into(), work::at(0));
+                forecast.unwrap().runway(Confidence::default())
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, verdicts, cycles, rendering, state, forecast);
 criterion_main!(benches);

@@ -15,27 +15,15 @@ use lowtide::domain::balance::{Balance, Outlook, Unreadable};
 use lowtide::domain::books::{Books, Ledger};
 use lowtide::domain::event::Subject;
 use lowtide::domain::money::{Currency, parse_amount};
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
+use lowtide::domain::rule::{Amount, Level, Metric, Rule, Side};
 use lowtide::domain::state::State;
-use lowtide::domain::{Division, Name, Time};
+use lowtide::domain::{Division, Name};
 use lowtide::forecast::{Prospect, Spending};
+use nothing::at;
 use proptest::prelude::*;
 
-struct Nothing;
-
-#[async_trait]
-impl BalanceSource for Nothing {
-    async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
-        unreachable!("settling reads nothing")
-    }
-    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
-        unreachable!("settling reads nothing")
-    }
-}
-
-fn at(seconds: i64) -> Time {
-    Time::from_timestamp(1_795_500_000 + seconds, 0).unwrap()
-}
+#[path = "support/nothing.rs"]
+mod nothing;
 
 fn level(below: &str, to: &str) -> Level {
     let threshold = Amount { value: parse_amount(below).unwrap(), currency: None };
@@ -48,20 +36,7 @@ fn watch(scope: Scope) -> Watch {
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
     let invoices = Rule::new("owed".into(), Metric::UnpaidInvoices, Some(level("-1", "slack")), None);
-    Watch {
-        account: "acme".into(),
-        source: Arc::new(Nothing),
-        scope,
-        rules: vec![funds.unwrap(), invoices.unwrap()].into(),
-        unreadable: Arc::new(UnreadablePolicy {
-            after: Duration::from_secs(3 * 3600),
-            level: Severity::Warning,
-            remind_every: Some(Duration::from_secs(24 * 3600)),
-            notify: vec!["slack".into()],
-        }),
-        silences: [].into(),
-        library: None,
-    }
+    nothing::watch(scope, vec![funds.unwrap(), invoices.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
 fn good(balance: &str) -> Result<Balance, Unreadable> {

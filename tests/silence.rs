@@ -4,22 +4,21 @@
 
 #[path = "support/bin.rs"]
 mod bin;
+#[path = "support/nothing.rs"]
+mod nothing;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bin::{FUNDS, Ran, World, wait_until};
-use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::cycle::{Harvest, Read, Scope, Watch, settle};
 use lowtide::domain::alert::{Alert, AlertKey, Kind};
 use lowtide::domain::balance::{Balance, Outlook, Unreadable};
 use lowtide::domain::money::{Currency, parse_amount};
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
+use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side};
 use lowtide::domain::silence::Silence;
 use lowtide::domain::state::State;
-use lowtide::domain::{Division, Time};
+use nothing::at;
 use proptest::prelude::*;
 use wiremock::ResponseTemplate;
 
@@ -334,22 +333,6 @@ async fn commands_while_the_service_starts_and_stops_are_neither_lost_nor_made_t
     }
 }
 
-struct Nothing;
-
-#[async_trait]
-impl BalanceSource for Nothing {
-    async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
-        unreachable!("settling reads nothing")
-    }
-    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
-        unreachable!("settling reads nothing")
-    }
-}
-
-fn at(seconds: i64) -> Time {
-    Time::from_timestamp(1_795_500_000 + seconds, 0).unwrap()
-}
-
 fn watch() -> Watch {
     let level = |below: &str, to: &str| {
         let threshold = Amount { value: parse_amount(below).unwrap(), currency: None };
@@ -359,20 +342,7 @@ fn watch() -> Watch {
     };
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
-    Watch {
-        account: "acme".into(),
-        source: Arc::new(Nothing),
-        scope: Scope::Undivided,
-        rules: vec![funds.unwrap()].into(),
-        unreadable: Arc::new(UnreadablePolicy {
-            after: Duration::from_secs(3 * 3600),
-            level: Severity::Warning,
-            remind_every: Some(Duration::from_secs(24 * 3600)),
-            notify: vec!["slack".into()],
-        }),
-        silences: [].into(),
-        library: None,
-    }
+    nothing::watch(Scope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
 fn harvest(funds: Option<i64>) -> Harvest {

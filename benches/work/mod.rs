@@ -2,26 +2,24 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // every benchmark uses its own part
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::cycle::{Harvest, Read, Scope, Watch, settle};
 use lowtide::domain::alert::{Alert, transition};
 use lowtide::domain::balance::{Balance, Reading};
+use lowtide::domain::books::{Entry, Ledger, Order};
 use lowtide::domain::evaluate::evaluate;
 use lowtide::domain::money::{Currency, Money};
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Side, UnreadablePolicy};
+use lowtide::domain::rule::{Amount, Level, Metric, Rule, Side};
 use lowtide::domain::state::State;
-use lowtide::domain::{Division, Time};
 use lowtide::notify::{Content, Item, Message, RuleWords, Words};
 use rust_decimal::Decimal;
 
-pub fn at(seconds: i64) -> Time {
-    Time::from_timestamp(1_795_500_000 + seconds, 0).unwrap()
-}
+#[path = "../../tests/support/nothing.rs"]
+mod nothing;
+
+pub use nothing::at;
 
 /// So many rules: warning below 2000 and critical below 500, each cleared 250 higher.
 pub fn rules(count: usize) -> Vec<Rule> {
@@ -61,34 +59,9 @@ pub fn judge(rule: &Rule, readings: &[Reading]) -> usize {
     moves
 }
 
-struct Nothing;
-
-#[async_trait]
-impl BalanceSource for Nothing {
-    async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
-        unreachable!("settling reads nothing")
-    }
-    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
-        unreachable!("settling reads nothing")
-    }
-}
-
 /// An account with so many rules.
 pub fn watch(count: usize) -> Watch {
-    Watch {
-        account: "acme".into(),
-        source: Arc::new(Nothing),
-        scope: Scope::Listed(Vec::new()),
-        rules: rules(count).into(),
-        unreadable: Arc::new(UnreadablePolicy {
-            after: Duration::from_secs(3 * 3600),
-            level: lowtide::domain::rule::Severity::Warning,
-            remind_every: None,
-            notify: vec!["slack".into()],
-        }),
-        silences: [].into(),
-        library: None,
-    }
+    nothing::watch(Scope::Listed(Vec::new()), rules(count), None)
 }
 
 /// So many divisions, each with figures of its own from `funds` on.
@@ -117,6 +90,43 @@ pub fn firing(alerts: u64) -> State {
     settle(&mut state, &watch(1), &harvest(alerts, 100), at(0));
     assert_eq!(state.alerts.len() as u64, alerts);
     state
+}
+
+/// The same, delivered: a mail's Message-ID is remembered.
+pub fn told(alerts: u64) -> State {
+    let mut state = firing(alerts);
+    let ids: BTreeSet<String> = state.owed.iter().map(|owed| owed.event.id.clone()).collect();
+    state.delivered(&"slack".into(), &ids, None, &[]);
+    state.delivered(&"mail".into(), &ids, Some("<0123456789abcdef0123456789abcdef@lowtide.example>"), &[]);
+    assert!(state.owed.is_empty());
+    state
+}
+
+/// So many purchases, one an hour, and the orders of the last hundred, which are due one by one in the months ahead.
+pub fn books(lines: i64) -> (Ledger, Vec<Order>) {
+    let hours = chrono::Duration::hours;
+    let line = |ago: i64| Entry {
+        id: ago.to_string().into(),
+        at: at(0) - hours(ago),
+        change: Decimal::from(-(10 + ago * 7919 % 90)),
+        kind: "Charge".into(),
+        balance_after: None,
+        currency: None,
+        order: Some(ago.unsigned_abs()),
+        expires: None,
+    };
+    let order = |id: u64| Order {
+        id,
+        division: None,
+        price: Decimal::from(200 + id % 100),
+        issued: true,
+        renewed: false,
+        placed: None,
+        years: Some(1),
+        certificate_ends: (at(0) + chrono::Duration::days(2 * i64::try_from(id).unwrap())).date_naive(),
+        order_ends: None,
+    };
+    (Ledger::new((1..=lines).map(line).collect()), (1..=100).map(order).collect())
 }
 
 /// What a notifier is given when so many alerts fire at once.
