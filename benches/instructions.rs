@@ -10,7 +10,9 @@ use std::hint::black_box;
 
 use lowtide::certcentral::bodies;
 use lowtide::cycle::settle;
+use lowtide::domain::ahead::Runway;
 use lowtide::domain::state::State;
+use lowtide::forecast::{Confidence, Forecast, Spending};
 use lowtide::notify::render::mail::mail;
 use lowtide::notify::slack::payload;
 use lowtide::secret::Redactor;
@@ -37,6 +39,11 @@ fn main() {
         "slack" => payload(&work::message(100), &work::words(), &BTreeMap::new()).to_string().len(),
         "mail" => mail(&work::message(100), &work::words()).html.len(),
         "save" => encode(&work::firing(1000)).unwrap().len(),
+        "forecast" => {
+            let (ledger, orders) = work::books(10_000);
+            let forecast = Forecast::new(&ledger, Some(&orders), &Spending::default(), 20_000.into(), work::at(0));
+            usize::from(forecast.unwrap().runway(Confidence::default()) == Runway::Over)
+        }
         "load" => decode(&encode(&work::firing(1000)).unwrap()).unwrap().state.alerts.len(),
         // The benchmark runner's own arguments, or none: nothing to count.
         _ => return,
