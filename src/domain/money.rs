@@ -141,7 +141,7 @@ pub fn parse_json_number(text: &str) -> Result<Decimal, AmountError> {
 }
 
 /// An amount of one currency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Money {
     /// The exact amount.
     pub amount: Decimal,

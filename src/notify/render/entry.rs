@@ -2,28 +2,20 @@
 //!
 //! Decides what belongs together and in which order; the words are `phrase`'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::text::{Times, name, visible};
 use super::{Entry, Link, Tone, outlook, phrase, picture};
 use crate::domain::alert::{AlertKey, Kind};
-use crate::domain::event::{Event, Subject};
+use crate::domain::event::{Event, Subject, Value};
 use crate::domain::rule::{Metric, Severity};
 use crate::domain::{Division, Time};
-use crate::notify::{Item, Message, Via, Words};
+use crate::notify::{Item, Via, Words};
 
 /// Divisions that a headline names before it counts the rest.
 const NAMED: usize = 8;
 /// Rules that stood firing, without their divisions: what two unreadable divisions are compared by.
 type StandingStill = BTreeSet<(String, Severity)>;
-
-/// An entry and what decides its place.
-pub(super) struct Ranked {
-    pub(super) entry: Entry,
-    pub(super) calls: Option<Severity>,
-    /// Whose it is.
-    pub(super) account: Option<String>,
-}
 
 /// The events of one alert, or one notice.
 pub(super) struct Group<'a> {
@@ -38,19 +30,18 @@ pub(super) struct Group<'a> {
     pub(super) next_reminder: Option<Time>,
 }
 
-/// One entry an alert, in the order in which they are told.
-pub(super) fn entries(items: &[Item], message: &Message, words: &Words) -> Vec<Ranked> {
-    let times = Times { zone: words.timezone, now: message.at };
-    groups(items).iter().map(|group| group.ranked(times, words)).collect()
-}
-
 /// What belongs together, in the order in which it is told.
 pub(super) fn groups(items: &[Item]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group> = Vec::new();
+    let mut places: HashMap<Figure, Vec<usize>> = HashMap::new();
     for group in by_alert(items) {
-        match groups.iter_mut().find(|other| share_a_fund(other, &group)) {
-            Some(other) => other.join(group),
-            None => groups.push(group),
+        let alike = places.entry(Figure::of(&group.newest.event)).or_default();
+        match alike.iter().find(|place| share_a_fund(&groups[**place], &group)) {
+            Some(place) => groups[*place].join(group),
+            None => {
+                alike.push(groups.len());
+                groups.push(group);
+            }
         }
     }
     groups.sort_by_cached_key(|group| (tone(&group.newest.event), place_in_order(&group.newest.event)));
@@ -98,7 +89,8 @@ impl<'a> Group<'a> {
         self.next_reminder = [self.next_reminder, other.next_reminder].into_iter().flatten().min();
     }
 
-    pub(super) fn ranked(&self, times: Times, words: &Words) -> Ranked {
+    /// It told in full.
+    pub(super) fn entry(&self, times: Times, words: &Words) -> Entry {
         let event = &self.newest.event;
         let mut details = phrase::details(event, self.since, times);
         details.extend(outlook::lines(event, times));
@@ -106,9 +98,9 @@ impl<'a> Group<'a> {
         details.extend(self.newest.via.as_ref().map(in_place_of));
         let rule = event.alert().map(|key| &key.rule);
         let wording = rule.and_then(|rule| words.rules.get(rule));
-        let entry = Entry {
-            tone: tone(event),
-            headline: phrase::headline(event, &self.place()),
+        Entry {
+            tone: self.tone(),
+            headline: self.headline(),
             to_do: outlook::to_do(event),
             details,
             picture: picture::of(event, times.zone),
@@ -119,9 +111,28 @@ impl<'a> Group<'a> {
                 .filter(|text| !text.is_empty()),
             links: links(event, wording.and_then(|words| words.link.as_deref()), words),
             footer: rule.map(|rule| self.footer(rule, times)),
-        };
+        }
+    }
+
+    /// It told in a line.
+    pub(super) fn headline(&self) -> String {
+        phrase::headline(&self.newest.event, &self.place())
+    }
+
+    pub(super) fn tone(&self) -> Tone {
+        tone(&self.newest.event)
+    }
+
+    /// The level that somebody is called for.
+    pub(super) fn calls(&self) -> Option<Severity> {
+        let event = &self.newest.event;
         let calls = matches!(event.kind(), Some(Kind::Raised | Kind::Escalated | Kind::Reminder));
-        Ranked { entry, calls: event.level().filter(|_| calls), account: account(event).map(name) }
+        event.level().filter(|_| calls)
+    }
+
+    /// Whose it is.
+    pub(super) fn account(&self) -> Option<&'a str> {
+        account(&self.newest.event)
     }
 
     /// `acme · History department`.
@@ -149,6 +160,25 @@ impl<'a> Group<'a> {
         let next = self.next_reminder.filter(|next| *next >= times.now);
         let next = next.map(|next| format!(" · next reminder {}", times.short(next))).unwrap_or_default();
         format!("rule {}{next}", name(rule))
+    }
+}
+
+/// What two alerts have in common at least if they share a fund: so that each is compared with few of thousands.
+#[derive(PartialEq, Eq, Hash)]
+enum Figure<'a> {
+    Value(&'a str, Value),
+    Reason(&'a str, Option<&'a str>),
+    /// Never shared.
+    Notice,
+}
+
+impl<'a> Figure<'a> {
+    fn of(event: &'a Event) -> Self {
+        match &event.subject {
+            Subject::Threshold(it) => Self::Value(&it.key.rule, it.value),
+            Subject::Unreadable(it) => Self::Reason(&it.key.rule, it.reason.as_deref()),
+            _ => Self::Notice,
+        }
     }
 }
 

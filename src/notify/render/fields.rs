@@ -103,7 +103,7 @@ pub(in crate::notify) fn variables(message: &Message, words: &Words) -> Variable
 
 fn fields(group: &Group, times: Times, words: &Words) -> Fields {
     let event = &group.newest.event;
-    let ranked = group.ranked(times, words);
+    let entry = group.entry(times, words);
     let key = event.alert();
     let wording = key.and_then(|key| words.rules.get(&key.rule));
     let over = event.kind() == Some(Kind::Resolved);
@@ -112,7 +112,7 @@ fn fields(group: &Group, times: Times, words: &Words) -> Fields {
     let mut fields = Fields {
         event: event_name(event),
         level: event.level().map(|level| level.to_string()).unwrap_or_default(),
-        colour: ranked.entry.tone.colour(),
+        colour: entry.tone.colour(),
         account: account(event).map(name).unwrap_or_default(),
         division: group.divisions.join(", "),
         place: group.place(),
@@ -120,9 +120,9 @@ fn fields(group: &Group, times: Times, words: &Words) -> Fields {
         since: times.full(group.since),
         at: times.full(event.at),
         lasted: if over { lasted(event.at - group.since) } else { String::new() },
-        headline: ranked.entry.headline,
-        details: ranked.entry.to_do.into_iter().chain(ranked.entry.details).collect(),
-        history: ranked.entry.history,
+        headline: entry.headline,
+        details: entry.to_do.into_iter().chain(entry.details).collect(),
+        history: entry.history,
         description: text(wording.and_then(|it| it.description.as_ref())),
         link: address(wording.and_then(|it| it.link.as_ref())),
         console_url: address(console_url),

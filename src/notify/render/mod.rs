@@ -25,6 +25,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+use self::entry::Group;
 use super::{Content, Item, Message, Words};
 use crate::domain::rule::Severity;
 pub use picture::Picture;
@@ -131,11 +132,11 @@ pub fn view(message: &Message, words: &Words) -> View {
     match &message.content {
         Content::Test { notifier } => test(notifier),
         Content::Events(items) => {
-            let mut view = events(entry::entries(items, message, words));
+            let times = text::Times { zone: words.timezone, now: message.at };
+            let mut view = events(&entry::groups(items), times, words);
             if let [Item { event, via, .. }] = items.as_slice()
                 && let Some(page) = event.report()
             {
-                let times = text::Times { zone: words.timezone, now: message.at };
                 view.report = Some(report::view(page, via.as_ref().map(entry::in_place_of), times));
             }
             view
@@ -149,28 +150,29 @@ fn test(notifier: &str) -> View {
     View { tone: Tone::Test, title, entries: Vec::new(), brief: Vec::new(), calls: BTreeSet::new(), report: None }
 }
 
-fn events(ranked: Vec<entry::Ranked>) -> View {
-    let title = match ranked.as_slice() {
-        [only] => only.entry.headline.clone(),
+fn events(groups: &[Group], times: text::Times, words: &Words) -> View {
+    let title = match groups {
+        [only] => only.headline(),
         several => count(several),
     };
-    let tone = ranked.first().map_or(Tone::Notice, |first| first.entry.tone);
-    let calls = ranked.iter().filter_map(|ranked| ranked.calls).collect();
-    let mut entries: Vec<Entry> = ranked.into_iter().map(|ranked| ranked.entry).collect();
+    let tone = groups.first().map_or(Tone::Notice, Group::tone);
+    let calls = groups.iter().filter_map(Group::calls).collect();
+    let (in_full, rest) = groups.split_at(groups.len().min(IN_FULL));
+    let mut entries: Vec<Entry> = in_full.iter().map(|group| group.entry(times, words)).collect();
     picture::number(entries.iter_mut().map(|entry| &mut entry.picture));
-    let brief = entries.split_off(entries.len().min(IN_FULL)).into_iter().map(|entry| entry.headline).collect();
+    let brief = rest.iter().map(Group::headline).collect();
     View { tone, title, entries, brief, calls, report: None }
 }
 
 /// `acme: 3 alerts: 1 critical, 2 warnings`; without the account where they are of several, or of none.
-fn count(ranked: &[entry::Ranked]) -> String {
-    let account = ranked.first().and_then(|first| first.account.as_ref());
-    let account = account.filter(|it| ranked.iter().all(|other| other.account.as_ref() == Some(*it)));
-    let account = account.map(|account| format!("{account}: ")).unwrap_or_default();
-    let of = |tone: Tone| ranked.iter().filter(|ranked| ranked.entry.tone == tone).count();
+fn count(groups: &[Group]) -> String {
+    let account = groups.first().and_then(Group::account);
+    let account = account.filter(|it| groups.iter().all(|other| other.account() == Some(*it)));
+    let account = account.map(|account| format!("{}: ", text::name(account))).unwrap_or_default();
+    let of = |tone: Tone| groups.iter().filter(|group| group.tone() == tone).count();
     let plural = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     let notices = of(Tone::Notice);
-    let alerts = ranked.len() - notices;
+    let alerts = groups.len() - notices;
     if alerts == 0 {
         return format!("{account}{}", plural(notices, "notice"));
     }
