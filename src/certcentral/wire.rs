@@ -216,7 +216,7 @@ fn required<T>(
     raw: Option<&RawValue>,
     read: impl Fn(&'static str, &RawValue) -> Field<T>,
 ) -> Field<T> {
-    raw.map_or_else(|| Err(FieldProblem { field, problem: "is missing".to_owned() }), |raw| read(field, raw))
+    raw.map_or_else(|| Err(FieldProblem { field, problem: "is missing".to_owned() }.into()), |raw| read(field, raw))
 }
 
 /// Reads single fields; what is wrong with one is said with what was found.
@@ -235,9 +235,12 @@ impl Fields<'_> {
             (None, Some(b'-' | b'0'..=b'9')) => parse_json_number(raw.get()),
             _ => Err(AmountError::NotANumber),
         };
-        amount.map_err(|error| match error {
-            AmountError::NotANumber => self.problem(field, "not a plain decimal number", raw),
-            AmountError::TooLong => self.problem(field, "too long a number to be an amount", raw),
+        amount.map_err(|error| {
+            let what = match error {
+                AmountError::NotANumber => "not a plain decimal number",
+                AmountError::TooLong => "too long a number to be an amount",
+            };
+            self.problem(field, what, raw).into()
         })
     }
 
@@ -251,7 +254,7 @@ impl Fields<'_> {
 
     fn currency(&self, field: &'static str, raw: &RawValue) -> Field<Currency> {
         let code = string(raw).and_then(|text| Currency::parse(&text).ok());
-        code.ok_or_else(|| self.problem(field, "not a currency code", raw))
+        code.ok_or_else(|| self.problem(field, "not a currency code", raw).into())
     }
 
     fn flag(&self, field: &'static str, raw: Option<&RawValue>) -> Field<bool> {
@@ -259,7 +262,7 @@ impl Fields<'_> {
         match raw.get() {
             "true" => Ok(true),
             "false" => Ok(false),
-            _ => Err(self.problem(field, "neither true nor false", raw)),
+            _ => Err(self.problem(field, "neither true nor false", raw).into()),
         }
     }
 }

@@ -20,8 +20,9 @@ pub struct FieldProblem {
     pub problem: String,
 }
 
-/// One field of the response: its value, or why there is none.
-pub type Field<T> = Result<T, FieldProblem>;
+/// One field of the response: its value, or why there is none; boxed, because thousands of readings are kept and hardly one
+/// has a problem.
+pub type Field<T> = Result<T, Box<FieldProblem>>;
 
 /// One `GET /finance/balance`, field by field, already parsed but not yet judged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -200,7 +201,7 @@ impl Balance {
         self.unpaid_invoices.clone()?;
         self.used_credit.clone()?;
         sum.map(Some)
-            .ok_or_else(|| FieldProblem { field: "balance", problem: "is too large to compute with".to_owned() })
+            .ok_or_else(|| FieldProblem { field: "balance", problem: "is too large to compute with".to_owned() }.into())
     }
 }
 
@@ -243,7 +244,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_flag_means_unlimited_whatever_else_is_there() {
-        let broken = || FieldProblem { field: "balance", problem: "is missing".to_owned() };
+        let broken = || Box::new(FieldProblem { field: "balance", problem: "is missing".to_owned() });
         let mut balance = sample("-1000.70", None, "0", "0");
         balance.unlimited = Ok(true);
         balance.balance = Err(broken());

@@ -75,8 +75,9 @@ pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
         }
     };
     let usd = || {
-        Currency::parse("USD")
-            .map_err(|_| crate::domain::balance::FieldProblem { field: "currency", problem: "is not known".to_owned() })
+        Currency::parse("USD").map_err(|_| {
+            crate::domain::balance::FieldProblem { field: "currency", problem: "is not known".to_owned() }.into()
+        })
     };
     Balance {
         currency: rule.currency().map_or_else(usd, Ok),

@@ -203,7 +203,7 @@ enum Wrong {
 }
 
 /// `` `debit` is … ``.
-struct Problem(FieldProblem);
+struct Problem(Box<FieldProblem>);
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -211,8 +211,8 @@ impl fmt::Display for Problem {
     }
 }
 
-impl From<FieldProblem> for Wrong {
-    fn from(problem: FieldProblem) -> Self {
+impl From<Box<FieldProblem>> for Wrong {
+    fn from(problem: Box<FieldProblem>) -> Self {
         Wrong::Field(Problem(problem))
     }
 }
@@ -244,14 +244,14 @@ fn entry(item: &RawValue, redactor: &Redactor, kinds: &Kinds) -> Result<Entry, W
 /// A line without an amount is refused: it moved the balance, and nobody knows how far.
 fn change(raw: &RawEntry<'_>, fields: &Fields<'_>) -> Field<Decimal> {
     if raw.credit.is_none() && raw.debit.is_none() {
-        return Err(FieldProblem { field: "credit", problem: "and `debit` are both missing".to_owned() });
+        return Err(FieldProblem { field: "credit", problem: "and `debit` are both missing".to_owned() }.into());
     }
     let credit = fields.amount_or_zero("credit", raw.credit)?;
     let debit = fields.amount_or_zero("debit", raw.debit)?;
     // Both have 26 digits at most: nothing is rounded.
     credit
         .checked_sub(debit)
-        .ok_or_else(|| FieldProblem { field: "debit", problem: "is too large to compute with".to_owned() })
+        .ok_or_else(|| FieldProblem { field: "debit", problem: "is too large to compute with".to_owned() }.into())
 }
 
 fn order(item: &RawValue, redactor: &Redactor) -> Result<Option<Order>, Wrong> {
@@ -286,23 +286,23 @@ impl Fields<'_> {
     fn name(&self, field: &'static str, raw: &RawValue) -> Field<String> {
         let text = string(raw).or_else(|| id(raw).map(|number| number.to_string()));
         let fits = |text: &String| (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        text.filter(fits).ok_or_else(|| self.problem(field, "not a short word or number", raw))
+        text.filter(fits).ok_or_else(|| self.problem(field, "not a short word or number", raw).into())
     }
 
     fn number(&self, field: &'static str, raw: &RawValue) -> Field<u64> {
-        id(raw).ok_or_else(|| self.problem(field, "not a whole number", raw))
+        id(raw).ok_or_else(|| self.problem(field, "not a whole number", raw).into())
     }
 
     fn years(&self, field: &'static str, raw: &RawValue) -> Field<u32> {
         let years = id(raw).and_then(|years| u32::try_from(years).ok());
-        years.ok_or_else(|| self.problem(field, "not a number of years", raw))
+        years.ok_or_else(|| self.problem(field, "not a number of years", raw).into())
     }
 
     /// `2021-01-21 15:21:34`. No zone is given: it is taken as UTC.
     fn moment(&self, field: &'static str, raw: &RawValue) -> Field<Time> {
         let text = string(raw).unwrap_or_default();
         let moment = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S").ok().map(|at| at.and_utc());
-        moment.filter(sane).ok_or_else(|| self.problem(field, "not a moment such as 2021-01-21 15:21:34", raw))
+        moment.filter(sane).ok_or_else(|| self.problem(field, "not a moment such as 2021-01-21 15:21:34", raw).into())
     }
 
     /// `2021-01-21`, or a moment in the form of RFC 3339.
@@ -311,7 +311,7 @@ impl Fields<'_> {
         let day = NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok();
         let day = day.or_else(|| Some(DateTime::parse_from_rfc3339(&text).ok()?.date_naive()));
         let day = day.filter(|day| day.and_hms_opt(0, 0, 0).is_some_and(|at| sane(&at.and_utc())));
-        day.ok_or_else(|| self.problem(field, "not a date such as 2021-01-21", raw))
+        day.ok_or_else(|| self.problem(field, "not a date such as 2021-01-21", raw).into())
     }
 }
 

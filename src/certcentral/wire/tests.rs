@@ -83,7 +83,7 @@ fn a_malformed_field_spoils_itself_only_and_says_what_was_found() {
         for (json, expected) in table {
             let others = if key == "balance" { r#""currency":"USD""# } else { r#""currency":"USD","balance":"7""# };
             let read = read(&format!(r#"{{{others},"{key}":{json}}}"#)).unwrap();
-            let problems: Vec<FieldProblem> = [
+            let problems: Vec<Box<FieldProblem>> = [
                 read.balance.err(),
                 read.unpaid_invoices.err(),
                 read.used_credit.err(),
