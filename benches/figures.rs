@@ -27,7 +27,7 @@ use lowtide::cycle::{self, Memory, Scope, Watch};
 use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
 use lowtide::domain::state::State;
 use lowtide::secret::{Redactor, Secret};
-use lowtide::store::{Book, Store};
+use lowtide::store::{Book, Json, Store};
 use lowtide::web;
 use support::bare;
 use support::process::{Running, own_cpu, until};
@@ -219,7 +219,7 @@ fn runtime() -> tokio::runtime::Runtime {
 struct Nowhere;
 
 impl Store for Nowhere {
-    fn save(&self, _: &[u8]) -> std::io::Result<()> {
+    fn save(&self, _: &Json) -> std::io::Result<()> {
         Ok(())
     }
 }

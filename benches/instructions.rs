@@ -38,13 +38,13 @@ fn main() {
         }
         "slack" => payload(&work::message(100), &work::words(), &BTreeMap::new()).to_string().len(),
         "mail" => mail(&work::message(100), &work::words()).html.len(),
-        "save" => encode(&work::firing(1000)).unwrap().len(),
+        "save" => encode(&work::firing(1000)).unwrap().pieces().count(),
         "forecast" => {
             let (ledger, orders) = work::books(10_000);
             let forecast = Forecast::new(&ledger, Some(&orders), &Spending::default(), 20_000.into(), work::at(0));
             usize::from(forecast.unwrap().runway(Confidence::default()) == Runway::Over)
         }
-        "load" => decode(&encode(&work::firing(1000)).unwrap()).unwrap().state.alerts.len(),
+        "load" => decode(&encode(&work::firing(1000)).unwrap().to_bytes()).unwrap().state.alerts.len(),
         // The benchmark runner's own arguments, or none: nothing to count.
         _ => return,
     };

@@ -16,9 +16,9 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Writes a file beside it that only its owner can read, and puts it into its place once it is on disk.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
     let new = beside(path, "new");
-    let written = write_synced(&new, bytes).and_then(|()| fs::rename(&new, path)).and_then(|()| sync_folder(path));
+    let written = write_synced(&new, pieces).and_then(|()| fs::rename(&new, path)).and_then(|()| sync_folder(path));
     if written.is_err() {
         // Half a file would only eat the space that the next try needs.
         let _ = fs::remove_file(&new);
@@ -26,9 +26,11 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synced<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
+    for piece in pieces {
+        file.write_all(piece)?;
+    }
     file.sync_all()
 }
 

@@ -198,7 +198,7 @@ mod tests {
     struct Nowhere;
 
     impl crate::store::Store for Nowhere {
-        fn save(&self, _: &[u8]) -> std::io::Result<()> {
+        fn save(&self, _: &crate::store::Json) -> std::io::Result<()> {
             Ok(())
         }
     }

@@ -10,7 +10,7 @@ mod month;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
@@ -22,8 +22,15 @@ use bin::{NOBODY, World, is_root, wait_until};
 use lowtide::clock::Clock;
 use lowtide::domain::Time;
 use lowtide::domain::state::State;
-use lowtide::store::{Book, DecodeError, Decoded, FileStore, OpenError, Store, decode, encode};
+use lowtide::store::{Book, DecodeError, Decoded, FileStore, Json, OpenError, Store, decode, encode};
 use month::{Month, Plan, epoch, play};
+
+/// Bytes to save.
+fn json(text: &str) -> Json {
+    let mut json = Json::default();
+    json.write_all(text.as_bytes()).unwrap();
+    json
+}
 
 /// A state with everything in it: the fullest that a month of trouble has ever written.
 fn full_file() -> Vec<u8> {
@@ -124,7 +131,7 @@ fn a_state_file_that_was_edited_by_hand_is_used_and_told_and_one_with_a_part_tha
     assert_ne!(edited, whole);
     let taken = taken_for(edited.as_bytes()).unwrap();
     assert!(taken.altered);
-    assert_eq!(encode(&taken.state).unwrap().len(), edited.len(), "all that was edited is there");
+    assert_eq!(encode(&taken.state).unwrap().to_bytes().len(), edited.len(), "all that was edited is there");
     let without: String = edited.lines().filter(|line| !line.contains("\"checksum\"")).collect::<Vec<_>>().join("\n");
     assert_eq!(taken_for(without.as_bytes()), Some(Decoded { altered: false, ..taken }));
     // What is emptied, by whoever is tired of an owed message, is empty, and the rest stays.
@@ -170,7 +177,7 @@ fn half_a_file_that_a_death_left_behind_is_no_hindrance() {
     fs::write(folder.path().join("state.json.new"), &whole[..whole.len() / 2]).unwrap();
     let opened = FileStore::open(&path, epoch()).unwrap();
     assert_eq!((opened.state, opened.problems), (decode(&whole).unwrap().state, Vec::new()));
-    opened.store.save(b"{}").unwrap();
+    opened.store.save(&json("{}")).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"{}");
     assert!(!folder.path().join("state.json.new").exists());
 }
@@ -216,7 +223,7 @@ impl Clock for Stepped {
 async fn saving_is_tried_again_at_least_every_ten_seconds_until_it_works_and_then_no_more() {
     struct Full(Mutex<Vec<Duration>>, tokio::time::Instant);
     impl Store for Full {
-        fn save(&self, _: &[u8]) -> std::io::Result<()> {
+        fn save(&self, _: &Json) -> std::io::Result<()> {
             let at = self.1.elapsed();
             self.0.lock().unwrap().push(at);
             if at < Duration::from_secs(3600) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
@@ -239,9 +246,9 @@ async fn saving_is_tried_again_at_least_every_ten_seconds_until_it_works_and_the
 async fn a_disk_that_hangs_keeps_nobody_waiting_for_long() {
     struct Hangs(Mutex<mpsc::Receiver<()>>, Mutex<Vec<Vec<u8>>>);
     impl Store for Hangs {
-        fn save(&self, json: &[u8]) -> std::io::Result<()> {
+        fn save(&self, json: &Json) -> std::io::Result<()> {
             let _ = self.0.lock().unwrap().recv();
-            self.1.lock().unwrap().push(json.to_vec());
+            self.1.lock().unwrap().push(json.to_bytes());
             Ok(())
         }
     }
@@ -414,17 +421,17 @@ fn a_lock_file_that_somebody_cleaned_away_is_made_again_and_a_state_that_another
     let (path, lock) = (folder.path().join("state.json"), folder.path().join("state.json.lock"));
     let first = FileStore::open(&path, epoch()).unwrap().store;
     fs::remove_file(&lock).unwrap();
-    first.save(b"{}").unwrap();
+    first.save(&json("{}")).unwrap();
     assert!(matches!(FileStore::open(&path, epoch()), Err(OpenError::InUse { .. })), "the first has it again");
     let inode = fs::metadata(&lock).unwrap().ino();
-    first.save(b"{}").unwrap();
+    first.save(&json("{}")).unwrap();
     assert_eq!(fs::metadata(&lock).unwrap().ino(), inode, "and once is enough");
     fs::remove_file(&lock).unwrap();
-    fs::write(&path, encode(&State::default()).unwrap()).unwrap();
+    fs::write(&path, encode(&State::default()).unwrap().to_bytes()).unwrap();
     let second = FileStore::open(&path, epoch()).unwrap();
     let names: BTreeSet<_> = second.problems.iter().collect();
     assert!(names.is_empty(), "{names:?}");
-    second.store.save(b"[2]").unwrap();
-    assert!(first.save(b"[1]").unwrap_err().to_string().contains("another lowtide has it"));
+    second.store.save(&json("[2]")).unwrap();
+    assert!(first.save(&json("[1]")).unwrap_err().to_string().contains("another lowtide has it"));
     assert_eq!(fs::read(&path).unwrap(), b"[2]");
 }

@@ -31,7 +31,7 @@ use lowtide::domain::state::State;
 use lowtide::domain::{Name, Time};
 use lowtide::notify::render::mail::mail;
 use lowtide::secret::{Redactor, Secret};
-use lowtide::store::{Book, Store};
+use lowtide::store::{Book, Json, Store};
 use lowtide::web::{self, WebOptions};
 use url::Url;
 
@@ -646,7 +646,7 @@ impl Clock for Hand {
 struct Disk;
 
 impl Store for Disk {
-    fn save(&self, _: &[u8]) -> std::io::Result<()> {
+    fn save(&self, _: &Json) -> std::io::Result<()> {
         Ok(())
     }
 }

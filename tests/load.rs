@@ -217,7 +217,7 @@ fn a_state_of_two_thousand_alerts_is_saved_and_read_again_as_it_is() {
     let mut state = State::default();
     settle(&mut state, &watched, &harvest, hostile::at(0));
     assert_eq!(state.owed.len(), 1999, "all but the one with exactly 2000");
-    let json = encode(&state).unwrap();
+    let json = encode(&state).unwrap().to_bytes();
     assert_eq!(decode(&json).unwrap().state, state.clone());
     assert!(json.len() < 4 * 1024 * 1024, "{} bytes", json.len());
     let thresholds = state.owed.iter().filter(|owed| matches!(owed.event.subject, Subject::Threshold(_))).count();

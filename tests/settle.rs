@@ -278,7 +278,7 @@ proptest! {
             if funds.is_none() {
                 prop_assert_eq!(rules(&before), rules(&state));
             }
-            let json = lowtide::store::encode(&state).unwrap();
+            let json = lowtide::store::encode(&state).unwrap().to_bytes();
             prop_assert_eq!(&serde_json::from_slice::<State>(&json).unwrap(), &state);
             told(&mut state);
         }

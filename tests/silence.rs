@@ -436,7 +436,7 @@ proptest! {
             prop_assert_eq!(settled.changed, state != before, "what changed is saved, and nothing else");
             settle(&mut plain, &watch, &harvest(funds), at(now));
             prop_assert_eq!(latches(&state), latches(&plain));
-            let json = lowtide::store::encode(&state).unwrap();
+            let json = lowtide::store::encode(&state).unwrap().to_bytes();
             prop_assert_eq!(&lowtide::store::decode(&json).unwrap().state, &state);
             people.hear(&mut state);
             // Whatever is unknown to people is known to be so.

@@ -180,7 +180,7 @@ impl Cache {
             return Err(io::Error::other(format!("they are longer than {MOST_BYTES} bytes")));
         }
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        atomic::replace(path, file.as_bytes())
+        atomic::replace(path, [file.as_bytes()])
     }
 
     /// What is in a file, if it is to be believed; what is not is told and left, and overwritten by the next save.

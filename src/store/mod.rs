@@ -4,7 +4,10 @@
 //! tried again. Nothing here decides what is remembered.
 
 mod file;
+mod json;
 
+use std::io::{BufWriter, Write as _};
+use std::iter;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +20,7 @@ use tokio::sync::Notify;
 pub(crate) use crate::atomic::beside;
 #[doc(hidden)]
 pub use file::{FileStore, OpenError, Opened, read_only};
+pub use json::Json;
 
 use crate::clock::Clock;
 use crate::domain::state::State;
@@ -33,7 +37,7 @@ const CHUNK: usize = 8192;
 /// Somewhere to keep the state.
 pub trait Store: Send + Sync {
     /// Replaces what is kept, atomically: afterwards either the old or the new bytes are there, whatever happens.
-    fn save(&self, json: &[u8]) -> std::io::Result<()>;
+    fn save(&self, json: &Json) -> std::io::Result<()>;
 }
 
 /// The one owner of the state. Every change is applied in memory first, then saved, before anything is sent.
@@ -203,13 +207,13 @@ fn head() -> String {
     format!("{{\n  \"version\": {VERSION},\n  \"checksum\": \"")
 }
 
-/// The checksum of all the text around its own place, but for white space. It tells a file that was damaged, or edited by
+/// The checksum of all the text around its own place in the first piece, but for white space. It tells a file that was damaged, or edited by
 /// hand, from one that was written. A file without one is believed.
-fn checksum_around(place: &Range<usize>, bytes: &[u8]) -> String {
+fn checksum_around<'a>(place: &Range<usize>, first: &'a [u8], more: impl Iterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
     let mut dense = Vec::with_capacity(CHUNK);
-    for part in [&bytes[..place.start], &bytes[place.end..]] {
-        for chunk in part.chunks(CHUNK) {
+    for piece in [&first[..place.start], &first[place.end..]].into_iter().chain(more) {
+        for chunk in piece.chunks(CHUNK) {
             dense.clear();
             dense.extend(chunk.iter().copied().filter(|byte| !byte.is_ascii_whitespace()));
             digest.update(&dense);
@@ -249,7 +253,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     }
     // What this very program wrote needs no closer look.
     if let Some(place) = written_place(bytes)
-        && checksum_around(&place, bytes).as_bytes() == &bytes[place]
+        && checksum_around(&place, bytes, iter::empty()).as_bytes() == &bytes[place]
         && let Ok(state) = serde_json::from_slice(bytes)
     {
         return Ok(Decoded { state, altered: false });
@@ -267,7 +271,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let altered = checksum.is_some_and(|claimed| {
         let start = claimed.get().as_ptr().addr() - bytes.as_ptr().addr() + 1;
         let place = start..start + claimed.get().len().saturating_sub(2);
-        claimed.get() != format!("\"{}\"", checksum_around(&place, bytes))
+        claimed.get() != format!("\"{}\"", checksum_around(&place, bytes, iter::empty()))
     });
     if altered {
         let file = serde_json::from_slice(bytes).map_err(unusable)?;
@@ -316,12 +320,16 @@ fn is_nothing(value: &serde_json::Value) -> bool {
 }
 
 /// The state file's bytes.
-pub fn encode(state: &State) -> std::io::Result<Vec<u8>> {
-    let mut json = serde_json::to_vec_pretty(&Envelope { version: VERSION, checksum: NO_CHECKSUM, state })?;
-    json.push(b'\n');
-    if let Some(place) = written_place(&json) {
-        let checksum = checksum_around(&place, &json);
-        json[place].copy_from_slice(checksum.as_bytes());
+pub fn encode(state: &State) -> std::io::Result<Json> {
+    let mut to = BufWriter::with_capacity(json::PIECE, Json::default());
+    serde_json::to_writer_pretty(&mut to, &Envelope { version: VERSION, checksum: NO_CHECKSUM, state })?;
+    to.write_all(b"\n")?;
+    let mut json = to.into_inner()?;
+    let place = json.pieces().next().and_then(written_place);
+    if let Some(place) = place {
+        let mut pieces = json.pieces();
+        let checksum = checksum_around(&place, pieces.next().unwrap_or_default(), pieces);
+        json.beginning()[place].copy_from_slice(checksum.as_bytes());
     }
     Ok(json)
 }
@@ -337,7 +345,7 @@ mod tests {
         let now = crate::domain::Time::from_timestamp(1_795_500_000, 0).unwrap();
         let mut state = State::default();
         for alerts in 0..4u64 {
-            let json = encode(&state).unwrap();
+            let json = encode(&state).unwrap().to_bytes();
             assert!(
                 written_place(&json).is_some_and(|place| json[place] != *NO_CHECKSUM.as_bytes()),
                 "{alerts} alerts"

@@ -260,7 +260,7 @@ pub fn state(data: &[u8]) {
 }
 
 fn survives(state: &State) {
-    let read = decode(&encode(state).unwrap()).unwrap();
+    let read = decode(&encode(state).unwrap().to_bytes()).unwrap();
     assert_eq!(read, Decoded { state: state.clone(), altered: false }, "a state is saved and read as it is");
 }
 

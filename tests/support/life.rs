@@ -18,7 +18,7 @@ use lowtide::domain::state::State;
 use lowtide::domain::{Division, Name};
 use lowtide::notify::outbox::{Desk, Worker};
 use lowtide::notify::{Delivered, Message, Notifier, SendError};
-use lowtide::store::{Book, Store, encode};
+use lowtide::store::{Book, Json, Store, encode};
 use rust_decimal::Decimal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -79,7 +79,7 @@ impl Notifier for World {
 struct Nowhere;
 
 impl Store for Nowhere {
-    fn save(&self, _: &[u8]) -> std::io::Result<()> {
+    fn save(&self, _: &Json) -> std::io::Result<()> {
         Ok(())
     }
 }
@@ -143,7 +143,7 @@ pub async fn live(divisions: u64, days: u64) -> Vec<f64> {
         samples.push(resident());
     }
     // What it remembers is bounded too.
-    let json = house.book.read(encode).unwrap();
+    let json = house.book.read(encode).unwrap().to_bytes();
     assert!(json.len() < usize::try_from(divisions).unwrap() * 3000, "a state of {} bytes", json.len());
     samples
 }

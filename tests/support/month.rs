@@ -27,7 +27,7 @@ use lowtide::domain::state::State;
 use lowtide::domain::{Division, Name, Time};
 use lowtide::notify::outbox::{Desk, Worker};
 use lowtide::notify::{Content, Delivered, Message, Notifier, Refusal, SendError};
-use lowtide::store::{self, Book, Store};
+use lowtide::store::{self, Book, Json, Store};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -252,7 +252,8 @@ impl Life {
 struct Disk(Arc<Life>);
 
 impl Store for Disk {
-    fn save(&self, json: &[u8]) -> std::io::Result<()> {
+    fn save(&self, json: &Json) -> std::io::Result<()> {
+        let json = json.to_bytes();
         let gone = || std::io::Error::other("this process is dead");
         if !self.0.step("before a save") {
             return Err(gone());
@@ -262,7 +263,7 @@ impl Store for Disk {
         if outside.full.is_some_and(|full| full(write)) {
             return Err(std::io::ErrorKind::StorageFull.into());
         }
-        let state = store::decode(json).unwrap().state;
+        let state = store::decode(&json).unwrap().state;
         let plug = outside.plug.lock().unwrap();
         if self.0.over.load(Ordering::SeqCst) {
             return Err(gone());
@@ -270,11 +271,11 @@ impl Store for Disk {
         let mut fullest = outside.fullest.lock().unwrap();
         let of_everything = !(state.alerts.is_empty() || state.owed.is_empty() || state.notifiers.is_empty());
         if of_everything && json.len() > fullest.len() {
-            *fullest = json.to_vec();
+            fullest.clone_from(&json);
         }
         drop(fullest);
         if !outside.forgets {
-            *outside.disk.lock().unwrap() = Some(json.to_vec());
+            *outside.disk.lock().unwrap() = Some(json);
             let mut promised = outside.promised.lock().unwrap();
             for owed in &state.owed {
                 promised.extend(owed.to.keys().map(|name| (name.to_string(), told("", &owed.event))));

@@ -20,7 +20,7 @@ use lowtide::notify::outbox::{Desk, Worker};
 use lowtide::notify::{Content, Delivered, Message, Notifier, SendError};
 use lowtide::schedule::Schedule;
 use lowtide::scheduler;
-use lowtide::store::{Book, Store};
+use lowtide::store::{Book, Json, Store};
 use rust_decimal::Decimal;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
@@ -190,10 +190,11 @@ pub struct Disk {
 }
 
 impl Store for Disk {
-    fn save(&self, json: &[u8]) -> std::io::Result<()> {
+    fn save(&self, json: &Json) -> std::io::Result<()> {
+        let json = json.to_bytes();
         let mut largest = self.largest.lock().unwrap();
         *largest = (*largest).max(json.len());
-        *self.last.lock().unwrap() = json.to_vec();
+        *self.last.lock().unwrap() = json;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use lowtide::domain::money::{Currency, Money, parse_amount};
 use lowtide::domain::rule::{Amount, Metric, Severity, Side};
 use lowtide::domain::state::{Remembered, State};
 use lowtide::domain::{Name, Time};
-use lowtide::store::{Book, Store};
+use lowtide::store::{Book, Json, Store};
 
 /// When every story begins.
 pub fn epoch() -> Time {
@@ -47,7 +47,7 @@ impl Clock for Stepped {
 pub struct Disk;
 
 impl Store for Disk {
-    fn save(&self, _: &[u8]) -> std::io::Result<()> {
+    fn save(&self, _: &Json) -> std::io::Result<()> {
         Ok(())
     }
 }
