@@ -61,7 +61,7 @@ fn rendering(criterion: &mut Criterion) {
 }
 
 fn state(criterion: &mut Criterion) {
-    let states = [("told to two notifiers", work::told(10_000)), ("and owed to two notifiers", work::firing(10_000))];
+    let states = [("told to two notifiers", work::told(10_000)), ("owed to two notifiers", work::firing(10_000))];
     for (name, state) in states {
         let json = encode(&state).unwrap().to_bytes();
         let mut group = criterion.benchmark_group(format!("state of 10,000 firing alerts, {name}"));
@@ -83,7 +83,7 @@ fn forecast(criterion: &mut Criterion) {
         let (ledger, orders) = work::books(lines);
         let mut group = criterion.benchmark_group(format!("forecast of {lines} ledger lines"));
         group.sample_size(20);
-        group.bench_function("600 futures of a year, the runway and its range", |bench| {
+        group.bench_function("all futures of a year, the runway and its range", |bench| {
             bench.iter(|| {
                 let forecast = Forecast::new(black_box(&ledger), Some(&orders), &spending, 20_000.into(), work::at(0));
                 forecast.unwrap().runway(Confidence::default())

@@ -68,6 +68,26 @@ async fn a_reload_raises_nothing_and_forgets_nothing() {
 }
 
 #[tokio::test]
+async fn after_many_hangups_one_thread_looks_at_the_files_and_a_save_is_still_noticed() {
+    let world = World::new().await;
+    let service = world.start();
+    service.wait_cycles(1);
+    for times in 1..=5 {
+        service.hangup();
+        wait_log(&service, TAKEN, times);
+    }
+    let looking = || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", service.id())).unwrap();
+        let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+        threads.map(|thread| name(thread.unwrap())).filter(|name| name.trim() == "files").count()
+    };
+    wait_until("the threads before to end", || looking() == 1);
+    edit(&world, |text| text.replace("below: 2000", "below: 20000"));
+    assert!(world.wait_told(1).contains("20,000.00"));
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
 async fn a_broken_file_changes_nothing_and_is_reported_once_with_what_is_wrong_with_it() {
     let world = World::new().await;
     let service = world.start();

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::unnecessary_wraps)] // panicking is how a test ends
 
+#[path = "support/nothing.rs"]
+mod nothing;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +24,6 @@ use lowtide::domain::{Division, Name};
 use lowtide::forecast::{Prospect, Spending};
 use nothing::at;
 use proptest::prelude::*;
-
-#[path = "support/nothing.rs"]
-mod nothing;
 
 fn level(below: &str, to: &str) -> Level {
     let threshold = Amount { value: parse_amount(below).unwrap(), currency: None };

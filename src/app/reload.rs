@@ -14,6 +14,8 @@ use crate::config::{self, Environment, Loaded, Sources, Stamps};
 
 /// The pause between two looks at the files.
 const LOOK: Duration = Duration::from_secs(4);
+/// The pause before a thread is tried again, where none is to be had.
+const NO_LOOK: Duration = Duration::from_secs(60);
 /// The pause before the next look at a file that is being written.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -60,21 +62,26 @@ impl Source {
 
     /// Waits until it should be read again.
     pub(super) async fn asked(&mut self) -> Asked {
-        let (tell, saved) = oneshot::channel();
-        // It ends with this wait, whoever asks first.
-        let (_waits, over) = mpsc::channel();
-        let (watched, seen) = (self.watched.clone(), self.seen.clone());
-        let lookout = move || {
-            if await_saved(&watched, &seen, &over) {
-                let _ = tell.send(()); // nobody waits any more: somebody else asked
+        loop {
+            let (tell, saved) = oneshot::channel();
+            // Dropped with this wait, whoever asks first: the thread ends then.
+            let (waiting, over) = mpsc::channel();
+            let (watched, seen) = (self.watched.clone(), self.seen.clone());
+            let lookout = move || {
+                if await_saved(&watched, &seen, &over) {
+                    let _ = tell.send(()); // nobody waits any more: somebody else asked
+                }
+            };
+            let looks = std::thread::Builder::new().name("files".to_owned()).spawn(lookout);
+            if let Err(error) = &looks {
+                tracing::warn!(%error, "saved files are not noticed for a minute: a SIGHUP has the configuration read again");
             }
-        };
-        if let Err(error) = std::thread::Builder::new().name("files".to_owned()).spawn(lookout) {
-            tracing::warn!(%error, "saved files are not noticed: send SIGHUP to have the configuration read again");
-        }
-        tokio::select! {
-            Some(()) = self.hangup.recv() => Asked::Signal,
-            Ok(()) = saved => Asked::Saved,
+            tokio::select! {
+                _ = self.hangup.recv() => return Asked::Signal, // it never ends
+                Ok(()) = saved => return Asked::Saved,
+                () = tokio::time::sleep(NO_LOOK), if looks.is_err() => {}
+            }
+            drop(waiting);
         }
     }
 

@@ -38,25 +38,25 @@ pub struct State {
 }
 
 /// An alert that is not ok, with what a message about it needs when it can no longer be read.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Remembered {
     /// Its life so far.
     #[serde(flatten)]
     pub alert: Alert,
     /// The division's name as last listed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub division_name: Option<String>,
     /// Why an account or division is unreadable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Of what is unreadable: the rules that could not be judged when the balance itself was read last; empty: it was not.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blind: Vec<Name>,
     /// The currency of its last reading: amounts in another one say nothing about thresholds that name none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
     /// Set while it fires and a silence keeps people from hearing so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hushed: Option<Hushed>,
 }
 
@@ -237,7 +237,8 @@ impl State {
                 continue;
             }
             let omitted = owing.omitted;
-            if Arc::make_mut(&mut owed.event).audience.insert(fallback.clone()) {
+            if !owed.event.audience.contains(fallback) {
+                Arc::make_mut(&mut owed.event).audience.insert(fallback.clone());
                 let via = Some((notifier.clone(), error.to_owned()));
                 let thread =
                     owed.event.alert().and_then(|key| self.alerts.get(key)?.alert.told.get(fallback).cloned()?);
@@ -430,7 +431,8 @@ mod as_list {
         known: &'a Remembered,
     }
 
-    /// The same, field by field: what is flattened is read by way of a copy of every value, which takes thrice the time.
+    /// The same as it is read, field by field: what is flattened is read by way of a copy of every value, which takes thrice
+    /// the time.
     #[derive(Deserialize)]
     struct In {
         account: Name,

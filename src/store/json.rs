@@ -6,8 +6,8 @@ use std::io::{self, Write};
 /// So long a piece should be, in bytes: far below what the allocator takes for large.
 pub(super) const PIECE: usize = 32 * 1024;
 
-/// Bytes in pieces, each as it was written; put a buffer before it.
-#[derive(Debug, Clone, Default)]
+/// Bytes in pieces, each as it was written: put a buffer of [`PIECE`] before it.
+#[derive(Debug, Default)]
 pub struct Json(Vec<Vec<u8>>);
 
 impl Json {
@@ -22,7 +22,7 @@ impl Json {
     }
 
     /// Its first piece.
-    pub(super) fn beginning(&mut self) -> &mut [u8] {
+    pub(super) fn first_piece(&mut self) -> &mut [u8] {
         self.0.first_mut().map_or(&mut [], Vec::as_mut_slice)
     }
 }

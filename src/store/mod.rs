@@ -207,8 +207,9 @@ fn head() -> String {
     format!("{{\n  \"version\": {VERSION},\n  \"checksum\": \"")
 }
 
-/// The checksum of all the text around its own place in the first piece, but for white space. It tells a file that was damaged, or edited by
-/// hand, from one that was written. A file without one is believed.
+/// The checksum of all the text around its own place, which lies in the first piece, but for white space: that of a layout
+/// means nothing, and that inside a text cannot become another character unnoticed. It tells a file that was damaged, or
+/// edited by hand, from one that was written. A file without one is believed.
 fn checksum_around<'a>(place: &Range<usize>, first: &'a [u8], more: impl Iterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
     let mut dense = Vec::with_capacity(CHUNK);
@@ -269,6 +270,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     }
     let state: State = serde_json::from_slice(bytes).map_err(unusable)?;
     let altered = checksum.is_some_and(|claimed| {
+        // It is borrowed from `bytes`, so it begins and ends inside them; without its quotes.
         let start = claimed.get().as_ptr().addr() - bytes.as_ptr().addr() + 1;
         let place = start..start + claimed.get().len().saturating_sub(2);
         claimed.get() != format!("\"{}\"", checksum_around(&place, bytes, iter::empty()))
@@ -325,11 +327,13 @@ pub fn encode(state: &State) -> std::io::Result<Json> {
     serde_json::to_writer_pretty(&mut to, &Envelope { version: VERSION, checksum: NO_CHECKSUM, state })?;
     to.write_all(b"\n")?;
     let mut json = to.into_inner()?;
+    // It stands in the first piece: what is before it is far shorter than a piece, and written in small parts.
     let place = json.pieces().next().and_then(written_place);
+    debug_assert!(place.is_some(), "a file begins with its checksum");
     if let Some(place) = place {
         let mut pieces = json.pieces();
         let checksum = checksum_around(&place, pieces.next().unwrap_or_default(), pieces);
-        json.beginning()[place].copy_from_slice(checksum.as_bytes());
+        json.first_piece()[place].copy_from_slice(checksum.as_bytes());
     }
     Ok(json)
 }
@@ -361,7 +365,7 @@ mod tests {
                     "{text}"
                 );
             }
-            let key = AlertKey { account: "acme".into(), division: Some(alerts), rule: "funds\"\u{1F4B6}\"".into() };
+            let key = AlertKey { account: "acme".into(), division: Some(alerts), rule: "funds\\\"\u{1F4B6}\"".into() };
             let mut known = Remembered::default();
             known.alert.warning = Some(Latch { since: now, firing: true });
             state.alerts.insert(key.clone(), known);

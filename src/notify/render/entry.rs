@@ -35,13 +35,16 @@ pub(super) fn groups(items: &[Item]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group> = Vec::new();
     let mut places: HashMap<Figure, Vec<usize>> = HashMap::new();
     for group in by_alert(items) {
-        let alike = places.entry(Figure::of(&group.newest.event)).or_default();
-        match alike.iter().find(|place| share_a_fund(&groups[**place], &group)) {
-            Some(place) => groups[*place].join(group),
-            None => {
+        let figure = Figure::of(&group.newest.event);
+        let alike = figure.map(|figure| places.entry(figure).or_default());
+        let same = |place: &&usize| share_a_fund(&groups[**place], &group);
+        if let Some(place) = alike.as_ref().and_then(|alike| alike.iter().find(same)) {
+            groups[*place].join(group);
+        } else {
+            if let Some(alike) = alike {
                 alike.push(groups.len());
-                groups.push(group);
             }
+            groups.push(group);
         }
     }
     groups.sort_by_cached_key(|group| (tone(&group.newest.event), place_in_order(&group.newest.event)));
@@ -163,22 +166,24 @@ impl<'a> Group<'a> {
     }
 }
 
-/// What two alerts have in common at least if they share a fund: so that each is compared with few of thousands.
+/// So that each alert is compared with few of thousands: two that [share a fund](share_a_fund) have the same.
 #[derive(PartialEq, Eq, Hash)]
-enum Figure<'a> {
-    Value(&'a str, Value),
-    Reason(&'a str, Option<&'a str>),
-    /// Never shared.
-    Notice,
+struct Figure<'a> {
+    account: &'a str,
+    rule: &'a str,
+    value: Option<Value>,
+    reason: Option<&'a str>,
 }
 
 impl<'a> Figure<'a> {
-    fn of(event: &'a Event) -> Self {
-        match &event.subject {
-            Subject::Threshold(it) => Self::Value(&it.key.rule, it.value),
-            Subject::Unreadable(it) => Self::Reason(&it.key.rule, it.reason.as_deref()),
-            _ => Self::Notice,
-        }
+    /// `None`: a notice, which shares nothing.
+    fn of(event: &'a Event) -> Option<Self> {
+        let (value, reason) = match &event.subject {
+            Subject::Threshold(it) => (Some(it.value), None),
+            Subject::Unreadable(it) => (None, it.reason.as_deref()),
+            _ => return None,
+        };
+        event.alert().map(|key| Self { account: &key.account, rule: &key.rule, value, reason })
     }
 }
 
