@@ -36,7 +36,8 @@ impl Currency {
             return Err(CurrencyError);
         }
         let upper = text.to_ascii_uppercase();
-        let known = iso_currency::Currency::from_code(&upper).is_some();
+        // Compared with every code there is: only where it makes a difference, which it does for no code of the API.
+        let known = upper != text && iso_currency::Currency::from_code(&upper).is_some();
         let text = if known { upper.as_str() } else { text };
         let mut code = [0; MAX_CODE];
         code[..text.len()].copy_from_slice(text.as_bytes());
