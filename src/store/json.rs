@@ -6,7 +6,7 @@ use std::io::{self, Write};
 /// So long a piece should be, in bytes: far below what the allocator takes for large.
 pub(super) const PIECE: usize = 32 * 1024;
 
-/// Bytes in pieces, each as it was written: put a buffer of [`PIECE`] before it.
+/// Bytes in pieces, each as it was written: put a buffer before it that is as long as a piece should be.
 #[derive(Debug, Default)]
 pub struct Json(Vec<Vec<u8>>);
 
