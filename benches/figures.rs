@@ -172,7 +172,7 @@ fn counted(divisions: u64) -> String {
     if divisions == 0 { "one account".to_owned() } else { format!("{divisions} divisions") }
 }
 
-/// A minute and a half after a settled start, counted up to ten; and that a quiet cycle writes nothing.
+/// Two minutes after a settled start, counted up to ten; and that a quiet cycle writes nothing.
 fn rest() {
     let house = House::new(0, "every 15s");
     let service = house.run();

@@ -44,7 +44,10 @@ impl Running {
     pub fn cpu(&self) -> u64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
         let of = |task: PathBuf| fs::read_to_string(task.join("schedstat")).unwrap_or_default();
-        tasks.flatten().filter_map(|task| of(task.path()).split_whitespace().next()?.parse::<u64>().ok()).sum()
+        let all =
+            tasks.flatten().filter_map(|task| of(task.path()).split_whitespace().next()?.parse::<u64>().ok()).sum();
+        assert!(all > 0, "this kernel keeps no schedstat");
+        all
     }
 
     /// Bytes that it had written to disks.
