@@ -136,7 +136,7 @@ fn a_state_file_that_was_edited_by_hand_is_used_and_told_and_one_with_a_part_tha
     assert_eq!(taken_for(without.as_bytes()), Some(Decoded { altered: false, ..taken.clone() }));
     let line = edited.lines().find(|line| line.contains("\"checksum\"")).unwrap();
     let nulled = edited.replace(line, "\"checksum\": null,");
-    assert_eq!(taken_for(nulled.as_bytes()), Some(Decoded { altered: false, ..taken }), "as good as taken out");
+    assert_eq!(taken_for(nulled.as_bytes()), Some(taken), "no checksum is this one");
     // What is emptied, by whoever is tired of an owed message, is empty, and the rest stays.
     let mut emptied: serde_json::Value = serde_json::from_str(&whole).unwrap();
     emptied["owed"] = serde_json::json!([]);
@@ -146,18 +146,15 @@ fn a_state_file_that_was_edited_by_hand_is_used_and_told_and_one_with_a_part_tha
     assert_eq!((taken.altered, taken.state.owed.len(), taken.state.alerts.len()), (true, 0, alerts));
     // A key that is not known would be forgotten: here all the alerts.
     assert_eq!(taken_for(whole.replace("\"alerts\"", "\"alertz\"").as_bytes()), None);
-    let taken = decode(whole.as_bytes()).unwrap();
-    let reformatted = whole.lines().map(str::trim).collect::<String>();
-    assert_eq!(decode(reformatted.as_bytes()).unwrap(), taken, "spaces and lines mean nothing");
+    let reformatted = serde_json::from_str::<serde_json::Value>(&whole).unwrap().to_string();
+    assert_eq!(
+        decode(reformatted.as_bytes()).unwrap(),
+        decode(whole.as_bytes()).unwrap(),
+        "spaces and order mean nothing"
+    );
     let squeezed = whole.replace("Division 11", "Division11");
     assert_ne!(squeezed, whole);
-    assert!(!decode(squeezed.as_bytes()).unwrap().altered, "not even those inside a text, where damage makes none");
-    let reordered = serde_json::from_str::<serde_json::Value>(&whole).unwrap().to_string();
-    assert_eq!(
-        decode(reordered.as_bytes()).unwrap(),
-        Decoded { altered: true, ..taken },
-        "order does, but loses nothing"
-    );
+    assert!(!decode(squeezed.as_bytes()).unwrap().altered, "not even spaces inside a text, where damage makes none");
 }
 
 #[test]

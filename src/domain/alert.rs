@@ -219,6 +219,7 @@ fn reminder_due(alert: &Alert, remind_every: Option<Duration>, now: Time) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::state::{Remembered, State};
     use proptest::prelude::*;
 
     const HOUR: i64 = 3600;
@@ -341,6 +342,15 @@ mod tests {
         assert_eq!(play(&[(0, warning_only), (1, critical_only)])[1], "resolved warning since 0");
     }
 
+    /// Through the list in which alerts are saved.
+    fn saved_and_read(alert: &Alert) -> Alert {
+        let key = AlertKey { account: "acme".into(), division: None, rule: "funds".into() };
+        let known = Remembered { alert: alert.clone(), ..Remembered::default() };
+        let state = State { alerts: [(key.clone(), known)].into(), ..State::default() };
+        let json = serde_json::to_string(&state).unwrap();
+        serde_json::from_str::<State>(&json).unwrap().alerts.remove(&key).unwrap().alert
+    }
+
     prop_compose! {
         fn any_step()(gap in 0i64..200_000, warning in 0usize..3, critical in 0usize..3, levels in 1u8..4, hold in 0i64..4) -> (i64, Verdict) {
             let standing = [Standing::Clear, Standing::Between, Standing::Breached];
@@ -358,6 +368,7 @@ mod tests {
                 now += gap;
                 let was = alert.firing();
                 let (next, moved) = transition(&alert, &verdict, daily, at(now));
+                prop_assert_eq!(&saved_and_read(&next), &next);
                 alert = next;
                 prop_assert_eq!(alert.firing().is_some(), match moved.map(|it| it.kind) {
                     None => was.is_some(),

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
@@ -247,10 +246,8 @@ pub struct Decoded {
 /// and in its place: a wrong value is told, but to forget every alert for it would be worse.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     #[derive(serde::Deserialize)]
-    struct Header<'a> {
+    struct Version {
         version: serde_json::Number,
-        #[serde(borrow)]
-        checksum: Option<&'a RawValue>,
     }
     // What this very program wrote needs no closer look.
     if let Some(place) = written_place(bytes)
@@ -260,7 +257,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         return Ok(Decoded { state, altered: false });
     }
     let unusable = |error: serde_json::Error| DecodeError::Unusable(error.to_string());
-    let Header { version, checksum } = serde_json::from_slice(bytes).map_err(unusable)?;
+    let Version { version } = serde_json::from_slice(bytes).map_err(unusable)?;
     // Whatever its size or form, a number beyond ours is a newer program's.
     if version.as_f64().is_some_and(|found| found > f64::from(VERSION)) {
         return Err(DecodeError::Newer(version.to_string()));
@@ -268,23 +265,21 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     if version.as_u64() != Some(u64::from(VERSION)) {
         return Err(DecodeError::Unusable(format!("version {version} was never written")));
     }
+    let mut file: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
     let state: State = serde_json::from_slice(bytes).map_err(unusable)?;
-    let altered = checksum.is_some_and(|claimed| {
-        // It is borrowed from `bytes`, so it begins and ends inside them; without its quotes.
-        let start = claimed.get().as_ptr().addr() - bytes.as_ptr().addr() + 1;
-        let place = start..start + claimed.get().len().saturating_sub(2);
-        claimed.get() != format!("\"{}\"", checksum_around(&place, bytes, iter::empty()))
-    });
-    if altered {
-        let file = serde_json::from_slice(bytes).map_err(unusable)?;
-        let understood = serde_json::to_value(Envelope { version: VERSION, checksum: NO_CHECKSUM, state: &state });
-        if !same_shape(&file, &understood.map_err(unusable)?) {
-            return Err(DecodeError::Unusable(
-                "its checksum does not fit, and parts of it are not understood".to_owned(),
-            ));
-        }
+    let Some(claimed) = take_checksum(&mut file) else { return Ok(Decoded { state, altered: false }) };
+    // An editor that sorts or reformats leaves what this program would write, in other words.
+    let again = encode(&state).map_err(|error| DecodeError::Unusable(error.to_string()))?;
+    let mut again: serde_json::Value = serde_json::from_slice(&again.to_bytes()).map_err(unusable)?;
+    let altered = take_checksum(&mut again) != Some(claimed) || file != again;
+    if altered && !same_shape(&file, &again) {
+        return Err(DecodeError::Unusable("its checksum does not fit, and parts of it are not understood".to_owned()));
     }
     Ok(Decoded { state, altered })
+}
+
+fn take_checksum(file: &mut serde_json::Value) -> Option<serde_json::Value> {
+    file.as_object_mut().and_then(|keys| keys.remove("checksum"))
 }
 
 /// Where the checksum stands in a file that begins as this program writes it.
