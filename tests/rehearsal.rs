@@ -79,16 +79,21 @@ fn spend_rule() -> Rule {
     Rule::new("spend".into(), Metric::Spend, Some(warning), None).unwrap()
 }
 
-/// Both ways to walk.
-fn both(funds: &[Fund], rules: &[Rule], schedule: &str, days: i64) -> (Rehearsed, Rehearsed, usize) {
+/// What `walk` finds in so many days of these funds.
+fn walked<R>(funds: &[Fund], rules: &[Rule], schedule: &str, days: i64, walk: impl FnOnce(&Script<'_>) -> R) -> R {
     let (account, spending) = (Name::from("acme"), Spending::default());
     let schedule = Schedule::parse(schedule, Tz::Europe__Berlin).unwrap();
     let to = start() + TimeDelta::days(days);
-    let script =
-        Script { account: &account, funds, rules, schedule: &schedule, spending: &spending, from: start(), to };
-    let mut steps = 0;
-    let quick = replay(&script, &mut |_| steps += 1);
-    (quick, replay_every_step(&script), steps)
+    walk(&Script { account: &account, funds, rules, schedule: &schedule, spending: &spending, from: start(), to })
+}
+
+/// Both ways to walk.
+fn both(funds: &[Fund], rules: &[Rule], schedule: &str, days: i64) -> (Rehearsed, Rehearsed, usize) {
+    walked(funds, rules, schedule, days, |script| {
+        let mut steps = 0;
+        let quick = replay(script, &mut |_| steps += 1);
+        (quick, replay_every_step(script), steps)
+    })
 }
 
 proptest! {
@@ -125,6 +130,33 @@ fn a_runway_too_is_the_same_at_every_step_and_takes_a_hundredth_of_them() {
     assert_eq!(quick, slow);
     assert!(!quick.parts[0].lives.as_ref().unwrap().is_empty());
     assert!(steps < 45 * 288 / 50, "{steps} steps");
+}
+
+#[test]
+fn what_is_found_for_a_rule_does_not_change_with_the_rules_beside_it() {
+    let change = |n: i64| match (n % 25, n % 9) {
+        (0, _) => 5000,
+        (_, 5) => -950,
+        _ => -100 - n,
+    };
+    let lines: Vec<(i64, i64)> = (0..60).map(|n| (n * 24 * 60 + n * 37 % 1400, change(n))).collect();
+    let runway = {
+        let bound = |days: u64| Bound::from(Duration::from_secs(days * 24 * HOUR));
+        let mut warning = Level::new(Side::Below, bound(14), None).unwrap();
+        warning.remind_every = Some(Duration::from_secs(24 * HOUR));
+        warning.notify = vec!["slack".into()];
+        Rule::new("runway".into(), Metric::Runway, Some(warning), None).unwrap()
+    };
+    let rules = [runway, spend_rule(), funds_rule(0, Some(24), 0)];
+    let found =
+        |rules: &[Rule]| walked(&[fund(&lines, 500)], rules, "every 15m", 60, |script| replay(script, &mut |_| {}));
+    let all = found(&rules);
+    for rule in &rules {
+        let alone = found(std::slice::from_ref(rule));
+        let beside = all.parts.iter().find(|part| part.rule == rule.name).unwrap();
+        assert!(!beside.lives.as_ref().unwrap().is_empty(), "{} fires", rule.name);
+        assert_eq!(alone.parts[0].lives, beside.lives, "{}", rule.name);
+    }
 }
 
 #[test]

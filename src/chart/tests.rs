@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 
 use super::*;
 use crate::domain::Time;
-use crate::domain::ahead::Band;
+use crate::domain::ahead::{Band, Runway};
 use crate::domain::money::Currency;
 use crate::domain::rule::Severity;
 
@@ -33,6 +33,7 @@ fn chart() -> Chart {
         past,
         thresholds: vec![(Severity::Warning, Decimal::from(2000)), (Severity::Critical, Decimal::from(500))],
         renewals: vec![(day(5), Decimal::from(798)), (day(19), Decimal::new(119_700, 2))],
+        runway: Runway::Until { about: Some(day(23)), early: Some(day(15)), late: None, percent: 90 },
         future: future.collect(),
         percent: 90,
     }
@@ -72,9 +73,10 @@ fn a_picture_is_small_has_its_colours_and_is_the_same_every_time() {
 
 #[test]
 fn what_cannot_be_seen_is_said() {
-    insta::assert_snapshot!(alternative(&chart(), Tz::Europe__Amsterdam), @"Chart of available funds from USD 5,431.00 on 26 Oct to USD 1,431.00 now; warning line at USD 2,000.00; critical line at USD 500.00; renewals due for USD 1,995.00 until 12 Dec; used up about 17 Dec, 9 in 10 futures from 9 Dec on.");
-    let little =
-        Chart { past: Vec::new(), thresholds: Vec::new(), renewals: Vec::new(), future: Vec::new(), ..chart() };
+    insta::assert_snapshot!(alternative(&chart(), Tz::Europe__Amsterdam), @"Chart of available funds from USD 5,431.00 on 26 Oct to USD 1,431.00 now; warning line at USD 2,000.00; critical line at USD 500.00; renewals due for USD 1,995.00 until 12 Dec; used up about 16 Dec, 9 in 10 futures from 8 Dec on.");
+    let runway = Runway::NotYetKnown("the ledger is too short".to_owned());
+    let (past, thresholds, renewals, future) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let little = Chart { past, thresholds, renewals, runway, future, ..chart() };
     insta::assert_snapshot!(alternative(&little, Tz::UTC), @"Chart of available funds; no forecast yet.");
 }
 
@@ -147,7 +149,7 @@ proptest! {
         zone in prop_oneof![Just(Tz::UTC), Just(Tz::Pacific__Apia), Just(Tz::America__Sao_Paulo)],
     ) {
         let future = future.into_iter().map(|(at, low, middle, high)| Band { at, low, middle, high }).collect();
-        let chart = Chart { currency: Currency::parse("USD").unwrap(), now, past, thresholds, renewals, future, percent };
+        let chart = Chart { currency: Currency::parse("USD").unwrap(), now, past, thresholds, renewals, runway: Runway::Endless, future, percent };
         // Vectors go the same way as pixels, in less time.
         if percent.is_multiple_of(8) {
             decoded(&png(&chart, zone).unwrap());

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 
 use super::axis::shown;
 use crate::domain::Time;
-use crate::domain::ahead::{Band, Chart};
+use crate::domain::ahead::{Chart, Runway};
 use crate::domain::money::Money;
 
 /// `9 in 10`, or `95 in 100`.
@@ -37,19 +37,24 @@ pub fn alternative(chart: &Chart, zone: Tz) -> String {
     format!("Chart of {}.", parts.join("; "))
 }
 
+/// The dates of the runway, so that the picture's words and the message's text name the same days.
 fn forecast(chart: &Chart, day: impl Fn(Time) -> String) -> String {
-    let Some(last) = chart.future.last() else { return "no forecast yet".to_owned() };
-    let gone = |of: fn(&Band) -> Decimal| chart.future.iter().find(|band| of(band) <= Decimal::ZERO).map(|it| it.at);
-    let share = share(chart.percent);
-    match (gone(|band| band.low), gone(|band| band.middle), gone(|band| band.high)) {
-        (Some(early), Some(about), Some(late)) => {
-            format!("used up about {}, {share} futures between {} and {}", day(about), day(early), day(late))
+    match &chart.runway {
+        Runway::Over => "less than a typical order is left".to_owned(),
+        Runway::NotYetKnown(_) => "no forecast yet".to_owned(),
+        Runway::Endless | Runway::Until { about: None, early: None, .. } => "not used up within a year".to_owned(),
+        Runway::Until { about: None, early: Some(early), .. } => format!("perhaps used up from {} on", day(*early)),
+        Runway::Until { about: Some(about), early, late, percent } => {
+            let range = match (early, late) {
+                (Some(early), Some(late)) if day(*early) == day(*late) => String::new(),
+                (Some(early), Some(late)) => {
+                    format!(", {} futures between {} and {}", share(*percent), day(*early), day(*late))
+                }
+                (Some(early), None) => format!(", {} futures from {} on", share(*percent), day(*early)),
+                (None, _) => String::new(),
+            };
+            format!("used up about {}{range}", day(*about))
         }
-        (Some(early), Some(about), None) => {
-            format!("used up about {}, {share} futures from {} on", day(about), day(early))
-        }
-        (Some(early), None, _) => format!("perhaps used up from {} on", day(early)),
-        _ => format!("not used up until {}", day(last.at)),
     }
 }
 

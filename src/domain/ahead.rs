@@ -45,7 +45,7 @@ pub enum Runway {
         /// How many futures of a hundred lie in the range.
         percent: u8,
     },
-    /// Nothing is left already, or less than a usual purchase.
+    /// Less than a usual purchase is left, or nothing.
     Over,
     /// Longer than the forecast looks (a year), or without end.
     Endless,
@@ -75,7 +75,9 @@ pub struct Chart {
     pub thresholds: Vec<(Severity, Decimal)>,
     /// The price of the orders that end on a day and are not renewed yet, in order.
     pub renewals: Vec<(Time, Decimal)>,
-    /// Day by day from now on; empty where there is no forecast yet.
+    /// How long the funds last: the same as the message says.
+    pub runway: Runway,
+    /// Day by day from now on; empty where there is no forecast yet, and where the funds are over.
     pub future: Vec<Band>,
     /// How many futures of a hundred lie in the range.
     pub percent: u8,

@@ -90,8 +90,12 @@ impl Forecast {
         early.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600))
     }
 
-    /// What is left on each day from `now` on, the last `days` days from now.
+    /// What is left on each day from `now` on, the last `days` days from now; nothing where the funds are over, since
+    /// nothing more can be bought.
     pub fn bands(&self, days: u32, confidence: Confidence) -> Vec<Band> {
+        if self.over {
+            return Vec::new();
+        }
         let band = |day: u32| {
             let SpendRange { low, middle, high } = self.spend_range(day, confidence);
             let left = |spent: Decimal| self.available - spent;

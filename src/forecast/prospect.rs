@@ -40,7 +40,7 @@ pub struct Prospect {
     futures: Result<Futures, Reading>,
     /// What ends every alert of this reading.
     deposit: Option<Decimal>,
-    /// Readings that were asked for in advance.
+    /// Readings that were made before.
     read: Vec<(Asked, Reading)>,
 }
 
@@ -108,11 +108,11 @@ impl Prospect {
         evaluate(rule, &reading).is_ok_and(|verdict| verdict.breached().is_some())
     }
 
-    /// The same with the readings of these rules made once and for all: for whoever asks for them again and again.
+    /// Answers with these readings where one of these rules is asked about, whatever its own books say: for a replay, in
+    /// which each rule has the reading of its own last look.
     #[must_use]
-    pub fn read_for<'r>(mut self, rules: impl IntoIterator<Item = &'r Rule>) -> Self {
-        self.read = rules.into_iter().map(|rule| (asked(rule), self.reading(rule))).collect();
-        self
+    pub fn with_readings<'r>(self, readings: impl IntoIterator<Item = (&'r Rule, Reading)>) -> Self {
+        Self { read: readings.into_iter().map(|(rule, reading)| (asked(rule), reading)).collect(), ..self }
     }
 
     /// The reading of a metric that looks ahead; of the others, what the balance says of the funds is not asked here.
@@ -143,17 +143,7 @@ impl Prospect {
         if !is_told(rule) {
             return None;
         }
-        let confidence = rule.confidence;
-        let runway = match (&self.futures, &self.funds) {
-            (_, Reading::Unlimited) => Runway::Endless,
-            (_, Reading::Amount(money)) if money.amount <= Decimal::ZERO => Runway::Over,
-            (Ok(futures), _) => futures.runways.get(&confidence)?.0.clone(),
-            (Err(Reading::NotYetKnown(why) | Reading::NotYetRead(why)), _) => Runway::NotYetKnown(why.clone()),
-            (Err(Reading::Unreadable(_)), _) => {
-                Runway::NotYetKnown("the account's ledger or orders cannot be read".to_owned())
-            }
-            (Err(_), _) => return None,
-        };
+        let runway = self.told_runway(rule.confidence)?;
         let money = |amount| Some(Money::new(amount, *self.currency.as_ref().ok()?));
         let renewals = self.renewals(DAY * MESSAGE_DAYS).ok();
         let spark = self.available().zip(self.ledger().ok()).map(|(funds, ledger)| sparkline(ledger, funds, self.now));
@@ -163,6 +153,20 @@ impl Prospect {
             deposit: self.deposit(rule).map(|own| self.deposit.map_or(own, |most| most.max(own))).and_then(money),
             renewals: renewals.and_then(|sum| Some(RenewalsDue { count: sum.count, amount: money(sum.amount)? })),
             spark: spark.unwrap_or_default(),
+        })
+    }
+
+    /// How long the funds last, as text and picture of a message tell it.
+    fn told_runway(&self, confidence: Confidence) -> Option<Runway> {
+        Some(match (&self.futures, &self.funds) {
+            (_, Reading::Unlimited) => Runway::Endless,
+            (_, Reading::Amount(money)) if money.amount <= Decimal::ZERO => Runway::Over,
+            (Ok(futures), _) => futures.runways.get(&confidence)?.0.clone(),
+            (Err(Reading::NotYetKnown(why) | Reading::NotYetRead(why)), _) => Runway::NotYetKnown(why.clone()),
+            (Err(Reading::Unreadable(_)), _) => {
+                Runway::NotYetKnown("the account's ledger or orders cannot be read".to_owned())
+            }
+            (Err(_), _) => return None,
         })
     }
 
@@ -183,6 +187,7 @@ impl Prospect {
             past: past(ledger, funds, self.now, PAST_DAYS),
             thresholds: lines.collect(),
             renewals: self.orders().map(|orders| self.renewals_by_day(orders)).unwrap_or_default(),
+            runway: self.told_runway(rule.confidence)?,
             future: bands.cloned().unwrap_or_default(),
             percent: rule.confidence.percent(),
         })

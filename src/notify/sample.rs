@@ -204,17 +204,19 @@ impl Days {
         Self { funds, early, about, late, pace, last_day, renewals }
     }
 
+    fn runway(&self, rule: &Rule, now: Time) -> Runway {
+        if self.funds.amount <= Decimal::ZERO {
+            return Runway::Over;
+        }
+        let day = |n: i64| Some(now + Duration::days(n));
+        let (about, early, late) = (day(self.about), day(self.early), day(self.late));
+        Runway::Until { about, early, late, percent: rule.confidence.percent() }
+    }
+
     fn ahead(&self, rule: &Rule, now: Time) -> Ahead {
         let left = self.funds.amount;
         let most = self.past().fold(Decimal::ONE, Decimal::max);
         let spark = self.past().map(|of| of * Decimal::from(8) / most);
-        let day = |n: i64| Some(now + Duration::days(n));
-        let runway = if left > Decimal::ZERO {
-            let (about, early, late) = (day(self.about), day(self.early), day(self.late));
-            Runway::Until { about, early, late, percent: rule.confidence.percent() }
-        } else {
-            Runway::Over
-        };
         let due = self.renewals[0].1 + self.renewals[1].1;
         let spent = due + self.pace * Decimal::from(30);
         let safe = rule.levels().next().and_then(|level| level.clear_at().amount()).map(|amount| amount.value);
@@ -226,7 +228,7 @@ impl Days {
         let needed = keep.map(|keep| (keep + spent - left).ceil()).filter(|needed| *needed > Decimal::ZERO);
         let money = |amount| Money::new(amount, self.funds.currency);
         Ahead {
-            runway,
+            runway: self.runway(rule, now),
             deposit: needed.map(money),
             renewals: Some(RenewalsDue { count: if due.is_zero() { 0 } else { 12 }, amount: money(due) }),
             spark: spark.map(|level| u8::try_from(level.ceil().max(Decimal::ZERO).mantissa()).unwrap_or(8)).collect(),
@@ -256,6 +258,7 @@ impl Days {
             thresholds: thresholds.collect(),
             renewals: self.renewals.map(|(n, amount)| (day(n), amount)).to_vec(),
             future: (1..=(self.late + 4).clamp(7, 45)).map(band).collect(),
+            runway: self.runway(rule, now),
             percent: rule.confidence.percent(),
         }
     }

@@ -80,6 +80,7 @@ pub fn looking_ahead() -> Event {
             past: vec![(day(-28), amount("5431")), (day(-9), amount("3000")), (day(0), amount("1431"))],
             thresholds: vec![(Severity::Warning, amount("2000")), (Severity::Critical, amount("500"))],
             renewals: vec![(day(5), amount("1596")), (day(12), amount("3192"))],
+            runway: Runway::Until { about: Some(day(11)), early: Some(day(4)), late: Some(day(19)), percent: 90 },
             future: (1..=30).map(band).collect(),
             percent: 90,
         }));

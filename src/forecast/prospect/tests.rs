@@ -134,6 +134,19 @@ fn everything_that_is_wrong_with_a_fund_asks_for_one_deposit() {
 }
 
 #[test]
+fn the_chart_has_the_runway_that_the_text_has() {
+    let rule = runway_rule(60);
+    for (available, over) in [("1000", false), ("39", true), ("0", true), ("100000", false)] {
+        let balance = sample(available, Some("0"), "0", "0");
+        let prospect = Prospect::new(&balance, books(ledger(), Vec::new()), &Spending::default(), [&rule], now());
+        let (ahead, chart) = (prospect.ahead(&rule).unwrap(), prospect.chart(&rule).unwrap());
+        assert_eq!(ahead.runway, chart.runway);
+        assert_eq!(chart.runway == Runway::Over, over, "{available}");
+        assert_eq!(chart.future.is_empty(), over, "nothing is drawn of what can no longer be bought");
+    }
+}
+
+#[test]
 fn a_ledger_in_another_currency_needs_somebody_and_what_is_being_read_nobody() {
     let euro = Entry { currency: Currency::parse("EUR").ok(), ..entry("E", now() - HOUR, -1) };
     let rules = [runway_rule(14), money_rule(Metric::Spend, Side::Above, 0)];

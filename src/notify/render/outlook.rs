@@ -28,7 +28,7 @@ pub(super) fn ahead(event: &Event) -> Option<&Ahead> {
 /// The one thing to do.
 pub(super) fn to_do(event: &Event) -> Option<String> {
     let deposit = ahead(event)?.deposit?;
-    Some(format!("Deposit {deposit} to end this alert and get through the next 30 days."))
+    Some(format!("Deposit {deposit} to end all alerts for these funds and cover the next 30 days."))
 }
 
 /// The lines about the days to come; the sparkline is the last.
@@ -41,7 +41,9 @@ pub(super) fn lines(event: &Event, times: Times) -> Vec<String> {
 /// How long the funds last, in one sentence.
 pub(super) fn runway(runway: &Runway, times: Times) -> String {
     match runway {
-        Runway::Over => "Funds have run out: less than a usual order is left.".to_owned(),
+        Runway::Over => {
+            "Less than a typical order is left: certificates may no longer be ordered or renewed.".to_owned()
+        }
         Runway::Endless | Runway::Until { about: None, early: None, .. } => {
             "At the recent pace the funds last for more than a year.".to_owned()
         }
@@ -77,26 +79,15 @@ pub(super) fn bars(spark: &[u8]) -> String {
     last.iter().map(|level| BARS[usize::from(*level).min(BARS.len() - 1)]).collect()
 }
 
-/// The bars between words that say it without them.
+/// The bars and the days that they stand for.
 fn spark(spark: &[u8]) -> Option<String> {
-    let now = match *spark.last()? {
-        0 => "none are left",
-        1 => "about an eighth of the most",
-        2 => "about a quarter of the most",
-        3 => "over a third of the most",
-        4 => "about half of the most",
-        5 => "over half of the most",
-        6 => "about three quarters of the most",
-        7 => "close to the most",
-        _ => "the most",
-    };
     let span = match spark.len() {
+        0 => return None,
         1 => "Last 1 day".to_owned(),
         days if days < LONGEST_SPARK => format!("Last {days} days"),
         _ => "Last 4 weeks".to_owned(),
     };
-    let now = if spark.last() == Some(&0) { now.to_owned() } else { format!("{now} in this time") };
-    Some(format!("{span} {} now: {now}.", bars(spark)))
+    Some(format!("{span} {}", bars(spark)))
 }
 
 /// The amount to deposit, with its currency.

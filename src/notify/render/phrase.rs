@@ -114,11 +114,10 @@ fn value(event: &ThresholdEvent) -> String {
 /// How long funds last. The value is the early end of the forecast's range: bad news *may* come true, good news is a least.
 fn runway(event: &ThresholdEvent, lasts: Duration) -> String {
     let safe = matches!(beyond(event), Some((_, By::Time { over: false, .. })));
-    // With something left, nothing but the first day may use it up.
-    let some_left = event.ahead.as_ref().is_some_and(|ahead| matches!(ahead.runway, Runway::Until { .. }));
+    let over = event.ahead.as_ref().is_some_and(|ahead| ahead.runway == Runway::Over);
     match event.threshold {
-        _ if lasts.is_zero() && some_left => "funds may not last a day".to_owned(),
-        _ if lasts.is_zero() => "nothing is left".to_owned(),
+        _ if lasts.is_zero() && over => "funds do not cover a typical order".to_owned(),
+        _ if lasts.is_zero() => "funds may not last a day".to_owned(),
         _ if event.kind == Kind::Resolved || safe => format!("funds last at least {}", lasting(lasts)),
         Some(Threshold { side: Side::Above, .. }) => format!("funds last at least {}", lasting(lasts)),
         _ => format!("funds may last only {}", lasting(lasts)),

@@ -83,6 +83,7 @@ fn chart() -> Arc<Chart> {
         past: vec![(day(-28), amount("5431")), (day(0), amount("1431"))],
         thresholds: vec![(Severity::Warning, amount("2000"))],
         renewals: vec![(day(5), amount("4788"))],
+        runway: ahead().runway,
         future: vec![Band { at: day(11), low: amount("-100"), middle: amount("0"), high: amount("500") }],
         percent: 90,
     })
@@ -394,7 +395,7 @@ fn a_runway_is_told_as_the_early_end_that_it_is() {
     let events = [
         runway(Kind::Raised, 4),
         runway(Kind::Raised, 13),
-        runway(Kind::Raised, 0),
+        ThresholdEvent { ahead: Some(Box::new(Ahead { runway: Runway::Over, ..ahead() })), ..runway(Kind::Raised, 0) },
         ThresholdEvent { ahead: Some(Box::new(ahead())), ..runway(Kind::Raised, 0) },
         runway(Kind::Reminder, 20),
         runway(Kind::Resolved, 14),
@@ -412,7 +413,7 @@ fn a_runway_is_told_as_the_early_end_that_it_is() {
     acme: funds may last only 13 days (warning below 14 days)
     1 day under the threshold since Mon 23 Nov, 09:15 CET.
 
-    acme: nothing is left (warning below 14 days)
+    acme: funds do not cover a typical order (warning below 14 days)
     14 days under the threshold since Mon 23 Nov, 09:15 CET.
 
     acme: funds may not last a day (warning below 14 days)
@@ -681,30 +682,53 @@ fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
     [warning] acme · History department: USD 1,431.00 left (warning below USD 2,000.00)
 
     acme · History department: USD 1,431.00 left (warning below USD 2,000.00)
-    Deposit USD 3,200.00 to end this alert and get through the next 30 days.
+    Deposit USD 3,200.00 to end all alerts for these funds and cover the next 30 days.
     USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
     Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
     Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Dec.
     Renewals due in the next 30 days: 12 for USD 4,788.00.
-    Last 4 weeks ████▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂ now: about a quarter of the most in this time.
+    Last 4 weeks ████▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂
     Ask Finance for a purchase order; a PO takes five working days.
     Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
     rule available-funds · next reminder Tue 24 Nov, 09:15
     ");
     let body = payload(&message, &words(), &mention());
     insta::assert_snapshot!(body["attachments"][0]["blocks"][0]["text"]["text"].as_str().unwrap(), @r"
-    *Deposit USD 3,200.00 to end this alert and get through the next 30 days.*
+    *Deposit USD 3,200.00 to end all alerts for these funds and cover the next 30 days.*
     USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
     Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
     Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Dec.
     Renewals due in the next 30 days: 12 for USD 4,788.00.
-    Last 4 weeks ████▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂ now: about a quarter of the most in this time.
+    Last 4 weeks ████▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂
     ");
     let card = super::card::payload(&message, &words());
     let line = card.pointer("/attachments/0/content/body/0/items/1/inlines/0").unwrap();
     assert_eq!(line["weight"], "Bolder");
-    assert!(line["text"].as_str().unwrap().starts_with("Deposit USD 3,200.00 to end this alert"), "{line}");
+    assert!(line["text"].as_str().unwrap().starts_with("Deposit USD 3,200.00 to end all alerts"), "{line}");
     assert!(card.to_string().contains("Funds last until about Fri 4 Dec"));
+}
+
+#[test]
+fn the_text_and_the_picture_of_a_message_name_the_same_days() {
+    let day = |days| Some(now() + Duration::days(days));
+    let until = |about, early, late| Runway::Until { about, early, late, percent: 90 };
+    for (runway, days) in [
+        (until(day(11), day(4), day(19)), vec!["4 Dec", "27 Nov", "12 Dec"]),
+        (until(day(0), day(0), day(1)), vec!["23 Nov", "24 Nov"]),
+        (until(day(50), day(40), None), vec!["12 Jan 2027", "2 Jan 2027"]),
+        (until(None, day(40), None), vec!["2 Jan 2027"]),
+        (Runway::Over, vec!["ess than a typical order is left"]),
+    ] {
+        let picture = Chart { runway: runway.clone(), ..(*chart()).clone() };
+        let ahead = Some(Box::new(Ahead { runway, ..ahead() }));
+        let it = ThresholdEvent { ahead, chart: Some(Arc::new(picture)), ..warning() };
+        let mail = mail(&message(vec![event(Subject::Threshold(it))]), &words());
+        let alternative = mail.html.split("alt=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        for day in days {
+            assert!(mail.text.contains(day), "{day} in {}", mail.text);
+            assert!(alternative.contains(day), "{day} in {alternative}");
+        }
+    }
 }
 
 #[test]
@@ -732,7 +756,7 @@ fn every_end_of_the_funds_has_its_words() {
     At the recent pace the funds last for more than a year.
     Funds last until about Fri 4 Dec.
     Funds last until about Fri 4 Dec.
-    Funds have run out: less than a usual order is left.
+    Less than a typical order is left: certificates may no longer be ordered or renewed.
     At the recent pace the funds last for more than a year.
     How long the funds last is not known yet: the ledger is 9 days long, a forecast needs 14.
     ");
@@ -785,11 +809,8 @@ fn a_mail_shows_a_few_pictures_and_says_in_words_what_they_show() {
 fn a_sparkline_stays_a_line_whatever_is_in_it() {
     for (spark, expected) in [
         (vec![], None),
-        (vec![0], Some("Last 1 day . now: none are left.")),
-        (
-            vec![8, 255, 0, 1],
-            Some("Last 4 days \u{2588}\u{2588}.\u{2581} now: about an eighth of the most in this time."),
-        ),
+        (vec![0], Some("Last 1 day .")),
+        (vec![8, 255, 0, 1], Some("Last 4 days \u{2588}\u{2588}.\u{2581}")),
     ] {
         let ahead = Ahead { spark, ..ahead() };
         let it = ThresholdEvent { ahead: Some(Box::new(ahead)), ..looking_ahead() };
