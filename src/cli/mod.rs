@@ -113,13 +113,15 @@ pub(crate) fn count(n: usize, what: &str) -> String {
 /// Parses the arguments, runs the command and returns its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    match Cli::try_parse_from(&args) {
-        Ok(cli) => start(cli).into(),
+    let exit = match Cli::try_parse_from(&args) {
+        Ok(cli) => start(cli),
         Err(error) => {
             let _ = error.print(); // nobody is left to tell when the terminal is gone
-            usage_exit(&error, &args).into()
+            usage_exit(&error, &args)
         }
-    }
+    };
+    logging::flush();
+    exit.into()
 }
 
 /// Asking for help is no mistake; a mistake in `check` is what its supervisor knows as unknown.
@@ -155,6 +157,10 @@ fn start(cli: Cli) -> Exit {
         Command::Demo { .. } => "off",
         _ => "warn",
     };
+    let service = matches!(cli.command, Command::Run);
+    if service {
+        logging::queue_lines();
+    }
     let started = logging::start(cli.log_format, cli.log_level.as_deref(), default_level, &redactor, !no_colour);
     if let Err(error) = started {
         grumble!("lowtide: {error}");
@@ -165,7 +171,6 @@ fn start(cli: Cli) -> Exit {
         };
     }
     let colour = !no_colour && std::io::IsTerminal::is_terminal(&std::io::stdout());
-    let service = matches!(cli.command, Command::Run);
     let context = Context { file: config::find(cli.config.as_deref()), environment, redactor, colour, service };
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
