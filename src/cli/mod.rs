@@ -9,6 +9,7 @@ mod out;
 mod preview;
 mod run;
 mod sandbox;
+mod signals;
 mod silence;
 mod status;
 mod table;
@@ -24,6 +25,7 @@ use clap::{CommandFactory, Parser};
 pub use args::{Cli, Command, Output};
 
 use self::out::{grumble, say};
+use self::signals::stop_signal;
 use crate::config::{self, Config, Environment, Loaded, Problems};
 use crate::logging;
 use crate::secret::Redactor;
@@ -189,6 +191,10 @@ fn start(cli: Cli) -> Exit {
             return Exit::Failure;
         }
     };
+    let stops_in_order = matches!(cli.command, Command::Run | Command::Sandbox { .. } | Command::Demo { .. });
+    if !stops_in_order && let Err(error) = signals::end_at_signal() {
+        tracing::warn!(%error, "signals cannot be listened to");
+    }
     let exit = runtime.block_on(dispatch(cli, &context));
     // A name look-up that hangs in a thread of its own must not keep the process.
     runtime.shutdown_background();
@@ -220,23 +226,6 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
         Command::Demo { story, speed, seconds } => demo::run(context, &story, speed, seconds).await,
         Command::Init => init::command(cli.config.as_deref()),
         Command::Completions { .. } | Command::Schema => Exit::Success,
-    }
-}
-
-/// Completes when the process is told to stop. Listens from now on, so that no signal is missed.
-pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Exit> {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => Ok(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "signals cannot be listened to");
-            Err(Exit::Failure)
-        }
     }
 }
 
