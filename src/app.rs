@@ -6,7 +6,7 @@ mod reload;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,9 @@ const MOST_TOLD: usize = 50;
 /// The pause before the control socket is tried again, where its folder was not to be used.
 const SOCKET_AGAIN: Duration = Duration::from_secs(5);
 
+/// The pause between two looks at the lock file and the control socket: somebody may have cleaned them away.
+const OWN_AGAIN: Duration = Duration::from_secs(3);
+
 /// How often a state that somebody else has is tried before it is refused, and the pause between.
 const STATE_TRIES: u32 = 10;
 const STATE_AGAIN: Duration = Duration::from_millis(100);
@@ -55,6 +58,14 @@ pub enum RunError {
     /// The state is refused.
     #[error(transparent)]
     State(#[from] OpenError),
+    /// Another process has taken the state while this one ran.
+    #[error(
+        "state {path} was taken by another lowtide after its lock file had gone: this one ends, so that nothing is sent twice"
+    )]
+    StateTaken {
+        /// The state file.
+        path: PathBuf,
+    },
     /// Something could not be built.
     #[error("{0:#}")]
     Build(#[from] anyhow::Error),
@@ -211,17 +222,32 @@ pub async fn run(
     config: &Config,
     redactor: &Redactor,
     clock: Arc<dyn Clock>,
-    mut outside: Outside,
+    outside: Outside,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let opened = open_state(&config.state, clock.as_ref()).await?;
     for problem in &opened.problems {
         tracing::error!("{problem}");
     }
+    let book = Arc::new(Book::new(opened.state, Arc::new(opened.store)));
+    tokio::select! {
+        ended = run_with(Arc::clone(&book), config, redactor, clock, outside, stop) => ended,
+        () = book.taken() => Err(RunError::StateTaken { path: config.state.clone() }),
+    }
+}
+
+/// Runs the service with the state that it owns.
+async fn run_with(
+    book: Arc<Book>,
+    config: &Config,
+    redactor: &Redactor,
+    clock: Arc<dyn Clock>,
+    mut outside: Outside,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let mut kept = Kept::default();
     let mut built = Built::new(config, redactor, &clock, &kept)?;
     let state = config.state.clone();
-    let book = Arc::new(Book::new(opened.state, Arc::new(opened.store)));
     let board = Arc::new(Board::default());
     board.loaded(clock.now(), Ok(Vec::new()));
     let mut background = background(&state, &book, &board, &clock);
@@ -385,16 +411,33 @@ fn background(state: &Path, book: &Arc<Book>, board: &Arc<Board>, clock: &Arc<dy
     tasks.spawn(async move {
         let mut told = false;
         loop {
-            let (book, board) = (Arc::clone(&book), Arc::clone(&board));
-            if let Err(error) = control::serve(&path, book, board, Arc::clone(&clock)).await
+            let served = control::serve(&path, Arc::clone(&book), Arc::clone(&board), Arc::clone(&clock));
+            let served = tokio::select! {
+                served = served => served,
+                () = cleaned_away(&path, &book) => continue,
+            };
+            if let Err(error) = served
                 && !std::mem::replace(&mut told, true)
             {
                 tracing::error!(%error, "no control socket: `status` shows only the state file, `health` fails; tried again");
             }
+            book.own().await;
             tokio::time::sleep(SOCKET_AGAIN).await;
         }
     });
     tasks
+}
+
+/// Keeps the state this process's own. Completes when the control socket is gone while it is.
+async fn cleaned_away(state: &Path, book: &Book) {
+    let socket = control::socket_path(state);
+    loop {
+        tokio::time::sleep(OWN_AGAIN).await;
+        let gone = matches!(tokio::fs::try_exists(&socket).await, Ok(false));
+        if book.own().await && gone {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //!
 //! It knows nothing of what the bytes mean.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// `state.json` → `state.json.lock`, in the same folder.
@@ -23,7 +23,12 @@ pub(crate) fn replace<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]
         // Half a file would only eat the space that the next try needs.
         let _ = fs::remove_file(&new);
     }
-    written
+    written.map_err(|error| named(path, &error))
+}
+
+/// The error with the file or folder that it is about.
+pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn write_synced<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
@@ -34,7 +39,59 @@ fn write_synced<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
     file.sync_all()
 }
 
+/// The folder of a file.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes a folder and the missing ones above it, for their owner only.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| named(folder, &error))
+}
+
 fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    match File::open(folder_of(path)).and_then(|folder| folder.sync_all()) {
+        Err(error) if cannot_be_synced(&error) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// Whether the file system, or a folder that may not be listed, refuses the sync itself: some network and FUSE file systems do.
+/// The file is in its place then, as safe as it can be there. A failing disk says something else.
+fn cannot_be_synced(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::PermissionDenied | ErrorKind::IsADirectory
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_refuses_a_sync_is_no_failure_but_a_failing_disk_is() {
+        let refused = |errno| cannot_be_synced(&io::Error::from_raw_os_error(errno));
+        // EINVAL, EOPNOTSUPP, ENOSYS, EACCES, EISDIR
+        for errno in [22, 95, 38, 13, 21] {
+            assert!(refused(errno), "{}", io::Error::from_raw_os_error(errno));
+        }
+        // EIO, ENOSPC, EROFS, EDQUOT, ENOENT, EMFILE, ESTALE
+        for errno in [5, 28, 30, 122, 2, 24, 116] {
+            assert!(!refused(errno), "{}", io::Error::from_raw_os_error(errno));
+        }
+    }
+
+    #[test]
+    fn a_file_in_a_folder_that_may_not_be_listed_is_replaced() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let path = folder.path().join("file");
+        mode(0o300);
+        replace(&path, [b"new".as_slice()]).unwrap();
+        mode(0o700);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
 }

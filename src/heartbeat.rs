@@ -172,7 +172,10 @@ impl Told {
 
 async fn send(target: &Target, ping: Ping) -> Result<(), String> {
     let url = address(target.url.expose(), ping).ok_or("heartbeat.url is no address")?;
-    let response = target.http.get(url).send().await.map_err(|error| web::explain(&error).text)?;
+    let response = match target.http.get(url).send().await {
+        Ok(response) => response,
+        Err(error) => return Err(web::explain(&error).await.text),
+    };
     let status = response.status();
     if status.is_success() { Ok(()) } else { Err(format!("it answered {}", status.as_u16())) }
 }

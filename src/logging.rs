@@ -1,7 +1,13 @@
 //! The log: text for people or JSON for machines, on stderr, with every known secret struck out of every line.
+//!
+//! A service queues its lines for a thread of its own and drops what does not fit: a stderr that nobody drains must not
+//! stop it. A command writes at once and loses nothing.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
 
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
@@ -22,6 +28,56 @@ pub enum LogFormat {
 /// A library whose lines are none of a reader's business: at its end it calls errors what are none, and what it fails at is
 /// told by whoever asked it. A filter of one's own can name it.
 const QUIET: &str = "tokio_cron_scheduler";
+
+/// Number of lines that wait for a stderr that is not drained.
+const QUEUE_LINES: usize = 4096;
+/// Longest wait for the queue at the end of the process; what is left then is lost.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The queue of a service; empty in any other process.
+static QUEUE: OnceLock<NonBlocking> = OnceLock::new();
+/// Keeps the queue's thread; taken by [`flush`].
+static WORKER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// Queues everything that goes to stderr from now on.
+pub fn queue_lines() {
+    queue_lines_for(io::stderr());
+}
+
+fn queue_lines_for(writer: impl Write + Send + 'static) {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES).thread_name("log");
+    let (queue, worker) = builder.finish(writer);
+    if QUEUE.set(queue).is_ok() {
+        *WORKER.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
+    }
+}
+
+/// Number of lines lost because the queue was full.
+pub fn dropped_lines() -> usize {
+    QUEUE.get().map_or(0, |queue| queue.error_counter().dropped_lines())
+}
+
+/// Writes what is queued, for two seconds at most. The last thing a process does with its log.
+pub fn flush() {
+    let Some(worker) = WORKER.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    let (done, flushed) = mpsc::channel();
+    // Dropping the worker waits for it, and complains on stdout where it waited in vain: somebody may have to wait for that too.
+    let flushing = std::thread::Builder::new().spawn(move || {
+        drop(worker);
+        let _ = done.send(()); // nobody waits any more
+    });
+    if flushing.is_ok() {
+        let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
+    }
+}
+
+/// Writes to stderr, or queues it where the log is queued. Nobody is left to tell when that fails.
+pub fn write(text: &str) {
+    let _ = match QUEUE.get() {
+        Some(queue) => queue.clone().write_all(text.as_bytes()),
+        None => io::stderr().lock().write_all(text.as_bytes()),
+    };
+}
 
 /// Starts the log. `level` is a level or a filter as `RUST_LOG` takes it; `default` applies where neither is given.
 pub fn start(
@@ -76,13 +132,12 @@ fn report_panics(redactor: Redactor) {
         if tracing::enabled!(tracing::Level::ERROR) {
             tracing::error!("internal error, please report it: {panic}");
         } else {
-            let text = redactor.strike(&format!("internal error, please report it: {panic}\n"));
-            let _ = io::stderr().lock().write_all(text.as_bytes()); // nobody is left to tell
+            write(&redactor.strike(&format!("internal error, please report it: {panic}\n")));
         }
     }));
 }
 
-/// Writes to stderr what is left when the secrets are struck out.
+/// Writes what is left of a line when the secrets are struck out.
 struct Struck {
     redactor: Redactor,
 }
@@ -117,7 +172,37 @@ impl Drop for Line {
         // Control characters are the line's own: its end, and its colours.
         let unseen = |c: char| is_hidden(c) && !c.is_control();
         let shown: String = struck.chars().map(|c| if unseen(c) { '\u{fffd}' } else { c }).collect();
-        // Nobody is left to tell when stderr itself is gone.
-        let _ = io::stderr().lock().write_all(shown.as_bytes());
+        write(&shown);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_reader_that_hangs_costs_lines_that_are_counted_and_no_time() {
+        struct Hangs(mpsc::Receiver<()>);
+        impl Write for Hangs {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let _ = self.0.recv();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (release, held) = mpsc::channel();
+        let begun = Instant::now();
+        queue_lines_for(Hangs(held));
+        for line in 0..QUEUE_LINES + 10 {
+            write(&format!("{line}\n"));
+        }
+        // One line may be with the writer already.
+        assert!((9..=10).contains(&dropped_lines()), "{}", dropped_lines());
+        flush();
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        drop(release);
     }
 }

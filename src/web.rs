@@ -1,14 +1,16 @@
-//! One way to build an HTTP client: rustls, no redirects, a timeout, own CAs, no proxy for loopback, bodies read up to
-//! a cap.
+//! One way to build an HTTP client: rustls, no redirects, a timeout, own CAs, the proxies of the environment, bodies read up
+//! to a cap.
 //!
 //! It knows nothing of who is asked or what for. No text that leaves this module holds an address: an address can be a
 //! secret.
+
+mod proxy;
 
 use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Response, redirect};
+use reqwest::{Certificate, Client, Proxy, Response, redirect};
 use url::{Host, Url};
 
 /// The most that is read of any response's body.
@@ -49,6 +51,8 @@ pub enum TransportKind {
     Dns,
     /// The other side's certificate or TLS is not acceptable.
     Tls,
+    /// The proxy cannot be reached, or opens no connection.
+    Proxy,
     /// No connection for another reason.
     Connect,
     /// The connection broke after it was made.
@@ -113,7 +117,11 @@ fn builder(options: &WebOptions) -> reqwest::ClientBuilder {
         // A little shorter than the whole, so that the reason tells a connection that never came from an answer.
         .connect_timeout(options.timeout.mul_f64(0.9))
         .timeout(options.timeout);
-    if options.loopback { builder.no_proxy() } else { builder }
+    if options.loopback { builder.no_proxy() } else { builder.proxy(Proxy::custom(proxy_address)) }
+}
+
+fn proxy_address(url: &Url) -> Option<Url> {
+    proxy::of(url).map(proxy::Proxy::address)
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, WebError> {
@@ -142,19 +150,41 @@ pub fn is_plain_loopback(url: &Url) -> bool {
 /// Reads a body, chunk by chunk, up to `cap` bytes.
 pub async fn read_capped(mut response: Response, cap: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
+    loop {
+        let chunk = match response.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(body),
+            Err(error) => return Err(explain(&error).await.into()),
+        };
         if body.len() + chunk.len() > cap {
             return Err(BodyError::TooLarge { cap });
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
 }
 
-/// What went wrong, in words without the address.
-pub fn explain(error: &reqwest::Error) -> Transport {
+/// What went wrong, in words without the address. Where a proxy was used, they name it.
+pub async fn explain(error: &reqwest::Error) -> Transport {
+    let (kind, text) = direct(error);
+    let Some((target, proxy)) = error.url().and_then(|target| Some((target, proxy::of(target)?))) else {
+        return Transport { kind, text };
+    };
+    let (name, variable) = (proxy.name(), proxy.variable);
+    let proxied = |text| Transport { kind: TransportKind::Proxy, text };
+    match kind {
+        TransportKind::Dns => proxied(format!("the name of the proxy {name} cannot be resolved: check {variable}")),
+        TransportKind::Connect => match proxy.refusal(target).await {
+            Some(why) => proxied(format!("the proxy {name} {why}")),
+            None => proxied(format!("no connection to the proxy {name}: check {variable} ({})", innermost(error))),
+        },
+        _ => Transport { kind, text: format!("{text}, through the proxy {name}") },
+    }
+}
+
+/// What went wrong between here and the other end of the connection, host or proxy.
+fn direct(error: &reqwest::Error) -> (TransportKind, String) {
     let detail = innermost(error);
-    let (kind, text) = if error.is_timeout() {
+    if error.is_timeout() {
         let what = if error.is_connect() { "no connection in time" } else { "no complete answer in time" };
         (TransportKind::Timeout, what.to_owned())
     } else if error.is_dns() {
@@ -165,8 +195,7 @@ pub fn explain(error: &reqwest::Error) -> Transport {
         (TransportKind::Connect, format!("no connection ({detail})"))
     } else {
         (TransportKind::Broken, format!("the connection broke ({detail})"))
-    };
-    Transport { kind, text }
+    }
 }
 
 /// An error and what caused it, outermost first.
@@ -230,7 +259,7 @@ mod tests {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let refused = client.get(format!("http://127.0.0.1:{port}/{secret}")).send().await.unwrap_err();
         let unknown = client.get(format!("http://no-such-host.invalid/{secret}")).send().await.unwrap_err();
-        let (refused, unknown) = (explain(&refused), explain(&unknown));
+        let (refused, unknown) = (explain(&refused).await, explain(&unknown).await);
         assert_eq!(refused.kind, TransportKind::Connect);
         assert!(refused.text.contains("refused"), "{refused}");
         assert_eq!(unknown.kind, TransportKind::Dns, "{unknown}");
@@ -260,7 +289,8 @@ mod tests {
             }
         });
         let failed = client(&options()).unwrap().get(&url).send().await.unwrap_err();
-        assert_eq!(explain(&failed).kind, TransportKind::Tls, "{}", explain(&failed));
+        let failed = explain(&failed).await;
+        assert_eq!(failed.kind, TransportKind::Tls, "{failed}");
         let pem = own.cert.pem().into_bytes();
         let trusting = client(&WebOptions { extra_ca_pem: Some(pem), ..options() }).unwrap();
         let response = trusting.get(&url).send().await.unwrap();

@@ -4,6 +4,11 @@
 #[path = "support/bin.rs"]
 mod bin;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
 use bin::{FUNDS, KEY, TOKEN, World, wait_until};
 use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
@@ -310,4 +315,97 @@ async fn what_a_command_that_reads_once_cannot_read_was_never_read_before() {
         assert!(!format!("{}{}", ran.stdout, ran.stderr).contains("read before"), "{ran:?}");
         assert!(format!("{}{}", ran.stdout, ran.stderr).contains("403"), "{ran:?}");
     }
+}
+
+/// A pipe that nobody reads and that is full, whatever its size.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut filler = writer.try_clone().unwrap();
+    std::thread::spawn(move || while filler.write_all(&[b'x'; 4096]).is_ok() {});
+    (reader, writer)
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_no_reading_no_message_and_no_end() {
+    let world = World::new().await;
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    world.config(&format!("http: {{ listen: '{port}' }}\n{FUNDS}"));
+    let (reader, writer) = full_pipe();
+    let service = world.start_with_stderr(writer);
+    world.let_a_cycle_pass();
+    world.funds("1000.00");
+    world.wait_told(1);
+    world.funds("100.00");
+    world.wait_told(2);
+    world.let_a_cycle_pass();
+    let mut asking = TcpStream::connect(port).unwrap();
+    asking.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    asking.read_to_string(&mut metrics).unwrap();
+    assert!(metrics.contains("\nlowtide_log_lines_dropped_total 0\n"), "what is waiting is not lost yet: {metrics}");
+    assert_eq!(service.stop(), Some(0));
+    drop(reader);
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_configuration_ends_a_service_whose_log_nobody_reads() {
+    let world = World::new().await;
+    world.config("rules: {}\n");
+    let (reader, writer) = full_pipe();
+    assert_eq!(world.start_with_stderr(writer).wait(), Some(78));
+    drop(reader);
+}
+
+#[tokio::test]
+async fn the_last_lines_of_a_service_and_of_a_command_are_not_lost() {
+    let world = World::new().await;
+    let service = world.start();
+    service.wait_cycles(1);
+    assert!(service.stop_with_log().contains("\"message\":\"stopped\""));
+    world.config("rules: {}\n");
+    for command in ["run", "check"] {
+        let ran = world.run(&[command]);
+        assert!(ran.stderr.ends_with("alerts.yaml: 1 problem\n"), "{command}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_waits_for_somebody_ends_at_a_signal_by_itself() {
+    let world = World::new().await;
+    let hanging = || ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let patient = text.replace("    type: slack\n", "    type: slack\n    timeout: 60s\n");
+    std::fs::write(world.path("alerts.yaml"), patient.replace("    api_key", "    timeout: 60s\n    api_key")).unwrap();
+    world.answer(None, hanging());
+    world.slack_answers(hanging());
+    let _silent = UnixListener::bind(world.path("state.json.sock")).unwrap();
+    let commands: [&[&str]; 8] = [
+        &["check"],
+        &["validate", "--online"],
+        &["preview"],
+        &["backtest"],
+        &["test-notify"],
+        &["status"],
+        &["health"],
+        &["silence", "list"],
+    ];
+    for args in commands {
+        for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+            let command = world.start_command(args);
+            command.wait_until_signals_are_caught();
+            assert_eq!(command.end(signal), Some(code), "{args:?} at {signal}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_whose_output_nobody_reads_ends_at_a_signal_by_itself() {
+    let world = World::new().await;
+    world.answer(None, ResponseTemplate::new(403));
+    let (reader, writer) = full_pipe();
+    let command = world.start_command_to(&["check", "--log-level", "trace"], writer);
+    command.wait_until_signals_are_caught();
+    std::thread::sleep(Duration::from_secs(1)); // by then it waits for whoever reads
+    assert_eq!(command.end("-TERM"), Some(143));
+    drop(reader);
 }

@@ -295,6 +295,9 @@ async fn without_space_for_a_single_byte_it_reads_and_tells_and_saves_once_there
     let service = world.start_after("trap '' XFSZ; ulimit -S -f 0");
     world.wait_told(1);
     wait_until("the operator is told", || service.log().contains("state cannot be saved"));
+    let log = service.log();
+    let line = log.lines().find(|line| line.contains("state cannot be saved")).unwrap();
+    assert!(line.contains("state.json: ") && line.contains("File too large"), "the line names the file: {line}");
     world.funds("100.00");
     world.wait_told(2);
     let cycles = service.cycles();
@@ -378,26 +381,53 @@ async fn the_next_process_takes_over_at_once_when_the_first_was_killed() {
     assert_eq!(third.stop(), Some(0));
 }
 
-#[tokio::test]
-async fn a_folder_that_goes_while_it_runs_is_told_and_used_again_when_it_is_back_and_still_by_one_process_only() {
+/// A service whose state is in a folder of its own, which has told of a warning.
+async fn told_from_a_folder() -> (World, bin::Service) {
     let world = World::new().await;
     let config = fs::read_to_string(world.path("alerts.yaml")).unwrap();
     fs::write(world.path("alerts.yaml"), config.replace("state: state.json", "state: var/state.json")).unwrap();
-    fs::create_dir(world.path("var")).unwrap();
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
-    fs::rename(world.path("var"), world.path("gone")).unwrap();
-    world.funds("100.00");
-    world.wait_told(2);
-    wait_until("the operator is told", || service.log().contains("state cannot be saved"));
-    fs::create_dir(world.path("var")).unwrap();
     let state = || fs::read_to_string(world.path("var/state.json")).unwrap_or_default();
-    wait_until("the state", || state().contains("critical"));
+    wait_until("the delivery in the state", || state().contains("told") && !state().contains("\"owed\""));
+    (world, service)
+}
+
+#[tokio::test]
+async fn a_folder_that_goes_is_made_again_with_lock_state_and_socket() {
+    let (world, service) = told_from_a_folder().await;
+    fs::rename(world.path("var"), world.path("gone")).unwrap();
+    // Nothing has changed, and yet all of it is back: what is remembered, and what keeps a second process out.
+    wait_until("the state", || {
+        fs::read_to_string(world.path("var/state.json")).is_ok_and(|state| state.contains("warning"))
+    });
+    wait_until("the socket", || world.run(&["health"]).code == Some(0));
     let mut second = world.start();
     assert_eq!(second.wait(), Some(1), "{}", second.log());
     assert!(second.log().contains("in use by another lowtide"), "{}", second.log());
+    world.funds("100.00");
     world.wait_told(2);
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_service_whose_state_another_process_takes_tells_nothing_more() {
+    let (world, mut service) = told_from_a_folder().await;
+    let lock = loop {
+        fs::rename(world.path("var"), world.path("gone")).unwrap();
+        fs::create_dir(world.path("var")).unwrap();
+        let lock = fs::File::create(world.path("var/state.json.lock")).unwrap();
+        if lock.try_lock().is_ok() {
+            break lock;
+        }
+        fs::remove_dir_all(world.path("gone")).unwrap(); // the service was faster
+    };
+    world.funds("100.00");
+    assert_eq!(service.wait(), Some(1));
+    assert!(service.log().contains("another lowtide"), "{}", service.log());
+    world.wait_told(1);
+    drop(lock);
 }
 
 #[tokio::test]

@@ -367,6 +367,105 @@ async fn what_cannot_be_reached_may_heal() {
     none_is_wrong(futures_util::future::join_all(rows).await);
 }
 
+/// A proxy that answers every request to connect with this status line; and what it was asked.
+fn proxy(status: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let requests = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            use std::io::{Read, Write};
+            let Ok(mut stream) = stream else { return };
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap_or_default();
+            requests.lock().unwrap().push(String::from_utf8_lossy(&request[..length]).into_owned());
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes());
+        }
+    });
+    (address, asked)
+}
+
+/// A world whose account and webhook are elsewhere: nothing of them resolves.
+async fn elsewhere() -> World {
+    let world = World::new().await;
+    let text = format!(
+        "accounts: {{ acme: {{ api_key: {KEY}, base_url: 'https://api.lowtide.invalid:8443/v2' }} }}\nnotifiers: {{ hook: {{ type: webhook, url: 'https://hooks.lowtide.invalid/x' }} }}\nrules:\n  funds: {{ metric: available_funds, warning: {{ below: 1000 }} }}\n"
+    );
+    std::fs::write(world.path("alerts.yaml"), text).unwrap();
+    world
+}
+
+#[tokio::test]
+async fn a_failure_of_the_proxy_names_the_proxy_its_status_and_what_to_do() {
+    let world = elsewhere().await;
+    let rows = [
+        (Some("407 Proxy Authentication Required"), "answered 407", "credentials in HTTPS_PROXY"),
+        (Some("403 Forbidden"), "answered 403", "NO_PROXY"),
+        (Some("502 Bad Gateway"), "answered 502", "cannot reach"),
+        (None, "no connection to the proxy", "HTTPS_PROXY"),
+    ];
+    for (status, what, hint) in rows {
+        let closed = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let (address, asked) = status.map_or_else(|| (closed(), Arc::default()), proxy);
+        let with_credentials = format!("http://somebody:pa55word@{address}");
+        for args in [&["validate", "--online"][..], &["test-notify"]] {
+            let ran = world.run_with(args, &[("HTTPS_PROXY", &with_credentials)]);
+            let told = ran.output();
+            assert_eq!(ran.code, Some(1), "{told}");
+            for word in [what, hint, &address] {
+                assert!(told.contains(word), "{status:?}, {args:?}: {word:?} is not in {told}");
+            }
+            for word in ["base_url", "DNS", "somebody", "pa55word"] {
+                assert!(!told.contains(word), "{status:?}, {args:?}: {word:?} is in {told}");
+            }
+        }
+        let requests = asked.lock().unwrap().clone();
+        assert_eq!(requests.is_empty(), status.is_none());
+        for request in requests {
+            let shown = request.to_lowercase().contains("\r\nproxy-authorization: basic c29tzwjvzhk6cge1nxdvcmq=\r\n");
+            assert!(shown && !request.contains(KEY), "{request}");
+        }
+    }
+    let ran = world.run_with(&["validate", "--online"], &[("https_proxy", "no-such-proxy.invalid:3128")]);
+    let told = ran.output();
+    assert!(told.contains("no-such-proxy.invalid:3128") && told.contains("https_proxy"), "{told}");
+    assert!(!told.contains("base_url"), "{told}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_works_is_used() {
+    let world = World::new().await;
+    let config = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let base = config.lines().find_map(|line| line.trim().strip_prefix("base_url: ")).unwrap();
+    let far = config.replace(base, "http://api.lowtide.invalid\n    allow_insecure: true");
+    std::fs::write(world.path("alerts.yaml"), far).unwrap();
+    assert_eq!(world.run(&["validate", "--online"]).code, Some(1), "nothing of that name resolves");
+    let ran = world.run_with(&["validate", "--online"], &[("HTTP_PROXY", base)]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+#[tokio::test]
+async fn what_no_proxy_names_by_wildcard_or_port_is_asked_directly() {
+    let world = elsewhere().await;
+    let (address, asked) = proxy("502 Bad Gateway");
+    for (exceptions, to_account, to_hook) in [
+        ("*.lowtide.invalid", false, false),
+        ("other.invalid, API.lowtide.invalid:8443", false, true),
+        ("api.lowtide.invalid:443 hooks.lowtide.invalid:443", true, false),
+        ("10.0.0.0/8", true, true),
+    ] {
+        for (args, through) in [(&["validate", "--online"][..], to_account), (&["test-notify"], to_hook)] {
+            asked.lock().unwrap().clear();
+            let ran = world.run_with(args, &[("HTTPS_PROXY", &address), ("NO_PROXY", exceptions)]);
+            assert_eq!(!asked.lock().unwrap().is_empty(), through, "{exceptions}, {args:?}: {ran:?}");
+            let told = ran.output();
+            assert_eq!(told.contains("answered 502"), through, "{exceptions}: {told}");
+            assert_eq!(told.contains("cannot be resolved"), !through, "{exceptions}: {told}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_status_heals_or_needs_somebody_and_no_redirect_takes_the_key_along() {
     let elsewhere = FaultServer::plain(ok(GOOD));

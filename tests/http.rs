@@ -4,7 +4,7 @@
 #[path = "support/bin.rs"]
 mod bin;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -260,4 +260,47 @@ async fn the_address_moves_with_the_configuration_and_one_that_is_taken_changes_
     assert!(get(&second, "/metrics").1.contains("lowtide_config_last_reload_successful 0"));
     world.config(FUNDS);
     wait_until("the end of http", || TcpStream::connect(&second).is_err());
+}
+
+#[tokio::test]
+async fn whoever_begins_requests_and_ends_none_keeps_nobody_from_asking() {
+    let world = World::new().await;
+    world.config(&format!("{HTTP}{FUNDS}"));
+    let service = world.start();
+    let address = address(&service, 1);
+    let mut held = Vec::new();
+    for n in 0..80 {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let begun: &[u8] = if n % 2 == 0 { b"" } else { b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: " };
+        stream.write_all(begun).unwrap();
+        held.push(stream);
+    }
+    let asked = Instant::now();
+    assert_eq!(get(&address, "/healthz").0, 200);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    // Those that were not closed for the newer ones' sake are closed when their ten seconds are over.
+    for mut stream in held {
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let ended = stream.read_to_end(&mut Vec::new());
+        assert!(ended.as_ref().map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_saved_is_not_ready_and_in_the_metrics() {
+    let world = World::new().await;
+    world.config(&format!("{HTTP}{FUNDS}"));
+    std::fs::create_dir(world.path("state.json")).unwrap();
+    world.funds("1000.00");
+    let service = world.start();
+    let address = address(&service, 1);
+    world.wait_told(1);
+    wait_until("the failure", || get(&address, "/readyz").0 == 503 && get(&address, "/readyz").1.contains("state"));
+    wait_lines(&address, &["lowtide_state_saved 0"]);
+    let log = service.log();
+    let line = log.lines().find(|line| line.contains("state cannot be saved")).unwrap();
+    assert!(line.contains("\"error\":\"state.json: "), "the line names the file: {line}");
+    std::fs::remove_dir(world.path("state.json")).unwrap();
+    wait_until("readiness", || get(&address, "/readyz") == (200, "ready\n".to_owned()));
+    wait_lines(&address, &["lowtide_state_saved 1", "lowtide_log_lines_dropped_total 0"]);
 }

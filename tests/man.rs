@@ -33,7 +33,11 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ),
     ("RUST_LOG", "The log level, where neither --log-level nor LOWTIDE_LOG_LEVEL gives one."),
     ("NO_COLOR", "No colours, if it is set and not empty."),
-    ("HTTPS_PROXY, NO_PROXY", "The proxy for requests to anything but loopback."),
+    (
+        "HTTPS_PROXY, NO_PROXY",
+        "The proxy for requests to anything but loopback, and the hosts that are asked without it: example.com, \
+         *.example.com, example.com:8443, 10.0.0.0/8 or *, with commas between them.",
+    ),
 ];
 
 /// One page: the program first, then each command in a section of its own.

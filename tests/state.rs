@@ -185,24 +185,64 @@ async fn state_and_socket_are_for_their_owner_only_and_the_socket_goes_with_the_
     assert_eq!(sockets(&world), Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn a_long_folder_that_appears_only_later_gets_the_state_and_the_socket_then() {
-    let world = World::new().await;
-    let folder =
-        "a-folder-whose-name-is-so-long-that-no-socket-of-the-usual-kind-could-ever-be-bound-in-it-as-it-stands";
+/// The state in another folder.
+fn state_in(world: &World, folder: &str) {
     let config = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
-    std::fs::write(
-        world.path("alerts.yaml"),
-        config.replace("state: state.json", &format!("state: {folder}/state.json")),
-    )
-    .unwrap();
+    let there = config.replace("state: state.json", &format!("state: {folder}/state.json"));
+    std::fs::write(world.path("alerts.yaml"), there).unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_is_missing_is_made_and_used_by_one_process_only() {
+    let world = World::new().await;
+    state_in(&world, "data/deep");
+    world.funds("100.00");
+    let first = world.start();
+    world.wait_told(1);
+    assert_eq!((mode(&world, "data"), mode(&world, "data/deep")), (0o700, 0o700));
+    let mut second = world.start();
+    assert_eq!(second.wait(), Some(1));
+    assert!(second.log().contains("in use by another lowtide"), "{}", second.log());
+    wait_until("the socket", || world.run(&["health"]).code == Some(0));
+    assert!(!first.log().contains("ERROR"), "{}", first.log());
+    assert_eq!(first.stop(), Some(0));
+    world.wait_told(1);
+}
+
+#[tokio::test]
+async fn a_folder_whose_name_is_too_long_for_a_socket_has_one_all_the_same() {
+    let world = World::new().await;
+    state_in(
+        &world,
+        "a-folder-whose-name-is-so-long-that-no-socket-of-the-usual-kind-could-ever-be-bound-in-it-as-it-stands",
+    );
+    let service = world.start();
+    wait_until("the socket", || world.run(&["health"]).code == Some(0));
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_yet_is_made_once_it_can_be() {
+    let world = World::new().await;
+    state_in(&world, "data/deep");
+    std::fs::write(world.path("data"), "in the way").unwrap();
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
+    wait_until("the operator is told", || service.log().contains("no lock file"));
     assert_eq!(world.run(&["health"]).code, Some(1));
-    std::fs::create_dir(world.path(folder)).unwrap();
+    std::fs::remove_file(world.path("data")).unwrap();
     wait_until("the socket", || world.run(&["health"]).code == Some(0));
-    wait_until("the state", || world.path(folder).join("state.json").exists());
+    wait_until("the state", || world.path("data/deep/state.json").exists());
     assert_eq!(service.stop(), Some(0));
     world.wait_told(1);
+}
+
+#[tokio::test]
+async fn a_silence_without_a_service_makes_the_missing_folder_and_is_kept() {
+    let world = World::new().await;
+    state_in(&world, "data/deep");
+    let ran = world.run(&["silence", "add", "--account", "acme", "--for", "1h"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    assert!(world.run(&["silence", "list"]).stdout.contains("acme"));
 }

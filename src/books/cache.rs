@@ -4,9 +4,8 @@
 //! nobody but its owner can read it. What is in it is the account's ledger and orders, as they were read.
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -179,7 +178,7 @@ impl Cache {
         if file.len() as u64 > MOST_BYTES {
             return Err(io::Error::other(format!("they are longer than {MOST_BYTES} bytes")));
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        atomic::make_folder(&self.folder)?;
         atomic::replace(path, [file.as_bytes()])
     }
 

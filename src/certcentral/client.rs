@@ -217,7 +217,10 @@ impl Client {
 
     async fn attempt(&self, asked: Asked<'_>, url: Url) -> Result<Answer, Failure> {
         let request = self.http.get(url.clone()).headers(self.headers.clone());
-        let mut response = request.send().await.map_err(|error| self.lost(asked, &web::explain(&error)))?;
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.lost(asked, &web::explain(&error).await).into()),
+        };
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let body = web::read_capped(response, BODY_CAP).await;
         if !status.is_success() {
@@ -248,14 +251,16 @@ impl Client {
     fn lost(&self, asked: Asked<'_>, transport: &Transport) -> ReadError {
         let kind = match transport.kind {
             TransportKind::Timeout => ReadErrorKind::Timeout,
-            TransportKind::Dns | TransportKind::Tls | TransportKind::Connect | TransportKind::Broken => {
-                ReadErrorKind::Connect
-            }
+            TransportKind::Dns
+            | TransportKind::Tls
+            | TransportKind::Proxy
+            | TransportKind::Connect
+            | TransportKind::Broken => ReadErrorKind::Connect,
         };
         let hint = match transport.kind {
             TransportKind::Dns => ": check base_url and this machine's DNS",
             TransportKind::Tls => ": if a proxy or gateway has its own CA, name it in ca_file",
-            TransportKind::Timeout | TransportKind::Connect | TransportKind::Broken => "",
+            TransportKind::Timeout | TransportKind::Proxy | TransportKind::Connect | TransportKind::Broken => "",
         };
         let text = clean(&self.redactor, &transport.text, LONGEST_TEXT);
         ReadError { kind, reason: format!("GET {} failed: {text}{hint}", asked.path) }

@@ -29,7 +29,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 failed while running, 64 bad usage, 78 bad configuration.\n\
-    `check` instead: 0 ok, 1 warning, 2 critical, 3 unknown.";
+    `check` instead: 0 ok, 1 warning, 2 critical, 3 unknown.\n\
+    A command that SIGINT or SIGTERM ends: 130 or 143; `run`, `sandbox` and `demo` stop in order, with 0.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]

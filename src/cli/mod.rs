@@ -9,6 +9,7 @@ mod out;
 mod preview;
 mod run;
 mod sandbox;
+mod signals;
 mod silence;
 mod status;
 mod table;
@@ -24,6 +25,7 @@ use clap::{CommandFactory, Parser};
 pub use args::{Cli, Command, Output};
 
 use self::out::{grumble, say};
+use self::signals::stop_signal;
 use crate::config::{self, Config, Environment, Loaded, Problems};
 use crate::logging;
 use crate::secret::Redactor;
@@ -113,13 +115,15 @@ pub(crate) fn count(n: usize, what: &str) -> String {
 /// Parses the arguments, runs the command and returns its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    match Cli::try_parse_from(&args) {
-        Ok(cli) => start(cli).into(),
+    let exit = match Cli::try_parse_from(&args) {
+        Ok(cli) => start(cli),
         Err(error) => {
             let _ = error.print(); // nobody is left to tell when the terminal is gone
-            usage_exit(&error, &args).into()
+            usage_exit(&error, &args)
         }
-    }
+    };
+    logging::flush();
+    exit.into()
 }
 
 /// Asking for help is no mistake; a mistake in `check` is what its supervisor knows as unknown.
@@ -155,6 +159,10 @@ fn start(cli: Cli) -> Exit {
         Command::Demo { .. } => "off",
         _ => "warn",
     };
+    let service = matches!(cli.command, Command::Run);
+    if service {
+        logging::queue_lines();
+    }
     let started = logging::start(cli.log_format, cli.log_level.as_deref(), default_level, &redactor, !no_colour);
     if let Err(error) = started {
         grumble!("lowtide: {error}");
@@ -165,7 +173,6 @@ fn start(cli: Cli) -> Exit {
         };
     }
     let colour = !no_colour && std::io::IsTerminal::is_terminal(&std::io::stdout());
-    let service = matches!(cli.command, Command::Run);
     let context = Context { file: config::find(cli.config.as_deref()), environment, redactor, colour, service };
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
@@ -184,6 +191,10 @@ fn start(cli: Cli) -> Exit {
             return Exit::Failure;
         }
     };
+    let stops_in_order = matches!(cli.command, Command::Run | Command::Sandbox { .. } | Command::Demo { .. });
+    if !stops_in_order && let Err(error) = signals::end_at_signal() {
+        tracing::warn!(%error, "signals cannot be listened to");
+    }
     let exit = runtime.block_on(dispatch(cli, &context));
     // A name look-up that hangs in a thread of its own must not keep the process.
     runtime.shutdown_background();
@@ -215,23 +226,6 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
         Command::Demo { story, speed, seconds } => demo::run(context, &story, speed, seconds).await,
         Command::Init => init::command(cli.config.as_deref()),
         Command::Completions { .. } | Command::Schema => Exit::Success,
-    }
-}
-
-/// Completes when the process is told to stop. Listens from now on, so that no signal is missed.
-pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Exit> {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => Ok(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "signals cannot be listened to");
-            Err(Exit::Failure)
-        }
     }
 }
 

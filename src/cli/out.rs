@@ -21,9 +21,9 @@ pub(super) fn failed() -> bool {
     FAILED.load(Ordering::Relaxed)
 }
 
-/// Writes text to standard error; nobody is left to tell when that fails.
+/// Writes text to standard error, the way the log goes.
 pub(super) fn complain(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    crate::logging::write(text);
 }
 
 /// A line on standard output.

@@ -271,6 +271,7 @@ enum Stop {
 fn in_the_file(path: &Path, change: Change) -> Result<Changed, Stop> {
     store::read_only(path).map_err(Stop::Failed)?;
     let owner = owner(path);
+    let made: Vec<&Path> = path.ancestors().skip(1).filter(|folder| is_missing(folder)).collect();
     let opened = FileStore::open(path, SystemClock.now()).map_err(|error| match error {
         OpenError::InUse { .. } => Stop::InUse,
         newer @ OpenError::Newer { .. } => Stop::Failed(newer.to_string()),
@@ -282,32 +283,36 @@ fn in_the_file(path: &Path, change: Change) -> Result<Changed, Stop> {
     let (changed, is_new) = apply(&mut state, change, SystemClock.now());
     if is_new {
         let saved = store::encode(&state).and_then(|json| opened.store.save(&json));
-        saved.map_err(|error| Stop::Failed(format!("state {} cannot be saved: {error}", path.display())))?;
+        saved.map_err(|error| Stop::Failed(format!("state cannot be saved: {error}")))?;
     }
     if let Some((user, group)) = owner {
-        keep_owner(path, user, group);
+        let files = [path.to_owned(), store::beside(path, "lock")];
+        for place in files.iter().map(PathBuf::as_path).chain(made) {
+            keep_owner(place, user, group);
+        }
     }
     Ok(changed)
 }
 
-/// Whose the state is: the file's owner, or the folder's.
+fn is_missing(folder: &Path) -> bool {
+    !folder.as_os_str().is_empty() && !folder.exists()
+}
+
+/// Whose the state is: the owner of the file, or of the nearest folder above it that is there.
 fn owner(path: &Path) -> Option<(u32, u32)> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let there = path.metadata().or_else(|_| folder.metadata()).ok()?;
-    Some((there.uid(), there.gid()))
+    let there = path.ancestors().filter(|place| !place.as_os_str().is_empty()).find_map(|place| place.metadata().ok());
+    there.or_else(|| Path::new(".").metadata().ok()).map(|there| (there.uid(), there.gid()))
 }
 
 /// Root may have made the change: the service must be able to open its files afterwards. The folder is the service's, who could
 /// have put a link to somebody else's file there: links are never followed.
-fn keep_owner(path: &Path, user: u32, group: u32) {
-    for file in [path.to_owned(), store::beside(path, "lock")] {
-        let Ok(there) = file.symlink_metadata() else { continue };
-        if there.uid() != user
-            && !there.is_symlink()
-            && let Err(error) = std::os::unix::fs::lchown(&file, Some(user), Some(group))
-        {
-            grumble!("lowtide: {} cannot be given to user {user}, whose state it is: {error}", file.display());
-        }
+fn keep_owner(place: &Path, user: u32, group: u32) {
+    let Ok(there) = place.symlink_metadata() else { return };
+    if there.uid() != user
+        && !there.is_symlink()
+        && let Err(error) = std::os::unix::fs::lchown(place, Some(user), Some(group))
+    {
+        grumble!("lowtide: {} cannot be given to user {user}, whose state it is: {error}", place.display());
     }
 }
 

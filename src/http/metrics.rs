@@ -21,8 +21,23 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 /// A sample: its labels and its value, as it is written.
 type Sample<'a> = (Labels<'a>, String);
 
+/// State of the process itself.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    /// The state is on disk as it is in memory.
+    pub(super) is_saved: bool,
+    /// Number of lines of the log that nobody took.
+    pub(super) dropped_lines: usize,
+}
+
 /// One page.
-pub(super) fn page(report: &Report, rules: &[Rule], accounts: &BTreeMap<Name, Fares>, now: Time) -> String {
+pub(super) fn page(
+    report: &Report,
+    process: &Process,
+    rules: &[Rule],
+    accounts: &BTreeMap<Name, Fares>,
+    now: Time,
+) -> String {
     let mut page = Page(String::new());
     let version = env!("CARGO_PKG_VERSION");
     page.gauge("lowtide_build_info", "The running version; always 1.", [(vec![("version", version)], "1".to_owned())]);
@@ -32,6 +47,10 @@ pub(super) fn page(report: &Report, rules: &[Rule], accounts: &BTreeMap<Name, Fa
     cycles(&mut page, report, accounts);
     deliveries(&mut page, report, now);
     configuration(&mut page, report);
+    let saved = [(Vec::new(), flag(process.is_saved))];
+    page.gauge("lowtide_state_saved", "Whether the state could be saved when it last changed.", saved);
+    let dropped = [(Vec::new(), process.dropped_lines.to_string())];
+    page.counter("lowtide_log_lines_dropped_total", "Lines of the log that nobody took.", dropped);
     page.0
 }
 
@@ -250,7 +269,7 @@ mod tests {
             alerts: vec![serde_json::from_value(alert).unwrap()],
             ..Report::default()
         };
-        let page = page(&report, &[], &BTreeMap::new(), at);
+        let page = page(&report, &Process::default(), &[], &BTreeMap::new(), at);
         assert_eq!(page.matches("lowtide_balance{").count(), MOST_DIVISIONS);
         assert!(page.contains("lowtide_divisions_omitted 5\n"));
         assert!(page.contains("lowtide_balance{account=\"acme\",division=\"2005\",currency=\"USD\"} 1.1\n"));

@@ -3,8 +3,8 @@
 //! It only reads, and only what the board and the book hold. Off unless the configuration names an address. The amounts
 //! are no public matter: where there is a token, everything but `/healthz` wants it.
 
-mod bounded;
 mod metrics;
+mod serve;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +19,8 @@ use axum::routing::get;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
+use self::metrics::Process;
+use self::serve::Limits;
 use crate::clock::Clock;
 use crate::control::Board;
 use crate::domain::Time;
@@ -71,13 +73,7 @@ impl Server {
         let token: Token = Arc::new(RwLock::new(token));
         let router = router(Arc::new(Shared { desk, token: Arc::clone(&token) }));
         let (end, ended) = oneshot::channel::<()>();
-        let serving =
-            axum::serve(bounded::Bounded::new(listener), router).with_graceful_shutdown(async { drop(ended.await) });
-        tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "http ended: nobody can ask any more; restart the service");
-            }
-        });
+        tokio::spawn(serve::serve(listener, router, Limits::default(), async { drop(ended.await) }));
         Ok(Self { listen, token, _end: end })
     }
 
@@ -119,19 +115,26 @@ fn shows(headers: &HeaderMap, token: &Secret) -> bool {
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let mut reasons = Vec::new();
     let late = shared.desk.board.not_ready(shared.desk.clock.now());
-    if late.is_empty() {
+    if !late.is_empty() {
+        let names: Vec<String> = late.iter().map(|name| crate::text::clean(name)).collect();
+        reasons.push(format!("no cycle finished within twice its period: {}\n", names.join(", ")));
+    }
+    if !shared.desk.book.is_saved() {
+        reasons.push("the state cannot be saved: see the log\n".to_owned());
+    }
+    if reasons.is_empty() {
         return "ready\n".into_response();
     }
-    let names: Vec<String> = late.iter().map(|name| crate::text::clean(name)).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, format!("no cycle finished within twice its period: {}\n", names.join(", ")))
-        .into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, reasons.concat()).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let now: Time = shared.desk.clock.now();
     let report = shared.desk.book.read(|state| shared.desk.board.report(state, now));
-    let page = metrics::page(&report, &shared.desk.board.rules(), &shared.desk.board.accounts(), now);
+    let process = Process { is_saved: shared.desk.book.is_saved(), dropped_lines: crate::logging::dropped_lines() };
+    let page = metrics::page(&report, &process, &shared.desk.board.rules(), &shared.desk.board.accounts(), now);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 

@@ -12,6 +12,7 @@ use super::SendError;
 use super::render::{cut, flat};
 use crate::domain::Time;
 use crate::secret::{Redactor, Secret};
+use crate::web;
 
 /// As much of an answer as is read.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -55,9 +56,12 @@ impl Endpoint {
         at: Time,
     ) -> Result<String, SendError> {
         let request = self.http.post(self.url.expose()).headers(headers).header(CONTENT_TYPE, content_type).body(body);
-        let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.unreachable(&error).await),
+        };
         let (status, headers) = (response.status(), response.headers().clone());
-        let answer = read(&mut response).await.map_err(|error| self.unreachable(error));
+        let answer = read(&mut response).await;
         if status.is_success() {
             // The other side has it, even if the rest of its answer is cut off; a proxy's page says the opposite.
             let answer = answer.unwrap_or_default();
@@ -86,15 +90,9 @@ impl Endpoint {
         self.failed(false, &self.reason(status, answer), None)
     }
 
-    fn unreachable(&self, error: reqwest::Error) -> SendError {
-        let mut reason = format!("{} could not be reached", self.manners.service);
-        let error = error.without_url();
-        let mut cause: Option<&dyn std::error::Error> = Some(&error);
-        while let Some(error) = cause {
-            reason = format!("{reason}: {error}");
-            cause = error.source();
-        }
-        self.failed(false, &reason, None)
+    async fn unreachable(&self, error: &reqwest::Error) -> SendError {
+        let why = web::explain(error).await;
+        self.failed(false, &format!("{} could not be reached: {why}", self.manners.service), None)
     }
 
     fn reason(&self, status: StatusCode, answer: &str) -> String {

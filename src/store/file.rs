@@ -7,11 +7,17 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use super::{DecodeError, Decoded, Json, Store, VERSION, decode};
-use crate::atomic::{self, beside};
+use super::{DecodeError, Decoded, Json, Ownership, Store, VERSION, decode};
+use crate::atomic::{self, beside, folder_of};
 use crate::domain::Time;
 use crate::domain::state::State;
+
+/// Number of tries for a lock that had gone: a command may hold it for a moment.
+const LOCK_TRIES: u32 = 10;
+/// The pause after each of them.
+const LOCK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A state file that this process owns for as long as the value lives.
 #[derive(Debug)]
@@ -97,20 +103,8 @@ impl FileStore {
         Ok(Opened { store, state, problems })
     }
 
-    /// What could not be done at start has to be done before the first save: nobody else's file is overwritten.
-    fn make_ours(&self) -> io::Result<()> {
-        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        // A lock on a file that was cleaned away, or went with its folder, keeps nobody out.
-        if held.as_ref().is_some_and(|file| !stands_at(file, &beside(&self.path, "lock"))) {
-            *held = None;
-        }
-        if held.is_none() {
-            match lock(&self.path) {
-                Ok(file) => *held = Some(file),
-                Err(Locking::Taken) => return Err(io::Error::other("another lowtide has it")),
-                Err(Locking::Impossible(_)) => {} // the save itself will tell whether the folder can be used
-            }
-        }
+    /// Moves aside what could not be moved at start, before the first save: nobody else's file is overwritten.
+    fn clear_place(&self) -> io::Result<()> {
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(aside) = foreign.as_ref() {
             move_aside(&self.path, aside)?;
@@ -161,13 +155,21 @@ enum Locking {
     Impossible(io::Error),
 }
 
+/// Locks the file beside the state. Makes it, and its folder, where they are missing: without them a second process would
+/// not be noticed.
 fn lock(path: &Path) -> Result<File, Locking> {
-    let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(beside(path, "lock"));
-    let file = open.map_err(Locking::Impossible)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Locking::Taken),
-        Err(TryLockError::Error(error)) => Err(Locking::Impossible(error)),
+    let place = beside(path, "lock");
+    loop {
+        atomic::make_folder(folder_of(path)).map_err(Locking::Impossible)?;
+        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&place);
+        let file = open.map_err(Locking::Impossible)?;
+        match file.try_lock() {
+            // Between the opening and the lock, somebody may have put another file there.
+            Ok(()) if stands_at(&file, &place) => return Ok(file),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Locking::Taken),
+            Err(TryLockError::Error(error)) => return Err(Locking::Impossible(error)),
+        }
     }
 }
 
@@ -182,8 +184,36 @@ fn stands_at(file: &File, path: &Path) -> bool {
 
 impl Store for FileStore {
     fn save(&self, json: &Json) -> io::Result<()> {
-        self.make_ours()?;
+        let may_save = match self.own() {
+            Ownership::Taken => Err(io::Error::other("another lowtide has it")),
+            Ownership::Kept | Ownership::Renewed => self.clear_place(),
+        };
+        may_save.map_err(|error| atomic::named(&self.path, &error))?;
         atomic::replace(&self.path, json.pieces())
+    }
+
+    fn own(&self) -> Ownership {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // A lock on a file that was cleaned away, or went with its folder, keeps nobody out.
+        if held.as_ref().is_some_and(|file| stands_at(file, &beside(&self.path, "lock"))) {
+            return Ownership::Kept;
+        }
+        for _ in 0..LOCK_TRIES {
+            match lock(&self.path) {
+                Ok(file) => {
+                    *held = Some(file);
+                    return Ownership::Renewed;
+                }
+                // The save itself will tell whether the folder can be used.
+                Err(Locking::Impossible(_)) => return Ownership::Kept,
+                Err(Locking::Taken) => std::thread::sleep(LOCK_AGAIN),
+            }
+        }
+        Ownership::Taken
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub(crate) use crate::atomic::beside;
 #[doc(hidden)]
@@ -35,15 +35,37 @@ const CHUNK: usize = 8192;
 
 /// Somewhere to keep the state.
 pub trait Store: Send + Sync {
-    /// Replaces what is kept, atomically: afterwards either the old or the new bytes are there, whatever happens.
+    /// Replaces what is kept, atomically: afterwards either the old or the new bytes are there, whatever happens. An error
+    /// names the place.
     fn save(&self, json: &Json) -> std::io::Result<()>;
+
+    /// Makes sure that nobody else saves here.
+    fn own(&self) -> Ownership {
+        Ownership::Kept
+    }
+
+    /// Names the place, for people.
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
+}
+
+/// Who may save at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// This process, as before.
+    Kept,
+    /// This process, again: its lock had gone, and what was saved may have gone with it.
+    Renewed,
+    /// Another process.
+    Taken,
 }
 
 /// The one owner of the state. Every change is applied in memory first, then saved, before anything is sent.
 pub struct Book {
     inner: Mutex<Inner>,
     saved: Arc<tokio::sync::Mutex<Saved>>,
-    hanging: Arc<AtomicBool>,
+    trouble: Arc<Trouble>,
     store: Arc<dyn Store>,
     changed: Notify,
     unsaved: Arc<Notify>,
@@ -56,25 +78,35 @@ struct Inner {
 
 struct Saved {
     edition: u64,
-    failing: bool,
-    /// A write took longer than anybody waits, and that was told.
-    hanging: Arc<AtomicBool>,
+    trouble: Arc<Trouble>,
+}
+
+/// What keeps the state from being saved; each is logged when it begins and when it ends.
+#[derive(Default)]
+struct Trouble {
+    /// The latest write failed.
+    failing: AtomicBool,
+    /// A write took longer than anybody waits.
+    hanging: AtomicBool,
+    /// Another process has the state.
+    taken: watch::Sender<bool>,
 }
 
 impl Saved {
     /// Notes how a write ended, and tells when that changes.
     fn note(&mut self, edition: u64, written: std::io::Result<()>) -> bool {
+        let trouble = &self.trouble;
         match written {
             Ok(()) => {
                 self.edition = edition;
-                let hung = self.hanging.swap(false, Ordering::Relaxed);
-                if std::mem::replace(&mut self.failing, false) || hung {
+                let failed = trouble.failing.swap(false, Ordering::Relaxed);
+                if trouble.hanging.swap(false, Ordering::Relaxed) || failed {
                     tracing::info!("state is saved again");
                 }
                 true
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
+                if !trouble.failing.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "state cannot be saved: reading and notifying go on, saving is tried again every few seconds; a restart now could repeat messages");
                 }
                 false
@@ -86,15 +118,11 @@ impl Saved {
 impl Book {
     /// A book that begins with `state`, as it was loaded.
     pub fn new(state: State, store: Arc<dyn Store>) -> Self {
-        let hanging = Arc::new(AtomicBool::new(false));
+        let trouble = Arc::<Trouble>::default();
         Self {
             inner: Mutex::new(Inner { state, edition: 0 }),
-            saved: Arc::new(tokio::sync::Mutex::new(Saved {
-                edition: 0,
-                failing: false,
-                hanging: Arc::clone(&hanging),
-            })),
-            hanging,
+            saved: Arc::new(tokio::sync::Mutex::new(Saved { edition: 0, trouble: Arc::clone(&trouble) })),
+            trouble,
             store,
             changed: Notify::new(),
             unsaved: Arc::new(Notify::new()),
@@ -147,14 +175,51 @@ impl Book {
         self.save(edition).await
     }
 
+    /// Returns `false` while saving fails or hangs.
+    pub fn is_saved(&self) -> bool {
+        let Trouble { failing, hanging, .. } = &*self.trouble;
+        !failing.load(Ordering::Relaxed) && !hanging.load(Ordering::Relaxed)
+    }
+
+    /// Makes sure that no other process has the state, and saves it again where it may be gone. Returns `false` if another
+    /// process has it.
+    pub async fn own(&self) -> bool {
+        let store = Arc::clone(&self.store);
+        match tokio::task::spawn_blocking(move || store.own()).await {
+            Ok(Ownership::Renewed) => {
+                tracing::warn!(
+                    state = self.store.place(),
+                    "lock file of the state was missing: it is made again, and the state saved"
+                );
+                self.lock().edition += 1;
+                self.flush().await;
+            }
+            Ok(Ownership::Taken) => drop(self.trouble.taken.send_replace(true)),
+            Ok(Ownership::Kept) | Err(_) => {}
+        }
+        !*self.trouble.taken.borrow()
+    }
+
+    /// Completes when another process has taken the state. Nothing may be sent from then on.
+    pub async fn taken(&self) {
+        // The sender lives as long as this does.
+        let _ = self.trouble.taken.subscribe().wait_for(|taken| *taken).await;
+    }
+
     /// Makes sure that `edition` is on disk, and waits so long and no longer: on a disk that hangs, readings and messages
     /// go on as they do on one that fails.
     async fn save(&self, edition: u64) -> bool {
-        if let Ok(saved) = tokio::time::timeout(SAVE_PATIENCE, self.write(edition)).await {
+        let saved = tokio::time::timeout(SAVE_PATIENCE, self.write(edition)).await;
+        if *self.trouble.taken.borrow() {
+            // Whoever has changed something would send it next.
+            std::future::pending::<()>().await;
+        }
+        if let Ok(saved) = saved {
             return saved;
         }
-        if !self.hanging.swap(true, Ordering::Relaxed) {
+        if !self.trouble.hanging.swap(true, Ordering::Relaxed) {
             tracing::error!(
+                state = self.store.place(),
                 "state is not saved in time, the disk hangs: reading and notifying go on; a restart now could repeat messages"
             );
         }
@@ -177,6 +242,9 @@ impl Book {
         let write = move || {
             let good = saved.note(edition, json.and_then(|json| store.save(&json)));
             if !good {
+                if store.own() == Ownership::Taken {
+                    saved.trouble.taken.send_replace(true);
+                }
                 unsaved.notify_one();
             }
             good

@@ -244,6 +244,27 @@ impl World {
         Self::spawn(command)
     }
 
+    /// Starts `lowtide run` with its standard error somewhere else: its log is not seen.
+    pub fn start_with_stderr(&self, stderr: impl Into<Stdio>) -> Service {
+        let mut command = self.command(&["run", "--log-format", "json"]);
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        Service { child, log: Arc::default(), reader: None }
+    }
+
+    /// Starts a command whose output nobody wants.
+    pub fn start_command(&self, args: &[&str]) -> Service {
+        let mut command = self.command(args);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Service { child, log: Arc::default(), reader: None }
+    }
+
+    /// Starts a command that prints everything to `output`.
+    pub fn start_command_to(&self, args: &[&str], output: std::io::PipeWriter) -> Service {
+        let mut command = self.command(args);
+        let child = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+        Service { child, log: Arc::default(), reader: None }
+    }
+
     fn spawn(mut command: Command) -> Service {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -282,6 +303,11 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
+    /// Everything that it printed.
+    pub fn output(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
     /// Its standard output as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -363,6 +389,26 @@ impl Service {
     /// Asks it to stop, with SIGINT, and waits. Its exit code.
     pub fn interrupt(mut self) -> Option<i32> {
         self.signal("-INT");
+        self.wait()
+    }
+
+    /// Waits until SIGTERM and SIGINT would not end it any more without its doing.
+    pub fn wait_until_signals_are_caught(&self) {
+        let status = || std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok();
+        if status().is_none() {
+            return std::thread::sleep(Duration::from_secs(3)); // a system without /proc
+        }
+        wait_until("the signals to be caught", || {
+            let status = status().unwrap_or_default();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default().trim();
+            let wanted = 1 << (15 - 1) | 1 << (2 - 1);
+            u64::from_str_radix(caught, 16).unwrap_or_default() & wanted == wanted
+        });
+    }
+
+    /// Sends it a signal, and waits. Its exit code; `None` if the signal itself has ended it.
+    pub fn end(mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
         self.wait()
     }
 

@@ -1,0 +1,51 @@
+//! SIGTERM and SIGINT: a service is asked to stop, a command ends at once.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Exit;
+
+/// Completes when the process is told to stop. Listens from now on, so that no signal is missed.
+pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Exit> {
+    match Signals::listen() {
+        Ok(mut signals) => Ok(async move {
+            signals.next().await;
+        }),
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be listened to");
+            Err(Exit::Failure)
+        }
+    }
+}
+
+/// Ends the process at a signal, with the exit code that shells use: 128 and the signal's number. The system would do no less,
+/// but for the first process of a container it does nothing. Listens on a thread of its own, because everything else may wait
+/// for somebody who reads the output.
+pub(super) fn end_at_signal() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = {
+        let _within = runtime.enter();
+        Signals::listen()?
+    };
+    let wait = move || std::process::exit(128 + runtime.block_on(signals.next()).as_raw_value());
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        }
+    }
+}
