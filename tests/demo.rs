@@ -170,7 +170,7 @@ fn every_shipped_scenario_is_told_to_its_end() {
 }
 
 #[test]
-fn a_story_is_told_to_its_end_in_about_the_seconds_that_were_asked_for() {
+fn the_demo_plays_to_its_end_in_about_the_seconds_asked_for() {
     // Where everything is answered, and where much is not.
     let quick = std::thread::spawn(|| {
         let began = std::time::Instant::now();

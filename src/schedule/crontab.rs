@@ -139,7 +139,8 @@ impl Field {
     /// The period that was meant by a step too large, where the larger fields leave everything open.
     fn instead(&self, step: u64, larger: &[&str]) -> String {
         let every = self.unit.map(|unit| format!("{step}{unit}")).filter(|every| {
-            larger.iter().all(|field| is_any(field)) && parse_duration(every).is_ok_and(|pause| !pause.is_zero())
+            larger.iter().all(|field| matches!(*field, "*" | "?"))
+                && parse_duration(every).is_ok_and(|pause| !pause.is_zero())
         });
         every.map_or_else(String::new, |every| format!("; write \"every {every}\""))
     }

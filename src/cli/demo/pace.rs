@@ -1,12 +1,12 @@
-//! How fast a story is told: which of its times comes when, in real time. Pure arithmetic.
+//! Speed of the demo: when each simulated time comes, in real time. Pure arithmetic.
 
 use std::time::Duration;
 
 use crate::sandbox::scenario::{FaultKind, Scenario};
 
-/// How long a story takes unless it is said otherwise.
+/// Default length of the demo.
 const SECONDS: u32 = 60;
-/// Extra time for a slow machine. It only ends a story that would take for ever.
+/// Extra time for a slow machine.
 const OVERTIME: Duration = Duration::from_secs(60);
 /// Timeout of the service's requests, unless many of them will run into it.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub(super) enum Tempo {
     Within(Duration),
 }
 
-/// How fast simulated time passes, and when the telling ends whether the story is over or not.
+/// Speed of simulated time, and the end of the demo whether the story is over or not.
 #[derive(Debug)]
 pub(super) struct Pace {
     pub(super) tempo: Tempo,
@@ -34,9 +34,9 @@ pub(super) struct Pace {
     pub(super) length: Duration,
     /// In real time.
     pub(super) limit: Option<Duration>,
-    /// How long the service waits for an answer. Timeouts pass in real time, while the simulated clock stands still.
+    /// Timeout of the service's requests. Timeouts pass in real time, while the simulated clock stands still.
     pub(super) timeout: Duration,
-    /// From when to when nothing is answered.
+    /// Times in which nothing is answered.
     hangs: Vec<(Duration, Duration)>,
     divisions: u32,
 }
@@ -95,9 +95,9 @@ mod tests {
         Pace::new(&scenario::parse("scenario.yaml", yaml).unwrap(), speed, seconds)
     }
 
-    /// Tells a story step by step, each of which costs a little, and more where nothing is answered. Returns how long the
-    /// telling took, and how much of that was work.
-    fn tell(pace: &Pace) -> (Duration, Duration) {
+    /// Plays a story step by step, each of which costs a little, and more where nothing is answered. Returns how long that
+    /// took, and how much of it was work.
+    fn play(pace: &Pace) -> (Duration, Duration) {
         let (mut reached, mut worked, mut now) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         while now < pace.length {
             let next = (now + STEP).min(pace.length);
@@ -114,7 +114,7 @@ mod tests {
             for seconds in [1, 5, 20, 60, 600] {
                 let pace = pace(yaml, None, Some(seconds));
                 let wanted = Duration::from_secs(u64::from(seconds));
-                let (took, worked) = tell(&pace);
+                let (took, worked) = play(&pace);
                 let latest = wanted.max(worked).mul_f64(1.1) + Duration::from_secs(1);
                 assert!(took >= wanted && took <= latest, "{name} in {wanted:?}: {took:?} with {worked:?} of work");
                 assert!(pace.limit.unwrap() > took, "{name} in {wanted:?} is cut off");
@@ -127,7 +127,7 @@ mod tests {
         let pace = pace(SHIPPED[0].1, None, Some(28));
         let day = Duration::from_secs(24 * 3600);
         let seconds = Duration::from_secs;
-        assert_eq!(pace.due(seconds(0), day * 0, day), seconds(1));
+        assert_eq!(pace.due(seconds(0), Duration::ZERO, day), seconds(1));
         // Ten seconds were lost after two days: the other 26 share what is left.
         assert_eq!(pace.due(seconds(12), day * 2, day * 15), seconds(20));
         assert_eq!(pace.due(seconds(40), day * 20, day * 21), seconds(40), "too late already: at once");
