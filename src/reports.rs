@@ -106,8 +106,8 @@ pub async fn run(
     let begun = clock.now();
     loop {
         let now = clock.now();
-        let next_after = |at| plan.schedule.next_after(at);
-        let when = book.read(|state| report::when(state.reports.get(&plan.name), now, next_after));
+        let next = |start, after| plan.schedule.next_of_run(start, after);
+        let when = book.read(|state| report::when(state.reports.get(&plan.name), now, next));
         let work = async {
             match when {
                 When::Begin => begin(&plan, &book, now).await,
@@ -157,7 +157,7 @@ async fn wait_for_figures(board: &Board, accounts: &[Name], due: Time, begun: Ti
 async fn owe(plan: &Plan, due: Time, latest: &[Latest], book: &Book, now: Time) {
     let rows = book
         .change(|state| {
-            let next = plan.schedule.next_after(now);
+            let next = plan.schedule.next_of_run(due, now);
             let of = Occasion { name: &plan.name, due, next, now, silences: &plan.silences };
             let (page, reported) = report::page(&of, latest, state);
             let rows = page.rows.len();

@@ -1,9 +1,12 @@
 //! When: schedules as people write them, and the one function that computes the next time. Pure but for the zone tables.
 
+mod crontab;
+
 use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use self::crontab::Crontab;
 use crate::domain::{Time, local};
 
 /// A schedule: a crontab line in a zone, or a fixed pause.
@@ -15,7 +18,7 @@ pub struct Schedule {
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Cron(Box<croner::Cron>, Tz),
+    Cron(Crontab),
     Every(Duration),
 }
 
@@ -71,43 +74,58 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     seconds.map(Duration::from_secs).ok_or(DurationError::TooLong)
 }
 
-/// Reads `2026-12-01T09:00` in `timezone`, or RFC 3339. A time that is shown twice, when clocks are put back, is the first.
+/// How a moment is written, before the offset that may follow.
+const MOMENTS: [&str; 2] = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%.f"];
+
+/// Reads `2026-12-01T09:00` in `timezone`, or with an offset: `2026-12-01T09:00Z`, `2026-12-01T09:00+01:00`; each also with
+/// seconds. A local time that is shown twice, when clocks are put back, is the first; one that is skipped is the moment when
+/// the clock goes on.
 pub fn parse_moment(text: &str, timezone: Tz) -> Option<Time> {
-    if let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) {
+    let text = text.to_ascii_uppercase();
+    let (date, time) = text.split_once(['T', ' '])?;
+    let text = format!("{date}T{time}");
+    let with_offset = |form: &&str| chrono::DateTime::parse_from_str(&text, &format!("{form}%#z")).ok();
+    let without = |form: &&str| chrono::NaiveDateTime::parse_from_str(&text, form).ok();
+    if let Some(at) = MOMENTS.iter().find_map(with_offset) {
         return Some(at.to_utc());
     }
-    let forms = ["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"];
-    let local = forms.iter().find_map(|form| chrono::NaiveDateTime::parse_from_str(text, form).ok())?;
-    Some(local::first(timezone, local))
+    MOMENTS.iter().find_map(without).map(|shown| local::first(timezone, shown))
 }
 
 impl Schedule {
     /// Reads a 5-field crontab, a 6-field one with seconds first, or `every 15m`; crontabs are in `timezone`.
     pub fn parse(text: &str, timezone: Tz) -> Result<Self, ScheduleError> {
         let trimmed = text.trim();
-        let kind = if let Some(rest) = trimmed.strip_prefix("every ") {
-            let pause = parse_duration(rest.trim())?;
+        let kind = if let Some(("every", pause)) = trimmed.split_once(char::is_whitespace) {
+            let pause = parse_duration(pause.trim())?;
             if pause.is_zero() {
                 return Err(DurationError::NotADuration.into());
             }
             Kind::Every(pause)
         } else {
-            Kind::Cron(Box::new(parse_crontab(trimmed)?), timezone)
+            Kind::Cron(Crontab::parse(trimmed, timezone)?)
         };
         let schedule = Self { kind, text: trimmed.to_owned() };
         // A leap day is the rarest thing a crontab can name: eight years without a time is never.
         schedule.next_after(Time::UNIX_EPOCH).map(|_| schedule).ok_or(ScheduleError::Never)
     }
 
-    /// The first time strictly after `after`. The scheduler arms exactly this; `None` only if there is none ever again.
+    /// The first time strictly after `after`, of a run that starts there; `None` only if there is none ever again.
     pub fn next_after(&self, after: Time) -> Option<Time> {
+        self.next_of_run(after, after)
+    }
+
+    /// The first time strictly after `after`, of a run whose first time was `start`: the times of `every` are whole periods
+    /// after its start, those of a crontab do not depend on it.
+    pub fn next_of_run(&self, start: Time, after: Time) -> Option<Time> {
         match &self.kind {
-            Kind::Every(pause) => after.checked_add_signed(chrono::Duration::from_std(*pause).ok()?),
-            Kind::Cron(cron, timezone) => {
-                let local = after.with_timezone(timezone);
-                let next = cron.find_next_occurrence(&local, false).ok()?.to_utc();
-                (next > after).then_some(next)
+            Kind::Every(_) if after < start => Some(start),
+            Kind::Every(pause) => {
+                let (pause, passed) = (pause.as_micros().max(1), (after - start).to_std().ok()?.as_micros());
+                let whole = i64::try_from((passed / pause + 1).checked_mul(pause)?).ok()?;
+                start.checked_add_signed(chrono::Duration::microseconds(whole))
             }
+            Kind::Cron(crontab) => crontab.next_after(after),
         }
     }
 
@@ -121,70 +139,15 @@ impl Schedule {
         times.windows(2).filter_map(|pair| (pair[1] - pair[0]).to_std().ok()).min()
     }
 
-    /// The first time at or after `at`, of a run of this schedule that was started at `start`.
+    /// The first time at or after `at`, of a run whose first time was `start`.
     pub fn first_from(&self, start: Time, at: Time) -> Option<Time> {
-        match &self.kind {
-            Kind::Every(pause) => {
-                let (pause, passed) = (pause.as_micros().max(1), (at - start).to_std().map_or(0, |it| it.as_micros()));
-                let whole = i64::try_from(passed.div_ceil(pause).checked_mul(pause)?).ok()?;
-                start.checked_add_signed(chrono::Duration::microseconds(whole))
-            }
-            // Crontabs name whole seconds.
-            Kind::Cron(..) => {
-                let whole = at.timestamp() + i64::from(at.timestamp_subsec_nanos() > 0);
-                self.next_after(Time::from_timestamp(whole.checked_sub(1)?, 0)?)
-            }
-        }
+        self.next_of_run(start, at.checked_sub_signed(chrono::Duration::nanoseconds(1))?)
     }
 
     /// As it is written.
     pub fn text(&self) -> &str {
         &self.text
     }
-}
-
-fn parse_crontab(text: &str) -> Result<croner::Cron, ScheduleError> {
-    use croner::parser::{CronParser, Seconds, Year};
-    let fields = text.split_whitespace().count();
-    if fields != 5 && fields != 6 {
-        return Err(ScheduleError::NotASchedule);
-    }
-    let read = |text: &str| {
-        CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build().parse(text).map_err(drop)
-    };
-    read(text).map_err(|()| ScheduleError::NotACrontab(wrong_field(text, |field| read(field).is_ok())))
-}
-
-/// What each field of a crontab with seconds may hold.
-const FIELDS: [(&str, &str); 6] = [
-    ("second", "0 to 59"),
-    ("minute", "0 to 59"),
-    ("hour", "0 to 23"),
-    ("day of the month", "1 to 31, or L for the last"),
-    ("month", "1 to 12, or JAN to DEC"),
-    ("day of the week", "0 to 7, or SUN to SAT"),
-];
-
-/// The first field that is none by itself, in words of our own.
-fn wrong_field(text: &str, is_crontab: impl Fn(&str) -> bool) -> String {
-    let given: Vec<&str> = text.split_whitespace().collect();
-    let names = &FIELDS[FIELDS.len() - given.len().min(FIELDS.len())..];
-    let alone = |place: usize| {
-        let field = |at: usize| if at == place { given[at] } else { "*" };
-        (0..given.len()).map(field).collect::<Vec<_>>().join(" ")
-    };
-    match given.iter().zip(names).enumerate().find(|(place, _)| !is_crontab(&alone(*place))) {
-        Some((_, (field, (name, range)))) => {
-            format!("`{}` is no {name} ({range}; *, lists, ranges and steps of them)", visible(field))
-        }
-        None => format!("`{}` cannot be read", visible(text)),
-    }
-}
-
-/// What was given, whatever that is.
-fn visible(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -229,12 +192,127 @@ mod tests {
         }
     }
 
+    /// The times of a crontab in Berlin from a moment on, as the clock there shows them.
+    fn in_berlin(text: &str, from: &str, count: usize) -> Vec<String> {
+        let schedule = Schedule::parse(text, chrono_tz::Europe::Berlin).unwrap();
+        let times = std::iter::successors(schedule.next_after(at(from)), |at| schedule.next_after(*at));
+        let shown = |at: Time| at.with_timezone(&chrono_tz::Europe::Berlin).format("%d %H:%M %z").to_string();
+        times.take(count).map(shown).collect()
+    }
+
+    #[test]
+    fn named_hours_come_once_each_on_the_days_when_clocks_change() {
+        let (spring, autumn) = ("2026-03-28T12:30:00Z", "2026-10-24T11:30:00Z");
+        assert_eq!(
+            in_berlin("0 2,14 * * *", spring, 4),
+            ["28 14:00 +0100", "29 03:00 +0200", "29 14:00 +0200", "30 02:00 +0200"]
+        );
+        assert_eq!(
+            in_berlin("0 2,14 * * *", autumn, 4),
+            ["24 14:00 +0200", "25 02:00 +0200", "25 14:00 +0100", "26 02:00 +0100"]
+        );
+        // What falls into the skipped hour is one moment.
+        assert_eq!(in_berlin("0,30 2 * * *", spring, 2), ["29 03:00 +0200", "30 02:00 +0200"]);
+        assert_eq!(in_berlin("0,30 2 * * *", autumn, 3), ["25 02:00 +0200", "25 02:30 +0200", "26 02:00 +0100"]);
+        assert_eq!(in_berlin("0 1-4 * * *", spring, 4)[1..], ["29 03:00 +0200", "29 04:00 +0200", "30 01:00 +0200"]);
+        // In Santiago midnight is skipped: 6 September 2026 begins at one o'clock.
+        let daily = Schedule::parse("0 0 * * *", chrono_tz::America::Santiago).unwrap();
+        assert_eq!(daily.next_after(at("2026-09-06T03:00:00Z")), Some(at("2026-09-06T04:00:00Z")));
+    }
+
+    #[test]
+    fn open_hours_and_minutes_keep_their_rhythm_when_clocks_change() {
+        for start in ["2026-03-28T22:00:00Z", "2026-10-24T22:00:00Z"] {
+            for (text, minutes) in
+                [("*/15 * * * *", 15), ("0 * * * *", 60), ("7,37 * * * *", 30), ("*/20 0-6 * * *", 20)]
+            {
+                let schedule = Schedule::parse(text, chrono_tz::Europe::Berlin).unwrap();
+                let first = schedule.next_after(at(start)).unwrap();
+                let times: Vec<Time> =
+                    std::iter::successors(Some(first), |at| schedule.next_after(*at)).take(8).collect();
+                let even = |two: &[Time]| two[1] - two[0] == chrono::Duration::minutes(minutes);
+                assert!(times.windows(2).all(even), "{text}: {times:?}");
+            }
+        }
+        // All of its hour is skipped.
+        assert_eq!(in_berlin("*/15 2 * * *", "2026-03-28T12:00:00Z", 2), ["29 03:00 +0200", "30 02:00 +0200"]);
+    }
+
+    #[test]
+    fn a_day_and_a_weekday_are_joined_as_cron_joins_them() {
+        let days = |text: &str| -> Vec<u32> {
+            let schedule = Schedule::parse(text, Tz::UTC).unwrap();
+            let first = schedule.next_after(at("2026-11-01T00:00:00Z"));
+            let times = std::iter::successors(first, |at| schedule.next_after(*at));
+            times.take_while(|at| at.month() == 11).map(|at| at.day()).collect()
+        };
+        // November 2026: Mondays are the 2nd, 9th, 16th, 23rd and 30th.
+        assert_eq!(days("30 2 */2 * 1"), [9, 23], "both, since one begins with *");
+        assert_eq!(days("30 2 15,16 * */7"), [15], "both: a Sunday");
+        assert_eq!(days("30 2 1,15 * 1"), [1, 2, 9, 15, 16, 23, 30], "either");
+        assert_eq!(days("30 2 1-31/14 * 1"), [1, 2, 9, 15, 16, 23, 29, 30], "either");
+        assert_eq!(days("30 2 * * 1"), [2, 9, 16, 23, 30]);
+        assert_eq!(days("30 2 15 * *"), [15]);
+        assert_eq!(days("30 2 15 * ?"), [15]);
+    }
+
+    #[test]
+    fn a_step_larger_than_its_field_is_refused_with_what_was_meant() {
+        let why = |text: &str| Schedule::parse(text, Tz::UTC).unwrap_err().to_string();
+        for (text, said) in [
+            ("*/90 * * * *", "`*/90` is no minute: a step is from 1 to 60; write \"every 90m\""),
+            ("5/90 * * * *", "`5/90` is no minute: a step is from 1 to 60; write \"every 90m\""),
+            ("0-59/90 * * * *", "`0-59/90` is no minute: a step is from 1 to 60; write \"every 90m\""),
+            ("0,*/61 * * * *", "`0,*/61` is no minute: a step is from 1 to 60; write \"every 61m\""),
+            ("*/90 9 * * *", "`*/90` is no minute: a step is from 1 to 60"),
+            ("*/90 * * * * *", "`*/90` is no second: a step is from 1 to 60; write \"every 90s\""),
+            ("0 */36 * * *", "`*/36` is no hour: a step is from 1 to 24; write \"every 36h\""),
+            ("0 */36 * * 1", "`*/36` is no hour: a step is from 1 to 24"),
+            ("0 9 */45 * *", "`*/45` is no day of the month: a step is from 1 to 31; write \"every 45d\""),
+            ("0 9 1 */18 *", "`*/18` is no month: a step is from 1 to 12"),
+            ("0 9 * * */14", "`*/14` is no day of the week: a step is from 1 to 7"),
+            ("*/0 * * * *", "`*/0` is no minute: a step is from 1 to 60"),
+            ("*/99999999999999 * * * *", "`*/99999999999999` is no minute: a step is from 1 to 60"),
+        ] {
+            assert_eq!(why(text), format!("not a crontab: {said}"));
+        }
+        for text in ["*/60 * * * *", "0 */24 * * *", "0 9 */31 * *", "0 9 1 */12 *", "0 9 * * */7"] {
+            assert!(Schedule::parse(text, Tz::UTC).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn words_of_one_field_are_refused_in_another() {
+        let why = |text: &str| Schedule::parse(text, Tz::UTC).unwrap_err().to_string();
+        assert!(why("0 9 MON * *").contains("`MON` is no day of the month"));
+        assert!(why("0 9 * MON *").contains("`MON` is no month"));
+        assert!(why("JAN 9 * * *").contains("`JAN` is no minute"));
+        for text in
+            ["0 9 * jan-mar,DEC mon-Fri", "0 9 L * *", "0 9 15W * *", "0 9 LW * *", "0 9 * * 5L", "0 9 * * FRI#2"]
+        {
+            assert!(Schedule::parse(text, Tz::UTC).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_keeps_to_the_start_of_its_run() {
+        let every = Schedule::parse("every 25h", Tz::UTC).unwrap();
+        let start = at("2026-11-01T09:00:00Z");
+        let next = |after: &str| every.next_of_run(start, at(after)).unwrap();
+        assert_eq!(next("2026-11-01T09:00:00Z"), at("2026-11-02T10:00:00Z"));
+        assert_eq!(next("2026-11-02T09:59:59.999Z"), at("2026-11-02T10:00:00Z"));
+        assert_eq!(next("2026-11-02T10:00:00Z"), at("2026-11-03T11:00:00Z"));
+        assert_eq!(next("2026-11-09T12:00:00Z"), at("2026-11-09T17:00:00Z"));
+        assert_eq!(next("2026-10-31T09:00:00Z"), start);
+    }
+
     #[test]
     fn crontabs_have_five_fields_or_six_with_seconds_first_and_every_is_a_pause() {
         let next = |text: &str| Schedule::parse(text, Tz::UTC).unwrap().next_after(at("2026-11-23T09:07:30Z")).unwrap();
         assert_eq!(next("*/15 * * * *"), at("2026-11-23T09:15:00Z"));
         assert_eq!(next("*/10 * * * * *"), at("2026-11-23T09:07:40Z"));
         assert_eq!(next("every 15m"), at("2026-11-23T09:22:30Z"));
+        assert_eq!(next("every\t 15m"), at("2026-11-23T09:22:30Z"));
         assert_eq!(next("0 9 * * Mon"), at("2026-11-30T09:00:00Z"));
         for text in [
             "",
@@ -294,13 +372,31 @@ mod tests {
             ("2026-12-01 09:00:30", "2026-12-01T08:00:30Z"),
             ("2026-12-01T09:00:00Z", "2026-12-01T09:00:00Z"),
             ("2026-12-01T09:00:00-05:00", "2026-12-01T14:00:00Z"),
+            ("2026-12-01T09:00+01:00", "2026-12-01T08:00:00Z"),
+            ("2026-12-01T09:00Z", "2026-12-01T09:00:00Z"),
+            ("2026-12-01 09:00 +01:00", "2026-12-01T08:00:00Z"),
+            ("2026-12-01T09:00+0530", "2026-12-01T03:30:00Z"),
+            ("2026-12-01t09:00:30.5z", "2026-12-01T09:00:30.5Z"),
+            ("2026-12-01T09:00:30", "2026-12-01T08:00:30Z"),
             ("2026-10-25T02:30", "2026-10-25T00:30:00Z"),
             ("2026-03-29T02:30", "2026-03-29T01:00:00Z"),
         ] {
             assert_eq!(parse_moment(text, berlin), Some(at(moment)), "{text}");
         }
-        for text in ["", "tomorrow", "2026-12-01", "2026-13-01T09:00", "09:00", "2026-12-01T9", "2026-12-01T09:00 CET"]
-        {
+        for text in [
+            "",
+            "tomorrow",
+            "2026-12-01",
+            "2026-13-01T09:00",
+            "09:00",
+            "2026-12-01T9",
+            "2026-12-01T09:00 CET",
+            "2026-12-01T09:00UTC",
+            "2026-12-0109:00",
+            "2026-12-01T09:00+",
+            "2026-12-01T09:00+25:00",
+            "2026-12-01T09:00 ",
+        ] {
             assert_eq!(parse_moment(text, berlin), None, "{text}");
         }
     }

@@ -110,19 +110,20 @@ pub async fn run<F: Future<Output = ()>>(
         }
         let now = clock.now();
         ended = Some(now);
-        // Times that passed while the cycle ran are skipped: the next one is in the future, however long it took. A clock
-        // that went back counts from where it is now.
+        // A clock that went back counts from where it is now.
         let went_back = (began - now).to_std().is_ok_and(|back| back >= GRACE);
-        let next = due.filter(|due| *due > now && !went_back).or_else(|| schedule.next_after(now));
+        let next = if went_back { schedule.next_after(now) } else { due };
         let Some(next) = next else {
             tracing::error!(%account, schedule = schedule.text(), "schedule never comes again: no further cycle");
             return;
         };
-        planned = next;
-        beat(Beat { began, ended, due: Some(next) });
+        // Times that passed while the cycle ran, one or many, make one cycle: now.
+        planned = next.max(now);
+        beat(Beat { began, ended, due: Some(planned) });
         tokio::select! {
-            () = wait_until(next, &jobs, &clock) => {}
+            biased;
             _ = halt.wait_for(|halt| *halt != Halt::No) => return,
+            () = wait_until(planned, &jobs, &clock) => {}
         }
     }
 }

@@ -169,6 +169,21 @@ fn every_shipped_scenario_is_told_to_its_end() {
     }
 }
 
+#[test]
+fn the_demo_plays_to_its_end_in_about_the_seconds_asked_for() {
+    // Where everything is answered, and where much is not.
+    let quick = std::thread::spawn(|| {
+        let began = std::time::Instant::now();
+        let told = Told::by(&["--scenario", "steady", "--seconds", "6"]);
+        assert!(told.text.contains("Told: 28 days of simulated time."), "{}", told.text);
+        let took = began.elapsed().as_secs();
+        assert!((5..30).contains(&took), "{took} s");
+    });
+    let told = Told::by(&["--scenario", "outage", "--seconds", "10"]);
+    assert!(told.text.contains("Told: 14 days of simulated time."), "{}", told.text);
+    quick.join().unwrap();
+}
+
 /// One division, a busy week, and a bit.
 const WEEK: &str = "
 length: 8d

@@ -162,6 +162,25 @@ async fn a_page_tells_what_is_silenced_by_command_and_in_the_configuration() {
 }
 
 #[tokio::test]
+async fn a_step_larger_than_its_field_is_refused_with_the_period_that_was_meant() {
+    let world = World::new().await;
+    world.config_with(
+        "schedule: \"*/90 * * * *\"",
+        &format!("{FUNDS}reports:\n  a: {{ schedule: \"0 */36 * * *\" }}\n  b: {{ schedule: \"0 9 * * */14\" }}\n"),
+    );
+    let ran = world.run(&["validate"]);
+    assert_eq!(ran.code, Some(78));
+    for said in [
+        "accounts.acme.schedule: found `*/90 * * * *`, expected a crontab",
+        "`*/90` is no minute: a step is from 1 to 60; write \"every 90m\")",
+        "`*/36` is no hour: a step is from 1 to 24; write \"every 36h\")",
+        "`*/14` is no day of the week: a step is from 1 to 7)",
+    ] {
+        assert!(ran.stdout.contains(said), "{said} is not in {}", ran.stdout);
+    }
+}
+
+#[tokio::test]
 async fn mistakes_in_reports_are_told_with_the_others() {
     let world = World::new().await;
     world.config(&format!(

@@ -287,6 +287,30 @@ fn a_state_from_before_there_were_silences_is_still_a_state() {
 }
 
 #[tokio::test]
+async fn an_end_is_read_alike_in_the_file_and_on_the_command_line() {
+    let world = World::new().await;
+    for (until, moment) in [
+        ("2126-12-01T09:00", "2126-12-01T14:00:00Z"),
+        ("2126-12-01T09:00:30", "2126-12-01T14:00:30Z"),
+        ("2126-12-01T09:00+01:00", "2126-12-01T08:00:00Z"),
+        ("2126-12-01T09:00:00+01:00", "2126-12-01T08:00:00Z"),
+        ("2126-12-01T09:00Z", "2126-12-01T09:00:00Z"),
+        ("2126-12-01T09:00:00Z", "2126-12-01T09:00:00Z"),
+    ] {
+        let silence = format!("timezone: America/New_York\nsilences:\n  po: {{ account: acme, until: {until} }}\n");
+        world.config(&format!("{FUNDS}{silence}"));
+        let added = world.run(&["silence", "add", "--account", "acme", "--until", until]);
+        assert_eq!(added.code, Some(0), "{until}: {added:?}");
+        let listed = world.run(&["silence", "list", "-o", "json"]).json();
+        let ends: Vec<&str> =
+            listed["silences"].as_array().unwrap().iter().map(|it| it["until"].as_str().unwrap()).collect();
+        assert_eq!(ends, [moment, moment], "{until}");
+        assert_eq!(world.run(&["silence", "remove", "1"]).code, Some(0));
+        std::fs::remove_file(world.path("state.json")).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_silence_in_the_configuration_hushes_until_its_end_and_outlives_it_with_a_warning_only() {
     let world = World::new().await;
     world.funds("1500.00");

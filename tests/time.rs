@@ -6,18 +6,25 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{Datelike, Timelike};
 use chrono_tz::Tz;
+use lowtide::clock::Clock;
+use lowtide::control::Board;
 use lowtide::cycle::{Harvest, Read, Scope, Watch, settle};
 use lowtide::domain::Time;
 use lowtide::domain::alert::Kind;
 use lowtide::domain::state::State;
+use lowtide::reports::{self, Plan};
 use lowtide::schedule::Schedule;
+use lowtide::scheduler::{self, Halt};
+use lowtide::store::Book;
 use proptest::prelude::*;
-use support::service::{Ear, Funds, JumpingClock, Service, account, balance, fails, rule};
+use support::service::{Disk, Ear, Funds, JumpingClock, Service, account, balance, fails, rule};
+use tokio::sync::watch;
+use tokio_cron_scheduler::JobScheduler;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -188,6 +195,134 @@ async fn both_changes_of_daylight_saving_time_are_read_through_without_a_gap_or_
             assert_eq!(told.iter().filter(|it| *it == "raised").count(), 1);
             assert!((4..=5).contains(&(told.len() - 1)), "a reminder a day: {told:?}");
             daily.service.stop().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_hours_of_one_crontab_are_read_once_each_through_both_changes() {
+    for (start, skipped) in [("2026-03-27T22:00:00Z", Some((29, "03:00"))), ("2026-10-23T21:00:00Z", None)] {
+        let scene = scene("0 2,14 * * *", start, Duration::ZERO, DAY).await;
+        scene.pass(3 * DAY).await;
+        let reads = scene.funds.read_at();
+        let local = reads.iter().skip(1).map(|it| it.with_timezone(&chrono_tz::Europe::Berlin));
+        let local: Vec<(u32, String)> = local.map(|it| (it.day(), it.format("%H:%M").to_string())).collect();
+        let first = at(start).with_timezone(&chrono_tz::Europe::Berlin).day() + 1;
+        let early = |day: u32| skipped.filter(|(on, _)| *on == day).map_or("02:00", |(_, at)| at);
+        let expected = (first..first + 3).flat_map(|day| [(day, early(day).to_owned()), (day, "14:00".to_owned())]);
+        assert_eq!(local, expected.collect::<Vec<_>>());
+        scene.service.stop().await;
+    }
+}
+
+/// When cycles begin, in milliseconds from the start. Each takes as long as the next of `takes` says, the last of them again
+/// and again.
+async fn begins(schedule: &str, takes: &[u64], length: Duration) -> Vec<u128> {
+    let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));
+    let begun = Mutex::new(Vec::new());
+    let cycle = |_| async {
+        let place = {
+            let mut begun = begun.lock().unwrap();
+            begun.push(clock.elapsed().as_millis());
+            (begun.len() - 1).min(takes.len() - 1)
+        };
+        tokio::time::sleep(Duration::from_millis(takes[place])).await;
+    };
+    let (_halt, halted) = watch::channel(Halt::No);
+    let (schedule, jobs) = (Schedule::parse(schedule, Tz::UTC).unwrap(), JobScheduler::new().await.unwrap());
+    let its_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    let running = scheduler::run("acme".into(), schedule, jobs, its_clock, halted, cycle, |_| {});
+    assert!(tokio::time::timeout(length, running).await.is_err(), "it goes on");
+    begun.into_inner().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_that_took_too_long_is_followed_at_once_by_one_cycle() {
+    let seconds = Duration::from_secs;
+    for (schedule, takes, expected) in [
+        ("every 6s", &[8000][..], &[0, 8000, 16_000, 24_000][..]),
+        ("*/6 * * * * *", &[8000], &[0, 8000, 16_000, 24_000]),
+        // Several times were missed: one cycle, and the rhythm goes on from there.
+        ("every 6s", &[20_000, 100], &[0, 20_000, 26_000]),
+        ("*/6 * * * * *", &[20_000, 100], &[0, 20_000, 24_000, 30_000]),
+        // As long as the period to the millisecond, and shorter: no drift.
+        ("every 6s", &[6000], &[0, 6000, 12_000, 18_000, 24_000, 30_000]),
+        ("every 6s", &[1300], &[0, 6000, 12_000, 18_000, 24_000, 30_000]),
+    ] {
+        assert_eq!(begins(schedule, takes, seconds(31)).await, expected, "{schedule}, cycles of {takes:?} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_told_to_stop_begins_no_overdue_cycle() {
+    for _ in 0..20 {
+        let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));
+        let (halt, halted) = watch::channel(Halt::No);
+        let begun = std::sync::atomic::AtomicUsize::new(0);
+        let cycle = |_| async {
+            begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            halt.send(Halt::AfterThis).unwrap();
+        };
+        let (schedule, jobs) = (Schedule::parse("every 6s", Tz::UTC).unwrap(), JobScheduler::new().await.unwrap());
+        scheduler::run("acme".into(), schedule, jobs, clock as Arc<dyn Clock>, halted, cycle, |_| {}).await;
+        assert_eq!(begun.into_inner(), 1);
+    }
+}
+
+/// The pages of a report that are owed: the time of each, of the next, and how late it was made.
+fn pages(state: &State) -> Vec<(Time, Option<Time>, chrono::Duration)> {
+    let page = |owed: &lowtide::domain::state::Owed| match &owed.event.subject {
+        lowtide::domain::event::Subject::Report(page) => Some((page.due, page.next, owed.event.at - page.due)),
+        _ => None,
+    };
+    state.owed.iter().filter_map(page).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_keeps_its_times_for_two_weeks_of_restarts_and_makes_up_for_one_missed() {
+    for (schedule, hours) in [("every 25h", 25), ("every 1w", 7 * 24), ("every 24h", 24), ("every 11h", 11)] {
+        let clock = JumpingClock::new(at("2026-11-02T09:00:00Z"));
+        let mut state = State::default();
+        let mut made = Vec::new();
+        // Up for so many hours, then down for so many.
+        for (up, down) in [(7, 1), (23, 3), (2, 1)].into_iter().cycle() {
+            let book = Arc::new(Book::new(state, Arc::new(Disk::default()) as Arc<dyn lowtide::store::Store>));
+            let plan = Plan {
+                name: "weekly".into(),
+                schedule: Schedule::parse(schedule, Tz::UTC).unwrap(),
+                notify: ["chat".into()].into(),
+                silences: [].into(),
+            };
+            let (stop, stopped) = watch::channel(false);
+            let its_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+            let board = Arc::new(Board::default());
+            let running = tokio::spawn(reports::run(plan, [].into(), board, Arc::clone(&book), its_clock, stopped));
+            // Pages are fetched before there are two of one report, of which one would be dropped.
+            for _ in 0..up {
+                tokio::time::sleep(HOUR).await;
+                made.extend(book.read(pages));
+                book.change(|state| {
+                    state.owed.clear();
+                    ((), true)
+                })
+                .await;
+            }
+            stop.send(true).unwrap();
+            running.await.unwrap();
+            state = book.read(Clone::clone);
+            tokio::time::sleep(down * HOUR).await;
+            if clock.elapsed() > 15 * DAY {
+                break;
+            }
+        }
+        let start = at("2026-11-02T09:00:00Z");
+        let whole = |n: i64| start + chrono::Duration::hours(n * hours);
+        let least = usize::try_from(14 * 24 / hours).unwrap();
+        assert!(made.len() >= least, "{schedule}: {made:?}");
+        for (n, (due, next, late)) in (1..).zip(&made) {
+            assert_eq!((*due, *next), (whole(n), Some(whole(n + 1))), "{schedule}: {made:?}");
+            assert!(*late <= chrono::Duration::hours(3) + chrono::Duration::minutes(2), "{schedule}: {late} late");
         }
     }
 }
@@ -419,6 +554,7 @@ proptest! {
         for (text, longest) in [
             ("*/15 * * * *", 15 * 60), ("0 * * * *", 3600 + 1800), ("*/10 * * * * *", 10), ("30 2 * * *", 25 * 3600 + 1800),
             ("0 9 * * *", 25 * 3600), ("0 0 * * *", 25 * 3600 + 1800), ("59 23 * * *", 25 * 3600),
+            ("0 2,14 * * *", 13 * 3600), ("0,30 1-3 * * *", 23 * 3600), ("*/15 2 * * *", 24 * 3600 + 15 * 60),
         ] {
             let schedule = Schedule::parse(text, zone).unwrap();
             let next = schedule.next_after(now);

@@ -178,7 +178,7 @@ pub struct SilenceTerms {
     /// How long, such as 90m, 4h, 3d or 1w; this or --until is needed
     #[arg(long = "for", value_name = "DURATION", value_parser = length, conflicts_with = "until", allow_hyphen_values = true)]
     pub length: Option<Duration>,
-    /// Until when: 2026-12-01T09:00 in the configured time zone, or with an offset
+    /// Until when: 2026-12-01T09:00 in the configured time zone, or with an offset: 2026-12-01T09:00+01:00
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
     /// Why; messages and `status` show it

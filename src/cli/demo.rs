@@ -5,6 +5,7 @@
 
 mod configuration;
 mod line;
+mod pace;
 mod screen;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::pace::Pace;
 use self::screen::{Screen, Told};
 use super::args::Story;
 use super::out::grumble;
@@ -38,10 +40,6 @@ use crate::sandbox::world::World;
 
 /// Every story begins on this Monday, so that the same seed tells the same one.
 const START: &str = "2026-11-02T08:00:00Z";
-/// How long a story takes to tell unless it is said otherwise.
-const SECONDS: Duration = Duration::from_secs(60);
-/// So much longer it may take where a machine is slow, or the scenario lets requests time out.
-const OVERTIME: Duration = Duration::from_secs(15);
 /// No limit.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long nothing may stir, or the service may take to stop, in real time.
@@ -74,7 +72,7 @@ async fn tell(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let pace = Pace::new(&scenario, speed, seconds);
-    let mut stage = Stage::set(context, scenario, seed).await?;
+    let mut stage = Stage::set(context, scenario, seed, &pace).await?;
     let may_film = context.environment.get("TERM") != Some("dumb");
     let mut screen = Screen::new(context.colour, may_film);
     screen.open(&stage.scenario, seed, &pace, &stage.folder);
@@ -93,35 +91,6 @@ async fn tell(
     };
     screen.close(&told, &stage.folder);
     Ok(())
-}
-
-/// How fast simulated time passes, and when the telling ends whether the story is over or not.
-struct Pace {
-    speed: u32,
-    length: Duration,
-    /// In real time.
-    limit: Option<Duration>,
-    /// The speed was chosen so that the story fits into this.
-    fitted: Option<Duration>,
-}
-
-impl Pace {
-    fn new(scenario: &Scenario, speed: Option<u32>, seconds: Option<u32>) -> Self {
-        let length = scenario.length;
-        let given = seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
-        if let Some(speed) = speed {
-            return Self { speed, length, limit: given, fitted: None };
-        }
-        let wanted = given.unwrap_or(SECONDS);
-        let speed = u32::try_from(length.as_secs().div_ceil(wanted.as_secs().max(1))).unwrap_or(u32::MAX);
-        // Timeouts are real ones: a scenario with many could take for ever.
-        Self { speed, length, limit: Some(wanted + OVERTIME), fitted: Some(wanted) }
-    }
-
-    /// When, in real time, so much of the story has been told.
-    fn real(&self, simulated: Duration) -> Duration {
-        simulated / self.speed
-    }
 }
 
 /// Everything that plays: the simulated world, the sinks, and the real service in between.
@@ -152,7 +121,7 @@ fn unpaid(world: &World, division: u64) -> Decimal {
 }
 
 impl Stage {
-    async fn set(context: &Context, mut scenario: Scenario, seed: u64) -> anyhow::Result<Self> {
+    async fn set(context: &Context, mut scenario: Scenario, seed: u64, pace: &Pace) -> anyhow::Result<Self> {
         // Limits are of real time, and this time is none.
         scenario.rate_limit.clear();
         let start: Time = START.parse().context("the story's start")?;
@@ -169,7 +138,8 @@ impl Stage {
         // The environment of whoever runs the demo may hold overrides for a service of theirs.
         let loaded = config::load(&file, &Environment::new(std::iter::empty()));
         loaded.secrets.iter().for_each(|secret| context.redactor.learn(secret));
-        let config = loaded.config.context("the demo's own configuration is wrong")?;
+        let mut config = loaded.config.context("the demo's own configuration is wrong")?;
+        config.accounts.values_mut().for_each(|account| account.connection.timeout = pace.timeout);
         let (stop, stopped) = oneshot::channel::<()>();
         let state = config.state.clone();
         let (redactor, its_clock) = (context.redactor.clone(), Arc::clone(&clock));
@@ -207,6 +177,8 @@ impl Stage {
         let end = self.start + pace.length;
         let curtain = pace.limit.map(|limit| Instant::now() + limit);
         let mut began = None;
+        // When the clock was last moved, in real time since then.
+        let mut reached = Duration::ZERO;
         let over = async { tokio::time::sleep_until(curtain.unwrap_or_else(|| Instant::now() + FOREVER)).await };
         tokio::pin!(over);
         loop {
@@ -220,12 +192,14 @@ impl Stage {
             if next > end {
                 return Ok(());
             }
-            let due = began + pace.real((next - self.start).to_std().unwrap_or_default());
+            let since_start = |at: Time| (at - self.start).to_std().unwrap_or_default();
+            let due = began + pace.due(reached, since_start(self.clock.now()), since_start(next));
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {}
                 () = &mut over => return Ok(()),
                 () = &mut stop => return Ok(()),
             }
+            reached = began.elapsed();
             self.clock.advance(next);
         }
     }

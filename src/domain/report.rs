@@ -253,17 +253,18 @@ pub enum When {
 }
 
 /// When a report is due. A time that was missed is made up for, the latest only, while it is younger than a day; no time is
-/// told twice. `next_after` is the schedule.
-pub fn when(last: Option<&Reported>, now: Time, next_after: impl Fn(Time) -> Option<Time>) -> When {
+/// told twice. `next` is the schedule: of a run whose first time was one moment, the first time after another. The run
+/// begins with the time that was told last, so that times stay the same over restarts.
+pub fn when(last: Option<&Reported>, now: Time, next: impl Fn(Time, Time) -> Option<Time>) -> When {
     let day = chrono::Duration::days(1);
     let Some(last) = last.map(|last| last.due).filter(|last| *last <= now + day) else { return When::Begin };
     // A clock that went back a little must not tell a time again; one that went back far begins anew, above.
     let mut due = None;
     let mut at = last.max(now - day);
     loop {
-        match next_after(at) {
-            Some(next) if next <= now => (due, at) = (Some(next), next),
-            Some(next) => return due.map_or(When::At(next), When::Now),
+        match next(last, at) {
+            Some(later) if later <= now => (due, at) = (Some(later), later),
+            Some(later) => return due.map_or(When::At(later), When::Now),
             None => return due.map_or(When::Never, When::Now),
         }
     }
@@ -279,7 +280,7 @@ mod tests {
     }
 
     /// Every day at 09:00.
-    fn daily(after: Time) -> Option<Time> {
+    fn daily(_: Time, after: Time) -> Option<Time> {
         (0..2000).map(|day| at(day * 24 + 9)).find(|time| *time > after)
     }
 
@@ -300,10 +301,18 @@ mod tests {
         ] {
             assert_eq!(when(last.as_ref(), now, daily), expected, "{last:?} {now}");
         }
-        let weekly = |after: Time| (0..2000).map(|week| at(week * 168 + 9)).find(|time| *time > after);
+        let weekly = |_: Time, after: Time| (0..2000).map(|week| at(week * 168 + 9)).find(|time| *time > after);
         assert_eq!(when(last(9).as_ref(), at(168 + 9 + 23), weekly), When::Now(at(177)));
         assert_eq!(when(last(9).as_ref(), at(168 + 9 + 25), weekly), When::At(at(345)), "older than a day");
-        assert_eq!(when(last(9).as_ref(), at(10), |_| None), When::Never);
+        assert_eq!(when(last(9).as_ref(), at(10), |_, _| None), When::Never);
+        // Every 25 hours from the last time that was told.
+        let every = |start: Time, after: Time| {
+            (0..2000).map(|n| start + chrono::Duration::hours(25 * n)).find(|time| *time > after)
+        };
+        assert_eq!(when(last(0).as_ref(), at(24), every), When::At(at(25)));
+        assert_eq!(when(last(0).as_ref(), at(26), every), When::Now(at(25)), "missed by an hour");
+        assert_eq!(when(last(0).as_ref(), at(98), every), When::Now(at(75)));
+        assert_eq!(when(last(0).as_ref(), at(48), every), When::Now(at(25)));
     }
 
     #[test]

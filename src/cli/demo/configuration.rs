@@ -19,7 +19,7 @@ accounts:
   acme:
     api_key: {API_KEY}                  # a real one would come from ${{DIGICERT_API_KEY}}
     base_url: http://{certcentral}{PATH}
-    timeout: 1s
+    timeout: 1s                               # the demo's own service waits shorter where many answers stay away
     rate_limit: off                           # simulated days pass in seconds{divisions}
 
 notifiers:

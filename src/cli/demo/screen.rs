@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::Pace;
 use super::line::{Standing, amount, draw_line, span, stamp, standing};
+use super::pace::{Pace, Tempo};
 use crate::cli::count;
 use crate::cli::out::{put, say};
 use crate::control::{Counts, Report};
@@ -76,11 +76,11 @@ impl Screen {
         }
         let (name, length) = (clean(&scenario.name), span(pace.length));
         let seconds = |time: Duration| count(usize::try_from(time.as_secs()).unwrap_or_default(), "second");
-        match (pace.fitted, pace.limit) {
-            (Some(time), _) => say!("Scenario {name}, seed {seed}: {length} in about {}.", seconds(time)),
-            (None, limit) => {
-                let most = limit.map_or_else(String::new, |limit| format!(", for at most {}", seconds(limit)));
-                say!("Scenario {name}, seed {seed}: {length}, {} times as fast as time{most}.", pace.speed);
+        match pace.tempo {
+            Tempo::Within(time) => say!("Scenario {name}, seed {seed}: {length} in about {}.", seconds(time)),
+            Tempo::Speed(speed) => {
+                let most = pace.limit.map_or_else(String::new, |limit| format!(", for at most {}", seconds(limit)));
+                say!("Scenario {name}, seed {seed}: {length}, {speed} times as fast as time{most}.");
             }
         }
         say!("CertCentral, Slack and the mail server are simulated on loopback;");
