@@ -39,7 +39,7 @@ pub struct Target {
 /// How things are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Health {
-    /// Not every account's first cycle has ended yet.
+    /// Not every account's first cycle has ended yet, but none is late.
     Unknown,
     Good,
     /// And why.
@@ -144,9 +144,10 @@ impl Told {
         let come = now >= self.next;
         match (self.last, health) {
             (None, _) => come.then_some(Ping::Start),
-            (_, Health::Unknown) | (Some(Ping::Fail), Health::Bad(_)) => None,
+            (Some(Ping::Fail), Health::Unknown | Health::Bad(_)) => None,
             (last, Health::Bad(_)) => (last != Some(Ping::Fail) && (come || !self.failing)).then_some(Ping::Fail),
-            (Some(Ping::Good), Health::Good) => come.then_some(Ping::Good),
+            // A large account is read for longer than a monitor waits after a start.
+            (Some(_), Health::Unknown) | (Some(Ping::Good), Health::Good) => come.then_some(Ping::Good),
             (Some(_), Health::Good) => (come || !self.failing).then_some(Ping::Good),
         }
     }
@@ -243,6 +244,10 @@ mod tests {
         };
         assert_eq!(said(Health::Unknown, Ok(())), Some(Ping::Start));
         assert_eq!(said(Health::Unknown, Ok(())), None);
+        tokio::time::advance(every).await;
+        assert_eq!(said(Health::Unknown, Ok(())), Some(Ping::Good), "a long first cycle");
+        assert_eq!(said(Health::Unknown, Ok(())), None);
+        tokio::time::advance(every).await;
         assert_eq!(said(Health::Good, Ok(())), Some(Ping::Good));
         assert_eq!(said(Health::Good, Ok(())), None);
         tokio::time::advance(every).await;
