@@ -219,8 +219,11 @@ fn unreadable(config: &Config, kind: Kind, shot: Shot, now: Time) -> Scene {
 fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time) -> Result<Scene, Exit> {
     let mut notes = Vec::new();
     let read = match &shot.read {
-        Ok(read) => match evaluate(rule, &read.reading(rule)).map(|verdict| verdict.breached()) {
-            Ok(breached) => Some((read, breached)),
+        Ok(read) => match evaluate(rule, &read.reading(rule)) {
+            Ok(verdict) => {
+                notes.extend(verdict.problem.as_ref().map(|why| why.reason.clone()));
+                Some((read, verdict.breached()))
+            }
             Err(why) => {
                 notes.push(format!("sample figures: {why}"));
                 None
@@ -360,6 +363,7 @@ async fn read(watch: &Watch, scope: Scope) -> Option<Shot> {
         rules: Arc::clone(&watch.rules),
         unreadable: Arc::clone(&watch.unreadable),
         silences: Arc::clone(&watch.silences),
+        incident_notifiers: Arc::clone(&watch.incident_notifiers),
         library: watch.library.clone(),
     };
     let read = cycle::read_once(&one, &clock(), For::Messages).await.reads.into_iter().next()?;
