@@ -132,7 +132,7 @@ pub(super) async fn scene(config: &Config, redactor: &Redactor, options: &Option
 fn failure(channel: &Channel) -> &'static str {
     match channel {
         Channel::Slack { .. } => sample::FAILURE,
-        Channel::Email { .. } => "the mail server answered 535 to AUTH: 5.7.8 authentication failed",
+        Channel::Email { .. } => "the mail server answered 535 to logging in: 5.7.8 authentication failed",
         Channel::Webhook { .. } => "the webhook answered 404 (nothing is there: look at `url`)",
         Channel::PagerDuty { .. } => "PagerDuty answered 403 (look at `routing_key` and `url`)",
         Channel::Teams { .. } => "Teams answered 404 (the workflow was removed or turned off: make a new one)",
