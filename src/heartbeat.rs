@@ -244,10 +244,6 @@ mod tests {
         };
         assert_eq!(said(Health::Unknown, Ok(())), Some(Ping::Start));
         assert_eq!(said(Health::Unknown, Ok(())), None);
-        tokio::time::advance(every).await;
-        assert_eq!(said(Health::Unknown, Ok(())), Some(Ping::Good), "a long first cycle");
-        assert_eq!(said(Health::Unknown, Ok(())), None);
-        tokio::time::advance(every).await;
         assert_eq!(said(Health::Good, Ok(())), Some(Ping::Good));
         assert_eq!(said(Health::Good, Ok(())), None);
         tokio::time::advance(every).await;
@@ -259,5 +255,20 @@ mod tests {
         tokio::time::advance(2 * every).await;
         assert_eq!(said(bad(), Ok(())), None, "once a change");
         assert_eq!(said(Health::Good, Ok(())), Some(Ping::Good));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_first_cycle_is_pinged_for_at_every_interval() {
+        let every = Duration::from_secs(300);
+        let mut told = Told::nothing();
+        for expected in [Ping::Start, Ping::Good, Ping::Good] {
+            assert_eq!(told.due(&Health::Unknown, Instant::now()), Some(expected));
+            told.note(expected, Ok(()), every);
+            assert_eq!(told.due(&Health::Unknown, Instant::now()), None);
+            tokio::time::advance(every).await;
+        }
+        told.note(Ping::Fail, Ok(()), every);
+        tokio::time::advance(every).await;
+        assert_eq!(told.due(&Health::Unknown, Instant::now()), None, "nothing is known to be well again");
     }
 }
