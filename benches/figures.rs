@@ -252,6 +252,7 @@ fn watch(address: &str, rules: usize) -> Watch {
             notify: Vec::new(),
         }),
         silences: [].into(),
+        incident_notifiers: Arc::default(),
         library: None,
     }
 }

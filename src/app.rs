@@ -4,7 +4,7 @@ mod channels;
 mod generation;
 mod reload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use self::reload::Again;
 use crate::books::Shelf;
 use crate::certcentral::{BooksSource, Client, Limiter, Window};
 use crate::clock::Clock;
-use crate::config::{Account, Config, Connection, Divisions, Loaded, NotifierConfig};
+use crate::config::{Account, Channel, Config, Connection, Divisions, Loaded, NotifierConfig};
 use crate::control::{self, Board};
 use crate::cycle::{self, Library, Scope, Watch};
-use crate::domain::Name;
+use crate::domain::{Name, Time};
 use crate::forecast::Spending;
 use crate::notify::outbox::Desk;
 use crate::notify::{RuleWords, Words};
@@ -103,6 +103,7 @@ fn watches_sharing(
         limits_by_key(config).into_iter().map(|(key, windows)| limiter(key, windows, &known.limiters)).collect();
     let mut shelves = BTreeMap::new();
     let silences: Arc<[_]> = config.silences.values().cloned().collect();
+    let incident_notifiers = Arc::new(incident_notifiers(config));
     let mut build = |(name, account): (&Name, &Account)| {
         let limiter = limiters.get(account.api_key.expose()).map(|(_, limiter)| Arc::clone(limiter));
         let http =
@@ -135,6 +136,7 @@ fn watches_sharing(
             rules: Arc::clone(&rules),
             unreadable: Arc::clone(&unreadable),
             silences: Arc::clone(&silences),
+            incident_notifiers: Arc::clone(&incident_notifiers),
         }))
     };
     let watches = config.accounts.iter().map(&mut build).collect::<anyhow::Result<_>>()?;
@@ -157,6 +159,12 @@ fn limits_by_key(config: &Config) -> BTreeMap<String, Vec<Window>> {
             .extend(account.rate_limit.iter().map(|quota| Window { requests: quota.requests, length: quota.window }));
     }
     limits
+}
+
+/// Notifiers that keep an incident open for each alert.
+fn incident_notifiers(config: &Config) -> BTreeSet<Name> {
+    let keeping = config.notifiers.iter().filter(|(_, it)| matches!(it.channel, Channel::PagerDuty { .. }));
+    keeping.map(|(name, _)| name.clone()).collect()
 }
 
 fn scope(divisions: &Divisions) -> Scope {
@@ -379,14 +387,17 @@ async fn open_state(path: &Path, clock: &dyn Clock) -> Result<Opened, OpenError>
     FileStore::open(path, clock.now())
 }
 
-/// What left the configuration ends quietly: a line in the log, no message.
-async fn forget_unconfigured(book: &Book, watches: &[Arc<Watch>], desks: &BTreeMap<Name, Desk>) {
+/// What left the configuration ends quietly: a line in the log, no message. Its incidents are resolved.
+async fn forget_unconfigured(book: &Book, watches: &[Arc<Watch>], desks: &BTreeMap<Name, Desk>, now: Time) {
     let watches: Vec<&Watch> = watches.iter().map(AsRef::as_ref).collect();
+    let incident_notifiers = watches.first().map(|watch| Arc::clone(&watch.incident_notifiers)).unwrap_or_default();
     let (alerts, dropped) = book
         .change(|state| {
-            let alerts = cycle::forget_unconfigured(state, &watches);
+            let alerts = cycle::forget_unconfigured(state, &watches, now);
             let before = state.notifiers.len();
-            let dropped = state.forget_notifiers(|name| desks.contains_key(name));
+            let configured = |name: &str| desks.contains_key(name);
+            state.end_removed_notifiers(configured, &incident_notifiers, now);
+            let dropped = state.forget_notifiers(configured);
             let changed = !alerts.is_empty() || !dropped.is_empty() || state.notifiers.len() != before;
             ((alerts, dropped), changed)
         })

@@ -157,7 +157,7 @@ pub fn report_state(state: &State) -> Report {
             division_name: known.division_name.clone(),
             status: status.to_owned(),
             level,
-            since: known.alert.since(),
+            since: known.alert.level_since(),
             last_event: known.alert.last_event,
             told: known.alert.told.keys().cloned().collect(),
             reason: known.reason.clone(),

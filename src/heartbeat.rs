@@ -39,7 +39,7 @@ pub struct Target {
 /// How things are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Health {
-    /// Not every account's first cycle has ended yet.
+    /// Not every account's first cycle has ended yet, but none is late.
     Unknown,
     Good,
     /// And why.
@@ -144,9 +144,10 @@ impl Told {
         let come = now >= self.next;
         match (self.last, health) {
             (None, _) => come.then_some(Ping::Start),
-            (_, Health::Unknown) | (Some(Ping::Fail), Health::Bad(_)) => None,
+            (Some(Ping::Fail), Health::Unknown | Health::Bad(_)) => None,
             (last, Health::Bad(_)) => (last != Some(Ping::Fail) && (come || !self.failing)).then_some(Ping::Fail),
-            (Some(Ping::Good), Health::Good) => come.then_some(Ping::Good),
+            // A large account is read for longer than a monitor waits after a start.
+            (Some(_), Health::Unknown) | (Some(Ping::Good), Health::Good) => come.then_some(Ping::Good),
             (Some(_), Health::Good) => (come || !self.failing).then_some(Ping::Good),
         }
     }
@@ -257,5 +258,20 @@ mod tests {
         tokio::time::advance(2 * every).await;
         assert_eq!(said(bad(), Ok(())), None, "once a change");
         assert_eq!(said(Health::Good, Ok(())), Some(Ping::Good));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_first_cycle_is_pinged_for_at_every_interval() {
+        let every = Duration::from_secs(300);
+        let mut told = Told::nothing();
+        for expected in [Ping::Start, Ping::Good, Ping::Good] {
+            assert_eq!(told.due(&Health::Unknown, Instant::now()), Some(expected));
+            told.note(expected, Ok(()), every);
+            assert_eq!(told.due(&Health::Unknown, Instant::now()), None);
+            tokio::time::advance(every).await;
+        }
+        told.note(Ping::Fail, Ok(()), every);
+        tokio::time::advance(every).await;
+        assert_eq!(told.due(&Health::Unknown, Instant::now()), None, "nothing is known to be well again");
     }
 }

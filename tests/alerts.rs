@@ -113,6 +113,28 @@ async fn a_threshold_in_another_currency_is_told_while_its_neighbour_still_alert
 }
 
 #[tokio::test]
+async fn a_level_in_another_currency_is_told_while_the_other_level_still_alerts() {
+    let world = World::new().await;
+    world.config(
+        "rules:\n  funds: { metric: available_funds, warning: { below: 2000 EUR }, critical: { below: 500 } }\n",
+    );
+    world.funds("88.00");
+    let service = world.start();
+    says(&world.wait_told(1), &["critical", "USD 88.00", "USD 500.00", "warning threshold in EUR"]);
+    service.expect_events(&["raised funds/acme", "raised unreadable/acme"]);
+    let checked = world.run(&["check", "-o", "json"]);
+    assert_eq!((checked.code, &checked.json()["level"]), (Some(2), &json!("critical")));
+    says(checked.json()["results"][0]["reason"].as_str().unwrap(), &["warning threshold in EUR"]);
+    let validated = world.run(&["validate", "--online"]);
+    assert_eq!(validated.code, Some(1), "{validated:?}");
+    says(&(validated.stdout + &validated.stderr), &["warning threshold in EUR"]);
+    world.funds("9000.00");
+    says(&world.wait_told(2), &["resolved", "USD 9,000.00"]);
+    service.expect_events(&["raised funds/acme", "raised unreadable/acme", "resolved funds/acme"]);
+    assert_eq!(world.run(&["check"]).code, Some(3), "a level that is not known is no good news");
+}
+
+#[tokio::test]
 async fn an_alert_fires_until_its_clear_at_is_reached() {
     let world = World::new().await;
     world.config("rules:\n  funds: { metric: available_funds, warning: { below: 2000, clear_at: 2500 } }\n");

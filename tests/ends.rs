@@ -236,6 +236,87 @@ async fn pagerduty_and_teams_hear_of_the_beginning_and_of_the_end() {
     assert!(cards[1].body.contains("Resolved: acme: USD 9,000.00 left"), "{}", cards[1].body);
 }
 
+/// What PagerDuty was sent, as `trigger prepaid/acme warning`.
+fn incidents(duty: &End) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let one = |got: &Got| {
+        let body = got.json();
+        let key = text(&body["dedup_key"]);
+        let key = key.strip_prefix("lowtide/").unwrap();
+        format!("{} {key} {}", text(&body["event_action"]), text(&body["payload"]["severity"]))
+    };
+    duty.got().iter().map(one).collect()
+}
+
+fn pagerduty(duty: &End) -> String {
+    format!("  duty: {{ type: pagerduty, routing_key: {ROUTING}, url: '{}' }}\n", duty.url())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pagerduty_is_sent_an_easing_only_where_it_gets_warnings_too() {
+    let world = World::new().await;
+    let duty = End::willing().await;
+    let rule = |name: &str, metric: &str, warning: &str| {
+        format!(
+            "  {name}: {{ metric: {metric}, warning: {{ below: 2000, notify: [{warning}] }}, critical: {{ below: 500, notify: [duty] }} }}\n"
+        )
+    };
+    let rules = rule("funds", "available_funds", "slack") + &rule("prepaid", "balance", "duty");
+    world.config(&format!("{}rules:\n{rules}", pagerduty(&duty)));
+    world.funds("100");
+    let service = world.start();
+    duty.wait(2);
+    world.funds("1000");
+    duty.wait(3);
+    assert!(world.wait_told(1).contains("1,000.00"), "whoever gets warnings hears of the easing");
+    world.funds("100");
+    duty.wait(5);
+    world.funds("9000");
+    duty.wait(7);
+    world.wait_told(2);
+    assert_eq!(service.stop(), Some(0));
+    let expected = [
+        "trigger funds/acme critical",
+        "trigger prepaid/acme critical",
+        "trigger prepaid/acme warning",
+        "trigger funds/acme critical",
+        "trigger prepaid/acme critical",
+        "resolve funds/acme -",
+        "resolve prepaid/acme -",
+    ];
+    assert_eq!(incidents(&duty), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_leaves_the_configuration_resolves_its_incident_quietly() {
+    let world = World::new().await;
+    let duty = End::willing().await;
+    let rule = |name: &str, metric: &str| {
+        format!("  {name}: {{ metric: {metric}, warning: {{ below: 2000 }}, notify: [duty, slack] }}\n")
+    };
+    let (funds, prepaid) = (rule("funds", "available_funds"), rule("prepaid", "balance"));
+    world.config(&format!("{}rules:\n{funds}{prepaid}", pagerduty(&duty)));
+    world.funds("100");
+    let service = world.start();
+    duty.wait(2);
+    world.wait_told(1);
+    wait_until("both deliveries in the state", || !world.state().contains("\"owed\""));
+    world.config(&format!("{}rules:\n{funds}", pagerduty(&duty)));
+    service.hangup();
+    assert_eq!(incidents(&duty).len().max(duty.wait(3).len()), 3);
+    assert_eq!(incidents(&duty)[2], "resolve prepaid/acme -");
+    assert_eq!(service.stop(), Some(0));
+    // And one that leaves it while no service runs.
+    let other = "  other: { metric: balance, warning: { below: 1 }, notify: [duty, slack] }\n";
+    world.config(&format!("{}rules:\n{other}", pagerduty(&duty)));
+    let service = world.start();
+    duty.wait(4);
+    world.let_a_cycle_pass();
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(incidents(&duty)[3..], ["resolve funds/acme -"]);
+    assert_eq!(world.told().len(), 1, "{:#?}", world.told());
+}
+
 fn mail(server: &Server, tokens: &End, more: &str) -> String {
     format!(
         "  mail: {{ type: email, host: 127.0.0.1, port: {}, tls: none, username: box@example.com, from: a@example.com, to: [b@example.com], timeout: 2s, oauth2: {{ token_url: '{}/token', client_id: the-client, client_secret: '{CLIENT}', scope: mail.send }}{more} }}\n",

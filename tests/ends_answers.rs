@@ -319,6 +319,22 @@ async fn pagerduty_triggers_and_resolves_by_the_identity_of_the_alert() {
         "resolve lowtide/~notifier/mail -".to_owned(),
     ];
     assert_eq!(told, expected);
+    // The key of an alert that ends quietly is the one that it was triggered by.
+    let key = AlertKey { account: "b/c".into(), division: None, rule: "a".into() };
+    let ended =
+        [Subject::AlertEnded { key, level: Severity::Critical }, Subject::NotifierRemoved { notifier: "mail".into() }];
+    for (ended, key) in ended.into_iter().zip(["lowtide/a/b%2Fc", "lowtide/~notifier/mail"]) {
+        let body = bodies("pagerduty", &message(vec![subject(ended)]), words()).await.remove(0);
+        assert_eq!((&body["event_action"], &body["dedup_key"]), (&json!("resolve"), &json!(key)));
+    }
+
+    let reminded = threshold(warning("History department"), |event| event.next_reminder = Some(now()));
+    let body = bodies("pagerduty", &message(vec![reminded]), words()).await.remove(0);
+    let details = &body["payload"]["custom_details"];
+    assert_eq!(details["rule"], "available-funds", "a name, to route and to search by");
+    assert_eq!(details["metric"], "available_funds");
+    assert_eq!(details["threshold"], json!({ "side": "below", "amount": "2000", "currency": "USD" }));
+    assert_eq!(details["next_reminder"], json!(now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)));
 
     let long = threshold(warning(&"é\"".repeat(4000)), |event| {
         event.key.rule = "r".repeat(300).into();

@@ -589,6 +589,7 @@ fn watch(source: Arc<dyn BalanceSource>, scope: Scope, rules: Vec<Rule>) -> Watc
         rules: rules.into(),
         unreadable: Arc::new(unreadable),
         silences: [].into(),
+        incident_notifiers: Arc::default(),
         library: None,
     }
 }
@@ -603,7 +604,11 @@ fn told(state: &mut State) -> Vec<String> {
         Subject::Threshold(event) => format!("{} {}", event.kind.name(), cycle::label(&event.key)),
         Subject::Unreadable(event) => format!("{} {}", event.kind.name(), cycle::label(&event.key)),
         Subject::Unwatched { division, .. } => format!("unwatched {}", division.unwrap()),
-        Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } | Subject::Report(_) => "notice".to_owned(),
+        Subject::AlertEnded { .. }
+        | Subject::NotifierFailing { .. }
+        | Subject::NotifierRecovered { .. }
+        | Subject::NotifierRemoved { .. }
+        | Subject::Report(_) => "notice".to_owned(),
     });
     let mut told: Vec<String> = told.collect();
     told.sort();

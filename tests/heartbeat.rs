@@ -79,6 +79,19 @@ async fn a_heartbeat_beats_while_all_is_well_and_says_once_when_that_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_long_first_cycle_keeps_the_heartbeat_from_nothing() {
+    let world = World::new().await;
+    let server = monitor(200).await;
+    configure(&world, &server.uri(), "1s");
+    let body = serde_json::json!({ "balance": "9000", "currency": "USD", "negative_balance_limit": "0.00" });
+    world.answer(None, ResponseTemplate::new(200).set_body_json(body).set_delay(Duration::from_secs(9)));
+    let service = world.start();
+    wait_pings(&server, &["/start", ""]).await;
+    assert_eq!(service.cycles(), 0);
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_owed_for_over_ten_minutes_is_told() {
     let world = World::new().await;
     let server = monitor(200).await;

@@ -44,7 +44,7 @@ impl Notifier for Fake {
                 Subject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.account),
                 Subject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
                 Subject::NotifierRecovered { notifier, .. } => format!("{notifier} recovered"),
-                Subject::Unreadable(_) | Subject::Unwatched { .. } | Subject::Report(_) => "other".to_owned(),
+                _ => "other".to_owned(),
             };
             let via = item.via.as_ref().map(|via| format!(" via {}", via.notifier)).unwrap_or_default();
             let omitted = if item.omitted > 0 { format!(" after {} more", item.omitted) } else { String::new() };

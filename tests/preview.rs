@@ -190,3 +190,15 @@ async fn a_report_is_judged_and_a_runway_has_its_days_to_come() {
         assert!(runway.contains(said), "{said} is not in {runway}");
     }
 }
+
+#[tokio::test]
+async fn a_failing_notifier_is_shown_with_a_failure_of_its_own_kind() {
+    let world = world().await;
+    let shown = world.run(&["preview", "--event", "notifier-failing", "-o", "json"]).json();
+    let mail = text(&shown, "slack", "text").to_owned() + &shown["notifiers"]["slack"]["body"].to_string();
+    assert!(mail.contains("Notifier mail") && mail.contains("mail server"), "{shown:#}");
+    assert!(!mail.contains("Slack answered"), "{shown:#}");
+    world.config(FUNDS);
+    let shown = world.run(&["preview", "--event", "notifier-failing", "-o", "json"]).json();
+    assert!(shown["notifiers"]["slack"]["body"].to_string().contains("Slack answered"), "{shown:#}");
+}

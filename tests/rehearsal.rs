@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // panicking is how a test ends
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +85,9 @@ fn walked<R>(funds: &[Fund], rules: &[Rule], schedule: &str, days: i64, walk: im
     let (account, spending) = (Name::from("acme"), Spending::default());
     let schedule = Schedule::parse(schedule, Tz::Europe__Berlin).unwrap();
     let to = start() + TimeDelta::days(days);
-    walk(&Script { account: &account, funds, rules, schedule: &schedule, spending: &spending, from: start(), to })
+    let (schedule, nobody) = (&schedule, BTreeSet::new());
+    let (account, spending, incident_notifiers) = (&account, &spending, &nobody);
+    walk(&Script { account, funds, rules, schedule, spending, incident_notifiers, from: start(), to })
 }
 
 /// Both ways to walk.

@@ -4,6 +4,8 @@
 
 #[path = "support/nothing.rs"]
 mod nothing;
+#[path = "support/stepped.rs"]
+mod stepped;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,18 +14,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::clock::{Clock, SystemClock};
-use lowtide::cycle::{For, Harvest, Read, Scope, Watch, forget_unconfigured, read_once, settle};
+use lowtide::cycle::{self, For, Harvest, Memory, Read, Scope, Watch, forget_unconfigured, read_once, settle};
 use lowtide::domain::alert::Kind;
 use lowtide::domain::balance::{Balance, Outlook, Unreadable};
 use lowtide::domain::books::{Books, Ledger};
 use lowtide::domain::event::Subject;
 use lowtide::domain::money::{Currency, parse_amount};
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Side};
+use lowtide::domain::report::{self, Figures, Latest, Occasion};
+use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side};
 use lowtide::domain::state::State;
 use lowtide::domain::{Division, Name};
 use lowtide::forecast::{Prospect, Spending};
+use lowtide::store::Book;
 use nothing::at;
 use proptest::prelude::*;
+use stepped::{Disk, Stepped, epoch};
 
 fn level(below: &str, to: &str) -> Level {
     let threshold = Amount { value: parse_amount(below).unwrap(), currency: None };
@@ -86,9 +91,11 @@ fn told(state: &mut State) -> Vec<String> {
             Subject::Unwatched { division, rules, .. } => {
                 format!("unwatched {} {}", division.unwrap(), rules.join("+"))
             }
-            Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } | Subject::Report(_) => {
-                "notice".to_owned()
-            }
+            Subject::AlertEnded { key, level } => format!("ended {} {level}", key.rule),
+            Subject::NotifierFailing { .. }
+            | Subject::NotifierRecovered { .. }
+            | Subject::NotifierRemoved { .. }
+            | Subject::Report(_) => "notice".to_owned(),
         };
         format!("{what} → {names}")
     });
@@ -212,7 +219,7 @@ fn a_division_that_is_gone_ends_its_alerts_with_one_notice_and_an_excluded_one_w
     settle(&mut state, &all, &divisions(&[7]), at(1));
     assert_eq!(told(&mut state), ["unwatched 8 funds → pager"]);
     let narrowed = watch(Scope::All(BTreeSet::from([7])));
-    assert_eq!(forget_unconfigured(&mut state, &[&narrowed]).len(), 1);
+    assert_eq!(forget_unconfigured(&mut state, &[&narrowed], at(2)).len(), 1);
     assert_eq!(state, State::default());
 }
 
@@ -305,4 +312,230 @@ fn what_cannot_be_judged_is_told_apart_from_a_balance_that_cannot_be_read() {
     let foreign: Vec<Name> = vec!["foreign".into()];
     let expected = [("raised", foreign.clone()), ("resolved", foreign), ("raised", vec![]), ("resolved", vec![])];
     assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn whoever_gets_warnings_hears_of_the_easing_of_what_began_as_critical() {
+    let (watch, mut state) = (watch(Scope::Undivided), State::default());
+    let mut play = |seconds, balance: &str| {
+        settle(&mut state, &watch, &one(good(balance)), at(seconds));
+        told(&mut state)
+    };
+    assert_eq!(play(0, "100"), ["raised funds → pager"]);
+    assert_eq!(play(1, "1000"), ["eased funds → pager,slack"]);
+    assert_eq!(play(2, "5000"), ["resolved funds → pager,slack"]);
+}
+
+fn euros(below: &str, to: &str) -> Level {
+    let eur = Some(Currency::parse("EUR").unwrap());
+    let mut level =
+        Level::new(Side::Below, Amount { value: parse_amount(below).unwrap(), currency: eur }, None).unwrap();
+    level.notify = vec![to.into()];
+    level
+}
+
+fn with_funds(warning: Level, critical: Level) -> Watch {
+    let funds = Rule::new("funds".into(), Metric::AvailableFunds, Some(warning), Some(critical)).unwrap();
+    nothing::watch(Scope::Undivided, vec![funds], Some(Duration::from_secs(24 * 3600)))
+}
+
+#[test]
+fn a_level_in_another_currency_keeps_the_other_from_nothing() {
+    for (watch, raised) in [
+        (with_funds(euros("2000", "slack"), level("500", "pager")), "raised funds → pager"),
+        (with_funds(level("2000", "slack"), euros("500", "pager")), "raised funds → slack"),
+    ] {
+        let mut state = State::default();
+        settle(&mut state, &watch, &one(good("88")), at(0));
+        assert_eq!(told(&mut state), [raised, "raised unreadable (0 stand still) → slack"]);
+        settle(&mut state, &watch, &one(good("5000")), at(60));
+        assert_eq!(told(&mut state), [raised.replace("raised", "resolved")]);
+        let left: Vec<&str> = state.alerts.keys().map(|key| &*key.rule).collect();
+        assert_eq!(left, ["unreadable"], "the level is a problem still");
+    }
+}
+
+#[test]
+fn a_level_that_can_no_longer_be_compared_stands_still() {
+    let (before, mut state) = (watch(Scope::Undivided), State::default());
+    settle(&mut state, &before, &one(good("100")), at(0));
+    told(&mut state);
+    let after = with_funds(euros("2000", "slack"), level("500", "pager"));
+    settle(&mut state, &after, &one(good("9000")), at(60));
+    assert_eq!(told(&mut state), ["eased funds → pager,slack", "raised unreadable (1 stand still) → slack"]);
+    settle(&mut state, &before, &one(good("9000")), at(120));
+    assert_eq!(told(&mut state), ["resolved funds → pager,slack", "resolved unreadable (0 stand still) → slack"]);
+}
+
+#[test]
+fn a_level_is_not_compared_with_another_currency_than_it_fired_in() {
+    let (watch, mut state) = (with_funds(euros("2000", "slack"), level("500", "pager")), State::default());
+    settle(&mut state, &watch, &one(good("88")), at(0));
+    told(&mut state);
+    let yen = Balance { currency: Ok(Currency::parse("JPY").unwrap()), ..good("9000").unwrap() };
+    settle(&mut state, &watch, &one(Ok(yen)), at(60));
+    assert_eq!(told(&mut state), [""; 0]);
+    assert_eq!(state.alerts.len(), 2, "neither is over");
+}
+
+#[test]
+fn no_two_alerts_or_notices_share_an_event_id() {
+    let (mut state, now) = (State::default(), at(0));
+    let watches = [("a/b", "c"), ("a", "b/c"), ("unwatched", "c"), ("~unwatched", "c")];
+    for (rule, account) in watches {
+        let rule = Rule::new(rule.into(), Metric::AvailableFunds, Some(level("2000", "slack")), None).unwrap();
+        let watch = Watch { account: account.into(), ..nothing::watch(Scope::Undivided, vec![rule], None) };
+        settle(&mut state, &watch, &one(good("1000")), now);
+    }
+    let (account, division_name, rules) = (Name::from("c"), None, Vec::new());
+    let gone = Subject::Unwatched { account, division: None, division_name, rules };
+    state.owe(gone, now, &["slack".into()].into(), &std::collections::BTreeMap::new());
+    // What was delivered is no longer there to be told apart from: each alone must be unlike all others.
+    let stems: BTreeSet<&str> = state.owed.iter().filter_map(|owed| owed.event.id.split('@').next()).collect();
+    assert_eq!(stems.len(), watches.len() + 1, "{stems:?}");
+    assert!(state.owed.iter().all(|owed| !owed.event.id.contains(".2")), "{stems:?}");
+}
+
+#[test]
+fn status_and_report_show_since_when_the_level_they_name_is_breached() {
+    let (watch, mut state) = (watch(Scope::Undivided), State::default());
+    settle(&mut state, &watch, &one(good("1000")), at(0));
+    settle(&mut state, &watch, &one(good("100")), at(900));
+    let status = lowtide::control::report_state(&state);
+    assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
+    let latest = [Latest { figures: Figures::none("acme".into(), None, None), failure: None }];
+    let name = Name::from("weekly");
+    let of = Occasion { name: &name, due: at(901), next: None, now: at(901), silences: &[] };
+    let (page, _) = report::page(&of, &latest, &state);
+    assert_eq!(page.rows[0].alerts[0].since, Some(at(900)));
+    // Within a `for`, too.
+    let mut slow = level("500", "pager");
+    slow.hold = Duration::from_secs(3600);
+    let mut both = level("2000", "slack");
+    both.hold = Duration::from_secs(3600);
+    let (watch, mut state) = (with_funds(both, slow), State::default());
+    settle(&mut state, &watch, &one(good("1000")), at(0));
+    settle(&mut state, &watch, &one(good("100")), at(900));
+    let status = lowtide::control::report_state(&state);
+    assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
+}
+
+/// Answers after ten minutes, in a currency that changes with every reading.
+struct Slow(Arc<dyn Clock>, std::sync::Mutex<Vec<&'static str>>);
+
+#[async_trait]
+impl BalanceSource for Slow {
+    async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
+        self.0.sleep(Duration::from_secs(600)).await;
+        let currency = self.1.lock().unwrap().pop().unwrap();
+        Ok(Balance { currency: Ok(Currency::parse(currency).unwrap()), ..good("100").unwrap() })
+    }
+    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+        unreachable!("the account has none")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
+    let (clock, book) = (Stepped::begin(), Book::new(State::default(), Arc::new(Disk)));
+    let source = Arc::new(Slow(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD"])));
+    let watch = Watch { source, ..watch(Scope::Undivided) };
+    cycle::run(&watch, &mut Memory::default(), &book, clock.as_ref(), epoch()).await;
+    let queued = epoch() + Duration::from_secs(600);
+    book.read(|state| {
+        let event = &state.owed[0].event;
+        let Subject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
+        assert_eq!((event.at, threshold.since), (queued, epoch()));
+        assert_eq!(threshold.next_reminder, Some(epoch() + Duration::from_secs(24 * 3600)));
+        assert_eq!(state.alerts.values().next().unwrap().alert.last_event, Some(epoch()));
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_in_another_currency_than_before_is_no_good_one() {
+    let (clock, book) = (Stepped::begin(), Book::new(State::default(), Arc::new(Disk)));
+    let source = Arc::new(Slow(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD", "JPY", "USD"])));
+    let (watch, mut memory) = (Watch { source, ..watch(Scope::Undivided) }, Memory::default());
+    for good in [true, false, true] {
+        let outcome = cycle::run(&watch, &mut memory, &book, clock.as_ref(), clock.now()).await;
+        assert_eq!(outcome.good, good);
+    }
+}
+
+fn with_incidents(watch: Watch) -> Watch {
+    Watch { incident_notifiers: Arc::new(BTreeSet::from(["pager".into()])), ..watch }
+}
+
+#[test]
+fn an_easing_opens_no_incident_where_warnings_do_not_go() {
+    let (watch, mut state) = (with_incidents(watch(Scope::Undivided)), State::default());
+    settle(&mut state, &watch, &one(good("100")), at(0));
+    assert_eq!(told(&mut state), ["raised funds → pager"]);
+    settle(&mut state, &watch, &one(good("1000")), at(1));
+    assert_eq!(state.hand_over(&"slack".into(), &"pager".into(), "404", None), 0);
+    assert_eq!(told(&mut state), ["eased funds → slack"]);
+    settle(&mut state, &watch, &one(good("5000")), at(2));
+    assert_eq!(told(&mut state), ["resolved funds → pager,slack"]);
+}
+
+#[test]
+fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
+    let all = with_incidents(watch(Scope::All(BTreeSet::new())));
+    let mut state = State::default();
+    settle(&mut state, &all, &divisions(&[7, 8, 9]), at(0));
+    // One is told, the other still owed to them.
+    let ids = BTreeSet::from([state.owed[0].event.id.clone()]);
+    state.delivered(&"pager".into(), &ids, None, &[]);
+    let narrowed = with_incidents(watch(Scope::All(BTreeSet::from([7, 8]))));
+    assert_eq!(forget_unconfigured(&mut state, &[&narrowed], at(1)).len(), 2);
+    assert_eq!(state.hand_over(&"pager".into(), &"mail".into(), "404", None), 2, "the two that were raised");
+    let expected = [
+        "raised funds → mail,pager",
+        "raised funds → mail,pager",
+        "ended funds critical → pager",
+        "ended funds critical → pager",
+    ];
+    assert_eq!(told(&mut state), expected);
+    // One whose division is gone from the listing: people get a notice, incidents are resolved one by one.
+    settle(&mut state, &narrowed, &Harvest { reads: Vec::new(), ..divisions(&[7, 8]) }, at(2));
+    assert_eq!(told(&mut state), ["ended funds critical → pager", "unwatched 9 funds → mail"]);
+    assert_eq!(state, State::default());
+}
+
+#[test]
+fn a_failing_notifier_that_leaves_the_configuration_resolves_its_incident() {
+    let (mut state, incidents) = (State::default(), BTreeSet::from(["pager".into()]));
+    for name in ["gone", "brief"] {
+        state.failed(&name.into(), "404", at(0)).reported = name == "gone";
+    }
+    state.end_removed_notifiers(|name| name == "pager", &incidents, at(1));
+    let owed: Vec<_> = state.owed.iter().map(|owed| owed.event.subject.clone()).collect();
+    assert_eq!(owed, [Subject::NotifierRemoved { notifier: "gone".into() }]);
+    assert_eq!(state.hand_over(&"pager".into(), &"mail".into(), "404", None), 0);
+    let json = lowtide::store::encode(&state).unwrap().to_bytes();
+    assert_eq!(serde_json::from_slice::<State>(&json).unwrap(), state);
+}
+
+#[test]
+fn what_is_pending_of_an_ended_alert_opens_no_incident_in_its_place() {
+    let (watch, mut state) = (with_incidents(watch(Scope::Undivided)), State::default());
+    settle(&mut state, &watch, &one(good("1000")), at(0));
+    let other = with_incidents(nothing::watch(Scope::Undivided, Vec::new(), None));
+    assert_eq!(forget_unconfigured(&mut state, &[&other], at(1)).len(), 1);
+    assert_eq!(state.hand_over(&"slack".into(), &"pager".into(), "404", None), 0);
+    assert_eq!(told(&mut state), ["raised funds → slack"]);
+}
+
+#[test]
+fn what_an_older_version_queued_keeps_its_id_and_its_thread() {
+    let (watch, mut state) = (watch(Scope::Undivided), State::default());
+    settle(&mut state, &watch, &one(good("1000")), at(0));
+    let new = state.owed[0].event.id.clone();
+    let old = "a/b/funds/acme@1";
+    let json = String::from_utf8(lowtide::store::encode(&state).unwrap().to_bytes()).unwrap();
+    let mut state: State = serde_json::from_str(&json.replace(&new, old)).unwrap();
+    settle(&mut state, &watch, &one(good("5000")), at(60));
+    state.delivered(&"slack".into(), &BTreeSet::from([old.to_owned()]), Some("<first@example.com>"), &[]);
+    let (event, owing) = state.owed_to("slack").next().unwrap();
+    assert_eq!((event.kind(), owing.thread.as_deref()), (Some(Kind::Resolved), Some("<first@example.com>")));
 }

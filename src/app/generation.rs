@@ -114,7 +114,7 @@ impl Generation {
     /// Takes over: forgets what is no longer configured, then lets cycles and sends begin.
     pub(super) async fn start(built: Built, house: &House, kept: &mut Kept) -> Self {
         let Built { config, watches, desks, shared, listener, heartbeat } = built;
-        forget_unconfigured(&house.book, &watches, &desks).await;
+        forget_unconfigured(&house.book, &watches, &desks, house.clock.now()).await;
         let accounts = config.accounts.keys().cloned().collect();
         house.board.configured(&accounts, &config.rules, &desks.keys().cloned().collect());
         kept.shared = shared;

@@ -82,7 +82,7 @@ struct Row {
     seconds: Option<u64>,
     warning: Option<String>,
     critical: Option<String>,
-    /// Why it is unknown.
+    /// Why it, or one of its levels, is unknown.
     reason: Option<String>,
     #[serde(skip)]
     shown: String,
@@ -186,12 +186,14 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
             row.ranges = [range(rule, Severity::Warning), range(rule, Severity::Critical)];
         }
         Ok(verdict) => {
-            row.reason = None;
-            row.level = match verdict.breached() {
-                None => Worst::Ok,
-                Some(Severity::Warning) => Worst::Warning,
-                Some(Severity::Critical) => Worst::Critical,
+            // A level that could not be evaluated may be breached, too.
+            row.level = match (verdict.breached(), &verdict.problem) {
+                (Some(Severity::Critical), _) => Worst::Critical,
+                (_, Some(_)) => Worst::Unknown,
+                (Some(Severity::Warning), None) => Worst::Warning,
+                (None, None) => Worst::Ok,
             };
+            row.reason = verdict.problem.map(|why| why.reason);
             row.ranges = [range(rule, Severity::Warning), range(rule, Severity::Critical)];
         }
     }

@@ -133,7 +133,8 @@ fn failures(watch: &Watch, harvest: &Harvest) -> Vec<String> {
                 failures.extend(readings.filter_map(|verdict| match verdict {
                     Err(Blind::Unreadable(why)) => Some(why.reason),
                     Err(Blind::NotYetRead(why)) => Some(why),
-                    Ok(_) | Err(Blind::NotYetKnown(_)) => None,
+                    Ok(verdict) => verdict.problem.map(|why| why.reason),
+                    Err(Blind::NotYetKnown(_)) => None,
                 }));
             }
         }

@@ -133,7 +133,7 @@ pub struct AlertReport {
     pub status: String,
     /// At which level.
     pub level: Severity,
-    /// The first breached reading.
+    /// The first breached reading of that level.
     pub since: Option<Time>,
     /// Its last event.
     pub last_event: Option<Time>,

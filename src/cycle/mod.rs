@@ -21,7 +21,6 @@ use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind
 use crate::clock::Clock;
 use crate::domain::balance::{Balance, Note, Outlook, Reading, Unreadable};
 use crate::domain::books::Books;
-use crate::domain::evaluate::{Blind, evaluate};
 use crate::domain::event::Value;
 use crate::domain::money::Money;
 use crate::domain::report::{Figures, Latest};
@@ -65,8 +64,34 @@ pub struct Watch {
     pub unreadable: Arc<UnreadablePolicy>,
     /// Every silence of the configuration; those made by command are in the state.
     pub silences: Arc<[Silence]>,
+    /// Notifiers that keep an incident open for each alert, until they are told of its end.
+    pub incident_notifiers: Arc<BTreeSet<Name>>,
     /// Its books; `None`: nothing looks ahead.
     pub library: Option<Arc<Library>>,
+}
+
+/// The two times of a cycle. They are minutes apart where a large account is read slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CycleTime {
+    /// The time of the schedule that the cycle is for: what `for`, `remind_every` and silences are judged by, so that no
+    /// reminder drifts.
+    pub planned: Time,
+    /// When everything was read: what events are stamped with, and what the outbox and the heartbeat count from.
+    pub settled: Time,
+}
+
+impl CycleTime {
+    /// Of a cycle that was read by `now`. A clock that was set back meanwhile must not let an event come before its alert.
+    pub fn new(planned: Time, now: Time) -> Self {
+        Self { planned, settled: now.max(planned) }
+    }
+}
+
+/// A cycle that takes no time.
+impl From<Time> for CycleTime {
+    fn from(at: Time) -> Self {
+        Self::new(at, at)
+    }
 }
 
 /// What an account's cycles keep between them, in memory only.
@@ -207,20 +232,22 @@ pub struct Outcome {
     pub ended: Time,
 }
 
-/// Runs one cycle: reads everything once, settles it as of the `planned` time, and saves.
+/// Runs one cycle: reads everything once, judges it as of the `planned` time, and saves.
 pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Clock, planned: Time) -> Outcome {
     let started = clock.now();
     memory.errors.clear();
     let mut harvest = read(watch, memory, clock).await;
     let now = clock.now();
     ahead::look_ahead(watch, memory, &mut harvest, book, planned).await;
-    let news = book
+    let time = CycleTime::new(planned, clock.now());
+    let settled = book
         .change(|state| {
-            let settled = settle(state, watch, &harvest, planned);
+            let settled = settle(state, watch, &harvest, time);
             let changed = settled.changed;
-            (settled.news, changed)
+            (settled, changed)
         })
         .await;
+    let news = settled.news;
     for line in &news {
         tracing::info!(account = %watch.account, event = line.kind, alert = %line.alert, severity = %line.level, "{}", line.text);
     }
@@ -233,7 +260,7 @@ pub async fn run(watch: &Watch, memory: &mut Memory, book: &Book, clock: &dyn Cl
         unreadable,
         events: news.iter().map(News::counted_as).collect(),
         errors: std::mem::take(&mut memory.errors),
-        good: is_good(watch, &harvest),
+        good: settled.good,
         latest: latest(&watch.account, &harvest.reads, now),
         listing_failure: harvest.listing_failure.map(|why| why.reason),
         readings: harvest.reads.into_iter().map(|read| seen(read, now)).collect(),
@@ -270,16 +297,6 @@ pub fn latest(account: &Name, reads: &[Read], at: Time) -> Vec<Latest> {
         Latest { figures: Figures { at: Some(at), funds: Some(value), unpaid, ..none }, failure: None }
     };
     reads.iter().map(figures).collect()
-}
-
-/// Whether no rule is blind.
-fn is_good(watch: &Watch, harvest: &Harvest) -> bool {
-    let sees = |read: &Read| {
-        let mut rules = watch.rules.iter().filter(|rule| rule.watches(&watch.account, read.division));
-        rules.all(|rule| !matches!(evaluate(rule, &read.reading(rule)), Err(Blind::Unreadable(_))))
-    };
-    let good = |read: &Read| read.balance.is_ok() && sees(read);
-    harvest.listing_failure.is_none() && harvest.reads.iter().all(good)
 }
 
 /// Reads each division once, side by side. Where one is refused, the listing may be out of date: it is asked for again, so

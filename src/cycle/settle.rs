@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Harvest, Read, Scope, Watch};
+use super::{CycleTime, Harvest, Read, Scope, Watch};
 use crate::domain::alert::{AlertKey, Kind, Move, Status, transition};
 use crate::domain::balance::{Balance, Outlook, Reading, Unreadable};
-use crate::domain::evaluate::{Blind, LevelVerdict, Standing, Verdict, evaluate};
+use crate::domain::evaluate::{Blind, LevelVerdict, Standing, Verdict, evaluate_in};
 use crate::domain::event::{Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
 use crate::domain::money::Currency;
 use crate::domain::rule::{Rule, Severity, UNREADABLE};
 use crate::domain::silence::{Note, Silence, hear};
-use crate::domain::state::{OwedIndex, Remembered, State};
+use crate::domain::state::{NewEvent, OwedIndex, Remembered, State};
 use crate::domain::{Division, Name, Time};
 
 /// One line of news for the log.
@@ -44,12 +44,16 @@ pub struct Settled {
     pub news: Vec<News>,
     /// Whether the state changed.
     pub changed: bool,
+    /// Whether everything that the rules look at could be read and evaluated.
+    pub good: bool,
 }
 
 /// Applies a harvest to the state: judges every rule, moves every alert, owes every event. At most one event an alert.
-pub fn settle(state: &mut State, watch: &Watch, harvest: &Harvest, now: Time) -> Settled {
+pub fn settle(state: &mut State, watch: &Watch, harvest: &Harvest, time: impl Into<CycleTime>) -> Settled {
+    let CycleTime { planned: now, settled: queued_at } = time.into();
     let changed = state.drop_ended_silences(now);
-    let mut desk = Desk { state, watch, now, news: Vec::new(), changed, unreadable: UNREADABLE.into(), owed: None };
+    let (unreadable, good) = (UNREADABLE.into(), harvest.listing_failure.is_none());
+    let mut desk = Desk { state, watch, now, queued_at, news: Vec::new(), changed, good, unreadable, owed: None };
     if let Some(active) = &harvest.active {
         desk.end_gone_divisions(active);
     }
@@ -64,16 +68,20 @@ pub fn settle(state: &mut State, watch: &Watch, harvest: &Harvest, now: Time) ->
     for read in &harvest.reads {
         desk.settle_read(read);
     }
-    Settled { news: desk.news, changed: desk.changed }
+    Settled { news: desk.news, changed: desk.changed, good: desk.good }
 }
 
 /// The state on the table while one harvest is settled.
 struct Desk<'a> {
     state: &'a mut State,
     watch: &'a Watch,
+    /// What alerts are judged by.
     now: Time,
+    /// What events are stamped with.
+    queued_at: Time,
     news: Vec<News>,
     changed: bool,
+    good: bool,
     /// The name of the unreadable alert, to share.
     unreadable: Name,
     /// What is owed, once anything is.
@@ -93,12 +101,26 @@ struct Known<'a> {
     currency: Option<Currency>,
 }
 
+/// What keeps the rules of one division from being evaluated.
+#[derive(Default)]
+struct Problems {
+    failures: Vec<Unreadable>,
+    /// Rules of which a level, or all, cannot be evaluated.
+    blind: BTreeSet<Name>,
+    /// Those of them whose alerts stand still.
+    still: BTreeSet<Name>,
+    /// Something is being read for the first time: whether it can be is not known, so nothing is readable *again*.
+    in_the_dark: bool,
+}
+
 /// What somebody is told of one alert.
 struct Telling {
     /// What happened, as those who are told see it.
     moved: Move,
     /// Who is told.
     recipients: BTreeSet<Name>,
+    /// Who must not be told, not even in place of another.
+    kept_from: BTreeSet<Name>,
     /// The threads of those who were told before.
     threads: BTreeMap<Name, Option<String>>,
     /// The silence that the message shows.
@@ -119,35 +141,24 @@ impl Desk<'_> {
     }
 
     fn settle_read(&mut self, read: &Read) {
-        let mut failures: Vec<Unreadable> = Vec::new();
-        let mut blind: BTreeSet<Name> = BTreeSet::new();
-        // Something is being read for the first time: whether it can be is not known, so nothing is readable *again*.
-        let mut in_the_dark = false;
+        let mut problems = Problems::default();
         let rules = Arc::clone(&self.watch.rules);
         match &read.balance {
-            Err(why) => failures.push(why.clone()),
+            Err(why) => problems.failures.push(why.clone()),
             Ok(balance) => {
                 for rule in rules.iter().filter(|rule| rule.watches(&self.watch.account, read.division)) {
-                    let reading = read.reading(rule);
-                    let known = self.in_the_known_currency(rule, read, &reading).map_err(Blind::Unreadable);
-                    match known.and_then(|()| evaluate(rule, &reading)) {
-                        Ok(verdict) => self.settle_rule(rule, read, balance, &reading, &verdict),
-                        Err(Blind::NotYetKnown(_)) => {}
-                        Err(Blind::NotYetRead(_)) => in_the_dark = true,
-                        Err(Blind::Unreadable(why)) => {
-                            blind.insert(rule.name.clone());
-                            failures.push(why);
-                        }
-                    }
+                    self.judge(rule, read, balance, &mut problems);
                 }
             }
         }
+        let Problems { failures, blind, still, in_the_dark } = problems;
         let all_blind = read.balance.is_err();
         let account = self.watch.account.clone();
         let stands_still = |key: &AlertKey| {
-            key.account == account && key.division == read.division && (all_blind || blind.contains(&key.rule))
+            key.account == account && key.division == read.division && (all_blind || still.contains(&key.rule))
         };
         let failure = worst(failures);
+        self.good &= failure.is_none();
         if failure.is_none() && in_the_dark {
             return;
         }
@@ -155,31 +166,47 @@ impl Desk<'_> {
             let known = Known {
                 name: read.name.as_deref(),
                 reason: failure.as_ref().map(|why| why.reason.clone()),
-                blind: blind.iter().cloned().collect(),
+                blind: blind.into_iter().collect(),
                 currency: None,
             };
             self.settle_unreadable(read.division, known, failure.as_ref(), stands_still);
         }
     }
 
-    /// While an alert fires, an amount in another currency neither worsens nor resolves it, unless the thresholds name
-    /// theirs: JPY 5,000 are no recovery from USD 1,000.
-    fn in_the_known_currency(&self, rule: &Rule, read: &Read, reading: &Reading) -> Result<(), Unreadable> {
-        let Reading::Amount(money) = reading else { return Ok(()) };
-        let known = self.state.alerts.get(&self.key(read.division, &rule.name));
-        let firing = known.filter(|known| matches!(known.alert.status(), Status::Firing(_)));
-        let known = firing.and_then(|known| known.currency);
-        match known.filter(|known| *known != money.currency && rule.currency().is_none()) {
-            None => Ok(()),
-            Some(known) => Err(Unreadable {
-                outlook: Outlook::NeedsAction,
-                reason: format!(
-                    "rule {} alerted on an amount in {known}, but CertCentral reports amounts in {} now: \
-                     write its thresholds with their currency, or give this account a rule of its own",
-                    rule.name, money.currency
-                ),
-            }),
+    /// Settles what one rule makes of a balance, and notes what keeps it from that.
+    fn judge(&mut self, rule: &Rule, read: &Read, balance: &Balance, problems: &mut Problems) {
+        let reading = read.reading(rule);
+        let (problem, stands_still) = match evaluate_in(rule, &reading, self.alerted_in(rule, read)) {
+            Ok(verdict) => {
+                self.settle_rule(rule, read, balance, &reading, &verdict);
+                let still = verdict.problem.is_some() && self.fires_unevaluated(rule, read, &verdict);
+                (verdict.problem, still)
+            }
+            Err(Blind::Unreadable(why)) => (Some(why), true),
+            Err(Blind::NotYetKnown(_)) => (None, false),
+            Err(Blind::NotYetRead(_)) => {
+                problems.in_the_dark = true;
+                (None, false)
+            }
+        };
+        let Some(why) = problem else { return };
+        problems.failures.push(why);
+        problems.blind.insert(rule.name.clone());
+        if stands_still {
+            problems.still.insert(rule.name.clone());
         }
+    }
+
+    /// Whether the level that a rule's alert fires at is one that could not be evaluated.
+    fn fires_unevaluated(&self, rule: &Rule, read: &Read, verdict: &Verdict) -> bool {
+        let known = self.state.alerts.get(&self.key(read.division, &rule.name));
+        known.and_then(|known| known.alert.firing()).is_some_and(|level| !verdict.is_evaluated(level))
+    }
+
+    /// The currency of the amounts that a rule's alert fires on, while it does.
+    fn alerted_in(&self, rule: &Rule, read: &Read) -> Option<Currency> {
+        let known = self.state.alerts.get(&self.key(read.division, &rule.name))?;
+        known.currency.filter(|_| known.alert.firing().is_some())
     }
 
     fn settle_rule(&mut self, rule: &Rule, read: &Read, balance: &Balance, reading: &Reading, verdict: &Verdict) {
@@ -192,14 +219,17 @@ impl Desk<'_> {
                 (Value::Unlimited, None)
             }
         };
-        let known = Known { name: read.name.as_deref(), currency, ..Known::default() };
+        // A level that was not evaluated fires on the amount of before.
+        let before = verdict.problem.as_ref().and_then(|_| self.alerted_in(rule, read));
+        let known = Known { name: read.name.as_deref(), currency: before.or(currency), ..Known::default() };
         let notify = |severity| rule.level(severity).map(|level| level.notify.as_slice()).unwrap_or_default();
         let Some(telling) = self.advance(&key, known, verdict, remind, notify) else { return };
         let moved = telling.moved;
         // What is over is over for both levels: the milder threshold is the one that the reader wants to be back above.
-        let milder = rule.level(Severity::Warning).filter(|_| moved.kind == Kind::Resolved);
+        let evaluated = |severity| rule.level(severity).filter(|_| verdict.is_evaluated(severity));
+        let milder = evaluated(Severity::Warning).filter(|_| moved.kind == Kind::Resolved);
         let goes_on = moved.kind != Kind::Resolved;
-        let judged_by = milder.or_else(|| rule.level(moved.level));
+        let judged_by = milder.or_else(|| evaluated(moved.level));
         let subject = Subject::Threshold(ThresholdEvent {
             division_name: read.name.clone(),
             kind: moved.kind,
@@ -291,13 +321,12 @@ impl Desk<'_> {
         let (mut alert, moved) = transition(&before.alert, verdict, remind, self.now);
         let silences = self.silences(key);
         let hearing = hear(before.hushed.as_ref(), &before.alert, &alert, moved, &silences, self.now);
-        let after_silence = before.hushed.is_some() && silences.is_empty();
         if hearing.told.is_some() && self.owed.is_none() {
             self.owed = Some(OwedIndex::of(self.state));
         }
         let telling = hearing.told.map(|moved| {
-            let recipients = self.recipients(key, moved, after_silence, &notify);
-            Telling { moved, recipients, threads: before.alert.told.clone(), silence: hearing.note }
+            let (recipients, kept_from) = self.recipients(key, moved, &notify);
+            Telling { moved, recipients, kept_from, threads: before.alert.told.clone(), silence: hearing.note }
         });
         self.report(key, moved, telling.as_ref().map(|telling| telling.moved));
         if telling.is_some() && alert.firing().is_some() {
@@ -325,19 +354,23 @@ impl Desk<'_> {
         all.filter(|silence| silence.matches(key) && silence.in_force(self.now)).collect()
     }
 
-    /// The notifiers of the level, or who heard the beginning. An easing that a silence held back is news to both.
+    /// The notifiers of the level, or those that were notified before; of an easing both, since it may be the first that
+    /// warning's notifiers hear of the alert. And those that it is kept from: an easing would open an incident anew, and page
+    /// again, where somebody has closed it.
     fn recipients<'n>(
         &self,
         key: &AlertKey,
         moved: Move,
-        after_silence: bool,
         notify: impl Fn(Severity) -> &'n [Name],
-    ) -> BTreeSet<Name> {
-        let of_the_level = || notify(moved.level).iter().cloned().collect();
+    ) -> (BTreeSet<Name>, BTreeSet<Name>) {
+        let of_the_level: BTreeSet<Name> = notify(moved.level).iter().cloned().collect();
         match moved.kind {
-            Kind::Raised | Kind::Escalated | Kind::Reminder => of_the_level(),
-            Kind::Eased if after_silence => &self.told_or_owed(key) | &of_the_level(),
-            Kind::Eased | Kind::Resolved => self.told_or_owed(key),
+            Kind::Raised | Kind::Escalated | Kind::Reminder => (of_the_level, BTreeSet::new()),
+            Kind::Resolved => (self.told_or_owed(key), BTreeSet::new()),
+            Kind::Eased => {
+                let kept_from = &*self.watch.incident_notifiers - &of_the_level;
+                (&(&self.told_or_owed(key) | &of_the_level) - &kept_from, kept_from)
+            }
         }
     }
 
@@ -373,9 +406,10 @@ impl Desk<'_> {
     }
 
     fn owe(&mut self, subject: Subject, telling: Telling) {
-        let Telling { recipients, threads, silence, .. } = telling;
+        let Telling { recipients, kept_from, threads, silence, .. } = telling;
         let owed = self.owed.get_or_insert_with(|| OwedIndex::of(self.state));
-        self.state.owe_among(subject, self.now, &recipients, &threads, silence, owed);
+        let (recipients, threads) = (&recipients, &threads);
+        self.state.enqueue(NewEvent { subject, at: self.queued_at, recipients, threads, silence, kept_from }, owed);
     }
 
     /// A division that is gone from a good listing ends its alerts, with one notice to those who were told.
@@ -387,8 +421,9 @@ impl Desk<'_> {
         for division in divisions {
             let (mut recipients, mut rules, mut division_name) = (BTreeSet::new(), Vec::new(), None);
             for key in keys.iter().filter(|key| key.division == division) {
-                recipients.extend(self.state.told_or_owed(key));
-                let Some(known) = self.state.alerts.remove(key) else { continue };
+                let incidents = &self.watch.incident_notifiers;
+                let Some((known, notified)) = end_alert(self.state, key, incidents, self.queued_at) else { continue };
+                recipients.extend(notified);
                 self.changed = true;
                 division_name = division_name.or(known.division_name);
                 if known.alert.firing().is_some() {
@@ -399,9 +434,30 @@ impl Desk<'_> {
             let text = "division is gone from CertCentral's list: no longer watched";
             self.news.push(News { kind: "unwatched", alert, of_unreadable: false, level: "-".to_owned(), text });
             let subject = Subject::Unwatched { account: account.clone(), division, division_name, rules };
-            self.state.owe(subject, self.now, &recipients, &BTreeMap::new());
+            self.state.owe(subject, self.queued_at, &recipients, &BTreeMap::new());
         }
     }
+}
+
+/// Removes an alert that nothing evaluates any more. Notifiers that keep incidents are told to resolve theirs. Returns what
+/// was known of it, and the others that were notified.
+fn end_alert(
+    state: &mut State,
+    key: &AlertKey,
+    incident_notifiers: &BTreeSet<Name>,
+    queued_at: Time,
+) -> Option<(Remembered, BTreeSet<Name>)> {
+    let notified = state.told_or_owed(key);
+    let known = state.alerts.remove(key)?;
+    // What is pending for others still goes out, but must not open an incident in their place: nothing would resolve it.
+    for owed in state.owed.iter_mut().filter(|owed| owed.event.alert() == Some(key)) {
+        Arc::make_mut(&mut owed.event).audience.extend(incident_notifiers.iter().cloned());
+    }
+    if let Some(level) = known.alert.firing() {
+        let subject = Subject::AlertEnded { key: key.clone(), level };
+        state.owe(subject, queued_at, &(&notified & incident_notifiers), &BTreeMap::new());
+    }
+    Some((known, &notified - incident_notifiers))
 }
 
 /// Several failures are one: what needs action decides, and every different reason is told.
@@ -424,8 +480,9 @@ pub fn label(key: &AlertKey) -> String {
     }
 }
 
-/// Ends, without a message, every alert whose rule, account or division left the configuration. Returns them.
-pub fn forget_unconfigured(state: &mut State, watches: &[&Watch]) -> Vec<AlertKey> {
+/// Ends, without a message, every alert whose rule, account or division left the configuration. Returns them. Incidents that
+/// were opened for them are resolved.
+pub fn forget_unconfigured(state: &mut State, watches: &[&Watch], now: Time) -> Vec<AlertKey> {
     let configured = |key: &AlertKey| {
         let Some(watch) = watches.iter().find(|watch| watch.account == key.account) else { return false };
         let unreadable = *key.rule == *UNREADABLE;
@@ -440,8 +497,9 @@ pub fn forget_unconfigured(state: &mut State, watches: &[&Watch]) -> Vec<AlertKe
         in_scope && (unreadable || rule.is_some_and(|rule| rule.watches(&key.account, key.division)))
     };
     let gone: Vec<AlertKey> = state.alerts.keys().filter(|key| !configured(key)).cloned().collect();
+    let incident_notifiers = watches.first().map(|watch| Arc::clone(&watch.incident_notifiers)).unwrap_or_default();
     for key in &gone {
-        state.alerts.remove(key);
+        end_alert(state, key, &incident_notifiers, now);
     }
     gone
 }

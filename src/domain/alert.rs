@@ -23,6 +23,20 @@ pub struct AlertKey {
     pub rule: Name,
 }
 
+impl AlertKey {
+    /// Returns one text for the key, the same for all events of the alert. No two keys share one.
+    pub fn id(&self) -> String {
+        identity(&[&self.rule, &self.account], self.division)
+    }
+}
+
+/// Joins names and a division to one text. Names are percent-encoded, so that a slash in one is no border between two.
+pub fn identity(names: &[&str], division: Division) -> String {
+    let escaped = |name: &&str| url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>();
+    let parts = names.iter().map(escaped).chain(division.map(|id| id.to_string()));
+    parts.collect::<Vec<_>>().join("/")
+}
+
 /// One level that is breached: since when, and whether that has held long enough to fire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latch {
@@ -121,6 +135,14 @@ impl Alert {
         }
     }
 
+    /// Returns the first breached reading of the level that it is at.
+    pub fn level_since(&self) -> Option<Time> {
+        match self.status() {
+            Status::Ok => None,
+            Status::Pending(level) | Status::Firing(level) => Some(self.latch(level)?.since),
+        }
+    }
+
     /// The first breached reading of any of its levels.
     pub fn since(&self) -> Option<Time> {
         [self.warning, self.critical].into_iter().flatten().map(|latch| latch.since).min()
@@ -135,8 +157,7 @@ impl Alert {
 
     /// The news that it fires at its level now, as a move of this kind; `None` if it does not fire.
     pub(super) fn news(&self, kind: Kind) -> Option<Move> {
-        let level = self.firing()?;
-        Some(Move { kind, level, since: self.latch(level)?.since })
+        Some(Move { kind, level: self.firing()?, since: self.level_since()? })
     }
 
     /// A state time in the future (the clock went back) counts as now.
@@ -185,7 +206,7 @@ pub fn transition(
     (alert, Some(Move { kind, level, since }))
 }
 
-/// One latch, one verdict. A level that the rule no longer has no longer fires.
+/// One latch, one verdict. A level that the rule no longer has no longer fires; one that cannot be evaluated stands still.
 fn step(latch: Option<Latch>, verdict: Option<LevelVerdict>, now: Time) -> Option<Latch> {
     let verdict = verdict?;
     match (latch, verdict.standing) {
@@ -194,6 +215,7 @@ fn step(latch: Option<Latch>, verdict: Option<LevelVerdict>, now: Time) -> Optio
         }
         (None, Standing::Breached) => Some(Latch { since: now, firing: verdict.hold.is_zero() }),
         (Some(latch), Standing::Between) if latch.firing => Some(latch),
+        (latch, Standing::NotEvaluated) => latch,
         _ => None,
     }
 }
@@ -202,10 +224,10 @@ fn held(since: Time, hold: Duration, now: Time) -> bool {
     (now - since).to_std().is_ok_and(|age| age >= hold)
 }
 
-/// While critical fires, warning fires too, unless its own `clear_at` has been reached.
+/// While critical fires, warning fires too, unless its own `clear_at` has been reached or it cannot be evaluated.
 fn warning_fires_with_critical(alert: &mut Alert, verdict: &Verdict) {
     let (Some(critical), Some(warning)) = (alert.critical, verdict.warning) else { return };
-    if critical.firing && warning.standing != Standing::Clear {
+    if critical.firing && matches!(warning.standing, Standing::Breached | Standing::Between) {
         let since = alert.warning.map_or(critical.since, |latch| latch.since.min(critical.since));
         alert.warning = Some(Latch { since, firing: true });
     }
@@ -253,7 +275,7 @@ mod tests {
     }
 
     fn both(warning: Standing, critical: Standing) -> Verdict {
-        Verdict { warning: level(warning, 0), critical: level(critical, 0) }
+        Verdict { warning: level(warning, 0), critical: level(critical, 0), problem: None }
     }
 
     #[test]
@@ -283,7 +305,7 @@ mod tests {
     #[test]
     fn a_fall_straight_to_critical_is_one_event_and_eases_to_warning_even_within_its_for() {
         use Standing::{Breached, Clear};
-        let slow_warning = |critical| Verdict { warning: level(Breached, 2 * HOUR), critical: level(critical, 0) };
+        let slow_warning = |critical| Verdict { warning: level(Breached, 2 * HOUR), ..both(Clear, critical) };
         let told = play(&[(0, slow_warning(Breached)), (10, slow_warning(Clear))]);
         assert_eq!(told, ["raised critical since 0", "eased warning since 0"]);
     }
@@ -314,11 +336,11 @@ mod tests {
         let breached = both(Standing::Breached, Standing::Clear);
         let day = 24 * HOUR;
         let told = play(&[
-            (0, breached),
-            (day - 1, breached),
-            (day, breached),
-            (day + 1, breached),
-            (900 * day, breached),
+            (0, breached.clone()),
+            (day - 1, breached.clone()),
+            (day, breached.clone()),
+            (day + 1, breached.clone()),
+            (900 * day, breached.clone()),
             (900 * day + 1, breached),
         ]);
         let reminder = "reminder warning since 0";
@@ -329,17 +351,39 @@ mod tests {
     fn a_clock_that_goes_back_makes_no_storm_and_no_silence() {
         let breached = both(Standing::Breached, Standing::Clear);
         let ten_years = 10 * 365 * 24 * HOUR;
-        let told = play(&[(ten_years, breached), (0, breached), (1, breached), (24 * HOUR, breached)]);
+        let told = play(&[ten_years, 0, 1, 24 * HOUR].map(|seconds| (seconds, breached.clone())));
         assert_eq!(told[1..], ["-", "-", "reminder warning since 0"]);
     }
 
     #[test]
     fn a_level_that_left_the_rule_no_longer_fires() {
         let both_fire = both(Standing::Breached, Standing::Breached);
-        let warning_only = Verdict { critical: None, ..both_fire };
-        let critical_only = Verdict { warning: None, critical: level(Standing::Clear, 0) };
-        assert_eq!(play(&[(0, both_fire), (1, warning_only)])[1], "eased warning since 0");
+        let warning_only = Verdict { critical: None, ..both_fire.clone() };
+        let critical_only = Verdict::single(Severity::Critical, level(Standing::Clear, 0).unwrap());
+        assert_eq!(play(&[(0, both_fire), (1, warning_only.clone())])[1], "eased warning since 0");
         assert_eq!(play(&[(0, warning_only), (1, critical_only)])[1], "resolved warning since 0");
+    }
+
+    #[test]
+    fn a_level_that_cannot_be_evaluated_stands_still_and_does_not_begin_with_the_other() {
+        use Standing::{Breached, Clear, NotEvaluated};
+        let told = play(&[
+            (0, both(Breached, Clear)),
+            (1, both(NotEvaluated, Clear)),
+            (2, both(NotEvaluated, Breached)),
+            (3, both(NotEvaluated, Clear)),
+            (4, both(Clear, NotEvaluated)),
+        ]);
+        let expected = [
+            "raised warning since 0",
+            "-",
+            "escalated critical since 2",
+            "eased warning since 0",
+            "resolved warning since 0",
+        ];
+        assert_eq!(told, expected);
+        let told = play(&[(0, both(NotEvaluated, Breached)), (1, both(NotEvaluated, Clear))]);
+        assert_eq!(told, ["raised critical since 0", "resolved critical since 0"]);
     }
 
     /// Through the list in which alerts are saved.
@@ -352,11 +396,11 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_step()(gap in 0i64..200_000, warning in 0usize..3, critical in 0usize..3, levels in 1u8..4, hold in 0i64..4) -> (i64, Verdict) {
-            let standing = [Standing::Clear, Standing::Between, Standing::Breached];
+        fn any_step()(gap in 0i64..200_000, warning in 0usize..4, critical in 0usize..4, levels in 1u8..4, hold in 0i64..4) -> (i64, Verdict) {
+            let standing = [Standing::Clear, Standing::Between, Standing::Breached, Standing::NotEvaluated];
             let warning = level(standing[warning], hold * HOUR).filter(|_| levels & 1 > 0);
             let critical = level(standing[critical], hold * HOUR).filter(|_| levels & 2 > 0);
-            (gap, Verdict { warning, critical })
+            (gap, Verdict { warning, critical, problem: None })
         }
     }
 

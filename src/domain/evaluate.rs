@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::balance::{Outlook, Reading, Unreadable};
-use super::money::Money;
+use super::money::Currency;
 use super::rule::{Amount, Bound, Level, Rule, Severity, Side};
 
 /// Where a value stands against one level.
@@ -17,6 +17,8 @@ pub enum Standing {
     Between,
     /// Beyond the threshold.
     Breached,
+    /// The level cannot be compared with the value: it stays as it is.
+    NotEvaluated,
 }
 
 /// What one level makes of a reading.
@@ -29,20 +31,22 @@ pub struct LevelVerdict {
 }
 
 /// What a rule makes of a reading; `None` for a level that it does not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdict {
     /// The warning level.
     pub warning: Option<LevelVerdict>,
     /// The critical level.
     pub critical: Option<LevelVerdict>,
+    /// Why one of them could not be evaluated, if so. Where none could, there is no verdict.
+    pub problem: Option<Unreadable>,
 }
 
 impl Verdict {
     /// A verdict with one level only.
     pub fn single(severity: Severity, level: LevelVerdict) -> Self {
         match severity {
-            Severity::Warning => Self { warning: Some(level), critical: None },
-            Severity::Critical => Self { warning: None, critical: Some(level) },
+            Severity::Warning => Self { warning: Some(level), ..Self::default() },
+            Severity::Critical => Self { critical: Some(level), ..Self::default() },
         }
     }
 
@@ -59,6 +63,11 @@ impl Verdict {
         [Severity::Critical, Severity::Warning]
             .into_iter()
             .find(|severity| self.level(*severity).is_some_and(|level| level.standing == Standing::Breached))
+    }
+
+    /// Whether the rule has this level and it could be evaluated.
+    pub fn is_evaluated(&self, severity: Severity) -> bool {
+        self.level(severity).is_some_and(|level| level.standing != Standing::NotEvaluated)
     }
 }
 
@@ -82,10 +91,17 @@ impl fmt::Display for Blind {
     }
 }
 
-/// Judges a reading. A threshold in another currency than the account reports is a problem, never a comparison.
+/// Judges a reading. A threshold in another currency than the account reports is a problem, never a comparison; the other
+/// level is evaluated all the same.
 pub fn evaluate(rule: &Rule, reading: &Reading) -> Result<Verdict, Blind> {
+    evaluate_in(rule, reading, None)
+}
+
+/// The same for an alert that fires on amounts in the currency `alerted_in`. A level that names no currency is compared with
+/// amounts in that one only: JPY 5,000 are no recovery from USD 1,000.
+pub fn evaluate_in(rule: &Rule, reading: &Reading, alerted_in: Option<Currency>) -> Result<Verdict, Blind> {
     let value = match reading {
-        Reading::Amount(money) => Some(Bound::from(same_currency(rule, *money).map_err(Blind::Unreadable)?)),
+        Reading::Amount(money) => Some(Bound::from(Amount { value: money.amount, currency: Some(money.currency) })),
         Reading::Time(lasts) => Some(Bound::from(*lasts)),
         Reading::Unlimited => None,
         Reading::NotYetKnown(why) => return Err(Blind::NotYetKnown(why.clone())),
@@ -97,23 +113,52 @@ pub fn evaluate(rule: &Rule, reading: &Reading) -> Result<Verdict, Blind> {
         let reason = format!("rule {} was handed a reading in another unit than {}", rule.name, rule.metric);
         return Err(Blind::Unreadable(Unreadable { outlook: Outlook::MayHeal, reason }));
     }
-    let judge =
-        |severity| rule.level(severity).map(|level| LevelVerdict { standing: stand(level, value), hold: level.hold });
-    Ok(Verdict { warning: judge(Severity::Warning), critical: judge(Severity::Critical) })
+    let reported = value.and_then(Bound::currency);
+    let compares = |level: &Level| match (reported, level.currency().or(alerted_in)) {
+        (Some(reported), Some(expected)) => reported == expected,
+        _ => true,
+    };
+    let judge = |severity| {
+        let level = rule.level(severity)?;
+        let standing = if compares(level) { stand(level, value) } else { Standing::NotEvaluated };
+        Some(LevelVerdict { standing, hold: level.hold })
+    };
+    let (warning, critical) = (judge(Severity::Warning), judge(Severity::Critical));
+    let problem = reported.and_then(|reported| other_currency(rule, reported, alerted_in));
+    let verdict = Verdict { warning, critical, problem };
+    match &verdict.problem {
+        Some(why) if !rule.levels().any(compares) => Err(Blind::Unreadable(why.clone())),
+        _ => Ok(verdict),
+    }
 }
 
-fn same_currency(rule: &Rule, money: Money) -> Result<Amount, Unreadable> {
-    match rule.currency() {
-        Some(currency) if currency != money.currency => Err(Unreadable {
-            outlook: Outlook::NeedsAction,
-            reason: format!(
-                "rule {} has its thresholds in {currency}, but CertCentral reports amounts in {}: \
-                 write the thresholds in {1}, or without a currency",
-                rule.name, money.currency
-            ),
-        }),
-        _ => Ok(Amount { value: money.amount, currency: Some(money.currency) }),
-    }
+/// Why levels cannot be compared with amounts in the currency that is reported, if any cannot.
+fn other_currency(rule: &Rule, reported: Currency, alerted_in: Option<Currency>) -> Option<Unreadable> {
+    let named = rule.currency().filter(|named| *named != reported).map(|named| {
+        let own: Vec<Severity> = [Severity::Warning, Severity::Critical]
+            .into_iter()
+            .filter(|severity| rule.level(*severity).is_some_and(|level| level.currency().is_some()))
+            .collect();
+        let (what, write) = match own.as_slice() {
+            [one] if rule.levels().count() > 1 => (format!("its {one} threshold"), "that threshold"),
+            _ => ("its thresholds".to_owned(), "the thresholds"),
+        };
+        format!(
+            "rule {} has {what} in {named}, but CertCentral reports amounts in {reported}: \
+             write {write} in {reported}, or without a currency",
+            rule.name
+        )
+    });
+    let names_none = rule.levels().any(|level| level.currency().is_none());
+    let changed = alerted_in.filter(|known| names_none && *known != reported).map(|known| {
+        format!(
+            "rule {} alerted on an amount in {known}, but CertCentral reports amounts in {reported} now: \
+             write its thresholds with their currency, or give this account a rule of its own",
+            rule.name
+        )
+    });
+    let reasons: Vec<String> = named.into_iter().chain(changed).collect();
+    (!reasons.is_empty()).then(|| Unreadable { outlook: Outlook::NeedsAction, reason: reasons.join("; ") })
 }
 
 /// `None` is unlimited: above every threshold.
@@ -133,7 +178,7 @@ fn stand(level: &Level, value: Option<Bound>) -> Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::money::{Currency, parse_amount};
+    use crate::domain::money::{Currency, Money, parse_amount};
     use crate::domain::rule::{Amount, Metric, RuleError};
 
     fn amount(text: &str) -> Amount {
@@ -204,6 +249,34 @@ mod tests {
             "rule funds has its thresholds in EUR, but CertCentral reports amounts in USD: \
              write the thresholds in USD, or without a currency"
         );
+    }
+
+    #[test]
+    fn a_level_in_another_currency_leaves_the_other_to_be_evaluated() {
+        let of = |text: &str, currency: Option<&str>| {
+            let currency = currency.map(|code| Currency::parse(code).unwrap());
+            Level::new(Side::Below, Amount { currency, ..amount(text) }, None).ok()
+        };
+        let rule = |warning, critical| Rule::new("funds".into(), Metric::AvailableFunds, warning, critical).unwrap();
+        let warning_in_eur = rule(of("2000", Some("EUR")), of("500", None));
+        let verdict = evaluate(&warning_in_eur, &usd("88")).unwrap();
+        assert_eq!(verdict.breached(), Some(Severity::Critical));
+        assert!(!verdict.is_evaluated(Severity::Warning));
+        assert_eq!(
+            verdict.problem.unwrap().reason,
+            "rule funds has its warning threshold in EUR, but CertCentral reports amounts in USD: \
+             write that threshold in USD, or without a currency"
+        );
+        let critical_in_eur = rule(of("2000", None), of("500", Some("EUR")));
+        let verdict = evaluate(&critical_in_eur, &usd("88")).unwrap();
+        assert_eq!(verdict.breached(), Some(Severity::Warning));
+        assert!(verdict.problem.is_some() && !verdict.is_evaluated(Severity::Critical));
+        // Unlimited funds have no currency.
+        assert_eq!(evaluate(&critical_in_eur, &Reading::Unlimited).unwrap().problem, None);
+        // The level without a currency fired in another one than is reported now.
+        let jpy = Some(Currency::parse("JPY").unwrap());
+        let Err(Blind::Unreadable(why)) = evaluate_in(&critical_in_eur, &usd("88"), jpy) else { panic!("compared") };
+        assert!(why.reason.contains("critical threshold in EUR") && why.reason.contains("an amount in JPY"), "{why:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::ahead::{Ahead, Chart};
-use super::alert::{AlertKey, Kind};
+use super::alert::{AlertKey, Kind, identity};
 use super::balance::{Breakdown, Outlook};
 use super::money::Money;
 use super::report::Page;
@@ -21,7 +21,7 @@ use super::{Division, Name, Time};
 pub struct Event {
     /// Unique among all events of this state, and stable across restarts.
     pub id: String,
-    /// When it happened.
+    /// When it was queued: a cycle's events when everything was read.
     pub at: Time,
     /// What happened.
     #[serde(flatten)]
@@ -29,7 +29,8 @@ pub struct Event {
     /// The silence about it, where there is one that this event breaks, ends under or follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silence: Option<Note>,
-    /// Notifiers that were ever asked to tell it, fallbacks among them, so that nobody is asked twice.
+    /// Notifiers that were ever asked to tell it, fallbacks among them, so that nobody is asked twice; and those that it is
+    /// kept from.
     pub audience: BTreeSet<Name>,
 }
 
@@ -52,6 +53,20 @@ pub enum Subject {
         division_name: Option<String>,
         /// The rules whose alerts ended.
         rules: Vec<Name>,
+    },
+    /// An alert ended because its rule, account or division left the configuration, or its division the listing. Queued only
+    /// for notifiers that keep incidents, which resolve theirs; people get no message.
+    AlertEnded {
+        /// Whose.
+        #[serde(flatten)]
+        key: AlertKey,
+        /// The level that it fired at.
+        level: Severity,
+    },
+    /// A failing notifier left the configuration. Queued only for notifiers that keep incidents, as [`Subject::AlertEnded`] is.
+    NotifierRemoved {
+        /// Its name.
+        notifier: Name,
     },
     /// A notifier has failed for an hour.
     NotifierFailing {
@@ -168,17 +183,52 @@ pub struct UnreadableEvent {
     pub next_reminder: Option<Time>,
 }
 
-impl Event {
+impl Subject {
     /// The alert that it belongs to; notices belong to none.
     pub fn alert(&self) -> Option<&AlertKey> {
-        match &self.subject {
+        match self {
             Subject::Threshold(event) => Some(&event.key),
             Subject::Unreadable(event) => Some(&event.key),
+            Subject::AlertEnded { key, .. } => Some(key),
             Subject::Unwatched { .. }
             | Subject::NotifierFailing { .. }
             | Subject::NotifierRecovered { .. }
+            | Subject::NotifierRemoved { .. }
             | Subject::Report(_) => None,
         }
+    }
+
+    /// Returns the identity of what it continues: its alert, or the notices of one kind about one thing. A notice's begins
+    /// with a tilde, which no alert's does.
+    pub fn identity(&self) -> String {
+        match self {
+            Subject::Threshold(ThresholdEvent { key, .. })
+            | Subject::Unreadable(UnreadableEvent { key, .. })
+            | Subject::AlertEnded { key, .. } => key.id(),
+            Subject::Unwatched { account, division, .. } => notice("unwatched", account, *division),
+            Subject::NotifierFailing { notifier, .. }
+            | Subject::NotifierRecovered { notifier, .. }
+            | Subject::NotifierRemoved { notifier } => notice("notifier", notifier, None),
+            Subject::Report(page) => notice("report", &page.name, None),
+        }
+    }
+}
+
+/// Returns the identity of notices of one kind about one thing.
+pub fn notice(kind: &str, name: &str, division: Division) -> String {
+    format!("~{kind}/{}", identity(&[name], division))
+}
+
+impl Event {
+    /// The alert that it belongs to; notices belong to none.
+    pub fn alert(&self) -> Option<&AlertKey> {
+        self.subject.alert()
+    }
+
+    /// Whether it may go to `notifier` in place of another that fails.
+    pub fn may_be_handed_to(&self, notifier: &str) -> bool {
+        let for_incidents = matches!(self.subject, Subject::AlertEnded { .. } | Subject::NotifierRemoved { .. });
+        !for_incidents && !self.audience.contains(notifier)
     }
 
     /// How the alert moved, where it belongs to one.
@@ -186,9 +236,11 @@ impl Event {
         match &self.subject {
             Subject::Threshold(event) => Some(event.kind),
             Subject::Unreadable(event) => Some(event.kind),
+            Subject::AlertEnded { .. } => Some(Kind::Resolved),
             Subject::Unwatched { .. }
             | Subject::NotifierFailing { .. }
             | Subject::NotifierRecovered { .. }
+            | Subject::NotifierRemoved { .. }
             | Subject::Report(_) => None,
         }
     }
@@ -203,10 +255,21 @@ impl Event {
         match &self.subject {
             Subject::Threshold(event) => Some(event.level),
             Subject::Unreadable(event) => Some(event.level),
+            Subject::AlertEnded { level, .. } => Some(*level),
             Subject::Unwatched { .. }
             | Subject::NotifierFailing { .. }
             | Subject::NotifierRecovered { .. }
+            | Subject::NotifierRemoved { .. }
             | Subject::Report(_) => None,
+        }
+    }
+
+    /// When a reminder would come if nothing changes.
+    pub fn next_reminder(&self) -> Option<Time> {
+        match &self.subject {
+            Subject::Threshold(event) => event.next_reminder,
+            Subject::Unreadable(event) => event.next_reminder,
+            _ => None,
         }
     }
 

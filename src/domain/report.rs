@@ -130,7 +130,7 @@ pub struct Standing {
     pub level: Severity,
     /// Whether it fires; else its `for` is not over.
     pub firing: bool,
-    /// The first breached reading.
+    /// The first breached reading of that level.
     pub since: Option<Time>,
     /// Until when a silence keeps people from hearing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -234,7 +234,7 @@ impl Desk<'_> {
         };
         let hushes = self.silences.iter().filter(|silence| silence.matches(key) && silence.level >= level);
         let silenced_until = hushes.map(|silence| silence.until).max();
-        let (rule, since, blind) = (key.rule.clone(), known.alert.since(), known.blind.clone());
+        let (rule, since, blind) = (key.rule.clone(), known.alert.level_since(), known.blind.clone());
         Some(Standing { rule, level, firing, since, silenced_until, blind })
     }
 }

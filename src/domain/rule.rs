@@ -345,6 +345,11 @@ impl Level {
     pub fn currency(&self) -> Option<Currency> {
         self.threshold.currency().or(self.clear_at.currency())
     }
+
+    /// Whether its amounts compare with amounts in `currency`: they are in it, or in whatever the account reports.
+    pub fn compares_with(&self, currency: Currency) -> bool {
+        self.currency().is_none_or(|own| own == currency)
+    }
 }
 
 /// One threshold rule. Valid: at least one level, and critical is at or beyond warning.

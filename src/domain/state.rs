@@ -60,6 +60,23 @@ pub struct Remembered {
     pub hushed: Option<Hushed>,
 }
 
+/// An event to queue.
+#[derive(Debug)]
+pub struct NewEvent<'a> {
+    /// What happened.
+    pub subject: Subject,
+    /// When it is queued.
+    pub at: Time,
+    /// Whom it is for; if empty, nothing is queued.
+    pub recipients: &'a BTreeSet<Name>,
+    /// The alert's threads so far, by notifier.
+    pub threads: &'a BTreeMap<Name, Option<String>>,
+    /// The silence about it.
+    pub silence: Option<Note>,
+    /// Notifiers that must not get it, not even in place of another that fails.
+    pub kept_from: BTreeSet<Name>,
+}
+
 /// One event and who is still to be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owed {
@@ -115,39 +132,21 @@ impl State {
         recipients: &BTreeSet<Name>,
         told: &BTreeMap<Name, Option<String>>,
     ) {
-        self.owe_under(subject, at, recipients, told, None);
+        let new = NewEvent { subject, at, recipients, threads: told, silence: None, kept_from: BTreeSet::new() };
+        self.enqueue(new, &mut OwedIndex::of(self));
     }
 
-    /// Like [`State::owe`], for an event that a silence is about.
-    pub fn owe_under(
-        &mut self,
-        subject: Subject,
-        at: Time,
-        recipients: &BTreeSet<Name>,
-        told: &BTreeMap<Name, Option<String>>,
-        silence: Option<Note>,
-    ) {
-        let mut index = OwedIndex::of(self);
-        self.owe_among(subject, at, recipients, told, silence, &mut index);
-    }
-
-    /// Like [`State::owe_under`], for whoever owes many events in a row: `index` is what is owed so far.
-    pub fn owe_among(
-        &mut self,
-        subject: Subject,
-        at: Time,
-        recipients: &BTreeSet<Name>,
-        told: &BTreeMap<Name, Option<String>>,
-        silence: Option<Note>,
-        index: &mut OwedIndex,
-    ) {
+    /// Queues an event, unless it has no recipients. `index` is of what is queued so far, for whoever queues many in a row.
+    pub fn enqueue(&mut self, new: NewEvent<'_>, index: &mut OwedIndex) {
+        let NewEvent { subject, at, recipients, threads, silence, kept_from } = new;
         if recipients.is_empty() {
             return;
         }
-        let event = Event { id: index.fresh_id(&subject, at), at, subject, silence, audience: recipients.clone() };
+        let audience = recipients | &kept_from;
+        let event = Event { id: index.fresh_id(&subject, at), at, subject, silence, audience };
         let thread = Thread::of(&event);
         let may_have_more = index.note(&event);
-        let owing = |name: &Name| Box::new(Owing { thread: told.get(name).cloned().flatten(), ..Owing::default() });
+        let owing = |name: &Name| Box::new(Owing { thread: threads.get(name).cloned().flatten(), ..Owing::default() });
         let to = recipients.iter().map(|name| (name.clone(), owing(name))).collect();
         self.owed.push(Owed { event: Arc::new(event), to });
         if may_have_more {
@@ -190,7 +189,7 @@ impl State {
     ) {
         let sent: Vec<_> =
             self.owed.iter().filter(|owed| ids.contains(&owed.event.id)).map(|owed| &owed.event).collect();
-        let lines: BTreeSet<String> = sent.iter().map(|event| line(&event.subject)).collect();
+        let lines: BTreeSet<String> = sent.iter().map(|event| event.subject.identity()).collect();
         for event in sent {
             let Some(known) = event.alert().and_then(|key| self.alerts.get_mut(key)) else { continue };
             let of_this_life = known.alert.since().is_some_and(|since| event.at >= since);
@@ -204,7 +203,7 @@ impl State {
             } else if let Some(owing) = owed.to.get_mut(notifier) {
                 if ids.contains(&owed.event.id) {
                     owing.only = Some(deferred.to_vec());
-                } else if owing.thread.is_none() && lines.contains(&line(&owed.event.subject)) {
+                } else if owing.thread.is_none() && lines.contains(&owed.event.subject.identity()) {
                     owing.thread = message_id.map(str::to_owned);
                 }
             }
@@ -237,7 +236,7 @@ impl State {
                 continue;
             }
             let omitted = owing.omitted;
-            if !owed.event.audience.contains(fallback) {
+            if owed.event.may_be_handed_to(fallback) {
                 Arc::make_mut(&mut owed.event).audience.insert(fallback.clone());
                 let via = Some((notifier.clone(), error.to_owned()));
                 let thread =
@@ -280,6 +279,21 @@ impl State {
         }
         self.drop_settled();
         dropped
+    }
+
+    /// Tells notifiers that keep incidents of the failing ones that are no longer configured: nobody will say that they work
+    /// again.
+    pub fn end_removed_notifiers(
+        &mut self,
+        configured: impl Fn(&str) -> bool,
+        incident_notifiers: &BTreeSet<Name>,
+        now: Time,
+    ) {
+        let removed = self.notifiers.iter().filter(|(name, trouble)| trouble.reported && !configured(name));
+        let removed: Vec<Name> = removed.map(|(name, _)| name.clone()).collect();
+        for notifier in removed {
+            self.owe(Subject::NotifierRemoved { notifier }, now, incident_notifiers, &BTreeMap::new());
+        }
     }
 
     /// Adds a silence. Returns its id, which none of those that are kept has.
@@ -368,7 +382,7 @@ impl OwedIndex {
     }
 
     fn fresh_id(&self, subject: &Subject, at: Time) -> String {
-        let stem = format!("{}@{}", line(subject), at.timestamp_micros());
+        let stem = format!("{}@{}", subject.identity(), at.timestamp_micros());
         let mut id = stem.clone();
         for n in 2.. {
             if !self.ids.contains(&id) {
@@ -380,7 +394,7 @@ impl OwedIndex {
     }
 }
 
-/// The same as [`line`], but without a text to be made of every event that is compared: thousands may be owed.
+/// The same as [`Subject::identity`], but without a text to be made of every event that is compared: thousands may be owed.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Thread {
     Alert(AlertKey),
@@ -389,32 +403,15 @@ enum Thread {
 
 impl Thread {
     fn of(event: &Event) -> Self {
-        event.alert().map_or_else(|| Self::Notice(line(&event.subject)), |key| Self::Alert(key.clone()))
+        event.alert().map_or_else(|| Self::Notice(event.subject.identity()), |key| Self::Alert(key.clone()))
     }
 
     fn has(&self, event: &Event) -> bool {
         match (self, event.alert()) {
             (Self::Alert(mine), Some(key)) => mine.division == key.division && mine == key,
-            (Self::Notice(mine), None) => *mine == line(&event.subject),
+            (Self::Notice(mine), None) => *mine == event.subject.identity(),
             _ => false,
         }
-    }
-}
-
-/// What an event continues: the alert that it belongs to, or the notice of the same kind about the same thing.
-fn line(subject: &Subject) -> String {
-    let place = |account: &str, division: Option<u64>| match division {
-        Some(id) => format!("{account}/{id}"),
-        None => account.to_owned(),
-    };
-    match subject {
-        Subject::Threshold(event) => format!("{}/{}", event.key.rule, place(&event.key.account, event.key.division)),
-        Subject::Unreadable(event) => format!("{}/{}", event.key.rule, place(&event.key.account, event.key.division)),
-        Subject::Unwatched { account, division, .. } => format!("unwatched/{}", place(account, *division)),
-        Subject::NotifierFailing { notifier, .. } | Subject::NotifierRecovered { notifier, .. } => {
-            format!("notifier/{notifier}")
-        }
-        Subject::Report(page) => format!("report/{}", page.name),
     }
 }
 

@@ -178,6 +178,7 @@ impl Prospect {
         }
         let lines = [Severity::Warning, Severity::Critical].into_iter().filter_map(|severity| {
             let level = rule.level(severity).filter(|_| rule.metric == Metric::AvailableFunds)?;
+            let level = Some(level).filter(|level| self.compares_with(level))?;
             Some((severity, level.threshold().amount()?.value))
         });
         let bands = self.futures.as_ref().ok().and_then(|futures| futures.bands.get(&rule.confidence));
@@ -286,7 +287,7 @@ impl Prospect {
     /// not measure funds has none.
     fn deposit(&self, rule: &Rule) -> Option<Decimal> {
         let (available, futures) = (self.available()?, self.futures.as_ref().ok()?);
-        let level = milder(rule)?;
+        let level = milder(rule, |level| self.compares_with(level))?;
         let safe = level.clear_at().amount().filter(|_| level.side() == Side::Below).map(|amount| amount.value);
         let keep = match rule.metric {
             Metric::AvailableFunds => safe?,
@@ -299,6 +300,11 @@ impl Prospect {
             _ => return None,
         };
         deposit(keep, available, *futures.spent.get(&(rule.confidence, days_of(rule)))?)
+    }
+
+    /// Whether a level's amounts are in the currency of the funds.
+    fn compares_with(&self, level: &Level) -> bool {
+        self.currency.as_ref().is_ok_and(|currency| level.compares_with(*currency))
     }
 
     /// Everything that the rules, and the messages about their alerts, want to know of the futures.
@@ -341,14 +347,14 @@ fn up_to_date(mut books: Books, spending: &Spending) -> Books {
     books
 }
 
-/// The level that clears last.
-fn milder(rule: &Rule) -> Option<&Level> {
-    rule.level(Severity::Warning).or_else(|| rule.level(Severity::Critical))
+/// The level that clears last, of those that count.
+fn milder(rule: &Rule, counts: impl Fn(&Level) -> bool) -> Option<&Level> {
+    rule.levels().find(|level| counts(level))
 }
 
 /// How many days the deposit for an alert of this rule has to last.
 fn days_of(rule: &Rule) -> u32 {
-    let lasts = match (rule.metric, milder(rule).map(Level::clear_at)) {
+    let lasts = match (rule.metric, milder(rule, |_| true).map(Level::clear_at)) {
         (Metric::Runway, Some(Bound::Time { lasts })) => lasts,
         _ => rule.within().filter(|_| rule.metric == Metric::Shortfall).unwrap_or_default(),
     };

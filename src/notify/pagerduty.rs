@@ -11,12 +11,11 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use super::http::{Endpoint, MAY_PASS, Manners, page_or_no};
-use super::render::record::{alert_id, identity};
-use super::render::{Entry, Tone, cut, cut_bytes, view};
+use super::render::{Entry, Tone, cut, cut_bytes, record, view};
 use super::{Content, Delivered, Message, Notifier, SendError, Words, digest};
 use crate::domain::Name;
 use crate::domain::alert::{AlertKey, Kind};
-use crate::domain::event::{Event, Subject};
+use crate::domain::event::{Event, Subject, notice};
 use crate::domain::rule::Severity;
 use crate::secret::{Redactor, Secret};
 
@@ -62,20 +61,21 @@ impl PagerDuty {
             Content::Test { .. } => None,
         };
         let Some(event) = event else {
-            let key = notice("test", &self.name);
+            let key = notice("test", &self.name, None);
             return vec![self.trigger(&key, "info", message), self.resolve(&key)];
         };
+        let key = event.subject.identity();
         match &event.subject {
-            Subject::Threshold(it) => vec![self.moved(event, it.kind, &alert_id(&it.key), message)],
-            Subject::Unreadable(it) => vec![self.moved(event, it.kind, &alert_id(&it.key), message)],
+            Subject::Threshold(it) => vec![self.moved(event, it.kind, &key, message)],
+            Subject::Unreadable(it) => vec![self.moved(event, it.kind, &key, message)],
+            Subject::AlertEnded { .. } | Subject::NotifierRecovered { .. } | Subject::NotifierRemoved { .. } => {
+                vec![self.resolve(&key)]
+            }
             Subject::Unwatched { account, division, rules, .. } => {
                 let key = |rule: &Name| AlertKey { account: account.clone(), division: *division, rule: rule.clone() };
-                rules.iter().map(|rule| self.resolve(&alert_id(&key(rule)))).collect()
+                rules.iter().map(|rule| self.resolve(&key(rule).id())).collect()
             }
-            Subject::NotifierFailing { notifier, .. } => {
-                vec![self.trigger(&notice("notifier", notifier), "warning", message)]
-            }
-            Subject::NotifierRecovered { notifier, .. } => vec![self.resolve(&notice("notifier", notifier))],
+            Subject::NotifierFailing { .. } => vec![self.trigger(&key, "warning", message)],
             // A page to read is no incident.
             Subject::Report(_) => Vec::new(),
         }
@@ -116,7 +116,7 @@ impl PagerDuty {
             payload["group"] = json!(key.account);
         }
         if let Some(entry) = entry {
-            payload["custom_details"] = details(entry);
+            payload["custom_details"] = details(entry, item.map(|item| &*item.event));
         }
         json!({
             "routing_key": self.routing_key.expose(), "event_action": "trigger", "dedup_key": dedup(key),
@@ -125,22 +125,24 @@ impl PagerDuty {
     }
 }
 
-/// What the responder reads below the summary.
-fn details(entry: &Entry) -> Value {
+/// What the responder reads below the summary, and what event rules may go by: names, figures and times as a webhook has them.
+fn details(entry: &Entry, event: Option<&Event>) -> Value {
     let lines: Vec<&str> = entry.to_do.iter().chain(&entry.details).chain(&entry.history).map(String::as_str).collect();
     let mut details = json!({ "details": cut_bytes(&lines.join("\n"), LONGEST_DETAILS) });
     if let Some(description) = &entry.description {
         details["what to do"] = json!(cut_bytes(description, LONGEST_DETAILS));
     }
-    if let Some(footer) = &entry.footer {
-        details["rule"] = json!(footer);
+    if let Some(key) = event.and_then(Event::alert) {
+        details["rule"] = json!(key.rule);
+    }
+    if let Some(next) = event.and_then(Event::next_reminder) {
+        details["next_reminder"] = json!(record::time(next));
+    }
+    if let Some(Subject::Threshold(it)) = event.map(|event| &event.subject) {
+        details["metric"] = json!(it.metric.name());
+        details["threshold"] = json!(it.threshold.as_ref().map(record::threshold));
     }
     details
-}
-
-/// The key of what is about no alert; no alert's begins with a tilde.
-fn notice(what: &str, name: &str) -> String {
-    format!("~{what}/{}", identity(&[name], None))
 }
 
 /// A key that is too long is told by its hash.

@@ -26,8 +26,8 @@ pub const DIVISION: u64 = 11224;
 pub const DIVISION_NAME: &str = "History department";
 /// Why a sample is unreadable.
 const REASON: &str = "GET /finance/balance answered 503 Service Unavailable: CertCentral may be under maintenance (usually two hours, on the first weekend of a month)";
-/// Why a sample's notifier fails.
-const FAILURE: &str = "Slack answered 404: no_service (the webhook was removed or disabled: make a new one)";
+/// Why a sample's Slack notifier fails.
+pub const FAILURE: &str = "Slack answered 404: no_service (the webhook was removed or disabled: make a new one)";
 
 /// What an event is about.
 #[derive(Debug, Clone)]
@@ -302,13 +302,12 @@ pub fn unwatched(place: &Place, rules: Vec<Name>) -> Subject {
     }
 }
 
-/// The notice about a notifier that has failed for an hour, or (`recovered`) works again.
-pub fn notifier(notifier: Name, recovered: bool, now: Time) -> Subject {
+/// The notice about a notifier that has failed for an hour, at last with this error; `None`: it works again.
+pub fn notifier(notifier: Name, error: Option<&str>, now: Time) -> Subject {
     let since = now - Duration::hours(1);
-    if recovered {
-        Subject::NotifierRecovered { notifier, since }
-    } else {
-        Subject::NotifierFailing { notifier, since, error: FAILURE.to_owned() }
+    match error {
+        None => Subject::NotifierRecovered { notifier, since },
+        Some(error) => Subject::NotifierFailing { notifier, since, error: error.to_owned() },
     }
 }
 
@@ -443,8 +442,8 @@ pub fn every_message(now: Time) -> Vec<Message> {
         subjects.push(unreadable(kind, Severity::Warning, None, &alone, now));
     }
     subjects.push(unwatched(&divided, vec![rule.name.clone()]));
-    subjects.push(notifier("finance-slack".into(), false, now));
-    subjects.push(notifier("finance-slack".into(), true, now));
+    subjects.push(notifier("finance-slack".into(), Some(FAILURE), now));
+    subjects.push(notifier("finance-slack".into(), None, now));
     let mut messages: Vec<Message> = subjects.iter().map(|subject| message(vec![subject.clone()], now)).collect();
     let mut several = message(subjects, now);
     if let Content::Events(items) = &mut several.content

@@ -57,6 +57,8 @@ pub struct Script<'a> {
     pub schedule: &'a Schedule,
     /// What counts as a purchase.
     pub spending: &'a Spending,
+    /// Notifiers that keep an incident open for each alert.
+    pub incident_notifiers: &'a BTreeSet<Name>,
     /// The first step, as if the service had been started then with nothing to remember.
     pub from: Time,
     /// The present, which the balances are of; the last step is not after it.

@@ -276,6 +276,7 @@ fn watch(script: &Script<'_>, skipped: &Why) -> Watch {
             notify: Vec::new(),
         }),
         silences: Arc::new([]),
+        incident_notifiers: Arc::new(script.incident_notifiers.clone()),
         library: None,
     }
 }

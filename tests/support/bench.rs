@@ -77,7 +77,7 @@ fn told(message: &Message) -> Vec<String> {
             Subject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.account),
             Subject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
             Subject::NotifierRecovered { notifier, .. } => format!("{notifier} recovered"),
-            Subject::Unreadable(_) | Subject::Unwatched { .. } | Subject::Report(_) => "other".to_owned(),
+            _ => "other".to_owned(),
         };
         what + &item.via.as_ref().map(|via| format!(" via {}", via.notifier)).unwrap_or_default()
     });

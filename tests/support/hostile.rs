@@ -627,6 +627,8 @@ impl Bytes<'_> {
                 division_name: self.maybe(Self::text),
                 rules: (0..self.byte() % 32).map(|_| self.text().as_str().into()).collect(),
             },
+            6 => Subject::AlertEnded { key: self.key(account, rules), level: self.level() },
+            7 => Subject::NotifierRemoved { notifier: self.text().as_str().into() },
             3..=5 => Subject::Unreadable(UnreadableEvent {
                 key: self.key(account, rules),
                 division_name: self.maybe(Self::text),

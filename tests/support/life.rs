@@ -133,7 +133,8 @@ pub async fn live(divisions: u64, days: u64) -> Vec<f64> {
             stop.send(true).unwrap();
             while tasks.join_next().await.is_some() {}
             generation = house.generation(n / CYCLES);
-            house.book.change(|state| (cycle::forget_unconfigured(state, &[&generation.0]).len(), false)).await;
+            let now = house.clock.now();
+            house.book.change(|state| (cycle::forget_unconfigured(state, &[&generation.0], now).len(), false)).await;
         }
         house.world.cycle.store(n, Ordering::Relaxed);
         let clock = house.clock.as_ref();

@@ -168,6 +168,8 @@ fn told(who: &str, event: &Event) -> Told {
     let (alert, kind, at) = match &event.subject {
         Subject::Threshold(it) => (cycle::label(&it.key), it.kind.name(), event.at),
         Subject::Unreadable(it) => (cycle::label(&it.key), it.kind.name(), event.at),
+        Subject::AlertEnded { key, .. } => (cycle::label(key), "ended", event.at),
+        Subject::NotifierRemoved { notifier } => (notifier.to_string(), "notifier-removed", event.at),
         Subject::Unwatched { account, division, rules, .. } => {
             (format!("{}/{account}/{}", rules.join("+"), division.unwrap()), "unwatched", event.at)
         }
@@ -444,6 +446,7 @@ fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<Watch> {
         rules: Arc::clone(&rules),
         unreadable: Arc::clone(&policy),
         silences: [].into(),
+        incident_notifiers: Arc::default(),
         library: None,
     };
     [("acme", Scope::All(BTreeSet::new())), ("beta", Scope::Undivided)].into_iter().map(watch).collect()
@@ -568,7 +571,7 @@ async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
     let watches = watches(life, clock);
     let everyone: BTreeSet<Name> = NOTIFIERS.iter().map(|(name, ..)| Name::from(*name)).collect();
     book.change(|state| {
-        let gone = cycle::forget_unconfigured(state, &watches.iter().collect::<Vec<_>>());
+        let gone = cycle::forget_unconfigured(state, &watches.iter().collect::<Vec<_>>(), clock.now());
         let dropped = state.forget_notifiers(|name| everyone.contains(name));
         assert!(gone.is_empty() && dropped.is_empty(), "all of it is configured");
         ((), false)

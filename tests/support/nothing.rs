@@ -42,6 +42,7 @@ pub fn watch(scope: Scope, rules: Vec<Rule>, remind_every: Option<Duration>) -> 
             notify: vec!["slack".into()],
         }),
         silences: [].into(),
+        incident_notifiers: Arc::default(),
         library: None,
     }
 }

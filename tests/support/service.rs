@@ -121,6 +121,8 @@ pub fn word(event: &Event) -> String {
     match &event.subject {
         Subject::Threshold(it) => it.kind.name().to_owned(),
         Subject::Unreadable(it) => format!("unreadable {}", it.kind.name()),
+        Subject::AlertEnded { key, .. } => format!("{} ended", key.rule),
+        Subject::NotifierRemoved { notifier } => format!("{notifier} removed"),
         Subject::Unwatched { .. } => "unwatched".to_owned(),
         Subject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
         Subject::NotifierRecovered { notifier, .. } => format!("{notifier} works"),
@@ -226,6 +228,7 @@ pub fn account(source: Arc<dyn BalanceSource>, scope: Scope, rule: Rule) -> Arc<
             notify,
         }),
         silences: [].into(),
+        incident_notifiers: Arc::default(),
         library: None,
     })
 }

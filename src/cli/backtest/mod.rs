@@ -161,6 +161,7 @@ async fn rehearse(
         rules,
         schedule: &account.schedule,
         spending: &spending,
+        incident_notifiers: &watch.incident_notifiers,
         from,
         to: now,
     };

@@ -10,7 +10,7 @@ use crate::cli::Exit;
 use crate::cli::args::{Preview as Options, PreviewEvent, PreviewLevel};
 use crate::cli::out::grumble;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Channel, Config};
 use crate::cycle::{self, For, Read, Scope, Watch};
 use crate::domain::alert::Kind;
 use crate::domain::balance::Unreadable;
@@ -104,8 +104,9 @@ pub(super) async fn scene(config: &Config, redactor: &Redactor, options: &Option
         PreviewEvent::Report => return page(config, redactor, options, now).await,
         PreviewEvent::NotifierFailing | PreviewEvent::NotifierRecovered => {
             let recovered = options.event == PreviewEvent::NotifierRecovered;
-            let failing = config.notifiers.keys().next().cloned().unwrap_or_else(|| "notifier".into());
-            return Ok(plain(vec![sample::notifier(failing, recovered, now)]));
+            let Some((name, failing)) = config.notifiers.iter().next() else { return Ok(plain(Vec::new())) };
+            let error = (!recovered).then(|| failure(&failing.channel));
+            return Ok(plain(vec![sample::notifier(name.clone(), error, now)]));
         }
         PreviewEvent::Unreadable | PreviewEvent::Raised | PreviewEvent::Unwatched => Kind::Raised,
         PreviewEvent::Readable | PreviewEvent::Resolved => Kind::Resolved,
@@ -125,6 +126,17 @@ pub(super) async fn scene(config: &Config, redactor: &Redactor, options: &Option
         (_, Some(rule)) => threshold(rule, kind, options, &shot, now)?,
     };
     Ok(Scene { silence: hushed, ..scene })
+}
+
+/// What a notifier of this type may fail with.
+fn failure(channel: &Channel) -> &'static str {
+    match channel {
+        Channel::Slack { .. } => sample::FAILURE,
+        Channel::Email { .. } => "the mail server answered 535 to logging in: 5.7.8 authentication failed",
+        Channel::Webhook { .. } => "the webhook answered 404 (nothing is there: look at `url`)",
+        Channel::PagerDuty { .. } => "PagerDuty answered 403 (look at `routing_key` and `url`)",
+        Channel::Teams { .. } => "Teams answered 404 (the workflow was removed or turned off: make a new one)",
+    }
 }
 
 /// More alerts than a message tells in full, of sample figures.
@@ -207,8 +219,11 @@ fn unreadable(config: &Config, kind: Kind, shot: Shot, now: Time) -> Scene {
 fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time) -> Result<Scene, Exit> {
     let mut notes = Vec::new();
     let read = match &shot.read {
-        Ok(read) => match evaluate(rule, &read.reading(rule)).map(|verdict| verdict.breached()) {
-            Ok(breached) => Some((read, breached)),
+        Ok(read) => match evaluate(rule, &read.reading(rule)) {
+            Ok(verdict) => {
+                notes.extend(verdict.problem.as_ref().map(|why| why.reason.clone()));
+                Some((read, verdict.breached()))
+            }
             Err(why) => {
                 notes.push(format!("sample figures: {why}"));
                 None
@@ -348,6 +363,7 @@ async fn read(watch: &Watch, scope: Scope) -> Option<Shot> {
         rules: Arc::clone(&watch.rules),
         unreadable: Arc::clone(&watch.unreadable),
         silences: Arc::clone(&watch.silences),
+        incident_notifiers: Arc::clone(&watch.incident_notifiers),
         library: watch.library.clone(),
     };
     let read = cycle::read_once(&one, &clock(), For::Messages).await.reads.into_iter().next()?;

@@ -75,7 +75,7 @@ impl<'a> Group<'a> {
             omitted: item.omitted,
             divisions: division(&item.event).into_iter().collect(),
             since: since(&item.event),
-            next_reminder: next_reminder(&item.event),
+            next_reminder: item.event.next_reminder(),
         }
     }
 
@@ -239,10 +239,11 @@ fn place_in_order(event: &Event) -> (String, Division, String) {
     match &event.subject {
         Subject::Threshold(e) => of(Some(&e.key.account), e.key.division, &e.key.rule),
         Subject::Unreadable(e) => of(Some(&e.key.account), e.key.division, &e.key.rule),
+        Subject::AlertEnded { key, .. } => of(Some(&key.account), key.division, &key.rule),
         Subject::Unwatched { account, division, .. } => of(Some(account), *division, ""),
-        Subject::NotifierFailing { notifier, .. } | Subject::NotifierRecovered { notifier, .. } => {
-            of(None, None, notifier)
-        }
+        Subject::NotifierFailing { notifier, .. }
+        | Subject::NotifierRecovered { notifier, .. }
+        | Subject::NotifierRemoved { notifier } => of(None, None, notifier),
         Subject::Report(page) => of(None, None, &page.name),
     }
 }
@@ -260,7 +261,11 @@ fn division(event: &Event) -> Option<String> {
         Subject::Threshold(e) => (e.key.division, e.division_name.as_deref()),
         Subject::Unreadable(e) => (e.key.division, e.division_name.as_deref()),
         Subject::Unwatched { division, division_name, .. } => (*division, division_name.as_deref()),
-        Subject::NotifierFailing { .. } | Subject::NotifierRecovered { .. } | Subject::Report(_) => (None, None),
+        Subject::AlertEnded { key, .. } => (key.division, None),
+        Subject::NotifierFailing { .. }
+        | Subject::NotifierRecovered { .. }
+        | Subject::NotifierRemoved { .. }
+        | Subject::Report(_) => (None, None),
     };
     let known_as = known_as.map(name).filter(|name| !name.is_empty());
     id.map(|id| known_as.unwrap_or_else(|| format!("division {id}")))
@@ -271,15 +276,10 @@ fn since(event: &Event) -> Time {
         Subject::Threshold(e) => e.since,
         Subject::Unreadable(e) => e.since,
         Subject::NotifierFailing { since, .. } | Subject::NotifierRecovered { since, .. } => *since,
-        Subject::Unwatched { .. } | Subject::Report(_) => event.at,
-    }
-}
-
-fn next_reminder(event: &Event) -> Option<Time> {
-    match &event.subject {
-        Subject::Threshold(e) => e.next_reminder,
-        Subject::Unreadable(e) => e.next_reminder,
-        _ => None,
+        Subject::AlertEnded { .. }
+        | Subject::Unwatched { .. }
+        | Subject::NotifierRemoved { .. }
+        | Subject::Report(_) => event.at,
     }
 }
 

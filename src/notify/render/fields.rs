@@ -140,7 +140,7 @@ fn event_name(event: &Event) -> &'static str {
         (_, Some(kind)) => kind.name(),
         (Subject::Unwatched { .. }, _) => "unwatched",
         (Subject::NotifierFailing { .. }, _) => "notifier_failing",
-        (Subject::NotifierRecovered { .. }, _) => "notifier_recovered",
+        (Subject::NotifierRecovered { .. } | Subject::NotifierRemoved { .. }, _) => "notifier_recovered",
         _ => "report",
     }
 }
@@ -190,10 +190,11 @@ fn about(fields: &mut Fields, event: &Event) {
             fields.notifier = name(notifier);
             fields.reason = phrase::quote(error);
         }
-        Subject::NotifierRecovered { notifier, .. } => {
+        Subject::NotifierRecovered { notifier, .. } | Subject::NotifierRemoved { notifier } => {
             fields.about = "notifier";
             fields.notifier = name(notifier);
         }
+        Subject::AlertEnded { .. } => fields.about = "threshold",
         Subject::Unwatched { .. } => fields.about = "unwatched",
         Subject::Report(_) => fields.about = "report",
     }

@@ -39,6 +39,8 @@ pub(super) fn headline(event: &Event, place: &str) -> String {
         Subject::Unwatched { .. } => {
             format!("{place} is no longer watched: the division is gone from CertCentral's list")
         }
+        Subject::AlertEnded { key, .. } => format!("{place} is no longer watched by rule {}", name(&key.rule)),
+        Subject::NotifierRemoved { notifier } => format!("Notifier {} is no longer configured", name(notifier)),
         Subject::NotifierFailing { notifier, .. } => format!("Notifier {} cannot deliver", name(notifier)),
         Subject::NotifierRecovered { notifier, .. } => format!("Notifier {} works again", name(notifier)),
         Subject::Report(page) => super::report::title(page),
@@ -176,6 +178,8 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
         Subject::NotifierRecovered { .. } => {
             vec![format!("It could not deliver since {}; that lasted {}.", times.full(since), lasted(event.at - since))]
         }
+        Subject::AlertEnded { .. } => vec!["Its alert ended.".to_owned()],
+        Subject::NotifierRemoved { .. } => Vec::new(),
         // For channels that know no tables.
         Subject::Report(page) => super::report::lines(&super::report::view(page, None, times)),
     }

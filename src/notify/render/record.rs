@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json, json};
 use super::phrase::By;
 use super::{outlook, phrase, view};
 use crate::domain::ahead::{Ahead, Runway};
-use crate::domain::alert::{AlertKey, Kind};
+use crate::domain::alert::Kind;
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
 use crate::domain::money::{Currency, Money};
@@ -75,18 +75,6 @@ pub fn record(message: &Message, words: &Words) -> Json {
     Json::Object(record)
 }
 
-/// The same for every event of one alert, or of one notice, whatever happens to it.
-pub(crate) fn alert_id(key: &AlertKey) -> String {
-    identity(&[&key.rule, &key.account], key.division)
-}
-
-/// Percent-encoded, so that a slash in a name is no border between two.
-pub(crate) fn identity(names: &[&str], division: Division) -> String {
-    let escaped = |name: &&str| url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>();
-    let parts = names.iter().map(escaped).chain(division.map(|id| id.to_string()));
-    parts.collect::<Vec<_>>().join("/")
-}
-
 fn of_item(item: &Item) -> Json {
     let event = &item.event;
     let mut fields = match &event.subject {
@@ -95,6 +83,14 @@ fn of_item(item: &Item) -> Json {
         Subject::Unwatched { account, division, division_name, rules } => json!({
             "event": "unwatched", "about": "division", "account": account,
             "division": of_division(*division, division_name.as_deref()), "rules": rules,
+        }),
+        // For notifiers that keep incidents, which no webhook does; one may have become a webhook meanwhile.
+        Subject::AlertEnded { key, .. } => json!({
+            "event": "resolved", "about": "threshold", "rule": key.rule, "account": key.account,
+            "division": of_division(key.division, None),
+        }),
+        Subject::NotifierRemoved { notifier } => json!({
+            "event": "notifier_recovered", "about": "notifier", "notifier": notifier,
         }),
         Subject::NotifierFailing { notifier, since, error } => json!({
             "event": "notifier_failing", "about": "notifier", "notifier": notifier, "since": time(*since), "reason": error,
@@ -107,7 +103,7 @@ fn of_item(item: &Item) -> Json {
     };
     fields["ahead"] = outlook::ahead(event).map_or(Json::Null, days_to_come);
     if let Some(key) = event.alert() {
-        fields["alert_id"] = json!(alert_id(key));
+        fields["alert_id"] = json!(key.id());
     }
     fields["at"] = json!(time(event.at));
     fields["omitted"] = json!(item.omitted);
@@ -136,7 +132,7 @@ fn of_threshold(event: &ThresholdEvent) -> Json {
 
 fn of_unreadable(event: &UnreadableEvent) -> Json {
     let still = event.standing_still.iter().map(|(key, level)| {
-        json!({ "alert_id": alert_id(key), "rule": key.rule, "division": key.division, "level": level.to_string() })
+        json!({ "alert_id": key.id(), "rule": key.rule, "division": key.division, "level": level.to_string() })
     });
     json!({
         "event": event.kind.name(), "about": "unreadable",
@@ -174,7 +170,7 @@ fn value(value: Value) -> Json {
     }
 }
 
-fn threshold(threshold: &Threshold) -> Json {
+pub(crate) fn threshold(threshold: &Threshold) -> Json {
     let side = threshold.side.to_string();
     match threshold.bound {
         Bound::Money(Amount { value, currency }) => {
@@ -230,6 +226,6 @@ fn exact(amount: Decimal) -> String {
     amount.normalize().to_string()
 }
 
-fn time(at: Time) -> String {
+pub(crate) fn time(at: Time) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
