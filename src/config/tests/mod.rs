@@ -1,6 +1,7 @@
 //! Whole files in, configurations or problems out.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod certificates;
 mod hostile;
 mod overrides;
 mod problems;
