@@ -23,6 +23,7 @@ mod schema;
 mod secrets;
 mod silences;
 mod sources;
+mod syntax;
 mod templates;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ mod certificates;
 mod hostile;
 mod overrides;
 mod problems;
+mod syntax;
 mod valid;
 
 use super::{Config, Environment, Loaded, load};
