@@ -1,6 +1,6 @@
 //! The keys of `alerts.yaml`, as data: what the file may hold and what a variable of the environment may override.
 
-use crate::text::nearest;
+use crate::text::resembles;
 
 /// A key and what belongs below it.
 #[derive(Debug)]
@@ -187,7 +187,7 @@ pub(super) fn is_secret(key: &str) -> bool {
 pub(super) fn shown_key(key: &str) -> &str {
     let end = key.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(key.len());
     let (word, rest) = key.split_at(end);
-    let secret = !rest.is_empty() && SECRETS.iter().any(|secret| nearest(word, [*secret]).is_some());
+    let secret = !rest.is_empty() && SECRETS.iter().any(|secret| resembles(word, secret));
     if secret { word } else { key }
 }
 

@@ -48,7 +48,7 @@ forecast: {}
     alerts.yaml:2:11: timezone: found `Europe/Amsterdm`, expected an IANA time zone such as Europe/Amsterdam; did you mean `Europe/Amsterdam`?
     alerts.yaml:6:19: accounts.acme.api_key_file: found `api_key_file` beside `api_key`, expected only one of them
     alerts.yaml:6:19: accounts.acme.api_key_file: found no such file (`y`), expected a readable file with the secret
-    alerts.yaml:7:13: accounts.acme.region: found `uk`, expected us or eu; did you mean `us`?
+    alerts.yaml:7:13: accounts.acme.region: found `uk`, expected us or eu
     alerts.yaml:8:3: accounts: found the key `acme` again, after line 4, expected each key once
     alerts.yaml:10:17: notifiers.chat.type: found `slak`, expected one of slack, email, webhook, pagerduty, teams; did you mean `slack`?
     alerts.yaml:11:40: notifiers.mail.from: found `nobody`, expected a mail address such as pki@example.com or "PKI team <pki@example.com>"
@@ -117,6 +117,33 @@ fn levels_that_make_no_sense() {
     alerts.yaml:2:36: rules.low.warning: found a text, expected a map with the keys below, above, clear_at, for, remind_every, notify
     alerts.yaml:2:42: rules.low.critical: found nothing, expected a map with the keys below, above, clear_at, for, remind_every, notify
     "#);
+}
+
+#[test]
+fn a_currency_that_does_not_exist_or_is_no_money_is_refused() {
+    insta::assert_snapshot!(rule("metric: balance, warning: { below: 2000 USDD, clear_at: 3000 UDS }, critical: { below: 500 XXX }"), @r#"
+    alerts.yaml:2:45: rules.low.warning.below: found `2000 USDD`, expected an amount and the ISO 4217 code of a currency, such as USD; did you mean `USD`?
+    alerts.yaml:2:66: rules.low.warning.clear_at: found `3000 UDS`, expected an amount and the ISO 4217 code of a currency, such as USD; did you mean `USD`?
+    alerts.yaml:2:97: rules.low.critical.below: found `500 XXX`, expected an amount and the ISO 4217 code of a currency, such as USD (XXX is not money: it stands for "No currency")
+    "#);
+    insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 credits }, clear_at: 6 XTS"), @r#"
+    alerts.yaml:2:45: rules.low.warning.below: found `5 credits`, expected an amount and the ISO 4217 code of a currency, such as USD
+    alerts.yaml:2:68: rules.low.clear_at: found `6 XTS`, expected an amount and the ISO 4217 code of a currency, such as USD (XTS is not money: it stands for "Code reserved for testing")
+    "#);
+    insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 $ }, clear_at: 6 XAU"), @r#"
+    alerts.yaml:2:45: rules.low.warning.below: found `5 $`, expected an amount and the ISO 4217 code of a currency, such as USD
+    alerts.yaml:2:62: rules.low.clear_at: found `6 XAU`, expected an amount and the ISO 4217 code of a currency, such as USD (XAU is not money: it stands for "Gold (one troy ounce)")
+    "#);
+    assert_eq!(rule("metric: balance, warning: { below: 5 usd, clear_at: 7 USD }"), "");
+    assert_eq!(rule("metric: balance, warning: { below: 5 XOF }"), "");
+    let scenario = super::super::scenario::parse("mine.yaml", "divisions: { d: { id: 1, balance: 1, currency: ERU } }");
+    insta::assert_snapshot!(scenario.unwrap_err(), @"mine.yaml:1:48: divisions.d.currency: found `ERU`, expected the ISO 4217 code of a currency, such as USD; did you mean `EUR`?");
+}
+
+#[test]
+fn what_is_not_near_is_not_suggested_but_the_values_there_are_are_named() {
+    insta::assert_snapshot!(account("api_key: k, region: uk"), @"alerts.yaml:2:31: accounts.acme.region: found `uk`, expected us or eu");
+    insta::assert_snapshot!(account("api_key: k, region: US"), @"alerts.yaml:2:31: accounts.acme.region: found `US`, expected us or eu; did you mean `us`?");
 }
 
 #[test]
