@@ -150,6 +150,7 @@ impl<'a> Cursor<'a> {
         for entry in entries.iter().filter(|entry| known.iter().all(|key| key.name != entry.key)) {
             section.unknown(entry, keys::names(known));
         }
+        keys::alternatives(known).for_each(|row| section.refuse_alternatives(row));
         Some(section)
     }
 
@@ -376,6 +377,19 @@ impl<'a> Section<'a> {
     /// A scalar by its key; `None` if it is missing, or wrong and reported.
     pub(super) fn read<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
         self.get(key)?.read(parse)
+    }
+
+    /// Reports each of these keys that is there beside one before it.
+    fn refuse_alternatives(&self, row: &[&str]) {
+        let mut present = row.iter().filter_map(|key| Some((*key, self.get(key)?)));
+        let Some((first, one)) = present.next() else { return };
+        let first = match &one.node.place {
+            Place::At(..) => quoted(first),
+            Place::Variable(name) => format!("{} ({})", quoted(first), printable(name)),
+        };
+        for (key, other) in present {
+            other.refuse(format!("{} beside {first}", quoted(key)), "only one of them");
+        }
     }
 
     /// Reports those of these keys that are there although `instead` are the ones that fit.

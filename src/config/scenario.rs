@@ -152,10 +152,7 @@ fn renewals(section: &Section<'_>) -> Option<RenewalPlan> {
 
 fn deposit(section: &Section<'_>) -> Option<DepositPlan> {
     let on = match (section.get("on"), section.get("ago")) {
-        (Some(_), Some(ago)) => {
-            ago.refuse("`ago` beside `on`", "only one of them");
-            None
-        }
+        (Some(_), Some(_)) => None, // reported with the section
         (None, Some(ago)) => ago.read(offset).map(When::Ago),
         _ => wanted(section, "on", "when it comes, counted from the start (or `ago`)", offset).map(When::After),
     };

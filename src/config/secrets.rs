@@ -22,9 +22,6 @@ pub(super) fn secret(
     if direct.is_none() && file.is_none() && required {
         section.missing(key, &format!("`{key}` or `{file_key}`"));
     }
-    if let (Some(_), Some(file)) = (&direct, &file) {
-        file.refuse(format!("`{file_key}` beside `{key}`"), "only one of them");
-    }
     let from_file = file.and_then(|cursor| Some((content(&cursor)?, cursor)));
     let text = match direct {
         Some(cursor) => inline(&cursor).map(|text| (text, cursor)),

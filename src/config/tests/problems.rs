@@ -104,7 +104,7 @@ fn levels_that_make_no_sense() {
     insta::assert_snapshot!(rule("metric: balance, warning: { below: 500 }, critical: { below: 3000 }"), @"alerts.yaml:2:71: rules.low.critical.below: found `3000`, expected at most the warning's threshold (critical below 3,000 is reached before warning below 500: are the two swapped?)");
     insta::assert_snapshot!(rule("metric: balance, warning: { below: 500, clear_at: 100 }"), @"alerts.yaml:2:60: rules.low.warning.clear_at: found `100`, expected 500 or more (`clear_at` 100 is on the firing side of `below` 500: the level could never clear properly)");
     insta::assert_snapshot!(rule("metric: balance, warning: { above: 500 }, clear_at: 600"), @"alerts.yaml:2:62: rules.low.clear_at: found `600`, expected 500 or less (`clear_at` 600 is on the firing side of `above` 500: the level could never clear properly)");
-    insta::assert_snapshot!(rule("metric: balance, warning: { below: 5, above: 9 }"), @"alerts.yaml:2:55: rules.low.warning.above: found `above` beside `below`, expected exactly one of them");
+    insta::assert_snapshot!(rule("metric: balance, warning: { below: 5, above: 9 }"), @"alerts.yaml:2:55: rules.low.warning.above: found `above` beside `below`, expected only one of them");
     insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 }, critical: { above: 9 }"), @"alerts.yaml:2:69: rules.low.critical.above: found `9`, expected the side of the warning (`warning` and `critical` look at opposite sides: make them two rules)");
     insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 USD }, critical: { below: 2 EUR }"), @"alerts.yaml:2:73: rules.low.critical.below: found `2 EUR`, expected the currency of the warning (USD and EUR are different currencies: one rule has one)");
     insta::assert_snapshot!(rule("metric: balance, warning: { below: 5 USD, clear_at: 6 EUR }"), @"alerts.yaml:2:62: rules.low.warning.clear_at: found `6 EUR`, expected one currency (USD and EUR are different currencies: one rule has one)");
@@ -266,14 +266,14 @@ fn other_ends_that_make_no_sense() {
     alerts.yaml:2:73: notifiers.n.oauth2.client_id: found nothing, expected the id of the application
     alerts.yaml:2:73: notifiers.n.oauth2.client_secret: found nothing, expected `client_secret` or `client_secret_file`
     "#);
-    insta::assert_snapshot!(notifier(&format!("{mail}, username: u, password: p, oauth2: {{ token_url: 'http://t.example', client_id: '', client_secret: s, client_secret_file: s, secret: x }}")), @r#"
-    alerts.yaml:2:96: notifiers.n.password: found a password beside `oauth2`, expected only one of them: the token stands in the password's place
+    insta::assert_snapshot!(notifier(&format!("{mail}, username: u, password: p, oauth2: {{ token_url: 'http://t.example', client_id: '', client_secret: s, client_secret_file: s, secret: x }}")), @"
+    alerts.yaml:2:96: notifiers.n.password: found `password` beside `oauth2`, expected only one of them
     alerts.yaml:2:120: notifiers.n.oauth2.token_url: found `http://t.example`, expected an address that begins with https:// (http:// is for loopback only, or with `allow_insecure: true`)
     alerts.yaml:2:151: notifiers.n.oauth2.client_id: found ``, expected a text on one line, not empty
     alerts.yaml:2:193: notifiers.n.oauth2.client_secret_file: found `client_secret_file` beside `client_secret`, expected only one of them
     alerts.yaml:2:193: notifiers.n.oauth2.client_secret_file: found no such file (`s`), expected a readable file with the secret
     alerts.yaml:2:196: notifiers.n.oauth2.secret: found `secret`, expected one of token_url, client_id, client_secret, client_secret_file, scope
-    "#);
+    ");
     insta::assert_snapshot!(notifier(&format!("{mail}, username: u, oauth2: yes")), @"alerts.yaml:2:94: notifiers.n.oauth2: found a text, expected a map with the keys token_url, client_id, client_secret, client_secret_file, scope");
 }
 
