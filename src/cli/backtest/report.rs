@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use rust_decimal::Decimal;
 use serde::Serialize;
 
+use super::super::threshold::Threshold;
 use super::{Mail, Options};
 use crate::config::{Channel, Config};
 use crate::cycle::{self, Read};
@@ -77,7 +78,7 @@ pub(super) struct FundReport {
     pub(super) rules: Vec<RuleReport>,
     /// When there was nothing left to buy with.
     pub(super) ran_out: Vec<RanOut>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `null` unless it was asked for.
     pub(super) suggestion: Option<Suggestion>,
     /// Available funds at the start and after each change, for the chart.
     #[serde(skip)]
@@ -88,8 +89,8 @@ pub(super) struct FundReport {
 pub(super) struct RuleReport {
     pub(super) rule: Name,
     pub(super) metric: &'static str,
-    pub(super) warning: Option<String>,
-    pub(super) critical: Option<String>,
+    pub(super) warning: Option<Threshold>,
+    pub(super) critical: Option<Threshold>,
     /// Why it cannot be rehearsed.
     pub(super) skipped: Option<String>,
     pub(super) alerts: Vec<AlertReport>,
@@ -325,7 +326,6 @@ impl FundReport {
 
 impl RuleReport {
     fn new(rule: &Rule, part: Part, script: &Script<'_>) -> Self {
-        let shown = |severity| rule.level(severity).map(|level| format!("{} {}", level.side(), level.threshold()));
         let line = |severity| {
             let level = rule.level(severity).filter(|_| rule.metric == Metric::AvailableFunds)?;
             Some((severity, level.threshold().amount()?.value))
@@ -337,8 +337,8 @@ impl RuleReport {
         Self {
             rule: rule.name.clone(),
             metric: rule.metric.name(),
-            warning: shown(Severity::Warning),
-            critical: shown(Severity::Critical),
+            warning: Threshold::of(rule, Severity::Warning),
+            critical: Threshold::of(rule, Severity::Critical),
             skipped,
             alerts: lives.iter().filter_map(|life| AlertReport::new(life, script)).collect(),
             lines: [Severity::Warning, Severity::Critical].into_iter().filter_map(line).collect(),
