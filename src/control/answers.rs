@@ -180,6 +180,7 @@ impl Serialize for SilenceReport {
     }
 }
 
+#[allow(clippy::ref_option)] // as serde calls it
 fn whole_note<S: Serializer>(note: &Option<Note>, to: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Whole<'a> {

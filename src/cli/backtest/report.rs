@@ -15,7 +15,7 @@ use crate::cycle::{self, Read};
 use crate::domain::alert::Kind;
 use crate::domain::balance::Reading;
 use crate::domain::event::Value;
-use crate::domain::money::Money;
+use crate::domain::money::{Currency, Money};
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::domain::{Division, Name, Time};
 use crate::forecast::usual_purchase;
@@ -118,6 +118,7 @@ pub(super) struct EventReport {
     pub(super) event: &'static str,
     pub(super) level: Severity,
     pub(super) amount: Option<Decimal>,
+    pub(super) currency: Option<Currency>,
     /// A runway.
     pub(super) seconds: Option<u64>,
     pub(super) unlimited: bool,
@@ -365,8 +366,8 @@ impl AlertReport {
 
 impl EventReport {
     fn new(happened: &Happened) -> Self {
-        let (amount, seconds, unlimited) = match happened.value {
-            Value::Amount(money) => (Some(money.amount), None, false),
+        let (money, seconds, unlimited) = match happened.value {
+            Value::Amount(money) => (Some(money), None, false),
             Value::Time(lasts) => (None, Some(lasts.as_secs()), false),
             Value::Unlimited => (None, None, true),
         };
@@ -374,7 +375,8 @@ impl EventReport {
             at: happened.at,
             event: happened.kind.name(),
             level: happened.level,
-            amount,
+            amount: money.map(|money| money.amount),
+            currency: money.map(|money| money.currency),
             seconds,
             unlimited,
             told: happened.told.iter().cloned().collect(),
