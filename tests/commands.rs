@@ -480,3 +480,33 @@ async fn a_bad_ca_file_is_a_bad_configuration_for_validate_and_run_alike() {
     service.wait_cycles(cycles + 1);
     assert_eq!(service.stop(), Some(0));
 }
+
+#[tokio::test]
+async fn a_currency_that_does_not_exist_is_a_bad_configuration() {
+    let world = World::new().await;
+    for (threshold, told) in
+        [("2000 USDD", "did you mean `USD`?"), ("2000 XXX", "XXX is not money"), ("2000 ERU", "`EUR`")]
+    {
+        world.config(&format!("rules:\n  funds: {{ metric: balance, warning: {{ below: {threshold} }} }}\n"));
+        let ran = world.run(&["validate"]);
+        assert!(ran.code == Some(78) && ran.stdout.contains(told), "{threshold}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_override_replaces_what_excludes_it_in_the_file() {
+    let world = World::new().await;
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    std::fs::write(world.path("alerts.yaml"), text.replace(&format!("api_key: {KEY}"), "api_key_file: nowhere"))
+        .unwrap();
+    assert_eq!(world.run(&["validate"]).code, Some(78));
+    let key = ("LOWTIDE_ACCOUNTS__ACME__API_KEY", KEY);
+    let ran = world.run_with(&["validate", "--online"], &[key]);
+    assert_eq!((ran.code, world.reads(None)), (Some(0), 1), "{ran:?}");
+    let above = [key, ("LOWTIDE_RULES__FUNDS__WARNING__ABOVE", "1"), ("LOWTIDE_RULES__FUNDS__CRITICAL__ABOVE", "2.50")];
+    let found = world.run_with(&["check", "-o", "json"], &above).json();
+    assert_eq!(found["results"][0]["critical"], json!({ "above": "2.50", "currency": null }), "{found}");
+    let both = world.run_with(&["validate"], &[key, ("LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE", "alerts.yaml")]);
+    assert!(both.code == Some(78) && both.stdout.contains("LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE: "), "{both:?}");
+    assert!(both.stdout.contains("(LOWTIDE_ACCOUNTS__ACME__API_KEY)"), "both are named: {both:?}");
+}

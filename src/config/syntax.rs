@@ -28,7 +28,7 @@ pub(super) fn explain<'a>(
 ) -> Flaw {
     let lines: Vec<&str> = text.lines().collect();
     let bracket = |(line, column): Place| {
-        let c = lines.get(line - 1)?.chars().nth(column - 1)?;
+        let c = lines.get(line.checked_sub(1)?)?.chars().nth(column.checked_sub(1)?)?;
         matches!(c, '{' | '[').then_some((c, (line, column)))
     };
     let bracket = opened.rev().find_map(bracket);
@@ -59,8 +59,8 @@ pub(super) fn forgotten(text: &str) -> Option<(&'static str, &'static str)> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
-    let mut behind = rest.chars();
-    match (behind.next()?, behind.next()) {
+    let mut after = rest.chars();
+    match (after.next()?, after.next()) {
         ('-', Some(c)) if word.is_empty() && c != '-' && c != ' ' => {
             Some(("`-` without a space after it", "a dash and a space before each item of a list, as in `- 1234`"))
         }
@@ -97,6 +97,7 @@ impl Broken<'_> {
         (number, self.line(number).chars().take_while(|c| c.is_whitespace()).count() + 1)
     }
 
+    /// A tab in the indentation, perhaps of a later line, or between a colon and its value.
     fn tab(&self) -> Option<Flaw> {
         if self.said.contains("must be followed by a valid YAML whitespace") {
             let before = self.line(self.at.0).split_once(":\t")?.0;
@@ -114,6 +115,7 @@ impl Broken<'_> {
         Some(Flaw::new((number, at + 1), "a tab in the indentation", "spaces: YAML does not take tabs there"))
     }
 
+    /// A quote that is closed nowhere, or lines below that are not part of the value.
     fn open_quote(&self) -> Option<Flaw> {
         let said = ["invalid indentation in quoted scalar", "quoted scalar, found unexpected"];
         said.iter().any(|it| self.said.contains(it)).then(|| {
@@ -123,6 +125,7 @@ impl Broken<'_> {
         })
     }
 
+    /// A quote within quotes.
     fn text_after_quote(&self) -> Option<Flaw> {
         self.said.contains("invalid trailing content after").then(|| {
             let expected =
@@ -140,6 +143,7 @@ impl Broken<'_> {
         })
     }
 
+    /// A bracket too few or too many.
     fn open_bracket(&self) -> Option<Flaw> {
         if self.said == "misplaced bracket" {
             return Some(Flaw::new(
@@ -171,6 +175,7 @@ impl Broken<'_> {
         Some(Flaw::new(self.start(number), found, expected))
     }
 
+    /// A value that YAML takes for another key.
     fn value_with_colon(&self) -> Option<Flaw> {
         let second = self.said == "mapping values are not allowed in this context" && has_colon(&self.before());
         second.then(|| {
@@ -183,6 +188,7 @@ impl Broken<'_> {
         })
     }
 
+    /// A line that belongs to no section.
     fn indentation(&self) -> Option<Flaw> {
         let place = self.start(self.at.0);
         if self.said == "mapping values are not allowed in this context" {
@@ -200,8 +206,9 @@ impl Broken<'_> {
         })
     }
 
+    /// A value that begins with a character of YAML's own.
     fn special_character(&self) -> Option<Flaw> {
-        let c = self.line(self.at.0).chars().nth(self.at.1 - 1)?;
+        let c = self.line(self.at.0).chars().nth(self.at.1.saturating_sub(1))?;
         if self.said.contains("unexpected character") {
             let found = format!("a value that begins with `{c}`");
             return Some(Flaw::new(self.at, found, "quotes around a value that begins with this character"));
@@ -214,7 +221,7 @@ impl Broken<'_> {
 
     /// What stands in the line before the place.
     fn before(&self) -> String {
-        self.line(self.at.0).chars().take(self.at.1 - 1).collect()
+        self.line(self.at.0).chars().take(self.at.1.saturating_sub(1)).collect()
     }
 }
 
