@@ -175,18 +175,13 @@ fn scope(divisions: &Divisions) -> Scope {
     }
 }
 
-fn ca_pem(connection: &Connection) -> anyhow::Result<Option<Vec<u8>>> {
-    let read = |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("ca_file {}", path.display()));
-    connection.ca_file.as_ref().map(read).transpose()
-}
-
 /// A client for requests to `url`; `None`: an address that is not understood is nobody's own.
 fn http_client(connection: &Connection, url: Option<&Url>) -> anyhow::Result<reqwest::Client> {
-    if connection.ca_file.is_none() && url.is_some_and(web::is_plain_loopback) {
+    if connection.ca_pem.is_none() && url.is_some_and(web::is_plain_loopback) {
         return Ok(web::plain_client(connection.timeout)?);
     }
     let (timeout, loopback) = (connection.timeout, url.is_some_and(web::is_loopback));
-    Ok(web::client(&web::WebOptions { timeout, extra_ca_pem: ca_pem(connection)?, loopback })?)
+    Ok(web::client(&web::WebOptions { timeout, extra_ca_pem: connection.ca_pem.clone(), loopback })?)
 }
 
 /// What messages say beside the events' own figures.

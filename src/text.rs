@@ -15,15 +15,43 @@ pub fn clean(text: &str) -> String {
     text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// The known word that is nearest to `text`, if one is near enough to be meant.
+/// Longer words are compared with nothing: it would take long, and they are no typing mistakes.
+const LONGEST_COMPARED: usize = 64;
+
+/// The known word that is nearest to `text`, if one is near enough to be meant: at most a third of the letters differ, so
+/// that a word of two letters has to be right but for its case.
 pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let length = text.chars().count();
-    if length > 64 {
+    if length > LONGEST_COMPARED {
         return None;
     }
-    let text = text.to_lowercase().replace('-', "_");
-    let distance = |word: &str| strsim::damerau_levenshtein(&text, &word.to_lowercase().replace('-', "_"));
-    let near = known.into_iter().map(|word| (distance(word), word)).min_by_key(|(distance, _)| *distance);
-    near.filter(|(distance, word)| *distance <= (length / 3).max(1) && *distance < word.chars().count())
-        .map(|(_, word)| word.to_owned())
+    let near = known.into_iter().map(|word| (distance(text, word), word)).min_by_key(|(distance, _)| *distance);
+    near.filter(|(distance, _)| *distance <= length / 3).map(|(_, word)| word.to_owned())
+}
+
+/// Whether `text` could be a misspelt `word`: where in doubt, it is one.
+pub fn resembles(text: &str, word: &str) -> bool {
+    let length = text.chars().count();
+    length <= LONGEST_COMPARED && distance(text, word) <= (length / 3).max(1)
+}
+
+/// Letters that differ between two words, whatever their case.
+fn distance(one: &str, other: &str) -> usize {
+    let plain = |word: &str| word.to_lowercase().replace('-', "_");
+    strsim::damerau_levenshtein(&plain(one), &plain(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_suggested_only_where_most_of_its_letters_were_written() {
+        let near = |text| nearest(text, ["us", "eu", "low", "region"]);
+        assert_eq!(near("US").as_deref(), Some("us"));
+        assert_eq!(near("eur").as_deref(), Some("eu"));
+        assert_eq!(near("lwo").as_deref(), Some("low"));
+        assert_eq!(near("rigeon").as_deref(), Some("region"));
+        assert_eq!(["uk", "u", "", "law school", "eastern"].map(near), [None, None, None, None, None]);
+    }
 }

@@ -207,6 +207,9 @@ fn the_rehearsal_of_every_shipped_story_is_the_table_that_its_ledger_makes() {
                 table(&lines, amount(&balance["total_available_funds"]), (2000, 500), from, to)
             };
             assert_eq!(events(&rules[0]), expected, "{story}");
+            assert_eq!(rules[0]["warning"], json!({ "below": "2000", "currency": null }), "{story}");
+            assert_eq!(rules[1]["critical"], json!({ "below": "-1000", "currency": null }), "{story}");
+            assert_eq!(fund.get("suggestion"), Some(&Value::Null), "there is no key that vanishes");
             let of_balance = table(&lines, amount(&balance["balance"]), (0, -1000), from, to);
             assert_eq!(events(&rules[1]), of_balance, "{story}");
             assert!(rules[2]["skipped"].as_str().unwrap().contains("no history of unpaid invoices"));

@@ -317,6 +317,205 @@ async fn what_a_command_that_reads_once_cannot_read_was_never_read_before() {
     }
 }
 
+/// The keys of an object, and of a list's items, which must all have the same.
+fn keys(value: &Value) -> Vec<String> {
+    let object = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let Some(items) = value.as_array() else { return object(value) };
+    assert!(!items.is_empty(), "an empty list shows nothing");
+    let first = object(&items[0]);
+    for item in items {
+        assert_eq!(object(item), first, "{item}");
+    }
+    first
+}
+
+const RESULT: &str =
+    "account amount critical currency division division_name level metric reason rule seconds unlimited warning";
+const SILENCE: &str = "account division id level made name reason rule until";
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn check_gives_scripts_every_key_and_thresholds_as_objects() {
+    let world = World::new().await;
+    world.config_with(
+        "divisions: [1, 2, 3]",
+        "rules:\n  funds: { metric: available_funds, warning: { below: 2000 }, critical: { below: 500.50 } }\n  owed: { metric: unpaid_invoices, warning: { above: 1000.50 USD } }\n  soon: { metric: runway, critical: { below: 7d } }\n",
+    );
+    world.division_funds(1, "1431.5");
+    let unlimited = json!({ "balance": "5.00", "currency": "USD", "unlimited_negative_balance": true });
+    world.answer(2, ResponseTemplate::new(200).set_body_json(unlimited));
+    world.answer(3, ResponseTemplate::new(403));
+    let empty = json!({ "adjustments": [], "page": { "total": 0, "limit": 500, "offset": 0 } });
+    world.serve("/finance/balance-history", ResponseTemplate::new(200).set_body_json(empty)).await;
+    let none = json!({ "orders": [], "page": { "total": 0, "limit": 250, "offset": 0 } });
+    world.serve("/order/certificate", ResponseTemplate::new(200).set_body_json(none)).await;
+    let found = world.run(&["check", "-o", "json"]).json();
+    assert_eq!(keys(&found), words("level notes results"));
+    assert_eq!(keys(&found["results"]), words(RESULT));
+    let of = |division: u64, rule: Value| {
+        let results = found["results"].as_array().unwrap();
+        results
+            .iter()
+            .find(|it| it["division"] == division && it["rule"] == rule)
+            .unwrap_or_else(|| panic!("{found}"))
+            .clone()
+    };
+    let funds = of(1, json!("funds"));
+    assert_eq!(
+        (&funds["amount"], &funds["currency"], &funds["seconds"]),
+        (&json!("1431.50"), &json!("USD"), &Value::Null)
+    );
+    assert_eq!(funds["warning"], json!({ "below": "2000", "currency": null }));
+    assert_eq!(funds["critical"], json!({ "below": "500.50", "currency": null }));
+    let owed = of(1, json!("owed"));
+    assert_eq!(
+        (&owed["warning"], &owed["critical"]),
+        (&json!({ "above": "1000.50", "currency": "USD" }), &Value::Null)
+    );
+    let soon = of(1, json!("soon"));
+    assert_eq!((&soon["critical"], &soon["amount"]), (&json!({ "below_seconds": 604_800 }), &Value::Null));
+    assert_eq!((&of(2, json!("funds"))["unlimited"], &of(3, Value::Null)["level"]), (&json!(true), &json!("unknown")));
+    let table = world.run(&["check"]).stdout;
+    assert!(
+        table.contains("below 2,000") && table.contains("above USD 1,000.50") && table.contains("below 7d"),
+        "{table}"
+    );
+    world.config("rules: {}\n");
+    assert_eq!(keys(&world.run(&["check", "-o", "json"]).json()), words("level notes results"));
+}
+
+#[tokio::test]
+async fn validate_and_test_notify_give_scripts_every_key() {
+    let world = World::new().await;
+    let problem = "column expected file found line path severity suggestion";
+    let offline = world.run(&["validate", "-o", "json"]).json();
+    assert_eq!((keys(&offline), &offline["online"]), (words("online problems valid warnings"), &Value::Null));
+    let online = world.run(&["validate", "--online", "-o", "json"]).json();
+    assert_eq!(keys(&online["online"]), words("account failures read suggestions"));
+    let delivered = world.run(&["test-notify", "-o", "json"]).json();
+    assert_eq!(delivered, json!([{ "notifier": "slack", "delivered": true, "detail": null }]));
+    world.slack_answers(ResponseTemplate::new(403));
+    let failed = world.run(&["test-notify", "-o", "json"]).json();
+    assert_eq!(keys(&failed), keys(&delivered));
+    assert!(failed[0]["detail"].as_str().unwrap().contains("403"), "{failed}");
+    world.config("rules:\n  funds: { metric: nonsense, warnin: { below: 1 } }\nschedule: never\n");
+    let broken = world.run(&["validate", "-o", "json"]).json();
+    assert_eq!((keys(&broken), keys(&broken["problems"])), (keys(&offline), words(problem)));
+}
+
+#[tokio::test]
+async fn status_and_silences_give_scripts_every_key_whether_a_service_runs_or_not() {
+    let world = World::new().await;
+    world.config_with(
+        "divisions: [1, 2]",
+        &format!("{FUNDS}silences:\n  po: {{ account: acme, division: 2, rule: funds, until: '2126-12-01T09:00:00Z', reason: PO 4711 }}\n"),
+    );
+    world.division_funds(1, "1500.00");
+    world.answer(2, ResponseTemplate::new(403));
+    let status = "accounts alerts counts owed readings reload rules running silences";
+    let empty = world.run(&["status", "-o", "json"]).json();
+    assert_eq!((keys(&empty), &empty["reload"]), (words(status), &Value::Null));
+    let service = world.start();
+    service.wait_event("raised funds/acme/1");
+    service.wait_cycles(2);
+    let added = world.run(&["silence", "add", "--account", "acme", "--for", "1h", "-o", "json"]).json();
+    assert_eq!((keys(&added), &added["reason"], &added["division"]), (words(SILENCE), &Value::Null, &Value::Null));
+    let listed = world.run(&["silence", "list", "-o", "json"]).json();
+    assert_eq!((keys(&listed["silences"]), listed["silences"].as_array().unwrap().len()), (words(SILENCE), 2));
+    let live = world.run(&["status", "-o", "json"]).json();
+    assert_eq!(keys(&live), words(status));
+    assert_eq!(keys(&live["silences"]), words(SILENCE));
+    assert_eq!(keys(&live["readings"]), words("account amounts at division division_name last_good metrics"));
+    let metrics = words("available_funds balance unpaid_invoices used_credit");
+    for reading in live["readings"].as_array().unwrap() {
+        assert_eq!((keys(&reading["amounts"]), keys(&reading["metrics"])), (metrics.clone(), metrics.clone()));
+    }
+    let alert = "account division division_name last_event level reason rule silenced since status told";
+    assert_eq!(keys(&live["alerts"]), words(alert));
+    assert_eq!(keys(&live["alerts"][0]["silenced"]), words("level reason until"));
+    assert_eq!(service.stop(), Some(0));
+    let stored = world.run(&["status", "-o", "json"]).json();
+    assert_eq!((keys(&stored), keys(&stored["alerts"])), (words(status), words(alert)));
+}
+
+#[tokio::test]
+async fn preview_gives_scripts_every_key_of_every_kind_of_notifier() {
+    let world = World::new().await;
+    let others = "  hook: { type: webhook, url: 'http://127.0.0.1:9/x' }\n  mail: { type: email, host: 127.0.0.1, tls: none, from: a@example.com, to: [b@example.com] }\n";
+    world.config(&format!("{others}rules:\n  funds: {{ metric: available_funds, warning: {{ below: 2000 }} }}\n"));
+    let shown = world.run(&["preview", "--sample", "-o", "json"]).json();
+    assert_eq!(keys(&shown), words("event notes notifiers real"));
+    for notifier in ["hook", "mail", "slack"] {
+        assert_eq!(keys(&shown["notifiers"][notifier]), words("body html pictures subject text"), "{notifier}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_ca_file_is_a_bad_configuration_for_validate_and_run_alike() {
+    let world = World::new().await;
+    let good = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem();
+    let broken = format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{good}");
+    let mail =
+        "  mail: { type: email, host: 127.0.0.1, from: a@example.com, to: [b@example.com], ca_file: mail.pem }\n";
+    world.config_with("ca_file: ca.pem", &format!("{mail}{FUNDS}"));
+    for (ca, mail) in [(&good, &broken), (&broken, &good)] {
+        std::fs::write(world.path("ca.pem"), ca).unwrap();
+        std::fs::write(world.path("mail.pem"), mail).unwrap();
+        for command in ["validate", "run", "test-notify"] {
+            let ran = world.run(&[command]);
+            assert_eq!(ran.code, Some(78), "{command}: {ran:?}");
+            let said = ran.stdout + &ran.stderr;
+            assert!(said.contains("certificate 1 (line 1) is broken") && said.contains(".pem"), "{said}");
+        }
+    }
+    for file in ["ca.pem", "mail.pem"] {
+        std::fs::write(world.path(file), format!("\u{feff}    {}", good.replace('\n', "\r\n    "))).unwrap();
+    }
+    assert_eq!(world.run(&["validate"]).code, Some(0));
+    let service = world.start();
+    service.wait_cycles(1);
+    // A file that turns bad while the service runs changes nothing.
+    std::fs::write(world.path("ca.pem"), &broken).unwrap();
+    service.hangup();
+    wait_until("the refusal", || service.log().contains("certificate 1 (line 1) is broken"));
+    let cycles = service.cycles();
+    service.wait_cycles(cycles + 1);
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_currency_that_does_not_exist_is_a_bad_configuration() {
+    let world = World::new().await;
+    for (threshold, told) in
+        [("2000 USDD", "did you mean `USD`?"), ("2000 XXX", "XXX is not money"), ("2000 ERU", "`EUR`")]
+    {
+        world.config(&format!("rules:\n  funds: {{ metric: balance, warning: {{ below: {threshold} }} }}\n"));
+        let ran = world.run(&["validate"]);
+        assert!(ran.code == Some(78) && ran.stdout.contains(told), "{threshold}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_override_replaces_what_excludes_it_in_the_file() {
+    let world = World::new().await;
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    std::fs::write(world.path("alerts.yaml"), text.replace(&format!("api_key: {KEY}"), "api_key_file: nowhere"))
+        .unwrap();
+    assert_eq!(world.run(&["validate"]).code, Some(78));
+    let key = ("LOWTIDE_ACCOUNTS__ACME__API_KEY", KEY);
+    let ran = world.run_with(&["validate", "--online"], &[key]);
+    assert_eq!((ran.code, world.reads(None)), (Some(0), 1), "{ran:?}");
+    let above = [key, ("LOWTIDE_RULES__FUNDS__WARNING__ABOVE", "1"), ("LOWTIDE_RULES__FUNDS__CRITICAL__ABOVE", "2.50")];
+    let found = world.run_with(&["check", "-o", "json"], &above).json();
+    assert_eq!(found["results"][0]["critical"], json!({ "above": "2.50", "currency": null }), "{found}");
+    let both = world.run_with(&["validate"], &[key, ("LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE", "alerts.yaml")]);
+    assert!(both.code == Some(78) && both.stdout.contains("LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE: "), "{both:?}");
+    assert!(both.stdout.contains("(LOWTIDE_ACCOUNTS__ACME__API_KEY)"), "both are named: {both:?}");
+}
+
 /// A pipe that nobody reads and that is full, whatever its size.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();

@@ -29,7 +29,8 @@ const FILES: [(&str, &str); 4] = [
 const ENVIRONMENT: [(&str, &str); 4] = [
     (
         "LOWTIDE_*",
-        "Overrides a key of the configuration; two underscores stand between levels: LOWTIDE_UNREADABLE__AFTER.",
+        "Overrides a key of the configuration, and replaces what excludes it there; two underscores stand between levels: \
+        LOWTIDE_UNREADABLE__AFTER.",
     ),
     ("RUST_LOG", "The log level, where neither --log-level nor LOWTIDE_LOG_LEVEL gives one."),
     ("NO_COLOR", "No colours, if it is set and not empty."),

@@ -116,6 +116,15 @@ fn each_broken_one_that_a_schema_can_catch_is_refused() {
         file(ACCOUNT, &format!("{MAIL}, port: 99999"), RULE),
         file(ACCOUNT, &format!("{MAIL}, pasword: x"), RULE),
         file(ACCOUNT, &format!("{MAIL}, tls: maybe"), RULE),
+        file(ACCOUNT, &format!("{MAIL}, username: u, password: p, password_file: f"), RULE),
+        file(
+            ACCOUNT,
+            &format!(
+                "{MAIL}, username: u, password: p, oauth2: {{ token_url: 'https://t', client_id: i, client_secret: s }}"
+            ),
+            RULE,
+        ),
+        format!("http: {{ listen: '127.0.0.1:9095', token: t, token_file: f }}\n{}", file(ACCOUNT, NOTIFIER, RULE)),
         file(ACCOUNT, NOTIFIER, "warning: { below: 5 }"),
         file(ACCOUNT, NOTIFIER, "metric: balance"),
         file(ACCOUNT, NOTIFIER, "metric: availble_funds, warning: { below: 5 }"),
@@ -123,6 +132,7 @@ fn each_broken_one_that_a_schema_can_catch_is_refused() {
         file(ACCOUNT, NOTIFIER, "metric: balance, warning: {}"),
         file(ACCOUNT, NOTIFIER, "metric: balance, warning: { below: 5, above: 4 }"),
         file(ACCOUNT, NOTIFIER, "metric: balance, warning: { below: lots }"),
+        file(ACCOUNT, NOTIFIER, "metric: balance, warning: { below: 2000 USDD }"),
         file(ACCOUNT, NOTIFIER, "metric: balance, warning: { below: 5, for: 2 hours }"),
         file(ACCOUNT, NOTIFIER, "metric: balance, critical: { below: 5, remind_every: 1 }"),
         file(ACCOUNT, NOTIFIER, "metric: balance, warning: { below: 5 }, notify: n"),

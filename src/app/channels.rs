@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{ca_pem, http_client};
+use super::http_client;
 use crate::config::{Channel, Connection, NotifierConfig, OAuth2, Tls};
 use crate::domain::Name;
 use crate::notify::email::{self, Email, EmailOptions};
@@ -57,7 +57,7 @@ pub(super) fn channel(
                 from: from.clone(),
                 to: to.clone(),
                 timeout: config.connection.timeout,
-                ca_pem: ca_pem(&config.connection)?,
+                ca_pem: config.connection.ca_pem.clone(),
             };
             let email = Email::new(options, words, its_redactor)?.with_hello(hello.clone());
             let email = email.with_templates(&name, config.templates.clone());

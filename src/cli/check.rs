@@ -9,6 +9,7 @@ use super::args::CheckOutput;
 use super::out::{grumble, put, say};
 use super::status::division;
 use super::table::table;
+use super::threshold::Threshold;
 use super::{Context, Exit, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
@@ -73,15 +74,14 @@ struct Row {
     rule: Option<Name>,
     metric: Option<&'static str>,
     level: Worst,
-    /// Exact, without separators; absent where it is unlimited or unknown.
+    /// Exact, without separators; `null` where it is unlimited, unknown or a duration.
     amount: Option<String>,
     currency: Option<String>,
     unlimited: bool,
     /// A duration, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<u64>,
-    warning: Option<String>,
-    critical: Option<String>,
+    warning: Option<Threshold>,
+    critical: Option<Threshold>,
     /// Why it, or one of its levels, is unknown.
     reason: Option<String>,
     #[serde(skip)]
@@ -166,8 +166,8 @@ fn unreadable(account: &Name, division: Division, name: Option<String>, rule: Op
         currency: None,
         unlimited: false,
         seconds: None,
-        warning: rule.and_then(|rule| threshold(rule, Severity::Warning)),
-        critical: rule.and_then(|rule| threshold(rule, Severity::Critical)),
+        warning: rule.and_then(|rule| Threshold::of(rule, Severity::Warning)),
+        critical: rule.and_then(|rule| Threshold::of(rule, Severity::Critical)),
         shown: "unreadable".to_owned(),
         reason: Some(reason),
         ranges: Default::default(),
@@ -199,7 +199,7 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
     }
     match reading {
         Reading::Amount(money) => {
-            row.amount = Some(money.figure().replace(',', "").replace('\u{2212}', "-"));
+            row.amount = Some(money.plain());
             row.currency = Some(money.currency.to_string());
             row.shown = money.to_string();
         }
@@ -222,10 +222,6 @@ fn plain(bound: Bound) -> String {
         Bound::Money(amount) => amount.value.to_string(),
         Bound::Time { lasts } => lasts.as_secs().to_string(),
     }
-}
-
-fn threshold(rule: &Rule, severity: Severity) -> Option<String> {
-    rule.level(severity).map(|level| format!("{} {}", level.side(), level.threshold()))
 }
 
 /// The range that does not alert, as plugins write it: `500:` alerts below 500, `~:1000` above 1000.
@@ -252,16 +248,17 @@ fn notes(account: &Name, harvest: &Harvest) -> Vec<String> {
 fn text(rows: &[Row], notes: &[String], colour: bool) -> String {
     let mut cells: Vec<Vec<String>> =
         vec!["LEVEL|ACCOUNT|DIVISION|RULE|VALUE|WARNING|CRITICAL".split('|').map(str::to_owned).collect()];
-    let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let threshold = |threshold: Option<Threshold>| or_dash(threshold.map(|it| it.to_string()));
     cells.extend(rows.iter().map(|row| {
         vec![
             row.level.lower().to_owned(),
             row.account.to_string(),
             division(row.division, row.division_name.as_deref()),
-            or_dash(row.rule.as_deref()),
+            or_dash(row.rule.as_ref().map(ToString::to_string)),
             row.shown.clone(),
-            or_dash(row.warning.as_deref()),
-            or_dash(row.critical.as_deref()),
+            threshold(row.warning),
+            threshold(row.critical),
         ]
     }));
     let mut text = table(&cells, &[4]);

@@ -14,6 +14,7 @@ mod silence;
 mod status;
 mod table;
 mod test_notify;
+mod threshold;
 mod validate;
 
 use std::ffi::OsString;

@@ -18,7 +18,8 @@ use crate::text::clean;
 struct Outcome {
     notifier: Name,
     delivered: bool,
-    detail: String,
+    /// What went wrong.
+    detail: Option<String>,
 }
 
 pub(super) async fn run(context: &Context, names: &[String], output: Output) -> Exit {
@@ -49,12 +50,8 @@ pub(super) async fn run(context: &Context, names: &[String], output: Output) -> 
         Output::Json => print_json(&outcomes),
         Output::Text => outcomes.iter().for_each(|it| {
             let result = if it.delivered { "delivered" } else { "FAILED" };
-            say!(
-                "{}: {result}{}{}",
-                clean(&it.notifier),
-                if it.detail.is_empty() { "" } else { ": " },
-                clean(&it.detail)
-            );
+            let detail = it.detail.as_ref().map_or_else(String::new, |detail| format!(": {}", clean(detail)));
+            say!("{}: {result}{detail}", clean(&it.notifier));
         }),
     }
     if outcomes.iter().all(|it| it.delivered) { Exit::Success } else { Exit::Failure }
@@ -70,8 +67,9 @@ async fn send(notifier: Name, desk: Desk) -> Outcome {
         Ok(delivered) => {
             let missed = delivered.deferred.iter().chain(&delivered.refused);
             let missed: Vec<String> = missed.map(|it| format!("{} was refused: {}", it.recipient, it.reason)).collect();
-            Outcome { notifier, delivered: missed.is_empty(), detail: missed.join("; ") }
+            let detail = (!missed.is_empty()).then(|| missed.join("; "));
+            Outcome { notifier, delivered: detail.is_none(), detail }
         }
-        Err(error) => Outcome { notifier, delivered: false, detail: error.reason },
+        Err(error) => Outcome { notifier, delivered: false, detail: Some(error.reason) },
     }
 }

@@ -22,7 +22,7 @@ struct Outcome {
     valid: bool,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `null` unless it was asked for, and the configuration is valid.
     online: Option<Vec<AccountRead>>,
 }
 

@@ -89,9 +89,6 @@ fn urls(section: &Section<'_>) -> Option<(Url, Url)> {
     let insecure = secrets::allow_insecure(section);
     let words = REGIONS.map(|(word, urls)| (word, urls));
     let region = section.get("region");
-    if let (Some(region), Some(_)) = (&region, section.get("base_url")) {
-        region.refuse("`region` beside `base_url`", "only one of them");
-    }
     let region = match region {
         Some(cursor) => cursor.read(values::choice(&words)),
         None => Some(REGIONS[0].1),

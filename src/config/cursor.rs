@@ -12,6 +12,7 @@ use super::keys::{self, Key, is_secret, shown_key};
 use super::load::Outline;
 use super::problem::{Problem, ProblemSeverity, one_of, printable, quoted};
 use super::sources::Sources;
+use super::syntax;
 use super::tree::{self, Entry, Kind, Node, Place};
 use crate::domain::Name;
 use crate::secret::Secret;
@@ -75,8 +76,14 @@ impl<'a> Cursor<'a> {
             Kind::Text(_) => &self.node.place,
             _ => self.key_place,
         };
-        let found = fault.found.unwrap_or_else(|| self.shown());
-        self.ctx.push(place, self.path.clone(), found, fault.expected, fault.suggestion);
+        let Fault { found, mut expected, suggestion } = fault;
+        if let (None, Kind::Text(text)) = (&found, &self.node.kind)
+            && let Some(known) = syntax::typographic_quote(text)
+        {
+            expected = format!("{expected} ({known})");
+        }
+        let found = found.unwrap_or_else(|| self.shown());
+        self.ctx.push(place, self.path.clone(), found, expected, suggestion);
     }
 
     /// Reports something here that keeps nobody from using the configuration.
@@ -113,7 +120,10 @@ impl<'a> Cursor<'a> {
         if let Kind::Map(entries) = &self.node.kind {
             return Some(entries);
         }
-        self.refuse(self.shape(), expected);
+        match &self.node.kind {
+            Kind::Text(text) if let Some((found, instead)) = syntax::forgotten(text) => self.refuse(found, instead),
+            _ => self.refuse(self.shape(), expected),
+        }
         None
     }
 
@@ -140,6 +150,7 @@ impl<'a> Cursor<'a> {
         for entry in entries.iter().filter(|entry| known.iter().all(|key| key.name != entry.key)) {
             section.unknown(entry, keys::names(known));
         }
+        keys::alternatives(known).for_each(|row| section.refuse_alternatives(row));
         Some(section)
     }
 
@@ -175,7 +186,13 @@ impl<'a> Cursor<'a> {
     /// The items of a list.
     pub(super) fn items(&self, expected: &str) -> Option<Vec<Cursor<'a>>> {
         let Kind::List(items) = &self.node.kind else {
-            self.refuse(self.shown(), expected);
+            let suggestion = match &self.node.kind {
+                Kind::Text(text) if !self.is_secret() && !self.is_interpolated() => {
+                    Some(format!("[{}]", printable(text)))
+                }
+                _ => None,
+            };
+            self.report(Fault { found: None, expected: expected.to_owned(), suggestion });
             return None;
         };
         if items.is_empty() {
@@ -362,6 +379,19 @@ impl<'a> Section<'a> {
         self.get(key)?.read(parse)
     }
 
+    /// Reports each of these keys that is there beside one before it.
+    fn refuse_alternatives(&self, row: &[&str]) {
+        let mut present = row.iter().filter_map(|key| Some((*key, self.get(key)?)));
+        let Some((first, one)) = present.next() else { return };
+        let first = match &one.node.place {
+            Place::At(..) => quoted(first),
+            Place::Variable(name) => format!("{} ({})", quoted(first), printable(name)),
+        };
+        for (key, other) in present {
+            other.refuse(format!("{} beside {first}", quoted(key)), "only one of them");
+        }
+    }
+
     /// Reports those of these keys that are there although `instead` are the ones that fit.
     pub(super) fn refuse_keys(&self, keys: &[&str], expected: &str) {
         for entry in self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str())) {
@@ -371,8 +401,19 @@ impl<'a> Section<'a> {
     }
 
     fn unknown(&self, entry: &Entry, known: impl Iterator<Item = &'static str> + Clone) {
-        let suggestion = self.at.ctx.nearest(&entry.key, known.clone());
         let (path, found) = (join(&self.at.path, &entry.key), quoted(shown_key(&entry.key)));
-        self.at.ctx.push(&entry.place, path, found, one_of(known), suggestion);
+        let begins_with = |key: &str| entry.key.strip_prefix(key).is_some_and(|rest| rest.starts_with(' '));
+        let instead = if entry.key == "<<" {
+            Some("no merge key; an alias (`*name`) can stand for a whole section")
+        } else if known.clone().any(begins_with) {
+            Some(syntax::WITHOUT_COLON.1)
+        } else {
+            syntax::forgotten(&entry.key).map(|(_, instead)| instead)
+        };
+        let (expected, suggestion) = match instead {
+            Some(instead) => (instead.to_owned(), None),
+            None => (one_of(known.clone()), self.at.ctx.nearest(&entry.key, known)),
+        };
+        self.at.ctx.push(&entry.place, path, found, expected, suggestion);
     }
 }

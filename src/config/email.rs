@@ -24,11 +24,8 @@ pub(super) fn email(section: &Section<'_>, insecure: bool) -> Option<Channel> {
     let has_password = section.get("password").or_else(|| section.get("password_file"));
     let oauth2 = section.get("oauth2").map(|cursor| oauth2(&cursor, insecure));
     match (&username, &has_password, &oauth2) {
-        (_, Some(password), Some(_)) => {
-            password.refuse("a password beside `oauth2`", "only one of them: the token stands in the password's place");
-        }
         (None, None, Some(_)) => section.missing("username", "the mailbox that is logged in to, beside `oauth2`"),
-        (None, Some(password), None) => password.refuse("a password without a username", "`username` beside it"),
+        (None, Some(password), _) => password.refuse("a password without a username", "`username` beside it"),
         (Some(_), None, None) => {
             section.missing("password", "`password`, `password_file` or `oauth2` beside `username`");
         }

@@ -45,8 +45,8 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
 
 /// The file's tree with the environment's values laid over it, and what is odd about the variables.
 pub(super) fn overlay(root: &Rc<Node>, environment: &Environment) -> (Rc<Node>, Vec<Problem>) {
-    let mut figment = Figment::from(FileValues(root));
     let mut warnings = Vec::new();
+    let mut overrides = Vec::new();
     for (variable, text) in &environment.0 {
         let Some(name) = variable.strip_prefix(PREFIX) else { continue };
         if name == "CONFIG" || name.starts_with("LOG_") {
@@ -54,16 +54,45 @@ pub(super) fn overlay(root: &Rc<Node>, environment: &Environment) -> (Rc<Node>, 
         }
         let path: Vec<String> = name.to_lowercase().split("__").map(str::to_owned).collect();
         match shape_at(&path, root) {
-            Ok(shape) => figment = figment.merge(Override { variable, path: &path, value: value_of(text, shape) }),
+            Ok(shape) => overrides.push(Override { variable, value: value_of(text, shape), path }),
             Err(stray) => warnings.push(stray.warn(variable, &path)),
         }
     }
+    let paths: Vec<&[String]> = overrides.iter().map(|it| it.path.as_slice()).collect();
+    let root = &without_replaced(root, Shape::Map(keys::ROOT), &paths);
+    let figment = overrides.iter().fold(Figment::from(FileValues(root)), Figment::merge);
     let merged = match figment.data() {
         Ok(mut data) => data.remove(&Profile::Default).unwrap_or_default(),
         // Neither provider fails, so there is nothing to report here; the file alone stands.
         Err(_) => return (Rc::clone(root), warnings),
     };
     (resolve(Some(root), &Value::Dict(Tag::Default, merged), &figment), warnings)
+}
+
+/// The file's tree without the keys that an override excludes: one that says the same in another way replaces them.
+/// `paths` are those of the overrides below this node.
+fn without_replaced(node: &Rc<Node>, shape: Shape, paths: &[&[String]]) -> Rc<Node> {
+    let Kind::Map(entries) = &node.kind else { return Rc::clone(node) };
+    let overridden = |key: &str| paths.iter().any(|path| path.first().is_some_and(|first| first == key));
+    let known = if let Shape::Map(known) = shape { known } else { &[] };
+    let stays = |entry: &&Entry| overridden(&entry.key) || !keys::excluded_by(&entry.key, known).any(&overridden);
+    let below = |entry: &Entry| {
+        let shape = match shape {
+            Shape::Map(known) => known.iter().find(|key| key.name == entry.key).map(|key| key.shape),
+            Shape::Named(known) => Some(Shape::Map(known)),
+            _ => None,
+        };
+        let paths: Vec<&[String]> = paths
+            .iter()
+            .filter_map(|path| path.split_first().filter(|(first, _)| **first == entry.key).map(|(_, rest)| rest))
+            .collect();
+        let value = match shape {
+            Some(shape) if !paths.is_empty() => without_replaced(&entry.value, shape, &paths),
+            _ => Rc::clone(&entry.value),
+        };
+        Entry { value, ..entry.clone() }
+    };
+    Node::new(node.place.clone(), Kind::Map(entries.iter().filter(stays).map(below).collect()))
 }
 
 /// The file as figment sees it: every scalar is a string.
@@ -95,11 +124,11 @@ fn to_value(node: &Node) -> Value {
 /// One variable as figment sees it.
 struct Override<'a> {
     variable: &'a str,
-    path: &'a [String],
+    path: Vec<String>,
     value: Value,
 }
 
-impl Provider for Override<'_> {
+impl Provider for &Override<'_> {
     fn metadata(&self) -> Metadata {
         Metadata::from("environment", Source::Custom(self.variable.to_owned()))
     }

@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::pem::{self, PemError};
+use super::problem::printable;
+
 /// Largest configuration, in bytes.
 const LARGEST_CONFIG: u64 = 1024 * 1024;
 /// Largest secret, in bytes.
@@ -36,23 +39,27 @@ fn fault(found: impl Into<String>, expected: impl Into<String>) -> FileFault {
 pub(super) fn yaml(path: &Path, expected: &str) -> Result<(String, Option<u32>), FileFault> {
     let (bytes, mode) =
         read(path, LARGEST_CONFIG, "a file of at most 1 MiB").map_err(|fault| about(fault, expected))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let byte = error.as_bytes().get(at).copied().unwrap_or_default();
-        let place = place_after(&String::from_utf8_lossy(&error.as_bytes()[..at]));
-        FileFault {
-            found: format!("the byte 0x{byte:02X}, which is not UTF-8"),
-            expected: "text in UTF-8".to_owned(),
-            place: Some(place),
-        }
-    })?;
-    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+    let text = text(bytes)?;
     let odd = |c: char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')) || c == '\u{feff}';
     if let Some((at, c)) = text.char_indices().find(|(_, c)| odd(*c)) {
         let found = format!("the control character U+{:04X}", u32::from(c));
         return Err(FileFault { found, expected: "text".to_owned(), place: Some(place_after(&text[..at])) });
     }
     Ok((text, mode))
+}
+
+/// The text of a file without a byte order mark.
+fn text(bytes: Vec<u8>) -> Result<String, FileFault> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(fault("text in UTF-16", "text in UTF-8"));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let byte = error.as_bytes().get(at).copied().unwrap_or_default();
+        let place = place_after(&String::from_utf8_lossy(&error.as_bytes()[..at]));
+        FileFault { place: Some(place), ..fault(format!("the byte 0x{byte:02X}, which is not UTF-8"), "text in UTF-8") }
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// Line and column of what follows this text.
@@ -66,23 +73,42 @@ pub(super) fn secret(path: &Path) -> Result<String, FileFault> {
     let limit = "a file of at most 64 KiB with the secret and nothing else";
     let (bytes, _) =
         read(path, LARGEST_SECRET, limit).map_err(|fault| about(fault, "a readable file with the secret"))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| about(fault("a file that is not UTF-8", ""), "a text file with the secret"))?;
+    let text = text(bytes)?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.trim().is_empty() {
-        return Err(about(fault("an empty file", ""), "a file with the secret"));
+        return Err(fault("an empty file", "a file with the secret"));
+    }
+    if text.contains(['\n', '\r']) {
+        return Err(fault(format!("a file with {} lines", text.lines().count()), "the secret alone, on one line"));
+    }
+    if let Some(c) = text.chars().find(|c| c.is_control()) {
+        let found = format!("a file with the control character U+{:04X}", u32::from(c));
+        return Err(fault(found, "the secret alone, as text in UTF-8"));
     }
     Ok(text.to_owned())
 }
 
-/// The content of a file that has a certificate in PEM.
+/// The certificates of a file in PEM form, each of them one that a client can trust.
 pub(super) fn certificates(path: &Path) -> Result<Vec<u8>, FileFault> {
-    let expected = "a readable PEM file with at least one certificate";
-    let (bytes, _) = read(path, LARGEST_BUNDLE, "a file of at most 8 MiB").map_err(|fault| about(fault, expected))?;
-    if String::from_utf8_lossy(&bytes).contains("-----BEGIN CERTIFICATE-----") {
-        return Ok(bytes);
+    let (bytes, _) = read(path, LARGEST_BUNDLE, "a file of at most 8 MiB").map_err(|fault| about(fault, PEM))?;
+    if is_der(&bytes) {
+        let expected = "the same in PEM form: openssl x509 -inform der -in … -out ca.pem";
+        return Err(fault("a certificate in DER form", expected));
     }
-    Err(about(fault("no certificate", ""), expected))
+    pem::certificates(&text(bytes)?).map_err(|error| match error {
+        PemError::Empty => fault("an empty file", PEM),
+        PemError::NoCertificate(None) => fault("no certificate", PEM),
+        PemError::NoCertificate(Some(label)) => fault(format!("`BEGIN {}` and no certificate", printable(&label)), PEM),
+        broken @ PemError::Broken { .. } => fault(broken.to_string(), "certificates of which none is broken"),
+    })
+}
+
+/// What a `ca_file` has to be.
+const PEM: &str = "a readable PEM file with at least one certificate";
+
+/// Whether this begins as binary certificates do: with an ASN.1 sequence whose length takes two bytes.
+fn is_der(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x30\x82")
 }
 
 /// Fills in the expectation where the fault has none.

@@ -1,6 +1,6 @@
 //! The keys of `alerts.yaml`, as data: what the file may hold and what a variable of the environment may override.
 
-use crate::text::nearest;
+use crate::text::resembles;
 
 /// A key and what belongs below it.
 #[derive(Debug)]
@@ -166,6 +166,35 @@ pub(super) const SILENCE: &[Key] =
 /// Below a report.
 pub(super) const REPORT: &[Key] = &[scalar("schedule"), list("notify")];
 
+/// Keys of one section that say the same in different ways: only one of each row may be there. A variable of the
+/// environment for one of them replaces the others of the file.
+const ALTERNATIVES: &[&[&str]] = &[
+    &["api_key", "api_key_file"],
+    &["base_url", "region"],
+    &["webhook_url", "webhook_url_file"],
+    &["url", "url_file"],
+    &["signing_secret", "signing_secret_file"],
+    &["routing_key", "routing_key_file"],
+    &["oauth2", "password", "password_file"],
+    &["client_secret", "client_secret_file"],
+    &["token", "token_file"],
+    &["below", "above"],
+    // Of a scenario.
+    &["on", "ago"],
+];
+
+/// The alternatives of which a section with these keys can have only one.
+pub(super) fn alternatives(known: &'static [Key]) -> impl Iterator<Item = &'static [&'static str]> {
+    let has = |name: &&str| known.iter().any(|key| key.name == *name);
+    ALTERNATIVES.iter().copied().filter(move |row| row.iter().all(has))
+}
+
+/// The keys that exclude this one in a section with these keys.
+pub(super) fn excluded_by(name: &str, known: &'static [Key]) -> impl Iterator<Item = &'static str> {
+    let rows = alternatives(known).filter(move |row| row.contains(&name));
+    rows.flat_map(|row| row.iter().copied()).filter(move |other| *other != name)
+}
+
 /// Keys whose value is never shown.
 const SECRETS: &[&str] = &[
     "api_key",
@@ -188,7 +217,7 @@ pub(super) fn is_secret(key: &str) -> bool {
 pub(super) fn shown_key(key: &str) -> &str {
     let end = key.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(key.len());
     let (word, rest) = key.split_at(end);
-    let secret = !rest.is_empty() && SECRETS.iter().any(|secret| nearest(word, [*secret]).is_some());
+    let secret = !rest.is_empty() && SECRETS.iter().any(|secret| resembles(word, secret));
     if secret { word } else { key }
 }
 

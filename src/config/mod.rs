@@ -13,6 +13,7 @@ mod interpolate;
 mod keys;
 mod load;
 mod notifiers;
+mod pem;
 mod problem;
 mod quiet;
 mod reports;
@@ -22,6 +23,7 @@ mod schema;
 mod secrets;
 mod silences;
 mod sources;
+mod syntax;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -114,8 +116,8 @@ pub struct Report {
 pub struct Connection {
     /// Longest wait for one request; default 10 s.
     pub timeout: Duration,
-    /// PEM certificates to trust beside the system's.
-    pub ca_file: Option<PathBuf>,
+    /// Certificates in PEM form to trust beside the system's: those of `ca_file`, all of them good ones.
+    pub ca_pem: Option<Vec<u8>>,
 }
 
 /// One CertCentral account.

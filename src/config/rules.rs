@@ -177,10 +177,7 @@ fn level(
     let terms = Terms::of(&section, metric, known, Some(defaults));
     let (below, above) = (section.get("below"), section.get("above"));
     let (side, cursor) = match (below, above) {
-        (Some(_), Some(above)) => {
-            above.refuse("`above` beside `below`", "exactly one of them");
-            return Err(());
-        }
+        (Some(_), Some(_)) => return Err(()), // reported with the section
         (None, None) => {
             cursor.refuse("neither `below` nor `above`", "exactly one of them, such as `below: 2000`");
             return Err(());

@@ -99,7 +99,7 @@ fn division(name: &Name, cursor: &Cursor<'_>, ids: &mut BTreeSet<u64>) -> Option
     {
         cursor.refuse(format!("{} again", cursor.shown()), "another number for each division");
     }
-    let currency = or_default(&section, "currency", currency, Currency::parse("USD").ok()?);
+    let currency = or_default(&section, "currency", values::currency, Currency::parse("USD").ok()?);
     let balance = section.required("balance", "the balance at the start").and_then(|cursor| cursor.read(amount));
     let credit = or_default(&section, "credit_limit", credit, Credit::Limit(Decimal::from(2000)));
     let orders = each(&section, "orders", ORDERS, |it| {
@@ -152,10 +152,7 @@ fn renewals(section: &Section<'_>) -> Option<RenewalPlan> {
 
 fn deposit(section: &Section<'_>) -> Option<DepositPlan> {
     let on = match (section.get("on"), section.get("ago")) {
-        (Some(_), Some(ago)) => {
-            ago.refuse("`ago` beside `on`", "only one of them");
-            None
-        }
+        (Some(_), Some(_)) => None, // reported with the section
         (None, Some(ago)) => ago.read(offset).map(When::Ago),
         _ => wanted(section, "on", "when it comes, counted from the start (or `ago`)", offset).map(When::After),
     };
@@ -233,10 +230,6 @@ fn amount(text: &str) -> Result<Decimal, Fault> {
 
 fn price(text: &str) -> Result<Decimal, Fault> {
     cents(text, |amount| *amount > Decimal::ZERO, "an amount above 0, such as 218 or 399.50")
-}
-
-fn currency(text: &str) -> Result<Currency, Fault> {
-    Currency::parse(text).map_err(|_| "a currency code such as USD".into())
 }
 
 fn credit(text: &str) -> Result<Credit, Fault> {

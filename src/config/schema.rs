@@ -231,7 +231,19 @@ fn section(keys: &'static [Key], path: &str) -> Value {
     }
     let mut schema = json!({ "type": "object", "additionalProperties": false, "properties": properties });
     demand(&mut schema, path);
+    let excluded: Vec<Value> =
+        keys::alternatives(keys).flat_map(pairs).map(|pair| json!({ "not": { "required": pair } })).collect();
+    if !excluded.is_empty() {
+        let mut all = schema["allOf"].as_array().cloned().unwrap_or_default();
+        all.extend(excluded);
+        schema["allOf"] = all.into();
+    }
     schema
+}
+
+/// Every two of a row.
+fn pairs(row: &'static [&'static str]) -> impl Iterator<Item = [&'static str; 2]> {
+    row.iter().enumerate().flat_map(move |(i, one)| row[i + 1..].iter().map(move |other| [*one, *other]))
 }
 
 fn value(shape: Shape, path: &str) -> Value {
@@ -255,15 +267,12 @@ fn value(shape: Shape, path: &str) -> Value {
     schema
 }
 
-/// What must be there, or not be there together.
+/// What must be there.
 fn demand(schema: &mut Value, path: &str) {
     let either = |keys: &[&str]| keys.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>();
     match path {
         "" => schema["required"] = json!(["accounts", "notifiers", "rules"]),
-        "accounts" => {
-            schema["oneOf"] = json!(either(&["api_key", "api_key_file"]));
-            schema["not"] = json!({ "required": ["region", "base_url"] });
-        }
+        "accounts" => schema["anyOf"] = json!(either(&["api_key", "api_key_file"])),
         "notifiers" => {
             schema["required"] = json!(["type"]);
             schema["allOf"] = types().map(|(name, own)| of_type(name, own)).collect();
@@ -275,12 +284,12 @@ fn demand(schema: &mut Value, path: &str) {
         "reports" => schema["required"] = json!(["schedule"]),
         "silences" => schema["required"] = json!(["account", "until"]),
         "http" => schema["required"] = json!(["listen"]),
-        "heartbeat" => schema["oneOf"] = json!(either(&["url", "url_file"])),
+        "heartbeat" => schema["anyOf"] = json!(either(&["url", "url_file"])),
         "notifiers.oauth2" => {
             schema["required"] = json!(["token_url", "client_id"]);
-            schema["oneOf"] = json!(either(&["client_secret", "client_secret_file"]));
+            schema["anyOf"] = json!(either(&["client_secret", "client_secret_file"]));
         }
-        "rules.warning" | "rules.critical" => schema["oneOf"] = json!(either(&["below", "above"])),
+        "rules.warning" | "rules.critical" => schema["anyOf"] = json!(either(&["below", "above"])),
         _ => {}
     }
 }
@@ -292,9 +301,9 @@ fn of_type(name: &str, own: &[&str]) -> Value {
     let either = |one: &str, other: &str| json!([{ "required": [one] }, { "required": [other] }]);
     let mut then = json!({ "properties": others });
     match name {
-        "slack" | "teams" => then["oneOf"] = either("webhook_url", "webhook_url_file"),
-        "webhook" => then["oneOf"] = either("url", "url_file"),
-        "pagerduty" => then["oneOf"] = either("routing_key", "routing_key_file"),
+        "slack" | "teams" => then["anyOf"] = either("webhook_url", "webhook_url_file"),
+        "webhook" => then["anyOf"] = either("url", "url_file"),
+        "pagerduty" => then["anyOf"] = either("routing_key", "routing_key_file"),
         "email" => then["required"] = json!(["host", "from", "to"]),
         _ => {}
     }
@@ -316,7 +325,7 @@ fn look(looks: Looks) -> Value {
         Duration => json!({ "anyOf": [{ "const": 0 }, text(duration)] }),
         DurationOrNever => text(r"[0-9]+[smhdw]|never"),
         Bound => json!({ "anyOf": [
-            { "type": "number" }, text(r"-?[0-9]+(?:\.[0-9]+)?(?: +[A-Za-z0-9]+)?|[0-9]+[smhdw]"),
+            { "type": "number" }, text(r"-?[0-9]+(?:\.[0-9]+)?(?: +[A-Za-z]{3})?|[0-9]+[smhdw]"),
         ] }),
         Confidence => json!({ "anyOf": [
             { "type": "number", "minimum": 0.5, "maximum": 0.99 }, text(r"0\.[5-9][0-9]*|[5-9][0-9]%"),

@@ -1,6 +1,6 @@
 //! Secrets in the configuration, and what decides how they may travel.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::cursor::{Cursor, Fault, Section};
@@ -21,9 +21,6 @@ pub(super) fn secret(
     let (direct, file) = (section.get(key), section.get(file_key));
     if direct.is_none() && file.is_none() && required {
         section.missing(key, &format!("`{key}` or `{file_key}`"));
-    }
-    if let (Some(_), Some(file)) = (&direct, &file) {
-        file.refuse(format!("`{file_key}` beside `{key}`"), "only one of them");
     }
     let from_file = file.and_then(|cursor| Some((content(&cursor)?, cursor)));
     let text = match direct {
@@ -102,17 +99,14 @@ pub(super) fn allow_insecure(section: &Section<'_>) -> bool {
 /// `timeout` and `ca_file`.
 pub(super) fn connection(section: &Section<'_>) -> Connection {
     let timeout = section.read("timeout", values::pause).unwrap_or(Duration::from_secs(10));
-    Connection { timeout, ca_file: ca_file(section) }
+    Connection { timeout, ca_pem: ca_pem(section) }
 }
 
-fn ca_file(section: &Section<'_>) -> Option<PathBuf> {
+fn ca_pem(section: &Section<'_>) -> Option<Vec<u8>> {
     let cursor = section.get("ca_file")?;
     let path = cursor.ctx.folder.join(cursor.read(values::line)?);
     let read = files::certificates(&path);
     let held = read.as_ref().map_or_else(|fault| fault.found.as_bytes(), Vec::as_slice);
     cursor.ctx.sources.borrow_mut().note(&path, held);
-    if let Err(fault) = read {
-        refuse_file(&cursor, &path, fault);
-    }
-    Some(path)
+    read.map_err(|fault| refuse_file(&cursor, &path, fault)).ok()
 }

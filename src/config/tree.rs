@@ -9,6 +9,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::keys::{is_secret, shown_key};
 use super::problem::{printable, quoted};
+use super::syntax;
 
 /// Deepest nesting.
 const DEEPEST: usize = 64;
@@ -95,6 +96,13 @@ pub(super) struct Flaw {
     pub(super) expected: String,
 }
 
+impl Flaw {
+    /// A flaw of the text, wherever in the file that is.
+    pub(super) fn new(place: (usize, usize), found: impl Into<String>, expected: &str) -> Self {
+        Self { place, path: String::new(), found: found.into(), expected: expected.to_owned() }
+    }
+}
+
 /// Parses a text. The tree is there unless a flaw made it impossible to go on; repeated keys are flaws that do not. An
 /// empty text is a flaw that says what was `expected`.
 pub(super) fn parse(text: &str, expected: &str) -> (Option<Rc<Node>>, Vec<Flaw>) {
@@ -104,7 +112,7 @@ pub(super) fn parse(text: &str, expected: &str) -> (Option<Rc<Node>>, Vec<Flaw>)
             Ok((event, span)) => builder.take(event, span),
             Err(error) => {
                 let place = (error.marker().line(), error.marker().col() + 1);
-                Err(flaw(place, format!("broken YAML ({})", printable(error.info())), valid_yaml(text, place.0)))
+                Err(syntax::explain(text, place, error.info(), builder.frames.iter().map(|frame| frame.place)))
             }
         };
         if let Err(fatal) = step {
@@ -114,24 +122,10 @@ pub(super) fn parse(text: &str, expected: &str) -> (Option<Rc<Node>>, Vec<Flaw>)
     }
     let empty = builder.root.as_ref().is_none_or(|root| matches!(root.kind, Kind::Null));
     if empty {
-        builder.flaws.push(flaw((1, 1), "an empty file".to_owned(), expected));
+        builder.flaws.push(Flaw::new((1, 1), "an empty file".to_owned(), expected));
         return (None, builder.flaws);
     }
     (builder.root, builder.flaws)
-}
-
-/// What would be right in place of broken YAML on this line. The braces of `${NAME}` are YAML's own inside `{ }` and `[ ]`.
-fn valid_yaml(text: &str, line: usize) -> &'static str {
-    let broken = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    if broken.contains("${") {
-        "valid YAML: inside { } and [ ], a value with ${NAME} stands in quotes: \"${NAME}\""
-    } else {
-        "valid YAML"
-    }
-}
-
-fn flaw(place: (usize, usize), found: String, expected: &str) -> Flaw {
-    Flaw { place, path: String::new(), found, expected: expected.to_owned() }
 }
 
 #[derive(Default)]
@@ -162,7 +156,7 @@ impl Builder {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(flaw(place, "a second document".to_owned(), "one document in a file"));
+                    return Err(Flaw::new(place, "a second document".to_owned(), "one document in a file"));
                 }
                 Ok(())
             }
@@ -184,7 +178,7 @@ impl Builder {
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(id) => {
                 let Some(node) = self.anchors.get(&id).cloned() else {
-                    return Err(flaw(
+                    return Err(Flaw::new(
                         place,
                         "an alias inside its own anchor".to_owned(),
                         "an anchor that ends before its alias",
@@ -201,7 +195,7 @@ impl Builder {
         self.spend(1, place)?;
         self.fits(1, place)?;
         if let Some(Frame { open: Open::Map { key: None, .. }, .. }) = self.frames.last() {
-            return Err(flaw(place, "a key that is a map or a list".to_owned(), "a name as the key"));
+            return Err(Flaw::new(place, "a key that is a map or a list".to_owned(), "a name as the key"));
         }
         self.frames.push(Frame { place, anchor, open });
         Ok(())
@@ -234,9 +228,12 @@ impl Builder {
             None => self.root = Some(node),
             Some(Open::List(items)) => items.push(node),
             Some(Open::Map { key: unset @ None, .. }) => match &node.kind {
+                Kind::Text(text) if text.starts_with(|c: char| c.is_whitespace() && !c.is_ascii()) => {
+                    return Err(Flaw::new(place, "a no-break space in the indentation".to_owned(), "ordinary spaces"));
+                }
                 Kind::Text(text) => *unset = Some((text.clone(), place)),
                 Kind::Null => *unset = Some(("null".to_owned(), place)),
-                _ => return Err(flaw(place, "a key that is a map or a list".to_owned(), "a name as the key")),
+                _ => return Err(Flaw::new(place, "a key that is a map or a list".to_owned(), "a name as the key")),
             },
             Some(Open::Map { entries, seen, key }) => {
                 let Some((name, at)) = key.take() else { return Ok(()) };
@@ -263,7 +260,7 @@ impl Builder {
 
     fn fits(&self, height: usize, place: (usize, usize)) -> Result<(), Flaw> {
         if self.frames.len() + height > DEEPEST {
-            return Err(flaw(place, "deeper nesting than that".to_owned(), &format!("at most {DEEPEST} levels")));
+            return Err(Flaw::new(place, "deeper nesting than that".to_owned(), &format!("at most {DEEPEST} levels")));
         }
         Ok(())
     }
@@ -272,7 +269,7 @@ impl Builder {
         self.spent = self.spent.saturating_add(cost);
         if self.spent > MOST_VALUES {
             let expected = format!("at most {MOST_VALUES}, where an alias counts as all that it stands for");
-            return Err(flaw(place, "too many values".to_owned(), &expected));
+            return Err(Flaw::new(place, "too many values".to_owned(), &expected));
         }
         Ok(())
     }
@@ -290,7 +287,7 @@ impl Frame {
 /// The standard tags say nothing that the key does not say; any other would be silently without effect.
 fn refuse_tag(tag: Option<&Tag>, place: (usize, usize)) -> Result<(), Flaw> {
     match tag {
-        Some(tag) if !tag.is_yaml_core_schema() || tag.suffix == "binary" => Err(flaw(
+        Some(tag) if !tag.is_yaml_core_schema() || tag.suffix == "binary" => Err(Flaw::new(
             place,
             format!("the tag {}", quoted(&tag.to_string())),
             "a value without a tag (quote a text that begins with !)",

@@ -9,7 +9,7 @@ use url::{Host, Url};
 use super::cursor::Fault;
 use super::problem::one_of;
 use crate::config::Quota;
-use crate::domain::money::{AmountError, Currency, parse_amount};
+use crate::domain::money::{AmountError, Currency, MAX_DECIMALS, UnknownCurrency, parse_amount};
 use crate::domain::rule::Amount;
 use crate::schedule::{DurationError, parse_duration, parse_moment};
 use crate::text::nearest;
@@ -75,16 +75,32 @@ pub(super) fn amount(text: &str) -> Result<Amount, Fault> {
         Some((figure, code)) => (figure, Some(code.trim_start())),
         None => (text, None),
     };
-    let value = parse_amount(figure).map_err(|error| match error {
+    let mut value = parse_amount(figure).map_err(|error| match error {
         AmountError::NotANumber => Fault::from("an amount such as 2000, 1999.95 or 2000 USD"),
         AmountError::TooLong => Fault::from("an amount of at most 18 digits before the point and 8 after it"),
     })?;
+    // The zeros that were written say nothing, but people find their own figure again.
+    let decimals = figure.split_once('.').map_or(0, |(_, decimals)| decimals.len()).min(MAX_DECIMALS);
+    value.rescale(u32::try_from(decimals).unwrap_or_default());
     let currency = code.map(|code| {
-        // A code is letters; digits would let "2 000" pass for an amount of 2.
-        let parsed = Currency::parse(code).ok().filter(|_| code.bytes().any(|b| b.is_ascii_alphabetic()));
-        parsed.ok_or_else(|| Fault::from("an amount and its currency code, such as 2000 USD"))
+        // What has digits is the rest of an amount: `2 000`.
+        if code.chars().any(|c| c.is_ascii_digit() || c.is_whitespace()) {
+            return Err(Fault::from("an amount and its currency code, such as 2000 USD"));
+        }
+        currency(code).map_err(|fault| Fault { expected: format!("an amount and {}", fault.expected), ..fault })
     });
     Ok(Amount { value, currency: currency.transpose()? })
+}
+
+/// The code of a currency that an account can be kept in.
+pub(super) fn currency(text: &str) -> Result<Currency, Fault> {
+    let expected = "the ISO 4217 code of a currency, such as USD";
+    Currency::parse_known(text).map_err(|error| match error {
+        UnknownCurrency::NoSuchCode => {
+            Fault { suggestion: nearest(text, Currency::known_codes()), ..Fault::from(expected) }
+        }
+        UnknownCurrency::NotMoney { .. } => Fault::from(format!("{expected} ({error})")),
+    })
 }
 
 /// How a point in time is written.

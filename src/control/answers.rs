@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::cycle::LastReading;
 use crate::domain::rule::Severity;
@@ -50,7 +50,7 @@ pub struct Report {
     #[serde(default)]
     pub accounts: Vec<AccountReport>,
     /// The names of its rules; empty from one that is older than this field.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub rules: Vec<Name>,
     /// Alerts that are pending or firing.
     pub alerts: Vec<AlertReport>,
@@ -66,7 +66,7 @@ pub struct Report {
     #[serde(default)]
     pub counts: Counts,
     /// How the configuration was last read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub reload: Option<Reload>,
 }
 
@@ -142,12 +142,12 @@ pub struct AlertReport {
     /// Why it is unreadable.
     pub reason: Option<String>,
     /// The silence that keeps people from hearing of it.
-    #[serde(default)]
+    #[serde(default, serialize_with = "whole_note")]
     pub silenced: Option<Note>,
 }
 
 /// One silence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SilenceReport {
     /// Its id, where it was made by command.
     pub id: Option<u32>,
@@ -156,6 +156,44 @@ pub struct SilenceReport {
     /// The silence.
     #[serde(flatten)]
     pub silence: Silence,
+}
+
+/// Scripts find every key; the state leaves out what is not set.
+impl Serialize for SilenceReport {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            id: Option<u32>,
+            name: Option<&'a Name>,
+            account: &'a Name,
+            division: Division,
+            rule: Option<&'a Name>,
+            until: Time,
+            reason: Option<&'a str>,
+            level: Severity,
+            made: Option<Time>,
+        }
+        let Silence { account, division, rule, until, reason, level, made } = &self.silence;
+        let (id, name) = (self.id, self.name.as_ref());
+        let (division, rule, reason) = (*division, rule.as_ref(), reason.as_deref());
+        Whole { id, name, account, division, rule, until: *until, reason, level: *level, made: *made }.serialize(to)
+    }
+}
+
+#[allow(clippy::ref_option)] // as serde calls it
+fn whole_note<S: Serializer>(note: &Option<Note>, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        until: Time,
+        reason: Option<&'a str>,
+        level: Severity,
+    }
+    let whole = note.as_ref().map(|Note { until, reason, level }| Whole {
+        until: *until,
+        reason: reason.as_deref(),
+        level: *level,
+    });
+    whole.serialize(to)
 }
 
 /// What one notifier owes.

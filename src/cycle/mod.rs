@@ -178,9 +178,9 @@ pub struct LastReading {
     pub at: Time,
     /// Each metric: an amount, `unlimited`, or `unreadable: …`.
     pub metrics: BTreeMap<String, String>,
-    /// Those metrics that are an amount, for machines.
+    /// Each metric for machines; `None` where it is no amount.
     #[serde(default)]
-    pub amounts: BTreeMap<String, Money>,
+    pub amounts: BTreeMap<String, Option<Money>>,
     /// When it could last be read.
     #[serde(default)]
     pub last_good: Option<Time>,
@@ -505,7 +505,7 @@ fn last_reading(account: &Name, read: &Read, at: Time) -> LastReading {
     };
     let all = Metric::OF_BALANCE;
     let metrics = all.into_iter().map(|it| (it.name().to_owned(), metric(it))).collect();
-    let amounts = all.into_iter().filter_map(|it| Some((it.name().to_owned(), amount(it)?))).collect();
+    let amounts = all.into_iter().map(|it| (it.name().to_owned(), amount(it))).collect();
     let (account, division, division_name) = (account.clone(), read.division, read.name.clone());
     let last_good = read.balance.is_ok().then_some(at);
     LastReading { account, division, division_name, at, metrics, amounts, last_good }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Longest integer part that is accepted, in digits. With [`MAX_DECIMALS`] every sum that the formula makes stays exact.
 const MAX_INTEGER_DIGITS: usize = 18;
 /// Longest fraction that is accepted, in digits, trailing zeros not counted.
-const MAX_DECIMALS: usize = 8;
+pub const MAX_DECIMALS: usize = 8;
 /// Longest currency code that is accepted. ISO 4217 codes have three letters; others are taken as they come.
 const MAX_CODE: usize = 12;
 /// The sign people read: a real minus, which no line break separates from its number.
@@ -28,7 +28,41 @@ pub struct Currency {
 #[error("not a currency code: 1 to {MAX_CODE} ASCII letters or digits, such as USD")]
 pub struct CurrencyError;
 
+/// Why a text names no currency that an account can be kept in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownCurrency {
+    /// ISO 4217 has no such code.
+    #[error("not a currency code of ISO 4217")]
+    NoSuchCode,
+    /// The code of a metal, of a unit of account, or of nothing at all.
+    #[error("{code} is not money: it stands for \"{name}\"")]
+    NotMoney {
+        /// The code.
+        code: &'static str,
+        /// What ISO 4217 calls it.
+        name: String,
+    },
+}
+
 impl Currency {
+    /// Reads the code of a currency that an account can be kept in; stricter than [`Currency::parse`], which takes
+    /// whatever an account reports.
+    pub fn parse_known(text: &str) -> Result<Self, UnknownCurrency> {
+        let known = iso_currency::Currency::from_code(&text.to_ascii_uppercase()).ok_or(UnknownCurrency::NoSuchCode)?;
+        if !is_money(known) {
+            return Err(UnknownCurrency::NotMoney { code: known.code(), name: known.name().to_owned() });
+        }
+        Self::parse(text).map_err(|_| UnknownCurrency::NoSuchCode)
+    }
+
+    /// The codes that [`Currency::parse_known`] takes, those first that most accounts are kept in.
+    pub fn known_codes() -> impl Iterator<Item = &'static str> {
+        use iso_currency::Currency as Iso;
+        let common = [Iso::USD, Iso::EUR, Iso::GBP];
+        let all = (0..=999).filter_map(Iso::from_numeric).filter(|it| is_money(*it));
+        common.into_iter().chain(all).map(|it| it.code())
+    }
+
     /// Reads a code such as `USD`.
     pub fn parse(text: &str) -> Result<Self, CurrencyError> {
         let fits = (1..=MAX_CODE).contains(&text.len());
@@ -54,6 +88,11 @@ impl Currency {
     pub fn decimals(&self) -> usize {
         iso_currency::Currency::from_code(self.code()).and_then(iso_currency::Currency::exponent).map_or(2, usize::from)
     }
+}
+
+/// Whether anybody can pay with it.
+fn is_money(currency: iso_currency::Currency) -> bool {
+    !currency.is_special() && !currency.is_fund()
 }
 
 impl Serialize for Currency {
@@ -156,6 +195,14 @@ impl Money {
         Self { amount, currency }
     }
 
+    /// The exact amount as programs read it, with at least the currency's decimals: `-1431.00`.
+    pub fn plain(&self) -> String {
+        let mut amount = self.amount.normalize();
+        let decimals = u32::try_from(self.currency.decimals()).unwrap_or_default();
+        amount.rescale(amount.scale().max(decimals));
+        amount.to_string()
+    }
+
     /// The amount alone as people read it, with thousands separators and at least the currency's decimals: `−1,431.00`.
     pub fn figure(&self) -> String {
         figure(self.amount, self.currency.decimals())
@@ -221,6 +268,23 @@ mod tests {
         assert_eq!(of("KWD"), "KWD 1,500.000");
         assert_eq!(of("credits"), "credits 1,500.00");
         assert_eq!(of("usd"), "USD 1,500.00");
+        let plain = |text: &str| Money::new(parse_amount(text).unwrap(), Currency::parse("USD").unwrap()).plain();
+        assert_eq!(["1431", "-569.0", "-0.00", "0.125"].map(plain), ["1431.00", "-569.00", "0.00", "0.125"]);
+    }
+
+    #[test]
+    fn a_currency_that_nobody_can_pay_with_is_not_known() {
+        for code in ["USD", "eur", "JPY", "KWD", "XAF", "XOF", "XPF", "XCD"] {
+            assert_eq!(Currency::parse_known(code).unwrap().code(), code.to_uppercase());
+        }
+        for code in ["XXX", "xts", "XAU", "XDR", "XBA", "BOV", "CLF", "USN"] {
+            assert!(matches!(Currency::parse_known(code), Err(UnknownCurrency::NotMoney { .. })), "{code}");
+        }
+        for code in ["USDD", "US", "", "QQQ", "ЕUR", "credits"] {
+            assert_eq!(Currency::parse_known(code), Err(UnknownCurrency::NoSuchCode), "{code}");
+        }
+        assert!(Currency::known_codes().all(|code| Currency::parse_known(code).is_ok()));
+        assert!(Currency::known_codes().count() > 140);
     }
 
     #[test]

@@ -134,9 +134,8 @@ fn divisions(page: &mut Page, shown: &Shown<'_>) {
         (Metric::UnpaidInvoices, "Owed for unpaid invoices at the last reading; absent where it failed."),
         (Metric::UsedCredit, "Credit used by other divisions at the last reading; absent where it failed."),
     ] {
-        let amount =
-            |(it, id): &'_ (&'_ LastReading, String)| it.amounts.get(metric.name()).map(|money| (*money, id.clone()));
-        let found: Vec<_> = shown.readings.iter().filter_map(|both| Some((both, amount(both)?.0))).collect();
+        let amount = |(it, _): &'_ (&'_ LastReading, String)| it.amounts.get(metric.name()).copied().flatten();
+        let found: Vec<_> = shown.readings.iter().filter_map(|both| Some((both, amount(both)?))).collect();
         let codes: Vec<String> = found.iter().map(|(_, money)| money.currency.to_string()).collect();
         let samples = found.iter().zip(&codes).map(|(((it, id), money), code)| {
             let mut labels = place(&it.account, id);

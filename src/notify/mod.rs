@@ -50,19 +50,14 @@ pub trait Notifier: Send + Sync {
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Preview {
     /// A mail's subject.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Plain text: of a mail, or the line that a chat's notification shows.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// A mail's HTML.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
     /// What the HTML shows by `cid:` and a key of this: the picture as a `data:` address.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub pictures: BTreeMap<String, String>,
     /// The body of a request.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<serde_json::Value>,
 }
 

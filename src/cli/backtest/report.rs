@@ -8,13 +8,14 @@ use chrono::TimeDelta;
 use rust_decimal::Decimal;
 use serde::Serialize;
 
+use super::super::threshold::Threshold;
 use super::{Mail, Options};
 use crate::config::{Channel, Config};
 use crate::cycle::{self, Read};
 use crate::domain::alert::Kind;
 use crate::domain::balance::Reading;
 use crate::domain::event::Value;
-use crate::domain::money::Money;
+use crate::domain::money::{Currency, Money};
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::domain::{Division, Name, Time};
 use crate::forecast::usual_purchase;
@@ -77,7 +78,7 @@ pub(super) struct FundReport {
     pub(super) rules: Vec<RuleReport>,
     /// When there was nothing left to buy with.
     pub(super) ran_out: Vec<RanOut>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `null` unless it was asked for.
     pub(super) suggestion: Option<Suggestion>,
     /// Available funds at the start and after each change, for the chart.
     #[serde(skip)]
@@ -88,8 +89,8 @@ pub(super) struct FundReport {
 pub(super) struct RuleReport {
     pub(super) rule: Name,
     pub(super) metric: &'static str,
-    pub(super) warning: Option<String>,
-    pub(super) critical: Option<String>,
+    pub(super) warning: Option<Threshold>,
+    pub(super) critical: Option<Threshold>,
     /// Why it cannot be rehearsed.
     pub(super) skipped: Option<String>,
     pub(super) alerts: Vec<AlertReport>,
@@ -117,6 +118,7 @@ pub(super) struct EventReport {
     pub(super) event: &'static str,
     pub(super) level: Severity,
     pub(super) amount: Option<Decimal>,
+    pub(super) currency: Option<Currency>,
     /// A runway.
     pub(super) seconds: Option<u64>,
     pub(super) unlimited: bool,
@@ -325,7 +327,6 @@ impl FundReport {
 
 impl RuleReport {
     fn new(rule: &Rule, part: Part, script: &Script<'_>) -> Self {
-        let shown = |severity| rule.level(severity).map(|level| format!("{} {}", level.side(), level.threshold()));
         let line = |severity| {
             let level = rule.level(severity).filter(|_| rule.metric == Metric::AvailableFunds)?;
             Some((severity, level.threshold().amount()?.value))
@@ -337,8 +338,8 @@ impl RuleReport {
         Self {
             rule: rule.name.clone(),
             metric: rule.metric.name(),
-            warning: shown(Severity::Warning),
-            critical: shown(Severity::Critical),
+            warning: Threshold::of(rule, Severity::Warning),
+            critical: Threshold::of(rule, Severity::Critical),
             skipped,
             alerts: lives.iter().filter_map(|life| AlertReport::new(life, script)).collect(),
             lines: [Severity::Warning, Severity::Critical].into_iter().filter_map(line).collect(),
@@ -365,8 +366,8 @@ impl AlertReport {
 
 impl EventReport {
     fn new(happened: &Happened) -> Self {
-        let (amount, seconds, unlimited) = match happened.value {
-            Value::Amount(money) => (Some(money.amount), None, false),
+        let (money, seconds, unlimited) = match happened.value {
+            Value::Amount(money) => (Some(money), None, false),
             Value::Time(lasts) => (None, Some(lasts.as_secs()), false),
             Value::Unlimited => (None, None, true),
         };
@@ -374,7 +375,8 @@ impl EventReport {
             at: happened.at,
             event: happened.kind.name(),
             level: happened.level,
-            amount,
+            amount: money.map(|money| money.amount),
+            currency: money.map(|money| money.currency),
             seconds,
             unlimited,
             told: happened.told.iter().cloned().collect(),

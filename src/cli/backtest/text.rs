@@ -116,10 +116,9 @@ pub(super) fn available(fund: &FundReport) -> String {
 }
 
 pub(super) fn rule_name(rule: &RuleReport) -> String {
-    let level = |name: &str, level: &Option<String>| {
-        level.as_ref().map(|level| format!(", {name} {level}")).unwrap_or_default()
-    };
-    format!("{}: {}{}{}", rule.rule, rule.metric, level("warning", &rule.warning), level("critical", &rule.critical))
+    let levels = [("warning", rule.warning), ("critical", rule.critical)];
+    let levels = levels.into_iter().filter_map(|(name, at)| Some(format!(", {name} {}", at?)));
+    format!("{}: {}{}", rule.rule, rule.metric, levels.collect::<String>())
 }
 
 /// Every event of a rule; reminders in a row are one line.

@@ -1,9 +1,11 @@
 //! Whole files in, configurations or problems out.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod certificates;
 mod hostile;
 mod overrides;
 mod problems;
+mod syntax;
 mod valid;
 
 use super::{Config, Environment, Loaded, load};

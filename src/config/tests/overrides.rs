@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::{Channel, Divisions};
 use super::{Files, RULES, with};
-use crate::domain::rule::Severity;
+use crate::domain::rule::{Severity, Side};
 
 #[test]
 fn the_environment_overrides_keys_verbatim_and_splits_lists_at_commas() {
@@ -143,4 +143,84 @@ fn a_file_with_secrets_that_others_can_read_is_warned_about() {
     assert_eq!((files.errors(&variables), files.warnings(&variables)), (String::new(), String::new()));
     let Channel::Slack { webhook_url, .. } = &files.config(&variables).notifiers["n"].channel else { panic!() };
     assert_eq!(webhook_url.expose(), "https://hooks.example.com/");
+}
+
+#[test]
+fn an_override_replaces_what_excludes_it_in_the_file() {
+    let files = Files::new(
+        "accounts:
+  acme: { api_key_file: nowhere, base_url: 'https://nowhere.example' }
+  below: { api_key: k, region: eu }
+notifiers:
+  hook: { type: webhook, url: 'https://hook.example/old', signing_secret_file: nowhere }
+  mail: { type: email, host: mx, username: u, password_file: nowhere, from: a@example.com, to: [b@example.com] }
+  login: { type: email, host: mx, username: u, password: p, from: a@example.com, to: [b@example.com] }
+  token: { type: email, host: mx, username: u, oauth2: { token_url: 'https://t.example', client_id: i, client_secret_file: nowhere }, from: a@example.com, to: [b@example.com] }
+rules:
+  low: { metric: balance, warning: { below: 2000 } }
+http: { listen: '127.0.0.1:9095', token_file: nowhere }
+",
+    );
+    files.add("url", "https://hook.example/new");
+    let key = format!("whsec_{}", "QUJD".repeat(8));
+    let config = files.config(&[
+        ("LOWTIDE_ACCOUNTS__ACME__API_KEY", "from-the-environment"),
+        ("LOWTIDE_ACCOUNTS__ACME__REGION", "eu"),
+        // An account may be called as a key is.
+        ("LOWTIDE_ACCOUNTS__BELOW__BASE_URL", "https://below.example"),
+        ("LOWTIDE_NOTIFIERS__HOOK__URL_FILE", "url"),
+        ("LOWTIDE_NOTIFIERS__HOOK__SIGNING_SECRET", &key),
+        ("LOWTIDE_NOTIFIERS__MAIL__PASSWORD", "new"),
+        ("LOWTIDE_NOTIFIERS__LOGIN__OAUTH2__TOKEN_URL", "https://t.example"),
+        ("LOWTIDE_NOTIFIERS__LOGIN__OAUTH2__CLIENT_ID", "i"),
+        ("LOWTIDE_NOTIFIERS__LOGIN__OAUTH2__CLIENT_SECRET", "s"),
+        ("LOWTIDE_NOTIFIERS__TOKEN__OAUTH2__CLIENT_SECRET", "s"),
+        ("LOWTIDE_RULES__LOW__WARNING__ABOVE", "1000"),
+        ("LOWTIDE_HTTP__TOKEN", "token"),
+    ]);
+    let (acme, below) = (&config.accounts["acme"], &config.accounts["below"]);
+    assert_eq!(acme.api_key.expose(), "from-the-environment");
+    assert_eq!(acme.base_url.as_str(), "https://certcentral.digicert.eu/services/v2");
+    assert_eq!(below.base_url.as_str(), "https://below.example/");
+    let Channel::Webhook { url, signing_secret, .. } = &config.notifiers["hook"].channel else { panic!() };
+    assert_eq!((url.expose(), signing_secret.as_ref().unwrap().expose()), ("https://hook.example/new", key.as_str()));
+    let login = |name: &str| match &config.notifiers[name].channel {
+        Channel::Email { credentials, oauth2, .. } => (credentials.is_some(), oauth2.is_some()),
+        _ => panic!(),
+    };
+    assert_eq!(["mail", "login", "token"].map(login), [(true, false), (false, true), (false, true)]);
+    let warning = config.rules[0].level(Severity::Warning).unwrap();
+    assert_eq!((warning.side(), warning.threshold().to_string()), (Side::Above, "1,000".to_owned()));
+    assert_eq!(config.http.unwrap().token.unwrap().expose(), "token");
+}
+
+#[test]
+fn two_overrides_that_exclude_one_another_are_refused_and_both_named() {
+    let files = Files::new(with("accounts:\n  acme: { api_key_file: nowhere }"));
+    files.add("key", "k");
+    let errors = files.errors(&[
+        ("LOWTIDE_ACCOUNTS__ACME__API_KEY", "k"),
+        ("LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE", "key"),
+        ("LOWTIDE_RULES__LOW__WARNING__ABOVE", "1"),
+        ("LOWTIDE_RULES__LOW__WARNING__BELOW", "2"),
+    ]);
+    insta::assert_snapshot!(errors, @"
+    LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE: accounts.acme.api_key_file: found `api_key_file` beside `api_key` (LOWTIDE_ACCOUNTS__ACME__API_KEY), expected only one of them
+    LOWTIDE_RULES__LOW__WARNING__ABOVE: rules.low.warning.above: found `above` beside `below` (LOWTIDE_RULES__LOW__WARNING__BELOW), expected only one of them
+    ");
+    let mail = "type: email, host: mx, username: u, from: a@example.com, to: [b@example.com]";
+    let oauth2 = "oauth2: { token_url: 'https://t.example', client_id: i, client_secret: s }";
+    for own in ["tls: implicit", oauth2] {
+        let files = Files::new(with(&format!("notifiers:\n  mail: {{ {mail}, {own} }}")));
+        let errors = files.errors(&[
+            ("LOWTIDE_NOTIFIERS__MAIL__OAUTH2__CLIENT_SECRET", "s"),
+            ("LOWTIDE_NOTIFIERS__MAIL__PASSWORD", "p"),
+        ]);
+        assert!(
+            errors.contains(
+                "LOWTIDE_NOTIFIERS__MAIL__PASSWORD: notifiers.mail.password: found `password` beside `oauth2`"
+            ),
+            "{errors}"
+        );
+    }
 }

@@ -87,6 +87,7 @@ fn amounts_reach_the_rule_exactly_as_written() {
                 .config(&[]);
         let threshold = config.rules[0].level(Severity::Critical).unwrap().threshold().amount().unwrap();
         assert_eq!(threshold.value, value.parse().unwrap(), "{written}");
+        assert!(written.contains(&threshold.value.to_string()), "{} is not as written: {written}", threshold.value);
         assert_eq!(threshold.currency.map(|currency| currency.code().to_owned()).as_deref(), currency, "{written}");
     }
 }
