@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::{Account, Config, Connection, Divisions, Loaded, NotifierConfig};
 use crate::control::{self, Board};
 use crate::cycle::{self, Library, Scope, Watch};
-use crate::domain::Name;
+use crate::domain::{Name, Time};
 use crate::forecast::Spending;
 use crate::notify::outbox::Desk;
 use crate::notify::{RuleWords, Words};
@@ -90,6 +90,10 @@ fn watches_sharing(
     let unreadable = Arc::new(config.unreadable.clone());
     let limiters: Limiters =
         limits_by_key(config).into_iter().map(|(key, windows)| limiter(key, windows, &known.limiters)).collect();
+    let mut loads = loads(config, clock.now());
+    for (key, (_, limiter)) in &limiters {
+        limiter.share(loads.remove(key.as_str()).unwrap_or_default());
+    }
     let mut shelves = BTreeMap::new();
     let silences: Arc<[_]> = config.silences.values().cloned().collect();
     let mut build = |(name, account): (&Name, &Account)| {
@@ -146,6 +150,19 @@ fn limits_by_key(config: &Config) -> BTreeMap<String, Vec<Window>> {
             .extend(account.rate_limit.iter().map(|quota| Window { requests: quota.requests, length: quota.window }));
     }
     limits
+}
+
+/// What the accounts of each API key ask, as far as their configuration says: only a listing tells how many `all` are.
+fn loads(config: &Config, now: Time) -> BTreeMap<&str, Vec<(Name, Option<usize>, Duration)>> {
+    let mut loads: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for (name, account) in &config.accounts {
+        let first = account.schedule.next_after(now);
+        let next = first.and_then(|first| account.schedule.next_after(first));
+        let period = next.zip(first).and_then(|(next, first)| (next - first).to_std().ok());
+        let load = period.map(|period| (name.clone(), account.divisions.count(), period));
+        loads.entry(account.api_key.expose()).or_default().extend(load);
+    }
+    loads
 }
 
 fn scope(divisions: &Divisions) -> Scope {

@@ -72,7 +72,7 @@ pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spendi
 
 /// Whether an order has to be renewed one day.
 pub(super) fn is_open(order: &Order, today: NaiveDate) -> bool {
-    order.issued && !order.renewed && order.placed.is_none_or(|placed| placed <= today)
+    order.issued && !order.expired && !order.renewed && order.placed.is_none_or(|placed| placed <= today)
 }
 
 fn last_day(now: Time, within: Duration) -> NaiveDate {

@@ -47,9 +47,11 @@ fn order(id: u64, price: i64, ends: (i32, u32, u32)) -> Order {
         division: None,
         price: Decimal::from(price),
         issued: true,
+        expired: false,
         renewed: false,
         placed: NaiveDate::from_ymd_opt(ends.0 - 1, ends.1, ends.2),
-        years: Some(1),
+        bought_until: NaiveDate::from_ymd_opt(ends.0, ends.1, ends.2),
+        is_plan: false,
         certificate_ends: NaiveDate::from_ymd_opt(ends.0, ends.1, ends.2).unwrap(),
         order_ends: None,
     }
@@ -140,9 +142,10 @@ fn renewals_are_due_from_today_to_the_last_day_of_the_window() {
     let renewed = Order { renewed: true, ..order(5, 16, (2026, 12, 1)) };
     let pending = Order { issued: false, ..order(6, 32, (2026, 12, 1)) };
     let placed = NaiveDate::from_ymd_opt(2025, 12, 1);
-    let long = Order { years: Some(3), placed, ..order(7, 64, (2026, 12, 1)) };
+    let until = |year| NaiveDate::from_ymd_opt(year, 12, 1);
+    let long = Order { bought_until: until(2028), placed, ..order(7, 64, (2026, 12, 1)) };
     let asked = Order { id: 8, order_ends: NaiveDate::from_ymd_opt(2028, 12, 1), ..long.clone() };
-    let doubtful_later = Order { id: 9, years: Some(6), ..later.clone() };
+    let doubtful_later = Order { id: 9, bought_until: until(2031), ..later.clone() };
     let orders = [yesterday, today, last, later, renewed, pending, long, asked, doubtful_later];
     let due = renewals_due(&orders, now(), days(30));
     assert_eq!(due, RenewalsSum { count: 2, amount: 6.into(), in_doubt: vec![7] });
