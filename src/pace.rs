@@ -68,8 +68,8 @@ pub fn readings(loads: &BTreeMap<Name, Load>, period: Duration, limits: &[Limit]
     let all = together(loads.values().copied(), period);
     let limit = deciding(all, limits.iter().copied());
     match asking.len() {
-        ..=1 => format!("{all} readings at {limit}"),
-        ..=5 => format!("{all} readings of {} with the same API key at {limit}", asking.join(", ")),
+        0 | 1 => format!("{all} readings at {limit}"),
+        2..=5 => format!("{all} readings of {} with the same API key at {limit}", asking.join(", ")),
         many => format!("{all} readings of {many} accounts with the same API key at {limit}"),
     }
 }

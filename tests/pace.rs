@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bin::{FUNDS, World};
-use lowtide::certcentral::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, Window};
+use lowtide::certcentral::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, Sharer, Window};
 use lowtide::clock::Clock;
 use lowtide::control::Board;
 use lowtide::cycle::{self, Memory, Progress, Scope, Watch};
@@ -236,7 +236,7 @@ async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(cycle::Outcome,
         let began = clock.elapsed();
         let outcome = cycle::run(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
         let asked = std::mem::take(&mut *source.asked.lock().unwrap());
-        ran.push((outcome, asked, clock.elapsed() - began));
+        ran.push((outcome, asked, clock.elapsed().checked_sub(began).unwrap()));
     }
     ran
 }
@@ -292,7 +292,7 @@ async fn accounts_that_share_a_key_are_paced_together() {
     let windows = DEFAULT.map(|(requests, s)| Window { requests, length: Duration::from_secs(s) });
     let limiter = Arc::new(Limiter::new(windows));
     let names = [Name::from("acme"), Name::from("beta"), Name::from("coal")];
-    limiter.share(names.iter().map(|name| (name.clone(), Some(600), MINUTE * 15)));
+    limiter.share(names.iter().map(|name| Sharer { account: name.clone(), requests: Some(600), period: MINUTE * 15 }));
     let accounts = names.map(|name| {
         let (clock, limiter) = (Arc::clone(&clock), Arc::clone(&limiter));
         async move {
@@ -343,4 +343,18 @@ async fn accounts_that_share_a_key_are_warned_about_together() {
     let log = service.log();
     assert_eq!(log.matches("schedule is too short: 6 readings of acme, beta").count(), 1, "{log}");
     assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn divisions_that_only_a_listing_knows_are_counted_together_too() {
+    let world = World::new().await;
+    world.config_with("schedule: every 10s\n    rate_limit: [30/60s]\n    divisions: all", FUNDS);
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let acme = text.split_once("accounts:\n").unwrap().1.split_once("notifiers:").unwrap().0.to_owned();
+    let both = text.replace("notifiers:", &format!("{}notifiers:", acme.replace("acme:", "beta:")));
+    std::fs::write(world.path("alerts.yaml"), both).unwrap();
+    world.list(&[(1, "A", true), (2, "B", true), (3, "C", true)]);
+    (1..=3).for_each(|id| world.division_funds(id, &format!("{id}000.00")));
+    let said = world.run(&["validate", "--online"]);
+    assert_eq!(said.stdout.matches("6 readings of acme, beta with the same API key").count(), 1, "{said:?}");
 }

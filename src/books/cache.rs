@@ -131,7 +131,6 @@ impl Cache {
                     id,
                     division,
                     price,
-                    issued: true,
                     expired,
                     renewed,
                     placed,
@@ -148,7 +147,7 @@ impl Cache {
     }
 
     pub(super) fn save_orders(&self, orders: &[Order], ends: &Ends, read: Time) -> io::Result<()> {
-        let lines = orders.iter().filter(|order| order.issued).map(|it| {
+        let lines = orders.iter().map(|it| {
             serde_json::to_string(&Listed(
                 it.id,
                 it.division,

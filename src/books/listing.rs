@@ -97,11 +97,7 @@ impl Draft {
 
     fn new(orders: Arc<[Order]>, read: Time, anew: bool, until: NaiveDate, ends: &Ends, failed: EndsFailed) -> Self {
         let matters = |order: &&Order| {
-            order.issued
-                && !order.expired
-                && !order.renewed
-                && order.certificate_ends <= until
-                && order.end_is_in_doubt()
+            !order.expired && !order.renewed && order.certificate_ends <= until && order.end_is_in_doubt()
         };
         let unknown = |order: &&Order| {
             !failed.contains_key(&order.id)

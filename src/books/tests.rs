@@ -131,7 +131,6 @@ fn order(id: u64, ends_in: i64, years: u64, division: Option<u64>) -> Order {
         id,
         division,
         price: Decimal::new(3995, 1),
-        issued: true,
         expired: false,
         renewed: false,
         placed: Some(today() - Days::new(200)),

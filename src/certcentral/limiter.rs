@@ -30,6 +30,17 @@ pub struct Window {
     pub length: Duration,
 }
 
+/// An account that shares a limiter.
+#[derive(Debug, Clone)]
+pub struct Sharer {
+    /// Its name.
+    pub account: Name,
+    /// How many requests one of its cycles makes; `None`: only a listing tells.
+    pub requests: Option<usize>,
+    /// The time from one cycle to the next.
+    pub period: Duration,
+}
+
 /// Admits requests so that no window is ever exceeded, first come, first served.
 #[derive(Debug)]
 pub struct Limiter {
@@ -99,12 +110,12 @@ impl Limiter {
     }
 
     /// Exactly these accounts share it from now on. Of one whose number of requests is not given, what it noted before counts.
-    pub fn share(&self, accounts: impl IntoIterator<Item = (Name, Option<usize>, Duration)>) {
+    pub fn share(&self, accounts: impl IntoIterator<Item = Sharer>) {
         let mut loads = self.loads();
         let before = std::mem::take(&mut loads.by_account);
-        loads.by_account.extend(accounts.into_iter().map(|(name, requests, period)| {
-            let requests = requests.or(before.get(&name).map(|load| load.requests)).unwrap_or(0);
-            (name, Load { requests, period })
+        loads.by_account.extend(accounts.into_iter().map(|Sharer { account, requests, period }| {
+            let requests = requests.or(before.get(&account).map(|load| load.requests)).unwrap_or(0);
+            (account, Load { requests, period })
         }));
     }
 

@@ -11,7 +11,7 @@ mod text;
 mod wire;
 
 pub use client::{Client, InvalidKey};
-pub use limiter::{Limiter, Permit, Window};
+pub use limiter::{Limiter, Permit, Sharer, Window};
 
 use async_trait::async_trait;
 use chrono::NaiveDate;

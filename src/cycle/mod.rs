@@ -460,7 +460,7 @@ async fn refresh_listing(watch: &Watch, memory: &mut Memory, now: Time) -> Optio
             Some(error.into())
         }
         (Err(error), _) => {
-            tracing::info!(account = %watch.account, %error, "divisions cannot be listed: they are shown by their ids");
+            tracing::info!(account = %watch.account, %error, "divisions cannot be listed: they are shown by their ids, and a forecast knows of no others that share their funds");
             let known = memory.listing.take().map(|(listed, _)| listed).unwrap_or_default();
             memory.listing = Some((known, now));
             None

@@ -57,7 +57,7 @@ impl Ledger {
     }
 }
 
-/// One order of a certificate (`order/certificate`).
+/// One order of a certificate that was issued and paid (`order/certificate`); nothing else has to be renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// Its number.
@@ -66,8 +66,6 @@ pub struct Order {
     pub division: Option<u64>,
     /// What it cost, in the account's own currency, and what its renewal is taken to cost.
     pub price: Decimal,
-    /// Whether it was issued and paid; nothing else has to be renewed.
-    pub issued: bool,
     /// Whether the listing calls it over: it tells whether orders are renewed, and is due no more.
     pub expired: bool,
     /// Whether a later order took its place.
@@ -230,7 +228,6 @@ mod tests {
             id: 1,
             division: None,
             price: Decimal::ONE,
-            issued: true,
             expired: false,
             renewed: false,
             placed: Some(date(2026, 1, 10)),

@@ -201,8 +201,7 @@ fn last_day(order: &Order) -> NaiveDate {
 /// How many orders of the last year were renewed, and how many were not.
 fn ended(orders: &[Order], today: NaiveDate) -> (u32, u32) {
     let (from, to) = (days_before(today, 365), days_before(today, 7));
-    let over =
-        |order: &&Order| (order.issued || order.renewed) && order.ends().is_some_and(|end| end >= from && end < to);
+    let over = |order: &&Order| order.ends().is_some_and(|end| end >= from && end < to);
     let count = |renewed: bool| orders.iter().filter(over).filter(|order| order.renewed == renewed).count();
     (u32::try_from(count(true)).unwrap_or(u32::MAX), u32::try_from(count(false)).unwrap_or(u32::MAX))
 }

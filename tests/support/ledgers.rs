@@ -329,7 +329,6 @@ impl Life {
             id: *id,
             division: None,
             price: Decimal::new(*price, 2),
-            issued: true,
             expired: false,
             renewed: self.renewed.get(id).is_some_and(|day| *day < self.history),
             // The orders of the beginning are older than the ledger.

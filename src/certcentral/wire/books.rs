@@ -333,13 +333,15 @@ fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<
     let certificate_ends = match certificate.and_then(|certificate| certificate.valid_till) {
         Some(raw) => fields.date("certificate.valid_till", raw)?,
         // While a certificate is issued anew, the present one may be missing.
-        None => chosen_end(raw).or(order_ends).or(bought_until).ok_or_else(|| missing("certificate.valid_till"))?,
+        None => chosen_end(raw).or(order_ends).or(bought_until).ok_or_else(|| {
+            let problem = "is missing".to_owned();
+            Wrong::from(Box::new(FieldProblem { field: "certificate.valid_till", problem }))
+        })?,
     };
     Ok(Order {
         id: number,
         division: container.and_then(id_of),
         price,
-        issued: true,
         expired,
         renewed,
         placed,
@@ -364,10 +366,6 @@ fn bought_until(placed: NaiveDate, validity: &RawValidity<'_>, years: Option<u32
     let of_days = || placed.checked_add_days(Days::new(number(validity.days)?));
     let until = of_years().or_else(of_days)?;
     Some(until).filter(|day| is_sane_day(*day))
-}
-
-fn missing(field: &'static str) -> Box<FieldProblem> {
-    FieldProblem { field, problem: "is missing".to_owned() }.into()
 }
 
 impl Fields<'_> {
@@ -529,8 +527,8 @@ mod tests {
         items.push(r#"{"id":31,"status":"expired","price":null}"#.to_owned());
         let body = format!(r#"{{"orders":[{}]}}"#, items.join(","));
         let page = orders(body.as_bytes(), &Redactor::default()).unwrap();
-        let read: Vec<_> = page.items.iter().map(|order| (order.id, order.issued, order.expired)).collect();
-        assert_eq!(read, [(1, true, false), (2, true, true), (3, true, false)]);
+        let read: Vec<_> = page.items.iter().map(|order| (order.id, order.expired)).collect();
+        assert_eq!(read, [(1, false), (2, true), (3, false)]);
         let odd: Vec<_> = page.odd.iter().map(|(what, count)| format!("{what}: {count}")).collect();
         assert_eq!(odd, ["expired, in a form that is not documented: 1", "frozen: 2", "no status: 3"]);
         assert_eq!(page.listed, items.len());

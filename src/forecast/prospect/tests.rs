@@ -31,7 +31,6 @@ fn order(id: u64, price: i64, ends_in: i64) -> Order {
         id,
         division: None,
         price: Decimal::from(price),
-        issued: true,
         expired: false,
         renewed: false,
         placed: None,

@@ -160,8 +160,11 @@ async fn orders_can_be_filtered_by_status_and_end_and_each_tells_its_own_end() {
     assert!(later["orders"].as_array().unwrap().iter().any(|order| order["is_renewed"] == true));
 }
 
+/// Whether a value looks as documented.
+type Fits = fn(&Value) -> bool;
+
 /// The documented fields of an object: names that are there, and how the value looks.
-fn has(what: &str, object: &Value, fields: &[(&str, fn(&Value) -> bool)]) {
+fn has(what: &str, object: &Value, fields: &[(&str, Fits)]) {
     for (field, fits) in fields {
         let value = object.pointer(&format!("/{}", field.replace('.', "/")));
         let value = value.unwrap_or_else(|| panic!("{what} has no {field}: {object}"));
@@ -194,10 +197,10 @@ async fn every_documented_field_is_answered_in_its_documented_form() {
     let api = Api::shipped("plans").await;
     let balance = ["balance", "currency", "unpaid_invoice_balance", "used_credit_from_other_containers"];
     let more = ["negative_balance_limit", "total_available_funds"];
-    let fields: Vec<(&str, fn(&Value) -> bool)> = balance
+    let fields: Vec<(&str, Fits)> = balance
         .into_iter()
         .chain(more)
-        .map(|it| (it, if it == "currency" { text } else { decimal_text } as fn(&Value) -> bool))
+        .map(|it| (it, if it == "currency" { text } else { decimal_text } as Fits))
         .collect();
     has("the balance", &api.get("/finance/balance").await, &fields);
     let containers = api.get("/container").await;
@@ -212,8 +215,7 @@ async fn every_documented_field_is_answered_in_its_documented_form() {
             ("is_active", Value::is_boolean),
         ],
     );
-    let me: [(&str, fn(&Value) -> bool); 3] =
-        [("account_id", number), ("container.id", number), ("access_roles.0.name", text)];
+    let me: [(&str, Fits); 3] = [("account_id", number), ("container.id", number), ("access_roles.0.name", text)];
     has("the user", &api.get("/user/me").await, &me);
     let history = api.get("/finance/balance-history").await;
     has("a page", &history, &[("page.total", number), ("page.limit", number), ("page.offset", number)]);
@@ -240,7 +242,7 @@ async fn every_documented_field_is_answered_in_its_documented_form() {
     let orders = api.get("/order/certificate?filters[status]=issued&limit=1000").await;
     has("a page", &orders, &[("page.total", number), ("page.limit", number), ("page.offset", number)]);
     for order in orders["orders"].as_array().unwrap() {
-        let fields: [(&str, fn(&Value) -> bool); 23] = [
+        let fields: [(&str, Fits); 23] = [
             ("id", number),
             ("status", |it| it == "issued" || it == "expired"),
             ("is_renewed", Value::is_boolean),
