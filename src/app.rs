@@ -21,7 +21,7 @@ pub use self::reload::Source;
 use self::generation::{Built, Generation, House, Kept};
 use self::reload::Again;
 use crate::books::Shelf;
-use crate::certcentral::{BooksSource, Client, Limiter, Window};
+use crate::certcentral::{BooksSource, Client, Limiter, Sharer, Window};
 use crate::clock::Clock;
 use crate::config::{Account, Channel, Config, Connection, Divisions, Loaded, NotifierConfig};
 use crate::control::{self, Board};
@@ -101,6 +101,10 @@ fn watches_sharing(
     let unreadable = Arc::new(config.unreadable.clone());
     let limiters: Limiters =
         limits_by_key(config).into_iter().map(|(key, windows)| limiter(key, windows, &known.limiters)).collect();
+    let mut sharers = sharers(config, clock.now());
+    for (key, (_, limiter)) in &limiters {
+        limiter.share(sharers.remove(key.as_str()).unwrap_or_default());
+    }
     let mut shelves = BTreeMap::new();
     let silences: Arc<[_]> = config.silences.values().cloned().collect();
     let incident_notifiers = Arc::new(incident_notifiers(config));
@@ -165,6 +169,20 @@ fn limits_by_key(config: &Config) -> BTreeMap<String, Vec<Window>> {
 fn incident_notifiers(config: &Config) -> BTreeSet<Name> {
     let keeping = config.notifiers.iter().filter(|(_, it)| matches!(it.channel, Channel::PagerDuty { .. }));
     keeping.map(|(name, _)| name.clone()).collect()
+}
+
+/// What the accounts of each API key ask, as far as their configuration says: only a listing tells how many `all` are.
+fn sharers(config: &Config, now: Time) -> BTreeMap<&str, Vec<Sharer>> {
+    let mut sharers: BTreeMap<&str, Vec<Sharer>> = BTreeMap::new();
+    for (name, account) in &config.accounts {
+        let first = account.schedule.next_after(now);
+        let next = first.and_then(|first| account.schedule.next_after(first));
+        let period = next.zip(first).and_then(|(next, first)| (next - first).to_std().ok());
+        let requests = account.divisions.count();
+        let sharer = period.map(|period| Sharer { account: name.clone(), requests, period });
+        sharers.entry(account.api_key.expose()).or_default().extend(sharer);
+    }
+    sharers
 }
 
 fn scope(divisions: &Divisions) -> Scope {

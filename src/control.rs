@@ -101,11 +101,8 @@ impl Board {
     /// Whether the cycles are on time.
     pub fn health(&self, now: Time) -> Health {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let late: Vec<Name> = beats
-            .iter()
-            .filter(|(name, it)| !self.paces.stretched(name, **it).on_time(now))
-            .map(|it| it.0.clone())
-            .collect();
+        let late: Vec<Name> =
+            beats.iter().filter(|(name, it)| !self.paces.on_time(name, **it, now)).map(|it| it.0.clone()).collect();
         Health { on_time: late.is_empty(), late }
     }
 
@@ -120,12 +117,13 @@ impl Board {
     pub fn report(&self, state: &State, now: Time) -> Report {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         let account = |(name, beat): (&Name, &Beat)| {
+            let on_time = self.paces.on_time(name, *beat, now);
             let beat = self.paces.stretched(name, *beat);
             AccountReport {
                 account: name.clone(),
                 last_cycle: beat.ended,
                 next_cycle: beat.due,
-                on_time: beat.on_time(now),
+                on_time,
                 reading: beat.ended.is_none_or(|ended| ended < beat.began),
             }
         };

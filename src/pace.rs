@@ -4,10 +4,32 @@
 //! evenly, but never over more than half of the time to the next cycle, nor more than twice as slowly as the limit allows:
 //! the rest of the quota is for whoever else uses the API key.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::domain::Name;
 
 /// At most so many requests in any span of that length.
 pub type Limit = (usize, Duration);
+
+/// What an account's cycles ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Requests of one cycle.
+    pub requests: usize,
+    /// The time from one cycle to the next.
+    pub period: Duration,
+}
+
+/// How many requests accounts with these loads make together in `period`.
+pub fn together(loads: impl IntoIterator<Item = Load>, period: Duration) -> usize {
+    let of = |load: Load| {
+        let requests = u128::try_from(load.requests).unwrap_or(u128::MAX);
+        let made = requests.saturating_mul(period.as_millis()).div_ceil(load.period.as_millis().max(1));
+        usize::try_from(made).unwrap_or(usize::MAX)
+    };
+    loads.into_iter().map(of).fold(0, usize::saturating_add)
+}
 
 /// An account that needs no more than this part of the smallest quota is read at once.
 const AT_ONCE: usize = 4;
@@ -19,16 +41,16 @@ pub fn needed(requests: usize, limits: impl IntoIterator<Item = Limit>) -> Durat
     limits.into_iter().map(of).max().unwrap_or_default()
 }
 
-/// The pause from one request to the next of a cycle with so many, `period` before the next cycle. Zero: at once, as the
-/// limits let them through.
-pub fn pause(requests: usize, limits: impl IntoIterator<Item = Limit> + Clone, period: Duration) -> Duration {
+/// The pause from one request to the next of a cycle with `own` of them, `period` before the next cycle, where all accounts
+/// of the API key make `all` in that time. Zero: at once, as the limits let them through.
+pub fn pause(own: usize, all: usize, limits: impl IntoIterator<Item = Limit> + Clone, period: Duration) -> Duration {
     let smallest = limits.clone().into_iter().map(|(most, _)| most).min().unwrap_or(usize::MAX);
-    if requests.saturating_mul(AT_ONCE) <= smallest {
+    if all.saturating_mul(AT_ONCE) <= smallest {
         return Duration::ZERO;
     }
-    let least = needed(requests, limits);
+    let least = needed(all, limits);
     let span = (least * 2).min(period / 2).max(least);
-    span / u32::try_from(requests).unwrap_or(u32::MAX)
+    span / u32::try_from(own.max(1)).unwrap_or(u32::MAX)
 }
 
 /// `6m`, `1m 30s`, `1h 5m`, for people.
@@ -39,8 +61,21 @@ pub fn shown(duration: Duration) -> String {
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
-/// The limits that decide, for people: `1000 in 3m`.
-pub fn deciding(requests: usize, limits: impl IntoIterator<Item = Limit>) -> String {
+/// What these accounts read in `period`, for people: `1200 readings at 1000 requests in 3m`, and whose they are where it is
+/// more than one account's.
+pub fn readings(loads: &BTreeMap<Name, Load>, period: Duration, limits: &[Limit]) -> String {
+    let asking: Vec<&str> = loads.iter().filter(|(_, load)| load.requests > 0).map(|(name, _)| &**name).collect();
+    let all = together(loads.values().copied(), period);
+    let limit = deciding(all, limits.iter().copied());
+    match asking.len() {
+        0 | 1 => format!("{all} readings at {limit}"),
+        2..=5 => format!("{all} readings of {} with the same API key at {limit}", asking.join(", ")),
+        many => format!("{all} readings of {many} accounts with the same API key at {limit}"),
+    }
+}
+
+/// The limits that decide, for people: `1000 requests in 3m`.
+fn deciding(requests: usize, limits: impl IntoIterator<Item = Limit>) -> String {
     let slowest = limits.into_iter().max_by_key(|limit| needed(requests, [*limit]));
     slowest.map_or_else(String::new, |(most, length)| format!("{most} requests in {}", shown(length)))
 }
@@ -66,8 +101,9 @@ mod tests {
 
     #[test]
     fn few_are_read_at_once_and_many_are_spread_but_done_long_before_the_next_cycle() {
-        let span =
-            |requests: usize, period| pause(requests, DEFAULT, seconds(period)) * u32::try_from(requests).unwrap();
+        let span = |requests: usize, period| {
+            pause(requests, requests, DEFAULT, seconds(period)) * u32::try_from(requests).unwrap()
+        };
         assert_eq!(span(1, 900), Duration::ZERO);
         assert_eq!(span(25, 900), Duration::ZERO);
         assert_eq!(span(1000, 900), seconds(360));
@@ -77,7 +113,19 @@ mod tests {
         assert_eq!(span(10_000, 900), seconds(1800));
         // A rare schedule is no reason to wait for hours.
         assert_eq!(span(1000, 24 * 3600), seconds(360));
-        assert_eq!(pause(10_000, [], seconds(900)), Duration::ZERO);
+        assert_eq!(pause(10_000, 10_000, [], seconds(900)), Duration::ZERO);
+    }
+
+    #[test]
+    fn accounts_of_one_key_are_counted_together_each_as_often_as_its_cycles_come() {
+        let load = |requests, period| Load { requests, period: seconds(period) };
+        assert_eq!(together([load(600, 900), load(600, 900)], seconds(900)), 1200);
+        assert_eq!(together([load(600, 900), load(10, 60), load(1, 3600)], seconds(900)), 751);
+        assert_eq!(together([load(5, 900)], seconds(900)), 5);
+        // Two accounts that could each be read at once, and together cannot.
+        let (own, all) = (20, together([load(20, 900); 6], seconds(900)));
+        assert_eq!(pause(own, own, DEFAULT, seconds(900)), Duration::ZERO);
+        assert_eq!(pause(own, all, DEFAULT, seconds(900)) * 20, seconds(43) + Duration::from_millis(200));
     }
 
     #[test]

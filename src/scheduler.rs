@@ -79,6 +79,13 @@ impl Beat {
         self.ended.is_some_and(|ended| (now - ended).to_std().unwrap_or_default() <= 2 * period.max(GRACE))
     }
 
+    /// Whether a cycle runs that still made progress at `last`, no longer ago than a period, and at least a minute.
+    pub fn goes_on(&self, last: Time, now: Time) -> bool {
+        let runs = self.ended.is_none_or(|ended| ended < self.began);
+        let period = (self.due.unwrap_or(self.began) - self.began).to_std().unwrap_or_default();
+        runs && last >= self.began && (now - last).to_std().is_ok_and(|ago| ago <= period.max(GRACE))
+    }
+
     /// Whether the cycles are on time at `now`: the next one is overdue by no more than a period, and at least a minute.
     pub fn on_time(&self, now: Time) -> bool {
         let due = self.due.unwrap_or(self.began);

@@ -186,13 +186,66 @@ async fn orders_are_asked_for_by_status_and_end_and_those_beyond_are_left_out() 
     let orders = client(&server.uri()).orders(from, to).await.unwrap();
     assert_eq!(orders.iter().map(|it| (it.id, it.division)).collect::<Vec<_>>(), [(1, Some(5))]);
     let filters = "filters[status]=issued filters[valid_till]=2026-06-01...2027-12-01";
-    assert_eq!(queries(&server).await[0], format!("/order/certificate {filters} offset=0 limit=250"));
+    let asked = queries(&server).await;
+    assert_eq!(asked[0], format!("/order/certificate {filters} offset=0 limit=250"));
+    assert_eq!(asked[2], asked[0].replace("issued", "reissue_pending"), "no filter has both");
     assert_eq!(client(&server.uri()).order_end(1).await.unwrap(), NaiveDate::from_ymd_opt(2028, 1, 2));
     let error = client(&server.uri()).order_end(9).await.unwrap_err();
     assert_eq!(
         (error.kind, error.reason.as_str()),
         (ReadErrorKind::Refused, "GET /order/certificate/9 answered 404 Not Found")
     );
+}
+
+/// As the API lists orders: `issued` includes those that have expired.
+struct Statuses(Value);
+
+impl Respond for Statuses {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let filter = request.url.query_pairs().find(|(key, _)| key == "filters[status]").unwrap().1.into_owned();
+        let status = |order: &&Value| order["status"].as_str().unwrap_or_default().to_owned();
+        let has = |order: &&Value| match (filter.as_str(), status(order).as_str()) {
+            ("issued", "expired" | "frozen") => true,
+            (filter, status) => filter == status,
+        };
+        let orders: Vec<&Value> = self.0.as_array().unwrap().iter().filter(has).collect();
+        ResponseTemplate::new(200).set_body_json(json!({ "orders": orders, "page": { "total": orders.len() } }))
+    }
+}
+
+#[tokio::test]
+async fn orders_that_have_expired_or_get_a_new_certificate_are_read_too() {
+    let order = |id: u64, status: &str, renewed: bool| {
+        json!({ "id": id, "status": status, "price": 1, "is_renewed": renewed,
+        "order_valid_till": "2026-09-01", "certificate": { "valid_till": "2026-09-01" } })
+    };
+    let list = json!([
+        order(1, "issued", false),
+        order(2, "expired", true),
+        order(3, "reissue_pending", false),
+        order(4, "frozen", false),
+        order(5, "revoked", false)
+    ]);
+    let server = always(Statuses(list)).await;
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let read = client(&server.uri()).orders(day, day).await.unwrap();
+    let told: Vec<_> = read.iter().map(|it| (it.id, it.expired, it.renewed, it.order_ends)).collect();
+    assert_eq!(told, [(1, false, false, Some(day)), (2, true, true, Some(day)), (3, false, false, Some(day))]);
+}
+
+#[tokio::test]
+async fn an_account_that_knows_no_reissues_still_lists_its_orders() {
+    let server = MockServer::start().await;
+    let refused = ResponseTemplate::new(400).set_body_json(json!({ "errors": [{ "code": "bad_request_format" }] }));
+    Mock::given(wiremock::matchers::query_param("filters[status]", "reissue_pending"))
+        .respond_with(refused)
+        .mount(&server)
+        .await;
+    let order = json!({ "id": 1, "status": "issued", "price": 1, "certificate": { "valid_till": "2026-09-01" } });
+    let list = ResponseTemplate::new(200).set_body_json(json!({ "orders": [order], "page": { "total": 1 } }));
+    Mock::given(wiremock::matchers::query_param("filters[status]", "issued")).respond_with(list).mount(&server).await;
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    assert_eq!(client(&server.uri()).orders(day, day).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lowtide::certcentral::{BalanceSource, Client, Limiter, ReadError, ReadErrorKind};
+use lowtide::certcentral::{BalanceSource, BooksSource, Client, Limiter, ReadError, ReadErrorKind};
 use lowtide::clock::SystemClock;
 use lowtide::secret::{Redactor, Secret};
 use lowtide::web::{self, WebOptions};
@@ -149,6 +149,33 @@ async fn every_status_has_its_kind_its_retries_and_a_hint() {
         assert_eq!(error.reason.contains("some_code (Some message)"), status != 304, "{error}");
     });
     futures_util::future::join_all(run).await;
+}
+
+#[tokio::test]
+async fn a_wrong_key_and_a_role_that_is_too_small_are_told_apart_everywhere() {
+    let (wrong, role) = ("the API key is wrong or was revoked", "a role that sees finances");
+    for (code, is_key) in [
+        ("access_denied|access_denied_invalid_key", true),
+        ("access_denied|missing_permission", false),
+        ("access_denied", false),
+        ("access_denied|access_denied_invalid_keys", false),
+    ] {
+        let body = format!(r#"{{"errors":[{{"code":"{code}","message":"No."}}]}}"#);
+        let server = always(ResponseTemplate::new(403).set_body_string(body)).await;
+        let client = client(&server.uri());
+        let day = chrono::NaiveDate::from_ymd_opt(2026, 1, 1).unwrap();
+        let errors = [
+            client.balance(None).await.unwrap_err(),
+            client.divisions().await.unwrap_err(),
+            client.ledger(None, None).await.unwrap_err(),
+            client.orders(day, day).await.unwrap_err(),
+            client.order_end(7).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind, ReadErrorKind::Refused);
+            assert_eq!((error.reason.contains(wrong), error.reason.contains(role)), (is_key, !is_key), "{error}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -977,3 +977,25 @@ async fn the_service_resolves_nothing_whatever_comes_and_says_why_in_log_status_
     assert_eq!(service.events().len(), 4 * rows.len(), "each of them was alive");
     assert_eq!(service.stop(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_api_ends_a_cycle_of_many_divisions_early_and_resolves_nothing() {
+    let world = World::new().await;
+    let ids: Vec<String> = (1..=200).map(|id| id.to_string()).collect();
+    let account = format!("timeout: 1s\n    rate_limit: off\n    divisions: [{}]", ids.join(", "));
+    world.config_with(&account, bin::FUNDS);
+    (1..=200).for_each(|id| world.division_funds(id, if id == 200 { "100.00" } else { "9000.00" }));
+    let service = world.start();
+    service.wait_event("raised funds/acme/200");
+    let slow = wiremock::ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
+    (1..=200).for_each(|id| world.answer(id, slow.clone()));
+    wait_until("a cycle that reads nothing", || service.log().contains("\"unreadable\":200"));
+    let log = service.log();
+    assert!(log.contains("CertCentral does not answer"), "{log}");
+    // All of them are unreadable for one reason, which is told once.
+    let failed = log.lines().find(|line| line.contains("balance cannot be read") && line.contains("\"divisions\":200"));
+    assert!(failed.is_some_and(|line| line.contains("no complete answer in time")), "{log}");
+    assert_eq!(world.run(&["health"]).code, Some(0));
+    service.expect_events(&["raised funds/acme/200"]);
+    assert_eq!(service.stop(), Some(0));
+}

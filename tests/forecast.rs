@@ -261,3 +261,71 @@ async fn what_divisions_of_one_fund_have_to_renew_counts_together() {
         check["results"].as_array().unwrap().iter().map(|row| row["amount"].as_str().unwrap()).collect();
     assert_eq!(amounts, ["6000.00", "6000.00", "50.00"], "{check:#}");
 }
+
+/// Each division's own ledger.
+struct OfDivisions(Vec<(u64, List)>);
+
+impl Respond for OfDivisions {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let asked = request.url.query_pairs().find(|(key, _)| key == "container_id").map(|(_, id)| id.parse().unwrap());
+        let found = self.0.iter().find(|(id, _)| Some(*id) == asked);
+        found.map_or_else(|| ResponseTemplate::new(404), |(_, list)| list.respond(request))
+    }
+}
+
+/// A purchase of so much a day, for ninety days.
+fn purchases(division: u64, amount: u32) -> List {
+    let stamp = |ago: i64| (now() - TimeDelta::days(ago)).format("%Y-%m-%d %H:%M:%S").to_string();
+    let purchase = |ago: i64| {
+        json!({ "id": format!("{division}-{ago}"), "debit": amount.to_string(), "transaction_type": "Charge",
+            "transaction_date": stamp(ago), "currency": "USD" })
+    };
+    history((1..90).map(purchase).collect())
+}
+
+/// Divisions 1 and 2 share USD 1,500.00, of which 2 spends nearly everything; 3 has a fund of its own.
+async fn shared_fund(account: &str) -> World {
+    let world = World::new().await;
+    world.serve(HISTORY, OfDivisions(vec![(1, purchases(1, 5)), (2, purchases(2, 200)), (3, purchases(3, 900))])).await;
+    world.serve(ORDERS, orders(Vec::new())).await;
+    for (division, funds) in [(1, "1500.00"), (2, "1500.00"), (3, "9000.00")] {
+        world.division_funds(division, funds);
+    }
+    world.config_with(account, &format!("rules:\n{}", rule("lasts", "metric: runway, warning: { below: 14d }")));
+    world
+}
+
+const THREE: [(u64, &str, bool); 3] = [(1, "History", true), (2, "Physics", true), (3, "Library", true)];
+
+fn days_left(check: &Value) -> u64 {
+    check["results"][0]["seconds"].as_u64().unwrap_or_else(|| panic!("{check:#}")) / (24 * 3600)
+}
+
+#[tokio::test]
+async fn a_fund_lasts_as_long_as_all_its_divisions_let_it_whichever_are_watched() {
+    for account in ["divisions: [1]", "{ divisions: all, exclude_divisions: [2, 3] }"] {
+        let account = account.trim_matches(['{', '}', ' ']).replace(", exclude", "\n    exclude");
+        let world = shared_fund(&account).await;
+        world.list(&THREE);
+        let check = world.run(&["check", "-o", "json"]).json();
+        assert!((6..=8).contains(&days_left(&check)), "{account}: {check:#}");
+        let service = world.start();
+        service.wait_event("raised lasts/acme/1");
+        world.wait_told(1);
+        let before = world.reads(1);
+        wait_until("three more readings", || world.reads(1) >= before + 3);
+        let others = (world.reads(2), world.reads(3));
+        assert!(others.0 <= 3 && others.1 <= 3, "no cycle reads a division that is not watched: {others:?}");
+        service.expect_events(&["raised lasts/acme/1"]);
+    }
+}
+
+#[tokio::test]
+async fn where_divisions_cannot_be_listed_a_forecast_uses_those_that_are_named() {
+    let world = shared_fund("divisions: [1, 2]").await;
+    let check = world.run(&["check", "-o", "json"]).json();
+    assert!((6..=8).contains(&days_left(&check)), "{check:#}");
+    let validated = world.run(&["validate", "--online"]);
+    assert_eq!(validated.code, Some(0), "{validated:?}");
+    assert!(!validated.stdout.contains("enough") && !validated.stdout.contains("suggestion"), "{}", validated.stdout);
+}

@@ -8,17 +8,16 @@ mod bin;
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bin::{FUNDS, World};
-use lowtide::certcentral::{BalanceSource, Limiter, ListedDivision, ReadError, Window};
+use lowtide::certcentral::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, Sharer, Window};
 use lowtide::clock::Clock;
 use lowtide::control::Board;
-use lowtide::cycle::{self, Memory, Scope};
-use lowtide::domain::balance::Balance;
+use lowtide::cycle::{self, Memory, Progress, Scope, Watch};
+use lowtide::domain::balance::{Balance, Outlook};
 use lowtide::domain::state::State;
 use lowtide::domain::{Division, Name, Time};
 use lowtide::schedule::Schedule;
@@ -55,8 +54,8 @@ impl BalanceSource for Limited {
         Ok(Vec::new())
     }
 
-    fn limits(&self) -> &[Window] {
-        self.limiter.windows()
+    fn limiter(&self) -> Option<&Limiter> {
+        Some(&self.limiter)
     }
 }
 
@@ -166,11 +165,11 @@ async fn under_a_schedule_that_is_too_short_every_division_is_still_read_in_turn
 fn a_cycle_that_has_to_take_long_is_not_late_for_it() {
     let (board, name) = (Board::default(), Name::from("acme"));
     let at = |minutes: i64| "2026-11-23T08:00:00Z".parse::<Time>().unwrap() + chrono::Duration::minutes(minutes);
-    let needs = Arc::new(AtomicU64::new(0));
-    board.paced(&name, Arc::clone(&needs));
+    let progress = Arc::new(Progress::default());
+    board.paced(&name, Arc::clone(&progress));
     board.beat(&name, Beat { began: at(0), ended: None, due: Some(at(1)) });
     assert!(board.health(at(2)).on_time && !board.health(at(3)).on_time);
-    needs.store(20 * 60 * 1000, Ordering::Relaxed);
+    progress.needs(MINUTE * 20);
     assert!(board.health(at(40)).on_time && !board.health(at(41)).on_time);
     assert_eq!(board.report(&State::default(), at(3)).accounts[0].next_cycle, Some(at(20)));
 }
@@ -200,4 +199,162 @@ async fn validate_tells_a_schedule_that_is_too_short_with_its_arithmetic() {
     service.wait_cycles(1);
     assert_eq!(service.log().matches("schedule is too short").count(), 1, "{}", service.log());
     assert_eq!(service.stop(), Some(0));
+}
+
+/// Answers only to some divisions; the others hang until the client gives up.
+struct Hanging {
+    answers: fn(u64) -> bool,
+    asked: Mutex<Vec<u64>>,
+}
+
+#[async_trait]
+impl BalanceSource for Hanging {
+    async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
+        self.asked.lock().unwrap().push(division.unwrap());
+        if (self.answers)(division.unwrap()) {
+            return Ok(balance(Decimal::from(5000)));
+        }
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let reason = "GET /finance/balance failed: no complete answer in time".to_owned();
+        Err(ReadError { kind: ReadErrorKind::Timeout, reason })
+    }
+
+    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Runs so many cycles of 2,000 divisions. What each read, whom it asked, and how long it took.
+async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(cycle::Outcome, Vec<u64>, Duration)> {
+    let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
+    let source = Arc::new(Hanging { answers, asked: Mutex::default() });
+    let scope = Scope::Listed((1..=2000).collect());
+    let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+    let book = Arc::new(Book::new(State::default(), Arc::new(Disk::default()) as Arc<dyn Store>));
+    let (mut memory, mut ran) = (Memory::default(), Vec::new());
+    for _ in 0..cycles {
+        let began = clock.elapsed();
+        let outcome = cycle::run(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
+        let asked = std::mem::take(&mut *source.asked.lock().unwrap());
+        ran.push((outcome, asked, clock.elapsed().checked_sub(began).unwrap()));
+    }
+    ran
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_ends_early_when_every_request_times_out() {
+    for (outcome, asked, took) in cycles(|_| false, 2).await {
+        assert!(took <= Duration::from_secs(25), "{took:?}");
+        assert!(asked.len() < 2 * 16, "{}", asked.len());
+        assert_eq!((outcome.readings.len(), outcome.unreadable), (2000, 2000), "all of them are unreadable");
+        assert!(outcome.errors.len() <= asked.len(), "what was not asked is no failed request");
+        let mut whys = outcome.readings.iter().map(|it| it.read.balance.clone().unwrap_err());
+        assert!(whys.all(|why| why.outlook == Outlook::MayHeal && why.reason.contains("no complete answer in time")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_answer_keeps_all_the_others_being_asked() {
+    let ran = cycles(|id| id == 3, 1).await;
+    assert_eq!((ran[0].1.len(), ran[0].0.unreadable), (2000, 1999));
+}
+
+#[tokio::test(start_paused = true)]
+async fn divisions_that_hang_keep_no_other_from_being_read_for_longer_than_a_cycle() {
+    let ran = cycles(|id| id > 31, 2).await;
+    assert_eq!(ran[0].0.unreadable, 2000, "those that come first hang");
+    assert_eq!(ran[1].0.unreadable, 31, "the next cycle begins behind them");
+    assert_eq!(
+        ran[1].0.readings.iter().map(|it| it.read.division.unwrap()).collect::<Vec<_>>(),
+        (1..=2000).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_long_cycle_is_on_time_while_its_reads_go_on_and_no_longer() {
+    let (board, name) = (Board::default(), Name::from("acme"));
+    let at = |minutes: i64| "2026-11-23T08:00:00Z".parse::<Time>().unwrap() + chrono::Duration::minutes(minutes);
+    let progress = Arc::new(Progress::default());
+    board.paced(&name, Arc::clone(&progress));
+    board.beat(&name, Beat { began: at(0), ended: None, due: Some(at(1)) });
+    assert!(!board.health(at(10)).on_time);
+    progress.made(at(10));
+    assert!(board.health(at(11)).on_time && !board.health(at(12)).on_time);
+    assert!(board.report(&State::default(), at(11)).accounts[0].on_time);
+    // Reads of a cycle that is over say nothing of the next one.
+    board.beat(&name, Beat { began: at(0), ended: Some(at(10)), due: Some(at(1)) });
+    assert!(!board.health(at(11)).on_time);
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_that_share_a_key_are_paced_together() {
+    let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
+    let windows = DEFAULT.map(|(requests, s)| Window { requests, length: Duration::from_secs(s) });
+    let limiter = Arc::new(Limiter::new(windows));
+    let names = [Name::from("acme"), Name::from("beta"), Name::from("coal")];
+    limiter.share(names.iter().map(|name| Sharer { account: name.clone(), requests: Some(600), period: MINUTE * 15 }));
+    let accounts = names.map(|name| {
+        let (clock, limiter) = (Arc::clone(&clock), Arc::clone(&limiter));
+        async move {
+            let source =
+                Arc::new(Limited { clock: Arc::clone(&clock), limiter, takes: quick, asked: Mutex::default() });
+            let scope = Scope::Listed((1..=600).collect());
+            let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+            let watched = Arc::new(Watch { account: name, ..Arc::into_inner(watched).unwrap() });
+            let book = Book::new(State::default(), Arc::new(Disk::default()) as Arc<dyn Store>);
+            let mut memory = Memory::default();
+            memory.next_after(Some(MINUTE * 15));
+            cycle::run(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
+            assert_eq!(memory.progress().needed(), Duration::from_secs(324), "1,800 readings together");
+            std::mem::take(&mut *source.asked.lock().unwrap())
+        }
+    });
+    let asked = futures_util::future::join_all(accounts).await.concat();
+    let mut times: Vec<Duration> = asked.iter().map(|(_, at, _)| *at).collect();
+    times.sort();
+    let within = |from: &Duration| times.iter().filter(|at| *at >= from && **at < *from + MINUTE * 3).count();
+    let most = times.iter().map(within).max().unwrap();
+    assert!((600..=800).contains(&most), "{most} in three minutes: a part of the quota is left to others");
+    assert!(times[1799] > Duration::from_secs(400) && times[1799] < Duration::from_secs(470), "{:?}", times[1799]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_that_share_a_key_are_warned_about_together() {
+    let world = World::new().await;
+    world.config_with("schedule: every 10s\n    rate_limit: [30/60s]\n    divisions: [1, 2, 3]", FUNDS);
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let more = |name: &str, key: &str| {
+        let acme = text.split_once("accounts:\n").unwrap().1.split_once("notifiers:").unwrap().0;
+        acme.replace("acme:", &format!("{name}:")).replace(bin::KEY, key)
+    };
+    let write = |others: &str| {
+        std::fs::write(world.path("alerts.yaml"), text.replace("notifiers:", &format!("{others}notifiers:"))).unwrap();
+        world.run(&["validate"])
+    };
+    let words = "6 readings of acme, beta with the same API key at 30 requests in 1m need 12s, but the schedule comes every 10s";
+    assert!(!write("").stdout.contains("readings"), "one alone has time");
+    assert!(!write(&more("beta", "KEY-of-another-9876543210")).stdout.contains("readings"), "nor does another key");
+    let said = write(&more("beta", bin::KEY)).stdout;
+    assert_eq!(said.matches("readings").count(), 1, "{said}");
+    assert!(said.contains(words), "{said}");
+    (1..=3).for_each(|id| world.division_funds(id, "9000.00"));
+    let service = world.start();
+    service.wait_cycles(2);
+    let log = service.log();
+    assert_eq!(log.matches("schedule is too short: 6 readings of acme, beta").count(), 1, "{log}");
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn divisions_that_only_a_listing_knows_are_counted_together_too() {
+    let world = World::new().await;
+    world.config_with("schedule: every 10s\n    rate_limit: [30/60s]\n    divisions: all", FUNDS);
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let acme = text.split_once("accounts:\n").unwrap().1.split_once("notifiers:").unwrap().0.to_owned();
+    let both = text.replace("notifiers:", &format!("{}notifiers:", acme.replace("acme:", "beta:")));
+    std::fs::write(world.path("alerts.yaml"), both).unwrap();
+    world.list(&[(1, "A", true), (2, "B", true), (3, "C", true)]);
+    (1..=3).for_each(|id| world.division_funds(id, &format!("{id}000.00")));
+    let said = world.run(&["validate", "--online"]);
+    assert_eq!(said.stdout.matches("6 readings of acme, beta with the same API key").count(), 1, "{said:?}");
 }

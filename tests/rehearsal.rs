@@ -260,3 +260,29 @@ fn a_warning_is_worth_as_long_as_what_was_left_would_have_paid_without_a_deposit
     assert_eq!(found[0].notice.is_enough(TimeDelta::days(14)), Some(false));
     assert_eq!(Notice::AtLeast(TimeDelta::days(3)).is_enough(TimeDelta::days(14)), None);
 }
+
+#[test]
+fn an_order_that_is_over_today_was_due_in_its_own_time() {
+    let warning = level(Side::Above, 100, 100, 0, Some(24 * 365), &["slack"]);
+    let rule = Rule::new("due".into(), Metric::RenewalsDue, Some(warning), None).unwrap();
+    let rehearsed = |expired: bool| {
+        let end = (start() + TimeDelta::days(40)).date_naive();
+        let order = Order {
+            id: 1,
+            division: None,
+            price: Decimal::from(500),
+            expired,
+            renewed: false,
+            placed: None,
+            bought_until: None,
+            is_plan: true,
+            certificate_ends: end,
+            order_ends: Some(end),
+        };
+        let mut fund = fund(&[(5, -10)], 1000);
+        fund.books.orders = Ok(Arc::from(vec![order]));
+        both(&[fund], std::slice::from_ref(&rule), "every 6h", 60).0
+    };
+    assert_eq!(rehearsed(true), rehearsed(false));
+    assert_eq!(rehearsed(true).parts[0].lives.as_ref().unwrap().len(), 1);
+}

@@ -119,10 +119,11 @@ pub fn books(lines: i64) -> (Ledger, Vec<Order>) {
         id,
         division: None,
         price: Decimal::from(200 + id % 100),
-        issued: true,
+        expired: false,
         renewed: false,
         placed: None,
-        years: Some(1),
+        bought_until: None,
+        is_plan: false,
         certificate_ends: (at(0) + chrono::Duration::days(2 * i64::try_from(id).unwrap())).date_naive(),
         order_ends: None,
     };

@@ -249,7 +249,7 @@ async fn run_account(
     halted: watch::Receiver<Halt>,
 ) {
     let House { book, board, clock, jobs, .. } = house;
-    board.paced(&watch.account, memory.lock().await.needs());
+    board.paced(&watch.account, memory.lock().await.progress());
     let cycle = |planned| {
         let (watch, memory, book) = (Arc::clone(&watch), Arc::clone(&memory), Arc::clone(&book));
         let (board, clock) = (Arc::clone(&board), Arc::clone(&clock));

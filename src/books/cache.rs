@@ -20,7 +20,7 @@ use crate::domain::money::{Currency, parse_amount};
 use crate::domain::{Division, Time};
 
 /// Another form is another version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// No file is longer: what is, is read anew at each start.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -56,16 +56,20 @@ struct Line<'a>(
     Option<i64>,
 );
 
-/// Id, division, price, renewed, placed, years, the certificate's end, the end that was asked for and at which certificate.
+/// Id, division, price, expired, renewed, placed, bought until, plan, the certificate's end, the order's end by the listing,
+/// the end that was asked for and at which certificate.
 #[derive(Serialize, Deserialize)]
 struct Listed(
     u64,
     Option<u64>,
     String,
     bool,
+    bool,
     Option<NaiveDate>,
-    Option<u32>,
+    Option<NaiveDate>,
+    bool,
     NaiveDate,
+    Option<NaiveDate>,
     Option<(NaiveDate, NaiveDate)>,
 );
 
@@ -117,20 +121,22 @@ impl Cache {
         let orders = self.believed(&self.path("orders"), None, |lines| {
             let mut ends = Ends::new();
             let lines = lines.map(|line| {
-                let Listed(id, division, price, renewed, placed, years, certificate_ends, end) =
-                    serde_json::from_str(line).ok()?;
+                let listed: Listed = serde_json::from_str(line).ok()?;
+                let Listed(id, division, price, expired, renewed, placed, bought_until, is_plan, ..) = listed;
+                let Listed(.., certificate_ends, order_ends, end) = listed;
                 ends.extend(end.map(|end| (id, end)));
                 let price = parse_amount(&price).ok()?;
                 Some(Order {
                     id,
                     division,
                     price,
-                    issued: true,
+                    expired,
                     renewed,
                     placed,
-                    years,
+                    bought_until,
+                    is_plan,
                     certificate_ends,
-                    order_ends: None,
+                    order_ends,
                 })
             });
             let orders = lines.collect::<Option<Vec<_>>>()?;
@@ -140,15 +146,18 @@ impl Cache {
     }
 
     pub(super) fn save_orders(&self, orders: &[Order], ends: &Ends, read: Time) -> io::Result<()> {
-        let lines = orders.iter().filter(|order| order.issued).map(|it| {
+        let lines = orders.iter().map(|it| {
             serde_json::to_string(&Listed(
                 it.id,
                 it.division,
                 it.price.to_string(),
+                it.expired,
                 it.renewed,
                 it.placed,
-                it.years,
+                it.bought_until,
+                it.is_plan,
                 it.certificate_ends,
+                it.order_ends,
                 ends.get(&it.id).copied(),
             ))
         });

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::listing::Listing;
 use super::memory::{self, Came, Next, Task};
+use super::sharing;
 use super::{Cache, Shelf};
 use crate::certcentral::{BooksSource, ReadError};
 use crate::clock::{Clock, Presence};
@@ -103,6 +104,21 @@ impl Keeper {
                     None::<()>
                 })
                 .await;
+            }
+            Task::Sharing { wanted, before } => {
+                let found = sharing::find(self.source.as_ref(), &wanted, &before).await;
+                let now = self.clock.now();
+                match found {
+                    Ok(funds) => {
+                        let others: usize = funds.iter().map(|fund| fund.others.len()).sum();
+                        tracing::debug!(account = %self.account, others, "divisions that share the funds of those that are watched");
+                        self.shelf.memory().read_sharing(funds, now);
+                    }
+                    Err(error) => {
+                        let told = self.shelf.memory().fail_sharing(error.clone(), now);
+                        self.tell(told, "which divisions share a fund cannot be found out", None, &error);
+                    }
+                }
             }
             Task::Ledger { division, since } => self.ledger(division, since, now).await,
             Task::Orders { from, to } => {

@@ -28,11 +28,11 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// These orders with their ends, where those were asked for at the present certificate.
+    /// These orders with their ends, where the list does not tell them and they were asked for at the present certificate.
     pub(super) fn new(orders: &[Order], ends: &Ends) -> Self {
         let with_end = |order: &Order| {
             let known = ends.get(&order.id).filter(|(certificate, _)| *certificate == order.certificate_ends);
-            Order { order_ends: known.map(|(_, end)| *end), ..order.clone() }
+            Order { order_ends: order.order_ends.or(known.map(|(_, end)| *end)), ..order.clone() }
         };
         let orders: Vec<Order> = orders.iter().map(with_end).collect();
         let divisions: BTreeSet<u64> = orders.iter().filter_map(|order| order.division).collect();
@@ -97,7 +97,7 @@ impl Draft {
 
     fn new(orders: Arc<[Order]>, read: Time, anew: bool, until: NaiveDate, ends: &Ends, failed: EndsFailed) -> Self {
         let matters = |order: &&Order| {
-            order.issued && !order.renewed && order.certificate_ends <= until && order.end_is_in_doubt()
+            !order.expired && !order.renewed && order.certificate_ends <= until && order.end_is_in_doubt()
         };
         let unknown = |order: &&Order| {
             !failed.contains_key(&order.id)

@@ -8,6 +8,7 @@ use chrono::{Days, NaiveDate, TimeDelta};
 
 use super::listing::{Built, Draft, Ends, EndsFailed, Finished, Listing};
 use super::part::{Part, RETRY};
+use super::sharing::{Fund, Watched};
 use crate::certcentral::{ReadError, ReadErrorKind};
 use crate::domain::balance::{Outlook, Unreadable};
 use crate::domain::books::{Books, Entry, Gap, Ledger, Order};
@@ -49,6 +50,11 @@ pub(super) enum Task {
     Orders {
         from: NaiveDate,
         to: NaiveDate,
+    },
+    /// Who shares these funds.
+    Sharing {
+        wanted: Watched,
+        before: Vec<Fund>,
     },
     /// When this order ends.
     End {
@@ -92,7 +98,13 @@ struct Resting {
 /// Everything that is known of one account's books.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Exactly the divisions that are wanted.
+    /// What is asked for.
+    asked: BTreeSet<Division>,
+    /// Where others may share the funds of that.
+    watched: Watched,
+    /// Who does.
+    sharing: Part<Vec<Fund>>,
+    /// Exactly the divisions that are wanted: those that are asked for, and those that share their funds.
     ledgers: BTreeMap<Division, Part<Arc<Ledger>>>,
     /// And those that are wanted no more.
     resting: BTreeMap<Division, Resting>,
@@ -141,7 +153,19 @@ impl Memory {
         Self { doubts: true, ..Self::default() }
     }
 
-    pub(super) fn want(&mut self, divisions: &BTreeSet<Division>, now: Time) {
+    pub(super) fn want(&mut self, divisions: &BTreeSet<Division>, watched: &Watched, now: Time) {
+        self.asked.clone_from(divisions);
+        self.watched.clone_from(watched);
+        let known = |fund: &BTreeSet<u64>| self.sharers(fund).is_some();
+        if !self.watched.funds.iter().all(known) {
+            (self.sharing.due, self.sharing.settled) = (None, false);
+        }
+        self.want_ledgers(now);
+    }
+
+    fn want_ledgers(&mut self, now: Time) {
+        let others = self.watched.funds.iter().filter_map(|fund| self.sharers(fund)).flatten();
+        let divisions: BTreeSet<Division> = self.asked.iter().copied().chain(others.map(Some)).collect();
         for (division, part) in mem::take(&mut self.ledgers) {
             if divisions.contains(&division) {
                 self.ledgers.insert(division, part);
@@ -150,9 +174,37 @@ impl Memory {
             }
         }
         for division in divisions {
-            let rested = self.resting.remove(division).and_then(|it| it.part);
-            self.ledgers.entry(*division).or_insert_with(|| rested.unwrap_or_default());
+            let rested = self.resting.remove(&division).and_then(|it| it.part);
+            self.ledgers.entry(division).or_insert_with(|| rested.unwrap_or_default());
         }
+    }
+
+    /// Who shares the fund of these watched divisions, as far as that was ever found out.
+    fn sharers(&self, watched: &BTreeSet<u64>) -> Option<BTreeSet<u64>> {
+        let (funds, _) = self.sharing.known.as_ref()?;
+        let mut found = funds.iter().filter(|fund| fund.has_any(watched)).peekable();
+        found.peek()?;
+        Some(found.flat_map(|fund| &fund.others).copied().filter(|id| !self.watched.divisions.contains(id)).collect())
+    }
+
+    /// The same of any divisions, if it is fresh enough to be used; nobody where all are watched.
+    fn others(&self, divisions: &BTreeSet<Division>, now: Time) -> Result<BTreeSet<u64>, Gap> {
+        let mut others = BTreeSet::new();
+        let ids: BTreeSet<u64> = divisions.iter().copied().flatten().collect();
+        for fund in self.watched.funds.iter().filter(|fund| !fund.is_disjoint(&ids)) {
+            self.sharing.look(now, LEDGER_KEEPS)?;
+            others.extend(self.sharers(fund).ok_or(Gap::NotYetRead)?);
+        }
+        Ok(others)
+    }
+
+    pub(super) fn parts(&self, divisions: &[Division], now: Time) -> Vec<Books> {
+        let mut parts: Vec<Books> = divisions.iter().map(|division| self.books(*division, now)).collect();
+        match self.others(&divisions.iter().copied().collect(), now) {
+            Ok(others) => parts.extend(others.into_iter().map(|id| self.books(Some(id), now))),
+            Err(gap) => parts.push(Books { ledger: Err(gap.clone()), orders: Err(gap), ..Books::unread() }),
+        }
+        parts
     }
 
     /// Drops what has rested long enough; the division whose file may go.
@@ -185,10 +237,13 @@ impl Memory {
 
     /// Whether each of these was tried at least once, and nothing of them is to be asked at `now`.
     pub(super) fn settled(&self, divisions: &BTreeSet<Division>, now: Time) -> bool {
-        let mut wanted = divisions.iter().filter_map(|division| self.ledgers.get(division)).peekable();
+        let others = self.others(divisions, now).unwrap_or_default().into_iter().map(Some);
+        let all: BTreeSet<Division> = divisions.iter().copied().chain(others).collect();
+        let mut wanted = all.iter().filter_map(|division| self.ledgers.get(division)).peekable();
+        let sharing = self.watched.funds.is_empty() || self.sharing.settled;
         let paused = self.paused.is_some_and(|until| until > now);
         let fresh = |part: &Part<Arc<Ledger>>| part.settled && (paused || !part.is_due(now, LEDGER_EVERY));
-        wanted.peek().is_none() || (self.orders.settled && wanted.all(fresh))
+        wanted.peek().is_none() || (self.orders.settled && sharing && wanted.all(fresh))
     }
 
     /// What to do at `now`; `watched_days` is how far ahead an order's end can matter.
@@ -211,8 +266,12 @@ impl Memory {
         self.due(now, watched_days).map_or_else(|| self.earliest(now), Next::Do)
     }
 
-    /// Ledgers first, the one that waits longest before the others; then what the listing at hand lacks; then a new one.
+    /// Who shares the funds, then ledgers, the one that waits longest before the others; then what the listing at hand lacks; then a new one.
     fn due(&mut self, now: Time, watched_days: u64) -> Option<Task> {
+        if !self.watched.funds.is_empty() && self.sharing.is_due(now, LEDGER_EVERY) {
+            let before = self.sharing.known.as_ref().map(|(funds, _)| funds.clone()).unwrap_or_default();
+            return Some(Task::Sharing { wanted: self.watched.clone(), before });
+        }
         let due = self.ledgers.iter().filter(|(_, part)| part.is_due(now, LEDGER_EVERY));
         if let Some((division, part)) = due.min_by_key(|(_, part)| part.due) {
             let newest = part.known.as_ref().and_then(|(ledger, _)| ledger.entries().last());
@@ -251,7 +310,9 @@ impl Memory {
 
     fn earliest(&self, now: Time) -> Next {
         let ledgers = self.ledgers.values().filter_map(|part| part.due);
+        let sharing = self.sharing.due.filter(|_| !self.watched.funds.is_empty());
         ledgers
+            .chain(sharing)
             .chain(self.orders.due)
             .chain(self.ends_due)
             .min()
@@ -345,6 +406,21 @@ impl Memory {
         (orders, save)
     }
 
+    pub(super) fn read_sharing(&mut self, funds: Vec<Fund>, now: Time) {
+        self.sharing.read(funds, now, LEDGER_EVERY);
+        self.want_ledgers(now);
+    }
+
+    /// Whether it failed in this way the time before.
+    pub(super) fn fail_sharing(&mut self, error: ReadError, now: Time) -> bool {
+        let told = is_known(self.sharing.failure.as_ref(), &error);
+        let kind = error.kind;
+        let failure = Unreadable::from(error);
+        self.pause(kind, &failure, now);
+        self.sharing.fail(failure, now);
+        told
+    }
+
     /// Whether a part failed in this way the time before, or another division's did.
     pub(super) fn fail_ledger(&mut self, division: Division, error: ReadError, now: Time) -> bool {
         let told = self.ledgers.values().any(|part| is_known(part.failure.as_ref(), &error));
@@ -374,6 +450,9 @@ impl Memory {
         self.paused = Some(now + PAUSE);
         for part in self.ledgers.values_mut().filter(|part| part.is_due(now, LEDGER_EVERY)) {
             (part.failure, part.settled) = (Some(failure.clone()), true);
+        }
+        if self.sharing.is_due(now, LEDGER_EVERY) {
+            (self.sharing.failure, self.sharing.settled) = (Some(failure.clone()), true);
         }
         // Whoever waits for the ends of orders from the cache waits no more.
         self.orders.settled = true;

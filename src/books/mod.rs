@@ -11,9 +11,11 @@ mod keeper;
 mod listing;
 mod memory;
 mod part;
+mod sharing;
 
 pub use cache::Cache;
 pub use keeper::Keeper;
+pub use sharing::Watched;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -75,18 +77,29 @@ impl Shelf {
         self.memory().books(division, self.clock.now())
     }
 
+    /// The books of one fund: those of each of these divisions, and of the others that share it. While it is not known who
+    /// does, one of them is a gap.
+    pub fn parts(&self, divisions: &[Division]) -> Vec<Books> {
+        self.memory().parts(divisions, self.clock.now())
+    }
+
     /// The divisions whose books are wanted from now on, all of them; of others nothing is shown, and what is known of them is
     /// forgotten after a day. Say it at each
     /// cycle: it also makes the keeper look at the clock again.
     pub fn want(&self, divisions: &BTreeSet<Division>) {
-        self.memory().want(divisions, self.clock.now());
+        self.want_shared(divisions, &Watched::default());
+    }
+
+    /// The same, with the books of whoever shares these funds and is not watched.
+    pub fn want_shared(&self, divisions: &BTreeSet<Division>, watched: &Watched) {
+        self.memory().want(divisions, watched, self.clock.now());
         self.call();
         self.asked.notify_one();
         self.tried.notify_waiters();
     }
 
-    /// Waits until ledger and orders of each of these divisions have been tried at least once and nothing of them is due, or
-    /// for so long. Those that are not wanted are not waited for.
+    /// Waits until ledger and orders of each of these divisions, and of whoever shares their fund, have been tried at least
+    /// once and nothing of them is due, or for so long. Those that are not wanted are not waited for.
     pub async fn settled(&self, divisions: &BTreeSet<Division>, patience: Duration) {
         let all = async {
             loop {

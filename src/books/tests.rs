@@ -1,6 +1,6 @@
 //! The keeper on a stepped clock: what it asks and when, what it shows, and what it makes of failures and of its cache.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::certcentral::{BooksSource, ReadError, ReadErrorKind};
 use crate::domain::Time;
-use crate::domain::balance::Outlook;
+use crate::domain::balance::{Balance, Outlook};
 use crate::domain::books::{Entry, Gap, Order};
+use crate::domain::money::Currency;
 
 fn start() -> Time {
     "2026-11-23T08:00:00Z".parse().unwrap()
@@ -43,6 +44,8 @@ struct Script {
     asked: Mutex<Vec<String>>,
     lines: Mutex<Vec<Entry>>,
     orders: Mutex<Vec<Order>>,
+    /// What each division has, at one request after the other; the last for ever.
+    figures: Mutex<BTreeMap<u64, Vec<i64>>>,
     /// Failures of the next requests whose words begin like this.
     failures: Mutex<VecDeque<(&'static str, ReadErrorKind)>>,
     /// A request hangs for so long.
@@ -81,9 +84,32 @@ impl BooksSource for Script {
         self.ask(format!("orders {from} {to}")).await?;
         Ok(self.orders.lock().unwrap().clone())
     }
+    async fn listed(&self) -> Result<Vec<u64>, ReadError> {
+        self.ask("listing".to_owned()).await?;
+        Ok(self.figures.lock().unwrap().keys().copied().collect())
+    }
+    async fn figures(&self, division: u64) -> Result<Balance, ReadError> {
+        self.ask(format!("figures {division}")).await?;
+        let mut figures = self.figures.lock().unwrap();
+        let amounts = figures.get_mut(&division).unwrap();
+        let amount = if amounts.len() > 1 { amounts.remove(0) } else { amounts[0] };
+        Ok(balance(amount))
+    }
     async fn order_end(&self, id: u64) -> Result<Option<NaiveDate>, ReadError> {
         self.ask(format!("end {id}")).await?;
         Ok(if id == 99 { None } else { Some(today() + Days::new(300)) })
+    }
+}
+
+fn balance(amount: i64) -> Balance {
+    Balance {
+        currency: Ok(Currency::parse("USD").unwrap()),
+        balance: Ok(amount.into()),
+        unpaid_invoices: Ok(Decimal::ZERO),
+        used_credit: Ok(Decimal::ZERO),
+        credit_limit: Ok(Some(Decimal::ZERO)),
+        unlimited: Ok(false),
+        reported_total: Ok(None),
     }
 }
 
@@ -100,15 +126,16 @@ fn line(id: &str, at: Time) -> Entry {
     }
 }
 
-fn order(id: u64, ends_in: i64, years: u32, division: Option<u64>) -> Order {
+fn order(id: u64, ends_in: i64, years: u64, division: Option<u64>) -> Order {
     Order {
         id,
         division,
         price: Decimal::new(3995, 1),
-        issued: true,
+        expired: false,
         renewed: false,
         placed: Some(today() - Days::new(200)),
-        years: Some(years),
+        bought_until: Some(today() - Days::new(200) + Days::new(365 * years)),
+        is_plan: false,
         certificate_ends: today() + TimeDelta::days(ends_in),
         order_ends: None,
     }
@@ -512,4 +539,133 @@ async fn after_a_restart_the_cache_is_used_and_a_damaged_or_foreign_one_is_not()
     let file = folder.path().join("file");
     std::fs::write(&file, b"").unwrap();
     assert_eq!(life(&script, Cache::new(file.join("books"), "a", "b")).await, all);
+}
+
+/// A shelf for which division 1 is watched, and these figures are reported.
+fn shared(figures: &[(u64, &[i64])]) -> House {
+    let house = house();
+    *house.script.figures.lock().unwrap() = figures.iter().map(|(id, amounts)| (*id, amounts.to_vec())).collect();
+    house.want_shared();
+    house
+}
+
+impl House {
+    fn want_shared(&self) {
+        let watched = Watched { funds: vec![[1].into()], divisions: [1].into() };
+        self.shelf.want_shared(&[Some(1)].into(), &watched);
+    }
+
+    /// How many lines each part of the fund has, or that it is not known.
+    fn fund(&self) -> Vec<Option<usize>> {
+        let lines = |part: Books| part.ledger.ok().map(|ledger| ledger.entries().len());
+        self.shelf.parts(&[Some(1)]).into_iter().map(lines).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ledgers_of_divisions_that_share_a_fund_unwatched_are_read_too() {
+    let house = shared(&[(1, &[1500]), (2, &[1500]), (3, &[40])]);
+    assert_eq!(house.fund(), [None, None], "until it is known who shares it, nothing is");
+    house.settled(&[Some(1)]).await;
+    assert_eq!(house.fund(), [Some(2), Some(2)]);
+    let asked = house.script.taken();
+    assert_eq!(asked[..4], ["listing", "figures 1", "figures 2", "figures 3"]);
+    assert_eq!(asked[4], "figures 1", "once more, for the third that differs");
+    assert_eq!(asked.iter().filter(|it| it.starts_with("ledger")).count(), 2, "{asked:?}");
+    for _ in 0..28 {
+        house.want_shared();
+        house.pass(2).await;
+    }
+    assert_eq!(house.script.taken(), [] as [String; 0], "no cycle asks for it");
+    house.pass(6).await;
+    let asked = house.script.taken();
+    assert_eq!(asked.iter().filter(|it| *it == "listing").count(), 1, "once an hour: {asked:?}");
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_every_division_is_watched_nobody_else_is_looked_for() {
+    let house = house();
+    house.want(&[Some(1)]).settled(&[Some(1)]).await;
+    assert!(house.script.taken().iter().all(|it| !it.starts_with("listing") && !it.starts_with("figures")));
+    assert_eq!(house.fund(), [Some(2)]);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purchase_between_two_looks_loses_no_division_of_a_fund() {
+    // The first look at 1 is before a purchase, the one at 2 behind it.
+    let house = shared(&[(1, &[1500, 1400]), (2, &[1400])]);
+    house.settled(&[Some(1)]).await;
+    assert_eq!(house.fund(), [Some(2), Some(2)]);
+    // An hour later it happens twice; the last look is at both together.
+    *house.script.figures.lock().unwrap() = [(1, vec![1400, 1300, 1200]), (2, vec![1350, 1200])].into();
+    house.script.taken();
+    house.pass(61).await;
+    assert_eq!(house.script.taken().iter().filter(|it| it.starts_with("figures")).count(), 5);
+    assert_eq!(house.fund(), [Some(2), Some(2)]);
+    // Its fund is its own from now on.
+    *house.script.figures.lock().unwrap() = [(1, vec![1200]), (2, vec![7])].into();
+    house.pass(61).await;
+    assert_eq!(house.fund(), [Some(2)]);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shares_a_fund_stays_known_while_it_cannot_be_asked() {
+    let house = shared(&[(1, &[1500]), (2, &[1500])]);
+    house.settled(&[Some(1)]).await;
+    house.script.fail("listing", ReadErrorKind::Server, 12);
+    house.pass(2 * 60).await;
+    assert_eq!(house.fund(), [Some(2), Some(2)]);
+    house.script.failures.lock().unwrap().clear();
+    house.script.fail("listing", ReadErrorKind::Refused, 99);
+    house.pass(2 * 60).await;
+    assert_eq!(house.fund(), [Some(2), Some(2)], "what was found out once");
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_may_not_list_divisions_still_has_the_books_of_its_own() {
+    let house = house();
+    house.script.fail("listing", ReadErrorKind::Refused, 99);
+    house.want_shared();
+    house.settled(&[Some(1)]).await;
+    assert_eq!(house.fund(), [Some(2)]);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_cannot_be_found_out_who_shares_a_fund_its_books_are_a_gap() {
+    let house = house();
+    *house.script.figures.lock().unwrap() = [(1, vec![1500]), (2, vec![1500])].into();
+    house.script.fail("figures 2", ReadErrorKind::Timeout, 1);
+    house.want_shared();
+    house.settled(&[Some(1)]).await;
+    let parts = house.shelf.parts(&[Some(1)]);
+    assert!(matches!(parts[1].ledger, Err(Gap::Unreadable(_))), "{parts:?}");
+    house.pass(11).await;
+    assert_eq!(house.fund(), [Some(2), Some(2)]);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_whose_end_the_list_tells_is_not_asked_for_nor_one_that_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = || Some(Cache::new(folder.path().to_owned(), "acme", "https://here"));
+    let script = Script::default();
+    let told = Order { order_ends: Some(today() + Days::new(200)), ..order(1, 20, 3, None) };
+    let over = Order { expired: true, ..order(2, -5, 3, None) };
+    let plan = Order { bought_until: None, is_plan: true, ..order(3, 20, 1, None) };
+    *script.orders.lock().unwrap() = vec![told.clone(), over.clone(), plan];
+    let house = house_with(Arc::new(script), cache());
+    house.want(&[None]).settled(&[None]).await;
+    let ends: Vec<String> = house.script.taken().into_iter().filter(|it| it.starts_with("end")).collect();
+    assert_eq!(ends, ["end 3"]);
+    let orders = house.shelf.books(None).orders.unwrap();
+    assert_eq!(orders[..2], [told, over]);
+    let house = house_with(house.end().await, cache());
+    house.want(&[None]).settled(&[None]).await;
+    assert_eq!(house.shelf.books(None).orders.unwrap(), orders, "from the cache");
+    house.end().await;
 }

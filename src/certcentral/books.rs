@@ -3,7 +3,7 @@
 //! Every request takes a spare place of the limiter and has retries and pauses of its own, so that no balance reading ever
 //! waits because of the books or is refused for a pause that they were asked for. It keeps nothing between two calls.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate};
@@ -11,8 +11,9 @@ use chrono::{Days, NaiveDate};
 use super::client::{Answer, Client, Failure, Lane};
 use super::reply::Asked;
 use super::wire::{self, Misfit, Page};
-use super::{BooksSource, ReadError};
+use super::{BooksSource, ReadError, ReadErrorKind};
 use crate::domain::Division;
+use crate::domain::balance::Balance;
 use crate::domain::books::{Entry, Order};
 
 /// Lines asked for at once. One is about 300 bytes, so that even lines with long notes stay far below the cap on bodies;
@@ -25,10 +26,15 @@ const FEWEST: usize = 10;
 /// The most items of one list; more than any account is known to have, and still bounded. A list that goes on is an error,
 /// and a total above it is not believed: a list that ends before is whole.
 const MOST_ITEMS: usize = 500_000;
+/// So many kinds of orders that are passed over are named in the log, of each page.
+const MOST_ODD: usize = 20;
 /// So many pages in a row may bring nothing new: a server that pays no heed to the offset is not asked for ever.
 const MOST_REPEATS: usize = 3;
 
 const HISTORY: Asked<'static> = Asked { path: "/finance/balance-history", division: false };
+/// Under which statuses orders that were paid are listed: `issued` includes those that have expired.
+const STATUSES: [&str; 2] = ["issued", "reissue_pending"];
+
 const LISTING: Asked<'static> = Asked { path: "/order/certificate", division: false };
 
 /// What makes a page of a body.
@@ -95,6 +101,29 @@ impl Client {
         }
     }
 
+    /// The orders that are listed under a status, and whose certificates end from one day to another.
+    async fn orders_of(&self, status: &str, from: NaiveDate, to: NaiveDate) -> Result<Vec<Order>, ReadError> {
+        let parameters = [("filters[status]", status.to_owned()), ("filters[valid_till]", days(from, to))];
+        let redactor = self.redactor();
+        let read = |body: &[u8]| {
+            let page = wire::orders(body, redactor)?;
+            for (what, orders) in page.odd.iter().take(MOST_ODD) {
+                tracing::debug!(account = self.account(), status = what, orders, "orders are passed over");
+            }
+            Ok(page)
+        };
+        let list = Paged {
+            asked: LISTING,
+            parameters: &parameters,
+            limit: ORDERS,
+            read: &read,
+            id: |it: &Order| it.id.to_string(),
+        };
+        let mut orders = self.all_pages(list).await?;
+        orders.retain(|order| (from..=to).contains(&order.certificate_ends));
+        Ok(orders)
+    }
+
     async fn page<T>(&self, list: &Paged<'_, T>, offset: usize, limit: usize) -> Result<Answer, Failure> {
         let query = query(list.parameters, offset, limit);
         self.ask(Lane::Spare, list.asked, Some(&query)).await
@@ -133,19 +162,26 @@ impl BooksSource for Client {
     }
 
     async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Order>, ReadError> {
-        let parameters = [("filters[status]", "issued".to_owned()), ("filters[valid_till]", days(from, to))];
-        let redactor = self.redactor();
-        let read = |body: &[u8]| wire::orders(body, redactor);
-        let list = Paged {
-            asked: LISTING,
-            parameters: &parameters,
-            limit: ORDERS,
-            read: &read,
-            id: |it: &Order| it.id.to_string(),
-        };
-        let mut orders = self.all_pages(list).await?;
-        orders.retain(|order| order.issued && (from..=to).contains(&order.certificate_ends));
-        Ok(orders)
+        let mut orders: BTreeMap<u64, Order> = BTreeMap::new();
+        for (place, status) in STATUSES.into_iter().enumerate() {
+            match self.orders_of(status, from, to).await {
+                Ok(listed) => orders.extend(listed.into_iter().map(|order| (order.id, order))),
+                // An account that knows no such status has no such orders.
+                Err(error) if place > 0 && error.kind == ReadErrorKind::Refused => {
+                    tracing::info!(account = self.account(), status, %error, "orders of a status cannot be listed");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(orders.into_values().collect())
+    }
+
+    async fn listed(&self) -> Result<Vec<u64>, ReadError> {
+        Ok(self.read_divisions(Lane::Spare).await?.iter().map(|division| division.id).collect())
+    }
+
+    async fn figures(&self, division: u64) -> Result<Balance, ReadError> {
+        self.read_balance(Lane::Spare, Some(division)).await
     }
 
     async fn order_end(&self, id: u64) -> Result<Option<NaiveDate>, ReadError> {

@@ -14,7 +14,7 @@ use url::Url;
 use super::patience::{LONGEST_WAIT, Patience};
 use super::reply::{self, Asked};
 use super::text::clean;
-use super::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, Window, wire};
+use super::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, wire};
 use crate::clock::Clock;
 use crate::domain::Division;
 use crate::domain::balance::Balance;
@@ -113,6 +113,10 @@ impl Client {
         })
     }
 
+    pub(super) fn account(&self) -> &str {
+        &self.account
+    }
+
     pub(super) fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
     }
@@ -121,8 +125,21 @@ impl Client {
         &self.redactor
     }
 
-    async fn get(&self, asked: Asked<'_>, query: Option<&str>) -> Result<Answer, ReadError> {
-        self.ask(Lane::Balance, asked, query).await.map_err(|failure| failure.error)
+    pub(super) async fn read_balance(&self, lane: Lane, division: Division) -> Result<Balance, ReadError> {
+        let asked = Asked { path: "/finance/balance", division: division.is_some() };
+        let query = division.map(|id| format!("container_id={id}"));
+        let answer = self.ask(lane, asked, query.as_deref()).await.map_err(|failure| failure.error)?;
+        wire::balance(&answer.body, &self.redactor).map_err(|misfit| self.nonsense(asked, &answer, &misfit))
+    }
+
+    /// Active divisions alone.
+    pub(super) async fn read_divisions(&self, lane: Lane) -> Result<Vec<ListedDivision>, ReadError> {
+        let asked = Asked { path: "/container", division: false };
+        let answer = self.ask(lane, asked, None).await.map_err(|failure| failure.error)?;
+        let mut listed =
+            wire::divisions(&answer.body, &self.redactor).map_err(|misfit| self.nonsense(asked, &answer, &misfit))?;
+        listed.retain(|division| division.active);
+        Ok(listed)
     }
 
     fn patience(&self, lane: Lane) -> &Patience {
@@ -270,22 +287,14 @@ impl Client {
 #[async_trait]
 impl BalanceSource for Client {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
-        let asked = Asked { path: "/finance/balance", division: division.is_some() };
-        let query = division.map(|id| format!("container_id={id}"));
-        let answer = self.get(asked, query.as_deref()).await?;
-        wire::balance(&answer.body, &self.redactor).map_err(|misfit| self.nonsense(asked, &answer, &misfit))
+        self.read_balance(Lane::Balance, division).await
     }
 
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
-        let asked = Asked { path: "/container", division: false };
-        let answer = self.get(asked, None).await?;
-        let mut listed =
-            wire::divisions(&answer.body, &self.redactor).map_err(|misfit| self.nonsense(asked, &answer, &misfit))?;
-        listed.retain(|division| division.active);
-        Ok(listed)
+        self.read_divisions(Lane::Balance).await
     }
 
-    fn limits(&self) -> &[Window] {
-        self.limiter.windows()
+    fn limiter(&self) -> Option<&Limiter> {
+        Some(&self.limiter)
     }
 }

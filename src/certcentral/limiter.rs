@@ -8,12 +8,15 @@
 //!
 //! It decides nothing about retries, and it never spins: a waiting caller sleeps until the moment that a place gets free.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+
+use crate::domain::Name;
+use crate::pace::{Limit, Load};
 
 /// The server's windows may include both of their ends: a place is free strictly after the window, by one tick of the timer.
 const TICK: Duration = Duration::from_millis(1);
@@ -25,6 +28,17 @@ pub struct Window {
     pub requests: usize,
     /// In any span of this length.
     pub length: Duration,
+}
+
+/// An account that shares a limiter.
+#[derive(Debug, Clone)]
+pub struct Sharer {
+    /// Its name.
+    pub account: Name,
+    /// How many requests one of its cycles makes; `None`: only a listing tells.
+    pub requests: Option<usize>,
+    /// The time from one cycle to the next.
+    pub period: Duration,
 }
 
 /// Admits requests so that no window is ever exceeded, first come, first served.
@@ -41,6 +55,14 @@ pub struct Limiter {
     /// A permit was dropped: for whoever is next in each line.
     freed: Notify,
     freed_spare: Notify,
+    /// What the accounts ask that share it, so that each paces itself with the others in view.
+    loads: Mutex<Loads>,
+}
+
+#[derive(Debug, Default)]
+struct Loads {
+    by_account: BTreeMap<Name, Load>,
+    too_short_told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +100,39 @@ impl Limiter {
             book: Mutex::new(Book::default()),
             freed: Notify::new(),
             freed_spare: Notify::new(),
+            loads: Mutex::default(),
         }
+    }
+
+    /// The windows as plain limits.
+    pub fn limits(&self) -> Vec<Limit> {
+        self.windows.iter().map(|window| (window.requests, window.length)).collect()
+    }
+
+    /// Exactly these accounts share it from now on. Of one whose number of requests is not given, what it noted before counts.
+    pub fn share(&self, accounts: impl IntoIterator<Item = Sharer>) {
+        let mut loads = self.loads();
+        let before = std::mem::take(&mut loads.by_account);
+        loads.by_account.extend(accounts.into_iter().map(|Sharer { account, requests, period }| {
+            let requests = requests.or(before.get(&account).map(|load| load.requests)).unwrap_or(0);
+            (account, Load { requests, period })
+        }));
+    }
+
+    /// Notes what an account asks in each of its cycles. Returns the loads of all accounts that share the limiter.
+    pub fn note(&self, account: &Name, load: Load) -> BTreeMap<Name, Load> {
+        let mut loads = self.loads();
+        loads.by_account.insert(account.clone(), load);
+        loads.by_account.clone()
+    }
+
+    /// Whether nobody has said yet that a schedule is too short for it; from now on somebody has.
+    pub fn tell_too_short(&self) -> bool {
+        !std::mem::replace(&mut self.loads().too_short_told, true)
+    }
+
+    fn loads(&self) -> MutexGuard<'_, Loads> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The windows that it respects.

@@ -11,7 +11,7 @@ mod text;
 mod wire;
 
 pub use client::{Client, InvalidKey};
-pub use limiter::{Limiter, Permit, Window};
+pub use limiter::{Limiter, Permit, Sharer, Window};
 
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -27,9 +27,9 @@ pub trait BalanceSource: Send + Sync {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError>;
     /// The account's active divisions; inactive ones are left out here, and nowhere else.
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError>;
-    /// The limits that its reads keep to; none where it has none.
-    fn limits(&self) -> &[Window] {
-        &[]
+    /// The limiter that its reads keep to; `None` where it has none.
+    fn limiter(&self) -> Option<&Limiter> {
+        None
     }
 }
 
@@ -39,8 +39,13 @@ pub trait BooksSource: Send + Sync {
     /// The ledger's lines of one division (`None`: the account itself), oldest first, each once: all of them, or those from
     /// the day `since` on.
     async fn ledger(&self, division: Division, since: Option<NaiveDate>) -> Result<Vec<Entry>, ReadError>;
-    /// The whole account's issued orders whose certificates end from one day to another, both included.
+    /// The whole account's orders that were issued and paid, those that have expired among them, whose certificates end from
+    /// one day to another, both included.
     async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Order>, ReadError>;
+    /// The account's active divisions.
+    async fn listed(&self) -> Result<Vec<u64>, ReadError>;
+    /// What one division holds now: it tells which divisions share one fund.
+    async fn figures(&self, division: u64) -> Result<Balance, ReadError>;
     /// When one order ends, which may be later than its certificate; `None` where its details do not say.
     async fn order_end(&self, id: u64) -> Result<Option<NaiveDate>, ReadError>;
 }
@@ -145,7 +150,7 @@ pub mod bodies {
         wire::history(body, redactor, &wire::Kinds::default()).map(|page| (page.items, page.total))
     }
 
-    /// One page of `GET /order/certificate`: its issued orders and the number on all pages, or what is wrong with it.
+    /// One page of `GET /order/certificate`: its paid orders and the number on all pages, or what is wrong with it.
     pub fn orders(body: &[u8], redactor: &Redactor) -> Result<(Vec<Order>, Option<u64>), String> {
         wire::orders(body, redactor).map(|page| (page.items, page.total))
     }

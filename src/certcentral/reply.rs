@@ -19,6 +19,9 @@ const LONGEST_TEXT: usize = 200;
 /// The longest pause that a server can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
+/// What to say of a key that the server does not know.
+const WRONG_KEY: &str = "the API key is wrong or was revoked: check the account's API key";
+
 /// What was asked, for the sentences.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
@@ -50,7 +53,7 @@ pub(super) fn refusal(
 ) -> ReadError {
     let said = if status.is_redirection() { redirected(url, headers, redactor) } else { said(headers, body, redactor) };
     let said = if said.is_empty() { said } else { format!(": {said}") };
-    let hint = hint(asked, status).map_or_else(String::new, |hint| format!(": {hint}"));
+    let hint = hint(asked, status, body).map_or_else(String::new, |hint| format!(": {hint}"));
     ReadError { kind: kind(status), reason: format!("GET {} answered {}{said}{hint}", asked.path, name(status)) }
 }
 
@@ -87,14 +90,16 @@ pub(super) fn media_type(headers: &HeaderMap, redactor: &Redactor) -> String {
     clean(redactor, declared, 60)
 }
 
-fn hint(asked: Asked<'_>, status: StatusCode) -> Option<&'static str> {
+fn hint(asked: Asked<'_>, status: StatusCode, body: &[u8]) -> Option<&'static str> {
     Some(match status.as_u16() {
         300..=399 => "check base_url (the API key was not sent there)",
         400 if asked.path == "/container" || asked.path.starts_with("/order/") => return None,
         404 if asked.path.starts_with("/order/certificate/") => return None,
         400 if !asked.division => "an account with more than one division needs `divisions:` in its configuration",
         400 => "check the container id",
-        401 => "check the account's API key",
+        401 => WRONG_KEY,
+        // The same status as for a role that is too small, but nobody's role is the reason.
+        403 if wire::has_code(body, "access_denied_invalid_key") => WRONG_KEY,
         403 => {
             "give the API key's user a role that sees finances (Administrator, Manager, Finance manager), \
              and check whether the account restricts API access by source address"

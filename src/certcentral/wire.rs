@@ -158,6 +158,14 @@ pub(super) fn errors(body: &[u8], redactor: &Redactor) -> Option<String> {
     if told.is_empty() { None } else { Some(told.join("; ")) }
 }
 
+/// Whether an error body has this code; codes come with what they belong to: `access_denied|missing_permission`.
+pub(super) fn has_code(body: &[u8], wanted: &str) -> bool {
+    let Ok(raw) = object::<RawErrors<'_>>(body, &Redactor::default()) else { return false };
+    let errors = raw.errors.iter().filter_map(|item| serde_json::from_str::<RawError<'_>>(item.get()).ok());
+    let mut codes = errors.filter_map(|error| string(error.code?));
+    codes.any(|code| code.split('|').any(|part| part.trim() == wanted))
+}
+
 fn error(item: &RawValue) -> Option<String> {
     if !item.get().starts_with('{') {
         return string(item);

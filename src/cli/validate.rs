@@ -9,12 +9,12 @@ use super::out::{grumble, say};
 use super::{Context, Exit, count, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Problem};
+use crate::config::{self, Config, Problem};
 use crate::cycle::{self, For, Harvest, Watch};
+use crate::domain::Time;
 use crate::domain::balance::Reading;
 use crate::domain::evaluate::{Blind, evaluate};
-use crate::pace;
-use crate::schedule::Schedule;
+use crate::pace::{self, Load};
 use crate::text::clean;
 
 #[derive(Serialize)]
@@ -47,11 +47,14 @@ pub(super) async fn run(context: &Context, online: bool, output: Output) -> Exit
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         match app::watches(&config, &context.redactor, &clock) {
             Ok(watches) => {
-                let reads = watches.into_iter().map(|watch| {
-                    let schedule = config.accounts.get(&watch.account).map(|account| account.schedule.clone());
-                    read(watch, schedule, &clock)
-                });
-                outcome.online = Some(futures_util::future::join_all(reads).await);
+                let reads = watches.iter().map(|watch| cycle::read_once(watch, &clock, For::Rules));
+                let harvests = futures_util::future::join_all(reads).await;
+                let reads: Vec<_> = watches.iter().zip(&harvests).map(|(watch, it)| (&**watch, it)).collect();
+                let mut online: Vec<AccountRead> = reads.iter().map(|(watch, harvest)| read(watch, harvest)).collect();
+                for (read, suggestion) in online.iter_mut().zip(too_short(&reads, &config, clock.now())) {
+                    read.suggestions.extend(suggestion);
+                }
+                outcome.online = Some(online);
             }
             Err(error) => {
                 grumble!("lowtide: {error:#}");
@@ -93,32 +96,40 @@ fn print_text(context: &Context, outcome: &Outcome) {
     }
 }
 
-async fn read(watch: Arc<Watch>, schedule: Option<Schedule>, clock: &Arc<dyn Clock>) -> AccountRead {
-    let harvest = cycle::read_once(&watch, clock, For::Rules).await;
-    let mut suggestions = suggestions(&watch, &harvest);
-    suggestions.extend(schedule.and_then(|schedule| too_short(&watch, harvest.reads.len(), &schedule)));
+fn read(watch: &Watch, harvest: &Harvest) -> AccountRead {
     AccountRead {
         account: watch.account.to_string(),
         read: harvest.reads.iter().filter(|read| read.balance.is_ok()).count(),
-        failures: failures(&watch, &harvest),
-        suggestions,
+        failures: failures(watch, harvest),
+        suggestions: suggestions(watch, harvest),
     }
 }
 
-/// Of an account whose divisions only its listing knows, whether they can all be read between two times of the schedule.
-fn too_short(watch: &Watch, divisions: usize, schedule: &Schedule) -> Option<String> {
-    let limits = watch.source.limits().iter().map(|window| (window.requests, window.length));
-    let needs = pace::needed(divisions, limits.clone());
-    let period = schedule.shortest_pause(SystemClock.now()).filter(|period| needs > *period)?;
-    let listed = matches!(watch.scope, cycle::Scope::All(_));
-    listed.then(|| {
-        format!(
-            "a slower schedule: {divisions} readings at {} need {}, but the schedule comes every {}; they are read in turn, without end",
-            pace::deciding(divisions, limits),
-            pace::shown(needs),
-            pace::shown(period)
-        )
-    })
+/// For each account whose divisions only its listing knows, whether they can all be read between two times of its schedule,
+/// beside those of the other accounts with its API key. Of several with one key, the first is told.
+fn too_short(reads: &[(&Watch, &Harvest)], config: &Config, now: Time) -> Vec<Option<String>> {
+    let period = |watch: &Watch| config.accounts.get(&watch.account)?.schedule.shortest_pause(now);
+    for (watch, harvest) in reads {
+        if let Some((limiter, period)) = watch.source.limiter().zip(period(watch)) {
+            limiter.note(&watch.account, Load { requests: harvest.reads.len(), period });
+        }
+    }
+    let one = |(watch, harvest): &(&Watch, &Harvest)| {
+        let listed = matches!(watch.scope, cycle::Scope::All(_));
+        let (limiter, period) = watch.source.limiter().zip(period(watch)).filter(|_| listed)?;
+        let (limits, own) = (limiter.limits(), Load { requests: harvest.reads.len(), period });
+        let loads = limiter.note(&watch.account, own);
+        let needs = pace::needed(pace::together(loads.values().copied(), period), limits.iter().copied());
+        (needs > period && limiter.tell_too_short()).then(|| {
+            format!(
+                "a slower schedule: {} need {}, but the schedule comes every {}; they are read in turn, without end",
+                pace::readings(&loads, period, &limits),
+                pace::shown(needs),
+                pace::shown(period)
+            )
+        })
+    };
+    reads.iter().map(one).collect()
 }
 
 /// What could not be read, and what a rule cannot judge; each reason once.
@@ -146,9 +157,6 @@ fn failures(watch: &Watch, harvest: &Harvest) -> Vec<String> {
 
 fn suggestions(watch: &Watch, harvest: &Harvest) -> Vec<String> {
     let mut suggestions = Vec::new();
-    if let Some(twins) = cycle::shared_fund(&harvest.reads) {
-        suggestions.push(format!("{} {}; for example `divisions: [{}]`", twins.len(), cycle::SHARED_FUND, twins[0]));
-    }
     let listed: std::collections::BTreeSet<u64> = harvest.reads.iter().filter_map(|read| read.division).collect();
     for rule in watch.rules.iter() {
         let asked = rule

@@ -1,6 +1,6 @@
 //! `accounts`: who is asked, with which key, for which divisions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -11,7 +11,7 @@ use super::keys::ACCOUNT;
 use super::{Account, Divisions, Quota, secrets, values};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::Name;
-use crate::pace;
+use crate::pace::{self, Load};
 use crate::schedule::{Schedule, ScheduleError};
 use crate::text::nearest;
 
@@ -31,24 +31,26 @@ pub(super) const REGIONS: [(&str, (&str, &str)); 2] = [
 
 /// Reads all accounts.
 pub(super) fn accounts(cursor: &Cursor<'_>, schedule: Option<&Schedule>, timezone: Tz) -> Vec<Draft> {
-    cursor.named("account").into_iter().map(|(name, cursor)| draft(name, &cursor, schedule, timezone)).collect()
+    let accounts = cursor.named("account");
+    let sections = accounts.into_iter().map(|(name, cursor)| (name, cursor.section(ACCOUNT)));
+    let (drafts, sections): (Vec<Draft>, Vec<Option<Section<'_>>>) =
+        sections.map(|(name, section)| (draft(name, section.as_ref(), schedule, timezone), section)).unzip();
+    warn_if_too_short(&drafts, &sections);
+    drafts
 }
 
-fn draft(name: Name, cursor: &Cursor<'_>, default_schedule: Option<&Schedule>, timezone: Tz) -> Draft {
-    let Some(section) = cursor.section(ACCOUNT) else { return Draft { name, divisions: None, account: None } };
-    let api_key = secrets::secret(&section, "api_key", "api_key_file", true, secrets::header_value);
-    let connection = secrets::connection(&section);
-    let urls = urls(&section);
-    let divisions = divisions(&section);
+fn draft(name: Name, section: Option<&Section<'_>>, default_schedule: Option<&Schedule>, timezone: Tz) -> Draft {
+    let Some(section) = section else { return Draft { name, divisions: None, account: None } };
+    let api_key = secrets::secret(section, "api_key", "api_key_file", true, secrets::header_value);
+    let connection = secrets::connection(section);
+    let urls = urls(section);
+    let divisions = divisions(section);
     let schedule = match section.get("schedule") {
         Some(cursor) => self::schedule(&cursor, timezone),
         None => default_schedule.cloned(),
     };
-    let rate_limit = rate_limit(&section);
-    if let (Some(Divisions::Listed(ids)), Some(schedule), Some(limit)) = (&divisions, &schedule, &rate_limit) {
-        warn_if_too_short(&section, schedule, ids.len(), limit);
-    }
-    let not_spend = not_spend(&section);
+    let rate_limit = rate_limit(section);
+    let not_spend = not_spend(section);
     let account = match (api_key, urls, divisions.clone(), schedule, rate_limit) {
         (Some(api_key), Some((base_url, console_url)), Some(divisions), Some(schedule), Some(rate_limit)) => {
             Some(Account { api_key, base_url, divisions, schedule, console_url, rate_limit, not_spend, connection })
@@ -71,17 +73,43 @@ pub(super) fn schedule(cursor: &Cursor<'_>, timezone: Tz) -> Option<Schedule> {
     })
 }
 
-/// So many divisions cannot be read between two times of the schedule.
-fn warn_if_too_short(section: &Section<'_>, schedule: &Schedule, divisions: usize, limit: &[Quota]) {
-    let limits = limit.iter().map(|quota| (quota.requests, quota.window));
-    let needs = pace::needed(divisions, limits.clone());
-    let period = schedule.shortest_pause(SystemClock.now());
-    if let (Some(period), Some(cursor)) = (period.filter(|period| needs > *period), section.get("divisions")) {
-        let (most, every) = (pace::deciding(divisions, limits), pace::shown(period));
-        cursor.warn(format!(
-            "fewer, or a slower schedule: {divisions} readings at {most} need {}, but the schedule comes every {every}; they are read in turn, without end",
-            pace::shown(needs)
-        ));
+/// Warns, once for each API key, where the divisions of its accounts cannot be read between two times of their schedules.
+fn warn_if_too_short(drafts: &[Draft], sections: &[Option<Section<'_>>]) {
+    let (now, mut pauses) = (SystemClock.now(), BTreeMap::new());
+    let mut pause = |schedule: &Schedule| {
+        let known = pauses.entry(schedule.text().to_owned());
+        *known.or_insert_with(|| schedule.shortest_pause(now))
+    };
+    let mut keys: BTreeMap<&str, Vec<(&Draft, &Account, &Section<'_>)>> = BTreeMap::new();
+    for (draft, section) in drafts.iter().zip(sections) {
+        if let Some((account, section)) = draft.account.as_ref().zip(section.as_ref()) {
+            keys.entry(account.api_key.expose()).or_default().push((draft, account, section));
+        }
+    }
+    // One account that is read at once has time under every schedule.
+    let few = |accounts: &[(&Draft, &Account, &Section<'_>)]| matches!(accounts, [(_, account, _)] if account.divisions.count().is_none_or(|count| count == 1));
+    for accounts in keys.values().filter(|accounts| !few(accounts)) {
+        let quotas = accounts.iter().flat_map(|(_, account, _)| &account.rate_limit);
+        let limits: Vec<pace::Limit> = quotas.map(|quota| (quota.requests, quota.window)).collect();
+        let load = |(draft, account, _): &(&Draft, &Account, &Section<'_>)| {
+            let (requests, period) = (account.divisions.count()?, pause(&account.schedule)?);
+            Some((draft.name.clone(), Load { requests, period }))
+        };
+        let loads: BTreeMap<Name, Load> = accounts.iter().filter_map(load).collect();
+        let too_short = accounts.iter().find_map(|(draft, _, section)| {
+            let period = loads.get(&draft.name)?.period;
+            let needs = pace::needed(pace::together(loads.values().copied(), period), limits.iter().copied());
+            let at = section.get("divisions").or_else(|| section.get("schedule")).unwrap_or_else(|| section.at.clone());
+            (needs > period).then_some((at, needs, period))
+        });
+        if let Some((cursor, needs, period)) = too_short {
+            cursor.warn(format!(
+                "fewer, or a slower schedule: {} need {}, but the schedule comes every {}; they are read in turn, without end",
+                pace::readings(&loads, period, &limits),
+                pace::shown(needs),
+                pace::shown(period),
+            ));
+        }
     }
 }
 

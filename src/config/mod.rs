@@ -156,6 +156,15 @@ pub enum Divisions {
 }
 
 impl Divisions {
+    /// How many they are; `None` where only a listing tells.
+    pub fn count(&self) -> Option<usize> {
+        match self {
+            Divisions::Undivided => Some(1),
+            Divisions::All { .. } => None,
+            Divisions::Listed(ids) => Some(ids.len()),
+        }
+    }
+
     /// Whether the account can have this division.
     pub fn can_have(&self, id: u64) -> bool {
         match self {

@@ -15,8 +15,8 @@ use super::{Quota, accounts, values};
 use crate::domain::Name;
 use crate::domain::money::{Currency, parse_amount};
 use crate::sandbox::scenario::{
-    Credit, DepositPlan, DivisionPlan, Fault as Outage, FaultKind, InvoicePlan, OrderPlan, Product, RenewalPlan,
-    Scenario, When,
+    Credit, DepositPlan, DivisionPlan, DomainPlan, Fault as Outage, FaultKind, InvoicePlan, OrderPlan, Product,
+    RenewalPlan, Scenario, When,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -39,12 +39,22 @@ const DIVISION: &[Key] = &[
     key("credit_limit"),
     key("orders"),
     key("renewals"),
+    key("added_domains"),
     key("deposits"),
     key("invoices"),
 ];
-const ORDERS: &[Key] = &[key("product"), key("price"), key("years"), key("per_week")];
-const RENEWALS: &[Key] =
-    &[key("product"), key("price"), key("years"), key("count"), key("from"), key("to"), key("early")];
+const ORDERS: &[Key] = &[key("product"), key("price"), key("years"), key("auto_renew"), key("per_week")];
+const DOMAINS: &[Key] = &[key("price"), key("per_week")];
+const RENEWALS: &[Key] = &[
+    key("product"),
+    key("price"),
+    key("years"),
+    key("auto_renew"),
+    key("count"),
+    key("from"),
+    key("to"),
+    key("early"),
+];
 const DEPOSIT: &[Key] = &[key("on"), key("ago"), key("amount"), key("every"), key("expires_after")];
 const INVOICE: &[Key] = &[key("on"), key("amount"), key("due_after"), key("paid_after")];
 const FAULT: &[Key] = &[key("from"), key("for"), key("kind")];
@@ -107,6 +117,11 @@ fn division(name: &Name, cursor: &Cursor<'_>, ids: &mut BTreeSet<u64>) -> Option
         Some(OrderPlan { product: product?, per_week: per_week? })
     });
     let renewals = each(&section, "renewals", RENEWALS, renewals);
+    let added_domains = each(&section, "added_domains", DOMAINS, |it| {
+        let (price, per_week) =
+            (wanted(it, "price", "its price", price), wanted(it, "per_week", "how many a week", count));
+        Some(DomainPlan { price: price?, per_week: per_week? })
+    });
     let deposits = each(&section, "deposits", DEPOSIT, deposit);
     let invoices = each(&section, "invoices", INVOICE, |it| {
         let on = wanted(it, "on", "when it is written, counted from the start", offset);
@@ -124,6 +139,7 @@ fn division(name: &Name, cursor: &Cursor<'_>, ids: &mut BTreeSet<u64>) -> Option
         credit: credit?,
         orders,
         renewals,
+        added_domains,
         deposits,
         invoices,
     })
@@ -133,7 +149,8 @@ fn product(section: &Section<'_>) -> Option<Product> {
     let name = wanted(section, "product", "the product's name", values::line);
     let price = wanted(section, "price", "its price", price);
     let years = or_default(section, "years", |text| number(text, 3).ok_or_else(|| "1, 2 or 3".into()), 1);
-    Some(Product { name: name?, price: price?, years: years? })
+    let auto_renew = or_default(section, "auto_renew", values::boolean, false);
+    Some(Product { name: name?, price: price?, years: years?, auto_renew: auto_renew? })
 }
 
 fn renewals(section: &Section<'_>) -> Option<RenewalPlan> {

@@ -3,12 +3,11 @@
 //! It notes and counts; what is made of it is decided by who asks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Board, Reload};
 use crate::certcentral::ReadErrorKind;
-use crate::cycle::Outcome;
+use crate::cycle::{Outcome, Progress};
 use crate::domain::rule::Rule;
 use crate::domain::{Name, Time};
 use crate::notify::outbox::Tried;
@@ -31,25 +30,34 @@ pub struct Fares {
     pub good: Option<bool>,
 }
 
-/// How many milliseconds the cycles of each account need under its rate limit.
+/// How the cycles of each account go on.
 #[derive(Default)]
-pub(super) struct Paces(Mutex<BTreeMap<Name, Arc<AtomicU64>>>);
+pub(super) struct Paces(Mutex<BTreeMap<Name, Arc<Progress>>>);
 
 impl Paces {
     /// A cycle that cannot end before the next one is due makes that one come later; it is not late for it.
     pub(super) fn stretched(&self, account: &Name, beat: Beat) -> Beat {
-        let paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let needs = paces.get(account).map_or(0, |needs| needs.load(Ordering::Relaxed));
-        let end = chrono::TimeDelta::try_milliseconds(i64::try_from(needs).unwrap_or(i64::MAX))
-            .and_then(|needs| beat.began.checked_add_signed(needs));
+        let needs = self.of(account).map(|progress| progress.needed()).unwrap_or_default();
+        let needs = chrono::TimeDelta::from_std(needs).ok();
+        let end = needs.and_then(|needs| beat.began.checked_add_signed(needs));
         Beat { due: beat.due.max(end.filter(|_| beat.due.is_some())), ..beat }
+    }
+
+    /// Whether an account's cycles are on time: a long one is, while its reads go on.
+    pub(super) fn on_time(&self, account: &Name, beat: Beat, now: Time) -> bool {
+        let goes_on = || self.of(account).is_some_and(|progress| beat.goes_on(progress.last(), now));
+        self.stretched(account, beat).on_time(now) || goes_on()
+    }
+
+    fn of(&self, account: &Name) -> Option<Arc<Progress>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(account).map(Arc::clone)
     }
 }
 
 impl Board {
-    /// Notes how long the account's cycles need, for as long as `needs` says so.
-    pub fn paced(&self, account: &Name, needs: Arc<AtomicU64>) {
-        self.paces.0.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), needs);
+    /// Notes where the account's cycles say how they go on.
+    pub fn paced(&self, account: &Name, progress: Arc<Progress>) {
+        self.paces.0.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), progress);
     }
 
     /// Notes what is configured from now on; what left is shown no more. Everything that can be counted begins at 0.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::{Harvest, Memory, Read, Watch};
-use crate::books::{Keeper, Shelf};
+use super::{Harvest, Memory, Read, Scope, Watch};
+use crate::books::{Keeper, Shelf, Watched};
 use crate::certcentral::BooksSource;
 use crate::clock::Clock;
 use crate::domain::alert::{AlertKey, Kind, transition};
@@ -77,7 +77,7 @@ pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut
     };
     let funds = funds(&harvest.reads, wants);
     let wanted: BTreeSet<Division> = divisions(&harvest.reads, &funds);
-    library.shelf.want(&wanted);
+    library.shelf.want_shared(&wanted, &watched(watch, &harvest.reads, &funds));
     let news: Vec<&Fund> = book.read(|state| {
         let told = |fund: &&Fund| fund.iter().any(|place| has_news(state, watch, &harvest.reads[*place], now));
         funds.iter().filter(told).collect()
@@ -110,7 +110,7 @@ pub(super) async fn look_once(watch: &Watch, harvest: &mut Harvest, clock: &Arc<
     if wanted.is_empty() {
         return;
     }
-    library.shelf.want(&wanted);
+    library.shelf.want_shared(&wanted, &watched(watch, &harvest.reads, &funds));
     let (_go_on, stopped) = tokio::sync::watch::channel(false);
     tokio::select! {
         () = library.keeper(watch, clock, None).run(stopped) => {}
@@ -144,6 +144,21 @@ fn funds(reads: &[Read], wants: impl Fn(&Read) -> bool) -> Vec<Fund> {
     funds
 }
 
+/// What is watched, for finding out who else shares these funds. Where every division is watched there is nobody else.
+fn watched(watch: &Watch, reads: &[Read], funds: &[Fund]) -> Watched {
+    let all = match &watch.scope {
+        Scope::Undivided => true,
+        Scope::All(excluded) => excluded.is_empty(),
+        Scope::Listed(_) => false,
+    };
+    if all {
+        return Watched::default();
+    }
+    let ids = |fund: &Fund| fund.iter().filter_map(|place| reads[*place].division).collect();
+    let readable = funds.iter().filter(|fund| fund.iter().any(|place| reads[*place].balance.is_ok()));
+    Watched { funds: readable.map(ids).collect(), divisions: reads.iter().filter_map(|read| read.division).collect() }
+}
+
 fn hand_out(reads: &mut [Read], fund: &Fund, prospect: Option<&Arc<Prospect>>) {
     for place in fund {
         reads[*place].prospect = prospect.cloned();
@@ -163,27 +178,34 @@ pub enum Needs {
     Orders,
 }
 
-/// Reads the books of these divisions, once and for `backtest`; kept nowhere. `told` hears, several times a second, how many
-/// ledgers were read and how many lines they have together.
+/// Reads the books of the funds of these reads, once and for `backtest`; kept nowhere. `told` hears, several times a second,
+/// how many ledgers were read and how many lines they have together.
 pub(super) async fn books_once(
     watch: &Watch,
-    wanted: &BTreeSet<Division>,
+    reads: &[Read],
+    wants: impl Fn(&Read) -> bool,
     needs: Needs,
     clock: &Arc<dyn Clock>,
     told: &mut (dyn FnMut(usize, usize) + Send),
 ) -> BTreeMap<Division, Books> {
     let Some(library) = &watch.library else { return BTreeMap::new() };
-    library.shelf.want(wanted);
+    let funds: Vec<Fund> = funds(reads, wants);
+    let wanted = divisions(reads, &funds);
+    library.shelf.want_shared(&wanted, &watched(watch, reads, &funds));
     let (_go_on, stopped) = tokio::sync::watch::channel(false);
     let keeper = library.keeper(watch, clock, None).run(stopped);
     tokio::pin!(keeper);
-    let books = |division: &Division| (*division, library.shelf.books(*division));
+    let parts = |fund: &Fund| {
+        let divisions: Vec<Division> = fund.iter().map(|place| reads[*place].division).collect();
+        let parts = library.shelf.parts(&divisions);
+        (divisions, parts)
+    };
     for _ in 0..LONG_PATIENCE.as_millis() / A_MOMENT.as_millis() {
         let settled = tokio::select! {
             () = &mut keeper => true,
-            settled = tokio::time::timeout(A_MOMENT, library.shelf.settled(wanted, LONG_PATIENCE)) => settled.is_ok(),
+            settled = tokio::time::timeout(A_MOMENT, library.shelf.settled(&wanted, LONG_PATIENCE)) => settled.is_ok(),
         };
-        let ledgers: Vec<_> = wanted.iter().map(|division| library.shelf.books(*division).ledger).collect();
+        let ledgers: Vec<_> = funds.iter().flat_map(|fund| parts(fund).1).map(|books| books.ledger).collect();
         let known = ledgers.iter().all(|ledger| !matches!(ledger, Err(Gap::NotYetRead)));
         if settled || (known && needs == Needs::Ledger) {
             break;
@@ -191,7 +213,12 @@ pub(super) async fn books_once(
         let lines: Vec<usize> = ledgers.iter().flatten().map(|ledger| ledger.entries().len()).collect();
         told(lines.len(), lines.iter().sum());
     }
-    wanted.iter().map(books).collect()
+    let together = |fund: &Fund| {
+        let (divisions, parts) = parts(fund);
+        let books = Books::together(&parts);
+        divisions.into_iter().map(move |division| (division, books.clone()))
+    };
+    funds.iter().flat_map(together).collect()
 }
 
 impl Library {
@@ -216,7 +243,8 @@ async fn draw(
 ) -> Option<Arc<Prospect>> {
     let first = reads.get(*fund.first()?)?;
     let balance = first.balance.as_ref().ok()?.clone();
-    let parts: Vec<Books> = fund.iter().map(|place| library.shelf.books(reads[*place].division)).collect();
+    let ids: Vec<Division> = fund.iter().map(|place| reads[*place].division).collect();
+    let parts = library.shelf.parts(&ids);
     let hour = now.timestamp().div_euclid(3600);
     let known = drawn.get(&first.division);
     let fits = |it: &&Drawn| {

@@ -8,7 +8,7 @@ mod settle;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -28,11 +28,14 @@ use crate::domain::rule::{Metric, Rule, UnreadablePolicy};
 use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
 use crate::forecast::Prospect;
-use crate::pace;
+use crate::pace::{self, Load};
 use crate::store::Book;
 
 /// How many divisions of an account are read side by side; the rate limit paces them further.
 const SIDE_BY_SIDE: usize = 16;
+/// A cycle ends when so many reads have timed out and none was answered: the API hangs, and to ask for the rest would take
+/// hours, with the messages of the cycle behind it.
+const MOST_TIMEOUTS: usize = SIDE_BY_SIDE;
 /// How long a listing of divisions is good for.
 const LISTING_AGE: Duration = Duration::from_secs(3600);
 
@@ -105,8 +108,9 @@ pub struct Memory {
     errors: Vec<ReadErrorKind>,
     /// The time from this cycle to the next; `None`: nothing comes next, so nothing is spread.
     period: Option<Duration>,
-    too_short_told: bool,
-    needs: Arc<AtomicU64>,
+    progress: Arc<Progress>,
+    /// Where among the divisions the next cycle begins: one that ended early must not keep the others from being read for ever.
+    first: usize,
     /// Whose books are wanted, whether they were waited for, and what was drawn from them.
     wanted: BTreeSet<Division>,
     waited: bool,
@@ -119,15 +123,44 @@ impl Memory {
         self.period = period;
     }
 
-    /// How many milliseconds a cycle needs under the rate limit, as far as is known; it stays up to date.
-    pub fn needs(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.needs)
+    /// How the account's cycles go on; it stays up to date.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     /// The active divisions of the last good listing.
     fn active(&self) -> Option<BTreeSet<u64>> {
         let (listed, _) = self.listing.as_ref()?;
         Some(listed.iter().map(|it| it.id).collect())
+    }
+}
+
+/// How an account's cycles go on, for whoever has to tell a long one from one that hangs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    needs_ms: AtomicU64,
+    last_ms: AtomicI64,
+}
+
+impl Progress {
+    /// Notes how long a cycle needs under the rate limit, as far as is known.
+    pub fn needs(&self, needs: Duration) {
+        self.needs_ms.store(u64::try_from(needs.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long a cycle needs under the rate limit.
+    pub fn needed(&self) -> Duration {
+        Duration::from_millis(self.needs_ms.load(Ordering::Relaxed))
+    }
+
+    /// Notes that a read has ended, well or not.
+    pub fn made(&self, at: Time) {
+        self.last_ms.store(at.timestamp_millis(), Ordering::Relaxed);
+    }
+
+    /// When a read last ended; long ago where none has.
+    pub fn last(&self) -> Time {
+        Time::from_timestamp_millis(self.last_ms.load(Ordering::Relaxed)).unwrap_or_default()
     }
 }
 
@@ -333,26 +366,62 @@ async fn read_balances(watch: &Watch, memory: &mut Memory, clock: &dyn Clock) ->
             memory.active().into_iter().flatten().filter(|id| !exclude.contains(id)).map(Some).collect()
         }
     };
-    let (pause, began) = (pause(watch, memory, targets.len()), clock.now());
-    let one = |(place, division): (u32, Division)| async move {
-        in_turn(clock, began, pause, place).await;
-        (place, division, watch.source.balance(division).await)
-    };
-    // As they come, so that a slow one keeps only its own place; what is made of them does not depend on who was first.
-    let mut reads: Vec<_> =
-        futures_util::stream::iter((0..).zip(targets)).map(one).buffer_unordered(SIDE_BY_SIDE).collect().await;
-    reads.sort_unstable_by_key(|(place, ..)| *place);
-    memory.errors.extend(reads.iter().filter_map(|(.., balance)| Some(balance.as_ref().err()?.kind)));
+    let balances = ask_in_turn(watch, memory, clock, &targets).await;
     let listed = memory.listing.as_ref().map(|(listed, _)| listed.as_slice()).unwrap_or_default();
     let names: HashMap<u64, &str> = listed.iter().map(|it| (it.id, it.name.as_str())).collect();
     let named = |division: Division| division.and_then(|id| names.get(&id).map(|name| (*name).to_owned()));
-    let read = |(_, division, balance): (u32, Division, Result<Balance, ReadError>)| Read {
+    let read = |(division, balance): (Division, Result<Balance, ReadError>)| Read {
         division,
         name: named(division),
         balance: balance.map_err(Unreadable::from),
         prospect: None,
     };
-    reads.into_iter().map(read).collect()
+    targets.into_iter().zip(balances).map(read).collect()
+}
+
+/// What each of these divisions answers, in their order. Where the API hangs, those that were not asked any more fail as the
+/// others did.
+async fn ask_in_turn(
+    watch: &Watch,
+    memory: &mut Memory,
+    clock: &dyn Clock,
+    targets: &[Division],
+) -> Vec<Result<Balance, ReadError>> {
+    let (pause, began) = (pause(watch, memory, targets.len()), clock.now());
+    let first = std::mem::take(&mut memory.first) % targets.len().max(1);
+    let order: Vec<usize> = (first..targets.len()).chain(0..first).collect();
+    let one = |(turn, place): (u32, usize)| async move {
+        in_turn(clock, began, pause, turn).await;
+        (place, watch.source.balance(targets[place]).await)
+    };
+    // As they come, so that a slow one keeps only its own place; what is made of them does not depend on who was first.
+    let mut asked =
+        futures_util::stream::iter((0..).zip(order.iter().copied())).map(one).buffer_unordered(SIDE_BY_SIDE);
+    let mut answers: Vec<Option<Result<Balance, ReadError>>> = targets.iter().map(|_| None).collect();
+    let (mut timeouts, mut answered) = (0, false);
+    let mut hangs = None;
+    while let Some((place, balance)) = asked.next().await {
+        memory.progress.made(clock.now());
+        match &balance {
+            Err(error) if error.kind == ReadErrorKind::Timeout => timeouts += 1,
+            _ => answered = true,
+        }
+        memory.errors.extend(balance.as_ref().err().map(|error| error.kind));
+        hangs = balance.as_ref().err().filter(|_| !answered && timeouts >= MOST_TIMEOUTS).cloned();
+        answers[place] = Some(balance);
+        if hangs.is_some() {
+            break;
+        }
+    }
+    drop(asked);
+    let unanswered = || order.iter().copied().filter(|place| answers[*place].is_none());
+    if let (Some(next), Some(hangs)) = (unanswered().next(), hangs) {
+        let left = unanswered().count();
+        tracing::warn!(account = %watch.account, timeouts, left, "CertCentral does not answer: the cycle ends without asking for the divisions that are left");
+        memory.first = next;
+        return answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(hangs.clone()))).collect();
+    }
+    answers.into_iter().flatten().collect()
 }
 
 /// Waits for a reading's turn. A clock that is set back in between must not make the wait longer than all before it.
@@ -363,24 +432,26 @@ async fn in_turn(clock: &dyn Clock, began: Time, pause: Duration, place: u32) {
     }
 }
 
-/// The pause from one reading to the next. Where the rate limit lets a cycle take longer than its schedule allows, that is
-/// told once: every division is still read, in turn, and the next cycle begins when this one is over.
-fn pause(watch: &Watch, memory: &mut Memory, divisions: usize) -> Duration {
-    let limits = watch.source.limits().iter().map(|window| (window.requests, window.length));
-    let Some(period) = memory.period else { return Duration::ZERO };
-    let needs = pace::needed(divisions, limits.clone());
-    memory.needs.store(u64::try_from(needs.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    if needs > period && !std::mem::replace(&mut memory.too_short_told, true) {
+/// The pause from one reading to the next, so that all accounts of an API key keep to its rate limit together. Where they
+/// cannot, that is told once: every division is still read, in turn, and the next cycle begins when this one is over.
+fn pause(watch: &Watch, memory: &Memory, divisions: usize) -> Duration {
+    let Some((limiter, period)) = watch.source.limiter().zip(memory.period) else { return Duration::ZERO };
+    let (limits, own) = (limiter.limits(), Load { requests: divisions, period });
+    let loads = limiter.note(&watch.account, own);
+    let all = pace::together(loads.values().copied(), period);
+    let needs = pace::needed(all, limits.iter().copied());
+    memory.progress.needs(needs);
+    if needs > period && limiter.tell_too_short() {
         tracing::warn!(
             account = %watch.account,
             divisions,
-            "schedule is too short: {divisions} readings at {} need {}, the next cycle is due after {}; divisions are read in turn",
-            pace::deciding(divisions, limits.clone()),
+            "schedule is too short: {} need {}, the next cycle is due after {}; divisions are read in turn",
+            pace::readings(&loads, period, &limits),
             pace::shown(needs),
             pace::shown(period),
         );
     }
-    pace::pause(divisions, limits, period)
+    pace::pause(divisions, all, limits.iter().copied(), period)
 }
 
 /// Lists the divisions hourly. Where they are only wanted for their names, a failure is no failure.
@@ -406,7 +477,7 @@ async fn refresh_listing(watch: &Watch, memory: &mut Memory, now: Time) -> Optio
             Some(error.into())
         }
         (Err(error), _) => {
-            tracing::info!(account = %watch.account, %error, "divisions cannot be listed: they are shown by their ids");
+            tracing::info!(account = %watch.account, %error, "divisions cannot be listed: they are shown by their ids, and a forecast knows of no others that share their funds");
             let known = memory.listing.take().map(|(listed, _)| listed).unwrap_or_default();
             memory.listing = Some((known, now));
             None
@@ -473,8 +544,7 @@ fn note_oddities(watch: &Watch, memory: &mut Memory, harvest: &Harvest) {
 }
 
 /// What to say where divisions share one fund.
-pub const SHARED_FUND: &str =
-    "divisions report exactly the same figures, so they seem to share one fund: watching only one of them is enough";
+pub const SHARED_FUND: &str = "divisions report exactly the same figures, so they seem to share one fund";
 
 /// The divisions that report exactly the same figures, if any two do.
 pub fn shared_fund(reads: &[Read]) -> Option<Vec<u64>> {
@@ -519,8 +589,8 @@ pub async fn read_once(watch: &Watch, clock: &Arc<dyn Clock>, purpose: For) -> H
     harvest
 }
 
-/// Reads every division of an account once, or `only` this one, with the books of each that could be read: for `backtest`.
-/// Nothing is kept. `told` hears how many ledgers were read and how many lines they have together.
+/// Reads every division of an account once, or `only` this one, with the books of the fund of each that could be read: for
+/// `backtest`. Nothing is kept. `told` hears how many ledgers were read and how many lines they have together.
 pub async fn read_books(
     watch: &Watch,
     only: Option<u64>,
@@ -529,9 +599,8 @@ pub async fn read_books(
     told: &mut (dyn FnMut(usize, usize) + Send),
 ) -> (Harvest, BTreeMap<Division, Books>) {
     let mut harvest = read(watch, &mut Memory::default(), clock.as_ref()).await;
+    let wants = |read: &Read| read.balance.is_ok() && (only.is_none() || read.division == only);
+    let books = ahead::books_once(watch, &harvest.reads, wants, needs, clock, told).await;
     harvest.reads.retain(|read| only.is_none() || read.division == only);
-    let readable = harvest.reads.iter().filter(|read| read.balance.is_ok());
-    let wanted: BTreeSet<Division> = readable.map(|read| read.division).collect();
-    let books = ahead::books_once(watch, &wanted, needs, clock, told).await;
     (harvest, books)
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::{Months, NaiveDate};
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
 use super::Time;
@@ -57,7 +57,7 @@ impl Ledger {
     }
 }
 
-/// One order of a certificate (`order/certificate`).
+/// One order of a certificate that was issued and paid (`order/certificate`); nothing else has to be renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// Its number.
@@ -66,37 +66,44 @@ pub struct Order {
     pub division: Option<u64>,
     /// What it cost, in the account's own currency, and what its renewal is taken to cost.
     pub price: Decimal,
-    /// Whether its certificate is issued; nothing else has to be renewed.
-    pub issued: bool,
+    /// Whether the listing calls it over: it tells whether orders are renewed, and is due no more.
+    pub expired: bool,
     /// Whether a later order took its place.
     pub renewed: bool,
     /// When it was placed.
     pub placed: Option<NaiveDate>,
-    /// How many years it was bought for.
-    pub years: Option<u32>,
+    /// The day up to which it was bought, as its date and its validity say. Its end may differ from it by some days.
+    pub bought_until: Option<NaiveDate>,
+    /// Whether it is a plan with several certificates, one after the other.
+    pub is_plan: bool,
     /// When its present certificate ends.
     pub certificate_ends: NaiveDate,
-    /// `order_valid_till`, where it was asked for: only the end of the order costs money.
+    /// `order_valid_till`, from the listing or from its details: only the end of the order costs money.
     pub order_ends: Option<NaiveDate>,
 }
 
 impl Order {
-    /// When it ends, as far as is known: the order's own end where that was asked for, else its certificate's, unless the
-    /// order was bought for so long that another certificate follows (then `None`: it has to be asked for).
+    /// When it ends, as far as is known: the order's own end where that is known, else its certificate's, unless another
+    /// certificate may follow (then `None`: it has to be asked for).
     pub fn ends(&self) -> Option<NaiveDate> {
         self.order_ends.or_else(|| (!self.end_is_in_doubt()).then_some(self.certificate_ends))
     }
 
-    /// Whether the order may last longer than its present certificate, so that only its details tell when it ends.
+    /// The same, and where its end is in doubt, the day up to which it was bought.
+    pub fn probably_ends(&self) -> Option<NaiveDate> {
+        self.ends().or(self.bought_until)
+    }
+
+    /// Whether the order may last longer than its present certificate, so that only its details tell when it ends. An order
+    /// that is over has had its last certificate.
     pub fn end_is_in_doubt(&self) -> bool {
         /// A certificate that ends at most so many days before its order is its last one.
         const LAST_CERTIFICATE: u64 = 30;
-        let bought_until = self
-            .placed
-            .zip(self.years)
-            .and_then(|(placed, years)| placed.checked_add_months(Months::new(years.checked_mul(12)?)));
+        if self.order_ends.is_some() || self.expired {
+            return false;
+        }
         let last = self.certificate_ends.checked_add_days(chrono::Days::new(LAST_CERTIFICATE));
-        self.order_ends.is_none() && bought_until.zip(last).is_some_and(|(until, last)| until > last)
+        self.bought_until.map_or(self.is_plan, |until| last.is_some_and(|last| until > last))
     }
 }
 
@@ -217,14 +224,15 @@ mod tests {
     #[test]
     fn an_order_ends_with_its_certificate_unless_it_was_bought_for_longer() {
         let date = |y, m, d| NaiveDate::from_ymd_opt(y, m, d).unwrap();
-        let order = |certificate_ends, years| Order {
+        let order = |certificate_ends, years: Option<i32>| Order {
             id: 1,
             division: None,
             price: Decimal::ONE,
-            issued: true,
+            expired: false,
             renewed: false,
             placed: Some(date(2026, 1, 10)),
-            years,
+            bought_until: years.map(|years| date(2026 + years, 1, 10)),
+            is_plan: false,
             certificate_ends,
             order_ends: None,
         };
@@ -234,5 +242,11 @@ mod tests {
         assert_eq!(order(date(2026, 7, 28), None).ends(), Some(date(2026, 7, 28)));
         let asked = Order { order_ends: Some(date(2029, 1, 10)), ..order(date(2026, 7, 28), Some(3)) };
         assert_eq!((asked.ends(), asked.end_is_in_doubt()), (Some(date(2029, 1, 10)), false));
+        let plan = Order { is_plan: true, ..order(date(2026, 7, 28), None) };
+        assert_eq!((plan.ends(), plan.probably_ends()), (None, None), "a plan goes on after its certificate");
+        let last = Order { is_plan: true, ..order(date(2026, 12, 20), Some(1)) };
+        assert_eq!(last.ends(), Some(date(2026, 12, 20)), "the last certificate of a plan");
+        let over = Order { expired: true, ..order(date(2026, 7, 28), Some(1)) };
+        assert_eq!(over.ends(), Some(date(2026, 7, 28)), "an order that is over lasts no longer");
     }
 }

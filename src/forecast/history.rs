@@ -164,14 +164,11 @@ fn paid_renewals(purchases: &[(&Entry, Decimal)], orders: &[Order]) -> Vec<Paid>
     for (place, (_, amount)) in purchases.iter().enumerate() {
         by_price.entry(*amount).or_default().push(place);
     }
-    let ends: BTreeMap<u64, NaiveDate> = orders.iter().map(|order| (order.id, order.certificate_ends)).collect();
+    let ends: BTreeMap<u64, NaiveDate> = orders.iter().map(|order| (order.id, last_day(order))).collect();
     let mut taken = vec![false; purchases.len()];
     let mut paid = Vec::new();
-    let mut renewed: Vec<(NaiveDate, &Order)> = orders
-        .iter()
-        .filter(|order| order.renewed)
-        .map(|order| (order.order_ends.unwrap_or(order.certificate_ends), order))
-        .collect();
+    let mut renewed: Vec<(NaiveDate, &Order)> =
+        orders.iter().filter(|order| order.renewed).map(|order| (last_day(order), order)).collect();
     renewed.sort_by_key(|(end, order)| (*end, order.id));
     for (end, order) in renewed {
         let Some(same) = by_price.get(&order.price) else { continue };
@@ -196,25 +193,23 @@ fn paid_renewals(purchases: &[(&Entry, Decimal)], orders: &[Order]) -> Vec<Paid>
     paid
 }
 
+/// The day on which an order ends, as near as is known.
+fn last_day(order: &Order) -> NaiveDate {
+    order.probably_ends().unwrap_or(order.certificate_ends)
+}
+
 /// How many orders of the last year were renewed, and how many were not.
 fn ended(orders: &[Order], today: NaiveDate) -> (u32, u32) {
     let (from, to) = (days_before(today, 365), days_before(today, 7));
-    let over =
-        |order: &&Order| (order.issued || order.renewed) && order.ends().is_some_and(|end| end >= from && end < to);
+    let over = |order: &&Order| order.ends().is_some_and(|end| end >= from && end < to);
     let count = |renewed: bool| orders.iter().filter(over).filter(|order| order.renewed == renewed).count();
     (u32::try_from(count(true)).unwrap_or(u32::MAX), u32::try_from(count(false)).unwrap_or(u32::MAX))
 }
 
 /// What has to be renewed within the horizon. An order whose end is in doubt ends when what it was bought for is over.
 fn dues(orders: &[Order], leads: &[u32], today: NaiveDate) -> Vec<Due> {
-    let end = |order: &Order| {
-        order.ends().or_else(|| {
-            let months = order.years?.checked_mul(12)?;
-            order.placed?.checked_add_months(chrono::Months::new(months))
-        })
-    };
     let due = |order: &Order| {
-        let days = days_until(today, end(order)?)
+        let days = days_until(today, order.probably_ends()?)
             .filter(|days| u64::from(*days) < u64::from(HORIZON_DAYS) + EARLIEST_RENEWAL)?;
         Some(Due { price: minor(order.price), days, leads: leads.partition_point(|lead| *lead <= days) })
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
-use super::renewals::renewed_since;
+use super::renewals::{is_open, renewed_since};
 use super::{Confidence, Forecast, RenewalsSum, Spending};
 use super::{deposit, expiring, past, renewals_due, shortfall, sparkline, spend};
 use crate::domain::Time;
@@ -274,7 +274,7 @@ impl Prospect {
     fn renewals_by_day(&self, orders: &[Order]) -> Vec<(Time, Decimal)> {
         let mut days: BTreeMap<Time, Decimal> = BTreeMap::new();
         let (today, last) = (self.now.date_naive(), (self.now + DAY * FUTURE_DAYS).date_naive());
-        for order in orders.iter().filter(|order| order.issued && !order.renewed) {
+        for order in orders.iter().filter(|order| is_open(order, today)) {
             let day = order.ends().filter(|day| (today..=last).contains(day));
             if let Some(at) = day.and_then(|day| day.and_hms_opt(12, 0, 0)) {
                 *days.entry(at.and_utc().max(self.now)).or_default() += order.price;

@@ -22,7 +22,7 @@ pub struct RenewalsSum {
     pub in_doubt: Vec<u64>,
 }
 
-/// Issued, not yet renewed orders that end in the window: from today to the day of `now + within`, both included.
+/// Not yet renewed orders that end in the window: from today to the day of `now + within`, both included.
 ///
 /// Days are UTC days: an order that ends today still has to be renewed, one that ended yesterday is gone.
 pub fn renewals_due(orders: &[Order], now: Time, within: Duration) -> RenewalsSum {
@@ -72,7 +72,7 @@ pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spendi
 
 /// Whether an order has to be renewed one day.
 pub(super) fn is_open(order: &Order, today: NaiveDate) -> bool {
-    order.issued && !order.renewed && order.placed.is_none_or(|placed| placed <= today)
+    !order.expired && !order.renewed && order.placed.is_none_or(|placed| placed <= today)
 }
 
 fn last_day(now: Time, within: Duration) -> NaiveDate {

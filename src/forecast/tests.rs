@@ -46,10 +46,11 @@ fn order(id: u64, price: i64, ends: (i32, u32, u32)) -> Order {
         id,
         division: None,
         price: Decimal::from(price),
-        issued: true,
+        expired: false,
         renewed: false,
         placed: NaiveDate::from_ymd_opt(ends.0 - 1, ends.1, ends.2),
-        years: Some(1),
+        bought_until: NaiveDate::from_ymd_opt(ends.0, ends.1, ends.2),
+        is_plan: false,
         certificate_ends: NaiveDate::from_ymd_opt(ends.0, ends.1, ends.2).unwrap(),
         order_ends: None,
     }
@@ -138,12 +139,12 @@ fn renewals_are_due_from_today_to_the_last_day_of_the_window() {
     let (yesterday, today) = (order(1, 1, (2026, 11, 26)), order(2, 2, (2026, 11, 27)));
     let (last, later) = (order(3, 4, (2026, 12, 27)), order(4, 8, (2026, 12, 28)));
     let renewed = Order { renewed: true, ..order(5, 16, (2026, 12, 1)) };
-    let pending = Order { issued: false, ..order(6, 32, (2026, 12, 1)) };
     let placed = NaiveDate::from_ymd_opt(2025, 12, 1);
-    let long = Order { years: Some(3), placed, ..order(7, 64, (2026, 12, 1)) };
+    let until = |year| NaiveDate::from_ymd_opt(year, 12, 1);
+    let long = Order { bought_until: until(2028), placed, ..order(7, 64, (2026, 12, 1)) };
     let asked = Order { id: 8, order_ends: NaiveDate::from_ymd_opt(2028, 12, 1), ..long.clone() };
-    let doubtful_later = Order { id: 9, years: Some(6), ..later.clone() };
-    let orders = [yesterday, today, last, later, renewed, pending, long, asked, doubtful_later];
+    let doubtful_later = Order { id: 9, bought_until: until(2031), ..later.clone() };
+    let orders = [yesterday, today, last, later, renewed, long, asked, doubtful_later];
     let due = renewals_due(&orders, now(), days(30));
     assert_eq!(due, RenewalsSum { count: 2, amount: 6.into(), in_doubt: vec![7] });
     assert_eq!([shortfall(&due, 4.into()), shortfall(&due, 10.into())], [2.into(), Decimal::ZERO]);
@@ -159,6 +160,29 @@ fn the_past_is_told_backwards_from_what_is_available() {
     assert_eq!(sparkline(&ledger, (-400).into(), now()), [0, 0, 0, 0]);
     assert_eq!(sparkline(&Ledger::default(), 300.into(), now()), [0; 0]);
     assert_eq!(sparkline(&daily(90, 10), 5.into(), now()).len(), 28);
+}
+
+#[test]
+fn orders_that_are_over_tell_what_is_renewed_and_are_due_no_more() {
+    let over = |id, renewed, ends| Order { expired: true, renewed, ..order(id, 100, ends) };
+    let today = over(1, false, (2026, 11, 27));
+    let doubtful = Order { bought_until: NaiveDate::from_ymd_opt(2026, 12, 9), ..over(2, false, (2026, 11, 26)) };
+    assert_eq!(renewals_due(&[today.clone(), doubtful.clone()], now(), days(30)), RenewalsSum::default());
+    let orders = [
+        today,
+        doubtful,
+        over(3, true, (2026, 10, 1)),
+        over(4, true, (2026, 9, 1)),
+        over(5, false, (2026, 8, 1)),
+        order(6, 100, (2026, 7, 1)),
+        order(7, 100, (2026, 12, 20)),
+    ];
+    let usual = Decimal::from(100);
+    let read =
+        super::history::History::read(&daily(90, 100), Some(&orders), &Spending::default(), (usual, usual), now());
+    let history = read.unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!((history.renewed, history.lapsed), (2, 2), "of those that ended more than a week ago");
+    assert_eq!(history.dues.iter().map(|due| due.days).collect::<Vec<_>>(), [23]);
 }
 
 #[test]

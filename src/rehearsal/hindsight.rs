@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chrono::Months;
-
 use super::{Fund, Past, Script};
 use crate::domain::Time;
 use crate::domain::balance::Reading;
@@ -100,11 +98,13 @@ impl<'a> Hindsight<'a> {
 
     /// The ledger is cut at the look by whoever reads it; an order is as it was then. Both count as read at that moment.
     fn books(&self, look: Time) -> Books {
+        let today = look.date_naive();
         let then = |(order, renewed): &(Order, Option<Time>)| Order {
             renewed: renewed.is_some_and(|renewed| renewed <= look),
+            expired: order.expired && order.ends().is_some_and(|end| end < today),
             ..order.clone()
         };
-        let known = |(order, _): &&(Order, Option<Time>)| order.placed.is_none_or(|placed| placed <= look.date_naive());
+        let known = |(order, _): &&(Order, Option<Time>)| order.placed.is_none_or(|placed| placed <= today);
         let orders = || self.orders.iter().filter(known).map(then).collect();
         Books {
             ledger: self.fund.books.ledger.clone(),
@@ -121,11 +121,7 @@ impl<'a> Hindsight<'a> {
 fn orders(fund: &Fund, script: &Script<'_>) -> Vec<(Order, Option<Time>)> {
     let (Ok(ledger), Ok(orders)) = (&fund.books.ledger, &fund.books.orders) else { return Vec::new() };
     let renewals = renewed_at(ledger, orders, script.spending);
-    let bought_until = |order: &Order| order.placed?.checked_add_months(Months::new(order.years?.checked_mul(12)?));
-    let whole = |order: &Order| {
-        let doubt = order.end_is_in_doubt().then(|| bought_until(order)).flatten();
-        Order { order_ends: order.order_ends.or(doubt), ..order.clone() }
-    };
+    let whole = |order: &Order| Order { order_ends: order.probably_ends(), ..order.clone() };
     let known = orders.iter().map(|order| (whole(order), renewals.get(&order.id).copied()));
     known.filter(|(order, renewed)| !order.renewed || renewed.is_some()).collect()
 }

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 
 use super::scenario::Credit;
-use super::world::{Entry, Order, World};
+use super::world::{CERTIFICATE_DAYS, Entry, Order, World};
 use crate::domain::Time;
 
 /// The most items of a page. Documented for orders; for the history, the documented example has so many.
@@ -18,14 +18,28 @@ const LARGEST_PAGE: usize = 1000;
 /// The account's number.
 const ACCOUNT: u64 = 99_001;
 
+/// What orders can be filtered by; the last three of older pages.
+const STATUSES: [&str; 10] = [
+    "pending",
+    "issued",
+    "rejected",
+    "revoked",
+    "waiting_pickup",
+    "reissue_pending",
+    "canceled",
+    "processing",
+    "needs_csr",
+    "needs_approval",
+];
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
     Maintenance,
     TooMany,
     Internal,
-    /// The body of a 401 is not documented: this one has the shape of the others.
-    Unauthorized,
+    /// As it was seen answered to a key that does not exist.
+    InvalidKey,
     NoFinanceRole,
     ViewOnly,
     NoRoute,
@@ -45,7 +59,11 @@ pub(super) fn refuse(refusal: &Refusal) -> Response {
             "Service call rate limit exceeded. Please try again later.",
         ),
         Refusal::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "An unexpected error occurred."),
-        Refusal::Unauthorized => (StatusCode::UNAUTHORIZED, "invalid_api_key", "Invalid API key."),
+        Refusal::InvalidKey => (
+            StatusCode::FORBIDDEN,
+            "access_denied|access_denied_invalid_key",
+            "Access denied. The API key is not valid.",
+        ),
         Refusal::NoFinanceRole => (
             StatusCode::FORBIDDEN,
             "access_denied|missing_permission",
@@ -277,19 +295,18 @@ pub(super) fn orders(world: &World, query: &Query, now: Time) -> Result<Value, R
         Some(id) => Some(container(world, &Query(vec![("container_id".to_owned(), id.to_owned())]))?),
         None => None,
     };
-    let known = ["pending", "processing", "issued", "revoked", "canceled", "rejected", "needs_csr", "needs_approval"];
     let wanted_status = query.filter("status");
-    if wanted_status.is_some_and(|status| !known.contains(&status)) {
+    if wanted_status.is_some_and(|status| !STATUSES.contains(&status)) {
         return Err(Refusal::BadRequest("filters[status] is not a status of an order.".to_owned()));
     }
     let ends = query.dates("valid_till")?;
     let wanted = |order: &&Order| {
         id.is_none_or(|id| order.division == id)
-            && wanted_status.is_none_or(|wanted| status(order, now) == wanted)
+            && wanted_status.is_none_or(|wanted| has_status(order, wanted, now))
             && ends.as_ref().is_none_or(|dates| order.issued(now) && dates.hold(order.certificate_ends(now)))
     };
     // The place in the list keeps orders of one moment in the order of their ids.
-    let mut found: Vec<(&Order, Time)> = world.orders().iter().filter(wanted).map(|order| (order, now)).collect();
+    let mut found: Vec<(&Order, Time)> = all_orders(world).filter(wanted).map(|order| (order, now)).collect();
     query.sort(
         &mut found,
         &[
@@ -305,26 +322,25 @@ pub(super) fn orders(world: &World, query: &Query, now: Time) -> Result<Value, R
 
 /// `order/certificate/{id}`.
 pub(super) fn order(world: &World, id: &str, now: Time) -> Result<Value, Refusal> {
-    let found = id.parse().ok().and_then(|id: u64| world.orders().iter().find(|order| order.id == id));
+    let found = id.parse().ok().and_then(|id: u64| all_orders(world).find(|order| order.id == id));
     let order = found.ok_or_else(|| Refusal::NotFound(format!("Order {id} does not exist.")))?;
-    let mut item = listed(world, order, now);
-    item.insert("order_valid_till".to_owned(), json!(day(order.ends)));
-    Ok(Value::Object(item))
+    Ok(Value::Object(listed(world, order, now)))
 }
 
 fn listed(world: &World, order: &Order, now: Time) -> Map<String, Value> {
     let name = world.divisions().find(|(known, _)| *known == order.division).map_or("", |(_, name)| name);
     let name_id: String =
         order.product.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let its = order.certificate(now);
     let mut certificate = json!({
-        "id": order.id + 1_000_000,
+        "id": order.id + 1_000_000 * (its.number + 1),
         "common_name": order.common_name,
         "dns_names": [order.common_name],
     });
     if order.issued(now) {
-        let ends = order.certificate_ends(now);
-        certificate["valid_till"] = json!(day(ends));
-        certificate["days_remaining"] = json!((ends - now).num_days());
+        certificate["valid_from"] = json!(day(its.from));
+        certificate["valid_till"] = json!(day(its.ends));
+        certificate["days_remaining"] = json!((its.ends - now).num_days());
     }
     let price: serde_json::Number = order.price.normalize().to_string().parse().unwrap_or_else(|_| 0.into());
     let item = json!({
@@ -334,18 +350,41 @@ fn listed(world: &World, order: &Order, now: Time) -> Map<String, Value> {
         "price": price,
         "date_created": order.placed.format("%Y-%m-%dT%H:%M:%S+00:00").to_string(),
         "validity_years": order.years,
+        "order_validity": { "years": order.years },
+        "cert_validity": { "days": CERTIFICATE_DAYS },
+        "is_multi_year_plan": "1",
+        "has_reissues": its.number > 0,
+        "reissues_count": its.number,
         "product": { "name_id": name_id, "name": order.product, "type": "ssl_certificate" },
         "container": { "id": order.division, "name": name },
         "certificate": certificate,
     });
-    match item {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
+    let Value::Object(mut fields) = item else { return Map::new() };
+    if order.issued(now) {
+        fields.insert("order_valid_till".to_owned(), json!(day(order.ends)));
     }
+    fields
+}
+
+fn all_orders(world: &World) -> impl Iterator<Item = &Order> {
+    world.past_orders().iter().chain(world.orders())
 }
 
 fn status(order: &Order, now: Time) -> &'static str {
-    if order.issued(now) { "issued" } else { "pending" }
+    match (order.issued(now), order.expired(now), order.reissuing(now)) {
+        (false, ..) => "pending",
+        (_, true, _) => "expired",
+        (_, _, true) => "reissue_pending",
+        _ => "issued",
+    }
+}
+
+/// The filter `issued` includes orders that have expired; there is none for them alone.
+fn has_status(order: &Order, wanted: &str, now: Time) -> bool {
+    match status(order, now) {
+        "expired" => wanted == "issued",
+        status => status == wanted,
+    }
 }
 
 fn stamp(at: Time) -> String {

@@ -46,6 +46,8 @@ pub struct DivisionPlan {
     pub orders: Vec<OrderPlan>,
     /// Older orders that come to their end.
     pub renewals: Vec<RenewalPlan>,
+    /// Domains that are added to orders week by week, before the start too.
+    pub added_domains: Vec<DomainPlan>,
     /// Deposits.
     pub deposits: Vec<DepositPlan>,
     /// Invoices.
@@ -70,6 +72,8 @@ pub struct Product {
     pub price: Decimal,
     /// How long an order of it lasts; 1 to 3.
     pub years: u32,
+    /// Whether its orders are renewed automatically, 30 days before they end.
+    pub auto_renew: bool,
 }
 
 /// Orders that are placed every week, on working days.
@@ -77,6 +81,15 @@ pub struct Product {
 pub struct OrderPlan {
     /// What.
     pub product: Product,
+    /// How many a week.
+    pub per_week: u32,
+}
+
+/// Domains that are added to running orders, on working days. Each is charged for what is left of its order.
+#[derive(Debug, Clone)]
+pub struct DomainPlan {
+    /// What one costs for a year; above 0.
+    pub price: Decimal,
     /// How many a week.
     pub per_week: u32,
 }
@@ -155,7 +168,7 @@ pub enum FaultKind {
     Hang,
     /// 200 with a web page.
     Html,
-    /// 401, as for a key that was revoked.
+    /// 403 `access_denied_invalid_key`, as for a key that was revoked.
     RevokedKey,
     /// 403 `access_denied`.
     Forbidden,
@@ -188,7 +201,7 @@ impl fmt::Display for FaultKind {
             FaultKind::ServerError => "broken, it answers 500",
             FaultKind::Hang => "it does not answer at all",
             FaultKind::Html => "it answers with a web page",
-            FaultKind::RevokedKey => "the API key was revoked, it answers 401",
+            FaultKind::RevokedKey => "the API key was revoked, it answers 403",
             FaultKind::Forbidden => "the key's user lost its role, it answers 403",
             FaultKind::BooksForbidden => "the key's user may not see history and orders, for them it answers 403",
             FaultKind::Broken => "it closes connections in the middle of the answer",
@@ -205,7 +218,7 @@ impl Scenario {
 }
 
 /// The scenarios that come with the program: name and YAML.
-pub const SHIPPED: [(&str, &str); 8] = [
+pub const SHIPPED: [(&str, &str); 9] = [
     ("steady", include_str!("scenarios/steady.yaml")),
     ("drain", include_str!("scenarios/drain.yaml")),
     ("renewal-wave", include_str!("scenarios/renewal-wave.yaml")),
@@ -214,4 +227,5 @@ pub const SHIPPED: [(&str, &str); 8] = [
     ("divisions", include_str!("scenarios/divisions.yaml")),
     ("outage", include_str!("scenarios/outage.yaml")),
     ("flapping", include_str!("scenarios/flapping.yaml")),
+    ("plans", include_str!("scenarios/plans.yaml")),
 ];

@@ -150,7 +150,7 @@ async fn refusal(
         return Some(broken(fault, &sandbox.activity).await);
     }
     if key != API_KEY && key != POOR_KEY {
-        return Some(answers::refuse(&Refusal::Unauthorized));
+        return Some(answers::refuse(&Refusal::InvalidKey));
     }
     if !sandbox.admit(key) {
         return Some(answers::refuse(&Refusal::TooMany));
@@ -166,7 +166,7 @@ async fn broken(fault: FaultKind, activity: &Arc<dyn Activity>) -> Response {
         FaultKind::Maintenance => answers::refuse(&Refusal::Maintenance),
         FaultKind::RateLimited => answers::refuse(&Refusal::TooMany),
         FaultKind::ServerError => answers::refuse(&Refusal::Internal),
-        FaultKind::RevokedKey => answers::refuse(&Refusal::Unauthorized),
+        FaultKind::RevokedKey => answers::refuse(&Refusal::InvalidKey),
         FaultKind::Forbidden | FaultKind::BooksForbidden => answers::refuse(&Refusal::NoFinanceRole),
         FaultKind::Html => {
             let page = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>";

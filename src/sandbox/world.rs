@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
 
 use self::purse::{Lot, Purse};
-pub use self::records::{Entry, Order, Sheet};
+pub use self::records::{CERTIFICATE_DAYS, Entry, Order, Sheet};
 use super::scenario::{DivisionPlan, InvoicePlan, Product, RenewalPlan, Scenario, When};
 use crate::domain::Time;
 
@@ -23,8 +23,14 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long before its end an order that was bought in the simulated time is renewed.
 const EARLY: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How long before its end an order is renewed automatically.
+const AUTOMATIC: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Nothing happens any more so long after the start: a sandbox that is left running must not grow for ever.
 const LIFE: Duration = Duration::from_secs(5 * 366 * 24 * 3600);
+/// The chance of added domains has streams of its own, so that it changes nobody else's.
+const DOMAIN_STREAMS: u64 = 1 << 32;
+/// The number of the first order that ended before the history.
+const PAST_ORDERS: u64 = 105_000_001;
 /// A working day, from the hour of the scenario's start on.
 const WORKING_DAY: u64 = 9 * 3600;
 
@@ -37,7 +43,10 @@ pub struct World {
     purses: Vec<Purse>,
     entries: Vec<Entry>,
     orders: Vec<Order>,
+    /// Orders that ended before the history, in whose place others came.
+    past_orders: Vec<Order>,
     streams: Vec<Stream>,
+    domains: Vec<Domains>,
     chance: ChaCha8Rng,
     queue: BinaryHeap<Reverse<(Time, u64, Event)>>,
     planned: u64,
@@ -65,11 +74,22 @@ struct Stream {
     chance: ChaCha8Rng,
 }
 
+#[derive(Debug)]
+struct Domains {
+    division: usize,
+    price: Decimal,
+    per_week: u32,
+    chance: ChaCha8Rng,
+}
+
 /// What is going to happen; numbers are places in the lists of the world and its plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Week { stream: usize },
     Place { stream: usize },
+    DomainWeek { domains: usize },
+    AddDomain { domains: usize },
+    AutoRenew { order: usize },
     Renew { order: usize, attempt_until: Time },
     Deposit { division: usize, plan: usize },
     Expire { division: usize, entry: u64 },
@@ -94,6 +114,7 @@ impl World {
             world.book(division, start, Posting { change: rest, kind: "Adjustment", ..Posting::default() });
         }
         world.history = false;
+        world.remember_past_orders();
         world
     }
 
@@ -113,7 +134,9 @@ impl World {
             purses: scenario.divisions.iter().map(|_| Purse::default()).collect(),
             entries: Vec::new(),
             orders: Vec::new(),
+            past_orders: Vec::new(),
             streams: Vec::new(),
+            domains: Vec::new(),
             chance: chance(seed, 0),
             queue: BinaryHeap::new(),
             planned: 0,
@@ -130,6 +153,12 @@ impl World {
                 let chance = chance(seed, number as u64 + 1);
                 world.streams.push(Stream { division, product, per_week, chance });
                 world.plan(first_week, Event::Week { stream: number });
+            }
+            for added in &plan.added_domains {
+                let number = world.domains.len();
+                let chance = chance(seed, DOMAIN_STREAMS + number as u64);
+                world.domains.push(Domains { division, price: added.price, per_week: added.per_week, chance });
+                world.plan(first_week, Event::DomainWeek { domains: number });
             }
             plan.renewals.iter().for_each(|renewals| world.remember_old_orders(division, renewals));
             for (number, deposit) in plan.deposits.iter().enumerate() {
@@ -159,6 +188,20 @@ impl World {
         }
     }
 
+    /// Each order from before the history took the place of another one.
+    fn remember_past_orders(&mut self) {
+        let birth = self.entries.first().map_or(self.start, |entry| entry.at);
+        let before = |(number, order): (usize, &Order)| Order {
+            id: PAST_ORDERS + number as u64,
+            placed: order.placed - years(order.years),
+            ends: order.placed,
+            renewed: true,
+            ..order.clone()
+        };
+        let old = self.orders.iter().filter(|order| order.placed < birth).enumerate();
+        self.past_orders = old.map(before).collect();
+    }
+
     /// Lives until `now`, for five years at most; a time in the past changes nothing.
     pub fn advance(&mut self, now: Time) {
         self.live(now.min(self.start + LIFE), true);
@@ -185,12 +228,21 @@ impl World {
         match event {
             Event::Week { stream } => {
                 for _ in 0..self.streams[stream].per_week {
-                    let chance = &mut self.streams[stream].chance;
-                    let (day, second) = (chance.random_range(0..5), chance.random_range(0..WORKING_DAY));
-                    self.plan(at + DAY * day + Duration::from_secs(second), Event::Place { stream });
+                    let moment = at + in_working_hours(&mut self.streams[stream].chance);
+                    self.plan(moment, Event::Place { stream });
                 }
                 self.plan(at + WEEK, Event::Week { stream });
             }
+            Event::DomainWeek { domains } => {
+                for _ in 0..self.domains[domains].per_week {
+                    let moment = at + in_working_hours(&mut self.domains[domains].chance);
+                    self.plan(moment, Event::AddDomain { domains });
+                }
+                self.plan(at + WEEK, Event::DomainWeek { domains });
+            }
+            Event::AddDomain { domains } => self.add_domain(at, domains),
+            // It is submitted once, and fails where funds do not suffice.
+            Event::AutoRenew { order } => drop(self.renew(at, order)),
             Event::Place { stream } => {
                 let (division, product) = (self.streams[stream].division, self.streams[stream].product.clone());
                 // A new order that cannot be paid is not taken.
@@ -198,7 +250,12 @@ impl World {
                     self.buy(division, &product, at, None);
                 }
             }
-            Event::Renew { order, attempt_until } => self.renew(at, order, attempt_until),
+            // By hand, and again every day until the order ends.
+            Event::Renew { order, attempt_until } => {
+                if !self.renew(at, order) && at + DAY < attempt_until {
+                    self.plan(at + DAY, Event::Renew { order, attempt_until });
+                }
+            }
             Event::Deposit { division, plan } => self.deposit(at, division, plan),
             Event::Expire { division, entry } => {
                 let left = self.purses[division].lots.iter().find(|lot| lot.entry == entry).map(|lot| lot.left);
@@ -243,16 +300,38 @@ impl World {
         }
     }
 
-    /// Tried every day until the order ends, if funds do not suffice.
-    fn renew(&mut self, at: Time, order: usize, attempt_until: Time) {
+    /// Whether the order is renewed now.
+    fn renew(&mut self, at: Time, order: usize) -> bool {
         let old = &self.orders[order];
-        let Some(division) = self.plans.iter().position(|plan| plan.id == old.division) else { return };
-        let product = Product { name: old.product.clone(), price: old.price, years: old.years };
-        if self.affordable(division, product.price) {
+        let Some(division) = self.plans.iter().position(|plan| plan.id == old.division) else { return false };
+        if old.renewed {
+            return true;
+        }
+        let (name, price, years, auto_renew) = (old.product.clone(), old.price, old.years, old.auto_renew);
+        let affordable = self.affordable(division, price);
+        if affordable {
             self.orders[order].renewed = true;
-            self.buy(division, &product, at, Some(order));
-        } else if at + DAY < attempt_until {
-            self.plan(at + DAY, Event::Renew { order, attempt_until });
+            self.buy(division, &Product { name, price, years, auto_renew }, at, Some(order));
+        }
+        affordable
+    }
+
+    /// Adds a domain to one of the running orders: it is charged for the days that are left of it.
+    fn add_domain(&mut self, at: Time, domains: usize) {
+        let Domains { division, price, chance, .. } = &mut self.domains[domains];
+        let (division, price, id) = (*division, *price, self.plans[*division].id);
+        let running = |order: &&Order| order.division == id && order.issued(at) && !order.expired(at);
+        let orders: Vec<&Order> = self.orders.iter().filter(running).collect();
+        if orders.is_empty() {
+            return;
+        }
+        let order = orders[chance.random_range(0..orders.len())];
+        let days = Decimal::from((order.ends - at).num_days().max(1));
+        let (amount, paid) = ((price * days / Decimal::from(365)).round_dp(2), Some(order.id));
+        let note = Some(format!("Additional domain for {}", order.product));
+        if self.affordable(division, amount) {
+            let (change, kind) = (-amount, "Charge");
+            self.book(division, at, Posting { change, kind, order: paid, note, ..Posting::default() });
         }
     }
 
@@ -283,12 +362,16 @@ impl World {
             placed,
             ends,
             renewed: false,
+            auto_renew: product.auto_renew,
         });
         number
     }
 
     fn plan_renewal(&mut self, order: usize, early: Duration) {
         let ends = self.orders[order].ends;
+        if self.orders[order].auto_renew && ends - AUTOMATIC >= self.now {
+            self.plan(ends - AUTOMATIC, Event::AutoRenew { order });
+        }
         self.plan((ends - early).max(self.now), Event::Renew { order, attempt_until: ends });
     }
 
@@ -353,9 +436,14 @@ impl World {
         &self.entries
     }
 
-    /// Every order so far.
+    /// Every order so far, but those that ended before the history.
     pub fn orders(&self) -> &[Order] {
         &self.orders
+    }
+
+    /// Orders that ended before the history.
+    pub fn past_orders(&self) -> &[Order] {
+        &self.past_orders
     }
 }
 
@@ -363,6 +451,12 @@ fn chance(seed: u64, stream: u64) -> ChaCha8Rng {
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
     chance.set_stream(stream);
     chance
+}
+
+/// A moment of a week, from its beginning.
+fn in_working_hours(chance: &mut ChaCha8Rng) -> Duration {
+    let (day, second) = (chance.random_range(0..5), chance.random_range(0..WORKING_DAY));
+    DAY * day + Duration::from_secs(second)
 }
 
 fn years(years: u32) -> Duration {

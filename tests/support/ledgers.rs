@@ -329,11 +329,12 @@ impl Life {
             id: *id,
             division: None,
             price: Decimal::new(*price, 2),
-            issued: true,
+            expired: false,
             renewed: self.renewed.get(id).is_some_and(|day| *day < self.history),
             // The orders of the beginning are older than the ledger.
             placed: (*placed > 0).then(|| at(*placed).date_naive()),
-            years: Some(1),
+            bought_until: (*placed > 0).then(|| at(*placed).date_naive() + chrono::Months::new(12)),
+            is_plan: false,
             certificate_ends: at(*end).date_naive(),
             order_ends: None,
         };

@@ -1,13 +1,14 @@
 //! The bodies of an account's books, parsed: pages of the ledger and of the orders, and one order.
 //!
 //! A list is read as a whole or not at all: what an amount, a moment or an id cannot be read from spoils it, since books
-//! that lack a line would be wrong without anybody noticing. What only describes a line is read with tolerance.
+//! that lack a line would be wrong without anybody noticing. What only describes a line is read with tolerance, and so are
+//! orders that were not paid or are over: they are passed over and counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -25,6 +26,14 @@ const LONGEST_KIND: usize = 60;
 const MOST_KINDS: usize = 1000;
 /// What a line is called that does not say what it is.
 const NO_KIND: &str = "unknown";
+/// The longest name of a status that is shown.
+const LONGEST_STATUS: usize = 40;
+/// Statuses of orders that were issued and paid.
+const PAID: [&str; 3] = ["issued", EXPIRED, "reissue_pending"];
+const EXPIRED: &str = "expired";
+/// The other documented statuses: nothing was paid for these orders, or nothing has to be renewed of them.
+const NOT_PAID: [&str; 8] =
+    ["pending", "processing", "needs_csr", "needs_approval", "waiting_pickup", "rejected", "revoked", "canceled"];
 
 /// One page of a list.
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub(in super::super) struct Page<T> {
     pub(in super::super) listed: usize,
     /// What they are; fewer, where some are passed over.
     pub(in super::super) items: Vec<T>,
+    /// How many were passed over that are not documented, by what they are.
+    pub(in super::super) odd: BTreeMap<String, usize>,
     /// How many there are on all pages, if the page says so.
     pub(in super::super) total: Option<u64>,
 }
@@ -104,7 +115,7 @@ struct RawEntry<'a> {
 struct RawOrder<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default)]
     status: Option<&'a RawValue>,
     #[serde(borrow, default)]
     is_renewed: Option<&'a RawValue>,
@@ -114,6 +125,14 @@ struct RawOrder<'a> {
     date_created: Option<&'a RawValue>,
     #[serde(borrow, default)]
     validity_years: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    order_valid_till: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    order_validity: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cert_validity: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    is_multi_year_plan: Option<&'a RawValue>,
     #[serde(borrow, default)]
     container: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -126,6 +145,16 @@ struct RawNested<'a> {
     id: Option<&'a RawValue>,
     #[serde(borrow, default)]
     valid_till: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawValidity<'a> {
+    #[serde(borrow, default)]
+    years: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    days: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    custom_expiration_date: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -142,16 +171,24 @@ pub(in super::super) fn history(body: &[u8], redactor: &Redactor, kinds: &Kinds)
     let lines = raw.adjustments.ok_or_else(|| lacks("adjustments", body, redactor))?;
     let read = |item: &&RawValue| entry(item, redactor, kinds);
     let items = each(&lines, "line", redactor, read)?;
-    Ok(Page { listed: lines.len(), items, total: total(raw.page) })
+    Ok(Page { listed: lines.len(), items, odd: BTreeMap::new(), total: total(raw.page) })
 }
 
-/// `GET /order/certificate`, one page. An order whose certificate is not issued has no end: it is passed over.
+/// `GET /order/certificate`, one page: the orders that were issued and paid. The set of statuses is open: one that is not
+/// known spoils nothing, and is counted.
 pub(in super::super) fn orders(body: &[u8], redactor: &Redactor) -> Result<Page<Order>, Misfit> {
     let raw: RawOrders<'_> = object(body, redactor)?;
     let listed = raw.orders.ok_or_else(|| lacks("orders", body, redactor))?;
     let read = |item: &&RawValue| order(item, redactor);
-    let items = each(&listed, "order", redactor, read)?.into_iter().flatten().collect();
-    Ok(Page { listed: listed.len(), items, total: total(raw.page) })
+    let (mut items, mut odd) = (Vec::with_capacity(listed.len()), BTreeMap::new());
+    for listed in each(&listed, "order", redactor, read)? {
+        match listed {
+            Listed::Paid(order) => items.push(order),
+            Listed::NotPaid => {}
+            Listed::Odd(what) => *odd.entry(what).or_default() += 1,
+        }
+    }
+    Ok(Page { listed: listed.len(), items, odd, total: total(raw.page) })
 }
 
 /// `GET /order/certificate/{id}`: when the order ends, where that is said.
@@ -254,31 +291,81 @@ fn change(raw: &RawEntry<'_>, fields: &Fields<'_>) -> Field<Decimal> {
         .ok_or_else(|| FieldProblem { field: "debit", problem: "is too large to compute with".to_owned() }.into())
 }
 
-fn order(item: &RawValue, redactor: &Redactor) -> Result<Option<Order>, Wrong> {
+/// An item of the list of orders.
+enum Listed {
+    /// Issued and paid, whether it is over or not.
+    Paid(Order),
+    /// Not paid, or not to be renewed.
+    NotPaid,
+    /// Nothing that is documented.
+    Odd(String),
+}
+
+fn order(item: &RawValue, redactor: &Redactor) -> Result<Listed, Wrong> {
     let raw: RawOrder<'_> = parsed(item)?;
-    let fields = Fields { redactor };
-    let number = required("id", raw.id, |field, raw| fields.number(field, raw))?;
-    let status = required("status", raw.status, |field, raw| fields.name(field, raw))?;
-    if status != "issued" {
-        return Ok(None);
+    let Some(status) = raw.status.and_then(string) else { return Ok(Listed::Odd("no status".to_owned())) };
+    if NOT_PAID.contains(&&*status) {
+        return Ok(Listed::NotPaid);
     }
+    if !PAID.contains(&&*status) {
+        return Ok(Listed::Odd(clean(redactor, &status, LONGEST_STATUS)));
+    }
+    match paid_order(&raw, status == EXPIRED, redactor) {
+        // Nothing will be paid for it: it only tells what was renewed.
+        Err(_) if status == EXPIRED => Ok(Listed::Odd("expired, in a form that is not documented".to_owned())),
+        order => order.map(Listed::Paid),
+    }
+}
+
+fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<Order, Wrong> {
+    let fields = Fields { redactor };
     let certificate: Option<RawNested<'_>> = raw.certificate.map(parsed).transpose()?;
     let container: Option<RawNested<'_>> = raw.container.map(parsed).transpose()?;
-    let ends = certificate.and_then(|certificate| certificate.valid_till);
-    Ok(Some(Order {
+    let id_of = |container: RawNested<'_>| container.id.and_then(id);
+    let number = required("id", raw.id, |field, raw| fields.number(field, raw))?;
+    let price = required("price", raw.price, |field, raw| fields.amount(field, raw))?;
+    let renewed = fields.flag("is_renewed", raw.is_renewed)?;
+    let placed = raw.date_created.map(|raw| fields.date("date_created", raw)).transpose()?;
+    let years = raw.validity_years.map(|raw| fields.years("validity_years", raw)).transpose()?;
+    let validity: RawValidity<'_> = raw.order_validity.and_then(|raw| parsed(raw).ok()).unwrap_or_default();
+    let order_ends = raw.order_valid_till.and_then(day).or_else(|| validity.custom_expiration_date.and_then(day));
+    let bought_until = placed.and_then(|placed| bought_until(placed, &validity, years));
+    let certificate_ends = match certificate.and_then(|certificate| certificate.valid_till) {
+        Some(raw) => fields.date("certificate.valid_till", raw)?,
+        // While a certificate is issued anew, the present one may be missing.
+        None => chosen_end(raw).or(order_ends).or(bought_until).ok_or_else(|| {
+            let problem = "is missing".to_owned();
+            Wrong::from(Box::new(FieldProblem { field: "certificate.valid_till", problem }))
+        })?,
+    };
+    Ok(Order {
         id: number,
-        division: container
-            .and_then(|container| container.id)
-            .map(|raw| fields.number("container.id", raw))
-            .transpose()?,
-        price: required("price", raw.price, |field, raw| fields.amount(field, raw))?,
-        issued: true,
-        renewed: fields.flag("is_renewed", raw.is_renewed)?,
-        placed: raw.date_created.map(|raw| fields.date("date_created", raw)).transpose()?,
-        years: raw.validity_years.map(|raw| fields.years("validity_years", raw)).transpose()?,
-        certificate_ends: required("certificate.valid_till", ends, |field, raw| fields.date(field, raw))?,
-        order_ends: None,
-    }))
+        division: container.and_then(id_of),
+        price,
+        expired,
+        renewed,
+        placed,
+        bought_until,
+        is_plan: raw.is_multi_year_plan.is_some_and(|raw| matches!(raw.get(), "\"1\"" | "1" | "true")),
+        certificate_ends,
+        order_ends,
+    })
+}
+
+/// The end of a certificate for which a day was chosen.
+fn chosen_end(raw: &RawOrder<'_>) -> Option<NaiveDate> {
+    let validity: RawValidity<'_> = parsed(raw.cert_validity?).ok()?;
+    validity.custom_expiration_date.and_then(day)
+}
+
+/// The end of an order that was placed on this day: `order_validity`, else `validity_years`.
+fn bought_until(placed: NaiveDate, validity: &RawValidity<'_>, years: Option<u32>) -> Option<NaiveDate> {
+    let number = |raw: Option<&RawValue>| raw.and_then(id).filter(|number| *number > 0);
+    let years = number(validity.years).and_then(|years| u32::try_from(years).ok()).or(years);
+    let of_years = || placed.checked_add_months(Months::new(years?.checked_mul(12)?));
+    let of_days = || placed.checked_add_days(Days::new(number(validity.days)?));
+    let until = of_years().or_else(of_days)?;
+    Some(until).filter(|day| is_sane_day(*day))
 }
 
 impl Fields<'_> {
@@ -307,12 +394,19 @@ impl Fields<'_> {
 
     /// `2021-01-21`, or a moment in the form of RFC 3339.
     fn date(&self, field: &'static str, raw: &RawValue) -> Field<NaiveDate> {
-        let text = string(raw).unwrap_or_default();
-        let day = NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok();
-        let day = day.or_else(|| Some(DateTime::parse_from_rfc3339(&text).ok()?.date_naive()));
-        let day = day.filter(|day| day.and_hms_opt(0, 0, 0).is_some_and(|at| sane(&at.and_utc())));
-        day.ok_or_else(|| self.problem(field, "not a date such as 2021-01-21", raw).into())
+        day(raw).ok_or_else(|| self.problem(field, "not a date such as 2021-01-21", raw).into())
     }
+}
+
+fn day(raw: &RawValue) -> Option<NaiveDate> {
+    let text = string(raw)?;
+    let day = NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok();
+    let day = day.or_else(|| Some(DateTime::parse_from_rfc3339(&text).ok()?.date_naive()));
+    day.filter(|day| is_sane_day(*day))
+}
+
+fn is_sane_day(day: NaiveDate) -> bool {
+    day.and_hms_opt(0, 0, 0).is_some_and(|at| sane(&at.and_utc()))
 }
 
 /// Within four digits of years, so that whatever is computed from it is within bounds.
@@ -395,7 +489,8 @@ mod tests {
         assert_eq!((page.listed, page.items.len(), page.total), (2, 1, None));
         let order = &page.items[0];
         assert_eq!((order.division, order.price.to_string(), order.renewed), (Some(11224), "399.5".to_owned(), true));
-        assert_eq!((order.years, order.placed.unwrap().to_string()), (Some(2), "2025-11-26".to_owned()));
+        assert_eq!(order.placed.unwrap().to_string(), "2025-11-26");
+        assert_eq!(order.bought_until.unwrap().to_string(), "2027-11-26");
         for (item, expected) in [
             (
                 r#"[{"id":1,"status":"issued","price":null,"certificate":{"valid_till":"2026-11-26"}}]"#,
@@ -405,7 +500,7 @@ mod tests {
             (r#"[{"id":1,"status":"issued","price":1}]"#, "`certificate.valid_till` is missing"),
             (r#"[{"id":1,"status":"issued","price":1,"certificate":{"valid_till":"soon"}}]"#, "is not a date"),
             (r#"[{"id":1,"status":"issued","price":1,"is_renewed":"no"}]"#, "`is_renewed` is neither true nor false"),
-            (r#"[{"status":"issued"}]"#, "`id` is missing"),
+            (r#"[{"status":"issued","price":1,"certificate":{"valid_till":"2026-11-26"}}]"#, "`id` is missing"),
         ] {
             let misfit = read(item).unwrap_err();
             assert!(misfit.contains(expected), "{misfit}");
@@ -417,5 +512,71 @@ mod tests {
         assert!(
             end(r#"{"id":7,"order_valid_till":"never"}"#).unwrap_err().contains("`order_valid_till` is not a date")
         );
+    }
+
+    #[test]
+    fn orders_are_read_by_their_status_and_one_that_is_not_known_spoils_nothing() {
+        let order = |id: u64, status: &str| {
+            format!(r#"{{"id":{id},"status":{status},"price":1,"certificate":{{"valid_till":"2026-11-26"}}}}"#)
+        };
+        let known = ["issued", "expired", "reissue_pending", "pending", "rejected", "revoked", "waiting_pickup"];
+        let known = known.into_iter().chain(["canceled", "processing", "needs_csr", "needs_approval"]);
+        let mut items: Vec<String> = (1..).zip(known).map(|(id, it)| order(id, &format!("\"{it}\""))).collect();
+        items.extend((20..).zip(["\"frozen\"", "\"frozen\"", "null", "7"]).map(|(id, it)| order(id, it)));
+        items.push(r#"{"id":30}"#.to_owned());
+        items.push(r#"{"id":31,"status":"expired","price":null}"#.to_owned());
+        let body = format!(r#"{{"orders":[{}]}}"#, items.join(","));
+        let page = orders(body.as_bytes(), &Redactor::default()).unwrap();
+        let read: Vec<_> = page.items.iter().map(|order| (order.id, order.expired)).collect();
+        assert_eq!(read, [(1, false), (2, true), (3, false)]);
+        let odd: Vec<_> = page.odd.iter().map(|(what, count)| format!("{what}: {count}")).collect();
+        assert_eq!(odd, ["expired, in a form that is not documented: 1", "frozen: 2", "no status: 3"]);
+        assert_eq!(page.listed, items.len());
+    }
+
+    #[test]
+    fn the_end_of_an_order_is_taken_from_the_list_in_every_documented_form() {
+        let read = |fields: &str| {
+            let certificate = r#""certificate":{"valid_till":"2026-07-28"}"#;
+            let placed = r#""date_created":"2026-01-10T09:41:25+00:00""#;
+            let item = format!(r#"{{"id":1,"status":"issued","price":1,{placed},{certificate}{fields}}}"#);
+            let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), &Redactor::default()).unwrap();
+            let order = &page.items[0];
+            let show = |day: Option<NaiveDate>| day.map_or("-".to_owned(), |day| day.to_string());
+            format!("{} {}", show(order.order_ends), show(order.bought_until))
+        };
+        for (fields, expected) in [
+            (r#","order_valid_till":"2027-01-12","order_validity":{"years":1}"#, "2027-01-12 2027-01-10"),
+            (r#","order_valid_till":"2027-01-12T00:00:00+00:00""#, "2027-01-12 -"),
+            (r#","order_validity":{"years":3},"validity_years":1,"is_multi_year_plan":"1""#, "- 2029-01-10"),
+            (r#","order_validity":{"days":397}"#, "- 2027-02-11"),
+            (r#","order_validity":{"custom_expiration_date":"2026-12-24"}"#, "2026-12-24 -"),
+            (r#","validity_years":"2""#, "- 2028-01-10"),
+            (r#","order_valid_till":null,"order_validity":null,"validity_years":1"#, "- 2027-01-10"),
+            (r#","order_valid_till":"","order_validity":"long","validity_years":1"#, "- 2027-01-10"),
+            ("", "- -"),
+        ] {
+            assert_eq!(read(fields), expected, "{fields}");
+        }
+        let plan = |value: &str| {
+            let item = format!(
+                r#"{{"id":1,"status":"issued","price":1,"is_multi_year_plan":{value},"certificate":{{"valid_till":"2026-07-28"}}}}"#
+            );
+            let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), &Redactor::default()).unwrap();
+            (page.items[0].is_plan, page.items[0].ends().is_none())
+        };
+        assert_eq!([plan("\"1\""), plan("\"0\""), plan("null")], [(true, true), (false, false), (false, false)]);
+    }
+
+    #[test]
+    fn an_order_whose_certificate_is_issued_anew_ends_when_the_rest_of_it_says() {
+        let read = |fields: &str| {
+            let item = format!(r#"{{"id":1,"status":"reissue_pending","price":1,"certificate":{{"id":5}}{fields}}}"#);
+            let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), &Redactor::default())?;
+            Ok::<_, Misfit>(page.items[0].certificate_ends.to_string())
+        };
+        assert_eq!(read(r#","order_valid_till":"2027-01-12""#).unwrap(), "2027-01-12");
+        assert_eq!(read(r#","cert_validity":{"custom_expiration_date":"2026-08-01"}"#).unwrap(), "2026-08-01");
+        assert!(read("").unwrap_err().contains("`certificate.valid_till` is missing"));
     }
 }

@@ -263,7 +263,7 @@ impl AccountReport {
         }
         if let Some(twins) = twins {
             self.notes.push(format!(
-                "{} {}; each is replayed with the lines of its own ledger alone",
+                "{} {}; each is replayed with the ledgers of all of them",
                 twins.len(),
                 cycle::SHARED_FUND
             ));

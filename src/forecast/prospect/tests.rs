@@ -31,10 +31,11 @@ fn order(id: u64, price: i64, ends_in: i64) -> Order {
         id,
         division: None,
         price: Decimal::from(price),
-        issued: true,
+        expired: false,
         renewed: false,
         placed: None,
-        years: None,
+        bought_until: None,
+        is_plan: false,
         certificate_ends: day,
         order_ends: Some(day),
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -148,7 +149,7 @@ async fn orders_can_be_filtered_by_status_and_end_and_each_tells_its_own_end() {
             .windows(2)
             .all(|pair| pair[0]["certificate"]["valid_till"].as_str() <= pair[1]["certificate"]["valid_till"].as_str())
     );
-    insta::assert_snapshot!(orders[0], @r#"{"certificate":{"common_name":"www-0.example.com","days_remaining":24,"dns_names":["www-0.example.com"],"id":108000001,"valid_till":"2026-11-26"},"container":{"id":11224,"name":"Main"},"date_created":"2025-11-26T09:41:25+00:00","id":107000001,"is_renewed":false,"price":399,"product":{"name":"Secure Site OV","name_id":"secure_site_ov","type":"ssl_certificate"},"status":"issued","validity_years":1}"#);
+    insta::assert_snapshot!(orders[0], @r#"{"cert_validity":{"days":199},"certificate":{"common_name":"www-0.example.com","days_remaining":24,"dns_names":["www-0.example.com"],"id":109000001,"valid_from":"2026-05-30","valid_till":"2026-11-26"},"container":{"id":11224,"name":"Main"},"date_created":"2025-11-26T09:41:25+00:00","has_reissues":true,"id":107000001,"is_multi_year_plan":"1","is_renewed":false,"order_valid_till":"2026-11-26","order_validity":{"years":1},"price":399,"product":{"name":"Secure Site OV","name_id":"secure_site_ov","type":"ssl_certificate"},"reissues_count":1,"status":"issued","validity_years":1}"#);
     let one = api.get(&format!("/order/certificate/{}", orders[0]["id"])).await;
     assert_eq!(one["order_valid_till"], orders[0]["certificate"]["valid_till"]);
     assert_eq!(api.refused("/order/certificate/1").await, "404 not_found");
@@ -159,10 +160,153 @@ async fn orders_can_be_filtered_by_status_and_end_and_each_tells_its_own_end() {
     assert!(later["orders"].as_array().unwrap().iter().any(|order| order["is_renewed"] == true));
 }
 
+/// Whether a value looks as documented.
+type Fits = fn(&Value) -> bool;
+
+/// The documented fields of an object: names that are there, and how the value looks.
+fn has(what: &str, object: &Value, fields: &[(&str, Fits)]) {
+    for (field, fits) in fields {
+        let value = object.pointer(&format!("/{}", field.replace('.', "/")));
+        let value = value.unwrap_or_else(|| panic!("{what} has no {field}: {object}"));
+        assert!(fits(value), "{what}: {field} is {value}");
+    }
+}
+
+fn text(value: &Value) -> bool {
+    value.is_string()
+}
+
+fn number(value: &Value) -> bool {
+    value.is_u64()
+}
+
+fn decimal_text(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| parse_amount(text).is_ok())
+}
+
+fn date(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok())
+}
+
+fn stamp(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").is_ok())
+}
+
+#[tokio::test]
+async fn every_documented_field_is_answered_in_its_documented_form() {
+    let api = Api::shipped("plans").await;
+    let balance = ["balance", "currency", "unpaid_invoice_balance", "used_credit_from_other_containers"];
+    let more = ["negative_balance_limit", "total_available_funds"];
+    let fields: Vec<(&str, Fits)> = balance
+        .into_iter()
+        .chain(more)
+        .map(|it| (it, if it == "currency" { text } else { decimal_text } as Fits))
+        .collect();
+    has("the balance", &api.get("/finance/balance").await, &fields);
+    let containers = api.get("/container").await;
+    has(
+        "a container",
+        &containers["containers"][0],
+        &[
+            ("id", number),
+            ("name", text),
+            ("description", text),
+            ("parent_id", number),
+            ("is_active", Value::is_boolean),
+        ],
+    );
+    let me: [(&str, Fits); 3] = [("account_id", number), ("container.id", number), ("access_roles.0.name", text)];
+    has("the user", &api.get("/user/me").await, &me);
+    let history = api.get("/finance/balance-history").await;
+    has("a page", &history, &[("page.total", number), ("page.limit", number), ("page.offset", number)]);
+    for (side, deposit) in [("credit", true), ("debit", false)] {
+        let filter = format!("/finance/balance-history?filters[adjust_type]={side}&limit=1");
+        let line = &api.get(&filter).await["adjustments"][0];
+        has(
+            "a line of the ledger",
+            line,
+            &[
+                ("id", text),
+                ("container.id", number),
+                ("container.name", text),
+                ("container.is_active", Value::is_boolean),
+                (side, decimal_text),
+                ("transaction_type", text),
+                ("receipt_id", text),
+                ("transaction_date", stamp),
+                ("balance_after", decimal_text),
+            ],
+        );
+        assert!(line.get(if deposit { "debit" } else { "credit" }).is_none(), "one of them: {line}");
+    }
+    let orders = api.get("/order/certificate?filters[status]=issued&limit=1000").await;
+    has("a page", &orders, &[("page.total", number), ("page.limit", number), ("page.offset", number)]);
+    for order in orders["orders"].as_array().unwrap() {
+        let fields: [(&str, Fits); 23] = [
+            ("id", number),
+            ("status", |it| it == "issued" || it == "expired"),
+            ("is_renewed", Value::is_boolean),
+            ("price", Value::is_number),
+            ("date_created", |it| it.as_str().is_some_and(|it| chrono::DateTime::parse_from_rfc3339(it).is_ok())),
+            ("validity_years", number),
+            ("product.name_id", text),
+            ("product.name", text),
+            ("product.type", text),
+            ("container.id", number),
+            ("container.name", text),
+            ("certificate.id", number),
+            ("certificate.common_name", text),
+            ("certificate.dns_names", Value::is_array),
+            ("certificate.valid_from", date),
+            ("certificate.valid_till", date),
+            ("certificate.days_remaining", Value::is_i64),
+            ("order_valid_till", date),
+            ("order_validity.years", number),
+            ("cert_validity.days", |it| it == 199),
+            ("is_multi_year_plan", |it| it == "1"),
+            ("has_reissues", Value::is_boolean),
+            ("reissues_count", number),
+        ];
+        has("an order", order, &fields);
+    }
+    let order = &orders["orders"][0];
+    let details = api.get(&format!("/order/certificate/{}", order["id"])).await;
+    assert_eq!(details["order_valid_till"], order["order_valid_till"]);
+    let error = api.ask("wrong", "/finance/balance").await.1;
+    has("an error", &serde_json::from_str(&error).unwrap(), &[("errors.0.code", text), ("errors.0.message", text)]);
+}
+
+#[tokio::test]
+async fn orders_have_the_statuses_of_a_real_account() {
+    let api = Api::shipped("plans").await;
+    let all = api.get("/order/certificate?limit=1000").await["orders"].as_array().unwrap().clone();
+    let with = |status: &str| all.iter().filter(|it| it["status"] == status).collect::<Vec<_>>();
+    let expired = with("expired");
+    assert!(expired.len() > 3, "{}", expired.len());
+    assert!(
+        expired.iter().all(|it| it["is_renewed"] == true && it["order_valid_till"].as_str().unwrap() < "2026-11-02")
+    );
+    let inside =
+        with("issued").into_iter().filter(|it| it["certificate"]["valid_till"] != it["order_valid_till"]).count();
+    assert!(inside > 20, "certificates of 199 days inside plans of a year: {inside}");
+    let filtered =
+        api.get("/order/certificate?filters[status]=issued&limit=1000").await["orders"].as_array().unwrap().clone();
+    assert_eq!(filtered.len(), expired.len() + with("issued").len(), "the filter includes orders that have expired");
+    assert_eq!(api.refused("/order/certificate?filters[status]=expired").await, "400 bad_request_format");
+    for status in ["reissue_pending", "waiting_pickup", "pending"] {
+        api.get(&format!("/order/certificate?filters[status]={status}")).await;
+    }
+    let drain = Api::shipped("drain").await.get("/order/certificate?filters[status]=issued&limit=1000").await;
+    let past = drain["orders"].as_array().unwrap().iter().filter(|it| it["status"] == "expired").count();
+    assert_eq!(past, 1, "what its old order took the place of");
+}
+
 #[tokio::test]
 async fn keys_routes_and_methods_are_refused_as_documented() {
     let api = Api::shipped("drain").await;
-    assert_eq!(api.ask("wrong", "/finance/balance").await.0, 401);
+    let (status, body) = api.ask("wrong", "/finance/balance").await;
+    assert_eq!(status, 403);
+    assert!(body.contains("access_denied|access_denied_invalid_key"), "{body}");
     let (status, body) = api.ask(POOR_KEY, "/finance/balance").await;
     assert_eq!(status, 403);
     assert!(body.contains("access_denied|missing_permission"), "{body}");
@@ -209,7 +353,7 @@ async fn each_fault_fails_in_its_own_way_while_it_lasts() {
     GET /finance/balance answered 200 OK, but its body (text/html) is not a JSON object; it begins with: <!DOCTYPE html><html><head><title>Sign in</title></head><bo…
     GET /finance/balance answered 500 Internal Server Error: internal_error (An unexpected error occurred.)
     GET /finance/balance failed: the connection broke (unexpected EOF during chunk size line)
-    GET /finance/balance answered 401 Unauthorized: invalid_api_key (Invalid API key.): check the account's API key
+    GET /finance/balance answered 403 Forbidden: access_denied|access_denied_invalid_key (Access denied. The API key is not valid.): the API key is wrong or was revoked: check the account's API key
     GET /finance/balance answered 403 Forbidden: access_denied|missing_permission (Access denied. Your role may not see finances.): give the API key's user a role that sees finances (Administrator, Manager, Finance manager), and check whether the account restricts API access by source address
     "#);
     api.at(11 * 24);

@@ -9,8 +9,8 @@ use crate::domain::Time;
 use crate::domain::money::Currency;
 use crate::sandbox::scenario::Credit;
 
-/// How long the longest certificate is valid; an order that lasts longer gets several, one after the other, for nothing.
-const CERTIFICATE_DAYS: u64 = 199;
+/// How many days the longest certificate is valid; an order that lasts longer gets several, one after the other, for nothing.
+pub const CERTIFICATE_DAYS: u64 = 199;
 /// A certificate is issued so long after its order was placed.
 const ISSUING: Duration = Duration::from_secs(2 * 3600);
 /// The next certificate of an order comes so long before the last one ends.
@@ -60,22 +60,52 @@ pub struct Order {
     pub ends: Time,
     /// Whether a later order took its place.
     pub renewed: bool,
+    /// Whether it is renewed automatically.
+    pub auto_renew: bool,
+}
+
+/// One of an order's certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Certificate {
+    /// How many came before it.
+    pub number: u64,
+    /// When it was issued.
+    pub from: Time,
+    /// When it ends.
+    pub ends: Time,
 }
 
 impl Order {
-    /// Whether its certificate is issued by then.
+    /// Whether its first certificate is issued by then.
     pub fn issued(&self, now: Time) -> bool {
         now >= self.placed + ISSUING
     }
 
-    /// When the certificate that is valid then ends: an order that lasts longer than a certificate may gets them in turn,
+    /// Whether it is over: it lasts until the end of its last day.
+    pub fn expired(&self, now: Time) -> bool {
+        now.date_naive() > self.ends.date_naive()
+    }
+
+    /// Whether its next certificate was ordered and is not issued yet.
+    pub fn reissuing(&self, now: Time) -> bool {
+        self.issued(now) && self.certificate(now + ISSUING).number > self.certificate(now).number
+    }
+
+    /// The certificate that is valid then: an order that lasts longer than a certificate may gets them in turn, for nothing,
     /// each a fortnight before the one before it ends.
-    pub fn certificate_ends(&self, now: Time) -> Time {
-        let mut ends = self.placed + Days::new(CERTIFICATE_DAYS);
-        while ends < self.ends && now + OVERLAP >= ends {
-            ends = ends - OVERLAP + Days::new(CERTIFICATE_DAYS);
+    pub fn certificate(&self, now: Time) -> Certificate {
+        let lifetime = Days::new(CERTIFICATE_DAYS);
+        let mut certificate = Certificate { number: 0, from: self.placed + ISSUING, ends: self.placed + lifetime };
+        while certificate.ends < self.ends && now + OVERLAP >= certificate.ends {
+            let from = certificate.ends - OVERLAP;
+            certificate = Certificate { number: certificate.number + 1, from, ends: from + lifetime };
         }
-        ends.min(self.ends)
+        Certificate { ends: certificate.ends.min(self.ends), ..certificate }
+    }
+
+    /// When the certificate that is valid then ends.
+    pub fn certificate_ends(&self, now: Time) -> Time {
+        self.certificate(now).ends
     }
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::scenario::parse;
 use crate::domain::money::Currency;
-use crate::sandbox::scenario::{Credit, DepositPlan, OrderPlan, SHIPPED};
+use crate::sandbox::scenario::{Credit, DepositPlan, DomainPlan, OrderPlan, SHIPPED};
 
 fn start() -> Time {
     "2026-11-02T08:00:00Z".parse().unwrap()
@@ -31,7 +31,12 @@ fn agrees(world: &World) {
         assert_eq!(*balance, entry.balance_after, "every entry tells the balance after it");
         if let Some(order) = entry.order {
             let order = world.orders().iter().find(|it| it.id == order).unwrap();
-            assert_eq!((order.price, order.placed, order.division), (-entry.change, entry.at, entry.division));
+            assert_eq!(order.division, entry.division);
+            if entry.at == order.placed {
+                assert_eq!(order.price, -entry.change);
+            } else {
+                assert!(entry.at > order.placed && entry.at < order.ends && -entry.change < order.price, "a domain");
+            }
         }
     }
     for (division, _) in world.divisions() {
@@ -175,10 +180,48 @@ fn a_long_order_gets_its_certificates_one_after_the_other() {
         placed,
         ends,
         renewed: false,
+        auto_renew: false,
     };
     assert_eq!(order.certificate_ends(placed), placed + DAY * 199);
     assert_eq!(order.certificate_ends(placed + DAY * 186), ends.min(placed + DAY * (199 - 14 + 199)));
     assert_eq!(order.certificate_ends(placed + DAY * 360), ends);
+    let hour = Duration::from_secs(3600);
+    let states = |at: Time| (order.issued(at), order.reissuing(at), order.expired(at), order.certificate(at).number);
+    assert_eq!(states(placed + hour), (false, false, false, 0));
+    assert_eq!(states(placed + DAY * 185 - hour), (true, true, false, 0));
+    assert_eq!(states(placed + DAY * 185), (true, false, false, 1));
+    assert_eq!(states(ends), (true, false, false, 1), "its last day is a whole one");
+    assert_eq!(states(ends + DAY), (true, false, true, 1));
+}
+
+#[test]
+fn plans_renew_themselves_a_month_before_their_end_while_funds_suffice() {
+    let text = |balance: u32| {
+        format!(
+            "divisions: {{ Main: {{ id: 1, balance: {balance}, credit_limit: 0, renewals: [{{ product: X, price: 150, count: 1, from: 40d, to: 40d, auto_renew: true }}], deposits: [{{ on: 20d, amount: 200 }}] }} }}"
+        )
+    };
+    let paid = |balance: u32, days: u32| {
+        let mut world = World::new(&parse("x", &text(balance)).unwrap(), start(), 1);
+        world.advance(start() + DAY * days);
+        agrees(&world);
+        world.entries().iter().filter(|entry| entry.kind == "Charge").count()
+    };
+    assert_eq!((paid(150, 9), paid(150, 11)), (0, 1), "30 days before the end");
+    assert_eq!((paid(100, 25), paid(100, 27)), (0, 1), "it failed, and somebody did it by hand 14 days before the end");
+}
+
+#[test]
+fn added_domains_cost_what_is_left_of_their_orders() {
+    let mut world = World::new(&shipped("plans"), start(), 1);
+    world.advance(start() + DAY * 14);
+    agrees(&world);
+    let added = world.entries().iter().filter(|it| it.note.as_ref().is_some_and(|note| note.starts_with("Additional")));
+    let charges: Vec<Decimal> = added.map(|it| -it.change).collect();
+    assert!(charges.len() > 50, "{}", charges.len());
+    assert!(charges.iter().all(|it| *it > Decimal::ZERO && *it < Decimal::from(260) && it.scale() <= 2), "{charges:?}");
+    let distinct: std::collections::BTreeSet<&Decimal> = charges.iter().collect();
+    assert!(distinct.len() > charges.len() / 2, "no price of a product");
 }
 
 fn price() -> impl Strategy<Value = Decimal> {
@@ -197,8 +240,9 @@ prop_compose! {
         renewals in prop::collection::vec((price(), 1u32..20, span(), span()), 0..2),
         deposits in prop::collection::vec((any::<bool>(), span(), price(), prop::option::of(span()), prop::option::of(span())), 0..4),
         invoices in prop::collection::vec((span(), price(), span(), prop::option::of(span())), 0..4),
+        domains in prop::option::of(1u32..6),
     ) -> DivisionPlan {
-        let product = |price, years| Product { name: "X".to_owned(), price, years };
+        let product = |price, years| Product { name: "X".to_owned(), price, years, auto_renew: years == 1 };
         DivisionPlan {
             id,
             name: id.to_string(),
@@ -219,6 +263,7 @@ prop_compose! {
                     expires_after,
                 })
                 .collect(),
+            added_domains: domains.into_iter().map(|per_week| DomainPlan { price: Decimal::new(1, 2), per_week }).collect(),
             invoices: invoices
                 .into_iter()
                 .map(|(on, amount, due_after, paid_after)| InvoicePlan { on, amount, due_after, paid_after })
