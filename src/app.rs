@@ -240,12 +240,16 @@ pub async fn run(
             () = &mut stop => None,
             next = next(&mut outside.source, &state, redactor, &house, &kept) => Some(next),
         };
-        let Some(next) = next else { break finish(generation, &supervisor).await };
+        let Some(next) = next else { break finish(generation, &mut kept, &supervisor).await };
         supervisor.reloading();
-        tokio::select! {
-            () = &mut stop => break finish(generation, &supervisor).await,
-            () = generation.leave() => built = next,
+        let left = tokio::select! {
+            () = &mut stop => false,
+            () = generation.leave(&mut kept) => true,
+        };
+        if !left {
+            break finish(generation, &mut kept, &supervisor).await;
         }
+        built = next;
     }
     let saved = house.book.flush().await;
     drop(background);
@@ -270,10 +274,10 @@ async fn stay_awake(supervisor: Arc<Supervisor>, board: Arc<Board>, clock: Arc<d
     }
 }
 
-async fn finish(generation: Generation, supervisor: &Supervisor) {
+async fn finish(generation: Generation, kept: &mut Kept, supervisor: &Supervisor) {
     supervisor.stopping();
     tracing::info!("told to stop: running sends get ten seconds");
-    generation.stop().await;
+    generation.stop(kept).await;
 }
 
 /// The next configuration that can be used, everything of it that can fail done. One that cannot is reported, and changes
@@ -356,19 +360,26 @@ async fn open_state(path: &Path, clock: &dyn Clock) -> Result<Opened, OpenError>
 /// What left the configuration ends quietly: a line in the log, no message.
 async fn forget_unconfigured(book: &Book, watches: &[Arc<Watch>], desks: &BTreeMap<Name, Desk>) {
     let watches: Vec<&Watch> = watches.iter().map(AsRef::as_ref).collect();
-    let (alerts, dropped) = book
+    let (alerts, asked, dropped) = book
         .change(|state| {
             let alerts = cycle::forget_unconfigured(state, &watches);
             let before = state.notifiers.len();
+            let asked = state.ask_new_fallbacks(|name| desks.get(name)?.fallback.clone());
             let dropped = state.forget_notifiers(|name| desks.contains_key(name));
-            let changed = !alerts.is_empty() || !dropped.is_empty() || state.notifiers.len() != before;
-            ((alerts, dropped), changed)
+            let changed = !alerts.is_empty() || asked > 0 || !dropped.is_empty() || state.notifiers.len() != before;
+            ((alerts, asked, dropped), changed)
         })
         .await;
     for key in alerts {
         tracing::info!(
             alert = cycle::label(&key),
             "alert ended quietly: its rule, account or division left the configuration"
+        );
+    }
+    if asked > 0 {
+        tracing::info!(
+            events = asked,
+            "fallback replaced: the new one is asked for what the old one has not delivered"
         );
     }
     for (notifier, events) in dropped {
