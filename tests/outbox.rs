@@ -339,6 +339,35 @@ async fn a_notifier_that_hangs_delays_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retry_that_hangs_does_not_keep_the_fallback_from_being_asked() {
+    /// Fails once, then takes ten minutes.
+    struct Slow(Mutex<u32>);
+    #[async_trait]
+    impl Notifier for Slow {
+        async fn send(&self, _: &Message) -> Answer {
+            if std::mem::replace(&mut *self.0.lock().unwrap(), 1) == 0 {
+                return fails(false);
+            }
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            ok()
+        }
+    }
+    let bench = Bench::new(&[("slack", None, always(ok))]);
+    let (stop, stopped) = watch::channel(false);
+    let desk = Desk { notifier: Arc::new(Slow(Mutex::new(0))), fallback: Some("slack".into()), quiet_hours: None };
+    let worker = Worker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.book), Arc::clone(&bench.clock));
+    let slow = tokio::spawn(worker.run(stopped));
+    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.pass(302).await;
+    assert_eq!(bench.told("slack"), ["raised acme via mail"]);
+    bench.pass(600).await;
+    assert_eq!((bench.owed("mail"), bench.told("slack").len()), (0, 1));
+    stop.send(true).unwrap();
+    slow.await.unwrap();
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recipient_refused_for_the_moment_is_retried_alone_and_holds_up_nobody() {
     let answers: Answers = Arc::new(|message, _| match &message.only {
         None => Ok(Delivered {
@@ -432,13 +461,14 @@ async fn one_alert_that_is_refused_for_the_moment_delays_no_other_and_keeps_its_
     bench.owe("good", Kind::Escalated, &["hook"]).await;
     bench.pass(1).await;
     assert_eq!((bench.owed("hook"), bench.told("hook").last().unwrap().as_str()), (1, "escalated good"));
-    for hour in 1..=4 {
+    for hour in 1..=4i64 {
         bench.owe("bad", if hour % 2 == 0 { Kind::Eased } else { Kind::Escalated }, &["hook"]).await;
         bench.pass(3600).await;
         bench.owe("good", Kind::Eased, &["hook"]).await;
         bench.pass(1).await;
-        assert_eq!(bench.owed("hook"), 1 + hour, "all of the one, nothing of the other");
-        assert_eq!(bench.asked("hook").last().unwrap(), &(1 + hour as i64 * 3601 - 1, vec!["eased good".to_owned()]));
+        let one = usize::try_from(1 + hour).unwrap();
+        assert_eq!(bench.owed("hook"), one, "all of the one, nothing of the other");
+        assert_eq!(bench.asked("hook").last().unwrap(), &(hour * 3601, vec!["eased good".to_owned()]));
     }
     let bad: Vec<(i64, Vec<String>)> = bench.asked("hook").into_iter().filter(|it| it.1[0].ends_with("bad")).collect();
     assert!(bad.iter().all(|it| it.1 == ["raised bad"]), "its later events wait behind it: {bad:?}");
@@ -576,6 +606,7 @@ type Heard = Arc<Mutex<BTreeMap<&'static str, Vec<String>>>>;
 type Now = Box<dyn Fn() -> i64 + Send + Sync>;
 
 const ALL: &[&str] = &["r1", "r2", "r3"];
+const OTHERS: &[&str] = &["r1", "r4"];
 
 /// A bench of one mail notifier, and what each of its recipients hears.
 fn mail_bench(puts_off: fn(&str, i64) -> bool) -> (Bench, Heard) {
@@ -690,7 +721,6 @@ async fn a_recipient_that_leaves_the_configuration_is_waited_for_no_longer() {
     bench.owe("acme", Kind::Raised, &["mail"]).await;
     bench.pass(10).await;
     let heard = Heard::default();
-    const OTHERS: &[&str] = &["r1", "r4"];
     let answers: Answers = {
         let server = mail_server(OTHERS, |_, _| false, &heard, Box::new(|| 0));
         Arc::new(move |message, tries| match &message.only {

@@ -170,20 +170,6 @@ impl Worker {
     /// Works until `stop` turns true, and waits for nothing then: a send that runs goes on by itself.
     pub async fn work(mut self, mut stop: watch::Receiver<bool>) -> Stopped {
         while !*stop.borrow() {
-            if let Some(sending) = &mut self.sending {
-                let outcome = tokio::select! {
-                    outcome = &mut sending.outcome => Some(outcome),
-                    () = self.book.marks_due() => None,
-                    _ = stop.wait_for(|stop| *stop) => break,
-                };
-                match outcome {
-                    Some(outcome) => self.mark(outcome).await,
-                    None => {
-                        self.book.flush().await;
-                    }
-                }
-                continue;
-            }
             let book = Arc::clone(&self.book);
             let changed = book.changed();
             tokio::pin!(changed);
@@ -195,24 +181,36 @@ impl Worker {
                 self.escalate().await;
             }
             self.held = hold.is_some();
-            let batch = if self.held { None } else { self.batch() };
-            if let Some(batch) = batch {
-                self.send(batch).await;
-                continue;
+            if self.sending.is_none() {
+                match if self.held { None } else { self.batch() } {
+                    Some(batch) => self.send(batch).await,
+                    None => self.rest().await,
+                }
             }
-            self.book.flush_marks().await;
-            self.forget_settled_lanes();
             let clock = Arc::clone(&self.clock);
-            let due = hold.or_else(|| self.escalation_due());
-            let due = due.map(|due| async move { clock.sleep(due).await });
-            tokio::select! {
-                () = &mut changed => {}
-                () = self.lanes.pause_over() => {}
-                () = async { match due { Some(due) => due.await, None => std::future::pending().await } } => {}
-                _ = stop.wait_for(|stop| *stop) => break,
+            let due = hold.or_else(|| self.escalation_due()).map(|due| async move { clock.sleep(due).await });
+            let ended = tokio::select! {
+                ended = async { Some((&mut self.sending.as_mut()?.outcome).await) }, if self.sending.is_some() => ended,
+                () = self.book.marks_due() => {
+                    self.book.flush().await;
+                    None
+                }
+                () = &mut changed => None,
+                () = self.lanes.pause_over() => None,
+                () = async { match due { Some(due) => due.await, None => std::future::pending().await } } => None,
+                () = stopped(&mut stop) => break,
+            };
+            if let Some(outcome) = ended {
+                self.mark(outcome).await;
             }
         }
         Stopped(self)
+    }
+
+    /// Nothing can be sent now.
+    async fn rest(&mut self) {
+        self.book.flush_marks().await;
+        self.forget_settled_lanes();
     }
 
     /// How long to hold what is owed, in quiet hours; `None`: it may be sent. What is let through takes the rest along, as
@@ -408,7 +406,9 @@ impl Worker {
                 (handed, if handed > 0 { Due::BeforeSending } else { Due::Soon })
             })
             .await;
-        batch.lanes.iter().for_each(|lane| self.lanes.settled(lane));
+        for lane in &batch.lanes {
+            self.lanes.settled(lane);
+        }
         tracing::error!(notifier = %self.name, reason = error.reason, events = ids.len(), handed_to_fallback = handed, "notification refused for good: not tried again");
     }
 
@@ -472,6 +472,11 @@ fn no_more_trouble(state: &mut State, name: &Name) -> Option<Trouble> {
         trouble.since = since;
     }
     None
+}
+
+/// Waits until `stop` turns true, or nobody is left to turn it.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn tried(sent: &Result<Delivered, SendError>) -> Tried {

@@ -82,8 +82,8 @@ impl Worker {
                 let has_failed = own.is_some() && owing.failing_since.is_some();
                 let with_the_rest = whole.map(|whole| if has_failed { whole } else { whole.min(waited(event, now)) });
                 let Some(longest) = own.max(with_the_rest) else { continue };
-                if longest < FALLBACK_AFTER {
-                    let left = FALLBACK_AFTER - longest;
+                let left = FALLBACK_AFTER.saturating_sub(longest);
+                if !left.is_zero() {
                     handover.next = Some(handover.next.map_or(left, |next| next.min(left)));
                     continue;
                 }

@@ -135,7 +135,9 @@ impl Lanes {
     /// Notes that lanes were delivered. What paused meanwhile because the notifier failed need not wait any longer.
     pub(super) fn succeeded(&mut self, lanes: &[Lane]) {
         let recovered = self.all_fail() || lanes.iter().any(|lane| matches!(lane, Lane::Alone(_)));
-        lanes.iter().for_each(|lane| self.settled(lane));
+        for lane in lanes {
+            self.settled(lane);
+        }
         for (lane, failure) in &mut self.failures {
             if matches!(lane, Lane::Alone(_)) {
                 continue;
