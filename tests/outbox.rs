@@ -481,6 +481,39 @@ async fn one_alert_that_is_refused_for_the_moment_delays_no_other_and_keeps_its_
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_notice_that_a_division_is_gone_keeps_its_place_among_the_events_of_its_alerts() {
+    let gate = Arc::new(Mutex::new(false));
+    let open = Arc::clone(&gate);
+    let answers: Answers =
+        Arc::new(
+            move |message, _| {
+                if account_of(message) == "acme" && !*open.lock().unwrap() { fails(false) } else { ok() }
+            },
+        );
+    let bench = Bench::of(vec![Seat::one_by_one(answers)]);
+    bench.owe("acme", Kind::Raised, &["hook"]).await;
+    bench.pass(10).await;
+    let gone = |state: &mut State| {
+        for account in ["acme", "other"] {
+            let rules = vec!["funds".into()];
+            let subject = Subject::Unwatched { account: account.into(), division: None, division_name: None, rules };
+            state.owe(subject, bench.clock.now(), &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+        }
+        ((), true)
+    };
+    bench.book.change(gone).await;
+    bench.pass(10).await;
+    bench.owe("acme", Kind::Raised, &["hook"]).await;
+    bench.pass(100).await;
+    assert_eq!(bench.owed("hook"), 3, "of the one nothing overtakes; the other's notice is out");
+    let before = bench.asked("hook").len();
+    *gate.lock().unwrap() = true;
+    bench.pass(301).await;
+    assert_eq!(bench.told("hook").split_off(before), ["raised acme", "other", "raised acme"]);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_fallback_gets_the_alert_that_fails_for_five_minutes_while_others_pass() {
     let hook = Seat { fallback: Some("mail"), ..Seat::one_by_one(fails_for("bad")) };
     let bench = Bench::of(vec![hook, Seat::new("mail", always(ok))]);

@@ -18,7 +18,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 pub use escalation::{FALLBACK_AFTER, REPORT_AFTER};
 
-use self::lanes::{Candidate, Lane, Lanes};
+use self::lanes::{Candidate, Divisions, Lane, Lanes};
 use super::{Content, Delivered, Item, Message, Notifier, Refusal, SendError, Via, digest};
 use crate::clock::Clock;
 use crate::domain::event::{Event, Subject};
@@ -245,7 +245,7 @@ impl Worker {
     /// A message to everyone, but for recipients that something older is still to reach: it joins that.
     fn batch_for_all(&self, state: &State) -> Option<Batch> {
         let pending = || state.owed_to(&self.name).filter(|(_, owing)| owing.only.is_none());
-        let lane = self.lanes.choose(self.candidates(pending().map(|(event, _)| event)))?;
+        let lane = self.lanes.choose(self.candidates(pending().map(|(event, _)| event)).into_iter())?;
         let chosen = pending().filter(|(event, _)| self.lane_of(event) == lane).take(lane.most_at_once());
         let waiting: BTreeSet<&String> =
             state.owed_to(&self.name).filter_map(|(_, owing)| owing.only.as_ref()).flatten().collect();
@@ -256,13 +256,17 @@ impl Worker {
     }
 
     /// The lanes of pending events, which come oldest first, each with what decides its turn.
-    fn candidates<'a>(&self, events: impl Iterator<Item = &'a Arc<Event>>) -> impl Iterator<Item = Candidate> {
-        let mut lanes: HashMap<Lane, (bool, usize)> = HashMap::new();
+    fn candidates<'a>(&self, events: impl Iterator<Item = &'a Arc<Event>>) -> Vec<Candidate> {
+        let (mut lanes, mut divisions) = (HashMap::new(), Divisions::default());
         for (place, event) in events.enumerate() {
-            let (critical, _) = lanes.entry(self.lane_of(event)).or_insert((false, place));
+            divisions.note(event, place);
+            let (critical, ..) = lanes.entry(self.lane_of(event)).or_insert((false, place, event));
             *critical |= event.is_about_critical();
         }
-        lanes.into_iter().map(|(lane, (critical, place))| Candidate { lane, critical, place })
+        let in_turn = lanes.into_iter().filter(|(lane, (_, place, event))| {
+            *lane == Lane::Together || !divisions.something_is_before(event, *place)
+        });
+        in_turn.map(|(lane, (critical, place, _))| Candidate { lane, critical, place }).collect()
     }
 
     /// A message to recipients that are retried alone: to one of them everything that it still lacks, in order, and to

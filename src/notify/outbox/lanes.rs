@@ -13,7 +13,7 @@
 //! So a server that is down is asked three times, and then as rarely as if one event were pending; and one alert that is
 //! refused costs the others nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,8 +22,9 @@ use std::time::Duration;
 
 use super::pause_after;
 use crate::clock::Clock;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, Subject};
 use crate::domain::state::Thread;
+use crate::domain::{Division, Name};
 
 /// So many different lanes that fail in a row mean that the notifier fails.
 const IN_A_ROW: usize = 3;
@@ -60,6 +61,34 @@ pub(super) struct Candidate {
     pub(super) critical: bool,
     /// Place of its oldest event in the queue.
     pub(super) place: usize,
+}
+
+/// Places in the queue of the first event of each division's alerts, and of the notice that it is gone. That notice ends
+/// those alerts, and so the two are kept in order although they are different lanes.
+#[derive(Default)]
+pub(super) struct Divisions<'a> {
+    alerts: HashMap<(&'a Name, Division), usize>,
+    notices: HashMap<(&'a Name, Division), usize>,
+}
+
+impl<'a> Divisions<'a> {
+    pub(super) fn note(&mut self, event: &'a Event, place: usize) {
+        if let Some(key) = event.alert() {
+            self.alerts.entry((&key.account, key.division)).or_insert(place);
+        } else if let Subject::Unwatched { account, division, .. } = &event.subject {
+            self.notices.entry((account, *division)).or_insert(place);
+        }
+    }
+
+    /// Whether an event, the oldest of its lane, has to wait for another lane.
+    pub(super) fn something_is_before(&self, event: &Event, place: usize) -> bool {
+        let first = match (event.alert(), &event.subject) {
+            (Some(key), _) => self.notices.get(&(&key.account, key.division)),
+            (None, Subject::Unwatched { account, division, .. }) => self.alerts.get(&(account, *division)),
+            _ => None,
+        };
+        first.is_some_and(|first| *first < place)
+    }
 }
 
 type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
