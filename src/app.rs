@@ -287,12 +287,16 @@ async fn run_with(
             () = &mut stop => None,
             next = next(&mut outside.source, &state, redactor, &house, &kept) => Some(next),
         };
-        let Some(next) = next else { break finish(generation, &supervisor).await };
+        let Some(next) = next else { break finish(generation, &mut kept, &supervisor).await };
         supervisor.reloading();
-        tokio::select! {
-            () = &mut stop => break finish(generation, &supervisor).await,
-            () = generation.leave() => built = next,
+        let left = tokio::select! {
+            () = &mut stop => false,
+            () = generation.leave(&mut kept) => true,
+        };
+        if !left {
+            break finish(generation, &mut kept, &supervisor).await;
         }
+        built = next;
     }
     let saved = house.book.flush().await;
     drop(background);
@@ -317,10 +321,10 @@ async fn stay_awake(supervisor: Arc<Supervisor>, board: Arc<Board>, clock: Arc<d
     }
 }
 
-async fn finish(generation: Generation, supervisor: &Supervisor) {
+async fn finish(generation: Generation, kept: &mut Kept, supervisor: &Supervisor) {
     supervisor.stopping();
     tracing::info!("told to stop: running sends get ten seconds");
-    generation.stop().await;
+    generation.stop(kept).await;
 }
 
 /// The next configuration that can be used, everything of it that can fail done. One that cannot is reported, and changes
@@ -404,21 +408,28 @@ async fn open_state(path: &Path, clock: &dyn Clock) -> Result<Opened, OpenError>
 async fn forget_unconfigured(book: &Book, watches: &[Arc<Watch>], desks: &BTreeMap<Name, Desk>, now: Time) {
     let watches: Vec<&Watch> = watches.iter().map(AsRef::as_ref).collect();
     let incident_notifiers = watches.first().map(|watch| Arc::clone(&watch.incident_notifiers)).unwrap_or_default();
-    let (alerts, dropped) = book
+    let (alerts, asked, dropped) = book
         .change(|state| {
             let alerts = cycle::forget_unconfigured(state, &watches, now);
             let before = state.notifiers.len();
             let configured = |name: &str| desks.contains_key(name);
             state.end_removed_notifiers(configured, &incident_notifiers, now);
+            let asked = state.ask_new_fallbacks(|name| desks.get(name)?.fallback.clone());
             let dropped = state.forget_notifiers(configured);
-            let changed = !alerts.is_empty() || !dropped.is_empty() || state.notifiers.len() != before;
-            ((alerts, dropped), changed)
+            let changed = !alerts.is_empty() || asked > 0 || !dropped.is_empty() || state.notifiers.len() != before;
+            ((alerts, asked, dropped), changed)
         })
         .await;
     for key in alerts {
         tracing::info!(
             alert = cycle::label(&key),
             "alert ended quietly: its rule, account or division left the configuration"
+        );
+    }
+    if asked > 0 {
+        tracing::info!(
+            events = asked,
+            "fallback replaced: the new one is asked for what the old one has not delivered"
         );
     }
     for (notifier, events) in dropped {

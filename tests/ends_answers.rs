@@ -134,11 +134,10 @@ async fn what_was_taken_is_not_repeated_when_a_later_one_fails_and_the_order_is_
         server.become_(fine);
         bench.pass(60).await;
         let told: Vec<Vec<String>> = bench.delivered("it").into_iter().map(|(_, told)| told).collect();
-        assert_eq!(
-            told,
-            [["raised a"], ["raised b"], ["escalated a"], ["resolved a"], ["resolved b"]],
-            "{kind}: each alone, once and in order"
-        );
+        assert!(told.iter().all(|it| it.len() == 1), "{kind}: each alone: {told:?}");
+        let of = |alert: &str| told.iter().flatten().filter(|it| it.ends_with(alert)).cloned().collect::<Vec<_>>();
+        assert_eq!(of(" a"), ["raised a", "escalated a", "resolved a"], "{kind}: once, and an alert's events in order");
+        assert_eq!(of(" b"), ["raised b", "resolved b"], "{kind}");
         assert_eq!(bench.owed("it"), 0);
         bench.end().await;
     }

@@ -1,25 +1,27 @@
 //! Two thousand divisions at once, while Slack will not listen: everybody's alert is told or counted, none is forgotten,
 //! every payload fits, and what is owed, the state and the time that a cycle takes stay bounded.
 
-#![allow(clippy::unwrap_used)] // panicking is how a test ends
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // panicking is how a test ends
 
 #[path = "support/hostile.rs"]
 mod hostile;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use lowtide::clock::Clock;
 use lowtide::cycle::{self, Harvest, Memory, Read, Scope, Watch, settle};
 use lowtide::domain::Name;
 use lowtide::domain::event::Subject;
 use lowtide::domain::state::{KEPT_PER_ALERT, State};
+use lowtide::notify::outbox::{Desk, Worker};
 use lowtide::notify::render::mail::mail;
 use lowtide::notify::slack::payload;
-use lowtide::notify::{Content, Delivered, Item, Message, Words};
+use lowtide::notify::{Content, Delivered, Item, Message, Notifier, SendError, Words};
 use lowtide::schedule::Schedule;
 use lowtide::store::{Book, Decoded, Store, decode, encode};
 use support::service::{Disk, Ear, Funds, JumpingClock, Service, account, balance, fails, items, rule};
@@ -93,6 +95,100 @@ async fn two_thousand_divisions_that_fall_at_once_are_all_told_or_counted_when_s
     assert!(service.book.read(|state| state.owed.is_empty() && state.alerts.len() == 2000));
     assert!(service.book.read(|state| state.alerts.values().all(|it| it.alert.told.len() == 1)));
     service.stop().await;
+}
+
+/// A notifier that takes one event at a time, in so many milliseconds.
+struct OneByOne(u64);
+
+#[async_trait]
+impl Notifier for OneByOne {
+    async fn send(&self, _: &Message) -> Result<Delivered, SendError> {
+        tokio::time::sleep(Duration::from_millis(self.0)).await;
+        Ok(Delivered::default())
+    }
+
+    fn one_by_one(&self) -> bool {
+        true
+    }
+}
+
+/// Each save used to write everything that was still pending: 1,072 saves of 1,015 MB altogether.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_deliveries_one_by_one_share_their_saves() {
+    let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
+    let funds = Funds::new(&clock, (1..=1072).map(Some), 100);
+    let (disk, mut memory) = (Arc::new(Disk::default()), Memory::default());
+    let book = Arc::new(Book::new(State::default(), Arc::clone(&disk) as Arc<dyn Store>));
+    let watched = account(Arc::clone(&funds) as _, Scope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["hook"]));
+    cycle(&watched, &mut memory, &book, &clock).await;
+    assert_eq!(book.read(|state| state.owed.len()), 1072);
+    let saved = || (disk.written.load(Ordering::SeqCst), disk.saves.load(Ordering::SeqCst));
+    let before = saved();
+    let desk = Desk { notifier: Arc::new(OneByOne(1)), fallback: None, quiet_hours: None };
+    let worker = Worker::new("hook".into(), desk, BTreeSet::new(), Arc::clone(&book), clock);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let task = tokio::spawn(worker.run(stopped));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(decode(&disk.last.lock().unwrap()).unwrap().state.owed.is_empty(), "all of it is marked on disk");
+    stop.send(true).unwrap();
+    task.await.unwrap();
+    let (bytes, saves) = (saved().0 - before.0, saved().1 - before.1);
+    println!("{saves} saves, {:.1} MB", bytes as f64 / 1e6);
+    assert!(saves <= 1072 / 25 + 40 && bytes < 60_000_000, "{bytes} bytes in {saves} saves");
+}
+
+/// Looks at the disk, now and then before it takes an event, as a crash at that moment would leave it.
+struct Witness {
+    disk: Arc<Disk>,
+    taken: Mutex<BTreeSet<String>>,
+    repeats: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Notifier for Witness {
+    async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let id = items(message)[0].event.id.clone();
+        let taken = {
+            let mut taken = self.taken.lock().unwrap();
+            assert!(taken.insert(id), "nothing is sent twice while the service lives");
+            taken.clone()
+        };
+        if taken.len() % 11 == 0 {
+            let state = decode(&self.disk.last.lock().unwrap()).unwrap().state;
+            let owed: BTreeSet<String> = state.owed_to("hook").map(|(event, _)| event.id.clone()).collect();
+            assert_eq!(owed.union(&taken).count(), 400, "nothing is lost");
+            self.repeats.fetch_max(owed.intersection(&taken).count(), Ordering::SeqCst);
+        }
+        Ok(Delivered::default())
+    }
+
+    fn one_by_one(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_repeats_no_more_than_the_few_deliveries_that_share_a_save() {
+    let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
+    let funds = Funds::new(&clock, (1..=400).map(Some), 100);
+    let (disk, mut memory) = (Arc::new(Disk::default()), Memory::default());
+    let book = Arc::new(Book::new(State::default(), Arc::clone(&disk) as Arc<dyn Store>));
+    let watched = account(Arc::clone(&funds) as _, Scope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["hook"]));
+    cycle(&watched, &mut memory, &book, &clock).await;
+    let repeats = Arc::new(AtomicUsize::new(0));
+    let witness = Witness { disk, taken: Mutex::default(), repeats: Arc::clone(&repeats) };
+    let desk = Desk { notifier: Arc::new(witness), fallback: None, quiet_hours: None };
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let worker = Worker::new("hook".into(), desk, BTreeSet::new(), Arc::clone(&book), clock);
+    let task = tokio::spawn(worker.run(stopped));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    stop.send(true).unwrap();
+    task.await.unwrap();
+    assert!(book.read(|state| state.owed.is_empty()));
+    // The one that is under way is the twenty-sixth.
+    let most = repeats.load(Ordering::SeqCst);
+    assert!((2..=26).contains(&most), "{most} would be repeated");
 }
 
 /// One cycle of all divisions, as the service runs it. Returns how long it took.

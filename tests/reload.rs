@@ -4,10 +4,11 @@
 #[path = "support/bin.rs"]
 mod bin;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bin::{FUNDS, KEY, Service, World, wait_until};
-use wiremock::ResponseTemplate;
+use wiremock::matchers::method;
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
 const TAKEN: &str = "configuration read again";
 const REFUSED: &str = "configuration refused";
@@ -236,4 +237,113 @@ async fn a_service_that_is_told_to_stop_while_it_reloads_stops() {
     wait_log(&service, TAKEN, 1);
     assert_eq!(service.stop(), Some(0));
     assert!(!world.state().contains("\"owed\""), "the running send was finished: {}", world.state());
+}
+
+/// Another notifier, `hook`, that answers its first request after so many seconds, and the others at once.
+async fn slow_hook(world: &World, seconds: u64) -> MockServer {
+    let server = MockServer::start().await;
+    let slow = ResponseTemplate::new(200).set_delay(Duration::from_secs(seconds));
+    Mock::given(method("POST")).respond_with(slow).up_to_n_times(1).mount(&server).await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(200)).mount(&server).await;
+    let hook = format!("  hook:\n    type: webhook\n    url: {}/x\n    timeout: 60s\nrules:", server.uri());
+    edit(world, |text| text.replace("rules:", &hook).replace("notify: [slack]", "notify: [slack, hook]"));
+    server
+}
+
+/// The requests to a server so far.
+async fn asked(server: &MockServer) -> usize {
+    server.received_requests().await.unwrap().len()
+}
+
+/// Waits until a server was asked so often.
+async fn wait_asked(server: &MockServer, times: usize) {
+    for _ in 0..600 {
+        if asked(server).await >= times {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it was asked {} times, not {times}", asked(server).await);
+}
+
+#[tokio::test]
+async fn a_send_that_takes_long_delays_neither_another_notifier_nor_a_reading_after_a_reload() {
+    let world = World::new().await;
+    let hook = slow_hook(&world, 20).await;
+    world.funds("1000.00");
+    let service = world.start();
+    world.wait_told(1);
+    wait_asked(&hook, 1).await;
+    let began = Instant::now();
+    for times in 1..=2 {
+        service.hangup();
+        wait_log(&service, "lowtide runs", times + 1);
+    }
+    world.funds("100.00");
+    world.wait_told(2);
+    let cycles = service.cycles();
+    service.wait_cycles(cycles + 2);
+    assert!(began.elapsed() < Duration::from_secs(15), "it waited for the send: {:?}", began.elapsed());
+    assert_eq!(asked(&hook).await, 1, "its own notifier sends nothing before that send has ended");
+    wait_asked(&hook, 2).await;
+    assert!(began.elapsed() > Duration::from_secs(15));
+    wait_until("all of it to be marked", || !world.state().contains("\"owed\""));
+    assert_eq!(asked(&hook).await, 2, "nothing is sent twice");
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_notifier_that_leaves_finishes_its_send_and_is_not_heard_of_again() {
+    let world = World::new().await;
+    let with_it = slow_hook(&world, 12).await;
+    let before = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    world.funds("1000.00");
+    let service = world.start();
+    world.wait_told(1);
+    wait_asked(&with_it, 1).await;
+    world.config(FUNDS);
+    service.hangup();
+    wait_log(&service, TAKEN, 1);
+    wait_log(&service, "no longer configured still runs", 1);
+    // It comes back before its send has ended: nothing is sent beside that.
+    std::fs::write(world.path("alerts.yaml"), &before).unwrap();
+    service.hangup();
+    wait_log(&service, TAKEN, 2);
+    world.funds("100.00");
+    world.wait_told(2);
+    wait_asked(&with_it, 2).await;
+    wait_until("all of it to be marked", || !world.state().contains("\"owed\""));
+    world.config(FUNDS);
+    service.hangup();
+    wait_log(&service, TAKEN, 3);
+    world.funds("5000.00");
+    assert!(world.wait_told(3).to_lowercase().contains("resolved"));
+    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    assert_eq!(asked(&with_it).await, 2);
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_fallback_that_is_replaced_while_both_are_down_is_asked_after_the_reload() {
+    let world = World::new().await;
+    let (old, new) = (MockServer::start().await, MockServer::start().await);
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(503)).mount(&old).await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(200)).mount(&new).await;
+    world.slack_answers(ResponseTemplate::new(404).set_body_string("no_service"));
+    let original = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let with_fallback = |name: &str, at: &str| {
+        let hook = format!("  {name}:\n    type: webhook\n    url: {at}/x\nrules:");
+        original.replace("type: slack\n", &format!("type: slack\n    fallback: {name}\n")).replace("rules:", &hook)
+    };
+    edit(&world, |_| with_fallback("old", &old.uri()));
+    world.funds("1000.00");
+    let service = world.start();
+    wait_asked(&old, 1).await;
+    edit(&world, |_| with_fallback("new", &new.uri()));
+    wait_log(&service, TAKEN, 1);
+    wait_asked(&new, 1).await;
+    let body = String::from_utf8(new.received_requests().await.unwrap()[0].body.clone()).unwrap();
+    assert!(body.contains("\"raised\"") && body.contains("slack"), "{body}");
+    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    assert_eq!(service.stop(), Some(0));
 }

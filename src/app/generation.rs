@@ -1,6 +1,7 @@
-//! What runs by one configuration: built as a whole, started as a whole, ended between two cycles and two sends.
+//! What runs by one configuration: built as a whole, started as a whole, ended between two cycles.
 //!
-//! What outlives a reload is not its own: the book, the board, and what is [`Kept`] of accounts that stay.
+//! What outlives a reload is not its own: the book, the board, what is [`Kept`] of accounts that stay, and sends that run,
+//! which nothing waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use url::Url;
@@ -25,7 +27,7 @@ use crate::domain::silence::Silence;
 use crate::domain::state::State;
 use crate::heartbeat::Target;
 use crate::http::{self, Server};
-use crate::notify::outbox::{Desk, Tried, Worker};
+use crate::notify::outbox::{Desk, Sending, Stopped, Tried, Worker};
 use crate::reports::{self, Plan};
 use crate::schedule::Schedule;
 use crate::scheduler::{self, Halt, Jobs};
@@ -51,6 +53,8 @@ pub(super) struct Kept {
     pub(super) shared: Shared,
     pub(super) http: Option<Server>,
     memories: BTreeMap<Name, Remembered>,
+    /// Sends that still ran when their workers were stopped. That of a notifier that left stays here to its end.
+    sending: BTreeMap<Name, Sending>,
 }
 
 /// What an account's cycles remember, and of what.
@@ -105,7 +109,11 @@ fn listener(config: &Config, running: Option<&Server>) -> anyhow::Result<Option<
 /// The running tasks of one configuration.
 pub(super) struct Generation {
     cycles: JoinSet<()>,
-    workers: JoinSet<()>,
+    workers: JoinSet<(Name, Stopped)>,
+    /// Workers that have been stopped.
+    stopped: BTreeMap<Name, Stopped>,
+    /// Reports, and what keeps ledgers and orders fresh.
+    others: JoinSet<()>,
     halt: watch::Sender<Halt>,
     no_more_sends: watch::Sender<bool>,
 }
@@ -124,15 +132,16 @@ impl Generation {
         let (halt, halted) = watch::channel(Halt::No);
         let quiet = desks.iter().filter_map(|(name, desk)| Some((name.clone(), desk.quiet_hours.clone()?)));
         house.board.quiet_hours(quiet.collect());
-        let mut workers = spawn_workers(desks, house, &sends_end);
-        spawn_reports(&config, house, &sends_end, &mut workers).await;
+        let workers = spawn_workers(desks, house, &mut kept.sending, &sends_end);
+        let mut others = JoinSet::new();
+        spawn_reports(&config, house, &sends_end, &mut others).await;
         let mut memories = BTreeMap::new();
         let mut cycles = JoinSet::new();
         for watch in watches {
             let Some(account) = config.accounts.get(&watch.account) else { continue };
             if let Some(library) = &watch.library {
                 let cache = Cache::new(books_folder(&config.state), &watch.account, account.base_url.as_str());
-                workers.spawn(library.keeper(&watch, &house.clock, Some(cache)).run(sends_end.clone()));
+                others.spawn(library.keeper(&watch, &house.clock, Some(cache)).run(sends_end.clone()));
             }
             let memory = kept.memory(&watch, &account.base_url);
             let (base_url, scope) = (account.base_url.clone(), watch.scope.clone());
@@ -140,13 +149,12 @@ impl Generation {
             cycles.spawn(run_account(watch, memory, account.schedule.clone(), house.shared(), halted.clone()));
         }
         kept.memories = memories;
-        Self { cycles, workers, halt, no_more_sends }
+        Self { cycles, workers, stopped: BTreeMap::new(), others, halt, no_more_sends }
     }
 
-    /// Ends between two cycles and two sends. Readings go on while the running sends are finished.
-    pub(super) async fn leave(&mut self) {
-        let _ = self.no_more_sends.send(true); // everybody who listens may have ended already
-        while self.workers.join_next().await.is_some() {}
+    /// Ends between two cycles; messages are sent meanwhile. A send that runs goes on: the next worker of its notifier marks
+    /// it, and nobody else waits for it.
+    pub(super) async fn leave(&mut self, kept: &mut Kept) {
         let _ = self.halt.send(Halt::AfterThis);
         let last = async { while self.cycles.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_CYCLE, last).await.is_err() {
@@ -154,18 +162,34 @@ impl Generation {
             let _ = self.halt.send(Halt::Now);
             while self.cycles.join_next().await.is_some() {}
         }
+        self.stop_workers().await;
+        kept.sending.retain(|_, sending| !sending.has_ended());
+        for (name, stopped) in std::mem::take(&mut self.stopped) {
+            kept.sending.extend(stopped.into_sending().map(|sending| (name, sending)));
+        }
     }
 
     /// Ends for good: cycles at once; running sends get ten seconds.
-    pub(super) async fn stop(mut self) {
+    pub(super) async fn stop(mut self, kept: &mut Kept) {
         let _ = self.halt.send(Halt::Now);
-        let _ = self.no_more_sends.send(true);
         let all = async {
             while self.cycles.join_next().await.is_some() {}
-            while self.workers.join_next().await.is_some() {}
+            self.stop_workers().await;
+            let marked = std::mem::take(&mut self.stopped).into_values().map(Stopped::finish);
+            let unmarked = kept.sending.values_mut().map(Sending::ended);
+            tokio::join!(join_all(marked), join_all(unmarked));
         };
         if tokio::time::timeout(LAST_SENDS, all).await.is_err() {
             tracing::warn!("a send still runs after ten seconds: it is abandoned and stays owed");
+        }
+    }
+
+    /// Stops whatever sends or has something sent, without a wait for sends that run.
+    async fn stop_workers(&mut self) {
+        let _ = self.no_more_sends.send(true); // everybody who listens may have ended already
+        while self.others.join_next().await.is_some() {}
+        while let Some(joined) = self.workers.join_next().await {
+            self.stopped.extend(joined); // a worker that panicked leaves nothing
         }
     }
 }
@@ -210,15 +234,26 @@ impl Kept {
     }
 }
 
-fn spawn_workers(desks: BTreeMap<Name, Desk>, house: &House, stopped: &watch::Receiver<bool>) -> JoinSet<()> {
+/// One worker a notifier. It begins with the send that its predecessor left running, so that there are never two at once.
+fn spawn_workers(
+    desks: BTreeMap<Name, Desk>,
+    house: &House,
+    sending: &mut BTreeMap<Name, Sending>,
+    stopped: &watch::Receiver<bool>,
+) -> JoinSet<(Name, Stopped)> {
     let everyone: BTreeSet<Name> = desks.keys().cloned().collect();
     let mut tasks = JoinSet::new();
     for (name, desk) in desks {
         let board = Arc::clone(&house.board);
         let counter = Arc::new(move |name: &Name, tried: Tried| board.tried(name, tried));
         let (book, clock) = (Arc::clone(&house.book), Arc::clone(&house.clock));
-        let worker = Worker::new(name, desk, everyone.clone(), book, clock).counted_by(counter);
-        tasks.spawn(worker.run(stopped.clone()));
+        let worker = Worker::new(name.clone(), desk, everyone.clone(), book, clock).counted_by(counter);
+        let worker = worker.going_on_with(sending.remove(&name));
+        let stopped = stopped.clone();
+        tasks.spawn(async move { (name, worker.work(stopped).await) });
+    }
+    for notifier in sending.keys() {
+        tracing::info!(%notifier, "a send of a notifier that is no longer configured still runs: it is finished");
     }
     tasks
 }

@@ -101,9 +101,9 @@ pub struct Owing {
     /// Events of the same alert, right before this one, that were dropped to stay bounded.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: u32,
-    /// The fallback has been asked already.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub handed_over: bool,
+    /// Begin of the first of the tries that failed; `None`: none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Time>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde wants
@@ -203,9 +203,22 @@ impl State {
             } else if let Some(owing) = owed.to.get_mut(notifier) {
                 if ids.contains(&owed.event.id) {
                     owing.only = Some(deferred.to_vec());
+                    owing.failing_since = None;
                 } else if owing.thread.is_none() && lines.contains(&owed.event.subject.identity()) {
                     owing.thread = message_id.map(str::to_owned);
                 }
+            }
+        }
+        self.drop_settled();
+    }
+
+    /// Marks events as settled for recipients that were retried alone, whether these took them or refused them for good.
+    pub fn settled_alone(&mut self, notifier: &str, ids: &BTreeSet<String>, recipients: &[String]) {
+        for owed in self.owed.iter_mut().filter(|owed| ids.contains(&owed.event.id)) {
+            let Some(only) = owed.to.get_mut(notifier).and_then(|owing| owing.only.as_mut()) else { continue };
+            only.retain(|recipient| !recipients.contains(recipient));
+            if only.is_empty() {
+                owed.to.remove(notifier);
             }
         }
         self.drop_settled();
@@ -219,7 +232,8 @@ impl State {
         self.drop_settled();
     }
 
-    /// Owes to `fallback` what `notifier` could not deliver, but for what that one is told anyway. Returns how many.
+    /// Queues for `fallback` what `notifier` could not deliver, but for what that one was asked to tell before. Returns how
+    /// many events.
     pub fn hand_over(
         &mut self,
         notifier: &Name,
@@ -227,29 +241,82 @@ impl State {
         error: &str,
         ids: Option<&BTreeSet<String>>,
     ) -> usize {
-        let mut threads = BTreeSet::new();
-        let mut handed = 0;
-        for owed in self.owed.iter_mut().filter(|owed| ids.is_none_or(|ids| ids.contains(&owed.event.id))) {
-            let Some(owing) = owed.to.get_mut(notifier) else { continue };
+        let wanted = |event: &Event| ids.is_none_or(|ids| ids.contains(&event.id));
+        let mut asked = Vec::new();
+        for (i, owed) in self.owed.iter().enumerate().filter(|(_, owed)| wanted(&owed.event)) {
             // A lone recipient that is refused for the moment has neighbours who were reached: nobody needs telling instead.
-            if std::mem::replace(&mut owing.handed_over, true) || owing.only.is_some() {
+            if let Some(owing) = owed.to.get(notifier).filter(|owing| owing.only.is_none()) {
+                asked.push((i, fallback.clone(), (notifier.clone(), error.to_owned()), owing.omitted));
+            }
+        }
+        self.ask(asked)
+    }
+
+    /// Follows a configuration in which notifiers have other fallbacks: what waits for one that is asked in place of a
+    /// notifier is queued for the fallback that this notifier has now. Returns how many events.
+    pub fn ask_new_fallbacks(&mut self, fallback_of: impl Fn(&str) -> Option<Name>) -> usize {
+        let mut asked = Vec::new();
+        for (i, owed) in self.owed.iter().enumerate() {
+            for owing in owed.to.values().filter(|owing| owing.only.is_none()) {
+                let Some(via) = &owing.via else { continue };
+                asked.extend(fallback_of(&via.0).map(|fallback| (i, fallback, via.clone(), owing.omitted)));
+            }
+        }
+        self.ask(asked)
+    }
+
+    /// Queues events, by their places, for fallbacks that were not asked to tell them before: each is asked once, whatever
+    /// became of it.
+    fn ask(&mut self, asked: Vec<(usize, Name, (Name, String), u32)>) -> usize {
+        let mut threads = BTreeSet::new();
+        let mut queued = 0;
+        for (i, fallback, via, omitted) in asked {
+            let owed = &mut self.owed[i];
+            if !owed.event.may_be_handed_to(&fallback) {
                 continue;
             }
-            let omitted = owing.omitted;
-            if owed.event.may_be_handed_to(fallback) {
-                Arc::make_mut(&mut owed.event).audience.insert(fallback.clone());
-                let via = Some((notifier.clone(), error.to_owned()));
-                let thread =
-                    owed.event.alert().and_then(|key| self.alerts.get(key)?.alert.told.get(fallback).cloned()?);
-                owed.to.insert(fallback.clone(), Box::new(Owing { via, omitted, thread, ..Owing::default() }));
-                threads.insert(Thread::of(&owed.event));
-                handed += 1;
-            }
+            Arc::make_mut(&mut owed.event).audience.insert(fallback.clone());
+            let alert = owed.event.alert().and_then(|key| self.alerts.get(key));
+            let thread = alert.and_then(|known| known.alert.told.get(&fallback).cloned()?);
+            let owing = Owing { via: Some(via), omitted, thread, ..Owing::default() };
+            owed.to.insert(fallback.clone(), Box::new(owing));
+            threads.insert((Thread::of(&owed.event), fallback));
+            queued += 1;
         }
-        for thread in threads {
-            self.keep_bounded([fallback], &thread);
+        for (thread, fallback) in threads {
+            self.keep_bounded([&fallback], &thread);
         }
-        handed
+        queued
+    }
+
+    /// Notes that a try to deliver these events, begun at `since`, failed. Returns whether that is new of any.
+    pub fn failing(&mut self, notifier: &str, ids: &BTreeSet<String>, since: Time) -> bool {
+        let mut new = false;
+        for owed in self.owed.iter_mut().filter(|owed| ids.contains(&owed.event.id)) {
+            let Some(owing) = owed.to.get_mut(notifier) else { continue };
+            let first = owing.failing_since.map_or(since, |before| before.min(since));
+            new |= owing.failing_since.replace(first) != Some(first);
+        }
+        new
+    }
+
+    /// Counts failures of a notifier and of its events from `now`, those for which `stale` holds. Returns whether there
+    /// were any.
+    pub fn count_failures_from(&mut self, notifier: &str, now: Time, stale: impl Fn(Time) -> bool) -> bool {
+        let trouble = self.notifiers.get_mut(notifier).filter(|trouble| !trouble.reported || trouble.since > now);
+        let events = self.owed.iter_mut().filter_map(|owed| owed.to.get_mut(notifier)?.failing_since.as_mut());
+        let mut any = false;
+        for since in trouble.map(|trouble| &mut trouble.since).into_iter().chain(events).filter(|since| stale(**since))
+        {
+            *since = now;
+            any = true;
+        }
+        any
+    }
+
+    /// Begin of the oldest failure among what is pending for a notifier.
+    pub fn oldest_failure(&self, notifier: &str) -> Option<Time> {
+        self.owed_to(notifier).filter_map(|(_, owing)| owing.failing_since).min()
     }
 
     /// Notes a failed attempt.
@@ -394,15 +461,19 @@ impl OwedIndex {
     }
 }
 
-/// The same as [`Subject::identity`], but without a text to be made of every event that is compared: thousands may be owed.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Thread {
+/// What an event continues: an alert, or the notices of one kind about the same thing. Within it, order matters.
+// The same as `Subject::identity`, but without a text to be made of every event that is compared: thousands may be owed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Thread {
+    /// The alert that it belongs to.
     Alert(AlertKey),
+    /// What a notice is about.
     Notice(String),
 }
 
 impl Thread {
-    fn of(event: &Event) -> Self {
+    /// What `event` continues.
+    pub fn of(event: &Event) -> Self {
         event.alert().map_or_else(|| Self::Notice(event.subject.identity()), |key| Self::Alert(key.clone()))
     }
 

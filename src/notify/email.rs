@@ -251,6 +251,10 @@ impl Notifier for Email {
         }
     }
 
+    fn recipients(&self) -> Vec<String> {
+        self.to.iter().map(|mailbox| mailbox.email.to_string()).collect()
+    }
+
     fn preview(&self, message: &Message) -> Preview {
         let mail::Mail { subject, text, html, pictures } = self.parts(message);
         let address = |picture: &Picture| Some((picture.id.clone(), picture.address().ok()?));

@@ -38,6 +38,12 @@ pub trait Notifier: Send + Sync {
         false
     }
 
+    /// The recipients of one message, where each is accepted or refused on its own: those that are refused for the moment
+    /// are retried alone, by these names. Empty where a message is accepted as a whole.
+    fn recipients(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What [`send`](Self::send) would send, made by the same functions; nothing is sent. Empty where a channel has not
     /// said how it looks.
     fn preview(&self, message: &Message) -> Preview {

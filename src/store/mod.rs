@@ -1,7 +1,7 @@
 //! Remembering: the state file, and the book that every change of the state goes through.
 //!
 //! The promise kept here: what [`Book::change`] changed is on disk before it returns, or has loudly failed to be and is
-//! tried again. Nothing here decides what is remembered.
+//! tried again. What [`Book::mark`] notes may share a save with more of its kind. Nothing here decides what is remembered.
 
 mod file;
 mod json;
@@ -9,12 +9,13 @@ mod json;
 use std::io::{BufWriter, Write as _};
 use std::iter;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 pub(crate) use crate::atomic::beside;
 #[doc(hidden)]
@@ -28,6 +29,14 @@ use crate::domain::state::State;
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 /// How long anybody waits for a write; a disk that hangs is no reason to stay silent.
 const SAVE_PATIENCE: Duration = Duration::from_secs(5);
+/// So many marks of deliveries wait at most for a save that they share: as many messages a crash may repeat.
+const MOST_MARKS: usize = 25;
+/// A state of up to so many bytes is saved at each mark.
+const SMALL: usize = 64 * 1024;
+/// Marks wait as long as writing the state would take at so many bytes a second.
+const MARKING_RATE: usize = 1024 * 1024;
+/// And no longer than this.
+const LONGEST_MARKING: Duration = Duration::from_secs(2);
 /// The version of the state file that this program writes.
 pub const VERSION: u32 = 1;
 /// So many bytes of a file are put through the checksum at once.
@@ -69,11 +78,34 @@ pub struct Book {
     store: Arc<dyn Store>,
     changed: Notify,
     unsaved: Arc<Notify>,
+    /// Size of the last state that was written.
+    size: AtomicUsize,
 }
 
 struct Inner {
     state: State,
     edition: u64,
+    /// The last edition that has to be on disk before anything is sent.
+    before_sending: u64,
+    marks: Option<Marks>,
+}
+
+/// Marks that no write has taken along yet.
+#[derive(Clone, Copy)]
+struct Marks {
+    since: Instant,
+    count: usize,
+}
+
+/// When a change has to be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing changed.
+    Never,
+    /// In a moment: if it is lost in a crash, something is done once more.
+    Soon,
+    /// In a moment, and before the next message is sent.
+    BeforeSending,
 }
 
 struct Saved {
@@ -120,12 +152,13 @@ impl Book {
     pub fn new(state: State, store: Arc<dyn Store>) -> Self {
         let trouble = Arc::<Trouble>::default();
         Self {
-            inner: Mutex::new(Inner { state, edition: 0 }),
+            inner: Mutex::new(Inner { state, edition: 0, before_sending: 0, marks: None }),
             saved: Arc::new(tokio::sync::Mutex::new(Saved { edition: 0, trouble: Arc::clone(&trouble) })),
             trouble,
             store,
             changed: Notify::new(),
             unsaved: Arc::new(Notify::new()),
+            size: AtomicUsize::new(0),
         }
     }
 
@@ -144,11 +177,60 @@ impl Book {
                 return result;
             }
             inner.edition += 1;
+            inner.before_sending = inner.edition;
             (result, inner.edition)
         };
         self.save(edition).await;
         self.changed.notify_waiters();
         result
+    }
+
+    /// Changes the state by what became of a message. A small state is saved at once; of a large one, several such marks
+    /// share a save, so that thousands of messages do not each write thousands of others. Whoever marks also saves what is
+    /// left ([`Book::marks_due`], [`Book::flush_marks`]).
+    pub async fn mark<R>(&self, edit: impl FnOnce(&mut State) -> (R, Due)) -> R {
+        let (result, full) = {
+            let mut inner = self.lock();
+            let (result, due) = edit(&mut inner.state);
+            if due == Due::Never {
+                return result;
+            }
+            inner.edition += 1;
+            if due == Due::BeforeSending {
+                inner.before_sending = inner.edition;
+            }
+            let marks = inner.marks.get_or_insert_with(|| Marks { since: Instant::now(), count: 0 });
+            marks.count += 1;
+            (result, marks.count >= MOST_MARKS || self.marking_pause().is_zero())
+        };
+        if full {
+            self.flush().await;
+        }
+        self.changed.notify_waiters();
+        result
+    }
+
+    /// Waits until marks have to be saved; for ever while there are none.
+    pub async fn marks_due(&self) {
+        let marks = self.lock().marks;
+        match marks {
+            Some(marks) => tokio::time::sleep_until(marks.since + self.marking_pause()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Saves marks that wait, if there are any.
+    pub async fn flush_marks(&self) {
+        if self.lock().marks.is_some() {
+            self.flush().await;
+        }
+    }
+
+    /// How long marks wait for one another.
+    fn marking_pause(&self) -> Duration {
+        let size = self.size.load(Ordering::Relaxed);
+        let pause = Duration::from_micros((size.saturating_mul(1_000_000) / MARKING_RATE) as u64);
+        if size <= SMALL { Duration::ZERO } else { pause.min(LONGEST_MARKING) }
     }
 
     /// Waits for the next change. Ask before looking at the state, so that none is missed.
@@ -172,6 +254,12 @@ impl Book {
     /// Saves what is not saved yet. `true` if everything is on disk afterwards.
     pub async fn flush(&self) -> bool {
         let edition = self.lock().edition;
+        self.save(edition).await
+    }
+
+    /// Saves what has to be on disk before anything is sent: everything but marks. `true` if it is there afterwards.
+    pub async fn flush_queued(&self) -> bool {
+        let edition = self.lock().before_sending;
         self.save(edition).await
     }
 
@@ -235,9 +323,12 @@ impl Book {
             return true;
         }
         let (json, edition) = {
-            let inner = self.lock();
+            let mut inner = self.lock();
+            inner.marks = None;
             (encode(&inner.state), inner.edition)
         };
+        let size = json.as_ref().map_or(0, |json| json.pieces().map(<[u8]>::len).sum());
+        self.size.store(size, Ordering::Relaxed);
         let (store, unsaved) = (Arc::clone(&self.store), Arc::clone(&self.unsaved));
         let write = move || {
             let good = saved.note(edition, json.and_then(|json| store.save(&json)));
@@ -437,5 +528,71 @@ mod tests {
             state.failed(&"slack".into(), "no", now);
         }
         assert_eq!((state.alerts.len(), state.owed.is_empty()), (4, false));
+    }
+
+    /// Counts saves.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Store for Counting {
+        fn save(&self, _: &Json) -> std::io::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    /// A book whose last save had so many alerts.
+    async fn saved_with(alerts: u64) -> (Book, Arc<Counting>) {
+        let store = Arc::new(Counting::default());
+        let book = Book::new(State::default(), Arc::clone(&store) as Arc<dyn Store>);
+        let fill = |state: &mut State| {
+            for division in 0..alerts {
+                let key = AlertKey { account: "acme".into(), division: Some(division), rule: "funds".into() };
+                state.alerts.insert(key, Remembered::default());
+            }
+            ((), true)
+        };
+        book.change(fill).await;
+        (book, store)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_mark_of_a_small_state_is_saved_at_once() {
+        let (book, store) = saved_with(10).await;
+        for marks in 1..=3 {
+            book.mark(|_| ((), Due::Soon)).await;
+            assert_eq!(store.0.load(Ordering::SeqCst), 1 + marks);
+        }
+        book.mark(|_| ((), Due::Never)).await;
+        assert_eq!(store.0.load(Ordering::SeqCst), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn marks_of_a_large_state_share_a_save_but_neither_many_nor_for_long() {
+        let (book, store) = saved_with(5000).await;
+        let saves = || store.0.load(Ordering::SeqCst);
+        for _ in 1..MOST_MARKS {
+            book.mark(|_| ((), Due::Soon)).await;
+        }
+        book.flush_queued().await;
+        assert_eq!(saves(), 1, "sending need not wait for marks");
+        book.mark(|_| ((), Due::Soon)).await;
+        assert_eq!(saves(), 2, "no more than {MOST_MARKS} marks wait");
+        book.mark(|_| ((), Due::BeforeSending)).await;
+        assert_eq!(saves(), 2);
+        book.flush_queued().await;
+        assert_eq!(saves(), 3, "what is to be sent is on disk first");
+        book.mark(|_| ((), Due::Soon)).await;
+        let began = Instant::now();
+        book.marks_due().await;
+        assert!(began.elapsed() > Duration::ZERO && began.elapsed() <= LONGEST_MARKING, "{:?}", began.elapsed());
+        book.flush_marks().await;
+        book.flush_marks().await;
+        assert_eq!(saves(), 4);
+        book.mark(|_| ((), Due::Soon)).await;
+        book.change(|_| ((), true)).await;
+        assert_eq!(saves(), 5, "another change takes marks along");
+        let none = tokio::time::timeout(Duration::from_secs(60), book.marks_due()).await;
+        assert!(none.is_err(), "nothing waits");
     }
 }

@@ -68,6 +68,10 @@ impl Notifier for Watched {
     fn one_by_one(&self) -> bool {
         self.inner.one_by_one()
     }
+
+    fn recipients(&self) -> Vec<String> {
+        self.inner.recipients()
+    }
 }
 
 fn told(message: &Message) -> Vec<String> {

@@ -184,8 +184,8 @@ fn told(who: &str, event: &Event) -> Told {
     Told { who: who.to_owned(), alert, kind, level, at: seconds(at) }
 }
 
-/// What is sent and not yet marked on disk: by notifier and event id, with the recipients that were still to be reached.
-type InFlight = BTreeMap<(String, String), (Option<Vec<String>>, Vec<Told>)>;
+/// What is sent and not yet marked on disk: by notifier, event id and recipient.
+type InFlight = BTreeMap<(String, String, String), Told>;
 
 /// What outlives the process: the disk, the people, and the one who pulls the plug.
 #[derive(Default)]
@@ -236,7 +236,7 @@ impl Life {
         self.outside.deaths.lock().unwrap().push(what);
         let in_flight = std::mem::take(&mut *self.outside.in_flight.lock().unwrap());
         let mut pardoned = self.outside.pardoned.lock().unwrap();
-        for told in in_flight.into_values().flat_map(|(_, told)| told) {
+        for told in in_flight.into_values() {
             *pardoned.entry(told).or_default() += 1;
         }
         self.died.notify_one();
@@ -285,10 +285,11 @@ impl Store for Disk {
         }
         let mut in_flight = outside.in_flight.lock().unwrap();
         if !in_flight.is_empty() {
-            let still = |notifier: &str, id: &str, only: &Option<Vec<String>>| {
-                state.owed_to(notifier).any(|(event, owing)| event.id == id && owing.only == *only)
+            let still = |notifier: &str, id: &str, recipient: &String| {
+                let owed = state.owed_to(notifier).find(|(event, _)| event.id == id);
+                owed.is_some_and(|(_, owing)| owing.only.as_ref().is_none_or(|only| only.contains(recipient)))
             };
-            in_flight.retain(|(notifier, id), (only, _)| still(notifier, id, only));
+            in_flight.retain(|(notifier, id, recipient), _| still(notifier, id, recipient));
         }
         drop((in_flight, plug));
         if self.0.step("after a save") { Ok(()) } else { Err(gone()) }
@@ -320,6 +321,14 @@ impl Notifier for Channel {
             self.life.step_or_end("after a send").await;
         }
         answer
+    }
+
+    fn one_by_one(&self) -> bool {
+        self.name == "pager"
+    }
+
+    fn recipients(&self) -> Vec<String> {
+        self.recipients.iter().filter(|it| !it.is_empty()).map(|it| (*it).to_owned()).collect()
     }
 }
 
@@ -358,14 +367,15 @@ impl Channel {
             return;
         }
         for item in items {
-            let who = |it: &&str| if it.is_empty() { self.name.to_owned() } else { format!("{}:{it}", self.name) };
-            let said: Vec<Told> = recipients.iter().map(|it| told(&who(it), &item.event)).collect();
-            for told in &said {
+            for recipient in recipients {
+                let who =
+                    if recipient.is_empty() { self.name.to_owned() } else { format!("{}:{recipient}", self.name) };
+                let told = told(&who, &item.event);
                 *outside.told.lock().unwrap().entry(told.clone()).or_default() += 1;
                 outside.ids.lock().unwrap().entry(told.clone()).or_default().insert(item.event.id.clone());
+                let key = (self.name.to_owned(), item.event.id.clone(), (*recipient).to_owned());
+                outside.in_flight.lock().unwrap().insert(key, told);
             }
-            let key = (self.name.to_owned(), item.event.id.clone());
-            outside.in_flight.lock().unwrap().insert(key, (message.only.clone(), said));
         }
     }
 }

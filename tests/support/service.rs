@@ -2,7 +2,7 @@
 //! a balance that the test decides and channels that it listens to. No real time passes: run it on tokio's paused time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -184,16 +184,20 @@ impl Notifier for Ear {
     }
 }
 
-/// A disk that takes everything and remembers how large the last state was, and the largest.
+/// A disk that takes everything and remembers the last state, how large the largest was, and how much it was given.
 #[derive(Default)]
 pub struct Disk {
     pub largest: Mutex<usize>,
     pub last: Mutex<Vec<u8>>,
+    pub saves: AtomicUsize,
+    pub written: AtomicUsize,
 }
 
 impl Store for Disk {
     fn save(&self, json: &Json) -> std::io::Result<()> {
         let json = json.to_bytes();
+        self.saves.fetch_add(1, Ordering::SeqCst);
+        self.written.fetch_add(json.len(), Ordering::SeqCst);
         let mut largest = self.largest.lock().unwrap();
         *largest = (*largest).max(json.len());
         *self.last.lock().unwrap() = json;

@@ -54,6 +54,11 @@ impl Store for Disk {
 
 /// An alert of an account moves, and these are to be told.
 pub async fn owe(book: &Book, now: Time, account: &str, kind: Kind, to: &[&str]) {
+    book.change(|state| (queue(state, now, account, kind, to), true)).await;
+}
+
+/// The same, as a part of a change.
+pub fn queue(state: &mut State, now: Time, account: &str, kind: Kind, to: &[&str]) {
     let usd = Currency::parse("USD").unwrap();
     let amount = |text: &str| parse_amount(text).unwrap();
     let key = AlertKey { account: account.into(), division: None, rule: "funds".into() };
@@ -76,18 +81,14 @@ pub async fn owe(book: &Book, now: Time, account: &str, kind: Kind, to: &[&str])
         chart: None,
     });
     let recipients = to.iter().map(|name| Name::from(*name)).collect();
-    let owe = |state: &mut State| {
-        if kind == Kind::Resolved {
-            state.alerts.remove(&key);
-        } else {
-            let fresh = || Remembered {
-                alert: Alert { warning: Some(Latch { since: now, firing: true }), ..Alert::default() },
-                ..Remembered::default()
-            };
-            state.alerts.entry(key).or_insert_with(fresh).alert.last_event = Some(now);
-        }
-        state.owe(subject, now, &recipients, &BTreeMap::new());
-        ((), true)
-    };
-    book.change(owe).await;
+    if kind == Kind::Resolved {
+        state.alerts.remove(&key);
+    } else {
+        let fresh = || Remembered {
+            alert: Alert { warning: Some(Latch { since: now, firing: true }), ..Alert::default() },
+            ..Remembered::default()
+        };
+        state.alerts.entry(key).or_insert_with(fresh).alert.last_event = Some(now);
+    }
+    state.owe(subject, now, &recipients, &BTreeMap::new());
 }
