@@ -257,9 +257,9 @@ async fn the_picture_is_inline_in_the_html_and_what_it_shows_is_in_words_too() {
     assert!(text.contains("Deposit USD 3,200.00 to end this alert"), "{text}");
     assert!(text.contains("9 in 10 between 27 Nov and 12 Dec."), "{text}");
     let html = mail.body_html(0).unwrap();
-    assert!(html.contains("<img src=\"cid:chart-1@lowtide\" alt=\"Chart of available funds"), "{html}");
+    assert!(html.contains("<img src=\"cid:chart-1.abc123@lowtide\" alt=\"Chart of available funds"), "{html}");
     let picture = &mail.parts[4];
-    assert_eq!(picture.content_id(), Some("chart-1@lowtide"));
+    assert_eq!(picture.content_id(), Some("chart-1.abc123@lowtide"));
     assert_eq!(picture.content_disposition().map(mail_parser::ContentType::ctype), Some("inline"));
 
     let bytes = picture.contents();
@@ -274,4 +274,19 @@ async fn the_picture_is_inline_in_the_html_and_what_it_shows_is_in_words_too() {
     assert!(funds > 1_000, "the line of the funds is drawn: {funds}");
     // Whoever forwards it on white or on black paper sees the same: there is nothing to look through.
     assert_eq!(pixels[3..6], [0xda, 0xdc, 0xe0]);
+}
+
+#[tokio::test]
+async fn pictures_of_two_messages_never_share_a_content_id() {
+    let server = Server::start(Script::default()).await;
+    let other = lowtide::notify::Message { id: "def456".to_owned(), ..message(vec![looking_ahead()]) };
+    let mut seen = std::collections::BTreeSet::new();
+    for message in [message(vec![looking_ahead()]), other] {
+        email(options(&server)).send(&message).await.unwrap();
+        let data = server.conversations().pop().unwrap().data.remove(0);
+        let mail = MessageParser::default().parse(data.as_bytes()).unwrap();
+        let id = mail.parts[4].content_id().unwrap().to_owned();
+        assert!(id.contains(&message.id) && mail.body_html(0).unwrap().contains(&format!("\"cid:{id}\"")), "{id}");
+        assert!(seen.insert(id));
+    }
 }

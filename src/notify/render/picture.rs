@@ -12,6 +12,7 @@ use super::outlook;
 use crate::chart::{self, DrawError};
 use crate::domain::ahead::Chart;
 use crate::domain::event::{Event, Subject};
+use crate::notify::Message;
 
 /// Pictures in one message; with more a mail gets large, and nobody looks at them.
 const MOST: usize = 3;
@@ -52,13 +53,13 @@ pub(super) fn of(event: &Event, zone: Tz) -> Option<Picture> {
     Some(Picture { id: String::new(), alternative: chart::alternative(&chart, zone), chart, zone })
 }
 
-/// Gives the first few their names, and takes the others away.
-pub(super) fn number<'a>(pictures: impl Iterator<Item = &'a mut Option<Picture>>) {
+/// Gives the first few their names, which no other message's pictures have, and takes the others away.
+pub(super) fn number<'a>(pictures: impl Iterator<Item = &'a mut Option<Picture>>, message: &Message) {
     let mut n = 0;
     for place in pictures {
         if let Some(picture) = place {
             n += 1;
-            picture.id = format!("chart-{n}@lowtide");
+            picture.id = format!("chart-{n}.{}@lowtide", message.id);
         }
         if n > MOST {
             *place = None;
