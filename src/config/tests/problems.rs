@@ -387,3 +387,22 @@ fn a_variable_without_quotes_inside_braces_is_explained() {
     assert!(other.contains("expected valid YAML") && !other.contains("${"), "{other}");
     assert_eq!(Files::new(with("accounts:\n  acme: { api_key: \"${KEY}\" }")).errors(&[("KEY", "k")]), "");
 }
+
+#[test]
+fn a_mention_that_pings_nobody_is_a_warning_with_the_right_form() {
+    let files = Files::new(with(
+        "notifiers:
+  chat:
+    type: slack
+    webhook_url: https://hooks.example.com/T0/B0/secret
+    mention:
+      warning: '@jane'
+      critical: \"@here\"
+",
+    ));
+    assert_eq!(files.errors(&[]), "");
+    insta::assert_snapshot!(files.warnings(&[]), @"
+    alerts.yaml:6:16: notifiers.chat.mention.warning: found `@jane`, expected `<@U012AB3CD>` with the id of a member, or `<!subteam^S012AB3CD>` with the id of a user group: Slack shows anything else as text and pings nobody
+    alerts.yaml:7:17: notifiers.chat.mention.critical: found `@here`, expected `<!here>`: Slack shows anything else as text and pings nobody
+    ");
+}
