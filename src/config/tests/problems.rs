@@ -389,6 +389,17 @@ fn a_variable_without_quotes_inside_braces_is_explained() {
 }
 
 #[test]
+fn a_mail_domain_that_cannot_exist_is_an_error_with_its_place() {
+    let mail = |to: &str| notifier(&format!("type: email, host: mx, from: a@example.com, to: [{to}]"));
+    assert_eq!(mail("einkauf@müller-söhne.de, Jürgen <j@straße.example>"), "");
+    insta::assert_snapshot!(mail("b@example.com, a@ü-.de"), @"alerts.yaml:2:72: notifiers.n.to[1]: found `a@ü-.de`, expected a mail address with a domain that exists in ASCII too (IDNA refuses this one)");
+    assert!(mail(&format!("a@{}.de", "ü".repeat(60))).contains("notifiers.n.to[0]: found `a@üü"));
+    let host = |host: &str| notifier(&format!("type: email, host: '{host}', from: a@example.com, to: [b@example.com]"));
+    assert_eq!(host("smtp.müller-söhne.de"), "");
+    assert!(host("smtp.ü-.de").contains("expected a host name"));
+}
+
+#[test]
 fn a_mention_that_pings_nobody_is_a_warning_with_the_right_form() {
     let files = Files::new(with(
         "notifiers:
