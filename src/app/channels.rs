@@ -44,7 +44,7 @@ pub(super) fn channel(
         Channel::Teams { webhook_url } => {
             Arc::new(Teams::new(webhook_url.clone(), http(webhook_url.expose())?, words, its_redactor))
         }
-        Channel::Email { host, port, tls, credentials, oauth2, from, to } => {
+        Channel::Email { host, port, tls, credentials, oauth2, hello, from, to } => {
             if let Some((user, password)) = credentials {
                 // The form in which AUTH PLAIN sends it, and in which a server may echo it.
                 redactor.learn(&Secret::new(format!("\0{user}\0{}", password.expose())));
@@ -59,7 +59,8 @@ pub(super) fn channel(
                 timeout: config.connection.timeout,
                 ca_pem: ca_pem(&config.connection)?,
             };
-            let email = Email::new(options, words, its_redactor)?.with_templates(&name, config.templates.clone());
+            let email = Email::new(options, words, its_redactor)?.with_hello(hello.clone());
+            let email = email.with_templates(&name, config.templates.clone());
             match oauth2 {
                 Some((user, oauth2)) => Arc::new(email.over_oauth2(tokens(user, oauth2, config, redactor)?)),
                 None => Arc::new(email),

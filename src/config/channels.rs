@@ -26,7 +26,19 @@ const TYPES: &[Type] = &[
     Type { name: "slack", keys: &["webhook_url", "webhook_url_file", "mention", "template"], read: slack },
     Type {
         name: "email",
-        keys: &["host", "port", "tls", "username", "password", "password_file", "oauth2", "from", "to", "template"],
+        keys: &[
+            "host",
+            "port",
+            "tls",
+            "username",
+            "password",
+            "password_file",
+            "oauth2",
+            "hello",
+            "from",
+            "to",
+            "template",
+        ],
         read: email::email,
     },
     Type {

@@ -34,10 +34,15 @@ pub(super) fn email(section: &Section<'_>, insecure: bool) -> Option<Channel> {
         }
         _ => {}
     }
+    let hello = section.get("hello").map(|cursor| cursor.read(values::hello));
     let from = section.required("from", "the sender's mail address").and_then(|cursor| cursor.read(values::mailbox));
     let to = section.required("to", "a list of mail addresses").and_then(|cursor| recipients(&cursor));
     // What is wrong with it has been reported; the mailbox alone is no login.
     let oauth2 = match oauth2 {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    let hello = match hello {
         Some(read) => Some(read?),
         None => None,
     };
@@ -48,6 +53,7 @@ pub(super) fn email(section: &Section<'_>, insecure: bool) -> Option<Channel> {
         tls: tls?,
         credentials: username.clone().zip(password),
         oauth2: username.zip(oauth2.map(Box::new)),
+        hello,
         from: from?,
         to: to?,
     })

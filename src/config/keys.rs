@@ -92,6 +92,7 @@ pub(super) const NOTIFIER: &[Key] = &[
     scalar("password"),
     scalar("password_file"),
     map("oauth2", OAUTH2),
+    scalar("hello"),
     scalar("from"),
     list("to"),
     scalar("url"),

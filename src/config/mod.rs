@@ -211,6 +211,8 @@ pub enum Channel {
         credentials: Option<(String, Secret)>,
         /// The mailbox and where its tokens come from, in place of a password.
         oauth2: Option<(String, Box<OAuth2>)>,
+        /// The name in EHLO; `None`: the host's name if it has a dot, else its address.
+        hello: Option<String>,
         /// The sender.
         from: lettre::message::Mailbox,
         /// The recipients; one to fifty.

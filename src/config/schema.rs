@@ -114,6 +114,11 @@ const DETAILS: &[(&str, Looks, &str)] = &[
     ("notifiers.username", Text, "Leave out username and password if the server wants none."),
     ("notifiers.password", Text, "The password that belongs to the username."),
     ("notifiers.password_file", Text, "A file that holds the password."),
+    (
+        "notifiers.hello",
+        Text,
+        "The name in EHLO, such as alerts.example.com. Default: the host's name if it has a dot, else its address.",
+    ),
     ("notifiers.from", Text, "The sender's mail address."),
     ("notifiers.to", Text, "One to fifty mail addresses."),
     ("notifiers.oauth2", Text, "Logs in by a token instead of a password, as Microsoft 365 wants it."),

@@ -1,6 +1,6 @@
 //! Single values: text → the type that the domain wants, or what would have been right.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use lettre::message::Mailbox;
@@ -140,6 +140,29 @@ pub(super) fn host(text: &str) -> Result<String, Fault> {
     }
     let found = text.contains('@').then(|| "a host with a user name".to_owned());
     Err(Fault { found, ..Fault::from("a host name such as smtp.example.com, without a port (there is `port`)") })
+}
+
+/// The name in EHLO: a host name, or an address literal (RFC 5321, 4.1.3).
+pub(super) fn hello(text: &str) -> Result<String, Fault> {
+    let valid = match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => match address.strip_prefix("IPv6:") {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => address.parse::<Ipv4Addr>().is_ok(),
+        },
+        None => is_host_name(text),
+    };
+    let expected = "the full name of this host, such as alerts.example.com, or its address in brackets: [192.0.2.1] or [IPv6:2001:db8::1]";
+    if valid { Ok(text.to_owned()) } else { Err(expected.into()) }
+}
+
+fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label) && text.parse::<Ipv4Addr>().is_err()
 }
 
 /// Whether this host is the machine itself.

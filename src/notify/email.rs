@@ -9,15 +9,13 @@ use async_trait::async_trait;
 use lettre::address::Envelope;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::{Address, Message as Mail};
 
 use super::address;
 use super::http::clean;
 use super::oauth2::Tokens;
 use super::render::{Picture, mail, own};
-use super::smtp::{Channel, Login, Outcome, Server};
+use super::smtp::{self, Allowed, Channel, Login, Outcome, Server, Trust};
 use super::template::Templates;
 use super::{Delivered, Message, Notifier, Preview, Refusal, SendError, Words};
 use crate::domain::{Name, Time};
@@ -56,7 +54,7 @@ pub struct EmailOptions {
     pub to: Vec<Mailbox>,
     /// PEM certificates to trust beside the system's.
     pub ca_pem: Option<Vec<u8>>,
-    /// Longest wait for one step of the conversation; the whole takes at most six times as long.
+    /// Longest wait for one step of the conversation; the reply to the end of the message may take ten minutes.
     pub timeout: Duration,
 }
 
@@ -80,7 +78,7 @@ struct Recipient {
 /// Mail over SMTP.
 pub struct Email {
     server: Server,
-    credentials: Option<Credentials>,
+    credentials: Option<(String, Secret)>,
     tokens: Option<Tokens>,
     from: Mailbox,
     to: Vec<Recipient>,
@@ -105,13 +103,12 @@ impl Email {
             Tls::Starttls => Channel::Starttls(trust(&options)?),
             Tls::None => Channel::Plain,
         };
-        let credentials =
-            options.credentials.map(|(user, password)| Credentials::new(user, password.expose().to_owned()));
-        let server = Server { host: options.host, port: options.port, channel, timeout: options.timeout };
+        let EmailOptions { host, port, credentials, from, to, timeout, .. } = options;
+        let server = Server { host, port, channel, hello: None, timeout };
         let own = (Name::from(""), Templates::default());
-        let from = for_servers(options.from);
+        let from = for_servers(from);
         let recipient = |it: Mailbox| Recipient { written: it.email.to_string(), mailbox: for_servers(it) };
-        let to = options.to.into_iter().map(recipient).collect();
+        let to = to.into_iter().map(recipient).collect();
         Ok(Self { server, credentials, tokens: None, from, to, words, redactor, own })
     }
 
@@ -121,12 +118,21 @@ impl Email {
         Self { tokens: Some(tokens), ..self }
     }
 
+    /// The same, but it gives this name in EHLO; `None`: the host's name if it has a dot, else its address.
+    #[must_use]
+    pub fn with_hello(mut self, hello: Option<String>) -> Self {
+        self.server.hello = hello;
+        self
+    }
+
     /// How to log in now, and whether a refusal of it says anything: a token that was kept may have been revoked.
     async fn login(&self, now: Time) -> Result<(Option<Login>, bool), SendError> {
-        let Some(tokens) = &self.tokens else { return Ok((self.credentials.clone().map(Login::Password), true)) };
+        let Some(tokens) = &self.tokens else {
+            let login = self.credentials.clone().map(|(user, password)| Login::Password(user, password));
+            return Ok((login, true));
+        };
         let token = tokens.token(now).await?;
-        let credentials = Credentials::new(tokens.user().to_owned(), token.secret.expose().to_owned());
-        Ok((Some(Login::Token(credentials)), token.fresh))
+        Ok((Some(Login::Token(tokens.user().to_owned(), token.secret)), token.fresh))
     }
 
     /// With texts of its own. The name is for the log.
@@ -238,9 +244,14 @@ impl Notifier for Email {
         let pictures = parts.pictures.clone();
         // A mail without its pictures still says it all in words.
         let drawn = tokio::task::spawn_blocking(move || drawn(&pictures)).await.unwrap_or_default();
-        let render = |utf8| self.put_together(message, parts, drawn, utf8);
+        let pictures = !drawn.is_empty();
+        let render = |allowed: Allowed| {
+            let drawn = if allowed.pictures { drawn.clone() } else { Vec::new() };
+            self.put_together(message, parts.clone(), drawn, allowed.utf8)
+        };
         let (login, conclusive) = self.login(message.at).await?;
-        let mut sent = self.server.deliver(login.as_ref(), &self.from.email, &to, render, &mut outcome).await;
+        let mail = smtp::Mail { from: &self.from.email, to: &to, render: &render, pictures };
+        let mut sent = self.server.deliver(login.as_ref(), mail, &mut outcome).await;
         if let (Err(failure), Some(tokens)) = (&mut sent, &self.tokens)
             && failure.login_refused
         {
@@ -297,14 +308,9 @@ fn body(text: String, html: String, pictures: Vec<(String, Vec<u8>)>) -> MultiPa
     MultiPart::alternative().singlepart(SinglePart::plain(text)).multipart(page)
 }
 
-fn trust(options: &EmailOptions) -> Result<TlsParameters, TlsError> {
-    let failed =
-        |error: lettre::transport::smtp::Error| TlsError { host: options.host.clone(), problem: error.to_string() };
-    let mut builder = TlsParameters::builder(options.host.clone());
-    if let Some(pem) = &options.ca_pem {
-        builder = builder.add_root_certificate(Certificate::from_pem(pem).map_err(failed)?);
-    }
-    builder.build_rustls().map_err(failed)
+fn trust(options: &EmailOptions) -> Result<Trust, TlsError> {
+    let host = options.host.clone();
+    Trust::new(host.clone(), options.ca_pem.as_deref()).map_err(|problem| TlsError { host, problem })
 }
 
 /// The mailbox with its domain in ASCII; the configuration refuses a domain that IDNA cannot encode.

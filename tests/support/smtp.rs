@@ -27,11 +27,16 @@ pub struct Script {
     pub greeting: Option<String>,
     /// What EHLO offers.
     pub extensions: Vec<String>,
-    /// Replies to EHLO (on failure), STARTTLS, AUTH, MAIL, RCPT, DATA and `.` that are not the usual ones; [`HANG`] falls
-    /// silent there, [`CLOSE`] hangs up.
+    /// Replies to EHLO (on failure), HELO, STARTTLS, AUTH, MAIL, RCPT, DATA and `.` that are not the usual ones; [`HANG`]
+    /// falls silent there, [`CLOSE`] hangs up. A reply to AUTH may be for one mechanism (`AUTH LOGIN`), and several, with
+    /// ` | ` between them: the first to the command, the others to the lines that follow it.
     pub replies: BTreeMap<&'static str, String>,
     /// Replies to RCPT by address that are not `250`.
     pub recipients: BTreeMap<String, String>,
+    /// So many recipients of one transaction are taken; the reply to the others.
+    pub most_recipients: Option<(usize, String)>,
+    /// The reply to messages of more octets.
+    pub most_octets: Option<(usize, String)>,
     /// Takes the message and never says so.
     pub hang_after_data: bool,
     /// TLS from the first byte.
@@ -45,6 +50,8 @@ impl Default for Script {
             extensions: vec!["8BITMIME".to_owned()],
             replies: BTreeMap::new(),
             recipients: BTreeMap::new(),
+            most_recipients: None,
+            most_octets: None,
             hang_after_data: false,
             implicit_tls: false,
         }
@@ -62,10 +69,12 @@ pub struct Conversation {
     pub rcpt_to: Vec<String>,
     /// The messages that were taken, as they came.
     pub data: Vec<String>,
-    /// The parameters of AUTH.
+    /// The parameters of AUTH, and the lines that followed it.
     pub auth: Vec<String>,
     /// Whether TLS was on at the end.
     pub encrypted: bool,
+    /// The client said QUIT and then ended the connection, and TLS, as one should.
+    pub ended_properly: bool,
 }
 
 /// A running server; it stops when dropped.
@@ -200,6 +209,8 @@ impl Session {
             let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
             match verb.to_ascii_uppercase().as_str() {
                 "EHLO" => self.say(&mut stream, &self.ehlo()).await?,
+                // Who refuses EHLO refuses this too.
+                "HELO" => self.say(&mut stream, &self.reply("HELO", &self.reply("EHLO", "250 ok"))).await?,
                 "STARTTLS" => {
                     let reply = self.reply("STARTTLS", "220 go on");
                     self.say(&mut stream, &reply).await?;
@@ -207,10 +218,7 @@ impl Session {
                         return Ok(End::Starttls);
                     }
                 }
-                "AUTH" => {
-                    self.note(|it| it.auth.push(rest.to_owned()));
-                    self.say(&mut stream, &self.reply("AUTH", "235 welcome")).await?;
-                }
+                "AUTH" => self.auth(&mut stream, rest).await?,
                 "MAIL" => {
                     self.note(|it| it.mail_from.push(rest.to_owned()));
                     self.say(&mut stream, &self.reply("MAIL", "250 ok")).await?;
@@ -225,6 +233,8 @@ impl Session {
                 }
                 "QUIT" => {
                     self.say(&mut stream, "221 bye").await?;
+                    let properly = matches!(hear(&mut stream).await, Ok(None));
+                    self.note(|it| it.ended_properly = properly);
                     return Ok(End::Closed);
                 }
                 _ => self.say(&mut stream, "250 ok").await?,
@@ -262,6 +272,26 @@ impl Session {
         self.reply("EHLO", &lines.join("\r\n"))
     }
 
+    async fn auth<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut BufReader<S>,
+        rest: &str,
+    ) -> std::io::Result<()> {
+        let mechanism = rest.split(' ').next().unwrap_or_default();
+        let own = self.script.replies.iter().find(|(key, _)| key.strip_prefix("AUTH ") == Some(mechanism));
+        let replies = own.map_or_else(|| self.reply("AUTH", "235 welcome"), |(_, replies)| replies.clone());
+        let mut said = rest.to_owned();
+        for (n, reply) in replies.split(" | ").enumerate() {
+            if n > 0 {
+                let Some(line) = hear(stream).await? else { return Ok(()) };
+                said = line;
+            }
+            self.note(|it| it.auth.push(said.clone()));
+            self.say(stream, reply).await?;
+        }
+        Ok(())
+    }
+
     async fn rcpt<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: &mut BufReader<S>,
@@ -270,7 +300,9 @@ impl Session {
         let address =
             rest.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(rest, |(address, _)| address);
         let usual = self.reply("RCPT", "250 ok");
-        let reply = self.script.recipients.get(address).unwrap_or(&usual);
+        let taken = self.record.lock().unwrap()[self.index].rcpt_to.len();
+        let full = self.script.most_recipients.as_ref().filter(|(most, _)| taken >= *most).map(|(_, reply)| reply);
+        let reply = full.or(self.script.recipients.get(address)).unwrap_or(&usual);
         if reply.starts_with('2') {
             self.note(|it| it.rcpt_to.push(address.to_owned()));
         }
@@ -285,6 +317,9 @@ impl Session {
             }
             message.push_str(line.strip_prefix('.').unwrap_or(&line));
             message.push_str("\r\n");
+        }
+        if let Some((_, reply)) = self.script.most_octets.as_ref().filter(|(most, _)| message.len() > *most) {
+            return self.say(stream, reply).await;
         }
         self.note(|it| it.data.push(message));
         if self.script.hang_after_data {

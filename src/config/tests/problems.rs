@@ -55,7 +55,7 @@ forecast: {}
     alerts.yaml:11:48: notifiers.mail.to: found an empty list, expected a list of one to 50 mail addresses
     alerts.yaml:11:62: notifiers.mail.port: found `0`, expected a port number from 1 to 65535
     alerts.yaml:11:70: notifiers.mail.tls: found `none`, expected implicit or starttls (none is for loopback only, or with `allow_insecure: true`)
-    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, template, host, port, tls, username, password, password_file, oauth2, from, to, url, url_file, headers, signing_secret, signing_secret_file, routing_key, routing_key_file, fallback, quiet_hours, timeout, ca_file, allow_insecure; did you mean `password`?
+    alerts.yaml:11:76: notifiers.mail.pasword: found `pasword`, expected one of type, webhook_url, webhook_url_file, mention, template, host, port, tls, username, password, password_file, oauth2, hello, from, to, url, url_file, headers, signing_secret, signing_secret_file, routing_key, routing_key_file, fallback, quiet_hours, timeout, ca_file, allow_insecure; did you mean `password`?
     alerts.yaml:14:13: rules.low.metric: found `availble_funds`, expected one of available_funds, balance, unpaid_invoices, used_credit, runway, spend, expiring_funds, renewals_due, shortfall; did you mean `available_funds`?
     alerts.yaml:15:25: rules.low.warning.000: found `000`, expected one of below, above, clear_at, for, remind_every, notify
     alerts.yaml:15:35: rules.low.warning.for: found `2 hours`, expected a duration such as 90s, 30m, 4h, 2d or 1w
@@ -192,7 +192,7 @@ fn notifiers_that_make_no_sense() {
     insta::assert_snapshot!(notifier(&format!("{mail}, host: 'mx:25', password: p, mention: {{}}")), @r#"
     alerts.yaml:2:69: notifiers.n.host: found `mx:25`, expected a host name such as smtp.example.com, without a port (there is `port`)
     alerts.yaml:2:88: notifiers.n.password: found a password without a username, expected `username` beside it
-    alerts.yaml:2:91: notifiers.n.mention: found `mention`, expected only keys of a `type: email` notifier: host, port, tls, username, password, password_file, oauth2, from, to, template, fallback, …
+    alerts.yaml:2:91: notifiers.n.mention: found `mention`, expected only keys of a `type: email` notifier: host, port, tls, username, password, password_file, oauth2, hello, from, to, template, fallback, …
     "#);
     insta::assert_snapshot!(notifier(&format!("{mail}, host: mx, username: u, tls: none")), @r#"
     alerts.yaml:2:3: notifiers.n.password: found nothing, expected `password`, `password_file` or `oauth2` beside `username`
@@ -200,6 +200,30 @@ fn notifiers_that_make_no_sense() {
     "#);
     insta::assert_snapshot!(notifier(&format!("type: email, host: mx, from: a@example.com, to: [{}]", "b@example.com, ".repeat(51))), @"alerts.yaml:2:52: notifiers.n.to: found 51 addresses, expected a list of one to 50 mail addresses");
     assert_eq!(notifier(&format!("{mail}, host: mx, tls: none, allow_insecure: true")), "");
+    for hello in ["alerts.example.com", "mx", "'[192.0.2.1]'", "'[IPv6:2001:db8::1]'"] {
+        assert_eq!(notifier(&format!("{mail}, host: mx, hello: {hello}")), "");
+    }
+    for hello in [
+        "'a b'",
+        "192.0.2.1",
+        "'[2001:db8::1]'",
+        "'2001:db8::1'",
+        "a..b",
+        "-a.example.com",
+        "a_b",
+        "m\u{fc}ller.de",
+        "'[x]'",
+        "''",
+    ] {
+        let problem = notifier(&format!("{mail}, host: mx, hello: {hello}"));
+        let found = hello.trim_matches('\'');
+        assert_eq!(
+            problem,
+            format!(
+                "alerts.yaml:2:80: notifiers.n.hello: found `{found}`, expected the full name of this host, such as alerts.example.com, or its address in brackets: [192.0.2.1] or [IPv6:2001:db8::1]"
+            )
+        );
+    }
     let slack = "type: slack, webhook_url: 'https://h.example'";
     let circle = format!(
         "notifiers:\n  a: {{ {slack}, fallback: b }}\n  b: {{ {slack}, fallback: c }}\n  c: {{ {slack}, fallback: b }}"

@@ -127,7 +127,7 @@ fn accounts_divisions_regions_limits_and_mail() {
   own: { api_key: *key, base_url: 'http://127.0.0.1:8080/v2/', divisions: [3, 1], timeout: 5s, rate_limit: [5/1s] }
 notifiers:
   mail: { type: email, host: mx, tls: starttls, from: a@example.com, to: ['B <b@example.com>', c@example.com] }
-  local: { type: email, host: '[::1]', tls: none, username: u, password: p, from: a@example.com, to: [b@example.com], fallback: mail }
+  local: { type: email, host: '[::1]', tls: none, username: u, password: p, from: a@example.com, to: [b@example.com], fallback: mail, hello: vm.example.com }
 rules:
   low: { metric: balance, warning: { below: 1 }, divisions: [3] }
 unreadable: { after: 0, level: critical, remind_every: never, notify: [mail] }",
@@ -139,9 +139,12 @@ unreadable: { after: 0, level: critical, remind_every: never, notify: [mail] }",
     assert_eq!((&eu.divisions, eu.rate_limit.len()), (&Divisions::All { exclude: [7].into() }, 0));
     assert_eq!((own.base_url.as_str(), own.api_key.expose()), ("http://127.0.0.1:8080/v2", "k1"));
     assert_eq!((&own.divisions, own.rate_limit[0].requests), (&Divisions::Listed(vec![3, 1]), 5));
-    let Channel::Email { port, to, credentials, .. } = &config.notifiers["mail"].channel else { panic!() };
-    assert_eq!((*port, to.len(), credentials.is_none()), (587, 2, true));
-    let Channel::Email { port, tls, host, credentials, .. } = &config.notifiers["local"].channel else { panic!() };
+    let Channel::Email { port, to, credentials, hello, .. } = &config.notifiers["mail"].channel else { panic!() };
+    assert_eq!((*port, to.len(), credentials.is_none(), hello.as_deref()), (587, 2, true, None));
+    let Channel::Email { port, tls, host, credentials, hello, .. } = &config.notifiers["local"].channel else {
+        panic!()
+    };
+    assert_eq!(hello.as_deref(), Some("vm.example.com"));
     assert_eq!((*port, *tls, host.as_str(), credentials.is_some()), (25, Tls::None, "::1", true));
     assert_eq!((config.unreadable.after, config.unreadable.remind_every), (Duration::ZERO, None));
 }

@@ -1,0 +1,93 @@
+//! EHLO, and the name in it. Servers refuse names without a dot, and a refusal is about us, not about a recipient.
+
+use std::net::IpAddr;
+
+use lettre::Address;
+
+use super::Failure;
+use super::connection::Connection;
+use super::extensions::Extensions;
+use super::reply::Reply;
+
+/// The name to greet with where none is configured: this host's, or else our address (RFC 5321, 4.1.4).
+pub(super) fn default_name(local: IpAddr) -> String {
+    let host = hostname::get().ok().and_then(|name| name.into_string().ok());
+    host.as_deref().and_then(full_name).map_or_else(|| literal(local), str::to_owned)
+}
+
+/// The name if it is one that the world may know: with a dot, and no `localhost.localdomain`.
+fn full_name(host: &str) -> Option<&str> {
+    let name = host.trim_end_matches('.');
+    let sound = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let full = name.contains('.') && name.split('.').all(sound);
+    (full && !name.starts_with("localhost.") && name.parse::<IpAddr>().is_err()).then_some(name)
+}
+
+fn literal(local: IpAddr) -> String {
+    match local {
+        IpAddr::V4(address) => format!("[{address}]"),
+        IpAddr::V6(address) => format!("[IPv6:{address}]"),
+    }
+}
+
+/// Greets by EHLO, or by HELO where EHLO is refused.
+pub(super) async fn greet(connection: &mut Connection, name: &str) -> Result<Extensions, Failure> {
+    let reply = connection.command("EHLO", &format!("EHLO {name}")).await?;
+    if reply.is_completed() {
+        return Ok(Extensions::read(&reply));
+    }
+    let refusal = reply.refusal("EHLO", "");
+    if !reply.is_permanent() {
+        return Err(Failure::transient(refusal));
+    }
+    let reply = connection.command("HELO", &format!("HELO {name}")).await?;
+    if reply.is_completed() {
+        return Ok(Extensions { refusal: Some(refusal), ..Extensions::default() });
+    }
+    Err(Failure::transient(reply.refusal("HELO", &hint(name))))
+}
+
+/// The refusal in words with what to do about it, if it is about the name in EHLO. Many servers wait with it until MAIL or
+/// RCPT. The recipient's own address may hold such a word.
+pub(super) fn refusal_of(name: &str, reply: &Reply, to: &str, recipient: Option<&Address>) -> Option<String> {
+    let mut text = reply.text().to_ascii_lowercase();
+    if let Some(address) = recipient {
+        text = text.replace(&AsRef::<str>::as_ref(address).to_ascii_lowercase(), "");
+    }
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let about_us = !reply.is_completed() && words.any(|word| matches!(word, "helo" | "ehlo"));
+    about_us.then(|| reply.refusal(to, &hint(name)))
+}
+
+fn hint(name: &str) -> String {
+    format!(" because of our name `{name}` (set `hello` to this host's full name)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_full_host_name_is_a_name_to_greet_with() {
+        for (host, name) in [
+            ("vm", None),
+            ("", None),
+            ("localhost", None),
+            ("localhost.localdomain", None),
+            ("alerts.example.com", Some("alerts.example.com")),
+            ("alerts.example.com.", Some("alerts.example.com")),
+            ("my_host.example.com", None),
+            ("a..b", None),
+            ("192.0.2.1", None),
+            ("x y.example.com", None),
+        ] {
+            assert_eq!(full_name(host), name, "{host}");
+        }
+    }
+
+    #[test]
+    fn an_address_literal_names_the_family_only_of_ipv6() {
+        assert_eq!(literal("192.0.2.7".parse().unwrap()), "[192.0.2.7]");
+        assert_eq!(literal("2001:db8::7".parse().unwrap()), "[IPv6:2001:db8::7]");
+    }
+}
