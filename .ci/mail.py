@@ -27,7 +27,8 @@ BOXES = os.path.join(FOLDER, "boxes")
 DEADLINE = 90  # seconds, for each thing that is waited for
 USER, PASSWORD = "lowtide", "correct-horse-battery"
 GREYLISTED = 2  # seconds
-SMALL = 30_000  # bytes: a mail without its picture is smaller, one with it is larger
+SLOW = 0.4  # seconds that a slow listener takes for each recipient: for MANY, more than six times the notifier's timeout of 1 s
+SMALL = 15_000  # bytes: a mail without its picture is smaller, one with it is larger
 FEW, MANY = 10, 30  # recipients that a listener takes at once, and that it is sent
 
 passed = failed = 0
@@ -110,7 +111,7 @@ class Case:
         to = json.dumps(self.to, ensure_ascii=False)
         return (
             f"  {key or self.name}: {{ type: email, host: localhost, port: {self.port}, {self.options}{more}, "
-            f"timeout: 10s, from: 'Lowtide <{self.sender}>', to: {to} }}\n"
+            f"from: 'Lowtide <{self.sender}>', to: {to} }}\n"
         )
 
 
@@ -119,12 +120,12 @@ def secured(tls):
 
 
 def cases(server):
-    """What both servers can do, in their own ways."""
+    """What both servers can do, each in its own way."""
     name = lambda case: f"{server}-{case}"
     fifty = [f"Person {n:02} of the finance department <{name('stock')}-{n:02}@example.com>" for n in range(1, 26)]
     fifty += [f"{name('stock')}-{n:02}@example.com" for n in range(26, 51)]
     return {
-        # As the packages come, a client from outside: header syntax, lines of at most 998 octets, no relaying.
+        # As the packages come, to a client from outside: no relaying; Exim also refuses bad headers and lines over 998 octets.
         "stock": Case(name("stock"), to=fifty),
         "starttls": Case(name("starttls"), secured("starttls")),
         "implicit": Case(name("implicit"), secured("implicit")),
@@ -139,8 +140,9 @@ def cases(server):
     }
 
 
-class Greylist(socketserver.ThreadingTCPServer):
-    """Says "later" of a recipient until some seconds after it was first seen: as Postfix asks, or a bare line as Exim does."""
+class Policy(socketserver.ThreadingTCPServer):
+    """Decides about recipients, for Postfix as its policy protocol has it, for Exim by one word for one line. The first time, and
+    for some seconds, it says "later"; before every answer it waits."""
 
     daemon_threads = allow_reuse_address = True
 
@@ -158,27 +160,31 @@ class Greylist(socketserver.ThreadingTCPServer):
                     verdict = b"450 4.7.1 greylisted" if self.server.is_new(recipient) else b"dunno"
                     self.wfile.write(b"action=" + verdict + b"\n\n")
 
-    def __init__(self):
+    def __init__(self, later=0, wait=0):
         super().__init__(("127.0.0.1", 0), self.Handler)
-        self.seen, self.lock = {}, threading.Lock()
+        self.later, self.wait, self.seen, self.lock = later, wait, {}, threading.Lock()
+        self.port = self.server_address[1]
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def is_new(self, recipient):
+        time.sleep(self.wait)
         with self.lock:
-            return time.monotonic() < self.seen.setdefault(recipient, time.monotonic()) + GREYLISTED
+            return time.monotonic() < self.seen.setdefault(recipient, time.monotonic()) + self.later
 
 
 class Postfix:
     """Without its own users: it runs as `daemon` and delivers as `nobody`. One smtpd a case."""
 
-    def __init__(self, greylist):
+    def __init__(self, greylist, slow):
         self.cases = cases("postfix") | {
+            "named": Case("postfix-named", "tls: none, hello: lowtide.example.com"),
+            "slow": Case("postfix-slow", "tls: none, timeout: 1s", people=MANY),
             # Says nothing of its limit beforehand.
             "large": Case("postfix-large", picture=False),
             "utf8": Case("postfix-utf8", to=["jürgen@example.com", "postfix-utf8@müller-söhne.de"],
                          reached=["jürgen@example.com", "postfix-utf8@xn--mller-shne-kcb9d.de"]),
         }
-        self.greylist = greylist
+        self.greylist, self.slow = greylist, slow
         self.started = None
 
     def start(self):
@@ -248,14 +254,18 @@ cyrus_sasl_config_path = {conf}/sasl
 smtpd_sasl_local_domain = $myhostname
 """)
         login = ["smtpd_sasl_auth_enable=yes", "smtpd_recipient_restrictions=permit_sasl_authenticated,reject"]
+        hello = "smtpd_helo_restrictions=reject_invalid_helo_hostname,reject_non_fqdn_helo_hostname"
+        asks = lambda policy: f"smtpd_recipient_restrictions=check_policy_service,inet:127.0.0.1:{policy.port}"
         options = {
             "starttls": [*login, "smtpd_tls_security_level=encrypt", "smtpd_sasl_mechanism_filter=plain"],
             "implicit": [*login, "smtpd_tls_wrappermode=yes", "smtpd_sasl_mechanism_filter=login"],
-            "hello": ["smtpd_helo_restrictions=reject_invalid_helo_hostname,reject_non_fqdn_helo_hostname"],
+            "hello": [hello],
+            "named": [hello],
+            "slow": [asks(self.slow)],
             "few": [f"smtpd_recipient_limit={FEW}"],
             "small": [f"message_size_limit={SMALL}"],
             "large": [f"message_size_limit={SMALL}", "smtpd_discard_ehlo_keywords=size"],
-            "grey": [f"smtpd_recipient_restrictions=check_policy_service,inet:127.0.0.1:{self.greylist}"],
+            "grey": [asks(self.greylist)],
             "umlaut": ["smtputf8_enable=no"],
         }
         services = []
@@ -298,6 +308,7 @@ class Exim:
 
     def __init__(self, greylist):
         self.cases = cases("exim") | {
+            "verified": Case("exim-verified", "tls: none, hello: '[127.0.0.1]'"),
             # Refuses whom it does not want any more with 552, and then the whole message.
             "strict": Case("exim-strict", people=MANY),
         }
@@ -313,10 +324,13 @@ class Exim:
         is_port = lambda name: f"${{if eq{{$received_port}}{{{case[name]}}}}}"
         write("exim/rcpt", f"""
 deny condition = {is_port("hello")}
+  condition = ${{if match{{$sender_helo_name}}{{\\N\\.\\N}}{{no}}{{yes}}}}
+  message = the name in HELO has no domain
+deny condition = {is_port("verified")}
   !verify = helo
   message = the name in HELO is not yours
 defer condition = {is_port("grey")}
-  condition = ${{if eq{{${{readsocket{{inet:127.0.0.1:{self.greylist}}}{{$local_part@$domain\\n}}}}}}{{later}}}}
+  condition = ${{if eq{{${{readsocket{{inet:127.0.0.1:{self.greylist.port}}}{{$local_part@$domain\\n}}}}}}{{later}}}}
   message = greylisted
 deny condition = ${{if inlist{{$received_port}}{{{case["starttls"]}:{case["implicit"]}}}}}
   message = authentication required
@@ -448,22 +462,21 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 def logins(servers, api):
     """The right password is taken by PLAIN and by LOGIN, the wrong one is not; all tests have a Message-ID of their own."""
-    right, wrong = f", password: {PASSWORD}", ", password: wrong-horse-battery"
+    tests = [(server, server.cases[name]) for server in servers for name in ("starttls", "implicit")]
     notifiers, expected = "", {}
-    for case in [server.cases[name] for server in servers for name in ("starttls", "implicit")]:
-        notifiers += case.notifier(more=right) + case.notifier(f"{case.name}-wrong", wrong)
+    for _, case in tests:
+        notifiers += case.notifier(more=f", password: {PASSWORD}")
+        notifiers += case.notifier(f"{case.name}-wrong", ", password: wrong-horse-battery")
         expected |= {case.name: True, f"{case.name}-wrong": False}
-    config = configure("logins", notifiers, api)
-    done = lowtide("test-notify", "-c", config, "-o", "json")
+    done = lowtide("test-notify", "-c", configure("logins", notifiers, api), "-o", "json")
     outcomes = {it["notifier"]: it for it in json.loads(done.stdout)}
     for name, delivered in expected.items():
         it = outcomes[name]
-        check(f"{name}: {'delivers a test' if delivered else 'is refused with 535'}",
-              it["delivered"] == delivered and (delivered or "535" in it["detail"]), it)
+        what = "delivers a test" if delivered else "is refused with 535"
+        check(f"{name}: {what}", it["delivered"] == delivered and (delivered or "535" in it["detail"]), it)
     check("test-notify exits 1 where one fails", done.returncode == 1, done)
     check("no password is shown", "horse" not in done.stdout + done.stderr)
-    tests = [case for case in (server.cases[name] for server in servers for name in ("starttls", "implicit"))]
-    boxes = lambda: [file for server in servers for case in tests for file in server.boxes(case.reached[0])]
+    boxes = lambda: [file for server, case in tests for file in server.boxes(case.reached[0])]
     until(lambda: len(boxes()) >= len(tests), 15)
     ids = [parsed(file)["Message-ID"] for file in boxes()]
     check("the tests arrive, each with a Message-ID of its own", len(ids) == len(set(ids)) == len(tests), ids)
@@ -554,10 +567,12 @@ def ascii_domain(address):
 
 
 def main():
+    # So that what was started is stopped also where this takes too long.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("FAILED  it took too long"))
     certificates()
     os.makedirs(BOXES)
-    greylist = Greylist().server_address[1]
-    servers, api = [Postfix(greylist), Exim(greylist)], port()
+    greylist, slow = Policy(later=GREYLISTED), Policy(wait=SLOW)
+    servers, api = [Postfix(greylist, slow), Exim(greylist)], port()
     while _taken:
         _taken.pop().close()
     log = open(path("sandbox.log"), "w")
