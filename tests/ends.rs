@@ -260,7 +260,7 @@ fn token_of(auth: &str) -> String {
 async fn mail_over_oauth2_uses_a_token_while_it_lives_and_a_new_one_when_it_is_refused() {
     let world = World::new().await;
     let (server, tokens) = (Server::start(xoauth2()).await, End::tokens(3600).await);
-    world.config(&(mail(&server, &tokens, "") + &rules("mail")));
+    world.config(&(mail(&server, &tokens, ", hello: alerts.example.com") + &rules("mail")));
     let mails = |n: usize| {
         let taken = || server.conversations().iter().map(|it| it.data.len()).sum::<usize>();
         wait_until(&format!("{n} mails"), || taken() >= n);
@@ -272,6 +272,7 @@ async fn mail_over_oauth2_uses_a_token_while_it_lives_and_a_new_one_when_it_is_r
     world.funds("100");
     assert_eq!(mails(2), 2);
     assert_eq!(tokens.got().len(), 1, "the token is kept");
+    assert_eq!(server.conversations()[0].commands[0], "EHLO alerts.example.com");
     // The token is revoked; the server says why in a challenge first.
     let challenge = STANDARD.encode(r#"{"status":"400"}"#);
     server.become_(Script { replies: [("AUTH", format!("334 {challenge}"))].into(), ..xoauth2() });

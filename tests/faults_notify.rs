@@ -18,7 +18,7 @@ use support::faults::{Fault, FaultServer, Identity, nobody, status};
 use support::sample::words;
 use support::smtp::{CLOSE, HANG, Script, Server};
 
-/// The time limit of a request, and of each step of a mail; a whole mail may take six of them.
+/// The time limit of a request, and of each step of a mail.
 const LIMIT: Duration = Duration::from_secs(2);
 const PATH: &str = "/services/T0000/B0000/abcdefghijklmnop";
 const PASSWORD: &str = "hunter2hunter2";

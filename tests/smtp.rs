@@ -17,6 +17,9 @@ use support::smtp::{CLOSE, Conversation, Script, Server};
 
 const PASSWORD: &str = "hunter2hunter2";
 
+/// Steps, and the replies to them that are not the usual ones.
+type Answers = &'static [(&'static str, &'static str)];
+
 fn options(server: &Server) -> EmailOptions {
     EmailOptions {
         host: "127.0.0.1".to_owned(),
@@ -75,7 +78,7 @@ async fn send_to_everybody(server: &Server, options: &EmailOptions) -> Vec<Resul
 
 #[tokio::test]
 async fn recipients_beyond_a_servers_limit_are_reached_by_the_next_mails() {
-    for reply in ["552 5.5.3 too many recipients", "552", "452 4.5.3 too many recipients"] {
+    for reply in ["552", "550 5.5.3 too many recipients", "452 4.5.3 too many recipients"] {
         let script = Script { most_recipients: Some((20, reply.to_owned())), ..Script::default() };
         let server = Server::start(script).await;
         let sent = send_to_everybody(&server, &to_many(&server, 30)).await;
@@ -121,7 +124,7 @@ async fn the_name_in_ehlo_has_a_dot_or_is_an_address_literal() {
 
 #[tokio::test]
 async fn a_refusal_of_our_name_is_about_us_and_names_the_key() {
-    let rows: [(&[(&str, &str)], &str); 6] = [
+    let rows: [(Answers, &str); 6] = [
         (&[("EHLO", "550 5.7.1 no such host"), ("HELO", "550 5.7.1 no such host")], "550"),
         (&[("EHLO", "501 syntax error"), ("HELO", "501 syntax error")], "501"),
         (&[("RCPT", "504 5.5.2 <vm>: Helo command rejected: need fully-qualified hostname")], "504"),
@@ -164,7 +167,7 @@ async fn every_form_of_login_that_servers_offer_is_used() {
     let login = ["LOGIN".to_owned(), user, password];
     let initial = vec![format!("PLAIN {plain}")];
     let after_plain = [initial.clone(), login.to_vec()].concat();
-    let rows: [(&str, &[(&str, &str)], Vec<String>); 10] = [
+    let rows: [(&str, Answers, Vec<String>); 10] = [
         ("AUTH PLAIN LOGIN", &[], initial.clone()),
         ("AUTH=LOGIN PLAIN", &[], initial.clone()),
         ("auth plain", &[], initial),
@@ -233,7 +236,7 @@ async fn a_mail_larger_than_the_advertised_size_goes_without_its_pictures() {
 #[tokio::test]
 async fn a_mail_refused_for_its_size_is_sent_once_more_without_pictures() {
     let illustrated = message(vec![looking_ahead()]);
-    for reply in ["552", "554 5.3.4 too big"] {
+    for reply in ["552 too big", "554 5.3.4 too big"] {
         let script = Script { most_octets: Some((20_000, reply.to_owned())), ..Script::default() };
         let server = Server::start(script).await;
         let sent = email(options(&server)).send(&illustrated).await;
@@ -241,7 +244,7 @@ async fn a_mail_refused_for_its_size_is_sent_once_more_without_pictures() {
         let taken: Vec<String> = server.conversations().into_iter().flat_map(|it| it.data).collect();
         assert!(taken.len() == 1 && !taken[0].contains("image/png"), "{reply}");
     }
-    for (step, reply) in [("MAIL", "552 too big"), ("RCPT", "552 over quota"), (".", "552 too big")] {
+    for (step, reply) in [("MAIL", "552 too big"), ("RCPT", "552 over quota")] {
         let server = Server::start(Script { replies: replies(&[(step, reply)]), ..Script::default() }).await;
         let error = email(options(&server)).send(&illustrated).await.unwrap_err();
         assert!(error.permanent && error.reason.contains("552"), "{error:?}");
@@ -255,7 +258,7 @@ async fn a_mail_refused_for_its_size_is_sent_once_more_without_pictures() {
 
 #[tokio::test]
 async fn every_conversation_ends_by_quit_and_by_the_end_of_tls() {
-    let rows: [(&str, &[(&str, &str)]); 6] = [
+    let rows: [(&str, Answers); 6] = [
         ("delivered", &[]),
         ("login refused", &[("AUTH", "535 wrong")]),
         ("login fails", &[("AUTH", "454 later")]),

@@ -1,10 +1,10 @@
 //! Sending one mail over SMTP (RFC 5321): connect, greet, secure, log in, and one transaction that goes on after a refused
 //! recipient.
 //!
-//! Knows nothing of alerts: it is given addresses and bytes. The path of a mail, one file for each step: [`dial`] connects,
-//! [`greeting`] introduces us, [`tls`] secures the [`connection`], [`auth`] logs in, [`transaction`] sends. A library does
-//! not do here: a conversation with real servers needs replies without text, old forms of AUTH, SIZE, a time limit for each
-//! step, and a proper end.
+//! Knows nothing of alerts: it is given addresses and bytes. The path of a mail, one file for each step: `dial` connects,
+//! `greeting` introduces us, `tls` secures the `connection`, `auth` logs in, `transaction` sends. The client of the library
+//! that composes mails is not used: it refuses replies without text and old forms of AUTH, knows no SIZE, tries addresses
+//! one after the other, and limits the time of the connect alone.
 //!
 //! Time limits: each step (a command and its whole reply) has one, and the number of steps is bounded by the number of
 //! recipients and the length of the message, so a server that drips holds up nobody for ever. The reply to the end of the

@@ -84,7 +84,7 @@ struct Answer {
 impl Answer {
     /// The server refuses the mechanism, and not the login.
     fn is_unknown_mechanism(&self) -> bool {
-        let enhanced = self.reply.enhanced().is_some_and(|code| matches!(code, (5, 7, 4) | (5, 5, 4)));
+        let enhanced = self.reply.enhanced().is_some_and(|code| matches!(code, (5, 7 | 5, 4)));
         self.reply.code() == 504 || (self.reply.is_permanent() && self.reply.code() != 535 && enhanced)
     }
 }

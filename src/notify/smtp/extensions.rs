@@ -2,7 +2,7 @@
 
 use super::reply::Reply;
 
-/// Everything that matters to us; nothing where only HELO was understood.
+/// Extensions that matter to us; none where only HELO was understood.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Extensions {
     pub(super) starttls: bool,

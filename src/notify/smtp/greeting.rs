@@ -36,7 +36,9 @@ pub(super) async fn greet(connection: &mut Connection, name: &str) -> Result<Ext
     if reply.is_completed() {
         return Ok(Extensions::read(&reply));
     }
-    let refusal = reply.refusal("EHLO", "");
+    // A server that does not know the command has not looked at the name.
+    let unknown = matches!(reply.code(), 500 | 502);
+    let refusal = reply.refusal("EHLO", &if unknown { String::new() } else { hint(name) });
     if !reply.is_permanent() {
         return Err(Failure::transient(refusal));
     }

@@ -59,6 +59,12 @@ impl Reply {
         self.code == 552 || (self.is_permanent() && enhanced)
     }
 
+    /// There are more recipients than the server takes at once. After others were accepted, 552 may mean this (RFC 5321,
+    /// 4.5.3.1.10).
+    pub(super) fn is_about_number_of_recipients(&self) -> bool {
+        self.code == 552 || self.enhanced() == Some((5, 5, 3))
+    }
+
     /// Describes a refusal in the server's words. The hint stands in front of them: they may be long, and are cut.
     pub(super) fn refusal(&self, to: &str, hint: &str) -> String {
         let (code, text) = (self.code, self.text());

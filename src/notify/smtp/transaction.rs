@@ -111,8 +111,7 @@ async fn offer(
         return Ok(false);
     }
     let reply = connection.command("RCPT", &format!("RCPT TO:<{recipient}>")).await?;
-    // After others were accepted, 552 means too many recipients (RFC 5321, 4.5.3.1.10), or may.
-    let too_many = reply.code() == 552 && outcome.accepted > 0;
+    let too_many = outcome.accepted > 0 && reply.is_about_number_of_recipients();
     if reply.is_completed() {
         outcome.accepted += 1;
     } else if let Some(reason) = greeting::refusal_of(name, &reply, "RCPT", Some(recipient)) {
