@@ -553,12 +553,14 @@ def faults(file, case):
             yield f"the {what} does not say what is left"
     pictures = [part for part in mail.walk() if part.get_content_type() == "image/png"]
     shown = re.findall(r'src="cid:([^"]+)"', page.get_content() if page else "")
-    if case.picture and [f"<{it}>" for it in shown] != [part["Content-ID"] for part in pictures] or case.picture and not pictures:
+    if [f"<{it}>" for it in shown] != [part["Content-ID"] for part in pictures]:
         yield f"pictures {[part['Content-ID'] for part in pictures]}, shown {shown}"
+    if bool(pictures) != case.picture:
+        yield f"{len(pictures)} pictures"
     if any(not part.get_content().startswith(b"\x89PNG") for part in pictures):
         yield "a picture is none"
-    if not case.picture and (pictures or shown):
-        yield f"a mail that should have come without pictures has {len(pictures)}, and shows {shown}"
+    if not page or "Chart of available funds" not in page.get_content():
+        yield "the html does not say what the picture shows"
 
 
 def ascii_domain(address):

@@ -405,3 +405,15 @@ async fn pictures_of_two_messages_never_share_a_content_id() {
         assert!(seen.insert(id));
     }
 }
+
+#[tokio::test]
+async fn a_mail_without_its_picture_says_in_words_what_it_shows() {
+    let extensions = vec!["8BITMIME".to_owned(), "SIZE 15000".to_owned()];
+    let server = Server::start(Script { extensions, ..Script::default() }).await;
+    email(options(&server)).send(&message(vec![looking_ahead()])).await.unwrap();
+    let data = server.conversations().remove(0).data.remove(0);
+    let mail = MessageParser::default().parse(data.as_bytes()).unwrap();
+    let html = mail.body_html(0).unwrap();
+    assert!(!html.contains("cid:") && !html.contains("<img"), "{html}");
+    assert!(html.contains(">Chart of available funds from USD 5,431.00") && html.contains("</p>"), "{html}");
+}

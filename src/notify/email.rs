@@ -186,7 +186,9 @@ impl Email {
         if let Some(last) = references.last() {
             builder = builder.in_reply_to(last.clone()).references(references.join(" "));
         }
-        let mail = builder.multipart(body(parts.text, parts.html, drawn)).map_err(|error| failed(&error))?;
+        let missing = |picture: &&Picture| !drawn.iter().any(|(id, _)| *id == picture.id);
+        let html = parts.pictures.iter().filter(missing).fold(parts.html, |html, picture| picture.in_words(&html));
+        let mail = builder.multipart(body(parts.text, html, drawn)).map_err(|error| failed(&error))?;
         Ok(mail.formatted())
     }
 

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono_tz::Tz;
 
-use super::outlook;
+use super::{html, outlook};
 use crate::chart::{self, DrawError};
 use crate::domain::ahead::Chart;
 use crate::domain::event::{Event, Subject};
@@ -37,6 +37,29 @@ impl Picture {
     /// The PNG as an address that holds it, for a page that stands alone.
     pub fn address(&self) -> Result<String, DrawError> {
         Ok(format!("data:image/png;base64,{}", STANDARD.encode(self.png()?)))
+    }
+
+    /// Puts its words in the place of its image in a page.
+    pub(in crate::notify) fn in_words(&self, page: &str) -> String {
+        let source = self.source();
+        let (mut out, mut rest) = (String::with_capacity(page.len()), page);
+        while let Some(at) = rest.find(&source) {
+            let (before, after) = rest.split_at(at);
+            let begin = before.rfind('<').filter(|begin| {
+                let element = &before[*begin..];
+                element.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("<img")) && !element.contains('>')
+            });
+            if let (Some(begin), Some(end)) = (begin, after.find('>')) {
+                out += &before[..begin];
+                out += &html::escaped(&self.alternative);
+                rest = &after[end + 1..];
+            } else {
+                out += before;
+                out += &source;
+                rest = &after[source.len()..];
+            }
+        }
+        out + rest
     }
 
     /// What its image in HTML is loaded from.
