@@ -257,9 +257,9 @@ async fn the_picture_is_inline_in_the_html_and_what_it_shows_is_in_words_too() {
     assert!(text.contains("Deposit USD 3,200.00 to end all alerts for these funds"), "{text}");
     assert!(text.contains("9 in 10 between 27 Nov and 12 Dec."), "{text}");
     let html = mail.body_html(0).unwrap();
-    assert!(html.contains("<img src=\"cid:chart-1@lowtide\" alt=\"Chart of available funds"), "{html}");
+    assert!(html.contains("<img src=\"cid:chart-1.abc123@lowtide\" alt=\"Chart of available funds"), "{html}");
     let picture = &mail.parts[4];
-    assert_eq!(picture.content_id(), Some("chart-1@lowtide"));
+    assert_eq!(picture.content_id(), Some("chart-1.abc123@lowtide"));
     assert_eq!(picture.content_disposition().map(mail_parser::ContentType::ctype), Some("inline"));
 
     let bytes = picture.contents();
@@ -274,4 +274,146 @@ async fn the_picture_is_inline_in_the_html_and_what_it_shows_is_in_words_too() {
     assert!(funds > 1_000, "the line of the funds is drawn: {funds}");
     // Whoever forwards it on white or on black paper sees the same: there is nothing to look through.
     assert_eq!(pixels[3..6], [0xda, 0xdc, 0xe0]);
+}
+
+#[tokio::test]
+async fn a_domain_beyond_ascii_is_sent_as_an_a_label_to_every_server() {
+    let written = ["Einkauf <einkauf@müller-söhne.de>", "jürgen@müller-söhne.de"];
+    for (extensions, taken) in
+        [(vec!["8BITMIME".to_owned()], 1), (vec!["8BITMIME".to_owned(), "SMTPUTF8".to_owned()], 2)]
+    {
+        let server = Server::start(Script { extensions, ..Script::default() }).await;
+        let from = "Lowtide <lowtide@müller-söhne.de>".parse().unwrap();
+        let to = written.map(|address| address.parse().unwrap()).to_vec();
+        let email = email(EmailOptions { from, to, ..options(&server) });
+        let sent = email.send(&message(vec![looking_ahead()])).await.unwrap();
+        let conversation = server.conversations().remove(0);
+        assert!(conversation.mail_from[0].starts_with("FROM:<lowtide@xn--mller-shne-kcb9d.de>"), "{conversation:?}");
+        assert_eq!(
+            conversation.rcpt_to,
+            ["einkauf@xn--mller-shne-kcb9d.de", "jürgen@xn--mller-shne-kcb9d.de"][..taken]
+        );
+        // People read the address as they wrote it.
+        let refused: Vec<&str> = sent.refused.iter().map(|it| it.recipient.as_str()).collect();
+        assert_eq!(refused, ["jürgen@müller-söhne.de"][..2 - taken]);
+        let headers = headers(&conversation.data[0]);
+        for expected in [
+            "From: Lowtide <lowtide@xn--mller-shne-kcb9d.de>",
+            "Message-ID: <abc123@xn--mller-shne-kcb9d.de>",
+            "To: Einkauf <einkauf@xn--mller-shne-kcb9d.de>",
+        ] {
+            assert!(headers.iter().any(|line| line.starts_with(expected)), "{expected} in {headers:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deferred_address_is_reached_however_its_domain_is_written() {
+    let (written, ascii) = ("einkauf@müller-söhne.de", "einkauf@xn--mller-shne-kcb9d.de");
+    let server = Server::start(Script { recipients: recipients(&[(ascii, "451 later")]), ..Script::default() }).await;
+    let with = |to: &str| {
+        let to = ["a@example.com", to].map(|address| address.parse().unwrap()).to_vec();
+        email(EmailOptions { to, ..options(&server) })
+    };
+    let sent = with(written).send(&message(vec![warning("x")])).await.unwrap();
+    assert_eq!(sent.deferred[0].recipient, written);
+    server.become_(Script::default());
+    for (kept, configured) in [(written, written), (written, ascii), (ascii, written)] {
+        let again = lowtide::notify::Message { only: Some(vec![kept.to_owned()]), ..message(vec![warning("x")]) };
+        let sent = with(configured).send(&again).await.unwrap();
+        assert!(sent.refused.is_empty(), "{sent:?}");
+        assert_eq!(server.conversations().pop().unwrap().rcpt_to, [ascii]);
+    }
+}
+
+#[tokio::test]
+async fn a_mail_only_to_addresses_beyond_ascii_is_refused_by_name() {
+    let server = Server::start(Script::default()).await;
+    let to = vec!["jürgen@example.com".parse().unwrap()];
+    let error = email(EmailOptions { to, ..options(&server) }).send(&message(vec![warning("x")])).await.unwrap_err();
+    assert!(error.permanent && error.reason.contains("jürgen@example.com") && error.reason.contains("SMTPUTF8"));
+}
+
+/// Fifty recipients of one kind: their names and addresses.
+fn fifty(kind: impl Fn(usize) -> (Option<String>, String)) -> Vec<(Option<String>, String)> {
+    (0..50).map(kind).collect()
+}
+
+#[tokio::test]
+async fn no_header_line_is_too_long_whoever_gets_the_mail() {
+    let named = |name: &str| {
+        let name = name.to_owned();
+        fifty(move |n| (Some(format!("{name} {n}")), format!("person{n:02}@finance.example.com")))
+    };
+    let lists = [
+        fifty(|n| (None, format!("a-rather-long-name-{n:02}@division.example.com"))),
+        fifty(|n| (None, format!("{}{n:02}@{}.example.com", "x".repeat(60), "y".repeat(60)))),
+        fifty(|n| (None, format!("einkauf{n:02}@müller-söhne.de"))),
+        named("PKI team"),
+        named("Doe, Jane (Finance) \"JD\""),
+        named("Jürgen Größe"),
+        named("財務部の担当者"),
+        named(&"long words without an end ".repeat(40)),
+        named(&"x".repeat(1500)),
+        named(&"é".repeat(700)),
+        named("=?utf-8?b?Y3JpdGljYWw=?="),
+    ];
+    for list in lists {
+        let mailbox = |(name, address): &(Option<String>, String)| {
+            lettre::message::Mailbox::new(name.clone(), address.parse().unwrap())
+        };
+        let to: Vec<_> = list.iter().map(mailbox).collect();
+        let server = Server::start(Script::default()).await;
+        let options = EmailOptions { from: to[0].clone(), to, ..options(&server) };
+        let references = (0..50).map(|n| format!("<{n:032}@finance.example.com>")).collect();
+        let division = format!("{} {}", "w".repeat(200), "ü".repeat(200));
+        let mail = lowtide::notify::Message { references, ..message(vec![warning(&division)]) };
+        email(options).send(&mail).await.unwrap();
+        let data = server.conversations().remove(0).data.remove(0);
+        for line in data.lines() {
+            // One address or one Message-ID cannot be folded.
+            let value = line.split_once(": ").map_or(line.trim_start(), |(_, value)| value);
+            let whole = !value.contains(' ') && line.len() <= 200;
+            assert!(line.len() <= 78 || whole, "{} octets: {line}", line.len());
+        }
+        let mail = MessageParser::default().parse(data.as_bytes()).unwrap();
+        let read = |address: &mail_parser::Addr| {
+            (address.name.as_ref().map(ToString::to_string), address.address.as_ref().unwrap().to_string())
+        };
+        let expected: Vec<_> = list
+            .iter()
+            .map(|(name, address)| (name.clone(), address.replace("müller-söhne", "xn--mller-shne-kcb9d")))
+            .collect();
+        assert_eq!(mail.to().unwrap().iter().map(read).collect::<Vec<_>>(), expected);
+        assert_eq!(read(mail.from().unwrap().first().unwrap()), expected[0]);
+        assert!(mail.subject().unwrap().contains(&"w".repeat(50)));
+        assert_eq!(mail.references().as_text_list().unwrap().len(), 50);
+    }
+}
+
+#[tokio::test]
+async fn pictures_of_two_messages_never_share_a_content_id() {
+    let server = Server::start(Script::default()).await;
+    let other = lowtide::notify::Message { id: "def456".to_owned(), ..message(vec![looking_ahead()]) };
+    let mut seen = std::collections::BTreeSet::new();
+    for message in [message(vec![looking_ahead()]), other] {
+        email(options(&server)).send(&message).await.unwrap();
+        let data = server.conversations().pop().unwrap().data.remove(0);
+        let mail = MessageParser::default().parse(data.as_bytes()).unwrap();
+        let id = mail.parts[4].content_id().unwrap().to_owned();
+        assert!(id.contains(&message.id) && mail.body_html(0).unwrap().contains(&format!("\"cid:{id}\"")), "{id}");
+        assert!(seen.insert(id));
+    }
+}
+
+#[tokio::test]
+async fn a_mail_without_its_picture_says_in_words_what_it_shows() {
+    let extensions = vec!["8BITMIME".to_owned(), "SIZE 15000".to_owned()];
+    let server = Server::start(Script { extensions, ..Script::default() }).await;
+    email(options(&server)).send(&message(vec![looking_ahead()])).await.unwrap();
+    let data = server.conversations().remove(0).data.remove(0);
+    let mail = MessageParser::default().parse(data.as_bytes()).unwrap();
+    let html = mail.body_html(0).unwrap();
+    assert!(!html.contains("cid:") && !html.contains("<img"), "{html}");
+    assert!(html.contains(">Chart of available funds from USD 5,431.00") && html.contains("</p>"), "{html}");
 }

@@ -412,6 +412,27 @@ async fn what_a_token_endpoint_refuses_for_good_goes_to_the_fallback_and_the_res
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_test_mail_has_a_message_id_of_its_own() {
+    let (world, server) = (World::new().await, Server::start(Script::default()).await);
+    let names = ["one", "two", "three"];
+    let port = server.address.port();
+    let mail = |name| {
+        format!(
+            "  {name}: {{ type: email, host: 127.0.0.1, port: {port}, tls: none, from: l@example.com, to: [a@example.com] }}\n"
+        )
+    };
+    world.config(&format!("{}{}", names.map(mail).concat(), rules("one")));
+    for _ in 0..2 {
+        let ran = world.run(&[["test-notify"].as_slice(), &names].concat());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+    let mails: Vec<String> = server.conversations().into_iter().flat_map(|it| it.data).collect();
+    let id = |mail: &String| mail.lines().find(|line| line.starts_with("Message-ID: ")).unwrap().to_owned();
+    let ids: std::collections::BTreeSet<String> = mails.iter().map(id).collect();
+    assert_eq!((mails.len(), ids.len()), (6, 6), "{ids:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn test_notify_tries_every_end_and_marks_what_it_sends() {
     let world = World::new().await;
     let (hook, duty, team) = (End::willing().await, End::willing().await, End::willing().await);

@@ -89,6 +89,24 @@ async fn recipients_beyond_a_servers_limit_are_reached_by_the_next_mails() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_a_mail_to_too_many_takes_it_in_parts() {
+    let most_recipients = Some((20, "552 too many recipients".to_owned()));
+    let server = Server::start(Script { most_recipients, all_or_nothing: true, ..Script::default() }).await;
+    let sent = send_to_everybody(&server, &to_many(&server, 30)).await;
+    assert!(sent.iter().flatten().all(|it| it.refused.is_empty()), "{sent:?}");
+    let taken = server.conversations().into_iter().filter(|it| !it.data.is_empty()).map(|it| it.rcpt_to.len());
+    assert_eq!(taken.collect::<Vec<_>>(), [20, 10], "{sent:?}");
+
+    // What is wrong with the mail itself stays final.
+    let script = Script { replies: replies(&[("DATA", "554 no")]), ..Script::default() };
+    let deferred = std::iter::once(("r1@example.com".to_owned(), "451 later".to_owned())).collect();
+    let server = Server::start(Script { recipients: deferred, ..script }).await;
+    let error = email(to_many(&server, 3)).send(&message(vec![warning("x")])).await.unwrap_err();
+    assert!(error.permanent && error.reason.contains("554"), "{error:?}");
+    assert_eq!(server.conversations().len(), 2);
+}
+
+#[tokio::test]
 async fn a_full_mailbox_is_refused_for_good_and_only_that_one() {
     let full = |address: &str| (address.to_owned(), "552 5.2.2 mailbox full".to_owned());
     for recipients in [vec![full("r0@example.com")], vec![full("r2@example.com")]] {

@@ -7,7 +7,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 use super::cursor::{Cursor, Fault, Section};
 use super::keys::{MENTION, NOTIFIER, names};
 use super::problem::one_of;
-use super::{Channel, email, secrets, values};
+use super::{Channel, email, mention, secrets, values};
 use crate::domain::rule::Severity;
 use crate::secret::Secret;
 use crate::signature::SigningKey;
@@ -82,13 +82,18 @@ pub(super) fn channel(section: &Section<'_>, insecure: bool) -> Option<Channel> 
 fn slack(section: &Section<'_>, insecure: bool) -> Option<Channel> {
     let address = |text: &str| values::secure_web(text, insecure).map(|_| ());
     let webhook_url = secrets::secret(section, "webhook_url", "webhook_url_file", true, address);
-    let mut mention = BTreeMap::new();
+    let mut mentions = BTreeMap::new();
     if let Some(levels) = section.get("mention").and_then(|cursor| cursor.section(MENTION)) {
         for severity in [Severity::Warning, Severity::Critical] {
-            mention.extend(levels.read(&severity.to_string(), values::line).map(|text| (severity, text)));
+            let Some(cursor) = levels.get(&severity.to_string()) else { continue };
+            let Some(text) = cursor.read(values::line) else { continue };
+            if let Some(correction) = mention::correction(&text) {
+                cursor.warn(correction);
+            }
+            mentions.insert(severity, text);
         }
     }
-    Some(Channel::Slack { webhook_url: webhook_url?, mention })
+    Some(Channel::Slack { webhook_url: webhook_url?, mention: mentions })
 }
 
 fn webhook(section: &Section<'_>, insecure: bool) -> Option<Channel> {

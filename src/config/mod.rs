@@ -12,6 +12,7 @@ mod files;
 mod interpolate;
 mod keys;
 mod load;
+mod mention;
 mod notifiers;
 mod pem;
 mod problem;

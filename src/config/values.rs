@@ -11,6 +11,7 @@ use super::problem::one_of;
 use crate::config::Quota;
 use crate::domain::money::{AmountError, Currency, MAX_DECIMALS, UnknownCurrency, parse_amount};
 use crate::domain::rule::Amount;
+use crate::notify::address;
 use crate::schedule::{DurationError, parse_duration, parse_moment};
 use crate::text::nearest;
 
@@ -149,9 +150,9 @@ pub(super) fn port(text: &str) -> Result<u16, Fault> {
 /// The name or address of a server, without a port.
 pub(super) fn host(text: &str) -> Result<String, Fault> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let valid = bare.parse::<IpAddr>().is_ok() || (bare.is_ascii() && Host::parse(bare).is_ok());
-    if valid {
-        return Ok(bare.to_owned());
+    let valid = |name: &String| name.parse::<IpAddr>().is_ok() || Host::parse(name).is_ok();
+    if let Some(name) = address::host(bare).filter(valid) {
+        return Ok(name);
     }
     let found = text.contains('@').then(|| "a host with a user name".to_owned());
     Err(Fault { found, ..Fault::from("a host name such as smtp.example.com, without a port (there is `port`)") })
@@ -235,7 +236,11 @@ pub(super) fn mailbox(text: &str) -> Result<Mailbox, Fault> {
     if text.chars().any(char::is_control) {
         return Err(expected());
     }
-    text.parse().map_err(|_| expected())
+    let mailbox: Mailbox = text.parse().map_err(|_| expected())?;
+    if address::ascii_domain(&mailbox.email).is_none() {
+        return Err("a mail address with a domain that exists in ASCII too (IDNA refuses this one)".into());
+    }
+    Ok(mailbox)
 }
 
 /// A time zone.

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use lettre::address::Envelope;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message as Mail};
 
+use super::address;
 use super::http::clean;
 use super::oauth2::Tokens;
 use super::render::{Picture, mail, own};
@@ -64,13 +66,22 @@ pub struct TlsError {
     problem: String,
 }
 
+/// Somebody who gets the mail.
+#[derive(Debug)]
+struct Recipient {
+    /// The address as the configuration writes it, for the log and the state.
+    written: String,
+    /// The same with its domain in ASCII, for the server.
+    mailbox: Mailbox,
+}
+
 /// Mail over SMTP.
 pub struct Email {
     server: Server,
     credentials: Option<(String, Secret)>,
     tokens: Option<Tokens>,
     from: Mailbox,
-    to: Vec<Mailbox>,
+    to: Vec<Recipient>,
     words: Arc<Words>,
     redactor: Redactor,
     /// Its name in the configuration, for the log, and its own texts.
@@ -95,6 +106,9 @@ impl Email {
         let EmailOptions { host, port, credentials, from, to, timeout, .. } = options;
         let server = Server { host, port, channel, hello: None, timeout };
         let own = (Name::from(""), Templates::default());
+        let from = for_servers(from);
+        let recipient = |it: Mailbox| Recipient { written: it.email.to_string(), mailbox: for_servers(it) };
+        let to = to.into_iter().map(recipient).collect();
         Ok(Self { server, credentials, tokens: None, from, to, words, redactor, own })
     }
 
@@ -155,37 +169,49 @@ impl Email {
         drawn: Vec<(String, Vec<u8>)>,
         utf8: bool,
     ) -> Result<Vec<u8>, String> {
+        let to = self.to.iter().map(|it| &it.mailbox).filter(|mailbox| utf8 || is_ascii(&mailbox.email));
+        let failed = |error: &dyn std::error::Error| format!("the mail cannot be put together: {error}");
+        // The library wants an envelope; the conversation has its own.
+        let envelope = Envelope::new(Some(self.from.email.clone()), vec![self.from.email.clone()]);
         let mut builder = Mail::builder()
-            .from(self.from.clone())
+            .envelope(envelope.map_err(|error| failed(&error))?)
+            .raw_header(address::header("From", std::iter::once(&self.from)))
             .date(SystemTime::from(message.at))
-            .subject(parts.subject)
+            .raw_header(address::text_header("Subject", &parts.subject))
             .message_id(Some(self.message_id(message)))
-            .header(AutoSubmitted);
-        for mailbox in self.to.iter().filter(|mailbox| utf8 || is_ascii(&mailbox.email)) {
-            builder = builder.to(mailbox.clone());
-        }
+            .header(AutoSubmitted)
+            .raw_header(address::header("To", to));
         let mut references: Vec<String> = message.references.iter().filter_map(|id| reference(id)).collect();
         references.drain(..references.len().saturating_sub(MOST_REFERENCES));
         if let Some(last) = references.last() {
             builder = builder.in_reply_to(last.clone()).references(references.join(" "));
         }
-        let mail = builder
-            .multipart(body(parts.text, parts.html, drawn))
-            .map_err(|error| format!("the mail cannot be put together: {error}"))?;
+        let missing = |picture: &&Picture| !drawn.iter().any(|(id, _)| *id == picture.id);
+        let html = parts.pictures.iter().filter(missing).fold(parts.html, |html, picture| picture.in_words(&html));
+        let mail = builder.multipart(body(parts.text, html, drawn)).map_err(|error| failed(&error))?;
         Ok(mail.formatted())
     }
 
     /// Who is still to be reached, and who is no longer anybody's to reach.
-    fn recipients(&self, only: Option<&[String]>) -> (Vec<Address>, Vec<Refusal>) {
-        let all = || self.to.iter().map(|mailbox| mailbox.email.clone());
+    fn still_to_reach(&self, only: Option<&[String]>) -> (Vec<Address>, Vec<Refusal>) {
+        let all = || self.to.iter().map(|it| it.mailbox.email.clone());
         let Some(only) = only else { return (all().collect(), Vec::new()) };
-        let gone = only.iter().filter(|wanted| !all().any(|address| is(&address, wanted)));
-        let gone = gone.map(|gone| Refusal {
-            recipient: gone.clone(),
+        // The configuration may write a domain in another way than when the mail was first sent.
+        let known = |wanted: &String| wanted.parse().ok().and_then(|address| address::ascii_domain(&address));
+        let wanted: Vec<(&String, Option<Address>)> = only.iter().map(|wanted| (wanted, known(wanted))).collect();
+        let gone = wanted.iter().filter(|(_, address)| !all().any(|it| Some(it) == *address));
+        let gone = gone.map(|(gone, _)| Refusal {
+            recipient: (*gone).clone(),
             reason: "no longer among this notifier's recipients".to_owned(),
         });
-        let left = all().filter(|address| only.iter().any(|wanted| is(address, wanted)));
+        let left = all().filter(|it| wanted.iter().any(|(_, address)| address.as_ref() == Some(it)));
         (left.collect(), gone.collect())
+    }
+
+    /// Returns an address that the server was given as the configuration writes it.
+    fn written(&self, address: String) -> String {
+        let known = self.to.iter().find(|it| AsRef::<str>::as_ref(&it.mailbox.email) == address);
+        known.map_or(address, |it| it.written.clone())
     }
 
     fn clean(&self, text: &str) -> String {
@@ -193,7 +219,8 @@ impl Email {
     }
 
     fn clean_all(&self, refusals: Vec<Refusal>) -> Vec<Refusal> {
-        refusals.into_iter().map(|refusal| Refusal { reason: self.clean(&refusal.reason), ..refusal }).collect()
+        let clean = |it: Refusal| Refusal { recipient: self.written(it.recipient), reason: self.clean(&it.reason) };
+        refusals.into_iter().map(clean).collect()
     }
 
     /// Nobody was accepted: again later if anybody was only deferred.
@@ -209,7 +236,7 @@ impl Email {
 #[async_trait]
 impl Notifier for Email {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
-        let (to, gone) = self.recipients(message.only.as_deref());
+        let (to, gone) = self.still_to_reach(message.only.as_deref());
         if to.is_empty() && !gone.is_empty() {
             // Others had this message; those it was still owed to have left the configuration.
             return Ok(Delivered { refused: gone, ..Delivered::default() });
@@ -252,7 +279,7 @@ impl Notifier for Email {
     }
 
     fn recipients(&self) -> Vec<String> {
-        self.to.iter().map(|mailbox| mailbox.email.to_string()).collect()
+        self.to.iter().map(|it| it.written.clone()).collect()
     }
 
     fn preview(&self, message: &Message) -> Preview {
@@ -292,8 +319,10 @@ fn trust(options: &EmailOptions) -> Result<Trust, TlsError> {
     Trust::new(host.clone(), options.ca_pem.as_deref()).map_err(|problem| TlsError { host, problem })
 }
 
-fn is(address: &Address, wanted: &str) -> bool {
-    AsRef::<str>::as_ref(address) == wanted
+/// The mailbox with its domain in ASCII; the configuration refuses a domain that IDNA cannot encode.
+fn for_servers(mailbox: Mailbox) -> Mailbox {
+    let email = address::ascii_domain(&mailbox.email).unwrap_or(mailbox.email);
+    Mailbox { email, ..mailbox }
 }
 
 fn is_ascii(address: &Address) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! A notifier sends once and reports; when to try again, and who else to try, is the outbox's business.
 
+pub(crate) mod address;
 pub mod email;
 mod http;
 pub mod oauth2;

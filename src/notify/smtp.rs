@@ -19,6 +19,7 @@ mod reply;
 mod tls;
 mod transaction;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use lettre::Address;
@@ -73,6 +74,16 @@ pub(super) struct Outcome {
     pub(super) refused: Vec<Refusal>,
 }
 
+impl Outcome {
+    /// Removes and returns those of all recipients that were accepted.
+    fn take_accepted(&mut self, all: &[Address]) -> Vec<Address> {
+        self.accepted = 0;
+        let others: HashSet<&str> =
+            self.deferred.iter().chain(&self.refused).map(|refusal| refusal.recipient.as_str()).collect();
+        all.iter().filter(|address| !others.contains(AsRef::<str>::as_ref(address))).cloned().collect()
+    }
+}
+
 /// The mail was not sent.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -88,6 +99,8 @@ pub(super) struct Failure {
 enum Cause {
     /// A smaller message may be accepted.
     TooLarge,
+    /// The server may accept the message for fewer recipients.
+    TooMany,
     /// The server says nothing.
     NoAnswer,
     /// The server answers a TLS handshake by something else.
@@ -133,6 +146,10 @@ impl Server {
             Err(failure) if failure.cause == Cause::TooLarge && mail.pictures => {
                 *outcome = Outcome::default();
                 self.attempt(login, Mail { pictures: false, ..mail }, outcome).await
+            }
+            Err(failure) if failure.cause == Cause::TooMany => {
+                let to = outcome.take_accepted(mail.to);
+                self.attempt(login, Mail { to: &to, ..mail }, outcome).await
             }
             sent => sent,
         }

@@ -13,7 +13,7 @@ use super::render::card;
 use super::{Delivered, Message, Notifier, SendError, Words};
 use crate::secret::{Redactor, Secret};
 
-pub use super::render::card::payload;
+pub use super::render::card::{TEAMS_LIMIT, counted_size, payload};
 
 const MANNERS: Manners = Manners { service: "Teams", passing: MAY_PASS, refuses, hint };
 

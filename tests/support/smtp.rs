@@ -35,6 +35,8 @@ pub struct Script {
     pub recipients: BTreeMap<String, String>,
     /// So many recipients of one transaction are taken; the reply to the others.
     pub most_recipients: Option<(usize, String)>,
+    /// Refuses DATA after it has refused a recipient.
+    pub all_or_nothing: bool,
     /// The reply to messages of more octets.
     pub most_octets: Option<(usize, String)>,
     /// Takes the message and never says so.
@@ -51,6 +53,7 @@ impl Default for Script {
             replies: BTreeMap::new(),
             recipients: BTreeMap::new(),
             most_recipients: None,
+            all_or_nothing: false,
             most_octets: None,
             hang_after_data: false,
             implicit_tls: false,
@@ -225,7 +228,8 @@ impl Session {
                 }
                 "RCPT" => self.rcpt(&mut stream, rest).await?,
                 "DATA" => {
-                    let reply = self.reply("DATA", "354 go on");
+                    let usual = if self.refuses_all() { "554 too many recipients" } else { "354 go on" };
+                    let reply = self.reply("DATA", usual);
                     self.say(&mut stream, &reply).await?;
                     if reply.starts_with("354") {
                         self.data(&mut stream).await?;
@@ -307,6 +311,12 @@ impl Session {
             self.note(|it| it.rcpt_to.push(address.to_owned()));
         }
         self.say(stream, reply).await
+    }
+
+    fn refuses_all(&self) -> bool {
+        let so_far = &self.record.lock().unwrap()[self.index];
+        let offered = so_far.commands.iter().filter(|line| line.starts_with("RCPT ")).count();
+        self.script.all_or_nothing && offered > so_far.rcpt_to.len()
     }
 
     async fn data<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut BufReader<S>) -> std::io::Result<()> {

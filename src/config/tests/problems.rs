@@ -436,3 +436,33 @@ fn a_variable_without_quotes_inside_braces_is_explained() {
     assert!(other.contains("a quote that is not closed") && !other.contains("${"), "{other}");
     assert_eq!(Files::new(with("accounts:\n  acme: { api_key: \"${KEY}\" }")).errors(&[("KEY", "k")]), "");
 }
+
+#[test]
+fn a_mail_domain_that_cannot_exist_is_an_error_with_its_place() {
+    let mail = |to: &str| notifier(&format!("type: email, host: mx, from: a@example.com, to: [{to}]"));
+    assert_eq!(mail("einkauf@müller-söhne.de, Jürgen <j@straße.example>"), "");
+    insta::assert_snapshot!(mail("b@example.com, a@ü-.de"), @"alerts.yaml:2:72: notifiers.n.to[1]: found `a@ü-.de`, expected a mail address with a domain that exists in ASCII too (IDNA refuses this one)");
+    assert!(mail(&format!("a@{}.de", "ü".repeat(60))).contains("notifiers.n.to[0]: found `a@üü"));
+    let host = |host: &str| notifier(&format!("type: email, host: '{host}', from: a@example.com, to: [b@example.com]"));
+    assert_eq!(host("smtp.müller-söhne.de"), "");
+    assert!(host("smtp.ü-.de").contains("expected a host name"));
+}
+
+#[test]
+fn a_mention_that_pings_nobody_is_a_warning_with_the_right_form() {
+    let files = Files::new(with(
+        "notifiers:
+  chat:
+    type: slack
+    webhook_url: https://hooks.example.com/T0/B0/secret
+    mention:
+      warning: '@jane'
+      critical: \"@here\"
+",
+    ));
+    assert_eq!(files.errors(&[]), "");
+    insta::assert_snapshot!(files.warnings(&[]), @"
+    alerts.yaml:6:16: notifiers.chat.mention.warning: found `@jane`, expected `<@U012AB3CD>` with the id of a member, or `<!subteam^S012AB3CD>` with the id of a user group: Slack shows anything else as text and pings nobody
+    alerts.yaml:7:17: notifiers.chat.mention.critical: found `@here`, expected `<!here>`: Slack shows anything else as text and pings nobody
+    ");
+}

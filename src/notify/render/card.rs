@@ -5,15 +5,18 @@
 
 use serde_json::{Value, json};
 
-use super::{Entry, Link, Tone, View, cut_bytes, flat, view};
+use super::text::{cut_by, in_nested_json};
+use super::{Entry, Link, Tone, View, flat, view};
 use crate::notify::{Message, Words};
 
-/// All bytes of a message. Teams refuses above 28 kB, of which the workflow needs a few for itself.
-const LONGEST_MESSAGE: usize = 25_000;
+/// What Teams takes, in bytes of [`counted_size`]. It drops a larger card, after the workflow has accepted it.
+pub const TEAMS_LIMIT: usize = 28 * 1024;
+/// A tenth is kept spare.
+const LONGEST_MESSAGE: usize = TEAMS_LIMIT / 10 * 9;
 /// What a line costs beside its text, rounded up.
-const FRAME: usize = 130;
+const FRAME: usize = 150;
 
-/// How long the parts may get, in bytes of JSON.
+/// How long the parts may get, in bytes as Teams counts them.
 #[derive(Clone, Copy)]
 struct Limits {
     line: usize,
@@ -36,11 +39,16 @@ pub fn payload(message: &Message, words: &Words) -> Value {
     let mut body = Value::Null;
     for limits in STEPS {
         body = build(&view, limits);
-        if body.to_string().len() <= LONGEST_MESSAGE {
+        if counted_size(&body) <= LONGEST_MESSAGE {
             break;
         }
     }
     body
+}
+
+/// Size of a message as Teams counts it: the workflow hands it on as a string inside JSON of its own.
+pub fn counted_size(body: &Value) -> usize {
+    Value::String(body.to_string()).to_string().len()
 }
 
 fn build(view: &View, limits: Limits) -> Value {
@@ -108,7 +116,7 @@ fn lines<'a>(texts: impl Iterator<Item = &'a str>, limits: Limits, look: Look) -
     let texts: Vec<String> = texts.map(|text| outside(text, limits.line)).filter(|text| !text.is_empty()).collect();
     let mut room = limits.section;
     let fits = |text: &&String| {
-        let cost = text.len() + FRAME;
+        let cost = text.chars().map(in_nested_json).sum::<usize>() + FRAME;
         let fits = cost <= room;
         room = room.saturating_sub(cost);
         fits
@@ -138,7 +146,7 @@ fn outside(text: &str, longest: usize) -> String {
         }
         apart.push(c);
     }
-    cut_bytes(&apart, longest)
+    cut_by(&apart, longest, in_nested_json)
 }
 
 /// A shortened address leads nowhere: it is left out instead.

@@ -89,7 +89,7 @@ pub(in crate::notify) fn variables(message: &Message, words: &Words) -> Variable
     let groups = groups(items);
     // By the same count as the view's, so that the names are the same.
     let mut pictures: Vec<_> = groups.iter().map(|group| picture::of(&group.newest.event, times.zone)).collect();
-    picture::number(pictures.iter_mut());
+    picture::number(pictures.iter_mut(), message);
     let mut events: Vec<Fields> = groups.iter().map(|group| fields(group, times, words)).collect();
     for (fields, picture) in events.iter_mut().zip(pictures) {
         if let Some(picture) = picture {

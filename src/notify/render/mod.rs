@@ -134,6 +134,7 @@ pub fn view(message: &Message, words: &Words) -> View {
         Content::Events(items) => {
             let times = text::Times { zone: words.timezone, now: message.at };
             let mut view = events(&entry::groups(items), times, words);
+            picture::number(view.entries.iter_mut().map(|entry| &mut entry.picture), message);
             if let [Item { event, via, .. }] = items.as_slice()
                 && let Some(page) = event.report()
             {
@@ -158,8 +159,7 @@ fn events(groups: &[Group], times: text::Times, words: &Words) -> View {
     let tone = groups.first().map_or(Tone::Notice, Group::tone);
     let calls = groups.iter().filter_map(Group::calls).collect();
     let (in_full, rest) = groups.split_at(groups.len().min(IN_FULL));
-    let mut entries: Vec<Entry> = in_full.iter().map(|group| group.entry(times, words)).collect();
-    picture::number(entries.iter_mut().map(|entry| &mut entry.picture));
+    let entries = in_full.iter().map(|group| group.entry(times, words)).collect();
     let brief = rest.iter().map(Group::headline).collect();
     View { tone, title, entries, brief, calls, report: None }
 }

@@ -8,10 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono_tz::Tz;
 
-use super::outlook;
+use super::{html, outlook};
 use crate::chart::{self, DrawError};
 use crate::domain::ahead::Chart;
 use crate::domain::event::{Event, Subject};
+use crate::notify::Message;
 
 /// Pictures in one message; with more a mail gets large, and nobody looks at them.
 const MOST: usize = 3;
@@ -38,6 +39,29 @@ impl Picture {
         Ok(format!("data:image/png;base64,{}", STANDARD.encode(self.png()?)))
     }
 
+    /// Puts its words in the place of its image in a page.
+    pub(in crate::notify) fn in_words(&self, page: &str) -> String {
+        let source = self.source();
+        let (mut out, mut rest) = (String::with_capacity(page.len()), page);
+        while let Some(at) = rest.find(&source) {
+            let (before, after) = rest.split_at(at);
+            let begin = before.rfind('<').filter(|begin| {
+                let element = &before[*begin..];
+                element.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("<img")) && !element.contains('>')
+            });
+            if let (Some(begin), Some(end)) = (begin, after.find('>')) {
+                out += &before[..begin];
+                out += &html::escaped(&self.alternative);
+                rest = &after[end + 1..];
+            } else {
+                out += before;
+                out += &source;
+                rest = &after[source.len()..];
+            }
+        }
+        out + rest
+    }
+
     /// What its image in HTML is loaded from.
     pub(super) fn source(&self) -> String {
         format!("cid:{}", self.id)
@@ -52,13 +76,13 @@ pub(super) fn of(event: &Event, zone: Tz) -> Option<Picture> {
     Some(Picture { id: String::new(), alternative: chart::alternative(&chart, zone), chart, zone })
 }
 
-/// Gives the first few their names, and takes the others away.
-pub(super) fn number<'a>(pictures: impl Iterator<Item = &'a mut Option<Picture>>) {
+/// Gives the first few their names, which no other message's pictures have, and takes the others away.
+pub(super) fn number<'a>(pictures: impl Iterator<Item = &'a mut Option<Picture>>, message: &Message) {
     let mut n = 0;
     for place in pictures {
         if let Some(picture) = place {
             n += 1;
-            picture.id = format!("chart-{n}@lowtide");
+            picture.id = format!("chart-{n}.{}@lowtide", message.id);
         }
         if n > MOST {
             *place = None;

@@ -796,7 +796,7 @@ fn a_mail_shows_a_few_pictures_and_says_in_words_what_they_show() {
     };
     let mail = mail(&message((1..=5).map(at).collect()), &words());
     let ids: Vec<&str> = mail.pictures.iter().map(|picture| picture.id.as_str()).collect();
-    assert_eq!(ids, ["chart-1@lowtide", "chart-2@lowtide", "chart-3@lowtide"]);
+    assert_eq!(ids, ["chart-1.abc@lowtide", "chart-2.abc@lowtide", "chart-3.abc@lowtide"]);
     assert_eq!(mail.html.matches("<img ").count(), 3);
     for id in ids {
         assert!(mail.html.contains(&format!("<img src=\"cid:{id}\" alt=\"Chart of available funds from USD 5,431.00")));

@@ -69,13 +69,32 @@ pub(crate) fn cut(text: &str, longest: usize) -> String {
     short
 }
 
-/// At most `longest` bytes as JSON writes them, an ellipsis at the end where something was cut.
-pub(crate) fn cut_bytes(text: &str, longest: usize) -> String {
-    let cost = |c: char| match c {
+/// Bytes of a character in a string of JSON.
+fn in_json(c: char) -> usize {
+    match c {
         '"' | '\\' | '\n' | '\t' | '\r' => 2,
         c if (c as u32) < 0x20 => 6,
         c => c.len_utf8(),
-    };
+    }
+}
+
+/// Bytes of a character in JSON that is itself a string of JSON.
+pub(super) fn in_nested_json(c: char) -> usize {
+    match c {
+        '"' | '\\' => 4,
+        c if (c as u32) < 0x20 => in_json(c) + 1,
+        c => c.len_utf8(),
+    }
+}
+
+/// At most `longest` bytes as JSON writes them, an ellipsis at the end where something was cut.
+pub(crate) fn cut_bytes(text: &str, longest: usize) -> String {
+    cut_by(text, longest, in_json)
+}
+
+/// Cuts a text so that the costs of its characters are at most `longest`, with an ellipsis at the end where something was
+/// cut.
+pub(super) fn cut_by(text: &str, longest: usize, cost: impl Fn(char) -> usize) -> String {
     let (mut length, mut fits) = (0, 0);
     for (at, c) in text.char_indices() {
         length += cost(c);

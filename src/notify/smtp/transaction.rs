@@ -44,7 +44,10 @@ pub(super) async fn send(
     }
     let reply = connection.command("DATA", "DATA").await?;
     if !reply.is_intermediate() {
-        return Err(Failure::replied(&reply, "DATA"));
+        let failure = Failure::replied(&reply, "DATA");
+        // Exim's `recipients_max_reject` refuses the message because more recipients were offered than it accepts.
+        let too_many = failure.permanent && !outcome.deferred.is_empty();
+        return Err(if too_many { Failure { cause: Cause::TooMany, ..failure } } else { failure });
     }
     let reply = connection.message(&message).await?;
     if !reply.is_completed() {
