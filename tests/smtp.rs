@@ -243,7 +243,7 @@ async fn a_mail_larger_than_the_advertised_size_goes_without_its_pictures() {
         let all = server.conversations();
         assert_eq!((all.len(), all[0].data[0].contains("image/png")), (1, pictures), "{size}");
         assert_eq!(all[0].mail_from[0], format!("FROM:<lowtide@example.com> SIZE={}", all[0].data[0].len()), "{size}");
-        assert!(all[0].data[0].contains("Deposit USD 3,200.00 to end this alert"), "{size}: the text says it all");
+        assert!(all[0].data[0].contains("Deposit USD 3,200.00 to end all alerts"), "{size}: the text says it all");
     }
     let server = Server::start(Script { extensions: extensions(&["SIZE 500"]), ..Script::default() }).await;
     let error = email(options(&server)).send(&illustrated).await.unwrap_err();
