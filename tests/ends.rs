@@ -143,6 +143,35 @@ fn rules(notifier: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_that_refuses_one_divisions_alerts_gets_all_others() {
+    let world = World::new().await;
+    let refuses = |request: &Request| String::from_utf8_lossy(&request.body).contains("History");
+    let end = End::answering(move |_, it| ResponseTemplate::new(if refuses(it) { 500 } else { 200 })).await;
+    world.config_with("divisions: all", &(webhook(&end) + &rules("hook")));
+    world.list(&[(11, "History", true), (12, "Physics", true)]);
+    world.division_funds(11, "1500");
+    world.division_funds(12, "100");
+    let service = world.start();
+    let of = |division: &str| {
+        let bodies = end.got().into_iter().map(|got| got.body).filter(|body| body.contains(division));
+        let said = |body: String| {
+            let body: Value = serde_json::from_str(&body).unwrap();
+            format!("{} {}", body["event"].as_str().unwrap(), body["rule"].as_str().unwrap())
+        };
+        bodies.map(said).collect::<Vec<_>>()
+    };
+    wait_until("the other division's alerts", || of("Physics").len() == 2);
+    world.division_funds(12, "5000");
+    world.division_funds(11, "100");
+    wait_until("their ends", || of("Physics").len() == 4);
+    wait_until("further tries", || of("History").len() >= 6);
+    let tried = of("History");
+    assert!(tried.iter().all(|it| ["raised funds", "raised prepaid"].contains(&it.as_str())), "in order: {tried:?}");
+    assert_eq!(service.stop(), Some(0));
+    assert!(world.state().contains("escalated"), "what follows waits behind it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_gets_each_event_once_signed_in_order_and_as_documented() {
     let world = World::new().await;
     // The second and the third request fail: the first is not repeated, and nothing overtakes.

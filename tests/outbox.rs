@@ -455,7 +455,7 @@ fn fails_for(part: &'static str) -> Answers {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_alert_that_is_refused_for_the_moment_delays_no_other_and_keeps_its_order() {
+async fn one_alert_that_fails_delays_no_other_and_keeps_its_order() {
     let bench = Bench::of(vec![Seat::one_by_one(fails_for("bad"))]);
     bench.owe("bad", Kind::Raised, &["hook"]).await;
     bench.owe("good", Kind::Escalated, &["hook"]).await;
@@ -481,7 +481,7 @@ async fn one_alert_that_is_refused_for_the_moment_delays_no_other_and_keeps_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_notice_that_a_division_is_gone_keeps_its_place_among_the_events_of_its_alerts() {
+async fn a_notice_that_a_division_is_gone_stays_in_order_with_its_alerts() {
     let gate = Arc::new(Mutex::new(false));
     let open = Arc::clone(&gate);
     let answers: Answers =
@@ -514,7 +514,7 @@ async fn the_notice_that_a_division_is_gone_keeps_its_place_among_the_events_of_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_fallback_gets_the_alert_that_fails_for_five_minutes_while_others_pass() {
+async fn the_fallback_gets_an_alert_that_fails_while_others_pass() {
     let hook = Seat { fallback: Some("mail"), ..Seat::one_by_one(fails_for("bad")) };
     let bench = Bench::of(vec![hook, Seat::new("mail", always(ok))]);
     bench.owe("bad", Kind::Raised, &["hook"]).await;
@@ -536,7 +536,7 @@ async fn the_fallback_gets_the_alert_that_fails_for_five_minutes_while_others_pa
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_is_down_for_an_hour_with_five_hundred_alerts_is_asked_a_few_times() {
+async fn a_dead_endpoint_is_asked_rarely_even_with_five_hundred_alerts() {
     let gate = Arc::new(Mutex::new(false));
     let open = Arc::clone(&gate);
     let answers: Answers = Arc::new(move |_, _| if *open.lock().unwrap() { ok() } else { fails(false) });
@@ -568,7 +568,7 @@ async fn an_endpoint_that_is_down_for_an_hour_with_five_hundred_alerts_is_asked_
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_alerts_that_are_refused_for_the_moment_do_not_stop_those_that_are_not() {
+async fn many_alerts_that_fail_do_not_stop_those_that_pass() {
     for good in [Kind::Raised, Kind::Escalated] {
         let bench = Bench::of(vec![Seat::one_by_one(fails_for("bad"))]);
         for n in 0..100 {
@@ -651,7 +651,7 @@ fn mail_bench(puts_off: fn(&str, i64) -> bool) -> (Bench, Heard) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recipient_that_is_put_off_never_hears_an_older_state_after_a_newer_one() {
+async fn a_deferred_recipient_never_hears_an_older_state_after_a_newer() {
     let (bench, heard) = mail_bench(|who, now| who == "r2" && now < 5);
     bench.owe("acme", Kind::Raised, &["mail"]).await;
     bench.pass(5).await;
@@ -667,7 +667,7 @@ async fn a_recipient_that_is_put_off_never_hears_an_older_state_after_a_newer_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_new_is_tried_at_once_for_a_recipient_that_is_retried_alone() {
+async fn what_is_new_is_tried_at_once_for_a_deferred_recipient() {
     let (bench, heard) = mail_bench(|who, now| who == "r2" && now < 3000);
     bench.owe("acme", Kind::Raised, &["mail"]).await;
     bench.pass(3001).await;
@@ -678,7 +678,7 @@ async fn what_is_new_is_tried_at_once_for_a_recipient_that_is_retried_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recipient_that_is_put_off_for_long_holds_up_no_other_that_is_retried_alone() {
+async fn a_recipient_deferred_for_long_holds_up_no_other_deferred_one() {
     let (bench, heard) = mail_bench(|who, now| who == "r2" || (who == "r3" && (5..20).contains(&now)));
     bench.owe("acme", Kind::Raised, &["mail"]).await;
     bench.pass(10).await;
@@ -720,7 +720,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whoever_is_put_off_when_every_recipient_hears_everything_once_and_in_order(
+    fn whoever_is_deferred_all_recipients_hear_all_once_and_in_order(
         events in proptest::collection::vec((0u64..40, 0usize..3), 1..9),
         spans in proptest::collection::vec((0usize..3, 0i64..200, 1i64..120), 0..8),
     ) {
@@ -729,7 +729,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_everyone_waits_for_something_older_the_fallback_is_asked_after_five_minutes() {
+async fn the_fallback_is_asked_where_all_recipients_wait_for_older_events() {
     // Everybody but r1 is put off, then only r1 is taken off, then all of them.
     let (bench, heard) = mail_bench(|who, now| match now {
         0..10 => who != "r1",
@@ -830,7 +830,7 @@ async fn a_fallback_that_is_replaced_while_both_are_down_is_asked_too() {
 }
 
 #[test]
-fn what_a_fallback_that_left_had_queued_goes_to_the_new_one_and_an_older_state_is_read_as_it_is() {
+fn what_a_removed_fallback_had_queued_goes_to_the_new_one() {
     // As an earlier version wrote it: Slack refused for good, or is still tried, and `old` was asked.
     let older = r#"{ "version": 1, "owed": [
         { "event": { "id": "1", "at": "2026-11-20T09:15:00Z", "about": "notifier_recovered", "notifier": "x",

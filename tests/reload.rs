@@ -267,7 +267,7 @@ async fn wait_asked(server: &MockServer, times: usize) {
 }
 
 #[tokio::test]
-async fn a_send_that_takes_long_delays_neither_another_notifier_nor_a_reading_after_a_reload() {
+async fn a_slow_send_delays_no_other_notifier_and_no_cycle_after_a_reload() {
     let world = World::new().await;
     let hook = slow_hook(&world, 20).await;
     world.funds("1000.00");
@@ -324,7 +324,7 @@ async fn a_notifier_that_leaves_finishes_its_send_and_is_not_heard_of_again() {
 }
 
 #[tokio::test]
-async fn a_fallback_that_is_replaced_while_both_are_down_is_asked_after_the_reload() {
+async fn a_fallback_that_replaces_one_that_is_down_is_asked_at_the_reload() {
     let world = World::new().await;
     let (old, new) = (MockServer::start().await, MockServer::start().await);
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(503)).mount(&old).await;

@@ -6,10 +6,11 @@
 //! for the moment are retried alone. They never hear an older state after a newer one: until nothing is pending for such a
 //! recipient, it is left out of messages to all, and what these say joins what it still lacks.
 
+mod batch;
 mod escalation;
 mod lanes;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ use tokio::task::{JoinError, JoinHandle};
 
 pub use escalation::{FALLBACK_AFTER, REPORT_AFTER};
 
-use self::lanes::{Candidate, Divisions, Lane, Lanes};
-use super::{Content, Delivered, Item, Message, Notifier, Refusal, SendError, Via, digest};
+use self::batch::Batch;
+use self::lanes::{Lane, Lanes};
+use super::{Delivered, Notifier, Refusal, SendError};
 use crate::clock::Clock;
 use crate::domain::event::{Event, Subject};
 use crate::domain::quiet::QuietHours;
@@ -90,16 +92,6 @@ pub struct Worker {
     held: bool,
 }
 
-/// What to send next.
-struct Batch {
-    /// Its lane; of recipients that are retried alone, theirs.
-    lanes: Vec<Lane>,
-    ids: BTreeSet<String>,
-    message: Message,
-    /// Recipients that are left out because something older is still to reach them: they get this with it.
-    behind: Vec<String>,
-}
-
 /// A send that runs.
 pub struct Sending {
     batch: Batch,
@@ -137,7 +129,7 @@ impl Sending {
 
     /// Waits until it has ended, for a notifier that is no longer configured: nothing is marked.
     pub async fn ended(&mut self) {
-        let _ = (&mut self.outcome).await; // it was told what there is to tell when the notifier left
+        let _ = (&mut self.outcome).await; // whatever became of it, nobody waits for these events any more
     }
 }
 
@@ -233,83 +225,6 @@ impl Worker {
         self.book.change(|state| ((), state.count_failures_from(&name, now, |since| since < now))).await;
     }
 
-    /// What is pending and may be sent now, from the lane whose turn it is; recipients that are retried alone come last.
-    fn batch(&self) -> Option<Batch> {
-        self.book.read(|state| self.batch_for_all(state).or_else(|| self.batch_for_some(state)))
-    }
-
-    fn lane_of(&self, event: &Event) -> Lane {
-        Lane::of(event, self.desk.notifier.one_by_one())
-    }
-
-    /// A message to everyone, but for recipients that something older is still to reach: it joins that.
-    fn batch_for_all(&self, state: &State) -> Option<Batch> {
-        let pending = || state.owed_to(&self.name).filter(|(_, owing)| owing.only.is_none());
-        let lane = self.lanes.choose(self.candidates(pending().map(|(event, _)| event)).into_iter())?;
-        let chosen = pending().filter(|(event, _)| self.lane_of(event) == lane).take(lane.most_at_once());
-        let waiting: BTreeSet<&String> =
-            state.owed_to(&self.name).filter_map(|(_, owing)| owing.only.as_ref()).flatten().collect();
-        let recipients = if waiting.is_empty() { Vec::new() } else { self.desk.notifier.recipients() };
-        let (behind, free): (Vec<String>, Vec<String>) = recipients.into_iter().partition(|it| waiting.contains(it));
-        let only = (!behind.is_empty()).then_some(free);
-        Some(self.put_together(vec![lane.clone()], chosen, only, behind))
-    }
-
-    /// The lanes of pending events, which come oldest first, each with what decides its turn.
-    fn candidates<'a>(&self, events: impl Iterator<Item = &'a Arc<Event>>) -> Vec<Candidate> {
-        let (mut lanes, mut divisions) = (HashMap::new(), Divisions::default());
-        for (place, event) in events.enumerate() {
-            divisions.note(event, place);
-            let (critical, ..) = lanes.entry(self.lane_of(event)).or_insert((false, place, event));
-            *critical |= event.is_about_critical();
-        }
-        let in_turn = lanes.into_iter().filter(|(lane, (_, place, event))| {
-            *lane == Lane::Together || !divisions.something_is_before(event, *place)
-        });
-        in_turn.map(|(lane, (critical, place, _))| Candidate { lane, critical, place }).collect()
-    }
-
-    /// A message to recipients that are retried alone: to one of them everything that it still lacks, in order, and to
-    /// all others that lack the same.
-    fn batch_for_some(&self, state: &State) -> Option<Batch> {
-        let mut lacking: BTreeMap<&String, BTreeSet<usize>> = BTreeMap::new();
-        for (place, (_, owing)) in state.owed_to(&self.name).enumerate() {
-            for recipient in owing.only.iter().flatten() {
-                lacking.entry(recipient).or_default().insert(place);
-            }
-        }
-        lacking.retain(|recipient, _| self.lanes.may_try(&Lane::Alone((*recipient).clone())));
-        let first = lacking.iter().min_by_key(|(_, places)| places.first())?.1.clone();
-        let recipients: Vec<String> =
-            lacking.iter().filter(|(_, places)| **places == first).map(|(recipient, _)| (*recipient).clone()).collect();
-        let lanes = recipients.iter().cloned().map(Lane::Alone).collect();
-        let events = || state.owed_to(&self.name).enumerate().filter(|(place, _)| first.contains(place));
-        // A report is a page of its own here too.
-        let lane = events().next().map(|(_, (event, _))| self.lane_of(event))?;
-        let alike = events().map(|(_, it)| it).filter(|(event, _)| self.lane_of(event) == lane);
-        let chosen = alike.take(lane.most_at_once());
-        Some(self.put_together(lanes, chosen, Some(recipients), Vec::new()))
-    }
-
-    fn put_together<'a>(
-        &self,
-        lanes: Vec<Lane>,
-        chosen: impl Iterator<Item = (&'a Arc<Event>, &'a Owing)>,
-        only: Option<Vec<String>>,
-        behind: Vec<String>,
-    ) -> Batch {
-        let (mut items, mut references) = (Vec::new(), Vec::new());
-        for (event, owing) in chosen {
-            let via = owing.via.clone().map(|(notifier, error)| Via { notifier, error });
-            references.extend(owing.thread.clone().filter(|thread| !references.contains(thread)));
-            items.push(Item { event: event.clone(), omitted: owing.omitted, via });
-        }
-        let ids: BTreeSet<String> = items.iter().map(|item| item.event.id.clone()).collect();
-        let id = message_id(&self.name, &items);
-        let message = Message { id, at: self.clock.now(), content: Content::Events(items), references, only };
-        Batch { lanes, ids, message, behind }
-    }
-
     /// Begins to send. Where everybody waits for something older, there is nobody to send to.
     async fn send(&mut self, batch: Batch) {
         // Another task's change may be in memory and not yet on disk: nothing is sent before it is, or has failed to be.
@@ -384,7 +299,8 @@ impl Worker {
         for refusal in &delivered.deferred {
             tracing::warn!(notifier = %self.name, recipient = refusal.recipient, reason = refusal.reason, "recipient refused for the moment: tried again alone");
         }
-        self.lanes.succeeded(&batch.lanes);
+        let reached = |lane: &&Lane| !matches!(lane, Lane::Alone(recipient) if deferred.contains(recipient));
+        self.lanes.succeeded(&batch.lanes.iter().filter(reached).cloned().collect::<Vec<_>>());
         for recipient in &batch.behind {
             self.lanes.try_now(&Lane::Alone(recipient.clone()));
         }
@@ -460,14 +376,6 @@ impl Worker {
     }
 }
 
-impl Batch {
-    /// The recipients that are retried alone with it, if it is for such.
-    fn alone(&self) -> Option<&[String]> {
-        let alone = matches!(self.lanes.first(), Some(Lane::Alone(_)));
-        self.message.only.as_deref().filter(|_| alone)
-    }
-}
-
 /// A notifier that delivered something works, unless something else still fails: then it has failed since that began.
 /// Returns what is over.
 fn no_more_trouble(state: &mut State, name: &Name) -> Option<Trouble> {
@@ -496,14 +404,4 @@ pub fn pause_after(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration
     let doubled = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(9));
     let own = doubled.min(LONGEST_PAUSE).mul_f64(jitter).clamp(FIRST_PAUSE, LONGEST_PAUSE);
     own.max(asked.unwrap_or_default().min(LONGEST_ASKED))
-}
-
-/// Stable for the same events to the same notifier. What they say counts beside their ids, which repeat where the clock
-/// comes by the same time twice: a reader must not take a new message for one that it has.
-fn message_id(notifier: &str, items: &[Item]) -> String {
-    let events: BTreeMap<&str, &Subject> =
-        items.iter().map(|item| (item.event.id.as_str(), &item.event.subject)).collect();
-    // One text at a time: thousands may be owed.
-    let said = |(id, subject): (&str, &Subject)| [id.to_owned(), serde_json::to_string(subject).unwrap_or_default()];
-    digest(std::iter::once(notifier.to_owned()).chain(events.into_iter().flat_map(said)))
 }
