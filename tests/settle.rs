@@ -363,7 +363,9 @@ fn a_level_that_can_no_longer_be_compared_stands_still() {
     let after = with_funds(euros("2000", "slack"), level("500", "pager"));
     settle(&mut state, &after, &one(good("9000")), at(60));
     assert_eq!(told(&mut state), ["eased funds → pager,slack", "raised unreadable (1 stand still) → slack"]);
-    settle(&mut state, &before, &one(good("9000")), at(120));
+    settle(&mut state, &after, &one(good("9000")), at(60 + 2 * 24 * 3600));
+    assert!(told(&mut state).iter().all(|it| !it.contains("funds")), "what stands still sends no reminders");
+    settle(&mut state, &before, &one(good("9000")), at(120 + 2 * 24 * 3600));
     assert_eq!(told(&mut state), ["resolved funds → pager,slack", "resolved unreadable (0 stand still) → slack"]);
 }
 

@@ -40,7 +40,7 @@ pub fn alternative(chart: &Chart, zone: Tz) -> String {
 /// The dates of the runway, so that the picture's words and the message's text name the same days.
 fn forecast(chart: &Chart, day: impl Fn(Time) -> String) -> String {
     match &chart.runway {
-        Runway::Over => "less than a typical order is left".to_owned(),
+        Runway::Over => "the funds do not cover a typical order".to_owned(),
         Runway::NotYetKnown(_) => "no forecast yet".to_owned(),
         Runway::Endless | Runway::Until { about: None, early: None, .. } => "not used up within a year".to_owned(),
         Runway::Until { about: None, early: Some(early), .. } => format!("perhaps used up from {} on", day(*early)),

@@ -84,10 +84,32 @@ struct Row {
     critical: Option<Threshold>,
     /// Why it, or one of its levels, is unknown.
     reason: Option<String>,
+    /// What the reason is about.
+    #[serde(skip)]
+    problem: Problem,
     #[serde(skip)]
     shown: String,
     #[serde(skip)]
     ranges: [String; 2],
+}
+
+/// Why a result has a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Problem {
+    Unreadable,
+    NotYetKnown,
+    /// One level cannot be compared with the amount; the other was.
+    OneLevel,
+}
+
+impl Problem {
+    fn words(self) -> &'static str {
+        match self {
+            Problem::Unreadable => "unreadable",
+            Problem::NotYetKnown => "not yet known",
+            Problem::OneLevel => "one level cannot be compared",
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -168,6 +190,7 @@ fn unreadable(account: &Name, division: Division, name: Option<String>, rule: Op
         seconds: None,
         warning: rule.and_then(|rule| Threshold::of(rule, Severity::Warning)),
         critical: rule.and_then(|rule| Threshold::of(rule, Severity::Critical)),
+        problem: Problem::Unreadable,
         shown: "unreadable".to_owned(),
         reason: Some(reason),
         ranges: Default::default(),
@@ -180,8 +203,8 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
         Err(Blind::Unreadable(why)) => row.reason = Some(why.reason),
         Err(Blind::NotYetRead(why)) => row.reason = Some(why),
         Err(Blind::NotYetKnown(why)) => {
-            row.level = Worst::Ok;
-            "not yet known".clone_into(&mut row.shown);
+            (row.level, row.problem) = (Worst::Ok, Problem::NotYetKnown);
+            Problem::NotYetKnown.words().clone_into(&mut row.shown);
             row.reason = Some(why);
             row.ranges = [range(rule, Severity::Warning), range(rule, Severity::Critical)];
         }
@@ -193,7 +216,7 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
                 (Some(Severity::Warning), None) => Worst::Warning,
                 (None, None) => Worst::Ok,
             };
-            row.reason = verdict.problem.map(|why| why.reason);
+            (row.problem, row.reason) = (Problem::OneLevel, verdict.problem.map(|why| why.reason));
             row.ranges = [range(rule, Severity::Warning), range(rule, Severity::Critical)];
         }
     }
@@ -265,19 +288,18 @@ fn text(rows: &[Row], notes: &[String], colour: bool) -> String {
     if colour {
         text = text.lines().map(|line| paint(line) + "\n").collect();
     }
-    let mut reasons: BTreeMap<(&str, &str), (BTreeSet<&str>, usize)> = BTreeMap::new();
+    let mut reasons: BTreeMap<(Problem, &str), (BTreeSet<&str>, usize)> = BTreeMap::new();
     for row in rows {
-        let kind = if row.level == Worst::Unknown { "unreadable" } else { "not yet known" };
         if let Some(reason) = &row.reason {
-            let (accounts, times) = reasons.entry((kind, reason)).or_default();
+            let (accounts, times) = reasons.entry((row.problem, reason)).or_default();
             accounts.insert(&row.account);
             *times += 1;
         }
     }
-    for ((kind, reason), (accounts, times)) in reasons {
+    for ((problem, reason), (accounts, times)) in reasons {
         let times = if times > 1 { format!(" ({times} times)") } else { String::new() };
         let accounts = accounts.into_iter().collect::<Vec<_>>().join(", ");
-        text.push_str(&format!("{kind}: {}: {}{times}\n", clean(&accounts), clean(reason)));
+        text.push_str(&format!("{}: {}: {}{times}\n", problem.words(), clean(&accounts), clean(reason)));
     }
     for note in notes {
         text.push_str(&format!("note: {}\n", clean(note)));
@@ -304,9 +326,11 @@ fn plugin(worst: Worst, rows: &[Row]) -> String {
     };
     let mut bad: Vec<&Row> = rows.iter().filter(|row| row.level > Worst::Ok).collect();
     bad.sort_by_key(|row| std::cmp::Reverse(row.level));
-    let told = |row: &&Row| match (&row.rule, &row.reason) {
-        (_, Some(reason)) => format!("{}: {reason}", place(row)),
-        (rule, None) => format!("{} {}: {}", place(row), rule.as_deref().unwrap_or_default(), row.shown),
+    let value = |row: &Row| format!("{} {}: {}", place(row), row.rule.as_deref().unwrap_or_default(), row.shown);
+    let told = |row: &&Row| match &row.reason {
+        Some(reason) if row.problem == Problem::OneLevel => format!("{} ({reason})", value(row)),
+        Some(reason) => format!("{}: {reason}", place(row)),
+        None => value(row),
     };
     let text = if bad.is_empty() {
         format!("{} ok", super::count(rows.len(), "result"))

@@ -144,6 +144,12 @@ fn divisions(section: &Section<'_>) -> Option<Divisions> {
         Some(cursor) => cursor.distinct(expected, values::division).map(Divisions::Listed),
     };
     let Some(excluded) = section.get("exclude_divisions") else { return divisions };
+    let listed_by_override = matches!(divisions, Some(Divisions::Listed(_)))
+        && section.get("divisions").is_some_and(|cursor| cursor.is_override())
+        && !excluded.is_override();
+    if listed_by_override {
+        return divisions;
+    }
     let exclude = excluded.distinct("a list of division numbers such as [1234, 5678]", values::division);
     match divisions {
         Some(Divisions::All { .. }) => exclude.map(|ids| Divisions::All { exclude: ids.into_iter().collect() }),

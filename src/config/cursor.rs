@@ -229,13 +229,18 @@ impl<'a> Cursor<'a> {
         (values.len() == all).then_some(values)
     }
 
+    /// Returns `true` for a value that a variable of the environment gave in place of the file's.
+    pub(super) fn is_override(&self) -> bool {
+        matches!(self.node.place, Place::Variable(_))
+    }
+
     /// The text of a scalar with its variables put in, and whether there were any.
     pub(super) fn expanded(&self, expected: &str) -> Option<(String, bool)> {
         let Kind::Text(raw) = &self.node.kind else {
             self.refuse(self.shape(), expected);
             return None;
         };
-        if matches!(self.node.place, Place::Variable(_)) {
+        if self.is_override() {
             return Some((raw.clone(), true));
         }
         if !self.ctx.variables {

@@ -75,7 +75,12 @@ fn without_replaced(node: &Rc<Node>, shape: Shape, paths: &[&[String]]) -> Rc<No
     let Kind::Map(entries) = &node.kind else { return Rc::clone(node) };
     let overridden = |key: &str| paths.iter().any(|path| path.first().is_some_and(|first| first == key));
     let known = if let Shape::Map(known) = shape { known } else { &[] };
-    let stays = |entry: &&Entry| overridden(&entry.key) || !keys::excluded_by(&entry.key, known).any(&overridden);
+    let is_replaced = |key: &str| !overridden(key) && keys::excluded_by(key, known).any(&overridden);
+    let is_in_the_file = |key: &&&str| entries.iter().any(|entry| entry.key == ***key);
+    let stays = |entry: &&Entry| {
+        let loses = |key: &&str| is_replaced(key) && !overridden(&entry.key);
+        !is_replaced(&entry.key) && !keys::depends_on(&entry.key).iter().filter(is_in_the_file).any(loses)
+    };
     let below = |entry: &Entry| {
         let shape = match shape {
             Shape::Map(known) => known.iter().find(|key| key.name == entry.key).map(|key| key.shape),

@@ -183,6 +183,14 @@ const ALTERNATIVES: &[&[&str]] = &[
     &["on", "ago"],
 ];
 
+/// Keys that mean nothing without one of others: where a variable replaces that one, they leave the file with it.
+const DEPENDENTS: &[(&str, &[&str])] = &[("clear_at", &["below", "above"])];
+
+/// The keys that this one depends on.
+pub(super) fn depends_on(name: &str) -> &'static [&'static str] {
+    DEPENDENTS.iter().find(|(dependent, _)| *dependent == name).map_or(&[], |(_, others)| others)
+}
+
 /// The alternatives of which a section with these keys can have only one.
 pub(super) fn alternatives(known: &'static [Key]) -> impl Iterator<Item = &'static [&'static str]> {
     let has = |name: &&str| known.iter().any(|key| key.name == *name);

@@ -167,7 +167,7 @@ pub(super) fn hello(text: &str) -> Result<String, Fault> {
         },
         None => is_host_name(text),
     };
-    let expected = "the full name of this host, such as alerts.example.com, or its address in brackets: [192.0.2.1] or [IPv6:2001:db8::1]";
+    let expected = "the full name of this host, such as alerts.example.com, or its address in brackets and quotes, such as \"[192.0.2.1]\" or \"[IPv6:2001:db8::1]\"";
     if valid { Ok(text.to_owned()) } else { Err(expected.into()) }
 }
 

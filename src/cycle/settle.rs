@@ -180,7 +180,7 @@ impl Desk<'_> {
             Ok(verdict) => {
                 self.settle_rule(rule, read, balance, &reading, &verdict);
                 let still = verdict.problem.is_some() && self.fires_unevaluated(rule, read, &verdict);
-                (verdict.problem, still)
+                (verdict.problem.map(|why| *why), still)
             }
             Err(Blind::Unreadable(why)) => (Some(why), true),
             Err(Blind::NotYetKnown(_)) => (None, false),

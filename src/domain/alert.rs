@@ -191,9 +191,9 @@ pub fn transition(
         (Some(level), None) => Some((Kind::Resolved, level, since_all.unwrap_or(now))),
         (Some(was), Some(is)) if is > was => Some((Kind::Escalated, is, since(&alert, is))),
         (Some(was), Some(is)) if is < was => Some((Kind::Eased, is, since(&alert, is))),
-        (Some(_), Some(level)) => {
-            reminder_due(&alert, remind_every(level), now).then(|| (Kind::Reminder, level, since(&alert, level)))
-        }
+        // A level that cannot be evaluated stands still.
+        (Some(_), Some(level)) => (verdict.is_evaluated(level) && reminder_due(&alert, remind_every(level), now))
+            .then(|| (Kind::Reminder, level, since(&alert, level))),
     };
     let Some((kind, level, since)) = moved else { return (alert, None) };
     if kind == Kind::Resolved {

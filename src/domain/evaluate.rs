@@ -38,7 +38,7 @@ pub struct Verdict {
     /// The critical level.
     pub critical: Option<LevelVerdict>,
     /// Why one of them could not be evaluated, if so. Where none could, there is no verdict.
-    pub problem: Option<Unreadable>,
+    pub problem: Option<Box<Unreadable>>,
 }
 
 impl Verdict {
@@ -123,17 +123,19 @@ pub fn evaluate_in(rule: &Rule, reading: &Reading, alerted_in: Option<Currency>)
         let standing = if compares(level) { stand(level, value) } else { Standing::NotEvaluated };
         Some(LevelVerdict { standing, hold: level.hold })
     };
-    let (warning, critical) = (judge(Severity::Warning), judge(Severity::Critical));
-    let problem = reported.and_then(|reported| other_currency(rule, reported, alerted_in));
-    let verdict = Verdict { warning, critical, problem };
-    match &verdict.problem {
-        Some(why) if !rule.levels().any(compares) => Err(Blind::Unreadable(why.clone())),
-        _ => Ok(verdict),
+    let mut verdict = Verdict { warning: judge(Severity::Warning), critical: judge(Severity::Critical), problem: None };
+    if let Some(reported) = reported.filter(|_| !rule.levels().all(compares)) {
+        let problem = other_currency(rule, reported, alerted_in);
+        if !rule.levels().any(compares) {
+            return Err(Blind::Unreadable(problem));
+        }
+        verdict.problem = Some(Box::new(problem));
     }
+    Ok(verdict)
 }
 
-/// Why levels cannot be compared with amounts in the currency that is reported, if any cannot.
-fn other_currency(rule: &Rule, reported: Currency, alerted_in: Option<Currency>) -> Option<Unreadable> {
+/// The reason why levels of this rule cannot be compared with amounts in the currency that is reported.
+fn other_currency(rule: &Rule, reported: Currency, alerted_in: Option<Currency>) -> Unreadable {
     let named = rule.currency().filter(|named| *named != reported).map(|named| {
         let own: Vec<Severity> = [Severity::Warning, Severity::Critical]
             .into_iter()
@@ -158,7 +160,7 @@ fn other_currency(rule: &Rule, reported: Currency, alerted_in: Option<Currency>)
         )
     });
     let reasons: Vec<String> = named.into_iter().chain(changed).collect();
-    (!reasons.is_empty()).then(|| Unreadable { outlook: Outlook::NeedsAction, reason: reasons.join("; ") })
+    Unreadable { outlook: Outlook::NeedsAction, reason: reasons.join("; ") }
 }
 
 /// `None` is unlimited: above every threshold.

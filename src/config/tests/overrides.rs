@@ -151,13 +151,14 @@ fn an_override_replaces_what_excludes_it_in_the_file() {
         "accounts:
   acme: { api_key_file: nowhere, base_url: 'https://nowhere.example' }
   below: { api_key: k, region: eu }
+  some: { api_key: k, divisions: all, exclude_divisions: [3] }
 notifiers:
   hook: { type: webhook, url: 'https://hook.example/old', signing_secret_file: nowhere }
   mail: { type: email, host: mx, username: u, password_file: nowhere, from: a@example.com, to: [b@example.com] }
   login: { type: email, host: mx, username: u, password: p, from: a@example.com, to: [b@example.com] }
   token: { type: email, host: mx, username: u, oauth2: { token_url: 'https://t.example', client_id: i, client_secret_file: nowhere }, from: a@example.com, to: [b@example.com] }
 rules:
-  low: { metric: balance, warning: { below: 2000 } }
+  low: { metric: balance, warning: { below: 2000, clear_at: 2500 } }
 http: { listen: '127.0.0.1:9095', token_file: nowhere }
 ",
     );
@@ -168,6 +169,7 @@ http: { listen: '127.0.0.1:9095', token_file: nowhere }
         ("LOWTIDE_ACCOUNTS__ACME__REGION", "eu"),
         // An account may be called as a key is.
         ("LOWTIDE_ACCOUNTS__BELOW__BASE_URL", "https://below.example"),
+        ("LOWTIDE_ACCOUNTS__SOME__DIVISIONS", "[1, 2]"),
         ("LOWTIDE_NOTIFIERS__HOOK__URL_FILE", "url"),
         ("LOWTIDE_NOTIFIERS__HOOK__SIGNING_SECRET", &key),
         ("LOWTIDE_NOTIFIERS__MAIL__PASSWORD", "new"),
@@ -182,6 +184,7 @@ http: { listen: '127.0.0.1:9095', token_file: nowhere }
     assert_eq!(acme.api_key.expose(), "from-the-environment");
     assert_eq!(acme.base_url.as_str(), "https://certcentral.digicert.eu/services/v2");
     assert_eq!(below.base_url.as_str(), "https://below.example/");
+    assert!(matches!(&config.accounts["some"].divisions, Divisions::Listed(ids) if ids.len() == 2));
     let Channel::Webhook { url, signing_secret, .. } = &config.notifiers["hook"].channel else { panic!() };
     assert_eq!((url.expose(), signing_secret.as_ref().unwrap().expose()), ("https://hook.example/new", key.as_str()));
     let login = |name: &str| match &config.notifiers[name].channel {

@@ -245,7 +245,7 @@ fn notifiers_that_make_no_sense() {
         assert_eq!(
             problem,
             format!(
-                "alerts.yaml:2:80: notifiers.n.hello: found `{found}`, expected the full name of this host, such as alerts.example.com, or its address in brackets: [192.0.2.1] or [IPv6:2001:db8::1]"
+                "alerts.yaml:2:80: notifiers.n.hello: found `{found}`, expected the full name of this host, such as alerts.example.com, or its address in brackets and quotes, such as \"[192.0.2.1]\" or \"[IPv6:2001:db8::1]\""
             )
         );
     }

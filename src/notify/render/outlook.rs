@@ -42,7 +42,7 @@ pub(super) fn lines(event: &Event, times: Times) -> Vec<String> {
 pub(super) fn runway(runway: &Runway, times: Times) -> String {
     match runway {
         Runway::Over => {
-            "Less than a typical order is left: certificates may no longer be ordered or renewed.".to_owned()
+            "The funds do not cover a typical order: certificates can no longer be ordered or renewed from this account.".to_owned()
         }
         Runway::Endless | Runway::Until { about: None, early: None, .. } => {
             "At the recent pace the funds last for more than a year.".to_owned()

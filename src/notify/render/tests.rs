@@ -717,7 +717,7 @@ fn the_text_and_the_picture_of_a_message_name_the_same_days() {
         (until(day(0), day(0), day(1)), vec!["23 Nov", "24 Nov"]),
         (until(day(50), day(40), None), vec!["12 Jan 2027", "2 Jan 2027"]),
         (until(None, day(40), None), vec!["2 Jan 2027"]),
-        (Runway::Over, vec!["ess than a typical order is left"]),
+        (Runway::Over, vec!["he funds do not cover a typical order"]),
     ] {
         let picture = Chart { runway: runway.clone(), ..(*chart()).clone() };
         let ahead = Some(Box::new(Ahead { runway, ..ahead() }));
@@ -756,7 +756,7 @@ fn every_end_of_the_funds_has_its_words() {
     At the recent pace the funds last for more than a year.
     Funds last until about Fri 4 Dec.
     Funds last until about Fri 4 Dec.
-    Less than a typical order is left: certificates may no longer be ordered or renewed.
+    The funds do not cover a typical order: certificates can no longer be ordered or renewed from this account.
     At the recent pace the funds last for more than a year.
     How long the funds last is not known yet: the ledger is 9 days long, a forecast needs 14.
     ");
