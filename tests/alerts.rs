@@ -130,7 +130,10 @@ async fn a_level_in_another_currency_is_told_while_the_other_level_still_alerts(
         &["one level cannot be compared: acme: rule funds has its warning threshold in EUR"],
     );
     let plugin = world.run(&["check", "-o", "plugin"]).stdout;
-    says(&plugin, &["LOWTIDE CRITICAL - acme funds: USD 88.00 (rule funds has its warning threshold in EUR"]);
+    says(
+        &plugin,
+        &["LOWTIDE CRITICAL - acme funds: USD 88.00 (rule funds has its warning threshold in EUR", "=88.00;;500:"],
+    );
     let validated = world.run(&["validate", "--online"]);
     assert_eq!(validated.code, Some(1), "{validated:?}");
     says(&(validated.stdout + &validated.stderr), &["warning threshold in EUR"]);

@@ -216,8 +216,9 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
                 (Some(Severity::Warning), None) => Worst::Warning,
                 (None, None) => Worst::Ok,
             };
+            let range = |severity| verdict.is_evaluated(severity).then(|| range(rule, severity)).unwrap_or_default();
+            row.ranges = [range(Severity::Warning), range(Severity::Critical)];
             (row.problem, row.reason) = (Problem::OneLevel, verdict.problem.map(|why| why.reason));
-            row.ranges = [range(rule, Severity::Warning), range(rule, Severity::Critical)];
         }
     }
     match reading {

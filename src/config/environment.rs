@@ -49,7 +49,7 @@ pub(super) fn overlay(root: &Rc<Node>, environment: &Environment) -> (Rc<Node>, 
     let mut overrides = Vec::new();
     for (variable, text) in &environment.0 {
         let Some(name) = variable.strip_prefix(PREFIX) else { continue };
-        if name == "CONFIG" || name.starts_with("LOG_") {
+        if name == "CONFIG" || name.starts_with("LOG_") || is_injected(name) {
             continue;
         }
         let path: Vec<String> = name.to_lowercase().split("__").map(str::to_owned).collect();
@@ -67,6 +67,11 @@ pub(super) fn overlay(root: &Rc<Node>, environment: &Environment) -> (Rc<Node>, 
         Err(_) => return (Rc::clone(root), warnings),
     };
     (resolve(Some(root), &Value::Dict(Tag::Default, merged), &figment), warnings)
+}
+
+/// Tells whether a container platform sets a variable of this name for a service that is called `lowtide`.
+fn is_injected(name: &str) -> bool {
+    name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
 }
 
 /// The file's tree without the keys that an override excludes: one that says the same in another way replaces them.

@@ -124,9 +124,11 @@ pub fn evaluate_in(rule: &Rule, reading: &Reading, alerted_in: Option<Currency>)
         Some(LevelVerdict { standing, hold: level.hold })
     };
     let mut verdict = Verdict { warning: judge(Severity::Warning), critical: judge(Severity::Critical), problem: None };
-    if let Some(reported) = reported.filter(|_| !rule.levels().all(compares)) {
+    let levels = [verdict.warning, verdict.critical];
+    let is = |standing: fn(&Standing) -> bool| levels.iter().flatten().any(|level| standing(&level.standing));
+    if let Some(reported) = reported.filter(|_| is(|it| *it == Standing::NotEvaluated)) {
         let problem = other_currency(rule, reported, alerted_in);
-        if !rule.levels().any(compares) {
+        if !is(|it| *it != Standing::NotEvaluated) {
             return Err(Blind::Unreadable(problem));
         }
         verdict.problem = Some(Box::new(problem));

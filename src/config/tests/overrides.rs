@@ -58,7 +58,6 @@ fn a_problem_in_the_environment_names_the_variable_and_a_stray_one_is_a_warning(
     assert_eq!(files.errors(&strays), "");
     insta::assert_snapshot!(files.warnings(&strays), @r#"
     LOWTIDE_ACCOUNTS__OTHER__API_KEY: accounts.other.api_key: found `other`, expected a name that the file has under `accounts` (ignored)
-    LOWTIDE_PORT: port: found `port`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports (ignored)
     LOWTIDE_RULES: rules: found a whole section, expected one key of it (ignored)
     LOWTIDE_SHEDULE: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports (ignored); did you mean `schedule`?
     LOWTIDE_STATE__X: state.x: found `x`, expected no further level (ignored)
@@ -157,6 +156,7 @@ notifiers:
   mail: { type: email, host: mx, username: u, password_file: nowhere, from: a@example.com, to: [b@example.com] }
   login: { type: email, host: mx, username: u, password: p, from: a@example.com, to: [b@example.com] }
   token: { type: email, host: mx, username: u, oauth2: { token_url: 'https://t.example', client_id: i, client_secret_file: nowhere }, from: a@example.com, to: [b@example.com] }
+  other: { type: email, host: mx, username: u, oauth2: { token_url: 'https://t.example', client_id: i, client_secret: s }, from: a@example.com, to: [b@example.com] }
 rules:
   low: { metric: balance, warning: { below: 2000, clear_at: 2500 } }
 http: { listen: '127.0.0.1:9095', token_file: nowhere }
@@ -178,6 +178,7 @@ http: { listen: '127.0.0.1:9095', token_file: nowhere }
         ("LOWTIDE_NOTIFIERS__LOGIN__OAUTH2__CLIENT_SECRET", "s"),
         ("LOWTIDE_NOTIFIERS__TOKEN__OAUTH2__CLIENT_SECRET", "s"),
         ("LOWTIDE_RULES__LOW__WARNING__ABOVE", "1000"),
+        ("LOWTIDE_NOTIFIERS__OTHER__PASSWORD", "p"),
         ("LOWTIDE_HTTP__TOKEN", "token"),
     ]);
     let (acme, below) = (&config.accounts["acme"], &config.accounts["below"]);
@@ -191,7 +192,8 @@ http: { listen: '127.0.0.1:9095', token_file: nowhere }
         Channel::Email { credentials, oauth2, .. } => (credentials.is_some(), oauth2.is_some()),
         _ => panic!(),
     };
-    assert_eq!(["mail", "login", "token"].map(login), [(true, false), (false, true), (false, true)]);
+    let logins = ["mail", "login", "token", "other"].map(login);
+    assert_eq!(logins, [(true, false), (false, true), (false, true), (true, false)]);
     let warning = config.rules[0].level(Severity::Warning).unwrap();
     assert_eq!((warning.side(), warning.threshold().to_string()), (Side::Above, "1,000".to_owned()));
     assert_eq!(config.http.unwrap().token.unwrap().expose(), "token");
