@@ -449,7 +449,7 @@ fn pause(watch: &Watch, memory: &Memory, divisions: usize) -> Duration {
             pace::shown(period),
         );
     }
-    pace::pause(divisions, all, limits.iter().copied(), period)
+    pace::pause(divisions, loads.values().copied(), limits.iter().copied(), period)
 }
 
 /// Lists the divisions hourly. Where they are only wanted for their names, a failure is no failure.
