@@ -41,16 +41,28 @@ pub fn needed(requests: usize, limits: impl IntoIterator<Item = Limit>) -> Durat
     limits.into_iter().map(of).max().unwrap_or_default()
 }
 
-/// The pause from one request to the next of a cycle with `own` of them, `period` before the next cycle, where all accounts
-/// of the API key make `all` in that time. Zero: at once, as the limits let them through.
-pub fn pause(own: usize, all: usize, limits: impl IntoIterator<Item = Limit> + Clone, period: Duration) -> Duration {
+/// The pause from one request to the next of a cycle with `own` of them, `period` before the next cycle, where the accounts
+/// of the API key have these loads. Zero: at once, as the limits let them through.
+///
+/// Each account takes its share of the span that all need together. One that is smaller than the others goes on as if all
+/// were asked in turns, so that it never waits for the end of a large one.
+pub fn pause(
+    own: usize,
+    loads: impl IntoIterator<Item = Load> + Clone,
+    limits: impl IntoIterator<Item = Limit> + Clone,
+    period: Duration,
+) -> Duration {
     let smallest = limits.clone().into_iter().map(|(most, _)| most).min().unwrap_or(usize::MAX);
+    let all = together(loads.clone(), period);
     if all.saturating_mul(AT_ONCE) <= smallest {
         return Duration::ZERO;
     }
     let least = needed(all, limits);
     let span = (least * 2).min(period / 2).max(least);
-    span / u32::try_from(own.max(1)).unwrap_or(u32::MAX)
+    let part = |count: usize| u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+    let asking = loads.into_iter().filter(|load| load.requests > 0).count();
+    let in_turns = (span / part(all)).saturating_mul(part(asking));
+    (span / part(own)).min(in_turns)
 }
 
 /// `6m`, `1m 30s`, `1h 5m`, for people.
@@ -90,6 +102,10 @@ mod tests {
         Duration::from_secs(n)
     }
 
+    fn load(requests: usize, period: u64) -> Load {
+        Load { requests, period: seconds(period) }
+    }
+
     #[test]
     fn the_slower_limit_decides_how_long_many_requests_take() {
         assert_eq!(needed(1000, DEFAULT), seconds(180));
@@ -102,7 +118,8 @@ mod tests {
     #[test]
     fn few_are_read_at_once_and_many_are_spread_but_done_long_before_the_next_cycle() {
         let span = |requests: usize, period| {
-            pause(requests, requests, DEFAULT, seconds(period)) * u32::try_from(requests).unwrap()
+            let pause = pause(requests, [load(requests, period)], DEFAULT, seconds(period));
+            pause * u32::try_from(requests).unwrap()
         };
         assert_eq!(span(1, 900), Duration::ZERO);
         assert_eq!(span(25, 900), Duration::ZERO);
@@ -113,19 +130,26 @@ mod tests {
         assert_eq!(span(10_000, 900), seconds(1800));
         // A rare schedule is no reason to wait for hours.
         assert_eq!(span(1000, 24 * 3600), seconds(360));
-        assert_eq!(pause(10_000, 10_000, [], seconds(900)), Duration::ZERO);
+        assert_eq!(pause(10_000, [load(10_000, 900)], [], seconds(900)), Duration::ZERO);
     }
 
     #[test]
     fn accounts_of_one_key_are_counted_together_each_as_often_as_its_cycles_come() {
-        let load = |requests, period| Load { requests, period: seconds(period) };
         assert_eq!(together([load(600, 900), load(600, 900)], seconds(900)), 1200);
         assert_eq!(together([load(600, 900), load(10, 60), load(1, 3600)], seconds(900)), 751);
         assert_eq!(together([load(5, 900)], seconds(900)), 5);
         // Two accounts that could each be read at once, and together cannot.
-        let (own, all) = (20, together([load(20, 900); 6], seconds(900)));
-        assert_eq!(pause(own, own, DEFAULT, seconds(900)), Duration::ZERO);
-        assert_eq!(pause(own, all, DEFAULT, seconds(900)) * 20, seconds(43) + Duration::from_millis(200));
+        let all = [load(20, 900); 6];
+        assert_eq!(pause(20, [load(20, 900)], DEFAULT, seconds(900)), Duration::ZERO);
+        assert_eq!(pause(20, all, DEFAULT, seconds(900)) * 20, seconds(43) + Duration::from_millis(200));
+    }
+
+    #[test]
+    fn a_small_account_beside_a_large_one_is_not_slowed_to_its_pace() {
+        let all = [load(1000, 900), load(2, 900), load(0, 900)];
+        assert!(pause(2, all, DEFAULT, seconds(900)) < seconds(1));
+        let large = pause(1000, all, DEFAULT, seconds(900)) * 1000;
+        assert!(large > seconds(355) && large < seconds(365), "{large:?}");
     }
 
     #[test]

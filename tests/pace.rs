@@ -201,7 +201,7 @@ async fn validate_tells_a_schedule_that_is_too_short_with_its_arithmetic() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Answers only to some divisions; the others hang until the client gives up.
+/// Answers only to some divisions, after a second; the others hang until the client gives up.
 struct Hanging {
     answers: fn(u64) -> bool,
     asked: Mutex<Vec<u64>>,
@@ -212,6 +212,7 @@ impl BalanceSource for Hanging {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
         self.asked.lock().unwrap().push(division.unwrap());
         if (self.answers)(division.unwrap()) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
             return Ok(balance(Decimal::from(5000)));
         }
         tokio::time::sleep(Duration::from_secs(20)).await;
@@ -254,9 +255,21 @@ async fn a_cycle_ends_early_when_every_request_times_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_answer_keeps_all_the_others_being_asked() {
-    let ran = cycles(|id| id == 3, 1).await;
-    assert_eq!((ran[0].1.len(), ran[0].0.unreadable), (2000, 1999));
+async fn a_cycle_ends_early_when_the_api_begins_to_hang_in_the_middle() {
+    let ran = cycles(|id| id <= 500, 2).await;
+    let (outcome, asked, took) = &ran[0];
+    assert!(*took < Duration::from_secs(60), "{took:?}");
+    assert!(asked.len() < 500 + 2 * 16, "{}", asked.len());
+    assert_eq!((outcome.readings.len(), outcome.unreadable), (2000, 1500));
+    let mut whys = outcome.readings.iter().filter_map(|it| it.read.balance.as_ref().err());
+    assert!(whys.all(|why| why.outlook == Outlook::MayHeal && why.reason.contains("no complete answer in time")));
+    assert_eq!(ran[1].1[0], 517, "the next cycle begins with those that are left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_between_timeouts_keeps_all_divisions_being_asked() {
+    let ran = cycles(|id| id > 15 && id <= 1985, 1).await;
+    assert_eq!((ran[0].1.len(), ran[0].0.unreadable), (2000, 30));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,9 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::clock::{Clock, SystemClock};
-use lowtide::cycle::{self, For, Harvest, Memory, Read, Scope, Watch, forget_unconfigured, read_once, settle};
+use lowtide::cycle::{
+    self, CycleTime, For, Harvest, Memory, Read, Scope, Watch, forget_unconfigured, read_once, settle,
+};
 use lowtide::domain::alert::Kind;
 use lowtide::domain::balance::{Balance, Outlook, Unreadable};
 use lowtide::domain::books::{Books, Ledger};
@@ -451,6 +454,20 @@ async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
         assert_eq!(threshold.next_reminder, Some(epoch() + Duration::from_secs(24 * 3600)));
         assert_eq!(state.alerts.values().next().unwrap().alert.last_event, Some(epoch()));
     });
+}
+
+#[test]
+fn what_is_over_lasted_from_its_first_planned_reading_to_its_last() {
+    let (watch, mut state) = (watch(Scope::Undivided), State::default());
+    // Each cycle is read for ten minutes.
+    let cycle =
+        |hours: i64| CycleTime::new(at(0) + TimeDelta::hours(hours), at(0) + TimeDelta::minutes(60 * hours + 10));
+    settle(&mut state, &watch, &one(good("100")), cycle(0));
+    settle(&mut state, &watch, &one(good("9000")), cycle(2));
+    let event = &state.owed.last().unwrap().event;
+    let Subject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
+    assert_eq!((threshold.kind, event.lasted(threshold.since)), (Kind::Resolved, TimeDelta::hours(2)));
+    assert_eq!(event.at, at(0) + TimeDelta::minutes(130));
 }
 
 #[tokio::test(start_paused = true)]

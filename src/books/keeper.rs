@@ -22,6 +22,9 @@ const MOST_WATCHED: u64 = 400;
 /// Ends are asked for so many days further: a listing is shown for up to three days after it was read, and the window goes on.
 const IN_ADVANCE: u64 = 4;
 
+/// What to say where a search fails.
+const NOT_FOUND_OUT: &str = "which divisions share a fund cannot be found out";
+
 /// Reads one account's books.
 pub struct Keeper {
     account: Name,
@@ -105,18 +108,23 @@ impl Keeper {
                 })
                 .await;
             }
-            Task::Sharing { wanted, before } => {
-                let found = sharing::find(self.source.as_ref(), &wanted, &before).await;
+            Task::Sharing { watched, search, only_failed } => {
+                let found = sharing::go_on(self.source.as_ref(), &watched, search, only_failed).await;
                 let now = self.clock.now();
                 match found {
-                    Ok(funds) => {
-                        let others: usize = funds.iter().map(|fund| fund.others.len()).sum();
-                        tracing::debug!(account = %self.account, others, "divisions that share the funds of those that are watched");
-                        self.shelf.memory().read_sharing(funds, now);
+                    Ok(search) => {
+                        let others: usize = search.funds.iter().map(|fund| fund.others.len()).sum();
+                        let (failed, complete) = (search.failed.len(), search.complete);
+                        tracing::debug!(account = %self.account, others, failed, complete, "divisions that share the funds of those that are watched");
+                        let interrupted = search.interrupted.clone();
+                        let told = self.shelf.memory().read_sharing(search, only_failed, now);
+                        if let Some(error) = interrupted {
+                            self.tell(told, NOT_FOUND_OUT, None, &error);
+                        }
                     }
                     Err(error) => {
                         let told = self.shelf.memory().fail_sharing(error.clone(), now);
-                        self.tell(told, "which divisions share a fund cannot be found out", None, &error);
+                        self.tell(told, NOT_FOUND_OUT, None, &error);
                     }
                 }
             }

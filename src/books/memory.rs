@@ -8,7 +8,7 @@ use chrono::{Days, NaiveDate, TimeDelta};
 
 use super::listing::{Built, Draft, Ends, EndsFailed, Finished, Listing};
 use super::part::{Part, RETRY};
-use super::sharing::{Fund, Watched};
+use super::sharing::{Fund, Search, Watched};
 use crate::certcentral::{ReadError, ReadErrorKind};
 use crate::domain::balance::{Outlook, Unreadable};
 use crate::domain::books::{Books, Entry, Gap, Ledger, Order};
@@ -51,10 +51,11 @@ pub(super) enum Task {
         from: NaiveDate,
         to: NaiveDate,
     },
-    /// Who shares these funds.
+    /// Who shares the funds that are searched for, of all divisions but the watched ones.
     Sharing {
-        wanted: Watched,
-        before: Vec<Fund>,
+        watched: BTreeSet<u64>,
+        search: Search,
+        only_failed: bool,
     },
     /// When this order ends.
     End {
@@ -104,6 +105,8 @@ pub(super) struct Memory {
     watched: Watched,
     /// Who does.
     sharing: Part<Vec<Fund>>,
+    /// How that is found out.
+    search: Search,
     /// Exactly the divisions that are wanted: those that are asked for, and those that share their funds.
     ledgers: BTreeMap<Division, Part<Arc<Ledger>>>,
     /// And those that are wanted no more.
@@ -156,8 +159,10 @@ impl Memory {
     pub(super) fn want(&mut self, divisions: &BTreeSet<Division>, watched: &Watched, now: Time) {
         self.asked.clone_from(divisions);
         self.watched.clone_from(watched);
-        let known = |fund: &BTreeSet<u64>| self.sharers(fund).is_some();
-        if !self.watched.funds.iter().all(known) {
+        // One that is searched for already is not searched for anew: what failed keeps its pause.
+        let is_new = |fund: &BTreeSet<u64>| self.sharers(fund).is_none() && !self.search.looks_for(fund);
+        if self.watched.funds.iter().any(is_new) {
+            self.search = Search::new(&self.watched.funds, self.sharing_known());
             (self.sharing.due, self.sharing.settled) = (None, false);
         }
         self.want_ledgers(now);
@@ -179,10 +184,13 @@ impl Memory {
         }
     }
 
+    fn sharing_known(&self) -> &[Fund] {
+        self.sharing.known.as_ref().map(|(funds, _)| funds.as_slice()).unwrap_or_default()
+    }
+
     /// Who shares the fund of these watched divisions, as far as that was ever found out.
     fn sharers(&self, watched: &BTreeSet<u64>) -> Option<BTreeSet<u64>> {
-        let (funds, _) = self.sharing.known.as_ref()?;
-        let mut found = funds.iter().filter(|fund| fund.has_any(watched)).peekable();
+        let mut found = self.sharing_known().iter().filter(|fund| fund.has_any(watched)).peekable();
         found.peek()?;
         Some(found.flat_map(|fund| &fund.others).copied().filter(|id| !self.watched.divisions.contains(id)).collect())
     }
@@ -266,17 +274,16 @@ impl Memory {
         self.due(now, watched_days).map_or_else(|| self.earliest(now), Next::Do)
     }
 
-    /// Who shares the funds, then ledgers, the one that waits longest before the others; then what the listing at hand lacks; then a new one.
+    /// Ledgers, the one that waits longest before the others; then who shares the funds; then what the listing at hand lacks; then a new one.
     fn due(&mut self, now: Time, watched_days: u64) -> Option<Task> {
-        if !self.watched.funds.is_empty() && self.sharing.is_due(now, LEDGER_EVERY) {
-            let before = self.sharing.known.as_ref().map(|(funds, _)| funds.clone()).unwrap_or_default();
-            return Some(Task::Sharing { wanted: self.watched.clone(), before });
-        }
         let due = self.ledgers.iter().filter(|(_, part)| part.is_due(now, LEDGER_EVERY));
         if let Some((division, part)) = due.min_by_key(|(_, part)| part.due) {
             let newest = part.known.as_ref().and_then(|(ledger, _)| ledger.entries().last());
             let since = newest.map_or(oldest_day(now), |line| line.at.date_naive() - Days::new(OVERLAP_DAYS));
             return Some(Task::Ledger { division: *division, since: since.max(oldest_day(now)) });
+        }
+        if !self.watched.funds.is_empty() && self.sharing.is_due(now, LEDGER_EVERY) {
+            return Some(self.go_on_searching(now));
         }
         if self.draft.is_none() {
             let today = now.date_naive();
@@ -288,6 +295,17 @@ impl Memory {
         }
         let (order, certificate_ends) = self.draft.as_ref()?.next()?;
         Some(Task::End { order, certificate_ends })
+    }
+
+    /// The next round of the search: once an hour those that come next, else those that could not be read.
+    fn go_on_searching(&mut self, now: Time) -> Task {
+        let goes_on = self.search.due.is_none_or(|due| due <= now || due - now > LEDGER_EVERY);
+        let only_failed = !goes_on && !self.search.failed.is_empty();
+        if self.search.complete && !only_failed {
+            let known = self.sharing_known().to_vec();
+            self.search.look_for(&self.watched.funds, &known);
+        }
+        Task::Sharing { watched: self.watched.divisions.clone(), search: self.search.clone(), only_failed }
     }
 
     /// The listing that is shown lacks ends where days came into view since it was read, and where asking failed.
@@ -406,9 +424,38 @@ impl Memory {
         (orders, save)
     }
 
-    pub(super) fn read_sharing(&mut self, funds: Vec<Fund>, now: Time) {
-        self.sharing.read(funds, now, LEDGER_EVERY);
+    /// A round of the search is over. Who shares the funds is known once every division was asked. Returns whether
+    /// there is nothing to tell: that is so, or a round ended early in this way the time before.
+    pub(super) fn read_sharing(&mut self, mut search: Search, only_failed: bool, now: Time) -> bool {
+        if !search.is_the_same_as(&self.search) {
+            return true; // another one has begun meanwhile
+        }
+        if search.complete && !only_failed {
+            search.due = Some(now + if search.interrupted.is_some() { RETRY } else { LEDGER_EVERY });
+        }
+        let again = (search.interrupted.is_some() || search.complete && !search.failed.is_empty()).then(|| now + RETRY);
+        let due = [again, search.due].into_iter().flatten().min();
+        let before = self.sharing.failure.as_ref();
+        let told = search.complete || search.interrupted.as_ref().is_some_and(|error| is_known(before, error));
+        let failure = search.interrupted.clone().map(Unreadable::from);
+        self.search = search;
+        if self.search.complete {
+            let funds = self.found();
+            self.sharing.read(funds, now, LEDGER_EVERY);
+        }
+        self.sharing.settled |= failure.is_some();
+        (self.sharing.failure, self.sharing.due) = (failure, due);
         self.want_ledgers(now);
+        told
+    }
+
+    /// What was found, and what was known of funds that are not searched for at present.
+    fn found(&self) -> Vec<Fund> {
+        let others = self
+            .sharing_known()
+            .iter()
+            .filter(|fund| !self.search.looks_for(&fund.watched) && fund.has_any(&self.watched.divisions));
+        self.search.funds.iter().chain(others).cloned().collect()
     }
 
     /// Whether it failed in this way the time before.

@@ -2,9 +2,16 @@
 //! their ledgers too.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use crate::certcentral::{BooksSource, ReadError, ReadErrorKind};
+use crate::domain::Time;
 use crate::domain::balance::Balance;
+
+/// So many unwatched divisions are asked in one round of a search.
+const ROUND: usize = 200;
+/// A round ends when so many divisions in a row cannot be read.
+const MOST_FAILURES: usize = 3;
 
 /// What is watched, where an account may have further divisions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,49 +36,142 @@ impl Fund {
     }
 }
 
-/// The divisions that share these funds. `before` is what was found the time before.
+/// How far the search for those who share some funds has come. It goes on in rounds, over all divisions and then again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Search {
+    /// Each fund, with those who were found to share it, or did when the search began.
+    pub(super) funds: Vec<Fund>,
+    /// The division that was asked last; `None`: the next round begins with the first.
+    after: Option<u64>,
+    /// Divisions that could not be read when they were asked last.
+    pub(super) failed: BTreeSet<u64>,
+    /// Every division was asked once.
+    pub(super) complete: bool,
+    /// Why the last round ended early: one division after the other could not be read.
+    pub(super) interrupted: Option<ReadError>,
+    /// When to go on with the divisions that come next; `None`: now.
+    pub(super) due: Option<Time>,
+}
+
+impl Search {
+    /// A search that begins with what was found before.
+    pub(super) fn new(wanted: &[BTreeSet<u64>], before: &[Fund]) -> Self {
+        let mut search = Self::default();
+        search.look_for(wanted, before);
+        search
+    }
+
+    /// Goes on with these funds in the place of the others.
+    pub(super) fn look_for(&mut self, wanted: &[BTreeSet<u64>], before: &[Fund]) {
+        let known = |watched: &BTreeSet<u64>| {
+            let others = before.iter().filter(|fund| fund.has_any(watched)).flat_map(|fund| &fund.others);
+            others.copied().collect::<BTreeSet<u64>>()
+        };
+        self.funds = wanted.iter().map(|watched| Fund { watched: watched.clone(), others: known(watched) }).collect();
+    }
+
+    pub(super) fn looks_for(&self, watched: &BTreeSet<u64>) -> bool {
+        self.funds.iter().any(|fund| fund.has_any(watched))
+    }
+
+    /// Whether both look for the same funds.
+    pub(super) fn is_the_same_as(&self, other: &Self) -> bool {
+        self.funds.iter().map(|fund| &fund.watched).eq(other.funds.iter().map(|fund| &fund.watched))
+    }
+
+    /// The divisions that the next round asks.
+    fn next(&self, others: &BTreeSet<u64>, only_failed: bool) -> Vec<u64> {
+        if only_failed {
+            return self.failed.iter().copied().take(ROUND).collect();
+        }
+        let from = self.after.map_or(Bound::Unbounded, Bound::Excluded);
+        others.range((from, Bound::Unbounded)).copied().take(ROUND).collect()
+    }
+
+    fn fund_of(&self, other: u64) -> Option<usize> {
+        self.funds.iter().position(|fund| fund.others.contains(&other))
+    }
+
+    /// Notes whose fund a division shares.
+    fn found(&mut self, other: u64, fund: Option<usize>) {
+        self.failed.remove(&other);
+        for (place, its) in self.funds.iter_mut().enumerate() {
+            if Some(place) == fund {
+                its.others.insert(other);
+            } else {
+                its.others.remove(&other);
+            }
+        }
+    }
+}
+
+/// Goes on with a search for one round: asks those divisions, of all but these `watched` ones, that come next, or `only_failed`
+/// once more those that could not be read.
 ///
 /// A balance may change while one division after the other is asked. So whoever reports other figures than any fund is
 /// compared with each fund's figures of a moment later, and one that shared a fund before is asked again together with it:
-/// none is lost by a purchase that came in between.
-pub(super) async fn find(source: &dyn BooksSource, wanted: &Watched, before: &[Fund]) -> Result<Vec<Fund>, ReadError> {
-    let known = |watched: &BTreeSet<u64>| {
-        let others = before.iter().filter(|fund| fund.has_any(watched)).flat_map(|fund| &fund.others);
-        others.copied().filter(|id| !wanted.divisions.contains(id)).collect::<BTreeSet<u64>>()
-    };
+/// none is lost by a purchase that came in between. Of one that cannot be read, what was known before stays.
+pub(super) async fn go_on(
+    source: &dyn BooksSource,
+    watched: &BTreeSet<u64>,
+    mut search: Search,
+    only_failed: bool,
+) -> Result<Search, ReadError> {
     let Some(listed) = unless_refused(source.listed().await)? else {
         // Whoever may not list them can name them in the configuration.
-        let fund = |watched: &BTreeSet<u64>| Fund { watched: watched.clone(), others: known(watched) };
-        return Ok(wanted.funds.iter().map(fund).collect());
+        (search.interrupted, search.complete) = (None, true);
+        search.failed.clear();
+        return Ok(search);
     };
-    let others: Vec<u64> = listed.into_iter().filter(|id| !wanted.divisions.contains(id)).collect();
-    let mut funds: Vec<Fund> =
-        wanted.funds.iter().map(|watched| Fund { watched: watched.clone(), others: BTreeSet::new() }).collect();
-    if others.is_empty() {
-        return Ok(funds);
+    let others: BTreeSet<u64> = listed.into_iter().filter(|id| !watched.contains(id)).collect();
+    search.funds.iter_mut().for_each(|fund| fund.others.retain(|id| others.contains(id)));
+    search.failed.retain(|id| others.contains(id));
+    let asked = search.next(&others, only_failed);
+    let last = ask(source, &mut search, &asked).await?;
+    if !only_failed {
+        let at_end = last.is_none() || last == others.last().copied();
+        search.after = last.filter(|_| !at_end);
+        search.complete |= at_end;
     }
-    let first = figures_of(source, &funds).await?;
-    let mut strangers: Vec<(u64, Balance)> = Vec::new();
-    for other in others {
-        let Some(figures) = unless_refused(source.figures(other).await)? else { continue };
-        match first.get(&figures) {
-            Some(fund) => drop(funds[*fund].others.insert(other)),
-            None => strangers.push((other, figures)),
+    Ok(search)
+}
+
+/// Asks these divisions whose funds they share. Returns the last that was asked.
+async fn ask(source: &dyn BooksSource, search: &mut Search, asked: &[u64]) -> Result<Option<u64>, ReadError> {
+    search.interrupted = None;
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let first = figures_of(source, &search.funds).await?;
+    let (mut strangers, mut failures, mut last) = (Vec::new(), 0, None);
+    for other in asked.iter().copied() {
+        last = Some(other);
+        let figures = unless_refused(source.figures(other).await);
+        failures = if figures.is_ok() { 0 } else { failures + 1 };
+        match figures {
+            Ok(None) => search.found(other, None),
+            Ok(Some(figures)) => match first.get(&figures) {
+                Some(fund) => search.found(other, Some(*fund)),
+                None => strangers.push((other, figures)),
+            },
+            Err(error) => {
+                search.failed.insert(other);
+                search.interrupted = Some(error).filter(|_| failures == MOST_FAILURES);
+            }
+        }
+        if search.interrupted.is_some() {
+            break;
         }
     }
-    let later = if strangers.is_empty() { HashMap::new() } else { figures_of(source, &funds).await? };
+    let later = if strangers.is_empty() { HashMap::new() } else { figures_of(source, &search.funds).await? };
     for (other, figures) in strangers {
-        let shared_before = wanted.funds.iter().position(|watched| known(watched).contains(&other));
-        let fund = match (later.get(&figures), shared_before) {
-            (Some(fund), _) => Some(*fund),
-            (None, Some(fund)) => still_shares(source, &funds[fund], other).await?.then_some(fund),
-            (None, None) => None,
-        };
-        if let Some(fund) = fund {
-            funds[fund].others.insert(other);
+        match (later.get(&figures), search.fund_of(other)) {
+            (Some(fund), _) => search.found(other, Some(*fund)),
+            (None, Some(fund)) => still_shares(source, search, fund, other).await?,
+            (None, None) => search.found(other, None),
         }
     }
-    Ok(funds)
+    Ok(last)
 }
 
 /// The present figures of each fund; one that must not be read has none.
@@ -92,10 +192,14 @@ async fn own_figures(source: &dyn BooksSource, fund: &Fund) -> Result<Option<Bal
     }
 }
 
-async fn still_shares(source: &dyn BooksSource, fund: &Fund, other: u64) -> Result<bool, ReadError> {
-    let own = own_figures(source, fund).await?;
-    let its = unless_refused(source.figures(other).await)?;
-    Ok(own.is_some() && own == its)
+/// Asks a fund, and one that shared it before, together.
+async fn still_shares(source: &dyn BooksSource, search: &mut Search, fund: usize, other: u64) -> Result<(), ReadError> {
+    let own = own_figures(source, &search.funds[fund]).await?;
+    match unless_refused(source.figures(other).await) {
+        Ok(its) => search.found(other, (own.is_some() && own == its).then_some(fund)),
+        Err(_) => drop(search.failed.insert(other)),
+    }
+    Ok(())
 }
 
 fn unless_refused<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {

@@ -569,8 +569,9 @@ async fn the_ledgers_of_divisions_that_share_a_fund_unwatched_are_read_too() {
     house.settled(&[Some(1)]).await;
     assert_eq!(house.fund(), [Some(2), Some(2)]);
     let asked = house.script.taken();
-    assert_eq!(asked[..4], ["listing", "figures 1", "figures 2", "figures 3"]);
-    assert_eq!(asked[4], "figures 1", "once more, for the third that differs");
+    assert!(asked[0].starts_with("ledger Some(1)"), "what is known to be wanted comes first: {asked:?}");
+    assert_eq!(asked[1..5], ["listing", "figures 1", "figures 2", "figures 3"]);
+    assert_eq!(asked[5], "figures 1", "once more, for the third that differs");
     assert_eq!(asked.iter().filter(|it| it.starts_with("ledger")).count(), 2, "{asked:?}");
     for _ in 0..28 {
         house.want_shared();
@@ -639,11 +640,80 @@ async fn a_key_that_may_not_list_divisions_still_has_the_books_of_its_own() {
 async fn while_it_cannot_be_found_out_who_shares_a_fund_its_books_are_a_gap() {
     let house = house();
     *house.script.figures.lock().unwrap() = [(1, vec![1500]), (2, vec![1500])].into();
-    house.script.fail("figures 2", ReadErrorKind::Timeout, 1);
+    house.script.fail("figures 1", ReadErrorKind::Timeout, 1);
     house.want_shared();
     house.settled(&[Some(1)]).await;
     let parts = house.shelf.parts(&[Some(1)]);
     assert!(matches!(parts[1].ledger, Err(Gap::Unreadable(_))), "{parts:?}");
+    house.pass(11).await;
+    assert_eq!(house.fund(), [Some(2), Some(2)]);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_division_that_cannot_be_read_blinds_no_forecast_and_is_asked_again() {
+    let house = shared(&[(1, &[1500]), (2, &[1500]), (3, &[1500]), (4, &[40])]);
+    house.script.fail("figures 2", ReadErrorKind::Server, 1);
+    house.settled(&[Some(1)]).await;
+    assert_eq!(house.fund(), [Some(2), Some(2)], "1 and 3");
+    house.script.taken();
+    house.pass(9).await;
+    assert_eq!(house.script.taken(), [] as [String; 0], "not before its pause is over");
+    house.pass(2).await;
+    assert_eq!(house.fund(), [Some(2), Some(2), Some(2)]);
+    assert_eq!(house.script.taken()[..3], ["listing", "figures 1", "figures 2"], "the others are not asked with it");
+    // What was known of it stays while it cannot be read.
+    house.script.fail("figures 2", ReadErrorKind::Server, 99);
+    house.pass(3 * 60).await;
+    assert_eq!(house.fund(), [Some(2), Some(2), Some(2)]);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_that_failed_is_not_begun_again_by_the_next_cycles() {
+    let house = shared(&[(1, &[1500]), (2, &[1500])]);
+    house.script.fail("figures 1", ReadErrorKind::Nonsense, 1);
+    for _ in 0..9 {
+        house.want_shared();
+        house.pass(1).await;
+    }
+    let searched = |asked: Vec<String>| asked.iter().filter(|it| *it == "listing").count();
+    assert_eq!(searched(house.script.taken()), 1);
+    house.pass(2).await;
+    assert_eq!((searched(house.script.taken()), house.fund()), (1, vec![Some(2), Some(2)]));
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_among_many_divisions_goes_on_in_rounds() {
+    let many: BTreeMap<u64, Vec<i64>> = (1..=451).map(|id| (id, vec![if id == 450 { 1500 } else { 40 }])).collect();
+    let house = house();
+    *house.script.figures.lock().unwrap() = many.into_iter().chain([(1, vec![1500])]).collect();
+    *house.script.hangs.lock().unwrap() = Duration::from_secs(1);
+    house.want_shared();
+    house.pass(4).await;
+    assert_eq!(house.fund(), [Some(2), None], "as long as not all were asked");
+    house.pass(5).await;
+    assert_eq!(house.fund(), [Some(2), Some(2)]);
+    let others = |asked: Vec<String>| asked.iter().filter(|it| it.starts_with("figures") && *it != "figures 1").count();
+    assert_eq!(others(house.script.taken()), 450, "each once");
+    house.pass(66).await;
+    assert_eq!(others(house.script.taken()), 200, "no more than that in an hour");
+    house.pass(130).await;
+    assert_eq!(others(house.script.taken()), 250, "the others in the next ones");
+    assert_eq!(house.fund(), [Some(2), Some(2)]);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_in_which_nothing_can_be_read_pauses_and_goes_on_where_it_was() {
+    let house = shared(&[(1, &[1500]), (2, &[7]), (3, &[7]), (4, &[7]), (5, &[1500])]);
+    for words in ["figures 2", "figures 3", "figures 4"] {
+        house.script.fail(words, ReadErrorKind::Timeout, 1);
+    }
+    house.settled(&[Some(1)]).await;
+    assert!(matches!(house.shelf.parts(&[Some(1)])[1].ledger, Err(Gap::Unreadable(_))));
+    assert!(!house.script.taken().contains(&"figures 5".to_owned()));
     house.pass(11).await;
     assert_eq!(house.fund(), [Some(2), Some(2)]);
     house.end().await;

@@ -33,8 +33,8 @@ use crate::store::Book;
 
 /// How many divisions of an account are read side by side; the rate limit paces them further.
 const SIDE_BY_SIDE: usize = 16;
-/// A cycle ends when so many reads have timed out and none was answered: the API hangs, and to ask for the rest would take
-/// hours, with the messages of the cycle behind it.
+/// A cycle ends when so many reads in a row have timed out: the API hangs, and to ask for the rest would take hours, with the
+/// messages of the cycle behind it.
 const MOST_TIMEOUTS: usize = SIDE_BY_SIDE;
 /// How long a listing of divisions is good for.
 const LISTING_AGE: Duration = Duration::from_secs(3600);
@@ -398,18 +398,16 @@ async fn ask_in_turn(
     let mut asked =
         futures_util::stream::iter((0..).zip(order.iter().copied())).map(one).buffer_unordered(SIDE_BY_SIDE);
     let mut answers: Vec<Option<Result<Balance, ReadError>>> = targets.iter().map(|_| None).collect();
-    let (mut timeouts, mut answered) = (0, false);
-    let mut hangs = None;
+    let (mut timeouts, mut hangs) = (0, None);
     while let Some((place, balance)) = asked.next().await {
         memory.progress.made(clock.now());
-        match &balance {
-            Err(error) if error.kind == ReadErrorKind::Timeout => timeouts += 1,
-            _ => answered = true,
-        }
-        memory.errors.extend(balance.as_ref().err().map(|error| error.kind));
-        hangs = balance.as_ref().err().filter(|_| !answered && timeouts >= MOST_TIMEOUTS).cloned();
+        let failed = balance.as_ref().err();
+        memory.errors.extend(failed.map(|error| error.kind));
+        let timeout = failed.filter(|error| error.kind == ReadErrorKind::Timeout).cloned();
+        timeouts = if timeout.is_some() { timeouts + 1 } else { 0 };
         answers[place] = Some(balance);
-        if hangs.is_some() {
+        if timeouts >= MOST_TIMEOUTS {
+            hangs = timeout;
             break;
         }
     }
@@ -451,7 +449,7 @@ fn pause(watch: &Watch, memory: &Memory, divisions: usize) -> Duration {
             pace::shown(period),
         );
     }
-    pace::pause(divisions, all, limits.iter().copied(), period)
+    pace::pause(divisions, loads.values().copied(), limits.iter().copied(), period)
 }
 
 /// Lists the divisions hourly. Where they are only wanted for their names, a failure is no failure.

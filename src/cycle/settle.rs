@@ -409,7 +409,8 @@ impl Desk<'_> {
         let Telling { recipients, kept_from, threads, silence, .. } = telling;
         let owed = self.owed.get_or_insert_with(|| OwedIndex::of(self.state));
         let (recipients, threads) = (&recipients, &threads);
-        self.state.enqueue(NewEvent { subject, at: self.queued_at, recipients, threads, silence, kept_from }, owed);
+        let (at, judged_at) = (self.queued_at, Some(self.now));
+        self.state.enqueue(NewEvent { subject, at, judged_at, recipients, threads, silence, kept_from }, owed);
     }
 
     /// A division that is gone from a good listing ends its alerts, with one notice to those who were told.

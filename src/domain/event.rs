@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::ahead::{Ahead, Chart};
@@ -23,6 +24,9 @@ pub struct Event {
     pub id: String,
     /// When it was queued: a cycle's events when everything was read.
     pub at: Time,
+    /// The planned time of its cycle, which its alert was judged by, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_at: Option<Time>,
     /// What happened.
     #[serde(flatten)]
     pub subject: Subject,
@@ -220,6 +224,11 @@ pub fn notice(kind: &str, name: &str, division: Division) -> String {
 }
 
 impl Event {
+    /// Returns how long what began at `since` lasted until this event, both on the scale that it was judged by.
+    pub fn lasted(&self, since: Time) -> TimeDelta {
+        self.judged_at.unwrap_or(self.at) - since
+    }
+
     /// The alert that it belongs to; notices belong to none.
     pub fn alert(&self) -> Option<&AlertKey> {
         self.subject.alert()

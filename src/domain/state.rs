@@ -67,6 +67,8 @@ pub struct NewEvent<'a> {
     pub subject: Subject,
     /// When it is queued.
     pub at: Time,
+    /// The time that its alert was judged by, if it has one.
+    pub judged_at: Option<Time>,
     /// Whom it is for; if empty, nothing is queued.
     pub recipients: &'a BTreeSet<Name>,
     /// The alert's threads so far, by notifier.
@@ -132,18 +134,20 @@ impl State {
         recipients: &BTreeSet<Name>,
         told: &BTreeMap<Name, Option<String>>,
     ) {
-        let new = NewEvent { subject, at, recipients, threads: told, silence: None, kept_from: BTreeSet::new() };
+        let (threads, kept_from) = (told, BTreeSet::new());
+        let new = NewEvent { subject, at, judged_at: None, recipients, threads, silence: None, kept_from };
         self.enqueue(new, &mut OwedIndex::of(self));
     }
 
     /// Queues an event, unless it has no recipients. `index` is of what is queued so far, for whoever queues many in a row.
     pub fn enqueue(&mut self, new: NewEvent<'_>, index: &mut OwedIndex) {
-        let NewEvent { subject, at, recipients, threads, silence, kept_from } = new;
+        let NewEvent { subject, at, judged_at, recipients, threads, silence, kept_from } = new;
         if recipients.is_empty() {
             return;
         }
         let audience = recipients | &kept_from;
-        let event = Event { id: index.fresh_id(&subject, at), at, subject, silence, audience };
+        let judged_at = judged_at.filter(|judged| *judged != at);
+        let event = Event { id: index.fresh_id(&subject, at), at, judged_at, subject, silence, audience };
         let thread = Thread::of(&event);
         let may_have_more = index.note(&event);
         let owing = |name: &Name| Box::new(Owing { thread: threads.get(name).cloned().flatten(), ..Owing::default() });

@@ -406,8 +406,14 @@ fn began(kind: Kind, now: Time) -> Time {
 
 /// A message that says this.
 pub fn message(subjects: Vec<Subject>, now: Time) -> Message {
-    let event =
-        |(n, subject)| Event { id: format!("preview-{n}"), at: now, subject, silence: None, audience: BTreeSet::new() };
+    let event = |(n, subject)| Event {
+        id: format!("preview-{n}"),
+        at: now,
+        judged_at: None,
+        subject,
+        silence: None,
+        audience: BTreeSet::new(),
+    };
     let item = |event: Event| Item { event: event.into(), omitted: 0, via: None };
     let items = subjects.into_iter().enumerate().map(event).map(item).collect();
     Message { id: "preview".to_owned(), at: now, content: Content::Events(items), references: Vec::new(), only: None }

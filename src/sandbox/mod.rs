@@ -98,6 +98,7 @@ mod testing {
         Event {
             id: format!("event-{division}"),
             at,
+            judged_at: None,
             subject: Subject::Threshold(ThresholdEvent {
                 key: AlertKey { account: "acme".into(), division: Some(division), rule: "available-funds".into() },
                 division_name: Some(name.to_owned()),

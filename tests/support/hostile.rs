@@ -703,7 +703,14 @@ impl Bytes<'_> {
 
     fn item(&mut self, account: &Name, rules: &[Name]) -> Item {
         let subject = self.subject(account, rules);
-        let event = Event { id: "1".to_owned(), at: self.time(), subject, silence: None, audience: BTreeSet::new() };
+        let event = Event {
+            id: "1".to_owned(),
+            at: self.time(),
+            judged_at: None,
+            subject,
+            silence: None,
+            audience: BTreeSet::new(),
+        };
         let omitted = if self.byte().is_multiple_of(4) { u32::try_from(self.number() >> 32).unwrap() } else { 0 };
         let via =
             (self.byte().is_multiple_of(4)).then(|| Via { notifier: self.text().as_str().into(), error: self.text() });

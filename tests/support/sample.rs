@@ -26,6 +26,7 @@ pub fn warning(division_name: &str) -> Event {
     Event {
         id: "event-1".to_owned(),
         at: now(),
+        judged_at: None,
         subject: Subject::Threshold(ThresholdEvent {
             key: AlertKey { account: "acme".into(), division: Some(11224), rule: "available-funds".into() },
             division_name: Some(division_name.to_owned()),

@@ -119,7 +119,7 @@ fn fields(group: &Group, times: Times, words: &Words) -> Fields {
         rule: key.map(|key| name(&key.rule)).unwrap_or_default(),
         since: times.full(group.since),
         at: times.full(event.at),
-        lasted: if over { lasted(event.at - group.since) } else { String::new() },
+        lasted: if over { lasted(event.lasted(group.since)) } else { String::new() },
         headline: entry.headline,
         details: entry.to_do.into_iter().chain(entry.details).collect(),
         history: entry.history,

@@ -156,7 +156,7 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
     match &event.subject {
         Subject::Threshold(threshold) => {
             let first = match threshold.kind {
-                Kind::Resolved => over(threshold, event.at - since),
+                Kind::Resolved => over(threshold, event.lasted(since)),
                 _ => missing(threshold, &times.full(since)),
             };
             let parts = threshold.breakdown.as_ref().filter(|_| threshold.metric == Metric::AvailableFunds);
@@ -164,7 +164,7 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
         }
         Subject::Unreadable(unreadable) if unreadable.kind == Kind::Resolved => {
             let what = if unreadable.blind.is_empty() { "It" } else { "Something" };
-            let (since, lasted) = (times.full(since), lasted(event.at - since));
+            let (since, lasted) = (times.full(since), lasted(event.lasted(since)));
             vec![format!("{what} could not be read since {since}; that lasted {lasted}.")]
         }
         Subject::Unreadable(unreadable) => cannot_be_read(unreadable, &times.full(since)),
@@ -176,7 +176,11 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -
             vec![format!("It has failed since {}.", times.full(since)), format!("Last error: {}", sentence(error))]
         }
         Subject::NotifierRecovered { .. } => {
-            vec![format!("It could not deliver since {}; that lasted {}.", times.full(since), lasted(event.at - since))]
+            vec![format!(
+                "It could not deliver since {}; that lasted {}.",
+                times.full(since),
+                lasted(event.lasted(since))
+            )]
         }
         Subject::AlertEnded { .. } => vec!["Its alert ended.".to_owned()],
         Subject::NotifierRemoved { .. } => Vec::new(),

@@ -31,7 +31,7 @@ fn key(division: Option<u64>, rule: &str) -> AlertKey {
 }
 
 fn event(subject: Subject) -> Event {
-    Event { id: "1".to_owned(), at: now(), subject, silence: None, audience: BTreeSet::new() }
+    Event { id: "1".to_owned(), at: now(), judged_at: None, subject, silence: None, audience: BTreeSet::new() }
 }
 
 fn funds(kind: Kind, level: Severity, left: &str) -> ThresholdEvent {
