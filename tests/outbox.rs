@@ -773,6 +773,40 @@ async fn a_recipient_that_leaves_the_configuration_is_waited_for_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_for_good_drops_nothing_for_recipients_that_were_not_asked() {
+    let taken: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (log, began) = (Arc::clone(&taken), tokio::time::Instant::now());
+    // Of r1 and r2, r2 is put off for a minute, and from the tenth second r1 does not exist any more.
+    let answers: Answers = Arc::new(move |message, _| {
+        let now = began.elapsed().as_secs();
+        let asks = |who: &str| message.only.as_ref().is_none_or(|only| only.iter().any(|it| it == who));
+        let (gone, later) = (now >= 10, asks("r2") && now < 60);
+        if (later || !asks("r2")) && (gone || !asks("r1")) {
+            return fails(!later);
+        }
+        if asks("r2") && !later {
+            log.lock().unwrap().push(account_of(message));
+        }
+        let deferred = Refusal { recipient: "r2".to_owned(), reason: "451 later".to_owned() };
+        Ok(Delivered { deferred: later.then_some(deferred).into_iter().collect(), ..Delivered::default() })
+    });
+    let mail = Seat { fallback: Some("slack"), ..Seat::mail(&["r1", "r2"], answers) };
+    let bench = Bench::of(vec![mail, Seat::new("slack", always(ok))]);
+    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.pass(11).await;
+    bench.owe("beta", Kind::Escalated, &["mail"]).await;
+    bench.pass(1).await;
+    assert_eq!(bench.told("slack"), ["escalated beta via mail"], "nobody was reached");
+    assert_eq!(bench.owed("mail"), 2, "r2 has refused nothing");
+    bench.pass(400).await;
+    assert_eq!((bench.owed("mail"), bench.asked("mail").last().unwrap().1.len()), (0, 2));
+    assert_eq!(taken.lock().unwrap().as_slice(), ["acme"], "one mail with both");
+    let beta = AlertKey { account: "beta".into(), division: None, rule: "funds".into() };
+    assert!(bench.book.read(|state| state.told(&beta).any(|name| *name == *"mail")), "the end is for it too");
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_report_that_is_refused_for_the_moment_holds_up_no_alert() {
     let answers: Answers = Arc::new(|message, _| if account_of(message).is_empty() { fails(false) } else { ok() });
     let bench = Bench::new(&[("slack", None, answers)]);
