@@ -11,7 +11,7 @@ mod escalation;
 mod lanes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -115,11 +115,15 @@ impl Stopped {
         worker.book.flush().await;
     }
 
-    /// Its running send, for the next worker of this notifier.
-    pub fn into_sending(self) -> Option<Sending> {
-        self.0.sending
+    /// Its running send and its pauses, for the next worker of this notifier.
+    pub fn into_parts(self) -> (Option<Sending>, Pauses) {
+        (self.0.sending, Pauses(Mutex::new(self.0.lanes)))
     }
 }
+
+/// The pauses after a worker's failures, those that its server asked for among them. The lock makes timers fit to be shared
+/// between threads.
+pub struct Pauses(Mutex<Lanes>);
 
 impl Sending {
     /// Whether it has ended.
@@ -151,6 +155,15 @@ impl Worker {
     #[must_use]
     pub fn going_on_with(mut self, sending: Option<Sending>) -> Self {
         self.sending = sending;
+        self
+    }
+
+    /// Keeps the pauses that an earlier worker of this notifier had not ended.
+    #[must_use]
+    pub fn keeping(mut self, pauses: Option<Pauses>) -> Self {
+        if let Some(Pauses(lanes)) = pauses {
+            self.lanes = lanes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
         self
     }
 

@@ -100,7 +100,7 @@ struct Failure {
     by_itself: bool,
 }
 
-/// The lanes of one notifier that failed, in memory only: after a restart each is tried at once.
+/// The lanes of one notifier that failed, in memory only: after a restart each is tried at once. A reload keeps them.
 pub(super) struct Lanes {
     clock: Arc<dyn Clock>,
     failures: BTreeMap<Lane, Failure>,
