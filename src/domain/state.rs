@@ -132,8 +132,17 @@ impl State {
         recipients: &BTreeSet<Name>,
         told: &BTreeMap<Name, Option<String>>,
     ) {
+        if recipients.is_empty() {
+            return;
+        }
         let new = NewEvent { subject, at, recipients, threads: told, silence: None, kept_from: BTreeSet::new() };
         self.enqueue(new, &mut OwedIndex::of(self));
+    }
+
+    /// Queues an event that continues no message, for whoever queues many in a row.
+    pub fn enqueue_notice(&mut self, subject: Subject, at: Time, recipients: &BTreeSet<Name>, index: &mut OwedIndex) {
+        let threads = &BTreeMap::new();
+        self.enqueue(NewEvent { subject, at, recipients, threads, silence: None, kept_from: BTreeSet::new() }, index);
     }
 
     /// Queues an event, unless it has no recipients. `index` is of what is queued so far, for whoever queues many in a row.
