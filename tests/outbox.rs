@@ -773,6 +773,123 @@ async fn a_recipient_that_leaves_the_configuration_is_waited_for_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_for_good_drops_nothing_for_recipients_that_were_not_asked() {
+    let taken: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (log, began) = (Arc::clone(&taken), tokio::time::Instant::now());
+    // Of r1 and r2, r2 is put off for a minute, and from the tenth second r1 does not exist any more.
+    let answers: Answers = Arc::new(move |message, _| {
+        let now = began.elapsed().as_secs();
+        let asks = |who: &str| message.only.as_ref().is_none_or(|only| only.iter().any(|it| it == who));
+        let (gone, later) = (now >= 10, asks("r2") && now < 60);
+        if (later || !asks("r2")) && (gone || !asks("r1")) {
+            return fails(!later);
+        }
+        if asks("r2") && !later {
+            log.lock().unwrap().push(account_of(message));
+        }
+        let deferred = Refusal { recipient: "r2".to_owned(), reason: "451 later".to_owned() };
+        Ok(Delivered { deferred: later.then_some(deferred).into_iter().collect(), ..Delivered::default() })
+    });
+    let mail = Seat { fallback: Some("slack"), ..Seat::mail(&["r1", "r2"], answers) };
+    let bench = Bench::of(vec![mail, Seat::new("slack", always(ok))]);
+    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.pass(11).await;
+    bench.owe("beta", Kind::Escalated, &["mail"]).await;
+    bench.pass(1).await;
+    assert_eq!(bench.told("slack"), ["escalated beta via mail"], "nobody was reached");
+    assert_eq!(bench.owed("mail"), 2, "r2 has refused nothing");
+    bench.pass(400).await;
+    assert_eq!((bench.owed("mail"), bench.asked("mail").last().unwrap().1.len()), (0, 2));
+    assert_eq!(taken.lock().unwrap().as_slice(), ["acme"], "one mail with both");
+    let beta = AlertKey { account: "beta".into(), division: None, rule: "funds".into() };
+    assert!(bench.book.read(|state| state.told(&beta).any(|name| *name == *"mail")), "the end is for it too");
+    bench.end().await;
+}
+
+/// Queues an event of an alert, or the notice that its division is gone.
+fn queue_of(state: &mut State, at: lowtide::domain::Time, rule: &str, gone: bool) {
+    let subject = if gone {
+        let rules = vec![rule.into()];
+        Subject::Unwatched { account: "acme".into(), division: None, division_name: None, rules }
+    } else {
+        let mut other = State::default();
+        stepped::queue(&mut other, at, "acme", Kind::Escalated, &["hook"]);
+        let mut subject = other.owed[0].event.subject.clone();
+        let Subject::Threshold(event) = &mut subject else { panic!("no alert") };
+        event.key.rule = rule.into();
+        subject
+    };
+    state.owe(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+}
+
+/// What a message is about: the rule of its alert, or `gone` and the rules of a notice.
+fn about(message: &Message) -> String {
+    let Content::Events(items) = &message.content else { panic!("no events") };
+    match &items[0].event.subject {
+        Subject::Unwatched { rules, .. } => format!("gone {}", rules.join(" ")),
+        subject => subject.alert().map(|key| key.rule.to_string()).unwrap_or_default(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alert_waits_for_no_notice_that_names_other_alerts() {
+    let sent: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&sent);
+    let answers: Answers = Arc::new(move |message, _| {
+        if about(message) == "a" {
+            return fails(false);
+        }
+        log.lock().unwrap().push(about(message));
+        ok()
+    });
+    let bench = Bench::of(vec![Seat::one_by_one(answers)]);
+    let events = [("a", false), ("a", true), ("b", false), ("b", true), ("b", false), ("c", true)];
+    for (rule, gone) in events {
+        let at = bench.clock.now();
+        bench.book.change(|state| (queue_of(state, at, rule, gone), true)).await;
+    }
+    bench.pass(60).await;
+    assert_eq!(bench.owed("hook"), 2, "a, and the notice that ends it");
+    let sent = sent.lock().unwrap().clone();
+    let of_b: Vec<&String> = sent.iter().filter(|it| it.ends_with('b')).collect();
+    assert_eq!(of_b, ["b", "gone b", "b"], "its own order is kept");
+    assert!(sent.contains(&"gone c".to_owned()), "{sent:?}");
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fallback_gets_what_waits_behind_an_alert_that_fails() {
+    let answers: Answers = Arc::new(|message, _| if about(message) == "a" { fails(false) } else { ok() });
+    let fallback: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&fallback);
+    let mail: Answers = Arc::new(move |message, _| {
+        let Content::Events(items) = &message.content else { panic!("no events") };
+        log.lock().unwrap().extend(items.iter().map(|item| item.event.subject.identity()));
+        ok()
+    });
+    let hook = Seat { fallback: Some("mail"), ..Seat::one_by_one(answers) };
+    let bench = Bench::of(vec![hook, Seat::new("mail", mail)]);
+    let at = bench.clock.now();
+    let both = |state: &mut State| {
+        queue_of(state, at, "a", false);
+        let rules = vec!["a".into(), "b".into()];
+        let subject = Subject::Unwatched { account: "acme".into(), division: None, division_name: None, rules };
+        state.owe(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+        queue_of(state, at, "b", false);
+        queue_of(state, at, "c", false);
+        ((), true)
+    };
+    bench.book.change(both).await;
+    bench.pass(330).await;
+    assert_eq!(fallback.lock().unwrap().len(), 3, "{fallback:?}");
+    let at = bench.clock.now();
+    bench.book.change(|state| (queue_of(state, at, "b", false), true)).await;
+    bench.pass(5).await;
+    assert_eq!((fallback.lock().unwrap().len(), bench.owed("hook")), (4, 4), "what is new behind it, at once");
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_report_that_is_refused_for_the_moment_holds_up_no_alert() {
     let answers: Answers = Arc::new(|message, _| if account_of(message).is_empty() { fails(false) } else { ok() });
     let bench = Bench::new(&[("slack", None, answers)]);

@@ -215,6 +215,35 @@ async fn a_send_that_runs_is_finished_and_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_pause_that_a_server_asked_for_outlives_a_reload() {
+    let world = World::new().await;
+    world.slack_answers(ResponseTemplate::new(429).insert_header("retry-after", "3600"));
+    world.funds("1000.00");
+    let service = world.start();
+    world.wait_told(1);
+    wait_log(&service, "notification could not be sent", 1);
+    let described = FUNDS.to_owned()
+        + "    description: Ask Finance.
+";
+    world.config(&described);
+    service.hangup();
+    wait_log(&service, TAKEN, 1);
+    world.let_a_cycle_pass();
+    world.wait_told(1);
+    // Whatever sends in another way is asked by it at once.
+    world.config(
+        &("    timeout: 9s
+"
+        .to_owned()
+            + &described),
+    );
+    service.hangup();
+    wait_log(&service, TAKEN, 2);
+    world.wait_told(2);
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
 async fn another_state_file_waits_for_a_restart() {
     let world = World::new().await;
     let service = world.start();

@@ -19,7 +19,7 @@ use url::Url;
 use super::{LAST_SENDS, Shared, forget_unconfigured, http_client, notifiers, watches_sharing};
 use crate::books::Cache;
 use crate::clock::Clock;
-use crate::config::{Config, Heartbeat};
+use crate::config::{Config, Heartbeat, NotifierConfig};
 use crate::control::Board;
 use crate::cycle::{self, Memory, Scope, Watch};
 use crate::domain::Name;
@@ -27,7 +27,7 @@ use crate::domain::silence::Silence;
 use crate::domain::state::State;
 use crate::heartbeat::Target;
 use crate::http::{self, Server};
-use crate::notify::outbox::{Desk, Sending, Stopped, Tried, Worker};
+use crate::notify::outbox::{Desk, Pauses, Sending, Stopped, Tried, Worker};
 use crate::reports::{self, Plan};
 use crate::schedule::Schedule;
 use crate::scheduler::{self, Halt, Jobs};
@@ -55,6 +55,8 @@ pub(super) struct Kept {
     memories: BTreeMap<Name, Remembered>,
     /// Sends that still ran when their workers were stopped. That of a notifier that left stays here to its end.
     sending: BTreeMap<Name, Sending>,
+    /// The pauses of notifiers after failures, and by which configuration these send.
+    pauses: BTreeMap<Name, (NotifierConfig, Pauses)>,
 }
 
 /// What an account's cycles remember, and of what.
@@ -109,6 +111,7 @@ fn listener(config: &Config, running: Option<&Server>) -> anyhow::Result<Option<
 /// The running tasks of one configuration.
 pub(super) struct Generation {
     cycles: JoinSet<()>,
+    notifiers: BTreeMap<Name, NotifierConfig>,
     workers: JoinSet<(Name, Stopped)>,
     /// Workers that have been stopped.
     stopped: BTreeMap<Name, Stopped>,
@@ -132,7 +135,7 @@ impl Generation {
         let (halt, halted) = watch::channel(Halt::No);
         let quiet = desks.iter().filter_map(|(name, desk)| Some((name.clone(), desk.quiet_hours.clone()?)));
         house.board.quiet_hours(quiet.collect());
-        let workers = spawn_workers(desks, house, &mut kept.sending, &sends_end);
+        let workers = spawn_workers(desks, &config.notifiers, house, kept, &sends_end);
         let mut others = JoinSet::new();
         spawn_reports(&config, house, &sends_end, &mut others).await;
         let mut memories = BTreeMap::new();
@@ -149,7 +152,8 @@ impl Generation {
             cycles.spawn(run_account(watch, memory, account.schedule.clone(), house.shared(), halted.clone()));
         }
         kept.memories = memories;
-        Self { cycles, workers, stopped: BTreeMap::new(), others, halt, no_more_sends }
+        let notifiers = config.notifiers;
+        Self { cycles, notifiers, workers, stopped: BTreeMap::new(), others, halt, no_more_sends }
     }
 
     /// Ends between two cycles; messages are sent meanwhile. A send that runs goes on: the next worker of its notifier marks
@@ -165,7 +169,9 @@ impl Generation {
         self.stop_workers().await;
         kept.sending.retain(|_, sending| !sending.has_ended());
         for (name, stopped) in std::mem::take(&mut self.stopped) {
-            kept.sending.extend(stopped.into_sending().map(|sending| (name, sending)));
+            let (sending, pauses) = stopped.into_parts();
+            kept.sending.extend(sending.map(|sending| (name.clone(), sending)));
+            kept.pauses.extend(self.notifiers.remove(&name).map(|config| (name, (config, pauses))));
         }
     }
 
@@ -234,25 +240,30 @@ impl Kept {
     }
 }
 
-/// One worker a notifier. It begins with the send that its predecessor left running, so that there are never two at once.
+/// One worker a notifier. It begins with the send that its predecessor left running, so that there are never two at once,
+/// and with its pauses, unless it sends in another way now.
 fn spawn_workers(
     desks: BTreeMap<Name, Desk>,
+    notifiers: &BTreeMap<Name, NotifierConfig>,
     house: &House,
-    sending: &mut BTreeMap<Name, Sending>,
+    kept: &mut Kept,
     stopped: &watch::Receiver<bool>,
 ) -> JoinSet<(Name, Stopped)> {
     let everyone: BTreeSet<Name> = desks.keys().cloned().collect();
+    let mut pauses = std::mem::take(&mut kept.pauses);
     let mut tasks = JoinSet::new();
     for (name, desk) in desks {
         let board = Arc::clone(&house.board);
         let counter = Arc::new(move |name: &Name, tried: Tried| board.tried(name, tried));
         let (book, clock) = (Arc::clone(&house.book), Arc::clone(&house.clock));
         let worker = Worker::new(name.clone(), desk, everyone.clone(), book, clock).counted_by(counter);
-        let worker = worker.going_on_with(sending.remove(&name));
+        let same =
+            pauses.remove(&name).filter(|(before, _)| notifiers.get(&name).is_some_and(|now| now.sends_as(before)));
+        let worker = worker.going_on_with(kept.sending.remove(&name)).keeping(same.map(|(_, pauses)| pauses));
         let stopped = stopped.clone();
         tasks.spawn(async move { (name, worker.work(stopped).await) });
     }
-    for notifier in sending.keys() {
+    for notifier in kept.sending.keys() {
         tracing::info!(%notifier, "a send of a notifier that is no longer configured still runs: it is finished");
     }
     tasks

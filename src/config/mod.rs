@@ -186,7 +186,7 @@ pub struct Quota {
 }
 
 /// One notifier.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NotifierConfig {
     /// Where it sends.
     pub channel: Channel,
@@ -200,8 +200,15 @@ pub struct NotifierConfig {
     pub templates: Templates,
 }
 
+impl NotifierConfig {
+    /// Whether it sends to the same place in the same way as `other`.
+    pub fn sends_as(&self, other: &Self) -> bool {
+        self.channel == other.channel && self.connection == other.connection
+    }
+}
+
 /// Where a notifier sends.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Channel {
     /// A Slack incoming webhook.
     Slack {
@@ -253,7 +260,7 @@ pub enum Channel {
 }
 
 /// OAuth 2.0 client credentials.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OAuth2 {
     /// The token endpoint.
     pub token_url: Url,

@@ -423,7 +423,9 @@ impl Desk<'_> {
             let (mut recipients, mut rules, mut division_name) = (BTreeSet::new(), Vec::new(), None);
             for key in keys.iter().filter(|key| key.division == division) {
                 let incidents = &self.watch.incident_notifiers;
-                let Some((known, notified)) = end_alert(self.state, key, incidents, self.queued_at) else { continue };
+                let owed = self.owed.get_or_insert_with(|| OwedIndex::of(self.state));
+                let ended = end_alert(self.state, owed, key, incidents, self.queued_at);
+                let Some((known, notified)) = ended else { continue };
                 recipients.extend(notified);
                 self.changed = true;
                 division_name = division_name.or(known.division_name);
@@ -435,7 +437,8 @@ impl Desk<'_> {
             let text = "division is gone from CertCentral's list: no longer watched";
             self.news.push(News { kind: "unwatched", alert, of_unreadable: false, level: "-".to_owned(), text });
             let subject = Subject::Unwatched { account: account.clone(), division, division_name, rules };
-            self.state.owe(subject, self.queued_at, &recipients, &BTreeMap::new());
+            let owed = self.owed.get_or_insert_with(|| OwedIndex::of(self.state));
+            self.state.enqueue_notice(subject, self.queued_at, &recipients, owed);
         }
     }
 }
@@ -444,6 +447,7 @@ impl Desk<'_> {
 /// was known of it, and the others that were notified.
 fn end_alert(
     state: &mut State,
+    owed: &mut OwedIndex,
     key: &AlertKey,
     incident_notifiers: &BTreeSet<Name>,
     queued_at: Time,
@@ -456,7 +460,7 @@ fn end_alert(
     }
     if let Some(level) = known.alert.firing() {
         let subject = Subject::AlertEnded { key: key.clone(), level };
-        state.owe(subject, queued_at, &(&notified & incident_notifiers), &BTreeMap::new());
+        state.enqueue_notice(subject, queued_at, &(&notified & incident_notifiers), owed);
     }
     Some((known, &notified - incident_notifiers))
 }
@@ -499,8 +503,9 @@ pub fn forget_unconfigured(state: &mut State, watches: &[&Watch], now: Time) -> 
     };
     let gone: Vec<AlertKey> = state.alerts.keys().filter(|key| !configured(key)).cloned().collect();
     let incident_notifiers = watches.first().map(|watch| Arc::clone(&watch.incident_notifiers)).unwrap_or_default();
+    let mut owed = OwedIndex::of(state);
     for key in &gone {
-        end_alert(state, key, &incident_notifiers, now);
+        end_alert(state, &mut owed, key, &incident_notifiers, now);
     }
     gone
 }

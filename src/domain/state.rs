@@ -134,9 +134,18 @@ impl State {
         recipients: &BTreeSet<Name>,
         told: &BTreeMap<Name, Option<String>>,
     ) {
+        if recipients.is_empty() {
+            return;
+        }
         let (threads, kept_from) = (told, BTreeSet::new());
         let new = NewEvent { subject, at, judged_at: None, recipients, threads, silence: None, kept_from };
         self.enqueue(new, &mut OwedIndex::of(self));
+    }
+
+    /// Queues an event that continues no message, for whoever queues many in a row.
+    pub fn enqueue_notice(&mut self, subject: Subject, at: Time, recipients: &BTreeSet<Name>, index: &mut OwedIndex) {
+        let (threads, kept_from) = (&BTreeMap::new(), BTreeSet::new());
+        self.enqueue(NewEvent { subject, at, judged_at: None, recipients, threads, silence: None, kept_from }, index);
     }
 
     /// Queues an event, unless it has no recipients. `index` is of what is queued so far, for whoever queues many in a row.
@@ -191,26 +200,38 @@ impl State {
         message_id: Option<&str>,
         deferred: &[String],
     ) {
-        let sent: Vec<_> =
-            self.owed.iter().filter(|owed| ids.contains(&owed.event.id)).map(|owed| &owed.event).collect();
-        let lines: BTreeSet<String> = sent.iter().map(|event| event.subject.identity()).collect();
-        for event in sent {
+        self.notified(notifier, ids, message_id);
+        let sent = self.owed.iter().filter(|owed| ids.contains(&owed.event.id));
+        let lines: BTreeSet<String> = sent.map(|owed| owed.event.subject.identity()).collect();
+        for owed in self.owed.iter_mut().filter(|owed| !ids.contains(&owed.event.id)) {
+            let Some(owing) = owed.to.get_mut(notifier).filter(|owing| owing.thread.is_none()) else { continue };
+            if lines.contains(&owed.event.subject.identity()) {
+                owing.thread = message_id.map(str::to_owned);
+            }
+        }
+        self.leave_to(notifier, ids, deferred);
+    }
+
+    /// Notes that somebody has received these events through a notifier.
+    pub fn notified(&mut self, notifier: &Name, ids: &BTreeSet<String>, message_id: Option<&str>) {
+        for owed in self.owed.iter().filter(|owed| ids.contains(&owed.event.id)) {
+            let event = &owed.event;
             let Some(known) = event.alert().and_then(|key| self.alerts.get_mut(key)) else { continue };
             let of_this_life = known.alert.since().is_some_and(|since| event.at >= since);
             if of_this_life && known.alert.firing().is_some() && event.kind() != Some(Kind::Resolved) {
                 known.alert.told.entry(notifier.clone()).or_insert_with(|| message_id.map(str::to_owned));
             }
         }
-        for owed in &mut self.owed {
-            if ids.contains(&owed.event.id) && deferred.is_empty() {
+    }
+
+    /// Leaves these events pending for some recipients only, or for nobody.
+    fn leave_to(&mut self, notifier: &str, ids: &BTreeSet<String>, recipients: &[String]) {
+        for owed in self.owed.iter_mut().filter(|owed| ids.contains(&owed.event.id)) {
+            if recipients.is_empty() {
                 owed.to.remove(notifier);
             } else if let Some(owing) = owed.to.get_mut(notifier) {
-                if ids.contains(&owed.event.id) {
-                    owing.only = Some(deferred.to_vec());
-                    owing.failing_since = None;
-                } else if owing.thread.is_none() && lines.contains(&owed.event.subject.identity()) {
-                    owing.thread = message_id.map(str::to_owned);
-                }
+                owing.only = Some(recipients.to_vec());
+                owing.failing_since = None;
             }
         }
         self.drop_settled();
@@ -228,12 +249,9 @@ impl State {
         self.drop_settled();
     }
 
-    /// Gives up on telling these events through a notifier that refused them for good.
-    pub fn refused(&mut self, notifier: &str, ids: &BTreeSet<String>) {
-        for owed in self.owed.iter_mut().filter(|owed| ids.contains(&owed.event.id)) {
-            owed.to.remove(notifier);
-        }
-        self.drop_settled();
+    /// Marks events as refused for good by a notifier. They stay pending for recipients that they were not offered to.
+    pub fn refused(&mut self, notifier: &str, ids: &BTreeSet<String>, not_asked: &[String]) {
+        self.leave_to(notifier, ids, not_asked);
     }
 
     /// Queues for `fallback` what `notifier` could not deliver, but for what that one was asked to tell before. Returns how

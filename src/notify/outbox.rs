@@ -11,7 +11,7 @@ mod escalation;
 mod lanes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -115,11 +115,15 @@ impl Stopped {
         worker.book.flush().await;
     }
 
-    /// Its running send, for the next worker of this notifier.
-    pub fn into_sending(self) -> Option<Sending> {
-        self.0.sending
+    /// Its running send and its pauses, for the next worker of this notifier.
+    pub fn into_parts(self) -> (Option<Sending>, Pauses) {
+        (self.0.sending, Pauses(Mutex::new(self.0.lanes)))
     }
 }
+
+/// The pauses after a worker's failures, those that its server asked for among them. The lock makes timers fit to be shared
+/// between threads.
+pub struct Pauses(Mutex<Lanes>);
 
 impl Sending {
     /// Whether it has ended.
@@ -151,6 +155,15 @@ impl Worker {
     #[must_use]
     pub fn going_on_with(mut self, sending: Option<Sending>) -> Self {
         self.sending = sending;
+        self
+    }
+
+    /// Keeps the pauses that an earlier worker of this notifier had not ended.
+    #[must_use]
+    pub fn keeping(mut self, pauses: Option<Pauses>) -> Self {
+        if let Some(Pauses(lanes)) = pauses {
+            self.lanes = lanes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
         self
     }
 
@@ -277,6 +290,7 @@ impl Worker {
             .mark(|state| {
                 if let Some(asked) = batch.alone() {
                     let reached: Vec<String> = asked.iter().filter(|it| !deferred.contains(it)).cloned().collect();
+                    state.notified(&name, ids, delivered.message_id.as_deref());
                     state.settled_alone(&name, ids, &reached);
                 } else {
                     let left = [&batch.behind[..], &deferred].concat();
@@ -301,16 +315,22 @@ impl Worker {
         }
         let reached = |lane: &&Lane| !matches!(lane, Lane::Alone(recipient) if deferred.contains(recipient));
         self.lanes.succeeded(&batch.lanes.iter().filter(reached).cloned().collect::<Vec<_>>());
-        for recipient in &batch.behind {
-            self.lanes.try_now(&Lane::Alone(recipient.clone()));
-        }
+        self.try_those_behind(batch);
         if let Some(refusal) = delivered.deferred.first() {
             let lanes: Vec<Lane> = deferred.into_iter().map(Lane::Alone).collect();
             self.lanes.failed(&lanes, &refusal.reason, None);
         }
     }
 
-    /// A lone recipient that is refused for good says nothing about the notifier: its neighbours were reached.
+    /// Recipients that were left out of a message are offered it now, behind what they lack.
+    fn try_those_behind(&mut self, batch: &Batch) {
+        for recipient in &batch.behind {
+            self.lanes.try_now(&Lane::Alone(recipient.clone()));
+        }
+    }
+
+    /// A lone recipient that is refused for good says nothing about the notifier: its neighbours were reached. Recipients
+    /// that were left out of the message have refused nothing.
     async fn mark_refused(&mut self, batch: &Batch, error: &SendError) {
         let (name, now, fallback, ids) = (self.name.clone(), self.clock.now(), self.desk.fallback.clone(), &batch.ids);
         let handed = self
@@ -322,13 +342,14 @@ impl Worker {
                 }
                 state.failed(&name, &error.reason, now);
                 let handed = fallback.map_or(0, |fallback| state.hand_over(&name, &fallback, &error.reason, Some(ids)));
-                state.refused(&name, ids);
+                state.refused(&name, ids, &batch.behind);
                 (handed, if handed > 0 { Due::BeforeSending } else { Due::Soon })
             })
             .await;
         for lane in &batch.lanes {
             self.lanes.settled(lane);
         }
+        self.try_those_behind(batch);
         tracing::error!(notifier = %self.name, reason = error.reason, events = ids.len(), handed_to_fallback = handed, "notification refused for good: not tried again");
     }
 

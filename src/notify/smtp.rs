@@ -158,7 +158,13 @@ impl Server {
     async fn attempt(&self, login: Option<&Login>, mail: Mail<'_>, outcome: &mut Outcome) -> Result<(), Failure> {
         let mut connection = Connection::open(&self.host, self.port, self.timeout).await?;
         let sent = self.converse(&mut connection, login, mail, outcome).await;
-        connection.close().await;
+        let mut goodbye = Box::pin(connection.close());
+        if sent.is_err() {
+            goodbye.await;
+        } else if futures_util::poll!(&mut goodbye).is_pending() {
+            // QUIT is on its way. The mail is accepted: it must not be repeated because a slow goodbye was cut off.
+            tokio::spawn(goodbye);
+        }
         sent
     }
 

@@ -2,7 +2,7 @@
 //!
 //! What cannot be understood is kept aside, never overwritten; what is newer than this program is refused.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -18,13 +18,17 @@ use crate::domain::state::State;
 const LOCK_TRIES: u32 = 10;
 /// The pause after each of them.
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
+/// Number of tries to lock the file that stands in its place, where another one is put there meanwhile.
+const PLACE_TRIES: u32 = 3;
+/// The pause after each of them.
+const PLACE_AGAIN: Duration = Duration::from_millis(10);
 
 /// A state file that this process owns for as long as the value lives.
 #[derive(Debug)]
 pub struct FileStore {
     path: PathBuf,
     /// Held for its lock; `None` where no lock file could be made yet.
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Lock>>,
     /// Where to move what stands at the path, is not ours and could not be moved aside yet: it must not be overwritten.
     foreign: Mutex<Option<PathBuf>>,
 }
@@ -155,31 +159,56 @@ enum Locking {
     Impossible(io::Error),
 }
 
-/// Locks the file beside the state. Makes it, and its folder, where they are missing: without them a second process would
-/// not be noticed.
-fn lock(path: &Path) -> Result<File, Locking> {
-    let place = beside(path, "lock");
-    loop {
-        atomic::make_folder(folder_of(path)).map_err(Locking::Impossible)?;
-        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&place);
-        let file = open.map_err(Locking::Impossible)?;
-        match file.try_lock() {
-            // Between the opening and the lock, somebody may have put another file there.
-            Ok(()) if stands_at(&file, &place) => return Ok(file),
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Locking::Taken),
-            Err(TryLockError::Error(error)) => return Err(Locking::Impossible(error)),
+/// A locked file.
+#[derive(Debug)]
+struct Lock {
+    /// Open for as long as it is locked.
+    _file: File,
+    /// What was in its place when it was locked; `None`: could not be found out.
+    there: Option<FileId>,
+}
+
+/// Device and inode. Some file systems show others for an open file than for its name, or others after a remount.
+type FileId = (u64, u64);
+
+impl Lock {
+    /// Whether it still stands in its place, as far as can be seen.
+    fn stands_at(&self, place: &Path) -> bool {
+        match place.metadata() {
+            Ok(there) => self.there.is_none_or(|id| id == file_id(&there)),
+            Err(error) => error.kind() != ErrorKind::NotFound,
         }
     }
 }
 
-/// Whether an open file is the one that has this name now.
-fn stands_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), path.metadata()) {
-        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
-        (_, Err(error)) => error.kind() != ErrorKind::NotFound,
-        (Err(_), Ok(_)) => true,
+fn file_id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Locks the file beside the state. Makes it, and its folder, where they are missing: without them a second process would
+/// not be noticed.
+fn lock(path: &Path) -> Result<Lock, Locking> {
+    let place = beside(path, "lock");
+    for left in (0..PLACE_TRIES).rev() {
+        atomic::make_folder(folder_of(path)).map_err(Locking::Impossible)?;
+        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&place);
+        let file = open.map_err(Locking::Impossible)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Locking::Taken),
+            Err(TryLockError::Error(error)) => return Err(Locking::Impossible(error)),
+        }
+        // Between the opening and the lock, somebody may have put another file there. Where that seems so each time, the file
+        // system shows one file as two.
+        let held = file.metadata().ok().as_ref().map(file_id);
+        let lock = Lock { there: place.metadata().ok().as_ref().map(file_id).or(held), _file: file };
+        if lock.there == held && lock.stands_at(&place) || left == 0 {
+            return Ok(lock);
+        }
+        drop(lock);
+        std::thread::sleep(PLACE_AGAIN);
     }
+    Err(Locking::Taken)
 }
 
 impl Store for FileStore {
@@ -195,18 +224,26 @@ impl Store for FileStore {
     fn own(&self) -> Ownership {
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // A lock on a file that was cleaned away, or went with its folder, keeps nobody out.
-        if held.as_ref().is_some_and(|file| stands_at(file, &beside(&self.path, "lock"))) {
+        if held.as_ref().is_some_and(|lock| lock.stands_at(&beside(&self.path, "lock"))) {
             return Ownership::Kept;
         }
+        let mut let_go = false;
         for _ in 0..LOCK_TRIES {
             match lock(&self.path) {
-                Ok(file) => {
-                    *held = Some(file);
-                    return Ownership::Renewed;
+                Ok(lock) => {
+                    *held = Some(lock);
+                    // Only the lock that was let go was in the way: it is the same file, whatever number it has now.
+                    return if let_go { Ownership::Kept } else { Ownership::Renewed };
                 }
                 // The save itself will tell whether the folder can be used.
                 Err(Locking::Impossible(_)) => return Ownership::Kept,
-                Err(Locking::Taken) => std::thread::sleep(LOCK_AGAIN),
+                // The other may be this process itself, by the lock that seems to be on another file.
+                Err(Locking::Taken) => {
+                    let_go = held.take().is_some();
+                    if !let_go {
+                        std::thread::sleep(LOCK_AGAIN);
+                    }
+                }
             }
         }
         Ownership::Taken
@@ -263,6 +300,18 @@ mod tests {
         assert!(matches!(FileStore::open(&path, now()), Err(OpenError::InUse { .. })));
         drop(first);
         assert!(FileStore::open(&path, now()).is_ok());
+    }
+
+    #[test]
+    fn a_lock_file_that_changes_its_number_is_not_taken_for_another_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let store = FileStore::open(&path, now()).unwrap().store;
+        for _ in 0..2 {
+            store.lock.lock().unwrap().as_mut().unwrap().there = Some((0, 0));
+            assert_eq!(store.own(), Ownership::Kept);
+            assert!(matches!(FileStore::open(&path, now()), Err(OpenError::InUse { .. })), "it still has the lock");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct Script {
     pub greeting: Option<String>,
     /// What EHLO offers.
     pub extensions: Vec<String>,
-    /// Replies to EHLO (on failure), HELO, STARTTLS, AUTH, MAIL, RCPT, DATA and `.` that are not the usual ones; [`HANG`]
+    /// Replies to EHLO (on failure), HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, `.` and QUIT that are not the usual ones; [`HANG`]
     /// falls silent there, [`CLOSE`] hangs up. A reply to AUTH may be for one mechanism (`AUTH LOGIN`), and several, with
     /// ` | ` between them: the first to the command, the others to the lines that follow it.
     pub replies: BTreeMap<&'static str, String>,
@@ -236,7 +236,7 @@ impl Session {
                     }
                 }
                 "QUIT" => {
-                    self.say(&mut stream, "221 bye").await?;
+                    self.say(&mut stream, &self.reply("QUIT", "221 bye")).await?;
                     let properly = matches!(hear(&mut stream).await, Ok(None));
                     self.note(|it| it.ended_properly = properly);
                     return Ok(End::Closed);

@@ -1,10 +1,10 @@
 //! What goes out next: which pending events make one message, and to whom.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Worker;
-use super::lanes::{Candidate, Divisions, Lane};
+use super::lanes::{Candidate, Lane};
 use crate::domain::event::{Event, Subject};
 use crate::domain::state::{Owing, State};
 use crate::notify::{Content, Item, Message, Via, digest};
@@ -51,17 +51,19 @@ impl Worker {
         Some(self.put_together(vec![lane.clone()], chosen, only, behind))
     }
 
-    /// The lanes of pending events, which come oldest first, each with what decides its turn.
+    /// The lanes of pending events, which come oldest first, each with what decides its turn. Those whose oldest event waits
+    /// for an event of the same alert in another lane are left out.
     fn candidates<'a>(&self, events: impl Iterator<Item = &'a Arc<Event>>) -> Vec<Candidate> {
-        let (mut lanes, mut divisions) = (HashMap::new(), Divisions::default());
+        let (mut lanes, mut older) = (HashMap::new(), HashSet::new());
         for (place, event) in events.enumerate() {
-            divisions.note(event, place);
-            let (critical, ..) = lanes.entry(self.lane_of(event)).or_insert((false, place, event));
+            let lane = self.lane_of(event);
+            let alerts = lane.alerts(event);
+            let waits = alerts.iter().any(|alert| older.contains(alert));
+            let (critical, ..) = lanes.entry(lane).or_insert((false, place, waits));
             *critical |= event.is_about_critical();
+            older.extend(alerts);
         }
-        let in_turn = lanes.into_iter().filter(|(lane, (_, place, event))| {
-            *lane == Lane::Together || !divisions.something_is_before(event, *place)
-        });
+        let in_turn = lanes.into_iter().filter(|(_, (_, _, waits))| !waits);
         in_turn.map(|(lane, (critical, place, _))| Candidate { lane, critical, place }).collect()
     }
 

@@ -2,11 +2,12 @@
 //!
 //! Nothing is sent here: what is handed over or reported is owed, and its worker delivers it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::Worker;
 use super::lanes::Lane;
+use crate::domain::alert::AlertKey;
 use crate::domain::event::{Event, Subject};
 use crate::domain::state::{State, Trouble};
 use crate::domain::{Name, Time};
@@ -57,7 +58,7 @@ impl Worker {
         }
     }
 
-    /// The fallback gets what has failed for five minutes, and with it everything of the same lane. Where the notifier
+    /// The fallback gets what has failed for five minutes, and with it everything that waits behind it. Where the notifier
     /// itself has failed for so long, it also gets what has failed once, or has waited so long.
     fn handover(&self, fallback: &Name, trouble: &Trouble, now: Time) -> Handover {
         let age = |since: Time| (now - since).to_std().unwrap_or_default();
@@ -76,9 +77,19 @@ impl Worker {
                 return;
             }
             let whole = self.lanes.all_fail().then(|| age(trouble.since));
-            for (event, owing) in pending().filter(|(event, _)| event.may_be_handed_to(fallback)) {
+            let mut older: HashMap<AlertKey, Duration> = HashMap::new();
+            for (event, owing) in pending() {
                 let lane = self.lane_of(event);
-                let own = failing.get(&lane).copied();
+                let alerts = lane.alerts(event);
+                let waits_for = alerts.iter().filter_map(|alert| older.get(alert)).max().copied();
+                let own = failing.get(&lane).copied().max(waits_for);
+                if let Some(longest) = own {
+                    failing.insert(lane.clone(), longest);
+                    older.extend(alerts.into_iter().map(|alert| (alert, longest)));
+                }
+                if !event.may_be_handed_to(fallback) {
+                    continue;
+                }
                 let has_failed = own.is_some() && owing.failing_since.is_some();
                 let with_the_rest = whole.map(|whole| if has_failed { whole } else { whole.min(waited(event, now)) });
                 let Some(longest) = own.max(with_the_rest) else { continue };

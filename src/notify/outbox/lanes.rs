@@ -13,7 +13,7 @@
 //! So a server that is down is asked three times, and then as rarely as if one event were pending; and one alert that is
 //! refused costs the others nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,9 +22,10 @@ use std::time::Duration;
 
 use super::pause_after;
 use crate::clock::Clock;
+use crate::domain::Name;
+use crate::domain::alert::AlertKey;
 use crate::domain::event::{Event, Subject};
 use crate::domain::state::Thread;
-use crate::domain::{Division, Name};
 
 /// So many different lanes that fail in a row mean that the notifier fails.
 const IN_A_ROW: usize = 3;
@@ -36,6 +37,8 @@ pub(super) enum Lane {
     Together,
     /// One alert, or notices of one kind: one event at a time.
     Single(Thread),
+    /// Notices that end the same alerts, those of a division that is gone.
+    Ending(Vec<AlertKey>),
     /// What a recipient that is retried alone is still to receive.
     Alone(String),
 }
@@ -44,7 +47,17 @@ impl Lane {
     /// The lane of an event that is still to reach everyone. A report is a page of its own: it shares a message with
     /// nothing.
     pub(super) fn of(event: &Event, one_by_one: bool) -> Self {
-        if one_by_one || event.report().is_some() { Self::Single(Thread::of(event)) } else { Self::Together }
+        let single = one_by_one || event.report().is_some();
+        match &event.subject {
+            _ if !single => Self::Together,
+            Subject::Unwatched { .. } => Self::Ending(alerts_of(event)),
+            _ => Self::Single(Thread::of(event)),
+        }
+    }
+
+    /// The alerts that one of its events is about, as far as their order has to be kept between lanes.
+    pub(super) fn alerts(&self, event: &Event) -> Vec<AlertKey> {
+        if *self == Self::Together { Vec::new() } else { alerts_of(event) }
     }
 
     /// So many of its events share a message.
@@ -63,31 +76,15 @@ pub(super) struct Candidate {
     pub(super) place: usize,
 }
 
-/// Places in the queue of the first event of each division's alerts, and of the notice that it is gone. That notice ends
-/// those alerts, and so the two are kept in order although they are different lanes.
-#[derive(Default)]
-pub(super) struct Divisions<'a> {
-    alerts: HashMap<(&'a Name, Division), usize>,
-    notices: HashMap<(&'a Name, Division), usize>,
-}
-
-impl<'a> Divisions<'a> {
-    pub(super) fn note(&mut self, event: &'a Event, place: usize) {
-        if let Some(key) = event.alert() {
-            self.alerts.entry((&key.account, key.division)).or_insert(place);
-        } else if let Subject::Unwatched { account, division, .. } = &event.subject {
-            self.notices.entry((account, *division)).or_insert(place);
+/// The alerts that an event is about: its own, or those that end because their division is gone.
+fn alerts_of(event: &Event) -> Vec<AlertKey> {
+    match (&event.subject, event.alert()) {
+        (_, Some(key)) => vec![key.clone()],
+        (Subject::Unwatched { account, division, rules, .. }, None) => {
+            let key = |rule: &Name| AlertKey { account: account.clone(), division: *division, rule: rule.clone() };
+            rules.iter().map(key).collect()
         }
-    }
-
-    /// Whether an event, the oldest of its lane, has to wait for another lane.
-    pub(super) fn something_is_before(&self, event: &Event, place: usize) -> bool {
-        let first = match (event.alert(), &event.subject) {
-            (Some(key), _) => self.notices.get(&(&key.account, key.division)),
-            (None, Subject::Unwatched { account, division, .. }) => self.alerts.get(&(account, *division)),
-            _ => None,
-        };
-        first.is_some_and(|first| *first < place)
+        _ => Vec::new(),
     }
 }
 
@@ -103,7 +100,7 @@ struct Failure {
     by_itself: bool,
 }
 
-/// The lanes of one notifier that failed, in memory only: after a restart each is tried at once.
+/// The lanes of one notifier that failed, in memory only: after a restart each is tried at once. A reload keeps them.
 pub(super) struct Lanes {
     clock: Arc<dyn Clock>,
     failures: BTreeMap<Lane, Failure>,
