@@ -4,9 +4,9 @@
 //! pauses of its own. What fails is either the lane or the notifier, and no status code tells which: some servers answer 503
 //! to one event that they cannot digest, others 500 while their database is down. So the lanes decide:
 //!
-//! - After a lane's failure the next lane is tried at once. Where [`IN_A_ROW`] different lanes fail and nothing succeeds
-//!   between them, the notifier itself is failing: it pauses as a whole, longer with each further lane that fails, and each
-//!   try is of a lane that has failed least, so that one good lane is found among many bad ones.
+//! - After a lane's failure the next lane is tried at once, one that has failed least: lanes that run into time-outs again
+//!   and again leave the others every second try. Where [`IN_A_ROW`] different lanes fail and nothing succeeds
+//!   between them, the notifier itself is failing: it pauses as a whole, longer with each further lane that fails.
 //! - A success ends that. Lanes that failed until then fail by themselves: their later failures pause them alone.
 //! - A pause that the server asks for (`Retry-After`) is one of the notifier as a whole.
 //!
@@ -108,11 +108,13 @@ pub(super) struct Lanes {
     in_a_row: BTreeSet<Lane>,
     /// Nothing is sent before it is over.
     pause: Option<Pause>,
+    /// The last try failed.
+    last_failed: bool,
 }
 
 impl Lanes {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, failures: BTreeMap::new(), in_a_row: BTreeSet::new(), pause: None }
+        Self { clock, failures: BTreeMap::new(), in_a_row: BTreeSet::new(), pause: None, last_failed: false }
     }
 
     /// Whether the notifier itself is failing, and not only some lanes.
@@ -140,21 +142,19 @@ impl Lanes {
         self.failures.get(lane).map(|it| it.error.as_str())
     }
 
-    /// The lane to try now: the most severe, then the one whose oldest event has waited longest. While the notifier itself
-    /// fails, one that has failed least, from both ends of that order in turn: if all that is critical is refused, a warning
-    /// shows that the rest passes.
+    /// The lane to try now: the most severe, then the one whose oldest event has waited longest. After a failure, one that has
+    /// failed least; and while the notifier itself fails, from both ends of that order in turn: if all that is critical is
+    /// refused, a warning shows that the rest passes.
     pub(super) fn choose(&self, candidates: impl Iterator<Item = Candidate>) -> Option<Lane> {
         let order = |it: &Candidate| (!it.critical, it.place);
-        let ready = candidates.filter(|it| self.may_try(&it.lane));
-        if !self.all_fail() {
-            return ready.min_by_key(order).map(|it| it.lane);
+        let mut ready: Vec<Candidate> = candidates.filter(|it| self.may_try(&it.lane)).collect();
+        if self.last_failed {
+            let least = ready.iter().map(|it| self.tries(&it.lane)).min()?;
+            ready.retain(|it| self.tries(&it.lane) == least);
         }
-        let mut ready: Vec<Candidate> = ready.collect();
-        let least = ready.iter().map(|it| self.tries(&it.lane)).min()?;
-        ready.retain(|it| self.tries(&it.lane) == least);
-        let from_the_start = self.in_a_row.len().is_multiple_of(2);
+        let from_the_end = self.all_fail() && !self.in_a_row.len().is_multiple_of(2);
         let chosen =
-            if from_the_start { ready.into_iter().min_by_key(order) } else { ready.into_iter().max_by_key(order) };
+            if from_the_end { ready.into_iter().max_by_key(order) } else { ready.into_iter().min_by_key(order) };
         chosen.map(|it| it.lane)
     }
 
@@ -174,6 +174,7 @@ impl Lanes {
             }
         }
         self.in_a_row.clear();
+        self.last_failed = false;
     }
 
     /// Forgets a lane that has nothing pending.
@@ -207,6 +208,7 @@ impl Lanes {
         let more = more.and_then(|more| u32::try_from(more).ok()).map(|more| more.saturating_add(1));
         let more = more.or_else(|| asked.map(|_| 1));
         self.pause = more.map(|more| self.sleep(pause_after(more, asked, jitter())));
+        self.last_failed = true;
         tries
     }
 
