@@ -1027,6 +1027,42 @@ async fn alerts_that_run_into_time_outs_leave_every_other_alert_its_turn() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_the_others_refuse_for_good_still_reaches_a_recipient_that_is_put_off() {
+    let heard = Heard::default();
+    let began = tokio::time::Instant::now();
+    let server = {
+        let now: Now = Box::new(move || i64::try_from(began.elapsed().as_secs()).unwrap());
+        mail_server(ALL, |who, now| who == "r2" && now < 100, &heard, now)
+    };
+    let answers: Answers = Arc::new(move |message, tries| match &message.only {
+        Some(only) if only.len() == 2 => fails(true),
+        _ => server(message, tries),
+    });
+    let mail = Seat { fallback: Some("slack"), ..Seat::mail(ALL, answers) };
+    let bench = Bench::of(vec![mail, Seat::new("slack", always(ok))]);
+    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.pass(10).await;
+    bench.owe("acme", Kind::Escalated, &["mail"]).await;
+    bench.pass(10).await;
+    assert_eq!(bench.told("slack"), ["escalated acme via mail"], "nobody was reached yet");
+    bench.pass(600).await;
+    assert_eq!(heard.lock().unwrap()["r2"], ["raised acme", "escalated acme"]);
+    assert_eq!(bench.owed("mail"), 0);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reminders_that_replace_one_another_reach_the_fallback_all_the_same() {
+    let bench = Bench::of(vec![seat("slack", Some("mail"), || fails(false)), seat("mail", None, ok)]);
+    for _ in 0..5 {
+        bench.owe("acme", Kind::Reminder, &["slack"]).await;
+        bench.pass(200).await;
+    }
+    assert!(!bench.told("mail").is_empty());
+    bench.end().await;
+}
+
 #[test]
 fn pauses_double_from_a_second_to_five_minutes() {
     let seconds = |tries| pause_after(tries, None, 1.0).as_secs();

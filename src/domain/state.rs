@@ -413,15 +413,21 @@ impl State {
             let mut places: Vec<usize> = of_thread.iter().copied().filter(mine).collect();
             let Some(newest) = places.last().copied() else { continue };
             let before = places.len();
+            let mut failing_since = None;
             places.retain(|i| {
                 let event = &self.owed[*i].event;
                 let passing = event.kind() == Some(Kind::Reminder) || event.report().is_some();
                 let stale = *i != newest && passing;
                 if stale {
-                    self.owed[*i].to.remove(notifier);
+                    let gone = self.owed[*i].to.remove(notifier).and_then(|owing| owing.failing_since);
+                    failing_since = failing_since.into_iter().chain(gone).min();
                 }
                 !stale
             });
+            // What replaces an event that could not be sent has failed as long.
+            if let Some(owing) = self.owed[newest].to.get_mut(notifier).filter(|_| failing_since.is_some()) {
+                owing.failing_since = failing_since;
+            }
             if places.len() > KEPT_PER_ALERT {
                 let surplus = places.len() - KEPT_PER_ALERT;
                 let mut omitted = u32::try_from(surplus).unwrap_or(u32::MAX);
