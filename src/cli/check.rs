@@ -216,7 +216,7 @@ fn judge(account: &Name, read: &Read, rule: &Rule, reading: &Reading) -> Row {
                 (Some(Severity::Warning), None) => Worst::Warning,
                 (None, None) => Worst::Ok,
             };
-            let range = |severity| verdict.is_evaluated(severity).then(|| range(rule, severity)).unwrap_or_default();
+            let range = |severity| if verdict.is_evaluated(severity) { range(rule, severity) } else { String::new() };
             row.ranges = [range(Severity::Warning), range(Severity::Critical)];
             (row.problem, row.reason) = (Problem::OneLevel, verdict.problem.map(|why| why.reason));
         }
