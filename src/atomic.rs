@@ -46,7 +46,9 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 
 /// Makes a folder and the missing ones above it, for their owner only.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    // A link to a folder that is missing, such as one on a volume that is not mounted, is in the way of nobody but its target.
+    let target = fs::read_link(folder).ok().map(|target| folder_of(folder).join(target));
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(target.as_deref().unwrap_or(folder));
     made.map_err(|error| named(folder, &error))
 }
 

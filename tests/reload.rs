@@ -298,7 +298,7 @@ async fn wait_asked(server: &MockServer, times: usize) {
 #[tokio::test]
 async fn a_slow_send_delays_no_other_notifier_and_no_cycle_after_a_reload() {
     let world = World::new().await;
-    let hook = slow_hook(&world, 20).await;
+    let hook = slow_hook(&world, 12).await;
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
@@ -312,10 +312,10 @@ async fn a_slow_send_delays_no_other_notifier_and_no_cycle_after_a_reload() {
     world.wait_told(2);
     let cycles = service.cycles();
     service.wait_cycles(cycles + 2);
-    assert!(began.elapsed() < Duration::from_secs(15), "it waited for the send: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(11), "it waited for the send: {:?}", began.elapsed());
     assert_eq!(asked(&hook).await, 1, "its own notifier sends nothing before that send has ended");
     wait_asked(&hook, 2).await;
-    assert!(began.elapsed() > Duration::from_secs(15));
+    assert!(began.elapsed() > Duration::from_secs(11));
     wait_until("all of it to be marked", || !world.state().contains("\"owed\""));
     assert_eq!(asked(&hook).await, 2, "nothing is sent twice");
     assert_eq!(service.stop(), Some(0));

@@ -210,6 +210,22 @@ async fn a_folder_that_is_missing_is_made_and_used_by_one_process_only() {
 }
 
 #[tokio::test]
+async fn a_link_to_a_folder_that_is_missing_keeps_a_second_process_out_too() {
+    let world = World::new().await;
+    std::os::unix::fs::symlink("volume/deep", world.path("link")).unwrap();
+    state_in(&world, "link");
+    world.funds("100.00");
+    let first = world.start();
+    world.wait_told(1);
+    let mut second = world.start();
+    assert_eq!(second.wait(), Some(1));
+    assert!(second.log().contains("in use by another lowtide"), "{}", second.log());
+    assert_eq!(first.stop(), Some(0));
+    assert!(world.path("volume/deep").join("state.json").is_file());
+    world.wait_told(1);
+}
+
+#[tokio::test]
 async fn a_folder_whose_name_is_too_long_for_a_socket_has_one_all_the_same() {
     let world = World::new().await;
     state_in(

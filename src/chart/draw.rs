@@ -124,8 +124,10 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
         let lower = future.iter().rev().map(|band| self.at(band.at, band.low));
         let outline: Vec<(i64, i64)> = upper.chain(lower).collect();
         area.draw(&Polygon::new(outline, RANGE.filled())).map_err(DrawError::new)?;
+        // Up to the day on which the funds are gone, and no further.
+        let gone = future.iter().position(|band| band.middle <= Decimal::ZERO).map_or(future.len(), |last| last + 1);
         let middle: Vec<(i64, i64)> =
-            start.into_iter().chain(future.iter().map(|band| self.at(band.at, band.middle))).collect();
+            start.into_iter().chain(future[..gone].iter().map(|band| self.at(band.at, band.middle))).collect();
         area.draw(&DashedPathElement::new(middle, 14, 10, FUNDS.stroke_width(4))).map_err(DrawError::new)
     }
 

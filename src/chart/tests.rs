@@ -92,6 +92,26 @@ fn a_page_gets_the_same_picture_in_vectors_with_its_words() {
 }
 
 #[test]
+fn no_line_is_drawn_after_the_funds_are_gone() {
+    // A curve that falls below zero on the given day, with 35 days ahead.
+    let rightmost = |gone: i64| {
+        let future = (1..=35).map(|n| Band {
+            at: now() + Duration::days(n),
+            low: Decimal::ZERO,
+            middle: Decimal::from((gone - n).max(0) * 10),
+            high: Decimal::from(500),
+        });
+        let svg = svg(&Chart { future: future.collect(), ..chart() }, Tz::UTC).unwrap();
+        let lines = svg.split("<polyline").filter(|line| line.contains("#1A56C4"));
+        let points = lines.filter_map(|line| line.split("points=\"").nth(1)?.split('"').next());
+        let across = points.flat_map(str::split_whitespace).filter_map(|point| point.split(',').next()?.parse().ok());
+        across.fold(0.0_f64, f64::max)
+    };
+    let (early, late, never) = (rightmost(5), rightmost(20), rightmost(100));
+    assert!(early > 0.0 && early + 50.0 < late && late + 50.0 < never, "{early} {late} {never}");
+}
+
+#[test]
 fn every_sign_that_is_drawn_is_in_the_font() {
     // The letters of a missing glyph are a box, which nobody can read.
     let text = "Available funds, warning critical today futures renewals due 0123456789.,\u{2212}TBM JanFebMarAprMayJunJulAugSepOctNovDec";
