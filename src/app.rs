@@ -429,7 +429,7 @@ async fn forget_unconfigured(book: &Book, watches: &[Arc<Watch>], desks: &BTreeM
     if asked > 0 {
         tracing::info!(
             events = asked,
-            "fallback replaced: the new one is asked for what the old one has not delivered"
+            "fallback replaced: what the old one has not delivered is queued for the new one"
         );
     }
     for (notifier, events) in dropped {

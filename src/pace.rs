@@ -73,9 +73,18 @@ pub fn shown(duration: Duration) -> String {
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
+/// Returns why accounts with these loads cannot keep a schedule of this period, for people. `None`: the limits let them.
+pub fn too_short(loads: &BTreeMap<Name, Load>, period: Duration, limits: &[Limit]) -> Option<String> {
+    let needs = needed(together(loads.values().copied(), period), limits.iter().copied());
+    (needs > period).then(|| {
+        let (readings, needs, period) = (readings(loads, period, limits), shown(needs), shown(period));
+        format!("{readings} need {needs}, but the schedule comes every {period}; until that changes, divisions are read in turn")
+    })
+}
+
 /// What these accounts read in `period`, for people: `1200 readings at 1000 requests in 3m`, and whose they are where it is
 /// more than one account's.
-pub fn readings(loads: &BTreeMap<Name, Load>, period: Duration, limits: &[Limit]) -> String {
+fn readings(loads: &BTreeMap<Name, Load>, period: Duration, limits: &[Limit]) -> String {
     let asking: Vec<&str> = loads.iter().filter(|(_, load)| load.requests > 0).map(|(name, _)| &**name).collect();
     let all = together(loads.values().copied(), period);
     let limit = deciding(all, limits.iter().copied());

@@ -119,15 +119,8 @@ fn too_short(reads: &[(&Watch, &Harvest)], config: &Config, now: Time) -> Vec<Op
         let (limiter, period) = watch.source.limiter().zip(period(watch)).filter(|_| listed)?;
         let (limits, own) = (limiter.limits(), Load { requests: harvest.reads.len(), period });
         let loads = limiter.note(&watch.account, own);
-        let needs = pace::needed(pace::together(loads.values().copied(), period), limits.iter().copied());
-        (needs > period && limiter.tell_too_short()).then(|| {
-            format!(
-                "a slower schedule: {} need {}, but the schedule comes every {}; they are read in turn, without end",
-                pace::readings(&loads, period, &limits),
-                pace::shown(needs),
-                pace::shown(period)
-            )
-        })
+        let why = pace::too_short(&loads, period, &limits).filter(|_| limiter.tell_too_short())?;
+        Some(format!("a slower schedule: {why}"))
     };
     reads.iter().map(one).collect()
 }

@@ -98,17 +98,12 @@ fn warn_if_too_short(drafts: &[Draft], sections: &[Option<Section<'_>>]) {
         let loads: BTreeMap<Name, Load> = accounts.iter().filter_map(load).collect();
         let too_short = accounts.iter().find_map(|(draft, _, section)| {
             let period = loads.get(&draft.name)?.period;
-            let needs = pace::needed(pace::together(loads.values().copied(), period), limits.iter().copied());
+            let why = pace::too_short(&loads, period, &limits)?;
             let at = section.get("divisions").or_else(|| section.get("schedule")).unwrap_or_else(|| section.at.clone());
-            (needs > period).then_some((at, needs, period))
+            Some((at, why))
         });
-        if let Some((cursor, needs, period)) = too_short {
-            cursor.warn(format!(
-                "fewer, or a slower schedule: {} need {}, but the schedule comes every {}; they are read in turn, without end",
-                pace::readings(&loads, period, &limits),
-                pace::shown(needs),
-                pace::shown(period),
-            ));
+        if let Some((cursor, why)) = too_short {
+            cursor.warn(format!("fewer, or a slower schedule: {why}"));
         }
     }
 }

@@ -437,17 +437,9 @@ fn pause(watch: &Watch, memory: &Memory, divisions: usize) -> Duration {
     let (limits, own) = (limiter.limits(), Load { requests: divisions, period });
     let loads = limiter.note(&watch.account, own);
     let all = pace::together(loads.values().copied(), period);
-    let needs = pace::needed(all, limits.iter().copied());
-    memory.progress.needs(needs);
-    if needs > period && limiter.tell_too_short() {
-        tracing::warn!(
-            account = %watch.account,
-            divisions,
-            "schedule is too short: {} need {}, the next cycle is due after {}; divisions are read in turn",
-            pace::readings(&loads, period, &limits),
-            pace::shown(needs),
-            pace::shown(period),
-        );
+    memory.progress.needs(pace::needed(all, limits.iter().copied()));
+    if let Some(why) = pace::too_short(&loads, period, &limits).filter(|_| limiter.tell_too_short()) {
+        tracing::warn!(account = %watch.account, divisions, "schedule is too short: {why}");
     }
     pace::pause(divisions, loads.values().copied(), limits.iter().copied(), period)
 }

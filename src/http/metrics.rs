@@ -26,7 +26,7 @@ type Sample<'a> = (Labels<'a>, String);
 pub(super) struct Process {
     /// The state is on disk as it is in memory.
     pub(super) is_saved: bool,
-    /// Number of lines of the log that nobody took.
+    /// Number of log lines dropped because standard error was not read in time.
     pub(super) dropped_lines: usize,
 }
 
@@ -50,7 +50,11 @@ pub(super) fn page(
     let saved = [(Vec::new(), flag(process.is_saved))];
     page.gauge("lowtide_state_saved", "Whether the state could be saved when it last changed.", saved);
     let dropped = [(Vec::new(), process.dropped_lines.to_string())];
-    page.counter("lowtide_log_lines_dropped_total", "Lines of the log that nobody took.", dropped);
+    page.counter(
+        "lowtide_log_lines_dropped_total",
+        "Log lines dropped because standard error was not read in time.",
+        dropped,
+    );
     page.0
 }
 

@@ -277,7 +277,7 @@ impl Book {
             Ok(Ownership::Renewed) => {
                 tracing::warn!(
                     state = self.store.place(),
-                    "lock file of the state was missing: it is made again, and the state saved"
+                    "lock file of the state was missing: created again, and the state saved"
                 );
                 self.lock().edition += 1;
                 self.flush().await;
