@@ -270,6 +270,8 @@ fn an_order_that_is_over_today_was_due_in_its_own_time() {
         let order = Order {
             id: 1,
             division: None,
+            product: None,
+            common_name: None,
             price: Decimal::from(500),
             expired,
             renewed: false,

@@ -118,6 +118,8 @@ pub fn books(lines: i64) -> (Ledger, Vec<Order>) {
     let order = |id: u64| Order {
         id,
         division: None,
+        product: None,
+        common_name: None,
         price: Decimal::from(200 + id % 100),
         expired: false,
         renewed: false,

@@ -20,7 +20,7 @@ use crate::domain::money::{Currency, parse_amount};
 use crate::domain::{Division, Time};
 
 /// Another form is another version.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// No file is longer: what is, is read anew at each start.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -57,7 +57,7 @@ struct Line<'a>(
 );
 
 /// Id, division, price, expired, renewed, placed, bought until, plan, the certificate's end, the order's end by the listing,
-/// the end that was asked for and at which certificate.
+/// the end that was asked for and at which certificate, product, common name.
 #[derive(Serialize, Deserialize)]
 struct Listed(
     u64,
@@ -71,6 +71,8 @@ struct Listed(
     NaiveDate,
     Option<NaiveDate>,
     Option<(NaiveDate, NaiveDate)>,
+    Option<Arc<str>>,
+    Option<Arc<str>>,
 );
 
 impl Cache {
@@ -123,12 +125,14 @@ impl Cache {
             let lines = lines.map(|line| {
                 let listed: Listed = serde_json::from_str(line).ok()?;
                 let Listed(id, division, price, expired, renewed, placed, bought_until, is_plan, ..) = listed;
-                let Listed(.., certificate_ends, order_ends, end) = listed;
+                let Listed(.., certificate_ends, order_ends, end, product, common_name) = listed;
                 ends.extend(end.map(|end| (id, end)));
                 let price = parse_amount(&price).ok()?;
                 Some(Order {
                     id,
                     division,
+                    product,
+                    common_name,
                     price,
                     expired,
                     renewed,
@@ -159,6 +163,8 @@ impl Cache {
                 it.certificate_ends,
                 it.order_ends,
                 ends.get(&it.id).copied(),
+                it.product.clone(),
+                it.common_name.clone(),
             ))
         });
         self.save(&self.path("orders"), None, read, lines)

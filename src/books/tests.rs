@@ -130,6 +130,8 @@ fn order(id: u64, ends_in: i64, years: u64, division: Option<u64>) -> Order {
     Order {
         id,
         division,
+        product: None,
+        common_name: None,
         price: Decimal::new(3995, 1),
         expired: false,
         renewed: false,

@@ -64,6 +64,10 @@ pub struct Order {
     pub id: u64,
     /// The division that pays for it, where the listing says so.
     pub division: Option<u64>,
+    /// The `name_id` of its product, where the listing says so.
+    pub product: Option<Arc<str>>,
+    /// The common name of its certificate, in lower case, where the listing says so.
+    pub common_name: Option<Arc<str>>,
     /// What it cost, in the account's own currency, and what its renewal is taken to cost.
     pub price: Decimal,
     /// Whether the listing calls it over: it tells whether orders are renewed, and is due no more.
@@ -227,6 +231,8 @@ mod tests {
         let order = |certificate_ends, years: Option<i32>| Order {
             id: 1,
             division: None,
+            product: None,
+            common_name: None,
             price: Decimal::ONE,
             expired: false,
             renewed: false,

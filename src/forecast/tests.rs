@@ -45,6 +45,8 @@ fn order(id: u64, price: i64, ends: (i32, u32, u32)) -> Order {
     Order {
         id,
         division: None,
+        product: None,
+        common_name: None,
         price: Decimal::from(price),
         expired: false,
         renewed: false,

@@ -328,6 +328,8 @@ impl Life {
         let order = |(id, price, placed, end): &(u64, i64, usize, usize)| Order {
             id: *id,
             division: None,
+            product: None,
+            common_name: None,
             price: Decimal::new(*price, 2),
             expired: false,
             renewed: self.renewed.get(id).is_some_and(|day| *day < self.history),

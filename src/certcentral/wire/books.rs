@@ -22,6 +22,9 @@ use crate::secret::Redactor;
 /// The longest id and the longest kind that are kept.
 const LONGEST_ID: usize = 64;
 const LONGEST_KIND: usize = 60;
+/// Products and common names that are longer say nothing.
+const LONGEST_PRODUCT: usize = 80;
+const LONGEST_COMMON_NAME: usize = 255;
 /// Kinds that are kept apart; an open set, but no bottomless one.
 const MOST_KINDS: usize = 1000;
 /// What a line is called that does not say what it is.
@@ -136,7 +139,17 @@ struct RawOrder<'a> {
     #[serde(borrow, default)]
     container: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    product: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     certificate: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawProduct<'a> {
+    #[serde(borrow, default)]
+    name_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +158,8 @@ struct RawNested<'a> {
     id: Option<&'a RawValue>,
     #[serde(borrow, default)]
     valid_till: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    common_name: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
@@ -330,6 +345,9 @@ fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<
     let validity: RawValidity<'_> = raw.order_validity.and_then(|raw| parsed(raw).ok()).unwrap_or_default();
     let order_ends = raw.order_valid_till.and_then(day).or_else(|| validity.custom_expiration_date.and_then(day));
     let bought_until = placed.and_then(|placed| bought_until(placed, &validity, years));
+    let product = raw.product.and_then(|raw| parsed::<RawProduct<'_>>(raw).ok());
+    let product = product.and_then(|product| product.name_id.or(product.name)).and_then(string);
+    let common_name = certificate.as_ref().and_then(|certificate| certificate.common_name).and_then(string);
     let certificate_ends = match certificate.and_then(|certificate| certificate.valid_till) {
         Some(raw) => fields.date("certificate.valid_till", raw)?,
         // While a certificate is issued anew, the present one may be missing.
@@ -341,6 +359,8 @@ fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<
     Ok(Order {
         id: number,
         division: container.and_then(id_of),
+        product: product.and_then(|product| word(&product, LONGEST_PRODUCT, redactor)),
+        common_name: common_name.and_then(|name| word(&name.to_lowercase(), LONGEST_COMMON_NAME, redactor)),
         price,
         expired,
         renewed,
@@ -350,6 +370,12 @@ fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<
         certificate_ends,
         order_ends,
     })
+}
+
+/// A text that only describes an order: without it the order counts all the same.
+fn word(text: &str, longest: usize, redactor: &Redactor) -> Option<Arc<str>> {
+    let text = text.trim();
+    (!text.is_empty() && text.len() <= longest).then(|| clean(redactor, text, longest).into())
 }
 
 /// The end of a certificate for which a day was chosen.

@@ -30,6 +30,8 @@ fn order(id: u64, price: i64, ends_in: i64) -> Order {
     Order {
         id,
         division: None,
+        product: None,
+        common_name: None,
         price: Decimal::from(price),
         expired: false,
         renewed: false,
