@@ -4,15 +4,21 @@ use chrono::Duration;
 use rust_decimal::Decimal;
 
 use super::Spending;
+use super::purchases::net_purchases;
 use super::spending::until;
 use crate::domain::Time;
 use crate::domain::books::{Entry, Ledger};
 
-/// What a purchase usually costs: the median of the ledger's purchases of the year up to `now`; 0 where it has none.
+/// What a purchase usually costs: the median of the ledger's purchases of the year up to `now`, without what was refunded;
+/// 0 where it has none.
 pub fn usual_purchase(ledger: &Ledger, spending: &Spending, now: Time) -> Decimal {
-    let known = until(ledger, now);
-    let year = &known[known.partition_point(|entry| entry.at <= now - Duration::days(365))..];
-    let mut prices: Vec<Decimal> = year.iter().filter_map(|entry| spending.spent(entry)).collect();
+    usual(net_purchases(until(ledger, now), spending), now)
+}
+
+/// The same of purchases and what they cost, oldest first.
+pub(super) fn usual<'a>(purchases: impl IntoIterator<Item = (&'a Entry, Decimal)>, now: Time) -> Decimal {
+    let year = purchases.into_iter().filter(|(entry, cost)| entry.at > now - Duration::days(365) && !cost.is_zero());
+    let mut prices: Vec<Decimal> = year.map(|(_, cost)| cost).collect();
     let middle = prices.len() / 2;
     if middle == prices.len() { Decimal::ZERO } else { *prices.select_nth_unstable(middle).1 }
 }

@@ -1,6 +1,6 @@
 //! What of the deposits expires unused.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rust_decimal::Decimal;
@@ -19,8 +19,8 @@ struct Lot {
 
 /// What is left at `now` of the deposits that expire after `now` and not after `now + within`.
 ///
-/// Debits eat the oldest deposit first, whatever they are for; a write-off takes from the deposit that expires at
-/// that time. What was there before the first line is the oldest deposit and never expires. What will be spent until
+/// Debits eat the oldest deposit first, whatever they are for; a refund goes back to the oldest; a write-off takes from the
+/// deposit that expires at that time. What was there before the first line is the oldest deposit and never expires. What will be spent until
 /// they expire is not deducted: the result is a fact of the books, not a guess.
 pub fn expiring(ledger: &Ledger, now: Time, within: Duration) -> Decimal {
     let last = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
@@ -40,11 +40,15 @@ impl Purse {
         let mut purse = Self::default();
         let opening = entries.first().and_then(|first| Some(first.balance_after? - first.change)).unwrap_or_default();
         purse.change(opening, None);
+        let mut paid = BTreeSet::new();
         for entry in entries {
+            let refund = entry.change > Decimal::ZERO && entry.order.is_some_and(|order| paid.contains(&order));
             match purse.written_off(entry) {
                 Some(place) => purse.write_off(place, -entry.change),
+                None if refund => purse.give_back(entry.change),
                 None => purse.change(entry.change, entry.expires),
             }
+            paid.extend(entry.order.filter(|_| entry.change < Decimal::ZERO));
         }
         purse
     }
@@ -58,6 +62,14 @@ impl Purse {
             }
         } else {
             self.eat(-change);
+        }
+    }
+
+    /// A refund is no deposit: it fills up the oldest one.
+    fn give_back(&mut self, amount: Decimal) {
+        match self.lots.front_mut() {
+            Some(oldest) => oldest.left += amount,
+            None => self.change(amount, None),
         }
     }
 

@@ -5,9 +5,12 @@ use rand_chacha::ChaCha8Rng;
 use rust_decimal::prelude::ToPrimitive as _;
 
 use super::HORIZON_DAYS;
-use super::history::{Due, History, Minor};
+use super::history::{History, Minor};
 use super::lumps::Lumps;
 use super::pace::{Story, scale, stories};
+use super::purchases::Payment;
+use super::renewal_model::{LONGEST_LEAD, RenewalModel};
+use super::share::Share;
 
 /// How many futures are drawn.
 pub(super) const FUTURES: usize = 600;
@@ -23,14 +26,11 @@ const SLOPE_WEEKS: usize = 13;
 const RUN: usize = 6;
 /// How likely a pace that changed is to change back, a week after it did; the chance falls with the square of the weeks.
 const BACK: f64 = 1.5;
-/// As if so many orders more had ended, and all been renewed: caution, where little is known.
-const RENEWED_BEFORE: u32 = 2;
-/// How many endings are drawn at most; what more of them would tell is reckoned.
-const MOST_ENDINGS: u64 = 40;
-/// One lead in so many is unlike those before it.
-const OWN_WAY: u64 = 16;
-/// Fewer than so many days before its end an order is renewed, where the ledger does not tell.
-const LEADS: u64 = 31;
+/// A lead of this share is unlike those before it, or none is known: any from 0 to 30 days.
+const OWN_WAY: f64 = 1.0 / 16.0;
+const OWN_LEADS: i32 = 31;
+const DAYS_AHEAD: i32 = HORIZON_DAYS as i32;
+const PAYMENTS: [Payment; 3] = [Payment::Balance, Payment::Elsewhere, Payment::Unknown];
 
 /// What each future has spent by the end of each day: future after future, day after day.
 pub(super) fn draw(history: &History) -> Vec<Minor> {
@@ -46,7 +46,7 @@ pub(super) fn draw(history: &History) -> Vec<Minor> {
         if let Some(lumps) = &lumps {
             add_lumps(future, lumps, &mut chance);
         }
-        add_renewals(future, history, &mut chance);
+        add_renewals(future, &history.renewals, &mut chance);
         let mut sum: Minor = 0;
         for day in future {
             sum = sum.saturating_add(*day);
@@ -75,10 +75,9 @@ fn add_body(future: &mut [Minor], history: &History, story: &Story, chance: &mut
         }
         level += slope + story.step * chance.normal();
         slope = if number < SLOPE_WEEKS { slope * story.kept + story.turn * chance.normal() } else { 0.0 };
-        let scale = i128::from(scale(story, level, number, week));
+        let scale = scale(story, level, number, week);
         for (day, past) in days.iter_mut().zip(&history.body[week]) {
-            let scaled = Minor::try_from((i128::from(*past) * scale) >> 16).unwrap_or(Minor::MAX);
-            *day = day.saturating_add(scaled);
+            *day = day.saturating_add(scaled(*past, scale));
         }
     }
 }
@@ -95,38 +94,86 @@ fn add_lumps(future: &mut [Minor], lumps: &Lumps, chance: &mut Chance) {
     }
 }
 
-/// Orders are renewed as often, and as long before their end, as those before them.
-fn add_renewals(future: &mut [Minor], history: &History, chance: &mut Chance) {
-    if history.dues.is_empty() {
+/// Orders are renewed as often, as long before their end and at such prices as those before them; and so are their renewals,
+/// and the new orders of this future.
+fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut Chance) {
+    if model.is_empty() {
         return;
     }
-    let share = chance.renewed_of_1024(history.renewed, history.lapsed);
-    for due in &history.dues {
-        let day = renewal_day(due, share, &history.leads, chance).and_then(|day| usize::try_from(day).ok());
-        if let Some(day) = day.and_then(|day| future.get_mut(day)) {
-            *day = day.saturating_add(due.price);
+    let renewed = chance.drawn(&model.renewed);
+    let from_balance = PAYMENTS.map(|payment| chance.drawn(model.paid_from_balance(payment)));
+    add_renewals_of_new_orders(future, model, renewed * from_balance[0], chance);
+    for due in &model.dues {
+        let leads = &model.leads[due.leads];
+        let paid = from_balance[PAYMENTS.iter().position(|payment| *payment == due.payment).unwrap_or(0)];
+        let (mut days, mut possible) = (due.days, due.possible);
+        let ratios = &model.prices[due.prices];
+        let price = scaled(due.price, ratios[chance.below(ratios.len())]);
+        while let Some(lead) = renewal_lead(days, renewed, (leads, possible), chance) {
+            let Some(day) = usize::try_from(days - lead).ok().and_then(|day| future.get_mut(day)) else { break };
+            if chance.share() < paid {
+                *day = day.saturating_add(price);
+            }
+            days = days.saturating_add(i32::try_from(due.length).unwrap_or(i32::MAX));
+            possible = leads.len();
         }
     }
 }
 
-/// When an order is renewed, if it is. What would have come about before today cannot be: so the closer its end without
-/// a renewal, the less likely one is, where the others came earlier. Its lead is as one before it was, but one in
-/// sixteen goes its own way.
-fn renewal_day(due: &Due, share: u64, leads: &[u32], chance: &mut Chance) -> Option<u32> {
-    let own = u64::from(due.days).min(LEADS - 1) + 1;
-    let (early, all) = (wide(due.leads), wide(leads.len()));
-    let (as_others, in_its_way) = ((OWN_WAY - 1) * LEADS * early, own * all.max(1));
-    let (comes, never) = (share * (as_others + in_its_way), (1024 - share) * OWN_WAY * LEADS * all.max(1));
-    let drawn = chance.below_wide(comes + never);
+/// How many days before its end an order is renewed, if it is. What would have come about before today cannot be: so the
+/// closer its end without a renewal, the less likely one is, where the others came earlier. Its lead is as one before it was,
+/// but one in sixteen goes its own way.
+fn renewal_lead(days: i32, renewed: f64, (leads, possible): (&[i32], usize), chance: &mut Chance) -> Option<i32> {
+    if days - LONGEST_LEAD >= DAYS_AHEAD {
+        return None;
+    }
+    let own = (days + 1).clamp(0, OWN_LEADS);
+    let as_others = if leads.is_empty() { 0.0 } else { (1.0 - OWN_WAY) * count(possible) / count(leads.len()) };
+    let in_its_way = (if leads.is_empty() { 1.0 } else { OWN_WAY }) * f64::from(own) / f64::from(OWN_LEADS);
+    let comes = renewed * (as_others + in_its_way);
+    let drawn = chance.share() * (comes + 1.0 - renewed);
     if drawn >= comes {
         return None;
     }
-    let way = drawn / share;
-    let lead = match usize::try_from(way / ((OWN_WAY - 1) * LEADS)).ok().filter(|_| way < as_others) {
-        Some(place) => leads.get(place).copied().unwrap_or(0),
-        None => u32::try_from((way - as_others) / all.max(1)).unwrap_or(0),
-    };
-    due.days.checked_sub(lead)
+    if drawn < renewed * as_others {
+        return leads.get(chance.below(possible)).copied();
+    }
+    i32::try_from(chance.below(usize::try_from(own).unwrap_or(1))).ok()
+}
+
+/// What is bought anew in this future is renewed in its turn, as far as that falls within the horizon.
+fn add_renewals_of_new_orders(future: &mut [Minor], model: &RenewalModel, share: f64, chance: &mut Chance) {
+    let leads = &model.leads[0];
+    let lead = if leads.is_empty() { 0 } else { leads[chance.below(leads.len())] };
+    let after = i32::try_from(model.new_length).unwrap_or(i32::MAX).saturating_sub(lead);
+    let Ok(after) = usize::try_from(after.max(1)) else { return };
+    let first = parts(model.new_orders * share);
+    let again = parts(share);
+    if after >= future.len() || first == 0 {
+        return;
+    }
+    let mut renewals = vec![0; future.len()];
+    for day in after..future.len() {
+        let before = day - after;
+        renewals[day] = scaled(future[before], first).saturating_add(scaled(renewals[before], again));
+    }
+    for (day, renewal) in future.iter_mut().zip(renewals) {
+        *day = day.saturating_add(renewal);
+    }
+}
+
+/// An amount times a ratio in 65 536ths.
+fn scaled(amount: Minor, ratio: i64) -> Minor {
+    Minor::try_from((i128::from(amount) * i128::from(ratio)) >> 16).unwrap_or(Minor::MAX)
+}
+
+/// A share in 65 536ths.
+fn parts(share: f64) -> i64 {
+    (share * 65_536.0).to_i64().unwrap_or(0)
+}
+
+fn count(it: usize) -> f64 {
+    f64::from(u32::try_from(it).unwrap_or(u32::MAX))
 }
 
 struct Chance(ChaCha8Rng);
@@ -136,11 +183,6 @@ impl Chance {
     fn below(&mut self, count: usize) -> usize {
         let count = u64::try_from(count).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
         usize::try_from((u64::from(self.0.next_u32()) * count) >> 32).unwrap_or(0)
-    }
-
-    /// One of the numbers below this.
-    fn below_wide(&mut self, count: u64) -> u64 {
-        u64::try_from((u128::from(self.0.next_u64()) * u128::from(count)) >> 64).unwrap_or(0)
     }
 
     /// One of these past weeks; of all, if there are none.
@@ -177,23 +219,9 @@ impl Chance {
         chosen.or(told.last())
     }
 
-    /// How many of 1024 orders are renewed, as far as these endings tell.
-    fn renewed_of_1024(&mut self, renewed: u32, lapsed: u32) -> u64 {
-        let (renewed, all) = (u64::from(renewed + RENEWED_BEFORE), u64::from(renewed + lapsed + RENEWED_BEFORE));
-        let draws = all.min(MOST_ENDINGS);
-        let hits = (0..draws).filter(|_| (u64::from(self.0.next_u32()) * all) >> 32 < renewed).count();
-        let (mean, drawn) = (ratio(renewed, all), ratio(u64::try_from(hits).unwrap_or(0), draws));
-        let share = mean + (drawn - mean) * ratio(draws, all).sqrt();
-        (share * 1024.0).to_u64().unwrap_or(0).min(1024)
+    /// One of the shares that this may be.
+    fn drawn(&mut self, share: &Share) -> f64 {
+        let (place, within) = (self.share(), self.share());
+        share.drawn(place, within)
     }
-}
-
-/// Of two counts.
-fn ratio(part: u64, whole: u64) -> f64 {
-    let count = |it: u64| f64::from(u32::try_from(it).unwrap_or(u32::MAX));
-    count(part) / count(whole.max(1))
-}
-
-fn wide(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(0)
 }

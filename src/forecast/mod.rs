@@ -14,8 +14,11 @@ mod lumps;
 mod outlook;
 mod pace;
 mod prospect;
+mod purchases;
+mod renewal_model;
 mod renewals;
 mod rhythm;
+mod share;
 mod spending;
 
 pub use crate::domain::confidence::{Confidence, ConfidenceError};
@@ -23,9 +26,9 @@ pub use crate::domain::rule::HORIZON_DAYS;
 pub use drought::{is_dry, usual_purchase};
 pub use expiring::expiring;
 pub use funds::{past, sparkline};
-pub use history::renewed_at;
 pub use outlook::{Forecast, NotYet, SpendRange, deposit};
 pub use prospect::{Prospect, is_told};
+pub use purchases::{PurchaseKind, PurchaseSum, PurchaseSums, Purchases};
 pub use renewals::{RenewalsSum, renewals_due, shortfall};
 pub use spending::{Spending, spend};
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::drought::{is_dry, usual_purchase};
+use super::drought::is_dry;
 use super::future::{DAYS, FUTURES, draw};
 use super::history::{History, Minor};
-use super::{Confidence, HORIZON_DAYS, LEAST_HISTORY_DAYS, LEAST_PURCHASES, Spending};
+use super::{Confidence, HORIZON_DAYS, LEAST_HISTORY_DAYS, LEAST_PURCHASES, Purchases, Spending};
 use crate::domain::Time;
 use crate::domain::ahead::{Band, Runway};
 use crate::domain::books::{Ledger, Order};
@@ -61,9 +61,14 @@ impl Forecast {
         available: Decimal,
         now: Time,
     ) -> Result<Self, NotYet> {
-        let usual = usual_purchase(ledger, spending, now);
-        let history = History::read(ledger, orders, spending, (available, usual), now)?;
-        Ok(Self { now, available, over: is_dry(available, usual), spent: draw(&history) })
+        Self::of(&Purchases::read(ledger, orders, spending, now), available)
+    }
+
+    /// The same from purchases that are known for what they are.
+    pub fn of(purchases: &Purchases<'_>, available: Decimal) -> Result<Self, NotYet> {
+        let usual = purchases.usual();
+        let history = History::read(purchases, (available, usual))?;
+        Ok(Self { now: purchases.now, available, over: is_dry(available, usual), spent: draw(&history) })
     }
 
     /// How long the funds last: the middle, and the range that holds so many futures of a hundred. They are over once

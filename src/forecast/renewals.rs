@@ -80,11 +80,6 @@ fn last_day(now: Time, within: Duration) -> NaiveDate {
     end.map_or(NaiveDate::MAX, |end| end.date_naive()).max(now.date_naive())
 }
 
-/// Days from today to a day that is not past.
-pub(super) fn days_until(today: NaiveDate, day: NaiveDate) -> Option<u32> {
-    u32::try_from((day - today).num_days()).ok()
-}
-
 /// A day so many days before another.
 pub(super) fn days_before(day: NaiveDate, days: u64) -> NaiveDate {
     day.checked_sub_days(Days::new(days)).unwrap_or(NaiveDate::MIN)

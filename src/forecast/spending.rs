@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
+use super::purchases::net_purchases;
 use crate::domain::Time;
 use crate::domain::books::{Entry, Ledger};
 
@@ -80,12 +81,12 @@ fn plain(kind: &str) -> String {
     kind.trim().to_lowercase()
 }
 
-/// What was debited for purchases after `now - within`, up to and including `now`.
+/// What was debited for purchases after `now - within`, up to and including `now`, without what was refunded of them.
 pub fn spend(ledger: &Ledger, spending: &Spending, now: Time, within: Duration) -> Decimal {
     let known = until(ledger, now);
     let from = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_sub_signed(within));
     let first = from.map_or(0, |from| known.partition_point(|entry| entry.at <= from));
-    known[first..].iter().filter_map(|entry| spending.spent(entry)).sum()
+    net_purchases(&known[first..], spending).into_iter().map(|(_, cost)| cost).sum()
 }
 
 /// The lines that are known at `now`.

@@ -8,7 +8,7 @@ use crate::domain::Time;
 use crate::domain::balance::Reading;
 use crate::domain::books::{Books, Order};
 use crate::domain::rule::{Metric, Rule};
-use crate::forecast::{Prospect, renewed_at};
+use crate::forecast::{Prospect, Purchases};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -120,7 +120,7 @@ impl<'a> Hindsight<'a> {
 /// of which only its details could tell when it ends, ends when what it was bought for is over.
 fn orders(fund: &Fund, script: &Script<'_>) -> Vec<(Order, Option<Time>)> {
     let (Ok(ledger), Ok(orders)) = (&fund.books.ledger, &fund.books.orders) else { return Vec::new() };
-    let renewals = renewed_at(ledger, orders, script.spending);
+    let renewals = Purchases::read(ledger, Some(orders), script.spending, script.to).renewed_at();
     let whole = |order: &Order| Order { order_ends: order.probably_ends(), ..order.clone() };
     let known = orders.iter().map(|order| (whole(order), renewals.get(&order.id).copied()));
     known.filter(|(order, renewed)| !order.renewed || renewed.is_some()).collect()

@@ -1,0 +1,403 @@
+//! What each purchase of a ledger bought: the renewal of an order, a new order, or something else.
+//!
+//! A debit belongs to the order that it names; where it names none, to the order of its price that was placed on that day. An
+//! order renews the one that it follows: same common name and product, marked as renewed, dates that fit. A credit that names
+//! an order takes its purchase back.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::NaiveDate;
+use rust_decimal::Decimal;
+
+use super::Spending;
+use super::drought::usual;
+use super::renewals::days_before;
+use super::spending::until;
+use crate::domain::Time;
+use crate::domain::books::{Entry, Ledger, Order};
+
+/// A renewal can be ordered at most so many days before its order ends (documented; some days more for other time zones) …
+const EARLIEST_RENEWAL: i64 = 92;
+/// … and is recognised up to so many days after.
+const LATEST_RENEWAL: i64 = 30;
+/// Without names, a renewal is recognised by its price up to so many days after the end.
+const LATEST_BY_PRICE: i64 = 7;
+/// A debit that names an order pays for it from so many days before the order's date to so many after.
+const PAID_BEFORE: i64 = 2;
+const PAID_AFTER: i64 = 35;
+/// The same of a debit that is recognised by its price.
+const PRICED_BEFORE: i64 = 1;
+const PRICED_AFTER: i64 = 4;
+/// Orders of one common name that are compared with each other at most.
+const MOST_COMPARED: usize = 200;
+/// A credit may come so long before the debit that it pays for.
+const CREDIT_AHEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
+
+/// What a purchase bought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PurchaseKind {
+    /// An order that takes the place of an earlier one.
+    Renewal,
+    /// An order that follows no other.
+    NewOrder,
+    /// Anything else: an added domain, a debit that belongs to no listed order.
+    Other,
+}
+
+/// Where the money for an order came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Payment {
+    /// From the balance.
+    Balance,
+    /// From elsewhere: by card, or on an invoice.
+    Elsewhere,
+    /// The order is older than the ledger.
+    Unknown,
+}
+
+/// A number of purchases and what they cost, in the account's currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PurchaseSum {
+    /// How many.
+    pub count: usize,
+    /// Their cost, refunds deducted.
+    pub amount: Decimal,
+}
+
+impl PurchaseSum {
+    fn add(&mut self, amount: Decimal) {
+        self.count += 1;
+        self.amount = self.amount.saturating_add(amount);
+    }
+}
+
+/// The purchases of a time by what they bought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PurchaseSums {
+    /// Renewals that were paid from the balance.
+    pub renewals: PurchaseSum,
+    /// New orders that were paid from the balance.
+    pub new_orders: PurchaseSum,
+    /// Added domains and other debits.
+    pub other: PurchaseSum,
+    /// Purchases that were taken back as a whole.
+    pub refunded: usize,
+    /// Orders that were paid by card or on an invoice, at their list price.
+    pub paid_elsewhere: PurchaseSum,
+}
+
+/// One purchase.
+#[derive(Debug, Clone)]
+pub(super) struct Purchase<'a> {
+    pub(super) entry: &'a Entry,
+    /// What it cost, refunds deducted; 0 where all of it was refunded.
+    pub(super) cost: Decimal,
+    pub(super) kind: PurchaseKind,
+    /// The place of the order that it paid for.
+    pub(super) order: Option<usize>,
+}
+
+/// An order that was renewed, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Renewal {
+    /// The place of the order that was renewed.
+    pub(super) renewed: usize,
+    /// The place of the order that follows it, where that is listed.
+    pub(super) by: Option<usize>,
+    /// The place of the purchase, where it was paid from the balance.
+    pub(super) purchase: Option<usize>,
+    /// The day on which it was renewed.
+    pub(super) on: NaiveDate,
+    /// How many days before the end of the renewed order; below 0 after it.
+    pub(super) lead: i32,
+}
+
+/// The purchases of a ledger up to a moment, oldest first, with the orders that they paid for.
+#[derive(Debug, Clone)]
+pub struct Purchases<'a> {
+    pub(super) now: Time,
+    /// The lines of the ledger that are known.
+    pub(super) known: &'a [Entry],
+    pub(super) orders: &'a [Order],
+    pub(super) all: Vec<Purchase<'a>>,
+    /// Of each order.
+    pub(super) payments: Vec<Payment>,
+    pub(super) renewals: Vec<Renewal>,
+}
+
+impl<'a> Purchases<'a> {
+    /// The purchases up to `now`. Without orders each of them is something else.
+    pub fn read(ledger: &'a Ledger, orders: Option<&'a [Order]>, spending: &Spending, now: Time) -> Self {
+        let (known, orders) = (until(ledger, now), orders.unwrap_or_default());
+        let purchase = |(entry, cost)| Purchase { entry, cost, kind: PurchaseKind::Other, order: None };
+        let mut all: Vec<Purchase<'_>> = net_purchases(known, spending).into_iter().map(purchase).collect();
+        let paid = paid_orders(&mut all, orders);
+        let renewals = renewals(&all, orders, &paid);
+        for renewal in &renewals {
+            if let Some(place) = renewal.purchase {
+                all[place].kind = PurchaseKind::Renewal;
+            }
+        }
+        let payments = orders.iter().zip(&paid).map(|(order, paid)| payment(order, paid.map(|it| &all[it]), known));
+        Self { payments: payments.collect(), now, known, orders, renewals, all }
+    }
+
+    /// What a purchase usually costs.
+    pub(super) fn usual(&self) -> Decimal {
+        usual(self.all.iter().map(|purchase| (purchase.entry, purchase.cost)), self.now)
+    }
+
+    /// The purchases of the 365 days up to `now`, by what they bought.
+    pub fn past_year(&self) -> PurchaseSums {
+        let first = self.now - chrono::TimeDelta::days(365);
+        let mut sums = PurchaseSums::default();
+        for purchase in self.all.iter().filter(|purchase| purchase.entry.at > first) {
+            if purchase.cost.is_zero() {
+                sums.refunded += 1;
+                continue;
+            }
+            let sum = match purchase.kind {
+                PurchaseKind::Renewal => &mut sums.renewals,
+                PurchaseKind::NewOrder => &mut sums.new_orders,
+                PurchaseKind::Other => &mut sums.other,
+            };
+            sum.add(purchase.cost);
+        }
+        let recent = |order: &Order| order.placed.is_some_and(|placed| placed > first.date_naive());
+        for (order, payment) in self.orders.iter().zip(&self.payments) {
+            if *payment == Payment::Elsewhere && recent(order) {
+                sums.paid_elsewhere.add(order.price);
+            }
+        }
+        sums
+    }
+
+    /// When each renewed order was renewed, by its id, where that is known.
+    pub fn renewed_at(&self) -> BTreeMap<u64, Time> {
+        let at = |renewal: &Renewal| match renewal.purchase {
+            Some(place) => self.all[place].entry.at,
+            None => renewal.on.and_time(chrono::NaiveTime::MIN).and_utc(),
+        };
+        self.renewals.iter().map(|renewal| (self.orders[renewal.renewed].id, at(renewal))).collect()
+    }
+}
+
+/// The purchases among these lines with their costs, oldest first. A credit that names an order takes back what this order's
+/// debits up to a day later cost, the newest first.
+pub(super) fn net_purchases<'a>(lines: &'a [Entry], spending: &Spending) -> Vec<(&'a Entry, Decimal)> {
+    let mut purchases: Vec<(&Entry, Decimal)> =
+        lines.iter().filter_map(|line| Some((line, spending.spent(line)?))).collect();
+    let credits = || lines.iter().filter(|line| line.change > Decimal::ZERO);
+    let credited: BTreeSet<u64> = credits().filter_map(|line| line.order).collect();
+    if credited.is_empty() {
+        return purchases;
+    }
+    let mut places: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for (place, (line, _)) in purchases.iter().enumerate() {
+        if let Some(order) = line.order.filter(|order| credited.contains(order)) {
+            places.entry(order).or_default().push(place);
+        }
+    }
+    for credit in credits() {
+        let mut left = credit.change;
+        let last = credit.at.checked_add_signed(CREDIT_AHEAD).unwrap_or(Time::MAX_UTC);
+        for place in credit.order.and_then(|order| places.get(&order)).into_iter().flatten().rev() {
+            let (debit, cost) = &mut purchases[*place];
+            if debit.at <= last {
+                let taken = left.min(*cost);
+                (*cost, left) = (*cost - taken, left - taken);
+            }
+        }
+    }
+    purchases
+}
+
+/// Of each order, the place of the purchase that paid for it. Those purchases are marked as new orders.
+fn paid_orders(purchases: &mut [Purchase<'_>], orders: &[Order]) -> Vec<Option<usize>> {
+    let mut paid: Vec<Option<usize>> = vec![None; orders.len()];
+    if orders.is_empty() {
+        return paid;
+    }
+    let places: HashMap<u64, usize> = orders.iter().enumerate().map(|(place, order)| (order.id, place)).collect();
+    let mut best: Vec<Option<(bool, i64, usize)>> = vec![None; orders.len()];
+    let mut unnamed: BTreeMap<Decimal, Vec<usize>> = BTreeMap::new();
+    for (number, purchase) in purchases.iter().enumerate() {
+        let amount = -purchase.entry.change;
+        let Some(id) = purchase.entry.order else {
+            unnamed.entry(amount).or_default().push(number);
+            continue;
+        };
+        let Some(place) = places.get(&id).copied() else { continue };
+        let order = &orders[place];
+        let days = order.placed.map_or(0, |placed| (purchase.entry.at.date_naive() - placed).num_days());
+        if (-PAID_BEFORE..=PAID_AFTER).contains(&days) {
+            let found = (amount != order.price, days.abs(), number);
+            best[place] = Some(best[place].map_or(found, |before| before.min(found)));
+        }
+    }
+    for (paid, best) in paid.iter_mut().zip(best) {
+        *paid = best.map(|(.., number)| number);
+    }
+    pay_by_price(purchases, orders, &unnamed, &mut paid);
+    for (place, number) in paid.iter().enumerate() {
+        if let Some(number) = number {
+            purchases[*number].order = Some(place);
+            purchases[*number].kind = PurchaseKind::NewOrder;
+        }
+    }
+    paid
+}
+
+/// Each order that no debit names is paid by the debit of its price that is nearest to its date and names no order.
+fn pay_by_price(
+    purchases: &[Purchase<'_>],
+    orders: &[Order],
+    unnamed: &BTreeMap<Decimal, Vec<usize>>,
+    paid: &mut [Option<usize>],
+) {
+    let day = |number: usize| purchases[number].entry.at.date_naive();
+    let mut open: Vec<(NaiveDate, u64, usize)> = (0..orders.len())
+        .filter(|place| paid[*place].is_none())
+        .filter_map(|place| Some((orders[place].placed?, orders[place].id, place)))
+        .collect();
+    open.sort_unstable();
+    let mut taken = BTreeSet::new();
+    for (placed, _, place) in open {
+        let Some(same) = unnamed.get(&orders[place].price) else { continue };
+        let days = |number: usize| (day(number) - placed).num_days();
+        let first = same.partition_point(|number| days(*number) < -PRICED_BEFORE);
+        let near = same[first..].iter().copied().take_while(|number| days(*number) <= PRICED_AFTER);
+        let best = near.filter(|number| !taken.contains(number)).take(MOST_COMPARED).min_by_key(|it| days(*it).abs());
+        if let Some(number) = best {
+            taken.insert(number);
+            paid[place] = Some(number);
+        }
+    }
+}
+
+/// Where the money for an order came from, as far as the ledger reaches. An order of the last day may be charged yet.
+fn payment(order: &Order, paid: Option<&Purchase<'_>>, known: &[Entry]) -> Payment {
+    if let Some(purchase) = paid {
+        return if purchase.cost.is_zero() { Payment::Elsewhere } else { Payment::Balance };
+    }
+    let (Some(placed), Some(first), Some(last)) = (order.placed, known.first(), known.last()) else {
+        return Payment::Unknown;
+    };
+    let covered = placed > first.at.date_naive() && placed < last.at.date_naive();
+    if covered { Payment::Elsewhere } else { Payment::Unknown }
+}
+
+/// Every order that is marked as renewed and whose renewal can be told, in the order of their ends.
+fn renewals(purchases: &[Purchase<'_>], orders: &[Order], paid: &[Option<usize>]) -> Vec<Renewal> {
+    let mut renewed: Vec<(NaiveDate, u64, usize)> = (0..orders.len())
+        .filter(|place| orders[*place].renewed)
+        .map(|place| (last_day(&orders[place]), orders[place].id, place))
+        .collect();
+    if renewed.is_empty() {
+        return Vec::new();
+    }
+    renewed.sort_unstable();
+    let mut followers = Followers::new(orders);
+    let (mut found, mut rest) = (Vec::with_capacity(renewed.len()), Vec::new());
+    for (end, _, place) in renewed {
+        match followers.take(orders, place, end) {
+            Some((by, placed)) => {
+                let on = paid[by].map_or(placed, |number| purchases[number].entry.at.date_naive());
+                found.push(Renewal { renewed: place, by: Some(by), purchase: paid[by], on, lead: lead(end, on) });
+            }
+            None => rest.push((end, place)),
+        }
+    }
+    let known: BTreeSet<usize> = found.iter().filter_map(|renewal| renewal.purchase).collect();
+    found.extend(renewals_by_price(purchases, orders, &rest, known));
+    found
+}
+
+/// The orders of each common name by the day on which they were placed: each renews one order at most.
+struct Followers<'a> {
+    by_name: HashMap<&'a str, Vec<(NaiveDate, usize)>>,
+    taken: Vec<bool>,
+}
+
+impl<'a> Followers<'a> {
+    fn new(orders: &'a [Order]) -> Self {
+        let mut by_name: HashMap<&str, Vec<(NaiveDate, usize)>> = HashMap::new();
+        for (place, order) in orders.iter().enumerate() {
+            if let (Some(name), Some(placed)) = (&order.common_name, order.placed) {
+                by_name.entry(name).or_default().push((placed, place));
+            }
+        }
+        by_name.values_mut().for_each(|its| its.sort_unstable());
+        Self { by_name, taken: vec![false; orders.len()] }
+    }
+
+    /// The order that follows the one at `place`, which ends on `end`: of the same product before any other, and the nearest.
+    fn take(&mut self, orders: &[Order], place: usize, end: NaiveDate) -> Option<(usize, NaiveDate)> {
+        let renewed = &orders[place];
+        let same_name = self.by_name.get(&**renewed.common_name.as_ref()?)?;
+        let days = |placed: NaiveDate| (end - placed).num_days();
+        let first = same_name.partition_point(|(placed, _)| days(*placed) > EARLIEST_RENEWAL);
+        let near = same_name[first..].iter().take_while(|(placed, _)| days(*placed) >= -LATEST_RENEWAL);
+        let follows = |(placed, other): &&(NaiveDate, usize)| {
+            *other != place && !self.taken[*other] && last_day(&orders[*other]) > end && renewed.placed < Some(*placed)
+        };
+        let rank = |(placed, other): &&(NaiveDate, usize)| {
+            (orders[*other].product != renewed.product, days(*placed).abs(), orders[*other].id)
+        };
+        let (placed, by) = *near.filter(follows).take(MOST_COMPARED).min_by_key(rank)?;
+        self.taken[by] = true;
+        Some((by, placed))
+    }
+}
+
+/// Renewals of orders whose follower is not told by its name: of the debits of exactly the price near the end, the one whose
+/// own order ends whole years later, else the nearest. Each debit renews one order at most.
+fn renewals_by_price(
+    purchases: &[Purchase<'_>],
+    orders: &[Order],
+    renewed: &[(NaiveDate, usize)],
+    mut taken: BTreeSet<usize>,
+) -> Vec<Renewal> {
+    let mut by_price: BTreeMap<Decimal, Vec<usize>> = BTreeMap::new();
+    if !renewed.is_empty() {
+        for (number, purchase) in purchases.iter().enumerate() {
+            by_price.entry(-purchase.entry.change).or_default().push(number);
+        }
+    }
+    let mut found = Vec::new();
+    for (end, place) in renewed.iter().copied() {
+        let order = &orders[place];
+        let Some(same) = by_price.get(&order.price) else { continue };
+        let day = |number: usize| purchases[number].entry.at.date_naive();
+        let first = same.partition_point(|number| day(*number) < days_before(end, EARLIEST_RENEWAL.unsigned_abs()));
+        let own = |number: usize| purchases[number].order.map(|its| &orders[its]);
+        let fits = |number: &usize| {
+            let named_otherwise = |own: &Order| own.common_name.is_some() && own.common_name != order.common_name;
+            !taken.contains(number)
+                && purchases[*number].entry.order != Some(order.id)
+                && own(*number).is_none_or(|own| own.id != order.id && !named_otherwise(own))
+        };
+        let years_later = |number: usize| {
+            let own_end = own(number).map(last_day);
+            own_end.is_some_and(|own| own > end && (own - end).num_days().rem_euclid(365) <= 1)
+        };
+        let days = |number: usize| (end - day(number)).num_days();
+        let near = same[first..].iter().copied().take_while(|number| days(*number) >= -LATEST_BY_PRICE);
+        let rank = |number: &usize| (!years_later(*number), days(*number) <= 0, days(*number).abs());
+        if let Some(number) = near.filter(fits).take(MOST_COMPARED).min_by_key(rank) {
+            taken.insert(number);
+            let (by, on) = (purchases[number].order, day(number));
+            found.push(Renewal { renewed: place, by, purchase: Some(number), on, lead: lead(end, on) });
+        }
+    }
+    found
+}
+
+fn lead(end: NaiveDate, on: NaiveDate) -> i32 {
+    i32::try_from((end - on).num_days()).unwrap_or(0)
+}
+
+/// The day on which an order ends, as near as is known.
+pub(super) fn last_day(order: &Order) -> NaiveDate {
+    order.probably_ends().unwrap_or(order.certificate_ends)
+}

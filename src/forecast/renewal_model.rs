@@ -1,0 +1,310 @@
+//! How an account renews its orders, learnt from those that have ended: how many of them, how long before their end, at what
+//! price, and whether from the balance; and the orders to which that applies.
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+
+use super::HORIZON_DAYS;
+use super::history::{Minor, minor};
+use super::purchases::{Payment, PurchaseKind, Purchases, Renewal, last_day};
+use super::renewals::{days_before, is_open};
+use super::share::Share;
+use crate::domain::books::Order;
+
+/// An order can still be renewed up to so many days after its end.
+const OVERDUE_DAYS: i32 = 7;
+/// Orders that end so long after the horizon may still be renewed within it.
+pub(super) const LONGEST_LEAD: i32 = 100;
+/// Before any order has ended, as if so many had been renewed and so many had not.
+const RENEWED_BEFORE: (u32, u32) = (5, 0);
+/// What paid for an order will probably pay for its renewal.
+const STAYS_WITH_BALANCE: (u32, u32) = (20, 0);
+const STAYS_ELSEWHERE: (u32, u32) = (0, 4);
+const UNKNOWN_PAYMENT: (u32, u32) = (12, 0);
+/// A product has leads of its own from so many renewals on.
+const LEAST_LEADS: usize = 12;
+/// So many of the newest payments for a price say what it has become.
+const PRICE_EVENTS: usize = 4;
+/// They say it for so many days; what is older is told by other prices.
+const PRICE_DAYS: i64 = 60;
+/// So many of the newest renewals tell it of other prices, and no fewer than so many.
+const PRICE_RENEWALS: usize = 8;
+const LEAST_PRICE_RENEWALS: usize = 3;
+/// Days of an order whose length is not known.
+const USUAL_LENGTH: u32 = 365;
+
+/// A ratio of two prices, in 65 536ths.
+pub(super) type Ratio = i64;
+pub(super) const UNCHANGED: Ratio = 65_536;
+
+/// One renewal to come.
+#[derive(Debug, Clone)]
+pub(super) struct Due {
+    /// What the order cost.
+    pub(super) price: Minor,
+    /// Days until it ends; below 0 where it has ended and may still be renewed.
+    pub(super) days: i32,
+    /// How long it lasts, and so its renewal.
+    pub(super) length: u32,
+    pub(super) payment: Payment,
+    /// The place of the leads that it may have, and how many of them can still be.
+    pub(super) leads: usize,
+    pub(super) possible: usize,
+    /// The place of the ratios of its next price to its last.
+    pub(super) prices: usize,
+}
+
+/// How many orders have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) renewed: usize,
+    pub(super) lapsed: usize,
+}
+
+/// How an account renews its orders.
+#[derive(Debug, Clone)]
+pub(super) struct RenewalModel {
+    pub(super) dues: Vec<Due>,
+    /// The orders that ended in the last year.
+    pub(super) ended: Ended,
+    /// How many of the orders that end are renewed.
+    pub(super) renewed: Share,
+    from_balance: Share,
+    from_elsewhere: Share,
+    from_unknown: Share,
+    /// How many days before the end of its order each renewal came, shortest first; all of them, then those of each product
+    /// that has enough.
+    pub(super) leads: Vec<Vec<i32>>,
+    /// Ratios of the next price to the last; never an empty list.
+    pub(super) prices: Vec<Vec<Ratio>>,
+    /// How much of what is bought beside renewals is new orders.
+    pub(super) new_orders: f64,
+    /// How many days a new order usually lasts.
+    pub(super) new_length: u32,
+}
+
+impl RenewalModel {
+    pub(super) fn read(purchases: &Purchases<'_>) -> Self {
+        let today = purchases.now.date_naive();
+        let (orders, renewals) = (purchases.orders, recent(purchases, today));
+        let ended = ended(orders, today);
+        let leads = Leads::read(orders, &renewals);
+        let (dues, prices) = dues(purchases, &leads);
+        let after = |payment| {
+            let its = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
+            payments(its.map(|renewal| renewal.by.map_or(Payment::Balance, |by| purchases.payments[by])))
+        };
+        let share = |(hits, misses), prior| Share::new(hits, misses, prior);
+        let (balance, elsewhere) = payments(purchases.payments.iter().copied());
+        let (stays, leaves) = after(Payment::Balance);
+        // Where nothing was ever paid from elsewhere, every order says so.
+        let stays = if elsewhere == 0 { stays + balance } else { stays };
+        Self {
+            dues,
+            ended,
+            renewed: Share::new(ended.renewed, ended.lapsed, RENEWED_BEFORE),
+            from_balance: share((stays, leaves), STAYS_WITH_BALANCE),
+            from_elsewhere: share(after(Payment::Elsewhere), STAYS_ELSEWHERE),
+            from_unknown: share((balance, elsewhere), UNKNOWN_PAYMENT),
+            leads: leads.classes,
+            prices,
+            new_orders: new_orders(purchases),
+            new_length: usual_length(orders),
+        }
+    }
+
+    /// Nothing will be renewed that is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.dues.is_empty() && self.new_orders <= 0.0
+    }
+
+    /// The share of such orders' renewals that is paid from the balance.
+    pub(super) fn paid_from_balance(&self, payment: Payment) -> &Share {
+        match payment {
+            Payment::Balance => &self.from_balance,
+            Payment::Elsewhere => &self.from_elsewhere,
+            Payment::Unknown => &self.from_unknown,
+        }
+    }
+}
+
+/// The renewals to come, and the ratios that their prices may change by.
+fn dues(purchases: &Purchases<'_>, leads: &Leads<'_>) -> (Vec<Due>, Vec<Vec<Ratio>>) {
+    let today = purchases.now.date_naive();
+    let prices = Prices::read(purchases.orders, &purchases.renewals);
+    let last = i32::try_from(HORIZON_DAYS).unwrap_or(i32::MAX) + LONGEST_LEAD;
+    let mut classes: BTreeMap<(Option<&str>, Minor, bool), usize> = BTreeMap::new();
+    let (mut dues, mut ratios) = (Vec::new(), Vec::new());
+    for (order, payment) in purchases.orders.iter().zip(&purchases.payments) {
+        let days = order.probably_ends().and_then(|end| i32::try_from((end - today).num_days()).ok());
+        let Some(days) = days.filter(|days| is_open(order, today) && (-OVERDUE_DAYS..last).contains(days)) else {
+            continue;
+        };
+        let (lead, (product, price)) = (leads.of(order), key(order));
+        let class = (product, price, prices.has_changed_before(order));
+        let class = *classes.entry(class).or_insert_with(|| {
+            ratios.push(prices.next(order, today));
+            ratios.len() - 1
+        });
+        dues.push(Due {
+            price,
+            days,
+            length: length(order).unwrap_or(USUAL_LENGTH),
+            payment: *payment,
+            leads: lead,
+            possible: leads.classes[lead].partition_point(|lead| *lead <= days),
+            prices: class,
+        });
+    }
+    (dues, ratios)
+}
+
+/// How many of these were made from the balance, and how many from elsewhere.
+fn payments(all: impl Iterator<Item = Payment> + Clone) -> (usize, usize) {
+    let count = |payment| all.clone().filter(|its| *its == payment).count();
+    (count(Payment::Balance), count(Payment::Elsewhere))
+}
+
+/// Renewals of orders that ended in the last year, or have not ended yet.
+fn recent(purchases: &Purchases<'_>, today: NaiveDate) -> Vec<Renewal> {
+    let from = days_before(today, 365);
+    let recent = |renewal: &&Renewal| last_day(&purchases.orders[renewal.renewed]) >= from && renewal.on <= today;
+    purchases.renewals.iter().filter(recent).copied().collect()
+}
+
+/// How many orders of the last year were renewed, and how many were not.
+fn ended(orders: &[Order], today: NaiveDate) -> Ended {
+    let (from, to) = (days_before(today, 365), days_before(today, 7));
+    let over = |order: &&Order| order.ends().is_some_and(|end| end >= from && end < to);
+    let count = |renewed: bool| orders.iter().filter(over).filter(|order| order.renewed == renewed).count();
+    Ended { renewed: count(true), lapsed: count(false) }
+}
+
+/// How many days an order lasts from the day it was placed, or from the end of the one that it renewed.
+fn length(order: &Order) -> Option<u32> {
+    let until = order.bought_until.or_else(|| order.probably_ends())?;
+    u32::try_from((until - order.placed?).num_days()).ok().filter(|days| *days > 0)
+}
+
+fn usual_length(orders: &[Order]) -> u32 {
+    let mut lengths: Vec<u32> = orders.iter().filter_map(length).collect();
+    lengths.sort_unstable();
+    lengths.get(lengths.len() / 2).copied().unwrap_or(USUAL_LENGTH)
+}
+
+/// How much of what was bought beside renewals was new orders.
+fn new_orders(purchases: &Purchases<'_>) -> f64 {
+    let sum = |kind| -> Minor {
+        let its = purchases.all.iter().filter(|purchase| purchase.kind == kind);
+        its.fold(0, |sum: Minor, purchase| sum.saturating_add(minor(purchase.cost)))
+    };
+    let (new, other) = (sum(PurchaseKind::NewOrder), sum(PurchaseKind::Other));
+    ratio(new, new.saturating_add(other))
+}
+
+/// A part of a whole, from 0 to 1, to 16 binary places.
+fn ratio(part: Minor, whole: Minor) -> f64 {
+    let ratio = i128::from(part) * 65_536 / i128::from(whole.max(1));
+    f64::from(i32::try_from(ratio).unwrap_or(65_536)) / 65_536.0
+}
+
+/// How many days before the end of its order each renewal came.
+struct Leads<'a> {
+    classes: Vec<Vec<i32>>,
+    products: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Leads<'a> {
+    fn read(orders: &'a [Order], renewals: &[Renewal]) -> Self {
+        let mut by_product: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        let mut classes = vec![Vec::with_capacity(renewals.len())];
+        for renewal in renewals {
+            classes[0].push(renewal.lead);
+            if let Some(product) = &orders[renewal.renewed].product {
+                by_product.entry(product).or_default().push(renewal.lead);
+            }
+        }
+        let mut products = BTreeMap::new();
+        for (product, leads) in by_product.into_iter().filter(|(_, leads)| leads.len() >= LEAST_LEADS) {
+            products.insert(product, classes.len());
+            classes.push(leads);
+        }
+        classes.iter_mut().for_each(|leads| leads.sort_unstable());
+        Self { classes, products }
+    }
+
+    fn of(&self, order: &Order) -> usize {
+        order.product.as_deref().and_then(|product| self.products.get(product)).copied().unwrap_or(0)
+    }
+}
+
+/// What has become of each price of each product.
+pub(super) struct Prices<'a> {
+    /// When a price was paid, or a renewal of such an order cost another: the ratio to it, oldest first.
+    events: BTreeMap<(Option<&'a str>, Minor), Vec<(NaiveDate, Ratio)>>,
+    /// All renewals: when they came, of which product, and the ratio, oldest first.
+    renewals: Vec<(NaiveDate, Option<&'a str>, Ratio)>,
+}
+
+impl<'a> Prices<'a> {
+    pub(super) fn read(orders: &'a [Order], renewals: &[Renewal]) -> Self {
+        let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for order in orders {
+            if let Some(placed) = order.placed {
+                events.entry(key(order)).or_default().push((placed, UNCHANGED));
+            }
+        }
+        let mut all = Vec::new();
+        for renewal in renewals {
+            let (old, Some(new)) = (&orders[renewal.renewed], renewal.by.map(|by| &orders[by])) else { continue };
+            let Some(ratio) = price_ratio(minor(old.price), minor(new.price)) else { continue };
+            all.push((renewal.on, old.product.as_deref(), ratio));
+            if ratio != UNCHANGED {
+                events.entry(key(old)).or_default().push((renewal.on, ratio));
+            }
+        }
+        events.values_mut().for_each(|its| its.sort_by_key(|(on, _)| *on));
+        all.sort_by_key(|(on, ..)| *on);
+        Self { events, renewals: all }
+    }
+
+    /// Whether prices of this product had changed already when this order was placed, so that its own is one of the new.
+    fn has_changed_before(&self, order: &Order) -> bool {
+        let changed = |(on, product, ratio): &&(NaiveDate, Option<&str>, Ratio)| {
+            *ratio != UNCHANGED && *product == order.product.as_deref() && Some(*on) <= order.placed
+        };
+        self.renewals.iter().rev().take(PRICE_RENEWALS).any(|it| changed(&it))
+    }
+
+    /// What the order's next price may be, as ratios to its last.
+    pub(super) fn next(&self, order: &Order, today: NaiveDate) -> Vec<Ratio> {
+        let own = self.events.get(&key(order)).map(Vec::as_slice).unwrap_or_default();
+        let own = own.iter().rev().take(PRICE_EVENTS).take_while(|(on, _)| (today - *on).num_days() <= PRICE_DAYS);
+        let newest: Vec<Ratio> = own.map(|(_, ratio)| *ratio).collect();
+        if !newest.is_empty() {
+            return newest;
+        }
+        if self.has_changed_before(order) {
+            return vec![UNCHANGED];
+        }
+        let product = order.product.as_deref();
+        let of = |wanted: &dyn Fn(Option<&str>) -> bool| -> Vec<Ratio> {
+            let its = self.renewals.iter().rev().filter(|(_, product, _)| wanted(*product));
+            its.take(PRICE_RENEWALS).map(|(.., ratio)| *ratio).collect()
+        };
+        let same = of(&|its| its == product);
+        let told = if same.len() >= LEAST_PRICE_RENEWALS { same } else { of(&|_| true) };
+        if told.len() >= LEAST_PRICE_RENEWALS { told } else { vec![UNCHANGED] }
+    }
+}
+
+fn key(order: &Order) -> (Option<&str>, Minor) {
+    (order.product.as_deref(), minor(order.price))
+}
+
+/// The ratio of two prices; `None` where they have nothing to do with each other.
+fn price_ratio(old: Minor, new: Minor) -> Option<Ratio> {
+    let ratio = i64::try_from(i128::from(new) * 65_536 / i128::from(old.max(1))).ok()?;
+    (UNCHANGED / 10..=UNCHANGED * 10).contains(&ratio).then_some(ratio)
+}

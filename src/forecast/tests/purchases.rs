@@ -1,0 +1,167 @@
+//! What a purchase is taken for: the renewal of an order, a new order, something else, or nothing.
+
+use super::*;
+use crate::forecast::purchases::Payment;
+
+/// So many days ago, at noon, for this order.
+fn debit(days_ago: i64, amount: i64, order: Option<u64>) -> Entry {
+    let id = format!("{days_ago} {amount} {order:?}").into();
+    Entry { id, order, at: day(days_ago).and_hms_opt(12, 0, 0).unwrap().and_utc(), ..line(0, -amount, "Charge") }
+}
+
+fn day(days_ago: i64) -> NaiveDate {
+    now().date_naive() - chrono::Duration::days(days_ago)
+}
+
+/// An order of a year that was placed and ended so many days ago.
+fn site(id: u64, name: &str, price: i64, (placed, ended): (i64, i64)) -> Order {
+    Order {
+        product: Some("ssl_plus".into()),
+        common_name: Some(name.into()),
+        placed: Some(day(placed)),
+        bought_until: None,
+        certificate_ends: day(ended),
+        order_ends: Some(day(ended)),
+        expired: ended > 0,
+        ..order(id, price, (2026, 1, 1))
+    }
+}
+
+fn renewed(order: Order) -> Order {
+    Order { renewed: true, ..order }
+}
+
+/// A ledger that begins 400 days ago.
+fn ledger(debits: Vec<Entry>) -> Ledger {
+    let first = Entry { id: "first".into(), ..line(400 * 24, 100_000, "Credit") };
+    Ledger::new([first, line(1, -1, "Transfer")].into_iter().chain(debits).collect())
+}
+
+/// Days ago, what it cost and what it bought, of each purchase.
+fn told(ledger: &Ledger, orders: &[Order]) -> Vec<String> {
+    let purchases = Purchases::read(ledger, Some(orders), &Spending::default(), now());
+    let show = |purchase: &crate::forecast::purchases::Purchase<'_>| {
+        let ago = (now().date_naive() - purchase.entry.at.date_naive()).num_days();
+        format!("{ago}: {} {:?}", purchase.cost, purchase.kind)
+    };
+    purchases.all.iter().map(show).collect()
+}
+
+#[test]
+fn a_debit_belongs_to_the_order_that_it_names() {
+    let orders = [
+        renewed(site(1, "www.example.com", 300, (375, 10))),
+        site(2, "www.example.com", 330, (20, -355)),
+        site(3, "new.example.com", 300, (15, -350)),
+    ];
+    let debits = vec![debit(20, 330, Some(2)), debit(15, 300, Some(3)), debit(9, 40, Some(3)), debit(5, 77, Some(99))];
+    assert_eq!(told(&ledger(debits), &orders), ["20: 330 Renewal", "15: 300 NewOrder", "9: 40 Other", "5: 77 Other"]);
+}
+
+#[test]
+fn a_debit_that_names_no_order_belongs_to_the_one_of_its_price_and_day() {
+    let orders = [
+        renewed(site(1, "www.example.com", 300, (375, 10))),
+        site(2, "www.example.com", 330, (20, -355)),
+        site(3, "new.example.com", 300, (15, -350)),
+    ];
+    let debits = vec![debit(25, 330, None), debit(20, 330, None), debit(14, 300, None), debit(5, 300, None)];
+    let expected = ["25: 330 Other", "20: 330 Renewal", "14: 300 NewOrder", "5: 300 Other"];
+    assert_eq!(told(&ledger(debits), &orders), expected);
+}
+
+#[test]
+fn an_order_follows_only_one_of_its_name_that_was_renewed_near_its_end() {
+    let follower = || site(2, "www.example.com", 300, (20, -355));
+    let kind = |order: Order| told(&ledger(vec![debit(20, 300, Some(2))]), &[order, follower()]).remove(0);
+    assert_eq!(kind(renewed(site(1, "www.example.com", 250, (375, 10)))), "20: 300 Renewal");
+    assert_eq!(kind(renewed(site(1, "www.example.com", 250, (395, 49)))), "20: 300 Renewal", "29 days late");
+    assert_eq!(kind(renewed(site(1, "www.example.com", 250, (385, 55)))), "20: 300 NewOrder", "35 days late");
+    assert_eq!(kind(renewed(site(1, "www.example.com", 250, (300, -100)))), "20: 300 NewOrder", "120 days early");
+    assert_eq!(kind(site(1, "www.example.com", 250, (375, 10))), "20: 300 NewOrder", "it was not renewed");
+    assert_eq!(kind(renewed(site(1, "other.example.com", 250, (375, 10)))), "20: 300 NewOrder", "another name");
+}
+
+#[test]
+fn of_two_orders_with_one_name_the_same_product_is_followed() {
+    let other = |order: Order| Order { product: Some("ev".into()), ..order };
+    let orders = [
+        renewed(site(1, "www.example.com", 300, (375, 10))),
+        renewed(other(site(2, "www.example.com", 900, (375, 10)))),
+        other(site(3, "www.example.com", 950, (12, -355))),
+        site(4, "www.example.com", 310, (20, -355)),
+    ];
+    let ledger = ledger(vec![debit(20, 310, Some(4)), debit(12, 950, Some(3))]);
+    let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());
+    let pairs: Vec<_> =
+        purchases.renewals.iter().map(|it| (orders[it.renewed].id, orders[it.by.unwrap()].id)).collect();
+    assert_eq!(pairs, [(1, 4), (2, 3)]);
+}
+
+#[test]
+fn a_credit_that_names_an_order_takes_its_purchase_back() {
+    let credit =
+        |days_ago, amount: i64, order| Entry { change: Decimal::from(amount), ..debit(days_ago, -amount, order) };
+    let lines = vec![
+        debit(30, 300, Some(1)),
+        debit(20, 50, Some(1)),
+        credit(10, 120, Some(1)),
+        debit(9, 400, Some(2)),
+        credit(8, 400, Some(2)),
+        credit(7, 500, None),
+        credit(6, 90, Some(3)),
+    ];
+    let ledger = ledger(lines);
+    assert_eq!(told(&ledger, &[]), ["30: 230 Other", "20: 0 Other", "9: 0 Other"]);
+    assert_eq!(spend(&ledger, &Spending::default(), now(), days(25)), Decimal::ZERO);
+    assert_eq!(spend(&ledger, &Spending::default(), now(), days(35)), Decimal::from(230));
+    assert_eq!(usual_purchase(&ledger, &Spending::default(), now()), Decimal::from(230));
+    let sums = Purchases::read(&ledger, None, &Spending::default(), now()).past_year();
+    assert_eq!((sums.other.count, sums.other.amount, sums.refunded), (1, 230.into(), 2));
+}
+
+#[test]
+fn a_refund_goes_back_to_the_oldest_deposit() {
+    let lines = |last: i64, order| {
+        vec![
+            Entry { expires: Some(now() + chrono::Duration::days(9)), ..line(50 * 24, 1000, "Credit Card Deposit") },
+            Entry { order: Some(7), ..line(40 * 24, -600, "Charge") },
+            Entry { order, ..line(30 * 24, last, "Credit") },
+        ]
+    };
+    let left = |lines| expiring(&Ledger::new(lines), now(), days(30));
+    assert_eq!(left(lines(600, Some(7))), Decimal::from(1000));
+    assert_eq!(left(lines(600, None)), Decimal::from(400), "another deposit");
+}
+
+#[test]
+fn an_order_without_a_debit_was_paid_elsewhere_as_far_as_the_ledger_reaches() {
+    let orders = [
+        site(1, "a.example.com", 300, (100, -265)),
+        site(2, "b.example.com", 300, (90, -275)),
+        site(3, "c.example.com", 300, (500, 135)),
+        Order { placed: None, ..site(4, "d.example.com", 300, (90, -275)) },
+        site(5, "e.example.com", 300, (80, -285)),
+    ];
+    let refund = Entry { change: Decimal::from(300), ..debit(70, -300, Some(5)) };
+    let ledger = ledger(vec![debit(100, 300, Some(1)), debit(80, 300, Some(5)), refund]);
+    let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());
+    let expected = [Payment::Balance, Payment::Elsewhere, Payment::Unknown, Payment::Unknown, Payment::Elsewhere];
+    assert_eq!(purchases.payments, expected);
+    let sums = purchases.past_year();
+    assert_eq!((sums.new_orders.count, sums.paid_elsewhere.count, sums.refunded), (1, 2, 1));
+}
+
+#[test]
+fn when_an_order_was_renewed_is_known_whoever_paid() {
+    let orders = [
+        renewed(site(1, "a.example.com", 300, (375, 10))),
+        site(2, "a.example.com", 300, (20, -355)),
+        renewed(site(3, "b.example.com", 300, (375, 10))),
+        site(4, "b.example.com", 300, (18, -355)),
+    ];
+    let ledger = ledger(vec![debit(20, 300, Some(2))]);
+    let at = Purchases::read(&ledger, Some(&orders), &Spending::default(), now()).renewed_at();
+    let dates: Vec<_> = at.into_iter().map(|(order, at)| (order, at.date_naive())).collect();
+    assert_eq!(dates, [(1, day(20)), (3, day(18))]);
+}
