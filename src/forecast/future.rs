@@ -101,15 +101,17 @@ fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut Chance)
         return;
     }
     let renewed = chance.drawn(&model.renewed);
+    let idle_renewed = chance.drawn(&model.idle_renewed);
     let from_balance = PAYMENTS.map(|payment| chance.drawn(model.paid_from_balance(payment)));
     add_renewals_of_new_orders(future, model, renewed * from_balance[0], chance);
     for due in &model.dues {
         let leads = &model.leads[due.leads];
         let paid = from_balance[PAYMENTS.iter().position(|payment| *payment == due.payment).unwrap_or(0)];
         let (mut days, mut possible) = (due.days, due.possible);
+        let share = if due.idle { idle_renewed } else { renewed };
         let ratios = &model.prices[due.prices];
         let price = scaled(due.price, ratios[chance.below(ratios.len())]);
-        while let Some(lead) = renewal_lead(days, renewed, (leads, possible), chance) {
+        while let Some(lead) = renewal_lead(days, share, (leads, possible), chance) {
             let Some(day) = usize::try_from(days - lead).ok().and_then(|day| future.get_mut(day)) else { break };
             if chance.share() < paid {
                 *day = day.saturating_add(price);

@@ -18,6 +18,10 @@ const OVERDUE_DAYS: i32 = 7;
 pub(super) const LONGEST_LEAD: i32 = 100;
 /// Before any order has ended, as if so many had been renewed and so many had not.
 const RENEWED_BEFORE: (u32, u32) = (5, 0);
+/// The same of orders whose certificate ended long before them, and was not issued anew: few are wanted any more.
+const IDLE_RENEWED_BEFORE: (u32, u32) = (1, 2);
+/// How long that is.
+const IDLE_DAYS: u64 = 30;
 /// What paid for an order will probably pay for its renewal.
 const STAYS_WITH_BALANCE: (u32, u32) = (20, 0);
 const STAYS_ELSEWHERE: (u32, u32) = (0, 4);
@@ -48,6 +52,8 @@ pub(super) struct Due {
     /// How long it lasts, and so its renewal.
     pub(super) length: u32,
     pub(super) payment: Payment,
+    /// Its certificate has ended, and it goes on.
+    pub(super) idle: bool,
     /// The place of the leads that it may have, and how many of them can still be.
     pub(super) leads: usize,
     pub(super) possible: usize,
@@ -66,10 +72,10 @@ pub(super) struct Ended {
 #[derive(Debug, Clone)]
 pub(super) struct RenewalModel {
     pub(super) dues: Vec<Due>,
-    /// The orders that ended in the last year.
-    pub(super) ended: Ended,
     /// How many of the orders that end are renewed.
     pub(super) renewed: Share,
+    /// The same of those that are idle.
+    pub(super) idle_renewed: Share,
     from_balance: Share,
     from_elsewhere: Share,
     from_unknown: Share,
@@ -88,7 +94,7 @@ impl RenewalModel {
     pub(super) fn read(purchases: &Purchases<'_>) -> Self {
         let today = purchases.now.date_naive();
         let (orders, renewals) = (purchases.orders, recent(purchases, today));
-        let ended = ended(orders, today);
+        let (ended, idle) = (ended(orders, today, false), ended(orders, today, true));
         let leads = Leads::read(orders, &renewals);
         let (dues, prices) = dues(purchases, &leads);
         let after = |payment| {
@@ -102,8 +108,8 @@ impl RenewalModel {
         let stays = if elsewhere == 0 { stays + balance } else { stays };
         Self {
             dues,
-            ended,
             renewed: Share::new(ended.renewed, ended.lapsed, RENEWED_BEFORE),
+            idle_renewed: Share::new(idle.renewed, idle.lapsed, IDLE_RENEWED_BEFORE),
             from_balance: share((stays, leaves), STAYS_WITH_BALANCE),
             from_elsewhere: share(after(Payment::Elsewhere), STAYS_ELSEWHERE),
             from_unknown: share((balance, elsewhere), UNKNOWN_PAYMENT),
@@ -152,6 +158,7 @@ fn dues(purchases: &Purchases<'_>, leads: &Leads<'_>) -> (Vec<Due>, Vec<Vec<Rati
             days,
             length: length(order).unwrap_or(USUAL_LENGTH),
             payment: *payment,
+            idle: is_idle(order, today),
             leads: lead,
             possible: leads.classes[lead].partition_point(|lead| *lead <= days),
             prices: class,
@@ -173,10 +180,17 @@ fn recent(purchases: &Purchases<'_>, today: NaiveDate) -> Vec<Renewal> {
     purchases.renewals.iter().filter(recent).copied().collect()
 }
 
-/// How many orders of the last year were renewed, and how many were not.
-fn ended(orders: &[Order], today: NaiveDate) -> Ended {
+/// Whether the order's certificate ended long before it, or long ago while it goes on.
+fn is_idle(order: &Order, today: NaiveDate) -> bool {
+    order.certificate_ends < days_before(last_day(order).min(today), IDLE_DAYS)
+}
+
+/// How many orders of the last year were renewed, and how many were not; of those that were idle, or of the others.
+pub(super) fn ended(orders: &[Order], today: NaiveDate, idle: bool) -> Ended {
     let (from, to) = (days_before(today, 365), days_before(today, 7));
-    let over = |order: &&Order| order.ends().is_some_and(|end| end >= from && end < to);
+    let over = |order: &&Order| {
+        order.ends().is_some_and(|end| end >= from && end < to) && is_idle(order, today) == idle
+    };
     let count = |renewed: bool| orders.iter().filter(over).filter(|order| order.renewed == renewed).count();
     Ended { renewed: count(true), lapsed: count(false) }
 }
