@@ -188,9 +188,8 @@ fn is_idle(order: &Order, today: NaiveDate) -> bool {
 /// How many orders of the last year were renewed, and how many were not; of those that were idle, or of the others.
 pub(super) fn ended(orders: &[Order], today: NaiveDate, idle: bool) -> Ended {
     let (from, to) = (days_before(today, 365), days_before(today, 7));
-    let over = |order: &&Order| {
-        order.ends().is_some_and(|end| end >= from && end < to) && is_idle(order, today) == idle
-    };
+    let over =
+        |order: &&Order| order.ends().is_some_and(|end| end >= from && end < to) && is_idle(order, today) == idle;
     let count = |renewed: bool| orders.iter().filter(over).filter(|order| order.renewed == renewed).count();
     Ended { renewed: count(true), lapsed: count(false) }
 }

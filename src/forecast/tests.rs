@@ -13,6 +13,7 @@ use crate::domain::books::{Entry, Ledger, Order};
 
 mod drought;
 mod purchases;
+mod renewals;
 
 fn now() -> Time {
     Utc.with_ymd_and_hms(2026, 11, 27, 12, 0, 0).unwrap()

@@ -4,17 +4,17 @@ use super::*;
 use crate::forecast::purchases::Payment;
 
 /// So many days ago, at noon, for this order.
-fn debit(days_ago: i64, amount: i64, order: Option<u64>) -> Entry {
+pub(super) fn debit(days_ago: i64, amount: i64, order: Option<u64>) -> Entry {
     let id = format!("{days_ago} {amount} {order:?}").into();
     Entry { id, order, at: day(days_ago).and_hms_opt(12, 0, 0).unwrap().and_utc(), ..line(0, -amount, "Charge") }
 }
 
-fn day(days_ago: i64) -> NaiveDate {
+pub(super) fn day(days_ago: i64) -> NaiveDate {
     now().date_naive() - chrono::Duration::days(days_ago)
 }
 
 /// An order of a year that was placed and ended so many days ago.
-fn site(id: u64, name: &str, price: i64, (placed, ended): (i64, i64)) -> Order {
+pub(super) fn site(id: u64, name: &str, price: i64, (placed, ended): (i64, i64)) -> Order {
     Order {
         product: Some("ssl_plus".into()),
         common_name: Some(name.into()),
@@ -27,12 +27,12 @@ fn site(id: u64, name: &str, price: i64, (placed, ended): (i64, i64)) -> Order {
     }
 }
 
-fn renewed(order: Order) -> Order {
+pub(super) fn renewed(order: Order) -> Order {
     Order { renewed: true, ..order }
 }
 
 /// A ledger that begins 400 days ago.
-fn ledger(debits: Vec<Entry>) -> Ledger {
+pub(super) fn ledger(debits: Vec<Entry>) -> Ledger {
     let first = Entry { id: "first".into(), ..line(400 * 24, 100_000, "Credit") };
     Ledger::new([first, line(1, -1, "Transfer")].into_iter().chain(debits).collect())
 }

@@ -1,0 +1,172 @@
+//! Renewals to come: on their dates, with the share, lead, price and way of payment that those before them had.
+
+use super::purchases::{debit, ledger, renewed, site};
+use super::*;
+
+/// What an account buys.
+#[derive(Default)]
+struct Account {
+    orders: Vec<Order>,
+    debits: Vec<Entry>,
+}
+
+impl Account {
+    /// An order of this site that was renewed so many days ago, ten days before its end, for this price; the order that
+    /// follows it lasts a year longer.
+    fn renewal(&mut self, name: &str, days_ago: i64, (old, new): (i64, i64)) {
+        let (first, second) = (self.id(), self.id() + 1);
+        let end = days_ago - 10;
+        self.orders.push(renewed(site(first, name, old, (end + 365, end))));
+        self.orders.push(site(second, name, new, (days_ago, end - 365)));
+        self.debits.push(debit(end + 365, old, Some(first)));
+        self.debits.push(debit(days_ago, new, Some(second)));
+    }
+
+    /// An order that ended so many days ago and was not renewed.
+    fn lapsed(&mut self, name: &str, ended: i64) {
+        let id = self.id();
+        self.orders.push(site(id, name, 700, (ended + 365, ended)));
+    }
+
+    /// A new order of so many days ago.
+    fn new_order(&mut self, name: &str, days_ago: i64, price: i64) {
+        let id = self.id();
+        self.orders.push(site(id, name, price, (days_ago, days_ago - 365)));
+        self.debits.push(debit(days_ago, price, Some(id)));
+    }
+
+    fn id(&self) -> u64 {
+        1 + self.orders.len() as u64
+    }
+
+    /// A small purchase each week of another kind.
+    fn with_a_pace(mut self) -> Self {
+        self.debits.extend((1..52).map(|week| debit(7 * week, 1, None)));
+        self
+    }
+
+    fn forecast(&self) -> Forecast {
+        let ledger = ledger(self.debits.clone());
+        Forecast::new(&ledger, Some(&self.orders), &Spending::default(), 1_000_000.into(), now()).unwrap()
+    }
+
+    fn middle(&self, days: u32) -> Decimal {
+        self.forecast().spend_range(days, Confidence::default()).middle
+    }
+}
+
+fn within(range: std::ops::RangeInclusive<i64>, amount: Decimal) -> bool {
+    (Decimal::from(*range.start())..=Decimal::from(*range.end())).contains(&amount)
+}
+
+#[test]
+fn a_year_adds_up_with_each_purchase_counted_once() {
+    let mut account = Account::default();
+    for week in 1..=52 {
+        account.renewal(&format!("renewed-{week}.example.com"), 7 * week - 3, (700, 700));
+    }
+    for week in 1..=51 {
+        account.new_order(&format!("new-{week}.example.com"), 7 * week - 4, 300);
+        account.debits.push(debit(7 * week - 5, 20, Some(account.id() - 1)));
+    }
+    // 52 renewals of sites that were renewed before, 51 of those that were bought last year, and as many new ones as then; of
+    // these, the first are renewed within the year. Added domains go on.
+    let truth = 52 * 700 + 51 * 300 + 52 * 300 + 300 + 52 * 20;
+    assert!(within(truth * 94 / 100..=truth * 102 / 100, account.middle(365)), "{} of {truth}", account.middle(365));
+    // A month has its twelfth part of it.
+    let month = 30 * (700 + 300 + 300 + 20) / 7;
+    assert!(within(month * 85 / 100..=month * 115 / 100, account.middle(30)), "{} of {month}", account.middle(30));
+}
+
+#[test]
+fn orders_are_renewed_as_often_as_those_before_them() {
+    let account = |renewals: i64| {
+        let mut account = Account::default();
+        for number in 0..40 {
+            let (name, days) = (format!("{number}.example.com"), 60 + 7 * number);
+            if number < renewals { account.renewal(&name, days, (700, 700)) } else { account.lapsed(&name, days) }
+        }
+        for number in 0..20 {
+            let (id, name) = (account.id(), format!("due-{number}.example.com"));
+            account.orders.push(site(id, &name, 1000, (730 - 14 - number, -14 - number)));
+        }
+        account.with_a_pace()
+    };
+    assert!(within(18_500..=22_500, account(40).middle(45)), "{}", account(40).middle(45));
+    assert!(within(8_000..=13_500, account(20).middle(45)), "{}", account(20).middle(45));
+    let range = account(20).forecast().spend_range(45, Confidence::default());
+    assert!(range.low < Decimal::from(8000) && range.high > Decimal::from(12_000), "{range:?}");
+}
+
+#[test]
+fn a_renewal_costs_what_its_price_has_become() {
+    let mut account = Account::default();
+    for number in 0..30 {
+        let (name, days) = (format!("{number}.example.com"), 5 + 9 * number);
+        account.renewal(&name, days, (700, if days < 100 { 770 } else { 700 }));
+    }
+    for (number, placed) in (0..10).map(|number| (number, 355 - number)) {
+        account.new_order(&format!("old-{number}.example.com"), placed, 700);
+    }
+    let dearer = account.with_a_pace();
+    assert!(within(7_000..=7_800, dearer.middle(30)), "{}", dearer.middle(30));
+    let purchases_at = |price: i64| {
+        let mut account = Account::default();
+        for number in 0..30 {
+            account.renewal(&format!("{number}.example.com"), 5 + 9 * number, (700, 700));
+        }
+        for number in 0..10 {
+            account.new_order(&format!("old-{number}.example.com"), 355 - number, price);
+        }
+        account.with_a_pace().middle(30)
+    };
+    assert!(within(6_300..=7_100, purchases_at(700)), "{}", purchases_at(700));
+    assert!(within(4_500..=5_100, purchases_at(500)), "{}", purchases_at(500));
+}
+
+#[test]
+fn what_was_paid_by_card_needs_no_funds_when_it_is_renewed() {
+    let account = |by_card: bool| {
+        let mut account = Account::default();
+        for number in 0..30 {
+            account.renewal(&format!("{number}.example.com"), 9 + 9 * number, (700, 700));
+        }
+        for number in 0..12 {
+            account.new_order(&format!("due-{number}.example.com"), 355 - number, 1000);
+            if by_card {
+                account.debits.pop();
+            }
+        }
+        account.with_a_pace().middle(30)
+    };
+    assert!(within(11_500..=13_500, account(false)), "{}", account(false));
+    assert!(within(0..=4_000, account(true)), "{}", account(true));
+}
+
+#[test]
+fn an_order_of_several_years_is_due_at_its_own_end() {
+    let plan = |order_ends: i64| {
+        let mut account = Account::default();
+        for number in 0..20 {
+            account.renewal(&format!("{number}.example.com"), 30 + 9 * number, (700, 700));
+        }
+        let plan = Order { is_plan: true, ..site(900, "plan.example.com", 5000, (700, -12)) };
+        account.orders.push(Order { order_ends: Some(super::purchases::day(-order_ends)), ..plan });
+        account.with_a_pace().middle(30)
+    };
+    assert!(within(4_900..=6_500, plan(12)), "{}", plan(12));
+    assert!(within(0..=1_500, plan(380)), "only its certificate ends: {}", plan(380));
+}
+
+#[test]
+fn an_order_of_a_quarter_is_renewed_again_and_again() {
+    let mut account = Account::default();
+    for number in 0..20 {
+        account.renewal(&format!("{number}.example.com"), 30 + 9 * number, (1, 1));
+    }
+    account.orders.push(site(900, "short.example.com", 1000, (60, -30)));
+    account.debits.push(debit(60, 1000, Some(900)));
+    let account = account.with_a_pace();
+    assert!(within(1_000..=1_200, account.middle(40)), "{}", account.middle(40));
+    assert!(within(3_900..=4_400, account.middle(340)), "{}", account.middle(340));
+}
