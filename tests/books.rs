@@ -1,15 +1,18 @@
 //! Reading an account's books over HTTP: pages, failures, what is asked and what is not. No test leaves this machine.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chrono::NaiveDate;
+use async_trait::async_trait;
+use chrono::{Days, NaiveDate, TimeDelta};
 use lowtide::books::{Cache, Keeper, Shelf};
-use lowtide::certcentral::{BalanceSource, BooksSource, Client, Limiter, ReadErrorKind};
+use lowtide::certcentral::{BalanceSource, BooksSource, Client, Limiter, ReadErrorKind, Window};
 use lowtide::clock::{Clock, SystemClock};
 use lowtide::config::scenario;
+use lowtide::domain::Time;
 use lowtide::domain::books::Gap;
 use lowtide::sandbox::scenario::SHIPPED;
 use lowtide::sandbox::server::{API_KEY, Sandbox};
@@ -24,15 +27,23 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 fn client_with(base: &str, timeout: Duration, key: &str) -> Arc<Client> {
+    client_of(base, timeout, key, Limiter::new([]))
+}
+
+fn limited_client(base: &str, limiter: Limiter) -> Arc<Client> {
+    client_of(base, Duration::from_secs(5), "KEY-0123456789-SECRET", limiter)
+}
+
+fn client_of(base: &str, timeout: Duration, key: &str, limiter: Limiter) -> Arc<Client> {
     let http = web::client(&WebOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
-    let limiter = Arc::new(Limiter::new([]));
+    let limiter = Arc::new(limiter);
     let clock = Arc::new(SystemClock);
     let base = Url::parse(base).unwrap();
     Arc::new(Client::new("acme", base, &Secret::new(key), http, limiter, Redactor::default(), clock).unwrap())
 }
 
 fn client(base: &str) -> Arc<Client> {
-    client_with(base, Duration::from_secs(5), "KEY-0123456789-SECRET")
+    limited_client(base, Limiter::new([]))
 }
 
 /// A ledger of so many lines, newest first, that pages as documented; `more` lines appear at each request.
@@ -275,7 +286,15 @@ async fn each_failure_has_its_kind_and_a_pause_of_the_books_is_not_the_balances(
 
 /// A shelf that is filled from `source`.
 fn keep(source: Arc<Client>, cache: Option<Cache>) -> (Arc<Shelf>, watch::Sender<bool>) {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    keep_by(&Arc::new(SystemClock), source, cache)
+}
+
+fn keep_by<C: Clock + 'static>(
+    clock: &Arc<C>,
+    source: Arc<Client>,
+    cache: Option<Cache>,
+) -> (Arc<Shelf>, watch::Sender<bool>) {
+    let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let shelf = Arc::new(Shelf::new(Arc::clone(&clock)));
     let keeper = Keeper::new("acme".into(), source, Arc::clone(&shelf), clock, cache, 30);
     let (stop, stopped) = watch::channel(false);
@@ -332,6 +351,196 @@ async fn a_key_that_may_not_see_the_books_still_sees_the_balance() {
         let Gap::Unreadable(why) = gap else { panic!("{gap:?}") };
         assert!(why.reason.contains("403 Forbidden: access_denied"), "{}", why.reason);
     }
+}
+
+/// A clock that the test sets; it waits in real time.
+struct Settable(Mutex<Time>);
+
+impl Settable {
+    fn begin() -> Arc<Self> {
+        Arc::new(Self(Mutex::new("2026-11-23T08:00:00Z".parse().unwrap())))
+    }
+
+    fn pass(&self, length: TimeDelta) {
+        *self.0.lock().unwrap() += length;
+    }
+}
+
+#[async_trait]
+impl Clock for Settable {
+    fn now(&self) -> Time {
+        *self.0.lock().unwrap()
+    }
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// Orders that the API would list, by their ids and the days on which their certificates end.
+struct Orders {
+    clock: Arc<Settable>,
+    ends: BTreeMap<u64, NaiveDate>,
+    /// When each page was asked for, and from which day on.
+    pages: Arc<Mutex<Vec<(Instant, NaiveDate)>>>,
+    /// The page with this offset is unreadable, once.
+    broken: Arc<Mutex<Option<usize>>>,
+}
+
+impl Orders {
+    /// So many orders that ended within the last 410 days, and so many that end within the next 400.
+    fn new(clock: &Arc<Settable>, ended: u64, open: u64) -> Self {
+        let today = clock.now().date_naive();
+        let ended_on = |n: u64| (n, today - Days::new(1 + n * 410 / ended));
+        let ends_on = |n: u64| (ended + n, today + Days::new(n * 400 / open));
+        let ends = (0..ended).map(ended_on).chain((0..open).map(ends_on)).collect();
+        Self { clock: Arc::clone(clock), ends, pages: Arc::default(), broken: Arc::default() }
+    }
+
+    /// The orders whose certificates end on these days.
+    fn within(&self, from: NaiveDate, to: NaiveDate) -> Vec<u64> {
+        self.ends.iter().filter(|(_, end)| (from..=to).contains(*end)).map(|(id, _)| *id).collect()
+    }
+}
+
+impl Respond for Orders {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let asked: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
+        let number = |name: &str| asked[name].parse::<usize>().unwrap();
+        let (from, to) = asked["filters[valid_till]"].split_once("...").unwrap();
+        let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+        self.pages.lock().unwrap().push((Instant::now(), from));
+        if self.broken.lock().unwrap().take_if(|offset| *offset == number("offset")).is_some() {
+            return ResponseTemplate::new(200).set_body_string("<html>");
+        }
+        let found = if asked["filters[status]"] == "issued" { self.within(from, to) } else { vec![] };
+        let today = self.clock.now().date_naive();
+        let order = |id: &u64| {
+            let end = self.ends[id];
+            json!({ "id": id, "status": if end < today { "expired" } else { "issued" }, "price": 399, "is_renewed": false,
+                "order_valid_till": end.to_string(), "product": { "name_id": "ssl_plus" },
+                "certificate": { "valid_till": end.to_string(), "common_name": format!("host-{id}.example.com") } })
+        };
+        let page: Vec<Value> = found.iter().skip(number("offset")).take(number("limit")).map(order).collect();
+        ResponseTemplate::new(200).set_body_json(json!({ "orders": page, "page": { "total": found.len() } }))
+    }
+}
+
+/// An account without ledger lines whose orders are listed by `orders`.
+async fn account_with(orders: Orders) -> MockServer {
+    let server = MockServer::builder().disable_request_recording().start().await;
+    let answer = |body: Value| ResponseTemplate::new(200).set_body_json(body);
+    let balance = answer(json!({ "balance": "454.00", "currency": "USD" }));
+    Mock::given(path("/finance/balance")).respond_with(balance).mount(&server).await;
+    let history = answer(json!({ "adjustments": [] }));
+    Mock::given(path("/finance/balance-history")).respond_with(history).mount(&server).await;
+    Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
+    server
+}
+
+/// Waits until the orders that are shown were asked for at the clock's present time; how many are shown.
+async fn orders_known(shelf: &Shelf, clock: &Settable) -> usize {
+    shelf.want(&BTreeSet::from([None]));
+    for _ in 0..3000 {
+        let books = shelf.books(None);
+        if books.orders_read == Some(clock.now()) {
+            return books.orders.unwrap().len();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the orders were not read within a minute");
+}
+
+/// Waits until the orders that were read then are on disk.
+async fn saved(folder: &Path, read: Time) {
+    let read = format!("\"read\":{}", serde_json::to_string(&read).unwrap());
+    for _ in 0..3000 {
+        let mut files = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+        let file = files.find(|it| it.to_str().unwrap().ends_with("orders.jsonl")).unwrap();
+        if std::fs::read_to_string(file).unwrap().lines().next().unwrap().contains(&read) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the orders were not saved within a minute");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
+    const WINDOW: Window = Window { requests: 16, length: Duration::from_secs(1) };
+    let clock = Settable::begin();
+    let orders = Orders::new(&clock, 4000, 1000);
+    let pages = Arc::clone(&orders.pages);
+    let within = |from: i64, to: i64| {
+        let today = clock.now().date_naive();
+        orders.within(today + TimeDelta::days(from), today + TimeDelta::days(to)).len()
+    };
+    let (all, of_second_day) = (within(-410, 400), within(-60, 401));
+    let after_a_day = within(-409, 401);
+    let server = account_with(orders).await;
+    let limited = || limited_client(&server.uri(), Limiter::new([WINDOW]));
+    let folder = tempfile::tempdir().unwrap();
+    let cache = || Some(Cache::new(folder.path().join("books"), "acme", "http://here"));
+
+    let source = limited();
+    let (shelf, stop) = keep_by(&clock, Arc::clone(&source), cache());
+    shelf.want(&BTreeSet::from([None]));
+    while pages.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..3 {
+        source.balance(None).await.unwrap();
+    }
+    let balances_read = Instant::now();
+    assert_eq!(orders_known(&shelf, &clock).await, all);
+    let first = std::mem::take(&mut *pages.lock().unwrap());
+    // The last page of a list is not full, and there is one page without reissues.
+    assert_eq!(first.len(), all / 250 + 2);
+    assert!(balances_read < first.last().unwrap().0, "balances were read while the orders were listed");
+    let half = |pages: &[(Instant, NaiveDate)]| pages.windows(9).all(|it| it[8].0 - it[0].0 > WINDOW.length);
+    assert!(half(&first), "at most half of the window is used");
+
+    clock.pass(TimeDelta::hours(24));
+    assert_eq!(orders_known(&shelf, &clock).await, after_a_day);
+    let second = std::mem::take(&mut *pages.lock().unwrap());
+    assert_eq!(second.len(), of_second_day / 250 + 2);
+    println!("{all} orders: {} pages at first, {} on the next day", first.len(), second.len());
+    assert!(second.len() * 2 < first.len() && half(&second));
+    let shown = shelf.books(None).orders.unwrap();
+    saved(&folder.path().join("books"), clock.now()).await;
+    stop.send(true).unwrap();
+
+    // After a restart nothing is listed until a day has passed.
+    let (shelf, _stop) = keep_by(&clock, limited(), cache());
+    shelf.want(&BTreeSet::from([None]));
+    shelf.settled(&BTreeSet::from([None]), Duration::from_secs(20)).await;
+    assert_eq!(shelf.books(None).orders.unwrap(), shown);
+    assert!(pages.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_listing_that_fails_half_way_keeps_nothing_and_is_tried_as_a_whole() {
+    let clock = Settable::begin();
+    let orders = Orders::new(&clock, 1400, 100);
+    let (pages, broken) = (Arc::clone(&orders.pages), Arc::clone(&orders.broken));
+    *broken.lock().unwrap() = Some(1000);
+    let server = account_with(orders).await;
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Some(Cache::new(folder.path().join("books"), "acme", "http://here"));
+    let (shelf, _stop) = keep_by(&clock, client(&server.uri()), cache);
+    let wanted = BTreeSet::from([None]);
+    shelf.want(&wanted);
+    shelf.settled(&wanted, Duration::from_secs(20)).await;
+    let gap = shelf.books(None).orders.unwrap_err();
+    assert!(matches!(&gap, Gap::Unreadable(_)), "{gap:?}");
+    let first = std::mem::take(&mut *pages.lock().unwrap());
+    assert_eq!(first.len(), 5);
+    let names = std::fs::read_dir(folder.path().join("books")).unwrap().map(|it| it.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_str().unwrap().contains("orders")), "nothing half on disk");
+    clock.pass(TimeDelta::minutes(11));
+    assert_eq!(orders_known(&shelf, &clock).await, 1500);
+    let second = std::mem::take(&mut *pages.lock().unwrap());
+    assert_eq!(second.len(), 8);
+    assert!(second.iter().all(|(_, from)| *from == first[0].1), "the whole window");
 }
 
 /// So many kilobytes of memory are this process's.

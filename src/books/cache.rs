@@ -19,8 +19,8 @@ use crate::domain::books::{Entry, Ledger, Order};
 use crate::domain::money::{Currency, parse_amount};
 use crate::domain::{Division, Time};
 
-/// Another form is another version.
-const VERSION: u32 = 3;
+/// Another form is another version, and so is another window of days: what a file lacks is never listed again.
+const VERSION: u32 = 4;
 /// No file is longer: what is, is read anew at each start.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use tokio::sync::watch;
 
 use super::listing::Listing;
 use super::memory::{self, Came, Next, Task};
-use super::sharing;
 use super::{Cache, Shelf};
+use super::{sharing, window};
 use crate::certcentral::{BooksSource, ReadError};
 use crate::clock::{Clock, Presence};
 use crate::domain::{Division, Name, Time};
@@ -129,20 +130,7 @@ impl Keeper {
                 }
             }
             Task::Ledger { division, since } => self.ledger(division, since, now).await,
-            Task::Orders { from, to } => {
-                let read = self.source.orders(from, to).await;
-                match read {
-                    Ok(orders) => {
-                        let duration_ms = self.since(now);
-                        tracing::debug!(account = %self.account, orders = orders.len(), duration_ms, "orders read");
-                        self.shelf.memory().read_orders(orders.into(), now, self.watched_days);
-                    }
-                    Err(error) => {
-                        let told = self.shelf.memory().fail_orders(error.clone(), self.clock.now());
-                        self.tell(told || self.is_asked_once(), "orders cannot be read", None, &error);
-                    }
-                }
-            }
+            Task::Orders { from, to } => self.orders(from, to, now).await,
             Task::End { order, certificate_ends } => {
                 let read = self.source.order_end(order).await;
                 match read {
@@ -157,7 +145,7 @@ impl Keeper {
         }
     }
 
-    async fn ledger(&mut self, division: Division, since: chrono::NaiveDate, began: Time) {
+    async fn ledger(&mut self, division: Division, since: NaiveDate, began: Time) {
         let read = self.source.ledger(division, Some(since)).await;
         let now = self.clock.now();
         let lines = match read {
@@ -183,6 +171,23 @@ impl Keeper {
         if let Some(ledger) = save {
             self.save(move |cache| cache.save_ledger(division, &ledger, now)).await;
         }
+    }
+
+    async fn orders(&self, from: NaiveDate, to: NaiveDate, began: Time) {
+        let read = self.source.orders(from, to).await;
+        let listed = match read {
+            Ok(listed) => listed,
+            Err(error) => {
+                let told = self.shelf.memory().fail_orders(error.clone(), self.clock.now());
+                return self.tell(told || self.is_asked_once(), "orders cannot be read", None, &error);
+            }
+        };
+        let (orders, duration_ms) = (listed.len(), self.since(began));
+        tracing::debug!(account = %self.account, orders, since = %from, duration_ms, "orders read");
+        // Put together while the shelf is free for others.
+        let before = self.shelf.memory().known_orders().unwrap_or_default();
+        let merged = window::merge(&before, listed, from, began.date_naive());
+        self.shelf.memory().read_orders(merged.into(), began, self.watched_days);
     }
 
     /// Shows the orders once nothing that matters of them is left to be asked.

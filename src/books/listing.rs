@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 
+use super::window::may_change;
 use crate::domain::balance::{Outlook, Unreadable};
 use crate::domain::books::Order;
 use crate::domain::{Division, Time};
@@ -97,7 +98,7 @@ impl Draft {
 
     fn new(orders: Arc<[Order]>, read: Time, anew: bool, until: NaiveDate, ends: &Ends, failed: EndsFailed) -> Self {
         let matters = |order: &&Order| {
-            !order.expired && !order.renewed && order.certificate_ends <= until && order.end_is_in_doubt()
+            order.certificate_ends <= until && order.end_is_in_doubt() && may_change(order, read.date_naive())
         };
         let unknown = |order: &&Order| {
             !failed.contains_key(&order.id)

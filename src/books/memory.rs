@@ -9,6 +9,7 @@ use chrono::{Days, NaiveDate, TimeDelta};
 use super::listing::{Built, Draft, Ends, EndsFailed, Finished, Listing};
 use super::part::{Part, RETRY};
 use super::sharing::{Fund, Search, Watched};
+use super::window;
 use crate::certcentral::{ReadError, ReadErrorKind};
 use crate::domain::balance::{Outlook, Unreadable};
 use crate::domain::books::{Books, Entry, Gap, Ledger, Order};
@@ -22,13 +23,8 @@ const ORDERS_EVERY: TimeDelta = TimeDelta::hours(24);
 const ORDERS_KEEP: TimeDelta = TimeDelta::hours(72);
 /// Where the server itself is not well, nothing at all is asked for so long.
 const PAUSE: TimeDelta = TimeDelta::minutes(5);
-/// The part of a ledger that is kept: a deposit lasts a year.
-const LEDGER_DAYS: u64 = 400;
 /// What is new is asked for from so many days before the newest line on, whatever zone the dates of filters are of.
 const OVERLAP_DAYS: u64 = 1;
-/// Orders whose certificates ended so many days ago, or end so many days ahead.
-const ORDERS_BACK: u64 = 180;
-const ORDERS_AHEAD: u64 = 400;
 /// The ledger of a division that is wanted no more is still known for so long, and its file is there for so long: what is
 /// wanted now and then is not read as a whole each time.
 const RESTS: TimeDelta = TimeDelta::days(1);
@@ -47,6 +43,7 @@ pub(super) enum Task {
         division: Division,
         since: NaiveDate,
     },
+    /// Those whose certificates end within these days.
     Orders {
         from: NaiveDate,
         to: NaiveDate,
@@ -142,7 +139,7 @@ pub(super) fn merge(before: Option<&Arc<Ledger>>, lines: Vec<Entry>, now: Time) 
     if !lines.iter().any(|line| line.id == newest.id) {
         return None;
     }
-    let oldest = oldest_day(now);
+    let oldest = window::oldest_line(now.date_naive());
     let kept = before.entries().iter().filter(|line| line.at.date_naive() >= oldest).cloned();
     let merged = Ledger::new(kept.chain(lines).collect());
     let changed = merged != **before;
@@ -279,22 +276,29 @@ impl Memory {
         let due = self.ledgers.iter().filter(|(_, part)| part.is_due(now, LEDGER_EVERY));
         if let Some((division, part)) = due.min_by_key(|(_, part)| part.due) {
             let newest = part.known.as_ref().and_then(|(ledger, _)| ledger.entries().last());
-            let since = newest.map_or(oldest_day(now), |line| line.at.date_naive() - Days::new(OVERLAP_DAYS));
-            return Some(Task::Ledger { division: *division, since: since.max(oldest_day(now)) });
+            let since = newest
+                .map_or(window::oldest_line(now.date_naive()), |line| line.at.date_naive() - Days::new(OVERLAP_DAYS));
+            return Some(Task::Ledger { division: *division, since: since.max(window::oldest_line(now.date_naive())) });
         }
         if !self.watched.funds.is_empty() && self.sharing.is_due(now, LEDGER_EVERY) {
             return Some(self.go_on_searching(now));
         }
         if self.draft.is_none() {
-            let today = now.date_naive();
-            let (from, to) = (today - Days::new(ORDERS_BACK), today + Days::new(ORDERS_AHEAD));
             if self.orders.is_due(now, ORDERS_EVERY) {
+                let (from, to) = (self.listing_begins(now), window::last_certificate(now.date_naive()));
                 return Some(Task::Orders { from, to });
             }
             self.look_again(now, watched_days);
         }
         let (order, certificate_ends) = self.draft.as_ref()?.next()?;
         Some(Task::End { order, certificate_ends })
+    }
+
+    /// The day from which the orders have to be listed. Where those that are known are doubted, all of them have to be.
+    fn listing_begins(&self, now: Time) -> NaiveDate {
+        let known = self.orders.known.as_ref().filter(|_| !self.orders.doubted);
+        let known = known.map(|(listing, read)| (&*listing.all, read.date_naive()));
+        window::listing_begins(known, now.date_naive())
     }
 
     /// The next round of the search: once an hour those that come next, else those that could not be read.
@@ -351,8 +355,10 @@ impl Memory {
             self.ends = Arc::new(ends);
             (listing, read)
         });
+        let from_the_future = listing.as_ref().is_some_and(|(_, read)| read.date_naive() > now.date_naive());
         self.orders.loaded(listing, now, ORDERS_EVERY);
-        if self.doubts {
+        // A list read by a clock that was ahead lacks the oldest orders, and no longer says so.
+        if self.doubts || from_the_future {
             return self.orders.doubt();
         }
         if self.orders.settled {
@@ -385,7 +391,13 @@ impl Memory {
         Some((came, part.saves(changed, now).then_some(ledger)))
     }
 
-    /// Orders that were asked for at `read`. The listing is shown once the ends that matter have been asked for.
+    /// The orders that are known, shown or not.
+    pub(super) fn known_orders(&self) -> Option<Arc<[Order]>> {
+        self.orders.known.as_ref().map(|(listing, _)| Arc::clone(&listing.all))
+    }
+
+    /// Orders that were asked for at `read`, merged with those known before. They are shown once the ends that matter have
+    /// been asked for.
     pub(super) fn read_orders(&mut self, orders: Arc<[Order]>, read: Time, watched_days: u64) {
         self.draft = Some(Draft::of_new(orders, read, last_day(read, watched_days), &self.ends));
     }
@@ -405,8 +417,7 @@ impl Memory {
     /// Takes out a listing that lacks no end any more, to be built where nobody waits for it and then to be shown.
     pub(super) fn finished(&mut self) -> Option<Finished> {
         let draft = self.draft.take_if(|draft| draft.next().is_none())?;
-        let shown = self.orders.known.as_ref().map(|(listing, _)| Arc::clone(&listing.all));
-        Some(Finished { draft, ends: mem::take(&mut self.ends), shown })
+        Some(Finished { draft, ends: mem::take(&mut self.ends), shown: self.known_orders() })
     }
 
     pub(super) fn publish(&mut self, built: Built, now: Time) -> Published {
@@ -520,8 +531,4 @@ fn gist(reason: &str) -> &str {
 
 fn last_day(now: Time, watched_days: u64) -> NaiveDate {
     now.date_naive() + Days::new(watched_days)
-}
-
-fn oldest_day(now: Time) -> NaiveDate {
-    now.date_naive() - Days::new(LEDGER_DAYS)
 }

@@ -4,7 +4,8 @@
 //! it plain values. It judges nothing, it sends no message, and no balance reading ever waits for it. What it keeps on disk
 //! is a cache that may be deleted at any time.
 //!
-//! A [`Shelf`] is what cycles look at; a [`Keeper`] fills it. How often each part is read is said in `memory.rs`.
+//! A [`Shelf`] is what cycles look at; a [`Keeper`] fills it. How often each part is read is said in `memory.rs`, and how
+//! much of it in `window.rs`.
 
 mod cache;
 mod keeper;
@@ -12,6 +13,7 @@ mod listing;
 mod memory;
 mod part;
 mod sharing;
+mod window;
 
 pub use cache::Cache;
 pub use keeper::Keeper;

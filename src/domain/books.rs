@@ -64,7 +64,7 @@ pub struct Order {
     pub id: u64,
     /// The division that pays for it, where the listing says so.
     pub division: Option<u64>,
-    /// The `name_id` of its product, where the listing says so.
+    /// The `name_id` of its product, else the product's name, where the listing says so.
     pub product: Option<Arc<str>>,
     /// The common name of its certificate, in lower case, where the listing says so.
     pub common_name: Option<Arc<str>>,

@@ -346,7 +346,7 @@ fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<
     let order_ends = raw.order_valid_till.and_then(day).or_else(|| validity.custom_expiration_date.and_then(day));
     let bought_until = placed.and_then(|placed| bought_until(placed, &validity, years));
     let product = raw.product.and_then(|raw| parsed::<RawProduct<'_>>(raw).ok());
-    let product = product.and_then(|product| product.name_id.or(product.name)).and_then(string);
+    let product = product.and_then(|it| it.name_id.and_then(string).or_else(|| it.name.and_then(string)));
     let common_name = certificate.as_ref().and_then(|certificate| certificate.common_name).and_then(string);
     let certificate_ends = match certificate.and_then(|certificate| certificate.valid_till) {
         Some(raw) => fields.date("certificate.valid_till", raw)?,
@@ -375,7 +375,8 @@ fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<
 /// A text that only describes an order: without it the order counts all the same.
 fn word(text: &str, longest: usize, redactor: &Redactor) -> Option<Arc<str>> {
     let text = text.trim();
-    (!text.is_empty() && text.len() <= longest).then(|| clean(redactor, text, longest).into())
+    let cleaned = (text.len() <= longest).then(|| clean(redactor, text, longest))?;
+    (!cleaned.is_empty()).then(|| cleaned.into())
 }
 
 /// The end of a certificate for which a day was chosen.
@@ -592,6 +593,79 @@ mod tests {
             (page.items[0].is_plan, page.items[0].ends().is_none())
         };
         assert_eq!([plan("\"1\""), plan("\"0\""), plan("null")], [(true, true), (false, false), (false, false)]);
+    }
+
+    /// The product and the common name of an order of these fields.
+    fn words(fields: &str, certificate: &str, redactor: &Redactor) -> (Option<String>, Option<String>) {
+        let certificate = format!(r#"{{"valid_till":"2026-11-26"{certificate}}}"#);
+        let item = format!(r#"{{"id":1,"status":"issued","price":1,"certificate":{certificate}{fields}}}"#);
+        let mut page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), redactor).unwrap();
+        let order = page.items.remove(0);
+        (order.product.map(|it| it.to_string()), order.common_name.map(|it| it.to_string()))
+    }
+
+    #[test]
+    fn an_orders_product_is_its_name_id_else_its_name() {
+        for (product, expected) in [
+            (r#"{"name_id":"ssl_plus","name":"Standard SSL","type":"ssl_certificate"}"#, Some("ssl_plus")),
+            (r#"{"name":"Standard SSL"}"#, Some("Standard SSL")),
+            (r#"{"name_id":null,"name":"Standard SSL"}"#, Some("Standard SSL")),
+            (r#"{"name_id":7,"name":"Standard SSL"}"#, Some("Standard SSL")),
+            (r#"{"name_id":"  ssl_plus "}"#, Some("ssl_plus")),
+            (r#"{"name_id":"","name":7}"#, None),
+            (r#"{"name_id":["ssl_plus"]}"#, None),
+            (r#"{"name_id":"a","name_id":"b"}"#, None),
+            ("{}", None),
+            ("null", None),
+            ("\"ssl_plus\"", None),
+            ("[]", None),
+        ] {
+            let read = words(&format!(r#","product":{product}"#), "", &Redactor::default());
+            assert_eq!(read, (expected.map(str::to_owned), None), "{product}");
+        }
+        assert_eq!(words("", "", &Redactor::default()), (None, None));
+    }
+
+    #[test]
+    fn common_names_are_compared_in_lower_case() {
+        for (name, expected) in [
+            (r#""shop.example.com""#, Some("shop.example.com")),
+            (r#"" *.Shop.EXAMPLE.com ""#, Some("*.shop.example.com")),
+            (r#""Bücher.example""#, Some("bücher.example")),
+            (r#""Example Ltd""#, Some("example ltd")),
+            (r#""""#, None),
+            ("null", None),
+            ("7", None),
+            (r#"{"value":"a"}"#, None),
+            (r#"["a"]"#, None),
+        ] {
+            let read = words("", &format!(r#","common_name":{name}"#), &Redactor::default());
+            assert_eq!(read, (None, expected.map(str::to_owned)), "{name}");
+        }
+    }
+
+    #[test]
+    fn hostile_products_and_common_names_spoil_no_order() {
+        let read = |text: &str, redactor: &Redactor| {
+            let product = format!(r#","product":{{"name_id":{text}}}"#);
+            words(&product, &format!(r#","common_name":{text}"#), redactor)
+        };
+        let same = |text: &str| (Some(text.to_owned()), Some(text.to_owned()));
+        let none = Redactor::default();
+        assert_eq!(read(r#""a\u0000b\n\u001b[31mc\u202ed""#, &none), same("a b [31mc d"));
+        assert_eq!(read(r#""\u0007\u200b\n""#, &none), (None, None), "nothing visible");
+        let long = |length: usize| format!("\"{}\"", "x".repeat(length));
+        assert_eq!(read(&long(LONGEST_PRODUCT), &none), same(&"x".repeat(LONGEST_PRODUCT)));
+        assert_eq!(read(&long(LONGEST_PRODUCT + 1), &none), (None, Some("x".repeat(LONGEST_PRODUCT + 1))));
+        assert_eq!(read(&long(LONGEST_COMMON_NAME), &none).1.unwrap().len(), LONGEST_COMMON_NAME);
+        assert_eq!(read(&long(LONGEST_COMMON_NAME + 1), &none), (None, None));
+        assert_eq!(read(&long(900_000), &none), (None, None));
+        let redactor = Redactor::default();
+        redactor.learn(&crate::secret::Secret::new("key-0123456789"));
+        let (product, common_name) = read(r#""key-0123456789.example""#, &redactor);
+        for text in [product.unwrap(), common_name.unwrap()] {
+            assert!(!text.contains("0123456789") && text.ends_with(".example"), "{text}");
+        }
     }
 
     #[test]
