@@ -356,7 +356,7 @@ pub enum PreviewLevel {
 /// What the sandbox simulates.
 #[derive(Debug, clap::Args)]
 pub struct Story {
-    /// steady, drain, renewal-wave, unpaid-invoices, unlimited, divisions, outage, flapping, or a file of your own
+    /// steady, drain, renewal-wave, unpaid-invoices, unlimited, divisions, shared-funds, outage, flapping, plans, or a file of your own
     #[arg(long, value_name = "NAME|FILE", default_value = "drain")]
     pub scenario: String,
     /// The same seed makes the same story

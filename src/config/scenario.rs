@@ -31,7 +31,15 @@ const fn key(name: &'static str) -> Key {
     Key { name, shape: Shape::Scalar }
 }
 
-const ROOT: &[Key] = &[key("about"), key("length"), key("history"), key("rate_limit"), key("divisions"), key("faults")];
+const ROOT: &[Key] = &[
+    key("about"),
+    key("length"),
+    key("history"),
+    key("rate_limit"),
+    key("shared_funds"),
+    key("divisions"),
+    key("faults"),
+];
 const DIVISION: &[Key] = &[
     key("id"),
     key("currency"),
@@ -95,9 +103,20 @@ fn decode(ctx: &Context<'_>, text: &str, name: String) -> Option<Scenario> {
     let mut ids = BTreeSet::new();
     let divisions: Vec<DivisionPlan> =
         divisions.iter().filter_map(|(name, cursor)| division(name, cursor, &mut ids)).collect();
+    let shared_funds = or_default(&section, "shared_funds", values::boolean, false);
+    if let (Some(true), Some(cursor)) = (shared_funds, section.get("shared_funds"))
+        && divisions.windows(2).any(|pair| !holds_the_same(&pair[0], &pair[1]))
+    {
+        cursor.refuse(cursor.shown(), "the same currency, balance and credit_limit for every division");
+    }
     let faults = each(&section, "faults", FAULT, fault);
     let rate_limit = quotas?.into_iter().map(|Quota { requests, window }| (requests, window)).collect();
-    Some(Scenario { name, about, length: length?, history: history?, rate_limit, divisions, faults })
+    let (length, history, shared_funds) = (length?, history?, shared_funds?);
+    Some(Scenario { name, about, length, history, rate_limit, shared_funds, divisions, faults })
+}
+
+fn holds_the_same(one: &DivisionPlan, other: &DivisionPlan) -> bool {
+    (one.currency, one.balance, one.credit) == (other.currency, other.balance, other.credit)
 }
 
 fn division(name: &Name, cursor: &Cursor<'_>, ids: &mut BTreeSet<u64>) -> Option<DivisionPlan> {
@@ -272,12 +291,23 @@ mod tests {
     }
 
     #[test]
+    fn divisions_that_share_their_funds_hold_the_same() {
+        let text = |balance: u32| {
+            format!(
+                "shared_funds: true\ndivisions:\n  A: {{ id: 1, balance: 100 }}\n  B: {{ id: 2, balance: {balance} }}\n"
+            )
+        };
+        assert!(parse("mine.yaml", &text(100)).unwrap().shared_funds);
+        insta::assert_snapshot!(parse("mine.yaml", &text(90)).unwrap_err(), @"mine.yaml:1:15: shared_funds: found `true`, expected the same currency, balance and credit_limit for every division");
+    }
+
+    #[test]
     fn a_wrong_scenario_is_refused_like_a_wrong_configuration_with_every_problem_at_once() {
         let text = "length: 0s\nfautls: []\ndivisions:\n  Main:\n    id: 1\n    balance: 1,000\n    orders:\n      - { product: X, price: -5, per_week: lots }\n    deposits:\n      - { on: 3d, ago: 1d, amount: 5 }\n  Other: { id: 1, balance: 5, credit_limit: none }\nfaults:\n  - { from: 1d, for: 2h, kind: maintainance }\n";
         let problems = parse("mine.yaml", text).unwrap_err();
         insta::assert_snapshot!(problems, @r#"
     mine.yaml:1:9: length: found `0s`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w
-    mine.yaml:2:1: fautls: found `fautls`, expected one of about, length, history, rate_limit, divisions, faults; did you mean `faults`?
+    mine.yaml:2:1: fautls: found `fautls`, expected one of about, length, history, rate_limit, shared_funds, divisions, faults; did you mean `faults`?
     mine.yaml:6:14: divisions.Main.balance: found `1,000`, expected an amount such as 2000 or -569.95, with at most 18 digits before the point and 2 after it
     mine.yaml:8:30: divisions.Main.orders[0].price: found `-5`, expected an amount above 0, such as 218 or 399.50, with at most 18 digits before the point and 2 after it
     mine.yaml:8:44: divisions.Main.orders[0].per_week: found `lots`, expected a whole number from 1 to 1000

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 
 use super::scenario::Credit;
-use super::world::{CERTIFICATE_DAYS, Entry, Order, World};
+use super::world::{Entry, Order, World};
 use crate::domain::Time;
 
 /// The most items of a page. Documented for orders; for the history, the documented example has so many.
@@ -351,8 +351,8 @@ fn listed(world: &World, order: &Order, now: Time) -> Map<String, Value> {
         "date_created": order.placed.format("%Y-%m-%dT%H:%M:%S+00:00").to_string(),
         "validity_years": order.years,
         "order_validity": { "years": order.years },
-        "cert_validity": { "days": CERTIFICATE_DAYS },
-        "is_multi_year_plan": "1",
+        "cert_validity": { "days": order.issuance.certificate_days },
+        "is_multi_year_plan": if order.is_plan() { "1" } else { "0" },
         "has_reissues": its.number > 0,
         "reissues_count": its.number,
         "product": { "name_id": name_id, "name": order.product, "type": "ssl_certificate" },

@@ -23,6 +23,8 @@ pub struct Scenario {
     pub history: Duration,
     /// Requests per window that the API answers, per key; the first is the number. Default: the documented limits.
     pub rate_limit: Vec<(usize, Duration)>,
+    /// All divisions hold the same funds; then they have the same currency, balance and credit.
+    pub shared_funds: bool,
     /// At least one, with distinct ids.
     pub divisions: Vec<DivisionPlan>,
     /// When and how the API fails; where several overlap, the first counts.
@@ -210,21 +212,21 @@ impl fmt::Display for FaultKind {
 }
 
 impl Scenario {
-    /// What the API does so long after the start, if it does not work then.
-    pub fn fault(&self, since_start: Duration) -> Option<FaultKind> {
-        let hit = |fault: &&Fault| (fault.from..fault.from + fault.length).contains(&since_start);
-        self.faults.iter().find(hit).map(|fault| fault.kind)
+    /// How many funds there are.
+    pub(super) fn funds(&self) -> usize {
+        if self.shared_funds { self.divisions.len().min(1) } else { self.divisions.len() }
     }
 }
 
 /// The scenarios that come with the program: name and YAML.
-pub const SHIPPED: [(&str, &str); 9] = [
+pub const SHIPPED: [(&str, &str); 10] = [
     ("steady", include_str!("scenarios/steady.yaml")),
     ("drain", include_str!("scenarios/drain.yaml")),
     ("renewal-wave", include_str!("scenarios/renewal-wave.yaml")),
     ("unpaid-invoices", include_str!("scenarios/unpaid-invoices.yaml")),
     ("unlimited", include_str!("scenarios/unlimited.yaml")),
     ("divisions", include_str!("scenarios/divisions.yaml")),
+    ("shared-funds", include_str!("scenarios/shared-funds.yaml")),
     ("outage", include_str!("scenarios/outage.yaml")),
     ("flapping", include_str!("scenarios/flapping.yaml")),
     ("plans", include_str!("scenarios/plans.yaml")),

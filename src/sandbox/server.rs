@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::answers::{self, Query, Refusal};
-use super::scenario::{FaultKind, Scenario};
+use super::scenario::{Fault, FaultKind, Scenario};
 use super::world::World;
 use super::{Activity, Busy};
 use crate::clock::Clock;
@@ -36,7 +36,9 @@ const HANG: Duration = Duration::from_secs(120);
 /// A simulated account.
 pub struct Sandbox {
     world: Mutex<World>,
-    scenario: Scenario,
+    faults: Vec<Fault>,
+    /// Requests per window that a key has; the first is the number.
+    rate_limit: Vec<(usize, Duration)>,
     clock: Arc<dyn Clock>,
     activity: Arc<dyn Activity>,
     /// When each key's requests came, oldest first; by real time, since a client is real.
@@ -58,8 +60,20 @@ impl Sandbox {
         clock: Arc<dyn Clock>,
         activity: Arc<dyn Activity>,
     ) -> Arc<Self> {
-        let world = Mutex::new(World::new(&scenario, start, seed));
-        Arc::new(Self { world, scenario, clock, activity, asked: Mutex::default() })
+        let world = World::new(&scenario, start, seed);
+        let Scenario { faults, rate_limit, .. } = scenario;
+        Arc::new(Self { world: Mutex::new(world), faults, rate_limit, clock, activity, asked: Mutex::default() })
+    }
+
+    /// An account as it was recorded: it always answers, and as often as it is asked.
+    pub fn recorded(world: World, clock: Arc<dyn Clock>, activity: Arc<dyn Activity>) -> Arc<Self> {
+        let (world, faults, rate_limit) = (Mutex::new(world), Vec::new(), Vec::new());
+        Arc::new(Self { world, faults, rate_limit, clock, activity, asked: Mutex::default() })
+    }
+
+    /// Shows another account from now on.
+    pub fn show(&self, world: World) {
+        *self.world.lock().unwrap_or_else(PoisonError::into_inner) = world;
     }
 
     /// Answers whoever connects, until dropped.
@@ -89,7 +103,8 @@ impl Sandbox {
     pub fn fault(&self) -> Option<FaultKind> {
         let now = self.clock.now();
         let since_start = self.look(|world| (now - world.start()).to_std().unwrap_or_default());
-        self.scenario.fault(since_start)
+        let hit = |fault: &&Fault| (fault.from..fault.from + fault.length).contains(&since_start);
+        self.faults.iter().find(hit).map(|fault| fault.kind)
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -106,9 +121,9 @@ impl Sandbox {
         let within = |times: &VecDeque<Instant>, window: Duration| {
             times.iter().rev().take_while(|at| now.duration_since(**at) < window).count()
         };
-        let full = self.scenario.rate_limit.iter().any(|(requests, window)| within(times, *window) >= *requests);
+        let full = self.rate_limit.iter().any(|(requests, window)| within(times, *window) >= *requests);
         if !full {
-            let longest = self.scenario.rate_limit.iter().map(|(_, window)| *window).max().unwrap_or_default();
+            let longest = self.rate_limit.iter().map(|(_, window)| *window).max().unwrap_or_default();
             while times.front().is_some_and(|at| now.duration_since(*at) >= longest) {
                 times.pop_front();
             }

@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
 
 use self::purse::{Lot, Purse};
-pub use self::records::{CERTIFICATE_DAYS, Entry, Order, Sheet};
+pub use self::records::{Entry, Issuance, Order, RecordedDivision, Records, Sheet};
 use super::scenario::{DivisionPlan, InvoicePlan, Product, RenewalPlan, Scenario, When};
 use crate::domain::Time;
 
@@ -40,6 +40,7 @@ pub struct World {
     plans: Vec<DivisionPlan>,
     start: Time,
     now: Time,
+    /// One for each division, or a single one that all of them share.
     purses: Vec<Purse>,
     entries: Vec<Entry>,
     orders: Vec<Order>,
@@ -102,13 +103,13 @@ impl World {
     /// The life of `scenario` whose day 0 begins at `start`. It has its history already.
     pub fn new(scenario: &Scenario, start: Time, seed: u64) -> Self {
         let openings: Vec<Decimal> = {
-            let nothing = vec![Decimal::ZERO; scenario.divisions.len()];
+            let nothing = vec![Decimal::ZERO; scenario.funds()];
             let trial = Self::with_openings(scenario, start, seed, &nothing);
             let missing = |(plan, purse): (&DivisionPlan, &Purse)| plan.balance - purse.balance;
             scenario.divisions.iter().zip(&trial.purses).map(missing).collect()
         };
         let mut world = Self::with_openings(scenario, start, seed, &openings);
-        for division in 0..world.plans.len() {
+        for division in 0..scenario.funds() {
             // A deposit that expires in the history eats another part of a larger opening.
             let rest = world.plans[division].balance - world.purses[division].balance;
             world.book(division, start, Posting { change: rest, kind: "Adjustment", ..Posting::default() });
@@ -116,6 +117,28 @@ impl World {
         world.history = false;
         world.remember_past_orders();
         world
+    }
+
+    /// An account that shows these records at `at`. Nothing happens to it.
+    pub fn recorded(records: Records, at: Time) -> Self {
+        let Records { divisions, shared_funds, entries, orders } = records;
+        let funds = if shared_funds { divisions.len().min(1) } else { divisions.len() };
+        let purse = |division: &RecordedDivision| Purse { balance: division.balance, ..Purse::default() };
+        Self {
+            purses: divisions.iter().take(funds).map(purse).collect(),
+            plans: divisions.into_iter().map(RecordedDivision::without_plans).collect(),
+            start: at,
+            now: at,
+            entries,
+            orders,
+            past_orders: Vec::new(),
+            streams: Vec::new(),
+            domains: Vec::new(),
+            chance: chance(0, 0),
+            queue: BinaryHeap::new(),
+            planned: 0,
+            history: false,
+        }
     }
 
     fn with_openings(scenario: &Scenario, start: Time, seed: u64, openings: &[Decimal]) -> Self {
@@ -131,7 +154,7 @@ impl World {
             plans: scenario.divisions.clone(),
             start,
             now: birth,
-            purses: scenario.divisions.iter().map(|_| Purse::default()).collect(),
+            purses: (0..scenario.funds()).map(|_| Purse::default()).collect(),
             entries: Vec::new(),
             orders: Vec::new(),
             past_orders: Vec::new(),
@@ -258,7 +281,7 @@ impl World {
             }
             Event::Deposit { division, plan } => self.deposit(at, division, plan),
             Event::Expire { division, entry } => {
-                let left = self.purses[division].lots.iter().find(|lot| lot.entry == entry).map(|lot| lot.left);
+                let left = self.purse(division).lots.iter().find(|lot| lot.entry == entry).map(|lot| lot.left);
                 if let Some(left) = left {
                     let (change, note) = (-left, Some(format!("Unused part of deposit {entry}")));
                     let from_lot = Some(entry);
@@ -268,18 +291,19 @@ impl World {
             }
             Event::Invoice { division, plan } => {
                 let InvoicePlan { amount, due_after, paid_after, .. } = self.plans[division].invoices[plan];
-                self.purses[division].unpaid += amount;
+                self.purse_mut(division).unpaid += amount;
                 match paid_after.filter(|paid| *paid <= due_after) {
                     Some(paid) => self.plan(at + paid, Event::Paid { division, plan }),
                     None => self.plan(at + due_after, Event::Due { division, plan }),
                 }
             }
             Event::Paid { division, plan } => {
-                self.purses[division].unpaid -= self.plans[division].invoices[plan].amount;
+                let amount = self.plans[division].invoices[plan].amount;
+                self.purse_mut(division).unpaid -= amount;
             }
             Event::Due { division, plan } => {
                 let amount = self.plans[division].invoices[plan].amount;
-                self.purses[division].unpaid -= amount;
+                self.purse_mut(division).unpaid -= amount;
                 let note = Some("Overdue invoice, taken from the balance".to_owned());
                 let kind = "Invoice Payment";
                 self.book(division, at, Posting { change: -amount, kind, note, ..Posting::default() });
@@ -363,6 +387,7 @@ impl World {
             ends,
             renewed: false,
             auto_renew: product.auto_renew,
+            issuance: Issuance::default(),
         });
         number
     }
@@ -386,7 +411,7 @@ impl World {
             return None;
         }
         let id = unordered(self.entries.len() as u64);
-        let purse = &mut self.purses[division];
+        let purse = self.purse_mut(division);
         let debt = (-purse.balance).max(Decimal::ZERO);
         purse.balance += change;
         if change > debt {
@@ -400,11 +425,24 @@ impl World {
         Some(id)
     }
 
+    fn place_of_purse(&self, division: usize) -> usize {
+        if self.purses.len() == self.plans.len() { division } else { 0 }
+    }
+
+    fn purse(&self, division: usize) -> &Purse {
+        &self.purses[self.place_of_purse(division)]
+    }
+
+    fn purse_mut(&mut self, division: usize) -> &mut Purse {
+        let place = self.place_of_purse(division);
+        &mut self.purses[place]
+    }
+
     fn sheet_at(&self, division: usize) -> Sheet {
-        let (plan, purse) = (&self.plans[division], &self.purses[division]);
+        let (plan, purse, own) = (&self.plans[division], self.purse(division), self.place_of_purse(division));
         let others = self.plans.iter().zip(&self.purses).enumerate();
         let used = |(other, (its, purse)): (usize, (&DivisionPlan, &Purse))| {
-            (other != division && its.currency == plan.currency).then(|| (-purse.balance).max(Decimal::ZERO))
+            (other != own && its.currency == plan.currency).then(|| (-purse.balance).max(Decimal::ZERO))
         };
         Sheet {
             currency: plan.currency,

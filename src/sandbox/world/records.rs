@@ -7,10 +7,10 @@ use rust_decimal::Decimal;
 
 use crate::domain::Time;
 use crate::domain::money::Currency;
-use crate::sandbox::scenario::Credit;
+use crate::sandbox::scenario::{Credit, DivisionPlan};
 
-/// How many days the longest certificate is valid; an order that lasts longer gets several, one after the other, for nothing.
-pub const CERTIFICATE_DAYS: u64 = 199;
+/// How many days a certificate is valid at most since February 2026.
+const CERTIFICATE_DAYS: u64 = 199;
 /// A certificate is issued so long after its order was placed.
 const ISSUING: Duration = Duration::from_secs(2 * 3600);
 /// The next certificate of an order comes so long before the last one ends.
@@ -62,6 +62,26 @@ pub struct Order {
     pub renewed: bool,
     /// Whether it is renewed automatically.
     pub auto_renew: bool,
+    /// How it gets its certificates.
+    pub issuance: Issuance,
+}
+
+/// How an order gets its certificates. One that lasts longer than a certificate may gets several, one after the other, for
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Issuance {
+    /// How many days a certificate is valid at most.
+    pub certificate_days: u64,
+    /// Whether another certificate follows one that ends before the order; else it only has its first.
+    pub reissued: bool,
+    /// How long it takes until a certificate that was ordered anew is issued.
+    pub reissue_takes: Duration,
+}
+
+impl Default for Issuance {
+    fn default() -> Self {
+        Self { certificate_days: CERTIFICATE_DAYS, reissued: true, reissue_takes: ISSUING }
+    }
 }
 
 /// One of an order's certificates.
@@ -88,15 +108,21 @@ impl Order {
 
     /// Whether its next certificate was ordered and is not issued yet.
     pub fn reissuing(&self, now: Time) -> bool {
-        self.issued(now) && self.certificate(now + ISSUING).number > self.certificate(now).number
+        let later = now + self.issuance.reissue_takes;
+        self.issued(now) && self.certificate(later).number > self.certificate(now).number
+    }
+
+    /// Whether its certificates end before it does.
+    pub fn is_plan(&self) -> bool {
+        self.placed + Days::new(self.issuance.certificate_days) < self.ends
     }
 
     /// The certificate that is valid then: an order that lasts longer than a certificate may gets them in turn, for nothing,
     /// each a fortnight before the one before it ends.
     pub fn certificate(&self, now: Time) -> Certificate {
-        let lifetime = Days::new(CERTIFICATE_DAYS);
+        let lifetime = Days::new(self.issuance.certificate_days);
         let mut certificate = Certificate { number: 0, from: self.placed + ISSUING, ends: self.placed + lifetime };
-        while certificate.ends < self.ends && now + OVERLAP >= certificate.ends {
+        while self.issuance.reissued && certificate.ends < self.ends && now + OVERLAP >= certificate.ends {
             let from = certificate.ends - OVERLAP;
             certificate = Certificate { number: certificate.number + 1, from, ends: from + lifetime };
         }
@@ -106,6 +132,53 @@ impl Order {
     /// When the certificate that is valid then ends.
     pub fn certificate_ends(&self, now: Time) -> Time {
         self.certificate(now).ends
+    }
+}
+
+/// What an account shows at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Records {
+    /// At least one, with distinct ids.
+    pub divisions: Vec<RecordedDivision>,
+    /// All divisions hold the same funds: those of the first.
+    pub shared_funds: bool,
+    /// The ledger, in the order of time. A debit belongs to an order where the order was paid from the balance, and a
+    /// credit where it takes a purchase back.
+    pub entries: Vec<Entry>,
+    /// The orders that are listed.
+    pub orders: Vec<Order>,
+}
+
+/// A division and what it holds.
+#[derive(Debug, Clone)]
+pub struct RecordedDivision {
+    /// Its container id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Of all its amounts.
+    pub currency: Currency,
+    /// Its balance.
+    pub balance: Decimal,
+    /// How far the balance may go below zero.
+    pub credit: Credit,
+}
+
+impl RecordedDivision {
+    pub(super) fn without_plans(self) -> DivisionPlan {
+        let Self { id, name, currency, balance, credit } = self;
+        DivisionPlan {
+            id,
+            name,
+            currency,
+            balance,
+            credit,
+            orders: Vec::new(),
+            renewals: Vec::new(),
+            added_domains: Vec::new(),
+            deposits: Vec::new(),
+            invoices: Vec::new(),
+        }
     }
 }
 

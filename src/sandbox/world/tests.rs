@@ -22,11 +22,13 @@ fn shipped(name: &str) -> Scenario {
 /// What must hold at every moment.
 fn agrees(world: &World) {
     let mut balances: BTreeMap<u64, Decimal> = BTreeMap::new();
+    let shared = world.plans.len() > world.purses.len();
+    let fund = |division: u64| if shared { world.plans[0].id } else { division };
     for pair in world.entries().windows(2) {
         assert!(pair[0].at <= pair[1].at, "the ledger is in the order of time");
     }
     for entry in world.entries() {
-        let balance = balances.entry(entry.division).or_default();
+        let balance = balances.entry(fund(entry.division)).or_default();
         *balance += entry.change;
         assert_eq!(*balance, entry.balance_after, "every entry tells the balance after it");
         if let Some(order) = entry.order {
@@ -43,7 +45,7 @@ fn agrees(world: &World) {
         let sheet = world.sheet(division).unwrap();
         assert_eq!(
             sheet.balance,
-            balances.get(&division).copied().unwrap_or_default(),
+            balances.get(&fund(division)).copied().unwrap_or_default(),
             "balance is the sum of history"
         );
         if let Credit::Limit(limit) = sheet.credit {
@@ -181,6 +183,7 @@ fn a_long_order_gets_its_certificates_one_after_the_other() {
         ends,
         renewed: false,
         auto_renew: false,
+        issuance: Issuance::default(),
     };
     assert_eq!(order.certificate_ends(placed), placed + DAY * 199);
     assert_eq!(order.certificate_ends(placed + DAY * 186), ends.min(placed + DAY * (199 - 14 + 199)));
@@ -192,6 +195,46 @@ fn a_long_order_gets_its_certificates_one_after_the_other() {
     assert_eq!(states(placed + DAY * 185), (true, false, false, 1));
     assert_eq!(states(ends), (true, false, false, 1), "its last day is a whole one");
     assert_eq!(states(ends + DAY), (true, false, true, 1));
+    let never = Order { issuance: Issuance { reissued: false, ..order.issuance }, ..order.clone() };
+    assert_eq!(never.certificate_ends(ends), placed + DAY * 199);
+    assert!(!never.expired(ends - DAY), "the order goes on without a certificate");
+    let slow = Order { issuance: Issuance { reissue_takes: DAY * 5, ..order.issuance }, ..order };
+    assert!(!slow.reissuing(placed + DAY * 179) && slow.reissuing(placed + DAY * 181));
+}
+
+#[test]
+fn divisions_with_shared_funds_report_the_same_and_buy_from_them() {
+    let text = "shared_funds: true\ndivisions: { A: { id: 1, balance: 900, credit_limit: 0, orders: [{ product: X, price: 100, per_week: 4 }] }, B: { id: 2, balance: 900, credit_limit: 0, orders: [{ product: X, price: 100, per_week: 3 }] } }";
+    let mut world = World::new(&parse("x", text).unwrap(), start(), 1);
+    for day in 0..30 {
+        world.advance(start() + DAY * day);
+        agrees(&world);
+        assert_eq!(world.sheet(1), world.sheet(2));
+    }
+    assert_eq!(world.sheet(1).unwrap().available(), Some(Decimal::ZERO), "nine orders, of both");
+    let charges = |id: u64| world.entries().iter().filter(|it| it.division == id && it.at > start()).count();
+    assert!(charges(1) > 0 && charges(2) > 0 && charges(1) + charges(2) == 9);
+}
+
+#[test]
+fn a_recorded_account_shows_its_records_and_lives_no_further() {
+    let division = |id: u64| RecordedDivision {
+        id,
+        name: format!("Division {id}"),
+        currency: Currency::parse("USD").unwrap(),
+        balance: Decimal::from(500),
+        credit: Credit::Limit(Decimal::from(2000)),
+    };
+    let mut lived = World::new(&shipped("drain"), start(), 1);
+    lived.advance(start() + DAY * 5);
+    let (entries, orders) = (lived.entries().to_vec(), lived.orders().to_vec());
+    let divisions = vec![division(11224), division(2)];
+    let records = Records { divisions, shared_funds: true, entries: entries.clone(), orders: orders.clone() };
+    let mut world = World::recorded(records, start() + DAY * 5);
+    world.advance(start() + DAY * 400);
+    assert_eq!((world.entries(), world.orders()), (&*entries, &*orders));
+    assert_eq!(world.sheet(2).unwrap().available(), Some(Decimal::from(2500)));
+    assert_eq!(world.sheet(2), world.sheet(11224));
 }
 
 #[test]
@@ -285,6 +328,7 @@ proptest! {
             length: WEEK * 6,
             history: WEEK * weeks,
             rate_limit: Vec::new(),
+            shared_funds: false,
             divisions: vec![one, two, three],
             faults: Vec::new(),
         };
