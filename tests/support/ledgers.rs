@@ -1,12 +1,18 @@
-//! Ledgers of accounts that live by known laws, with what they will spend: what a forecast is measured against.
+//! Accounts that live by known laws, with what they will spend: what a forecast is measured against.
 //!
-//! Each is seeded: the same kind and number make the same ledger. Amounts are hundredths of a unit.
+//! Each is seeded: the same kind and number make the same account. Amounts are hundredths of a unit. The kinds that spend by
+//! pace and rhythm are made here, those that live by renewals in `renewing.rs`.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+
+#[path = "renewing.rs"]
+mod renewing;
 
 use std::collections::BTreeMap;
 
 use lowtide::domain::Time;
-use lowtide::domain::books::{Entry, Ledger, Order};
+use lowtide::domain::money::Currency;
+use lowtide::sandbox::scenario::Credit;
+use lowtide::sandbox::world::{Entry, Issuance, Order, RecordedDivision, Records};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
@@ -59,6 +65,34 @@ pub enum Kind {
     YearlyRush,
     /// Orders of very unequal size: most are small, a few cost as much as hundreds.
     UnequalOrders,
+    /// The pace switches between two habits, 1 and 2 to 3.5 times, each of which lasts two to six months.
+    RegimeSwitch,
+    /// The same pace every day; all prices are 8 to 20 % higher since one of the last 10 to 120 days.
+    PriceRise,
+    /// Orders whose ends are spread over the year, most of them renewed, and some new ones.
+    RenewalsSteady,
+    /// The orders end in four to eight waves a year, of 10 to 40 each.
+    RenewalsInWaves,
+    /// Only 45 to 75 % are renewed, and there are hardly any new orders.
+    RenewalsDeclining,
+    /// List prices rise by 4 to 20 % on one day of each year.
+    RenewalsWithPriceRises,
+    /// As many new orders as renewals, most of them never renewed.
+    EverySecondNew,
+    /// A third each lasts one, two and three years.
+    MultiYearMixed,
+    /// Certificates last 199 days and are reissued within their orders; a few never are.
+    ReissuesOf199Days,
+    /// Ledger lines do not say which order they pay.
+    LedgerWithoutOrderIds,
+    /// The account began 84 to 330 days ago, by moving its certificates here or from nothing.
+    YoungerThanAYear,
+    /// Three to six divisions buy from one fund.
+    SharedByDivisions,
+    /// A fifth to three fifths of the certificates are paid by card.
+    PartlyPaidByCard,
+    /// Domains are added to one order in five, and 3 % of the purchases are taken back.
+    DomainsAndRefunds,
 }
 
 pub const TUNED: [Kind; 6] =
@@ -87,24 +121,54 @@ pub const HELD_OUT: [Kind; 7] = [
     Kind::UnequalOrders,
 ];
 
+/// Without orders, and written after the method of the others was final.
+pub const CHANGING: [Kind; 2] = [Kind::RegimeSwitch, Kind::PriceRise];
+
+/// Accounts that live by renewals.
+pub const RENEWING: [Kind; 12] = [
+    Kind::RenewalsSteady,
+    Kind::RenewalsInWaves,
+    Kind::RenewalsDeclining,
+    Kind::RenewalsWithPriceRises,
+    Kind::EverySecondNew,
+    Kind::MultiYearMixed,
+    Kind::ReissuesOf199Days,
+    Kind::LedgerWithoutOrderIds,
+    Kind::YoungerThanAYear,
+    Kind::SharedByDivisions,
+    Kind::PartlyPaidByCard,
+    Kind::DomainsAndRefunds,
+];
+
 /// Days of truth after `now`.
 pub const AFTER: usize = 365;
 const PRICES: [i64; 4] = [21_800, 29_900, 39_900, 99_500];
+/// The divisions have numbers from here on.
+const FIRST_DIVISION: u64 = 11_224;
+/// Every account has this credit limit.
+const CREDIT: i64 = 200_000;
 
 /// An account at a moment, and what comes after.
 pub struct Case {
-    pub ledger: Ledger,
-    /// For the kinds that renew.
-    pub orders: Option<Vec<Order>>,
-    pub now: Time,
+    /// The ledger, in the order of time; balances are not filled in.
+    entries: Vec<Entry>,
+    orders: Vec<Order>,
+    divisions: u64,
     /// What it will spend on each day from `now` on, in hundredths.
     pub future: Vec<i64>,
     /// What it spent on each day before `now`, oldest first.
     pub past: Vec<i64>,
+    /// What it spends a day.
+    worth: i64,
+    /// Of its purchases of the last year.
+    prices: Vec<i64>,
 }
 
 impl Case {
     pub fn new(kind: Kind, number: u64) -> Self {
+        if RENEWING.contains(&kind) {
+            return renewing::case(kind, number);
+        }
         let mut chance = ChaCha8Rng::seed_from_u64(number * 1000 + kind as u64);
         let mut life = Life::new(kind, &mut chance);
         for day in 0..life.days() {
@@ -112,6 +176,52 @@ impl Case {
         }
         life.case()
     }
+
+    /// Funds for so many days at its own pace, and at least for two usual purchases: with less, none could be made.
+    pub fn available(&self, days: i64) -> i64 {
+        let mut prices = self.prices.clone();
+        prices.sort_unstable();
+        let usual = prices.get(prices.len() / 2).copied().unwrap_or_default();
+        (self.worth * days).max(2 * usual)
+    }
+
+    /// What `CertCentral` shows of the account when so much is available.
+    pub fn records(&self, available: i64) -> Records {
+        let mut balance = Decimal::new(available - CREDIT, 2);
+        let division = |number: u64| RecordedDivision {
+            id: FIRST_DIVISION + number,
+            name: format!("Division {number}"),
+            currency: Currency::parse("USD").unwrap(),
+            balance,
+            credit: Credit::Limit(Decimal::new(CREDIT, 2)),
+        };
+        let divisions = (0..self.divisions).map(division).collect();
+        let mut entries = self.entries.clone();
+        for entry in entries.iter_mut().rev() {
+            entry.balance_after = balance;
+            balance -= entry.change;
+        }
+        Records { divisions, shared_funds: true, entries, orders: self.orders.clone() }
+    }
+}
+
+/// Of every account.
+pub fn now() -> Time {
+    Time::from_timestamp(1_795_500_000, 0).unwrap()
+}
+
+fn days(days: i64) -> chrono::Duration {
+    chrono::Duration::days(days)
+}
+
+/// Another number for each; they do not rise with time.
+fn shuffled(number: usize) -> u64 {
+    10_000_000 + (number as u64 + 1) * 48_271 % 2_147_483_647
+}
+
+fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.sort_by_key(|entry| entry.at);
+    entries
 }
 
 /// What an account does on a day.
@@ -127,7 +237,10 @@ struct Life {
     campaign_ends: usize,
     next_special: usize,
     purchases: Vec<(usize, i64, Option<u64>)>,
+    /// Number, price, and the days on which it was placed and ends.
     orders: Vec<(u64, i64, usize, usize)>,
+    /// Of each order: a renewal is for the site of the order before it.
+    sites: Vec<usize>,
     renewed: BTreeMap<u64, usize>,
     renewals: BTreeMap<usize, Vec<usize>>,
     share: f64,
@@ -147,6 +260,7 @@ impl Life {
             next_special: chance.random_range(0..90),
             purchases: Vec::new(),
             orders: Vec::new(),
+            sites: Vec::new(),
             renewed: BTreeMap::new(),
             renewals: BTreeMap::new(),
             share: chance.random_range(0.8..1.0),
@@ -154,6 +268,9 @@ impl Life {
         if kind == Kind::Sparse {
             life.history = history.max(182);
             life.rate = chance.random_range(0.1..0.33);
+        }
+        if kind == Kind::RegimeSwitch {
+            life.campaign_ends = if life.traits[1] < 0.5 { life.next_special } else { 0 };
         }
         if kind == Kind::PayrollBatches {
             life.next_special %= 14;
@@ -186,24 +303,35 @@ impl Life {
         }
         let rate = self.rate * self.factor(day);
         for _ in 0..poisson(rate, chance) {
-            let price = self.price(chance);
+            let price = self.price(day, chance);
             self.buy(day, price, chance);
         }
         self.special(day, chance);
         for order in self.renewals.remove(&day).unwrap_or_default() {
             let (id, price, _, end) = self.orders[order];
             let new = self.place(day, end + 365, price, chance);
+            self.sites[self.orders.len() - 1] = self.sites[order];
             self.renewed.insert(id, day);
             self.purchases.push((day, price, Some(new)));
         }
     }
 
-    fn price(&self, chance: &mut ChaCha8Rng) -> i64 {
+    fn price(&self, day: usize, chance: &mut ChaCha8Rng) -> i64 {
         if self.kind != Kind::UnequalOrders {
-            return PRICES[chance.random_range(0..4)];
+            let price = PRICES[chance.random_range(0..4)];
+            return if self.is_after_rise(day) { price + price * self.rise() / 100 } else { price };
         }
         let rare = 1.0 - chance.random::<f64>();
         i64::try_from(whole((20_000.0 * rare.powf(-0.55)).min(20_000_000.0))).unwrap()
+    }
+
+    fn is_after_rise(&self, day: usize) -> bool {
+        self.kind == Kind::PriceRise && day + 10 + whole(self.traits[1] * 110.0) >= self.history
+    }
+
+    /// In percent.
+    fn rise(&self) -> i64 {
+        8 + i64::try_from(whole(self.traits[0] * 13.0)).unwrap()
     }
 
     fn factor(&self, day: usize) -> f64 {
@@ -224,6 +352,7 @@ impl Life {
             Kind::Growing => (1.0 + growth).powf(weeks),
             Kind::Shrinking => (1.0 + growth).powf(-weeks),
             Kind::CampaignBursts if day < self.campaign_ends => 2.0 + self.traits[0],
+            Kind::RegimeSwitch if day < self.campaign_ends => 2.0 + 1.5 * self.traits[0],
             Kind::WeekdayShift => {
                 let shift = self.history - whole(self.traits[1] * 80.0);
                 if day < shift { weekday(busy) } else { weekday((busy + 3) % 7) }
@@ -276,6 +405,11 @@ impl Life {
                 self.campaign_ends = day + chance.random_range(14..=28);
                 self.next_special = self.campaign_ends + chance.random_range(45..=100);
             }
+            Kind::RegimeSwitch => {
+                let was_busy = self.campaign_ends == day;
+                self.next_special = day + chance.random_range(60..=182);
+                self.campaign_ends = if was_busy { 0 } else { self.next_special };
+            }
             Kind::Vacations => {
                 self.campaign_ends = day + chance.random_range(7..=14);
                 self.next_special = self.campaign_ends + chance.random_range(60..=120);
@@ -301,50 +435,64 @@ impl Life {
             let lead = 3 + whole(self.traits[1] * 20.0) + chance.random_range(0..8);
             self.renewals.entry(end.saturating_sub(lead).max(day + 1)).or_default().push(self.orders.len());
         }
+        self.sites.push(self.orders.len());
         self.orders.push((id, price, day, end));
         id
     }
 
     fn case(&self) -> Case {
-        let now = Time::from_timestamp(1_795_500_000, 0).unwrap();
-        let span = |count: usize| chrono::Duration::days(i64::try_from(count).unwrap());
-        let at = |day: usize| now + span(day) - span(self.history) + chrono::Duration::hours(9);
+        let at = |day: usize| now() + span(day) - span(self.history) + chrono::Duration::hours(9);
         let mut days = vec![0; self.days()];
         self.purchases.iter().for_each(|(day, price, _)| days[*day] += price);
         let entry = |number: usize, (day, change, order): (usize, i64, Option<u64>)| Entry {
-            id: number.to_string().into(),
+            id: shuffled(number),
+            division: FIRST_DIVISION,
             at: at(day),
             change: Decimal::new(change, 2),
-            kind: if change < 0 { "Charge" } else { "Credit" }.into(),
-            balance_after: None,
-            currency: None,
+            kind: if change < 0 { "Charge" } else { "Credit" },
             order,
+            note: None,
             expires: None,
+            balance_after: Decimal::ZERO,
         };
-        let opening = Entry { at: at(0) - chrono::Duration::hours(9), ..entry(usize::MAX, (0, 100_000_000, None)) };
-        let known = self.purchases.iter().filter(|(day, ..)| *day < self.history);
-        let debits = known.enumerate().map(|(number, (day, price, order))| entry(number, (*day, -price, *order)));
-        let ledger = Ledger::new([opening].into_iter().chain(debits).collect());
-        let order = |(id, price, placed, end): &(u64, i64, usize, usize)| Order {
-            id: *id,
-            division: None,
-            product: None,
-            common_name: None,
-            price: Decimal::new(*price, 2),
-            expired: false,
-            renewed: self.renewed.get(id).is_some_and(|day| *day < self.history),
-            // The orders of the beginning are older than the ledger.
-            placed: (*placed > 0).then(|| at(*placed).date_naive()),
-            bought_until: (*placed > 0).then(|| at(*placed).date_naive() + chrono::Months::new(12)),
-            is_plan: false,
-            certificate_ends: at(*end).date_naive(),
-            order_ends: None,
-        };
-        let orders = (self.kind == Kind::RenewalWaves)
-            .then(|| self.orders.iter().filter(|(_, _, placed, _)| *placed < self.history).map(order).collect());
+        let opening =
+            Entry { at: at(0) - chrono::Duration::hours(9), ..entry(self.purchases.len(), (0, 100_000_000, None)) };
+        let known = || self.purchases.iter().filter(|(day, ..)| *day < self.history);
+        let debits = known().enumerate().map(|(number, (day, price, order))| entry(number, (*day, -price, *order)));
+        let entries = in_order([opening].into_iter().chain(debits).collect());
+        let last_year = self.history.saturating_sub(365);
+        let prices = known().filter(|(day, ..)| *day >= last_year).map(|(_, price, _)| *price).collect();
+        // Most kinds were measured without orders from the beginning.
+        let listed = self.orders.iter().enumerate().filter(|_| self.kind == Kind::RenewalWaves);
+        let orders = listed.filter(|(_, (_, _, placed, _))| *placed < self.history);
+        let orders = orders.map(|(number, order)| self.listed(number, *order, at)).collect();
         let future = days.split_off(self.history);
-        Case { ledger, orders, now, future, past: days }
+        let worth = days[days.len() - 84..].iter().sum::<i64>() / 84;
+        Case { entries, orders, divisions: 1, future, past: days, worth, prices }
     }
+
+    fn listed(&self, number: usize, order: (u64, i64, usize, usize), at: impl Fn(usize) -> Time) -> Order {
+        let (id, price, placed, end) = order;
+        // The orders of the beginning are older than the ledger.
+        let placed = if placed > 0 { at(placed) } else { at(end) - span(365) };
+        Order {
+            id,
+            division: FIRST_DIVISION,
+            product: format!("Product {price}"),
+            price: Decimal::new(price, 2),
+            years: 1,
+            common_name: format!("site-{}.example.com", self.sites[number]),
+            placed,
+            ends: at(end),
+            renewed: self.renewed.get(&id).is_some_and(|day| *day < self.history),
+            auto_renew: false,
+            issuance: Issuance { certificate_days: 2000, ..Issuance::default() },
+        }
+    }
+}
+
+fn span(count: usize) -> chrono::Duration {
+    days(i64::try_from(count).unwrap())
 }
 
 /// Without its fraction.
