@@ -9,7 +9,7 @@ use super::history::{History, Minor};
 use super::lumps::Lumps;
 use super::pace::{Story, scale, stories};
 use super::purchases::Payment;
-use super::renewal_model::{LONGEST_LEAD, RenewalModel};
+use super::renewal_model::{LONGEST_LEAD, RenewalModel, Standing};
 use super::share::Share;
 
 /// How many futures are drawn.
@@ -26,9 +26,12 @@ const SLOPE_WEEKS: usize = 13;
 const RUN: usize = 6;
 /// How likely a pace that changed is to change back, a week after it did; the chance falls with the square of the weeks.
 const BACK: f64 = 1.5;
-/// A lead of this share is unlike those before it, or none is known: any from 0 to 30 days.
+/// A lead of this share is unlike those before it: any from 0 to 30 days.
 const OWN_WAY: f64 = 1.0 / 16.0;
-const OWN_LEADS: i32 = 31;
+const OWN_LEADS: usize = 31;
+/// Where few leads are known, as if so many were unlike each other: any up to the account's own longest, which is one of so many.
+const UNKNOWN_LEADS: f64 = 2.0;
+const LONGEST_LEADS: [usize; 4] = [11, 31, 61, 91];
 const DAYS_AHEAD: i32 = HORIZON_DAYS as i32;
 const PAYMENTS: [Payment; 3] = [Payment::Balance, Payment::Elsewhere, Payment::Unknown];
 
@@ -100,38 +103,46 @@ fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut Chance)
     if model.is_empty() {
         return;
     }
-    let renewed = chance.drawn(&model.renewed);
-    let idle_renewed = chance.drawn(&model.idle_renewed);
+    let renewed = model.renewed.each_ref().map(|share| chance.drawn(share));
     let from_balance = PAYMENTS.map(|payment| chance.drawn(model.paid_from_balance(payment)));
-    add_renewals_of_new_orders(future, model, renewed * from_balance[0], chance);
+    let longest = LONGEST_LEADS[chance.below(LONGEST_LEADS.len())];
+    add_renewals_of_new_orders(future, model, renewed[Standing::First as usize] * from_balance[0], chance);
     for due in &model.dues {
         let leads = &model.leads[due.leads];
         let paid = from_balance[PAYMENTS.iter().position(|payment| *payment == due.payment).unwrap_or(0)];
         let (mut days, mut possible) = (due.days, due.possible);
-        let share = if due.idle { idle_renewed } else { renewed };
+        let mut share = renewed[due.standing as usize];
         let ratios = &model.prices[due.prices];
         let price = scaled(due.price, ratios[chance.below(ratios.len())]);
-        while let Some(lead) = renewal_lead(days, share, (leads, possible), chance) {
+        while let Some(lead) = renewal_lead(days, share, (leads, possible), longest, chance) {
             let Some(day) = usize::try_from(days - lead).ok().and_then(|day| future.get_mut(day)) else { break };
             if chance.share() < paid {
                 *day = day.saturating_add(price);
             }
             days = days.saturating_add(i32::try_from(due.length).unwrap_or(i32::MAX));
-            possible = leads.len();
+            (possible, share) = (leads.len(), renewed[Standing::Renewed as usize]);
         }
     }
 }
 
 /// How many days before its end an order is renewed, if it is. What would have come about before today cannot be: so the
 /// closer its end without a renewal, the less likely one is, where the others came earlier. Its lead is as one before it was,
-/// but one in sixteen goes its own way.
-fn renewal_lead(days: i32, renewed: f64, (leads, possible): (&[i32], usize), chance: &mut Chance) -> Option<i32> {
+/// but one in sixteen goes its own way, and more of them where few are known.
+fn renewal_lead(
+    days: i32,
+    renewed: f64,
+    (leads, possible): (&[i32], usize),
+    longest: usize,
+    chance: &mut Chance,
+) -> Option<i32> {
     if days - LONGEST_LEAD >= DAYS_AHEAD {
         return None;
     }
-    let own = (days + 1).clamp(0, OWN_LEADS);
-    let as_others = if leads.is_empty() { 0.0 } else { (1.0 - OWN_WAY) * count(possible) / count(leads.len()) };
-    let in_its_way = (if leads.is_empty() { 1.0 } else { OWN_WAY }) * f64::from(own) / f64::from(OWN_LEADS);
+    let unknown = UNKNOWN_LEADS / (UNKNOWN_LEADS + count(leads.len()));
+    let (own_way, own_leads) = if unknown > OWN_WAY { (unknown, longest) } else { (OWN_WAY, OWN_LEADS) };
+    let own = usize::try_from(days + 1).unwrap_or(0).min(own_leads);
+    let as_others = if leads.is_empty() { 0.0 } else { (1.0 - own_way) * count(possible) / count(leads.len()) };
+    let in_its_way = own_way * count(own) / count(own_leads);
     let comes = renewed * (as_others + in_its_way);
     let drawn = chance.share() * (comes + 1.0 - renewed);
     if drawn >= comes {
@@ -140,7 +151,7 @@ fn renewal_lead(days: i32, renewed: f64, (leads, possible): (&[i32], usize), cha
     if drawn < renewed * as_others {
         return leads.get(chance.below(possible)).copied();
     }
-    i32::try_from(chance.below(usize::try_from(own).unwrap_or(1))).ok()
+    i32::try_from(chance.below(own)).ok()
 }
 
 /// What is bought anew in this future is renewed in its turn, as far as that falls within the horizon.

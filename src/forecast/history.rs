@@ -22,6 +22,15 @@ pub(super) type Week = [Minor; 7];
 const MOST_A_DAY: Minor = 1_000_000_000_000_000;
 /// How many weeks are looked at, at most.
 const MOST_WEEKS: usize = 52;
+/// A ledger that is shorter than this begins with its account: older ones are not read as a whole.
+const YOUNG: chrono::TimeDelta = chrono::TimeDelta::days(390);
+/// A migration takes so many weeks at most, which cost more than so many times as many later ones; its last week alone more
+/// than so many times a later one.
+const LONGEST_MIGRATION: usize = 10;
+const MIGRATION: i128 = 4;
+const MIGRATION_ENDS: i128 = 2;
+/// So many weeks must follow it.
+const LEAST_LATER_WEEKS: usize = 4;
 /// A day that costs more than this many halves of a typical week is a lump.
 const LUMP_HALVES: i64 = 3;
 
@@ -57,8 +66,17 @@ impl History {
             return Err(NotYet::TooFewPurchases { count });
         }
         let today = now.date_naive();
-        let body = body(&recent, purchases, weeks);
-        let told = told(&starved(known, available, usual, now, weeks), &recent, now);
+        let mut body = body(&recent, purchases, weeks);
+        let moved = migration(purchases, &body);
+        body.drain(..moved);
+        let weeks = weeks - moved;
+        let begin = now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0));
+        let recent = &recent[recent.partition_point(|purchase| purchase.entry.at <= begin)..];
+        if moved > 0 && recent.len() < wide(LEAST_PURCHASES) {
+            // As if one more had been bought: that none was in a few weeks does not mean that none will be.
+            body[0][0] = body[0][0].saturating_add(minor(usual)).min(MOST_A_DAY);
+        }
+        let told = told(&starved(known, available, usual, now, weeks), recent, now);
         let mut body: Vec<Week> = told.iter().map(|week| body[*week]).collect();
         let begin = |week: &usize| days_before(today, 7 * u64::try_from(weeks - week).unwrap_or(0));
         let begins = told.iter().map(begin).collect();
@@ -84,6 +102,28 @@ fn body(recent: &[&Purchase<'_>], purchases: &Purchases<'_>, weeks: usize) -> Ve
         *day = day.saturating_add(Minor::try_from(cost).unwrap_or(MOST_A_DAY)).min(MOST_A_DAY);
     }
     body
+}
+
+/// How many weeks an account that began within its ledger took to move its certificates here: a first run of weeks that cost
+/// much more than the later ones do. It moves them once.
+fn migration(purchases: &Purchases<'_>, body: &[Week]) -> usize {
+    let first = purchases.known.first().map(|line| line.at);
+    let is_young = first.is_some_and(|first| purchases.now - first < YOUNG && !purchases.orders.is_empty());
+    if !is_young {
+        return 0;
+    }
+    let totals: Vec<i128> = body.iter().map(|week| week.iter().map(|day| i128::from(*day)).sum()).collect();
+    let is_migration = |weeks: &usize| {
+        let (moved, later) = totals.split_at(*weeks);
+        let many = |weeks: &[i128], times: i128| {
+            let (sum, count) = (weeks.iter().sum::<i128>(), i128::try_from(weeks.len()).unwrap_or(1));
+            let (most, later_count) = (later.iter().sum::<i128>(), i128::try_from(later.len()).unwrap_or(1));
+            sum * later_count > most * count * times
+        };
+        many(moved, MIGRATION) && moved.last().is_some_and(|last| many(&[*last], MIGRATION_ENDS))
+    };
+    let longest = LONGEST_MIGRATION.min(totals.len().saturating_sub(LEAST_LATER_WEEKS));
+    (1..=longest).rev().find(is_migration).unwrap_or(0)
 }
 
 fn middle(mut ratios: Vec<Ratio>) -> Ratio {

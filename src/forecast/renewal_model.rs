@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
+use rust_decimal::prelude::ToPrimitive as _;
 
 use super::HORIZON_DAYS;
 use super::history::{Minor, minor};
@@ -22,6 +23,10 @@ const RENEWED_BEFORE: (u32, u32) = (5, 0);
 const IDLE_RENEWED_BEFORE: (u32, u32) = (1, 2);
 /// How long that is.
 const IDLE_DAYS: u64 = 30;
+/// What is known of all orders counts as so many cases.
+const POOLED: u32 = 8;
+/// An order may end so many days later than it was bought for without being a renewal.
+const CARRIED_DAYS: i64 = 2;
 /// What paid for an order will probably pay for its renewal.
 const STAYS_WITH_BALANCE: (u32, u32) = (20, 0);
 const STAYS_ELSEWHERE: (u32, u32) = (0, 4);
@@ -52,13 +57,23 @@ pub(super) struct Due {
     /// How long it lasts, and so its renewal.
     pub(super) length: u32,
     pub(super) payment: Payment,
-    /// Its certificate has ended, and it goes on.
-    pub(super) idle: bool,
+    pub(super) standing: Standing,
     /// The place of the leads that it may have, and how many of them can still be.
     pub(super) leads: usize,
     pub(super) possible: usize,
     /// The place of the ratios of its next price to its last.
     pub(super) prices: usize,
+}
+
+/// What an order tells of whether it will be renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is a renewal itself.
+    Renewed,
+    /// It is the first of its kind, as far as is known.
+    First,
+    /// Its certificate ended long before it, and was not issued anew.
+    Idle,
 }
 
 /// How many orders have ended.
@@ -72,10 +87,8 @@ pub(super) struct Ended {
 #[derive(Debug, Clone)]
 pub(super) struct RenewalModel {
     pub(super) dues: Vec<Due>,
-    /// How many of the orders that end are renewed.
-    pub(super) renewed: Share,
-    /// The same of those that are idle.
-    pub(super) idle_renewed: Share,
+    /// How many of the orders that end are renewed, by what is known of them.
+    pub(super) renewed: [Share; 3],
     from_balance: Share,
     from_elsewhere: Share,
     from_unknown: Share,
@@ -94,9 +107,9 @@ impl RenewalModel {
     pub(super) fn read(purchases: &Purchases<'_>) -> Self {
         let today = purchases.now.date_naive();
         let (orders, renewals) = (purchases.orders, recent(purchases, today));
-        let (ended, idle) = (ended(orders, today, false), ended(orders, today, true));
+        let standings = Standings::read(purchases);
         let leads = Leads::read(orders, &renewals);
-        let (dues, prices) = dues(purchases, &leads);
+        let (dues, prices) = dues(purchases, &leads, &standings);
         let after = |payment| {
             let its = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
             payments(its.map(|renewal| renewal.by.map_or(Payment::Balance, |by| purchases.payments[by])))
@@ -108,8 +121,7 @@ impl RenewalModel {
         let stays = if elsewhere == 0 { stays + balance } else { stays };
         Self {
             dues,
-            renewed: Share::new(ended.renewed, ended.lapsed, RENEWED_BEFORE),
-            idle_renewed: Share::new(idle.renewed, idle.lapsed, IDLE_RENEWED_BEFORE),
+            renewed: standings.shares(orders, today),
             from_balance: share((stays, leaves), STAYS_WITH_BALANCE),
             from_elsewhere: share(after(Payment::Elsewhere), STAYS_ELSEWHERE),
             from_unknown: share((balance, elsewhere), UNKNOWN_PAYMENT),
@@ -136,13 +148,13 @@ impl RenewalModel {
 }
 
 /// The renewals to come, and the ratios that their prices may change by.
-fn dues(purchases: &Purchases<'_>, leads: &Leads<'_>) -> (Vec<Due>, Vec<Vec<Ratio>>) {
+fn dues(purchases: &Purchases<'_>, leads: &Leads<'_>, standings: &Standings) -> (Vec<Due>, Vec<Vec<Ratio>>) {
     let today = purchases.now.date_naive();
     let prices = Prices::read(purchases.orders, &purchases.renewals);
     let last = i32::try_from(HORIZON_DAYS).unwrap_or(i32::MAX) + LONGEST_LEAD;
     let mut classes: BTreeMap<(Option<&str>, Minor, bool), usize> = BTreeMap::new();
     let (mut dues, mut ratios) = (Vec::new(), Vec::new());
-    for (order, payment) in purchases.orders.iter().zip(&purchases.payments) {
+    for (place, (order, payment)) in purchases.orders.iter().zip(&purchases.payments).enumerate() {
         let days = order.probably_ends().and_then(|end| i32::try_from((end - today).num_days()).ok());
         let Some(days) = days.filter(|days| is_open(order, today) && (-OVERDUE_DAYS..last).contains(days)) else {
             continue;
@@ -158,7 +170,7 @@ fn dues(purchases: &Purchases<'_>, leads: &Leads<'_>) -> (Vec<Due>, Vec<Vec<Rati
             days,
             length: length(order).unwrap_or(USUAL_LENGTH),
             payment: *payment,
-            idle: is_idle(order, today),
+            standing: standings.of(place, order, today),
             leads: lead,
             possible: leads.classes[lead].partition_point(|lead| *lead <= days),
             prices: class,
@@ -180,18 +192,68 @@ fn recent(purchases: &Purchases<'_>, today: NaiveDate) -> Vec<Renewal> {
     purchases.renewals.iter().filter(recent).copied().collect()
 }
 
+/// Which orders are renewals.
+struct Standings {
+    follows: Vec<bool>,
+}
+
+impl Standings {
+    fn read(purchases: &Purchases<'_>) -> Self {
+        let mut follows: Vec<bool> = purchases.orders.iter().map(carries_on).collect();
+        for by in purchases.renewals.iter().filter_map(|renewal| renewal.by) {
+            follows[by] = true;
+        }
+        Self { follows }
+    }
+
+    fn of(&self, place: usize, order: &Order, today: NaiveDate) -> Standing {
+        match self.follows[place] {
+            _ if is_idle(order, today) => Standing::Idle,
+            true => Standing::Renewed,
+            false => Standing::First,
+        }
+    }
+
+    /// How often orders of each standing were renewed. What is known of all of them counts for a few cases of each.
+    fn shares(&self, orders: &[Order], today: NaiveDate) -> [Share; 3] {
+        let of = |wanted: &[Standing]| {
+            let its =
+                orders.iter().enumerate().filter(|(place, order)| wanted.contains(&self.of(*place, order, today)));
+            ended(its.map(|(_, order)| order), today)
+        };
+        let all = of(&[Standing::Renewed, Standing::First]);
+        let pooled = Share::new(all.renewed, all.lapsed, RENEWED_BEFORE).mean();
+        let hits = (pooled * f64::from(POOLED)).round().to_u32().unwrap_or(0).min(POOLED);
+        let share = |standing, prior| {
+            let ended = of(&[standing]);
+            Share::new(ended.renewed, ended.lapsed, prior)
+        };
+        let of_all = (hits, POOLED - hits);
+        [share(Standing::Renewed, of_all), share(Standing::First, of_all), share(Standing::Idle, IDLE_RENEWED_BEFORE)]
+    }
+}
+
+/// Whether the order lasts longer than it was bought for: what was left of the one before was added.
+fn carries_on(order: &Order) -> bool {
+    let bought = order.bought_until.zip(order.order_ends);
+    bought.is_some_and(|(bought, ends)| (ends - bought).num_days() > CARRIED_DAYS)
+}
+
 /// Whether the order's certificate ended long before it, or long ago while it goes on.
 fn is_idle(order: &Order, today: NaiveDate) -> bool {
     order.certificate_ends < days_before(last_day(order).min(today), IDLE_DAYS)
 }
 
-/// How many orders of the last year were renewed, and how many were not; of those that were idle, or of the others.
-pub(super) fn ended(orders: &[Order], today: NaiveDate, idle: bool) -> Ended {
+/// How many of these orders ended in the last year and were renewed, and how many were not.
+pub(super) fn ended<'o>(orders: impl IntoIterator<Item = &'o Order>, today: NaiveDate) -> Ended {
     let (from, to) = (days_before(today, 365), days_before(today, 7));
-    let over =
-        |order: &&Order| order.ends().is_some_and(|end| end >= from && end < to) && is_idle(order, today) == idle;
-    let count = |renewed: bool| orders.iter().filter(over).filter(|order| order.renewed == renewed).count();
-    Ended { renewed: count(true), lapsed: count(false) }
+    let mut ended = Ended { renewed: 0, lapsed: 0 };
+    for order in orders {
+        if order.ends().is_some_and(|end| end >= from && end < to) {
+            *(if order.renewed { &mut ended.renewed } else { &mut ended.lapsed }) += 1;
+        }
+    }
+    ended
 }
 
 /// How many days an order lasts from the day it was placed, or from the end of the one that it renewed.
