@@ -108,7 +108,7 @@ impl RenewalModel {
         let today = purchases.now.date_naive();
         let (orders, renewals) = (purchases.orders, recent(purchases, today));
         let standings = Standings::read(purchases);
-        let leads = Leads::read(orders, &renewals);
+        let leads = Leads::read(orders, &renewals, today);
         let (dues, prices) = dues(purchases, &leads, &standings);
         let after = |payment| {
             let its = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
@@ -156,9 +156,8 @@ fn dues(purchases: &Purchases<'_>, leads: &Leads<'_>, standings: &Standings) -> 
     let (mut dues, mut ratios) = (Vec::new(), Vec::new());
     for (place, (order, payment)) in purchases.orders.iter().zip(&purchases.payments).enumerate() {
         let days = order.probably_ends().and_then(|end| i32::try_from((end - today).num_days()).ok());
-        let Some(days) = days.filter(|days| is_open(order, today) && (-OVERDUE_DAYS..last).contains(days)) else {
-            continue;
-        };
+        let is_open = is_open(&Order { expired: false, ..order.clone() }, today);
+        let Some(days) = days.filter(|days| is_open && (-OVERDUE_DAYS..last).contains(days)) else { continue };
         let (lead, (product, price)) = (leads.of(order), key(order));
         let class = (product, price, prices.has_changed_before(order));
         let class = *classes.entry(class).or_insert_with(|| {
@@ -291,10 +290,13 @@ struct Leads<'a> {
 }
 
 impl<'a> Leads<'a> {
-    fn read(orders: &'a [Order], renewals: &[Renewal]) -> Self {
+    /// Of orders that have not ended, only those are known that were renewed early: they count only where few have ended.
+    fn read(orders: &'a [Order], renewals: &[Renewal], today: NaiveDate) -> Self {
         let mut by_product: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
         let mut classes = vec![Vec::with_capacity(renewals.len())];
-        for renewal in renewals {
+        let has_ended = |renewal: &&Renewal| last_day(&orders[renewal.renewed]) < today;
+        let enough = renewals.iter().filter(has_ended).count() >= LEAST_LEADS;
+        for renewal in renewals.iter().filter(|renewal| !enough || has_ended(renewal)) {
             classes[0].push(renewal.lead);
             if let Some(product) = &orders[renewal.renewed].product {
                 by_product.entry(product).or_default().push(renewal.lead);
