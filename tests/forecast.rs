@@ -348,7 +348,7 @@ async fn where_divisions_cannot_be_listed_a_forecast_uses_those_that_are_named()
 /// time of day that it is now.
 async fn renewals_half_way() -> String {
     let (name, text) = SHIPPED.iter().find(|(name, _)| *name == "renewal-wave").unwrap();
-    let scenario = scenario::parse(*name, text).unwrap();
+    let scenario = scenario::parse(name, text).unwrap();
     let start = now() - TimeDelta::days(12) - TimeDelta::hours(12);
     let sandbox = Sandbox::started(scenario, 1, start, Arc::new(SystemClock), Arc::new(()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -79,12 +79,13 @@ struct Outcome {
     middle_of_bought: f64,
 }
 
-/// What is said of an account that is read over HTTP.
+/// What the message and the forecast say when the alert is raised.
 struct Said {
-    /// By the message.
+    /// The amount that the message asks for.
     deposit: Decimal,
-    /// By the forecast, of the purchases of the next 30 days.
+    /// The middle of what the forecast expects to be bought in the next 30 days.
     middle: Decimal,
+    /// The high end of the same.
     high: Decimal,
 }
 
@@ -100,7 +101,7 @@ fn start() -> Time {
 
 fn funds() -> Vec<Fund> {
     let of = |(name, text): &(&str, &str)| {
-        let mut scenario = scenario::parse(*name, text).unwrap();
+        let mut scenario = scenario::parse(name, text).unwrap();
         // Limits are of real time, and this time is none.
         scenario.rate_limit.clear();
         let limited = scenario.divisions.iter().filter(|plan| plan.credit != Credit::Unlimited);
@@ -177,23 +178,19 @@ impl Fund {
     }
 }
 
-/// Nobody pays in anything after that time but the deposit that is tried.
+/// The scenario without the deposits that come after that time: only the one that is tried is paid in then.
 fn without_deposits_after(mut scenario: Scenario, until: Duration) -> Scenario {
-    for plan in &mut scenario.divisions {
-        let once = |deposit: &DepositPlan| {
-            let (on, every, one) = (deposit.on, deposit.every, DepositPlan { every: None, ..deposit.clone() });
-            let times: Vec<When> = match (on, every) {
-                (When::Ago(_), None) => vec![on],
-                (When::Ago(_), Some(_)) => panic!("no shipped scenario repeats a deposit from before its start"),
-                (When::After(first), None) => vec![When::After(first)],
-                (When::After(first), Some(every)) => {
-                    (0..).map(|n| first + every * n).take_while(|at| *at <= until).map(When::After).collect()
-                }
-            };
-            times.into_iter().map(move |on| DepositPlan { on, ..one.clone() })
+    let until_then = |deposit: &DepositPlan| {
+        let (first, every) = match (deposit.on, deposit.every) {
+            (When::Ago(_), None) => return vec![deposit.clone()],
+            (When::Ago(_), Some(_)) => panic!("no shipped scenario repeats a deposit from before its start"),
+            (When::After(first), every) => (first, every),
         };
-        plan.deposits = plan.deposits.iter().flat_map(once).collect();
-        plan.deposits.retain(|deposit| !matches!(deposit.on, When::After(at) if at > until));
+        let times = std::iter::successors(Some(first), |at| Some(*at + every?)).take_while(|at| *at <= until);
+        times.map(|at| DepositPlan { on: When::After(at), every: None, ..deposit.clone() }).collect()
+    };
+    for plan in &mut scenario.divisions {
+        plan.deposits = plan.deposits.iter().flat_map(until_then).collect();
     }
     scenario
 }
