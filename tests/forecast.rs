@@ -4,11 +4,25 @@
 #[path = "support/bin.rs"]
 mod bin;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bin::{FUNDS, World, wait_until};
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use bin::{FUNDS, TOKEN, World, wait_until};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
+use lowtide::books::{Keeper, Shelf};
+use lowtide::certcentral::{BalanceSource, Client, Limiter};
 use lowtide::clock::{Clock, SystemClock};
+use lowtide::config::scenario;
+use lowtide::domain::ahead::Runway;
+use lowtide::domain::balance::Reading;
+use lowtide::domain::books::Books;
+use lowtide::domain::rule::Metric;
+use lowtide::forecast::{Confidence, Forecast, Spending};
+use lowtide::sandbox::scenario::SHIPPED;
+use lowtide::sandbox::server::{API_KEY, PATH, Sandbox};
+use lowtide::secret::{Redactor, Secret};
+use lowtide::web::{self, WebOptions};
 use serde_json::{Value, json};
 use wiremock::{Request, Respond, ResponseTemplate};
 
@@ -328,4 +342,84 @@ async fn where_divisions_cannot_be_listed_a_forecast_uses_those_that_are_named()
     let validated = world.run(&["validate", "--online"]);
     assert_eq!(validated.code, Some(0), "{validated:?}");
     assert!(!validated.stdout.contains("enough") && !validated.stdout.contains("suggestion"), "{}", validated.stdout);
+}
+
+/// An account in the middle of its wave of renewals, over HTTP. Its purchases of the working hours are hours away from the
+/// time of day that it is now.
+async fn renewals_half_way() -> String {
+    let (name, text) = SHIPPED.iter().find(|(name, _)| *name == "renewal-wave").unwrap();
+    let scenario = scenario::parse(name, text).unwrap();
+    let start = now() - TimeDelta::days(12) - TimeDelta::hours(12);
+    let sandbox = Sandbox::started(scenario, 1, start, Arc::new(SystemClock), Arc::new(()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}{PATH}", listener.local_addr().unwrap());
+    tokio::spawn(sandbox.serve(listener));
+    base_url
+}
+
+/// What a forecast of these books says, read and computed as the calibration does it: the early end in seconds, and the days
+/// of the early end, the middle and the late end.
+async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let http =
+        web::client(&WebOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true }).unwrap();
+    let (base, limiter) = (base_url.parse().unwrap(), Arc::new(Limiter::new([])));
+    let (key, redactor) = (Secret::new(API_KEY), Redactor::default());
+    let client = Arc::new(Client::new("acme", base, &key, http, limiter, redactor, Arc::clone(&clock)).unwrap());
+    let Reading::Amount(funds) = client.balance(None).await.unwrap().reading(Metric::AvailableFunds) else { panic!() };
+    let shelf = Arc::new(Shelf::new(Arc::clone(&clock)));
+    let keeper = Keeper::new("acme".into(), client, Arc::clone(&shelf), Arc::clone(&clock), None, 30);
+    let (_go_on, stopped) = tokio::sync::watch::channel(false);
+    let wanted = BTreeSet::from([None]);
+    shelf.want(&wanted);
+    tokio::select! {
+        () = keeper.run(stopped) => {}
+        () = shelf.settled(&wanted, Duration::from_secs(30)) => {}
+    }
+    let books = Books::together(&shelf.parts(&[None]));
+    let (ledger, orders) = (books.ledger.unwrap(), books.orders.unwrap());
+    let forecast = Forecast::new(&ledger, Some(&orders), &Spending::default(), funds.amount, now()).unwrap();
+    let runway = forecast.runway(Confidence::default());
+    let Runway::Until { about: Some(about), early: Some(early), late: Some(late), .. } = runway else {
+        panic!("{runway:?}")
+    };
+    let seconds = forecast.runway_early(Confidence::default()).unwrap().as_secs();
+    (seconds, [early, about, late].map(|at| at.date_naive()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_preview_and_the_calibration_agree_about_the_same_books() {
+    let (world, base_url) = (World::new().await, renewals_half_way().await);
+    let config = format!(
+        "accounts:\n  acme: {{ api_key: {API_KEY}, base_url: '{base_url}' }}\nnotifiers:\n  slack: {{ type: slack, \
+         webhook_url: 'http://127.0.0.1:9/services/T/B/{TOKEN}' }}\nrules:\n{}{}",
+        rule("funds", "metric: available_funds, warning: { below: 20000 }"),
+        rule("lasts", "metric: runway, warning: { below: 14d }"),
+    );
+    std::fs::write(world.path("alerts.yaml"), config).unwrap();
+    // At midnight, and where a purchase becomes a day older just then, they need not agree.
+    for _ in 0..3 {
+        let before = forecast_of(&base_url).await;
+        let checked = world.run(&["check", "-o", "json"]).json();
+        let shown: Vec<String> =
+            ["funds", "lasts"].map(|rule| world.run(&["preview", "--rule", rule]).stdout).into_iter().collect();
+        if before != forecast_of(&base_url).await {
+            continue;
+        }
+        let (seconds, days) = before;
+        let lasts = checked["results"].as_array().unwrap().iter().find(|it| it["rule"] == "lasts").unwrap();
+        assert_eq!(lasts["seconds"], seconds, "{lasts}");
+        let seconds = TimeDelta::seconds(i64::try_from(seconds).unwrap());
+        assert_eq!((now() + seconds).date_naive(), days[0]);
+        let short =
+            |day: NaiveDate| day.format(if day.year() == now().year() { "%-d %b" } else { "%-d %b %Y" }).to_string();
+        let [early, about, late] = days.map(short);
+        let about =
+            format!("Funds last until about {} {about}; 9 in 10 between {early} and {late}.", days[1].format("%a"));
+        for shown in shown {
+            assert!(shown.contains(&about), "{about:?} is not in {shown}");
+        }
+        return;
+    }
+    panic!("the forecast changed while it was compared, three times");
 }

@@ -31,6 +31,8 @@ const LIFE: Duration = Duration::from_secs(5 * 366 * 24 * 3600);
 const DOMAIN_STREAMS: u64 = 1 << 32;
 /// The number of the first order that ended before the history.
 const PAST_ORDERS: u64 = 105_000_001;
+/// The transaction type of a deposit.
+const DEPOSIT: &str = "Credit Card Deposit";
 /// A working day, from the hour of the scenario's start on.
 const WORKING_DAY: u64 = 9 * 3600;
 
@@ -314,7 +316,7 @@ impl World {
     fn deposit(&mut self, at: Time, division: usize, plan: usize) {
         let deposit = self.plans[division].deposits[plan].clone();
         let expires = deposit.expires_after.map(|after| at + after);
-        let (change, kind) = (deposit.amount, "Credit Card Deposit");
+        let (change, kind) = (deposit.amount, DEPOSIT);
         let entry = self.book(division, at, Posting { change, kind, expires, ..Posting::default() });
         if let (Some(entry), Some(expires)) = (entry, expires) {
             self.plan(expires, Event::Expire { division, entry });
@@ -400,8 +402,11 @@ impl World {
         self.plan((ends - early).max(self.now), Event::Renew { order, attempt_until: ends });
     }
 
-    fn affordable(&self, division: usize, price: Decimal) -> bool {
-        self.history || self.sheet_at(division).available().is_none_or(|available| available >= price)
+    /// Whether the funds suffice; where they do not, the refusal is counted.
+    fn affordable(&mut self, division: usize, price: Decimal) -> bool {
+        let affordable = self.history || self.sheet_at(division).available().is_none_or(|available| available >= price);
+        self.purses[division].refused += u64::from(!affordable);
+        affordable
     }
 
     /// The one place where a balance changes: with its entry, whose id it returns.
@@ -467,6 +472,20 @@ impl World {
     pub fn sheet(&self, division: u64) -> Option<Sheet> {
         let number = self.plans.iter().position(|plan| plan.id == division)?;
         Some(self.sheet_at(number))
+    }
+
+    /// Pays so much into a division now, as a deposit that does not expire. A division that does not exist gets nothing.
+    pub fn pay_in(&mut self, division: u64, amount: Decimal) {
+        if let Some(number) = self.plans.iter().position(|plan| plan.id == division) {
+            self.book(number, self.now, Posting { change: amount, kind: DEPOSIT, ..Posting::default() });
+        }
+    }
+
+    /// How often an order, a renewal or a domain of a division was refused for want of funds. A renewal by hand is tried every
+    /// day.
+    pub fn refused(&self, division: u64) -> u64 {
+        let number = self.plans.iter().position(|plan| plan.id == division);
+        number.map_or(0, |number| self.purses[number].refused)
     }
 
     /// The ledger so far, in the order of time.

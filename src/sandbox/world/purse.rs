@@ -9,6 +9,8 @@ use rust_decimal::Decimal;
 pub(super) struct Purse {
     pub(super) balance: Decimal,
     pub(super) unpaid: Decimal,
+    /// How often something could not be bought.
+    pub(super) refused: u64,
     /// What is left of each deposit, oldest first: together the balance, if that is above 0.
     pub(super) lots: VecDeque<Lot>,
 }

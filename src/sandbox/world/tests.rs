@@ -141,6 +141,24 @@ fn a_renewal_fails_while_funds_do_not_suffice_and_is_tried_again_every_day() {
 }
 
 #[test]
+fn what_is_paid_in_counts_at_once_and_ends_the_refusals() {
+    let text = "divisions: { Main: { id: 1, balance: 100, credit_limit: 0, orders: [{ product: X, price: 150, per_week: 2 }] } }";
+    let mut world = World::new(&parse("x", text).unwrap(), start(), 1);
+    assert_eq!(world.refused(1), 0, "nothing is refused before the start");
+    world.advance(start() + DAY * 7);
+    assert_eq!((world.refused(1), world.refused(2)), (2, 0));
+    world.pay_in(2, Decimal::from(9000));
+    world.pay_in(1, Decimal::from(200));
+    assert_eq!(world.sheet(1).unwrap().available(), Some(Decimal::from(300)));
+    assert_eq!((world.entries().last().unwrap().at, world.now), (start() + DAY * 7, start() + DAY * 7));
+    world.advance(start() + DAY * 14);
+    assert_eq!((world.refused(1), world.sheet(1).unwrap().balance), (2, Decimal::ZERO));
+    world.advance(start() + DAY * 21);
+    assert_eq!(world.refused(1), 4);
+    agrees(&world);
+}
+
+#[test]
 fn debits_eat_the_oldest_deposit_first_and_what_is_left_of_one_expires() {
     let text = "history: 1w\ndivisions: { Main: { id: 1, balance: 0, credit_limit: 5000, deposits: [{ on: 1d, amount: 100, expires_after: 10d }, { on: 2d, amount: 50, expires_after: 3d }], orders: [{ product: X, price: 5, per_week: 1 }] } }";
     let mut world = World::new(&parse("x", text).unwrap(), start(), 3);
