@@ -15,7 +15,7 @@ use crate::certcentral::BooksSource;
 use crate::clock::Clock;
 use crate::domain::alert::{AlertKey, Kind, transition};
 use crate::domain::balance::{Balance, Reading};
-use crate::domain::books::{Books, Gap};
+use crate::domain::books::Books;
 use crate::domain::evaluate::evaluate;
 use crate::domain::rule::{Metric, Rule, Side};
 use crate::domain::state::State;
@@ -169,22 +169,12 @@ fn divisions<'f>(reads: &[Read], funds: impl IntoIterator<Item = &'f Fund>) -> B
     funds.into_iter().flatten().map(|place| reads[*place].division).collect()
 }
 
-/// Which of an account's books somebody needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
-    /// What moved the balance.
-    Ledger,
-    /// The orders too.
-    Orders,
-}
-
 /// Reads the books of the funds of these reads, once and for `backtest`; kept nowhere. `told` hears, several times a second,
 /// how many ledgers were read and how many lines they have together.
 pub(super) async fn books_once(
     watch: &Watch,
     reads: &[Read],
     wants: impl Fn(&Read) -> bool,
-    needs: Needs,
     clock: &Arc<dyn Clock>,
     told: &mut (dyn FnMut(usize, usize) + Send),
 ) -> BTreeMap<Division, Books> {
@@ -205,11 +195,10 @@ pub(super) async fn books_once(
             () = &mut keeper => true,
             settled = tokio::time::timeout(A_MOMENT, library.shelf.settled(&wanted, LONG_PATIENCE)) => settled.is_ok(),
         };
-        let ledgers: Vec<_> = funds.iter().flat_map(|fund| parts(fund).1).map(|books| books.ledger).collect();
-        let known = ledgers.iter().all(|ledger| !matches!(ledger, Err(Gap::NotYetRead)));
-        if settled || (known && needs == Needs::Ledger) {
+        if settled {
             break;
         }
+        let ledgers: Vec<_> = funds.iter().flat_map(|fund| parts(fund).1).map(|books| books.ledger).collect();
         let lines: Vec<usize> = ledgers.iter().flatten().map(|ledger| ledger.entries().len()).collect();
         told(lines.len(), lines.iter().sum());
     }
