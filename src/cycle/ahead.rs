@@ -20,7 +20,7 @@ use crate::domain::evaluate::evaluate;
 use crate::domain::rule::{Metric, Rule, Side};
 use crate::domain::state::State;
 use crate::domain::{Division, Time};
-use crate::forecast::{Prospect, Spending, is_told};
+use crate::forecast::{Prospect, PurchaseSums, Spending, is_told};
 use crate::store::Book;
 
 /// How long a cycle waits for books that are just being read: the first one that wants them, and one that has something to
@@ -253,9 +253,33 @@ async fn draw(
     let drawing =
         tokio::task::spawn_blocking(move || Prospect::new(&of, Books::together(&books), &spending, &rules, now));
     let prospect = Arc::new(drawing.await.ok()?);
+    let before = drawn.get(&first.division).and_then(|it| it.prospect.past_year());
+    if let Some(sums) = prospect.past_year().filter(|sums| before != Some(sums)) {
+        log_purchases(watch, &ids, &balance, sums);
+    }
     let (rules, spending, kept) = (Arc::clone(&watch.rules), library.spending.clone(), Arc::clone(&prospect));
     drawn.insert(first.division, Drawn { balance, parts, rules, spending, hour, prospect: kept });
     Some(prospect)
+}
+
+/// How much of the past year's purchases was what, of the divisions that share a fund.
+fn log_purchases(watch: &Watch, divisions: &[Division], balance: &Balance, sums: &PurchaseSums) {
+    tracing::debug!(
+        account = %watch.account,
+        division = divisions.first().copied().flatten(),
+        divisions = divisions.len(),
+        currency = balance.currency.as_ref().ok().map(tracing::field::display),
+        renewals = sums.renewals.count,
+        renewals_amount = %sums.renewals.amount,
+        new_orders = sums.new_orders.count,
+        new_orders_amount = %sums.new_orders.amount,
+        other = sums.other.count,
+        other_amount = %sums.other.amount,
+        refunded = sums.refunded,
+        paid_elsewhere = sums.paid_elsewhere.count,
+        paid_elsewhere_amount = %sums.paid_elsewhere.amount,
+        "purchases of the past year"
+    );
 }
 
 /// Whether two looks at the shelf found the very same reads.
