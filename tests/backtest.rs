@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use lowtide::clock::{Clock as _, SystemClock};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path};
@@ -305,19 +306,26 @@ impl Respond for Books {
 
 /// An account of USD with this balance and these lines, oldest first: when, and how much.
 async fn account(balance: &str, lines: &[(Time, Decimal)], currency: &str) -> MockServer {
+    let line = |(number, (at, change)): (usize, &(Time, Decimal))| line(number, *at, *change, currency);
+    account_of(balance, lines.iter().enumerate().map(line).collect(), &[]).await
+}
+
+fn line(number: usize, at: Time, change: Decimal, currency: &str) -> Value {
+    let (side, kind) = if change.is_sign_negative() { ("debit", "Charge") } else { ("credit", "Credit") };
+    let at = at.format("%Y-%m-%d %H:%M:%S").to_string();
+    json!({ "id": number.to_string(), side: change.abs().to_string(), "transaction_type": kind, "transaction_date": at, "currency": currency })
+}
+
+/// An account of USD with this balance, these lines of its ledger, oldest first, and these orders.
+async fn account_of(balance: &str, lines: Vec<Value>, orders: &[Value]) -> MockServer {
     let server = MockServer::builder().start().await;
     let body = json!({ "balance": balance, "currency": "USD", "negative_balance_limit": "2000.00" });
     let serve = |at: &'static str| Mock::given(method("GET")).and(path(at));
     serve("/finance/balance").respond_with(ResponseTemplate::new(200).set_body_json(body)).mount(&server).await;
-    let line = |(number, (at, change)): (usize, &(Time, Decimal))| {
-        let (side, kind) = if change.is_sign_negative() { ("debit", "Charge") } else { ("credit", "Credit") };
-        let at = at.format("%Y-%m-%d %H:%M:%S").to_string();
-        json!({ "id": number.to_string(), side: change.abs().to_string(), "transaction_type": kind, "transaction_date": at, "currency": currency })
-    };
-    let books: Vec<Value> = lines.iter().enumerate().map(line).rev().collect();
+    let books: Vec<Value> = lines.into_iter().rev().collect();
     serve("/finance/balance-history").respond_with(Books(books)).mount(&server).await;
-    let none = json!({ "orders": [], "page": { "total": 0, "offset": 0, "limit": 250 } });
-    serve("/order/certificate").respond_with(ResponseTemplate::new(200).set_body_json(none)).mount(&server).await;
+    let listed = json!({ "orders": orders, "page": { "total": orders.len(), "offset": 0, "limit": 250 } });
+    serve("/order/certificate").respond_with(ResponseTemplate::new(200).set_body_json(listed)).mount(&server).await;
     server
 }
 
@@ -357,6 +365,83 @@ async fn the_text_and_the_page_read_well() {
         assert!(!page.contains(foreign), "{foreign}");
     }
     assert_eq!(page.matches("<section>").count(), page.matches("</section>").count());
+}
+
+fn ago(days: i64) -> Time {
+    SystemClock.now() - TimeDelta::days(days)
+}
+
+/// An order that was placed and ended so many days ago.
+fn order(id: u64, name: &str, price: u32, (placed, ended): (i64, i64)) -> Value {
+    let (placed, ended) = (ago(placed).date_naive(), ago(ended).date_naive().to_string());
+    json!({ "id": id, "status": "issued", "is_renewed": false, "price": price, "validity_years": 1,
+        "date_created": format!("{placed}T10:00:00+00:00"), "order_valid_till": ended, "container": { "id": 1 },
+        "product": { "name_id": "ssl_plus", "name": "Standard SSL" },
+        "certificate": { "common_name": name, "valid_till": ended } })
+}
+
+/// A ledger and orders: a renewal, a new order, an order that was paid by card, a purchase that was taken back, and two others.
+fn of_every_kind() -> (Vec<Value>, Vec<Value>) {
+    let lines = [
+        (100, 6000, None),
+        (60, -250, Some(3)),
+        (50, -77, Some(5)),
+        (49, 77, Some(5)),
+        (25, -330, Some(2)),
+        (8, -40, None),
+        (7, -60, None),
+    ];
+    let entry = |(number, (days, change, order)): (usize, (i64, i64, Option<u64>))| {
+        let mut line = line(number, ago(days), change.into(), "USD");
+        line["order_id"] = json!(order);
+        line
+    };
+    let mut renewed = order(1, "www.example.com", 300, (385, 20));
+    (renewed["status"], renewed["is_renewed"]) = (json!("expired"), json!(true));
+    let orders = vec![
+        renewed,
+        order(2, "www.example.com", 330, (25, -345)),
+        order(3, "shop.example.com", 250, (60, -305)),
+        order(4, "card.example.com", 500, (50, -315)),
+    ];
+    (lines.into_iter().enumerate().map(entry).collect(), orders)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backtest_says_how_much_of_the_past_year_was_what() {
+    let (lines, orders) = of_every_kind();
+    let server = account_of("5320.00", lines.clone(), &orders).await;
+    let rules = "rules:\n  funds: { metric: available_funds, warning: { below: 2000 } }\n";
+    let acme = folder(&server.uri(), "", rules);
+    let text = run(acme.path(), &["backtest"]);
+    let words = "Purchases of the past year: 1 renewal for USD 330.00, 1 new order for USD 250.00, 2 other purchases for \
+                 USD 100.00; 1 refunded; 1 order paid by card or invoice (USD 500.00)";
+    assert!(text.stdout.lines().any(|line| line == words), "{}{}", text.stdout, text.stderr);
+    assert!(run(acme.path(), &["backtest", "-o", "html"]).stdout.contains(words));
+    let sum = |count: u32, amount: &str| json!({ "count": count, "amount": amount, "currency": "USD" });
+    let found = run(acme.path(), &["backtest", "-o", "json"]).json();
+    let expected = json!({
+        "renewals": sum(1, "330"), "new_orders": sum(1, "250"), "other": sum(2, "100"), "refunded": 1,
+        "paid_elsewhere": sum(1, "500"), "reason": null,
+    });
+    assert_eq!(found["accounts"][0]["funds"][0]["purchases"], expected);
+
+    // No rule needs the orders: their refusal is no failure.
+    let refused = account_of("5320.00", lines, &orders).await;
+    let body = json!({ "errors": [{ "code": "access_denied|missing_permission", "message": "No." }] });
+    let refusal = ResponseTemplate::new(403).set_body_json(body);
+    let mock = Mock::given(method("GET")).and(path("/order/certificate")).respond_with(refusal);
+    mock.with_priority(1).mount(&refused).await;
+    let acme = folder(&refused.uri(), "", rules);
+    let text = run(acme.path(), &["backtest"]);
+    assert_eq!(text.code, Some(0), "{}", text.stderr);
+    let words = "Purchases of the past year: could not be told apart, because the orders cannot be read: ";
+    assert!(text.stdout.contains(words), "{}", text.stdout);
+    let purchases = &run(acme.path(), &["backtest", "-o", "json"]).json()["accounts"][0]["funds"][0]["purchases"];
+    assert!(purchases["reason"].as_str().unwrap().contains("403"), "{purchases}");
+    let keys: Vec<&String> = expected.as_object().unwrap().keys().collect();
+    assert_eq!(purchases.as_object().unwrap().keys().collect::<Vec<_>>(), keys, "no key vanishes");
+    assert!(purchases["renewals"].is_null() && purchases["refunded"].is_null(), "{purchases}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

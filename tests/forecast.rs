@@ -119,6 +119,47 @@ async fn a_low_funds_message_says_how_long_they_last_what_is_due_and_what_to_dep
 }
 
 #[tokio::test]
+async fn what_was_bought_is_logged_once_and_the_message_says_what_the_balance_pays_for() {
+    let world = World::new().await;
+    let mut lines = ledger(90).items;
+    lines[20]["order_id"] = json!(8);
+    world.serve(HISTORY, history(lines)).await;
+    // The first was paid by card: the ledger has no debit for it.
+    let due = |id, price, placed, ends| {
+        let mut order = order(id, price, 1, placed, ends);
+        order["order_valid_till"] = json!(day(ends).to_string());
+        order
+    };
+    world.serve(ORDERS, orders(vec![due(7, 399, -60, 12), due(8, 40, -21, 20)])).await;
+    world.funds("1000.00");
+    world.config(&format!("{FUNDS}{}", rule("lasts", "metric: runway, warning: { below: 1d }")));
+    let service = world.start_with(&["run", "--log-format", "json", "--log-level", "debug"]);
+    let told = world.wait_told(1);
+    let words =
+        "Renewals due in the next 30 days: 2 for USD 439.00, of which about USD 40 is usually paid from the balance.";
+    assert!(told.contains(words), "{told}");
+    let logged = || {
+        let lines = service.log();
+        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == "purchases of the past year").collect::<Vec<_>>()
+    };
+    wait_until("the purchases in the log", || !logged().is_empty());
+    // Another balance draws the forecast anew.
+    world.funds("999.00");
+    service.wait_cycles(service.cycles() + 3);
+    let lines = logged();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    let line = &lines[0];
+    assert_eq!((&line["account"], &line["divisions"], &line["currency"]), (&json!("acme"), &json!(1), &json!("USD")));
+    for (kind, count, amount) in
+        [("renewals", 0, "0"), ("new_orders", 1, "40"), ("other", 88, "3520"), ("paid_elsewhere", 1, "399")]
+    {
+        assert_eq!((&line[kind], &line[format!("{kind}_amount")]), (&json!(count), &json!(amount)), "{line:#}");
+    }
+    assert_eq!(line["refunded"], 0);
+}
+
+#[tokio::test]
 async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
     let world = World::new().await;
     world.serve(HISTORY, ledger(90)).await;

@@ -15,12 +15,12 @@ use crate::certcentral::BooksSource;
 use crate::clock::Clock;
 use crate::domain::alert::{AlertKey, Kind, transition};
 use crate::domain::balance::{Balance, Reading};
-use crate::domain::books::{Books, Gap};
+use crate::domain::books::Books;
 use crate::domain::evaluate::evaluate;
 use crate::domain::rule::{Metric, Rule, Side};
 use crate::domain::state::State;
 use crate::domain::{Division, Time};
-use crate::forecast::{Prospect, Spending, is_told};
+use crate::forecast::{Prospect, PurchaseSums, Spending, is_told};
 use crate::store::Book;
 
 /// How long a cycle waits for books that are just being read: the first one that wants them, and one that has something to
@@ -169,22 +169,12 @@ fn divisions<'f>(reads: &[Read], funds: impl IntoIterator<Item = &'f Fund>) -> B
     funds.into_iter().flatten().map(|place| reads[*place].division).collect()
 }
 
-/// Which of an account's books somebody needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
-    /// What moved the balance.
-    Ledger,
-    /// The orders too.
-    Orders,
-}
-
 /// Reads the books of the funds of these reads, once and for `backtest`; kept nowhere. `told` hears, several times a second,
 /// how many ledgers were read and how many lines they have together.
 pub(super) async fn books_once(
     watch: &Watch,
     reads: &[Read],
     wants: impl Fn(&Read) -> bool,
-    needs: Needs,
     clock: &Arc<dyn Clock>,
     told: &mut (dyn FnMut(usize, usize) + Send),
 ) -> BTreeMap<Division, Books> {
@@ -205,11 +195,10 @@ pub(super) async fn books_once(
             () = &mut keeper => true,
             settled = tokio::time::timeout(A_MOMENT, library.shelf.settled(&wanted, LONG_PATIENCE)) => settled.is_ok(),
         };
-        let ledgers: Vec<_> = funds.iter().flat_map(|fund| parts(fund).1).map(|books| books.ledger).collect();
-        let known = ledgers.iter().all(|ledger| !matches!(ledger, Err(Gap::NotYetRead)));
-        if settled || (known && needs == Needs::Ledger) {
+        if settled {
             break;
         }
+        let ledgers: Vec<_> = funds.iter().flat_map(|fund| parts(fund).1).map(|books| books.ledger).collect();
         let lines: Vec<usize> = ledgers.iter().flatten().map(|ledger| ledger.entries().len()).collect();
         told(lines.len(), lines.iter().sum());
     }
@@ -264,9 +253,33 @@ async fn draw(
     let drawing =
         tokio::task::spawn_blocking(move || Prospect::new(&of, Books::together(&books), &spending, &rules, now));
     let prospect = Arc::new(drawing.await.ok()?);
+    let before = drawn.get(&first.division).and_then(|it| it.prospect.past_year());
+    if let Some(sums) = prospect.past_year().filter(|sums| before != Some(sums)) {
+        log_purchases(watch, &ids, &balance, sums);
+    }
     let (rules, spending, kept) = (Arc::clone(&watch.rules), library.spending.clone(), Arc::clone(&prospect));
     drawn.insert(first.division, Drawn { balance, parts, rules, spending, hour, prospect: kept });
     Some(prospect)
+}
+
+/// How much of the past year's purchases was what, of the divisions that share a fund.
+fn log_purchases(watch: &Watch, divisions: &[Division], balance: &Balance, sums: &PurchaseSums) {
+    tracing::debug!(
+        account = %watch.account,
+        division = divisions.first().copied().flatten(),
+        divisions = divisions.len(),
+        currency = balance.currency.as_ref().ok().map(tracing::field::display),
+        renewals = sums.renewals.count,
+        renewals_amount = %sums.renewals.amount,
+        new_orders = sums.new_orders.count,
+        new_orders_amount = %sums.new_orders.amount,
+        other = sums.other.count,
+        other_amount = %sums.other.amount,
+        refunded = sums.refunded,
+        paid_elsewhere = sums.paid_elsewhere.count,
+        paid_elsewhere_amount = %sums.paid_elsewhere.amount,
+        "purchases of the past year"
+    );
 }
 
 /// Whether two looks at the shelf found the very same reads.

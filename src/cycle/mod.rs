@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
-pub use ahead::{For, Library, Needs};
+pub use ahead::{For, Library};
 pub use settle::{News, Settled, forget_unconfigured, label, settle};
 
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
@@ -584,13 +584,12 @@ pub async fn read_once(watch: &Watch, clock: &Arc<dyn Clock>, purpose: For) -> H
 pub async fn read_books(
     watch: &Watch,
     only: Option<u64>,
-    needs: Needs,
     clock: &Arc<dyn Clock>,
     told: &mut (dyn FnMut(usize, usize) + Send),
 ) -> (Harvest, BTreeMap<Division, Books>) {
     let mut harvest = read(watch, &mut Memory::default(), clock.as_ref()).await;
     let wants = |read: &Read| read.balance.is_ok() && (only.is_none() || read.division == only);
-    let books = ahead::books_once(watch, &harvest.reads, wants, needs, clock, told).await;
+    let books = ahead::books_once(watch, &harvest.reads, wants, clock, told).await;
     harvest.reads.retain(|read| only.is_none() || read.division == only);
     (harvest, books)
 }

@@ -60,6 +60,17 @@ pub struct RenewalsDue {
     pub count: u32,
     /// Their price together.
     pub amount: Money,
+    /// The part of it that is usually paid from the balance, in the same currency; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_balance: Option<Decimal>,
+}
+
+impl RenewalsDue {
+    /// The part that is usually paid from the balance, where it is less than the whole by more than 5 %.
+    pub fn part_from_balance(&self) -> Option<Decimal> {
+        let nearly_all = self.amount.amount.checked_mul(Decimal::new(95, 2))?;
+        self.from_balance.filter(|part| *part < nearly_all)
+    }
 }
 
 /// The picture of a fund: its past, its thresholds, what is to be renewed, and the range of its future.

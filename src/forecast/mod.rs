@@ -13,6 +13,7 @@ mod history;
 mod lumps;
 mod outlook;
 mod pace;
+mod payments;
 mod prospect;
 mod purchases;
 mod renewal_model;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
+use super::payments::Payments;
 use super::renewals::{is_open, renewed_since};
-use super::{Confidence, Forecast, RenewalsSum, Spending};
+use super::{Confidence, Forecast, PurchaseSums, Purchases, RenewalsSum, Spending};
 use super::{deposit, expiring, past, renewals_due, shortfall, sparkline, spend};
 use crate::domain::Time;
 use crate::domain::ahead::{Ahead, Band, Chart, RenewalsDue, Runway};
@@ -38,6 +39,8 @@ pub struct Prospect {
     books: Books,
     spending: Spending,
     futures: Result<Futures, Reading>,
+    /// `None` where the ledger or the orders are not known, or nothing was drawn.
+    learnt: Option<Learnt>,
     /// What ends every alert of this reading.
     deposit: Option<Decimal>,
     /// Readings that were made before.
@@ -49,6 +52,13 @@ type Asked = (Metric, Option<Duration>, Confidence);
 
 fn asked(rule: &Rule) -> Asked {
     (rule.metric, rule.within(), rule.confidence)
+}
+
+/// What the past tells of purchases, each known for what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Learnt {
+    past_year: PurchaseSums,
+    payments: Payments,
 }
 
 /// What the futures say together, for each confidence that was asked for.
@@ -90,13 +100,19 @@ impl Prospect {
             books,
             spending,
             futures,
+            learnt: None,
             deposit: None,
             read: Vec::new(),
         };
-        prospect.futures = prospect.draw(&rules);
+        (prospect.futures, prospect.learnt) = prospect.draw(&rules);
         let breached = rules.iter().filter(|rule| prospect.is_breached(rule));
         prospect.deposit = breached.filter_map(|rule| prospect.deposit(rule)).max();
         prospect
+    }
+
+    /// The purchases of the past year by what they bought; `None` where they cannot be told apart, or nothing was drawn.
+    pub fn past_year(&self) -> Option<&PurchaseSums> {
+        self.learnt.as_ref().map(|learnt| &learnt.past_year)
     }
 
     fn is_breached(&self, rule: &Rule) -> bool {
@@ -151,7 +167,10 @@ impl Prospect {
             runway,
             // One number for all that is wrong with a fund: two would be added up, or the smaller one believed.
             deposit: self.deposit(rule).map(|own| self.deposit.map_or(own, |most| most.max(own))).and_then(money),
-            renewals: renewals.and_then(|sum| Some(RenewalsDue { count: sum.count, amount: money(sum.amount)? })),
+            renewals: renewals.and_then(|sum| {
+                let (count, from_balance) = (sum.count, sum.from_balance);
+                Some(RenewalsDue { count, amount: money(sum.amount)?, from_balance })
+            }),
             spark: spark.unwrap_or_default(),
         })
     }
@@ -258,7 +277,8 @@ impl Prospect {
     }
 
     fn renewals(&self, within: Duration) -> Result<RenewalsSum, Reading> {
-        let sum = renewals_due(self.orders()?, self.now, within);
+        let share = |place| self.learnt.as_ref()?.payments.share_from_balance(place);
+        let sum = renewals_due(self.orders()?, self.now, within, share);
         if sum.in_doubt.is_empty() {
             return Ok(sum);
         }
@@ -307,22 +327,30 @@ impl Prospect {
         self.currency.as_ref().is_ok_and(|currency| level.compares_with(*currency))
     }
 
-    /// Everything that the rules, and the messages about their alerts, want to know of the futures.
-    fn draw(&self, rules: &[&Rule]) -> Result<Futures, Reading> {
-        let mut rules = rules.iter().filter(|rule| is_told(rule)).peekable();
-        if rules.peek().is_none() {
-            return Ok(Futures::default());
+    /// Everything that the rules, and the messages about their alerts, want to know of the futures, and what was learnt for
+    /// it.
+    fn draw(&self, rules: &[&Rule]) -> (Result<Futures, Reading>, Option<Learnt>) {
+        let rules: Vec<&Rule> = rules.iter().copied().filter(|rule| is_told(rule)).collect();
+        if rules.is_empty() {
+            return (Ok(Futures::default()), None);
         }
+        let orders = self.orders().ok();
+        let purchases = self.ledger().map(|ledger| Purchases::read(ledger, orders, &self.spending, self.now));
+        let known = purchases.as_ref().ok().filter(|_| orders.is_some());
+        let learnt = known.map(|it| Learnt { past_year: it.past_year(), payments: Payments::learnt(it) });
+        (self.futures(&rules, purchases), learnt)
+    }
+
+    fn futures(&self, rules: &[&Rule], purchases: Result<Purchases<'_>, Reading>) -> Result<Futures, Reading> {
         let Some(available) = self.available() else { return Err(self.funds.clone()) };
         // Without the known renewals funds would seem to last longer than they do. Only where somebody has to act before
         // the orders can be read is that better than nothing.
-        let orders = match self.orders() {
-            Ok(orders) => Some(orders),
-            Err(Reading::Unreadable(why)) if why.outlook == Outlook::NeedsAction => None,
+        match self.orders() {
+            Ok(_) => {}
+            Err(Reading::Unreadable(why)) if why.outlook == Outlook::NeedsAction => {}
             Err(reading) => return Err(reading),
-        };
-        let forecast = Forecast::new(self.ledger()?, orders, &self.spending, available, self.now)
-            .map_err(|why| Reading::NotYetKnown(why.to_string()))?;
+        }
+        let forecast = Forecast::of(&purchases?, available).map_err(|why| Reading::NotYetKnown(why.to_string()))?;
         let mut futures = Futures::default();
         for rule in rules {
             let (confidence, days) = (rule.confidence, days_of(rule));

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use rust_decimal::prelude::ToPrimitive as _;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::{FromPrimitive as _, ToPrimitive as _};
 
 use super::HORIZON_DAYS;
 use super::history::{Minor, minor};
@@ -124,7 +125,7 @@ impl RenewalModel {
             renewed: standings.shares(orders, today),
             from_balance: share((stays, leaves), STAYS_WITH_BALANCE),
             from_elsewhere: share(after(Payment::Elsewhere), STAYS_ELSEWHERE),
-            from_unknown: share((balance, elsewhere), UNKNOWN_PAYMENT),
+            from_unknown: unknown_from_balance(balance, elsewhere),
             leads: leads.classes,
             prices,
             new_orders: new_orders(purchases),
@@ -176,6 +177,25 @@ fn dues(purchases: &Purchases<'_>, leads: &Leads<'_>, standings: &Standings) -> 
         });
     }
     (dues, ratios)
+}
+
+/// The share of the renewals of orders that are older than the ledger that is paid from the balance.
+fn unknown_from_balance(balance: usize, elsewhere: usize) -> Share {
+    Share::new(balance, elsewhere, UNKNOWN_PAYMENT)
+}
+
+/// The mean of that share, for people: all of them where no payment is known to have been made elsewhere, and `None` where no
+/// payment is known.
+pub(super) fn share_from_balance(made: &[Payment]) -> Option<Decimal> {
+    /// Decimal places of the share.
+    const PLACES: u32 = 4;
+    match payments(made.iter().copied()) {
+        (0, 0) => None,
+        (_, 0) => Some(Decimal::ONE),
+        (balance, elsewhere) => {
+            Decimal::from_f64(unknown_from_balance(balance, elsewhere).mean()).map(|mean| mean.round_dp(PLACES))
+        }
+    }
 }
 
 /// How many of these were made from the balance, and how many from elsewhere.

@@ -17,6 +17,9 @@ pub struct RenewalsSum {
     pub count: u32,
     /// Their price together, in the account's currency.
     pub amount: Decimal,
+    /// The part of it that is usually paid from the balance, and not by card or on an invoice; `None` where that is not
+    /// known.
+    pub from_balance: Option<Decimal>,
     /// Orders whose certificate ends in the window, but perhaps not the order: to be asked for. They are in neither
     /// sum.
     pub in_doubt: Vec<u64>,
@@ -24,21 +27,31 @@ pub struct RenewalsSum {
 
 /// Not yet renewed orders that end in the window: from today to the day of `now + within`, both included.
 ///
-/// Days are UTC days: an order that ends today still has to be renewed, one that ended yesterday is gone.
-pub fn renewals_due(orders: &[Order], now: Time, within: Duration) -> RenewalsSum {
+/// Days are UTC days: an order that ends today still has to be renewed, one that ended yesterday is gone. `share` says how much
+/// of its price the renewal of the order at a place usually takes from the balance, from 0 to 1.
+pub fn renewals_due(
+    orders: &[Order],
+    now: Time,
+    within: Duration,
+    share: impl Fn(usize) -> Option<Decimal>,
+) -> RenewalsSum {
+    /// Decimal places of what a learnt share makes of an amount, at least.
+    const PLACES: u32 = 2;
     let (today, last) = (now.date_naive(), last_day(now, within));
     let in_window = |day: NaiveDate| (today..=last).contains(&day);
-    let mut sum = RenewalsSum::default();
-    for order in orders.iter().filter(|order| is_open(order, today)) {
+    let mut sum = RenewalsSum { from_balance: Some(Decimal::ZERO), ..RenewalsSum::default() };
+    for (place, order) in orders.iter().enumerate().filter(|(_, order)| is_open(order, today)) {
         match order.ends() {
             Some(end) if in_window(end) => {
                 sum.count = sum.count.saturating_add(1);
                 sum.amount += order.price;
+                sum.from_balance = sum.from_balance.zip(share(place)).map(|(sum, share)| sum + order.price * share);
             }
             None if in_window(order.certificate_ends) => sum.in_doubt.push(order.id),
             _ => {}
         }
     }
+    sum.from_balance = sum.from_balance.map(|part| part.round_dp(PLACES.max(sum.amount.scale())));
     sum
 }
 

@@ -149,10 +149,22 @@ fn renewals_are_due_from_today_to_the_last_day_of_the_window() {
     let asked = Order { id: 8, order_ends: NaiveDate::from_ymd_opt(2028, 12, 1), ..long.clone() };
     let doubtful_later = Order { id: 9, bought_until: until(2031), ..later.clone() };
     let orders = [yesterday, today, last, later, renewed, long, asked, doubtful_later];
-    let due = renewals_due(&orders, now(), days(30));
-    assert_eq!(due, RenewalsSum { count: 2, amount: 6.into(), in_doubt: vec![7] });
+    let due = renewals_due(&orders, now(), days(30), |_| None);
+    assert_eq!(due, RenewalsSum { count: 2, amount: 6.into(), from_balance: None, in_doubt: vec![7] });
     assert_eq!([shortfall(&due, 4.into()), shortfall(&due, 10.into())], [2.into(), Decimal::ZERO]);
     assert_eq!(shortfall(&due, (-4).into()), 10.into());
+}
+
+#[test]
+fn the_part_from_the_balance_is_known_where_every_share_is() {
+    let orders = [order(1, 300, (2026, 12, 1)), order(2, 500, (2026, 12, 2)), order(3, 101, (2026, 12, 3))];
+    let part = |shares: [Option<&str>; 3]| {
+        let share = |place: usize| shares[place].map(|share| share.parse().unwrap());
+        renewals_due(&orders, now(), days(30), share).from_balance.map(|part| part.to_string())
+    };
+    assert_eq!(part([Some("1"), Some("0"), Some("0.3333")]).as_deref(), Some("333.66"), "33.6633 of the last");
+    assert_eq!(part([Some("1"), Some("1"), Some("1")]).as_deref(), Some("901"));
+    assert_eq!(part([Some("1"), None, Some("1")]), None);
 }
 
 #[test]
@@ -171,7 +183,8 @@ fn orders_that_are_over_tell_what_is_renewed_and_are_due_no_more() {
     let over = |id, renewed, ends| Order { expired: true, renewed, ..order(id, 100, ends) };
     let today = over(1, false, (2026, 11, 27));
     let doubtful = Order { bought_until: NaiveDate::from_ymd_opt(2026, 12, 9), ..over(2, false, (2026, 11, 26)) };
-    assert_eq!(renewals_due(&[today.clone(), doubtful.clone()], now(), days(30)), RenewalsSum::default());
+    let due = renewals_due(&[today.clone(), doubtful.clone()], now(), days(30), |_| Some(Decimal::ONE));
+    assert_eq!((due.count, due.amount, due.from_balance), (0, Decimal::ZERO, Some(Decimal::ZERO)));
     let orders = [
         today,
         doubtful,

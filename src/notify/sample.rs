@@ -230,7 +230,11 @@ impl Days {
         Ahead {
             runway: self.runway(rule, now),
             deposit: needed.map(money),
-            renewals: Some(RenewalsDue { count: if due.is_zero() { 0 } else { 12 }, amount: money(due) }),
+            renewals: Some(RenewalsDue {
+                count: if due.is_zero() { 0 } else { 12 },
+                amount: money(due),
+                from_balance: Some(due),
+            }),
             spark: spark.map(|level| u8::try_from(level.ceil().max(Decimal::ZERO).mantissa()).unwrap_or(8)).collect(),
         }
     }

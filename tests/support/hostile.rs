@@ -692,6 +692,7 @@ impl Bytes<'_> {
         let renewals = |it: &mut Self| RenewalsDue {
             count: u32::from(it.byte()) << 24,
             amount: Money::new(it.decimal(), currency),
+            from_balance: it.maybe(Self::decimal),
         };
         Ahead {
             runway,

@@ -66,7 +66,11 @@ pub fn looking_ahead() -> Event {
         it.ahead = Some(Box::new(Ahead {
             runway: Runway::Until { about: Some(day(11)), early: Some(day(4)), late: Some(day(19)), percent: 90 },
             deposit: Some(Money::new(amount("3200"), usd)),
-            renewals: Some(RenewalsDue { count: 12, amount: Money::new(amount("4788"), usd) }),
+            renewals: Some(RenewalsDue {
+                count: 12,
+                amount: Money::new(amount("4788"), usd),
+                from_balance: Some(amount("4788")),
+            }),
             spark: (0..28).map(|day| 8 - day / 4).collect(),
         }));
         let band = |n| Band {

@@ -72,7 +72,8 @@ fn account_part(account: &AccountReport, zone: Tz) -> String {
 
 fn fund_part(account: &AccountReport, fund: &FundReport, zone: Tz) -> String {
     let name = if fund.division.is_some() { text::fund_name(fund) } else { "Available funds".to_owned() };
-    let mut part = format!("<section><h2>{}</h2>\n{}", escaped(&name), quiet(&text::available(fund)));
+    let about = [text::available(fund), text::purchases(fund)].map(|line| quiet(&line)).concat();
+    let mut part = format!("<section><h2>{}</h2>\n{about}", escaped(&name));
     if let Some((from, to)) = account.from.zip(account.to) {
         part.push_str(&format!("<div class=\"wide\">{}</div>\n", chart::svg(fund, from, to, zone)));
     }

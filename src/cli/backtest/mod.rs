@@ -18,7 +18,7 @@ use super::{Context, Exit, print_json};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Account, Config};
-use crate::cycle::{self, Needs, Read, Watch};
+use crate::cycle::{self, Read, Watch};
 use crate::domain::Time;
 use crate::domain::books::{Books, Gap};
 use crate::domain::rule::Rule;
@@ -121,8 +121,7 @@ async fn rehearse(
 ) -> AccountReport {
     progress.say("reading the balance");
     let mut told = |ledgers: usize, lines: usize| progress.read(ledgers, lines);
-    let needs = if rules.iter().any(|rule| rule.metric.looks_ahead()) { Needs::Orders } else { Needs::Ledger };
-    let (harvest, mut books) = cycle::read_books(watch, options.division, needs, clock, &mut told).await;
+    let (harvest, mut books) = cycle::read_books(watch, options.division, clock, &mut told).await;
     let mut report = AccountReport::new(watch.account.clone(), account.schedule.text().to_owned());
     report.failures.extend(harvest.listing_failure.map(|why| why.reason));
     let mut funds: Vec<Fund> = Vec::new();
@@ -140,7 +139,8 @@ async fn rehearse(
     if options.division.is_some() && harvest.reads.is_empty() && report.failures.is_empty() {
         report.lacks_division = true;
     }
-    if needs == Needs::Orders {
+    // Without such a rule, only the purchases cannot be told apart.
+    if rules.iter().any(|rule| rule.metric.looks_ahead()) {
         let why: BTreeSet<String> = funds.iter().filter_map(|fund| orders_problem(&fund.books)).collect();
         report.failures.extend(why);
     }

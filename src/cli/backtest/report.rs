@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 
 use super::super::threshold::Threshold;
-use super::{Mail, Options};
+use super::{Mail, Options, orders_problem};
 use crate::config::{Channel, Config};
 use crate::cycle::{self, Read};
 use crate::domain::alert::Kind;
@@ -18,7 +18,7 @@ use crate::domain::event::Value;
 use crate::domain::money::{Currency, Money};
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::domain::{Division, Name, Time};
-use crate::forecast::usual_purchase;
+use crate::forecast::{PurchaseSum, Purchases, usual_purchase};
 use crate::rehearsal::{
     CRITICAL_DAYS, Drought, Fund, Happened, Life, Part, Past, Rehearsed, Script, WARNING_DAYS, crossings, droughts,
     gap, suggest,
@@ -75,6 +75,7 @@ pub(super) struct FundReport {
     pub(super) unlimited: bool,
     /// What a purchase usually costs.
     pub(super) usual_purchase: Decimal,
+    pub(super) purchases: PurchasesReport,
     pub(super) rules: Vec<RuleReport>,
     /// When there was nothing left to buy with.
     pub(super) ran_out: Vec<RanOut>,
@@ -83,6 +84,27 @@ pub(super) struct FundReport {
     /// Available funds at the start and after each change, for the chart.
     #[serde(skip)]
     pub(super) path: Vec<(Time, Decimal)>,
+}
+
+/// The purchases of the past year by what they bought; every sum is `null` where they cannot be told apart.
+#[derive(Serialize)]
+pub(super) struct PurchasesReport {
+    pub(super) renewals: Option<SumReport>,
+    pub(super) new_orders: Option<SumReport>,
+    pub(super) other: Option<SumReport>,
+    /// Purchases that were taken back.
+    pub(super) refunded: Option<usize>,
+    /// Orders that were paid by card or on an invoice.
+    pub(super) paid_elsewhere: Option<SumReport>,
+    /// Why they cannot be told apart.
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct SumReport {
+    pub(super) count: usize,
+    pub(super) amount: Decimal,
+    pub(super) currency: Option<Currency>,
 }
 
 #[derive(Serialize)]
@@ -317,10 +339,38 @@ impl FundReport {
             available: if let Reading::Amount(money) = reading { Some(money) } else { None },
             unlimited: reading == Reading::Unlimited,
             usual_purchase: usual,
+            purchases: PurchasesReport::new(fund, script),
             rules,
             ran_out,
             suggestion,
             path,
+        }
+    }
+}
+
+impl PurchasesReport {
+    fn new(fund: &Fund, script: &Script<'_>) -> Self {
+        let (Ok(ledger), Ok(orders)) = (&fund.books.ledger, &fund.books.orders) else {
+            let reason = orders_problem(&fund.books);
+            return Self {
+                renewals: None,
+                new_orders: None,
+                other: None,
+                refunded: None,
+                paid_elsewhere: None,
+                reason,
+            };
+        };
+        let sums = Purchases::read(ledger, Some(orders), script.spending, script.to).past_year();
+        let currency = fund.balance.currency.as_ref().ok().copied();
+        let sum = |sum: PurchaseSum| Some(SumReport { count: sum.count, amount: sum.amount, currency });
+        Self {
+            renewals: sum(sums.renewals),
+            new_orders: sum(sums.new_orders),
+            other: sum(sums.other),
+            refunded: Some(sums.refunded),
+            paid_elsewhere: sum(sums.paid_elsewhere),
+            reason: None,
         }
     }
 }

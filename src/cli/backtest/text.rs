@@ -3,7 +3,9 @@
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
-use super::report::{AccountReport, AlertReport, EventReport, FundReport, RanOut, Report, RuleReport, Suggestion};
+use super::report::{
+    AccountReport, AlertReport, EventReport, FundReport, RanOut, Report, RuleReport, Suggestion, SumReport,
+};
 use crate::cli::count;
 use crate::cli::table::table;
 use crate::domain::Time;
@@ -40,7 +42,7 @@ fn put_fund(text: &mut String, account: &AccountReport, fund: &FundReport, zone:
     if account.funds.len() > 1 || fund.division.is_some() {
         text.push_str(&format!("\n{}", head(&fund_name(fund), colour)));
     }
-    text.push_str(&format!("{}\n", available(fund)));
+    text.push_str(&format!("{}\n{}\n", available(fund), clean(&purchases(fund))));
     for rule in &fund.rules {
         text.push_str(&format!("\n{}\n", head(&rule_name(rule), colour).trim_end()));
         match &rule.skipped {
@@ -113,6 +115,27 @@ pub(super) fn available(fund: &FundReport) -> String {
         None if fund.unlimited => "funds are unlimited: a rule on available funds never fires".to_owned(),
         None => "available funds cannot be computed".to_owned(),
     }
+}
+
+/// How much of the past year's purchases was what. Kinds that there were none of are left out.
+pub(super) fn purchases(fund: &FundReport) -> String {
+    let found = &fund.purchases;
+    if let Some(why) = &found.reason {
+        return format!("Purchases of the past year: could not be told apart, because {why}");
+    }
+    let some = |sum: Option<&SumReport>, what: &str| {
+        let sum = sum.filter(|sum| sum.count > 0)?;
+        Some((count(sum.count, what), money(sum.amount, fund)))
+    };
+    let kinds = [(&found.renewals, "renewal"), (&found.new_orders, "new order"), (&found.other, "other purchase")];
+    let kinds = kinds.into_iter().filter_map(|(sum, what)| some(sum.as_ref(), what));
+    let kinds: Vec<String> = kinds.map(|(number, price)| format!("{number} for {price}")).collect();
+    let kinds = if kinds.is_empty() { "none from the balance".to_owned() } else { kinds.join(", ") };
+    let refunded = found.refunded.filter(|refunded| *refunded > 0).map(|refunded| format!("{refunded} refunded"));
+    let elsewhere = some(found.paid_elsewhere.as_ref(), "order");
+    let elsewhere = elsewhere.map(|(number, price)| format!("{number} paid by card or invoice ({price})"));
+    let parts: Vec<String> = std::iter::once(kinds).chain(refunded).chain(elsewhere).collect();
+    format!("Purchases of the past year: {}", parts.join("; "))
 }
 
 pub(super) fn rule_name(rule: &RuleReport) -> String {

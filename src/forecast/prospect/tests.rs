@@ -92,6 +92,27 @@ fn a_renewal_that_was_paid_after_the_orders_were_listed_is_due_no_more() {
 }
 
 #[test]
+fn renewals_of_orders_that_were_paid_by_card_take_nothing_from_the_balance() {
+    let rule = money_rule(Metric::RenewalsDue, Side::Above, 0);
+    let day = |ago: i64| Some((now() - TimeDelta::days(ago)).date_naive());
+    let by_card = Order { placed: day(50), ..order(7, 500, 14) };
+    let from_balance = Order { placed: day(60), ..order(8, 300, 20) };
+    let debit = Entry { order: Some(8), ..entry("PAID", now() - TimeDelta::days(60), -300) };
+    let lines: Vec<Entry> = ledger().into_iter().chain([debit]).collect();
+    let balance = sample("10000", Some("0"), "0", "0");
+    let due = |books: Books| {
+        let prospect = Prospect::new(&balance, books, &Spending::default(), [&rule], now());
+        let due = prospect.ahead(&rule).unwrap().renewals.unwrap();
+        (due.amount.amount, due.from_balance, prospect.past_year().map(|sums| sums.paid_elsewhere.count))
+    };
+    let orders = || vec![by_card.clone(), from_balance.clone()];
+    assert_eq!(due(books(lines, orders())), (800.into(), Some(300.into()), Some(1)));
+    let gap = Gap::Unreadable(Unreadable { outlook: Outlook::NeedsAction, reason: "no".to_owned() });
+    let without = Books { ledger: Err(gap), ..books(Vec::new(), orders()) };
+    assert_eq!(due(without), (800.into(), None, None), "what paid for them is not known");
+}
+
+#[test]
 fn an_old_ledger_says_nothing_of_what_was_bought_until_now() {
     let rules = [money_rule(Metric::Spend, Side::Above, 0), runway_rule(14)];
     let old = Books { ledger_read: Some(now() - HOUR * 3), ..books(ledger(), Vec::new()) };

@@ -153,6 +153,16 @@ fn an_order_without_a_debit_was_paid_elsewhere_as_far_as_the_ledger_reaches() {
 }
 
 #[test]
+fn orders_older_than_the_ledger_are_paid_by_the_learnt_share() {
+    use Payment::{Balance, Elsewhere, Unknown};
+    let share = |payments: &[Payment]| crate::forecast::renewal_model::share_from_balance(payments);
+    assert_eq!(share(&[Unknown, Unknown]), None, "no payment is known");
+    assert_eq!(share(&[Balance, Unknown]), Some(Decimal::ONE), "nothing was ever paid elsewhere");
+    let half = share(&[Balance, Elsewhere].repeat(50)).unwrap();
+    assert!((Decimal::new(50, 2)..Decimal::new(60, 2)).contains(&half) && half.scale() <= 4, "{half}");
+}
+
+#[test]
 fn when_an_order_was_renewed_is_known_whoever_paid() {
     let orders = [
         renewed(site(1, "a.example.com", 300, (375, 10))),

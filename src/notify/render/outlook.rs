@@ -2,13 +2,15 @@
 //!
 //! Plain text without any escaping, as `phrase`'s.
 
+use rust_decimal::Decimal;
+
 use super::phrase;
 use super::text::Times;
 use crate::chart::share;
 use crate::domain::ahead::{Ahead, RenewalsDue, Runway};
 use crate::domain::alert::Kind;
 use crate::domain::event::{Event, Subject};
-use crate::domain::money::Money;
+use crate::domain::money::{Currency, Money, figure};
 use crate::domain::rule::Metric;
 
 /// Readings that a sparkline shows: four weeks of days.
@@ -69,8 +71,21 @@ pub(super) fn runway(runway: &Runway, times: Times) -> String {
 pub(super) fn renewals(due: &RenewalsDue) -> String {
     match due.count {
         0 => "No renewals are due in the next 30 days.".to_owned(),
-        count => format!("Renewals due in the next 30 days: {count} for {}.", due.amount),
+        count => {
+            let part = due.part_from_balance().map(|part| part_from_balance(part, due.amount.currency));
+            format!("Renewals due in the next 30 days: {count} for {}{}.", due.amount, part.unwrap_or_default())
+        }
     }
+}
+
+/// `, of which about USD 3,900 is usually paid from the balance`. The part is learnt from the past: three digits, and no
+/// decimals, are as exact as it is.
+fn part_from_balance(part: Decimal, currency: Currency) -> String {
+    let about = part.round_sf(3).unwrap_or(part).round();
+    if about.is_zero() {
+        return ", none of which is usually paid from the balance".to_owned();
+    }
+    format!(", of which about {currency} {} is usually paid from the balance", figure(about, 0))
 }
 
 /// The bars alone: one a day, oldest first.

@@ -211,7 +211,8 @@ fn days_to_come(ahead: &Ahead) -> Json {
         "runway": runway,
         "deposit": ahead.deposit.map(|money| money_of(money.amount, money.currency)),
         "renewals": ahead.renewals.map(|due| json!({
-            "count": due.count, "amount": exact(due.amount.amount), "currency": due.amount.currency.code(),
+            "count": due.count, "amount": exact(due.amount.amount), "from_balance": due.from_balance.map(exact),
+            "currency": due.amount.currency.code(),
         })),
         "spark": ahead.spark,
     })

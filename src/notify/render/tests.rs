@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{Duration, TimeZone, Utc};
 use proptest::prelude::*;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::blocks::payload;
 use super::mail::mail;
@@ -69,7 +69,7 @@ fn ahead() -> Ahead {
     Ahead {
         runway: Runway::Until { about: day(11), early: day(4), late: day(19), percent: 90 },
         deposit: Some(usd("3200")),
-        renewals: Some(RenewalsDue { count: 12, amount: usd("4788") }),
+        renewals: Some(RenewalsDue { count: 12, amount: usd("4788"), from_balance: Some(4788.into()) }),
         spark: (0..28).map(|day| 8 - day / 4).collect(),
     }
 }
@@ -706,6 +706,36 @@ fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
     assert_eq!(line["weight"], "Bolder");
     assert!(line["text"].as_str().unwrap().starts_with("Deposit USD 3,200.00 to end all alerts"), "{line}");
     assert!(card.to_string().contains("Funds last until about Fri 4 Dec"));
+}
+
+#[test]
+fn renewals_that_the_balance_does_not_pay_for_are_told_as_such() {
+    let with = |from_balance: &str| {
+        let renewals = RenewalsDue { from_balance: parse_amount(from_balance).ok(), ..ahead().renewals.unwrap() };
+        let it =
+            ThresholdEvent { ahead: Some(Box::new(Ahead { renewals: Some(renewals), ..ahead() })), ..looking_ahead() };
+        message(vec![event(Subject::Threshold(it))])
+    };
+    let line = |from_balance: &str| {
+        let text = told(&with(from_balance));
+        text.lines().find(|line| line.starts_with("Renewals due")).unwrap().to_owned()
+    };
+    insta::assert_snapshot!(line("3904.44"), @"Renewals due in the next 30 days: 12 for USD 4,788.00, of which about USD 3,900 is usually paid from the balance.");
+    insta::assert_snapshot!(line("87.5"), @"Renewals due in the next 30 days: 12 for USD 4,788.00, of which about USD 88 is usually paid from the balance.");
+    insta::assert_snapshot!(line("0"), @"Renewals due in the next 30 days: 12 for USD 4,788.00, none of which is usually paid from the balance.");
+    for nearly_all in ["4788", "4548.6", ""] {
+        assert_eq!(line(nearly_all), "Renewals due in the next 30 days: 12 for USD 4,788.00.", "{nearly_all}");
+    }
+    let part = "of which about USD 3,900 is usually paid from the balance.";
+    let message = with("3904.44");
+    let mail = mail(&message, &words());
+    let slack = payload(&message, &words(), &mention()).to_string();
+    let teams = super::card::payload(&message, &words()).to_string();
+    for channel in [mail.text, mail.html, slack, teams] {
+        assert!(channel.replace('\u{a0}', " ").contains(part), "{channel}");
+    }
+    let record = |from_balance| super::record::record(&with(from_balance), &words())["ahead"]["renewals"].clone();
+    assert_eq!((&record("3904.44")["from_balance"], &record("")["from_balance"]), (&json!("3904.44"), &Json::Null));
 }
 
 #[test]
