@@ -134,7 +134,7 @@ impl Fund {
         let cycles = u32::try_from(self.scenario.length.as_secs() / CYCLE.as_secs()).unwrap();
         for at in (0..=cycles).map(|cycle| CYCLE * cycle) {
             world.advance(start() + at);
-            if self.available(&world) < DEMO_THRESHOLD && self.scenario.fault(at).is_none() {
+            if self.available(&world) < DEMO_THRESHOLD && !self.scenario.faults.iter().any(|fault| fault.lasts_at(at)) {
                 let scenario = without_deposits_after(self.scenario.clone(), at);
                 return Alert { scenario, at: start() + at, threshold: DEMO_THRESHOLD };
             }

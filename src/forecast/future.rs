@@ -32,7 +32,7 @@ const OWN_LEADS: usize = 31;
 /// Where few leads are known, as if so many were unlike each other: any up to the account's own longest, which is one of so many.
 const UNKNOWN_LEADS: f64 = 2.0;
 const LONGEST_LEADS: [usize; 4] = [11, 31, 61, 91];
-const DAYS_AHEAD: i32 = HORIZON_DAYS as i32;
+const DAYS_AHEAD: i32 = HORIZON_DAYS.cast_signed();
 const PAYMENTS: [Payment; 3] = [Payment::Balance, Payment::Elsewhere, Payment::Unknown];
 
 /// What each future has spent by the end of each day: future after future, day after day.

@@ -7,8 +7,9 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
 use super::drought::starved;
+use super::prices::{Prices, Ratio, UNCHANGED};
 use super::purchases::{Purchase, PurchaseKind, Purchases};
-use super::renewal_model::{Prices, Ratio, RenewalModel, UNCHANGED};
+use super::renewal_model::RenewalModel;
 use super::renewals::days_before;
 use super::{LEAST_HISTORY_DAYS, LEAST_PURCHASES, NotYet};
 use crate::domain::Time;

@@ -14,6 +14,7 @@ mod lumps;
 mod outlook;
 mod pace;
 mod payments;
+mod prices;
 mod prospect;
 mod purchases;
 mod renewal_model;

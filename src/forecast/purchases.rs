@@ -163,9 +163,10 @@ impl<'a> Purchases<'a> {
             };
             sum.add(purchase.cost);
         }
+        let charged: BTreeSet<usize> = self.all.iter().filter_map(|purchase| purchase.order).collect();
         let recent = |order: &Order| order.placed.is_some_and(|placed| placed > first.date_naive());
-        for (order, payment) in self.orders.iter().zip(&self.payments) {
-            if *payment == Payment::Elsewhere && recent(order) {
+        for (place, (order, payment)) in self.orders.iter().zip(&self.payments).enumerate() {
+            if *payment == Payment::Elsewhere && recent(order) && !charged.contains(&place) {
                 sums.paid_elsewhere.add(order.price);
             }
         }
@@ -327,7 +328,9 @@ impl<'a> Followers<'a> {
                 by_name.entry(name).or_default().push((placed, place));
             }
         }
-        by_name.values_mut().for_each(|its| its.sort_unstable());
+        for its in by_name.values_mut() {
+            its.sort_unstable();
+        }
         Self { by_name, taken: vec![false; orders.len()] }
     }
 

@@ -9,6 +9,7 @@ use rust_decimal::prelude::{FromPrimitive as _, ToPrimitive as _};
 
 use super::HORIZON_DAYS;
 use super::history::{Minor, minor};
+use super::prices::{PriceKey, Prices, Ratio, key};
 use super::purchases::{Payment, PurchaseKind, Purchases, Renewal, last_day};
 use super::renewals::{days_before, is_open};
 use super::share::Share;
@@ -34,19 +35,8 @@ const STAYS_ELSEWHERE: (u32, u32) = (0, 4);
 const UNKNOWN_PAYMENT: (u32, u32) = (12, 0);
 /// A product has leads of its own from so many renewals on.
 const LEAST_LEADS: usize = 12;
-/// So many of the newest payments for a price say what it has become.
-const PRICE_EVENTS: usize = 4;
-/// They say it for so many days; what is older is told by other prices.
-const PRICE_DAYS: i64 = 60;
-/// So many of the newest renewals tell it of other prices, and no fewer than so many.
-const PRICE_RENEWALS: usize = 8;
-const LEAST_PRICE_RENEWALS: usize = 3;
 /// Days of an order whose length is not known.
 const USUAL_LENGTH: u32 = 365;
-
-/// A ratio of two prices, in 65 536ths.
-pub(super) type Ratio = i64;
-pub(super) const UNCHANGED: Ratio = 65_536;
 
 /// One renewal to come.
 #[derive(Debug, Clone)]
@@ -113,10 +103,10 @@ impl RenewalModel {
         let (dues, prices) = dues(purchases, &leads, &standings);
         let after = |payment| {
             let its = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
-            payments(its.map(|renewal| renewal.by.map_or(Payment::Balance, |by| purchases.payments[by])))
+            payments(&its.map(|renewal| renewal.by.map_or(Payment::Balance, |by| purchases.payments[by])))
         };
         let share = |(hits, misses), prior| Share::new(hits, misses, prior);
-        let (balance, elsewhere) = payments(purchases.payments.iter().copied());
+        let (balance, elsewhere) = payments(&purchases.payments.iter().copied());
         let (stays, leaves) = after(Payment::Balance);
         // Where nothing was ever paid from elsewhere, every order says so.
         let stays = if elsewhere == 0 { stays + balance } else { stays };
@@ -153,20 +143,20 @@ fn dues(purchases: &Purchases<'_>, leads: &Leads<'_>, standings: &Standings) -> 
     let today = purchases.now.date_naive();
     let prices = Prices::read(purchases.orders, &purchases.renewals);
     let last = i32::try_from(HORIZON_DAYS).unwrap_or(i32::MAX) + LONGEST_LEAD;
-    let mut classes: BTreeMap<(Option<&str>, Minor, bool), usize> = BTreeMap::new();
+    let mut classes: BTreeMap<(PriceKey<'_>, bool), usize> = BTreeMap::new();
     let (mut dues, mut ratios) = (Vec::new(), Vec::new());
     for (place, (order, payment)) in purchases.orders.iter().zip(&purchases.payments).enumerate() {
         let days = order.probably_ends().and_then(|end| i32::try_from((end - today).num_days()).ok());
         let is_open = is_open(&Order { expired: false, ..order.clone() }, today);
         let Some(days) = days.filter(|days| is_open && (-OVERDUE_DAYS..last).contains(days)) else { continue };
-        let (lead, (product, price)) = (leads.of(order), key(order));
-        let class = (product, price, prices.has_changed_before(order));
+        let lead = leads.of(order);
+        let class = (key(order), prices.has_changed_before(order));
         let class = *classes.entry(class).or_insert_with(|| {
             ratios.push(prices.next(order, today));
             ratios.len() - 1
         });
         dues.push(Due {
-            price,
+            price: minor(order.price),
             days,
             length: length(order).unwrap_or(USUAL_LENGTH),
             payment: *payment,
@@ -189,7 +179,7 @@ fn unknown_from_balance(balance: usize, elsewhere: usize) -> Share {
 pub(super) fn share_from_balance(made: &[Payment]) -> Option<Decimal> {
     /// Decimal places of the share.
     const PLACES: u32 = 4;
-    match payments(made.iter().copied()) {
+    match payments(&made.iter().copied()) {
         (0, 0) => None,
         (_, 0) => Some(Decimal::ONE),
         (balance, elsewhere) => {
@@ -199,7 +189,7 @@ pub(super) fn share_from_balance(made: &[Payment]) -> Option<Decimal> {
 }
 
 /// How many of these were made from the balance, and how many from elsewhere.
-fn payments(all: impl Iterator<Item = Payment> + Clone) -> (usize, usize) {
+fn payments(all: &(impl Iterator<Item = Payment> + Clone)) -> (usize, usize) {
     let count = |payment| all.clone().filter(|its| *its == payment).count();
     (count(Payment::Balance), count(Payment::Elsewhere))
 }
@@ -327,81 +317,13 @@ impl<'a> Leads<'a> {
             products.insert(product, classes.len());
             classes.push(leads);
         }
-        classes.iter_mut().for_each(|leads| leads.sort_unstable());
+        for leads in &mut classes {
+            leads.sort_unstable();
+        }
         Self { classes, products }
     }
 
     fn of(&self, order: &Order) -> usize {
         order.product.as_deref().and_then(|product| self.products.get(product)).copied().unwrap_or(0)
     }
-}
-
-/// What has become of each price of each product.
-pub(super) struct Prices<'a> {
-    /// When a price was paid, or a renewal of such an order cost another: the ratio to it, oldest first.
-    events: BTreeMap<(Option<&'a str>, Minor), Vec<(NaiveDate, Ratio)>>,
-    /// All renewals: when they came, of which product, and the ratio, oldest first.
-    renewals: Vec<(NaiveDate, Option<&'a str>, Ratio)>,
-}
-
-impl<'a> Prices<'a> {
-    pub(super) fn read(orders: &'a [Order], renewals: &[Renewal]) -> Self {
-        let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for order in orders {
-            if let Some(placed) = order.placed {
-                events.entry(key(order)).or_default().push((placed, UNCHANGED));
-            }
-        }
-        let mut all = Vec::new();
-        for renewal in renewals {
-            let (old, Some(new)) = (&orders[renewal.renewed], renewal.by.map(|by| &orders[by])) else { continue };
-            let Some(ratio) = price_ratio(minor(old.price), minor(new.price)) else { continue };
-            all.push((renewal.on, old.product.as_deref(), ratio));
-            if ratio != UNCHANGED {
-                events.entry(key(old)).or_default().push((renewal.on, ratio));
-            }
-        }
-        events.values_mut().for_each(|its| its.sort_by_key(|(on, _)| *on));
-        all.sort_by_key(|(on, ..)| *on);
-        Self { events, renewals: all }
-    }
-
-    /// Whether prices of this product had changed already when this order was placed, so that its own is one of the new.
-    fn has_changed_before(&self, order: &Order) -> bool {
-        let changed = |(on, product, ratio): &&(NaiveDate, Option<&str>, Ratio)| {
-            *ratio != UNCHANGED && *product == order.product.as_deref() && Some(*on) <= order.placed
-        };
-        self.renewals.iter().rev().take(PRICE_RENEWALS).any(|it| changed(&it))
-    }
-
-    /// What the order's next price may be, as ratios to its last.
-    pub(super) fn next(&self, order: &Order, today: NaiveDate) -> Vec<Ratio> {
-        let own = self.events.get(&key(order)).map(Vec::as_slice).unwrap_or_default();
-        let own = own.iter().rev().take(PRICE_EVENTS).take_while(|(on, _)| (today - *on).num_days() <= PRICE_DAYS);
-        let newest: Vec<Ratio> = own.map(|(_, ratio)| *ratio).collect();
-        if !newest.is_empty() {
-            return newest;
-        }
-        if self.has_changed_before(order) {
-            return vec![UNCHANGED];
-        }
-        let product = order.product.as_deref();
-        let of = |wanted: &dyn Fn(Option<&str>) -> bool| -> Vec<Ratio> {
-            let its = self.renewals.iter().rev().filter(|(_, product, _)| wanted(*product));
-            its.take(PRICE_RENEWALS).map(|(.., ratio)| *ratio).collect()
-        };
-        let same = of(&|its| its == product);
-        let told = if same.len() >= LEAST_PRICE_RENEWALS { same } else { of(&|_| true) };
-        if told.len() >= LEAST_PRICE_RENEWALS { told } else { vec![UNCHANGED] }
-    }
-}
-
-fn key(order: &Order) -> (Option<&str>, Minor) {
-    (order.product.as_deref(), minor(order.price))
-}
-
-/// The ratio of two prices; `None` where they have nothing to do with each other.
-fn price_ratio(old: Minor, new: Minor) -> Option<Ratio> {
-    let ratio = i64::try_from(i128::from(new) * 65_536 / i128::from(old.max(1))).ok()?;
-    (UNCHANGED / 10..=UNCHANGED * 10).contains(&ratio).then_some(ratio)
 }

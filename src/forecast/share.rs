@@ -32,7 +32,9 @@ impl Share {
                 all += *weight;
             }
             // Kept near 1, so that no likelihood becomes too small for a number.
-            weights.iter_mut().for_each(|weight| *weight /= all);
+            for weight in &mut weights {
+                *weight /= all;
+            }
         };
         (0..hits.to_u32().unwrap_or(0)).for_each(|_| step(|share| share));
         (0..misses.to_u32().unwrap_or(0)).for_each(|_| step(|share| 1.0 - share));

@@ -157,6 +157,13 @@ pub struct Fault {
     pub kind: FaultKind,
 }
 
+impl Fault {
+    /// Whether the API does not work so long after the scenario's start.
+    pub fn lasts_at(&self, since_start: Duration) -> bool {
+        (self.from..self.from + self.length).contains(&since_start)
+    }
+}
+
 /// What happens instead of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {

@@ -103,8 +103,7 @@ impl Sandbox {
     pub fn fault(&self) -> Option<FaultKind> {
         let now = self.clock.now();
         let since_start = self.look(|world| (now - world.start()).to_std().unwrap_or_default());
-        let hit = |fault: &&Fault| (fault.from..fault.from + fault.length).contains(&since_start);
-        self.faults.iter().find(hit).map(|fault| fault.kind)
+        self.faults.iter().find(|fault| fault.lasts_at(since_start)).map(|fault| fault.kind)
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
