@@ -26,11 +26,7 @@ const SLOPE_WEEKS: usize = 13;
 const RUN: usize = 6;
 /// How likely a pace that changed is to change back, a week after it did; the chance falls with the square of the weeks.
 const BACK: f64 = 1.5;
-/// A lead of this share is unlike those before it: any from 0 to 30 days.
-const OWN_WAY: f64 = 1.0 / 16.0;
-const OWN_LEADS: usize = 31;
-/// Where few leads are known, as if so many were unlike each other: any up to the account's own longest, which is one of so many.
-const UNKNOWN_LEADS: f64 = 2.0;
+/// As if one lead more were known, of any length below the account's longest, which is one of these.
 const LONGEST_LEADS: [usize; 4] = [11, 31, 61, 91];
 const DAYS_AHEAD: i32 = HORIZON_DAYS.cast_signed();
 const PAYMENTS: [Payment; 3] = [Payment::Balance, Payment::Elsewhere, Payment::Unknown];
@@ -126,8 +122,8 @@ fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut Chance)
 }
 
 /// How many days before its end an order is renewed, if it is. What would have come about before today cannot be: so the
-/// closer its end without a renewal, the less likely one is, where the others came earlier. Its lead is as one before it was,
-/// but one in sixteen goes its own way, and more of them where few are known.
+/// closer its end without a renewal, the less likely one is, where the others came earlier. Its lead is as one before it was;
+/// the fewer are known, the more likely it goes its own way.
 fn renewal_lead(
     days: i32,
     renewed: f64,
@@ -138,11 +134,9 @@ fn renewal_lead(
     if days - LONGEST_LEAD >= DAYS_AHEAD {
         return None;
     }
-    let unknown = UNKNOWN_LEADS / (UNKNOWN_LEADS + count(leads.len()));
-    let (own_way, own_leads) = if unknown > OWN_WAY { (unknown, longest) } else { (OWN_WAY, OWN_LEADS) };
-    let own = usize::try_from(days + 1).unwrap_or(0).min(own_leads);
-    let as_others = if leads.is_empty() { 0.0 } else { (1.0 - own_way) * count(possible) / count(leads.len()) };
-    let in_its_way = own_way * count(own) / count(own_leads);
+    let own = usize::try_from(days + 1).unwrap_or(0).min(longest);
+    let all = count(leads.len() + 1);
+    let (as_others, in_its_way) = (count(possible) / all, count(own) / count(longest) / all);
     let comes = renewed * (as_others + in_its_way);
     let drawn = chance.share() * (comes + 1.0 - renewed);
     if drawn >= comes {

@@ -32,8 +32,10 @@ const MIGRATION: i128 = 4;
 const MIGRATION_ENDS: i128 = 2;
 /// So many weeks must follow it.
 const LEAST_LATER_WEEKS: usize = 4;
-/// A day that costs more than this many halves of a typical week is a lump.
+/// A day that costs more than this many halves of a typical week is a lump …
 const LUMP_HALVES: i64 = 3;
+/// … of all weeks, or of so many newest if these cost more.
+const RECENT_WEEKS: usize = 12;
 
 /// What happened, in whole weeks counted back from `now`, oldest first. Weeks in which funds were too low to buy with
 /// are left out, as if time had stood still: what was not bought in them tells nothing.
@@ -96,7 +98,7 @@ fn body(recent: &[&Purchase<'_>], purchases: &Purchases<'_>, weeks: usize) -> Ve
         let ago = usize::try_from((now - purchase.entry.at).num_days()).unwrap_or(usize::MAX);
         let Some(week) = weeks.checked_sub(1 + ago / 7) else { continue };
         let ratio = purchase.order.map_or(UNCHANGED, |order| {
-            *ratios.entry(order).or_insert_with(|| middle(prices.next(&purchases.orders[order], today)))
+            *ratios.entry(order).or_insert_with(|| median(prices.next(&purchases.orders[order], today)))
         });
         let cost = i128::from(minor(purchase.cost)) * i128::from(ratio) / i128::from(UNCHANGED);
         let day = &mut body[week][6 - ago % 7];
@@ -127,9 +129,10 @@ fn migration(purchases: &Purchases<'_>, body: &[Week]) -> usize {
     (1..=longest).rev().find(is_migration).unwrap_or(0)
 }
 
-fn middle(mut ratios: Vec<Ratio>) -> Ratio {
-    ratios.sort_unstable();
-    ratios.get(ratios.len() / 2).copied().unwrap_or(UNCHANGED)
+/// The middle of these; 0 where there are none.
+fn median(mut values: Vec<Minor>) -> Minor {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
 }
 
 /// The weeks that tell something: those in which there was enough to buy with, or all where too few are left of them.
@@ -155,9 +158,10 @@ pub(super) fn minor(amount: Decimal) -> Minor {
 
 /// Moves the days that cost more than one and a half typical weeks into weeks of their own.
 fn take_lumps(body: &mut [Week]) -> Vec<Week> {
-    let mut totals: Vec<Minor> = body.iter().map(|week| week.iter().sum()).collect();
-    totals.sort_unstable();
-    let typical = totals.get(totals.len() / 2).copied().unwrap_or(0);
+    let totals: Vec<Minor> = body.iter().map(|week| week.iter().sum()).collect();
+    let recent = &totals[totals.len().saturating_sub(RECENT_WEEKS)..];
+    // Where the pace has grown, its usual days are no lumps.
+    let typical = median(totals.clone()).max(median(recent.to_vec()));
     let mut lumps = vec![Week::default(); body.len()];
     for (week, lumps) in body.iter_mut().zip(&mut lumps) {
         for (day, lump) in week.iter_mut().zip(lumps) {

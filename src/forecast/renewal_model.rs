@@ -31,7 +31,7 @@ const POOLED: u32 = 8;
 const CARRIED_DAYS: i64 = 2;
 /// What paid for an order will probably pay for its renewal.
 const STAYS_WITH_BALANCE: (u32, u32) = (20, 0);
-const STAYS_ELSEWHERE: (u32, u32) = (0, 4);
+const STAYS_ELSEWHERE: (u32, u32) = (0, 12);
 const UNKNOWN_PAYMENT: (u32, u32) = (12, 0);
 /// A product has leads of its own from so many renewals on.
 const LEAST_LEADS: usize = 12;

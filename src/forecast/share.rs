@@ -7,7 +7,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 /// Places of the grid.
 const PLACES: usize = 64;
 /// More cases than this do not make a share more certain: accounts change.
-const MOST_CASES: f64 = 100.0;
+const MOST_CASES: f64 = 60.0;
 
 /// What is known of a share.
 #[derive(Debug, Clone)]

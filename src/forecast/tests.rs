@@ -201,7 +201,7 @@ fn orders_that_are_over_tell_what_is_renewed_and_are_due_no_more() {
     let model = read.unwrap_or_else(|why| panic!("{why}")).renewals;
     let ended = renewal_model::ended(&orders, now().date_naive());
     assert_eq!((ended.renewed, ended.lapsed), (2, 2), "of those that ended more than a week ago");
-    assert_eq!(model.dues.iter().map(|due| due.days).collect::<Vec<_>>(), [23]);
+    assert_eq!(model.dues.iter().map(|due| due.days).collect::<Vec<_>>(), [0, -1, 23], "the last days' still may be");
 }
 
 #[test]
@@ -281,9 +281,9 @@ fn known_renewals_are_added_once_near_their_end() {
     let orders: Vec<Order> = (0..10).map(|id| order(id, 1000, (2027, 1, 20))).collect();
     let known = Forecast::new(&ledger, Some(&orders), &Spending::default(), 9000.into(), now()).unwrap();
     let range = |days| known.spend_range(days, Confidence::default());
-    assert_eq!(range(20).middle.round(), 2000.into());
-    // How many of them will be renewed is not known yet: most, and perhaps all.
+    // When and how many of them will be renewed is not known yet: most, and perhaps all, and perhaps early.
     let within = |low: i64, high: i64| Decimal::from(low)..=Decimal::from(high);
+    assert!(within(2000, 4000).contains(&range(20).middle), "{:?}", range(20));
     assert!(within(13_000, 16_000).contains(&range(60).middle), "{:?}", range(60));
     assert!(within(15_900, 16_100).contains(&range(60).high), "{:?}", range(60));
 }
