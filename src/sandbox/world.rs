@@ -405,7 +405,7 @@ impl World {
     /// Whether the funds suffice; where they do not, the refusal is counted.
     fn affordable(&mut self, division: usize, price: Decimal) -> bool {
         let affordable = self.history || self.sheet_at(division).available().is_none_or(|available| available >= price);
-        self.purses[division].refused += u64::from(!affordable);
+        self.purse_mut(division).refused += u64::from(!affordable);
         affordable
     }
 
@@ -481,11 +481,12 @@ impl World {
         }
     }
 
-    /// How often an order, a renewal or a domain of a division was refused for want of funds. A renewal by hand is tried every
+    /// How often an order, a renewal or a domain was refused because the funds of this division, which it may share with
+    /// others, did not suffice. A renewal by hand is tried every
     /// day.
     pub fn refused(&self, division: u64) -> u64 {
         let number = self.plans.iter().position(|plan| plan.id == division);
-        number.map_or(0, |number| self.purses[number].refused)
+        number.map_or(0, |number| self.purse(number).refused)
     }
 
     /// The ledger so far, in the order of time.
