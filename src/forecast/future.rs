@@ -26,6 +26,8 @@ const SLOPE_WEEKS: usize = 13;
 const RUN: usize = 6;
 /// How likely a pace that changed is to change back, a week after it did; the chance falls with the square of the weeks.
 const BACK: f64 = 1.5;
+/// Nothing is divided by less.
+const LEAST_SHARE: f64 = 1e-9;
 /// As if one lead more were known, of any length below the account's longest, which is one of these.
 const LONGEST_LEADS: [usize; 4] = [11, 31, 61, 91];
 const DAYS_AHEAD: i32 = HORIZON_DAYS.cast_signed();
@@ -137,15 +139,14 @@ fn renewal_lead(
     let own = usize::try_from(days + 1).unwrap_or(0).min(longest);
     let all = count(leads.len() + 1);
     let (as_others, in_its_way) = (count(possible) / all, count(own) / count(longest) / all);
-    let comes = renewed * (as_others + in_its_way);
-    let drawn = chance.share() * (comes + 1.0 - renewed);
-    if drawn >= comes {
-        return None;
+    let drawn = chance.share() * (renewed * (as_others + in_its_way) + 1.0 - renewed) / renewed.max(LEAST_SHARE);
+    // One draw says whether it comes, and which lead it has.
+    let place = |part: f64| (part * all).to_usize().unwrap_or(0);
+    if drawn < as_others {
+        return leads.get(place(drawn)).copied();
     }
-    if drawn < renewed * as_others {
-        return leads.get(chance.below(possible)).copied();
-    }
-    i32::try_from(chance.below(own)).ok()
+    let way = (drawn - as_others) * count(longest);
+    (drawn < as_others + in_its_way).then(|| i32::try_from(place(way)).unwrap_or(0))
 }
 
 /// What is bought anew in this future is renewed in its turn, as far as that falls within the horizon.
