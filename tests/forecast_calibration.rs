@@ -35,7 +35,7 @@ const FUNDS: [i64; 3] = [15, 30, 60];
 /// Place of the 30 days for which a message asks for a deposit, in `HORIZONS` and in `FUNDS`.
 const THIRTY: (usize, usize) = (2, 1);
 const FULL: u64 = 500;
-const QUICK: u64 = 6;
+const QUICK: u64 = 3;
 /// The cells of the first table that are held to a promise.
 const COLUMNS: [&str; 10] = [
     "7 days",
