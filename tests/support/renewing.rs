@@ -4,6 +4,9 @@
 //! with the account's own chance and so long before its end as is usual in the account; other sites are new. Days count
 //! from the present one, which is 0.
 
+#[path = "renewing/habits.rs"]
+mod habits;
+
 use std::collections::BTreeMap;
 
 use lowtide::domain::Time;
@@ -13,23 +16,10 @@ use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
 
 use super::{AFTER, Case, FIRST_DIVISION, Kind, days, in_order, now, poisson, shuffled, whole};
+use habits::{Habits, PRODUCTS, YEAR};
 
-/// Products and their list prices for a year.
-const PRODUCTS: [(&str, i64); 8] = [
-    ("GeoTrust DV SSL", 14_900),
-    ("Basic DV", 21_800),
-    ("Basic OV", 26_800),
-    ("Basic EV", 34_400),
-    ("Secure Site OV", 39_900),
-    ("GeoTrust Wildcard", 68_800),
-    ("Secure Site EV", 99_500),
-    ("Secure Site Pro EV", 149_900),
-];
 /// What an order of one, two and three years costs, in hundredths of a year's price.
 const YEARS: [i64; 3] = [100, 185, 260];
-const YEAR: i64 = 365;
-/// The account begins so long ago: two years before its ledger does, so that its habits have settled.
-const BEGINNING: i64 = -1130;
 /// The ledger reaches back so far.
 const LEDGER: i64 = 400;
 /// Orders can be renewed so many days before their end.
@@ -38,97 +28,6 @@ const EARLIEST: f64 = 90.0;
 const FEWEST: usize = 8;
 /// A certificate that lasts as long as any order of a year.
 const WHOLE: u64 = 2000;
-
-/// What makes an account of a kind its own.
-struct Habits {
-    kind: Kind,
-    /// Its first day.
-    begins: i64,
-    /// Renewals a year, about.
-    renewals: f64,
-    /// The chance that an order is renewed.
-    share: f64,
-    /// How many days before the end, on average, and the deviation from it as a share.
-    lead: f64,
-    spread: f64,
-    /// The chance that a renewal comes after the end.
-    late: f64,
-    /// New orders a working day, on average.
-    new: f64,
-    /// The chance that a new site is given up when its order ends.
-    one_off: f64,
-    /// How much each product is bought.
-    tastes: [f64; PRODUCTS.len()],
-    divisions: u64,
-    /// The share of the sites that are paid by card.
-    card: f64,
-    /// The day of a year on which the list prices rise.
-    rise_day: i64,
-    /// Deposits are about so many days' worth.
-    deposit: f64,
-    /// A young account moved its sites here in so many days; else it grows from nothing.
-    migration: Option<i64>,
-}
-
-impl Habits {
-    fn new(kind: Kind, chance: &mut ChaCha8Rng) -> Self {
-        let renewals = 20.0 * 20.0_f64.powf(chance.random());
-        let mut habits = Self {
-            kind,
-            begins: BEGINNING,
-            renewals,
-            share: chance.random_range(0.8..0.97),
-            lead: chance.random_range(3.0..60.0),
-            spread: chance.random_range(0.15..0.6),
-            late: chance.random_range(0.0..0.08),
-            new: chance.random_range(0.1..0.3) * renewals / 260.0,
-            one_off: 0.0,
-            tastes: std::array::from_fn(|_| chance.random::<f64>().powi(3)),
-            divisions: 1,
-            card: 0.0,
-            rise_day: chance.random_range(0..YEAR),
-            deposit: chance.random_range(45.0..120.0),
-            migration: None,
-        };
-        match kind {
-            Kind::RenewalsDeclining => {
-                habits.share = chance.random_range(0.45..0.75);
-                habits.new = chance.random_range(0.0..0.03) * renewals / 260.0;
-            }
-            Kind::EverySecondNew => {
-                habits.new = renewals / 260.0;
-                habits.one_off = chance.random_range(0.6..0.9);
-            }
-            Kind::YoungerThanAYear => {
-                habits.begins = -chance.random_range(84..=330);
-                habits.migration = chance.random_bool(0.6).then(|| chance.random_range(14..=56));
-            }
-            Kind::SharedByDivisions => habits.divisions = chance.random_range(3..=6),
-            Kind::PartlyPaidByCard => habits.card = chance.random_range(0.2..0.6),
-            _ => {}
-        }
-        habits
-    }
-
-    /// Of the first year's list price.
-    fn price_level(&self, day: i64, rises: &[f64]) -> f64 {
-        if self.kind != Kind::RenewalsWithPriceRises {
-            return 1.0;
-        }
-        let passed = (day - self.begins + self.rise_day).div_euclid(YEAR);
-        rises.iter().take(usize::try_from(passed).unwrap_or_default()).product()
-    }
-
-    /// New orders on a working day, on average.
-    fn new_orders(&self, day: i64) -> f64 {
-        #[allow(clippy::cast_precision_loss)]
-        let passed = (day - self.begins) as f64;
-        match (self.kind, self.migration) {
-            (Kind::YoungerThanAYear, None) => self.renewals / 260.0 * (0.1 + passed / 240.0).min(1.0),
-            _ => self.new,
-        }
-    }
-}
 
 /// What is renewed: a common name with its product.
 struct Site {
