@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ledgers::{CHANGING, Case, HELD_OUT, Kind, ONCE_HELD_OUT, RENEWING, TUNED};
+use ledgers::{CHANGING, Case, HELD_OUT, Kind, ONCE_HELD_OUT, RENEWING, RENEWING_HELD_OUT, TUNED};
 use lowtide::domain::Time;
 use lowtide::domain::ahead::Runway;
 use lowtide::domain::books::Books;
@@ -51,8 +51,9 @@ const COLUMNS: [&str; 10] = [
 ];
 /// Cells that break the promise, as `docs/forecast.md` says below the table.
 const KNOWN_MISSES: &[(Kind, &str)] = &[];
-/// Kinds that are measured and, outside the long mode, not held to the promise: the forecast does not know past renewals yet.
-const NOT_YET: [Kind; RENEWING.len()] = RENEWING;
+/// Kinds that are measured and, outside the long mode, not held to the promise: the forecast does not know past renewals
+/// yet, and those held out have not been measured yet.
+const NOT_YET: [&[Kind]; 2] = [&RENEWING, &RENEWING_HELD_OUT];
 /// The row below each group, of the 90 % range alone.
 const TOGETHER: &str = "*all together, 90 %*";
 const BEGIN: &str = "<!-- calibration: begin -->\n";
@@ -300,13 +301,14 @@ fn published(page: &str) -> (usize, usize) {
 }
 
 /// Kinds by their group.
-fn groups() -> [(&'static str, &'static [Kind]); 5] {
+fn groups() -> [(&'static str, &'static [Kind]); 6] {
     [
         ("tuned on", &TUNED),
         ("held out at first, then tuned on", &ONCE_HELD_OUT),
         ("held out", &HELD_OUT),
         ("whose habits change", &CHANGING),
         ("that live by renewals", &RENEWING),
+        ("renewing, held out", &RENEWING_HELD_OUT),
     ]
 }
 
@@ -346,7 +348,7 @@ fn the_truth_lies_in_the_ranges_about_as_often_as_they_claim() {
     }
     let all = || groups.iter().flat_map(|(_, rows): &Group| rows);
     for (column, title) in COLUMNS.iter().enumerate() {
-        let pooled = pooled(all().filter(|row| !NOT_YET.contains(&row.kind)), column);
+        let pooled = pooled(all().filter(|row| !NOT_YET.concat().contains(&row.kind)), column);
         assert!(is_kept(column, pooled), "{title}: {pooled:.1} %");
         let told = all().all(|row| (held_figures(&row.ranges())[column] - row.held(column)).abs() < 0.051);
         assert!(told, "{title}: the table is read as it was written");

@@ -28,6 +28,8 @@ const EARLIEST: f64 = 90.0;
 const FEWEST: usize = 8;
 /// A certificate that lasts as long as any order of a year.
 const WHOLE: u64 = 2000;
+/// The orders of an account that renews in one month end within so many days.
+const MONTH: i64 = 28;
 
 /// What is renewed: a common name with its product.
 struct Site {
@@ -42,6 +44,7 @@ struct Site {
 struct Placed {
     id: u64,
     site: usize,
+    product: usize,
     price: i64,
     day: i64,
     at: Time,
@@ -58,6 +61,8 @@ enum Event {
     Refund(usize),
     /// A site that moves here from elsewhere.
     Move,
+    /// So many new orders at a time, all of one product.
+    Batch(usize),
 }
 
 /// What moved the balance.
@@ -114,6 +119,9 @@ impl Life {
     /// The orders that are there already, each of which took the place of another one.
     fn begin(&mut self) {
         let begins = self.habits.begins;
+        if self.habits.kind == Kind::RenewalsAndBatches {
+            self.plan_batches();
+        }
         match (self.habits.kind, self.habits.migration) {
             (Kind::YoungerThanAYear, Some(weeks)) => {
                 for _ in 0..whole(self.habits.renewals / self.habits.share) {
@@ -143,6 +151,15 @@ impl Life {
                     }
                 }
             }
+            (Kind::RenewalsInOneMonth, _) => {
+                let (month, within) = (self.chance.random_range(0..YEAR), self.chance.random_range(0.7..0.9));
+                for _ in 0..whole(self.habits.renewals / self.habits.share) {
+                    let in_month = self.chance.random::<f64>() < within;
+                    let (first, days) = if in_month { (month, MONTH) } else { (0, YEAR) };
+                    let end = begins + first + self.chance.random_range(0..days);
+                    self.older(end, 1);
+                }
+            }
             _ => {
                 // An account that declines was larger once.
                 let declines = self.habits.kind == Kind::RenewalsDeclining;
@@ -155,21 +172,41 @@ impl Life {
         }
     }
 
+    /// Plans the batches by which new orders are bought: about as many orders as there are renewals.
+    fn plan_batches(&mut self) {
+        let sizes = 5..=20;
+        #[allow(clippy::cast_precision_loss)]
+        let usual = (sizes.start() + sizes.end()) as f64 / 2.0;
+        #[allow(clippy::cast_precision_loss)]
+        let apart = YEAR as f64 * usual / self.habits.renewals;
+        let (mut day, end) = (self.habits.begins, i64::try_from(AFTER).unwrap());
+        while day < end {
+            let size = self.chance.random_range(sizes.clone());
+            day += i64::try_from(whole(apart * self.chance.random_range(0.5..1.5))).unwrap().max(1);
+            self.events.entry(working(day)).or_default().push(Event::Batch(size));
+        }
+    }
+
     fn older(&mut self, end: i64, years: i64) {
-        let site = self.site(years, false);
+        let product = self.product();
+        let site = self.site(product, years, false);
         self.place(site, end - years * YEAR, end);
     }
 
-    fn site(&mut self, years: i64, is_new: bool) -> usize {
-        let number = self.sites.len();
+    fn product(&mut self) -> usize {
         let mut drawn = self.chance.random::<f64>() * self.habits.tastes.iter().sum::<f64>();
         let product = self.habits.tastes.iter().position(|taste| {
             drawn -= taste;
             drawn <= 0.0
         });
+        product.unwrap_or_default()
+    }
+
+    fn site(&mut self, product: usize, years: i64, is_new: bool) -> usize {
+        let number = self.sites.len();
         let mut site = Site {
             name: format!("site-{number}.example.com"),
-            product: product.unwrap_or_default(),
+            product,
             years,
             division: FIRST_DIVISION + self.chance.random_range(0..self.habits.divisions),
             by_card: self.chance.random::<f64>() < self.habits.card,
@@ -187,13 +224,17 @@ impl Life {
     fn live(&mut self, day: i64) {
         if is_working(day) {
             for _ in 0..poisson(self.habits.new_orders(day), &mut self.chance) {
-                self.buy_new(day);
+                self.buy_new(None, day);
             }
         }
         while let Some(events) = self.events.remove(&day) {
             for event in events {
                 match event {
-                    Event::Move => self.buy_new(day),
+                    Event::Move => self.buy_new(None, day),
+                    Event::Batch(orders) => {
+                        let product = self.product();
+                        (0..orders).for_each(|_| self.buy_new(Some(product), day));
+                    }
                     Event::Renew(order) => self.renew(order, day),
                     Event::AddDomain(order) => self.add_domain(order, day),
                     Event::Refund(order) => self.refund(order, day),
@@ -202,9 +243,11 @@ impl Life {
         }
     }
 
-    fn buy_new(&mut self, day: i64) {
+    /// Buys a certificate for a new site, of this product or of any.
+    fn buy_new(&mut self, product: Option<usize>, day: i64) {
         let years = if self.habits.kind == Kind::MultiYearMixed { self.chance.random_range(1..=3) } else { 1 };
-        let site = self.site(years, true);
+        let product = product.unwrap_or_else(|| self.product());
+        let site = self.site(product, years, true);
         let order = self.place(site, day, day + years * YEAR);
         self.pay(order);
     }
@@ -213,9 +256,19 @@ impl Life {
         let (site, ends) = (self.orders[order].site, self.orders[order].ends);
         if self.orders[order].canceled.is_none() {
             self.orders[order].renewed = Some(day);
+            if self.habits.kind == Kind::ProductChange && self.chance.random_ratio(1, 3) {
+                self.sites[site].product = self.other_product(self.sites[site].product);
+            }
             let renewal = self.place(site, day, ends + self.sites[site].years * YEAR);
             self.pay(renewal);
         }
+    }
+
+    /// A product that is one or two places dearer or cheaper.
+    fn other_product(&mut self, product: usize) -> usize {
+        let (places, last) = (self.chance.random_range(1..=2), PRODUCTS.len() - 1);
+        let is_dearer = product == 0 || product < last && self.chance.random::<f64>() < self.habits.dearer;
+        if is_dearer { (product + places).min(last) } else { product.saturating_sub(places) }
     }
 
     /// A domain is charged for what is left of its order.
@@ -266,6 +319,7 @@ impl Life {
         self.orders.push(Placed {
             id: 107_000_001 + order as u64,
             site,
+            product,
             price,
             day,
             at: moment(day, &mut self.chance),
@@ -275,7 +329,7 @@ impl Life {
             issuance,
         });
         // Who does not get the next certificate seldom needs the next order.
-        let share = if issuance.reissued { self.habits.share } else { self.habits.share * 0.3 };
+        let share = self.habits.share_of(ends) * if issuance.reissued { 1.0 } else { 0.3 };
         if !one_off && self.chance.random::<f64>() < share {
             let renewed = self.renewal_day(ends).max(day + 1).max(self.habits.begins);
             self.events.entry(renewed).or_default().push(Event::Renew(order));
@@ -288,12 +342,16 @@ impl Life {
     }
 
     fn renewal_day(&mut self, ends: i64) -> i64 {
+        if self.habits.kind == Kind::RenewalsByAutomation {
+            return self.habits.automatic_renewal(ends);
+        }
         if self.chance.random::<f64>() < self.habits.late {
             return working(ends + self.chance.random_range(1..=5)).max(ends + 1).min(ends + 5);
         }
         let deviation: f64 = (0..6).map(|_| self.chance.random_range(-0.5..0.5)).sum::<f64>() * 2.0_f64.sqrt();
         let lead = self.habits.lead * (1.0 + self.habits.spread * deviation);
-        working(ends - i64::try_from(whole(lead.clamp(0.0, EARLIEST))).unwrap())
+        let day = ends - i64::try_from(whole(lead.clamp(0.0, EARLIEST))).unwrap();
+        if self.habits.kind == Kind::RenewalsInOneMonth { tuesday(day) } else { working(day) }
     }
 
     fn issuance(&mut self) -> Issuance {
@@ -305,6 +363,7 @@ impl Life {
                 let reissue_takes = std::time::Duration::from_secs(3600 * (2 + 24 * days));
                 Issuance { reissued, reissue_takes, ..Issuance::default() }
             }
+            Kind::RenewalsByAutomation => Issuance::default(),
             Kind::MultiYearMixed => Issuance { certificate_days: 397, ..Issuance::default() },
             _ => Issuance { certificate_days: WHOLE, ..Issuance::default() },
         }
@@ -344,14 +403,14 @@ impl Life {
         is_known.then(|| Order {
             id: order.id,
             division: site.division,
-            product: PRODUCTS[site.product].0.to_owned(),
+            product: PRODUCTS[order.product].0.to_owned(),
             price: Decimal::new(order.price, 2),
             years: u32::try_from(site.years).unwrap(),
             common_name: site.name.clone(),
             placed: order.at,
             ends: now() + days(order.ends),
             renewed: order.renewed.is_some_and(|day| day < 0),
-            auto_renew: false,
+            auto_renew: self.habits.kind == Kind::RenewalsByAutomation,
             issuance: order.issuance,
         })
     }
@@ -396,6 +455,11 @@ fn working(day: i64) -> i64 {
         6 => day + 1,
         _ => day,
     }
+}
+
+/// This day or the next one that is a Tuesday, like today.
+fn tuesday(day: i64) -> i64 {
+    day + (-day).rem_euclid(7)
 }
 
 /// Some time of the working hours; a day begins at 06:00.
