@@ -4,6 +4,9 @@
 //! with the account's own chance and so long before its end as is usual in the account; other sites are new. Days count
 //! from the present one, which is 0.
 
+#[path = "renewing/habits.rs"]
+mod habits;
+
 use std::collections::BTreeMap;
 
 use lowtide::domain::Time;
@@ -13,23 +16,10 @@ use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
 
 use super::{AFTER, Case, FIRST_DIVISION, Kind, days, in_order, now, poisson, shuffled, whole};
+use habits::{Habits, PRODUCTS, YEAR};
 
-/// Products and their list prices for a year.
-const PRODUCTS: [(&str, i64); 8] = [
-    ("GeoTrust DV SSL", 14_900),
-    ("Basic DV", 21_800),
-    ("Basic OV", 26_800),
-    ("Basic EV", 34_400),
-    ("Secure Site OV", 39_900),
-    ("GeoTrust Wildcard", 68_800),
-    ("Secure Site EV", 99_500),
-    ("Secure Site Pro EV", 149_900),
-];
 /// What an order of one, two and three years costs, in hundredths of a year's price.
 const YEARS: [i64; 3] = [100, 185, 260];
-const YEAR: i64 = 365;
-/// The account begins so long ago: two years before its ledger does, so that its habits have settled.
-const BEGINNING: i64 = -1130;
 /// The ledger reaches back so far.
 const LEDGER: i64 = 400;
 /// Orders can be renewed so many days before their end.
@@ -38,97 +28,8 @@ const EARLIEST: f64 = 90.0;
 const FEWEST: usize = 8;
 /// A certificate that lasts as long as any order of a year.
 const WHOLE: u64 = 2000;
-
-/// What makes an account of a kind its own.
-struct Habits {
-    kind: Kind,
-    /// Its first day.
-    begins: i64,
-    /// Renewals a year, about.
-    renewals: f64,
-    /// The chance that an order is renewed.
-    share: f64,
-    /// How many days before the end, on average, and the deviation from it as a share.
-    lead: f64,
-    spread: f64,
-    /// The chance that a renewal comes after the end.
-    late: f64,
-    /// New orders a working day, on average.
-    new: f64,
-    /// The chance that a new site is given up when its order ends.
-    one_off: f64,
-    /// How much each product is bought.
-    tastes: [f64; PRODUCTS.len()],
-    divisions: u64,
-    /// The share of the sites that are paid by card.
-    card: f64,
-    /// The day of a year on which the list prices rise.
-    rise_day: i64,
-    /// Deposits are about so many days' worth.
-    deposit: f64,
-    /// A young account moved its sites here in so many days; else it grows from nothing.
-    migration: Option<i64>,
-}
-
-impl Habits {
-    fn new(kind: Kind, chance: &mut ChaCha8Rng) -> Self {
-        let renewals = 20.0 * 20.0_f64.powf(chance.random());
-        let mut habits = Self {
-            kind,
-            begins: BEGINNING,
-            renewals,
-            share: chance.random_range(0.8..0.97),
-            lead: chance.random_range(3.0..60.0),
-            spread: chance.random_range(0.15..0.6),
-            late: chance.random_range(0.0..0.08),
-            new: chance.random_range(0.1..0.3) * renewals / 260.0,
-            one_off: 0.0,
-            tastes: std::array::from_fn(|_| chance.random::<f64>().powi(3)),
-            divisions: 1,
-            card: 0.0,
-            rise_day: chance.random_range(0..YEAR),
-            deposit: chance.random_range(45.0..120.0),
-            migration: None,
-        };
-        match kind {
-            Kind::RenewalsDeclining => {
-                habits.share = chance.random_range(0.45..0.75);
-                habits.new = chance.random_range(0.0..0.03) * renewals / 260.0;
-            }
-            Kind::EverySecondNew => {
-                habits.new = renewals / 260.0;
-                habits.one_off = chance.random_range(0.6..0.9);
-            }
-            Kind::YoungerThanAYear => {
-                habits.begins = -chance.random_range(84..=330);
-                habits.migration = chance.random_bool(0.6).then(|| chance.random_range(14..=56));
-            }
-            Kind::SharedByDivisions => habits.divisions = chance.random_range(3..=6),
-            Kind::PartlyPaidByCard => habits.card = chance.random_range(0.2..0.6),
-            _ => {}
-        }
-        habits
-    }
-
-    /// Of the first year's list price.
-    fn price_level(&self, day: i64, rises: &[f64]) -> f64 {
-        if self.kind != Kind::RenewalsWithPriceRises {
-            return 1.0;
-        }
-        let passed = (day - self.begins + self.rise_day).div_euclid(YEAR);
-        rises.iter().take(usize::try_from(passed).unwrap_or_default()).product()
-    }
-
-    /// New orders on a working day, on average.
-    fn new_orders(&self, day: i64) -> f64 {
-        #[allow(clippy::cast_precision_loss)]
-        let passed = (day - self.begins) as f64;
-        match (self.kind, self.migration) {
-            (Kind::YoungerThanAYear, None) => self.renewals / 260.0 * (0.1 + passed / 240.0).min(1.0),
-            _ => self.new,
-        }
-    }
-}
+/// The orders of an account that renews in one month end within so many days.
+const MONTH: i64 = 28;
 
 /// What is renewed: a common name with its product.
 struct Site {
@@ -143,6 +44,7 @@ struct Site {
 struct Placed {
     id: u64,
     site: usize,
+    product: usize,
     price: i64,
     day: i64,
     at: Time,
@@ -159,6 +61,8 @@ enum Event {
     Refund(usize),
     /// A site that moves here from elsewhere.
     Move,
+    /// So many new orders at a time, all of one product.
+    Batch(usize),
 }
 
 /// What moved the balance.
@@ -215,6 +119,9 @@ impl Life {
     /// The orders that are there already, each of which took the place of another one.
     fn begin(&mut self) {
         let begins = self.habits.begins;
+        if self.habits.kind == Kind::RenewalsAndBatches {
+            self.plan_batches();
+        }
         match (self.habits.kind, self.habits.migration) {
             (Kind::YoungerThanAYear, Some(weeks)) => {
                 for _ in 0..whole(self.habits.renewals / self.habits.share) {
@@ -244,6 +151,15 @@ impl Life {
                     }
                 }
             }
+            (Kind::RenewalsInOneMonth, _) => {
+                let (month, within) = (self.chance.random_range(0..YEAR), self.chance.random_range(0.7..0.9));
+                for _ in 0..whole(self.habits.renewals / self.habits.share) {
+                    let in_month = self.chance.random::<f64>() < within;
+                    let (first, days) = if in_month { (month, MONTH) } else { (0, YEAR) };
+                    let end = begins + first + self.chance.random_range(0..days);
+                    self.older(end, 1);
+                }
+            }
             _ => {
                 // An account that declines was larger once.
                 let declines = self.habits.kind == Kind::RenewalsDeclining;
@@ -256,21 +172,41 @@ impl Life {
         }
     }
 
+    /// Plans the batches by which new orders are bought: about as many orders as there are renewals.
+    fn plan_batches(&mut self) {
+        let sizes = 5..=20;
+        #[allow(clippy::cast_precision_loss)]
+        let usual = (sizes.start() + sizes.end()) as f64 / 2.0;
+        #[allow(clippy::cast_precision_loss)]
+        let apart = YEAR as f64 * usual / self.habits.renewals;
+        let (mut day, end) = (self.habits.begins, i64::try_from(AFTER).unwrap());
+        while day < end {
+            let size = self.chance.random_range(sizes.clone());
+            day += i64::try_from(whole(apart * self.chance.random_range(0.5..1.5))).unwrap().max(1);
+            self.events.entry(working(day)).or_default().push(Event::Batch(size));
+        }
+    }
+
     fn older(&mut self, end: i64, years: i64) {
-        let site = self.site(years, false);
+        let product = self.product();
+        let site = self.site(product, years, false);
         self.place(site, end - years * YEAR, end);
     }
 
-    fn site(&mut self, years: i64, is_new: bool) -> usize {
-        let number = self.sites.len();
+    fn product(&mut self) -> usize {
         let mut drawn = self.chance.random::<f64>() * self.habits.tastes.iter().sum::<f64>();
         let product = self.habits.tastes.iter().position(|taste| {
             drawn -= taste;
             drawn <= 0.0
         });
+        product.unwrap_or_default()
+    }
+
+    fn site(&mut self, product: usize, years: i64, is_new: bool) -> usize {
+        let number = self.sites.len();
         let mut site = Site {
             name: format!("site-{number}.example.com"),
-            product: product.unwrap_or_default(),
+            product,
             years,
             division: FIRST_DIVISION + self.chance.random_range(0..self.habits.divisions),
             by_card: self.chance.random::<f64>() < self.habits.card,
@@ -288,13 +224,17 @@ impl Life {
     fn live(&mut self, day: i64) {
         if is_working(day) {
             for _ in 0..poisson(self.habits.new_orders(day), &mut self.chance) {
-                self.buy_new(day);
+                self.buy_new(None, day);
             }
         }
         while let Some(events) = self.events.remove(&day) {
             for event in events {
                 match event {
-                    Event::Move => self.buy_new(day),
+                    Event::Move => self.buy_new(None, day),
+                    Event::Batch(orders) => {
+                        let product = self.product();
+                        (0..orders).for_each(|_| self.buy_new(Some(product), day));
+                    }
                     Event::Renew(order) => self.renew(order, day),
                     Event::AddDomain(order) => self.add_domain(order, day),
                     Event::Refund(order) => self.refund(order, day),
@@ -303,9 +243,11 @@ impl Life {
         }
     }
 
-    fn buy_new(&mut self, day: i64) {
+    /// Buys a certificate for a new site, of this product or of any.
+    fn buy_new(&mut self, product: Option<usize>, day: i64) {
         let years = if self.habits.kind == Kind::MultiYearMixed { self.chance.random_range(1..=3) } else { 1 };
-        let site = self.site(years, true);
+        let product = product.unwrap_or_else(|| self.product());
+        let site = self.site(product, years, true);
         let order = self.place(site, day, day + years * YEAR);
         self.pay(order);
     }
@@ -314,9 +256,19 @@ impl Life {
         let (site, ends) = (self.orders[order].site, self.orders[order].ends);
         if self.orders[order].canceled.is_none() {
             self.orders[order].renewed = Some(day);
+            if self.habits.kind == Kind::ProductChange && self.chance.random_ratio(1, 3) {
+                self.sites[site].product = self.other_product(self.sites[site].product);
+            }
             let renewal = self.place(site, day, ends + self.sites[site].years * YEAR);
             self.pay(renewal);
         }
+    }
+
+    /// A product that is one or two places dearer or cheaper.
+    fn other_product(&mut self, product: usize) -> usize {
+        let (places, last) = (self.chance.random_range(1..=2), PRODUCTS.len() - 1);
+        let is_dearer = product == 0 || product < last && self.chance.random::<f64>() < self.habits.dearer;
+        if is_dearer { (product + places).min(last) } else { product.saturating_sub(places) }
     }
 
     /// A domain is charged for what is left of its order.
@@ -367,6 +319,7 @@ impl Life {
         self.orders.push(Placed {
             id: 107_000_001 + order as u64,
             site,
+            product,
             price,
             day,
             at: moment(day, &mut self.chance),
@@ -376,7 +329,7 @@ impl Life {
             issuance,
         });
         // Who does not get the next certificate seldom needs the next order.
-        let share = if issuance.reissued { self.habits.share } else { self.habits.share * 0.3 };
+        let share = self.habits.share_of(ends) * if issuance.reissued { 1.0 } else { 0.3 };
         if !one_off && self.chance.random::<f64>() < share {
             let renewed = self.renewal_day(ends).max(day + 1).max(self.habits.begins);
             self.events.entry(renewed).or_default().push(Event::Renew(order));
@@ -389,12 +342,16 @@ impl Life {
     }
 
     fn renewal_day(&mut self, ends: i64) -> i64 {
+        if self.habits.kind == Kind::RenewalsByAutomation {
+            return self.habits.automatic_renewal(ends);
+        }
         if self.chance.random::<f64>() < self.habits.late {
             return working(ends + self.chance.random_range(1..=5)).max(ends + 1).min(ends + 5);
         }
         let deviation: f64 = (0..6).map(|_| self.chance.random_range(-0.5..0.5)).sum::<f64>() * 2.0_f64.sqrt();
         let lead = self.habits.lead * (1.0 + self.habits.spread * deviation);
-        working(ends - i64::try_from(whole(lead.clamp(0.0, EARLIEST))).unwrap())
+        let day = ends - i64::try_from(whole(lead.clamp(0.0, EARLIEST))).unwrap();
+        if self.habits.kind == Kind::RenewalsInOneMonth { tuesday(day) } else { working(day) }
     }
 
     fn issuance(&mut self) -> Issuance {
@@ -406,6 +363,7 @@ impl Life {
                 let reissue_takes = std::time::Duration::from_secs(3600 * (2 + 24 * days));
                 Issuance { reissued, reissue_takes, ..Issuance::default() }
             }
+            Kind::RenewalsByAutomation => Issuance::default(),
             Kind::MultiYearMixed => Issuance { certificate_days: 397, ..Issuance::default() },
             _ => Issuance { certificate_days: WHOLE, ..Issuance::default() },
         }
@@ -445,14 +403,14 @@ impl Life {
         is_known.then(|| Order {
             id: order.id,
             division: site.division,
-            product: PRODUCTS[site.product].0.to_owned(),
+            product: PRODUCTS[order.product].0.to_owned(),
             price: Decimal::new(order.price, 2),
             years: u32::try_from(site.years).unwrap(),
             common_name: site.name.clone(),
             placed: order.at,
             ends: now() + days(order.ends),
             renewed: order.renewed.is_some_and(|day| day < 0),
-            auto_renew: false,
+            auto_renew: self.habits.kind == Kind::RenewalsByAutomation,
             issuance: order.issuance,
         })
     }
@@ -497,6 +455,11 @@ fn working(day: i64) -> i64 {
         6 => day + 1,
         _ => day,
     }
+}
+
+/// This day or the next one that is a Tuesday, like today.
+fn tuesday(day: i64) -> i64 {
+    day + (-day).rem_euclid(7)
 }
 
 /// Some time of the working hours; a day begins at 06:00.
