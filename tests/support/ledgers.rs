@@ -59,6 +59,10 @@ pub enum Kind {
     YearlyRush,
     /// Orders of very unequal size: most are small, a few cost as much as hundreds.
     UnequalOrders,
+    /// Two habits, the pace and 2 to 3.5 times the pace, each kept for two to six months at a time.
+    RegimeSwitch,
+    /// All prices are 8 to 20 % higher since one day of the last months.
+    PriceRise,
 }
 
 pub const TUNED: [Kind; 6] =
@@ -158,6 +162,9 @@ impl Life {
         if kind == Kind::PayrollBatches {
             life.next_special %= 14;
         }
+        if kind == Kind::RegimeSwitch {
+            life.drift = if traits[1] < 0.5 { 1.0 } else { 2.0 + 1.5 * traits[0] };
+        }
         if kind == Kind::RenewalWaves {
             life.rate *= 0.4;
             for _ in 0..chance.random_range(4..9) {
@@ -186,7 +193,7 @@ impl Life {
         }
         let rate = self.rate * self.factor(day);
         for _ in 0..poisson(rate, chance) {
-            let price = self.price(chance);
+            let price = self.price(day, chance);
             self.buy(day, price, chance);
         }
         self.special(day, chance);
@@ -198,12 +205,19 @@ impl Life {
         }
     }
 
-    fn price(&self, chance: &mut ChaCha8Rng) -> i64 {
+    fn price(&self, day: usize, chance: &mut ChaCha8Rng) -> i64 {
         if self.kind != Kind::UnequalOrders {
-            return PRICES[chance.random_range(0..4)];
+            let price = PRICES[chance.random_range(0..4)];
+            let risen = self.kind == Kind::PriceRise && self.changed_by(day);
+            return if risen { price * (108 + i64::try_from(whole(13.0 * self.traits[0])).unwrap()) / 100 } else { price };
         }
         let rare = 1.0 - chance.random::<f64>();
         i64::try_from(whole((20_000.0 * rare.powf(-0.55)).min(20_000_000.0))).unwrap()
+    }
+
+    /// Whether the day of the last months on which something changed for good has come.
+    fn changed_by(&self, day: usize) -> bool {
+        day + 30 + whole(self.traits[1] * 170.0) >= self.history
     }
 
     fn factor(&self, day: usize) -> f64 {
@@ -228,11 +242,11 @@ impl Life {
                 let shift = self.history - whole(self.traits[1] * 80.0);
                 if day < shift { weekday(busy) } else { weekday((busy + 3) % 7) }
             }
-            Kind::StepUp if day + 30 + whole(self.traits[1] * 170.0) >= self.history => 1.5 + self.traits[0],
+            Kind::StepUp if self.changed_by(day) => 1.5 + self.traits[0],
             Kind::Holidays if (day + whole(self.traits[0] * 365.0)) % 365 < 14 => 0.0,
             Kind::MonthEnd if (day + whole(self.traits[0] * 30.0)) % 30 >= 25 => 4.0,
             Kind::Vacations if day < self.campaign_ends => 0.1 * self.drift,
-            Kind::Drifting | Kind::Vacations => self.drift,
+            Kind::Drifting | Kind::Vacations | Kind::RegimeSwitch => self.drift,
             Kind::PayrollBatches => 0.5,
             Kind::OneDayAWeek => {
                 if day % 7 == busy {
@@ -241,7 +255,7 @@ impl Life {
                     0.0
                 }
             }
-            Kind::Merger if day + 30 + whole(self.traits[1] * 170.0) >= self.history => {
+            Kind::Merger if self.changed_by(day) => {
                 1.0 + (0.5 + 1.5 * self.traits[0]) * weekday(busy)
             }
             Kind::FadingCampaign if day + whole(self.traits[1] * 120.0) >= self.history => {
@@ -279,6 +293,10 @@ impl Life {
             Kind::Vacations => {
                 self.campaign_ends = day + chance.random_range(7..=14);
                 self.next_special = self.campaign_ends + chance.random_range(60..=120);
+            }
+            Kind::RegimeSwitch => {
+                self.drift = if self.drift > 1.0 { 1.0 } else { 2.0 + 1.5 * self.traits[0] };
+                self.next_special = day + chance.random_range(60..=180);
             }
             Kind::PayrollBatches => {
                 for _ in 0..poisson(week * (0.5 + self.traits[0]), chance) {
