@@ -209,7 +209,11 @@ impl Life {
         if self.kind != Kind::UnequalOrders {
             let price = PRICES[chance.random_range(0..4)];
             let risen = self.kind == Kind::PriceRise && self.changed_by(day);
-            return if risen { price * (108 + i64::try_from(whole(13.0 * self.traits[0])).unwrap()) / 100 } else { price };
+            return if risen {
+                price * (108 + i64::try_from(whole(13.0 * self.traits[0])).unwrap()) / 100
+            } else {
+                price
+            };
         }
         let rare = 1.0 - chance.random::<f64>();
         i64::try_from(whole((20_000.0 * rare.powf(-0.55)).min(20_000_000.0))).unwrap()
@@ -255,9 +259,7 @@ impl Life {
                     0.0
                 }
             }
-            Kind::Merger if self.changed_by(day) => {
-                1.0 + (0.5 + 1.5 * self.traits[0]) * weekday(busy)
-            }
+            Kind::Merger if self.changed_by(day) => 1.0 + (0.5 + 1.5 * self.traits[0]) * weekday(busy),
             Kind::FadingCampaign if day + whole(self.traits[1] * 120.0) >= self.history => {
                 let lasted = day as f64 - (self.history as f64 - self.traits[1] * 120.0);
                 1.0 + (1.0 + 3.0 * self.traits[0]) * 0.5_f64.powf(lasted / 21.0)
