@@ -20,7 +20,7 @@ const SEED: u64 = 0x10_37_1d_e0;
 /// A slope is believed for so many weeks, then the pace stays.
 const SLOPE_WEEKS: usize = 13;
 /// How far a habit that is taken up again differs from what it was: a deviation, as a share of the change.
-const NOT_AS_BEFORE: f64 = 0.5;
+const NOT_AS_BEFORE: f64 = 0.6;
 /// So many weeks are drawn together, on average.
 const RUN: usize = 6;
 /// As if so many orders more had ended, and all been renewed: caution, where little is known.
