@@ -22,10 +22,10 @@ pub(super) const WEEKS: usize = DAYS.div_ceil(7);
 const SEED: u64 = 0x10_37_1d_e0;
 /// A slope is believed for so many weeks, then the pace stays.
 const SLOPE_WEEKS: usize = 13;
+/// How far a habit that is taken up again differs from what it was: a deviation, as a share of the change.
+const NOT_AS_BEFORE: f64 = 0.6;
 /// So many weeks are drawn together, on average.
 const RUN: usize = 6;
-/// How likely a pace that changed is to change back, a week after it did; the chance falls with the square of the weeks.
-const BACK: f64 = 1.5;
 /// Nothing is divided by less.
 const LEAST_SHARE: f64 = 1e-9;
 /// As if one lead more were known, of any length below the account's longest, which is one of these.
@@ -63,19 +63,23 @@ fn add_body(future: &mut [Minor], history: &History, story: &Story, chance: &mut
     let luck = chance.normal();
     let mut level = story.level + story.unsure * luck;
     let mut slope = story.slope + story.tied * luck + story.slope_unsure * chance.normal();
-    let mut before = story.before;
+    let changes = story.habits.as_ref().map(|habits| habits.future(chance));
     let mut week = chance.week(&story.rhythm.same[0], weeks);
     for (number, days) in future.chunks_mut(7).enumerate() {
         if number > 0 {
             week = chance.next_week(week, &story.rhythm.same[number], weeks);
         }
-        if let Some((old, _)) = before.filter(|(_, lasted)| chance.share() * lasted * lasted < BACK) {
-            (level, before) = (old, None);
-        } else {
-            before = before.map(|(old, lasted)| (old, lasted + 1.0));
+        match &changes {
+            Some(changes) if changes.contains(&number) => {
+                slope *= 1.0 + NOT_AS_BEFORE * chance.normal();
+                (level, slope) = (level + slope, -slope);
+            }
+            Some(_) => {}
+            None => {
+                level += slope + story.step * chance.normal();
+                slope = if number < SLOPE_WEEKS { slope * story.kept + story.turn * chance.normal() } else { 0.0 };
+            }
         }
-        level += slope + story.step * chance.normal();
-        slope = if number < SLOPE_WEEKS { slope * story.kept + story.turn * chance.normal() } else { 0.0 };
         let scale = scale(story, level, number, week);
         for (day, past) in days.iter_mut().zip(&history.body[week]) {
             *day = day.saturating_add(scaled(*past, scale));
@@ -184,7 +188,8 @@ fn count(it: usize) -> f64 {
     f64::from(u32::try_from(it).unwrap_or(u32::MAX))
 }
 
-struct Chance(ChaCha8Rng);
+/// Numbers drawn at random, the same ones each time.
+pub(super) struct Chance(ChaCha8Rng);
 
 impl Chance {
     /// One of the numbers below this, each as likely.
@@ -206,14 +211,14 @@ impl Chance {
     }
 
     /// About normal, with mean 0 and variance 1: the sum of four even ones.
-    fn normal(&mut self) -> f64 {
+    pub(super) fn normal(&mut self) -> f64 {
         let bytes = self.0.next_u64().to_le_bytes();
         let sum: u32 = bytes.chunks_exact(2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]]))).sum();
         (f64::from(sum) / 65_536.0 - 2.0) * 1.732_050_8
     }
 
     /// From 0 to less than 1.
-    fn share(&mut self) -> f64 {
+    pub(super) fn share(&mut self) -> f64 {
         f64::from(self.0.next_u32()) / 4_294_967_296.0
     }
 

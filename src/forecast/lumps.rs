@@ -6,7 +6,7 @@
 use super::history::{Minor, Week};
 
 /// How many stages a gap may have, and how believable that is before the ledger is read.
-const STAGES: [(i32, f64); 4] = [(1, 0.55), (4, 0.2), (16, 0.15), (64, 0.1)];
+const STAGES: [(i32, f64); 4] = [(1, 0.3), (4, 0.2), (16, 0.25), (64, 0.25)];
 /// The mean gap may be so many tenths of the one that the past would be shared by.
 const MEANS: [i64; 9] = [4, 5, 7, 9, 12, 16, 21, 28, 37];
 /// No gap is longer, in days.

@@ -9,6 +9,7 @@ mod drought;
 mod expiring;
 mod funds;
 mod future;
+mod habits;
 mod history;
 mod lumps;
 mod outlook;

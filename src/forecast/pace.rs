@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use rust_decimal::prelude::ToPrimitive as _;
 
+use super::habits::{Changes, Habits, changes};
 use super::history::{History, Minor};
 use super::rhythm::{Rhythm, rhythms};
 
@@ -15,7 +16,7 @@ use super::rhythm::{Rhythm, rhythms};
 /// how believable that is before the ledger is read.
 const WANDERS: [(f64, f64); 5] = [(0.0, 0.3), (0.004, 0.2), (0.015, 0.2), (0.05, 0.15), (0.2, 0.15)];
 /// The level has no slope.
-const STRAIGHT: Turn = Turn { belief: 0.35, spread: 0.0, kept: 1.0 };
+const STRAIGHT: Turn = Turn { belief: 0.21, spread: 0.0, kept: 1.0 };
 /// Whether the level has a slope, and how that turns.
 const TURNS: [Turn; 4] = [
     STRAIGHT,
@@ -23,12 +24,19 @@ const TURNS: [Turn; 4] = [
     Turn { belief: 0.15, spread: 0.07, kept: 0.95 },
     Turn { belief: 0.3, spread: 0.2, kept: 0.95 },
 ];
-/// How believable it is that the pace changed once and was steady before and after.
-const CHANGED: f64 = 0.35;
-/// How far it changes then: a variance, as a share of that of a week's chance.
-const CHANGE: f64 = 6.0;
+/// How believable it is that the pace changed once and has been fading back since, by how much of the change is left a
+/// week later.
+const FADING: [(f64, f64); 2] = [(0.76, 0.03), (0.88, 0.03)];
+/// A change that is fading came at most so many weeks ago.
+const FADING_WEEKS: usize = 20;
+/// Goes from one habit to the other: the slope is how much more the other one has.
+const TO_THE_OTHER: Turn = Turn { belief: 0.0, spread: 0.0, kept: -1.0 };
+/// How far the pace changes: a variance, as a share of that of a week's chance.
+const CHANGE: f64 = 9.0;
 /// Stories less believable than this share of the best one are not told.
 const UNTOLD: f64 = 0.002;
+/// Weeks after which the same days of the year, and of the week, come again.
+const YEAR_WEEKS: i64 = 52;
 /// Nothing is known of the first week's level.
 const UNKNOWN: f64 = 1000.0;
 /// So many weeks' worth of the ledger went into choosing a story, and tell nothing of the size of chance.
@@ -73,8 +81,8 @@ pub(super) struct Story {
     pub(super) kept: f64,
     /// How far it turns in a week: a standard deviation.
     pub(super) turn: f64,
-    /// Where the level was before it changed, and how many weeks ago that was.
-    pub(super) before: Option<(f64, f64)>,
+    /// Two habits that it keeps in turn; the slope is how much more the other one has.
+    pub(super) habits: Option<Habits>,
     /// How far each past week lay from its level, and the root of what it spent.
     pub(super) past: Vec<(f64, f64)>,
     /// What each week to come has of the level.
@@ -91,32 +99,42 @@ pub(super) fn stories(history: &History) -> Vec<Story> {
     }
     let roots: Vec<f64> = totals.iter().map(|total| share(*total, mean).sqrt()).collect();
     let rhythms: Vec<Rc<Rhythm>> = rhythms(&roots, &history.begins, history.today).into_iter().map(Rc::new).collect();
-    let paths = paths(roots.len());
-    let told = rhythms.iter().flat_map(|rhythm| paths.iter().map(move |path| (rhythm, *path)));
-    let told: Vec<(&Rc<Rhythm>, Path, Foretold)> =
+    let paths = paths(&roots);
+    let first = history.today - chrono::Duration::days(7 * YEAR_WEEKS);
+    let are_a_year = weeks == YEAR_WEEKS && history.begins.first() == Some(&first);
+    let told = rhythms.iter().flat_map(|rhythm| paths.iter().map(move |path| (rhythm, path)));
+    let told: Vec<(&Rc<Rhythm>, &Path, Foretold)> =
         told.map(|(rhythm, path)| (rhythm, path, Foretold::new(&roots, &rhythm.foretold, path))).collect();
     let Some((.., reference)) = told.first() else { return Vec::new() };
     let weigh =
-        |(rhythm, path, it): &(&Rc<Rhythm>, Path, Foretold)| rhythm.belief * path.belief * it.likelihood(reference);
+        |(rhythm, path, it): &(&Rc<Rhythm>, &Path, Foretold)| rhythm.belief * path.belief * it.likelihood(reference);
     let weights: Vec<f64> = told.iter().map(weigh).collect();
     let least = weights.iter().copied().fold(0.0, f64::max) * UNTOLD;
     let believed = told.iter().zip(weights).filter(|(_, weight)| *weight >= least);
-    believed.map(|((rhythm, path, it), weight)| it.story(weight, *path, rhythm, &roots)).collect()
+    believed.map(|((rhythm, path, it), weight)| it.story(weight, path, rhythm, (&roots, are_a_year))).collect()
 }
 
 /// Every way in which the level may have moved.
-fn paths(weeks: usize) -> Vec<Path> {
+fn paths(roots: &[f64]) -> Vec<Path> {
+    let weeks = roots.len();
     let restless = WANDERS.iter().flat_map(|(wander, belief)| {
         TURNS.iter().map(move |turn| Path {
-            belief: belief * turn.belief * (1.0 - CHANGED),
+            belief: belief * turn.belief,
             wander: *wander,
             turn: *turn,
-            change: None,
+            change: Change::None,
         })
     });
-    let each = CHANGED / f64::from(u32::try_from(weeks).unwrap_or(1).max(1));
-    let changed = (1..weeks).map(|week| Path { belief: each, wander: 0.0, turn: STRAIGHT, change: Some(week) });
-    restless.chain(changed).collect()
+    let straight = |belief, turn, change| Path { belief, wander: 0.0, turn, change };
+    let habits = changes(roots, CHANGE).into_iter();
+    let habits = habits.map(|Changes { weeks, belief }| straight(belief, STRAIGHT, Change::Habits(weeks)));
+    let first = weeks.saturating_sub(FADING_WEEKS).max(1);
+    let fading = FADING.iter().flat_map(|(kept, belief)| {
+        let each = belief / f64::from(u32::try_from(weeks - first).unwrap_or(1));
+        let turn = Turn { kept: *kept, ..STRAIGHT };
+        (first..weeks).map(move |week| straight(each, turn, Change::Fading(week)))
+    });
+    restless.chain(habits).chain(fading).collect()
 }
 
 /// A ratio of two amounts, to 16 binary places.
@@ -144,19 +162,53 @@ struct Known {
 }
 
 /// One way in which the level may have moved.
-#[derive(Clone, Copy)]
 struct Path {
     belief: f64,
     wander: f64,
     turn: Turn,
-    /// The week before which the pace changed.
-    change: Option<usize>,
+    change: Change,
+}
+
+/// When the pace changed.
+enum Change {
+    None,
+    /// Between two habits, before each of these weeks.
+    Habits(Vec<usize>),
+    /// Before this week, and it has been fading back since.
+    Fading(usize),
 }
 
 impl Path {
-    /// Told from the end to the beginning.
-    fn back(self, weeks: usize) -> Self {
-        Self { change: self.change.map(|week| weeks - week), ..self }
+    /// What is known before the first week.
+    fn at_first(&self) -> Known {
+        let of_slope = match self.change {
+            Change::Habits(_) => CHANGE,
+            _ => self.turn.spread * self.turn.spread,
+        };
+        Known { level: 1.0, slope: 0.0, of_level: UNKNOWN, of_both: 0.0, of_slope }
+    }
+
+    /// What is known before this week, from what was known after the week before.
+    fn move_on(&self, week: usize, known: Known) -> Known {
+        match &self.change {
+            Change::None => known.a_week_later(self.wander, self.turn),
+            Change::Habits(weeks) if weeks.contains(&week) => known.a_week_later(0.0, TO_THE_OTHER),
+            Change::Habits(_) => known,
+            Change::Fading(first) => {
+                let known = known.a_week_later(self.wander, self.turn);
+                if *first == week { known.having_changed(1.0 - self.turn.kept) } else { known }
+            }
+        }
+    }
+
+    /// Told from the end to the beginning. There a fade runs the wrong way, which only the chances of its weeks depend on.
+    fn back(&self, weeks: usize) -> Self {
+        let change = match &self.change {
+            Change::None => Change::None,
+            Change::Habits(changes) => Change::Habits(changes.iter().rev().map(|week| weeks - week).collect()),
+            Change::Fading(week) => Change::Fading(weeks - week),
+        };
+        Self { change, ..*self }
     }
 }
 
@@ -173,15 +225,11 @@ type Course = Vec<(Known, Known)>;
 
 /// A Kalman filter of level and slope with chance of variance 1, run over the weeks: tells of each how far it
 /// surprised, the variance of that, and what was known before and after.
-fn filter(roots: &[f64], shares: &[f64], path: Path, mut tell: impl FnMut(usize, f64, f64, (Known, Known))) {
-    let of_slope = path.turn.spread * path.turn.spread;
-    let mut known = Known { level: 1.0, slope: 0.0, of_level: UNKNOWN, of_both: 0.0, of_slope };
+fn filter(roots: &[f64], shares: &[f64], path: &Path, mut tell: impl FnMut(usize, f64, f64, (Known, Known))) {
+    let mut known = path.at_first();
     for (week, (root, share)) in roots.iter().zip(shares).enumerate() {
         if week > 0 {
-            known = known.a_week_later(path.wander, path.turn);
-        }
-        if path.change == Some(week) {
-            known.of_level += CHANGE;
+            known = path.move_on(week, known);
         }
         let before = known;
         let (surprise, spread) = (root - known.level * share, known.of_level * share * share + 1.0);
@@ -190,14 +238,14 @@ fn filter(roots: &[f64], shares: &[f64], path: Path, mut tell: impl FnMut(usize,
     }
 }
 
-fn course(roots: &[f64], shares: &[f64], path: Path) -> Course {
+fn course(roots: &[f64], shares: &[f64], path: &Path) -> Course {
     let mut course = Vec::with_capacity(roots.len());
     filter(roots, shares, path, |_, _, _, known| course.push(known));
     course
 }
 
 impl Foretold {
-    fn new(roots: &[f64], shares: &[f64], path: Path) -> Self {
+    fn new(roots: &[f64], shares: &[f64], path: &Path) -> Self {
         let mut it = Self { spreads: Vec::with_capacity(roots.len()), sum: LEAST_SUM };
         filter(roots, shares, path, |week, surprise, spread, _| {
             if week > 0 {
@@ -216,12 +264,12 @@ impl Foretold {
         spreads.fold(1.0, |so_far, (own, other)| so_far * (other / own).sqrt() * better)
     }
 
-    fn story(&self, weight: f64, path: Path, rhythm: &Rc<Rhythm>, roots: &[f64]) -> Story {
+    fn story(&self, weight: f64, path: &Path, rhythm: &Rc<Rhythm>, (roots, are_a_year): (&[f64], bool)) -> Story {
         let free = self.spreads.len().saturating_sub(LEARNT).max(1);
         let chance = (self.sum / f64::from(u32::try_from(free).unwrap_or(1))).sqrt();
         let forth = course(roots, &rhythm.past, path);
         let turned = |it: &[f64]| -> Vec<f64> { it.iter().rev().copied().collect() };
-        let back = course(&turned(roots), &turned(&rhythm.past), path.back(roots.len()));
+        let back = course(&turned(roots), &turned(&rhythm.past), &path.back(roots.len()));
         let nothing = Known { level: 1.0, slope: 0.0, of_level: 0.0, of_both: 0.0, of_slope: 0.0 };
         let known = forth.last().map_or(nothing, |(_, after)| *after);
         let unsure = known.of_level.max(1e-9).sqrt();
@@ -236,9 +284,10 @@ impl Foretold {
             slope_unsure: (known.of_slope - tied * tied).max(0.0).sqrt() * chance,
             kept: path.turn.kept,
             turn: path.turn.renewed().sqrt() * chance,
-            before: path.change.and_then(|week| {
-                Some((forth.get(week - 1)?.1.level, f64::from(u32::try_from(roots.len() - week).unwrap_or(0))))
-            }),
+            habits: match &path.change {
+                Change::Habits(weeks) => Some(Habits::new(roots.len(), weeks, are_a_year)),
+                _ => None,
+            },
             past: chances(&forth, &back, roots, &rhythm.past),
             rhythm: Rc::clone(rhythm),
         }
@@ -276,6 +325,16 @@ impl Known {
             of_level: self.of_level + 2.0 * self.of_both + self.of_slope + wander,
             of_both: (self.of_both + self.of_slope) * turn.kept,
             of_slope: self.of_slope * turn.kept * turn.kept + turn.renewed(),
+        }
+    }
+
+    /// After a change of which this share is lost each week.
+    fn having_changed(self, lost: f64) -> Self {
+        Self {
+            of_level: self.of_level + CHANGE,
+            of_both: self.of_both - lost * CHANGE,
+            of_slope: self.of_slope + lost * lost * CHANGE,
+            ..self
         }
     }
 

@@ -64,7 +64,7 @@ impl Cycle {
 
     /// How alike two places are: 1 if they are the same, 0 if they are not alike at all.
     fn alike(self, one: i64, other: i64) -> f64 {
-        let apart = (one - other).rem_euclid(self.length());
+        let apart = (one - other).abs();
         let apart = apart.min(self.length() - apart).min(ALIKE);
         count(ALIKE - apart) / count(ALIKE)
     }

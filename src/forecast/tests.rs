@@ -264,6 +264,32 @@ fn a_pace_that_changed_once_is_expected_to_stay() {
 }
 
 #[test]
+fn a_pace_that_switches_between_two_habits_may_switch_again() {
+    let switching = |day: i64| if (day / 84) % 2 == 0 { 200 } else { 100 };
+    let range = forecast(&a_year(switching), 9000).spend_range(60, Confidence::default());
+    assert!(range.low < Decimal::from(8000) && range.high > Decimal::from(11_900), "{range:?}");
+    assert!(range.low > Decimal::from(4000) && range.high < Decimal::from(14_000), "{range:?}");
+}
+
+#[test]
+fn a_campaign_that_fades_is_expected_to_fade_further() {
+    let of_the_campaign = |day: i64| if day < 56 { 400 >> ((55 - day) / 21) } else { 0 };
+    let ledger = a_year(|day| 100 + day * 7919 % 31 + of_the_campaign(day));
+    let range = forecast(&ledger, 9000).spend_range(60, Confidence::default());
+    // 60 days at 115, and what is left of the campaign: 7 days at 100, 21 at 50, 21 at 25, 11 at 12. A pace that stays is 12,900.
+    let truth = Decimal::from(9307);
+    assert!(range.low < truth && range.high > truth && range.middle < Decimal::from(10_500), "{range:?}");
+}
+
+#[test]
+fn a_rush_of_a_year_ago_may_come_again() {
+    let rush = |first: i64| move |day: i64| if (first - 44..=first).contains(&day) { 300 } else { 100 };
+    let high = |first| forecast(&a_year(rush(first)), 9000).spend_range(60, Confidence::default()).high;
+    assert!(high(350) > Decimal::from(13_000), "{}", high(350));
+    assert!(high(250) < Decimal::from(13_000), "{}", high(250));
+}
+
+#[test]
 fn busy_month_ends_are_no_restlessness() {
     let busy = |day: i64| {
         let at = (now() - chrono::Duration::hours(day * 24 + 1)).date_naive();
