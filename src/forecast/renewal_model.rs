@@ -19,10 +19,10 @@ use crate::domain::books::Order;
 const OVERDUE_DAYS: i32 = 7;
 /// Orders that end so long after the horizon may still be renewed within it.
 pub(super) const LONGEST_LEAD: i32 = 100;
-/// Before any order has ended, as if so many had been renewed and so many had not.
-const RENEWED_BEFORE: (u32, u32) = (5, 0);
+/// Before any order has ended, the parameters of a beta distribution: about six in seven are renewed.
+const RENEWED_BEFORE: (u32, u32) = (6, 1);
 /// The same of orders whose certificate ended long before them, and was not issued anew: few are wanted any more.
-const IDLE_RENEWED_BEFORE: (u32, u32) = (1, 2);
+const IDLE_RENEWED_BEFORE: (u32, u32) = (2, 3);
 /// How long that is.
 const IDLE_DAYS: u64 = 30;
 /// What is known of all orders counts as so many cases.
@@ -30,9 +30,12 @@ const POOLED: u32 = 8;
 /// An order may end so many days later than it was bought for without being a renewal.
 const CARRIED_DAYS: i64 = 2;
 /// What paid for an order will probably pay for its renewal.
-const STAYS_WITH_BALANCE: (u32, u32) = (20, 0);
-const STAYS_ELSEWHERE: (u32, u32) = (0, 12);
-const UNKNOWN_PAYMENT: (u32, u32) = (12, 0);
+const STAYS_WITH_BALANCE: (u32, u32) = (21, 1);
+const STAYS_ELSEWHERE: (u32, u32) = (1, 13);
+const UNKNOWN_PAYMENT: (u32, u32) = (13, 1);
+/// More cases than these make a share no more certain: accounts change.
+const MOST_ENDED: u32 = 60;
+const MOST_PAYMENTS: u32 = 200;
 /// A product has leads of its own from so many renewals on.
 const LEAST_LEADS: usize = 12;
 /// Days of an order whose length is not known.
@@ -105,7 +108,7 @@ impl RenewalModel {
             let its = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
             payments(&its.map(|renewal| renewal.by.map_or(Payment::Balance, |by| purchases.payments[by])))
         };
-        let share = |(hits, misses), prior| Share::new(hits, misses, prior);
+        let share = |cases, prior| Share::new(cases, prior, MOST_PAYMENTS);
         let (balance, elsewhere) = payments(&purchases.payments.iter().copied());
         let (stays, leaves) = after(Payment::Balance);
         // Where nothing was ever paid from elsewhere, every order says so.
@@ -171,7 +174,7 @@ fn dues(purchases: &Purchases<'_>, leads: &Leads<'_>, standings: &Standings) -> 
 
 /// The share of the renewals of orders that are older than the ledger that is paid from the balance.
 fn unknown_from_balance(balance: usize, elsewhere: usize) -> Share {
-    Share::new(balance, elsewhere, UNKNOWN_PAYMENT)
+    Share::new((balance, elsewhere), UNKNOWN_PAYMENT, MOST_PAYMENTS)
 }
 
 /// The mean of that share, for people: all of them where no payment is known to have been made elsewhere, and `None` where no
@@ -231,13 +234,13 @@ impl Standings {
             ended(its.map(|(_, order)| order), today)
         };
         let all = of(&[Standing::Renewed, Standing::First]);
-        let pooled = Share::new(all.renewed, all.lapsed, RENEWED_BEFORE).mean();
+        let pooled = Share::new((all.renewed, all.lapsed), RENEWED_BEFORE, MOST_ENDED).mean();
         let hits = (pooled * f64::from(POOLED)).round().to_u32().unwrap_or(0).min(POOLED);
         let share = |standing, prior| {
             let ended = of(&[standing]);
-            Share::new(ended.renewed, ended.lapsed, prior)
+            Share::new((ended.renewed, ended.lapsed), prior, MOST_ENDED)
         };
-        let of_all = (hits, POOLED - hits);
+        let of_all = (hits.max(1), (POOLED - hits).max(1));
         [share(Standing::Renewed, of_all), share(Standing::First, of_all), share(Standing::Idle, IDLE_RENEWED_BEFORE)]
     }
 }

@@ -5,9 +5,7 @@
 use rust_decimal::prelude::ToPrimitive as _;
 
 /// Places of the grid.
-const PLACES: usize = 64;
-/// More cases than this do not make a share more certain: accounts change.
-const MOST_CASES: f64 = 60.0;
+const PLACES: usize = 128;
 
 /// What is known of a share.
 #[derive(Debug, Clone)]
@@ -18,12 +16,13 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// So many cases of one kind and of the other, on top of a prior of the same form.
-    pub(super) fn new(hits: usize, misses: usize, (prior_hits, prior_misses): (u32, u32)) -> Self {
+    /// So many cases of one kind and of the other, on top of a prior: the two parameters of a beta distribution, at least 1.
+    /// More cases than `most` make the share no more certain.
+    pub(super) fn new((hits, misses): (usize, usize), prior: (u32, u32), most: u32) -> Self {
         let (hits, misses) = (count(hits), count(misses));
-        let scale = (MOST_CASES / (hits + misses).max(1.0)).min(1.0);
-        let whole = |cases: f64, prior: u32| (cases * scale).round() + f64::from(prior);
-        let (hits, misses) = (whole(hits, prior_hits), whole(misses, prior_misses));
+        let scale = (f64::from(most) / (hits + misses).max(1.0)).min(1.0);
+        let whole = |cases: f64, prior: u32| (cases * scale).round() + f64::from(prior.saturating_sub(1));
+        let (hits, misses) = (whole(hits, prior.0), whole(misses, prior.1));
         let mut weights = [1.0; PLACES];
         let mut step = |share: fn(f64) -> f64| {
             let mut all = 0.0;
@@ -72,19 +71,23 @@ fn count(cases: usize) -> f64 {
 mod tests {
     use super::*;
 
+    fn share(hits: usize, misses: usize) -> Share {
+        Share::new((hits, misses), (1, 1), 100)
+    }
+
     #[test]
     fn a_share_is_as_certain_as_the_cases_that_are_known() {
         let width = |share: &Share| share.drawn(0.95, 0.5) - share.drawn(0.05, 0.5);
-        let (few, many) = (Share::new(9, 1, (0, 0)), Share::new(90, 10, (0, 0)));
+        let (few, many) = (share(9, 1), share(90, 10));
         assert!((few.mean() - 10.0 / 12.0).abs() < 0.01 && (many.mean() - 91.0 / 102.0).abs() < 0.01);
         assert!(width(&few) > 2.0 * width(&many));
-        let more = Share::new(9_000_000_000, 1_000_000_000, (0, 0));
+        let more = share(9_000_000_000, 1_000_000_000);
         assert!((width(&more) - width(&many)).abs() < 0.02 && (more.mean() - many.mean()).abs() < 0.01);
     }
 
     #[test]
     fn without_cases_the_prior_says_all() {
-        let share = Share::new(0, 0, (5, 0));
+        let share = Share::new((0, 0), (6, 1), 100);
         assert!((share.mean() - 6.0 / 7.0).abs() < 0.01);
         assert!(share.drawn(0.0, 0.0) < share.drawn(1.0, 1.0) && share.drawn(1.0, 1.0) <= 1.0);
         let all: Vec<f64> = (0..=10).map(|place| share.drawn(f64::from(place) / 10.0, 0.5)).collect();
