@@ -32,9 +32,9 @@ const MIGRATION: i128 = 4;
 const MIGRATION_ENDS: i128 = 2;
 /// So many weeks must follow it.
 const LEAST_LATER_WEEKS: usize = 4;
-/// A day that costs more than this many halves of a typical week is a lump …
+/// A day that costs more than this many halves of a typical week, and of a busy day, is a lump.
 const LUMP_HALVES: i64 = 3;
-/// … of all weeks, or of so many newest if these cost more.
+/// A typical week is the median of all weeks, or of so many newest if these cost more.
 const RECENT_WEEKS: usize = 12;
 
 /// What happened, in whole weeks counted back from `now`, oldest first. Weeks in which funds were too low to buy with
@@ -156,16 +156,21 @@ pub(super) fn minor(amount: Decimal) -> Minor {
     amount.checked_mul(Decimal::ONE_HUNDRED).map_or(most, |it| it.min(most).max(-most)).round().to_i64().unwrap_or(0)
 }
 
-/// Moves the days that cost more than one and a half typical weeks into weeks of their own.
+/// Moves the days that cost much more than a typical week and a busy day into weeks of their own.
 fn take_lumps(body: &mut [Week]) -> Vec<Week> {
     let totals: Vec<Minor> = body.iter().map(|week| week.iter().sum()).collect();
     let recent = &totals[totals.len().saturating_sub(RECENT_WEEKS)..];
     // Where the pace has grown, its usual days are no lumps.
     let typical = median(totals.clone()).max(median(recent.to_vec()));
+    // Nor are those of somebody who buys all of a week's orders on one day.
+    let mut days: Vec<Minor> = body.iter().flatten().copied().filter(|day| *day > 0).collect();
+    days.sort_unstable();
+    let busy = days.get(days.len() * 9 / 10).copied().unwrap_or(0);
+    let usual = typical.max(busy);
     let mut lumps = vec![Week::default(); body.len()];
     for (week, lumps) in body.iter_mut().zip(&mut lumps) {
         for (day, lump) in week.iter_mut().zip(lumps) {
-            if *day > typical / 2 * LUMP_HALVES {
+            if *day > usual / 2 * LUMP_HALVES {
                 *lump = std::mem::take(day);
             }
         }
