@@ -69,7 +69,8 @@ impl History {
             return Err(NotYet::TooFewPurchases { count });
         }
         let today = now.date_naive();
-        let mut body = body(&recent, purchases, weeks);
+        let prices = Prices::read(purchases);
+        let mut body = body(&recent, purchases, &prices, weeks);
         let moved = migration(purchases, &body);
         body.drain(..moved);
         let weeks = weeks - moved;
@@ -84,14 +85,13 @@ impl History {
         let begin = |week: &usize| days_before(today, 7 * u64::try_from(weeks - week).unwrap_or(0));
         let begins = told.iter().map(begin).collect();
         let lumps = take_lumps(&mut body);
-        Ok(Self { today, begins, body, lumps, renewals: RenewalModel::read(purchases) })
+        Ok(Self { today, begins, body, lumps, renewals: RenewalModel::read(purchases, &prices) })
     }
 }
 
 /// What was bought beside renewals on each day of these weeks, at the prices of today.
-fn body(recent: &[&Purchase<'_>], purchases: &Purchases<'_>, weeks: usize) -> Vec<Week> {
+fn body(recent: &[&Purchase<'_>], purchases: &Purchases<'_>, prices: &Prices<'_>, weeks: usize) -> Vec<Week> {
     let (now, today) = (purchases.now, purchases.now.date_naive());
-    let prices = Prices::read(purchases.orders, &purchases.renewals);
     let mut ratios: BTreeMap<usize, Ratio> = BTreeMap::new();
     let mut body = vec![Week::default(); weeks];
     for purchase in recent.iter().filter(|purchase| purchase.kind != PurchaseKind::Renewal) {

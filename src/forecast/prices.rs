@@ -1,11 +1,12 @@
 //! What becomes of prices: what an order's renewal costs beside what the order did, as other purchases tell.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 
 use super::history::{Minor, minor};
-use super::purchases::Renewal;
+use super::purchases::Purchases;
 use crate::domain::books::Order;
 
 /// So many of the newest payments for a price say what it has become.
@@ -22,27 +23,33 @@ pub(super) const UNCHANGED: Ratio = 65_536;
 /// A product and one of its prices.
 pub(super) type PriceKey<'a> = (Option<&'a str>, Minor);
 
+/// What was paid at a moment, as a ratio to the price before.
+type Payment = (NaiveDate, Ratio);
+
 /// What has become of each price of each product.
 pub(super) struct Prices<'a> {
-    /// When a price was paid, or a renewal of such an order cost another: the ratio to it, oldest first.
-    events: BTreeMap<PriceKey<'a>, Vec<(NaiveDate, Ratio)>>,
-    /// All renewals: when they came, of which product, and the ratio, oldest first.
-    renewals: Vec<(NaiveDate, Option<&'a str>, Ratio)>,
+    /// When a price was paid, or a renewal of such an order cost another; oldest first.
+    events: BTreeMap<PriceKey<'a>, Vec<Payment>>,
+    /// The newest renewals of each product, newest first.
+    of_product: BTreeMap<Option<&'a str>, Vec<Payment>>,
+    /// The newest renewals of all products, newest first.
+    of_all: Vec<Payment>,
 }
 
 impl<'a> Prices<'a> {
-    pub(super) fn read(orders: &'a [Order], renewals: &[Renewal]) -> Self {
-        let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    pub(super) fn read(purchases: &Purchases<'a>) -> Self {
+        let orders = purchases.orders;
+        let mut events: BTreeMap<PriceKey<'a>, Vec<Payment>> = BTreeMap::new();
         for order in orders {
             if let Some(placed) = order.placed {
                 events.entry(key(order)).or_default().push((placed, UNCHANGED));
             }
         }
-        let mut all = Vec::new();
-        for renewal in renewals {
+        let mut renewals = Vec::new();
+        for renewal in &purchases.renewals {
             let (old, Some(new)) = (&orders[renewal.renewed], renewal.by.map(|by| &orders[by])) else { continue };
             let Some(ratio) = price_ratio(minor(old.price), minor(new.price)) else { continue };
-            all.push((renewal.on, old.product.as_deref(), ratio));
+            renewals.push((renewal.on, ratio, old.product.as_deref()));
             if ratio != UNCHANGED {
                 events.entry(key(old)).or_default().push((renewal.on, ratio));
             }
@@ -50,16 +57,21 @@ impl<'a> Prices<'a> {
         for its in events.values_mut() {
             its.sort_by_key(|(on, _)| *on);
         }
-        all.sort_by_key(|(on, ..)| *on);
-        Self { events, renewals: all }
+        renewals.sort_by_key(|(on, ..)| Reverse(*on));
+        let of_all = renewals.iter().take(PRICE_RENEWALS).map(|(on, ratio, _)| (*on, *ratio)).collect();
+        let mut of_product: BTreeMap<Option<&'a str>, Vec<Payment>> = BTreeMap::new();
+        for (on, ratio, product) in renewals {
+            let its = of_product.entry(product).or_default();
+            if its.len() < PRICE_RENEWALS {
+                its.push((on, ratio));
+            }
+        }
+        Self { events, of_product, of_all }
     }
 
     /// Whether prices of this product had changed already when this order was placed, so that its own is one of the new.
     pub(super) fn has_changed_before(&self, order: &Order) -> bool {
-        let changed = |(on, product, ratio): &&(NaiveDate, Option<&str>, Ratio)| {
-            *ratio != UNCHANGED && *product == order.product.as_deref() && Some(*on) <= order.placed
-        };
-        self.renewals.iter().rev().take(PRICE_RENEWALS).any(|it| changed(&it))
+        self.product(order).iter().any(|(on, ratio)| *ratio != UNCHANGED && Some(*on) <= order.placed)
     }
 
     /// What the order's next price may be, as ratios to its last.
@@ -70,17 +82,15 @@ impl<'a> Prices<'a> {
         if !newest.is_empty() {
             return newest;
         }
-        if self.has_changed_before(order) {
-            return vec![UNCHANGED];
+        let told = [self.product(order), &self.of_all].into_iter().find(|its| its.len() >= LEAST_PRICE_RENEWALS);
+        match told {
+            Some(its) if !self.has_changed_before(order) => its.iter().map(|(_, ratio)| *ratio).collect(),
+            _ => vec![UNCHANGED],
         }
-        let product = order.product.as_deref();
-        let of = |wanted: &dyn Fn(Option<&str>) -> bool| -> Vec<Ratio> {
-            let its = self.renewals.iter().rev().filter(|(_, product, _)| wanted(*product));
-            its.take(PRICE_RENEWALS).map(|(.., ratio)| *ratio).collect()
-        };
-        let same = of(&|its| its == product);
-        let told = if same.len() >= LEAST_PRICE_RENEWALS { same } else { of(&|_| true) };
-        if told.len() >= LEAST_PRICE_RENEWALS { told } else { vec![UNCHANGED] }
+    }
+
+    fn product<'s>(&'s self, order: &'s Order) -> &'s [Payment] {
+        self.of_product.get(&order.product.as_deref()).map(Vec::as_slice).unwrap_or_default()
     }
 }
 

@@ -98,12 +98,12 @@ pub(super) struct RenewalModel {
 }
 
 impl RenewalModel {
-    pub(super) fn read(purchases: &Purchases<'_>) -> Self {
+    pub(super) fn read(purchases: &Purchases<'_>, prices: &Prices<'_>) -> Self {
         let today = purchases.now.date_naive();
         let (orders, renewals) = (purchases.orders, recent(purchases, today));
         let standings = Standings::read(purchases);
         let leads = Leads::read(orders, &renewals, today);
-        let (dues, prices) = dues(purchases, &leads, &standings);
+        let (dues, prices) = dues(purchases, prices, &leads, &standings);
         let after = |payment| {
             let its = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
             payments(&its.map(|renewal| renewal.by.map_or(Payment::Balance, |by| purchases.payments[by])))
@@ -142,16 +142,23 @@ impl RenewalModel {
 }
 
 /// The renewals to come, and the ratios that their prices may change by.
-fn dues(purchases: &Purchases<'_>, leads: &Leads<'_>, standings: &Standings) -> (Vec<Due>, Vec<Vec<Ratio>>) {
+fn dues(
+    purchases: &Purchases<'_>,
+    prices: &Prices<'_>,
+    leads: &Leads<'_>,
+    standings: &Standings,
+) -> (Vec<Due>, Vec<Vec<Ratio>>) {
     let today = purchases.now.date_naive();
-    let prices = Prices::read(purchases.orders, &purchases.renewals);
     let last = i32::try_from(HORIZON_DAYS).unwrap_or(i32::MAX) + LONGEST_LEAD;
     let mut classes: BTreeMap<(PriceKey<'_>, bool), usize> = BTreeMap::new();
     let (mut dues, mut ratios) = (Vec::new(), Vec::new());
     for (place, (order, payment)) in purchases.orders.iter().zip(&purchases.payments).enumerate() {
         let days = order.probably_ends().and_then(|end| i32::try_from((end - today).num_days()).ok());
-        let is_open = is_open(&Order { expired: false, ..order.clone() }, today);
-        let Some(days) = days.filter(|days| is_open && (-OVERDUE_DAYS..last).contains(days)) else { continue };
+        let is_due = |days: &i32| {
+            let is_overdue = order.expired && !order.renewed && *days <= 0;
+            (is_open(order, today) || is_overdue) && (-OVERDUE_DAYS..last).contains(days)
+        };
+        let Some(days) = days.filter(is_due) else { continue };
         let lead = leads.of(order);
         let class = (key(order), prices.has_changed_before(order));
         let class = *classes.entry(class).or_insert_with(|| {
