@@ -30,6 +30,8 @@ const PRICED_BEFORE: i64 = 1;
 const PRICED_AFTER: i64 = 4;
 /// Orders of one common name that are compared with each other at most.
 const MOST_COMPARED: usize = 200;
+/// An order of the last days may not be charged yet.
+const CHARGED_WITHIN: u64 = 2;
 /// A credit may come so long before the debit that it pays for.
 const CREDIT_AHEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
@@ -138,7 +140,8 @@ impl<'a> Purchases<'a> {
                 all[place].kind = PurchaseKind::Renewal;
             }
         }
-        let payments = orders.iter().zip(&paid).map(|(order, paid)| payment(order, paid.map(|it| &all[it]), known));
+        let covered = known.first().map(|first| (first.at.date_naive(), days_before(now.date_naive(), CHARGED_WITHIN)));
+        let payments = orders.iter().zip(&paid).map(|(order, paid)| payment(order, paid.map(|it| &all[it]), covered));
         Self { payments: payments.collect(), now, known, orders, renewals, all }
     }
 
@@ -276,15 +279,12 @@ fn pay_by_price(
     }
 }
 
-/// Where the money for an order came from, as far as the ledger reaches. An order of the last day may be charged yet.
-fn payment(order: &Order, paid: Option<&Purchase<'_>>, known: &[Entry]) -> Payment {
+/// Where the money for an order came from. One that was placed in the covered days and has no debit was paid elsewhere.
+fn payment(order: &Order, paid: Option<&Purchase<'_>>, covered: Option<(NaiveDate, NaiveDate)>) -> Payment {
     if let Some(purchase) = paid {
         return if purchase.cost.is_zero() { Payment::Elsewhere } else { Payment::Balance };
     }
-    let (Some(placed), Some(first), Some(last)) = (order.placed, known.first(), known.last()) else {
-        return Payment::Unknown;
-    };
-    let covered = placed > first.at.date_naive() && placed < last.at.date_naive();
+    let covered = order.placed.zip(covered).is_some_and(|(placed, (first, last))| placed > first && placed < last);
     if covered { Payment::Elsewhere } else { Payment::Unknown }
 }
 
