@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
 use super::drought::starved;
+use super::list_prices::list_change;
 use super::prices::{Prices, Ratio, UNCHANGED};
 use super::purchases::{Purchase, PurchaseKind, Purchases};
 use super::renewal_model::RenewalModel;
@@ -93,13 +94,18 @@ impl History {
 fn body(recent: &[&Purchase<'_>], purchases: &Purchases<'_>, prices: &Prices<'_>, weeks: usize) -> Vec<Week> {
     let (now, today) = (purchases.now, purchases.now.date_naive());
     let mut ratios: BTreeMap<usize, Ratio> = BTreeMap::new();
+    let change = list_change(recent);
     let mut body = vec![Week::default(); weeks];
     for purchase in recent.iter().filter(|purchase| purchase.kind != PurchaseKind::Renewal) {
         let ago = usize::try_from((now - purchase.entry.at).num_days()).unwrap_or(usize::MAX);
         let Some(week) = weeks.checked_sub(1 + ago / 7) else { continue };
-        let ratio = purchase.order.map_or(UNCHANGED, |order| {
+        let own = purchase.order.map_or(UNCHANGED, |order| {
             *ratios.entry(order).or_insert_with(|| median(prices.next(&purchases.orders[order], today)))
         });
+        let ratio = match change {
+            Some(change) if own == UNCHANGED && purchase.entry.at < change.at => change.ratio,
+            _ => own,
+        };
         let cost = i128::from(minor(purchase.cost)) * i128::from(ratio) / i128::from(UNCHANGED);
         let day = &mut body[week][6 - ago % 7];
         *day = day.saturating_add(Minor::try_from(cost).unwrap_or(MOST_A_DAY)).min(MOST_A_DAY);

@@ -50,6 +50,13 @@ const MOST_PULLED: f64 = 0.6;
 /// No week is scaled by more than the square of this.
 const MOST_RATIO: f64 = 4.0;
 
+/// How far the sum of weeks that know nothing of each other usually ranges from its mean, in deviations of that sum.
+const USUAL_RANGE: f64 = 1.25;
+/// A ledger that ranges less than this is even; one that ranges more than that is not. Of those that are not, one in forty ranges less
+/// than the first.
+const EVEN: f64 = 0.75;
+const UNEVEN: f64 = 0.95;
+
 /// How the slope of the level behaves.
 #[derive(Clone, Copy)]
 struct Turn {
@@ -274,16 +281,17 @@ impl Foretold {
         let known = forth.last().map_or(nothing, |(_, after)| *after);
         let unsure = known.of_level.max(1e-9).sqrt();
         let tied = known.of_both / unsure;
+        let lasting = chance * unevenness(roots);
         Story {
             weight,
             level: known.level,
-            unsure: unsure * chance,
-            step: path.wander.sqrt() * chance,
+            unsure: unsure * lasting,
+            step: path.wander.sqrt() * lasting,
             slope: known.slope,
-            tied: tied * chance,
-            slope_unsure: (known.of_slope - tied * tied).max(0.0).sqrt() * chance,
+            tied: tied * lasting,
+            slope_unsure: (known.of_slope - tied * tied).max(0.0).sqrt() * lasting,
             kept: path.turn.kept,
-            turn: path.turn.renewed().sqrt() * chance,
+            turn: path.turn.renewed().sqrt() * lasting,
             habits: match &path.change {
                 Change::Habits(weeks) => Some(Habits::new(roots.len(), weeks, are_a_year)),
                 _ => None,
@@ -292,6 +300,22 @@ impl Foretold {
             rhythm: Rc::clone(rhythm),
         }
     }
+}
+
+/// How uneven the sums of several weeks are beside those of weeks that know nothing of each other: below 1 where what one week has
+/// more than usual, the next has less, as of somebody who buys the same each week, though not on the same day.
+fn unevenness(roots: &[f64]) -> f64 {
+    let weeks = f64::from(u32::try_from(roots.len()).unwrap_or(1).max(2));
+    let mean = roots.iter().sum::<f64>() / weeks;
+    let (mut sum, mut squares, mut least, mut most) = (0.0, 0.0, 0.0_f64, 0.0_f64);
+    for root in roots {
+        let apart = root - mean;
+        (sum, squares) = (sum + apart, squares + apart * apart);
+        (least, most) = (least.min(sum), most.max(sum));
+    }
+    let range = (most - least) / (squares * weeks / (weeks - 1.0)).sqrt().max(LEAST_ROOT);
+    let even = (range - EVEN).max(0.0) / (UNEVEN - EVEN);
+    (range.min(EVEN) / USUAL_RANGE + (1.0 - EVEN / USUAL_RANGE) * even).min(1.0)
 }
 
 /// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as much
