@@ -122,7 +122,8 @@ impl Fund {
 
     /// What was bought after `from`.
     fn bought(&self, world: &World, from: Time) -> Decimal {
-        let its = |entry: &&Entry| entry.division == self.division && entry.kind == "Charge";
+        let of_fund = |entry: &Entry| self.scenario.shared_funds || entry.division == self.division;
+        let its = |entry: &&Entry| of_fund(entry) && entry.kind == "Charge";
         world.entries().iter().filter(its).filter(|entry| entry.at > from).map(|entry| -entry.change).sum()
     }
 

@@ -16,7 +16,7 @@ const LEDGER_DAYS: u64 = 400;
 /// the renewal of an order may be paid up to some days after its end.
 const ORDERS_BACK: u64 = LEDGER_DAYS + 10;
 /// Orders are known whose certificates end at most this many days ahead.
-const ORDERS_AHEAD: u64 = 400;
+const ORDERS_AHEAD: u64 = 1200;
 /// An order may change for this many days after its end: renewals come up to weeks late.
 const CHANGES_AFTER_END: u64 = 60;
 

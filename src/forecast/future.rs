@@ -8,6 +8,7 @@ use super::HORIZON_DAYS;
 use super::history::{History, Minor};
 use super::lumps::Lumps;
 use super::pace::{Story, scale, stories};
+use super::prices::scaled;
 use super::purchases::Payment;
 use super::renewal_model::{LONGEST_LEAD, RenewalModel, Standing};
 use super::share::Share;
@@ -172,11 +173,6 @@ fn add_renewals_of_new_orders(future: &mut [Minor], model: &RenewalModel, share:
     for (day, renewal) in future.iter_mut().zip(renewals) {
         *day = day.saturating_add(renewal);
     }
-}
-
-/// An amount times a ratio in 65 536ths.
-fn scaled(amount: Minor, ratio: i64) -> Minor {
-    Minor::try_from((i128::from(amount) * i128::from(ratio)) >> 16).unwrap_or(Minor::MAX)
 }
 
 /// A share in 65 536ths.

@@ -8,12 +8,13 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 use super::drought::starved;
 use super::list_prices::list_change;
-use super::prices::{Prices, Ratio, UNCHANGED};
+use super::prices::{Prices, Ratio, UNCHANGED, scaled};
 use super::purchases::{Purchase, PurchaseKind, Purchases};
 use super::renewal_model::RenewalModel;
 use super::renewals::days_before;
 use super::{LEAST_HISTORY_DAYS, LEAST_PURCHASES, NotYet};
 use crate::domain::Time;
+use crate::domain::books::Entry;
 
 /// Hundredths of the account's unit: what the forecast counts in.
 pub(super) type Minor = i64;
@@ -24,7 +25,7 @@ pub(super) type Week = [Minor; 7];
 const MOST_A_DAY: Minor = 1_000_000_000_000_000;
 /// How many weeks are looked at, at most.
 const MOST_WEEKS: usize = 52;
-/// A ledger that is shorter than this begins with its account: older ones are not read as a whole.
+/// A ledger begins with its account if its first line found nothing; where that line does not say so, if it is younger than this.
 const YOUNG: chrono::TimeDelta = chrono::TimeDelta::days(390);
 /// A migration takes so many weeks at most, which cost more than so many times as many later ones; its last week alone more
 /// than so many times a later one.
@@ -106,9 +107,9 @@ fn body(recent: &[&Purchase<'_>], purchases: &Purchases<'_>, prices: &Prices<'_>
             Some(change) if own == UNCHANGED && purchase.entry.at < change.at => change.ratio,
             _ => own,
         };
-        let cost = i128::from(minor(purchase.cost)) * i128::from(ratio) / i128::from(UNCHANGED);
+        let cost = scaled(minor(purchase.cost), ratio);
         let day = &mut body[week][6 - ago % 7];
-        *day = day.saturating_add(Minor::try_from(cost).unwrap_or(MOST_A_DAY)).min(MOST_A_DAY);
+        *day = day.saturating_add(cost).min(MOST_A_DAY);
     }
     body
 }
@@ -116,9 +117,11 @@ fn body(recent: &[&Purchase<'_>], purchases: &Purchases<'_>, prices: &Prices<'_>
 /// How many weeks an account that began within its ledger took to move its certificates here: a first run of weeks that cost
 /// much more than the later ones do. It moves them once.
 fn migration(purchases: &Purchases<'_>, body: &[Week]) -> usize {
-    let first = purchases.known.first().map(|line| line.at);
-    let is_young = first.is_some_and(|first| purchases.now - first < YOUNG && !purchases.orders.is_empty());
-    if !is_young {
+    let begins = |line: &Entry| match line.balance_after {
+        Some(after) => after == line.change,
+        None => purchases.now - line.at < YOUNG,
+    };
+    if purchases.orders.is_empty() || !purchases.known.first().is_some_and(begins) {
         return 0;
     }
     let totals: Vec<i128> = body.iter().map(|week| week.iter().map(|day| i128::from(*day)).sum()).collect();
@@ -135,10 +138,10 @@ fn migration(purchases: &Purchases<'_>, body: &[Week]) -> usize {
     (1..=longest).rev().find(is_migration).unwrap_or(0)
 }
 
-/// The middle of these; 0 where there are none.
+/// The middle of these, the lower one of two; 0 where there are none.
 fn median(mut values: Vec<Minor>) -> Minor {
     values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or(0)
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0)
 }
 
 /// The weeks that tell something: those in which there was enough to buy with, or all where too few are left of them.

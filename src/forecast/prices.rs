@@ -23,23 +23,23 @@ pub(super) const UNCHANGED: Ratio = 65_536;
 /// A product and one of its prices.
 pub(super) type PriceKey<'a> = (Option<&'a str>, Minor);
 
-/// What was paid at a moment, as a ratio to the price before.
-type Payment = (NaiveDate, Ratio);
+/// A day on which a price was paid, and the ratio to the price before.
+type PriceEvent = (NaiveDate, Ratio);
 
 /// What has become of each price of each product.
 pub(super) struct Prices<'a> {
     /// When a price was paid, or a renewal of such an order cost another; oldest first.
-    events: BTreeMap<PriceKey<'a>, Vec<Payment>>,
+    events: BTreeMap<PriceKey<'a>, Vec<PriceEvent>>,
     /// The newest renewals of each product, newest first.
-    of_product: BTreeMap<Option<&'a str>, Vec<Payment>>,
+    of_product: BTreeMap<Option<&'a str>, Vec<PriceEvent>>,
     /// The newest renewals of all products, newest first.
-    of_all: Vec<Payment>,
+    of_all: Vec<PriceEvent>,
 }
 
 impl<'a> Prices<'a> {
     pub(super) fn read(purchases: &Purchases<'a>) -> Self {
         let orders = purchases.orders;
-        let mut events: BTreeMap<PriceKey<'a>, Vec<Payment>> = BTreeMap::new();
+        let mut events: BTreeMap<PriceKey<'a>, Vec<PriceEvent>> = BTreeMap::new();
         for order in orders {
             if let Some(placed) = order.placed {
                 events.entry(key(order)).or_default().push((placed, UNCHANGED));
@@ -49,6 +49,9 @@ impl<'a> Prices<'a> {
         for renewal in &purchases.renewals {
             let (old, Some(new)) = (&orders[renewal.renewed], renewal.by.map(|by| &orders[by])) else { continue };
             let Some(ratio) = price_ratio(minor(old.price), minor(new.price)) else { continue };
+            if !last_as_long(old, new) {
+                continue;
+            }
             renewals.push((renewal.on, ratio, old.product.as_deref()));
             if ratio != UNCHANGED {
                 events.entry(key(old)).or_default().push((renewal.on, ratio));
@@ -59,7 +62,7 @@ impl<'a> Prices<'a> {
         }
         renewals.sort_by_key(|(on, ..)| Reverse(*on));
         let of_all = renewals.iter().take(PRICE_RENEWALS).map(|(on, ratio, _)| (*on, *ratio)).collect();
-        let mut of_product: BTreeMap<Option<&'a str>, Vec<Payment>> = BTreeMap::new();
+        let mut of_product: BTreeMap<Option<&'a str>, Vec<PriceEvent>> = BTreeMap::new();
         for (on, ratio, product) in renewals {
             let its = of_product.entry(product).or_default();
             if its.len() < PRICE_RENEWALS {
@@ -78,8 +81,10 @@ impl<'a> Prices<'a> {
     pub(super) fn next(&self, order: &Order, today: NaiveDate) -> Vec<Ratio> {
         let own = self.events.get(&key(order)).map(Vec::as_slice).unwrap_or_default();
         let own = own.iter().rev().take(PRICE_EVENTS).take_while(|(on, _)| (today - *on).num_days() <= PRICE_DAYS);
-        let newest: Vec<Ratio> = own.map(|(_, ratio)| *ratio).collect();
+        let mut newest: Vec<Ratio> = own.map(|(_, ratio)| *ratio).collect();
         if !newest.is_empty() {
+            // One alone may be an exception: as if another had cost what it did before.
+            newest.resize(newest.len().max(2), UNCHANGED);
             return newest;
         }
         let told = [self.product(order), &self.of_all].into_iter().find(|its| its.len() >= LEAST_PRICE_RENEWALS);
@@ -89,9 +94,15 @@ impl<'a> Prices<'a> {
         }
     }
 
-    fn product<'s>(&'s self, order: &'s Order) -> &'s [Payment] {
+    fn product<'s>(&'s self, order: &'s Order) -> &'s [PriceEvent] {
         self.of_product.get(&order.product.as_deref()).map(Vec::as_slice).unwrap_or_default()
     }
+}
+
+/// Whether two orders were bought for about as long, so that their prices can be compared.
+fn last_as_long(one: &Order, other: &Order) -> bool {
+    let days = |order: &Order| Some((order.bought_until? - order.placed?).num_days());
+    days(one).zip(days(other)).is_none_or(|(one, other)| (one - other).abs() * 10 <= one.max(other))
 }
 
 pub(super) fn key(order: &Order) -> PriceKey<'_> {
@@ -99,7 +110,12 @@ pub(super) fn key(order: &Order) -> PriceKey<'_> {
 }
 
 /// The ratio of two prices; `None` where they have nothing to do with each other.
-fn price_ratio(old: Minor, new: Minor) -> Option<Ratio> {
+pub(super) fn price_ratio(old: Minor, new: Minor) -> Option<Ratio> {
     let ratio = i64::try_from(i128::from(new) * 65_536 / i128::from(old.max(1))).ok()?;
     (UNCHANGED / 10..=UNCHANGED * 10).contains(&ratio).then_some(ratio)
+}
+
+/// An amount times a ratio in 65 536ths.
+pub(super) fn scaled(amount: Minor, ratio: i64) -> Minor {
+    Minor::try_from((i128::from(amount) * i128::from(ratio)) >> 16).unwrap_or(Minor::MAX)
 }

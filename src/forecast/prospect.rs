@@ -319,7 +319,11 @@ impl Prospect {
             Metric::Runway | Metric::Shortfall => Decimal::ZERO,
             _ => return None,
         };
-        deposit(keep, available, *futures.spent.get(&(rule.confidence, days_of(rule)))?)
+        let spent = *futures.spent.get(&(rule.confidence, days_of(rule)))?;
+        let own = deposit(keep, available, spent);
+        // A shortfall counts renewals in full, also what is usually paid from elsewhere.
+        let missing = self.shortfall(rule).ok().filter(|_| rule.metric == Metric::Shortfall);
+        own.max(missing.map(|missing| missing.ceil()).filter(|missing| *missing > Decimal::ZERO))
     }
 
     /// Whether a level's amounts are in the currency of the funds.

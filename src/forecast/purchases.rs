@@ -28,8 +28,10 @@ const PAID_AFTER: i64 = 35;
 /// The same of a debit that is recognised by its price.
 const PRICED_BEFORE: i64 = 1;
 const PRICED_AFTER: i64 = 4;
-/// Orders of one common name that are compared with each other at most.
-const MOST_COMPARED: usize = 200;
+/// Candidates that are compared at most: bounds the time where thousands of orders have one name, or one price.
+const MOST_COMPARED: usize = 5000;
+/// No tax is higher: a factor.
+const MOST_TAX: Decimal = Decimal::from_parts(13, 0, 0, false, 1);
 /// An order of the last days may not be charged yet.
 const CHARGED_WITHIN: u64 = 2;
 /// A credit may come so long before the debit that it pays for.
@@ -169,7 +171,7 @@ impl<'a> Purchases<'a> {
         let charged: BTreeSet<usize> = self.all.iter().filter_map(|purchase| purchase.order).collect();
         let recent = |order: &Order| order.placed.is_some_and(|placed| placed > first.date_naive());
         for (place, (order, payment)) in self.orders.iter().zip(&self.payments).enumerate() {
-            if *payment == Payment::Elsewhere && recent(order) && !charged.contains(&place) {
+            if *payment == Payment::Elsewhere && !order.price.is_zero() && recent(order) && !charged.contains(&place) {
                 sums.paid_elsewhere.add(order.price);
             }
         }
@@ -205,13 +207,15 @@ pub(super) fn net_purchases<'a>(lines: &'a [Entry], spending: &Spending) -> Vec<
     for credit in credits() {
         let mut left = credit.change;
         let last = credit.at.checked_add_signed(CREDIT_AHEAD).unwrap_or(Time::MAX_UTC);
-        for place in credit.order.and_then(|order| places.get(&order)).into_iter().flatten().rev() {
+        let Some(open) = credit.order.and_then(|order| places.get_mut(&order)) else { continue };
+        for place in open.iter().rev() {
             let (debit, cost) = &mut purchases[*place];
-            if debit.at <= last {
+            if debit.at <= last && !left.is_zero() {
                 let taken = left.min(*cost);
                 (*cost, left) = (*cost - taken, left - taken);
             }
         }
+        open.retain(|place| !purchases[*place].1.is_zero());
     }
     purchases
 }
@@ -243,6 +247,7 @@ fn paid_orders(purchases: &mut [Purchase<'_>], orders: &[Order]) -> Vec<Option<u
         *paid = best.map(|(.., number)| number);
     }
     pay_by_price(purchases, orders, &unnamed, &mut paid);
+    pay_with_tax(purchases, orders, &unnamed, &mut paid);
     for (place, number) in paid.iter().enumerate() {
         if let Some(number) = number {
             purchases[*number].order = Some(place);
@@ -271,11 +276,43 @@ fn pay_by_price(
         let days = |number: usize| (day(number) - placed).num_days();
         let first = same.partition_point(|number| days(*number) < -PRICED_BEFORE);
         let near = same[first..].iter().copied().take_while(|number| days(*number) <= PRICED_AFTER);
-        let best = near.filter(|number| !taken.contains(number)).take(MOST_COMPARED).min_by_key(|it| days(*it).abs());
+        let best = near.take(MOST_COMPARED).filter(|number| !taken.contains(number)).min_by_key(|it| days(*it).abs());
         if let Some(number) = best {
             taken.insert(number);
             paid[place] = Some(number);
         }
+    }
+}
+
+/// The same where no debit names an order or has the exact price of one: then the prices are listed without their tax.
+fn pay_with_tax(
+    purchases: &[Purchase<'_>],
+    orders: &[Order],
+    unnamed: &BTreeMap<Decimal, Vec<usize>>,
+    paid: &mut [Option<usize>],
+) {
+    if unnamed.is_empty() || paid.iter().any(Option::is_some) {
+        return;
+    }
+    let mut ratios: BTreeMap<Decimal, usize> = BTreeMap::new();
+    let mut taxed: Vec<Option<usize>> = vec![None; orders.len()];
+    let mut taken = BTreeSet::new();
+    for (place, order) in orders.iter().enumerate() {
+        let Some(placed) = order.placed.filter(|_| order.price > Decimal::ZERO) else { continue };
+        let dearer = unnamed.range(order.price..=order.price.saturating_mul(MOST_TAX));
+        let fits = |number: &usize| {
+            let days = (purchases[*number].entry.at.date_naive() - placed).num_days();
+            (-PRICED_BEFORE..=PRICED_AFTER).contains(&days) && !taken.contains(number)
+        };
+        if let Some(number) = dearer.flat_map(|(_, numbers)| numbers).copied().take(MOST_COMPARED).find(fits) {
+            taken.insert(number);
+            taxed[place] = Some(number);
+            *ratios.entry((-purchases[number].entry.change / order.price).round_dp(2)).or_default() += 1;
+        }
+    }
+    // One rate explains most of them, or they have nothing to do with each other.
+    if ratios.values().max().is_some_and(|same| same * 2 > taken.len()) {
+        paid.copy_from_slice(&taxed);
     }
 }
 
@@ -347,7 +384,7 @@ impl<'a> Followers<'a> {
         let rank = |(placed, other): &&(NaiveDate, usize)| {
             (orders[*other].product != renewed.product, days(*placed).abs(), orders[*other].id)
         };
-        let (placed, by) = *near.filter(follows).take(MOST_COMPARED).min_by_key(rank)?;
+        let (placed, by) = *near.take(MOST_COMPARED).filter(follows).min_by_key(rank)?;
         self.taken[by] = true;
         Some((by, placed))
     }
@@ -387,7 +424,7 @@ fn renewals_by_price(
         let days = |number: usize| (end - day(number)).num_days();
         let near = same[first..].iter().copied().take_while(|number| days(*number) >= -LATEST_BY_PRICE);
         let rank = |number: &usize| (!years_later(*number), days(*number) <= 0, days(*number).abs());
-        if let Some(number) = near.filter(fits).take(MOST_COMPARED).min_by_key(rank) {
+        if let Some(number) = near.take(MOST_COMPARED).filter(fits).min_by_key(rank) {
             taken.insert(number);
             let (by, on) = (purchases[number].order, day(number));
             found.push(Renewal { renewed: place, by, purchase: Some(number), on, lead: lead(end, on) });

@@ -9,7 +9,7 @@ use rust_decimal::prelude::{FromPrimitive as _, ToPrimitive as _};
 
 use super::HORIZON_DAYS;
 use super::history::{Minor, minor};
-use super::prices::{PriceKey, Prices, Ratio, key};
+use super::prices::{PriceKey, Prices, Ratio, UNCHANGED, key, price_ratio, scaled};
 use super::purchases::{Payment, PurchaseKind, Purchases, Renewal, last_day};
 use super::renewals::{days_before, is_open};
 use super::share::Share;
@@ -40,6 +40,8 @@ const MOST_PAYMENTS: u32 = 200;
 const LEAST_LEADS: usize = 12;
 /// Days of an order whose length is not known.
 const USUAL_LENGTH: u32 = 365;
+/// No order is taken to last shorter: bounds how often it is renewed in a year.
+const SHORTEST_LENGTH: u32 = 7;
 
 /// One renewal to come.
 #[derive(Debug, Clone)]
@@ -150,6 +152,7 @@ fn dues(
 ) -> (Vec<Due>, Vec<Vec<Ratio>>) {
     let today = purchases.now.date_naive();
     let last = i32::try_from(HORIZON_DAYS).unwrap_or(i32::MAX) + LONGEST_LEAD;
+    let beside_price = beside_price(purchases);
     let mut classes: BTreeMap<(PriceKey<'_>, bool), usize> = BTreeMap::new();
     let (mut dues, mut ratios) = (Vec::new(), Vec::new());
     for (place, (order, payment)) in purchases.orders.iter().zip(&purchases.payments).enumerate() {
@@ -166,9 +169,9 @@ fn dues(
             ratios.len() - 1
         });
         dues.push(Due {
-            price: minor(order.price),
+            price: scaled(minor(order.price), beside_price),
             days,
-            length: length(order).unwrap_or(USUAL_LENGTH),
+            length: length(order).unwrap_or(USUAL_LENGTH).max(SHORTEST_LENGTH),
             payment: *payment,
             standing: standings.of(place, order, today),
             leads: lead,
@@ -196,6 +199,17 @@ pub(super) fn share_from_balance(made: &[Payment]) -> Option<Decimal> {
             Decimal::from_f64(unknown_from_balance(balance, elsewhere).mean()).map(|mean| mean.round_dp(PLACES))
         }
     }
+}
+
+/// What is usually charged for an order, as a ratio to its listed price: more than 1 where that is without tax.
+fn beside_price(purchases: &Purchases<'_>) -> Ratio {
+    let charged = purchases.all.iter().filter_map(|purchase| {
+        let price = minor(purchases.orders.get(purchase.order?)?.price);
+        price_ratio(price, minor(-purchase.entry.change))
+    });
+    let mut ratios: Vec<Ratio> = charged.collect();
+    ratios.sort_unstable();
+    ratios.get(ratios.len() / 2).copied().unwrap_or(UNCHANGED)
 }
 
 /// How many of these were made from the balance, and how many from elsewhere.
