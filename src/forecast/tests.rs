@@ -302,6 +302,31 @@ fn busy_month_ends_are_no_restlessness() {
 }
 
 #[test]
+fn a_rise_of_the_whole_price_list_counts_for_all_that_is_bought() {
+    let ledger = |rise: i64| {
+        a_year(|day| [200, 300, 500][usize::try_from(day % 3).unwrap()] * if day < 12 { rise } else { 100 } / 100)
+    };
+    let middle = |rise| forecast(&ledger(rise), 90_000).spend_range(30, Confidence::default()).middle;
+    let within = |low: i64, high: i64, amount: Decimal| (Decimal::from(low)..=Decimal::from(high)).contains(&amount);
+    assert!(within(9_900, 10_100, middle(100)), "{}", middle(100));
+    assert!(within(11_900, 12_100, middle(120)), "{}", middle(120));
+}
+
+#[test]
+fn an_even_buyer_is_known_better_than_an_uneven_one() {
+    // One order a week, on some day of it, or every week with two followed by two weeks without one.
+    let width = |days: &dyn Fn(i64) -> bool| {
+        let purchases = (0..91).filter(|day| days(*day)).map(|day| line(day * 24 + 1, -200, "Charge"));
+        let ledger = Ledger::new([line(91 * 24, 100_000, "Credit")].into_iter().chain(purchases).collect());
+        let range = forecast(&ledger, 9000).spend_range(30, Confidence::default());
+        range.high - range.low
+    };
+    let even = width(&|day| day % 7 == (day / 7 * 5) % 7);
+    let uneven = width(&|day| matches!(day % 28, 2 | 5 | 9 | 11));
+    assert!(even * Decimal::TWO < uneven, "{even} {uneven}");
+}
+
+#[test]
 fn known_renewals_are_added_once_near_their_end() {
     let ledger = daily(90, 100);
     let orders: Vec<Order> = (0..10).map(|id| order(id, 1000, (2027, 1, 20))).collect();

@@ -175,3 +175,55 @@ fn when_an_order_was_renewed_is_known_whoever_paid() {
     let dates: Vec<_> = at.into_iter().map(|(order, at)| (order, at.date_naive())).collect();
     assert_eq!(dates, [(1, day(20)), (3, day(18))]);
 }
+
+#[test]
+fn debits_with_tax_belong_to_orders_that_are_listed_without() {
+    let orders = [
+        renewed(site(1, "www.example.com", 300, (375, 10))),
+        site(2, "www.example.com", 300, (20, -355)),
+        site(3, "new.example.com", 500, (15, -350)),
+    ];
+    let taxed = [debit(20, 363, None), debit(15, 605, None)].to_vec();
+    assert_eq!(told(&ledger(taxed.clone()), &orders), ["20: 363 Renewal", "15: 605 NewOrder"]);
+    let taxed = ledger(taxed);
+    let purchases = Purchases::read(&taxed, Some(&orders), &Spending::default(), now());
+    assert_eq!(purchases.payments[1..], [Payment::Balance, Payment::Balance]);
+    let other = [debit(20, 363, None), debit(15, 511, None)].to_vec();
+    assert_eq!(told(&ledger(other), &orders), ["20: 363 Other", "15: 511 Other"], "no rate explains these");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the books hold: few names, prices and days, ids that name nothing, credits of any size.
+    #[test]
+    fn each_purchase_is_of_one_kind_and_pays_for_one_order_at_most(
+        listed in proptest::collection::vec((0u64..30, 0i64..3, 0i64..3, 0i64..60, 1i64..5, any::<bool>()), 0..30),
+        lines in proptest::collection::vec((0i64..60, -3i64..4, proptest::option::of(0u64..40)), 0..60),
+    ) {
+        let order = |(id, name, price, placed, years, is_renewed): (u64, i64, i64, i64, i64, bool)| Order {
+            renewed: is_renewed,
+            ..site(id, &format!("{name}.example.com"), price * 100, (placed * 10, placed * 10 - 73 * years))
+        };
+        let orders: Vec<Order> = listed.into_iter().map(order).collect();
+        let lines: Vec<Entry> = lines.into_iter().enumerate().map(|(number, (ago, hundreds, order))| {
+            Entry { id: number.to_string().into(), ..debit(ago * 10, hundreds * 100, order) }
+        }).collect();
+        let ledger = ledger(lines);
+        let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());
+        let mut paid: Vec<usize> = purchases.all.iter().filter_map(|purchase| purchase.order).collect();
+        let mut renewals: Vec<usize> = purchases.renewals.iter().map(|renewal| renewal.renewed).collect();
+        let mut by: Vec<usize> = purchases.renewals.iter().filter_map(|renewal| renewal.purchase).collect();
+        for places in [&mut paid, &mut renewals, &mut by] {
+            let count = places.len();
+            places.sort_unstable();
+            places.dedup();
+            prop_assert_eq!(places.len(), count);
+        }
+        let debits: Decimal = purchases.all.iter().map(|purchase| -purchase.entry.change).sum();
+        let costs: Decimal = purchases.all.iter().map(|purchase| purchase.cost).sum();
+        let credits: Decimal = ledger.entries().iter().filter(|line| line.order.is_some()).map(|line| line.change.max(Decimal::ZERO)).sum();
+        prop_assert!(costs <= debits && debits - costs <= credits);
+        prop_assert!(purchases.all.iter().all(|purchase| purchase.cost >= Decimal::ZERO));
+    }
+}

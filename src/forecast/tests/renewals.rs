@@ -171,3 +171,33 @@ fn an_order_of_a_quarter_is_renewed_again_and_again() {
     assert!(within(1_000..=1_200, account.middle(40)), "{}", account.middle(40));
     assert!(within(3_900..=4_400, account.middle(340)), "{}", account.middle(340));
 }
+
+#[test]
+fn one_renewal_that_costs_another_price_sets_no_price() {
+    let mut account = Account::default();
+    for number in 0..30 {
+        let (name, days) = (format!("{number}.example.com"), 5 + 9 * number);
+        account.renewal(&name, days, (700, if number == 0 { 2100 } else { 700 }));
+    }
+    for number in 0..10 {
+        account.new_order(&format!("old-{number}.example.com"), 355 - number, 700);
+    }
+    let account = account.with_a_pace();
+    assert!(within(6_900..=10_500, account.middle(30)), "{}", account.middle(30));
+}
+
+#[test]
+fn what_is_charged_beside_the_listed_price_is_charged_for_renewals_too() {
+    let mut account = Account::default();
+    for number in 0..30 {
+        account.renewal(&format!("{number}.example.com"), 9 + 9 * number, (700, 700));
+    }
+    for number in 0..12 {
+        account.new_order(&format!("due-{number}.example.com"), 355 - number, 1000);
+    }
+    for line in &mut account.debits {
+        line.change = line.change * Decimal::from(12) / Decimal::TEN;
+    }
+    let account = account.with_a_pace();
+    assert!(within(13_800..=16_200, account.middle(30)), "{}", account.middle(30));
+}
