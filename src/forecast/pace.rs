@@ -52,6 +52,8 @@ const MOST_RATIO: f64 = 4.0;
 
 /// How far the sum of weeks that know nothing of each other usually ranges from its mean, in deviations of that sum.
 const USUAL_RANGE: f64 = 1.25;
+/// The same of weeks that make up for each other, in so few weeks as a ledger has.
+const LEAST_RANGE: f64 = 0.35;
 /// A ledger that ranges less than this is even; one that ranges more than that is not. Of those that are not, one in forty ranges less
 /// than the first.
 const EVEN: f64 = 0.75;
@@ -314,8 +316,9 @@ fn unevenness(roots: &[f64]) -> f64 {
         (least, most) = (least.min(sum), most.max(sum));
     }
     let range = (most - least) / (squares * weeks / (weeks - 1.0)).sqrt().max(LEAST_ROOT);
-    let even = (range - EVEN).max(0.0) / (UNEVEN - EVEN);
-    (range.min(EVEN) / USUAL_RANGE + (1.0 - EVEN / USUAL_RANGE) * even).min(1.0)
+    let even = |range: f64| (range - LEAST_RANGE).max(0.0) / (USUAL_RANGE - LEAST_RANGE);
+    let between = (range - EVEN).max(0.0) / (UNEVEN - EVEN);
+    (even(range.min(EVEN)) + (1.0 - even(EVEN)) * between).min(1.0)
 }
 
 /// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as much
