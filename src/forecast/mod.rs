@@ -13,6 +13,7 @@ mod habits;
 mod history;
 mod list_prices;
 mod lumps;
+mod matching;
 mod outlook;
 mod pace;
 mod payments;

@@ -1,4 +1,4 @@
-//! What becomes of prices: what an order's renewal costs beside what the order did, as other purchases tell.
+//! Changes of prices: the price of an order's renewal beside that of the order, as other purchases show it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -26,9 +26,9 @@ pub(super) type PriceKey<'a> = (Option<&'a str>, Minor);
 /// A day on which a price was paid, and the ratio to the price before.
 type PriceEvent = (NaiveDate, Ratio);
 
-/// What has become of each price of each product.
+/// The changes of each price of each product.
 pub(super) struct Prices<'a> {
-    /// When a price was paid, or a renewal of such an order cost another; oldest first.
+    /// Payments of a price, and renewals of such orders that cost another; oldest first.
     events: BTreeMap<PriceKey<'a>, Vec<PriceEvent>>,
     /// The newest renewals of each product, newest first.
     of_product: BTreeMap<Option<&'a str>, Vec<PriceEvent>>,
@@ -72,12 +72,12 @@ impl<'a> Prices<'a> {
         Self { events, of_product, of_all }
     }
 
-    /// Whether prices of this product had changed already when this order was placed, so that its own is one of the new.
+    /// Tells if prices of this product had changed already when this order was placed, so that its own is one of the new.
     pub(super) fn has_changed_before(&self, order: &Order) -> bool {
         self.product(order).iter().any(|(on, ratio)| *ratio != UNCHANGED && Some(*on) <= order.placed)
     }
 
-    /// What the order's next price may be, as ratios to its last.
+    /// Possible next prices of the order, as ratios to its last.
     pub(super) fn next(&self, order: &Order, today: NaiveDate) -> Vec<Ratio> {
         let own = self.events.get(&key(order)).map(Vec::as_slice).unwrap_or_default();
         let own = own.iter().rev().take(PRICE_EVENTS).take_while(|(on, _)| (today - *on).num_days() <= PRICE_DAYS);
@@ -99,7 +99,7 @@ impl<'a> Prices<'a> {
     }
 }
 
-/// Whether two orders were bought for about as long, so that their prices can be compared.
+/// Tells if two orders were bought for about as long, so that their prices can be compared.
 fn last_as_long(one: &Order, other: &Order) -> bool {
     let days = |order: &Order| Some((order.bought_until? - order.placed?).num_days());
     days(one).zip(days(other)).is_none_or(|(one, other)| (one - other).abs() * 10 <= one.max(other))

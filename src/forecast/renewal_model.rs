@@ -1,5 +1,5 @@
-//! How an account renews its orders, learnt from those that have ended: how many of them, how long before their end, at what
-//! price, and whether from the balance; and the orders to which that applies.
+//! The way in which an account renews its orders, learnt from those that have ended: their share, the days before their end,
+//! the price, and the source of the money; and the orders to which that applies.
 
 use std::collections::BTreeMap;
 
@@ -23,13 +23,13 @@ pub(super) const LONGEST_LEAD: i32 = 100;
 const RENEWED_BEFORE: (u32, u32) = (6, 1);
 /// The same of orders whose certificate ended long before them, and was not issued anew: few are wanted any more.
 const IDLE_RENEWED_BEFORE: (u32, u32) = (2, 3);
-/// How long that is.
+/// Days that count as long.
 const IDLE_DAYS: u64 = 30;
-/// What is known of all orders counts as so many cases.
+/// All orders together count as so many cases of each standing.
 const POOLED: u32 = 8;
 /// An order may end so many days later than it was bought for without being a renewal.
 const CARRIED_DAYS: i64 = 2;
-/// What paid for an order will probably pay for its renewal.
+/// The source of the money for an order probably pays for its renewal, too.
 const STAYS_WITH_BALANCE: (u32, u32) = (21, 1);
 const STAYS_ELSEWHERE: (u32, u32) = (1, 13);
 const UNKNOWN_PAYMENT: (u32, u32) = (13, 1);
@@ -46,11 +46,11 @@ const SHORTEST_LENGTH: u32 = 7;
 /// One renewal to come.
 #[derive(Debug, Clone)]
 pub(super) struct Due {
-    /// What the order cost.
+    /// Price that is charged for the order.
     pub(super) price: Minor,
     /// Days until it ends; below 0 where it has ended and may still be renewed.
     pub(super) days: i32,
-    /// How long it lasts, and so its renewal.
+    /// Days that it lasts, and so does its renewal.
     pub(super) length: u32,
     pub(super) payment: Payment,
     pub(super) standing: Standing,
@@ -61,7 +61,7 @@ pub(super) struct Due {
     pub(super) prices: usize,
 }
 
-/// What an order tells of whether it will be renewed.
+/// Traits of an order that make its renewal more or less likely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It is a renewal itself.
@@ -72,30 +72,30 @@ pub(super) enum Standing {
     Idle,
 }
 
-/// How many orders have ended.
+/// Numbers of orders that have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) renewed: usize,
     pub(super) lapsed: usize,
 }
 
-/// How an account renews its orders.
+/// The way in which an account renews its orders.
 #[derive(Debug, Clone)]
 pub(super) struct RenewalModel {
     pub(super) dues: Vec<Due>,
-    /// How many of the orders that end are renewed, by what is known of them.
+    /// Share of the orders that are renewed, by their standing.
     pub(super) renewed: [Share; 3],
     from_balance: Share,
     from_elsewhere: Share,
     from_unknown: Share,
-    /// How many days before the end of its order each renewal came, shortest first; all of them, then those of each product
+    /// Days from each renewal to the end of its order, shortest first; all of them, then those of each product
     /// that has enough.
     pub(super) leads: Vec<Vec<i32>>,
     /// Ratios of the next price to the last; never an empty list.
     pub(super) prices: Vec<Vec<Ratio>>,
-    /// How much of what is bought beside renewals is new orders.
+    /// Share of the new orders in what is bought beside renewals.
     pub(super) new_orders: f64,
-    /// How many days a new order usually lasts.
+    /// Days that a new order usually lasts.
     pub(super) new_length: u32,
 }
 
@@ -201,7 +201,7 @@ pub(super) fn share_from_balance(made: &[Payment]) -> Option<Decimal> {
     }
 }
 
-/// What is usually charged for an order, as a ratio to its listed price: more than 1 where that is without tax.
+/// The usual charge for an order, as a ratio to its listed price: more than 1 where that is without tax.
 fn beside_price(purchases: &Purchases<'_>) -> Ratio {
     let charged = purchases.all.iter().filter_map(|purchase| {
         let price = minor(purchases.orders.get(purchase.order?)?.price);
@@ -212,7 +212,7 @@ fn beside_price(purchases: &Purchases<'_>) -> Ratio {
     ratios.get(ratios.len() / 2).copied().unwrap_or(UNCHANGED)
 }
 
-/// How many of these were made from the balance, and how many from elsewhere.
+/// Numbers of these that were made from the balance, and from elsewhere.
 fn payments(all: &(impl Iterator<Item = Payment> + Clone)) -> (usize, usize) {
     let count = |payment| all.clone().filter(|its| *its == payment).count();
     (count(Payment::Balance), count(Payment::Elsewhere))
@@ -225,7 +225,7 @@ fn recent(purchases: &Purchases<'_>, today: NaiveDate) -> Vec<Renewal> {
     purchases.renewals.iter().filter(recent).copied().collect()
 }
 
-/// Which orders are renewals.
+/// The orders that are renewals.
 struct Standings {
     follows: Vec<bool>,
 }
@@ -247,7 +247,7 @@ impl Standings {
         }
     }
 
-    /// How often orders of each standing were renewed. What is known of all of them counts for a few cases of each.
+    /// Share of the orders of each standing that were renewed. What is known of all of them counts for a few cases of each.
     fn shares(&self, orders: &[Order], today: NaiveDate) -> [Share; 3] {
         let of = |wanted: &[Standing]| {
             let its =
@@ -266,18 +266,18 @@ impl Standings {
     }
 }
 
-/// Whether the order lasts longer than it was bought for: what was left of the one before was added.
+/// Tells if the order lasts longer than it was bought for: what was left of the one before was added.
 fn carries_on(order: &Order) -> bool {
     let bought = order.bought_until.zip(order.order_ends);
     bought.is_some_and(|(bought, ends)| (ends - bought).num_days() > CARRIED_DAYS)
 }
 
-/// Whether the order's certificate ended long before it, or long ago while it goes on.
+/// Tells if the order's certificate ended long before it, or long ago while it goes on.
 fn is_idle(order: &Order, today: NaiveDate) -> bool {
     order.certificate_ends < days_before(last_day(order).min(today), IDLE_DAYS)
 }
 
-/// How many of these orders ended in the last year and were renewed, and how many were not.
+/// Numbers of these orders that ended in the last year and were renewed, and were not.
 pub(super) fn ended<'o>(orders: impl IntoIterator<Item = &'o Order>, today: NaiveDate) -> Ended {
     let (from, to) = (days_before(today, 365), days_before(today, 7));
     let mut ended = Ended { renewed: 0, lapsed: 0 };
@@ -289,7 +289,7 @@ pub(super) fn ended<'o>(orders: impl IntoIterator<Item = &'o Order>, today: Naiv
     ended
 }
 
-/// How many days an order lasts from the day it was placed, or from the end of the one that it renewed.
+/// Days that an order lasts from the day it was placed, or from the end of the one that it renewed.
 fn length(order: &Order) -> Option<u32> {
     let until = order.bought_until.or_else(|| order.probably_ends())?;
     u32::try_from((until - order.placed?).num_days()).ok().filter(|days| *days > 0)
@@ -301,7 +301,7 @@ fn usual_length(orders: &[Order]) -> u32 {
     lengths.get(lengths.len() / 2).copied().unwrap_or(USUAL_LENGTH)
 }
 
-/// How much of what was bought beside renewals was new orders.
+/// Share of the new orders in what was bought beside renewals.
 fn new_orders(purchases: &Purchases<'_>) -> f64 {
     let sum = |kind| -> Minor {
         let its = purchases.all.iter().filter(|purchase| purchase.kind == kind);
@@ -317,7 +317,7 @@ fn ratio(part: Minor, whole: Minor) -> f64 {
     f64::from(i32::try_from(ratio).unwrap_or(65_536)) / 65_536.0
 }
 
-/// How many days before the end of its order each renewal came.
+/// Days from each renewal to the end of its order.
 struct Leads<'a> {
     classes: Vec<Vec<i32>>,
     products: BTreeMap<&'a str, usize>,

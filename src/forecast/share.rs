@@ -1,4 +1,4 @@
-//! A share of which only some cases are known: how often orders are renewed, or paid from the balance.
+//! A share of which only some cases are known, such as that of orders that are renewed, or paid from the balance.
 //!
 //! A beta distribution on a grid, made with `+ − × ÷` alone, which give the same result everywhere.
 
@@ -7,10 +7,10 @@ use rust_decimal::prelude::ToPrimitive as _;
 /// Places of the grid.
 const PLACES: usize = 128;
 
-/// What is known of a share.
+/// The distribution of a share.
 #[derive(Debug, Clone)]
 pub(super) struct Share {
-    /// How likely it is that the share is not above each place of the grid.
+    /// Probability that the share is not above each place of the grid.
     up_to: [f64; PLACES],
     mean: f64,
 }

@@ -482,8 +482,7 @@ impl World {
     }
 
     /// How often an order, a renewal or a domain was refused because the funds of this division, which it may share with
-    /// others, did not suffice. A renewal by hand is tried every
-    /// day.
+    /// others, did not suffice. A renewal by hand is tried every day.
     pub fn refused(&self, division: u64) -> u64 {
         let number = self.plans.iter().position(|plan| plan.id == division);
         number.map_or(0, |number| self.purse(number).refused)
