@@ -213,7 +213,7 @@ async fn nothing_is_asked_until_it_is_wanted_and_then_each_part_only_when_it_is_
     assert_eq!(house.shelf.books(None), Books::unread());
     house.want(&[None]);
     assert!(house.settled(&[None]).await < Duration::from_secs(1));
-    assert_eq!(house.script.taken(), ["ledger None 2025-10-19", "orders 2025-10-09 2027-12-28"]);
+    assert_eq!(house.script.taken(), ["ledger None 2025-10-19", "orders 2025-10-09 2030-03-07"]);
     assert_eq!(house.lines(None), Ok(2));
     for _ in 0..30 {
         // Each cycle says again what it wants.
@@ -325,7 +325,7 @@ async fn a_ledger_that_does_not_go_on_where_it_ended_is_read_as_a_whole() {
     *house.script.lines.lock().unwrap() = vec![line("x", start())];
     house.script.taken();
     house.pass(61).await;
-    let all = ["ledger None 2026-11-19", "ledger None 2025-10-19", "orders 2025-10-09 2027-12-28"];
+    let all = ["ledger None 2026-11-19", "ledger None 2025-10-19", "orders 2025-10-09 2030-03-07"];
     assert_eq!(house.script.taken(), all, "the orders may be another account's too");
     assert_eq!(house.lines(None), Ok(1));
     house.end().await;
@@ -380,7 +380,7 @@ async fn an_end_that_cannot_be_read_is_asked_for_again_without_the_listing_and_t
     assert!(house.script.taken().iter().all(|it| it.starts_with("ledger")));
     house.pass(60).await;
     let asked: Vec<_> = house.script.taken().into_iter().filter(|it| !it.starts_with("ledger")).collect();
-    assert_eq!(asked, ["orders 2026-09-24 2027-12-29", "end 2"], "with the next listing");
+    assert_eq!(asked, ["orders 2026-09-24 2030-03-08", "end 2"], "with the next listing");
     assert_eq!(told(None), None);
     house.end().await;
 }
@@ -468,7 +468,7 @@ async fn with_another_key_nothing_from_the_cache_is_shown_before_it_was_read_on_
     house.settled(&[Some(5)]).await;
     assert_eq!(house.lines(Some(5)), Ok(2));
     let script = house.end().await;
-    assert_eq!(script.taken(), ["ledger Some(5) 2026-11-19", "orders 2025-10-09 2027-12-28"], "the same account's");
+    assert_eq!(script.taken(), ["ledger Some(5) 2026-11-19", "orders 2025-10-09 2030-03-07"], "the same account's");
     *script.lines.lock().unwrap() = vec![line("x", start())];
     let house = house_of(Arc::clone(&script), doubting(), Some(cache(folder.path(), "https://us")), 30);
     house.want(&[Some(5)]).settled(&[Some(5)]).await;
@@ -497,12 +497,12 @@ async fn orders_that_ended_long_ago_are_listed_once_and_kept() {
     let orders = [expired(1, 411), expired(2, 410), expired(3, 409), expired(4, 70), expired(5, 61), expired(6, 60)];
     *house.script.orders.lock().unwrap() = orders.into_iter().chain([order(7, 150, 1, None)]).collect();
     house.want(&[None]).settled(&[None]).await;
-    assert_eq!(of_orders(house.script.taken()), ["orders 2025-10-09 2027-12-28"]);
+    assert_eq!(of_orders(house.script.taken()), ["orders 2025-10-09 2030-03-07"]);
     assert_eq!(house.ids(), [2, 3, 4, 5, 6, 7]);
     // None of them is listed any more, and another one is.
     *house.script.orders.lock().unwrap() = vec![order(8, 150, 1, None)];
     house.pass(24 * 60 + 5).await;
-    assert_eq!(of_orders(house.script.taken()), ["orders 2026-09-24 2027-12-29"]);
+    assert_eq!(of_orders(house.script.taken()), ["orders 2026-09-24 2030-03-08"]);
     assert_eq!(house.ids(), [3, 4, 5, 8], "what is old is kept, the oldest is dropped, the rest is as listed");
     house.end().await;
 }
@@ -517,7 +517,7 @@ async fn a_list_read_by_a_clock_that_was_ahead_is_read_anew() {
     *script.orders.lock().unwrap() = orders;
     let house = house_with(script, Some(cache()));
     house.want(&[None]).settled(&[None]).await;
-    assert_eq!(of_orders(house.script.taken()), ["orders 2025-10-09 2027-12-28"]);
+    assert_eq!(of_orders(house.script.taken()), ["orders 2025-10-09 2030-03-07"]);
     assert_eq!(house.ids(), [1, 2]);
     house.end().await;
 }
@@ -541,7 +541,7 @@ async fn a_restart_lists_only_what_may_have_changed_since_the_orders_were_read()
     tokio::time::sleep(Duration::from_secs(5 * 24 * 3600)).await;
     let house = live(script);
     house.want(&[None]).pass(1).await;
-    assert_eq!(of_orders(house.script.taken()), ["orders 2026-09-24 2028-01-02"]);
+    assert_eq!(of_orders(house.script.taken()), ["orders 2026-09-24 2030-03-12"]);
     assert_eq!(house.ids(), [1]);
     house.end().await;
 }
@@ -556,10 +556,10 @@ async fn a_listing_begins_earlier_where_an_open_order_has_an_older_certificate()
     let again = Order { certificate_ends: today() + Days::new(199), ..plan };
     house.script.orders.lock().unwrap()[0] = again.clone();
     house.pass(24 * 60 + 5).await;
-    assert_eq!(of_orders(house.script.taken()), ["orders 2026-06-26 2027-12-29"]);
+    assert_eq!(of_orders(house.script.taken()), ["orders 2026-06-26 2030-03-08"]);
     assert_eq!((house.ids(), &house.shelf.books(None).orders.unwrap()[0]), (vec![1, 2], &again));
     house.pass(24 * 60).await;
-    assert_eq!(of_orders(house.script.taken()), ["orders 2026-09-25 2027-12-30"], "it has another certificate");
+    assert_eq!(of_orders(house.script.taken()), ["orders 2026-09-25 2030-03-09"], "it has another certificate");
     house.end().await;
 }
 
@@ -623,7 +623,7 @@ async fn after_a_restart_the_cache_is_used_and_a_damaged_or_foreign_one_is_not()
     let first = house();
     let script = first.end().await;
     *script.orders.lock().unwrap() = vec![order(1, 20, 3, Some(5))];
-    let all = ["ledger Some(5) 2025-10-19", "orders 2025-10-09 2027-12-28", "end 1"];
+    let all = ["ledger Some(5) 2025-10-19", "orders 2025-10-09 2030-03-07", "end 1"];
     assert_eq!(life(&script, cache(folder.path(), "https://us")).await, all);
     let kept = files(folder.path());
     assert_eq!(kept.len(), 2);

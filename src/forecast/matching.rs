@@ -23,6 +23,8 @@ const PRICED_BEFORE: i64 = 1;
 const PRICED_AFTER: i64 = 4;
 /// Candidates that are compared at most: bounds the time where thousands of orders have one name, or one price.
 const MOST_COMPARED: usize = 5000;
+/// The same of debits with tax.
+const MOST_TAXED: usize = 200;
 /// No tax is higher: a factor.
 const MOST_TAX: Decimal = Decimal::from_parts(13, 0, 0, false, 1);
 
@@ -77,12 +79,17 @@ fn pay_by_price(
         .collect();
     open.sort_unstable();
     let mut taken = BTreeSet::new();
+    let mut passed: BTreeMap<Decimal, usize> = BTreeMap::new();
     for (placed, _, place) in open {
         let Some(same) = unnamed.get(&orders[place].price) else { continue };
         let days = |number: usize| (day(number) - placed).num_days();
-        let first = same.partition_point(|number| days(*number) < -PRICED_BEFORE);
-        let near = same[first..].iter().copied().take_while(|number| days(*number) <= PRICED_AFTER);
-        let best = near.take(MOST_COMPARED).filter(|number| !taken.contains(number)).min_by_key(|it| days(*it).abs());
+        // What lies before the window of this order lies before that of the next, and what was taken stays taken.
+        let first = passed.entry(orders[place].price).or_default();
+        while same.get(*first).is_some_and(|number| days(*number) < -PRICED_BEFORE || taken.contains(number)) {
+            *first += 1;
+        }
+        let near = same[*first..].iter().copied().take_while(|number| days(*number) <= PRICED_AFTER);
+        let best = near.filter(|number| !taken.contains(number)).take(MOST_COMPARED).min_by_key(|it| days(*it).abs());
         if let Some(number) = best {
             taken.insert(number);
             paid[place] = Some(number);
@@ -100,25 +107,36 @@ fn pay_with_tax(
     if unnamed.is_empty() || paid.iter().any(Option::is_some) {
         return;
     }
-    let mut ratios: BTreeMap<Decimal, usize> = BTreeMap::new();
-    let mut taxed: Vec<Option<usize>> = vec![None; orders.len()];
-    let mut taken = BTreeSet::new();
-    for (place, order) in orders.iter().enumerate() {
-        let Some(placed) = order.placed.filter(|_| order.price > Decimal::ZERO) else { continue };
-        let dearer = unnamed.range(order.price..=order.price.saturating_mul(MOST_TAX));
-        let fits = |number: &usize| {
-            let days = (purchases[*number].entry.at.date_naive() - placed).num_days();
-            (-PRICED_BEFORE..=PRICED_AFTER).contains(&days) && !taken.contains(number)
-        };
-        if let Some(number) = dearer.flat_map(|(_, numbers)| numbers).copied().take(MOST_COMPARED).find(fits) {
-            taken.insert(number);
-            taxed[place] = Some(number);
-            *ratios.entry((-purchases[number].entry.change / order.price).round_dp(2)).or_default() += 1;
+    let mut by_day: Vec<(NaiveDate, usize)> =
+        unnamed.values().flatten().map(|number| (purchases[*number].entry.at.date_naive(), *number)).collect();
+    by_day.sort_unstable();
+    // Debits near an order's date, and what they are beside its price.
+    let near = |order: &Order| -> Vec<(Decimal, usize)> {
+        let Some(placed) = order.placed.filter(|_| order.price > Decimal::ZERO) else { return Vec::new() };
+        let days = |day: NaiveDate| (day - placed).num_days();
+        let first = by_day.partition_point(|(day, _)| days(*day) < -PRICED_BEFORE);
+        let its = by_day[first..].iter().take_while(|(day, _)| days(*day) <= PRICED_AFTER).take(MOST_TAXED);
+        let ratio = |number: usize| (-purchases[number].entry.change).checked_div(order.price).map(|it| it.round_dp(3));
+        let its = its.filter_map(|(_, number)| Some((ratio(*number)?, *number)));
+        its.filter(|(ratio, _)| (Decimal::ONE..=MOST_TAX).contains(ratio)).collect()
+    };
+    let mut rates: BTreeMap<Decimal, usize> = BTreeMap::new();
+    for order in orders {
+        let found: BTreeSet<Decimal> = near(order).into_iter().map(|(ratio, _)| ratio).collect();
+        for ratio in found {
+            *rates.entry(ratio).or_default() += 1;
         }
     }
+    let dated = orders.iter().filter(|order| !near(order).is_empty()).count();
     // One rate explains most of them, or they have nothing to do with each other.
-    if ratios.values().max().is_some_and(|same| same * 2 > taken.len()) {
-        paid.copy_from_slice(&taxed);
+    let Some((rate, _)) = rates.into_iter().filter(|(_, its)| its * 2 > dated).max_by_key(|(_, its)| *its) else {
+        return;
+    };
+    let mut taken = BTreeSet::new();
+    for (paid, order) in paid.iter_mut().zip(orders) {
+        let fits = near(order).into_iter().find(|(ratio, number)| *ratio == rate && !taken.contains(number));
+        *paid = fits.map(|(_, number)| number);
+        taken.extend(*paid);
     }
 }
 

@@ -189,18 +189,22 @@ pub(super) fn net_purchases<'a>(lines: &'a [Entry], spending: &Spending) -> Vec<
             places.entry(order).or_default().push(place);
         }
     }
+    let mut open: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
     for credit in credits() {
-        let mut left = credit.change;
+        let Some(order) = credit.order else { continue };
+        let (Some(places), open) = (places.get_mut(&order), open.entry(order).or_default()) else { continue };
         let last = credit.at.checked_add_signed(CREDIT_AHEAD).unwrap_or(Time::MAX_UTC);
-        let Some(open) = credit.order.and_then(|order| places.get_mut(&order)) else { continue };
-        for place in open.iter().rev() {
-            let (debit, cost) = &mut purchases[*place];
-            if debit.at <= last && !left.is_zero() {
-                let taken = left.min(*cost);
-                (*cost, left) = (*cost - taken, left - taken);
+        let known = places.iter().take_while(|place| purchases[**place].0.at <= last).count();
+        open.extend(places.drain(..known));
+        let mut left = credit.change;
+        while let Some(place) = open.last().copied().filter(|_| !left.is_zero()) {
+            let cost = &mut purchases[place].1;
+            let taken = left.min(*cost);
+            (*cost, left) = (*cost - taken, left - taken);
+            if cost.is_zero() {
+                open.pop();
             }
         }
-        open.retain(|place| !purchases[*place].1.is_zero());
     }
     purchases
 }

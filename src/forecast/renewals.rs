@@ -1,6 +1,6 @@
 //! What has to be renewed, and what is missing for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{Days, NaiveDate};
@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 
 use super::Spending;
 use crate::domain::Time;
-use crate::domain::books::{Ledger, Order};
+use crate::domain::books::{Entry, Ledger, Order};
 
 /// What has to be renewed in a window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,18 +67,31 @@ pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spendi
     const BEFORE: i64 = 60;
     const AFTER: i64 = 7;
     let lines = ledger.entries();
+    let new = &lines[lines.partition_point(|line| line.at <= listed)..];
+    let new: Vec<(&Entry, Decimal)> = new.iter().filter_map(|line| Some((line, spending.spent(line)?))).collect();
     let mut renewed = BTreeSet::new();
-    for (line, spent) in lines[lines.partition_point(|line| line.at <= listed)..]
-        .iter()
-        .filter_map(|line| Some((line, spending.spent(line)?)))
-    {
+    if new.is_empty() {
+        return renewed;
+    }
+    let mut by_price: BTreeMap<Decimal, Vec<(NaiveDate, &Order)>> = BTreeMap::new();
+    for order in orders.iter().filter(|order| !order.expired && !order.renewed) {
+        if let Some(end) = order.ends() {
+            by_price.entry(order.price).or_default().push((end, order));
+        }
+    }
+    for its in by_price.values_mut() {
+        its.sort_by_key(|(end, _)| *end);
+    }
+    for (line, spent) in new {
         let day = line.at.date_naive();
-        let left = |order: &Order| order.ends().map(|end| (end - day).num_days());
-        let fits = |order: &&Order| {
-            let open = is_open(order, day) && !renewed.contains(&order.id) && line.order != Some(order.id);
-            open && order.price == spent && left(order).is_some_and(|left| (-AFTER..=BEFORE).contains(&left))
-        };
-        renewed.extend(orders.iter().filter(fits).min_by_key(|order| left(order)).map(|order| order.id));
+        let Some(same) = by_price.get_mut(&spent) else { continue };
+        let left = |end: NaiveDate| (end - day).num_days();
+        let first = same.partition_point(|(end, _)| left(*end) < -AFTER);
+        let near = same[first..].iter().take_while(|(end, _)| left(*end) <= BEFORE);
+        let found = near.enumerate().find(|(_, (_, order))| is_open(order, day) && line.order != Some(order.id));
+        if let Some(place) = found.map(|(place, _)| first + place) {
+            renewed.insert(same.remove(place).1.id);
+        }
     }
     renewed
 }
