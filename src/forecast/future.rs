@@ -8,8 +8,8 @@ use super::HORIZON_DAYS;
 use super::history::{History, Minor};
 use super::lumps::Lumps;
 use super::pace::{Story, scale, stories};
-use super::prices::scaled;
 use super::purchases::Payment;
+use super::ratio::{count, scaled};
 use super::renewal_model::{LONGEST_LEAD, RenewalModel, Standing};
 use super::share::Share;
 
@@ -32,6 +32,7 @@ const LEAST_SHARE: f64 = 1e-9;
 /// As if one lead more were known, of any length below the account's longest, which is one of these.
 const LONGEST_LEADS: [usize; 4] = [11, 31, 61, 91];
 const DAYS_AHEAD: i32 = HORIZON_DAYS.cast_signed();
+/// In the order of their places.
 const PAYMENTS: [Payment; 3] = [Payment::Balance, Payment::Elsewhere, Payment::Unknown];
 
 /// What each future has spent by the end of each day: future after future, day after day.
@@ -109,10 +110,15 @@ fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut Chance)
     let renewed = model.renewed.each_ref().map(|share| chance.drawn(share));
     let from_balance = PAYMENTS.map(|payment| chance.drawn(model.paid_from_balance(payment)));
     let longest = LONGEST_LEADS[chance.below(LONGEST_LEADS.len())];
-    add_renewals_of_new_orders(future, model, renewed[Standing::First as usize] * from_balance[0], chance);
+    add_renewals_of_new_orders(
+        future,
+        model,
+        renewed[Standing::First as usize] * from_balance[Payment::Balance as usize],
+        chance,
+    );
     for due in &model.dues {
         let leads = &model.leads[due.leads];
-        let paid = from_balance[PAYMENTS.iter().position(|payment| *payment == due.payment).unwrap_or(0)];
+        let paid = from_balance[due.payment as usize];
         let (mut days, mut possible) = (due.days, due.possible);
         let mut share = renewed[due.standing as usize];
         let ratios = &model.prices[due.prices];
@@ -178,10 +184,6 @@ fn add_renewals_of_new_orders(future: &mut [Minor], model: &RenewalModel, share:
 /// A share in 65 536ths.
 fn parts(share: f64) -> i64 {
     (share * 65_536.0).to_i64().unwrap_or(0)
-}
-
-fn count(it: usize) -> f64 {
-    f64::from(u32::try_from(it).unwrap_or(u32::MAX))
 }
 
 /// Numbers drawn at random, the same ones each time.

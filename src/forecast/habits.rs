@@ -4,6 +4,7 @@
 //! point, made with `+ − × ÷ √` alone.
 
 use super::future::{Chance, WEEKS};
+use super::ratio::count;
 
 /// How believable it is, before the ledger is read, that the pace changed once, twice, …
 const CHANGED: [f64; 8] = [0.3, 0.06, 0.05, 0.04, 0.02, 0.02, 0.01, 0.01];
@@ -216,8 +217,4 @@ impl Habits {
         }
         changes
     }
-}
-
-fn count(it: usize) -> f64 {
-    f64::from(u32::try_from(it).unwrap_or(u32::MAX))
 }

@@ -8,8 +8,9 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 use super::drought::starved;
 use super::list_prices::list_change;
-use super::prices::{Prices, Ratio, UNCHANGED, scaled};
+use super::prices::Prices;
 use super::purchases::{Purchase, PurchaseKind, Purchases};
+use super::ratio::{Ratio, UNCHANGED, scaled};
 use super::renewal_model::RenewalModel;
 use super::renewals::days_before;
 use super::{LEAST_HISTORY_DAYS, LEAST_PURCHASES, NotYet};

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::{Minor, minor};
-use super::prices::{Ratio, UNCHANGED};
 use super::purchases::Purchase;
+use super::ratio::{Ratio, UNCHANGED};
 use crate::domain::Time;
 
 /// Amounts tell of a price list where each came so many times on average …

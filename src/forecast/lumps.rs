@@ -4,6 +4,7 @@
 //! any length, many make gaps that are all alike. Only likelihoods are floating point here, made with `+ − × ÷` alone.
 
 use super::history::{Minor, Week};
+use super::ratio::count;
 
 /// How many stages a gap may have, and how believable that is before the ledger is read.
 const STAGES: [(i32, f64); 4] = [(1, 0.3), (4, 0.2), (16, 0.25), (64, 0.25)];
@@ -98,8 +99,4 @@ impl Gaps {
 /// Keeps the product of likelihoods within what a number can hold.
 fn mean_gap(gaps: &[usize]) -> f64 {
     count(gaps.iter().sum()) / count(gaps.len().max(1))
-}
-
-fn count(it: usize) -> f64 {
-    f64::from(u32::try_from(it).unwrap_or(u32::MAX))
 }

@@ -20,6 +20,7 @@ mod payments;
 mod prices;
 mod prospect;
 mod purchases;
+mod ratio;
 mod renewal_model;
 mod renewals;
 mod rhythm;

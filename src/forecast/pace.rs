@@ -10,6 +10,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 use super::habits::{Changes, Habits, changes};
 use super::history::{History, Minor};
+use super::ratio::share;
 use super::rhythm::{Rhythm, rhythms};
 
 /// How restless the level is: the variance of its weekly step, as a share of the variance of a week's chance, and
@@ -144,12 +145,6 @@ fn paths(roots: &[f64]) -> Vec<Path> {
         (first..weeks).map(move |week| straight(each, turn, Change::Fading(week)))
     });
     restless.chain(habits).chain(fading).collect()
-}
-
-/// A ratio of two amounts, to 16 binary places.
-fn share(part: Minor, whole: Minor) -> f64 {
-    let ratio = i128::from(part) * 65_536 / i128::from(whole.max(1));
-    f64::from(i32::try_from(ratio).unwrap_or(i32::MAX)) / 65_536.0
 }
 
 /// A ratio as a whole number of 65 536ths, to scale an amount with.

@@ -7,6 +7,7 @@ use chrono::NaiveDate;
 
 use super::history::{Minor, minor};
 use super::purchases::Purchases;
+use super::ratio::{Ratio, UNCHANGED};
 use crate::domain::books::Order;
 
 /// So many of the newest payments for a price say what it has become.
@@ -17,9 +18,6 @@ const PRICE_DAYS: i64 = 60;
 const PRICE_RENEWALS: usize = 8;
 const LEAST_PRICE_RENEWALS: usize = 3;
 
-/// A ratio of two prices, in 65 536ths.
-pub(super) type Ratio = i64;
-pub(super) const UNCHANGED: Ratio = 65_536;
 /// A product and one of its prices.
 pub(super) type PriceKey<'a> = (Option<&'a str>, Minor);
 
@@ -113,9 +111,4 @@ pub(super) fn key(order: &Order) -> PriceKey<'_> {
 pub(super) fn price_ratio(old: Minor, new: Minor) -> Option<Ratio> {
     let ratio = i64::try_from(i128::from(new) * 65_536 / i128::from(old.max(1))).ok()?;
     (UNCHANGED / 10..=UNCHANGED * 10).contains(&ratio).then_some(ratio)
-}
-
-/// An amount times a ratio in 65 536ths.
-pub(super) fn scaled(amount: Minor, ratio: i64) -> Minor {
-    Minor::try_from((i128::from(amount) * i128::from(ratio)) >> 16).unwrap_or(Minor::MAX)
 }

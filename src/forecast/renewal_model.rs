@@ -9,8 +9,9 @@ use rust_decimal::prelude::{FromPrimitive as _, ToPrimitive as _};
 
 use super::HORIZON_DAYS;
 use super::history::{Minor, minor};
-use super::prices::{PriceKey, Prices, Ratio, UNCHANGED, key, price_ratio, scaled};
+use super::prices::{PriceKey, Prices, key, price_ratio};
 use super::purchases::{Payment, PurchaseKind, Purchases, Renewal, last_day};
+use super::ratio::{Ratio, UNCHANGED, scaled, share};
 use super::renewals::{days_before, is_open};
 use super::share::Share;
 use crate::domain::books::Order;
@@ -110,7 +111,7 @@ impl RenewalModel {
             let its = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
             payments(&its.map(|renewal| renewal.by.map_or(Payment::Balance, |by| purchases.payments[by])))
         };
-        let share = |cases, prior| Share::new(cases, prior, MOST_PAYMENTS);
+        let paid = |cases, prior| Share::new(cases, prior, MOST_PAYMENTS);
         let (balance, elsewhere) = payments(&purchases.payments.iter().copied());
         let (stays, leaves) = after(Payment::Balance);
         // Where nothing was ever paid from elsewhere, every order says so.
@@ -118,8 +119,8 @@ impl RenewalModel {
         Self {
             dues,
             renewed: standings.shares(orders, today),
-            from_balance: share((stays, leaves), STAYS_WITH_BALANCE),
-            from_elsewhere: share(after(Payment::Elsewhere), STAYS_ELSEWHERE),
+            from_balance: paid((stays, leaves), STAYS_WITH_BALANCE),
+            from_elsewhere: paid(after(Payment::Elsewhere), STAYS_ELSEWHERE),
             from_unknown: unknown_from_balance(balance, elsewhere),
             leads: leads.classes,
             prices,
@@ -308,13 +309,7 @@ fn new_orders(purchases: &Purchases<'_>) -> f64 {
         its.fold(0, |sum: Minor, purchase| sum.saturating_add(minor(purchase.cost)))
     };
     let (new, other) = (sum(PurchaseKind::NewOrder), sum(PurchaseKind::Other));
-    ratio(new, new.saturating_add(other))
-}
-
-/// A part of a whole, from 0 to 1, to 16 binary places.
-fn ratio(part: Minor, whole: Minor) -> f64 {
-    let ratio = i128::from(part) * 65_536 / i128::from(whole.max(1));
-    f64::from(i32::try_from(ratio).unwrap_or(65_536)) / 65_536.0
+    share(new, new.saturating_add(other))
 }
 
 /// Days from each renewal to the end of its order.

@@ -116,7 +116,7 @@ impl<'a> Hindsight<'a> {
     }
 }
 
-/// The orders with the moment of their renewal. An order that was renewed nobody can tell when is left out. One
+/// The orders with the moment of their renewal. An order that was renewed at an unknown time is left out. One
 /// of which only its details could tell when it ends, ends when what it was bought for is over.
 fn orders(fund: &Fund, script: &Script<'_>) -> Vec<(Order, Option<Time>)> {
     let (Ok(ledger), Ok(orders)) = (&fund.books.ledger, &fund.books.orders) else { return Vec::new() };

@@ -1,0 +1,24 @@
+//! Ratios: of amounts in 65 536ths, which scale whole numbers of hundredths, and as floating point where no amount is touched.
+
+use super::history::Minor;
+
+/// A ratio of two amounts, in 65 536ths.
+pub(super) type Ratio = i64;
+/// The ratio of two amounts that are the same.
+pub(super) const UNCHANGED: Ratio = 65_536;
+
+/// An amount times a ratio.
+pub(super) fn scaled(amount: Minor, ratio: Ratio) -> Minor {
+    Minor::try_from((i128::from(amount) * i128::from(ratio)) >> 16).unwrap_or(Minor::MAX)
+}
+
+/// A ratio of two amounts, to 16 binary places.
+pub(super) fn share(part: Minor, whole: Minor) -> f64 {
+    let ratio = i128::from(part) * i128::from(UNCHANGED) / i128::from(whole.max(1));
+    f64::from(i32::try_from(ratio).unwrap_or(i32::MAX)) / 65_536.0
+}
+
+/// A number of things as floating point.
+pub(super) fn count(it: usize) -> f64 {
+    f64::from(u32::try_from(it).unwrap_or(u32::MAX))
+}
