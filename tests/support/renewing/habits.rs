@@ -6,7 +6,7 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::super::Kind;
-use super::working;
+use super::calendar::{YEAR, working};
 
 /// Products and their list prices for a year.
 pub const PRODUCTS: [(&str, i64); 8] = [
@@ -19,7 +19,6 @@ pub const PRODUCTS: [(&str, i64); 8] = [
     ("Secure Site EV", 99_500),
     ("Secure Site Pro EV", 149_900),
 ];
-pub const YEAR: i64 = 365;
 /// The account begins so long ago: two years before its ledger does, so that its habits have settled.
 const BEGINNING: i64 = -1130;
 /// Automatic renewals are placed so many days before the end.
