@@ -8,10 +8,14 @@
 mod beginning;
 #[path = "renewing/calendar.rs"]
 mod calendar;
+#[path = "renewing/clerk.rs"]
+mod clerk;
 #[path = "renewing/habits.rs"]
 mod habits;
 #[path = "renewing/shown.rs"]
 mod shown;
+#[path = "renewing/term.rs"]
+mod term;
 
 use std::collections::BTreeMap;
 
@@ -22,14 +26,15 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{AFTER, Case, FIRST_DIVISION, Kind, poisson, whole};
 use calendar::{YEAR, is_working, moment, tuesday, working};
-use habits::{Habits, PRODUCTS};
+use habits::{Habits, PRODUCTS, WILDCARD};
+use term::Term;
 
-/// What an order of one, two and three years costs, in hundredths of a year's price.
-const YEARS: [i64; 3] = [100, 185, 260];
 /// Orders can be renewed so many days before their end.
 const EARLIEST: f64 = 90.0;
 /// Every account bought so much in the last year at least.
 const FEWEST: usize = 8;
+/// A wildcard takes the place of orders that end within so many days of one another.
+const SOON: i64 = 120;
 /// A certificate that lasts as long as any order of a year.
 const WHOLE: u64 = 2000;
 
@@ -37,7 +42,9 @@ const WHOLE: u64 = 2000;
 struct Site {
     name: String,
     product: usize,
-    years: i64,
+    term: Term,
+    /// It costs as much as so many usual ones.
+    size: i64,
     division: u64,
     by_card: bool,
     one_off: bool,
@@ -53,6 +60,8 @@ struct Placed {
     ends: i64,
     renewed: Option<i64>,
     canceled: Option<i64>,
+    /// An order for more names took its place.
+    replaced: bool,
     issuance: Issuance,
 }
 
@@ -127,14 +136,29 @@ impl Life {
         product.unwrap_or_default()
     }
 
-    fn site(&mut self, product: usize, years: i64, is_new: bool) -> usize {
+    fn term(&mut self) -> Term {
+        match self.habits.kind {
+            Kind::MultiYearMixed => Term::Years(self.chance.random_range(1..=3)),
+            Kind::OrdersOf90To199Days => {
+                let lengths = &self.habits.lengths;
+                Term::Days(lengths[self.chance.random_range(0..lengths.len())])
+            }
+            _ => Term::Years(1),
+        }
+    }
+
+    fn site(&mut self, product: usize, term: Term, is_new: bool) -> usize {
         let number = self.sites.len();
+        let size = self.habits.size(is_new, &mut self.chance);
+        let division = FIRST_DIVISION + self.chance.random_range(0..self.habits.divisions);
+        let payment = self.chance.random::<f64>();
         let mut site = Site {
             name: format!("site-{number}.example.com"),
             product,
-            years,
-            division: FIRST_DIVISION + self.chance.random_range(0..self.habits.divisions),
-            by_card: self.chance.random::<f64>() < self.habits.card,
+            term,
+            size,
+            division,
+            by_card: false,
             one_off: is_new && self.chance.random::<f64>() < self.habits.one_off,
         };
         // Now and then somebody buys a second certificate for the same name.
@@ -142,6 +166,7 @@ impl Life {
             let other = &self.sites[self.chance.random_range(0..number)];
             (site.name, site.product) = (other.name.clone(), other.product);
         }
+        site.by_card = payment < self.habits.card_of(site.product);
         self.sites.push(site);
         number
     }
@@ -170,23 +195,50 @@ impl Life {
 
     /// Buys a certificate for a new site, of this product or of any.
     fn buy_new(&mut self, product: Option<usize>, day: i64) {
-        let years = if self.habits.kind == Kind::MultiYearMixed { self.chance.random_range(1..=3) } else { 1 };
+        let term = self.term();
         let product = product.unwrap_or_else(|| self.product());
-        let site = self.site(product, years, true);
-        let order = self.place(site, day, day + years * YEAR);
+        let site = self.site(product, term, true);
+        let order = self.place(site, day, day + term.days());
         self.pay(order);
     }
 
     fn renew(&mut self, order: usize, day: i64) {
         let (site, ends) = (self.orders[order].site, self.orders[order].ends);
-        if self.orders[order].canceled.is_none() {
+        let is_over = self.orders[order].canceled.is_some() || self.orders[order].replaced;
+        if !is_over && !self.replaced_by_wildcard(order, day) {
             self.orders[order].renewed = Some(day);
             if self.habits.kind == Kind::ProductChange && self.chance.random_ratio(1, 3) {
                 self.sites[site].product = self.other_product(self.sites[site].product);
             }
-            let renewal = self.place(site, day, ends + self.sites[site].years * YEAR);
+            let renewal = self.place(site, day, self.habits.renewal_ends(ends, day, self.sites[site].term));
             self.pay(renewal);
         }
+    }
+
+    /// True if, instead of renewing this order, a wildcard was bought for its name and for others that end soon.
+    fn replaced_by_wildcard(&mut self, order: usize, day: i64) -> bool {
+        if self.habits.consolidated == 0.0 || !self.chance.random_bool(self.habits.consolidated) {
+            return false;
+        }
+        let soon = self.orders[order].ends + SOON;
+        let is_one = |its: &Placed| {
+            its.product < WILDCARD && its.renewed.is_none() && !its.replaced && (day..=soon).contains(&its.ends)
+        };
+        let mut replaced: Vec<usize> = (0..self.orders.len()).filter(|it| is_one(&self.orders[*it])).collect();
+        replaced.sort_by_key(|it| (*it != order, self.orders[*it].ends));
+        replaced.truncate(self.chance.random_range(3..=6));
+        if replaced.len() < 3 || replaced[0] != order {
+            return false;
+        }
+        for its in replaced {
+            self.orders[its].replaced = true;
+        }
+        let term = Term::Years(1);
+        let site = self.site(WILDCARD, term, false);
+        self.sites[site].name = format!("*.zone-{site}.example.com");
+        let wildcard = self.place(site, day, day + term.days());
+        self.pay(wildcard);
+        true
     }
 
     /// A product that is one or two places dearer or cheaper.
@@ -234,12 +286,11 @@ impl Life {
     /// An order, and what will become of it.
     fn place(&mut self, site: usize, day: i64, ends: i64) -> usize {
         let order = self.orders.len();
-        let Site { product, years, one_off, .. } = self.sites[site];
+        let Site { product, term, size, one_off, .. } = self.sites[site];
         let level = self.habits.price_level(day, &self.rises);
         #[allow(clippy::cast_precision_loss)]
-        let price = whole(PRODUCTS[product].1 as f64 * level / 100.0) as f64 * 100.0;
-        #[allow(clippy::cast_precision_loss)]
-        let price = i64::try_from(whole(price * YEARS[usize::try_from(years - 1).unwrap()] as f64 / 100.0)).unwrap();
+        let year = i64::try_from(whole(PRODUCTS[product].1 as f64 * level / 100.0) * 100).unwrap();
+        let price = term.price(year) * size;
         let issuance = self.issuance();
         self.orders.push(Placed {
             id: 107_000_001 + order as u64,
@@ -251,12 +302,13 @@ impl Life {
             ends,
             renewed: None,
             canceled: None,
+            replaced: false,
             issuance,
         });
         // Who does not get the next certificate seldom needs the next order.
-        let share = self.habits.share_of(ends) * if issuance.reissued { 1.0 } else { 0.3 };
+        let share = self.habits.share_of(ends, product, size) * if issuance.reissued { 1.0 } else { 0.3 };
         if !one_off && self.chance.random::<f64>() < share {
-            let renewed = self.renewal_day(ends).max(day + 1).max(self.habits.begins);
+            let renewed = self.renewal_day(ends, product, size).max(day + 1).max(self.habits.begins);
             self.events.entry(renewed).or_default().push(Event::Renew(order));
         }
         if self.habits.kind == Kind::DomainsAndRefunds && self.chance.random_bool(0.2) {
@@ -266,15 +318,19 @@ impl Life {
         order
     }
 
-    fn renewal_day(&mut self, ends: i64) -> i64 {
+    fn renewal_day(&mut self, ends: i64, product: usize, size: i64) -> i64 {
         if self.habits.kind == Kind::RenewalsByAutomation {
             return self.habits.automatic_renewal(ends);
         }
         if self.chance.random::<f64>() < self.habits.late {
-            return working(ends + self.chance.random_range(1..=5)).max(ends + 1).min(ends + 5);
+            let latest = self.habits.latest;
+            return working(ends + self.chance.random_range(1..=latest)).max(ends + 1).min(ends + latest);
+        }
+        if let Some(clerk) = &self.habits.clerk {
+            return clerk.renewal_day(ends);
         }
         let deviation: f64 = (0..6).map(|_| self.chance.random_range(-0.5..0.5)).sum::<f64>() * 2.0_f64.sqrt();
-        let lead = self.habits.lead * (1.0 + self.habits.spread * deviation);
+        let lead = self.habits.lead_of(product, size) * (1.0 + self.habits.spread * deviation);
         let day = ends - i64::try_from(whole(lead.clamp(0.0, EARLIEST))).unwrap();
         if self.habits.kind == Kind::RenewalsInOneMonth { tuesday(day) } else { working(day) }
     }

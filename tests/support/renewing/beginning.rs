@@ -4,6 +4,7 @@ use rand::Rng as _;
 
 use super::super::{AFTER, Kind, whole};
 use super::calendar::{YEAR, working};
+use super::term::Term;
 use super::{Event, Life};
 
 /// The orders of an account that renews in one month end within so many days.
@@ -29,19 +30,28 @@ impl Life {
                     let wave = begins + self.chance.random_range(0..YEAR);
                     for _ in 0..self.chance.random_range(10..=40) {
                         let end = wave + self.chance.random_range(0..10);
-                        self.older(end, 1);
+                        self.older(end, Term::Years(1));
                     }
                 }
                 #[allow(clippy::cast_precision_loss)]
                 let renewals = self.orders.len() as f64;
                 self.habits.new *= renewals / self.habits.renewals;
             }
+            (Kind::OrdersOf90To199Days, _) => {
+                #[allow(clippy::cast_precision_loss)]
+                let days = self.habits.lengths.iter().sum::<i64>() as f64 / self.habits.lengths.len() as f64;
+                for _ in 0..whole(self.habits.renewals / self.habits.share * days / 365.0) {
+                    let term = self.term();
+                    let end = begins + self.chance.random_range(0..term.days());
+                    self.older(end, term);
+                }
+            }
             (Kind::MultiYearMixed, _) => {
                 for years in 1..=3 {
                     for _ in 0..whole(self.habits.renewals / self.habits.share / 3.0) * usize::try_from(years).unwrap()
                     {
                         let end = begins + self.chance.random_range(0..YEAR * years);
-                        self.older(end, years);
+                        self.older(end, Term::Years(years));
                     }
                 }
             }
@@ -51,7 +61,7 @@ impl Life {
                     let in_month = self.chance.random::<f64>() < within;
                     let (first, days) = if in_month { (month, MONTH) } else { (0, YEAR) };
                     let end = begins + first + self.chance.random_range(0..days);
-                    self.older(end, 1);
+                    self.older(end, Term::Years(1));
                 }
             }
             _ => {
@@ -60,7 +70,7 @@ impl Life {
                 let years = if declines { -f64::from(i32::try_from(begins).unwrap()) / 365.0 } else { 1.0 };
                 for _ in 0..whole(self.habits.renewals / self.habits.share.powf(years)) {
                     let end = begins + self.chance.random_range(0..YEAR);
-                    self.older(end, 1);
+                    self.older(end, Term::Years(1));
                 }
             }
         }
@@ -81,9 +91,9 @@ impl Life {
         }
     }
 
-    fn older(&mut self, end: i64, years: i64) {
+    fn older(&mut self, end: i64, term: Term) {
         let product = self.product();
-        let site = self.site(product, years, false);
-        self.place(site, end - years * YEAR, end);
+        let site = self.site(product, term, false);
+        self.place(site, end - term.days(), end);
     }
 }

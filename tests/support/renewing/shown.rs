@@ -49,7 +49,7 @@ impl Life {
             division: site.division,
             product: PRODUCTS[order.product].0.to_owned(),
             price: Decimal::new(order.price, 2),
-            years: u32::try_from(site.years).unwrap(),
+            years: u32::try_from(site.term.years()).unwrap(),
             common_name: site.name.clone(),
             placed: order.at,
             ends: now() + days(order.ends),
