@@ -332,6 +332,9 @@ fn listed(world: &World, order: &Order, now: Time) -> Map<String, Value> {
     let name_id: String =
         order.product.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     let its = order.certificate(now);
+    let bought = order.ends.date_naive() - order.placed.date_naive();
+    let validity =
+        if order.years == 0 { json!({ "days": bought.num_days() }) } else { json!({ "years": order.years }) };
     let mut certificate = json!({
         "id": order.id + 1_000_000 * (its.number + 1),
         "common_name": order.common_name,
@@ -349,8 +352,7 @@ fn listed(world: &World, order: &Order, now: Time) -> Map<String, Value> {
         "is_renewed": order.renewed,
         "price": price,
         "date_created": order.placed.format("%Y-%m-%dT%H:%M:%S+00:00").to_string(),
-        "validity_years": order.years,
-        "order_validity": { "years": order.years },
+        "order_validity": validity,
         "cert_validity": { "days": order.issuance.certificate_days },
         "is_multi_year_plan": if order.is_plan() { "1" } else { "0" },
         "has_reissues": its.number > 0,
@@ -360,6 +362,9 @@ fn listed(world: &World, order: &Order, now: Time) -> Map<String, Value> {
         "certificate": certificate,
     });
     let Value::Object(mut fields) = item else { return Map::new() };
+    if order.years > 0 {
+        fields.insert("validity_years".to_owned(), json!(order.years));
+    }
     if order.issued(now) {
         fields.insert("order_valid_till".to_owned(), json!(day(order.ends)));
     }

@@ -105,6 +105,18 @@ pub enum Kind {
     ChangingShare,
     /// As many new orders as renewals, bought 5 to 20 at a time, for one product, every few weeks.
     RenewalsAndBatches,
+    /// An agency: each product is for another client, with a renewal share and a lead of their own; some pay by card.
+    RenewalsForClients,
+    /// One person renews at the end of each month what ends in the next 35 to 55 days, and catches up after holidays.
+    RenewalsAtMonthEnd,
+    /// Orders are bought for 90, 100 or 199 days, and renewed two to four times a year.
+    OrdersOf90To199Days,
+    /// Now and then one wildcard order is bought instead of renewing three to six orders of single names.
+    WildcardsReplaceOrders,
+    /// Orders of very unequal size; the larger one is, the earlier and more surely it is renewed. New ones are small.
+    LargeOrdersRenewedEarly,
+    /// A third to three quarters of the renewals come up to 10 to 25 days after the end.
+    RenewalsAfterTheEnd,
 }
 
 pub const TUNED: [Kind; 6] =
@@ -147,14 +159,24 @@ pub const RENEWING: [Kind; 12] = [
     Kind::DomainsAndRefunds,
 ];
 
-/// Accounts that live by renewals, written without knowledge of the method, to be measured once, after it is final.
-pub const RENEWING_HELD_OUT: [Kind; 6] = [
+/// Accounts that live by renewals, held out at first; the method was changed for what they showed.
+pub const RENEWING_ONCE_HELD_OUT: [Kind; 6] = [
     Kind::RenewalsByAutomation,
     Kind::RenewalsInOneMonth,
     Kind::GrowingByRenewals,
     Kind::ProductChange,
     Kind::ChangingShare,
     Kind::RenewalsAndBatches,
+];
+
+/// Accounts that live by renewals, written without knowledge of the method, to be measured once, after it is final.
+pub const RENEWING_HELD_OUT: [Kind; 6] = [
+    Kind::RenewalsForClients,
+    Kind::RenewalsAtMonthEnd,
+    Kind::OrdersOf90To199Days,
+    Kind::WildcardsReplaceOrders,
+    Kind::LargeOrdersRenewedEarly,
+    Kind::RenewalsAfterTheEnd,
 ];
 
 /// Days of truth after `now`.
@@ -183,7 +205,7 @@ pub struct Case {
 
 impl Case {
     pub fn new(kind: Kind, number: u64) -> Self {
-        if RENEWING.contains(&kind) || RENEWING_HELD_OUT.contains(&kind) {
+        if [&RENEWING[..], &RENEWING_ONCE_HELD_OUT, &RENEWING_HELD_OUT].concat().contains(&kind) {
             return renewing::case(kind, number);
         }
         let mut chance = ChaCha8Rng::seed_from_u64(number * 1000 + kind as u64);

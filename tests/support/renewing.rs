@@ -4,38 +4,47 @@
 //! with the account's own chance and so long before its end as is usual in the account; other sites are new. Days count
 //! from the present one, which is 0.
 
+#[path = "renewing/beginning.rs"]
+mod beginning;
+#[path = "renewing/calendar.rs"]
+mod calendar;
+#[path = "renewing/clerk.rs"]
+mod clerk;
 #[path = "renewing/habits.rs"]
 mod habits;
+#[path = "renewing/shown.rs"]
+mod shown;
+#[path = "renewing/term.rs"]
+mod term;
 
 use std::collections::BTreeMap;
 
 use lowtide::domain::Time;
-use lowtide::sandbox::world::{Entry, Issuance, Order};
+use lowtide::sandbox::world::Issuance;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use rust_decimal::Decimal;
 
-use super::{AFTER, Case, FIRST_DIVISION, Kind, days, in_order, now, poisson, shuffled, whole};
-use habits::{Habits, PRODUCTS, YEAR};
+use super::{AFTER, Case, FIRST_DIVISION, Kind, poisson, whole};
+use calendar::{YEAR, is_working, moment, tuesday, working};
+use habits::{Habits, PRODUCTS, WILDCARD};
+use term::Term;
 
-/// What an order of one, two and three years costs, in hundredths of a year's price.
-const YEARS: [i64; 3] = [100, 185, 260];
-/// The ledger reaches back so far.
-const LEDGER: i64 = 400;
 /// Orders can be renewed so many days before their end.
 const EARLIEST: f64 = 90.0;
 /// Every account bought so much in the last year at least.
 const FEWEST: usize = 8;
+/// A wildcard takes the place of orders that end within so many days of one another.
+const SOON: i64 = 120;
 /// A certificate that lasts as long as any order of a year.
 const WHOLE: u64 = 2000;
-/// The orders of an account that renews in one month end within so many days.
-const MONTH: i64 = 28;
 
 /// What is renewed: a common name with its product.
 struct Site {
     name: String,
     product: usize,
-    years: i64,
+    term: Term,
+    /// It costs as much as so many usual ones.
+    size: i64,
     division: u64,
     by_card: bool,
     one_off: bool,
@@ -51,6 +60,8 @@ struct Placed {
     ends: i64,
     renewed: Option<i64>,
     canceled: Option<i64>,
+    /// An order for more names took its place.
+    replaced: bool,
     issuance: Issuance,
 }
 
@@ -116,83 +127,6 @@ impl Life {
         known.map(|line| -line.change)
     }
 
-    /// The orders that are there already, each of which took the place of another one.
-    fn begin(&mut self) {
-        let begins = self.habits.begins;
-        if self.habits.kind == Kind::RenewalsAndBatches {
-            self.plan_batches();
-        }
-        match (self.habits.kind, self.habits.migration) {
-            (Kind::YoungerThanAYear, Some(weeks)) => {
-                for _ in 0..whole(self.habits.renewals / self.habits.share) {
-                    let day = working(begins + self.chance.random_range(0..=weeks)).max(begins);
-                    self.events.entry(day).or_default().push(Event::Move);
-                }
-            }
-            (Kind::YoungerThanAYear, None) => {}
-            (Kind::RenewalsInWaves, _) => {
-                for _ in 0..self.chance.random_range(4..=8) {
-                    let wave = begins + self.chance.random_range(0..YEAR);
-                    for _ in 0..self.chance.random_range(10..=40) {
-                        let end = wave + self.chance.random_range(0..10);
-                        self.older(end, 1);
-                    }
-                }
-                #[allow(clippy::cast_precision_loss)]
-                let renewals = self.orders.len() as f64;
-                self.habits.new *= renewals / self.habits.renewals;
-            }
-            (Kind::MultiYearMixed, _) => {
-                for years in 1..=3 {
-                    for _ in 0..whole(self.habits.renewals / self.habits.share / 3.0) * usize::try_from(years).unwrap()
-                    {
-                        let end = begins + self.chance.random_range(0..YEAR * years);
-                        self.older(end, years);
-                    }
-                }
-            }
-            (Kind::RenewalsInOneMonth, _) => {
-                let (month, within) = (self.chance.random_range(0..YEAR), self.chance.random_range(0.7..0.9));
-                for _ in 0..whole(self.habits.renewals / self.habits.share) {
-                    let in_month = self.chance.random::<f64>() < within;
-                    let (first, days) = if in_month { (month, MONTH) } else { (0, YEAR) };
-                    let end = begins + first + self.chance.random_range(0..days);
-                    self.older(end, 1);
-                }
-            }
-            _ => {
-                // An account that declines was larger once.
-                let declines = self.habits.kind == Kind::RenewalsDeclining;
-                let years = if declines { -f64::from(i32::try_from(begins).unwrap()) / 365.0 } else { 1.0 };
-                for _ in 0..whole(self.habits.renewals / self.habits.share.powf(years)) {
-                    let end = begins + self.chance.random_range(0..YEAR);
-                    self.older(end, 1);
-                }
-            }
-        }
-    }
-
-    /// Plans the batches by which new orders are bought: about as many orders as there are renewals.
-    fn plan_batches(&mut self) {
-        let sizes = 5..=20;
-        #[allow(clippy::cast_precision_loss)]
-        let usual = (sizes.start() + sizes.end()) as f64 / 2.0;
-        #[allow(clippy::cast_precision_loss)]
-        let apart = YEAR as f64 * usual / self.habits.renewals;
-        let (mut day, end) = (self.habits.begins, i64::try_from(AFTER).unwrap());
-        while day < end {
-            let size = self.chance.random_range(sizes.clone());
-            day += i64::try_from(whole(apart * self.chance.random_range(0.5..1.5))).unwrap().max(1);
-            self.events.entry(working(day)).or_default().push(Event::Batch(size));
-        }
-    }
-
-    fn older(&mut self, end: i64, years: i64) {
-        let product = self.product();
-        let site = self.site(product, years, false);
-        self.place(site, end - years * YEAR, end);
-    }
-
     fn product(&mut self) -> usize {
         let mut drawn = self.chance.random::<f64>() * self.habits.tastes.iter().sum::<f64>();
         let product = self.habits.tastes.iter().position(|taste| {
@@ -202,14 +136,29 @@ impl Life {
         product.unwrap_or_default()
     }
 
-    fn site(&mut self, product: usize, years: i64, is_new: bool) -> usize {
+    fn term(&mut self) -> Term {
+        match self.habits.kind {
+            Kind::MultiYearMixed => Term::Years(self.chance.random_range(1..=3)),
+            Kind::OrdersOf90To199Days => {
+                let lengths = &self.habits.lengths;
+                Term::Days(lengths[self.chance.random_range(0..lengths.len())])
+            }
+            _ => Term::Years(1),
+        }
+    }
+
+    fn site(&mut self, product: usize, term: Term, is_new: bool) -> usize {
         let number = self.sites.len();
+        let size = self.habits.size(is_new, &mut self.chance);
+        let division = FIRST_DIVISION + self.chance.random_range(0..self.habits.divisions);
+        let payment = self.chance.random::<f64>();
         let mut site = Site {
             name: format!("site-{number}.example.com"),
             product,
-            years,
-            division: FIRST_DIVISION + self.chance.random_range(0..self.habits.divisions),
-            by_card: self.chance.random::<f64>() < self.habits.card,
+            term,
+            size,
+            division,
+            by_card: false,
             one_off: is_new && self.chance.random::<f64>() < self.habits.one_off,
         };
         // Now and then somebody buys a second certificate for the same name.
@@ -217,6 +166,7 @@ impl Life {
             let other = &self.sites[self.chance.random_range(0..number)];
             (site.name, site.product) = (other.name.clone(), other.product);
         }
+        site.by_card = payment < self.habits.card_of(site.product);
         self.sites.push(site);
         number
     }
@@ -245,23 +195,50 @@ impl Life {
 
     /// Buys a certificate for a new site, of this product or of any.
     fn buy_new(&mut self, product: Option<usize>, day: i64) {
-        let years = if self.habits.kind == Kind::MultiYearMixed { self.chance.random_range(1..=3) } else { 1 };
+        let term = self.term();
         let product = product.unwrap_or_else(|| self.product());
-        let site = self.site(product, years, true);
-        let order = self.place(site, day, day + years * YEAR);
+        let site = self.site(product, term, true);
+        let order = self.place(site, day, day + term.days());
         self.pay(order);
     }
 
     fn renew(&mut self, order: usize, day: i64) {
         let (site, ends) = (self.orders[order].site, self.orders[order].ends);
-        if self.orders[order].canceled.is_none() {
+        let is_over = self.orders[order].canceled.is_some() || self.orders[order].replaced;
+        if !is_over && !self.replaced_by_wildcard(order, day) {
             self.orders[order].renewed = Some(day);
             if self.habits.kind == Kind::ProductChange && self.chance.random_ratio(1, 3) {
                 self.sites[site].product = self.other_product(self.sites[site].product);
             }
-            let renewal = self.place(site, day, ends + self.sites[site].years * YEAR);
+            let renewal = self.place(site, day, self.habits.renewal_ends(ends, day, self.sites[site].term));
             self.pay(renewal);
         }
+    }
+
+    /// True if, instead of renewing this order, a wildcard was bought for its name and for others that end soon.
+    fn replaced_by_wildcard(&mut self, order: usize, day: i64) -> bool {
+        if self.habits.consolidated == 0.0 || !self.chance.random_bool(self.habits.consolidated) {
+            return false;
+        }
+        let soon = self.orders[order].ends + SOON;
+        let is_one = |its: &Placed| {
+            its.product < WILDCARD && its.renewed.is_none() && !its.replaced && (day..=soon).contains(&its.ends)
+        };
+        let mut replaced: Vec<usize> = (0..self.orders.len()).filter(|it| is_one(&self.orders[*it])).collect();
+        replaced.sort_by_key(|it| (*it != order, self.orders[*it].ends));
+        replaced.truncate(self.chance.random_range(3..=6));
+        if replaced.len() < 3 || replaced[0] != order {
+            return false;
+        }
+        for its in replaced {
+            self.orders[its].replaced = true;
+        }
+        let term = Term::Years(1);
+        let site = self.site(WILDCARD, term, false);
+        self.sites[site].name = format!("*.zone-{site}.example.com");
+        let wildcard = self.place(site, day, day + term.days());
+        self.pay(wildcard);
+        true
     }
 
     /// A product that is one or two places dearer or cheaper.
@@ -309,12 +286,11 @@ impl Life {
     /// An order, and what will become of it.
     fn place(&mut self, site: usize, day: i64, ends: i64) -> usize {
         let order = self.orders.len();
-        let Site { product, years, one_off, .. } = self.sites[site];
+        let Site { product, term, size, one_off, .. } = self.sites[site];
         let level = self.habits.price_level(day, &self.rises);
         #[allow(clippy::cast_precision_loss)]
-        let price = whole(PRODUCTS[product].1 as f64 * level / 100.0) as f64 * 100.0;
-        #[allow(clippy::cast_precision_loss)]
-        let price = i64::try_from(whole(price * YEARS[usize::try_from(years - 1).unwrap()] as f64 / 100.0)).unwrap();
+        let year = i64::try_from(whole(PRODUCTS[product].1 as f64 * level / 100.0) * 100).unwrap();
+        let price = term.price(year) * size;
         let issuance = self.issuance();
         self.orders.push(Placed {
             id: 107_000_001 + order as u64,
@@ -326,12 +302,13 @@ impl Life {
             ends,
             renewed: None,
             canceled: None,
+            replaced: false,
             issuance,
         });
         // Who does not get the next certificate seldom needs the next order.
-        let share = self.habits.share_of(ends) * if issuance.reissued { 1.0 } else { 0.3 };
+        let share = self.habits.share_of(ends, product, size) * if issuance.reissued { 1.0 } else { 0.3 };
         if !one_off && self.chance.random::<f64>() < share {
-            let renewed = self.renewal_day(ends).max(day + 1).max(self.habits.begins);
+            let renewed = self.renewal_day(ends, product, size).max(day + 1).max(self.habits.begins);
             self.events.entry(renewed).or_default().push(Event::Renew(order));
         }
         if self.habits.kind == Kind::DomainsAndRefunds && self.chance.random_bool(0.2) {
@@ -341,15 +318,19 @@ impl Life {
         order
     }
 
-    fn renewal_day(&mut self, ends: i64) -> i64 {
+    fn renewal_day(&mut self, ends: i64, product: usize, size: i64) -> i64 {
         if self.habits.kind == Kind::RenewalsByAutomation {
             return self.habits.automatic_renewal(ends);
         }
         if self.chance.random::<f64>() < self.habits.late {
-            return working(ends + self.chance.random_range(1..=5)).max(ends + 1).min(ends + 5);
+            let latest = self.habits.latest;
+            return working(ends + self.chance.random_range(1..=latest)).max(ends + 1).min(ends + latest);
+        }
+        if let Some(clerk) = &self.habits.clerk {
+            return clerk.renewal_day(ends);
         }
         let deviation: f64 = (0..6).map(|_| self.chance.random_range(-0.5..0.5)).sum::<f64>() * 2.0_f64.sqrt();
-        let lead = self.habits.lead * (1.0 + self.habits.spread * deviation);
+        let lead = self.habits.lead_of(product, size) * (1.0 + self.habits.spread * deviation);
         let day = ends - i64::try_from(whole(lead.clamp(0.0, EARLIEST))).unwrap();
         if self.habits.kind == Kind::RenewalsInOneMonth { tuesday(day) } else { working(day) }
     }
@@ -368,101 +349,4 @@ impl Life {
             _ => Issuance { certificate_days: WHOLE, ..Issuance::default() },
         }
     }
-
-    fn case(mut self) -> Case {
-        self.lines.sort_by_key(|line| line.at);
-        let life = usize::try_from(-self.habits.begins).unwrap();
-        let (mut past, mut future) = (vec![0; life.min(usize::try_from(YEAR).unwrap())], vec![0; AFTER]);
-        for line in &self.lines {
-            let (days, day) = match usize::try_from(line.day) {
-                Ok(day) => (&mut future, Some(day)),
-                Err(_) => (&mut past, usize::try_from(line.day + YEAR.min(-self.habits.begins)).ok()),
-            };
-            if let Some(spent) = day.and_then(|day| days.get_mut(day)) {
-                *spent -= line.change;
-            }
-        }
-        let worth = past.iter().sum::<i64>() / i64::try_from(past.len()).unwrap();
-        let prices = self.purchases().collect();
-        let mut case = Case {
-            entries: Vec::new(),
-            orders: self.orders.iter().filter_map(|order| self.listed(order)).collect(),
-            divisions: self.habits.divisions,
-            future,
-            past,
-            worth,
-            prices,
-        };
-        case.entries = self.entries(case.available(15), worth);
-        case
-    }
-
-    fn listed(&self, order: &Placed) -> Option<Order> {
-        let site = &self.sites[order.site];
-        let is_known = order.day < 0 && order.canceled.is_none_or(|day| day >= 0);
-        is_known.then(|| Order {
-            id: order.id,
-            division: site.division,
-            product: PRODUCTS[order.product].0.to_owned(),
-            price: Decimal::new(order.price, 2),
-            years: u32::try_from(site.years).unwrap(),
-            common_name: site.name.clone(),
-            placed: order.at,
-            ends: now() + days(order.ends),
-            renewed: order.renewed.is_some_and(|day| day < 0),
-            auto_renew: self.habits.kind == Kind::RenewalsByAutomation,
-            issuance: order.issuance,
-        })
-    }
-
-    /// The ledger, with deposits that kept the funds above what they are at least today.
-    fn entries(&self, least: i64, worth: i64) -> Vec<Entry> {
-        #[allow(clippy::cast_precision_loss)]
-        let deposit = i64::try_from(whole((worth as f64 * self.habits.deposit / 50_000.0).max(2.0)) * 50_000).unwrap();
-        let mut entries = Vec::new();
-        let mut put = |at: Time, change: i64, kind: &'static str, order: Option<u64>, division: u64| {
-            let (id, change) = (shuffled(entries.len()), Decimal::new(change, 2));
-            let (note, expires, balance_after) = (None, None, Decimal::ZERO);
-            entries.push(Entry { id, division, at, change, kind, order, note, expires, balance_after });
-        };
-        let mut funds = least;
-        let known = self.lines.iter().rev().filter(|line| line.day < 0 && line.day >= -LEDGER - 10);
-        for line in known {
-            put(line.at, line.change, line.kind, line.order, line.division);
-            funds -= line.change;
-            if funds >= least + deposit {
-                let at = line.at - chrono::Duration::minutes(37);
-                put(at, deposit, "Credit Card Deposit", None, FIRST_DIVISION);
-                funds -= deposit;
-            }
-        }
-        if self.habits.begins > -LEDGER {
-            put(now() + days(self.habits.begins), funds.max(100), "Credit", None, FIRST_DIVISION);
-        }
-        in_order(entries)
-    }
-}
-
-/// Whether people work on this day; today is a Tuesday.
-fn is_working(day: i64) -> bool {
-    (day + 1).rem_euclid(7) < 5
-}
-
-/// The working day that is nearest.
-fn working(day: i64) -> i64 {
-    match (day + 1).rem_euclid(7) {
-        5 => day - 1,
-        6 => day + 1,
-        _ => day,
-    }
-}
-
-/// This day or the next one that is a Tuesday, like today.
-fn tuesday(day: i64) -> i64 {
-    day + (-day).rem_euclid(7)
-}
-
-/// Some time of the working hours; a day begins at 06:00.
-fn moment(day: i64, chance: &mut ChaCha8Rng) -> Time {
-    now() + days(day) + chrono::Duration::seconds(chance.random_range(2 * 3600..11 * 3600))
 }

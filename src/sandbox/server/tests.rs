@@ -12,6 +12,7 @@ use crate::config::scenario::parse;
 use crate::domain::money::parse_amount;
 use crate::sandbox::clock::{FastClock, SteppedClock};
 use crate::sandbox::scenario::SHIPPED;
+use crate::sandbox::world::{Order, Records};
 use crate::secret::{Redactor, Secret};
 use crate::web::{self, WebOptions};
 
@@ -25,6 +26,10 @@ impl Api {
     async fn of(scenario: &str, text: &str) -> Self {
         let clock = SteppedClock::new("2026-11-02T08:00:00Z".parse().unwrap());
         let sandbox = Sandbox::new(parse(scenario, text).unwrap(), 1, clock.clone(), Arc::new(()));
+        Self::serving(sandbox, clock).await
+    }
+
+    async fn serving(sandbox: Arc<Sandbox>, clock: Arc<SteppedClock>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}{PATH}", listener.local_addr().unwrap());
         tokio::spawn(sandbox.serve(listener));
@@ -274,6 +279,18 @@ async fn every_documented_field_is_answered_in_its_documented_form() {
     assert_eq!(details["order_valid_till"], order["order_valid_till"]);
     let error = api.ask("wrong", "/finance/balance").await.1;
     has("an error", &serde_json::from_str(&error).unwrap(), &[("errors.0.code", text), ("errors.0.message", text)]);
+}
+
+#[tokio::test]
+async fn an_order_bought_by_days_is_listed_with_its_days() {
+    let clock = SteppedClock::new("2026-11-02T08:00:00Z".parse().unwrap());
+    let lived = World::new(&parse("x", "divisions: { Main: { id: 1, balance: 900, renewals: [{ product: X, price: 150, count: 1, from: 40d, to: 40d }] } }").unwrap(), clock.now(), 1);
+    let order = Order { years: 0, placed: clock.now() - Duration::from_secs(50 * 86_400), ..lived.orders()[0].clone() };
+    let world = World::recorded(Records { orders: vec![order], ..Records::default() }, clock.now());
+    let api = Api::serving(Sandbox::recorded(world, clock.clone(), Arc::new(())), clock).await;
+    let listed = &api.get("/order/certificate").await["orders"][0];
+    assert_eq!(listed["order_validity"], serde_json::json!({ "days": 90 }));
+    assert!(listed.get("validity_years").is_none(), "{listed}");
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ pub struct Order {
     pub product: String,
     /// What it cost.
     pub price: Decimal,
-    /// How many years it lasts.
+    /// How many years it lasts; 0 for one that was bought for a number of days.
     pub years: u32,
     /// The site.
     pub common_name: String,

@@ -5,8 +5,10 @@ use std::ops::RangeInclusive;
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::super::Kind;
-use super::working;
+use super::super::{Kind, whole};
+use super::calendar::{YEAR, working};
+use super::clerk::Clerk;
+use super::term::Term;
 
 /// Products and their list prices for a year.
 pub const PRODUCTS: [(&str, i64); 8] = [
@@ -19,7 +21,10 @@ pub const PRODUCTS: [(&str, i64); 8] = [
     ("Secure Site EV", 99_500),
     ("Secure Site Pro EV", 149_900),
 ];
-pub const YEAR: i64 = 365;
+/// Place of the product for all names of a zone; those before it are for single names.
+pub const WILDCARD: usize = 5;
+/// The largest order costs as much as so many usual ones, and the largest of those that are new.
+const LARGEST: [f64; 2] = [60.0, 4.0];
 /// The account begins so long ago: two years before its ledger does, so that its habits have settled.
 const BEGINNING: i64 = -1130;
 /// Automatic renewals are placed so many days before the end.
@@ -41,6 +46,20 @@ pub struct Habits {
     pub spread: f64,
     /// The chance that a renewal comes after the end.
     pub late: f64,
+    /// How many days after the end it comes at most.
+    pub latest: i64,
+    /// A renewal after the end lasts from its own day on, not from that end.
+    pub lasts_from_renewal: bool,
+    /// How long before the end the largest orders are renewed, where sizes differ.
+    pub lead_of_largest: Option<f64>,
+    /// By product, where each is bought for another client.
+    pub clients: Option<[Client; PRODUCTS.len()]>,
+    /// Who renews, where it is one person.
+    pub clerk: Option<Clerk>,
+    /// Days that orders are bought for, where it is not years.
+    pub lengths: Vec<i64>,
+    /// The chance that a wildcard takes the place of an order that would be renewed, and of others.
+    pub consolidated: f64,
     /// New orders a working day, on average.
     pub new: f64,
     /// By how much new orders rise each week, as a share; the average above is today's.
@@ -64,6 +83,13 @@ pub struct Habits {
     pub migration: Option<i64>,
 }
 
+/// For whom an agency buys one of the products.
+pub struct Client {
+    share: f64,
+    lead: f64,
+    pays_by_card: bool,
+}
+
 impl Habits {
     pub fn new(kind: Kind, chance: &mut ChaCha8Rng) -> Self {
         let renewals = 20.0 * 20.0_f64.powf(chance.random());
@@ -75,6 +101,13 @@ impl Habits {
             lead: chance.random_range(3.0..60.0),
             spread: chance.random_range(0.15..0.6),
             late: chance.random_range(0.0..0.08),
+            latest: 5,
+            lasts_from_renewal: false,
+            lead_of_largest: None,
+            clients: None,
+            clerk: None,
+            lengths: Vec::new(),
+            consolidated: 0.0,
             changed_share: None,
             new: chance.random_range(0.1..0.3) * renewals / 260.0,
             growth: 0.0,
@@ -103,13 +136,16 @@ impl Habits {
             }
             Kind::SharedByDivisions => habits.divisions = chance.random_range(3..=6),
             Kind::PartlyPaidByCard => habits.card = chance.random_range(0.2..0.6),
-            _ => habits.draw_held_out(chance),
+            _ => {
+                habits.draw_once_held_out(chance);
+                habits.draw_held_out(chance);
+            }
         }
         habits
     }
 
-    /// Draws the habits of the kinds that are held out.
-    fn draw_held_out(&mut self, chance: &mut ChaCha8Rng) {
+    /// Draws the habits of the kinds that were held out at first.
+    fn draw_once_held_out(&mut self, chance: &mut ChaCha8Rng) {
         match self.kind {
             Kind::RenewalsByAutomation => {
                 self.share = chance.random_range(0.9..0.99);
@@ -147,9 +183,91 @@ impl Habits {
         }
     }
 
-    /// The chance that an order with this end is renewed.
-    pub fn share_of(&self, ends: i64) -> f64 {
-        self.changed_share.filter(|(day, _)| ends >= *day).map_or(self.share, |(_, share)| share)
+    /// Draws the habits of the kinds that are held out.
+    fn draw_held_out(&mut self, chance: &mut ChaCha8Rng) {
+        // New orders make up for those that are not renewed, or for a little more.
+        let makes_up = |lost: f64, renewals: f64, more: f64| (lost + more) * renewals / 260.0;
+        match self.kind {
+            Kind::RenewalsForClients => {
+                let clients = std::array::from_fn(|_| Client {
+                    share: chance.random_range(0.5..0.98),
+                    lead: chance.random_range(2.0..75.0),
+                    pays_by_card: chance.random_bool(0.25),
+                });
+                let bought = self.tastes.iter().sum::<f64>();
+                let renewed = clients.iter().zip(self.tastes).map(|(client, taste)| client.share * taste).sum::<f64>();
+                self.share = renewed / bought;
+                self.spread = chance.random_range(0.1..0.4);
+                self.new = makes_up(1.0 - self.share, self.renewals, chance.random_range(0.0..0.05));
+                self.clients = Some(clients);
+            }
+            Kind::RenewalsAtMonthEnd => {
+                self.clerk = Some(Clerk::new(self.begins, chance));
+                self.lasts_from_renewal = true;
+            }
+            Kind::OrdersOf90To199Days => {
+                self.lengths = vec![90, 100, 199];
+                self.lengths.remove(chance.random_range(0..3));
+                self.share = chance.random_range(0.93..0.99);
+                self.lead = chance.random_range(3.0..20.0);
+                self.new = makes_up(1.0 - self.share, self.renewals, chance.random_range(0.0..0.02));
+            }
+            Kind::WildcardsReplaceOrders => {
+                self.consolidated = chance.random_range(0.03..0.09);
+                self.tastes[WILDCARD..].iter_mut().for_each(|taste| *taste *= 0.2);
+                let lost = 1.0 - self.share + 3.5 * self.consolidated;
+                self.new = makes_up(lost, self.renewals, 0.0);
+            }
+            Kind::LargeOrdersRenewedEarly => {
+                self.lead = chance.random_range(2.0..12.0);
+                self.lead_of_largest = Some(chance.random_range(50.0..80.0));
+                self.spread = chance.random_range(0.1..0.4);
+            }
+            Kind::RenewalsAfterTheEnd => {
+                self.late = chance.random_range(0.35..0.75);
+                self.latest = chance.random_range(10..=25);
+                self.lasts_from_renewal = true;
+                self.lead = chance.random_range(1.0..12.0);
+            }
+            _ => {}
+        }
+    }
+
+    /// How many usual orders one for a new site or an older one is worth.
+    pub fn size(&self, is_new: bool, chance: &mut ChaCha8Rng) -> i64 {
+        if self.lead_of_largest.is_none() {
+            return 1;
+        }
+        let rare = 1.0 - chance.random::<f64>();
+        i64::try_from(whole(rare.powf(-0.9).min(LARGEST[usize::from(is_new)]))).unwrap()
+    }
+
+    /// The chance that an order with this end is renewed. Large ones seldom are not.
+    pub fn share_of(&self, ends: i64, product: usize, size: i64) -> f64 {
+        let changed = self.changed_share.filter(|(day, _)| ends >= *day).map(|(_, share)| share);
+        let share = self.clients.as_ref().map_or(changed.unwrap_or(self.share), |clients| clients[product].share);
+        if size == 1 { share } else { 1.0 - (1.0 - share) / as_float(size).sqrt() }
+    }
+
+    /// How many days before the end, on average.
+    pub fn lead_of(&self, product: usize, size: i64) -> f64 {
+        let lead = self.clients.as_ref().map_or(self.lead, |clients| clients[product].lead);
+        let of_largest = self.lead_of_largest.unwrap_or(lead);
+        lead + (of_largest - lead) * as_float(size).ln() / LARGEST[0].ln()
+    }
+
+    /// The chance that a site is paid by card.
+    pub fn card_of(&self, product: usize) -> f64 {
+        self.clients.as_ref().map_or(self.card, |clients| f64::from(clients[product].pays_by_card))
+    }
+
+    /// The end of a renewal that is placed on this day.
+    pub fn renewal_ends(&self, ends: i64, day: i64, term: Term) -> i64 {
+        match term {
+            Term::Days(days) => day + days,
+            Term::Years(_) if self.lasts_from_renewal => ends.max(day) + term.days(),
+            Term::Years(_) => ends + term.days(),
+        }
     }
 
     /// The day on which an order with this end is renewed automatically, or by hand, once there were funds.
@@ -176,4 +294,8 @@ impl Habits {
             _ => self.new * (1.0 + self.growth).powf(weeks),
         }
     }
+}
+
+fn as_float(size: i64) -> f64 {
+    f64::from(i32::try_from(size).unwrap())
 }

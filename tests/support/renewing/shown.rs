@@ -1,0 +1,88 @@
+//! A life as the API shows it today, and what it will spend.
+
+use lowtide::domain::Time;
+use lowtide::sandbox::world::{Entry, Order};
+use rust_decimal::Decimal;
+
+use super::super::{AFTER, Case, FIRST_DIVISION, Kind, days, in_order, now, shuffled, whole};
+use super::calendar::YEAR;
+use super::habits::PRODUCTS;
+use super::{Life, Placed};
+
+/// The ledger reaches back so far.
+const LEDGER: i64 = 400;
+
+impl Life {
+    pub(super) fn case(mut self) -> Case {
+        self.lines.sort_by_key(|line| line.at);
+        let life = usize::try_from(-self.habits.begins).unwrap();
+        let (mut past, mut future) = (vec![0; life.min(usize::try_from(YEAR).unwrap())], vec![0; AFTER]);
+        for line in &self.lines {
+            let (days, day) = match usize::try_from(line.day) {
+                Ok(day) => (&mut future, Some(day)),
+                Err(_) => (&mut past, usize::try_from(line.day + YEAR.min(-self.habits.begins)).ok()),
+            };
+            if let Some(spent) = day.and_then(|day| days.get_mut(day)) {
+                *spent -= line.change;
+            }
+        }
+        let worth = past.iter().sum::<i64>() / i64::try_from(past.len()).unwrap();
+        let prices = self.purchases().collect();
+        let mut case = Case {
+            entries: Vec::new(),
+            orders: self.orders.iter().filter_map(|order| self.listed(order)).collect(),
+            divisions: self.habits.divisions,
+            future,
+            past,
+            worth,
+            prices,
+        };
+        case.entries = self.entries(case.available(15), worth);
+        case
+    }
+
+    fn listed(&self, order: &Placed) -> Option<Order> {
+        let site = &self.sites[order.site];
+        let is_known = order.day < 0 && order.canceled.is_none_or(|day| day >= 0);
+        is_known.then(|| Order {
+            id: order.id,
+            division: site.division,
+            product: PRODUCTS[order.product].0.to_owned(),
+            price: Decimal::new(order.price, 2),
+            years: u32::try_from(site.term.years()).unwrap(),
+            common_name: site.name.clone(),
+            placed: order.at,
+            ends: now() + days(order.ends),
+            renewed: order.renewed.is_some_and(|day| day < 0),
+            auto_renew: self.habits.kind == Kind::RenewalsByAutomation,
+            issuance: order.issuance,
+        })
+    }
+
+    /// The ledger, with deposits that kept the funds above what they are at least today.
+    fn entries(&self, least: i64, worth: i64) -> Vec<Entry> {
+        #[allow(clippy::cast_precision_loss)]
+        let deposit = i64::try_from(whole((worth as f64 * self.habits.deposit / 50_000.0).max(2.0)) * 50_000).unwrap();
+        let mut entries = Vec::new();
+        let mut put = |at: Time, change: i64, kind: &'static str, order: Option<u64>, division: u64| {
+            let (id, change) = (shuffled(entries.len()), Decimal::new(change, 2));
+            let (note, expires, balance_after) = (None, None, Decimal::ZERO);
+            entries.push(Entry { id, division, at, change, kind, order, note, expires, balance_after });
+        };
+        let mut funds = least;
+        let known = self.lines.iter().rev().filter(|line| line.day < 0 && line.day >= -LEDGER - 10);
+        for line in known {
+            put(line.at, line.change, line.kind, line.order, line.division);
+            funds -= line.change;
+            if funds >= least + deposit {
+                let at = line.at - chrono::Duration::minutes(37);
+                put(at, deposit, "Credit Card Deposit", None, FIRST_DIVISION);
+                funds -= deposit;
+            }
+        }
+        if self.habits.begins > -LEDGER {
+            put(now() + days(self.habits.begins), funds.max(100), "Credit", None, FIRST_DIVISION);
+        }
+        in_order(entries)
+    }
+}
