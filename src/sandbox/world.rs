@@ -17,7 +17,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 use self::purse::{Lot, Purse};
 pub use self::records::{Entry, Issuance, Order, RecordedDivision, Records, Sheet};
-use super::scenario::{DivisionPlan, InvoicePlan, Product, RenewalPlan, Scenario, When};
+use super::scenario::{Credit, DivisionPlan, InvoicePlan, Product, RenewalPlan, Scenario, When};
 use crate::domain::Time;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -35,6 +35,8 @@ const PAST_ORDERS: u64 = 105_000_001;
 /// Past orders are listed as far back as `lowtide` looks: those that ended in the 400 days before the start. Each site has
 /// one at least.
 const PAST: Duration = Duration::from_secs(400 * 24 * 3600);
+/// More than any account spends.
+const PLENTY: Decimal = Decimal::from_parts(0, 0, 10_000, false, 0);
 /// The transaction type of a deposit.
 const DEPOSIT: &str = "Credit Card Deposit";
 /// A working day, from the hour of the scenario's start on.
@@ -108,20 +110,38 @@ enum Event {
 impl World {
     /// The life of `scenario` whose day 0 begins at `start`. It has its history already.
     pub fn new(scenario: &Scenario, start: Time, seed: u64) -> Self {
-        let openings: Vec<Decimal> = {
-            let nothing = vec![Decimal::ZERO; scenario.funds()];
-            let trial = Self::with_openings(scenario, start, seed, &nothing);
-            let missing = |(plan, purse): (&DivisionPlan, &Purse)| plan.balance - purse.balance;
-            scenario.divisions.iter().zip(&trial.purses).map(missing).collect()
-        };
-        let mut world = Self::with_openings(scenario, start, seed, &openings);
+        let mut world = Self::with_history(scenario, start, seed, Decimal::ZERO);
+        if (0..scenario.funds()).any(|fund| world.overdraft(fund) > Decimal::ZERO) {
+            world = Self::with_history(scenario, start, seed, PLENTY);
+        }
         for division in 0..scenario.funds() {
-            // A deposit that expires in the history eats another part of a larger opening.
+            // Past deposits brought more than was spent, or more or less of them expired than in the trial.
             let rest = world.plans[division].balance - world.purses[division].balance;
             world.book(division, start, Posting { change: rest, kind: "Adjustment", ..Posting::default() });
         }
         world.history = false;
         world
+    }
+
+    /// The history, with openings from which each fund comes to its balance at the start and is never overdrawn before. They
+    /// are computed from a trial with the opening `guess`. A larger opening can leave more of a deposit unspent until it
+    /// expires, so only a trial with plenty of money rules out an overdraft; one without money shows what accounts do.
+    fn with_history(scenario: &Scenario, start: Time, seed: u64, guess: Decimal) -> Self {
+        let trial = Self::with_openings(scenario, start, seed, &vec![guess; scenario.funds()]);
+        let missing = |fund: usize| (trial.plans[fund].balance - trial.purses[fund].balance).max(trial.overdraft(fund));
+        let openings: Vec<Decimal> = (0..scenario.funds()).map(|fund| guess + missing(fund)).collect();
+        Self::with_openings(scenario, start, seed, &openings)
+    }
+
+    /// How far a fund was below its credit limit, or below its balance at the start where that is lower; negative if it never
+    /// was.
+    fn overdraft(&self, fund: usize) -> Decimal {
+        let plan = &self.plans[fund];
+        let Credit::Limit(limit) = plan.credit else { return Decimal::MIN };
+        let shared = self.purses.len() < self.plans.len();
+        let its = self.entries.iter().filter(|entry| shared || entry.division == plan.id);
+        let lowest = its.map(|entry| entry.balance_after).min().unwrap_or_default();
+        plan.balance.min(-limit) - lowest
     }
 
     /// An account that shows these records at `at`. Nothing happens to it.

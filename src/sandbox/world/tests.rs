@@ -33,6 +33,15 @@ fn agrees(world: &World) {
         let balance = balances.entry(fund(entry.division)).or_default();
         *balance += entry.change;
         assert_eq!(*balance, entry.balance_after, "every entry tells the balance after it");
+        let plan = world.plans.iter().find(|plan| plan.id == entry.division).unwrap();
+        if let Credit::Limit(limit) = plan.credit
+            && entry.at < world.start()
+        {
+            assert!(
+                entry.balance_after >= plan.balance.min(-limit),
+                "below the credit limit before the start: {entry:?}"
+            );
+        }
         if let Some(order) = entry.order {
             let order = orders[&order];
             assert_eq!(order.division, entry.division);
@@ -253,6 +262,23 @@ fn renewals_within_the_history_are_paid_and_leave_the_balance_that_the_scenario_
         assert_eq!(others.iter().map(|it| it.change).collect::<Vec<_>>(), [opening], "{history}");
         assert!(world.entries().iter().all(|it| it.balance_after >= Decimal::from(90_000)), "never below the start");
         assert_eq!(world.sheet(1).unwrap().balance, Decimal::from(90_000));
+    }
+}
+
+#[test]
+fn past_deposits_that_bring_too_much_leave_the_ledger_above_its_credit_limit() {
+    let text = |ago: u32| {
+        format!(
+            "history: 400d\ndivisions: {{ Main: {{ id: 1, balance: 500, credit_limit: 100, orders: [{{ product: X, price: 10, per_week: 1 }}], deposits: [{{ ago: {ago}d, amount: 1000, expires_after: 100d }}] }} }}"
+        )
+    };
+    for (ago, taken_off) in [(10, true), (99, true), (300, false)] {
+        let world = World::new(&parse("x", &text(ago)).unwrap(), start(), 1);
+        agrees(&world);
+        let adjusted =
+            |entry: &Entry| entry.kind == "Adjustment" && entry.at == start() && entry.change < Decimal::ZERO;
+        assert_eq!(world.entries().iter().any(adjusted), taken_off, "{ago} days ago");
+        assert_eq!(world.sheet(1).unwrap().balance, Decimal::from(500));
     }
 }
 
