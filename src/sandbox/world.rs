@@ -369,12 +369,12 @@ impl World {
         let product =
             Product { name: old.product.clone(), price: old.price, years: old.years, auto_renew: old.auto_renew };
         // A renewal lasts as long as any order from the end of the one whose place it takes.
-        let ends = old.ends.max(at) + years(product.years);
+        let (site, ends) = (old.common_name.clone(), old.ends.max(at) + years(product.years));
         let affordable = self.affordable(division, product.price);
         if affordable {
             self.orders[order].renewed = true;
             let renewal = self.buy(division, &product, at, ends, "Renewal");
-            self.orders[renewal].common_name = self.orders[order].common_name.clone();
+            self.orders[renewal].common_name = site;
             self.plan_renewal(renewal, early);
         }
         affordable

@@ -96,8 +96,11 @@ fn sites(world: &World) -> Vec<Vec<&Order>> {
     for order in world.past_orders().iter().chain(world.orders()) {
         sites.entry((order.division, &order.common_name)).or_default().push(order);
     }
-    sites.values_mut().for_each(|orders| orders.sort_by_key(|order| order.placed));
-    sites.into_values().collect()
+    let mut sites: Vec<Vec<&Order>> = sites.into_values().collect();
+    for orders in &mut sites {
+        orders.sort_by_key(|order| order.placed);
+    }
+    sites
 }
 
 /// How long before the end of each order its renewal was placed.
@@ -284,26 +287,23 @@ fn past_deposits_that_bring_too_much_leave_the_ledger_above_its_credit_limit() {
 
 #[test]
 fn the_fraction_of_per_week_is_the_chance_of_one_more() {
-    let placed = |per_week: &str| {
+    // How many new orders there are in each week that has some, of 200.
+    let ordered = |per_week: &str| {
         let text = format!(
-            "history: 1w\ndivisions: {{ Main: {{ id: 1, balance: 90000, orders: [{{ product: X, price: 1, per_week: {per_week} }}] }} }}"
+            "history: 156w\ndivisions: {{ Main: {{ id: 1, balance: 90000, orders: [{{ product: X, price: 1, per_week: {per_week} }}] }} }}"
         );
-        let mut world = World::new(&parse("x", &text).unwrap(), start() + WEEK, 1);
-        world.advance(start() + WEEK * 200);
-        let mut weeks = [0; 200];
-        for order in world.orders().iter().filter(|order| order.price == Decimal::ONE) {
-            let renewal = world
-                .entries()
-                .iter()
-                .any(|it| it.order == Some(order.id) && it.note.as_deref() == Some("Renewal of X"));
-            weeks[(order.placed - start()).num_weeks() as usize] += u32::from(!renewal);
+        let mut world = World::new(&parse("x", &text).unwrap(), start(), 1);
+        world.advance(start() + WEEK * 44);
+        let mut weeks: BTreeMap<i64, u32> = BTreeMap::new();
+        for entry in world.entries().iter().filter(|entry| entry.note.as_deref() == Some("Order of X")) {
+            *weeks.entry((entry.at - (start() - WEEK * 156)).num_weeks()).or_default() += 1;
         }
-        weeks
+        weeks.into_values().collect::<Vec<u32>>()
     };
-    assert!(placed("3").iter().all(|count| *count == 3));
-    let (rare, often) = (placed("0.3"), placed("2.5"));
-    assert!(rare.iter().all(|count| *count <= 1) && (45..75).contains(&rare.iter().sum::<u32>()), "{rare:?}");
-    assert!(often.iter().all(|count| (2..=3).contains(count)), "{often:?}");
+    assert_eq!(ordered("3"), [3; 200]);
+    let (rare, often) = (ordered("0.3"), ordered("2.5"));
+    assert!((45..75).contains(&rare.len()) && rare.iter().all(|count| *count == 1), "{rare:?}");
+    assert!(often.len() == 200 && often.iter().all(|count| (2..=3).contains(count)), "{often:?}");
     assert!((470..530).contains(&often.iter().sum::<u32>()), "{often:?}");
 }
 
