@@ -132,13 +132,13 @@ fn division(name: &Name, cursor: &Cursor<'_>, ids: &mut BTreeSet<u64>) -> Option
     let balance = section.required("balance", "the balance at the start").and_then(|cursor| cursor.read(amount));
     let credit = or_default(&section, "credit_limit", credit, Credit::Limit(Decimal::from(2000)));
     let orders = each(&section, "orders", ORDERS, |it| {
-        let (product, per_week) = (product(it), wanted(it, "per_week", "how many a week", count));
+        let (product, per_week) = (product(it), wanted(it, "per_week", "how many a week", per_week));
         Some(OrderPlan { product: product?, per_week: per_week? })
     });
     let renewals = each(&section, "renewals", RENEWALS, renewals);
     let added_domains = each(&section, "added_domains", DOMAINS, |it| {
         let (price, per_week) =
-            (wanted(it, "price", "its price", price), wanted(it, "per_week", "how many a week", count));
+            (wanted(it, "price", "its price", price), wanted(it, "per_week", "how many a week", per_week));
         Some(DomainPlan { price: price?, per_week: per_week? })
     });
     let deposits = each(&section, "deposits", DEPOSIT, deposit);
@@ -254,6 +254,15 @@ fn count(text: &str) -> Result<u32, Fault> {
     number(text, MOST_ORDERS).ok_or_else(|| format!("a whole number from 1 to {MOST_ORDERS}").into())
 }
 
+fn per_week(text: &str) -> Result<Decimal, Fault> {
+    let most = Decimal::from(MOST_ORDERS);
+    let rate = parse_amount(text).ok().filter(|rate| *rate > Decimal::ZERO && *rate <= most && rate.scale() <= 2);
+    rate.ok_or_else(|| {
+        format!("a number above 0 and at most {MOST_ORDERS}, such as 3 or 0.3, with at most 2 digits after the point")
+            .into()
+    })
+}
+
 /// An amount as the API writes it: with at most two decimals.
 fn cents(text: &str, wanted: impl Fn(&Decimal) -> bool, expected: &str) -> Result<Decimal, Fault> {
     let amount = parse_amount(text).ok().filter(|amount| amount.scale() <= 2 && wanted(amount));
@@ -302,6 +311,25 @@ mod tests {
     }
 
     #[test]
+    fn per_week_may_be_a_fraction_and_count_may_not() {
+        let text = |orders: &str, count: &str| {
+            format!(
+                "divisions: {{ A: {{ id: 1, balance: 0, orders: [{{ product: X, price: 5, per_week: {orders} }}], renewals: [{{ product: X, price: 5, count: {count}, from: 1d, to: 2d }}] }} }}"
+            )
+        };
+        for rate in ["0.3", "0.01", "1", "2.5", "1000"] {
+            let scenario = parse("mine.yaml", &text(rate, "1")).unwrap_or_else(|problems| panic!("{problems}"));
+            assert_eq!(scenario.divisions[0].orders[0].per_week, parse_amount(rate).unwrap());
+        }
+        for rate in ["0", "-1", "0.001", "1000.01", "1/3", "1e2"] {
+            let said = parse("mine.yaml", &text(rate, "1")).unwrap_err().to_string();
+            assert!(said.contains("such as 3 or 0.3"), "{rate}: {said}");
+        }
+        let said = parse("mine.yaml", &text("1", "0.3")).unwrap_err().to_string();
+        assert!(said.contains("found `0.3`, expected a whole number from 1 to 1000"), "{said}");
+    }
+
+    #[test]
     fn a_wrong_scenario_is_refused_like_a_wrong_configuration_with_every_problem_at_once() {
         let text = "length: 0s\nfautls: []\ndivisions:\n  Main:\n    id: 1\n    balance: 1,000\n    orders:\n      - { product: X, price: -5, per_week: lots }\n    deposits:\n      - { on: 3d, ago: 1d, amount: 5 }\n  Other: { id: 1, balance: 5, credit_limit: none }\nfaults:\n  - { from: 1d, for: 2h, kind: maintainance }\n";
         let problems = parse("mine.yaml", text).unwrap_err();
@@ -310,7 +338,7 @@ mod tests {
     mine.yaml:2:1: fautls: found `fautls`, expected one of about, length, history, rate_limit, shared_funds, divisions, faults; did you mean `faults`?
     mine.yaml:6:14: divisions.Main.balance: found `1,000`, expected an amount such as 2000 or -569.95, with at most 18 digits before the point and 2 after it
     mine.yaml:8:30: divisions.Main.orders[0].price: found `-5`, expected an amount above 0, such as 218 or 399.50, with at most 18 digits before the point and 2 after it
-    mine.yaml:8:44: divisions.Main.orders[0].per_week: found `lots`, expected a whole number from 1 to 1000
+    mine.yaml:8:44: divisions.Main.orders[0].per_week: found `lots`, expected a number above 0 and at most 1000, such as 3 or 0.3, with at most 2 digits after the point
     mine.yaml:10:24: divisions.Main.deposits[0].ago: found `ago` beside `on`, expected only one of them
     mine.yaml:11:16: divisions.Other.id: found `1` again, expected another number for each division
     mine.yaml:11:45: divisions.Other.credit_limit: found `none`, expected unlimited, or an amount such as 2000, with at most 18 digits before the point and 2 after it

@@ -46,7 +46,7 @@ pub struct DivisionPlan {
     pub credit: Credit,
     /// What is bought week by week, before the start too.
     pub orders: Vec<OrderPlan>,
-    /// Older orders that come to their end.
+    /// Sites whose orders are renewed again and again.
     pub renewals: Vec<RenewalPlan>,
     /// Domains that are added to orders week by week, before the start too.
     pub added_domains: Vec<DomainPlan>,
@@ -83,8 +83,8 @@ pub struct Product {
 pub struct OrderPlan {
     /// What.
     pub product: Product,
-    /// How many a week.
-    pub per_week: u32,
+    /// How many a week; above 0, with at most two decimals. A fraction is the chance of one more.
+    pub per_week: Decimal,
 }
 
 /// Domains that are added to running orders, on working days. Each is charged for what is left of its order.
@@ -92,16 +92,16 @@ pub struct OrderPlan {
 pub struct DomainPlan {
     /// What one costs for a year; above 0.
     pub price: Decimal,
-    /// How many a week.
-    pub per_week: u32,
+    /// How many a week; above 0, with at most two decimals. A fraction is the chance of one more.
+    pub per_week: Decimal,
 }
 
-/// Orders from before the history that end between `from` and `to`, and are renewed `early`.
+/// Sites whose orders end between `from` and `to`, and `years` earlier and later. Each is renewed `early`, before the start too.
 #[derive(Debug, Clone)]
 pub struct RenewalPlan {
     /// What.
     pub product: Product,
-    /// How many.
+    /// How many sites.
     pub count: u32,
     /// The earliest end.
     pub from: Duration,

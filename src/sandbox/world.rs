@@ -13,10 +13,11 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
 
 use self::purse::{Lot, Purse};
 pub use self::records::{Entry, Issuance, Order, RecordedDivision, Records, Sheet};
-use super::scenario::{DivisionPlan, InvoicePlan, Product, RenewalPlan, Scenario, When};
+use super::scenario::{Credit, DivisionPlan, InvoicePlan, Product, RenewalPlan, Scenario, When};
 use crate::domain::Time;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -29,8 +30,13 @@ const AUTOMATIC: Duration = Duration::from_secs(30 * 24 * 3600);
 const LIFE: Duration = Duration::from_secs(5 * 366 * 24 * 3600);
 /// The chance of added domains has streams of its own, so that it changes nobody else's.
 const DOMAIN_STREAMS: u64 = 1 << 32;
-/// The number of the first order that ended before the history.
+/// The id of the first past order.
 const PAST_ORDERS: u64 = 105_000_001;
+/// Past orders are listed as far back as `lowtide` looks: those that ended in the 400 days before the start. Each site has
+/// one at least.
+const PAST: Duration = Duration::from_secs(400 * 24 * 3600);
+/// More than any account spends.
+const PLENTY: Decimal = Decimal::from_parts(0, 0, 10_000, false, 0);
 /// The transaction type of a deposit.
 const DEPOSIT: &str = "Credit Card Deposit";
 /// A working day, from the hour of the scenario's start on.
@@ -46,7 +52,7 @@ pub struct World {
     purses: Vec<Purse>,
     entries: Vec<Entry>,
     orders: Vec<Order>,
-    /// Orders that ended before the history, in whose place others came.
+    /// Orders whose renewal was placed before the ledger begins.
     past_orders: Vec<Order>,
     streams: Vec<Stream>,
     domains: Vec<Domains>,
@@ -73,7 +79,7 @@ struct Posting {
 struct Stream {
     division: usize,
     product: Product,
-    per_week: u32,
+    per_week: Decimal,
     chance: ChaCha8Rng,
 }
 
@@ -81,7 +87,7 @@ struct Stream {
 struct Domains {
     division: usize,
     price: Decimal,
-    per_week: u32,
+    per_week: Decimal,
     chance: ChaCha8Rng,
 }
 
@@ -92,8 +98,8 @@ enum Event {
     Place { stream: usize },
     DomainWeek { domains: usize },
     AddDomain { domains: usize },
-    AutoRenew { order: usize },
-    Renew { order: usize, attempt_until: Time },
+    AutoRenew { order: usize, early: Duration },
+    Renew { order: usize, early: Duration },
     Deposit { division: usize, plan: usize },
     Expire { division: usize, entry: u64 },
     Invoice { division: usize, plan: usize },
@@ -104,21 +110,38 @@ enum Event {
 impl World {
     /// The life of `scenario` whose day 0 begins at `start`. It has its history already.
     pub fn new(scenario: &Scenario, start: Time, seed: u64) -> Self {
-        let openings: Vec<Decimal> = {
-            let nothing = vec![Decimal::ZERO; scenario.funds()];
-            let trial = Self::with_openings(scenario, start, seed, &nothing);
-            let missing = |(plan, purse): (&DivisionPlan, &Purse)| plan.balance - purse.balance;
-            scenario.divisions.iter().zip(&trial.purses).map(missing).collect()
-        };
-        let mut world = Self::with_openings(scenario, start, seed, &openings);
+        let mut world = Self::with_history(scenario, start, seed, Decimal::ZERO);
+        if (0..scenario.funds()).any(|fund| world.overdraft(fund) > Decimal::ZERO) {
+            world = Self::with_history(scenario, start, seed, PLENTY);
+        }
         for division in 0..scenario.funds() {
-            // A deposit that expires in the history eats another part of a larger opening.
+            // Past deposits brought more than was spent, or more or less of them expired than in the trial.
             let rest = world.plans[division].balance - world.purses[division].balance;
             world.book(division, start, Posting { change: rest, kind: "Adjustment", ..Posting::default() });
         }
         world.history = false;
-        world.remember_past_orders();
         world
+    }
+
+    /// The history, with openings from which each fund comes to its balance at the start and is never overdrawn before. They
+    /// are computed from a trial with the opening `guess`. A larger opening can leave more of a deposit unspent until it
+    /// expires, so only a trial with plenty of money rules out an overdraft; one without money shows what accounts do.
+    fn with_history(scenario: &Scenario, start: Time, seed: u64, guess: Decimal) -> Self {
+        let trial = Self::with_openings(scenario, start, seed, &vec![guess; scenario.funds()]);
+        let missing = |fund: usize| (trial.plans[fund].balance - trial.purses[fund].balance).max(trial.overdraft(fund));
+        let openings: Vec<Decimal> = (0..scenario.funds()).map(|fund| guess + missing(fund)).collect();
+        Self::with_openings(scenario, start, seed, &openings)
+    }
+
+    /// How far a fund was below its credit limit, or below its balance at the start where that is lower; negative if it never
+    /// was.
+    fn overdraft(&self, fund: usize) -> Decimal {
+        let plan = &self.plans[fund];
+        let Credit::Limit(limit) = plan.credit else { return Decimal::MIN };
+        let shared = self.purses.len() < self.plans.len();
+        let its = self.entries.iter().filter(|entry| shared || entry.division == plan.id);
+        let lowest = its.map(|entry| entry.balance_after).min().unwrap_or_default();
+        plan.balance.min(-limit) - lowest
     }
 
     /// An account that shows these records at `at`. Nothing happens to it.
@@ -201,30 +224,38 @@ impl World {
         world
     }
 
-    /// Orders from before the history, with their ends spread evenly and a little by chance.
+    /// Places the orders of `plan`, with their ends spread evenly and a little by chance.
     fn remember_old_orders(&mut self, division: usize, plan: &RenewalPlan) {
         let span = plan.to.saturating_sub(plan.from).as_secs();
         for number in 0..plan.count {
             let evenly = span * u64::from(number) / u64::from(plan.count);
             let offset = evenly + self.chance.random_range(0..=span / u64::from(plan.count));
-            let ends = self.start + plan.from + Duration::from_secs(offset);
-            let order = self.add_order(division, &plan.product, ends - years(plan.product.years), ends);
-            self.plan_renewal(order, plan.early);
+            self.remember_old_order(division, plan, self.start + plan.from + Duration::from_secs(offset));
         }
     }
 
-    /// Each order from before the history took the place of another one.
-    fn remember_past_orders(&mut self) {
-        let birth = self.entries.first().map_or(self.start, |entry| entry.at);
-        let before = |(number, order): (usize, &Order)| Order {
-            id: PAST_ORDERS + number as u64,
-            placed: order.placed - years(order.years),
-            ends: order.placed,
-            renewed: true,
-            ..order.clone()
-        };
-        let old = self.orders.iter().filter(|order| order.placed < birth).enumerate();
-        self.past_orders = old.map(before).collect();
+    /// Places the last order of a site from before the ledger, and adds those that came before it, so that one order of the
+    /// site ends at `ends`. Orders placed since the ledger began are renewals of this one, and paid like any other.
+    fn remember_old_order(&mut self, division: usize, plan: &RenewalPlan, mut ends: Time) {
+        let (lasts, lead) = (years(plan.product.years), lead(&plan.product, plan.early));
+        let placed = |ends: Time| ends - lasts - lead;
+        while placed(ends) >= self.now {
+            ends -= lasts;
+        }
+        while placed(ends + lasts) < self.now {
+            ends += lasts;
+        }
+        let order = self.add_order(division, &plan.product, placed(ends), ends);
+        self.plan_renewal(order, plan.early);
+        loop {
+            ends -= lasts;
+            let id = PAST_ORDERS + self.past_orders.len() as u64;
+            let past = Order { id, placed: placed(ends), ends, renewed: true, ..self.orders[order].clone() };
+            self.past_orders.push(past);
+            if ends - lasts < self.start - PAST {
+                break;
+            }
+        }
     }
 
     /// Lives until `now`, for five years at most; a time in the past changes nothing.
@@ -252,33 +283,35 @@ impl World {
     fn happen(&mut self, at: Time, event: Event) {
         match event {
             Event::Week { stream } => {
-                for _ in 0..self.streams[stream].per_week {
-                    let moment = at + in_working_hours(&mut self.streams[stream].chance);
-                    self.plan(moment, Event::Place { stream });
+                let Stream { per_week, chance, .. } = &mut self.streams[stream];
+                for moment in moments_of_week(*per_week, chance) {
+                    self.plan(at + moment, Event::Place { stream });
                 }
                 self.plan(at + WEEK, Event::Week { stream });
             }
             Event::DomainWeek { domains } => {
-                for _ in 0..self.domains[domains].per_week {
-                    let moment = at + in_working_hours(&mut self.domains[domains].chance);
-                    self.plan(moment, Event::AddDomain { domains });
+                let Domains { per_week, chance, .. } = &mut self.domains[domains];
+                for moment in moments_of_week(*per_week, chance) {
+                    self.plan(at + moment, Event::AddDomain { domains });
                 }
                 self.plan(at + WEEK, Event::DomainWeek { domains });
             }
             Event::AddDomain { domains } => self.add_domain(at, domains),
             // It is submitted once, and fails where funds do not suffice.
-            Event::AutoRenew { order } => drop(self.renew(at, order)),
+            Event::AutoRenew { order, early } => drop(self.renew(at, order, early)),
             Event::Place { stream } => {
                 let (division, product) = (self.streams[stream].division, self.streams[stream].product.clone());
                 // A new order that cannot be paid is not taken.
                 if self.affordable(division, product.price) {
-                    self.buy(division, &product, at, None);
+                    let ends = at + years(product.years);
+                    let order = self.buy(division, &product, at, ends, "Order");
+                    self.plan_renewal(order, EARLY);
                 }
             }
             // By hand, and again every day until the order ends.
-            Event::Renew { order, attempt_until } => {
-                if !self.renew(at, order) && at + DAY < attempt_until {
-                    self.plan(at + DAY, Event::Renew { order, attempt_until });
+            Event::Renew { order, early } => {
+                if !self.renew(at, order, early) && at + DAY < self.orders[order].ends {
+                    self.plan(at + DAY, Event::Renew { order, early });
                 }
             }
             Event::Deposit { division, plan } => self.deposit(at, division, plan),
@@ -326,18 +359,23 @@ impl World {
         }
     }
 
-    /// Whether the order is renewed now.
-    fn renew(&mut self, at: Time, order: usize) -> bool {
+    /// Whether the order is renewed now. Its renewal will be renewed `early` itself.
+    fn renew(&mut self, at: Time, order: usize, early: Duration) -> bool {
         let old = &self.orders[order];
         let Some(division) = self.plans.iter().position(|plan| plan.id == old.division) else { return false };
         if old.renewed {
             return true;
         }
-        let (name, price, years, auto_renew) = (old.product.clone(), old.price, old.years, old.auto_renew);
-        let affordable = self.affordable(division, price);
+        let product =
+            Product { name: old.product.clone(), price: old.price, years: old.years, auto_renew: old.auto_renew };
+        // A renewal lasts as long as any order from the end of the one whose place it takes.
+        let (site, ends) = (old.common_name.clone(), old.ends.max(at) + years(product.years));
+        let affordable = self.affordable(division, product.price);
         if affordable {
             self.orders[order].renewed = true;
-            self.buy(division, &Product { name, price, years, auto_renew }, at, Some(order));
+            let renewal = self.buy(division, &product, at, ends, "Renewal");
+            self.orders[renewal].common_name = site;
+            self.plan_renewal(renewal, early);
         }
         affordable
     }
@@ -361,18 +399,13 @@ impl World {
         }
     }
 
-    fn buy(&mut self, division: usize, product: &Product, at: Time, renews: Option<usize>) {
-        // A renewal lasts as long as any order from the end of the one whose place it takes.
-        let from = renews.map_or(at, |order| self.orders[order].ends.max(at));
-        let order = self.add_order(division, product, at, from + years(product.years));
-        if let Some(renewed) = renews {
-            self.orders[order].common_name = self.orders[renewed].common_name.clone();
-        }
-        let (paid, verb) = (Some(self.orders[order].id), if renews.is_some() { "Renewal of" } else { "Order of" });
-        let note = Some(format!("{verb} {}", product.name));
+    /// Adds an order and pays it: an `Order` or a `Renewal`.
+    fn buy(&mut self, division: usize, product: &Product, at: Time, ends: Time, what: &str) -> usize {
+        let order = self.add_order(division, product, at, ends);
+        let (paid, note) = (Some(self.orders[order].id), Some(format!("{what} of {}", product.name)));
         let (change, kind) = (-product.price, "Charge");
         self.book(division, at, Posting { change, kind, order: paid, note, ..Posting::default() });
-        self.plan_renewal(order, EARLY);
+        order
     }
 
     fn add_order(&mut self, division: usize, product: &Product, placed: Time, ends: Time) -> usize {
@@ -397,9 +430,9 @@ impl World {
     fn plan_renewal(&mut self, order: usize, early: Duration) {
         let ends = self.orders[order].ends;
         if self.orders[order].auto_renew && ends - AUTOMATIC >= self.now {
-            self.plan(ends - AUTOMATIC, Event::AutoRenew { order });
+            self.plan(ends - AUTOMATIC, Event::AutoRenew { order, early });
         }
-        self.plan((ends - early).max(self.now), Event::Renew { order, attempt_until: ends });
+        self.plan((ends - early).max(self.now), Event::Renew { order, early });
     }
 
     /// Whether the funds suffice; where they do not, the refusal is counted.
@@ -493,12 +526,12 @@ impl World {
         &self.entries
     }
 
-    /// Every order so far, but those that ended before the history.
+    /// Every order so far but the past ones.
     pub fn orders(&self) -> &[Order] {
         &self.orders
     }
 
-    /// Orders that ended before the history.
+    /// Orders whose renewal was placed before the ledger begins.
     pub fn past_orders(&self) -> &[Order] {
         &self.past_orders
     }
@@ -508,6 +541,18 @@ fn chance(seed: u64, stream: u64) -> ChaCha8Rng {
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
     chance.set_stream(stream);
     chance
+}
+
+/// How long before its end an order is renewed.
+fn lead(product: &Product, early: Duration) -> Duration {
+    if product.auto_renew { early.max(AUTOMATIC) } else { early }
+}
+
+/// As many moments of a week as `per_week` says; its fraction is the chance of one more.
+fn moments_of_week(per_week: Decimal, chance: &mut ChaCha8Rng) -> Vec<Duration> {
+    let (whole, fraction) = (per_week.to_u32().unwrap_or_default(), per_week.fract());
+    let one_more = !fraction.is_zero() && Decimal::new(chance.random_range(0..100), 2) < fraction;
+    (0..whole + u32::from(one_more)).map(|_| in_working_hours(chance)).collect()
 }
 
 /// A moment of a week, from its beginning.

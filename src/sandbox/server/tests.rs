@@ -154,7 +154,7 @@ async fn orders_can_be_filtered_by_status_and_end_and_each_tells_its_own_end() {
             .windows(2)
             .all(|pair| pair[0]["certificate"]["valid_till"].as_str() <= pair[1]["certificate"]["valid_till"].as_str())
     );
-    insta::assert_snapshot!(orders[0], @r#"{"cert_validity":{"days":199},"certificate":{"common_name":"www-0.example.com","days_remaining":24,"dns_names":["www-0.example.com"],"id":109000001,"valid_from":"2026-05-30","valid_till":"2026-11-26"},"container":{"id":11224,"name":"Main"},"date_created":"2025-11-26T09:41:25+00:00","has_reissues":true,"id":107000001,"is_multi_year_plan":"1","is_renewed":false,"order_valid_till":"2026-11-26","order_validity":{"years":1},"price":399,"product":{"name":"Secure Site OV","name_id":"secure_site_ov","type":"ssl_certificate"},"reissues_count":1,"status":"issued","validity_years":1}"#);
+    insta::assert_snapshot!(orders[0], @r#"{"cert_validity":{"days":199},"certificate":{"common_name":"www-0.example.com","days_remaining":24,"dns_names":["www-0.example.com"],"id":109000001,"valid_from":"2026-05-16","valid_till":"2026-11-26"},"container":{"id":11224,"name":"Main"},"date_created":"2025-11-12T09:41:25+00:00","has_reissues":true,"id":107000001,"is_multi_year_plan":"1","is_renewed":false,"order_valid_till":"2026-11-26","order_validity":{"years":1},"price":399,"product":{"name":"Secure Site OV","name_id":"secure_site_ov","type":"ssl_certificate"},"reissues_count":1,"status":"issued","validity_years":1}"#);
     let one = api.get(&format!("/order/certificate/{}", orders[0]["id"])).await;
     assert_eq!(one["order_valid_till"], orders[0]["certificate"]["valid_till"]);
     assert_eq!(api.refused("/order/certificate/1").await, "404 not_found");

@@ -24,6 +24,8 @@ fn agrees(world: &World) {
     let mut balances: BTreeMap<u64, Decimal> = BTreeMap::new();
     let shared = world.plans.len() > world.purses.len();
     let fund = |division: u64| if shared { world.plans[0].id } else { division };
+    let orders: BTreeMap<u64, &Order> = world.orders().iter().map(|order| (order.id, order)).collect();
+    let mut paid: BTreeMap<u64, u32> = BTreeMap::new();
     for pair in world.entries().windows(2) {
         assert!(pair[0].at <= pair[1].at, "the ledger is in the order of time");
     }
@@ -31,15 +33,38 @@ fn agrees(world: &World) {
         let balance = balances.entry(fund(entry.division)).or_default();
         *balance += entry.change;
         assert_eq!(*balance, entry.balance_after, "every entry tells the balance after it");
+        let plan = world.plans.iter().find(|plan| plan.id == entry.division).unwrap();
+        if let Credit::Limit(limit) = plan.credit
+            && entry.at < world.start()
+        {
+            assert!(
+                entry.balance_after >= plan.balance.min(-limit),
+                "below the credit limit before the start: {entry:?}"
+            );
+        }
         if let Some(order) = entry.order {
-            let order = world.orders().iter().find(|it| it.id == order).unwrap();
+            let order = orders[&order];
             assert_eq!(order.division, entry.division);
             if entry.at == order.placed {
                 assert_eq!(order.price, -entry.change);
+                *paid.entry(order.id).or_default() += 1;
             } else {
                 assert!(entry.at > order.placed && entry.at < order.ends && -entry.change < order.price, "a domain");
             }
         }
+    }
+    let begins = world.entries().first().map_or(world.start(), |entry| entry.at);
+    for order in world.orders() {
+        let debits = paid.get(&order.id).copied().unwrap_or_default();
+        assert_eq!(debits, u32::from(order.placed >= begins), "an order of the ledger's time is paid once: {order:?}");
+    }
+    for orders in sites(world) {
+        for pair in orders.windows(2) {
+            let from = pair[0].ends.max(pair[1].placed);
+            assert!(pair[0].renewed && pair[0].placed < pair[1].placed, "{pair:?}");
+            assert_eq!(pair[1].ends, from + years(pair[1].years), "what is left of the old order is added: {pair:?}");
+        }
+        assert!(!orders.last().unwrap().renewed, "{orders:?}");
     }
     for (division, _) in world.divisions() {
         let sheet = world.sheet(division).unwrap();
@@ -63,6 +88,32 @@ fn agrees(world: &World) {
             plan.name
         );
     }
+}
+
+/// The orders of each site, oldest first.
+fn sites(world: &World) -> Vec<Vec<&Order>> {
+    let mut sites: BTreeMap<(u64, &str), Vec<&Order>> = BTreeMap::new();
+    for order in world.past_orders().iter().chain(world.orders()) {
+        sites.entry((order.division, &order.common_name)).or_default().push(order);
+    }
+    let mut sites: Vec<Vec<&Order>> = sites.into_values().collect();
+    for orders in &mut sites {
+        orders.sort_by_key(|order| order.placed);
+    }
+    sites
+}
+
+/// How long before the end of each order its renewal was placed.
+fn leads(orders: &[&Order]) -> Vec<chrono::TimeDelta> {
+    orders.windows(2).map(|pair| pair[0].ends - pair[1].placed).collect()
+}
+
+/// A scenario with one division and one line of renewals.
+fn renewing(history: &str, renewals: &str) -> Scenario {
+    let text = format!(
+        "history: {history}\ndivisions: {{ Main: {{ id: 1, balance: 90000, credit_limit: 0, renewals: [{{ product: X, price: 150, {renewals} }}] }} }}"
+    );
+    parse("x", &text).unwrap()
 }
 
 /// A ledger as text.
@@ -138,6 +189,122 @@ fn a_renewal_fails_while_funds_do_not_suffice_and_is_tried_again_every_day() {
     assert!(world.orders()[0].renewed);
     assert_eq!(world.orders()[1].ends, world.orders()[0].ends + DAY * 365);
     assert_eq!(world.orders()[1].common_name, world.orders()[0].common_name);
+}
+
+#[test]
+fn past_and_simulated_renewals_have_the_same_lead() {
+    let (day, cases) = (
+        chrono::TimeDelta::days(1),
+        [
+            ("early: 14d", 14),
+            ("early: 45d", 45),
+            ("early: 0s", 0),
+            ("early: 14d, years: 3", 14),
+            ("early: 14d, auto_renew: true", 30),
+            ("early: 40d, auto_renew: true", 40),
+        ],
+    );
+    for (more, lead) in cases {
+        for (history, from, to) in
+            [("1w", "24d", "31d"), ("400d", "24d", "31d"), ("1000d", "2d", "360d"), ("90d", "300d", "500d")]
+        {
+            let renewals = format!("count: 20, from: {from}, to: {to}, {more}");
+            let mut world = World::new(&renewing(history, &renewals), start(), 1);
+            world.advance(start() + DAY * 800);
+            agrees(&world);
+            let sites = sites(&world);
+            assert_eq!(sites.len(), 20);
+            for orders in sites {
+                let before = orders.iter().filter(|order| order.placed < start()).count();
+                assert!(before >= 2, "{renewals}: {orders:?}");
+                assert!(leads(&orders).iter().all(|it| *it == day * lead), "{renewals}: {orders:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_order_that_ended_in_the_last_400_days_is_listed_with_its_renewal() {
+    for (from, more) in [("24d", "early: 14d"), ("370d", "early: 14d"), ("300d", "early: 200d")] {
+        let mut world = World::new(&renewing("1w", &format!("count: 5, from: {from}, to: {from}, {more}")), start(), 1);
+        world.advance(start() + DAY * 3);
+        for orders in sites(&world) {
+            let ended = |order: &&&Order| order.ends < start() && order.ends >= start() - DAY * 400;
+            assert_eq!(orders.iter().filter(ended).count(), 1, "one a year: {orders:?}");
+            assert!(orders[0].placed < start() - DAY * 400, "{orders:?}");
+        }
+    }
+}
+
+#[test]
+fn one_order_of_each_site_ends_between_from_and_to() {
+    for history in ["1w", "400d", "1000d"] {
+        let mut world = World::new(&renewing(history, "count: 30, from: 24d, to: 31d"), start(), 1);
+        let ends = |world: &World| {
+            let orders = world.orders().iter().filter(|order| !order.renewed);
+            orders.map(|order| (order.ends - start()).num_days()).collect::<Vec<_>>()
+        };
+        assert!(ends(&world).len() == 30 && ends(&world).iter().all(|days| (24..=31).contains(days)), "{history}");
+        world.advance(start() + DAY * 10 - Duration::from_secs(1));
+        assert_eq!(ends(&world).iter().filter(|days| **days > 31).count(), 0, "{history}");
+        world.advance(start() + DAY * 17);
+        assert_eq!(ends(&world).iter().filter(|days| **days > 31).count(), 30, "{history}");
+    }
+}
+
+#[test]
+fn renewals_within_the_history_are_paid_and_leave_the_balance_that_the_scenario_names() {
+    for (history, paid) in [("90d", 0), ("400d", 40), ("750d", 80)] {
+        let world = World::new(&renewing(history, "count: 40, from: 24d, to: 31d"), start(), 1);
+        agrees(&world);
+        let (charges, others): (Vec<&Entry>, Vec<&Entry>) =
+            world.entries().iter().partition(|entry| entry.kind == "Charge");
+        assert_eq!(charges.len(), paid, "{history}");
+        assert!(charges.iter().all(|it| it.change == Decimal::from(-150) && it.order.is_some()), "{charges:?}");
+        let opening = Decimal::from(90_000 + 150 * paid);
+        assert_eq!(others.iter().map(|it| it.change).collect::<Vec<_>>(), [opening], "{history}");
+        assert!(world.entries().iter().all(|it| it.balance_after >= Decimal::from(90_000)), "never below the start");
+        assert_eq!(world.sheet(1).unwrap().balance, Decimal::from(90_000));
+    }
+}
+
+#[test]
+fn past_deposits_that_bring_too_much_leave_the_ledger_above_its_credit_limit() {
+    let text = |ago: u32| {
+        format!(
+            "history: 400d\ndivisions: {{ Main: {{ id: 1, balance: 500, credit_limit: 100, orders: [{{ product: X, price: 10, per_week: 1 }}], deposits: [{{ ago: {ago}d, amount: 1000, expires_after: 100d }}] }} }}"
+        )
+    };
+    for (ago, taken_off) in [(10, true), (99, true), (300, false)] {
+        let world = World::new(&parse("x", &text(ago)).unwrap(), start(), 1);
+        agrees(&world);
+        let adjusted =
+            |entry: &Entry| entry.kind == "Adjustment" && entry.at == start() && entry.change < Decimal::ZERO;
+        assert_eq!(world.entries().iter().any(adjusted), taken_off, "{ago} days ago");
+        assert_eq!(world.sheet(1).unwrap().balance, Decimal::from(500));
+    }
+}
+
+#[test]
+fn the_fraction_of_per_week_is_the_chance_of_one_more() {
+    // How many new orders there are in each week that has some, of 200.
+    let ordered = |per_week: &str| {
+        let text = format!(
+            "history: 156w\ndivisions: {{ Main: {{ id: 1, balance: 90000, orders: [{{ product: X, price: 1, per_week: {per_week} }}] }} }}"
+        );
+        let mut world = World::new(&parse("x", &text).unwrap(), start(), 1);
+        world.advance(start() + WEEK * 44);
+        let mut weeks: BTreeMap<i64, u32> = BTreeMap::new();
+        for entry in world.entries().iter().filter(|entry| entry.note.as_deref() == Some("Order of X")) {
+            *weeks.entry((entry.at - (start() - WEEK * 156)).num_weeks()).or_default() += 1;
+        }
+        weeks.into_values().collect::<Vec<u32>>()
+    };
+    assert_eq!(ordered("3"), [3; 200]);
+    let (rare, often) = (ordered("0.3"), ordered("2.5"));
+    assert!((45..75).contains(&rare.len()) && rare.iter().all(|count| *count == 1), "{rare:?}");
+    assert!(often.len() == 200 && often.iter().all(|count| (2..=3).contains(count)), "{often:?}");
+    assert!((470..530).contains(&often.iter().sum::<u32>()), "{often:?}");
 }
 
 #[test]
@@ -297,11 +464,11 @@ prop_compose! {
     fn division(id: u64)(
         balance in -300_000i64..1_000_000,
         limit in prop_oneof![Just(None), (0i64..500_000).prop_map(Some)],
-        orders in prop::collection::vec((price(), 1u32..12, 1u32..=3), 0..3),
-        renewals in prop::collection::vec((price(), 1u32..20, span(), span()), 0..2),
+        orders in prop::collection::vec((price(), 1i64..1200, 1u32..=3), 0..3),
+        renewals in prop::collection::vec((price(), 1u32..20, span(), span(), span()), 0..2),
         deposits in prop::collection::vec((any::<bool>(), span(), price(), prop::option::of(span()), prop::option::of(span())), 0..4),
         invoices in prop::collection::vec((span(), price(), span(), prop::option::of(span())), 0..4),
-        domains in prop::option::of(1u32..6),
+        domains in prop::option::of(1i64..600),
     ) -> DivisionPlan {
         let product = |price, years| Product { name: "X".to_owned(), price, years, auto_renew: years == 1 };
         DivisionPlan {
@@ -310,10 +477,10 @@ prop_compose! {
             currency: Currency::parse(if id == 3 { "EUR" } else { "USD" }).unwrap(),
             balance: Decimal::new(balance, 2),
             credit: limit.map_or(Credit::Unlimited, |limit| Credit::Limit(Decimal::new(limit, 2))),
-            orders: orders.into_iter().map(|(price, per_week, years)| OrderPlan { product: product(price, years), per_week }).collect(),
+            orders: orders.into_iter().map(|(price, per_week, years)| OrderPlan { product: product(price, years), per_week: Decimal::new(per_week, 2) }).collect(),
             renewals: renewals
                 .into_iter()
-                .map(|(price, count, from, more)| RenewalPlan { product: product(price, 1), count, from, to: from + more, early: EARLY })
+                .map(|(price, count, from, more, early)| RenewalPlan { product: product(price, 1), count, from, to: from + more, early })
                 .collect(),
             deposits: deposits
                 .into_iter()
@@ -324,7 +491,7 @@ prop_compose! {
                     expires_after,
                 })
                 .collect(),
-            added_domains: domains.into_iter().map(|per_week| DomainPlan { price: Decimal::new(1, 2), per_week }).collect(),
+            added_domains: domains.into_iter().map(|per_week| DomainPlan { price: Decimal::new(1, 2), per_week: Decimal::new(per_week, 2) }).collect(),
             invoices: invoices
                 .into_iter()
                 .map(|(on, amount, due_after, paid_after)| InvoicePlan { on, amount, due_after, paid_after })
@@ -337,7 +504,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
     fn in_any_life_balance_history_and_orders_agree(
-        one in division(1), two in division(2), three in division(3), seed in any::<u64>(), weeks in 1u32..12,
+        one in division(1), two in division(2), three in division(3), seed in any::<u64>(), weeks in prop_oneof![3 => 1u32..12, 1 => 50u32..60],
     ) {
         let balances = [one.balance, two.balance, three.balance];
         let scenario = Scenario {
