@@ -147,19 +147,18 @@ impl Keeper {
 
     async fn ledger(&mut self, division: Division, since: NaiveDate, began: Time) {
         let read = self.source.ledger(division, Some(since)).await;
-        let now = self.clock.now();
         let lines = match read {
             Ok(lines) => lines,
             Err(error) => {
-                let told = self.shelf.memory().fail_ledger(division, error.clone(), now);
+                let told = self.shelf.memory().fail_ledger(division, error.clone(), self.clock.now());
                 return self.tell(told || self.is_asked_once(), "ledger cannot be read", division, &error);
             }
         };
         let (entries, duration_ms) = (lines.len(), self.since(began));
         // Put together while the shelf is free for others.
         let before = self.shelf.memory().ledger(division);
-        let merged = memory::merge(before.as_ref(), lines, now);
-        let Some((came, save)) = self.shelf.memory().read_ledger(division, merged, now) else { return };
+        let merged = memory::merge(before.as_ref(), lines, began);
+        let Some((came, save)) = self.shelf.memory().read_ledger(division, merged, began) else { return };
         let account = &self.account;
         match came {
             Came::First => tracing::info!(%account, division, entries, duration_ms, "ledger read"),
@@ -169,7 +168,7 @@ impl Keeper {
             }
         }
         if let Some(ledger) = save {
-            self.save(move |cache| cache.save_ledger(division, &ledger, now)).await;
+            self.save(move |cache| cache.save_ledger(division, &ledger, began)).await;
         }
     }
 
@@ -184,7 +183,8 @@ impl Keeper {
         };
         let (orders, duration_ms) = (listed.len(), self.since(began));
         tracing::debug!(account = %self.account, orders, since = %from, duration_ms, "orders read");
-        // Put together while the shelf is free for others.
+        // Put together while the shelf is free for others. The clock may have been set meanwhile: the days are those that
+        // were asked for.
         let before = self.shelf.memory().known_orders().unwrap_or_default();
         let merged = window::merge(&before, listed, from, began.date_naive());
         self.shelf.memory().read_orders(merged.into(), began, self.watched_days);

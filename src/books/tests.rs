@@ -26,12 +26,24 @@ fn today() -> NaiveDate {
 
 struct Stepped {
     began: tokio::time::Instant,
+    /// It is ahead by so much.
+    ahead: Mutex<TimeDelta>,
+}
+
+fn stepped() -> Arc<Stepped> {
+    Arc::new(Stepped { began: tokio::time::Instant::now(), ahead: Mutex::default() })
+}
+
+impl Stepped {
+    fn is_ahead_by(&self, days: i64) {
+        *self.ahead.lock().unwrap() = TimeDelta::days(days);
+    }
 }
 
 #[async_trait]
 impl Clock for Stepped {
     fn now(&self) -> Time {
-        start() + TimeDelta::from_std(self.began.elapsed()).unwrap()
+        start() + TimeDelta::from_std(self.began.elapsed()).unwrap() + *self.ahead.lock().unwrap()
     }
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
@@ -152,8 +164,7 @@ struct House {
 }
 
 fn house_with(script: Arc<Script>, cache: Option<Cache>) -> House {
-    let clock: Arc<dyn Clock> = Arc::new(Stepped { began: tokio::time::Instant::now() });
-    house_of(script, Arc::new(Shelf::new(clock)), cache, 30)
+    house_of(script, Arc::new(Shelf::new(stepped())), cache, 30)
 }
 
 fn house_of(script: Arc<Script>, shelf: Arc<Shelf>, cache: Option<Cache>, watched_days: u64) -> House {
@@ -458,7 +469,7 @@ async fn with_another_key_nothing_from_the_cache_is_shown_before_it_was_read_on_
     let script = house().end().await;
     *script.orders.lock().unwrap() = vec![order(1, 20, 3, Some(5))];
     life(&script, cache(folder.path(), "https://us")).await;
-    let clock: Arc<dyn Clock> = Arc::new(Stepped { began: tokio::time::Instant::now() });
+    let clock: Arc<dyn Clock> = stepped();
     let doubting = || Arc::new(Shelf::doubting(Arc::clone(&clock)));
     *script.hangs.lock().unwrap() = Duration::from_secs(5);
     let house = house_of(Arc::clone(&script), doubting(), Some(cache(folder.path(), "https://us")), 30);
@@ -523,11 +534,60 @@ async fn a_list_read_by_a_clock_that_was_ahead_is_read_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_was_ahead_and_went_back_loses_no_line_and_no_order() {
+    for restarts in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (clock, script) = (stepped(), Arc::new(Script::default()));
+        *script.lines.lock().unwrap() =
+            vec![line("old", start() - TimeDelta::days(390)), line("new", start() - TimeDelta::days(3))];
+        *script.orders.lock().unwrap() = vec![expired(1, 390), order(2, 150, 1, None)];
+        let live = || {
+            let shelf = Arc::new(Shelf::new(Arc::clone(&clock) as Arc<dyn Clock>));
+            house_of(Arc::clone(&script), shelf, Some(cache(folder.path(), "https://us")), 30)
+        };
+        let mut house = live();
+        house.want(&[None]).pass(1).await;
+        assert_eq!((house.lines(None), house.ids()), (Ok(2), vec![1, 2]));
+        clock.is_ahead_by(60);
+        house.want(&[None]).pass(1).await;
+        assert_eq!((house.lines(None), house.ids()), (Ok(1), vec![2]), "right, if it were that day");
+        clock.is_ahead_by(0);
+        script.taken();
+        if restarts {
+            house.end().await;
+            house = live();
+        }
+        house.want(&[None]).pass(1).await;
+        assert_eq!((house.lines(None), house.ids()), (Ok(2), vec![1, 2]), "restarts: {restarts}");
+        assert_eq!(script.taken(), ["ledger None 2025-10-19", "orders 2025-10-09 2030-03-07"]);
+        house.pass(61).await;
+        assert_eq!(script.taken(), ["ledger None 2026-11-19"], "as a whole only once");
+        house.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_goes_back_while_a_ledger_is_asked_for_loses_no_line() {
+    let (clock, script) = (stepped(), Arc::new(Script::default()));
+    *script.lines.lock().unwrap() =
+        vec![line("old", start() - TimeDelta::days(390)), line("new", start() - TimeDelta::days(3))];
+    *script.hangs.lock().unwrap() = Duration::from_secs(5);
+    clock.is_ahead_by(60);
+    let house = house_of(script, Arc::new(Shelf::new(Arc::clone(&clock) as Arc<dyn Clock>)), None, 30);
+    house.want(&[None]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    clock.is_ahead_by(0);
+    house.want(&[None]).pass(1).await;
+    assert_eq!(house.lines(None), Ok(2));
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_lists_only_what_may_have_changed_since_the_orders_were_read() {
     let folder = tempfile::tempdir().unwrap();
     let script = house().end().await;
     *script.orders.lock().unwrap() = vec![expired(1, 300), order(2, 10, 1, None)];
-    let clock: Arc<dyn Clock> = Arc::new(Stepped { began: tokio::time::Instant::now() });
+    let clock: Arc<dyn Clock> = stepped();
     let live = |script: Arc<Script>| {
         let shelf = Arc::new(Shelf::new(Arc::clone(&clock)));
         house_of(script, shelf, Some(cache(folder.path(), "https://us")), 30)
