@@ -1,5 +1,6 @@
 //! The task that fills a shelf: one request at a time, of what is wanted and due, until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::listing::Listing;
 use super::memory::{self, Came, Next, Task};
 use super::{Cache, Shelf};
 use super::{sharing, window};
-use crate::certcentral::{BooksSource, ReadError};
+use crate::certcentral::{BooksSource, OrderList, ReadError};
 use crate::clock::{Clock, Presence};
 use crate::domain::{Division, Name, Time};
 
@@ -174,8 +175,8 @@ impl Keeper {
 
     async fn orders(&self, from: NaiveDate, to: NaiveDate, began: Time) {
         let read = self.source.orders(from, to).await;
-        let listed = match read {
-            Ok(listed) => listed,
+        let OrderList { orders: listed, undocumented } = match read {
+            Ok(list) => list,
             Err(error) => {
                 let told = self.shelf.memory().fail_orders(error.clone(), self.clock.now());
                 return self.tell(told || self.is_asked_once(), "orders cannot be read", None, &error);
@@ -183,6 +184,7 @@ impl Keeper {
         };
         let (orders, duration_ms) = (listed.len(), self.since(began));
         tracing::debug!(account = %self.account, orders, since = %from, duration_ms, "orders read");
+        self.tell_undocumented(&undocumented);
         // Put together while the shelf is free for others. The clock may have been set meanwhile: the days are those that
         // were asked for.
         let before = self.shelf.memory().known_orders().unwrap_or_default();
@@ -201,6 +203,22 @@ impl Keeper {
         self.ends_fail = false;
         if let Some((orders, ends, read)) = save {
             self.save(move |cache| cache.save_orders(&orders, &ends, read)).await;
+        }
+    }
+
+    /// Orders that are missing from every figure are told where they are news.
+    fn tell_undocumented(&self, undocumented: &BTreeMap<String, usize>) {
+        if undocumented.is_empty() {
+            return;
+        }
+        let account = &self.account;
+        let orders: usize = undocumented.values().sum();
+        let statuses =
+            undocumented.iter().map(|(what, orders)| format!("{what}: {orders}")).collect::<Vec<_>>().join(", ");
+        if self.shelf.memory().meets(undocumented) {
+            tracing::warn!(%account, orders, statuses, "orders have a status that is not documented: they are left out, so renewals may cost more than is said");
+        } else {
+            tracing::debug!(%account, orders, statuses, "orders have a status that is not documented: they are left out");
         }
     }
 

@@ -120,6 +120,8 @@ pub(super) struct Memory {
     paused: Option<Time>,
     /// What the cache has may be another account's: it is shown only once it was read on from.
     doubts: bool,
+    /// What undocumented orders were met so far.
+    undocumented: BTreeSet<String>,
 }
 
 /// A ledger that goes on from the one before.
@@ -389,6 +391,13 @@ impl Memory {
         };
         part.read(Arc::clone(&ledger), read, LEDGER_EVERY);
         Some((came, part.saves(changed, read).then_some(ledger)))
+    }
+
+    /// Whether there is anything among the undocumented orders of a listing that has not been met before.
+    pub(super) fn meets(&mut self, undocumented: &BTreeMap<String, usize>) -> bool {
+        let before = self.undocumented.len();
+        self.undocumented.extend(undocumented.keys().cloned());
+        self.undocumented.len() > before
     }
 
     /// The orders that are known, shown or not.

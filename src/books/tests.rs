@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::certcentral::{BooksSource, ReadError, ReadErrorKind};
+use crate::certcentral::{BooksSource, OrderList, ReadError, ReadErrorKind};
 use crate::domain::Time;
 use crate::domain::balance::{Balance, Outlook};
 use crate::domain::books::{Entry, Gap, Order};
@@ -56,6 +56,7 @@ struct Script {
     asked: Mutex<Vec<String>>,
     lines: Mutex<Vec<Entry>>,
     orders: Mutex<Vec<Order>>,
+    undocumented: Mutex<BTreeMap<String, usize>>,
     /// What each division has, at one request after the other; the last for ever.
     figures: Mutex<BTreeMap<u64, Vec<i64>>>,
     /// Failures of the next requests whose words begin like this.
@@ -92,10 +93,11 @@ impl BooksSource for Script {
         let lines = self.lines.lock().unwrap();
         Ok(lines.iter().filter(|line| line.at.date_naive() >= since).cloned().collect())
     }
-    async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Order>, ReadError> {
+    async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<OrderList, ReadError> {
         self.ask(format!("orders {from} {to}")).await?;
         let orders = self.orders.lock().unwrap();
-        Ok(orders.iter().filter(|order| (from..=to).contains(&order.certificate_ends)).cloned().collect())
+        let orders = orders.iter().filter(|order| (from..=to).contains(&order.certificate_ends)).cloned().collect();
+        Ok(OrderList { orders, undocumented: self.undocumented.lock().unwrap().clone() })
     }
     async fn listed(&self) -> Result<Vec<u64>, ReadError> {
         self.ask("listing".to_owned()).await?;
@@ -579,6 +581,44 @@ async fn a_clock_that_goes_back_while_a_ledger_is_asked_for_loses_no_line() {
     clock.is_ahead_by(0);
     house.want(&[None]).pass(1).await;
     assert_eq!(house.lines(None), Ok(2));
+    house.end().await;
+}
+
+/// The lines that this thread logs at a level from here on, until the guard is dropped.
+fn logged() -> (tracing::subscriber::DefaultGuard, impl Fn(&str) -> Vec<String>) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer = Mutex::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::DEBUG);
+    let of = move |level: &str| {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        text.lines().filter(|line| line.split_whitespace().nth(1) == Some(level)).map(str::to_owned).collect()
+    };
+    (tracing::subscriber::set_default(subscriber.with_writer(writer).finish()), of)
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_of_a_status_that_is_not_documented_are_told_once() {
+    let (_guard, logged) = logged();
+    let house = house();
+    let of = |counts: &[(&str, usize)]| counts.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
+    let day = 24 * 60 + 5;
+    for (undocumented, warnings) in [
+        (vec![], 0),
+        (vec![("frozen", 2), ("zombie", 143)], 1),
+        (vec![("frozen", 2), ("zombie", 144)], 1),
+        (vec![("zombie", 1)], 1),
+        (vec![("frozen", 2), ("lost", 1)], 2),
+    ] {
+        *house.script.undocumented.lock().unwrap() = of(&undocumented);
+        house.want(&[None]).pass(day).await;
+        let told = logged("WARN");
+        assert_eq!(told.len(), warnings, "{undocumented:?}: {told:?}");
+    }
+    let told = logged("WARN");
+    assert!(told[0].contains("they are left out"), "{told:?}");
+    assert!(told[0].contains("orders=145 statuses=\"frozen: 2, zombie: 143\""), "{told:?}");
+    let again: Vec<_> = logged("DEBUG").into_iter().filter(|it| it.contains("left out")).collect();
+    assert_eq!(again.len(), 2, "one line a listing: {again:?}");
     house.end().await;
 }
 
