@@ -354,11 +354,9 @@ impl Memory {
         }
     }
 
-    pub(super) fn loaded_orders(&mut self, cached: Option<(Listing, Ends, Time)>, now: Time, watched_days: u64) {
-        let listing = cached.map(|(listing, ends, read)| {
-            self.ends = Arc::new(ends);
-            (listing, read)
-        });
+    /// The listing of the cache, and all ends that were ever asked for.
+    pub(super) fn loaded_orders(&mut self, listing: Option<(Listing, Time)>, ends: Ends, now: Time, watched_days: u64) {
+        self.ends = Arc::new(ends);
         self.orders.loaded(listing, now, ORDERS_EVERY);
         if self.doubts {
             return self.orders.doubt();
@@ -415,6 +413,11 @@ impl Memory {
     pub(super) fn read_end(&mut self, order: u64, certificate_ends: NaiveDate, end: Option<NaiveDate>) {
         Arc::make_mut(&mut self.ends).insert(order, (certificate_ends, end.unwrap_or(certificate_ends)));
         self.draft.iter_mut().for_each(Draft::answered);
+    }
+
+    /// The ends that are known, whether their orders are shown or not.
+    pub(super) fn ends(&self) -> Arc<Ends> {
+        Arc::clone(&self.ends)
     }
 
     pub(super) fn fail_end(&mut self, error: ReadError) {

@@ -623,6 +623,72 @@ async fn orders_of_a_status_that_is_not_documented_are_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ends_that_were_asked_for_survive_a_restart_before_the_listing_is_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Arc::new(Script::default());
+    *script.orders.lock().unwrap() = (1..=300).map(|id| order(id, 10, 3, None)).collect();
+    *script.hangs.lock().unwrap() = Duration::from_secs(1);
+    let live = || house_with(Arc::clone(&script), Some(cache(folder.path(), "https://us")));
+    let ends = || script.taken().into_iter().filter(|it| it.starts_with("end")).collect::<Vec<_>>();
+    let house = live();
+    house.want(&[None]);
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    house.task.abort();
+    let asked = ends();
+    assert!(asked.len() > 140, "{asked:?}");
+    assert!(asked.contains(&"end 140".to_owned()));
+    // Killed: what was asked for since the last hundred is lost.
+    let house = live();
+    house.want(&[None]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    house.end().await;
+    let asked = ends();
+    assert_eq!(asked[0], "end 101");
+    let stopped_at: u64 = asked.last().unwrap()[4..].parse().unwrap();
+    assert!((140..200).contains(&stopped_at), "{stopped_at}");
+    // Stopped: only the request under way is lost.
+    let house = live();
+    house.want(&[None]).pass(5).await;
+    let asked = ends();
+    assert_eq!((&*asked[0], &**asked.last().unwrap()), (&*format!("end {stopped_at}"), "end 300"));
+    assert_eq!(house.shelf.books(None).orders.unwrap().iter().filter(|it| it.order_ends.is_none()).count(), 0);
+    wait_for_files(folder.path(), 2);
+    house.end().await;
+    let house = live();
+    house.want(&[None]).pass(1).await;
+    assert_eq!(script.taken(), [] as [String; 0], "they are in the listing now");
+    house.end().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn a_named_pipe_or_a_device_in_place_of_a_cache_file_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_guard, logged) = logged();
+    let script = house().end().await;
+    *script.orders.lock().unwrap() = vec![order(1, 20, 3, Some(5))];
+    let all = life(&script, cache(folder.path(), "https://us")).await;
+    let pipe = |path: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap();
+    let device = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    for (what, place) in [("pipe", &pipe as &dyn Fn(&Path)), ("device", &device)] {
+        let kept = files(folder.path());
+        assert_eq!(kept.len(), 2);
+        for file in &kept {
+            std::fs::remove_file(file).unwrap();
+            place(file);
+            place(&file.with_extension("jsonl.new"));
+        }
+        let cached = cache(folder.path(), "https://us");
+        assert!(cached.orders().is_none() && cached.ledger(Some(5)).is_none(), "{what}");
+        assert_eq!(life(&script, cached).await, all, "{what}");
+        assert!(files(folder.path()).iter().all(|file| file.symlink_metadata().unwrap().is_file()), "{what}");
+        assert_eq!(life(&script, cache(folder.path(), "https://us")).await, [] as [String; 0], "{what}");
+    }
+    let told: Vec<_> = logged("INFO").into_iter().filter(|it| it.contains("it is not a regular file")).collect();
+    assert!(told.len() == 4 && told.iter().all(|it| it.contains(".jsonl")), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_lists_only_what_may_have_changed_since_the_orders_were_read() {
     let folder = tempfile::tempdir().unwrap();
     let script = house().end().await;
