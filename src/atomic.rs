@@ -31,8 +31,19 @@ pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
+/// Opens a file to read it. Anything else that stands in its place, such as a named pipe or a device, is refused: reading it
+/// could block for ever.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    if fs::metadata(path)?.is_file() { File::open(path) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
 fn write_synced<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+    // A process that died may have left a file there. Nothing that stands there is written into: a named pipe would block.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
     for piece in pieces {
         file.write_all(piece)?;
     }
@@ -95,5 +106,19 @@ mod tests {
         replace(&path, [b"new".as_slice()]).unwrap();
         mode(0o700);
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_not_a_file_is_neither_read_nor_written_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let pipe = |path: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap();
+        pipe(&path);
+        pipe(&beside(&path, "new"));
+        assert_eq!(open_file(&path).unwrap_err().to_string(), "it is not a regular file");
+        replace(&path, [b"new".as_slice()]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert!(open_file(&path).is_ok() && open_file(folder.path()).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! Reading an account's books over HTTP: pages, failures, what is asked and what is not. No test leaves this machine.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -195,11 +195,12 @@ async fn orders_are_asked_for_by_status_and_end_and_those_beyond_are_left_out() 
     Mock::given(path("/order/certificate")).respond_with(none).mount(&server).await;
     let (from, to) = (NaiveDate::from_ymd_opt(2026, 6, 1).unwrap(), NaiveDate::from_ymd_opt(2027, 12, 1).unwrap());
     let orders = client(&server.uri()).orders(from, to).await.unwrap();
-    assert_eq!(orders.iter().map(|it| (it.id, it.division)).collect::<Vec<_>>(), [(1, Some(5))]);
+    assert_eq!(orders.orders.iter().map(|it| (it.id, it.division)).collect::<Vec<_>>(), [(1, Some(5))]);
     let filters = "filters[status]=issued filters[valid_till]=2026-06-01...2027-12-01";
     let asked = queries(&server).await;
-    assert_eq!(asked[0], format!("/order/certificate {filters} offset=0 limit=250"));
-    assert_eq!(asked[2], asked[0].replace("issued", "reissue_pending"), "no filter has both");
+    assert_eq!(asked[2], format!("/order/certificate {filters} offset=0 limit=250"));
+    assert_eq!(asked[0], asked[2].replace("issued", "reissue_pending"), "no filter has both");
+    assert_eq!(asked[3], asked[0], "one that changes from one to the other meanwhile is in one of them");
     assert_eq!(client(&server.uri()).order_end(1).await.unwrap(), NaiveDate::from_ymd_opt(2028, 1, 2));
     let error = client(&server.uri()).order_end(9).await.unwrap_err();
     assert_eq!(
@@ -240,14 +241,16 @@ async fn orders_that_have_expired_or_get_a_new_certificate_are_read_too() {
     let server = always(Statuses(list)).await;
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     let read = client(&server.uri()).orders(day, day).await.unwrap();
-    let told: Vec<_> = read.iter().map(|it| (it.id, it.expired, it.renewed, it.order_ends)).collect();
+    let told: Vec<_> = read.orders.iter().map(|it| (it.id, it.expired, it.renewed, it.order_ends)).collect();
     assert_eq!(told, [(1, false, false, Some(day)), (2, true, true, Some(day)), (3, false, false, Some(day))]);
+    assert_eq!(read.undocumented, BTreeMap::from([("frozen".to_owned(), 1)]));
 }
 
 #[tokio::test]
 async fn an_account_that_knows_no_reissues_still_lists_its_orders() {
     let server = MockServer::start().await;
-    let refused = ResponseTemplate::new(400).set_body_json(json!({ "errors": [{ "code": "bad_request_format" }] }));
+    let (_guard, logged) = logged();
+    let refused = ResponseTemplate::new(403).set_body_json(json!({ "errors": [{ "code": "access_denied" }] }));
     Mock::given(wiremock::matchers::query_param("filters[status]", "reissue_pending"))
         .respond_with(refused)
         .mount(&server)
@@ -256,7 +259,146 @@ async fn an_account_that_knows_no_reissues_still_lists_its_orders() {
     let list = ResponseTemplate::new(200).set_body_json(json!({ "orders": [order], "page": { "total": 1 } }));
     Mock::given(wiremock::matchers::query_param("filters[status]", "issued")).respond_with(list).mount(&server).await;
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
-    assert_eq!(client(&server.uri()).orders(day, day).await.unwrap().len(), 1);
+    assert_eq!(client(&server.uri()).orders(day, day).await.unwrap().orders.len(), 1);
+    assert_eq!(queries(&server).await.len(), 2);
+    let told = logged();
+    let told: Vec<&str> = told.lines().filter(|it| it.contains("cannot be listed")).collect();
+    assert!(told.len() == 1 && told[0].contains("403 Forbidden: access_denied"), "{told:?}");
+    assert!(told[0].contains(" INFO ") && !told[0].contains("role"), "nobody has to do anything: {told:?}");
+}
+
+/// What this thread logs from here on, until the guard is dropped.
+fn logged() -> (tracing::subscriber::DefaultGuard, impl Fn() -> String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer = Mutex::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    (tracing::subscriber::set_default(subscriber), move || std::fs::read_to_string(file.path()).unwrap())
+}
+
+/// Orders of which some leave before a page is listed, the oldest ones first.
+struct Leaving {
+    orders: Mutex<Vec<u64>>,
+    /// How many leave before each page of those that were issued.
+    leave: Mutex<VecDeque<usize>>,
+    says_total: bool,
+    status: &'static str,
+    pages: Arc<Mutex<usize>>,
+}
+
+impl Leaving {
+    fn new(leave: &[usize], says_total: bool) -> Self {
+        let (orders, leave) = (Mutex::new((1..=800).collect()), Mutex::new(leave.iter().copied().collect()));
+        Self { orders, leave, says_total, status: "issued", pages: Arc::default() }
+    }
+}
+
+impl Respond for Leaving {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let asked: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
+        let number = |name: &str| asked[name].parse::<usize>().unwrap();
+        if asked["filters[status]"] != "issued" {
+            return ResponseTemplate::new(200).set_body_json(json!({ "orders": [], "page": { "total": 0 } }));
+        }
+        *self.pages.lock().unwrap() += 1;
+        let mut orders = self.orders.lock().unwrap();
+        orders.drain(..self.leave.lock().unwrap().pop_front().unwrap_or(0));
+        let order = |id: &u64| json!({ "id": id, "status": self.status, "price": 1, "certificate": { "valid_till": "2026-09-01" } });
+        let page: Vec<Value> = orders.iter().skip(number("offset")).take(number("limit")).map(order).collect();
+        let total = self.says_total.then_some(orders.len());
+        ResponseTemplate::new(200).set_body_json(json!({ "orders": page, "page": { "total": total } }))
+    }
+}
+
+#[tokio::test]
+async fn orders_that_leave_between_two_pages_hide_no_others() {
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    for (leave, says_total, left, pages) in [
+        (&[][..], true, 800, 4),
+        (&[], false, 800, 5),
+        (&[0, 3], true, 797, 4),
+        (&[0, 3], false, 797, 5),
+        (&[0, 9, 9, 9], true, 773, 4),
+        (&[0, 10], true, 790, 6),
+        (&[0, 40], false, 760, 7),
+        (&[0, 0, 0, 700], true, 100, 5),
+        (&[0, 40, 0, 40], true, 720, 7),
+    ] {
+        let server = MockServer::start().await;
+        let orders = Leaving::new(leave, says_total);
+        let asked = Arc::clone(&orders.pages);
+        Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
+        let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
+        let read: BTreeSet<u64> = read.iter().map(|order| order.id).collect();
+        let missed: Vec<u64> = (801 - left..=800).filter(|id| !read.contains(id)).collect();
+        assert_eq!(missed, [] as [u64; 0], "{leave:?}");
+        assert_eq!(*asked.lock().unwrap(), pages, "{leave:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_is_never_the_same_for_two_pages_is_an_error() {
+    let server = MockServer::start().await;
+    let orders = Leaving::new(&[0, 40, 0, 40, 0, 40, 0, 40], true);
+    let asked = Arc::clone(&orders.pages);
+    Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let error = client(&server.uri()).orders(day, day).await.unwrap_err();
+    assert_eq!((error.kind, *asked.lock().unwrap()), (ReadErrorKind::Nonsense, 6), "three times");
+    assert!(error.reason.contains("does not go on where the page before it ended"), "{error}");
+}
+
+#[tokio::test]
+async fn an_undocumented_order_that_is_on_two_pages_counts_once() {
+    let orders = Leaving { status: "frozen", ..Leaving::new(&[], true) };
+    let server = MockServer::start().await;
+    Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let read = client(&server.uri()).orders(day, day).await.unwrap();
+    assert_eq!((read.orders.len(), read.undocumented), (0, BTreeMap::from([("frozen".to_owned(), 800)])));
+}
+
+#[tokio::test]
+async fn a_server_that_lists_the_same_passed_over_orders_for_ever_is_not_asked_for_ever() {
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    for count in [1, 10, 11, 300] {
+        let orders: Vec<Value> = (1..=count).map(|id| json!({ "id": id, "status": "revoked" })).collect();
+        let server = always(ResponseTemplate::new(200).set_body_json(json!({ "orders": orders }))).await;
+        let error = client(&server.uri()).orders(day, day).await.unwrap_err();
+        assert_eq!(error.kind, ReadErrorKind::Nonsense);
+        assert!(error.reason.contains("repeats the pages before it, whatever offset is asked for"), "{error}");
+        assert_eq!(queries(&server).await.len(), 5, "{count}");
+    }
+}
+
+/// An order that changes its status once, behind so many requests.
+struct Changing {
+    statuses: [&'static str; 2],
+    after: usize,
+    asked: Mutex<usize>,
+}
+
+impl Respond for Changing {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let mut asked = self.asked.lock().unwrap();
+        let status = self.statuses[usize::from(*asked >= self.after)];
+        *asked += 1;
+        let filter = request.url.query_pairs().find(|(key, _)| key == "filters[status]").unwrap().1;
+        let order = json!({ "id": 7, "status": status, "price": 1, "certificate": { "valid_till": "2026-09-01" } });
+        let orders = if filter == status { vec![order] } else { vec![] };
+        ResponseTemplate::new(200).set_body_json(json!({ "orders": orders, "page": { "total": orders.len() } }))
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_changes_its_status_between_two_listings_is_in_one_of_them() {
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    for statuses in [["issued", "reissue_pending"], ["reissue_pending", "issued"]] {
+        for after in 0..=3 {
+            let server = always(Changing { statuses, after, asked: Mutex::new(0) }).await;
+            let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
+            assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), [7], "{statuses:?}, behind {after} requests");
+        }
+    }
 }
 
 #[tokio::test]
@@ -500,8 +642,8 @@ async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
     let balances_read = Instant::now();
     assert_eq!(orders_known(&shelf, &clock).await, all);
     let first = std::mem::take(&mut *pages.lock().unwrap());
-    // The last page of a list is not full, and there is one page without reissues.
-    assert_eq!(first.len(), all / 250 + 2);
+    // The last page of a list is not full, and there are two pages without reissues.
+    assert_eq!(first.len(), all / 250 + 3);
     assert!(balances_read < first.last().unwrap().0, "balances were read while the orders were listed");
     let half = |pages: &[(Instant, NaiveDate)]| pages.windows(9).all(|it| it[8].0 - it[0].0 > WINDOW.length);
     assert!(half(&first), "at most half of the window is used");
@@ -509,7 +651,7 @@ async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
     clock.pass(TimeDelta::hours(24));
     assert_eq!(orders_known(&shelf, &clock).await, after_a_day);
     let second = std::mem::take(&mut *pages.lock().unwrap());
-    assert_eq!(second.len(), of_second_day / 250 + 2);
+    assert_eq!(second.len(), of_second_day / 250 + 3);
     println!("{all} orders: {} pages at first, {} on the next day", first.len(), second.len());
     assert!(second.len() * 2 < first.len() && half(&second));
     let shown = shelf.books(None).orders.unwrap();
@@ -529,7 +671,7 @@ async fn a_first_listing_that_fails_half_way_keeps_nothing_and_is_tried_as_a_who
     let clock = Settable::begin();
     let orders = Orders::new(&clock, 1400, 100);
     let (pages, broken) = (Arc::clone(&orders.pages), Arc::clone(&orders.broken));
-    *broken.lock().unwrap() = Some(1000);
+    *broken.lock().unwrap() = Some(990);
     let server = account_with(orders).await;
     let folder = tempfile::tempdir().unwrap();
     let cache = Some(Cache::new(folder.path().join("books"), "acme", "http://here"));
@@ -540,13 +682,13 @@ async fn a_first_listing_that_fails_half_way_keeps_nothing_and_is_tried_as_a_who
     let gap = shelf.books(None).orders.unwrap_err();
     assert!(matches!(&gap, Gap::Unreadable(_)), "{gap:?}");
     let first = std::mem::take(&mut *pages.lock().unwrap());
-    assert_eq!(first.len(), 5);
+    assert_eq!(first.len(), 6);
     let names = std::fs::read_dir(folder.path().join("books")).unwrap().map(|it| it.unwrap().file_name());
     assert!(names.into_iter().all(|name| !name.to_str().unwrap().contains("orders")), "nothing half on disk");
     clock.pass(TimeDelta::minutes(11));
     assert_eq!(orders_known(&shelf, &clock).await, 1500);
     let second = std::mem::take(&mut *pages.lock().unwrap());
-    assert_eq!(second.len(), 8);
+    assert_eq!(second.len(), 9);
     assert!(second.iter().all(|(_, from)| *from == first[0].1), "the whole window");
 }
 

@@ -4,7 +4,7 @@
 //! nobody but its owner can read it. What is in it is the account's ledger and orders, as they were read.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,6 +74,10 @@ struct Listed(
     Option<Arc<str>>,
     Option<Arc<str>>,
 );
+
+/// Id, the end that was asked for, and at which certificate; what a listing that is not finished knows of an order.
+#[derive(Serialize, Deserialize)]
+struct Asked(u64, (NaiveDate, NaiveDate));
 
 impl Cache {
     /// Files in `folder`, which is made when it is needed, for the account of this name at this address.
@@ -170,6 +174,25 @@ impl Cache {
         self.save(&self.path("orders"), None, read, lines)
     }
 
+    /// The ends that were asked for, for a listing that has not been saved.
+    pub(super) fn asked_ends(&self) -> Ends {
+        let ends = self.believed(&self.path("ends"), None, |lines| {
+            let asked = |line| serde_json::from_str(line).ok().map(|Asked(id, end)| (id, end));
+            lines.map(asked).collect::<Option<Ends>>()
+        });
+        ends.map_or_else(Ends::new, |(ends, _)| ends)
+    }
+
+    pub(super) fn save_asked_ends(&self, ends: &Ends, read: Time) -> io::Result<()> {
+        let lines = ends.iter().map(|(id, end)| serde_json::to_string(&Asked(*id, *end)));
+        self.save(&self.path("ends"), None, read, lines)
+    }
+
+    /// They are in the listing, now that it has been saved.
+    pub(super) fn forget_asked_ends(&self) {
+        let _ = fs::remove_file(self.path("ends")); // its absence is what matters
+    }
+
     /// A division that is wanted no more takes no space.
     pub(super) fn forget(&self, division: Division) {
         let _ = fs::remove_file(self.ledger_path(division)); // its absence is what matters
@@ -229,7 +252,7 @@ impl Cache {
 
 fn read(path: &std::path::Path) -> io::Result<String> {
     let mut text = String::new();
-    let read = File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    let read = atomic::open_file(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > MOST_BYTES { Err(io::Error::other("the file is too long")) } else { Ok(text) }
 }
 

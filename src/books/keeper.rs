@@ -1,16 +1,18 @@
 //! The task that fills a shelf: one request at a time, of what is wanted and due, until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
 use tokio::sync::watch;
 
+use super::disk::Disk;
 use super::listing::Listing;
 use super::memory::{self, Came, Next, Task};
 use super::{Cache, Shelf};
 use super::{sharing, window};
-use crate::certcentral::{BooksSource, ReadError};
+use crate::certcentral::{BooksSource, OrderList, ReadError};
 use crate::clock::{Clock, Presence};
 use crate::domain::{Division, Name, Time};
 
@@ -22,6 +24,10 @@ const LEAST_WATCHED: u64 = 30;
 const MOST_WATCHED: u64 = 400;
 /// Ends are asked for so many days further: a listing is shown for up to three days after it was read, and the window goes on.
 const IN_ADVANCE: u64 = 4;
+/// Ends that were asked for are written to disk as soon as there are so many more.
+const ENDS_SAVED: usize = 100;
+/// How long a keeper that is stopped may take to write what it has asked for.
+const LAST_SAVE: Duration = Duration::from_secs(2);
 
 /// What to say where a search fails.
 const NOT_FOUND_OUT: &str = "which divisions share a fund cannot be found out";
@@ -32,10 +38,12 @@ pub struct Keeper {
     source: Arc<dyn BooksSource>,
     shelf: Arc<Shelf>,
     clock: Arc<dyn Clock>,
-    cache: Option<Arc<Cache>>,
+    disk: Disk,
     watched_days: u64,
     /// The cache could not be written, and that was told.
     unsaved: bool,
+    /// Number of ends that were asked for and are not on disk.
+    ends_unsaved: usize,
     ends_fail: bool,
     _presence: Presence,
 }
@@ -52,25 +60,29 @@ impl Keeper {
         watched_days: u64,
     ) -> Self {
         let presence = Presence::of(&clock);
-        let (cache, watched_days) = (cache.map(Arc::new), watched_days.clamp(LEAST_WATCHED, MOST_WATCHED) + IN_ADVANCE);
         Self {
+            disk: Disk::new(account.clone(), cache),
             account,
             source,
             shelf,
             clock,
-            cache,
-            watched_days,
+            watched_days: watched_days.clamp(LEAST_WATCHED, MOST_WATCHED) + IN_ADVANCE,
             unsaved: false,
+            ends_unsaved: 0,
             ends_fail: false,
             _presence: presence,
         }
     }
 
-    /// Runs until `stopped` says `true` or its sender is gone. A request under way is abandoned then.
+    /// Runs until `stopped` says `true` or its sender is gone. A request under way is abandoned then; what was answered of a
+    /// listing that is not finished is kept for the next start.
     pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         tokio::select! {
             () = self.work() => {}
             _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+        if self.ends_unsaved > 0 {
+            let _ = tokio::time::timeout(LAST_SAVE, self.save_ends()).await; // they are asked for again
         }
     }
 
@@ -94,20 +106,20 @@ impl Keeper {
     async fn perform(&mut self, task: Task, now: Time) {
         match task {
             Task::LoadLedger(division) => {
-                let cached = self.cached(move |cache| cache.ledger(division)).await;
+                let cached = self.disk.run(move |cache| cache.ledger(division)).await.flatten();
                 self.shelf.memory().loaded_ledger(division, cached, now);
             }
             Task::LoadOrders => {
-                let cached = self.cached(Cache::orders).await;
-                let cached = cached.map(|(orders, ends, read)| (Listing::new(&orders, &ends), ends, read));
-                self.shelf.memory().loaded_orders(cached, now, self.watched_days);
+                let cached = self.disk.run(|cache| (cache.orders(), cache.asked_ends())).await;
+                let (orders, asked) = cached.unwrap_or_default();
+                let (orders, mut ends) = orders.map_or_else(Default::default, |(orders, ends, read)| {
+                    (Some((Listing::new(&orders, &ends), read)), ends)
+                });
+                ends.extend(asked);
+                self.shelf.memory().loaded_orders(orders, ends, now, self.watched_days);
             }
             Task::Forget(division) => {
-                self.cached(move |cache| {
-                    cache.forget(division);
-                    None::<()>
-                })
-                .await;
+                self.disk.run(move |cache| cache.forget(division)).await;
             }
             Task::Sharing { watched, search, only_failed } => {
                 let found = sharing::go_on(self.source.as_ref(), &watched, search, only_failed).await;
@@ -134,7 +146,13 @@ impl Keeper {
             Task::End { order, certificate_ends } => {
                 let read = self.source.order_end(order).await;
                 match read {
-                    Ok(end) => self.shelf.memory().read_end(order, certificate_ends, end),
+                    Ok(end) => {
+                        self.shelf.memory().read_end(order, certificate_ends, end);
+                        self.ends_unsaved += 1;
+                        if self.ends_unsaved >= ENDS_SAVED {
+                            self.save_ends().await;
+                        }
+                    }
                     Err(error) => {
                         self.shelf.memory().fail_end(error.clone());
                         let told = std::mem::replace(&mut self.ends_fail, true);
@@ -147,19 +165,19 @@ impl Keeper {
 
     async fn ledger(&mut self, division: Division, since: NaiveDate, began: Time) {
         let read = self.source.ledger(division, Some(since)).await;
-        let now = self.clock.now();
         let lines = match read {
             Ok(lines) => lines,
             Err(error) => {
-                let told = self.shelf.memory().fail_ledger(division, error.clone(), now);
+                let told = self.shelf.memory().fail_ledger(division, error.clone(), self.clock.now());
                 return self.tell(told || self.is_asked_once(), "ledger cannot be read", division, &error);
             }
         };
         let (entries, duration_ms) = (lines.len(), self.since(began));
-        // Put together while the shelf is free for others.
+        // Put together while the shelf is free for others. The clock may have been set meanwhile: the days are those that
+        // were asked for.
         let before = self.shelf.memory().ledger(division);
-        let merged = memory::merge(before.as_ref(), lines, now);
-        let Some((came, save)) = self.shelf.memory().read_ledger(division, merged, now) else { return };
+        let merged = memory::merge(before.as_ref(), lines, began);
+        let Some((came, save)) = self.shelf.memory().read_ledger(division, merged, began) else { return };
         let account = &self.account;
         match came {
             Came::First => tracing::info!(%account, division, entries, duration_ms, "ledger read"),
@@ -169,14 +187,14 @@ impl Keeper {
             }
         }
         if let Some(ledger) = save {
-            self.save(move |cache| cache.save_ledger(division, &ledger, now)).await;
+            self.save(move |cache| cache.save_ledger(division, &ledger, began)).await;
         }
     }
 
     async fn orders(&self, from: NaiveDate, to: NaiveDate, began: Time) {
         let read = self.source.orders(from, to).await;
-        let listed = match read {
-            Ok(listed) => listed,
+        let OrderList { orders: listed, undocumented } = match read {
+            Ok(list) => list,
             Err(error) => {
                 let told = self.shelf.memory().fail_orders(error.clone(), self.clock.now());
                 return self.tell(told || self.is_asked_once(), "orders cannot be read", None, &error);
@@ -184,6 +202,7 @@ impl Keeper {
         };
         let (orders, duration_ms) = (listed.len(), self.since(began));
         tracing::debug!(account = %self.account, orders, since = %from, duration_ms, "orders read");
+        self.tell_undocumented(&undocumented);
         // Put together while the shelf is free for others.
         let before = self.shelf.memory().known_orders().unwrap_or_default();
         let merged = window::merge(&before, listed, from, began.date_naive());
@@ -200,7 +219,36 @@ impl Keeper {
         tracing::info!(account = %self.account, orders, "orders are known");
         self.ends_fail = false;
         if let Some((orders, ends, read)) = save {
-            self.save(move |cache| cache.save_orders(&orders, &ends, read)).await;
+            self.ends_unsaved = 0;
+            self.save(move |cache| {
+                cache.save_orders(&orders, &ends, read)?;
+                cache.forget_asked_ends();
+                Ok(())
+            })
+            .await;
+        }
+    }
+
+    /// Keeps what was asked for: an account with very many such orders, restarted often, would never have asked for all.
+    async fn save_ends(&mut self) {
+        self.ends_unsaved = 0;
+        let (ends, now) = (self.shelf.memory().ends(), self.clock.now());
+        self.save(move |cache| cache.save_asked_ends(&ends, now)).await;
+    }
+
+    /// Orders that are missing from every figure are told where they are news.
+    fn tell_undocumented(&self, undocumented: &BTreeMap<String, usize>) {
+        if undocumented.is_empty() {
+            return;
+        }
+        let account = &self.account;
+        let orders: usize = undocumented.values().sum();
+        let statuses =
+            undocumented.iter().map(|(what, orders)| format!("{what}: {orders}")).collect::<Vec<_>>().join(", ");
+        if self.shelf.memory().meets(undocumented) {
+            tracing::warn!(%account, orders, statuses, "orders have a status that is not documented: they are left out, so renewals may cost more than is said");
+        } else {
+            tracing::debug!(%account, orders, statuses, "orders have a status that is not documented: they are left out");
         }
     }
 
@@ -210,7 +258,7 @@ impl Keeper {
 
     /// Whether this is a command that reads once: nothing was read before, and its answer says what is missing.
     fn is_asked_once(&self) -> bool {
-        self.cache.is_none()
+        !self.disk.has_cache()
     }
 
     /// A failure is told once for as long as it stays the same.
@@ -225,20 +273,13 @@ impl Keeper {
         }
     }
 
-    async fn cached<T: Send + 'static>(&self, look: impl FnOnce(&Cache) -> Option<T> + Send + 'static) -> Option<T> {
-        let cache = Arc::clone(self.cache.as_ref()?);
-        tokio::task::spawn_blocking(move || look(&cache)).await.ok().flatten()
-    }
-
     /// A cache that cannot be written costs time at the next start and nothing else.
     async fn save(&mut self, save: impl FnOnce(&Cache) -> std::io::Result<()> + Send + 'static) {
-        let Some(cache) = self.cache.clone() else { return };
-        let saved = tokio::task::spawn_blocking(move || save(&cache)).await;
-        match saved {
-            Ok(Err(error)) if !std::mem::replace(&mut self.unsaved, true) => {
+        match self.disk.run(save).await {
+            Some(Err(error)) if !std::mem::replace(&mut self.unsaved, true) => {
                 tracing::info!(account = %self.account, %error, "books are not kept on disk: the next start reads them as a whole");
             }
-            Ok(Ok(())) => self.unsaved = false,
+            Some(Ok(())) => self.unsaved = false,
             _ => {}
         }
     }

@@ -120,6 +120,8 @@ pub(super) struct Memory {
     paused: Option<Time>,
     /// What the cache has may be another account's: it is shown only once it was read on from.
     doubts: bool,
+    /// What undocumented orders were met so far.
+    undocumented: BTreeSet<String>,
 }
 
 /// A ledger that goes on from the one before.
@@ -131,15 +133,15 @@ pub(super) struct Merged {
 }
 
 /// Puts what was read behind what is known, if it goes on there; else it is another account's, or rewritten: then `None`,
-/// and nothing of it is believed. Takes a moment where there are many lines.
-pub(super) fn merge(before: Option<&Arc<Ledger>>, lines: Vec<Entry>, now: Time) -> Option<Merged> {
+/// and nothing of it is believed. It was asked for at `read`. Takes a moment where there are many lines.
+pub(super) fn merge(before: Option<&Arc<Ledger>>, lines: Vec<Entry>, read: Time) -> Option<Merged> {
     let Some((before, newest)) = before.and_then(|it| Some((it, it.entries().last()?))) else {
         return Some(Merged { came: Came::First, ledger: Arc::new(Ledger::new(lines)), changed: true });
     };
     if !lines.iter().any(|line| line.id == newest.id) {
         return None;
     }
-    let oldest = window::oldest_line(now.date_naive());
+    let oldest = window::oldest_line(read.date_naive());
     let kept = before.entries().iter().filter(|line| line.at.date_naive() >= oldest).cloned();
     let merged = Ledger::new(kept.chain(lines).collect());
     let changed = merged != **before;
@@ -253,6 +255,8 @@ impl Memory {
 
     /// What to do at `now`; `watched_days` is how far ahead an order's end can matter.
     pub(super) fn next(&mut self, now: Time, watched_days: u64) -> Next {
+        self.orders.drop_if_ahead(now);
+        self.ledgers.values_mut().for_each(|part| part.drop_if_ahead(now));
         if let Some(division) = self.forget(now) {
             return Next::Do(Task::Forget(division));
         }
@@ -350,15 +354,11 @@ impl Memory {
         }
     }
 
-    pub(super) fn loaded_orders(&mut self, cached: Option<(Listing, Ends, Time)>, now: Time, watched_days: u64) {
-        let listing = cached.map(|(listing, ends, read)| {
-            self.ends = Arc::new(ends);
-            (listing, read)
-        });
-        let from_the_future = listing.as_ref().is_some_and(|(_, read)| read.date_naive() > now.date_naive());
+    /// The listing of the cache, and all ends that were ever asked for.
+    pub(super) fn loaded_orders(&mut self, listing: Option<(Listing, Time)>, ends: Ends, now: Time, watched_days: u64) {
+        self.ends = Arc::new(ends);
         self.orders.loaded(listing, now, ORDERS_EVERY);
-        // A list read by a clock that was ahead lacks the oldest orders, and no longer says so.
-        if self.doubts || from_the_future {
+        if self.doubts {
             return self.orders.doubt();
         }
         if self.orders.settled {
@@ -372,12 +372,12 @@ impl Memory {
         self.ledgers.get(&division)?.known.as_ref().map(|(ledger, _)| Arc::clone(ledger))
     }
 
-    /// Shows what [`merge`] made of what was read. With it, the ledger if the cache is to be written.
+    /// Shows what [`merge`] made of what was asked for at `read`. With it, the ledger if the cache is to be written.
     pub(super) fn read_ledger(
         &mut self,
         division: Division,
         merged: Option<Merged>,
-        now: Time,
+        read: Time,
     ) -> Option<(Came, Option<Arc<Ledger>>)> {
         let part = self.ledgers.get_mut(&division)?;
         let Some(Merged { came, ledger, changed }) = merged else {
@@ -387,8 +387,15 @@ impl Memory {
             self.draft = None;
             return Some((Came::Broken, None));
         };
-        part.read(Arc::clone(&ledger), now, LEDGER_EVERY);
-        Some((came, part.saves(changed, now).then_some(ledger)))
+        part.read(Arc::clone(&ledger), read, LEDGER_EVERY);
+        Some((came, part.saves(changed, read).then_some(ledger)))
+    }
+
+    /// Whether there is anything among the undocumented orders of a listing that has not been met before.
+    pub(super) fn meets(&mut self, undocumented: &BTreeMap<String, usize>) -> bool {
+        let before = self.undocumented.len();
+        self.undocumented.extend(undocumented.keys().cloned());
+        self.undocumented.len() > before
     }
 
     /// The orders that are known, shown or not.
@@ -406,6 +413,11 @@ impl Memory {
     pub(super) fn read_end(&mut self, order: u64, certificate_ends: NaiveDate, end: Option<NaiveDate>) {
         Arc::make_mut(&mut self.ends).insert(order, (certificate_ends, end.unwrap_or(certificate_ends)));
         self.draft.iter_mut().for_each(Draft::answered);
+    }
+
+    /// The ends that are known, whether their orders are shown or not.
+    pub(super) fn ends(&self) -> Arc<Ends> {
+        Arc::clone(&self.ends)
     }
 
     pub(super) fn fail_end(&mut self, error: ReadError) {

@@ -8,6 +8,7 @@
 //! much of it in `window.rs`.
 
 mod cache;
+mod disk;
 mod keeper;
 mod listing;
 mod memory;

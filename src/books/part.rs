@@ -57,13 +57,21 @@ impl<T> Part<T> {
 
     pub(super) fn loaded(&mut self, cached: Option<(T, Time)>, now: Time, every: TimeDelta) {
         self.loaded = true;
-        let Some((known, read)) = cached else { return };
+        let Some((known, read)) = cached.filter(|(_, read)| !is_ahead(*read, now)) else { return };
         self.saved = Some(read);
         if read <= now && now - read < every {
             self.due = Some(read + every);
             self.settled = true;
         }
         self.known = Some((known, read.min(now)));
+    }
+
+    /// Drops what was read by a clock that was ahead: by that clock the oldest days were no longer of interest, and nothing
+    /// says that they are missing. It is read anew, as a whole.
+    pub(super) fn drop_if_ahead(&mut self, now: Time) {
+        if self.known.as_ref().is_some_and(|(_, read)| is_ahead(*read, now)) {
+            (self.known, self.due, self.settled) = (None, None, false);
+        }
     }
 
     pub(super) fn read(&mut self, known: T, now: Time, every: TimeDelta) {
@@ -88,4 +96,9 @@ impl<T> Part<T> {
         }
         save
     }
+}
+
+/// Whether something was read on a later day than today.
+fn is_ahead(read: Time, now: Time) -> bool {
+    read.date_naive() > now.date_naive()
 }

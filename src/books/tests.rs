@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::certcentral::{BooksSource, ReadError, ReadErrorKind};
+use crate::certcentral::{BooksSource, OrderList, ReadError, ReadErrorKind};
 use crate::domain::Time;
 use crate::domain::balance::{Balance, Outlook};
 use crate::domain::books::{Entry, Gap, Order};
@@ -26,12 +26,24 @@ fn today() -> NaiveDate {
 
 struct Stepped {
     began: tokio::time::Instant,
+    /// It is ahead by so much.
+    ahead: Mutex<TimeDelta>,
+}
+
+fn stepped() -> Arc<Stepped> {
+    Arc::new(Stepped { began: tokio::time::Instant::now(), ahead: Mutex::default() })
+}
+
+impl Stepped {
+    fn is_ahead_by(&self, days: i64) {
+        *self.ahead.lock().unwrap() = TimeDelta::days(days);
+    }
 }
 
 #[async_trait]
 impl Clock for Stepped {
     fn now(&self) -> Time {
-        start() + TimeDelta::from_std(self.began.elapsed()).unwrap()
+        start() + TimeDelta::from_std(self.began.elapsed()).unwrap() + *self.ahead.lock().unwrap()
     }
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
@@ -44,6 +56,7 @@ struct Script {
     asked: Mutex<Vec<String>>,
     lines: Mutex<Vec<Entry>>,
     orders: Mutex<Vec<Order>>,
+    undocumented: Mutex<BTreeMap<String, usize>>,
     /// What each division has, at one request after the other; the last for ever.
     figures: Mutex<BTreeMap<u64, Vec<i64>>>,
     /// Failures of the next requests whose words begin like this.
@@ -80,10 +93,11 @@ impl BooksSource for Script {
         let lines = self.lines.lock().unwrap();
         Ok(lines.iter().filter(|line| line.at.date_naive() >= since).cloned().collect())
     }
-    async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Order>, ReadError> {
+    async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<OrderList, ReadError> {
         self.ask(format!("orders {from} {to}")).await?;
         let orders = self.orders.lock().unwrap();
-        Ok(orders.iter().filter(|order| (from..=to).contains(&order.certificate_ends)).cloned().collect())
+        let orders = orders.iter().filter(|order| (from..=to).contains(&order.certificate_ends)).cloned().collect();
+        Ok(OrderList { orders, undocumented: self.undocumented.lock().unwrap().clone() })
     }
     async fn listed(&self) -> Result<Vec<u64>, ReadError> {
         self.ask("listing".to_owned()).await?;
@@ -152,8 +166,7 @@ struct House {
 }
 
 fn house_with(script: Arc<Script>, cache: Option<Cache>) -> House {
-    let clock: Arc<dyn Clock> = Arc::new(Stepped { began: tokio::time::Instant::now() });
-    house_of(script, Arc::new(Shelf::new(clock)), cache, 30)
+    house_of(script, Arc::new(Shelf::new(stepped())), cache, 30)
 }
 
 fn house_of(script: Arc<Script>, shelf: Arc<Shelf>, cache: Option<Cache>, watched_days: u64) -> House {
@@ -458,7 +471,7 @@ async fn with_another_key_nothing_from_the_cache_is_shown_before_it_was_read_on_
     let script = house().end().await;
     *script.orders.lock().unwrap() = vec![order(1, 20, 3, Some(5))];
     life(&script, cache(folder.path(), "https://us")).await;
-    let clock: Arc<dyn Clock> = Arc::new(Stepped { began: tokio::time::Instant::now() });
+    let clock: Arc<dyn Clock> = stepped();
     let doubting = || Arc::new(Shelf::doubting(Arc::clone(&clock)));
     *script.hangs.lock().unwrap() = Duration::from_secs(5);
     let house = house_of(Arc::clone(&script), doubting(), Some(cache(folder.path(), "https://us")), 30);
@@ -523,11 +536,164 @@ async fn a_list_read_by_a_clock_that_was_ahead_is_read_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_was_ahead_and_went_back_loses_no_line_and_no_order() {
+    for restarts in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (clock, script) = (stepped(), Arc::new(Script::default()));
+        *script.lines.lock().unwrap() =
+            vec![line("old", start() - TimeDelta::days(390)), line("new", start() - TimeDelta::days(3))];
+        *script.orders.lock().unwrap() = vec![expired(1, 390), order(2, 150, 1, None)];
+        let live = || {
+            let shelf = Arc::new(Shelf::new(Arc::clone(&clock) as Arc<dyn Clock>));
+            house_of(Arc::clone(&script), shelf, Some(cache(folder.path(), "https://us")), 30)
+        };
+        let mut house = live();
+        house.want(&[None]).pass(1).await;
+        assert_eq!((house.lines(None), house.ids()), (Ok(2), vec![1, 2]));
+        clock.is_ahead_by(60);
+        house.want(&[None]).pass(1).await;
+        assert_eq!((house.lines(None), house.ids()), (Ok(1), vec![2]), "right, if it were that day");
+        clock.is_ahead_by(0);
+        script.taken();
+        if restarts {
+            house.end().await;
+            house = live();
+        }
+        house.want(&[None]).pass(1).await;
+        assert_eq!((house.lines(None), house.ids()), (Ok(2), vec![1, 2]), "restarts: {restarts}");
+        assert_eq!(script.taken(), ["ledger None 2025-10-19", "orders 2025-10-09 2030-03-07"]);
+        house.pass(61).await;
+        assert_eq!(script.taken(), ["ledger None 2026-11-19"], "as a whole only once");
+        house.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_goes_back_while_a_ledger_is_asked_for_loses_no_line() {
+    let (clock, script) = (stepped(), Arc::new(Script::default()));
+    *script.lines.lock().unwrap() =
+        vec![line("old", start() - TimeDelta::days(390)), line("new", start() - TimeDelta::days(3))];
+    *script.hangs.lock().unwrap() = Duration::from_secs(5);
+    clock.is_ahead_by(60);
+    let house = house_of(script, Arc::new(Shelf::new(Arc::clone(&clock) as Arc<dyn Clock>)), None, 30);
+    house.want(&[None]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    clock.is_ahead_by(0);
+    house.want(&[None]).pass(1).await;
+    assert_eq!(house.lines(None), Ok(2));
+    house.end().await;
+}
+
+/// The lines that this thread logs at a level from here on, until the guard is dropped.
+fn logged() -> (tracing::subscriber::DefaultGuard, impl Fn(&str) -> Vec<String>) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer = Mutex::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::DEBUG);
+    let of = move |level: &str| {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        text.lines().filter(|line| line.split_whitespace().nth(1) == Some(level)).map(str::to_owned).collect()
+    };
+    (tracing::subscriber::set_default(subscriber.with_writer(writer).finish()), of)
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_of_a_status_that_is_not_documented_are_told_once() {
+    let (_guard, logged) = logged();
+    let house = house();
+    let of = |counts: &[(&str, usize)]| counts.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
+    let day = 24 * 60 + 5;
+    for (undocumented, warnings) in [
+        (vec![], 0),
+        (vec![("frozen", 2), ("zombie", 143)], 1),
+        (vec![("frozen", 2), ("zombie", 144)], 1),
+        (vec![("zombie", 1)], 1),
+        (vec![("frozen", 2), ("lost", 1)], 2),
+    ] {
+        *house.script.undocumented.lock().unwrap() = of(&undocumented);
+        house.want(&[None]).pass(day).await;
+        let told = logged("WARN");
+        assert_eq!(told.len(), warnings, "{undocumented:?}: {told:?}");
+    }
+    let told = logged("WARN");
+    assert!(told[0].contains("they are left out"), "{told:?}");
+    assert!(told[0].contains("orders=145 statuses=\"frozen: 2, zombie: 143\""), "{told:?}");
+    let again: Vec<_> = logged("DEBUG").into_iter().filter(|it| it.contains("left out")).collect();
+    assert_eq!(again.len(), 2, "one line a listing: {again:?}");
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_that_were_asked_for_survive_a_restart_before_the_listing_is_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Arc::new(Script::default());
+    *script.orders.lock().unwrap() = (1..=300).map(|id| order(id, 10, 3, None)).collect();
+    *script.hangs.lock().unwrap() = Duration::from_secs(1);
+    let live = || house_with(Arc::clone(&script), Some(cache(folder.path(), "https://us")));
+    let ends = || script.taken().into_iter().filter(|it| it.starts_with("end")).collect::<Vec<_>>();
+    let house = live();
+    house.want(&[None]);
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    house.task.abort();
+    let asked = ends();
+    assert!(asked.len() > 140, "{asked:?}");
+    assert!(asked.contains(&"end 140".to_owned()));
+    // Killed: what was asked for since the last hundred is lost.
+    let house = live();
+    house.want(&[None]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    house.end().await;
+    let asked = ends();
+    assert_eq!(asked[0], "end 101");
+    let stopped_at: u64 = asked.last().unwrap()[4..].parse().unwrap();
+    assert!((140..200).contains(&stopped_at), "{stopped_at}");
+    // Stopped: only the request under way is lost.
+    let house = live();
+    house.want(&[None]).pass(5).await;
+    let asked = ends();
+    assert_eq!((&*asked[0], &**asked.last().unwrap()), (&*format!("end {stopped_at}"), "end 300"));
+    assert_eq!(house.shelf.books(None).orders.unwrap().iter().filter(|it| it.order_ends.is_none()).count(), 0);
+    wait_for_files(folder.path(), 2);
+    house.end().await;
+    let house = live();
+    house.want(&[None]).pass(1).await;
+    assert_eq!(script.taken(), [] as [String; 0], "they are in the listing now");
+    house.end().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn a_named_pipe_or_a_device_in_place_of_a_cache_file_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_guard, logged) = logged();
+    let script = house().end().await;
+    *script.orders.lock().unwrap() = vec![order(1, 20, 3, Some(5))];
+    let all = life(&script, cache(folder.path(), "https://us")).await;
+    let pipe = |path: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap();
+    let device = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    for (what, place) in [("pipe", &pipe as &dyn Fn(&Path)), ("device", &device)] {
+        let kept = files(folder.path());
+        assert_eq!(kept.len(), 2);
+        for file in &kept {
+            std::fs::remove_file(file).unwrap();
+            place(file);
+            place(&file.with_extension("jsonl.new"));
+        }
+        let cached = cache(folder.path(), "https://us");
+        assert!(cached.orders().is_none() && cached.ledger(Some(5)).is_none(), "{what}");
+        assert_eq!(life(&script, cached).await, all, "{what}");
+        assert!(files(folder.path()).iter().all(|file| file.symlink_metadata().unwrap().is_file()), "{what}");
+        assert_eq!(life(&script, cache(folder.path(), "https://us")).await, [] as [String; 0], "{what}");
+    }
+    let told: Vec<_> = logged("INFO").into_iter().filter(|it| it.contains("it is not a regular file")).collect();
+    assert!(told.len() == 4 && told.iter().all(|it| it.contains(".jsonl")), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_lists_only_what_may_have_changed_since_the_orders_were_read() {
     let folder = tempfile::tempdir().unwrap();
     let script = house().end().await;
     *script.orders.lock().unwrap() = vec![expired(1, 300), order(2, 10, 1, None)];
-    let clock: Arc<dyn Clock> = Arc::new(Stepped { began: tokio::time::Instant::now() });
+    let clock: Arc<dyn Clock> = stepped();
     let live = |script: Arc<Script>| {
         let shelf = Arc::new(Shelf::new(Arc::clone(&clock)));
         house_of(script, shelf, Some(cache(folder.path(), "https://us")), 30)

@@ -126,7 +126,7 @@ impl Client {
     }
 
     pub(super) async fn read_balance(&self, lane: Lane, division: Division) -> Result<Balance, ReadError> {
-        let asked = Asked { path: "/finance/balance", division: division.is_some() };
+        let asked = Asked { path: "/finance/balance", division: division.is_some(), optional: false };
         let query = division.map(|id| format!("container_id={id}"));
         let answer = self.ask(lane, asked, query.as_deref()).await.map_err(|failure| failure.error)?;
         wire::balance(&answer.body, &self.redactor).map_err(|misfit| self.nonsense(asked, &answer, &misfit))
@@ -134,7 +134,7 @@ impl Client {
 
     /// Active divisions alone.
     pub(super) async fn read_divisions(&self, lane: Lane) -> Result<Vec<ListedDivision>, ReadError> {
-        let asked = Asked { path: "/container", division: false };
+        let asked = Asked { path: "/container", division: false, optional: false };
         let answer = self.ask(lane, asked, None).await.map_err(|failure| failure.error)?;
         let mut listed =
             wire::divisions(&answer.body, &self.redactor).map_err(|misfit| self.nonsense(asked, &answer, &misfit))?;

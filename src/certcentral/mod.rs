@@ -5,6 +5,7 @@
 mod books;
 mod client;
 mod limiter;
+mod pages;
 mod patience;
 mod reply;
 mod text;
@@ -12,6 +13,8 @@ mod wire;
 
 pub use client::{Client, InvalidKey};
 pub use limiter::{Limiter, Permit, Sharer, Window};
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -41,13 +44,22 @@ pub trait BooksSource: Send + Sync {
     async fn ledger(&self, division: Division, since: Option<NaiveDate>) -> Result<Vec<Entry>, ReadError>;
     /// The whole account's orders that were issued and paid, those that have expired among them, whose certificates end from
     /// one day to another, both included.
-    async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Order>, ReadError>;
+    async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<OrderList, ReadError>;
     /// The account's active divisions.
     async fn listed(&self) -> Result<Vec<u64>, ReadError>;
     /// What one division holds now: it tells which divisions share one fund.
     async fn figures(&self, division: u64) -> Result<Balance, ReadError>;
     /// When one order ends, which may be later than its certificate; `None` where its details do not say.
     async fn order_end(&self, id: u64) -> Result<Option<NaiveDate>, ReadError>;
+}
+
+/// The orders of an account, as they are listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OrderList {
+    /// Each once, by its number.
+    pub orders: Vec<Order>,
+    /// Number of orders that are missing among them because their status or form is not documented, by what that is.
+    pub undocumented: BTreeMap<String, usize>,
 }
 
 /// A division as the account lists it.
@@ -147,12 +159,16 @@ pub mod bodies {
 
     /// One page of `GET /finance/balance-history`: its lines and the number on all pages, or what is wrong with it.
     pub fn history(body: &[u8], redactor: &Redactor) -> Result<(Vec<Entry>, Option<u64>), String> {
-        wire::history(body, redactor, &wire::Kinds::default()).map(|page| (page.items, page.total))
+        let page = wire::history(body, redactor, &wire::Kinds::default())?;
+        let total = page.total;
+        Ok((page.into_items(), total))
     }
 
     /// One page of `GET /order/certificate`: its paid orders and the number on all pages, or what is wrong with it.
     pub fn orders(body: &[u8], redactor: &Redactor) -> Result<(Vec<Order>, Option<u64>), String> {
-        wire::orders(body, redactor).map(|page| (page.items, page.total))
+        let page = wire::orders(body, redactor)?;
+        let total = page.total;
+        Ok((page.into_items(), total))
     }
 
     /// `GET /order/certificate/{id}`: when the order ends, or what is wrong with it.

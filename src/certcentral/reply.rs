@@ -29,6 +29,8 @@ pub(super) struct Asked<'a> {
     pub(super) path: &'a str,
     /// Whether a container id went with it.
     pub(super) division: bool,
+    /// Whether nobody has to act where it is refused: then the reason comes without advice.
+    pub(super) optional: bool,
 }
 
 /// The kind of an answer that is not 2xx.
@@ -91,6 +93,9 @@ pub(super) fn media_type(headers: &HeaderMap, redactor: &Redactor) -> String {
 }
 
 fn hint(asked: Asked<'_>, status: StatusCode, body: &[u8]) -> Option<&'static str> {
+    if asked.optional && kind(status) == ReadErrorKind::Refused {
+        return None;
+    }
     Some(match status.as_u16() {
         300..=399 => "check base_url (the API key was not sent there)",
         400 if asked.path == "/container" || asked.path.starts_with("/order/") => return None,

@@ -4,7 +4,7 @@
 
 mod books;
 
-pub(super) use books::{Kinds, Page, history, order_end, orders};
+pub(super) use books::{Kinds, Listed, Page, history, order_end, orders};
 
 use std::collections::BTreeSet;
 

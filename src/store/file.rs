@@ -3,7 +3,7 @@
 //! What cannot be understood is kept aside, never overwritten; what is newer than this program is refused.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -129,7 +129,11 @@ pub fn read_only(path: &Path) -> Result<State, String> {
 }
 
 fn load(path: &Path) -> Result<Decoded, DecodeError> {
-    match fs::read(path) {
+    let bytes = atomic::open_file(path).and_then(|mut file| {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    match bytes {
         Ok(bytes) => decode(&bytes),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Decoded { state: State::default(), altered: false }),
         Err(error) => Err(DecodeError::Unusable(error.to_string())),

@@ -4,7 +4,7 @@
 //! that lack a line would be wrong without anybody noticing. What only describes a line is read with tolerance, and so are
 //! orders that were not paid or are over: they are passed over and counted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,14 +41,32 @@ const NOT_PAID: [&str; 8] =
 /// One page of a list.
 #[derive(Debug)]
 pub(in super::super) struct Page<T> {
-    /// Items on the page as the server counts them.
-    pub(in super::super) listed: usize,
-    /// What they are; fewer, where some are passed over.
-    pub(in super::super) items: Vec<T>,
-    /// How many were passed over that are not documented, by what they are.
-    pub(in super::super) odd: BTreeMap<String, usize>,
+    /// Everything that the server lists, in its order, each with its id.
+    pub(in super::super) listed: Vec<(String, Listed<T>)>,
     /// How many there are on all pages, if the page says so.
     pub(in super::super) total: Option<u64>,
+}
+
+impl<T> Page<T> {
+    /// Returns what is not passed over.
+    pub(in super::super) fn into_items(self) -> Vec<T> {
+        let item = |(_, listed)| match listed {
+            Listed::Item(item) => Some(item),
+            Listed::PassedOver | Listed::Undocumented(_) => None,
+        };
+        self.listed.into_iter().filter_map(item).collect()
+    }
+}
+
+/// What a list shows in one place.
+#[derive(Debug)]
+pub(in super::super) enum Listed<T> {
+    /// A line of the ledger; an order that was issued and paid, whether it is over or not.
+    Item(T),
+    /// An order that was not paid, or that needs no renewal.
+    PassedOver,
+    /// An order of an undocumented status or form, and which one.
+    Undocumented(String),
 }
 
 /// The kinds of lines that were met, each once in memory.
@@ -185,25 +203,17 @@ pub(in super::super) fn history(body: &[u8], redactor: &Redactor, kinds: &Kinds)
     let raw: RawHistory<'_> = object(body, redactor)?;
     let lines = raw.adjustments.ok_or_else(|| lacks("adjustments", body, redactor))?;
     let read = |item: &&RawValue| entry(item, redactor, kinds);
-    let items = each(&lines, "line", redactor, read)?;
-    Ok(Page { listed: lines.len(), items, odd: BTreeMap::new(), total: total(raw.page) })
+    let entries = each(&lines, "a line", redactor, read)?;
+    let listed = entries.into_iter().map(|entry| (entry.id.to_string(), Listed::Item(entry))).collect();
+    Ok(Page { listed, total: total(raw.page) })
 }
 
-/// `GET /order/certificate`, one page: the orders that were issued and paid. The set of statuses is open: one that is not
-/// known spoils nothing, and is counted.
+/// `GET /order/certificate`, one page. The set of statuses is open: one that is not known spoils nothing, and is named.
 pub(in super::super) fn orders(body: &[u8], redactor: &Redactor) -> Result<Page<Order>, Misfit> {
     let raw: RawOrders<'_> = object(body, redactor)?;
     let listed = raw.orders.ok_or_else(|| lacks("orders", body, redactor))?;
-    let read = |item: &&RawValue| order(item, redactor);
-    let (mut items, mut odd) = (Vec::with_capacity(listed.len()), BTreeMap::new());
-    for listed in each(&listed, "order", redactor, read)? {
-        match listed {
-            Listed::Paid(order) => items.push(order),
-            Listed::NotPaid => {}
-            Listed::Odd(what) => *odd.entry(what).or_default() += 1,
-        }
-    }
-    Ok(Page { listed: listed.len(), items, odd, total: total(raw.page) })
+    let listed = each(&listed, "an order", redactor, |item: &&RawValue| order(item, redactor))?;
+    Ok(Page { listed, total: total(raw.page) })
 }
 
 /// `GET /order/certificate/{id}`: when the order ends, where that is said.
@@ -239,9 +249,9 @@ fn each<'a, T>(
     let read = |(at, item): (usize, &&'a RawValue)| {
         read(item).map_err(|wrong| match wrong {
             Wrong::Form => {
-                format!("lists a {what} in a form that is not documented: {} (item {})", shown(item, redactor), at + 1)
+                format!("lists {what} in a form that is not documented: {} (item {})", shown(item, redactor), at + 1)
             }
-            Wrong::Field(problem) => format!("lists a {what} whose {problem} (item {})", at + 1),
+            Wrong::Field(problem) => format!("lists {what} whose {problem} (item {})", at + 1),
         })
     };
     items.iter().enumerate().map(read).collect()
@@ -306,29 +316,26 @@ fn change(raw: &RawEntry<'_>, fields: &Fields<'_>) -> Field<Decimal> {
         .ok_or_else(|| FieldProblem { field: "debit", problem: "is too large to compute with".to_owned() }.into())
 }
 
-/// An item of the list of orders.
-enum Listed {
-    /// Issued and paid, whether it is over or not.
-    Paid(Order),
-    /// Not paid, or not to be renewed.
-    NotPaid,
-    /// Nothing that is documented.
-    Odd(String),
+fn order(item: &RawValue, redactor: &Redactor) -> Result<(String, Listed<Order>), Wrong> {
+    let raw: RawOrder<'_> = parsed(item)?;
+    // One that is passed over may have no id that can be read: it is known by how it begins.
+    let beginning = || item.get().chars().take(LONGEST_ID).collect();
+    let name = raw.id.and_then(id).map_or_else(beginning, |id| id.to_string());
+    Ok((name, by_status(&raw, redactor)?))
 }
 
-fn order(item: &RawValue, redactor: &Redactor) -> Result<Listed, Wrong> {
-    let raw: RawOrder<'_> = parsed(item)?;
-    let Some(status) = raw.status.and_then(string) else { return Ok(Listed::Odd("no status".to_owned())) };
+fn by_status(raw: &RawOrder<'_>, redactor: &Redactor) -> Result<Listed<Order>, Wrong> {
+    let Some(status) = raw.status.and_then(string) else { return Ok(Listed::Undocumented("no status".to_owned())) };
     if NOT_PAID.contains(&&*status) {
-        return Ok(Listed::NotPaid);
+        return Ok(Listed::PassedOver);
     }
     if !PAID.contains(&&*status) {
-        return Ok(Listed::Odd(clean(redactor, &status, LONGEST_STATUS)));
+        return Ok(Listed::Undocumented(clean(redactor, &status, LONGEST_STATUS)));
     }
-    match paid_order(&raw, status == EXPIRED, redactor) {
+    match paid_order(raw, status == EXPIRED, redactor) {
         // Nothing will be paid for it: it only tells what was renewed.
-        Err(_) if status == EXPIRED => Ok(Listed::Odd("expired, in a form that is not documented".to_owned())),
-        order => order.map(Listed::Paid),
+        Err(_) if status == EXPIRED => Ok(Listed::Undocumented("expired, in a form that is not documented".to_owned())),
+        order => order.map(Listed::Item),
     }
 }
 
@@ -338,7 +345,7 @@ fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<
     let container: Option<RawNested<'_>> = raw.container.map(parsed).transpose()?;
     let id_of = |container: RawNested<'_>| container.id.and_then(id);
     let number = required("id", raw.id, |field, raw| fields.number(field, raw))?;
-    let price = required("price", raw.price, |field, raw| fields.amount(field, raw))?;
+    let price = required("price", raw.price, |field, raw| fields.price(field, raw))?;
     let renewed = fields.flag("is_renewed", raw.is_renewed)?;
     let placed = raw.date_created.map(|raw| fields.date("date_created", raw)).transpose()?;
     let years = raw.validity_years.map(|raw| fields.years("validity_years", raw)).transpose()?;
@@ -403,6 +410,12 @@ impl Fields<'_> {
         text.filter(fits).ok_or_else(|| self.problem(field, "not a short word or number", raw).into())
     }
 
+    /// An amount that something costs: 0 at least.
+    fn price(&self, field: &'static str, raw: &RawValue) -> Field<Decimal> {
+        let price = self.amount(field, raw)?;
+        if price < Decimal::ZERO { Err(self.problem(field, "below 0", raw).into()) } else { Ok(price) }
+    }
+
     fn number(&self, field: &'static str, raw: &RawValue) -> Field<u64> {
         id(raw).ok_or_else(|| self.problem(field, "not a whole number", raw).into())
     }
@@ -461,13 +474,14 @@ mod tests {
                  "transaction_date":"2021-01-21 15:20:18","currency":"usd","expiration_date":"2022-01-21 00:00:00"}]"#,
         )
         .unwrap();
-        assert_eq!((page.listed, page.total), (2, Some(2)));
-        let told: Vec<_> = page.items.iter().map(|it| (&*it.id, it.change.to_string(), &*it.kind)).collect();
+        assert_eq!((page.listed.len(), page.total), (2, Some(2)));
+        let items = page.into_items();
+        let told: Vec<_> = items.iter().map(|it| (&*it.id, it.change.to_string(), &*it.kind)).collect();
         assert_eq!(
             told,
             [("5335328", "-750".to_owned(), "Charge"), ("5533001", "1000.05".to_owned(), "Credit Card Deposit")]
         );
-        let deposit = &page.items[1];
+        let deposit = &items[1];
         assert_eq!(deposit.at.to_rfc3339(), "2021-01-21T15:20:18+00:00");
         assert_eq!(deposit.expires.unwrap().to_rfc3339(), "2022-01-21T00:00:00+00:00");
         assert_eq!((deposit.order, deposit.currency), (Some(77), Currency::parse("USD").ok()));
@@ -513,8 +527,10 @@ mod tests {
                 {"id":2,"status":"pending","price":1}]"#,
         )
         .unwrap();
-        assert_eq!((page.listed, page.items.len(), page.total), (2, 1, None));
-        let order = &page.items[0];
+        assert_eq!((page.listed.len(), page.total), (2, None));
+        let items = page.into_items();
+        let order = &items[0];
+        assert_eq!(items.len(), 1);
         assert_eq!((order.division, order.price.to_string(), order.renewed), (Some(11224), "399.5".to_owned(), true));
         assert_eq!(order.placed.unwrap().to_string(), "2025-11-26");
         assert_eq!(order.bought_until.unwrap().to_string(), "2027-11-26");
@@ -524,6 +540,12 @@ mod tests {
                 "`price` is not a plain",
             ),
             (r#"[{"id":1,"status":"issued","certificate":{"valid_till":"2026-11-26"}}]"#, "`price` is missing"),
+            (
+                r#"[{"id":1,"status":"issued","price":-5,"certificate":{"valid_till":"2026-11-26"}}]"#,
+                "lists an order whose `price` is below 0 (found -5) (item 1)",
+            ),
+            (r#"[{"id":1,"status":"issued","price":"-0.01"}]"#, "`price` is below 0 (found \"-0.01\")"),
+            ("[7]", "lists an order in a form that is not documented: 7"),
             (r#"[{"id":1,"status":"issued","price":1}]"#, "`certificate.valid_till` is missing"),
             (r#"[{"id":1,"status":"issued","price":1,"certificate":{"valid_till":"soon"}}]"#, "is not a date"),
             (r#"[{"id":1,"status":"issued","price":1,"is_renewed":"no"}]"#, "`is_renewed` is neither true nor false"),
@@ -552,13 +574,22 @@ mod tests {
         items.extend((20..).zip(["\"frozen\"", "\"frozen\"", "null", "7"]).map(|(id, it)| order(id, it)));
         items.push(r#"{"id":30}"#.to_owned());
         items.push(r#"{"id":31,"status":"expired","price":null}"#.to_owned());
+        items.push(r#"{"id":32,"status":"expired","price":-1,"certificate":{"valid_till":"2026-11-26"}}"#.to_owned());
         let body = format!(r#"{{"orders":[{}]}}"#, items.join(","));
         let page = orders(body.as_bytes(), &Redactor::default()).unwrap();
-        let read: Vec<_> = page.items.iter().map(|order| (order.id, order.expired)).collect();
+        assert_eq!(page.listed.len(), items.len());
+        let undocumented = |(id, listed): &(String, Listed<Order>)| match listed {
+            Listed::Undocumented(what) => Some(format!("{id} {what}")),
+            Listed::Item(_) | Listed::PassedOver => None,
+        };
+        let odd: Vec<_> = page.listed.iter().filter_map(undocumented).collect();
+        let expired = "expired, in a form that is not documented";
+        let expected =
+            ["20 frozen", "21 frozen", "22 no status", "23 no status", "30 no status", &format!("31 {expired}")];
+        assert_eq!(odd[..6], expected);
+        assert_eq!(odd[6..], [format!("32 {expired}")], "nor is a price below 0 documented");
+        let read: Vec<_> = page.into_items().iter().map(|order| (order.id, order.expired)).collect();
         assert_eq!(read, [(1, false), (2, true), (3, false)]);
-        let odd: Vec<_> = page.odd.iter().map(|(what, count)| format!("{what}: {count}")).collect();
-        assert_eq!(odd, ["expired, in a form that is not documented: 1", "frozen: 2", "no status: 3"]);
-        assert_eq!(page.listed, items.len());
     }
 
     #[test]
@@ -568,7 +599,7 @@ mod tests {
             let placed = r#""date_created":"2026-01-10T09:41:25+00:00""#;
             let item = format!(r#"{{"id":1,"status":"issued","price":1,{placed},{certificate}{fields}}}"#);
             let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), &Redactor::default()).unwrap();
-            let order = &page.items[0];
+            let order = &page.into_items()[0];
             let show = |day: Option<NaiveDate>| day.map_or("-".to_owned(), |day| day.to_string());
             format!("{} {}", show(order.order_ends), show(order.bought_until))
         };
@@ -590,7 +621,8 @@ mod tests {
                 r#"{{"id":1,"status":"issued","price":1,"is_multi_year_plan":{value},"certificate":{{"valid_till":"2026-07-28"}}}}"#
             );
             let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), &Redactor::default()).unwrap();
-            (page.items[0].is_plan, page.items[0].ends().is_none())
+            let order = &page.into_items()[0];
+            (order.is_plan, order.ends().is_none())
         };
         assert_eq!([plan("\"1\""), plan("\"0\""), plan("null")], [(true, true), (false, false), (false, false)]);
     }
@@ -599,8 +631,8 @@ mod tests {
     fn words(fields: &str, certificate: &str, redactor: &Redactor) -> (Option<String>, Option<String>) {
         let certificate = format!(r#"{{"valid_till":"2026-11-26"{certificate}}}"#);
         let item = format!(r#"{{"id":1,"status":"issued","price":1,"certificate":{certificate}{fields}}}"#);
-        let mut page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), redactor).unwrap();
-        let order = page.items.remove(0);
+        let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), redactor).unwrap();
+        let order = page.into_items().remove(0);
         (order.product.map(|it| it.to_string()), order.common_name.map(|it| it.to_string()))
     }
 
@@ -673,7 +705,7 @@ mod tests {
         let read = |fields: &str| {
             let item = format!(r#"{{"id":1,"status":"reissue_pending","price":1,"certificate":{{"id":5}}{fields}}}"#);
             let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), &Redactor::default())?;
-            Ok::<_, Misfit>(page.items[0].certificate_ends.to_string())
+            Ok::<_, Misfit>(page.into_items()[0].certificate_ends.to_string())
         };
         assert_eq!(read(r#","order_valid_till":"2027-01-12""#).unwrap(), "2027-01-12");
         assert_eq!(read(r#","cert_validity":{"custom_expiration_date":"2026-08-01"}"#).unwrap(), "2026-08-01");

@@ -1,0 +1,76 @@
+//! The cache behind a deadline: a network file system may hang, and no book waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::Cache;
+use crate::domain::Name;
+
+/// How long one file may take to be read or written.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A cache, whose files are read and written on other threads.
+pub(super) struct Disk {
+    account: Name,
+    cache: Option<Arc<Cache>>,
+    /// Work that took too long. Until it is over there is no other: each would take one more thread.
+    hangs: Option<AbortHandle>,
+}
+
+impl Disk {
+    /// `account` is its name in the log.
+    pub(super) fn new(account: Name, cache: Option<Cache>) -> Self {
+        Self { account, cache: cache.map(Arc::new), hangs: None }
+    }
+
+    pub(super) fn has_cache(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    /// Runs something on the cache; `None` where there is none, or where it takes too long.
+    pub(super) async fn run<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Cache) -> T + Send + 'static,
+    ) -> Option<T> {
+        let cache = Arc::clone(self.cache.as_ref()?);
+        if self.hangs.as_ref().is_some_and(|work| !work.is_finished()) {
+            return None;
+        }
+        let mut task = tokio::task::spawn_blocking(move || work(&cache));
+        if let Ok(done) = timeout(DEADLINE, &mut task).await {
+            self.hangs = None;
+            return done.ok();
+        }
+        if self.hangs.replace(task.abort_handle()).is_none() {
+            let seconds = DEADLINE.as_secs();
+            tracing::warn!(account = %self.account, seconds, "books on disk: the file system does not answer; without it, a start reads them from CertCentral");
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_system_that_hangs_is_left_alone_until_it_answers() {
+        let mut disk = Disk::new("acme".into(), Some(Cache::new("nowhere".into(), "acme", "https://us")));
+        let (answer, hangs) = mpsc::channel::<()>();
+        let hung = tokio::join!(disk.run(move |_| hangs.recv()), tokio::time::advance(DEADLINE)).0;
+        assert!(hung.is_none());
+        assert_eq!(disk.run(|_| 1).await, None, "no second thread is lost");
+        answer.send(()).unwrap();
+        for _ in 0..500 {
+            if disk.run(|_| 1).await == Some(1) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it is never asked again");
+    }
+}

@@ -1,0 +1,162 @@
+//! Reading a list page by page, as a whole or not at all.
+//!
+//! A list may change while it is read. What is added moves items to later pages: what comes twice is taken once. What is
+//! taken away moves items to earlier pages, where they would be missed: where that can be, a page repeats the last items of
+//! the one before it, and a list whose next page shows none of them is read again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ReadError;
+use super::client::{Answer, Client, Failure, Lane};
+use super::reply::Asked;
+use super::wire::{Listed, Misfit, Page};
+
+/// No page is made smaller than this: what is still too large then is no list of lines.
+const FEWEST: usize = 10;
+/// The most items of one list; more than any account is known to have, and still bounded. A list that goes on is an error,
+/// and a total above it is not believed: a list that ends before is whole.
+const MOST_ITEMS: usize = 500_000;
+/// So many pages in a row may bring nothing new: a server that pays no heed to the offset is not asked for ever.
+const MOST_REPEATS: usize = 3;
+/// Number of times that a list which changes meanwhile is read.
+const MOST_TRIES: usize = 3;
+
+/// What makes a page of a body.
+type Reader<'a, T> = dyn Fn(&[u8]) -> Result<Page<T>, Misfit> + Sync + 'a;
+
+/// A list that comes in pages.
+pub(super) struct Paged<'a, T> {
+    pub(super) asked: Asked<'a>,
+    /// What is asked for beside the page.
+    pub(super) parameters: &'a [(&'a str, String)],
+    /// New items asked for at once.
+    pub(super) limit: usize,
+    /// Number of items that a page repeats of the one before it; 0 for a list that loses none.
+    pub(super) overlap: usize,
+    pub(super) read: &'a Reader<'a, T>,
+}
+
+/// What is on all pages of a list, each item once, in their order.
+#[derive(Debug)]
+pub(super) struct List<T> {
+    pub(super) items: Vec<T>,
+    /// What is undocumented of those that are missing among the items, by their ids.
+    pub(super) undocumented: BTreeMap<String, String>,
+}
+
+/// What came of reading all pages.
+enum Pages<T> {
+    Whole(List<T>),
+    /// Items may be missing. The error is for whoever has tried often enough.
+    Changed(ReadError),
+}
+
+impl Client {
+    /// All items of a list. One that is changed while it is read is read again, a few times at most.
+    pub(super) async fn all_pages<T: Send>(&self, list: &Paged<'_, T>) -> Result<List<T>, ReadError> {
+        let mut tries = 1;
+        loop {
+            match self.pages(list).await? {
+                Pages::Whole(list) => return Ok(list),
+                Pages::Changed(error) if tries == MOST_TRIES => return Err(error),
+                Pages::Changed(error) => {
+                    tracing::debug!(account = self.account(), reason = %error.reason, "a list is read again");
+                    tries += 1;
+                }
+            }
+        }
+    }
+
+    /// A list ends with a short page that reaches the total, or with one that brings nothing behind what was read. Where the
+    /// total says that there is more, a smaller page is asked for once, and then it is an error: a list that lacks lines
+    /// without saying so is worse than none.
+    async fn pages<T: Send>(&self, list: &Paged<'_, T>) -> Result<Pages<T>, ReadError> {
+        let (mut limit, mut offset, mut repeats) = (list.limit, 0, 0);
+        let (mut total, mut doubted) = (None, false);
+        let (mut seen, mut last) = (BTreeSet::new(), Vec::new());
+        let mut found = List { items: Vec::new(), undocumented: BTreeMap::new() };
+        loop {
+            // Where all items would come again, a server that pays no heed to the offset could not be told from one that does.
+            let overlap = if seen.len() > list.overlap { list.overlap } else { 0 };
+            let answer = match self.page(list, offset - overlap, limit + overlap).await {
+                Err(Failure { too_large: true, .. }) if limit > FEWEST => {
+                    limit = (limit / 2).max(FEWEST);
+                    continue;
+                }
+                answer => answer.map_err(|failure| failure.error)?,
+            };
+            let page = (list.read)(&answer.body).map_err(|misfit| self.nonsense(list.asked, &answer, &misfit))?;
+            if overlap > 0 && !goes_on(&page, &last, offset) {
+                let misfit = "does not go on where the page before it ended: the list was changed while it was read";
+                return Ok(Pages::Changed(self.nonsense(list.asked, &answer, misfit)));
+            }
+            let behind = page.listed.len().saturating_sub(overlap);
+            offset += behind;
+            let ended = page.total.is_some_and(|total| offset as u64 >= total);
+            // One that says nothing of itself, or 0 behind other pages, does not take back what those said.
+            total = page.total.filter(|it| *it > 0 || behind > 0).or(total);
+            let known = seen.len();
+            if !page.listed.is_empty() {
+                last = page.listed.iter().rev().take(list.overlap).map(|(id, _)| id.clone()).collect();
+            }
+            for (id, listed) in page.listed {
+                if seen.insert(id.clone()) {
+                    found.add(id, listed);
+                }
+            }
+            if behind == 0 {
+                let Some(total) = total.filter(|it| (offset as u64) < *it && *it <= MOST_ITEMS as u64) else {
+                    return Ok(Pages::Whole(found));
+                };
+                if !doubted {
+                    (limit, doubted) = ((limit / 2).max(FEWEST), true);
+                    continue;
+                }
+                let misfit = format!("ends after {offset} of {total} items");
+                return Err(self.nonsense(list.asked, &answer, &misfit));
+            }
+            if behind < limit && ended {
+                return Ok(Pages::Whole(found));
+            }
+            doubted = false;
+            repeats = if seen.len() == known { repeats + 1 } else { 0 };
+            let misfit = match (repeats > MOST_REPEATS, offset > MOST_ITEMS) {
+                (true, _) => "repeats the pages before it, whatever offset is asked for".to_owned(),
+                (_, true) => format!("has still more items after {MOST_ITEMS}"),
+                _ => continue,
+            };
+            return Err(self.nonsense(list.asked, &answer, &misfit));
+        }
+    }
+
+    async fn page<T>(&self, list: &Paged<'_, T>, offset: usize, limit: usize) -> Result<Answer, Failure> {
+        let query = query(list.parameters, offset, limit);
+        self.ask(Lane::Spare, list.asked, Some(&query)).await
+    }
+}
+
+impl<T> List<T> {
+    fn add(&mut self, id: String, listed: Listed<T>) {
+        match listed {
+            Listed::Item(item) => self.items.push(item),
+            Listed::PassedOver => {}
+            Listed::Undocumented(what) => drop(self.undocumented.insert(id, what)),
+        }
+    }
+}
+
+/// Whether a page shows one of the last items of the page before it, which it was asked to repeat. An empty page shows none;
+/// it is the end of the list, unless the list has become shorter than what was read of it.
+fn goes_on<T>(page: &Page<T>, last: &[String], offset: usize) -> bool {
+    if page.listed.is_empty() {
+        return page.total.is_none_or(|total| total == 0 || total >= offset as u64);
+    }
+    page.listed.iter().any(|(id, _)| last.contains(id))
+}
+
+fn query(parameters: &[(&str, String)], offset: usize, limit: usize) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(parameters);
+    query.append_pair("offset", &offset.to_string()).append_pair("limit", &limit.to_string());
+    query.finish()
+}
