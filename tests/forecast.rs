@@ -152,7 +152,7 @@ async fn what_was_bought_is_logged_once_and_the_message_says_what_the_balance_pa
     let line = &lines[0];
     assert_eq!((&line["account"], &line["divisions"], &line["currency"]), (&json!("acme"), &json!(1), &json!("USD")));
     for (kind, count, amount) in
-        [("renewals", 0, "0"), ("new_orders", 1, "40"), ("other", 88, "3520"), ("paid_elsewhere", 1, "399")]
+        [("renewals", 0, "0.00"), ("new_orders", 1, "40.00"), ("other", 88, "3520.00"), ("paid_elsewhere", 1, "399.00")]
     {
         assert_eq!((&line[kind], &line[format!("{kind}_amount")]), (&json!(count), &json!(amount)), "{line:#}");
     }
