@@ -29,6 +29,16 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A ledger older than this does not say what was bought until now; it is read hourly.
 const SPEND_KEEPS: TimeDelta = TimeDelta::hours(2);
 
+/// Whether a deposit ends this rule's alert.
+fn ends_by_deposit(rule: &Rule) -> bool {
+    let bad = match rule.metric {
+        Metric::AvailableFunds | Metric::Balance | Metric::Runway => Side::Below,
+        Metric::Shortfall => Side::Above,
+        _ => return false,
+    };
+    rule.levels().any(|level| level.side() == bad)
+}
+
 /// What is known ahead of one fund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prospect {
@@ -181,7 +191,8 @@ impl Prospect {
             Some(RenewalsDue { count: sum.count, amount: money(sum.amount)?, from_balance: sum.from_balance })
         };
         // One number for all that is wrong with a fund: two would be added up, or the smaller one believed.
-        let deposit = self.deposit(rule).map(|own| self.deposit.iter().cloned().fold(own, Deposit::max));
+        let deposit = self.deposit(rule).into_iter().chain(self.deposit.clone()).reduce(Deposit::max);
+        let deposit = deposit.filter(|_| ends_by_deposit(rule));
         let spark = self.available().zip(self.ledger().ok()).map(|(funds, ledger)| sparkline(ledger, funds, self.now));
         Some(Ahead {
             runway,

@@ -129,7 +129,9 @@ fn where_nothing_was_bought_from_the_balance_renewals_take_nothing_from_it() {
 
 #[test]
 fn a_deposit_that_pays_for_renewals_in_full_says_so_in_every_message() {
-    let rules = [money_rule(Metric::Shortfall, Side::Above, 0), runway_rule(60)];
+    // Nothing is missing for the last one alone.
+    let enough = money_rule(Metric::AvailableFunds, Side::Below, 100);
+    let rules = [money_rule(Metric::Shortfall, Side::Above, 0), runway_rule(60), enough];
     let day = |ago: i64| Some((now() - TimeDelta::days(ago)).date_naive());
     let by_card = |id| Order { placed: day(50), ..order(id, 300, 14) };
     let balance = sample("2000", Some("0"), "0", "0");
@@ -139,13 +141,13 @@ fn a_deposit_that_pays_for_renewals_in_full_says_so_in_every_message() {
         let ahead = |rule| prospect.ahead(rule).unwrap();
         rules.each_ref().map(|rule| (ahead(rule).deposit.unwrap().amount, ahead(rule).paid_in_full))
     };
-    let [short, lasts] = deposits(ledger());
-    assert_eq!((short.0, &short), (Decimal::from(7000), &lasts), "one number for both");
+    let [short, lasts, enough] = deposits(ledger());
+    assert_eq!((short.0, &short, &short), (Decimal::from(7000), &lasts, &enough), "one number for all");
     let due = short.1.unwrap();
     assert_eq!((due.count, due.amount.amount, due.from_balance), (30, 9000.into(), Some(Decimal::ZERO)));
     // From the balance this time, so that the forecast counts them, too.
     let paid = |id: u64| Entry { order: Some(id), ..entry(&format!("P{id}"), now() - TimeDelta::days(50), -300) };
-    let [short, _] = deposits(ledger().into_iter().chain((1..=30).map(paid)).collect());
+    let [short, ..] = deposits(ledger().into_iter().chain((1..=30).map(paid)).collect());
     assert!(short.0 > Decimal::from(7000) && short.1.is_none(), "{short:?}");
 }
 
