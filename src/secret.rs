@@ -9,7 +9,7 @@ use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE as BASE64_IN_
 /// Shorter secrets are not searched for: they would strike out ordinary words.
 const SHORTEST_STRUCK: usize = 6;
 /// What stands where a secret was.
-const STRUCK: &str = "***";
+pub(crate) const STRUCK: &str = "***";
 
 /// A secret value. It has no `Display`, and its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]

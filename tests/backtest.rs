@@ -367,6 +367,54 @@ async fn the_text_and_the_page_read_well() {
     assert_eq!(page.matches("<section>").count(), page.matches("</section>").count());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_bars_say_their_own_level_and_days() {
+    let lines = two_a_week();
+    let balance: Decimal = lines.iter().map(|(_, change)| *change).sum::<Decimal>() - Decimal::from(2000);
+    let server = account(&balance.to_string(), &lines, "USD").await;
+    let rule = "rules:\n  funds: { metric: available_funds, warning: { below: 3000 }, critical: { below: 2000 } }\n";
+    let page = run(folder(&server.uri(), "", rule).path(), &["backtest", "-o", "html"]).stdout;
+    let titles: Vec<&str> = page
+        .split("<rect class=\"")
+        .filter(|part| part.starts_with("warning") || part.starts_with("critical"))
+        .map(|part| part.split_once("<title>").unwrap().1.split_once("</title>").unwrap().0)
+        .collect();
+    let [warning, critical, ..] = &titles[..] else { panic!("{titles:?}") };
+    let (became_critical, whole) = critical.strip_prefix("critical from ").unwrap().split_once(" to ").unwrap();
+    assert!(warning.starts_with("warning from ") && warning.contains(&format!(" to {became_critical}; ")), "{warning}");
+    assert!(whole.split_once("; ").is_some_and(|(_, whole)| warning.ends_with(whole)), "{warning} | {critical}");
+}
+
+/// Every amount of the JSON, wherever it is: what stands under the keys of amounts, thresholds left out.
+fn amounts(json: &Value, found: &mut Vec<String>) {
+    const KEYS: [&str; 8] =
+        ["amount", "usual_purchase", "lowest", "warning", "critical", "spent_in_14_days", "spent_in_5_days", "below"];
+    match json {
+        Value::Object(fields) => {
+            let own = fields.iter().filter(|(key, _)| KEYS.contains(&key.as_str()) && !fields.contains_key("metric"));
+            found.extend(own.filter_map(|(_, value)| value.as_str()).map(str::to_owned));
+            fields.iter().filter(|(key, _)| *key != "rules").for_each(|(_, value)| amounts(value, found));
+            for rule in fields.get("rules").and_then(Value::as_array).into_iter().flatten() {
+                amounts(&rule["alerts"], found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| amounts(item, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn amounts_have_the_decimals_of_their_currency() {
+    let lines = two_a_week();
+    let balance: Decimal = lines.iter().map(|(_, change)| *change).sum::<Decimal>() - Decimal::from(2000);
+    let server = account(&balance.to_string(), &lines, "USD").await;
+    let found = run(folder(&server.uri(), "", RULES).path(), &["backtest", "--suggest", "-o", "json"]).json();
+    let mut all = Vec::new();
+    amounts(&found, &mut all);
+    let decimals = |amount: &String| amount.split_once('.').map(|(_, decimals)| decimals.len());
+    assert!(all.len() > 20 && all.iter().all(|amount| decimals(amount) == Some(2)), "{all:?}");
+}
+
 fn ago(days: i64) -> Time {
     SystemClock.now() - TimeDelta::days(days)
 }
@@ -421,8 +469,8 @@ async fn the_backtest_says_how_much_of_the_past_year_was_what() {
     let sum = |count: u32, amount: &str| json!({ "count": count, "amount": amount, "currency": "USD" });
     let found = run(acme.path(), &["backtest", "-o", "json"]).json();
     let expected = json!({
-        "renewals": sum(1, "330"), "new_orders": sum(1, "250"), "other": sum(2, "100"), "refunded": 1,
-        "paid_elsewhere": sum(1, "500"), "reason": null,
+        "renewals": sum(1, "330.00"), "new_orders": sum(1, "250.00"), "other": sum(2, "100.00"), "refunded": 1,
+        "paid_elsewhere": sum(1, "500.00"), "reason": null,
     });
     assert_eq!(found["accounts"][0]["funds"][0]["purchases"], expected);
 

@@ -211,8 +211,8 @@ async fn a_webhook_gets_each_event_once_signed_in_order_and_as_documented() {
     ];
     assert_eq!(said, expected);
     assert!(got[1].body == got[2].body && got[2].body == got[3].body, "a repeat is the same, id and all");
-    assert_eq!(got[0].json()["value"], json!({ "amount": "1431.5", "currency": "USD" }));
-    assert_eq!(got[0].json()["missing"], json!({ "amount": "568.5", "currency": "USD" }));
+    assert_eq!(got[0].json()["value"], json!({ "amount": "1431.50", "currency": "USD" }));
+    assert_eq!(got[0].json()["missing"], json!({ "amount": "568.50", "currency": "USD" }));
     let ids: std::collections::BTreeSet<String> = got.iter().map(|it| it.headers["webhook-id"].clone()).collect();
     assert_eq!(ids.len(), 5);
 }

@@ -332,7 +332,7 @@ async fn pagerduty_triggers_and_resolves_by_the_identity_of_the_alert() {
     let details = &body["payload"]["custom_details"];
     assert_eq!(details["rule"], "available-funds", "a name, to route and to search by");
     assert_eq!(details["metric"], "available_funds");
-    assert_eq!(details["threshold"], json!({ "side": "below", "amount": "2000", "currency": "USD" }));
+    assert_eq!(details["threshold"], json!({ "side": "below", "amount": "2000.00", "currency": "USD" }));
     assert_eq!(details["next_reminder"], json!(now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)));
 
     let long = threshold(warning(&"é\"".repeat(4000)), |event| {

@@ -118,6 +118,58 @@ async fn a_low_funds_message_says_how_long_they_last_what_is_due_and_what_to_dep
     assert_eq!(world.asked(HISTORY).await, 1, "read once, then hourly");
 }
 
+/// The deposit that a text asks for.
+fn deposit(text: &str) -> Option<&str> {
+    Some(text.split_once("Deposit USD ")?.1.split_once(" to end all alerts")?.0)
+}
+
+#[tokio::test]
+async fn previews_of_one_fund_ask_for_the_deposit_that_its_messages_ask_for() {
+    let world = World::new().await;
+    world.serve(HISTORY, ledger(90)).await;
+    world.serve(ORDERS, orders(vec![order(7, 399, 1, -340, 12)])).await;
+    world.funds("1000.00");
+    let rules = [
+        rule("funds", "metric: available_funds, warning: { below: 2000 }"),
+        rule("lasts", "metric: runway, warning: { below: 60d }"),
+        rule("ok", "metric: available_funds, warning: { below: 900 }"),
+        rule("due", "metric: renewals_due, warning: { above: 100 }"),
+        rule("short", "metric: shortfall, warning: { above: 0 }"),
+    ];
+    world.config(&format!("rules:\n{}", rules.concat()));
+    let shown = |rule| world.run(&["preview", "--rule", rule, "--notifier", "slack"]).stdout;
+    let (funds, assumed) = (shown("funds"), "note: the deposit is what would end this alert, too");
+    let asked = deposit(&funds).unwrap_or_else(|| panic!("{funds}"));
+    assert!(!funds.contains("note: "), "{funds}");
+    assert_eq!(deposit(&shown("lasts")), Some(asked), "both fire");
+    let ok = shown("ok");
+    assert!(deposit(&ok) == Some(asked) && ok.contains(assumed), "{ok}");
+    assert_eq!(deposit(&shown("due")), None, "no deposit ends it");
+    let short = shown("short");
+    let sampled = "note: sample figures: at the present ones there is nothing to warn of (shortfall: USD 0.00)";
+    assert!(short.starts_with(sampled) && !short.contains("USD 0.00 short"), "{short}");
+    let _service = world.start();
+    assert_eq!(deposit(&world.wait_told(1)), Some(asked));
+}
+
+#[tokio::test]
+async fn an_account_that_is_paid_by_card_alone_is_told_so() {
+    let world = World::new().await;
+    world.serve(HISTORY, history(Vec::new())).await;
+    world.serve(ORDERS, orders(vec![order(7, 399, 1, -340, 12)])).await;
+    world.config(&format!(
+        "rules:\n{}{}",
+        rule("lasts", "metric: runway, warning: { below: 14d }"),
+        rule("due", "metric: renewals_due, warning: { above: 100 }")
+    ));
+    let why = "nothing was bought from the balance in the last 400 days";
+    let check = world.run(&["check"]).stdout;
+    assert!(check.contains(why), "{check}");
+    let due = world.run(&["preview", "--rule", "due", "--notifier", "slack"]).stdout;
+    let part = "1 for USD 399.00, none of which is usually paid from the balance.";
+    assert!(due.contains(why) && due.contains(part), "{due}");
+}
+
 #[tokio::test]
 async fn what_was_bought_is_logged_once_and_the_message_says_what_the_balance_pays_for() {
     let world = World::new().await;
@@ -152,7 +204,7 @@ async fn what_was_bought_is_logged_once_and_the_message_says_what_the_balance_pa
     let line = &lines[0];
     assert_eq!((&line["account"], &line["divisions"], &line["currency"]), (&json!("acme"), &json!(1), &json!("USD")));
     for (kind, count, amount) in
-        [("renewals", 0, "0"), ("new_orders", 1, "40"), ("other", 88, "3520"), ("paid_elsewhere", 1, "399")]
+        [("renewals", 0, "0.00"), ("new_orders", 1, "40.00"), ("other", 88, "3520.00"), ("paid_elsewhere", 1, "399.00")]
     {
         assert_eq!((&line[kind], &line[format!("{kind}_amount")]), (&json!(count), &json!(amount)), "{line:#}");
     }

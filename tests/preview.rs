@@ -203,3 +203,29 @@ async fn a_failing_notifier_is_shown_with_a_failure_of_its_own_kind() {
     let shown = world.run(&["preview", "--event", "notifier-failing", "-o", "json"]).json();
     assert!(shown["notifiers"]["slack"]["body"].to_string().contains("Slack answered"), "{shown:#}");
 }
+
+const ENDS: &str =
+    "  hook: { type: webhook, url: 'http://127.0.0.1:9/hook', signing_secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw }
+  pager: { type: pagerduty, routing_key: 0123456789abcdef0123456789abcdef }
+  teams: { type: teams, webhook_url: 'http://127.0.0.1:9/teams' }
+";
+
+#[tokio::test]
+async fn requests_to_other_systems_are_shown_without_their_secrets() {
+    let world = world().await;
+    world.config(&format!("{ENDS}{}", FUNDS.replace("[slack]", "[hook, pager, teams]")));
+    world.funds("1431.00");
+    let shown = world.run(&["preview", "-o", "json"]).json();
+    let body = |notifier: &str| &shown["notifiers"][notifier]["body"];
+    assert_eq!((&body("hook")["event"], &body("hook")["value"]["amount"]), (&"raised".into(), &"1431.00".into()));
+    assert_eq!((&body("pager")["event_action"], &body("pager")["routing_key"]), (&"trigger".into(), &"***".into()));
+    assert_eq!(body("teams")["type"], "message", "{shown:#}");
+    let text = world.run(&["preview", "--notifier", "hook"]).stdout;
+    assert!(text.contains("-- body\n{\n") && text.contains("\n  \"event\": \"raised\",\n"), "{text}");
+    let several = world.run(&["preview", "--event", "several", "-o", "json"]).json();
+    assert_eq!(several["notifiers"]["hook"]["body"].as_array().unwrap().len(), 13, "a request an alert");
+    let report = world.run(&["preview", "--event", "report", "--sample", "--notifier", "pager"]).stdout;
+    assert!(report.contains("(nothing is sent)"), "{report}");
+    let all = format!("{shown}{text}{several}{report}");
+    assert!(!all.contains("0123456789abcdef") && !all.contains("whsec"), "{all}");
+}

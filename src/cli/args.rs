@@ -67,7 +67,7 @@ pub enum Command {
     /// Print what a notification will look like; sends nothing, stores nothing
     ///
     /// With the account's reading, if it can be read, else with a documented sample, which is said. It is rendered by the
-    /// very functions that `run` uses: Slack's JSON and text, a mail's subject, text and HTML.
+    /// very functions that `run` uses: Slack's JSON and text, a mail's subject, text and HTML, the JSON of other requests.
     Preview(Preview),
     /// Replay today's rules over the account's ledger: what would have been sent, and when
     ///

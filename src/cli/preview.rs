@@ -133,7 +133,7 @@ fn print(options: &Options, scene: &Scene, notifiers: &BTreeMap<Name, Preview>) 
     for (name, preview) in notifiers {
         say!("\n==== {} ====", clean(name));
         if preview == &Preview::default() {
-            say!("(this kind of notifier has no preview)");
+            say!("(nothing is sent)");
         }
         part("subject", preview.subject.as_deref());
         part("text", preview.text.as_deref());

@@ -17,6 +17,7 @@ use crate::domain::alert::{AlertKey, Kind, transition};
 use crate::domain::balance::{Balance, Reading};
 use crate::domain::books::Books;
 use crate::domain::evaluate::evaluate;
+use crate::domain::money::plain;
 use crate::domain::rule::{Metric, Rule, Side};
 use crate::domain::state::State;
 use crate::domain::{Division, Time};
@@ -264,20 +265,21 @@ async fn draw(
 
 /// How much of the past year's purchases was what, of the divisions that share a fund.
 fn log_purchases(watch: &Watch, divisions: &[Division], balance: &Balance, sums: &PurchaseSums) {
+    let currency = balance.currency.as_ref().ok().copied();
     tracing::debug!(
         account = %watch.account,
         division = divisions.first().copied().flatten(),
         divisions = divisions.len(),
-        currency = balance.currency.as_ref().ok().map(tracing::field::display),
+        currency = currency.map(tracing::field::display),
         renewals = sums.renewals.count,
-        renewals_amount = %sums.renewals.amount,
+        renewals_amount = plain(sums.renewals.amount, currency),
         new_orders = sums.new_orders.count,
-        new_orders_amount = %sums.new_orders.amount,
+        new_orders_amount = plain(sums.new_orders.amount, currency),
         other = sums.other.count,
-        other_amount = %sums.other.amount,
+        other_amount = plain(sums.other.amount, currency),
         refunded = sums.refunded,
         paid_elsewhere = sums.paid_elsewhere.count,
-        paid_elsewhere_amount = %sums.paid_elsewhere.amount,
+        paid_elsewhere_amount = plain(sums.paid_elsewhere.amount, currency),
         "purchases of the past year"
     );
 }

@@ -18,6 +18,10 @@ pub struct Ahead {
     /// nothing is missing, or not enough is known to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deposit: Option<Money>,
+    /// Renewals that the deposit pays for at their whole price, where it would be smaller if it paid for what is usually paid
+    /// from the balance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid_in_full: Option<RenewalsDue>,
     /// Orders that end in the next 30 days and are not renewed yet; `None` where they cannot be known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewals: Option<RenewalsDue>,

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use rust_decimal::Decimal;
+use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Longest integer part that is accepted, in digits. With [`MAX_DECIMALS`] every sum that the formula makes stays exact.
@@ -181,7 +182,7 @@ pub fn parse_json_number(text: &str) -> Result<Decimal, AmountError> {
 }
 
 /// An amount of one currency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub struct Money {
     /// The exact amount.
     pub amount: Decimal,
@@ -197,10 +198,7 @@ impl Money {
 
     /// The exact amount as programs read it, with at least the currency's decimals: `-1431.00`.
     pub fn plain(&self) -> String {
-        let mut amount = self.amount.normalize();
-        let decimals = u32::try_from(self.currency.decimals()).unwrap_or_default();
-        amount.rescale(amount.scale().max(decimals));
-        amount.to_string()
+        plain(self.amount, Some(self.currency))
     }
 
     /// The amount alone as people read it, with thousands separators and at least the currency's decimals: `−1,431.00`.
@@ -216,6 +214,16 @@ impl fmt::Display for Money {
     }
 }
 
+/// `{ "amount": "1431.00", "currency": "USD" }`.
+impl Serialize for Money {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut fields = to.serialize_struct("Money", 2)?;
+        fields.serialize_field("amount", &self.plain())?;
+        fields.serialize_field("currency", &self.currency)?;
+        fields.end()
+    }
+}
+
 /// What an account can still spend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Funds {
@@ -223,6 +231,14 @@ pub enum Funds {
     Limited(Money),
     /// The balance may go below zero without limit.
     Unlimited,
+}
+
+/// Writes an amount exactly as programs read it, with at least the decimals of its currency, or 2 where that is not known.
+pub fn plain(amount: Decimal, currency: Option<Currency>) -> String {
+    let mut amount = amount.normalize();
+    let decimals = currency.map_or(2, |currency| currency.decimals());
+    amount.rescale(amount.scale().max(u32::try_from(decimals).unwrap_or_default()));
+    amount.to_string()
 }
 
 /// Writes an amount exactly with thousands separators, with `decimals` decimals or more where it has more.
@@ -270,6 +286,11 @@ mod tests {
         assert_eq!(of("usd"), "USD 1,500.00");
         let plain = |text: &str| Money::new(parse_amount(text).unwrap(), Currency::parse("USD").unwrap()).plain();
         assert_eq!(["1431", "-569.0", "-0.00", "0.125"].map(plain), ["1431.00", "-569.00", "0.00", "0.125"]);
+        let yen = Money::new(Decimal::from(1500), Currency::parse("JPY").unwrap());
+        let json = serde_json::to_value(yen).unwrap();
+        assert_eq!(json, serde_json::json!({ "amount": "1500", "currency": "JPY" }));
+        assert_eq!(serde_json::from_value::<Money>(json).unwrap(), yen);
+        assert_eq!(super::plain(Decimal::from(5), None), "5.00");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::spending::until;
+use super::spending::{is_refund, until};
 use crate::domain::Time;
 use crate::domain::books::{Entry, Ledger};
 
@@ -42,7 +42,8 @@ impl Purse {
         purse.change(opening, None);
         let mut paid = BTreeSet::new();
         for entry in entries {
-            let refund = entry.change > Decimal::ZERO && entry.order.is_some_and(|order| paid.contains(&order));
+            let of_order = entry.change > Decimal::ZERO && entry.order.is_some_and(|order| paid.contains(&order));
+            let refund = of_order || is_refund(entry);
             match purse.written_off(entry) {
                 Some(place) => purse.write_off(place, -entry.change),
                 None if refund => purse.give_back(entry.change),

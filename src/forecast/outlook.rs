@@ -21,6 +21,9 @@ pub enum NotYet {
         /// Whole days since its first line.
         days: u32,
     },
+    /// The ledger, which is read 400 days back, has no purchase.
+    #[error("nothing was bought from the balance in the last 400 days; a forecast needs {LEAST_PURCHASES} purchases")]
+    NothingBought,
     /// Nothing can be told from so few.
     #[error("purchases in the last year: {count}; a forecast needs {LEAST_PURCHASES}")]
     TooFewPurchases {
@@ -66,6 +69,9 @@ impl Forecast {
 
     /// The same from purchases that are known for what they are.
     pub fn of(purchases: &Purchases<'_>, available: Decimal) -> Result<Self, NotYet> {
+        if purchases.all.is_empty() {
+            return Err(NotYet::NothingBought);
+        }
         let usual = purchases.usual();
         let history = History::read(purchases, (available, usual))?;
         Ok(Self { now: purchases.now, available, over: is_dry(available, usual), spent: draw(&history) })

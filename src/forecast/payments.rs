@@ -10,13 +10,16 @@ use super::renewal_model::share_from_balance;
 pub(super) struct Payments {
     /// Of each order, in the order of the listing.
     made: Vec<Payment>,
-    /// The share of an order whose payment the ledger does not show; `None` where it shows none at all.
+    /// The share of an order whose payment the ledger does not show: 0 where nothing at all was bought from the balance,
+    /// `None` where what was bought cannot be told.
     unknown: Option<Decimal>,
 }
 
 impl Payments {
     pub(super) fn learnt(purchases: &Purchases<'_>) -> Self {
-        Self { made: purchases.payments.clone(), unknown: share_from_balance(&purchases.payments) }
+        let nothing_bought = purchases.all.is_empty().then_some(Decimal::ZERO);
+        let unknown = share_from_balance(&purchases.payments).or(nothing_bought);
+        Self { made: purchases.payments.clone(), unknown }
     }
 
     /// The share of its price that the renewal of the order at this place usually takes from the balance, from 0 to 1.

@@ -29,6 +29,16 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A ledger older than this does not say what was bought until now; it is read hourly.
 const SPEND_KEEPS: TimeDelta = TimeDelta::hours(2);
 
+/// Whether a deposit ends this rule's alert.
+fn ends_by_deposit(rule: &Rule) -> bool {
+    let bad = match rule.metric {
+        Metric::AvailableFunds | Metric::Balance | Metric::Runway => Side::Below,
+        Metric::Shortfall => Side::Above,
+        _ => return false,
+    };
+    rule.levels().any(|level| level.side() == bad)
+}
+
 /// What is known ahead of one fund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prospect {
@@ -42,7 +52,7 @@ pub struct Prospect {
     /// `None` where the ledger or the orders are not known, or nothing was drawn.
     learnt: Option<Learnt>,
     /// What ends every alert of this reading.
-    deposit: Option<Decimal>,
+    deposit: Option<Deposit>,
     /// Readings that were made before.
     read: Vec<(Asked, Reading)>,
 }
@@ -52,6 +62,22 @@ type Asked = (Metric, Option<Duration>, Confidence);
 
 fn asked(rule: &Rule) -> Asked {
     (rule.metric, rule.within(), rule.confidence)
+}
+
+/// The amount to deposit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Deposit {
+    amount: Decimal,
+    /// The renewals that it pays for at their whole price, where only they make it so large.
+    in_full: Option<RenewalsSum>,
+}
+
+impl Deposit {
+    /// The larger one; of two that are equal, the one that does not depend on who pays for renewals.
+    fn max(self, other: Self) -> Self {
+        let key = |it: &Self| (it.amount, it.in_full.is_none());
+        if key(&other) > key(&self) { other } else { self }
+    }
 }
 
 /// What the past tells of purchases, each known for what it is.
@@ -106,7 +132,7 @@ impl Prospect {
         };
         (prospect.futures, prospect.learnt) = prospect.draw(&rules);
         let breached = rules.iter().filter(|rule| prospect.is_breached(rule));
-        prospect.deposit = breached.filter_map(|rule| prospect.deposit(rule)).max();
+        prospect.deposit = breached.filter_map(|rule| prospect.deposit(rule)).reduce(Deposit::max);
         prospect
     }
 
@@ -161,16 +187,18 @@ impl Prospect {
         }
         let runway = self.told_runway(rule.confidence)?;
         let money = |amount| Some(Money::new(amount, *self.currency.as_ref().ok()?));
-        let renewals = self.renewals(DAY * MESSAGE_DAYS).ok();
+        let due = |sum: RenewalsSum| {
+            Some(RenewalsDue { count: sum.count, amount: money(sum.amount)?, from_balance: sum.from_balance })
+        };
+        // One number for all that is wrong with a fund: two would be added up, or the smaller one believed.
+        let deposit = self.deposit(rule).into_iter().chain(self.deposit.clone()).reduce(Deposit::max);
+        let deposit = deposit.filter(|_| ends_by_deposit(rule));
         let spark = self.available().zip(self.ledger().ok()).map(|(funds, ledger)| sparkline(ledger, funds, self.now));
         Some(Ahead {
             runway,
-            // One number for all that is wrong with a fund: two would be added up, or the smaller one believed.
-            deposit: self.deposit(rule).map(|own| self.deposit.map_or(own, |most| most.max(own))).and_then(money),
-            renewals: renewals.and_then(|sum| {
-                let (count, from_balance) = (sum.count, sum.from_balance);
-                Some(RenewalsDue { count, amount: money(sum.amount)?, from_balance })
-            }),
+            deposit: deposit.as_ref().and_then(|deposit| money(deposit.amount)),
+            paid_in_full: deposit.and_then(|deposit| deposit.in_full).and_then(due),
+            renewals: self.renewals(DAY * MESSAGE_DAYS).ok().and_then(due),
             spark: spark.unwrap_or_default(),
         })
     }
@@ -305,7 +333,7 @@ impl Prospect {
 
     /// The one number that finance needs: what resolves the alert for good, and pays for the next 30 days. A rule that does
     /// not measure funds has none.
-    fn deposit(&self, rule: &Rule) -> Option<Decimal> {
+    fn deposit(&self, rule: &Rule) -> Option<Deposit> {
         let (available, futures) = (self.available()?, self.futures.as_ref().ok()?);
         let level = milder(rule, |level| self.compares_with(level))?;
         let safe = level.clear_at().amount().filter(|_| level.side() == Side::Below).map(|amount| amount.value);
@@ -320,10 +348,16 @@ impl Prospect {
             _ => return None,
         };
         let spent = *futures.spent.get(&(rule.confidence, days_of(rule)))?;
-        let own = deposit(keep, available, spent);
-        // A shortfall counts renewals in full, also what is usually paid from elsewhere.
-        let missing = self.shortfall(rule).ok().filter(|_| rule.metric == Metric::Shortfall);
-        own.max(missing.map(|missing| missing.ceil()).filter(|missing| *missing > Decimal::ZERO))
+        let usual = deposit(keep, available, spent).map(|amount| Deposit { amount, in_full: None });
+        let in_full = self.deposit_in_full(rule, available).filter(|_| rule.metric == Metric::Shortfall);
+        usual.into_iter().chain(in_full).reduce(Deposit::max)
+    }
+
+    /// A shortfall counts renewals at their whole price, also what is usually paid from elsewhere.
+    fn deposit_in_full(&self, rule: &Rule, available: Decimal) -> Option<Deposit> {
+        let renewals = self.renewals(within(rule)).ok()?;
+        let amount = shortfall(&renewals, available).ceil();
+        (amount > Decimal::ZERO).then_some(Deposit { amount, in_full: Some(renewals) })
     }
 
     /// Whether a level's amounts are in the currency of the funds.

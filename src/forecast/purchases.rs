@@ -2,7 +2,7 @@
 //!
 //! A debit belongs to the order that it names; where it names none, to the order of its price that was placed on that day. An
 //! order renews the one that it follows: same common name and product, marked as renewed, dates that fit. A credit that names
-//! an order takes its purchase back.
+//! an order takes its purchase back; a refund that names none, a purchase of the same amount.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::Spending;
 use super::drought::usual;
 use super::matching::{paid_orders, renewals};
 use super::renewals::days_before;
-use super::spending::until;
+use super::spending::{is_refund, until};
 use crate::domain::Time;
 use crate::domain::books::{Entry, Ledger, Order};
 
@@ -173,15 +173,21 @@ impl<'a> Purchases<'a> {
     }
 }
 
-/// The purchases among these lines with their costs, oldest first. A credit that names an order takes back what this order's
-/// debits up to a day later cost, the newest first.
+/// The purchases among these lines with their costs, oldest first, refunds deducted.
 pub(super) fn net_purchases<'a>(lines: &'a [Entry], spending: &Spending) -> Vec<(&'a Entry, Decimal)> {
     let mut purchases: Vec<(&Entry, Decimal)> =
         lines.iter().filter_map(|line| Some((line, spending.spent(line)?))).collect();
+    deduct_by_order(&mut purchases, lines);
+    deduct_by_amount(&mut purchases, lines);
+    purchases
+}
+
+/// A credit that names an order takes back what this order's debits up to a day later cost, the newest first.
+fn deduct_by_order(purchases: &mut [(&Entry, Decimal)], lines: &[Entry]) {
     let credits = || lines.iter().filter(|line| line.change > Decimal::ZERO);
     let credited: BTreeSet<u64> = credits().filter_map(|line| line.order).collect();
     if credited.is_empty() {
-        return purchases;
+        return;
     }
     let mut places: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
     for (place, (line, _)) in purchases.iter().enumerate() {
@@ -206,7 +212,28 @@ pub(super) fn net_purchases<'a>(lines: &'a [Entry], spending: &Spending) -> Vec<
             }
         }
     }
-    purchases
+}
+
+/// A refund that names no order takes back the newest purchase before it that cost exactly as much. Where there is none, it
+/// takes back something that the ledger does not show.
+fn deduct_by_amount(purchases: &mut [(&Entry, Decimal)], lines: &[Entry]) {
+    let refunds = || lines.iter().filter(|line| line.order.is_none() && is_refund(line));
+    let mut places: BTreeMap<Decimal, Vec<usize>> = refunds().map(|refund| (refund.change, Vec::new())).collect();
+    if places.is_empty() {
+        return;
+    }
+    for (place, (_, cost)) in purchases.iter().enumerate() {
+        if let Some(places) = places.get_mut(cost) {
+            places.push(place);
+        }
+    }
+    for refund in refunds() {
+        let Some(places) = places.get_mut(&refund.change) else { continue };
+        let before = places.partition_point(|place| purchases[*place].0.at <= refund.at);
+        if let Some(newest) = before.checked_sub(1) {
+            purchases[places.remove(newest)].1 = Decimal::ZERO;
+        }
+    }
 }
 
 /// The source of the money for an order. One that was placed in the covered days and has no debit was paid elsewhere.

@@ -73,6 +73,12 @@ impl Default for Spending {
     }
 }
 
+/// Whether a line is a credit whose type says that it takes a purchase back.
+pub(super) fn is_refund(entry: &Entry) -> bool {
+    let says = |kind: &str| kind.as_bytes().windows(6).any(|part| part.eq_ignore_ascii_case(b"refund"));
+    entry.change > Decimal::ZERO && says(&entry.kind)
+}
+
 fn bit(text: &str) -> u64 {
     1 << text.len().min(63)
 }

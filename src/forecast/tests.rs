@@ -213,7 +213,10 @@ fn without_enough_history_there_is_no_forecast_and_it_says_why() {
     let short = Err("the ledger reaches back 27 days; a forecast needs 28".to_owned());
     assert_eq!(why(&daily(27, 5)), short);
     assert_eq!(why(&daily(28, 5)), Ok(()));
-    assert_eq!(why(&Ledger::default()), Err("the ledger reaches back 0 days; a forecast needs 28".to_owned()));
+    let nothing = "nothing was bought from the balance in the last 400 days; a forecast needs 4 purchases";
+    for empty in [Ledger::default(), Ledger::new(vec![line(2000, 9, "Credit"), line(8, -2, "Transfer")])] {
+        assert_eq!(why(&empty), Err(nothing.to_owned()));
+    }
     let quiet = Ledger::new(vec![line(2000, 9, "Credit"), line(9, -1, "Charge"), line(8, -2, "Transfer")]);
     assert_eq!(why(&quiet), Err("purchases in the last year: 1; a forecast needs 4".to_owned()));
 }

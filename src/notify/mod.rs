@@ -45,8 +45,8 @@ pub trait Notifier: Send + Sync {
         Vec::new()
     }
 
-    /// What [`send`](Self::send) would send, made by the same functions; nothing is sent. Empty where a channel has not
-    /// said how it looks.
+    /// What [`send`](Self::send) would send, made by the same functions, without secrets; nothing is sent. Empty where
+    /// it would send nothing.
     fn preview(&self, message: &Message) -> Preview {
         let _ = message;
         Preview::default()
@@ -64,8 +64,16 @@ pub struct Preview {
     pub html: Option<String>,
     /// What the HTML shows by `cid:` and a key of this: the picture as a `data:` address.
     pub pictures: BTreeMap<String, String>,
-    /// The body of a request.
+    /// The body of the request; a list of them where there are several.
     pub body: Option<serde_json::Value>,
+}
+
+impl Preview {
+    /// Nothing but requests with these bodies.
+    fn of_requests(mut bodies: Vec<serde_json::Value>) -> Self {
+        let body = if bodies.len() > 1 { Some(bodies.into()) } else { bodies.pop() };
+        Self { body, ..Self::default() }
+    }
 }
 
 /// One message to one notifier.

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::http::{Endpoint, MAY_PASS, Manners, page_or_no};
 use super::render::{Entry, Tone, cut, cut_bytes, record, view};
-use super::{Content, Delivered, Message, Notifier, SendError, Words, digest};
+use super::{Content, Delivered, Message, Notifier, Preview, SendError, Words, digest};
 use crate::domain::Name;
 use crate::domain::alert::{AlertKey, Kind};
 use crate::domain::event::{Event, Subject, notice};
 use crate::domain::rule::Severity;
-use crate::secret::{Redactor, Secret};
+use crate::secret::{Redactor, STRUCK, Secret};
 
 /// Where the service region of the United States takes events.
 pub const DEFAULT_URL: &str = "https://events.pagerduty.com/v2/enqueue";
@@ -165,6 +165,14 @@ impl Notifier for PagerDuty {
 
     fn one_by_one(&self) -> bool {
         true
+    }
+
+    fn preview(&self, message: &Message) -> Preview {
+        let mut requests: Vec<Value> = message.one_by_one().iter().flat_map(|one| self.requests(one)).collect();
+        for request in &mut requests {
+            request["routing_key"] = json!(STRUCK);
+        }
+        Preview::of_requests(requests)
     }
 }
 

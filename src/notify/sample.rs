@@ -230,6 +230,7 @@ impl Days {
         Ahead {
             runway: self.runway(rule, now),
             deposit: needed.map(money),
+            paid_in_full: None,
             renewals: Some(RenewalsDue {
                 count: if due.is_zero() { 0 } else { 12 },
                 amount: money(due),

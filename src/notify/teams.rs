@@ -10,7 +10,7 @@ use reqwest::header::HeaderMap;
 
 use super::http::{Endpoint, MAY_PASS, Manners, page_or_no};
 use super::render::card;
-use super::{Delivered, Message, Notifier, SendError, Words};
+use super::{Delivered, Message, Notifier, Preview, SendError, Words};
 use crate::secret::{Redactor, Secret};
 
 pub use super::render::card::{TEAMS_LIMIT, counted_size, payload};
@@ -37,6 +37,10 @@ impl Notifier for Teams {
         let body = card::payload(message, &self.words).to_string();
         self.endpoint.post("application/json", HeaderMap::new(), body, message.at).await?;
         Ok(Delivered::default())
+    }
+
+    fn preview(&self, message: &Message) -> Preview {
+        Preview { body: Some(card::payload(message, &self.words)), ..Preview::default() }
     }
 }
 

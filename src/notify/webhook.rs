@@ -10,7 +10,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::http::{Endpoint, MAY_PASS, Manners, secret_header};
 use super::render::record;
-use super::{Delivered, Message, Notifier, SendError, Words};
+use super::{Delivered, Message, Notifier, Preview, SendError, Words};
 use crate::secret::{Redactor, Secret};
 use crate::signature::SigningKey;
 
@@ -72,6 +72,10 @@ impl Notifier for Webhook {
 
     fn one_by_one(&self) -> bool {
         true
+    }
+
+    fn preview(&self, message: &Message) -> Preview {
+        Preview::of_requests(message.one_by_one().iter().map(|one| record::record(one, &self.words)).collect())
     }
 }
 

@@ -697,6 +697,7 @@ impl Bytes<'_> {
         Ahead {
             runway,
             deposit: self.maybe(|it| Money::new(it.decimal(), currency)),
+            paid_in_full: self.maybe(renewals),
             renewals: self.maybe(renewals),
             spark: (0..self.byte()).map(|_| self.byte()).collect(),
         }

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
 use super::html::escaped;
-use super::report::{AlertReport, FundReport, RuleReport};
+use super::report::{AlertReport, EventReport, FundReport, RuleReport};
 use super::text::{self, money, rule_name, stamp};
 use crate::domain::Time;
 use crate::domain::alert::Kind;
@@ -203,9 +203,10 @@ fn markers(out: &mut String, frame: &Frame, fund: &FundReport, zone: Tz) {
     for (rule, event) in on_funds
         .flat_map(|rule| rule.alerts.iter().flat_map(move |alert| alert.events.iter().map(move |it| (rule, it))))
     {
-        let Some(funds) = event.amount.filter(|_| !event.is(Kind::Reminder)) else { continue };
+        let Some(funds) = event.amount.map(|sum| sum.amount).filter(|_| !event.is(Kind::Reminder)) else { continue };
         let class = if event.is(Kind::Resolved) { "good" } else { text::word(event.level) };
-        let title = format!("{} {}: {}, {}", rule.rule, event.event, stamp(event.at, zone), money(funds, fund));
+        let when = stamp(event.at, zone);
+        let title = format!("{} {} ({}): {when}, {}", rule.rule, event.event, event.level, money(funds, fund));
         let _ = writeln!(
             out,
             "<circle class=\"{class}\" cx=\"{}\" cy=\"{}\" r=\"5\"><title>{}</title></circle>",
@@ -230,7 +231,7 @@ fn strip(out: &mut String, frame: &Frame, rule: &RuleReport, top: i64, zone: Tz)
         let next = alert.events[place + 1..].iter().find(|next| !next.is(Kind::Reminder));
         let until = next.map_or(frame.to, |next| next.at);
         let (x, width) = (frame.x(event.at), (frame.x(until) - frame.x(event.at)).max(10));
-        let (class, title) = (text::word(event.level), title(alert, zone));
+        let (class, title) = (text::word(event.level), title(alert, event, next, zone));
         let _ = writeln!(
             out,
             "<rect class=\"{class}\" x=\"{}\" y=\"{bar}\" width=\"{}\" height=\"8\"><title>{}</title></rect>",
@@ -241,7 +242,10 @@ fn strip(out: &mut String, frame: &Frame, rule: &RuleReport, top: i64, zone: Tz)
     }
 }
 
-fn title(alert: &AlertReport, zone: Tz) -> String {
+/// The part of an alert from one event to the next, and the whole of it.
+fn title(alert: &AlertReport, event: &EventReport, next: Option<&EventReport>, zone: Tz) -> String {
+    let until = next.map_or_else(|| "now".to_owned(), |next| stamp(next.at, zone));
     let end = alert.resolved.map_or_else(|| "it still fires".to_owned(), |at| format!("resolved {}", stamp(at, zone)));
-    format!("raised {}, {end}, {}", stamp(alert.raised, zone), text::span(alert.lasted_seconds))
+    let whole = format!("raised {}, {end}, {}", stamp(alert.raised, zone), text::span(alert.lasted_seconds));
+    format!("{} from {} to {until}; {whole}", event.level, stamp(event.at, zone))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use rust_decimal::Decimal;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::super::threshold::Threshold;
 use super::{Mail, Options, orders_problem};
@@ -14,8 +14,9 @@ use crate::config::{Channel, Config};
 use crate::cycle::{self, Read};
 use crate::domain::alert::Kind;
 use crate::domain::balance::Reading;
+use crate::domain::books::Ledger;
 use crate::domain::event::Value;
-use crate::domain::money::{Currency, Money};
+use crate::domain::money::{Currency, Money, plain};
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::domain::{Division, Name, Time};
 use crate::forecast::{PurchaseSum, Purchases, usual_purchase};
@@ -23,6 +24,19 @@ use crate::rehearsal::{
     CRITICAL_DAYS, Drought, Fund, Happened, Life, Part, Past, Rehearsed, Script, WARNING_DAYS, crossings, droughts,
     gap, suggest,
 };
+
+/// An amount in the currency of its fund; in the JSON a string with the decimals of that currency.
+#[derive(Clone, Copy)]
+pub(super) struct Sum {
+    pub(super) amount: Decimal,
+    currency: Option<Currency>,
+}
+
+impl Serialize for Sum {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&plain(self.amount, self.currency))
+    }
+}
 
 /// Everything that was found.
 #[derive(Serialize)]
@@ -74,7 +88,7 @@ pub(super) struct FundReport {
     pub(super) available: Option<Money>,
     pub(super) unlimited: bool,
     /// What a purchase usually costs.
-    pub(super) usual_purchase: Decimal,
+    pub(super) usual_purchase: Sum,
     pub(super) purchases: PurchasesReport,
     pub(super) rules: Vec<RuleReport>,
     /// When there was nothing left to buy with.
@@ -103,7 +117,7 @@ pub(super) struct PurchasesReport {
 #[derive(Serialize)]
 pub(super) struct SumReport {
     pub(super) count: usize,
-    pub(super) amount: Decimal,
+    pub(super) amount: Sum,
     pub(super) currency: Option<Currency>,
 }
 
@@ -139,7 +153,7 @@ pub(super) struct EventReport {
     pub(super) at: Time,
     pub(super) event: &'static str,
     pub(super) level: Severity,
-    pub(super) amount: Option<Decimal>,
+    pub(super) amount: Option<Sum>,
     pub(super) currency: Option<Currency>,
     /// A runway.
     pub(super) seconds: Option<u64>,
@@ -151,7 +165,7 @@ pub(super) struct EventReport {
 pub(super) struct RanOut {
     pub(super) from: Time,
     pub(super) until: Option<Time>,
-    pub(super) lowest: Decimal,
+    pub(super) lowest: Sum,
     /// The rules that told of it, the earliest first.
     pub(super) warned: Vec<Warned>,
 }
@@ -166,10 +180,10 @@ pub(super) struct Warned {
 
 #[derive(Serialize)]
 pub(super) struct Suggestion {
-    pub(super) warning: Option<Decimal>,
-    pub(super) critical: Option<Decimal>,
-    pub(super) spent_in_14_days: Option<Decimal>,
-    pub(super) spent_in_5_days: Option<Decimal>,
+    pub(super) warning: Option<Sum>,
+    pub(super) critical: Option<Sum>,
+    pub(super) spent_in_14_days: Option<Sum>,
+    pub(super) spent_in_5_days: Option<Sum>,
     pub(super) days: Option<i64>,
     /// Why nothing is proposed.
     pub(super) reason: Option<String>,
@@ -182,7 +196,7 @@ pub(super) struct Compared {
     /// `proposed`, or the rule's name.
     pub(super) rule: Name,
     pub(super) level: Severity,
-    pub(super) below: Decimal,
+    pub(super) below: Sum,
     /// The notice that this level is to give.
     pub(super) wanted_days: i64,
     /// How often funds fell below it.
@@ -317,7 +331,7 @@ fn off_by(fund: &Fund) -> Option<String> {
 
 impl FundReport {
     fn new(script: &Script<'_>, fund: &Fund, parts: Vec<Part>, options: &Options) -> Self {
-        let none = crate::domain::books::Ledger::default();
+        let none = Ledger::default();
         let ledger = fund.books.ledger.as_deref().unwrap_or(&none);
         let past = Past::new(&fund.balance, ledger);
         let path = past.path(script.from, script.to);
@@ -328,17 +342,20 @@ impl FundReport {
             Some(RuleReport::new(rule, part, script))
         };
         let rules: Vec<RuleReport> = parts.into_iter().filter_map(rule).collect();
-        let ran_out = droughts(&path, usual).iter().map(|drought| RanOut::new(drought, &rules, script.to)).collect();
+        let currency = fund.balance.currency.as_ref().ok().copied();
+        let sum = |amount| Sum { amount, currency };
+        let droughts = droughts(&path, usual);
+        let ran_out = droughts.iter().map(|it| RanOut::new(it, &rules, script.to, sum(it.lowest))).collect();
         let whole = ledger.entries().first().map(|first| past.path(first.at, script.to)).unwrap_or_default();
-        let suggestion =
-            (options.suggest && !whole.is_empty()).then(|| Suggestion::new(script, ledger, &whole, usual, &rules));
+        let suggestion = (options.suggest && !whole.is_empty())
+            .then(|| Suggestion::new(script, (ledger, currency), &whole, usual, &rules));
         Self {
             division: fund.division,
             division_name: fund.name.clone(),
-            currency: fund.balance.currency.as_ref().ok().map(ToString::to_string),
+            currency: currency.map(|currency| currency.to_string()),
             available: if let Reading::Amount(money) = reading { Some(money) } else { None },
             unlimited: reading == Reading::Unlimited,
-            usual_purchase: usual,
+            usual_purchase: sum(usual),
             purchases: PurchasesReport::new(fund, script),
             rules,
             ran_out,
@@ -363,7 +380,10 @@ impl PurchasesReport {
         };
         let sums = Purchases::read(ledger, Some(orders), script.spending, script.to).past_year();
         let currency = fund.balance.currency.as_ref().ok().copied();
-        let sum = |sum: PurchaseSum| Some(SumReport { count: sum.count, amount: sum.amount, currency });
+        let sum = |sum: PurchaseSum| {
+            let amount = Sum { amount: sum.amount, currency };
+            Some(SumReport { count: sum.count, amount, currency })
+        };
         Self {
             renewals: sum(sums.renewals),
             new_orders: sum(sums.new_orders),
@@ -425,7 +445,7 @@ impl EventReport {
             at: happened.at,
             event: happened.kind.name(),
             level: happened.level,
-            amount: money.map(|money| money.amount),
+            amount: money.map(|money| Sum { amount: money.amount, currency: Some(money.currency) }),
             currency: money.map(|money| money.currency),
             seconds,
             unlimited,
@@ -439,7 +459,7 @@ impl EventReport {
 }
 
 impl RanOut {
-    fn new(drought: &Drought, rules: &[RuleReport], to: Time) -> Self {
+    fn new(drought: &Drought, rules: &[RuleReport], to: Time, lowest: Sum) -> Self {
         let tells = |alert: &&AlertReport| {
             alert.raised < drought.until.unwrap_or(to) && alert.resolved.is_none_or(|resolved| resolved > drought.from)
         };
@@ -450,21 +470,22 @@ impl RanOut {
         };
         let mut warned: Vec<Warned> = rules.iter().filter(|rule| rule.warns_of_funds).filter_map(warned).collect();
         warned.sort_by_key(|it| it.at);
-        Self { from: drought.from, until: drought.until, lowest: drought.lowest, warned }
+        Self { from: drought.from, until: drought.until, lowest, warned }
     }
 }
 
 impl Suggestion {
     fn new(
         script: &Script<'_>,
-        ledger: &crate::domain::books::Ledger,
+        (ledger, currency): (&Ledger, Option<Currency>),
         whole: &[(Time, Decimal)],
         usual: Decimal,
         rules: &[RuleReport],
     ) -> Self {
+        let sum = |amount| Sum { amount, currency };
         let compare = |rule: Name, level: Severity, below: Decimal| {
             let found = crossings(whole, ledger, below, usual, script.to);
-            Compared::new(rule, level, below, &found)
+            Compared::new(rule, level, sum(below), &found)
         };
         let present =
             rules.iter().flat_map(|rule| rule.lines.iter().map(|(level, below)| (rule.rule.clone(), *level, *below)));
@@ -483,10 +504,10 @@ impl Suggestion {
                 compared.insert(0, compare("proposed".into(), Severity::Critical, proposal.critical));
                 compared.insert(0, compare("proposed".into(), Severity::Warning, proposal.warning));
                 Self {
-                    warning: Some(proposal.warning),
-                    critical: Some(proposal.critical),
-                    spent_in_14_days: Some(proposal.spent_in_14_days),
-                    spent_in_5_days: Some(proposal.spent_in_5_days),
+                    warning: Some(sum(proposal.warning)),
+                    critical: Some(sum(proposal.critical)),
+                    spent_in_14_days: Some(sum(proposal.spent_in_14_days)),
+                    spent_in_5_days: Some(sum(proposal.spent_in_5_days)),
                     days: Some(proposal.days),
                     reason: None,
                     compared,
@@ -497,7 +518,7 @@ impl Suggestion {
 }
 
 impl Compared {
-    fn new(rule: Name, level: Severity, below: Decimal, crossings: &[crate::rehearsal::Crossing]) -> Self {
+    fn new(rule: Name, level: Severity, below: Sum, crossings: &[crate::rehearsal::Crossing]) -> Self {
         let wanted_days = if level == Severity::Critical { CRITICAL_DAYS } else { WARNING_DAYS };
         let enough = |wanted: Option<bool>| {
             crossings.iter().filter(|it| it.notice.is_enough(TimeDelta::days(wanted_days)) == wanted).count()

@@ -4,7 +4,7 @@ use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
 use super::report::{
-    AccountReport, AlertReport, EventReport, FundReport, RanOut, Report, RuleReport, Suggestion, SumReport,
+    AccountReport, AlertReport, EventReport, FundReport, RanOut, Report, RuleReport, Suggestion, Sum, SumReport,
 };
 use crate::cli::count;
 use crate::cli::table::table;
@@ -125,7 +125,7 @@ pub(super) fn purchases(fund: &FundReport) -> String {
     }
     let some = |sum: Option<&SumReport>, what: &str| {
         let sum = sum.filter(|sum| sum.count > 0)?;
-        Some((count(sum.count, what), money(sum.amount, fund)))
+        Some((count(sum.count, what), money(sum.amount.amount, fund)))
     };
     let kinds = [(&found.renewals, "renewal"), (&found.new_orders, "new order"), (&found.other, "other purchase")];
     let kinds = kinds.into_iter().filter_map(|(sum, what)| some(sum.as_ref(), what));
@@ -178,7 +178,7 @@ fn row(event: &EventReport, same: usize, alert: &AlertReport, fund: &FundReport,
 
 fn value(event: &EventReport, fund: &FundReport) -> String {
     match (event.amount, event.seconds) {
-        (Some(amount), _) => money(amount, fund),
+        (Some(sum), _) => money(sum.amount, fund),
         (None, Some(seconds)) => span(i64::try_from(seconds).unwrap_or(i64::MAX)),
         (None, None) => "unlimited".to_owned(),
     }
@@ -194,7 +194,7 @@ pub(super) fn messages(report: &Report) -> Table {
 
 /// One sentence about the times when funds ran out.
 pub(super) fn ran_out_words(fund: &FundReport) -> String {
-    let usual = match fund.usual_purchase {
+    let usual = match fund.usual_purchase.amount {
         usual if usual > Decimal::ZERO => format!(" (less left than a usual purchase of {})", money(usual, fund)),
         _ => String::new(),
     };
@@ -209,7 +209,7 @@ pub(super) fn ran_out(fund: &FundReport, zone: Tz) -> Table {
     let mut rows: Table = vec!["RAN OUT|LOWEST|UNTIL|FIRST TOLD".split('|').map(str::to_owned).collect()];
     rows.extend(fund.ran_out.iter().map(|it| {
         let until = it.until.map_or_else(|| "now".to_owned(), |until| stamp(until, zone));
-        vec![stamp(it.from, zone), money(it.lowest, fund), until, lead(it, zone)]
+        vec![stamp(it.from, zone), money(it.lowest.amount, fund), until, lead(it, zone)]
     }));
     rows
 }
@@ -229,7 +229,7 @@ pub(super) fn proposal(suggestion: &Suggestion, fund: &FundReport) -> String {
     if let Some(why) = &suggestion.reason {
         return format!("Nothing is proposed: {why}.");
     }
-    let of = |amount: Option<Decimal>| money(amount.unwrap_or_default(), fund);
+    let of = |sum: Option<Sum>| money(sum.map_or(Decimal::ZERO, |sum| sum.amount), fund);
     format!(
         "In 95 of 100 windows of 14 days at most {} was spent, of 5 days (three working days and a weekend) {}, in {} days of \
          history; with two usual purchases on top (the one that \
@@ -243,7 +243,10 @@ pub(super) fn proposal(suggestion: &Suggestion, fund: &FundReport) -> String {
 /// The thresholds as alerts.yaml has them.
 pub(super) fn yaml(suggestion: &Suggestion) -> String {
     match suggestion.warning.zip(suggestion.critical) {
-        Some((warning, critical)) => format!("warning:  {{ below: {warning} }}\ncritical: {{ below: {critical} }}\n"),
+        Some((warning, critical)) => {
+            let (warning, critical) = (warning.amount, critical.amount);
+            format!("warning:  {{ below: {warning} }}\ncritical: {{ below: {critical} }}\n")
+        }
         None => String::new(),
     }
 }
@@ -259,7 +262,7 @@ pub(super) fn compared(suggestion: &Suggestion, fund: &FundReport) -> Table {
         vec![
             it.rule.to_string(),
             format!("{}, {} days", it.level, it.wanted_days),
-            money(it.below, fund),
+            money(it.below.amount, fund),
             count(it.fell, "time"),
             it.in_time.to_string(),
             it.too_late.to_string(),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::Duration;
+use rust_decimal::Decimal;
 
 use crate::app;
 use crate::cli::Exit;
@@ -13,11 +14,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Channel, Config};
 use crate::cycle::{self, For, Read, Scope, Watch};
 use crate::domain::alert::Kind;
-use crate::domain::balance::Unreadable;
+use crate::domain::balance::{Reading, Unreadable};
 use crate::domain::evaluate::evaluate;
 use crate::domain::event::Subject;
 use crate::domain::report::{self, Figures, Latest, Occasion};
-use crate::domain::rule::{Rule, Severity, UNREADABLE};
+use crate::domain::rule::{Rule, Severity, Side, UNREADABLE};
 use crate::domain::silence::{Note, Silence};
 use crate::domain::state::State;
 use crate::domain::{Name, Time};
@@ -220,6 +221,14 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
     let mut notes = Vec::new();
     let read = match &shot.read {
         Ok(read) => match evaluate(rule, &read.reading(rule)) {
+            Ok(_) if kind != Kind::Resolved && says_nothing(rule, &read.reading(rule)) => {
+                notes.push(format!(
+                    "sample figures: at the present ones there is nothing to warn of ({}: {})",
+                    rule.metric,
+                    in_figures(&read.reading(rule))
+                ));
+                None
+            }
             Ok(verdict) => {
                 notes.extend(verdict.problem.as_ref().map(|why| why.reason.clone()));
                 Some((read, verdict.breached()))
@@ -240,6 +249,7 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
     };
     let level = level(rule, kind, options, read.as_ref().and_then(|(_, breached)| *breached))?;
     let real = read.is_some();
+    let fires = read.as_ref().is_some_and(|(_, breached)| breached.is_some());
     let prospect = read.and_then(|(read, _)| read.prospect.clone());
     let (reading, figures) = match read {
         Some((read, breached)) => {
@@ -261,6 +271,9 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
     let mut subject = sample::threshold(rule, kind, level, (&reading, &figures), &shot.place, now);
     if let Some(Subject::Threshold(event)) = subject.as_mut().filter(|_| real && kind != Kind::Resolved) {
         event.ahead = prospect.as_ref().and_then(|it| it.ahead(rule)).map(Box::new);
+        if !fires && event.ahead.as_ref().is_some_and(|ahead| ahead.deposit.is_some()) {
+            notes.push("the deposit is what would end this alert, too, besides those that fire now".to_owned());
+        }
         event.chart = prospect.as_ref().and_then(|it| it.chart(rule)).map(Arc::new);
     }
     if let (false, Some(subject)) = (real, &mut subject) {
@@ -269,6 +282,23 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
     let subjects = subject.into_iter().collect();
     let audience = rule.level(level).map(|level| level.notify.iter().cloned().collect()).unwrap_or_default();
     Ok(Scene { subjects, silence: None, audience, real, notes })
+}
+
+/// Whether a message that it fires could only contradict itself at this reading: none of what the rule warns of is there.
+fn says_nothing(rule: &Rule, reading: &Reading) -> bool {
+    let warns_of_much = rule.levels().all(|level| level.side() == Side::Above);
+    match reading {
+        Reading::Amount(money) => warns_of_much && money.amount <= Decimal::ZERO,
+        Reading::Unlimited => !warns_of_much,
+        _ => false,
+    }
+}
+
+fn in_figures(reading: &Reading) -> String {
+    match reading {
+        Reading::Amount(money) => money.to_string(),
+        _ => "unlimited".to_owned(),
+    }
 }
 
 /// The level that was asked for; else the one that fits the event and the figures.

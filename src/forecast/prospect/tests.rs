@@ -113,6 +113,45 @@ fn renewals_of_orders_that_were_paid_by_card_take_nothing_from_the_balance() {
 }
 
 #[test]
+fn where_nothing_was_bought_from_the_balance_renewals_take_nothing_from_it() {
+    let rules = [runway_rule(14), money_rule(Metric::RenewalsDue, Side::Above, 0)];
+    let balance = sample("1000", Some("0"), "0", "0");
+    let placed = Some((now() - TimeDelta::days(50)).date_naive());
+    let books = books(Vec::new(), vec![Order { placed, ..order(7, 500, 14) }]);
+    let prospect = Prospect::new(&balance, books, &Spending::default(), &rules, now());
+    let ahead = prospect.ahead(&rules[1]).unwrap();
+    let due = ahead.renewals.unwrap();
+    assert_eq!((due.amount.amount, due.from_balance), (500.into(), Some(Decimal::ZERO)));
+    let Runway::NotYetKnown(why) = ahead.runway else { panic!("{:?}", ahead.runway) };
+    assert!(why.starts_with("nothing was bought from the balance in the last 400 days"), "{why}");
+    assert_eq!(ahead.deposit, None);
+}
+
+#[test]
+fn a_deposit_that_pays_for_renewals_in_full_says_so_in_every_message() {
+    // Nothing is missing for the last one alone.
+    let enough = money_rule(Metric::AvailableFunds, Side::Below, 100);
+    let rules = [money_rule(Metric::Shortfall, Side::Above, 0), runway_rule(60), enough];
+    let day = |ago: i64| Some((now() - TimeDelta::days(ago)).date_naive());
+    let by_card = |id| Order { placed: day(50), ..order(id, 300, 14) };
+    let balance = sample("2000", Some("0"), "0", "0");
+    let deposits = |lines: Vec<Entry>| {
+        let books = books(lines, (1..=30).map(by_card).collect());
+        let prospect = Prospect::new(&balance, books, &Spending::default(), &rules, now());
+        let ahead = |rule| prospect.ahead(rule).unwrap();
+        rules.each_ref().map(|rule| (ahead(rule).deposit.unwrap().amount, ahead(rule).paid_in_full))
+    };
+    let [short, lasts, enough] = deposits(ledger());
+    assert_eq!((short.0, &short, &short), (Decimal::from(7000), &lasts, &enough), "one number for all");
+    let due = short.1.unwrap();
+    assert_eq!((due.count, due.amount.amount, due.from_balance), (30, 9000.into(), Some(Decimal::ZERO)));
+    // From the balance this time, so that the forecast counts them, too.
+    let paid = |id: u64| Entry { order: Some(id), ..entry(&format!("P{id}"), now() - TimeDelta::days(50), -300) };
+    let [short, ..] = deposits(ledger().into_iter().chain((1..=30).map(paid)).collect());
+    assert!(short.0 > Decimal::from(7000) && short.1.is_none(), "{short:?}");
+}
+
+#[test]
 fn an_old_ledger_says_nothing_of_what_was_bought_until_now() {
     let rules = [money_rule(Metric::Spend, Side::Above, 0), runway_rule(14)];
     let old = Books { ledger_read: Some(now() - HOUR * 3), ..books(ledger(), Vec::new()) };

@@ -121,17 +121,39 @@ fn a_credit_that_names_an_order_takes_its_purchase_back() {
 }
 
 #[test]
+fn a_refund_that_names_no_order_takes_back_the_newest_purchase_of_its_amount() {
+    let refund = |days_ago, amount: i64, kind: &str| {
+        let kind = kind.into();
+        Entry { change: Decimal::from(amount), kind, ..debit(days_ago, -amount, None) }
+    };
+    let lines = vec![
+        debit(30, 300, Some(1)),
+        debit(20, 300, Some(2)),
+        debit(15, 50, None),
+        refund(12, 300, "Refund"),
+        refund(11, 77, "Partial refund"),
+        refund(10, 50, "Credit"),
+        debit(8, 300, Some(3)),
+    ];
+    assert_eq!(told(&ledger(lines.clone()), &[]), ["30: 300 Other", "20: 0 Other", "15: 50 Other", "8: 300 Other"]);
+    let two = lines.into_iter().chain([refund(7, 300, "REFUND"), refund(6, 300, "refund"), refund(5, 300, "refund")]);
+    assert_eq!(told(&ledger(two.collect()), &[]), ["30: 0 Other", "20: 0 Other", "15: 50 Other", "8: 0 Other"]);
+}
+
+#[test]
 fn a_refund_goes_back_to_the_oldest_deposit() {
-    let lines = |last: i64, order| {
+    let lines = |order, kind| {
         vec![
             Entry { expires: Some(now() + chrono::Duration::days(9)), ..line(50 * 24, 1000, "Credit Card Deposit") },
             Entry { order: Some(7), ..line(40 * 24, -600, "Charge") },
-            Entry { order, ..line(30 * 24, last, "Credit") },
+            Entry { order, ..line(30 * 24, 600, kind) },
         ]
     };
     let left = |lines| expiring(&Ledger::new(lines), now(), days(30));
-    assert_eq!(left(lines(600, Some(7))), Decimal::from(1000));
-    assert_eq!(left(lines(600, None)), Decimal::from(400), "another deposit");
+    assert_eq!(left(lines(Some(7), "Credit")), Decimal::from(1000));
+    assert_eq!(left(lines(None, "Refund")), Decimal::from(1000), "its type says so");
+    assert_eq!(left(lines(Some(8), "Refund")), Decimal::from(1000), "whatever it takes back");
+    assert_eq!(left(lines(None, "Credit")), Decimal::from(400), "another deposit");
 }
 
 #[test]

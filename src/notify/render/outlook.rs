@@ -29,8 +29,17 @@ pub(super) fn ahead(event: &Event) -> Option<&Ahead> {
 
 /// The one thing to do.
 pub(super) fn to_do(event: &Event) -> Option<String> {
-    let deposit = ahead(event)?.deposit?;
-    Some(format!("Deposit {deposit} to end all alerts for these funds and cover the next 30 days."))
+    let ahead = ahead(event)?;
+    let deposit = ahead.deposit?;
+    let in_full = ahead.paid_in_full.as_ref().and_then(paid_in_full).unwrap_or_default();
+    Some(format!("Deposit {deposit} to end all alerts for these funds and cover the next 30 days.{in_full}"))
+}
+
+/// ` It counts USD 14,837.00 of renewals in full, of which about USD 872 is usually paid from the balance.` Nothing where
+/// nearly all is.
+fn paid_in_full(due: &RenewalsDue) -> Option<String> {
+    let part = part_from_balance(due.part_from_balance()?, due.amount.currency);
+    Some(format!(" It counts {} of renewals in full{part}.", due.amount))
 }
 
 /// The lines about the days to come; the sparkline is the last.

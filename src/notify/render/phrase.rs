@@ -109,6 +109,7 @@ fn value(event: &ThresholdEvent) -> String {
         Metric::Spend => format!("{money} spent in {within}"),
         Metric::ExpiringFunds => format!("{money} of deposits expire within {within} unless they are spent"),
         Metric::RenewalsDue => format!("{money} of renewals due within {within}"),
+        Metric::Shortfall if money.amount.is_zero() => format!("funds cover the renewals due within {within}"),
         Metric::Shortfall => format!("{money} short of the renewals due within {within}"),
     }
 }

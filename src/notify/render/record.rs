@@ -4,16 +4,15 @@
 //! version keys may be added, never changed or taken away.
 
 use chrono::SecondsFormat;
-use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 
 use super::phrase::By;
 use super::{outlook, phrase, view};
-use crate::domain::ahead::{Ahead, Runway};
+use crate::domain::ahead::{Ahead, RenewalsDue, Runway};
 use crate::domain::alert::Kind;
 use crate::domain::balance::{Breakdown, Outlook};
 use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
-use crate::domain::money::{Currency, Money};
+use crate::domain::money::{Money, plain};
 use crate::domain::rule::{Amount, Bound};
 use crate::domain::{Division, Name, Time};
 use crate::notify::{Content, Item, Message, Words};
@@ -122,7 +121,7 @@ fn of_threshold(event: &ThresholdEvent) -> Json {
         "level": event.level.to_string(), "metric": event.metric.name(),
         "value": value(event.value), "threshold": event.threshold.as_ref().map(threshold),
         "missing": missing.map(|by| match by {
-            By::Money(money) => money_of(money.amount, money.currency),
+            By::Money(money) => json!(money),
             By::Time { lasts, .. } => json!({ "seconds": lasts.as_secs() }),
         }),
         "breakdown": event.breakdown.as_ref().map(breakdown),
@@ -164,7 +163,7 @@ fn of_division(division: Division, name: Option<&str>) -> Option<Json> {
 
 fn value(value: Value) -> Json {
     match value {
-        Value::Amount(Money { amount, currency }) => money_of(amount, currency),
+        Value::Amount(money) => json!(money),
         Value::Time(lasts) => json!({ "seconds": lasts.as_secs() }),
         Value::Unlimited => json!("unlimited"),
     }
@@ -174,17 +173,18 @@ pub(crate) fn threshold(threshold: &Threshold) -> Json {
     let side = threshold.side.to_string();
     match threshold.bound {
         Bound::Money(Amount { value, currency }) => {
-            json!({ "side": side, "amount": exact(value), "currency": currency.map(|it| it.code().to_owned()) })
+            json!({ "side": side, "amount": plain(value, currency), "currency": currency })
         }
         Bound::Time { lasts } => json!({ "side": side, "seconds": lasts.as_secs() }),
     }
 }
 
 fn breakdown(parts: &Breakdown) -> Json {
+    let plain = |amount| Money::new(amount, parts.currency).plain();
     json!({
-        "balance": exact(parts.balance), "credit_limit": parts.credit_limit.map(exact),
-        "unpaid_invoices": exact(parts.unpaid_invoices), "used_by_other_divisions": exact(parts.used_credit),
-        "currency": parts.currency.code(),
+        "balance": plain(parts.balance), "credit_limit": parts.credit_limit.map(plain),
+        "unpaid_invoices": plain(parts.unpaid_invoices), "used_by_other_divisions": plain(parts.used_credit),
+        "currency": parts.currency,
     })
 }
 
@@ -209,22 +209,18 @@ fn days_to_come(ahead: &Ahead) -> Json {
     runway["state"] = json!(state);
     json!({
         "runway": runway,
-        "deposit": ahead.deposit.map(|money| money_of(money.amount, money.currency)),
-        "renewals": ahead.renewals.map(|due| json!({
-            "count": due.count, "amount": exact(due.amount.amount), "from_balance": due.from_balance.map(exact),
-            "currency": due.amount.currency.code(),
-        })),
+        "deposit": ahead.deposit,
+        "renewals": ahead.renewals.map(renewals),
         "spark": ahead.spark,
     })
 }
 
-fn money_of(amount: Decimal, currency: Currency) -> Json {
-    json!({ "amount": exact(amount), "currency": currency.code() })
-}
-
-/// Plain and exact, without zeros that say nothing.
-fn exact(amount: Decimal) -> String {
-    amount.normalize().to_string()
+fn renewals(due: RenewalsDue) -> Json {
+    let currency = due.amount.currency;
+    json!({
+        "count": due.count, "amount": due.amount.plain(),
+        "from_balance": due.from_balance.map(|part| Money::new(part, currency).plain()), "currency": currency,
+    })
 }
 
 pub(crate) fn time(at: Time) -> String {

@@ -69,6 +69,7 @@ fn ahead() -> Ahead {
     Ahead {
         runway: Runway::Until { about: day(11), early: day(4), late: day(19), percent: 90 },
         deposit: Some(usd("3200")),
+        paid_in_full: None,
         renewals: Some(RenewalsDue { count: 12, amount: usd("4788"), from_balance: Some(4788.into()) }),
         spark: (0..28).map(|day| 8 - day / 4).collect(),
     }
@@ -94,7 +95,7 @@ fn looking_ahead() -> ThresholdEvent {
 }
 
 fn with_runway(runway: Runway) -> Event {
-    let ahead = Ahead { runway, deposit: None, renewals: None, spark: Vec::new() };
+    let ahead = Ahead { runway, deposit: None, paid_in_full: None, renewals: None, spark: Vec::new() };
     event(Subject::Threshold(ThresholdEvent { ahead: Some(Box::new(ahead)), ..warning() }))
 }
 
@@ -266,6 +267,14 @@ fn every_metric_has_its_own_words() {
     Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
     rule used_credit · next reminder Tue 24 Nov, 09:15
     "##);
+}
+
+#[test]
+fn a_shortfall_that_is_over_is_not_told_as_an_amount() {
+    let Subject::Threshold(it) = other(Metric::Shortfall, Side::Above, "0", "0").subject else { panic!() };
+    let within = Some(std::time::Duration::from_secs(30 * 24 * 3600));
+    let text = told(&message(vec![event(Subject::Threshold(ThresholdEvent { kind: Kind::Resolved, within, ..it }))]));
+    assert!(text.contains("Resolved: acme: funds cover the renewals due within 30 days"), "{text}");
 }
 
 #[test]
@@ -735,7 +744,23 @@ fn renewals_that_the_balance_does_not_pay_for_are_told_as_such() {
         assert!(channel.replace('\u{a0}', " ").contains(part), "{channel}");
     }
     let record = |from_balance| super::record::record(&with(from_balance), &words())["ahead"]["renewals"].clone();
-    assert_eq!((&record("3904.44")["from_balance"], &record("")["from_balance"]), (&json!("3904.44"), &Json::Null));
+    assert_eq!((&record("3904.4")["from_balance"], &record("")["from_balance"]), (&json!("3904.40"), &Json::Null));
+}
+
+#[test]
+fn a_deposit_that_pays_for_renewals_in_full_says_so() {
+    let in_full = RenewalsDue { from_balance: parse_amount("871.6").ok(), ..ahead().renewals.unwrap() };
+    let it = |in_full| ThresholdEvent {
+        ahead: Some(Box::new(Ahead { paid_in_full: Some(in_full), ..ahead() })),
+        ..looking_ahead()
+    };
+    let to_do = |in_full| {
+        let text = told(&message(vec![event(Subject::Threshold(it(in_full)))]));
+        text.lines().find(|line| line.starts_with("Deposit")).unwrap().to_owned()
+    };
+    insta::assert_snapshot!(to_do(in_full), @"Deposit USD 3,200.00 to end all alerts for these funds and cover the next 30 days. It counts USD 4,788.00 of renewals in full, of which about USD 872 is usually paid from the balance.");
+    let all = RenewalsDue { from_balance: parse_amount("4700").ok(), ..in_full };
+    assert!(to_do(all).ends_with("cover the next 30 days."), "nearly all is");
 }
 
 #[test]
