@@ -6,11 +6,12 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 use super::HORIZON_DAYS;
 use super::history::{History, Minor};
+use super::leads::{LONGEST_LEAD, LONGEST_LEADS, Odds};
 use super::lumps::Lumps;
 use super::pace::{Story, scale, stories};
 use super::purchases::Payment;
-use super::ratio::{count, scaled};
-use super::renewal_model::{LONGEST_LEAD, RenewalModel, Standing};
+use super::ratio::{UNCHANGED, scaled};
+use super::renewal_model::{RenewalModel, Standing};
 use super::share::Share;
 
 /// How many futures are drawn.
@@ -27,10 +28,8 @@ const SLOPE_WEEKS: usize = 13;
 const NOT_AS_BEFORE: f64 = 0.6;
 /// So many weeks are drawn together, on average.
 const RUN: usize = 6;
-/// Nothing is divided by less.
-const LEAST_SHARE: f64 = 1e-9;
-/// As if one lead more were known, of any length below the account's longest, which is one of these.
-const LONGEST_LEADS: [usize; 4] = [11, 31, 61, 91];
+/// A day and those next to it, nearest first.
+const NEAREST: [isize; 7] = [0, -1, 1, -2, 2, -3, 3];
 const DAYS_AHEAD: i32 = HORIZON_DAYS.cast_signed();
 /// In the order of their places.
 const PAYMENTS: [Payment; 3] = [Payment::Balance, Payment::Elsewhere, Payment::Unknown];
@@ -109,61 +108,32 @@ fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut Chance)
     }
     let renewed = model.renewed.each_ref().map(|share| chance.drawn(share));
     let from_balance = PAYMENTS.map(|payment| chance.drawn(model.paid_from_balance(payment)));
-    let longest = LONGEST_LEADS[chance.below(LONGEST_LEADS.len())];
-    add_renewals_of_new_orders(
-        future,
-        model,
-        renewed[Standing::First as usize] * from_balance[Payment::Balance as usize],
-        chance,
-    );
+    let longest = chance.below(LONGEST_LEADS.len());
+    let paid_anew = renewed[Standing::First as usize] * from_balance[Payment::Balance as usize];
+    add_renewals_of_new_orders(future, model, paid_anew, chance);
+    let renewed = renewed.map(Odds::of);
     for due in &model.dues {
         let leads = &model.leads[due.leads];
-        let paid = from_balance[due.payment as usize];
-        let (mut days, mut possible) = (due.days, due.possible);
-        let mut share = renewed[due.standing as usize];
-        let ratios = &model.prices[due.prices];
-        let price = scaled(due.price, ratios[chance.below(ratios.len())]);
-        while let Some(lead) = renewal_lead(days, share, (leads, possible), longest, chance) {
-            let Some(day) = usize::try_from(days - lead).ok().and_then(|day| future.get_mut(day)) else { break };
-            if chance.share() < paid {
+        let (mut days, mut possible, mut odds) = (due.days, &due.possible, renewed[due.standing as usize]);
+        let mut price = None;
+        while days < DAYS_AHEAD + LONGEST_LEAD
+            && let Some(lead) = leads.lead(possible, longest, odds, chance.share())
+            && let Ok(day) = usize::try_from(days - lead)
+            && let Some(day) = future.get_mut(chance.near(day, &model.weekdays))
+        {
+            let price = *price.get_or_insert_with(|| scaled(due.price, *chance.any(&model.prices[due.prices], &UNCHANGED)));
+            if chance.share() < from_balance[due.payment as usize] {
                 *day = day.saturating_add(price);
             }
-            days = days.saturating_add(i32::try_from(due.length).unwrap_or(i32::MAX));
-            (possible, share) = (leads.len(), renewed[Standing::Renewed as usize]);
+            days = days.saturating_add(due.length);
+            (possible, odds) = (&leads.whole, renewed[Standing::Renewed as usize]);
         }
     }
 }
 
-/// How many days before its end an order is renewed, if it is. What would have come about before today cannot be: so the
-/// closer its end without a renewal, the less likely one is, where the others came earlier. Its lead is as one before it was;
-/// the fewer are known, the more likely it goes its own way.
-fn renewal_lead(
-    days: i32,
-    renewed: f64,
-    (leads, possible): (&[i32], usize),
-    longest: usize,
-    chance: &mut Chance,
-) -> Option<i32> {
-    if days - LONGEST_LEAD >= DAYS_AHEAD {
-        return None;
-    }
-    let own = usize::try_from(days + 1).unwrap_or(0).min(longest);
-    let all = count(leads.len() + 1);
-    let (as_others, in_its_way) = (count(possible) / all, count(own) / count(longest) / all);
-    let drawn = chance.share() * (renewed * (as_others + in_its_way) + 1.0 - renewed) / renewed.max(LEAST_SHARE);
-    // One draw says whether it comes, and which lead it has.
-    let place = |part: f64| (part * all).to_usize().unwrap_or(0);
-    if drawn < as_others {
-        return leads.get(place(drawn)).copied();
-    }
-    let way = (drawn - as_others) * count(longest);
-    (drawn < as_others + in_its_way).then(|| i32::try_from(place(way)).unwrap_or(0))
-}
-
 /// What is bought anew in this future is renewed in its turn, as far as that falls within the horizon.
 fn add_renewals_of_new_orders(future: &mut [Minor], model: &RenewalModel, share: f64, chance: &mut Chance) {
-    let leads = &model.leads[0];
-    let lead = if leads.is_empty() { 0 } else { leads[chance.below(leads.len())] };
+    let lead = model.leads[0].any(chance.share());
     let after = i32::try_from(model.new_length).unwrap_or(i32::MAX).saturating_sub(lead);
     let Ok(after) = usize::try_from(after.max(1)) else { return };
     let first = parts(model.new_orders * share);
@@ -190,10 +160,29 @@ fn parts(share: f64) -> i64 {
 pub(super) struct Chance(ChaCha8Rng);
 
 impl Chance {
+    /// This day or the nearest one on which something is done, by the chance of each day of the week, beginning with today.
+    fn near(&mut self, day: usize, weekdays: &[f64; 7]) -> usize {
+        let near = NEAREST.into_iter().filter_map(|days| day.checked_add_signed(days));
+        let mut done = |day: &usize| {
+            let chance = weekdays[day % 7];
+            chance >= 1.0 || chance > 0.0 && self.share() < chance
+        };
+        near.into_iter().find(|day| done(day)).unwrap_or(day)
+    }
+
     /// One of the numbers below this, each as likely.
     fn below(&mut self, count: usize) -> usize {
         let count = u64::try_from(count).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
         usize::try_from((u64::from(self.0.next_u32()) * count) >> 32).unwrap_or(0)
+    }
+
+    /// Any of these, each as likely; no number is drawn where there is but one.
+    fn any<'a, T>(&mut self, of: &'a [T], none: &'a T) -> &'a T {
+        match of {
+            [] => none,
+            [only] => only,
+            of => &of[self.below(of.len())],
+        }
     }
 
     /// One of these past weeks; of all, if there are none.

@@ -102,7 +102,7 @@ fn body(recent: &[&Purchase<'_>], purchases: &Purchases<'_>, prices: &Prices<'_>
         let ago = usize::try_from((now - purchase.entry.at).num_days()).unwrap_or(usize::MAX);
         let Some(week) = weeks.checked_sub(1 + ago / 7) else { continue };
         let own = purchase.order.map_or(UNCHANGED, |order| {
-            *ratios.entry(order).or_insert_with(|| median(prices.next(&purchases.orders[order], today)))
+            *ratios.entry(order).or_insert_with(|| median(prices.of_same_product(&purchases.orders[order], today)))
         });
         let ratio = match change {
             Some(change) if own == UNCHANGED && purchase.entry.at < change.at => change.ratio,

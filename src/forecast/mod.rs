@@ -11,6 +11,7 @@ mod funds;
 mod future;
 mod habits;
 mod history;
+mod leads;
 mod list_prices;
 mod lumps;
 mod matching;

@@ -17,6 +17,9 @@ const PRICE_DAYS: i64 = 60;
 /// So many of the newest renewals tell it of other prices, and no fewer than so many.
 const PRICE_RENEWALS: usize = 8;
 const LEAST_PRICE_RENEWALS: usize = 3;
+/// So many tell how often, and at what price, an order is renewed for another product, and no fewer of its own than so many.
+const PRODUCT_RENEWALS: usize = 60;
+const LEAST_PRODUCT_RENEWALS: usize = 12;
 
 /// A product and one of its prices.
 pub(super) type PriceKey<'a> = (Option<&'a str>, Minor);
@@ -26,12 +29,30 @@ type PriceEvent = (NaiveDate, Ratio);
 
 /// The changes of each price of each product.
 pub(super) struct Prices<'a> {
-    /// Payments of a price, and renewals of such orders that cost another; oldest first.
+    /// Payments of a price, and renewals of such orders for the same product that cost another; oldest first.
     events: BTreeMap<PriceKey<'a>, Vec<PriceEvent>>,
-    /// The newest renewals of each product, newest first.
-    of_product: BTreeMap<Option<&'a str>, Vec<PriceEvent>>,
-    /// The newest renewals of all products, newest first.
-    of_all: Vec<PriceEvent>,
+    of_product: BTreeMap<Option<&'a str>, Renewals>,
+    of_all: Renewals,
+}
+
+/// Ratios of the newest renewals of some orders, newest first.
+#[derive(Default)]
+struct Renewals {
+    /// For the same product.
+    same: Vec<PriceEvent>,
+    /// For any product: `None` is the same one.
+    any: Vec<Option<Ratio>>,
+}
+
+impl Renewals {
+    fn add(&mut self, on: NaiveDate, ratio: Ratio, is_same: bool) {
+        if is_same && self.same.len() < PRICE_RENEWALS {
+            self.same.push((on, ratio));
+        }
+        if self.any.len() < PRODUCT_RENEWALS {
+            self.any.push((!is_same).then_some(ratio));
+        }
+    }
 }
 
 impl<'a> Prices<'a> {
@@ -50,8 +71,9 @@ impl<'a> Prices<'a> {
             if !last_as_long(old, new) {
                 continue;
             }
-            renewals.push((renewal.on, ratio, old.product.as_deref()));
-            if ratio != UNCHANGED {
+            let is_same = old.product == new.product;
+            renewals.push((renewal.on, ratio, old.product.as_deref(), is_same));
+            if ratio != UNCHANGED && is_same {
                 events.entry(key(old)).or_default().push((renewal.on, ratio));
             }
         }
@@ -59,13 +81,10 @@ impl<'a> Prices<'a> {
             its.sort_by_key(|(on, _)| *on);
         }
         renewals.sort_by_key(|(on, ..)| Reverse(*on));
-        let of_all = renewals.iter().take(PRICE_RENEWALS).map(|(on, ratio, _)| (*on, *ratio)).collect();
-        let mut of_product: BTreeMap<Option<&'a str>, Vec<PriceEvent>> = BTreeMap::new();
-        for (on, ratio, product) in renewals {
-            let its = of_product.entry(product).or_default();
-            if its.len() < PRICE_RENEWALS {
-                its.push((on, ratio));
-            }
+        let (mut of_product, mut of_all) = (BTreeMap::<_, Renewals>::new(), Renewals::default());
+        for (on, ratio, product, is_same) in renewals {
+            of_all.add(on, ratio, is_same);
+            of_product.entry(product).or_default().add(on, ratio, is_same);
         }
         Self { events, of_product, of_all }
     }
@@ -75,8 +94,19 @@ impl<'a> Prices<'a> {
         self.product(order).iter().any(|(on, ratio)| *ratio != UNCHANGED && Some(*on) <= order.placed)
     }
 
-    /// Possible next prices of the order, as ratios to its last.
-    pub(super) fn next(&self, order: &Order, today: NaiveDate) -> Vec<Ratio> {
+    /// Possible prices of the order's renewal, as ratios to its last: some are for other products.
+    pub(super) fn of_renewal(&self, order: &Order, today: NaiveDate) -> Vec<Ratio> {
+        let same = self.of_same_product(order, today);
+        let own = self.of_product.get(&order.product.as_deref()).filter(|its| its.any.len() >= LEAST_PRODUCT_RENEWALS);
+        let any = &own.unwrap_or(&self.of_all).any;
+        if any.iter().all(Option::is_none) {
+            return same;
+        }
+        any.iter().zip(same.iter().cycle()).map(|(other, same)| other.unwrap_or(*same)).collect()
+    }
+
+    /// Possible prices of such an order today, as ratios to its last.
+    pub(super) fn of_same_product(&self, order: &Order, today: NaiveDate) -> Vec<Ratio> {
         let own = self.events.get(&key(order)).map(Vec::as_slice).unwrap_or_default();
         let own = own.iter().rev().take(PRICE_EVENTS).take_while(|(on, _)| (today - *on).num_days() <= PRICE_DAYS);
         let mut newest: Vec<Ratio> = own.map(|(_, ratio)| *ratio).collect();
@@ -85,7 +115,7 @@ impl<'a> Prices<'a> {
             newest.resize(newest.len().max(2), UNCHANGED);
             return newest;
         }
-        let told = [self.product(order), &self.of_all].into_iter().find(|its| its.len() >= LEAST_PRICE_RENEWALS);
+        let told = [self.product(order), &self.of_all.same].into_iter().find(|its| its.len() >= LEAST_PRICE_RENEWALS);
         match told {
             Some(its) if !self.has_changed_before(order) => its.iter().map(|(_, ratio)| *ratio).collect(),
             _ => vec![UNCHANGED],
@@ -93,7 +123,7 @@ impl<'a> Prices<'a> {
     }
 
     fn product<'s>(&'s self, order: &'s Order) -> &'s [PriceEvent] {
-        self.of_product.get(&order.product.as_deref()).map(Vec::as_slice).unwrap_or_default()
+        self.of_product.get(&order.product.as_deref()).map(|its| its.same.as_slice()).unwrap_or_default()
     }
 }
 

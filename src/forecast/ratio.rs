@@ -9,7 +9,10 @@ pub(super) const UNCHANGED: Ratio = 65_536;
 
 /// An amount times a ratio.
 pub(super) fn scaled(amount: Minor, ratio: Ratio) -> Minor {
-    Minor::try_from((i128::from(amount) * i128::from(ratio)) >> 16).unwrap_or(Minor::MAX)
+    match amount.checked_mul(ratio) {
+        Some(product) => product >> 16,
+        None => Minor::try_from((i128::from(amount) * i128::from(ratio)) >> 16).unwrap_or(Minor::MAX),
+    }
 }
 
 /// A ratio of two amounts, to 16 binary places.

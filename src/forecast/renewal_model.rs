@@ -9,17 +9,14 @@ use rust_decimal::prelude::{FromPrimitive as _, ToPrimitive as _};
 
 use super::HORIZON_DAYS;
 use super::history::{Minor, minor};
+use super::leads::{Class, LONGEST_LEAD, Leads, OVERDUE_DAYS, Possible};
 use super::prices::{PriceKey, Prices, key, price_ratio};
 use super::purchases::{Payment, PurchaseKind, Purchases, Renewal, last_day};
-use super::ratio::{Ratio, UNCHANGED, scaled, share};
+use super::ratio::{Ratio, UNCHANGED, count, scaled, share};
 use super::renewals::{days_before, is_open};
-use super::share::Share;
+use super::share::{Case, Share, changed};
 use crate::domain::books::Order;
 
-/// An order can still be renewed up to so many days after its end.
-const OVERDUE_DAYS: i32 = 7;
-/// Orders that end so long after the horizon may still be renewed within it.
-pub(super) const LONGEST_LEAD: i32 = 100;
 /// Before any order has ended, the parameters of a beta distribution: about six in seven are renewed.
 const RENEWED_BEFORE: (u32, u32) = (6, 1);
 /// The same of orders whose certificate ended long before them, and was not issued anew: few are wanted any more.
@@ -36,9 +33,12 @@ const STAYS_ELSEWHERE: (u32, u32) = (1, 13);
 const UNKNOWN_PAYMENT: (u32, u32) = (13, 1);
 /// More cases than these make a share no more certain: accounts change.
 const MOST_ENDED: u32 = 60;
+/// So many of the newest orders that ended tell if the share has changed.
+const MOST_CASES: usize = 300;
 const MOST_PAYMENTS: u32 = 200;
-/// A product has leads of its own from so many renewals on.
-const LEAST_LEADS: usize = 12;
+/// Days of the week tell something from so many renewals on. One on which less than this share of a usual day's are made is avoided.
+const LEAST_WEEKDAYS: usize = 14;
+const SELDOM: f64 = 0.5;
 /// Days of an order whose length is not known.
 const USUAL_LENGTH: u32 = 365;
 /// No order is taken to last shorter: bounds how often it is renewed in a year.
@@ -52,12 +52,12 @@ pub(super) struct Due {
     /// Days until it ends; below 0 where it has ended and may still be renewed.
     pub(super) days: i32,
     /// Days that it lasts, and so does its renewal.
-    pub(super) length: u32,
+    pub(super) length: i32,
     pub(super) payment: Payment,
     pub(super) standing: Standing,
-    /// The place of the leads that it may have, and how many of them can still be.
+    /// The place of the leads that it may have, and the share of them that can still be.
     pub(super) leads: usize,
-    pub(super) possible: usize,
+    pub(super) possible: Possible,
     /// The place of the ratios of its next price to its last.
     pub(super) prices: usize,
 }
@@ -89,9 +89,10 @@ pub(super) struct RenewalModel {
     from_balance: Share,
     from_elsewhere: Share,
     from_unknown: Share,
-    /// Days from each renewal to the end of its order, shortest first; all of them, then those of each product
-    /// that has enough.
-    pub(super) leads: Vec<Vec<i32>>,
+    /// Days from each renewal to the end of its order: those of all orders, then those of each product with enough.
+    pub(super) leads: Vec<Class>,
+    /// The chance of each day to come, beginning with today, that a renewal due then is made on it, and not on one next to it.
+    pub(super) weekdays: [f64; 7],
     /// Ratios of the next price to the last; never an empty list.
     pub(super) prices: Vec<Vec<Ratio>>,
     /// Share of the new orders in what is bought beside renewals.
@@ -105,7 +106,7 @@ impl RenewalModel {
         let today = purchases.now.date_naive();
         let (orders, renewals) = (purchases.orders, recent(purchases, today));
         let standings = Standings::read(purchases);
-        let leads = Leads::read(orders, &renewals, today);
+        let leads = Leads::read(orders, &purchases.renewals, today);
         let (dues, prices) = dues(purchases, prices, &leads, &standings);
         let after = |payment| {
             let its = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
@@ -123,6 +124,7 @@ impl RenewalModel {
             from_elsewhere: paid(after(Payment::Elsewhere), STAYS_ELSEWHERE),
             from_unknown: unknown_from_balance(balance, elsewhere),
             leads: leads.classes,
+            weekdays: weekdays(&renewals, today),
             prices,
             new_orders: new_orders(purchases),
             new_length: usual_length(orders),
@@ -166,17 +168,17 @@ fn dues(
         let lead = leads.of(order);
         let class = (key(order), prices.has_changed_before(order));
         let class = *classes.entry(class).or_insert_with(|| {
-            ratios.push(prices.next(order, today));
+            ratios.push(prices.of_renewal(order, today));
             ratios.len() - 1
         });
         dues.push(Due {
             price: scaled(minor(order.price), beside_price),
             days,
-            length: length(order).unwrap_or(USUAL_LENGTH).max(SHORTEST_LENGTH),
+            length: i32::try_from(length(order).unwrap_or(USUAL_LENGTH).max(SHORTEST_LENGTH)).unwrap_or(i32::MAX),
             payment: *payment,
             standing: standings.of(place, order, today),
             leads: lead,
-            possible: leads.classes[lead].partition_point(|lead| *lead <= days),
+            possible: leads.classes[lead].possible(days),
             prices: class,
         });
     }
@@ -248,23 +250,44 @@ impl Standings {
         }
     }
 
-    /// Share of the orders of each standing that were renewed. What is known of all of them counts for a few cases of each.
+    /// Share of the orders of each standing that are renewed now. What is known of all of them counts for a few cases of each.
     fn shares(&self, orders: &[Order], today: NaiveDate) -> [Share; 3] {
-        let of = |wanted: &[Standing]| {
-            let its =
-                orders.iter().enumerate().filter(|(place, order)| wanted.contains(&self.of(*place, order, today)));
-            ended(its.map(|(_, order)| order), today)
+        let mut ended: Vec<(NaiveDate, u64, usize)> = orders
+            .iter()
+            .enumerate()
+            .filter(|(_, order)| has_ended_lately(order, today))
+            .map(|(place, order)| (last_day(order), order.id, place))
+            .collect();
+        ended.sort_unstable();
+        let standing = |place: usize| self.of(place, &orders[place], today);
+        let (idle, wanted): (Vec<usize>, Vec<usize>) =
+            ended.into_iter().map(|(.., place)| place).partition(|place| standing(*place) == Standing::Idle);
+        let wanted = &wanted[wanted.len().saturating_sub(MOST_CASES)..];
+        let case = |place: &usize| Case { kind: self.follows[*place], hit: orders[*place].renewed };
+        let cases: Vec<Case> = wanted.iter().map(case).collect();
+        let changed = changed(&cases);
+        let share = |counts: &dyn Fn(&Case) -> bool, prior| {
+            Share::at_the_end(&cases, counts, &changed, prior, MOST_ENDED)
         };
-        let all = of(&[Standing::Renewed, Standing::First]);
-        let pooled = Share::new((all.renewed, all.lapsed), RENEWED_BEFORE, MOST_ENDED).mean();
+        let pooled = share(&|_| true, RENEWED_BEFORE).mean();
         let hits = (pooled * f64::from(POOLED)).round().to_u32().unwrap_or(0).min(POOLED);
-        let share = |standing, prior| {
-            let ended = of(&[standing]);
-            Share::new((ended.renewed, ended.lapsed), prior, MOST_ENDED)
-        };
         let of_all = (hits.max(1), (POOLED - hits).max(1));
-        [share(Standing::Renewed, of_all), share(Standing::First, of_all), share(Standing::Idle, IDLE_RENEWED_BEFORE)]
+        let of = |follows: bool| share(&|case| case.kind == follows, of_all);
+        let renewed = idle.iter().filter(|place| orders[**place].renewed).count();
+        let idle = Share::new((renewed, idle.len() - renewed), IDLE_RENEWED_BEFORE, MOST_ENDED);
+        [of(true), of(false), idle]
     }
+}
+
+/// A day of the week on which hardly any of these was made is one on which few will be.
+fn weekdays(renewals: &[Renewal], today: NaiveDate) -> [f64; 7] {
+    let mut made = [0; 7];
+    for renewal in renewals {
+        let place = usize::try_from((renewal.on - today).num_days().rem_euclid(7)).unwrap_or(0);
+        made[place] += 1;
+    }
+    let usual = count(renewals.len()) * SELDOM / 7.0;
+    made.map(|made| if renewals.len() < LEAST_WEEKDAYS { 1.0 } else { (count(made) / usual).min(1.0) })
 }
 
 /// Tells if the order lasts longer than it was bought for: what was left of the one before was added.
@@ -280,14 +303,17 @@ fn is_idle(order: &Order, today: NaiveDate) -> bool {
 
 /// Numbers of these orders that ended in the last year and were renewed, and were not.
 pub(super) fn ended<'o>(orders: impl IntoIterator<Item = &'o Order>, today: NaiveDate) -> Ended {
-    let (from, to) = (days_before(today, 365), days_before(today, 7));
     let mut ended = Ended { renewed: 0, lapsed: 0 };
-    for order in orders {
-        if order.ends().is_some_and(|end| end >= from && end < to) {
-            *(if order.renewed { &mut ended.renewed } else { &mut ended.lapsed }) += 1;
-        }
+    for order in orders.into_iter().filter(|order| has_ended_lately(order, today)) {
+        *(if order.renewed { &mut ended.renewed } else { &mut ended.lapsed }) += 1;
     }
     ended
+}
+
+/// Tells if the order ended in the last year, and so long ago that it is not renewed any more if it was not.
+fn has_ended_lately(order: &Order, today: NaiveDate) -> bool {
+    let (from, to) = (days_before(today, 365), days_before(today, 7));
+    order.ends().is_some_and(|end| end >= from && end < to)
 }
 
 /// Days that an order lasts from the day it was placed, or from the end of the one that it renewed.
@@ -310,39 +336,4 @@ fn new_orders(purchases: &Purchases<'_>) -> f64 {
     };
     let (new, other) = (sum(PurchaseKind::NewOrder), sum(PurchaseKind::Other));
     share(new, new.saturating_add(other))
-}
-
-/// Days from each renewal to the end of its order.
-struct Leads<'a> {
-    classes: Vec<Vec<i32>>,
-    products: BTreeMap<&'a str, usize>,
-}
-
-impl<'a> Leads<'a> {
-    /// Of orders that have not ended, only those are known that were renewed early: they count only where few have ended.
-    fn read(orders: &'a [Order], renewals: &[Renewal], today: NaiveDate) -> Self {
-        let mut by_product: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-        let mut classes = vec![Vec::with_capacity(renewals.len())];
-        let has_ended = |renewal: &&Renewal| last_day(&orders[renewal.renewed]) < today;
-        let enough = renewals.iter().filter(has_ended).count() >= LEAST_LEADS;
-        for renewal in renewals.iter().filter(|renewal| !enough || has_ended(renewal)) {
-            classes[0].push(renewal.lead);
-            if let Some(product) = &orders[renewal.renewed].product {
-                by_product.entry(product).or_default().push(renewal.lead);
-            }
-        }
-        let mut products = BTreeMap::new();
-        for (product, leads) in by_product.into_iter().filter(|(_, leads)| leads.len() >= LEAST_LEADS) {
-            products.insert(product, classes.len());
-            classes.push(leads);
-        }
-        for leads in &mut classes {
-            leads.sort_unstable();
-        }
-        Self { classes, products }
-    }
-
-    fn of(&self, order: &Order) -> usize {
-        order.product.as_deref().and_then(|product| self.products.get(product)).copied().unwrap_or(0)
-    }
 }

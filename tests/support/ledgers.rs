@@ -184,7 +184,7 @@ pub const AFTER: usize = 365;
 const PRICES: [i64; 4] = [21_800, 29_900, 39_900, 99_500];
 /// The divisions have numbers from here on.
 const FIRST_DIVISION: u64 = 11_224;
-/// Every account has this credit limit.
+/// Every account that is older than its ledger has this credit limit.
 const CREDIT: i64 = 200_000;
 
 /// An account at a moment, and what comes after.
@@ -193,6 +193,8 @@ pub struct Case {
     entries: Vec<Entry>,
     orders: Vec<Order>,
     divisions: u64,
+    /// True if the ledger begins with the account.
+    is_young: bool,
     /// What it will spend on each day from `now` on, in hundredths.
     pub future: Vec<i64>,
     /// What it spent on each day before `now`, oldest first.
@@ -226,19 +228,24 @@ impl Case {
 
     /// What `CertCentral` shows of the account when so much is available.
     pub fn records(&self, available: i64) -> Records {
-        let mut balance = Decimal::new(available - CREDIT, 2);
+        let credit = if self.is_young { 0 } else { CREDIT };
+        let mut balance = Decimal::new(available - credit, 2);
         let division = |number: u64| RecordedDivision {
             id: FIRST_DIVISION + number,
             name: format!("Division {number}"),
             currency: Currency::parse("USD").unwrap(),
             balance,
-            credit: Credit::Limit(Decimal::new(CREDIT, 2)),
+            credit: Credit::Limit(Decimal::new(credit, 2)),
         };
         let divisions = (0..self.divisions).map(division).collect();
         let mut entries = self.entries.clone();
         for entry in entries.iter_mut().rev() {
             entry.balance_after = balance;
             balance -= entry.change;
+        }
+        if self.is_young {
+            // Nothing was there before its first deposit.
+            entries[0].change += balance;
         }
         Records { divisions, shared_funds: true, entries, orders: self.orders.clone() }
     }
@@ -507,7 +514,7 @@ impl Life {
         let orders = orders.map(|(number, order)| self.listed(number, *order, at)).collect();
         let future = days.split_off(self.history);
         let worth = days[days.len() - 84..].iter().sum::<i64>() / 84;
-        Case { entries, orders, divisions: 1, future, past: days, worth, prices }
+        Case { entries, orders, divisions: 1, is_young: false, future, past: days, worth, prices }
     }
 
     fn listed(&self, number: usize, order: (u64, i64, usize, usize), at: impl Fn(usize) -> Time) -> Order {

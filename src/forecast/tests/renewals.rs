@@ -84,7 +84,8 @@ fn orders_are_renewed_as_often_as_those_before_them() {
         let mut account = Account::default();
         for number in 0..40 {
             let (name, days) = (format!("{number}.example.com"), 60 + 7 * number);
-            if number < renewals { account.renewal(&name, days, (700, 700)) } else { account.lapsed(&name, days) }
+            let is_renewed = number * renewals % 40 < renewals;
+            if is_renewed { account.renewal(&name, days, (700, 700)) } else { account.lapsed(&name, days) }
         }
         for number in 0..20 {
             let (id, name) = (account.id(), format!("due-{number}.example.com"));
@@ -96,6 +97,92 @@ fn orders_are_renewed_as_often_as_those_before_them() {
     assert!(within(8_000..=13_500, account(20).middle(45)), "{}", account(20).middle(45));
     let range = account(20).forecast().spend_range(45, Confidence::default());
     assert!(range.low < Decimal::from(8000) && range.high > Decimal::from(12_000), "{range:?}");
+}
+
+/// Orders that ended in the last year, of which this tells the share that was renewed by how long ago they ended; and 20 of 1,000
+/// that are due.
+fn renewed_if(is_renewed: impl Fn(i64) -> bool) -> Account {
+    let mut account = Account::default();
+    for number in 0..60 {
+        let (name, days) = (format!("{number}.example.com"), 20 + 5 * number);
+        if is_renewed(number) { account.renewal(&name, days, (700, 700)) } else { account.lapsed(&name, days) }
+    }
+    for number in 0..20 {
+        let (id, name) = (account.id(), format!("due-{number}.example.com"));
+        account.orders.push(site(id, &name, 1000, (730 - 14 - number, -14 - number)));
+    }
+    account.with_a_pace()
+}
+
+#[test]
+fn a_share_that_has_changed_is_that_of_the_orders_since() {
+    let fell = renewed_if(|number| number >= 20 || number % 4 == 0).middle(45);
+    assert!(within(3_500..=9_000, fell), "a quarter for four months: {fell}");
+    let rose = renewed_if(|number| number < 20 || number % 4 == 0).middle(45);
+    assert!(within(17_500..=22_000, rose), "all for four months: {rose}");
+}
+
+#[test]
+fn renewals_in_the_middle_of_a_wave_tell_when_the_rest_of_it_comes() {
+    let mut account = Account::default();
+    // A year ago each was renewed on its last day; since then automatic renewal has been switched on.
+    for number in 0..40 {
+        let (old, middle, end) = (account.id(), account.id() + 1, number - 24);
+        let name = format!("{number}.example.com");
+        account.orders.push(renewed(site(old, &name, 400, (end + 730, end + 365))));
+        account.orders.push(site(middle, &name, 400, (end + 365, end)));
+        account.debits.push(debit(end + 365, 400, Some(middle)));
+        if end + 14 > 0 {
+            let renewal = account.id();
+            account.orders[usize::try_from(middle).unwrap() - 1].renewed = true;
+            account.orders.push(site(renewal, &name, 400, (end + 14, end - 365)));
+            account.debits.push(debit(end + 14, 400, Some(renewal)));
+        }
+    }
+    // Twelve are left, which end in 13 to 24 days.
+    let account = account.with_a_pace();
+    assert!(within(4_000..=5_200, account.middle(11)), "{}", account.middle(11));
+    assert!(within(4_000..=5_200, account.middle(20)), "{}", account.middle(20));
+}
+
+#[test]
+fn renewals_of_somebody_who_buys_on_one_weekday_come_on_it() {
+    let weekday = |day: i64| now() + chrono::Duration::days(day);
+    let mut account = Account::default();
+    for number in 0..40 {
+        account.renewal(&format!("{number}.example.com"), 7 * (1 + number), (700, 700));
+    }
+    for number in 0..7 {
+        account.new_order(&format!("due-{number}.example.com"), 341 - number, 1000);
+    }
+    // Renewed ten days before their ends, these would come on each of seven days.
+    let forecast = account.with_a_pace().forecast();
+    let middle = |days: u32| forecast.spend_range(days, Confidence::default()).middle;
+    let (before, after) = (middle(14), middle(15));
+    assert_eq!(weekday(14).date_naive().format("%a").to_string(), now().format("%a").to_string());
+    assert!(after - before > Decimal::from(2_500), "{before} to {after}");
+    assert!(before - middle(8) < Decimal::from(1_000), "{} to {before}", middle(8));
+}
+
+#[test]
+fn some_orders_are_renewed_for_another_product() {
+    let renewals_for = |another: &str| {
+        let mut account = Account::default();
+        for number in 0..40 {
+            let dearer = number % 2 == 0;
+            account.renewal(&format!("{number}.example.com"), 8 + 8 * number, (700, if dearer { 2100 } else { 700 }));
+            if dearer {
+                account.orders.last_mut().unwrap().product = Some(another.into());
+            }
+        }
+        for number in 0..12 {
+            account.new_order(&format!("due-{number}.example.com"), 355 - number, 700);
+        }
+        account.with_a_pace().middle(30)
+    };
+    // Half of twelve renewals for three times the price; but the new orders of today cost what they did.
+    let dearer = renewals_for("ssl_ev");
+    assert!(within(12_000..=20_000, dearer), "{dearer}");
 }
 
 #[test]

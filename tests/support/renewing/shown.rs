@@ -32,6 +32,7 @@ impl Life {
             entries: Vec::new(),
             orders: self.orders.iter().filter_map(|order| self.listed(order)).collect(),
             divisions: self.habits.divisions,
+            is_young: self.habits.begins > -LEDGER,
             future,
             past,
             worth,
