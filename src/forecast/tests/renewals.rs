@@ -26,6 +26,7 @@ impl Account {
     fn lapsed(&mut self, name: &str, ended: i64) {
         let id = self.id();
         self.orders.push(site(id, name, 700, (ended + 365, ended)));
+        self.debits.push(debit(ended + 365, 700, Some(id)));
     }
 
     /// A new order of so many days ago.
