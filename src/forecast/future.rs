@@ -9,9 +9,8 @@ use super::history::{History, Minor};
 use super::leads::{LONGEST_LEAD, LONGEST_LEADS, Odds};
 use super::lumps::Lumps;
 use super::pace::{Story, scale, stories};
-use super::purchases::Payment;
 use super::ratio::{UNCHANGED, scaled};
-use super::renewal_model::{RenewalModel, Standing};
+use super::renewal_model::RenewalModel;
 use super::share::Share;
 
 /// How many futures are drawn.
@@ -31,8 +30,6 @@ const RUN: usize = 6;
 /// A day and those next to it, nearest first.
 const NEAREST: [isize; 7] = [0, -1, 1, -2, 2, -3, 3];
 const DAYS_AHEAD: i32 = HORIZON_DAYS.cast_signed();
-/// In the order of their places.
-const PAYMENTS: [Payment; 3] = [Payment::Balance, Payment::Elsewhere, Payment::Unknown];
 
 /// What each future has spent by the end of each day: future after future, day after day.
 pub(super) fn draw(history: &History) -> Vec<Minor> {
@@ -106,27 +103,27 @@ fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut Chance)
     if model.is_empty() {
         return;
     }
-    let renewed = model.renewed.each_ref().map(|share| chance.drawn(share));
-    let from_balance = PAYMENTS.map(|payment| chance.drawn(model.paid_from_balance(payment)));
+    let renewed = model.renewed.map(|share| chance.drawn(share));
+    let from_balance = model.from_balance.map(|share| chance.drawn(share));
     let longest = chance.below(LONGEST_LEADS.len());
-    let paid_anew = renewed[Standing::First as usize] * from_balance[Payment::Balance as usize];
-    add_renewals_of_new_orders(future, model, paid_anew, chance);
-    let renewed = renewed.map(Odds::of);
+    add_renewals_of_new_orders(future, model, renewed.first * from_balance.balance, chance);
+    let renewed = renewed.map(|share| Odds::of(*share));
     for due in &model.dues {
         let leads = &model.leads[due.leads];
-        let (mut days, mut possible, mut odds) = (due.days, &due.possible, renewed[due.standing as usize]);
+        let (mut days, mut possible, mut odds) = (due.days, &due.possible, *renewed.of(due.standing));
         let mut price = None;
         while days < DAYS_AHEAD + LONGEST_LEAD
             && let Some(lead) = leads.lead(possible, longest, odds, chance.share())
             && let Ok(day) = usize::try_from(days - lead)
             && let Some(day) = future.get_mut(chance.near(day, &model.weekdays))
         {
-            let price = *price.get_or_insert_with(|| scaled(due.price, *chance.any(&model.prices[due.prices], &UNCHANGED)));
-            if chance.share() < from_balance[due.payment as usize] {
+            let price =
+                *price.get_or_insert_with(|| scaled(due.price, *chance.any(&model.prices[due.prices], &UNCHANGED)));
+            if chance.share() < *from_balance.of(due.payment) {
                 *day = day.saturating_add(price);
             }
             days = days.saturating_add(due.length);
-            (possible, odds) = (&leads.whole, renewed[Standing::Renewed as usize]);
+            (possible, odds) = (&leads.whole, renewed.renewed);
         }
     }
 }

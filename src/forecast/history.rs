@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive as _;
+use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::drought::starved;
 use super::list_prices::list_change;
@@ -162,8 +161,14 @@ fn wide(count: u32) -> usize {
 
 /// Rounded to hundredths, away from 0; never more than a day may cost.
 pub(super) fn minor(amount: Decimal) -> Minor {
-    let most = Decimal::from(MOST_A_DAY);
-    amount.checked_mul(Decimal::ONE_HUNDRED).map_or(most, |it| it.min(most).max(-most)).round().to_i64().unwrap_or(0)
+    let whole = match amount.scale() {
+        0 => amount.mantissa() * 100,
+        1 => amount.mantissa() * 10,
+        2 => amount.mantissa(),
+        _ => amount.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero).mantissa(),
+    };
+    let most = i128::from(MOST_A_DAY);
+    Minor::try_from(whole.clamp(-most, most)).unwrap_or(MOST_A_DAY)
 }
 
 /// Moves the days that cost much more than a typical week and a busy day into weeks of their own.
@@ -186,4 +191,17 @@ fn take_lumps(body: &mut [Week]) -> Vec<Week> {
         }
     }
     lumps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_counted_in_hundredths_and_bounded() {
+        let of = |amount: &str| minor(amount.parse().unwrap());
+        assert_eq!(["1", "1.5", "1.25", "-3.0"].map(of), [100, 150, 125, -300]);
+        assert_eq!(["1.255", "-1.255", "0.00000001", "2.000000"].map(of), [126, -126, 0, 200]);
+        assert_eq!(["99999999999999999999", "-99999999999999999999.5"].map(of), [MOST_A_DAY, -MOST_A_DAY]);
+    }
 }

@@ -151,7 +151,8 @@ impl<'a> Leads<'a> {
 /// As many leads as renewals were counted. On each day before its end, an order that is not renewed yet is with the chance that such
 /// orders had lately.
 fn likely(lives: &[Life]) -> Vec<i32> {
-    let mut made: Vec<i32> = lives.iter().filter_map(|life| Some(life.renewed? - life.ends)).filter(|ago| *ago <= 365).collect();
+    let mut made: Vec<i32> =
+        lives.iter().filter_map(|life| Some(life.renewed? - life.ends)).filter(|ago| *ago <= 365).collect();
     made.sort_unstable();
     made.truncate(NEWEST);
     let Some(longest_ago) = made.last().copied() else { return Vec::new() };

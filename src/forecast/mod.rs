@@ -27,6 +27,7 @@ mod renewals;
 mod rhythm;
 mod share;
 mod spending;
+mod standing;
 
 pub use crate::domain::confidence::{Confidence, ConfidenceError};
 pub use crate::domain::rule::HORIZON_DAYS;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
-use super::payments::Payments;
+use super::payments::UsualPayments;
 use super::renewals::{is_open, renewed_since};
 use super::{Confidence, Forecast, PurchaseSums, Purchases, RenewalsSum, Spending};
 use super::{deposit, expiring, past, renewals_due, shortfall, sparkline, spend};
@@ -84,7 +84,7 @@ impl Deposit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Learnt {
     past_year: PurchaseSums,
-    payments: Payments,
+    payments: UsualPayments,
 }
 
 /// What the futures say together, for each confidence that was asked for.
@@ -305,7 +305,7 @@ impl Prospect {
     }
 
     fn renewals(&self, within: Duration) -> Result<RenewalsSum, Reading> {
-        let share = |place| self.learnt.as_ref()?.payments.share_from_balance(place);
+        let share = |place| self.learnt.as_ref()?.payments.from_balance(place);
         let sum = renewals_due(self.orders()?, self.now, within, share);
         if sum.in_doubt.is_empty() {
             return Ok(sum);
@@ -375,7 +375,7 @@ impl Prospect {
         let orders = self.orders().ok();
         let purchases = self.ledger().map(|ledger| Purchases::read(ledger, orders, &self.spending, self.now));
         let known = purchases.as_ref().ok().filter(|_| orders.is_some());
-        let learnt = known.map(|it| Learnt { past_year: it.past_year(), payments: Payments::learnt(it) });
+        let learnt = known.map(|it| Learnt { past_year: it.past_year(), payments: UsualPayments::read(it) });
         (self.futures(&rules, purchases), learnt)
     }
 

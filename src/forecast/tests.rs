@@ -199,8 +199,12 @@ fn orders_that_are_over_tell_what_is_renewed_and_are_due_no_more() {
     let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());
     let read = super::history::History::read(&purchases, (usual, usual));
     let model = read.unwrap_or_else(|why| panic!("{why}")).renewals;
-    let ended = renewal_model::ended(&orders, now().date_naive());
-    assert_eq!((ended.renewed, ended.lapsed), (2, 2), "of those that ended more than a week ago");
+    let ended = standing::Standings::read(&purchases).ended().into_iter().map(|place| orders[place].renewed);
+    assert_eq!(
+        ended.collect::<Vec<_>>(),
+        [false, false, true, true],
+        "those that ended more than a week ago, in their order"
+    );
     assert_eq!(model.dues.iter().map(|due| due.days).collect::<Vec<_>>(), [0, -1, 23], "the last days' still may be");
 }
 

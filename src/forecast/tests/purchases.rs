@@ -177,7 +177,7 @@ fn an_order_without_a_debit_was_paid_elsewhere_as_far_as_the_ledger_reaches() {
 #[test]
 fn orders_older_than_the_ledger_are_paid_by_the_learnt_share() {
     use Payment::{Balance, Elsewhere, Unknown};
-    let share = |payments: &[Payment]| crate::forecast::renewal_model::share_from_balance(payments);
+    let share = |payments: &[Payment]| crate::forecast::payments::usual_share(payments);
     assert_eq!(share(&[Unknown, Unknown]), None, "no payment is known");
     assert_eq!(share(&[Balance, Unknown]), Some(Decimal::ONE), "nothing was ever paid elsewhere");
     let half = share(&[Balance, Elsewhere].repeat(50)).unwrap();

@@ -80,6 +80,40 @@ fn a_year_adds_up_with_each_purchase_counted_once() {
 }
 
 #[test]
+fn the_sums_of_a_past_year_are_its_debits_less_its_refunds() {
+    let mut account = Account::default();
+    for week in 1..=52 {
+        account.renewal(&format!("renewed-{week}.example.com"), 7 * week - 3, (700, 700));
+        account.new_order(&format!("new-{week}.example.com"), 7 * week - 4, 300);
+        account.debits.push(debit(7 * week - 5, 20, Some(account.id() - 1)));
+    }
+    for week in 1..=4 {
+        // Taken back as a whole, and in part.
+        account.new_order(&format!("canceled-{week}.example.com"), 30 * week, 500);
+        let canceled = account.id() - 1;
+        let amount = if week > 3 { 200 } else { 500 };
+        account.debits.push(Entry {
+            change: amount.into(),
+            kind: "Refund".into(),
+            ..debit(30 * week - 2, 1, Some(canceled))
+        });
+        // By card.
+        account.new_order(&format!("card-{week}.example.com"), 40 * week, 900);
+        account.debits.pop();
+        // Of an order that is not listed.
+        account.debits.push(debit(50 * week, 77, Some(900_000 + week.unsigned_abs())));
+    }
+    let ledger = ledger(account.debits);
+    let sums = Purchases::read(&ledger, Some(&account.orders), &Spending::default(), now()).past_year();
+    let of = |sum: PurchaseSum| (sum.count, sum.amount);
+    assert_eq!(of(sums.renewals), (52, Decimal::from(52 * 700)));
+    // With what is left of the refund in part, and the first order of the site that was renewed last.
+    assert_eq!(of(sums.new_orders), (54, Decimal::from(52 * 300 + 300 + 700)));
+    assert_eq!(of(sums.other), (56, Decimal::from(52 * 20 + 4 * 77)));
+    assert_eq!((sums.refunded, of(sums.paid_elsewhere)), (3, (4, Decimal::from(4 * 900))));
+}
+
+#[test]
 fn orders_are_renewed_as_often_as_those_before_them() {
     let account = |renewals: i64| {
         let mut account = Account::default();
