@@ -79,9 +79,10 @@ fn state(criterion: &mut Criterion) {
 
 fn forecast(criterion: &mut Criterion) {
     let spending = Spending::default();
-    for lines in [1000, 10_000, 100_000] {
-        let (ledger, orders) = work::books(lines);
-        let mut group = criterion.benchmark_group(format!("forecast of {lines} ledger lines"));
+    let by_lines = [1000, 10_000, 100_000].map(|lines| (format!("{lines} ledger lines"), work::books(lines)));
+    let by_renewals = [400, 10_000].map(|sites| (format!("{sites} renewals a year"), work::renewing_books(sites)));
+    for (what, (ledger, orders)) in by_lines.into_iter().chain(by_renewals) {
+        let mut group = criterion.benchmark_group(format!("forecast of {what}"));
         group.sample_size(20);
         group.bench_function("all futures of a year, the runway and its range", |bench| {
             bench.iter(|| {

@@ -132,6 +132,44 @@ pub fn books(lines: i64) -> (Ledger, Vec<Order>) {
     (Ledger::new((1..=lines).map(line).collect()), (1..=100).map(order).collect())
 }
 
+/// An account that lives by so many renewals a year, spread evenly, each ten days before the end; of each site the books hold the last order
+/// and the one before it.
+pub fn renewing_books(sites: i64) -> (Ledger, Vec<Order>) {
+    let day = |ago: i64| (at(0) - chrono::Duration::days(ago)).date_naive();
+    let (mut lines, mut orders) = (Vec::new(), Vec::new());
+    for site in 0..sites {
+        let renewed_ago = 1 + site * 364 / sites;
+        let order = |id: i64, placed: i64, ends_ago: i64| Order {
+            id: id.unsigned_abs(),
+            division: None,
+            product: Some(["ssl_basic", "ssl_plus", "ssl_ev"][usize::try_from(site % 3).unwrap()].into()),
+            common_name: Some(format!("site-{site}.example.com").as_str().into()),
+            price: Decimal::from(200 + 100 * (site % 3)),
+            expired: ends_ago > 0,
+            renewed: id % 2 == 0,
+            placed: Some(day(placed)),
+            bought_until: Some(day(placed - 365)),
+            is_plan: false,
+            certificate_ends: day(ends_ago),
+            order_ends: Some(day(ends_ago)),
+        };
+        let ends_ago = renewed_ago - 10;
+        orders.push(order(2 * site, ends_ago + 365, ends_ago));
+        orders.push(order(2 * site + 1, renewed_ago, ends_ago - 365));
+        lines.push(Entry {
+            id: site.to_string().into(),
+            at: at(0) - chrono::Duration::days(renewed_ago),
+            change: -orders[orders.len() - 1].price,
+            kind: "Charge".into(),
+            balance_after: None,
+            currency: None,
+            order: Some(orders[orders.len() - 1].id),
+            expires: None,
+        });
+    }
+    (Ledger::new(lines), orders)
+}
+
 /// What a notifier is given when so many alerts fire at once.
 pub fn message(alerts: u64) -> Message {
     let state = firing(alerts);

@@ -32,8 +32,14 @@ pub(super) struct ListChange {
 /// The last change of all prices among these purchases, oldest first.
 pub(super) fn list_change(purchases: &[&Purchase<'_>]) -> Option<ListChange> {
     let amounts: Vec<Minor> = purchases.iter().map(|purchase| minor(purchase.cost)).collect();
-    let last: BTreeMap<Minor, usize> = amounts.iter().enumerate().map(|(place, amount)| (*amount, place)).collect();
-    if last.len() > MOST_AMOUNTS || last.len() * LEAST_REPEATED > amounts.len() {
+    let mut last: BTreeMap<Minor, usize> = BTreeMap::new();
+    for (place, amount) in amounts.iter().enumerate() {
+        last.insert(*amount, place);
+        if last.len() > MOST_AMOUNTS {
+            return None;
+        }
+    }
+    if last.len() * LEAST_REPEATED > amounts.len() {
         return None;
     }
     // Behind a place at which every amount has come for the last time, others begin.

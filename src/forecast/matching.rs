@@ -34,7 +34,8 @@ pub(super) fn paid_orders(purchases: &mut [Purchase<'_>], orders: &[Order]) -> V
     if orders.is_empty() {
         return paid;
     }
-    let places: HashMap<u64, usize> = orders.iter().enumerate().map(|(place, order)| (order.id, place)).collect();
+    let mut places: Vec<(u64, usize)> = orders.iter().enumerate().map(|(place, order)| (order.id, place)).collect();
+    places.sort_unstable();
     let mut best: Vec<Option<(bool, i64, usize)>> = vec![None; orders.len()];
     let mut unnamed: BTreeMap<Decimal, Vec<usize>> = BTreeMap::new();
     for (number, purchase) in purchases.iter().enumerate() {
@@ -43,7 +44,7 @@ pub(super) fn paid_orders(purchases: &mut [Purchase<'_>], orders: &[Order]) -> V
             unnamed.entry(amount).or_default().push(number);
             continue;
         };
-        let Some(place) = places.get(&id).copied() else { continue };
+        let Ok(place) = places.binary_search_by_key(&id, |(id, _)| *id).map(|found| places[found].1) else { continue };
         let order = &orders[place];
         let days = order.placed.map_or(0, |placed| (purchase.entry.at.date_naive() - placed).num_days());
         if (-PAID_BEFORE..=PAID_AFTER).contains(&days) {
