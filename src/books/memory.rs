@@ -9,6 +9,7 @@ use chrono::{Days, NaiveDate, TimeDelta};
 use super::listing::{Built, Draft, Ends, EndsFailed, Finished, Listing};
 use super::part::{Part, RETRY};
 use super::sharing::{Fund, Search, Watched};
+use super::unlisted::Unlisted;
 use super::window;
 use crate::certcentral::{ReadError, ReadErrorKind};
 use crate::domain::balance::{Outlook, Unreadable};
@@ -21,6 +22,8 @@ const LEDGER_KEEPS: TimeDelta = TimeDelta::hours(48);
 /// The same of the orders.
 const ORDERS_EVERY: TimeDelta = TimeDelta::hours(24);
 const ORDERS_KEEP: TimeDelta = TimeDelta::hours(72);
+/// Time from one listing to the next, at least, where debits name orders that the first one lacks.
+const ORDERS_EARLIEST: TimeDelta = TimeDelta::hours(1);
 /// Where the server itself is not well, nothing at all is asked for so long.
 const PAUSE: TimeDelta = TimeDelta::minutes(5);
 /// What is new is asked for from so many days before the newest line on, whatever zone the dates of filters are of.
@@ -109,6 +112,7 @@ pub(super) struct Memory {
     /// And those that are wanted no more.
     resting: BTreeMap<Division, Resting>,
     orders: Part<Listing>,
+    unlisted: Unlisted,
     draft: Option<Draft>,
     ends: Arc<Ends>,
     /// The last day up to which ends were asked for.
@@ -350,6 +354,8 @@ impl Memory {
             part.loaded(cached.map(|(ledger, read)| (Arc::new(ledger), read)), now, LEDGER_EVERY);
             if self.doubts {
                 part.doubt();
+            } else if let Some((ledger, read)) = part.known.clone() {
+                self.note_unlisted(&ledger, read);
             }
         }
     }
@@ -384,11 +390,30 @@ impl Memory {
             (part.known, part.due) = (None, None);
             // Nor is it certain whose the orders are.
             self.orders.doubt();
-            self.draft = None;
+            (self.draft, self.unlisted) = (None, Unlisted::default());
             return Some((Came::Broken, None));
         };
         part.read(Arc::clone(&ledger), read, LEDGER_EVERY);
-        Some((came, part.saves(changed, read).then_some(ledger)))
+        let save = part.saves(changed, read);
+        self.note_unlisted(&ledger, read);
+        Some((came, save.then_some(ledger)))
+    }
+
+    /// Looks for orders that the listing lacks in a ledger that was asked for at `read`.
+    fn note_unlisted(&mut self, ledger: &Ledger, read: Time) {
+        let known = self.orders.known.as_ref();
+        let (orders, listed) = known.map_or((&[][..], None), |(listing, listed)| (&*listing.all, Some(*listed)));
+        let since = listed.unwrap_or(read).date_naive() - Days::new(OVERLAP_DAYS);
+        self.unlisted.note(ledger, since, orders, listed.is_some_and(|listed| listed >= read));
+        self.list_earlier();
+    }
+
+    /// Makes the orders due before their day is over, where another listing may show more. One that failed keeps its pause.
+    fn list_earlier(&mut self) {
+        let Some((_, listed)) = &self.orders.known else { return };
+        if self.unlisted.call_for_listing() && self.orders.failure.is_none() {
+            self.orders.due = self.orders.due.map(|due| due.min(*listed + ORDERS_EARLIEST));
+        }
     }
 
     /// Whether there is anything among the undocumented orders of a listing that has not been met before.
@@ -407,6 +432,7 @@ impl Memory {
     /// been asked for.
     pub(super) fn read_orders(&mut self, orders: Arc<[Order]>, read: Time, watched_days: u64) {
         self.draft = Some(Draft::of_new(orders, read, last_day(read, watched_days), &self.ends));
+        self.unlisted.looked_for();
     }
 
     /// An order whose details do not say when it ends ends with its certificate.
@@ -435,15 +461,18 @@ impl Memory {
     pub(super) fn publish(&mut self, built: Built, now: Time) -> Published {
         let Built { listing, ends, failed, read, anew, until, changed } = built;
         let all = Arc::clone(&listing.all);
+        self.unlisted.remove_listed(&all);
         if anew {
             self.orders.read(listing, read, ORDERS_EVERY);
+            self.list_earlier();
         } else {
             (self.orders.known, self.orders.settled) = (Some((listing, read)), true);
         }
         self.ends_due = failed.values().any(|(_, why)| why.outlook == Outlook::MayHeal).then(|| now + RETRY);
         (self.ends, self.ends_failed, self.ends_until) = (ends, failed, Some(until));
         let orders = all.len();
-        let save = self.orders.saves(changed, now).then(|| (all, Arc::clone(&self.ends), read));
+        // After a restart, too, the next listing keeps its distance from this one.
+        let save = self.orders.saves(changed || anew, now).then(|| (all, Arc::clone(&self.ends), read));
         (orders, save)
     }
 

@@ -14,6 +14,7 @@ mod listing;
 mod memory;
 mod part;
 mod sharing;
+mod unlisted;
 mod window;
 
 pub use cache::Cache;

@@ -1,5 +1,7 @@
 //! The keeper on a stepped clock: what it asks and when, what it shows, and what it makes of failures and of its cache.
 
+mod unlisted;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 

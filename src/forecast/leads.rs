@@ -9,12 +9,9 @@ use rust_decimal::prelude::ToPrimitive as _;
 use super::purchases::{Renewal, last_day};
 use super::ratio::count;
 use super::renewals::days_before;
+pub(super) use super::renewals::{LONGEST_LEAD, OVERDUE_DAYS};
 use crate::domain::books::Order;
 
-/// An order can still be renewed up to so many days after its end.
-pub(super) const OVERDUE_DAYS: i32 = 7;
-/// None is renewed so many days before its end.
-pub(super) const LONGEST_LEAD: i32 = 100;
 /// So many of the newest renewals tell the leads, as far as they were made within a year.
 const NEWEST: usize = 40;
 /// A product has leads of its own from so many renewals on.

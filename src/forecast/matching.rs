@@ -6,15 +6,9 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
 use super::purchases::{Purchase, PurchaseKind, Renewal, last_day};
-use super::renewals::days_before;
+use super::renewals::{EARLIEST_RENEWAL, LATEST_BY_PRICE, LATEST_RENEWAL, days_before};
 use crate::domain::books::Order;
 
-/// A renewal can be ordered at most so many days before its order ends (documented; some days more for other time zones) …
-const EARLIEST_RENEWAL: i64 = 92;
-/// … and is recognised up to so many days after.
-const LATEST_RENEWAL: i64 = 30;
-/// Without names, a renewal is recognised by its price up to so many days after the end.
-const LATEST_BY_PRICE: i64 = 7;
 /// A debit that names an order pays for it from so many days before the order's date to so many after.
 const PAID_BEFORE: i64 = 2;
 const PAID_AFTER: i64 = 35;

@@ -10,6 +10,17 @@ use super::Spending;
 use crate::domain::Time;
 use crate::domain::books::{Entry, Ledger, Order};
 
+/// Number of days before its order ends from which a renewal can be placed (documented: 90; two more for other time zones).
+pub(super) const EARLIEST_RENEWAL: i64 = 92;
+/// Number of days after the end up to which a renewal is recognised by its order's common name …
+pub(super) const LATEST_RENEWAL: i64 = 30;
+/// … and, without names, by its price.
+pub(super) const LATEST_BY_PRICE: i64 = 7;
+/// Number of days after its end up to which an order is expected to be renewed.
+pub(super) const OVERDUE_DAYS: i32 = 7;
+/// Number of days before its end beyond which no order is expected to be renewed.
+pub(super) const LONGEST_LEAD: i32 = 100;
+
 /// What has to be renewed in a window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RenewalsSum {
@@ -61,11 +72,9 @@ pub fn shortfall(renewals: &RenewalsSum, available: Decimal) -> Decimal {
 }
 
 /// Open orders that a purchase made after they were listed has probably renewed: one of exactly the price, made when such
-/// an order is renewed. Without this, a renewal that has been paid since would be due all the same, until the next listing.
+/// an order is renewed. Without this, a renewal that has been paid since would be due all the same, until the next listing,
+/// which comes early only where the ledger names orders.
 pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spending, listed: Time) -> BTreeSet<u64> {
-    /// An order is renewed at most so many days before its end, or after it.
-    const BEFORE: i64 = 60;
-    const AFTER: i64 = 7;
     let lines = ledger.entries();
     let new = &lines[lines.partition_point(|line| line.at <= listed)..];
     let new: Vec<(&Entry, Decimal)> = new.iter().filter_map(|line| Some((line, spending.spent(line)?))).collect();
@@ -86,8 +95,8 @@ pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spendi
         let day = line.at.date_naive();
         let Some(same) = by_price.get_mut(&spent) else { continue };
         let left = |end: NaiveDate| (end - day).num_days();
-        let first = same.partition_point(|(end, _)| left(*end) < -AFTER);
-        let near = same[first..].iter().take_while(|(end, _)| left(*end) <= BEFORE);
+        let first = same.partition_point(|(end, _)| left(*end) < -LATEST_BY_PRICE);
+        let near = same[first..].iter().take_while(|(end, _)| left(*end) <= EARLIEST_RENEWAL);
         let found = near.enumerate().find(|(_, (_, order))| is_open(order, day) && line.order != Some(order.id));
         if let Some(place) = found.map(|(place, _)| first + place) {
             renewed.insert(same.remove(place).1.id);
@@ -109,4 +118,51 @@ fn last_day(now: Time, within: Duration) -> NaiveDate {
 /// A day so many days before another.
 pub(super) fn days_before(day: NaiveDate, days: u64) -> NaiveDate {
     day.checked_sub_days(Days::new(days)).unwrap_or(NaiveDate::MIN)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    fn order(price: i64, end: NaiveDate) -> Order {
+        Order {
+            id: 7,
+            division: None,
+            product: None,
+            common_name: None,
+            price: price.into(),
+            expired: false,
+            renewed: false,
+            placed: None,
+            bought_until: None,
+            is_plan: false,
+            certificate_ends: end,
+            order_ends: Some(end),
+        }
+    }
+
+    #[test]
+    fn a_renewal_since_the_listing_is_recognised_by_its_price_while_it_may_come() {
+        let now: Time = "2026-11-23T12:00:00Z".parse().unwrap();
+        let paid = Entry {
+            id: "paid".into(),
+            at: now,
+            change: (-300).into(),
+            kind: "Charge".into(),
+            balance_after: None,
+            currency: None,
+            order: None,
+            expires: None,
+        };
+        let ledger = Ledger::new(vec![paid]);
+        for (price, days_to_end, expected) in
+            [(300, 92, true), (300, 93, false), (300, -7, true), (300, -8, false), (301, 20, false)]
+        {
+            let orders = [order(price, (now + TimeDelta::days(days_to_end)).date_naive())];
+            let renewed = renewed_since(&orders, &ledger, &Spending::default(), now - TimeDelta::hours(1));
+            assert_eq!(renewed.contains(&7), expected, "{price}, {days_to_end} days before its end");
+        }
+    }
 }
