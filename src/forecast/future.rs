@@ -6,11 +6,12 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 use super::HORIZON_DAYS;
 use super::history::{History, Minor};
-use super::leads::{LONGEST_LEAD, LONGEST_LEADS, Odds};
+use super::leads::{LONGEST_LEADS, Odds};
 use super::lumps::Lumps;
 use super::pace::{Story, scale, stories};
 use super::ratio::{UNCHANGED, scaled};
 use super::renewal_model::RenewalModel;
+use super::renewals::LONGEST_LEAD;
 use super::share::Share;
 
 /// How many futures are drawn.

@@ -83,11 +83,16 @@ impl History {
             body[0][0] = body[0][0].saturating_add(minor(usual)).min(MOST_A_DAY);
         }
         let told = told(&starved(known, available, usual, now, weeks), recent, now);
+        let tells_nothing = |day: NaiveDate| {
+            let ago = usize::try_from((today - day).num_days()).unwrap_or(usize::MAX);
+            weeks.checked_sub(1 + ago / 7).is_some_and(|week| told.binary_search(&week).is_err())
+        };
+        let renewals = RenewalModel::read(purchases, &prices, tells_nothing);
         let mut body: Vec<Week> = told.iter().map(|week| body[*week]).collect();
         let begin = |week: &usize| days_before(today, 7 * u64::try_from(weeks - week).unwrap_or(0));
         let begins = told.iter().map(begin).collect();
         let lumps = take_lumps(&mut body);
-        Ok(Self { today, begins, body, lumps, renewals: RenewalModel::read(purchases, &prices) })
+        Ok(Self { today, begins, body, lumps, renewals })
     }
 }
 

@@ -8,20 +8,23 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 use super::purchases::{Renewal, last_day};
 use super::ratio::count;
-use super::renewals::days_before;
-pub(super) use super::renewals::{LONGEST_LEAD, OVERDUE_DAYS};
+use super::renewals::{LATEST_RENEWAL, LONGEST_LEAD, days_before};
 use crate::domain::books::Order;
 
-/// So many of the newest renewals tell the leads, as far as they were made within a year.
+/// Number of the newest renewals that tell the leads, as far as they were made within a year …
 const NEWEST: usize = 40;
-/// A product has leads of its own from so many renewals on.
+/// … or all of so many days.
+const LEAST_DAYS: i32 = 31;
+/// Number of leads that are kept, at most.
+const MOST: usize = 200;
+/// Number of renewals from which on a product has leads of its own.
 const LEAST: usize = 12;
-/// A day's orders count as one more, so that a few of them cannot say that none is renewed later.
+/// Orders that are added to those of each day, so that a few orders cannot say that none is renewed later.
 const DOUBT: f64 = 0.5;
-/// As if one lead more were known, of any length below the account's longest, which is one of these.
+/// Beside the known leads there is one of unknown length: any below one of these, chosen for each future.
 pub(super) const LONGEST_LEADS: [u8; 4] = [11, 31, 61, 91];
 /// Days from the longest lead to the end of what is overdue.
-const DAYS: usize = (LONGEST_LEAD + OVERDUE_DAYS + 1).cast_unsigned() as usize;
+const DAYS: usize = (LONGEST_LEAD + LATEST_RENEWAL + 1).cast_unsigned() as usize;
 
 /// The leads of an account's renewals.
 #[derive(Debug, Clone)]
@@ -42,19 +45,19 @@ pub(super) struct Class {
     pub(super) whole: Possible,
 }
 
-/// The share of a class that an order can still have: what would have come about before today cannot be.
+/// Chances of the leads that an order can still have: what would have come about before today cannot be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Possible {
-    /// As those that are known.
+    /// Of the known ones.
     as_known: f64,
-    /// As none that is known, by the longest lead of the account.
-    in_its_way: [f64; LONGEST_LEADS.len()],
+    /// Of one of unknown length, by the longest that it can be.
+    of_its_own: [f64; LONGEST_LEADS.len()],
 }
 
 impl Class {
     fn new(leads: Vec<i32>) -> Self {
         let all = count(leads.len() + 1);
-        let whole = Possible { as_known: count(leads.len()) / all, in_its_way: [1.0 / all; LONGEST_LEADS.len()] };
+        let whole = Possible { as_known: count(leads.len()) / all, of_its_own: [1.0 / all; LONGEST_LEADS.len()] };
         Self { leads, all, whole }
     }
 
@@ -62,20 +65,20 @@ impl Class {
     pub(super) fn possible(&self, days: i32) -> Possible {
         let known = self.leads.partition_point(|lead| *lead <= days);
         let own = |longest: u8| f64::from((days + 1).clamp(0, longest.into())) / f64::from(longest) / self.all;
-        Possible { as_known: count(known) / self.all, in_its_way: LONGEST_LEADS.map(own) }
+        Possible { as_known: count(known) / self.all, of_its_own: LONGEST_LEADS.map(own) }
     }
 
     /// The lead of an order's renewal, chosen by a number from 0 to 1; `None` if it is not renewed. The closer its end without a
     /// renewal, the less likely one is, where the others came earlier; the fewer leads are known, the more likely it goes its own way.
     pub(super) fn lead(&self, possible: &Possible, longest: usize, renewed: Odds, chosen: f64) -> Option<i32> {
-        let (as_known, in_its_way) = (possible.as_known, possible.in_its_way[longest]);
+        let (as_known, of_its_own) = (possible.as_known, possible.of_its_own[longest]);
         // One number says whether it comes, and which lead it has.
-        let chosen = chosen * (as_known + in_its_way + renewed.against);
+        let chosen = chosen * (as_known + of_its_own + renewed.against);
         if chosen < as_known {
             return self.leads.get((chosen * self.all).to_usize().unwrap_or(0)).copied();
         }
         let own = (chosen - as_known) * self.all * f64::from(LONGEST_LEADS[longest]);
-        (chosen < as_known + in_its_way).then(|| own.to_i32().unwrap_or(0))
+        (chosen < as_known + of_its_own).then(|| own.to_i32().unwrap_or(0))
     }
 
     /// Any of the known leads, chosen by a number from 0 to 1.
@@ -98,13 +101,14 @@ impl Odds {
     }
 }
 
-/// An order as it tells of leads.
+/// The days on which an order could be renewed.
 #[derive(Clone, Copy)]
-struct Life {
+struct Exposure {
     /// Days from today to its end.
     ends: i32,
-    /// Days from its placement to its end.
+    /// The longest lead that it can have: it was placed the day before.
     longest: i32,
+    /// Its lead, if it was renewed.
     renewed: Option<i32>,
 }
 
@@ -116,21 +120,21 @@ impl<'a> Leads<'a> {
         }
         let days = |day: NaiveDate, from: NaiveDate| i32::try_from((day - from).num_days()).unwrap_or(i32::MAX);
         let first = days_before(today, 365);
-        let mut by_product: BTreeMap<Option<&str>, Vec<Life>> = BTreeMap::new();
+        let mut by_product: BTreeMap<Option<&str>, Vec<Exposure>> = BTreeMap::new();
         for (order, renewed) in orders.iter().zip(leads) {
             let end = last_day(order);
             let is_known = renewed.is_some() || !order.renewed;
             let ends = days(end, today);
             if is_known && end >= first && ends <= LONGEST_LEAD {
                 let longest = order.placed.map_or(LONGEST_LEAD, |placed| days(end, placed) - 1);
-                by_product.entry(order.product.as_deref()).or_default().push(Life { ends, longest, renewed });
+                by_product.entry(order.product.as_deref()).or_default().push(Exposure { ends, longest, renewed });
             }
         }
-        let all: Vec<Life> = by_product.values().flatten().copied().collect();
+        let all: Vec<Exposure> = by_product.values().flatten().copied().collect();
         let mut classes = vec![Class::new(likely(&all))];
         let mut products = BTreeMap::new();
-        for (product, lives) in by_product {
-            let own = likely(&lives);
+        for (product, exposures) in by_product {
+            let own = likely(&exposures);
             if let Some(product) = product.filter(|_| own.len() >= LEAST) {
                 products.insert(product, classes.len());
                 classes.push(Class::new(own));
@@ -145,47 +149,48 @@ impl<'a> Leads<'a> {
     }
 }
 
-/// As many leads as renewals were counted. On each day before its end, an order that is not renewed yet is with the chance that such
-/// orders had lately.
-fn likely(lives: &[Life]) -> Vec<i32> {
-    let mut made: Vec<i32> =
-        lives.iter().filter_map(|life| Some(life.renewed? - life.ends)).filter(|ago| *ago <= 365).collect();
+/// As many leads as renewals were counted. On each day before its end, an order that is not renewed yet is renewed with the chance that
+/// such orders had lately.
+fn likely(exposures: &[Exposure]) -> Vec<i32> {
+    let made = exposures.iter().filter_map(|order| Some(order.renewed? - order.ends));
+    let mut made: Vec<i32> = made.filter(|ago| *ago <= 365).collect();
     made.sort_unstable();
-    made.truncate(NEWEST);
-    let Some(longest_ago) = made.last().copied() else { return Vec::new() };
+    let Some(newest) = made.get(NEWEST.min(made.len()).saturating_sub(1)) else { return Vec::new() };
+    // A few days alone would say that all orders are renewed as early as those of one day.
+    let first = (*newest).max(LEAST_DAYS);
     let (mut waiting, mut renewed) = ([0.0; DAYS], [0.0; DAYS]);
-    for life in lives {
-        let earliest = life.longest.min(life.ends + longest_ago).min(LONGEST_LEAD);
-        let latest = life.renewed.unwrap_or(life.ends).max(-OVERDUE_DAYS);
+    for order in exposures {
+        let earliest = order.longest.min(order.ends + first).min(LONGEST_LEAD);
+        // Today is not over: an order that is not renewed yet says nothing of it.
+        let latest = order.renewed.unwrap_or(order.ends + 1).max(-LATEST_RENEWAL);
         for lead in latest..=earliest {
             waiting[place(lead)] += 1.0;
         }
-        if let Some(lead) = life.renewed.filter(|lead| (latest..=earliest).contains(lead)) {
+        if let Some(lead) = order.renewed.filter(|lead| (latest..=earliest).contains(lead)) {
             renewed[place(lead)] += 1.0;
         }
     }
     let mut left = 1.0;
-    let parts: Vec<f64> = waiting
-        .iter()
-        .zip(&renewed)
-        .map(|(waiting, renewed)| {
-            let part: f64 = left * renewed / (waiting + DOUBT);
-            left -= part;
-            part
-        })
-        .collect();
-    quantiles(&parts, made.len())
+    let chances = waiting.iter().zip(&renewed).map(|(waiting, renewed): (&f64, &f64)| {
+        let chance = left * renewed / (waiting + DOUBT);
+        left -= chance;
+        chance
+    });
+    quantiles(&chances.collect::<Vec<f64>>(), made.partition_point(|ago| *ago <= first).min(MOST))
 }
 
-/// So many leads that together are spread as these parts, of which the first is that of the longest.
-fn quantiles(parts: &[f64], wanted: usize) -> Vec<i32> {
-    let each = parts.iter().sum::<f64>() / count(wanted);
+/// So many leads that together are spread as these chances, of which the first is that of the longest.
+fn quantiles(chances: &[f64], wanted: usize) -> Vec<i32> {
+    let all = chances.iter().sum::<f64>();
+    if all <= 0.0 {
+        return Vec::new();
+    }
     let mut leads = Vec::with_capacity(wanted);
     let mut so_far = 0.0;
-    for (days, part) in (0..).zip(parts) {
-        so_far += part;
-        let told = (so_far / each + 0.5).to_usize().unwrap_or(0).min(wanted);
-        leads.resize(told.max(leads.len()), LONGEST_LEAD - days);
+    for (days, chance) in (0..).zip(chances) {
+        so_far += chance;
+        let shown = (so_far / all * count(wanted) + 0.5).to_usize().unwrap_or(0).min(wanted);
+        leads.resize(shown.max(leads.len()), LONGEST_LEAD - days);
     }
     leads.reverse();
     leads
@@ -193,4 +198,92 @@ fn quantiles(parts: &[f64], wanted: usize) -> Vec<i32> {
 
 fn place(lead: i32) -> usize {
     usize::try_from(LONGEST_LEAD - lead).unwrap_or(0).min(DAYS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An order that was renewed so many days ago, with this lead.
+    fn renewed(ago: i32, lead: i32) -> Exposure {
+        Exposure { ends: lead - ago, longest: LONGEST_LEAD, renewed: Some(lead) }
+    }
+
+    fn waiting(ends: i32) -> Exposure {
+        Exposure { ends, longest: LONGEST_LEAD, renewed: None }
+    }
+
+    fn mean(leads: &[i32]) -> f64 {
+        f64::from(leads.iter().sum::<i32>()) / count(leads.len())
+    }
+
+    #[test]
+    fn leads_of_a_year_are_those_that_were_made() {
+        let exposures: Vec<Exposure> = (0..30).map(|number| renewed(10 + 12 * number, 20 + number % 3)).collect();
+        let leads = likely(&exposures);
+        assert_eq!((leads.len(), leads[0], leads[29]), (30, 20, 22));
+        assert!(leads.is_sorted() && (mean(&leads) - 21.0).abs() < 0.2, "{leads:?}");
+    }
+
+    #[test]
+    fn where_nothing_was_renewed_there_are_no_leads() {
+        assert_eq!(likely(&[]), [0; 0]);
+        assert_eq!(likely(&[waiting(30), waiting(-20)]), [0; 0]);
+        assert_eq!(quantiles(&[0.0; DAYS], 7), [0; 0]);
+    }
+
+    #[test]
+    fn orders_that_wait_say_that_leads_are_short() {
+        // Three were renewed 60 days before their ends; thirty have passed that day and wait.
+        let early: Vec<Exposure> = (1..=3).map(|ago| renewed(ago, 60)).collect();
+        let passed: Vec<Exposure> = (20..50).map(waiting).collect();
+        let others: Vec<Exposure> = (1..=30).map(|ago| renewed(ago, 5)).collect();
+        let leads = likely(&[early, passed, others].concat());
+        let longest = leads.iter().filter(|lead| **lead == 60).count();
+        assert!((1..=4).contains(&longest), "{leads:?}");
+    }
+
+    #[test]
+    fn a_batch_of_one_day_does_not_say_that_all_are_renewed_as_early() {
+        // Each month's batch is renewed on its last day, 35 to 64 days before the ends.
+        let batch = |ago: i32| (0..60).map(move |number| renewed(ago, 35 + number / 2));
+        let next = (0..60).map(|number| waiting(64 + number / 2));
+        let leads = likely(&batch(1).chain(batch(31)).chain(batch(61)).chain(next).collect::<Vec<_>>());
+        assert!((46.0..56.0).contains(&mean(&leads)), "{}", mean(&leads));
+    }
+
+    #[test]
+    fn a_day_that_has_just_begun_says_nothing_of_orders_that_wait() {
+        let past = || (1..=60).flat_map(|ago| (0..50).map(move |_| renewed(ago, 30)));
+        let today = || (0..50).map(|_| waiting(30));
+        let leads = likely(&past().chain(today()).collect::<Vec<_>>());
+        assert!(leads.len() == MOST && leads.iter().all(|lead| *lead == 30), "{leads:?}");
+    }
+
+    #[test]
+    fn late_renewals_have_leads_below_nothing() {
+        let leads = likely(&(1..=40).map(|ago| renewed(ago, -15)).collect::<Vec<_>>());
+        assert_eq!(leads, [-15; 40]);
+        let half: Vec<Exposure> = (1..=40).map(|ago| renewed(ago, if ago % 2 == 0 { 10 } else { -15 })).collect();
+        let late_ones_to_come = (0..25).step_by(2).map(|ago| waiting(ago - 15));
+        let late = likely(&half.into_iter().chain(late_ones_to_come).collect::<Vec<_>>())
+            .into_iter()
+            .filter(|lead| *lead == -15)
+            .count();
+        assert!((17..=23).contains(&late), "{late}");
+    }
+
+    #[test]
+    fn an_order_can_have_no_lead_longer_than_it_lasted() {
+        let short: Vec<Exposure> = (1..=20).map(|ago| Exposure { longest: 25, ..renewed(ago, 20) }).collect();
+        assert_eq!(likely(&short), [20; 20]);
+    }
+
+    #[test]
+    fn an_order_has_a_lead_that_is_still_ahead_or_none() {
+        let class = Class::new(vec![10; 11]);
+        assert!(class.possible(9).as_known < 1e-12 && class.possible(10).as_known > 0.9);
+        assert_eq!(class.lead(&class.whole, 0, Odds::of(1.0), 0.5), Some(10));
+        assert_eq!(class.lead(&class.whole, 0, Odds::of(0.0), 0.5), None);
+    }
 }

@@ -187,7 +187,7 @@ impl<'a> Followers<'a> {
         let same_name = self.by_name.get(&**renewed.common_name.as_ref()?)?;
         let days = |placed: NaiveDate| (end - placed).num_days();
         let first = same_name.partition_point(|(placed, _)| days(*placed) > EARLIEST_RENEWAL);
-        let near = same_name[first..].iter().take_while(|(placed, _)| days(*placed) >= -LATEST_RENEWAL);
+        let near = same_name[first..].iter().take_while(|(placed, _)| days(*placed) >= -i64::from(LATEST_RENEWAL));
         let follows = |(placed, other): &&(NaiveDate, usize)| {
             *other != place && !self.taken[*other] && last_day(&orders[*other]) > end && renewed.placed < Some(*placed)
         };

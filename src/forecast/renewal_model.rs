@@ -7,12 +7,12 @@ use chrono::NaiveDate;
 
 use super::HORIZON_DAYS;
 use super::history::{Minor, minor};
-use super::leads::{Class, LONGEST_LEAD, Leads, OVERDUE_DAYS, Possible};
+use super::leads::{Class, Leads, Possible};
 use super::payments::{ByPayment, from_balance};
 use super::prices::{PriceKey, Prices, key, price_ratio};
 use super::purchases::{Payment, PurchaseKind, Purchases, Renewal, last_day};
 use super::ratio::{Ratio, UNCHANGED, count, scaled, share};
-use super::renewals::{days_before, is_open};
+use super::renewals::{LATEST_RENEWAL, LONGEST_LEAD, days_before, is_open};
 use super::share::Share;
 use super::standing::{ByStanding, Standing, Standings};
 use crate::domain::books::Order;
@@ -64,15 +64,20 @@ pub(super) struct RenewalModel {
 }
 
 impl RenewalModel {
-    pub(super) fn read(purchases: &Purchases<'_>, prices: &Prices<'_>) -> Self {
+    /// Reads it from these purchases. Orders that ended on a day that `tells_nothing` say nothing of the share that is renewed.
+    pub(super) fn read(
+        purchases: &Purchases<'_>,
+        prices: &Prices<'_>,
+        tells_nothing: impl Fn(NaiveDate) -> bool,
+    ) -> Self {
         let today = purchases.now.date_naive();
         let (orders, renewals) = (purchases.orders, recent(purchases, today));
-        let standings = Standings::read(purchases);
+        let standings = Standings::read(purchases, &renewals);
         let leads = Leads::read(orders, &purchases.renewals, today);
         let (dues, prices) = dues(purchases, prices, &leads, &standings);
         Self {
             dues,
-            renewed: standings.shares(),
+            renewed: standings.shares(tells_nothing),
             from_balance: from_balance(purchases, &renewals),
             leads: leads.classes,
             weekdays: weekdays(&renewals, today),
@@ -104,7 +109,7 @@ fn dues(
         let days = order.probably_ends().and_then(|end| i32::try_from((end - today).num_days()).ok());
         let is_due = |days: &i32| {
             let is_overdue = order.expired && !order.renewed && *days <= 0;
-            (is_open(order, today) || is_overdue) && (-OVERDUE_DAYS..last).contains(days)
+            (is_open(order, today) || is_overdue) && (-LATEST_RENEWAL..last).contains(days)
         };
         let Some(days) = days.filter(is_due) else { continue };
         let lead = leads.of(order);

@@ -12,12 +12,10 @@ use crate::domain::books::{Entry, Ledger, Order};
 
 /// Number of days before its order ends from which a renewal can be placed (documented: 90; two more for other time zones).
 pub(super) const EARLIEST_RENEWAL: i64 = 92;
-/// Number of days after the end up to which a renewal is recognised by its order's common name …
-pub(super) const LATEST_RENEWAL: i64 = 30;
-/// … and, without names, by its price.
+/// Number of days after its end up to which an order can be renewed.
+pub(super) const LATEST_RENEWAL: i32 = 30;
+/// The same where a renewal is recognised by its price alone.
 pub(super) const LATEST_BY_PRICE: i64 = 7;
-/// Number of days after its end up to which an order is expected to be renewed.
-pub(super) const OVERDUE_DAYS: i32 = 7;
 /// Number of days before its end beyond which no order is expected to be renewed.
 pub(super) const LONGEST_LEAD: i32 = 100;
 

@@ -11,10 +11,11 @@ const CHANGED: f64 = 0.2;
 /// Parameters of the beta distribution of a share of which nothing is known.
 const EVEN: [f64; 2] = [1.0; 2];
 
-/// One case, of one of two kinds.
+/// An order whose share is learnt: whether it was renewed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Case {
-    pub(super) kind: bool,
+    /// True if it is a renewal itself: such orders have a share of their own.
+    pub(super) is_renewal: bool,
     pub(super) hit: bool,
 }
 
@@ -118,9 +119,9 @@ pub(super) fn changed(cases: &[Case]) -> Vec<f64> {
         let (mut known, mut likelihood) = ([EVEN; 2], 1.0);
         let mut after = vec![1.0];
         for case in cases {
-            let [misses, hits] = known[usize::from(case.kind)];
+            let [misses, hits] = known[usize::from(case.is_renewal)];
             likelihood *= if case.hit { hits } else { misses } / (hits + misses);
-            known[usize::from(case.kind)][usize::from(case.hit)] += 1.0;
+            known[usize::from(case.is_renewal)][usize::from(case.hit)] += 1.0;
             after.push(likelihood);
         }
         after
@@ -172,7 +173,7 @@ mod tests {
     }
 
     fn cases(hits: &[(usize, bool)]) -> Vec<Case> {
-        hits.iter().flat_map(|(many, hit)| vec![Case { kind: true, hit: *hit }; *many]).collect()
+        hits.iter().flat_map(|(many, hit)| vec![Case { is_renewal: true, hit: *hit }; *many]).collect()
     }
 
     #[test]
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_change_of_the_mixture_is_none_of_the_shares() {
-        let of = |kind, hit| vec![Case { kind, hit }; 20];
+        let of = |is_renewal, hit| vec![Case { is_renewal, hit }; 20];
         let steady = changed(&[of(true, true), of(false, false), of(true, true), of(false, false)].concat());
         assert!(steady[0] > 0.8, "{}", steady[0]);
     }

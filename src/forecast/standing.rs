@@ -3,8 +3,8 @@
 use chrono::NaiveDate;
 use rust_decimal::prelude::ToPrimitive as _;
 
-use super::purchases::{Purchases, last_day};
-use super::renewals::days_before;
+use super::purchases::{Purchases, Renewal, last_day};
+use super::renewals::{LATEST_RENEWAL, days_before};
 use super::share::{Case, Share, changed};
 use crate::domain::books::Order;
 
@@ -18,19 +18,22 @@ const IDLE_DAYS: u64 = 30;
 const POOLED: u32 = 8;
 /// More cases than these make a share no more certain: accounts change.
 const MOST_ENDED: u32 = 60;
-/// So many of the newest orders that ended tell if the share has changed.
+/// So many of the newest orders that ended tell if the share has changed. The likelihoods of more than a thousand would be too small
+/// for a number.
 const MOST_CASES: usize = 300;
+/// An order that ended so many days ago may be renewed yet, also where none was renewed late.
+const LATE: i32 = 7;
 /// An order may end so many days later than it was bought for without being a renewal.
 const CARRIED_DAYS: i64 = 2;
 
 /// Traits of an order that make its renewal more or less likely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It is a renewal itself.
+    /// A renewal of another order.
     Renewed,
-    /// It is the first of its kind, as far as is known.
+    /// An order that renews none, as far as is known.
     First,
-    /// Its certificate ended long before it, and was not issued anew.
+    /// An order whose certificate ended long before it, and was not issued anew.
     Idle,
 }
 
@@ -61,18 +64,22 @@ pub(super) struct Standings<'a> {
     orders: &'a [Order],
     today: NaiveDate,
     is_renewal: Vec<bool>,
+    /// Days after its end for which an order may be renewed yet, as far as this account's renewals show.
+    latest: i32,
 }
 
 impl<'a> Standings<'a> {
-    pub(super) fn read(purchases: &Purchases<'a>) -> Self {
+    /// Reads them from these purchases, of which these renewals are the newest.
+    pub(super) fn read(purchases: &Purchases<'a>, recent: &[Renewal]) -> Self {
         let mut is_renewal: Vec<bool> = purchases.orders.iter().map(carries_on).collect();
         for by in purchases.renewals.iter().filter_map(|renewal| renewal.by) {
             is_renewal[by] = true;
         }
-        Self { orders: purchases.orders, today: purchases.now.date_naive(), is_renewal }
+        let latest = recent.iter().map(|renewal| -renewal.lead).max().unwrap_or(0).clamp(LATE, LATEST_RENEWAL);
+        Self { orders: purchases.orders, today: purchases.now.date_naive(), is_renewal, latest }
     }
 
-    /// Of the order at this place.
+    /// Standing of the order at this place.
     pub(super) fn of(&self, place: usize) -> Standing {
         match self.is_renewal[place] {
             _ if is_idle(&self.orders[place], self.today) => Standing::Idle,
@@ -84,7 +91,7 @@ impl<'a> Standings<'a> {
     /// Places of the orders that ended in the last year and so long ago that they are not renewed any more if they were not; by the
     /// day on which they ended.
     pub(super) fn ended(&self) -> Vec<usize> {
-        let (from, to) = (days_before(self.today, 365), days_before(self.today, 7));
+        let (from, to) = (days_before(self.today, 365), days_before(self.today, self.latest.unsigned_abs().into()));
         let mut ended: Vec<(NaiveDate, u64, usize)> = self
             .orders
             .iter()
@@ -97,11 +104,12 @@ impl<'a> Standings<'a> {
     }
 
     /// Share of the orders of each standing that are renewed now. What is known of all of them counts for a few cases of each.
-    pub(super) fn shares(&self) -> ByStanding<Share> {
-        let (idle, wanted): (Vec<usize>, Vec<usize>) =
-            self.ended().into_iter().partition(|place| self.of(*place) == Standing::Idle);
+    /// Orders that ended on a day that `tells_nothing`, such as one without funds, do not count.
+    pub(super) fn shares(&self, tells_nothing: impl Fn(NaiveDate) -> bool) -> ByStanding<Share> {
+        let ended = self.ended().into_iter().filter(|place| !tells_nothing(last_day(&self.orders[*place])));
+        let (idle, wanted): (Vec<usize>, Vec<usize>) = ended.partition(|place| self.of(*place) == Standing::Idle);
         let wanted = &wanted[wanted.len().saturating_sub(MOST_CASES)..];
-        let case = |place: &usize| Case { kind: self.is_renewal[*place], hit: self.orders[*place].renewed };
+        let case = |place: &usize| Case { is_renewal: self.is_renewal[*place], hit: self.orders[*place].renewed };
         let cases: Vec<Case> = wanted.iter().map(case).collect();
         let changed = changed(&cases);
         let share =
@@ -111,8 +119,8 @@ impl<'a> Standings<'a> {
         let of_all = (hits.max(1), (POOLED - hits).max(1));
         let renewed = idle.iter().filter(|place| self.orders[**place].renewed).count();
         ByStanding {
-            renewed: share(&|case| case.kind, of_all),
-            first: share(&|case| !case.kind, of_all),
+            renewed: share(&|case| case.is_renewal, of_all),
+            first: share(&|case| !case.is_renewal, of_all),
             idle: Share::new((renewed, idle.len() - renewed), IDLE_RENEWED_BEFORE, MOST_ENDED),
         }
     }

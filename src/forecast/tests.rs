@@ -199,7 +199,7 @@ fn orders_that_are_over_tell_what_is_renewed_and_are_due_no_more() {
     let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());
     let read = super::history::History::read(&purchases, (usual, usual));
     let model = read.unwrap_or_else(|why| panic!("{why}")).renewals;
-    let ended = standing::Standings::read(&purchases).ended().into_iter().map(|place| orders[place].renewed);
+    let ended = standing::Standings::read(&purchases, &[]).ended().into_iter().map(|place| orders[place].renewed);
     assert_eq!(
         ended.collect::<Vec<_>>(),
         [false, false, true, true],

@@ -158,6 +158,70 @@ fn a_share_that_has_changed_is_that_of_the_orders_since() {
 }
 
 #[test]
+fn orders_that_ended_while_there_were_no_funds_say_nothing_of_the_share() {
+    let middle = |lapsed: std::ops::Range<i64>| {
+        let mut account = Account::default();
+        for number in 0..40 {
+            account.renewal(&format!("{number}.example.com"), 80 + 7 * number, (700, 700));
+        }
+        for (number, ended) in lapsed.step_by(2).enumerate() {
+            account.lapsed(&format!("lapsed-{number}.example.com"), ended);
+        }
+        for number in 0..20 {
+            let (id, name) = (account.id(), format!("due-{number}.example.com"));
+            account.orders.push(site(id, &name, 1000, (716 - number, -14 - number)));
+            account.debits.push(debit(716 - number, 1000, Some(id)));
+        }
+        // Nothing is bought from nine weeks to three weeks ago; then a deposit comes.
+        account.debits.extend(
+            (0..52).map(|week| 3 + 7 * week).filter(|ago| !(20..64).contains(ago)).map(|ago| debit(ago, 100, None)),
+        );
+        let deposit = Entry { change: 100_000.into(), kind: "Credit".into(), ..debit(20, 1, None) };
+        account.debits.push(deposit);
+        let after = account
+            .debits
+            .iter()
+            .filter(|line| line.change < Decimal::ZERO && line.at > now() - chrono::Duration::days(20));
+        let available = Decimal::from(100_000 + 50) + after.map(|line| line.change).sum::<Decimal>();
+        let ledger = ledger(account.debits.clone());
+        let forecast = Forecast::new(&ledger, Some(&account.orders), &Spending::default(), available, now()).unwrap();
+        forecast.spend_range(45, Confidence::default()).middle
+    };
+    let (funded, in_drought) = (middle(0..0), middle(28..56));
+    assert!(within(18_000..=22_500, funded), "{funded}");
+    assert!((funded - in_drought).abs() < Decimal::from(1_000), "{funded}, {in_drought}");
+    let unwanted = middle(65..85);
+    assert!(unwanted < funded - Decimal::from(1_000), "{funded}, {unwanted}");
+}
+
+#[test]
+fn orders_that_may_be_renewed_late_are_not_taken_for_lapsed() {
+    let account = |lateness: i64| {
+        let mut account = Account::default();
+        for number in 0..60 {
+            let (id, name, ended) = (account.id(), format!("{number}.example.com"), 3 + 2 * number);
+            let order = site(id, &name, 700, (ended + 365, ended));
+            account.debits.push(debit(ended + 365, 700, Some(id)));
+            if ended < lateness {
+                account.orders.push(order);
+            } else {
+                account.orders.push(renewed(order));
+                account.orders.push(site(id + 1, &name, 700, (ended - lateness, ended - lateness - 365)));
+                account.debits.push(debit(ended - lateness, 700, Some(id + 1)));
+            }
+        }
+        for number in 0..20 {
+            let (id, name) = (account.id(), format!("due-{number}.example.com"));
+            account.orders.push(site(id, &name, 1000, (730 - 14 - number, -14 - number)));
+        }
+        account.with_a_pace().middle(65)
+    };
+    // The 20 that are due, and those that ended and have not been renewed yet.
+    assert!(within(18_500..=22_500, account(0)), "{}", account(0));
+    assert!(within(26_000..=30_000, account(24)), "{}", account(24));
+}
+
+#[test]
 fn renewals_in_the_middle_of_a_wave_tell_when_the_rest_of_it_comes() {
     let mut account = Account::default();
     // A year ago each was renewed on its last day; since then automatic renewal has been switched on.
@@ -182,7 +246,6 @@ fn renewals_in_the_middle_of_a_wave_tell_when_the_rest_of_it_comes() {
 
 #[test]
 fn renewals_of_somebody_who_buys_on_one_weekday_come_on_it() {
-    let weekday = |day: i64| now() + chrono::Duration::days(day);
     let mut account = Account::default();
     for number in 0..40 {
         account.renewal(&format!("{number}.example.com"), 7 * (1 + number), (700, 700));
@@ -194,7 +257,6 @@ fn renewals_of_somebody_who_buys_on_one_weekday_come_on_it() {
     let forecast = account.with_a_pace().forecast();
     let middle = |days: u32| forecast.spend_range(days, Confidence::default()).middle;
     let (before, after) = (middle(14), middle(15));
-    assert_eq!(weekday(14).date_naive().format("%a").to_string(), now().format("%a").to_string());
     assert!(after - before > Decimal::from(2_500), "{before} to {after}");
     assert!(before - middle(8) < Decimal::from(1_000), "{} to {before}", middle(8));
 }
@@ -217,7 +279,10 @@ fn some_orders_are_renewed_for_another_product() {
     };
     // Half of twelve renewals for three times the price; but the new orders of today cost what they did.
     let dearer = renewals_for("ssl_ev");
-    assert!(within(12_000..=20_000, dearer), "{dearer}");
+    assert!(within(13_500..=20_000, dearer), "{dearer}");
+    // The same prices within one product make it a price that rose or not, each as likely.
+    let risen = renewals_for("ssl_plus");
+    assert!(within(8_400..=26_000, risen) && risen != dearer, "{risen}");
 }
 
 #[test]
