@@ -81,7 +81,7 @@ impl UsualPayments {
     }
 
     /// The share of its price that the renewal of the order at this place usually takes from the balance, from 0 to 1.
-    pub(super) fn from_balance(&self, place: usize) -> Option<Decimal> {
+    pub(super) fn share_from_balance(&self, place: usize) -> Option<Decimal> {
         match self.made.get(place)? {
             Payment::Balance => Some(Decimal::ONE),
             Payment::Elsewhere => Some(Decimal::ZERO),

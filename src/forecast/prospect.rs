@@ -305,7 +305,7 @@ impl Prospect {
     }
 
     fn renewals(&self, within: Duration) -> Result<RenewalsSum, Reading> {
-        let share = |place| self.learnt.as_ref()?.payments.from_balance(place);
+        let share = |place| self.learnt.as_ref()?.payments.share_from_balance(place);
         let sum = renewals_due(self.orders()?, self.now, within, share);
         if sum.in_doubt.is_empty() {
             return Ok(sum);
