@@ -60,7 +60,11 @@ impl History {
         let days = known.first().map_or(0, |first| (now - first.at).num_days());
         let days = u32::try_from(days).unwrap_or(u32::MAX);
         if days < LEAST_HISTORY_DAYS {
-            return Err(NotYet::TooShort { days });
+            // Where its first line found something, the account is older than that: it bought nothing for long.
+            let is_older =
+                known.first().is_some_and(|first| first.balance_after.is_some_and(|after| after != first.change));
+            let count = u32::try_from(purchases.all.len()).unwrap_or(u32::MAX).min(LEAST_PURCHASES - 1);
+            return Err(if is_older { NotYet::TooFewPurchases { count } } else { NotYet::TooShort { days } });
         }
         let weeks = usize::try_from(days / 7).unwrap_or(MOST_WEEKS).min(MOST_WEEKS);
         let first = now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0));

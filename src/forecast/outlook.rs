@@ -16,7 +16,7 @@ use crate::domain::books::{Ledger, Order};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotYet {
     /// The ledger does not reach back far enough.
-    #[error("the ledger reaches back {days} days; a forecast needs {LEAST_HISTORY_DAYS}")]
+    #[error("the ledger reaches back {days} {}; a forecast needs {LEAST_HISTORY_DAYS}", if *days == 1 { "day" } else { "days" })]
     TooShort {
         /// Whole days since its first line.
         days: u32,

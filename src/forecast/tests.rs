@@ -216,6 +216,9 @@ fn without_enough_history_there_is_no_forecast_and_it_says_why() {
     };
     let short = Err("the ledger reaches back 27 days; a forecast needs 28".to_owned());
     assert_eq!(why(&daily(27, 5)), short);
+    let found = |funds: i64| Ledger::new(vec![Entry { balance_after: Some(funds.into()), ..line(24, -100, "Charge") }]);
+    assert_eq!(why(&found(-100)), Err("the ledger reaches back 1 day; a forecast needs 28".to_owned()));
+    assert_eq!(why(&found(900)), Err("purchases in the last year: 1; a forecast needs 4".to_owned()), "it is older");
     assert_eq!(why(&daily(28, 5)), Ok(()));
     let nothing = "nothing was bought from the balance in the last 400 days; a forecast needs 4 purchases";
     for empty in [Ledger::default(), Ledger::new(vec![line(2000, 9, "Credit"), line(8, -2, "Transfer")])] {
