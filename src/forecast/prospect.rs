@@ -167,7 +167,7 @@ impl Prospect {
             Metric::Shortfall if self.funds == Reading::Unlimited => Ok(Decimal::ZERO),
             Metric::Shortfall => self.shortfall(rule),
             Metric::Spend => self.fresh_ledger().map(|it| spend(it, &self.spending, self.now, within(rule))),
-            Metric::ExpiringFunds => self.ledger().map(|it| expiring(it, self.now, within(rule))),
+            Metric::ExpiringFunds => self.ledger().map(|it| expiring(it, &self.spending, self.now, within(rule))),
             Metric::RenewalsDue => self.renewals(within(rule)).map(|sum| sum.amount),
             Metric::AvailableFunds | Metric::Balance | Metric::UnpaidInvoices | Metric::UsedCredit => {
                 return Reading::NotYetKnown("this is read from the balance".to_owned());
@@ -305,7 +305,7 @@ impl Prospect {
     }
 
     fn renewals(&self, within: Duration) -> Result<RenewalsSum, Reading> {
-        let share = |place| self.learnt.as_ref()?.payments.from_balance(place);
+        let share = |place| self.learnt.as_ref()?.payments.share_from_balance(place);
         let sum = renewals_due(self.orders()?, self.now, within, share);
         if sum.in_doubt.is_empty() {
             return Ok(sum);

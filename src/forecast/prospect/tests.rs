@@ -127,6 +127,38 @@ fn where_nothing_was_bought_from_the_balance_renewals_take_nothing_from_it() {
     assert_eq!(ahead.deposit, None);
 }
 
+/// The part of these renewals that is usually paid from the balance, and why there is no forecast.
+fn usually_paid(lines: Vec<Entry>, placed: &[i64]) -> (Option<Decimal>, Option<String>) {
+    let rules = [runway_rule(14), money_rule(Metric::RenewalsDue, Side::Above, 0)];
+    let day = |ago: &i64| Some((now() - TimeDelta::days(*ago)).date_naive());
+    let orders = (1..).zip(placed).map(|(id, ago)| Order { placed: day(ago), ..order(id, 500, 14) });
+    let balance = sample("1000", Some("0"), "0", "0");
+    let prospect = Prospect::new(&balance, books(lines, orders.collect()), &Spending::default(), &rules, now());
+    let ahead = prospect.ahead(&rules[1]).unwrap();
+    let why = if let Runway::NotYetKnown(why) = ahead.runway { Some(why) } else { None };
+    (ahead.renewals.unwrap().from_balance, why)
+}
+
+#[test]
+fn orders_older_than_a_ledger_without_purchases_take_nothing_from_the_balance() {
+    let deposit = |ago| vec![entry("DEPOSIT", now() - TimeDelta::days(ago), 5000)];
+    let (part, why) = usually_paid(deposit(300), &[50, 350]);
+    assert_eq!(part, Some(Decimal::ZERO), "one of the covered days was paid elsewhere, and one is older");
+    assert!(why.unwrap().starts_with("nothing was bought from the balance"));
+}
+
+#[test]
+fn a_ledger_of_less_than_four_weeks_does_not_say_what_pays_for_older_orders() {
+    let deposit = |ago| vec![entry("DEPOSIT", now() - TimeDelta::days(ago), 5000)];
+    let (part, why) = usually_paid(deposit(7), &[50]);
+    assert_eq!((part, why.as_deref()), (None, Some("the ledger reaches back 7 days; a forecast needs 28")));
+    assert_eq!(usually_paid(deposit(27), &[50]).0, None);
+    assert_eq!(usually_paid(deposit(28), &[50]).0, Some(Decimal::ZERO));
+    let bought = |ago| [deposit(ago), vec![entry("PAID", now() - TimeDelta::days(2), -70)]].concat();
+    assert_eq!(usually_paid(bought(7), &[50]).0, None);
+    assert_eq!(usually_paid(deposit(7), &[5]).0, Some(Decimal::ZERO), "that one has no debit");
+}
+
 #[test]
 fn a_deposit_that_pays_for_renewals_in_full_says_so_in_every_message() {
     // Nothing is missing for the last one alone.
