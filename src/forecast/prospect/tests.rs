@@ -229,6 +229,33 @@ fn everything_that_is_wrong_with_a_fund_asks_for_one_deposit() {
 }
 
 #[test]
+fn alerts_that_go_on_until_clear_at_ask_for_the_deposit_of_all() {
+    use crate::domain::alert::{Alert, Latch};
+    let amount = |value: i64| Amount { value: value.into(), currency: None };
+    let level = Level::new(Side::Below, amount(2000), Some(amount(5000))).unwrap();
+    let funds = Rule::new("funds".into(), Metric::AvailableFunds, Some(level), None).unwrap();
+    let rules = [funds, runway_rule(100)];
+    let prospect = |available| {
+        let balance = sample(available, Some("0"), "0", "0");
+        Arc::new(Prospect::new(&balance, books(ledger(), Vec::new()), &Spending::default(), &rules, now()))
+    };
+    let deposits = |prospect: &Prospect| rules.each_ref().map(|rule| prospect.ahead(rule).unwrap().deposit.unwrap());
+    let alert = |firing| Alert { warning: Some(Latch { since: now() - HOUR, firing }), ..Alert::default() };
+    let (fires, pending) = (alert(true), alert(false));
+    let between = prospect("3000");
+    let [all, lasts] = deposits(&between);
+    assert!(lasts.amount < all.amount, "no state says that both fire");
+    assert_eq!(deposits(&Arc::clone(&between).with_alerts([(&rules[0], vec![&fires])])), [all, all]);
+    assert_eq!(deposits(&Arc::clone(&between).with_alerts([(&rules[0], vec![&pending])])), [all, lasts]);
+    let of_divisions = vec![&pending, &fires];
+    assert_eq!(deposits(&between.with_alerts([(&rules[0], of_divisions)])), [all, all], "of one fund");
+    let clear = prospect("5000");
+    assert_eq!(Arc::clone(&clear).with_alerts([(&rules[0], vec![&fires])]), clear, "it ends by itself");
+    let breached = prospect("1000");
+    assert_eq!(Arc::clone(&breached).with_alerts([(&rules[0], vec![&fires])]), breached, "counted already");
+}
+
+#[test]
 fn the_chart_has_the_runway_that_the_text_has() {
     let rule = runway_rule(60);
     for (available, over) in [("1000", false), ("39", true), ("0", true), ("100000", false)] {
