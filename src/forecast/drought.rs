@@ -4,7 +4,7 @@ use chrono::Duration;
 use rust_decimal::Decimal;
 
 use super::Spending;
-use super::purchases::net_purchases;
+use super::purchases::{Refunded, net_purchases};
 use super::spending::until;
 use crate::domain::Time;
 use crate::domain::books::{Entry, Ledger};
@@ -12,7 +12,7 @@ use crate::domain::books::{Entry, Ledger};
 /// What a purchase usually costs: the median of the ledger's purchases of the year up to `now`, without what was refunded;
 /// 0 where it has none.
 pub fn usual_purchase(ledger: &Ledger, spending: &Spending, now: Time) -> Decimal {
-    usual(net_purchases(until(ledger, now), spending), now)
+    usual(net_purchases(until(ledger, now), spending, Refunded::Newest), now)
 }
 
 /// The same of purchases and what they cost, oldest first.

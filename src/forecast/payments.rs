@@ -3,6 +3,7 @@
 use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive as _;
 
+use super::LEAST_HISTORY_DAYS;
 use super::purchases::{Payment, Purchases, Renewal};
 use super::share::Share;
 
@@ -69,14 +70,20 @@ pub(super) struct UsualPayments {
     /// Of each order, in the order of the listing.
     made: Vec<Payment>,
     /// The share of an order whose payment the ledger does not show: 0 where nothing at all was bought from the balance,
-    /// `None` where what was bought cannot be told.
+    /// `None` where the ledger is too short to tell.
     unknown: Option<Decimal>,
 }
 
 impl UsualPayments {
     pub(super) fn read(purchases: &Purchases<'_>) -> Self {
-        let nothing_bought = purchases.all.is_empty().then_some(Decimal::ZERO);
-        let unknown = usual_share(&purchases.payments).or(nothing_bought);
+        let too_short = purchases.days_covered().is_some_and(|days| days < LEAST_HISTORY_DAYS);
+        let unknown = if too_short {
+            None
+        } else if purchases.all.is_empty() {
+            Some(Decimal::ZERO)
+        } else {
+            usual_share(&purchases.payments)
+        };
         Self { made: purchases.payments.clone(), unknown }
     }
 
