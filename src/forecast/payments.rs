@@ -5,6 +5,7 @@ use rust_decimal::prelude::FromPrimitive as _;
 
 use super::LEAST_HISTORY_DAYS;
 use super::purchases::{Payment, Purchases, Renewal};
+use super::renewals::days_before;
 use super::share::Share;
 
 /// The source of the money for an order probably pays for its renewal, too: parameters of beta distributions.
@@ -80,7 +81,10 @@ impl UsualPayments {
         let unknown = if too_short {
             None
         } else if purchases.all.is_empty() {
-            Some(Decimal::ZERO)
+            // What was ordered meanwhile was paid elsewhere; where nothing was, nothing is known.
+            let first = days_before(purchases.now.date_naive(), 365);
+            let was_ordered = purchases.orders.iter().any(|order| order.placed >= Some(first));
+            was_ordered.then_some(Decimal::ZERO)
         } else {
             usual_share(&purchases.payments)
         };

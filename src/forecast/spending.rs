@@ -62,7 +62,7 @@ impl Spending {
     pub(super) fn is_refund(&self, entry: &Entry) -> bool {
         let mut words = entry.kind.split(|it: char| !it.is_alphanumeric());
         entry.change > Decimal::ZERO
-            && words.any(|word| word.eq_ignore_ascii_case("refund"))
+            && words.any(|word| ["refund", "refunds", "refunded"].iter().any(|it| word.eq_ignore_ascii_case(it)))
             && !self.is_other(&entry.kind)
     }
 

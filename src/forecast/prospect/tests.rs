@@ -145,6 +145,7 @@ fn orders_older_than_a_ledger_without_purchases_take_nothing_from_the_balance() 
     let (part, why) = usually_paid(deposit(300), &[50, 350]);
     assert_eq!(part, Some(Decimal::ZERO), "one of the covered days was paid elsewhere, and one is older");
     assert!(why.unwrap().starts_with("nothing was bought from the balance"));
+    assert_eq!(usually_paid(deposit(300), &[700]).0, None, "nothing was ordered since: nothing is known");
 }
 
 #[test]
