@@ -811,10 +811,41 @@ fn every_end_of_the_funds_has_its_words() {
     At the recent pace the funds last for more than a year.
     Funds last until about Fri 4 Dec.
     Funds last until about Fri 4 Dec.
-    The funds do not cover a typical order: certificates can no longer be ordered or renewed from this account.
+    The funds do not cover a typical order: orders or renewals may be refused.
     At the recent pace the funds last for more than a year.
     How long the funds last is not known yet: the ledger is 9 days long, a forecast needs 14.
     ");
+}
+
+#[test]
+fn only_without_any_funds_can_nothing_be_ordered() {
+    let said = |left: &str, metric| {
+        let ahead = Some(Box::new(Ahead { runway: Runway::Over, ..ahead() }));
+        let past = vec![(now() - Duration::days(1), usd("900").amount), (now(), usd(left).amount)];
+        let chart = Some(Arc::new(Chart { runway: Runway::Over, past, ..(*chart()).clone() }));
+        let funds = funds(Kind::Raised, Severity::Critical, left);
+        let it = match metric {
+            Metric::Runway => ThresholdEvent { breakdown: funds.breakdown, ..runway(Kind::Raised, 0) },
+            _ => funds,
+        };
+        mail(&message(vec![event(Subject::Threshold(ThresholdEvent { ahead, chart, ..it }))]), &words())
+    };
+    for metric in [Metric::AvailableFunds, Metric::Runway] {
+        let little = said("88", metric);
+        assert!(little.text.contains("The funds do not cover a typical order: orders or renewals may be refused."));
+        assert!(little.html.contains("; the funds do not cover a typical order."), "{}", little.html);
+        for left in ["0", "-100"] {
+            let none = said(left, metric);
+            let sentence = "No funds are left: certificates can no longer be ordered or renewed from this account.";
+            assert!(none.text.contains(sentence), "{}", none.text);
+            assert!(
+                none.html.contains("; no funds are left.") && !none.html.contains("typical order"),
+                "{}",
+                none.html
+            );
+            assert_eq!(none.text.contains("acme: no funds are left (warning below 14 days)"), metric == Metric::Runway);
+        }
+    }
 }
 
 #[test]
