@@ -238,6 +238,7 @@ impl Days {
         Ahead {
             runway: self.runway(rule, now),
             deposit: needed.map(money),
+            typical_order: None,
             paid_in_full: None,
             renewals: Some(RenewalsDue {
                 count: if due.is_zero() { 0 } else { 12 },

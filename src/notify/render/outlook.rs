@@ -62,11 +62,15 @@ pub(super) fn none_left(event: &ThresholdEvent) -> bool {
 /// How long the funds last, in one sentence.
 pub(super) fn runway(event: &Event, times: Times) -> Option<String> {
     let none_left = matches!(&event.subject, Subject::Threshold(it) if none_left(it));
-    Some(match &ahead(event)?.runway {
+    let ahead = ahead(event)?;
+    Some(match &ahead.runway {
         Runway::Over if none_left => {
             "No funds are left: certificates can no longer be ordered or renewed from this account.".to_owned()
         }
-        Runway::Over => "The funds do not cover a typical order: orders or renewals may be refused.".to_owned(),
+        Runway::Over => {
+            let costs = ahead.typical_order.map(|costs| format!(" ({costs})")).unwrap_or_default();
+            format!("The funds do not cover a typical order{costs}: orders or renewals may be refused.")
+        }
         Runway::Endless | Runway::Until { about: None, early: None, .. } => {
             "At the recent pace the funds last for more than a year.".to_owned()
         }
