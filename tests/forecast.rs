@@ -138,7 +138,7 @@ async fn previews_of_one_fund_ask_for_the_deposit_that_its_messages_ask_for() {
     ];
     world.config(&format!("rules:\n{}", rules.concat()));
     let shown = |rule| world.run(&["preview", "--rule", rule, "--notifier", "slack"]).stdout;
-    let (funds, assumed) = (shown("funds"), "note: the deposit is what would end this alert, too");
+    let (funds, assumed) = (shown("funds"), "note: the deposit assumes that this rule fires, too");
     let asked = deposit(&funds).unwrap_or_else(|| panic!("{funds}"));
     assert!(!funds.contains("note: "), "{funds}");
     assert_eq!(deposit(&shown("lasts")), Some(asked), "both fire");
@@ -146,7 +146,7 @@ async fn previews_of_one_fund_ask_for_the_deposit_that_its_messages_ask_for() {
     assert!(deposit(&ok) == Some(asked) && ok.contains(assumed), "{ok}");
     assert_eq!(deposit(&shown("due")), None, "no deposit ends it");
     let short = shown("short");
-    let sampled = "note: sample figures: at the present ones there is nothing to warn of (shortfall: USD 0.00)";
+    let sampled = "note: sample figures, since there is nothing to warn of at present (shortfall USD 0.00)";
     assert!(short.starts_with(sampled) && !short.contains("USD 0.00 short"), "{short}");
     let _service = world.start();
     assert_eq!(deposit(&world.wait_told(1)), Some(asked));

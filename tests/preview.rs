@@ -67,7 +67,7 @@ async fn a_real_reading_is_used_and_a_sample_says_that_it_is_one() {
     world.answer(None, ResponseTemplate::new(403));
     let sample = world.run(&["preview"]);
     assert_eq!(sample.code, Some(0));
-    assert!(sample.stdout.starts_with("note: sample figures: acme cannot be read: "), "{sample:?}");
+    assert!(sample.stdout.starts_with("note: sample figures, since acme cannot be read ("), "{sample:?}");
     assert!(sample.stdout.contains("USD 1,000.00 left"), "{sample:?}");
     let reason = world.run(&["preview", "--event", "unreadable", "-o", "json"]).json();
     assert_eq!(reason["real"], true, "the failure is real: {reason:#}");
@@ -190,6 +190,18 @@ async fn a_report_is_judged_and_a_runway_has_its_days_to_come() {
     for said in ["funds may last only 7 days", "Deposit USD ", "Funds last until about ", "Renewals due ", "<img "] {
         assert!(runway.contains(said), "{said} is not in {runway}");
     }
+    world.config(&format!(
+        "{MAIL}rules:\n  lasts: {{ metric: runway, warning: {{ below: 21d, clear_at: 31d }}, critical: {{ below: 36h }} }}\n"
+    ));
+    let sample =
+        |args: &[&str]| world.run(&[["preview", "--sample", "--notifier", "mail"].as_slice(), args].concat()).stdout;
+    let warning = sample(&[]);
+    assert!(warning.contains("funds may last only 10 days (warning below 21 days)"), "{warning}");
+    assert!(warning.contains("11 days under the threshold"), "{warning}");
+    let critical = sample(&["--level", "critical"]);
+    assert!(critical.contains("funds may not last a day"), "{critical}");
+    let resolved = sample(&["--event", "resolved"]);
+    assert!(resolved.contains("funds last at least 47 days"), "{resolved}");
 }
 
 #[tokio::test]

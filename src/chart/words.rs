@@ -40,6 +40,9 @@ pub fn alternative(chart: &Chart, zone: Tz) -> String {
 /// The dates of the runway, so that the picture's words and the message's text name the same days.
 fn forecast(chart: &Chart, day: impl Fn(Time) -> String) -> String {
     match &chart.runway {
+        Runway::Over if chart.past.last().is_some_and(|(_, left)| *left <= Decimal::ZERO) => {
+            "no funds are left".to_owned()
+        }
         Runway::Over => "the funds do not cover a typical order".to_owned(),
         Runway::NotYetKnown(_) => "no forecast yet".to_owned(),
         Runway::Endless | Runway::Until { about: None, early: None, .. } => "not used up within a year".to_owned(),

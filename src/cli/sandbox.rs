@@ -71,10 +71,19 @@ pub(super) async fn run(listen: SocketAddr, story: &Story, speed: u32, passed: D
     }
 }
 
+/// The scenario, how fast it runs, and what happens in it.
+fn title(scenario: &Scenario, seed: u64, speed: u32) -> String {
+    let about = match scenario.about.as_str() {
+        "" => ".".to_owned(),
+        about => format!(": {}", clean(about)),
+    };
+    format!("Scenario {}, seed {seed}, {speed} times as fast as time{about}", clean(&scenario.name))
+}
+
 /// Where it is, and what a configuration needs to use it.
 fn introduce(scenario: &Scenario, seed: u64, speed: u32, address: SocketAddr) {
     say!("A simulated CertCentral answers at http://{address}{PATH} until Ctrl-C.");
-    say!("Scenario {}, seed {seed}, {speed} times as fast as time: {}", clean(&scenario.name), clean(&scenario.about));
+    say!("{}", title(scenario, seed, speed));
     say!("");
     say!("accounts:");
     say!("  sandbox:");
@@ -82,5 +91,22 @@ fn introduce(scenario: &Scenario, seed: u64, speed: u32, address: SocketAddr) {
     say!("    base_url: http://{address}{PATH}");
     if scenario.divisions.len() > 1 {
         say!("    divisions: all");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::title;
+    use crate::config::scenario::parse;
+
+    #[test]
+    fn a_scenario_is_introduced_with_what_it_is_about_if_it_says() {
+        let said = |about: &str| {
+            let text = format!("{about}divisions: {{ A: {{ id: 1, balance: 0 }} }}");
+            title(&parse("mine", &text).unwrap(), 1, 60)
+        };
+        assert_eq!(said(""), "Scenario mine, seed 1, 60 times as fast as time.");
+        assert_eq!(said("about: A wave.\n"), "Scenario mine, seed 1, 60 times as fast as time: A wave.");
     }
 }

@@ -183,6 +183,12 @@ fn renewals(section: &Section<'_>) -> Option<RenewalPlan> {
     {
         cursor.refuse(cursor.shown(), "not before `from`");
     }
+    if let (Some(product), Some(early), Some(cursor)) = (&product, early, section.get("early"))
+        && early >= product.lasts()
+    {
+        let days = product.lasts().as_secs() / DAY.as_secs();
+        cursor.refuse(cursor.shown(), format!("less than the {days} days that an order lasts (`years`)"));
+    }
     Some(RenewalPlan { product: product?, count: count?, from: from?, to: to?, early: early? })
 }
 
@@ -308,6 +314,26 @@ mod tests {
         };
         assert!(parse("mine.yaml", &text(100)).unwrap().shared_funds);
         insta::assert_snapshot!(parse("mine.yaml", &text(90)).unwrap_err(), @"mine.yaml:1:15: shared_funds: found `true`, expected the same currency, balance and credit_limit for every division");
+    }
+
+    #[test]
+    fn an_order_is_renewed_within_the_time_that_it_lasts() {
+        let text = |early: &str| {
+            format!(
+                "divisions: {{ A: {{ id: 1, balance: 0, renewals: [{{ product: X, price: 5, count: 1, from: 1d, to: 2d, early: {early} }}] }} }}"
+            )
+        };
+        for early in ["0s", "364d", "729d, years: 2"] {
+            parse("mine.yaml", &text(early)).unwrap_or_else(|problems| panic!("{problems}"));
+        }
+        for (early, said) in [
+            ("365d", "found `365d`, expected less than the 365 days that an order lasts (`years`)"),
+            ("500d", "found `500d`, expected less than the 365 days"),
+            ("730d, years: 2", "found `730d`, expected less than the 730 days"),
+        ] {
+            let problems = parse("mine.yaml", &text(early)).unwrap_err().to_string();
+            assert!(problems.contains(said), "{problems}");
+        }
     }
 
     #[test]

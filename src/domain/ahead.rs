@@ -14,6 +14,9 @@ use super::rule::Severity;
 pub struct Ahead {
     /// How long the funds last.
     pub runway: Runway,
+    /// What a typical order costs (the usual purchase: the median of the last year's), where the funds do not cover it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typical_order: Option<Money>,
     /// What brings them back above the threshold and through the next 30 days, rounded up to a whole unit; `None` where
     /// nothing is missing, or not enough is known to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]

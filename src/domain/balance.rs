@@ -126,8 +126,20 @@ pub struct Breakdown {
     pub used_credit: Decimal,
 }
 
+impl Breakdown {
+    /// Sum of the parts; `None` without a credit limit.
+    pub fn available(&self) -> Option<Decimal> {
+        available(self.balance, self.credit_limit?, self.unpaid_invoices, self.used_credit)
+    }
+}
+
+/// The one formula: balance + credit limit − unpaid invoices − credit used by other divisions. `None` on overflow.
+fn available(balance: Decimal, limit: Decimal, unpaid: Decimal, used: Decimal) -> Option<Decimal> {
+    balance.checked_add(limit)?.checked_sub(unpaid)?.checked_sub(used)
+}
+
 impl Balance {
-    /// The one formula: balance + credit limit − unpaid invoices − credit used by other divisions.
+    /// Available funds by the formula, or as reported where the response names no credit limit.
     pub fn available_funds(&self) -> Field<Funds> {
         if self.unlimited.clone()? {
             return Ok(Funds::Unlimited);
@@ -192,15 +204,9 @@ impl Balance {
     /// What the formula gives; `None` where the response names no limit.
     fn computed(&self) -> Field<Option<Decimal>> {
         let Some(limit) = self.credit_limit.clone()? else { return Ok(None) };
-        let sum = self
-            .balance
-            .clone()?
-            .checked_add(limit)
-            .and_then(|sum| sum.checked_sub(self.unpaid_invoices.clone().ok()?))
-            .and_then(|sum| sum.checked_sub(self.used_credit.clone().ok()?));
-        self.unpaid_invoices.clone()?;
-        self.used_credit.clone()?;
-        sum.map(Some)
+        let (balance, unpaid, used) = (self.balance.clone()?, self.unpaid_invoices.clone()?, self.used_credit.clone()?);
+        available(balance, limit, unpaid, used)
+            .map(Some)
             .ok_or_else(|| FieldProblem { field: "balance", problem: "is too large to compute with".to_owned() }.into())
     }
 }

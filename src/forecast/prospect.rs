@@ -92,6 +92,8 @@ struct Learnt {
 /// What the futures say together, for each confidence that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Futures {
+    /// The usual cost of a purchase.
+    usual: Decimal,
     runways: BTreeMap<Confidence, (Runway, Option<Duration>)>,
     bands: BTreeMap<Confidence, Vec<Band>>,
     /// The most that is spent in so many days.
@@ -218,7 +220,9 @@ impl Prospect {
         let deposit = self.deposit(rule).into_iter().chain(self.deposit.clone()).reduce(Deposit::max);
         let deposit = deposit.filter(|_| ends_by_deposit(rule));
         let spark = self.available().zip(self.ledger().ok()).map(|(funds, ledger)| sparkline(ledger, funds, self.now));
+        let usual = self.futures.as_ref().ok().map(|futures| futures.usual).filter(|usual| *usual > Decimal::ZERO);
         Some(Ahead {
+            typical_order: usual.filter(|_| runway == Runway::Over).and_then(money),
             runway,
             deposit: deposit.as_ref().and_then(|deposit| money(deposit.amount)),
             paid_in_full: deposit.and_then(|deposit| deposit.in_full).and_then(due),
@@ -412,8 +416,9 @@ impl Prospect {
             Err(Reading::Unreadable(why)) if why.outlook == Outlook::NeedsAction => {}
             Err(reading) => return Err(reading),
         }
-        let forecast = Forecast::of(&purchases?, available).map_err(|why| Reading::NotYetKnown(why.to_string()))?;
-        let mut futures = Futures::default();
+        let purchases = purchases?;
+        let forecast = Forecast::of(&purchases, available).map_err(|why| Reading::NotYetKnown(why.to_string()))?;
+        let mut futures = Futures { usual: purchases.usual(), ..Futures::default() };
         for rule in rules {
             let (confidence, days) = (rule.confidence, days_of(rule));
             let runway = || (forecast.runway(confidence), forecast.runway_early(confidence));

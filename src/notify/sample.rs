@@ -99,7 +99,7 @@ pub fn reading(rule: &Rule, severity: Severity, breached: bool) -> Reading {
     let Some(level) = judged_by(rule, severity, breached) else { return Reading::Unlimited };
     let down = (level.side() == Side::Below) == breached;
     match if breached { level.threshold() } else { level.clear_at() } {
-        Bound::Time { lasts } => Reading::Time(if down { lasts / 2 } else { lasts + lasts / 2 }),
+        Bound::Time { lasts } => Reading::Time(runway(lasts, down)),
         Bound::Money(Amount { value, .. }) => {
             let half = (value / Decimal::TWO).abs().max(Decimal::ONE_HUNDRED).round_dp(2);
             let value = if down { value - half } else { value + half };
@@ -108,6 +108,14 @@ pub fn reading(rule: &Rule, severity: Severity, breached: bool) -> Reading {
                 .map_or(Reading::Unlimited, |usd| Reading::Amount(Money::new(value.max(Decimal::ZERO), usd)))
         }
     }
+}
+
+/// Half of a runway, or half as much again, in whole days as the forecast counts them.
+fn runway(threshold: std::time::Duration, down: bool) -> std::time::Duration {
+    const DAY: u64 = 24 * 3600;
+    let seconds = threshold.as_secs();
+    let days = if down { seconds / 2 / DAY } else { (seconds + seconds / 2).div_ceil(DAY) };
+    std::time::Duration::from_secs(days * DAY)
 }
 
 /// How a threshold alert would move at this reading. `None` if it is none.
@@ -230,6 +238,7 @@ impl Days {
         Ahead {
             runway: self.runway(rule, now),
             deposit: needed.map(money),
+            typical_order: None,
             paid_in_full: None,
             renewals: Some(RenewalsDue {
                 count: if due.is_zero() { 0 } else { 12 },

@@ -78,6 +78,13 @@ pub struct Product {
     pub auto_renew: bool,
 }
 
+impl Product {
+    /// How long an order of it lasts.
+    pub fn lasts(&self) -> Duration {
+        Duration::from_secs(365 * 24 * 3600) * self.years
+    }
+}
+
 /// Orders that are placed every week, on working days.
 #[derive(Debug, Clone)]
 pub struct OrderPlan {
@@ -107,7 +114,7 @@ pub struct RenewalPlan {
     pub from: Duration,
     /// The latest end; not before `from`.
     pub to: Duration,
-    /// How long before its end an order is renewed.
+    /// How long before its end an order is renewed; less than it lasts.
     pub early: Duration,
 }
 

@@ -237,7 +237,7 @@ impl World {
     /// Places the last order of a site from before the ledger, and adds those that came before it, so that one order of the
     /// site ends at `ends`. Orders placed since the ledger began are renewals of this one, and paid like any other.
     fn remember_old_order(&mut self, division: usize, plan: &RenewalPlan, mut ends: Time) {
-        let (lasts, lead) = (years(plan.product.years), lead(&plan.product, plan.early));
+        let (lasts, lead) = (plan.product.lasts(), lead(&plan.product, plan.early));
         let placed = |ends: Time| ends - lasts - lead;
         while placed(ends) >= self.now {
             ends -= lasts;
@@ -303,7 +303,7 @@ impl World {
                 let (division, product) = (self.streams[stream].division, self.streams[stream].product.clone());
                 // A new order that cannot be paid is not taken.
                 if self.affordable(division, product.price) {
-                    let ends = at + years(product.years);
+                    let ends = at + product.lasts();
                     let order = self.buy(division, &product, at, ends, "Order");
                     self.plan_renewal(order, EARLY);
                 }
@@ -369,7 +369,7 @@ impl World {
         let product =
             Product { name: old.product.clone(), price: old.price, years: old.years, auto_renew: old.auto_renew };
         // A renewal lasts as long as any order from the end of the one whose place it takes.
-        let (site, ends) = (old.common_name.clone(), old.ends.max(at) + years(product.years));
+        let (site, ends) = (old.common_name.clone(), old.ends.max(at) + product.lasts());
         let affordable = self.affordable(division, product.price);
         if affordable {
             self.orders[order].renewed = true;
@@ -559,10 +559,6 @@ fn moments_of_week(per_week: Decimal, chance: &mut ChaCha8Rng) -> Vec<Duration> 
 fn in_working_hours(chance: &mut ChaCha8Rng) -> Duration {
     let (day, second) = (chance.random_range(0..5), chance.random_range(0..WORKING_DAY));
     DAY * day + Duration::from_secs(second)
-}
-
-fn years(years: u32) -> Duration {
-    DAY * 365 * years
 }
 
 /// Another number for each, in no order.

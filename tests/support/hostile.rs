@@ -696,6 +696,7 @@ impl Bytes<'_> {
         };
         Ahead {
             runway,
+            typical_order: self.maybe(|it| Money::new(it.decimal(), currency)),
             deposit: self.maybe(|it| Money::new(it.decimal(), currency)),
             paid_in_full: self.maybe(renewals),
             renewals: self.maybe(renewals),

@@ -66,6 +66,7 @@ pub fn looking_ahead() -> Event {
         it.ahead = Some(Box::new(Ahead {
             runway: Runway::Until { about: Some(day(11)), early: Some(day(4)), late: Some(day(19)), percent: 90 },
             deposit: Some(Money::new(amount("3200"), usd)),
+            typical_order: None,
             paid_in_full: None,
             renewals: Some(RenewalsDue {
                 count: 12,

@@ -15,10 +15,10 @@ use crate::config::{Channel, Config};
 use crate::cycle::{self, For, Read, Scope, Watch};
 use crate::domain::alert::Kind;
 use crate::domain::balance::{Reading, Unreadable};
-use crate::domain::evaluate::evaluate;
+use crate::domain::evaluate::{Blind, evaluate};
 use crate::domain::event::Subject;
 use crate::domain::report::{self, Figures, Latest, Occasion};
-use crate::domain::rule::{Rule, Severity, Side, UNREADABLE};
+use crate::domain::rule::{Metric, Rule, Severity, Side, UNREADABLE};
 use crate::domain::silence::{Note, Silence};
 use crate::domain::state::State;
 use crate::domain::{Name, Time};
@@ -186,7 +186,7 @@ async fn page(config: &Config, redactor: &Redactor, options: &Options, now: Time
     let of = Occasion { name: &name, due: now, next, now, silences: &silences };
     let (page, _) = report::page(&of, &latest, &state);
     let notes = vec![
-        "levels are as a service sees them that starts now: only the running one knows since when something fires, \
+        "levels are as a service that starts now would show them; only the running one knows since when something fires, \
          what changed since the last report and what was silenced by command"
             .to_owned(),
     ];
@@ -223,7 +223,7 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
         Ok(read) => match evaluate(rule, &read.reading(rule)) {
             Ok(_) if kind != Kind::Resolved && says_nothing(rule, &read.reading(rule)) => {
                 notes.push(format!(
-                    "sample figures: at the present ones there is nothing to warn of ({}: {})",
+                    "sample figures, since there is nothing to warn of at present ({} {})",
                     rule.metric,
                     in_figures(&read.reading(rule))
                 ));
@@ -234,12 +234,12 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
                 Some((read, verdict.breached()))
             }
             Err(why) => {
-                notes.push(format!("sample figures: {why}"));
+                notes.push(format!("sample figures, since {}", unknown(rule.metric, &why)));
                 None
             }
         },
         Err(Some(why)) => {
-            notes.push(format!("sample figures: {} cannot be read: {}", shot.place.account, why.reason));
+            notes.push(format!("sample figures, since {} cannot be read ({})", shot.place.account, why.reason));
             None
         }
         Err(None) => {
@@ -257,7 +257,7 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
             if !fits {
                 let state = breached.map_or_else(|| "ok".to_owned(), |level| level.to_string());
                 notes.push(format!(
-                    "these are the present figures, at which the rule is {state}: --sample shows figures that fit"
+                    "these are the present figures, at which the rule is {state}; --sample shows figures that fit"
                 ));
             }
             let sampled = || sample::balance(rule, level, kind != Kind::Resolved);
@@ -272,7 +272,7 @@ fn threshold(rule: &Rule, kind: Kind, options: &Options, shot: &Shot, now: Time)
     if let Some(Subject::Threshold(event)) = subject.as_mut().filter(|_| real && kind != Kind::Resolved) {
         event.ahead = prospect.as_ref().and_then(|it| it.ahead(rule)).map(Box::new);
         if !fires && event.ahead.as_ref().is_some_and(|ahead| ahead.deposit.is_some()) {
-            notes.push("the deposit is what would end this alert, too, besides those that fire now".to_owned());
+            notes.push("the deposit assumes that this rule fires, too".to_owned());
         }
         event.chart = prospect.as_ref().and_then(|it| it.chart(rule)).map(Arc::new);
     }
@@ -291,6 +291,14 @@ fn says_nothing(rule: &Rule, reading: &Reading) -> bool {
         Reading::Amount(money) => warns_of_much && money.amount <= Decimal::ZERO,
         Reading::Unlimited => !warns_of_much,
         _ => false,
+    }
+}
+
+/// Why there is no reading, as the rest of a sentence.
+fn unknown(metric: Metric, why: &Blind) -> String {
+    match why {
+        Blind::NotYetKnown(why) | Blind::NotYetRead(why) => format!("{metric} is not yet known ({why})"),
+        Blind::Unreadable(why) => format!("{metric} cannot be read ({})", why.reason),
     }
 }
 

@@ -137,4 +137,5 @@ fn a_message_in_a_drought_says_over_and_asks_for_enough() {
     assert_eq!(told.reading(&lasts), Reading::Time(Duration::ZERO));
     let ahead = told.ahead(&funds).unwrap();
     assert_eq!((ahead.runway, ahead.deposit.unwrap().to_string().as_str()), (Runway::Over, "GBP 3,675.00"));
+    assert!(ahead.typical_order.is_some(), "messages say what the funds do not cover");
 }

@@ -147,7 +147,7 @@ fn event_name(event: &Event) -> &'static str {
 
 fn days_to_come(fields: &mut Fields, event: &Event, times: Times) {
     let Some(ahead) = outlook::ahead(event) else { return };
-    fields.runway = outlook::runway(&ahead.runway, times);
+    fields.runway = outlook::runway(event, times).unwrap_or_default();
     fields.renewals = ahead.renewals.as_ref().map(outlook::renewals).unwrap_or_default();
     fields.deposit = outlook::deposit(event).map(|money| money.to_string()).unwrap_or_default();
     fields.sparkline = outlook::bars(&ahead.spark);

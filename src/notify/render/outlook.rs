@@ -9,7 +9,8 @@ use super::text::Times;
 use crate::chart::share;
 use crate::domain::ahead::{Ahead, RenewalsDue, Runway};
 use crate::domain::alert::Kind;
-use crate::domain::event::{Event, Subject};
+use crate::domain::balance::Breakdown;
+use crate::domain::event::{Event, Subject, ThresholdEvent, Value};
 use crate::domain::money::{Currency, Money, figure};
 use crate::domain::rule::Metric;
 
@@ -46,14 +47,29 @@ fn paid_in_full(due: &RenewalsDue) -> Option<String> {
 pub(super) fn lines(event: &Event, times: Times) -> Vec<String> {
     let Some(ahead) = ahead(event) else { return Vec::new() };
     let renewals = ahead.renewals.as_ref().map(renewals);
-    [Some(runway(&ahead.runway, times)), renewals, spark(&ahead.spark)].into_iter().flatten().collect()
+    [runway(event, times), renewals, spark(&ahead.spark)].into_iter().flatten().collect()
+}
+
+/// Nothing is left to order with. Less than a typical order may still pay for a cheaper one.
+pub(super) fn none_left(event: &ThresholdEvent) -> bool {
+    let available = match event.value {
+        Value::Amount(money) if event.metric == Metric::AvailableFunds => Some(money.amount),
+        _ => event.breakdown.as_ref().and_then(Breakdown::available),
+    };
+    available.is_some_and(|available| available <= Decimal::ZERO)
 }
 
 /// How long the funds last, in one sentence.
-pub(super) fn runway(runway: &Runway, times: Times) -> String {
-    match runway {
+pub(super) fn runway(event: &Event, times: Times) -> Option<String> {
+    let none_left = matches!(&event.subject, Subject::Threshold(it) if none_left(it));
+    let ahead = ahead(event)?;
+    Some(match &ahead.runway {
+        Runway::Over if none_left => {
+            "No funds are left: certificates can no longer be ordered or renewed from this account.".to_owned()
+        }
         Runway::Over => {
-            "The funds do not cover a typical order: certificates can no longer be ordered or renewed from this account.".to_owned()
+            let costs = ahead.typical_order.map(|costs| format!(" ({costs})")).unwrap_or_default();
+            format!("The funds do not cover a typical order{costs}: certificates can no longer be ordered or renewed from this account, but for cheaper ones.")
         }
         Runway::Endless | Runway::Until { about: None, early: None, .. } => {
             "At the recent pace the funds last for more than a year.".to_owned()
@@ -73,7 +89,7 @@ pub(super) fn runway(runway: &Runway, times: Times) -> String {
             };
             format!("Funds last until about {}{range}.", times.day(*about))
         }
-    }
+    })
 }
 
 /// `Renewals due in the next 30 days: 12 for USD 4,788.00.`

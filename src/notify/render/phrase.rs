@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
+use super::outlook::none_left;
 use super::text::{Times, lasted, name, short};
 use crate::domain::Name;
 use crate::domain::ahead::Runway;
@@ -119,6 +120,7 @@ fn runway(event: &ThresholdEvent, lasts: Duration) -> String {
     let safe = matches!(beyond(event), Some((_, By::Time { over: false, .. })));
     let over = event.ahead.as_ref().is_some_and(|ahead| ahead.runway == Runway::Over);
     match event.threshold {
+        _ if lasts.is_zero() && over && none_left(event) => "no funds are left".to_owned(),
         _ if lasts.is_zero() && over => "funds do not cover a typical order".to_owned(),
         _ if lasts.is_zero() => "funds may not last a day".to_owned(),
         _ if event.kind == Kind::Resolved || safe => format!("funds last at least {}", lasting(lasts)),

@@ -69,6 +69,7 @@ fn ahead() -> Ahead {
     Ahead {
         runway: Runway::Until { about: day(11), early: day(4), late: day(19), percent: 90 },
         deposit: Some(usd("3200")),
+        typical_order: None,
         paid_in_full: None,
         renewals: Some(RenewalsDue { count: 12, amount: usd("4788"), from_balance: Some(4788.into()) }),
         spark: (0..28).map(|day| 8 - day / 4).collect(),
@@ -95,7 +96,8 @@ fn looking_ahead() -> ThresholdEvent {
 }
 
 fn with_runway(runway: Runway) -> Event {
-    let ahead = Ahead { runway, deposit: None, paid_in_full: None, renewals: None, spark: Vec::new() };
+    let ahead =
+        Ahead { runway, typical_order: None, deposit: None, paid_in_full: None, renewals: None, spark: Vec::new() };
     event(Subject::Threshold(ThresholdEvent { ahead: Some(Box::new(ahead)), ..warning() }))
 }
 
@@ -815,10 +817,42 @@ fn every_end_of_the_funds_has_its_words() {
     At the recent pace the funds last for more than a year.
     Funds last until about Fri 4 Dec.
     Funds last until about Fri 4 Dec.
-    The funds do not cover a typical order: certificates can no longer be ordered or renewed from this account.
+    The funds do not cover a typical order: certificates can no longer be ordered or renewed from this account, but for cheaper ones.
     At the recent pace the funds last for more than a year.
     How long the funds last is not known yet: the ledger is 9 days long, a forecast needs 14.
     ");
+}
+
+#[test]
+fn only_without_any_funds_can_nothing_be_ordered() {
+    let said = |left: &str, metric| {
+        let ahead = Some(Box::new(Ahead { runway: Runway::Over, typical_order: Some(usd("399")), ..ahead() }));
+        let past = vec![(now() - Duration::days(1), usd("900").amount), (now(), usd(left).amount)];
+        let chart = Some(Arc::new(Chart { runway: Runway::Over, past, ..(*chart()).clone() }));
+        let funds = funds(Kind::Raised, Severity::Critical, left);
+        let it = match metric {
+            Metric::Runway => ThresholdEvent { breakdown: funds.breakdown, ..runway(Kind::Raised, 0) },
+            _ => funds,
+        };
+        mail(&message(vec![event(Subject::Threshold(ThresholdEvent { ahead, chart, ..it }))]), &words())
+    };
+    for metric in [Metric::AvailableFunds, Metric::Runway] {
+        let little = said("88", metric);
+        let sentence = "The funds do not cover a typical order (USD 399.00): certificates can no longer be ordered or renewed from this account, but for cheaper ones.";
+        assert!(little.text.contains(sentence), "{}", little.text);
+        assert!(little.html.contains("; the funds do not cover a typical order."), "{}", little.html);
+        for left in ["0", "-100"] {
+            let none = said(left, metric);
+            let sentence = "No funds are left: certificates can no longer be ordered or renewed from this account.";
+            assert!(none.text.contains(sentence), "{}", none.text);
+            assert!(
+                none.html.contains("; no funds are left.") && !none.html.contains("typical order"),
+                "{}",
+                none.html
+            );
+            assert_eq!(none.text.contains("acme: no funds are left (warning below 14 days)"), metric == Metric::Runway);
+        }
+    }
 }
 
 #[test]

@@ -62,7 +62,11 @@ fn agrees(world: &World) {
         for pair in orders.windows(2) {
             let from = pair[0].ends.max(pair[1].placed);
             assert!(pair[0].renewed && pair[0].placed < pair[1].placed, "{pair:?}");
-            assert_eq!(pair[1].ends, from + years(pair[1].years), "what is left of the old order is added: {pair:?}");
+            assert_eq!(
+                pair[1].ends,
+                from + DAY * 365 * pair[1].years,
+                "what is left of the old order is added: {pair:?}"
+            );
         }
         assert!(!orders.last().unwrap().renewed, "{orders:?}");
     }
