@@ -2,10 +2,15 @@
 //!
 //! It knows nothing of what the bytes mean.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The new files that this process is writing.
+static BEING_WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// `state.json` → `state.json.lock`, in the same folder.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -17,13 +22,35 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Writes a file beside it that only its owner can read, and puts it into its place once it is on disk.
 pub(crate) fn replace<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
-    let new = beside(path, "new");
-    let written = write_synced(&new, pieces).and_then(|()| fs::rename(&new, path)).and_then(|()| sync_folder(path));
+    let new = NewFile::beside(path);
+    let written = write_synced(&new.0, pieces).and_then(|()| fs::rename(&new.0, path)).and_then(|()| sync_folder(path));
     if written.is_err() {
         // Half a file would only eat the space that the next try needs.
-        let _ = fs::remove_file(&new);
+        let _ = fs::remove_file(&new.0);
     }
     written.map_err(|error| named(path, &error))
+}
+
+/// A file to be written beside its target, with a name that no other write of this process uses: one that hangs and goes on
+/// later stays in its own file. The first free name is taken, so that the next write replaces what a process that died has left.
+struct NewFile(PathBuf);
+
+impl NewFile {
+    fn beside(target: &Path) -> Self {
+        let mut written = BEING_WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut path, mut number) = (beside(target, "new"), 1_usize);
+        while !written.insert(path.clone()) {
+            number += 1;
+            path = beside(target, &format!("new{number}"));
+        }
+        Self(path)
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        BEING_WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
 }
 
 /// The error with the file or folder that it is about.
@@ -106,6 +133,49 @@ mod tests {
         replace(&path, [b"new".as_slice()]).unwrap();
         mode(0o700);
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_write_that_hangs_and_goes_on_later_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let (begins, begun) = std::sync::mpsc::channel();
+        let (go_on, hangs) = std::sync::mpsc::channel::<()>();
+        let old = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let second = std::iter::once_with(move || {
+                    begins.send(()).unwrap();
+                    hangs.recv().unwrap();
+                    b" old".as_slice()
+                });
+                replace(&path, std::iter::once(b"old".as_slice()).chain(second))
+            }
+        });
+        begun.recv().unwrap();
+        for new in [b"new".as_slice(), b"newer"] {
+            replace(&path, [new]).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), new);
+            assert_eq!(names(folder.path()).len(), 2, "beside it only what hangs");
+        }
+        go_on.send(()).unwrap();
+        old.join().unwrap().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old old", "whole");
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_nothing_behind_and_frees_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::create_dir(&path).unwrap();
+        replace(&path, [b"new".as_slice()]).unwrap_err();
+        assert_eq!(names(folder.path()), ["file"]);
+        assert_eq!(NewFile::beside(&path).0, beside(&path, "new"));
     }
 
     #[cfg(target_os = "linux")]

@@ -18,6 +18,9 @@ use lowtide::sandbox::scenario::SHIPPED;
 use lowtide::sandbox::server::{API_KEY, Sandbox};
 use lowtide::secret::{Redactor, Secret};
 use lowtide::web::{self, WebOptions};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -337,14 +340,98 @@ async fn orders_that_leave_between_two_pages_hide_no_others() {
 
 #[tokio::test]
 async fn a_listing_that_is_never_the_same_for_two_pages_is_an_error() {
+    // The third time it is read to its end. With a total, some were on no page at all; without one, nothing says that all were.
+    for (leave, says_total, pages) in [(&[0, 40, 0, 40, 0, 40, 40][..], true, 7), (&[0, 40, 0, 40, 0, 40], false, 8)] {
+        let server = MockServer::start().await;
+        let orders = Leaving::new(leave, says_total);
+        let asked = Arc::clone(&orders.pages);
+        Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
+        let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+        let error = client(&server.uri()).orders(day, day).await.unwrap_err();
+        assert_eq!((error.kind, *asked.lock().unwrap()), (ReadErrorKind::Nonsense, pages), "three times");
+        assert!(error.reason.contains("does not go on where the page before it ended"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_leaves_a_gap_each_time_is_read_where_no_two_gaps_are_the_same() {
     let server = MockServer::start().await;
-    let orders = Leaving::new(&[0, 40, 0, 40, 0, 40, 0, 40], true);
-    let asked = Arc::clone(&orders.pages);
-    Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
+    Mock::given(path("/order/certificate"))
+        .respond_with(Leaving::new(&[0, 40, 0, 40, 0, 40, 0], true))
+        .mount(&server)
+        .await;
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
+    let read: BTreeSet<u64> = read.iter().map(|order| order.id).collect();
+    assert!((121..=800).all(|id| read.contains(&id)), "none that is still there is missing");
+}
+
+/// Orders that are listed in another order at each request, as by a server that does not sort them.
+struct Shuffled {
+    orders: u64,
+    /// The orders of each page that was asked for.
+    pages: Arc<Mutex<Vec<Vec<u64>>>>,
+}
+
+impl Shuffled {
+    fn of(orders: u64) -> (Self, Arc<Mutex<Vec<Vec<u64>>>>) {
+        let pages = Arc::default();
+        (Self { orders, pages: Arc::clone(&pages) }, pages)
+    }
+}
+
+impl Respond for Shuffled {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let asked: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
+        let number = |name: &str| asked[name].parse::<usize>().unwrap();
+        if asked["filters[status]"] != "issued" {
+            return ResponseTemplate::new(200).set_body_json(json!({ "orders": [], "page": { "total": 0 } }));
+        }
+        let mut pages = self.pages.lock().unwrap();
+        let mut ids: Vec<u64> = (1..=self.orders).collect();
+        ids.shuffle(&mut StdRng::seed_from_u64(pages.len() as u64));
+        let page: Vec<u64> = ids.into_iter().skip(number("offset")).take(number("limit")).collect();
+        // The price tells which page an order is from.
+        let order = |id: &u64| json!({ "id": id, "status": "issued", "price": pages.len(), "certificate": { "valid_till": "2026-09-01" } });
+        let orders: Vec<Value> = page.iter().map(order).collect();
+        pages.push(page);
+        ResponseTemplate::new(200).set_body_json(json!({ "orders": orders, "page": { "total": self.orders } }))
+    }
+}
+
+#[tokio::test]
+async fn a_listing_without_a_stable_order_is_put_together_from_all_tries() {
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let (_guard, logged) = logged();
+    let (orders, pages) = Shuffled::of(270);
+    let server = always(orders).await;
+    let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
+    assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), (1..=270).collect::<Vec<_>>());
+    let pages = pages.lock().unwrap();
+    assert_eq!(pages.len(), 6, "three tries of two pages");
+    for order in read {
+        let newest = pages.chunks(2).rposition(|pages| pages.iter().flatten().any(|id| *id == order.id));
+        let page: usize = order.price.try_into().unwrap();
+        assert_eq!(newest, Some(page / 2), "the newest answer counts");
+    }
+    let told = logged();
+    let told: Vec<&str> = told.lines().filter(|it| it.contains(" WARN ")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("what all tries brought is used") && told[0].contains("items=270"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_listing_without_a_stable_order_is_an_error_where_some_of_it_never_came() {
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let (orders, pages) = Shuffled::of(1000);
+    let server = always(orders).await;
     let error = client(&server.uri()).orders(day, day).await.unwrap_err();
-    assert_eq!((error.kind, *asked.lock().unwrap()), (ReadErrorKind::Nonsense, 6), "three times");
-    assert!(error.reason.contains("does not go on where the page before it ended"), "{error}");
+    let seen: BTreeSet<u64> = pages.lock().unwrap().iter().flatten().copied().collect();
+    assert!(seen.len() < 1000, "else there is nothing to complain of");
+    assert!(
+        error.kind == ReadErrorKind::Nonsense && error.reason.contains("of 1000 items and others twice"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -153,6 +153,29 @@ async fn previews_of_one_fund_ask_for_the_deposit_that_its_messages_ask_for() {
 }
 
 #[tokio::test]
+async fn a_message_counts_the_alerts_that_go_on_until_their_clear_at() {
+    let world = World::new().await;
+    world.serve(HISTORY, ledger(90)).await;
+    world.serve(ORDERS, orders(Vec::new())).await;
+    world.funds("1500.00");
+    let rules = [
+        rule("funds", "metric: available_funds, warning: { below: 2000, clear_at: 5000 }"),
+        rule("later", "metric: available_funds, warning: { below: 4000, for: 4s }"),
+    ];
+    world.config(&format!("rules:\n{}", rules.concat()));
+    let service = world.start();
+    world.wait_told(1);
+    world.funds("3000.00");
+    let later = world.wait_told(2);
+    assert!(later.contains("below USD 4,000.00") && later.contains("USD 3,000.00 left"), "{later}");
+    service.expect_events(&["raised funds/acme", "raised later/acme"]);
+    // No state says here that `funds` fires, unless it is the one that is shown.
+    let shown = |rule| world.run(&["preview", "--rule", rule, "--notifier", "slack"]).stdout;
+    assert_eq!(deposit(&later), deposit(&shown("funds")));
+    assert_ne!(deposit(&later), deposit(&shown("later")));
+}
+
+#[tokio::test]
 async fn an_account_that_is_paid_by_card_alone_is_told_so() {
     let world = World::new().await;
     world.serve(HISTORY, history(Vec::new())).await;

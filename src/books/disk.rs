@@ -30,7 +30,7 @@ impl Disk {
         self.cache.is_some()
     }
 
-    /// Runs something on the cache; `None` where there is none, or where it takes too long.
+    /// Runs something on the cache; `None` where there is none, or where it panics or takes too long.
     pub(super) async fn run<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&Cache) -> T + Send + 'static,
@@ -42,6 +42,9 @@ impl Disk {
         let mut task = tokio::task::spawn_blocking(move || work(&cache));
         if let Ok(done) = timeout(DEADLINE, &mut task).await {
             self.hangs = None;
+            if let Err(error) = &done {
+                tracing::error!(account = %self.account, %error, "books on disk: internal error, please report it; without them, a start reads them from CertCentral");
+            }
             return done.ok();
         }
         if self.hangs.replace(task.abort_handle()).is_none() {
@@ -55,7 +58,21 @@ impl Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::sync::{Mutex, mpsc};
+
+    #[tokio::test]
+    async fn a_panic_of_work_on_the_cache_is_logged() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Mutex::new(file.reopen().unwrap());
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let mut disk = Disk::new("acme".into(), Some(Cache::new("nowhere".into(), "acme", "https://us")));
+        assert_eq!(disk.run(|_| panic!("no such line")).await, None::<()>);
+        let logged = std::fs::read_to_string(file.path()).unwrap();
+        assert!(logged.contains("ERROR") && logged.contains("account=acme"), "{logged}");
+        assert!(logged.contains("no such line"), "{logged}");
+        assert_eq!(disk.run(|_| 1).await, Some(1), "it is asked again");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_file_system_that_hangs_is_left_alone_until_it_answers() {

@@ -24,9 +24,9 @@ const LEAST_WATCHED: u64 = 30;
 const MOST_WATCHED: u64 = 400;
 /// Ends are asked for so many days further: a listing is shown for up to three days after it was read, and the window goes on.
 const IN_ADVANCE: u64 = 4;
-/// Ends that were asked for are written to disk as soon as there are so many more.
+/// Ends that were asked for are written to disk as soon as there are so many more, or a tenth of all where that is more.
 const ENDS_SAVED: usize = 100;
-/// How long a keeper that is stopped may take to write what it has asked for.
+/// Time that a keeper that is stopped has to write what it has asked for.
 const LAST_SAVE: Duration = Duration::from_secs(2);
 
 /// What to say where a search fails.
@@ -38,12 +38,14 @@ pub struct Keeper {
     source: Arc<dyn BooksSource>,
     shelf: Arc<Shelf>,
     clock: Arc<dyn Clock>,
-    disk: Disk,
+    pub(super) disk: Disk,
     watched_days: u64,
     /// The cache could not be written, and that was told.
     unsaved: bool,
     /// Number of ends that were asked for and are not on disk.
     ends_unsaved: usize,
+    /// Number of unsaved ends at which all are written.
+    ends_due: usize,
     ends_fail: bool,
     _presence: Presence,
 }
@@ -69,6 +71,7 @@ impl Keeper {
             watched_days: watched_days.clamp(LEAST_WATCHED, MOST_WATCHED) + IN_ADVANCE,
             unsaved: false,
             ends_unsaved: 0,
+            ends_due: ENDS_SAVED,
             ends_fail: false,
             _presence: presence,
         }
@@ -149,7 +152,7 @@ impl Keeper {
                     Ok(end) => {
                         self.shelf.memory().read_end(order, certificate_ends, end);
                         self.ends_unsaved += 1;
-                        if self.ends_unsaved >= ENDS_SAVED {
+                        if self.ends_unsaved >= self.ends_due {
                             self.save_ends().await;
                         }
                     }
@@ -186,8 +189,10 @@ impl Keeper {
                 tracing::info!(%account, division, "ledger does not go on where it ended before: it is read as a whole");
             }
         }
-        if let Some(ledger) = save {
-            self.save(move |cache| cache.save_ledger(division, &ledger, began)).await;
+        if let Some(ledger) = save
+            && !self.save(move |cache| cache.save_ledger(division, &ledger, began)).await
+        {
+            self.shelf.memory().ledger_not_saved(division);
         }
     }
 
@@ -219,21 +224,28 @@ impl Keeper {
         tracing::info!(account = %self.account, orders, "orders are known");
         self.ends_fail = false;
         if let Some((orders, ends, read)) = save {
-            self.ends_unsaved = 0;
-            self.save(move |cache| {
+            let more = ends_between_saves(ends.len());
+            let saved = self.save(move |cache| {
                 cache.save_orders(&orders, &ends, read)?;
                 cache.forget_asked_ends();
                 Ok(())
-            })
-            .await;
+            });
+            if saved.await {
+                (self.ends_unsaved, self.ends_due) = (0, more);
+            } else {
+                self.shelf.memory().orders_not_saved();
+            }
         }
     }
 
     /// Keeps what was asked for: an account with very many such orders, restarted often, would never have asked for all.
     async fn save_ends(&mut self) {
-        self.ends_unsaved = 0;
         let (ends, now) = (self.shelf.memory().ends(), self.clock.now());
-        self.save(move |cache| cache.save_asked_ends(&ends, now)).await;
+        let more = ends_between_saves(ends.len());
+        if self.save(move |cache| cache.save_asked_ends(&ends, now)).await {
+            self.ends_unsaved = 0;
+        }
+        self.ends_due = self.ends_unsaved + more;
     }
 
     /// Orders that are missing from every figure are told where they are news.
@@ -273,14 +285,38 @@ impl Keeper {
         }
     }
 
-    /// A cache that cannot be written costs time at the next start and nothing else.
-    async fn save(&mut self, save: impl FnOnce(&Cache) -> std::io::Result<()> + Send + 'static) {
-        match self.disk.run(save).await {
+    /// Writes into the cache, and returns whether that was done. A cache that cannot be written costs time at the next start
+    /// and nothing else.
+    async fn save(&mut self, save: impl FnOnce(&Cache) -> std::io::Result<()> + Send + 'static) -> bool {
+        let done = self.disk.run(save).await;
+        match &done {
             Some(Err(error)) if !std::mem::replace(&mut self.unsaved, true) => {
                 tracing::info!(account = %self.account, %error, "books are not kept on disk: the next start reads them as a whole");
             }
             Some(Ok(())) => self.unsaved = false,
             _ => {}
         }
+        matches!(done, Some(Ok(())))
+    }
+}
+
+/// Number of new ends after which all are written again. It grows with them: each time costs as much as there are.
+fn ends_between_saves(known: usize) -> usize {
+    ENDS_SAVED.max(known / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_thousand_ends_are_written_less_than_a_hundred_times() {
+        let (mut saved, mut saves) = (0, 0);
+        while saved < 100_000 {
+            let more = ends_between_saves(saved);
+            assert!(more == 100 || more <= saved / 10, "{more} behind {saved}");
+            (saved, saves) = (saved + more, saves + 1);
+        }
+        assert!(saves < 100, "{saves}");
     }
 }

@@ -32,6 +32,8 @@ const OVERLAP_DAYS: u64 = 1;
 /// wanted now and then is not read as a whole each time.
 const RESTS: TimeDelta = TimeDelta::days(1);
 const FILE_RESTS: TimeDelta = TimeDelta::days(30);
+/// Undocumented statuses that are remembered. A server that makes up new ones for ever is not warned of for ever.
+const MOST_UNDOCUMENTED: usize = 100;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +126,7 @@ pub(super) struct Memory {
     paused: Option<Time>,
     /// What the cache has may be another account's: it is shown only once it was read on from.
     doubts: bool,
-    /// What undocumented orders were met so far.
+    /// Statuses of the undocumented orders that were met so far.
     undocumented: BTreeSet<String>,
 }
 
@@ -416,10 +418,24 @@ impl Memory {
         }
     }
 
-    /// Whether there is anything among the undocumented orders of a listing that has not been met before.
+    /// Notes that a ledger was not written into the cache: the next reading writes it, changed or not.
+    pub(super) fn ledger_not_saved(&mut self, division: Division) {
+        if let Some(part) = self.ledgers.get_mut(&division) {
+            part.saved = None;
+        }
+    }
+
+    /// Notes that the orders were not written into the cache: the next listing writes them, changed or not.
+    pub(super) fn orders_not_saved(&mut self) {
+        self.orders.saved = None;
+    }
+
+    /// Reports whether the undocumented orders of a listing have a status that has not been met before. Once there are very
+    /// many, none counts as new.
     pub(super) fn meets(&mut self, undocumented: &BTreeMap<String, usize>) -> bool {
         let before = self.undocumented.len();
-        self.undocumented.extend(undocumented.keys().cloned());
+        let new: Vec<_> = undocumented.keys().filter(|it| !self.undocumented.contains(*it)).cloned().collect();
+        self.undocumented.extend(new.into_iter().take(MOST_UNDOCUMENTED - before));
         self.undocumented.len() > before
     }
 

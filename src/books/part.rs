@@ -88,7 +88,7 @@ impl<T> Part<T> {
         (self.failure, self.due, self.settled) = (Some(failure), Some(now + pause), true);
     }
 
-    /// Whether the cache is to be written now; then it counts as written.
+    /// Reports whether the cache is to be written now. Then it counts as written, unless whoever fails to clears `saved`.
     pub(super) fn saves(&mut self, changed: bool, now: Time) -> bool {
         let save = changed || self.saved.is_none_or(|saved| saved > now || now - saved >= SAVED_EVERY);
         if save {

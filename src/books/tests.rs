@@ -624,6 +624,61 @@ async fn orders_of_a_status_that_is_not_documented_are_told_once() {
     house.end().await;
 }
 
+#[test]
+fn a_server_that_makes_up_new_statuses_is_not_warned_of_for_ever() {
+    let mut memory = memory::Memory::default();
+    let mut warns = |day: usize| memory.meets(&(0..20).map(|n| (format!("status {}", day * 20 + n), 1)).collect());
+    let warned: Vec<bool> = (0..8).map(&mut warns).collect();
+    assert_eq!(warned, [true, true, true, true, true, false, false, false]);
+}
+
+/// Reports whether files hold ledger and orders that were read then or later.
+fn kept_since(folder: &Path, read: Time) -> bool {
+    let cached = cache(folder, "https://us");
+    cached.ledger(None).is_some_and(|(_, of)| of >= read) && cached.orders().is_some_and(|(_, _, of)| of >= read)
+}
+
+#[tokio::test(start_paused = true)]
+async fn books_that_could_not_be_written_are_written_at_the_next_reading_though_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("state.json.books");
+    std::fs::write(&place, "a file in the way of the folder").unwrap();
+    let script = house().end().await;
+    *script.orders.lock().unwrap() = vec![order(1, 20, 3, None)];
+    let house = house_with(script, Some(cache(folder.path(), "https://us")));
+    house.want(&[None]).pass(1).await;
+    std::fs::remove_file(&place).unwrap();
+    house.pass(62).await;
+    assert!(cache(folder.path(), "https://us").ledger(None).is_some(), "the ledger is read each hour");
+    house.pass(24 * 60).await;
+    assert!(kept_since(folder.path(), start() + TimeDelta::hours(23)));
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn books_that_were_not_written_because_the_file_system_hung_are_written_once_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = house().end().await;
+    *script.orders.lock().unwrap() = vec![order(1, 20, 3, None)];
+    let shelf = Arc::new(Shelf::new(stepped()));
+    let (source, clock) = (Arc::clone(&script) as _, Arc::clone(&shelf.clock));
+    let cached = cache(folder.path(), "https://us");
+    let mut keeper = Keeper::new("acme".into(), source, Arc::clone(&shelf), clock, Some(cached), 30);
+    let (answer, hangs) = std::sync::mpsc::channel::<()>();
+    let advance = tokio::time::advance(Duration::from_secs(30));
+    assert!(tokio::join!(keeper.disk.run(move |_| hangs.recv()), advance).0.is_none(), "it hangs");
+    let (stop, stopped) = watch::channel(false);
+    let house = House { script, shelf, stop, task: tokio::spawn(keeper.run(stopped)) };
+    house.want(&[None]).settled(&[None]).await;
+    assert_eq!((house.lines(None), files(folder.path()).len()), (Ok(2), 0), "nothing waits for it");
+    answer.send(()).unwrap();
+    house.pass(62).await;
+    assert!(cache(folder.path(), "https://us").ledger(None).is_some(), "the ledger is read each hour");
+    house.pass(24 * 60).await;
+    assert!(kept_since(folder.path(), start() + TimeDelta::hours(23)));
+    house.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn ends_that_were_asked_for_survive_a_restart_before_the_listing_is_finished() {
     let folder = tempfile::tempdir().unwrap();

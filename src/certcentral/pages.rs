@@ -2,7 +2,8 @@
 //!
 //! A list may change while it is read. What is added moves items to later pages: what comes twice is taken once. What is
 //! taken away moves items to earlier pages, where they would be missed: where that can be, a page repeats the last items of
-//! the one before it, and a list whose next page shows none of them is read again.
+//! the one before it, and a list whose next page shows none of them, or that lacks about as many at its end, is read again. A
+//! list that has no stable order looks changed each time: what all tries brought is used if it is as much as the list says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ use super::client::{Answer, Client, Failure, Lane};
 use super::reply::Asked;
 use super::wire::{Listed, Misfit, Page};
 
-/// No page is made smaller than this: what is still too large then is no list of lines.
+/// No page has fewer new items than this: what is still too large then is no list of lines.
 const FEWEST: usize = 10;
 /// The most items of one list; more than any account is known to have, and still bounded. A list that goes on is an error,
 /// and a total above it is not believed: a list that ends before is whole.
@@ -20,6 +21,9 @@ const MOST_ITEMS: usize = 500_000;
 const MOST_REPEATS: usize = 3;
 /// Number of times that a list which changes meanwhile is read.
 const MOST_TRIES: usize = 3;
+
+/// Why items may be missing between two pages.
+const NO_LINK: &str = "does not go on where the page before it ended: the list was changed while it was read";
 
 /// What makes a page of a body.
 type Reader<'a, T> = dyn Fn(&[u8]) -> Result<Page<T>, Misfit> + Sync + 'a;
@@ -44,79 +48,112 @@ pub(super) struct List<T> {
     pub(super) undocumented: BTreeMap<String, String>,
 }
 
-/// What came of reading all pages.
-enum Pages<T> {
-    Whole(List<T>),
-    /// Items may be missing. The error is for whoever has tried often enough.
-    Changed(ReadError),
+/// The pages that one try has read.
+struct Pages<T> {
+    /// Everything listed on them, by id, each once.
+    listed: Vec<(String, Listed<T>)>,
+    /// The largest total that a page said.
+    total: Option<u64>,
+    /// Why items may be missing.
+    gap: Option<ReadError>,
 }
 
 impl Client {
     /// All items of a list. One that is changed while it is read is read again, a few times at most.
     pub(super) async fn all_pages<T: Send>(&self, list: &Paged<'_, T>) -> Result<List<T>, ReadError> {
-        let mut tries = 1;
+        let (mut limit, mut tries) = (list.limit, Vec::new());
         loop {
-            match self.pages(list).await? {
-                Pages::Whole(list) => return Ok(list),
-                Pages::Changed(error) if tries == MOST_TRIES => return Err(error),
-                Pages::Changed(error) => {
-                    tracing::debug!(account = self.account(), reason = %error.reason, "a list is read again");
-                    tries += 1;
-                }
+            let is_last = tries.len() + 1 == MOST_TRIES;
+            let mut pages = self.pages(list, &mut limit, is_last).await?;
+            let Some(gap) = pages.gap.take() else { return Ok(List::of(pages.listed)) };
+            tries.push(pages);
+            if is_last {
+                return self.union(tries, gap);
             }
+            tracing::debug!(account = self.account(), reason = %gap.reason, "a list is read again");
         }
+    }
+
+    /// Puts together what all tries brought, if that is as much as the list was ever said to have; else `gap` is the error.
+    fn union<T>(&self, tries: Vec<Pages<T>>, gap: ReadError) -> Result<List<T>, ReadError> {
+        let total = tries.iter().filter_map(|pages| pages.total).max();
+        let mut seen = BTreeSet::new();
+        // The newest answer counts.
+        let listed = tries.into_iter().rev().flat_map(|pages| pages.listed);
+        let listed: Vec<_> = listed.filter(|(id, _)| seen.insert(id.clone())).collect();
+        let items = listed.len();
+        if total.is_none_or(|total| (items as u64) < total) {
+            return Err(gap);
+        }
+        tracing::warn!(account = self.account(), items, reason = %gap.reason, "a list was changed each time it was read: what all tries brought is used");
+        Ok(List::of(listed))
     }
 
     /// A list ends with a short page that reaches the total, or with one that brings nothing behind what was read. Where the
     /// total says that there is more, a smaller page is asked for once, and then it is an error: a list that lacks lines
-    /// without saying so is worse than none.
-    async fn pages<T: Send>(&self, list: &Paged<'_, T>) -> Result<Pages<T>, ReadError> {
-        let (mut limit, mut offset, mut repeats) = (list.limit, 0, 0);
+    /// without saying so is worse than none. Reading ends at the first gap, unless this try `is_last`. `limit` is the number of
+    /// new items asked for at once: what was too large is not asked for again.
+    async fn pages<T: Send>(
+        &self,
+        list: &Paged<'_, T>,
+        limit: &mut usize,
+        is_last: bool,
+    ) -> Result<Pages<T>, ReadError> {
+        let (mut offset, mut repeats) = (0, 0);
         let (mut total, mut doubted) = (None, false);
         let (mut seen, mut last) = (BTreeSet::new(), Vec::new());
-        let mut found = List { items: Vec::new(), undocumented: BTreeMap::new() };
+        let mut found = Pages { listed: Vec::new(), total: None, gap: None };
         loop {
             // Where all items would come again, a server that pays no heed to the offset could not be told from one that does.
             let overlap = if seen.len() > list.overlap { list.overlap } else { 0 };
-            let answer = match self.page(list, offset - overlap, limit + overlap).await {
-                Err(Failure { too_large: true, .. }) if limit > FEWEST => {
-                    limit = (limit / 2).max(FEWEST);
+            let answer = match self.page(list, offset - overlap, *limit + overlap).await {
+                Err(Failure { too_large: true, .. }) if *limit > FEWEST => {
+                    *limit = (*limit / 2).max(FEWEST);
                     continue;
                 }
                 answer => answer.map_err(|failure| failure.error)?,
             };
             let page = (list.read)(&answer.body).map_err(|misfit| self.nonsense(list.asked, &answer, &misfit))?;
-            if overlap > 0 && !goes_on(&page, &last, offset) {
-                let misfit = "does not go on where the page before it ended: the list was changed while it was read";
-                return Ok(Pages::Changed(self.nonsense(list.asked, &answer, misfit)));
-            }
+            let goes_on = overlap == 0 || goes_on(&page, &last, offset);
             let behind = page.listed.len().saturating_sub(overlap);
             offset += behind;
             let ended = page.total.is_some_and(|total| offset as u64 >= total);
             // One that says nothing of itself, or 0 behind other pages, does not take back what those said.
             total = page.total.filter(|it| *it > 0 || behind > 0).or(total);
+            found.total = found.total.max(total);
             let known = seen.len();
             if !page.listed.is_empty() {
                 last = page.listed.iter().rev().take(list.overlap).map(|(id, _)| id.clone()).collect();
             }
             for (id, listed) in page.listed {
                 if seen.insert(id.clone()) {
-                    found.add(id, listed);
+                    found.listed.push((id, listed));
                 }
+            }
+            let gap = if goes_on {
+                lack(seen.len(), total.filter(|_| ended), list.overlap)
+            } else {
+                Some(NO_LINK.to_owned())
+            };
+            if let Some(misfit) = gap {
+                found.gap.get_or_insert_with(|| self.nonsense(list.asked, &answer, &misfit));
+            }
+            if found.gap.is_some() && !is_last {
+                return Ok(found);
             }
             if behind == 0 {
                 let Some(total) = total.filter(|it| (offset as u64) < *it && *it <= MOST_ITEMS as u64) else {
-                    return Ok(Pages::Whole(found));
+                    return Ok(found);
                 };
                 if !doubted {
-                    (limit, doubted) = ((limit / 2).max(FEWEST), true);
+                    (*limit, doubted) = ((*limit / 2).max(FEWEST), true);
                     continue;
                 }
                 let misfit = format!("ends after {offset} of {total} items");
                 return Err(self.nonsense(list.asked, &answer, &misfit));
             }
-            if behind < limit && ended {
-                return Ok(Pages::Whole(found));
+            if behind < *limit && ended {
+                return Ok(found);
             }
             doubted = false;
             repeats = if seen.len() == known { repeats + 1 } else { 0 };
@@ -136,12 +173,16 @@ impl Client {
 }
 
 impl<T> List<T> {
-    fn add(&mut self, id: String, listed: Listed<T>) {
-        match listed {
-            Listed::Item(item) => self.items.push(item),
-            Listed::PassedOver => {}
-            Listed::Undocumented(what) => drop(self.undocumented.insert(id, what)),
+    fn of(listed: Vec<(String, Listed<T>)>) -> Self {
+        let mut list = Self { items: Vec::new(), undocumented: BTreeMap::new() };
+        for (id, listed) in listed {
+            match listed {
+                Listed::Item(item) => list.items.push(item),
+                Listed::PassedOver => {}
+                Listed::Undocumented(what) => drop(list.undocumented.insert(id, what)),
+            }
         }
+        list
     }
 }
 
@@ -152,6 +193,15 @@ fn goes_on<T>(page: &Page<T>, last: &[String], offset: usize) -> bool {
         return page.total.is_none_or(|total| total == 0 || total >= offset as u64);
     }
     page.listed.iter().any(|(id, _)| last.contains(id))
+}
+
+/// Why items are taken to be missing at the end of a list of `total` items of which so many were seen. Some may have been
+/// added before the others while it was read, as some may have left.
+fn lack(seen: usize, total: Option<u64>, overlap: usize) -> Option<String> {
+    let total = total.filter(|total| overlap > 0 && (seen + overlap) as u64 <= *total)?;
+    Some(format!(
+        "ends with {seen} of {total} items and others twice: the list has no stable order, or was changed while it was read"
+    ))
 }
 
 fn query(parameters: &[(&str, String)], offset: usize, limit: usize) -> String {

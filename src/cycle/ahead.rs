@@ -19,7 +19,7 @@ use crate::domain::books::Books;
 use crate::domain::evaluate::evaluate;
 use crate::domain::money::plain;
 use crate::domain::rule::{Metric, Rule, Side};
-use crate::domain::state::State;
+use crate::domain::state::{Remembered, State};
 use crate::domain::{Division, Time};
 use crate::forecast::{Prospect, PurchaseSums, Spending, is_told};
 use crate::store::Book;
@@ -95,7 +95,8 @@ pub(super) async fn look_ahead(watch: &Watch, memory: &mut Memory, harvest: &mut
             // A little old is better than nothing, in a message.
             let may_draw = judged || budget > 0;
             budget = budget.saturating_sub(usize::from(!judged));
-            let prospect = draw(watch, library, &mut memory.drawn, &harvest.reads, fund, now, may_draw).await;
+            let drawn = draw(watch, library, &mut memory.drawn, &harvest.reads, fund, now, may_draw).await;
+            let prospect = drawn.map(|drawn| with_alerts(drawn, watch, book, &harvest.reads, fund));
             hand_out(&mut harvest.reads, fund, prospect.as_ref());
         }
     }
@@ -164,6 +165,24 @@ fn hand_out(reads: &mut [Read], fund: &Fund, prospect: Option<&Arc<Prospect>>) {
     for place in fund {
         reads[*place].prospect = prospect.cloned();
     }
+}
+
+/// Makes the deposit of a fund end the alerts, too, that go on beyond their thresholds.
+fn with_alerts(drawn: Arc<Prospect>, watch: &Watch, book: &Book, reads: &[Read], fund: &Fund) -> Arc<Prospect> {
+    book.read(|state| {
+        let firing = |rule: &Rule| -> Vec<_> {
+            let watched =
+                fund.iter().map(|place| &reads[*place]).filter(|it| rule.watches(&watch.account, it.division));
+            let known = watched.filter_map(|read| remembered(state, watch, read, rule));
+            known.map(|known| &known.alert).filter(|alert| alert.firing().is_some()).collect()
+        };
+        let alerts = watch.rules.iter().map(|rule| (rule, firing(rule)));
+        drawn.with_alerts(alerts.filter(|(_, alerts)| !alerts.is_empty()))
+    })
+}
+
+fn remembered<'s>(state: &'s State, watch: &Watch, read: &Read, rule: &Rule) -> Option<&'s Remembered> {
+    state.alerts.get(&AlertKey { account: watch.account.clone(), division: read.division, rule: rule.name.clone() })
 }
 
 fn divisions<'f>(reads: &[Read], funds: impl IntoIterator<Item = &'f Fund>) -> BTreeSet<Division> {
@@ -306,8 +325,7 @@ fn watching<'w>(watch: &'w Watch, read: &Read) -> impl Iterator<Item = &'w Rule>
 /// Whether a message about funds may come of this reading, so that what lies ahead is worth the drawing.
 fn has_news(state: &State, watch: &Watch, read: &Read, now: Time) -> bool {
     watching(watch, read).filter(|rule| is_told(rule) && !rule.metric.looks_ahead()).any(|rule| {
-        let key = AlertKey { account: watch.account.clone(), division: read.division, rule: rule.name.clone() };
-        let known = state.alerts.get(&key);
+        let known = remembered(state, watch, read, rule);
         let before = known.map(|known| known.alert.clone()).unwrap_or_default();
         let Ok(verdict) = evaluate(rule, &read.reading(rule)) else { return false };
         let remind = |severity| rule.level(severity).and_then(|level| level.remind_every);

@@ -4,7 +4,7 @@ use chrono::Duration;
 use rust_decimal::Decimal;
 
 use super::Spending;
-use super::purchases::net_purchases;
+use super::purchases::{Refunded, net_purchases};
 use super::spending::until;
 use crate::domain::Time;
 use crate::domain::books::{Entry, Ledger};
@@ -12,7 +12,7 @@ use crate::domain::books::{Entry, Ledger};
 /// What a purchase usually costs: the median of the ledger's purchases of the year up to `now`, without what was refunded;
 /// 0 where it has none.
 pub fn usual_purchase(ledger: &Ledger, spending: &Spending, now: Time) -> Decimal {
-    usual(net_purchases(until(ledger, now), spending), now)
+    usual(net_purchases(until(ledger, now), spending, Refunded::Newest), now)
 }
 
 /// The same of purchases and what they cost, oldest first.
@@ -29,23 +29,25 @@ pub fn is_dry(funds: Decimal, usual: Decimal) -> bool {
     funds <= Decimal::ZERO || funds < usual
 }
 
-/// Of each of the last `weeks` weeks, oldest first: whether there was too little to buy with on a whole day of it.
+/// The most that a fund held on each of so many last days, the newest first.
 ///
 /// `known` are the lines up to `now`, each of which is taken back from what is available now.
-pub(super) fn starved(known: &[Entry], available: Decimal, usual: Decimal, now: Time, weeks: usize) -> Vec<bool> {
-    let mut starved = vec![false; weeks];
+pub(super) fn most_held(known: &[Entry], available: Decimal, now: Time, days: usize) -> Vec<Decimal> {
     let (mut left, mut funds, mut begin) = (known, available, now);
-    for week in starved.iter_mut().rev() {
-        for _ in 0..7 {
-            begin -= Duration::days(1);
-            let mut most = funds;
-            while let Some((entry, before)) = left.split_last().filter(|(entry, _)| entry.at > begin) {
-                funds = funds.saturating_sub(entry.change);
-                most = most.max(funds);
-                left = before;
-            }
-            *week |= is_dry(most, usual);
+    let day = |_| {
+        begin -= Duration::days(1);
+        let mut most = funds;
+        while let Some((entry, before)) = left.split_last().filter(|(entry, _)| entry.at > begin) {
+            funds = funds.saturating_sub(entry.change);
+            most = most.max(funds);
+            left = before;
         }
-    }
-    starved
+        most
+    };
+    (0..days).map(day).collect()
+}
+
+/// Tells of each week, oldest first, if there was too little to buy with on a whole day of it.
+pub(super) fn starved(held: &[Decimal], usual: Decimal) -> Vec<bool> {
+    held.chunks(7).rev().map(|week| week.iter().any(|most| is_dry(*most, usual))).collect()
 }

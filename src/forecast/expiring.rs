@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::spending::{is_refund, until};
+use super::Spending;
+use super::spending::until;
 use crate::domain::Time;
 use crate::domain::books::{Entry, Ledger};
 
@@ -22,10 +23,11 @@ struct Lot {
 /// Debits eat the oldest deposit first, whatever they are for; a refund goes back to the oldest; a write-off takes from the
 /// deposit that expires at that time. What was there before the first line is the oldest deposit and never expires. What will be spent until
 /// they expire is not deducted: the result is a fact of the books, not a guess.
-pub fn expiring(ledger: &Ledger, now: Time, within: Duration) -> Decimal {
+pub fn expiring(ledger: &Ledger, spending: &Spending, now: Time, within: Duration) -> Decimal {
     let last = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
     let due = |expires: Time| expires > now && last.is_none_or(|last| expires <= last);
-    Purse::after(until(ledger, now)).lots.iter().filter(|lot| lot.expires.is_some_and(due)).map(|lot| lot.left).sum()
+    let lots = Purse::after(until(ledger, now), spending).lots;
+    lots.iter().filter(|lot| lot.expires.is_some_and(due)).map(|lot| lot.left).sum()
 }
 
 /// What is left of each deposit, oldest first; or how much debt there is.
@@ -36,14 +38,14 @@ struct Purse {
 }
 
 impl Purse {
-    fn after(entries: &[Entry]) -> Self {
+    fn after(entries: &[Entry], spending: &Spending) -> Self {
         let mut purse = Self::default();
         let opening = entries.first().and_then(|first| Some(first.balance_after? - first.change)).unwrap_or_default();
         purse.change(opening, None);
         let mut paid = BTreeSet::new();
         for entry in entries {
             let of_order = entry.change > Decimal::ZERO && entry.order.is_some_and(|order| paid.contains(&order));
-            let refund = of_order || is_refund(entry);
+            let refund = of_order || spending.is_refund(entry);
             match purse.written_off(entry) {
                 Some(place) => purse.write_off(place, -entry.change),
                 None if refund => purse.give_back(entry.change),

@@ -28,8 +28,6 @@ const SLOPE_WEEKS: usize = 13;
 const NOT_AS_BEFORE: f64 = 0.6;
 /// So many weeks are drawn together, on average.
 const RUN: usize = 6;
-/// A day and those next to it, nearest first.
-const NEAREST: [isize; 7] = [0, -1, 1, -2, 2, -3, 3];
 const DAYS_AHEAD: i32 = HORIZON_DAYS.cast_signed();
 
 /// What each future has spent by the end of each day: future after future, day after day.
@@ -116,7 +114,8 @@ fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut Chance)
         while days < DAYS_AHEAD + LONGEST_LEAD
             && let Some(lead) = leads.lead(possible, longest, odds, chance.share())
             && let Ok(day) = usize::try_from(days - lead)
-            && let Some(day) = future.get_mut(chance.near(day, &model.weekdays))
+            && let day = model.calendar.near(day, chance).saturating_sub(usize::from(model.is_late_in_the_day))
+            && let Some(day) = future.get_mut(day)
         {
             let price =
                 *price.get_or_insert_with(|| scaled(due.price, *chance.any(&model.prices[due.prices], &UNCHANGED)));
@@ -158,16 +157,6 @@ fn parts(share: f64) -> i64 {
 pub(super) struct Chance(ChaCha8Rng);
 
 impl Chance {
-    /// This day or the nearest one on which something is done, by the chance of each day of the week, beginning with today.
-    fn near(&mut self, day: usize, weekdays: &[f64; 7]) -> usize {
-        let near = NEAREST.into_iter().filter_map(|days| day.checked_add_signed(days));
-        let mut done = |day: &usize| {
-            let chance = weekdays[day % 7];
-            chance >= 1.0 || chance > 0.0 && self.share() < chance
-        };
-        near.into_iter().find(|day| done(day)).unwrap_or(day)
-    }
-
     /// One of the numbers below this, each as likely.
     fn below(&mut self, count: usize) -> usize {
         let count = u64::try_from(count).unwrap_or(u64::MAX).min(u64::from(u32::MAX));

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::drought::starved;
+use super::drought::{most_held, starved};
 use super::list_prices::list_change;
 use super::prices::Prices;
 use super::purchases::{Purchase, PurchaseKind, Purchases};
 use super::ratio::{Ratio, UNCHANGED, scaled};
-use super::renewal_model::RenewalModel;
+use super::renewal_model::{Funds, RenewalModel};
 use super::renewals::days_before;
 use super::{LEAST_HISTORY_DAYS, LEAST_PURCHASES, NotYet};
 use crate::domain::Time;
@@ -60,7 +60,11 @@ impl History {
         let days = known.first().map_or(0, |first| (now - first.at).num_days());
         let days = u32::try_from(days).unwrap_or(u32::MAX);
         if days < LEAST_HISTORY_DAYS {
-            return Err(NotYet::TooShort { days });
+            // Where its first line found something, the account is older than that: it bought nothing for long.
+            let is_older =
+                known.first().is_some_and(|first| first.balance_after.is_some_and(|after| after != first.change));
+            let count = u32::try_from(purchases.all.len()).unwrap_or(u32::MAX).min(LEAST_PURCHASES - 1);
+            return Err(if is_older { NotYet::TooFewPurchases { count } } else { NotYet::TooShort { days } });
         }
         let weeks = usize::try_from(days / 7).unwrap_or(MOST_WEEKS).min(MOST_WEEKS);
         let first = now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0));
@@ -82,12 +86,19 @@ impl History {
             // As if one more had been bought: that none was in a few weeks does not mean that none will be.
             body[0][0] = body[0][0].saturating_add(minor(usual)).min(MOST_A_DAY);
         }
-        let told = told(&starved(known, available, usual, now, weeks), recent, now);
+        let held = most_held(known, available, now, 7 * weeks);
+        let told = told(&starved(&held, usual), recent, now);
         let tells_nothing = |day: NaiveDate| {
             let ago = usize::try_from((today - day).num_days()).unwrap_or(usize::MAX);
             weeks.checked_sub(1 + ago / 7).is_some_and(|week| told.binary_search(&week).is_err())
         };
-        let renewals = RenewalModel::read(purchases, &prices, tells_nothing);
+        let mut most = Minor::MIN;
+        let since = held.into_iter().map(|held| {
+            most = most.max(minor(held));
+            most
+        });
+        let funds = Funds { since: since.collect(), tells_nothing };
+        let renewals = RenewalModel::read(purchases, &prices, &funds);
         let mut body: Vec<Week> = told.iter().map(|week| body[*week]).collect();
         let begin = |week: &usize| days_before(today, 7 * u64::try_from(weeks - week).unwrap_or(0));
         let begins = told.iter().map(begin).collect();

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use rust_decimal::prelude::ToPrimitive as _;
 
+use super::history::minor;
 use super::purchases::{Renewal, last_day};
 use super::ratio::count;
-use super::renewals::{LATEST_RENEWAL, LONGEST_LEAD, days_before};
+use super::renewals::{LATEST_RENEWAL, LONGEST_LEAD, days_before, days_between};
 use crate::domain::books::Order;
 
 /// Number of the newest renewals that tell the leads, as far as they were made within a year …
@@ -17,8 +18,10 @@ const NEWEST: usize = 40;
 const LEAST_DAYS: i32 = 31;
 /// Number of leads that are kept, at most.
 const MOST: usize = 200;
-/// Number of renewals from which on a product has leads of its own.
+/// Number of renewals from which on a product has leads of its own alone. Of fewer each counts as so many, and leads of all orders as the
+/// rest.
 const LEAST: usize = 12;
+const OWN: usize = 2;
 /// Orders that are added to those of each day, so that a few orders cannot say that none is renewed later.
 const DOUBT: f64 = 0.5;
 /// Beside the known leads there is one of unknown length: any below one of these, chosen for each future.
@@ -32,6 +35,7 @@ pub(super) struct Leads<'a> {
     /// Those of all orders, then those of each product with enough.
     pub(super) classes: Vec<Class>,
     products: BTreeMap<&'a str, usize>,
+    sizes: BySize,
 }
 
 /// Leads that are as likely as each other, and one more that may be any.
@@ -50,6 +54,10 @@ pub(super) struct Class {
 pub(super) struct Possible {
     /// Of the known ones.
     as_known: f64,
+    /// Of those that were not possible for want of funds: such an order is renewed as soon as there are some.
+    put_off: f64,
+    /// The lead that it has then: the days that are left.
+    days: i32,
     /// Of one of unknown length, by the longest that it can be.
     of_its_own: [f64; LONGEST_LEADS.len()],
 }
@@ -57,28 +65,36 @@ pub(super) struct Possible {
 impl Class {
     fn new(leads: Vec<i32>) -> Self {
         let all = count(leads.len() + 1);
-        let whole = Possible { as_known: count(leads.len()) / all, of_its_own: [1.0 / all; LONGEST_LEADS.len()] };
+        let as_known = count(leads.len()) / all;
+        let whole = Possible { as_known, put_off: 0.0, days: 0, of_its_own: [1.0 / all; LONGEST_LEADS.len()] };
         Self { leads, all, whole }
     }
 
-    /// For an order that ends in so many days.
-    pub(super) fn possible(&self, days: i32) -> Possible {
+    /// For an order that ends in so many days; `short` tells if the funds were too low to pay for it so many days ago.
+    pub(super) fn possible(&self, days: i32, short: impl Fn(i32) -> bool) -> Possible {
         let known = self.leads.partition_point(|lead| *lead <= days);
+        let put_off = self.leads[known..].iter().filter(|lead| short(*lead - days)).count();
         let own = |longest: u8| f64::from((days + 1).clamp(0, longest.into())) / f64::from(longest) / self.all;
-        Possible { as_known: count(known) / self.all, of_its_own: LONGEST_LEADS.map(own) }
+        let [as_known, put_off] = [known, put_off].map(|leads| count(leads) / self.all);
+        Possible { as_known, put_off, days, of_its_own: LONGEST_LEADS.map(own) }
     }
 
     /// The lead of an order's renewal, chosen by a number from 0 to 1; `None` if it is not renewed. The closer its end without a
     /// renewal, the less likely one is, where the others came earlier; the fewer leads are known, the more likely it goes its own way.
     pub(super) fn lead(&self, possible: &Possible, longest: usize, renewed: Odds, chosen: f64) -> Option<i32> {
-        let (as_known, of_its_own) = (possible.as_known, possible.of_its_own[longest]);
+        let Possible { as_known, put_off, days, of_its_own } = *possible;
         // One number says whether it comes, and which lead it has.
-        let chosen = chosen * (as_known + of_its_own + renewed.against);
-        if chosen < as_known {
-            return self.leads.get((chosen * self.all).to_usize().unwrap_or(0)).copied();
+        let mut left = chosen * (as_known + put_off + of_its_own[longest] + renewed.against);
+        if left < as_known {
+            return self.leads.get((left * self.all).to_usize().unwrap_or(0)).copied();
         }
-        let own = (chosen - as_known) * self.all * f64::from(LONGEST_LEADS[longest]);
-        (chosen < as_known + of_its_own).then(|| own.to_i32().unwrap_or(0))
+        left -= as_known;
+        if left < put_off {
+            return Some(days);
+        }
+        left -= put_off;
+        let own = left * self.all * f64::from(LONGEST_LEADS[longest]);
+        (left < of_its_own[longest]).then(|| own.to_i32().unwrap_or(0))
     }
 
     /// Any of the known leads, chosen by a number from 0 to 1.
@@ -103,7 +119,8 @@ impl Odds {
 
 /// The days on which an order could be renewed.
 #[derive(Clone, Copy)]
-struct Exposure {
+struct Exposure<'a> {
+    order: &'a Order,
     /// Days from today to its end.
     ends: i32,
     /// The longest lead that it can have: it was placed the day before.
@@ -113,34 +130,54 @@ struct Exposure {
 }
 
 impl<'a> Leads<'a> {
-    pub(super) fn read(orders: &'a [Order], renewals: &[Renewal], today: NaiveDate) -> Self {
+    /// Reads them from these orders; `short` tells if the funds were too low to pay for an order so many days ago.
+    pub(super) fn read(
+        orders: &'a [Order],
+        renewals: &[Renewal],
+        today: NaiveDate,
+        short: &impl Fn(&Order, i32) -> bool,
+    ) -> Self {
         let mut leads: Vec<Option<i32>> = vec![None; orders.len()];
         for renewal in renewals.iter().filter(|renewal| renewal.on <= today) {
             leads[renewal.renewed] = Some(renewal.lead);
         }
-        let days = |day: NaiveDate, from: NaiveDate| i32::try_from((day - from).num_days()).unwrap_or(i32::MAX);
+        let sizes = BySize::read(orders, renewals, today);
         let first = days_before(today, 365);
-        let mut by_product: BTreeMap<Option<&str>, Vec<Exposure>> = BTreeMap::new();
+        let mut by_product: BTreeMap<Option<&str>, Vec<Exposure<'_>>> = BTreeMap::new();
         for (order, renewed) in orders.iter().zip(leads) {
             let end = last_day(order);
             let is_known = renewed.is_some() || !order.renewed;
-            let ends = days(end, today);
+            let ends = days_between(today, end);
             if is_known && end >= first && ends <= LONGEST_LEAD {
-                let longest = order.placed.map_or(LONGEST_LEAD, |placed| days(end, placed) - 1);
-                by_product.entry(order.product.as_deref()).or_default().push(Exposure { ends, longest, renewed });
+                let longest = order.placed.map_or(LONGEST_LEAD, |placed| days_between(placed, end) - 1);
+                let earlier = sizes.earlier(order);
+                let [ends, longest] = [ends, longest].map(|days| days.saturating_sub(earlier));
+                let renewed = renewed.map(|lead| lead.saturating_sub(earlier));
+                by_product.entry(order.product.as_deref()).or_default().push(Exposure {
+                    order,
+                    ends,
+                    longest,
+                    renewed,
+                });
             }
         }
-        let all: Vec<Exposure> = by_product.values().flatten().copied().collect();
-        let mut classes = vec![Class::new(likely(&all))];
+        let all: Vec<Exposure<'_>> = by_product.values().flatten().copied().collect();
+        let pooled = likely(&all, short);
+        let mut classes = vec![Class::new(pooled.clone())];
         let mut products = BTreeMap::new();
         for (product, exposures) in by_product {
-            let own = likely(&exposures);
-            if let Some(product) = product.filter(|_| own.len() >= LEAST) {
+            let own = blended(likely(&exposures, short), &pooled);
+            if let (Some(product), Some(own)) = (product, own) {
                 products.insert(product, classes.len());
                 classes.push(Class::new(own));
             }
         }
-        Self { classes, products }
+        Self { classes, products, sizes }
+    }
+
+    /// Days that an order of its size is renewed earlier than others.
+    pub(super) fn earlier(&self, order: &Order) -> i32 {
+        self.sizes.earlier(order)
     }
 
     /// The place of the leads of this order.
@@ -151,22 +188,23 @@ impl<'a> Leads<'a> {
 
 /// As many leads as renewals were counted. On each day before its end, an order that is not renewed yet is renewed with the chance that
 /// such orders had lately.
-fn likely(exposures: &[Exposure]) -> Vec<i32> {
-    let made = exposures.iter().filter_map(|order| Some(order.renewed? - order.ends));
+fn likely(exposures: &[Exposure<'_>], short: &impl Fn(&Order, i32) -> bool) -> Vec<i32> {
+    let made = exposures.iter().filter_map(|its| Some(its.renewed? - its.ends));
     let mut made: Vec<i32> = made.filter(|ago| *ago <= 365).collect();
     made.sort_unstable();
     let Some(newest) = made.get(NEWEST.min(made.len()).saturating_sub(1)) else { return Vec::new() };
     // A few days alone would say that all orders are renewed as early as those of one day.
     let first = (*newest).max(LEAST_DAYS);
     let (mut waiting, mut renewed) = ([0.0; DAYS], [0.0; DAYS]);
-    for order in exposures {
-        let earliest = order.longest.min(order.ends + first).min(LONGEST_LEAD);
-        // Today is not over: an order that is not renewed yet says nothing of it.
-        let latest = order.renewed.unwrap_or(order.ends + 1).max(-LATEST_RENEWAL);
-        for lead in latest..=earliest {
+    for its in exposures {
+        let earliest = its.longest.min(its.ends + first).min(LONGEST_LEAD);
+        // Today is not over: an order that is not renewed yet says nothing of it, nor of days on which it could not be paid.
+        let latest = its.renewed.unwrap_or(its.ends + 1).max(-LATEST_RENEWAL);
+        for lead in (latest..=earliest).filter(|lead| its.renewed == Some(*lead) || !short(its.order, lead - its.ends))
+        {
             waiting[place(lead)] += 1.0;
         }
-        if let Some(lead) = order.renewed.filter(|lead| (latest..=earliest).contains(lead)) {
+        if let Some(lead) = its.renewed.filter(|lead| (latest..=earliest).contains(lead)) {
             renewed[place(lead)] += 1.0;
         }
     }
@@ -177,6 +215,71 @@ fn likely(exposures: &[Exposure]) -> Vec<i32> {
         chance
     });
     quantiles(&chances.collect::<Vec<f64>>(), made.partition_point(|ago| *ago <= first).min(MOST))
+}
+
+/// The leads of a product: its own, and beside few of them those of all orders; `None` where it has hardly any.
+fn blended(own: Vec<i32>, pooled: &[i32]) -> Option<Vec<i32>> {
+    if own.len() >= LEAST {
+        return Some(own);
+    }
+    let others = LEAST.saturating_sub(OWN * own.len());
+    let mut leads: Vec<i32> = own.iter().flat_map(|lead| [*lead; OWN]).collect();
+    leads.extend((0..others).filter_map(|place| pooled.get((2 * place + 1) * pooled.len() / (2 * others))));
+    leads.sort_unstable();
+    (!own.is_empty()).then_some(leads)
+}
+
+/// How much earlier dear orders are renewed than cheap ones.
+#[derive(Debug, Clone, Copy)]
+struct BySize {
+    /// Days for each doubling of the price.
+    days: f64,
+    /// Doublings of the price of the mean order.
+    mean: f64,
+}
+
+impl BySize {
+    /// The line through the leads of the last year's renewals, where it is hardly by chance.
+    fn read(orders: &[Order], renewals: &[Renewal], today: NaiveDate) -> Self {
+        /// Squares of the slope in those of its deviation.
+        const HARDLY_BY_CHANCE: f64 = 12.0;
+        let first = days_before(today, 365);
+        let points = || {
+            let recent = renewals.iter().filter(|renewal| renewal.on >= first && renewal.on <= today);
+            recent.map(|renewal| (doublings(&orders[renewal.renewed]), f64::from(renewal.lead)))
+        };
+        let none = Self { days: 0.0, mean: 0.0 };
+        let number = points().count();
+        if number < LEAST {
+            return none;
+        }
+        let all = count(number);
+        let (sum, leads) = points().fold((0.0, 0.0), |(sum, leads), (size, lead)| (sum + size, leads + lead));
+        let (mean, lead_mean) = (sum / all, leads / all);
+        let (mut of_sizes, mut of_both, mut of_leads) = (0.0, 0.0, 0.0);
+        for (size, lead) in points() {
+            let (size, lead) = (size - mean, lead - lead_mean);
+            (of_sizes, of_both, of_leads) = (of_sizes + size * size, of_both + size * lead, of_leads + lead * lead);
+        }
+        let unexplained = (of_leads * of_sizes - of_both * of_both) / count(number - 2);
+        if of_both * of_both > HARDLY_BY_CHANCE * unexplained.max(0.0) && of_sizes > 0.0 {
+            Self { days: of_both / of_sizes, mean }
+        } else {
+            none
+        }
+    }
+
+    fn earlier(self, order: &Order) -> i32 {
+        let most = f64::from(LONGEST_LEAD);
+        (self.days * (doublings(order) - self.mean)).clamp(-most, most).round().to_i32().unwrap_or(0)
+    }
+}
+
+/// Doublings from a hundredth to the order's price: a measure of its size, no amount.
+fn doublings(order: &Order) -> f64 {
+    let price = minor(order.price).max(1).unsigned_abs();
+    let shifted = (price << price.leading_zeros()) >> 32;
+    f64::from(price.ilog2()) + f64::from(u32::try_from(shifted).unwrap_or(u32::MAX)) / 2_147_483_648.0 - 1.0
 }
 
 /// So many leads that together are spread as these chances, of which the first is that of the longest.
@@ -202,15 +305,40 @@ fn place(lead: i32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    /// An order that was renewed so many days ago, with this lead.
-    fn renewed(ago: i32, lead: i32) -> Exposure {
-        Exposure { ends: lead - ago, longest: LONGEST_LEAD, renewed: Some(lead) }
+    static ORDER: LazyLock<Order> = LazyLock::new(|| order(100));
+
+    fn order(price: i64) -> Order {
+        Order {
+            id: 1,
+            division: None,
+            product: None,
+            common_name: None,
+            price: price.into(),
+            expired: false,
+            renewed: false,
+            placed: None,
+            bought_until: None,
+            is_plan: false,
+            certificate_ends: NaiveDate::MAX,
+            order_ends: None,
+        }
     }
 
-    fn waiting(ends: i32) -> Exposure {
-        Exposure { ends, longest: LONGEST_LEAD, renewed: None }
+    /// An order that was renewed so many days ago, with this lead.
+    fn renewed(ago: i32, lead: i32) -> Exposure<'static> {
+        Exposure { order: &ORDER, ends: lead - ago, longest: LONGEST_LEAD, renewed: Some(lead) }
+    }
+
+    fn waiting(ends: i32) -> Exposure<'static> {
+        Exposure { order: &ORDER, ends, longest: LONGEST_LEAD, renewed: None }
+    }
+
+    fn likely_of(exposures: &[Exposure<'_>]) -> Vec<i32> {
+        likely(exposures, &|_, _| false)
     }
 
     fn mean(leads: &[i32]) -> f64 {
@@ -219,26 +347,26 @@ mod tests {
 
     #[test]
     fn leads_of_a_year_are_those_that_were_made() {
-        let exposures: Vec<Exposure> = (0..30).map(|number| renewed(10 + 12 * number, 20 + number % 3)).collect();
-        let leads = likely(&exposures);
+        let exposures: Vec<Exposure<'_>> = (0..30).map(|number| renewed(10 + 12 * number, 20 + number % 3)).collect();
+        let leads = likely_of(&exposures);
         assert_eq!((leads.len(), leads[0], leads[29]), (30, 20, 22));
         assert!(leads.is_sorted() && (mean(&leads) - 21.0).abs() < 0.2, "{leads:?}");
     }
 
     #[test]
     fn where_nothing_was_renewed_there_are_no_leads() {
-        assert_eq!(likely(&[]), [0; 0]);
-        assert_eq!(likely(&[waiting(30), waiting(-20)]), [0; 0]);
+        assert_eq!(likely_of(&[]), [0; 0]);
+        assert_eq!(likely_of(&[waiting(30), waiting(-20)]), [0; 0]);
         assert_eq!(quantiles(&[0.0; DAYS], 7), [0; 0]);
     }
 
     #[test]
     fn orders_that_wait_say_that_leads_are_short() {
         // Three were renewed 60 days before their ends; thirty have passed that day and wait.
-        let early: Vec<Exposure> = (1..=3).map(|ago| renewed(ago, 60)).collect();
-        let passed: Vec<Exposure> = (20..50).map(waiting).collect();
-        let others: Vec<Exposure> = (1..=30).map(|ago| renewed(ago, 5)).collect();
-        let leads = likely(&[early, passed, others].concat());
+        let early: Vec<Exposure<'_>> = (1..=3).map(|ago| renewed(ago, 60)).collect();
+        let passed: Vec<Exposure<'_>> = (20..50).map(waiting).collect();
+        let others: Vec<Exposure<'_>> = (1..=30).map(|ago| renewed(ago, 5)).collect();
+        let leads = likely_of(&[early, passed, others].concat());
         let longest = leads.iter().filter(|lead| **lead == 60).count();
         assert!((1..=4).contains(&longest), "{leads:?}");
     }
@@ -248,7 +376,7 @@ mod tests {
         // Each month's batch is renewed on its last day, 35 to 64 days before the ends.
         let batch = |ago: i32| (0..60).map(move |number| renewed(ago, 35 + number / 2));
         let next = (0..60).map(|number| waiting(64 + number / 2));
-        let leads = likely(&batch(1).chain(batch(31)).chain(batch(61)).chain(next).collect::<Vec<_>>());
+        let leads = likely_of(&batch(1).chain(batch(31)).chain(batch(61)).chain(next).collect::<Vec<_>>());
         assert!((46.0..56.0).contains(&mean(&leads)), "{}", mean(&leads));
     }
 
@@ -256,17 +384,17 @@ mod tests {
     fn a_day_that_has_just_begun_says_nothing_of_orders_that_wait() {
         let past = || (1..=60).flat_map(|ago| (0..50).map(move |_| renewed(ago, 30)));
         let today = || (0..50).map(|_| waiting(30));
-        let leads = likely(&past().chain(today()).collect::<Vec<_>>());
+        let leads = likely_of(&past().chain(today()).collect::<Vec<_>>());
         assert!(leads.len() == MOST && leads.iter().all(|lead| *lead == 30), "{leads:?}");
     }
 
     #[test]
     fn late_renewals_have_leads_below_nothing() {
-        let leads = likely(&(1..=40).map(|ago| renewed(ago, -15)).collect::<Vec<_>>());
+        let leads = likely_of(&(1..=40).map(|ago| renewed(ago, -15)).collect::<Vec<_>>());
         assert_eq!(leads, [-15; 40]);
-        let half: Vec<Exposure> = (1..=40).map(|ago| renewed(ago, if ago % 2 == 0 { 10 } else { -15 })).collect();
+        let half: Vec<Exposure<'_>> = (1..=40).map(|ago| renewed(ago, if ago % 2 == 0 { 10 } else { -15 })).collect();
         let late_ones_to_come = (0..25).step_by(2).map(|ago| waiting(ago - 15));
-        let late = likely(&half.into_iter().chain(late_ones_to_come).collect::<Vec<_>>())
+        let late = likely_of(&half.into_iter().chain(late_ones_to_come).collect::<Vec<_>>())
             .into_iter()
             .filter(|lead| *lead == -15)
             .count();
@@ -275,15 +403,55 @@ mod tests {
 
     #[test]
     fn an_order_can_have_no_lead_longer_than_it_lasted() {
-        let short: Vec<Exposure> = (1..=20).map(|ago| Exposure { longest: 25, ..renewed(ago, 20) }).collect();
-        assert_eq!(likely(&short), [20; 20]);
+        let short: Vec<Exposure<'_>> = (1..=20).map(|ago| Exposure { longest: 25, ..renewed(ago, 20) }).collect();
+        assert_eq!(likely_of(&short), [20; 20]);
     }
 
     #[test]
     fn an_order_has_a_lead_that_is_still_ahead_or_none() {
         let class = Class::new(vec![10; 11]);
-        assert!(class.possible(9).as_known < 1e-12 && class.possible(10).as_known > 0.9);
+        assert!(class.possible(9, |_| false).as_known < 1e-12 && class.possible(10, |_| false).as_known > 0.9);
         assert_eq!(class.lead(&class.whole, 0, Odds::of(1.0), 0.5), Some(10));
         assert_eq!(class.lead(&class.whole, 0, Odds::of(0.0), 0.5), None);
+    }
+
+    #[test]
+    fn an_order_that_could_not_be_paid_is_renewed_as_soon_as_it_can() {
+        let class = Class::new(vec![10; 11]);
+        let funds_came_yesterday = |ago: i32| ago > 1;
+        let possible = class.possible(4, funds_came_yesterday);
+        assert!(possible.put_off > 0.9 && possible.as_known < 1e-12);
+        assert_eq!(class.lead(&possible, 0, Odds::of(0.9), 0.5), Some(4));
+        let passed: Vec<Exposure<'_>> = (1..=20).map(|ago| renewed(ago, 5)).chain((6..40).map(waiting)).collect();
+        let early = [passed.clone(), vec![renewed(40, 50); 4]].concat();
+        let long = |leads: Vec<i32>| leads.into_iter().filter(|lead| *lead == 50).count();
+        assert!(long(likely(&early, &|_, ago| ago < 44)) > long(likely_of(&early)), "no funds while the others waited");
+    }
+
+    #[test]
+    fn few_leads_of_a_product_stand_beside_those_of_all_orders() {
+        let pooled: Vec<i32> = (0..40).collect();
+        assert_eq!(blended(vec![], &pooled), None);
+        assert_eq!(blended(vec![7; 12], &pooled), Some(vec![7; 12]));
+        assert_eq!(blended(vec![90; 3], &pooled), Some(vec![3, 10, 16, 23, 30, 36, 90, 90, 90, 90, 90, 90]));
+        assert_eq!(blended(vec![90; 7], &pooled), Some(vec![90; 14]));
+        assert_eq!(blended(vec![90], &[]), Some(vec![90; 2]));
+    }
+
+    #[test]
+    fn dear_orders_may_be_renewed_earlier() {
+        let today = NaiveDate::from_ymd_opt(2026, 11, 24).unwrap();
+        let orders: Vec<Order> = [100, 200, 400, 800].repeat(4).into_iter().map(order).collect();
+        let renewals = |lead: &dyn Fn(usize) -> i32| -> Vec<Renewal> {
+            let renewal = |place| Renewal { renewed: place, by: None, purchase: None, on: today, lead: lead(place) };
+            (0..orders.len()).map(renewal).collect()
+        };
+        let sizes = BySize::read(&orders, &renewals(&|place| 10 * (place % 4) as i32 + (place % 3) as i32), today);
+        let earlier: Vec<i32> = [100, 200, 400, 800, 1600].map(|price| sizes.earlier(&order(price))).to_vec();
+        assert_eq!(earlier, [-15, -5, 5, 15, 25]);
+        let by_chance = BySize::read(&orders, &renewals(&|place| 5 * (place * 7 % 5) as i32), today);
+        assert_eq!(by_chance.earlier(&order(80_000)), 0);
+        assert_eq!(BySize::read(&orders, &[], today).earlier(&order(1)), 0);
+        assert!((doublings(&order(2)) - doublings(&order(1)) - 1.0).abs() < 1e-6 && doublings(&order(0)) == 0.0);
     }
 }

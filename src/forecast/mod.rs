@@ -5,6 +5,7 @@
 //! [`Forecast`], many futures of the fund, drawn from its own past. `docs/forecast.md` tells both to people. Whatever
 //! the books hold of the time after `now` is not looked at, so that a rehearsal of the past sees what it could.
 
+mod calendar;
 mod drought;
 mod expiring;
 mod funds;

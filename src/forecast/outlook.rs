@@ -16,7 +16,7 @@ use crate::domain::books::{Ledger, Order};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotYet {
     /// The ledger does not reach back far enough.
-    #[error("the ledger reaches back {days} days; a forecast needs {LEAST_HISTORY_DAYS}")]
+    #[error("the ledger reaches back {days} {}; a forecast needs {LEAST_HISTORY_DAYS}", if *days == 1 { "day" } else { "days" })]
     TooShort {
         /// Whole days since its first line.
         days: u32,
@@ -70,7 +70,8 @@ impl Forecast {
     /// The same from purchases that are known for what they are.
     pub fn of(purchases: &Purchases<'_>, available: Decimal) -> Result<Self, NotYet> {
         if purchases.all.is_empty() {
-            return Err(NotYet::NothingBought);
+            let too_short = purchases.days_covered().filter(|days| *days < LEAST_HISTORY_DAYS);
+            return Err(too_short.map_or(NotYet::NothingBought, |days| NotYet::TooShort { days }));
         }
         let usual = purchases.usual();
         let history = History::read(purchases, (available, usual))?;

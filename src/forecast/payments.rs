@@ -3,7 +3,9 @@
 use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive as _;
 
+use super::LEAST_HISTORY_DAYS;
 use super::purchases::{Payment, Purchases, Renewal};
+use super::renewals::days_before;
 use super::share::Share;
 
 /// The source of the money for an order probably pays for its renewal, too: parameters of beta distributions.
@@ -69,19 +71,28 @@ pub(super) struct UsualPayments {
     /// Of each order, in the order of the listing.
     made: Vec<Payment>,
     /// The share of an order whose payment the ledger does not show: 0 where nothing at all was bought from the balance,
-    /// `None` where what was bought cannot be told.
+    /// `None` where the ledger is too short to tell.
     unknown: Option<Decimal>,
 }
 
 impl UsualPayments {
     pub(super) fn read(purchases: &Purchases<'_>) -> Self {
-        let nothing_bought = purchases.all.is_empty().then_some(Decimal::ZERO);
-        let unknown = usual_share(&purchases.payments).or(nothing_bought);
+        let too_short = purchases.days_covered().is_some_and(|days| days < LEAST_HISTORY_DAYS);
+        let unknown = if too_short {
+            None
+        } else if purchases.all.is_empty() {
+            // What was ordered meanwhile was paid elsewhere; where nothing was, nothing is known.
+            let first = days_before(purchases.now.date_naive(), 365);
+            let was_ordered = purchases.orders.iter().any(|order| order.placed >= Some(first));
+            was_ordered.then_some(Decimal::ZERO)
+        } else {
+            usual_share(&purchases.payments)
+        };
         Self { made: purchases.payments.clone(), unknown }
     }
 
     /// The share of its price that the renewal of the order at this place usually takes from the balance, from 0 to 1.
-    pub(super) fn from_balance(&self, place: usize) -> Option<Decimal> {
+    pub(super) fn share_from_balance(&self, place: usize) -> Option<Decimal> {
         match self.made.get(place)? {
             Payment::Balance => Some(Decimal::ONE),
             Payment::Elsewhere => Some(Decimal::ZERO),

@@ -3,6 +3,7 @@
 //! The futures are drawn once, for what the rules that watch the fund ask; then they are forgotten, and the answers stay.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -14,9 +15,10 @@ use super::{Confidence, Forecast, PurchaseSums, Purchases, RenewalsSum, Spending
 use super::{deposit, expiring, past, renewals_due, shortfall, sparkline, spend};
 use crate::domain::Time;
 use crate::domain::ahead::{Ahead, Band, Chart, RenewalsDue, Runway};
+use crate::domain::alert::{Alert, transition};
 use crate::domain::balance::{Balance, Outlook, Reading, Unreadable};
 use crate::domain::books::{Books, Gap, Ledger, Order};
-use crate::domain::evaluate::evaluate;
+use crate::domain::evaluate::{Blind, Verdict, evaluate};
 use crate::domain::money::{Currency, Money};
 use crate::domain::rule::{Bound, Level, Metric, Rule, Severity, Side};
 
@@ -51,7 +53,7 @@ pub struct Prospect {
     futures: Result<Futures, Reading>,
     /// `None` where the ledger or the orders are not known, or nothing was drawn.
     learnt: Option<Learnt>,
-    /// What ends every alert of this reading.
+    /// Ends every alert of this reading: of the rules that are breached, and those that [`Prospect::with_alerts`] added.
     deposit: Option<Deposit>,
     /// Readings that were made before.
     read: Vec<(Asked, Reading)>,
@@ -102,7 +104,8 @@ pub fn is_told(rule: &Rule) -> bool {
 }
 
 impl Prospect {
-    /// What these books and this balance say at `now`, drawn for these rules.
+    /// Draws what these books and this balance say at `now`, for these rules. Those that are breached count as alerts that the
+    /// deposit has to end.
     pub fn new<'r>(
         balance: &Balance,
         books: Books,
@@ -142,12 +145,33 @@ impl Prospect {
     }
 
     fn is_breached(&self, rule: &Rule) -> bool {
-        let reading = match rule.metric {
-            Metric::AvailableFunds => self.funds.clone(),
-            Metric::Balance => self.balance.clone(),
-            _ => self.reading(rule),
+        self.evaluated(rule).is_ok_and(|verdict| verdict.breached().is_some())
+    }
+
+    fn evaluated(&self, rule: &Rule) -> Result<Verdict, Blind> {
+        match rule.metric {
+            Metric::AvailableFunds => evaluate(rule, &self.funds),
+            Metric::Balance => evaluate(rule, &self.balance),
+            _ => evaluate(rule, &self.reading(rule)),
+        }
+    }
+
+    /// Adds alerts that fire, of the rules that this was drawn for, to those that the deposit ends: beyond its threshold, an
+    /// alert goes on up to `clear_at`, and while it cannot be evaluated.
+    #[must_use]
+    pub fn with_alerts<'a>(self: Arc<Self>, alerts: impl IntoIterator<Item = (&'a Rule, Vec<&'a Alert>)>) -> Arc<Self> {
+        let goes_on = |rule: &Rule, alerts: Vec<&Alert>| match self.evaluated(rule) {
+            // Counted already.
+            Ok(verdict) if verdict.breached().is_some() => false,
+            Ok(verdict) => {
+                alerts.iter().any(|alert| transition(alert, &verdict, |_| None, self.now).0.firing().is_some())
+            }
+            Err(_) => alerts.iter().any(|alert| alert.firing().is_some()),
         };
-        evaluate(rule, &reading).is_ok_and(|verdict| verdict.breached().is_some())
+        let going_on = alerts.into_iter().filter_map(|(rule, alerts)| goes_on(rule, alerts).then_some(rule));
+        let deposits = going_on.filter_map(|rule| self.deposit(rule)).chain(self.deposit.clone());
+        let deposit = deposits.reduce(Deposit::max);
+        if deposit == self.deposit { self } else { Arc::new(Self { deposit, ..(*self).clone() }) }
     }
 
     /// Answers with these readings where one of these rules is asked about, whatever its own books say: for a replay, in
@@ -167,7 +191,7 @@ impl Prospect {
             Metric::Shortfall if self.funds == Reading::Unlimited => Ok(Decimal::ZERO),
             Metric::Shortfall => self.shortfall(rule),
             Metric::Spend => self.fresh_ledger().map(|it| spend(it, &self.spending, self.now, within(rule))),
-            Metric::ExpiringFunds => self.ledger().map(|it| expiring(it, self.now, within(rule))),
+            Metric::ExpiringFunds => self.ledger().map(|it| expiring(it, &self.spending, self.now, within(rule))),
             Metric::RenewalsDue => self.renewals(within(rule)).map(|sum| sum.amount),
             Metric::AvailableFunds | Metric::Balance | Metric::UnpaidInvoices | Metric::UsedCredit => {
                 return Reading::NotYetKnown("this is read from the balance".to_owned());
@@ -305,7 +329,7 @@ impl Prospect {
     }
 
     fn renewals(&self, within: Duration) -> Result<RenewalsSum, Reading> {
-        let share = |place| self.learnt.as_ref()?.payments.from_balance(place);
+        let share = |place| self.learnt.as_ref()?.payments.share_from_balance(place);
         let sum = renewals_due(self.orders()?, self.now, within, share);
         if sum.in_doubt.is_empty() {
             return Ok(sum);

@@ -4,7 +4,7 @@
 //! order renews the one that it follows: same common name and product, marked as renewed, dates that fit. A credit that names
 //! an order takes its purchase back; a refund that names none, a purchase of the same amount.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
@@ -13,7 +13,7 @@ use super::Spending;
 use super::drought::usual;
 use super::matching::{paid_orders, renewals};
 use super::renewals::days_before;
-use super::spending::{is_refund, until};
+use super::spending::until;
 use crate::domain::Time;
 use crate::domain::books::{Entry, Ledger, Order};
 
@@ -119,7 +119,8 @@ impl<'a> Purchases<'a> {
     pub fn read(ledger: &'a Ledger, orders: Option<&'a [Order]>, spending: &Spending, now: Time) -> Self {
         let (known, orders) = (until(ledger, now), orders.unwrap_or_default());
         let purchase = |(entry, cost)| Purchase { entry, cost, kind: PurchaseKind::Other, order: None };
-        let mut all: Vec<Purchase<'_>> = net_purchases(known, spending).into_iter().map(purchase).collect();
+        let mut all: Vec<Purchase<'_>> =
+            net_purchases(known, spending, Refunded::Newest).into_iter().map(purchase).collect();
         let paid = paid_orders(&mut all, orders);
         let renewals = renewals(&all, orders, &paid);
         for renewal in &renewals {
@@ -130,6 +131,12 @@ impl<'a> Purchases<'a> {
         let covered = known.first().map(|first| (first.at.date_naive(), days_before(now.date_naive(), CHARGED_WITHIN)));
         let payments = orders.iter().zip(&paid).map(|(order, paid)| payment(order, paid.map(|it| &all[it]), covered));
         Self { payments: payments.collect(), now, known, orders, renewals, all }
+    }
+
+    /// Number of days that the ledger reaches back; `None` where it has no line.
+    pub(super) fn days_covered(&self) -> Option<u32> {
+        let first = self.known.first()?;
+        u32::try_from((self.now - first.at).num_days()).ok()
     }
 
     /// The usual cost of a purchase.
@@ -173,65 +180,88 @@ impl<'a> Purchases<'a> {
     }
 }
 
+/// Which of the purchases of its amount a refund that names no order takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refunded {
+    /// The newest before it.
+    Newest,
+    /// The oldest.
+    Oldest,
+}
+
 /// The purchases among these lines with their costs, oldest first, refunds deducted.
-pub(super) fn net_purchases<'a>(lines: &'a [Entry], spending: &Spending) -> Vec<(&'a Entry, Decimal)> {
+pub(super) fn net_purchases<'a>(
+    lines: &'a [Entry],
+    spending: &Spending,
+    refunded: Refunded,
+) -> Vec<(&'a Entry, Decimal)> {
     let mut purchases: Vec<(&Entry, Decimal)> =
         lines.iter().filter_map(|line| Some((line, spending.spent(line)?))).collect();
     deduct_by_order(&mut purchases, lines);
-    deduct_by_amount(&mut purchases, lines);
+    deduct_by_amount(&mut purchases, lines, spending, refunded);
     purchases
+}
+
+/// Purchases that can still be taken back, by what a credit names them by. They are found in one pass over the ledger.
+struct Open<K> {
+    /// Their places, oldest first.
+    places: BTreeMap<K, VecDeque<usize>>,
+    /// Number of purchases that were looked at.
+    seen: usize,
+}
+
+impl<K: Ord> Open<K> {
+    /// Starts before the first purchase; purchases with other keys than these are passed over.
+    fn new(keys: impl Iterator<Item = K>) -> Self {
+        Self { places: keys.map(|key| (key, VecDeque::new())).collect(), seen: 0 }
+    }
+
+    /// Goes on to the last purchase that was made by this moment.
+    fn go_on(&mut self, purchases: &[(&Entry, Decimal)], until: Time, key: impl Fn(&(&Entry, Decimal)) -> Option<K>) {
+        while let Some(purchase) = purchases.get(self.seen).filter(|(line, _)| line.at <= until) {
+            if let Some(places) = key(purchase).and_then(|key| self.places.get_mut(&key)) {
+                places.push_back(self.seen);
+            }
+            self.seen += 1;
+        }
+    }
 }
 
 /// A credit that names an order takes back what this order's debits up to a day later cost, the newest first.
 fn deduct_by_order(purchases: &mut [(&Entry, Decimal)], lines: &[Entry]) {
     let credits = || lines.iter().filter(|line| line.change > Decimal::ZERO);
-    let credited: BTreeSet<u64> = credits().filter_map(|line| line.order).collect();
-    if credited.is_empty() {
-        return;
-    }
-    let mut places: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-    for (place, (line, _)) in purchases.iter().enumerate() {
-        if let Some(order) = line.order.filter(|order| credited.contains(order)) {
-            places.entry(order).or_default().push(place);
-        }
-    }
-    let mut open: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    let mut open = Open::new(credits().filter_map(|line| line.order));
     for credit in credits() {
         let Some(order) = credit.order else { continue };
-        let (Some(places), open) = (places.get_mut(&order), open.entry(order).or_default()) else { continue };
         let last = credit.at.checked_add_signed(CREDIT_AHEAD).unwrap_or(Time::MAX_UTC);
-        let known = places.iter().take_while(|place| purchases[**place].0.at <= last).count();
-        open.extend(places.drain(..known));
+        open.go_on(purchases, last, |(line, _)| line.order);
+        let Some(places) = open.places.get_mut(&order) else { continue };
         let mut left = credit.change;
-        while let Some(place) = open.last().copied().filter(|_| !left.is_zero()) {
+        while let Some(place) = places.back().copied().filter(|_| !left.is_zero()) {
             let cost = &mut purchases[place].1;
             let taken = left.min(*cost);
             (*cost, left) = (*cost - taken, left - taken);
             if cost.is_zero() {
-                open.pop();
+                places.pop_back();
             }
         }
     }
 }
 
-/// A refund that names no order takes back the newest purchase before it that cost exactly as much. Where there is none, it
-/// takes back something that the ledger does not show.
-fn deduct_by_amount(purchases: &mut [(&Entry, Decimal)], lines: &[Entry]) {
-    let refunds = || lines.iter().filter(|line| line.order.is_none() && is_refund(line));
-    let mut places: BTreeMap<Decimal, Vec<usize>> = refunds().map(|refund| (refund.change, Vec::new())).collect();
-    if places.is_empty() {
-        return;
-    }
-    for (place, (_, cost)) in purchases.iter().enumerate() {
-        if let Some(places) = places.get_mut(cost) {
-            places.push(place);
-        }
-    }
+/// A refund that names no order takes back a purchase before it that cost exactly as much. Where there is none, it takes back
+/// something that the ledger does not show.
+fn deduct_by_amount(purchases: &mut [(&Entry, Decimal)], lines: &[Entry], spending: &Spending, refunded: Refunded) {
+    let refunds = || lines.iter().filter(|line| line.order.is_none() && spending.is_refund(line));
+    let mut open = Open::new(refunds().map(|refund| refund.change));
     for refund in refunds() {
-        let Some(places) = places.get_mut(&refund.change) else { continue };
-        let before = places.partition_point(|place| purchases[*place].0.at <= refund.at);
-        if let Some(newest) = before.checked_sub(1) {
-            purchases[places.remove(newest)].1 = Decimal::ZERO;
+        open.go_on(purchases, refund.at, |(_, cost)| Some(*cost));
+        let Some(places) = open.places.get_mut(&refund.change) else { continue };
+        let place = match refunded {
+            Refunded::Newest => places.pop_back(),
+            Refunded::Oldest => places.pop_front(),
+        };
+        if let Some(place) = place {
+            purchases[place].1 = Decimal::ZERO;
         }
     }
 }

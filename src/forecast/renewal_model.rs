@@ -3,23 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, Timelike as _};
 
 use super::HORIZON_DAYS;
+use super::calendar::Calendar;
 use super::history::{Minor, minor};
 use super::leads::{Class, Leads, Possible};
 use super::payments::{ByPayment, from_balance};
 use super::prices::{PriceKey, Prices, key, price_ratio};
 use super::purchases::{Payment, PurchaseKind, Purchases, Renewal, last_day};
-use super::ratio::{Ratio, UNCHANGED, count, scaled, share};
-use super::renewals::{LATEST_RENEWAL, LONGEST_LEAD, days_before, is_open};
+use super::ratio::{Ratio, UNCHANGED, scaled, share};
+use super::renewals::{LATEST_RENEWAL, LONGEST_LEAD, days_before, days_between, is_open};
 use super::share::Share;
 use super::standing::{ByStanding, Standing, Standings};
 use crate::domain::books::Order;
 
-/// Days of the week tell something from so many renewals on. One on which less than this share of a usual day's are made is avoided.
-const LEAST_WEEKDAYS: usize = 14;
-const SELDOM: f64 = 0.5;
 /// Days of an order whose length is not known.
 const USUAL_LENGTH: u32 = 365;
 /// No order is taken to last shorter: bounds how often it is renewed in a year.
@@ -43,6 +41,23 @@ pub(super) struct Due {
     pub(super) prices: usize,
 }
 
+/// What an account's funds were.
+pub(super) struct Funds<F: Fn(NaiveDate) -> bool> {
+    /// The most that they have been since each of the last days, the newest first.
+    pub(super) since: Vec<Minor>,
+    /// Tells if a day lies in a week that is left out of all that is learnt.
+    pub(super) tells_nothing: F,
+}
+
+impl<F: Fn(NaiveDate) -> bool> Funds<F> {
+    /// Tells if this order could not have been paid since so many days ago. Where it could be since, nobody wanted to renew it: who pays
+    /// in just before each order may have had too little then, too.
+    fn are_short_of(&self, order: &Order, ago: i32) -> bool {
+        let since = usize::try_from(ago).ok().and_then(|ago| self.since.get(ago));
+        since.is_some_and(|most| *most < minor(order.price))
+    }
+}
+
 /// The way in which an account renews its orders.
 #[derive(Debug, Clone)]
 pub(super) struct RenewalModel {
@@ -53,8 +68,9 @@ pub(super) struct RenewalModel {
     pub(super) from_balance: ByPayment<Share>,
     /// Days from each renewal to the end of its order: those of all orders, then those of each product with enough.
     pub(super) leads: Vec<Class>,
-    /// The chance of each day to come, beginning with today, that a renewal due then is made on it, and not on one next to it.
-    pub(super) weekdays: [f64; 7],
+    pub(super) calendar: Calendar,
+    /// True if most of a day's purchases lie less than so many times 24 hours ahead as the day is days away.
+    pub(super) is_late_in_the_day: bool,
     /// Ratios of the next price to the last; never an empty list.
     pub(super) prices: Vec<Vec<Ratio>>,
     /// Share of the new orders in what is bought beside renewals.
@@ -64,23 +80,28 @@ pub(super) struct RenewalModel {
 }
 
 impl RenewalModel {
-    /// Reads it from these purchases. Orders that ended on a day that `tells_nothing` say nothing of the share that is renewed.
-    pub(super) fn read(
+    pub(super) fn read<F: Fn(NaiveDate) -> bool>(
         purchases: &Purchases<'_>,
         prices: &Prices<'_>,
-        tells_nothing: impl Fn(NaiveDate) -> bool,
+        funds: &Funds<F>,
     ) -> Self {
         let today = purchases.now.date_naive();
         let (orders, renewals) = (purchases.orders, recent(purchases, today));
         let standings = Standings::read(purchases, &renewals);
-        let leads = Leads::read(orders, &purchases.renewals, today);
-        let (dues, prices) = dues(purchases, prices, &leads, &standings);
+        let short = |order: &Order, ago: i32| funds.are_short_of(order, ago);
+        let tells_nothing = |order: &Order| {
+            let end = last_day(order);
+            (funds.tells_nothing)(end) || short(order, days_between(end, today))
+        };
+        let leads = Leads::read(orders, &purchases.renewals, today, &short);
+        let (dues, prices) = dues(purchases, prices, &leads, &standings, &short);
         Self {
             dues,
             renewed: standings.shares(tells_nothing),
             from_balance: from_balance(purchases, &renewals),
             leads: leads.classes,
-            weekdays: weekdays(&renewals, today),
+            calendar: Calendar::read(&renewals, today),
+            is_late_in_the_day: purchases.now.hour() >= 12,
             prices,
             new_orders: new_orders(purchases),
             new_length: usual_length(orders),
@@ -99,6 +120,7 @@ fn dues(
     prices: &Prices<'_>,
     leads: &Leads<'_>,
     standings: &Standings<'_>,
+    short: &impl Fn(&Order, i32) -> bool,
 ) -> (Vec<Due>, Vec<Vec<Ratio>>) {
     let today = purchases.now.date_naive();
     let last = i32::try_from(HORIZON_DAYS).unwrap_or(i32::MAX) + LONGEST_LEAD;
@@ -112,7 +134,7 @@ fn dues(
             (is_open(order, today) || is_overdue) && (-LATEST_RENEWAL..last).contains(days)
         };
         let Some(days) = days.filter(is_due) else { continue };
-        let lead = leads.of(order);
+        let (lead, days) = (leads.of(order), days - leads.earlier(order));
         let class = (key(order), prices.has_changed_before(order));
         let class = *classes.entry(class).or_insert_with(|| {
             ratios.push(prices.of_renewal(order, today));
@@ -125,7 +147,7 @@ fn dues(
             payment: *payment,
             standing: standings.of(place),
             leads: lead,
-            possible: leads.classes[lead].possible(days),
+            possible: leads.classes[lead].possible(days, |passed| short(order, passed)),
             prices: class,
         });
     }
@@ -148,17 +170,6 @@ fn recent(purchases: &Purchases<'_>, today: NaiveDate) -> Vec<Renewal> {
     let from = days_before(today, 365);
     let recent = |renewal: &&Renewal| last_day(&purchases.orders[renewal.renewed]) >= from && renewal.on <= today;
     purchases.renewals.iter().filter(recent).copied().collect()
-}
-
-/// A day of the week on which hardly any of these was made is one on which few will be.
-fn weekdays(renewals: &[Renewal], today: NaiveDate) -> [f64; 7] {
-    let mut made = [0; 7];
-    for renewal in renewals {
-        let place = usize::try_from((renewal.on - today).num_days().rem_euclid(7)).unwrap_or(0);
-        made[place] += 1;
-    }
-    let usual = count(renewals.len()) * SELDOM / 7.0;
-    made.map(|made| if renewals.len() < LEAST_WEEKDAYS { 1.0 } else { (count(made) / usual).min(1.0) })
 }
 
 /// Days that an order lasts from the day it was placed, or from the end of the one that it renewed.

@@ -113,6 +113,11 @@ fn last_day(now: Time, within: Duration) -> NaiveDate {
     end.map_or(NaiveDate::MAX, |end| end.date_naive()).max(now.date_naive())
 }
 
+/// Days from one day to another.
+pub(super) fn days_between(from: NaiveDate, to: NaiveDate) -> i32 {
+    i32::try_from((to - from).num_days()).unwrap_or(i32::MAX)
+}
+
 /// A day so many days before another.
 pub(super) fn days_before(day: NaiveDate, days: u64) -> NaiveDate {
     day.checked_sub_days(Days::new(days)).unwrap_or(NaiveDate::MIN)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::purchases::net_purchases;
+use super::purchases::{Refunded, net_purchases};
 use crate::domain::Time;
 use crate::domain::books::{Entry, Ledger};
 
@@ -57,6 +57,15 @@ impl Spending {
         (debit && !self.is_other(&entry.kind)).then(|| -entry.change)
     }
 
+    /// Reports whether a line is a credit that takes a purchase back: its type has the word *refund* (a *non-refundable*
+    /// deposit is none), and is not among those that do not count.
+    pub(super) fn is_refund(&self, entry: &Entry) -> bool {
+        let mut words = entry.kind.split(|it: char| !it.is_alphanumeric());
+        entry.change > Decimal::ZERO
+            && words.any(|word| ["refund", "refunds", "refunded"].iter().any(|it| word.eq_ignore_ascii_case(it)))
+            && !self.is_other(&entry.kind)
+    }
+
     /// Long ledgers are asked line by line, so no text is made where none is needed.
     fn is_other(&self, kind: &str) -> bool {
         if kind.is_ascii() {
@@ -73,12 +82,6 @@ impl Default for Spending {
     }
 }
 
-/// Whether a line is a credit whose type says that it takes a purchase back.
-pub(super) fn is_refund(entry: &Entry) -> bool {
-    let says = |kind: &str| kind.as_bytes().windows(6).any(|part| part.eq_ignore_ascii_case(b"refund"));
-    entry.change > Decimal::ZERO && says(&entry.kind)
-}
-
 fn bit(text: &str) -> u64 {
     1 << text.len().min(63)
 }
@@ -87,12 +90,15 @@ fn plain(kind: &str) -> String {
     kind.trim().to_lowercase()
 }
 
-/// What was debited for purchases after `now - within`, up to and including `now`, without what was refunded of them.
+/// Sums what was debited for purchases after `now - within`, up to and including `now`, without what was refunded of them.
+///
+/// The refunded purchases are looked for in the whole ledger. A refund that names no order and fits several purchases takes
+/// back the oldest: it must not hide what was bought just now.
 pub fn spend(ledger: &Ledger, spending: &Spending, now: Time, within: Duration) -> Decimal {
-    let known = until(ledger, now);
+    let purchases = net_purchases(until(ledger, now), spending, Refunded::Oldest);
     let from = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_sub_signed(within));
-    let first = from.map_or(0, |from| known.partition_point(|entry| entry.at <= from));
-    net_purchases(&known[first..], spending).into_iter().map(|(_, cost)| cost).sum()
+    let first = from.map_or(0, |from| purchases.partition_point(|(entry, _)| entry.at <= from));
+    purchases[first..].iter().map(|(_, cost)| *cost).sum()
 }
 
 /// The lines that are known at `now`.

@@ -104,9 +104,9 @@ impl<'a> Standings<'a> {
     }
 
     /// Share of the orders of each standing that are renewed now. What is known of all of them counts for a few cases of each.
-    /// Orders that ended on a day that `tells_nothing`, such as one without funds, do not count.
-    pub(super) fn shares(&self, tells_nothing: impl Fn(NaiveDate) -> bool) -> ByStanding<Share> {
-        let ended = self.ended().into_iter().filter(|place| !tells_nothing(last_day(&self.orders[*place])));
+    /// Those whose end `tells_nothing`, since there were no funds then, do not count.
+    pub(super) fn shares(&self, tells_nothing: impl Fn(&Order) -> bool) -> ByStanding<Share> {
+        let ended = self.ended().into_iter().filter(|place| !tells_nothing(&self.orders[*place]));
         let (idle, wanted): (Vec<usize>, Vec<usize>) = ended.partition(|place| self.of(*place) == Standing::Idle);
         let wanted = &wanted[wanted.len().saturating_sub(MOST_CASES)..];
         let case = |place: &usize| Case { is_renewal: self.is_renewal[*place], hit: self.orders[*place].renewed };

@@ -105,7 +105,9 @@ fn spend_counts_what_came_after_the_windows_begin_and_not_after_now() {
 
 #[test]
 fn debits_eat_the_oldest_deposit_first_and_what_is_left_expires() {
-    let expires_in = |lines: Vec<Entry>, within| expiring(&Ledger::new(lines), now(), days(within)).to_string();
+    let expires_in = |lines: Vec<Entry>, within| {
+        expiring(&Ledger::new(lines), &Spending::default(), now(), days(within)).to_string()
+    };
     let two = [deposit_of(90, 100, 10), deposit_of(60, 100, 20)];
     let with = |more: Vec<Entry>| [two.to_vec(), more].concat();
     assert_eq!(expires_in(two.to_vec(), 30), "200");
@@ -121,7 +123,8 @@ fn debits_eat_the_oldest_deposit_first_and_what_is_left_expires() {
 #[test]
 fn an_opening_balance_is_the_oldest_deposit_and_a_debt_is_paid_first() {
     let opening = |balance_after: i64| Entry { balance_after: Some(balance_after.into()), ..deposit_of(90, 100, 10) };
-    let left = |lines: &[Entry]| expiring(&Ledger::new(lines.to_vec()), now(), days(30)).to_string();
+    let left =
+        |lines: &[Entry]| expiring(&Ledger::new(lines.to_vec()), &Spending::default(), now(), days(30)).to_string();
     assert_eq!(left(&[opening(150), line(240, -60, "Charge")]), "90");
     assert_eq!(left(&[opening(70), line(240, -20, "Charge")]), "50");
 }
@@ -135,7 +138,7 @@ fn a_write_off_takes_from_the_deposit_that_expires_then() {
         line(5 * 24, -100, "Expired Deposit"),
         line(24, -60, "Charge"),
     ];
-    assert_eq!(expiring(&Ledger::new(lines.to_vec()), now(), days(30)), Decimal::from(90));
+    assert_eq!(expiring(&Ledger::new(lines.to_vec()), &Spending::default(), now(), days(30)), Decimal::from(90));
 }
 
 #[test]
@@ -216,6 +219,9 @@ fn without_enough_history_there_is_no_forecast_and_it_says_why() {
     };
     let short = Err("the ledger reaches back 27 days; a forecast needs 28".to_owned());
     assert_eq!(why(&daily(27, 5)), short);
+    let found = |funds: i64| Ledger::new(vec![Entry { balance_after: Some(funds.into()), ..line(24, -100, "Charge") }]);
+    assert_eq!(why(&found(-100)), Err("the ledger reaches back 1 day; a forecast needs 28".to_owned()));
+    assert_eq!(why(&found(900)), Err("purchases in the last year: 1; a forecast needs 4".to_owned()), "it is older");
     assert_eq!(why(&daily(28, 5)), Ok(()));
     let nothing = "nothing was bought from the balance in the last 400 days; a forecast needs 4 purchases";
     for empty in [Ledger::default(), Ledger::new(vec![line(2000, 9, "Credit"), line(8, -2, "Transfer")])] {
@@ -411,7 +417,7 @@ proptest! {
     fn what_comes_after_now_changes_nothing(ledger in ledgers(), later in -500i64..-1) {
         let longer = Ledger::new([ledger.entries(), &[line(later, -4000, "Charge"), deposit_of(later / 24 - 1, 50, 9)]].concat());
         prop_assert_eq!(forecast(&ledger, 5000), forecast(&longer, 5000));
-        prop_assert_eq!(expiring(&ledger, now(), days(30)), expiring(&longer, now(), days(30)));
+        prop_assert_eq!(expiring(&ledger, &Spending::default(), now(), days(30)), expiring(&longer, &Spending::default(), now(), days(30)));
         prop_assert_eq!(past(&ledger, 5.into(), now(), 90), past(&longer, 5.into(), now(), 90));
     }
 
@@ -422,7 +428,7 @@ proptest! {
             Entry { id: number.to_string().into(), ..entry }
         }).collect();
         let balance: Decimal = lines.iter().map(|entry| entry.change).sum();
-        let left = expiring(&Ledger::new(lines), now(), days(30));
+        let left = expiring(&Ledger::new(lines), &Spending::default(), now(), days(30));
         prop_assert!(left >= Decimal::ZERO && left == balance.max(Decimal::ZERO), "{left} of {balance}");
     }
 }

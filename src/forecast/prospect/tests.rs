@@ -127,6 +127,39 @@ fn where_nothing_was_bought_from_the_balance_renewals_take_nothing_from_it() {
     assert_eq!(ahead.deposit, None);
 }
 
+/// The part of these renewals that is usually paid from the balance, and why there is no forecast.
+fn usually_paid(lines: Vec<Entry>, placed: &[i64]) -> (Option<Decimal>, Option<String>) {
+    let rules = [runway_rule(14), money_rule(Metric::RenewalsDue, Side::Above, 0)];
+    let day = |ago: &i64| Some((now() - TimeDelta::days(*ago)).date_naive());
+    let orders = (1..).zip(placed).map(|(id, ago)| Order { placed: day(ago), ..order(id, 500, 14) });
+    let balance = sample("1000", Some("0"), "0", "0");
+    let prospect = Prospect::new(&balance, books(lines, orders.collect()), &Spending::default(), &rules, now());
+    let ahead = prospect.ahead(&rules[1]).unwrap();
+    let why = if let Runway::NotYetKnown(why) = ahead.runway { Some(why) } else { None };
+    (ahead.renewals.unwrap().from_balance, why)
+}
+
+#[test]
+fn orders_older_than_a_ledger_without_purchases_take_nothing_from_the_balance() {
+    let deposit = |ago| vec![entry("DEPOSIT", now() - TimeDelta::days(ago), 5000)];
+    let (part, why) = usually_paid(deposit(300), &[50, 350]);
+    assert_eq!(part, Some(Decimal::ZERO), "one of the covered days was paid elsewhere, and one is older");
+    assert!(why.unwrap().starts_with("nothing was bought from the balance"));
+    assert_eq!(usually_paid(deposit(300), &[700]).0, None, "nothing was ordered since: nothing is known");
+}
+
+#[test]
+fn a_ledger_of_less_than_four_weeks_does_not_say_what_pays_for_older_orders() {
+    let deposit = |ago| vec![entry("DEPOSIT", now() - TimeDelta::days(ago), 5000)];
+    let (part, why) = usually_paid(deposit(7), &[50]);
+    assert_eq!((part, why.as_deref()), (None, Some("the ledger reaches back 7 days; a forecast needs 28")));
+    assert_eq!(usually_paid(deposit(27), &[50]).0, None);
+    assert_eq!(usually_paid(deposit(28), &[50]).0, Some(Decimal::ZERO));
+    let bought = |ago| [deposit(ago), vec![entry("PAID", now() - TimeDelta::days(2), -70)]].concat();
+    assert_eq!(usually_paid(bought(7), &[50]).0, None);
+    assert_eq!(usually_paid(deposit(7), &[5]).0, Some(Decimal::ZERO), "that one has no debit");
+}
+
 #[test]
 fn a_deposit_that_pays_for_renewals_in_full_says_so_in_every_message() {
     // Nothing is missing for the last one alone.
@@ -194,6 +227,33 @@ fn everything_that_is_wrong_with_a_fund_asks_for_one_deposit() {
     // 5,000 to keep, thirty days at 40 to spend, 1,000 there; the caution costs little, since every day was the same.
     let needed = deposits[0].amount;
     assert!((5100..5600).contains(&i64::try_from(needed.mantissa()).unwrap()) && needed.scale() == 0, "{needed}");
+}
+
+#[test]
+fn alerts_that_go_on_until_clear_at_ask_for_the_deposit_of_all() {
+    use crate::domain::alert::{Alert, Latch};
+    let amount = |value: i64| Amount { value: value.into(), currency: None };
+    let level = Level::new(Side::Below, amount(2000), Some(amount(5000))).unwrap();
+    let funds = Rule::new("funds".into(), Metric::AvailableFunds, Some(level), None).unwrap();
+    let rules = [funds, runway_rule(100)];
+    let prospect = |available| {
+        let balance = sample(available, Some("0"), "0", "0");
+        Arc::new(Prospect::new(&balance, books(ledger(), Vec::new()), &Spending::default(), &rules, now()))
+    };
+    let deposits = |prospect: &Prospect| rules.each_ref().map(|rule| prospect.ahead(rule).unwrap().deposit.unwrap());
+    let alert = |firing| Alert { warning: Some(Latch { since: now() - HOUR, firing }), ..Alert::default() };
+    let (fires, pending) = (alert(true), alert(false));
+    let between = prospect("3000");
+    let [all, lasts] = deposits(&between);
+    assert!(lasts.amount < all.amount, "no state says that both fire");
+    assert_eq!(deposits(&Arc::clone(&between).with_alerts([(&rules[0], vec![&fires])])), [all, all]);
+    assert_eq!(deposits(&Arc::clone(&between).with_alerts([(&rules[0], vec![&pending])])), [all, lasts]);
+    let of_divisions = vec![&pending, &fires];
+    assert_eq!(deposits(&between.with_alerts([(&rules[0], of_divisions)])), [all, all], "of one fund");
+    let clear = prospect("5000");
+    assert_eq!(Arc::clone(&clear).with_alerts([(&rules[0], vec![&fires])]), clear, "it ends by itself");
+    let breached = prospect("1000");
+    assert_eq!(Arc::clone(&breached).with_alerts([(&rules[0], vec![&fires])]), breached, "counted already");
 }
 
 #[test]

@@ -141,6 +141,63 @@ fn a_refund_that_names_no_order_takes_back_the_newest_purchase_of_its_amount() {
 }
 
 #[test]
+fn a_credit_is_a_refund_only_if_the_word_stands_in_its_type_and_the_type_counts() {
+    let spending = Spending::default();
+    let refund = |kind: &str| spending.is_refund(&line(1, 5, kind));
+    for kind in ["Refund", "Partial refund", "ORDER_REFUND", " refund: order 7"] {
+        assert!(refund(kind), "{kind}");
+    }
+    for kind in ["Non-refundable Deposit", "Refundable Deposit", "Refund Reversal", "Credit", ""] {
+        assert!(!refund(kind), "{kind}");
+    }
+    assert!(!spending.is_refund(&line(1, -5, "Refund")), "a debit");
+    assert!(!Spending::without(["Refund"]).is_refund(&line(1, 5, "refund")), "it does not count");
+}
+
+#[test]
+fn a_deposit_that_is_not_refundable_expires_by_itself() {
+    let deposit = |ago: i64, amount, kind, expires_in| {
+        let expires = Some(now() + chrono::Duration::days(expires_in));
+        Entry { expires, ..line(ago * 24, amount, kind) }
+    };
+    let lines = vec![deposit(50, 1000, "Credit Card Deposit", 60), deposit(40, 400, "Non-refundable Deposit", 9)];
+    assert_eq!(expiring(&Ledger::new(lines), &Spending::default(), now(), days(30)), Decimal::from(400));
+}
+
+#[test]
+fn spend_is_not_reduced_by_refunds_of_what_was_bought_earlier() {
+    let refund = |hours, amount, order| Entry { order, ..line(hours, amount, "Refund") };
+    let charge = |hours, amount: i64, order| Entry { order, ..line(hours, -amount, "Charge") };
+    let spent = |lines: Vec<Entry>| spend(&Ledger::new(lines), &Spending::default(), now(), days(1));
+    let (earlier, today) = (charge(7 * 24, 300, Some(1)), charge(5, 300, Some(2)));
+    let bought = || vec![earlier.clone(), today.clone()];
+    let with = |more: Vec<Entry>| spent([bought(), more].concat());
+    assert_eq!(with(vec![refund(2, 300, None)]), Decimal::from(300), "it may be of the earlier one");
+    assert_eq!(with(vec![refund(2, 300, None), refund(1, 300, None)]), Decimal::ZERO, "both are refunded");
+    assert_eq!(with(vec![refund(2, 300, Some(1))]), Decimal::from(300));
+    assert_eq!(with(vec![refund(2, 300, Some(2))]), Decimal::ZERO);
+    assert_eq!(spent(vec![today.clone(), refund(2, 300, None)]), Decimal::ZERO, "there is no other");
+    // A credit may come a day before the debit that it pays for, also before the window begins.
+    assert_eq!(spent(vec![refund(25, 300, Some(2)), today.clone()]), Decimal::ZERO);
+}
+
+#[test]
+fn many_refunds_of_one_amount_are_matched_in_one_pass() {
+    const EACH: i64 = 100_000;
+    let purchase = |number: i64| Entry { id: format!("{number}").into(), ..line(0, -300, "Charge") };
+    let refund = |number: i64| Entry { id: format!("{number} back").into(), ..line(0, 300, "Refund") };
+    let at = |entry: Entry, minutes: i64| Entry { at: now() - chrono::Duration::minutes(minutes), ..entry };
+    // Each purchase is refunded a minute later, while most of the others are still to come.
+    let lines: Vec<Entry> = (0..EACH).flat_map(|it| [at(purchase(it), 2 * it + 1), at(refund(it), 2 * it)]).collect();
+    let ledger = Ledger::new(lines);
+    let begun = std::time::Instant::now();
+    assert_eq!(spend(&ledger, &Spending::default(), now(), Duration::MAX), Decimal::ZERO);
+    let purchases = Purchases::read(&ledger, None, &Spending::default(), now());
+    assert!(purchases.all.iter().all(|purchase| purchase.cost.is_zero()));
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_refund_goes_back_to_the_oldest_deposit() {
     let lines = |order, kind| {
         vec![
@@ -149,7 +206,7 @@ fn a_refund_goes_back_to_the_oldest_deposit() {
             Entry { order, ..line(30 * 24, 600, kind) },
         ]
     };
-    let left = |lines| expiring(&Ledger::new(lines), now(), days(30));
+    let left = |lines| expiring(&Ledger::new(lines), &Spending::default(), now(), days(30));
     assert_eq!(left(lines(Some(7), "Credit")), Decimal::from(1000));
     assert_eq!(left(lines(None, "Refund")), Decimal::from(1000), "its type says so");
     assert_eq!(left(lines(Some(8), "Refund")), Decimal::from(1000), "whatever it takes back");

@@ -210,6 +210,7 @@ fn days_to_come(ahead: &Ahead) -> Json {
     json!({
         "runway": runway,
         "deposit": ahead.deposit,
+        "paid_in_full": ahead.paid_in_full.map(renewals),
         "renewals": ahead.renewals.map(renewals),
         "spark": ahead.spark,
     })

@@ -759,6 +759,10 @@ fn a_deposit_that_pays_for_renewals_in_full_says_so() {
         text.lines().find(|line| line.starts_with("Deposit")).unwrap().to_owned()
     };
     insta::assert_snapshot!(to_do(in_full), @"Deposit USD 3,200.00 to end all alerts for these funds and cover the next 30 days. It counts USD 4,788.00 of renewals in full, of which about USD 872 is usually paid from the balance.");
+    let record = |it| super::record::record(&message(vec![event(Subject::Threshold(it))]), &words())["ahead"].clone();
+    let counted = json!({ "count": 12, "amount": "4788.00", "from_balance": "871.60", "currency": "USD" });
+    assert_eq!(record(it(in_full))["paid_in_full"], counted);
+    assert_eq!(record(looking_ahead()).get("paid_in_full"), Some(&Json::Null));
     let all = RenewalsDue { from_balance: parse_amount("4700").ok(), ..in_full };
     assert!(to_do(all).ends_with("cover the next 30 days."), "nearly all is");
 }
