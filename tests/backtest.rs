@@ -286,6 +286,66 @@ fn with_the_forecast_the_drained_account_is_told_of_much_earlier() {
     assert_eq!(fund["ran_out"][0]["warned"][0]["rule"], "runway");
     assert!(fund["rules"].as_array().unwrap().iter().all(|rule| rule["skipped"].is_null()), "{fund:#}");
     assert!(found["assumed"].as_array().unwrap().iter().any(|it| it.as_str().unwrap().contains("look ahead")));
+    let text = run(folder.path(), &["backtest", "--days", "20", "--rule", "runway"]).stdout;
+    let last = &fund["rules"][1]["alerts"][0]["events"].as_array().unwrap().last().unwrap();
+    let days = last["seconds"].as_u64().unwrap() / (24 * 3600);
+    assert!(text.contains(&format!("  {days}d  ")), "a runway reads as in check: {text}");
+    assert!(!text.contains("less than a minute"), "{text}");
+}
+
+#[test]
+fn renewals_that_are_paid_by_now_were_due_before() {
+    let story = "length: 60d
+history: 90d
+divisions:
+  Main:
+    id: 5
+    balance: 20000
+    credit_limit: 0
+    orders:
+      - { product: DV, price: 20, per_week: 3 }
+    renewals:
+      - { product: EV, price: 995, count: 5, from: 20d, to: 25d, early: 2d }
+";
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    std::fs::write(file.path(), story).unwrap();
+    let sandbox = Sandbox::start(file.path().to_str().unwrap(), "30d");
+    let rules = "rules:
+  due: { metric: renewals_due, warning: { above: 100 }, critical: { above: 4900 }, remind_every: never }
+";
+    let folder = folder(&sandbox.base(), "", rules);
+    let ran = run(folder.path(), &["backtest", "--days", "60", "-o", "json"]);
+    let events = events(&ran.json()["accounts"][0]["funds"][0]["rules"][0]);
+    let told: Vec<(&str, u32)> =
+        events.iter().map(|(_, what, _, due)| (what.as_str(), due.trunc().try_into().unwrap())).collect();
+    assert_eq!(told.first().map(|(what, _)| *what), Some("raised"), "{events:?}");
+    assert!(told.contains(&("escalated", 4975)), "all five were due at once: {events:?}");
+    assert_eq!(told.last(), Some(&("resolved", 0)), "{events:?}");
+    let paid = lines(&sandbox, "").into_iter().filter(|(_, change)| *change == Decimal::from(-995));
+    let paid: Vec<Time> = paid.map(|(at, _)| at).collect();
+    assert_eq!(paid.len(), 5);
+    let over = events.last().unwrap().0 - *paid.iter().max().unwrap();
+    assert!(over >= TimeDelta::zero() && over < TimeDelta::hours(2), "it was over once the last one was paid: {over}");
+}
+
+#[test]
+fn the_first_step_of_a_backtest_says_what_check_said_then() {
+    let rules = "rules:
+  due: { metric: renewals_due, warning: { above: 100 } }
+  shortfall: { metric: shortfall, warning: { above: 0 } }
+  runway: { metric: runway, warning: { below: 21d } }
+";
+    let (then, now) = (Sandbox::start("renewal-wave", "10d"), Sandbox::start("renewal-wave", "24d"));
+    let checked = run(folder(&then.base(), "", rules).path(), &["check", "-o", "json"]).json();
+    let replayed = run(folder(&now.base(), "", rules).path(), &["backtest", "--days", "14", "-o", "json"]).json();
+    for (place, rule) in replayed["accounts"][0]["funds"][0]["rules"].as_array().unwrap().iter().enumerate() {
+        let (first, checked) = (&rule["alerts"][0]["events"][0], &checked["results"][place]);
+        assert_eq!((&rule["rule"], &checked["level"] != "ok"), (&checked["rule"], true), "{checked:#}");
+        assert_eq!(first["amount"], checked["amount"], "{rule:#}");
+        let days = |it: &Value| it["seconds"].as_u64().map_or(0, |seconds| seconds / (24 * 3600));
+        // The futures are drawn by the date.
+        assert!(days(first).abs_diff(days(checked)) <= 1, "{first} {checked}");
+    }
 }
 
 /// Books that a test writes: newest line first, as the API has them.

@@ -261,30 +261,67 @@ fn a_warning_is_worth_as_long_as_what_was_left_would_have_paid_without_a_deposit
     assert_eq!(Notice::AtLeast(TimeDelta::days(3)).is_enough(TimeDelta::days(14)), None);
 }
 
+/// An order of 500 for a year, which ends on this day of the story.
+fn order_ending(id: u64, day: i64) -> Order {
+    let date = |day: i64| (start() + TimeDelta::days(day)).date_naive();
+    Order {
+        id,
+        division: None,
+        product: Some("ev".into()),
+        common_name: Some("www.example.com".into()),
+        price: Decimal::from(500),
+        expired: false,
+        renewed: false,
+        placed: Some(date(day - 365)),
+        bought_until: Some(date(day)),
+        is_plan: true,
+        certificate_ends: date(day),
+        order_ends: Some(date(day)),
+    }
+}
+
+fn due_rule() -> Rule {
+    let warning = level(Side::Above, 100, 100, 0, Some(24 * 365), &["slack"]);
+    Rule::new("due".into(), Metric::RenewalsDue, Some(warning), None).unwrap()
+}
+
 #[test]
 fn an_order_that_is_over_today_was_due_in_its_own_time() {
-    let warning = level(Side::Above, 100, 100, 0, Some(24 * 365), &["slack"]);
-    let rule = Rule::new("due".into(), Metric::RenewalsDue, Some(warning), None).unwrap();
     let rehearsed = |expired: bool| {
-        let end = (start() + TimeDelta::days(40)).date_naive();
-        let order = Order {
-            id: 1,
-            division: None,
-            product: None,
-            common_name: None,
-            price: Decimal::from(500),
-            expired,
-            renewed: false,
-            placed: None,
-            bought_until: None,
-            is_plan: true,
-            certificate_ends: end,
-            order_ends: Some(end),
-        };
         let mut fund = fund(&[(5, -10)], 1000);
-        fund.books.orders = Ok(Arc::from(vec![order]));
-        both(&[fund], std::slice::from_ref(&rule), "every 6h", 60).0
+        fund.books.orders = Ok(Arc::from(vec![Order { expired, ..order_ending(1, 40) }]));
+        both(&[fund], &[due_rule()], "every 6h", 60).0
     };
     assert_eq!(rehearsed(true), rehearsed(false));
     assert_eq!(rehearsed(true).parts[0].lives.as_ref().unwrap().len(), 1);
+}
+
+#[test]
+fn an_order_was_due_until_it_was_renewed() {
+    const DAY: i64 = 24 * 60;
+    let renewed = Order { renewed: true, expired: true, ..order_ending(1, 40) };
+    let follower = Order { placed: Some((start() + TimeDelta::days(38)).date_naive()), ..order_ending(2, 405) };
+    // The order that a debit of the day names, whether there is a debit, and whether the renewal is listed.
+    for (what, named, paid, listed) in [
+        ("its renewal is listed, and a debit names it", Some(2), true, true),
+        ("its renewal is listed, and a debit has its price", None, true, true),
+        ("a debit of its price alone", None, true, false),
+        ("its renewal was paid by card", None, false, true),
+    ] {
+        let debits = [(5, -10), (38 * DAY + 30, if paid { -500 } else { -10 }), (50 * DAY, -10)];
+        let mut fund = fund(&debits, 1000);
+        let with_order = |entry: &Entry| Entry { order: named.filter(|_| entry.id.as_ref() == "1"), ..entry.clone() };
+        let ledger = fund.books.ledger.unwrap().entries().iter().map(with_order).collect();
+        fund.books.ledger = Ok(Arc::new(Ledger::new(ledger)));
+        fund.books.orders = Ok([renewed.clone()].into_iter().chain(listed.then(|| follower.clone())).collect());
+        let (quick, slow, _) = both(&[fund], &[due_rule()], "every 6h", 60);
+        assert_eq!(quick, slow, "{what}");
+        let lives = quick.parts[0].lives.as_ref().unwrap();
+        let told: Vec<_> = lives.iter().map(|life| (life.raised().unwrap(), life.resolved().unwrap())).collect();
+        // The window of 30 days reaches its end on day 10; debits count from the next full hour, cards from the day.
+        let (raised, resolved) = (after(10 * DAY), after(38 * DAY));
+        assert_eq!(told.len(), 1, "{what}: {told:?}");
+        assert!((raised..raised + TimeDelta::hours(7)).contains(&told[0].0), "{what}: {told:?}");
+        assert!((resolved..resolved + TimeDelta::hours(8)).contains(&told[0].1), "{what}: {told:?}");
+    }
 }

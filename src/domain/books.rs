@@ -32,10 +32,12 @@ pub struct Entry {
     pub expires: Option<Time>,
 }
 
-/// The ledger of one fund: its lines, oldest first, each once.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// The ledger of one fund: its lines, oldest first, each once. Cheap to copy.
+#[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    entries: Vec<Entry>,
+    /// Shared with every copy as of an earlier moment, of which only the first lines count.
+    lines: Arc<Vec<Entry>>,
+    count: usize,
 }
 
 impl Ledger {
@@ -48,14 +50,29 @@ impl Ledger {
         let mut entries: Vec<Entry> =
             entries.into_iter().enumerate().filter_map(|(place, it)| counts(place, &it).then_some(it)).collect();
         entries.sort_by_key(|entry| entry.at);
-        Self { entries }
+        Self { count: entries.len(), lines: Arc::new(entries) }
     }
 
     /// Its lines, oldest first.
     pub fn entries(&self) -> &[Entry] {
-        &self.entries
+        &self.lines[..self.count]
+    }
+
+    /// The ledger as it was at a moment, without the lines that came later.
+    #[must_use]
+    pub fn as_of(&self, at: Time) -> Self {
+        let count = self.entries().partition_point(|entry| entry.at <= at);
+        Self { lines: Arc::clone(&self.lines), count }
     }
 }
+
+impl PartialEq for Ledger {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries() == other.entries()
+    }
+}
+
+impl Eq for Ledger {}
 
 /// One order of a certificate that was issued and paid (`order/certificate`); nothing else has to be renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,6 +226,17 @@ mod tests {
         let ledger = Ledger::new(lines.to_vec());
         let told: Vec<_> = ledger.entries().iter().map(|it| (&*it.id, it.change)).collect();
         assert_eq!(told, [("b", (-2).into()), ("a", (-3).into()), ("9", (-4).into())]);
+    }
+
+    #[test]
+    fn a_ledger_as_of_a_moment_lacks_what_came_later() {
+        let ledger = Ledger::new(vec![entry("c", 3, -3), entry("a", 1, -1), entry("b", 2, -2)]);
+        let noon = |day| chrono::Utc.with_ymd_and_hms(2026, 11, day, 12, 0, 0).unwrap();
+        let two = ledger.as_of(noon(2));
+        assert_eq!(two, Ledger::new(vec![entry("a", 1, -1), entry("b", 2, -2)]));
+        assert_eq!(two.as_of(noon(3)), two, "what was cut off does not come back");
+        assert_eq!(ledger.as_of(noon(1) - chrono::TimeDelta::seconds(1)), Ledger::default());
+        assert_eq!(ledger.as_of(noon(3)), ledger);
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl<'a> Hindsight<'a> {
         self.rules.iter().filter_map(|looking| Some((looking.rule, looking.known.as_ref()?.1.clone())))
     }
 
-    /// The ledger is cut at the look by whoever reads it; an order is as it was then. Both count as read at that moment.
+    /// The books as they were at the look, and as if they had been read then.
     fn books(&self, look: Time) -> Books {
         let today = look.date_naive();
         let then = |(order, renewed): &(Order, Option<Time>)| Order {
@@ -107,7 +107,7 @@ impl<'a> Hindsight<'a> {
         let known = |(order, _): &&(Order, Option<Time>)| order.placed.is_none_or(|placed| placed <= today);
         let orders = || self.orders.iter().filter(known).map(then).collect();
         Books {
-            ledger: self.fund.books.ledger.clone(),
+            ledger: self.fund.books.ledger.as_ref().map(|ledger| Arc::new(ledger.as_of(look))).map_err(Clone::clone),
             ledger_read: Some(look),
             orders: self.fund.books.orders.as_ref().map(|_| orders()).map_err(Clone::clone),
             orders_read: Some(look),
@@ -116,8 +116,8 @@ impl<'a> Hindsight<'a> {
     }
 }
 
-/// The orders with the moment of their renewal. An order that was renewed at an unknown time is left out. One
-/// of which only its details could tell when it ends, ends when what it was bought for is over.
+/// The orders with the moment of their renewal. An order that was renewed at an unknown time is left out. One of which only
+/// its details could tell when it ends, ends when what it was bought for is over.
 fn orders(fund: &Fund, script: &Script<'_>) -> Vec<(Order, Option<Time>)> {
     let (Ok(ledger), Ok(orders)) = (&fund.books.ledger, &fund.books.orders) else { return Vec::new() };
     let renewals = Purchases::read(ledger, Some(orders), script.spending, script.to).renewed_at();

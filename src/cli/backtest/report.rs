@@ -224,8 +224,8 @@ impl Report {
         if config.rules.iter().filter(asked).any(|rule| rule.metric.looks_ahead()) {
             assumed.push(
                 "Rules that look ahead see the ledger and the orders as they were at the last full hour after a change, or at \
-                 the start of the UTC day. An order counts as renewed since the purchase that took its place; one of which \
-                 the ledger tells no such purchase is left out.",
+                 the start of the UTC day. An order counts as renewed from the time at which its renewal was \
+                 bought; an order whose renewal is neither listed nor found in the ledger is left out.",
             );
         }
         Self { days: options.days, accounts: Vec::new(), messages: Vec::new(), assumed }

@@ -1,5 +1,7 @@
 //! The report for a person at a terminal, and the words that the page shares with it.
 
+use std::time::Duration;
+
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
@@ -12,6 +14,7 @@ use crate::domain::Time;
 use crate::domain::alert::Kind;
 use crate::domain::money::{Currency, Money, figure};
 use crate::domain::rule::Severity;
+use crate::domain::seconds::in_words;
 use crate::text::clean;
 
 /// A table: its head, and its rows.
@@ -179,7 +182,7 @@ fn row(event: &EventReport, same: usize, alert: &AlertReport, fund: &FundReport,
 fn value(event: &EventReport, fund: &FundReport) -> String {
     match (event.amount, event.seconds) {
         (Some(sum), _) => money(sum.amount, fund),
-        (None, Some(seconds)) => span(i64::try_from(seconds).unwrap_or(i64::MAX)),
+        (None, Some(seconds)) => in_words(Duration::from_secs(seconds)),
         (None, None) => "unlimited".to_owned(),
     }
 }
