@@ -446,10 +446,11 @@ mod tests {
             let renewal = |place| Renewal { renewed: place, by: None, purchase: None, on: today, lead: lead(place) };
             (0..orders.len()).map(renewal).collect()
         };
-        let sizes = BySize::read(&orders, &renewals(&|place| 10 * (place % 4) as i32 + (place % 3) as i32), today);
+        let sizes =
+            BySize::read(&orders, &renewals(&|place| i32::try_from(10 * (place % 4) + place % 3).unwrap()), today);
         let earlier: Vec<i32> = [100, 200, 400, 800, 1600].map(|price| sizes.earlier(&order(price))).to_vec();
         assert_eq!(earlier, [-15, -5, 5, 15, 25]);
-        let by_chance = BySize::read(&orders, &renewals(&|place| 5 * (place * 7 % 5) as i32), today);
+        let by_chance = BySize::read(&orders, &renewals(&|place| i32::try_from(5 * (place * 7 % 5)).unwrap()), today);
         assert_eq!(by_chance.earlier(&order(80_000)), 0);
         assert_eq!(BySize::read(&orders, &[], today).earlier(&order(1)), 0);
         assert!((doublings(&order(2)) - doublings(&order(1)) - 1.0).abs() < 1e-6 && doublings(&order(0)) == 0.0);
