@@ -293,8 +293,11 @@ fn thousands_of_taxed_debits_of_one_day_find_their_orders() {
 /// of those that the ledger shows.
 fn renewed_in_bulk(count: u64, name: fn(u64) -> Option<&'static str>, names_orders: bool) -> (usize, usize) {
     let order = |number: u64| {
-        let order =
-            if number % 2 == 0 { renewed(site(number, "", 199, (375, 10))) } else { site(number, "", 199, (20, -355)) };
+        let order = if number.is_multiple_of(2) {
+            renewed(site(number, "", 199, (375, 10)))
+        } else {
+            site(number, "", 199, (20, -355))
+        };
         Order { common_name: name(number).map(Into::into), ..order }
     };
     let orders: Vec<Order> = (0..count).map(order).collect();
