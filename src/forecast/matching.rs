@@ -1,9 +1,12 @@
 //! Which debit paid for which order, and which order renewed which.
+//!
+//! Every choice looks its candidates up by day: accounts have tens of thousands of orders with one name, or of one price and day.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::Hash;
 
-use chrono::NaiveDate;
-use rust_decimal::Decimal;
+use chrono::{Datelike as _, Days, NaiveDate, TimeDelta};
+use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::purchases::{Purchase, PurchaseKind, Renewal, last_day};
 use super::renewals::{EARLIEST_RENEWAL, LATEST_BY_PRICE, LATEST_RENEWAL, days_before};
@@ -12,45 +15,27 @@ use crate::domain::books::Order;
 /// A debit that names an order pays for it from so many days before the order's date to so many after.
 const PAID_BEFORE: i64 = 2;
 const PAID_AFTER: i64 = 35;
-/// The same of a debit that is recognised by its price.
-const PRICED_BEFORE: i64 = 1;
-const PRICED_AFTER: i64 = 4;
-/// Candidates that are compared at most: bounds the time where thousands of orders have one name, or one price.
-const MOST_COMPARED: usize = 5000;
-/// The same of debits with tax.
-const MOST_TAXED: usize = 200;
+/// Days from an order's date to a debit that is recognised by its price, the likeliest first.
+const PRICED_DAYS: [i64; 6] = [0, -1, 1, 2, 3, 4];
 /// No tax is higher: a factor.
 const MOST_TAX: Decimal = Decimal::from_parts(13, 0, 0, false, 1);
+/// Decimal places to which a rate of tax is told.
+const RATE_PLACES: u32 = 3;
+/// Difference that this and the rounding of a rate leave, as a part of the price.
+const RATE_STEP: Decimal = Decimal::from_parts(1, 0, 0, false, RATE_PLACES);
+/// Difference that the rounding of an amount leaves.
+const CENT: Decimal = Decimal::from_parts(1, 0, 0, false, 2);
+/// Number of orders that the rate is told from, and of amounts that are compared for each, at most.
+const MOST_SAMPLED: usize = 1000;
+const MOST_AMOUNTS: usize = 500;
 
 /// Of each order, the place of the purchase that paid for it. Those purchases are marked as new orders.
 pub(super) fn paid_orders(purchases: &mut [Purchase<'_>], orders: &[Order]) -> Vec<Option<usize>> {
-    let mut paid: Vec<Option<usize>> = vec![None; orders.len()];
     if orders.is_empty() {
-        return paid;
+        return Vec::new();
     }
-    let mut places: Vec<(u64, usize)> = orders.iter().enumerate().map(|(place, order)| (order.id, place)).collect();
-    places.sort_unstable();
-    let mut best: Vec<Option<(bool, i64, usize)>> = vec![None; orders.len()];
-    let mut unnamed: BTreeMap<Decimal, Vec<usize>> = BTreeMap::new();
-    for (number, purchase) in purchases.iter().enumerate() {
-        let amount = -purchase.entry.change;
-        let Some(id) = purchase.entry.order else {
-            unnamed.entry(amount).or_default().push(number);
-            continue;
-        };
-        let Ok(place) = places.binary_search_by_key(&id, |(id, _)| *id).map(|found| places[found].1) else { continue };
-        let order = &orders[place];
-        let days = order.placed.map_or(0, |placed| (purchase.entry.at.date_naive() - placed).num_days());
-        if (-PAID_BEFORE..=PAID_AFTER).contains(&days) {
-            let found = (amount != order.price, days.abs(), number);
-            best[place] = Some(best[place].map_or(found, |before| before.min(found)));
-        }
-    }
-    for (paid, best) in paid.iter_mut().zip(best) {
-        *paid = best.map(|(.., number)| number);
-    }
-    pay_by_price(purchases, orders, &unnamed, &mut paid);
-    pay_with_tax(purchases, orders, &unnamed, &mut paid);
+    let named = paid_by_name(purchases, orders);
+    let paid = paid_by_price(purchases, orders, named);
     for (place, number) in paid.iter().enumerate() {
         if let Some(number) = number {
             purchases[*number].order = Some(place);
@@ -60,79 +45,158 @@ pub(super) fn paid_orders(purchases: &mut [Purchase<'_>], orders: &[Order]) -> V
     paid
 }
 
-/// Each order that no debit names is paid by the debit of its price that is nearest to its date and names no order.
-fn pay_by_price(
-    purchases: &[Purchase<'_>],
-    orders: &[Order],
-    unnamed: &BTreeMap<Decimal, Vec<usize>>,
-    paid: &mut [Option<usize>],
-) {
-    let day = |number: usize| purchases[number].entry.at.date_naive();
-    let mut open: Vec<(NaiveDate, u64, usize)> = (0..orders.len())
-        .filter(|place| paid[*place].is_none())
-        .filter_map(|place| Some((orders[place].placed?, orders[place].id, place)))
-        .collect();
-    open.sort_unstable();
-    let mut taken = BTreeSet::new();
-    let mut passed: BTreeMap<Decimal, usize> = BTreeMap::new();
-    for (placed, _, place) in open {
-        let Some(same) = unnamed.get(&orders[place].price) else { continue };
-        let days = |number: usize| (day(number) - placed).num_days();
-        // What lies before the window of this order lies before that of the next, and what was taken stays taken.
-        let first = passed.entry(orders[place].price).or_default();
-        while same.get(*first).is_some_and(|number| days(*number) < -PRICED_BEFORE || taken.contains(number)) {
-            *first += 1;
+/// Of the debits that name one order, the one of its price pays for it, else the nearest to its date.
+fn paid_by_name(purchases: &[Purchase<'_>], orders: &[Order]) -> Vec<Option<usize>> {
+    let mut places: Vec<(u64, usize)> = orders.iter().enumerate().map(|(place, order)| (order.id, place)).collect();
+    places.sort_unstable();
+    let mut best: Vec<Option<(bool, i64, usize)>> = vec![None; orders.len()];
+    for (number, purchase) in purchases.iter().enumerate() {
+        let Some(id) = purchase.entry.order else { continue };
+        let Ok(place) = places.binary_search_by_key(&id, |(id, _)| *id).map(|found| places[found].1) else { continue };
+        let order = &orders[place];
+        let days = order.placed.map_or(0, |placed| (day(purchase) - placed).num_days());
+        if (-PAID_BEFORE..=PAID_AFTER).contains(&days) {
+            let found = (amount(purchase) != order.price, days.abs(), number);
+            best[place] = Some(best[place].map_or(found, |before| before.min(found)));
         }
-        let near = same[*first..].iter().copied().take_while(|number| days(*number) <= PRICED_AFTER);
-        let best = near.filter(|number| !taken.contains(number)).take(MOST_COMPARED).min_by_key(|it| days(*it).abs());
-        if let Some(number) = best {
-            taken.insert(number);
-            paid[place] = Some(number);
+    }
+    best.into_iter().map(|best| best.map(|(.., number)| number)).collect()
+}
+
+/// Each order that no debit names is paid by a debit that names no order, by its price. Where one rate of tax explains more
+/// orders than the price alone, prices are listed without tax: then what it explains is paid before the rest.
+fn paid_by_price(purchases: &[Purchase<'_>], orders: &[Order], named: Vec<Option<usize>>) -> Vec<Option<usize>> {
+    let debits = Debits::unnamed(purchases);
+    if debits.0.is_empty() {
+        return named;
+    }
+    let pay = |charges: &[Charge]| {
+        let (mut debits, mut paid) = (debits.clone(), named.clone());
+        for charge in charges {
+            debits.pay(orders, *charge, &mut paid);
         }
+        paid
+    };
+    let listed = pay(&[Charge::Listed]);
+    let Some(taxed) = taxed_charge(purchases, orders, &named, &debits) else { return listed };
+    let with_tax = pay(&[taxed, Charge::Listed]);
+    let explained = |charge: Charge, paid: &[Option<usize>]| {
+        let fits = |(order, number): &(&Order, &Option<usize>)| {
+            number.is_some_and(|number| charge.fits(order.price, amount(&purchases[number])))
+        };
+        orders.iter().zip(paid).filter(fits).count()
+    };
+    if explained(taxed, &with_tax) > explained(Charge::Listed, &listed) { with_tax } else { listed }
+}
+
+/// What is debited for an order.
+#[derive(Debug, Clone, Copy)]
+enum Charge {
+    /// Exactly its price.
+    Listed,
+    /// Its price times this factor, rounded.
+    Taxed(Decimal),
+}
+
+impl Charge {
+    /// The amount for a price, and by how much a debit may differ from it.
+    fn of(self, price: Decimal) -> (Decimal, Decimal) {
+        match self {
+            Self::Listed => (price, Decimal::ZERO),
+            Self::Taxed(rate) => (price.saturating_mul(rate), CENT.max(price.saturating_mul(RATE_STEP))),
+        }
+    }
+
+    fn fits(self, price: Decimal, amount: Decimal) -> bool {
+        let (charged, difference) = self.of(price);
+        (amount - charged).abs() <= difference
     }
 }
 
-/// The same where no debit names an order or has the exact price of one: then the prices are listed without their tax.
-fn pay_with_tax(
-    purchases: &[Purchase<'_>],
-    orders: &[Order],
-    unnamed: &BTreeMap<Decimal, Vec<usize>>,
-    paid: &mut [Option<usize>],
-) {
-    if unnamed.is_empty() || paid.iter().any(Option::is_some) {
-        return;
+/// Debits that name no order by day and amount; of one day and amount, in the order of the ledger.
+#[derive(Clone)]
+struct Debits(BTreeMap<(NaiveDate, Decimal), VecDeque<usize>>);
+
+impl Debits {
+    fn unnamed(purchases: &[Purchase<'_>]) -> Self {
+        let mut debits: BTreeMap<_, VecDeque<usize>> = BTreeMap::new();
+        for (number, purchase) in purchases.iter().enumerate().filter(|(_, purchase)| purchase.entry.order.is_none()) {
+            debits.entry((day(purchase), amount(purchase))).or_default().push_back(number);
+        }
+        Self(debits)
     }
-    let mut by_day: Vec<(NaiveDate, usize)> =
-        unnamed.values().flatten().map(|number| (purchases[*number].entry.at.date_naive(), *number)).collect();
-    by_day.sort_unstable();
-    // Debits near an order's date, and what they are beside its price.
-    let near = |order: &Order| -> Vec<(Decimal, usize)> {
-        let Some(placed) = order.placed.filter(|_| order.price > Decimal::ZERO) else { return Vec::new() };
-        let days = |day: NaiveDate| (day - placed).num_days();
-        let first = by_day.partition_point(|(day, _)| days(*day) < -PRICED_BEFORE);
-        let its = by_day[first..].iter().take_while(|(day, _)| days(*day) <= PRICED_AFTER).take(MOST_TAXED);
-        let ratio = |number: usize| (-purchases[number].entry.change).checked_div(order.price).map(|it| it.round_dp(3));
-        let its = its.filter_map(|(_, number)| Some((ratio(*number)?, *number)));
-        its.filter(|(ratio, _)| (Decimal::ONE..=MOST_TAX).contains(ratio)).collect()
-    };
-    let mut rates: BTreeMap<Decimal, usize> = BTreeMap::new();
-    for order in orders {
-        let found: BTreeSet<Decimal> = near(order).into_iter().map(|(ratio, _)| ratio).collect();
-        for ratio in found {
-            *rates.entry(ratio).or_default() += 1;
+
+    /// Pays the orders that are not paid yet, the oldest first.
+    fn pay(&mut self, orders: &[Order], charge: Charge, paid: &mut [Option<usize>]) {
+        let mut open: Vec<(NaiveDate, u64, usize)> = (0..orders.len())
+            .filter(|place| paid[*place].is_none() && orders[*place].price > Decimal::ZERO)
+            .filter_map(|place| Some((orders[place].placed?, orders[place].id, place)))
+            .collect();
+        open.sort_unstable();
+        for (placed, _, place) in open {
+            paid[place] = self.take(placed, charge.of(orders[place].price));
         }
     }
-    let dated = orders.iter().filter(|order| !near(order).is_empty()).count();
-    // One rate explains most of them, or they have nothing to do with each other.
-    let Some((rate, _)) = rates.into_iter().filter(|(_, its)| its * 2 > dated).max_by_key(|(_, its)| *its) else {
-        return;
-    };
-    let mut taken = BTreeSet::new();
-    for (paid, order) in paid.iter_mut().zip(orders) {
-        let fits = near(order).into_iter().find(|(ratio, number)| *ratio == rate && !taken.contains(number));
-        *paid = fits.map(|(_, number)| number);
-        taken.extend(*paid);
+
+    /// Takes the debit of an amount, give or take a difference, that is nearest to a day.
+    fn take(&mut self, placed: NaiveDate, (charged, difference): (Decimal, Decimal)) -> Option<usize> {
+        let amounts = (charged - difference, charged.saturating_add(difference));
+        let key = near(placed).find_map(|day| {
+            let fitting = self.of_day(day, amounts);
+            fitting.min_by_key(|amount| (*amount - charged).abs()).map(|amount| (day, amount))
+        })?;
+        let same = self.0.get_mut(&key)?;
+        let number = same.pop_front();
+        if same.is_empty() {
+            self.0.remove(&key);
+        }
+        number
     }
+
+    /// The different amounts of a day from a lowest to a highest.
+    fn of_day(&self, day: NaiveDate, (low, high): (Decimal, Decimal)) -> impl Iterator<Item = Decimal> {
+        self.0.range((day, low)..=(day, high)).map(|((_, amount), _)| *amount)
+    }
+}
+
+/// The days around an order's date on which it may be debited.
+fn near(placed: NaiveDate) -> impl Iterator<Item = NaiveDate> {
+    PRICED_DAYS.into_iter().filter_map(move |days| placed.checked_add_signed(TimeDelta::days(days)))
+}
+
+/// The rate of tax that explains most orders which have a debit that may be theirs, and more of them than the price alone.
+fn taxed_charge(
+    purchases: &[Purchase<'_>],
+    orders: &[Order],
+    named: &[Option<usize>],
+    debits: &Debits,
+) -> Option<Charge> {
+    /// Spreads the sample over orders of all dates and prices.
+    const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+    let amounts = |place: usize| -> Vec<Decimal> {
+        let range = (orders[place].price, orders[place].price.saturating_mul(MOST_TAX));
+        let its = named[place].map(|number| amount(&purchases[number]));
+        let around = orders[place].placed.filter(|_| its.is_none()).into_iter().flat_map(near);
+        let unnamed = around.flat_map(|day| debits.of_day(day, range)).take(MOST_AMOUNTS);
+        its.into_iter().filter(|its| (range.0..=range.1).contains(its)).chain(unnamed).collect()
+    };
+    let mut places: Vec<usize> = (0..orders.len()).filter(|place| orders[*place].price > Decimal::ZERO).collect();
+    places.sort_unstable_by_key(|place| orders[*place].id.wrapping_mul(SPREAD));
+    let sample = places.into_iter().map(|place| (orders[place].price, amounts(place)));
+    let (mut rates, mut exact, mut all) = (BTreeMap::<Decimal, usize>::new(), 0, 0);
+    for (price, amounts) in sample.filter(|(_, amounts)| !amounts.is_empty()).take(MOST_SAMPLED) {
+        all += 1;
+        exact += usize::from(amounts.contains(&price));
+        let ratios = amounts.into_iter().filter(|amount| *amount != price).filter_map(|it| it.checked_div(price));
+        // A rate between two steps is told by either.
+        let sides = [RoundingStrategy::ToZero, RoundingStrategy::AwayFromZero];
+        let steps = ratios.flat_map(|ratio| sides.map(|side| ratio.round_dp_with_strategy(RATE_PLACES, side)));
+        for rate in steps.collect::<BTreeSet<Decimal>>() {
+            *rates.entry(rate).or_default() += 1;
+        }
+    }
+    let explains = |its: usize| its * 2 > all && its > exact;
+    rates.into_iter().filter(|(_, its)| explains(*its)).max_by_key(|(_, its)| *its).map(|(rate, _)| Charge::Taxed(rate))
 }
 
 /// Every order that is marked as renewed and whose renewal can be told, in the order of their ends.
@@ -148,99 +212,232 @@ pub(super) fn renewals(purchases: &[Purchase<'_>], orders: &[Order], paid: &[Opt
     let mut followers = Followers::new(orders);
     let (mut found, mut rest) = (Vec::with_capacity(renewed.len()), Vec::new());
     for (end, _, place) in renewed {
-        match followers.take(orders, place, end) {
+        match followers.take(place, end) {
             Some((by, placed)) => {
-                let on = paid[by].map_or(placed, |number| purchases[number].entry.at.date_naive());
+                let on = paid[by].map_or(placed, |number| day(&purchases[number]));
                 found.push(Renewal { renewed: place, by: Some(by), purchase: paid[by], on, lead: lead(end, on) });
             }
             None => rest.push((end, place)),
         }
     }
     let known: BTreeSet<usize> = found.iter().filter_map(|renewal| renewal.purchase).collect();
-    found.extend(renewals_by_price(purchases, orders, &rest, known));
+    found.extend(renewals_by_price(purchases, orders, &rest, &known));
     found
+}
+
+/// What may follow or pay for something: its day, its rank among those of the day, its place.
+type Candidate = (NaiveDate, u64, usize);
+
+/// Candidates of each key by day.
+struct ByDay<K>(HashMap<K, BTreeSet<Candidate>>);
+
+impl<K: Eq + Hash> ByDay<K> {
+    fn insert(&mut self, key: K, candidate: Candidate) {
+        self.0.entry(key).or_default().insert(candidate);
+    }
+
+    fn remove(&mut self, key: &K, candidate: Candidate) {
+        if let Some(its) = self.0.get_mut(key) {
+            its.remove(&candidate);
+        }
+    }
+
+    /// The nearest candidate before `day` and the nearest from it on, of those in the window; of one day, the first.
+    fn nearest(
+        &self,
+        key: &K,
+        day: NaiveDate,
+        (from, to): (NaiveDate, NaiveDate),
+        fits: impl Fn(usize) -> bool,
+    ) -> [Option<Candidate>; 2] {
+        let fits = |candidate: &&Candidate| fits(candidate.2);
+        let its = self.0.get(key);
+        let before = its.filter(|_| from < day).and_then(|its| {
+            let (nearest, ..) = *its.range((from, 0, 0)..(day, 0, 0)).rev().find(fits)?;
+            its.range((nearest, 0, 0)..).find(fits)
+        });
+        let first = from.max(day);
+        let after = its.filter(|_| first <= to);
+        let after = after.and_then(|its| its.range((first, 0, 0)..=(to, u64::MAX, usize::MAX)).find(fits));
+        [before.copied(), after.copied()]
+    }
 }
 
 /// The orders of each common name by the day on which they were placed: each renews one order at most.
 struct Followers<'a> {
-    by_name: HashMap<&'a str, Vec<(NaiveDate, usize)>>,
-    taken: Vec<bool>,
+    orders: &'a [Order],
+    by_product: ByDay<(&'a str, Option<&'a str>)>,
+    by_name: ByDay<&'a str>,
+    /// Those that may still follow one, the last to end first.
+    ends: Vec<(NaiveDate, usize)>,
 }
 
 impl<'a> Followers<'a> {
     fn new(orders: &'a [Order]) -> Self {
-        let mut by_name: HashMap<&str, Vec<(NaiveDate, usize)>> = HashMap::new();
+        let (by_product, by_name) = (ByDay(HashMap::new()), ByDay(HashMap::new()));
+        let mut followers = Self { orders, by_product, by_name, ends: Vec::new() };
         for (place, order) in orders.iter().enumerate() {
-            if let (Some(name), Some(placed)) = (&order.common_name, order.placed) {
-                by_name.entry(name).or_default().push((placed, place));
+            if let Some((name, candidate)) = followers.candidate(place) {
+                followers.by_product.insert((name, order.product.as_deref()), candidate);
+                followers.by_name.insert(name, candidate);
+                followers.ends.push((last_day(order), place));
             }
         }
-        for its in by_name.values_mut() {
-            its.sort_unstable();
-        }
-        Self { by_name, taken: vec![false; orders.len()] }
+        followers.ends.sort_unstable_by(|one, other| other.cmp(one));
+        followers
+    }
+
+    fn candidate(&self, place: usize) -> Option<(&'a str, Candidate)> {
+        let order = &self.orders[place];
+        Some((order.common_name.as_deref()?, (order.placed?, order.id, place)))
     }
 
     /// The order that follows the one at `place`, which ends on `end`: of the same product before any other, and the nearest.
-    fn take(&mut self, orders: &[Order], place: usize, end: NaiveDate) -> Option<(usize, NaiveDate)> {
-        let renewed = &orders[place];
-        let same_name = self.by_name.get(&**renewed.common_name.as_ref()?)?;
-        let days = |placed: NaiveDate| (end - placed).num_days();
-        let first = same_name.partition_point(|(placed, _)| days(*placed) > EARLIEST_RENEWAL);
-        let near = same_name[first..].iter().take_while(|(placed, _)| days(*placed) >= -i64::from(LATEST_RENEWAL));
-        let follows = |(placed, other): &&(NaiveDate, usize)| {
-            *other != place && !self.taken[*other] && last_day(&orders[*other]) > end && renewed.placed < Some(*placed)
-        };
-        let rank = |(placed, other): &&(NaiveDate, usize)| {
-            (orders[*other].product != renewed.product, days(*placed).abs(), orders[*other].id)
-        };
-        let (placed, by) = *near.take(MOST_COMPARED).filter(follows).min_by_key(rank)?;
-        self.taken[by] = true;
+    /// An earlier `end` must not come after a later one.
+    fn take(&mut self, place: usize, end: NaiveDate) -> Option<(usize, NaiveDate)> {
+        while let Some((_, ended)) = self.ends.pop_if(|(last, _)| *last <= end) {
+            self.remove(ended);
+        }
+        let renewed = &self.orders[place];
+        let name = renewed.common_name.as_deref()?;
+        let earliest = days_before(end, EARLIEST_RENEWAL.unsigned_abs());
+        let after_it = renewed.placed.and_then(|placed| placed.succ_opt());
+        let window =
+            (after_it.map_or(earliest, |day| day.max(earliest)), days_after(end, LATEST_RENEWAL.unsigned_abs().into()));
+        let rank = |(placed, id, _): &Candidate| ((end - *placed).num_days().abs(), *id);
+        let nearest = |found: [Option<Candidate>; 2]| found.into_iter().flatten().min_by_key(rank);
+        let same_product = (name, renewed.product.as_deref());
+        let (placed, _, by) = nearest(self.by_product.nearest(&same_product, end, window, |_| true))
+            .or_else(|| nearest(self.by_name.nearest(&name, end, window, |_| true)))?;
+        self.remove(by);
         Some((by, placed))
+    }
+
+    fn remove(&mut self, place: usize) {
+        if let Some((name, candidate)) = self.candidate(place) {
+            self.by_product.remove(&(name, self.orders[place].product.as_deref()), candidate);
+            self.by_name.remove(&name, candidate);
+        }
     }
 }
 
-/// Renewals of orders whose follower is not told by its name: of the debits of exactly the price near the end, the one whose
-/// own order ends whole years later, else the nearest. Each debit renews one order at most.
+/// Renewals of orders whose follower is not told by its name, in the order of their ends: of the debits of exactly the price
+/// near the end, the one whose own order ends whole years later, else the nearest. Each debit renews one order at most.
 fn renewals_by_price(
     purchases: &[Purchase<'_>],
     orders: &[Order],
     renewed: &[(NaiveDate, usize)],
-    mut taken: BTreeSet<usize>,
+    taken: &BTreeSet<usize>,
 ) -> Vec<Renewal> {
-    let mut by_price: BTreeMap<Decimal, Vec<usize>> = BTreeMap::new();
-    if !renewed.is_empty() {
-        for (number, purchase) in purchases.iter().enumerate() {
-            by_price.entry(-purchase.entry.change).or_default().push(number);
+    let mut debits = PricedDebits::new(purchases, orders, renewed, taken);
+    let renewal = |(end, place): (NaiveDate, usize)| {
+        let number = debits.take(place, end)?;
+        let (by, on) = (purchases[number].order, day(&purchases[number]));
+        Some(Renewal { renewed: place, by, purchase: Some(number), on, lead: lead(end, on) })
+    };
+    renewed.iter().copied().filter_map(renewal).collect()
+}
+
+/// An amount, and the common name of the order that it paid for, where that has one.
+type Priced<'a> = (Decimal, Option<&'a str>);
+
+/// Debits that may have renewed an order of their amount.
+struct PricedDebits<'a> {
+    purchases: &'a [Purchase<'a>],
+    orders: &'a [Order],
+    all: ByDay<Priced<'a>>,
+    /// Those whose own order has not ended, by the day of the year on which it ends.
+    by_end: ByDay<(Priced<'a>, i32)>,
+    /// The same, the last to end first.
+    ends: Vec<(NaiveDate, usize)>,
+}
+
+impl<'a> PricedDebits<'a> {
+    fn new(
+        purchases: &'a [Purchase<'a>],
+        orders: &'a [Order],
+        renewed: &[(NaiveDate, usize)],
+        taken: &BTreeSet<usize>,
+    ) -> Self {
+        let (all, by_end) = (ByDay(HashMap::new()), ByDay(HashMap::new()));
+        let mut debits = Self { purchases, orders, all, by_end, ends: Vec::new() };
+        let prices: BTreeSet<Decimal> = renewed.iter().map(|(_, place)| orders[*place].price).collect();
+        let fits = |number: &usize| !taken.contains(number) && prices.contains(&amount(&purchases[*number]));
+        for number in (0..purchases.len()).filter(fits) {
+            let (key, candidate) = debits.candidate(number);
+            debits.all.insert(key, candidate);
+            if let Some(own) = debits.own(number) {
+                debits.by_end.insert((key, day_of_year(last_day(own))), candidate);
+                debits.ends.push((last_day(own), number));
+            }
+        }
+        debits.ends.sort_unstable_by(|one, other| other.cmp(one));
+        debits
+    }
+
+    fn own(&self, number: usize) -> Option<&'a Order> {
+        self.purchases[number].order.map(|place| &self.orders[place])
+    }
+
+    fn candidate(&self, number: usize) -> (Priced<'a>, Candidate) {
+        let purchase = &self.purchases[number];
+        let name = self.own(number).and_then(|own| own.common_name.as_deref());
+        ((amount(purchase), name), (day(purchase), 0, number))
+    }
+
+    /// The debit that renewed the order at `place`, which ends on `end`. An earlier `end` must not come after a later one.
+    fn take(&mut self, place: usize, end: NaiveDate) -> Option<usize> {
+        while let Some((_, ended)) = self.ends.pop_if(|(last, _)| *last <= end) {
+            self.remove_end(ended);
+        }
+        let order = &self.orders[place];
+        let name = order.common_name.as_deref();
+        let names = [None, name];
+        let keys = || names[..=usize::from(name.is_some())].iter().map(|name| (order.price, *name));
+        let window =
+            (days_before(end, EARLIEST_RENEWAL.unsigned_abs()), days_after(end, LATEST_BY_PRICE.unsigned_abs()));
+        let fits = |number: usize| {
+            self.purchases[number].entry.order != Some(order.id)
+                && self.own(number).is_none_or(|own| own.id != order.id)
+        };
+        let rank = |(on, _, number): &Candidate| (*on >= end, (end - *on).num_days().abs(), *number);
+        let years_later = [day_of_year(end), (day_of_year(end) + 1).rem_euclid(YEAR)];
+        let years_later = keys().flat_map(|key| years_later.map(|end| (key, end)));
+        let years_later = years_later.flat_map(|key| self.by_end.nearest(&key, end, window, fits)).flatten();
+        let any = || keys().flat_map(|key| self.all.nearest(&key, end, window, fits)).flatten().min_by_key(rank);
+        let (.., number) = years_later.min_by_key(rank).or_else(any)?;
+        let (key, candidate) = self.candidate(number);
+        self.all.remove(&key, candidate);
+        self.remove_end(number);
+        Some(number)
+    }
+
+    fn remove_end(&mut self, number: usize) {
+        let (key, candidate) = self.candidate(number);
+        if let Some(own) = self.own(number) {
+            self.by_end.remove(&(key, day_of_year(last_day(own))), candidate);
         }
     }
-    let mut found = Vec::new();
-    for (end, place) in renewed.iter().copied() {
-        let order = &orders[place];
-        let Some(same) = by_price.get(&order.price) else { continue };
-        let day = |number: usize| purchases[number].entry.at.date_naive();
-        let first = same.partition_point(|number| day(*number) < days_before(end, EARLIEST_RENEWAL.unsigned_abs()));
-        let own = |number: usize| purchases[number].order.map(|its| &orders[its]);
-        let fits = |number: &usize| {
-            let named_otherwise = |own: &Order| own.common_name.is_some() && own.common_name != order.common_name;
-            !taken.contains(number)
-                && purchases[*number].entry.order != Some(order.id)
-                && own(*number).is_none_or(|own| own.id != order.id && !named_otherwise(own))
-        };
-        let years_later = |number: usize| {
-            let own_end = own(number).map(last_day);
-            own_end.is_some_and(|own| own > end && (own - end).num_days().rem_euclid(365) <= 1)
-        };
-        let days = |number: usize| (end - day(number)).num_days();
-        let near = same[first..].iter().copied().take_while(|number| days(*number) >= -LATEST_BY_PRICE);
-        let rank = |number: &usize| (!years_later(*number), days(*number) <= 0, days(*number).abs());
-        if let Some(number) = near.take(MOST_COMPARED).filter(fits).min_by_key(rank) {
-            taken.insert(number);
-            let (by, on) = (purchases[number].order, day(number));
-            found.push(Renewal { renewed: place, by, purchase: Some(number), on, lead: lead(end, on) });
-        }
-    }
-    found
+}
+
+/// Days of a year without a leap day.
+const YEAR: i32 = 365;
+
+/// Equal for days that are whole years of 365 days apart.
+fn day_of_year(day: NaiveDate) -> i32 {
+    day.num_days_from_ce().rem_euclid(YEAR)
+}
+
+fn day(purchase: &Purchase<'_>) -> NaiveDate {
+    purchase.entry.at.date_naive()
+}
+
+fn amount(purchase: &Purchase<'_>) -> Decimal {
+    -purchase.entry.change
+}
+
+fn days_after(day: NaiveDate, days: u64) -> NaiveDate {
+    day.checked_add_days(Days::new(days)).unwrap_or(NaiveDate::MAX)
 }
 
 fn lead(end: NaiveDate, on: NaiveDate) -> i32 {

@@ -271,6 +271,114 @@ fn debits_with_tax_belong_to_orders_that_are_listed_without() {
     assert_eq!(told(&ledger(other), &orders), ["20: 363 Other", "15: 511 Other"], "no rate explains these");
 }
 
+/// The debit of an order that was placed so many days ago, at this percentage of its price, to the cent.
+fn charged(order: &Order, percent: Decimal) -> Entry {
+    let ago = (now().date_naive() - order.placed.unwrap()).num_days();
+    let id = format!("charge {}", order.id).into();
+    Entry { id, change: -(order.price * percent / Decimal::ONE_HUNDRED).round_dp(2), ..debit(ago, 1, None) }
+}
+
+/// So many orders of these prices in turn, as many each day for 390 days.
+fn over_a_year(count: u64, prices: &[i64]) -> Vec<Order> {
+    let placed = |number: u64| 3 + i64::try_from(number * 390 / count).unwrap();
+    let price = |number: u64| prices[usize::try_from(number).unwrap() % prices.len()];
+    let site =
+        |number| site(number, &format!("{number}.example.com"), price(number), (placed(number), placed(number) - 365));
+    (0..count).map(site).collect()
+}
+
+/// How many of the orders were paid from the balance, each by the debit of its own amount.
+fn paid(lines: Vec<Entry>, orders: &[Order], percent: Decimal) -> usize {
+    let ledger = ledger(lines);
+    let purchases = Purchases::read(&ledger, Some(orders), &Spending::default(), now());
+    let right = |purchase: &&crate::forecast::purchases::Purchase<'_>| {
+        purchase.order.is_some_and(|place| charged(&orders[place], percent).change == purchase.entry.change)
+    };
+    purchases.all.iter().filter(right).count()
+}
+
+#[test]
+fn one_debit_of_exactly_a_price_leaves_the_others_taxed() {
+    let mut orders = over_a_year(600, &[100, 175, 300]);
+    let tax = Decimal::from(119);
+    let lines: Vec<Entry> = orders.iter().map(|order| charged(order, tax)).collect();
+    assert_eq!(paid(lines.clone(), &orders, tax), 600);
+    orders.push(site(9000, "coincidence.example.com", 119, (40, -325)));
+    assert_eq!(paid(lines.clone(), &orders, tax), 600, "one has the price of another with tax");
+    let mut one_named = lines;
+    one_named[300].order = Some(orders[300].id);
+    assert_eq!(paid(one_named, &orders, tax), 600, "one debit names its order");
+}
+
+#[test]
+fn a_price_that_is_another_with_tax_does_not_mislead() {
+    let orders = over_a_year(600, &[100, 119]);
+    let lines = |percent: i64| orders.iter().map(|order| charged(order, percent.into())).collect::<Vec<Entry>>();
+    assert_eq!(paid(lines(119), &orders, 119.into()), 600);
+    assert_eq!(paid(lines(100), &orders, 100.into()), 600, "listed with tax");
+}
+
+#[test]
+fn a_rate_of_tax_may_have_four_places() {
+    let orders = over_a_year(300, &[175, 218, 399, 1501]);
+    let tax = Decimal::new(10825, 2);
+    assert_eq!(paid(orders.iter().map(|order| charged(order, tax)).collect(), &orders, tax), 300);
+}
+
+#[test]
+fn a_few_taxed_debits_change_nothing_where_most_are_listed_prices() {
+    let orders = over_a_year(60, &[100, 175]);
+    let percent = |order: &Order| if order.id < 40 { 100.into() } else { 119.into() };
+    let lines: Vec<Entry> = orders.iter().map(|order| charged(order, percent(order))).collect();
+    assert_eq!(paid(lines, &orders, 100.into()), 40);
+}
+
+#[test]
+fn thousands_of_taxed_debits_of_one_day_find_their_orders() {
+    let prices = [175, 218, 399];
+    let bulk = |number: u64| {
+        let price = prices[usize::try_from(number % 3).unwrap()];
+        let placed = 20 + i64::try_from(number % 4).unwrap() * 90;
+        site(number, &format!("{number}.example.com"), price, (placed, placed - 365))
+    };
+    let orders: Vec<Order> = (0..4000).map(bulk).collect();
+    let tax = Decimal::from(119);
+    assert_eq!(paid(orders.iter().map(|order| charged(order, tax)).collect(), &orders, tax), 4000);
+}
+
+/// Half of these orders ended 10 days ago and were renewed 20 days ago, all for one price. Returns the number of renewals, and
+/// of those that the ledger shows.
+fn renewed_in_bulk(count: u64, name: fn(u64) -> Option<&'static str>, names_orders: bool) -> (usize, usize) {
+    let order = |number: u64| {
+        let order = if number.is_multiple_of(2) {
+            renewed(site(number, "", 199, (375, 10)))
+        } else {
+            site(number, "", 199, (20, -355))
+        };
+        Order { common_name: name(number).map(Into::into), ..order }
+    };
+    let orders: Vec<Order> = (0..count).map(order).collect();
+    let debit =
+        |order: &Order| Entry { order: names_orders.then_some(order.id), ..charged(order, Decimal::ONE_HUNDRED) };
+    let ledger = ledger(orders.iter().map(debit).collect());
+    let began = std::time::Instant::now();
+    let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());
+    // Quadratic time takes a minute.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let paid = purchases.renewals.iter().filter(|renewal| renewal.purchase.is_some()).count();
+    (purchases.renewals.len(), paid)
+}
+
+#[test]
+fn thousands_of_orders_of_one_price_are_renewed_on_one_day() {
+    let same = |_| Some("www.example.com");
+    assert_eq!(renewed_in_bulk(20_000, same, true), (10_000, 10_000), "one name");
+    assert_eq!(renewed_in_bulk(20_000, |_| None, true), (10_000, 10_000), "no names");
+    assert_eq!(renewed_in_bulk(20_000, |_| None, false), (10_000, 10_000), "no names, and debits that name no order");
+    let half = |number| (number % 4 > 1).then_some("www.example.com");
+    assert_eq!(renewed_in_bulk(20_000, half, false), (10_000, 10_000), "some names");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
