@@ -32,7 +32,7 @@ const DAYS: usize = (LONGEST_LEAD + LATEST_RENEWAL + 1).cast_unsigned() as usize
 /// The leads of an account's renewals.
 #[derive(Debug, Clone)]
 pub(super) struct Leads<'a> {
-    /// Those of all orders, then those of each product with enough.
+    /// The class of all orders, then one of each product.
     pub(super) classes: Vec<Class>,
     products: BTreeMap<&'a str, usize>,
     sizes: BySize,
@@ -229,7 +229,7 @@ fn blended(own: Vec<i32>, pooled: &[i32]) -> Option<Vec<i32>> {
     (!own.is_empty()).then_some(leads)
 }
 
-/// How much earlier dear orders are renewed than cheap ones.
+/// Days by which dear orders are renewed earlier than cheap ones.
 #[derive(Debug, Clone, Copy)]
 struct BySize {
     /// Days for each doubling of the price.
@@ -282,7 +282,7 @@ fn doublings(order: &Order) -> f64 {
     f64::from(price.ilog2()) + f64::from(u32::try_from(shifted).unwrap_or(u32::MAX)) / 2_147_483_648.0 - 1.0
 }
 
-/// So many leads that together are spread as these chances, of which the first is that of the longest.
+/// Spreads a number of leads as these chances, of which the first is that of the longest lead.
 fn quantiles(chances: &[f64], wanted: usize) -> Vec<i32> {
     let all = chances.iter().sum::<f64>();
     if all <= 0.0 {

@@ -41,7 +41,7 @@ pub(super) struct Due {
     pub(super) prices: usize,
 }
 
-/// What an account's funds were.
+/// The past of an account's funds.
 pub(super) struct Funds<F: Fn(NaiveDate) -> bool> {
     /// The most that they have been since each of the last days, the newest first.
     pub(super) since: Vec<Minor>,
@@ -66,7 +66,7 @@ pub(super) struct RenewalModel {
     pub(super) renewed: ByStanding<Share>,
     /// Share of the renewals that is paid from the balance, by the source of the money for the order.
     pub(super) from_balance: ByPayment<Share>,
-    /// Days from each renewal to the end of its order: those of all orders, then those of each product with enough.
+    /// Days from each renewal to the end of its order: of all orders, then of each product.
     pub(super) leads: Vec<Class>,
     pub(super) calendar: Calendar,
     /// True if most of a day's purchases lie less than so many times 24 hours ahead as the day is days away.

@@ -6,7 +6,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 /// Places of the grid.
 const PLACES: usize = 128;
-/// How believable it is, before the cases are seen, that a share changed among them.
+/// Probability, before any case is seen, that a share changed among them.
 const CHANGED: f64 = 0.2;
 /// Parameters of the beta distribution of a share of which nothing is known.
 const EVEN: [f64; 2] = [1.0; 2];
@@ -40,8 +40,8 @@ impl Share {
         Self::of(&curve.weights)
     }
 
-    /// The share at the end of these cases, oldest first, of which one kind counts: it may have changed before any of them, as
-    /// believable as `changed` says. No more than the newest `most` make it more certain.
+    /// The share at the end of these cases, oldest first, of which one kind counts. It may have changed before any of them, with the
+    /// probabilities that `changed` gives. No more than the newest `most` make it more certain.
     pub(super) fn at_the_end(
         cases: &[Case],
         counts: impl Fn(&Case) -> bool,
@@ -75,7 +75,6 @@ impl Share {
         Self { up_to, mean }
     }
 
-    /// Its mean.
     pub(super) fn mean(&self) -> f64 {
         self.mean
     }
@@ -112,8 +111,8 @@ impl Curve {
     }
 }
 
-/// How believable it is that the shares of both kinds of cases changed for good before each of these cases, oldest first; of the
-/// first, that they never did.
+/// Probabilities that the shares of both kinds of cases changed for good before each of these cases, oldest first; at the place of the
+/// first case, that they never did.
 pub(super) fn changed(cases: &[Case]) -> Vec<f64> {
     let likelihoods = |cases: &mut dyn Iterator<Item = &Case>| -> Vec<f64> {
         let (mut known, mut likelihood) = ([EVEN; 2], 1.0);

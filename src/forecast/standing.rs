@@ -18,7 +18,7 @@ const IDLE_DAYS: u64 = 30;
 const POOLED: u32 = 8;
 /// More cases than these make a share no more certain: accounts change.
 const MOST_ENDED: u32 = 60;
-/// So many of the newest orders that ended tell if the share has changed. The likelihoods of more than a thousand would be too small
+/// Number of the newest orders that ended which tell if the share has changed. The likelihoods of more than a thousand would be too small
 /// for a number.
 const MOST_CASES: usize = 300;
 /// An order that ended so many days ago may be renewed yet, also where none was renewed late.
@@ -104,7 +104,7 @@ impl<'a> Standings<'a> {
     }
 
     /// Share of the orders of each standing that are renewed now. What is known of all of them counts for a few cases of each.
-    /// Those whose end `tells_nothing`, since there were no funds then, do not count.
+    /// Orders whose end `tells_nothing`, since there were no funds then, do not count.
     pub(super) fn shares(&self, tells_nothing: impl Fn(&Order) -> bool) -> ByStanding<Share> {
         let ended = self.ended().into_iter().filter(|place| !tells_nothing(&self.orders[*place]));
         let (idle, wanted): (Vec<usize>, Vec<usize>) = ended.partition(|place| self.of(*place) == Standing::Idle);
