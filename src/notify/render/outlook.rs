@@ -70,7 +70,7 @@ pub(super) fn runway(event: &Event, times: Times) -> Option<String> {
         Runway::Over => {
             let costs = ahead.typical_order.map(|costs| format!(" ({costs})")).unwrap_or_default();
             format!(
-                "The funds do not cover a typical order{costs}: certificates can no longer be ordered or renewed from this account, but for cheaper ones."
+                "The funds do not cover a typical order{costs}: certificates can no longer be ordered or renewed from this account, except for cheaper ones."
             )
         }
         Runway::Endless | Runway::Until { about: None, early: None, .. } => {

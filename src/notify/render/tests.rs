@@ -817,7 +817,7 @@ fn every_end_of_the_funds_has_its_words() {
     At the recent pace the funds last for more than a year.
     Funds last until about Fri 4 Dec.
     Funds last until about Fri 4 Dec.
-    The funds do not cover a typical order: certificates can no longer be ordered or renewed from this account, but for cheaper ones.
+    The funds do not cover a typical order: certificates can no longer be ordered or renewed from this account, except for cheaper ones.
     At the recent pace the funds last for more than a year.
     How long the funds last is not known yet: the ledger is 9 days long, a forecast needs 14.
     ");
@@ -838,7 +838,7 @@ fn only_without_any_funds_can_nothing_be_ordered() {
     };
     for metric in [Metric::AvailableFunds, Metric::Runway] {
         let little = said("88", metric);
-        let sentence = "The funds do not cover a typical order (USD 399.00): certificates can no longer be ordered or renewed from this account, but for cheaper ones.";
+        let sentence = "The funds do not cover a typical order (USD 399.00): certificates can no longer be ordered or renewed from this account, except for cheaper ones.";
         assert!(little.text.contains(sentence), "{}", little.text);
         assert!(little.html.contains("; the funds do not cover a typical order."), "{}", little.html);
         for left in ["0", "-100"] {
