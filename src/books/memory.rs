@@ -24,6 +24,8 @@ const ORDERS_EVERY: TimeDelta = TimeDelta::hours(24);
 const ORDERS_KEEP: TimeDelta = TimeDelta::hours(72);
 /// Time from one listing to the next, at least, where debits name orders that the first one lacks.
 const ORDERS_EARLIEST: TimeDelta = TimeDelta::hours(1);
+/// The same again for each so many orders: a long listing takes hundreds of requests.
+const ORDERS_OF_A_SHORT_LISTING: usize = 10_000;
 /// Where the server itself is not well, nothing at all is asked for so long.
 const PAUSE: TimeDelta = TimeDelta::minutes(5);
 /// What is new is asked for from so many days before the newest line on, whatever zone the dates of filters are of.
@@ -412,9 +414,10 @@ impl Memory {
 
     /// Makes the orders due before their day is over, where another listing may show more. One that failed keeps its pause.
     fn list_earlier(&mut self) {
-        let Some((_, listed)) = &self.orders.known else { return };
+        let Some((orders, listed)) = &self.orders.known else { return };
         if self.unlisted.call_for_listing() && self.orders.failure.is_none() {
-            self.orders.due = self.orders.due.map(|due| due.min(*listed + ORDERS_EARLIEST));
+            let longer = i32::try_from(orders.all.len() / ORDERS_OF_A_SHORT_LISTING).unwrap_or(i32::MAX).min(23);
+            self.orders.due = self.orders.due.map(|due| due.min(*listed + ORDERS_EARLIEST * (1 + longer)));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Days on which somebody renews: some days of the week, or one working day of each month.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{Datelike as _, NaiveDate};
 
@@ -32,28 +32,31 @@ pub(super) enum Calendar {
 
 impl Calendar {
     pub(super) fn read(renewals: &[Renewal], today: NaiveDate) -> Self {
-        let days = || renewals.iter().map(|renewal| renewal.on);
         if renewals.len() < LEAST {
             return Self::Weekdays([1.0; 7]);
         }
+        let mut days: BTreeMap<NaiveDate, usize> = BTreeMap::new();
+        for renewal in renewals {
+            *days.entry(renewal.on).or_default() += 1;
+        }
         let least = count(renewals.len()) * MOSTLY;
         let is_usual = |rank: &i32| {
-            let made: Vec<NaiveDate> = days().filter(|day| is_ranked(*day, *rank)).collect();
-            let months: BTreeSet<_> = made.iter().map(|day| (day.year(), day.month())).collect();
-            count(made.len()) >= least && months.len() >= LEAST_MONTHS
+            let ranked = || days.iter().filter(|(day, _)| is_ranked(**day, *rank));
+            let months: BTreeSet<_> = ranked().map(|(day, _)| (day.year(), day.month())).collect();
+            count(ranked().map(|(_, made)| made).sum()) >= least && months.len() >= LEAST_MONTHS
         };
         match (-WORKING_DAYS..=WORKING_DAYS).filter(|rank| *rank != 0).find(is_usual) {
             Some(rank) => Self::months(rank, today),
-            None => Self::weekdays(days(), today),
+            None => Self::weekdays(&days, today),
         }
     }
 
-    fn weekdays(days: impl Iterator<Item = NaiveDate> + Clone, today: NaiveDate) -> Self {
+    fn weekdays(days: &BTreeMap<NaiveDate, usize>, today: NaiveDate) -> Self {
         let mut made = [0; 7];
-        for day in days.clone() {
-            made[usize::try_from((day - today).num_days().rem_euclid(7)).unwrap_or(0)] += 1;
+        for (day, renewals) in days {
+            made[usize::try_from((*day - today).num_days().rem_euclid(7)).unwrap_or(0)] += renewals;
         }
-        let usual = count(days.count()) * SELDOM / 7.0;
+        let usual = count(made.iter().sum()) * SELDOM / 7.0;
         Self::Weekdays(made.map(|made| (count(made) / usual).min(1.0)))
     }
 

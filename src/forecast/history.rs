@@ -87,7 +87,8 @@ impl History {
             body[0][0] = body[0][0].saturating_add(minor(usual)).min(MOST_A_DAY);
         }
         let held = most_held(known, available, now, 7 * weeks);
-        let told = told(&starved(&held, usual), recent, now);
+        let starved = starved(&held, usual);
+        let told = told(&starved, recent, now);
         let tells_nothing = |day: NaiveDate| {
             let ago = usize::try_from((today - day).num_days()).unwrap_or(usize::MAX);
             weeks.checked_sub(1 + ago / 7).is_some_and(|week| told.binary_search(&week).is_err())
@@ -97,7 +98,9 @@ impl History {
             most = most.max(minor(held));
             most
         });
-        let funds = Funds { since: since.collect(), tells_nothing };
+        // Where all weeks count although there was too little in some, purchases were made all the same: nothing could be told from it.
+        let are_known = told.len() < weeks || !starved.contains(&true);
+        let funds = Funds { since: since.filter(|_| are_known).collect(), tells_nothing };
         let renewals = RenewalModel::read(purchases, &prices, &funds);
         let mut body: Vec<Week> = told.iter().map(|week| body[*week]).collect();
         let begin = |week: &usize| days_before(today, 7 * u64::try_from(weeks - week).unwrap_or(0));

@@ -236,42 +236,58 @@ struct BySize {
     days: f64,
     /// Doublings of the price of the mean order.
     mean: f64,
+    /// Doublings of the lowest and of the highest price: beyond them nothing is known.
+    known: (f64, f64),
+}
+
+/// Sums of the sizes and leads of some renewals.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    number: f64,
+    sizes: f64,
+    leads: f64,
 }
 
 impl BySize {
-    /// The line through the leads of the last year's renewals, where it is hardly by chance.
+    /// The slope of the leads of the last year's renewals within their products, where it is hardly by chance.
     fn read(orders: &[Order], renewals: &[Renewal], today: NaiveDate) -> Self {
         /// Squares of the slope in those of its deviation.
         const HARDLY_BY_CHANCE: f64 = 12.0;
         let first = days_before(today, 365);
         let points = || {
             let recent = renewals.iter().filter(|renewal| renewal.on >= first && renewal.on <= today);
-            recent.map(|renewal| (doublings(&orders[renewal.renewed]), f64::from(renewal.lead)))
+            recent.map(|renewal| {
+                let order = &orders[renewal.renewed];
+                (order.product.as_deref(), doublings(order), f64::from(renewal.lead))
+            })
         };
-        let none = Self { days: 0.0, mean: 0.0 };
-        let number = points().count();
-        if number < LEAST {
-            return none;
+        let mut products: BTreeMap<Option<&str>, Sums> = BTreeMap::new();
+        let (mut all, mut known) = (Sums::default(), (f64::MAX, f64::MIN));
+        for (product, size, lead) in points() {
+            for sums in [&mut all, products.entry(product).or_default()] {
+                *sums = Sums { number: sums.number + 1.0, sizes: sums.sizes + size, leads: sums.leads + lead };
+            }
+            known = (known.0.min(size), known.1.max(size));
         }
-        let all = count(number);
-        let (sum, leads) = points().fold((0.0, 0.0), |(sum, leads), (size, lead)| (sum + size, leads + lead));
-        let (mean, lead_mean) = (sum / all, leads / all);
         let (mut of_sizes, mut of_both, mut of_leads) = (0.0, 0.0, 0.0);
-        for (size, lead) in points() {
-            let (size, lead) = (size - mean, lead - lead_mean);
+        for (product, size, lead) in points() {
+            let of = products.get(&product).copied().unwrap_or_default();
+            let (size, lead) = (size - of.sizes / of.number, lead - of.leads / of.number);
             (of_sizes, of_both, of_leads) = (of_sizes + size * size, of_both + size * lead, of_leads + lead * lead);
         }
-        let unexplained = (of_leads * of_sizes - of_both * of_both) / count(number - 2);
-        if of_both * of_both > HARDLY_BY_CHANCE * unexplained.max(0.0) && of_sizes > 0.0 {
-            Self { days: of_both / of_sizes, mean }
+        let free = all.number - count(products.len()) - 1.0;
+        let unexplained = (of_leads * of_sizes - of_both * of_both).max(0.0);
+        if free >= count(LEAST) - 2.0 && of_both * of_both * free > HARDLY_BY_CHANCE * unexplained {
+            Self { days: of_both / of_sizes, mean: all.sizes / all.number, known }
         } else {
-            none
+            Self { days: 0.0, mean: 0.0, known: (0.0, 0.0) }
         }
     }
 
     fn earlier(self, order: &Order) -> i32 {
         let most = f64::from(LONGEST_LEAD);
-        (self.days * (doublings(order) - self.mean)).clamp(-most, most).round().to_i32().unwrap_or(0)
+        let size = doublings(order).clamp(self.known.0, self.known.1);
+        (self.days * (size - self.mean)).clamp(-most, most).round().to_i32().unwrap_or(0)
     }
 }
 
@@ -449,10 +465,17 @@ mod tests {
         let sizes =
             BySize::read(&orders, &renewals(&|place| i32::try_from(10 * (place % 4) + place % 3).unwrap()), today);
         let earlier: Vec<i32> = [100, 200, 400, 800, 1600].map(|price| sizes.earlier(&order(price))).to_vec();
-        assert_eq!(earlier, [-15, -5, 5, 15, 25]);
+        assert_eq!(earlier, [-15, -5, 5, 15, 15], "beyond the highest price nothing is known");
         let by_chance = BySize::read(&orders, &renewals(&|place| i32::try_from(5 * (place * 7 % 5)).unwrap()), today);
         assert_eq!(by_chance.earlier(&order(80_000)), 0);
         assert_eq!(BySize::read(&orders, &[], today).earlier(&order(1)), 0);
+        // Products of nearly one price that are renewed at other times say nothing of dear orders.
+        let of = |product: &str, price| Order { product: Some(product.into()), ..order(price) };
+        let orders: Vec<Order> = (0..24).map(|it| if it % 2 == 0 { of("dv", 399) } else { of("ov", 418) }).collect();
+        let leads = |place: usize| i32::try_from(if place % 2 == 0 { 8 + place / 6 } else { 28 + place / 6 }).unwrap();
+        let renewal = |place| Renewal { renewed: place, by: None, purchase: None, on: today, lead: leads(place) };
+        let sizes = BySize::read(&orders, &(0..24).map(renewal).collect::<Vec<_>>(), today);
+        assert_eq!([100, 399, 1197].map(|price| sizes.earlier(&order(price))), [0; 3]);
         assert!((doublings(&order(2)) - doublings(&order(1)) - 1.0).abs() < 1e-6 && doublings(&order(0)) == 0.0);
     }
 }

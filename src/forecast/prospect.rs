@@ -170,7 +170,8 @@ impl Prospect {
             }
             Err(_) => alerts.iter().any(|alert| alert.firing().is_some()),
         };
-        let going_on = alerts.into_iter().filter_map(|(rule, alerts)| goes_on(rule, alerts).then_some(rule));
+        let ended = alerts.into_iter().filter(|(rule, _)| ends_by_deposit(rule));
+        let going_on = ended.filter_map(|(rule, alerts)| goes_on(rule, alerts).then_some(rule));
         let deposits = going_on.filter_map(|rule| self.deposit(rule)).chain(self.deposit.clone());
         let deposit = deposits.reduce(Deposit::max);
         if deposit == self.deposit { self } else { Arc::new(Self { deposit, ..(*self).clone() }) }

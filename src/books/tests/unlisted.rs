@@ -106,6 +106,22 @@ async fn orders_are_listed_again_an_hour_after_the_last_listing_and_not_before()
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_more_orders_there_are_the_seldomer_they_are_listed_again() {
+    let house = house();
+    *house.script.orders.lock().unwrap() = (1..=50_000).map(|id| order(id, 20, 1, None)).collect();
+    house.want(&[None]).pass(HOUR / 2).await;
+    assert_eq!(house.listings(), 1);
+    let mut listings = 0;
+    for bought in 0..24 {
+        house.buys(Some(100_000 + bought));
+        house.pass(HOUR).await;
+        listings += house.listings();
+    }
+    assert!((3..=4).contains(&listings), "every six hours: {listings}");
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_debit_that_is_read_while_a_listing_still_lacks_ends_causes_another() {
     let house = at_noon().await;
     *house.script.orders.lock().unwrap() = (1..=80).map(|id| order(id, 20, 3, None)).collect();
