@@ -472,7 +472,8 @@ mod tests {
         // Products of nearly one price that are renewed at other times say nothing of dear orders.
         let of = |product: &str, price| Order { product: Some(product.into()), ..order(price) };
         let orders: Vec<Order> = (0..24).map(|it| if it % 2 == 0 { of("dv", 399) } else { of("ov", 418) }).collect();
-        let leads = |place: usize| i32::try_from(if place % 2 == 0 { 8 + place / 6 } else { 28 + place / 6 }).unwrap();
+        let leads =
+            |place: usize| i32::try_from(if place.is_multiple_of(2) { 8 + place / 6 } else { 28 + place / 6 }).unwrap();
         let renewal = |place| Renewal { renewed: place, by: None, purchase: None, on: today, lead: leads(place) };
         let sizes = BySize::read(&orders, &(0..24).map(renewal).collect::<Vec<_>>(), today);
         assert_eq!([100, 399, 1197].map(|price| sizes.earlier(&order(price))), [0; 3]);
