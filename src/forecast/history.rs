@@ -57,8 +57,7 @@ pub(super) struct History {
 impl History {
     pub(super) fn read(purchases: &Purchases<'_>, (available, usual): (Decimal, Decimal)) -> Result<Self, NotYet> {
         let (known, now) = (purchases.known, purchases.now);
-        let days = known.first().map_or(0, |first| (now - first.at).num_days());
-        let days = u32::try_from(days).unwrap_or(u32::MAX);
+        let days = purchases.days_covered().unwrap_or(0);
         if days < LEAST_HISTORY_DAYS {
             // Where its first line found something, the account is older than that: it bought nothing for long.
             let is_older =

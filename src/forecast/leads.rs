@@ -328,20 +328,7 @@ mod tests {
     static ORDER: LazyLock<Order> = LazyLock::new(|| order(100));
 
     fn order(price: i64) -> Order {
-        Order {
-            id: 1,
-            division: None,
-            product: None,
-            common_name: None,
-            price: price.into(),
-            expired: false,
-            renewed: false,
-            placed: None,
-            bought_until: None,
-            is_plan: false,
-            certificate_ends: NaiveDate::MAX,
-            order_ends: None,
-        }
+        crate::forecast::tests::order(1, price, (2026, 12, 1))
     }
 
     /// An order that was renewed so many days ago, with this lead.

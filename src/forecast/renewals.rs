@@ -130,20 +130,8 @@ mod tests {
     use chrono::TimeDelta;
 
     fn order(price: i64, end: NaiveDate) -> Order {
-        Order {
-            id: 7,
-            division: None,
-            product: None,
-            common_name: None,
-            price: price.into(),
-            expired: false,
-            renewed: false,
-            placed: None,
-            bought_until: None,
-            is_plan: false,
-            certificate_ends: end,
-            order_ends: Some(end),
-        }
+        let order = crate::forecast::tests::order(7, price, (2026, 1, 1));
+        Order { placed: None, bought_until: None, certificate_ends: end, order_ends: Some(end), ..order }
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn deposit_of(ago: i64, amount: i64, expires_in: i64) -> Entry {
     Entry { expires, ..line(ago * 24, amount, "Credit Card Deposit") }
 }
 
-fn order(id: u64, price: i64, ends: (i32, u32, u32)) -> Order {
+pub(super) fn order(id: u64, price: i64, ends: (i32, u32, u32)) -> Order {
     Order {
         id,
         division: None,
