@@ -10,12 +10,12 @@ mod work;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lowtide::cycle::settle;
-use lowtide::domain::state::State;
+use lowtide::alerting::process::settle;
+use lowtide::alerting::state::State;
 use lowtide::forecast::{Confidence, Forecast, Spending};
-use lowtide::notify::render::mail::mail;
-use lowtide::notify::slack::payload;
-use lowtide::store::{decode, encode};
+use lowtide::notify::channels::email::rendering::mail;
+use lowtide::notify::channels::slack::payload;
+use lowtide::state::{decode, encode};
 
 fn verdicts(criterion: &mut Criterion) {
     let (rules, readings) = (work::rules(1), work::readings());

@@ -22,14 +22,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use lowtide::alerting::state::State;
 use lowtide::certcentral::{Client, Limiter};
-use lowtide::clock::{Clock, SystemClock};
-use lowtide::cycle::{self, Memory, Scope, Watch};
 use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
-use lowtide::domain::state::State;
-use lowtide::secret::{Redactor, Secret};
-use lowtide::store::{Book, Json, Store};
-use lowtide::web;
+use lowtide::polling::poller;
+use lowtide::polling::poller::{Memory, Scope, Watch};
+use lowtide::state::{Book, Json, Store};
+use lowtide::util::clock::{Clock, SystemClock};
+use lowtide::util::http_client;
+use lowtide::util::secret::{Redactor, Secret};
 use support::bare;
 use support::process::{Running, own_cpu, until};
 use support::stand_in::{self, Scene};
@@ -230,12 +231,12 @@ fn rule(n: usize) -> Rule {
 }
 
 fn watch(address: &str, rules: usize) -> Watch {
-    let options = web::WebOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true };
+    let options = http_client::WebOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true };
     let client = Client::new(
         "acme",
         format!("http://{address}/services/v2").parse().unwrap(),
         &Secret::new("bench-api-key"),
-        web::client(&options).unwrap(),
+        http_client::client(&options).unwrap(),
         Arc::new(Limiter::new([])),
         Redactor::default(),
         Arc::new(SystemClock),
@@ -290,7 +291,7 @@ fn cycle() {
         let mut ours = || {
             cost(|| {
                 let planned = SystemClock.now();
-                let outcome = runtime.block_on(cycle::run(&watch, &mut memory, &book, &SystemClock, planned));
+                let outcome = runtime.block_on(poller::run(&watch, &mut memory, &book, &SystemClock, planned));
                 assert!(outcome.good && outcome.readings.len() == 10_000);
             })
         };

@@ -8,15 +8,15 @@ mod work;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
+use lowtide::alerting::process::settle;
+use lowtide::alerting::state::State;
 use lowtide::certcentral::bodies;
-use lowtide::cycle::settle;
-use lowtide::domain::ahead::Runway;
-use lowtide::domain::state::State;
+use lowtide::domain::forecast::Runway;
 use lowtide::forecast::{Confidence, Forecast, Spending};
-use lowtide::notify::render::mail::mail;
-use lowtide::notify::slack::payload;
-use lowtide::secret::Redactor;
-use lowtide::store::{decode, encode};
+use lowtide::notify::channels::email::rendering::mail;
+use lowtide::notify::channels::slack::payload;
+use lowtide::state::{decode, encode};
+use lowtide::util::secret::Redactor;
 
 const BODY: &[u8] = br#"{"balance":"1431.00","currency":"USD","unpaid_invoice_balance":"0.00","negative_balance_limit":"2000.00","used_credit_from_other_containers":"0.00","total_available_funds":"3431.00"}"#;
 

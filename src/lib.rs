@@ -1,56 +1,39 @@
 //! `lowtide` warns people before their DigiCert CertCentral funds run out.
 //!
-//! The path of one reading, one function an arrow: it is **read** ([`certcentral`]: `Balance`), **judged** ([`domain`]:
-//! `Reading → Verdict → Event`), **remembered** ([`store`]: alerts and what is owed, saved together), and **told**
-//! ([`notify`]: `Notification → Delivery`). [`cycle`] walks it, top to bottom on one page.
+//! The path of one reading: `poll → evaluate → transition → suppress → enqueue → save → deliver`. [`polling::poller`] reads
+//! an account, [`alerting::process`] evaluates the readings and queues events in [`alerting::state`], [`state`] saves, and
+//! [`notify::delivery`] delivers.
 //!
-//! - [`domain`]: the pure core; no clock, no I/O.
-//! - [`forecast`]: ledger and orders → how long funds last; pure too.
-//! - [`chart`]: the picture of a fund, as PNG, as SVG and in words; pure too.
-//! - [`rehearsal`]: what today's rules would have done over an account's past; pure, and by the cycle's own middle.
+//! - [`domain`]: the types that everything else speaks in; pure.
+//! - [`alerting`]: from readings to queued events; pure.
+//! - [`forecast`]: ledger and orders → how long funds last; pure.
+//! - [`backtest`]: replay of the rules over an account's past; pure.
+//! - [`chart`]: the chart of a fund, as PNG, as SVG and in words; pure.
 //! - [`config`]: `alerts.yaml` and the environment → domain types; every problem at once, with its place.
-//! - [`certcentral`]: the HTTP client of the CertCentral Services API.
-//! - [`books`]: what keeps an account's ledger and orders fresh, behind its balance readings, with a cache on disk.
-//! - [`store`]: the state file, its lock, and the book that every change goes through.
-//! - [`notify`]: Slack, e-mail and other ends, rendering, and the outbox that retries and falls back.
-//! - [`signature`]: how a webhook's requests are signed.
-//! - [`text`]: which characters of a text from outside are never shown, and which known word was meant.
-//! - [`schedule`] and [`scheduler`]: when cycles run; [`pace`]: how fast they read.
-//! - [`reports`]: when reports come, and the figures that they are made from.
-//! - [`control`]: the Unix socket through which `status`, `health` and `silence` reach a running service.
-//! - [`silences`]: adding and removing silences, whoever owns the state.
-//! - [`http`]: liveness, readiness and metrics for whoever watches the service itself; read-only.
-//! - [`heartbeat`] and [`supervisor`]: telling a monitor elsewhere, and systemd, that the service is awake.
-//! - [`app`]: the only place that builds concrete things and spawns tasks.
-//! - [`sandbox`]: a simulated `CertCentral` and the demo's sinks; nothing of the service depends on it.
-//! - [`cli`]: one file a command.
+//! - [`certcentral`]: the HTTP client of the CertCentral Services API; nothing of the wire leaves it.
+//! - [`history`]: each account's ledger and orders: refreshed in the background, with a cache on disk.
+//! - [`polling`]: schedules, one account's cycle, the pace of requests, reports.
+//! - [`state`]: the document that outlives the process, and the file that it is kept in.
+//! - [`notify`]: what a message says, delivery with retries and fallbacks, and one folder for each channel.
+//! - [`status`]: what the running service publishes about itself.
+//! - [`app`]: builds everything from a configuration; the only place that spawns tasks.
+//! - [`cli`]: one file for each command.
+//! - [`sandbox`]: a simulated CertCentral, Slack and mail server; nothing of the service depends on it.
+//! - [`util`]: the clock, secrets, text from outside, files, logging, the HTTP client.
 
+pub mod alerting;
 pub mod app;
-mod atomic;
-pub mod books;
+pub mod backtest;
 pub mod certcentral;
 pub mod chart;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod control;
-pub mod cycle;
 pub mod domain;
 pub mod forecast;
-pub mod heartbeat;
-pub mod http;
-pub mod logging;
+pub mod history;
 pub mod notify;
-pub mod pace;
-pub mod rehearsal;
-pub mod reports;
+pub mod polling;
 pub mod sandbox;
-pub mod schedule;
-pub mod scheduler;
-pub mod secret;
-pub mod signature;
-pub mod silences;
-pub mod store;
-pub mod supervisor;
-pub mod text;
-pub mod web;
+pub mod state;
+pub mod status;
+pub mod util;

@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate, TimeDelta};
-use lowtide::books::{Cache, Keeper, Shelf};
 use lowtide::certcentral::{BalanceSource, BooksSource, Client, Limiter, ReadErrorKind, Window};
-use lowtide::clock::{Clock, SystemClock};
 use lowtide::config::scenario;
 use lowtide::domain::Time;
-use lowtide::domain::books::Gap;
+use lowtide::domain::history::Gap;
+use lowtide::history::{Cache, Keeper, Shelf};
 use lowtide::sandbox::scenario::SHIPPED;
 use lowtide::sandbox::server::{API_KEY, Sandbox};
-use lowtide::secret::{Redactor, Secret};
-use lowtide::web::{self, WebOptions};
+use lowtide::util::clock::{Clock, SystemClock};
+use lowtide::util::http_client;
+use lowtide::util::http_client::WebOptions;
+use lowtide::util::secret::{Redactor, Secret};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -38,7 +39,7 @@ fn limited_client(base: &str, limiter: Limiter) -> Arc<Client> {
 }
 
 fn client_of(base: &str, timeout: Duration, key: &str, limiter: Limiter) -> Arc<Client> {
-    let http = web::client(&WebOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
+    let http = http_client::client(&WebOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
     let limiter = Arc::new(limiter);
     let clock = Arc::new(SystemClock);
     let base = Url::parse(base).unwrap();

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lowtide::certcentral::{BalanceSource, BooksSource, Client, Limiter, ReadError, ReadErrorKind};
-use lowtide::clock::SystemClock;
-use lowtide::secret::{Redactor, Secret};
-use lowtide::web::{self, WebOptions};
+use lowtide::util::clock::SystemClock;
+use lowtide::util::http_client;
+use lowtide::util::http_client::WebOptions;
+use lowtide::util::secret::{Redactor, Secret};
 use rust_decimal::Decimal;
 use url::Url;
 use wiremock::matchers::{method, path, query_param, query_param_is_missing};
@@ -19,7 +20,7 @@ const KEY: &str = "KEY-0123456789-SECRET";
 const BALANCE: &str = r#"{"balance":"454.00","currency":"USD","negative_balance_limit":"2000.00"}"#;
 
 fn client_with(base: &str, timeout: Duration) -> Client {
-    let http = web::client(&WebOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
+    let http = http_client::client(&WebOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
     let limiter = Arc::new(Limiter::new([]));
     Client::new(
         "acme",
@@ -310,8 +311,8 @@ async fn what_cannot_be_reached_is_a_failed_connection() {
 
 #[tokio::test]
 async fn a_key_that_no_header_can_carry_is_refused() {
-    let http =
-        web::client(&WebOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true }).unwrap();
+    let http = http_client::client(&WebOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true })
+        .unwrap();
     let base = Url::parse("http://localhost").unwrap();
     let made = Client::new(
         "acme",

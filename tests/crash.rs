@@ -45,7 +45,7 @@ fn repeated(month: &Month) -> Vec<String> {
     let mut faults: Vec<String> = too_often.map(|(told, times)| format!("{times} times: {told:?}")).collect();
     let renamed = month.ids.iter().filter(|(_, ids)| ids.len() > 1);
     faults.extend(renamed.map(|(told, ids)| format!("under different ids {ids:?}: {told:?}")));
-    if month.state != lowtide::domain::state::State::default() {
+    if month.state != lowtide::alerting::state::State::default() {
         faults.push(format!("not at rest at the end: {:?}", month.state));
     }
     faults
@@ -200,7 +200,7 @@ fn a_disk_that_only_pretends_to_save_would_be_noticed_here() {
 /// What is on disk as owed, and was told: a kill that fell between the send and its mark.
 fn told_and_owed(world: &World, amount: &str) -> usize {
     let bytes = std::fs::read(world.path("state.json")).ok();
-    let state = bytes.map(|bytes| lowtide::store::decode(&bytes).unwrap().state).unwrap_or_default();
+    let state = bytes.map(|bytes| lowtide::state::decode(&bytes).unwrap().state).unwrap_or_default();
     let owed = serde_json::to_string(&state.owed).unwrap().contains(amount);
     usize::from(owed && times_told(world, &money(amount)) > 0)
 }

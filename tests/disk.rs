@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bin::{NOBODY, World, is_root, wait_until};
-use lowtide::clock::Clock;
+use lowtide::alerting::state::State;
 use lowtide::domain::Time;
-use lowtide::domain::state::State;
-use lowtide::store::{Book, DecodeError, Decoded, FileStore, Json, OpenError, Store, decode, encode};
+use lowtide::state::{Book, DecodeError, Decoded, FileStore, Json, OpenError, Store, decode, encode};
+use lowtide::util::clock::Clock;
 use month::{Month, Plan, epoch, play};
 
 /// Bytes to save.

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lowtide::notify::email::{Email, EmailOptions, Tls};
+use lowtide::notify::channels::email::{Email, EmailOptions, Tls};
 use lowtide::notify::{Delivered, Notifier, SendError};
-use lowtide::secret::{Redactor, Secret};
+use lowtide::util::secret::{Redactor, Secret};
 use mail_parser::{MessageParser, MimeHeaders};
 use support::sample::{looking_ahead, message, warning, words};
 use support::smtp::{HANG, Script, Server};

@@ -13,12 +13,13 @@ use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::balance::Outlook;
 use lowtide::domain::event::{Event, Subject, Threshold, UnreadableEvent, Value as Amount};
 use lowtide::domain::rule::{Metric, Severity, Side};
-use lowtide::notify::pagerduty::PagerDuty;
-use lowtide::notify::teams::{Teams, payload};
-use lowtide::notify::webhook::Webhook;
+use lowtide::notify::channels::pagerduty::PagerDuty;
+use lowtide::notify::channels::teams::{Teams, payload};
+use lowtide::notify::channels::webhook::Webhook;
 use lowtide::notify::{Content, Item, Message, Notifier, RuleWords, SendError, Via, Words};
-use lowtide::secret::{Redactor, Secret};
-use lowtide::web::{self, WebOptions};
+use lowtide::util::http_client;
+use lowtide::util::http_client::WebOptions;
+use lowtide::util::secret::{Redactor, Secret};
 use schema::{documented, expect_documented};
 use serde_json::{Value, json};
 use support::bench::{Bench, Seat};
@@ -30,7 +31,7 @@ const TYPES: [&str; 3] = ["webhook", "pagerduty", "teams"];
 
 fn notifier(kind: &str, base: &str, words: Words) -> Arc<dyn Notifier> {
     let options = WebOptions { timeout: Duration::from_millis(800), extra_ca_pem: None, loopback: true };
-    let (http, words, redactor) = (web::client(&options).unwrap(), Arc::new(words), Redactor::default());
+    let (http, words, redactor) = (http_client::client(&options).unwrap(), Arc::new(words), Redactor::default());
     let secret = Secret::new(if kind == "pagerduty" { TOKEN.to_owned() } else { format!("{base}/in/{TOKEN}") });
     redactor.learn(&secret);
     let headers = [("x-api-key".to_owned(), Secret::new("of-the-header"))];
@@ -288,7 +289,7 @@ async fn amounts_are_exact_and_hostile_names_are_names() {
     assert_eq!(body["value"], json!({ "amount": "-123456789012345678.00000001", "currency": "USD" }));
     assert_eq!(body["missing"]["amount"], "123456789012347678.00000001");
     assert_eq!((&body["level"], &body["alert_id"]), (&json!("warning"), &json!("a%2Fb%22/acme/11224")));
-    assert!(!body["summary"].as_str().unwrap().chars().any(lowtide::text::is_hidden));
+    assert!(!body["summary"].as_str().unwrap().chars().any(lowtide::util::text::is_hidden));
 }
 
 #[tokio::test]
@@ -471,7 +472,7 @@ fn hostile_names_change_nothing_about_a_card() {
         let (strings, types) = walked(&card);
         assert_eq!(types, expected, "{text:?}");
         for shown in strings {
-            assert!(!shown.contains("{{") && !shown.chars().any(lowtide::text::is_hidden), "{shown:?}");
+            assert!(!shown.contains("{{") && !shown.chars().any(lowtide::util::text::is_hidden), "{shown:?}");
         }
     }
 }

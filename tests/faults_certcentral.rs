@@ -18,21 +18,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bin::{KEY, World, wait_until};
 use faults::{Fault, FaultServer, Identity, gzip_bomb, http, nobody, ok, status};
+use lowtide::alerting::process::settle;
+use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, Client, Limiter, ReadError, ReadErrorKind};
-use lowtide::clock::Clock;
-use lowtide::clock::SystemClock;
-use lowtide::cycle::{self, Harvest, Memory, Read, Scope, Watch, settle};
 use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::balance::{Balance, Outlook, Reading, Unreadable};
 use lowtide::domain::event::{Event, Subject, UnreadableEvent};
 use lowtide::domain::money::parse_amount;
 use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
-use lowtide::domain::state::State;
 use lowtide::domain::{Name, Time};
-use lowtide::notify::render::mail::mail;
-use lowtide::secret::{Redactor, Secret};
-use lowtide::store::{Book, Json, Store};
-use lowtide::web::{self, WebOptions};
+use lowtide::notify::channels::email::rendering::mail;
+use lowtide::polling::poller;
+use lowtide::polling::poller::{Harvest, Memory, Read, Scope, Watch};
+use lowtide::state::{Book, Json, Store};
+use lowtide::util::clock::Clock;
+use lowtide::util::clock::SystemClock;
+use lowtide::util::http_client;
+use lowtide::util::http_client::WebOptions;
+use lowtide::util::secret::{Redactor, Secret};
 use url::Url;
 
 /// USD 900.00 are available; every field that the API knows is there.
@@ -49,7 +52,7 @@ fn client(base: &str, ca_pem: &str, timeout: Duration) -> Client {
     static BUILT: Mutex<BTreeMap<(String, Duration), reqwest::Client>> = Mutex::new(BTreeMap::new());
     let build = || {
         let extra_ca_pem = (!ca_pem.is_empty()).then(|| ca_pem.as_bytes().to_vec());
-        web::client(&WebOptions { timeout, extra_ca_pem, loopback: true }).unwrap()
+        http_client::client(&WebOptions { timeout, extra_ca_pem, loopback: true }).unwrap()
     };
     let http = BUILT.lock().unwrap().entry((ca_pem.to_owned(), timeout)).or_insert_with(build).clone();
     let (base, redactor) = (Url::parse(base).unwrap(), Redactor::default());
@@ -601,8 +604,10 @@ fn at(seconds: i64) -> Time {
 /// Everything that is newly owed, as `raised funds/acme/7`.
 fn told(state: &mut State) -> Vec<String> {
     let told = state.owed.iter().map(|owed| match &owed.event.subject {
-        Subject::Threshold(event) => format!("{} {}", event.kind.name(), cycle::label(&event.key)),
-        Subject::Unreadable(event) => format!("{} {}", event.kind.name(), cycle::label(&event.key)),
+        Subject::Threshold(event) => format!("{} {}", event.kind.name(), lowtide::alerting::process::label(&event.key)),
+        Subject::Unreadable(event) => {
+            format!("{} {}", event.kind.name(), lowtide::alerting::process::label(&event.key))
+        }
         Subject::Unwatched { division, .. } => format!("unwatched {}", division.unwrap()),
         Subject::AlertEnded { .. }
         | Subject::NotifierFailing { .. }
@@ -643,7 +648,7 @@ async fn whatever_a_field_holds_it_spoils_its_own_metrics_and_moves_no_alert() {
         bodies.push((format!("no {field}"), with(field, None), absent));
     }
     assert!(bodies.len() > 240, "{}", bodies.len());
-    let http = web::client(&WebOptions { timeout: PATIENT, extra_ca_pem: None, loopback: true }).unwrap();
+    let http = http_client::client(&WebOptions { timeout: PATIENT, extra_ca_pem: None, loopback: true }).unwrap();
     let server = FaultServer::plain(ok(GOOD));
     let base = Url::parse(&server.base()).unwrap();
     let redactor = Redactor::default();
@@ -774,14 +779,14 @@ impl Stage {
     async fn cycle(&mut self, minutes: i64) -> Vec<String> {
         let now = self.clock.now() + chrono::Duration::minutes(minutes);
         *self.clock.0.lock().unwrap() = now;
-        cycle::run(&self.watch, &mut self.memory, &self.book, &self.clock, now).await;
+        poller::run(&self.watch, &mut self.memory, &self.book, &self.clock, now).await;
         self.book.change(|state| (told(state), true)).await
     }
 
     fn firing(&self) -> Vec<String> {
         self.book.read(|state| {
             let firing = state.alerts.iter().filter(|(_, known)| known.alert.firing().is_some());
-            let mut firing: Vec<String> = firing.map(|(key, _)| cycle::label(key)).collect();
+            let mut firing: Vec<String> = firing.map(|(key, _)| lowtide::alerting::process::label(key)).collect();
             firing.sort();
             firing
         })

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lowtide::domain::alert::Kind;
-use lowtide::notify::email::{Email, EmailOptions, Tls};
-use lowtide::notify::slack::Slack;
-use lowtide::secret::{Redactor, Secret};
-use lowtide::web::{self, WebOptions};
+use lowtide::notify::channels::email::{Email, EmailOptions, Tls};
+use lowtide::notify::channels::slack::Slack;
+use lowtide::util::http_client;
+use lowtide::util::http_client::WebOptions;
+use lowtide::util::secret::{Redactor, Secret};
 use support::bench::{Bench, Seat, Try};
 use support::faults::{Fault, FaultServer, Identity, nobody, status};
 use support::sample::words;
@@ -131,7 +132,7 @@ fn pace(name: &str, tries: &[Try], class: Class) {
 
 fn slack(base: &str, ca_pem: &str) -> Arc<Slack> {
     let extra_ca_pem = (!ca_pem.is_empty()).then(|| ca_pem.as_bytes().to_vec());
-    let http = web::client(&WebOptions { timeout: LIMIT, extra_ca_pem, loopback: true }).unwrap();
+    let http = http_client::client(&WebOptions { timeout: LIMIT, extra_ca_pem, loopback: true }).unwrap();
     let (secret, redactor) = (Secret::new(format!("{base}{PATH}")), Redactor::default());
     redactor.learn(&secret);
     Arc::new(Slack::new("it".into(), secret, BTreeMap::new(), http, Arc::new(words()), redactor))

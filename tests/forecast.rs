@@ -10,19 +10,20 @@ use std::time::{Duration, Instant};
 
 use bin::{FUNDS, TOKEN, World, wait_until};
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
-use lowtide::books::{Keeper, Shelf};
 use lowtide::certcentral::{BalanceSource, Client, Limiter};
-use lowtide::clock::{Clock, SystemClock};
 use lowtide::config::scenario;
-use lowtide::domain::ahead::Runway;
 use lowtide::domain::balance::Reading;
-use lowtide::domain::books::Books;
+use lowtide::domain::forecast::Runway;
+use lowtide::domain::history::Books;
 use lowtide::domain::rule::Metric;
 use lowtide::forecast::{Confidence, Forecast, Spending};
+use lowtide::history::{Keeper, Shelf};
 use lowtide::sandbox::scenario::SHIPPED;
 use lowtide::sandbox::server::{API_KEY, PATH, Sandbox};
-use lowtide::secret::{Redactor, Secret};
-use lowtide::web::{self, WebOptions};
+use lowtide::util::clock::{Clock, SystemClock};
+use lowtide::util::http_client;
+use lowtide::util::http_client::WebOptions;
+use lowtide::util::secret::{Redactor, Secret};
 use serde_json::{Value, json};
 use wiremock::{Request, Respond, ResponseTemplate};
 
@@ -478,7 +479,8 @@ async fn renewals_half_way() -> String {
 async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let http =
-        web::client(&WebOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true }).unwrap();
+        http_client::client(&WebOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true })
+            .unwrap();
     let (base, limiter) = (base_url.parse().unwrap(), Arc::new(Limiter::new([])));
     let (key, redactor) = (Secret::new(API_KEY), Redactor::default());
     let client = Arc::new(Client::new("acme", base, &key, http, limiter, redactor, Arc::clone(&clock)).unwrap());

@@ -23,8 +23,8 @@ use ledgers::{
     CHANGING, Case, HELD_OUT, Kind, ONCE_HELD_OUT, RENEWING, RENEWING_HELD_OUT, RENEWING_ONCE_HELD_OUT, TUNED,
 };
 use lowtide::domain::Time;
-use lowtide::domain::ahead::Runway;
-use lowtide::domain::books::Books;
+use lowtide::domain::forecast::Runway;
+use lowtide::domain::history::Books;
 use lowtide::forecast::{Confidence, Forecast, Spending};
 use over_http::Reader;
 use rust_decimal::Decimal;

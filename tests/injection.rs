@@ -20,11 +20,12 @@ use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::balance::Outlook;
 use lowtide::domain::event::{Event, Subject, UnreadableEvent};
 use lowtide::domain::rule::Severity;
-use lowtide::notify::email::{Email, EmailOptions, Tls};
-use lowtide::notify::slack::Slack;
+use lowtide::notify::channels::email::{Email, EmailOptions, Tls};
+use lowtide::notify::channels::slack::Slack;
 use lowtide::notify::{Content, Item, Message, Notifier, RuleWords, Via, Words};
-use lowtide::secret::{Redactor, Secret};
-use lowtide::web::{self, WebOptions};
+use lowtide::util::http_client;
+use lowtide::util::http_client::WebOptions;
+use lowtide::util::secret::{Redactor, Secret};
 use serde_json::{Value, json};
 use support::faults::{Fault, FaultServer, ok, status};
 use support::sample::{message, now, warning, words};
@@ -163,7 +164,7 @@ impl Post {
     async fn open() -> Self {
         let options = WebOptions { timeout: Duration::from_secs(5), extra_ca_pem: None, loopback: true };
         Self {
-            http: web::client(&options).unwrap(),
+            http: http_client::client(&options).unwrap(),
             slack: FaultServer::plain(status("200 OK", &[], "ok")),
             mail: Server::start(Script::default()).await,
         }

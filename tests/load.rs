@@ -13,17 +13,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use lowtide::clock::Clock;
-use lowtide::cycle::{self, Harvest, Memory, Read, Scope, Watch, settle};
+use lowtide::alerting::process::settle;
+use lowtide::alerting::state::{KEPT_PER_ALERT, State};
 use lowtide::domain::Name;
 use lowtide::domain::event::Subject;
-use lowtide::domain::state::{KEPT_PER_ALERT, State};
-use lowtide::notify::outbox::{Desk, Worker};
-use lowtide::notify::render::mail::mail;
-use lowtide::notify::slack::payload;
+use lowtide::notify::channels::email::rendering::mail;
+use lowtide::notify::channels::slack::payload;
+use lowtide::notify::delivery::{Desk, Worker};
 use lowtide::notify::{Content, Delivered, Item, Message, Notifier, SendError, Words};
-use lowtide::schedule::Schedule;
-use lowtide::store::{Book, Decoded, Store, decode, encode};
+use lowtide::polling::poller;
+use lowtide::polling::poller::{Harvest, Memory, Read, Scope, Watch};
+use lowtide::polling::schedule::Schedule;
+use lowtide::state::{Book, Decoded, Store, decode, encode};
+use lowtide::util::clock::Clock;
 use support::service::{Disk, Ear, Funds, JumpingClock, Service, account, balance, fails, items, rule};
 
 const DIVISIONS: u64 = 2000;
@@ -194,7 +196,7 @@ async fn a_crash_repeats_no_more_than_the_few_deliveries_that_share_a_save() {
 /// One cycle of all divisions, as the service runs it. Returns how long it took.
 async fn cycle(watch: &Watch, memory: &mut Memory, book: &Book, clock: &JumpingClock) -> Duration {
     let began = Instant::now();
-    cycle::run(watch, memory, book, clock, clock.now()).await;
+    poller::run(watch, memory, book, clock, clock.now()).await;
     began.elapsed()
 }
 

@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lowtide::clock::Clock;
+use lowtide::alerting::state::State;
 use lowtide::domain::Name;
 use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::event::Subject;
 use lowtide::domain::report::Page;
-use lowtide::domain::state::State;
-use lowtide::notify::outbox::{Desk, Worker, pause_after};
+use lowtide::notify::delivery::{Desk, Worker, pause_after};
 use lowtide::notify::{Content, Delivered, Message, Notifier, Refusal, SendError};
-use lowtide::store::Book;
+use lowtide::state::Book;
+use lowtide::util::clock::Clock;
 use proptest::prelude::*;
 use stepped::{Disk, Stepped, epoch};
 use tokio::sync::watch;
@@ -960,7 +960,7 @@ fn what_a_removed_fallback_had_queued_goes_to_the_new_one() {
         { "event": { "id": "3", "at": "2026-11-20T09:15:00Z", "about": "notifier_recovered", "notifier": "z",
             "since": "2026-11-20T09:00:00Z", "audience": ["old"] },
           "to": { "old": {} } } ] }"#;
-    let mut state = lowtide::store::decode(older.as_bytes()).unwrap().state;
+    let mut state = lowtide::state::decode(older.as_bytes()).unwrap().state;
     assert_eq!(state.ask_new_fallbacks(|name| (name == "slack").then(|| "new".into())), 2);
     assert_eq!(state.ask_new_fallbacks(|name| (name == "slack").then(|| "new".into())), 0, "once");
     let dropped = state.forget_notifiers(|name| name != "old");

@@ -13,16 +13,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bin::{FUNDS, World};
+use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, Sharer, Window};
-use lowtide::clock::Clock;
-use lowtide::control::Board;
-use lowtide::cycle::{self, Memory, Progress, Scope, Watch};
 use lowtide::domain::balance::{Balance, Outlook};
-use lowtide::domain::state::State;
 use lowtide::domain::{Division, Name, Time};
-use lowtide::schedule::Schedule;
-use lowtide::scheduler::{self, Beat, Halt};
-use lowtide::store::{Book, Store};
+use lowtide::polling::poller;
+use lowtide::polling::poller::{Memory, Progress, Scope, Watch};
+use lowtide::polling::schedule::Schedule;
+use lowtide::polling::scheduler;
+use lowtide::polling::scheduler::{Beat, Halt};
+use lowtide::state::{Book, Store};
+use lowtide::status::control::Board;
+use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
 use support::service::{Disk, JumpingClock, account, balance, rule};
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -86,7 +88,7 @@ async fn live(
         async move {
             let mut memory = memory.lock().await;
             memory.next_after(period);
-            cycle::run(&watched, &mut memory, &book, clock.as_ref(), planned).await;
+            poller::run(&watched, &mut memory, &book, clock.as_ref(), planned).await;
             ends.lock().unwrap().push(clock.elapsed());
         }
     };
@@ -226,7 +228,7 @@ impl BalanceSource for Hanging {
 }
 
 /// Runs so many cycles of 2,000 divisions. What each read, whom it asked, and how long it took.
-async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(cycle::Outcome, Vec<u64>, Duration)> {
+async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(poller::Outcome, Vec<u64>, Duration)> {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
     let source = Arc::new(Hanging { answers, asked: Mutex::default() });
     let scope = Scope::Listed((1..=2000).collect());
@@ -235,7 +237,7 @@ async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(cycle::Outcome,
     let (mut memory, mut ran) = (Memory::default(), Vec::new());
     for _ in 0..cycles {
         let began = clock.elapsed();
-        let outcome = cycle::run(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
+        let outcome = poller::run(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
         let asked = std::mem::take(&mut *source.asked.lock().unwrap());
         ran.push((outcome, asked, clock.elapsed().checked_sub(began).unwrap()));
     }
@@ -317,7 +319,7 @@ async fn accounts_that_share_a_key_are_paced_together() {
             let book = Book::new(State::default(), Arc::new(Disk::default()) as Arc<dyn Store>);
             let mut memory = Memory::default();
             memory.next_after(Some(MINUTE * 15));
-            cycle::run(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
+            poller::run(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
             assert_eq!(memory.progress().needed(), Duration::from_secs(324), "1,800 readings together");
             std::mem::take(&mut *source.asked.lock().unwrap())
         }

@@ -14,10 +14,10 @@ use async_trait::async_trait;
 use bench::{Bench, Seat, Willing, epoch};
 use bin::{FUNDS, World, wait_until};
 use chrono::{NaiveTime, Timelike, Utc, Weekday};
-use lowtide::clock::{Clock, SystemClock};
 use lowtide::domain::alert::Kind;
-use lowtide::domain::quiet::QuietHours;
+use lowtide::domain::quiet_hours::QuietHours;
 use lowtide::notify::{Delivered, Message, Notifier, SendError};
+use lowtide::util::clock::{Clock, SystemClock};
 use proptest::prelude::*;
 
 /// The bench begins on Tue 24 Nov 2026, 06:00 UTC: 10 minutes later it is quiet for 80 minutes.

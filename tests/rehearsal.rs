@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
+use lowtide::backtest::{
+    Fund, Notice, Past, Rehearsed, Script, Skipped, TooLittle, crossings, depleted_periods, replay, replay_every_step,
+    suggestion,
+};
 use lowtide::domain::alert::Kind;
 use lowtide::domain::balance::Balance;
-use lowtide::domain::books::{Books, Entry, Ledger, Order};
+use lowtide::domain::history::{Books, Entry, Ledger, Order};
 use lowtide::domain::money::Currency;
 use lowtide::domain::rule::{Amount, Bound, Level, Metric, Rule, Side};
 use lowtide::domain::{Name, Time};
 use lowtide::forecast::Spending;
-use lowtide::rehearsal::{
-    Fund, Notice, Past, Rehearsed, Script, Skipped, TooLittle, crossings, droughts, replay, replay_every_step, suggest,
-};
-use lowtide::schedule::Schedule;
+use lowtide::polling::schedule::Schedule;
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 

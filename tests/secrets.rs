@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use bin::{KEY, World, wait_until};
 use lowtide::config::{self, Environment};
-use lowtide::secret::{Redactor, Secret};
+use lowtide::util::secret::{Redactor, Secret};
 use support::faults::{Fault, FaultServer, ok, status};
 use support::smtp::{Script, Server};
 
@@ -281,7 +281,8 @@ fn no_type_shows_a_secret_when_it_is_debugged() {
     let redactor = Redactor::default();
     loaded.secrets.iter().for_each(|secret| redactor.learn(secret));
     let watches =
-        lowtide::app::watches(&config, &redactor, &(std::sync::Arc::new(lowtide::clock::SystemClock) as _)).unwrap();
+        lowtide::app::watches(&config, &redactor, &(std::sync::Arc::new(lowtide::util::clock::SystemClock) as _))
+            .unwrap();
     assert_eq!((watches.len(), lowtide::app::notifiers(&config, &redactor).unwrap().len()), (1, 6));
     let shown = format!("{config:?} {config:#?} {redactor:?} {:?}", loaded.secrets);
     assert!(shown.contains("***") && shown.contains("mail.example.com"), "{shown}");
@@ -295,11 +296,11 @@ fn a_panic() {
     let redactor = Redactor::default();
     redactor.learn(&Secret::new(KEY));
     let format = if std::env::var_os("AS_JSON").is_some() {
-        lowtide::logging::LogFormat::Json
+        lowtide::util::logging::LogFormat::Json
     } else {
-        lowtide::logging::LogFormat::Text
+        lowtide::util::logging::LogFormat::Text
     };
-    lowtide::logging::start(format, None, "info", &redactor, false).unwrap();
+    lowtide::util::logging::start(format, None, "info", &redactor, false).unwrap();
     panic!("something about {KEY}");
 }
 

@@ -13,22 +13,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use lowtide::alerting::process::forget_unconfigured;
+use lowtide::alerting::process::settle;
+use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
-use lowtide::clock::{Clock, SystemClock};
-use lowtide::cycle::{
-    self, CycleTime, For, Harvest, Memory, Read, Scope, Watch, forget_unconfigured, read_once, settle,
-};
 use lowtide::domain::alert::Kind;
 use lowtide::domain::balance::{Balance, Outlook, Unreadable};
-use lowtide::domain::books::{Books, Ledger};
 use lowtide::domain::event::Subject;
+use lowtide::domain::history::{Books, Ledger};
 use lowtide::domain::money::{Currency, parse_amount};
 use lowtide::domain::report::{self, Figures, Latest, Occasion};
 use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side};
-use lowtide::domain::state::State;
 use lowtide::domain::{Division, Name};
 use lowtide::forecast::{Prospect, Spending};
-use lowtide::store::Book;
+use lowtide::polling::forecasts::For;
+use lowtide::polling::poller;
+use lowtide::polling::poller::{CycleTime, Harvest, Memory, Read, Scope, Watch, read_once};
+use lowtide::state::Book;
+use lowtide::util::clock::{Clock, SystemClock};
 use nothing::at;
 use proptest::prelude::*;
 use stepped::{Disk, Stepped, epoch};
@@ -288,7 +290,7 @@ proptest! {
             if funds.is_none() {
                 prop_assert_eq!(rules(&before), rules(&state));
             }
-            let json = lowtide::store::encode(&state).unwrap().to_bytes();
+            let json = lowtide::state::encode(&state).unwrap().to_bytes();
             prop_assert_eq!(&serde_json::from_slice::<State>(&json).unwrap(), &state);
             told(&mut state);
         }
@@ -406,7 +408,7 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     let (watch, mut state) = (watch(Scope::Undivided), State::default());
     settle(&mut state, &watch, &one(good("1000")), at(0));
     settle(&mut state, &watch, &one(good("100")), at(900));
-    let status = lowtide::control::report_state(&state);
+    let status = lowtide::status::control::report_state(&state);
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
     let latest = [Latest { figures: Figures::none("acme".into(), None, None), failure: None }];
     let name = Name::from("weekly");
@@ -421,7 +423,7 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     let (watch, mut state) = (with_funds(both, slow), State::default());
     settle(&mut state, &watch, &one(good("1000")), at(0));
     settle(&mut state, &watch, &one(good("100")), at(900));
-    let status = lowtide::control::report_state(&state);
+    let status = lowtide::status::control::report_state(&state);
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
 }
 
@@ -445,7 +447,7 @@ async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
     let (clock, book) = (Stepped::begin(), Book::new(State::default(), Arc::new(Disk)));
     let source = Arc::new(Slow(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD"])));
     let watch = Watch { source, ..watch(Scope::Undivided) };
-    cycle::run(&watch, &mut Memory::default(), &book, clock.as_ref(), epoch()).await;
+    poller::run(&watch, &mut Memory::default(), &book, clock.as_ref(), epoch()).await;
     let queued = epoch() + Duration::from_secs(600);
     book.read(|state| {
         let event = &state.owed[0].event;
@@ -476,7 +478,7 @@ async fn a_reading_in_another_currency_than_before_is_no_good_one() {
     let source = Arc::new(Slow(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD", "JPY", "USD"])));
     let (watch, mut memory) = (Watch { source, ..watch(Scope::Undivided) }, Memory::default());
     for good in [true, false, true] {
-        let outcome = cycle::run(&watch, &mut memory, &book, clock.as_ref(), clock.now()).await;
+        let outcome = poller::run(&watch, &mut memory, &book, clock.as_ref(), clock.now()).await;
         assert_eq!(outcome.good, good);
     }
 }
@@ -531,7 +533,7 @@ fn a_failing_notifier_that_leaves_the_configuration_resolves_its_incident() {
     let owed: Vec<_> = state.owed.iter().map(|owed| owed.event.subject.clone()).collect();
     assert_eq!(owed, [Subject::NotifierRemoved { notifier: "gone".into() }]);
     assert_eq!(state.hand_over(&"pager".into(), &"mail".into(), "404", None), 0);
-    let json = lowtide::store::encode(&state).unwrap().to_bytes();
+    let json = lowtide::state::encode(&state).unwrap().to_bytes();
     assert_eq!(serde_json::from_slice::<State>(&json).unwrap(), state);
 }
 
@@ -551,7 +553,7 @@ fn what_an_older_version_queued_keeps_its_id_and_its_thread() {
     settle(&mut state, &watch, &one(good("1000")), at(0));
     let new = state.owed[0].event.id.clone();
     let old = "a/b/funds/acme@1";
-    let json = String::from_utf8(lowtide::store::encode(&state).unwrap().to_bytes()).unwrap();
+    let json = String::from_utf8(lowtide::state::encode(&state).unwrap().to_bytes()).unwrap();
     let mut state: State = serde_json::from_str(&json.replace(&new, old)).unwrap();
     settle(&mut state, &watch, &one(good("5000")), at(60));
     state.delivered(&"slack".into(), &BTreeSet::from([old.to_owned()]), Some("<first@example.com>"), &[]);

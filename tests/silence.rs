@@ -11,13 +11,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bin::{FUNDS, Ran, World, wait_until};
-use lowtide::cycle::{Harvest, Read, Scope, Watch, settle};
+use lowtide::alerting::process::settle;
+use lowtide::alerting::state::State;
 use lowtide::domain::alert::{Alert, AlertKey, Kind};
 use lowtide::domain::balance::{Balance, Outlook, Unreadable};
 use lowtide::domain::money::{Currency, parse_amount};
 use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side};
 use lowtide::domain::silence::Silence;
-use lowtide::domain::state::State;
+use lowtide::polling::poller::{Harvest, Read, Scope, Watch};
 use nothing::at;
 use proptest::prelude::*;
 use wiremock::ResponseTemplate;
@@ -282,7 +283,7 @@ fn a_state_from_before_there_were_silences_is_still_a_state() {
     let old = br#"{ "version": 1, "alerts": [{ "account": "acme", "rule": "funds",
         "warning": { "since": "2026-11-23T08:15:00Z", "firing": true }, "last_event": "2026-11-23T08:15:00Z",
         "told": { "slack": null } }] }"#;
-    let state = lowtide::store::decode(old).unwrap().state;
+    let state = lowtide::state::decode(old).unwrap().state;
     assert!(state.silences.is_empty() && state.alerts.values().all(|known| known.hushed.is_none()));
 }
 
@@ -460,8 +461,8 @@ proptest! {
             prop_assert_eq!(settled.changed, state != before, "what changed is saved, and nothing else");
             settle(&mut plain, &watch, &harvest(funds), at(now));
             prop_assert_eq!(latches(&state), latches(&plain));
-            let json = lowtide::store::encode(&state).unwrap().to_bytes();
-            prop_assert_eq!(&lowtide::store::decode(&json).unwrap().state, &state);
+            let json = lowtide::state::encode(&state).unwrap().to_bytes();
+            prop_assert_eq!(&lowtide::state::decode(&json).unwrap().state, &state);
             people.hear(&mut state);
             // Whatever is unknown to people is known to be so.
             for (key, level) in firing(&state) {

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lowtide::notify::slack::Slack;
+use lowtide::notify::channels::slack::Slack;
 use lowtide::notify::{Delivered, Notifier, SendError};
-use lowtide::secret::{Redactor, Secret};
+use lowtide::util::secret::{Redactor, Secret};
 use support::sample::{message, warning, words};
 use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};

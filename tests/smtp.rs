@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lowtide::notify::email::{Email, EmailOptions, Tls};
+use lowtide::notify::channels::email::{Email, EmailOptions, Tls};
 use lowtide::notify::{Delivered, Message, Notifier, SendError};
-use lowtide::secret::{Redactor, Secret};
+use lowtide::util::secret::{Redactor, Secret};
 use support::sample::{looking_ahead, message, warning, words};
 use support::smtp::{CLOSE, Conversation, HANG, Script, Server};
 

@@ -11,16 +11,19 @@ use std::time::Duration;
 
 use chrono::{Datelike, Timelike};
 use chrono_tz::Tz;
-use lowtide::clock::Clock;
-use lowtide::control::Board;
-use lowtide::cycle::{Harvest, Read, Scope, Watch, settle};
+use lowtide::alerting::process::settle;
+use lowtide::alerting::state::State;
 use lowtide::domain::Time;
 use lowtide::domain::alert::Kind;
-use lowtide::domain::state::State;
-use lowtide::reports::{self, Plan};
-use lowtide::schedule::Schedule;
-use lowtide::scheduler::{self, Halt};
-use lowtide::store::Book;
+use lowtide::polling::poller::{Harvest, Read, Scope, Watch};
+use lowtide::polling::reports;
+use lowtide::polling::reports::Plan;
+use lowtide::polling::schedule::Schedule;
+use lowtide::polling::scheduler;
+use lowtide::polling::scheduler::Halt;
+use lowtide::state::Book;
+use lowtide::status::control::Board;
+use lowtide::util::clock::Clock;
 use proptest::prelude::*;
 use support::service::{Disk, Ear, Funds, JumpingClock, Service, account, balance, fails, rule};
 use tokio::sync::watch;
@@ -272,7 +275,7 @@ async fn a_service_that_is_told_to_stop_begins_no_overdue_cycle() {
 
 /// The pages of a report that are owed: the time of each, of the next, and how late it was made.
 fn pages(state: &State) -> Vec<(Time, Option<Time>, chrono::Duration)> {
-    let page = |owed: &lowtide::domain::state::Owed| match &owed.event.subject {
+    let page = |owed: &lowtide::alerting::state::Owed| match &owed.event.subject {
         lowtide::domain::event::Subject::Report(page) => Some((page.due, page.next, owed.event.at - page.due)),
         _ => None,
     };
@@ -287,7 +290,7 @@ async fn a_report_keeps_its_times_for_two_weeks_of_restarts_and_makes_up_for_one
         let mut made = Vec::new();
         // Up for so many hours, then down for so many.
         for (up, down) in [(7, 1), (23, 3), (2, 1)].into_iter().cycle() {
-            let book = Arc::new(Book::new(state, Arc::new(Disk::default()) as Arc<dyn lowtide::store::Store>));
+            let book = Arc::new(Book::new(state, Arc::new(Disk::default()) as Arc<dyn lowtide::state::Store>));
             let plan = Plan {
                 name: "weekly".into(),
                 schedule: Schedule::parse(schedule, Tz::UTC).unwrap(),

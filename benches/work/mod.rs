@@ -5,15 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use lowtide::cycle::{Harvest, Read, Scope, Watch, settle};
+use lowtide::alerting::evaluate::evaluate;
+use lowtide::alerting::process::settle;
+use lowtide::alerting::state::State;
 use lowtide::domain::alert::{Alert, transition};
 use lowtide::domain::balance::{Balance, Reading};
-use lowtide::domain::books::{Entry, Ledger, Order};
-use lowtide::domain::evaluate::evaluate;
+use lowtide::domain::history::{Entry, Ledger, Order};
 use lowtide::domain::money::{Currency, Money};
 use lowtide::domain::rule::{Amount, Level, Metric, Rule, Side};
-use lowtide::domain::state::State;
 use lowtide::notify::{Content, Item, Message, RuleWords, Words};
+use lowtide::polling::poller::{Harvest, Read, Scope, Watch};
 use rust_decimal::Decimal;
 
 #[path = "../../tests/support/nothing.rs"]

@@ -7,15 +7,17 @@ use url::Url;
 use super::http_client;
 use crate::config::{Channel, Connection, NotifierConfig, OAuth2, Tls};
 use crate::domain::Name;
-use crate::notify::email::{self, Email, EmailOptions};
-use crate::notify::oauth2::{ClientCredentials, Tokens};
-use crate::notify::pagerduty::{self, PagerDuty};
-use crate::notify::slack::Slack;
-use crate::notify::teams::Teams;
-use crate::notify::webhook::Webhook;
+use crate::notify::channels::email;
+use crate::notify::channels::email::oauth2::{ClientCredentials, Tokens};
+use crate::notify::channels::email::{Email, EmailOptions};
+use crate::notify::channels::pagerduty;
+use crate::notify::channels::pagerduty::PagerDuty;
+use crate::notify::channels::slack::Slack;
+use crate::notify::channels::teams::Teams;
+use crate::notify::channels::webhook::Webhook;
 use crate::notify::{Notifier, Words};
-use crate::secret::{Redactor, Secret};
-use crate::signature::SigningKey;
+use crate::util::secret::{Redactor, Secret};
+use crate::util::signature::SigningKey;
 
 /// Builds a notifier.
 pub(super) fn channel(

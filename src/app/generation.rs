@@ -17,22 +17,26 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use super::{LAST_SENDS, Shared, forget_unconfigured, http_client, notifiers, watches_sharing};
-use crate::books::Cache;
-use crate::clock::Clock;
+use crate::alerting::state::State;
 use crate::config::{Config, Heartbeat, NotifierConfig};
-use crate::control::Board;
-use crate::cycle::{self, Memory, Scope, Watch};
 use crate::domain::Name;
 use crate::domain::silence::Silence;
-use crate::domain::state::State;
-use crate::heartbeat::Target;
-use crate::http::{self, Server};
-use crate::notify::outbox::{Desk, Pauses, Sending, Stopped, Tried, Worker};
-use crate::reports::{self, Plan};
-use crate::schedule::Schedule;
-use crate::scheduler::{self, Halt, Jobs};
-use crate::secret::Redactor;
-use crate::store::Book;
+use crate::history::Cache;
+use crate::notify::delivery::{Desk, Pauses, Sending, Stopped, Tried, Worker};
+use crate::polling::poller;
+use crate::polling::poller::{Memory, Scope, Watch};
+use crate::polling::reports;
+use crate::polling::reports::Plan;
+use crate::polling::schedule::Schedule;
+use crate::polling::scheduler;
+use crate::polling::scheduler::{Halt, Jobs};
+use crate::state::Book;
+use crate::status::control::Board;
+use crate::status::heartbeat::Target;
+use crate::status::http;
+use crate::status::http::Server;
+use crate::util::clock::Clock;
+use crate::util::secret::Redactor;
 
 /// How long a running cycle may take when the next configuration waits for it. Then it is begun anew.
 const LAST_CYCLE: Duration = Duration::from_secs(10);
@@ -303,7 +307,7 @@ async fn run_account(
         async move {
             let mut memory = memory.lock().await;
             memory.next_after(period);
-            let outcome = cycle::run(&watch, &mut memory, &book, clock.as_ref(), planned).await;
+            let outcome = poller::run(&watch, &mut memory, &book, clock.as_ref(), planned).await;
             board.cycle(&watch.account, outcome);
         }
     };

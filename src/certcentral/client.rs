@@ -1,7 +1,7 @@
 //! The HTTP client of the `CertCentral` Services API: one call, its retries, and what it says when it fails.
 //!
 //! It only ever asks (GET), follows no redirect, and keeps no amount. Whoever builds it hands it an HTTP client made by
-//! [`crate::web::client`] and the limiter that all users of the API key share.
+//! [`crate::util::http_client::client`] and the limiter that all users of the API key share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,17 @@ use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use url::Url;
 
-use super::patience::{LONGEST_WAIT, Patience};
-use super::reply::{self, Asked};
 use super::text::clean;
 use super::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, wire};
-use crate::clock::Clock;
+use crate::certcentral::response;
+use crate::certcentral::response::Asked;
+use crate::certcentral::retries::{LONGEST_WAIT, Patience};
 use crate::domain::Division;
 use crate::domain::balance::Balance;
-use crate::secret::{Redactor, Secret};
-use crate::web::{self, BODY_CAP, BodyError, Transport, TransportKind};
+use crate::util::clock::Clock;
+use crate::util::http_client;
+use crate::util::http_client::{BODY_CAP, BodyError, Transport, TransportKind};
+use crate::util::secret::{Redactor, Secret};
 
 /// The longest piece of a transport failure that is shown.
 const LONGEST_TEXT: usize = 200;
@@ -236,22 +238,22 @@ impl Client {
         let request = self.http.get(url.clone()).headers(self.headers.clone());
         let mut response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Err(self.lost(asked, &web::explain(&error).await).into()),
+            Err(error) => return Err(self.lost(asked, &http_client::explain(&error).await).into()),
         };
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let body = web::read_capped(response, BODY_CAP).await;
+        let body = http_client::read_capped(response, BODY_CAP).await;
         if !status.is_success() {
             // The status says enough, whatever became of the body.
-            let error = reply::refusal(asked, status, &url, &headers, &body.unwrap_or_default(), &self.redactor);
+            let error = response::refusal(asked, status, &url, &headers, &body.unwrap_or_default(), &self.redactor);
             let may_pause = matches!(error.kind, ReadErrorKind::Server | ReadErrorKind::RateLimited);
-            let pause = if may_pause { reply::pause(&headers, self.clock.now()) } else { None };
+            let pause = if may_pause { response::pause(&headers, self.clock.now()) } else { None };
             return Err(Failure { error, pause, too_large: false });
         }
         match body {
             Ok(body) => Ok(Answer { status, headers, body }),
             Err(BodyError::Transport(transport)) => Err(self.lost(asked, &transport).into()),
             Err(error @ BodyError::TooLarge { .. }) => {
-                let reason = format!("GET {} answered {}, but {error}", asked.path, reply::name(status));
+                let reason = format!("GET {} answered {}, but {error}", asked.path, response::name(status));
                 let error = ReadError { kind: ReadErrorKind::Nonsense, reason };
                 Err(Failure { error, pause: None, too_large: true })
             }
@@ -260,7 +262,8 @@ impl Client {
 
     /// A 2xx that is not what is documented.
     pub(super) fn nonsense(&self, asked: Asked<'_>, answer: &Answer, misfit: &str) -> ReadError {
-        let (status, media_type) = (reply::name(answer.status), reply::media_type(&answer.headers, &self.redactor));
+        let (status, media_type) =
+            (response::name(answer.status), response::media_type(&answer.headers, &self.redactor));
         let reason = format!("GET {} answered {status}, but its body ({media_type}) {misfit}", asked.path);
         ReadError { kind: ReadErrorKind::Nonsense, reason }
     }

@@ -2,17 +2,17 @@
 //!
 //! Wire types stay inside; what leaves is the domain's. Nothing here judges or remembers an amount.
 
-mod books;
 mod client;
-mod limiter;
+mod history;
 mod pages;
-mod patience;
-mod reply;
+mod rate_limiter;
+mod response;
+mod retries;
 mod text;
 mod wire;
 
 pub use client::{Client, InvalidKey};
-pub use limiter::{Limiter, Permit, Sharer, Window};
+pub use rate_limiter::{Limiter, Permit, Sharer, Window};
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use chrono::NaiveDate;
 
 use crate::domain::Division;
 use crate::domain::balance::{Balance, Outlook, Unreadable};
-use crate::domain::books::{Entry, Order};
+use crate::domain::history::{Entry, Order};
 
 /// Where a cycle's balances come from.
 #[async_trait]
@@ -144,8 +144,8 @@ pub mod bodies {
 
     use super::{ListedDivision, wire};
     use crate::domain::balance::Balance;
-    use crate::domain::books::{Entry, Order};
-    use crate::secret::Redactor;
+    use crate::domain::history::{Entry, Order};
+    use crate::util::secret::Redactor;
 
     /// `GET /finance/balance`, or what is wrong with it.
     pub fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, String> {

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReadError;
 use super::client::{Answer, Client, Failure, Lane};
-use super::reply::Asked;
 use super::wire::{Listed, Misfit, Page};
+use crate::certcentral::response::Asked;
 
 /// No page has fewer new items than this: what is still too large then is no list of lines.
 const FEWEST: usize = 10;

@@ -2,8 +2,8 @@
 //!
 //! It does not escape for any channel; that is the renderers' work.
 
-use crate::secret::Redactor;
-use crate::text::is_hidden;
+use crate::util::secret::Redactor;
+use crate::util::text::is_hidden;
 
 /// So many characters of a text are looked at: far more than is ever shown, far less than a body may hold.
 const LONGEST_LOOK: usize = 16 * 1024;

@@ -9,9 +9,9 @@ use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use crate::domain::Time;
-use crate::domain::ahead::Chart;
+use crate::domain::forecast::Chart;
 use crate::domain::money::figure;
-use crate::domain::{ahead, local};
+use crate::domain::{forecast, local};
 
 /// Steps from the bottom of the money axis to its top.
 const STEPS: i64 = 1_000_000;
@@ -129,7 +129,7 @@ pub(super) fn short(amount: Decimal) -> String {
 #[derive(Debug, Clone)]
 pub(super) struct Window<'a> {
     pub(super) past: Vec<(Time, Decimal)>,
-    pub(super) future: Vec<ahead::Band>,
+    pub(super) future: Vec<forecast::Band>,
     pub(super) renewals: Vec<(Time, Decimal)>,
     pub(super) thresholds: &'a [(crate::domain::rule::Severity, Decimal)],
     pub(super) now: Time,
@@ -156,7 +156,7 @@ impl<'a> Window<'a> {
         let mut past: Vec<(Time, Decimal)> = past.into_iter().rev().step_by(every).collect();
         past.reverse();
         let ahead = |at: Time| at >= now && at <= latest;
-        let mut future: Vec<ahead::Band> = chart.future.iter().copied().filter(|band| ahead(band.at)).collect();
+        let mut future: Vec<forecast::Band> = chart.future.iter().copied().filter(|band| ahead(band.at)).collect();
         future.sort_by_key(|band| band.at);
         future.truncate(POINTS);
         let mut renewals: Vec<(Time, Decimal)> =

@@ -8,10 +8,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use rust_decimal::Decimal;
 
 use super::axis::{Axis, Scale, Window, short};
-use super::words::share;
 use super::{DrawError, FAMILY};
+use crate::chart::alt_text::share;
 use crate::domain::Time;
-use crate::domain::ahead::Chart;
+use crate::domain::forecast::Chart;
 use crate::domain::rule::Severity;
 
 const PAPER: RGBColor = RGBColor(0xff, 0xff, 0xff);

@@ -3,10 +3,10 @@
 //! Pure: the same chart gives the same bytes. Amounts stay decimals until they are a place on an axis; floats
 //! only measure pixels inside the drawing library. Drawing takes some tens of milliseconds: not for async threads.
 
+mod alt_text;
 mod axis;
 mod draw;
 mod encode;
-mod words;
 
 use std::sync::OnceLock;
 
@@ -14,9 +14,9 @@ use chrono_tz::Tz;
 use plotters::backend::{BitMapBackend, SVGBackend};
 use plotters::style::{FontStyle, register_font};
 
-use crate::domain::ahead::Chart;
-pub use words::alternative;
-pub(crate) use words::share;
+use crate::domain::forecast::Chart;
+pub use alt_text::alternative;
+pub(crate) use alt_text::share;
 
 /// Pixels of a picture, twice of what a mail shows: sharp on phones too.
 pub const WIDTH: u32 = 1120;

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 
 use super::*;
 use crate::domain::Time;
-use crate::domain::ahead::{Band, Runway};
+use crate::domain::forecast::{Band, Runway};
 use crate::domain::money::Currency;
 use crate::domain::rule::Severity;
 

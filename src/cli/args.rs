@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::domain::rule::Severity;
-use crate::logging::LogFormat;
-use crate::schedule::parse_duration;
+use crate::polling::schedule::parse_duration;
+use crate::util::logging::LogFormat;
 
 /// Warns people before their DigiCert CertCentral funds run out.
 #[derive(Debug, Parser)]

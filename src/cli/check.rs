@@ -6,20 +6,22 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::args::CheckOutput;
-use super::out::{grumble, put, say};
 use super::status::division;
-use super::table::table;
-use super::threshold::Threshold;
 use super::{Context, Exit, print_json};
+use crate::alerting::evaluate::{Blind, evaluate};
 use crate::app;
-use crate::clock::{Clock, SystemClock};
-use crate::cycle::{self, For, Harvest, Read, Watch};
+use crate::cli::output::table::table;
+use crate::cli::output::threshold::Threshold;
+use crate::cli::output::{grumble, put, say};
 use crate::domain::balance::Reading;
-use crate::domain::evaluate::{Blind, evaluate};
 use crate::domain::rule::{Bound, Rule, Severity, Side};
 use crate::domain::seconds::in_words;
 use crate::domain::{Division, Name};
-use crate::text::clean;
+use crate::polling::forecasts::For;
+use crate::polling::poller;
+use crate::polling::poller::{Harvest, Read, Watch};
+use crate::util::clock::{Clock, SystemClock};
+use crate::util::text::clean;
 
 /// The worst of several results: critical, then unknown, then warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -133,7 +135,7 @@ pub(super) async fn run(context: &Context, output: CheckOutput) -> Exit {
     };
     let clock = &clock;
     let reads = watches.into_iter().map(|watch: Arc<Watch>| async move {
-        let harvest = cycle::read_once(&watch, clock, For::Rules).await;
+        let harvest = poller::read_once(&watch, clock, For::Rules).await;
         (watch, harvest)
     });
     let harvests = futures_util::future::join_all(reads).await;
@@ -263,8 +265,8 @@ fn notes(account: &Name, harvest: &Harvest) -> Vec<String> {
     };
     let noted = |read: &Read| Some(format!("{}: {}", place(read), read.balance.as_ref().ok()?.note()?));
     let mut notes: Vec<String> = harvest.reads.iter().filter_map(noted).collect();
-    if let Some(twins) = cycle::shared_fund(&harvest.reads) {
-        notes.push(format!("{account}: {} {}", twins.len(), cycle::SHARED_FUND));
+    if let Some(twins) = poller::shared_fund(&harvest.reads) {
+        notes.push(format!("{account}: {} {}", twins.len(), poller::SHARED_FUND));
     }
     notes
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::Exit;
-use super::out::{grumble, say};
+use crate::cli::output::{grumble, say};
 
 /// The documentation of every key, and the starter file.
 const EXAMPLE: &str = include_str!("../../alerts.example.yaml");

@@ -5,16 +5,14 @@ mod backtest;
 mod check;
 mod demo;
 mod init;
-mod out;
+mod output;
 mod preview;
 mod run;
 mod sandbox;
 mod signals;
 mod silence;
 mod status;
-mod table;
 mod test_notify;
-mod threshold;
 mod validate;
 
 use std::ffi::OsString;
@@ -25,11 +23,11 @@ use clap::{CommandFactory, Parser};
 
 pub use args::{Cli, Command, Output};
 
-use self::out::{grumble, say};
+use self::output::{grumble, say};
 use self::signals::stop_signal;
 use crate::config::{self, Config, Environment, Loaded, Problems};
-use crate::logging;
-use crate::secret::Redactor;
+use crate::util::logging;
+use crate::util::secret::Redactor;
 
 /// What a command ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +176,7 @@ fn start(cli: Cli) -> Exit {
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "lowtide", &mut script);
-        out::put(&String::from_utf8_lossy(&script));
+        output::put(&String::from_utf8_lossy(&script));
         return honest(Exit::Success);
     }
     if matches!(cli.command, Command::Schema) {
@@ -205,7 +203,7 @@ fn start(cli: Cli) -> Exit {
 /// What could not be printed was not done.
 fn honest(exit: Exit) -> Exit {
     match exit {
-        _ if !out::failed() => exit,
+        _ if !output::failed() => exit,
         Exit::Success => Exit::Failure,
         Exit::Check(_) => Exit::Check(check::Worst::Unknown),
         other => other,

@@ -6,8 +6,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, Exit};
 use crate::app::{self, Outside, Source};
-use crate::clock::SystemClock;
-use crate::supervisor::Supervisor;
+use crate::status::systemd::Supervisor;
+use crate::util::clock::SystemClock;
 
 pub(super) async fn run(context: &Context) -> Exit {
     // Before anything else: from now on a hangup is a request, and no longer the end.

@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::args::Story;
-use super::out::{grumble, say};
 use super::{Exit, report_problems};
-use crate::clock::{Clock, SystemClock};
+use crate::cli::output::{grumble, say};
 use crate::config::scenario;
 use crate::sandbox::clock::FastClock;
 use crate::sandbox::scenario::{SHIPPED, Scenario};
 use crate::sandbox::server::{API_KEY, PATH, Sandbox};
-use crate::text::clean;
+use crate::util::clock::{Clock, SystemClock};
+use crate::util::text::clean;
 
 /// A shipped scenario by its name, or one of the user's own by its file.
 pub(super) fn find(story: &Story) -> Result<Scenario, Exit> {
@@ -27,7 +27,7 @@ pub(super) fn find(story: &Story) -> Result<Scenario, Exit> {
         }
         None => {
             let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
-            let near = crate::text::nearest(wanted, names.iter().copied());
+            let near = crate::util::text::nearest(wanted, names.iter().copied());
             let near = near.map_or_else(String::new, |name| format!("; did you mean {name}?"));
             grumble!("lowtide: --scenario {}: no such scenario{near}", clean(wanted));
             grumble!("There are {}; or give the path of a file of your own.", names.join(", "));

@@ -11,19 +11,21 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::args::{Output, SilenceAction, SilenceTerms};
-use super::out::{grumble, say};
 use super::status::{self, Outline, division, outline};
-use super::table::table;
 use super::{Context, Exit, print_json};
-use crate::clock::{Clock, SystemClock};
+use crate::cli::output::table::table;
+use crate::cli::output::{grumble, say};
 use crate::config::{Config, silence_end};
-use crate::control::{self, Report, Request, SilenceReport, Silenced};
 use crate::domain::rule::{Severity, UNREADABLE};
 use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
-use crate::silences::{Change, Changed, Firing, apply};
-use crate::store::{self, FileStore, OpenError, Store};
-use crate::text::clean;
+use crate::state;
+use crate::state::silences::{Change, Changed, Firing, apply};
+use crate::state::{FileStore, OpenError, Store};
+use crate::status::control;
+use crate::status::control::{Report, Request, SilenceReport, Silenced};
+use crate::util::clock::{Clock, SystemClock};
+use crate::util::text::clean;
 
 /// How long a service that starts or stops just now is waited for.
 const PATIENCE: u32 = 50;
@@ -131,7 +133,7 @@ async fn is_unseen(state: &Path, account: &str, division: u64) -> bool {
 
 /// What the silence means for an alert that fires now.
 fn tell(firing: &Firing) {
-    let alert = clean(&crate::cycle::label(&firing.key));
+    let alert = clean(&crate::alerting::process::label(&firing.key));
     if firing.hushed {
         say!("Hushed: {alert}, which fires at {}.", firing.level);
     } else {
@@ -269,7 +271,7 @@ enum Stop {
 
 /// Under the state's lock, as a service would. A state that cannot be read is left to the service.
 fn in_the_file(path: &Path, change: Change) -> Result<Changed, Stop> {
-    store::read_only(path).map_err(Stop::Failed)?;
+    state::read_only(path).map_err(Stop::Failed)?;
     let owner = owner(path);
     let made: Vec<&Path> = path.ancestors().skip(1).filter(|folder| is_missing(folder)).collect();
     let opened = FileStore::open(path, SystemClock.now()).map_err(|error| match error {
@@ -282,11 +284,11 @@ fn in_the_file(path: &Path, change: Change) -> Result<Changed, Stop> {
     let mut state = opened.state;
     let (changed, is_new) = apply(&mut state, change, SystemClock.now());
     if is_new {
-        let saved = store::encode(&state).and_then(|json| opened.store.save(&json));
+        let saved = state::encode(&state).and_then(|json| opened.store.save(&json));
         saved.map_err(|error| Stop::Failed(format!("state cannot be saved: {error}")))?;
     }
     if let Some((user, group)) = owner {
-        let files = [path.to_owned(), store::beside(path, "lock")];
+        let files = [path.to_owned(), state::beside(path, "lock")];
         for place in files.iter().map(PathBuf::as_path).chain(made) {
             keep_owner(place, user, group);
         }

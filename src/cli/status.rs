@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use chrono_tz::Tz;
 
 use super::args::Output;
-use super::out::{grumble, put, say};
-use super::table::table;
 use super::{Context, Exit, count, print_json};
-use crate::clock::{Clock, SystemClock};
+use crate::cli::output::table::table;
+use crate::cli::output::{grumble, put, say};
 use crate::config::{self, Config, Loaded};
-use crate::control::{self, Health, Reload, Report, Request, SilenceReport};
 use crate::domain::alert::AlertKey;
 use crate::domain::silence::Silence;
 use crate::domain::{Division, Time};
-use crate::store;
-use crate::text::clean;
+use crate::state;
+use crate::status::control;
+use crate::status::control::{Health, Reload, Report, Request, SilenceReport};
+use crate::util::clock::{Clock, SystemClock};
+use crate::util::text::clean;
 
 pub(super) async fn status(context: &Context, output: Output) -> Exit {
     let (loaded, outline) = match outline(context) {
@@ -61,7 +62,7 @@ fn stored(context: &Context, loaded: Loaded) -> Result<Report, Exit> {
 }
 
 fn from_file(config: &Config) -> Result<Report, Exit> {
-    let state = store::read_only(&config.state).map_err(|why| {
+    let state = state::read_only(&config.state).map_err(|why| {
         grumble!("lowtide: {why}");
         Exit::Failure
     })?;

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::args::Output;
-use super::out::{grumble, say};
 use super::{Context, Exit, print_json};
 use crate::app;
-use crate::clock::{Clock, SystemClock};
+use crate::cli::output::{grumble, say};
 use crate::domain::Name;
-use crate::notify::outbox::Desk;
+use crate::notify::delivery::Desk;
 use crate::notify::{Content, Message};
-use crate::text::clean;
+use crate::util::clock::{Clock, SystemClock};
+use crate::util::text::clean;
 
 #[derive(Serialize)]
 struct Outcome {

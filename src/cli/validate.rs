@@ -5,17 +5,20 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::args::Output;
-use super::out::{grumble, say};
 use super::{Context, Exit, count, print_json};
+use crate::alerting::evaluate::{Blind, evaluate};
 use crate::app;
-use crate::clock::{Clock, SystemClock};
+use crate::cli::output::{grumble, say};
 use crate::config::{self, Config, Problem};
-use crate::cycle::{self, For, Harvest, Watch};
 use crate::domain::Time;
 use crate::domain::balance::Reading;
-use crate::domain::evaluate::{Blind, evaluate};
-use crate::pace::{self, Load};
-use crate::text::clean;
+use crate::polling::forecasts::For;
+use crate::polling::pacing;
+use crate::polling::pacing::Load;
+use crate::polling::poller;
+use crate::polling::poller::{Harvest, Watch};
+use crate::util::clock::{Clock, SystemClock};
+use crate::util::text::clean;
 
 #[derive(Serialize)]
 struct Outcome {
@@ -47,7 +50,7 @@ pub(super) async fn run(context: &Context, online: bool, output: Output) -> Exit
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         match app::watches(&config, &context.redactor, &clock) {
             Ok(watches) => {
-                let reads = watches.iter().map(|watch| cycle::read_once(watch, &clock, For::Rules));
+                let reads = watches.iter().map(|watch| poller::read_once(watch, &clock, For::Rules));
                 let harvests = futures_util::future::join_all(reads).await;
                 let reads: Vec<_> = watches.iter().zip(&harvests).map(|(watch, it)| (&**watch, it)).collect();
                 let mut online: Vec<AccountRead> = reads.iter().map(|(watch, harvest)| read(watch, harvest)).collect();
@@ -115,11 +118,11 @@ fn too_short(reads: &[(&Watch, &Harvest)], config: &Config, now: Time) -> Vec<Op
         }
     }
     let one = |(watch, harvest): &(&Watch, &Harvest)| {
-        let listed = matches!(watch.scope, cycle::Scope::All(_));
+        let listed = matches!(watch.scope, poller::Scope::All(_));
         let (limiter, period) = watch.source.limiter().zip(period(watch)).filter(|_| listed)?;
         let (limits, own) = (limiter.limits(), Load { requests: harvest.reads.len(), period });
         let loads = limiter.note(&watch.account, own);
-        let why = pace::too_short(&loads, period, &limits).filter(|_| limiter.tell_too_short())?;
+        let why = pacing::too_short(&loads, period, &limits).filter(|_| limiter.tell_too_short())?;
         Some(format!("a slower schedule: {why}"))
     };
     reads.iter().map(one).collect()

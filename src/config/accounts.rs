@@ -9,11 +9,12 @@ use url::Url;
 use super::cursor::{Cursor, Fault, Section};
 use super::keys::ACCOUNT;
 use super::{Account, Divisions, Quota, secrets, values};
-use crate::clock::{Clock, SystemClock};
 use crate::domain::Name;
-use crate::pace::{self, Load};
-use crate::schedule::{Schedule, ScheduleError};
-use crate::text::nearest;
+use crate::polling::pacing;
+use crate::polling::pacing::Load;
+use crate::polling::schedule::{Schedule, ScheduleError};
+use crate::util::clock::{Clock, SystemClock};
+use crate::util::text::nearest;
 
 /// An account as far as it can be understood: rules that name it are judged even if it has problems of its own.
 pub(super) struct Draft {
@@ -90,7 +91,7 @@ fn warn_if_too_short(drafts: &[Draft], sections: &[Option<Section<'_>>]) {
     let few = |accounts: &[(&Draft, &Account, &Section<'_>)]| matches!(accounts, [(_, account, _)] if account.divisions.count().is_none_or(|count| count == 1));
     for accounts in keys.values().filter(|accounts| !few(accounts)) {
         let quotas = accounts.iter().flat_map(|(_, account, _)| &account.rate_limit);
-        let limits: Vec<pace::Limit> = quotas.map(|quota| (quota.requests, quota.window)).collect();
+        let limits: Vec<pacing::Limit> = quotas.map(|quota| (quota.requests, quota.window)).collect();
         let load = |(draft, account, _): &(&Draft, &Account, &Section<'_>)| {
             let (requests, period) = (account.divisions.count()?, pause(&account.schedule)?);
             Some((draft.name.clone(), Load { requests, period }))
@@ -98,7 +99,7 @@ fn warn_if_too_short(drafts: &[Draft], sections: &[Option<Section<'_>>]) {
         let loads: BTreeMap<Name, Load> = accounts.iter().filter_map(load).collect();
         let too_short = accounts.iter().find_map(|(draft, _, section)| {
             let period = loads.get(&draft.name)?.period;
-            let why = pace::too_short(&loads, period, &limits)?;
+            let why = pacing::too_short(&loads, period, &limits)?;
             let at = section.get("divisions").or_else(|| section.get("schedule")).unwrap_or_else(|| section.at.clone());
             Some((at, why))
         });

@@ -9,8 +9,8 @@ use super::keys::{MENTION, NOTIFIER, names};
 use super::problem::one_of;
 use super::{Channel, email, mention, secrets, values};
 use crate::domain::rule::Severity;
-use crate::secret::Secret;
-use crate::signature::SigningKey;
+use crate::util::secret::Secret;
+use crate::util::signature::SigningKey;
 
 /// A type of notifier.
 struct Type {

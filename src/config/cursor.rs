@@ -15,8 +15,8 @@ use super::sources::Sources;
 use super::syntax;
 use super::tree::{self, Entry, Kind, Node, Place};
 use crate::domain::Name;
-use crate::secret::Secret;
-use crate::text::nearest;
+use crate::util::secret::Secret;
+use crate::util::text::nearest;
 
 /// What the whole decoding shares.
 pub(super) struct Context<'a> {

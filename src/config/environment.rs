@@ -10,7 +10,7 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 use super::keys::{self, Key, Shape};
 use super::problem::{Problem, ProblemSeverity, one_of, printable, quoted};
 use super::tree::{Entry, Kind, Node, Place};
-use crate::text::nearest;
+use crate::util::text::nearest;
 
 const PREFIX: &str = "LOWTIDE_";
 

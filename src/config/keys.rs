@@ -1,6 +1,6 @@
 //! The keys of `alerts.yaml`, as data: what the file may hold and what a variable of the environment may override.
 
-use crate::text::resembles;
+use crate::util::text::resembles;
 
 /// A key and what belongs below it.
 #[derive(Debug)]

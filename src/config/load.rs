@@ -10,10 +10,10 @@ use super::problem::{Problem, ProblemSeverity, Problems};
 use super::rules::Known;
 use super::sources::Sources;
 use super::{Config, accounts, keys, notifiers, reports, rules, silences, values, watching};
-use crate::clock::{Clock, SystemClock};
 use crate::domain::Name;
-use crate::schedule::Schedule;
-use crate::secret::{Redactor, Secret};
+use crate::polling::schedule::Schedule;
+use crate::util::clock::{Clock, SystemClock};
+use crate::util::secret::{Redactor, Secret};
 
 /// What loading gave.
 #[derive(Debug, Clone)]

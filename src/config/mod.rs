@@ -49,12 +49,12 @@ use chrono_tz::Tz;
 use url::Url;
 
 use crate::domain::Name;
-use crate::domain::quiet::QuietHours;
+use crate::domain::quiet_hours::QuietHours;
 use crate::domain::rule::{Rule, Severity, UnreadablePolicy};
 use crate::domain::silence::Silence;
-use crate::notify::template::Templates;
-use crate::schedule::Schedule;
-use crate::secret::Secret;
+use crate::notify::message::template::Templates;
+use crate::polling::schedule::Schedule;
+use crate::util::secret::Secret;
 
 /// A whole valid configuration.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use chrono_tz::Tz;
 use super::cursor::{Cursor, Fault, Section};
 use super::keys::QUIET_HOURS;
 use super::values;
-use crate::domain::quiet::{QuietError, QuietHours};
+use crate::domain::quiet_hours::{QuietError, QuietHours};
 
 /// Reads quiet hours; `None` after reporting what is wrong with them.
 pub(super) fn quiet_hours(cursor: &Cursor<'_>, timezone: Tz) -> Option<QuietHours> {

@@ -7,7 +7,7 @@ use super::cursor::{Cursor, Fault, Section};
 use super::files::FileFault;
 use super::problem::quoted;
 use super::{Connection, files, values};
-use crate::secret::{Secret, looks_random};
+use crate::util::secret::{Secret, looks_random};
 
 /// The secret under `key`, or in the file that `file_key` names. Whatever is found is remembered for the redactor, and
 /// `check` says what is wrong with it without quoting it.

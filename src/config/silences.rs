@@ -14,7 +14,7 @@ use super::values;
 use crate::domain::rule::{Severity, UNREADABLE};
 use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
-use crate::schedule::parse_moment;
+use crate::polling::schedule::parse_moment;
 
 /// What silences refer to.
 pub(super) struct Known<'k> {
@@ -88,15 +88,15 @@ impl super::Config {
     /// A silence in this configuration's own words, or why it makes no sense here; for one that is made by command.
     pub fn silence(&self, account: &str, division: Option<u64>, rule: Option<&str>) -> Result<Silence, String> {
         let names =
-            |names: Vec<&Name>| names.iter().map(|name| crate::text::clean(name)).collect::<Vec<_>>().join(", ");
+            |names: Vec<&Name>| names.iter().map(|name| crate::util::text::clean(name)).collect::<Vec<_>>().join(", ");
         let Some((account, settings)) = self.accounts.get_key_value(account) else {
             let known = names(self.accounts.keys().collect());
-            return Err(format!("no account is called `{}`; there are {known}", crate::text::clean(account)));
+            return Err(format!("no account is called `{}`; there are {known}", crate::util::text::clean(account)));
         };
         if let Some(id) = division.filter(|id| !settings.divisions.can_have(*id)) {
             return Err(format!(
                 "account {} reads no division {id} (its `divisions` in {})",
-                crate::text::clean(account),
+                crate::util::text::clean(account),
                 self.file.display()
             ));
         }
@@ -105,7 +105,7 @@ impl super::Config {
         let found = rule.map(|wanted| rules().find(|name| ***name == *wanted).cloned());
         if let (Some(None), Some(wanted)) = (&found, rule) {
             let known = names(rules().collect());
-            return Err(format!("no rule is called `{}`; there are {known}", crate::text::clean(wanted)));
+            return Err(format!("no rule is called `{}`; there are {known}", crate::util::text::clean(wanted)));
         }
         Ok(Silence {
             account: account.clone(),

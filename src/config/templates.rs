@@ -3,7 +3,7 @@
 use super::cursor::{Fault, Section};
 use super::keys::TEMPLATE;
 use super::values;
-use crate::notify::template::{Part, Templates};
+use crate::notify::message::template::{Part, Templates};
 
 /// Reads a notifier's own texts. `None` after reporting what is wrong with one of them.
 pub(super) fn templates(notifier: &Section<'_>) -> Option<Templates> {

@@ -11,9 +11,9 @@ use super::problem::one_of;
 use crate::config::Quota;
 use crate::domain::money::{AmountError, Currency, MAX_DECIMALS, UnknownCurrency, parse_amount};
 use crate::domain::rule::Amount;
-use crate::notify::address;
-use crate::schedule::{DurationError, parse_duration, parse_moment};
-use crate::text::nearest;
+use crate::notify::channels::email::address;
+use crate::polling::schedule::{DurationError, parse_duration, parse_moment};
+use crate::util::text::nearest;
 
 /// A text on one line, not empty.
 pub(super) fn line(text: &str) -> Result<String, Fault> {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{LevelVerdict, Standing, Verdict};
 use super::rule::Severity;
 use super::{Division, Name, Time};
+use crate::alerting::evaluate::{LevelVerdict, Standing, Verdict};
 
 /// The identity of an alert: names only, so that edited rules keep their alerts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -241,7 +241,7 @@ fn reminder_due(alert: &Alert, remind_every: Option<Duration>, now: Time) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::state::{Remembered, State};
+    use crate::alerting::state::{Remembered, State};
     use proptest::prelude::*;
 
     const HOUR: i64 = 3600;

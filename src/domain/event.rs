@@ -8,7 +8,6 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-use super::ahead::{Ahead, Chart};
 use super::alert::{AlertKey, Kind, identity};
 use super::balance::{Breakdown, Outlook};
 use super::money::Money;
@@ -16,6 +15,7 @@ use super::report::Page;
 use super::rule::{Bound, Metric, Severity, Side};
 use super::silence::Note;
 use super::{Division, Name, Time};
+use crate::domain::forecast::{Ahead, Chart};
 
 /// One event. Self-contained but for what the configuration says about its rule and account (description, links).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

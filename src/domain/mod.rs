@@ -3,21 +3,19 @@
 //! Nothing here reads a clock, a file, the environment or the network, and nothing logs: `now` is an argument, results
 //! are values. A test (`tests/purity.rs`) holds the folder to that.
 
-pub mod ahead;
 pub mod alert;
 pub mod balance;
-pub mod books;
 pub mod confidence;
-pub mod evaluate;
 pub mod event;
+pub mod forecast;
+pub mod history;
 pub mod local;
 pub mod money;
-pub mod quiet;
+pub mod quiet_hours;
 pub mod report;
 pub mod rule;
 pub(crate) mod seconds;
 pub mod silence;
-pub mod state;
 
 use std::sync::Arc;
 

@@ -11,8 +11,8 @@ use super::event::Value;
 use super::money::Money;
 use super::rule::Severity;
 use super::silence::Silence;
-use super::state::{Remembered, State};
 use super::{Division, Name, Time};
+use crate::alerting::state::{Remembered, State};
 
 /// The figures of one account or division, as they were last known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

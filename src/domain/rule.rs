@@ -218,7 +218,7 @@ impl Bound {
     }
 
     /// Which of two is less; `None` where they measure different things.
-    pub(super) fn compare(self, other: Bound) -> Option<Ordering> {
+    pub(crate) fn compare(self, other: Bound) -> Option<Ordering> {
         match (self, other) {
             (Bound::Money(one), Bound::Money(other)) => Some(one.value.cmp(&other.value)),
             (Bound::Time { lasts: one }, Bound::Time { lasts: other }) => Some(one.cmp(&other)),

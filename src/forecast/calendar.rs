@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{Datelike as _, NaiveDate};
 
-use super::future::{Chance, DAYS};
 use super::purchases::Renewal;
 use super::ratio::count;
+use crate::forecast::sampling::{Chance, DAYS};
 
 /// Renewals from which on their days tell something.
 const LEAST: usize = 14;

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use super::Spending;
 use super::spending::until;
 use crate::domain::Time;
-use crate::domain::books::{Entry, Ledger};
+use crate::domain::history::{Entry, Ledger};
 
 /// A write-off belongs to a deposit that expires at most so far from it: the API names no zone.
 const WRITE_OFF_DAYS: i64 = 2;

@@ -4,7 +4,7 @@ use rust_decimal::Decimal;
 
 use super::spending::until;
 use crate::domain::Time;
-use crate::domain::books::Ledger;
+use crate::domain::history::Ledger;
 
 /// How many days a sparkline shows.
 const SPARK_DAYS: u32 = 28;

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use rust_decimal::prelude::ToPrimitive as _;
 
-use super::history::minor;
 use super::purchases::{Renewal, last_day};
 use super::ratio::count;
 use super::renewals::{LATEST_RENEWAL, LONGEST_LEAD, days_before, days_between};
-use crate::domain::books::Order;
+use crate::domain::history::Order;
+use crate::forecast::spend_history::minor;
 
 /// Number of the newest renewals that tell the leads, as far as they were made within a year …
 const NEWEST: usize = 40;

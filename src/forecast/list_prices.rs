@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::history::{Minor, minor};
 use super::purchases::Purchase;
 use super::ratio::{Ratio, UNCHANGED};
 use crate::domain::Time;
+use crate::forecast::spend_history::{Minor, minor};
 
 /// Amounts tell of a price list where each came so many times on average …
 const LEAST_REPEATED: usize = 4;

@@ -10,7 +10,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::purchases::{Purchase, PurchaseKind, Renewal, last_day};
 use super::renewals::{EARLIEST_RENEWAL, LATEST_BY_PRICE, LATEST_RENEWAL, days_before};
-use crate::domain::books::Order;
+use crate::domain::history::Order;
 
 /// A debit that names an order pays for it from so many days before the order's date to so many after.
 const PAID_BEFORE: i64 = 2;

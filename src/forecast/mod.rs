@@ -6,39 +6,39 @@
 //! the books hold of the time after `now` is not looked at, so that a rehearsal of the past sees what it could.
 
 mod calendar;
-mod drought;
+mod depletion;
 mod expiring;
+mod fund_forecast;
 mod funds;
-mod future;
-mod habits;
-mod history;
+mod irregular_purchases;
 mod leads;
 mod list_prices;
-mod lumps;
 mod matching;
-mod outlook;
-mod pace;
+mod order_class;
 mod payments;
 mod prices;
-mod prospect;
 mod purchases;
 mod ratio;
+mod regimes;
 mod renewal_model;
 mod renewals;
-mod rhythm;
+mod sampling;
+mod seasonality;
 mod share;
+mod simulation;
+mod spend_history;
 mod spending;
-mod standing;
+mod trend;
 
 pub use crate::domain::confidence::{Confidence, ConfidenceError};
 pub use crate::domain::rule::HORIZON_DAYS;
-pub use drought::{is_dry, usual_purchase};
+pub use depletion::{is_dry, usual_purchase};
 pub use expiring::expiring;
+pub use fund_forecast::{Prospect, is_told};
 pub use funds::{past, sparkline};
-pub use outlook::{Forecast, NotYet, SpendRange, deposit};
-pub use prospect::{Prospect, is_told};
 pub use purchases::{PurchaseKind, PurchaseSum, PurchaseSums, Purchases};
 pub use renewals::{RenewalsSum, renewals_due, shortfall};
+pub use simulation::{Forecast, NotYet, SpendRange, deposit};
 pub use spending::{Spending, spend};
 
 /// Histories shorter than this, in days, make no forecast.

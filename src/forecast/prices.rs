@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 
-use super::history::{Minor, minor};
 use super::purchases::Purchases;
 use super::ratio::{Ratio, UNCHANGED};
-use crate::domain::books::Order;
+use crate::domain::history::Order;
+use crate::forecast::spend_history::{Minor, minor};
 
 /// So many of the newest payments for a price say what it has become.
 const PRICE_EVENTS: usize = 4;

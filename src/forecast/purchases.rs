@@ -10,12 +10,12 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
 use super::Spending;
-use super::drought::usual;
 use super::matching::{paid_orders, renewals};
 use super::renewals::days_before;
 use super::spending::until;
 use crate::domain::Time;
-use crate::domain::books::{Entry, Ledger, Order};
+use crate::domain::history::{Entry, Ledger, Order};
+use crate::forecast::depletion::usual;
 
 /// An order of the last days may not be charged yet.
 const CHARGED_WITHIN: u64 = 2;

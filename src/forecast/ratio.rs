@@ -1,6 +1,6 @@
 //! Ratios: of amounts in 65 536ths, which scale whole numbers of hundredths, and as floating point where no amount is touched.
 
-use super::history::Minor;
+use crate::forecast::spend_history::Minor;
 
 /// A ratio of two amounts, in 65 536ths.
 pub(super) type Ratio = i64;

@@ -7,7 +7,6 @@ use chrono::{NaiveDate, Timelike as _};
 
 use super::HORIZON_DAYS;
 use super::calendar::Calendar;
-use super::history::{Minor, minor};
 use super::leads::{Class, Leads, Possible};
 use super::payments::{ByPayment, from_balance};
 use super::prices::{PriceKey, Prices, key, price_ratio};
@@ -15,8 +14,9 @@ use super::purchases::{Payment, PurchaseKind, Purchases, Renewal, last_day};
 use super::ratio::{Ratio, UNCHANGED, scaled, share};
 use super::renewals::{LATEST_RENEWAL, LONGEST_LEAD, days_before, days_between, is_open};
 use super::share::Share;
-use super::standing::{ByStanding, Standing, Standings};
-use crate::domain::books::Order;
+use crate::domain::history::Order;
+use crate::forecast::order_class::{ByStanding, Standing, Standings};
+use crate::forecast::spend_history::{Minor, minor};
 
 /// Days of an order whose length is not known.
 const USUAL_LENGTH: u32 = 365;

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 
 use super::Spending;
 use crate::domain::Time;
-use crate::domain::books::{Entry, Ledger, Order};
+use crate::domain::history::{Entry, Ledger, Order};
 
 /// Number of days before its order ends from which a renewal can be placed (documented: 90; two more for other time zones).
 pub(super) const EARLIEST_RENEWAL: i64 = 92;

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 use super::purchases::{Refunded, net_purchases};
 use crate::domain::Time;
-use crate::domain::books::{Entry, Ledger};
+use crate::domain::history::{Entry, Ledger};
 
 /// Transaction types whose debits buy nothing, unless the configuration names others.
 ///

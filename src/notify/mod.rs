@@ -2,19 +2,9 @@
 //!
 //! A notifier sends once and reports; when to try again, and who else to try, is the outbox's business.
 
-pub(crate) mod address;
-pub mod email;
-mod http;
-pub mod oauth2;
-pub mod outbox;
-pub mod pagerduty;
-pub mod render;
-pub mod sample;
-pub mod slack;
-pub mod smtp;
-pub mod teams;
-pub mod template;
-pub mod webhook;
+pub mod channels;
+pub mod delivery;
+pub mod message;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -11,8 +11,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::Activity;
-use crate::clock::Clock;
 use crate::domain::Time;
+use crate::util::clock::Clock;
 
 /// Nothing stirs for so long: everybody waits for the clock.
 const QUIET: Duration = Duration::from_millis(3);

@@ -13,15 +13,15 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lowtide::clock::Clock;
+use lowtide::alerting::state::State;
 use lowtide::domain::Name;
 use lowtide::domain::alert::Kind;
 use lowtide::domain::event::Subject;
-use lowtide::domain::quiet::QuietHours;
-use lowtide::domain::state::State;
-use lowtide::notify::outbox::{Desk, Worker};
+use lowtide::domain::quiet_hours::QuietHours;
+use lowtide::notify::delivery::{Desk, Worker};
 use lowtide::notify::{Content, Delivered, Message, Notifier, SendError};
-use lowtide::store::Book;
+use lowtide::state::Book;
+use lowtide::util::clock::Clock;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 

@@ -9,16 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
-use lowtide::clock::Clock;
-use lowtide::control::Board;
-use lowtide::cycle::{self, Memory, Scope, Watch};
 use lowtide::domain::balance::Balance;
-use lowtide::domain::state::State;
 use lowtide::domain::{Division, Name};
-use lowtide::notify::outbox::{Desk, Worker};
+use lowtide::notify::delivery::{Desk, Worker};
 use lowtide::notify::{Delivered, Message, Notifier, SendError};
-use lowtide::store::{Book, Json, Store, encode};
+use lowtide::polling::poller;
+use lowtide::polling::poller::{Memory, Scope, Watch};
+use lowtide::state::{Book, Json, Store, encode};
+use lowtide::status::control::Board;
+use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -134,11 +135,16 @@ pub async fn live(divisions: u64, days: u64) -> Vec<f64> {
             while tasks.join_next().await.is_some() {}
             generation = house.generation(n / CYCLES);
             let now = house.clock.now();
-            house.book.change(|state| (cycle::forget_unconfigured(state, &[&generation.0], now).len(), false)).await;
+            house
+                .book
+                .change(|state| {
+                    (lowtide::alerting::process::forget_unconfigured(state, &[&generation.0], now).len(), false)
+                })
+                .await;
         }
         house.world.cycle.store(n, Ordering::Relaxed);
         let clock = house.clock.as_ref();
-        let outcome = cycle::run(&generation.0, &mut memory, &house.book, clock, clock.now()).await;
+        let outcome = poller::run(&generation.0, &mut memory, &house.book, clock, clock.now()).await;
         house.board.cycle(&"acme".into(), outcome);
         tokio::time::sleep(PERIOD).await;
         samples.push(resident());

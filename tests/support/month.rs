@@ -15,19 +15,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
-use lowtide::clock::Clock;
-use lowtide::cycle::{self, Memory, Scope, Watch};
 use lowtide::domain::alert::Kind;
 use lowtide::domain::balance::Balance;
 use lowtide::domain::event::{Event, Subject};
 use lowtide::domain::money::{Currency, parse_amount};
 use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
-use lowtide::domain::state::State;
 use lowtide::domain::{Division, Name, Time};
-use lowtide::notify::outbox::{Desk, Worker};
+use lowtide::notify::delivery::{Desk, Worker};
 use lowtide::notify::{Content, Delivered, Message, Notifier, Refusal, SendError};
-use lowtide::store::{self, Book, Json, Store};
+use lowtide::polling::poller;
+use lowtide::polling::poller::{Memory, Scope, Watch};
+use lowtide::state;
+use lowtide::state::{Book, Json, Store};
+use lowtide::util::clock::Clock;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -166,9 +168,9 @@ fn told(who: &str, event: &Event) -> Told {
     let cycle_of = |at: Time| hours((at - epoch()).num_hours() / PERIOD * PERIOD);
     let level = event.level().map_or("-".to_owned(), |level| level.to_string());
     let (alert, kind, at) = match &event.subject {
-        Subject::Threshold(it) => (cycle::label(&it.key), it.kind.name(), event.at),
-        Subject::Unreadable(it) => (cycle::label(&it.key), it.kind.name(), event.at),
-        Subject::AlertEnded { key, .. } => (cycle::label(key), "ended", event.at),
+        Subject::Threshold(it) => (poller::label(&it.key), it.kind.name(), event.at),
+        Subject::Unreadable(it) => (poller::label(&it.key), it.kind.name(), event.at),
+        Subject::AlertEnded { key, .. } => (poller::label(key), "ended", event.at),
         Subject::NotifierRemoved { notifier } => (notifier.to_string(), "notifier-removed", event.at),
         Subject::Unwatched { account, division, rules, .. } => {
             (format!("{}/{account}/{}", rules.join("+"), division.unwrap()), "unwatched", event.at)
@@ -265,7 +267,7 @@ impl Store for Disk {
         if outside.full.is_some_and(|full| full(write)) {
             return Err(std::io::ErrorKind::StorageFull.into());
         }
-        let state = store::decode(&json).unwrap().state;
+        let state = state::decode(&json).unwrap().state;
         let plug = outside.plug.lock().unwrap();
         if self.0.over.load(Ordering::SeqCst) {
             return Err(gone());
@@ -562,7 +564,7 @@ async fn live_through(mut plan: Plan) -> Month {
         promised: outside.promised.lock().unwrap().clone(),
         writes: outside.writes.load(Ordering::SeqCst),
         fullest: outside.fullest.lock().unwrap().clone(),
-        state: bytes.map(|bytes| store::decode(&bytes).unwrap().state).unwrap_or_default(),
+        state: bytes.map(|bytes| state::decode(&bytes).unwrap().state).unwrap_or_default(),
     }
 }
 
@@ -576,12 +578,12 @@ async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
     let bytes = life.outside.disk.lock().unwrap().clone();
     // As the file store would: a missing file is an empty state, and what it wrote itself it never refuses.
     let state =
-        bytes.map(|bytes| store::decode(&bytes).expect("a state that was saved is read").state).unwrap_or_default();
+        bytes.map(|bytes| state::decode(&bytes).expect("a state that was saved is read").state).unwrap_or_default();
     let book = Arc::new(Book::new(state, Arc::new(Disk(Arc::clone(life)))));
     let watches = watches(life, clock);
     let everyone: BTreeSet<Name> = NOTIFIERS.iter().map(|(name, ..)| Name::from(*name)).collect();
     book.change(|state| {
-        let gone = cycle::forget_unconfigured(state, &watches.iter().collect::<Vec<_>>(), clock.now());
+        let gone = poller::forget_unconfigured(state, &watches.iter().collect::<Vec<_>>(), clock.now());
         let dropped = state.forget_notifiers(|name| everyone.contains(name));
         assert!(gone.is_empty() && dropped.is_empty(), "all of it is configured");
         ((), false)
@@ -605,7 +607,7 @@ async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
     while planned < hours(END) {
         let number = (planned - epoch()).num_hours() / PERIOD;
         let cycles = watches.iter().zip(&mut memories);
-        let cycles = cycles.map(|(watch, memory)| cycle::run(watch, memory, &book, clock.as_ref(), planned));
+        let cycles = cycles.map(|(watch, memory)| poller::run(watch, memory, &book, clock.as_ref(), planned));
         futures_util::future::join_all(cycles).await;
         planned = hours((number + 1) * PERIOD);
         until(clock, planned).await;

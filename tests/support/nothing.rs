@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
-use lowtide::cycle::{Scope, Watch};
 use lowtide::domain::balance::Balance;
 use lowtide::domain::rule::{Rule, Severity, UnreadablePolicy};
 use lowtide::domain::{Division, Time};
+use lowtide::polling::poller::{Scope, Watch};
 
 struct Nothing;
 

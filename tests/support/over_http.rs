@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lowtide::books::{Keeper, Shelf};
 use lowtide::certcentral::{BalanceSource as _, Client, Limiter};
-use lowtide::clock::Clock;
 use lowtide::domain::balance::Reading;
-use lowtide::domain::books::Books;
+use lowtide::domain::history::Books;
 use lowtide::domain::rule::Metric;
 use lowtide::domain::{Division, Time};
+use lowtide::history::{Keeper, Shelf};
 use lowtide::sandbox::server::{API_KEY, PATH, Sandbox};
 use lowtide::sandbox::world::{Records, World};
-use lowtide::secret::{Redactor, Secret};
-use lowtide::web::{self, WebOptions};
+use lowtide::util::clock::Clock;
+use lowtide::util::http_client;
+use lowtide::util::http_client::WebOptions;
+use lowtide::util::secret::{Redactor, Secret};
 use rust_decimal::Decimal;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -59,7 +60,7 @@ impl Reader {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = Url::parse(&format!("http://{}{PATH}", listener.local_addr().unwrap())).unwrap();
         runtime.spawn(Arc::clone(&sandbox).serve(listener));
-        let http = web::client(&WebOptions { timeout: PATIENCE, extra_ca_pem: None, loopback: true }).unwrap();
+        let http = http_client::client(&WebOptions { timeout: PATIENCE, extra_ca_pem: None, loopback: true }).unwrap();
         Self { runtime, clock, sandbox, base, http }
     }
 

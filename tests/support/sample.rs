@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use chrono::{TimeZone, Utc};
 use lowtide::domain::Time;
-use lowtide::domain::ahead::{Ahead, Band, Chart, RenewalsDue, Runway};
 use lowtide::domain::alert::{AlertKey, Kind};
 use lowtide::domain::balance::Breakdown;
 use lowtide::domain::event::{Event, Subject, Threshold, ThresholdEvent, Value};
+use lowtide::domain::forecast::{Ahead, Band, Chart, RenewalsDue, Runway};
 use lowtide::domain::money::{Currency, Money, parse_amount};
 use lowtide::domain::rule::{Amount, Metric, Severity, Side};
 use lowtide::notify::{Content, Item, Message, RuleWords, Words};

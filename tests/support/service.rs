@@ -7,20 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
-use lowtide::clock::Clock;
-use lowtide::cycle::{self, Memory, Scope, Watch};
 use lowtide::domain::balance::Balance;
 use lowtide::domain::event::{Event, Subject};
 use lowtide::domain::money::{Currency, parse_amount};
 use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
-use lowtide::domain::state::State;
 use lowtide::domain::{Division, Name, Time};
-use lowtide::notify::outbox::{Desk, Worker};
+use lowtide::notify::delivery::{Desk, Worker};
 use lowtide::notify::{Content, Delivered, Message, Notifier, SendError};
-use lowtide::schedule::Schedule;
-use lowtide::scheduler;
-use lowtide::store::{Book, Json, Store};
+use lowtide::polling::poller;
+use lowtide::polling::poller::{Memory, Scope, Watch};
+use lowtide::polling::schedule::Schedule;
+use lowtide::polling::scheduler;
+use lowtide::state::{Book, Json, Store};
+use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
@@ -278,7 +279,7 @@ impl Service {
             let (account, memory) = (Arc::clone(&account), Arc::clone(&memory));
             let (book, clock) = (Arc::clone(&its_book), Arc::clone(&its_clock));
             async move {
-                cycle::run(&account, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
+                poller::run(&account, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
             }
         };
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;

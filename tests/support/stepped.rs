@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lowtide::clock::Clock;
+use lowtide::alerting::state::{Remembered, State};
 use lowtide::domain::alert::{Alert, AlertKey, Kind, Latch};
 use lowtide::domain::event::{Subject, Threshold, ThresholdEvent, Value};
 use lowtide::domain::money::{Currency, Money, parse_amount};
 use lowtide::domain::rule::{Amount, Metric, Severity, Side};
-use lowtide::domain::state::{Remembered, State};
 use lowtide::domain::{Name, Time};
-use lowtide::store::{Book, Json, Store};
+use lowtide::state::{Book, Json, Store};
+use lowtide::util::clock::Clock;
 
 /// When every story begins.
 pub fn epoch() -> Time {

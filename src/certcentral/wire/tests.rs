@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::secret::Secret;
+use crate::util::secret::Secret;
 
 fn read(body: &str) -> Result<Balance, Misfit> {
     balance(body.as_bytes(), &Redactor::default())

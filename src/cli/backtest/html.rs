@@ -142,7 +142,7 @@ fn sentence_case(head: &str) -> String {
 /// Text from outside: no markup, and no hidden characters.
 pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in crate::text::clean(text).chars() {
+    for c in crate::util::text::clean(text).chars() {
         match c {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),

@@ -12,18 +12,19 @@ use std::sync::Arc;
 use self::progress::Progress;
 use self::report::{AccountReport, Report};
 use super::args::{Backtest as Options, BacktestOutput};
-use super::out::{grumble, put};
 use super::preview::is_known;
 use super::{Context, Exit, print_json};
 use crate::app;
-use crate::clock::{Clock, SystemClock};
+use crate::backtest::{Fund, Script, replay};
+use crate::cli::output::{grumble, put};
 use crate::config::{Account, Config};
-use crate::cycle::{self, Read, Watch};
 use crate::domain::Time;
-use crate::domain::books::{Books, Gap};
+use crate::domain::history::{Books, Gap};
 use crate::domain::rule::Rule;
 use crate::forecast::Spending;
-use crate::rehearsal::{Fund, Script, replay};
+use crate::polling::poller;
+use crate::polling::poller::{Read, Watch};
+use crate::util::clock::{Clock, SystemClock};
 
 pub(super) async fn run(context: &Context, options: &Options) -> Exit {
     let config = match context.load_or_report() {
@@ -90,7 +91,7 @@ fn names_exist(config: &Config, options: &Options) -> Result<(), Exit> {
 fn division_exists(report: &mut Report, options: &Options) -> Result<(), Exit> {
     let Some(id) = options.division else { return Ok(()) };
     if report.accounts.iter().all(|account| account.lacks_division) {
-        let names: Vec<String> = report.accounts.iter().map(|it| crate::text::clean(&it.account)).collect();
+        let names: Vec<String> = report.accounts.iter().map(|it| crate::util::text::clean(&it.account)).collect();
         grumble!("lowtide: CertCentral lists no active division {id} of {}", names.join(", "));
         return Err(Exit::Usage);
     }
@@ -121,7 +122,7 @@ async fn rehearse(
 ) -> AccountReport {
     progress.say("reading the balance");
     let mut told = |ledgers: usize, lines: usize| progress.read(ledgers, lines);
-    let (harvest, mut books) = cycle::read_books(watch, options.division, clock, &mut told).await;
+    let (harvest, mut books) = poller::read_books(watch, options.division, clock, &mut told).await;
     let mut report = AccountReport::new(watch.account.clone(), account.schedule.text().to_owned());
     report.failures.extend(harvest.listing_failure.map(|why| why.reason));
     let mut funds: Vec<Fund> = Vec::new();
@@ -166,7 +167,7 @@ async fn rehearse(
         to: now,
     };
     let rehearsed = replay(&script, &mut |at| progress.replay(at));
-    report.tell(&script, rehearsed, first, options, cycle::shared_fund(&harvest.reads));
+    report.tell(&script, rehearsed, first, options, poller::shared_fund(&harvest.reads));
     report
 }
 
@@ -196,4 +197,4 @@ fn orders_problem(books: &Books) -> Option<String> {
 }
 
 /// What each notifier would have been sent, of all accounts.
-type Mail = BTreeMap<crate::domain::Name, crate::rehearsal::Told>;
+type Mail = BTreeMap<crate::domain::Name, crate::backtest::Told>;

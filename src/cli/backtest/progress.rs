@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use chrono_tz::Tz;
 
 use crate::cli::count;
-use crate::cli::out::complain;
+use crate::cli::output::complain;
 use crate::domain::Time;
-use crate::text::clean;
+use crate::util::text::clean;
 
 /// The pause between two looks of the line.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -8,22 +8,23 @@ use chrono::TimeDelta;
 use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 
-use super::super::threshold::Threshold;
 use super::{Mail, Options, orders_problem};
+use crate::backtest::{
+    CRITICAL_DAYS, Drought, Fund, Happened, Life, Part, Past, Rehearsed, Script, WARNING_DAYS, crossings, droughts,
+    gap, suggest,
+};
+use crate::cli::output::threshold::Threshold;
 use crate::config::{Channel, Config};
-use crate::cycle::{self, Read};
 use crate::domain::alert::Kind;
 use crate::domain::balance::Reading;
-use crate::domain::books::Ledger;
 use crate::domain::event::Value;
+use crate::domain::history::Ledger;
 use crate::domain::money::{Currency, Money, plain};
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::domain::{Division, Name, Time};
 use crate::forecast::{PurchaseSum, Purchases, usual_purchase};
-use crate::rehearsal::{
-    CRITICAL_DAYS, Drought, Fund, Happened, Life, Part, Past, Rehearsed, Script, WARNING_DAYS, crossings, droughts,
-    gap, suggest,
-};
+use crate::polling::poller;
+use crate::polling::poller::Read;
 
 /// An amount in the currency of its fund; in the JSON a string with the decimals of that currency.
 #[derive(Clone, Copy)]
@@ -247,7 +248,7 @@ impl Report {
     /// What could not be read, with whose it is.
     pub(super) fn failures(&self) -> impl Iterator<Item = String> {
         self.accounts.iter().flat_map(|account| {
-            account.failures.iter().map(|why| crate::text::clean(&format!("account {}: {why}", account.account)))
+            account.failures.iter().map(|why| crate::util::text::clean(&format!("account {}: {why}", account.account)))
         })
     }
 }
@@ -301,7 +302,7 @@ impl AccountReport {
             self.notes.push(format!(
                 "{} {}; each is replayed with the ledgers of all of them",
                 twins.len(),
-                cycle::SHARED_FUND
+                poller::SHARED_FUND
             ));
         }
         let mut parts = rehearsed.parts;
@@ -518,14 +519,14 @@ impl Suggestion {
 }
 
 impl Compared {
-    fn new(rule: Name, level: Severity, below: Sum, crossings: &[crate::rehearsal::Crossing]) -> Self {
+    fn new(rule: Name, level: Severity, below: Sum, crossings: &[crate::backtest::Crossing]) -> Self {
         let wanted_days = if level == Severity::Critical { CRITICAL_DAYS } else { WARNING_DAYS };
         let enough = |wanted: Option<bool>| {
             crossings.iter().filter(|it| it.notice.is_enough(TimeDelta::days(wanted_days)) == wanted).count()
         };
-        let lasted = |it: &crate::rehearsal::Crossing| match it.notice {
-            crate::rehearsal::Notice::Lasted(lasted) => Some(lasted.num_seconds()),
-            crate::rehearsal::Notice::AtLeast(_) => None,
+        let lasted = |it: &crate::backtest::Crossing| match it.notice {
+            crate::backtest::Notice::Lasted(lasted) => Some(lasted.num_seconds()),
+            crate::backtest::Notice::AtLeast(_) => None,
         };
         Self {
             rule,

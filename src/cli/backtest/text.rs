@@ -9,13 +9,13 @@ use super::report::{
     AccountReport, AlertReport, EventReport, FundReport, RanOut, Report, RuleReport, Suggestion, Sum, SumReport,
 };
 use crate::cli::count;
-use crate::cli::table::table;
+use crate::cli::output::table::table;
 use crate::domain::Time;
 use crate::domain::alert::Kind;
 use crate::domain::money::{Currency, Money, figure};
 use crate::domain::rule::Severity;
 use crate::domain::seconds::in_words;
-use crate::text::clean;
+use crate::util::text::clean;
 
 /// A table: its head, and its rows.
 pub(super) type Table = Vec<Vec<String>>;

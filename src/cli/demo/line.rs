@@ -8,15 +8,15 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::cli::count;
-use crate::control::AlertReport;
-use crate::cycle::LastReading;
 use crate::domain::money::{Money, parse_amount};
 use crate::domain::rule::{Severity, UNREADABLE};
 use crate::domain::{Name, Time};
-use crate::notify::render::cut;
+use crate::notify::message::cut;
+use crate::polling::poller::LastReading;
 use crate::sandbox::draw::Style;
 use crate::sandbox::world::{Entry, World};
-use crate::text::clean;
+use crate::status::control::AlertReport;
+use crate::util::text::clean;
 
 /// The longest bar, and the longest name beside it.
 const LONGEST: usize = 20;

@@ -11,16 +11,16 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 
 use super::line::{Standing, amount, draw_line, span, stamp, standing};
-use super::pace::{Pace, Tempo};
 use crate::cli::count;
-use crate::cli::out::{put, say};
-use crate::control::{Counts, Report};
+use crate::cli::demo::timing::{Pace, Tempo};
+use crate::cli::output::{put, say};
 use crate::domain::{Division, Name, Time};
 use crate::sandbox::draw::{self, Style};
 use crate::sandbox::mail_sink::Mail;
 use crate::sandbox::scenario::Scenario;
 use crate::sandbox::slack_sink::SlackMessage;
-use crate::text::clean;
+use crate::status::control::{Counts, Report};
+use crate::util::text::clean;
 
 /// The widest that anything is drawn.
 pub(super) const WIDEST: usize = 100;

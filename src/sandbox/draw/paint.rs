@@ -5,7 +5,7 @@
 use unicode_width::UnicodeWidthChar;
 
 use super::Style;
-use crate::text::clean;
+use crate::util::text::clean;
 
 pub(super) const PLAIN: u8 = 0;
 pub(super) const BOLD: u8 = 1;

@@ -5,7 +5,7 @@ use serde_json::json;
 use unicode_width::UnicodeWidthStr;
 
 use super::*;
-use crate::notify::slack::payload;
+use crate::notify::channels::slack::payload;
 use crate::sandbox::testing::{mention, message, words};
 
 const STYLE: Style = Style { colour: false, width: 72 };

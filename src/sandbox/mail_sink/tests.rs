@@ -5,9 +5,9 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::notify::Notifier;
-use crate::notify::email::{Email, EmailOptions, Tls};
+use crate::notify::channels::email::{Email, EmailOptions, Tls};
 use crate::sandbox::testing::{Count, message, words};
-use crate::secret::Redactor;
+use crate::util::secret::Redactor;
 
 async fn sink(activity: Arc<dyn Activity>) -> MailSink {
     MailSink::start(TcpListener::bind("127.0.0.1:0").await.unwrap(), activity).unwrap()

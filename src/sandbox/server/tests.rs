@@ -13,8 +13,9 @@ use crate::domain::money::parse_amount;
 use crate::sandbox::clock::{FastClock, SteppedClock};
 use crate::sandbox::scenario::SHIPPED;
 use crate::sandbox::world::{Order, Records};
-use crate::secret::{Redactor, Secret};
-use crate::web::{self, WebOptions};
+use crate::util::http_client;
+use crate::util::http_client::WebOptions;
+use crate::util::secret::{Redactor, Secret};
 
 struct Api {
     address: String,
@@ -34,7 +35,7 @@ impl Api {
         let address = format!("http://{}{PATH}", listener.local_addr().unwrap());
         tokio::spawn(sandbox.serve(listener));
         let options = WebOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true };
-        Self { address, clock, http: web::client(&options).unwrap() }
+        Self { address, clock, http: http_client::client(&options).unwrap() }
     }
 
     async fn shipped(name: &str) -> Self {

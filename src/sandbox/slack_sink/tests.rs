@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::notify::Notifier;
-use crate::notify::slack::{Slack, payload};
+use crate::notify::channels::slack::{Slack, payload};
 use crate::sandbox::testing::{Count, mention, message, words};
-use crate::secret::{Redactor, Secret};
+use crate::util::secret::{Redactor, Secret};
 
 async fn sink(activity: Arc<dyn Activity>) -> SlackSink {
     SlackSink::start(TcpListener::bind("127.0.0.1:0").await.unwrap(), activity).unwrap()

@@ -1,0 +1,147 @@
+//! The rehearsal: what today's rules would have done over the days that an account's ledger tells of.
+//!
+//! Pure: no I/O, no clock; the present is an argument. Nothing of an alert's life is written twice: each step is a
+//! [`crate::alerting::process()`] of a state in memory, with readings that are computed back from the present. `docs/backtest.md`
+//! says what is taken as it is today because no history of it exists.
+//!
+//! [`replay`] walks; [`Past`] knows the funds of any moment; [`droughts`] tells when they ran out, whatever the rules;
+//! [`suggest`] proposes thresholds.
+
+mod depleted_periods;
+mod past_balances;
+mod past_forecasts;
+mod replay;
+mod suggestion;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use depleted_periods::{Drought, droughts};
+pub use past_balances::{Past, gap};
+pub use replay::{replay, replay_every_step};
+pub use suggestion::{
+    CRITICAL_DAYS, Crossing, Notice, Proposal, TooLittle, WARNING_DAYS, WINDOWS_OF_100, crossings, suggest,
+};
+
+use crate::domain::alert::Kind;
+use crate::domain::balance::Balance;
+use crate::domain::event::{Threshold, Value};
+use crate::domain::history::Books;
+use crate::domain::rule::{Rule, Severity};
+use crate::domain::{Division, Name, Time};
+use crate::forecast::Spending;
+use crate::polling::schedule::Schedule;
+
+/// One fund as it is now, with its books.
+#[derive(Debug, Clone)]
+pub struct Fund {
+    /// The division; `None`: the account itself.
+    pub division: Division,
+    /// Its name, where a listing told it.
+    pub name: Option<String>,
+    /// What it holds now.
+    pub balance: Balance,
+    /// Its ledger and orders.
+    pub books: Books,
+}
+
+/// What is rehearsed: one account's cycles from one moment to another.
+#[derive(Debug, Clone, Copy)]
+pub struct Script<'a> {
+    /// The account's name.
+    pub account: &'a Name,
+    /// Its funds: what one cycle reads.
+    pub funds: &'a [Fund],
+    /// The rules; those that do not watch a fund are passed over.
+    pub rules: &'a [Rule],
+    /// When its cycles run.
+    pub schedule: &'a Schedule,
+    /// What counts as a purchase.
+    pub spending: &'a Spending,
+    /// Notifiers that keep an incident open for each alert.
+    pub incident_notifiers: &'a BTreeSet<Name>,
+    /// The first step, as if the service had been started then with nothing to remember.
+    pub from: Time,
+    /// The present, which the balances are of; the last step is not after it.
+    pub to: Time,
+}
+
+/// What would have happened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rehearsed {
+    /// Each rule on each fund that it watches: funds in order, and the rules of each in the order of the file.
+    pub parts: Vec<Part>,
+    /// What each notifier would have been sent.
+    pub told: BTreeMap<Name, Told>,
+}
+
+/// One rule on one fund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The rule's name.
+    pub rule: Name,
+    /// The fund's division.
+    pub division: Division,
+    /// Its alerts one after the other, or why it cannot be rehearsed.
+    pub lives: Result<Vec<Life>, Skipped>,
+}
+
+/// One alert from its first event to its last; never without an event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Life {
+    /// What happened, in order.
+    pub events: Vec<Happened>,
+}
+
+impl Life {
+    /// When it was raised.
+    pub fn raised(&self) -> Option<Time> {
+        self.events.first().map(|event| event.at)
+    }
+
+    /// When it resolved; `None`: it still fires at the end.
+    pub fn resolved(&self) -> Option<Time> {
+        self.events.last().filter(|event| event.kind == Kind::Resolved).map(|event| event.at)
+    }
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// The step.
+    pub at: Time,
+    /// What happened.
+    pub kind: Kind,
+    /// The level that it is about.
+    pub level: Severity,
+    /// The first breached reading.
+    pub since: Time,
+    /// What was read.
+    pub value: Value,
+    /// What it was judged by.
+    pub threshold: Option<Threshold>,
+    /// Who would have been told.
+    pub told: BTreeSet<Name>,
+}
+
+/// What a notifier would have been sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Told {
+    /// The events of one cycle are one message.
+    pub messages: u64,
+    /// Events in them.
+    pub events: u64,
+}
+
+/// Why a rule cannot be rehearsed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Skipped {
+    /// Of this, `CertCentral` tells only the present.
+    #[error("CertCentral keeps no history of {0}: only its present value is known")]
+    NoHistory(&'static str),
+    /// It cannot even be read now.
+    #[error("{0}")]
+    Unreadable(String),
+    /// At no step was enough known of it, nor is now.
+    #[error("not yet known on any of these days: {0}")]
+    NotYetKnown(String),
+}

@@ -1,0 +1,104 @@
+//! One part of the books: what was read last, how fresh it is, why it cannot be read, and when to read it again.
+
+use chrono::TimeDelta;
+
+use crate::domain::Time;
+use crate::domain::balance::{Outlook, Unreadable};
+use crate::domain::history::Gap;
+
+/// What failed is not tried again before that; nor, where somebody has to act first, before the longer time.
+pub(super) const RETRY: TimeDelta = TimeDelta::minutes(10);
+const RETRY_REFUSED: TimeDelta = TimeDelta::hours(1);
+/// A cache is written at least so often, that it is known to be fresh.
+const SAVED_EVERY: TimeDelta = TimeDelta::hours(12);
+
+/// One part of the books.
+#[derive(Debug)]
+pub(super) struct Part<T> {
+    /// What was read last, and when.
+    pub(super) known: Option<(T, Time)>,
+    /// Why the last try failed; `None` after a good one.
+    pub(super) failure: Option<Unreadable>,
+    /// When to read it again; `None`: now.
+    pub(super) due: Option<Time>,
+    /// Whether the cache was looked at.
+    pub(super) loaded: bool,
+    /// Whether it was tried, or came fresh from the cache.
+    pub(super) settled: bool,
+    /// When the cache was last written, and of when.
+    pub(super) saved: Option<Time>,
+    /// What is known may be another account's: it is not shown, but read on from.
+    pub(super) doubted: bool,
+}
+
+impl<T> Default for Part<T> {
+    fn default() -> Self {
+        Self { known: None, failure: None, due: None, loaded: false, settled: false, saved: None, doubted: false }
+    }
+}
+
+impl<T> Part<T> {
+    /// A time that is further ahead than anybody waits was noted before the clock was set back.
+    pub(super) fn is_due(&self, now: Time, every: TimeDelta) -> bool {
+        self.due.is_none_or(|due| due <= now || due - now > every)
+    }
+
+    pub(super) fn read_at(&self) -> Option<Time> {
+        self.known.as_ref().filter(|_| !self.doubted).map(|(_, read)| *read)
+    }
+
+    pub(super) fn look(&self, now: Time, keeps: TimeDelta) -> Result<&T, Gap> {
+        match (&self.known, &self.failure) {
+            (Some((known, read)), _) if !self.doubted && now - *read <= keeps => Ok(known),
+            (_, Some(failure)) => Err(Gap::Unreadable(failure.clone())),
+            (_, None) => Err(Gap::NotYetRead),
+        }
+    }
+
+    pub(super) fn loaded(&mut self, cached: Option<(T, Time)>, now: Time, every: TimeDelta) {
+        self.loaded = true;
+        let Some((known, read)) = cached.filter(|(_, read)| !is_ahead(*read, now)) else { return };
+        self.saved = Some(read);
+        if read <= now && now - read < every {
+            self.due = Some(read + every);
+            self.settled = true;
+        }
+        self.known = Some((known, read.min(now)));
+    }
+
+    /// Drops what was read by a clock that was ahead: by that clock the oldest days were no longer of interest, and nothing
+    /// says that they are missing. It is read anew, as a whole.
+    pub(super) fn drop_if_ahead(&mut self, now: Time) {
+        if self.known.as_ref().is_some_and(|(_, read)| is_ahead(*read, now)) {
+            (self.known, self.due, self.settled) = (None, None, false);
+        }
+    }
+
+    pub(super) fn read(&mut self, known: T, now: Time, every: TimeDelta) {
+        (self.known, self.failure) = (Some((known, now)), None);
+        (self.due, self.settled, self.doubted) = (Some(now + every), true, false);
+    }
+
+    pub(super) fn doubt(&mut self) {
+        (self.due, self.settled, self.doubted) = (None, false, true);
+    }
+
+    pub(super) fn fail(&mut self, failure: Unreadable, now: Time) {
+        let pause = if failure.outlook == Outlook::NeedsAction { RETRY_REFUSED } else { RETRY };
+        (self.failure, self.due, self.settled) = (Some(failure), Some(now + pause), true);
+    }
+
+    /// Reports whether the cache is to be written now. Then it counts as written, unless whoever fails to clears `saved`.
+    pub(super) fn saves(&mut self, changed: bool, now: Time) -> bool {
+        let save = changed || self.saved.is_none_or(|saved| saved > now || now - saved >= SAVED_EVERY);
+        if save {
+            self.saved = Some(now);
+        }
+        save
+    }
+}
+
+/// Whether something was read on a later day than today.
+fn is_ahead(read: Time, now: Time) -> bool {
+    read.date_naive() > now.date_naive()
+}

@@ -1,0 +1,71 @@
+//! View → mail: subject, plain text, and the same facts as HTML.
+//!
+//! Addresses, Message-IDs and encodings are the mail notifier's business.
+
+use super::html;
+use crate::notify::message::{Entry, MOST_BRIEF, Picture, View, cut, flat, report, view};
+use crate::notify::{Message, Words};
+
+/// Longest subject, in characters.
+pub(crate) const LONGEST_SUBJECT: usize = 150;
+
+/// The words of one mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// One line.
+    pub subject: String,
+    /// Plain text.
+    pub text: String,
+    /// The same as HTML.
+    pub html: String,
+    /// What the HTML shows by `cid:` and the picture's id.
+    pub pictures: Vec<Picture>,
+}
+
+/// The mail that a message is.
+pub fn mail(message: &Message, words: &Words) -> Mail {
+    noted(message, words, None)
+}
+
+/// The mail that a message is, with one more line at its end.
+pub(crate) fn noted(message: &Message, words: &Words, note: Option<&str>) -> Mail {
+    let view = view(message, words);
+    // The bracket says it already.
+    let title = view.title.strip_prefix("Resolved: ").unwrap_or(&view.title);
+    let bracket = if view.report.is_some() { "report" } else { view.tone.name() };
+    let title = if view.report.is_some() { title.trim_start_matches("Report ") } else { title };
+    let subject = cut(&flat(&format!("[{bracket}] {title}")), LONGEST_SUBJECT);
+    let note = note.map(|note| format!(" {note}")).unwrap_or_default();
+    let signature = format!("Sent by lowtide. Times are in {}.{note}", words.timezone.name());
+    let (text, html) = (text(&view, &signature), html::page(&view, &signature));
+    Mail { subject, text, html, pictures: view.entries.into_iter().filter_map(|entry| entry.picture).collect() }
+}
+
+fn text(view: &View, signature: &str) -> String {
+    if let Some(page) = &view.report {
+        return format!("{}\n\n-- \n{signature}\n", report::text(&view.title, page));
+    }
+    let mut parts = Vec::new();
+    if view.entries.len() != 1 {
+        parts.push(view.title.clone());
+    }
+    parts.extend(view.entries.iter().map(entry));
+    if !view.brief.is_empty() {
+        let more = view.brief.len().saturating_sub(MOST_BRIEF);
+        let mut lines: Vec<String> = view.brief.iter().take(MOST_BRIEF).cloned().collect();
+        lines.extend((more > 0).then(|| format!("and {more} more")));
+        parts.push(lines.join("\n"));
+    }
+    format!("{}\n\n-- \n{signature}\n", parts.join("\n\n"))
+}
+
+fn entry(entry: &Entry) -> String {
+    let mut lines = vec![entry.headline.clone()];
+    lines.extend(entry.to_do.iter().cloned());
+    lines.extend(entry.details.iter().cloned());
+    lines.extend(entry.history.iter().map(|line| format!("  {line}")));
+    lines.extend(entry.description.as_deref().map(|text| text.trim().to_owned()));
+    lines.extend(entry.links.iter().map(|link| format!("{}: {}", link.label, flat(&link.url))));
+    lines.extend(entry.footer.iter().cloned());
+    lines.join("\n")
+}

@@ -1,0 +1,219 @@
+//! Sending one mail over SMTP (RFC 5321): connect, greet, secure, log in, and one transaction that goes on after a refused
+//! recipient.
+//!
+//! Knows nothing of alerts: it is given addresses and bytes. The path of a mail, one file for each step: `dial` connects,
+//! `greeting` introduces us, `tls` secures the `connection`, `auth` logs in, `transaction` sends. The client of the library
+//! that composes mails is not used: it refuses replies without text and old forms of AUTH, knows no SIZE, tries addresses
+//! one after the other, and limits the time of the connect alone.
+//!
+//! Time limits: each step (a command and its whole reply) has one, and the number of steps is bounded by the number of
+//! recipients and the length of the message, so a server that drips holds up nobody for ever. The reply to the end of the
+//! message alone may take longer.
+
+mod auth;
+mod connection;
+mod dial;
+mod extensions;
+mod greeting;
+mod reply;
+mod tls;
+mod transaction;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use lettre::Address;
+
+pub(crate) use auth::Login;
+use connection::Connection;
+use extensions::Extensions;
+use reply::Reply;
+pub(crate) use tls::Trust;
+pub(crate) use transaction::Allowed;
+
+use crate::notify::Refusal;
+
+/// How the connection is secured.
+#[derive(Clone)]
+pub(crate) enum Channel {
+    /// TLS from the first byte.
+    Implicit(Trust),
+    /// STARTTLS, which the server must offer.
+    Starttls(Trust),
+    /// Plain.
+    Plain,
+}
+
+/// A server and how to talk to it.
+pub(crate) struct Server {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) channel: Channel,
+    /// The name given in EHLO; `None`: found out for each connection.
+    pub(crate) hello: Option<String>,
+    /// Longest wait for one step.
+    pub(crate) timeout: Duration,
+}
+
+/// A mail and its envelope.
+#[derive(Clone, Copy)]
+pub(crate) struct Mail<'a> {
+    pub(crate) from: &'a Address,
+    pub(crate) to: &'a [Address],
+    /// Makes the message.
+    pub(crate) render: &'a (dyn Fn(Allowed) -> Result<Vec<u8>, String> + Send + Sync),
+    /// The message has pictures, and says the same without them in fewer octets.
+    pub(crate) pictures: bool,
+}
+
+/// The server's answer for each recipient.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) accepted: usize,
+    pub(crate) deferred: Vec<Refusal>,
+    pub(crate) refused: Vec<Refusal>,
+}
+
+impl Outcome {
+    /// Removes and returns those of all recipients that were accepted.
+    fn take_accepted(&mut self, all: &[Address]) -> Vec<Address> {
+        self.accepted = 0;
+        let others: HashSet<&str> =
+            self.deferred.iter().chain(&self.refused).map(|refusal| refusal.recipient.as_str()).collect();
+        all.iter().filter(|address| !others.contains(AsRef::<str>::as_ref(address))).cloned().collect()
+    }
+}
+
+/// The mail was not sent.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) permanent: bool,
+    pub(crate) reason: String,
+    /// The server does not accept the login.
+    pub(crate) login_refused: bool,
+    cause: Cause,
+}
+
+/// Causes of a failure that something can be done about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// A smaller message may be accepted.
+    TooLarge,
+    /// The server may accept the message for fewer recipients.
+    TooMany,
+    /// The server says nothing.
+    NoAnswer,
+    /// The server answers a TLS handshake by something else.
+    NoTls,
+    Other,
+}
+
+impl Failure {
+    fn transient(reason: impl Into<String>) -> Self {
+        Self { permanent: false, reason: reason.into(), login_refused: false, cause: Cause::Other }
+    }
+
+    fn permanent(reason: impl Into<String>) -> Self {
+        Self { permanent: true, ..Self::transient(reason) }
+    }
+
+    /// A negative or unexpected reply: final exactly if it is 5xx.
+    fn replied(reply: &Reply, to: &str) -> Self {
+        Self {
+            permanent: reply.is_permanent(),
+            cause: if reply.is_about_size() { Cause::TooLarge } else { Cause::Other },
+            ..Self::transient(reply.refusal(to, ""))
+        }
+    }
+
+    /// Adds what to do about it, if this is its cause.
+    fn with_hint(self, cause: Cause, hint: &str) -> Self {
+        let reason = if self.cause == cause { format!("{} ({hint})", self.reason) } else { self.reason };
+        Self { reason, ..self }
+    }
+}
+
+impl Server {
+    /// Logs in and sends one mail to all its recipients in one transaction. The answers for the recipients are in `outcome`,
+    /// also when the conversation fails later.
+    pub(crate) async fn deliver(
+        &self,
+        login: Option<&Login>,
+        mail: Mail<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), Failure> {
+        match self.attempt(login, mail, outcome).await {
+            Err(failure) if failure.cause == Cause::TooLarge && mail.pictures => {
+                *outcome = Outcome::default();
+                self.attempt(login, Mail { pictures: false, ..mail }, outcome).await
+            }
+            Err(failure) if failure.cause == Cause::TooMany => {
+                let to = outcome.take_accepted(mail.to);
+                self.attempt(login, Mail { to: &to, ..mail }, outcome).await
+            }
+            sent => sent,
+        }
+    }
+
+    async fn attempt(&self, login: Option<&Login>, mail: Mail<'_>, outcome: &mut Outcome) -> Result<(), Failure> {
+        let mut connection = Connection::open(&self.host, self.port, self.timeout).await?;
+        let sent = self.converse(&mut connection, login, mail, outcome).await;
+        let mut goodbye = Box::pin(connection.close());
+        if sent.is_err() {
+            goodbye.await;
+        } else if futures_util::poll!(&mut goodbye).is_pending() {
+            // QUIT is on its way. The mail is accepted: it must not be repeated because a slow goodbye was cut off.
+            tokio::spawn(goodbye);
+        }
+        sent
+    }
+
+    async fn converse(
+        &self,
+        connection: &mut Connection,
+        login: Option<&Login>,
+        mail: Mail<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), Failure> {
+        let name = self.hello.clone().unwrap_or_else(|| greeting::default_name(connection.local()));
+        let extensions = self.introduce(connection, &name).await?;
+        if let Some(login) = login {
+            auth::log_in(connection, &extensions, login).await?;
+        }
+        transaction::send(connection, &extensions, &name, mail, outcome).await
+    }
+
+    /// Goes as far as the server's extensions, over TLS where it is wanted.
+    async fn introduce(&self, connection: &mut Connection, name: &str) -> Result<Extensions, Failure> {
+        if let Channel::Implicit(trust) = &self.channel {
+            let hint = "set `tls: starttls` if this port begins in the clear, as 587 does";
+            connection.secure(trust, "TLS").await.map_err(|failure| failure.with_hint(Cause::NoTls, hint))?;
+        }
+        let hint = match &self.channel {
+            Channel::Implicit(_) => None,
+            Channel::Starttls(_) | Channel::Plain => {
+                Some("set `tls: implicit` if this port expects TLS from the start, as 465 does")
+            }
+        };
+        let welcome = connection.welcome().await;
+        let welcome = welcome.map_err(|failure| match hint {
+            Some(hint) => failure.with_hint(Cause::NoAnswer, hint),
+            None => failure,
+        })?;
+        if !welcome.is_completed() {
+            return Err(Failure::replied(&welcome, "the connection"));
+        }
+        let extensions = greeting::greet(connection, name).await?;
+        let Channel::Starttls(trust) = &self.channel else { return Ok(extensions) };
+        if !extensions.starttls {
+            let reason = format!("{} does not offer STARTTLS{}", connection.server(), extensions.instead());
+            return Err(Failure::transient(reason));
+        }
+        // Plaintext replies before TLS may be forged: none of them is final.
+        connection.starttls(trust).await.map_err(|failure| Failure { permanent: false, ..failure })?;
+        greeting::greet(connection, name).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! One POST to somebody's endpoint, and what its answer means; shared by every notifier that speaks HTTP.
+//!
+//! Addresses, keys and headers may be credentials: none of them is in an error, and no redirect carries them elsewhere
+//! (the client it is given must follow none). Decides nothing about retries but whether one can help.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+
+use crate::domain::Time;
+use crate::notify::SendError;
+use crate::notify::message::{cut, flat};
+use crate::util::http_client;
+use crate::util::secret::{Redactor, Secret};
+
+/// As much of an answer as is read.
+const LONGEST_ANSWER: usize = 64 * 1024;
+/// As much of a reason as is told.
+const LONGEST_REASON: usize = 200;
+/// A longer pause than this is no pause but a mistake.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
+/// What is peculiar to a service.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manners {
+    /// As reasons call it.
+    pub(crate) service: &'static str,
+    /// Client errors that may pass.
+    pub(crate) passing: &'static [u16],
+    /// Whether a 2xx says no all the same: a web page, `"ok": false`, or the service's own way of it.
+    pub(crate) refuses: fn(&str) -> bool,
+    /// What to do about an answer, where it is known; with a space in front.
+    pub(crate) hint: fn(StatusCode, &str) -> &'static str,
+}
+
+/// Client errors that a service may take back: a slow request, one that came too early, one too many.
+pub(crate) const MAY_PASS: &[u16] = &[408, 425, 429];
+
+/// Where requests of one notifier go.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) url: Secret,
+    pub(crate) http: reqwest::Client,
+    pub(crate) redactor: Redactor,
+    pub(crate) manners: Manners,
+}
+
+impl Endpoint {
+    /// Sends one body, once. `headers` add to the content type.
+    pub(crate) async fn post(
+        &self,
+        content_type: &'static str,
+        headers: HeaderMap,
+        body: String,
+        at: Time,
+    ) -> Result<String, SendError> {
+        let request = self.http.post(self.url.expose()).headers(headers).header(CONTENT_TYPE, content_type).body(body);
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.unreachable(&error).await),
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        let answer = read(&mut response).await;
+        if status.is_success() {
+            // The other side has it, even if the rest of its answer is cut off; a proxy's page says the opposite.
+            let answer = answer.unwrap_or_default();
+            return if (self.manners.refuses)(&answer) {
+                Err(self.refused_kindly(status, &answer))
+            } else {
+                Ok(answer)
+            };
+        }
+        let answer = answer.unwrap_or_default();
+        let permanent = status.is_client_error() && !self.manners.passing.contains(&status.as_u16());
+        let pause = (!permanent).then(|| retry_after(&headers, at)).flatten();
+        Err(self.failed(permanent, &self.reason(status, &answer), pause))
+    }
+
+    /// Nobody was reached, for a reason that may hold anything.
+    pub(crate) fn failed(&self, permanent: bool, reason: &str, retry_after: Option<Duration>) -> SendError {
+        SendError { permanent, reason: clean(&self.redactor, reason), retry_after, refused: Vec::new() }
+    }
+
+    fn refused_kindly(&self, status: StatusCode, answer: &str) -> SendError {
+        if looks_like_a_page(answer) {
+            let reason = format!("not {} but a web page answered ({})", self.manners.service, status.as_u16());
+            return self.failed(false, &reason, None);
+        }
+        self.failed(false, &self.reason(status, answer), None)
+    }
+
+    async fn unreachable(&self, error: &reqwest::Error) -> SendError {
+        let why = http_client::explain(error).await;
+        self.failed(false, &format!("{} could not be reached: {why}", self.manners.service), None)
+    }
+
+    fn reason(&self, status: StatusCode, answer: &str) -> String {
+        let (service, code, answer) = (self.manners.service, status.as_u16(), answer.trim());
+        let hint = (self.manners.hint)(status, answer);
+        match answer {
+            "" => format!("{service} answered {code}{hint}"),
+            page if looks_like_a_page(page) => format!("{service} answered {code} with a web page{hint}"),
+            // The hint stands first where the answer may be long enough to push it out of the reason.
+            long if long.chars().count() > LONGEST_REASON / 2 => format!("{service} answered {code}{hint}: {long}"),
+            answer => format!("{service} answered {code}: {answer}{hint}"),
+        }
+    }
+}
+
+/// One line of a reason, without secrets. Struck once more when it is flat: characters that go may have stood inside one.
+pub(crate) fn clean(redactor: &Redactor, text: &str) -> String {
+    cut(&redactor.strike(&flat(&redactor.strike(text))), LONGEST_REASON)
+}
+
+/// A header whose value no library shows. `None` for what is no header.
+pub(crate) fn secret_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
+}
+
+/// A page, or JSON that says no: a wrong address that answers 200 has not taken anything.
+pub(crate) fn page_or_no(answer: &str) -> bool {
+    looks_like_a_page(answer) || says_no(answer)
+}
+
+async fn read(response: &mut reqwest::Response) -> Result<String, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk[..chunk.len().min(LONGEST_ANSWER - body.len())]);
+        if body.len() >= LONGEST_ANSWER {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// A method of Slack's own API in the webhook's place, and others that speak JSON, refuse with 200.
+fn says_no(answer: &str) -> bool {
+    let said = serde_json::from_str::<serde_json::Value>(answer);
+    said.is_ok_and(|said| ["ok", "success"].iter().any(|key| said.get(key) == Some(&serde_json::Value::Bool(false))))
+}
+
+fn looks_like_a_page(answer: &str) -> bool {
+    let start = answer.trim_start_matches('\u{feff}').trim_start();
+    let start: String = start.chars().take(15).collect::<String>().to_ascii_lowercase();
+    ["<!doctype", "<html", "<head", "<body", "<?xml"].iter().any(|tag| start.starts_with(tag))
+}
+
+/// Seconds, or a date, which counts from the answer's own date where it has one.
+fn retry_after(headers: &HeaderMap, sent: Time) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds).min(LONGEST_PAUSE));
+    }
+    let date = |text: &str| chrono::DateTime::parse_from_rfc2822(text).ok().map(|at| at.to_utc());
+    let answered = headers.get(reqwest::header::DATE).and_then(|value| date(value.to_str().ok()?)).unwrap_or(sent);
+    Some((date(value)? - answered).to_std().unwrap_or_default().min(LONGEST_PAUSE))
+}

@@ -1,0 +1,208 @@
+//! View → Slack: a plain `text` line, and an attachment an entry with Block Kit inside.
+//!
+//! Everything from outside is escaped here, once. What does not fit is shortened before it is escaped, so that no cut
+//! ever goes through an escape. Never fails.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::domain::rule::Severity;
+use crate::notify::message::{Entry, Link, Tone, View, view};
+use crate::notify::{Message, Words};
+use crate::util::text::is_hidden;
+
+/// All text of a message, escapes included. Slack cuts or refuses at about 13,000.
+const LONGEST_MESSAGE: usize = 11_500;
+
+/// How long the parts may get, in characters after escaping.
+#[derive(Clone, Copy)]
+struct Limits {
+    line: usize,
+    section: usize,
+    url: usize,
+}
+
+/// From generous to tight: the first that fits the whole message is taken. The last one always fits.
+const STEPS: [Limits; 5] = [
+    Limits { line: 700, section: 2900, url: 1000 },
+    Limits { line: 300, section: 1200, url: 700 },
+    Limits { line: 200, section: 600, url: 500 },
+    Limits { line: 150, section: 350, url: 200 },
+    Limits { line: 100, section: 200, url: 90 },
+];
+
+/// The body of the webhook request.
+pub fn payload(message: &Message, words: &Words, mention: &BTreeMap<Severity, String>) -> Value {
+    let view = view(message, words);
+    let mut body = Value::Null;
+    for limits in STEPS {
+        body = build(&view, mention, limits);
+        if text_length(&body) <= LONGEST_MESSAGE {
+            break;
+        }
+    }
+    body
+}
+
+fn build(view: &View, mention: &BTreeMap<Severity, String>, limits: Limits) -> Value {
+    let marker = if view.tone == Tone::Test { "TEST: " } else { "" };
+    let calls = mentions(view, mention);
+    let text = format!("{calls}{marker}{}", outside(&view.title, limits.line));
+    // With one entry the headline is the message's text, right above its attachment: it is not said twice.
+    let with_headline = view.entries.len() > 1;
+    let attachments = view.entries.iter().map(|entry| attachment(entry, with_headline, limits));
+    let attachments: Vec<Value> = match &view.report {
+        Some(report) => crate::notify::channels::slack::report::attachments(report),
+        None => attachments.chain(brief(&view.brief, limits)).collect(),
+    };
+    json!({ "text": text, "unfurl_links": false, "unfurl_media": false, "attachments": attachments })
+}
+
+/// The mentions, most severe first, each once, as the configuration writes them.
+pub(crate) fn mentions(view: &View, mention: &BTreeMap<Severity, String>) -> String {
+    let mut calls: Vec<&str> = Vec::new();
+    for level in view.calls.iter().rev() {
+        match mention.get(level).map(|mention| mention.trim()) {
+            Some(mention) if !mention.is_empty() && !calls.contains(&mention) => calls.push(mention),
+            _ => {}
+        }
+    }
+    calls.push(""); // so that a space follows the last one
+    calls.join(" ")
+}
+
+fn attachment(entry: &Entry, with_headline: bool, limits: Limits) -> Value {
+    let mut blocks = Vec::new();
+    if with_headline {
+        blocks.push(section(&format!("*{}*", outside(&entry.headline, limits.line)), true));
+    }
+    let to_do = entry.to_do.as_ref().map(|to_do| format!("*{}*", outside(to_do, limits.line)));
+    let mut details = to_do.unwrap_or_default();
+    for line in entry.details.iter().chain(&entry.history) {
+        let line = outside(line, limits.line);
+        if details.len() + line.len() < limits.section {
+            details.push_str(if details.is_empty() { "" } else { "\n" });
+            details.push_str(&line);
+        }
+    }
+    if !details.is_empty() {
+        blocks.push(section(&details, true));
+    }
+    if let Some(description) = &entry.description {
+        // The operator's own words: their addresses may become links.
+        blocks.push(section(&escaped(description.trim(), limits.section.min(2 * limits.line), |c| c), false));
+    }
+    let links = entry.links.iter().filter_map(|it| link(it, limits));
+    let footer: Vec<String> = links.chain(entry.footer.iter().map(|footer| outside(footer, limits.line))).collect();
+    if !footer.is_empty() {
+        let element = json!({ "type": "mrkdwn", "text": footer.join("   "), "verbatim": true });
+        blocks.push(json!({ "type": "context", "elements": [element] }));
+    }
+    json!({ "color": entry.tone.colour(), "fallback": outside(&entry.headline, limits.line.min(150)), "blocks": blocks })
+}
+
+pub(crate) fn section(text: &str, verbatim: bool) -> Value {
+    json!({ "type": "section", "text": { "type": "mrkdwn", "text": text, "verbatim": verbatim } })
+}
+
+/// The headlines of what is not told in full, as many as fit, and how many more there are.
+fn brief(headlines: &[String], limits: Limits) -> Option<Value> {
+    if headlines.is_empty() {
+        return None;
+    }
+    let mut lines: Vec<String> = Vec::new();
+    let mut length = 0;
+    for headline in headlines {
+        let line = outside(headline, limits.line);
+        length += units(&line) + 1;
+        if length > limits.section - 20 {
+            break;
+        }
+        lines.push(line);
+    }
+    let more = headlines.len() - lines.len();
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    let fallback = format!("and {} more alerts", headlines.len());
+    Some(json!({ "color": Tone::Notice.colour(), "fallback": fallback, "blocks": [section(&lines.join("\n"), true)] }))
+}
+
+/// Text from outside: escaped, and without characters that would format or mention anything.
+pub(crate) fn outside(text: &str, longest: usize) -> String {
+    escaped(&crate::notify::message::flat(text), longest, plain)
+}
+
+/// Text from outside in a template of the operator's, of any length, its lines kept.
+pub(in crate::notify) fn shown(text: &str) -> String {
+    escaped(text, usize::MAX, plain)
+}
+
+/// Look-alikes of what Slack reads as formatting, so that a name is shown and not interpreted.
+fn plain(c: char) -> char {
+    match c {
+        '*' => '\u{2217}',
+        '~' => '\u{223c}',
+        '`' => '\u{2018}',
+        c => c,
+    }
+}
+
+/// `&`, `<` and `>` escaped, at most `longest` units long with a whole escape or none at the end.
+fn escaped(text: &str, longest: usize, swap: impl Fn(char) -> char) -> String {
+    let mut out = String::new();
+    let mut length = 0;
+    let mut fits = 0;
+    for c in text.chars() {
+        let mut one = [0; 4];
+        let piece = match c {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            c => swap(c).encode_utf8(&mut one),
+        };
+        length += units(piece);
+        if length > longest {
+            out.truncate(fits);
+            out.push('…');
+            return out;
+        }
+        out.push_str(piece);
+        if length < longest {
+            fits = out.len(); // an ellipsis still has room behind this
+        }
+    }
+    out
+}
+
+/// How Slack counts: in UTF-16 units, to be on the safe side.
+pub(crate) fn units(text: &str) -> usize {
+    text.encode_utf16().count()
+}
+
+fn link(link: &Link, limits: Limits) -> Option<String> {
+    let mut url = String::new();
+    for c in link.url.chars() {
+        match c {
+            '&' => url.push_str("&amp;"),
+            '|' => url.push_str("%7C"),
+            '<' => url.push_str("%3C"),
+            '>' => url.push_str("%3E"),
+            c if is_hidden(c) || c.is_whitespace() => {}
+            c => url.push(c),
+        }
+    }
+    // A shortened address leads nowhere: it is left out instead.
+    (units(&url) <= limits.url).then(|| format!("<{url}|{}>", link.label))
+}
+
+/// All strings of a message together.
+fn text_length(value: &Value) -> usize {
+    match value {
+        Value::String(text) => units(text),
+        Value::Array(values) => values.iter().map(text_length).sum(),
+        Value::Object(fields) => fields.values().map(text_length).sum(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,97 @@
+//! Slack: one POST to an incoming webhook.
+//!
+//! The address is the credential. What a message looks like is `render::blocks`'s, how it is posted `http`'s.
+
+pub mod blocks;
+#[cfg(test)]
+pub(crate) mod limits;
+pub(crate) mod report;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
+
+use super::http::{Endpoint, Manners, page_or_no};
+use crate::domain::Name;
+use crate::domain::rule::Severity;
+use crate::notify::message::custom_templates;
+use crate::notify::message::template::Templates;
+use crate::notify::{Delivered, Message, Notifier, Preview, SendError, Words};
+use crate::util::secret::{Redactor, Secret};
+
+pub use crate::notify::channels::slack::blocks::payload;
+
+const MANNERS: Manners = Manners { service: "Slack", passing: &[429], refuses: page_or_no, hint };
+
+/// A Slack incoming webhook.
+#[derive(Debug)]
+pub struct Slack {
+    name: Name,
+    endpoint: Endpoint,
+    mention: BTreeMap<Severity, String>,
+    words: Arc<Words>,
+    templates: Templates,
+}
+
+impl Slack {
+    /// A notifier that posts to `webhook_url`. The client brings timeout and trust, and must follow no redirect.
+    pub fn new(
+        name: Name,
+        webhook_url: Secret,
+        mention: BTreeMap<Severity, String>,
+        http: reqwest::Client,
+        words: Arc<Words>,
+        redactor: Redactor,
+    ) -> Self {
+        let endpoint = Endpoint { url: webhook_url, http, redactor, manners: MANNERS };
+        Self { name, endpoint, mention, words, templates: Templates::default() }
+    }
+
+    /// With texts of its own.
+    #[must_use]
+    pub fn with_templates(self, templates: Templates) -> Self {
+        Self { templates, ..self }
+    }
+
+    fn body(&self, message: &Message) -> serde_json::Value {
+        let (body, failure) = custom_templates::payload(message, &self.words, &self.mention, &self.templates);
+        if let Some(failure) = failure {
+            tracing::warn!(notifier = %self.name, %failure, "template failed: the built-in text is used");
+        }
+        body
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+}
+
+#[async_trait]
+impl Notifier for Slack {
+    async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
+        let body = self.body(message).to_string();
+        self.endpoint.post("application/json", HeaderMap::new(), body, message.at).await?;
+        Ok(Delivered::default())
+    }
+
+    fn preview(&self, message: &Message) -> Preview {
+        let body = self.body(message);
+        let text = body["text"].as_str().map(str::to_owned);
+        Preview { text, body: Some(body), ..Preview::default() }
+    }
+}
+
+fn hint(_: StatusCode, answer: &str) -> &'static str {
+    match answer {
+        "no_service" => " (the webhook was removed or disabled: make a new one)",
+        "invalid_token" => " (the webhook's address is wrong or was revoked)",
+        "channel_is_archived" => " (the webhook's channel is archived)",
+        "action_prohibited" => " (an administrator of the workspace forbids this webhook to post)",
+        "invalid_payload" => " (Slack does not understand the message: please report this as a bug)",
+        _ => "",
+    }
+}

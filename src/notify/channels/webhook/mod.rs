@@ -1,0 +1,90 @@
+//! A webhook of anybody's: one POST an event, its JSON as docs/webhook.md says, signed as Standard Webhooks says.
+//!
+//! The address, the headers and the signing secret are credentials. What is said is `render::record`'s.
+
+pub mod record;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::http::{Endpoint, MAY_PASS, Manners, secret_header};
+use crate::notify::{Delivered, Message, Notifier, Preview, SendError, Words};
+use crate::util::secret::{Redactor, Secret};
+use crate::util::signature::SigningKey;
+
+pub use crate::notify::channels::webhook::record::record;
+
+/// Whoever is at the other end: any 2xx is a yes.
+const MANNERS: Manners = Manners { service: "the webhook", passing: MAY_PASS, refuses: |_| false, hint };
+
+/// Somebody's endpoint.
+#[derive(Debug)]
+pub struct Webhook {
+    endpoint: Endpoint,
+    headers: HeaderMap,
+    key: Option<SigningKey>,
+    words: Arc<Words>,
+}
+
+impl Webhook {
+    /// A notifier that posts to `url`. The client brings timeout and trust, and must follow no redirect. A header that is
+    /// none is left out: the configuration has refused it before.
+    pub fn new(
+        url: Secret,
+        headers: &[(String, Secret)],
+        key: Option<SigningKey>,
+        http: reqwest::Client,
+        words: Arc<Words>,
+        redactor: Redactor,
+    ) -> Self {
+        let headers = headers.iter().filter_map(|(name, value)| secret_header(name, value.expose())).collect();
+        Self { endpoint: Endpoint { url, http, redactor, manners: MANNERS }, headers, key, words }
+    }
+
+    async fn post(&self, message: &Message) -> Result<(), SendError> {
+        let body = record::record(message, &self.words).to_string();
+        let timestamp = message.at.timestamp();
+        let signature = self.key.as_ref().and_then(|key| key.sign(&message.id, timestamp, &body));
+        let mut headers = self.headers.clone();
+        let own = [
+            ("webhook-id", Some(message.id.clone())),
+            ("webhook-timestamp", Some(timestamp.to_string())),
+            ("webhook-signature", signature),
+        ];
+        for (name, value) in own {
+            let value = value.and_then(|value| HeaderValue::from_str(&value).ok());
+            headers.extend(value.map(|value| (HeaderName::from_static(name), value)));
+        }
+        self.endpoint.post("application/json", headers, body, message.at).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl Notifier for Webhook {
+    async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
+        for one in message.one_by_one() {
+            self.post(&one).await?;
+        }
+        Ok(Delivered::default())
+    }
+
+    fn one_by_one(&self) -> bool {
+        true
+    }
+
+    fn preview(&self, message: &Message) -> Preview {
+        Preview::of_requests(message.one_by_one().iter().map(|one| record::record(one, &self.words)).collect())
+    }
+}
+
+fn hint(status: StatusCode, _: &str) -> &'static str {
+    match status.as_u16() {
+        300..=399 => " (it redirects, which is not followed: give `url` the address that it leads to)",
+        401 | 403 => " (it wants other credentials: look at `headers` and `signing_secret`)",
+        404 | 410 => " (nothing is there: look at `url`)",
+        _ => "",
+    }
+}

@@ -1,0 +1,164 @@
+//! A message in the notifier's own words, or, where those fail, in ours with a line that says so.
+//!
+//! Tests and reports keep their own look: a test must not be mistaken, and a page is no text over one alert.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{cut, flat, view};
+use crate::domain::rule::Severity;
+use crate::notify::channels::email::html;
+use crate::notify::channels::email::rendering;
+use crate::notify::channels::email::rendering::{LONGEST_SUBJECT, Mail};
+use crate::notify::channels::slack::blocks;
+use crate::notify::message::template::{Part, Templates};
+use crate::notify::{Content, Message, Words};
+
+/// All of Slack's text below the first line, escapes included.
+const LONGEST_BODY: usize = 10_000;
+/// One section.
+const LONGEST_SECTION: usize = 2_900;
+/// The first line.
+const LONGEST_LINE: usize = 1_000;
+
+fn fits(message: &Message, templates: &Templates) -> bool {
+    let alerts =
+        matches!(&message.content, Content::Events(items) if items.iter().all(|it| it.event.report().is_none()));
+    alerts && !templates.is_empty()
+}
+
+fn note(failures: &[String]) -> Option<String> {
+    let all = failures.join("; ");
+    (!failures.is_empty())
+        .then(|| format!("A template of this notifier failed, so lowtide's own words stand for it: {all}"))
+}
+
+/// The mail that a message is, and which templates failed.
+pub(crate) fn mail(message: &Message, words: &Words, templates: &Templates) -> (Mail, Vec<String>) {
+    if !fits(message, templates) {
+        return (rendering::mail(message, words), Vec::new());
+    }
+    let mut failures = Vec::new();
+    let mut own = |part: Part| match templates.render(part, message, words)? {
+        Ok(text) => Some(text),
+        Err(error) => {
+            failures.push(format!("{}: {error}", part.name()));
+            None
+        }
+    };
+    let (subject, text, page) = (own(Part::Subject), own(Part::Text), own(Part::Html));
+    let note = note(&failures);
+    let ours = rendering::noted(message, words, note.as_deref());
+    let line =
+        |before: &str, after: &str| note.as_ref().map(|note| format!("{before}{note}{after}")).unwrap_or_default();
+    let mut mail = Mail {
+        pictures: ours.pictures,
+        subject: subject.map_or(ours.subject, |subject| cut(&flat(&subject), LONGEST_SUBJECT)),
+        text: text.map_or(ours.text, |text| format!("{}\n{}", visible(&text), line("\n", "\n"))),
+        html: page.map_or(ours.html, |page| {
+            let page = visible(&page);
+            let page = if page.to_ascii_lowercase().contains("<html") {
+                page
+            } else {
+                html::frame(&view(message, words).title, &page)
+            };
+            let note = note.as_deref().map(html::escaped).map(|note| format!("<p>{note}</p>\n"));
+            page + &note.unwrap_or_default()
+        }),
+    };
+    // An own page shows what it names.
+    mail.pictures.retain(|picture| mail.html.contains(&picture.source()));
+    (mail, failures)
+}
+
+/// The body for Slack, and which template failed.
+pub(crate) fn payload(
+    message: &Message,
+    words: &Words,
+    mention: &BTreeMap<Severity, String>,
+    templates: &Templates,
+) -> (Value, Option<String>) {
+    let own = if fits(message, templates) { templates.render(Part::Slack, message, words) } else { None };
+    match own {
+        None => (blocks::payload(message, words, mention), None),
+        Some(Ok(text)) => (in_own_words(message, words, mention, &text), None),
+        Some(Err(error)) => {
+            let failure = format!("{}: {error}", Part::Slack.name());
+            let mut body = blocks::payload(message, words, mention);
+            let said = blocks::outside(&note(std::slice::from_ref(&failure)).unwrap_or_default(), LONGEST_LINE);
+            let blocks =
+                json!([{ "type": "context", "elements": [{ "type": "mrkdwn", "text": said, "verbatim": true }] }]);
+            if let Some(attachments) = body["attachments"].as_array_mut() {
+                attachments.push(json!({ "fallback": said, "blocks": blocks }));
+            }
+            (body, Some(failure))
+        }
+    }
+}
+
+/// The first line is the message's own, which a phone shows; the others stand behind the bar in the level's colour.
+fn in_own_words(message: &Message, words: &Words, mention: &BTreeMap<Severity, String>, text: &str) -> Value {
+    let view = view(message, words);
+    let text = visible(text);
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    let sections: Vec<Value> =
+        sections(rest.trim_matches('\n')).iter().map(|text| blocks::section(text, false)).collect();
+    let attachments = if sections.is_empty() {
+        json!([])
+    } else {
+        json!([{ "color": view.tone.colour(), "fallback": blocks::outside(&view.title, 150), "blocks": sections }])
+    };
+    let first = format!("{}{}", blocks::mentions(&view, mention), shortened(first.trim(), LONGEST_LINE));
+    json!({ "text": first, "unfurl_links": false, "unfurl_media": false, "attachments": attachments })
+}
+
+/// Whole lines, in sections that Slack takes; what is too long is shortened.
+fn sections(text: &str) -> Vec<String> {
+    let mut sections: Vec<String> = Vec::new();
+    let mut length = 0;
+    for line in text.lines() {
+        let line = shortened(line, LONGEST_SECTION - 10);
+        length += blocks::units(&line) + 1;
+        if length > LONGEST_BODY {
+            sections.push("…".to_owned());
+            break;
+        }
+        match sections.last_mut() {
+            Some(last) if blocks::units(last) + blocks::units(&line) < LONGEST_SECTION => {
+                last.push('\n');
+                last.push_str(&line);
+            }
+            _ => sections.push(line),
+        }
+    }
+    sections.retain(|section| !section.trim().is_empty());
+    sections
+}
+
+/// At most so long, and cut neither inside an escape nor inside `<…>`.
+fn shortened(line: &str, longest: usize) -> String {
+    if blocks::units(line) <= longest {
+        return line.to_owned();
+    }
+    let mut units = 0;
+    let mut short: String = line
+        .chars()
+        .take_while(|c| {
+            units += c.len_utf16();
+            units < longest
+        })
+        .collect();
+    let open = short.rfind('<').filter(|at| !short[*at..].contains('>'));
+    let escape = short.rfind('&').filter(|at| !short[*at..].contains(';'));
+    if let Some(at) = [open, escape].into_iter().flatten().min() {
+        short.truncate(at);
+    }
+    short.push('…');
+    short
+}
+
+/// As the template wrote it, but for control characters.
+fn visible(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}

@@ -1,0 +1,92 @@
+//! The pictures of a message: which ones it has, what they are called in its HTML, and what they say in words.
+//!
+//! They are only named here; drawing takes time, and is the sender's business.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono_tz::Tz;
+
+use crate::chart::{self, DrawError};
+use crate::domain::event::{Event, Subject};
+use crate::domain::forecast::Chart;
+use crate::notify::Message;
+use crate::notify::channels::email::html;
+use crate::notify::message::forecast_lines;
+
+/// Pictures in one message; with more a mail gets large, and nobody looks at them.
+const MOST: usize = 3;
+
+/// A chart that belongs to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Its Content-ID, without angle brackets: HTML shows it by `cid:` and this.
+    pub id: String,
+    /// What it shows, in words.
+    pub alternative: String,
+    chart: Arc<Chart>,
+    zone: Tz,
+}
+
+impl Picture {
+    /// The PNG. Takes some tens of milliseconds: not for async threads.
+    pub fn png(&self) -> Result<Vec<u8>, DrawError> {
+        chart::png(&self.chart, self.zone)
+    }
+
+    /// The PNG as an address that holds it, for a page that stands alone.
+    pub fn address(&self) -> Result<String, DrawError> {
+        Ok(format!("data:image/png;base64,{}", STANDARD.encode(self.png()?)))
+    }
+
+    /// Puts its words in the place of its image in a page.
+    pub(in crate::notify) fn in_words(&self, page: &str) -> String {
+        let source = self.source();
+        let (mut out, mut rest) = (String::with_capacity(page.len()), page);
+        while let Some(at) = rest.find(&source) {
+            let (before, after) = rest.split_at(at);
+            let begin = before.rfind('<').filter(|begin| {
+                let element = &before[*begin..];
+                element.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("<img")) && !element.contains('>')
+            });
+            if let (Some(begin), Some(end)) = (begin, after.find('>')) {
+                out += &before[..begin];
+                out += &html::escaped(&self.alternative);
+                rest = &after[end + 1..];
+            } else {
+                out += before;
+                out += &source;
+                rest = &after[source.len()..];
+            }
+        }
+        out + rest
+    }
+
+    /// What its image in HTML is loaded from.
+    pub(crate) fn source(&self) -> String {
+        format!("cid:{}", self.id)
+    }
+}
+
+/// The picture of an event, not yet numbered.
+pub(crate) fn of(event: &Event, zone: Tz) -> Option<Picture> {
+    forecast_lines::ahead(event)?;
+    let Subject::Threshold(it) = &event.subject else { return None };
+    let chart = Arc::clone(it.chart.as_ref()?);
+    Some(Picture { id: String::new(), alternative: chart::alternative(&chart, zone), chart, zone })
+}
+
+/// Gives the first few their names, which no other message's pictures have, and takes the others away.
+pub(crate) fn number<'a>(pictures: impl Iterator<Item = &'a mut Option<Picture>>, message: &Message) {
+    let mut n = 0;
+    for place in pictures {
+        if let Some(picture) = place {
+            n += 1;
+            picture.id = format!("chart-{n}.{}@lowtide", message.id);
+        }
+        if n > MOST {
+            *place = None;
+        }
+    }
+}

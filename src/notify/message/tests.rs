@@ -1,0 +1,925 @@
+//! What messages look like, and that nothing from outside can break out of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{Duration, TimeZone, Utc};
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use crate::domain::Time;
+use crate::domain::alert::{AlertKey, Kind};
+use crate::domain::balance::{Breakdown, Outlook};
+use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
+use crate::domain::forecast::{Ahead, Band, Chart, RenewalsDue, Runway};
+use crate::domain::money::{Currency, Money, parse_amount};
+use crate::domain::rule::{Amount, Metric, Severity, Side};
+use crate::notify::channels::email::rendering::mail;
+use crate::notify::channels::slack::blocks::payload;
+use crate::notify::{Content, Item, Message, RuleWords, Via, Words};
+
+fn now() -> Time {
+    Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap()
+}
+
+fn usd(text: &str) -> Money {
+    Money::new(parse_amount(text).unwrap(), Currency::parse("USD").unwrap())
+}
+
+fn key(division: Option<u64>, rule: &str) -> AlertKey {
+    AlertKey { account: "acme".into(), division, rule: rule.into() }
+}
+
+fn event(subject: Subject) -> Event {
+    Event { id: "1".to_owned(), at: now(), judged_at: None, subject, silence: None, audience: BTreeSet::new() }
+}
+
+fn funds(kind: Kind, level: Severity, left: &str) -> ThresholdEvent {
+    let threshold = if level == Severity::Critical { "500" } else { "2000" };
+    let balance = usd(left).amount - usd("2000").amount;
+    ThresholdEvent {
+        key: key(Some(11224), "available-funds"),
+        division_name: Some("History department".to_owned()),
+        kind,
+        level,
+        since: if kind == Kind::Raised { now() } else { now() - Duration::minutes(200) },
+        metric: Metric::AvailableFunds,
+        within: None,
+        value: Value::Amount(usd(left)),
+        threshold: Some(Threshold {
+            side: Side::Below,
+            bound: Amount { value: usd(threshold).amount, currency: Some(usd("1").currency) }.into(),
+        }),
+        breakdown: Some(Breakdown {
+            currency: usd("1").currency,
+            balance,
+            credit_limit: Some(usd("2000").amount),
+            unpaid_invoices: usd("0").amount,
+            used_credit: usd("0").amount,
+        }),
+        next_reminder: (kind != Kind::Resolved).then(|| now() + Duration::days(1)),
+        ahead: None,
+        chart: None,
+    }
+}
+
+/// Twelve days are left, and twelve renewals are coming.
+fn ahead() -> Ahead {
+    let day = |day| Some(now() + Duration::days(day));
+    Ahead {
+        runway: Runway::Until { about: day(11), early: day(4), late: day(19), percent: 90 },
+        deposit: Some(usd("3200")),
+        typical_order: None,
+        paid_in_full: None,
+        renewals: Some(RenewalsDue { count: 12, amount: usd("4788"), from_balance: Some(4788.into()) }),
+        spark: (0..28).map(|day| 8 - day / 4).collect(),
+    }
+}
+
+fn chart() -> Arc<Chart> {
+    let amount = |text| usd(text).amount;
+    let day = |day| now() + Duration::days(day);
+    Arc::new(Chart {
+        currency: usd("1").currency,
+        now: now(),
+        past: vec![(day(-28), amount("5431")), (day(0), amount("1431"))],
+        thresholds: vec![(Severity::Warning, amount("2000"))],
+        renewals: vec![(day(5), amount("4788"))],
+        runway: ahead().runway,
+        future: vec![Band { at: day(11), low: amount("-100"), middle: amount("0"), high: amount("500") }],
+        percent: 90,
+    })
+}
+
+fn looking_ahead() -> ThresholdEvent {
+    ThresholdEvent { ahead: Some(Box::new(ahead())), chart: Some(chart()), ..warning() }
+}
+
+fn with_runway(runway: Runway) -> Event {
+    let ahead =
+        Ahead { runway, typical_order: None, deposit: None, paid_in_full: None, renewals: None, spark: Vec::new() };
+    event(Subject::Threshold(ThresholdEvent { ahead: Some(Box::new(ahead)), ..warning() }))
+}
+
+fn warning() -> ThresholdEvent {
+    funds(Kind::Raised, Severity::Warning, "1431")
+}
+
+fn other(metric: Metric, side: Side, value: &str, threshold: &str) -> Event {
+    let limit =
+        Threshold { side, bound: Amount { value: usd(threshold).amount, currency: Some(usd("1").currency) }.into() };
+    let key = key(None, metric.name());
+    event(Subject::Threshold(ThresholdEvent {
+        key,
+        division_name: None,
+        metric,
+        within: None,
+        value: Value::Amount(usd(value)),
+        threshold: Some(limit),
+        ..warning()
+    }))
+}
+
+fn unreadable(kind: Kind) -> Event {
+    let firing = kind != Kind::Resolved;
+    event(Subject::Unreadable(UnreadableEvent {
+        key: key(Some(11224), "unreadable"),
+        division_name: Some("History department".to_owned()),
+        kind,
+        level: Severity::Warning,
+        since: now() - Duration::hours(3),
+        reason: firing.then(|| "CertCentral answered 403: the API key lacks a permission".to_owned()),
+        outlook: firing.then_some(Outlook::NeedsAction),
+        standing_still: if firing {
+            vec![(key(Some(11224), "available-funds"), Severity::Critical)]
+        } else {
+            Vec::new()
+        },
+        blind: Vec::new(),
+        next_reminder: None,
+    }))
+}
+
+fn message(events: Vec<Event>) -> Message {
+    let items = events.into_iter().map(|event| Item { event: event.into(), omitted: 0, via: None }).collect();
+    Message { id: "abc".to_owned(), at: now(), content: Content::Events(items), references: Vec::new(), only: None }
+}
+
+fn words() -> Words {
+    let description = Some("Ask Finance for a purchase order; a PO takes five working days.".to_owned());
+    Words {
+        timezone: chrono_tz::Tz::Europe__Amsterdam,
+        rules: BTreeMap::from([("available-funds".into(), RuleWords { description, link: None })]),
+        console_urls: BTreeMap::from([("acme".into(), "https://www.digicert.com/secure/?a=1&b=2|x".to_owned())]),
+    }
+}
+
+fn mention() -> BTreeMap<Severity, String> {
+    BTreeMap::from([(Severity::Critical, "<!here>".to_owned())])
+}
+
+/// Subject and text without the signature.
+fn told(message: &Message) -> String {
+    let mail = mail(message, &words());
+    format!("{}\n\n{}", mail.subject, mail.text.split("\n\n-- ").next().unwrap_or_default())
+}
+
+fn all(events: Vec<Event>) -> String {
+    events.into_iter().map(|event| told(&message(vec![event]))).collect::<Vec<_>>().join("\n\n====\n")
+}
+
+#[test]
+fn a_warning_reads_as_the_contract_says() {
+    insta::assert_snapshot!(told(&message(vec![event(Subject::Threshold(warning()))])), @r##"
+    [warning] acme · History department: USD 1,431.00 left (warning below USD 2,000.00)
+
+    acme · History department: USD 1,431.00 left (warning below USD 2,000.00)
+    USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
+    Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
+    Ask Finance for a purchase order; a PO takes five working days.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule available-funds · next reminder Tue 24 Nov, 09:15
+    "##);
+}
+
+#[test]
+fn every_move_of_an_alert_is_told_in_its_own_way() {
+    let moves = [
+        funds(Kind::Escalated, Severity::Critical, "431"),
+        funds(Kind::Eased, Severity::Warning, "1800"),
+        funds(Kind::Reminder, Severity::Warning, "2100"),
+        funds(Kind::Resolved, Severity::Warning, "5431"),
+        ThresholdEvent { value: Value::Unlimited, ..funds(Kind::Resolved, Severity::Warning, "5431") },
+    ];
+    let moves = moves
+        .into_iter()
+        .map(|it| event(Subject::Threshold(ThresholdEvent { next_reminder: None, breakdown: None, ..it })));
+    insta::assert_snapshot!(all(moves.collect()), @r##"
+    [critical] Got worse: acme · History department: USD 431.00 left (critical below USD 500.00)
+
+    Got worse: acme · History department: USD 431.00 left (critical below USD 500.00)
+    USD 69.00 under the threshold since Mon 23 Nov, 05:55 CET.
+    Ask Finance for a purchase order; a PO takes five working days.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule available-funds
+
+    ====
+    [warning] Eased to warning: acme · History department: USD 1,800.00 left (warning below USD 2,000.00)
+
+    Eased to warning: acme · History department: USD 1,800.00 left (warning below USD 2,000.00)
+    USD 200.00 under the threshold since Mon 23 Nov, 05:55 CET.
+    Ask Finance for a purchase order; a PO takes five working days.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule available-funds
+
+    ====
+    [warning] Still warning: acme · History department: USD 2,100.00 left (warning below USD 2,000.00)
+
+    Still warning: acme · History department: USD 2,100.00 left (warning below USD 2,000.00)
+    Since Mon 23 Nov, 05:55 CET.
+    Ask Finance for a purchase order; a PO takes five working days.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule available-funds
+
+    ====
+    [resolved] acme · History department: USD 5,431.00 left
+
+    Resolved: acme · History department: USD 5,431.00 left
+    Back above USD 2,000.00; lasted 3 h 20 min.
+    Ask Finance for a purchase order; a PO takes five working days.
+    rule available-funds
+
+    ====
+    [resolved] acme · History department: unlimited funds
+
+    Resolved: acme · History department: unlimited funds
+    Back above USD 2,000.00; lasted 3 h 20 min.
+    Ask Finance for a purchase order; a PO takes five working days.
+    rule available-funds
+    "##);
+}
+
+#[test]
+fn every_metric_has_its_own_words() {
+    insta::assert_snapshot!(all(vec![
+        other(Metric::Balance, Side::Below, "431", "500"),
+        other(Metric::UnpaidInvoices, Side::Above, "1200", "1000"),
+        other(Metric::UsedCredit, Side::Above, "1200", "1000"),
+    ]), @r##"
+    [warning] acme: balance USD 431.00 (warning below USD 500.00)
+
+    acme: balance USD 431.00 (warning below USD 500.00)
+    USD 69.00 under the threshold since Mon 23 Nov, 09:15 CET.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule balance · next reminder Tue 24 Nov, 09:15
+
+    ====
+    [warning] acme: USD 1,200.00 of unpaid invoices (warning above USD 1,000.00)
+
+    acme: USD 1,200.00 of unpaid invoices (warning above USD 1,000.00)
+    USD 200.00 over the threshold since Mon 23 Nov, 09:15 CET.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule unpaid_invoices · next reminder Tue 24 Nov, 09:15
+
+    ====
+    [warning] acme: USD 1,200.00 of credit used by other divisions (warning above USD 1,000.00)
+
+    acme: USD 1,200.00 of credit used by other divisions (warning above USD 1,000.00)
+    USD 200.00 over the threshold since Mon 23 Nov, 09:15 CET.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule used_credit · next reminder Tue 24 Nov, 09:15
+    "##);
+}
+
+#[test]
+fn a_shortfall_that_is_over_is_not_told_as_an_amount() {
+    let Subject::Threshold(it) = other(Metric::Shortfall, Side::Above, "0", "0").subject else { panic!() };
+    let within = Some(std::time::Duration::from_secs(30 * 24 * 3600));
+    let text = told(&message(vec![event(Subject::Threshold(ThresholdEvent { kind: Kind::Resolved, within, ..it }))]));
+    assert!(text.contains("Resolved: acme: funds cover the renewals due within 30 days"), "{text}");
+}
+
+#[test]
+fn what_is_no_threshold_is_told_too() {
+    let (notifier, since) = ("finance-slack".into(), now() - Duration::hours(1));
+    let failing = Subject::NotifierFailing { notifier, since, error: "Slack answered 503".to_owned() };
+    let recovered = Subject::NotifierRecovered { notifier: "finance-slack".into(), since };
+    let unwatched = Subject::Unwatched {
+        account: "acme".into(),
+        division: Some(11224),
+        division_name: None,
+        rules: vec!["available-funds".into(), "unpaid-invoices".into()],
+    };
+    let test = Message { content: Content::Test { notifier: "finance-slack".into() }, ..message(Vec::new()) };
+    let events =
+        vec![unreadable(Kind::Raised), unreadable(Kind::Resolved), event(unwatched), event(failing), event(recovered)];
+    insta::assert_snapshot!(format!("{}\n\n====\n{}", all(events), told(&test)), @r##"
+    [warning] acme · History department: the balance cannot be read
+
+    acme · History department: the balance cannot be read
+    Unreadable since Mon 23 Nov, 06:15 CET (warning).
+    Reason: CertCentral answered 403: the API key lacks a permission.
+    This does not heal by itself: somebody has to act.
+    Still firing when it was last read: available-funds (critical).
+    No alert resolves because of this.
+    rule unreadable
+
+    ====
+    [resolved] acme · History department: the balance can be read again
+
+    Resolved: acme · History department: the balance can be read again
+    It could not be read since Mon 23 Nov, 06:15 CET; that lasted 3 h.
+    rule unreadable
+
+    ====
+    [notice] acme · division 11224 is no longer watched: the division is gone from CertCentral's list
+
+    acme · division 11224 is no longer watched: the division is gone from CertCentral's list
+    Its alerts ended: available-funds, unpaid-invoices.
+
+    ====
+    [notice] Notifier finance-slack cannot deliver
+
+    Notifier finance-slack cannot deliver
+    It has failed since Mon 23 Nov, 08:15 CET.
+    Last error: Slack answered 503.
+
+    ====
+    [notice] Notifier finance-slack works again
+
+    Notifier finance-slack works again
+    It could not deliver since Mon 23 Nov, 08:15 CET; that lasted 1 h.
+
+    ====
+    [TEST] This is a test from lowtide: notifier finance-slack works. Nobody has to do anything.
+
+    This is a test from lowtide: notifier finance-slack works. Nobody has to do anything.
+    "##);
+}
+
+fn blind(kind: Kind, rules: &[&str]) -> Event {
+    let Subject::Unreadable(it) = unreadable(kind).subject else { panic!() };
+    let rules = rules.iter().map(|rule| (*rule).into()).collect();
+    event(Subject::Unreadable(UnreadableEvent { blind: rules, ..it }))
+}
+
+#[test]
+fn a_balance_that_was_read_is_not_called_unreadable_where_rules_cannot_be_judged() {
+    let events = vec![
+        blind(Kind::Raised, &["runway", "spend"]),
+        blind(Kind::Reminder, &["runway"]),
+        blind(Kind::Resolved, &["runway"]),
+    ];
+    insta::assert_snapshot!(all(events), @"
+    [warning] acme · History department: rules runway and spend cannot be judged
+
+    acme · History department: rules runway and spend cannot be judged
+    Unreadable since Mon 23 Nov, 06:15 CET (warning).
+    Reason: CertCentral answered 403: the API key lacks a permission.
+    This does not heal by itself: somebody has to act.
+    Still firing when it was last judged: available-funds (critical).
+    No alert resolves because of this.
+    rule unreadable
+
+    ====
+    [warning] Still warning: acme · History department: rule runway cannot be judged
+
+    Still warning: acme · History department: rule runway cannot be judged
+    Unreadable since Mon 23 Nov, 06:15 CET (warning).
+    Reason: CertCentral answered 403: the API key lacks a permission.
+    This does not heal by itself: somebody has to act.
+    Still firing when it was last judged: available-funds (critical).
+    No alert resolves because of this.
+    rule unreadable
+
+    ====
+    [resolved] acme · History department: everything can be read again
+
+    Resolved: acme · History department: everything can be read again
+    Something could not be read since Mon 23 Nov, 06:15 CET; that lasted 3 h.
+    rule unreadable
+    ");
+    let many = blind(Kind::Raised, &["a", "b", "c", "d", "e", "f", "g"]);
+    let view = super::view(&message(vec![many]), &words());
+    assert_eq!(view.title, "acme · History department: rules a, b, c, d, e and 2 more cannot be judged");
+    let record =
+        |event| crate::notify::channels::webhook::record::record(&message(vec![event]), &words())["blind"].clone();
+    assert_eq!(record(blind(Kind::Raised, &["runway"])), serde_json::json!(["runway"]));
+    assert_eq!(record(unreadable(Kind::Raised)), serde_json::json!([]));
+}
+
+fn runway(kind: Kind, days: u64) -> ThresholdEvent {
+    let day = std::time::Duration::from_secs(24 * 3600);
+    ThresholdEvent {
+        key: key(None, "runway"),
+        division_name: None,
+        metric: Metric::Runway,
+        value: Value::Time(day * u32::try_from(days).unwrap()),
+        threshold: Some(Threshold { side: Side::Below, bound: (day * 14).into() }),
+        breakdown: None,
+        next_reminder: None,
+        ..funds(kind, Severity::Warning, "1431")
+    }
+}
+
+#[test]
+fn a_runway_is_told_as_the_early_end_that_it_is() {
+    let events = [
+        runway(Kind::Raised, 4),
+        runway(Kind::Raised, 13),
+        ThresholdEvent { ahead: Some(Box::new(Ahead { runway: Runway::Over, ..ahead() })), ..runway(Kind::Raised, 0) },
+        ThresholdEvent { ahead: Some(Box::new(ahead())), ..runway(Kind::Raised, 0) },
+        runway(Kind::Reminder, 20),
+        runway(Kind::Resolved, 14),
+        runway(Kind::Resolved, 161),
+        ThresholdEvent { value: Value::Unlimited, ..runway(Kind::Resolved, 0) },
+    ];
+    let two_lines = |it: ThresholdEvent| {
+        let view = super::view(&message(vec![event(Subject::Threshold(it))]), &words());
+        format!("{}\n{}", view.title, view.entries[0].details[0])
+    };
+    insta::assert_snapshot!(events.map(two_lines).join("\n\n"), @"
+    acme: funds may last only 4 days (warning below 14 days)
+    10 days under the threshold since Mon 23 Nov, 09:15 CET.
+
+    acme: funds may last only 13 days (warning below 14 days)
+    1 day under the threshold since Mon 23 Nov, 09:15 CET.
+
+    acme: funds do not cover a typical order (warning below 14 days)
+    14 days under the threshold since Mon 23 Nov, 09:15 CET.
+
+    acme: funds may not last a day (warning below 14 days)
+    14 days under the threshold since Mon 23 Nov, 09:15 CET.
+
+    Still warning: acme: funds last at least 20 days (warning below 14 days)
+    Since Mon 23 Nov, 05:55 CET.
+
+    Resolved: acme: funds last at least 14 days
+    Back at 14 days; lasted 3 h 20 min.
+
+    Resolved: acme: funds last at least 161 days
+    Back above 14 days; lasted 3 h 20 min.
+
+    Resolved: acme: funds last for more than a year
+    Back above 14 days; lasted 3 h 20 min.
+    ");
+    let record = crate::notify::channels::webhook::record::record(
+        &message(vec![event(Subject::Threshold(runway(Kind::Raised, 4)))]),
+        &words(),
+    );
+    assert_eq!(record["missing"], serde_json::json!({ "seconds": 864_000 }));
+}
+
+#[test]
+fn nobody_is_asked_to_deposit_where_that_helps_nothing() {
+    let labels = |metric| {
+        let Subject::Threshold(it) = other(metric, Side::Above, "500", "100").subject else { panic!() };
+        let within = Some(std::time::Duration::from_secs(30 * 24 * 3600));
+        let it = ThresholdEvent { within, ..it };
+        let view = super::view(&message(vec![event(Subject::Threshold(it))]), &words());
+        let labels: Vec<&str> = view.entries[0].links.iter().map(|link| link.label).collect();
+        (view.title, labels)
+    };
+    let expiring =
+        "acme: USD 500.00 of deposits expire within 30 days unless they are spent (warning above USD 100.00)";
+    assert_eq!(labels(Metric::ExpiringFunds), (expiring.to_owned(), vec![]));
+    assert!(labels(Metric::Spend).1.is_empty());
+    assert_eq!(labels(Metric::Shortfall).1, ["Deposit funds"]);
+}
+
+#[test]
+fn a_count_names_the_account_where_all_are_of_one() {
+    let of = |account: &str, rule: &str| {
+        let key = AlertKey { account: account.into(), division: None, rule: rule.into() };
+        event(Subject::Threshold(ThresholdEvent { key, ..warning() }))
+    };
+    let title = |events| super::view(&message(events), &words()).title;
+    assert_eq!(title(vec![of("acme", "a"), of("acme", "b")]), "acme: 2 alerts: 2 warnings");
+    assert_eq!(title(vec![of("acme", "a"), of("other", "a")]), "2 alerts: 2 warnings");
+    let failing = Subject::NotifierFailing { notifier: "chat".into(), since: now(), error: "no".to_owned() };
+    assert_eq!(title(vec![of("acme", "a"), event(failing)]), "1 alert: 1 warning; 1 notice");
+}
+
+#[test]
+fn an_alerts_events_divisions_of_one_fund_and_the_order_belong_together() {
+    let mut history = vec![event(Subject::Threshold(warning()))];
+    history[0].at = now() - Duration::hours(5);
+    history.push(event(Subject::Threshold(funds(Kind::Escalated, Severity::Critical, "431"))));
+    let division = |id, name: &str| {
+        let key = key(Some(id), "available-funds");
+        event(Subject::Threshold(ThresholdEvent { key, division_name: Some(name.to_owned()), ..warning() }))
+    };
+    let mut message = message(
+        [division(7, "Law"), division(8, "Arts"), unreadable(Kind::Resolved)].into_iter().chain(history).collect(),
+    );
+    if let Content::Events(items) = &mut message.content {
+        items[4].omitted = 3;
+        items[4].via =
+            Some(Via { notifier: "finance-slack".into(), error: "Slack answered 404: no_service".to_owned() });
+    }
+    insta::assert_snapshot!(told(&message), @"
+    [critical] acme: 3 alerts: 1 critical, 1 warning, 1 resolved
+
+    acme: 3 alerts: 1 critical, 1 warning, 1 resolved
+
+    Got worse: acme · History department: USD 431.00 left (critical below USD 500.00)
+    USD 69.00 under the threshold since Mon 23 Nov, 05:55 CET.
+    Balance −1,569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
+    Sent here because finance-slack could not deliver: Slack answered 404: no_service
+      Raised Mon 23 Nov, 04:15 CET at USD 1,431.00
+      3 more changes in between
+    Ask Finance for a purchase order; a PO takes five working days.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule available-funds · next reminder Tue 24 Nov, 09:15
+
+    acme · Law, Arts: USD 1,431.00 left (warning below USD 2,000.00)
+    USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
+    Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
+    Ask Finance for a purchase order; a PO takes five working days.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule available-funds · next reminder Tue 24 Nov, 09:15
+
+    Resolved: acme · History department: the balance can be read again
+    It could not be read since Mon 23 Nov, 06:15 CET; that lasted 3 h.
+    rule unreadable
+    ");
+}
+
+#[test]
+fn a_total_without_a_limit_says_whose_it_is_and_unlimited_shows_no_sum() {
+    let limitless = warning().breakdown.map(|parts| Breakdown { credit_limit: None, ..parts });
+    let reported = ThresholdEvent { breakdown: limitless, ..warning() };
+    let text = told(&message(vec![event(Subject::Threshold(reported.clone()))]));
+    assert!(text.contains("(credit limit not reported; CertCentral's own total is shown)"), "{text}");
+    let resolved = ThresholdEvent { kind: Kind::Resolved, value: Value::Unlimited, ..reported };
+    let text = told(&message(vec![event(Subject::Threshold(resolved))]));
+    assert!(text.contains("unlimited funds") && !text.contains("credit limit"), "{text}");
+}
+
+#[test]
+fn a_past_reminder_and_a_foreign_threshold_are_left_out() {
+    let foreign = Threshold {
+        side: Side::Below,
+        bound: Amount { value: usd("2000").amount, currency: Some(Currency::parse("EUR").unwrap()) }.into(),
+    };
+    let odd = ThresholdEvent { next_reminder: Some(now() - Duration::hours(1)), threshold: Some(foreign), ..warning() };
+    let text = told(&message(vec![event(Subject::Threshold(odd))]));
+    assert!(!text.contains("next reminder") && !text.contains("under the threshold"), "{text}");
+}
+
+#[test]
+fn slack_says_the_headline_once() {
+    let body = payload(&message(vec![event(Subject::Threshold(warning()))]), &words(), &mention());
+    insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap(), @r##"
+    {
+      "attachments": [
+        {
+          "blocks": [
+            {
+              "text": {
+                "text": "USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.\nBalance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00",
+                "type": "mrkdwn",
+                "verbatim": true
+              },
+              "type": "section"
+            },
+            {
+              "text": {
+                "text": "Ask Finance for a purchase order; a PO takes five working days.",
+                "type": "mrkdwn",
+                "verbatim": false
+              },
+              "type": "section"
+            },
+            {
+              "elements": [
+                {
+                  "text": "<https://www.digicert.com/secure/?a=1&amp;b=2%7Cx|Deposit funds>   rule available-funds · next reminder Tue 24 Nov, 09:15",
+                  "type": "mrkdwn",
+                  "verbatim": true
+                }
+              ],
+              "type": "context"
+            }
+          ],
+          "color": "#f2a100",
+          "fallback": "acme · History department: USD 1,431.00 left (warning below USD 2,000.00)"
+        }
+      ],
+      "text": "acme · History department: USD 1,431.00 left (warning below USD 2,000.00)",
+      "unfurl_links": false,
+      "unfurl_media": false
+    }
+    "##);
+}
+
+#[test]
+fn slack_counts_several_and_calls_people_only_for_what_gets_or_stays_bad() {
+    let text = |events: Vec<ThresholdEvent>| {
+        let events = events.into_iter().map(|it| event(Subject::Threshold(it))).collect();
+        payload(&message(events), &words(), &mention())["text"].as_str().unwrap().to_owned()
+    };
+    let at = |division, it: ThresholdEvent| ThresholdEvent { key: key(Some(division), "available-funds"), ..it };
+    let critical = || funds(Kind::Raised, Severity::Critical, "431");
+    assert_eq!(
+        text(vec![at(1, warning()), at(2, critical()), at(3, funds(Kind::Resolved, Severity::Warning, "9000"))]),
+        "<!here> acme: 3 alerts: 1 critical, 1 warning, 1 resolved"
+    );
+    assert!(text(vec![critical()]).starts_with("<!here> acme"));
+    for quiet in
+        [warning(), funds(Kind::Resolved, Severity::Critical, "9000"), funds(Kind::Eased, Severity::Warning, "900")]
+    {
+        assert!(!text(vec![quiet]).contains("<!here>"));
+    }
+}
+
+#[test]
+fn more_than_ten_are_ten_in_full_and_a_line_each_as_far_as_they_fit() {
+    let events = (0..200).map(|id| {
+        let value = Value::Amount(usd(&id.to_string()));
+        event(Subject::Threshold(ThresholdEvent {
+            key: key(Some(id), "available-funds"),
+            division_name: None,
+            value,
+            ..warning()
+        }))
+    });
+    let message = message(events.collect());
+    let body = payload(&message, &words(), &mention());
+    assert_eq!(body["attachments"].as_array().unwrap().len(), 11);
+    let rest = body["attachments"][10]["blocks"][0]["text"]["text"].as_str().unwrap();
+    assert!(rest.starts_with("acme · division 10: USD 10.00 left") && rest.contains("\nand "), "{rest}");
+    assert!(told(&message).ends_with("and 90 more"));
+}
+
+#[test]
+fn html_and_text_carry_the_same_facts() {
+    let events = vec![event(Subject::Threshold(warning())), unreadable(Kind::Raised)];
+    let mail = mail(&message(events), &words());
+    assert!(mail.html.contains("USD\u{a0}569.00 under"), "no line breaks within an amount: {}", mail.html);
+    let html = mail.html.replace("&#39;", "'").replace("&amp;", "&").replace('\u{a0}', " ");
+    for line in mail.text.lines().filter(|line| !line.is_empty() && *line != "-- ") {
+        let fact = line.trim_start_matches("Deposit funds: ").trim();
+        assert!(html.contains(fact), "{fact} in {html}");
+    }
+    assert!(!html.contains("<img") && !html.contains("src="));
+}
+
+/// Every string with the name of its field.
+fn strings<'a>(name: &'a str, value: &'a Json, out: &mut Vec<(&'a str, &'a str)>) {
+    match value {
+        Json::String(text) => out.push((name, text)),
+        Json::Array(values) => values.iter().for_each(|value| strings(name, value, out)),
+        Json::Object(fields) => fields.iter().for_each(|(name, value)| strings(name, value, out)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_names_say_slacks_limits_hold_and_nobody_is_pinged(
+        names in proptest::collection::vec("(\\PC|<!channel>|&|<@U1>|\n){0,300}", 1..30),
+        description in "(\\PC|<!channel>|&){0,3500}",
+        url in "https://[a-z|<>&/]{0,2500}",
+    ) {
+        let events = names.iter().enumerate().map(|(id, name)| {
+            let key = key(Some(id as u64), "available-funds");
+            let value = Value::Amount(usd(&id.to_string()));
+            event(Subject::Threshold(ThresholdEvent { key, division_name: Some(name.clone()), value, ..warning() }))
+        });
+        let mut words = words();
+        words.rules.insert("available-funds".into(), RuleWords { description: Some(description), link: Some(url.clone()) });
+        words.console_urls.insert("acme".into(), url);
+        let message = message(events.collect());
+        let body = payload(&message, &words, &BTreeMap::new());
+        let mut all = Vec::new();
+        strings("", &body, &mut all);
+        prop_assert!(all.iter().map(|(_, text)| text.chars().count()).sum::<usize>() < 12_000);
+        let blocks: usize = body["attachments"].as_array().unwrap().iter().map(|it| it["blocks"].as_array().unwrap().len()).sum();
+        prop_assert!(blocks <= 50);
+        for (field, text) in all {
+            prop_assert!(text.chars().count() <= 3000 || field != "text");
+            prop_assert!(!text.contains("<!") && !text.contains("<@"), "{text}");
+            let escapes = text.match_indices('&').all(|(at, _)| ["&amp;", "&lt;", "&gt;"].iter().any(|it| text[at..].starts_with(it)));
+            prop_assert!(escapes, "{text}");
+        }
+        let mail = mail(&message, &words);
+        prop_assert!(mail.subject.chars().count() <= 150 && !mail.subject.contains(char::is_control));
+        prop_assert!(!mail.html.contains("<!channel>"));
+    }
+}
+
+#[test]
+fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
+    let message = message(vec![event(Subject::Threshold(looking_ahead()))]);
+    insta::assert_snapshot!(told(&message), @r"
+    [warning] acme · History department: USD 1,431.00 left (warning below USD 2,000.00)
+
+    acme · History department: USD 1,431.00 left (warning below USD 2,000.00)
+    Deposit USD 3,200.00 to end all alerts for these funds and cover the next 30 days.
+    USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
+    Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
+    Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Dec.
+    Renewals due in the next 30 days: 12 for USD 4,788.00.
+    Last 4 weeks ████▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂
+    Ask Finance for a purchase order; a PO takes five working days.
+    Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
+    rule available-funds · next reminder Tue 24 Nov, 09:15
+    ");
+    let body = payload(&message, &words(), &mention());
+    insta::assert_snapshot!(body["attachments"][0]["blocks"][0]["text"]["text"].as_str().unwrap(), @r"
+    *Deposit USD 3,200.00 to end all alerts for these funds and cover the next 30 days.*
+    USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
+    Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
+    Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Dec.
+    Renewals due in the next 30 days: 12 for USD 4,788.00.
+    Last 4 weeks ████▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂
+    ");
+    let card = crate::notify::channels::teams::card::payload(&message, &words());
+    let line = card.pointer("/attachments/0/content/body/0/items/1/inlines/0").unwrap();
+    assert_eq!(line["weight"], "Bolder");
+    assert!(line["text"].as_str().unwrap().starts_with("Deposit USD 3,200.00 to end all alerts"), "{line}");
+    assert!(card.to_string().contains("Funds last until about Fri 4 Dec"));
+}
+
+#[test]
+fn renewals_that_the_balance_does_not_pay_for_are_told_as_such() {
+    let with = |from_balance: &str| {
+        let renewals = RenewalsDue { from_balance: parse_amount(from_balance).ok(), ..ahead().renewals.unwrap() };
+        let it =
+            ThresholdEvent { ahead: Some(Box::new(Ahead { renewals: Some(renewals), ..ahead() })), ..looking_ahead() };
+        message(vec![event(Subject::Threshold(it))])
+    };
+    let line = |from_balance: &str| {
+        let text = told(&with(from_balance));
+        text.lines().find(|line| line.starts_with("Renewals due")).unwrap().to_owned()
+    };
+    insta::assert_snapshot!(line("3904.44"), @"Renewals due in the next 30 days: 12 for USD 4,788.00, of which about USD 3,900 is usually paid from the balance.");
+    insta::assert_snapshot!(line("87.5"), @"Renewals due in the next 30 days: 12 for USD 4,788.00, of which about USD 88 is usually paid from the balance.");
+    insta::assert_snapshot!(line("0"), @"Renewals due in the next 30 days: 12 for USD 4,788.00, none of which is usually paid from the balance.");
+    for nearly_all in ["4788", "4548.6", ""] {
+        assert_eq!(line(nearly_all), "Renewals due in the next 30 days: 12 for USD 4,788.00.", "{nearly_all}");
+    }
+    let part = "of which about USD 3,900 is usually paid from the balance.";
+    let message = with("3904.44");
+    let mail = mail(&message, &words());
+    let slack = payload(&message, &words(), &mention()).to_string();
+    let teams = crate::notify::channels::teams::card::payload(&message, &words()).to_string();
+    for channel in [mail.text, mail.html, slack, teams] {
+        assert!(channel.replace('\u{a0}', " ").contains(part), "{channel}");
+    }
+    let record = |from_balance| {
+        crate::notify::channels::webhook::record::record(&with(from_balance), &words())["ahead"]["renewals"].clone()
+    };
+    assert_eq!((&record("3904.4")["from_balance"], &record("")["from_balance"]), (&json!("3904.40"), &Json::Null));
+}
+
+#[test]
+fn a_deposit_that_pays_for_renewals_in_full_says_so() {
+    let in_full = RenewalsDue { from_balance: parse_amount("871.6").ok(), ..ahead().renewals.unwrap() };
+    let it = |in_full| ThresholdEvent {
+        ahead: Some(Box::new(Ahead { paid_in_full: Some(in_full), ..ahead() })),
+        ..looking_ahead()
+    };
+    let to_do = |in_full| {
+        let text = told(&message(vec![event(Subject::Threshold(it(in_full)))]));
+        text.lines().find(|line| line.starts_with("Deposit")).unwrap().to_owned()
+    };
+    insta::assert_snapshot!(to_do(in_full), @"Deposit USD 3,200.00 to end all alerts for these funds and cover the next 30 days. It counts USD 4,788.00 of renewals in full, of which about USD 872 is usually paid from the balance.");
+    let record = |it| {
+        crate::notify::channels::webhook::record::record(&message(vec![event(Subject::Threshold(it))]), &words())["ahead"].clone()
+    };
+    let counted = json!({ "count": 12, "amount": "4788.00", "from_balance": "871.60", "currency": "USD" });
+    assert_eq!(record(it(in_full))["paid_in_full"], counted);
+    assert_eq!(record(looking_ahead()).get("paid_in_full"), Some(&Json::Null));
+    let all = RenewalsDue { from_balance: parse_amount("4700").ok(), ..in_full };
+    assert!(to_do(all).ends_with("cover the next 30 days."), "nearly all is");
+}
+
+#[test]
+fn the_text_and_the_picture_of_a_message_name_the_same_days() {
+    let day = |days| Some(now() + Duration::days(days));
+    let until = |about, early, late| Runway::Until { about, early, late, percent: 90 };
+    for (runway, days) in [
+        (until(day(11), day(4), day(19)), vec!["4 Dec", "27 Nov", "12 Dec"]),
+        (until(day(0), day(0), day(1)), vec!["23 Nov", "24 Nov"]),
+        (until(day(50), day(40), None), vec!["12 Jan 2027", "2 Jan 2027"]),
+        (until(None, day(40), None), vec!["2 Jan 2027"]),
+        (Runway::Over, vec!["he funds do not cover a typical order"]),
+    ] {
+        let picture = Chart { runway: runway.clone(), ..(*chart()).clone() };
+        let ahead = Some(Box::new(Ahead { runway, ..ahead() }));
+        let it = ThresholdEvent { ahead, chart: Some(Arc::new(picture)), ..warning() };
+        let mail = mail(&message(vec![event(Subject::Threshold(it))]), &words());
+        let alternative = mail.html.split("alt=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        for day in days {
+            assert!(mail.text.contains(day), "{day} in {}", mail.text);
+            assert!(alternative.contains(day), "{day} in {alternative}");
+        }
+    }
+}
+
+#[test]
+fn every_end_of_the_funds_has_its_words() {
+    let day = |day| Some(now() + Duration::days(day));
+    let until = |about, early, late, percent| Runway::Until { about, early, late, percent };
+    let lines: Vec<String> = [
+        until(day(11), day(4), day(50), 90),
+        until(day(11), day(4), None, 95),
+        until(None, day(4), None, 90),
+        until(None, None, None, 90),
+        until(day(11), day(11), day(11), 90),
+        until(day(11), None, day(12), 90),
+        Runway::Over,
+        Runway::Endless,
+        Runway::NotYetKnown("the ledger is 9 days long, a forecast needs 14".to_owned()),
+    ]
+    .into_iter()
+    .map(|runway| told(&message(vec![with_runway(runway)])).lines().nth(5).unwrap_or_default().to_owned())
+    .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Jan 2027.
+    Funds last until about Fri 4 Dec; 95 in 100 between 27 Nov and more than a year from now.
+    Funds probably last for more than a year, but may end as early as Fri 27 Nov.
+    At the recent pace the funds last for more than a year.
+    Funds last until about Fri 4 Dec.
+    Funds last until about Fri 4 Dec.
+    The funds do not cover a typical order: certificates can no longer be ordered or renewed from this account, except for cheaper ones.
+    At the recent pace the funds last for more than a year.
+    How long the funds last is not known yet: the ledger is 9 days long, a forecast needs 14.
+    ");
+}
+
+#[test]
+fn only_without_any_funds_can_nothing_be_ordered() {
+    let said = |left: &str, metric| {
+        let ahead = Some(Box::new(Ahead { runway: Runway::Over, typical_order: Some(usd("399")), ..ahead() }));
+        let past = vec![(now() - Duration::days(1), usd("900").amount), (now(), usd(left).amount)];
+        let chart = Some(Arc::new(Chart { runway: Runway::Over, past, ..(*chart()).clone() }));
+        let funds = funds(Kind::Raised, Severity::Critical, left);
+        let it = match metric {
+            Metric::Runway => ThresholdEvent { breakdown: funds.breakdown, ..runway(Kind::Raised, 0) },
+            _ => funds,
+        };
+        mail(&message(vec![event(Subject::Threshold(ThresholdEvent { ahead, chart, ..it }))]), &words())
+    };
+    for metric in [Metric::AvailableFunds, Metric::Runway] {
+        let little = said("88", metric);
+        let sentence = "The funds do not cover a typical order (USD 399.00): certificates can no longer be ordered or renewed from this account, except for cheaper ones.";
+        assert!(little.text.contains(sentence), "{}", little.text);
+        assert!(little.html.contains("; the funds do not cover a typical order."), "{}", little.html);
+        for left in ["0", "-100"] {
+            let none = said(left, metric);
+            let sentence = "No funds are left: certificates can no longer be ordered or renewed from this account.";
+            assert!(none.text.contains(sentence), "{}", none.text);
+            assert!(
+                none.html.contains("; no funds are left.") && !none.html.contains("typical order"),
+                "{}",
+                none.html
+            );
+            assert_eq!(none.text.contains("acme: no funds are left (warning below 14 days)"), metric == Metric::Runway);
+        }
+    }
+}
+
+#[test]
+fn what_is_over_and_debts_have_nothing_ahead() {
+    let resolved = ThresholdEvent { kind: Kind::Resolved, ..looking_ahead() };
+    let debts = ThresholdEvent { metric: Metric::UnpaidInvoices, ..looking_ahead() };
+    for it in [resolved, debts] {
+        let message = message(vec![event(Subject::Threshold(it))]);
+        let mail = mail(&message, &words());
+        assert!(!mail.text.contains("Deposit USD") && !mail.text.contains("last until"), "{}", mail.text);
+        assert!(mail.pictures.is_empty() && !mail.html.contains("<img"), "{}", mail.html);
+        assert_eq!(crate::notify::channels::webhook::record::record(&message, &words())["ahead"], Json::Null);
+    }
+}
+
+#[test]
+fn divisions_are_one_entry_only_if_the_days_to_come_are_the_same_too() {
+    let at = |division, ahead: Ahead| {
+        let key = key(Some(division), "available-funds");
+        event(Subject::Threshold(ThresholdEvent { key, ahead: Some(Box::new(ahead)), ..looking_ahead() }))
+    };
+    let entries = |other| super::view(&message(vec![at(1, ahead()), at(2, other)]), &words()).entries.len();
+    assert_eq!(entries(ahead()), 1);
+    assert_eq!(entries(Ahead { deposit: Some(usd("3201")), ..ahead() }), 2);
+}
+
+#[test]
+fn a_mail_shows_a_few_pictures_and_says_in_words_what_they_show() {
+    let at = |division| {
+        let key = key(Some(division), "available-funds");
+        let deposit = Some(usd(&format!("{division}")));
+        let ahead = Some(Box::new(Ahead { deposit, ..ahead() }));
+        event(Subject::Threshold(ThresholdEvent { key, ahead, ..looking_ahead() }))
+    };
+    let mail = mail(&message((1..=5).map(at).collect()), &words());
+    let ids: Vec<&str> = mail.pictures.iter().map(|picture| picture.id.as_str()).collect();
+    assert_eq!(ids, ["chart-1.abc@lowtide", "chart-2.abc@lowtide", "chart-3.abc@lowtide"]);
+    assert_eq!(mail.html.matches("<img ").count(), 3);
+    for id in ids {
+        assert!(mail.html.contains(&format!("<img src=\"cid:{id}\" alt=\"Chart of available funds from USD 5,431.00")));
+    }
+    assert!(mail.pictures[0].png().unwrap().starts_with(b"\x89PNG"));
+    assert_eq!(mail.text.matches("Deposit USD").count(), 5);
+}
+
+#[test]
+fn a_sparkline_stays_a_line_whatever_is_in_it() {
+    for (spark, expected) in [
+        (vec![], None),
+        (vec![0], Some("Last 1 day .")),
+        (vec![8, 255, 0, 1], Some("Last 4 days \u{2588}\u{2588}.\u{2581}")),
+    ] {
+        let ahead = Ahead { spark, ..ahead() };
+        let it = ThresholdEvent { ahead: Some(Box::new(ahead)), ..looking_ahead() };
+        let text = mail(&message(vec![event(Subject::Threshold(it))]), &words()).text;
+        assert_eq!(text.lines().find(|line| line.starts_with("Last ")), expected);
+    }
+    let long = Ahead { spark: vec![3; 5000], ..ahead() };
+    let it = ThresholdEvent { ahead: Some(Box::new(long)), ..looking_ahead() };
+    let text = mail(&message(vec![event(Subject::Threshold(it))]), &words()).text;
+    assert!(text.lines().all(|line| line.chars().count() < 120), "{text}");
+}

@@ -1,0 +1,249 @@
+//! The simulated `CertCentral` over HTTP: who may ask, how often, and whether it works at all just now.
+//!
+//! What it answers is decided beside it, in `answers`. It only listens where it is told to, and changes nothing but the world's time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use super::answers::{self, Query, Refusal};
+use super::scenario::{Fault, FaultKind, Scenario};
+use super::world::World;
+use super::{Activity, Busy};
+use crate::domain::Time;
+use crate::util::clock::Clock;
+
+/// Below the address of the server.
+pub const PATH: &str = "/services/v2";
+/// The key of a user who may see everything.
+pub const API_KEY: &str = "sandbox-api-key";
+/// The key of a user who may not see finances.
+pub const POOR_KEY: &str = "sandbox-key-without-finance-role";
+/// The pause in the middle of an answer that breaks off.
+const HALF_WAY: Duration = Duration::from_millis(20);
+/// The longest that a request is left without an answer; every client has given up by then.
+const HANG: Duration = Duration::from_secs(120);
+
+/// A simulated account.
+pub struct Sandbox {
+    world: Mutex<World>,
+    faults: Vec<Fault>,
+    /// Requests per window that a key has; the first is the number.
+    rate_limit: Vec<(usize, Duration)>,
+    clock: Arc<dyn Clock>,
+    activity: Arc<dyn Activity>,
+    /// When each key's requests came, oldest first; by real time, since a client is real.
+    asked: Mutex<BTreeMap<String, VecDeque<Instant>>>,
+}
+
+impl Sandbox {
+    /// The account of a scenario whose start is now by `clock`.
+    pub fn new(scenario: Scenario, seed: u64, clock: Arc<dyn Clock>, activity: Arc<dyn Activity>) -> Arc<Self> {
+        let start = clock.now();
+        Self::started(scenario, seed, start, clock, activity)
+    }
+
+    /// The account of a scenario that started then.
+    pub fn started(
+        scenario: Scenario,
+        seed: u64,
+        start: Time,
+        clock: Arc<dyn Clock>,
+        activity: Arc<dyn Activity>,
+    ) -> Arc<Self> {
+        let world = World::new(&scenario, start, seed);
+        let Scenario { faults, rate_limit, .. } = scenario;
+        Arc::new(Self { world: Mutex::new(world), faults, rate_limit, clock, activity, asked: Mutex::default() })
+    }
+
+    /// An account as it was recorded: it always answers, and as often as it is asked.
+    pub fn recorded(world: World, clock: Arc<dyn Clock>, activity: Arc<dyn Activity>) -> Arc<Self> {
+        let (world, faults, rate_limit) = (Mutex::new(world), Vec::new(), Vec::new());
+        Arc::new(Self { world, faults, rate_limit, clock, activity, asked: Mutex::default() })
+    }
+
+    /// Shows another account from now on.
+    pub fn show(&self, world: World) {
+        *self.world.lock().unwrap_or_else(PoisonError::into_inner) = world;
+    }
+
+    /// Answers whoever connects, until dropped.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) -> std::io::Result<()> {
+        let api = Router::new()
+            .route("/finance/balance", get(balance))
+            .route("/finance/balance-history", get(history))
+            .route("/container", get(containers))
+            .route("/user/me", get(me))
+            .route("/order/certificate", get(orders))
+            .route("/order/certificate/{id}", get(order));
+        let router = Router::new()
+            .nest(PATH, api)
+            .fallback(async || answers::refuse(&Refusal::NoRoute))
+            .method_not_allowed_fallback(async || answers::refuse(&Refusal::ViewOnly))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&self), gate))
+            .with_state(self);
+        axum::serve(listener, router).await
+    }
+
+    /// The world as it is now.
+    pub fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
+        look(&self.world())
+    }
+
+    /// What keeps the API from working now.
+    pub fn fault(&self) -> Option<FaultKind> {
+        let now = self.clock.now();
+        let since_start = self.look(|world| (now - world.start()).to_std().unwrap_or_default());
+        self.faults.iter().find(|fault| fault.lasts_at(since_start)).map(|fault| fault.kind)
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.advance(self.clock.now());
+        world
+    }
+
+    /// Whether this key may ask once more in every window.
+    fn admit(&self, key: &str) -> bool {
+        let now = Instant::now();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = asked.entry(key.to_owned()).or_default();
+        let within = |times: &VecDeque<Instant>, window: Duration| {
+            times.iter().rev().take_while(|at| now.duration_since(**at) < window).count()
+        };
+        let full = self.rate_limit.iter().any(|(requests, window)| within(times, *window) >= *requests);
+        if !full {
+            let longest = self.rate_limit.iter().map(|(_, window)| *window).max().unwrap_or_default();
+            while times.front().is_some_and(|at| now.duration_since(*at) >= longest) {
+                times.pop_front();
+            }
+            times.push_back(now);
+        }
+        !full
+    }
+}
+
+/// Everything that comes before an answer: maintenance, the key, the limit.
+async fn gate(
+    State(sandbox): State<Arc<Sandbox>>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let busy = Busy::begin(&sandbox.activity);
+    let below = request.uri().path().strip_prefix(PATH).unwrap_or_default();
+    let finance = below.starts_with("/finance/balance");
+    let books = below.starts_with("/finance/balance-history") || below.starts_with("/order/");
+    let asked = request.uri().to_string();
+    let response = match refusal(&sandbox, request.headers(), request.method(), finance, books).await {
+        Some(response) => response,
+        None => next.run(request).await,
+    };
+    tracing::info!(request = asked, status = response.status().as_u16(), "answered");
+    drop(busy);
+    response
+}
+
+async fn refusal(
+    sandbox: &Sandbox,
+    headers: &HeaderMap,
+    method: &Method,
+    finance: bool,
+    books: bool,
+) -> Option<Response> {
+    let key = headers.get("x-dc-devkey").and_then(|key| key.to_str().ok()).unwrap_or_default();
+    if let Some(fault) = sandbox.fault().filter(|fault| books || *fault != FaultKind::BooksForbidden) {
+        return Some(broken(fault, &sandbox.activity).await);
+    }
+    if key != API_KEY && key != POOR_KEY {
+        return Some(answers::refuse(&Refusal::InvalidKey));
+    }
+    if !sandbox.admit(key) {
+        return Some(answers::refuse(&Refusal::TooMany));
+    }
+    if method != Method::GET {
+        return Some(answers::refuse(&Refusal::ViewOnly));
+    }
+    (key == POOR_KEY && finance).then(|| answers::refuse(&Refusal::NoFinanceRole))
+}
+
+async fn broken(fault: FaultKind, activity: &Arc<dyn Activity>) -> Response {
+    match fault {
+        FaultKind::Maintenance => answers::refuse(&Refusal::Maintenance),
+        FaultKind::RateLimited => answers::refuse(&Refusal::TooMany),
+        FaultKind::ServerError => answers::refuse(&Refusal::Internal),
+        FaultKind::RevokedKey => answers::refuse(&Refusal::InvalidKey),
+        FaultKind::Forbidden | FaultKind::BooksForbidden => answers::refuse(&Refusal::NoFinanceRole),
+        FaultKind::Html => {
+            let page = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>";
+            ([(header::CONTENT_TYPE, "text/html")], page).into_response()
+        }
+        FaultKind::Hang => {
+            tokio::time::sleep(HANG).await;
+            answers::refuse(&Refusal::Internal)
+        }
+        FaultKind::Broken => {
+            // The beginning goes over the wire before the end fails.
+            let beginning = futures_util::stream::iter([Ok("{\"balance\":\"1")]);
+            let busy = Busy::begin(activity);
+            let end = futures_util::stream::once(async move {
+                tokio::time::sleep(HALF_WAY).await;
+                drop(busy);
+                Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+            });
+            let body = Body::from_stream(futures_util::StreamExt::chain(beginning, end));
+            ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
+    }
+}
+
+/// Looks something up in the world.
+fn ask(
+    sandbox: &Sandbox,
+    query: Option<&str>,
+    answer: impl FnOnce(&World, &Query, Time) -> Result<serde_json::Value, Refusal>,
+) -> Response {
+    let query = Query::parse(query.unwrap_or_default());
+    let now = sandbox.clock.now();
+    match sandbox.look(|world| answer(world, &query, now)) {
+        Ok(json) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response(),
+        Err(refusal) => answers::refuse(&refusal),
+    }
+}
+
+type Shared = State<Arc<Sandbox>>;
+
+async fn balance(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
+    ask(&sandbox, query.as_deref(), |world, query, _| answers::balance(world, query))
+}
+
+async fn history(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
+    ask(&sandbox, query.as_deref(), |world, query, _| answers::history(world, query))
+}
+
+async fn containers(State(sandbox): Shared) -> Response {
+    ask(&sandbox, None, |world, _, _| Ok(answers::containers(world)))
+}
+
+async fn me(State(sandbox): Shared) -> Response {
+    ask(&sandbox, None, |world, _, _| Ok(answers::me(world)))
+}
+
+async fn orders(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
+    ask(&sandbox, query.as_deref(), answers::orders)
+}
+
+async fn order(State(sandbox): Shared, Path(id): Path<String>) -> Response {
+    ask(&sandbox, None, |world, _, now| answers::order(world, &id, now))
+}
+
+#[cfg(test)]
+mod tests;

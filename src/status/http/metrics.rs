@@ -1,0 +1,286 @@
+//! The metrics page, in the Prometheus text format 0.0.4. Pure: what the service knows → text.
+//!
+//! Names and units follow prometheus.io. Amounts are written exactly as they were read; a balance that cannot be read has
+//! no amount here, rather than an old one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use crate::domain::rule::{Metric, Rule, Severity, UNREADABLE};
+use crate::domain::{Division, Name, Time};
+use crate::polling::poller::LastReading;
+use crate::status::control::{Fares, Report};
+
+/// So many divisions have series of their own; those with alerts first.
+const MOST_DIVISIONS: usize = 2000;
+/// Events that are counted from 0.
+const EVENTS: [&str; 5] = ["raised", "escalated", "eased", "reminder", "resolved"];
+
+/// Label names and values.
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+/// A sample: its labels and its value, as it is written.
+type Sample<'a> = (Labels<'a>, String);
+
+/// State of the process itself.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    /// The state is on disk as it is in memory.
+    pub(super) is_saved: bool,
+    /// Number of log lines dropped because standard error was not read in time.
+    pub(super) dropped_lines: usize,
+}
+
+/// One page.
+pub(super) fn page(
+    report: &Report,
+    process: &Process,
+    rules: &[Rule],
+    accounts: &BTreeMap<Name, Fares>,
+    now: Time,
+) -> String {
+    let mut page = Page(String::new());
+    let version = env!("CARGO_PKG_VERSION");
+    page.gauge("lowtide_build_info", "The running version; always 1.", [(vec![("version", version)], "1".to_owned())]);
+    let shown = Shown::of(report);
+    divisions(&mut page, &shown);
+    levels(&mut page, report, rules, &shown);
+    cycles(&mut page, report, accounts);
+    deliveries(&mut page, report, now);
+    configuration(&mut page, report);
+    let saved = [(Vec::new(), flag(process.is_saved))];
+    page.gauge("lowtide_state_saved", "Whether the state could be saved when it last changed.", saved);
+    let dropped = [(Vec::new(), process.dropped_lines.to_string())];
+    page.counter(
+        "lowtide_log_lines_dropped_total",
+        "Log lines dropped because standard error was not read in time.",
+        dropped,
+    );
+    page.0
+}
+
+/// The text so far.
+struct Page(String);
+
+impl Page {
+    fn gauge<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
+        self.family(name, "gauge", help, samples);
+    }
+
+    fn counter<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
+        self.family(name, "counter", help, samples);
+    }
+
+    /// A metric with all of its samples; nothing where there are none. `help` is our own, and needs no escaping.
+    fn family<'a>(&mut self, name: &str, kind: &str, help: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return;
+        }
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}"); // a String takes everything
+        for (labels, value) in samples {
+            let labels: Vec<String> = labels.iter().map(|(key, text)| format!("{key}=\"{}\"", escaped(text))).collect();
+            let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let _ = writeln!(self.0, "{name}{braces} {value}");
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn flag(yes: bool) -> String {
+    u8::from(yes).to_string()
+}
+
+/// Seconds since 1970, to the millisecond.
+fn stamp(at: Time) -> String {
+    let ms = at.timestamp_millis();
+    format!("{}.{:03}", ms.div_euclid(1000), ms.rem_euclid(1000))
+}
+
+/// The divisions that have series.
+struct Shown<'a> {
+    /// Each with its id as a label; empty for an account without divisions.
+    readings: Vec<(&'a LastReading, String)>,
+    omitted: usize,
+}
+
+impl<'a> Shown<'a> {
+    fn of(report: &'a Report) -> Self {
+        let with_alerts: BTreeSet<(&Name, Division)> =
+            report.alerts.iter().map(|it| (&it.account, it.division)).collect();
+        let mut readings: Vec<&LastReading> = report.readings.iter().collect();
+        readings.sort_by_key(|it| !with_alerts.contains(&(&it.account, it.division)));
+        let omitted = readings.len().saturating_sub(MOST_DIVISIONS);
+        readings.truncate(MOST_DIVISIONS);
+        readings.sort_by_key(|it| (&it.account, it.division));
+        Self { readings: readings.into_iter().map(|it| (it, id(it.division))).collect(), omitted }
+    }
+
+    fn samples<'b>(&'b self, value: impl Fn(&LastReading) -> Option<String> + 'b) -> impl Iterator<Item = Sample<'b>> {
+        self.readings.iter().filter_map(move |(it, id)| Some((place(&it.account, id), value(it)?)))
+    }
+}
+
+fn id(division: Division) -> String {
+    division.map(|id| id.to_string()).unwrap_or_default()
+}
+
+fn place<'a>(account: &'a str, division: &'a str) -> Labels<'a> {
+    vec![("account", account), ("division", division)]
+}
+
+fn divisions(page: &mut Page, shown: &Shown<'_>) {
+    for (metric, help) in [
+        (Metric::AvailableFunds, "Available funds at the last reading; absent where it failed or is unlimited."),
+        (Metric::Balance, "Prepaid balance at the last reading; absent where it failed."),
+        (Metric::UnpaidInvoices, "Owed for unpaid invoices at the last reading; absent where it failed."),
+        (Metric::UsedCredit, "Credit used by other divisions at the last reading; absent where it failed."),
+    ] {
+        let amount = |(it, _): &'_ (&'_ LastReading, String)| it.amounts.get(metric.name()).copied().flatten();
+        let found: Vec<_> = shown.readings.iter().filter_map(|both| Some((both, amount(both)?))).collect();
+        let codes: Vec<String> = found.iter().map(|(_, money)| money.currency.to_string()).collect();
+        let samples = found.iter().zip(&codes).map(|(((it, id), money), code)| {
+            let mut labels = place(&it.account, id);
+            labels.push(("currency", code.as_str()));
+            (labels, money.amount.normalize().to_string())
+        });
+        page.gauge(&format!("lowtide_{}", metric.name()), help, samples);
+    }
+    let unlimited = |it: &LastReading| {
+        let unlimited = it.metrics.get(Metric::AvailableFunds.name()).is_some_and(|text| text == "unlimited");
+        it.is_readable().then(|| flag(unlimited))
+    };
+    page.gauge("lowtide_unlimited", "Whether available funds are without limit.", shown.samples(unlimited));
+    page.gauge(
+        "lowtide_readable",
+        "Whether the last reading could be had.",
+        shown.samples(|it| Some(flag(it.is_readable()))),
+    );
+    page.gauge(
+        "lowtide_last_good_reading_timestamp_seconds",
+        "When the balance was last read.",
+        shown.samples(|it| it.last_good.map(stamp)),
+    );
+    let names = shown.readings.iter().filter_map(|(it, id)| {
+        let mut labels = place(&it.account, id);
+        labels.push(("name", it.division_name.as_deref()?));
+        Some((labels, "1".to_owned()))
+    });
+    page.gauge("lowtide_division_info", "The division's name; always 1.", names);
+    let omitted = [(Vec::new(), shown.omitted.to_string())];
+    page.gauge("lowtide_divisions_omitted", "Divisions that are read but have no series here.", omitted);
+}
+
+fn levels(page: &mut Page, report: &Report, rules: &[Rule], shown: &Shown<'_>) {
+    let alerts: BTreeMap<(&str, &str, Division), (&str, Severity)> =
+        report.alerts.iter().map(|it| ((&*it.rule, &*it.account, it.division), (&*it.status, it.level))).collect();
+    let value = |rule: &str, it: &LastReading, status: &str| {
+        let alert = alerts.get(&(rule, &*it.account, it.division)).filter(|(is, _)| *is == status);
+        alert.map_or(0, |(_, level)| if *level == Severity::Critical { 2 } else { 1 }).to_string()
+    };
+    let samples = |status: &'static str| {
+        let (value, readings) = (&value, &shown.readings);
+        readings.iter().flat_map(move |(it, id)| {
+            let watching = rules.iter().filter(|rule| rule.watches(&it.account, it.division)).map(|rule| &*rule.name);
+            watching.chain([UNREADABLE]).map(move |rule| {
+                let mut labels = place(&it.account, id);
+                labels.push(("rule", rule));
+                (labels, value(rule, it, status))
+            })
+        })
+    };
+    page.gauge("lowtide_alert_level", "The level that fires: 0 none, 1 warning, 2 critical.", samples("firing"));
+    let help = "The level that is breached while nothing fires yet: 0 none, 1 warning, 2 critical.";
+    page.gauge("lowtide_alert_pending_level", help, samples("pending"));
+}
+
+fn cycles(page: &mut Page, report: &Report, accounts: &BTreeMap<Name, Fares>) {
+    let each = |value: fn(&Fares) -> Option<String>| {
+        accounts.iter().filter_map(move |(name, it)| Some((vec![("account", &**name)], value(it)?)))
+    };
+    page.counter("lowtide_cycles_total", "Cycles that ended.", each(|it| Some(it.cycles.to_string())));
+    let help = "Whether the latest cycle could read everything that rules look at.";
+    page.gauge("lowtide_account_good", help, each(|it| it.good.map(flag)));
+    let beats = || report.accounts.iter().map(|it| (vec![("account", &*it.account)], it));
+    let ended = beats().filter_map(|(labels, it)| Some((labels, stamp(it.last_cycle?))));
+    page.gauge("lowtide_last_cycle_timestamp_seconds", "When the latest cycle ended.", ended);
+    let on_time = beats().map(|(labels, it)| (labels, flag(it.on_time)));
+    page.gauge("lowtide_cycles_on_time", "Whether cycles are on time.", on_time);
+    let errors = report.counts.read_errors.iter().map(|(kind, n)| (vec![("kind", kind.as_str())], n.to_string()));
+    page.counter("lowtide_read_errors_total", "Requests that failed after their retries.", errors);
+    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+    for kind in EVENTS {
+        kinds.extend([(kind.to_owned(), 0), (format!("{UNREADABLE}_{kind}"), 0)]);
+    }
+    kinds.extend(report.counts.events.iter().map(|(kind, n)| (kind.clone(), *n)));
+    let events = kinds.iter().map(|(kind, n)| (vec![("kind", kind.as_str())], n.to_string()));
+    page.counter("lowtide_events_total", "Events of alerts.", events);
+}
+
+fn deliveries(page: &mut Page, report: &Report, now: Time) {
+    let tries = report.counts.deliveries.iter().flat_map(|(notifier, outcomes)| {
+        outcomes
+            .iter()
+            .map(move |(outcome, n)| (vec![("notifier", &**notifier), ("outcome", outcome.as_str())], n.to_string()))
+    });
+    page.counter("lowtide_deliveries_total", "Tries to send a message.", tries);
+    let owing: BTreeMap<&str, _> = report.owed.iter().map(|it| (&*it.notifier, it)).collect();
+    let names: BTreeSet<&str> =
+        report.counts.deliveries.keys().map(|name| &**name).chain(owing.keys().copied()).collect();
+    let each = |value: &dyn Fn(&str) -> String| -> Vec<Sample<'_>> {
+        names.iter().map(|name| (vec![("notifier", *name)], value(name))).collect()
+    };
+    let owed = each(&|name| owing.get(name).map_or(0, |it| it.events).to_string());
+    page.gauge("lowtide_owed_events", "Events that are owed to a notifier.", owed);
+    let age = |name: &str| {
+        let oldest = owing.get(name).and_then(|it| it.oldest);
+        let ms = oldest.map_or(0, |at| (now - at).num_milliseconds().max(0));
+        format!("{}.{:03}", ms / 1000, ms % 1000)
+    };
+    page.gauge("lowtide_oldest_owed_age_seconds", "How long the oldest of them has been owed.", each(&age));
+    let failing = each(&|name| flag(owing.get(name).is_some_and(|it| it.failing_since.is_some())));
+    page.gauge("lowtide_notifier_failing", "Whether the last try failed.", failing);
+}
+
+fn configuration(page: &mut Page, report: &Report) {
+    let Some(reload) = &report.reload else { return };
+    let ok = [(Vec::new(), flag(reload.ok))];
+    page.gauge("lowtide_config_last_reload_successful", "Whether the configuration last read is in use.", ok);
+    let at = [(Vec::new(), stamp(reload.in_use_since))];
+    let help = "When the configuration in use was read.";
+    page.gauge("lowtide_config_last_reload_success_timestamp_seconds", help, at);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_stays_bounded_and_shows_divisions_with_alerts_first() {
+        let at: Time = "2026-11-23T09:15:00.250Z".parse().unwrap();
+        let reading = |id: u64| {
+            let json = serde_json::json!({ "account": "acme", "division": id, "division_name": null, "at": at,
+                "metrics": {}, "amounts": { "balance": { "amount": "1.10", "currency": "USD" } }, "last_good": at });
+            serde_json::from_value(json).unwrap()
+        };
+        let alert = serde_json::json!({ "rule": "funds", "account": "acme", "division": 2005, "division_name": null,
+            "status": "firing", "level": "critical", "since": null, "last_event": null, "told": [], "reason": null });
+        let report = Report {
+            readings: (1..=2005).map(reading).collect(),
+            alerts: vec![serde_json::from_value(alert).unwrap()],
+            ..Report::default()
+        };
+        let page = page(&report, &Process::default(), &[], &BTreeMap::new(), at);
+        assert_eq!(page.matches("lowtide_balance{").count(), MOST_DIVISIONS);
+        assert!(page.contains("lowtide_divisions_omitted 5\n"));
+        assert!(page.contains("lowtide_balance{account=\"acme\",division=\"2005\",currency=\"USD\"} 1.1\n"));
+        assert!(
+            page.contains(
+                "lowtide_last_good_reading_timestamp_seconds{account=\"acme\",division=\"1\"} 1795425300.250\n"
+            )
+        );
+        assert!(page.len() < 2_000_000, "{}", page.len());
+    }
+}

@@ -1,0 +1,7 @@
+//! What the running service publishes about itself: the control socket, HTTP endpoints, the heartbeat and systemd.
+
+pub mod control;
+pub mod heartbeat;
+pub mod http;
+pub mod systemd;
+pub(crate) mod tally;
