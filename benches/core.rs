@@ -10,10 +10,10 @@ mod work;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lowtide::alerting::process::settle;
+use lowtide::alerting::process::process;
 use lowtide::alerting::state::State;
-use lowtide::forecast::{Confidence, Forecast, Spending};
-use lowtide::notify::channels::email::rendering::mail;
+use lowtide::forecast::{Confidence, Simulation, Spending};
+use lowtide::notify::channels::email::rendering::email;
 use lowtide::notify::channels::slack::payload;
 use lowtide::state::{decode, encode};
 
@@ -34,12 +34,12 @@ fn cycles(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1000));
     group.bench_function("1,000 divisions × 3 rules, nothing to tell", |bench| {
         let mut state = State::default();
-        bench.iter(|| settle(&mut state, &watch, black_box(&quiet), work::at(0)).news.len());
+        bench.iter(|| process(&mut state, &watch, black_box(&quiet), work::at(0)).log_entries.len());
     });
     let falling = work::harvest(1000, 100);
     group.sample_size(20);
     group.bench_function("1,000 divisions × 3 rules, all fall at once", |bench| {
-        bench.iter(|| settle(&mut State::default(), &watch, black_box(&falling), work::at(0)).news.len());
+        bench.iter(|| process(&mut State::default(), &watch, black_box(&falling), work::at(0)).log_entries.len());
     });
     group.finish();
 }
@@ -54,7 +54,7 @@ fn rendering(criterion: &mut Criterion) {
             bench.iter(|| payload(black_box(&message), &words, &std::collections::BTreeMap::new()).to_string().len());
         });
         group.bench_function(format!("mail, {name}"), |bench| {
-            bench.iter(|| mail(black_box(&message), &words).html.len());
+            bench.iter(|| email(black_box(&message), &words).html.len());
         });
     }
     group.finish();
@@ -86,7 +86,8 @@ fn forecast(criterion: &mut Criterion) {
         group.sample_size(20);
         group.bench_function("all futures of a year, the runway and its range", |bench| {
             bench.iter(|| {
-                let forecast = Forecast::new(black_box(&ledger), Some(&orders), &spending, 20_000.into(), work::at(0));
+                let forecast =
+                    Simulation::new(black_box(&ledger), Some(&orders), &spending, 20_000.into(), work::at(0));
                 forecast.unwrap().runway(Confidence::default())
             });
         });

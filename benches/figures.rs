@@ -23,11 +23,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lowtide::alerting::state::State;
-use lowtide::certcentral::{Client, Limiter};
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
+use lowtide::certcentral::{CertCentralClient, RateLimiter};
+use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UnreadablePolicy};
 use lowtide::polling::poller;
-use lowtide::polling::poller::{Memory, Scope, Watch};
-use lowtide::state::{Book, Json, Store};
+use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::{Clock, SystemClock};
 use lowtide::util::http_client;
 use lowtide::util::secret::{Redactor, Secret};
@@ -215,36 +215,42 @@ fn runtime() -> tokio::runtime::Runtime {
 /// A disk that takes everything.
 struct Nowhere;
 
-impl Store for Nowhere {
-    fn save(&self, _: &Json) -> std::io::Result<()> {
+impl StateBackend for Nowhere {
+    fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
         Ok(())
     }
 }
 
 fn rule(n: usize) -> Rule {
     let level = |amount: i64| {
-        let threshold = Amount { value: amount.into(), currency: None };
-        Level::new(Side::Below, threshold, Some(Amount { value: (amount + 100).into(), currency: None })).unwrap()
+        let threshold = ThresholdAmount { value: amount.into(), currency: None };
+        Level::new(
+            ThresholdSide::Below,
+            threshold,
+            Some(ThresholdAmount { value: (amount + 100).into(), currency: None }),
+        )
+        .unwrap()
     };
     let metric = [Metric::AvailableFunds, Metric::Balance][n % 2];
     Rule::new(format!("rule-{n}").into(), metric, Some(level(2000)), Some(level(500))).unwrap()
 }
 
-fn watch(address: &str, rules: usize) -> Watch {
-    let options = http_client::WebOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true };
-    let client = Client::new(
+fn watch(address: &str, rules: usize) -> AccountPolicy {
+    let options =
+        http_client::HttpClientOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true };
+    let client = CertCentralClient::new(
         "acme",
         format!("http://{address}/services/v2").parse().unwrap(),
         &Secret::new("bench-api-key"),
         http_client::client(&options).unwrap(),
-        Arc::new(Limiter::new([])),
+        Arc::new(RateLimiter::new([])),
         Redactor::default(),
         Arc::new(SystemClock),
     );
-    Watch {
+    AccountPolicy {
         account: "acme".into(),
         source: Arc::new(client.unwrap()),
-        scope: Scope::All(BTreeSet::new()),
+        scope: DivisionScope::All(BTreeSet::new()),
         rules: (0..rules).map(rule).collect(),
         unreadable: Arc::new(UnreadablePolicy {
             after: Duration::from_secs(3 * 3600),
@@ -254,7 +260,7 @@ fn watch(address: &str, rules: usize) -> Watch {
         }),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        library: None,
+        history: None,
     }
 }
 
@@ -286,13 +292,13 @@ fn cycle() {
     let bare = || cost(|| runtime.block_on(bare::cycle(&http, &base, DIVISIONS)));
     for (rules, name) in [(3, "3 rules"), (10, "10 rules")] {
         let watch = watch(address, rules);
-        let book = Book::new(State::default(), Arc::new(Nowhere));
-        let mut memory = Memory::default();
+        let book = StateStore::new(State::default(), Arc::new(Nowhere));
+        let mut memory = PollerState::default();
         let mut ours = || {
             cost(|| {
                 let planned = SystemClock.now();
-                let outcome = runtime.block_on(poller::run(&watch, &mut memory, &book, &SystemClock, planned));
-                assert!(outcome.good && outcome.readings.len() == 10_000);
+                let outcome = runtime.block_on(poller::run_cycle(&watch, &mut memory, &book, &SystemClock, planned));
+                assert!(outcome.complete && outcome.readings.len() == 10_000);
             })
         };
         // Connections, listing, caches.

@@ -8,12 +8,12 @@ mod work;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use lowtide::alerting::process::settle;
+use lowtide::alerting::process::process;
 use lowtide::alerting::state::State;
 use lowtide::certcentral::bodies;
 use lowtide::domain::forecast::Runway;
-use lowtide::forecast::{Confidence, Forecast, Spending};
-use lowtide::notify::channels::email::rendering::mail;
+use lowtide::forecast::{Confidence, Simulation, Spending};
+use lowtide::notify::channels::email::rendering::email;
 use lowtide::notify::channels::slack::payload;
 use lowtide::state::{decode, encode};
 use lowtide::util::secret::Redactor;
@@ -31,18 +31,18 @@ fn main() {
         }
         "settle-quiet" => {
             let (watch, harvest, mut state) = (work::watch(3), work::harvest(1000, 5000), State::default());
-            (0..5).map(|_| settle(&mut state, &watch, black_box(&harvest), work::at(0)).news.len()).sum()
+            (0..5).map(|_| process(&mut state, &watch, black_box(&harvest), work::at(0)).log_entries.len()).sum()
         }
         "settle-falling" => {
-            settle(&mut State::default(), &work::watch(3), &work::harvest(1000, 100), work::at(0)).news.len()
+            process(&mut State::default(), &work::watch(3), &work::harvest(1000, 100), work::at(0)).log_entries.len()
         }
         "slack" => payload(&work::message(100), &work::words(), &BTreeMap::new()).to_string().len(),
-        "mail" => mail(&work::message(100), &work::words()).html.len(),
+        "mail" => email(&work::message(100), &work::words()).html.len(),
         "save" => encode(&work::firing(1000)).unwrap().pieces().count(),
         "forecast" => {
             let (ledger, orders) = work::books(10_000);
-            let forecast = Forecast::new(&ledger, Some(&orders), &Spending::default(), 20_000.into(), work::at(0));
-            usize::from(forecast.unwrap().runway(Confidence::default()) == Runway::Over)
+            let forecast = Simulation::new(&ledger, Some(&orders), &Spending::default(), 20_000.into(), work::at(0));
+            usize::from(forecast.unwrap().runway(Confidence::default()) == Runway::Exhausted)
         }
         "load" => decode(&encode(&work::firing(1000)).unwrap().to_bytes()).unwrap().state.alerts.len(),
         // The benchmark runner's own arguments, or none: nothing to count.

@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate, TimeDelta};
-use lowtide::certcentral::{BalanceSource, BooksSource, Client, Limiter, ReadErrorKind, Window};
+use lowtide::certcentral::{
+    BalanceSource, CertCentralClient, HistorySource, RateLimitWindow, RateLimiter, ReadErrorKind,
+};
 use lowtide::config::scenario;
 use lowtide::domain::Time;
-use lowtide::domain::history::Gap;
-use lowtide::history::{Cache, Keeper, Shelf};
+use lowtide::domain::history::HistoryGap;
+use lowtide::history::{DiskCache, HistoryCache, Refresher};
 use lowtide::sandbox::scenario::SHIPPED;
-use lowtide::sandbox::server::{API_KEY, Sandbox};
+use lowtide::sandbox::server::{API_KEY, SandboxServer};
 use lowtide::util::clock::{Clock, SystemClock};
 use lowtide::util::http_client;
-use lowtide::util::http_client::WebOptions;
+use lowtide::util::http_client::HttpClientOptions;
 use lowtide::util::secret::{Redactor, Secret};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -30,24 +32,26 @@ use url::Url;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
-fn client_with(base: &str, timeout: Duration, key: &str) -> Arc<Client> {
-    client_of(base, timeout, key, Limiter::new([]))
+fn client_with(base: &str, timeout: Duration, key: &str) -> Arc<CertCentralClient> {
+    client_of(base, timeout, key, RateLimiter::new([]))
 }
 
-fn limited_client(base: &str, limiter: Limiter) -> Arc<Client> {
+fn limited_client(base: &str, limiter: RateLimiter) -> Arc<CertCentralClient> {
     client_of(base, Duration::from_secs(5), "KEY-0123456789-SECRET", limiter)
 }
 
-fn client_of(base: &str, timeout: Duration, key: &str, limiter: Limiter) -> Arc<Client> {
-    let http = http_client::client(&WebOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
+fn client_of(base: &str, timeout: Duration, key: &str, limiter: RateLimiter) -> Arc<CertCentralClient> {
+    let http = http_client::client(&HttpClientOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
     let limiter = Arc::new(limiter);
     let clock = Arc::new(SystemClock);
     let base = Url::parse(base).unwrap();
-    Arc::new(Client::new("acme", base, &Secret::new(key), http, limiter, Redactor::default(), clock).unwrap())
+    Arc::new(
+        CertCentralClient::new("acme", base, &Secret::new(key), http, limiter, Redactor::default(), clock).unwrap(),
+    )
 }
 
-fn client(base: &str) -> Arc<Client> {
-    limited_client(base, Limiter::new([]))
+fn client(base: &str) -> Arc<CertCentralClient> {
+    limited_client(base, RateLimiter::new([]))
 }
 
 /// A ledger of so many lines, newest first, that pages as documented; `more` lines appear at each request.
@@ -145,7 +149,7 @@ async fn no_total_and_no_heedless_server_makes_it_ask_for_ever_or_stop_early() {
     }
     let server = always(Ledger { heedless: true, ..Ledger::of(1100) }).await;
     let error = client(&server.uri()).ledger(None, None).await.unwrap_err();
-    assert_eq!(error.kind, ReadErrorKind::Nonsense);
+    assert_eq!(error.kind, ReadErrorKind::InvalidResponse);
     assert!(error.reason.contains("repeats the pages before it"), "{error}");
     assert_eq!(queries(&server).await.len(), 5);
 }
@@ -165,7 +169,7 @@ async fn an_empty_page_before_the_total_is_asked_for_once_more_and_then_is_an_er
     ] {
         let server = always(server).await;
         let error = client(&server.uri()).ledger(None, None).await.unwrap_err();
-        assert_eq!(error.kind, ReadErrorKind::Nonsense);
+        assert_eq!(error.kind, ReadErrorKind::InvalidResponse);
         assert!(error.reason.contains(reason), "{error}");
         assert_eq!(queries(&server).await.len(), requests, "{reason}");
     }
@@ -349,7 +353,7 @@ async fn a_listing_that_is_never_the_same_for_two_pages_is_an_error() {
         Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
         let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
         let error = client(&server.uri()).orders(day, day).await.unwrap_err();
-        assert_eq!((error.kind, *asked.lock().unwrap()), (ReadErrorKind::Nonsense, pages), "three times");
+        assert_eq!((error.kind, *asked.lock().unwrap()), (ReadErrorKind::InvalidResponse, pages), "three times");
         assert!(error.reason.contains("does not go on where the page before it ended"), "{error}");
     }
 }
@@ -430,7 +434,7 @@ async fn a_listing_without_a_stable_order_is_an_error_where_some_of_it_never_cam
     let seen: BTreeSet<u64> = pages.lock().unwrap().iter().flatten().copied().collect();
     assert!(seen.len() < 1000, "else there is nothing to complain of");
     assert!(
-        error.kind == ReadErrorKind::Nonsense && error.reason.contains("of 1000 items and others twice"),
+        error.kind == ReadErrorKind::InvalidResponse && error.reason.contains("of 1000 items and others twice"),
         "{error}"
     );
 }
@@ -452,7 +456,7 @@ async fn a_server_that_lists_the_same_passed_over_orders_for_ever_is_not_asked_f
         let orders: Vec<Value> = (1..=count).map(|id| json!({ "id": id, "status": "revoked" })).collect();
         let server = always(ResponseTemplate::new(200).set_body_json(json!({ "orders": orders }))).await;
         let error = client(&server.uri()).orders(day, day).await.unwrap_err();
-        assert_eq!(error.kind, ReadErrorKind::Nonsense);
+        assert_eq!(error.kind, ReadErrorKind::InvalidResponse);
         assert!(error.reason.contains("repeats the pages before it, whatever offset is asked for"), "{error}");
         assert_eq!(queries(&server).await.len(), 5, "{count}");
     }
@@ -496,8 +500,12 @@ async fn each_failure_has_its_kind_and_a_pause_of_the_books_is_not_the_balances(
         (template(403), ReadErrorKind::Refused, 1),
         (template(503), ReadErrorKind::Server, 3),
         (template(429).insert_header("retry-after", "600"), ReadErrorKind::RateLimited, 1),
-        (template(200).set_body_string("<html>"), ReadErrorKind::Nonsense, 1),
-        (template(200).set_body_string(r#"{"adjustments":[{"id":"1","debit":"NaN"}]}"#), ReadErrorKind::Nonsense, 1),
+        (template(200).set_body_string("<html>"), ReadErrorKind::InvalidResponse, 1),
+        (
+            template(200).set_body_string(r#"{"adjustments":[{"id":"1","debit":"NaN"}]}"#),
+            ReadErrorKind::InvalidResponse,
+            1,
+        ),
         (template(200).set_delay(Duration::from_secs(60)), ReadErrorKind::Timeout, 2),
     ] {
         let server = MockServer::start().await;
@@ -515,25 +523,25 @@ async fn each_failure_has_its_kind_and_a_pause_of_the_books_is_not_the_balances(
 }
 
 /// A shelf that is filled from `source`.
-fn keep(source: Arc<Client>, cache: Option<Cache>) -> (Arc<Shelf>, watch::Sender<bool>) {
+fn keep(source: Arc<CertCentralClient>, cache: Option<DiskCache>) -> (Arc<HistoryCache>, watch::Sender<bool>) {
     keep_by(&Arc::new(SystemClock), source, cache)
 }
 
 fn keep_by<C: Clock + 'static>(
     clock: &Arc<C>,
-    source: Arc<Client>,
-    cache: Option<Cache>,
-) -> (Arc<Shelf>, watch::Sender<bool>) {
+    source: Arc<CertCentralClient>,
+    cache: Option<DiskCache>,
+) -> (Arc<HistoryCache>, watch::Sender<bool>) {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
-    let shelf = Arc::new(Shelf::new(Arc::clone(&clock)));
-    let keeper = Keeper::new("acme".into(), source, Arc::clone(&shelf), clock, cache, 30);
+    let shelf = Arc::new(HistoryCache::new(Arc::clone(&clock)));
+    let keeper = Refresher::new("acme".into(), source, Arc::clone(&shelf), clock, cache, 30);
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(keeper.run(stopped));
     (shelf, stop)
 }
 
-async fn sandbox(name: &str, text: &str) -> (Arc<Sandbox>, Arc<Client>) {
-    let sandbox = Sandbox::new(scenario::parse(name, text).unwrap(), 1, Arc::new(SystemClock), Arc::new(()));
+async fn sandbox(name: &str, text: &str) -> (Arc<SandboxServer>, Arc<CertCentralClient>) {
+    let sandbox = SandboxServer::new(scenario::parse(name, text).unwrap(), 1, Arc::new(SystemClock), Arc::new(()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/services/v2", listener.local_addr().unwrap());
     tokio::spawn(Arc::clone(&sandbox).serve(listener));
@@ -548,18 +556,18 @@ async fn the_books_of_every_shipped_scenario_are_those_of_its_world() {
             text.lines().filter(|it| !it.starts_with("rate_limit")).collect::<Vec<_>>().join("\n")
         );
         let (sandbox, client) = sandbox(name, &text).await;
-        let divisions: Vec<u64> = sandbox.look(|world| world.divisions().map(|(id, _)| id).collect());
+        let divisions: Vec<u64> = sandbox.read_world(|world| world.divisions().map(|(id, _)| id).collect());
         let wanted: BTreeSet<_> = divisions.iter().map(|id| Some(*id)).collect();
         let (shelf, stop) = keep(client, None);
-        shelf.want(&wanted);
-        shelf.settled(&wanted, Duration::from_secs(20)).await;
+        shelf.request(&wanted);
+        shelf.wait_until_settled(&wanted, Duration::from_secs(20)).await;
         let mut sums = BTreeMap::new();
         for id in divisions {
-            let books = shelf.books(Some(id));
+            let books = shelf.history(Some(id));
             let ledger = books.ledger.unwrap();
             let sum: Decimal = ledger.entries().iter().map(|line| line.change).sum();
             // Divisions that share one fund have the lines of its ledger between them.
-            let figures = sandbox.look(|world| world.sheet(id).unwrap());
+            let figures = sandbox.read_world(|world| world.sheet(id).unwrap());
             let fund = if name == "shared-funds" { 0 } else { id };
             let (total, balance) = sums.entry(fund).or_insert((Decimal::ZERO, figures.balance));
             *total += sum;
@@ -581,11 +589,11 @@ async fn a_key_that_may_not_see_the_books_still_sees_the_balance() {
     assert!(client.balance(Some(5)).await.is_ok());
     let (shelf, _stop) = keep(client, None);
     let wanted = BTreeSet::from([Some(5)]);
-    shelf.want(&wanted);
-    shelf.settled(&wanted, Duration::from_secs(20)).await;
-    let books = shelf.books(Some(5));
+    shelf.request(&wanted);
+    shelf.wait_until_settled(&wanted, Duration::from_secs(20)).await;
+    let books = shelf.history(Some(5));
     for gap in [books.ledger.unwrap_err(), books.orders.unwrap_err()] {
-        let Gap::Unreadable(why) = gap else { panic!("{gap:?}") };
+        let HistoryGap::Unreadable(why) = gap else { panic!("{gap:?}") };
         assert!(why.reason.contains("403 Forbidden: access_denied"), "{}", why.reason);
     }
 }
@@ -675,10 +683,10 @@ async fn account_with(orders: Orders) -> MockServer {
 }
 
 /// Waits until the orders that are shown were asked for at the clock's present time; how many are shown.
-async fn orders_known(shelf: &Shelf, clock: &Settable) -> usize {
-    shelf.want(&BTreeSet::from([None]));
+async fn orders_known(shelf: &HistoryCache, clock: &Settable) -> usize {
+    shelf.request(&BTreeSet::from([None]));
     for _ in 0..3000 {
-        let books = shelf.books(None);
+        let books = shelf.history(None);
         if books.orders_read == Some(clock.now()) {
             return books.orders.unwrap().len();
         }
@@ -703,7 +711,7 @@ async fn saved(folder: &Path, read: Time) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
-    const WINDOW: Window = Window { requests: 16, length: Duration::from_secs(1) };
+    const WINDOW: RateLimitWindow = RateLimitWindow { requests: 16, length: Duration::from_secs(1) };
     let clock = Settable::begin();
     let orders = Orders::new(&clock, 4000, 1000);
     let pages = Arc::clone(&orders.pages);
@@ -714,13 +722,13 @@ async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
     let (all, of_second_day) = (within(-410, 400), within(-60, 401));
     let after_a_day = within(-409, 401);
     let server = account_with(orders).await;
-    let limited = || limited_client(&server.uri(), Limiter::new([WINDOW]));
+    let limited = || limited_client(&server.uri(), RateLimiter::new([WINDOW]));
     let folder = tempfile::tempdir().unwrap();
-    let cache = || Some(Cache::new(folder.path().join("books"), "acme", "http://here"));
+    let cache = || Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
 
     let source = limited();
     let (shelf, stop) = keep_by(&clock, Arc::clone(&source), cache());
-    shelf.want(&BTreeSet::from([None]));
+    shelf.request(&BTreeSet::from([None]));
     while pages.lock().unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -742,15 +750,15 @@ async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
     assert_eq!(second.len(), of_second_day / 250 + 3);
     println!("{all} orders: {} pages at first, {} on the next day", first.len(), second.len());
     assert!(second.len() * 2 < first.len() && half(&second));
-    let shown = shelf.books(None).orders.unwrap();
+    let shown = shelf.history(None).orders.unwrap();
     saved(&folder.path().join("books"), clock.now()).await;
     stop.send(true).unwrap();
 
     // After a restart nothing is listed until a day has passed.
     let (shelf, _stop) = keep_by(&clock, limited(), cache());
-    shelf.want(&BTreeSet::from([None]));
-    shelf.settled(&BTreeSet::from([None]), Duration::from_secs(20)).await;
-    assert_eq!(shelf.books(None).orders.unwrap(), shown);
+    shelf.request(&BTreeSet::from([None]));
+    shelf.wait_until_settled(&BTreeSet::from([None]), Duration::from_secs(20)).await;
+    assert_eq!(shelf.history(None).orders.unwrap(), shown);
     assert!(pages.lock().unwrap().is_empty());
 }
 
@@ -762,13 +770,13 @@ async fn a_first_listing_that_fails_half_way_keeps_nothing_and_is_tried_as_a_who
     *broken.lock().unwrap() = Some(990);
     let server = account_with(orders).await;
     let folder = tempfile::tempdir().unwrap();
-    let cache = Some(Cache::new(folder.path().join("books"), "acme", "http://here"));
+    let cache = Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
     let (shelf, _stop) = keep_by(&clock, client(&server.uri()), cache);
     let wanted = BTreeSet::from([None]);
-    shelf.want(&wanted);
-    shelf.settled(&wanted, Duration::from_secs(20)).await;
-    let gap = shelf.books(None).orders.unwrap_err();
-    assert!(matches!(&gap, Gap::Unreadable(_)), "{gap:?}");
+    shelf.request(&wanted);
+    shelf.wait_until_settled(&wanted, Duration::from_secs(20)).await;
+    let gap = shelf.history(None).orders.unwrap_err();
+    assert!(matches!(&gap, HistoryGap::Unreadable(_)), "{gap:?}");
     let first = std::mem::take(&mut *pages.lock().unwrap());
     assert_eq!(first.len(), 6);
     let names = std::fs::read_dir(folder.path().join("books")).unwrap().map(|it| it.unwrap().file_name());
@@ -800,14 +808,14 @@ async fn a_hundred_thousand_lines_are_read_and_kept_within_time_and_memory() {
     let none = ResponseTemplate::new(200).set_body_json(json!({ "orders": [] }));
     Mock::given(path("/order/certificate")).respond_with(none).mount(&server).await;
     let folder = tempfile::tempdir().unwrap();
-    let cache = || Some(Cache::new(folder.path().join("books"), "acme", "http://here"));
+    let cache = || Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
     let (before, began) = (resident(), Instant::now());
     let (shelf, stop) = keep(client(&server.uri()), cache());
     let wanted = BTreeSet::from([None]);
-    shelf.want(&wanted);
-    shelf.settled(&wanted, Duration::from_secs(300)).await;
+    shelf.request(&wanted);
+    shelf.wait_until_settled(&wanted, Duration::from_secs(300)).await;
     let (took, grown) = (began.elapsed(), resident().saturating_sub(before));
-    let ledger = shelf.books(None).ledger.unwrap();
+    let ledger = shelf.history(None).ledger.unwrap();
     assert_eq!(ledger.entries().len() as u64, lines);
     stop.send(true).unwrap();
     println!("{lines} lines in {took:?}, {} bytes a line with everything else", grown * 1024 / lines);
@@ -816,9 +824,9 @@ async fn a_hundred_thousand_lines_are_read_and_kept_within_time_and_memory() {
     assert!(grown < 200 * 1024, "{grown} KiB");
     let began = Instant::now();
     let (shelf, _stop) = keep(client("http://127.0.0.1:9"), cache());
-    shelf.want(&wanted);
-    shelf.settled(&wanted, Duration::from_secs(60)).await;
-    assert_eq!(shelf.books(None).ledger.unwrap(), ledger, "from the cache");
+    shelf.request(&wanted);
+    shelf.wait_until_settled(&wanted, Duration::from_secs(60)).await;
+    assert_eq!(shelf.history(None).ledger.unwrap(), ledger, "from the cache");
     println!("from the cache in {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(30));
 }

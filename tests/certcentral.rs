@@ -6,10 +6,10 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lowtide::certcentral::{BalanceSource, BooksSource, Client, Limiter, ReadError, ReadErrorKind};
+use lowtide::certcentral::{BalanceSource, CertCentralClient, HistorySource, RateLimiter, ReadError, ReadErrorKind};
 use lowtide::util::clock::SystemClock;
 use lowtide::util::http_client;
-use lowtide::util::http_client::WebOptions;
+use lowtide::util::http_client::HttpClientOptions;
 use lowtide::util::secret::{Redactor, Secret};
 use rust_decimal::Decimal;
 use url::Url;
@@ -19,10 +19,10 @@ use wiremock::{Mock, MockServer, Respond, ResponseTemplate};
 const KEY: &str = "KEY-0123456789-SECRET";
 const BALANCE: &str = r#"{"balance":"454.00","currency":"USD","negative_balance_limit":"2000.00"}"#;
 
-fn client_with(base: &str, timeout: Duration) -> Client {
-    let http = http_client::client(&WebOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
-    let limiter = Arc::new(Limiter::new([]));
-    Client::new(
+fn client_with(base: &str, timeout: Duration) -> CertCentralClient {
+    let http = http_client::client(&HttpClientOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
+    let limiter = Arc::new(RateLimiter::new([]));
+    CertCentralClient::new(
         "acme",
         Url::parse(base).unwrap(),
         &Secret::new(KEY),
@@ -34,7 +34,7 @@ fn client_with(base: &str, timeout: Duration) -> Client {
     .unwrap()
 }
 
-fn client(base: &str) -> Client {
+fn client(base: &str) -> CertCentralClient {
     client_with(base, Duration::from_secs(5))
 }
 
@@ -61,7 +61,7 @@ async fn requests(server: &MockServer) -> usize {
     server.received_requests().await.unwrap().len()
 }
 
-async fn failure(client: &Client) -> ReadError {
+async fn failure(client: &CertCentralClient) -> ReadError {
     let error = client.balance(None).await.unwrap_err();
     assert!(!format!("{error:?}").contains(KEY), "{error:?}");
     error
@@ -233,7 +233,7 @@ async fn bodies_that_are_not_what_is_documented_are_nonsense_and_not_retried() {
     for (body, media_type, expected) in cases {
         let server = always(ResponseTemplate::new(200).set_body_raw(body, media_type)).await;
         let error = failure(&client(&server.uri())).await;
-        assert_eq!((error.kind, requests(&server).await), (ReadErrorKind::Nonsense, 1), "{error}");
+        assert_eq!((error.kind, requests(&server).await), (ReadErrorKind::InvalidResponse, 1), "{error}");
         assert!(error.reason.contains(expected), "{error}");
     }
 }
@@ -311,15 +311,16 @@ async fn what_cannot_be_reached_is_a_failed_connection() {
 
 #[tokio::test]
 async fn a_key_that_no_header_can_carry_is_refused() {
-    let http = http_client::client(&WebOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true })
-        .unwrap();
+    let http =
+        http_client::client(&HttpClientOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true })
+            .unwrap();
     let base = Url::parse("http://localhost").unwrap();
-    let made = Client::new(
+    let made = CertCentralClient::new(
         "acme",
         base,
         &Secret::new("line\nbreak"),
         http,
-        Arc::new(Limiter::new([])),
+        Arc::new(RateLimiter::new([])),
         Redactor::default(),
         Arc::new(SystemClock),
     );

@@ -201,7 +201,7 @@ fn a_disk_that_only_pretends_to_save_would_be_noticed_here() {
 fn told_and_owed(world: &World, amount: &str) -> usize {
     let bytes = std::fs::read(world.path("state.json")).ok();
     let state = bytes.map(|bytes| lowtide::state::decode(&bytes).unwrap().state).unwrap_or_default();
-    let owed = serde_json::to_string(&state.owed).unwrap().contains(amount);
+    let owed = serde_json::to_string(&state.queue).unwrap().contains(amount);
     usize::from(owed && times_told(world, &money(amount)) > 0)
 }
 

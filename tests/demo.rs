@@ -11,7 +11,7 @@ use std::time::Duration;
 use lowtide::config::scenario;
 use lowtide::domain::Time;
 use lowtide::sandbox::scenario::{SHIPPED, Scenario};
-use lowtide::sandbox::world::World;
+use lowtide::sandbox::world::SimulatedWorld;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -97,15 +97,8 @@ fn the_default_story_raises_escalates_is_blind_and_resolves_and_both_sinks_got_w
     assert_eq!(told.figures("unreadable"), [1, 0, 1], "{}", told.text);
     assert_eq!(told.figures("messages"), [told.slack.len() as u64, told.mails.len() as u64]);
     // While CertCentral could not be read, nothing resolved.
-    let order = [
-        "WARNING",
-        "Got worse",
-        "CRITICAL",
-        "UNREADABLE",
-        "No alert resolves",
-        "deposit arrives",
-        "Resolved: acme: USD",
-    ];
+    let order =
+        ["WARNING", "Got worse", "CRITICAL", "UNREADABLE", "No alert resolves", "deposit arrives", "Resolved: USD"];
     let mut from = 0;
     for word in order {
         from += told.text[from..].find(word).unwrap_or_else(|| panic!("{word} is not in order:\n{}", told.text));
@@ -204,7 +197,7 @@ divisions:
 /// What the thresholds make of the ledger, told by nothing but the formula: time, event and funds.
 fn crossings(scenario: &Scenario, seed: u64) -> Vec<(String, &'static str, Decimal)> {
     let start: Time = START.parse().unwrap();
-    let mut world = World::new(scenario, start, seed);
+    let mut world = SimulatedWorld::new(scenario, start, seed);
     let mut severity = 0;
     let mut crossings = Vec::new();
     let mut at = start;

@@ -21,13 +21,15 @@ use async_trait::async_trait;
 use bin::{NOBODY, World, is_root, wait_until};
 use lowtide::alerting::state::State;
 use lowtide::domain::Time;
-use lowtide::state::{Book, DecodeError, Decoded, FileStore, Json, OpenError, Store, decode, encode};
+use lowtide::state::{
+    DecodedState, FileBackend, JsonPieces, StateBackend, StateDecodeError, StateOpenError, StateStore, decode, encode,
+};
 use lowtide::util::clock::Clock;
 use month::{Month, Plan, epoch, play};
 
 /// Bytes to save.
-fn json(text: &str) -> Json {
-    let mut json = Json::default();
+fn json(text: &str) -> JsonPieces {
+    let mut json = JsonPieces::default();
     json.write_all(text.as_bytes()).unwrap();
     json
 }
@@ -36,7 +38,7 @@ fn json(text: &str) -> Json {
 fn full_file() -> Vec<u8> {
     let bytes = play(Plan::calm()).fullest;
     let state = decode(&bytes).unwrap().state;
-    assert!(!state.alerts.is_empty() && !state.owed.is_empty() && !state.notifiers.is_empty(), "{state:?}");
+    assert!(!state.alerts.is_empty() && !state.queue.is_empty() && !state.failing_notifiers.is_empty(), "{state:?}");
     bytes
 }
 
@@ -50,14 +52,14 @@ fn aside(folder: &Path) -> Vec<Vec<u8>> {
 }
 
 /// What a state file with these bytes is taken for; where it is kept aside and told, or refused: `None`.
-fn taken_for(bytes: &[u8]) -> Option<Decoded> {
+fn taken_for(bytes: &[u8]) -> Option<DecodedState> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
     fs::write(&path, bytes).unwrap();
-    match FileStore::open(&path, epoch()) {
-        Ok(opened) if opened.problems.is_empty() => Some(Decoded { state: opened.state, altered: false }),
+    match FileBackend::open(&path, epoch()) {
+        Ok(opened) if opened.problems.is_empty() => Some(DecodedState { state: opened.state, altered: false }),
         Ok(opened) if opened.problems[0].contains("is used as it is") => {
-            Some(Decoded { state: opened.state, altered: true })
+            Some(DecodedState { state: opened.state, altered: true })
         }
         Ok(opened) => {
             assert!(opened.problems[0].contains("it is kept as"), "{:?}", opened.problems);
@@ -65,7 +67,7 @@ fn taken_for(bytes: &[u8]) -> Option<Decoded> {
             assert_eq!(opened.state, State::default());
             None
         }
-        Err(OpenError::Newer { .. }) => {
+        Err(StateOpenError::Newer { .. }) => {
             assert_eq!(fs::read(&path).unwrap(), bytes, "what is refused is left as it is");
             None
         }
@@ -79,7 +81,7 @@ fn a_state_file_cut_off_at_any_length_is_the_same_state_or_kept_aside_and_told()
     let state = decode(&whole).unwrap().state;
     let same = (0..=whole.len()).filter(|length| match taken_for(&whole[..*length]) {
         Some(taken) => {
-            assert_eq!(taken, Decoded { state: state.clone(), altered: false }, "cut off at {length}");
+            assert_eq!(taken, DecodedState { state: state.clone(), altered: false }, "cut off at {length}");
             true
         }
         None => false,
@@ -103,12 +105,12 @@ fn a_state_file_with_any_byte_flipped_loses_nothing_without_a_word() {
             let text =
                 String::from_utf8_lossy(&flipped[place.saturating_sub(20)..(place + 20).min(whole.len())]).into_owned();
             match taken {
-                Some(Decoded { state: taken, altered: false }) => {
+                Some(DecodedState { state: taken, altered: false }) => {
                     assert_eq!(taken, state, "bit {bit} of byte {place} makes another state without a word: {text}");
                     same += 1;
                 }
-                Some(Decoded { state: taken, altered: true }) => {
-                    let counts = |state: &State| (state.alerts.len(), state.owed.len(), state.notifiers.len());
+                Some(DecodedState { state: taken, altered: true }) => {
+                    let counts = |state: &State| (state.alerts.len(), state.queue.len(), state.failing_notifiers.len());
                     assert_eq!(counts(&taken), counts(&state), "bit {bit} of byte {place} loses something: {text}");
                     told += 1;
                 }
@@ -133,7 +135,7 @@ fn a_state_file_that_was_edited_by_hand_is_used_and_told_and_one_with_a_part_tha
     assert!(taken.altered);
     assert_eq!(encode(&taken.state).unwrap().to_bytes().len(), edited.len(), "all that was edited is there");
     let without: String = edited.lines().filter(|line| !line.contains("\"checksum\"")).collect::<Vec<_>>().join("\n");
-    assert_eq!(taken_for(without.as_bytes()), Some(Decoded { altered: false, ..taken.clone() }));
+    assert_eq!(taken_for(without.as_bytes()), Some(DecodedState { altered: false, ..taken.clone() }));
     let line = edited.lines().find(|line| line.contains("\"checksum\"")).unwrap();
     let nulled = edited.replace(line, "\"checksum\": null,");
     assert_eq!(taken_for(nulled.as_bytes()), Some(taken), "no checksum is this one");
@@ -143,7 +145,7 @@ fn a_state_file_that_was_edited_by_hand_is_used_and_told_and_one_with_a_part_tha
     let alerts = emptied["alerts"].as_array().unwrap().len();
     emptied["alerts"][0].as_object_mut().unwrap().insert("reason".to_owned(), serde_json::Value::Null);
     let taken = taken_for(emptied.to_string().as_bytes()).unwrap();
-    assert_eq!((taken.altered, taken.state.owed.len(), taken.state.alerts.len()), (true, 0, alerts));
+    assert_eq!((taken.altered, taken.state.queue.len(), taken.state.alerts.len()), (true, 0, alerts));
     // A key that is not known would be forgotten: here all the alerts.
     assert_eq!(taken_for(whole.replace("\"alerts\"", "\"alertz\"").as_bytes()), None);
     let reformatted = serde_json::from_str::<serde_json::Value>(&whole).unwrap().to_string();
@@ -161,12 +163,12 @@ fn a_state_file_that_was_edited_by_hand_is_used_and_told_and_one_with_a_part_tha
 fn a_version_that_was_never_written_is_kept_aside_and_a_newer_one_is_refused() {
     for never in ["0", "0.5", "-1", "null", "\"1\"", "[1]", "1.5e-3"] {
         let file = format!("{{ \"version\": {never}, \"alerts\": [] }}");
-        assert!(matches!(decode(file.as_bytes()), Err(DecodeError::Unusable(_))), "{never}");
+        assert!(matches!(decode(file.as_bytes()), Err(StateDecodeError::Unusable(_))), "{never}");
         assert_eq!(taken_for(file.as_bytes()), None, "{never}");
     }
     for newer in ["2", "1.5", "99999999999999999999999", "1e300"] {
         let file = format!("{{ \"version\": {newer}, \"alerts\": [] }}");
-        assert!(matches!(decode(file.as_bytes()), Err(DecodeError::Newer(_))), "{newer}");
+        assert!(matches!(decode(file.as_bytes()), Err(StateDecodeError::Newer(_))), "{newer}");
         assert_eq!(taken_for(file.as_bytes()), None, "{newer}");
     }
 }
@@ -178,9 +180,9 @@ fn half_a_file_that_a_death_left_behind_is_no_hindrance() {
     let whole = full_file();
     fs::write(&path, &whole).unwrap();
     fs::write(folder.path().join("state.json.new"), &whole[..whole.len() / 2]).unwrap();
-    let opened = FileStore::open(&path, epoch()).unwrap();
+    let opened = FileBackend::open(&path, epoch()).unwrap();
     assert_eq!((opened.state, opened.problems), (decode(&whole).unwrap().state, Vec::new()));
-    opened.store.save(&json("{}")).unwrap();
+    opened.backend.save(&json("{}")).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"{}");
     assert!(!folder.path().join("state.json.new").exists());
 }
@@ -225,8 +227,8 @@ impl Clock for Stepped {
 #[tokio::test(start_paused = true)]
 async fn saving_is_tried_again_at_least_every_ten_seconds_until_it_works_and_then_no_more() {
     struct Full(Mutex<Vec<Duration>>, tokio::time::Instant);
-    impl Store for Full {
-        fn save(&self, _: &Json) -> std::io::Result<()> {
+    impl StateBackend for Full {
+        fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
             let at = self.1.elapsed();
             self.0.lock().unwrap().push(at);
             if at < Duration::from_secs(3600) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
@@ -234,9 +236,9 @@ async fn saving_is_tried_again_at_least_every_ten_seconds_until_it_works_and_the
     }
     let start = tokio::time::Instant::now();
     let disk = Arc::new(Full(Mutex::default(), start));
-    let book = Arc::new(Book::new(State::default(), Arc::clone(&disk) as Arc<dyn Store>));
+    let book = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
     let again = Arc::clone(&book);
-    let task = tokio::spawn(async move { again.save_again(&Stepped(start)).await });
+    let task = tokio::spawn(async move { again.retry_saves(&Stepped(start)).await });
     book.change(|_| ((), true)).await;
     tokio::time::sleep(Duration::from_secs(7200)).await;
     task.abort();
@@ -248,8 +250,8 @@ async fn saving_is_tried_again_at_least_every_ten_seconds_until_it_works_and_the
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_hangs_keeps_nobody_waiting_for_long() {
     struct Hangs(Mutex<mpsc::Receiver<()>>, Mutex<Vec<Vec<u8>>>);
-    impl Store for Hangs {
-        fn save(&self, json: &Json) -> std::io::Result<()> {
+    impl StateBackend for Hangs {
+        fn save(&self, json: &JsonPieces) -> std::io::Result<()> {
             let _ = self.0.lock().unwrap().recv();
             self.1.lock().unwrap().push(json.to_bytes());
             Ok(())
@@ -257,15 +259,15 @@ async fn a_disk_that_hangs_keeps_nobody_waiting_for_long() {
     }
     let (release, held) = mpsc::channel();
     let disk = Arc::new(Hangs(Mutex::new(held), Mutex::default()));
-    let book = Arc::new(Book::new(State::default(), Arc::clone(&disk) as Arc<dyn Store>));
+    let book = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
     let start = tokio::time::Instant::now();
     let (again, its_start) = (Arc::clone(&book), start);
-    let saving = tokio::spawn(async move { again.save_again(&Stepped(its_start)).await });
+    let saving = tokio::spawn(async move { again.retry_saves(&Stepped(its_start)).await });
     for name in ["slack", "pager"] {
         let book = Arc::clone(&book);
         let change = tokio::spawn(async move {
             book.change(|state| {
-                state.failed(&name.into(), "down", epoch());
+                state.record_failure(&name.into(), "down", epoch());
                 ((), true)
             })
             .await;
@@ -280,7 +282,7 @@ async fn a_disk_that_hangs_keeps_nobody_waiting_for_long() {
     }
     drop(release);
     let clock = Instant::now();
-    while disk.1.lock().unwrap().last().is_none_or(|json| decode(json).unwrap().state.notifiers.len() < 2) {
+    while disk.1.lock().unwrap().last().is_none_or(|json| decode(json).unwrap().state.failing_notifiers.len() < 2) {
         assert!(clock.elapsed() < Duration::from_secs(10), "the last change reaches the disk once it moves again");
         tokio::time::advance(Duration::from_secs(1)).await;
         tokio::task::yield_now().await;
@@ -452,19 +454,19 @@ async fn a_folder_put_in_the_state_files_place_while_it_runs_is_told_and_left_al
 fn a_lock_file_that_somebody_cleaned_away_is_made_again_and_a_state_that_another_took_meanwhile_is_left_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let (path, lock) = (folder.path().join("state.json"), folder.path().join("state.json.lock"));
-    let first = FileStore::open(&path, epoch()).unwrap().store;
+    let first = FileBackend::open(&path, epoch()).unwrap().backend;
     fs::remove_file(&lock).unwrap();
     first.save(&json("{}")).unwrap();
-    assert!(matches!(FileStore::open(&path, epoch()), Err(OpenError::InUse { .. })), "the first has it again");
+    assert!(matches!(FileBackend::open(&path, epoch()), Err(StateOpenError::InUse { .. })), "the first has it again");
     let inode = fs::metadata(&lock).unwrap().ino();
     first.save(&json("{}")).unwrap();
     assert_eq!(fs::metadata(&lock).unwrap().ino(), inode, "and once is enough");
     fs::remove_file(&lock).unwrap();
     fs::write(&path, encode(&State::default()).unwrap().to_bytes()).unwrap();
-    let second = FileStore::open(&path, epoch()).unwrap();
+    let second = FileBackend::open(&path, epoch()).unwrap();
     let names: BTreeSet<_> = second.problems.iter().collect();
     assert!(names.is_empty(), "{names:?}");
-    second.store.save(&json("[2]")).unwrap();
+    second.backend.save(&json("[2]")).unwrap();
     assert!(first.save(&json("[1]")).unwrap_err().to_string().contains("another lowtide has it"));
     assert_eq!(fs::read(&path).unwrap(), b"[2]");
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lowtide::notify::channels::email::{Email, EmailOptions, Tls};
+use lowtide::notify::channels::email::{EmailNotifier, EmailOptions, SmtpTls};
 use lowtide::notify::{Delivered, Notifier, SendError};
 use lowtide::util::secret::{Redactor, Secret};
 use mail_parser::{MessageParser, MimeHeaders};
@@ -21,7 +21,7 @@ fn options(server: &Server) -> EmailOptions {
     EmailOptions {
         host: "localhost".to_owned(),
         port: server.address.port(),
-        tls: Tls::None,
+        tls: SmtpTls::None,
         credentials: None,
         from: "Lowtide <lowtide@example.com>".parse().unwrap(),
         to: ALL.iter().map(|address| address.parse().unwrap()).collect(),
@@ -30,8 +30,8 @@ fn options(server: &Server) -> EmailOptions {
     }
 }
 
-fn email(options: EmailOptions) -> Email {
-    Email::new(options, Arc::new(words()), Redactor::default()).unwrap()
+fn email(options: EmailOptions) -> EmailNotifier {
+    EmailNotifier::new(options, Arc::new(words()), Redactor::default()).unwrap()
 }
 
 async fn send(script: Script) -> (Result<Delivered, SendError>, Server) {
@@ -90,7 +90,7 @@ async fn a_deferred_recipient_is_told_apart_and_can_be_reached_alone() {
 
     let server = Server::start(Script::default()).await;
     let only = Some(vec!["b@example.com".to_owned(), "gone@example.com".to_owned()]);
-    let again = lowtide::notify::Message { only, ..message(vec![warning("x")]) };
+    let again = lowtide::notify::Message { remaining_recipients, ..message(vec![warning("x")]) };
     let sent = email(options(&server)).send(&again).await.unwrap();
     assert_eq!(server.conversations()[0].rcpt_to, ["b@example.com"]);
     assert_eq!(sent.refused[0].recipient, "gone@example.com");
@@ -153,7 +153,7 @@ async fn starttls_and_a_login_work_with_the_cas_certificate_and_only_with_it() {
     let extensions = vec!["STARTTLS".to_owned(), "AUTH PLAIN LOGIN".to_owned()];
     let server = Server::start(Script { extensions, ..Script::default() }).await;
     let secured = |ca_pem| EmailOptions {
-        tls: Tls::Starttls,
+        tls: SmtpTls::Starttls,
         credentials: Some(("lowtide".to_owned(), Secret::new("hunter2hunter2"))),
         ca_pem,
         ..options(&server)
@@ -173,8 +173,9 @@ async fn starttls_and_a_login_work_with_the_cas_certificate_and_only_with_it() {
 async fn implicit_tls_is_on_from_the_first_byte() {
     let server = Server::start(Script { implicit_tls: true, ..Script::default() }).await;
     let ca_pem = Some(server.ca_pem.clone().into_bytes());
-    let sent =
-        email(EmailOptions { tls: Tls::Implicit, ca_pem, ..options(&server) }).send(&message(vec![warning("x")])).await;
+    let sent = email(EmailOptions { tls: SmtpTls::Implicit, ca_pem, ..options(&server) })
+        .send(&message(vec![warning("x")]))
+        .await;
     assert!(sent.is_ok(), "{sent:?}");
     assert!(server.conversations()[0].encrypted);
 }
@@ -182,7 +183,7 @@ async fn implicit_tls_is_on_from_the_first_byte() {
 #[tokio::test]
 async fn nothing_is_sent_in_the_clear_where_starttls_is_missing() {
     let server = Server::start(Script::default()).await;
-    let options = EmailOptions { tls: Tls::Starttls, ..options(&server) };
+    let options = EmailOptions { tls: SmtpTls::Starttls, ..options(&server) };
     let error = email(options).send(&message(vec![warning("x")])).await.unwrap_err();
     assert!(!error.permanent && error.reason.contains("STARTTLS"), "{error:?}");
     assert!(server.conversations()[0].mail_from.is_empty());
@@ -197,7 +198,7 @@ async fn a_refused_login_is_final_and_shows_no_password() {
     let redactor = Redactor::default();
     redactor.learn(&password);
     let options = EmailOptions { credentials: Some(("lowtide".to_owned(), password)), ..options(&server) };
-    let email = Email::new(options, Arc::new(words()), redactor).unwrap();
+    let email = EmailNotifier::new(options, Arc::new(words()), redactor).unwrap();
     let error = email.send(&message(vec![warning("x")])).await.unwrap_err();
     assert!(error.permanent && error.reason.contains("535") && !error.reason.contains("hunter2"), "{error:?}");
 }
@@ -319,7 +320,10 @@ async fn a_deferred_address_is_reached_however_its_domain_is_written() {
     assert_eq!(sent.deferred[0].recipient, written);
     server.become_(Script::default());
     for (kept, configured) in [(written, written), (written, ascii), (ascii, written)] {
-        let again = lowtide::notify::Message { only: Some(vec![kept.to_owned()]), ..message(vec![warning("x")]) };
+        let again = lowtide::notify::Message {
+            remaining_recipients: Some(vec![kept.to_owned()]),
+            ..message(vec![warning("x")])
+        };
         let sent = with(configured).send(&again).await.unwrap();
         assert!(sent.refused.is_empty(), "{sent:?}");
         assert_eq!(server.conversations().pop().unwrap().rcpt_to, [ascii]);

@@ -9,16 +9,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lowtide::domain::alert::{AlertKey, Kind};
-use lowtide::domain::balance::Outlook;
-use lowtide::domain::event::{Event, Subject, Threshold, UnreadableEvent, Value as Amount};
-use lowtide::domain::rule::{Metric, Severity, Side};
-use lowtide::notify::channels::pagerduty::PagerDuty;
-use lowtide::notify::channels::teams::{Teams, payload};
-use lowtide::notify::channels::webhook::Webhook;
-use lowtide::notify::{Content, Item, Message, Notifier, RuleWords, SendError, Via, Words};
+use lowtide::domain::alert::{AlertKey, TransitionKind};
+use lowtide::domain::balance::Persistence;
+use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue as Amount, UnreadableEvent};
+use lowtide::domain::rule::{Metric, Severity, ThresholdSide};
+use lowtide::notify::channels::pagerduty::PagerDutyNotifier;
+use lowtide::notify::channels::teams::{TeamsNotifier, payload};
+use lowtide::notify::channels::webhook::WebhookNotifier;
+use lowtide::notify::{
+    FallbackOrigin, Message, MessageContent, MessageContext, MessageEvent, Notifier, RuleTexts, SendError,
+};
 use lowtide::util::http_client;
-use lowtide::util::http_client::WebOptions;
+use lowtide::util::http_client::HttpClientOptions;
 use lowtide::util::secret::{Redactor, Secret};
 use schema::{documented, expect_documented};
 use serde_json::{Value, json};
@@ -29,19 +31,24 @@ use support::sample::{looking_ahead, message, now, warning, words};
 const TOKEN: &str = "abcdefghijklmnop1234";
 const TYPES: [&str; 3] = ["webhook", "pagerduty", "teams"];
 
-fn notifier(kind: &str, base: &str, words: Words) -> Arc<dyn Notifier> {
-    let options = WebOptions { timeout: Duration::from_millis(800), extra_ca_pem: None, loopback: true };
+fn notifier(kind: &str, base: &str, words: MessageContext) -> Arc<dyn Notifier> {
+    let options = HttpClientOptions { timeout: Duration::from_millis(800), extra_ca_pem: None, loopback: true };
     let (http, words, redactor) = (http_client::client(&options).unwrap(), Arc::new(words), Redactor::default());
     let secret = Secret::new(if kind == "pagerduty" { TOKEN.to_owned() } else { format!("{base}/in/{TOKEN}") });
     redactor.learn(&secret);
     let headers = [("x-api-key".to_owned(), Secret::new("of-the-header"))];
     redactor.learn(&headers[0].1);
     match kind {
-        "webhook" => Arc::new(Webhook::new(secret, &headers, None, http, words, redactor)),
-        "pagerduty" => {
-            Arc::new(PagerDuty::new("on-call".into(), secret, &format!("{base}/v2/enqueue"), http, words, redactor))
-        }
-        _ => Arc::new(Teams::new(secret, http, words, redactor)),
+        "webhook" => Arc::new(WebhookNotifier::new(secret, &headers, None, http, words, redactor)),
+        "pagerduty" => Arc::new(PagerDutyNotifier::new(
+            "on-call".into(),
+            secret,
+            &format!("{base}/v2/enqueue"),
+            http,
+            words,
+            redactor,
+        )),
+        _ => Arc::new(TeamsNotifier::new(secret, http, words, redactor)),
     }
 }
 
@@ -53,7 +60,7 @@ async fn refused(kind: &str, fault: Fault) -> Result<(), SendError> {
 }
 
 /// The bodies that a message makes.
-async fn bodies(kind: &str, message: &Message, words: Words) -> Vec<Value> {
+async fn bodies(kind: &str, message: &Message, words: MessageContext) -> Vec<Value> {
     let server = FaultServer::plain(status("202 Accepted", &[], ""));
     notifier(kind, &server.base(), words).send(message).await.unwrap();
     server.requests().iter().map(|it| serde_json::from_str(it.split_once("\r\n\r\n").unwrap().1).unwrap()).collect()
@@ -121,16 +128,16 @@ async fn what_was_taken_is_not_repeated_when_a_later_one_fails_and_the_order_is_
         let seat = Seat { name: "it", fallback: None, notifier: it, hangs: Arc::clone(&server.hangs) };
         let bench = Bench::new(vec![seat]);
         server.become_(status("503 X", &[], ""));
-        bench.owe("a", Kind::Raised, &["it"]).await;
-        bench.owe("b", Kind::Raised, &["it"]).await;
-        bench.owe("a", Kind::Escalated, &["it"]).await;
+        bench.owe("a", TransitionKind::Raised, &["it"]).await;
+        bench.owe("b", TransitionKind::Raised, &["it"]).await;
+        bench.owe("a", TransitionKind::Escalated, &["it"]).await;
         bench.pass(10).await;
         server.become_(fine.clone());
         bench.pass(60).await;
         server.become_(status("503 X", &[], ""));
-        bench.owe("a", Kind::Resolved, &["it"]).await;
+        bench.owe("a", TransitionKind::Resolved, &["it"]).await;
         bench.pass(3).await;
-        bench.owe("b", Kind::Resolved, &["it"]).await;
+        bench.owe("b", TransitionKind::Resolved, &["it"]).await;
         bench.pass(10).await;
         server.become_(fine);
         bench.pass(60).await;
@@ -150,10 +157,10 @@ async fn one_event_that_is_refused_for_good_takes_no_other_with_it() {
     let it = notifier("webhook", &server.base(), words());
     let seat = Seat { name: "it", fallback: Some("spare"), notifier: it, hangs: Arc::clone(&server.hangs) };
     let bench = Bench::new(vec![seat, Seat::willing("spare")]);
-    bench.owe("a", Kind::Raised, &["it"]).await;
+    bench.owe("a", TransitionKind::Raised, &["it"]).await;
     bench.pass(2).await;
     server.become_(status("202 Accepted", &[], ""));
-    bench.owe("b", Kind::Raised, &["it"]).await;
+    bench.owe("b", TransitionKind::Raised, &["it"]).await;
     bench.pass(2).await;
     assert_eq!(bench.delivered("it").into_iter().map(|(_, told)| told).collect::<Vec<_>>(), [["raised b"]]);
     assert_eq!(bench.delivered("spare")[0].1, ["raised a via it"]);
@@ -162,34 +169,40 @@ async fn one_event_that_is_refused_for_good_takes_no_other_with_it() {
 
 fn threshold(event: Event, change: impl FnOnce(&mut lowtide::domain::event::ThresholdEvent)) -> Event {
     let mut event = event;
-    let Subject::Threshold(threshold) = &mut event.subject else { panic!() };
+    let EventSubject::Threshold(threshold) = &mut event.subject else { panic!() };
     change(threshold);
     event
 }
 
-fn subject(subject: Subject) -> Event {
+fn subject(subject: EventSubject) -> Event {
     Event { subject, ..warning("x") }
 }
 
-fn unreadable(kind: Kind) -> Event {
+fn unreadable(kind: TransitionKind) -> Event {
     let key = |rule: &str| AlertKey { account: "acme".into(), division: Some(7), rule: rule.into() };
-    subject(Subject::Unreadable(UnreadableEvent {
+    subject(EventSubject::Unreadable(UnreadableEvent {
         key: key("unreadable"),
         division_name: None,
         kind,
         level: Severity::Warning,
         since: now(),
-        reason: (kind != Kind::Resolved).then(|| "503 Service Unavailable".to_owned()),
-        outlook: (kind != Kind::Resolved).then_some(Outlook::MayHeal),
-        standing_still: vec![(key("available-funds"), Severity::Critical)],
-        blind: Vec::new(),
+        reason: (kind != TransitionKind::Resolved).then(|| "503 Service Unavailable".to_owned()),
+        persistence: (kind != TransitionKind::Resolved).then_some(Persistence::Transient),
+        firing_alerts: vec![(key("available-funds"), Severity::Critical)],
+        unevaluated_rules: Vec::new(),
         next_reminder: None,
     }))
 }
 
 /// One of every kind.
 fn every_kind() -> Vec<Event> {
-    let kinds = [Kind::Raised, Kind::Escalated, Kind::Eased, Kind::Reminder, Kind::Resolved];
+    let kinds = [
+        TransitionKind::Raised,
+        TransitionKind::Escalated,
+        TransitionKind::Eased,
+        TransitionKind::Reminder,
+        TransitionKind::Resolved,
+    ];
     let mut events: Vec<Event> =
         kinds.iter().map(|kind| threshold(warning("History department"), |event| event.kind = *kind)).collect();
     events.push(threshold(warning("x"), |event| {
@@ -198,13 +211,13 @@ fn every_kind() -> Vec<Event> {
         event.threshold = None;
         event.key.division = None;
     }));
-    events.extend([unreadable(Kind::Raised), unreadable(Kind::Resolved)]);
+    events.extend([unreadable(TransitionKind::Raised), unreadable(TransitionKind::Resolved)]);
     let rules = vec!["available-funds".into(), "unreadable".into()];
-    let unwatched = Subject::Unwatched { account: "acme".into(), division: Some(7), division_name: None, rules };
+    let unwatched = EventSubject::Unwatched { account: "acme".into(), division: Some(7), division_name: None, rules };
     events.push(subject(unwatched));
-    let failing = Subject::NotifierFailing { notifier: "mail".into(), since: now(), error: "no".to_owned() };
+    let failing = EventSubject::NotifierFailing { notifier: "mail".into(), since: now(), error: "no".to_owned() };
     events.push(subject(failing));
-    events.push(subject(Subject::NotifierRecovered { notifier: "mail".into(), since: now() }));
+    events.push(subject(EventSubject::NotifierRecovered { notifier: "mail".into(), since: now() }));
     for (n, event) in events.iter_mut().enumerate() {
         event.id = format!("event-{n}");
     }
@@ -212,7 +225,7 @@ fn every_kind() -> Vec<Event> {
 }
 
 fn test_message() -> Message {
-    Message { id: "test-1".to_owned(), content: Content::Test { notifier: "it".into() }, ..message(Vec::new()) }
+    Message { id: "test-1".to_owned(), content: MessageContent::Test { notifier: "it".into() }, ..message(Vec::new()) }
 }
 
 #[tokio::test]
@@ -248,16 +261,16 @@ async fn every_event_of_the_webhook_is_as_documented_and_the_documents_example_i
     let runway = threshold(warning("x"), |event| {
         event.metric = Metric::Runway;
         event.value = Amount::Time(days(7));
-        event.threshold = Some(Threshold { side: Side::Below, bound: days(14).into() });
+        event.threshold = Some(EvaluatedThreshold { side: ThresholdSide::Below, bound: days(14).into() });
     });
     let body = bodies("webhook", &message(vec![runway]), words()).await.remove(0);
     expect_documented(&body);
     let expected = (json!({ "seconds": 604_800 }), json!({ "side": "below", "seconds": 1_209_600 }));
     assert_eq!((&body["value"], &body["threshold"]), (&expected.0, &expected.1));
     assert_eq!(body["missing"], json!({ "seconds": 604_800 }));
-    let mut judged = unreadable(Kind::Raised);
-    let Subject::Unreadable(it) = &mut judged.subject else { panic!() };
-    it.blind = vec!["runway".into(), "spend".into()];
+    let mut judged = unreadable(TransitionKind::Raised);
+    let EventSubject::Unreadable(it) = &mut judged.subject else { panic!() };
+    it.unevaluated_rules = vec!["runway".into(), "spend".into()];
     let body = bodies("webhook", &message(vec![judged]), words()).await.remove(0);
     expect_documented(&body);
     assert_eq!((&body["blind"], &all[6]["blind"]), (&json!(["runway", "spend"]), &json!([])));
@@ -266,9 +279,10 @@ async fn every_event_of_the_webhook_is_as_documented_and_the_documents_example_i
     let test = bodies("webhook", &test_message(), words()).await.remove(0);
     expect_documented(&test);
     assert_eq!((&test["event"], &test["id"], &test["notifier"]), (&json!("test"), &json!("test-1"), &json!("it")));
-    let via = Some(Via { notifier: "team".into(), error: "Teams answered 404".to_owned() });
-    let item = Item { event: warning("x").into(), omitted: 3, via };
-    let handed = bodies("webhook", &Message { content: Content::Events(vec![item]), ..message(vec![]) }, words()).await;
+    let via = Some(FallbackOrigin { notifier: "team".into(), error: "Teams answered 404".to_owned() });
+    let item = MessageEvent { event: warning("x").into(), omitted: 3, in_place_of };
+    let handed =
+        bodies("webhook", &Message { content: MessageContent::Events(vec![item]), ..message(vec![]) }, words()).await;
     expect_documented(&handed[0]);
     assert_eq!((&handed[0]["omitted"], &handed[0]["in_place_of"]["notifier"]), (&json!(3), &json!("team")));
     assert_eq!(handed[0]["id"], example["id"], "told through whichever notifier");
@@ -321,8 +335,10 @@ async fn pagerduty_triggers_and_resolves_by_the_identity_of_the_alert() {
     assert_eq!(told, expected);
     // The key of an alert that ends quietly is the one that it was triggered by.
     let key = AlertKey { account: "b/c".into(), division: None, rule: "a".into() };
-    let ended =
-        [Subject::AlertEnded { key, level: Severity::Critical }, Subject::NotifierRemoved { notifier: "mail".into() }];
+    let ended = [
+        EventSubject::AlertEnded { key, level: Severity::Critical },
+        EventSubject::NotifierRemoved { notifier: "mail".into() },
+    ];
     for (ended, key) in ended.into_iter().zip(["lowtide/a/b%2Fc", "lowtide/~notifier/mail"]) {
         let body = bodies("pagerduty", &message(vec![subject(ended)]), words()).await.remove(0);
         assert_eq!((&body["event_action"], &body["dedup_key"]), (&json!("resolve"), &json!(key)));
@@ -421,15 +437,15 @@ fn a_card_of_any_content_stays_below_the_limit_and_loses_no_alert() {
             });
             let mut words = words();
             let link = Some(format!("https://example.com/{}", "l".repeat(3000)));
-            words.rules.insert("available-funds".into(), RuleWords { description: Some(long.clone()), link });
+            words.rules.insert("available-funds".into(), RuleTexts { description: Some(long.clone()), link });
             let mut events: Vec<Event> = events.collect();
             // What an alert has been through while nobody could be told.
             let first = events[0].clone();
-            events.extend((0..9).map(|_| threshold(first.clone(), |event| event.kind = Kind::Eased)));
+            events.extend((0..9).map(|_| threshold(first.clone(), |event| event.kind = TransitionKind::Eased)));
             let mut owed = message(events);
-            if let Content::Events(items) = &mut owed.content {
+            if let MessageContent::Events(items) = &mut owed.content {
                 for item in items {
-                    item.via = Some(Via { notifier: long.as_str().into(), error: long.clone() });
+                    item.in_place_of = Some(FallbackOrigin { notifier: long.as_str().into(), error: long.clone() });
                 }
             }
             let card = payload(&owed, &words);
@@ -462,8 +478,8 @@ fn hostile_names_change_nothing_about_a_card() {
         let mut event = warning(text);
         event = threshold(event, |event| event.key.rule = text.into());
         let description = Some(text.replace(['\n', '\r'], " "));
-        words.rules.insert(text.into(), RuleWords { description, link: None });
-        let failing = Subject::NotifierFailing { notifier: text.into(), since: now(), error: text.to_owned() };
+        words.rules.insert(text.into(), RuleTexts { description, link: None });
+        let failing = EventSubject::NotifierFailing { notifier: text.into(), since: now(), error: text.to_owned() };
         payload(&message(vec![event, subject(failing)]), &words)
     };
     let (_, expected) = walked(&of("harmless"));

@@ -18,23 +18,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bin::{KEY, World, wait_until};
 use faults::{Fault, FaultServer, Identity, gzip_bomb, http, nobody, ok, status};
-use lowtide::alerting::process::settle;
+use lowtide::alerting::process::process;
 use lowtide::alerting::state::State;
-use lowtide::certcentral::{BalanceSource, Client, Limiter, ReadError, ReadErrorKind};
-use lowtide::domain::alert::{AlertKey, Kind};
-use lowtide::domain::balance::{Balance, Outlook, Reading, Unreadable};
-use lowtide::domain::event::{Event, Subject, UnreadableEvent};
+use lowtide::certcentral::{BalanceSource, CertCentralClient, RateLimiter, ReadError, ReadErrorKind};
+use lowtide::domain::alert::{AlertKey, TransitionKind};
+use lowtide::domain::balance::{Balance, Persistence, Reading, Unreadable};
+use lowtide::domain::event::{Event, EventSubject, UnreadableEvent};
 use lowtide::domain::money::parse_amount;
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
+use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UnreadablePolicy};
 use lowtide::domain::{Name, Time};
-use lowtide::notify::channels::email::rendering::mail;
+use lowtide::notify::channels::email::rendering::email;
 use lowtide::polling::poller;
-use lowtide::polling::poller::{Harvest, Memory, Read, Scope, Watch};
-use lowtide::state::{Book, Json, Store};
+use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope, PollerState};
+use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
 use lowtide::util::clock::SystemClock;
 use lowtide::util::http_client;
-use lowtide::util::http_client::WebOptions;
+use lowtide::util::http_client::HttpClientOptions;
 use lowtide::util::secret::{Redactor, Secret};
 use url::Url;
 
@@ -47,28 +47,41 @@ const LIMIT: Duration = Duration::from_millis(1500);
 /// A timeout for what does come, however busy this machine is.
 const PATIENT: Duration = Duration::from_secs(30);
 
-fn client(base: &str, ca_pem: &str, timeout: Duration) -> Client {
+fn client(base: &str, ca_pem: &str, timeout: Duration) -> CertCentralClient {
     // Building one takes a while, during which a neighbour's time would run out: they are built once.
     static BUILT: Mutex<BTreeMap<(String, Duration), reqwest::Client>> = Mutex::new(BTreeMap::new());
     let build = || {
         let extra_ca_pem = (!ca_pem.is_empty()).then(|| ca_pem.as_bytes().to_vec());
-        http_client::client(&WebOptions { timeout, extra_ca_pem, loopback: true }).unwrap()
+        http_client::client(&HttpClientOptions { timeout, extra_ca_pem, loopback: true }).unwrap()
     };
     let http = BUILT.lock().unwrap().entry((ca_pem.to_owned(), timeout)).or_insert_with(build).clone();
     let (base, redactor) = (Url::parse(base).unwrap(), Redactor::default());
-    Client::new("acme", base, &Secret::new(KEY), http, Arc::new(Limiter::new([])), redactor, Arc::new(SystemClock))
-        .unwrap()
+    CertCentralClient::new(
+        "acme",
+        base,
+        &Secret::new(KEY),
+        http,
+        Arc::new(RateLimiter::new([])),
+        redactor,
+        Arc::new(SystemClock),
+    )
+    .unwrap()
 }
 
 fn readings(balance: &Balance) -> Vec<String> {
-    let metrics = Metric::OF_BALANCE.into_iter().map(|metric| match balance.reading(metric) {
+    let metrics = Metric::FROM_BALANCE.into_iter().map(|metric| match balance.reading(metric) {
         Reading::Amount(money) => money.to_string(),
         Reading::Unlimited => "unlimited".to_owned(),
         Reading::Time(_) | Reading::NotYetKnown(_) | Reading::NotYetRead(_) => {
             panic!("a balance always tells {metric}")
         }
         Reading::Unreadable(why) => {
-            assert_eq!(why.outlook, Outlook::MayHeal, "a malformed body may be whole again next time: {}", why.reason);
+            assert_eq!(
+                why.persistence,
+                Persistence::Transient,
+                "a malformed body may be whole again next time: {}",
+                why.reason
+            );
             format!("unreadable: {}", why.reason)
         }
     });
@@ -83,7 +96,7 @@ enum Taken {
     For(ReadErrorKind, usize, &'static [&'static str]),
 }
 
-use ReadErrorKind::{Connect, Nonsense, Refused, Server, Timeout};
+use ReadErrorKind::{Connect, InvalidResponse, Refused, Server, Timeout};
 use Taken::For;
 
 fn chunked(chunks: &[u8], end: bool) -> Vec<u8> {
@@ -146,11 +159,15 @@ fn answers() -> Vec<(&'static str, Fault, Taken)> {
             For(Timeout, 2, &["in time"]),
         ),
         ("a body of a mebibyte", ok(padded(mebibyte)), Taken::Good),
-        ("one byte more", ok(padded(mebibyte + 1)), For(Nonsense, 1, &["the body is longer than 1048576 bytes"])),
+        (
+            "one byte more",
+            ok(padded(mebibyte + 1)),
+            For(InvalidResponse, 1, &["the body is longer than 1048576 bytes"]),
+        ),
         (
             "an endless body",
             Fault::Flood(head(""), vec![b' '; 65536]),
-            For(Nonsense, 1, &["longer than 1048576 bytes"]),
+            For(InvalidResponse, 1, &["longer than 1048576 bytes"]),
         ),
         (
             "endless chunks",
@@ -158,7 +175,7 @@ fn answers() -> Vec<(&'static str, Fault, Taken)> {
                 chunked(half, false),
                 b"400\r\n".iter().copied().chain([b' '; 1024]).chain(*b"\r\n").collect(),
             ),
-            For(Nonsense, 1, &["longer than 1048576 bytes"]),
+            For(InvalidResponse, 1, &["longer than 1048576 bytes"]),
         ),
         (
             "an error with an endless body",
@@ -195,12 +212,12 @@ fn answers() -> Vec<(&'static str, Fault, Taken)> {
         (
             "an end that hides that it is early",
             Fault::Bytes([head(""), half.to_vec()].concat()),
-            For(Nonsense, 1, &["is not the JSON that is documented", "EOF"]),
+            For(InvalidResponse, 1, &["is not the JSON that is documented", "EOF"]),
         ),
         (
             "a length that is too short",
             Fault::Bytes([head("Content-Length: 60\r\n"), GOOD.into()].concat()),
-            For(Nonsense, 1, &["EOF"]),
+            For(InvalidResponse, 1, &["EOF"]),
         ),
         (
             "two lengths",
@@ -226,53 +243,65 @@ fn answers() -> Vec<(&'static str, Fault, Taken)> {
         (
             "another protocol, by agreement",
             status("101 Switching Protocols", &["Upgrade: h2c", "Connection: upgrade"], ""),
-            For(Nonsense, 1, &["101 Switching Protocols"]),
+            For(InvalidResponse, 1, &["101 Switching Protocols"]),
         ),
         (
             "a good balance in gzip",
             gzipped(&stored_gzip(GOOD.as_bytes())),
-            For(Nonsense, 1, &["is compressed", "not asked for"]),
+            For(InvalidResponse, 1, &["is compressed", "not asked for"]),
         ),
-        ("a gzip bomb of 64 MiB", gzipped(&gzip_bomb(64)), For(Nonsense, 1, &["is compressed"])),
-        ("a gzip bomb of 1 GiB", gzipped(&gzip_bomb(1024)), For(Nonsense, 1, &["longer than 1048576 bytes"])),
+        ("a gzip bomb of 64 MiB", gzipped(&gzip_bomb(64)), For(InvalidResponse, 1, &["is compressed"])),
+        ("a gzip bomb of 1 GiB", gzipped(&gzip_bomb(1024)), For(InvalidResponse, 1, &["longer than 1048576 bytes"])),
         ("gzip by name only", gzipped(GOOD.as_bytes()), Taken::Good),
         (
             "an HTML page",
             Fault::Bytes(http("200 OK", &["Content-Type: text/html; charset=utf-8"], html)),
-            For(Nonsense, 1, &["(text/html)", "is not a JSON object", "<!doctype html>"]),
+            For(InvalidResponse, 1, &["(text/html)", "is not a JSON object", "<!doctype html>"]),
         ),
-        ("an HTML page that says it is JSON", ok(html), For(Nonsense, 1, &["is not a JSON object"])),
+        ("an HTML page that says it is JSON", ok(html), For(InvalidResponse, 1, &["is not a JSON object"])),
         ("JSON that says it is HTML", Fault::Bytes(http("200 OK", &["Content-Type: text/html"], GOOD)), Taken::Good),
-        ("no content", status("204 No Content", &[], ""), For(Nonsense, 1, &["204 No Content", "is empty"])),
-        ("white space", ok(" \r\n "), For(Nonsense, 1, &["is empty"])),
-        ("UTF-16", ok(utf16), For(Nonsense, 1, &["is not the JSON that is documented"])),
-        ("Latin-1", ok(latin1), For(Nonsense, 1, &["is not UTF-8"])),
-        ("a list", ok(format!("[{GOOD}]")), For(Nonsense, 1, &["is not a JSON object"])),
-        ("two objects", ok([GOOD, GOOD].concat()), For(Nonsense, 1, &["trailing characters"])),
-        ("another object", ok(r#"{"containers":[]}"#), For(Nonsense, 1, &["has neither `balance` nor `currency`"])),
+        ("no content", status("204 No Content", &[], ""), For(InvalidResponse, 1, &["204 No Content", "is empty"])),
+        ("white space", ok(" \r\n "), For(InvalidResponse, 1, &["is empty"])),
+        ("UTF-16", ok(utf16), For(InvalidResponse, 1, &["is not the JSON that is documented"])),
+        ("Latin-1", ok(latin1), For(InvalidResponse, 1, &["is not UTF-8"])),
+        ("a list", ok(format!("[{GOOD}]")), For(InvalidResponse, 1, &["is not a JSON object"])),
+        ("two objects", ok([GOOD, GOOD].concat()), For(InvalidResponse, 1, &["trailing characters"])),
+        (
+            "another object",
+            ok(r#"{"containers":[]}"#),
+            For(InvalidResponse, 1, &["has neither `balance` nor `currency`"]),
+        ),
         (
             "an error with 200",
             ok(r#"{"errors":[{"code":"access_denied","message":"No"}]}"#),
-            For(Nonsense, 1, &["access_denied (No)"]),
+            For(InvalidResponse, 1, &["access_denied (No)"]),
         ),
-        ("a balance twice", duplicate("balance", "\"9999.00\""), For(Nonsense, 1, &["duplicate field `balance`"])),
+        (
+            "a balance twice",
+            duplicate("balance", "\"9999.00\""),
+            For(InvalidResponse, 1, &["duplicate field `balance`"]),
+        ),
         (
             "a flag twice",
             ok(GOOD.replacen('{', r#"{"unlimited_negative_balance":true,"unlimited_negative_balance":false,"#, 1)),
-            For(Nonsense, 1, &["duplicate field `unlimited_negative_balance`"]),
+            For(InvalidResponse, 1, &["duplicate field `unlimited_negative_balance`"]),
         ),
         (
             "a balance twice, once in disguise",
             duplicate("bal\\u0061nce", "\"9999.00\""),
-            For(Nonsense, 1, &["duplicate field `balance`"]),
+            For(InvalidResponse, 1, &["duplicate field `balance`"]),
         ),
-        ("a currency twice", duplicate("currency", "\"USD\""), For(Nonsense, 1, &["duplicate field `currency`"])),
+        (
+            "a currency twice",
+            duplicate("currency", "\"USD\""),
+            For(InvalidResponse, 1, &["duplicate field `currency`"]),
+        ),
         ("an unknown key twice", ok(GOOD.replacen('{', r#"{"new":1,"new":2,"#, 1)), Taken::Good),
     ]
 }
 
 /// Reads once, and says what is wrong with what came.
-async fn wrong(name: &str, client: &Client, server: Option<&FaultServer>, taken: &Taken) -> Vec<String> {
+async fn wrong(name: &str, client: &CertCentralClient, server: Option<&FaultServer>, taken: &Taken) -> Vec<String> {
     let read = client.balance(None).await;
     let mut wrong = Vec::new();
     match (&read, taken) {
@@ -296,13 +325,13 @@ async fn wrong(name: &str, client: &Client, server: Option<&FaultServer>, taken:
 /// A reason is one printable line that says what was done; it is neither endless nor does it tell the key.
 fn unreadable_text(error: &ReadError) -> Vec<&'static str> {
     let reason = &error.reason;
-    let outlook = Unreadable::from(error.clone()).outlook;
+    let outlook = Unreadable::from(error.clone()).persistence;
     let checks = [
         (reason.starts_with("GET /"), "it does not say what was done"),
         (reason.chars().count() < 500, "it is endless"),
         (!reason.chars().any(char::is_control) && !reason.contains("\u{fffd}\u{fffd}"), "it is not printable"),
         (!reason.contains(KEY) && !reason.contains("://"), "it tells too much"),
-        ((outlook == Outlook::MayHeal) == (error.kind != Refused), "its outlook is wrong"),
+        ((outlook == Persistence::Transient) == (error.kind != Refused), "its outlook is wrong"),
     ];
     checks.into_iter().filter(|(holds, _)| !holds).map(|(_, what)| what).collect()
 }
@@ -486,7 +515,7 @@ async fn every_status_heals_or_needs_somebody_and_no_redirect_takes_the_key_alon
             let server =
                 FaultServer::plain(status(&format!("{code} X"), &[&location], "{\"errors\":[{\"code\":\"c\"}]}"));
             let error = client(&server.base(), "", PATIENT).balance(None).await.unwrap_err();
-            assert_eq!(Unreadable::from(error.clone()).outlook == Outlook::MayHeal, heals, "{code}: {error}");
+            assert_eq!(Unreadable::from(error.clone()).persistence == Persistence::Transient, heals, "{code}: {error}");
             assert_eq!(server.requests().len(), if heals { 3 } else { 1 }, "{code}: {error}");
             assert!(error.reason.contains(&format!("answered {code}")), "{error}");
             assert_eq!(unreadable_text(&error), [""; 0], "{error}");
@@ -564,8 +593,8 @@ fn with(field: &str, value: Option<&str>) -> String {
     format!("{{{}}}", parts.join(","))
 }
 
-fn rule(name: &str, metric: Metric, side: Side, threshold: &str) -> Rule {
-    let threshold = Amount { value: parse_amount(threshold).unwrap(), currency: None };
+fn rule(name: &str, metric: Metric, side: ThresholdSide, threshold: &str) -> Rule {
+    let threshold = ThresholdAmount { value: parse_amount(threshold).unwrap(), currency: None };
     let mut level = Level::new(side, threshold, None).unwrap();
     (level.notify, level.remind_every) = (vec![Name::from("slack")], None);
     Rule::new(name.into(), metric, Some(level), None).unwrap()
@@ -574,18 +603,18 @@ fn rule(name: &str, metric: Metric, side: Side, threshold: &str) -> Rule {
 /// Four rules, one a metric, all of which fire at [`GOOD`].
 fn rules() -> Vec<Rule> {
     vec![
-        rule("funds", Metric::AvailableFunds, Side::Below, "1000"),
-        rule("balance", Metric::Balance, Side::Below, "0"),
-        rule("unpaid", Metric::UnpaidInvoices, Side::Above, "50"),
-        rule("used", Metric::UsedCredit, Side::Above, "5"),
+        rule("funds", Metric::AvailableFunds, ThresholdSide::Below, "1000"),
+        rule("balance", Metric::Balance, ThresholdSide::Below, "0"),
+        rule("unpaid", Metric::UnpaidInvoices, ThresholdSide::Above, "50"),
+        rule("used", Metric::UsedCredit, ThresholdSide::Above, "5"),
     ]
 }
 
-fn watch(source: Arc<dyn BalanceSource>, scope: Scope, rules: Vec<Rule>) -> Watch {
+fn watch(source: Arc<dyn BalanceSource>, scope: DivisionScope, rules: Vec<Rule>) -> AccountPolicy {
     let after = Duration::from_secs(3 * 3600);
     let unreadable =
         UnreadablePolicy { after, level: Severity::Warning, remind_every: None, notify: vec!["slack".into()] };
-    Watch {
+    AccountPolicy {
         account: "acme".into(),
         source,
         scope,
@@ -593,7 +622,7 @@ fn watch(source: Arc<dyn BalanceSource>, scope: Scope, rules: Vec<Rule>) -> Watc
         unreadable: Arc::new(unreadable),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        library: None,
+        history: None,
     }
 }
 
@@ -603,22 +632,24 @@ fn at(seconds: i64) -> Time {
 
 /// Everything that is newly owed, as `raised funds/acme/7`.
 fn told(state: &mut State) -> Vec<String> {
-    let told = state.owed.iter().map(|owed| match &owed.event.subject {
-        Subject::Threshold(event) => format!("{} {}", event.kind.name(), lowtide::alerting::process::label(&event.key)),
-        Subject::Unreadable(event) => {
-            format!("{} {}", event.kind.name(), lowtide::alerting::process::label(&event.key))
+    let told = state.queue.iter().map(|owed| match &owed.event.subject {
+        EventSubject::Threshold(event) => {
+            format!("{} {}", event.kind.name(), lowtide::alerting::process::alert_label(&event.key))
         }
-        Subject::Unwatched { division, .. } => format!("unwatched {}", division.unwrap()),
-        Subject::AlertEnded { .. }
-        | Subject::NotifierFailing { .. }
-        | Subject::NotifierRecovered { .. }
-        | Subject::NotifierRemoved { .. }
-        | Subject::Report(_) => "notice".to_owned(),
+        EventSubject::Unreadable(event) => {
+            format!("{} {}", event.kind.name(), lowtide::alerting::process::alert_label(&event.key))
+        }
+        EventSubject::Unwatched { division, .. } => format!("unwatched {}", division.unwrap()),
+        EventSubject::AlertEnded { .. }
+        | EventSubject::NotifierFailing { .. }
+        | EventSubject::NotifierRecovered { .. }
+        | EventSubject::NotifierRemoved { .. }
+        | EventSubject::Report(_) => "notice".to_owned(),
     });
     let mut told: Vec<String> = told.collect();
     told.sort();
-    let ids: BTreeSet<String> = state.owed.iter().map(|owed| owed.event.id.clone()).collect();
-    state.delivered(&"slack".into(), &ids, None, &[]);
+    let ids: BTreeSet<String> = state.queue.iter().map(|owed| owed.event.id.clone()).collect();
+    state.mark_delivered(&"slack".into(), &ids, None, &[]);
     told
 }
 
@@ -648,15 +679,23 @@ async fn whatever_a_field_holds_it_spoils_its_own_metrics_and_moves_no_alert() {
         bodies.push((format!("no {field}"), with(field, None), absent));
     }
     assert!(bodies.len() > 240, "{}", bodies.len());
-    let http = http_client::client(&WebOptions { timeout: PATIENT, extra_ca_pem: None, loopback: true }).unwrap();
+    let http =
+        http_client::client(&HttpClientOptions { timeout: PATIENT, extra_ca_pem: None, loopback: true }).unwrap();
     let server = FaultServer::plain(ok(GOOD));
     let base = Url::parse(&server.base()).unwrap();
     let redactor = Redactor::default();
-    let source =
-        Client::new("acme", base, &Secret::new(KEY), http, Arc::new(Limiter::new([])), redactor, Arc::new(SystemClock))
-            .unwrap();
+    let source = CertCentralClient::new(
+        "acme",
+        base,
+        &Secret::new(KEY),
+        http,
+        Arc::new(RateLimiter::new([])),
+        redactor,
+        Arc::new(SystemClock),
+    )
+    .unwrap();
     let source: Arc<dyn BalanceSource> = Arc::new(source);
-    let watch = watch(Arc::clone(&source), Scope::Undivided, rules());
+    let watch = watch(Arc::clone(&source), DivisionScope::Undivided, rules());
     let good = source.balance(None).await.unwrap();
     for (name, body, spoils) in bodies {
         server.become_(ok(&body));
@@ -668,24 +707,24 @@ async fn whatever_a_field_holds_it_spoils_its_own_metrics_and_moves_no_alert() {
                 assert_eq!(shown, SAYS[at], "{name}");
             }
         }
-        let one = |balance: Balance| Harvest {
-            reads: vec![Read { division: None, name: None, balance: Ok(balance), prospect: None }],
+        let one = |balance: Balance| AccountReadings {
+            divisions: vec![DivisionReading { division: None, name: None, balance: Ok(balance), forecast: None }],
             listing_failure: None,
             active: None,
         };
         let mut state = State::default();
-        settle(&mut state, &watch, &one(good.clone()), at(0));
+        process(&mut state, &watch, &one(good.clone()), at(0));
         assert_eq!(told(&mut state).len(), 4, "all four fire");
         let before: Vec<_> = state.alerts.values().cloned().collect();
-        settle(&mut state, &watch, &one(read.clone()), at(900));
+        process(&mut state, &watch, &one(read.clone()), at(900));
         assert_eq!(told(&mut state), [""; 0], "{name}: nothing is told at once");
         let after: Vec<_> =
             state.alerts.iter().filter(|(key, _)| &*key.rule != "unreadable").map(|(_, it)| it.clone()).collect();
         assert_eq!(before, after, "{name}: no alert moves");
-        settle(&mut state, &watch, &one(read.clone()), at(900 + 3 * 3600));
+        process(&mut state, &watch, &one(read.clone()), at(900 + 3 * 3600));
         let expected: &[&str] = if spoils.contains(&true) { &["raised unreadable/acme"] } else { &[] };
         assert_eq!(told(&mut state), expected, "{name}: after three hours");
-        settle(&mut state, &watch, &one(good.clone()), at(900 + 4 * 3600));
+        process(&mut state, &watch, &one(good.clone()), at(900 + 4 * 3600));
         let expected: &[&str] = if spoils.contains(&true) { &["resolved unreadable/acme"] } else { &[] };
         assert_eq!(told(&mut state), expected, "{name}: and it is over with the first good reading");
     }
@@ -732,9 +771,9 @@ async fn odd_but_sound_amounts_are_read_exactly() {
 /// A service of one account in a time that the test steps: each cycle reads for real, and settles as of the test's clock.
 struct Stage {
     server: FaultServer,
-    watch: Watch,
-    memory: Memory,
-    book: Book,
+    watch: AccountPolicy,
+    memory: PollerState,
+    book: StateStore,
     clock: Hand,
 }
 
@@ -754,19 +793,19 @@ impl Clock for Hand {
 
 struct Disk;
 
-impl Store for Disk {
-    fn save(&self, _: &Json) -> std::io::Result<()> {
+impl StateBackend for Disk {
+    fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
         Ok(())
     }
 }
 
 impl Stage {
-    fn new(scope: Scope) -> Self {
+    fn new(scope: DivisionScope) -> Self {
         let server = FaultServer::plain(ok(GOOD));
         let source = Arc::new(client(&server.base(), "", LIMIT));
-        let book = Book::new(State::default(), Arc::new(Disk));
+        let book = StateStore::new(State::default(), Arc::new(Disk));
         let watch = watch(source, scope, rules().into_iter().take(1).collect());
-        Self { server, watch, memory: Memory::default(), book, clock: Hand(Arc::new(Mutex::new(at(0)))) }
+        Self { server, watch, memory: PollerState::default(), book, clock: Hand(Arc::new(Mutex::new(at(0)))) }
     }
 
     /// What the listing answers, and what every balance does.
@@ -779,14 +818,14 @@ impl Stage {
     async fn cycle(&mut self, minutes: i64) -> Vec<String> {
         let now = self.clock.now() + chrono::Duration::minutes(minutes);
         *self.clock.0.lock().unwrap() = now;
-        poller::run(&self.watch, &mut self.memory, &self.book, &self.clock, now).await;
+        poller::run_cycle(&self.watch, &mut self.memory, &self.book, &self.clock, now).await;
         self.book.change(|state| (told(state), true)).await
     }
 
     fn firing(&self) -> Vec<String> {
         self.book.read(|state| {
             let firing = state.alerts.iter().filter(|(_, known)| known.alert.firing().is_some());
-            let mut firing: Vec<String> = firing.map(|(key, _)| lowtide::alerting::process::label(key)).collect();
+            let mut firing: Vec<String> = firing.map(|(key, _)| lowtide::alerting::process::alert_label(key)).collect();
             firing.sort();
             firing
         })
@@ -825,7 +864,7 @@ async fn no_fault_of_the_listing_ends_or_resolves_the_alert_of_a_division() {
     let rows = refusals.into_iter().chain(heals).map(|(name, fault, at_once)| {
         let good = twice.clone();
         async move {
-            let mut stage = Stage::new(Scope::All(BTreeSet::new()));
+            let mut stage = Stage::new(DivisionScope::All(BTreeSet::new()));
             stage.serve(good.clone(), ok(GOOD));
             assert_eq!(stage.cycle(0).await, ["raised funds/acme/7", "raised funds/acme/8"], "{name}");
             stage.serve(fault, ok(GOOD));
@@ -845,7 +884,7 @@ async fn no_fault_of_the_listing_ends_or_resolves_the_alert_of_a_division() {
 
 #[tokio::test]
 async fn divisions_that_come_and_go_are_watched_and_no_longer_watched() {
-    let mut stage = Stage::new(Scope::All(BTreeSet::new()));
+    let mut stage = Stage::new(DivisionScope::All(BTreeSet::new()));
     stage.serve(Fault::Bytes(vec![]), ok(GOOD));
     assert_eq!(stage.cycle(0).await, [""; 0], "nothing is known yet, and that may heal");
     let steps: [(&str, &[&str]); 7] = [
@@ -865,7 +904,7 @@ async fn divisions_that_come_and_go_are_watched_and_no_longer_watched() {
 
 #[tokio::test]
 async fn a_currency_that_changes_neither_resolves_nor_worsens_what_fires() {
-    let mut stage = Stage::new(Scope::Undivided);
+    let mut stage = Stage::new(DivisionScope::Undivided);
     assert_eq!(stage.cycle(0).await, ["raised funds/acme"]);
     for (currency, balance) in [("JPY", "500000"), ("EUR", "-1999"), ("usdollar", "5000")] {
         stage.server.become_(ok(with("currency", Some(&format!("\"{currency}\""))).replace("-1000.00", balance)));
@@ -888,17 +927,17 @@ fn message(reason: &str) -> String {
     let unreadable = UnreadableEvent {
         key: AlertKey { account: "acme".into(), division: None, rule: "unreadable".into() },
         division_name: None,
-        kind: Kind::Raised,
+        kind: TransitionKind::Raised,
         level: Severity::Warning,
         since: at(0),
         reason: Some(reason.to_owned()),
-        outlook: Some(Outlook::MayHeal),
-        standing_still: Vec::new(),
-        blind: Vec::new(),
+        persistence: Some(Persistence::Transient),
+        firing_alerts: Vec::new(),
+        unevaluated_rules: Vec::new(),
         next_reminder: None,
     };
-    let event = Event { subject: Subject::Unreadable(unreadable), ..sample::warning("") };
-    mail(&sample::message(vec![event]), &sample::words()).text
+    let event = Event { subject: EventSubject::Unreadable(unreadable), ..sample::warning("") };
+    email(&sample::message(vec![event]), &sample::words()).text
 }
 
 #[tokio::test]

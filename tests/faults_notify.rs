@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lowtide::domain::alert::Kind;
-use lowtide::notify::channels::email::{Email, EmailOptions, Tls};
-use lowtide::notify::channels::slack::Slack;
+use lowtide::domain::alert::TransitionKind;
+use lowtide::notify::channels::email::{EmailNotifier, EmailOptions, SmtpTls};
+use lowtide::notify::channels::slack::SlackNotifier;
 use lowtide::util::http_client;
-use lowtide::util::http_client::WebOptions;
+use lowtide::util::http_client::HttpClientOptions;
 use lowtide::util::secret::{Redactor, Secret};
 use support::bench::{Bench, Seat, Try};
 use support::faults::{Fault, FaultServer, Identity, nobody, status};
@@ -43,9 +43,9 @@ use Class::{After, Delivered, GiveUp, Retry};
 /// neighbour; a fallback stands by.
 async fn live(name: &str, seat: Seat, class: Class, words: &[&str], heal: impl FnOnce()) -> Vec<Try> {
     let bench = Bench::new(vec![seat, Seat::willing("spare"), Seat::willing("other")]);
-    bench.owe("acme", Kind::Raised, &["it", "other"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
     bench.pass(60).await;
-    bench.owe("acme", Kind::Escalated, &["it", "other"]).await;
+    bench.owe("acme", TransitionKind::Escalated, &["it", "other"]).await;
     bench.pass(300).await;
     let tries = bench.tries("it");
     let spare = bench.delivered("spare");
@@ -81,11 +81,11 @@ async fn live(name: &str, seat: Seat, class: Class, words: &[&str], heal: impl F
 
     // Where tries go on, one could fall between the two, and tell what is owed so far as a message of its own.
     if matches!(class, Retry | After(_)) {
-        bench.owe("acme", Kind::Resolved, &["it", "other"]).await;
+        bench.owe("acme", TransitionKind::Resolved, &["it", "other"]).await;
         heal();
     } else {
         heal();
-        bench.owe("acme", Kind::Resolved, &["it", "other"]).await;
+        bench.owe("acme", TransitionKind::Resolved, &["it", "other"]).await;
     }
     bench.pass(700).await;
     let last = bench.delivered("it").pop().unwrap_or_else(|| panic!("{name}: nothing was told in the end"));
@@ -130,12 +130,12 @@ fn pace(name: &str, tries: &[Try], class: Class) {
     }
 }
 
-fn slack(base: &str, ca_pem: &str) -> Arc<Slack> {
+fn slack(base: &str, ca_pem: &str) -> Arc<SlackNotifier> {
     let extra_ca_pem = (!ca_pem.is_empty()).then(|| ca_pem.as_bytes().to_vec());
-    let http = http_client::client(&WebOptions { timeout: LIMIT, extra_ca_pem, loopback: true }).unwrap();
+    let http = http_client::client(&HttpClientOptions { timeout: LIMIT, extra_ca_pem, loopback: true }).unwrap();
     let (secret, redactor) = (Secret::new(format!("{base}{PATH}")), Redactor::default());
     redactor.learn(&secret);
-    Arc::new(Slack::new("it".into(), secret, BTreeMap::new(), http, Arc::new(words()), redactor))
+    Arc::new(SlackNotifier::new("it".into(), secret, BTreeMap::new(), http, Arc::new(words()), redactor))
 }
 
 fn slack_seat(server: &FaultServer) -> Seat {
@@ -223,7 +223,7 @@ async fn a_connection_that_slack_closed_meanwhile_costs_a_second_and_no_message(
     let server = FaultServer::plain(Fault::OnceThenClose(kept));
     let bench = Bench::new(vec![slack_seat(&server), Seat::willing("spare")]);
     for (account, passes) in [("a", 20), ("b", 20), ("c", 20)] {
-        bench.owe(account, Kind::Raised, &["it"]).await;
+        bench.owe(account, TransitionKind::Raised, &["it"]).await;
         bench.pass(passes).await;
     }
     let delivered: Vec<Vec<String>> = bench.delivered("it").into_iter().map(|(_, told)| told).collect();
@@ -238,7 +238,7 @@ async fn slack_behind_a_wrong_certificate_is_tried_again_and_is_sent_nothing() {
     let rows = identities.map(|identity| async move {
         let server = FaultServer::start(identity, fine());
         let bench = Bench::new(vec![slack_seat(&server), Seat::willing("spare")]);
-        bench.owe("acme", Kind::Raised, &["it"]).await;
+        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(330).await;
         assert_eq!(bench.delivered("spare")[0].1, ["raised acme via it"], "{identity:?}");
         assert!(bench.owed("it") == 1 && server.requests().is_empty(), "{identity:?}: {:?}", server.requests());
@@ -248,7 +248,7 @@ async fn slack_behind_a_wrong_certificate_is_tried_again_and_is_sent_nothing() {
     futures_util::future::join_all(rows).await;
     let gone = Seat { name: "it", fallback: Some("spare"), notifier: slack(&nobody(), ""), hangs: Arc::default() };
     let bench = Bench::new(vec![gone, Seat::willing("spare")]);
-    bench.owe("acme", Kind::Raised, &["it"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["it"]).await;
     bench.pass(330).await;
     assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "nobody listens");
     pace("nobody listens", &bench.tries("it"), Retry);
@@ -257,7 +257,7 @@ async fn slack_behind_a_wrong_certificate_is_tried_again_and_is_sent_nothing() {
 
 const ALL: [&str; 3] = ["a@example.com", "b@example.com", "c@example.com"];
 
-fn mail_seat(server: &Server, tls: Tls, login: bool) -> Seat {
+fn mail_seat(server: &Server, tls: SmtpTls, login: bool) -> Seat {
     let redactor = Redactor::default();
     redactor.learn(&Secret::new(PASSWORD));
     let options = EmailOptions {
@@ -270,7 +270,7 @@ fn mail_seat(server: &Server, tls: Tls, login: bool) -> Seat {
         ca_pem: Some(server.ca_pem.clone().into_bytes()),
         timeout: LIMIT,
     };
-    let email = Email::new(options, Arc::new(words()), redactor).unwrap();
+    let email = EmailNotifier::new(options, Arc::new(words()), redactor).unwrap();
     Seat { name: "it", fallback: Some("spare"), notifier: Arc::new(email), hangs: Arc::clone(&server.hangs) }
 }
 
@@ -323,7 +323,7 @@ async fn every_answer_of_a_mail_server_has_its_class_its_pace_and_its_order_at_e
     let rows = all.chain(more).map(|(step, reply, class, word)| async move {
         let server = Server::start(answering(step, reply)).await;
         let name = format!("{step}: {reply}");
-        live(&name, mail_seat(&server, Tls::Starttls, true), class, &[word], || server.become_(willing())).await;
+        live(&name, mail_seat(&server, SmtpTls::Starttls, true), class, &[word], || server.become_(willing())).await;
         let all = server.conversations();
         let in_the_clear =
             all.iter().filter(|it| !it.encrypted).any(|it| !it.auth.is_empty() || !it.mail_from.is_empty());
@@ -341,8 +341,8 @@ async fn every_answer_of_a_mail_server_has_its_class_its_pace_and_its_order_at_e
 #[tokio::test(start_paused = true)]
 async fn a_mail_whose_acceptance_takes_minutes_is_not_sent_again_meanwhile() {
     let server = Server::start(answering(".", HANG)).await;
-    let bench = Bench::new(vec![mail_seat(&server, Tls::Starttls, true), Seat::willing("other")]);
-    bench.owe("acme", Kind::Raised, &["it", "other"]).await;
+    let bench = Bench::new(vec![mail_seat(&server, SmtpTls::Starttls, true), Seat::willing("other")]);
+    bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
     bench.pass(595).await;
     assert_eq!((server.conversations().len(), bench.delivered("other").len()), (1, 1));
     assert_eq!(server.conversations()[0].data.len(), 1);
@@ -365,8 +365,8 @@ async fn a_mail_server_that_is_not_to_be_trusted_gets_neither_password_nor_mail_
     ];
     let rows = rows.map(|(name, script, host, word)| async move {
         let server = Server::start_as(script, host).await;
-        let bench = Bench::new(vec![mail_seat(&server, Tls::Starttls, true), Seat::willing("spare")]);
-        bench.owe("acme", Kind::Raised, &["it"]).await;
+        let bench = Bench::new(vec![mail_seat(&server, SmtpTls::Starttls, true), Seat::willing("spare")]);
+        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(330).await;
         assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "{name}");
         pace(name, &bench.tries("it"), Retry);
@@ -393,8 +393,8 @@ async fn replies_that_somebody_put_behind_the_go_ahead_for_tls_are_not_believed(
             replies.into_iter().filter(|(command, _)| *command == "STARTTLS" || *command == refusal).collect();
         let refused = ALL.iter().map(|to| ((*to).to_owned(), "550 no".to_owned())).filter(|_| refusal == "RCPT");
         let server = Server::start(Script { replies, recipients: refused.collect(), ..willing() }).await;
-        let bench = Bench::new(vec![mail_seat(&server, Tls::Starttls, false), Seat::willing("spare")]);
-        bench.owe("acme", Kind::Raised, &["it"]).await;
+        let bench = Bench::new(vec![mail_seat(&server, SmtpTls::Starttls, false), Seat::willing("spare")]);
+        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(330).await;
         let tries = bench.tries("it");
         assert!(tries.iter().all(|it| it.came.as_ref().is_err_and(|error| !error.permanent)), "{injected}: {tries:?}");
@@ -423,8 +423,8 @@ async fn of_three_recipients_each_is_told_once_whatever_becomes_of_the_others() 
     ];
     let rows = rows.map(|(replies, reached, spare)| async move {
         let server = Server::start(refuse(replies)).await;
-        let bench = Bench::new(vec![mail_seat(&server, Tls::None, false), Seat::willing("spare")]);
-        bench.owe("acme", Kind::Raised, &["it"]).await;
+        let bench = Bench::new(vec![mail_seat(&server, SmtpTls::None, false), Seat::willing("spare")]);
+        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(100).await;
         server.become_(refuse(replies.map(|reply| if reply.starts_with('5') { reply } else { "" })));
         bench.pass(1000).await;
@@ -442,15 +442,15 @@ async fn of_three_recipients_each_is_told_once_whatever_becomes_of_the_others() 
 async fn a_day(bench: &Bench) {
     for hour in 0..24 {
         match hour {
-            0 => bench.owe("acme", Kind::Raised, &["it", "other"]).await,
-            1 => bench.owe("stays", Kind::Raised, &["it", "other"]).await,
-            3 => bench.owe("acme", Kind::Escalated, &["it", "other"]).await,
-            20 => bench.owe("acme", Kind::Resolved, &["it", "other"]).await,
-            hour if hour % 4 == 0 => bench.owe("stays", Kind::Reminder, &["it", "other"]).await,
+            0 => bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await,
+            1 => bench.owe("stays", TransitionKind::Raised, &["it", "other"]).await,
+            3 => bench.owe("acme", TransitionKind::Escalated, &["it", "other"]).await,
+            20 => bench.owe("acme", TransitionKind::Resolved, &["it", "other"]).await,
+            hour if hour % 4 == 0 => bench.owe("stays", TransitionKind::Reminder, &["it", "other"]).await,
             _ => {
-                bench.owe("flaps", Kind::Raised, &["it", "other"]).await;
+                bench.owe("flaps", TransitionKind::Raised, &["it", "other"]).await;
                 bench.pass(60).await;
-                bench.owe("flaps", Kind::Resolved, &["it", "other"]).await;
+                bench.owe("flaps", TransitionKind::Resolved, &["it", "other"]).await;
                 bench.pass(3540).await;
                 continue;
             }
@@ -523,8 +523,10 @@ async fn a_mail_server_that_was_down_for_a_day_gets_one_mail_and_what_resolved_m
     let rows = faults.map(|script| async move {
         let name = format!("{:?} {:?}", script.greeting, script.replies);
         let server = Server::start(script).await;
-        let bench =
-            Bench::new(vec![Seat { fallback: None, ..mail_seat(&server, Tls::None, false) }, Seat::willing("other")]);
+        let bench = Bench::new(vec![
+            Seat { fallback: None, ..mail_seat(&server, SmtpTls::None, false) },
+            Seat::willing("other"),
+        ]);
         a_day(&bench).await;
         server.become_(willing());
         bench.pass(400).await;

@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 
 use bin::{FUNDS, TOKEN, World, wait_until};
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
-use lowtide::certcentral::{BalanceSource, Client, Limiter};
+use lowtide::certcentral::{BalanceSource, CertCentralClient, RateLimiter};
 use lowtide::config::scenario;
 use lowtide::domain::balance::Reading;
 use lowtide::domain::forecast::Runway;
-use lowtide::domain::history::Books;
+use lowtide::domain::history::AccountHistory;
 use lowtide::domain::rule::Metric;
-use lowtide::forecast::{Confidence, Forecast, Spending};
-use lowtide::history::{Keeper, Shelf};
+use lowtide::forecast::{Confidence, Simulation, Spending};
+use lowtide::history::{HistoryCache, Refresher};
 use lowtide::sandbox::scenario::SHIPPED;
-use lowtide::sandbox::server::{API_KEY, PATH, Sandbox};
+use lowtide::sandbox::server::{API_KEY, PATH, SandboxServer};
 use lowtide::util::clock::{Clock, SystemClock};
 use lowtide::util::http_client;
-use lowtide::util::http_client::WebOptions;
+use lowtide::util::http_client::HttpClientOptions;
 use lowtide::util::secret::{Redactor, Secret};
 use serde_json::{Value, json};
 use wiremock::{Request, Respond, ResponseTemplate};
@@ -467,7 +467,7 @@ async fn renewals_half_way() -> String {
     let (name, text) = SHIPPED.iter().find(|(name, _)| *name == "renewal-wave").unwrap();
     let scenario = scenario::parse(name, text).unwrap();
     let start = now() - TimeDelta::days(12) - TimeDelta::hours(12);
-    let sandbox = Sandbox::started(scenario, 1, start, Arc::new(SystemClock), Arc::new(()));
+    let sandbox = SandboxServer::started(scenario, 1, start, Arc::new(SystemClock), Arc::new(()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}{PATH}", listener.local_addr().unwrap());
     tokio::spawn(sandbox.serve(listener));
@@ -478,25 +478,29 @@ async fn renewals_half_way() -> String {
 /// of the early end, the middle and the late end.
 async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let http =
-        http_client::client(&WebOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true })
-            .unwrap();
-    let (base, limiter) = (base_url.parse().unwrap(), Arc::new(Limiter::new([])));
+    let http = http_client::client(&HttpClientOptions {
+        timeout: Duration::from_secs(10),
+        extra_ca_pem: None,
+        loopback: true,
+    })
+    .unwrap();
+    let (base, limiter) = (base_url.parse().unwrap(), Arc::new(RateLimiter::new([])));
     let (key, redactor) = (Secret::new(API_KEY), Redactor::default());
-    let client = Arc::new(Client::new("acme", base, &key, http, limiter, redactor, Arc::clone(&clock)).unwrap());
+    let client =
+        Arc::new(CertCentralClient::new("acme", base, &key, http, limiter, redactor, Arc::clone(&clock)).unwrap());
     let Reading::Amount(funds) = client.balance(None).await.unwrap().reading(Metric::AvailableFunds) else { panic!() };
-    let shelf = Arc::new(Shelf::new(Arc::clone(&clock)));
-    let keeper = Keeper::new("acme".into(), client, Arc::clone(&shelf), Arc::clone(&clock), None, 30);
+    let shelf = Arc::new(HistoryCache::new(Arc::clone(&clock)));
+    let keeper = Refresher::new("acme".into(), client, Arc::clone(&shelf), Arc::clone(&clock), None, 30);
     let (_go_on, stopped) = tokio::sync::watch::channel(false);
     let wanted = BTreeSet::from([None]);
-    shelf.want(&wanted);
+    shelf.request(&wanted);
     tokio::select! {
         () = keeper.run(stopped) => {}
-        () = shelf.settled(&wanted, Duration::from_secs(30)) => {}
+        () = shelf.wait_until_settled(&wanted, Duration::from_secs(30)) => {}
     }
-    let books = Books::together(&shelf.parts(&[None]));
+    let books = AccountHistory::merge(&shelf.fund_histories(&[None]));
     let (ledger, orders) = (books.ledger.unwrap(), books.orders.unwrap());
-    let forecast = Forecast::new(&ledger, Some(&orders), &Spending::default(), funds.amount, now()).unwrap();
+    let forecast = Simulation::new(&ledger, Some(&orders), &Spending::default(), funds.amount, now()).unwrap();
     let runway = forecast.runway(Confidence::default());
     let Runway::Until { about: Some(about), early: Some(early), late: Some(late), .. } = runway else {
         panic!("{runway:?}")

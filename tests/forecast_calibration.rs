@@ -24,8 +24,8 @@ use ledgers::{
 };
 use lowtide::domain::Time;
 use lowtide::domain::forecast::Runway;
-use lowtide::domain::history::Books;
-use lowtide::forecast::{Confidence, Forecast, Spending};
+use lowtide::domain::history::AccountHistory;
+use lowtide::forecast::{Confidence, Simulation, Spending};
 use over_http::Reader;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
@@ -153,7 +153,7 @@ struct Outcome {
 struct Trial {
     name: String,
     case: Case,
-    books: Books,
+    books: AccountHistory,
 }
 
 impl Trial {
@@ -190,10 +190,10 @@ impl Trial {
         }
     }
 
-    fn forecast(&self, days: i64) -> Forecast {
+    fn forecast(&self, days: i64) -> Simulation {
         let (ledger, orders) = (self.books.ledger.as_ref().unwrap(), self.books.orders.as_ref().unwrap());
         let available = Decimal::new(self.case.available(days), 2);
-        Forecast::new(ledger, Some(orders), &Spending::default(), available, ledgers::now())
+        Simulation::new(ledger, Some(orders), &Spending::default(), available, ledgers::now())
             .unwrap_or_else(|why| panic!("{}: {why}", self.name))
     }
 
@@ -223,12 +223,12 @@ impl Trial {
 }
 
 /// Days until the early end, the middle and the late end of the 90 % range.
-fn runway(forecast: &Forecast) -> (i64, i64, i64) {
+fn runway(forecast: &Simulation) -> (i64, i64, i64) {
     let days = |at: Option<Time>| at.map_or(365, |at| (at - ledgers::now()).num_days());
     match forecast.runway(confidence(90)) {
         Runway::Until { about, early, late, .. } => (days(early), days(about), days(late)),
-        Runway::Over => (0, 0, 0),
-        Runway::Endless | Runway::NotYetKnown(_) => (365, 365, 365),
+        Runway::Exhausted => (0, 0, 0),
+        Runway::BeyondHorizon | Runway::NotYetKnown(_) => (365, 365, 365),
     }
 }
 

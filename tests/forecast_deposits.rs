@@ -15,12 +15,12 @@ use lowtide::config::{self, Config, Environment, scenario};
 use lowtide::domain::Time;
 use lowtide::domain::balance::Reading;
 use lowtide::domain::rule::Metric;
-use lowtide::polling::forecasts::For;
+use lowtide::polling::forecasts::ForecastPurpose;
 use lowtide::polling::poller;
 use lowtide::sandbox::clock::SteppedClock;
-use lowtide::sandbox::scenario::{Credit, DepositPlan, DivisionPlan, InvoicePlan, SHIPPED, Scenario, When};
-use lowtide::sandbox::server::{API_KEY, PATH, Sandbox};
-use lowtide::sandbox::world::{Entry, World};
+use lowtide::sandbox::scenario::{CreditLimit, DepositPlan, DepositTime, DivisionPlan, InvoicePlan, SHIPPED, Scenario};
+use lowtide::sandbox::server::{API_KEY, PATH, SandboxServer};
+use lowtide::sandbox::world::{SimulatedEntry, SimulatedWorld};
 use lowtide::util::clock::Clock;
 use lowtide::util::secret::Redactor;
 use rust_decimal::Decimal;
@@ -105,7 +105,7 @@ fn funds() -> Vec<Fund> {
         let mut scenario = scenario::parse(name, text).unwrap();
         // Limits are of real time, and this time is none.
         scenario.rate_limit.clear();
-        let limited = scenario.divisions.iter().filter(|plan| plan.credit != Credit::Unlimited);
+        let limited = scenario.divisions.iter().filter(|plan| plan.credit != CreditLimit::Unlimited);
         let fund = |plan: &DivisionPlan| Fund {
             name: if scenario.divisions.len() > 1 { format!("{name}: {}", plan.name) } else { (*name).to_owned() },
             scenario: scenario.clone(),
@@ -117,14 +117,14 @@ fn funds() -> Vec<Fund> {
 }
 
 impl Fund {
-    fn available(&self, world: &World) -> Decimal {
+    fn available(&self, world: &SimulatedWorld) -> Decimal {
         world.sheet(self.division).unwrap().available().unwrap()
     }
 
     /// What was bought after `from`.
-    fn bought(&self, world: &World, from: Time) -> Decimal {
-        let of_fund = |entry: &Entry| self.scenario.shared_funds || entry.division == self.division;
-        let its = |entry: &&Entry| of_fund(entry) && entry.kind == "Charge";
+    fn bought(&self, world: &SimulatedWorld, from: Time) -> Decimal {
+        let of_fund = |entry: &SimulatedEntry| self.scenario.shared_funds || entry.division == self.division;
+        let its = |entry: &&SimulatedEntry| of_fund(entry) && entry.kind == "Charge";
         world.entries().iter().filter(its).filter(|entry| entry.at > from).map(|entry| -entry.change).sum()
     }
 
@@ -132,16 +132,18 @@ impl Fund {
     /// scenario lasts, an invoice comes in the third week, at another cycle for each seed; it leaves a little less than two
     /// weeks' purchases, and the rule warns below these.
     fn alert(&self, seed: u64) -> Alert {
-        let mut world = World::new(&self.scenario, start(), seed);
+        let mut world = SimulatedWorld::new(&self.scenario, start(), seed);
         let cycles = u32::try_from(self.scenario.length.as_secs() / CYCLE.as_secs()).unwrap();
         for at in (0..=cycles).map(|cycle| CYCLE * cycle) {
             world.advance(start() + at);
-            if self.available(&world) < DEMO_THRESHOLD && !self.scenario.faults.iter().any(|fault| fault.lasts_at(at)) {
+            if self.available(&world) < DEMO_THRESHOLD
+                && !self.scenario.faults.iter().any(|fault| fault.is_active_at(at))
+            {
                 let scenario = without_deposits_after(self.scenario.clone(), at);
                 return Alert { scenario, at: start() + at, threshold: DEMO_THRESHOLD };
             }
         }
-        let mut world = World::new(&self.scenario, start(), seed);
+        let mut world = SimulatedWorld::new(&self.scenario, start(), seed);
         let chosen = DAY * CHOSEN_DAY + CYCLE * u32::try_from(seed % CYCLES_A_WEEK).unwrap();
         world.advance(start() + chosen);
         let threshold = (self.bought(&world, start() + chosen - DAY * 28) / Decimal::TWO).ceil();
@@ -156,7 +158,7 @@ impl Fund {
     fn try_deposit(&self, seed: u64) -> Outcome {
         let alert = self.alert(seed);
         // The same life as the one that is read, since it depends on nothing but the seed.
-        let mut world = World::new(&alert.scenario, start(), seed);
+        let mut world = SimulatedWorld::new(&alert.scenario, start(), seed);
         world.advance(alert.at);
         let available = self.available(&world);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -184,12 +186,12 @@ impl Fund {
 fn without_deposits_after(mut scenario: Scenario, until: Duration) -> Scenario {
     let until_then = |deposit: &DepositPlan| {
         let (first, every) = match (deposit.on, deposit.every) {
-            (When::Ago(_), None) => return vec![deposit.clone()],
-            (When::Ago(_), Some(_)) => panic!("no shipped scenario repeats a deposit from before its start"),
-            (When::After(first), every) => (first, every),
+            (DepositTime::Ago(_), None) => return vec![deposit.clone()],
+            (DepositTime::Ago(_), Some(_)) => panic!("no shipped scenario repeats a deposit from before its start"),
+            (DepositTime::After(first), every) => (first, every),
         };
         let times = std::iter::successors(Some(first), |at| Some(*at + every?)).take_while(|at| *at <= until);
-        times.map(|at| DepositPlan { on: When::After(at), every: None, ..deposit.clone() }).collect()
+        times.map(|at| DepositPlan { on: DepositTime::After(at), every: None, ..deposit.clone() }).collect()
     };
     for plan in &mut scenario.divisions {
         plan.deposits = plan.deposits.iter().flat_map(until_then).collect();
@@ -215,21 +217,21 @@ fn configuration(base_url: &str, division: u64, threshold: Decimal) -> Config {
 /// Reads the account over HTTP when its alert is raised. It has this much available then.
 async fn read(alert: &Alert, division: u64, available: Decimal, seed: u64) -> Said {
     let clock = SteppedClock::new(start());
-    let sandbox = Sandbox::new(alert.scenario.clone(), seed, Arc::clone(&clock) as _, Arc::new(()));
+    let sandbox = SandboxServer::new(alert.scenario.clone(), seed, Arc::clone(&clock) as _, Arc::new(()));
     clock.advance(alert.at);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}{PATH}", listener.local_addr().unwrap());
     let server = tokio::spawn(sandbox.serve(listener));
     let clock: Arc<dyn Clock> = clock;
     let config = configuration(&base_url, division, alert.threshold);
-    let watches = lowtide::app::watches(&config, &Redactor::default(), &clock).unwrap();
-    let harvest = poller::read_once(&watches[0], &clock, For::Messages).await;
+    let watches = lowtide::app::build_policies(&config, &Redactor::default(), &clock).unwrap();
+    let harvest = poller::read_once(&watches[0], &clock, ForecastPurpose::Messages).await;
     server.abort();
-    let read = &harvest.reads[0];
+    let read = &harvest.divisions[0];
     let funds = read.balance.as_ref().unwrap().reading(Metric::AvailableFunds);
     assert!(matches!(&funds, Reading::Amount(it) if it.amount == available), "{funds:?}");
-    let (prospect, rule) = (read.prospect.as_ref().unwrap(), &config.rules[0]);
-    let ahead = prospect.ahead(rule).unwrap();
+    let (prospect, rule) = (read.forecast.as_ref().unwrap(), &config.rules[0]);
+    let ahead = prospect.summary(rule).unwrap();
     let deposit = ahead.deposit.unwrap_or_else(|| panic!("no deposit is asked for: {ahead:?}")).amount;
     let last = prospect.chart(rule).unwrap().future[usize::try_from(DAYS).unwrap()];
     Said { deposit, middle: available - last.middle, high: available - last.low }

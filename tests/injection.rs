@@ -16,15 +16,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bin::{World, wait_until};
 use lowtide::domain::Name;
-use lowtide::domain::alert::{AlertKey, Kind};
-use lowtide::domain::balance::Outlook;
-use lowtide::domain::event::{Event, Subject, UnreadableEvent};
+use lowtide::domain::alert::{AlertKey, TransitionKind};
+use lowtide::domain::balance::Persistence;
+use lowtide::domain::event::{Event, EventSubject, UnreadableEvent};
 use lowtide::domain::rule::Severity;
-use lowtide::notify::channels::email::{Email, EmailOptions, Tls};
-use lowtide::notify::channels::slack::Slack;
-use lowtide::notify::{Content, Item, Message, Notifier, RuleWords, Via, Words};
+use lowtide::notify::channels::email::{EmailNotifier, EmailOptions, SmtpTls};
+use lowtide::notify::channels::slack::SlackNotifier;
+use lowtide::notify::{FallbackOrigin, Message, MessageContent, MessageContext, MessageEvent, Notifier, RuleTexts};
 use lowtide::util::http_client;
-use lowtide::util::http_client::WebOptions;
+use lowtide::util::http_client::HttpClientOptions;
 use lowtide::util::secret::{Redactor, Secret};
 use serde_json::{Value, json};
 use support::faults::{Fault, FaultServer, ok, status};
@@ -102,11 +102,11 @@ const PLACES: [Place; 8] = [
 ];
 
 /// A message with a text in a place, and the words that go with it.
-fn with(place: Place, text: &str) -> (Message, Words) {
+fn with(place: Place, text: &str) -> (Message, MessageContext) {
     let mut event = warning(if place == Place::Division { text } else { "History" });
     let mut words = words();
     let mut via = None;
-    let Subject::Threshold(threshold) = &mut event.subject else { panic!("a threshold") };
+    let EventSubject::Threshold(threshold) = &mut event.subject else { panic!("a threshold") };
     match place {
         Place::Division => {}
         Place::Account => {
@@ -119,22 +119,22 @@ fn with(place: Place, text: &str) -> (Message, Words) {
             words.rules = BTreeMap::from([(Name::from(text), rule)]);
         }
         Place::Description | Place::Link => {
-            let rule = RuleWords {
+            let rule = RuleTexts {
                 description: Some(if place == Place::Description { text } else { "Ask." }.to_owned()),
                 link: (place == Place::Link).then(|| format!("https://example.com/{text}")),
             };
             words.rules.insert("available-funds".into(), rule);
         }
         Place::Reason => {
-            event = Event { subject: Subject::Unreadable(unreadable(text)), ..event };
+            event = Event { subject: EventSubject::Unreadable(unreadable(text)), ..event };
         }
-        Place::Via => via = Some(Via { notifier: "slack".into(), error: text.to_owned() }),
+        Place::Via => via = Some(FallbackOrigin { notifier: "slack".into(), error: text.to_owned() }),
         Place::Notifier => {
-            let subject = Subject::NotifierFailing { notifier: text.into(), since: now(), error: text.to_owned() };
+            let subject = EventSubject::NotifierFailing { notifier: text.into(), since: now(), error: text.to_owned() };
             event = Event { subject, ..event };
         }
     }
-    let content = Content::Events(vec![Item { event: event.into(), omitted: 0, via }]);
+    let content = MessageContent::Events(vec![MessageEvent { event: event.into(), omitted: 0, in_place_of: via }]);
     (Message { content, ..message(Vec::new()) }, words)
 }
 
@@ -142,13 +142,13 @@ fn unreadable(reason: &str) -> UnreadableEvent {
     UnreadableEvent {
         key: AlertKey { account: "acme".into(), division: Some(7), rule: "unreadable".into() },
         division_name: None,
-        kind: Kind::Raised,
+        kind: TransitionKind::Raised,
         level: Severity::Warning,
         since: now(),
         reason: Some(reason.to_owned()),
-        outlook: Some(Outlook::MayHeal),
-        standing_still: Vec::new(),
-        blind: Vec::new(),
+        persistence: Some(Persistence::Transient),
+        firing_alerts: Vec::new(),
+        unevaluated_rules: Vec::new(),
         next_reminder: None,
     }
 }
@@ -162,7 +162,7 @@ struct Post {
 
 impl Post {
     async fn open() -> Self {
-        let options = WebOptions { timeout: Duration::from_secs(5), extra_ca_pem: None, loopback: true };
+        let options = HttpClientOptions { timeout: Duration::from_secs(5), extra_ca_pem: None, loopback: true };
         Self {
             http: http_client::client(&options).unwrap(),
             slack: FaultServer::plain(status("200 OK", &[], "ok")),
@@ -170,23 +170,24 @@ impl Post {
         }
     }
 
-    async fn send(&self, message: &Message, words: Words) -> (Value, Conversation) {
+    async fn send(&self, message: &Message, words: MessageContext) -> (Value, Conversation) {
         let words = Arc::new(words);
         let http = self.http.clone();
         let url = Secret::new(format!("{}/services/T/B/x", self.slack.base()));
-        let slack = Slack::new("slack".into(), url, BTreeMap::new(), http, Arc::clone(&words), Redactor::default());
+        let slack =
+            SlackNotifier::new("slack".into(), url, BTreeMap::new(), http, Arc::clone(&words), Redactor::default());
         slack.send(message).await.unwrap();
         let options = EmailOptions {
             host: "127.0.0.1".to_owned(),
             port: self.mail.address.port(),
-            tls: Tls::None,
+            tls: SmtpTls::None,
             credentials: None,
             from: "Lowtide <lowtide@example.com>".parse().unwrap(),
             to: vec!["a@example.com".parse().unwrap()],
             ca_pem: None,
             timeout: Duration::from_secs(5),
         };
-        Email::new(options, words, Redactor::default()).unwrap().send(message).await.unwrap();
+        EmailNotifier::new(options, words, Redactor::default()).unwrap().send(message).await.unwrap();
         let request = self.slack.requests().pop().unwrap();
         let body = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
         (body, self.mail.conversations().pop().unwrap())

@@ -12,12 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lowtide::alerting::state::State;
 use lowtide::domain::Name;
-use lowtide::domain::alert::{AlertKey, Kind};
-use lowtide::domain::event::Subject;
-use lowtide::domain::report::Page;
-use lowtide::notify::delivery::{Desk, Worker, pause_after};
-use lowtide::notify::{Content, Delivered, Message, Notifier, Refusal, SendError};
-use lowtide::state::Book;
+use lowtide::domain::alert::{AlertKey, TransitionKind};
+use lowtide::domain::event::EventSubject;
+use lowtide::domain::report::ReportPage;
+use lowtide::notify::delivery::{DeliveryWorker, Route, retry_delay};
+use lowtide::notify::{Delivered, Message, MessageContent, Notifier, RecipientRefusal, SendError};
+use lowtide::state::StateStore;
 use lowtide::util::clock::Clock;
 use proptest::prelude::*;
 use stepped::{Disk, Stepped, epoch};
@@ -42,15 +42,15 @@ struct Fake {
 #[async_trait]
 impl Notifier for Fake {
     async fn send(&self, message: &Message) -> Answer {
-        let Content::Events(items) = &message.content else { panic!("no events") };
+        let MessageContent::Events(items) = &message.content else { panic!("no events") };
         let told = items.iter().map(|item| {
             let what = match &item.event.subject {
-                Subject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.account),
-                Subject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
-                Subject::NotifierRecovered { notifier, .. } => format!("{notifier} recovered"),
+                EventSubject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.account),
+                EventSubject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
+                EventSubject::NotifierRecovered { notifier, .. } => format!("{notifier} recovered"),
                 _ => "other".to_owned(),
             };
-            let via = item.via.as_ref().map(|via| format!(" via {}", via.notifier)).unwrap_or_default();
+            let via = item.in_place_of.as_ref().map(|via| format!(" via {}", via.notifier)).unwrap_or_default();
             let omitted = if item.omitted > 0 { format!(" after {} more", item.omitted) } else { String::new() };
             what + &via + &omitted
         });
@@ -64,7 +64,7 @@ impl Notifier for Fake {
         (self.answers)(message, tries)
     }
 
-    fn one_by_one(&self) -> bool {
+    fn one_event_per_request(&self) -> bool {
         self.one_by_one
     }
 
@@ -99,7 +99,7 @@ impl Seat {
 }
 
 struct Bench {
-    book: Arc<Book>,
+    book: Arc<StateStore>,
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -125,10 +125,10 @@ impl Bench {
 
     fn of(seats: Vec<Seat>) -> Self {
         let clock: Arc<dyn Clock> = Stepped::begin();
-        Self::with_book(seats, clock, Arc::new(Book::new(State::default(), Arc::new(Disk))))
+        Self::with_book(seats, clock, Arc::new(StateStore::new(State::default(), Arc::new(Disk))))
     }
 
-    fn with_book(seats: Vec<Seat>, clock: Arc<dyn Clock>, book: Arc<Book>) -> Self {
+    fn with_book(seats: Vec<Seat>, clock: Arc<dyn Clock>, book: Arc<StateStore>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = seats.iter().map(|seat| Name::from(seat.name)).collect();
         let (mut tasks, mut asked) = (JoinSet::new(), BTreeMap::new());
@@ -137,8 +137,8 @@ impl Bench {
             asked.insert(name, Arc::clone(&log));
             let (clock, tries) = (Arc::clone(&clock), Mutex::new(0));
             let fake = Fake { clock: Arc::clone(&clock), answers, asked: log, tries, one_by_one, recipients };
-            let desk = Desk { notifier: Arc::new(fake), fallback: fallback.map(Name::from), quiet_hours: None };
-            let worker = Worker::new(name.into(), desk, everyone.clone(), Arc::clone(&book), clock);
+            let desk = Route { notifier: Arc::new(fake), fallback: fallback.map(Name::from), quiet_hours: None };
+            let worker = DeliveryWorker::new(name.into(), desk, everyone.clone(), Arc::clone(&book), clock);
             tasks.spawn(worker.run(stopped.clone()));
         }
         Self { book, clock, stop, tasks, asked }
@@ -150,14 +150,14 @@ impl Bench {
         self.end().await;
         let names: BTreeMap<&str, Option<&str>> = seats.iter().map(|seat| (seat.name, seat.fallback)).collect();
         let follow = |state: &mut State| {
-            state.ask_new_fallbacks(|name| names.get(name).copied().flatten().map(Name::from));
-            (state.forget_notifiers(|name| names.contains_key(name)), true)
+            state.hand_over_to_new_fallbacks(|name| names.get(name).copied().flatten().map(Name::from));
+            (state.drop_unconfigured_notifiers(|name| names.contains_key(name)), true)
         };
         book.change(follow).await;
         Self::with_book(seats, clock, book)
     }
 
-    async fn owe(&self, account: &str, kind: Kind, to: &[&str]) {
+    async fn owe(&self, account: &str, kind: TransitionKind, to: &[&str]) {
         stepped::owe(&self.book, self.clock.now(), account, kind, to).await;
     }
 
@@ -174,7 +174,7 @@ impl Bench {
     }
 
     fn owed(&self, name: &str) -> usize {
-        self.book.read(|state| state.owed_to(name).count())
+        self.book.read(|state| state.pending_for(name).count())
     }
 
     async fn end(mut self) {
@@ -192,7 +192,7 @@ fn always(answer: fn() -> Answer) -> Answers {
 #[tokio::test(start_paused = true)]
 async fn what_is_delivered_is_owed_no_more_and_never_sent_again() {
     let bench = Bench::new(&[("slack", None, always(ok))]);
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(3600).await;
     assert_eq!(bench.asked("slack"), [(0, vec!["raised acme".to_owned()])]);
     assert_eq!(bench.owed("slack"), 0);
@@ -202,7 +202,7 @@ async fn what_is_delivered_is_owed_no_more_and_never_sent_again() {
 #[tokio::test(start_paused = true)]
 async fn a_failing_notifier_is_tried_again_with_growing_pauses_and_what_it_owes_stays_owed() {
     let bench = Bench::new(&[("slack", None, always(|| fails(false)))]);
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(4 * 3600).await;
     let times: Vec<i64> = bench.asked("slack").iter().map(|(at, _)| *at).collect();
     let pauses: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -216,7 +216,7 @@ async fn a_failing_notifier_is_tried_again_with_growing_pauses_and_what_it_owes_
 #[tokio::test(start_paused = true)]
 async fn after_five_minutes_of_failure_the_fallback_is_told_and_says_so_and_only_once() {
     let bench = Bench::new(&[("slack", Some("mail"), always(|| fails(false))), ("mail", None, always(ok))]);
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(299).await;
     assert!(bench.told("mail").is_empty());
     bench.pass(3).await;
@@ -230,7 +230,7 @@ async fn after_five_minutes_of_failure_the_fallback_is_told_and_says_so_and_only
 #[tokio::test(start_paused = true)]
 async fn a_permanent_refusal_goes_to_the_fallback_at_once_and_is_owed_no_more() {
     let bench = Bench::new(&[("slack", Some("mail"), always(|| fails(true))), ("mail", None, always(ok))]);
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(1).await;
     assert_eq!(bench.told("mail"), ["raised acme via slack"]);
     assert_eq!((bench.owed("slack"), bench.asked("slack").len()), (0, 1));
@@ -240,7 +240,7 @@ async fn a_permanent_refusal_goes_to_the_fallback_at_once_and_is_owed_no_more() 
 #[tokio::test(start_paused = true)]
 async fn a_fallback_that_is_told_the_same_event_anyway_is_not_told_twice() {
     let bench = Bench::new(&[("slack", Some("mail"), always(|| fails(true))), ("mail", None, always(ok))]);
-    bench.owe("acme", Kind::Raised, &["slack", "mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack", "mail"]).await;
     bench.pass(600).await;
     assert_eq!(bench.told("mail"), ["raised acme"]);
     bench.end().await;
@@ -249,10 +249,10 @@ async fn a_fallback_that_is_told_the_same_event_anyway_is_not_told_twice() {
 #[tokio::test(start_paused = true)]
 async fn whoever_heard_the_beginning_through_a_fallback_hears_the_end() {
     let bench = Bench::new(&[("slack", Some("mail"), always(|| fails(true))), ("mail", None, always(ok))]);
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(1).await;
     let key = AlertKey { account: "acme".into(), division: None, rule: "funds".into() };
-    let told = bench.book.read(|state| state.told_or_owed(&key));
+    let told = bench.book.read(|state| state.notified_or_pending(&key));
     assert_eq!(told, BTreeSet::from([Name::from("mail")]));
     bench.end().await;
 }
@@ -263,7 +263,7 @@ async fn a_notifier_that_failed_for_an_hour_is_reported_through_the_others_and_s
         |answer: fn() -> Answer| -> Answers { Arc::new(move |_, tries| if tries < 25 { answer() } else { ok() }) };
     let bench =
         Bench::new(&[("slack", None, until(|| fails(false))), ("mail", None, always(ok)), ("other", None, always(ok))]);
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(3500).await;
     assert!(bench.told("mail").is_empty());
     bench.pass(200).await;
@@ -281,13 +281,13 @@ async fn a_notifier_that_was_down_for_a_day_tells_everything_in_one_message_with
     let open = Arc::clone(&gate);
     let answers: Answers = Arc::new(move |_, _| if *open.lock().unwrap() { ok() } else { fails(false) });
     let bench = Bench::new(&[("slack", None, answers)]);
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     for _ in 0..5 {
         bench.pass(4 * 3600).await;
-        bench.owe("acme", Kind::Reminder, &["slack"]).await;
+        bench.owe("acme", TransitionKind::Reminder, &["slack"]).await;
     }
-    bench.owe("other", Kind::Raised, &["slack"]).await;
-    bench.owe("acme", Kind::Resolved, &["slack"]).await;
+    bench.owe("other", TransitionKind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Resolved, &["slack"]).await;
     *gate.lock().unwrap() = true;
     bench.pass(400).await;
     let last = bench.asked("slack").pop().unwrap().1;
@@ -299,12 +299,12 @@ async fn a_notifier_that_was_down_for_a_day_tells_everything_in_one_message_with
 #[tokio::test(start_paused = true)]
 async fn of_an_alerts_events_ten_are_kept_the_oldest_and_the_newest_and_the_rest_is_counted() {
     let bench = Bench::new(&[("slack", None, always(|| fails(false)))]);
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     for _ in 0..15 {
         bench.pass(10).await;
-        bench.owe("acme", Kind::Escalated, &["slack"]).await;
+        bench.owe("acme", TransitionKind::Escalated, &["slack"]).await;
         bench.pass(10).await;
-        bench.owe("acme", Kind::Eased, &["slack"]).await;
+        bench.owe("acme", TransitionKind::Eased, &["slack"]).await;
     }
     bench.pass(600).await;
     let last = bench.asked("slack").pop().unwrap().1;
@@ -326,10 +326,11 @@ async fn a_notifier_that_hangs_delays_no_other() {
     }
     let bench = Bench::new(&[("slack", None, always(ok))]);
     let (stop, stopped) = watch::channel(false);
-    let desk = Desk { notifier: Arc::new(Hangs), fallback: None, quiet_hours: None };
-    let worker = Worker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.book), Arc::clone(&bench.clock));
+    let desk = Route { notifier: Arc::new(Hangs), fallback: None, quiet_hours: None };
+    let worker =
+        DeliveryWorker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.book), Arc::clone(&bench.clock));
     let hanging = tokio::spawn(worker.run(stopped));
-    bench.owe("acme", Kind::Raised, &["mail", "slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail", "slack"]).await;
     bench.pass(1).await;
     assert_eq!(bench.asked("slack"), [(0, vec!["raised acme".to_owned()])]);
     assert_eq!(bench.owed("mail"), 1);
@@ -354,10 +355,11 @@ async fn a_retry_that_hangs_does_not_keep_the_fallback_from_being_asked() {
     }
     let bench = Bench::new(&[("slack", None, always(ok))]);
     let (stop, stopped) = watch::channel(false);
-    let desk = Desk { notifier: Arc::new(Slow(Mutex::new(0))), fallback: Some("slack".into()), quiet_hours: None };
-    let worker = Worker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.book), Arc::clone(&bench.clock));
+    let desk = Route { notifier: Arc::new(Slow(Mutex::new(0))), fallback: Some("slack".into()), quiet_hours: None };
+    let worker =
+        DeliveryWorker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.book), Arc::clone(&bench.clock));
     let slow = tokio::spawn(worker.run(stopped));
-    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(302).await;
     assert_eq!(bench.told("slack"), ["raised acme via mail"]);
     bench.pass(600).await;
@@ -369,9 +371,9 @@ async fn a_retry_that_hangs_does_not_keep_the_fallback_from_being_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recipient_refused_for_the_moment_is_retried_alone_and_holds_up_nobody() {
-    let answers: Answers = Arc::new(|message, _| match &message.only {
+    let answers: Answers = Arc::new(|message, _| match &message.remaining_recipients {
         None => Ok(Delivered {
-            deferred: vec![Refusal { recipient: "b@x".to_owned(), reason: "450".to_owned() }],
+            deferred: vec![RecipientRefusal { recipient: "b@x".to_owned(), reason: "450".to_owned() }],
             ..Delivered::default()
         }),
         Some(only) => {
@@ -380,7 +382,7 @@ async fn a_recipient_refused_for_the_moment_is_retried_alone_and_holds_up_nobody
         }
     });
     let bench = Bench::new(&[("mail", Some("slack"), answers), ("slack", None, always(ok))]);
-    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(60).await;
     assert_eq!(bench.asked("mail").len(), 2);
     assert_eq!(bench.owed("mail"), 0);
@@ -390,15 +392,15 @@ async fn a_recipient_refused_for_the_moment_is_retried_alone_and_holds_up_nobody
 
 #[tokio::test(start_paused = true)]
 async fn a_recipient_refused_for_good_when_retried_alone_says_nothing_about_the_notifier() {
-    let answers: Answers = Arc::new(|message, _| match &message.only {
+    let answers: Answers = Arc::new(|message, _| match &message.remaining_recipients {
         None => {
-            let refusal = Refusal { recipient: "b@x".to_owned(), reason: "450".to_owned() };
+            let refusal = RecipientRefusal { recipient: "b@x".to_owned(), reason: "450".to_owned() };
             Ok(Delivered { deferred: vec![refusal], ..Delivered::default() })
         }
         Some(_) => fails(true),
     });
     let bench = Bench::new(&[("mail", Some("slack"), answers), ("slack", None, always(ok))]);
-    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(2 * 3600).await;
     assert_eq!((bench.asked("mail").len(), bench.owed("mail")), (2, 0));
     assert!(bench.told("slack").is_empty(), "{:?}", bench.told("slack"));
@@ -413,10 +415,10 @@ async fn a_failure_of_long_ago_does_not_hurry_a_new_event_to_the_fallback() {
         _ => ok(),
     });
     let bench = Bench::new(&[("slack", Some("mail"), answers), ("mail", None, always(ok))]);
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(1800).await;
     assert_eq!(bench.told("mail"), ["raised acme via slack"]);
-    bench.owe("other", Kind::Raised, &["slack"]).await;
+    bench.owe("other", TransitionKind::Raised, &["slack"]).await;
     bench.pass(600).await;
     assert_eq!(bench.told("mail"), ["raised acme via slack"]);
     assert_eq!(bench.told("slack"), ["raised acme", "raised other", "raised other"]);
@@ -435,9 +437,9 @@ async fn a_pause_that_the_server_asks_for_is_obeyed() {
         _ => ok(),
     });
     let bench = Bench::new(&[("slack", None, answers)]);
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(1).await;
-    bench.owe("other", Kind::Raised, &["slack"]).await;
+    bench.owe("other", TransitionKind::Raised, &["slack"]).await;
     bench.pass(600).await;
     assert_eq!(bench.asked("slack")[1], (120, vec!["raised acme".to_owned(), "raised other".to_owned()]));
     bench.end().await;
@@ -445,7 +447,7 @@ async fn a_pause_that_the_server_asks_for_is_obeyed() {
 
 /// What an event is about: its account.
 fn account_of(message: &Message) -> String {
-    let Content::Events(items) = &message.content else { panic!("no events") };
+    let MessageContent::Events(items) = &message.content else { panic!("no events") };
     items[0].event.alert().map(|key| key.account.to_string()).unwrap_or_default()
 }
 
@@ -457,14 +459,16 @@ fn fails_for(part: &'static str) -> Answers {
 #[tokio::test(start_paused = true)]
 async fn one_alert_that_fails_delays_no_other_and_keeps_its_order() {
     let bench = Bench::of(vec![Seat::one_by_one(fails_for("bad"))]);
-    bench.owe("bad", Kind::Raised, &["hook"]).await;
-    bench.owe("good", Kind::Escalated, &["hook"]).await;
+    bench.owe("bad", TransitionKind::Raised, &["hook"]).await;
+    bench.owe("good", TransitionKind::Escalated, &["hook"]).await;
     bench.pass(1).await;
     assert_eq!((bench.owed("hook"), bench.told("hook").last().unwrap().as_str()), (1, "escalated good"));
     for hour in 1..=4i64 {
-        bench.owe("bad", if hour % 2 == 0 { Kind::Eased } else { Kind::Escalated }, &["hook"]).await;
+        bench
+            .owe("bad", if hour % 2 == 0 { TransitionKind::Eased } else { TransitionKind::Escalated }, &["hook"])
+            .await;
         bench.pass(3600).await;
-        bench.owe("good", Kind::Eased, &["hook"]).await;
+        bench.owe("good", TransitionKind::Eased, &["hook"]).await;
         bench.pass(1).await;
         let one = usize::try_from(1 + hour).unwrap();
         assert_eq!(bench.owed("hook"), one, "all of the one, nothing of the other");
@@ -492,19 +496,20 @@ async fn a_notice_that_a_division_is_gone_stays_in_order_with_its_alerts() {
             },
         );
     let bench = Bench::of(vec![Seat::one_by_one(answers)]);
-    bench.owe("acme", Kind::Raised, &["hook"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["hook"]).await;
     bench.pass(10).await;
     let gone = |state: &mut State| {
         for account in ["acme", "other"] {
             let rules = vec!["funds".into()];
-            let subject = Subject::Unwatched { account: account.into(), division: None, division_name: None, rules };
-            state.owe(subject, bench.clock.now(), &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+            let subject =
+                EventSubject::Unwatched { account: account.into(), division: None, division_name: None, rules };
+            state.enqueue_one(subject, bench.clock.now(), &BTreeSet::from(["hook".into()]), &BTreeMap::new());
         }
         ((), true)
     };
     bench.book.change(gone).await;
     bench.pass(10).await;
-    bench.owe("acme", Kind::Raised, &["hook"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["hook"]).await;
     bench.pass(100).await;
     assert_eq!(bench.owed("hook"), 3, "of the one nothing overtakes; the other's notice is out");
     let before = bench.asked("hook").len();
@@ -518,16 +523,16 @@ async fn a_notice_that_a_division_is_gone_stays_in_order_with_its_alerts() {
 async fn the_fallback_gets_an_alert_that_fails_while_others_pass() {
     let hook = Seat { fallback: Some("mail"), ..Seat::one_by_one(fails_for("bad")) };
     let bench = Bench::of(vec![hook, Seat::new("mail", always(ok))]);
-    bench.owe("bad", Kind::Raised, &["hook"]).await;
+    bench.owe("bad", TransitionKind::Raised, &["hook"]).await;
     for minute in 0..5 {
         assert!(bench.told("mail").is_empty(), "after {minute} minutes");
-        bench.owe(&format!("good{minute}"), Kind::Raised, &["hook"]).await;
+        bench.owe(&format!("good{minute}"), TransitionKind::Raised, &["hook"]).await;
         bench.pass(60).await;
     }
     bench.pass(2).await;
     assert_eq!(bench.told("mail"), ["raised bad via hook"]);
-    bench.owe("bad", Kind::Escalated, &["hook"]).await;
-    bench.owe("good0", Kind::Escalated, &["hook"]).await;
+    bench.owe("bad", TransitionKind::Escalated, &["hook"]).await;
+    bench.owe("good0", TransitionKind::Escalated, &["hook"]).await;
     bench.pass(2).await;
     assert_eq!(bench.told("mail"), ["raised bad via hook", "escalated bad via hook"], "what is new of it, at once");
     bench.pass(3600).await;
@@ -545,7 +550,7 @@ async fn a_dead_endpoint_is_asked_rarely_even_with_five_hundred_alerts() {
     let bench = Bench::of(vec![hook, Seat::new("mail", always(ok))]);
     let fall = |state: &mut State| {
         for n in 0..500 {
-            let kind = if n % 50 == 49 { Kind::Escalated } else { Kind::Raised };
+            let kind = if n % 50 == 49 { TransitionKind::Escalated } else { TransitionKind::Raised };
             stepped::queue(state, epoch(), &format!("a{n}"), kind, &["hook"]);
         }
         ((), true)
@@ -570,10 +575,10 @@ async fn a_dead_endpoint_is_asked_rarely_even_with_five_hundred_alerts() {
 
 #[tokio::test(start_paused = true)]
 async fn many_alerts_that_fail_do_not_stop_those_that_pass() {
-    for good in [Kind::Raised, Kind::Escalated] {
+    for good in [TransitionKind::Raised, TransitionKind::Escalated] {
         let bench = Bench::of(vec![Seat::one_by_one(fails_for("bad"))]);
         for n in 0..100 {
-            bench.owe(&format!("bad{n}"), Kind::Escalated, &["hook"]).await;
+            bench.owe(&format!("bad{n}"), TransitionKind::Escalated, &["hook"]).await;
         }
         for n in 0..100 {
             bench.owe(&format!("good{n}"), good, &["hook"]).await;
@@ -599,8 +604,8 @@ async fn a_pause_that_the_server_asks_for_holds_for_all_alerts_of_a_notifier() {
         _ => ok(),
     });
     let bench = Bench::of(vec![Seat::one_by_one(answers)]);
-    bench.owe("a", Kind::Raised, &["hook"]).await;
-    bench.owe("b", Kind::Raised, &["hook"]).await;
+    bench.owe("a", TransitionKind::Raised, &["hook"]).await;
+    bench.owe("b", TransitionKind::Raised, &["hook"]).await;
     bench.pass(119).await;
     assert_eq!(bench.told("hook"), ["raised a"]);
     bench.pass(10).await;
@@ -617,21 +622,22 @@ fn mail_server(
 ) -> Answers {
     let heard = Arc::clone(heard);
     Arc::new(move |message, _| {
-        let wanted = |it: &&&str| message.only.as_ref().is_none_or(|only| only.iter().any(|one| one == **it));
+        let wanted =
+            |it: &&&str| message.remaining_recipients.as_ref().is_none_or(|only| only.iter().any(|one| one == **it));
         let now = clock();
         let (later, taken): (Vec<&str>, Vec<&str>) =
             all.iter().filter(wanted).copied().partition(|it| puts_off(it, now));
         if taken.is_empty() {
             return fails(false);
         }
-        let Content::Events(items) = &message.content else { panic!("no events") };
+        let MessageContent::Events(items) = &message.content else { panic!("no events") };
         for who in taken {
-            let what = |item: &lowtide::notify::Item| {
+            let what = |item: &lowtide::notify::MessageEvent| {
                 format!("{} {}", item.event.kind().unwrap().name(), item.event.alert().unwrap().account)
             };
             heard.lock().unwrap().entry(who).or_default().extend(items.iter().map(what));
         }
-        let refusal = |it: &&str| Refusal { recipient: (*it).to_owned(), reason: "451 later".to_owned() };
+        let refusal = |it: &&str| RecipientRefusal { recipient: (*it).to_owned(), reason: "451 later".to_owned() };
         Ok(Delivered { deferred: later.iter().map(refusal).collect(), ..Delivered::default() })
     })
 }
@@ -654,9 +660,9 @@ fn mail_bench(puts_off: fn(&str, i64) -> bool) -> (Bench, Heard) {
 #[tokio::test(start_paused = true)]
 async fn a_deferred_recipient_never_hears_an_older_state_after_a_newer() {
     let (bench, heard) = mail_bench(|who, now| who == "r2" && now < 5);
-    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(5).await;
-    bench.owe("acme", Kind::Resolved, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Resolved, &["mail"]).await;
     bench.pass(1).await;
     assert_eq!(heard.lock().unwrap()["r1"], ["raised acme", "resolved acme"], "the others hear it at once");
     bench.pass(60).await;
@@ -670,9 +676,9 @@ async fn a_deferred_recipient_never_hears_an_older_state_after_a_newer() {
 #[tokio::test(start_paused = true)]
 async fn what_is_new_is_tried_at_once_for_a_deferred_recipient() {
     let (bench, heard) = mail_bench(|who, now| who == "r2" && now < 3000);
-    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(3001).await;
-    bench.owe("beta", Kind::Escalated, &["mail"]).await;
+    bench.owe("beta", TransitionKind::Escalated, &["mail"]).await;
     bench.pass(1).await;
     assert_eq!(heard.lock().unwrap()["r2"], ["raised acme", "escalated beta"]);
     bench.end().await;
@@ -681,9 +687,9 @@ async fn what_is_new_is_tried_at_once_for_a_deferred_recipient() {
 #[tokio::test(start_paused = true)]
 async fn a_recipient_deferred_for_long_holds_up_no_other_deferred_one() {
     let (bench, heard) = mail_bench(|who, now| who == "r2" || (who == "r3" && (5..20).contains(&now)));
-    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(10).await;
-    bench.owe("beta", Kind::Raised, &["mail"]).await;
+    bench.owe("beta", TransitionKind::Raised, &["mail"]).await;
     bench.pass(100).await;
     assert_eq!(heard.lock().unwrap()["r3"], ["raised acme", "raised beta"]);
     assert!(!heard.lock().unwrap().contains_key("r2") && bench.told("slack").is_empty());
@@ -702,7 +708,9 @@ fn a_life_with_recipients_put_off(events: &[(u64, usize)], spans: &[(usize, i64,
         let bench = Bench::of(vec![Seat::mail(ALL, mail_server(ALL, puts_off, &heard, now))]);
         let mut expected = Vec::new();
         for (n, (pause, account)) in events.iter().enumerate() {
-            let kind = [Kind::Raised, Kind::Escalated, Kind::Eased, Kind::Resolved][n % 4];
+            let kind =
+                [TransitionKind::Raised, TransitionKind::Escalated, TransitionKind::Eased, TransitionKind::Resolved]
+                    [n % 4];
             let account = format!("a{account}");
             bench.owe(&account, kind, &["mail"]).await;
             expected.push(format!("{} {account}", kind.name()));
@@ -736,9 +744,9 @@ async fn the_fallback_is_asked_where_all_recipients_wait_for_older_events() {
         0..10 => who != "r1",
         _ => now < 4000,
     });
-    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(20).await;
-    bench.owe("beta", Kind::Raised, &["mail"]).await;
+    bench.owe("beta", TransitionKind::Raised, &["mail"]).await;
     bench.pass(310).await;
     assert_eq!(bench.told("slack"), ["raised beta via mail"], "nobody was reached");
     bench.pass(4000).await;
@@ -752,21 +760,24 @@ async fn the_fallback_is_asked_where_all_recipients_wait_for_older_events() {
 #[tokio::test(start_paused = true)]
 async fn a_recipient_that_leaves_the_configuration_is_waited_for_no_longer() {
     let (bench, _) = mail_bench(|who, _| who == "r2");
-    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(10).await;
     let heard = Heard::default();
     let answers: Answers = {
         let server = mail_server(OTHERS, |_, _| false, &heard, Box::new(|| 0));
-        Arc::new(move |message, tries| match &message.only {
+        Arc::new(move |message, tries| match &message.remaining_recipients {
             Some(only) if only == &["r2".to_owned()] => Ok(Delivered {
-                refused: vec![Refusal { recipient: "r2".to_owned(), reason: "no longer a recipient".to_owned() }],
+                refused: vec![RecipientRefusal {
+                    recipient: "r2".to_owned(),
+                    reason: "no longer a recipient".to_owned(),
+                }],
                 ..Delivered::default()
             }),
             _ => server(message, tries),
         })
     };
     let bench = bench.reload(vec![Seat::mail(OTHERS, answers)]).await;
-    bench.owe("acme", Kind::Resolved, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Resolved, &["mail"]).await;
     bench.pass(10).await;
     assert_eq!(heard.lock().unwrap()["r4"], ["resolved acme"]);
     assert_eq!(bench.owed("mail"), 0);
@@ -780,7 +791,7 @@ async fn a_refusal_for_good_drops_nothing_for_recipients_that_were_not_asked() {
     // Of r1 and r2, r2 is put off for a minute, and from the tenth second r1 does not exist any more.
     let answers: Answers = Arc::new(move |message, _| {
         let now = began.elapsed().as_secs();
-        let asks = |who: &str| message.only.as_ref().is_none_or(|only| only.iter().any(|it| it == who));
+        let asks = |who: &str| message.remaining_recipients.as_ref().is_none_or(|only| only.iter().any(|it| it == who));
         let (gone, later) = (now >= 10, asks("r2") && now < 60);
         if (later || !asks("r2")) && (gone || !asks("r1")) {
             return fails(!later);
@@ -788,14 +799,14 @@ async fn a_refusal_for_good_drops_nothing_for_recipients_that_were_not_asked() {
         if asks("r2") && !later {
             log.lock().unwrap().push(account_of(message));
         }
-        let deferred = Refusal { recipient: "r2".to_owned(), reason: "451 later".to_owned() };
+        let deferred = RecipientRefusal { recipient: "r2".to_owned(), reason: "451 later".to_owned() };
         Ok(Delivered { deferred: later.then_some(deferred).into_iter().collect(), ..Delivered::default() })
     });
     let mail = Seat { fallback: Some("slack"), ..Seat::mail(&["r1", "r2"], answers) };
     let bench = Bench::of(vec![mail, Seat::new("slack", always(ok))]);
-    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(11).await;
-    bench.owe("beta", Kind::Escalated, &["mail"]).await;
+    bench.owe("beta", TransitionKind::Escalated, &["mail"]).await;
     bench.pass(1).await;
     assert_eq!(bench.told("slack"), ["escalated beta via mail"], "nobody was reached");
     assert_eq!(bench.owed("mail"), 2, "r2 has refused nothing");
@@ -803,7 +814,7 @@ async fn a_refusal_for_good_drops_nothing_for_recipients_that_were_not_asked() {
     assert_eq!((bench.owed("mail"), bench.asked("mail").last().unwrap().1.len()), (0, 2));
     assert_eq!(taken.lock().unwrap().as_slice(), ["acme"], "one mail with both");
     let beta = AlertKey { account: "beta".into(), division: None, rule: "funds".into() };
-    assert!(bench.book.read(|state| state.told(&beta).any(|name| *name == *"mail")), "the end is for it too");
+    assert!(bench.book.read(|state| state.notified_of(&beta).any(|name| *name == *"mail")), "the end is for it too");
     bench.end().await;
 }
 
@@ -811,23 +822,23 @@ async fn a_refusal_for_good_drops_nothing_for_recipients_that_were_not_asked() {
 fn queue_of(state: &mut State, at: lowtide::domain::Time, rule: &str, gone: bool) {
     let subject = if gone {
         let rules = vec![rule.into()];
-        Subject::Unwatched { account: "acme".into(), division: None, division_name: None, rules }
+        EventSubject::Unwatched { account: "acme".into(), division: None, division_name: None, rules }
     } else {
         let mut other = State::default();
-        stepped::queue(&mut other, at, "acme", Kind::Escalated, &["hook"]);
-        let mut subject = other.owed[0].event.subject.clone();
-        let Subject::Threshold(event) = &mut subject else { panic!("no alert") };
+        stepped::queue(&mut other, at, "acme", TransitionKind::Escalated, &["hook"]);
+        let mut subject = other.queue[0].event.subject.clone();
+        let EventSubject::Threshold(event) = &mut subject else { panic!("no alert") };
         event.key.rule = rule.into();
         subject
     };
-    state.owe(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+    state.enqueue_one(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
 }
 
 /// What a message is about: the rule of its alert, or `gone` and the rules of a notice.
 fn about(message: &Message) -> String {
-    let Content::Events(items) = &message.content else { panic!("no events") };
+    let MessageContent::Events(items) = &message.content else { panic!("no events") };
     match &items[0].event.subject {
-        Subject::Unwatched { rules, .. } => format!("gone {}", rules.join(" ")),
+        EventSubject::Unwatched { rules, .. } => format!("gone {}", rules.join(" ")),
         subject => subject.alert().map(|key| key.rule.to_string()).unwrap_or_default(),
     }
 }
@@ -864,7 +875,7 @@ async fn the_fallback_gets_what_waits_behind_an_alert_that_fails() {
     let fallback: Arc<Mutex<Vec<String>>> = Arc::default();
     let log = Arc::clone(&fallback);
     let mail: Answers = Arc::new(move |message, _| {
-        let Content::Events(items) = &message.content else { panic!("no events") };
+        let MessageContent::Events(items) = &message.content else { panic!("no events") };
         log.lock().unwrap().extend(items.iter().map(|item| item.event.subject.identity()));
         ok()
     });
@@ -874,8 +885,8 @@ async fn the_fallback_gets_what_waits_behind_an_alert_that_fails() {
     let both = |state: &mut State| {
         queue_of(state, at, "a", false);
         let rules = vec!["a".into(), "b".into()];
-        let subject = Subject::Unwatched { account: "acme".into(), division: None, division_name: None, rules };
-        state.owe(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+        let subject = EventSubject::Unwatched { account: "acme".into(), division: None, division_name: None, rules };
+        state.enqueue_one(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
         queue_of(state, at, "b", false);
         queue_of(state, at, "c", false);
         ((), true)
@@ -894,7 +905,7 @@ async fn the_fallback_gets_what_waits_behind_an_alert_that_fails() {
 async fn a_report_that_is_refused_for_the_moment_holds_up_no_alert() {
     let answers: Answers = Arc::new(|message, _| if account_of(message).is_empty() { fails(false) } else { ok() });
     let bench = Bench::new(&[("slack", None, answers)]);
-    let page = Page {
+    let page = ReportPage {
         name: "weekly".into(),
         due: bench.clock.now(),
         compared_with: None,
@@ -905,12 +916,12 @@ async fn a_report_that_is_refused_for_the_moment_holds_up_no_alert() {
     };
     let owe = |state: &mut State| {
         let to = BTreeSet::from([Name::from("slack")]);
-        state.owe(Subject::Report(Box::new(page)), epoch(), &to, &BTreeMap::new());
+        state.enqueue_one(EventSubject::Report(Box::new(page)), epoch(), &to, &BTreeMap::new());
         ((), true)
     };
     bench.book.change(owe).await;
     bench.pass(1).await;
-    bench.owe("acme", Kind::Raised, &["slack"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(1).await;
     assert!(bench.told("slack").contains(&"raised acme".to_owned()), "{:?}", bench.told("slack"));
     assert_eq!(bench.owed("slack"), 1);
@@ -926,7 +937,7 @@ async fn a_fallback_that_is_replaced_while_both_are_down_is_asked_too() {
     for (permanent, old_stays) in [(false, false), (false, true), (true, false), (true, true)] {
         let slack: fn() -> Answer = if permanent { || fails(true) } else { || fails(false) };
         let bench = Bench::of(vec![seat("slack", Some("old"), slack), seat("old", None, || fails(false))]);
-        bench.owe("acme", Kind::Raised, &["slack"]).await;
+        bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
         bench.pass(400).await;
         assert!(bench.told("old").contains(&"raised acme via slack".to_owned()));
         let mut seats = vec![seat("slack", Some("new"), slack), seat("new", None, ok)];
@@ -961,11 +972,11 @@ fn what_a_removed_fallback_had_queued_goes_to_the_new_one() {
             "since": "2026-11-20T09:00:00Z", "audience": ["old"] },
           "to": { "old": {} } } ] }"#;
     let mut state = lowtide::state::decode(older.as_bytes()).unwrap().state;
-    assert_eq!(state.ask_new_fallbacks(|name| (name == "slack").then(|| "new".into())), 2);
-    assert_eq!(state.ask_new_fallbacks(|name| (name == "slack").then(|| "new".into())), 0, "once");
-    let dropped = state.forget_notifiers(|name| name != "old");
+    assert_eq!(state.hand_over_to_new_fallbacks(|name| (name == "slack").then(|| "new".into())), 2);
+    assert_eq!(state.hand_over_to_new_fallbacks(|name| (name == "slack").then(|| "new".into())), 0, "once");
+    let dropped = state.drop_unconfigured_notifiers(|name| name != "old");
     assert_eq!(dropped, [(Name::from("old"), 3)].into());
-    let owed = |name: &str| state.owed_to(name).map(|(event, _)| event.id.clone()).collect::<Vec<_>>();
+    let owed = |name: &str| state.pending_for(name).map(|(event, _)| event.id.clone()).collect::<Vec<_>>();
     assert_eq!((owed("new"), owed("slack")), (vec!["1".to_owned(), "2".to_owned()], vec!["2".to_owned()]));
 }
 
@@ -985,7 +996,7 @@ impl Notifier for Hanging {
         ok()
     }
 
-    fn one_by_one(&self) -> bool {
+    fn one_event_per_request(&self) -> bool {
         true
     }
 }
@@ -997,14 +1008,14 @@ async fn alerts_that_run_into_time_outs_leave_every_other_alert_its_turn() {
         let (stop, stopped) = watch::channel(false);
         let log = Log::default();
         let hook = Hanging(Arc::clone(&bench.clock), "bad", Arc::clone(&log));
-        let desk = Desk { notifier: Arc::new(hook), fallback: None, quiet_hours: None };
+        let desk = Route { notifier: Arc::new(hook), fallback: None, quiet_hours: None };
         let (book, clock) = (Arc::clone(&bench.book), Arc::clone(&bench.clock));
-        let worker = tokio::spawn(Worker::new("hook".into(), desk, BTreeSet::new(), book, clock).run(stopped));
+        let worker = tokio::spawn(DeliveryWorker::new("hook".into(), desk, BTreeSet::new(), book, clock).run(stopped));
         for n in 0..hanging {
-            bench.owe(&format!("bad{n}"), Kind::Escalated, &["hook"]).await;
+            bench.owe(&format!("bad{n}"), TransitionKind::Escalated, &["hook"]).await;
         }
         for n in 0..20 {
-            bench.owe(&format!("good{n}"), Kind::Raised, &["hook"]).await;
+            bench.owe(&format!("good{n}"), TransitionKind::Raised, &["hook"]).await;
         }
         let waited = |name: &str| log.lock().unwrap().iter().find(|it| it.1 == [name.to_owned()]).map(|it| it.0);
         // What is critical is tried once before.
@@ -1017,7 +1028,7 @@ async fn alerts_that_run_into_time_outs_leave_every_other_alert_its_turn() {
             bench.pass(1000).await;
             let name = format!("late{n}");
             let queued = (bench.clock.now() - epoch()).num_seconds();
-            bench.owe(&name, Kind::Raised, &["hook"]).await;
+            bench.owe(&name, TransitionKind::Raised, &["hook"]).await;
             bench.pass(60).await;
             assert!(waited(&name).is_some_and(|at| at <= queued + 21), "{hanging}: {:?}", waited(&name));
         }
@@ -1035,15 +1046,15 @@ async fn what_the_others_refuse_for_good_still_reaches_a_recipient_that_is_put_o
         let now: Now = Box::new(move || i64::try_from(began.elapsed().as_secs()).unwrap());
         mail_server(ALL, |who, now| who == "r2" && now < 100, &heard, now)
     };
-    let answers: Answers = Arc::new(move |message, tries| match &message.only {
+    let answers: Answers = Arc::new(move |message, tries| match &message.remaining_recipients {
         Some(only) if only.len() == 2 => fails(true),
         _ => server(message, tries),
     });
     let mail = Seat { fallback: Some("slack"), ..Seat::mail(ALL, answers) };
     let bench = Bench::of(vec![mail, Seat::new("slack", always(ok))]);
-    bench.owe("acme", Kind::Raised, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(10).await;
-    bench.owe("acme", Kind::Escalated, &["mail"]).await;
+    bench.owe("acme", TransitionKind::Escalated, &["mail"]).await;
     bench.pass(10).await;
     assert_eq!(bench.told("slack"), ["escalated acme via mail"], "nobody was reached yet");
     bench.pass(600).await;
@@ -1056,7 +1067,7 @@ async fn what_the_others_refuse_for_good_still_reaches_a_recipient_that_is_put_o
 async fn reminders_that_replace_one_another_reach_the_fallback_all_the_same() {
     let bench = Bench::of(vec![seat("slack", Some("mail"), || fails(false)), seat("mail", None, ok)]);
     for _ in 0..5 {
-        bench.owe("acme", Kind::Reminder, &["slack"]).await;
+        bench.owe("acme", TransitionKind::Reminder, &["slack"]).await;
         bench.pass(200).await;
     }
     assert!(!bench.told("mail").is_empty());
@@ -1065,8 +1076,8 @@ async fn reminders_that_replace_one_another_reach_the_fallback_all_the_same() {
 
 #[test]
 fn pauses_double_from_a_second_to_five_minutes() {
-    let seconds = |tries| pause_after(tries, None, 1.0).as_secs();
+    let seconds = |tries| retry_delay(tries, None, 1.0).as_secs();
     assert_eq!((1..12).map(seconds).collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-    assert_eq!(pause_after(u32::MAX, None, 1.25).as_secs(), 300);
-    assert_eq!(pause_after(1, Some(Duration::from_secs(90)), 1.0).as_secs(), 90);
+    assert_eq!(retry_delay(u32::MAX, None, 1.25).as_secs(), 300);
+    assert_eq!(retry_delay(1, Some(Duration::from_secs(90)), 1.0).as_secs(), 90);
 }

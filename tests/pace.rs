@@ -14,16 +14,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bin::{FUNDS, World};
 use lowtide::alerting::state::State;
-use lowtide::certcentral::{BalanceSource, Limiter, ListedDivision, ReadError, ReadErrorKind, Sharer, Window};
-use lowtide::domain::balance::{Balance, Outlook};
+use lowtide::certcentral::{
+    BalanceSource, LimiterAccount, ListedDivision, RateLimitWindow, RateLimiter, ReadError, ReadErrorKind,
+};
+use lowtide::domain::balance::{Balance, Persistence};
 use lowtide::domain::{Division, Name, Time};
 use lowtide::polling::poller;
-use lowtide::polling::poller::{Memory, Progress, Scope, Watch};
+use lowtide::polling::poller::{AccountPolicy, CycleProgress, DivisionScope, PollerState};
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
-use lowtide::polling::scheduler::{Beat, Halt};
-use lowtide::state::{Book, Store};
-use lowtide::status::control::Board;
+use lowtide::polling::scheduler::{CycleTiming, Halt};
+use lowtide::state::{StateBackend, StateStore};
+use lowtide::status::control::Registry;
 use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
 use support::service::{Disk, JumpingClock, account, balance, rule};
@@ -36,7 +38,7 @@ const DEFAULT: [(usize, u64); 2] = [(100, 5), (1000, 180)];
 /// Answers after so long, under a limit; remembers when each division was asked for and answered.
 struct Limited {
     clock: Arc<JumpingClock>,
-    limiter: Arc<Limiter>,
+    limiter: Arc<RateLimiter>,
     takes: fn(u64) -> Duration,
     asked: Mutex<Vec<(u64, Duration, Duration)>>,
 }
@@ -56,7 +58,7 @@ impl BalanceSource for Limited {
         Ok(Vec::new())
     }
 
-    fn limiter(&self) -> Option<&Limiter> {
+    fn limiter(&self) -> Option<&RateLimiter> {
         Some(&self.limiter)
     }
 }
@@ -71,14 +73,15 @@ async fn live(
     length: Duration,
 ) -> (Vec<(u64, Duration, Duration)>, Vec<Duration>) {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
-    let windows = limits.iter().map(|(requests, s)| Window { requests: *requests, length: Duration::from_secs(*s) });
-    let limiter = Arc::new(Limiter::new(windows));
+    let windows =
+        limits.iter().map(|(requests, s)| RateLimitWindow { requests: *requests, length: Duration::from_secs(*s) });
+    let limiter = Arc::new(RateLimiter::new(windows));
     let source = Arc::new(Limited { clock: Arc::clone(&clock), limiter, takes, asked: Mutex::default() });
-    let scope = Scope::Listed((1..=divisions).collect());
+    let scope = DivisionScope::Listed((1..=divisions).collect());
     let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
-    let book = Arc::new(Book::new(State::default(), Arc::new(Disk::default()) as Arc<dyn Store>));
+    let book = Arc::new(StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>));
     let (schedule, memory) =
-        (Schedule::parse(schedule, chrono_tz::UTC).unwrap(), Arc::new(AsyncMutex::new(Memory::default())));
+        (Schedule::parse(schedule, chrono_tz::UTC).unwrap(), Arc::new(AsyncMutex::new(PollerState::default())));
     let ends = Arc::new(Mutex::new(Vec::new()));
     let (its_clock, its_ends, times) = (Arc::clone(&clock), Arc::clone(&ends), schedule.clone());
     let cycle = move |planned: Time| {
@@ -87,8 +90,8 @@ async fn live(
         let period = times.next_after(planned).map(|next| (next - planned).to_std().unwrap());
         async move {
             let mut memory = memory.lock().await;
-            memory.next_after(period);
-            poller::run(&watched, &mut memory, &book, clock.as_ref(), planned).await;
+            memory.set_period(period);
+            poller::run_cycle(&watched, &mut memory, &book, clock.as_ref(), planned).await;
             ends.lock().unwrap().push(clock.elapsed());
         }
     };
@@ -165,15 +168,15 @@ async fn under_a_schedule_that_is_too_short_every_division_is_still_read_in_turn
 
 #[test]
 fn a_cycle_that_has_to_take_long_is_not_late_for_it() {
-    let (board, name) = (Board::default(), Name::from("acme"));
+    let (board, name) = (Registry::default(), Name::from("acme"));
     let at = |minutes: i64| "2026-11-23T08:00:00Z".parse::<Time>().unwrap() + chrono::Duration::minutes(minutes);
-    let progress = Arc::new(Progress::default());
-    board.paced(&name, Arc::clone(&progress));
-    board.beat(&name, Beat { began: at(0), ended: None, due: Some(at(1)) });
+    let progress = Arc::new(CycleProgress::default());
+    board.set_progress(&name, Arc::clone(&progress));
+    board.record_timing(&name, CycleTiming { began: at(0), ended: None, due: Some(at(1)) });
     assert!(board.health(at(2)).on_time && !board.health(at(3)).on_time);
-    progress.needs(MINUTE * 20);
+    progress.set_needed(MINUTE * 20);
     assert!(board.health(at(40)).on_time && !board.health(at(41)).on_time);
-    assert_eq!(board.report(&State::default(), at(3)).accounts[0].next_cycle, Some(at(20)));
+    assert_eq!(board.status(&State::default(), at(3)).accounts[0].next_cycle, Some(at(20)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,16 +231,16 @@ impl BalanceSource for Hanging {
 }
 
 /// Runs so many cycles of 2,000 divisions. What each read, whom it asked, and how long it took.
-async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(poller::Outcome, Vec<u64>, Duration)> {
+async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(poller::CycleOutcome, Vec<u64>, Duration)> {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
     let source = Arc::new(Hanging { answers, asked: Mutex::default() });
-    let scope = Scope::Listed((1..=2000).collect());
+    let scope = DivisionScope::Listed((1..=2000).collect());
     let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
-    let book = Arc::new(Book::new(State::default(), Arc::new(Disk::default()) as Arc<dyn Store>));
-    let (mut memory, mut ran) = (Memory::default(), Vec::new());
+    let book = Arc::new(StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>));
+    let (mut memory, mut ran) = (PollerState::default(), Vec::new());
     for _ in 0..cycles {
         let began = clock.elapsed();
-        let outcome = poller::run(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
+        let outcome = poller::run_cycle(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
         let asked = std::mem::take(&mut *source.asked.lock().unwrap());
         ran.push((outcome, asked, clock.elapsed().checked_sub(began).unwrap()));
     }
@@ -251,8 +254,12 @@ async fn a_cycle_ends_early_when_every_request_times_out() {
         assert!(asked.len() < 2 * 16, "{}", asked.len());
         assert_eq!((outcome.readings.len(), outcome.unreadable), (2000, 2000), "all of them are unreadable");
         assert!(outcome.errors.len() <= asked.len(), "what was not asked is no failed request");
-        let mut whys = outcome.readings.iter().map(|it| it.read.balance.clone().unwrap_err());
-        assert!(whys.all(|why| why.outlook == Outlook::MayHeal && why.reason.contains("no complete answer in time")));
+        let mut whys = outcome.readings.iter().map(|it| it.reading.balance.clone().unwrap_err());
+        assert!(
+            whys.all(
+                |why| why.persistence == Persistence::Transient && why.reason.contains("no complete answer in time")
+            )
+        );
     }
 }
 
@@ -263,8 +270,10 @@ async fn a_cycle_ends_early_when_the_api_begins_to_hang_in_the_middle() {
     assert!(*took < Duration::from_secs(60), "{took:?}");
     assert!(asked.len() < 500 + 2 * 16, "{}", asked.len());
     assert_eq!((outcome.readings.len(), outcome.unreadable), (2000, 1500));
-    let mut whys = outcome.readings.iter().filter_map(|it| it.read.balance.as_ref().err());
-    assert!(whys.all(|why| why.outlook == Outlook::MayHeal && why.reason.contains("no complete answer in time")));
+    let mut whys = outcome.readings.iter().filter_map(|it| it.reading.balance.as_ref().err());
+    assert!(
+        whys.all(|why| why.persistence == Persistence::Transient && why.reason.contains("no complete answer in time"))
+    );
     assert_eq!(ran[1].1[0], 517, "the next cycle begins with those that are left");
 }
 
@@ -280,47 +289,51 @@ async fn divisions_that_hang_keep_no_other_from_being_read_for_longer_than_a_cyc
     assert_eq!(ran[0].0.unreadable, 2000, "those that come first hang");
     assert_eq!(ran[1].0.unreadable, 31, "the next cycle begins behind them");
     assert_eq!(
-        ran[1].0.readings.iter().map(|it| it.read.division.unwrap()).collect::<Vec<_>>(),
+        ran[1].0.readings.iter().map(|it| it.reading.division.unwrap()).collect::<Vec<_>>(),
         (1..=2000).collect::<Vec<_>>()
     );
 }
 
 #[test]
 fn a_long_cycle_is_on_time_while_its_reads_go_on_and_no_longer() {
-    let (board, name) = (Board::default(), Name::from("acme"));
+    let (board, name) = (Registry::default(), Name::from("acme"));
     let at = |minutes: i64| "2026-11-23T08:00:00Z".parse::<Time>().unwrap() + chrono::Duration::minutes(minutes);
-    let progress = Arc::new(Progress::default());
-    board.paced(&name, Arc::clone(&progress));
-    board.beat(&name, Beat { began: at(0), ended: None, due: Some(at(1)) });
+    let progress = Arc::new(CycleProgress::default());
+    board.set_progress(&name, Arc::clone(&progress));
+    board.record_timing(&name, CycleTiming { began: at(0), ended: None, due: Some(at(1)) });
     assert!(!board.health(at(10)).on_time);
-    progress.made(at(10));
+    progress.record_read(at(10));
     assert!(board.health(at(11)).on_time && !board.health(at(12)).on_time);
-    assert!(board.report(&State::default(), at(11)).accounts[0].on_time);
+    assert!(board.status(&State::default(), at(11)).accounts[0].on_time);
     // Reads of a cycle that is over say nothing of the next one.
-    board.beat(&name, Beat { began: at(0), ended: Some(at(10)), due: Some(at(1)) });
+    board.record_timing(&name, CycleTiming { began: at(0), ended: Some(at(10)), due: Some(at(1)) });
     assert!(!board.health(at(11)).on_time);
 }
 
 #[tokio::test(start_paused = true)]
 async fn accounts_that_share_a_key_are_paced_together() {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
-    let windows = DEFAULT.map(|(requests, s)| Window { requests, length: Duration::from_secs(s) });
-    let limiter = Arc::new(Limiter::new(windows));
+    let windows = DEFAULT.map(|(requests, s)| RateLimitWindow { requests, length: Duration::from_secs(s) });
+    let limiter = Arc::new(RateLimiter::new(windows));
     let names = [Name::from("acme"), Name::from("beta"), Name::from("coal")];
-    limiter.share(names.iter().map(|name| Sharer { account: name.clone(), requests: Some(600), period: MINUTE * 15 }));
+    limiter.set_accounts(names.iter().map(|name| LimiterAccount {
+        account: name.clone(),
+        requests: Some(600),
+        period: MINUTE * 15,
+    }));
     let accounts = names.map(|name| {
         let (clock, limiter) = (Arc::clone(&clock), Arc::clone(&limiter));
         async move {
             let source =
                 Arc::new(Limited { clock: Arc::clone(&clock), limiter, takes: quick, asked: Mutex::default() });
-            let scope = Scope::Listed((1..=600).collect());
+            let scope = DivisionScope::Listed((1..=600).collect());
             let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
-            let watched = Arc::new(Watch { account: name, ..Arc::into_inner(watched).unwrap() });
-            let book = Book::new(State::default(), Arc::new(Disk::default()) as Arc<dyn Store>);
-            let mut memory = Memory::default();
-            memory.next_after(Some(MINUTE * 15));
-            poller::run(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
-            assert_eq!(memory.progress().needed(), Duration::from_secs(324), "1,800 readings together");
+            let watched = Arc::new(AccountPolicy { account: name, ..Arc::into_inner(watched).unwrap() });
+            let book = StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>);
+            let mut memory = PollerState::default();
+            memory.set_period(Some(MINUTE * 15));
+            poller::run_cycle(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
+            assert_eq!(memory.progress().needed_duration(), Duration::from_secs(324), "1,800 readings together");
             std::mem::take(&mut *source.asked.lock().unwrap())
         }
     });

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bench::{Bench, Seat, Willing, epoch};
 use bin::{FUNDS, World, wait_until};
 use chrono::{NaiveTime, Timelike, Utc, Weekday};
-use lowtide::domain::alert::Kind;
+use lowtide::domain::alert::TransitionKind;
 use lowtide::domain::quiet_hours::QuietHours;
 use lowtide::notify::{Delivered, Message, Notifier, SendError};
 use lowtide::util::clock::{Clock, SystemClock};
@@ -47,13 +47,13 @@ impl Notifier for Broken {
 #[tokio::test(start_paused = true)]
 async fn held_messages_are_told_as_one_when_the_hours_end_those_that_are_over_with_their_end() {
     let bench = bench(false);
-    bench.owe("acme", Kind::Raised, &["it", "other"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
     bench.pass(BEGINS).await;
-    bench.owe("acme", Kind::Escalated, &["it", "other"]).await;
+    bench.owe("acme", TransitionKind::Escalated, &["it", "other"]).await;
     bench.pass(60).await;
-    bench.owe("beta", Kind::Raised, &["it"]).await;
+    bench.owe("beta", TransitionKind::Raised, &["it"]).await;
     bench.pass(60).await;
-    bench.owe("beta", Kind::Resolved, &["it"]).await;
+    bench.owe("beta", TransitionKind::Resolved, &["it"]).await;
     assert_eq!(bench.owed("it"), 3);
     bench.pass(7200).await;
     let told = bench.delivered("it");
@@ -67,14 +67,14 @@ async fn held_messages_are_told_as_one_when_the_hours_end_those_that_are_over_wi
 async fn where_critical_is_excepted_it_is_told_at_once_and_takes_the_rest_along() {
     let bench = bench(true);
     bench.pass(BEGINS).await;
-    bench.owe("acme", Kind::Raised, &["it"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["it"]).await;
     bench.pass(600).await;
     assert!(bench.delivered("it").is_empty());
-    bench.owe("acme", Kind::Escalated, &["it"]).await;
+    bench.owe("acme", TransitionKind::Escalated, &["it"]).await;
     bench.pass(600).await;
-    bench.owe("acme", Kind::Eased, &["it"]).await;
+    bench.owe("acme", TransitionKind::Eased, &["it"]).await;
     bench.pass(600).await;
-    bench.owe("acme", Kind::Resolved, &["it"]).await;
+    bench.owe("acme", TransitionKind::Resolved, &["it"]).await;
     bench.pass(7200).await;
     let told: Vec<_> = bench.delivered("it").into_iter().map(|(at, told)| (at, told.join(", "))).collect();
     let expected = [(1200, "raised acme, escalated acme"), (1800, "eased acme"), (ENDS, "resolved acme")];
@@ -93,7 +93,7 @@ async fn held_is_not_failing_neither_for_the_fallback_nor_for_a_report() {
     let seat = Seat { name: "it", fallback: Some("spare"), notifier: Arc::new(Willing), hangs: Arc::default() };
     let bench = Bench::with_quiet_hours(vec![seat, Seat::willing("spare")], Some(night.unwrap()));
     bench.pass(BEGINS).await;
-    bench.owe("acme", Kind::Raised, &["it"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["it"]).await;
     bench.pass(24 * 3600).await;
     assert_eq!(bench.delivered("it"), [(12 * 3600, vec!["raised acme".to_owned()])]);
     assert!(bench.tries("spare").is_empty());
@@ -105,7 +105,7 @@ async fn a_notifier_that_failed_when_the_hours_began_gets_a_try_and_five_minutes
     let seat = Seat { name: "it", fallback: Some("spare"), notifier: Arc::new(Broken), hangs: Arc::default() };
     let bench = Bench::with_quiet_hours(vec![seat, Seat::willing("spare")], Some(quiet(false)));
     bench.pass(BEGINS - 120).await;
-    bench.owe("acme", Kind::Raised, &["it"]).await;
+    bench.owe("acme", TransitionKind::Raised, &["it"]).await;
     bench.pass(7200).await;
     let within = |it: &&bench::Try| (600..ENDS).contains(&it.at);
     assert_eq!(bench.tries("it").iter().filter(within).count(), 0, "nothing is tried while it is quiet");
@@ -122,13 +122,13 @@ fn play(steps: Vec<(u64, usize)>, except_critical: bool) -> Result<(), TestCaseE
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let (bench, hours) = (bench(except_critical), quiet(except_critical));
-        let (mut lives, mut owed) = (BTreeMap::<usize, Kind>::new(), Vec::new());
+        let (mut lives, mut owed) = (BTreeMap::<usize, TransitionKind>::new(), Vec::new());
         for (gap, account) in steps {
             bench.pass(gap).await;
             let kind = match lives.get(&account) {
-                None | Some(Kind::Resolved) => Kind::Raised,
-                Some(Kind::Raised) => Kind::Escalated,
-                Some(_) => Kind::Resolved,
+                None | Some(TransitionKind::Resolved) => TransitionKind::Raised,
+                Some(TransitionKind::Raised) => TransitionKind::Escalated,
+                Some(_) => TransitionKind::Resolved,
             };
             lives.insert(account, kind);
             owed.push(format!("{} {}", kind.name(), ["a", "b", "c", "d"][account]));
@@ -190,7 +190,7 @@ async fn the_real_service_holds_warnings_says_until_when_and_tells_them_after_a_
     config(&world, "");
     let _service = world.start();
     let told = world.wait_told(1);
-    assert!(told.contains("Resolved: acme: USD 5,000.00 left"), "{told}");
+    assert!(told.contains("Resolved: USD 5,000.00 left"), "{told}");
     assert!(told.contains("Raised ") && told.contains(" at USD 1,500.00"), "the pair in one message: {told}");
 }
 
@@ -205,7 +205,7 @@ async fn the_real_service_lets_critical_through() {
     assert_eq!(world.told().len(), 0);
     world.funds("411.00");
     let told = world.wait_told(1);
-    assert!(told.contains("Got worse: acme: USD 411.00 left") && told.contains("Raised "), "{told}");
+    assert!(told.contains("Got worse: USD 411.00 left") && told.contains("Raised "), "{told}");
     wait_until("nothing owed", || !world.state().contains("\"owed\""));
 }
 

@@ -9,14 +9,14 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use lowtide::backtest::{
-    Fund, Notice, Past, Rehearsed, Script, Skipped, TooLittle, crossings, depleted_periods, replay, replay_every_step,
-    suggestion,
+    BacktestFund, BacktestInput, BacktestResult, NoticePeriod, PastBalances, ProposalError, SkipReason, crossings,
+    depleted_periods, replay, replay_every_step, suggestion,
 };
-use lowtide::domain::alert::Kind;
+use lowtide::domain::alert::TransitionKind;
 use lowtide::domain::balance::Balance;
-use lowtide::domain::history::{Books, Entry, Ledger, Order};
+use lowtide::domain::history::{AccountHistory, Ledger, LedgerEntry, Order};
 use lowtide::domain::money::Currency;
-use lowtide::domain::rule::{Amount, Bound, Level, Metric, Rule, Side};
+use lowtide::domain::rule::{Level, Metric, Rule, ThresholdAmount, ThresholdSide, ThresholdValue};
 use lowtide::domain::{Name, Time};
 use lowtide::forecast::Spending;
 use lowtide::polling::schedule::Schedule;
@@ -33,8 +33,8 @@ fn after(minutes: i64) -> Time {
     start() + TimeDelta::minutes(minutes)
 }
 
-fn fund(lines: &[(i64, i64)], balance: i64) -> Fund {
-    let entry = |(number, (minutes, change)): (usize, &(i64, i64))| Entry {
+fn fund(lines: &[(i64, i64)], balance: i64) -> BacktestFund {
+    let entry = |(number, (minutes, change)): (usize, &(i64, i64))| LedgerEntry {
         id: number.to_string().into(),
         at: after(*minutes),
         change: Decimal::from(*change),
@@ -45,7 +45,7 @@ fn fund(lines: &[(i64, i64)], balance: i64) -> Fund {
         expires: None,
     };
     let ledger = Ledger::new(lines.iter().enumerate().map(entry).collect());
-    Fund {
+    BacktestFund {
         division: None,
         name: None,
         balance: Balance {
@@ -57,12 +57,16 @@ fn fund(lines: &[(i64, i64)], balance: i64) -> Fund {
             unlimited: Ok(false),
             reported_total: Ok(None),
         },
-        books: Books { ledger: Ok(Arc::new(ledger)), orders: Ok(Arc::from(Vec::<Order>::new())), ..Books::unread() },
+        history: AccountHistory {
+            ledger: Ok(Arc::new(ledger)),
+            orders: Ok(Arc::from(Vec::<Order>::new())),
+            ..AccountHistory::unread()
+        },
     }
 }
 
-fn level(side: Side, bound: i64, clear_at: i64, hold: u64, remind: Option<u64>, to: &[&str]) -> Level {
-    let amount = |value: i64| Amount { value: Decimal::from(value), currency: None };
+fn level(side: ThresholdSide, bound: i64, clear_at: i64, hold: u64, remind: Option<u64>, to: &[&str]) -> Level {
+    let amount = |value: i64| ThresholdAmount { value: Decimal::from(value), currency: None };
     let mut level = Level::new(side, amount(bound), Some(amount(clear_at))).unwrap();
     level.hold = Duration::from_secs(hold * HOUR);
     level.remind_every = remind.map(|hours| Duration::from_secs(hours * HOUR));
@@ -71,28 +75,34 @@ fn level(side: Side, bound: i64, clear_at: i64, hold: u64, remind: Option<u64>, 
 }
 
 fn funds_rule(hold: u64, remind: Option<u64>, clear: i64) -> Rule {
-    let warning = level(Side::Below, 2000, 2000 + clear, hold, remind, &["slack"]);
-    let critical = level(Side::Below, 500, 500 + clear, hold / 2, Some(4), &["slack", "pager"]);
+    let warning = level(ThresholdSide::Below, 2000, 2000 + clear, hold, remind, &["slack"]);
+    let critical = level(ThresholdSide::Below, 500, 500 + clear, hold / 2, Some(4), &["slack", "pager"]);
     Rule::new("funds".into(), Metric::AvailableFunds, Some(warning), Some(critical)).unwrap()
 }
 
 fn spend_rule() -> Rule {
-    let warning = level(Side::Above, 900, 900, 0, Some(24), &["pager"]);
+    let warning = level(ThresholdSide::Above, 900, 900, 0, Some(24), &["pager"]);
     Rule::new("spend".into(), Metric::Spend, Some(warning), None).unwrap()
 }
 
 /// What `walk` finds in so many days of these funds.
-fn walked<R>(funds: &[Fund], rules: &[Rule], schedule: &str, days: i64, walk: impl FnOnce(&Script<'_>) -> R) -> R {
+fn walked<R>(
+    funds: &[BacktestFund],
+    rules: &[Rule],
+    schedule: &str,
+    days: i64,
+    walk: impl FnOnce(&BacktestInput<'_>) -> R,
+) -> R {
     let (account, spending) = (Name::from("acme"), Spending::default());
     let schedule = Schedule::parse(schedule, Tz::Europe__Berlin).unwrap();
     let to = start() + TimeDelta::days(days);
     let (schedule, nobody) = (&schedule, BTreeSet::new());
     let (account, spending, incident_notifiers) = (&account, &spending, &nobody);
-    walk(&Script { account, funds, rules, schedule, spending, incident_notifiers, from: start(), to })
+    walk(&BacktestInput { account, funds, rules, schedule, spending, incident_notifiers, from: start(), to })
 }
 
 /// Both ways to walk.
-fn both(funds: &[Fund], rules: &[Rule], schedule: &str, days: i64) -> (Rehearsed, Rehearsed, usize) {
+fn both(funds: &[BacktestFund], rules: &[Rule], schedule: &str, days: i64) -> (BacktestResult, BacktestResult, usize) {
     walked(funds, rules, schedule, days, |script| {
         let mut steps = 0;
         let quick = replay(script, &mut |_| steps += 1);
@@ -112,8 +122,8 @@ proptest! {
         clear in 0i64..600,
         schedule in proptest::sample::select(vec!["every 15m", "every 7m", "*/15 * * * *", "0 9,17 * * Mon-Fri"]),
     ) {
-        let own = Fund { division: Some(7), ..fund(&lines, balance) };
-        let other = Fund { division: Some(8), ..fund(&twin, balance / 2) };
+        let own = BacktestFund { division: Some(7), ..fund(&lines, balance) };
+        let other = BacktestFund { division: Some(8), ..fund(&twin, balance / 2) };
         let rules = [funds_rule(hold, remind, clear), spend_rule()];
         let (quick, slow, _) = both(&[own, other], &rules, schedule, 20);
         prop_assert_eq!(quick, slow);
@@ -125,14 +135,14 @@ fn a_runway_too_is_the_same_at_every_step_and_takes_a_hundredth_of_them() {
     let lines: Vec<(i64, i64)> =
         (0..60).map(|n| (n * 24 * 60 + 600, if n % 25 == 0 { 4000 } else { -100 - n })).collect();
     let runway = {
-        let bound = |days: u64| Bound::from(Duration::from_secs(days * 24 * HOUR));
-        let mut warning = Level::new(Side::Below, bound(14), None).unwrap();
+        let bound = |days: u64| ThresholdValue::from(Duration::from_secs(days * 24 * HOUR));
+        let mut warning = Level::new(ThresholdSide::Below, bound(14), None).unwrap();
         warning.notify = vec!["slack".into()];
         Rule::new("runway".into(), Metric::Runway, Some(warning), None).unwrap()
     };
     let (quick, slow, steps) = both(&[fund(&lines, 500)], &[runway, funds_rule(0, Some(24), 0)], "every 5m", 45);
     assert_eq!(quick, slow);
-    assert!(!quick.parts[0].lives.as_ref().unwrap().is_empty());
+    assert!(!quick.rule_backtests[0].episodes.as_ref().unwrap().is_empty());
     assert!(steps < 45 * 288 / 50, "{steps} steps");
 }
 
@@ -145,8 +155,8 @@ fn what_is_found_for_a_rule_does_not_change_with_the_rules_beside_it() {
     };
     let lines: Vec<(i64, i64)> = (0..60).map(|n| (n * 24 * 60 + n * 37 % 1400, change(n))).collect();
     let runway = {
-        let bound = |days: u64| Bound::from(Duration::from_secs(days * 24 * HOUR));
-        let mut warning = Level::new(Side::Below, bound(14), None).unwrap();
+        let bound = |days: u64| ThresholdValue::from(Duration::from_secs(days * 24 * HOUR));
+        let mut warning = Level::new(ThresholdSide::Below, bound(14), None).unwrap();
         warning.remind_every = Some(Duration::from_secs(24 * HOUR));
         warning.notify = vec!["slack".into()];
         Rule::new("runway".into(), Metric::Runway, Some(warning), None).unwrap()
@@ -157,9 +167,9 @@ fn what_is_found_for_a_rule_does_not_change_with_the_rules_beside_it() {
     let all = found(&rules);
     for rule in &rules {
         let alone = found(std::slice::from_ref(rule));
-        let beside = all.parts.iter().find(|part| part.rule == rule.name).unwrap();
-        assert!(!beside.lives.as_ref().unwrap().is_empty(), "{} fires", rule.name);
-        assert_eq!(alone.parts[0].lives, beside.lives, "{}", rule.name);
+        let beside = all.rule_backtests.iter().find(|part| part.rule == rule.name).unwrap();
+        assert!(!beside.episodes.as_ref().unwrap().is_empty(), "{} fires", rule.name);
+        assert_eq!(alone.rule_backtests[0].episodes, beside.episodes, "{}", rule.name);
     }
 }
 
@@ -168,18 +178,18 @@ fn a_fall_and_a_deposit_are_raised_escalated_reminded_and_resolved_at_the_steps_
     // 3,000 available at first; 1,900 after 10:07, 400 on the next day, 5,400 three days later.
     let lines = [(607, -1100), (2047, -1500), (5047, 5000)];
     let (found, _, _) = both(&[fund(&lines, 3400)], &[funds_rule(0, Some(24), 0)], "every 15m", 10);
-    let lives = found.parts[0].lives.as_ref().unwrap();
+    let lives = found.rule_backtests[0].episodes.as_ref().unwrap();
     assert_eq!(lives.len(), 1);
     let told: Vec<_> = lives[0].events.iter().map(|it| (it.kind, (it.at - start()).num_minutes())).collect();
-    let reminders = (1..=12).map(|n| (Kind::Reminder, 2055 + 240 * n));
-    let expected: Vec<_> = [(Kind::Raised, 615), (Kind::Escalated, 2055)]
+    let reminders = (1..=12).map(|n| (TransitionKind::Reminder, 2055 + 240 * n));
+    let expected: Vec<_> = [(TransitionKind::Raised, 615), (TransitionKind::Escalated, 2055)]
         .into_iter()
         .chain(reminders)
-        .chain([(Kind::Resolved, 5055)])
+        .chain([(TransitionKind::Resolved, 5055)])
         .collect();
     assert_eq!(told, expected);
     // Slack heard all of it; the pager was called when it became critical, and heard the end.
-    assert_eq!((found.told["slack"].messages, found.told["pager"].messages), (15, 14));
+    assert_eq!((found.notified["slack"].messages, found.notified["pager"].messages), (15, 14));
 }
 
 #[test]
@@ -189,34 +199,35 @@ fn what_has_no_history_is_left_out_and_unlimited_funds_never_fire() {
     let invoices = Rule::new(
         "invoices".into(),
         Metric::UnpaidInvoices,
-        Some(level(Side::Above, -1, -1, 0, None, &["slack"])),
+        Some(level(ThresholdSide::Above, -1, -1, 0, None, &["slack"])),
         None,
     );
     let (found, _, _) = both(&[unlimited], &[funds_rule(0, None, 0), invoices.unwrap()], "every 15m", 3);
-    assert_eq!(found.parts[0].lives, Ok(Vec::new()));
-    assert!(matches!(found.parts[1].lives, Err(Skipped::NoHistory(_))));
-    assert!(found.told.is_empty());
+    assert_eq!(found.rule_backtests[0].episodes, Ok(Vec::new()));
+    assert!(matches!(found.rule_backtests[1].episodes, Err(SkipReason::NoHistory(_))));
+    assert!(found.notified.is_empty());
 }
 
 #[test]
 fn what_was_never_known_is_left_out_and_what_was_known_once_is_not() {
-    let bound = Bound::from(Duration::from_secs(14 * 24 * HOUR));
-    let runway =
-        || Rule::new("runway".into(), Metric::Runway, Some(Level::new(Side::Below, bound, None).unwrap()), None);
+    let bound = ThresholdValue::from(Duration::from_secs(14 * 24 * HOUR));
+    let runway = || {
+        Rule::new("runway".into(), Metric::Runway, Some(Level::new(ThresholdSide::Below, bound, None).unwrap()), None)
+    };
     let few = [(600, -100), (2000, -100)];
     let (quick, slow, _) = both(&[fund(&few, 500)], &[runway().unwrap()], "every 1h", 3);
     assert_eq!(quick, slow);
-    assert!(matches!(quick.parts[0].lives, Err(Skipped::NotYetKnown(_))), "{quick:?}");
+    assert!(matches!(quick.rule_backtests[0].episodes, Err(SkipReason::NotYetKnown(_))), "{quick:?}");
     let many: Vec<(i64, i64)> = (0..60).map(|day| (day * 24 * 60 + 600, -100)).collect();
     let (known, _, _) = both(&[fund(&many, 90_000)], &[runway().unwrap()], "every 6h", 60);
-    assert_eq!(known.parts[0].lives, Ok(Vec::new()));
+    assert_eq!(known.rule_backtests[0].episodes, Ok(Vec::new()));
 }
 
 #[test]
 fn funds_run_out_when_a_usual_purchase_can_no_longer_be_paid() {
     let fund = fund(&[(10, -300), (20, -200), (30, 600), (40, -500)], -1900);
-    let ledger = fund.books.ledger.as_ref().unwrap();
-    let path = Past::new(&fund.balance, ledger).path(start(), after(60));
+    let ledger = fund.history.ledger.as_ref().unwrap();
+    let path = PastBalances::new(&fund.balance, ledger).path(start(), after(60));
     let funds: Vec<i64> = path.iter().map(|(_, left)| left.to_string().parse().unwrap()).collect();
     assert_eq!(funds, [500, 200, 0, 600, 100]);
     let found = droughts(&path, Decimal::from(300));
@@ -230,19 +241,19 @@ fn a_proposal_covers_what_was_spent_in_a_fortnight_and_short_histories_make_none
     // 100 a day for 60 days: 1,400 in a fortnight, 500 in five days; a usual purchase is 100.
     let lines: Vec<(i64, i64)> = (0..60).map(|n| (n * 1440 + 600, -100)).collect();
     let fund = fund(&lines, 0);
-    let ledger = fund.books.ledger.as_ref().unwrap();
+    let ledger = fund.history.ledger.as_ref().unwrap();
     let (spending, now) = (Spending::default(), start() + TimeDelta::days(60));
     let proposal = suggest(ledger, &spending, now).unwrap();
     assert_eq!((proposal.warning, proposal.critical), (1600.into(), 700.into()));
     assert_eq!((proposal.spent_in_14_days, proposal.spent_in_5_days), (1400.into(), 500.into()));
-    let path = Past::new(&fund.balance, ledger).path(after(0), now);
+    let path = PastBalances::new(&fund.balance, ledger).path(after(0), now);
     // 2,000 are left at the end, 8,000 at first: nothing fell that far.
     assert_eq!(crossings(&path, ledger, 1600.into(), 100.into(), now), []);
     let crossing = crossings(&path, ledger, 2500.into(), 100.into(), now);
     assert_eq!((crossing.len(), crossing[0].funds), (1, 2400.into()));
-    assert_eq!(crossing[0].notice, Notice::AtLeast(now - crossing[0].at));
+    assert_eq!(crossing[0].notice, NoticePeriod::AtLeast(now - crossing[0].at));
     let early = start() + TimeDelta::days(20);
-    assert_eq!(suggest(ledger, &spending, early), Err(TooLittle::Short { days: 19 }));
+    assert_eq!(suggest(ledger, &spending, early), Err(ProposalError::LedgerTooShort { days: 19 }));
 }
 
 #[test]
@@ -251,15 +262,15 @@ fn a_warning_is_worth_as_long_as_what_was_left_would_have_paid_without_a_deposit
     let mut lines: Vec<(i64, i64)> = (0..20).map(|n| (n * 1440 + 600, -100)).collect();
     lines.push((3 * 1440, 5000));
     let fund = fund(&lines, 2000);
-    let ledger = fund.books.ledger.as_ref().unwrap();
+    let ledger = fund.history.ledger.as_ref().unwrap();
     let now = start() + TimeDelta::days(20);
-    let path = Past::new(&fund.balance, ledger).path(after(0), now);
+    let path = PastBalances::new(&fund.balance, ledger).path(after(0), now);
     assert_eq!(path[0].1, 1000.into());
     let found = crossings(&path, ledger, 900.into(), 100.into(), now);
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].funds, found[0].notice), (800.into(), Notice::Lasted(TimeDelta::days(8))));
-    assert_eq!(found[0].notice.is_enough(TimeDelta::days(14)), Some(false));
-    assert_eq!(Notice::AtLeast(TimeDelta::days(3)).is_enough(TimeDelta::days(14)), None);
+    assert_eq!((found[0].funds, found[0].notice), (800.into(), NoticePeriod::Lasted(TimeDelta::days(8))));
+    assert_eq!(found[0].notice.is_at_least(TimeDelta::days(14)), Some(false));
+    assert_eq!(NoticePeriod::AtLeast(TimeDelta::days(3)).is_at_least(TimeDelta::days(14)), None);
 }
 
 /// An order of 500 for a year, which ends on this day of the story.
@@ -282,7 +293,7 @@ fn order_ending(id: u64, day: i64) -> Order {
 }
 
 fn due_rule() -> Rule {
-    let warning = level(Side::Above, 100, 100, 0, Some(24 * 365), &["slack"]);
+    let warning = level(ThresholdSide::Above, 100, 100, 0, Some(24 * 365), &["slack"]);
     Rule::new("due".into(), Metric::RenewalsDue, Some(warning), None).unwrap()
 }
 
@@ -290,11 +301,11 @@ fn due_rule() -> Rule {
 fn an_order_that_is_over_today_was_due_in_its_own_time() {
     let rehearsed = |expired: bool| {
         let mut fund = fund(&[(5, -10)], 1000);
-        fund.books.orders = Ok(Arc::from(vec![Order { expired, ..order_ending(1, 40) }]));
+        fund.history.orders = Ok(Arc::from(vec![Order { expired, ..order_ending(1, 40) }]));
         both(&[fund], &[due_rule()], "every 6h", 60).0
     };
     assert_eq!(rehearsed(true), rehearsed(false));
-    assert_eq!(rehearsed(true).parts[0].lives.as_ref().unwrap().len(), 1);
+    assert_eq!(rehearsed(true).rule_backtests[0].episodes.as_ref().unwrap().len(), 1);
 }
 
 #[test]
@@ -311,13 +322,14 @@ fn an_order_was_due_until_it_was_renewed() {
     ] {
         let debits = [(5, -10), (38 * DAY + 30, if paid { -500 } else { -10 }), (50 * DAY, -10)];
         let mut fund = fund(&debits, 1000);
-        let with_order = |entry: &Entry| Entry { order: named.filter(|_| entry.id.as_ref() == "1"), ..entry.clone() };
-        let ledger = fund.books.ledger.unwrap().entries().iter().map(with_order).collect();
-        fund.books.ledger = Ok(Arc::new(Ledger::new(ledger)));
-        fund.books.orders = Ok([renewed.clone()].into_iter().chain(listed.then(|| follower.clone())).collect());
+        let with_order =
+            |entry: &LedgerEntry| LedgerEntry { order: named.filter(|_| entry.id.as_ref() == "1"), ..entry.clone() };
+        let ledger = fund.history.ledger.unwrap().entries().iter().map(with_order).collect();
+        fund.history.ledger = Ok(Arc::new(Ledger::new(ledger)));
+        fund.history.orders = Ok([renewed.clone()].into_iter().chain(listed.then(|| follower.clone())).collect());
         let (quick, slow, _) = both(&[fund], &[due_rule()], "every 6h", 60);
         assert_eq!(quick, slow, "{what}");
-        let lives = quick.parts[0].lives.as_ref().unwrap();
+        let lives = quick.rule_backtests[0].episodes.as_ref().unwrap();
         let told: Vec<_> = lives.iter().map(|life| (life.raised().unwrap(), life.resolved().unwrap())).collect();
         // The window of 30 days reaches its end on day 10; debits count from the next full hour, cards from the day.
         let (raised, resolved) = (after(10 * DAY), after(38 * DAY));

@@ -13,36 +13,38 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use lowtide::alerting::process::forget_unconfigured;
-use lowtide::alerting::process::settle;
+use lowtide::alerting::process::end_unconfigured_alerts;
+use lowtide::alerting::process::process;
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
-use lowtide::domain::alert::Kind;
-use lowtide::domain::balance::{Balance, Outlook, Unreadable};
-use lowtide::domain::event::Subject;
-use lowtide::domain::history::{Books, Ledger};
+use lowtide::domain::alert::TransitionKind;
+use lowtide::domain::balance::{Balance, Persistence, Unreadable};
+use lowtide::domain::event::EventSubject;
+use lowtide::domain::history::{AccountHistory, Ledger};
 use lowtide::domain::money::{Currency, parse_amount};
-use lowtide::domain::report::{self, Figures, Latest, Occasion};
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side};
+use lowtide::domain::report::{self, FundFigures, LatestFigures, ReportRequest};
+use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::{Division, Name};
-use lowtide::forecast::{Prospect, Spending};
-use lowtide::polling::forecasts::For;
+use lowtide::forecast::{FundForecast, Spending};
+use lowtide::polling::forecasts::ForecastPurpose;
 use lowtide::polling::poller;
-use lowtide::polling::poller::{CycleTime, Harvest, Memory, Read, Scope, Watch, read_once};
-use lowtide::state::Book;
+use lowtide::polling::poller::{
+    AccountPolicy, AccountReadings, CycleTime, DivisionReading, DivisionScope, PollerState, read_once,
+};
+use lowtide::state::StateStore;
 use lowtide::util::clock::{Clock, SystemClock};
 use nothing::at;
 use proptest::prelude::*;
 use stepped::{Disk, Stepped, epoch};
 
 fn level(below: &str, to: &str) -> Level {
-    let threshold = Amount { value: parse_amount(below).unwrap(), currency: None };
-    let mut level = Level::new(Side::Below, threshold, None).unwrap();
+    let threshold = ThresholdAmount { value: parse_amount(below).unwrap(), currency: None };
+    let mut level = Level::new(ThresholdSide::Below, threshold, None).unwrap();
     level.notify = vec![Name::from(to)];
     level
 }
 
-fn watch(scope: Scope) -> Watch {
+fn watch(scope: DivisionScope) -> AccountPolicy {
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
     let invoices = Rule::new("owed".into(), Metric::UnpaidInvoices, Some(level("-1", "slack")), None);
@@ -62,83 +64,84 @@ fn good(balance: &str) -> Result<Balance, Unreadable> {
     })
 }
 
-fn fails(outlook: Outlook) -> Result<Balance, Unreadable> {
-    Err(Unreadable { outlook, reason: "GET /finance/balance answered badly".to_owned() })
+fn fails(outlook: Persistence) -> Result<Balance, Unreadable> {
+    Err(Unreadable { persistence: outlook, reason: "GET /finance/balance answered badly".to_owned() })
 }
 
-fn one(balance: Result<Balance, Unreadable>) -> Harvest {
-    Harvest {
-        reads: vec![Read { division: None, name: None, balance, prospect: None }],
+fn one(balance: Result<Balance, Unreadable>) -> AccountReadings {
+    AccountReadings {
+        divisions: vec![DivisionReading { division: None, name: None, balance, forecast: None }],
         listing_failure: None,
         active: None,
     }
 }
 
-fn divisions(ids: &[u64]) -> Harvest {
-    let reads = ids.iter().map(|id| Read {
+fn divisions(ids: &[u64]) -> AccountReadings {
+    let reads = ids.iter().map(|id| DivisionReading {
         division: Some(*id),
         name: Some(format!("D{id}")),
         balance: good("100"),
-        prospect: None,
+        forecast: None,
     });
-    Harvest { reads: reads.collect(), listing_failure: None, active: Some(ids.iter().copied().collect()) }
+    AccountReadings { divisions: reads.collect(), listing_failure: None, active: Some(ids.iter().copied().collect()) }
 }
 
 /// Every event that is owed, as `kind rule → recipients`, and nothing owed any more.
 fn told(state: &mut State) -> Vec<String> {
-    let told = state.owed.iter().map(|owed| {
-        let names = owed.to.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let told = state.queue.iter().map(|owed| {
+        let names = owed.pending.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let what = match &owed.event.subject {
-            Subject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.rule),
-            Subject::Unreadable(event) => {
-                format!("{} unreadable ({} stand still)", event.kind.name(), event.standing_still.len())
+            EventSubject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.rule),
+            EventSubject::Unreadable(event) => {
+                format!("{} unreadable ({} stand still)", event.kind.name(), event.firing_alerts.len())
             }
-            Subject::Unwatched { division, rules, .. } => {
+            EventSubject::Unwatched { division, rules, .. } => {
                 format!("unwatched {} {}", division.unwrap(), rules.join("+"))
             }
-            Subject::AlertEnded { key, level } => format!("ended {} {level}", key.rule),
-            Subject::NotifierFailing { .. }
-            | Subject::NotifierRecovered { .. }
-            | Subject::NotifierRemoved { .. }
-            | Subject::Report(_) => "notice".to_owned(),
+            EventSubject::AlertEnded { key, level } => format!("ended {} {level}", key.rule),
+            EventSubject::NotifierFailing { .. }
+            | EventSubject::NotifierRecovered { .. }
+            | EventSubject::NotifierRemoved { .. }
+            | EventSubject::Report(_) => "notice".to_owned(),
         };
         format!("{what} → {names}")
     });
     let told = told.collect();
     for name in ["slack", "pager", "mail"] {
-        let ids: BTreeSet<String> = state.owed_to(name).map(|(event, _)| event.id.clone()).collect();
-        state.delivered(&name.into(), &ids, None, &[]);
+        let ids: BTreeSet<String> = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+        state.mark_delivered(&name.into(), &ids, None, &[]);
     }
-    assert!(state.owed.is_empty());
+    assert!(state.queue.is_empty());
     told
 }
 
 #[test]
 fn what_is_being_read_for_the_first_time_is_not_readable_again_and_what_is_too_young_is() {
-    let lasts = Level::new(Side::Below, Duration::from_secs(14 * 86_400), None).unwrap();
+    let lasts = Level::new(ThresholdSide::Below, Duration::from_secs(14 * 86_400), None).unwrap();
     let runway = Rule::new("runway".into(), Metric::Runway, Some(lasts), None).unwrap();
-    let watch = Watch { rules: vec![runway].into(), ..watch(Scope::Undivided) };
+    let watch = AccountPolicy { rules: vec![runway].into(), ..watch(DivisionScope::Undivided) };
     let mut state = State::default();
-    let mut play = |seconds, harvest: &Harvest| {
-        settle(&mut state, &watch, harvest, at(seconds));
+    let mut play = |seconds, harvest: &AccountReadings| {
+        process(&mut state, &watch, harvest, at(seconds));
         told(&mut state)
     };
-    assert_eq!(play(0, &one(fails(Outlook::NeedsAction))), ["raised unreadable (0 stand still) → slack"]);
+    assert_eq!(play(0, &one(fails(Persistence::Permanent))), ["raised unreadable (0 stand still) → slack"]);
     let unread = one(good("100"));
     assert_eq!(play(1, &unread), [""; 0]);
     let mut young = one(good("100"));
-    let books = Books { ledger: Ok(Arc::new(Ledger::default())), orders: Ok([].into()), ..Books::unread() };
+    let books =
+        AccountHistory { ledger: Ok(Arc::new(Ledger::default())), orders: Ok([].into()), ..AccountHistory::unread() };
     let balance = good("100").unwrap();
-    let prospect = Prospect::new(&balance, books, &Spending::default(), watch.rules.iter(), at(2));
-    young.reads[0].prospect = Some(Arc::new(prospect));
+    let prospect = FundForecast::new(&balance, books, &Spending::default(), watch.rules.iter(), at(2));
+    young.divisions[0].forecast = Some(Arc::new(prospect));
     assert_eq!(play(2, &young), ["resolved unreadable (0 stand still) → slack"]);
 }
 
 #[test]
 fn each_event_goes_to_its_level_and_the_end_to_all_who_heard_the_beginning() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
     let mut play = |seconds, balance: &str| {
-        settle(&mut state, &watch, &one(good(balance)), at(seconds));
+        process(&mut state, &watch, &one(good(balance)), at(seconds));
         told(&mut state)
     };
     assert_eq!(play(0, "1999.99"), ["raised funds → slack"]);
@@ -150,66 +153,66 @@ fn each_event_goes_to_its_level_and_the_end_to_all_who_heard_the_beginning() {
 
 #[test]
 fn an_alert_that_was_critical_is_over_when_the_warning_is_and_its_message_names_that_threshold() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
-    settle(&mut state, &watch, &one(good("100")), at(0));
-    settle(&mut state, &watch, &one(good("5000")), at(900));
-    let thresholds = state.owed.iter().filter_map(|owed| match &owed.event.subject {
-        Subject::Threshold(event) => {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(good("100")), at(0));
+    process(&mut state, &watch, &one(good("5000")), at(900));
+    let thresholds = state.queue.iter().filter_map(|owed| match &owed.event.subject {
+        EventSubject::Threshold(event) => {
             Some((event.kind, event.threshold.as_ref().unwrap().bound.amount().unwrap().value.to_string()))
         }
         _ => None,
     });
-    let expected = [(Kind::Raised, "500".to_owned()), (Kind::Resolved, "2000".to_owned())];
+    let expected = [(TransitionKind::Raised, "500".to_owned()), (TransitionKind::Resolved, "2000".to_owned())];
     assert_eq!(thresholds.collect::<Vec<_>>(), expected);
 }
 
 #[test]
 fn a_quiet_cycle_changes_nothing_and_an_ok_alert_takes_no_space() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
-    assert!(!settle(&mut state, &watch, &one(good("5000")), at(0)).changed);
-    settle(&mut state, &watch, &one(good("1000")), at(1));
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    assert!(!process(&mut state, &watch, &one(good("5000")), at(0)).changed);
+    process(&mut state, &watch, &one(good("1000")), at(1));
     told(&mut state);
-    assert!(!settle(&mut state, &watch, &one(good("1001")), at(2)).changed);
-    settle(&mut state, &watch, &one(good("5000")), at(3));
+    assert!(!process(&mut state, &watch, &one(good("1001")), at(2)).changed);
+    process(&mut state, &watch, &one(good("5000")), at(3));
     told(&mut state);
     assert_eq!(state, State::default());
 }
 
 #[test]
 fn what_needs_action_is_told_at_once_and_what_may_heal_after_three_hours_and_nothing_resolves_meanwhile() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
     let mut play = |seconds, balance| {
-        settle(&mut state, &watch, &one(balance), at(seconds));
+        process(&mut state, &watch, &one(balance), at(seconds));
         told(&mut state)
     };
     assert_eq!(play(0, good("100")), ["raised funds → pager"]);
-    assert!(play(10, fails(Outlook::MayHeal)).is_empty());
-    assert!(play(3 * 3600 + 9, fails(Outlook::MayHeal)).is_empty());
-    assert_eq!(play(3 * 3600 + 10, fails(Outlook::MayHeal)), ["raised unreadable (1 stand still) → slack"]);
-    assert!(play(3 * 3600 + 11, fails(Outlook::NeedsAction)).is_empty());
+    assert!(play(10, fails(Persistence::Transient)).is_empty());
+    assert!(play(3 * 3600 + 9, fails(Persistence::Transient)).is_empty());
+    assert_eq!(play(3 * 3600 + 10, fails(Persistence::Transient)), ["raised unreadable (1 stand still) → slack"]);
+    assert!(play(3 * 3600 + 11, fails(Persistence::Permanent)).is_empty());
     assert_eq!(play(4 * 3600, good("100")), ["resolved unreadable (0 stand still) → slack"]);
-    assert_eq!(play(5 * 3600, fails(Outlook::NeedsAction)), ["raised unreadable (1 stand still) → slack"]);
+    assert_eq!(play(5 * 3600, fails(Persistence::Permanent)), ["raised unreadable (1 stand still) → slack"]);
     assert_eq!(play(6 * 3600, good("5000")), ["resolved funds → pager", "resolved unreadable (0 stand still) → slack"]);
 }
 
 #[test]
 fn a_failure_that_turns_into_one_that_needs_action_is_told_at_once() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
-    settle(&mut state, &watch, &one(fails(Outlook::MayHeal)), at(0));
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(fails(Persistence::Transient)), at(0));
     assert!(told(&mut state).is_empty());
-    settle(&mut state, &watch, &one(fails(Outlook::NeedsAction)), at(60));
+    process(&mut state, &watch, &one(fails(Persistence::Permanent)), at(60));
     assert_eq!(told(&mut state), ["raised unreadable (0 stand still) → slack"]);
 }
 
 #[test]
 fn a_metric_that_cannot_be_had_keeps_only_its_own_rules_from_moving() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
-    settle(&mut state, &watch, &one(good("100")), at(0));
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(good("100")), at(0));
     told(&mut state);
     let mut limitless = good("9000").unwrap();
     limitless.credit_limit = Ok(None);
     limitless.unpaid_invoices = Ok(parse_amount("-5").unwrap());
-    settle(&mut state, &watch, &one(Ok(limitless)), at(1));
+    process(&mut state, &watch, &one(Ok(limitless)), at(1));
     assert_eq!(told(&mut state), ["raised owed → slack"]);
     let stands = state.alerts.keys().map(|key| key.rule.to_string()).collect::<Vec<_>>();
     assert_eq!(stands, ["funds", "owed", "unreadable"]);
@@ -217,38 +220,38 @@ fn a_metric_that_cannot_be_had_keeps_only_its_own_rules_from_moving() {
 
 #[test]
 fn a_division_that_is_gone_ends_its_alerts_with_one_notice_and_an_excluded_one_without() {
-    let all = watch(Scope::All(BTreeSet::new()));
+    let all = watch(DivisionScope::All(BTreeSet::new()));
     let mut state = State::default();
-    settle(&mut state, &all, &divisions(&[7, 8]), at(0));
+    process(&mut state, &all, &divisions(&[7, 8]), at(0));
     assert_eq!(told(&mut state), ["raised funds → pager", "raised funds → pager"]);
-    settle(&mut state, &all, &divisions(&[7]), at(1));
+    process(&mut state, &all, &divisions(&[7]), at(1));
     assert_eq!(told(&mut state), ["unwatched 8 funds → pager"]);
-    let narrowed = watch(Scope::All(BTreeSet::from([7])));
-    assert_eq!(forget_unconfigured(&mut state, &[&narrowed], at(2)).len(), 1);
+    let narrowed = watch(DivisionScope::All(BTreeSet::from([7])));
+    assert_eq!(end_unconfigured_alerts(&mut state, &[&narrowed], at(2)).len(), 1);
     assert_eq!(state, State::default());
 }
 
 #[test]
 fn what_is_owed_to_a_notifier_that_left_the_configuration_is_dropped_and_the_rest_stays() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
-    settle(&mut state, &watch, &one(good("1000")), at(0));
-    settle(&mut state, &watch, &one(good("100")), at(1));
-    let dropped = state.forget_notifiers(|name| name == "pager");
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(good("1000")), at(0));
+    process(&mut state, &watch, &one(good("100")), at(1));
+    let dropped = state.drop_unconfigured_notifiers(|name| name == "pager");
     assert_eq!(dropped, [(Name::from("slack"), 1)].into());
     assert_eq!(told(&mut state), ["escalated funds → pager"]);
 }
 
 #[test]
 fn divisions_that_cannot_be_listed_make_the_account_unreadable_and_end_nothing() {
-    let all = watch(Scope::All(BTreeSet::new()));
+    let all = watch(DivisionScope::All(BTreeSet::new()));
     let mut state = State::default();
-    settle(&mut state, &all, &divisions(&[7]), at(0));
+    process(&mut state, &all, &divisions(&[7]), at(0));
     told(&mut state);
-    let failure = fails(Outlook::NeedsAction).unwrap_err();
-    let blind = Harvest { reads: Vec::new(), listing_failure: Some(failure), active: None };
-    settle(&mut state, &all, &blind, at(1));
+    let failure = fails(Persistence::Permanent).unwrap_err();
+    let blind = AccountReadings { divisions: Vec::new(), listing_failure: Some(failure), active: None };
+    process(&mut state, &all, &blind, at(1));
     assert_eq!(told(&mut state), ["raised unreadable (1 stand still) → slack"]);
-    settle(&mut state, &all, &divisions(&[7]), at(2));
+    process(&mut state, &all, &divisions(&[7]), at(2));
     assert_eq!(told(&mut state), ["resolved unreadable (0 stand still) → slack"]);
 }
 
@@ -264,11 +267,11 @@ async fn a_listing_that_hangs_delays_no_reading_by_more_than_seconds_where_it_is
             std::future::pending().await
         }
     }
-    let watch = Watch { source: Arc::new(NoNames), ..watch(Scope::Listed(vec![7])) };
+    let watch = AccountPolicy { source: Arc::new(NoNames), ..watch(DivisionScope::Listed(vec![7])) };
     let started = tokio::time::Instant::now();
-    let harvest = read_once(&watch, &(Arc::new(SystemClock) as Arc<dyn Clock>), For::Rules).await;
+    let harvest = read_once(&watch, &(Arc::new(SystemClock) as Arc<dyn Clock>), ForecastPurpose::Rules).await;
     assert!(started.elapsed() <= Duration::from_secs(4));
-    assert!(harvest.listing_failure.is_none() && harvest.reads[0].balance.is_ok());
+    assert!(harvest.listing_failure.is_none() && harvest.divisions[0].balance.is_ok());
 }
 
 proptest! {
@@ -276,13 +279,13 @@ proptest! {
     fn unreadable_changes_no_alert_and_saving_is_the_identity(
         steps in proptest::collection::vec((0i64..30_000, proptest::option::of(0i64..6000), any::<bool>()), 1..40)
     ) {
-        let (watch, mut state, mut now) = (watch(Scope::Undivided), State::default(), 0);
+        let (watch, mut state, mut now) = (watch(DivisionScope::Undivided), State::default(), 0);
         for (gap, funds, heals) in steps {
             now += gap;
-            let outlook = if heals { Outlook::MayHeal } else { Outlook::NeedsAction };
+            let outlook = if heals { Persistence::Transient } else { Persistence::Permanent };
             let before = state.clone();
             let harvest = one(funds.map_or_else(|| fails(outlook), |funds| good(&funds.to_string())));
-            let settled = settle(&mut state, &watch, &harvest, at(now));
+            let settled = process(&mut state, &watch, &harvest, at(now));
             prop_assert_eq!(settled.changed, state != before, "what changed is saved, and nothing else");
             let rules = |state: &State| {
                 state.alerts.iter().filter(|(key, _)| &*key.rule != "unreadable").map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
@@ -299,19 +302,20 @@ proptest! {
 
 #[test]
 fn what_cannot_be_judged_is_told_apart_from_a_balance_that_cannot_be_read() {
-    let (mut state, watch) = (State::default(), watch(Scope::Undivided));
+    let (mut state, watch) = (State::default(), watch(DivisionScope::Undivided));
     let mut rules = watch.rules.to_vec();
-    let foreign = Amount { value: parse_amount("2000").unwrap(), currency: Some(Currency::parse("EUR").unwrap()) };
-    let mut foreign = Level::new(Side::Below, foreign, None).unwrap();
+    let foreign =
+        ThresholdAmount { value: parse_amount("2000").unwrap(), currency: Some(Currency::parse("EUR").unwrap()) };
+    let mut foreign = Level::new(ThresholdSide::Below, foreign, None).unwrap();
     foreign.notify = vec!["slack".into()];
     rules.push(Rule::new("foreign".into(), Metric::AvailableFunds, Some(foreign), None).unwrap());
-    let with_a_foreign_one = Watch { rules: rules.into(), ..self::watch(Scope::Undivided) };
-    settle(&mut state, &with_a_foreign_one, &one(good("5000")), at(0));
-    settle(&mut state, &watch, &one(good("5000")), at(60));
-    settle(&mut state, &with_a_foreign_one, &one(fails(Outlook::NeedsAction)), at(120));
-    settle(&mut state, &watch, &one(good("5000")), at(180));
-    let told = state.owed.iter().filter_map(|owed| match &owed.event.subject {
-        Subject::Unreadable(event) => Some((event.kind.name(), event.blind.clone())),
+    let with_a_foreign_one = AccountPolicy { rules: rules.into(), ..self::watch(DivisionScope::Undivided) };
+    process(&mut state, &with_a_foreign_one, &one(good("5000")), at(0));
+    process(&mut state, &watch, &one(good("5000")), at(60));
+    process(&mut state, &with_a_foreign_one, &one(fails(Persistence::Permanent)), at(120));
+    process(&mut state, &watch, &one(good("5000")), at(180));
+    let told = state.queue.iter().filter_map(|owed| match &owed.event.subject {
+        EventSubject::Unreadable(event) => Some((event.kind.name(), event.unevaluated_rules.clone())),
         _ => None,
     });
     let foreign: Vec<Name> = vec!["foreign".into()];
@@ -321,9 +325,9 @@ fn what_cannot_be_judged_is_told_apart_from_a_balance_that_cannot_be_read() {
 
 #[test]
 fn whoever_gets_warnings_hears_of_the_easing_of_what_began_as_critical() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
     let mut play = |seconds, balance: &str| {
-        settle(&mut state, &watch, &one(good(balance)), at(seconds));
+        process(&mut state, &watch, &one(good(balance)), at(seconds));
         told(&mut state)
     };
     assert_eq!(play(0, "100"), ["raised funds → pager"]);
@@ -334,14 +338,15 @@ fn whoever_gets_warnings_hears_of_the_easing_of_what_began_as_critical() {
 fn euros(below: &str, to: &str) -> Level {
     let eur = Some(Currency::parse("EUR").unwrap());
     let mut level =
-        Level::new(Side::Below, Amount { value: parse_amount(below).unwrap(), currency: eur }, None).unwrap();
+        Level::new(ThresholdSide::Below, ThresholdAmount { value: parse_amount(below).unwrap(), currency: eur }, None)
+            .unwrap();
     level.notify = vec![to.into()];
     level
 }
 
-fn with_funds(warning: Level, critical: Level) -> Watch {
+fn with_funds(warning: Level, critical: Level) -> AccountPolicy {
     let funds = Rule::new("funds".into(), Metric::AvailableFunds, Some(warning), Some(critical)).unwrap();
-    nothing::watch(Scope::Undivided, vec![funds], Some(Duration::from_secs(24 * 3600)))
+    nothing::watch(DivisionScope::Undivided, vec![funds], Some(Duration::from_secs(24 * 3600)))
 }
 
 #[test]
@@ -351,9 +356,9 @@ fn a_level_in_another_currency_keeps_the_other_from_nothing() {
         (with_funds(level("2000", "slack"), euros("500", "pager")), "raised funds → slack"),
     ] {
         let mut state = State::default();
-        settle(&mut state, &watch, &one(good("88")), at(0));
+        process(&mut state, &watch, &one(good("88")), at(0));
         assert_eq!(told(&mut state), [raised, "raised unreadable (0 stand still) → slack"]);
-        settle(&mut state, &watch, &one(good("5000")), at(60));
+        process(&mut state, &watch, &one(good("5000")), at(60));
         assert_eq!(told(&mut state), [raised.replace("raised", "resolved")]);
         let left: Vec<&str> = state.alerts.keys().map(|key| &*key.rule).collect();
         assert_eq!(left, ["unreadable"], "the level is a problem still");
@@ -362,25 +367,25 @@ fn a_level_in_another_currency_keeps_the_other_from_nothing() {
 
 #[test]
 fn a_level_that_can_no_longer_be_compared_stands_still() {
-    let (before, mut state) = (watch(Scope::Undivided), State::default());
-    settle(&mut state, &before, &one(good("100")), at(0));
+    let (before, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &before, &one(good("100")), at(0));
     told(&mut state);
     let after = with_funds(euros("2000", "slack"), level("500", "pager"));
-    settle(&mut state, &after, &one(good("9000")), at(60));
+    process(&mut state, &after, &one(good("9000")), at(60));
     assert_eq!(told(&mut state), ["eased funds → pager,slack", "raised unreadable (1 stand still) → slack"]);
-    settle(&mut state, &after, &one(good("9000")), at(60 + 2 * 24 * 3600));
+    process(&mut state, &after, &one(good("9000")), at(60 + 2 * 24 * 3600));
     assert!(told(&mut state).iter().all(|it| !it.contains("funds")), "what stands still sends no reminders");
-    settle(&mut state, &before, &one(good("9000")), at(120 + 2 * 24 * 3600));
+    process(&mut state, &before, &one(good("9000")), at(120 + 2 * 24 * 3600));
     assert_eq!(told(&mut state), ["resolved funds → pager,slack", "resolved unreadable (0 stand still) → slack"]);
 }
 
 #[test]
 fn a_level_is_not_compared_with_another_currency_than_it_fired_in() {
     let (watch, mut state) = (with_funds(euros("2000", "slack"), level("500", "pager")), State::default());
-    settle(&mut state, &watch, &one(good("88")), at(0));
+    process(&mut state, &watch, &one(good("88")), at(0));
     told(&mut state);
     let yen = Balance { currency: Ok(Currency::parse("JPY").unwrap()), ..good("9000").unwrap() };
-    settle(&mut state, &watch, &one(Ok(yen)), at(60));
+    process(&mut state, &watch, &one(Ok(yen)), at(60));
     assert_eq!(told(&mut state), [""; 0]);
     assert_eq!(state.alerts.len(), 2, "neither is over");
 }
@@ -391,29 +396,30 @@ fn no_two_alerts_or_notices_share_an_event_id() {
     let watches = [("a/b", "c"), ("a", "b/c"), ("unwatched", "c"), ("~unwatched", "c")];
     for (rule, account) in watches {
         let rule = Rule::new(rule.into(), Metric::AvailableFunds, Some(level("2000", "slack")), None).unwrap();
-        let watch = Watch { account: account.into(), ..nothing::watch(Scope::Undivided, vec![rule], None) };
-        settle(&mut state, &watch, &one(good("1000")), now);
+        let watch =
+            AccountPolicy { account: account.into(), ..nothing::watch(DivisionScope::Undivided, vec![rule], None) };
+        process(&mut state, &watch, &one(good("1000")), now);
     }
     let (account, division_name, rules) = (Name::from("c"), None, Vec::new());
-    let gone = Subject::Unwatched { account, division: None, division_name, rules };
-    state.owe(gone, now, &["slack".into()].into(), &std::collections::BTreeMap::new());
+    let gone = EventSubject::Unwatched { account, division: None, division_name, rules };
+    state.enqueue_one(gone, now, &["slack".into()].into(), &std::collections::BTreeMap::new());
     // What was delivered is no longer there to be told apart from: each alone must be unlike all others.
-    let stems: BTreeSet<&str> = state.owed.iter().filter_map(|owed| owed.event.id.split('@').next()).collect();
+    let stems: BTreeSet<&str> = state.queue.iter().filter_map(|owed| owed.event.id.split('@').next()).collect();
     assert_eq!(stems.len(), watches.len() + 1, "{stems:?}");
-    assert!(state.owed.iter().all(|owed| !owed.event.id.contains(".2")), "{stems:?}");
+    assert!(state.queue.iter().all(|owed| !owed.event.id.contains(".2")), "{stems:?}");
 }
 
 #[test]
 fn status_and_report_show_since_when_the_level_they_name_is_breached() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
-    settle(&mut state, &watch, &one(good("1000")), at(0));
-    settle(&mut state, &watch, &one(good("100")), at(900));
-    let status = lowtide::status::control::report_state(&state);
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(good("1000")), at(0));
+    process(&mut state, &watch, &one(good("100")), at(900));
+    let status = lowtide::status::control::status_from_state(&state);
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
-    let latest = [Latest { figures: Figures::none("acme".into(), None, None), failure: None }];
+    let latest = [LatestFigures { figures: FundFigures::never_read("acme".into(), None, None), failure: None }];
     let name = Name::from("weekly");
-    let of = Occasion { name: &name, due: at(901), next: None, now: at(901), silences: &[] };
-    let (page, _) = report::page(&of, &latest, &state);
+    let of = ReportRequest { name: &name, due: at(901), next: None, now: at(901), silences: &[] };
+    let (page, _) = report::build_page(&of, &latest, &state);
     assert_eq!(page.rows[0].alerts[0].since, Some(at(900)));
     // Within a `for`, too.
     let mut slow = level("500", "pager");
@@ -421,9 +427,9 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     let mut both = level("2000", "slack");
     both.hold = Duration::from_secs(3600);
     let (watch, mut state) = (with_funds(both, slow), State::default());
-    settle(&mut state, &watch, &one(good("1000")), at(0));
-    settle(&mut state, &watch, &one(good("100")), at(900));
-    let status = lowtide::status::control::report_state(&state);
+    process(&mut state, &watch, &one(good("1000")), at(0));
+    process(&mut state, &watch, &one(good("100")), at(900));
+    let status = lowtide::status::control::status_from_state(&state);
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
 }
 
@@ -444,14 +450,14 @@ impl BalanceSource for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
-    let (clock, book) = (Stepped::begin(), Book::new(State::default(), Arc::new(Disk)));
+    let (clock, book) = (Stepped::begin(), StateStore::new(State::default(), Arc::new(Disk)));
     let source = Arc::new(Slow(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD"])));
-    let watch = Watch { source, ..watch(Scope::Undivided) };
-    poller::run(&watch, &mut Memory::default(), &book, clock.as_ref(), epoch()).await;
+    let watch = AccountPolicy { source, ..watch(DivisionScope::Undivided) };
+    poller::run_cycle(&watch, &mut PollerState::default(), &book, clock.as_ref(), epoch()).await;
     let queued = epoch() + Duration::from_secs(600);
     book.read(|state| {
-        let event = &state.owed[0].event;
-        let Subject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
+        let event = &state.queue[0].event;
+        let EventSubject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
         assert_eq!((event.at, threshold.since), (queued, epoch()));
         assert_eq!(threshold.next_reminder, Some(epoch() + Duration::from_secs(24 * 3600)));
         assert_eq!(state.alerts.values().next().unwrap().alert.last_event, Some(epoch()));
@@ -460,55 +466,55 @@ async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
 
 #[test]
 fn what_is_over_lasted_from_its_first_planned_reading_to_its_last() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
     // Each cycle is read for ten minutes.
     let cycle =
         |hours: i64| CycleTime::new(at(0) + TimeDelta::hours(hours), at(0) + TimeDelta::minutes(60 * hours + 10));
-    settle(&mut state, &watch, &one(good("100")), cycle(0));
-    settle(&mut state, &watch, &one(good("9000")), cycle(2));
-    let event = &state.owed.last().unwrap().event;
-    let Subject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
-    assert_eq!((threshold.kind, event.lasted(threshold.since)), (Kind::Resolved, TimeDelta::hours(2)));
+    process(&mut state, &watch, &one(good("100")), cycle(0));
+    process(&mut state, &watch, &one(good("9000")), cycle(2));
+    let event = &state.queue.last().unwrap().event;
+    let EventSubject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
+    assert_eq!((threshold.kind, event.lasted(threshold.since)), (TransitionKind::Resolved, TimeDelta::hours(2)));
     assert_eq!(event.at, at(0) + TimeDelta::minutes(130));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reading_in_another_currency_than_before_is_no_good_one() {
-    let (clock, book) = (Stepped::begin(), Book::new(State::default(), Arc::new(Disk)));
+    let (clock, book) = (Stepped::begin(), StateStore::new(State::default(), Arc::new(Disk)));
     let source = Arc::new(Slow(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD", "JPY", "USD"])));
-    let (watch, mut memory) = (Watch { source, ..watch(Scope::Undivided) }, Memory::default());
+    let (watch, mut memory) = (AccountPolicy { source, ..watch(DivisionScope::Undivided) }, PollerState::default());
     for good in [true, false, true] {
-        let outcome = poller::run(&watch, &mut memory, &book, clock.as_ref(), clock.now()).await;
-        assert_eq!(outcome.good, good);
+        let outcome = poller::run_cycle(&watch, &mut memory, &book, clock.as_ref(), clock.now()).await;
+        assert_eq!(outcome.complete, good);
     }
 }
 
-fn with_incidents(watch: Watch) -> Watch {
-    Watch { incident_notifiers: Arc::new(BTreeSet::from(["pager".into()])), ..watch }
+fn with_incidents(watch: AccountPolicy) -> AccountPolicy {
+    AccountPolicy { incident_notifiers: Arc::new(BTreeSet::from(["pager".into()])), ..watch }
 }
 
 #[test]
 fn an_easing_opens_no_incident_where_warnings_do_not_go() {
-    let (watch, mut state) = (with_incidents(watch(Scope::Undivided)), State::default());
-    settle(&mut state, &watch, &one(good("100")), at(0));
+    let (watch, mut state) = (with_incidents(watch(DivisionScope::Undivided)), State::default());
+    process(&mut state, &watch, &one(good("100")), at(0));
     assert_eq!(told(&mut state), ["raised funds → pager"]);
-    settle(&mut state, &watch, &one(good("1000")), at(1));
+    process(&mut state, &watch, &one(good("1000")), at(1));
     assert_eq!(state.hand_over(&"slack".into(), &"pager".into(), "404", None), 0);
     assert_eq!(told(&mut state), ["eased funds → slack"]);
-    settle(&mut state, &watch, &one(good("5000")), at(2));
+    process(&mut state, &watch, &one(good("5000")), at(2));
     assert_eq!(told(&mut state), ["resolved funds → pager,slack"]);
 }
 
 #[test]
 fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
-    let all = with_incidents(watch(Scope::All(BTreeSet::new())));
+    let all = with_incidents(watch(DivisionScope::All(BTreeSet::new())));
     let mut state = State::default();
-    settle(&mut state, &all, &divisions(&[7, 8, 9]), at(0));
+    process(&mut state, &all, &divisions(&[7, 8, 9]), at(0));
     // One is told, the other still owed to them.
-    let ids = BTreeSet::from([state.owed[0].event.id.clone()]);
-    state.delivered(&"pager".into(), &ids, None, &[]);
-    let narrowed = with_incidents(watch(Scope::All(BTreeSet::from([7, 8]))));
-    assert_eq!(forget_unconfigured(&mut state, &[&narrowed], at(1)).len(), 2);
+    let ids = BTreeSet::from([state.queue[0].event.id.clone()]);
+    state.mark_delivered(&"pager".into(), &ids, None, &[]);
+    let narrowed = with_incidents(watch(DivisionScope::All(BTreeSet::from([7, 8]))));
+    assert_eq!(end_unconfigured_alerts(&mut state, &[&narrowed], at(1)).len(), 2);
     assert_eq!(state.hand_over(&"pager".into(), &"mail".into(), "404", None), 2, "the two that were raised");
     let expected = [
         "raised funds → mail,pager",
@@ -518,7 +524,7 @@ fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
     ];
     assert_eq!(told(&mut state), expected);
     // One whose division is gone from the listing: people get a notice, incidents are resolved one by one.
-    settle(&mut state, &narrowed, &Harvest { reads: Vec::new(), ..divisions(&[7, 8]) }, at(2));
+    process(&mut state, &narrowed, &AccountReadings { divisions: Vec::new(), ..divisions(&[7, 8]) }, at(2));
     assert_eq!(told(&mut state), ["ended funds critical → pager", "unwatched 9 funds → mail"]);
     assert_eq!(state, State::default());
 }
@@ -527,11 +533,11 @@ fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
 fn a_failing_notifier_that_leaves_the_configuration_resolves_its_incident() {
     let (mut state, incidents) = (State::default(), BTreeSet::from(["pager".into()]));
     for name in ["gone", "brief"] {
-        state.failed(&name.into(), "404", at(0)).reported = name == "gone";
+        state.record_failure(&name.into(), "404", at(0)).reported = name == "gone";
     }
     state.end_removed_notifiers(|name| name == "pager", &incidents, at(1));
-    let owed: Vec<_> = state.owed.iter().map(|owed| owed.event.subject.clone()).collect();
-    assert_eq!(owed, [Subject::NotifierRemoved { notifier: "gone".into() }]);
+    let owed: Vec<_> = state.queue.iter().map(|owed| owed.event.subject.clone()).collect();
+    assert_eq!(owed, [EventSubject::NotifierRemoved { notifier: "gone".into() }]);
     assert_eq!(state.hand_over(&"pager".into(), &"mail".into(), "404", None), 0);
     let json = lowtide::state::encode(&state).unwrap().to_bytes();
     assert_eq!(serde_json::from_slice::<State>(&json).unwrap(), state);
@@ -539,24 +545,24 @@ fn a_failing_notifier_that_leaves_the_configuration_resolves_its_incident() {
 
 #[test]
 fn what_is_pending_of_an_ended_alert_opens_no_incident_in_its_place() {
-    let (watch, mut state) = (with_incidents(watch(Scope::Undivided)), State::default());
-    settle(&mut state, &watch, &one(good("1000")), at(0));
-    let other = with_incidents(nothing::watch(Scope::Undivided, Vec::new(), None));
-    assert_eq!(forget_unconfigured(&mut state, &[&other], at(1)).len(), 1);
+    let (watch, mut state) = (with_incidents(watch(DivisionScope::Undivided)), State::default());
+    process(&mut state, &watch, &one(good("1000")), at(0));
+    let other = with_incidents(nothing::watch(DivisionScope::Undivided, Vec::new(), None));
+    assert_eq!(end_unconfigured_alerts(&mut state, &[&other], at(1)).len(), 1);
     assert_eq!(state.hand_over(&"slack".into(), &"pager".into(), "404", None), 0);
     assert_eq!(told(&mut state), ["raised funds → slack"]);
 }
 
 #[test]
 fn what_an_older_version_queued_keeps_its_id_and_its_thread() {
-    let (watch, mut state) = (watch(Scope::Undivided), State::default());
-    settle(&mut state, &watch, &one(good("1000")), at(0));
-    let new = state.owed[0].event.id.clone();
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(good("1000")), at(0));
+    let new = state.queue[0].event.id.clone();
     let old = "a/b/funds/acme@1";
     let json = String::from_utf8(lowtide::state::encode(&state).unwrap().to_bytes()).unwrap();
     let mut state: State = serde_json::from_str(&json.replace(&new, old)).unwrap();
-    settle(&mut state, &watch, &one(good("5000")), at(60));
-    state.delivered(&"slack".into(), &BTreeSet::from([old.to_owned()]), Some("<first@example.com>"), &[]);
-    let (event, owing) = state.owed_to("slack").next().unwrap();
-    assert_eq!((event.kind(), owing.thread.as_deref()), (Some(Kind::Resolved), Some("<first@example.com>")));
+    process(&mut state, &watch, &one(good("5000")), at(60));
+    state.mark_delivered(&"slack".into(), &BTreeSet::from([old.to_owned()]), Some("<first@example.com>"), &[]);
+    let (event, owing) = state.pending_for("slack").next().unwrap();
+    assert_eq!((event.kind(), owing.thread.as_deref()), (Some(TransitionKind::Resolved), Some("<first@example.com>")));
 }

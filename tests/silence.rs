@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bin::{FUNDS, Ran, World, wait_until};
-use lowtide::alerting::process::settle;
+use lowtide::alerting::process::process;
 use lowtide::alerting::state::State;
-use lowtide::domain::alert::{Alert, AlertKey, Kind};
-use lowtide::domain::balance::{Balance, Outlook, Unreadable};
+use lowtide::domain::alert::{Alert, AlertKey, TransitionKind};
+use lowtide::domain::balance::{Balance, Persistence, Unreadable};
 use lowtide::domain::money::{Currency, parse_amount};
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side};
+use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::silence::Silence;
-use lowtide::polling::poller::{Harvest, Read, Scope, Watch};
+use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use nothing::at;
 use proptest::prelude::*;
 use wiremock::ResponseTemplate;
@@ -58,7 +58,7 @@ async fn a_silence_made_beside_the_running_service_survives_its_death_and_worsen
 
     world.funds("411.00");
     let broken = world.wait_told(2);
-    assert!(broken.contains("Got worse: acme: USD 411.00 left"), "{broken}");
+    assert!(broken.contains("Got worse: USD 411.00 left"), "{broken}");
     assert!(
         broken.contains("Only its warnings are silenced, until ") && broken.contains("(PO 4711 raised)"),
         "{broken}"
@@ -69,7 +69,7 @@ async fn a_silence_made_beside_the_running_service_survives_its_death_and_worsen
     world.let_a_cycle_pass();
     world.funds("5000.00");
     let over = world.wait_told(4);
-    assert!(over.contains("Resolved: acme: USD 5,000.00 left") && over.contains("told because you heard"), "{over}");
+    assert!(over.contains("Resolved: USD 5,000.00 left") && over.contains("told because you heard"), "{over}");
     assert_eq!(service.stop(), Some(0));
 }
 
@@ -284,7 +284,7 @@ fn a_state_from_before_there_were_silences_is_still_a_state() {
         "warning": { "since": "2026-11-23T08:15:00Z", "firing": true }, "last_event": "2026-11-23T08:15:00Z",
         "told": { "slack": null } }] }"#;
     let state = lowtide::state::decode(old).unwrap().state;
-    assert!(state.silences.is_empty() && state.alerts.values().all(|known| known.hushed.is_none()));
+    assert!(state.silences.is_empty() && state.alerts.values().all(|known| known.suppressed.is_none()));
 }
 
 #[tokio::test]
@@ -358,19 +358,19 @@ async fn commands_while_the_service_starts_and_stops_are_neither_lost_nor_made_t
     }
 }
 
-fn watch() -> Watch {
+fn watch() -> AccountPolicy {
     let level = |below: &str, to: &str| {
-        let threshold = Amount { value: parse_amount(below).unwrap(), currency: None };
-        let mut level = Level::new(Side::Below, threshold, None).unwrap();
+        let threshold = ThresholdAmount { value: parse_amount(below).unwrap(), currency: None };
+        let mut level = Level::new(ThresholdSide::Below, threshold, None).unwrap();
         level.notify = vec![to.into()];
         level
     };
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
-    nothing::watch(Scope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
+    nothing::watch(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
-fn harvest(funds: Option<i64>) -> Harvest {
+fn harvest(funds: Option<i64>) -> AccountReadings {
     let amount = |text: &str| parse_amount(text).unwrap();
     let good = |funds: i64| Balance {
         currency: Ok(Currency::parse("USD").unwrap()),
@@ -381,10 +381,10 @@ fn harvest(funds: Option<i64>) -> Harvest {
         unlimited: Ok(false),
         reported_total: Ok(None),
     };
-    let fails = || Unreadable { outlook: Outlook::NeedsAction, reason: "403".to_owned() };
+    let fails = || Unreadable { persistence: Persistence::Permanent, reason: "403".to_owned() };
     let balance = funds.map(good).ok_or_else(fails);
-    Harvest {
-        reads: vec![Read { division: None, name: None, balance, prospect: None }],
+    AccountReadings {
+        divisions: vec![DivisionReading { division: None, name: None, balance, forecast: None }],
         listing_failure: None,
         active: None,
     }
@@ -397,26 +397,26 @@ struct People(BTreeMap<AlertKey, Severity>);
 impl People {
     /// Hears all that is owed, which is delivered with that.
     fn hear(&mut self, state: &mut State) {
-        for owed in &state.owed {
+        for owed in &state.queue {
             let (key, kind) = (owed.event.alert().unwrap(), owed.event.kind().unwrap());
             let before = self.0.get(key).copied();
             let level = owed.event.level().unwrap();
             match kind {
-                Kind::Resolved => assert!(self.0.remove(key).is_some(), "the end of what nobody heard of"),
-                Kind::Raised => assert!(before.is_none(), "raised twice"),
-                Kind::Reminder => assert_eq!(before, Some(level), "still what nobody knew"),
-                Kind::Escalated => assert!(before.is_none_or(|before| before < level)),
-                Kind::Eased => assert!(before.is_some_and(|before| before > level)),
+                TransitionKind::Resolved => assert!(self.0.remove(key).is_some(), "the end of what nobody heard of"),
+                TransitionKind::Raised => assert!(before.is_none(), "raised twice"),
+                TransitionKind::Reminder => assert_eq!(before, Some(level), "still what nobody knew"),
+                TransitionKind::Escalated => assert!(before.is_none_or(|before| before < level)),
+                TransitionKind::Eased => assert!(before.is_some_and(|before| before > level)),
             }
-            if kind != Kind::Resolved {
+            if kind != TransitionKind::Resolved {
                 self.0.insert(key.clone(), level);
             }
         }
         for name in ["slack", "pager"] {
-            let ids = state.owed_to(name).map(|(event, _)| event.id.clone()).collect();
-            state.delivered(&name.into(), &ids, None, &[]);
+            let ids = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+            state.mark_delivered(&name.into(), &ids, None, &[]);
         }
-        assert!(state.owed.is_empty());
+        assert!(state.queue.is_empty());
     }
 }
 
@@ -425,7 +425,7 @@ fn firing(state: &State) -> BTreeMap<AlertKey, Severity> {
 }
 
 fn latches(state: &State) -> Vec<(AlertKey, Alert)> {
-    let bare = |alert: &Alert| Alert { last_event: None, told: BTreeMap::new(), ..alert.clone() };
+    let bare = |alert: &Alert| Alert { last_event: None, notified: BTreeMap::new(), ..alert.clone() };
     state.alerts.iter().map(|(key, known)| (key.clone(), bare(&known.alert))).collect()
 }
 
@@ -451,28 +451,28 @@ proptest! {
             if let Some((rule, level, length)) = silence {
                 let silence = Silence {
                     account: "acme".into(), division: None, rule: rule.map(Into::into),
-                    until: at(now + length), reason: None, level, made: Some(at(now)),
+                    until: at(now + length), reason: None, level, created_at: Some(at(now)),
                 };
                 state.add_silence(silence);
             }
             state.silences.remove(&removed);
             let before = state.clone();
-            let settled = settle(&mut state, &watch, &harvest(funds), at(now));
+            let settled = process(&mut state, &watch, &harvest(funds), at(now));
             prop_assert_eq!(settled.changed, state != before, "what changed is saved, and nothing else");
-            settle(&mut plain, &watch, &harvest(funds), at(now));
+            process(&mut plain, &watch, &harvest(funds), at(now));
             prop_assert_eq!(latches(&state), latches(&plain));
             let json = lowtide::state::encode(&state).unwrap().to_bytes();
             prop_assert_eq!(&lowtide::state::decode(&json).unwrap().state, &state);
             people.hear(&mut state);
             // Whatever is unknown to people is known to be so.
             for (key, level) in firing(&state) {
-                let hushed = state.alerts[&key].hushed.as_ref();
-                prop_assert_eq!(hushed.map_or(Some(level), |hushed| hushed.heard), people.0.get(&key).copied());
+                let hushed = state.alerts[&key].suppressed.as_ref();
+                prop_assert_eq!(hushed.map_or(Some(level), |hushed| hushed.notified_level), people.0.get(&key).copied());
             }
             last = funds;
         }
         // Every silence ends; one more reading like the last tells the rest.
-        settle(&mut state, &watch, &harvest(last), at(now + 400_000));
+        process(&mut state, &watch, &harvest(last), at(now + 400_000));
         prop_assert!(state.silences.is_empty());
         people.hear(&mut state);
         if last.is_some() {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lowtide::notify::channels::slack::Slack;
+use lowtide::notify::channels::slack::SlackNotifier;
 use lowtide::notify::{Delivered, Notifier, SendError};
 use lowtide::util::secret::{Redactor, Secret};
 use support::sample::{message, warning, words};
@@ -17,7 +17,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 const PATH: &str = "/services/T0000/B0000/abcdefghijklmnop";
 
-fn slack(url: &str) -> Slack {
+fn slack(url: &str) -> SlackNotifier {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -28,7 +28,7 @@ fn slack(url: &str) -> Slack {
     let redactor = Redactor::default();
     let secret = Secret::new(url);
     redactor.learn(&secret);
-    Slack::new("finance-slack".into(), secret, BTreeMap::new(), http, Arc::new(words()), redactor)
+    SlackNotifier::new("finance-slack".into(), secret, BTreeMap::new(), http, Arc::new(words()), redactor)
 }
 
 async fn answered(answer: ResponseTemplate) -> Result<Delivered, SendError> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lowtide::notify::channels::email::{Email, EmailOptions, Tls};
+use lowtide::notify::channels::email::{EmailNotifier, EmailOptions, SmtpTls};
 use lowtide::notify::{Delivered, Message, Notifier, SendError};
 use lowtide::util::secret::{Redactor, Secret};
 use support::sample::{looking_ahead, message, warning, words};
@@ -24,7 +24,7 @@ fn options(server: &Server) -> EmailOptions {
     EmailOptions {
         host: "127.0.0.1".to_owned(),
         port: server.address.port(),
-        tls: Tls::None,
+        tls: SmtpTls::None,
         credentials: None,
         from: "Lowtide <lowtide@example.com>".parse().unwrap(),
         to: vec!["a@example.com".parse().unwrap()],
@@ -42,8 +42,8 @@ fn to_many(server: &Server, recipients: usize) -> EmailOptions {
     EmailOptions { to, ..options(server) }
 }
 
-fn email(options: EmailOptions) -> Email {
-    Email::new(options, Arc::new(words()), Redactor::default()).unwrap()
+fn email(options: EmailOptions) -> EmailNotifier {
+    EmailNotifier::new(options, Arc::new(words()), Redactor::default()).unwrap()
 }
 
 fn replies(all: &[(&'static str, &str)]) -> BTreeMap<&'static str, String> {
@@ -65,7 +65,7 @@ async fn send_to_everybody(server: &Server, options: &EmailOptions) -> Vec<Resul
     let email = email(options.clone());
     let (mut all, mut only) = (Vec::new(), None);
     loop {
-        let sent = email.send(&Message { only, ..message(vec![warning("x")]) }).await;
+        let sent = email.send(&Message { remaining_recipients: only, ..message(vec![warning("x")]) }).await;
         let deferred: Vec<String> = sent.iter().flat_map(|it| &it.deferred).map(|it| it.recipient.clone()).collect();
         all.push(sent);
         assert!(server.conversations().len() < 10, "{all:?}");
@@ -284,12 +284,12 @@ async fn every_conversation_ends_by_quit_and_by_the_end_of_tls() {
         ("RCPT refused", &[("RCPT", "550 no")]),
         ("DATA refused", &[("DATA", "451 later")]),
     ];
-    for tls in [Tls::Starttls, Tls::Implicit, Tls::None] {
-        for (name, answers) in rows.into_iter().take(if tls == Tls::Starttls { 6 } else { 2 }) {
+    for tls in [SmtpTls::Starttls, SmtpTls::Implicit, SmtpTls::None] {
+        for (name, answers) in rows.into_iter().take(if tls == SmtpTls::Starttls { 6 } else { 2 }) {
             let script = Script {
                 extensions: extensions(&["STARTTLS", "AUTH PLAIN"]),
                 replies: replies(answers),
-                implicit_tls: tls == Tls::Implicit,
+                implicit_tls: tls == SmtpTls::Implicit,
                 ..Script::default()
             };
             let server = Server::start(script).await;
@@ -375,11 +375,11 @@ async fn a_reply_that_is_none_is_quoted_and_tried_again() {
 #[tokio::test]
 async fn a_port_that_expects_the_other_kind_of_tls_says_so() {
     let server = Server::start(Script::default()).await;
-    let implicit = EmailOptions { tls: Tls::Implicit, ..options(&server) };
+    let implicit = EmailOptions { tls: SmtpTls::Implicit, ..options(&server) };
     let error = send(&server, implicit).await.0.unwrap_err();
     assert!(!error.permanent && error.reason.contains("`tls: starttls`"), "{error:?}");
     let server = Server::start(Script { implicit_tls: true, ..Script::default() }).await;
-    let starttls = EmailOptions { tls: Tls::Starttls, timeout: Duration::from_secs(1), ..options(&server) };
+    let starttls = EmailOptions { tls: SmtpTls::Starttls, timeout: Duration::from_secs(1), ..options(&server) };
     let error = send(&server, starttls).await.0.unwrap_err();
     assert!(!error.permanent && error.reason.contains("`tls: implicit`"), "{error:?}");
 }
@@ -393,7 +393,7 @@ async fn lines_that_begin_with_a_dot_arrive_as_they_are() {
         words.rules.values_mut().for_each(|rule| rule.description = Some(format!("dots{dots}")));
         words
     };
-    let email = Email::new(options(&server), Arc::new(words), Redactor::default()).unwrap();
+    let email = EmailNotifier::new(options(&server), Arc::new(words), Redactor::default()).unwrap();
     let mail = message(vec![warning("x")]);
     email.send(&mail).await.unwrap();
     let sent = server.conversations().remove(0).data.remove(0);

@@ -11,18 +11,18 @@ use std::time::Duration;
 
 use chrono::{Datelike, Timelike};
 use chrono_tz::Tz;
-use lowtide::alerting::process::settle;
+use lowtide::alerting::process::process;
 use lowtide::alerting::state::State;
 use lowtide::domain::Time;
-use lowtide::domain::alert::Kind;
-use lowtide::polling::poller::{Harvest, Read, Scope, Watch};
+use lowtide::domain::alert::TransitionKind;
+use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use lowtide::polling::reports;
-use lowtide::polling::reports::Plan;
+use lowtide::polling::reports::ReportPlan;
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
 use lowtide::polling::scheduler::Halt;
-use lowtide::state::Book;
-use lowtide::status::control::Board;
+use lowtide::state::StateStore;
+use lowtide::status::control::Registry;
 use lowtide::util::clock::Clock;
 use proptest::prelude::*;
 use support::service::{Disk, Ear, Funds, JumpingClock, Service, account, balance, fails, rule};
@@ -53,7 +53,7 @@ struct Scene {
 async fn scene(schedule: &str, start: &str, hold: Duration, remind_every: Duration) -> Scene {
     let clock = JumpingClock::new(at(start));
     let (funds, ear) = (Funds::new(&clock, [None], 5000), Ear::new(&clock));
-    let watched = account(Arc::clone(&funds) as _, Scope::Undivided, rule(hold, remind_every, &["chat"]));
+    let watched = account(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(hold, remind_every, &["chat"]));
     let schedule = Schedule::parse(schedule, chrono_tz::Europe::Berlin).unwrap();
     let service = Service::start(&clock, watched, schedule, &[("chat", None, &ear)]).await;
     Scene { service, funds, ear }
@@ -275,11 +275,11 @@ async fn a_service_that_is_told_to_stop_begins_no_overdue_cycle() {
 
 /// The pages of a report that are owed: the time of each, of the next, and how late it was made.
 fn pages(state: &State) -> Vec<(Time, Option<Time>, chrono::Duration)> {
-    let page = |owed: &lowtide::alerting::state::Owed| match &owed.event.subject {
-        lowtide::domain::event::Subject::Report(page) => Some((page.due, page.next, owed.event.at - page.due)),
+    let page = |owed: &lowtide::alerting::state::QueuedEvent| match &owed.event.subject {
+        lowtide::domain::event::EventSubject::Report(page) => Some((page.due, page.next, owed.event.at - page.due)),
         _ => None,
     };
-    state.owed.iter().filter_map(page).collect()
+    state.queue.iter().filter_map(page).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,8 +290,9 @@ async fn a_report_keeps_its_times_for_two_weeks_of_restarts_and_makes_up_for_one
         let mut made = Vec::new();
         // Up for so many hours, then down for so many.
         for (up, down) in [(7, 1), (23, 3), (2, 1)].into_iter().cycle() {
-            let book = Arc::new(Book::new(state, Arc::new(Disk::default()) as Arc<dyn lowtide::state::Store>));
-            let plan = Plan {
+            let book =
+                Arc::new(StateStore::new(state, Arc::new(Disk::default()) as Arc<dyn lowtide::state::StateBackend>));
+            let plan = ReportPlan {
                 name: "weekly".into(),
                 schedule: Schedule::parse(schedule, Tz::UTC).unwrap(),
                 notify: ["chat".into()].into(),
@@ -299,14 +300,14 @@ async fn a_report_keeps_its_times_for_two_weeks_of_restarts_and_makes_up_for_one
             };
             let (stop, stopped) = watch::channel(false);
             let its_clock = Arc::clone(&clock) as Arc<dyn Clock>;
-            let board = Arc::new(Board::default());
+            let board = Arc::new(Registry::default());
             let running = tokio::spawn(reports::run(plan, [].into(), board, Arc::clone(&book), its_clock, stopped));
             // Pages are fetched before there are two of one report, of which one would be dropped.
             for _ in 0..up {
                 tokio::time::sleep(HOUR).await;
                 made.extend(book.read(pages));
                 book.change(|state| {
-                    state.owed.clear();
+                    state.queue.clear();
                     ((), true)
                 })
                 .await;
@@ -360,7 +361,7 @@ async fn a_channel_that_fails_while_the_clock_jumps_is_stood_in_for_and_reported
         let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));
         let (funds, chat, mail) = (Funds::new(&clock, [None], 1000), Ear::new(&clock), Ear::new(&clock));
         chat.answers(|_| fails(None));
-        let watched = account(Arc::clone(&funds) as _, Scope::Undivided, rule(Duration::ZERO, DAY, &["chat"]));
+        let watched = account(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(Duration::ZERO, DAY, &["chat"]));
         let schedule = Schedule::parse("*/15 * * * *", Tz::UTC).unwrap();
         let ears = [("chat", Some("mail"), &chat), ("mail", None, &mail)];
         let service = Service::start(&clock, watched, schedule, &ears).await;
@@ -381,7 +382,7 @@ async fn a_channel_that_fails_while_the_clock_jumps_is_stood_in_for_and_reported
         let words = chat.words_since(Duration::ZERO);
         assert_eq!(words.iter().filter(|it| *it == "raised").count(), 1, "{jump}: {words:?}");
         assert_eq!(mail.words_since(Duration::ZERO).last().unwrap(), "chat works", "{jump}");
-        assert!(service.book.read(|state| state.owed.is_empty()));
+        assert!(service.book.read(|state| state.queue.is_empty()));
         service.stop().await;
     }
 }
@@ -414,7 +415,7 @@ async fn a_channel_that_refused_for_good_is_reported_within_two_hours_of_any_jum
         let (funds, chat, mail) = (Funds::new(&clock, [None], 1000), Ear::new(&clock), Ear::new(&clock));
         chat.answers(|_| fails(None).map_err(|error| lowtide::notify::SendError { permanent: true, ..error }));
         let watched =
-            account(Arc::clone(&funds) as _, Scope::Undivided, rule(Duration::ZERO, 8 * DAY * 1000, &["chat"]));
+            account(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(Duration::ZERO, 8 * DAY * 1000, &["chat"]));
         let schedule = Schedule::parse("*/15 * * * *", Tz::UTC).unwrap();
         let ears = [("chat", None, &chat), ("mail", None, &mail)];
         let service = Service::start(&clock, watched, schedule, &ears).await;
@@ -426,7 +427,7 @@ async fn a_channel_that_refused_for_good_is_reported_within_two_hours_of_any_jum
     }
 }
 
-fn pure_account(hold: Duration) -> Arc<Watch> {
+fn pure_account(hold: Duration) -> Arc<AccountPolicy> {
     struct Nothing;
     #[async_trait::async_trait]
     impl lowtide::certcentral::BalanceSource for Nothing {
@@ -442,7 +443,7 @@ fn pure_account(hold: Duration) -> Arc<Watch> {
             unreachable!("settling reads nothing")
         }
     }
-    account(Arc::new(Nothing), Scope::Listed(vec![1, 2, 3]), rule(hold, DAY, &["chat", "mail"]))
+    account(Arc::new(Nothing), DivisionScope::Listed(vec![1, 2, 3]), rule(hold, DAY, &["chat", "mail"]))
 }
 
 /// What happens between two readings: so much passes, and the clock is set by so much more.
@@ -489,19 +490,19 @@ proptest! {
             for it in last_event.values_mut() {
                 *it = (*it).min(now);
             }
-            let known: BTreeSet<String> = state.owed.iter().map(|it| it.event.id.clone()).collect();
-            let reads = (1..=3).zip(step.amounts).map(|(id, amount)| Read {
+            let known: BTreeSet<String> = state.queue.iter().map(|it| it.event.id.clone()).collect();
+            let reads = (1..=3).zip(step.amounts).map(|(id, amount)| DivisionReading {
                 division: Some(id),
                 name: None,
                 balance: Ok(balance(amount.into())),
-                prospect: None,
+                forecast: None,
             });
-            let harvest = Harvest { reads: reads.collect(), listing_failure: None, active: None };
+            let harvest = AccountReadings { divisions: reads.collect(), listing_failure: None, active: None };
             let was: Vec<_> = (1..=3).map(|id| firing(&state, id)).collect();
-            settle(&mut state, &watch, &harvest, now);
+            process(&mut state, &watch, &harvest, now);
 
-            let mut events: BTreeMap<u64, Vec<Kind>> = BTreeMap::new();
-            for owed in state.owed.iter().filter(|it| !known.contains(&it.event.id)) {
+            let mut events: BTreeMap<u64, Vec<TransitionKind>> = BTreeMap::new();
+            for owed in state.queue.iter().filter(|it| !known.contains(&it.event.id)) {
                 let id = owed.event.alert().unwrap().division.unwrap();
                 events.entry(id).or_default().push(owed.event.kind().unwrap());
                 prop_assert_eq!(owed.event.at, now);
@@ -510,13 +511,13 @@ proptest! {
                 let i = usize::try_from(id).unwrap() - 1;
                 let made = events.get(&id).map(Vec::as_slice).unwrap_or_default();
                 prop_assert!(made.len() <= 1, "{:?} at one reading", made);
-                if made == [Kind::Reminder] {
+                if made == [TransitionKind::Reminder] {
                     prop_assert!(now - last_event[&id] >= chrono::Duration::hours(24), "a reminder came early");
                 }
                 if !made.is_empty() {
                     last_event.insert(id, now);
                 }
-                prop_assert_eq!(made.is_empty() || made == [Kind::Reminder], was[i] == firing(&state, id));
+                prop_assert_eq!(made.is_empty() || made == [TransitionKind::Reminder], was[i] == firing(&state, id));
                 // The measure of a breach: a jump back may take from it what had passed, never more.
                 breached[i] = match breached[i] {
                     _ if step.amounts[i] >= 2000 => None,
@@ -532,12 +533,12 @@ proptest! {
             }
             if step.delivered {
                 for name in ["chat", "mail"] {
-                    let all = state.owed_to(name).map(|(event, _)| event.id.clone()).collect();
-                    state.delivered(&name.into(), &all, None, &[]);
+                    let all = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+                    state.mark_delivered(&name.into(), &all, None, &[]);
                 }
-                prop_assert!(state.owed.is_empty());
+                prop_assert!(state.queue.is_empty());
             }
-            prop_assert!(state.owed.len() <= 3 * 2 * 10, "what is owed is bounded");
+            prop_assert!(state.queue.len() <= 3 * 2 * 10, "what is owed is bounded");
         }
     }
 

@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lowtide::alerting::evaluate::evaluate;
-use lowtide::alerting::process::settle;
+use lowtide::alerting::process::process;
 use lowtide::alerting::state::State;
 use lowtide::domain::alert::{Alert, transition};
 use lowtide::domain::balance::{Balance, Reading};
-use lowtide::domain::history::{Entry, Ledger, Order};
+use lowtide::domain::history::{Ledger, LedgerEntry, Order};
 use lowtide::domain::money::{Currency, Money};
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Side};
-use lowtide::notify::{Content, Item, Message, RuleWords, Words};
-use lowtide::polling::poller::{Harvest, Read, Scope, Watch};
+use lowtide::domain::rule::{Level, Metric, Rule, ThresholdAmount, ThresholdSide};
+use lowtide::notify::{Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
+use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use rust_decimal::Decimal;
 
 #[path = "../../tests/support/nothing.rs"]
@@ -24,9 +24,9 @@ pub use nothing::at;
 
 /// So many rules: warning below 2000 and critical below 500, each cleared 250 higher.
 pub fn rules(count: usize) -> Vec<Rule> {
-    let amount = |value: i64| Amount { value: value.into(), currency: None };
+    let amount = |value: i64| ThresholdAmount { value: value.into(), currency: None };
     let level = |below: i64| {
-        let mut level = Level::new(Side::Below, amount(below), Some(amount(below + 250))).unwrap();
+        let mut level = Level::new(ThresholdSide::Below, amount(below), Some(amount(below + 250))).unwrap();
         level.notify = vec!["slack".into(), "mail".into()];
         Some(level)
     };
@@ -61,12 +61,12 @@ pub fn judge(rule: &Rule, readings: &[Reading]) -> usize {
 }
 
 /// An account with so many rules.
-pub fn watch(count: usize) -> Watch {
-    nothing::watch(Scope::Listed(Vec::new()), rules(count), None)
+pub fn watch(count: usize) -> AccountPolicy {
+    nothing::watch(DivisionScope::Listed(Vec::new()), rules(count), None)
 }
 
 /// So many divisions, each with figures of its own from `funds` on.
-pub fn harvest(divisions: u64, funds: u64) -> Harvest {
+pub fn harvest(divisions: u64, funds: u64) -> AccountReadings {
     let balance = |id: u64| Balance {
         currency: Ok(usd()),
         balance: Ok(Decimal::from(funds + id % 400)),
@@ -76,19 +76,19 @@ pub fn harvest(divisions: u64, funds: u64) -> Harvest {
         unlimited: Ok(false),
         reported_total: Ok(None),
     };
-    let read = |id: u64| Read {
+    let read = |id: u64| DivisionReading {
         division: Some(id),
         name: Some(format!("Division {id}")),
         balance: Ok(balance(id)),
-        prospect: None,
+        forecast: None,
     };
-    Harvest { reads: (1..=divisions).map(read).collect(), listing_failure: None, active: None }
+    AccountReadings { divisions: (1..=divisions).map(read).collect(), listing_failure: None, active: None }
 }
 
 /// A state with so many firing alerts, owed to two notifiers that never answered.
 pub fn firing(alerts: u64) -> State {
     let mut state = State::default();
-    settle(&mut state, &watch(1), &harvest(alerts, 100), at(0));
+    process(&mut state, &watch(1), &harvest(alerts, 100), at(0));
     assert_eq!(state.alerts.len() as u64, alerts);
     state
 }
@@ -96,17 +96,17 @@ pub fn firing(alerts: u64) -> State {
 /// The same, delivered: a mail's Message-ID is remembered.
 pub fn told(alerts: u64) -> State {
     let mut state = firing(alerts);
-    let ids: BTreeSet<String> = state.owed.iter().map(|owed| owed.event.id.clone()).collect();
-    state.delivered(&"slack".into(), &ids, None, &[]);
-    state.delivered(&"mail".into(), &ids, Some("<0123456789abcdef0123456789abcdef@lowtide.example>"), &[]);
-    assert!(state.owed.is_empty());
+    let ids: BTreeSet<String> = state.queue.iter().map(|owed| owed.event.id.clone()).collect();
+    state.mark_delivered(&"slack".into(), &ids, None, &[]);
+    state.mark_delivered(&"mail".into(), &ids, Some("<0123456789abcdef0123456789abcdef@lowtide.example>"), &[]);
+    assert!(state.queue.is_empty());
     state
 }
 
 /// So many purchases, one an hour, and the orders of the last hundred, which are due one by one in the months ahead.
 pub fn books(lines: i64) -> (Ledger, Vec<Order>) {
     let hours = chrono::Duration::hours;
-    let line = |ago: i64| Entry {
+    let line = |ago: i64| LedgerEntry {
         id: ago.to_string().into(),
         at: at(0) - hours(ago),
         change: Decimal::from(-(10 + ago * 7919 % 90)),
@@ -157,7 +157,7 @@ pub fn renewing_books(sites: i64) -> (Ledger, Vec<Order>) {
         let ends_ago = renewed_ago - 10;
         orders.push(order(2 * site, ends_ago + 365, ends_ago));
         orders.push(order(2 * site + 1, renewed_ago, ends_ago - 365));
-        lines.push(Entry {
+        lines.push(LedgerEntry {
             id: site.to_string().into(),
             at: at(0) - chrono::Duration::days(renewed_ago),
             change: -orders[orders.len() - 1].price,
@@ -174,15 +174,24 @@ pub fn renewing_books(sites: i64) -> (Ledger, Vec<Order>) {
 /// What a notifier is given when so many alerts fire at once.
 pub fn message(alerts: u64) -> Message {
     let state = firing(alerts);
-    let items = state.owed_to("slack").map(|(event, _)| Item { event: event.clone(), omitted: 0, via: None }).collect();
-    Message { id: "abc".to_owned(), at: at(1), content: Content::Events(items), references: Vec::new(), only: None }
+    let items = state
+        .pending_for("slack")
+        .map(|(event, _)| MessageEvent { event: event.clone(), omitted: 0, in_place_of: None })
+        .collect();
+    Message {
+        id: "abc".to_owned(),
+        at: at(1),
+        content: MessageContent::Events(items),
+        references: Vec::new(),
+        remaining_recipients: None,
+    }
 }
 
-pub fn words() -> Words {
+pub fn words() -> MessageContext {
     let description = Some("Ask Finance for a purchase order; a PO takes five working days.".to_owned());
-    Words {
+    MessageContext {
         timezone: chrono_tz::Europe::Amsterdam,
-        rules: BTreeMap::from([("rule-0".into(), RuleWords { description, link: None })]),
+        rules: BTreeMap::from([("rule-0".into(), RuleTexts { description, link: None })]),
         console_urls: BTreeMap::from([("acme".into(), "https://www.digicert.com/secure/".to_owned())]),
     }
 }

@@ -4,13 +4,13 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::time::Duration;
 
-use crate::domain::balance::{Outlook, Reading, Unreadable};
+use crate::domain::balance::{Persistence, Reading, Unreadable};
 use crate::domain::money::Currency;
-use crate::domain::rule::{Amount, Bound, Level, Rule, Severity, Side};
+use crate::domain::rule::{Level, Rule, Severity, ThresholdAmount, ThresholdSide, ThresholdValue};
 
 /// Where a value stands against one level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum LevelCondition {
     /// At or beyond `clear_at`: the level clears.
     Clear,
     /// Not beyond the threshold, not yet at `clear_at`: a level that fires goes on, one that does not stays quiet.
@@ -23,27 +23,27 @@ pub enum Standing {
 
 /// What one level makes of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LevelVerdict {
+pub struct LevelEvaluation {
     /// Where the value stands.
-    pub standing: Standing,
+    pub condition: LevelCondition,
     /// How long it must stay breached before the level fires.
     pub hold: Duration,
 }
 
 /// What a rule makes of a reading; `None` for a level that it does not have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Verdict {
+pub struct Evaluation {
     /// The warning level.
-    pub warning: Option<LevelVerdict>,
+    pub warning: Option<LevelEvaluation>,
     /// The critical level.
-    pub critical: Option<LevelVerdict>,
+    pub critical: Option<LevelEvaluation>,
     /// Why one of them could not be evaluated, if so. Where none could, there is no verdict.
     pub problem: Option<Box<Unreadable>>,
 }
 
-impl Verdict {
+impl Evaluation {
     /// A verdict with one level only.
-    pub fn single(severity: Severity, level: LevelVerdict) -> Self {
+    pub fn single(severity: Severity, level: LevelEvaluation) -> Self {
         match severity {
             Severity::Warning => Self { warning: Some(level), ..Self::default() },
             Severity::Critical => Self { critical: Some(level), ..Self::default() },
@@ -51,7 +51,7 @@ impl Verdict {
     }
 
     /// The verdict on one level.
-    pub fn level(&self, severity: Severity) -> Option<LevelVerdict> {
+    pub fn level(&self, severity: Severity) -> Option<LevelEvaluation> {
         match severity {
             Severity::Warning => self.warning,
             Severity::Critical => self.critical,
@@ -62,18 +62,18 @@ impl Verdict {
     pub fn breached(&self) -> Option<Severity> {
         [Severity::Critical, Severity::Warning]
             .into_iter()
-            .find(|severity| self.level(*severity).is_some_and(|level| level.standing == Standing::Breached))
+            .find(|severity| self.level(*severity).is_some_and(|level| level.condition == LevelCondition::Breached))
     }
 
     /// Whether the rule has this level and it could be evaluated.
     pub fn is_evaluated(&self, severity: Severity) -> bool {
-        self.level(severity).is_some_and(|level| level.standing != Standing::NotEvaluated)
+        self.level(severity).is_some_and(|level| level.condition != LevelCondition::NotEvaluated)
     }
 }
 
 /// Why there is no verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Blind {
+pub enum NotEvaluated {
     /// Too little history: nobody has to do anything, and nothing changes.
     NotYetKnown(String),
     /// Being read for the first time: nothing changes, and nothing is known to work again.
@@ -82,62 +82,73 @@ pub enum Blind {
     Unreadable(Unreadable),
 }
 
-impl fmt::Display for Blind {
+impl fmt::Display for NotEvaluated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Blind::NotYetKnown(why) | Blind::NotYetRead(why) => write!(f, "not yet known: {why}"),
-            Blind::Unreadable(why) => f.write_str(&why.reason),
+            NotEvaluated::NotYetKnown(why) | NotEvaluated::NotYetRead(why) => write!(f, "not yet known: {why}"),
+            NotEvaluated::Unreadable(why) => f.write_str(&why.reason),
         }
     }
 }
 
 /// Judges a reading. A threshold in another currency than the account reports is a problem, never a comparison; the other
 /// level is evaluated all the same.
-pub fn evaluate(rule: &Rule, reading: &Reading) -> Result<Verdict, Blind> {
+pub fn evaluate(rule: &Rule, reading: &Reading) -> Result<Evaluation, NotEvaluated> {
     evaluate_in(rule, reading, None)
 }
 
-/// The same for an alert that fires on amounts in the currency `alerted_in`. A level that names no currency is compared with
+/// The same for an alert that fires on amounts in the currency `alert_currency`. A level that names no currency is compared with
 /// amounts in that one only: JPY 5,000 are no recovery from USD 1,000.
-pub fn evaluate_in(rule: &Rule, reading: &Reading, alerted_in: Option<Currency>) -> Result<Verdict, Blind> {
+pub fn evaluate_in(
+    rule: &Rule,
+    reading: &Reading,
+    alert_currency: Option<Currency>,
+) -> Result<Evaluation, NotEvaluated> {
     let value = match reading {
-        Reading::Amount(money) => Some(Bound::from(Amount { value: money.amount, currency: Some(money.currency) })),
-        Reading::Time(lasts) => Some(Bound::from(*lasts)),
+        Reading::Amount(money) => {
+            Some(ThresholdValue::from(ThresholdAmount { value: money.amount, currency: Some(money.currency) }))
+        }
+        Reading::Time(lasts) => Some(ThresholdValue::from(*lasts)),
         Reading::Unlimited => None,
-        Reading::NotYetKnown(why) => return Err(Blind::NotYetKnown(why.clone())),
-        Reading::NotYetRead(why) => return Err(Blind::NotYetRead(why.clone())),
-        Reading::Unreadable(why) => return Err(Blind::Unreadable(why.clone())),
+        Reading::NotYetKnown(why) => return Err(NotEvaluated::NotYetKnown(why.clone())),
+        Reading::NotYetRead(why) => return Err(NotEvaluated::NotYetRead(why.clone())),
+        Reading::Unreadable(why) => return Err(NotEvaluated::Unreadable(why.clone())),
     };
     // Its levels are in the unit of its metric; a reading in another one would compare with nothing, and resolve things.
     if value.is_some_and(|value| value.unit() != rule.metric.unit()) {
         let reason = format!("rule {} was handed a reading in another unit than {}", rule.name, rule.metric);
-        return Err(Blind::Unreadable(Unreadable { outlook: Outlook::MayHeal, reason }));
+        return Err(NotEvaluated::Unreadable(Unreadable { persistence: Persistence::Transient, reason }));
     }
-    let reported = value.and_then(Bound::currency);
-    let compares = |level: &Level| match (reported, level.currency().or(alerted_in)) {
+    let reported = value.and_then(ThresholdValue::currency);
+    let compares = |level: &Level| match (reported, level.currency().or(alert_currency)) {
         (Some(reported), Some(expected)) => reported == expected,
         _ => true,
     };
-    let judge = |severity| {
+    let evaluate_level = |severity| {
         let level = rule.level(severity)?;
-        let standing = if compares(level) { stand(level, value) } else { Standing::NotEvaluated };
-        Some(LevelVerdict { standing, hold: level.hold })
+        let condition = if compares(level) { level_condition(level, value) } else { LevelCondition::NotEvaluated };
+        Some(LevelEvaluation { condition, hold: level.hold })
     };
-    let mut verdict = Verdict { warning: judge(Severity::Warning), critical: judge(Severity::Critical), problem: None };
-    let levels = [verdict.warning, verdict.critical];
-    let is = |standing: fn(&Standing) -> bool| levels.iter().flatten().any(|level| standing(&level.standing));
-    if let Some(reported) = reported.filter(|_| is(|it| *it == Standing::NotEvaluated)) {
-        let problem = other_currency(rule, reported, alerted_in);
-        if !is(|it| *it != Standing::NotEvaluated) {
-            return Err(Blind::Unreadable(problem));
+    let mut evaluation = Evaluation {
+        warning: evaluate_level(Severity::Warning),
+        critical: evaluate_level(Severity::Critical),
+        problem: None,
+    };
+    let levels = [evaluation.warning, evaluation.critical];
+    let any_level =
+        |predicate: fn(&LevelCondition) -> bool| levels.iter().flatten().any(|level| predicate(&level.condition));
+    if let Some(reported) = reported.filter(|_| any_level(|it| *it == LevelCondition::NotEvaluated)) {
+        let problem = currency_mismatch(rule, reported, alert_currency);
+        if !any_level(|it| *it != LevelCondition::NotEvaluated) {
+            return Err(NotEvaluated::Unreadable(problem));
         }
-        verdict.problem = Some(Box::new(problem));
+        evaluation.problem = Some(Box::new(problem));
     }
-    Ok(verdict)
+    Ok(evaluation)
 }
 
 /// The reason why levels of this rule cannot be compared with amounts in the currency that is reported.
-fn other_currency(rule: &Rule, reported: Currency, alerted_in: Option<Currency>) -> Unreadable {
+fn currency_mismatch(rule: &Rule, reported: Currency, alert_currency: Option<Currency>) -> Unreadable {
     let named = rule.currency().filter(|named| *named != reported).map(|named| {
         let own: Vec<Severity> = [Severity::Warning, Severity::Critical]
             .into_iter()
@@ -154,28 +165,28 @@ fn other_currency(rule: &Rule, reported: Currency, alerted_in: Option<Currency>)
         )
     });
     let names_none = rule.levels().any(|level| level.currency().is_none());
-    let changed = alerted_in.filter(|known| names_none && *known != reported).map(|known| {
+    let changed = alert_currency.filter(|alerted| names_none && *alerted != reported).map(|alerted| {
         format!(
-            "rule {} alerted on an amount in {known}, but CertCentral reports amounts in {reported} now: \
+            "rule {} alerted on an amount in {alerted}, but CertCentral reports amounts in {reported} now: \
              write its thresholds with their currency, or give this account a rule of its own",
             rule.name
         )
     });
     let reasons: Vec<String> = named.into_iter().chain(changed).collect();
-    Unreadable { outlook: Outlook::NeedsAction, reason: reasons.join("; ") }
+    Unreadable { persistence: Persistence::Permanent, reason: reasons.join("; ") }
 }
 
 /// `None` is unlimited: above every threshold.
-fn stand(level: &Level, value: Option<Bound>) -> Standing {
+fn level_condition(level: &Level, value: Option<ThresholdValue>) -> LevelCondition {
     let bad = match level.side() {
-        Side::Below => Ordering::Less,
-        Side::Above => Ordering::Greater,
+        ThresholdSide::Below => Ordering::Less,
+        ThresholdSide::Above => Ordering::Greater,
     };
     let beyond = |bound| value.map_or(Some(Ordering::Greater), |value| value.compare(bound)) == Some(bad);
     match (beyond(level.threshold()), beyond(level.clear_at())) {
-        (true, _) => Standing::Breached,
-        (false, true) => Standing::Between,
-        (false, false) => Standing::Clear,
+        (true, _) => LevelCondition::Breached,
+        (false, true) => LevelCondition::Between,
+        (false, false) => LevelCondition::Clear,
     }
 }
 
@@ -183,13 +194,13 @@ fn stand(level: &Level, value: Option<Bound>) -> Standing {
 mod tests {
     use super::*;
     use crate::domain::money::{Currency, Money, parse_amount};
-    use crate::domain::rule::{Amount, Metric, RuleError};
+    use crate::domain::rule::{Metric, RuleError, ThresholdAmount};
 
-    fn amount(text: &str) -> Amount {
-        Amount { value: parse_amount(text).unwrap(), currency: None }
+    fn amount(text: &str) -> ThresholdAmount {
+        ThresholdAmount { value: parse_amount(text).unwrap(), currency: None }
     }
 
-    fn rule(side: Side, threshold: &str, clear_at: Option<&str>) -> Rule {
+    fn rule(side: ThresholdSide, threshold: &str, clear_at: Option<&str>) -> Rule {
         let level = Level::new(side, amount(threshold), clear_at.map(amount)).unwrap();
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level), None).unwrap()
     }
@@ -198,56 +209,67 @@ mod tests {
         Reading::Amount(Money::new(parse_amount(text).unwrap(), Currency::parse("USD").unwrap()))
     }
 
-    fn standing(rule: &Rule, reading: &Reading) -> Standing {
-        evaluate(rule, reading).unwrap().warning.unwrap().standing
+    fn warning_condition(rule: &Rule, reading: &Reading) -> LevelCondition {
+        evaluate(rule, reading).unwrap().warning.unwrap().condition
     }
 
     #[test]
     fn thresholds_are_strict_and_levels_clear_at_their_clear_at() {
-        use Standing::{Between, Breached, Clear};
-        let below = rule(Side::Below, "2000", Some("2500"));
+        use LevelCondition::{Between, Breached, Clear};
+        let below = rule(ThresholdSide::Below, "2000", Some("2500"));
         for (value, want) in
             [("1999.99999999", Breached), ("2000", Between), ("2499.99", Between), ("2500", Clear), ("-1", Breached)]
         {
-            assert_eq!(standing(&below, &usd(value)), want, "{value}");
+            assert_eq!(warning_condition(&below, &usd(value)), want, "{value}");
         }
-        let above = rule(Side::Above, "1000", Some("0"));
+        let above = rule(ThresholdSide::Above, "1000", Some("0"));
         for (value, want) in [("1000.01", Breached), ("1000", Between), ("0.01", Between), ("0", Clear), ("-5", Clear)]
         {
-            assert_eq!(standing(&above, &usd(value)), want, "{value}");
+            assert_eq!(warning_condition(&above, &usd(value)), want, "{value}");
         }
-        let plain = rule(Side::Below, "2000", None);
-        assert_eq!(standing(&plain, &usd("2000")), Clear);
+        let plain = rule(ThresholdSide::Below, "2000", None);
+        assert_eq!(warning_condition(&plain, &usd("2000")), Clear);
     }
 
     #[test]
     fn unlimited_is_above_every_threshold() {
-        assert_eq!(standing(&rule(Side::Below, "2000", None), &Reading::Unlimited), Standing::Clear);
-        assert_eq!(standing(&rule(Side::Above, "2000", None), &Reading::Unlimited), Standing::Breached);
+        assert_eq!(
+            warning_condition(&rule(ThresholdSide::Below, "2000", None), &Reading::Unlimited),
+            LevelCondition::Clear
+        );
+        assert_eq!(
+            warning_condition(&rule(ThresholdSide::Above, "2000", None), &Reading::Unlimited),
+            LevelCondition::Breached
+        );
     }
 
     #[test]
     fn a_runway_is_compared_with_durations_and_with_nothing_else() {
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
-        let level = Level::new(Side::Below, days(14), Some(days(21))).unwrap();
+        let level = Level::new(ThresholdSide::Below, days(14), Some(days(21))).unwrap();
         let rule = Rule::new("runway".into(), Metric::Runway, Some(level.clone()), None).unwrap();
-        for (lasts, want) in [(13, Standing::Breached), (14, Standing::Between), (21, Standing::Clear)] {
-            assert_eq!(standing(&rule, &Reading::Time(days(lasts))), want, "{lasts}");
+        for (lasts, want) in
+            [(13, LevelCondition::Breached), (14, LevelCondition::Between), (21, LevelCondition::Clear)]
+        {
+            assert_eq!(warning_condition(&rule, &Reading::Time(days(lasts))), want, "{lasts}");
         }
-        assert_eq!(standing(&rule, &Reading::Unlimited), Standing::Clear);
-        assert!(matches!(evaluate(&rule, &usd("1")), Err(Blind::Unreadable(_))));
-        assert!(matches!(evaluate(&rule, &Reading::NotYetKnown("young".to_owned())), Err(Blind::NotYetKnown(_))));
+        assert_eq!(warning_condition(&rule, &Reading::Unlimited), LevelCondition::Clear);
+        assert!(matches!(evaluate(&rule, &usd("1")), Err(NotEvaluated::Unreadable(_))));
+        assert!(matches!(
+            evaluate(&rule, &Reading::NotYetKnown("young".to_owned())),
+            Err(NotEvaluated::NotYetKnown(_))
+        ));
         let error = Rule::new("funds".into(), Metric::AvailableFunds, Some(level), None).unwrap_err();
         assert_eq!(error.to_string(), "available_funds is measured in money");
     }
 
     #[test]
     fn a_threshold_in_another_currency_is_reported_never_compared() {
-        let eur = Amount { currency: Some(Currency::parse("EUR").unwrap()), ..amount("2000") };
-        let level = Level::new(Side::Below, eur, None).unwrap();
+        let eur = ThresholdAmount { currency: Some(Currency::parse("EUR").unwrap()), ..amount("2000") };
+        let level = Level::new(ThresholdSide::Below, eur, None).unwrap();
         let rule = Rule::new("funds".into(), Metric::AvailableFunds, Some(level), None).unwrap();
-        let Err(Blind::Unreadable(why)) = evaluate(&rule, &usd("1")) else { panic!("compared") };
-        assert_eq!(why.outlook, Outlook::NeedsAction);
+        let Err(NotEvaluated::Unreadable(why)) = evaluate(&rule, &usd("1")) else { panic!("compared") };
+        assert_eq!(why.persistence, Persistence::Permanent);
         assert_eq!(
             why.reason,
             "rule funds has its thresholds in EUR, but CertCentral reports amounts in USD: \
@@ -259,40 +281,45 @@ mod tests {
     fn a_level_in_another_currency_leaves_the_other_to_be_evaluated() {
         let of = |text: &str, currency: Option<&str>| {
             let currency = currency.map(|code| Currency::parse(code).unwrap());
-            Level::new(Side::Below, Amount { currency, ..amount(text) }, None).ok()
+            Level::new(ThresholdSide::Below, ThresholdAmount { currency, ..amount(text) }, None).ok()
         };
         let rule = |warning, critical| Rule::new("funds".into(), Metric::AvailableFunds, warning, critical).unwrap();
         let warning_in_eur = rule(of("2000", Some("EUR")), of("500", None));
-        let verdict = evaluate(&warning_in_eur, &usd("88")).unwrap();
-        assert_eq!(verdict.breached(), Some(Severity::Critical));
-        assert!(!verdict.is_evaluated(Severity::Warning));
+        let evaluation = evaluate(&warning_in_eur, &usd("88")).unwrap();
+        assert_eq!(evaluation.breached(), Some(Severity::Critical));
+        assert!(!evaluation.is_evaluated(Severity::Warning));
         assert_eq!(
-            verdict.problem.unwrap().reason,
+            evaluation.problem.unwrap().reason,
             "rule funds has its warning threshold in EUR, but CertCentral reports amounts in USD: \
              write that threshold in USD, or without a currency"
         );
         let critical_in_eur = rule(of("2000", None), of("500", Some("EUR")));
-        let verdict = evaluate(&critical_in_eur, &usd("88")).unwrap();
-        assert_eq!(verdict.breached(), Some(Severity::Warning));
-        assert!(verdict.problem.is_some() && !verdict.is_evaluated(Severity::Critical));
+        let evaluation = evaluate(&critical_in_eur, &usd("88")).unwrap();
+        assert_eq!(evaluation.breached(), Some(Severity::Warning));
+        assert!(evaluation.problem.is_some() && !evaluation.is_evaluated(Severity::Critical));
         // Unlimited funds have no currency.
         assert_eq!(evaluate(&critical_in_eur, &Reading::Unlimited).unwrap().problem, None);
         // The level without a currency fired in another one than is reported now.
         let jpy = Some(Currency::parse("JPY").unwrap());
-        let Err(Blind::Unreadable(why)) = evaluate_in(&critical_in_eur, &usd("88"), jpy) else { panic!("compared") };
+        let Err(NotEvaluated::Unreadable(why)) = evaluate_in(&critical_in_eur, &usd("88"), jpy) else {
+            panic!("compared")
+        };
         assert!(why.reason.contains("critical threshold in EUR") && why.reason.contains("an amount in JPY"), "{why:?}");
     }
 
     #[test]
     fn impossible_levels_do_not_exist() {
         assert!(matches!(
-            Level::new(Side::Below, amount("2000"), Some(amount("1999"))),
+            Level::new(ThresholdSide::Below, amount("2000"), Some(amount("1999"))),
             Err(RuleError::ClearsWhereItFires { .. })
         ));
         let level = |side, at| Some(Level::new(side, amount(at), None).unwrap());
         let rule = |warning, critical| Rule::new("r".into(), Metric::Balance, warning, critical).unwrap_err();
         assert_eq!(rule(None, None), RuleError::NoLevel);
-        assert!(matches!(rule(level(Side::Below, "5"), level(Side::Below, "6")), RuleError::Swapped { .. }));
-        assert_eq!(rule(level(Side::Below, "5"), level(Side::Above, "6")), RuleError::OppositeSides);
+        assert!(matches!(
+            rule(level(ThresholdSide::Below, "5"), level(ThresholdSide::Below, "6")),
+            RuleError::Swapped { .. }
+        ));
+        assert_eq!(rule(level(ThresholdSide::Below, "5"), level(ThresholdSide::Above, "6")), RuleError::OppositeSides);
     }
 }

@@ -16,25 +16,25 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
 
-pub use self::reload::Source;
+pub use self::reload::ConfigSource;
 
-use self::generation::{Built, Generation, House, Kept};
-use self::reload::Again;
+use self::generation::{AppContext, CarriedOver, Generation, PreparedConfig};
+use self::reload::ReloadOutcome;
 use crate::alerting::process;
-use crate::certcentral::{BooksSource, Client, Limiter, Sharer, Window};
-use crate::config::{Account, Channel, Config, Connection, Divisions, Loaded, NotifierConfig};
+use crate::certcentral::{CertCentralClient, HistorySource, LimiterAccount, RateLimitWindow, RateLimiter};
+use crate::config::{Account, ChannelConfig, Config, ConnectionOptions, Divisions, Loaded, NotifierConfig};
 use crate::domain::{Name, Time};
 use crate::forecast::Spending;
-use crate::history::Shelf;
-use crate::notify::delivery::Desk;
-use crate::notify::{RuleWords, Words};
-use crate::polling::forecasts::Library;
+use crate::history::HistoryCache;
+use crate::notify::delivery::Route;
+use crate::notify::{MessageContext, RuleTexts};
+use crate::polling::forecasts::HistoryAccess;
 use crate::polling::poller;
-use crate::polling::poller::{Scope, Watch};
-use crate::polling::scheduler::Jobs;
-use crate::state::{Book, FileStore, OpenError, Opened};
+use crate::polling::poller::{AccountPolicy, DivisionScope};
+use crate::polling::scheduler::CronJobs;
+use crate::state::{FileBackend, OpenedState, StateOpenError, StateStore};
 use crate::status::control;
-use crate::status::control::Board;
+use crate::status::control::Registry;
 use crate::status::heartbeat;
 use crate::status::systemd::Supervisor;
 use crate::util::clock::Clock;
@@ -42,27 +42,27 @@ use crate::util::http_client;
 use crate::util::secret::Redactor;
 
 /// How long running sends get after the service was told to stop.
-const LAST_SENDS: Duration = Duration::from_secs(10);
+const DELIVERY_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// So many problems of a refused configuration are told.
-const MOST_TOLD: usize = 50;
+const MAX_REPORTED_PROBLEMS: usize = 50;
 
 /// The pause before the control socket is tried again, where its folder was not to be used.
-const SOCKET_AGAIN: Duration = Duration::from_secs(5);
+const SOCKET_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The pause between two looks at the lock file and the control socket: somebody may have cleaned them away.
-const OWN_AGAIN: Duration = Duration::from_secs(3);
+const OWNERSHIP_CHECK_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How often a state that somebody else has is tried before it is refused, and the pause between.
-const STATE_TRIES: u32 = 10;
-const STATE_AGAIN: Duration = Duration::from_millis(100);
+const STATE_OPEN_ATTEMPTS: u32 = 10;
+const STATE_OPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the service did not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The state is refused.
     #[error(transparent)]
-    State(#[from] OpenError),
+    State(#[from] StateOpenError),
     /// Another process has taken the state while this one ran.
     #[error(
         "state {path} was taken by another lowtide after its lock file had gone: this one ends, so that nothing is sent twice"
@@ -77,70 +77,75 @@ pub enum RunError {
 }
 
 /// The limiters by API key: everything that uses a key shares one.
-type Limiters = BTreeMap<String, (Vec<Window>, Arc<Limiter>)>;
+type Limiters = BTreeMap<String, (Vec<RateLimitWindow>, Arc<RateLimiter>)>;
 
 /// Tells whether a key is the one before; it is in memory only.
 type KeyDigest = [u8; 32];
 
 /// What a reload leaves as it is where it still fits.
 #[derive(Default)]
-struct Shared {
+struct AccountResources {
     limiters: Limiters,
     /// The books by account, of which place they are, and a digest of the key that they are read with.
-    shelves: BTreeMap<Name, (Url, KeyDigest, Arc<Shelf>)>,
+    history_caches: BTreeMap<Name, (Url, KeyDigest, Arc<HistoryCache>)>,
 }
 
 /// What each account's cycles need, built.
-pub fn watches(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Arc<Watch>>> {
-    Ok(watches_sharing(config, redactor, clock, &Shared::default())?.0)
-}
-
-/// The same with what is `known` and still fits, and with what to know next time.
-fn watches_sharing(
+pub fn build_policies(
     config: &Config,
     redactor: &Redactor,
     clock: &Arc<dyn Clock>,
-    known: &Shared,
-) -> anyhow::Result<(Vec<Arc<Watch>>, Shared)> {
+) -> anyhow::Result<Vec<Arc<AccountPolicy>>> {
+    Ok(build_policies_reusing(config, redactor, clock, &AccountResources::default())?.0)
+}
+
+/// The same with what is `previous` and still fits, and with what to know next time.
+fn build_policies_reusing(
+    config: &Config,
+    redactor: &Redactor,
+    clock: &Arc<dyn Clock>,
+    previous: &AccountResources,
+) -> anyhow::Result<(Vec<Arc<AccountPolicy>>, AccountResources)> {
     let rules: Arc<[_]> = config.rules.clone().into();
     let unreadable = Arc::new(config.unreadable.clone());
     let limiters: Limiters =
-        limits_by_key(config).into_iter().map(|(key, windows)| limiter(key, windows, &known.limiters)).collect();
+        limits_by_key(config).into_iter().map(|(key, windows)| limiter(key, windows, &previous.limiters)).collect();
     let mut sharers = sharers(config, clock.now());
     for (key, (_, limiter)) in &limiters {
-        limiter.share(sharers.remove(key.as_str()).unwrap_or_default());
+        limiter.set_accounts(sharers.remove(key.as_str()).unwrap_or_default());
     }
-    let mut shelves = BTreeMap::new();
+    let mut history_caches = BTreeMap::new();
     let silences: Arc<[_]> = config.silences.values().cloned().collect();
     let incident_notifiers = Arc::new(incident_notifiers(config));
     let mut build = |(name, account): (&Name, &Account)| {
         let limiter = limiters.get(account.api_key.expose()).map(|(_, limiter)| Arc::clone(limiter));
         let http =
             http_client(&account.connection, Some(&account.base_url)).with_context(|| format!("account {name}"))?;
-        let client = Client::new(
+        let client = CertCentralClient::new(
             &**name,
             account.base_url.clone(),
             &account.api_key,
             http,
-            limiter.unwrap_or_else(|| Arc::new(Limiter::new([]))),
+            limiter.unwrap_or_else(|| Arc::new(RateLimiter::new([]))),
             redactor.clone(),
             Arc::clone(clock),
         )
         .with_context(|| format!("account {name}"))?;
         let client = Arc::new(client);
         let digest: KeyDigest = Sha256::digest(account.api_key.expose()).into();
-        let shelf = match known.shelves.get(name).filter(|(base_url, ..)| *base_url == account.base_url) {
-            Some((_, before, shelf)) if *before == digest => Arc::clone(shelf),
-            Some(_) => Arc::new(Shelf::doubting(Arc::clone(clock))),
-            None => Arc::new(Shelf::new(Arc::clone(clock))),
-        };
-        shelves.insert(name.clone(), (account.base_url.clone(), digest, Arc::clone(&shelf)));
+        let history_cache =
+            match previous.history_caches.get(name).filter(|(base_url, ..)| *base_url == account.base_url) {
+                Some((_, before, shelf)) if *before == digest => Arc::clone(shelf),
+                Some(_) => Arc::new(HistoryCache::unverified(Arc::clone(clock))),
+                None => Arc::new(HistoryCache::new(Arc::clone(clock))),
+            };
+        history_caches.insert(name.clone(), (account.base_url.clone(), digest, Arc::clone(&history_cache)));
         let spending = account.not_spend.as_ref().map_or_else(Spending::default, Spending::without);
-        let source: Arc<dyn BooksSource> = Arc::clone(&client) as _;
-        Ok(Arc::new(Watch {
+        let source: Arc<dyn HistorySource> = Arc::clone(&client) as _;
+        Ok(Arc::new(AccountPolicy {
             account: name.clone(),
             source: client,
-            library: Some(Arc::new(Library { shelf, source, spending })),
+            history: Some(Arc::new(HistoryAccess { cache: history_cache, source, spending })),
             scope: scope(&account.divisions),
             rules: Arc::clone(&rules),
             unreadable: Arc::clone(&unreadable),
@@ -148,71 +153,80 @@ fn watches_sharing(
             incident_notifiers: Arc::clone(&incident_notifiers),
         }))
     };
-    let watches = config.accounts.iter().map(&mut build).collect::<anyhow::Result<_>>()?;
-    Ok((watches, Shared { limiters, shelves }))
+    let policies = config.accounts.iter().map(&mut build).collect::<anyhow::Result<_>>()?;
+    Ok((policies, AccountResources { limiters, history_caches }))
 }
 
 /// A limiter that is known goes on counting.
-fn limiter(key: String, windows: Vec<Window>, known: &Limiters) -> (String, (Vec<Window>, Arc<Limiter>)) {
-    let same = known.get(&key).filter(|(before, _)| *before == windows).map(|(_, limiter)| Arc::clone(limiter));
-    let limiter = same.unwrap_or_else(|| Arc::new(Limiter::new(windows.iter().copied())));
+fn limiter(
+    key: String,
+    windows: Vec<RateLimitWindow>,
+    previous: &Limiters,
+) -> (String, (Vec<RateLimitWindow>, Arc<RateLimiter>)) {
+    let same = previous.get(&key).filter(|(before, _)| *before == windows).map(|(_, limiter)| Arc::clone(limiter));
+    let limiter = same.unwrap_or_else(|| Arc::new(RateLimiter::new(windows.iter().copied())));
     (key, (windows, limiter))
 }
 
 /// Accounts that share a key share its limit: the windows of all of them hold.
-fn limits_by_key(config: &Config) -> BTreeMap<String, Vec<Window>> {
-    let mut limits: BTreeMap<String, Vec<Window>> = BTreeMap::new();
+fn limits_by_key(config: &Config) -> BTreeMap<String, Vec<RateLimitWindow>> {
+    let mut limits: BTreeMap<String, Vec<RateLimitWindow>> = BTreeMap::new();
     for account in config.accounts.values() {
         let windows = limits.entry(account.api_key.expose().to_owned()).or_default();
-        windows
-            .extend(account.rate_limit.iter().map(|quota| Window { requests: quota.requests, length: quota.window }));
+        windows.extend(
+            account.rate_limit.iter().map(|quota| RateLimitWindow { requests: quota.requests, length: quota.window }),
+        );
     }
     limits
 }
 
 /// Notifiers that keep an incident open for each alert.
 fn incident_notifiers(config: &Config) -> BTreeSet<Name> {
-    let keeping = config.notifiers.iter().filter(|(_, it)| matches!(it.channel, Channel::PagerDuty { .. }));
+    let keeping = config.notifiers.iter().filter(|(_, it)| matches!(it.channel, ChannelConfig::PagerDuty { .. }));
     keeping.map(|(name, _)| name.clone()).collect()
 }
 
 /// What the accounts of each API key ask, as far as their configuration says: only a listing tells how many `all` are.
-fn sharers(config: &Config, now: Time) -> BTreeMap<&str, Vec<Sharer>> {
-    let mut sharers: BTreeMap<&str, Vec<Sharer>> = BTreeMap::new();
+fn sharers(config: &Config, now: Time) -> BTreeMap<&str, Vec<LimiterAccount>> {
+    let mut sharers: BTreeMap<&str, Vec<LimiterAccount>> = BTreeMap::new();
     for (name, account) in &config.accounts {
         let first = account.schedule.next_after(now);
         let next = first.and_then(|first| account.schedule.next_after(first));
         let period = next.zip(first).and_then(|(next, first)| (next - first).to_std().ok());
         let requests = account.divisions.count();
-        let sharer = period.map(|period| Sharer { account: name.clone(), requests, period });
+        let sharer = period.map(|period| LimiterAccount { account: name.clone(), requests, period });
         sharers.entry(account.api_key.expose()).or_default().extend(sharer);
     }
     sharers
 }
 
-fn scope(divisions: &Divisions) -> Scope {
+fn scope(divisions: &Divisions) -> DivisionScope {
     match divisions {
-        Divisions::Undivided => Scope::Undivided,
-        Divisions::All { exclude } => Scope::All(exclude.clone()),
-        Divisions::Listed(ids) => Scope::Listed(ids.clone()),
+        Divisions::Undivided => DivisionScope::Undivided,
+        Divisions::All { exclude } => DivisionScope::All(exclude.clone()),
+        Divisions::Listed(ids) => DivisionScope::Listed(ids.clone()),
     }
 }
 
 /// A client for requests to `url`; `None`: an address that is not understood is nobody's own.
-fn http_client(connection: &Connection, url: Option<&Url>) -> anyhow::Result<reqwest::Client> {
+fn http_client(connection: &ConnectionOptions, url: Option<&Url>) -> anyhow::Result<reqwest::Client> {
     if connection.ca_pem.is_none() && url.is_some_and(http_client::is_plain_loopback) {
         return Ok(http_client::plain_client(connection.timeout)?);
     }
     let (timeout, loopback) = (connection.timeout, url.is_some_and(http_client::is_loopback));
-    Ok(http_client::client(&http_client::WebOptions { timeout, extra_ca_pem: connection.ca_pem.clone(), loopback })?)
+    Ok(http_client::client(&http_client::HttpClientOptions {
+        timeout,
+        extra_ca_pem: connection.ca_pem.clone(),
+        loopback,
+    })?)
 }
 
 /// What messages say beside the events' own figures.
-pub fn words(config: &Config) -> Words {
+pub fn message_context(config: &Config) -> MessageContext {
     let rule = |rule: &crate::domain::rule::Rule| {
-        (rule.name.clone(), RuleWords { description: rule.description.clone(), link: rule.link.clone() })
+        (rule.name.clone(), RuleTexts { description: rule.description.clone(), link: rule.link.clone() })
     };
-    Words {
+    MessageContext {
         timezone: config.timezone,
         rules: config.rules.iter().map(rule).collect(),
         console_urls: config
@@ -224,21 +238,22 @@ pub fn words(config: &Config) -> Words {
 }
 
 /// The notifiers, built.
-pub fn notifiers(config: &Config, redactor: &Redactor) -> anyhow::Result<BTreeMap<Name, Desk>> {
-    let words = Arc::new(words(config));
+pub fn build_routes(config: &Config, redactor: &Redactor) -> anyhow::Result<BTreeMap<Name, Route>> {
+    let context = Arc::new(message_context(config));
     let build = |(name, notifier): (&Name, &NotifierConfig)| {
-        let built = channels::channel(name, notifier, &words, redactor).with_context(|| format!("notifier {name}"))?;
+        let built =
+            channels::build_notifier(name, notifier, &context, redactor).with_context(|| format!("notifier {name}"))?;
         let (fallback, quiet_hours) = (notifier.fallback.clone(), notifier.quiet_hours.clone());
-        Ok((name.clone(), Desk { notifier: built, fallback, quiet_hours }))
+        Ok((name.clone(), Route { notifier: built, fallback, quiet_hours }))
     };
     config.notifiers.iter().map(build).collect()
 }
 
 /// What the service is asked by from outside, beside its control socket.
 #[derive(Default)]
-pub struct Outside {
+pub struct RunOptions {
     /// Where its configuration is read again; `None`: it keeps the one that it has.
-    pub source: Option<Source>,
+    pub source: Option<ConfigSource>,
     /// Who is told how it is.
     pub supervisor: Supervisor,
 }
@@ -248,116 +263,122 @@ pub async fn run(
     config: &Config,
     redactor: &Redactor,
     clock: Arc<dyn Clock>,
-    outside: Outside,
+    options: RunOptions,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let opened = open_state(&config.state, clock.as_ref()).await?;
     for problem in &opened.problems {
         tracing::error!("{problem}");
     }
-    let book = Arc::new(Book::new(opened.state, Arc::new(opened.store)));
+    let store = Arc::new(StateStore::new(opened.state, Arc::new(opened.backend)));
     tokio::select! {
-        ended = run_with(Arc::clone(&book), config, redactor, clock, outside, stop) => ended,
-        () = book.taken() => Err(RunError::StateTaken { path: config.state.clone() }),
+        ended = run_with(Arc::clone(&store), config, redactor, clock, options, stop) => ended,
+        () = store.wait_until_taken() => Err(RunError::StateTaken { path: config.state.clone() }),
     }
 }
 
 /// Runs the service with the state that it owns.
 async fn run_with(
-    book: Arc<Book>,
+    store: Arc<StateStore>,
     config: &Config,
     redactor: &Redactor,
     clock: Arc<dyn Clock>,
-    mut outside: Outside,
+    mut options: RunOptions,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let mut kept = Kept::default();
-    let mut built = Built::new(config, redactor, &clock, &kept)?;
+    let mut carried_over = CarriedOver::default();
+    let mut prepared = PreparedConfig::new(config, redactor, &clock, &carried_over)?;
     let state = config.state.clone();
-    let board = Arc::new(Board::default());
-    board.loaded(clock.now(), Ok(Vec::new()));
-    let mut background = background(&state, &book, &board, &clock);
+    let registry = Arc::new(Registry::default());
+    registry.record_reload(clock.now(), Ok(Vec::new()));
+    let mut background = spawn_background_tasks(&state, &store, &registry, &clock);
     let (heartbeat, targets) = watch::channel(None);
-    background.spawn(heartbeat::run(targets, Arc::clone(&board), Arc::clone(&book), Arc::clone(&clock)));
-    let supervisor = Arc::new(outside.supervisor);
-    background.spawn(stay_awake(Arc::clone(&supervisor), Arc::clone(&board), Arc::clone(&clock)));
-    let jobs = Jobs::on_demand().await.context("the scheduler cannot be made")?;
-    let house = House { book, board, clock, jobs, heartbeat };
+    background.spawn(heartbeat::run(targets, Arc::clone(&registry), Arc::clone(&store), Arc::clone(&clock)));
+    let supervisor = Arc::new(options.supervisor);
+    background.spawn(run_watchdog(Arc::clone(&supervisor), Arc::clone(&registry), Arc::clone(&clock)));
+    let jobs = CronJobs::on_demand().await.context("the scheduler cannot be made")?;
+    let context = AppContext { store, registry, clock, jobs, heartbeat };
     tokio::pin!(stop);
     loop {
-        announce(&built.config);
-        let mut generation = Generation::start(built, &house, &mut kept).await;
+        log_start(&prepared.config);
+        let mut generation = Generation::start(prepared, &context, &mut carried_over).await;
         supervisor.ready();
         let next = tokio::select! {
             () = &mut stop => None,
-            next = next(&mut outside.source, &state, redactor, &house, &kept) => Some(next),
+            next = await_next_config(&mut options.source, &state, redactor, &context, &carried_over) => Some(next),
         };
-        let Some(next) = next else { break finish(generation, &mut kept, &supervisor).await };
+        let Some(next) = next else { break finish(generation, &mut carried_over, &supervisor).await };
         supervisor.reloading();
         let left = tokio::select! {
             () = &mut stop => false,
-            () = generation.leave(&mut kept) => true,
+            () = generation.stop_between_cycles(&mut carried_over) => true,
         };
         if !left {
-            break finish(generation, &mut kept, &supervisor).await;
+            break finish(generation, &mut carried_over, &supervisor).await;
         }
-        built = next;
+        prepared = next;
     }
-    let saved = house.book.flush().await;
+    let saved = context.store.flush().await;
     drop(background);
     let _ = std::fs::remove_file(control::socket_path(&state)); // its absence is what matters
-    let owed = house.book.read(|state| state.owed.len());
-    tracing::info!(owed, saved, "stopped");
+    let pending = context.store.read(|state| state.queue.len());
+    tracing::info!(pending, saved, "stopped");
     Ok(())
 }
 
-fn announce(config: &Config) {
+fn log_start(config: &Config) {
     tracing::info!(accounts = config.accounts.len(), rules = config.rules.len(), notifiers = config.notifiers.len(), state = %config.state.display(), "lowtide runs");
 }
 
 /// A sign of life for as long as cycles are on time.
-async fn stay_awake(supervisor: Arc<Supervisor>, board: Arc<Board>, clock: Arc<dyn Clock>) {
-    let Some(pause) = supervisor.watchdog() else { return };
+async fn run_watchdog(supervisor: Arc<Supervisor>, registry: Arc<Registry>, clock: Arc<dyn Clock>) {
+    let Some(pause) = supervisor.watchdog_interval() else { return };
     loop {
-        if board.health(clock.now()).on_time {
-            supervisor.awake();
+        if registry.health(clock.now()).on_time {
+            supervisor.ping_watchdog();
         }
         tokio::time::sleep(pause).await;
     }
 }
 
-async fn finish(generation: Generation, kept: &mut Kept, supervisor: &Supervisor) {
+async fn finish(generation: Generation, carried_over: &mut CarriedOver, supervisor: &Supervisor) {
     supervisor.stopping();
     tracing::info!("told to stop: running sends get ten seconds");
-    generation.stop(kept).await;
+    generation.stop(carried_over).await;
 }
 
 /// The next configuration that can be used, everything of it that can fail done. One that cannot is reported, and changes
 /// nothing.
-async fn next(source: &mut Option<Source>, state: &Path, redactor: &Redactor, house: &House, kept: &Kept) -> Built {
+async fn await_next_config(
+    source: &mut Option<ConfigSource>,
+    state: &Path,
+    redactor: &Redactor,
+    context: &AppContext,
+    carried_over: &CarriedOver,
+) -> PreparedConfig {
     let Some(source) = source else { return std::future::pending().await };
     loop {
-        let asked = source.asked().await;
-        let loaded = match source.read(asked).await {
-            Again::New(loaded) => *loaded,
-            Again::RefusedBefore | Again::Same { mended: false } => continue,
-            Again::Same { mended: true } => {
+        let trigger = source.wait_for_trigger().await;
+        let loaded = match source.read(trigger).await {
+            ReloadOutcome::Candidate(loaded) => *loaded,
+            ReloadOutcome::StillRefused | ReloadOutcome::Unchanged { recovered: false } => continue,
+            ReloadOutcome::Unchanged { recovered: true } => {
                 tracing::info!("configuration is again the one in use");
-                house.board.loaded(house.clock.now(), Ok(Vec::new()));
+                context.registry.record_reload(context.clock.now(), Ok(Vec::new()));
                 continue;
             }
         };
-        match accept(loaded, state, redactor, house, kept) {
-            Ok((built, notes)) => {
-                source.taken();
+        match prepare(loaded, state, redactor, context, carried_over) {
+            Ok((prepared, notes)) => {
+                source.mark_in_use();
                 tracing::info!("configuration read again: it takes over between two cycles");
-                house.board.loaded(house.clock.now(), Ok(notes));
-                return built;
+                context.registry.record_reload(context.clock.now(), Ok(notes));
+                return prepared;
             }
             Err(mut problems) => {
-                source.refuse();
-                if let Some(more) = problems.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
-                    problems.truncate(MOST_TOLD);
+                source.mark_refused();
+                if let Some(more) = problems.len().checked_sub(MAX_REPORTED_PROBLEMS).filter(|more| *more > 0) {
+                    problems.truncate(MAX_REPORTED_PROBLEMS);
                     problems.push(format!("and {more} more: `lowtide validate` shows all of them"));
                 }
                 for problem in &problems {
@@ -367,20 +388,20 @@ async fn next(source: &mut Option<Source>, state: &Path, redactor: &Redactor, ho
                     problems = problems.len(),
                     "configuration refused: the one before stays in use; correct the file, and it is read again"
                 );
-                house.board.loaded(house.clock.now(), Err(problems));
+                context.registry.record_reload(context.clock.now(), Err(problems));
             }
         }
     }
 }
 
 /// What was read, built, with what there is to note about it; or what is wrong with it.
-fn accept(
+fn prepare(
     loaded: Loaded,
     state: &Path,
     redactor: &Redactor,
-    house: &House,
-    kept: &Kept,
-) -> Result<(Built, Vec<String>), Vec<String>> {
+    context: &AppContext,
+    carried_over: &CarriedOver,
+) -> Result<(PreparedConfig, Vec<String>), Vec<String>> {
     loaded.secrets.iter().for_each(|secret| redactor.learn(secret));
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -388,52 +409,59 @@ fn accept(
     let mut config = loaded.config.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let mut notes = Vec::new();
     if config.state != state {
-        let wanted = std::mem::replace(&mut config.state, state.to_owned());
-        let note = format!("state: {} needs a restart; {} stays in use until then", wanted.display(), state.display());
+        let configured = std::mem::replace(&mut config.state, state.to_owned());
+        let note =
+            format!("state: {} needs a restart; {} stays in use until then", configured.display(), state.display());
         tracing::warn!("{note}");
         notes.push(note);
     }
-    let built = Built::new(&config, redactor, &house.clock, kept);
-    let built = built.map_err(|error| vec![redactor.strike(&format!("{error:#}"))])?;
-    Ok((built, notes))
+    let prepared = PreparedConfig::new(&config, redactor, &context.clock, carried_over);
+    let prepared = prepared.map_err(|error| vec![redactor.redact(&format!("{error:#}"))])?;
+    Ok((prepared, notes))
 }
 
 /// Opens the state. Whoever has it may be a command that lets go in a moment; a service does not.
-async fn open_state(path: &Path, clock: &dyn Clock) -> Result<Opened, OpenError> {
-    for _ in 0..STATE_TRIES {
-        match FileStore::open(path, clock.now()) {
-            Err(OpenError::InUse { .. }) => tokio::time::sleep(STATE_AGAIN).await,
+async fn open_state(path: &Path, clock: &dyn Clock) -> Result<OpenedState, StateOpenError> {
+    for _ in 0..STATE_OPEN_ATTEMPTS {
+        match FileBackend::open(path, clock.now()) {
+            Err(StateOpenError::InUse { .. }) => tokio::time::sleep(STATE_OPEN_PAUSE).await,
             opened => return opened,
         }
     }
-    FileStore::open(path, clock.now())
+    FileBackend::open(path, clock.now())
 }
 
 /// What left the configuration ends quietly: a line in the log, no message. Its incidents are resolved.
-async fn forget_unconfigured(book: &Book, watches: &[Arc<Watch>], desks: &BTreeMap<Name, Desk>, now: Time) {
-    let watches: Vec<&Watch> = watches.iter().map(AsRef::as_ref).collect();
-    let incident_notifiers = watches.first().map(|watch| Arc::clone(&watch.incident_notifiers)).unwrap_or_default();
-    let (alerts, asked, dropped) = book
+async fn forget_unconfigured(
+    store: &StateStore,
+    policies: &[Arc<AccountPolicy>],
+    routes: &BTreeMap<Name, Route>,
+    now: Time,
+) {
+    let policies: Vec<&AccountPolicy> = policies.iter().map(AsRef::as_ref).collect();
+    let incident_notifiers = policies.first().map(|policy| Arc::clone(&policy.incident_notifiers)).unwrap_or_default();
+    let (alerts, redirected, dropped) = store
         .change(|state| {
-            let alerts = process::forget_unconfigured(state, &watches, now);
-            let before = state.notifiers.len();
-            let configured = |name: &str| desks.contains_key(name);
+            let alerts = process::end_unconfigured_alerts(state, &policies, now);
+            let before = state.failing_notifiers.len();
+            let configured = |name: &str| routes.contains_key(name);
             state.end_removed_notifiers(configured, &incident_notifiers, now);
-            let asked = state.ask_new_fallbacks(|name| desks.get(name)?.fallback.clone());
-            let dropped = state.forget_notifiers(configured);
-            let changed = !alerts.is_empty() || asked > 0 || !dropped.is_empty() || state.notifiers.len() != before;
-            ((alerts, asked, dropped), changed)
+            let redirected = state.hand_over_to_new_fallbacks(|name| routes.get(name)?.fallback.clone());
+            let dropped = state.drop_unconfigured_notifiers(configured);
+            let changed =
+                !alerts.is_empty() || redirected > 0 || !dropped.is_empty() || state.failing_notifiers.len() != before;
+            ((alerts, redirected, dropped), changed)
         })
         .await;
     for key in alerts {
         tracing::info!(
-            alert = process::label(&key),
+            alert = process::alert_label(&key),
             "alert ended quietly: its rule, account or division left the configuration"
         );
     }
-    if asked > 0 {
+    if redirected > 0 {
         tracing::info!(
-            events = asked,
+            events = redirected,
             "fallback replaced: what the old one has not delivered is queued for the new one"
         );
     }
@@ -443,38 +471,43 @@ async fn forget_unconfigured(book: &Book, watches: &[Arc<Watch>], desks: &BTreeM
 }
 
 /// Saving again and answering questions; ends when dropped.
-fn background(state: &Path, book: &Arc<Book>, board: &Arc<Board>, clock: &Arc<dyn Clock>) -> JoinSet<()> {
+fn spawn_background_tasks(
+    state: &Path,
+    store: &Arc<StateStore>,
+    registry: &Arc<Registry>,
+    clock: &Arc<dyn Clock>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let (again, its_clock) = (Arc::clone(book), Arc::clone(clock));
-    tasks.spawn(async move { again.save_again(its_clock.as_ref()).await });
-    let (path, book, board, clock) = (state.to_owned(), Arc::clone(book), Arc::clone(board), Arc::clone(clock));
+    let (saver, its_clock) = (Arc::clone(store), Arc::clone(clock));
+    tasks.spawn(async move { saver.retry_saves(its_clock.as_ref()).await });
+    let (path, store, registry, clock) = (state.to_owned(), Arc::clone(store), Arc::clone(registry), Arc::clone(clock));
     tasks.spawn(async move {
-        let mut told = false;
+        let mut reported = false;
         loop {
-            let served = control::serve(&path, Arc::clone(&book), Arc::clone(&board), Arc::clone(&clock));
+            let served = control::serve(&path, Arc::clone(&store), Arc::clone(&registry), Arc::clone(&clock));
             let served = tokio::select! {
                 served = served => served,
-                () = cleaned_away(&path, &book) => continue,
+                () = await_socket_removal(&path, &store) => continue,
             };
             if let Err(error) = served
-                && !std::mem::replace(&mut told, true)
+                && !std::mem::replace(&mut reported, true)
             {
                 tracing::error!(%error, "no control socket: `status` shows only the state file, `health` fails; tried again");
             }
-            book.own().await;
-            tokio::time::sleep(SOCKET_AGAIN).await;
+            store.ensure_ownership().await;
+            tokio::time::sleep(SOCKET_RETRY_PAUSE).await;
         }
     });
     tasks
 }
 
 /// Keeps the state this process's own. Completes when the control socket is gone while it is.
-async fn cleaned_away(state: &Path, book: &Book) {
+async fn await_socket_removal(state: &Path, store: &StateStore) {
     let socket = control::socket_path(state);
     loop {
-        tokio::time::sleep(OWN_AGAIN).await;
+        tokio::time::sleep(OWNERSHIP_CHECK_INTERVAL).await;
         let gone = matches!(tokio::fs::try_exists(&socket).await, Ok(false));
-        if book.own().await && gone {
+        if store.ensure_ownership().await && gone {
             return;
         }
     }
@@ -486,12 +519,12 @@ mod tests {
     use crate::util::clock::SystemClock;
 
     #[test]
-    fn a_reload_keeps_an_accounts_shelf_only_while_its_place_and_key_are_the_same() {
+    fn reload_keeps_a_history_cache_while_base_url_and_key_are_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("alerts.yaml");
-        let config = |place: &str, key: &str| {
+        let config = |host: &str, key: &str| {
             let text = format!(
-                "accounts: {{ acme: {{ api_key: '${{KEY}}', base_url: 'https://{place}/services/v2' }} }}\n\
+                "accounts: {{ acme: {{ api_key: '${{KEY}}', base_url: 'https://{host}/services/v2' }} }}\n\
                  notifiers: {{ slack: {{ type: slack, webhook_url: 'https://hooks.slack.com/services/T0/B0/abcdefgh' }} }}\n\
                  rules: {{ low: {{ metric: available_funds, warning: {{ below: 1 }}, notify: [slack] }} }}\n"
             );
@@ -499,16 +532,16 @@ mod tests {
             crate::config::load(&path, &std::iter::once(("KEY", key)).collect()).config.unwrap()
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut shared = Shared::default();
-        let mut shelf = |place, key| {
-            let built = watches_sharing(&config(place, key), &Redactor::default(), &clock, &shared).unwrap();
-            shared = built.1;
-            Arc::clone(&shared.shelves.values().next().unwrap().2)
+        let mut resources = AccountResources::default();
+        let mut history_cache = |host, key| {
+            let rebuilt = build_policies_reusing(&config(host, key), &Redactor::default(), &clock, &resources).unwrap();
+            resources = rebuilt.1;
+            Arc::clone(&resources.history_caches.values().next().unwrap().2)
         };
-        let first = shelf("www.digicert.com", "KEY-0123456789-FIRST");
-        assert!(Arc::ptr_eq(&first, &shelf("www.digicert.com", "KEY-0123456789-FIRST")));
-        let second = shelf("www.digicert.com", "KEY-0123456789-SECOND");
+        let first = history_cache("www.digicert.com", "KEY-0123456789-FIRST");
+        assert!(Arc::ptr_eq(&first, &history_cache("www.digicert.com", "KEY-0123456789-FIRST")));
+        let second = history_cache("www.digicert.com", "KEY-0123456789-SECOND");
         assert!(!Arc::ptr_eq(&first, &second));
-        assert!(!Arc::ptr_eq(&second, &shelf("certcentral.digicert.eu", "KEY-0123456789-SECOND")));
+        assert!(!Arc::ptr_eq(&second, &history_cache("certcentral.digicert.eu", "KEY-0123456789-SECOND")));
     }
 }

@@ -3,11 +3,11 @@
 use rust_decimal::Decimal;
 
 use crate::domain::Time;
-use crate::forecast::is_dry;
+use crate::forecast::is_depleted;
 
 /// A time in which there was nothing left to buy with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drought {
+pub struct DepletedPeriod {
     /// When it began.
     pub from: Time,
     /// When there was enough again; `None`: it lasts.
@@ -17,16 +17,16 @@ pub struct Drought {
 }
 
 /// Each time that funds ran out along this path, in order.
-pub fn droughts(path: &[(Time, Decimal)], usual: Decimal) -> Vec<Drought> {
-    let mut droughts: Vec<Drought> = Vec::new();
+pub fn depleted_periods(path: &[(Time, Decimal)], typical: Decimal) -> Vec<DepletedPeriod> {
+    let mut periods: Vec<DepletedPeriod> = Vec::new();
     for (at, funds) in path {
-        let dry = is_dry(*funds, usual);
-        match droughts.last_mut().filter(|last| last.until.is_none()) {
-            Some(last) if dry => last.lowest = last.lowest.min(*funds),
+        let is_depleted = is_depleted(*funds, typical);
+        match periods.last_mut().filter(|last| last.until.is_none()) {
+            Some(last) if is_depleted => last.lowest = last.lowest.min(*funds),
             Some(last) => last.until = Some(*at),
-            None if dry => droughts.push(Drought { from: *at, until: None, lowest: *funds }),
+            None if is_depleted => periods.push(DepletedPeriod { from: *at, until: None, lowest: *funds }),
             None => {}
         }
     }
-    droughts
+    periods
 }

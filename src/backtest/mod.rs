@@ -4,7 +4,7 @@
 //! [`crate::alerting::process()`] of a state in memory, with readings that are computed back from the present. `docs/backtest.md`
 //! says what is taken as it is today because no history of it exists.
 //!
-//! [`replay`] walks; [`Past`] knows the funds of any moment; [`droughts`] tells when they ran out, whatever the rules;
+//! [`replay`] walks; [`PastBalances`] knows the funds of any moment; [`droughts`] tells when they ran out, whatever the rules;
 //! [`suggest`] proposes thresholds.
 
 mod depleted_periods;
@@ -15,17 +15,18 @@ mod suggestion;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use depleted_periods::{Drought, droughts};
-pub use past_balances::{Past, gap};
+pub use depleted_periods::{DepletedPeriod, depleted_periods};
+pub use past_balances::{PastBalances, unexplained_difference};
 pub use replay::{replay, replay_every_step};
 pub use suggestion::{
-    CRITICAL_DAYS, Crossing, Notice, Proposal, TooLittle, WARNING_DAYS, WINDOWS_OF_100, crossings, suggest,
+    COVERED_WINDOWS_PERCENT, CRITICAL_NOTICE_DAYS, NoticePeriod, ProposalError, ThresholdCrossing, ThresholdProposal,
+    WARNING_NOTICE_DAYS, crossings, propose_thresholds,
 };
 
-use crate::domain::alert::Kind;
+use crate::domain::alert::TransitionKind;
 use crate::domain::balance::Balance;
-use crate::domain::event::{Threshold, Value};
-use crate::domain::history::Books;
+use crate::domain::event::{EvaluatedThreshold, MetricValue};
+use crate::domain::history::AccountHistory;
 use crate::domain::rule::{Rule, Severity};
 use crate::domain::{Division, Name, Time};
 use crate::forecast::Spending;
@@ -33,7 +34,7 @@ use crate::polling::schedule::Schedule;
 
 /// One fund as it is now, with its books.
 #[derive(Debug, Clone)]
-pub struct Fund {
+pub struct BacktestFund {
     /// The division; `None`: the account itself.
     pub division: Division,
     /// Its name, where a listing told it.
@@ -41,16 +42,16 @@ pub struct Fund {
     /// What it holds now.
     pub balance: Balance,
     /// Its ledger and orders.
-    pub books: Books,
+    pub history: AccountHistory,
 }
 
 /// What is rehearsed: one account's cycles from one moment to another.
 #[derive(Debug, Clone, Copy)]
-pub struct Script<'a> {
+pub struct BacktestInput<'a> {
     /// The account's name.
     pub account: &'a Name,
     /// Its funds: what one cycle reads.
-    pub funds: &'a [Fund],
+    pub funds: &'a [BacktestFund],
     /// The rules; those that do not watch a fund are passed over.
     pub rules: &'a [Rule],
     /// When its cycles run.
@@ -67,32 +68,32 @@ pub struct Script<'a> {
 
 /// What would have happened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rehearsed {
+pub struct BacktestResult {
     /// Each rule on each fund that it watches: funds in order, and the rules of each in the order of the file.
-    pub parts: Vec<Part>,
+    pub rule_backtests: Vec<RuleBacktest>,
     /// What each notifier would have been sent.
-    pub told: BTreeMap<Name, Told>,
+    pub notified: BTreeMap<Name, NotificationCount>,
 }
 
 /// One rule on one fund.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct RuleBacktest {
     /// The rule's name.
     pub rule: Name,
     /// The fund's division.
     pub division: Division,
     /// Its alerts one after the other, or why it cannot be rehearsed.
-    pub lives: Result<Vec<Life>, Skipped>,
+    pub episodes: Result<Vec<Episode>, SkipReason>,
 }
 
 /// One alert from its first event to its last; never without an event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Life {
+pub struct Episode {
     /// What happened, in order.
-    pub events: Vec<Happened>,
+    pub events: Vec<EpisodeEvent>,
 }
 
-impl Life {
+impl Episode {
     /// When it was raised.
     pub fn raised(&self) -> Option<Time> {
         self.events.first().map(|event| event.at)
@@ -100,32 +101,32 @@ impl Life {
 
     /// When it resolved; `None`: it still fires at the end.
     pub fn resolved(&self) -> Option<Time> {
-        self.events.last().filter(|event| event.kind == Kind::Resolved).map(|event| event.at)
+        self.events.last().filter(|event| event.kind == TransitionKind::Resolved).map(|event| event.at)
     }
 }
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happened {
+pub struct EpisodeEvent {
     /// The step.
     pub at: Time,
     /// What happened.
-    pub kind: Kind,
+    pub kind: TransitionKind,
     /// The level that it is about.
     pub level: Severity,
     /// The first breached reading.
     pub since: Time,
     /// What was read.
-    pub value: Value,
+    pub value: MetricValue,
     /// What it was judged by.
-    pub threshold: Option<Threshold>,
+    pub threshold: Option<EvaluatedThreshold>,
     /// Who would have been told.
-    pub told: BTreeSet<Name>,
+    pub notified: BTreeSet<Name>,
 }
 
 /// What a notifier would have been sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Told {
+pub struct NotificationCount {
     /// The events of one cycle are one message.
     pub messages: u64,
     /// Events in them.
@@ -134,7 +135,7 @@ pub struct Told {
 
 /// Why a rule cannot be rehearsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Skipped {
+pub enum SkipReason {
     /// Of this, `CertCentral` tells only the present.
     #[error("CertCentral keeps no history of {0}: only its present value is known")]
     NoHistory(&'static str),

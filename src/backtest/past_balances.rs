@@ -2,42 +2,46 @@
 
 use rust_decimal::Decimal;
 
-use super::Fund;
+use super::BacktestFund;
 use crate::domain::Time;
 use crate::domain::balance::{Balance, Reading};
-use crate::domain::history::{Entry, Ledger};
+use crate::domain::history::{Ledger, LedgerEntry};
 use crate::domain::rule::Metric;
 
 /// The past of one fund.
 #[derive(Debug, Clone)]
-pub struct Past {
-    now: Balance,
+pub struct PastBalances {
+    current: Balance,
     /// The moments of the lines, oldest first.
     times: Vec<Time>,
     /// At each place, what the lines from there on changed together; one more than there are lines.
-    changed: Vec<Decimal>,
+    later_changes: Vec<Decimal>,
 }
 
-impl Past {
+impl PastBalances {
     /// The past of a fund whose balance was just read: every line of the ledger is part of it.
     pub fn new(balance: &Balance, ledger: &Ledger) -> Self {
-        let mut changed = vec![Decimal::ZERO; ledger.entries().len() + 1];
+        let mut later_changes = vec![Decimal::ZERO; ledger.entries().len() + 1];
         for (place, entry) in ledger.entries().iter().enumerate().rev() {
-            changed[place] = changed[place + 1] + entry.change;
+            later_changes[place] = later_changes[place + 1] + entry.change;
         }
-        Self { now: balance.clone(), times: ledger.entries().iter().map(|it| it.at).collect(), changed }
+        Self {
+            current: balance.clone(),
+            times: ledger.entries().iter().map(|it| it.at).collect(),
+            later_changes: later_changes,
+        }
     }
 
     /// The past of a fund whose ledger may be missing: then it was always as it is.
-    pub(super) fn of(fund: &Fund) -> Self {
+    pub(super) fn of(fund: &BacktestFund) -> Self {
         let none = Ledger::default();
-        Self::new(&fund.balance, fund.books.ledger.as_deref().unwrap_or(&none))
+        Self::new(&fund.balance, fund.history.ledger.as_deref().unwrap_or(&none))
     }
 
     /// What it held then. Credit limit, unpaid invoices and used credit are those of today.
     pub fn balance(&self, at: Time) -> Balance {
-        let later = self.changed[self.times.partition_point(|time| *time <= at)];
-        let mut then = self.now.clone();
+        let later = self.later_changes[self.times.partition_point(|time| *time <= at)];
+        let mut then = self.current.clone();
         then.balance = then.balance.map(|balance| balance - later);
         then.reported_total = then.reported_total.map(|total| total.map(|total| total - later));
         then
@@ -56,9 +60,9 @@ impl Past {
         let Some(now) = self.available(Time::MAX_UTC) else { return Vec::new() };
         let first = self.times.partition_point(|time| *time <= from);
         let last = self.times.partition_point(|time| *time <= to);
-        let mut path = vec![(from, now - self.changed[first])];
+        let mut path = vec![(from, now - self.later_changes[first])];
         for place in first..last {
-            let funds = now - self.changed[place + 1];
+            let funds = now - self.later_changes[place + 1];
             match path.last_mut() {
                 Some((at, left)) if *at == self.times[place] => *left = funds,
                 _ => path.push((self.times[place], funds)),
@@ -76,7 +80,7 @@ impl Past {
 }
 
 /// How far the ledger's last line is from the balance, where it says what it left: what the rehearsal may be off by.
-pub fn gap(balance: &Balance, last: &Entry) -> Option<Decimal> {
-    let gap = balance.balance.clone().ok()? - last.balance_after?;
-    (!gap.is_zero()).then_some(gap)
+pub fn unexplained_difference(balance: &Balance, last: &LedgerEntry) -> Option<Decimal> {
+    let difference = balance.balance.clone().ok()? - last.balance_after?;
+    (!difference.is_zero()).then_some(difference)
 }

@@ -3,124 +3,131 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Fund, Past, Script};
+use super::{BacktestFund, BacktestInput, PastBalances};
 use crate::domain::Time;
 use crate::domain::balance::Reading;
-use crate::domain::history::{Books, Order};
+use crate::domain::history::{AccountHistory, Order};
 use crate::domain::rule::{Metric, Rule};
-use crate::forecast::{Prospect, Purchases};
+use crate::forecast::{FundForecast, Purchases};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 /// Looks ahead for one rule go through at most so many lines of the ledger together.
-const BUDGET: usize = 40_000_000;
+const MAX_LINES_READ: usize = 40_000_000;
 /// Drawing the futures costs as much as so many lines.
-const DRAWING: usize = 100_000;
+const SIMULATION_LINES: usize = 100_000;
 
 /// The looks ahead of one fund: at which moments each rule's books would have been looked at, and what they said then.
 ///
 /// A rule's looks depend on nothing but the rule and the ledger: what is told of it does not change with the rules beside it.
-pub(super) struct Hindsight<'a> {
-    fund: &'a Fund,
-    past: &'a Past,
-    script: &'a Script<'a>,
-    rules: Vec<Looking<'a>>,
+pub(super) struct PastForecasts<'a> {
+    fund: &'a BacktestFund,
+    past: &'a PastBalances,
+    input: &'a BacktestInput<'a>,
+    rules: Vec<ForecastRule<'a>>,
     /// When each order was renewed; orders of which that is not known are not in the books.
     orders: Vec<(Order, Option<Time>)>,
     /// The prospect of the last step.
-    prospect: Option<Arc<Prospect>>,
+    forecast: Option<Arc<FundForecast>>,
 }
 
 /// One rule that looks ahead.
-struct Looking<'a> {
+struct ForecastRule<'a> {
     rule: &'a Rule,
     /// The moments at which its books are looked at, in order.
-    looks: Vec<Time>,
+    read_times: Vec<Time>,
     /// The last look, and the reading that it gave.
-    known: Option<(Time, Reading)>,
+    last_reading: Option<(Time, Reading)>,
 }
 
-impl Looking<'_> {
+impl ForecastRule<'_> {
     /// The last look at this step; `None` before the first one.
-    fn look_at(&self, step: Time) -> Option<Time> {
-        let place = self.looks.partition_point(|look| *look <= step).checked_sub(1)?;
-        Some(self.looks[place])
+    fn last_read_time(&self, step: Time) -> Option<Time> {
+        let place = self.read_times.partition_point(|time| *time <= step).checked_sub(1)?;
+        Some(self.read_times[place])
     }
 }
 
-impl<'a> Hindsight<'a> {
+impl<'a> PastForecasts<'a> {
     /// `None` where none of these rules looks ahead.
-    pub(super) fn new(fund: &'a Fund, past: &'a Past, script: &'a Script<'a>, rules: Vec<&'a Rule>) -> Option<Self> {
-        let looking = |rule: &'a Rule| Looking { rule, looks: looks(past, script, rule), known: None };
-        let rules: Vec<Looking> = rules.into_iter().filter(|rule| rule.metric.looks_ahead()).map(looking).collect();
+    pub(super) fn new(
+        fund: &'a BacktestFund,
+        past: &'a PastBalances,
+        input: &'a BacktestInput<'a>,
+        rules: Vec<&'a Rule>,
+    ) -> Option<Self> {
+        let forecast_rule =
+            |rule: &'a Rule| ForecastRule { rule, read_times: read_times(past, input, rule), last_reading: None };
+        let rules: Vec<ForecastRule> =
+            rules.into_iter().filter(|rule| rule.metric.needs_history()).map(forecast_rule).collect();
         if rules.is_empty() {
             return None;
         }
-        Some(Self { fund, past, script, rules, orders: orders(fund, script), prospect: None })
+        Some(Self { fund, past, input, rules, orders: orders(fund, input), forecast: None })
     }
 
     /// The moments at which the books are looked at.
-    pub(super) fn looks(&self) -> impl Iterator<Item = &Time> {
-        self.rules.iter().flat_map(|looking| &looking.looks)
+    pub(super) fn read_times(&self) -> impl Iterator<Item = &Time> {
+        self.rules.iter().flat_map(|rule| &rule.read_times)
     }
 
     /// What was known at this step: each rule's reading is of its last look before it, which the first step always has.
-    pub(super) fn at(&mut self, step: Time) -> Option<Arc<Prospect>> {
+    pub(super) fn at(&mut self, step: Time) -> Option<Arc<FundForecast>> {
         let mut due: BTreeMap<Time, Vec<usize>> = BTreeMap::new();
-        for (place, looking) in self.rules.iter().enumerate() {
-            let look = looking.look_at(step)?;
-            if looking.known.as_ref().is_none_or(|(known, _)| *known != look) {
-                due.entry(look).or_default().push(place);
+        for (place, rule) in self.rules.iter().enumerate() {
+            let time = rule.last_read_time(step)?;
+            if rule.last_reading.as_ref().is_none_or(|(read_at, _)| *read_at != time) {
+                due.entry(time).or_default().push(place);
             }
         }
-        for (look, places) in due {
-            let prospect = self.prospect_of(look, &places);
+        for (time, places) in due {
+            let forecast = self.forecast_at(time, &places);
             for place in places {
-                let looking = &mut self.rules[place];
-                looking.known = Some((look, prospect.reading(looking.rule)));
+                let rule = &mut self.rules[place];
+                rule.last_reading = Some((time, forecast.reading(rule.rule)));
             }
-            self.prospect = Some(Arc::new(prospect.with_readings(self.known())));
+            self.forecast = Some(Arc::new(forecast.with_readings(self.readings())));
         }
-        self.prospect.clone()
+        self.forecast.clone()
     }
 
     /// What the books said at a moment, to the rules at these places.
-    fn prospect_of(&self, look: Time, places: &[usize]) -> Prospect {
+    fn forecast_at(&self, time: Time, places: &[usize]) -> FundForecast {
         // Only a runway takes the futures.
         let rules = places.iter().map(|place| self.rules[*place].rule);
-        let drawn_for = rules.filter(|rule| rule.metric == Metric::Runway);
-        Prospect::new(&self.past.balance(look), self.books(look), self.script.spending, drawn_for, look)
+        let simulated_rules = rules.filter(|rule| rule.metric == Metric::Runway);
+        FundForecast::new(&self.past.balance(time), self.history_at(time), self.input.spending, simulated_rules, time)
     }
 
-    fn known(&self) -> impl Iterator<Item = (&'a Rule, Reading)> {
-        self.rules.iter().filter_map(|looking| Some((looking.rule, looking.known.as_ref()?.1.clone())))
+    fn readings(&self) -> impl Iterator<Item = (&'a Rule, Reading)> {
+        self.rules.iter().filter_map(|rule| Some((rule.rule, rule.last_reading.as_ref()?.1.clone())))
     }
 
     /// The books as they were at the look, and as if they had been read then.
-    fn books(&self, look: Time) -> Books {
-        let today = look.date_naive();
+    fn history_at(&self, time: Time) -> AccountHistory {
+        let today = time.date_naive();
         let then = |(order, renewed): &(Order, Option<Time>)| Order {
-            renewed: renewed.is_some_and(|renewed| renewed <= look),
+            renewed: renewed.is_some_and(|renewed| renewed <= time),
             expired: order.expired && order.ends().is_some_and(|end| end < today),
             ..order.clone()
         };
-        let known = |(order, _): &&(Order, Option<Time>)| order.placed.is_none_or(|placed| placed <= today);
-        let orders = || self.orders.iter().filter(known).map(then).collect();
-        Books {
-            ledger: self.fund.books.ledger.as_ref().map(|ledger| Arc::new(ledger.as_of(look))).map_err(Clone::clone),
-            ledger_read: Some(look),
-            orders: self.fund.books.orders.as_ref().map(|_| orders()).map_err(Clone::clone),
-            orders_read: Some(look),
-            ends: self.fund.books.ends.clone(),
+        let placed = |(order, _): &&(Order, Option<Time>)| order.placed.is_none_or(|placed| placed <= today);
+        let orders = || self.orders.iter().filter(placed).map(then).collect();
+        AccountHistory {
+            ledger: self.fund.history.ledger.as_ref().map(|ledger| Arc::new(ledger.as_of(time))).map_err(Clone::clone),
+            ledger_read: Some(time),
+            orders: self.fund.history.orders.as_ref().map(|_| orders()).map_err(Clone::clone),
+            orders_read: Some(time),
+            order_ends_failure: self.fund.history.order_ends_failure.clone(),
         }
     }
 }
 
 /// The orders with the moment of their renewal. An order that was renewed at an unknown time is left out. One of which only
 /// its details could tell when it ends, ends when what it was bought for is over.
-fn orders(fund: &Fund, script: &Script<'_>) -> Vec<(Order, Option<Time>)> {
-    let (Ok(ledger), Ok(orders)) = (&fund.books.ledger, &fund.books.orders) else { return Vec::new() };
-    let renewals = Purchases::read(ledger, Some(orders), script.spending, script.to).renewed_at();
+fn orders(fund: &BacktestFund, input: &BacktestInput<'_>) -> Vec<(Order, Option<Time>)> {
+    let (Ok(ledger), Ok(orders)) = (&fund.history.ledger, &fund.history.orders) else { return Vec::new() };
+    let renewals = Purchases::read(ledger, Some(orders), input.spending, input.to).renewed_at();
     let whole = |order: &Order| Order { order_ends: order.probably_ends(), ..order.clone() };
     let known = orders.iter().map(|order| (whole(order), renewals.get(&order.id).copied()));
     known.filter(|(order, renewed)| !order.renewed || renewed.is_some()).collect()
@@ -128,24 +135,24 @@ fn orders(fund: &Fund, script: &Script<'_>) -> Vec<(Order, Option<Time>)> {
 
 /// The first step; each UTC day; and each full hour after a change of the ledger, or of the rule's window of `spend`. Where
 /// these are too many to be looked at in seconds, the days alone.
-fn looks(past: &Past, script: &Script<'_>, rule: &Rule) -> Vec<Time> {
-    let (from, to) = (script.from, script.to);
+fn read_times(past: &PastBalances, input: &BacktestInput<'_>, rule: &Rule) -> Vec<Time> {
+    let (from, to) = (input.from, input.to);
     let grid = |every: i64, at: Time| Time::from_timestamp((at.timestamp() + every - 1).div_euclid(every) * every, 0);
-    let mut looks = BTreeSet::from([from]);
+    let mut times = BTreeSet::from([from]);
     let mut day = grid(DAY, from);
     while let Some(at) = day.filter(|at| *at <= to) {
-        looks.insert(at);
+        times.insert(at);
         day = Time::from_timestamp(at.timestamp() + DAY, 0);
     }
-    let days = looks.clone();
+    let days = times.clone();
     let window = rule.within().filter(|_| rule.metric == Metric::Spend);
     let window = window.and_then(|within| chrono::Duration::from_std(within).ok());
     for delay in std::iter::once(chrono::Duration::zero()).chain(window) {
         let changes = past.changes(from - delay, to - delay).iter();
-        looks.extend(changes.filter_map(|at| grid(HOUR, *at + delay)).filter(|at| *at > from && *at <= to));
+        times.extend(changes.filter_map(|at| grid(HOUR, *at + delay)).filter(|at| *at > from && *at <= to));
     }
-    let drawing = if rule.metric == Metric::Runway { DRAWING } else { 0 };
-    let each = drawing + past.changes(Time::MIN_UTC, to).len();
-    let affordable = looks.len().saturating_mul(each) <= BUDGET;
-    (if affordable { looks } else { days }).into_iter().collect()
+    let simulation = if rule.metric == Metric::Runway { SIMULATION_LINES } else { 0 };
+    let each = simulation + past.changes(Time::MIN_UTC, to).len();
+    let affordable = times.len().saturating_mul(each) <= MAX_LINES_READ;
+    (if affordable { times } else { days }).into_iter().collect()
 }

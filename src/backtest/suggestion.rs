@@ -5,18 +5,18 @@ use rust_decimal::Decimal;
 
 use crate::domain::Time;
 use crate::domain::history::Ledger;
-use crate::forecast::{LEAST_HISTORY_DAYS, LEAST_PURCHASES, Spending, is_dry, usual_purchase};
+use crate::forecast::{MIN_HISTORY_DAYS, MIN_PURCHASES, Spending, is_depleted, typical_order};
 
 /// The notice that a warning is to give: a purchase order takes a week, and somebody is on holiday in the other.
-pub const WARNING_DAYS: i64 = 14;
+pub const WARNING_NOTICE_DAYS: i64 = 14;
 /// The notice that critical is to give: three working days, with a weekend between them.
-pub const CRITICAL_DAYS: i64 = 5;
+pub const CRITICAL_NOTICE_DAYS: i64 = 5;
 /// The proposal would have sufficed in so many windows of a hundred.
-pub const WINDOWS_OF_100: usize = 95;
+pub const COVERED_WINDOWS_PERCENT: usize = 95;
 
 /// What is proposed for `available_funds`, and from what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proposal {
+pub struct ThresholdProposal {
     /// Below this is a warning.
     pub warning: Decimal,
     /// Below this is critical.
@@ -27,23 +27,23 @@ pub struct Proposal {
     pub spent_in_5_days: Decimal,
     /// A usual purchase, of which two are added: the one that crosses the threshold is paid already when the alert comes, and
     /// with less than one left funds have run out.
-    pub usual_purchase: Decimal,
+    pub typical_order: Decimal,
     /// Whole days of history that it is made from.
     pub days: i64,
 }
 
 /// Why nothing is proposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TooLittle {
+pub enum ProposalError {
     /// The history is too short.
-    #[error("the ledger reaches back {days} days; a proposal needs {LEAST_HISTORY_DAYS}")]
-    Short {
+    #[error("the ledger reaches back {days} days; a proposal needs {MIN_HISTORY_DAYS}")]
+    LedgerTooShort {
         /// Whole days since its first line.
         days: i64,
     },
     /// Next to nothing was bought.
-    #[error("there were {count} purchases; a proposal needs {LEAST_PURCHASES}")]
-    Few {
+    #[error("there were {count} purchases; a proposal needs {MIN_PURCHASES}")]
+    TooFewPurchases {
         /// How many.
         count: usize,
     },
@@ -51,11 +51,11 @@ pub enum TooLittle {
 
 /// Proposes thresholds for available funds: what was spent in 95 of 100 windows of 14 (critical: 5) days, and two usual purchases
 /// on top, rounded up to two digits.
-pub fn suggest(ledger: &Ledger, spending: &Spending, now: Time) -> Result<Proposal, TooLittle> {
+pub fn propose_thresholds(ledger: &Ledger, spending: &Spending, now: Time) -> Result<ThresholdProposal, ProposalError> {
     let first = ledger.entries().first().map_or(now, |entry| entry.at);
     let days = (now - first).num_days();
-    if days < i64::from(LEAST_HISTORY_DAYS) {
-        return Err(TooLittle::Short { days });
+    if days < i64::from(MIN_HISTORY_DAYS) {
+        return Err(ProposalError::LedgerTooShort { days });
     }
     let mut spent = vec![(Time::MIN_UTC, Decimal::ZERO)];
     for (at, amount) in ledger.entries().iter().filter_map(|entry| Some((entry.at, spending.spent(entry)?))) {
@@ -63,20 +63,20 @@ pub fn suggest(ledger: &Ledger, spending: &Spending, now: Time) -> Result<Propos
         spent.push((at, sum + amount));
     }
     let count = spent.len() - 1;
-    if count < usize::try_from(LEAST_PURCHASES).unwrap_or(usize::MAX) {
-        return Err(TooLittle::Few { count });
+    if count < usize::try_from(MIN_PURCHASES).unwrap_or(usize::MAX) {
+        return Err(ProposalError::TooFewPurchases { count });
     }
-    let usual_purchase = usual_purchase(ledger, spending, now);
+    let typical_order = typical_order(ledger, spending, now);
     let (spent_in_14_days, spent_in_5_days) =
-        (high(&spent, first, now, WARNING_DAYS), high(&spent, first, now, CRITICAL_DAYS));
-    let on_top = usual_purchase + usual_purchase;
-    let critical = readable(spent_in_5_days + on_top);
-    let warning = readable(spent_in_14_days + on_top).max(critical);
-    Ok(Proposal { warning, critical, spent_in_14_days, spent_in_5_days, usual_purchase, days })
+        (high_spend(&spent, first, now, WARNING_NOTICE_DAYS), high_spend(&spent, first, now, CRITICAL_NOTICE_DAYS));
+    let margin = typical_order + typical_order;
+    let critical = round_up(spent_in_5_days + margin);
+    let warning = round_up(spent_in_14_days + margin).max(critical);
+    Ok(ThresholdProposal { warning, critical, spent_in_14_days, spent_in_5_days, typical_order, days })
 }
 
 /// What was spent in 95 of 100 windows of so many days at most; a window ends on each day of the history.
-fn high(spent: &[(Time, Decimal)], first: Time, now: Time, days: i64) -> Decimal {
+fn high_spend(spent: &[(Time, Decimal)], first: Time, now: Time, days: i64) -> Decimal {
     let until = |at: Time| {
         let place = spent.partition_point(|(line, _)| *line <= at);
         place.checked_sub(1).and_then(|place| spent.get(place)).map_or(Decimal::ZERO, |(_, sum)| *sum)
@@ -88,12 +88,12 @@ fn high(spent: &[(Time, Decimal)], first: Time, now: Time, days: i64) -> Decimal
         .map(|end| until(end) - until(end - length))
         .collect();
     windows.sort_unstable();
-    let place = (windows.len() * WINDOWS_OF_100).div_ceil(100).saturating_sub(1);
+    let place = (windows.len() * COVERED_WINDOWS_PERCENT).div_ceil(100).saturating_sub(1);
     windows.get(place).copied().unwrap_or_default()
 }
 
 /// Rounded up to two digits, and to a whole unit: 3,412 is 3,500.
-fn readable(amount: Decimal) -> Decimal {
+fn round_up(amount: Decimal) -> Decimal {
     let mut unit = Decimal::ONE;
     while unit * Decimal::ONE_HUNDRED <= amount.ceil() {
         unit *= Decimal::TEN;
@@ -103,30 +103,30 @@ fn readable(amount: Decimal) -> Decimal {
 
 /// A moment at which funds fell below a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Crossing {
+pub struct ThresholdCrossing {
     /// When.
     pub at: Time,
     /// What was left.
     pub funds: Decimal,
     /// How long that would have lasted, had nothing been deposited.
-    pub notice: Notice,
+    pub notice: NoticePeriod,
 }
 
 /// How long what was left would have lasted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
+pub enum NoticePeriod {
     /// So long.
     Lasted(TimeDelta),
     /// At least so long: until the present.
     AtLeast(TimeDelta),
 }
 
-impl Notice {
+impl NoticePeriod {
     /// Whether it was as long as this; `None` where the present is too near to tell.
-    pub fn is_enough(self, wanted: TimeDelta) -> Option<bool> {
+    pub fn is_at_least(self, required: TimeDelta) -> Option<bool> {
         match self {
-            Notice::Lasted(lasted) => Some(lasted >= wanted),
-            Notice::AtLeast(lasted) => (lasted >= wanted).then_some(true),
+            NoticePeriod::Lasted(lasted) => Some(lasted >= required),
+            NoticePeriod::AtLeast(lasted) => (lasted >= required).then_some(true),
         }
     }
 }
@@ -137,25 +137,29 @@ pub fn crossings(
     path: &[(Time, Decimal)],
     ledger: &Ledger,
     threshold: Decimal,
-    usual: Decimal,
+    typical: Decimal,
     now: Time,
-) -> Vec<Crossing> {
+) -> Vec<ThresholdCrossing> {
     let falls = path.windows(2).filter(|pair| pair[0].1 >= threshold && pair[1].1 < threshold);
     falls
-        .map(|pair| Crossing { at: pair[1].0, funds: pair[1].1, notice: notice(ledger, pair[1], usual, now) })
+        .map(|pair| ThresholdCrossing {
+            at: pair[1].0,
+            funds: pair[1].1,
+            notice: notice_period(ledger, pair[1], typical, now),
+        })
         .collect()
 }
 
-fn notice(ledger: &Ledger, (at, mut funds): (Time, Decimal), usual: Decimal, now: Time) -> Notice {
-    if is_dry(funds, usual) {
-        return Notice::Lasted(TimeDelta::zero());
+fn notice_period(ledger: &Ledger, (at, mut funds): (Time, Decimal), typical: Decimal, now: Time) -> NoticePeriod {
+    if is_depleted(funds, typical) {
+        return NoticePeriod::Lasted(TimeDelta::zero());
     }
     let later = &ledger.entries()[ledger.entries().partition_point(|entry| entry.at <= at)..];
     for entry in later.iter().filter(|entry| entry.change < Decimal::ZERO) {
         funds += entry.change;
-        if is_dry(funds, usual) {
-            return Notice::Lasted(entry.at - at);
+        if is_depleted(funds, typical) {
+            return NoticePeriod::Lasted(entry.at - at);
         }
     }
-    Notice::AtLeast(now - at)
+    NoticePeriod::AtLeast(now - at)
 }

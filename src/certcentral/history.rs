@@ -8,43 +8,44 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate};
 
-use super::client::{Client, Lane};
-use super::pages::{List, Paged};
+use super::client::{CertCentralClient, RequestPriority};
+use super::pages::{ListItems, ListRequest};
 use super::wire;
-use super::{BooksSource, OrderList, ReadError, ReadErrorKind};
-use crate::certcentral::response::Asked;
+use super::{HistorySource, OrderList, ReadError, ReadErrorKind};
+use crate::certcentral::response::ApiEndpoint;
 use crate::domain::Division;
 use crate::domain::balance::Balance;
-use crate::domain::history::{Entry, Order};
+use crate::domain::history::{LedgerEntry, Order};
 
 /// Lines asked for at once. One is about 300 bytes, so that even lines with long notes stay far below the cap on bodies;
 /// where they do not, fewer are asked for.
-const LINES: usize = 500;
+const LINES_PER_PAGE: usize = 500;
 /// Orders asked for at once: one may list hundreds of names.
-const ORDERS: usize = 250;
+const ORDERS_PER_PAGE: usize = 250;
 /// Fewer orders than that may leave a listing between two of its pages without it being read again.
-const ORDERS_LEAVE: usize = 10;
+const ORDERS_OVERLAP: usize = 10;
 /// Undocumented statuses and forms that are told apart.
-const MOST_UNDOCUMENTED: usize = 20;
+const MAX_UNDOCUMENTED: usize = 20;
 
-const HISTORY: Asked<'static> = Asked { path: "/finance/balance-history", division: false, optional: false };
-const LISTING: Asked<'static> = Asked { path: "/order/certificate", division: false, optional: false };
+const HISTORY: ApiEndpoint<'static> =
+    ApiEndpoint { path: "/finance/balance-history", division: false, optional: false };
+const LISTING: ApiEndpoint<'static> = ApiEndpoint { path: "/order/certificate", division: false, optional: false };
 
 /// The status under which orders are listed that were paid, those that have expired among them.
 const ISSUED: &str = "issued";
 /// The status of orders that were paid and get another certificate.
 const REISSUED: &str = "reissue_pending";
 
-impl Client {
+impl CertCentralClient {
     /// The orders that are listed under a status, and whose certificates end from one day to another.
-    async fn orders_of(&self, status: &str, from: NaiveDate, to: NaiveDate) -> Result<List<Order>, ReadError> {
+    async fn orders_of(&self, status: &str, from: NaiveDate, to: NaiveDate) -> Result<ListItems<Order>, ReadError> {
         let parameters = [("filters[status]", status.to_owned()), ("filters[valid_till]", days(from, to))];
         let redactor = self.redactor();
-        let list = Paged {
-            asked: Asked { optional: status == REISSUED, ..LISTING },
+        let list = ListRequest {
+            endpoint: ApiEndpoint { optional: status == REISSUED, ..LISTING },
             parameters: &parameters,
-            limit: ORDERS,
-            overlap: ORDERS_LEAVE,
+            limit: ORDERS_PER_PAGE,
+            overlap: ORDERS_OVERLAP,
             read: &|body: &[u8]| wire::orders(body, redactor),
         };
         let mut orders = self.all_pages(&list).await?;
@@ -59,7 +60,7 @@ fn days(from: NaiveDate, to: NaiveDate) -> String {
 }
 
 /// Lists of which a later one counts where an order is in two.
-fn together(lists: Vec<List<Order>>) -> OrderList {
+fn merge_lists(lists: Vec<ListItems<Order>>) -> OrderList {
     let (mut orders, mut undocumented) = (BTreeMap::new(), BTreeMap::new());
     for list in lists {
         orders.extend(list.items.into_iter().map(|order| (order.id, order)));
@@ -72,26 +73,26 @@ fn together(lists: Vec<List<Order>>) -> OrderList {
 fn counted(undocumented: BTreeMap<String, String>) -> BTreeMap<String, usize> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for what in undocumented.into_values() {
-        let is_told_apart = counts.contains_key(&what) || counts.len() < MOST_UNDOCUMENTED;
+        let is_told_apart = counts.contains_key(&what) || counts.len() < MAX_UNDOCUMENTED;
         *counts.entry(if is_told_apart { what } else { "others".to_owned() }).or_default() += 1;
     }
     counts
 }
 
 #[async_trait]
-impl BooksSource for Client {
-    async fn ledger(&self, division: Division, since: Option<NaiveDate>) -> Result<Vec<Entry>, ReadError> {
+impl HistorySource for CertCentralClient {
+    async fn ledger(&self, division: Division, since: Option<NaiveDate>) -> Result<Vec<LedgerEntry>, ReadError> {
         let mut parameters = vec![("sort", "-transaction_date".to_owned())];
         parameters.extend(division.map(|id| ("container_id", id.to_string())));
         // Whatever zone the days are of, tomorrow has not begun anywhere in it without being today here.
         let tomorrow = self.clock().now().date_naive() + Days::new(1);
         parameters.extend(since.map(|from| ("filters[transaction_date]", days(from, tomorrow.max(from)))));
         let redactor = self.redactor();
-        let kinds = wire::Kinds::default();
-        let list = Paged {
-            asked: Asked { division: division.is_some(), ..HISTORY },
+        let kinds = wire::EntryKinds::default();
+        let list = ListRequest {
+            endpoint: ApiEndpoint { division: division.is_some(), ..HISTORY },
             parameters: &parameters,
-            limit: LINES,
+            limit: LINES_PER_PAGE,
             // No line is ever taken back.
             overlap: 0,
             read: &|body: &[u8]| wire::history(body, redactor, &kinds),
@@ -119,21 +120,22 @@ impl BooksSource for Client {
                 vec![issued]
             }
         };
-        Ok(together(lists))
+        Ok(merge_lists(lists))
     }
 
-    async fn listed(&self) -> Result<Vec<u64>, ReadError> {
-        Ok(self.read_divisions(Lane::Spare).await?.iter().map(|division| division.id).collect())
+    async fn division_ids(&self) -> Result<Vec<u64>, ReadError> {
+        Ok(self.read_divisions(RequestPriority::Background).await?.iter().map(|division| division.id).collect())
     }
 
     async fn figures(&self, division: u64) -> Result<Balance, ReadError> {
-        self.read_balance(Lane::Spare, Some(division)).await
+        self.read_balance(RequestPriority::Background, Some(division)).await
     }
 
     async fn order_end(&self, id: u64) -> Result<Option<NaiveDate>, ReadError> {
         let path = format!("{}/{id}", LISTING.path);
-        let asked = Asked { path: &path, ..LISTING };
-        let answer = self.ask(Lane::Spare, asked, None).await.map_err(|failure| failure.error)?;
-        wire::order_end(&answer.body, self.redactor()).map_err(|misfit| self.nonsense(asked, &answer, &misfit))
+        let endpoint = ApiEndpoint { path: &path, ..LISTING };
+        let response = self.get(RequestPriority::Background, endpoint, None).await.map_err(|failure| failure.error)?;
+        wire::order_end(&response.body, self.redactor())
+            .map_err(|problem| self.invalid_response(endpoint, &response, &problem))
     }
 }

@@ -11,8 +11,8 @@ mod retries;
 mod text;
 mod wire;
 
-pub use client::{Client, InvalidKey};
-pub use rate_limiter::{Limiter, Permit, Sharer, Window};
+pub use client::{CertCentralClient, InvalidApiKey};
+pub use rate_limiter::{LimiterAccount, RateLimitWindow, RateLimiter, RequestPermit};
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,8 @@ use async_trait::async_trait;
 use chrono::NaiveDate;
 
 use crate::domain::Division;
-use crate::domain::balance::{Balance, Outlook, Unreadable};
-use crate::domain::history::{Entry, Order};
+use crate::domain::balance::{Balance, Persistence, Unreadable};
+use crate::domain::history::{LedgerEntry, Order};
 
 /// Where a cycle's balances come from.
 #[async_trait]
@@ -31,22 +31,22 @@ pub trait BalanceSource: Send + Sync {
     /// The account's active divisions; inactive ones are left out here, and nowhere else.
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError>;
     /// The limiter that its reads keep to; `None` where it has none.
-    fn limiter(&self) -> Option<&Limiter> {
+    fn limiter(&self) -> Option<&RateLimiter> {
         None
     }
 }
 
 /// Where an account's books come from. Each call is one good read with its retries; it steps back for balance readings.
 #[async_trait]
-pub trait BooksSource: Send + Sync {
+pub trait HistorySource: Send + Sync {
     /// The ledger's lines of one division (`None`: the account itself), oldest first, each once: all of them, or those from
     /// the day `since` on.
-    async fn ledger(&self, division: Division, since: Option<NaiveDate>) -> Result<Vec<Entry>, ReadError>;
+    async fn ledger(&self, division: Division, since: Option<NaiveDate>) -> Result<Vec<LedgerEntry>, ReadError>;
     /// The whole account's orders that were issued and paid, those that have expired among them, whose certificates end from
     /// one day to another, both included.
     async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<OrderList, ReadError>;
     /// The account's active divisions.
-    async fn listed(&self) -> Result<Vec<u64>, ReadError>;
+    async fn division_ids(&self) -> Result<Vec<u64>, ReadError>;
     /// What one division holds now: it tells which divisions share one fund.
     async fn figures(&self, division: u64) -> Result<Balance, ReadError>;
     /// When one order ends, which may be later than its certificate; `None` where its details do not say.
@@ -95,7 +95,7 @@ pub enum ReadErrorKind {
     /// 408, 425 or 5xx.
     Server,
     /// A 2xx whose body is not what is documented.
-    Nonsense,
+    InvalidResponse,
     /// A 3xx or any other 4xx: somebody has to act.
     Refused,
 }
@@ -103,7 +103,7 @@ pub enum ReadErrorKind {
 impl ReadErrorKind {
     /// Every kind.
     pub const ALL: [ReadErrorKind; 6] =
-        [Self::Connect, Self::Timeout, Self::RateLimited, Self::Server, Self::Nonsense, Self::Refused];
+        [Self::Connect, Self::Timeout, Self::RateLimited, Self::Server, Self::InvalidResponse, Self::Refused];
 
     /// A word for labels.
     pub fn name(self) -> &'static str {
@@ -112,39 +112,39 @@ impl ReadErrorKind {
             ReadErrorKind::Timeout => "timeout",
             ReadErrorKind::RateLimited => "rate_limited",
             ReadErrorKind::Server => "server",
-            ReadErrorKind::Nonsense => "nonsense",
+            ReadErrorKind::InvalidResponse => "nonsense",
             ReadErrorKind::Refused => "refused",
         }
     }
 
     /// Whether it can heal by itself.
-    pub fn outlook(self) -> Outlook {
+    pub fn persistence(self) -> Persistence {
         match self {
-            ReadErrorKind::Refused => Outlook::NeedsAction,
+            ReadErrorKind::Refused => Persistence::Permanent,
             ReadErrorKind::Connect
             | ReadErrorKind::Timeout
             | ReadErrorKind::RateLimited
             | ReadErrorKind::Server
-            | ReadErrorKind::Nonsense => Outlook::MayHeal,
+            | ReadErrorKind::InvalidResponse => Persistence::Transient,
         }
     }
 }
 
 impl From<ReadError> for Unreadable {
     fn from(error: ReadError) -> Self {
-        Unreadable { outlook: error.kind.outlook(), reason: error.reason }
+        Unreadable { persistence: error.kind.persistence(), reason: error.reason }
     }
 }
 
 /// What the client makes of a body. Public for `fuzz/` and `tests/corpus.rs` alone: everybody else reads through
-/// [`BalanceSource`] and [`BooksSource`].
+/// [`BalanceSource`] and [`HistorySource`].
 #[doc(hidden)]
 pub mod bodies {
     use chrono::NaiveDate;
 
     use super::{ListedDivision, wire};
     use crate::domain::balance::Balance;
-    use crate::domain::history::{Entry, Order};
+    use crate::domain::history::{LedgerEntry, Order};
     use crate::util::secret::Redactor;
 
     /// `GET /finance/balance`, or what is wrong with it.
@@ -158,8 +158,8 @@ pub mod bodies {
     }
 
     /// One page of `GET /finance/balance-history`: its lines and the number on all pages, or what is wrong with it.
-    pub fn history(body: &[u8], redactor: &Redactor) -> Result<(Vec<Entry>, Option<u64>), String> {
-        let page = wire::history(body, redactor, &wire::Kinds::default())?;
+    pub fn history(body: &[u8], redactor: &Redactor) -> Result<(Vec<LedgerEntry>, Option<u64>), String> {
+        let page = wire::history(body, redactor, &wire::EntryKinds::default())?;
         let total = page.total;
         Ok((page.into_items(), total))
     }

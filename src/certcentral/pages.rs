@@ -8,64 +8,64 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReadError;
-use super::client::{Answer, Client, Failure, Lane};
-use super::wire::{Listed, Misfit, Page};
-use crate::certcentral::response::Asked;
+use super::client::{ApiResponse, CertCentralClient, RequestFailure, RequestPriority};
+use super::wire::{BodyProblem, ListPage, ListedItem};
+use crate::certcentral::response::ApiEndpoint;
 
 /// No page has fewer new items than this: what is still too large then is no list of lines.
-const FEWEST: usize = 10;
+const MIN_PAGE_ITEMS: usize = 10;
 /// The most items of one list; more than any account is known to have, and still bounded. A list that goes on is an error,
 /// and a total above it is not believed: a list that ends before is whole.
-const MOST_ITEMS: usize = 500_000;
+const MAX_ITEMS: usize = 500_000;
 /// So many pages in a row may bring nothing new: a server that pays no heed to the offset is not asked for ever.
-const MOST_REPEATS: usize = 3;
+const MAX_REPEATED_PAGES: usize = 3;
 /// Number of times that a list which changes meanwhile is read.
-const MOST_TRIES: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 /// Why items may be missing between two pages.
-const NO_LINK: &str = "does not go on where the page before it ended: the list was changed while it was read";
+const DISCONTINUOUS: &str = "does not go on where the page before it ended: the list was changed while it was read";
 
 /// What makes a page of a body.
-type Reader<'a, T> = dyn Fn(&[u8]) -> Result<Page<T>, Misfit> + Sync + 'a;
+type PageReader<'a, T> = dyn Fn(&[u8]) -> Result<ListPage<T>, BodyProblem> + Sync + 'a;
 
 /// A list that comes in pages.
-pub(super) struct Paged<'a, T> {
-    pub(super) asked: Asked<'a>,
+pub(super) struct ListRequest<'a, T> {
+    pub(super) endpoint: ApiEndpoint<'a>,
     /// What is asked for beside the page.
     pub(super) parameters: &'a [(&'a str, String)],
     /// New items asked for at once.
     pub(super) limit: usize,
     /// Number of items that a page repeats of the one before it; 0 for a list that loses none.
     pub(super) overlap: usize,
-    pub(super) read: &'a Reader<'a, T>,
+    pub(super) read: &'a PageReader<'a, T>,
 }
 
 /// What is on all pages of a list, each item once, in their order.
 #[derive(Debug)]
-pub(super) struct List<T> {
+pub(super) struct ListItems<T> {
     pub(super) items: Vec<T>,
     /// What is undocumented of those that are missing among the items, by their ids.
     pub(super) undocumented: BTreeMap<String, String>,
 }
 
 /// The pages that one try has read.
-struct Pages<T> {
+struct ListPages<T> {
     /// Everything listed on them, by id, each once.
-    listed: Vec<(String, Listed<T>)>,
+    listed: Vec<(String, ListedItem<T>)>,
     /// The largest total that a page said.
     total: Option<u64>,
     /// Why items may be missing.
     gap: Option<ReadError>,
 }
 
-impl Client {
+impl CertCentralClient {
     /// All items of a list. One that is changed while it is read is read again, a few times at most.
-    pub(super) async fn all_pages<T: Send>(&self, list: &Paged<'_, T>) -> Result<List<T>, ReadError> {
+    pub(super) async fn all_pages<T: Send>(&self, list: &ListRequest<'_, T>) -> Result<ListItems<T>, ReadError> {
         let (mut limit, mut tries) = (list.limit, Vec::new());
         loop {
-            let is_last = tries.len() + 1 == MOST_TRIES;
+            let is_last = tries.len() + 1 == MAX_ATTEMPTS;
             let mut pages = self.pages(list, &mut limit, is_last).await?;
-            let Some(gap) = pages.gap.take() else { return Ok(List::of(pages.listed)) };
+            let Some(gap) = pages.gap.take() else { return Ok(ListItems::of(pages.listed)) };
             tries.push(pages);
             if is_last {
                 return self.union(tries, gap);
@@ -75,7 +75,7 @@ impl Client {
     }
 
     /// Puts together what all tries brought, if that is as much as the list was ever said to have; else `gap` is the error.
-    fn union<T>(&self, tries: Vec<Pages<T>>, gap: ReadError) -> Result<List<T>, ReadError> {
+    fn union<T>(&self, tries: Vec<ListPages<T>>, gap: ReadError) -> Result<ListItems<T>, ReadError> {
         let total = tries.iter().filter_map(|pages| pages.total).max();
         let mut seen = BTreeSet::new();
         // The newest answer counts.
@@ -86,7 +86,7 @@ impl Client {
             return Err(gap);
         }
         tracing::warn!(account = self.account(), items, reason = %gap.reason, "a list was changed each time it was read: what all tries brought is used");
-        Ok(List::of(listed))
+        Ok(ListItems::of(listed))
     }
 
     /// A list ends with a short page that reaches the total, or with one that brings nothing behind what was read. Where the
@@ -95,25 +95,26 @@ impl Client {
     /// new items asked for at once: what was too large is not asked for again.
     async fn pages<T: Send>(
         &self,
-        list: &Paged<'_, T>,
+        list: &ListRequest<'_, T>,
         limit: &mut usize,
         is_last: bool,
-    ) -> Result<Pages<T>, ReadError> {
+    ) -> Result<ListPages<T>, ReadError> {
         let (mut offset, mut repeats) = (0, 0);
-        let (mut total, mut doubted) = (None, false);
+        let (mut total, mut retried_smaller) = (None, false);
         let (mut seen, mut last) = (BTreeSet::new(), Vec::new());
-        let mut found = Pages { listed: Vec::new(), total: None, gap: None };
+        let mut found = ListPages { listed: Vec::new(), total: None, gap: None };
         loop {
             // Where all items would come again, a server that pays no heed to the offset could not be told from one that does.
             let overlap = if seen.len() > list.overlap { list.overlap } else { 0 };
-            let answer = match self.page(list, offset - overlap, *limit + overlap).await {
-                Err(Failure { too_large: true, .. }) if *limit > FEWEST => {
-                    *limit = (*limit / 2).max(FEWEST);
+            let response = match self.page(list, offset - overlap, *limit + overlap).await {
+                Err(RequestFailure { too_large: true, .. }) if *limit > MIN_PAGE_ITEMS => {
+                    *limit = (*limit / 2).max(MIN_PAGE_ITEMS);
                     continue;
                 }
-                answer => answer.map_err(|failure| failure.error)?,
+                page_result => page_result.map_err(|failure| failure.error)?,
             };
-            let page = (list.read)(&answer.body).map_err(|misfit| self.nonsense(list.asked, &answer, &misfit))?;
+            let page = (list.read)(&response.body)
+                .map_err(|problem| self.invalid_response(list.endpoint, &response, &problem))?;
             let goes_on = overlap == 0 || goes_on(&page, &last, offset);
             let behind = page.listed.len().saturating_sub(overlap);
             offset += behind;
@@ -131,55 +132,60 @@ impl Client {
                 }
             }
             let gap = if goes_on {
-                lack(seen.len(), total.filter(|_| ended), list.overlap)
+                missing_items(seen.len(), total.filter(|_| ended), list.overlap)
             } else {
-                Some(NO_LINK.to_owned())
+                Some(DISCONTINUOUS.to_owned())
             };
-            if let Some(misfit) = gap {
-                found.gap.get_or_insert_with(|| self.nonsense(list.asked, &answer, &misfit));
+            if let Some(problem) = gap {
+                found.gap.get_or_insert_with(|| self.invalid_response(list.endpoint, &response, &problem));
             }
             if found.gap.is_some() && !is_last {
                 return Ok(found);
             }
             if behind == 0 {
-                let Some(total) = total.filter(|it| (offset as u64) < *it && *it <= MOST_ITEMS as u64) else {
+                let Some(total) = total.filter(|it| (offset as u64) < *it && *it <= MAX_ITEMS as u64) else {
                     return Ok(found);
                 };
-                if !doubted {
-                    (*limit, doubted) = ((*limit / 2).max(FEWEST), true);
+                if !retried_smaller {
+                    (*limit, retried_smaller) = ((*limit / 2).max(MIN_PAGE_ITEMS), true);
                     continue;
                 }
-                let misfit = format!("ends after {offset} of {total} items");
-                return Err(self.nonsense(list.asked, &answer, &misfit));
+                let problem = format!("ends after {offset} of {total} items");
+                return Err(self.invalid_response(list.endpoint, &response, &problem));
             }
             if behind < *limit && ended {
                 return Ok(found);
             }
-            doubted = false;
+            retried_smaller = false;
             repeats = if seen.len() == known { repeats + 1 } else { 0 };
-            let misfit = match (repeats > MOST_REPEATS, offset > MOST_ITEMS) {
+            let problem = match (repeats > MAX_REPEATED_PAGES, offset > MAX_ITEMS) {
                 (true, _) => "repeats the pages before it, whatever offset is asked for".to_owned(),
-                (_, true) => format!("has still more items after {MOST_ITEMS}"),
+                (_, true) => format!("has still more items after {MAX_ITEMS}"),
                 _ => continue,
             };
-            return Err(self.nonsense(list.asked, &answer, &misfit));
+            return Err(self.invalid_response(list.endpoint, &response, &problem));
         }
     }
 
-    async fn page<T>(&self, list: &Paged<'_, T>, offset: usize, limit: usize) -> Result<Answer, Failure> {
+    async fn page<T>(
+        &self,
+        list: &ListRequest<'_, T>,
+        offset: usize,
+        limit: usize,
+    ) -> Result<ApiResponse, RequestFailure> {
         let query = query(list.parameters, offset, limit);
-        self.ask(Lane::Spare, list.asked, Some(&query)).await
+        self.get(RequestPriority::Background, list.endpoint, Some(&query)).await
     }
 }
 
-impl<T> List<T> {
-    fn of(listed: Vec<(String, Listed<T>)>) -> Self {
+impl<T> ListItems<T> {
+    fn of(listed: Vec<(String, ListedItem<T>)>) -> Self {
         let mut list = Self { items: Vec::new(), undocumented: BTreeMap::new() };
         for (id, listed) in listed {
             match listed {
-                Listed::Item(item) => list.items.push(item),
-                Listed::PassedOver => {}
-                Listed::Undocumented(what) => drop(list.undocumented.insert(id, what)),
+                ListedItem::Item(item) => list.items.push(item),
+                ListedItem::Skipped => {}
+                ListedItem::Undocumented(what) => drop(list.undocumented.insert(id, what)),
             }
         }
         list
@@ -188,7 +194,7 @@ impl<T> List<T> {
 
 /// Whether a page shows one of the last items of the page before it, which it was asked to repeat. An empty page shows none;
 /// it is the end of the list, unless the list has become shorter than what was read of it.
-fn goes_on<T>(page: &Page<T>, last: &[String], offset: usize) -> bool {
+fn goes_on<T>(page: &ListPage<T>, last: &[String], offset: usize) -> bool {
     if page.listed.is_empty() {
         return page.total.is_none_or(|total| total == 0 || total >= offset as u64);
     }
@@ -197,7 +203,7 @@ fn goes_on<T>(page: &Page<T>, last: &[String], offset: usize) -> bool {
 
 /// Why items are taken to be missing at the end of a list of `total` items of which so many were seen. Some may have been
 /// added before the others while it was read, as some may have left.
-fn lack(seen: usize, total: Option<u64>, overlap: usize) -> Option<String> {
+fn missing_items(seen: usize, total: Option<u64>, overlap: usize) -> Option<String> {
     let total = total.filter(|total| overlap > 0 && (seen + overlap) as u64 <= *total)?;
     Some(format!(
         "ends with {seen} of {total} items and others twice: the list has no stable order, or was changed while it was read"

@@ -1,7 +1,7 @@
 //! The rolling-window limit on requests of one API key, shared by everything that uses the key.
 //!
 //! The quota holds where it is counted: at the server, however long requests travel. A request arrives somewhere between
-//! [`Limiter::acquire`] and the drop of its [`Permit`]. While the permit lives it counts as "now"; afterwards it counts
+//! [`RateLimiter::acquire`] and the drop of its [`RequestPermit`]. While the permit lives it counts as "now"; afterwards it counts
 //! from its drop. Of any N + 1 requests arriving within one window, let R be the one admitted last: each of the others
 //! was then still in flight, or had been dropped no earlier than it arrived, hence no longer than the window before R was
 //! admitted. So N others counted when R was admitted, which the rule below forbids.
@@ -16,14 +16,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::domain::Name;
-use crate::polling::pacing::{Limit, Load};
+use crate::polling::pacing::{RequestLoad, RequestRate};
 
 /// The server's windows may include both of their ends: a place is free strictly after the window, by one tick of the timer.
 const TICK: Duration = Duration::from_millis(1);
 
 /// At most `requests` in any window of this length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
+pub struct RateLimitWindow {
     /// How many; 0 counts as 1, since a limit that nothing passes would be a hang.
     pub requests: usize,
     /// In any span of this length.
@@ -32,7 +32,7 @@ pub struct Window {
 
 /// An account that shares a limiter.
 #[derive(Debug, Clone)]
-pub struct Sharer {
+pub struct LimiterAccount {
     /// Its name.
     pub account: Name,
     /// How many requests one of its cycles makes; `None`: only a listing tells.
@@ -43,30 +43,30 @@ pub struct Sharer {
 
 /// Admits requests so that no window is ever exceeded, first come, first served.
 #[derive(Debug)]
-pub struct Limiter {
-    windows: Vec<Window>,
+pub struct RateLimiter {
+    windows: Vec<RateLimitWindow>,
     /// Held by whoever is next; tokio's mutex hands it on in the order of asking.
     turn: tokio::sync::Mutex<()>,
     /// The same for spare places.
-    spare_turn: tokio::sync::Mutex<()>,
+    background_turn: tokio::sync::Mutex<()>,
     /// Half of each window, rounded up: where one of two places is taken, no spare one is left.
-    spare: Vec<Window>,
-    book: Mutex<Book>,
+    background_windows: Vec<RateLimitWindow>,
+    log: Mutex<RequestLog>,
     /// A permit was dropped: for whoever is next in each line.
     freed: Notify,
-    freed_spare: Notify,
+    freed_background: Notify,
     /// What the accounts ask that share it, so that each paces itself with the others in view.
-    loads: Mutex<Loads>,
+    loads: Mutex<AccountLoads>,
 }
 
 #[derive(Debug, Default)]
-struct Loads {
-    by_account: BTreeMap<Name, Load>,
-    too_short_told: bool,
+struct AccountLoads {
+    by_account: BTreeMap<Name, RequestLoad>,
+    too_short_warned: bool,
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct RequestLog {
     in_flight: usize,
     /// When requests ended, oldest first; only as far back as the longest window.
     ended: VecDeque<Instant>,
@@ -74,147 +74,147 @@ struct Book {
 
 /// What the next in line has to do.
 #[derive(Debug, PartialEq, Eq)]
-enum Admission {
+enum AdmissionDecision {
     Granted,
     /// Enough requests leave the window then.
     At(Instant),
     /// Even with every ended request forgotten, too many are in flight.
-    AfterADrop,
+    AfterRelease,
 }
 
 /// One admitted request. Hold it until the response is complete: its drop is the latest moment the server can have counted.
 #[derive(Debug)]
 #[must_use = "dropping the permit ends the request that it stands for"]
-pub struct Permit(Option<Arc<Limiter>>);
+pub struct RequestPermit(Option<Arc<RateLimiter>>);
 
-impl Limiter {
+impl RateLimiter {
     /// A limiter that respects every window at once; without windows there is no limit.
-    pub fn new(windows: impl IntoIterator<Item = Window>) -> Self {
-        let windows: Vec<Window> = windows.into_iter().collect();
-        let half = |window: &Window| Window { requests: window.requests.div_ceil(2), ..*window };
+    pub fn new(windows: impl IntoIterator<Item = RateLimitWindow>) -> Self {
+        let windows: Vec<RateLimitWindow> = windows.into_iter().collect();
+        let half = |window: &RateLimitWindow| RateLimitWindow { requests: window.requests.div_ceil(2), ..*window };
         Self {
-            spare: windows.iter().map(half).collect(),
+            background_windows: windows.iter().map(half).collect(),
             windows,
             turn: tokio::sync::Mutex::new(()),
-            spare_turn: tokio::sync::Mutex::new(()),
-            book: Mutex::new(Book::default()),
+            background_turn: tokio::sync::Mutex::new(()),
+            log: Mutex::new(RequestLog::default()),
             freed: Notify::new(),
-            freed_spare: Notify::new(),
+            freed_background: Notify::new(),
             loads: Mutex::default(),
         }
     }
 
     /// The windows as plain limits.
-    pub fn limits(&self) -> Vec<Limit> {
+    pub fn limits(&self) -> Vec<RequestRate> {
         self.windows.iter().map(|window| (window.requests, window.length)).collect()
     }
 
     /// Exactly these accounts share it from now on. Of one whose number of requests is not given, what it noted before counts.
-    pub fn share(&self, accounts: impl IntoIterator<Item = Sharer>) {
+    pub fn set_accounts(&self, accounts: impl IntoIterator<Item = LimiterAccount>) {
         let mut loads = self.loads();
         let before = std::mem::take(&mut loads.by_account);
-        loads.by_account.extend(accounts.into_iter().map(|Sharer { account, requests, period }| {
+        loads.by_account.extend(accounts.into_iter().map(|LimiterAccount { account, requests, period }| {
             let requests = requests.or(before.get(&account).map(|load| load.requests)).unwrap_or(0);
-            (account, Load { requests, period })
+            (account, RequestLoad { requests, period })
         }));
     }
 
     /// Notes what an account asks in each of its cycles. Returns the loads of all accounts that share the limiter.
-    pub fn note(&self, account: &Name, load: Load) -> BTreeMap<Name, Load> {
+    pub fn record_load(&self, account: &Name, load: RequestLoad) -> BTreeMap<Name, RequestLoad> {
         let mut loads = self.loads();
         loads.by_account.insert(account.clone(), load);
         loads.by_account.clone()
     }
 
     /// Whether nobody has said yet that a schedule is too short for it; from now on somebody has.
-    pub fn tell_too_short(&self) -> bool {
-        !std::mem::replace(&mut self.loads().too_short_told, true)
+    pub fn should_warn_too_short(&self) -> bool {
+        !std::mem::replace(&mut self.loads().too_short_warned, true)
     }
 
-    fn loads(&self) -> MutexGuard<'_, Loads> {
+    fn loads(&self) -> MutexGuard<'_, AccountLoads> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The windows that it respects.
-    pub fn windows(&self) -> &[Window] {
+    pub fn windows(&self) -> &[RateLimitWindow] {
         &self.windows
     }
 
     /// Waits for this request's turn. Dropping the future gives up the place in line.
-    pub async fn acquire(self: &Arc<Self>) -> Permit {
+    pub async fn acquire(self: &Arc<Self>) -> RequestPermit {
         if self.windows.is_empty() {
-            return Permit(None);
+            return RequestPermit(None);
         }
         let _turn = self.turn.lock().await;
-        self.admitted(&self.windows, &self.freed).await
+        self.wait_for_permit(&self.windows, &self.freed).await
     }
 
     /// Waits until less than half of every window is used. So at least the other half, rounded down, is left to
-    /// [`Limiter::acquire`]: whoever asks there for no more than that within a window never waits because of spare requests.
+    /// [`RateLimiter::acquire`]: whoever asks there for no more than that within a window never waits because of spare requests.
     /// Whoever asks for more does: a spare request counts in its windows like any other. Of a window of one request there
     /// is no other half: it is given where nothing uses it, and whoever comes then waits until it has left the window.
-    pub async fn acquire_spare(self: &Arc<Self>) -> Permit {
+    pub async fn acquire_background(self: &Arc<Self>) -> RequestPermit {
         if self.windows.is_empty() {
-            return Permit(None);
+            return RequestPermit(None);
         }
-        let _turn = self.spare_turn.lock().await;
-        self.admitted(&self.spare, &self.freed_spare).await
+        let _turn = self.background_turn.lock().await;
+        self.wait_for_permit(&self.background_windows, &self.freed_background).await
     }
 
-    async fn admitted(self: &Arc<Self>, windows: &[Window], freed: &Notify) -> Permit {
+    async fn wait_for_permit(self: &Arc<Self>, windows: &[RateLimitWindow], freed: &Notify) -> RequestPermit {
         loop {
-            let admission = self.book().admit(windows, Instant::now());
+            let admission = self.log().admit(windows, Instant::now());
             match admission {
-                Admission::Granted => return Permit(Some(Arc::clone(self))),
+                AdmissionDecision::Granted => return RequestPermit(Some(Arc::clone(self))),
                 // What ends meanwhile leaves its windows later than this, so there is nothing else to listen for.
-                Admission::At(instant) => sleep_until(instant).await,
-                Admission::AfterADrop => freed.notified().await,
+                AdmissionDecision::At(instant) => sleep_until(instant).await,
+                AdmissionDecision::AfterRelease => freed.notified().await,
             }
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn log(&self) -> MutexGuard<'_, RequestLog> {
         // No code that holds the lock can panic half-way through a change.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
-    fn admit(&mut self, windows: &[Window], now: Instant) -> Admission {
+impl RequestLog {
+    fn admit(&mut self, windows: &[RateLimitWindow], now: Instant) -> AdmissionDecision {
         let mut at = None;
         for window in windows {
             let first_live = self.ended.partition_point(|end| now.duration_since(*end) > window.length);
             let live = self.ended.len() - first_live;
             let too_many = (self.in_flight + live + 1).saturating_sub(window.requests.max(1));
             if too_many > live {
-                return Admission::AfterADrop;
+                return AdmissionDecision::AfterRelease;
             }
             if too_many > 0 {
                 at = at.max(Some(self.ended[first_live + too_many - 1] + window.length + TICK));
             }
         }
         if let Some(instant) = at {
-            return Admission::At(instant);
+            return AdmissionDecision::At(instant);
         }
         let longest = windows.iter().map(|window| window.length).max().unwrap_or_default();
         while self.ended.front().is_some_and(|end| now.duration_since(*end) > longest) {
             self.ended.pop_front();
         }
         self.in_flight += 1;
-        Admission::Granted
+        AdmissionDecision::Granted
     }
 }
 
-impl Drop for Permit {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         let Some(limiter) = self.0.take() else { return };
-        let mut book = limiter.book();
-        book.in_flight = book.in_flight.saturating_sub(1);
+        let mut log = limiter.log();
+        log.in_flight = log.in_flight.saturating_sub(1);
         // Read under the lock, so that the list stays in order.
-        book.ended.push_back(Instant::now());
-        drop(book);
+        log.ended.push_back(Instant::now());
+        drop(log);
         limiter.freed.notify_one();
-        limiter.freed_spare.notify_one();
+        limiter.freed_background.notify_one();
     }
 }
 
@@ -224,9 +224,9 @@ mod tests {
     use tokio::task::JoinSet;
     use tokio::time::sleep;
 
-    fn limiter(windows: &[(usize, u64)]) -> Arc<Limiter> {
-        let window = |&(requests, ms): &(usize, u64)| Window { requests, length: Duration::from_millis(ms) };
-        Arc::new(Limiter::new(windows.iter().map(window)))
+    fn limiter(windows: &[(usize, u64)]) -> Arc<RateLimiter> {
+        let window = |&(requests, ms): &(usize, u64)| RateLimitWindow { requests, length: Duration::from_millis(ms) };
+        Arc::new(RateLimiter::new(windows.iter().map(window)))
     }
 
     /// Small, seeded and good enough: the same latencies at every run.
@@ -236,7 +236,7 @@ mod tests {
     }
 
     /// Sends `count` requests that travel up to `latency` ms each way; when they arrived at the server, in order.
-    async fn arrivals(limiter: &Arc<Limiter>, count: usize, latency: u64, seed: u64) -> Vec<Instant> {
+    async fn arrivals(limiter: &Arc<RateLimiter>, count: usize, latency: u64, seed: u64) -> Vec<Instant> {
         let mut seed = seed;
         let mut tasks = JoinSet::new();
         for _ in 0..count {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_asks_first_goes_first_and_who_gives_up_blocks_nobody() {
+    async fn requests_are_admitted_in_order_and_a_dropped_one_blocks_none() {
         let limiter = limiter(&[(1, 1000)]);
         let first = limiter.acquire().await;
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -317,18 +317,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn spare_places_are_given_only_while_less_than_half_of_every_window_is_used() {
+    async fn background_requests_use_at_most_half_of_every_window() {
         let limiter = limiter(&[(10, 1000), (16, 60_000)]);
         let started = Instant::now();
         let mut held = Vec::new();
         for _ in 0..5 {
-            held.push(limiter.acquire_spare().await);
+            held.push(limiter.acquire_background().await);
         }
         assert_eq!(started.elapsed(), Duration::ZERO);
         let sixth = tokio::spawn({
             let limiter = Arc::clone(&limiter);
             async move {
-                drop(limiter.acquire_spare().await);
+                drop(limiter.acquire_background().await);
                 Instant::now()
             }
         });
@@ -346,37 +346,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_reading_waits_however_many_want_spare_places() {
+    async fn background_requests_delay_no_reading() {
         let limiter = limiter(&[(10, 1000)]);
         let mut tasks = JoinSet::new();
         for _ in 0..500 {
             let limiter = Arc::clone(&limiter);
             tasks.spawn(async move {
-                let permit = limiter.acquire_spare().await;
+                let permit = limiter.acquire_background().await;
                 sleep(Duration::from_millis(300)).await;
                 drop(permit);
             });
         }
         for _ in 0..60 {
             sleep(Duration::from_millis(1200)).await;
-            let asked = Instant::now();
+            let began = Instant::now();
             for _ in 0..4 {
                 let permit = limiter.acquire().await;
                 sleep(Duration::from_millis(1)).await;
                 drop(permit);
             }
-            assert_eq!(asked.elapsed(), Duration::from_millis(4));
+            assert_eq!(began.elapsed(), Duration::from_millis(4));
         }
         let done = std::iter::from_fn(|| tasks.try_join_next()).count();
         assert!(done > 20, "the others make progress too: {done}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_a_window_of_one_request_the_one_is_spare_while_nobody_uses_it() {
+    async fn a_window_of_one_request_admits_background_requests() {
         let limiter = limiter(&[(1, 1000)]);
         let started = Instant::now();
-        drop(limiter.acquire_spare().await);
-        drop(limiter.acquire_spare().await);
+        drop(limiter.acquire_background().await);
+        drop(limiter.acquire_background().await);
         assert_eq!(started.elapsed(), Duration::from_secs(1) + TICK);
     }
 

@@ -11,67 +11,67 @@ use crate::domain::Time;
 /// Pauses before the first and the second retry, before jitter.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
 /// The longest pause that a call waits for; a longer one makes calls fail at once until it is over.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Retries that may be made in a row before something succeeds or time passes.
-const BUDGET: u32 = 10;
+const MAX_RETRIES: u32 = 10;
 /// One more retry every so often, so that a later cycle of a long outage has some again.
-const REFILL: Duration = Duration::from_secs(60);
+const REFILL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What one client remembers between its calls.
 #[derive(Debug)]
-pub(super) struct Patience {
-    memory: Mutex<Memory>,
+pub(super) struct RetryBudget {
+    state: Mutex<RetryState>,
 }
 
 #[derive(Debug)]
-struct Memory {
-    pause: Option<Pause>,
+struct RetryState {
+    pause: Option<ServerPause>,
     retries: u32,
     refilled: Time,
 }
 
 /// No request from `from` to `until`.
 #[derive(Debug)]
-struct Pause {
+struct ServerPause {
     from: Time,
     until: Time,
-    told: ReadError,
+    error: ReadError,
 }
 
-impl Patience {
+impl RetryBudget {
     pub(super) fn new(now: Time) -> Self {
-        let memory = Memory { pause: None, retries: BUDGET, refilled: now };
-        Self { memory: Mutex::new(memory) }
+        let state = RetryState { pause: None, retries: MAX_RETRIES, refilled: now };
+        Self { state: Mutex::new(state) }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn state(&self) -> MutexGuard<'_, RetryState> {
         // No code that holds the lock can panic half-way through a change.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers that the server wants no request for so long, and what calls are told meanwhile.
-    pub(super) fn pause(&self, now: Time, length: Duration, told: ReadError) {
+    pub(super) fn pause(&self, now: Time, length: Duration, error: ReadError) {
         let until = now + length;
-        let mut memory = self.memory();
-        let current = memory.pause.as_ref().filter(|current| current.from <= now);
+        let mut state = self.state();
+        let current = state.pause.as_ref().filter(|current| current.from <= now);
         if current.is_none_or(|current| current.until < until) {
-            memory.pause = Some(Pause { from: now, until, told });
+            state.pause = Some(ServerPause { from: now, until, error });
         }
     }
 
     /// How long the pause still lasts, and what to say of it; `None` if there is none. A clock that is set back to before
     /// its beginning ends it: it must not become longer than it was asked for.
     pub(super) fn paused(&self, now: Time) -> Option<(Duration, ReadError)> {
-        let memory = self.memory();
-        let pause = memory.pause.as_ref().filter(|pause| pause.from <= now)?;
+        let state = self.state();
+        let pause = state.pause.as_ref().filter(|pause| pause.from <= now)?;
         let left = (pause.until - now).to_std().ok().filter(|left| !left.is_zero())?;
-        Some((left, pause.told.clone()))
+        Some((left, pause.error.clone()))
     }
 
     /// A request succeeded: the server is well, so one more retry may be spent.
     pub(super) fn succeeded(&self) {
-        let mut memory = self.memory();
-        memory.retries = (memory.retries + 1).min(BUDGET);
+        let mut state = self.state();
+        state.retries = (state.retries + 1).min(MAX_RETRIES);
     }
 
     /// The pause before retry number `made + 1` after such a failure; `None` if there is none to be made.
@@ -80,24 +80,24 @@ impl Patience {
             ReadErrorKind::Connect | ReadErrorKind::Server | ReadErrorKind::RateLimited => BACKOFF.len(),
             // It has cost a whole timeout already.
             ReadErrorKind::Timeout => 1,
-            ReadErrorKind::Nonsense | ReadErrorKind::Refused => 0,
+            ReadErrorKind::InvalidResponse | ReadErrorKind::Refused => 0,
         };
         let pause = BACKOFF.get(made).filter(|_| made < allowed)?;
         self.spend(now).then(|| pause.mul_f64(rand::random_range(0.8..1.2)))
     }
 
     fn spend(&self, now: Time) -> bool {
-        let mut memory = self.memory();
+        let mut state = self.state();
         let passed = |since: Time| (now - since).to_std().unwrap_or_default();
-        while memory.retries < BUDGET && passed(memory.refilled) >= REFILL {
-            memory.retries += 1;
-            memory.refilled += REFILL;
+        while state.retries < MAX_RETRIES && passed(state.refilled) >= REFILL_INTERVAL {
+            state.retries += 1;
+            state.refilled += REFILL_INTERVAL;
         }
-        if memory.retries == BUDGET || memory.refilled > now {
-            memory.refilled = now;
+        if state.retries == MAX_RETRIES || state.refilled > now {
+            state.refilled = now;
         }
-        let may = memory.retries > 0;
-        memory.retries = memory.retries.saturating_sub(1);
+        let may = state.retries > 0;
+        state.retries = state.retries.saturating_sub(1);
         may
     }
 }
@@ -112,10 +112,11 @@ mod tests {
 
     #[test]
     fn retries_run_out_and_come_back_with_success_or_time() {
-        let patience = Patience::new(at(0));
-        let retries = |now| (0..1000).filter(|_| patience.retry(at(now), ReadErrorKind::Server, 0).is_some()).count();
+        let retry_budget = RetryBudget::new(at(0));
+        let retries =
+            |now| (0..1000).filter(|_| retry_budget.retry(at(now), ReadErrorKind::Server, 0).is_some()).count();
         assert_eq!(retries(0), 10);
-        patience.succeeded();
+        retry_budget.succeeded();
         assert_eq!(retries(0), 1);
         assert_eq!(retries(180), 3);
         assert_eq!(retries(20_000), 10);
@@ -125,24 +126,25 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_heal_is_retried() {
-        let tries = |kind| (0..5).take_while(|made| Patience::new(at(0)).retry(at(0), kind, *made).is_some()).count();
+    fn only_transient_failures_are_retried() {
+        let tries =
+            |kind| (0..5).take_while(|made| RetryBudget::new(at(0)).retry(at(0), kind, *made).is_some()).count();
         assert_eq!(tries(ReadErrorKind::Connect), 2);
         assert_eq!(tries(ReadErrorKind::Timeout), 1);
         assert_eq!(tries(ReadErrorKind::Refused), 0);
-        assert_eq!(tries(ReadErrorKind::Nonsense), 0);
+        assert_eq!(tries(ReadErrorKind::InvalidResponse), 0);
     }
 
     #[test]
-    fn a_pause_lasts_as_long_as_was_asked_and_a_clock_that_is_set_back_makes_it_no_longer() {
-        let patience = Patience::new(at(0));
-        let told = ReadError { kind: ReadErrorKind::RateLimited, reason: "later".to_owned() };
-        patience.pause(at(0), Duration::from_secs(60), told);
-        let left = |now| patience.paused(at(now)).map(|(left, _)| left.as_secs());
+    fn a_clock_that_is_set_back_makes_no_pause_longer() {
+        let retry_budget = RetryBudget::new(at(0));
+        let error = ReadError { kind: ReadErrorKind::RateLimited, reason: "later".to_owned() };
+        retry_budget.pause(at(0), Duration::from_secs(60), error);
+        let left = |now| retry_budget.paused(at(now)).map(|(left, _)| left.as_secs());
         assert_eq!((left(0), left(59), left(60), left(-1)), (Some(60), Some(1), None, None));
         // What is asked for after that counts, though it ends earlier than the one that is over.
-        let told = ReadError { kind: ReadErrorKind::RateLimited, reason: "later".to_owned() };
-        patience.pause(at(-5000), Duration::from_secs(60), told);
-        assert_eq!(patience.paused(at(-5000)).map(|(left, _)| left.as_secs()), Some(60));
+        let error = ReadError { kind: ReadErrorKind::RateLimited, reason: "later".to_owned() };
+        retry_budget.pause(at(-5000), Duration::from_secs(60), error);
+        assert_eq!(retry_budget.paused(at(-5000)).map(|(left, _)| left.as_secs()), Some(60));
     }
 }

@@ -4,21 +4,21 @@ use chrono::{DateTime, Datelike};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
-use super::axis::shown;
+use super::axis::displayable;
 use crate::domain::Time;
-use crate::domain::forecast::{Chart, Runway};
+use crate::domain::forecast::{FundChart, Runway};
 use crate::domain::money::Money;
 
 /// `9 in 10`, or `95 in 100`.
-pub(crate) fn share(percent: u8) -> String {
+pub(crate) fn share_text(percent: u8) -> String {
     if percent.is_multiple_of(10) { format!("{} in 10", percent / 10) } else { format!("{percent} in 100") }
 }
 
 /// One paragraph that says what the picture shows; no line breaks, nothing from outside but amounts.
-pub fn alternative(chart: &Chart, zone: Tz) -> String {
+pub fn alt_text(chart: &FundChart, zone: Tz) -> String {
     let money = |amount: Decimal| Money::new(amount, chart.currency).to_string();
-    let local = |at: Time| shown(at).with_timezone(&zone);
-    let day = |at: Time| day(&local(at), local(chart.now).year());
+    let local = |at: Time| displayable(at).with_timezone(&zone);
+    let day = |at: Time| date_text(&local(at), local(chart.now).year());
     let mut parts = Vec::new();
     match (chart.past.first(), chart.past.last()) {
         (Some((from, first)), Some((_, last))) if chart.past.len() > 1 => {
@@ -33,27 +33,29 @@ pub fn alternative(chart: &Chart, zone: Tz) -> String {
         let sum = sum.map(|sum| format!(" for {}", money(sum))).unwrap_or_default();
         parts.push(format!("renewals due{sum} until {}", day(last.0)));
     }
-    parts.push(forecast(chart, day));
+    parts.push(forecast_text(chart, day));
     format!("Chart of {}.", parts.join("; "))
 }
 
 /// The dates of the runway, so that the picture's words and the message's text name the same days.
-fn forecast(chart: &Chart, day: impl Fn(Time) -> String) -> String {
+fn forecast_text(chart: &FundChart, day: impl Fn(Time) -> String) -> String {
     match &chart.runway {
-        Runway::Over if chart.past.last().is_some_and(|(_, left)| *left <= Decimal::ZERO) => {
+        Runway::Exhausted if chart.past.last().is_some_and(|(_, left)| *left <= Decimal::ZERO) => {
             "no funds are left".to_owned()
         }
-        Runway::Over => "the funds do not cover a typical order".to_owned(),
+        Runway::Exhausted => "the funds do not cover a typical order".to_owned(),
         Runway::NotYetKnown(_) => "no forecast yet".to_owned(),
-        Runway::Endless | Runway::Until { about: None, early: None, .. } => "not used up within a year".to_owned(),
+        Runway::BeyondHorizon | Runway::Until { about: None, early: None, .. } => {
+            "not used up within a year".to_owned()
+        }
         Runway::Until { about: None, early: Some(early), .. } => format!("perhaps used up from {} on", day(*early)),
         Runway::Until { about: Some(about), early, late, percent } => {
             let range = match (early, late) {
                 (Some(early), Some(late)) if day(*early) == day(*late) => String::new(),
                 (Some(early), Some(late)) => {
-                    format!(", {} futures between {} and {}", share(*percent), day(*early), day(*late))
+                    format!(", {} futures between {} and {}", share_text(*percent), day(*early), day(*late))
                 }
-                (Some(early), None) => format!(", {} futures from {} on", share(*percent), day(*early)),
+                (Some(early), None) => format!(", {} futures from {} on", share_text(*percent), day(*early)),
                 (None, _) => String::new(),
             };
             format!("used up about {}{range}", day(*about))
@@ -62,7 +64,7 @@ fn forecast(chart: &Chart, day: impl Fn(Time) -> String) -> String {
 }
 
 /// `4 Dec`, with the year if it is another one than now.
-fn day(at: &DateTime<Tz>, this_year: i32) -> String {
+fn date_text(at: &DateTime<Tz>, this_year: i32) -> String {
     let year = if at.year() == this_year { "" } else { " %Y" };
     at.format(&format!("%-d %b{year}")).to_string()
 }

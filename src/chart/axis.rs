@@ -9,31 +9,31 @@ use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use crate::domain::Time;
-use crate::domain::forecast::Chart;
+use crate::domain::forecast::FundChart;
 use crate::domain::money::figure;
 use crate::domain::{forecast, local};
 
 /// Steps from the bottom of the money axis to its top.
 const STEPS: i64 = 1_000_000;
 /// No fund is larger than this: what is, is drawn at the edge.
-const LARGEST: i64 = 100_000_000_000_000_000;
+const MAX_AMOUNT: i64 = 100_000_000_000_000_000;
 /// The days that are drawn at most, before and after the reading.
-const PAST: i64 = 92;
-const FUTURE: i64 = 62;
+const MAX_PAST_DAYS: i64 = 92;
+const MAX_FUTURE_DAYS: i64 = 62;
 /// Points of the past that are drawn at most.
-const POINTS: usize = 1_000;
+const MAX_POINTS: usize = 1_000;
 /// The years 1 to 9999, in seconds.
-const EARLIEST: i64 = -62_135_000_000;
-const LATEST: i64 = 253_402_000_000;
+const MIN_SECONDS: i64 = -62_135_000_000;
+const MAX_SECONDS: i64 = 253_402_000_000;
 
 /// One axis: whole numbers from one end to the other, with labels at some.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Axis {
+pub(super) struct ChartAxis {
     pub(super) range: Range<i64>,
     pub(super) ticks: Vec<i64>,
 }
 
-impl Ranged for Axis {
+impl Ranged for ChartAxis {
     type FormatOption = DefaultFormatting;
     type ValueType = i64;
 
@@ -56,21 +56,21 @@ impl Ranged for Axis {
 
 /// The money axis: from zero to above everything that is drawn; below zero only where funds were: a forecast ends there.
 #[derive(Debug, Clone)]
-pub(super) struct Scale {
+pub(super) struct MoneyScale {
     low: Decimal,
     high: Decimal,
     step: Decimal,
 }
 
-impl Scale {
-    pub(super) fn of(chart: &Window) -> Self {
+impl MoneyScale {
+    pub(super) fn from_window(chart: &ChartWindow) -> Self {
         let funds = chart.past.iter().map(|(_, amount)| *amount);
         let ahead = chart.future.iter().flat_map(|band| [band.low, band.middle, band.high]);
         let lines = chart.thresholds.iter().map(|(_, amount)| *amount);
         let bars = chart.renewals.iter().map(|(_, amount)| *amount);
-        let top = funds.chain(ahead).chain(lines).chain(bars).map(sane).fold(Decimal::ZERO, Decimal::max);
-        let read = chart.past.iter().map(|(_, amount)| sane(*amount)).fold(Decimal::ZERO, Decimal::min);
-        let step = step(top - read);
+        let top = funds.chain(ahead).chain(lines).chain(bars).map(clamped).fold(Decimal::ZERO, Decimal::max);
+        let read = chart.past.iter().map(|(_, amount)| clamped(*amount)).fold(Decimal::ZERO, Decimal::min);
+        let step = round_step(top - read);
         let up = |amount: Decimal| (amount / step).ceil() * step;
         let low = -up(-read);
         Self { low, high: up(top).max(low + step), step }
@@ -78,7 +78,7 @@ impl Scale {
 
     /// The place of an amount, at the edge if it lies beyond.
     pub(super) fn place(&self, amount: Decimal) -> i64 {
-        let share = (sane(amount) - self.low) / (self.high - self.low);
+        let share = (clamped(amount) - self.low) / (self.high - self.low);
         (share * Decimal::from(STEPS)).round().to_i64().unwrap_or(0).clamp(0, STEPS)
     }
 
@@ -87,34 +87,34 @@ impl Scale {
         let mut labels = Vec::new();
         let mut at = self.low;
         while at <= self.high && labels.len() < 12 {
-            labels.push((self.place(at), short(at)));
+            labels.push((self.place(at), short_amount(at)));
             at += self.step;
         }
         labels
     }
 
-    pub(super) fn axis(&self) -> Axis {
-        Axis { range: 0..STEPS, ticks: self.labels().into_iter().map(|(at, _)| at).collect() }
+    pub(super) fn axis(&self) -> ChartAxis {
+        ChartAxis { range: 0..STEPS, ticks: self.labels().into_iter().map(|(at, _)| at).collect() }
     }
 }
 
 /// Within what can be multiplied without an overflow.
-fn sane(amount: Decimal) -> Decimal {
-    amount.clamp(-Decimal::from(LARGEST), Decimal::from(LARGEST))
+fn clamped(amount: Decimal) -> Decimal {
+    amount.clamp(-Decimal::from(MAX_AMOUNT), Decimal::from(MAX_AMOUNT))
 }
 
 /// A round step (1, 2 or 5 and zeros) of which four or five fill the span.
-fn step(span: Decimal) -> Decimal {
+fn round_step(span: Decimal) -> Decimal {
     let enough = |step: &Decimal| *step * Decimal::from(5) >= span;
     let decades = (0..20).map(|power| Decimal::from(10_i64.saturating_pow(power)));
     decades
         .flat_map(|ten| [1, 2, 5].map(|times| ten / Decimal::ONE_HUNDRED * Decimal::from(times)))
         .find(enough)
-        .unwrap_or(Decimal::from(LARGEST))
+        .unwrap_or(Decimal::from(MAX_AMOUNT))
 }
 
 /// An amount in few characters: `1,500`, `2.5M`.
-pub(super) fn short(amount: Decimal) -> String {
+pub(super) fn short_amount(amount: Decimal) -> String {
     let powers = [(1_000_000_000_000_i64, "T"), (1_000_000_000, "B"), (1_000_000, "M")];
     for (power, letter) in powers {
         if amount.abs() >= Decimal::from(power) {
@@ -127,9 +127,9 @@ pub(super) fn short(amount: Decimal) -> String {
 
 /// What of a chart is drawn: no more days than can be told apart, in order.
 #[derive(Debug, Clone)]
-pub(super) struct Window<'a> {
+pub(super) struct ChartWindow<'a> {
     pub(super) past: Vec<(Time, Decimal)>,
-    pub(super) future: Vec<forecast::Band>,
+    pub(super) future: Vec<forecast::ForecastBand>,
     pub(super) renewals: Vec<(Time, Decimal)>,
     pub(super) thresholds: &'a [(crate::domain::rule::Severity, Decimal)],
     pub(super) now: Time,
@@ -138,45 +138,54 @@ pub(super) struct Window<'a> {
 }
 
 /// A time that every zone's clock can show.
-pub(super) fn shown(at: Time) -> Time {
+pub(super) fn displayable(at: Time) -> Time {
     let edge = |seconds| Time::from_timestamp(seconds, 0).unwrap_or_default();
-    at.clamp(edge(EARLIEST), edge(LATEST))
+    at.clamp(edge(MIN_SECONDS), edge(MAX_SECONDS))
 }
 
-impl<'a> Window<'a> {
-    pub(super) fn of(chart: &'a Chart) -> Self {
-        let now = shown(chart.now);
-        let earliest = now.checked_sub_signed(Duration::days(PAST)).unwrap_or(Time::MIN_UTC);
-        let latest = now.checked_add_signed(Duration::days(FUTURE)).unwrap_or(Time::MAX_UTC);
+impl<'a> ChartWindow<'a> {
+    pub(super) fn from_chart(chart: &'a FundChart) -> Self {
+        let now = displayable(chart.now);
+        let earliest = now.checked_sub_signed(Duration::days(MAX_PAST_DAYS)).unwrap_or(Time::MIN_UTC);
+        let latest = now.checked_add_signed(Duration::days(MAX_FUTURE_DAYS)).unwrap_or(Time::MAX_UTC);
         let mut past: Vec<(Time, Decimal)> =
             chart.past.iter().copied().filter(|(at, _)| (earliest..=now).contains(at)).collect();
         past.sort_by_key(|(at, _)| *at);
-        let every = past.len().div_ceil(POINTS).max(1);
+        let every = past.len().div_ceil(MAX_POINTS).max(1);
         // Thinned from the end, so that the reading stays.
         let mut past: Vec<(Time, Decimal)> = past.into_iter().rev().step_by(every).collect();
         past.reverse();
         let ahead = |at: Time| at >= now && at <= latest;
-        let mut future: Vec<forecast::Band> = chart.future.iter().copied().filter(|band| ahead(band.at)).collect();
+        let mut future: Vec<forecast::ForecastBand> =
+            chart.future.iter().copied().filter(|band| ahead(band.at)).collect();
         future.sort_by_key(|band| band.at);
-        future.truncate(POINTS);
+        future.truncate(MAX_POINTS);
         let mut renewals: Vec<(Time, Decimal)> =
             chart.renewals.iter().copied().filter(|(at, amount)| ahead(*at) && *amount > Decimal::ZERO).collect();
         renewals.sort_by_key(|(at, _)| *at);
-        renewals.truncate(POINTS);
+        renewals.truncate(MAX_POINTS);
         let day = Duration::days(1);
         let before = now.checked_sub_signed(day).unwrap_or(Time::MIN_UTC);
         let after = now.checked_add_signed(day).unwrap_or(Time::MAX_UTC);
         let last = future.last().map(|band| band.at).max(renewals.last().map(|(at, _)| *at));
         let from = past.first().map_or(before, |(at, _)| (*at).min(before));
         let until = last.map_or(after, |at| at.max(after));
-        Self { past, future, renewals, thresholds: &chart.thresholds, now, from: shown(from), until: shown(until) }
+        Self {
+            past,
+            future,
+            renewals,
+            thresholds: &chart.thresholds,
+            now,
+            from: displayable(from),
+            until: displayable(until),
+        }
     }
 
     /// The days, and the dates that are labelled.
-    pub(super) fn axis(&self, zone: Tz) -> (Axis, Vec<(i64, String)>) {
+    pub(super) fn axis(&self, zone: Tz) -> (ChartAxis, Vec<(i64, String)>) {
         let range = self.from.timestamp()..self.until.timestamp();
         let labels = self.labels(zone);
-        (Axis { ticks: labels.iter().map(|(at, _)| *at).collect(), range }, labels)
+        (ChartAxis { ticks: labels.iter().map(|(at, _)| *at).collect(), range }, labels)
     }
 
     /// Midnights, as many as have room: each day, each second, or on Mondays.

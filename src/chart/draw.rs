@@ -7,11 +7,11 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use rust_decimal::Decimal;
 
-use super::axis::{Axis, Scale, Window, short};
+use super::axis::{ChartAxis, ChartWindow, MoneyScale, short_amount};
 use super::{DrawError, FAMILY};
-use crate::chart::alt_text::share;
+use crate::chart::alt_text::share_text;
 use crate::domain::Time;
-use crate::domain::forecast::Chart;
+use crate::domain::forecast::FundChart;
 use crate::domain::rule::Severity;
 
 const PAPER: RGBColor = RGBColor(0xff, 0xff, 0xff);
@@ -26,25 +26,25 @@ const CRITICAL: RGBColor = RGBColor(0xc6, 0x28, 0x28);
 const WARNING_INK: RGBColor = RGBColor(0x8a, 0x5a, 0x00);
 
 /// Letters, in pixels.
-const TITLE: i32 = 50;
-const LABEL: i32 = 44;
+const TITLE_SIZE: i32 = 50;
+const LABEL_SIZE: i32 = 44;
 /// Above the plot: title and legend.
-const HEAD: i32 = 172;
+const HEADER_HEIGHT: i32 = 172;
 
-type Plot<'a, DB> = ChartContext<'a, DB, Cartesian2d<Axis, Axis>>;
+type ChartPlot<'a, DB> = ChartContext<'a, DB, Cartesian2d<ChartAxis, ChartAxis>>;
 
-pub(super) fn draw<DB: DrawingBackend>(chart: &Chart, zone: Tz, backend: DB) -> Result<(), DrawError> {
+pub(super) fn draw<DB: DrawingBackend>(chart: &FundChart, zone: Tz, backend: DB) -> Result<(), DrawError> {
     let root = backend.into_drawing_area();
     root.fill(&PAPER).map_err(DrawError::new)?;
-    let window = Window::of(chart);
-    let scale = Scale::of(&window);
+    let window = ChartWindow::from_chart(chart);
+    let scale = MoneyScale::from_window(&window);
     let plot = axes(&root, &window, &scale, zone)?;
-    let pen = Pen { plot, window: &window, scale: &scale, now: window.now };
+    let pen = ChartPen { plot, window: &window, scale: &scale, now: window.now };
     pen.range()?;
     pen.renewals()?;
     pen.thresholds()?;
     pen.funds()?;
-    pen.today()?;
+    pen.today_line()?;
     legend(&root, chart, &window)?;
     let (width, height) = (signed(root.dim_in_pixel().0), signed(root.dim_in_pixel().1));
     root.draw(&Rectangle::new([(0, 0), (width - 1, height - 1)], EDGE.stroke_width(1))).map_err(DrawError::new)?;
@@ -55,17 +55,17 @@ fn signed(pixels: u32) -> i32 {
     i32::try_from(pixels).unwrap_or(i32::MAX)
 }
 
-fn letters(size: i32, colour: RGBColor, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
+fn text_style(size: i32, colour: RGBColor, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
     (FAMILY, size).into_font().color(&colour).pos(Pos::new(horizontal, vertical))
 }
 
 /// Axes with their labels, and faint lines across.
 fn axes<'a, DB: DrawingBackend>(
     root: &'a DrawingArea<DB, Shift>,
-    window: &Window,
-    scale: &Scale,
+    window: &ChartWindow,
+    scale: &MoneyScale,
     zone: Tz,
-) -> Result<Plot<'a, DB>, DrawError> {
+) -> Result<ChartPlot<'a, DB>, DrawError> {
     let (days, dates) = window.axis(zone);
     let amounts = scale.labels();
     let longest = amounts.iter().map(|(_, label)| label.chars().count()).max().unwrap_or(1);
@@ -73,11 +73,11 @@ fn axes<'a, DB: DrawingBackend>(
         labels.iter().find(|(place, _)| *place == at).map(|(_, label)| label.clone()).unwrap_or_default()
     };
     let mut plot = ChartBuilder::on(root)
-        .margin_top(HEAD)
+        .margin_top(HEADER_HEIGHT)
         .margin_right(28)
         .margin_bottom(10)
-        .x_label_area_size(LABEL + 22)
-        .y_label_area_size(i32::try_from(longest).unwrap_or(8) * LABEL / 2 + 34)
+        .x_label_area_size(LABEL_SIZE + 22)
+        .y_label_area_size(i32::try_from(longest).unwrap_or(8) * LABEL_SIZE / 2 + 34)
         .build_cartesian_2d(days, scale.axis())
         .map_err(DrawError::new)?;
     plot.configure_mesh()
@@ -86,7 +86,7 @@ fn axes<'a, DB: DrawingBackend>(
         .light_line_style(TRANSPARENT)
         .axis_style(INK.stroke_width(2))
         .set_all_tick_mark_size(8)
-        .label_style(letters(LABEL, INK, HPos::Center, VPos::Center))
+        .label_style(text_style(LABEL_SIZE, INK, HPos::Center, VPos::Center))
         .x_label_formatter(&|at| label(&dates, *at))
         .y_label_formatter(&|at| label(&amounts, *at))
         .draw()
@@ -95,14 +95,14 @@ fn axes<'a, DB: DrawingBackend>(
 }
 
 /// Draws on the plot, in days and places of amounts.
-struct Pen<'a, DB: DrawingBackend> {
-    plot: Plot<'a, DB>,
-    window: &'a Window<'a>,
-    scale: &'a Scale,
+struct ChartPen<'a, DB: DrawingBackend> {
+    plot: ChartPlot<'a, DB>,
+    window: &'a ChartWindow<'a>,
+    scale: &'a MoneyScale,
     now: Time,
 }
 
-impl<DB: DrawingBackend> Pen<'_, DB> {
+impl<DB: DrawingBackend> ChartPen<'_, DB> {
     fn at(&self, at: Time, amount: Decimal) -> (i64, i64) {
         (at.timestamp(), self.scale.place(amount))
     }
@@ -159,10 +159,10 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
             let y = area.map_coordinate(&(self.now.timestamp(), self.scale.place(*amount))).1 - rows.start;
             let line = vec![(0, y), (columns.end - columns.start, y)];
             paper.draw(&PathElement::new(line, colour.stroke_width(4))).map_err(DrawError::new)?;
-            let text = format!("{level} {}", short(*amount));
-            let style = letters(LABEL, ink, HPos::Left, VPos::Bottom);
+            let text = format!("{level} {}", short_amount(*amount));
+            let style = text_style(LABEL_SIZE, ink, HPos::Left, VPos::Bottom);
             // Two lines that are close have their labels side by side.
-            let across = if labelled.is_some_and(|other| (other - y).abs() < LABEL + 8) { 400 } else { 16 };
+            let across = if labelled.is_some_and(|other| (other - y).abs() < LABEL_SIZE + 8) { 400 } else { 16 };
             labelled = Some(y);
             paper.draw(&Text::new(text, (across, y - 4), style)).map_err(DrawError::new)?;
         }
@@ -180,7 +180,7 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
     }
 
     /// A line where the past ends.
-    fn today(&self) -> Result<(), DrawError> {
+    fn today_line(&self) -> Result<(), DrawError> {
         let area = self.plot.plotting_area();
         let paper = area.strip_coord_spec();
         let (columns, rows) = area.get_pixel_range();
@@ -189,17 +189,24 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
         paper.draw(&DashedPathElement::new(line, 6, 6, INK.stroke_width(2))).map_err(DrawError::new)?;
         let right = x > (columns.end - columns.start) * 3 / 4;
         let (side, place) = if right { (HPos::Right, x - 10) } else { (HPos::Left, x + 10) };
-        paper.draw(&Text::new("today", (place, 4), letters(LABEL, INK, side, VPos::Top))).map_err(DrawError::new)
+        paper
+            .draw(&Text::new("today", (place, 4), text_style(LABEL_SIZE, INK, side, VPos::Top)))
+            .map_err(DrawError::new)
     }
 }
 
 /// What is drawn, and what its colours mean.
-fn legend<DB: DrawingBackend>(root: &DrawingArea<DB, Shift>, chart: &Chart, window: &Window) -> Result<(), DrawError> {
+fn legend<DB: DrawingBackend>(
+    root: &DrawingArea<DB, Shift>,
+    chart: &FundChart,
+    window: &ChartWindow,
+) -> Result<(), DrawError> {
     let title = format!("Available funds, {}", chart.currency);
-    root.draw(&Text::new(title, (24, 20), letters(TITLE, INK, HPos::Left, VPos::Top))).map_err(DrawError::new)?;
+    root.draw(&Text::new(title, (24, 20), text_style(TITLE_SIZE, INK, HPos::Left, VPos::Top)))
+        .map_err(DrawError::new)?;
     let mut keys = Vec::new();
     if !window.future.is_empty() {
-        keys.push((RANGE, format!("forecast, {}", share(chart.percent))));
+        keys.push((RANGE, format!("forecast, {}", share_text(chart.percent))));
     }
     if !window.renewals.is_empty() {
         keys.push((RENEWAL, "renewals due".to_owned()));
@@ -208,7 +215,7 @@ fn legend<DB: DrawingBackend>(root: &DrawingArea<DB, Shift>, chart: &Chart, wind
     for (colour, text) in keys {
         let swatch = Rectangle::new([(x, 92), (x + 36, 126)], colour.filled());
         root.draw(&swatch).map_err(DrawError::new)?;
-        let style = letters(LABEL, INK, HPos::Left, VPos::Center);
+        let style = text_style(LABEL_SIZE, INK, HPos::Left, VPos::Center);
         let (width, _) = root.estimate_text_size(&text, &style).map_err(DrawError::new)?;
         root.draw(&Text::new(text, (x + 46, 113), style)).map_err(DrawError::new)?;
         x += 46 + signed(width) + 48;

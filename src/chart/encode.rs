@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::{HEIGHT, WIDTH};
 
 /// Bits of a channel that shades have of their own; the colours that fill areas keep all of theirs.
-const SHADES: u8 = 0b1110_0000;
+const SHADE_MASK: u8 = 0b1110_0000;
 /// So often a colour must stand to be more than the soft edge of something.
-const AREA: usize = 600;
+const MIN_AREA_PIXELS: usize = 600;
 
 /// The PNG of RGB pixels, in rows from the top.
 pub(super) fn png(pixels: &[u8]) -> Result<Vec<u8>, png::EncodingError> {
@@ -48,8 +48,8 @@ fn indexed(pixels: &[u8]) -> (Vec<u8>, Vec<u8>) {
             indexed.push(*place);
             continue;
         }
-        let fills = counts.get(colour).is_some_and(|count| *count >= AREA);
-        let shade = if fills { *colour } else { colour.map(|part| part & SHADES) };
+        let fills = counts.get(colour).is_some_and(|count| *count >= MIN_AREA_PIXELS);
+        let shade = if fills { *colour } else { colour.map(|part| part & SHADE_MASK) };
         let known = shades.get(&shade).filter(|_| !fills).copied();
         let place = match (known, u8::try_from(palette.len() / 3)) {
             (Some(place), _) => place,

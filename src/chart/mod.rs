@@ -1,4 +1,4 @@
-//! The picture of a fund ([`Chart`]): as PNG for mails, as SVG for pages, and in words for who sees no picture.
+//! The picture of a fund ([`FundChart`]): as PNG for mails, as SVG for pages, and in words for who sees no picture.
 //!
 //! Pure: the same chart gives the same bytes. Amounts stay decimals until they are a place on an axis; floats
 //! only measure pixels inside the drawing library. Drawing takes some tens of milliseconds: not for async threads.
@@ -14,9 +14,9 @@ use chrono_tz::Tz;
 use plotters::backend::{BitMapBackend, SVGBackend};
 use plotters::style::{FontStyle, register_font};
 
-use crate::domain::forecast::Chart;
-pub use alt_text::alternative;
-pub(crate) use alt_text::share;
+use crate::domain::forecast::FundChart;
+pub use alt_text::alt_text;
+pub(crate) use alt_text::share_text;
 
 /// Pixels of a picture, twice of what a mail shows: sharp on phones too.
 pub const WIDTH: u32 = 1120;
@@ -40,20 +40,20 @@ impl DrawError {
 }
 
 /// The chart as a PNG of [`WIDTH`] × [`HEIGHT`], its dates as a clock in `zone` shows them.
-pub fn png(chart: &Chart, zone: Tz) -> Result<Vec<u8>, DrawError> {
-    ready()?;
+pub fn png(chart: &FundChart, zone: Tz) -> Result<Vec<u8>, DrawError> {
+    register_embedded_font()?;
     let mut pixels = vec![0xff; (WIDTH * HEIGHT * 3) as usize];
     draw::draw(chart, zone, BitMapBackend::with_buffer(&mut pixels, (WIDTH, HEIGHT)))?;
     encode::png(&pixels).map_err(DrawError::new)
 }
 
 /// The chart as an SVG element for a page: as wide as its place, with its text alternative.
-pub fn svg(chart: &Chart, zone: Tz) -> Result<String, DrawError> {
-    ready()?;
+pub fn svg(chart: &FundChart, zone: Tz) -> Result<String, DrawError> {
+    register_embedded_font()?;
     let mut drawn = String::new();
     draw::draw(chart, zone, SVGBackend::with_string(&mut drawn, (WIDTH, HEIGHT)))?;
     let inside = drawn.split_once('>').map_or("", |(_, inside)| inside);
-    let label = alternative(chart, zone).replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    let label = alt_text(chart, zone).replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     Ok(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\" \
          style=\"width:100%;max-width:{}px;height:auto;\">{inside}",
@@ -62,7 +62,7 @@ pub fn svg(chart: &Chart, zone: Tz) -> Result<String, DrawError> {
 }
 
 /// The font is the library's to keep: it is handed over once.
-fn ready() -> Result<(), DrawError> {
+fn register_embedded_font() -> Result<(), DrawError> {
     static READY: OnceLock<bool> = OnceLock::new();
     let ready = READY.get_or_init(|| register_font(FAMILY, FontStyle::Normal, FONT).is_ok());
     if *ready { Ok(()) } else { Err(DrawError::new("the embedded font cannot be read")) }

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 
 use super::*;
 use crate::domain::Time;
-use crate::domain::forecast::{Band, Runway};
+use crate::domain::forecast::{ForecastBand, Runway};
 use crate::domain::money::Currency;
 use crate::domain::rule::Severity;
 
@@ -17,17 +17,17 @@ fn now() -> Time {
 }
 
 /// Four weeks down to 1,431, two renewals, and five weeks ahead.
-fn chart() -> Chart {
+fn chart() -> FundChart {
     let day = |n: i64| now() + Duration::days(n);
     let step = |n: i64| Decimal::from(5431 - 1000 * (n / 7));
     let past = (0..=28).map(|n| (day(n - 28), step(n))).collect();
-    let future = (1..=35).map(|n| Band {
+    let future = (1..=35).map(|n| ForecastBand {
         at: day(n),
         low: Decimal::from((1431 - 90 * n).max(-500)),
         middle: Decimal::from(1431 - 60 * n),
         high: Decimal::from(1431 - 30 * n),
     });
-    Chart {
+    FundChart {
         currency: Currency::parse("USD").unwrap(),
         now: now(),
         past,
@@ -51,10 +51,10 @@ fn decoded(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_picture_is_small_has_its_colours_and_is_the_same_every_time() {
-    let begun = Instant::now();
+    let started = Instant::now();
     let bytes = png(&chart(), Tz::Europe__Amsterdam).unwrap();
     // Some ten milliseconds in a release.
-    assert!(begun.elapsed() < Duration::seconds(30).to_std().unwrap());
+    assert!(started.elapsed() < Duration::seconds(30).to_std().unwrap());
     assert!(bytes.len() < 40_000, "{}", bytes.len());
     assert_eq!(bytes, png(&chart(), Tz::Europe__Amsterdam).unwrap());
     let pixels = decoded(&bytes);
@@ -72,16 +72,16 @@ fn a_picture_is_small_has_its_colours_and_is_the_same_every_time() {
 }
 
 #[test]
-fn what_cannot_be_seen_is_said() {
-    insta::assert_snapshot!(alternative(&chart(), Tz::Europe__Amsterdam), @"Chart of available funds from USD 5,431.00 on 26 Oct to USD 1,431.00 now; warning line at USD 2,000.00; critical line at USD 500.00; renewals due for USD 1,995.00 until 12 Dec; used up about 16 Dec, 9 in 10 futures from 8 Dec on.");
+fn the_alt_text_says_what_the_picture_shows() {
+    insta::assert_snapshot!(alt_text(&chart(), Tz::Europe__Amsterdam), @"Chart of available funds from USD 5,431.00 on 26 Oct to USD 1,431.00 now; warning line at USD 2,000.00; critical line at USD 500.00; renewals due for USD 1,995.00 until 12 Dec; used up about 16 Dec, 9 in 10 futures from 8 Dec on.");
     let runway = Runway::NotYetKnown("the ledger is too short".to_owned());
     let (past, thresholds, renewals, future) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let little = Chart { past, thresholds, renewals, runway, future, ..chart() };
-    insta::assert_snapshot!(alternative(&little, Tz::UTC), @"Chart of available funds; no forecast yet.");
+    let little = FundChart { past, thresholds, renewals, runway, future, ..chart() };
+    insta::assert_snapshot!(alt_text(&little, Tz::UTC), @"Chart of available funds; no forecast yet.");
 }
 
 #[test]
-fn a_page_gets_the_same_picture_in_vectors_with_its_words() {
+fn the_svg_has_the_same_content_and_the_alt_text() {
     let svg = svg(&chart(), Tz::UTC).unwrap();
     assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"), "{svg}");
     assert!(svg.contains("aria-label=\"Chart of available funds from USD 5,431.00"), "{svg}");
@@ -95,13 +95,13 @@ fn a_page_gets_the_same_picture_in_vectors_with_its_words() {
 fn no_line_is_drawn_after_the_funds_are_gone() {
     // A curve that falls below zero on the given day, with 35 days ahead.
     let rightmost = |gone: i64| {
-        let future = (1..=35).map(|n| Band {
+        let future = (1..=35).map(|n| ForecastBand {
             at: now() + Duration::days(n),
             low: Decimal::ZERO,
             middle: Decimal::from((gone - n).max(0) * 10),
             high: Decimal::from(500),
         });
-        let svg = svg(&Chart { future: future.collect(), ..chart() }, Tz::UTC).unwrap();
+        let svg = svg(&FundChart { future: future.collect(), ..chart() }, Tz::UTC).unwrap();
         let lines = svg.split("<polyline").filter(|line| line.contains("#1A56C4"));
         let points = lines.filter_map(|line| line.split("points=\"").nth(1)?.split('"').next());
         let across = points.flat_map(str::split_whitespace).filter_map(|point| point.split(',').next()?.parse().ok());
@@ -112,17 +112,17 @@ fn no_line_is_drawn_after_the_funds_are_gone() {
 }
 
 #[test]
-fn every_sign_that_is_drawn_is_in_the_font() {
+fn every_drawn_character_is_in_the_font() {
     // The letters of a missing glyph are a box, which nobody can read.
     let text = "Available funds, warning critical today futures renewals due 0123456789.,\u{2212}TBM JanFebMarAprMayJunJulAugSepOctNovDec";
-    let font = ttf(FONT);
+    let font = font_code_points(FONT);
     for sign in text.chars() {
         assert!(font.contains(&(sign as u32)), "{sign}");
     }
 }
 
 /// The code points of a font's format 4 character map.
-fn ttf(font: &[u8]) -> Vec<u32> {
+fn font_code_points(font: &[u8]) -> Vec<u32> {
     let u16_at = |at: usize| u32::from(u16::from_be_bytes([font[at], font[at + 1]]));
     let u32_at = |at: usize| (u16_at(at) << 16 | u16_at(at + 2)) as usize;
     let tables = u16_at(4) as usize;
@@ -159,7 +159,7 @@ fn times() -> impl Strategy<Value = Time> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn whatever_there_is_to_draw_is_drawn(
+    fn any_chart_can_be_drawn(
         now in prop_oneof![3 => Just(now()), 1 => times()],
         past in prop::collection::vec((times(), amounts()), 0..12),
         renewals in prop::collection::vec((times(), amounts()), 0..6),
@@ -168,8 +168,8 @@ proptest! {
         percent in any::<u8>(),
         zone in prop_oneof![Just(Tz::UTC), Just(Tz::Pacific__Apia), Just(Tz::America__Sao_Paulo)],
     ) {
-        let future = future.into_iter().map(|(at, low, middle, high)| Band { at, low, middle, high }).collect();
-        let chart = Chart { currency: Currency::parse("USD").unwrap(), now, past, thresholds, renewals, runway: Runway::Endless, future, percent };
+        let future = future.into_iter().map(|(at, low, middle, high)| ForecastBand { at, low, middle, high }).collect();
+        let chart = FundChart { currency: Currency::parse("USD").unwrap(), now, past, thresholds, renewals, runway: Runway::BeyondHorizon, future, percent };
         // Vectors go the same way as pixels, in less time.
         if percent.is_multiple_of(8) {
             decoded(&png(&chart, zone).unwrap());

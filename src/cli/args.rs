@@ -44,7 +44,7 @@ pub enum Command {
     Check {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
-        output: CheckOutput,
+        output: CheckOutputFormat,
     },
     /// Print every problem of the configuration at once
     Validate {
@@ -53,7 +53,7 @@ pub enum Command {
         online: bool,
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
+        output: OutputFormat,
     },
     /// Send a clearly marked test message through each notifier, or the named ones
     TestNotify {
@@ -62,24 +62,24 @@ pub enum Command {
         names: Vec<String>,
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
+        output: OutputFormat,
     },
     /// Print what a notification will look like; sends nothing, stores nothing
     ///
     /// With the account's reading, if it can be read, else with a documented sample, which is said. It is rendered by the
     /// very functions that `run` uses: Slack's JSON and text, a mail's subject, text and HTML, the JSON of other requests.
-    Preview(Preview),
+    Preview(PreviewArgs),
     /// Replay today's rules over the account's ledger: what would have been sent, and when
     ///
     /// Each cycle of those days is judged as `run` judges it, by the same functions, with what the ledger says was there. It
     /// reads the balance, the ledger and the orders once; it sends nothing and stores nothing. What it takes as it is today,
     /// because CertCentral keeps no history of it, it says.
-    Backtest(Backtest),
+    Backtest(BacktestArgs),
     /// Show alerts pending and firing and notifications owed; from a running service also its last readings
     Status {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
+        output: OutputFormat,
     },
     /// Hush what is known already for a while, list what is hushed, or end a silence
     ///
@@ -105,7 +105,7 @@ pub enum Command {
         listen: SocketAddr,
         /// What is simulated
         #[command(flatten)]
-        story: Story,
+        simulation: SimulationArgs,
         /// How much faster than time it lives, such as 60x
         #[arg(long, value_name = "Nx", default_value = "60x", value_parser = speed, allow_negative_numbers = true)]
         speed: u32,
@@ -117,7 +117,7 @@ pub enum Command {
     Demo {
         /// What is simulated
         #[command(flatten)]
-        story: Story,
+        simulation: SimulationArgs,
         /// How much faster than time it lives, such as 10000x; default: so fast that the story fits into --seconds
         #[arg(long, value_name = "Nx", value_parser = speed, allow_negative_numbers = true)]
         speed: Option<u32>,
@@ -148,13 +148,13 @@ pub enum SilenceAction {
         terms: SilenceTerms,
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
+        output: OutputFormat,
     },
     /// Show what is silenced, by command and in the configuration
     List {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
+        output: OutputFormat,
     },
     /// End a silence now; what still fires is told at the next reading
     Remove {
@@ -201,7 +201,7 @@ pub enum SilenceLevel {
 
 impl SilenceLevel {
     /// Whether nothing is told.
-    pub fn everything(self) -> bool {
+    pub fn includes_critical(self) -> bool {
         self == Self::Critical
     }
 }
@@ -238,7 +238,7 @@ fn reason(text: &str) -> Result<String, String> {
 
 /// What is rehearsed.
 #[derive(Debug, clap::Args)]
-pub struct Backtest {
+pub struct BacktestArgs {
     /// How many days back; fewer where the ledger does not reach so far
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = days, allow_negative_numbers = true)]
     pub days: u16,
@@ -256,12 +256,12 @@ pub struct Backtest {
     pub suggest: bool,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
-    pub output: BacktestOutput,
+    pub output: BacktestOutputFormat,
 }
 
 /// How `backtest` prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum BacktestOutput {
+pub enum BacktestOutputFormat {
     /// Aligned for a person
     #[default]
     Text,
@@ -279,7 +279,7 @@ fn days(text: &str) -> Result<u16, String> {
 
 /// Which notification is shown.
 #[derive(Debug, clap::Args)]
-pub struct Preview {
+pub struct PreviewArgs {
     /// What it is about; default the first rule of the file
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
@@ -309,7 +309,7 @@ pub struct Preview {
     pub html: Option<PathBuf>,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
+    pub output: OutputFormat,
 }
 
 /// What a previewed notification is about.
@@ -355,7 +355,7 @@ pub enum PreviewLevel {
 
 /// What the sandbox simulates.
 #[derive(Debug, clap::Args)]
-pub struct Story {
+pub struct SimulationArgs {
     /// steady, drain, renewal-wave, unpaid-invoices, unlimited, divisions, shared-funds, outage, flapping, plans, or a file of your own
     #[arg(long, value_name = "NAME|FILE", default_value = "drain")]
     pub scenario: String,
@@ -395,7 +395,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Output {
+pub enum OutputFormat {
     /// Aligned for a person
     #[default]
     Text,
@@ -405,7 +405,7 @@ pub enum Output {
 
 /// How `check` prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum CheckOutput {
+pub enum CheckOutputFormat {
     /// Aligned for a person
     #[default]
     Text,

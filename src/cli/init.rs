@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::Exit;
-use crate::cli::output::{grumble, say};
+use crate::cli::output::{print_error, print_line};
 
 /// The documentation of every key, and the starter file.
 const EXAMPLE: &str = include_str!("../../alerts.example.yaml");
@@ -20,19 +20,21 @@ pub(super) fn command(path: Option<&Path>) -> Exit {
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match created.and_then(|mut file| file.write_all(EXAMPLE.replacen(SCHEMA.0, SCHEMA.1, 1).as_bytes())) {
         Ok(()) => {
-            say!("wrote {}: edit it, then try `lowtide validate --online`", path.display());
-            say!("an editor that knows JSON Schema helps with it: `lowtide schema > alerts.schema.json` beside it");
+            print_line!("wrote {}: edit it, then try `lowtide validate --online`", path.display());
+            print_line!(
+                "an editor that knows JSON Schema helps with it: `lowtide schema > alerts.schema.json` beside it"
+            );
             Exit::Success
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            grumble!(
+            print_error!(
                 "lowtide: {} exists already and is left as it is: name another file with --config",
                 path.display()
             );
             Exit::Failure
         }
         Err(error) => {
-            grumble!("lowtide: {} cannot be written: {error}", path.display());
+            print_error!("lowtide: {} cannot be written: {error}", path.display());
             Exit::Failure
         }
     }

@@ -21,11 +21,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-pub use args::{Cli, Command, Output};
+pub use args::{Cli, Command, OutputFormat};
 
-use self::output::{grumble, say};
+use self::output::{print_error, print_line};
 use self::signals::stop_signal;
-use crate::config::{self, Config, Environment, Loaded, Problems};
+use crate::config::{self, Config, ConfigProblems, Environment, Loaded};
 use crate::util::logging;
 use crate::util::secret::Redactor;
 
@@ -41,7 +41,7 @@ pub enum Exit {
     /// The configuration is wrong.
     Config,
     /// `check`: the worst level found.
-    Check(check::Worst),
+    Check(check::CheckLevel),
 }
 
 impl From<Exit> for ExitCode {
@@ -57,7 +57,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// What every command is given.
-pub(crate) struct Context {
+pub(crate) struct CommandContext {
     /// The configuration file.
     pub(crate) file: PathBuf,
     /// The environment, as it was at start.
@@ -70,7 +70,7 @@ pub(crate) struct Context {
     pub(crate) service: bool,
 }
 
-impl Context {
+impl CommandContext {
     /// Loads the configuration, or prints every problem to standard error. Only the service logs the warnings: whoever
     /// runs a one-off command gets them from `validate`.
     pub(crate) fn load_or_report(&self) -> Result<Config, Exit> {
@@ -99,11 +99,11 @@ impl Context {
 }
 
 /// Every problem, to standard error.
-fn report_problems(file: &Path, problems: &Problems) {
+fn report_problems(file: &Path, problems: &ConfigProblems) {
     for problem in problems {
-        grumble!("{problem}");
+        print_error!("{problem}");
     }
-    grumble!("{}: {}", file.display(), count(problems.len(), "problem"));
+    print_error!("{}: {}", file.display(), count(problems.len(), "problem"));
 }
 
 /// `1 problem`, `2 problems`.
@@ -131,7 +131,7 @@ fn usage_exit(error: &clap::Error, args: &[OsString]) -> Exit {
     if matches!(error.kind(), DisplayHelp | DisplayVersion) {
         return Exit::Success;
     }
-    if command(args) == Some("check") { Exit::Check(check::Worst::Unknown) } else { Exit::Usage }
+    if command(args) == Some("check") { Exit::Check(check::CheckLevel::Unknown) } else { Exit::Usage }
 }
 
 /// The command in arguments that do not parse: the first that is neither an option nor an option's value.
@@ -164,53 +164,53 @@ fn start(cli: Cli) -> Exit {
     }
     let started = logging::start(cli.log_format, cli.log_level.as_deref(), default_level, &redactor, !no_colour);
     if let Err(error) = started {
-        grumble!("lowtide: {error}");
+        print_error!("lowtide: {error}");
         return if matches!(cli.command, Command::Check { .. }) {
-            Exit::Check(check::Worst::Unknown)
+            Exit::Check(check::CheckLevel::Unknown)
         } else {
             Exit::Usage
         };
     }
     let colour = !no_colour && std::io::IsTerminal::is_terminal(&std::io::stdout());
-    let context = Context { file: config::find(cli.config.as_deref()), environment, redactor, colour, service };
+    let context = CommandContext { file: config::find(cli.config.as_deref()), environment, redactor, colour, service };
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "lowtide", &mut script);
-        output::put(&String::from_utf8_lossy(&script));
-        return honest(Exit::Success);
+        output::write_stdout(&String::from_utf8_lossy(&script));
+        return exit_after_output(Exit::Success);
     }
     if matches!(cli.command, Command::Schema) {
         print_json(&config::schema());
-        return honest(Exit::Success);
+        return exit_after_output(Exit::Success);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            grumble!("lowtide: cannot start: {error}");
+            print_error!("lowtide: cannot start: {error}");
             return Exit::Failure;
         }
     };
     let stops_in_order = matches!(cli.command, Command::Run | Command::Sandbox { .. } | Command::Demo { .. });
-    if !stops_in_order && let Err(error) = signals::end_at_signal() {
+    if !stops_in_order && let Err(error) = signals::exit_on_signal() {
         tracing::warn!(%error, "signals cannot be listened to");
     }
     let exit = runtime.block_on(dispatch(cli, &context));
     // A name look-up that hangs in a thread of its own must not keep the process.
     runtime.shutdown_background();
-    honest(exit)
+    exit_after_output(exit)
 }
 
 /// What could not be printed was not done.
-fn honest(exit: Exit) -> Exit {
+fn exit_after_output(exit: Exit) -> Exit {
     match exit {
-        _ if !output::failed() => exit,
+        _ if !output::stdout_failed() => exit,
         Exit::Success => Exit::Failure,
-        Exit::Check(_) => Exit::Check(check::Worst::Unknown),
+        Exit::Check(_) => Exit::Check(check::CheckLevel::Unknown),
         other => other,
     }
 }
 
-async fn dispatch(cli: Cli, context: &Context) -> Exit {
+async fn dispatch(cli: Cli, context: &CommandContext) -> Exit {
     match cli.command {
         Command::Run => run::run(context).await,
         Command::Check { output } => check::run(context, output).await,
@@ -221,8 +221,10 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
         Command::Status { output } => status::status(context, output).await,
         Command::Health => status::health(context).await,
         Command::Silence { action } => silence::run(context, action).await,
-        Command::Sandbox { listen, story, speed, passed } => sandbox::run(listen, &story, speed, passed).await,
-        Command::Demo { story, speed, seconds } => demo::run(context, &story, speed, seconds).await,
+        Command::Sandbox { listen, simulation: story, speed, passed } => {
+            sandbox::run(listen, &story, speed, passed).await
+        }
+        Command::Demo { simulation: story, speed, seconds } => demo::run(context, &story, speed, seconds).await,
         Command::Init => init::command(cli.config.as_deref()),
         Command::Completions { .. } | Command::Schema => Exit::Success,
     }
@@ -231,7 +233,7 @@ async fn dispatch(cli: Cli, context: &Context) -> Exit {
 /// Prints a value as JSON to standard output.
 pub(crate) fn print_json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
-        Ok(json) => say!("{json}"),
+        Ok(json) => print_line!("{json}"),
         Err(error) => tracing::error!(%error, "result cannot be written as JSON"),
     }
 }

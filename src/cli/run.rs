@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, Exit};
-use crate::app::{self, Outside, Source};
+use super::{CommandContext, Exit};
+use crate::app::{self, ConfigSource, RunOptions};
 use crate::status::systemd::Supervisor;
 use crate::util::clock::SystemClock;
 
-pub(super) async fn run(context: &Context) -> Exit {
+pub(super) async fn run(context: &CommandContext) -> Exit {
     // Before anything else: from now on a hangup is a request, and no longer the end.
     let hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => hangup,
@@ -28,11 +28,11 @@ pub(super) async fn run(context: &Context) -> Exit {
         Ok(stop) => stop,
         Err(exit) => return exit,
     };
-    let source = Source::new(context.file.clone(), context.environment.clone(), sources, hangup);
+    let source = ConfigSource::new(context.file.clone(), context.environment.clone(), sources, hangup);
     let variable = |name| context.environment.get(name);
     let supervisor = Supervisor::new(variable("NOTIFY_SOCKET"), variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
-    let outside = Outside { source: Some(source), supervisor };
-    match app::run(&config, &context.redactor, Arc::new(SystemClock), outside, stop).await {
+    let options = RunOptions { source: Some(source), supervisor };
+    match app::run(&config, &context.redactor, Arc::new(SystemClock), options, stop).await {
         Ok(()) => Exit::Success,
         Err(error) => {
             tracing::error!("{error}");

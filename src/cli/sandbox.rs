@@ -7,30 +7,30 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::args::Story;
+use super::args::SimulationArgs;
 use super::{Exit, report_problems};
-use crate::cli::output::{grumble, say};
+use crate::cli::output::{print_error, print_line};
 use crate::config::scenario;
 use crate::sandbox::clock::FastClock;
 use crate::sandbox::scenario::{SHIPPED, Scenario};
-use crate::sandbox::server::{API_KEY, PATH, Sandbox};
+use crate::sandbox::server::{API_KEY, PATH, SandboxServer};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::clean;
 
 /// A shipped scenario by its name, or one of the user's own by its file.
-pub(super) fn find(story: &Story) -> Result<Scenario, Exit> {
-    let wanted = story.scenario.as_str();
-    let (shown, found) = match SHIPPED.iter().find(|(name, _)| *name == wanted) {
+pub(super) fn find(simulation: &SimulationArgs) -> Result<Scenario, Exit> {
+    let name_or_path = simulation.scenario.as_str();
+    let (shown, found) = match SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
         Some((name, text)) => (Path::new(name), scenario::parse(name, text)),
-        None if wanted.contains(['/', '.']) || Path::new(wanted).exists() => {
-            (Path::new(wanted), scenario::load(Path::new(wanted)))
+        None if name_or_path.contains(['/', '.']) || Path::new(name_or_path).exists() => {
+            (Path::new(name_or_path), scenario::load(Path::new(name_or_path)))
         }
         None => {
             let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
-            let near = crate::util::text::nearest(wanted, names.iter().copied());
+            let near = crate::util::text::nearest(name_or_path, names.iter().copied());
             let near = near.map_or_else(String::new, |name| format!("; did you mean {name}?"));
-            grumble!("lowtide: --scenario {}: no such scenario{near}", clean(wanted));
-            grumble!("There are {}; or give the path of a file of your own.", names.join(", "));
+            print_error!("lowtide: --scenario {}: no such scenario{near}", clean(name_or_path));
+            print_error!("There are {}; or give the path of a file of your own.", names.join(", "));
             return Err(Exit::Usage);
         }
     };
@@ -40,8 +40,8 @@ pub(super) fn find(story: &Story) -> Result<Scenario, Exit> {
     })
 }
 
-pub(super) async fn run(listen: SocketAddr, story: &Story, speed: u32, passed: Duration) -> Exit {
-    let scenario = match find(story) {
+pub(super) async fn run(listen: SocketAddr, simulation: &SimulationArgs, speed: u32, passed: Duration) -> Exit {
+    let scenario = match find(simulation) {
         Ok(scenario) => scenario,
         Err(exit) => return exit,
     };
@@ -52,20 +52,20 @@ pub(super) async fn run(listen: SocketAddr, story: &Story, speed: u32, passed: D
     let listener = match TcpListener::bind(listen).await {
         Ok(listener) => listener,
         Err(error) => {
-            grumble!("lowtide: cannot listen on {listen}: {error}; choose another address with --listen");
+            print_error!("lowtide: cannot listen on {listen}: {error}; choose another address with --listen");
             return Exit::Failure;
         }
     };
     let address = listener.local_addr().unwrap_or(listen);
     let now = SystemClock.now();
     let clock: Arc<dyn Clock> = Arc::new(FastClock::new(now, speed));
-    let sandbox = Sandbox::started(scenario.clone(), story.seed, now - passed, clock, Arc::new(()));
-    introduce(&scenario, story.seed, speed, address);
+    let sandbox = SandboxServer::started(scenario.clone(), simulation.seed, now - passed, clock, Arc::new(()));
+    print_introduction(&scenario, simulation.seed, speed, address);
     tokio::select! {
         () = stop => Exit::Success,
         served = sandbox.serve(listener) => {
             let why = served.err().map_or_else(String::new, |error| format!(": {error}"));
-            grumble!("lowtide: the sandbox has ended{why}");
+            print_error!("lowtide: the sandbox has ended{why}");
             Exit::Failure
         }
     }
@@ -81,16 +81,16 @@ fn title(scenario: &Scenario, seed: u64, speed: u32) -> String {
 }
 
 /// Where it is, and what a configuration needs to use it.
-fn introduce(scenario: &Scenario, seed: u64, speed: u32, address: SocketAddr) {
-    say!("A simulated CertCentral answers at http://{address}{PATH} until Ctrl-C.");
-    say!("{}", title(scenario, seed, speed));
-    say!("");
-    say!("accounts:");
-    say!("  sandbox:");
-    say!("    api_key: {API_KEY}");
-    say!("    base_url: http://{address}{PATH}");
+fn print_introduction(scenario: &Scenario, seed: u64, speed: u32, address: SocketAddr) {
+    print_line!("A simulated CertCentral answers at http://{address}{PATH} until Ctrl-C.");
+    print_line!("{}", title(scenario, seed, speed));
+    print_line!("");
+    print_line!("accounts:");
+    print_line!("  sandbox:");
+    print_line!("    api_key: {API_KEY}");
+    print_line!("    base_url: http://{address}{PATH}");
     if scenario.divisions.len() > 1 {
-        say!("    divisions: all");
+        print_line!("    divisions: all");
     }
 }
 
@@ -101,12 +101,12 @@ mod tests {
     use crate::config::scenario::parse;
 
     #[test]
-    fn a_scenario_is_introduced_with_what_it_is_about_if_it_says() {
-        let said = |about: &str| {
+    fn the_title_of_a_scenario_includes_its_description_if_any() {
+        let title_of = |about: &str| {
             let text = format!("{about}divisions: {{ A: {{ id: 1, balance: 0 }} }}");
             title(&parse("mine", &text).unwrap(), 1, 60)
         };
-        assert_eq!(said(""), "Scenario mine, seed 1, 60 times as fast as time.");
-        assert_eq!(said("about: A wave.\n"), "Scenario mine, seed 1, 60 times as fast as time: A wave.");
+        assert_eq!(title_of(""), "Scenario mine, seed 1, 60 times as fast as time.");
+        assert_eq!(title_of("about: A wave.\n"), "Scenario mine, seed 1, 60 times as fast as time: A wave.");
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Exit> {
 /// Ends the process at a signal, with the exit code that shells use: 128 and the signal's number. The system would do no less,
 /// but for the first process of a container it does nothing. Listens on a thread of its own, because everything else may wait
 /// for somebody who reads the output.
-pub(super) fn end_at_signal() -> io::Result<()> {
+pub(super) fn exit_on_signal() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let mut signals = {
         let _within = runtime.enter();

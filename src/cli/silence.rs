@@ -10,111 +10,115 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::args::{Output, SilenceAction, SilenceTerms};
-use super::status::{self, Outline, division, outline};
-use super::{Context, Exit, print_json};
+use super::args::{OutputFormat, SilenceAction, SilenceTerms};
+use super::status::{self, StateSettings, division_label, state_settings};
+use super::{CommandContext, Exit, print_json};
 use crate::cli::output::table::table;
-use crate::cli::output::{grumble, say};
+use crate::cli::output::{print_error, print_line};
 use crate::config::{Config, silence_end};
 use crate::domain::rule::{Severity, UNREADABLE};
 use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
 use crate::state;
-use crate::state::silences::{Change, Changed, Firing, apply};
-use crate::state::{FileStore, OpenError, Store};
+use crate::state::silences::{AlertUnderSilence, SilenceChange, SilenceResult, apply_change};
+use crate::state::{FileBackend, StateBackend, StateOpenError};
 use crate::status::control;
-use crate::status::control::{Report, Request, SilenceReport, Silenced};
+use crate::status::control::{ControlRequest, ServiceStatus, SilenceReply, SilenceReport};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::clean;
 
 /// How long a service that starts or stops just now is waited for.
-const PATIENCE: u32 = 50;
+const MAX_TRIES: u32 = 50;
 /// The pause between two tries.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) async fn run(context: &Context, action: SilenceAction) -> Exit {
-    let place = match place(context).await {
-        Ok(place) => place,
+pub(super) async fn run(context: &CommandContext, action: SilenceAction) -> Exit {
+    let target = match find_target(context).await {
+        Ok(target) => target,
         Err(exit) => return exit,
     };
     match action {
-        SilenceAction::Add { terms, output } => add(&place, &terms, output).await,
-        SilenceAction::List { output } => list(&place, output).await,
-        SilenceAction::Remove { id } => remove(&place, &id).await,
+        SilenceAction::Add { terms, output } => add(&target, &terms, output).await,
+        SilenceAction::List { output } => list(&target, output).await,
+        SilenceAction::Remove { id } => remove(&target, &id).await,
     }
 }
 
 /// Whose silences they are.
-struct Place {
+struct SilenceTarget {
     state: PathBuf,
     timezone: Tz,
-    names: Names,
+    names: NameSource,
 }
 
 /// Who knows what there is to silence.
-enum Names {
+enum NameSource {
     /// The configuration.
     File(Box<Config>),
     /// The running service alone: the file has become a bad one.
-    Service(Box<Report>),
+    Service(Box<ServiceStatus>),
 }
 
 /// A bad file is one for this command only where no service runs that could go on without it.
-async fn place(context: &Context) -> Result<Place, Exit> {
-    let (loaded, Outline { state, timezone }) = outline(context)?;
+async fn find_target(context: &CommandContext) -> Result<SilenceTarget, Exit> {
+    let (loaded, StateSettings { state, timezone }) = state_settings(context)?;
     if loaded.config.is_ok() {
-        return context.report(loaded).map(|config| Place { state, timezone, names: Names::File(Box::new(config)) });
+        return context.report(loaded).map(|config| SilenceTarget {
+            state,
+            timezone,
+            names: NameSource::File(Box::new(config)),
+        });
     }
-    match control::ask::<Report>(&state, Request::Status).await {
+    match control::ask::<ServiceStatus>(&state, ControlRequest::Status).await {
         Ok(report) => {
-            grumble!(
+            print_error!(
                 "lowtide: {} has mistakes (lowtide validate shows them): the running service is asked, which uses the one \
                  before",
                 context.file.display()
             );
-            Ok(Place { state, timezone, names: Names::Service(Box::new(report)) })
+            Ok(SilenceTarget { state, timezone, names: NameSource::Service(Box::new(report)) })
         }
         Err(_) => Err(context.report(loaded).map_or_else(|exit| exit, |_| Exit::Config)),
     }
 }
 
-async fn add(place: &Place, terms: &SilenceTerms, output: Output) -> Exit {
-    let (now, timezone) = (SystemClock.now(), place.timezone);
-    let silence = match wanted(place, terms, now) {
+async fn add(target: &SilenceTarget, terms: &SilenceTerms, output: OutputFormat) -> Exit {
+    let (now, timezone) = (SystemClock.now(), target.timezone);
+    let silence = match build_silence(target, terms, now) {
         Ok(silence) => silence,
         Err(why) => {
-            grumble!("lowtide: {why}");
+            print_error!("lowtide: {why}");
             return Exit::Usage;
         }
     };
     let until = silence.until;
-    let (changed, made_in) = match change(place, Change::Add { silence: silence.clone() }).await {
+    let (changed, made_in) = match change(target, SilenceChange::Add { silence: silence.clone() }).await {
         Ok(done) => done,
         Err(why) => {
-            grumble!("lowtide: {why}");
+            print_error!("lowtide: {why}");
             return Exit::Failure;
         }
     };
-    let Changed::Added { id, firing } = changed else {
-        grumble!("lowtide: the silence was not made: {} has passed", time(timezone, until));
+    let SilenceResult::Added { id, firing } = changed else {
+        print_error!("lowtide: the silence was not made: {} has passed", time(timezone, until));
         return Exit::Usage;
     };
     match output {
-        Output::Json => print_json(&SilenceReport { id: Some(id), name: None, silence }),
-        Output::Text => {
+        OutputFormat::Json => print_json(&SilenceReport { id: Some(id), name: None, silence }),
+        OutputFormat::Text => {
             let rule =
                 silence.rule.as_ref().map_or_else(|| "every rule".to_owned(), |rule| format!("rule {}", clean(rule)));
             let place_of = match silence.division {
                 Some(id) => format!("{}, division {id}", clean(&silence.account)),
                 None => clean(&silence.account),
             };
-            let level = if terms.level.everything() { "everything" } else { "warnings only" };
-            say!("Silence {id} ({made_in}): {place_of}, {rule}, {level}, until {}.", time(timezone, until));
-            firing.iter().for_each(tell);
+            let level = if terms.level.includes_critical() { "everything" } else { "warnings only" };
+            print_line!("Silence {id} ({made_in}): {place_of}, {rule}, {level}, until {}.", time(timezone, until));
+            firing.iter().for_each(print_effect);
             if let Some(id) = silence.division
-                && is_unseen(&place.state, &silence.account, id).await
+                && division_not_read(&target.state, &silence.account, id).await
             {
-                say!(
+                print_line!(
                     "Careful: no division {id} of {} was read lately, so this may hush nothing.",
                     clean(&silence.account)
                 );
@@ -125,56 +129,56 @@ async fn add(place: &Place, terms: &SilenceTerms, output: Output) -> Exit {
 }
 
 /// Whether the running service reads this account, but no such division of it.
-async fn is_unseen(state: &Path, account: &str, division: u64) -> bool {
-    let Ok(report) = control::ask::<Report>(state, Request::Status).await else { return false };
+async fn division_not_read(state: &Path, account: &str, division: u64) -> bool {
+    let Ok(report) = control::ask::<ServiceStatus>(state, ControlRequest::Status).await else { return false };
     let mut read = report.readings.iter().filter(|it| *it.account == *account).peekable();
     read.peek().is_some() && read.all(|it| it.division != Some(division))
 }
 
 /// What the silence means for an alert that fires now.
-fn tell(firing: &Firing) {
-    let alert = clean(&crate::alerting::process::label(&firing.key));
-    if firing.hushed {
-        say!("Hushed: {alert}, which fires at {}.", firing.level);
+fn print_effect(firing: &AlertUnderSilence) {
+    let alert = clean(&crate::alerting::process::alert_label(&firing.key));
+    if firing.suppressed {
+        print_line!("Hushed: {alert}, which fires at {}.", firing.level);
     } else {
-        say!("NOT hushed: {alert}, which fires at {} (--level critical hushes that too).", firing.level);
+        print_line!("NOT hushed: {alert}, which fires at {} (--level critical hushes that too).", firing.level);
     }
 }
 
 /// The silence that the arguments describe, or what is wrong with them.
-fn wanted(place: &Place, terms: &SilenceTerms, now: Time) -> Result<Silence, String> {
+fn build_silence(target: &SilenceTarget, terms: &SilenceTerms, now: Time) -> Result<Silence, String> {
     let (account, rule) = (&*terms.account, terms.rule.as_deref());
-    let mut silence = match &place.names {
-        Names::File(config) => config.silence(account, terms.division, rule)?,
-        Names::Service(report) => known_to_the_service(report, account, terms.division, rule)?,
+    let mut silence = match &target.names {
+        NameSource::File(config) => config.silence(account, terms.division, rule)?,
+        NameSource::Service(report) => build_from_service(report, account, terms.division, rule)?,
     };
     silence.until = match (terms.length, &terms.until) {
         (Some(length), _) => chrono::Duration::from_std(length).ok().and_then(|length| now.checked_add_signed(length)),
         (None, Some(until)) => {
-            Some(silence_end(until, place.timezone).map_err(|why| format!("--until {}: {why}", clean(until)))?)
+            Some(silence_end(until, target.timezone).map_err(|why| format!("--until {}: {why}", clean(until)))?)
         }
         (None, None) => None,
     }
     .ok_or("a silence needs an end: --for 3d, or --until 2026-12-01T09:00")?;
     if silence.ended(now) {
-        return Err(format!("the silence would end in the past, at {}", time(place.timezone, silence.until)));
+        return Err(format!("the silence would end in the past, at {}", time(target.timezone, silence.until)));
     }
     silence.reason.clone_from(&terms.reason);
     silence.level = terms.level.into();
-    silence.made = Some(now);
+    silence.created_at = Some(now);
     Ok(silence)
 }
 
 /// A silence in the running service's words, or why it makes no sense there.
-fn known_to_the_service(
-    report: &Report,
+fn build_from_service(
+    report: &ServiceStatus,
     account: &str,
     division: Option<u64>,
     rule: Option<&str>,
 ) -> Result<Silence, String> {
     let names = |names: &[&Name]| names.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ");
     let accounts: Vec<&Name> = report.accounts.iter().map(|it| &it.account).collect();
-    let Some(known) = accounts.iter().find(|name| &****name == account) else {
+    let Some(known_name) = accounts.iter().find(|name| &****name == account) else {
         return Err(format!("no account is called `{}`; the service reads {}", clean(account), names(&accounts)));
     };
     let unreadable = Name::from(UNREADABLE);
@@ -185,60 +189,60 @@ fn known_to_the_service(
         return Err(format!("no rule is called `{}`; the service has {}", clean(rule), names(&rules)));
     }
     Ok(Silence {
-        account: Name::clone(known),
+        account: Name::clone(known_name),
         division,
         rule: rule.map(Name::from),
         until: Time::UNIX_EPOCH,
         reason: None,
         level: Severity::Warning,
-        made: None,
+        created_at: None,
     })
 }
 
-async fn remove(place: &Place, id: &str) -> Exit {
-    if let Names::File(config) = &place.names
+async fn remove(target: &SilenceTarget, id: &str) -> Exit {
+    if let NameSource::File(config) = &target.names
         && config.silences.contains_key(id)
         && id.parse::<u32>().is_err()
     {
         let file = config.file.display();
-        grumble!("lowtide: silence `{}` stands in {file}: take it out there", clean(id));
+        print_error!("lowtide: silence `{}` stands in {file}: take it out there", clean(id));
         return Exit::Usage;
     }
     let Ok(number) = id.parse::<u32>() else {
-        grumble!("lowtide: no silence has the id `{}` (lowtide silence list shows them)", clean(id));
+        print_error!("lowtide: no silence has the id `{}` (lowtide silence list shows them)", clean(id));
         return Exit::Usage;
     };
-    match change(place, Change::Remove { id: number }).await {
-        Ok((Changed::Removed { silence }, made_in)) => {
-            say!(
+    match change(target, SilenceChange::Remove { id: number }).await {
+        Ok((SilenceResult::Removed { silence }, made_in)) => {
+            print_line!(
                 "Silence {number} of {} is removed ({made_in}); what still fires is told at the next reading.",
                 clean(&silence.account)
             );
             Exit::Success
         }
         Ok(_) => {
-            grumble!(
+            print_error!(
                 "lowtide: no silence has the id {number} (lowtide silence list shows them; those that ended are gone)"
             );
             Exit::Usage
         }
         Err(why) => {
-            grumble!("lowtide: {why}");
+            print_error!("lowtide: {why}");
             Exit::Failure
         }
     }
 }
 
 /// Has the service make the change or, where none runs, makes it in the file. Also where that was.
-async fn change(place: &Place, change: Change) -> Result<(Changed, &'static str), String> {
-    let state = &place.state;
-    for tries in 0..PATIENCE {
+async fn change(target: &SilenceTarget, change: SilenceChange) -> Result<(SilenceResult, &'static str), String> {
+    let state = &target.state;
+    for tries in 0..MAX_TRIES {
         if tries > 0 {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
-        match control::ask::<Silenced>(state, Request::Silence(change.clone())).await {
-            Ok(Silenced { saved: true, changed }) => return Ok((changed, "in the running service")),
-            Ok(Silenced { saved: false, .. }) => {
+        match control::ask::<SilenceReply>(state, ControlRequest::Silence(change.clone())).await {
+            Ok(SilenceReply { saved: true, changed }) => return Ok((changed, "in the running service")),
+            Ok(SilenceReply { saved: false, .. }) => {
                 return Err(
                     "the running service has made the change, but cannot save it: see its log; a restart forgets it"
                         .to_owned(),
@@ -252,45 +256,45 @@ async fn change(place: &Place, change: Change) -> Result<(Changed, &'static str)
                 ));
             }
         }
-        if matches!(place.names, Names::Service(_)) {
+        if matches!(target.names, NameSource::Service(_)) {
             continue; // whose file it is must be certain
         }
-        match in_the_file(state, change.clone()) {
-            Err(Stop::InUse) => {} // it starts or stops just now
-            Err(Stop::Failed(why)) => return Err(why),
+        match change_file(state, change.clone()) {
+            Err(ChangeError::InUse) => {} // it starts or stops just now
+            Err(ChangeError::Failed(why)) => return Err(why),
             Ok(changed) => return Ok((changed, "in the state file; no service runs")),
         }
     }
     Err(format!("state {} is in use, but no service answers at its socket: try again", state.display()))
 }
 
-enum Stop {
+enum ChangeError {
     InUse,
     Failed(String),
 }
 
 /// Under the state's lock, as a service would. A state that cannot be read is left to the service.
-fn in_the_file(path: &Path, change: Change) -> Result<Changed, Stop> {
-    state::read_only(path).map_err(Stop::Failed)?;
+fn change_file(path: &Path, change: SilenceChange) -> Result<SilenceResult, ChangeError> {
+    state::read_only(path).map_err(ChangeError::Failed)?;
     let owner = owner(path);
     let made: Vec<&Path> = path.ancestors().skip(1).filter(|folder| is_missing(folder)).collect();
-    let opened = FileStore::open(path, SystemClock.now()).map_err(|error| match error {
-        OpenError::InUse { .. } => Stop::InUse,
-        newer @ OpenError::Newer { .. } => Stop::Failed(newer.to_string()),
+    let opened = FileBackend::open(path, SystemClock.now()).map_err(|error| match error {
+        StateOpenError::InUse { .. } => ChangeError::InUse,
+        newer @ StateOpenError::Newer { .. } => ChangeError::Failed(newer.to_string()),
     })?;
     for problem in &opened.problems {
-        grumble!("lowtide: {problem}");
+        print_error!("lowtide: {problem}");
     }
     let mut state = opened.state;
-    let (changed, is_new) = apply(&mut state, change, SystemClock.now());
+    let (changed, is_new) = apply_change(&mut state, change, SystemClock.now());
     if is_new {
-        let saved = state::encode(&state).and_then(|json| opened.store.save(&json));
-        saved.map_err(|error| Stop::Failed(format!("state cannot be saved: {error}")))?;
+        let saved = state::encode(&state).and_then(|json| opened.backend.save(&json));
+        saved.map_err(|error| ChangeError::Failed(format!("state cannot be saved: {error}")))?;
     }
     if let Some((user, group)) = owner {
         let files = [path.to_owned(), state::beside(path, "lock")];
-        for place in files.iter().map(PathBuf::as_path).chain(made) {
-            keep_owner(place, user, group);
+        for entry in files.iter().map(PathBuf::as_path).chain(made) {
+            restore_owner(entry, user, group);
         }
     }
     Ok(changed)
@@ -302,50 +306,51 @@ fn is_missing(folder: &Path) -> bool {
 
 /// Whose the state is: the owner of the file, or of the nearest folder above it that is there.
 fn owner(path: &Path) -> Option<(u32, u32)> {
-    let there = path.ancestors().filter(|place| !place.as_os_str().is_empty()).find_map(|place| place.metadata().ok());
-    there.or_else(|| Path::new(".").metadata().ok()).map(|there| (there.uid(), there.gid()))
+    let metadata =
+        path.ancestors().filter(|place| !place.as_os_str().is_empty()).find_map(|place| place.metadata().ok());
+    metadata.or_else(|| Path::new(".").metadata().ok()).map(|there| (there.uid(), there.gid()))
 }
 
 /// Root may have made the change: the service must be able to open its files afterwards. The folder is the service's, who could
 /// have put a link to somebody else's file there: links are never followed.
-fn keep_owner(place: &Path, user: u32, group: u32) {
-    let Ok(there) = place.symlink_metadata() else { return };
-    if there.uid() != user
-        && !there.is_symlink()
-        && let Err(error) = std::os::unix::fs::lchown(place, Some(user), Some(group))
+fn restore_owner(path: &Path, user: u32, group: u32) {
+    let Ok(metadata) = path.symlink_metadata() else { return };
+    if metadata.uid() != user
+        && !metadata.is_symlink()
+        && let Err(error) = std::os::unix::fs::lchown(path, Some(user), Some(group))
     {
-        grumble!("lowtide: {} cannot be given to user {user}, whose state it is: {error}", place.display());
+        print_error!("lowtide: {} cannot be given to user {user}, whose state it is: {error}", path.display());
     }
 }
 
 #[derive(Serialize)]
-struct Listed<'a> {
+struct SilenceList<'a> {
     silences: &'a [SilenceReport],
 }
 
-async fn list(place: &Place, output: Output) -> Exit {
-    let (silences, by_command) = match &place.names {
-        Names::File(config) => match status::ask(config).await {
+async fn list(target: &SilenceTarget, output: OutputFormat) -> Exit {
+    let (silences, by_command) = match &target.names {
+        NameSource::File(config) => match status::current_report(config).await {
             Ok(report) => (report.silences, ""),
             Err(exit) => return exit,
         },
         // Those of the file in use stand in no file any more.
-        Names::Service(report) => {
+        NameSource::Service(report) => {
             let mut silences = report.silences.clone();
             silences.retain(|it| it.silence.in_force(SystemClock.now()));
             (silences, " by command; silences of the configuration are not shown")
         }
     };
     match output {
-        Output::Json => print_json(&Listed { silences: &silences }),
-        Output::Text if silences.is_empty() => say!("Nothing is silenced{by_command}."),
-        Output::Text => say!("{}", rows(&silences, place.timezone).trim_end()),
+        OutputFormat::Json => print_json(&SilenceList { silences: &silences }),
+        OutputFormat::Text if silences.is_empty() => print_line!("Nothing is silenced{by_command}."),
+        OutputFormat::Text => print_line!("{}", silence_table(&silences, target.timezone).trim_end()),
     }
     Exit::Success
 }
 
 /// A table of silences.
-pub(super) fn rows(silences: &[SilenceReport], timezone: Tz) -> String {
+pub(super) fn silence_table(silences: &[SilenceReport], timezone: Tz) -> String {
     let head = "ID|ACCOUNT|DIVISION|RULE|LEVEL|UNTIL|REASON";
     let mut rows: Vec<Vec<String>> = vec![head.split('|').map(str::to_owned).collect()];
     rows.extend(silences.iter().map(|it| {
@@ -357,7 +362,7 @@ pub(super) fn rows(silences: &[SilenceReport], timezone: Tz) -> String {
         vec![
             id,
             it.silence.account.to_string(),
-            division(it.silence.division, None),
+            division_label(it.silence.division, None),
             it.silence.rule.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string),
             it.silence.level.to_string(),
             time(timezone, it.silence.until),

@@ -4,114 +4,114 @@ use std::path::PathBuf;
 
 use chrono_tz::Tz;
 
-use super::args::Output;
-use super::{Context, Exit, count, print_json};
+use super::args::OutputFormat;
+use super::{CommandContext, Exit, count, print_json};
 use crate::cli::output::table::table;
-use crate::cli::output::{grumble, put, say};
+use crate::cli::output::{print_error, print_line, write_stdout};
 use crate::config::{self, Config, Loaded};
 use crate::domain::alert::AlertKey;
 use crate::domain::silence::Silence;
 use crate::domain::{Division, Time};
 use crate::state;
 use crate::status::control;
-use crate::status::control::{Health, Reload, Report, Request, SilenceReport};
+use crate::status::control::{ControlRequest, CycleHealth, ReloadStatus, ServiceStatus, SilenceReport};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::clean;
 
-pub(super) async fn status(context: &Context, output: Output) -> Exit {
-    let (loaded, outline) = match outline(context) {
+pub(super) async fn status(context: &CommandContext, output: OutputFormat) -> Exit {
+    let (loaded, settings) = match state_settings(context) {
         Ok(found) => found,
         Err(exit) => return exit,
     };
-    let asked = control::ask::<Report>(&outline.state, Request::Status).await;
-    let report = match (asked, &loaded.config) {
+    let answer = control::ask::<ServiceStatus>(&settings.state, ControlRequest::Status).await;
+    let report = match (answer, &loaded.config) {
         (Ok(report), Ok(config)) => with_configuration(report, config, SystemClock.now()),
         (Ok(report), Err(_)) => report,
-        (Err(_), _) => match stored(context, loaded) {
+        (Err(_), _) => match report_without_service(context, loaded) {
             Ok(report) => report,
             Err(exit) => return exit,
         },
     };
     match output {
-        Output::Json => print_json(&report),
-        Output::Text => put(&text(&report, &outline)),
+        OutputFormat::Json => print_json(&report),
+        OutputFormat::Text => write_stdout(&text(&report, &settings)),
     }
     Exit::Success
 }
 
 /// Where to ask, and in which zone to show times.
-pub(super) struct Outline {
+pub(super) struct StateSettings {
     pub(super) state: PathBuf,
     pub(super) timezone: Tz,
 }
 
 /// A running service goes on when its file becomes a bad one, so a bad one must not keep anybody from asking.
-pub(super) fn outline(context: &Context) -> Result<(Loaded, Outline), Exit> {
+pub(super) fn state_settings(context: &CommandContext) -> Result<(Loaded, StateSettings), Exit> {
     let mut loaded = context.load();
-    let config::Outline { state, timezone } = std::mem::take(&mut loaded.outline);
+    let config::ConfigOutline { state, timezone } = std::mem::take(&mut loaded.outline);
     match state {
-        Some(state) => Ok((loaded, Outline { state, timezone })),
+        Some(state) => Ok((loaded, StateSettings { state, timezone })),
         None => Err(context.report(loaded).map_or_else(|exit| exit, |_| Exit::Config)),
     }
 }
 
 /// What the state file tells while no service runs. Whose file it is must then be certain.
-fn stored(context: &Context, loaded: Loaded) -> Result<Report, Exit> {
+fn report_without_service(context: &CommandContext, loaded: Loaded) -> Result<ServiceStatus, Exit> {
     let config = context.report(loaded)?;
-    Ok(with_configuration(from_file(&config)?, &config, SystemClock.now()))
+    Ok(with_configuration(report_from_file(&config)?, &config, SystemClock.now()))
 }
 
-fn from_file(config: &Config) -> Result<Report, Exit> {
+fn report_from_file(config: &Config) -> Result<ServiceStatus, Exit> {
     let state = state::read_only(&config.state).map_err(|why| {
-        grumble!("lowtide: {why}");
+        print_error!("lowtide: {why}");
         Exit::Failure
     })?;
-    Ok(control::report_state(&state))
+    Ok(control::status_from_state(&state))
 }
 
 /// What the running service, or else its state file, has to tell, with the silences of the configuration.
-pub(super) async fn ask(config: &Config) -> Result<Report, Exit> {
-    let report = match control::ask::<Report>(&config.state, Request::Status).await {
+pub(super) async fn current_report(config: &Config) -> Result<ServiceStatus, Exit> {
+    let report = match control::ask::<ServiceStatus>(&config.state, ControlRequest::Status).await {
         Ok(report) => report,
-        Err(_) => from_file(config)?,
+        Err(_) => report_from_file(config)?,
     };
     Ok(with_configuration(report, config, SystemClock.now()))
 }
 
 /// Adds what only the configuration knows: its silences, shown at the alerts that they are about, and quiet hours.
-fn with_configuration(mut report: Report, config: &Config, now: Time) -> Report {
+fn with_configuration(mut report: ServiceStatus, config: &Config, now: Time) -> ServiceStatus {
     let configured = config.silences.iter();
     report.silences.extend(configured.map(|(name, silence)| SilenceReport {
         id: None,
         name: Some(name.clone()),
         silence: silence.clone(),
     }));
-    for owed in report.owed.iter_mut().filter(|owed| owed.events > 0) {
-        let quiet = config.notifiers.get(&owed.notifier).and_then(|notifier| notifier.quiet_hours.as_ref());
-        owed.held_until = quiet.and_then(|quiet| quiet.held_until(now, owed.critical > 0));
+    for pending in report.pending.iter_mut().filter(|pending| pending.events > 0) {
+        let quiet = config.notifiers.get(&pending.notifier).and_then(|notifier| notifier.quiet_hours.as_ref());
+        pending.held_until = quiet.and_then(|quiet| quiet.quiet_until(now, pending.critical > 0));
     }
     report.silences.retain(|it| it.silence.in_force(now));
     for alert in &mut report.alerts {
         let key = AlertKey { account: alert.account.clone(), division: alert.division, rule: alert.rule.clone() };
-        let hushes = report.silences.iter().map(|it| &it.silence).filter(|silence| silence.matches(&key));
-        let hushes = hushes.filter(|silence| silence.level >= alert.level).max_by_key(|silence| silence.until);
-        alert.silenced = hushes.map(Silence::note);
+        let silences = report.silences.iter().map(|it| &it.silence).filter(|silence| silence.matches(&key));
+        let longest = silences.filter(|silence| silence.level >= alert.level).max_by_key(|silence| silence.until);
+        alert.silenced = longest.map(Silence::summary);
     }
     report
 }
 
-pub(super) async fn health(context: &Context) -> Exit {
-    let (loaded, outline) = match outline(context) {
+pub(super) async fn health(context: &CommandContext) -> Exit {
+    let (loaded, settings) = match state_settings(context) {
         Ok(found) => found,
         Err(exit) => return exit,
     };
-    match control::ask::<Health>(&outline.state, Request::Health).await {
-        Ok(Health { on_time: true, .. }) => {
-            say!("ok: cycles are on time");
+    match control::ask::<CycleHealth>(&settings.state, ControlRequest::Health).await {
+        Ok(CycleHealth { on_time: true, .. }) => {
+            print_line!("ok: cycles are on time");
             Exit::Success
         }
         Ok(health) => {
-            say!(
+            print_line!(
                 "late: no cycle on time for {}",
                 health.late.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ")
             );
@@ -119,27 +119,27 @@ pub(super) async fn health(context: &Context) -> Exit {
         }
         Err(_) if loaded.config.is_err() => context.report(loaded).map_or_else(|exit| exit, |_| Exit::Config),
         Err(error) => {
-            say!("no running service answers at {}: {error}", control::socket_path(&outline.state).display());
+            print_line!("no running service answers at {}: {error}", control::socket_path(&settings.state).display());
             Exit::Failure
         }
     }
 }
 
-fn text(report: &Report, outline: &Outline) -> String {
+fn text(report: &ServiceStatus, settings: &StateSettings) -> String {
     let time = |time: Option<Time>| {
         time.map_or_else(
             || "-".to_owned(),
-            |time| time.with_timezone(&outline.timezone).format("%Y-%m-%d %H:%M:%S %Z").to_string(),
+            |time| time.with_timezone(&settings.timezone).format("%Y-%m-%d %H:%M:%S %Z").to_string(),
         )
     };
     let mut text = String::new();
     if report.running {
         text.push_str("lowtide is running.\n\n");
     } else {
-        text.push_str(&format!("No running service answers; this is what {} holds.\n\n", outline.state.display()));
+        text.push_str(&format!("No running service answers; this is what {} holds.\n\n", settings.state.display()));
     }
     if let Some(reload) = &report.reload {
-        text.push_str(&configuration(reload, &time(Some(reload.at))));
+        text.push_str(&reload_text(reload, &time(Some(reload.at))));
     }
     section(&mut text, "Cycles", report.accounts.len(), "ACCOUNT|LAST CYCLE|NEXT CYCLE|ON TIME", |rows| {
         rows.extend(report.accounts.iter().map(|it| {
@@ -158,15 +158,15 @@ fn text(report: &Report, outline: &Outline) -> String {
         "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|SILENCED UNTIL|REASON",
         |rows| {
             rows.extend(report.alerts.iter().map(|it| {
-                let told = it.told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let notified = it.notified.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 vec![
                     it.rule.to_string(),
                     it.account.to_string(),
-                    division(it.division, it.division_name.as_deref()),
+                    division_label(it.division, it.division_name.as_deref()),
                     it.status.clone(),
                     it.level.to_string(),
                     time(it.since),
-                    told,
+                    notified,
                     time(it.silenced.as_ref().map(|note| note.until)),
                     it.reason.clone().unwrap_or_default(),
                 ]
@@ -178,11 +178,11 @@ fn text(report: &Report, outline: &Outline) -> String {
     }
     if !report.silences.is_empty() {
         let title = format!("Silences ({})", count(report.silences.len(), "row"));
-        text.push_str(&format!("{title}\n{}\n", super::silence::rows(&report.silences, outline.timezone)));
+        text.push_str(&format!("{title}\n{}\n", super::silence::silence_table(&report.silences, settings.timezone)));
     }
-    let (owed, failing): (Vec<_>, Vec<_>) = report.owed.iter().partition(|it| it.events > 0);
-    section(&mut text, "Owed", owed.len(), "NOTIFIER|EVENTS|OLDEST|HELD UNTIL|FAILING SINCE|ERROR", |rows| {
-        rows.extend(owed.iter().map(|it| {
+    let (pending, failing): (Vec<_>, Vec<_>) = report.pending.iter().partition(|it| it.events > 0);
+    section(&mut text, "Owed", pending.len(), "NOTIFIER|EVENTS|OLDEST|HELD UNTIL|FAILING SINCE|ERROR", |rows| {
+        rows.extend(pending.iter().map(|it| {
             vec![
                 it.notifier.to_string(),
                 it.events.to_string(),
@@ -193,7 +193,7 @@ fn text(report: &Report, outline: &Outline) -> String {
             ]
         }));
     });
-    if owed.is_empty() {
+    if pending.is_empty() {
         text.push_str("Nothing is owed.\n\n");
     }
     // What it refused for good is not owed to it any more.
@@ -210,7 +210,7 @@ fn text(report: &Report, outline: &Outline) -> String {
             let metric = |name: &str| it.metrics.get(name).cloned().unwrap_or_default();
             vec![
                 it.account.to_string(),
-                division(it.division, it.division_name.as_deref()),
+                division_label(it.division, it.division_name.as_deref()),
                 time(Some(it.at)),
                 metric("available_funds"),
                 metric("balance"),
@@ -225,7 +225,7 @@ fn text(report: &Report, outline: &Outline) -> String {
 }
 
 /// How the configuration was last read.
-fn configuration(reload: &Reload, at: &str) -> String {
+fn reload_text(reload: &ReloadStatus, at: &str) -> String {
     let verdict = if reload.ok { "in use since it was read" } else { "REFUSED, the one before stays in use; read" };
     let mut text = format!("Configuration: {verdict} at {at}\n");
     for problem in &reload.problems {
@@ -245,7 +245,7 @@ fn section(text: &mut String, title: &str, n: usize, head: &str, fill: impl FnOn
 }
 
 /// A division for people.
-pub(super) fn division(id: Division, name: Option<&str>) -> String {
+pub(super) fn division_label(id: Division, name: Option<&str>) -> String {
     match (id, name) {
         (Some(id), Some(name)) => format!("{name} ({id})"),
         (Some(id), None) => id.to_string(),

@@ -6,18 +6,18 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use url::Url;
 
-use super::cursor::{Cursor, Fault, Section};
+use super::cursor::{Cursor, Section, ValueError};
 use super::keys::ACCOUNT;
 use super::{Account, Divisions, Quota, secrets, values};
 use crate::domain::Name;
 use crate::polling::pacing;
-use crate::polling::pacing::Load;
+use crate::polling::pacing::RequestLoad;
 use crate::polling::schedule::{Schedule, ScheduleError};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::nearest;
 
 /// An account as far as it can be understood: rules that name it are judged even if it has problems of its own.
-pub(super) struct Draft {
+pub(super) struct AccountDraft {
     pub(super) name: Name,
     /// `None`: its divisions are not understood.
     pub(super) divisions: Option<Divisions>,
@@ -31,17 +31,17 @@ pub(super) const REGIONS: [(&str, (&str, &str)); 2] = [
 ];
 
 /// Reads all accounts.
-pub(super) fn accounts(cursor: &Cursor<'_>, schedule: Option<&Schedule>, timezone: Tz) -> Vec<Draft> {
+pub(super) fn accounts(cursor: &Cursor<'_>, schedule: Option<&Schedule>, timezone: Tz) -> Vec<AccountDraft> {
     let accounts = cursor.named("account");
     let sections = accounts.into_iter().map(|(name, cursor)| (name, cursor.section(ACCOUNT)));
-    let (drafts, sections): (Vec<Draft>, Vec<Option<Section<'_>>>) =
+    let (drafts, sections): (Vec<AccountDraft>, Vec<Option<Section<'_>>>) =
         sections.map(|(name, section)| (draft(name, section.as_ref(), schedule, timezone), section)).unzip();
     warn_if_too_short(&drafts, &sections);
     drafts
 }
 
-fn draft(name: Name, section: Option<&Section<'_>>, default_schedule: Option<&Schedule>, timezone: Tz) -> Draft {
-    let Some(section) = section else { return Draft { name, divisions: None, account: None } };
+fn draft(name: Name, section: Option<&Section<'_>>, default_schedule: Option<&Schedule>, timezone: Tz) -> AccountDraft {
+    let Some(section) = section else { return AccountDraft { name, divisions: None, account: None } };
     let api_key = secrets::secret(section, "api_key", "api_key_file", true, secrets::header_value);
     let connection = secrets::connection(section);
     let urls = urls(section);
@@ -58,7 +58,7 @@ fn draft(name: Name, section: Option<&Section<'_>>, default_schedule: Option<&Sc
         }
         _ => None,
     };
-    Draft { name, divisions, account }
+    AccountDraft { name, divisions, account }
 }
 
 /// Reads a schedule.
@@ -66,40 +66,40 @@ pub(super) fn schedule(cursor: &Cursor<'_>, timezone: Tz) -> Option<Schedule> {
     let expected = "a crontab of 5 fields (\"*/15 * * * *\"), of 6 with seconds first, or \"every 15m\"";
     cursor.read(|text| {
         Schedule::parse(text, timezone).map_err(|error| match error {
-            ScheduleError::NotASchedule => Fault::from(expected),
+            ScheduleError::NotASchedule => ValueError::from(expected),
             // The parser's words may quote the value; what variables hold is not shown.
-            ScheduleError::NotACrontab(_) if cursor.is_interpolated() => Fault::from(expected),
-            other => Fault::from(format!("{expected} ({other})")),
+            ScheduleError::NotACrontab(_) if cursor.is_interpolated() => ValueError::from(expected),
+            other => ValueError::from(format!("{expected} ({other})")),
         })
     })
 }
 
 /// Warns, once for each API key, where the divisions of its accounts cannot be read between two times of their schedules.
-fn warn_if_too_short(drafts: &[Draft], sections: &[Option<Section<'_>>]) {
+fn warn_if_too_short(drafts: &[AccountDraft], sections: &[Option<Section<'_>>]) {
     let (now, mut pauses) = (SystemClock.now(), BTreeMap::new());
     let mut pause = |schedule: &Schedule| {
         let known = pauses.entry(schedule.text().to_owned());
         *known.or_insert_with(|| schedule.shortest_pause(now))
     };
-    let mut keys: BTreeMap<&str, Vec<(&Draft, &Account, &Section<'_>)>> = BTreeMap::new();
+    let mut keys: BTreeMap<&str, Vec<(&AccountDraft, &Account, &Section<'_>)>> = BTreeMap::new();
     for (draft, section) in drafts.iter().zip(sections) {
         if let Some((account, section)) = draft.account.as_ref().zip(section.as_ref()) {
             keys.entry(account.api_key.expose()).or_default().push((draft, account, section));
         }
     }
     // One account that is read at once has time under every schedule.
-    let few = |accounts: &[(&Draft, &Account, &Section<'_>)]| matches!(accounts, [(_, account, _)] if account.divisions.count().is_none_or(|count| count == 1));
+    let few = |accounts: &[(&AccountDraft, &Account, &Section<'_>)]| matches!(accounts, [(_, account, _)] if account.divisions.count().is_none_or(|count| count == 1));
     for accounts in keys.values().filter(|accounts| !few(accounts)) {
         let quotas = accounts.iter().flat_map(|(_, account, _)| &account.rate_limit);
-        let limits: Vec<pacing::Limit> = quotas.map(|quota| (quota.requests, quota.window)).collect();
-        let load = |(draft, account, _): &(&Draft, &Account, &Section<'_>)| {
+        let limits: Vec<pacing::RequestRate> = quotas.map(|quota| (quota.requests, quota.window)).collect();
+        let load = |(draft, account, _): &(&AccountDraft, &Account, &Section<'_>)| {
             let (requests, period) = (account.divisions.count()?, pause(&account.schedule)?);
-            Some((draft.name.clone(), Load { requests, period }))
+            Some((draft.name.clone(), RequestLoad { requests, period }))
         };
-        let loads: BTreeMap<Name, Load> = accounts.iter().filter_map(load).collect();
+        let loads: BTreeMap<Name, RequestLoad> = accounts.iter().filter_map(load).collect();
         let too_short = accounts.iter().find_map(|(draft, _, section)| {
             let period = loads.get(&draft.name)?.period;
-            let why = pacing::too_short(&loads, period, &limits)?;
+            let why = pacing::explain_overload(&loads, period, &limits)?;
             let at = section.get("divisions").or_else(|| section.get("schedule")).unwrap_or_else(|| section.at.clone());
             Some((at, why))
         });
@@ -135,7 +135,9 @@ fn divisions(section: &Section<'_>) -> Option<Divisions> {
         None => Some(Divisions::Undivided),
         Some(cursor) if cursor.is_text() => cursor.read(|text| match text {
             "all" => Ok(Divisions::All { exclude: BTreeSet::new() }),
-            other => Err(Fault { found: None, expected: expected.to_owned(), suggestion: nearest(other, ["all"]) }),
+            other => {
+                Err(ValueError { found: None, expected: expected.to_owned(), suggestion: nearest(other, ["all"]) })
+            }
         }),
         Some(cursor) => cursor.distinct(expected, values::division).map(Divisions::Listed),
     };

@@ -4,27 +4,27 @@ use std::collections::BTreeMap;
 
 use reqwest::header::{HeaderName, HeaderValue};
 
-use super::cursor::{Cursor, Fault, Section};
+use super::cursor::{Cursor, Section, ValueError};
 use super::keys::{MENTION, NOTIFIER, names};
 use super::problem::one_of;
-use super::{Channel, email, mention, secrets, values};
+use super::{ChannelConfig, email, mention, secrets, values};
 use crate::domain::rule::Severity;
 use crate::util::secret::Secret;
 use crate::util::signature::SigningKey;
 
 /// A type of notifier.
-struct Type {
+struct ChannelType {
     /// As `type` names it.
     name: &'static str,
     /// Its own keys, beside those that every notifier has.
     keys: &'static [&'static str],
     /// Reads them; the flag is `allow_insecure`.
-    read: fn(&Section<'_>, bool) -> Option<Channel>,
+    read: fn(&Section<'_>, bool) -> Option<ChannelConfig>,
 }
 
-const TYPES: &[Type] = &[
-    Type { name: "slack", keys: &["webhook_url", "webhook_url_file", "mention", "template"], read: slack },
-    Type {
+const CHANNEL_TYPES: &[ChannelType] = &[
+    ChannelType { name: "slack", keys: &["webhook_url", "webhook_url_file", "mention", "template"], read: slack },
+    ChannelType {
         name: "email",
         keys: &[
             "host",
@@ -41,18 +41,18 @@ const TYPES: &[Type] = &[
         ],
         read: email::email,
     },
-    Type {
+    ChannelType {
         name: "webhook",
         keys: &["url", "url_file", "headers", "signing_secret", "signing_secret_file"],
         read: webhook,
     },
-    Type { name: "pagerduty", keys: &["routing_key", "routing_key_file", "url"], read: pagerduty },
-    Type { name: "teams", keys: &["webhook_url", "webhook_url_file"], read: teams },
+    ChannelType { name: "pagerduty", keys: &["routing_key", "routing_key_file", "url"], read: pagerduty },
+    ChannelType { name: "teams", keys: &["webhook_url", "webhook_url_file"], read: teams },
 ];
 
 /// The types, each with its own keys.
 pub(super) fn types() -> impl Iterator<Item = (&'static str, &'static [&'static str])> + Clone {
-    TYPES.iter().map(|known| (known.name, known.keys))
+    CHANNEL_TYPES.iter().map(|known| (known.name, known.keys))
 }
 
 /// Headers that lowtide, or its HTTP library, sets itself.
@@ -68,18 +68,19 @@ const OWN_HEADERS: &[&str] = &[
 ];
 
 /// Reads a notifier by its type; keys of other types are mistakes.
-pub(super) fn channel(section: &Section<'_>, insecure: bool) -> Option<Channel> {
-    let words = || TYPES.iter().map(|known| known.name);
-    let choices: Vec<(&str, &Type)> = TYPES.iter().map(|known| (known.name, known)).collect();
+pub(super) fn channel(section: &Section<'_>, insecure: bool) -> Option<ChannelConfig> {
+    let words = || CHANNEL_TYPES.iter().map(|known| known.name);
+    let choices: Vec<(&str, &ChannelType)> = CHANNEL_TYPES.iter().map(|known| (known.name, known)).collect();
     let chosen = section.required("type", &one_of(words()))?.read(values::choice(&choices))?;
-    let of_others = |key: &&str| TYPES.iter().any(|other| other.keys.contains(key)) && !chosen.keys.contains(key);
+    let of_others =
+        |key: &&str| CHANNEL_TYPES.iter().any(|other| other.keys.contains(key)) && !chosen.keys.contains(key);
     let foreign: Vec<&str> = names(NOTIFIER).filter(of_others).collect();
     let fitting = chosen.keys.join(", ");
     section.refuse_keys(&foreign, &format!("only keys of a `type: {}` notifier: {fitting}, fallback, …", chosen.name));
     (chosen.read)(section, insecure)
 }
 
-fn slack(section: &Section<'_>, insecure: bool) -> Option<Channel> {
+fn slack(section: &Section<'_>, insecure: bool) -> Option<ChannelConfig> {
     let address = |text: &str| values::secure_web(text, insecure).map(|_| ());
     let webhook_url = secrets::secret(section, "webhook_url", "webhook_url_file", true, address);
     let mut mentions = BTreeMap::new();
@@ -93,19 +94,19 @@ fn slack(section: &Section<'_>, insecure: bool) -> Option<Channel> {
             mentions.insert(severity, text);
         }
     }
-    Some(Channel::Slack { webhook_url: webhook_url?, mention: mentions })
+    Some(ChannelConfig::Slack { webhook_url: webhook_url?, mention: mentions })
 }
 
-fn webhook(section: &Section<'_>, insecure: bool) -> Option<Channel> {
+fn webhook(section: &Section<'_>, insecure: bool) -> Option<ChannelConfig> {
     let address = |text: &str| values::secure_web(text, insecure).map(|_| ());
     let url = secrets::secret(section, "url", "url_file", true, address);
     let headers = section.get("headers").map_or(Some(Vec::new()), |cursor| headers(&cursor));
-    let key = |text: &str| SigningKey::parse(text).map(|_| ()).ok_or_else(|| Fault::from(SIGNING_SECRET));
+    let key = |text: &str| SigningKey::parse(text).map(|_| ()).ok_or_else(|| ValueError::from(SIGNING_SECRET));
     let signing_secret = secrets::secret(section, "signing_secret", "signing_secret_file", false, key);
     if let Some(bare) = signing_secret.as_ref().and_then(|secret| secret.expose().strip_prefix("whsec_")) {
         section.at.ctx.secrets.borrow_mut().push(Secret::new(bare));
     }
-    Some(Channel::Webhook { url: url?, headers: headers?, signing_secret })
+    Some(ChannelConfig::Webhook { url: url?, headers: headers?, signing_secret })
 }
 
 /// What a signing secret is.
@@ -134,15 +135,15 @@ fn headers(at: &Cursor<'_>) -> Option<Vec<(String, Secret)>> {
     (headers.len() == all).then_some(headers)
 }
 
-fn header_value(text: &str) -> Result<(), Fault> {
+fn header_value(text: &str) -> Result<(), ValueError> {
     let sound = HeaderValue::from_str(text).is_ok() && text.trim() == text && text.is_ascii();
     if sound { Ok(()) } else { Err("the value of a header: printable ASCII characters, no spaces around it".into()) }
 }
 
-fn pagerduty(section: &Section<'_>, insecure: bool) -> Option<Channel> {
+fn pagerduty(section: &Section<'_>, insecure: bool) -> Option<ChannelConfig> {
     let key = |text: &str| {
         let sound = text.bytes().all(|b| b.is_ascii_graphic());
-        if sound { Ok(()) } else { Err(Fault::from("the integration key of an Events API v2 integration")) }
+        if sound { Ok(()) } else { Err(ValueError::from("the integration key of an Events API v2 integration")) }
     };
     let routing_key = secrets::secret(section, "routing_key", "routing_key_file", true, key);
     let url = section.get("url").map(|cursor| {
@@ -157,11 +158,11 @@ fn pagerduty(section: &Section<'_>, insecure: bool) -> Option<Channel> {
         Some(read) => Some(read?),
         None => None,
     };
-    Some(Channel::PagerDuty { routing_key: routing_key?, url })
+    Some(ChannelConfig::PagerDuty { routing_key: routing_key?, url })
 }
 
-fn teams(section: &Section<'_>, insecure: bool) -> Option<Channel> {
+fn teams(section: &Section<'_>, insecure: bool) -> Option<ChannelConfig> {
     let address = |text: &str| values::secure_web(text, insecure).map(|_| ());
     let webhook_url = secrets::secret(section, "webhook_url", "webhook_url_file", true, address);
-    Some(Channel::Teams { webhook_url: webhook_url? })
+    Some(ChannelConfig::Teams { webhook_url: webhook_url? })
 }

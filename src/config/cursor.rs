@@ -9,28 +9,28 @@ use super::environment::Environment;
 use super::files;
 use super::interpolate::{ExpandError, expand};
 use super::keys::{self, Key, is_secret, shown_key};
-use super::load::Outline;
-use super::problem::{Problem, ProblemSeverity, one_of, printable, quoted};
+use super::load::ConfigOutline;
+use super::problem::{ConfigProblem, ProblemSeverity, one_of, printable, quoted};
 use super::sources::Sources;
 use super::syntax;
-use super::tree::{self, Entry, Kind, Node, Place};
+use super::tree::{self, Node, NodeEntry, NodeKind, SourceLocation};
 use crate::domain::Name;
 use crate::util::secret::Secret;
 use crate::util::text::nearest;
 
 /// What the whole decoding shares.
-pub(super) struct Context<'a> {
+pub(super) struct LoadContext<'a> {
     /// The file as the user named it.
     pub(super) file: String,
     /// Its folder: relative paths in it start there.
     pub(super) folder: PathBuf,
     pub(super) environment: &'a Environment,
-    pub(super) problems: RefCell<Vec<Problem>>,
+    pub(super) problems: RefCell<Vec<ConfigProblem>>,
     pub(super) secrets: RefCell<Vec<Secret>>,
     /// The files that were read, or should have been.
     pub(super) sources: RefCell<Sources>,
     /// What can be said of the configuration even if it is refused.
-    pub(super) outline: RefCell<Outline>,
+    pub(super) outline: RefCell<ConfigOutline>,
     /// Whether a secret stands in the file itself.
     pub(super) literal_secret: Cell<bool>,
     /// Whether `${NAME}` stands for a variable of the environment.
@@ -38,14 +38,14 @@ pub(super) struct Context<'a> {
 }
 
 /// Why a text is not what its key wants.
-pub(super) struct Fault {
+pub(super) struct ValueError {
     /// Instead of the source text, where that must not be shown or says too little.
     pub(super) found: Option<String>,
     pub(super) expected: String,
     pub(super) suggestion: Option<String>,
 }
 
-impl<T: Into<String>> From<T> for Fault {
+impl<T: Into<String>> From<T> for ValueError {
     fn from(expected: T) -> Self {
         Self { found: None, expected: expected.into(), suggestion: None }
     }
@@ -54,30 +54,30 @@ impl<T: Into<String>> From<T> for Fault {
 /// One value on the way down.
 #[derive(Clone)]
 pub(super) struct Cursor<'a> {
-    pub(super) ctx: &'a Context<'a>,
+    pub(super) ctx: &'a LoadContext<'a>,
     pub(super) node: &'a Node,
-    key_place: &'a Place,
+    key_place: &'a SourceLocation,
     pub(super) path: String,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn root(ctx: &'a Context<'a>, node: &'a Node) -> Self {
+    pub(super) fn root(ctx: &'a LoadContext<'a>, node: &'a Node) -> Self {
         Self { ctx, node, key_place: &node.place, path: String::new() }
     }
 
     /// Reports an error here.
     pub(super) fn refuse(&self, found: impl Into<String>, expected: impl Into<String>) {
-        self.report(Fault { found: Some(found.into()), expected: expected.into(), suggestion: None });
+        self.report(ValueError { found: Some(found.into()), expected: expected.into(), suggestion: None });
     }
 
     /// Reports an error here; what was found is the source text unless the fault says otherwise.
-    pub(super) fn report(&self, fault: Fault) {
+    pub(super) fn report(&self, error: ValueError) {
         let place = match self.node.kind {
-            Kind::Text(_) => &self.node.place,
+            NodeKind::Text(_) => &self.node.place,
             _ => self.key_place,
         };
-        let Fault { found, mut expected, suggestion } = fault;
-        if let (None, Kind::Text(text)) = (&found, &self.node.kind)
+        let ValueError { found, mut expected, suggestion } = error;
+        if let (None, NodeKind::Text(text)) = (&found, &self.node.kind)
             && let Some(known) = syntax::typographic_quote(text)
         {
             expected = format!("{expected} ({known})");
@@ -97,11 +97,11 @@ impl<'a> Cursor<'a> {
     /// What is here, as the source writes it.
     pub(super) fn shown(&self) -> String {
         match &self.node.kind {
-            Kind::Null => "nothing".to_owned(),
-            Kind::Map(_) => "a map".to_owned(),
-            Kind::List(_) => "a list".to_owned(),
-            Kind::Text(_) if self.is_secret() => "a value that is not shown".to_owned(),
-            Kind::Text(text) => quoted(text),
+            NodeKind::Null => "nothing".to_owned(),
+            NodeKind::Map(_) => "a map".to_owned(),
+            NodeKind::List(_) => "a list".to_owned(),
+            NodeKind::Text(_) if self.is_secret() => "a value that is not shown".to_owned(),
+            NodeKind::Text(text) => quoted(text),
         }
     }
 
@@ -116,12 +116,12 @@ impl<'a> Cursor<'a> {
     }
 
     /// The entries of a map; `None` after reporting that it is something else.
-    fn entries(&self, expected: &str) -> Option<&'a [Entry]> {
-        if let Kind::Map(entries) = &self.node.kind {
+    fn entries(&self, expected: &str) -> Option<&'a [NodeEntry]> {
+        if let NodeKind::Map(entries) = &self.node.kind {
             return Some(entries);
         }
         match &self.node.kind {
-            Kind::Text(text) if let Some((found, instead)) = syntax::forgotten(text) => self.refuse(found, instead),
+            NodeKind::Text(text) if let Some((found, instead)) = syntax::forgotten(text) => self.refuse(found, instead),
             _ => self.refuse(self.shape(), expected),
         }
         None
@@ -129,12 +129,12 @@ impl<'a> Cursor<'a> {
 
     /// Whether a scalar is here.
     pub(super) fn is_text(&self) -> bool {
-        matches!(self.node.kind, Kind::Text(_))
+        matches!(self.node.kind, NodeKind::Text(_))
     }
 
     /// Whether the file writes it with variables of the environment.
     pub(super) fn is_interpolated(&self) -> bool {
-        matches!((&self.node.kind, &self.node.place), (Kind::Text(raw), Place::At(..)) if raw.contains("${"))
+        matches!((&self.node.kind, &self.node.place), (NodeKind::Text(raw), SourceLocation::At(..)) if raw.contains("${"))
     }
 
     /// The value of a key of the map that is here.
@@ -179,20 +179,20 @@ impl<'a> Cursor<'a> {
         Some(entries.iter().map(|entry| (entry.key.as_str(), self.below(entry))).collect())
     }
 
-    fn below(&self, entry: &'a Entry) -> Cursor<'a> {
+    fn below(&self, entry: &'a NodeEntry) -> Cursor<'a> {
         Cursor { ctx: self.ctx, node: &entry.value, key_place: &entry.place, path: join(&self.path, &entry.key) }
     }
 
     /// The items of a list.
     pub(super) fn items(&self, expected: &str) -> Option<Vec<Cursor<'a>>> {
-        let Kind::List(items) = &self.node.kind else {
+        let NodeKind::List(items) = &self.node.kind else {
             let suggestion = match &self.node.kind {
-                Kind::Text(text) if !self.is_secret() && !self.is_interpolated() => {
+                NodeKind::Text(text) if !self.is_secret() && !self.is_interpolated() => {
                     Some(format!("[{}]", printable(text)))
                 }
                 _ => None,
             };
-            self.report(Fault { found: None, expected: expected.to_owned(), suggestion });
+            self.report(ValueError { found: None, expected: expected.to_owned(), suggestion });
             return None;
         };
         if items.is_empty() {
@@ -212,7 +212,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn distinct<T: Clone + Eq + std::hash::Hash>(
         &self,
         expected: &str,
-        parse: impl Fn(&str) -> Result<T, Fault>,
+        parse: impl Fn(&str) -> Result<T, ValueError>,
     ) -> Option<Vec<T>> {
         let items = self.items(expected)?;
         let all = items.len();
@@ -231,12 +231,12 @@ impl<'a> Cursor<'a> {
 
     /// Returns `true` for a value that a variable of the environment gave in place of the file's.
     pub(super) fn is_override(&self) -> bool {
-        matches!(self.node.place, Place::Variable(_))
+        matches!(self.node.place, SourceLocation::Variable(_))
     }
 
     /// The text of a scalar with its variables put in, and whether there were any.
     pub(super) fn expanded(&self, expected: &str) -> Option<(String, bool)> {
-        let Kind::Text(raw) = &self.node.kind else {
+        let NodeKind::Text(raw) = &self.node.kind else {
             self.refuse(self.shape(), expected);
             return None;
         };
@@ -263,22 +263,22 @@ impl<'a> Cursor<'a> {
     }
 
     /// A scalar, read by `parse`.
-    pub(super) fn read<T>(&self, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
+    pub(super) fn read<T>(&self, parse: impl Fn(&str) -> Result<T, ValueError>) -> Option<T> {
         if !self.is_text() {
             // What is expected is what the parser says of a text that it cannot want.
-            let expected = parse("\u{0}").err().map_or_else(|| "a text".to_owned(), |fault| fault.expected);
+            let expected = parse("\u{0}").err().map_or_else(|| "a text".to_owned(), |error| error.expected);
             self.refuse(self.shape(), expected);
             return None;
         }
         let (text, _) = self.expanded("a text")?;
-        parse(&text).map_err(|fault| self.report(fault)).ok()
+        parse(&text).map_err(|error| self.report(error)).ok()
     }
 }
 
 /// So many problems get suggestions; a file with more is no file with typos, and looking for them takes time.
-const MOST_SUGGESTIONS: usize = 100;
+const MAX_SUGGESTIONS: usize = 100;
 
-impl<'a> Context<'a> {
+impl<'a> LoadContext<'a> {
     /// What decoding the file at `path` needs.
     pub(super) fn new(path: &Path, environment: &'a Environment) -> Self {
         Self {
@@ -297,21 +297,21 @@ impl<'a> Context<'a> {
     /// The text of a YAML file and its permission bits; `None` after reporting what is wrong with it.
     pub(super) fn file(&self, path: &Path, expected: &str) -> Option<(String, Option<u32>)> {
         let read = files::yaml(path, expected);
-        let content = read.as_ref().map_or_else(|fault| &fault.found, |(text, _)| text);
+        let content = read.as_ref().map_or_else(|error| &error.found, |(text, _)| text);
         self.sources.borrow_mut().note(path, content.as_bytes());
-        let fault = match read {
+        let error = match read {
             Ok(read) => return Some(read),
-            Err(fault) => fault,
+            Err(error) => error,
         };
-        let (line, column) = fault.place.unzip();
-        self.problems.borrow_mut().push(Problem {
+        let (line, column) = error.place.unzip();
+        self.problems.borrow_mut().push(ConfigProblem {
             severity: ProblemSeverity::Error,
             file: self.file.clone(),
             line,
             column,
             path: String::new(),
-            found: fault.found,
-            expected: fault.expected,
+            found: error.found,
+            expected: error.expected,
             suggestion: None,
         });
         None
@@ -319,32 +319,41 @@ impl<'a> Context<'a> {
 
     /// The tree of a text; its flaws are reported.
     pub(super) fn tree(&self, text: &str, expected: &str) -> Option<Rc<Node>> {
-        let (root, flaws) = tree::parse(text, expected);
-        for flaw in flaws {
-            self.push(&Place::At(flaw.place.0, flaw.place.1), flaw.path, flaw.found, flaw.expected, None);
+        let (root, errors) = tree::parse(text, expected);
+        for error in errors {
+            self.push(&SourceLocation::At(error.place.0, error.place.1), error.path, error.found, error.expected, None);
         }
         root
     }
 
     /// The known word that is nearest to `text`, if any is near.
     pub(super) fn nearest<'k>(&self, text: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
-        if self.problems.borrow().len() < MOST_SUGGESTIONS { nearest(text, known) } else { None }
+        if self.problems.borrow().len() < MAX_SUGGESTIONS { nearest(text, known) } else { None }
     }
 
     pub(super) fn push(
         &self,
-        place: &Place,
+        place: &SourceLocation,
         path: String,
         found: String,
         expected: String,
         suggestion: Option<String>,
     ) {
         let (file, line, column) = match place {
-            Place::At(line, column) => (self.file.clone(), Some(*line), Some(*column)),
-            Place::Variable(name) => (name.to_string(), None, None),
+            SourceLocation::At(line, column) => (self.file.clone(), Some(*line), Some(*column)),
+            SourceLocation::Variable(name) => (name.to_string(), None, None),
         };
         let severity = ProblemSeverity::Error;
-        self.problems.borrow_mut().push(Problem { severity, file, line, column, path, found, expected, suggestion });
+        self.problems.borrow_mut().push(ConfigProblem {
+            severity,
+            file,
+            line,
+            column,
+            path,
+            found,
+            expected,
+            suggestion,
+        });
     }
 }
 
@@ -356,7 +365,7 @@ fn join(path: &str, key: &str) -> String {
 /// A map whose keys are known.
 pub(super) struct Section<'a> {
     pub(super) at: Cursor<'a>,
-    entries: &'a [Entry],
+    entries: &'a [NodeEntry],
 }
 
 impl<'a> Section<'a> {
@@ -380,7 +389,7 @@ impl<'a> Section<'a> {
     }
 
     /// A scalar by its key; `None` if it is missing, or wrong and reported.
-    pub(super) fn read<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
+    pub(super) fn read<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, ValueError>) -> Option<T> {
         self.get(key)?.read(parse)
     }
 
@@ -389,8 +398,8 @@ impl<'a> Section<'a> {
         let mut present = row.iter().filter_map(|key| Some((*key, self.get(key)?)));
         let Some((first, one)) = present.next() else { return };
         let first = match &one.node.place {
-            Place::At(..) => quoted(first),
-            Place::Variable(name) => format!("{} ({})", quoted(first), printable(name)),
+            SourceLocation::At(..) => quoted(first),
+            SourceLocation::Variable(name) => format!("{} ({})", quoted(first), printable(name)),
         };
         for (key, other) in present {
             other.refuse(format!("{} beside {first}", quoted(key)), "only one of them");
@@ -405,7 +414,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn unknown(&self, entry: &Entry, known: impl Iterator<Item = &'static str> + Clone) {
+    fn unknown(&self, entry: &NodeEntry, known: impl Iterator<Item = &'static str> + Clone) {
         let (path, found) = (join(&self.at.path, &entry.key), quoted(shown_key(&entry.key)));
         let begins_with = |key: &str| entry.key.strip_prefix(key).is_some_and(|rest| rest.starts_with(' '));
         let instead = if entry.key == "<<" {

@@ -2,21 +2,21 @@
 
 use super::cursor::{Cursor, Section};
 use super::keys::OAUTH2;
-use super::{Channel, OAuth2, Tls, secrets, values};
+use super::{ChannelConfig, EmailTlsConfig, OAuth2, secrets, values};
 
 /// Most recipients of one notifier.
-const MOST_RECIPIENTS: usize = 50;
+const MAX_RECIPIENTS: usize = 50;
 
 /// Reads an e-mail notifier.
-pub(super) fn email(section: &Section<'_>, insecure: bool) -> Option<Channel> {
+pub(super) fn email(section: &Section<'_>, insecure: bool) -> Option<ChannelConfig> {
     let host = section.required("host", "the name of a mail server").and_then(|cursor| cursor.read(values::host));
     let tls = tls(section, host.as_deref(), insecure);
     let port = match section.get("port") {
         Some(cursor) => cursor.read(values::port),
         None => tls.map(|tls| match tls {
-            Tls::Implicit => 465,
-            Tls::Starttls => 587,
-            Tls::None => 25,
+            EmailTlsConfig::Implicit => 465,
+            EmailTlsConfig::Starttls => 587,
+            EmailTlsConfig::None => 25,
         }),
     };
     let username = section.get("username").map(|cursor| cursor.read(values::line));
@@ -44,7 +44,7 @@ pub(super) fn email(section: &Section<'_>, insecure: bool) -> Option<Channel> {
         None => None,
     };
     let username = username.flatten();
-    Some(Channel::Email {
+    Some(ChannelConfig::Email {
         host: host?,
         port: port?,
         tls: tls?,
@@ -56,24 +56,24 @@ pub(super) fn email(section: &Section<'_>, insecure: bool) -> Option<Channel> {
     })
 }
 
-fn tls(section: &Section<'_>, host: Option<&str>, insecure: bool) -> Option<Tls> {
-    let Some(cursor) = section.get("tls") else { return Some(Tls::Implicit) };
+fn tls(section: &Section<'_>, host: Option<&str>, insecure: bool) -> Option<EmailTlsConfig> {
+    let Some(cursor) = section.get("tls") else { return Some(EmailTlsConfig::Implicit) };
     let tls = cursor.read(values::choice(&[
-        ("implicit", Tls::Implicit),
-        ("starttls", Tls::Starttls),
-        ("none", Tls::None),
+        ("implicit", EmailTlsConfig::Implicit),
+        ("starttls", EmailTlsConfig::Starttls),
+        ("none", EmailTlsConfig::None),
     ]))?;
-    if tls == Tls::None && !insecure && !host.is_none_or(values::is_loopback) {
+    if tls == EmailTlsConfig::None && !insecure && !host.is_none_or(values::is_loopback) {
         cursor.report("implicit or starttls (none is for loopback only, or with `allow_insecure: true`)".into());
     }
     Some(tls)
 }
 
 fn recipients(cursor: &Cursor<'_>) -> Option<Vec<lettre::message::Mailbox>> {
-    let expected = format!("a list of one to {MOST_RECIPIENTS} mail addresses");
+    let expected = format!("a list of one to {MAX_RECIPIENTS} mail addresses");
     let items = cursor.items(&expected)?;
     let all = items.len();
-    if all > MOST_RECIPIENTS {
+    if all > MAX_RECIPIENTS {
         cursor.refuse(format!("{all} addresses"), expected);
     }
     let to: Vec<_> = items.iter().filter_map(|item| item.read(values::mailbox)).collect();

@@ -8,8 +8,8 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 
 use super::keys::{self, Key, Shape};
-use super::problem::{Problem, ProblemSeverity, one_of, printable, quoted};
-use super::tree::{Entry, Kind, Node, Place};
+use super::problem::{ConfigProblem, ProblemSeverity, one_of, printable, quoted};
+use super::tree::{Node, NodeEntry, NodeKind, SourceLocation};
 use crate::util::text::nearest;
 
 const PREFIX: &str = "LOWTIDE_";
@@ -44,7 +44,7 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
 }
 
 /// The file's tree with the environment's values laid over it, and what is odd about the variables.
-pub(super) fn overlay(root: &Rc<Node>, environment: &Environment) -> (Rc<Node>, Vec<Problem>) {
+pub(super) fn overlay(root: &Rc<Node>, environment: &Environment) -> (Rc<Node>, Vec<ConfigProblem>) {
     let mut warnings = Vec::new();
     let mut overrides = Vec::new();
     for (variable, text) in &environment.0 {
@@ -55,7 +55,7 @@ pub(super) fn overlay(root: &Rc<Node>, environment: &Environment) -> (Rc<Node>, 
         let path: Vec<String> = name.to_lowercase().split("__").map(str::to_owned).collect();
         match shape_at(&path, root) {
             Ok(shape) => overrides.push(Override { variable, value: value_of(text, shape), path }),
-            Err(stray) => warnings.push(stray.warn(variable, &path)),
+            Err(error) => warnings.push(error.warn(variable, &path)),
         }
     }
     let paths: Vec<&[String]> = overrides.iter().map(|it| it.path.as_slice()).collect();
@@ -77,16 +77,16 @@ fn is_injected(name: &str) -> bool {
 /// The file's tree without the keys that an override excludes: one that says the same in another way replaces them.
 /// `paths` are those of the overrides below this node.
 fn without_replaced(node: &Rc<Node>, shape: Shape, paths: &[&[String]]) -> Rc<Node> {
-    let Kind::Map(entries) = &node.kind else { return Rc::clone(node) };
+    let NodeKind::Map(entries) = &node.kind else { return Rc::clone(node) };
     let overridden = |key: &str| paths.iter().any(|path| path.first().is_some_and(|first| first == key));
     let known = if let Shape::Map(known) = shape { known } else { &[] };
     let is_replaced = |key: &str| !overridden(key) && keys::excluded_by(key, known).any(&overridden);
     let is_in_the_file = |key: &&&str| entries.iter().any(|entry| entry.key == ***key);
-    let stays = |entry: &&Entry| {
-        let loses = |key: &&str| is_replaced(key) && !overridden(&entry.key);
-        !is_replaced(&entry.key) && !keys::depends_on(&entry.key).iter().filter(is_in_the_file).any(loses)
+    let is_kept = |entry: &&NodeEntry| {
+        let is_orphaned = |key: &&str| is_replaced(key) && !overridden(&entry.key);
+        !is_replaced(&entry.key) && !keys::depends_on(&entry.key).iter().filter(is_in_the_file).any(is_orphaned)
     };
-    let below = |entry: &Entry| {
+    let below = |entry: &NodeEntry| {
         let shape = match shape {
             Shape::Map(known) => known.iter().find(|key| key.name == entry.key).map(|key| key.shape),
             Shape::Named(known) => Some(Shape::Map(known)),
@@ -100,9 +100,9 @@ fn without_replaced(node: &Rc<Node>, shape: Shape, paths: &[&[String]]) -> Rc<No
             Some(shape) if !paths.is_empty() => without_replaced(&entry.value, shape, &paths),
             _ => Rc::clone(&entry.value),
         };
-        Entry { value, ..entry.clone() }
+        NodeEntry { value, ..entry.clone() }
     };
-    Node::new(node.place.clone(), Kind::Map(entries.iter().filter(stays).map(below).collect()))
+    Node::new(node.place.clone(), NodeKind::Map(entries.iter().filter(is_kept).map(below).collect()))
 }
 
 /// The file as figment sees it: every scalar is a string.
@@ -121,10 +121,10 @@ impl Provider for FileValues<'_> {
 
 fn to_value(node: &Node) -> Value {
     match &node.kind {
-        Kind::Null => Value::from(""),
-        Kind::Text(text) => Value::from(text.as_str()),
-        Kind::List(items) => Value::from(items.iter().map(|item| to_value(item)).collect::<Vec<_>>()),
-        Kind::Map(entries) => {
+        NodeKind::Null => Value::from(""),
+        NodeKind::Text(text) => Value::from(text.as_str()),
+        NodeKind::List(items) => Value::from(items.iter().map(|item| to_value(item)).collect::<Vec<_>>()),
+        NodeKind::Map(entries) => {
             let dict: Dict = entries.iter().map(|entry| (entry.key.clone(), to_value(&entry.value))).collect();
             Value::from(dict)
         }
@@ -176,28 +176,28 @@ fn value_of(text: &str, shape: Shape) -> Value {
 /// Back from figment: where its tag says that the file's value stands, the file's node with its place.
 fn resolve(file: Option<&Rc<Node>>, value: &Value, figment: &Figment) -> Rc<Node> {
     let variable = figment.get_metadata(value.tag()).and_then(|metadata| metadata.source.as_ref()?.custom());
-    let place = Place::Variable(Rc::from(variable.unwrap_or_default()));
+    let place = SourceLocation::Variable(Rc::from(variable.unwrap_or_default()));
     match (value, file) {
         (Value::Dict(_, merged), file) => {
-            let entries: &[Entry] = match file.map(|node| &node.kind) {
-                Some(Kind::Map(entries)) => entries,
+            let entries: &[NodeEntry] = match file.map(|node| &node.kind) {
+                Some(NodeKind::Map(entries)) => entries,
                 _ => &[],
             };
             let place = if entries.is_empty() { place } else { file.map_or(place, |node| node.place.clone()) };
             let of_file = entries.iter().filter_map(|entry| {
                 let value = resolve(Some(&entry.value), merged.get(&entry.key)?, figment);
-                Some(Entry { key: entry.key.clone(), place: entry.place.clone(), value })
+                Some(NodeEntry { key: entry.key.clone(), place: entry.place.clone(), value })
             });
             let known: std::collections::HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
             let new = merged.iter().filter(|(key, _)| !known.contains(key.as_str())).map(|(key, value)| {
                 let value = resolve(None, value, figment);
-                Entry { key: key.clone(), place: value.place.clone(), value }
+                NodeEntry { key: key.clone(), place: value.place.clone(), value }
             });
             let all = of_file.chain(new).collect();
             match file {
                 // An empty map of the file stays what it is.
                 Some(node) if merged.is_empty() => Rc::clone(node),
-                _ => Node::new(place, Kind::Map(all)),
+                _ => Node::new(place, NodeKind::Map(all)),
             }
         }
         (_, Some(file)) if variable.is_none() => Rc::clone(file),
@@ -205,15 +205,15 @@ fn resolve(file: Option<&Rc<Node>>, value: &Value, figment: &Figment) -> Rc<Node
             let items = items.iter().filter_map(Value::as_str);
             Node::new(
                 place.clone(),
-                Kind::List(items.map(|text| Node::new(place.clone(), Kind::Text(text.to_owned()))).collect()),
+                NodeKind::List(items.map(|text| Node::new(place.clone(), NodeKind::Text(text.to_owned()))).collect()),
             )
         }
-        (value, _) => Node::new(place, Kind::Text(value.as_str().unwrap_or_default().to_owned())),
+        (value, _) => Node::new(place, NodeKind::Text(value.as_str().unwrap_or_default().to_owned())),
     }
 }
 
 /// Why a variable overrides nothing.
-enum Stray {
+enum OverrideError {
     /// This part of its path is no key; these are.
     Unknown(usize, &'static [Key]),
     /// This part of its path is a name that the file does not define.
@@ -222,7 +222,7 @@ enum Stray {
     Section,
 }
 
-fn shape_at(path: &[String], root: &Node) -> Result<Shape, Stray> {
+fn shape_at(path: &[String], root: &Node) -> Result<Shape, OverrideError> {
     let mut shape = Shape::Map(keys::ROOT);
     let mut section = "";
     let mut node = Some(root);
@@ -230,43 +230,43 @@ fn shape_at(path: &[String], root: &Node) -> Result<Shape, Stray> {
         let below = node.and_then(|node| node.get(part));
         shape = match shape {
             Shape::Map(known) => {
-                let key = known.iter().find(|key| key.name == *part).ok_or(Stray::Unknown(i, known))?;
+                let key = known.iter().find(|key| key.name == *part).ok_or(OverrideError::Unknown(i, known))?;
                 section = key.name;
                 key.shape
             }
             Shape::Named(known) => {
-                below.ok_or(Stray::Undefined(i, section))?;
+                below.ok_or(OverrideError::Undefined(i, section))?;
                 Shape::Map(known)
             }
             Shape::Texts => {
-                below.ok_or(Stray::Undefined(i, section))?;
+                below.ok_or(OverrideError::Undefined(i, section))?;
                 Shape::Scalar
             }
-            _ => return Err(Stray::Unknown(i, &[])),
+            _ => return Err(OverrideError::Unknown(i, &[])),
         };
         node = below.map(|entry| entry.value.as_ref());
     }
     match shape {
-        Shape::Map(_) | Shape::Named(_) | Shape::Texts => Err(Stray::Section),
+        Shape::Map(_) | Shape::Named(_) | Shape::Texts => Err(OverrideError::Section),
         leaf => Ok(leaf),
     }
 }
 
-impl Stray {
-    fn warn(&self, variable: &str, path: &[String]) -> Problem {
+impl OverrideError {
+    fn warn(&self, variable: &str, path: &[String]) -> ConfigProblem {
         let part = |i: usize| path.get(i).map_or("", String::as_str);
         let (found, expected, suggestion) = match self {
-            Stray::Unknown(i, []) => (quoted(part(*i)), "no further level".to_owned(), None),
-            Stray::Unknown(i, known) => {
+            OverrideError::Unknown(i, []) => (quoted(part(*i)), "no further level".to_owned(), None),
+            OverrideError::Unknown(i, known) => {
                 let names = keys::names(known);
                 (quoted(part(*i)), one_of(names.clone()), nearest(part(*i), names))
             }
-            Stray::Undefined(i, section) => {
+            OverrideError::Undefined(i, section) => {
                 (quoted(part(*i)), format!("a name that the file has under `{section}`"), None)
             }
-            Stray::Section => ("a whole section".to_owned(), "one key of it".to_owned(), None),
+            OverrideError::Section => ("a whole section".to_owned(), "one key of it".to_owned(), None),
         };
-        Problem {
+        ConfigProblem {
             severity: ProblemSeverity::Warning,
             file: printable(variable),
             line: None,

@@ -8,11 +8,11 @@ use super::pem::{self, PemError};
 use super::problem::printable;
 
 /// Largest configuration, in bytes.
-const LARGEST_CONFIG: u64 = 1024 * 1024;
+const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 /// Largest secret, in bytes.
-const LARGEST_SECRET: u64 = 64 * 1024;
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
 /// Largest bundle of certificates, in bytes.
-const LARGEST_BUNDLE: u64 = 8 * 1024 * 1024;
+const MAX_BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The configuration to use: the given one, else `./alerts.yaml` if it is there, else `/etc/lowtide/alerts.yaml`
 /// if that is there, else `./alerts.yaml`, whose absence is then the problem.
@@ -25,39 +25,42 @@ pub fn find(explicit: Option<&Path>) -> PathBuf {
 
 /// Why a file is of no use.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FileFault {
+pub(super) struct ConfigFileError {
     pub(super) found: String,
     pub(super) expected: String,
     pub(super) place: Option<(usize, usize)>,
 }
 
-fn fault(found: impl Into<String>, expected: impl Into<String>) -> FileFault {
-    FileFault { found: found.into(), expected: expected.into(), place: None }
+fn file_error(found: impl Into<String>, expected: impl Into<String>) -> ConfigFileError {
+    ConfigFileError { found: found.into(), expected: expected.into(), place: None }
 }
 
 /// The text of a YAML file, without a byte order mark, and its permission bits.
-pub(super) fn yaml(path: &Path, expected: &str) -> Result<(String, Option<u32>), FileFault> {
+pub(super) fn yaml(path: &Path, expected: &str) -> Result<(String, Option<u32>), ConfigFileError> {
     let (bytes, mode) =
-        read(path, LARGEST_CONFIG, "a file of at most 1 MiB").map_err(|fault| about(fault, expected))?;
+        read(path, MAX_CONFIG_BYTES, "a file of at most 1 MiB").map_err(|error| about(error, expected))?;
     let text = text(bytes)?;
     let odd = |c: char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')) || c == '\u{feff}';
     if let Some((at, c)) = text.char_indices().find(|(_, c)| odd(*c)) {
         let found = format!("the control character U+{:04X}", u32::from(c));
-        return Err(FileFault { found, expected: "text".to_owned(), place: Some(place_after(&text[..at])) });
+        return Err(ConfigFileError { found, expected: "text".to_owned(), place: Some(place_after(&text[..at])) });
     }
     Ok((text, mode))
 }
 
 /// The text of a file without a byte order mark.
-fn text(bytes: Vec<u8>) -> Result<String, FileFault> {
+fn text(bytes: Vec<u8>) -> Result<String, ConfigFileError> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(fault("text in UTF-16", "text in UTF-8"));
+        return Err(file_error("text in UTF-16", "text in UTF-8"));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let byte = error.as_bytes().get(at).copied().unwrap_or_default();
         let place = place_after(&String::from_utf8_lossy(&error.as_bytes()[..at]));
-        FileFault { place: Some(place), ..fault(format!("the byte 0x{byte:02X}, which is not UTF-8"), "text in UTF-8") }
+        ConfigFileError {
+            place: Some(place),
+            ..file_error(format!("the byte 0x{byte:02X}, which is not UTF-8"), "text in UTF-8")
+        }
     })?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
@@ -69,37 +72,39 @@ fn place_after(text: &str) -> (usize, usize) {
 }
 
 /// The content of a secret's file without the line breaks at its end.
-pub(super) fn secret(path: &Path) -> Result<String, FileFault> {
+pub(super) fn secret(path: &Path) -> Result<String, ConfigFileError> {
     let limit = "a file of at most 64 KiB with the secret and nothing else";
     let (bytes, _) =
-        read(path, LARGEST_SECRET, limit).map_err(|fault| about(fault, "a readable file with the secret"))?;
+        read(path, MAX_SECRET_BYTES, limit).map_err(|error| about(error, "a readable file with the secret"))?;
     let text = text(bytes)?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.trim().is_empty() {
-        return Err(fault("an empty file", "a file with the secret"));
+        return Err(file_error("an empty file", "a file with the secret"));
     }
     if text.contains(['\n', '\r']) {
-        return Err(fault(format!("a file with {} lines", text.lines().count()), "the secret alone, on one line"));
+        return Err(file_error(format!("a file with {} lines", text.lines().count()), "the secret alone, on one line"));
     }
     if let Some(c) = text.chars().find(|c| c.is_control()) {
         let found = format!("a file with the control character U+{:04X}", u32::from(c));
-        return Err(fault(found, "the secret alone, as text in UTF-8"));
+        return Err(file_error(found, "the secret alone, as text in UTF-8"));
     }
     Ok(text.to_owned())
 }
 
 /// The certificates of a file in PEM form, each of them one that a client can trust.
-pub(super) fn certificates(path: &Path) -> Result<Vec<u8>, FileFault> {
-    let (bytes, _) = read(path, LARGEST_BUNDLE, "a file of at most 8 MiB").map_err(|fault| about(fault, PEM))?;
+pub(super) fn certificates(path: &Path) -> Result<Vec<u8>, ConfigFileError> {
+    let (bytes, _) = read(path, MAX_BUNDLE_BYTES, "a file of at most 8 MiB").map_err(|error| about(error, PEM))?;
     if is_der(&bytes) {
         let expected = "the same in PEM form: openssl x509 -inform der -in … -out ca.pem";
-        return Err(fault("a certificate in DER form", expected));
+        return Err(file_error("a certificate in DER form", expected));
     }
     pem::certificates(&text(bytes)?).map_err(|error| match error {
-        PemError::Empty => fault("an empty file", PEM),
-        PemError::NoCertificate(None) => fault("no certificate", PEM),
-        PemError::NoCertificate(Some(label)) => fault(format!("`BEGIN {}` and no certificate", printable(&label)), PEM),
-        broken @ PemError::Broken { .. } => fault(broken.to_string(), "certificates of which none is broken"),
+        PemError::Empty => file_error("an empty file", PEM),
+        PemError::NoCertificate(None) => file_error("no certificate", PEM),
+        PemError::NoCertificate(Some(label)) => {
+            file_error(format!("`BEGIN {}` and no certificate", printable(&label)), PEM)
+        }
+        broken @ PemError::Broken { .. } => file_error(broken.to_string(), "certificates of which none is broken"),
     })
 }
 
@@ -112,31 +117,31 @@ fn is_der(bytes: &[u8]) -> bool {
 }
 
 /// Fills in the expectation where the fault has none.
-fn about(mut fault: FileFault, expected: &str) -> FileFault {
-    if fault.expected.is_empty() {
-        expected.clone_into(&mut fault.expected);
+fn about(mut error: ConfigFileError, expected: &str) -> ConfigFileError {
+    if error.expected.is_empty() {
+        expected.clone_into(&mut error.expected);
     }
-    fault
+    error
 }
 
 /// Reads a file up to a limit, and its permission bits. The faults of the system have no expectation yet.
-fn read(path: &Path, limit: u64, too_large: &str) -> Result<(Vec<u8>, Option<u32>), FileFault> {
+fn read(path: &Path, limit: u64, too_large: &str) -> Result<(Vec<u8>, Option<u32>), ConfigFileError> {
     let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => fault("no such file", ""),
-        std::io::ErrorKind::IsADirectory => fault("a folder", ""),
-        kind => fault(format!("a file that cannot be read ({kind})"), ""),
+        std::io::ErrorKind::NotFound => file_error("no such file", ""),
+        std::io::ErrorKind::IsADirectory => file_error("a folder", ""),
+        kind => file_error(format!("a file that cannot be read ({kind})"), ""),
     };
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if metadata.is_dir() {
-        return Err(fault("a folder", ""));
+        return Err(file_error("a folder", ""));
     }
     if metadata.len() > limit {
-        return Err(fault("a larger file", too_large));
+        return Err(file_error("a larger file", too_large));
     }
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > limit {
-        return Err(fault("a larger file", too_large));
+        return Err(file_error("a larger file", too_large));
     }
     Ok((bytes, mode(&metadata)))
 }

@@ -113,7 +113,7 @@ pub(super) const NOTIFIER: &[Key] = &[
 pub(super) const OAUTH2: &[Key] =
     &[scalar("token_url"), scalar("client_id"), scalar("client_secret"), scalar("client_secret_file"), scalar("scope")];
 
-/// Below `quiet_hours`.
+/// Below `set_quiet_hours`.
 pub(super) const QUIET_HOURS: &[Key] = &[scalar("from"), scalar("to"), list("days"), scalar("except")];
 
 /// Below `mention`.

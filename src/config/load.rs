@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use chrono_tz::Tz;
 
-use super::cursor::{Context, Cursor};
+use super::cursor::{Cursor, LoadContext};
 use super::environment::{Environment, overlay};
-use super::problem::{Problem, ProblemSeverity, Problems};
-use super::rules::Known;
+use super::problem::{ConfigProblem, ConfigProblems, ProblemSeverity};
+use super::rules::RuleReferences;
 use super::sources::Sources;
 use super::{Config, accounts, keys, notifiers, reports, rules, silences, values, watching};
 use crate::domain::Name;
@@ -19,20 +19,20 @@ use crate::util::secret::{Redactor, Secret};
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The configuration, or every error in it.
-    pub config: Result<Config, Problems>,
+    pub config: Result<Config, ConfigProblems>,
     /// What does not keep it from being used.
-    pub warnings: Problems,
+    pub warnings: ConfigProblems,
     /// Every secret that was seen, also in a configuration that is refused.
     pub secrets: Vec<Secret>,
     /// The files that it was read from, also where it is refused.
     pub sources: Sources,
     /// What can be said of it even if it is refused.
-    pub outline: Outline,
+    pub outline: ConfigOutline,
 }
 
 /// What asking a running service needs of a configuration: it is still running when its file has become a bad one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outline {
+pub struct ConfigOutline {
     /// Where alerts are remembered; `None` where the file says it in a way that is not understood.
     pub state: Option<PathBuf>,
     /// For the times that are shown.
@@ -46,7 +46,7 @@ const DEFAULT_STATE: &str = "lowtide-state.json";
 
 /// Reads a configuration.
 pub fn load(path: &Path, environment: &Environment) -> Loaded {
-    let ctx = Context::new(path, environment);
+    let ctx = LoadContext::new(path, environment);
     let mut warnings = Vec::new();
     let config = read(path, &ctx, &mut warnings);
     let secrets = ctx.secrets.into_inner();
@@ -56,34 +56,35 @@ pub fn load(path: &Path, environment: &Environment) -> Loaded {
         redactor.learn(secret);
     }
     let all = ctx.problems.into_inner();
-    let (mut errors, mild): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.severity == ProblemSeverity::Error);
-    warnings.extend(mild);
+    let (mut errors, mild_problems): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|it| it.severity == ProblemSeverity::Error);
+    warnings.extend(mild_problems);
     for problem in errors.iter_mut().chain(&mut warnings) {
         // A secret that was put under a wrong key as well, or in the place of one.
-        problem.path = redactor.strike(&problem.path);
-        problem.found = redactor.strike(&problem.found);
-        problem.expected = redactor.strike(&problem.expected);
+        problem.path = redactor.redact(&problem.path);
+        problem.found = redactor.redact(&problem.found);
+        problem.expected = redactor.redact(&problem.expected);
     }
     sort(&mut errors);
-    let config = config.filter(|_| errors.is_empty()).ok_or(Problems(errors));
-    Loaded { config, warnings: Problems(warnings), secrets, sources, outline }
+    let config = config.filter(|_| errors.is_empty()).ok_or(ConfigProblems(errors));
+    Loaded { config, warnings: ConfigProblems(warnings), secrets, sources, outline }
 }
 
 /// In the order of the file. Those of the environment have no line: they come last.
-pub(super) fn sort(problems: &mut [Problem]) {
+pub(super) fn sort(problems: &mut [ConfigProblem]) {
     problems.sort_by_key(|problem| (problem.line.is_none() && !problem.path.is_empty(), problem.line, problem.column));
 }
 
-fn read(path: &Path, ctx: &Context<'_>, warnings: &mut Vec<Problem>) -> Option<Config> {
+fn read(path: &Path, ctx: &LoadContext<'_>, warnings: &mut Vec<ConfigProblem>) -> Option<Config> {
     let expected = "a readable file with accounts, notifiers and rules (lowtide init writes one to start from)";
     ctx.outline.borrow_mut().state = Some(default_state(ctx));
     let (text, mode) = ctx.file(path, expected)?;
     let root = ctx.tree(&text, "accounts, notifiers and rules")?;
-    let (root, strays) = overlay(&root, ctx.environment);
-    warnings.extend(strays);
+    let (root, ignored) = overlay(&root, ctx.environment);
+    warnings.extend(ignored);
     let config = decode(&Cursor::root(ctx, &root), path);
     let open = mode.filter(|mode| mode & 0o044 != 0 && ctx.literal_secret.get());
-    warnings.extend(open.map(|mode| Problem {
+    warnings.extend(open.map(|mode| ConfigProblem {
         severity: ProblemSeverity::Warning,
         file: ctx.file.clone(),
         line: None,
@@ -107,27 +108,28 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
         Some(cursor) => cursor.read(values::line).map(|state| cursor.ctx.folder.join(state)),
         None => Some(default_state(cursor.ctx)),
     };
-    *cursor.ctx.outline.borrow_mut() = Outline { state: state.clone(), timezone };
+    *cursor.ctx.outline.borrow_mut() = ConfigOutline { state: state.clone(), timezone };
     let accounts = section.required("accounts", "at least one account");
     let accounts = accounts.map_or_else(Vec::new, |cursor| accounts::accounts(&cursor, schedule.as_ref(), timezone));
     let notifiers = section.required("notifiers", "at least one notifier");
     let notifiers = notifiers.map_or_else(Vec::new, |cursor| notifiers::notifiers(&cursor, timezone));
     let account_names: Vec<Name> = accounts.iter().map(|draft| Name::clone(&draft.name)).collect();
     let notifier_names: Vec<Name> = notifiers.iter().map(|(name, _)| Name::clone(name)).collect();
-    let known = Known { accounts: &accounts, account_names: &account_names, notifiers: &notifier_names };
+    let references = RuleReferences { accounts: &accounts, account_names: &account_names, notifiers: &notifier_names };
     let rules = section.required("rules", "at least one rule");
-    let rules = rules.map_or_else(Vec::new, |cursor| rules::rules(&cursor, &known));
+    let rules = rules.map_or_else(Vec::new, |cursor| rules::rules(&cursor, &references));
     let unreadable = rules::unreadable(section.get("unreadable").as_ref(), &notifier_names);
     let http = section.get("http").map(|cursor| watching::http(&cursor));
     let heartbeat = section.get("heartbeat").map(|cursor| watching::heartbeat(&cursor));
-    let hushed = silences::Known {
+    let silence_references = silences::SilenceReferences {
         accounts: &accounts,
         account_names: &account_names,
         rules: silences::rule_names(section.get("rules").as_ref()),
         timezone,
         now: SystemClock.now(),
     };
-    let silences = section.get("silences").map(|cursor| silences::silences(&cursor, &hushed)).unwrap_or_default();
+    let silences =
+        section.get("silences").map(|cursor| silences::silences(&cursor, &silence_references)).unwrap_or_default();
     let reports = section.get("reports");
     let reports = reports.map(|cursor| reports::reports(&cursor, &notifier_names, timezone)).unwrap_or_default();
     Some(Config {
@@ -145,7 +147,7 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
     })
 }
 
-fn default_state(ctx: &Context<'_>) -> PathBuf {
+fn default_state(ctx: &LoadContext<'_>) -> PathBuf {
     // systemd gives several folders with colons between them.
     let folders = ctx.environment.get("STATE_DIRECTORY").unwrap_or_default();
     match folders.split(':').find(|folder| !folder.is_empty()) {

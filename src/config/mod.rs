@@ -34,8 +34,8 @@ mod watching;
 
 pub use environment::Environment;
 pub use files::find;
-pub use load::{Loaded, Outline, load};
-pub use problem::{Problem, ProblemSeverity, Problems};
+pub use load::{ConfigOutline, Loaded, load};
+pub use problem::{ConfigProblem, ConfigProblems, ProblemSeverity};
 pub use schema::schema;
 pub use silences::{silence_end, silence_reason};
 pub use sources::{Sources, Stamps};
@@ -80,7 +80,7 @@ pub struct Config {
     /// What nobody wants to hear for a while, by name; those that have ended are left out.
     pub silences: BTreeMap<Name, Silence>,
     /// The reports by name.
-    pub reports: BTreeMap<Name, Report>,
+    pub reports: BTreeMap<Name, ReportConfig>,
 }
 
 /// Where the service may be asked over HTTP.
@@ -100,12 +100,12 @@ pub struct Heartbeat {
     /// The pause between two pings while all is well; default 5 minutes.
     pub every: Duration,
     /// Timeout and trust.
-    pub connection: Connection,
+    pub connection: ConnectionOptions,
 }
 
 /// One report.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct ReportConfig {
     /// When it comes.
     pub schedule: Schedule,
     /// Who gets it; default all.
@@ -114,7 +114,7 @@ pub struct Report {
 
 /// Options of every HTTP or SMTP connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionOptions {
     /// Longest wait for one request; default 10 s.
     pub timeout: Duration,
     /// Certificates in PEM form to trust beside the system's: those of `ca_file`, all of them good ones.
@@ -139,7 +139,7 @@ pub struct Account {
     /// Types of debits in the ledger that are no purchases; `None`: the default ones.
     pub not_spend: Option<Vec<String>>,
     /// Timeout and trust.
-    pub connection: Connection,
+    pub connection: ConnectionOptions,
 }
 
 /// Which divisions of an account are read.
@@ -189,13 +189,13 @@ pub struct Quota {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NotifierConfig {
     /// Where it sends.
-    pub channel: Channel,
+    pub channel: ChannelConfig,
     /// Tried when this one keeps failing; no chain of fallbacks leads back to its start.
     pub fallback: Option<Name>,
     /// When its messages are held; `None`: never.
     pub quiet_hours: Option<QuietHours>,
     /// Timeout and trust.
-    pub connection: Connection,
+    pub connection: ConnectionOptions,
     /// Texts of its own; empty unless set.
     pub templates: Templates,
 }
@@ -209,7 +209,7 @@ impl NotifierConfig {
 
 /// Where a notifier sends.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Channel {
+pub enum ChannelConfig {
     /// A Slack incoming webhook.
     Slack {
         /// Its address; a secret.
@@ -224,7 +224,7 @@ pub enum Channel {
         /// The server's port.
         port: u16,
         /// How the connection is secured.
-        tls: Tls,
+        tls: EmailTlsConfig,
         /// User name and password, if the server wants them.
         credentials: Option<(String, Secret)>,
         /// The mailbox and where its tokens come from, in place of a password.
@@ -274,7 +274,7 @@ pub struct OAuth2 {
 
 /// How an SMTP connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tls {
+pub enum EmailTlsConfig {
     /// TLS from the first byte; port 465.
     Implicit,
     /// Plain, then STARTTLS, which the server must offer; port 587.

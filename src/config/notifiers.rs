@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
 
-use super::cursor::{Context, Cursor, Fault};
+use super::cursor::{Cursor, LoadContext, ValueError};
 use super::keys::NOTIFIER;
 use super::{NotifierConfig, channels, quiet, secrets, templates};
 use crate::domain::Name;
 
 /// A notifier as far as it can be understood.
-pub(super) type Draft = (Name, Option<NotifierConfig>);
+pub(super) type NotifierDraft = (Name, Option<NotifierConfig>);
 
 /// Reads all notifiers.
-pub(super) fn notifiers(cursor: &Cursor<'_>, timezone: Tz) -> Vec<Draft> {
+pub(super) fn notifiers(cursor: &Cursor<'_>, timezone: Tz) -> Vec<NotifierDraft> {
     let found = cursor.named("notifier");
     let names: Vec<Name> = found.iter().map(|(name, _)| Name::clone(name)).collect();
     let mut fallbacks = Fallbacks::default();
@@ -21,7 +21,7 @@ pub(super) fn notifiers(cursor: &Cursor<'_>, timezone: Tz) -> Vec<Draft> {
     for (name, cursor) in found {
         drafts.push((Name::clone(&name), notifier(&name, &cursor, &names, &mut fallbacks, timezone)));
     }
-    fallbacks.refuse_circles();
+    fallbacks.refuse_cycles();
     drafts
 }
 
@@ -47,11 +47,11 @@ fn notifier<'a>(
 }
 
 /// A name that is one of `names`, which stand under the key `section`.
-pub(super) fn known_name(ctx: &Context<'_>, text: &str, names: &[Name], section: &str) -> Result<Name, Fault> {
+pub(super) fn known_name(ctx: &LoadContext<'_>, text: &str, names: &[Name], section: &str) -> Result<Name, ValueError> {
     let found = names.iter().find(|name| name.as_ref() == text).cloned();
     found.ok_or_else(|| {
         let known = names.iter().map(AsRef::as_ref);
-        Fault { found: None, expected: format!("a name under `{section}`"), suggestion: ctx.nearest(text, known) }
+        ValueError { found: None, expected: format!("a name under `{section}`"), suggestion: ctx.nearest(text, known) }
     })
 }
 
@@ -61,13 +61,13 @@ struct Fallbacks<'a>(BTreeMap<Name, (Name, Cursor<'a>)>);
 
 impl Fallbacks<'_> {
     /// Reports each circle once, at its first notifier by name.
-    fn refuse_circles(&self) {
+    fn refuse_cycles(&self) {
         for (start, (_, cursor)) in &self.0 {
             let mut chain = vec![Name::clone(start)];
             while let Some((next, _)) = chain.last().and_then(|last| self.0.get(last)) {
                 if next == start {
-                    let way: Vec<&str> = chain.iter().chain([next]).map(AsRef::as_ref).collect();
-                    let expected = format!("a fallback that does not lead back to its start ({})", way.join(" → "));
+                    let path: Vec<&str> = chain.iter().chain([next]).map(AsRef::as_ref).collect();
+                    let expected = format!("a fallback that does not lead back to its start ({})", path.join(" → "));
                     cursor.report(expected.into());
                     break;
                 }

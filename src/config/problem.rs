@@ -16,7 +16,7 @@ pub enum ProblemSeverity {
 
 /// One problem of a configuration. Never holds the value of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// Error or warning.
     pub severity: ProblemSeverity,
     /// The file, or the environment variable, that it is in.
@@ -35,7 +35,7 @@ pub struct Problem {
     pub suggestion: Option<String>,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         for number in [self.line, self.column].into_iter().flatten() {
@@ -56,9 +56,9 @@ impl fmt::Display for Problem {
 /// Problems in the order of the file, those of the environment last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Problems(pub Vec<Problem>);
+pub struct ConfigProblems(pub Vec<ConfigProblem>);
 
-impl Problems {
+impl ConfigProblems {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -70,20 +70,20 @@ impl Problems {
     }
 
     /// Each in turn.
-    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+    pub fn iter(&self) -> std::slice::Iter<'_, ConfigProblem> {
         self.0.iter()
     }
 }
 
-impl<'a> IntoIterator for &'a Problems {
-    type Item = &'a Problem;
-    type IntoIter = std::slice::Iter<'a, Problem>;
+impl<'a> IntoIterator for &'a ConfigProblems {
+    type Item = &'a ConfigProblem;
+    type IntoIter = std::slice::Iter<'a, ConfigProblem>;
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, problem) in self.0.iter().enumerate() {
             if i > 0 {
@@ -95,16 +95,16 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigProblems {}
 
 /// Longest text that is quoted in full.
-const LONGEST_QUOTE: usize = 100;
+const MAX_QUOTED_CHARS: usize = 100;
 
 /// A text as messages show it: short, on one line, nothing in it that a terminal obeys.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::new();
     for (i, c) in text.chars().enumerate() {
-        if i == LONGEST_QUOTE {
+        if i == MAX_QUOTED_CHARS {
             shown.push('…');
             break;
         }

@@ -1,12 +1,12 @@
-//! `quiet_hours` of a notifier: when its messages are held until somebody is at work again.
+//! `set_quiet_hours` of a notifier: when its messages are held until somebody is at work again.
 
 use chrono::{NaiveTime, Weekday};
 use chrono_tz::Tz;
 
-use super::cursor::{Cursor, Fault, Section};
+use super::cursor::{Cursor, Section, ValueError};
 use super::keys::QUIET_HOURS;
 use super::values;
-use crate::domain::quiet_hours::{QuietError, QuietHours};
+use crate::domain::quiet_hours::{QuietHours, QuietHoursError};
 
 /// Reads quiet hours; `None` after reporting what is wrong with them.
 pub(super) fn quiet_hours(cursor: &Cursor<'_>, timezone: Tz) -> Option<QuietHours> {
@@ -26,9 +26,9 @@ pub(super) fn quiet_hours(cursor: &Cursor<'_>, timezone: Tz) -> Option<QuietHour
         Err(error) => error,
     };
     let (key, expected) = match error {
-        QuietError::Never => ("", "`from` and `to`, such as \"19:00\" and \"07:30\", or `days`, or all of them"),
-        QuietError::NoLength => ("to", "another time than `from` (for whole days there is `days`)"),
-        QuietError::Always => ("days", "at most six days"),
+        QuietHoursError::Never => ("", "`from` and `to`, such as \"19:00\" and \"07:30\", or `days`, or all of them"),
+        QuietHoursError::NoLength => ("to", "another time than `from` (for whole days there is `days`)"),
+        QuietHoursError::Always => ("days", "at most six days"),
     };
     section.get(key).unwrap_or_else(|| cursor.clone()).refuse(error.to_string(), expected);
     None
@@ -46,11 +46,11 @@ fn hours(section: &Section<'_>) -> Result<Option<(NaiveTime, NaiveTime)>, ()> {
     Err(())
 }
 
-fn time(text: &str) -> Result<NaiveTime, Fault> {
+fn time(text: &str) -> Result<NaiveTime, ValueError> {
     let time = NaiveTime::parse_from_str(text, "%H:%M").ok().filter(|_| text.len() == 5);
     time.ok_or_else(|| "a time of day such as \"19:00\" or \"07:30\"".into())
 }
 
-fn weekday(text: &str) -> Result<Weekday, Fault> {
+fn weekday(text: &str) -> Result<Weekday, ValueError> {
     text.parse().map_err(|_| "Mon, Tue, Wed, Thu, Fri, Sat or Sun".into())
 }

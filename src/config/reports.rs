@@ -6,16 +6,16 @@ use chrono_tz::Tz;
 
 use super::cursor::Cursor;
 use super::keys::REPORT;
-use super::{Report, accounts, rules};
+use super::{ReportConfig, accounts, rules};
 use crate::domain::Name;
 
 /// Reads all reports; those with problems are left out.
-pub(super) fn reports(cursor: &Cursor<'_>, notifiers: &[Name], timezone: Tz) -> BTreeMap<Name, Report> {
+pub(super) fn reports(cursor: &Cursor<'_>, notifiers: &[Name], timezone: Tz) -> BTreeMap<Name, ReportConfig> {
     let reports = cursor.named("report").into_iter();
     reports.filter_map(|(name, cursor)| Some((name, report(&cursor, notifiers, timezone)?))).collect()
 }
 
-fn report(cursor: &Cursor<'_>, notifiers: &[Name], timezone: Tz) -> Option<Report> {
+fn report(cursor: &Cursor<'_>, notifiers: &[Name], timezone: Tz) -> Option<ReportConfig> {
     let section = cursor.section(REPORT)?;
     let schedule = section.required("schedule", "when the report comes, such as \"0 9 * * Mon\"");
     let schedule = schedule.and_then(|cursor| accounts::schedule(&cursor, timezone));
@@ -23,5 +23,5 @@ fn report(cursor: &Cursor<'_>, notifiers: &[Name], timezone: Tz) -> Option<Repor
         Some(cursor) => rules::notify(&cursor, notifiers),
         None => Some(notifiers.to_vec()),
     };
-    Some(Report { schedule: schedule?, notify: notify?.into_iter().collect() })
+    Some(ReportConfig { schedule: schedule?, notify: notify?.into_iter().collect() })
 }

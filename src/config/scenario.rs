@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::cursor::{Context, Cursor, Fault, Section};
+use super::cursor::{Cursor, LoadContext, Section, ValueError};
 use super::environment::Environment;
 use super::keys::{Key, Shape};
 use super::load::sort;
-use super::problem::{Problems, one_of};
+use super::problem::{ConfigProblems, one_of};
 use super::{Quota, accounts, values};
 use crate::domain::Name;
 use crate::domain::money::{Currency, parse_amount};
 use crate::sandbox::scenario::{
-    Credit, DepositPlan, DivisionPlan, DomainPlan, Fault as Outage, FaultKind, InvoicePlan, OrderPlan, Product,
-    RenewalPlan, Scenario, When,
+    ApiFault as Outage, ApiFaultKind, CreditLimit, DepositPlan, DepositTime, DivisionPlan, DomainPlan, InvoicePlan,
+    OrderPlan, ProductPlan, RenewalPlan, Scenario,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The longest scenario, and the longest history.
-const LONGEST: Duration = Duration::from_secs(3 * 366 * 24 * 3600);
+const MAX_SPAN: Duration = Duration::from_secs(3 * 366 * 24 * 3600);
 /// Deposits come no more often than this.
-const OFTENEST: Duration = Duration::from_secs(3600);
+const MIN_DEPOSIT_INTERVAL: Duration = Duration::from_secs(3600);
 /// The most orders of one line of a scenario: more would only cost time.
-const MOST_ORDERS: u32 = 1000;
+const MAX_ORDERS: u32 = 1000;
 
 const fn key(name: &'static str) -> Key {
     Key { name, shape: Shape::Scalar }
@@ -68,9 +68,9 @@ const INVOICE: &[Key] = &[key("on"), key("amount"), key("due_after"), key("paid_
 const FAULT: &[Key] = &[key("from"), key("for"), key("kind")];
 
 /// Reads a scenario's file; it is called by the file's name.
-pub fn load(path: &Path) -> Result<Scenario, Problems> {
+pub fn load(path: &Path) -> Result<Scenario, ConfigProblems> {
     let environment = Environment::new(std::iter::empty());
-    let ctx = Context { variables: false, ..Context::new(path, &environment) };
+    let ctx = LoadContext { variables: false, ..LoadContext::new(path, &environment) };
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let text = ctx.file(path, "a readable file with a scenario (lowtide sandbox --help names those that come with it)");
     let scenario = text.and_then(|(text, _)| decode(&ctx, &text, name));
@@ -78,20 +78,20 @@ pub fn load(path: &Path) -> Result<Scenario, Problems> {
 }
 
 /// Reads a scenario's text; problems are reported as of the file `name`.
-pub fn parse(name: &str, text: &str) -> Result<Scenario, Problems> {
+pub fn parse(name: &str, text: &str) -> Result<Scenario, ConfigProblems> {
     let environment = Environment::new(std::iter::empty());
-    let ctx = Context { variables: false, ..Context::new(Path::new(name), &environment) };
+    let ctx = LoadContext { variables: false, ..LoadContext::new(Path::new(name), &environment) };
     let scenario = decode(&ctx, text, name.to_owned());
     finish(ctx, scenario)
 }
 
-fn finish(ctx: Context<'_>, scenario: Option<Scenario>) -> Result<Scenario, Problems> {
+fn finish(ctx: LoadContext<'_>, scenario: Option<Scenario>) -> Result<Scenario, ConfigProblems> {
     let mut problems = ctx.problems.into_inner();
     sort(&mut problems);
-    scenario.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+    scenario.filter(|_| problems.is_empty()).ok_or(ConfigProblems(problems))
 }
 
-fn decode(ctx: &Context<'_>, text: &str, name: String) -> Option<Scenario> {
+fn decode(ctx: &LoadContext<'_>, text: &str, name: String) -> Option<Scenario> {
     let root = ctx.tree(text, "a scenario with divisions")?;
     let section = Cursor::root(ctx, &root).section(ROOT)?;
     let about = section.read("about", values::lines).unwrap_or_default();
@@ -130,21 +130,21 @@ fn division(name: &Name, cursor: &Cursor<'_>, ids: &mut BTreeSet<u64>) -> Option
     }
     let currency = or_default(&section, "currency", values::currency, Currency::parse("USD").ok()?);
     let balance = section.required("balance", "the balance at the start").and_then(|cursor| cursor.read(amount));
-    let credit = or_default(&section, "credit_limit", credit, Credit::Limit(Decimal::from(2000)));
+    let credit = or_default(&section, "credit_limit", credit, CreditLimit::Limit(Decimal::from(2000)));
     let orders = each(&section, "orders", ORDERS, |it| {
-        let (product, per_week) = (product(it), wanted(it, "per_week", "how many a week", per_week));
+        let (product, per_week) = (product(it), required(it, "per_week", "how many a week", per_week));
         Some(OrderPlan { product: product?, per_week: per_week? })
     });
     let renewals = each(&section, "renewals", RENEWALS, renewals);
     let added_domains = each(&section, "added_domains", DOMAINS, |it| {
         let (price, per_week) =
-            (wanted(it, "price", "its price", price), wanted(it, "per_week", "how many a week", per_week));
+            (required(it, "price", "its price", price), required(it, "per_week", "how many a week", per_week));
         Some(DomainPlan { price: price?, per_week: per_week? })
     });
     let deposits = each(&section, "deposits", DEPOSIT, deposit);
     let invoices = each(&section, "invoices", INVOICE, |it| {
-        let on = wanted(it, "on", "when it is written, counted from the start", offset);
-        let amount = wanted(it, "amount", "its amount", price);
+        let on = required(it, "on", "when it is written, counted from the start", offset);
+        let amount = required(it, "amount", "its amount", price);
         let due_after = or_default(it, "due_after", span, 30 * DAY);
         let paid_after = or_default(it, "paid_after", |text| offset(text).map(Some), None);
         Some(InvoicePlan { on: on?, amount: amount?, due_after: due_after?, paid_after: paid_after? })
@@ -164,19 +164,19 @@ fn division(name: &Name, cursor: &Cursor<'_>, ids: &mut BTreeSet<u64>) -> Option
     })
 }
 
-fn product(section: &Section<'_>) -> Option<Product> {
-    let name = wanted(section, "product", "the product's name", values::line);
-    let price = wanted(section, "price", "its price", price);
+fn product(section: &Section<'_>) -> Option<ProductPlan> {
+    let name = required(section, "product", "the product's name", values::line);
+    let price = required(section, "price", "its price", price);
     let years = or_default(section, "years", |text| number(text, 3).ok_or_else(|| "1, 2 or 3".into()), 1);
     let auto_renew = or_default(section, "auto_renew", values::boolean, false);
-    Some(Product { name: name?, price: price?, years: years?, auto_renew: auto_renew? })
+    Some(ProductPlan { name: name?, price: price?, years: years?, auto_renew: auto_renew? })
 }
 
 fn renewals(section: &Section<'_>) -> Option<RenewalPlan> {
     let product = product(section);
-    let count = wanted(section, "count", "how many", count);
-    let from = wanted(section, "from", "the earliest end of an order, counted from the start", offset);
-    let to = wanted(section, "to", "the latest end of an order, counted from the start", offset);
+    let count = required(section, "count", "how many", count);
+    let from = required(section, "from", "the earliest end of an order, counted from the start", offset);
+    let to = required(section, "to", "the latest end of an order, counted from the start", offset);
     let early = or_default(section, "early", offset, 14 * DAY);
     if let (Some(from), Some(to), Some(cursor)) = (from, to, section.get("to"))
         && to < from
@@ -184,9 +184,9 @@ fn renewals(section: &Section<'_>) -> Option<RenewalPlan> {
         cursor.refuse(cursor.shown(), "not before `from`");
     }
     if let (Some(product), Some(early), Some(cursor)) = (&product, early, section.get("early"))
-        && early >= product.lasts()
+        && early >= product.duration()
     {
-        let days = product.lasts().as_secs() / DAY.as_secs();
+        let days = product.duration().as_secs() / DAY.as_secs();
         cursor.refuse(cursor.shown(), format!("less than the {days} days that an order lasts (`years`)"));
     }
     Some(RenewalPlan { product: product?, count: count?, from: from?, to: to?, early: early? })
@@ -195,20 +195,22 @@ fn renewals(section: &Section<'_>) -> Option<RenewalPlan> {
 fn deposit(section: &Section<'_>) -> Option<DepositPlan> {
     let on = match (section.get("on"), section.get("ago")) {
         (Some(_), Some(_)) => None, // reported with the section
-        (None, Some(ago)) => ago.read(offset).map(When::Ago),
-        _ => wanted(section, "on", "when it comes, counted from the start (or `ago`)", offset).map(When::After),
+        (None, Some(ago)) => ago.read(offset).map(DepositTime::Ago),
+        _ => {
+            required(section, "on", "when it comes, counted from the start (or `ago`)", offset).map(DepositTime::After)
+        }
     };
-    let amount = wanted(section, "amount", "its amount", price);
+    let amount = required(section, "amount", "its amount", price);
     let every = or_default(section, "every", |text| period(text).map(Some), None);
     let expires_after = or_default(section, "expires_after", |text| span(text).map(Some), None);
     Some(DepositPlan { on: on?, amount: amount?, every: every?, expires_after: expires_after? })
 }
 
 fn fault(section: &Section<'_>) -> Option<Outage> {
-    let from = wanted(section, "from", "when it begins, counted from the start", offset);
-    let length = wanted(section, "for", "how long it lasts", span);
-    let kinds = one_of(FaultKind::ALL.iter().map(|(word, _)| *word));
-    let kind = wanted(section, "kind", &kinds, values::choice(&FaultKind::ALL));
+    let from = required(section, "from", "when it begins, counted from the start", offset);
+    let length = required(section, "for", "how long it lasts", span);
+    let kinds = one_of(ApiFaultKind::ALL.iter().map(|(word, _)| *word));
+    let kind = required(section, "kind", &kinds, values::choice(&ApiFaultKind::ALL));
     Some(Outage { from: from?, length: length?, kind: kind? })
 }
 
@@ -225,30 +227,43 @@ fn each<T>(
 }
 
 /// A key that must be there.
-fn wanted<T>(section: &Section<'_>, name: &str, expected: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
+fn required<T>(
+    section: &Section<'_>,
+    name: &str,
+    expected: &str,
+    parse: impl Fn(&str) -> Result<T, ValueError>,
+) -> Option<T> {
     section.required(name, expected)?.read(parse)
 }
 
 /// A key that need not be there; `None` if it is and is wrong.
-fn or_default<T>(section: &Section<'_>, name: &str, parse: impl Fn(&str) -> Result<T, Fault>, default: T) -> Option<T> {
+fn or_default<T>(
+    section: &Section<'_>,
+    name: &str,
+    parse: impl Fn(&str) -> Result<T, ValueError>,
+    default: T,
+) -> Option<T> {
     match section.get(name) {
         Some(cursor) => cursor.read(parse),
         None => Some(default),
     }
 }
 
-fn offset(text: &str) -> Result<Duration, Fault> {
+fn offset(text: &str) -> Result<Duration, ValueError> {
     let duration = values::duration(text)?;
-    if duration > LONGEST { Err("a duration of at most three years".into()) } else { Ok(duration) }
+    if duration > MAX_SPAN { Err("a duration of at most three years".into()) } else { Ok(duration) }
 }
 
-fn span(text: &str) -> Result<Duration, Fault> {
+fn span(text: &str) -> Result<Duration, ValueError> {
     let duration = values::pause(text)?;
-    if duration > LONGEST { Err("a duration of at most three years".into()) } else { Ok(duration) }
+    if duration > MAX_SPAN { Err("a duration of at most three years".into()) } else { Ok(duration) }
 }
 
-fn period(text: &str) -> Result<Duration, Fault> {
-    span(text).ok().filter(|period| *period >= OFTENEST).ok_or_else(|| "a duration from 1h to three years".into())
+fn period(text: &str) -> Result<Duration, ValueError> {
+    span(text)
+        .ok()
+        .filter(|period| *period >= MIN_DEPOSIT_INTERVAL)
+        .ok_or_else(|| "a duration from 1h to three years".into())
 }
 
 fn number(text: &str, most: u32) -> Option<u32> {
@@ -256,39 +271,39 @@ fn number(text: &str, most: u32) -> Option<u32> {
     text.parse().ok().filter(|number| digits && (1..=most).contains(number))
 }
 
-fn count(text: &str) -> Result<u32, Fault> {
-    number(text, MOST_ORDERS).ok_or_else(|| format!("a whole number from 1 to {MOST_ORDERS}").into())
+fn count(text: &str) -> Result<u32, ValueError> {
+    number(text, MAX_ORDERS).ok_or_else(|| format!("a whole number from 1 to {MAX_ORDERS}").into())
 }
 
-fn per_week(text: &str) -> Result<Decimal, Fault> {
-    let most = Decimal::from(MOST_ORDERS);
+fn per_week(text: &str) -> Result<Decimal, ValueError> {
+    let most = Decimal::from(MAX_ORDERS);
     let rate = parse_amount(text).ok().filter(|rate| *rate > Decimal::ZERO && *rate <= most && rate.scale() <= 2);
     rate.ok_or_else(|| {
-        format!("a number above 0 and at most {MOST_ORDERS}, such as 3 or 0.3, with at most 2 digits after the point")
+        format!("a number above 0 and at most {MAX_ORDERS}, such as 3 or 0.3, with at most 2 digits after the point")
             .into()
     })
 }
 
 /// An amount as the API writes it: with at most two decimals.
-fn cents(text: &str, wanted: impl Fn(&Decimal) -> bool, expected: &str) -> Result<Decimal, Fault> {
-    let amount = parse_amount(text).ok().filter(|amount| amount.scale() <= 2 && wanted(amount));
+fn cents(text: &str, accepts: impl Fn(&Decimal) -> bool, expected: &str) -> Result<Decimal, ValueError> {
+    let amount = parse_amount(text).ok().filter(|amount| amount.scale() <= 2 && accepts(amount));
     amount.ok_or_else(|| format!("{expected}, with at most 18 digits before the point and 2 after it").into())
 }
 
-fn amount(text: &str) -> Result<Decimal, Fault> {
+fn amount(text: &str) -> Result<Decimal, ValueError> {
     cents(text, |_| true, "an amount such as 2000 or -569.95")
 }
 
-fn price(text: &str) -> Result<Decimal, Fault> {
+fn price(text: &str) -> Result<Decimal, ValueError> {
     cents(text, |amount| *amount > Decimal::ZERO, "an amount above 0, such as 218 or 399.50")
 }
 
-fn credit(text: &str) -> Result<Credit, Fault> {
+fn credit(text: &str) -> Result<CreditLimit, ValueError> {
     if text == "unlimited" {
-        return Ok(Credit::Unlimited);
+        return Ok(CreditLimit::Unlimited);
     }
     let limit = cents(text, |limit| *limit >= Decimal::ZERO, "unlimited, or an amount such as 2000");
-    limit.map(Credit::Limit)
+    limit.map(CreditLimit::Limit)
 }
 
 #[cfg(test)]
@@ -326,13 +341,13 @@ mod tests {
         for early in ["0s", "364d", "729d, years: 2"] {
             parse("mine.yaml", &text(early)).unwrap_or_else(|problems| panic!("{problems}"));
         }
-        for (early, said) in [
+        for (early, expected) in [
             ("365d", "found `365d`, expected less than the 365 days that an order lasts (`years`)"),
             ("500d", "found `500d`, expected less than the 365 days"),
             ("730d, years: 2", "found `730d`, expected less than the 730 days"),
         ] {
             let problems = parse("mine.yaml", &text(early)).unwrap_err().to_string();
-            assert!(problems.contains(said), "{problems}");
+            assert!(problems.contains(expected), "{problems}");
         }
     }
 
@@ -348,15 +363,15 @@ mod tests {
             assert_eq!(scenario.divisions[0].orders[0].per_week, parse_amount(rate).unwrap());
         }
         for rate in ["0", "-1", "0.001", "1000.01", "1/3", "1e2"] {
-            let said = parse("mine.yaml", &text(rate, "1")).unwrap_err().to_string();
-            assert!(said.contains("such as 3 or 0.3"), "{rate}: {said}");
+            let message = parse("mine.yaml", &text(rate, "1")).unwrap_err().to_string();
+            assert!(message.contains("such as 3 or 0.3"), "{rate}: {message}");
         }
-        let said = parse("mine.yaml", &text("1", "0.3")).unwrap_err().to_string();
-        assert!(said.contains("found `0.3`, expected a whole number from 1 to 1000"), "{said}");
+        let message = parse("mine.yaml", &text("1", "0.3")).unwrap_err().to_string();
+        assert!(message.contains("found `0.3`, expected a whole number from 1 to 1000"), "{message}");
     }
 
     #[test]
-    fn a_wrong_scenario_is_refused_like_a_wrong_configuration_with_every_problem_at_once() {
+    fn all_problems_of_a_scenario_are_reported_at_once() {
         let text = "length: 0s\nfautls: []\ndivisions:\n  Main:\n    id: 1\n    balance: 1,000\n    orders:\n      - { product: X, price: -5, per_week: lots }\n    deposits:\n      - { on: 3d, ago: 1d, amount: 5 }\n  Other: { id: 1, balance: 5, credit_limit: none }\nfaults:\n  - { from: 1d, for: 2h, kind: maintainance }\n";
         let problems = parse("mine.yaml", text).unwrap_err();
         insta::assert_snapshot!(problems, @r#"

@@ -13,7 +13,7 @@ use crate::domain::rule::Metric;
 
 /// What a scalar, or an item of a list, looks like.
 #[derive(Clone, Copy)]
-enum Looks {
+enum ValueFormat {
     /// Any text.
     Text,
     /// `every 15m` or a crontab.
@@ -48,13 +48,13 @@ enum Looks {
     Tls,
 }
 
-use Looks::{
+use ValueFormat::{
     Boolean, Bound, Confidence, Division, Duration, DurationOrNever, Level, Metric as OfMetric, NotifierType, Port,
     Quota, Region, Schedule, Text, Tls, Web,
 };
 
 /// Path without chosen names, look, purpose. What stands below `critical` is what stands below `warning`.
-const DETAILS: &[(&str, Looks, &str)] = &[
+const DETAILS: &[(&str, ValueFormat, &str)] = &[
     (
         "schedule",
         Schedule,
@@ -248,10 +248,10 @@ fn pairs(row: &'static [&'static str]) -> impl Iterator<Item = [&'static str; 2]
 
 fn value(shape: Shape, path: &str) -> Value {
     let detail = DETAILS.iter().find(|(at, ..)| *at == path);
-    let item = |looks: Option<Looks>| looks.map_or_else(anything, look);
-    let items = || json!({ "type": "array", "minItems": 1, "items": item(detail.map(|(_, looks, _)| *looks)) });
+    let item = |format: Option<ValueFormat>| format.map_or_else(anything, format_schema);
+    let items = || json!({ "type": "array", "minItems": 1, "items": item(detail.map(|(_, format, _)| *format)) });
     let mut schema = match shape {
-        Shape::Scalar => item(detail.map(|(_, looks, _)| *looks)),
+        Shape::Scalar => item(detail.map(|(_, format, _)| *format)),
         Shape::List => items(),
         Shape::WordOrList(word) => json!({ "anyOf": [one_of(&[word]), items()] }),
         Shape::Map(keys) => section(keys, path),
@@ -316,10 +316,10 @@ fn anything() -> Value {
 }
 
 /// A scalar. Whatever it is, a variable of the environment may stand for it or for a part of it.
-fn look(looks: Looks) -> Value {
+fn format_schema(format: ValueFormat) -> Value {
     let text = |pattern: &str| json!({ "type": "string", "pattern": format!("^(?:{pattern})$|\\$\\{{") });
     let duration = "0|[0-9]+[smhdw]";
-    match looks {
+    match format {
         Text => anything(),
         Schedule => text(r"\s*every\s+[0-9]+[smhdw]\s*|\s*\S+(?:\s+\S+){4,5}\s*"),
         Duration => json!({ "anyOf": [{ "const": 0 }, text(duration)] }),

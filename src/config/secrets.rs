@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::cursor::{Cursor, Fault, Section};
-use super::files::FileFault;
+use super::cursor::{Cursor, Section, ValueError};
+use super::files::ConfigFileError;
 use super::problem::quoted;
-use super::{Connection, files, values};
+use super::{ConnectionOptions, files, values};
 use crate::util::secret::{Secret, looks_random};
 
 /// The secret under `key`, or in the file that `file_key` names. Whatever is found is remembered for the redactor, and
@@ -16,7 +16,7 @@ pub(super) fn secret(
     key: &str,
     file_key: &str,
     required: bool,
-    check: impl Fn(&str) -> Result<(), Fault>,
+    check: impl Fn(&str) -> Result<(), ValueError>,
 ) -> Option<Secret> {
     let (direct, file) = (section.get(key), section.get(file_key));
     if direct.is_none() && file.is_none() && required {
@@ -32,7 +32,7 @@ pub(super) fn secret(
 }
 
 /// The secret that stands here, whatever its key is called.
-pub(super) fn value(cursor: &Cursor<'_>, check: impl Fn(&str) -> Result<(), Fault>) -> Option<Secret> {
+pub(super) fn value(cursor: &Cursor<'_>, check: impl Fn(&str) -> Result<(), ValueError>) -> Option<Secret> {
     let secret = checked(inline(cursor)?, cursor, check)?;
     // `Bearer …`, `Basic …`: what stands behind the scheme is a secret by itself.
     if let Some((_, bare)) = secret.expose().split_once(' ')
@@ -44,14 +44,14 @@ pub(super) fn value(cursor: &Cursor<'_>, check: impl Fn(&str) -> Result<(), Faul
     Some(secret)
 }
 
-fn checked(text: String, cursor: &Cursor<'_>, check: impl Fn(&str) -> Result<(), Fault>) -> Option<Secret> {
+fn checked(text: String, cursor: &Cursor<'_>, check: impl Fn(&str) -> Result<(), ValueError>) -> Option<Secret> {
     let secret = Secret::new(text);
     cursor.ctx.secrets.borrow_mut().push(secret.clone());
     match check(secret.expose()) {
         Ok(()) => Some(secret),
-        Err(fault) => {
-            let found = fault.found.unwrap_or_else(|| "a value that is not shown".to_owned());
-            cursor.refuse(found, fault.expected);
+        Err(error) => {
+            let found = error.found.unwrap_or_else(|| "a value that is not shown".to_owned());
+            cursor.refuse(found, error.expected);
             None
         }
     }
@@ -72,19 +72,19 @@ fn inline(cursor: &Cursor<'_>) -> Option<String> {
 fn content(cursor: &Cursor<'_>) -> Option<String> {
     let path = cursor.ctx.folder.join(cursor.read(values::line)?);
     let read = files::secret(&path);
-    let held = read.as_ref().unwrap_or_else(|fault| &fault.found);
+    let held = read.as_ref().unwrap_or_else(|error| &error.found);
     cursor.ctx.sources.borrow_mut().note(&path, held.as_bytes());
-    read.map_err(|fault| refuse_file(cursor, &path, fault)).ok()
+    read.map_err(|error| refuse_file(cursor, &path, error)).ok()
 }
 
 /// Names the file; as the source does where that has variables, one of which may hold the secret by mistake.
-fn refuse_file(cursor: &Cursor<'_>, path: &Path, fault: FileFault) {
+fn refuse_file(cursor: &Cursor<'_>, path: &Path, error: ConfigFileError) {
     let name = if cursor.is_interpolated() { cursor.shown() } else { quoted(&path.display().to_string()) };
-    cursor.refuse(format!("{} ({name})", fault.found), fault.expected);
+    cursor.refuse(format!("{} ({name})", error.found), error.expected);
 }
 
 /// An API key travels in a header.
-pub(super) fn header_value(text: &str) -> Result<(), Fault> {
+pub(super) fn header_value(text: &str) -> Result<(), ValueError> {
     if text.bytes().all(|b| (b' '..=b'~').contains(&b)) && text.trim() == text {
         return Ok(());
     }
@@ -97,16 +97,16 @@ pub(super) fn allow_insecure(section: &Section<'_>) -> bool {
 }
 
 /// `timeout` and `ca_file`.
-pub(super) fn connection(section: &Section<'_>) -> Connection {
+pub(super) fn connection(section: &Section<'_>) -> ConnectionOptions {
     let timeout = section.read("timeout", values::pause).unwrap_or(Duration::from_secs(10));
-    Connection { timeout, ca_pem: ca_pem(section) }
+    ConnectionOptions { timeout, ca_pem: ca_pem(section) }
 }
 
 fn ca_pem(section: &Section<'_>) -> Option<Vec<u8>> {
     let cursor = section.get("ca_file")?;
     let path = cursor.ctx.folder.join(cursor.read(values::line)?);
     let read = files::certificates(&path);
-    let held = read.as_ref().map_or_else(|fault| fault.found.as_bytes(), Vec::as_slice);
+    let held = read.as_ref().map_or_else(|error| error.found.as_bytes(), Vec::as_slice);
     cursor.ctx.sources.borrow_mut().note(&path, held);
-    read.map_err(|fault| refuse_file(&cursor, &path, fault)).ok()
+    read.map_err(|error| refuse_file(&cursor, &path, error)).ok()
 }

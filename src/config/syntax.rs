@@ -2,51 +2,51 @@
 //!
 //! Nothing of the text itself is shown: any part of it may be a secret.
 
-use super::tree::Flaw;
+use super::tree::YamlError;
 
 /// Line and column, both from 1.
-type Place = (usize, usize);
+type TextPosition = (usize, usize);
 
 /// A text that cannot be parsed.
-struct Broken<'a> {
+struct BrokenYaml<'a> {
     lines: Vec<&'a str>,
     /// Where the parser gave up.
-    at: Place,
+    at: TextPosition,
     /// The parser's words.
-    said: &'a str,
+    message: &'a str,
     /// The innermost `{` or `[` that is still open there.
-    bracket: Option<(char, Place)>,
+    bracket: Option<(char, TextPosition)>,
 }
 
 /// What is wrong with a text that the parser gave up at this place. `opened` are the places of the maps and lists that were
 /// not yet complete, the innermost last.
 pub(super) fn explain<'a>(
     text: &'a str,
-    at: Place,
-    said: &'a str,
-    opened: impl DoubleEndedIterator<Item = Place>,
-) -> Flaw {
+    at: TextPosition,
+    message: &'a str,
+    opened: impl DoubleEndedIterator<Item = TextPosition>,
+) -> YamlError {
     let lines: Vec<&str> = text.lines().collect();
-    let bracket = |(line, column): Place| {
+    let bracket = |(line, column): TextPosition| {
         let c = lines.get(line.checked_sub(1)?)?.chars().nth(column.checked_sub(1)?)?;
         matches!(c, '{' | '[').then_some((c, (line, column)))
     };
     let bracket = opened.rev().find_map(bracket);
-    let broken = Broken { at, said, bracket, lines };
-    let known: [fn(&Broken<'a>) -> Option<Flaw>; 9] = [
-        Broken::tab,
-        Broken::open_quote,
-        Broken::text_after_quote,
-        Broken::variable_in_brackets,
-        Broken::open_bracket,
-        Broken::key_without_colon,
-        Broken::value_with_colon,
-        Broken::indentation,
-        Broken::special_character,
+    let broken = BrokenYaml { at, message, bracket, lines };
+    let known: [fn(&BrokenYaml<'a>) -> Option<YamlError>; 9] = [
+        BrokenYaml::tab,
+        BrokenYaml::open_quote,
+        BrokenYaml::text_after_quote,
+        BrokenYaml::variable_in_brackets,
+        BrokenYaml::open_bracket,
+        BrokenYaml::key_without_colon,
+        BrokenYaml::value_with_colon,
+        BrokenYaml::indentation,
+        BrokenYaml::special_character,
     ];
     known.iter().find_map(|explanation| explanation(&broken)).unwrap_or_else(|| {
-        let found = format!("broken YAML ({})", super::problem::printable(said));
-        Flaw::new(at, found, "valid YAML")
+        let found = format!("broken YAML ({})", super::problem::printable(message));
+        YamlError::new(at, found, "valid YAML")
     })
 }
 
@@ -81,7 +81,7 @@ pub(super) fn typographic_quote(text: &str) -> Option<&'static str> {
     typographic.then_some("YAML knows only the straight quotes \" and '")
 }
 
-impl Broken<'_> {
+impl BrokenYaml<'_> {
     fn line(&self, number: usize) -> &str {
         self.lines.get(number.saturating_sub(1)).copied().unwrap_or_default()
     }
@@ -93,18 +93,18 @@ impl Broken<'_> {
     }
 
     /// Where the content of a line begins.
-    fn start(&self, number: usize) -> Place {
+    fn start(&self, number: usize) -> TextPosition {
         (number, self.line(number).chars().take_while(|c| c.is_whitespace()).count() + 1)
     }
 
     /// A tab in the indentation, perhaps of a later line, or between a colon and its value.
-    fn tab(&self) -> Option<Flaw> {
-        if self.said.contains("must be followed by a valid YAML whitespace") {
+    fn tab(&self) -> Option<YamlError> {
+        if self.message.contains("must be followed by a valid YAML whitespace") {
             let before = self.line(self.at.0).split_once(":\t")?.0;
             let place = (self.at.0, before.chars().count() + 2);
-            return Some(Flaw::new(place, "a tab after the colon", "a space"));
+            return Some(YamlError::new(place, "a tab after the colon", "a space"));
         }
-        if !self.said.contains("tab") {
+        if !self.message.contains("tab") {
             return None;
         }
         let tab = |number: &usize| {
@@ -112,41 +112,41 @@ impl Broken<'_> {
             Some((indentation.find('\t').filter(|_| !content.is_empty())?, *number))
         };
         let (at, number) = (self.at.0..=self.lines.len()).find_map(|number| tab(&number))?;
-        Some(Flaw::new((number, at + 1), "a tab in the indentation", "spaces: YAML does not take tabs there"))
+        Some(YamlError::new((number, at + 1), "a tab in the indentation", "spaces: YAML does not take tabs there"))
     }
 
     /// A quote that is closed nowhere, or lines below that are not part of the value.
-    fn open_quote(&self) -> Option<Flaw> {
-        let said = ["invalid indentation in quoted scalar", "quoted scalar, found unexpected"];
-        said.iter().any(|it| self.said.contains(it)).then(|| {
+    fn open_quote(&self) -> Option<YamlError> {
+        let messages = ["invalid indentation in quoted scalar", "quoted scalar, found unexpected"];
+        messages.iter().any(|it| self.message.contains(it)).then(|| {
             let expected =
                 "the same quote at the end of the value (a text of several lines is indented in each of them)";
-            Flaw::new(self.at, "a quote that is not closed", expected)
+            YamlError::new(self.at, "a quote that is not closed", expected)
         })
     }
 
     /// A quote within quotes.
-    fn text_after_quote(&self) -> Option<Flaw> {
-        self.said.contains("invalid trailing content after").then(|| {
+    fn text_after_quote(&self) -> Option<YamlError> {
+        self.message.contains("invalid trailing content after").then(|| {
             let expected =
                 "nothing there: inside '…' an apostrophe is written twice (''), inside \"…\" a quote is written \\\"";
-            Flaw::new(self.at, "text after the closing quote", expected)
+            YamlError::new(self.at, "text after the closing quote", expected)
         })
     }
 
     /// The braces of `${NAME}` are YAML's own inside `{ }` and `[ ]`.
-    fn variable_in_brackets(&self) -> Option<Flaw> {
+    fn variable_in_brackets(&self) -> Option<YamlError> {
         (self.bracket.is_some() && self.line(self.at.0).contains("${")).then(|| {
-            let found = format!("broken YAML ({})", super::problem::printable(self.said));
+            let found = format!("broken YAML ({})", super::problem::printable(self.message));
             let expected = "valid YAML: inside { } and [ ], a value with ${NAME} stands in quotes: \"${NAME}\"";
-            Flaw::new(self.at, found, expected)
+            YamlError::new(self.at, found, expected)
         })
     }
 
     /// A bracket too few or too many.
-    fn open_bracket(&self) -> Option<Flaw> {
-        if self.said == "misplaced bracket" {
-            return Some(Flaw::new(
+    fn open_bracket(&self) -> Option<YamlError> {
+        if self.message == "misplaced bracket" {
+            return Some(YamlError::new(
                 self.at,
                 "a bracket that closes nothing",
                 "as many closing brackets as opening ones",
@@ -155,12 +155,12 @@ impl Broken<'_> {
         let (bracket, place) =
             self.bracket.filter(|(_, (line, _))| *line < self.at.0 || self.at.0 > self.lines.len())?;
         let closing = if bracket == '{' { "`}` at the end of the map" } else { "`]` at the end of the list" };
-        Some(Flaw::new(place, format!("`{bracket}` that is not closed"), closing))
+        Some(YamlError::new(place, format!("`{bracket}` that is not closed"), closing))
     }
 
     /// A line that is no `key: value` is noticed only in the next one.
-    fn key_without_colon(&self) -> Option<Flaw> {
-        let number = match self.said {
+    fn key_without_colon(&self) -> Option<YamlError> {
+        let number = match self.message {
             "simple key expect ':'" => self.line_before(self.at.0)?,
             "mapping values are not allowed in this context" => {
                 let before = self.line_before(self.at.0)?;
@@ -172,50 +172,50 @@ impl Broken<'_> {
         let line = self.line(number).trim_start();
         let item = line.strip_prefix("- ").unwrap_or(line);
         let (found, expected) = forgotten(item).unwrap_or(WITHOUT_COLON);
-        Some(Flaw::new(self.start(number), found, expected))
+        Some(YamlError::new(self.start(number), found, expected))
     }
 
     /// A value that YAML takes for another key.
-    fn value_with_colon(&self) -> Option<Flaw> {
-        let second = self.said == "mapping values are not allowed in this context" && has_colon(&self.before());
+    fn value_with_colon(&self) -> Option<YamlError> {
+        let second = self.message == "mapping values are not allowed in this context" && has_colon(&self.before());
         second.then(|| {
             let value = self.before().split_once(": ").map(|(_, value)| typographic_quote(value));
             let expected = match value.flatten() {
                 Some(known) => format!("quotes around the value ({known})"),
                 None => "quotes around a value that has a colon and a space in it".to_owned(),
             };
-            Flaw::new(self.at, "a second colon in one line", &expected)
+            YamlError::new(self.at, "a second colon in one line", &expected)
         })
     }
 
     /// A line that belongs to no section.
-    fn indentation(&self) -> Option<Flaw> {
+    fn indentation(&self) -> Option<YamlError> {
         let place = self.start(self.at.0);
-        if self.said == "mapping values are not allowed in this context" {
+        if self.message == "mapping values are not allowed in this context" {
             let expected = "the indentation of the keys above: the line before has its value already";
-            return Some(Flaw::new(place, "a line with more indentation than it may have", expected));
+            return Some(YamlError::new(place, "a line with more indentation than it may have", expected));
         }
-        if self.said.contains("did not find expected '-' indicator") {
+        if self.message.contains("did not find expected '-' indicator") {
             let expected = "`- ` before each item, and less indentation where the list is over";
-            return Some(Flaw::new(self.at, "a line without `- ` in a list", expected));
+            return Some(YamlError::new(self.at, "a line without `- ` in a list", expected));
         }
-        let unfit = self.said == "while parsing a block mapping, did not find expected key" && self.at == place;
+        let unfit = self.message == "while parsing a block mapping, did not find expected key" && self.at == place;
         unfit.then(|| {
             let expected = "the same indentation as the other keys of its section";
-            Flaw::new(place, "a line whose indentation fits no section above it", expected)
+            YamlError::new(place, "a line whose indentation fits no section above it", expected)
         })
     }
 
     /// A value that begins with a character of YAML's own.
-    fn special_character(&self) -> Option<Flaw> {
+    fn special_character(&self) -> Option<YamlError> {
         let c = self.line(self.at.0).chars().nth(self.at.1.saturating_sub(1))?;
-        if self.said.contains("unexpected character") {
+        if self.message.contains("unexpected character") {
             let found = format!("a value that begins with `{c}`");
-            return Some(Flaw::new(self.at, found, "quotes around a value that begins with this character"));
+            return Some(YamlError::new(self.at, found, "quotes around a value that begins with this character"));
         }
-        self.said.contains("found unknown anchor").then(|| {
+        self.message.contains("found unknown anchor").then(|| {
             let expected = "quotes around a value that begins with `*`, as in \"*/15 * * * *\"";
-            Flaw::new(self.at, "`*` before a name that no anchor (`&name`) has", expected)
+            YamlError::new(self.at, "`*` before a name that no anchor (`&name`) has", expected)
         })
     }
 

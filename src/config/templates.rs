@@ -1,9 +1,9 @@
 //! `template` of a notifier: its own texts, each tried before it is ever needed.
 
-use super::cursor::{Fault, Section};
+use super::cursor::{Section, ValueError};
 use super::keys::TEMPLATE;
 use super::values;
-use crate::notify::message::template::{Part, Templates};
+use crate::notify::message::template::{TemplatePart, Templates};
 
 /// Reads a notifier's own texts. `None` after reporting what is wrong with one of them.
 pub(super) fn templates(notifier: &Section<'_>) -> Option<Templates> {
@@ -13,9 +13,9 @@ pub(super) fn templates(notifier: &Section<'_>) -> Option<Templates> {
     let slack = |text: &str| text == "slack";
     let of_slack = notifier.at.peek("type").and_then(|cursor| Some(slack(&cursor.expanded("a type")?.0)));
     let mut good = true;
-    for (part, name) in Part::ALL {
+    for (part, name) in TemplatePart::ALL {
         let Some(text) = section.get(name) else { continue };
-        if of_slack.is_some_and(|of_slack| of_slack != (part == Part::Slack)) {
+        if of_slack.is_some_and(|of_slack| of_slack != (part == TemplatePart::Slack)) {
             let expected = if of_slack == Some(true) { "only `slack`" } else { "only `subject`, `text` and `html`" };
             section.refuse_keys(&[name], &format!("{expected} for a notifier of this type"));
             good = false;
@@ -23,10 +23,10 @@ pub(super) fn templates(notifier: &Section<'_>) -> Option<Templates> {
         }
         let add = |text: &str| {
             let text = values::lines(text)?;
-            let tried = Templates::default().add(part, &text);
-            tried.map(|()| text).map_err(|error| {
+            let added = Templates::default().add(part, &text);
+            added.map(|()| text).map_err(|error| {
                 let found = Some(format!("a template that fails: {error}"));
-                Fault { found, ..Fault::from("a text over the variables of docs/templates.md") }
+                ValueError { found, ..ValueError::from("a text over the variables of docs/templates.md") }
             })
         };
         // It was tried above, so adding it cannot fail.

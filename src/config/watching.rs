@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::cursor::{Cursor, Fault, Section};
+use super::cursor::{Cursor, Section, ValueError};
 use super::keys::{HEARTBEAT, HTTP};
 use super::{Heartbeat, Http, secrets, values};
 
@@ -44,12 +44,12 @@ fn every(section: &Section<'_>) -> Option<Duration> {
     section.get("every").map_or(Some(EVERY), |cursor| cursor.read(values::pause))
 }
 
-fn address(text: &str) -> Result<SocketAddr, Fault> {
+fn address(text: &str) -> Result<SocketAddr, ValueError> {
     text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:9095 or [::1]:9095".into())
 }
 
 /// A token travels in a header.
-fn bearer(text: &str) -> Result<(), Fault> {
+fn bearer(text: &str) -> Result<(), ValueError> {
     if text.bytes().all(|b| b.is_ascii_graphic()) {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::money::{Currency, Funds, Money};
+use super::money::{AvailableFunds, Currency, Money};
 use super::rule::Metric;
 
 /// A field that the response had, but not in a form that can be read.
@@ -22,42 +22,42 @@ pub struct FieldProblem {
 
 /// One field of the response: its value, or why there is none; boxed, because thousands of readings are kept and hardly one
 /// has a problem.
-pub type Field<T> = Result<T, Box<FieldProblem>>;
+pub type BalanceField<T> = Result<T, Box<FieldProblem>>;
 
 /// One `GET /finance/balance`, field by field, already parsed but not yet judged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Balance {
     /// Currency of every amount.
-    pub currency: Field<Currency>,
+    pub currency: BalanceField<Currency>,
     /// The prepaid balance; may be negative.
-    pub balance: Field<Decimal>,
+    pub balance: BalanceField<Decimal>,
     /// Owed for unpaid invoices. An absent field is 0 (the API got it later).
-    pub unpaid_invoices: Field<Decimal>,
+    pub unpaid_invoices: BalanceField<Decimal>,
     /// Owed by the account's other divisions. An absent field is 0 (the API got it later).
-    pub used_credit: Field<Decimal>,
+    pub used_credit: BalanceField<Decimal>,
     /// How far the balance may go below zero; `None` if the response does not say.
-    pub credit_limit: Field<Option<Decimal>>,
+    pub credit_limit: BalanceField<Option<Decimal>>,
     /// `unlimited_negative_balance`: the balance may go below zero without limit.
-    pub unlimited: Field<bool>,
+    pub unlimited: BalanceField<bool>,
     /// `total_available_funds` as reported; compared, and used only where the limit is missing.
-    pub reported_total: Field<Option<Decimal>>,
+    pub reported_total: BalanceField<Option<Decimal>>,
 }
 
 /// Whether what made a reading impossible can go away without anybody doing something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outlook {
+pub enum Persistence {
     /// It may heal by itself: no connection, a time-out, 429, 5xx, a body that makes no sense.
-    MayHeal,
+    Transient,
     /// Somebody has to act: a 3xx, any other 4xx, a currency mismatch.
-    NeedsAction,
+    Permanent,
 }
 
 /// Why there is no reading. The reason is a sentence for people, free of secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreadable {
     /// Whether it can heal by itself.
-    pub outlook: Outlook,
+    pub persistence: Persistence,
     /// What failed and why, for people.
     pub reason: String,
 }
@@ -81,29 +81,29 @@ pub enum Reading {
 
 /// Something about a response that is worth telling once, though the reading is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
+pub enum BalanceAnomaly {
     /// The reported total is not what the formula gives; the formula counts.
-    TotalDiffers {
+    ReportedTotalDiffers {
         /// `total_available_funds`.
         reported: Money,
         /// What the formula gives.
         computed: Money,
     },
     /// The limit is missing and the account is not unlimited: the reported total stands in for the formula.
-    TotalUsed {
+    ReportedTotalUsed {
         /// `total_available_funds`.
         reported: Money,
     },
 }
 
-impl std::fmt::Display for Note {
+impl std::fmt::Display for BalanceAnomaly {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Note::TotalDiffers { reported, computed } => write!(
+            BalanceAnomaly::ReportedTotalDiffers { reported, computed } => write!(
                 f,
                 "CertCentral reports {reported} of total available funds, the formula gives {computed}; rules see the formula's result"
             ),
-            Note::TotalUsed { reported } => {
+            BalanceAnomaly::ReportedTotalUsed { reported } => {
                 write!(f, "CertCentral reports no credit limit; its own total of {reported} is used as it is")
             }
         }
@@ -140,9 +140,9 @@ fn available(balance: Decimal, limit: Decimal, unpaid: Decimal, used: Decimal) -
 
 impl Balance {
     /// Available funds by the formula, or as reported where the response names no credit limit.
-    pub fn available_funds(&self) -> Field<Funds> {
+    pub fn available_funds(&self) -> BalanceField<AvailableFunds> {
         if self.unlimited.clone()? {
-            return Ok(Funds::Unlimited);
+            return Ok(AvailableFunds::Unlimited);
         }
         let currency = self.currency.clone()?;
         let amount = match self.computed()? {
@@ -154,7 +154,7 @@ impl Balance {
                     .to_owned(),
             })?,
         };
-        Ok(Funds::Limited(Money::new(amount, currency)))
+        Ok(AvailableFunds::Limited(Money::new(amount, currency)))
     }
 
     /// The reading of a metric, as far as a balance alone tells it.
@@ -169,20 +169,24 @@ impl Balance {
             Metric::UsedCredit => self.money(&self.used_credit),
         };
         match funds {
-            Ok(Funds::Limited(money)) => Reading::Amount(money),
-            Ok(Funds::Unlimited) => Reading::Unlimited,
-            Err(problem) => Reading::Unreadable(Unreadable { outlook: Outlook::MayHeal, reason: problem.to_string() }),
+            Ok(AvailableFunds::Limited(money)) => Reading::Amount(money),
+            Ok(AvailableFunds::Unlimited) => Reading::Unlimited,
+            Err(problem) => {
+                Reading::Unreadable(Unreadable { persistence: Persistence::Transient, reason: problem.to_string() })
+            }
         }
     }
 
     /// What is odd about a response that can be read.
-    pub fn note(&self) -> Option<Note> {
+    pub fn anomaly(&self) -> Option<BalanceAnomaly> {
         let (Ok(currency), Ok(false)) = (&self.currency, &self.unlimited) else { return None };
         let reported = Money::new(self.reported_total.clone().ok()??, *currency);
         match self.computed().ok()? {
             Some(amount) if amount == reported.amount => None,
-            Some(amount) => Some(Note::TotalDiffers { reported, computed: Money::new(amount, *currency) }),
-            None => Some(Note::TotalUsed { reported }),
+            Some(amount) => {
+                Some(BalanceAnomaly::ReportedTotalDiffers { reported, computed: Money::new(amount, *currency) })
+            }
+            None => Some(BalanceAnomaly::ReportedTotalUsed { reported }),
         }
     }
 
@@ -197,12 +201,12 @@ impl Balance {
         })
     }
 
-    fn money(&self, amount: &Field<Decimal>) -> Field<Funds> {
-        Ok(Funds::Limited(Money::new(amount.clone()?, self.currency.clone()?)))
+    fn money(&self, amount: &BalanceField<Decimal>) -> BalanceField<AvailableFunds> {
+        Ok(AvailableFunds::Limited(Money::new(amount.clone()?, self.currency.clone()?)))
     }
 
     /// What the formula gives; `None` where the response names no limit.
-    fn computed(&self) -> Field<Option<Decimal>> {
+    fn computed(&self) -> BalanceField<Option<Decimal>> {
         let Some(limit) = self.credit_limit.clone()? else { return Ok(None) };
         let (balance, unpaid, used) = (self.balance.clone()?, self.unpaid_invoices.clone()?, self.used_credit.clone()?);
         available(balance, limit, unpaid, used)
@@ -260,22 +264,22 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn without_a_limit_the_reported_total_is_used_and_noted_and_without_both_only_the_rest_is_readable() {
+    fn the_reported_total_is_used_where_there_is_no_limit() {
         let mut balance = sample("10", None, "0", "0");
         assert!(shown(&balance.reading(Metric::AvailableFunds)).contains("`negative_balance_limit` is missing"));
         assert_eq!(shown(&balance.reading(Metric::Balance)), "USD 10.00");
         balance.reported_total = Ok(Some(Decimal::from(77)));
         assert_eq!(shown(&balance.reading(Metric::AvailableFunds)), "USD 77.00");
-        assert!(matches!(balance.note(), Some(Note::TotalUsed { .. })));
+        assert!(matches!(balance.anomaly(), Some(BalanceAnomaly::ReportedTotalUsed { .. })));
     }
 
     #[test]
     fn a_reported_total_that_differs_is_noted_not_used() {
         let mut balance = sample("454.00", Some("2000.00"), "0", "0");
         balance.reported_total = Ok(Some(Decimal::from(2454)));
-        assert_eq!(balance.note(), None);
+        assert_eq!(balance.anomaly(), None);
         balance.reported_total = Ok(Some(Decimal::from(9999)));
         assert_eq!(shown(&balance.reading(Metric::AvailableFunds)), "USD 2,454.00");
-        assert!(balance.note().unwrap().to_string().contains("USD 9,999.00"));
+        assert!(balance.anomaly().unwrap().to_string().contains("USD 9,999.00"));
     }
 }

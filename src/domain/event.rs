@@ -8,14 +8,14 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-use super::alert::{AlertKey, Kind, identity};
-use super::balance::{Breakdown, Outlook};
+use super::alert::{AlertKey, TransitionKind, identity};
+use super::balance::{Breakdown, Persistence};
 use super::money::Money;
-use super::report::Page;
-use super::rule::{Bound, Metric, Severity, Side};
-use super::silence::Note;
+use super::report::ReportPage;
+use super::rule::{Metric, Severity, ThresholdSide, ThresholdValue};
+use super::silence::SilenceSummary;
 use super::{Division, Name, Time};
-use crate::domain::forecast::{Ahead, Chart};
+use crate::domain::forecast::{ForecastSummary, FundChart};
 
 /// One event. Self-contained but for what the configuration says about its rule and account (description, links).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,13 +26,13 @@ pub struct Event {
     pub at: Time,
     /// The planned time of its cycle, which its alert was judged by, where that is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judged_at: Option<Time>,
+    pub evaluated_at: Option<Time>,
     /// What happened.
     #[serde(flatten)]
-    pub subject: Subject,
+    pub subject: EventSubject,
     /// The silence about it, where there is one that this event breaks, ends under or follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub silence: Option<Note>,
+    pub silence: Option<SilenceSummary>,
     /// Notifiers that were ever asked to tell it, fallbacks among them, so that nobody is asked twice; and those that it is
     /// kept from.
     pub audience: BTreeSet<Name>,
@@ -41,7 +41,7 @@ pub struct Event {
 /// What an event is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "snake_case")]
-pub enum Subject {
+pub enum EventSubject {
     /// A rule's alert moved.
     Threshold(ThresholdEvent),
     /// An account or division can no longer, or again, be read.
@@ -67,7 +67,7 @@ pub enum Subject {
         /// The level that it fired at.
         level: Severity,
     },
-    /// A failing notifier left the configuration. Queued only for notifiers that keep incidents, as [`Subject::AlertEnded`] is.
+    /// A failing notifier left the configuration. Queued only for notifiers that keep incidents, as [`EventSubject::AlertEnded`] is.
     NotifierRemoved {
         /// Its name.
         notifier: Name,
@@ -89,7 +89,7 @@ pub enum Subject {
         since: Time,
     },
     /// A report is due.
-    Report(Box<Page>),
+    Report(Box<ReportPage>),
 }
 
 /// A move of a threshold alert, with the reading that made it.
@@ -102,7 +102,7 @@ pub struct ThresholdEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub division_name: Option<String>,
     /// What happened.
-    pub kind: Kind,
+    pub kind: TransitionKind,
     /// The level that it is about; for `resolved` the one that it fired at last.
     pub level: Severity,
     /// The first breached reading.
@@ -110,13 +110,13 @@ pub struct ThresholdEvent {
     /// What the rule looks at.
     pub metric: Metric,
     /// The value of the reading.
-    pub value: Value,
+    pub value: MetricValue,
     /// The window of a metric that has one.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "super::seconds::option")]
     pub within: Option<Duration>,
     /// The threshold of `level`; `None` if the rule has lost that level meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub threshold: Option<Threshold>,
+    pub threshold: Option<EvaluatedThreshold>,
     /// How available funds were made up, where every part could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breakdown: Option<Breakdown>,
@@ -125,16 +125,16 @@ pub struct ThresholdEvent {
     pub next_reminder: Option<Time>,
     /// What lies ahead of the funds, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ahead: Option<Box<Ahead>>,
+    pub forecast: Option<Box<ForecastSummary>>,
     /// The picture of the funds. In memory only: a message that is sent after a restart goes without it.
     #[serde(skip)]
-    pub chart: Option<Arc<Chart>>,
+    pub chart: Option<Arc<FundChart>>,
 }
 
 /// A value that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Value {
+pub enum MetricValue {
     /// An amount.
     Amount(Money),
     /// A duration.
@@ -146,12 +146,12 @@ pub enum Value {
 
 /// A threshold as it was judged: an amount in the currency of the reading (in its own, or bare, beside unlimited funds).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Threshold {
+pub struct EvaluatedThreshold {
     /// The bad side.
-    pub side: Side,
+    pub side: ThresholdSide,
     /// Where it is.
     #[serde(flatten)]
-    pub bound: Bound,
+    pub bound: ThresholdValue,
 }
 
 /// A move of the unreadable alert.
@@ -164,7 +164,7 @@ pub struct UnreadableEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub division_name: Option<String>,
     /// What happened.
-    pub kind: Kind,
+    pub kind: TransitionKind,
     /// The level that `unreadable.level` sets.
     pub level: Severity,
     /// The first failed reading.
@@ -174,31 +174,31 @@ pub struct UnreadableEvent {
     pub reason: Option<String>,
     /// Whether it can heal by itself; `None` when resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outlook: Option<Outlook>,
+    pub persistence: Option<Persistence>,
     /// The alerts of this account or division that fired at the last reading, and stand still meanwhile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub standing_still: Vec<(AlertKey, Severity)>,
+    pub firing_alerts: Vec<(AlertKey, Severity)>,
     /// The rules that cannot be judged while the balance itself was read; empty: nothing could be read. When resolved, those
     /// that could not at some time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub blind: Vec<Name>,
+    pub unevaluated_rules: Vec<Name>,
     /// When a reminder would come if nothing changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_reminder: Option<Time>,
 }
 
-impl Subject {
+impl EventSubject {
     /// The alert that it belongs to; notices belong to none.
     pub fn alert(&self) -> Option<&AlertKey> {
         match self {
-            Subject::Threshold(event) => Some(&event.key),
-            Subject::Unreadable(event) => Some(&event.key),
-            Subject::AlertEnded { key, .. } => Some(key),
-            Subject::Unwatched { .. }
-            | Subject::NotifierFailing { .. }
-            | Subject::NotifierRecovered { .. }
-            | Subject::NotifierRemoved { .. }
-            | Subject::Report(_) => None,
+            EventSubject::Threshold(event) => Some(&event.key),
+            EventSubject::Unreadable(event) => Some(&event.key),
+            EventSubject::AlertEnded { key, .. } => Some(key),
+            EventSubject::Unwatched { .. }
+            | EventSubject::NotifierFailing { .. }
+            | EventSubject::NotifierRecovered { .. }
+            | EventSubject::NotifierRemoved { .. }
+            | EventSubject::Report(_) => None,
         }
     }
 
@@ -206,27 +206,27 @@ impl Subject {
     /// with a tilde, which no alert's does.
     pub fn identity(&self) -> String {
         match self {
-            Subject::Threshold(ThresholdEvent { key, .. })
-            | Subject::Unreadable(UnreadableEvent { key, .. })
-            | Subject::AlertEnded { key, .. } => key.id(),
-            Subject::Unwatched { account, division, .. } => notice("unwatched", account, *division),
-            Subject::NotifierFailing { notifier, .. }
-            | Subject::NotifierRecovered { notifier, .. }
-            | Subject::NotifierRemoved { notifier } => notice("notifier", notifier, None),
-            Subject::Report(page) => notice("report", &page.name, None),
+            EventSubject::Threshold(ThresholdEvent { key, .. })
+            | EventSubject::Unreadable(UnreadableEvent { key, .. })
+            | EventSubject::AlertEnded { key, .. } => key.id(),
+            EventSubject::Unwatched { account, division, .. } => notice_identity("unwatched", account, *division),
+            EventSubject::NotifierFailing { notifier, .. }
+            | EventSubject::NotifierRecovered { notifier, .. }
+            | EventSubject::NotifierRemoved { notifier } => notice_identity("notifier", notifier, None),
+            EventSubject::Report(page) => notice_identity("report", &page.name, None),
         }
     }
 }
 
 /// Returns the identity of notices of one kind about one thing.
-pub fn notice(kind: &str, name: &str, division: Division) -> String {
+pub fn notice_identity(kind: &str, name: &str, division: Division) -> String {
     format!("~{kind}/{}", identity(&[name], division))
 }
 
 impl Event {
     /// Returns how long what began at `since` lasted until this event, both on the scale that it was judged by.
     pub fn lasted(&self, since: Time) -> TimeDelta {
-        self.judged_at.unwrap_or(self.at) - since
+        self.evaluated_at.unwrap_or(self.at) - since
     }
 
     /// The alert that it belongs to; notices belong to none.
@@ -236,56 +236,57 @@ impl Event {
 
     /// Whether it may go to `notifier` in place of another that fails.
     pub fn may_be_handed_to(&self, notifier: &str) -> bool {
-        let for_incidents = matches!(self.subject, Subject::AlertEnded { .. } | Subject::NotifierRemoved { .. });
+        let for_incidents =
+            matches!(self.subject, EventSubject::AlertEnded { .. } | EventSubject::NotifierRemoved { .. });
         !for_incidents && !self.audience.contains(notifier)
     }
 
     /// How the alert moved, where it belongs to one.
-    pub fn kind(&self) -> Option<Kind> {
+    pub fn kind(&self) -> Option<TransitionKind> {
         match &self.subject {
-            Subject::Threshold(event) => Some(event.kind),
-            Subject::Unreadable(event) => Some(event.kind),
-            Subject::AlertEnded { .. } => Some(Kind::Resolved),
-            Subject::Unwatched { .. }
-            | Subject::NotifierFailing { .. }
-            | Subject::NotifierRecovered { .. }
-            | Subject::NotifierRemoved { .. }
-            | Subject::Report(_) => None,
+            EventSubject::Threshold(event) => Some(event.kind),
+            EventSubject::Unreadable(event) => Some(event.kind),
+            EventSubject::AlertEnded { .. } => Some(TransitionKind::Resolved),
+            EventSubject::Unwatched { .. }
+            | EventSubject::NotifierFailing { .. }
+            | EventSubject::NotifierRecovered { .. }
+            | EventSubject::NotifierRemoved { .. }
+            | EventSubject::Report(_) => None,
         }
     }
 
     /// Whether critical begins, goes on or ends with it.
     pub fn is_about_critical(&self) -> bool {
-        self.level() == Some(Severity::Critical) || self.kind() == Some(Kind::Eased)
+        self.level() == Some(Severity::Critical) || self.kind() == Some(TransitionKind::Eased)
     }
 
     /// The level that it is about, where it belongs to an alert.
     pub fn level(&self) -> Option<Severity> {
         match &self.subject {
-            Subject::Threshold(event) => Some(event.level),
-            Subject::Unreadable(event) => Some(event.level),
-            Subject::AlertEnded { level, .. } => Some(*level),
-            Subject::Unwatched { .. }
-            | Subject::NotifierFailing { .. }
-            | Subject::NotifierRecovered { .. }
-            | Subject::NotifierRemoved { .. }
-            | Subject::Report(_) => None,
+            EventSubject::Threshold(event) => Some(event.level),
+            EventSubject::Unreadable(event) => Some(event.level),
+            EventSubject::AlertEnded { level, .. } => Some(*level),
+            EventSubject::Unwatched { .. }
+            | EventSubject::NotifierFailing { .. }
+            | EventSubject::NotifierRecovered { .. }
+            | EventSubject::NotifierRemoved { .. }
+            | EventSubject::Report(_) => None,
         }
     }
 
     /// When a reminder would come if nothing changes.
     pub fn next_reminder(&self) -> Option<Time> {
         match &self.subject {
-            Subject::Threshold(event) => event.next_reminder,
-            Subject::Unreadable(event) => event.next_reminder,
+            EventSubject::Threshold(event) => event.next_reminder,
+            EventSubject::Unreadable(event) => event.next_reminder,
             _ => None,
         }
     }
 
     /// The report that it is.
-    pub fn report(&self) -> Option<&Page> {
+    pub fn report(&self) -> Option<&ReportPage> {
         match &self.subject {
-            Subject::Report(page) => Some(page),
+            EventSubject::Report(page) => Some(page),
             _ => None,
         }
     }

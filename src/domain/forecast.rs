@@ -1,6 +1,6 @@
 //! What lies ahead of a fund, as messages tell it: how long it lasts, what has to be paid, and what to deposit.
 //!
-//! Results of [`crate::forecast`], small enough to be saved with an event; only the [`Chart`] stays in memory.
+//! Results of [`crate::forecast`], small enough to be saved with an event; only the [`FundChart`] stays in memory.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::rule::Severity;
 
 /// What a message about low funds says of the days to come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ahead {
+pub struct ForecastSummary {
     /// How long the funds last.
     pub runway: Runway,
     /// What a typical order costs (the usual purchase: the median of the last year's), where the funds do not cover it.
@@ -31,7 +31,7 @@ pub struct Ahead {
     /// Available funds of the last four weeks, one a day, oldest first: from 0 (none are left) to 8 (the most in these
     /// weeks). Empty where the ledger does not say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub spark: Vec<u8>,
+    pub sparkline: Vec<u8>,
 }
 
 /// How long funds last at the recent pace, known renewals included.
@@ -53,9 +53,9 @@ pub enum Runway {
         percent: u8,
     },
     /// Less than a usual purchase is left, or nothing.
-    Over,
+    Exhausted,
     /// Longer than the forecast looks (a year), or without end.
-    Endless,
+    BeyondHorizon,
     /// There is no forecast yet, and why.
     NotYetKnown(String),
 }
@@ -82,7 +82,7 @@ impl RenewalsDue {
 
 /// The picture of a fund: its past, its thresholds, what is to be renewed, and the range of its future.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chart {
+pub struct FundChart {
     /// Of every amount here.
     pub currency: Currency,
     /// The reading that it was drawn for; the past ends and the future begins here.
@@ -96,14 +96,14 @@ pub struct Chart {
     /// How long the funds last: the same as the message says.
     pub runway: Runway,
     /// Day by day from now on; empty where there is no forecast yet, and where the funds are over.
-    pub future: Vec<Band>,
+    pub future: Vec<ForecastBand>,
     /// How many futures of a hundred lie in the range.
     pub percent: u8,
 }
 
 /// Where funds are on a day to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Band {
+pub struct ForecastBand {
     /// The day.
     pub at: Time,
     /// The low end of the range.

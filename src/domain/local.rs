@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_shown_twice_is_two_moments_and_a_skipped_one_is_where_the_clock_goes_on() {
+    fn repeated_local_times_are_two_moments_and_skipped_ones_one() {
         let berlin = Tz::Europe__Berlin;
         assert_eq!(first(berlin, shown("2026-11-23T09:15:00")), at("2026-11-23T08:15:00Z"));
         assert_eq!(first(berlin, shown("2026-10-25T02:30:00")), at("2026-10-25T00:30:00Z"));

@@ -226,7 +226,7 @@ impl Serialize for Money {
 
 /// What an account can still spend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Funds {
+pub enum AvailableFunds {
     /// So much.
     Limited(Money),
     /// The balance may go below zero without limit.

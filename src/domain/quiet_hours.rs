@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use super::{Time, local};
 
 /// More than a week has nights and days: after so many in a row, quiet counts as over.
-const MOST_IN_A_ROW: usize = 32;
+const MAX_CONSECUTIVE_PERIODS: usize = 32;
 
 /// When a notifier is quiet. Some hour of the week is not: the constructor sees to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct QuietHours {
 
 /// Why there can be no such quiet hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum QuietError {
+pub enum QuietHoursError {
     /// Neither hours nor days.
     #[error("neither hours nor days")]
     Never,
@@ -43,12 +43,12 @@ impl QuietHours {
         hours: Option<(NaiveTime, NaiveTime)>,
         days: impl IntoIterator<Item = Weekday>,
         except_critical: bool,
-    ) -> Result<Self, QuietError> {
-        let days: BTreeSet<u8> = days.into_iter().map(number).collect();
+    ) -> Result<Self, QuietHoursError> {
+        let days: BTreeSet<u8> = days.into_iter().map(weekday_number).collect();
         match hours {
-            Some((from, to)) if from == to => Err(QuietError::NoLength),
-            None if days.is_empty() => Err(QuietError::Never),
-            _ if days.len() == 7 => Err(QuietError::Always),
+            Some((from, to)) if from == to => Err(QuietHoursError::NoLength),
+            None if days.is_empty() => Err(QuietHoursError::Never),
+            _ if days.len() == 7 => Err(QuietHoursError::Always),
             _ => Ok(Self { zone, hours, days, except_critical }),
         }
     }
@@ -57,8 +57,8 @@ impl QuietHours {
     pub fn until(&self, now: Time) -> Option<Time> {
         let mut end = None;
         // What follows without a pause is one quiet: a night, a weekend, and the night after it.
-        for _ in 0..MOST_IN_A_ROW {
-            let Some(later) = self.end_of_one(end.unwrap_or(now)) else { break };
+        for _ in 0..MAX_CONSECUTIVE_PERIODS {
+            let Some(later) = self.end_of_period(end.unwrap_or(now)) else { break };
             end = Some(later);
         }
         end
@@ -66,12 +66,12 @@ impl QuietHours {
 
     /// Until when what is owed is held at `now`; `None` if it may be told, as it may where critical is excepted and
     /// something about critical is among it: its beginning, reminders and end.
-    pub fn held_until(&self, now: Time, about_critical: bool) -> Option<Time> {
+    pub fn quiet_until(&self, now: Time, about_critical: bool) -> Option<Time> {
         self.until(now).filter(|_| !(self.except_critical && about_critical))
     }
 
     /// Of the hours and days that hold `at`, the latest end.
-    fn end_of_one(&self, at: Time) -> Option<Time> {
+    fn end_of_period(&self, at: Time) -> Option<Time> {
         let today = at.with_timezone(&self.zone).date_naive();
         // Yesterday's hours may reach into today; so may, where the clock was put back at midnight, yesterday itself.
         let dates = [today.pred_opt(), Some(today), today.succ_opt()].into_iter().flatten();
@@ -87,13 +87,13 @@ impl QuietHours {
 
     fn day(&self, date: NaiveDate) -> Option<(Time, Time)> {
         let midnight = |date: NaiveDate| date.and_time(NaiveTime::MIN);
-        self.days.contains(&number(date.weekday())).then_some(())?;
+        self.days.contains(&weekday_number(date.weekday())).then_some(())?;
         Some((local::first(self.zone, midnight(date)), local::last(self.zone, midnight(date.succ_opt()?))))
     }
 }
 
 /// Weekdays have no order of their own.
-fn number(day: Weekday) -> u8 {
+fn weekday_number(day: Weekday) -> u8 {
     u8::try_from(day.num_days_from_monday()).unwrap_or_default()
 }
 
@@ -121,7 +121,7 @@ mod tests {
     const BERLIN: Tz = Tz::Europe__Berlin;
 
     #[test]
-    fn nights_and_weekends_are_one_quiet() {
+    fn a_night_and_a_weekend_are_one_quiet_period() {
         let quiet = QuietHours::new(BERLIN, hours("19:00:00", "07:30:00"), [Weekday::Sat, Weekday::Sun], true).unwrap();
         // 23 November 2026 is a Monday.
         table(
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_nights_when_clocks_are_changed_quiet_ends_when_the_clock_says_so() {
+    fn quiet_follows_the_local_clock_when_clocks_change() {
         let night = QuietHours::new(BERLIN, hours("19:00:00", "07:30:00"), [], false).unwrap();
         table(
             &night,
@@ -208,12 +208,12 @@ mod tests {
     }
 
     #[test]
-    fn quiet_that_never_is_or_never_ends_is_refused() {
+    fn quiet_hours_that_never_begin_or_never_end_are_refused() {
         use Weekday::{Fri, Mon, Sat, Sun, Thu, Tue, Wed};
         let new = |hours, days: &[Weekday]| QuietHours::new(BERLIN, hours, days.iter().copied(), false).unwrap_err();
-        assert_eq!(new(None, &[]), QuietError::Never);
-        assert_eq!(new(hours("07:00:00", "07:00:00"), &[]), QuietError::NoLength);
-        assert_eq!(new(hours("07:00:00", "08:00:00"), &[Mon, Tue, Wed, Thu, Fri, Sat, Sun]), QuietError::Always);
+        assert_eq!(new(None, &[]), QuietHoursError::Never);
+        assert_eq!(new(hours("07:00:00", "07:00:00"), &[]), QuietHoursError::NoLength);
+        assert_eq!(new(hours("07:00:00", "08:00:00"), &[Mon, Tue, Wed, Thu, Fri, Sat, Sun]), QuietHoursError::Always);
     }
 
     const ZONES: [Tz; 6] = [
@@ -248,7 +248,7 @@ mod tests {
         }
 
         #[test]
-        fn away_from_changes_of_the_clock_quiet_is_what_the_wall_says(quiet in any_quiet(), minutes in 0i64..600_000) {
+        fn without_clock_changes_quiet_follows_local_time(quiet in any_quiet(), minutes in 0i64..600_000) {
             let now = at("2026-01-01T00:00:00Z") + Duration::minutes(minutes);
             let offset = |at: Time| quiet.zone.offset_from_utc_datetime(&at.naive_utc()).fix();
             let calm = (-26..=26).all(|hours| offset(now) == offset(now + Duration::hours(hours)));
@@ -258,7 +258,7 @@ mod tests {
                 if from < to { from <= time && time < to } else { time >= from || time < to }
             });
             if calm {
-                let quiet_now = in_hours || quiet.days.contains(&number(shown.weekday()));
+                let quiet_now = in_hours || quiet.days.contains(&weekday_number(shown.weekday()));
                 prop_assert_eq!(quiet.until(now).is_some(), quiet_now);
             }
         }

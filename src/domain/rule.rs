@@ -43,7 +43,7 @@ pub enum Metric {
 
 /// What a metric is measured in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum MetricUnit {
     /// An amount of the account's currency.
     Money,
     /// A duration.
@@ -71,17 +71,17 @@ impl Metric {
     ];
 
     /// Those that a balance alone tells; the others take the account's books.
-    pub const OF_BALANCE: [Metric; 4] =
+    pub const FROM_BALANCE: [Metric; 4] =
         [Metric::AvailableFunds, Metric::Balance, Metric::UnpaidInvoices, Metric::UsedCredit];
 
     /// Whether it takes the account's books.
-    pub fn looks_ahead(self) -> bool {
-        !Self::OF_BALANCE.contains(&self)
+    pub fn needs_history(self) -> bool {
+        !Self::FROM_BALANCE.contains(&self)
     }
 
     /// What it is measured in.
-    pub fn unit(self) -> Unit {
-        if self == Metric::Runway { Unit::Time } else { Unit::Money }
+    pub fn unit(self) -> MetricUnit {
+        if self == Metric::Runway { MetricUnit::Time } else { MetricUnit::Money }
     }
 
     /// Whether no account can be below 0.
@@ -134,25 +134,25 @@ impl fmt::Display for Severity {
 /// Which side of the threshold is the bad one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Side {
+pub enum ThresholdSide {
     /// Bad when strictly below.
     Below,
     /// Bad when strictly above.
     Above,
 }
 
-impl fmt::Display for Side {
+impl fmt::Display for ThresholdSide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Side::Below => "below",
-            Side::Above => "above",
+            ThresholdSide::Below => "below",
+            ThresholdSide::Above => "above",
         })
     }
 }
 
 /// An amount as the configuration writes it: with a currency, or in the account's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Amount {
+pub struct ThresholdAmount {
     /// The exact figure.
     pub value: Decimal,
     /// `None`: the account's own.
@@ -160,7 +160,7 @@ pub struct Amount {
     pub currency: Option<Currency>,
 }
 
-impl fmt::Display for Amount {
+impl fmt::Display for ThresholdAmount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.currency {
             Some(currency) => Money::new(self.value, currency).fmt(f),
@@ -172,7 +172,7 @@ impl fmt::Display for Amount {
 /// Where a level fires or clears, in what its metric is measured in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Bound {
+pub enum ThresholdValue {
     /// A duration.
     Time {
         /// So long.
@@ -180,70 +180,73 @@ pub enum Bound {
         lasts: Duration,
     },
     /// An amount.
-    Money(Amount),
+    Money(ThresholdAmount),
 }
 
-impl Bound {
+impl ThresholdValue {
     /// The currency that it is in, where the configuration says so.
     pub fn currency(self) -> Option<Currency> {
         match self {
-            Bound::Money(amount) => amount.currency,
-            Bound::Time { .. } => None,
+            ThresholdValue::Money(amount) => amount.currency,
+            ThresholdValue::Time { .. } => None,
         }
     }
 
     /// The amount, where it is one.
-    pub fn amount(self) -> Option<Amount> {
+    pub fn amount(self) -> Option<ThresholdAmount> {
         match self {
-            Bound::Money(amount) => Some(amount),
-            Bound::Time { .. } => None,
+            ThresholdValue::Money(amount) => Some(amount),
+            ThresholdValue::Time { .. } => None,
         }
     }
 
     /// The same amount in this currency, if it names none.
     #[must_use]
-    pub fn or_in(self, currency: Option<Currency>) -> Self {
+    pub fn with_default_currency(self, currency: Option<Currency>) -> Self {
         match self {
-            Bound::Money(Amount { value, currency: own }) => Bound::Money(Amount { value, currency: own.or(currency) }),
-            Bound::Time { .. } => self,
+            ThresholdValue::Money(ThresholdAmount { value, currency: own }) => {
+                ThresholdValue::Money(ThresholdAmount { value, currency: own.or(currency) })
+            }
+            ThresholdValue::Time { .. } => self,
         }
     }
 
     /// What it is measured in.
-    pub fn unit(self) -> Unit {
+    pub fn unit(self) -> MetricUnit {
         match self {
-            Bound::Money(_) => Unit::Money,
-            Bound::Time { .. } => Unit::Time,
+            ThresholdValue::Money(_) => MetricUnit::Money,
+            ThresholdValue::Time { .. } => MetricUnit::Time,
         }
     }
 
     /// Which of two is less; `None` where they measure different things.
-    pub(crate) fn compare(self, other: Bound) -> Option<Ordering> {
+    pub(crate) fn compare(self, other: ThresholdValue) -> Option<Ordering> {
         match (self, other) {
-            (Bound::Money(one), Bound::Money(other)) => Some(one.value.cmp(&other.value)),
-            (Bound::Time { lasts: one }, Bound::Time { lasts: other }) => Some(one.cmp(&other)),
-            (Bound::Money(_), Bound::Time { .. }) | (Bound::Time { .. }, Bound::Money(_)) => None,
+            (ThresholdValue::Money(one), ThresholdValue::Money(other)) => Some(one.value.cmp(&other.value)),
+            (ThresholdValue::Time { lasts: one }, ThresholdValue::Time { lasts: other }) => Some(one.cmp(&other)),
+            (ThresholdValue::Money(_), ThresholdValue::Time { .. })
+            | (ThresholdValue::Time { .. }, ThresholdValue::Money(_)) => None,
         }
     }
 }
 
-impl From<Amount> for Bound {
-    fn from(amount: Amount) -> Self {
-        Bound::Money(amount)
+impl From<ThresholdAmount> for ThresholdValue {
+    fn from(amount: ThresholdAmount) -> Self {
+        ThresholdValue::Money(amount)
     }
 }
 
-impl From<Duration> for Bound {
+impl From<Duration> for ThresholdValue {
     fn from(lasts: Duration) -> Self {
-        Bound::Time { lasts }
+        ThresholdValue::Time { lasts }
     }
 }
 
-impl fmt::Display for Bound {
+impl fmt::Display for ThresholdValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Bound::Money(amount) => amount.fmt(f),
-            Bound::Time { lasts } => f.write_str(&super::seconds::in_words(*lasts)),
+            ThresholdValue::Money(amount) => amount.fmt(f),
+            ThresholdValue::Time { lasts } => f.write_str(&super::seconds::format_compact(*lasts)),
         }
     }
 }
@@ -260,14 +263,14 @@ pub enum RuleError {
     )]
     ClearsWhereItFires {
         /// The bad side.
-        side: Side,
+        side: ThresholdSide,
         /// Where it fires.
-        threshold: Bound,
+        threshold: ThresholdValue,
         /// Where it should clear.
-        clear_at: Bound,
+        clear_at: ThresholdValue,
     },
     /// An amount where a duration belongs, or the other way round.
-    #[error("{metric} is measured in {}", match metric.unit() { Unit::Money => "money", Unit::Time => "time" })]
+    #[error("{metric} is measured in {}", match metric.unit() { MetricUnit::Money => "money", MetricUnit::Time => "time" })]
     OtherUnit {
         /// What the rule looks at.
         metric: Metric,
@@ -284,11 +287,11 @@ pub enum RuleError {
     #[error("critical {side} {critical} is reached before warning {side} {warning}: are the two swapped?")]
     Swapped {
         /// The bad side of both.
-        side: Side,
+        side: ThresholdSide,
         /// Warning's threshold.
-        warning: Bound,
+        warning: ThresholdValue,
         /// Critical's threshold.
-        critical: Bound,
+        critical: ThresholdValue,
     },
     /// One level fires below, the other above.
     #[error("`warning` and `critical` look at opposite sides: make them two rules")]
@@ -298,9 +301,9 @@ pub enum RuleError {
 /// One level of a rule. Valid: it clears on the safe side of its threshold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
-    side: Side,
-    threshold: Bound,
-    clear_at: Bound,
+    side: ThresholdSide,
+    threshold: ThresholdValue,
+    clear_at: ThresholdValue,
     /// How long the condition must have held before the level fires; default 0.
     pub hold: Duration,
     /// Pause between reminders while it fires; `None`: never.
@@ -312,13 +315,17 @@ pub struct Level {
 impl Level {
     /// A level that fires strictly beyond `threshold` and clears at or beyond `clear_at` on the safe side (default: as
     /// soon as the condition no longer holds). It holds for 0, reminds daily and tells nobody until the fields are set.
-    pub fn new<B: Into<Bound>>(side: Side, threshold: B, clear_at: Option<B>) -> Result<Self, RuleError> {
+    pub fn new<B: Into<ThresholdValue>>(
+        side: ThresholdSide,
+        threshold: B,
+        clear_at: Option<B>,
+    ) -> Result<Self, RuleError> {
         let threshold = threshold.into();
         let clear_at = clear_at.map_or(threshold, Into::into);
-        one_currency(threshold, clear_at)?;
+        check_same_currency(threshold, clear_at)?;
         let unsafe_side = match side {
-            Side::Below => Ordering::Less,
-            Side::Above => Ordering::Greater,
+            ThresholdSide::Below => Ordering::Less,
+            ThresholdSide::Above => Ordering::Greater,
         };
         if clear_at.compare(threshold) == Some(unsafe_side) {
             return Err(RuleError::ClearsWhereItFires { side, threshold, clear_at });
@@ -327,17 +334,17 @@ impl Level {
     }
 
     /// The bad side.
-    pub fn side(&self) -> Side {
+    pub fn side(&self) -> ThresholdSide {
         self.side
     }
 
     /// Where it fires, strictly beyond.
-    pub fn threshold(&self) -> Bound {
+    pub fn threshold(&self) -> ThresholdValue {
         self.threshold
     }
 
     /// Where it clears, at or beyond.
-    pub fn clear_at(&self) -> Bound {
+    pub fn clear_at(&self) -> ThresholdValue {
         self.clear_at
     }
 
@@ -379,7 +386,7 @@ impl Rule {
     pub fn new(name: Name, metric: Metric, warning: Option<Level>, critical: Option<Level>) -> Result<Self, RuleError> {
         match (&warning, &critical) {
             (None, None) => return Err(RuleError::NoLevel),
-            (Some(warning), Some(critical)) => in_order(warning, critical)?,
+            (Some(warning), Some(critical)) => check_level_order(warning, critical)?,
             _ => {}
         }
         let bounds = [&warning, &critical].into_iter().flatten().flat_map(|level| [level.threshold, level.clear_at]);
@@ -394,7 +401,7 @@ impl Rule {
 
     /// The same with another window, of more than nothing and up to a year; a metric without one keeps none.
     #[must_use]
-    pub fn over(self, within: Duration) -> Self {
+    pub fn with_window(self, within: Duration) -> Self {
         let within = self.within.map(|_| within.clamp(Duration::from_secs(1), HORIZON));
         Self { within, ..self }
     }
@@ -443,14 +450,14 @@ pub struct UnreadablePolicy {
     pub notify: Vec<Name>,
 }
 
-fn one_currency(a: Bound, b: Bound) -> Result<(), RuleError> {
+fn check_same_currency(a: ThresholdValue, b: ThresholdValue) -> Result<(), RuleError> {
     match (a.currency(), b.currency()) {
         (Some(one), Some(other)) if one != other => Err(RuleError::TwoCurrencies { one, other }),
         _ => Ok(()),
     }
 }
 
-fn in_order(warning: &Level, critical: &Level) -> Result<(), RuleError> {
+fn check_level_order(warning: &Level, critical: &Level) -> Result<(), RuleError> {
     if warning.side != critical.side {
         return Err(RuleError::OppositeSides);
     }
@@ -460,8 +467,8 @@ fn in_order(warning: &Level, critical: &Level) -> Result<(), RuleError> {
         return Err(RuleError::TwoCurrencies { one, other });
     }
     let beyond = match warning.side {
-        Side::Below => Ordering::Greater,
-        Side::Above => Ordering::Less,
+        ThresholdSide::Below => Ordering::Greater,
+        ThresholdSide::Above => Ordering::Less,
     };
     let swapped = critical.threshold.compare(warning.threshold) == Some(beyond);
     if swapped {

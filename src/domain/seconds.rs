@@ -13,7 +13,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 /// In the largest unit up to days that says it exactly: a threshold of `14d` is shown as it was written, and nothing is `0d`.
-pub(crate) fn in_words(duration: Duration) -> String {
+pub(crate) fn format_compact(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(24 * 3600, "d"), (3600, "h"), (60, "m")];
     let unit = units.into_iter().find(|(length, _)| seconds.is_multiple_of(*length));
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn durations_are_shown_in_the_largest_unit_that_says_them_exactly() {
-        let shown = |seconds| in_words(Duration::from_secs(seconds));
+        let shown = |seconds| format_compact(Duration::from_secs(seconds));
         assert_eq!([0, 90, 120, 7200, 172_800].map(shown), ["0d", "90s", "2m", "2h", "2d"]);
     }
 }

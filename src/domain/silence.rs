@@ -5,12 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, AlertKey, Kind, Move};
+use super::alert::{Alert, AlertKey, Transition, TransitionKind};
 use super::rule::Severity;
 use super::{Division, Name, Time};
 
 /// How far in the future a silence may have been made (the clock went back since) and still be believed.
-const CLOCK_GRACE: chrono::Duration = chrono::Duration::hours(1);
+const CLOCK_TOLERANCE: chrono::Duration = chrono::Duration::hours(1);
 
 /// One silence, made by command or in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,12 +32,12 @@ pub struct Silence {
     pub level: Severity,
     /// When it was made; `None`: it stands in the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub made: Option<Time>,
+    pub created_at: Option<Time>,
 }
 
 /// A silence as a message about the silenced matter shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Note {
+pub struct SilenceSummary {
     /// When it ends, or ended.
     pub until: Time,
     /// Why.
@@ -49,13 +49,13 @@ pub struct Note {
 
 /// Kept with an alert that fires unheard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hushed {
+pub struct Suppressed {
     /// The level that people heard of last; `None`: they never heard of this alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heard: Option<Severity>,
+    pub notified_level: Option<Severity>,
     /// The silence that withheld the latest news.
     #[serde(flatten)]
-    pub by: Note,
+    pub silence: SilenceSummary,
 }
 
 impl Silence {
@@ -69,7 +69,7 @@ impl Silence {
     /// Whether it hushes at `now`. One that was made in the future is not believed: when the clock that made it was wrong,
     /// so is its end.
     pub fn in_force(&self, now: Time) -> bool {
-        !self.ended(now) && self.made.is_none_or(|made| made <= now + CLOCK_GRACE)
+        !self.ended(now) && self.created_at.is_none_or(|made| made <= now + CLOCK_TOLERANCE)
     }
 
     /// Whether its time has passed.
@@ -78,65 +78,74 @@ impl Silence {
     }
 
     /// As a message shows it.
-    pub fn note(&self) -> Note {
-        Note { until: self.until, reason: self.reason.clone(), level: self.level }
+    pub fn summary(&self) -> SilenceSummary {
+        SilenceSummary { until: self.until, reason: self.reason.clone(), level: self.level }
     }
 }
 
 /// What a reading means to people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hearing {
+pub struct Suppression {
     /// Kept with the alert: it fires unheard.
-    pub hushed: Option<Hushed>,
+    pub suppressed: Option<Suppressed>,
     /// What they are told.
-    pub told: Option<Move>,
+    pub notified: Option<Transition>,
     /// What the message says of silences.
-    pub note: Option<Note>,
+    pub silence: Option<SilenceSummary>,
 }
 
-/// What people hear of one reading of one alert. `silences` are those about it that are in force; `hushed` is what the
+/// What people hear of one reading of one alert. `silences` are those about it that are in force; `suppressed` is what the
 /// last reading kept.
 ///
 /// Whoever heard a level hears its end: no silence hushes the easing of a critical that was heard, and a resolve is never
 /// hushed (it goes to those who were told, and so to nobody where nobody was).
-pub fn hear(
-    hushed: Option<&Hushed>,
+pub fn suppress(
+    suppressed: Option<&Suppressed>,
     before: &Alert,
     after: &Alert,
-    moved: Option<Move>,
+    transition: Option<Transition>,
     silences: &[&Silence],
     now: Time,
-) -> Hearing {
+) -> Suppression {
     let in_force = silences.iter().max_by_key(|silence| (silence.level, silence.until));
-    let over = || hushed.map(|hushed| Note { until: hushed.by.until.min(now), ..hushed.by.clone() });
-    let note = in_force.map(|silence| silence.note()).or_else(over);
-    let Some(level) = after.firing() else { return Hearing { hushed: None, told: moved, note } };
-
-    let heard = hushed.map_or(before.firing(), |hushed| hushed.heard);
-    let worse_was_heard = heard.is_some_and(|heard| heard > level);
-    if let Some(silence) = in_force.filter(|silence| silence.level >= level && !worse_was_heard) {
-        return Hearing { hushed: Some(Hushed { heard, by: silence.note() }), told: None, note };
-    }
-    let told = match hushed {
-        None => moved,
-        Some(_) => after.news(unheard(heard, level)),
+    let over = || {
+        suppressed
+            .map(|suppressed| SilenceSummary { until: suppressed.silence.until.min(now), ..suppressed.silence.clone() })
     };
-    Hearing { hushed: None, told, note }
+    let summary = in_force.map(|silence| silence.summary()).or_else(over);
+    let Some(level) = after.firing() else {
+        return Suppression { suppressed: None, notified: transition, silence: summary };
+    };
+
+    let notified_level = suppressed.map_or(before.firing(), |suppressed| suppressed.notified_level);
+    let worse_was_notified = notified_level.is_some_and(|notified| notified > level);
+    if let Some(silence) = in_force.filter(|silence| silence.level >= level && !worse_was_notified) {
+        return Suppression {
+            suppressed: Some(Suppressed { notified_level, silence: silence.summary() }),
+            notified: None,
+            silence: summary,
+        };
+    }
+    let notified = match suppressed {
+        None => transition,
+        Some(_) => after.transition_of(kind_since_notified(notified_level, level)),
+    };
+    Suppression { suppressed: None, notified, silence: summary }
 }
 
-/// What is new to people who heard `heard` last, when the alert fires at `level` now.
-fn unheard(heard: Option<Severity>, level: Severity) -> Kind {
-    match heard {
-        None => Kind::Raised,
-        Some(heard) if heard < level => Kind::Escalated,
-        Some(heard) if heard > level => Kind::Eased,
-        Some(_) => Kind::Reminder,
+/// What is new to people who heard `notified` last, when the alert fires at `level` now.
+fn kind_since_notified(notified_level: Option<Severity>, level: Severity) -> TransitionKind {
+    match notified_level {
+        None => TransitionKind::Raised,
+        Some(notified) if notified < level => TransitionKind::Escalated,
+        Some(notified) if notified > level => TransitionKind::Eased,
+        Some(_) => TransitionKind::Reminder,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::alert::Latch;
+    use super::super::alert::LevelState;
     use super::*;
 
     fn at(seconds: i64) -> Time {
@@ -155,12 +164,12 @@ mod tests {
             until: at(100),
             reason: Some("PO 4711".to_owned()),
             level,
-            made: Some(at(0)),
+            created_at: Some(at(0)),
         }
     }
 
     #[test]
-    fn a_silence_is_about_its_account_and_where_it_names_them_its_division_and_rule() {
+    fn a_silence_matches_its_account_division_and_rule() {
         let all = silence(Severity::Warning);
         let division = Silence { division: Some(7), ..all.clone() };
         let rule = Silence { rule: Some("funds".into()), ..all.clone() };
@@ -183,120 +192,125 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_by_itself_and_one_made_by_a_clock_that_was_wrong_is_not_believed() {
+    fn a_silence_ends_by_itself_and_one_made_in_the_future_is_ignored() {
         let silence = silence(Severity::Warning);
         assert_eq!([0, 99, 100].map(|seconds| silence.in_force(at(seconds))), [true, true, false]);
-        let wrong = Silence { made: Some(at(5000)), until: at(9000), ..silence };
+        let wrong = Silence { created_at: Some(at(5000)), until: at(9000), ..silence };
         assert_eq!([0, 1400, 8999, 9000].map(|seconds| wrong.in_force(at(seconds))), [false, true, true, false]);
     }
 
     fn fires(level: Option<Severity>) -> Alert {
-        let latch = |firing| Some(Latch { since: at(0), firing });
+        let level_state = |firing| Some(LevelState { since: at(0), firing });
         match level {
             None => Alert::default(),
-            Some(Severity::Warning) => Alert { warning: latch(true), ..Alert::default() },
-            Some(Severity::Critical) => Alert { warning: latch(true), critical: latch(true), ..Alert::default() },
+            Some(Severity::Warning) => Alert { warning: level_state(true), ..Alert::default() },
+            Some(Severity::Critical) => {
+                Alert { warning: level_state(true), critical: level_state(true), ..Alert::default() }
+            }
         }
     }
 
     /// Plays levels under silences of a level (or none), one a second, and tells what people hear.
     fn play(steps: &[(Option<Severity>, Option<Severity>)]) -> Vec<&'static str> {
-        let (mut before, mut hushed, mut heard) = (Alert::default(), None, Vec::new());
-        for (level, hush) in steps {
+        let (mut before, mut suppressed, mut notified) = (Alert::default(), None, Vec::new());
+        for (level, silence_level) in steps {
             let after = fires(*level);
             let (was, is) = (before.firing(), after.firing());
             let kind = match (was, is) {
-                (None, Some(_)) => Some(Kind::Raised),
-                (Some(_), None) => Some(Kind::Resolved),
-                (Some(was), Some(is)) if was < is => Some(Kind::Escalated),
-                (Some(was), Some(is)) if was > is => Some(Kind::Eased),
+                (None, Some(_)) => Some(TransitionKind::Raised),
+                (Some(_), None) => Some(TransitionKind::Resolved),
+                (Some(was), Some(is)) if was < is => Some(TransitionKind::Escalated),
+                (Some(was), Some(is)) if was > is => Some(TransitionKind::Eased),
                 _ => None,
             };
-            let moved = kind.map(|kind| Move { kind, level: is.or(was).unwrap(), since: at(0) });
-            let silence = hush.map(silence);
+            let transition = kind.map(|kind| Transition { kind, level: is.or(was).unwrap(), since: at(0) });
+            let silence = silence_level.map(silence);
             let silences: Vec<&Silence> = silence.iter().collect();
-            let hearing = hear(hushed.as_ref(), &before, &after, moved, &silences, at(50));
-            heard.push(hearing.told.map_or("-", |told| told.kind.name()));
-            (before, hushed) = (after, hearing.hushed);
+            let suppression = suppress(suppressed.as_ref(), &before, &after, transition, &silences, at(50));
+            notified.push(suppression.notified.map_or("-", |transition| transition.kind.name()));
+            (before, suppressed) = (after, suppression.suppressed);
         }
-        heard
+        notified
     }
 
     #[test]
-    fn what_is_told_is_what_is_new_to_people() {
+    fn people_are_notified_of_what_is_new_to_them() {
         const OK: Option<Severity> = None;
-        const LOUD: Option<Severity> = None;
+        const UNSILENCED: Option<Severity> = None;
         const W: Option<Severity> = Some(Severity::Warning);
         const C: Option<Severity> = Some(Severity::Critical);
-        for (story, steps, heard) in [
+        for (case, steps, expected) in [
             (
                 "raised within a silence, told when it ends",
-                vec![(W, W), (W, W), (W, LOUD), (W, LOUD)],
+                vec![(W, W), (W, W), (W, UNSILENCED), (W, UNSILENCED)],
                 vec!["-", "-", "raised", "-"],
             ),
             (
                 "known before, told again when it ends",
-                vec![(W, LOUD), (W, W), (W, LOUD)],
+                vec![(W, UNSILENCED), (W, W), (W, UNSILENCED)],
                 vec!["raised", "-", "reminder"],
             ),
             (
                 "a warning that worsens breaks it",
-                vec![(W, LOUD), (W, W), (C, W), (C, W)],
+                vec![(W, UNSILENCED), (W, W), (C, W), (C, W)],
                 vec!["raised", "-", "escalated", "-"],
             ),
             ("one that nobody knew breaks it too", vec![(W, W), (C, W)], vec!["-", "raised"]),
             ("straight to critical", vec![(C, W)], vec!["raised"]),
             (
                 "a critical one hushes everything",
-                vec![(W, LOUD), (W, C), (C, C), (C, LOUD)],
+                vec![(W, UNSILENCED), (W, C), (C, C), (C, UNSILENCED)],
                 vec!["raised", "-", "-", "escalated"],
             ),
             (
                 "who heard critical hears that it is over, however far the silence reaches",
-                vec![(C, LOUD), (C, C), (W, C), (W, C), (C, C), (W, C), (W, LOUD)],
+                vec![(C, UNSILENCED), (C, C), (W, C), (W, C), (C, C), (W, C), (W, UNSILENCED)],
                 vec!["raised", "-", "eased", "-", "-", "-", "reminder"],
             ),
             (
                 "eased in the reading that follows the silence",
-                vec![(C, LOUD), (C, C), (W, LOUD)],
+                vec![(C, UNSILENCED), (C, C), (W, UNSILENCED)],
                 vec!["raised", "-", "eased"],
             ),
             (
                 "who heard critical hears that it is over",
-                vec![(C, LOUD), (C, W), (W, W), (W, W), (W, LOUD)],
+                vec![(C, UNSILENCED), (C, W), (W, W), (W, W), (W, UNSILENCED)],
                 vec!["raised", "-", "eased", "-", "reminder"],
             ),
             (
                 "critical came and went unheard",
-                vec![(W, LOUD), (C, C), (W, C), (W, LOUD)],
+                vec![(W, UNSILENCED), (C, C), (W, C), (W, UNSILENCED)],
                 vec!["raised", "-", "-", "reminder"],
             ),
-            ("resolved goes to who was told", vec![(W, LOUD), (W, W), (OK, W)], vec!["raised", "-", "resolved"]),
+            ("resolved goes to who was told", vec![(W, UNSILENCED), (W, W), (OK, W)], vec!["raised", "-", "resolved"]),
             (
                 "a new life after a silenced one",
-                vec![(W, W), (OK, W), (OK, LOUD), (W, LOUD)],
+                vec![(W, W), (OK, W), (OK, UNSILENCED), (W, UNSILENCED)],
                 vec!["-", "resolved", "-", "raised"],
             ),
             ("lifted to one that reaches less far", vec![(C, C), (C, W), (W, W)], vec!["-", "raised", "eased"]),
             (
                 "lifted when it was no longer critical",
-                vec![(C, C), (W, C), (W, W), (W, LOUD)],
+                vec![(C, C), (W, C), (W, W), (W, UNSILENCED)],
                 vec!["-", "-", "-", "raised"],
             ),
         ] {
-            assert_eq!(play(&steps), heard, "{story}");
+            assert_eq!(play(&steps), expected, "{case}");
         }
     }
 
     #[test]
-    fn a_message_shows_the_silence_that_is_or_was_and_when_it_was_lifted_early() {
-        let (alert, hush) = (fires(Some(Severity::Warning)), silence(Severity::Warning));
-        let kept = hear(None, &Alert::default(), &alert, None, &[&hush], at(10)).hushed.unwrap();
-        assert_eq!((kept.heard, kept.by.until), (None, at(100)));
-        let ended = hear(Some(&kept), &alert, &alert, None, &[], at(200)).note.unwrap();
+    fn a_message_shows_the_silence_in_force_or_the_one_that_ended() {
+        let (alert, silence) = (fires(Some(Severity::Warning)), silence(Severity::Warning));
+        let suppressed = suppress(None, &Alert::default(), &alert, None, &[&silence], at(10)).suppressed.unwrap();
+        assert_eq!((suppressed.notified_level, suppressed.silence.until), (None, at(100)));
+        let ended = suppress(Some(&suppressed), &alert, &alert, None, &[], at(200)).silence.unwrap();
         assert_eq!((ended.until, ended.reason.as_deref()), (at(100), Some("PO 4711")));
-        assert_eq!(hear(Some(&kept), &alert, &alert, None, &[], at(20)).note.unwrap().until, at(20));
+        assert_eq!(suppress(Some(&suppressed), &alert, &alert, None, &[], at(20)).silence.unwrap().until, at(20));
         let worse = fires(Some(Severity::Critical));
-        assert_eq!(hear(Some(&kept), &alert, &worse, None, &[&hush], at(20)).note.unwrap().until, at(100));
+        assert_eq!(
+            suppress(Some(&suppressed), &alert, &worse, None, &[&silence], at(20)).silence.unwrap().until,
+            at(100)
+        );
     }
 }

@@ -6,46 +6,46 @@ use chrono::{Datelike as _, NaiveDate};
 
 use super::purchases::Renewal;
 use super::ratio::count;
-use crate::forecast::sampling::{Chance, DAYS};
+use crate::forecast::sampling::{DAYS, SeededRng};
 
 /// Renewals from which on their days tell something.
-const LEAST: usize = 14;
+const MIN_RENEWALS: usize = 14;
 /// A day of the week is avoided if less than this share of a usual one's are made on it.
-const SELDOM: f64 = 0.5;
+const AVOIDED_SHARE: f64 = 0.5;
 /// A day of the month is that of the renewals if this share of them is made on it, …
-const MOSTLY: f64 = 0.6;
+const USUAL_DAY_SHARE: f64 = 0.6;
 /// … in so many months at least.
-const LEAST_MONTHS: usize = 3;
+const MIN_MONTHS: usize = 3;
 /// A month's day is one of so many working days at its beginning or end.
-const WORKING_DAYS: i32 = 8;
+const MAX_WORKING_DAY: i32 = 8;
 /// A day and those next to it, nearest first.
-const NEAREST: [isize; 7] = [0, -1, 1, -2, 2, -3, 3];
+const NEAREST_OFFSETS: [isize; 7] = [0, -1, 1, -2, 2, -3, 3];
 
 /// The days of an account's renewals.
 #[derive(Debug, Clone)]
-pub(super) enum Calendar {
+pub(super) enum RenewalCalendar {
     /// The chance of each day to come, beginning with today, that a renewal due then is made on it, and not on one next to it.
     Weekdays([f64; 7]),
     /// Of each day to come, the nearest of the days of the months on which renewals are made.
     Months(Vec<usize>),
 }
 
-impl Calendar {
+impl RenewalCalendar {
     pub(super) fn read(renewals: &[Renewal], today: NaiveDate) -> Self {
-        if renewals.len() < LEAST {
+        if renewals.len() < MIN_RENEWALS {
             return Self::Weekdays([1.0; 7]);
         }
         let mut days: BTreeMap<NaiveDate, usize> = BTreeMap::new();
         for renewal in renewals {
             *days.entry(renewal.on).or_default() += 1;
         }
-        let least = count(renewals.len()) * MOSTLY;
-        let is_usual = |rank: &i32| {
-            let ranked = || days.iter().filter(|(day, _)| is_ranked(**day, *rank));
+        let min_renewals = count(renewals.len()) * USUAL_DAY_SHARE;
+        let is_usual_rank = |rank: &i32| {
+            let ranked = || days.iter().filter(|(day, _)| is_working_day_number(**day, *rank));
             let months: BTreeSet<_> = ranked().map(|(day, _)| (day.year(), day.month())).collect();
-            count(ranked().map(|(_, made)| made).sum()) >= least && months.len() >= LEAST_MONTHS
+            count(ranked().map(|(_, made)| made).sum()) >= min_renewals && months.len() >= MIN_MONTHS
         };
-        match (-WORKING_DAYS..=WORKING_DAYS).filter(|rank| *rank != 0).find(is_usual) {
+        match (-MAX_WORKING_DAY..=MAX_WORKING_DAY).filter(|rank| *rank != 0).find(is_usual_rank) {
             Some(rank) => Self::months(rank, today),
             None => Self::weekdays(&days, today),
         }
@@ -56,23 +56,24 @@ impl Calendar {
         for (day, renewals) in days {
             made[usize::try_from((*day - today).num_days().rem_euclid(7)).unwrap_or(0)] += renewals;
         }
-        let usual = count(made.iter().sum()) * SELDOM / 7.0;
+        let usual = count(made.iter().sum()) * AVOIDED_SHARE / 7.0;
         Self::Weekdays(made.map(|made| (count(made) / usual).min(1.0)))
     }
 
     fn months(rank: i32, today: NaiveDate) -> Self {
         let ahead = (0..).zip(today.iter_days()).take(DAYS + 31);
-        let made: Vec<usize> = ahead.filter(|(_, day)| is_ranked(*day, rank)).map(|(ahead, _)| ahead).collect();
+        let made: Vec<usize> =
+            ahead.filter(|(_, day)| is_working_day_number(*day, rank)).map(|(ahead, _)| ahead).collect();
         let nearest = |day: usize| made.iter().copied().min_by_key(|made| made.abs_diff(day)).unwrap_or(day);
         Self::Months((0..DAYS).map(nearest).collect())
     }
 
     /// The day on which a renewal is made that is due so many days ahead.
-    pub(super) fn near(&self, day: usize, chance: &mut Chance) -> usize {
+    pub(super) fn nearest_renewal_day(&self, day: usize, chance: &mut SeededRng) -> usize {
         match self {
             Self::Months(nearest) => nearest.get(day).copied().unwrap_or(day),
             Self::Weekdays(weekdays) => {
-                let mut near = NEAREST.into_iter().filter_map(|days| day.checked_add_signed(days));
+                let mut near = NEAREST_OFFSETS.into_iter().filter_map(|days| day.checked_add_signed(days));
                 let mut is_made = |day: &usize| {
                     let made = weekdays[day % 7];
                     made >= 1.0 || made > 0.0 && chance.share() < made
@@ -84,7 +85,7 @@ impl Calendar {
 }
 
 /// Tells if a day is this working day of its month: counted from its beginning, or, below 0, from its end.
-fn is_ranked(day: NaiveDate, rank: i32) -> bool {
+fn is_working_day_number(day: NaiveDate, rank: i32) -> bool {
     let is_working = |day: &NaiveDate| day.weekday().num_days_from_monday() < 5;
     let same_month = |other: &NaiveDate| other.month() == day.month();
     let counted = if rank > 0 {
@@ -109,19 +110,31 @@ mod tests {
 
     #[test]
     fn working_days_of_a_month_are_counted_from_both_ends() {
-        assert!(is_ranked(day(2026, 11, 30), -1) && is_ranked(day(2026, 11, 27), -2) && is_ranked(day(2026, 11, 2), 1));
-        assert!(!is_ranked(day(2026, 11, 29), -1) && !is_ranked(day(2026, 11, 1), 1), "a weekend");
-        assert!(is_ranked(day(2026, 10, 30), -1), "the month ends on a Saturday");
+        assert!(
+            is_working_day_number(day(2026, 11, 30), -1)
+                && is_working_day_number(day(2026, 11, 27), -2)
+                && is_working_day_number(day(2026, 11, 2), 1)
+        );
+        assert!(
+            !is_working_day_number(day(2026, 11, 29), -1) && !is_working_day_number(day(2026, 11, 1), 1),
+            "a weekend"
+        );
+        assert!(is_working_day_number(day(2026, 10, 30), -1), "the month ends on a Saturday");
     }
 
     #[test]
-    fn somebody_who_renews_at_the_end_of_each_month_goes_on_so() {
+    fn month_end_renewals_stay_at_month_end() {
         let ends = [(8, 31), (9, 30), (10, 30)].map(|(month, of)| day(2026, month, of));
         let renewals: Vec<Renewal> = ends.iter().flat_map(|end| vec![renewal(*end); 6]).collect();
-        let Calendar::Months(nearest) = Calendar::read(&renewals, day(2026, 11, 24)) else { panic!("no month's day") };
+        let RenewalCalendar::Months(nearest) = RenewalCalendar::read(&renewals, day(2026, 11, 24)) else {
+            panic!("no month's day")
+        };
         assert_eq!((nearest[0], nearest[18], nearest[25]), (6, 6, 37), "30 November and 31 December");
         let one_month = vec![renewal(ends[0]); 18];
-        assert!(matches!(Calendar::read(&one_month, day(2026, 11, 24)), Calendar::Weekdays(_)));
-        assert!(matches!(Calendar::read(&renewals[..13], day(2026, 11, 24)), Calendar::Weekdays([1.0, ..])));
+        assert!(matches!(RenewalCalendar::read(&one_month, day(2026, 11, 24)), RenewalCalendar::Weekdays(_)));
+        assert!(matches!(
+            RenewalCalendar::read(&renewals[..13], day(2026, 11, 24)),
+            RenewalCalendar::Weekdays([1.0, ..])
+        ));
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 
 use super::Spending;
-use super::spending::until;
+use super::spending::entries_until;
 use crate::domain::Time;
-use crate::domain::history::{Entry, Ledger};
+use crate::domain::history::{Ledger, LedgerEntry};
 
 /// A write-off belongs to a deposit that expires at most so far from it: the API names no zone.
-const WRITE_OFF_DAYS: i64 = 2;
+const MAX_WRITE_OFF_DAYS: i64 = 2;
 
-struct Lot {
+struct DepositLot {
     left: Decimal,
     expires: Option<Time>,
 }
@@ -26,65 +26,65 @@ struct Lot {
 pub fn expiring(ledger: &Ledger, spending: &Spending, now: Time, within: Duration) -> Decimal {
     let last = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
     let due = |expires: Time| expires > now && last.is_none_or(|last| expires <= last);
-    let lots = Purse::after(until(ledger, now), spending).lots;
+    let lots = DepositLots::from_entries(entries_until(ledger, now), spending).lots;
     lots.iter().filter(|lot| lot.expires.is_some_and(due)).map(|lot| lot.left).sum()
 }
 
 /// What is left of each deposit, oldest first; or how much debt there is.
 #[derive(Default)]
-struct Purse {
-    lots: VecDeque<Lot>,
+struct DepositLots {
+    lots: VecDeque<DepositLot>,
     debt: Decimal,
 }
 
-impl Purse {
-    fn after(entries: &[Entry], spending: &Spending) -> Self {
-        let mut purse = Self::default();
+impl DepositLots {
+    fn from_entries(entries: &[LedgerEntry], spending: &Spending) -> Self {
+        let mut lots = Self::default();
         let opening = entries.first().and_then(|first| Some(first.balance_after? - first.change)).unwrap_or_default();
-        purse.change(opening, None);
+        lots.apply(opening, None);
         let mut paid = BTreeSet::new();
         for entry in entries {
             let of_order = entry.change > Decimal::ZERO && entry.order.is_some_and(|order| paid.contains(&order));
             let refund = of_order || spending.is_refund(entry);
-            match purse.written_off(entry) {
-                Some(place) => purse.write_off(place, -entry.change),
-                None if refund => purse.give_back(entry.change),
-                None => purse.change(entry.change, entry.expires),
+            match lots.find_written_off(entry) {
+                Some(place) => lots.write_off(place, -entry.change),
+                None if refund => lots.refund(entry.change),
+                None => lots.apply(entry.change, entry.expires),
             }
             paid.extend(entry.order.filter(|_| entry.change < Decimal::ZERO));
         }
-        purse
+        lots
     }
 
-    fn change(&mut self, change: Decimal, expires: Option<Time>) {
+    fn apply(&mut self, change: Decimal, expires: Option<Time>) {
         if change > Decimal::ZERO {
             let paid = change.min(self.debt);
             self.debt -= paid;
             if change > paid {
-                self.lots.push_back(Lot { left: change - paid, expires });
+                self.lots.push_back(DepositLot { left: change - paid, expires });
             }
         } else {
-            self.eat(-change);
+            self.consume(-change);
         }
     }
 
     /// A refund is no deposit: it fills up the oldest one.
-    fn give_back(&mut self, amount: Decimal) {
+    fn refund(&mut self, amount: Decimal) {
         match self.lots.front_mut() {
             Some(oldest) => oldest.left += amount,
-            None => self.change(amount, None),
+            None => self.apply(amount, None),
         }
     }
 
-    fn eat(&mut self, mut due: Decimal) {
+    fn consume(&mut self, mut due: Decimal) {
         while due > Decimal::ZERO {
             let Some(oldest) = self.lots.front_mut() else {
                 self.debt += due;
                 return;
             };
-            let eaten = due.min(oldest.left);
-            oldest.left -= eaten;
-            due -= eaten;
+            let consumed = due.min(oldest.left);
+            oldest.left -= consumed;
+            due -= consumed;
             if oldest.left.is_zero() {
                 self.lots.pop_front();
             }
@@ -92,15 +92,15 @@ impl Purse {
     }
 
     /// The deposit that a line writes off, if it is such a line and the deposit is known.
-    fn written_off(&self, entry: &Entry) -> Option<usize> {
-        let tells = |kind: &str| kind.as_bytes().windows(5).any(|part| part.eq_ignore_ascii_case(b"expir"));
-        if entry.change >= Decimal::ZERO || !tells(&entry.kind) {
+    fn find_written_off(&self, entry: &LedgerEntry) -> Option<usize> {
+        let is_write_off = |kind: &str| kind.as_bytes().windows(5).any(|part| part.eq_ignore_ascii_case(b"expir"));
+        if entry.change >= Decimal::ZERO || !is_write_off(&entry.kind) {
             return None;
         }
-        let away = |lot: &Lot| lot.expires.map(|at| (at - entry.at).abs());
+        let away = |lot: &DepositLot| lot.expires.map(|at| (at - entry.at).abs());
         let near = self.lots.iter().enumerate().filter_map(|(place, lot)| Some((away(lot)?, place)));
         let (distance, place) = near.min()?;
-        (distance <= chrono::Duration::days(WRITE_OFF_DAYS)).then_some(place)
+        (distance <= chrono::Duration::days(MAX_WRITE_OFF_DAYS)).then_some(place)
     }
 
     fn write_off(&mut self, place: usize, amount: Decimal) {
@@ -111,6 +111,6 @@ impl Purse {
                 self.lots.remove(place);
             }
         }
-        self.eat(amount - taken);
+        self.consume(amount - taken);
     }
 }

@@ -2,22 +2,22 @@
 
 use rust_decimal::Decimal;
 
-use super::spending::until;
+use super::spending::entries_until;
 use crate::domain::Time;
 use crate::domain::history::Ledger;
 
 /// How many days a sparkline shows.
-const SPARK_DAYS: u32 = 28;
+const SPARKLINE_DAYS: u32 = 28;
 
 /// Available funds once a day for the last `days` days, oldest first; the last is `now`'s.
 ///
 /// Each line of the ledger is taken back from what is available now. Days before the ledger's first line are left
 /// out; what the ledger does not tell (invoices, another credit limit) is taken as it is today.
-pub fn past(ledger: &Ledger, available_now: Decimal, now: Time, days: u32) -> Vec<(Time, Decimal)> {
-    let known = until(ledger, now);
+pub fn past_funds(ledger: &Ledger, available_now: Decimal, now: Time, days: u32) -> Vec<(Time, Decimal)> {
+    let known = entries_until(ledger, now);
     let Some(first) = known.first().map(|entry| entry.at) else { return vec![(now, available_now)] };
     let (mut left, mut funds) = (known, available_now);
-    let mut told = Vec::new();
+    let mut past = Vec::new();
     for ago in 0..=days {
         let at = now - chrono::Duration::days(i64::from(ago));
         if at < first && ago > 0 {
@@ -27,25 +27,25 @@ pub fn past(ledger: &Ledger, available_now: Decimal, now: Time, days: u32) -> Ve
             funds -= entry.change;
             left = before;
         }
-        told.push((at, funds));
+        past.push((at, funds));
     }
-    told.reverse();
-    told
+    past.reverse();
+    past
 }
 
 /// Available funds of the last four weeks, one value a day, the last `now`'s: from 0 (nothing left) to 8 (the most in
 /// these weeks). Fewer where the ledger does not reach back so far; none where it says nothing.
 pub fn sparkline(ledger: &Ledger, available_now: Decimal, now: Time) -> Vec<u8> {
-    let funds = past(ledger, available_now, now, SPARK_DAYS - 1);
+    let funds = past_funds(ledger, available_now, now, SPARKLINE_DAYS - 1);
     if funds.len() < 2 {
         return Vec::new();
     }
     let most = funds.iter().map(|(_, amount)| *amount).max().unwrap_or_default();
-    funds.into_iter().map(|(_, amount)| height(amount, most)).collect()
+    funds.into_iter().map(|(_, amount)| sparkline_height(amount, most)).collect()
 }
 
 /// Something that is left is at least 1 high.
-fn height(amount: Decimal, most: Decimal) -> u8 {
+fn sparkline_height(amount: Decimal, most: Decimal) -> u8 {
     if amount <= Decimal::ZERO || most <= Decimal::ZERO {
         return 0;
     }

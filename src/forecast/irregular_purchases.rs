@@ -4,72 +4,75 @@
 //! any length, many make gaps that are all alike. Only likelihoods are floating point here, made with `+ − × ÷` alone.
 
 use super::ratio::count;
-use crate::forecast::spend_history::{Minor, Week};
+use crate::forecast::spend_history::{Minor, WeekSpend};
 
 /// How many stages a gap may have, and how believable that is before the ledger is read.
-const STAGES: [(i32, f64); 4] = [(1, 0.3), (4, 0.2), (16, 0.25), (64, 0.25)];
+const STAGE_PRIORS: [(i32, f64); 4] = [(1, 0.3), (4, 0.2), (16, 0.25), (64, 0.25)];
 /// The mean gap may be so many tenths of the one that the past would be shared by.
-const MEANS: [i64; 9] = [4, 5, 7, 9, 12, 16, 21, 28, 37];
+const MEAN_TENTHS: [i64; 9] = [4, 5, 7, 9, 12, 16, 21, 28, 37];
 /// No gap is longer, in days.
-const LONGEST: usize = 800;
+const MAX_GAP_DAYS: usize = 800;
 /// Ways that are less believable than this share of the best are not told.
-const UNTOLD: f64 = 0.002;
+const MIN_RELATIVE_WEIGHT: f64 = 0.002;
 
 /// How lumps come.
-pub(super) struct Lumps {
+pub(super) struct IrregularPurchases {
     /// What each cost.
     pub(super) prices: Vec<Minor>,
     /// Days since the last one.
-    pub(super) since: usize,
+    pub(super) days_since_last: usize,
     /// How long gaps are, by the ways in which they may come.
-    pub(super) ways: Vec<Gaps>,
+    pub(super) gap_models: Vec<GapModel>,
     /// How believable all of them are together.
-    pub(super) all: f64,
+    pub(super) total_weight: f64,
 }
 
 /// One way in which they may come.
-pub(super) struct Gaps {
+pub(super) struct GapModel {
     /// How believable it is, among all of them.
     pub(super) weight: f64,
     /// How likely it is that a gap is longer than so many days.
     pub(super) longer: Vec<f64>,
 }
 
-impl Lumps {
+impl IrregularPurchases {
     /// None if there were none.
-    pub(super) fn read(weeks: &[Week]) -> Option<Self> {
+    pub(super) fn read(weeks: &[WeekSpend]) -> Option<Self> {
         let days: Vec<Minor> = weeks.iter().flatten().copied().collect();
-        let came: Vec<usize> = days.iter().enumerate().filter_map(|(day, it)| (*it > 0).then_some(day)).collect();
-        let (first, last) = (*came.first()?, *came.last()?);
-        let since = days.len() - 1 - last;
-        let gaps: Vec<usize> = came.windows(2).map(|two| two[1] - two[0]).collect();
-        let told = STAGES.iter().flat_map(|(stages, belief)| MEANS.iter().map(move |mean| (*stages, *belief, *mean)));
-        let mut ways: Vec<Gaps> = told
-            .filter_map(|(stages, belief, tenths)| {
-                let mean = count(days.len()) / count(came.len()) * count(usize::try_from(tenths).ok()?) / 10.0;
-                Gaps::new(stages, mean, belief, (first, &gaps, since))
+        let purchase_days: Vec<usize> =
+            days.iter().enumerate().filter_map(|(day, it)| (*it > 0).then_some(day)).collect();
+        let (first, last) = (*purchase_days.first()?, *purchase_days.last()?);
+        let days_since_last = days.len() - 1 - last;
+        let gaps: Vec<usize> = purchase_days.windows(2).map(|two| two[1] - two[0]).collect();
+        let candidates = STAGE_PRIORS
+            .iter()
+            .flat_map(|(stages, prior)| MEAN_TENTHS.iter().map(move |mean| (*stages, *prior, *mean)));
+        let mut gap_models: Vec<GapModel> = candidates
+            .filter_map(|(stages, prior, tenths)| {
+                let mean = count(days.len()) / count(purchase_days.len()) * count(usize::try_from(tenths).ok()?) / 10.0;
+                GapModel::new(stages, mean, prior, (first, &gaps, days_since_last))
             })
             .collect();
         // Each gap makes likelihoods smaller: only what is left beside the best counts.
-        let best = ways.iter().map(|way| way.weight).fold(0.0, f64::max);
-        ways.retain(|way| way.weight > best * UNTOLD);
+        let best = gap_models.iter().map(|way| way.weight).fold(0.0, f64::max);
+        gap_models.retain(|way| way.weight > best * MIN_RELATIVE_WEIGHT);
         Some(Self {
-            prices: came.iter().map(|day| days[*day]).collect(),
-            since,
-            all: ways.iter().map(|way| way.weight).sum(),
-            ways,
+            prices: purchase_days.iter().map(|day| days[*day]).collect(),
+            days_since_last,
+            total_weight: gap_models.iter().map(|way| way.weight).sum(),
+            gap_models,
         })
     }
 }
 
-impl Gaps {
-    fn new(stages: i32, mean: f64, belief: f64, (first, gaps, since): (usize, &[usize], usize)) -> Option<Self> {
+impl GapModel {
+    fn new(stages: i32, mean: f64, prior: f64, (first, gaps, since): (usize, &[usize], usize)) -> Option<Self> {
         let chance = f64::from(stages) / mean;
         if chance >= 0.97 {
             return None;
         }
         let stages = usize::try_from(stages).ok()?;
-        let mut ends = vec![0.0; LONGEST + 1];
+        let mut ends = vec![0.0; MAX_GAP_DAYS + 1];
         let mut likely = (0..stages).fold(1.0, |so_far, _| so_far * chance);
         for (day, end) in ends.iter_mut().enumerate().skip(stages) {
             *end = likely;
@@ -86,11 +89,11 @@ impl Gaps {
         let at = |of: &[f64], day: usize| of.get(day).copied().unwrap_or(0.0);
         let begins = at(&longer, first) / mean;
         let scale = gaps.iter().fold(1.0, |so_far, gap| so_far * at(&ends, *gap) * mean_gap(gaps));
-        Some(Self { weight: belief * begins * scale * at(&longer, since).max(1e-12), longer })
+        Some(Self { weight: prior * begins * scale * at(&longer, since).max(1e-12), longer })
     }
 
     /// How long a gap is that has already lasted so long: the day by which this share of such gaps has ended.
-    pub(super) fn ends(&self, since: usize, share: f64) -> usize {
+    pub(super) fn gap_end(&self, since: usize, share: f64) -> usize {
         let left = self.longer.get(since).copied().unwrap_or(0.0) * (1.0 - share);
         self.longer.partition_point(|longer| *longer > left).max(since + 1)
     }

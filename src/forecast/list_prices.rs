@@ -9,20 +9,20 @@ use crate::domain::Time;
 use crate::forecast::spend_history::{Minor, minor};
 
 /// Amounts tell of a price list where each came so many times on average …
-const LEAST_REPEATED: usize = 4;
+const MIN_REPEATED: usize = 4;
 /// … and so many purchases show the new one.
-const LEAST_NEW: usize = 3;
+const MIN_NEW: usize = 3;
 /// A list of more amounts is none.
-const MOST_AMOUNTS: usize = 60;
+const MAX_AMOUNTS: usize = 60;
 /// Prices change by at most the half, and at least by so many 65 536ths: a hundredth.
-const MOST_CHANGE: Ratio = UNCHANGED / 2;
-const LEAST_CHANGE: Ratio = UNCHANGED / 100;
+const MAX_CHANGE: Ratio = UNCHANGED / 2;
+const MIN_CHANGE: Ratio = UNCHANGED / 100;
 /// Rounded prices have the same ratio up to so many 65 536ths: a two-hundredth.
 const ROUNDING: Ratio = UNCHANGED / 200;
 
 /// A change of all prices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ListChange {
+pub(super) struct PriceListChange {
     /// The first purchase at the new prices.
     pub(super) at: Time,
     /// New prices as a ratio to the old ones.
@@ -30,22 +30,22 @@ pub(super) struct ListChange {
 }
 
 /// The last change of all prices among these purchases, oldest first.
-pub(super) fn list_change(purchases: &[&Purchase<'_>]) -> Option<ListChange> {
+pub(super) fn price_list_change(purchases: &[&Purchase<'_>]) -> Option<PriceListChange> {
     let amounts: Vec<Minor> = purchases.iter().map(|purchase| minor(purchase.cost)).collect();
     let mut last: BTreeMap<Minor, usize> = BTreeMap::new();
     for (place, amount) in amounts.iter().enumerate() {
         last.insert(*amount, place);
-        if last.len() > MOST_AMOUNTS {
+        if last.len() > MAX_AMOUNTS {
             return None;
         }
     }
-    if last.len() * LEAST_REPEATED > amounts.len() {
+    if last.len() * MIN_REPEATED > amounts.len() {
         return None;
     }
     // Behind a place at which every amount has come for the last time, others begin.
     let (mut ends, mut begins) = (0, None);
     for (place, amount) in amounts.iter().enumerate() {
-        if place > 0 && ends < place && amounts.len() - place >= LEAST_NEW {
+        if place > 0 && ends < place && amounts.len() - place >= MIN_NEW {
             begins = Some(place);
         }
         ends = ends.max(last.get(amount).copied().unwrap_or(place));
@@ -58,8 +58,8 @@ pub(super) fn list_change(purchases: &[&Purchase<'_>]) -> Option<ListChange> {
         let from_old =
             |new: &Minor| old.iter().any(|old| ratio_of(*old, *new).is_some_and(|its| (its - ratio).abs() <= ROUNDING));
         let change = (ratio - UNCHANGED).abs();
-        (LEAST_CHANGE..=MOST_CHANGE).contains(&change) && new.iter().all(from_old)
+        (MIN_CHANGE..=MAX_CHANGE).contains(&change) && new.iter().all(from_old)
     };
     let ratio = old.iter().filter_map(|old| ratio_of(*old, newest)).find(explains)?;
-    Some(ListChange { at: purchases.get(begins)?.entry.at, ratio })
+    Some(PriceListChange { at: purchases.get(begins)?.entry.at, ratio })
 }

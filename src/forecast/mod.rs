@@ -2,7 +2,7 @@
 //! point touches an amount.
 //!
 //! Sums that the books say exactly: [`spend`], [`expiring`], [`renewals_due`], [`shortfall`]. What they only suggest:
-//! [`Forecast`], many futures of the fund, drawn from its own past. `docs/forecast.md` tells both to people. Whatever
+//! [`Simulation`], many futures of the fund, drawn from its own past. `docs/forecast.md` tells both to people. Whatever
 //! the books hold of the time after `now` is not looked at, so that a rehearsal of the past sees what it could.
 
 mod calendar;
@@ -32,19 +32,19 @@ mod trend;
 
 pub use crate::domain::confidence::{Confidence, ConfidenceError};
 pub use crate::domain::rule::HORIZON_DAYS;
-pub use depletion::{is_dry, usual_purchase};
+pub use depletion::{is_depleted, typical_order};
 pub use expiring::expiring;
-pub use fund_forecast::{Prospect, is_told};
-pub use funds::{past, sparkline};
+pub use fund_forecast::{FundForecast, shows_forecast};
+pub use funds::{past_funds, sparkline};
 pub use purchases::{PurchaseKind, PurchaseSum, PurchaseSums, Purchases};
 pub use renewals::{RenewalsSum, renewals_due, shortfall};
-pub use simulation::{Forecast, NotYet, SpendRange, deposit};
+pub use simulation::{ForecastUnavailable, Simulation, SpendRange, deposit};
 pub use spending::{Spending, spend};
 
 /// Histories shorter than this, in days, make no forecast.
-pub const LEAST_HISTORY_DAYS: u32 = 28;
+pub const MIN_HISTORY_DAYS: u32 = 28;
 /// Fewer purchases than this make no forecast.
-pub const LEAST_PURCHASES: u32 = 4;
+pub const MIN_PURCHASES: u32 = 4;
 
 #[cfg(test)]
 mod tests;

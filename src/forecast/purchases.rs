@@ -12,15 +12,15 @@ use rust_decimal::Decimal;
 use super::Spending;
 use super::matching::{paid_orders, renewals};
 use super::renewals::days_before;
-use super::spending::until;
+use super::spending::entries_until;
 use crate::domain::Time;
-use crate::domain::history::{Entry, Ledger, Order};
-use crate::forecast::depletion::usual;
+use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::forecast::depletion::typical_cost;
 
 /// An order of the last days may not be charged yet.
-const CHARGED_WITHIN: u64 = 2;
+const MAX_CHARGE_DELAY_DAYS: u64 = 2;
 /// A credit may come so long before the debit that it pays for.
-const CREDIT_AHEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
+const MAX_CREDIT_LEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
 /// The kind of thing that a purchase bought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +35,7 @@ pub enum PurchaseKind {
 
 /// Source of the money for an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Payment {
+pub(super) enum PaymentSource {
     /// From the balance.
     Balance,
     /// From elsewhere: by card, or on an invoice.
@@ -78,7 +78,7 @@ pub struct PurchaseSums {
 /// One purchase.
 #[derive(Debug, Clone)]
 pub(super) struct Purchase<'a> {
-    pub(super) entry: &'a Entry,
+    pub(super) entry: &'a LedgerEntry,
     /// Its cost, refunds deducted; 0 if all of it was refunded.
     pub(super) cost: Decimal,
     pub(super) kind: PurchaseKind,
@@ -106,21 +106,21 @@ pub(super) struct Renewal {
 pub struct Purchases<'a> {
     pub(super) now: Time,
     /// The lines of the ledger that are known.
-    pub(super) known: &'a [Entry],
+    pub(super) known: &'a [LedgerEntry],
     pub(super) orders: &'a [Order],
     pub(super) all: Vec<Purchase<'a>>,
     /// Of each order.
-    pub(super) payments: Vec<Payment>,
+    pub(super) payments: Vec<PaymentSource>,
     pub(super) renewals: Vec<Renewal>,
 }
 
 impl<'a> Purchases<'a> {
     /// The purchases up to `now`. Without orders each of them is something else.
     pub fn read(ledger: &'a Ledger, orders: Option<&'a [Order]>, spending: &Spending, now: Time) -> Self {
-        let (known, orders) = (until(ledger, now), orders.unwrap_or_default());
+        let (known, orders) = (entries_until(ledger, now), orders.unwrap_or_default());
         let purchase = |(entry, cost)| Purchase { entry, cost, kind: PurchaseKind::Other, order: None };
         let mut all: Vec<Purchase<'_>> =
-            net_purchases(known, spending, Refunded::Newest).into_iter().map(purchase).collect();
+            net_purchases(known, spending, RefundMatch::Newest).into_iter().map(purchase).collect();
         let paid = paid_orders(&mut all, orders);
         let renewals = renewals(&all, orders, &paid);
         for renewal in &renewals {
@@ -128,8 +128,10 @@ impl<'a> Purchases<'a> {
                 all[place].kind = PurchaseKind::Renewal;
             }
         }
-        let covered = known.first().map(|first| (first.at.date_naive(), days_before(now.date_naive(), CHARGED_WITHIN)));
-        let payments = orders.iter().zip(&paid).map(|(order, paid)| payment(order, paid.map(|it| &all[it]), covered));
+        let covered =
+            known.first().map(|first| (first.at.date_naive(), days_before(now.date_naive(), MAX_CHARGE_DELAY_DAYS)));
+        let payments =
+            orders.iter().zip(&paid).map(|(order, paid)| payment_source(order, paid.map(|it| &all[it]), covered));
         Self { payments: payments.collect(), now, known, orders, renewals, all }
     }
 
@@ -140,8 +142,8 @@ impl<'a> Purchases<'a> {
     }
 
     /// The usual cost of a purchase.
-    pub(super) fn usual(&self) -> Decimal {
-        usual(self.all.iter().map(|purchase| (purchase.entry, purchase.cost)), self.now)
+    pub(super) fn typical_cost(&self) -> Decimal {
+        typical_cost(self.all.iter().map(|purchase| (purchase.entry, purchase.cost)), self.now)
     }
 
     /// The purchases of the 365 days up to `now`, by what they bought.
@@ -163,7 +165,11 @@ impl<'a> Purchases<'a> {
         let charged: BTreeSet<usize> = self.all.iter().filter_map(|purchase| purchase.order).collect();
         let recent = |order: &Order| order.placed.is_some_and(|placed| placed > first.date_naive());
         for (place, (order, payment)) in self.orders.iter().zip(&self.payments).enumerate() {
-            if *payment == Payment::Elsewhere && !order.price.is_zero() && recent(order) && !charged.contains(&place) {
+            if *payment == PaymentSource::Elsewhere
+                && !order.price.is_zero()
+                && recent(order)
+                && !charged.contains(&place)
+            {
                 sums.paid_elsewhere.add(order.price);
             }
         }
@@ -182,7 +188,7 @@ impl<'a> Purchases<'a> {
 
 /// Which of the purchases of its amount a refund that names no order takes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refunded {
+pub(super) enum RefundMatch {
     /// The newest before it.
     Newest,
     /// The oldest.
@@ -191,51 +197,56 @@ pub(super) enum Refunded {
 
 /// The purchases among these lines with their costs, oldest first, refunds deducted.
 pub(super) fn net_purchases<'a>(
-    lines: &'a [Entry],
+    lines: &'a [LedgerEntry],
     spending: &Spending,
-    refunded: Refunded,
-) -> Vec<(&'a Entry, Decimal)> {
-    let mut purchases: Vec<(&Entry, Decimal)> =
+    refund_match: RefundMatch,
+) -> Vec<(&'a LedgerEntry, Decimal)> {
+    let mut purchases: Vec<(&LedgerEntry, Decimal)> =
         lines.iter().filter_map(|line| Some((line, spending.spent(line)?))).collect();
     deduct_by_order(&mut purchases, lines);
-    deduct_by_amount(&mut purchases, lines, spending, refunded);
+    deduct_by_amount(&mut purchases, lines, spending, refund_match);
     purchases
 }
 
 /// Purchases that can still be taken back, by what a credit names them by. They are found in one pass over the ledger.
-struct Open<K> {
+struct RefundablePurchases<K> {
     /// Their places, oldest first.
     places: BTreeMap<K, VecDeque<usize>>,
     /// Number of purchases that were looked at.
-    seen: usize,
+    passed: usize,
 }
 
-impl<K: Ord> Open<K> {
+impl<K: Ord> RefundablePurchases<K> {
     /// Starts before the first purchase; purchases with other keys than these are passed over.
     fn new(keys: impl Iterator<Item = K>) -> Self {
-        Self { places: keys.map(|key| (key, VecDeque::new())).collect(), seen: 0 }
+        Self { places: keys.map(|key| (key, VecDeque::new())).collect(), passed: 0 }
     }
 
     /// Goes on to the last purchase that was made by this moment.
-    fn go_on(&mut self, purchases: &[(&Entry, Decimal)], until: Time, key: impl Fn(&(&Entry, Decimal)) -> Option<K>) {
-        while let Some(purchase) = purchases.get(self.seen).filter(|(line, _)| line.at <= until) {
+    fn advance(
+        &mut self,
+        purchases: &[(&LedgerEntry, Decimal)],
+        until: Time,
+        key: impl Fn(&(&LedgerEntry, Decimal)) -> Option<K>,
+    ) {
+        while let Some(purchase) = purchases.get(self.passed).filter(|(line, _)| line.at <= until) {
             if let Some(places) = key(purchase).and_then(|key| self.places.get_mut(&key)) {
-                places.push_back(self.seen);
+                places.push_back(self.passed);
             }
-            self.seen += 1;
+            self.passed += 1;
         }
     }
 }
 
 /// A credit that names an order takes back what this order's debits up to a day later cost, the newest first.
-fn deduct_by_order(purchases: &mut [(&Entry, Decimal)], lines: &[Entry]) {
+fn deduct_by_order(purchases: &mut [(&LedgerEntry, Decimal)], lines: &[LedgerEntry]) {
     let credits = || lines.iter().filter(|line| line.change > Decimal::ZERO);
-    let mut open = Open::new(credits().filter_map(|line| line.order));
+    let mut refundable = RefundablePurchases::new(credits().filter_map(|line| line.order));
     for credit in credits() {
         let Some(order) = credit.order else { continue };
-        let last = credit.at.checked_add_signed(CREDIT_AHEAD).unwrap_or(Time::MAX_UTC);
-        open.go_on(purchases, last, |(line, _)| line.order);
-        let Some(places) = open.places.get_mut(&order) else { continue };
+        let last = credit.at.checked_add_signed(MAX_CREDIT_LEAD).unwrap_or(Time::MAX_UTC);
+        refundable.advance(purchases, last, |(line, _)| line.order);
+        let Some(places) = refundable.places.get_mut(&order) else { continue };
         let mut left = credit.change;
         while let Some(place) = places.back().copied().filter(|_| !left.is_zero()) {
             let cost = &mut purchases[place].1;
@@ -250,15 +261,20 @@ fn deduct_by_order(purchases: &mut [(&Entry, Decimal)], lines: &[Entry]) {
 
 /// A refund that names no order takes back a purchase before it that cost exactly as much. Where there is none, it takes back
 /// something that the ledger does not show.
-fn deduct_by_amount(purchases: &mut [(&Entry, Decimal)], lines: &[Entry], spending: &Spending, refunded: Refunded) {
+fn deduct_by_amount(
+    purchases: &mut [(&LedgerEntry, Decimal)],
+    lines: &[LedgerEntry],
+    spending: &Spending,
+    refund_match: RefundMatch,
+) {
     let refunds = || lines.iter().filter(|line| line.order.is_none() && spending.is_refund(line));
-    let mut open = Open::new(refunds().map(|refund| refund.change));
+    let mut refundable = RefundablePurchases::new(refunds().map(|refund| refund.change));
     for refund in refunds() {
-        open.go_on(purchases, refund.at, |(_, cost)| Some(*cost));
-        let Some(places) = open.places.get_mut(&refund.change) else { continue };
-        let place = match refunded {
-            Refunded::Newest => places.pop_back(),
-            Refunded::Oldest => places.pop_front(),
+        refundable.advance(purchases, refund.at, |(_, cost)| Some(*cost));
+        let Some(places) = refundable.places.get_mut(&refund.change) else { continue };
+        let place = match refund_match {
+            RefundMatch::Newest => places.pop_back(),
+            RefundMatch::Oldest => places.pop_front(),
         };
         if let Some(place) = place {
             purchases[place].1 = Decimal::ZERO;
@@ -267,15 +283,19 @@ fn deduct_by_amount(purchases: &mut [(&Entry, Decimal)], lines: &[Entry], spendi
 }
 
 /// The source of the money for an order. One that was placed in the covered days and has no debit was paid elsewhere.
-fn payment(order: &Order, paid: Option<&Purchase<'_>>, covered: Option<(NaiveDate, NaiveDate)>) -> Payment {
+fn payment_source(
+    order: &Order,
+    paid: Option<&Purchase<'_>>,
+    covered: Option<(NaiveDate, NaiveDate)>,
+) -> PaymentSource {
     if let Some(purchase) = paid {
-        return if purchase.cost.is_zero() { Payment::Elsewhere } else { Payment::Balance };
+        return if purchase.cost.is_zero() { PaymentSource::Elsewhere } else { PaymentSource::Balance };
     }
     let covered = order.placed.zip(covered).is_some_and(|(placed, (first, last))| placed > first && placed < last);
-    if covered { Payment::Elsewhere } else { Payment::Unknown }
+    if covered { PaymentSource::Elsewhere } else { PaymentSource::Unknown }
 }
 
 /// The day on which an order ends, as near as is known.
-pub(super) fn last_day(order: &Order) -> NaiveDate {
+pub(super) fn order_end(order: &Order) -> NaiveDate {
     order.probably_ends().unwrap_or(order.certificate_ends)
 }

@@ -8,16 +8,16 @@ use rust_decimal::Decimal;
 
 use super::Spending;
 use crate::domain::Time;
-use crate::domain::history::{Entry, Ledger, Order};
+use crate::domain::history::{Ledger, LedgerEntry, Order};
 
 /// Number of days before its order ends from which a renewal can be placed (documented: 90; two more for other time zones).
-pub(super) const EARLIEST_RENEWAL: i64 = 92;
+pub(super) const MAX_DAYS_BEFORE_END: i64 = 92;
 /// Number of days after its end up to which an order can be renewed.
-pub(super) const LATEST_RENEWAL: i32 = 30;
+pub(super) const MAX_DAYS_AFTER_END: i32 = 30;
 /// The same where a renewal is recognised by its price alone.
-pub(super) const LATEST_BY_PRICE: i64 = 7;
+pub(super) const MAX_DAYS_AFTER_END_BY_PRICE: i64 = 7;
 /// Number of days before its end beyond which no order is expected to be renewed.
-pub(super) const LONGEST_LEAD: i32 = 100;
+pub(super) const MAX_LEAD_DAYS: i32 = 100;
 
 /// What has to be renewed in a window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,7 +31,7 @@ pub struct RenewalsSum {
     pub from_balance: Option<Decimal>,
     /// Orders whose certificate ends in the window, but perhaps not the order: to be asked for. They are in neither
     /// sum.
-    pub in_doubt: Vec<u64>,
+    pub unknown_ends: Vec<u64>,
 }
 
 /// Not yet renewed orders that end in the window: from today to the day of `now + within`, both included.
@@ -46,17 +46,17 @@ pub fn renewals_due(
 ) -> RenewalsSum {
     /// Decimal places of what a learnt share makes of an amount, at least.
     const PLACES: u32 = 2;
-    let (today, last) = (now.date_naive(), last_day(now, within));
+    let (today, last) = (now.date_naive(), window_end(now, within));
     let in_window = |day: NaiveDate| (today..=last).contains(&day);
     let mut sum = RenewalsSum { from_balance: Some(Decimal::ZERO), ..RenewalsSum::default() };
-    for (place, order) in orders.iter().enumerate().filter(|(_, order)| is_open(order, today)) {
+    for (place, order) in orders.iter().enumerate().filter(|(_, order)| must_be_renewed(order, today)) {
         match order.ends() {
             Some(end) if in_window(end) => {
                 sum.count = sum.count.saturating_add(1);
                 sum.amount += order.price;
                 sum.from_balance = sum.from_balance.zip(share(place)).map(|(sum, share)| sum + order.price * share);
             }
-            None if in_window(order.certificate_ends) => sum.in_doubt.push(order.id),
+            None if in_window(order.certificate_ends) => sum.unknown_ends.push(order.id),
             _ => {}
         }
     }
@@ -75,7 +75,7 @@ pub fn shortfall(renewals: &RenewalsSum, available: Decimal) -> Decimal {
 pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spending, listed: Time) -> BTreeSet<u64> {
     let lines = ledger.entries();
     let new = &lines[lines.partition_point(|line| line.at <= listed)..];
-    let new: Vec<(&Entry, Decimal)> = new.iter().filter_map(|line| Some((line, spending.spent(line)?))).collect();
+    let new: Vec<(&LedgerEntry, Decimal)> = new.iter().filter_map(|line| Some((line, spending.spent(line)?))).collect();
     let mut renewed = BTreeSet::new();
     if new.is_empty() {
         return renewed;
@@ -93,9 +93,10 @@ pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spendi
         let day = line.at.date_naive();
         let Some(same) = by_price.get_mut(&spent) else { continue };
         let left = |end: NaiveDate| (end - day).num_days();
-        let first = same.partition_point(|(end, _)| left(*end) < -LATEST_BY_PRICE);
-        let near = same[first..].iter().take_while(|(end, _)| left(*end) <= EARLIEST_RENEWAL);
-        let found = near.enumerate().find(|(_, (_, order))| is_open(order, day) && line.order != Some(order.id));
+        let first = same.partition_point(|(end, _)| left(*end) < -MAX_DAYS_AFTER_END_BY_PRICE);
+        let near = same[first..].iter().take_while(|(end, _)| left(*end) <= MAX_DAYS_BEFORE_END);
+        let found =
+            near.enumerate().find(|(_, (_, order))| must_be_renewed(order, day) && line.order != Some(order.id));
         if let Some(place) = found.map(|(place, _)| first + place) {
             renewed.insert(same.remove(place).1.id);
         }
@@ -104,11 +105,11 @@ pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spendi
 }
 
 /// Whether an order has to be renewed one day.
-pub(super) fn is_open(order: &Order, today: NaiveDate) -> bool {
+pub(super) fn must_be_renewed(order: &Order, today: NaiveDate) -> bool {
     !order.expired && !order.renewed && order.placed.is_none_or(|placed| placed <= today)
 }
 
-fn last_day(now: Time, within: Duration) -> NaiveDate {
+fn window_end(now: Time, within: Duration) -> NaiveDate {
     let end = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
     end.map_or(NaiveDate::MAX, |end| end.date_naive()).max(now.date_naive())
 }
@@ -135,9 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_since_the_listing_is_recognised_by_its_price_while_it_may_come() {
+    fn a_renewal_since_the_listing_is_recognised_by_its_price() {
         let now: Time = "2026-11-23T12:00:00Z".parse().unwrap();
-        let paid = Entry {
+        let paid = LedgerEntry {
             id: "paid".into(),
             at: now,
             change: (-300).into(),

@@ -8,30 +8,30 @@ use rust_decimal::prelude::ToPrimitive as _;
 use crate::forecast::sampling::WEEKS;
 
 /// Every cycle that is offered, and how believable each is before the ledger is read.
-const CYCLES: [(Cycle, f64); 6] = [
-    (Cycle::Days(14), 0.06),
-    (Cycle::Days(28), 0.04),
-    (Cycle::Days(30), 0.06),
-    (Cycle::Month, 0.12),
-    (Cycle::Days(91), 0.04),
-    (Cycle::Quarter, 0.08),
+const CYCLE_PRIORS: [(SpendCycle, f64); 6] = [
+    (SpendCycle::Days(14), 0.06),
+    (SpendCycle::Days(28), 0.04),
+    (SpendCycle::Days(30), 0.06),
+    (SpendCycle::Month, 0.12),
+    (SpendCycle::Days(91), 0.04),
+    (SpendCycle::Quarter, 0.08),
 ];
 /// How believable it is that there is none of them.
-const NONE: f64 = 0.6;
+const NO_CYCLE_PRIOR: f64 = 0.6;
 /// A cycle is offered once the ledger holds it so many times.
-const LEAST_TURNS: i64 = 2;
+const MIN_CYCLES: i64 = 2;
 /// Weeks whose places in the cycle are less than this apart, in days, are alike.
-const ALIKE: i64 = 6;
+const SIMILAR_DAYS: i64 = 6;
 /// As if so many weeks more had shown that nothing is special here.
-const DOUBT: f64 = 0.5;
+const PRIOR_WEEKS: f64 = 0.5;
 /// The roots of the most and of the least that a week's place alone makes of its share.
-const MOST: f64 = 4.0;
-const LEAST: f64 = 0.2;
+const MAX_ROOT_RATIO: f64 = 4.0;
+const MIN_ROOT_RATIO: f64 = 0.2;
 /// Weeks at least so much alike may stand for each other in a future.
-const SAME: f64 = 0.3;
+const MIN_SIMILARITY: f64 = 0.3;
 
 #[derive(Clone, Copy)]
-enum Cycle {
+enum SpendCycle {
     /// So many days, whatever the date.
     Days(i64),
     /// Counted from the end of each calendar month …
@@ -40,7 +40,7 @@ enum Cycle {
     Quarter,
 }
 
-impl Cycle {
+impl SpendCycle {
     fn length(self) -> i64 {
         match self {
             Self::Days(days) => days,
@@ -50,7 +50,7 @@ impl Cycle {
     }
 
     /// How many days are left of it.
-    fn left(self, day: NaiveDate) -> i64 {
+    fn days_left(self, day: NaiveDate) -> i64 {
         let months = match self {
             Self::Days(days) => return i64::from(day.num_days_from_ce()).rem_euclid(days),
             Self::Month => 1,
@@ -63,75 +63,75 @@ impl Cycle {
     }
 
     /// How alike two places are: 1 if they are the same, 0 if they are not alike at all.
-    fn alike(self, one: i64, other: i64) -> f64 {
+    fn similarity(self, one: i64, other: i64) -> f64 {
         let apart = (one - other).abs();
-        let apart = apart.min(self.length() - apart).min(ALIKE);
-        count(ALIKE - apart) / count(ALIKE)
+        let apart = apart.min(self.length() - apart).min(SIMILAR_DAYS);
+        as_float(SIMILAR_DAYS - apart) / as_float(SIMILAR_DAYS)
     }
 }
 
 /// What a cycle, or none, says of each week: the root of its share of a usual week.
-pub(super) struct Rhythm {
-    pub(super) belief: f64,
+pub(super) struct Seasonality {
+    pub(super) prior: f64,
     /// Of each past week, as the weeks before it tell.
-    pub(super) foretold: Vec<f64>,
+    pub(super) predicted: Vec<f64>,
     /// Of each past week, as the others tell.
-    pub(super) past: Vec<f64>,
+    pub(super) past_weeks: Vec<f64>,
     /// Of each week to come.
-    pub(super) ahead: Vec<f64>,
+    pub(super) future_weeks: Vec<f64>,
     /// For each week to come, the past weeks in the same place; empty if all are.
-    pub(super) same: Vec<Vec<usize>>,
+    pub(super) similar_weeks: Vec<Vec<usize>>,
 }
 
 /// No rhythm at all, and each whose cycle has come often enough in these weeks, each of which began on one of these
 /// days; the first week to come begins on `today`.
-pub(super) fn rhythms(roots: &[f64], begins: &[NaiveDate], today: NaiveDate) -> Vec<Rhythm> {
+pub(super) fn seasonalities(roots: &[f64], begins: &[NaiveDate], today: NaiveDate) -> Vec<Seasonality> {
     let flat = |weeks: usize| vec![1.0; weeks];
-    let none = Rhythm {
-        belief: NONE,
-        foretold: flat(roots.len()),
-        past: flat(roots.len()),
-        ahead: flat(WEEKS),
-        same: vec![Vec::new(); WEEKS],
+    let none = Seasonality {
+        prior: NO_CYCLE_PRIOR,
+        predicted: flat(roots.len()),
+        past_weeks: flat(roots.len()),
+        future_weeks: flat(WEEKS),
+        similar_weeks: vec![Vec::new(); WEEKS],
     };
     let days = 7 * i64::try_from(roots.len()).unwrap_or(0);
-    let offered = CYCLES.iter().filter(|(cycle, _)| cycle.length() * LEAST_TURNS <= days);
-    let told = offered.map(|(cycle, belief)| Rhythm::new(*cycle, *belief, roots, (begins, today)));
-    [none].into_iter().chain(told).collect()
+    let offered = CYCLE_PRIORS.iter().filter(|(cycle, _)| cycle.length() * MIN_CYCLES <= days);
+    let seasonalities = offered.map(|(cycle, belief)| Seasonality::new(*cycle, *belief, roots, (begins, today)));
+    [none].into_iter().chain(seasonalities).collect()
 }
 
-impl Rhythm {
-    fn new(cycle: Cycle, belief: f64, roots: &[f64], (begins, today): (&[NaiveDate], NaiveDate)) -> Self {
-        let past: Vec<i64> = begins.iter().map(|day| cycle.left(*day)).collect();
-        let coming = |week: i64| cycle.left(today + chrono::Duration::days(7 * week));
-        let ahead: Vec<i64> = (0..).take(WEEKS).map(coming).collect();
+impl Seasonality {
+    fn new(cycle: SpendCycle, prior: f64, roots: &[f64], (begins, today): (&[NaiveDate], NaiveDate)) -> Self {
+        let past: Vec<i64> = begins.iter().map(|day| cycle.days_left(*day)).collect();
+        let coming = |week: i64| cycle.days_left(today + chrono::Duration::days(7 * week));
+        let future_weeks: Vec<i64> = (0..).take(WEEKS).map(coming).collect();
         let ratios = ratios(cycle, roots);
-        let learnt = |place: i64, from: &[usize]| {
-            let (mut sum, mut all) = (DOUBT, DOUBT);
+        let estimate = |place: i64, from: &[usize]| {
+            let (mut sum, mut all) = (PRIOR_WEEKS, PRIOR_WEEKS);
             for week in from {
-                let alike = cycle.alike(place, past[*week]);
-                sum += alike * ratios[*week];
-                all += alike;
+                let similarity = cycle.similarity(place, past[*week]);
+                sum += similarity * ratios[*week];
+                all += similarity;
             }
-            (sum / all).clamp(LEAST, MOST)
+            (sum / all).clamp(MIN_ROOT_RATIO, MAX_ROOT_RATIO)
         };
         let every: Vec<usize> = (0..roots.len()).collect();
         let others = |week: usize| -> Vec<usize> { every.iter().copied().filter(|it| *it != week).collect() };
         let same = |place: i64| -> Vec<usize> {
-            every.iter().copied().filter(|week| cycle.alike(place, past[*week]) > SAME).collect()
+            every.iter().copied().filter(|week| cycle.similarity(place, past[*week]) > MIN_SIMILARITY).collect()
         };
         Self {
-            belief,
-            foretold: every.iter().map(|week| learnt(past[*week], &every[..*week])).collect(),
-            past: every.iter().map(|week| learnt(past[*week], &others(*week))).collect(),
-            ahead: ahead.iter().map(|place| learnt(*place, &every)).collect(),
-            same: ahead.iter().map(|place| same(*place)).collect(),
+            prior: prior,
+            predicted: every.iter().map(|week| estimate(past[*week], &every[..*week])).collect(),
+            past_weeks: every.iter().map(|week| estimate(past[*week], &others(*week))).collect(),
+            future_weeks: future_weeks.iter().map(|place| estimate(*place, &every)).collect(),
+            similar_weeks: future_weeks.iter().map(|place| same(*place)).collect(),
         }
     }
 }
 
 /// Each week's root as a share of the mean of those around it, a whole cycle in all.
-fn ratios(cycle: Cycle, roots: &[f64]) -> Vec<f64> {
+fn ratios(cycle: SpendCycle, roots: &[f64]) -> Vec<f64> {
     let around = usize::try_from(cycle.length() / 14).unwrap_or(1).max(1);
     let ratio = |(week, root): (usize, &f64)| {
         let (from, to) = (week.saturating_sub(around), (week + around + 1).min(roots.len()));
@@ -141,6 +141,6 @@ fn ratios(cycle: Cycle, roots: &[f64]) -> Vec<f64> {
     roots.iter().enumerate().map(ratio).collect()
 }
 
-fn count(days: i64) -> f64 {
+fn as_float(days: i64) -> f64 {
     days.to_f64().unwrap_or(0.0)
 }

@@ -5,144 +5,156 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::list_prices::list_change;
-use super::prices::Prices;
+use super::list_prices::price_list_change;
+use super::prices::PriceHistory;
 use super::purchases::{Purchase, PurchaseKind, Purchases};
 use super::ratio::{Ratio, UNCHANGED, scaled};
-use super::renewal_model::{Funds, RenewalModel};
+use super::renewal_model::{FundsHistory, RenewalModel};
 use super::renewals::days_before;
-use super::{LEAST_HISTORY_DAYS, LEAST_PURCHASES, NotYet};
+use super::{ForecastUnavailable, MIN_HISTORY_DAYS, MIN_PURCHASES};
 use crate::domain::Time;
-use crate::domain::history::Entry;
-use crate::forecast::depletion::{most_held, starved};
+use crate::domain::history::LedgerEntry;
+use crate::forecast::depletion::{daily_highs, depleted_weeks};
 
 /// Hundredths of the account's unit: what the forecast counts in.
 pub(super) type Minor = i64;
 /// What was spent on each day of a week.
-pub(super) type Week = [Minor; 7];
+pub(super) type WeekSpend = [Minor; 7];
 
 /// More than any account spends on a day; keeps every sum of a year's days far from the end of its type.
-const MOST_A_DAY: Minor = 1_000_000_000_000_000;
+const MAX_DAY_SPEND: Minor = 1_000_000_000_000_000;
 /// How many weeks are looked at, at most.
-const MOST_WEEKS: usize = 52;
+const MAX_WEEKS: usize = 52;
 /// A ledger begins with its account if its first line found nothing; where that line does not say so, if it is younger than this.
-const YOUNG: chrono::TimeDelta = chrono::TimeDelta::days(390);
+const MAX_YOUNG_AGE: chrono::TimeDelta = chrono::TimeDelta::days(390);
 /// A migration takes so many weeks at most, which cost more than so many times as many later ones; its last week alone more
 /// than so many times a later one.
-const LONGEST_MIGRATION: usize = 10;
-const MIGRATION: i128 = 4;
-const MIGRATION_ENDS: i128 = 2;
+const MAX_MIGRATION_WEEKS: usize = 10;
+const MIGRATION_FACTOR: i128 = 4;
+const LAST_WEEK_FACTOR: i128 = 2;
 /// So many weeks must follow it.
-const LEAST_LATER_WEEKS: usize = 4;
+const MIN_LATER_WEEKS: usize = 4;
 /// A day that costs more than this many halves of a typical week, and of a busy day, is a lump.
-const LUMP_HALVES: i64 = 3;
+const IRREGULAR_HALVES: i64 = 3;
 /// A typical week is the median of all weeks, or of so many newest if these cost more.
 const RECENT_WEEKS: usize = 12;
 
 /// What happened, in whole weeks counted back from `now`, oldest first. Weeks in which funds were too low to buy with
 /// are left out, as if time had stood still: what was not bought in them tells nothing.
-pub(super) struct History {
+pub(super) struct SpendHistory {
     /// The last day.
     pub(super) today: NaiveDate,
     /// The day on which each of the weeks began.
     pub(super) begins: Vec<NaiveDate>,
     /// Days without lumps.
-    pub(super) body: Vec<Week>,
+    pub(super) base: Vec<WeekSpend>,
     /// Days that cost more than a week does.
-    pub(super) lumps: Vec<Week>,
+    pub(super) irregular: Vec<WeekSpend>,
     /// Renewals to come.
     pub(super) renewals: RenewalModel,
 }
 
-impl History {
-    pub(super) fn read(purchases: &Purchases<'_>, (available, usual): (Decimal, Decimal)) -> Result<Self, NotYet> {
+impl SpendHistory {
+    pub(super) fn read(
+        purchases: &Purchases<'_>,
+        (available, typical): (Decimal, Decimal),
+    ) -> Result<Self, ForecastUnavailable> {
         let (known, now) = (purchases.known, purchases.now);
         let days = purchases.days_covered().unwrap_or(0);
-        if days < LEAST_HISTORY_DAYS {
+        if days < MIN_HISTORY_DAYS {
             // Where its first line found something, the account is older than that: it bought nothing for long.
             let is_older =
                 known.first().is_some_and(|first| first.balance_after.is_some_and(|after| after != first.change));
-            let count = u32::try_from(purchases.all.len()).unwrap_or(u32::MAX).min(LEAST_PURCHASES - 1);
-            return Err(if is_older { NotYet::TooFewPurchases { count } } else { NotYet::TooShort { days } });
+            let count = u32::try_from(purchases.all.len()).unwrap_or(u32::MAX).min(MIN_PURCHASES - 1);
+            return Err(if is_older {
+                ForecastUnavailable::TooFewPurchases { count }
+            } else {
+                ForecastUnavailable::LedgerTooShort { days }
+            });
         }
-        let weeks = usize::try_from(days / 7).unwrap_or(MOST_WEEKS).min(MOST_WEEKS);
+        let weeks = usize::try_from(days / 7).unwrap_or(MAX_WEEKS).min(MAX_WEEKS);
         let first = now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0));
         let recent = &purchases.all[purchases.all.partition_point(|purchase| purchase.entry.at <= first)..];
         let recent: Vec<&Purchase<'_>> = recent.iter().filter(|purchase| !purchase.cost.is_zero()).collect();
         let count = u32::try_from(recent.len()).unwrap_or(u32::MAX);
-        if count < LEAST_PURCHASES {
-            return Err(NotYet::TooFewPurchases { count });
+        if count < MIN_PURCHASES {
+            return Err(ForecastUnavailable::TooFewPurchases { count });
         }
         let today = now.date_naive();
-        let prices = Prices::read(purchases);
-        let mut body = body(&recent, purchases, &prices, weeks);
-        let moved = migration(purchases, &body);
-        body.drain(..moved);
+        let prices = PriceHistory::read(purchases);
+        let mut base = base_spend(&recent, purchases, &prices, weeks);
+        let moved = migration_weeks(purchases, &base);
+        base.drain(..moved);
         let weeks = weeks - moved;
         let begin = now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0));
         let recent = &recent[recent.partition_point(|purchase| purchase.entry.at <= begin)..];
-        if moved > 0 && recent.len() < wide(LEAST_PURCHASES) {
+        if moved > 0 && recent.len() < as_usize(MIN_PURCHASES) {
             // As if one more had been bought: that none was in a few weeks does not mean that none will be.
-            body[0][0] = body[0][0].saturating_add(minor(usual)).min(MOST_A_DAY);
+            base[0][0] = base[0][0].saturating_add(minor(typical)).min(MAX_DAY_SPEND);
         }
-        let held = most_held(known, available, now, 7 * weeks);
-        let starved = starved(&held, usual);
-        let told = told(&starved, recent, now);
-        let tells_nothing = |day: NaiveDate| {
+        let daily_highs = daily_highs(known, available, now, 7 * weeks);
+        let depleted = depleted_weeks(&daily_highs, typical);
+        let informative = informative_weeks(&depleted, recent, now);
+        let is_uninformative = |day: NaiveDate| {
             let ago = usize::try_from((today - day).num_days()).unwrap_or(usize::MAX);
-            weeks.checked_sub(1 + ago / 7).is_some_and(|week| told.binary_search(&week).is_err())
+            weeks.checked_sub(1 + ago / 7).is_some_and(|week| informative.binary_search(&week).is_err())
         };
         let mut most = Minor::MIN;
-        let since = held.into_iter().map(|held| {
+        let since = daily_highs.into_iter().map(|held| {
             most = most.max(minor(held));
             most
         });
         // Where all weeks count although there was too little in some, purchases were made all the same: nothing could be told from it.
-        let are_known = told.len() < weeks || !starved.contains(&true);
-        let funds = Funds { since: since.filter(|_| are_known).collect(), tells_nothing };
+        let are_known = informative.len() < weeks || !depleted.contains(&true);
+        let funds = FundsHistory { highest_since: since.filter(|_| are_known).collect(), is_uninformative };
         let renewals = RenewalModel::read(purchases, &prices, &funds);
-        let mut body: Vec<Week> = told.iter().map(|week| body[*week]).collect();
+        let mut base: Vec<WeekSpend> = informative.iter().map(|week| base[*week]).collect();
         let begin = |week: &usize| days_before(today, 7 * u64::try_from(weeks - week).unwrap_or(0));
-        let begins = told.iter().map(begin).collect();
-        let lumps = take_lumps(&mut body);
-        Ok(Self { today, begins, body, lumps, renewals })
+        let begins = informative.iter().map(begin).collect();
+        let irregular = take_irregular(&mut base);
+        Ok(Self { today, begins, base, irregular, renewals })
     }
 }
 
 /// What was bought beside renewals on each day of these weeks, at the prices of today.
-fn body(recent: &[&Purchase<'_>], purchases: &Purchases<'_>, prices: &Prices<'_>, weeks: usize) -> Vec<Week> {
+fn base_spend(
+    recent: &[&Purchase<'_>],
+    purchases: &Purchases<'_>,
+    prices: &PriceHistory<'_>,
+    weeks: usize,
+) -> Vec<WeekSpend> {
     let (now, today) = (purchases.now, purchases.now.date_naive());
     let mut ratios: BTreeMap<usize, Ratio> = BTreeMap::new();
-    let change = list_change(recent);
-    let mut body = vec![Week::default(); weeks];
+    let change = price_list_change(recent);
+    let mut base = vec![WeekSpend::default(); weeks];
     for purchase in recent.iter().filter(|purchase| purchase.kind != PurchaseKind::Renewal) {
         let ago = usize::try_from((now - purchase.entry.at).num_days()).unwrap_or(usize::MAX);
         let Some(week) = weeks.checked_sub(1 + ago / 7) else { continue };
         let own = purchase.order.map_or(UNCHANGED, |order| {
-            *ratios.entry(order).or_insert_with(|| median(prices.of_same_product(&purchases.orders[order], today)))
+            *ratios.entry(order).or_insert_with(|| median(prices.same_product_ratios(&purchases.orders[order], today)))
         });
         let ratio = match change {
             Some(change) if own == UNCHANGED && purchase.entry.at < change.at => change.ratio,
             _ => own,
         };
         let cost = scaled(minor(purchase.cost), ratio);
-        let day = &mut body[week][6 - ago % 7];
-        *day = day.saturating_add(cost).min(MOST_A_DAY);
+        let day = &mut base[week][6 - ago % 7];
+        *day = day.saturating_add(cost).min(MAX_DAY_SPEND);
     }
-    body
+    base
 }
 
 /// How many weeks an account that began within its ledger took to move its certificates here: a first run of weeks that cost
 /// much more than the later ones do. It moves them once.
-fn migration(purchases: &Purchases<'_>, body: &[Week]) -> usize {
-    let begins = |line: &Entry| match line.balance_after {
+fn migration_weeks(purchases: &Purchases<'_>, base: &[WeekSpend]) -> usize {
+    let begins = |line: &LedgerEntry| match line.balance_after {
         Some(after) => after == line.change,
-        None => purchases.now - line.at < YOUNG,
+        None => purchases.now - line.at < MAX_YOUNG_AGE,
     };
     if purchases.orders.is_empty() || !purchases.known.first().is_some_and(begins) {
         return 0;
     }
-    let totals: Vec<i128> = body.iter().map(|week| week.iter().map(|day| i128::from(*day)).sum()).collect();
+    let totals: Vec<i128> = base.iter().map(|week| week.iter().map(|day| i128::from(*day)).sum()).collect();
     let is_migration = |weeks: &usize| {
         let (moved, later) = totals.split_at(*weeks);
         let many = |weeks: &[i128], times: i128| {
@@ -150,9 +162,9 @@ fn migration(purchases: &Purchases<'_>, body: &[Week]) -> usize {
             let (most, later_count) = (later.iter().sum::<i128>(), i128::try_from(later.len()).unwrap_or(1));
             sum * later_count > most * count * times
         };
-        many(moved, MIGRATION) && moved.last().is_some_and(|last| many(&[*last], MIGRATION_ENDS))
+        many(moved, MIGRATION_FACTOR) && moved.last().is_some_and(|last| many(&[*last], LAST_WEEK_FACTOR))
     };
-    let longest = LONGEST_MIGRATION.min(totals.len().saturating_sub(LEAST_LATER_WEEKS));
+    let longest = MAX_MIGRATION_WEEKS.min(totals.len().saturating_sub(MIN_LATER_WEEKS));
     (1..=longest).rev().find(is_migration).unwrap_or(0)
 }
 
@@ -163,17 +175,17 @@ fn median(mut values: Vec<Minor>) -> Minor {
 }
 
 /// The weeks that tell something: those in which there was enough to buy with, or all where too few are left of them.
-fn told(starved: &[bool], purchases: &[&Purchase<'_>], now: Time) -> Vec<usize> {
-    let told = |week: &usize| starved.get(*week) == Some(&false);
-    let week = |at: Time| starved.len().checked_sub(1 + usize::try_from((now - at).num_days() / 7).ok()?);
-    let count = purchases.iter().filter(|it| week(it.entry.at).as_ref().is_some_and(told)).count();
-    let (least_weeks, least) = (wide(LEAST_HISTORY_DAYS / 7), wide(LEAST_PURCHASES));
-    let all = 0..starved.len();
-    let left: Vec<usize> = all.clone().filter(told).collect();
+fn informative_weeks(depleted: &[bool], purchases: &[&Purchase<'_>], now: Time) -> Vec<usize> {
+    let is_informative = |week: &usize| depleted.get(*week) == Some(&false);
+    let week = |at: Time| depleted.len().checked_sub(1 + usize::try_from((now - at).num_days() / 7).ok()?);
+    let count = purchases.iter().filter(|it| week(it.entry.at).as_ref().is_some_and(is_informative)).count();
+    let (least_weeks, least) = (as_usize(MIN_HISTORY_DAYS / 7), as_usize(MIN_PURCHASES));
+    let all = 0..depleted.len();
+    let left: Vec<usize> = all.clone().filter(is_informative).collect();
     if left.len() < least_weeks || count < least { all.collect() } else { left }
 }
 
-fn wide(count: u32) -> usize {
+fn as_usize(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
@@ -185,30 +197,30 @@ pub(super) fn minor(amount: Decimal) -> Minor {
         2 => amount.mantissa(),
         _ => amount.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero).mantissa(),
     };
-    let most = i128::from(MOST_A_DAY);
-    Minor::try_from(whole.clamp(-most, most)).unwrap_or(MOST_A_DAY)
+    let most = i128::from(MAX_DAY_SPEND);
+    Minor::try_from(whole.clamp(-most, most)).unwrap_or(MAX_DAY_SPEND)
 }
 
 /// Moves the days that cost much more than a typical week and a busy day into weeks of their own.
-fn take_lumps(body: &mut [Week]) -> Vec<Week> {
-    let totals: Vec<Minor> = body.iter().map(|week| week.iter().sum()).collect();
+fn take_irregular(base: &mut [WeekSpend]) -> Vec<WeekSpend> {
+    let totals: Vec<Minor> = base.iter().map(|week| week.iter().sum()).collect();
     let recent = &totals[totals.len().saturating_sub(RECENT_WEEKS)..];
     // Where the pace has grown, its usual days are no lumps.
     let typical = median(totals.clone()).max(median(recent.to_vec()));
     // Nor are those of somebody who buys all of a week's orders on one day.
-    let mut days: Vec<Minor> = body.iter().flatten().copied().filter(|day| *day > 0).collect();
+    let mut days: Vec<Minor> = base.iter().flatten().copied().filter(|day| *day > 0).collect();
     days.sort_unstable();
     let busy = days.get(days.len() * 9 / 10).copied().unwrap_or(0);
     let usual = typical.max(busy);
-    let mut lumps = vec![Week::default(); body.len()];
-    for (week, lumps) in body.iter_mut().zip(&mut lumps) {
-        for (day, lump) in week.iter_mut().zip(lumps) {
-            if *day > usual / 2 * LUMP_HALVES {
-                *lump = std::mem::take(day);
+    let mut irregular = vec![WeekSpend::default(); base.len()];
+    for (week, irregular_week) in base.iter_mut().zip(&mut irregular) {
+        for (day, irregular_day) in week.iter_mut().zip(irregular_week) {
+            if *day > usual / 2 * IRREGULAR_HALVES {
+                *irregular_day = std::mem::take(day);
             }
         }
     }
-    lumps
+    irregular
 }
 
 #[cfg(test)]
@@ -216,10 +228,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_counted_in_hundredths_and_bounded() {
+    fn amounts_are_hundredths_and_bounded() {
         let of = |amount: &str| minor(amount.parse().unwrap());
         assert_eq!(["1", "1.5", "1.25", "-3.0"].map(of), [100, 150, 125, -300]);
         assert_eq!(["1.255", "-1.255", "0.00000001", "2.000000"].map(of), [126, -126, 0, 200]);
-        assert_eq!(["99999999999999999999", "-99999999999999999999.5"].map(of), [MOST_A_DAY, -MOST_A_DAY]);
+        assert_eq!(["99999999999999999999", "-99999999999999999999.5"].map(of), [MAX_DAY_SPEND, -MAX_DAY_SPEND]);
     }
 }

@@ -9,252 +9,275 @@ use std::rc::Rc;
 use rust_decimal::prelude::ToPrimitive as _;
 
 use super::ratio::share;
-use crate::forecast::regimes::{Changes, Habits, changes};
-use crate::forecast::seasonality::{Rhythm, rhythms};
-use crate::forecast::spend_history::{History, Minor};
+use crate::forecast::regimes::{ChangePoints, Regimes, change_points};
+use crate::forecast::seasonality::{Seasonality, seasonalities};
+use crate::forecast::spend_history::{Minor, SpendHistory};
 
 /// How restless the level is: the variance of its weekly step, as a share of the variance of a week's chance, and
 /// how believable that is before the ledger is read.
-const WANDERS: [(f64, f64); 5] = [(0.0, 0.3), (0.004, 0.2), (0.015, 0.2), (0.05, 0.15), (0.2, 0.15)];
+const LEVEL_STEP_VARIANCES: [(f64, f64); 5] = [(0.0, 0.3), (0.004, 0.2), (0.015, 0.2), (0.05, 0.15), (0.2, 0.15)];
 /// The level has no slope.
-const STRAIGHT: Turn = Turn { belief: 0.21, spread: 0.0, kept: 1.0 };
+const NO_SLOPE: SlopeDynamics = SlopeDynamics { prior: 0.21, deviation: 0.0, persistence: 1.0 };
 /// Whether the level has a slope, and how that turns.
-const TURNS: [Turn; 4] = [
-    STRAIGHT,
-    Turn { belief: 0.2, spread: 0.07, kept: 1.0 },
-    Turn { belief: 0.15, spread: 0.07, kept: 0.95 },
-    Turn { belief: 0.3, spread: 0.2, kept: 0.95 },
+const SLOPES: [SlopeDynamics; 4] = [
+    NO_SLOPE,
+    SlopeDynamics { prior: 0.2, deviation: 0.07, persistence: 1.0 },
+    SlopeDynamics { prior: 0.15, deviation: 0.07, persistence: 0.95 },
+    SlopeDynamics { prior: 0.3, deviation: 0.2, persistence: 0.95 },
 ];
 /// How believable it is that the pace changed once and has been fading back since, by how much of the change is left a
 /// week later.
-const FADING: [(f64, f64); 2] = [(0.76, 0.03), (0.88, 0.03)];
+const FADING_PRIORS: [(f64, f64); 2] = [(0.76, 0.03), (0.88, 0.03)];
 /// A change that is fading came at most so many weeks ago.
-const FADING_WEEKS: usize = 20;
+const MAX_FADING_WEEKS: usize = 20;
 /// Goes from one habit to the other: the slope is how much more the other one has.
-const TO_THE_OTHER: Turn = Turn { belief: 0.0, spread: 0.0, kept: -1.0 };
+const REGIME_SWITCH: SlopeDynamics = SlopeDynamics { prior: 0.0, deviation: 0.0, persistence: -1.0 };
 /// How far the pace changes: a variance, as a share of that of a week's chance.
-const CHANGE: f64 = 9.0;
+const CHANGE_VARIANCE: f64 = 9.0;
 /// Stories less believable than this share of the best one are not told.
-const UNTOLD: f64 = 0.002;
+const MIN_RELATIVE_WEIGHT: f64 = 0.002;
 /// Weeks after which the same days of the year, and of the week, come again.
 const YEAR_WEEKS: i64 = 52;
 /// Nothing is known of the first week's level.
-const UNKNOWN: f64 = 1000.0;
+const INITIAL_LEVEL_VARIANCE: f64 = 1000.0;
 /// So many weeks' worth of the ledger went into choosing a story, and tell nothing of the size of chance.
-const LEARNT: usize = 2;
+const FITTED_WEEKS: usize = 2;
 /// Where no week ever surprises, chance is very small, not 0: nothing may be divided by it.
-const LEAST_SUM: f64 = 1e-8;
+const MIN_SQUARED_SUM: f64 = 1e-8;
 /// What lies below it is not blown up further.
-const LEAST_ROOT: f64 = 0.1;
+const MIN_ROOT: f64 = 0.1;
 /// A level that moves more than this share of the way to its own week tells nothing of that week's chance.
-const MOST_PULLED: f64 = 0.6;
+const MAX_LEVERAGE: f64 = 0.6;
 /// No week is scaled by more than the square of this.
-const MOST_RATIO: f64 = 4.0;
+const MAX_ROOT_RATIO: f64 = 4.0;
 
 /// How far the sum of weeks that know nothing of each other usually ranges from its mean, in deviations of that sum.
-const USUAL_RANGE: f64 = 1.25;
+const EXPECTED_RANGE: f64 = 1.25;
 /// The same of weeks that make up for each other, in so few weeks as a ledger has.
-const LEAST_RANGE: f64 = 0.35;
+const MIN_RANGE: f64 = 0.35;
 /// A ledger that ranges less than this is even; one that ranges more than that is not. Of those that are not, one in forty ranges less
 /// than the first.
-const EVEN: f64 = 0.75;
-const UNEVEN: f64 = 0.95;
+const EVEN_RANGE: f64 = 0.75;
+const UNEVEN_RANGE: f64 = 0.95;
 
 /// How the slope of the level behaves.
 #[derive(Clone, Copy)]
-struct Turn {
+struct SlopeDynamics {
     /// How believable that is before the ledger is read.
-    belief: f64,
+    prior: f64,
     /// How steep slopes are: a standard deviation, in those of a week's chance.
-    spread: f64,
+    deviation: f64,
     /// How much of a slope is left a week later; the rest is drawn anew.
-    kept: f64,
+    persistence: f64,
 }
 
 /// One way in which the pace may have moved, and will. Levels are roots of shares of the mean week.
-pub(super) struct Story {
+pub(super) struct TrendModel {
     /// How believable it is, among all of them.
     pub(super) weight: f64,
     /// The level at the end of the ledger.
     pub(super) level: f64,
     /// How unsure that is: a standard deviation.
-    pub(super) unsure: f64,
+    pub(super) level_deviation: f64,
     /// How far the level steps in a week: a standard deviation.
-    pub(super) step: f64,
+    pub(super) level_step: f64,
     /// How much it grows in a week, at the end of the ledger.
     pub(super) slope: f64,
     /// How much steeper it is if the level is one deviation higher.
-    pub(super) tied: f64,
+    pub(super) slope_per_level: f64,
     /// How unsure the slope is beside that: a standard deviation.
-    pub(super) slope_unsure: f64,
+    pub(super) slope_deviation: f64,
     /// How much of the slope is left a week later.
-    pub(super) kept: f64,
+    pub(super) slope_persistence: f64,
     /// How far it turns in a week: a standard deviation.
-    pub(super) turn: f64,
+    pub(super) slope_step: f64,
     /// Two habits that it keeps in turn; the slope is how much more the other one has.
-    pub(super) habits: Option<Habits>,
+    pub(super) regimes: Option<Regimes>,
     /// How far each past week lay from its level, and the root of what it spent.
-    pub(super) past: Vec<(f64, f64)>,
+    pub(super) past_weeks: Vec<(f64, f64)>,
     /// What each week to come has of the level.
-    pub(super) rhythm: Rc<Rhythm>,
+    pub(super) seasonality: Rc<Seasonality>,
 }
 
 /// All stories of the weeks of this history; none if nothing was spent.
-pub(super) fn stories(history: &History) -> Vec<Story> {
-    let totals: Vec<Minor> = history.body.iter().map(|week| week.iter().sum()).collect();
+pub(super) fn trend_models(history: &SpendHistory) -> Vec<TrendModel> {
+    let totals: Vec<Minor> = history.base.iter().map(|week| week.iter().sum()).collect();
     let weeks = Minor::try_from(totals.len()).unwrap_or(Minor::MAX).max(1);
     let mean = totals.iter().sum::<Minor>() / weeks;
     if mean == 0 {
         return Vec::new();
     }
     let roots: Vec<f64> = totals.iter().map(|total| share(*total, mean).sqrt()).collect();
-    let rhythms: Vec<Rc<Rhythm>> = rhythms(&roots, &history.begins, history.today).into_iter().map(Rc::new).collect();
-    let paths = paths(&roots);
+    let seasonalities: Vec<Rc<Seasonality>> =
+        seasonalities(&roots, &history.begins, history.today).into_iter().map(Rc::new).collect();
+    let hypotheses = trend_hypotheses(&roots);
     let first = history.today - chrono::Duration::days(7 * YEAR_WEEKS);
     let are_a_year = weeks == YEAR_WEEKS && history.begins.first() == Some(&first);
-    let told = rhythms.iter().flat_map(|rhythm| paths.iter().map(move |path| (rhythm, path)));
-    let told: Vec<(&Rc<Rhythm>, &Path, Foretold)> =
-        told.map(|(rhythm, path)| (rhythm, path, Foretold::new(&roots, &rhythm.foretold, path))).collect();
-    let Some((.., reference)) = told.first() else { return Vec::new() };
-    let weigh =
-        |(rhythm, path, it): &(&Rc<Rhythm>, &Path, Foretold)| rhythm.belief * path.belief * it.likelihood(reference);
-    let weights: Vec<f64> = told.iter().map(weigh).collect();
-    let least = weights.iter().copied().fold(0.0, f64::max) * UNTOLD;
-    let believed = told.iter().zip(weights).filter(|(_, weight)| *weight >= least);
-    believed.map(|((rhythm, path, it), weight)| it.story(weight, path, rhythm, (&roots, are_a_year))).collect()
+    let candidates =
+        seasonalities.iter().flat_map(|seasonality| hypotheses.iter().map(move |hypothesis| (seasonality, hypothesis)));
+    let candidates: Vec<(&Rc<Seasonality>, &TrendHypothesis, ModelFit)> = candidates
+        .map(|(seasonality, hypothesis)| {
+            (seasonality, hypothesis, ModelFit::new(&roots, &seasonality.predicted, hypothesis))
+        })
+        .collect();
+    let Some((.., reference)) = candidates.first() else { return Vec::new() };
+    let weigh = |(seasonality, hypothesis, it): &(&Rc<Seasonality>, &TrendHypothesis, ModelFit)| {
+        seasonality.prior * hypothesis.prior * it.likelihood(reference)
+    };
+    let weights: Vec<f64> = candidates.iter().map(weigh).collect();
+    let least = weights.iter().copied().fold(0.0, f64::max) * MIN_RELATIVE_WEIGHT;
+    let believed = candidates.iter().zip(weights).filter(|(_, weight)| *weight >= least);
+    believed
+        .map(|((seasonality, hypothesis, it), weight)| {
+            it.trend_model(weight, hypothesis, seasonality, (&roots, are_a_year))
+        })
+        .collect()
 }
 
 /// Every way in which the level may have moved.
-fn paths(roots: &[f64]) -> Vec<Path> {
+fn trend_hypotheses(roots: &[f64]) -> Vec<TrendHypothesis> {
     let weeks = roots.len();
-    let restless = WANDERS.iter().flat_map(|(wander, belief)| {
-        TURNS.iter().map(move |turn| Path {
-            belief: belief * turn.belief,
-            wander: *wander,
-            turn: *turn,
-            change: Change::None,
+    let restless = LEVEL_STEP_VARIANCES.iter().flat_map(|(step_variance, prior)| {
+        SLOPES.iter().map(move |slope| TrendHypothesis {
+            prior: prior * slope.prior,
+            step_variance: *step_variance,
+            slope: *slope,
+            change: TrendChange::None,
         })
     });
-    let straight = |belief, turn, change| Path { belief, wander: 0.0, turn, change };
-    let habits = changes(roots, CHANGE).into_iter();
-    let habits = habits.map(|Changes { weeks, belief }| straight(belief, STRAIGHT, Change::Habits(weeks)));
-    let first = weeks.saturating_sub(FADING_WEEKS).max(1);
-    let fading = FADING.iter().flat_map(|(kept, belief)| {
-        let each = belief / f64::from(u32::try_from(weeks - first).unwrap_or(1));
-        let turn = Turn { kept: *kept, ..STRAIGHT };
-        (first..weeks).map(move |week| straight(each, turn, Change::Fading(week)))
+    let straight = |prior, slope, change| TrendHypothesis { prior, step_variance: 0.0, slope, change };
+    let regimes = change_points(roots, CHANGE_VARIANCE).into_iter();
+    let regimes = regimes.map(|ChangePoints { weeks, prior }| straight(prior, NO_SLOPE, TrendChange::Regimes(weeks)));
+    let first = weeks.saturating_sub(MAX_FADING_WEEKS).max(1);
+    let fading = FADING_PRIORS.iter().flat_map(|(persistence, prior)| {
+        let each = prior / f64::from(u32::try_from(weeks - first).unwrap_or(1));
+        let slope = SlopeDynamics { persistence: *persistence, ..NO_SLOPE };
+        (first..weeks).map(move |week| straight(each, slope, TrendChange::Fading(week)))
     });
-    restless.chain(habits).chain(fading).collect()
+    restless.chain(regimes).chain(fading).collect()
 }
 
 /// A ratio as a whole number of 65 536ths, to scale an amount with.
-pub(super) fn scale(story: &Story, level: f64, ahead: usize, week: usize) -> i64 {
-    let level = level * story.rhythm.ahead.get(ahead).copied().unwrap_or(1.0);
-    let (chance, root) = story.past.get(week).copied().unwrap_or((0.0, 1.0));
-    let ratio = ((level + chance).max(0.0) / root.max(LEAST_ROOT)).min(MOST_RATIO);
+pub(super) fn scale(model: &TrendModel, level: f64, ahead: usize, week: usize) -> i64 {
+    let level = level * model.seasonality.future_weeks.get(ahead).copied().unwrap_or(1.0);
+    let (chance, root) = model.past_weeks.get(week).copied().unwrap_or((0.0, 1.0));
+    let ratio = ((level + chance).max(0.0) / root.max(MIN_ROOT)).min(MAX_ROOT_RATIO);
     (ratio * ratio * 65_536.0).round().to_i64().unwrap_or(0)
 }
 
 /// What is known of level and slope: their means, variances, and what ties them.
 #[derive(Clone, Copy)]
-struct Known {
+struct TrendEstimate {
     level: f64,
     slope: f64,
-    of_level: f64,
-    of_both: f64,
-    of_slope: f64,
+    level_variance: f64,
+    covariance: f64,
+    slope_variance: f64,
 }
 
 /// One way in which the level may have moved.
-struct Path {
-    belief: f64,
-    wander: f64,
-    turn: Turn,
-    change: Change,
+struct TrendHypothesis {
+    prior: f64,
+    step_variance: f64,
+    slope: SlopeDynamics,
+    change: TrendChange,
 }
 
 /// When the pace changed.
-enum Change {
+enum TrendChange {
     None,
     /// Between two habits, before each of these weeks.
-    Habits(Vec<usize>),
+    Regimes(Vec<usize>),
     /// Before this week, and it has been fading back since.
     Fading(usize),
 }
 
-impl Path {
+impl TrendHypothesis {
     /// What is known before the first week.
-    fn at_first(&self) -> Known {
+    fn initial_estimate(&self) -> TrendEstimate {
         let of_slope = match self.change {
-            Change::Habits(_) => CHANGE,
-            _ => self.turn.spread * self.turn.spread,
+            TrendChange::Regimes(_) => CHANGE_VARIANCE,
+            _ => self.slope.deviation * self.slope.deviation,
         };
-        Known { level: 1.0, slope: 0.0, of_level: UNKNOWN, of_both: 0.0, of_slope }
+        TrendEstimate {
+            level: 1.0,
+            slope: 0.0,
+            level_variance: INITIAL_LEVEL_VARIANCE,
+            covariance: 0.0,
+            slope_variance: of_slope,
+        }
     }
 
     /// What is known before this week, from what was known after the week before.
-    fn move_on(&self, week: usize, known: Known) -> Known {
+    fn predict(&self, week: usize, estimate: TrendEstimate) -> TrendEstimate {
         match &self.change {
-            Change::None => known.a_week_later(self.wander, self.turn),
-            Change::Habits(weeks) if weeks.contains(&week) => known.a_week_later(0.0, TO_THE_OTHER),
-            Change::Habits(_) => known,
-            Change::Fading(first) => {
-                let known = known.a_week_later(self.wander, self.turn);
-                if *first == week { known.having_changed(1.0 - self.turn.kept) } else { known }
+            TrendChange::None => estimate.week_later(self.step_variance, self.slope),
+            TrendChange::Regimes(weeks) if weeks.contains(&week) => estimate.week_later(0.0, REGIME_SWITCH),
+            TrendChange::Regimes(_) => estimate,
+            TrendChange::Fading(first) => {
+                let estimate = estimate.week_later(self.step_variance, self.slope);
+                if *first == week { estimate.after_change(1.0 - self.slope.persistence) } else { estimate }
             }
         }
     }
 
     /// Told from the end to the beginning. There a fade runs the wrong way, which only the chances of its weeks depend on.
-    fn back(&self, weeks: usize) -> Self {
+    fn reversed(&self, weeks: usize) -> Self {
         let change = match &self.change {
-            Change::None => Change::None,
-            Change::Habits(changes) => Change::Habits(changes.iter().rev().map(|week| weeks - week).collect()),
-            Change::Fading(week) => Change::Fading(weeks - week),
+            TrendChange::None => TrendChange::None,
+            TrendChange::Regimes(changes) => {
+                TrendChange::Regimes(changes.iter().rev().map(|week| weeks - week).collect())
+            }
+            TrendChange::Fading(week) => TrendChange::Fading(weeks - week),
         };
         Self { change, ..*self }
     }
 }
 
 /// How well a story foretold each week from those before it.
-struct Foretold {
+struct ModelFit {
     /// Variance of each week's surprise, the first left out.
-    spreads: Vec<f64>,
+    surprise_variances: Vec<f64>,
     /// Of the squares of the surprises, each over its variance.
-    sum: f64,
+    squared_surprises: f64,
 }
 
 /// What is known before each week, and after it.
-type Course = Vec<(Known, Known)>;
+type FilterRun = Vec<(TrendEstimate, TrendEstimate)>;
 
 /// A Kalman filter of level and slope with chance of variance 1, run over the weeks: tells of each how far it
 /// surprised, the variance of that, and what was known before and after.
-fn filter(roots: &[f64], shares: &[f64], path: &Path, mut tell: impl FnMut(usize, f64, f64, (Known, Known))) {
-    let mut known = path.at_first();
+fn filter(
+    roots: &[f64],
+    shares: &[f64],
+    hypothesis: &TrendHypothesis,
+    mut report: impl FnMut(usize, f64, f64, (TrendEstimate, TrendEstimate)),
+) {
+    let mut estimate = hypothesis.initial_estimate();
     for (week, (root, share)) in roots.iter().zip(shares).enumerate() {
         if week > 0 {
-            known = path.move_on(week, known);
+            estimate = hypothesis.predict(week, estimate);
         }
-        let before = known;
-        let (surprise, spread) = (root - known.level * share, known.of_level * share * share + 1.0);
-        known = known.having_seen(surprise, *share);
-        tell(week, surprise, spread, (before, known));
+        let before = estimate;
+        let (surprise, spread) = (root - estimate.level * share, estimate.level_variance * share * share + 1.0);
+        estimate = estimate.updated(surprise, *share);
+        report(week, surprise, spread, (before, estimate));
     }
 }
 
-fn course(roots: &[f64], shares: &[f64], path: &Path) -> Course {
-    let mut course = Vec::with_capacity(roots.len());
-    filter(roots, shares, path, |_, _, _, known| course.push(known));
-    course
+fn filter_run(roots: &[f64], shares: &[f64], hypothesis: &TrendHypothesis) -> FilterRun {
+    let mut run = Vec::with_capacity(roots.len());
+    filter(roots, shares, hypothesis, |_, _, _, known| run.push(known));
+    run
 }
 
-impl Foretold {
-    fn new(roots: &[f64], shares: &[f64], path: &Path) -> Self {
-        let mut it = Self { spreads: Vec::with_capacity(roots.len()), sum: LEAST_SUM };
-        filter(roots, shares, path, |week, surprise, spread, _| {
+impl ModelFit {
+    fn new(roots: &[f64], shares: &[f64], hypothesis: &TrendHypothesis) -> Self {
+        let mut it = Self { surprise_variances: Vec::with_capacity(roots.len()), squared_surprises: MIN_SQUARED_SUM };
+        filter(roots, shares, hypothesis, |week, surprise, spread, _| {
             if week > 0 {
-                it.spreads.push(spread);
-                it.sum += surprise * surprise / spread;
+                it.surprise_variances.push(spread);
+                it.squared_surprises += surprise * surprise / spread;
             }
         });
         it
@@ -263,38 +286,46 @@ impl Foretold {
     /// How much better it foretold the weeks than the reference did: the ratio of their likelihoods, whatever the
     /// variance.
     fn likelihood(&self, reference: &Self) -> f64 {
-        let better = (reference.sum / self.sum).sqrt();
-        let spreads = self.spreads.iter().zip(&reference.spreads);
+        let better = (reference.squared_surprises / self.squared_surprises).sqrt();
+        let spreads = self.surprise_variances.iter().zip(&reference.surprise_variances);
         spreads.fold(1.0, |so_far, (own, other)| so_far * (other / own).sqrt() * better)
     }
 
-    fn story(&self, weight: f64, path: &Path, rhythm: &Rc<Rhythm>, (roots, are_a_year): (&[f64], bool)) -> Story {
-        let free = self.spreads.len().saturating_sub(LEARNT).max(1);
-        let chance = (self.sum / f64::from(u32::try_from(free).unwrap_or(1))).sqrt();
-        let forth = course(roots, &rhythm.past, path);
+    fn trend_model(
+        &self,
+        weight: f64,
+        hypothesis: &TrendHypothesis,
+        seasonality: &Rc<Seasonality>,
+        (roots, are_a_year): (&[f64], bool),
+    ) -> TrendModel {
+        let free = self.surprise_variances.len().saturating_sub(FITTED_WEEKS).max(1);
+        let chance = (self.squared_surprises / f64::from(u32::try_from(free).unwrap_or(1))).sqrt();
+        let forward = filter_run(roots, &seasonality.past_weeks, hypothesis);
         let turned = |it: &[f64]| -> Vec<f64> { it.iter().rev().copied().collect() };
-        let back = course(&turned(roots), &turned(&rhythm.past), &path.back(roots.len()));
-        let nothing = Known { level: 1.0, slope: 0.0, of_level: 0.0, of_both: 0.0, of_slope: 0.0 };
-        let known = forth.last().map_or(nothing, |(_, after)| *after);
-        let unsure = known.of_level.max(1e-9).sqrt();
-        let tied = known.of_both / unsure;
-        let lasting = chance * unevenness(roots);
-        Story {
+        let backward = filter_run(&turned(roots), &turned(&seasonality.past_weeks), &hypothesis.reversed(roots.len()));
+        let nothing =
+            TrendEstimate { level: 1.0, slope: 0.0, level_variance: 0.0, covariance: 0.0, slope_variance: 0.0 };
+        let estimate = forward.last().map_or(nothing, |(_, after)| *after);
+        let level_deviation = estimate.level_variance.max(1e-9).sqrt();
+        let slope_per_level = estimate.covariance / level_deviation;
+        let persistent_chance = chance * unevenness(roots);
+        TrendModel {
             weight,
-            level: known.level,
-            unsure: unsure * lasting,
-            step: path.wander.sqrt() * lasting,
-            slope: known.slope,
-            tied: tied * lasting,
-            slope_unsure: (known.of_slope - tied * tied).max(0.0).sqrt() * lasting,
-            kept: path.turn.kept,
-            turn: path.turn.renewed().sqrt() * lasting,
-            habits: match &path.change {
-                Change::Habits(weeks) => Some(Habits::new(roots.len(), weeks, are_a_year)),
+            level: estimate.level,
+            level_deviation: level_deviation * persistent_chance,
+            level_step: hypothesis.step_variance.sqrt() * persistent_chance,
+            slope: estimate.slope,
+            slope_per_level: slope_per_level * persistent_chance,
+            slope_deviation: (estimate.slope_variance - slope_per_level * slope_per_level).max(0.0).sqrt()
+                * persistent_chance,
+            slope_persistence: hypothesis.slope.persistence,
+            slope_step: hypothesis.slope.innovation_variance().sqrt() * persistent_chance,
+            regimes: match &hypothesis.change {
+                TrendChange::Regimes(weeks) => Some(Regimes::new(roots.len(), weeks, are_a_year)),
                 _ => None,
             },
-            past: chances(&forth, &back, roots, &rhythm.past),
-            rhythm: Rc::clone(rhythm),
+            past_weeks: residuals(&forward, &backward, roots, &seasonality.past_weeks),
+            seasonality: Rc::clone(seasonality),
         }
     }
 }
@@ -310,65 +341,66 @@ fn unevenness(roots: &[f64]) -> f64 {
         (sum, squares) = (sum + apart, squares + apart * apart);
         (least, most) = (least.min(sum), most.max(sum));
     }
-    let range = (most - least) / (squares * weeks / (weeks - 1.0)).sqrt().max(LEAST_ROOT);
-    let even = |range: f64| (range - LEAST_RANGE).max(0.0) / (USUAL_RANGE - LEAST_RANGE);
-    let between = (range - EVEN).max(0.0) / (UNEVEN - EVEN);
-    (even(range.min(EVEN)) + (1.0 - even(EVEN)) * between).min(1.0)
+    let range = (most - least) / (squares * weeks / (weeks - 1.0)).sqrt().max(MIN_ROOT);
+    let even = |range: f64| (range - MIN_RANGE).max(0.0) / (EXPECTED_RANGE - MIN_RANGE);
+    let between = (range - EVEN_RANGE).max(0.0) / (UNEVEN_RANGE - EVEN_RANGE);
+    (even(range.min(EVEN_RANGE)) + (1.0 - even(EVEN_RANGE)) * between).min(1.0)
 }
 
 /// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as much
 /// as that level has moved towards the week itself.
-fn chances(forth: &Course, back: &Course, roots: &[f64], shares: &[f64]) -> Vec<(f64, f64)> {
-    let levels = forth.iter().zip(back.iter().rev()).map(|((_, past), (future, _))| {
-        let all = past.of_level + future.of_level;
-        let level = (past.level * future.of_level + future.level * past.of_level) / all;
-        (level, past.of_level * future.of_level / all)
+fn residuals(forward: &FilterRun, backward: &FilterRun, roots: &[f64], shares: &[f64]) -> Vec<(f64, f64)> {
+    let levels = forward.iter().zip(backward.iter().rev()).map(|((_, past), (future, _))| {
+        let all = past.level_variance + future.level_variance;
+        let level = (past.level * future.level_variance + future.level * past.level_variance) / all;
+        (level, past.level_variance * future.level_variance / all)
     });
-    let told = levels.zip(roots.iter().zip(shares));
-    told.map(|((level, unsure), (root, share))| {
-        let pulled = (unsure * share * share).min(MOST_PULLED);
-        ((root - level * share) / (1.0 - pulled).sqrt(), *root)
-    })
-    .collect()
+    let weeks = levels.zip(roots.iter().zip(shares));
+    weeks
+        .map(|((level, variance), (root, share))| {
+            let leverage = (variance * share * share).min(MAX_LEVERAGE);
+            ((root - level * share) / (1.0 - leverage).sqrt(), *root)
+        })
+        .collect()
 }
 
-impl Turn {
+impl SlopeDynamics {
     /// Variance of what is drawn anew of the slope each week.
-    fn renewed(self) -> f64 {
-        self.spread * self.spread * (1.0 - self.kept * self.kept)
+    fn innovation_variance(self) -> f64 {
+        self.deviation * self.deviation * (1.0 - self.persistence * self.persistence)
     }
 }
 
-impl Known {
-    fn a_week_later(self, wander: f64, turn: Turn) -> Self {
+impl TrendEstimate {
+    fn week_later(self, step_variance: f64, slope: SlopeDynamics) -> Self {
         Self {
             level: self.level + self.slope,
-            slope: self.slope * turn.kept,
-            of_level: self.of_level + 2.0 * self.of_both + self.of_slope + wander,
-            of_both: (self.of_both + self.of_slope) * turn.kept,
-            of_slope: self.of_slope * turn.kept * turn.kept + turn.renewed(),
+            slope: self.slope * slope.persistence,
+            level_variance: self.level_variance + 2.0 * self.covariance + self.slope_variance + step_variance,
+            covariance: (self.covariance + self.slope_variance) * slope.persistence,
+            slope_variance: self.slope_variance * slope.persistence * slope.persistence + slope.innovation_variance(),
         }
     }
 
     /// After a change of which this share is lost each week.
-    fn having_changed(self, lost: f64) -> Self {
+    fn after_change(self, lost: f64) -> Self {
         Self {
-            of_level: self.of_level + CHANGE,
-            of_both: self.of_both - lost * CHANGE,
-            of_slope: self.of_slope + lost * lost * CHANGE,
+            level_variance: self.level_variance + CHANGE_VARIANCE,
+            covariance: self.covariance - lost * CHANGE_VARIANCE,
+            slope_variance: self.slope_variance + lost * lost * CHANGE_VARIANCE,
             ..self
         }
     }
 
-    fn having_seen(self, surprise: f64, share: f64) -> Self {
-        let spread = self.of_level * share * share + 1.0;
-        let (to_level, to_slope) = (self.of_level * share / spread, self.of_both * share / spread);
+    fn updated(self, surprise: f64, share: f64) -> Self {
+        let spread = self.level_variance * share * share + 1.0;
+        let (to_level, to_slope) = (self.level_variance * share / spread, self.covariance * share / spread);
         Self {
             level: self.level + to_level * surprise,
             slope: self.slope + to_slope * surprise,
-            of_level: self.of_level * (1.0 - to_level * share),
-            of_both: self.of_both * (1.0 - to_level * share),
-            of_slope: self.of_slope - to_slope * self.of_both * share,
+            level_variance: self.level_variance * (1.0 - to_level * share),
+            covariance: self.covariance * (1.0 - to_level * share),
+            slope_variance: self.slope_variance - to_slope * self.covariance * share,
         }
     }
 }

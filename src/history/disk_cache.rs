@@ -13,8 +13,8 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::listing::Ends;
-use crate::domain::history::{Entry, Ledger, Order};
+use super::listing::OrderEnds;
+use crate::domain::history::{Ledger, LedgerEntry, Order};
 use crate::domain::money::{Currency, parse_amount};
 use crate::domain::{Division, Time};
 use crate::util::atomic_file;
@@ -22,11 +22,11 @@ use crate::util::atomic_file;
 /// Another form is another version, and so is another window of days: what a file lacks is never listed again.
 const VERSION: u32 = 4;
 /// No file is longer: what is, is read anew at each start.
-const MOST_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where one account's books are kept.
 #[derive(Debug)]
-pub struct Cache {
+pub struct DiskCache {
     folder: PathBuf,
     /// A digest of the account's name and place: safe in a file's name, whatever they are.
     owner: String,
@@ -34,7 +34,7 @@ pub struct Cache {
 
 /// The first line of a file.
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct CacheFileHeader {
     version: u32,
     owner: String,
     division: Division,
@@ -45,7 +45,7 @@ struct Header {
 
 /// Id, seconds, change, kind, balance after, currency, order, expiry.
 #[derive(Serialize, Deserialize)]
-struct Line<'a>(
+struct CachedEntry<'a>(
     #[serde(borrow)] std::borrow::Cow<'a, str>,
     i64,
     String,
@@ -59,7 +59,7 @@ struct Line<'a>(
 /// Id, division, price, expired, renewed, placed, bought until, plan, the certificate's end, the order's end by the listing,
 /// the end that was asked for and at which certificate, product, common name.
 #[derive(Serialize, Deserialize)]
-struct Listed(
+struct CachedOrder(
     u64,
     Option<u64>,
     String,
@@ -77,9 +77,9 @@ struct Listed(
 
 /// Id, the end that was asked for, and at which certificate; what a listing that is not finished knows of an order.
 #[derive(Serialize, Deserialize)]
-struct Asked(u64, (NaiveDate, NaiveDate));
+struct CachedOrderEnd(u64, (NaiveDate, NaiveDate));
 
-impl Cache {
+impl DiskCache {
     /// Files in `folder`, which is made when it is needed, for the account of this name at this address.
     pub fn new(folder: PathBuf, account: &str, base_url: &str) -> Self {
         Self { folder, owner: digest(format!("{account}\n{base_url}").as_bytes()) }
@@ -94,10 +94,10 @@ impl Cache {
     }
 
     pub(super) fn ledger(&self, division: Division) -> Option<(Ledger, Time)> {
-        self.believed(&self.ledger_path(division), division, |lines| {
+        self.read_valid(&self.ledger_path(division), division, |lines| {
             let mut kinds = std::collections::BTreeSet::<Arc<str>>::new();
             let lines = lines.map(|line| {
-                let line: Line<'_> = serde_json::from_str(line).ok()?;
+                let line: CachedEntry<'_> = serde_json::from_str(line).ok()?;
                 if !kinds.contains(&*line.3) {
                     kinds.insert(line.3.as_ref().into());
                 }
@@ -109,7 +109,7 @@ impl Cache {
 
     pub(super) fn save_ledger(&self, division: Division, ledger: &Ledger, read: Time) -> io::Result<()> {
         let lines = ledger.entries().iter().map(|it| {
-            serde_json::to_string(&Line(
+            serde_json::to_string(&CachedEntry(
                 it.id.as_ref().into(),
                 it.at.timestamp(),
                 it.change.to_string(),
@@ -123,13 +123,13 @@ impl Cache {
         self.save(&self.ledger_path(division), division, read, lines)
     }
 
-    pub(super) fn orders(&self) -> Option<(Vec<Order>, Ends, Time)> {
-        let orders = self.believed(&self.path("orders"), None, |lines| {
-            let mut ends = Ends::new();
+    pub(super) fn orders(&self) -> Option<(Vec<Order>, OrderEnds, Time)> {
+        let orders = self.read_valid(&self.path("orders"), None, |lines| {
+            let mut ends = OrderEnds::new();
             let lines = lines.map(|line| {
-                let listed: Listed = serde_json::from_str(line).ok()?;
-                let Listed(id, division, price, expired, renewed, placed, bought_until, is_plan, ..) = listed;
-                let Listed(.., certificate_ends, order_ends, end, product, common_name) = listed;
+                let listed: CachedOrder = serde_json::from_str(line).ok()?;
+                let CachedOrder(id, division, price, expired, renewed, placed, bought_until, is_plan, ..) = listed;
+                let CachedOrder(.., certificate_ends, order_ends, end, product, common_name) = listed;
                 ends.extend(end.map(|end| (id, end)));
                 let price = parse_amount(&price).ok()?;
                 Some(Order {
@@ -153,9 +153,9 @@ impl Cache {
         orders.map(|((orders, ends), read)| (orders, ends, read))
     }
 
-    pub(super) fn save_orders(&self, orders: &[Order], ends: &Ends, read: Time) -> io::Result<()> {
+    pub(super) fn save_orders(&self, orders: &[Order], ends: &OrderEnds, read: Time) -> io::Result<()> {
         let lines = orders.iter().map(|it| {
-            serde_json::to_string(&Listed(
+            serde_json::to_string(&CachedOrder(
                 it.id,
                 it.division,
                 it.price.to_string(),
@@ -175,26 +175,26 @@ impl Cache {
     }
 
     /// The ends that were asked for, for a listing that has not been saved.
-    pub(super) fn asked_ends(&self) -> Ends {
-        let ends = self.believed(&self.path("ends"), None, |lines| {
-            let asked = |line| serde_json::from_str(line).ok().map(|Asked(id, end)| (id, end));
-            lines.map(asked).collect::<Option<Ends>>()
+    pub(super) fn requested_ends(&self) -> OrderEnds {
+        let ends = self.read_valid(&self.path("ends"), None, |lines| {
+            let parse_end = |line| serde_json::from_str(line).ok().map(|CachedOrderEnd(id, end)| (id, end));
+            lines.map(parse_end).collect::<Option<OrderEnds>>()
         });
-        ends.map_or_else(Ends::new, |(ends, _)| ends)
+        ends.map_or_else(OrderEnds::new, |(ends, _)| ends)
     }
 
-    pub(super) fn save_asked_ends(&self, ends: &Ends, read: Time) -> io::Result<()> {
-        let lines = ends.iter().map(|(id, end)| serde_json::to_string(&Asked(*id, *end)));
+    pub(super) fn save_requested_ends(&self, ends: &OrderEnds, read: Time) -> io::Result<()> {
+        let lines = ends.iter().map(|(id, end)| serde_json::to_string(&CachedOrderEnd(*id, *end)));
         self.save(&self.path("ends"), None, read, lines)
     }
 
     /// They are in the listing, now that it has been saved.
-    pub(super) fn forget_asked_ends(&self) {
+    pub(super) fn remove_requested_ends(&self) {
         let _ = fs::remove_file(self.path("ends")); // its absence is what matters
     }
 
     /// A division that is wanted no more takes no space.
-    pub(super) fn forget(&self, division: Division) {
+    pub(super) fn remove_ledger(&self, division: Division) {
         let _ = fs::remove_file(self.ledger_path(division)); // its absence is what matters
     }
 
@@ -210,18 +210,23 @@ impl Cache {
             body.push_str(&line?);
             body.push('\n');
         }
-        let header =
-            Header { version: VERSION, owner: self.owner.clone(), division, read, checksum: digest(body.as_bytes()) };
+        let header = CacheFileHeader {
+            version: VERSION,
+            owner: self.owner.clone(),
+            division,
+            read,
+            checksum: digest(body.as_bytes()),
+        };
         let file = format!("{}\n{body}", serde_json::to_string(&header)?);
-        if file.len() as u64 > MOST_BYTES {
-            return Err(io::Error::other(format!("they are longer than {MOST_BYTES} bytes")));
+        if file.len() as u64 > MAX_FILE_BYTES {
+            return Err(io::Error::other(format!("they are longer than {MAX_FILE_BYTES} bytes")));
         }
         atomic_file::make_folder(&self.folder)?;
         atomic_file::replace(path, [file.as_bytes()])
     }
 
     /// What is in a file, if it is to be believed; what is not is told and left, and overwritten by the next save.
-    fn believed<T>(
+    fn read_valid<T>(
         &self,
         path: &std::path::Path,
         division: Division,
@@ -237,28 +242,28 @@ impl Cache {
         };
         let whole = || {
             let (header, body) = text.split_once('\n')?;
-            let header: Header = serde_json::from_str(header).ok()?;
+            let header: CacheFileHeader = serde_json::from_str(header).ok()?;
             let ours = header.version == VERSION && header.owner == self.owner && header.division == division;
             let whole = ours && header.checksum == digest(body.as_bytes());
             Some((whole.then(|| parse(body.lines()))??, header.read))
         };
-        let believed = whole();
-        if believed.is_none() {
+        let valid = whole();
+        if valid.is_none() {
             tracing::info!(file = %path.display(), "books on disk are damaged or another account's: they are read from CertCentral");
         }
-        believed
+        valid
     }
 }
 
 fn read(path: &std::path::Path) -> io::Result<String> {
     let mut text = String::new();
-    let read = atomic_file::open_file(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-    if read as u64 > MOST_BYTES { Err(io::Error::other("the file is too long")) } else { Ok(text) }
+    let read = atomic_file::open_file(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_FILE_BYTES { Err(io::Error::other("the file is too long")) } else { Ok(text) }
 }
 
-fn entry(line: Line<'_>, share: impl FnOnce(&str) -> Option<Arc<str>>) -> Option<Entry> {
-    let Line(id, at, change, kind, balance_after, currency, order, expires) = line;
-    Some(Entry {
+fn entry(line: CachedEntry<'_>, share: impl FnOnce(&str) -> Option<Arc<str>>) -> Option<LedgerEntry> {
+    let CachedEntry(id, at, change, kind, balance_after, currency, order, expires) = line;
+    Some(LedgerEntry {
         id: id.into(),
         at: Time::from_timestamp(at, 0)?,
         change: parse_amount(&change).ok()?,

@@ -6,24 +6,24 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::Cache;
+use super::DiskCache;
 use crate::domain::Name;
 
 /// How long one file may take to be read or written.
-const DEADLINE: Duration = Duration::from_secs(30);
+const FILE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A cache, whose files are read and written on other threads.
-pub(super) struct Disk {
+pub(super) struct DiskCacheWorker {
     account: Name,
-    cache: Option<Arc<Cache>>,
+    cache: Option<Arc<DiskCache>>,
     /// Work that took too long. Until it is over there is no other: each would take one more thread.
-    hangs: Option<AbortHandle>,
+    overdue: Option<AbortHandle>,
 }
 
-impl Disk {
+impl DiskCacheWorker {
     /// `account` is its name in the log.
-    pub(super) fn new(account: Name, cache: Option<Cache>) -> Self {
-        Self { account, cache: cache.map(Arc::new), hangs: None }
+    pub(super) fn new(account: Name, cache: Option<DiskCache>) -> Self {
+        Self { account, cache: cache.map(Arc::new), overdue: None }
     }
 
     pub(super) fn has_cache(&self) -> bool {
@@ -33,22 +33,22 @@ impl Disk {
     /// Runs something on the cache; `None` where there is none, or where it panics or takes too long.
     pub(super) async fn run<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&Cache) -> T + Send + 'static,
+        work: impl FnOnce(&DiskCache) -> T + Send + 'static,
     ) -> Option<T> {
         let cache = Arc::clone(self.cache.as_ref()?);
-        if self.hangs.as_ref().is_some_and(|work| !work.is_finished()) {
+        if self.overdue.as_ref().is_some_and(|work| !work.is_finished()) {
             return None;
         }
         let mut task = tokio::task::spawn_blocking(move || work(&cache));
-        if let Ok(done) = timeout(DEADLINE, &mut task).await {
-            self.hangs = None;
+        if let Ok(done) = timeout(FILE_TIMEOUT, &mut task).await {
+            self.overdue = None;
             if let Err(error) = &done {
                 tracing::error!(account = %self.account, %error, "books on disk: internal error, please report it; without them, a start reads them from CertCentral");
             }
             return done.ok();
         }
-        if self.hangs.replace(task.abort_handle()).is_none() {
-            let seconds = DEADLINE.as_secs();
+        if self.overdue.replace(task.abort_handle()).is_none() {
+            let seconds = FILE_TIMEOUT.as_secs();
             tracing::warn!(account = %self.account, seconds, "books on disk: the file system does not answer; without it, a start reads them from CertCentral");
         }
         None
@@ -66,7 +66,8 @@ mod tests {
         let writer = Mutex::new(file.reopen().unwrap());
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
         let _guard = tracing::subscriber::set_default(subscriber);
-        let mut disk = Disk::new("acme".into(), Some(Cache::new("nowhere".into(), "acme", "https://us")));
+        let mut disk =
+            DiskCacheWorker::new("acme".into(), Some(DiskCache::new("nowhere".into(), "acme", "https://us")));
         assert_eq!(disk.run(|_| panic!("no such line")).await, None::<()>);
         let logged = std::fs::read_to_string(file.path()).unwrap();
         assert!(logged.contains("ERROR") && logged.contains("account=acme"), "{logged}");
@@ -75,10 +76,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_system_that_hangs_is_left_alone_until_it_answers() {
-        let mut disk = Disk::new("acme".into(), Some(Cache::new("nowhere".into(), "acme", "https://us")));
+    async fn a_hanging_file_system_is_left_alone_until_it_answers() {
+        let mut disk =
+            DiskCacheWorker::new("acme".into(), Some(DiskCache::new("nowhere".into(), "acme", "https://us")));
         let (answer, hangs) = mpsc::channel::<()>();
-        let hung = tokio::join!(disk.run(move |_| hangs.recv()), tokio::time::advance(DEADLINE)).0;
+        let hung = tokio::join!(disk.run(move |_| hangs.recv()), tokio::time::advance(FILE_TIMEOUT)).0;
         assert!(hung.is_none());
         assert_eq!(disk.run(|_| 1).await, None, "no second thread is lost");
         answer.send(()).unwrap();

@@ -3,18 +3,18 @@
 use chrono::TimeDelta;
 
 use crate::domain::Time;
-use crate::domain::balance::{Outlook, Unreadable};
-use crate::domain::history::Gap;
+use crate::domain::balance::{Persistence, Unreadable};
+use crate::domain::history::HistoryGap;
 
 /// What failed is not tried again before that; nor, where somebody has to act first, before the longer time.
-pub(super) const RETRY: TimeDelta = TimeDelta::minutes(10);
-const RETRY_REFUSED: TimeDelta = TimeDelta::hours(1);
+pub(super) const RETRY_INTERVAL: TimeDelta = TimeDelta::minutes(10);
+const REFUSED_RETRY_INTERVAL: TimeDelta = TimeDelta::hours(1);
 /// A cache is written at least so often, that it is known to be fresh.
-const SAVED_EVERY: TimeDelta = TimeDelta::hours(12);
+const SAVE_INTERVAL: TimeDelta = TimeDelta::hours(12);
 
 /// One part of the books.
 #[derive(Debug)]
-pub(super) struct Part<T> {
+pub(super) struct HistoryPart<T> {
     /// What was read last, and when.
     pub(super) known: Option<(T, Time)>,
     /// Why the last try failed; `None` after a good one.
@@ -28,30 +28,30 @@ pub(super) struct Part<T> {
     /// When the cache was last written, and of when.
     pub(super) saved: Option<Time>,
     /// What is known may be another account's: it is not shown, but read on from.
-    pub(super) doubted: bool,
+    pub(super) unverified: bool,
 }
 
-impl<T> Default for Part<T> {
+impl<T> Default for HistoryPart<T> {
     fn default() -> Self {
-        Self { known: None, failure: None, due: None, loaded: false, settled: false, saved: None, doubted: false }
+        Self { known: None, failure: None, due: None, loaded: false, settled: false, saved: None, unverified: false }
     }
 }
 
-impl<T> Part<T> {
+impl<T> HistoryPart<T> {
     /// A time that is further ahead than anybody waits was noted before the clock was set back.
     pub(super) fn is_due(&self, now: Time, every: TimeDelta) -> bool {
         self.due.is_none_or(|due| due <= now || due - now > every)
     }
 
     pub(super) fn read_at(&self) -> Option<Time> {
-        self.known.as_ref().filter(|_| !self.doubted).map(|(_, read)| *read)
+        self.known.as_ref().filter(|_| !self.unverified).map(|(_, read)| *read)
     }
 
-    pub(super) fn look(&self, now: Time, keeps: TimeDelta) -> Result<&T, Gap> {
+    pub(super) fn fresh(&self, now: Time, max_age: TimeDelta) -> Result<&T, HistoryGap> {
         match (&self.known, &self.failure) {
-            (Some((known, read)), _) if !self.doubted && now - *read <= keeps => Ok(known),
-            (_, Some(failure)) => Err(Gap::Unreadable(failure.clone())),
-            (_, None) => Err(Gap::NotYetRead),
+            (Some((known, read)), _) if !self.unverified && now - *read <= max_age => Ok(known),
+            (_, Some(failure)) => Err(HistoryGap::Unreadable(failure.clone())),
+            (_, None) => Err(HistoryGap::NotYetRead),
         }
     }
 
@@ -76,21 +76,21 @@ impl<T> Part<T> {
 
     pub(super) fn read(&mut self, known: T, now: Time, every: TimeDelta) {
         (self.known, self.failure) = (Some((known, now)), None);
-        (self.due, self.settled, self.doubted) = (Some(now + every), true, false);
+        (self.due, self.settled, self.unverified) = (Some(now + every), true, false);
     }
 
-    pub(super) fn doubt(&mut self) {
-        (self.due, self.settled, self.doubted) = (None, false, true);
+    pub(super) fn mark_unverified(&mut self) {
+        (self.due, self.settled, self.unverified) = (None, false, true);
     }
 
     pub(super) fn fail(&mut self, failure: Unreadable, now: Time) {
-        let pause = if failure.outlook == Outlook::NeedsAction { RETRY_REFUSED } else { RETRY };
+        let pause = if failure.persistence == Persistence::Permanent { REFUSED_RETRY_INTERVAL } else { RETRY_INTERVAL };
         (self.failure, self.due, self.settled) = (Some(failure), Some(now + pause), true);
     }
 
     /// Reports whether the cache is to be written now. Then it counts as written, unless whoever fails to clears `saved`.
-    pub(super) fn saves(&mut self, changed: bool, now: Time) -> bool {
-        let save = changed || self.saved.is_none_or(|saved| saved > now || now - saved >= SAVED_EVERY);
+    pub(super) fn should_save(&mut self, changed: bool, now: Time) -> bool {
+        let save = changed || self.saved.is_none_or(|saved| saved > now || now - saved >= SAVE_INTERVAL);
         if save {
             self.saved = Some(now);
         }

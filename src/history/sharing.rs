@@ -4,18 +4,18 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 
-use crate::certcentral::{BooksSource, ReadError, ReadErrorKind};
+use crate::certcentral::{HistorySource, ReadError, ReadErrorKind};
 use crate::domain::Time;
 use crate::domain::balance::Balance;
 
 /// So many unwatched divisions are asked in one round of a search.
-const ROUND: usize = 200;
+const DIVISIONS_PER_ROUND: usize = 200;
 /// A round ends when so many divisions in a row cannot be read.
-const MOST_FAILURES: usize = 3;
+const MAX_CONSECUTIVE_FAILURES: usize = 3;
 
 /// What is watched, where an account may have further divisions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Watched {
+pub struct WatchedFunds {
     /// The watched divisions of each fund whose books are wanted.
     pub funds: Vec<BTreeSet<u64>>,
     /// All watched divisions.
@@ -24,13 +24,13 @@ pub struct Watched {
 
 /// One fund.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fund {
+pub(super) struct SharedFund {
     pub(super) watched: BTreeSet<u64>,
     /// The divisions that report exactly the same figures and are not watched.
     pub(super) others: BTreeSet<u64>,
 }
 
-impl Fund {
+impl SharedFund {
     pub(super) fn has_any(&self, divisions: &BTreeSet<u64>) -> bool {
         !self.watched.is_disjoint(divisions)
     }
@@ -38,9 +38,9 @@ impl Fund {
 
 /// How far the search for those who share some funds has come. It goes on in rounds, over all divisions and then again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Search {
+pub(super) struct SharingSearch {
     /// Each fund, with those who were found to share it, or did when the search began.
-    pub(super) funds: Vec<Fund>,
+    pub(super) funds: Vec<SharedFund>,
     /// The division that was asked last; `None`: the next round begins with the first.
     after: Option<u64>,
     /// Divisions that could not be read when they were asked last.
@@ -53,24 +53,25 @@ pub(super) struct Search {
     pub(super) due: Option<Time>,
 }
 
-impl Search {
+impl SharingSearch {
     /// A search that begins with what was found before.
-    pub(super) fn new(wanted: &[BTreeSet<u64>], before: &[Fund]) -> Self {
+    pub(super) fn new(funds: &[BTreeSet<u64>], before: &[SharedFund]) -> Self {
         let mut search = Self::default();
-        search.look_for(wanted, before);
+        search.set_funds(funds, before);
         search
     }
 
     /// Goes on with these funds in the place of the others.
-    pub(super) fn look_for(&mut self, wanted: &[BTreeSet<u64>], before: &[Fund]) {
+    pub(super) fn set_funds(&mut self, funds: &[BTreeSet<u64>], before: &[SharedFund]) {
         let known = |watched: &BTreeSet<u64>| {
             let others = before.iter().filter(|fund| fund.has_any(watched)).flat_map(|fund| &fund.others);
             others.copied().collect::<BTreeSet<u64>>()
         };
-        self.funds = wanted.iter().map(|watched| Fund { watched: watched.clone(), others: known(watched) }).collect();
+        self.funds =
+            funds.iter().map(|watched| SharedFund { watched: watched.clone(), others: known(watched) }).collect();
     }
 
-    pub(super) fn looks_for(&self, watched: &BTreeSet<u64>) -> bool {
+    pub(super) fn covers(&self, watched: &BTreeSet<u64>) -> bool {
         self.funds.iter().any(|fund| fund.has_any(watched))
     }
 
@@ -82,10 +83,10 @@ impl Search {
     /// The divisions that the next round asks.
     fn next(&self, others: &BTreeSet<u64>, only_failed: bool) -> Vec<u64> {
         if only_failed {
-            return self.failed.iter().copied().take(ROUND).collect();
+            return self.failed.iter().copied().take(DIVISIONS_PER_ROUND).collect();
         }
         let from = self.after.map_or(Bound::Unbounded, Bound::Excluded);
-        others.range((from, Bound::Unbounded)).copied().take(ROUND).collect()
+        others.range((from, Bound::Unbounded)).copied().take(DIVISIONS_PER_ROUND).collect()
     }
 
     fn fund_of(&self, other: u64) -> Option<usize> {
@@ -111,13 +112,13 @@ impl Search {
 /// A balance may change while one division after the other is asked. So whoever reports other figures than any fund is
 /// compared with each fund's figures of a moment later, and one that shared a fund before is asked again together with it:
 /// none is lost by a purchase that came in between. Of one that cannot be read, what was known before stays.
-pub(super) async fn go_on(
-    source: &dyn BooksSource,
+pub(super) async fn search_round(
+    source: &dyn HistorySource,
     watched: &BTreeSet<u64>,
-    mut search: Search,
+    mut search: SharingSearch,
     only_failed: bool,
-) -> Result<Search, ReadError> {
-    let Some(listed) = unless_refused(source.listed().await)? else {
+) -> Result<SharingSearch, ReadError> {
+    let Some(listed) = unless_refused(source.division_ids().await)? else {
         // Whoever may not list them can name them in the configuration.
         (search.interrupted, search.complete) = (None, true);
         search.failed.clear();
@@ -126,8 +127,8 @@ pub(super) async fn go_on(
     let others: BTreeSet<u64> = listed.into_iter().filter(|id| !watched.contains(id)).collect();
     search.funds.iter_mut().for_each(|fund| fund.others.retain(|id| others.contains(id)));
     search.failed.retain(|id| others.contains(id));
-    let asked = search.next(&others, only_failed);
-    let last = ask(source, &mut search, &asked).await?;
+    let divisions = search.next(&others, only_failed);
+    let last = search_divisions(source, &mut search, &divisions).await?;
     if !only_failed {
         let at_end = last.is_none() || last == others.last().copied();
         search.after = last.filter(|_| !at_end);
@@ -137,14 +138,18 @@ pub(super) async fn go_on(
 }
 
 /// Asks these divisions whose funds they share. Returns the last that was asked.
-async fn ask(source: &dyn BooksSource, search: &mut Search, asked: &[u64]) -> Result<Option<u64>, ReadError> {
+async fn search_divisions(
+    source: &dyn HistorySource,
+    search: &mut SharingSearch,
+    divisions: &[u64],
+) -> Result<Option<u64>, ReadError> {
     search.interrupted = None;
-    if asked.is_empty() {
+    if divisions.is_empty() {
         return Ok(None);
     }
     let first = figures_of(source, &search.funds).await?;
-    let (mut strangers, mut failures, mut last) = (Vec::new(), 0, None);
-    for other in asked.iter().copied() {
+    let (mut unmatched, mut failures, mut last) = (Vec::new(), 0, None);
+    for other in divisions.iter().copied() {
         last = Some(other);
         let figures = unless_refused(source.figures(other).await);
         failures = if figures.is_ok() { 0 } else { failures + 1 };
@@ -152,19 +157,19 @@ async fn ask(source: &dyn BooksSource, search: &mut Search, asked: &[u64]) -> Re
             Ok(None) => search.found(other, None),
             Ok(Some(figures)) => match first.get(&figures) {
                 Some(fund) => search.found(other, Some(*fund)),
-                None => strangers.push((other, figures)),
+                None => unmatched.push((other, figures)),
             },
             Err(error) => {
                 search.failed.insert(other);
-                search.interrupted = Some(error).filter(|_| failures == MOST_FAILURES);
+                search.interrupted = Some(error).filter(|_| failures == MAX_CONSECUTIVE_FAILURES);
             }
         }
         if search.interrupted.is_some() {
             break;
         }
     }
-    let later = if strangers.is_empty() { HashMap::new() } else { figures_of(source, &search.funds).await? };
-    for (other, figures) in strangers {
+    let later = if unmatched.is_empty() { HashMap::new() } else { figures_of(source, &search.funds).await? };
+    for (other, figures) in unmatched {
         match (later.get(&figures), search.fund_of(other)) {
             (Some(fund), _) => search.found(other, Some(*fund)),
             (None, Some(fund)) => still_shares(source, search, fund, other).await?,
@@ -175,7 +180,7 @@ async fn ask(source: &dyn BooksSource, search: &mut Search, asked: &[u64]) -> Re
 }
 
 /// The present figures of each fund; one that must not be read has none.
-async fn figures_of(source: &dyn BooksSource, funds: &[Fund]) -> Result<HashMap<Balance, usize>, ReadError> {
+async fn figures_of(source: &dyn HistorySource, funds: &[SharedFund]) -> Result<HashMap<Balance, usize>, ReadError> {
     let mut figures = HashMap::new();
     for (place, fund) in funds.iter().enumerate() {
         if let Some(its) = own_figures(source, fund).await? {
@@ -185,7 +190,7 @@ async fn figures_of(source: &dyn BooksSource, funds: &[Fund]) -> Result<HashMap<
     Ok(figures)
 }
 
-async fn own_figures(source: &dyn BooksSource, fund: &Fund) -> Result<Option<Balance>, ReadError> {
+async fn own_figures(source: &dyn HistorySource, fund: &SharedFund) -> Result<Option<Balance>, ReadError> {
     match fund.watched.first() {
         Some(division) => unless_refused(source.figures(*division).await),
         None => Ok(None),
@@ -193,7 +198,12 @@ async fn own_figures(source: &dyn BooksSource, fund: &Fund) -> Result<Option<Bal
 }
 
 /// Asks a fund, and one that shared it before, together.
-async fn still_shares(source: &dyn BooksSource, search: &mut Search, fund: usize, other: u64) -> Result<(), ReadError> {
+async fn still_shares(
+    source: &dyn HistorySource,
+    search: &mut SharingSearch,
+    fund: usize,
+    other: u64,
+) -> Result<(), ReadError> {
     let own = own_figures(source, &search.funds[fund]).await?;
     match unless_refused(source.figures(other).await) {
         Ok(its) => search.found(other, (own.is_some() && own == its).then_some(fund)),

@@ -9,17 +9,17 @@ use crate::domain::history::{Ledger, Order};
 
 /// Order ids from new debits that the listing at hand lacks.
 #[derive(Debug, Default)]
-pub(super) struct Unlisted {
+pub(super) struct UnlistedOrders {
     /// No listing has been made since a debit named these.
     new: BTreeSet<u64>,
     /// A listing made for these did not show them: they are pending, have a status that is not listed, or are hidden from the key.
     absent: BTreeSet<u64>,
 }
 
-impl Unlisted {
+impl UnlistedOrders {
     /// Notes the orders that the debits of a ledger name from day `since` on. `listed_later` says that the orders were listed after
     /// this ledger was read.
-    pub(super) fn note(&mut self, ledger: &Ledger, since: NaiveDate, orders: &[Order], listed_later: bool) {
+    pub(super) fn record(&mut self, ledger: &Ledger, since: NaiveDate, orders: &[Order], listed_later: bool) {
         let lines = ledger.entries();
         let recent = &lines[lines.partition_point(|line| line.at.date_naive() < since)..];
         let debits = recent.iter().filter(|line| line.change < Decimal::ZERO);
@@ -30,7 +30,7 @@ impl Unlisted {
     }
 
     /// Records that a new listing has been read: none is made again for the orders noted so far.
-    pub(super) fn looked_for(&mut self) {
+    pub(super) fn mark_searched(&mut self) {
         self.absent.append(&mut self.new);
     }
 
@@ -41,7 +41,7 @@ impl Unlisted {
     }
 
     /// Reports whether another listing may show an order that the one at hand lacks.
-    pub(super) fn call_for_listing(&self) -> bool {
+    pub(super) fn needs_listing(&self) -> bool {
         !self.new.is_empty()
     }
 }

@@ -11,27 +11,27 @@ use chrono::{Days, NaiveDate};
 use crate::domain::history::Order;
 
 /// The part of a ledger that is kept: a deposit lasts a year.
-const LEDGER_DAYS: u64 = 400;
+const LEDGER_WINDOW_DAYS: u64 = 400;
 /// Orders are known whose certificates ended at most this many days ago: as far back as the ledger, and ten days more, since
 /// the renewal of an order may be paid up to some days after its end.
-const ORDERS_BACK: u64 = LEDGER_DAYS + 10;
+const ORDERS_BACK_DAYS: u64 = LEDGER_WINDOW_DAYS + 10;
 /// Orders are known whose certificates end at most this many days ahead.
-const ORDERS_AHEAD: u64 = 1200;
+const ORDERS_AHEAD_DAYS: u64 = 1200;
 /// An order may change for this many days after its end: renewals come up to weeks late.
-const CHANGES_AFTER_END: u64 = 60;
+const CHANGE_WINDOW_DAYS: u64 = 60;
 
 /// Returns the first day of the ledger that is kept.
 pub(super) fn oldest_line(today: NaiveDate) -> NaiveDate {
-    today - Days::new(LEDGER_DAYS)
+    today - Days::new(LEDGER_WINDOW_DAYS)
 }
 
 /// Returns the last day on which the certificate of a listed order ends.
 pub(super) fn last_certificate(today: NaiveDate) -> NaiveDate {
-    today + Days::new(ORDERS_AHEAD)
+    today + Days::new(ORDERS_AHEAD_DAYS)
 }
 
 fn oldest_certificate(today: NaiveDate) -> NaiveDate {
-    today - Days::new(ORDERS_BACK)
+    today - Days::new(ORDERS_BACK_DAYS)
 }
 
 /// Returns the day from which the next listing covers the ends of certificates: the earliest on which something may have
@@ -40,12 +40,12 @@ pub(super) fn listing_begins(known: Option<(&[Order], NaiveDate)>, today: NaiveD
     let oldest = oldest_certificate(today);
     let Some((known, read)) = known else { return oldest };
     let open = known.iter().filter(|order| may_change(order, read)).map(|order| order.certificate_ends);
-    open.fold(read - Days::new(CHANGES_AFTER_END), NaiveDate::min).max(oldest)
+    open.fold(read - Days::new(CHANGE_WINDOW_DAYS), NaiveDate::min).max(oldest)
 }
 
 /// Reports whether an order may still be renewed or get another certificate, as it was known on that day.
 pub(super) fn may_change(order: &Order, on: NaiveDate) -> bool {
-    let ended_lately = |end: NaiveDate| end >= on - Days::new(CHANGES_AFTER_END);
+    let ended_lately = |end: NaiveDate| end >= on - Days::new(CHANGE_WINDOW_DAYS);
     !order.expired && !order.renewed && order.probably_ends().is_none_or(ended_lately)
 }
 
@@ -143,7 +143,7 @@ mod tests {
 
     /// What becomes of an order after its last certificate.
     #[derive(Debug, Clone, Copy)]
-    enum Fate {
+    enum OrderFate {
         Ends,
         /// So many days before its end, or after it.
         Renewed(i64),
@@ -152,24 +152,24 @@ mod tests {
 
     /// An order as the listing shows it from day to day.
     #[derive(Debug, Clone)]
-    struct Life {
+    struct OrderLifetime {
         placed: i64,
         days: i64,
         certificate_days: i64,
         /// Another certificate comes so many days before the last one ends, or after it, or never.
         reissued: Option<i64>,
-        fate: Fate,
+        fate: OrderFate,
         says_expired: bool,
         says_end: bool,
     }
 
-    impl Life {
+    impl OrderLifetime {
         fn listed(&self, id: u64, on: i64) -> Option<Order> {
             let end = self.placed + self.days;
-            if on < self.placed || matches!(self.fate, Fate::Revoked(left) if on >= end - left) {
+            if on < self.placed || matches!(self.fate, OrderFate::Revoked(left) if on >= end - left) {
                 return None;
             }
-            let renewed = matches!(self.fate, Fate::Renewed(left) if on >= end - left);
+            let renewed = matches!(self.fate, OrderFate::Renewed(left) if on >= end - left);
             let mut certificate = (self.placed + self.certificate_days).min(end);
             while certificate < end && self.reissued.is_some_and(|before| on >= certificate - before) {
                 certificate = (certificate + self.certificate_days).min(end);
@@ -185,11 +185,11 @@ mod tests {
         }
     }
 
-    fn life() -> impl Strategy<Value = Life> {
+    fn order_lifetime() -> impl Strategy<Value = OrderLifetime> {
         let fate = prop_oneof![
-            Just(Fate::Ends),
-            (-60..=90i64).prop_map(Fate::Renewed),
-            (-60..=300i64).prop_map(Fate::Revoked),
+            Just(OrderFate::Ends),
+            (-60..=90i64).prop_map(OrderFate::Renewed),
+            (-60..=300i64).prop_map(OrderFate::Revoked),
         ];
         let days = prop_oneof![Just(199i64), Just(365), Just(730), Just(1095)];
         // A gap between two certificates may be long, but one that gets another has its last one until the end of the order.
@@ -201,7 +201,7 @@ mod tests {
             (Just(100), (-20..20i64).prop_map(Some)),
         ];
         (-1200..100i64, days, certificates, fate, any::<bool>(), any::<bool>()).prop_map(
-            |(placed, days, (certificate_days, reissued), fate, says_expired, says_end)| Life {
+            |(placed, days, (certificate_days, reissued), fate, says_expired, says_end)| OrderLifetime {
                 placed,
                 days,
                 certificate_days,
@@ -209,7 +209,7 @@ mod tests {
                 fate,
                 // An order that is over long after its certificate ended changes no more.
                 says_expired: says_expired
-                    && (certificate_days >= days || reissued.is_some() || matches!(fate, Fate::Ends)),
+                    && (certificate_days >= days || reissued.is_some() || matches!(fate, OrderFate::Ends)),
                 says_end,
             },
         )
@@ -221,7 +221,7 @@ mod tests {
         /// Whatever days it is read on: as often as daily, or after half a year.
         #[test]
         fn merged_listings_equal_a_full_listing_of_the_same_day(
-            lives in prop::collection::vec(life(), 0..60),
+            lives in prop::collection::vec(order_lifetime(), 0..60),
             gaps in prop::collection::vec(prop_oneof![4 => 1..10i64, 1 => 10..200i64], 1..60),
         ) {
             let list = |on: i64, from: NaiveDate| -> Vec<Order> {

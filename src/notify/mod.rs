@@ -25,7 +25,7 @@ pub trait Notifier: Send + Sync {
 
     /// Whether every event is a request of its own. Such a notifier is given one event at a time, so that what was taken
     /// is never repeated because of what was not.
-    fn one_by_one(&self) -> bool {
+    fn one_event_per_request(&self) -> bool {
         false
     }
 
@@ -37,15 +37,15 @@ pub trait Notifier: Send + Sync {
 
     /// What [`send`](Self::send) would send, made by the same functions, without secrets; nothing is sent. Empty where
     /// it would send nothing.
-    fn preview(&self, message: &Message) -> Preview {
+    fn preview(&self, message: &Message) -> MessagePreview {
         let _ = message;
-        Preview::default()
+        MessagePreview::default()
     }
 }
 
 /// What a message looks like on one channel; each part where the channel has such a thing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Preview {
+pub struct MessagePreview {
     /// A mail's subject.
     pub subject: Option<String>,
     /// Plain text: of a mail, or the line that a chat's notification shows.
@@ -58,7 +58,7 @@ pub struct Preview {
     pub body: Option<serde_json::Value>,
 }
 
-impl Preview {
+impl MessagePreview {
     /// Nothing but requests with these bodies.
     fn of_requests(mut bodies: Vec<serde_json::Value>) -> Self {
         let body = if bodies.len() > 1 { Some(bodies.into()) } else { bodies.pop() };
@@ -74,23 +74,23 @@ pub struct Message {
     /// When it is sent.
     pub at: Time,
     /// What it says.
-    pub content: Content,
+    pub content: MessageContent,
     /// Message-IDs of the first messages of the alerts in it, for threading; empty for first messages.
     pub references: Vec<String>,
     /// Recipients that are still to be reached; `None`: all of the notifier's.
-    pub only: Option<Vec<String>>,
+    pub remaining_recipients: Option<Vec<String>>,
 }
 
 impl Message {
     /// A message an event, each with an id that only its event decides: a test keeps its own.
-    pub(crate) fn one_by_one(&self) -> Vec<Message> {
+    pub(crate) fn split_by_event(&self) -> Vec<Message> {
         match &self.content {
-            Content::Test { .. } => vec![self.clone()],
-            Content::Events(items) => items
+            MessageContent::Test { .. } => vec![self.clone()],
+            MessageContent::Events(items) => items
                 .iter()
                 .map(|item| Message {
                     id: format!("evt_{}", digest([&item.event.id])),
-                    content: Content::Events(vec![item.clone()]),
+                    content: MessageContent::Events(vec![item.clone()]),
                     ..self.clone()
                 })
                 .collect(),
@@ -112,9 +112,9 @@ fn digest(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
 
 /// What a message says.
 #[derive(Debug, Clone)]
-pub enum Content {
+pub enum MessageContent {
     /// Everything that is owed, oldest first.
-    Events(Vec<Item>),
+    Events(Vec<MessageEvent>),
     /// A test, unmistakably.
     Test {
         /// The notifier that is tested.
@@ -124,18 +124,18 @@ pub enum Content {
 
 /// One owed event.
 #[derive(Debug, Clone)]
-pub struct Item {
+pub struct MessageEvent {
     /// The event.
     pub event: Arc<Event>,
     /// Events of the same alert between the one before and this one that were dropped to keep what is owed bounded.
     pub omitted: u32,
     /// Set when this notifier is told in place of another that fails.
-    pub via: Option<Via>,
+    pub in_place_of: Option<FallbackOrigin>,
 }
 
 /// In place of whom a fallback is told.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Via {
+pub struct FallbackOrigin {
     /// The notifier that could not deliver.
     pub notifier: Name,
     /// Its last failure, for people.
@@ -148,14 +148,14 @@ pub struct Delivered {
     /// The Message-ID, where the channel has such a thing.
     pub message_id: Option<String>,
     /// Recipients refused for the moment: to be retried alone.
-    pub deferred: Vec<Refusal>,
+    pub deferred: Vec<RecipientRefusal>,
     /// Recipients refused for good: reported, not retried.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<RecipientRefusal>,
 }
 
 /// One recipient that the server did not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RecipientRefusal {
     /// The address.
     pub recipient: String,
     /// The server's words, free of secrets.
@@ -173,23 +173,23 @@ pub struct SendError {
     /// How long the server asked to wait.
     pub retry_after: Option<Duration>,
     /// Recipients refused for good while others may still be reached by a retry (only where `permanent` is false).
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<RecipientRefusal>,
 }
 
 /// What messages say beside the events' own figures; from the configuration.
 #[derive(Debug, Clone)]
-pub struct Words {
+pub struct MessageContext {
     /// The zone of every time in a message.
     pub timezone: Tz,
     /// Description and link, by rule.
-    pub rules: BTreeMap<Name, RuleWords>,
+    pub rules: BTreeMap<Name, RuleTexts>,
     /// What the deposit link opens, by account.
     pub console_urls: BTreeMap<Name, String>,
 }
 
 /// What a rule adds to its messages.
 #[derive(Debug, Clone, Default)]
-pub struct RuleWords {
+pub struct RuleTexts {
     /// Shown in every message.
     pub description: Option<String>,
     /// Shown in every message.

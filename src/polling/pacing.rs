@@ -10,11 +10,11 @@ use std::time::Duration;
 use crate::domain::Name;
 
 /// At most so many requests in any span of that length.
-pub type Limit = (usize, Duration);
+pub type RequestRate = (usize, Duration);
 
 /// What an account's cycles ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
+pub struct RequestLoad {
     /// Requests of one cycle.
     pub requests: usize,
     /// The time from one cycle to the next.
@@ -22,8 +22,8 @@ pub struct Load {
 }
 
 /// How many requests accounts with these loads make together in `period`.
-pub fn together(loads: impl IntoIterator<Item = Load>, period: Duration) -> usize {
-    let of = |load: Load| {
+pub fn total_requests(loads: impl IntoIterator<Item = RequestLoad>, period: Duration) -> usize {
+    let of = |load: RequestLoad| {
         let requests = u128::try_from(load.requests).unwrap_or(u128::MAX);
         let made = requests.saturating_mul(period.as_millis()).div_ceil(load.period.as_millis().max(1));
         usize::try_from(made).unwrap_or(usize::MAX)
@@ -32,41 +32,42 @@ pub fn together(loads: impl IntoIterator<Item = Load>, period: Duration) -> usiz
 }
 
 /// An account that needs no more than this part of the smallest quota is read at once.
-const AT_ONCE: usize = 4;
+const BURST_DIVISOR: usize = 4;
 
 /// How long so many requests take at the pace that all limits can be kept at for ever.
-pub fn needed(requests: usize, limits: impl IntoIterator<Item = Limit>) -> Duration {
+pub fn required_duration(requests: usize, limits: impl IntoIterator<Item = RequestRate>) -> Duration {
     let count = u32::try_from(requests).unwrap_or(u32::MAX);
-    let of = |(most, length): Limit| length.saturating_mul(count) / u32::try_from(most.max(1)).unwrap_or(u32::MAX);
+    let of =
+        |(most, length): RequestRate| length.saturating_mul(count) / u32::try_from(most.max(1)).unwrap_or(u32::MAX);
     limits.into_iter().map(of).max().unwrap_or_default()
 }
 
-/// The pause from one request to the next of a cycle with `own` of them, `period` before the next cycle, where the accounts
+/// The pause from one request to the next of a cycle with `requests` of them, `period` before the next cycle, where the accounts
 /// of the API key have these loads. Zero: at once, as the limits let them through.
 ///
 /// Each account takes its share of the span that all need together. One that is smaller than the others goes on as if all
 /// were asked in turns, so that it never waits for the end of a large one.
 pub fn pause(
-    own: usize,
-    loads: impl IntoIterator<Item = Load> + Clone,
-    limits: impl IntoIterator<Item = Limit> + Clone,
+    requests: usize,
+    loads: impl IntoIterator<Item = RequestLoad> + Clone,
+    limits: impl IntoIterator<Item = RequestRate> + Clone,
     period: Duration,
 ) -> Duration {
     let smallest = limits.clone().into_iter().map(|(most, _)| most).min().unwrap_or(usize::MAX);
-    let all = together(loads.clone(), period);
-    if all.saturating_mul(AT_ONCE) <= smallest {
+    let all = total_requests(loads.clone(), period);
+    if all.saturating_mul(BURST_DIVISOR) <= smallest {
         return Duration::ZERO;
     }
-    let least = needed(all, limits);
+    let least = required_duration(all, limits);
     let span = (least * 2).min(period / 2).max(least);
     let part = |count: usize| u32::try_from(count.max(1)).unwrap_or(u32::MAX);
     let asking = loads.into_iter().filter(|load| load.requests > 0).count();
     let in_turns = (span / part(all)).saturating_mul(part(asking));
-    (span / part(own)).min(in_turns)
+    (span / part(requests)).min(in_turns)
 }
 
 /// `6m`, `1m 30s`, `1h 5m`, for people.
-pub fn shown(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
     let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
@@ -74,20 +75,24 @@ pub fn shown(duration: Duration) -> String {
 }
 
 /// Returns why accounts with these loads cannot keep a schedule of this period, for people. `None`: the limits let them.
-pub fn too_short(loads: &BTreeMap<Name, Load>, period: Duration, limits: &[Limit]) -> Option<String> {
-    let needs = needed(together(loads.values().copied(), period), limits.iter().copied());
+pub fn explain_overload(
+    loads: &BTreeMap<Name, RequestLoad>,
+    period: Duration,
+    limits: &[RequestRate],
+) -> Option<String> {
+    let needs = required_duration(total_requests(loads.values().copied(), period), limits.iter().copied());
     (needs > period).then(|| {
-        let (readings, needs, period) = (readings(loads, period, limits), shown(needs), shown(period));
+        let (readings, needs, period) = (describe_requests(loads, period, limits), format_duration(needs), format_duration(period));
         format!("{readings} need {needs}, but the schedule comes every {period}; until that changes, divisions are read in turn")
     })
 }
 
 /// What these accounts read in `period`, for people: `1200 readings at 1000 requests in 3m`, and whose they are where it is
 /// more than one account's.
-fn readings(loads: &BTreeMap<Name, Load>, period: Duration, limits: &[Limit]) -> String {
+fn describe_requests(loads: &BTreeMap<Name, RequestLoad>, period: Duration, limits: &[RequestRate]) -> String {
     let asking: Vec<&str> = loads.iter().filter(|(_, load)| load.requests > 0).map(|(name, _)| &**name).collect();
-    let all = together(loads.values().copied(), period);
-    let limit = deciding(all, limits.iter().copied());
+    let all = total_requests(loads.values().copied(), period);
+    let limit = describe_slowest_limit(all, limits.iter().copied());
     match asking.len() {
         0 | 1 => format!("{all} readings at {limit}"),
         2..=5 => format!("{all} readings of {} with the same API key at {limit}", asking.join(", ")),
@@ -96,36 +101,36 @@ fn readings(loads: &BTreeMap<Name, Load>, period: Duration, limits: &[Limit]) ->
 }
 
 /// The limits that decide, for people: `1000 requests in 3m`.
-fn deciding(requests: usize, limits: impl IntoIterator<Item = Limit>) -> String {
-    let slowest = limits.into_iter().max_by_key(|limit| needed(requests, [*limit]));
-    slowest.map_or_else(String::new, |(most, length)| format!("{most} requests in {}", shown(length)))
+fn describe_slowest_limit(requests: usize, limits: impl IntoIterator<Item = RequestRate>) -> String {
+    let slowest = limits.into_iter().max_by_key(|limit| required_duration(requests, [*limit]));
+    slowest.map_or_else(String::new, |(most, length)| format!("{most} requests in {}", format_duration(length)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const DEFAULT: [Limit; 2] = [(100, Duration::from_secs(5)), (1000, Duration::from_secs(180))];
+    const DEFAULT: [RequestRate; 2] = [(100, Duration::from_secs(5)), (1000, Duration::from_secs(180))];
 
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
     }
 
-    fn load(requests: usize, period: u64) -> Load {
-        Load { requests, period: seconds(period) }
+    fn load(requests: usize, period: u64) -> RequestLoad {
+        RequestLoad { requests, period: seconds(period) }
     }
 
     #[test]
     fn the_slower_limit_decides_how_long_many_requests_take() {
-        assert_eq!(needed(1000, DEFAULT), seconds(180));
-        assert_eq!(needed(2000, DEFAULT), seconds(360));
-        assert_eq!(needed(2000, [(10, seconds(1)), (1000, seconds(60))]), seconds(200));
-        assert_eq!(needed(2000, []), Duration::ZERO);
-        assert_eq!(deciding(2000, DEFAULT), "1000 requests in 3m");
+        assert_eq!(required_duration(1000, DEFAULT), seconds(180));
+        assert_eq!(required_duration(2000, DEFAULT), seconds(360));
+        assert_eq!(required_duration(2000, [(10, seconds(1)), (1000, seconds(60))]), seconds(200));
+        assert_eq!(required_duration(2000, []), Duration::ZERO);
+        assert_eq!(describe_slowest_limit(2000, DEFAULT), "1000 requests in 3m");
     }
 
     #[test]
-    fn few_are_read_at_once_and_many_are_spread_but_done_long_before_the_next_cycle() {
+    fn few_requests_run_at_once_and_many_are_spread_over_half_a_period() {
         let span = |requests: usize, period| {
             let pause = pause(requests, [load(requests, period)], DEFAULT, seconds(period));
             pause * u32::try_from(requests).unwrap()
@@ -143,10 +148,10 @@ mod tests {
     }
 
     #[test]
-    fn accounts_of_one_key_are_counted_together_each_as_often_as_its_cycles_come() {
-        assert_eq!(together([load(600, 900), load(600, 900)], seconds(900)), 1200);
-        assert_eq!(together([load(600, 900), load(10, 60), load(1, 3600)], seconds(900)), 751);
-        assert_eq!(together([load(5, 900)], seconds(900)), 5);
+    fn accounts_of_one_key_count_together_by_their_own_periods() {
+        assert_eq!(total_requests([load(600, 900), load(600, 900)], seconds(900)), 1200);
+        assert_eq!(total_requests([load(600, 900), load(10, 60), load(1, 3600)], seconds(900)), 751);
+        assert_eq!(total_requests([load(5, 900)], seconds(900)), 5);
         // Two accounts that could each be read at once, and together cannot.
         let all = [load(20, 900); 6];
         assert_eq!(pause(20, [load(20, 900)], DEFAULT, seconds(900)), Duration::ZERO);
@@ -164,8 +169,8 @@ mod tests {
     #[test]
     fn durations_are_shown_as_people_write_them() {
         for (n, text) in [(0, "0s"), (5, "5s"), (90, "1m 30s"), (180, "3m"), (3900, "1h 5m"), (86_400, "24h")] {
-            assert_eq!(shown(seconds(n)), text);
+            assert_eq!(format_duration(seconds(n)), text);
         }
-        assert_eq!(shown(Duration::from_millis(1)), "1s");
+        assert_eq!(format_duration(Duration::from_millis(1)), "1s");
     }
 }

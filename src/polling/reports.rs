@@ -8,27 +8,27 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::domain::event::Subject;
-use crate::domain::report::{self, Latest, Occasion, Reported, When};
+use crate::domain::event::EventSubject;
+use crate::domain::report::{self, LastReport, LatestFigures, ReportRequest, ReportTiming};
 use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
 use crate::polling::schedule::Schedule;
-use crate::state::Book;
-use crate::status::control::Board;
+use crate::state::StateStore;
+use crate::status::control::Registry;
 use crate::util::clock::Clock;
 
 /// The longest sleep: a machine that was suspended is that late at most.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const MAX_SLEEP: Duration = Duration::from_secs(30);
 /// How long a report waits for cycles that began at its own time.
-const FRESH_PATIENCE: Duration = Duration::from_secs(20);
+const FRESH_FIGURES_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it waits for accounts that were not read since the start.
-const FIRST_PATIENCE: Duration = Duration::from_secs(120);
+const FIRST_FIGURES_TIMEOUT: Duration = Duration::from_secs(120);
 /// The pause between two looks at what has been read.
-const LOOK: Duration = Duration::from_millis(250);
+const FIGURES_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// One report of the configuration.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct ReportPlan {
     /// Its name.
     pub name: Name,
     /// When it comes.
@@ -41,18 +41,18 @@ pub struct Plan {
 
 /// The last figures of every account, in memory only.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<BTreeMap<Name, AccountFigures>>);
+pub struct FiguresByAccount(Mutex<BTreeMap<Name, AccountFigures>>);
 
 #[derive(Debug)]
 struct AccountFigures {
     /// When its last cycle ended.
     at: Time,
-    latest: Vec<Latest>,
+    latest: Vec<LatestFigures>,
 }
 
-impl Ledger {
+impl FiguresByAccount {
     /// Notes what a cycle read. Where it could not read, the figures before stand, with the reason why they are old.
-    pub fn note(&self, account: &Name, mut latest: Vec<Latest>, listing_failure: Option<&str>, at: Time) {
+    pub fn note(&self, account: &Name, mut latest: Vec<LatestFigures>, listing_failure: Option<&str>, at: Time) {
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = accounts.remove(account).map(|before| before.latest).unwrap_or_default();
         for it in latest.iter_mut().filter(|it| it.figures.at.is_none()) {
@@ -67,8 +67,8 @@ impl Ledger {
                 it.failure = Some(why.to_owned());
             }
             if latest.is_empty() {
-                let figures = report::Figures::none(account.clone(), None, None);
-                latest.push(Latest { figures, failure: Some(why.to_owned()) });
+                let figures = report::FundFigures::never_read(account.clone(), None, None);
+                latest.push(LatestFigures { figures, failure: Some(why.to_owned()) });
             }
         }
         accounts.insert(account.clone(), AccountFigures { at, latest });
@@ -81,12 +81,12 @@ impl Ledger {
     }
 
     /// What is known of these accounts, in this order; an account that was never read says so.
-    pub fn latest(&self, accounts: &[Name]) -> Vec<Latest> {
+    pub fn latest(&self, accounts: &[Name]) -> Vec<LatestFigures> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |account: &Name| match known.get(account) {
             Some(it) => it.latest.clone(),
-            None => vec![Latest {
-                figures: report::Figures::none(account.clone(), None, None),
+            None => vec![LatestFigures {
+                figures: report::FundFigures::never_read(account.clone(), None, None),
                 failure: Some("not read yet since the service started".to_owned()),
             }],
         };
@@ -96,10 +96,10 @@ impl Ledger {
 
 /// Owes one report whenever it is due, until `stop` turns true.
 pub async fn run(
-    plan: Plan,
+    plan: ReportPlan,
     accounts: Arc<[Name]>,
-    board: Arc<Board>,
-    book: Arc<Book>,
+    registry: Arc<Registry>,
+    store: Arc<StateStore>,
     clock: Arc<dyn Clock>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -107,18 +107,18 @@ pub async fn run(
     loop {
         let now = clock.now();
         let next = |start, after| plan.schedule.next_of_run(start, after);
-        let when = book.read(|state| report::when(state.reports.get(&plan.name), now, next));
+        let when = store.read(|state| report::report_timing(state.reports.get(&plan.name), now, next));
         let work = async {
             match when {
-                When::Begin => begin(&plan, &book, now).await,
-                When::At(next) => {
-                    clock.sleep((next - now).to_std().unwrap_or_default().min(LONGEST_SLEEP)).await;
+                ReportTiming::FirstSeen => register(&plan, &store, now).await,
+                ReportTiming::At(next) => {
+                    clock.sleep((next - now).to_std().unwrap_or_default().min(MAX_SLEEP)).await;
                 }
-                When::Now(due) => {
-                    wait_for_figures(&board, &accounts, due, begun, clock.as_ref()).await;
-                    owe(&plan, due, &board.ledger.latest(&accounts), &book, clock.now()).await;
+                ReportTiming::Now(due) => {
+                    wait_for_figures(&registry, &accounts, due, begun, clock.as_ref()).await;
+                    enqueue(&plan, due, &registry.figures.latest(&accounts), &store, clock.now()).await;
                 }
-                When::Never => {
+                ReportTiming::Never => {
                     tracing::error!(report = %plan.name, schedule = plan.schedule.text(), "schedule never comes again: no further report");
                     std::future::pending::<()>().await;
                 }
@@ -132,36 +132,37 @@ pub async fn run(
 }
 
 /// A report that was never seen comes from now on: what was due before it existed is no one's loss.
-async fn begin(plan: &Plan, book: &Book, now: Time) {
-    book.change(|state| {
-        state.reports.insert(plan.name.clone(), Reported { due: now, figures: Vec::new() });
-        ((), true)
-    })
-    .await;
+async fn register(plan: &ReportPlan, store: &StateStore, now: Time) {
+    store
+        .change(|state| {
+            state.reports.insert(plan.name.clone(), LastReport { due: now, figures: Vec::new() });
+            ((), true)
+        })
+        .await;
 }
 
-async fn wait_for_figures(board: &Board, accounts: &[Name], due: Time, begun: Time, clock: &dyn Clock) {
+async fn wait_for_figures(registry: &Registry, accounts: &[Name], due: Time, begun: Time, clock: &dyn Clock) {
     let started = clock.now();
     loop {
-        let waited = (clock.now() - started).to_std().unwrap_or(FIRST_PATIENCE);
-        let fresh = board.ledger.covers(accounts, due);
-        let any = board.ledger.covers(accounts, begun.min(due));
-        if fresh || (any && waited >= FRESH_PATIENCE) || waited >= FIRST_PATIENCE {
+        let waited = (clock.now() - started).to_std().unwrap_or(FIRST_FIGURES_TIMEOUT);
+        let fresh = registry.figures.covers(accounts, due);
+        let any = registry.figures.covers(accounts, begun.min(due));
+        if fresh || (any && waited >= FRESH_FIGURES_TIMEOUT) || waited >= FIRST_FIGURES_TIMEOUT {
             return;
         }
-        clock.sleep(LOOK).await;
+        clock.sleep(FIGURES_CHECK_INTERVAL).await;
     }
 }
 
 /// The page and what is remembered of it are one change: whatever happens afterwards, no time is told twice or not at all.
-async fn owe(plan: &Plan, due: Time, latest: &[Latest], book: &Book, now: Time) {
-    let rows = book
+async fn enqueue(plan: &ReportPlan, due: Time, latest: &[LatestFigures], store: &StateStore, now: Time) {
+    let rows = store
         .change(|state| {
             let next = plan.schedule.next_of_run(due, now);
-            let of = Occasion { name: &plan.name, due, next, now, silences: &plan.silences };
-            let (page, reported) = report::page(&of, latest, state);
+            let context = ReportRequest { name: &plan.name, due, next, now, silences: &plan.silences };
+            let (page, reported) = report::build_page(&context, latest, state);
             let rows = page.rows.len();
-            state.owe(Subject::Report(Box::new(page)), now, &plan.notify, &BTreeMap::new());
+            state.enqueue_one(EventSubject::Report(Box::new(page)), now, &plan.notify, &BTreeMap::new());
             state.reports.insert(plan.name.clone(), reported);
             (rows, true)
         })
@@ -172,22 +173,28 @@ async fn owe(plan: &Plan, due: Time, latest: &[Latest], book: &Book, now: Time) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::report::Figures;
+    use crate::domain::report::FundFigures;
 
     #[test]
     fn old_figures_stand_while_nothing_better_is_read() {
         let at = |n: i64| Time::from_timestamp(1_795_500_000 + n, 0).unwrap();
-        let (ledger, a): (_, Name) = (Ledger::default(), "a".into());
+        let (figures, a): (_, Name) = (FiguresByAccount::default(), "a".into());
         let accounts = [a.clone()];
-        assert!(!ledger.covers(&accounts, at(0)));
-        assert!(ledger.latest(&accounts)[0].failure.is_some());
-        let good = Figures { at: Some(at(1)), ..Figures::none(a.clone(), Some(7), None) };
-        ledger.note(&a, vec![Latest { figures: good.clone(), failure: None }], None, at(1));
-        assert!(ledger.covers(&accounts, at(1)) && !ledger.covers(&accounts, at(2)));
-        let blind = Latest { figures: Figures::none(a.clone(), Some(7), None), failure: Some("503".to_owned()) };
-        ledger.note(&a, vec![blind], None, at(2));
-        assert_eq!(ledger.latest(&accounts), [Latest { figures: good.clone(), failure: Some("503".to_owned()) }]);
-        ledger.note(&a, Vec::new(), Some("403"), at(3));
-        assert_eq!(ledger.latest(&accounts), [Latest { figures: good, failure: Some("403".to_owned()) }]);
+        assert!(!figures.covers(&accounts, at(0)));
+        assert!(figures.latest(&accounts)[0].failure.is_some());
+        let good = FundFigures { at: Some(at(1)), ..FundFigures::never_read(a.clone(), Some(7), None) };
+        figures.note(&a, vec![LatestFigures { figures: good.clone(), failure: None }], None, at(1));
+        assert!(figures.covers(&accounts, at(1)) && !figures.covers(&accounts, at(2)));
+        let unreadable = LatestFigures {
+            figures: FundFigures::never_read(a.clone(), Some(7), None),
+            failure: Some("503".to_owned()),
+        };
+        figures.note(&a, vec![unreadable], None, at(2));
+        assert_eq!(
+            figures.latest(&accounts),
+            [LatestFigures { figures: good.clone(), failure: Some("503".to_owned()) }]
+        );
+        figures.note(&a, Vec::new(), Some("403"), at(3));
+        assert_eq!(figures.latest(&accounts), [LatestFigures { figures: good, failure: Some("403".to_owned()) }]);
     }
 }

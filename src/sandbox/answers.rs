@@ -9,8 +9,8 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 
-use super::scenario::Credit;
-use super::world::{Entry, Order, World};
+use super::scenario::CreditLimit;
+use super::world::{SimulatedEntry, SimulatedOrder, SimulatedWorld};
 use crate::domain::Time;
 
 /// The most items of a page. Documented for orders; for the history, the documented example has so many.
@@ -34,7 +34,7 @@ const STATUSES: [&str; 10] = [
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum ApiRefusal {
     Maintenance,
     TooMany,
     Internal,
@@ -48,33 +48,33 @@ pub(super) enum Refusal {
 }
 
 /// A refusal as it goes over the wire.
-pub(super) fn refuse(refusal: &Refusal) -> Response {
+pub(super) fn refuse(refusal: &ApiRefusal) -> Response {
     let (status, code, message) = match refusal {
-        Refusal::Maintenance => {
+        ApiRefusal::Maintenance => {
             return (StatusCode::SERVICE_UNAVAILABLE, "Service is unavailable").into_response();
         }
-        Refusal::TooMany => (
+        ApiRefusal::TooMany => (
             StatusCode::TOO_MANY_REQUESTS,
             "request_limit_exceeded",
             "Service call rate limit exceeded. Please try again later.",
         ),
-        Refusal::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "An unexpected error occurred."),
-        Refusal::InvalidKey => (
+        ApiRefusal::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "An unexpected error occurred."),
+        ApiRefusal::InvalidKey => (
             StatusCode::FORBIDDEN,
             "access_denied|access_denied_invalid_key",
             "Access denied. The API key is not valid.",
         ),
-        Refusal::NoFinanceRole => (
+        ApiRefusal::NoFinanceRole => (
             StatusCode::FORBIDDEN,
             "access_denied|missing_permission",
             "Access denied. Your role may not see finances.",
         ),
-        Refusal::ViewOnly => {
+        ApiRefusal::ViewOnly => {
             (StatusCode::FORBIDDEN, "access_denied", "Access denied. This API key is restricted to View Only.")
         }
-        Refusal::NoRoute => (StatusCode::NOT_FOUND, "not_found|route", "The route does not exist."),
-        Refusal::NotFound(message) => (StatusCode::NOT_FOUND, "not_found", message.as_str()),
-        Refusal::BadRequest(message) => (StatusCode::BAD_REQUEST, "bad_request_format", message.as_str()),
+        ApiRefusal::NoRoute => (StatusCode::NOT_FOUND, "not_found|route", "The route does not exist."),
+        ApiRefusal::NotFound(message) => (StatusCode::NOT_FOUND, "not_found", message.as_str()),
+        ApiRefusal::BadRequest(message) => (StatusCode::BAD_REQUEST, "bad_request_format", message.as_str()),
     };
     let body = json!({ "errors": [{ "code": code, "message": message }] });
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
@@ -85,9 +85,9 @@ type SortKey<T> = fn(&T) -> String;
 
 /// What was asked for after the `?`.
 #[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct ApiQuery(Vec<(String, String)>);
 
-impl Query {
+impl ApiQuery {
     pub(super) fn parse(query: &str) -> Self {
         Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
@@ -96,28 +96,28 @@ impl Query {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
+    fn number(&self, name: &str) -> Result<Option<u64>, ApiRefusal> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let number = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
-        number.map(Some).ok_or_else(|| Refusal::BadRequest(format!("{name} must be a number.")))
+        number.map(Some).ok_or_else(|| ApiRefusal::BadRequest(format!("{name} must be a number.")))
     }
 
     fn filter(&self, name: &str) -> Option<&str> {
         self.get(&format!("filters[{name}]"))
     }
 
-    fn dates(&self, name: &str) -> Result<Option<Dates>, Refusal> {
+    fn dates(&self, name: &str) -> Result<Option<DateRange>, ApiRefusal> {
         let Some(text) = self.filter(name) else { return Ok(None) };
-        Dates::parse(text).map(Some).ok_or_else(|| {
-            Refusal::BadRequest(format!("filters[{name}] must be >yyyy-MM-dd or yyyy-MM-dd...yyyy-MM-dd."))
+        DateRange::parse(text).map(Some).ok_or_else(|| {
+            ApiRefusal::BadRequest(format!("filters[{name}] must be >yyyy-MM-dd or yyyy-MM-dd...yyyy-MM-dd."))
         })
     }
 
     /// The page of these items that is asked for, and what it says of itself.
-    fn page<T>(&self, items: Vec<T>) -> Result<(Vec<T>, Value), Refusal> {
+    fn page<T>(&self, items: Vec<T>) -> Result<(Vec<T>, Value), ApiRefusal> {
         let most = self.number("limit")?.unwrap_or(LARGEST_PAGE as u64);
         if !(1..=LARGEST_PAGE as u64).contains(&most) {
-            return Err(Refusal::BadRequest(format!("limit must be from 1 to {LARGEST_PAGE}.")));
+            return Err(ApiRefusal::BadRequest(format!("limit must be from 1 to {LARGEST_PAGE}.")));
         }
         let offset = self.number("offset")?.unwrap_or(0);
         let page = json!({ "total": items.len(), "limit": most, "offset": offset });
@@ -126,11 +126,11 @@ impl Query {
     }
 
     /// Sorts by one of these keys, `-` before it for the other way round; the first is the default.
-    fn sort<T>(&self, items: &mut [T], keys: &[(&str, SortKey<T>)]) -> Result<(), Refusal> {
-        let wanted = self.get("sort").unwrap_or(keys[0].0);
-        let (name, down) = wanted.strip_prefix('-').map_or((wanted, false), |name| (name, true));
+    fn sort<T>(&self, items: &mut [T], keys: &[(&str, SortKey<T>)]) -> Result<(), ApiRefusal> {
+        let requested = self.get("sort").unwrap_or(keys[0].0);
+        let (name, down) = requested.strip_prefix('-').map_or((requested, false), |name| (name, true));
         let Some((_, key)) = keys.iter().find(|(known, _)| known.trim_start_matches('-') == name) else {
-            return Err(Refusal::BadRequest(format!("Cannot sort by {name}.")));
+            return Err(ApiRefusal::BadRequest(format!("Cannot sort by {name}.")));
         };
         items.sort_by_cached_key(key);
         if down {
@@ -142,12 +142,12 @@ impl Query {
 
 /// Days from and to, both included.
 #[derive(Debug)]
-struct Dates {
+struct DateRange {
     from: NaiveDate,
     to: Option<NaiveDate>,
 }
 
-impl Dates {
+impl DateRange {
     fn parse(text: &str) -> Option<Self> {
         let date = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
         match text.split_once("...") {
@@ -156,7 +156,7 @@ impl Dates {
         }
     }
 
-    fn hold(&self, at: Time) -> bool {
+    fn contains(&self, at: Time) -> bool {
         let day = at.date_naive();
         day >= self.from && self.to.is_none_or(|to| day <= to)
     }
@@ -164,14 +164,14 @@ impl Dates {
 
 /// The division that a request is about. An account with more than one wants to be told which; what the API answers where
 /// it is missing is not documented: a 400 here.
-fn container(world: &World, query: &Query) -> Result<u64, Refusal> {
+fn container(world: &SimulatedWorld, query: &ApiQuery) -> Result<u64, ApiRefusal> {
     let mut divisions = world.divisions();
     match query.number("container_id")? {
         Some(id) if divisions.any(|(known, _)| known == id) => Ok(id),
-        Some(id) => Err(Refusal::NotFound(format!("Container {id} does not exist."))),
+        Some(id) => Err(ApiRefusal::NotFound(format!("Container {id} does not exist."))),
         None => match (divisions.next(), divisions.next()) {
             (Some((id, _)), None) => Ok(id),
-            _ => Err(Refusal::BadRequest("container_id is required.".to_owned())),
+            _ => Err(ApiRefusal::BadRequest("container_id is required.".to_owned())),
         },
     }
 }
@@ -181,9 +181,9 @@ fn money(amount: Decimal) -> String {
 }
 
 /// `finance/balance`.
-pub(super) fn balance(world: &World, query: &Query) -> Result<Value, Refusal> {
+pub(super) fn balance(world: &SimulatedWorld, query: &ApiQuery) -> Result<Value, ApiRefusal> {
     let id = container(world, query)?;
-    let sheet = world.sheet(id).ok_or(Refusal::Internal)?;
+    let sheet = world.sheet(id).ok_or(ApiRefusal::Internal)?;
     let mut body = json!({
         "balance": money(sheet.balance),
         "currency": sheet.currency.code(),
@@ -191,7 +191,7 @@ pub(super) fn balance(world: &World, query: &Query) -> Result<Value, Refusal> {
         "used_credit_from_other_containers": money(sheet.used_by_others),
     });
     match (sheet.credit, sheet.available()) {
-        (Credit::Limit(limit), Some(available)) => {
+        (CreditLimit::Limit(limit), Some(available)) => {
             body["negative_balance_limit"] = json!(money(limit));
             body["total_available_funds"] = json!(money(available));
         }
@@ -201,7 +201,7 @@ pub(super) fn balance(world: &World, query: &Query) -> Result<Value, Refusal> {
 }
 
 /// `container`.
-pub(super) fn containers(world: &World) -> Value {
+pub(super) fn containers(world: &SimulatedWorld) -> Value {
     let item = |(number, (id, name)): (usize, (u64, &str))| {
         json!({
             "id": id,
@@ -219,7 +219,7 @@ pub(super) fn containers(world: &World) -> Value {
 }
 
 /// `user/me`.
-pub(super) fn me(world: &World) -> Value {
+pub(super) fn me(world: &SimulatedWorld) -> Value {
     let root = world.divisions().next();
     json!({
         "id": 1,
@@ -235,26 +235,26 @@ pub(super) fn me(world: &World) -> Value {
 }
 
 /// `finance/balance-history`.
-pub(super) fn history(world: &World, query: &Query) -> Result<Value, Refusal> {
+pub(super) fn history(world: &SimulatedWorld, query: &ApiQuery) -> Result<Value, ApiRefusal> {
     // The filter of the same name is documented beside the parameter.
     let id = match query.filter("container_id") {
-        Some(id) => container(world, &Query(vec![("container_id".to_owned(), id.to_owned())]))?,
+        Some(id) => container(world, &ApiQuery(vec![("container_id".to_owned(), id.to_owned())]))?,
         None => container(world, query)?,
     };
     let credits = match query.filter("adjust_type") {
         None => None,
         Some("credit") => Some(true),
         Some("debit") => Some(false),
-        Some(_) => return Err(Refusal::BadRequest("filters[adjust_type] must be credit or debit.".to_owned())),
+        Some(_) => return Err(ApiRefusal::BadRequest("filters[adjust_type] must be credit or debit.".to_owned())),
     };
     let (made, expires) = (query.dates("transaction_date")?, query.dates("expiration_date")?);
-    let wanted = |entry: &&Entry| {
+    let matches = |entry: &&SimulatedEntry| {
         entry.division == id
             && credits.is_none_or(|credits| (entry.change > Decimal::ZERO) == credits)
-            && made.as_ref().is_none_or(|dates| dates.hold(entry.at))
-            && expires.as_ref().is_none_or(|dates| entry.expires.is_some_and(|at| dates.hold(at)))
+            && made.as_ref().is_none_or(|dates| dates.contains(entry.at))
+            && expires.as_ref().is_none_or(|dates| entry.expires.is_some_and(|at| dates.contains(at)))
     };
-    let mut entries: Vec<&Entry> = world.entries().iter().filter(wanted).collect();
+    let mut entries: Vec<&SimulatedEntry> = world.entries().iter().filter(matches).collect();
     query
         .sort(&mut entries, &[("-transaction_date", |entry| stamp(entry.at)), ("id", |entry| entry.id.to_string())])?;
     let (entries, page) = query.page(entries)?;
@@ -265,7 +265,7 @@ pub(super) fn history(world: &World, query: &Query) -> Result<Value, Refusal> {
     Ok(json!({ "adjustments": adjustments, "page": page }))
 }
 
-fn adjustment(entry: &Entry, container: &str, currency: Option<&str>) -> Value {
+fn adjustment(entry: &SimulatedEntry, container: &str, currency: Option<&str>) -> Value {
     let mut item = Map::new();
     let mut put = |key: &str, value: Value| drop(item.insert(key.to_owned(), value));
     put("id", json!(entry.id.to_string()));
@@ -290,23 +290,23 @@ fn adjustment(entry: &Entry, container: &str, currency: Option<&str>) -> Value {
 }
 
 /// `order/certificate`.
-pub(super) fn orders(world: &World, query: &Query, now: Time) -> Result<Value, Refusal> {
+pub(super) fn orders(world: &SimulatedWorld, query: &ApiQuery, now: Time) -> Result<Value, ApiRefusal> {
     let id = match query.filter("container_id") {
-        Some(id) => Some(container(world, &Query(vec![("container_id".to_owned(), id.to_owned())]))?),
+        Some(id) => Some(container(world, &ApiQuery(vec![("container_id".to_owned(), id.to_owned())]))?),
         None => None,
     };
-    let wanted_status = query.filter("status");
-    if wanted_status.is_some_and(|status| !STATUSES.contains(&status)) {
-        return Err(Refusal::BadRequest("filters[status] is not a status of an order.".to_owned()));
+    let status_filter = query.filter("status");
+    if status_filter.is_some_and(|status| !STATUSES.contains(&status)) {
+        return Err(ApiRefusal::BadRequest("filters[status] is not a status of an order.".to_owned()));
     }
     let ends = query.dates("valid_till")?;
-    let wanted = |order: &&Order| {
+    let matches = |order: &&SimulatedOrder| {
         id.is_none_or(|id| order.division == id)
-            && wanted_status.is_none_or(|wanted| has_status(order, wanted, now))
-            && ends.as_ref().is_none_or(|dates| order.issued(now) && dates.hold(order.certificate_ends(now)))
+            && status_filter.is_none_or(|status| has_status(order, status, now))
+            && ends.as_ref().is_none_or(|dates| order.issued(now) && dates.contains(order.certificate_ends(now)))
     };
     // The place in the list keeps orders of one moment in the order of their ids.
-    let mut found: Vec<(&Order, Time)> = all_orders(world).filter(wanted).map(|order| (order, now)).collect();
+    let mut found: Vec<(&SimulatedOrder, Time)> = all_orders(world).filter(matches).map(|order| (order, now)).collect();
     query.sort(
         &mut found,
         &[
@@ -316,18 +316,18 @@ pub(super) fn orders(world: &World, query: &Query, now: Time) -> Result<Value, R
         ],
     )?;
     let (found, page) = query.page(found)?;
-    let list: Vec<Value> = found.into_iter().map(|(order, _)| Value::Object(listed(world, order, now))).collect();
+    let list: Vec<Value> = found.into_iter().map(|(order, _)| Value::Object(order_json(world, order, now))).collect();
     Ok(json!({ "orders": list, "page": page }))
 }
 
 /// `order/certificate/{id}`.
-pub(super) fn order(world: &World, id: &str, now: Time) -> Result<Value, Refusal> {
+pub(super) fn order(world: &SimulatedWorld, id: &str, now: Time) -> Result<Value, ApiRefusal> {
     let found = id.parse().ok().and_then(|id: u64| all_orders(world).find(|order| order.id == id));
-    let order = found.ok_or_else(|| Refusal::NotFound(format!("Order {id} does not exist.")))?;
-    Ok(Value::Object(listed(world, order, now)))
+    let order = found.ok_or_else(|| ApiRefusal::NotFound(format!("Order {id} does not exist.")))?;
+    Ok(Value::Object(order_json(world, order, now)))
 }
 
-fn listed(world: &World, order: &Order, now: Time) -> Map<String, Value> {
+fn order_json(world: &SimulatedWorld, order: &SimulatedOrder, now: Time) -> Map<String, Value> {
     let name = world.divisions().find(|(known, _)| *known == order.division).map_or("", |(_, name)| name);
     let name_id: String =
         order.product.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
@@ -371,11 +371,11 @@ fn listed(world: &World, order: &Order, now: Time) -> Map<String, Value> {
     fields
 }
 
-fn all_orders(world: &World) -> impl Iterator<Item = &Order> {
+fn all_orders(world: &SimulatedWorld) -> impl Iterator<Item = &SimulatedOrder> {
     world.past_orders().iter().chain(world.orders())
 }
 
-fn status(order: &Order, now: Time) -> &'static str {
+fn status(order: &SimulatedOrder, now: Time) -> &'static str {
     match (order.issued(now), order.expired(now), order.reissuing(now)) {
         (false, ..) => "pending",
         (_, true, _) => "expired",
@@ -385,10 +385,10 @@ fn status(order: &Order, now: Time) -> &'static str {
 }
 
 /// The filter `issued` includes orders that have expired; there is none for them alone.
-fn has_status(order: &Order, wanted: &str, now: Time) -> bool {
+fn has_status(order: &SimulatedOrder, filter: &str, now: Time) -> bool {
     match status(order, now) {
-        "expired" => wanted == "issued",
-        status => status == wanted,
+        "expired" => filter == "issued",
+        status => status == filter,
     }
 }
 

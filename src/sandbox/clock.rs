@@ -15,7 +15,7 @@ use crate::domain::Time;
 use crate::util::clock::Clock;
 
 /// Nothing stirs for so long: everybody waits for the clock.
-const QUIET: Duration = Duration::from_millis(3);
+const QUIET_PERIOD: Duration = Duration::from_millis(3);
 
 /// Runs at a multiple of real time.
 #[derive(Debug)]
@@ -48,36 +48,36 @@ impl Clock for FastClock {
 /// the same simulated times, however fast the machine is.
 #[derive(Debug)]
 pub struct SteppedClock {
-    inner: Mutex<Inner>,
-    stirred: Notify,
+    state: Mutex<SteppedClockState>,
+    changed: Notify,
 }
 
-type Waiting = BTreeMap<(Time, u64), oneshot::Sender<()>>;
+type Sleepers = BTreeMap<(Time, u64), oneshot::Sender<()>>;
 
 #[derive(Debug)]
-struct Inner {
+struct SteppedClockState {
     now: Time,
     /// Who waits until when; the number keeps those of one time apart.
-    waiting: Waiting,
+    waiting: Sleepers,
     /// Tasks in the background that have nothing to do until then.
-    dozing: Waiting,
+    idle: Sleepers,
     /// Tasks in the background that have.
     background: usize,
     numbers: u64,
     /// Conversations that go on.
     busy: usize,
-    last_stir: Instant,
+    last_change: Instant,
 }
 
-impl Inner {
+impl SteppedClockState {
     /// Who has given up waits for nothing.
-    fn forget(&mut self) {
+    fn remove_cancelled(&mut self) {
         self.waiting.retain(|_, wake| !wake.is_closed());
-        self.dozing.retain(|_, wake| !wake.is_closed());
+        self.idle.retain(|_, wake| !wake.is_closed());
     }
 
     /// Everybody who waits until now or before.
-    fn due(now: Time, waiting: &mut Waiting) -> Waiting {
+    fn due(now: Time, waiting: &mut Sleepers) -> Sleepers {
         let later = waiting.split_off(&(now, u64::MAX));
         std::mem::replace(waiting, later)
     }
@@ -86,70 +86,70 @@ impl Inner {
 impl SteppedClock {
     /// A clock that shows `start` until it is moved.
     pub fn new(start: Time) -> Arc<Self> {
-        let inner = Inner {
+        let inner = SteppedClockState {
             now: start,
-            waiting: Waiting::new(),
-            dozing: Waiting::new(),
+            waiting: Sleepers::new(),
+            idle: Sleepers::new(),
             background: 0,
             numbers: 0,
             busy: 0,
-            last_stir: Instant::now(),
+            last_change: Instant::now(),
         };
-        Arc::new(Self { inner: Mutex::new(inner), stirred: Notify::new() })
+        Arc::new(Self { state: Mutex::new(inner), changed: Notify::new() })
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn state(&self) -> MutexGuard<'_, SteppedClockState> {
         // No code that holds the lock can panic half-way through a change.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stir(&self, change: impl FnOnce(&mut Inner)) {
-        let mut inner = self.inner();
+    fn update(&self, change: impl FnOnce(&mut SteppedClockState)) {
+        let mut inner = self.state();
         change(&mut inner);
-        inner.last_stir = Instant::now();
+        inner.last_change = Instant::now();
         drop(inner);
-        self.stirred.notify_one();
+        self.changed.notify_one();
     }
 
     /// Waits until at least so many wait for the clock, and everybody in the background who does not doze; no conversation
     /// goes on, and nobody has stirred for a moment.
-    pub async fn quiet(&self, at_least: usize) {
+    pub async fn wait_until_quiet(&self, at_least: usize) {
         loop {
             let left = {
-                let mut inner = self.inner();
-                inner.forget();
+                let mut inner = self.state();
+                inner.remove_cancelled();
                 let at_rest = inner.busy == 0 && inner.waiting.len() >= at_least + inner.background;
-                at_rest.then(|| QUIET.saturating_sub(inner.last_stir.elapsed()))
+                at_rest.then(|| QUIET_PERIOD.saturating_sub(inner.last_change.elapsed()))
             };
             match left {
                 Some(Duration::ZERO) => return,
                 Some(left) => tokio::time::sleep(left).await,
-                None => self.stirred.notified().await,
+                None => self.changed.notified().await,
             }
         }
     }
 
     /// How long nobody has stirred.
-    pub fn still(&self) -> Duration {
-        self.inner().last_stir.elapsed()
+    pub fn quiet_time(&self) -> Duration {
+        self.state().last_change.elapsed()
     }
 
     /// The next time that anybody waits for.
     pub fn next(&self) -> Option<Time> {
-        let mut inner = self.inner();
-        inner.forget();
-        [&inner.waiting, &inner.dozing].into_iter().filter_map(|all| all.keys().next()).map(|(at, _)| *at).min()
+        let mut inner = self.state();
+        inner.remove_cancelled();
+        [&inner.waiting, &inner.idle].into_iter().filter_map(|all| all.keys().next()).map(|(at, _)| *at).min()
     }
 
     /// Moves the clock to `at` and wakes whoever waits until then; a time in the past moves nothing.
     pub fn advance(&self, at: Time) {
-        self.stir(|inner| {
+        self.update(|inner| {
             inner.now = inner.now.max(at);
-            for (_, wake) in Inner::due(inner.now, &mut inner.waiting) {
+            for (_, wake) in SteppedClockState::due(inner.now, &mut inner.waiting) {
                 let _ = wake.send(()); // may have given up
             }
             // Counted before it has noticed, so that nobody moves the clock on in between; who gave up counts itself.
-            for (_, wake) in Inner::due(inner.now, &mut inner.dozing) {
+            for (_, wake) in SteppedClockState::due(inner.now, &mut inner.idle) {
                 inner.background += usize::from(wake.send(()).is_ok());
             }
         });
@@ -159,59 +159,59 @@ impl SteppedClock {
 #[async_trait]
 impl Clock for SteppedClock {
     fn now(&self) -> Time {
-        self.inner().now
+        self.state().now
     }
 
     async fn sleep(&self, duration: Duration) {
         let (wake, woken) = oneshot::channel();
-        self.stir(|inner| {
+        self.update(|inner| {
             inner.numbers += 1;
             inner.waiting.insert((inner.now + duration, inner.numbers), wake);
         });
         let _ = woken.await; // a clock that is gone wakes everybody
     }
 
-    async fn doze(&self, duration: Duration) {
+    async fn sleep_idle(&self, duration: Duration) {
         let (wake, woken) = oneshot::channel();
-        self.stir(|inner| {
+        self.update(|inner| {
             inner.numbers += 1;
             inner.background = inner.background.saturating_sub(1);
-            inner.dozing.insert((inner.now + duration, inner.numbers), wake);
+            inner.idle.insert((inner.now + duration, inner.numbers), wake);
         });
-        let mut doze = Doze { clock: self, woken };
-        let _ = (&mut doze.woken).await;
+        let mut idle_wait = IdleWait { clock: self, woken };
+        let _ = (&mut idle_wait.woken).await;
     }
 
-    fn there(&self, works: bool) {
-        self.stir(|inner| {
+    fn set_background_active(&self, works: bool) {
+        self.update(|inner| {
             inner.background = if works { inner.background + 1 } else { inner.background.saturating_sub(1) };
         });
     }
 }
 
 /// A doze. Whoever gives it up before the clock ended it has something to do, and counts again.
-struct Doze<'a> {
+struct IdleWait<'a> {
     clock: &'a SteppedClock,
     woken: oneshot::Receiver<()>,
 }
 
-impl Drop for Doze<'_> {
+impl Drop for IdleWait<'_> {
     fn drop(&mut self) {
         self.woken.close();
         // What was sent was counted by whoever sent it.
         if !self.woken.is_terminated() && self.woken.try_recv().is_err() {
-            self.clock.there(true);
+            self.clock.set_background_active(true);
         }
     }
 }
 
 impl Activity for SteppedClock {
     fn begin(&self) {
-        self.stir(|inner| inner.busy += 1);
+        self.update(|inner| inner.busy += 1);
     }
 
     fn end(&self) {
-        self.stir(|inner| inner.busy = inner.busy.saturating_sub(1));
+        self.update(|inner| inner.busy = inner.busy.saturating_sub(1));
     }
 }
 
@@ -245,25 +245,25 @@ mod tests {
                 woken.fetch_add(1, Ordering::Relaxed);
             });
         }
-        clock.quiet(3).await;
+        clock.wait_until_quiet(3).await;
         for (at, total) in [(1, 1), (2, 3)] {
             let next = clock.next().unwrap();
             assert_eq!(next, start() + Duration::from_secs(3600 * at));
             clock.advance(next);
-            clock.quiet(0).await;
+            clock.wait_until_quiet(0).await;
             assert_eq!(woken.load(Ordering::Relaxed), total);
         }
         assert_eq!(clock.next(), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_not_quiet_while_a_conversation_goes_on_and_forgets_who_gave_up() {
+    async fn conversations_keep_it_busy_and_cancelled_sleepers_do_not() {
         let clock = SteppedClock::new(start());
         clock.begin();
-        assert!(tokio::time::timeout(Duration::from_secs(60), clock.quiet(0)).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_secs(60), clock.wait_until_quiet(0)).await.is_err());
         clock.end();
-        clock.quiet(0).await;
-        assert!(tokio::time::timeout(QUIET, clock.sleep(Duration::from_secs(9))).await.is_err());
+        clock.wait_until_quiet(0).await;
+        assert!(tokio::time::timeout(QUIET_PERIOD, clock.sleep(Duration::from_secs(9))).await.is_err());
         assert_eq!(clock.next(), None);
     }
 }

@@ -28,16 +28,16 @@ impl Activity for () {
 }
 
 /// Begun now, ended when dropped: also when its task is aborted or panics.
-pub(crate) struct Busy(Arc<dyn Activity>);
+pub(crate) struct ActivityGuard(Arc<dyn Activity>);
 
-impl Busy {
+impl ActivityGuard {
     pub(crate) fn begin(activity: &Arc<dyn Activity>) -> Self {
         activity.begin();
         Self(Arc::clone(activity))
     }
 }
 
-impl Drop for Busy {
+impl Drop for ActivityGuard {
     fn drop(&mut self) {
         self.0.end();
     }
@@ -52,18 +52,18 @@ mod testing {
 
     use chrono::{Duration, TimeZone, Utc};
 
-    use crate::domain::alert::{AlertKey, Kind};
+    use crate::domain::alert::{AlertKey, TransitionKind};
     use crate::domain::balance::Breakdown;
-    use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, Value};
+    use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent};
     use crate::domain::money::{Currency, Money, parse_amount};
-    use crate::domain::rule::{Amount, Metric, Severity, Side};
-    use crate::notify::{Content, Item, Message, RuleWords, Words};
+    use crate::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
+    use crate::notify::{Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
 
     /// Begun and ended so far.
     #[derive(Default)]
-    pub(super) struct Count(pub(super) Mutex<(usize, usize)>);
+    pub(super) struct ActivityCount(pub(super) Mutex<(usize, usize)>);
 
-    impl super::Activity for Count {
+    impl super::Activity for ActivityCount {
         fn begin(&self) {
             self.0.lock().unwrap().0 += 1;
         }
@@ -75,17 +75,17 @@ mod testing {
 
     /// One alert a division: USD 1,431.00 left of 2,000.00.
     pub(super) fn message(divisions: &[&str]) -> Message {
-        let items = divisions.iter().enumerate().map(|(at, name)| Item {
+        let items = divisions.iter().enumerate().map(|(at, name)| MessageEvent {
             event: warning(11224 + at as u64, name).into(),
             omitted: 0,
-            via: None,
+            in_place_of: None,
         });
         Message {
             id: "abc123".to_owned(),
             at: Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap(),
-            content: Content::Events(items.collect()),
+            content: MessageContent::Events(items.collect()),
             references: Vec::new(),
-            only: None,
+            remaining_recipients: None,
         }
     }
 
@@ -98,19 +98,19 @@ mod testing {
         Event {
             id: format!("event-{division}"),
             at,
-            judged_at: None,
-            subject: Subject::Threshold(ThresholdEvent {
+            evaluated_at: None,
+            subject: EventSubject::Threshold(ThresholdEvent {
                 key: AlertKey { account: "acme".into(), division: Some(division), rule: "available-funds".into() },
                 division_name: Some(name.to_owned()),
-                kind: Kind::Raised,
+                kind: TransitionKind::Raised,
                 level: Severity::Warning,
                 since: at,
                 metric: Metric::AvailableFunds,
                 within: None,
-                value: Value::Amount(Money::new(amount(&left.to_string()), usd)),
-                threshold: Some(Threshold {
-                    side: Side::Below,
-                    bound: Amount { value: amount("2000"), currency: Some(usd) }.into(),
+                value: MetricValue::Amount(Money::new(amount(&left.to_string()), usd)),
+                threshold: Some(EvaluatedThreshold {
+                    side: ThresholdSide::Below,
+                    bound: ThresholdAmount { value: amount("2000"), currency: Some(usd) }.into(),
                 }),
                 breakdown: Some(Breakdown {
                     currency: usd,
@@ -120,7 +120,7 @@ mod testing {
                     used_credit: amount("0"),
                 }),
                 next_reminder: Some(at + Duration::days(1)),
-                ahead: None,
+                forecast: None,
                 chart: None,
             }),
             silence: None,
@@ -128,11 +128,11 @@ mod testing {
         }
     }
 
-    pub(super) fn words() -> Words {
+    pub(super) fn message_context() -> MessageContext {
         let description = Some("Ask Finance for a purchase order; a PO takes five working days.".to_owned());
-        Words {
+        MessageContext {
             timezone: chrono_tz::Tz::Europe__Amsterdam,
-            rules: BTreeMap::from([("available-funds".into(), RuleWords { description, link: None })]),
+            rules: BTreeMap::from([("available-funds".into(), RuleTexts { description, link: None })]),
             console_urls: BTreeMap::from([("acme".into(), "https://www.digicert.com/secure/".to_owned())]),
         }
     }

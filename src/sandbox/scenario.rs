@@ -1,6 +1,6 @@
 //! A scenario: what happens to a simulated `CertCentral` account, as data. Only valid ones exist.
 //!
-//! Nothing here happens by itself: [`super::world::World`] lives it. All times count from the scenario's start. It is read
+//! Nothing here happens by itself: [`super::world::SimulatedWorld`] lives it. All times count from the scenario's start. It is read
 //! from YAML by [`crate::config::scenario`], with the same diagnostics as a configuration.
 
 use std::fmt;
@@ -28,7 +28,7 @@ pub struct Scenario {
     /// At least one, with distinct ids.
     pub divisions: Vec<DivisionPlan>,
     /// When and how the API fails; where several overlap, the first counts.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ApiFault>,
 }
 
 /// One division (container) and what happens to its funds.
@@ -43,7 +43,7 @@ pub struct DivisionPlan {
     /// Its balance at the start.
     pub balance: Decimal,
     /// How far the balance may go below zero.
-    pub credit: Credit,
+    pub credit: CreditLimit,
     /// What is bought week by week, before the start too.
     pub orders: Vec<OrderPlan>,
     /// Sites whose orders are renewed again and again.
@@ -58,7 +58,7 @@ pub struct DivisionPlan {
 
 /// How far a balance may go below zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Credit {
+pub enum CreditLimit {
     /// So far.
     Limit(Decimal),
     /// Without limit.
@@ -67,7 +67,7 @@ pub enum Credit {
 
 /// What is bought, and how it is paid.
 #[derive(Debug, Clone)]
-pub struct Product {
+pub struct ProductPlan {
     /// Its name, such as `Secure Site OV`.
     pub name: String,
     /// Its price; above 0.
@@ -78,9 +78,9 @@ pub struct Product {
     pub auto_renew: bool,
 }
 
-impl Product {
+impl ProductPlan {
     /// How long an order of it lasts.
-    pub fn lasts(&self) -> Duration {
+    pub fn duration(&self) -> Duration {
         Duration::from_secs(365 * 24 * 3600) * self.years
     }
 }
@@ -89,7 +89,7 @@ impl Product {
 #[derive(Debug, Clone)]
 pub struct OrderPlan {
     /// What.
-    pub product: Product,
+    pub product: ProductPlan,
     /// How many a week; above 0, with at most two decimals. A fraction is the chance of one more.
     pub per_week: Decimal,
 }
@@ -107,7 +107,7 @@ pub struct DomainPlan {
 #[derive(Debug, Clone)]
 pub struct RenewalPlan {
     /// What.
-    pub product: Product,
+    pub product: ProductPlan,
     /// How many sites.
     pub count: u32,
     /// The earliest end.
@@ -122,7 +122,7 @@ pub struct RenewalPlan {
 #[derive(Debug, Clone)]
 pub struct DepositPlan {
     /// When.
-    pub on: When,
+    pub on: DepositTime,
     /// How much; above 0.
     pub amount: Decimal,
     /// Again and again after so long; above 0.
@@ -133,7 +133,7 @@ pub struct DepositPlan {
 
 /// Before or after the scenario's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub enum DepositTime {
     /// So long before.
     Ago(Duration),
     /// So long after.
@@ -155,25 +155,25 @@ pub struct InvoicePlan {
 
 /// A time in which the API does not work.
 #[derive(Debug, Clone)]
-pub struct Fault {
+pub struct ApiFault {
     /// When it begins.
     pub from: Duration,
     /// How long it lasts; above 0.
     pub length: Duration,
     /// What happens instead of an answer.
-    pub kind: FaultKind,
+    pub kind: ApiFaultKind,
 }
 
-impl Fault {
+impl ApiFault {
     /// Whether the API does not work so long after the scenario's start.
-    pub fn lasts_at(&self, since_start: Duration) -> bool {
+    pub fn is_active_at(&self, since_start: Duration) -> bool {
         (self.from..self.from + self.length).contains(&since_start)
     }
 }
 
 /// What happens instead of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
+pub enum ApiFaultKind {
     /// 503 `Service is unavailable`.
     Maintenance,
     /// 429 `request_limit_exceeded`.
@@ -189,38 +189,38 @@ pub enum FaultKind {
     /// 403 `access_denied`.
     Forbidden,
     /// 403 `access_denied` for the history and the orders; the balance works.
-    BooksForbidden,
+    HistoryForbidden,
     /// The connection is closed in the middle of the answer.
     Broken,
 }
 
-impl FaultKind {
+impl ApiFaultKind {
     /// Every kind with the word for it in YAML.
-    pub const ALL: [(&'static str, FaultKind); 9] = [
-        ("maintenance", FaultKind::Maintenance),
-        ("rate_limited", FaultKind::RateLimited),
-        ("server_error", FaultKind::ServerError),
-        ("hang", FaultKind::Hang),
-        ("html", FaultKind::Html),
-        ("revoked_key", FaultKind::RevokedKey),
-        ("forbidden", FaultKind::Forbidden),
-        ("books_forbidden", FaultKind::BooksForbidden),
-        ("broken", FaultKind::Broken),
+    pub const ALL: [(&'static str, ApiFaultKind); 9] = [
+        ("maintenance", ApiFaultKind::Maintenance),
+        ("rate_limited", ApiFaultKind::RateLimited),
+        ("server_error", ApiFaultKind::ServerError),
+        ("hang", ApiFaultKind::Hang),
+        ("html", ApiFaultKind::Html),
+        ("revoked_key", ApiFaultKind::RevokedKey),
+        ("forbidden", ApiFaultKind::Forbidden),
+        ("books_forbidden", ApiFaultKind::HistoryForbidden),
+        ("broken", ApiFaultKind::Broken),
     ];
 }
 
-impl fmt::Display for FaultKind {
+impl fmt::Display for ApiFaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            FaultKind::Maintenance => "under maintenance, it answers 503",
-            FaultKind::RateLimited => "too many requests, it answers 429",
-            FaultKind::ServerError => "broken, it answers 500",
-            FaultKind::Hang => "it does not answer at all",
-            FaultKind::Html => "it answers with a web page",
-            FaultKind::RevokedKey => "the API key was revoked, it answers 403",
-            FaultKind::Forbidden => "the key's user lost its role, it answers 403",
-            FaultKind::BooksForbidden => "the key's user may not see history and orders, for them it answers 403",
-            FaultKind::Broken => "it closes connections in the middle of the answer",
+            ApiFaultKind::Maintenance => "under maintenance, it answers 503",
+            ApiFaultKind::RateLimited => "too many requests, it answers 429",
+            ApiFaultKind::ServerError => "broken, it answers 500",
+            ApiFaultKind::Hang => "it does not answer at all",
+            ApiFaultKind::Html => "it answers with a web page",
+            ApiFaultKind::RevokedKey => "the API key was revoked, it answers 403",
+            ApiFaultKind::Forbidden => "the key's user lost its role, it answers 403",
+            ApiFaultKind::HistoryForbidden => "the key's user may not see history and orders, for them it answers 403",
+            ApiFaultKind::Broken => "it closes connections in the middle of the answer",
         })
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{DecodeError, Decoded, Json, Ownership, Store, VERSION, decode};
+use super::{DecodedState, JsonPieces, STATE_VERSION, StateBackend, StateDecodeError, StateOwnership, decode};
 use crate::alerting::state::State;
 use crate::domain::Time;
 use crate::util::atomic_file;
@@ -18,27 +18,27 @@ use crate::util::atomic_file::{beside, folder_of};
 /// Number of tries for a lock that had gone: a command may hold it for a moment.
 const LOCK_TRIES: u32 = 10;
 /// The pause after each of them.
-const LOCK_AGAIN: Duration = Duration::from_millis(100);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Number of tries to lock the file that stands in its place, where another one is put there meanwhile.
-const PLACE_TRIES: u32 = 3;
+const LOCK_PLACE_TRIES: u32 = 3;
 /// The pause after each of them.
-const PLACE_AGAIN: Duration = Duration::from_millis(10);
+const LOCK_PLACE_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A state file that this process owns for as long as the value lives.
 #[derive(Debug)]
-pub struct FileStore {
+pub struct FileBackend {
     path: PathBuf,
     /// Held for its lock; `None` where no lock file could be made yet.
-    lock: Mutex<Option<Lock>>,
+    lock: Mutex<Option<StateLock>>,
     /// Where to move what stands at the path, is not ours and could not be moved aside yet: it must not be overwritten.
     foreign: Mutex<Option<PathBuf>>,
 }
 
 /// An opened state file, and what the operator should hear about it.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedState {
     /// Where to save.
-    pub store: FileStore,
+    pub backend: FileBackend,
     /// What was remembered.
     pub state: State,
     /// What is wrong, though not enough to stop: one sentence each.
@@ -47,7 +47,7 @@ pub struct Opened {
 
 /// Why a state file is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum StateOpenError {
     /// Another process has it.
     #[error("state {path} is in use by another lowtide: stop that one, or give this one a `state` of its own")]
     InUse {
@@ -56,7 +56,7 @@ pub enum OpenError {
     },
     /// A newer program wrote it.
     #[error(
-        "state {path} has version {found}, this lowtide writes version {VERSION}: it was written by a newer lowtide; upgrade, or move the file away"
+        "state {path} has version {found}, this lowtide writes version {STATE_VERSION}: it was written by a newer lowtide; upgrade, or move the file away"
     )]
     Newer {
         /// The state file.
@@ -66,14 +66,14 @@ pub enum OpenError {
     },
 }
 
-impl FileStore {
+impl FileBackend {
     /// Locks and loads the state file. A missing one is an empty state. `now` names a file that is kept aside.
-    pub fn open(path: &Path, now: Time) -> Result<Opened, OpenError> {
+    pub fn open(path: &Path, now: Time) -> Result<OpenedState, StateOpenError> {
         let mut problems = Vec::new();
         let lock = match lock(path) {
             Ok(lock) => Some(lock),
-            Err(Locking::Taken) => return Err(OpenError::InUse { path: path.to_owned() }),
-            Err(Locking::Impossible(error)) => {
+            Err(LockError::Taken) => return Err(StateOpenError::InUse { path: path.to_owned() }),
+            Err(LockError::Impossible(error)) => {
                 problems.push(format!(
                     "no lock file beside state {}: {error}; a second lowtide would not be noticed",
                     path.display()
@@ -83,16 +83,16 @@ impl FileStore {
         };
         let (mut state, mut foreign) = (State::default(), None);
         match load(path) {
-            Ok(Decoded { state: loaded, altered }) => {
+            Ok(DecodedState { state: loaded, altered }) => {
                 state = loaded;
                 if altered {
                     let path = path.display();
                     problems.push(format!("state {path} was edited by hand or is damaged (its checksum does not fit); nothing is missing, so it is used as it is: look whether its figures are right"));
                 }
             }
-            Err(DecodeError::Newer(found)) => return Err(OpenError::Newer { path: path.to_owned(), found }),
-            Err(DecodeError::Unusable(why)) => {
-                let aside = place_aside(path, now);
+            Err(StateDecodeError::Newer(found)) => return Err(StateOpenError::Newer { path: path.to_owned(), found }),
+            Err(StateDecodeError::Unusable(why)) => {
+                let aside = aside_path(path, now);
                 let moved = match move_aside(path, &aside) {
                     Ok(()) => format!("it is kept as {}", aside.display()),
                     Err(error) => {
@@ -104,12 +104,12 @@ impl FileStore {
                 problems.push(format!("state {path} cannot be read ({why}); {moved}; going on with an empty one, so alerts may be repeated"));
             }
         }
-        let store = FileStore { path: path.to_owned(), lock: Mutex::new(lock), foreign: Mutex::new(foreign) };
-        Ok(Opened { store, state, problems })
+        let backend = FileBackend { path: path.to_owned(), lock: Mutex::new(lock), foreign: Mutex::new(foreign) };
+        Ok(OpenedState { backend, state, problems })
     }
 
     /// Moves aside what could not be moved at start, before the first save: nobody else's file is overwritten.
-    fn clear_place(&self) -> io::Result<()> {
+    fn move_foreign_aside(&self) -> io::Result<()> {
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(aside) = foreign.as_ref() {
             move_aside(&self.path, aside)?;
@@ -122,27 +122,29 @@ impl FileStore {
 /// Looks at a state file without locking or changing anything, for `status` beside a service that does not answer.
 pub fn read_only(path: &Path) -> Result<State, String> {
     load(path).map(|decoded| decoded.state).map_err(|error| match error {
-        DecodeError::Newer(found) => {
+        StateDecodeError::Newer(found) => {
             format!("state {} has version {found}, newer than this lowtide understands", path.display())
         }
-        DecodeError::Unusable(why) => format!("state {} cannot be read: {why}", path.display()),
+        StateDecodeError::Unusable(why) => format!("state {} cannot be read: {why}", path.display()),
     })
 }
 
-fn load(path: &Path) -> Result<Decoded, DecodeError> {
+fn load(path: &Path) -> Result<DecodedState, StateDecodeError> {
     let bytes = atomic_file::open_file(path).and_then(|mut file| {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map(|_| bytes)
     });
     match bytes {
         Ok(bytes) => decode(&bytes),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Decoded { state: State::default(), altered: false }),
-        Err(error) => Err(DecodeError::Unusable(error.to_string())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Ok(DecodedState { state: State::default(), altered: false })
+        }
+        Err(error) => Err(StateDecodeError::Unusable(error.to_string())),
     }
 }
 
 /// A free name for a file that is no state, so that nobody's evidence is overwritten.
-fn place_aside(path: &Path, now: Time) -> PathBuf {
+fn aside_path(path: &Path, now: Time) -> PathBuf {
     let stem = beside(path, &format!("unreadable-{}", now.format("%Y%m%dT%H%M%SZ")));
     let places = (0..100).map(|n| if n == 0 { stem.clone() } else { beside(&stem, &n.to_string()) });
     places.into_iter().find(|place| !place.exists()).unwrap_or_else(|| stem.clone())
@@ -159,28 +161,28 @@ fn move_aside(path: &Path, aside: &Path) -> io::Result<()> {
     }
 }
 
-enum Locking {
+enum LockError {
     Taken,
     Impossible(io::Error),
 }
 
 /// A locked file.
 #[derive(Debug)]
-struct Lock {
+struct StateLock {
     /// Open for as long as it is locked.
     _file: File,
     /// What was in its place when it was locked; `None`: could not be found out.
-    there: Option<FileId>,
+    file_id: Option<FileId>,
 }
 
 /// Device and inode. Some file systems show others for an open file than for its name, or others after a remount.
 type FileId = (u64, u64);
 
-impl Lock {
+impl StateLock {
     /// Whether it still stands in its place, as far as can be seen.
-    fn stands_at(&self, place: &Path) -> bool {
+    fn is_at(&self, place: &Path) -> bool {
         match place.metadata() {
-            Ok(there) => self.there.is_none_or(|id| id == file_id(&there)),
+            Ok(there) => self.file_id.is_none_or(|id| id == file_id(&there)),
             Err(error) => error.kind() != ErrorKind::NotFound,
         }
     }
@@ -192,45 +194,45 @@ fn file_id(metadata: &Metadata) -> FileId {
 
 /// Locks the file beside the state. Makes it, and its folder, where they are missing: without them a second process would
 /// not be noticed.
-fn lock(path: &Path) -> Result<Lock, Locking> {
+fn lock(path: &Path) -> Result<StateLock, LockError> {
     let place = beside(path, "lock");
-    for left in (0..PLACE_TRIES).rev() {
-        atomic_file::make_folder(folder_of(path)).map_err(Locking::Impossible)?;
+    for left in (0..LOCK_PLACE_TRIES).rev() {
+        atomic_file::make_folder(folder_of(path)).map_err(LockError::Impossible)?;
         let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&place);
-        let file = open.map_err(Locking::Impossible)?;
+        let file = open.map_err(LockError::Impossible)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Locking::Taken),
-            Err(TryLockError::Error(error)) => return Err(Locking::Impossible(error)),
+            Err(TryLockError::WouldBlock) => return Err(LockError::Taken),
+            Err(TryLockError::Error(error)) => return Err(LockError::Impossible(error)),
         }
         // Between the opening and the lock, somebody may have put another file there. Where that seems so each time, the file
         // system shows one file as two.
         let held = file.metadata().ok().as_ref().map(file_id);
-        let lock = Lock { there: place.metadata().ok().as_ref().map(file_id).or(held), _file: file };
-        if lock.there == held && lock.stands_at(&place) || left == 0 {
+        let lock = StateLock { file_id: place.metadata().ok().as_ref().map(file_id).or(held), _file: file };
+        if lock.file_id == held && lock.is_at(&place) || left == 0 {
             return Ok(lock);
         }
         drop(lock);
-        std::thread::sleep(PLACE_AGAIN);
+        std::thread::sleep(LOCK_PLACE_RETRY_INTERVAL);
     }
-    Err(Locking::Taken)
+    Err(LockError::Taken)
 }
 
-impl Store for FileStore {
-    fn save(&self, json: &Json) -> io::Result<()> {
-        let may_save = match self.own() {
-            Ownership::Taken => Err(io::Error::other("another lowtide has it")),
-            Ownership::Kept | Ownership::Renewed => self.clear_place(),
+impl StateBackend for FileBackend {
+    fn save(&self, json: &JsonPieces) -> io::Result<()> {
+        let may_save = match self.ensure_ownership() {
+            StateOwnership::Taken => Err(io::Error::other("another lowtide has it")),
+            StateOwnership::Held | StateOwnership::Renewed => self.move_foreign_aside(),
         };
         may_save.map_err(|error| atomic_file::named(&self.path, &error))?;
         atomic_file::replace(&self.path, json.pieces())
     }
 
-    fn own(&self) -> Ownership {
+    fn ensure_ownership(&self) -> StateOwnership {
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // A lock on a file that was cleaned away, or went with its folder, keeps nobody out.
-        if held.as_ref().is_some_and(|lock| lock.stands_at(&beside(&self.path, "lock"))) {
-            return Ownership::Kept;
+        if held.as_ref().is_some_and(|lock| lock.is_at(&beside(&self.path, "lock"))) {
+            return StateOwnership::Held;
         }
         let mut let_go = false;
         for _ in 0..LOCK_TRIES {
@@ -238,23 +240,23 @@ impl Store for FileStore {
                 Ok(lock) => {
                     *held = Some(lock);
                     // Only the lock that was let go was in the way: it is the same file, whatever number it has now.
-                    return if let_go { Ownership::Kept } else { Ownership::Renewed };
+                    return if let_go { StateOwnership::Held } else { StateOwnership::Renewed };
                 }
                 // The save itself will tell whether the folder can be used.
-                Err(Locking::Impossible(_)) => return Ownership::Kept,
+                Err(LockError::Impossible(_)) => return StateOwnership::Held,
                 // The other may be this process itself, by the lock that seems to be on another file.
-                Err(Locking::Taken) => {
+                Err(LockError::Taken) => {
                     let_go = held.take().is_some();
                     if !let_go {
-                        std::thread::sleep(LOCK_AGAIN);
+                        std::thread::sleep(LOCK_RETRY_INTERVAL);
                     }
                 }
             }
         }
-        Ownership::Taken
+        StateOwnership::Taken
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         self.path.display().to_string()
     }
 }
@@ -262,8 +264,8 @@ impl Store for FileStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alerting::state::Remembered;
-    use crate::domain::alert::{AlertKey, Latch};
+    use crate::alerting::state::AlertRecord;
+    use crate::domain::alert::{AlertKey, LevelState};
     use crate::state::encode;
 
     fn now() -> Time {
@@ -273,11 +275,11 @@ mod tests {
     fn some_state() -> State {
         let mut state = State::default();
         let key = AlertKey { account: "acme".into(), division: Some(11224), rule: "funds".into() };
-        let mut known =
-            Remembered { division_name: Some("History \"dept\" \u{1F4B6}".to_owned()), ..Remembered::default() };
-        known.alert.warning = Some(Latch { since: now(), firing: true });
-        known.alert.told.insert("mail".into(), Some("<a@b>".to_owned()));
-        state.alerts.insert(key, known);
+        let mut record =
+            AlertRecord { division_name: Some("History \"dept\" \u{1F4B6}".to_owned()), ..AlertRecord::default() };
+        record.alert.warning = Some(LevelState { since: now(), firing: true });
+        record.alert.notified.insert("mail".into(), Some("<a@b>".to_owned()));
+        state.alerts.insert(key, record);
         state
     }
 
@@ -285,11 +287,11 @@ mod tests {
     fn what_is_saved_is_what_is_loaded_and_nothing_else_is_left_behind() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let opened = FileStore::open(&path, now()).unwrap();
+        let opened = FileBackend::open(&path, now()).unwrap();
         assert_eq!((opened.state, opened.problems.len()), (State::default(), 0));
-        opened.store.save(&encode(&some_state()).unwrap()).unwrap();
-        drop(opened.store);
-        assert_eq!(FileStore::open(&path, now()).unwrap().state, some_state());
+        opened.backend.save(&encode(&some_state()).unwrap()).unwrap();
+        drop(opened.backend);
+        assert_eq!(FileBackend::open(&path, now()).unwrap().state, some_state());
         let names: std::collections::BTreeSet<_> = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -301,32 +303,35 @@ mod tests {
     fn a_second_owner_is_refused_until_the_first_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let first = FileStore::open(&path, now()).unwrap();
-        assert!(matches!(FileStore::open(&path, now()), Err(OpenError::InUse { .. })));
+        let first = FileBackend::open(&path, now()).unwrap();
+        assert!(matches!(FileBackend::open(&path, now()), Err(StateOpenError::InUse { .. })));
         drop(first);
-        assert!(FileStore::open(&path, now()).is_ok());
+        assert!(FileBackend::open(&path, now()).is_ok());
     }
 
     #[test]
-    fn a_lock_file_that_changes_its_number_is_not_taken_for_another_process() {
+    fn a_lock_file_with_a_new_inode_is_still_ours() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let store = FileStore::open(&path, now()).unwrap().store;
+        let backend = FileBackend::open(&path, now()).unwrap().backend;
         for _ in 0..2 {
-            store.lock.lock().unwrap().as_mut().unwrap().there = Some((0, 0));
-            assert_eq!(store.own(), Ownership::Kept);
-            assert!(matches!(FileStore::open(&path, now()), Err(OpenError::InUse { .. })), "it still has the lock");
+            backend.lock.lock().unwrap().as_mut().unwrap().file_id = Some((0, 0));
+            assert_eq!(backend.ensure_ownership(), StateOwnership::Held);
+            assert!(
+                matches!(FileBackend::open(&path, now()), Err(StateOpenError::InUse { .. })),
+                "it still has the lock"
+            );
         }
     }
 
     #[test]
-    fn a_truncated_file_is_kept_aside_whatever_its_length_and_a_newer_one_is_refused() {
+    fn truncated_files_are_kept_aside_and_newer_ones_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
         let whole = encode(&some_state()).unwrap().to_bytes();
         for length in 0..whole.len() - 2 {
             fs::write(&path, &whole[..length]).unwrap();
-            let opened = FileStore::open(&path, now()).unwrap();
+            let opened = FileBackend::open(&path, now()).unwrap();
             assert_eq!(opened.state, State::default(), "{length}");
             assert!(opened.problems[0].contains("kept as"), "{:?}", opened.problems);
             let aside = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -336,24 +341,24 @@ mod tests {
             fs::remove_file(&aside[0]).unwrap();
         }
         fs::write(&path, br#"{"version": 2, "unknown": []}"#).unwrap();
-        let refused = FileStore::open(&path, now()).unwrap_err();
-        assert!(matches!(&refused, OpenError::Newer { found, .. } if found == "2"), "{refused}");
+        let refused = FileBackend::open(&path, now()).unwrap_err();
+        assert!(matches!(&refused, StateOpenError::Newer { found, .. } if found == "2"), "{refused}");
         assert_eq!(fs::read(&path).unwrap(), br#"{"version": 2, "unknown": []}"#);
         fs::write(&path, br#"{"version": 99999999999999999999999}"#).unwrap();
-        assert!(matches!(FileStore::open(&path, now()), Err(OpenError::Newer { .. })));
+        assert!(matches!(FileBackend::open(&path, now()), Err(StateOpenError::Newer { .. })));
     }
 
     #[test]
-    fn a_folder_in_its_place_is_left_alone_and_saving_works_once_it_is_gone() {
+    fn a_folder_in_its_place_is_left_alone_until_it_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
         fs::create_dir(&path).unwrap();
-        let opened = FileStore::open(&path, now()).unwrap();
+        let opened = FileBackend::open(&path, now()).unwrap();
         assert!(opened.problems[0].contains("a folder stands in its place"), "{:?}", opened.problems);
-        assert!(opened.store.save(&encode(&some_state()).unwrap()).is_err());
+        assert!(opened.backend.save(&encode(&some_state()).unwrap()).is_err());
         assert!(path.is_dir());
         fs::remove_dir(&path).unwrap();
-        opened.store.save(&encode(&some_state()).unwrap()).unwrap();
+        opened.backend.save(&encode(&some_state()).unwrap()).unwrap();
         assert_eq!(load(&path).unwrap().state, some_state());
     }
 }

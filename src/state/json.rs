@@ -4,13 +4,13 @@
 use std::io::{self, Write};
 
 /// So long a piece should be, in bytes: far below what the allocator takes for large.
-pub(super) const PIECE: usize = 32 * 1024;
+pub(super) const PIECE_BYTES: usize = 32 * 1024;
 
 /// Bytes in pieces, each as it was written: put a buffer before it that is as long as a piece should be.
 #[derive(Debug, Default)]
-pub struct Json(Vec<Vec<u8>>);
+pub struct JsonPieces(Vec<Vec<u8>>);
 
-impl Json {
+impl JsonPieces {
     /// The pieces, in order.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(Vec::as_slice)
@@ -27,7 +27,7 @@ impl Json {
     }
 }
 
-impl Write for Json {
+impl Write for JsonPieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.push(bytes.to_vec());
         Ok(bytes.len())

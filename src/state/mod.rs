@@ -1,7 +1,7 @@
 //! Remembering: the state file, and the book that every change of the state goes through.
 //!
-//! The promise kept here: what [`Book::change`] changed is on disk before it returns, or has loudly failed to be and is
-//! tried again. What [`Book::mark`] notes may share a save with more of its kind. Nothing here decides what is remembered.
+//! The promise kept here: what [`StateStore::change`] changed is on disk before it returns, or has loudly failed to be and is
+//! tried again. What [`StateStore::mark`] notes may share a save with more of its kind. Nothing here decides what is remembered.
 
 mod file;
 mod json;
@@ -20,51 +20,51 @@ use tokio::time::Instant;
 
 pub(crate) use crate::util::atomic_file::beside;
 #[doc(hidden)]
-pub use file::{FileStore, OpenError, Opened, read_only};
-pub use json::Json;
+pub use file::{FileBackend, OpenedState, StateOpenError, read_only};
+pub use json::JsonPieces;
 
 use crate::alerting::state::State;
 use crate::util::clock::Clock;
 
 /// The longest pause before saving is tried again.
-const SAVE_AGAIN: Duration = Duration::from_secs(5);
+const SAVE_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long anybody waits for a write; a disk that hangs is no reason to stay silent.
-const SAVE_PATIENCE: Duration = Duration::from_secs(5);
+const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many marks of deliveries wait at most for a save that they share: as many messages a crash may repeat.
-const MOST_MARKS: usize = 25;
+const MAX_UNSAVED_MARKS: usize = 25;
 /// A state of up to so many bytes is saved at each mark.
-const SMALL: usize = 64 * 1024;
+const SMALL_STATE_BYTES: usize = 64 * 1024;
 /// Marks wait as long as writing the state would take at so many bytes a second.
-const MARKING_RATE: usize = 1024 * 1024;
+const MARK_BYTES_PER_SECOND: usize = 1024 * 1024;
 /// And no longer than this.
-const LONGEST_MARKING: Duration = Duration::from_secs(2);
+const MAX_MARK_DELAY: Duration = Duration::from_secs(2);
 /// The version of the state file that this program writes.
-pub const VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 1;
 /// So many bytes of a file are put through the checksum at once.
-const CHUNK: usize = 8192;
+const CHECKSUM_CHUNK_BYTES: usize = 8192;
 
 /// Somewhere to keep the state.
-pub trait Store: Send + Sync {
+pub trait StateBackend: Send + Sync {
     /// Replaces what is kept, atomically: afterwards either the old or the new bytes are there, whatever happens. An error
     /// names the place.
-    fn save(&self, json: &Json) -> std::io::Result<()>;
+    fn save(&self, json: &JsonPieces) -> std::io::Result<()>;
 
     /// Makes sure that nobody else saves here.
-    fn own(&self) -> Ownership {
-        Ownership::Kept
+    fn ensure_ownership(&self) -> StateOwnership {
+        StateOwnership::Held
     }
 
     /// Names the place, for people.
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "memory".to_owned()
     }
 }
 
 /// Who may save at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ownership {
+pub enum StateOwnership {
     /// This process, as before.
-    Kept,
+    Held,
     /// This process, again: its lock had gone, and what was saved may have gone with it.
     Renewed,
     /// Another process.
@@ -72,35 +72,35 @@ pub enum Ownership {
 }
 
 /// The one owner of the state. Every change is applied in memory first, then saved, before anything is sent.
-pub struct Book {
-    inner: Mutex<Inner>,
-    saved: Arc<tokio::sync::Mutex<Saved>>,
-    trouble: Arc<Trouble>,
-    store: Arc<dyn Store>,
+pub struct StateStore {
+    inner: Mutex<StoreContents>,
+    saved: Arc<tokio::sync::Mutex<SavedRevision>>,
+    health: Arc<SaveHealth>,
+    backend: Arc<dyn StateBackend>,
     changed: Notify,
     unsaved: Arc<Notify>,
     /// Size of the last state that was written.
-    size: AtomicUsize,
+    size_bytes: AtomicUsize,
 }
 
-struct Inner {
+struct StoreContents {
     state: State,
-    edition: u64,
+    revision: u64,
     /// The last edition that has to be on disk before anything is sent.
-    before_sending: u64,
-    marks: Option<Marks>,
+    revision_before_sending: u64,
+    marks: Option<UnsavedMarks>,
 }
 
 /// Marks that no write has taken along yet.
 #[derive(Clone, Copy)]
-struct Marks {
+struct UnsavedMarks {
     since: Instant,
     count: usize,
 }
 
 /// When a change has to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub enum SaveDue {
     /// Nothing changed.
     Never,
     /// In a moment: if it is lost in a crash, something is done once more.
@@ -109,14 +109,14 @@ pub enum Due {
     BeforeSending,
 }
 
-struct Saved {
-    edition: u64,
-    trouble: Arc<Trouble>,
+struct SavedRevision {
+    revision: u64,
+    health: Arc<SaveHealth>,
 }
 
 /// What keeps the state from being saved; each is logged when it begins and when it ends.
 #[derive(Default)]
-struct Trouble {
+struct SaveHealth {
     /// The latest write failed.
     failing: AtomicBool,
     /// A write took longer than anybody waits.
@@ -125,21 +125,21 @@ struct Trouble {
     taken: watch::Sender<bool>,
 }
 
-impl Saved {
+impl SavedRevision {
     /// Notes how a write ended, and tells when that changes.
-    fn note(&mut self, edition: u64, written: std::io::Result<()>) -> bool {
-        let trouble = &self.trouble;
+    fn record_write(&mut self, revision: u64, written: std::io::Result<()>) -> bool {
+        let health = &self.health;
         match written {
             Ok(()) => {
-                self.edition = edition;
-                let failed = trouble.failing.swap(false, Ordering::Relaxed);
-                if trouble.hanging.swap(false, Ordering::Relaxed) || failed {
+                self.revision = revision;
+                let failed = health.failing.swap(false, Ordering::Relaxed);
+                if health.hanging.swap(false, Ordering::Relaxed) || failed {
                     tracing::info!("state is saved again");
                 }
                 true
             }
             Err(error) => {
-                if !trouble.failing.swap(true, Ordering::Relaxed) {
+                if !health.failing.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "state cannot be saved: reading and notifying go on, saving is tried again every few seconds; a restart now could repeat messages");
                 }
                 false
@@ -148,18 +148,18 @@ impl Saved {
     }
 }
 
-impl Book {
+impl StateStore {
     /// A book that begins with `state`, as it was loaded.
-    pub fn new(state: State, store: Arc<dyn Store>) -> Self {
-        let trouble = Arc::<Trouble>::default();
+    pub fn new(state: State, backend: Arc<dyn StateBackend>) -> Self {
+        let health = Arc::<SaveHealth>::default();
         Self {
-            inner: Mutex::new(Inner { state, edition: 0, before_sending: 0, marks: None }),
-            saved: Arc::new(tokio::sync::Mutex::new(Saved { edition: 0, trouble: Arc::clone(&trouble) })),
-            trouble,
-            store,
+            inner: Mutex::new(StoreContents { state, revision: 0, revision_before_sending: 0, marks: None }),
+            saved: Arc::new(tokio::sync::Mutex::new(SavedRevision { revision: 0, health: Arc::clone(&health) })),
+            health: health,
+            backend: backend,
             changed: Notify::new(),
             unsaved: Arc::new(Notify::new()),
-            size: AtomicUsize::new(0),
+            size_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -171,38 +171,38 @@ impl Book {
     /// Changes the state and saves it. `edit` returns its result and whether it changed anything: if not, nothing is
     /// written. A save that fails is logged, stays due and stops nobody.
     pub async fn change<R>(&self, edit: impl FnOnce(&mut State) -> (R, bool)) -> R {
-        let (result, edition) = {
+        let (result, revision) = {
             let mut inner = self.lock();
             let (result, changed) = edit(&mut inner.state);
             if !changed {
                 return result;
             }
-            inner.edition += 1;
-            inner.before_sending = inner.edition;
-            (result, inner.edition)
+            inner.revision += 1;
+            inner.revision_before_sending = inner.revision;
+            (result, inner.revision)
         };
-        self.save(edition).await;
+        self.save(revision).await;
         self.changed.notify_waiters();
         result
     }
 
     /// Changes the state by what became of a message. A small state is saved at once; of a large one, several such marks
     /// share a save, so that thousands of messages do not each write thousands of others. Whoever marks also saves what is
-    /// left ([`Book::marks_due`], [`Book::flush_marks`]).
-    pub async fn mark<R>(&self, edit: impl FnOnce(&mut State) -> (R, Due)) -> R {
+    /// left ([`StateStore::marks_due`], [`StateStore::flush_marks`]).
+    pub async fn mark<R>(&self, edit: impl FnOnce(&mut State) -> (R, SaveDue)) -> R {
         let (result, full) = {
             let mut inner = self.lock();
             let (result, due) = edit(&mut inner.state);
-            if due == Due::Never {
+            if due == SaveDue::Never {
                 return result;
             }
-            inner.edition += 1;
-            if due == Due::BeforeSending {
-                inner.before_sending = inner.edition;
+            inner.revision += 1;
+            if due == SaveDue::BeforeSending {
+                inner.revision_before_sending = inner.revision;
             }
-            let marks = inner.marks.get_or_insert_with(|| Marks { since: Instant::now(), count: 0 });
+            let marks = inner.marks.get_or_insert_with(|| UnsavedMarks { since: Instant::now(), count: 0 });
             marks.count += 1;
-            (result, marks.count >= MOST_MARKS || self.marking_pause().is_zero())
+            (result, marks.count >= MAX_UNSAVED_MARKS || self.marking_pause().is_zero())
         };
         if full {
             self.flush().await;
@@ -229,9 +229,9 @@ impl Book {
 
     /// How long marks wait for one another.
     fn marking_pause(&self) -> Duration {
-        let size = self.size.load(Ordering::Relaxed);
-        let pause = Duration::from_micros((size.saturating_mul(1_000_000) / MARKING_RATE) as u64);
-        if size <= SMALL { Duration::ZERO } else { pause.min(LONGEST_MARKING) }
+        let size = self.size_bytes.load(Ordering::Relaxed);
+        let pause = Duration::from_micros((size.saturating_mul(1_000_000) / MARK_BYTES_PER_SECOND) as u64);
+        if size <= SMALL_STATE_BYTES { Duration::ZERO } else { pause.min(MAX_MARK_DELAY) }
     }
 
     /// Waits for the next change. Ask before looking at the state, so that none is missed.
@@ -240,11 +240,11 @@ impl Book {
     }
 
     /// Tries saving again, at least every ten seconds, for as long as something is not on disk. Never returns.
-    pub async fn save_again(&self, clock: &dyn Clock) {
+    pub async fn retry_saves(&self, clock: &dyn Clock) {
         loop {
             self.unsaved.notified().await;
             loop {
-                clock.sleep(SAVE_AGAIN).await;
+                clock.sleep(SAVE_RETRY_INTERVAL).await;
                 if self.flush().await {
                     break;
                 }
@@ -254,61 +254,61 @@ impl Book {
 
     /// Saves what is not saved yet. `true` if everything is on disk afterwards.
     pub async fn flush(&self) -> bool {
-        let edition = self.lock().edition;
-        self.save(edition).await
+        let revision = self.lock().revision;
+        self.save(revision).await
     }
 
     /// Saves what has to be on disk before anything is sent: everything but marks. `true` if it is there afterwards.
     pub async fn flush_queued(&self) -> bool {
-        let edition = self.lock().before_sending;
-        self.save(edition).await
+        let revision = self.lock().revision_before_sending;
+        self.save(revision).await
     }
 
     /// Returns `false` while saving fails or hangs.
     pub fn is_saved(&self) -> bool {
-        let Trouble { failing, hanging, .. } = &*self.trouble;
+        let SaveHealth { failing, hanging, .. } = &*self.health;
         !failing.load(Ordering::Relaxed) && !hanging.load(Ordering::Relaxed)
     }
 
     /// Makes sure that no other process has the state, and saves it again where it may be gone. Returns `false` if another
     /// process has it.
-    pub async fn own(&self) -> bool {
-        let store = Arc::clone(&self.store);
-        match tokio::task::spawn_blocking(move || store.own()).await {
-            Ok(Ownership::Renewed) => {
+    pub async fn ensure_ownership(&self) -> bool {
+        let backend = Arc::clone(&self.backend);
+        match tokio::task::spawn_blocking(move || backend.ensure_ownership()).await {
+            Ok(StateOwnership::Renewed) => {
                 tracing::warn!(
-                    state = self.store.place(),
+                    state = self.backend.location(),
                     "lock file of the state was missing: created again, and the state saved"
                 );
-                self.lock().edition += 1;
+                self.lock().revision += 1;
                 self.flush().await;
             }
-            Ok(Ownership::Taken) => drop(self.trouble.taken.send_replace(true)),
-            Ok(Ownership::Kept) | Err(_) => {}
+            Ok(StateOwnership::Taken) => drop(self.health.taken.send_replace(true)),
+            Ok(StateOwnership::Held) | Err(_) => {}
         }
-        !*self.trouble.taken.borrow()
+        !*self.health.taken.borrow()
     }
 
     /// Completes when another process has taken the state. Nothing may be sent from then on.
-    pub async fn taken(&self) {
+    pub async fn wait_until_taken(&self) {
         // The sender lives as long as this does.
-        let _ = self.trouble.taken.subscribe().wait_for(|taken| *taken).await;
+        let _ = self.health.taken.subscribe().wait_for(|taken| *taken).await;
     }
 
-    /// Makes sure that `edition` is on disk, and waits so long and no longer: on a disk that hangs, readings and messages
+    /// Makes sure that `revision` is on disk, and waits so long and no longer: on a disk that hangs, readings and messages
     /// go on as they do on one that fails.
-    async fn save(&self, edition: u64) -> bool {
-        let saved = tokio::time::timeout(SAVE_PATIENCE, self.write(edition)).await;
-        if *self.trouble.taken.borrow() {
+    async fn save(&self, revision: u64) -> bool {
+        let saved = tokio::time::timeout(SAVE_TIMEOUT, self.write(revision)).await;
+        if *self.health.taken.borrow() {
             // Whoever has changed something would send it next.
             std::future::pending::<()>().await;
         }
         if let Ok(saved) = saved {
             return saved;
         }
-        if !self.trouble.hanging.swap(true, Ordering::Relaxed) {
+        if !self.health.hanging.swap(true, Ordering::Relaxed) {
             tracing::error!(
-                state = self.store.place(),
+                state = self.backend.location(),
                 "state is not saved in time, the disk hangs: reading and notifying go on; a restart now could repeat messages"
             );
         }
@@ -318,24 +318,24 @@ impl Book {
 
     /// Whoever waits meanwhile is served by the same write. A write that has begun
     /// is finished and noted even if nobody waits for it any more, so that no older one can ever follow a newer.
-    async fn write(&self, edition: u64) -> bool {
+    async fn write(&self, revision: u64) -> bool {
         let mut saved = Arc::clone(&self.saved).lock_owned().await;
-        if saved.edition >= edition {
+        if saved.revision >= revision {
             return true;
         }
-        let (json, edition) = {
+        let (json, revision) = {
             let mut inner = self.lock();
             inner.marks = None;
-            (encode(&inner.state), inner.edition)
+            (encode(&inner.state), inner.revision)
         };
         let size = json.as_ref().map_or(0, |json| json.pieces().map(<[u8]>::len).sum());
-        self.size.store(size, Ordering::Relaxed);
-        let (store, unsaved) = (Arc::clone(&self.store), Arc::clone(&self.unsaved));
+        self.size_bytes.store(size, Ordering::Relaxed);
+        let (backend, unsaved) = (Arc::clone(&self.backend), Arc::clone(&self.unsaved));
         let write = move || {
-            let good = saved.note(edition, json.and_then(|json| store.save(&json)));
+            let good = saved.record_write(revision, json.and_then(|json| backend.save(&json)));
             if !good {
-                if store.own() == Ownership::Taken {
-                    saved.trouble.taken.send_replace(true);
+                if backend.ensure_ownership() == StateOwnership::Taken {
+                    saved.health.taken.send_replace(true);
                 }
                 unsaved.notify_one();
             }
@@ -344,14 +344,14 @@ impl Book {
         tokio::task::spawn_blocking(write).await.unwrap_or(false)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, StoreContents> {
         // A panic while holding the lock leaves a state that is whole: edits are plain assignments on owned values.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(serde::Serialize)]
-struct Envelope<'a> {
+struct StateDocument<'a> {
     version: u32,
     checksum: &'a str,
     #[serde(flatten)]
@@ -359,11 +359,11 @@ struct Envelope<'a> {
 }
 
 /// What stands in the place of a checksum that is still to be made.
-const NO_CHECKSUM: &str = "0000000000000000";
+const CHECKSUM_PLACEHOLDER: &str = "0000000000000000";
 
 /// How a file begins that this program wrote, up to its checksum.
-fn head() -> String {
-    format!("{{\n  \"version\": {VERSION},\n  \"checksum\": \"")
+fn document_head() -> String {
+    format!("{{\n  \"version\": {STATE_VERSION},\n  \"checksum\": \"")
 }
 
 /// The checksum of all the text around its own place, which lies in the first piece, but for white space: that of a layout
@@ -371,20 +371,24 @@ fn head() -> String {
 /// edited by hand, from one that was written. A file without one is believed.
 fn checksum_around<'a>(place: &Range<usize>, first: &'a [u8], more: impl Iterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
-    let mut dense = Vec::with_capacity(CHUNK);
+    let mut dense = Vec::with_capacity(CHECKSUM_CHUNK_BYTES);
     for piece in [&first[..place.start], &first[place.end..]].into_iter().chain(more) {
-        for chunk in piece.chunks(CHUNK) {
+        for chunk in piece.chunks(CHECKSUM_CHUNK_BYTES) {
             dense.clear();
             dense.extend(chunk.iter().copied().filter(|byte| !byte.is_ascii_whitespace()));
             digest.update(&dense);
         }
     }
-    digest.finalize().iter().take(NO_CHECKSUM.len() / 2).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    digest
+        .finalize()
+        .iter()
+        .take(CHECKSUM_PLACEHOLDER.len() / 2)
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Why bytes are no state of ours.
 #[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
+pub enum StateDecodeError {
     /// A newer program wrote them; its version.
     #[error("version {0} is newer than this lowtide understands")]
     Newer(String),
@@ -395,7 +399,7 @@ pub enum DecodeError {
 
 /// The state in a state file's bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Decoded {
+pub struct DecodedState {
     /// What was remembered.
     pub state: State,
     /// The checksum does not fit, though nothing is missing: somebody has edited the file, or a value is damaged.
@@ -404,38 +408,40 @@ pub struct Decoded {
 
 /// Reads a state file's bytes. A file whose checksum does not fit is still used where it is a whole state, every key known
 /// and in its place: a wrong value is told, but to forget every alert for it would be worse.
-pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+pub fn decode(bytes: &[u8]) -> Result<DecodedState, StateDecodeError> {
     #[derive(serde::Deserialize)]
     struct Version {
         version: serde_json::Number,
     }
     // What this very program wrote needs no closer look.
-    if let Some(place) = written_place(bytes)
+    if let Some(place) = checksum_range(bytes)
         && checksum_around(&place, bytes, iter::empty()).as_bytes() == &bytes[place]
         && let Ok(state) = serde_json::from_slice(bytes)
     {
-        return Ok(Decoded { state, altered: false });
+        return Ok(DecodedState { state, altered: false });
     }
-    let unusable = |error: serde_json::Error| DecodeError::Unusable(error.to_string());
+    let unusable = |error: serde_json::Error| StateDecodeError::Unusable(error.to_string());
     let Version { version } = serde_json::from_slice(bytes).map_err(unusable)?;
     // Whatever its size or form, a number beyond ours is a newer program's.
-    if version.as_f64().is_some_and(|found| found > f64::from(VERSION)) {
-        return Err(DecodeError::Newer(version.to_string()));
+    if version.as_f64().is_some_and(|found| found > f64::from(STATE_VERSION)) {
+        return Err(StateDecodeError::Newer(version.to_string()));
     }
-    if version.as_u64() != Some(u64::from(VERSION)) {
-        return Err(DecodeError::Unusable(format!("version {version} was never written")));
+    if version.as_u64() != Some(u64::from(STATE_VERSION)) {
+        return Err(StateDecodeError::Unusable(format!("version {version} was never written")));
     }
     let mut file: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
     let state: State = serde_json::from_slice(bytes).map_err(unusable)?;
-    let Some(claimed) = take_checksum(&mut file) else { return Ok(Decoded { state, altered: false }) };
+    let Some(claimed) = take_checksum(&mut file) else { return Ok(DecodedState { state, altered: false }) };
     // An editor that sorts or reformats leaves what this program would write, in other words.
-    let again = encode(&state).map_err(|error| DecodeError::Unusable(error.to_string()))?;
-    let mut again: serde_json::Value = serde_json::from_slice(&again.to_bytes()).map_err(unusable)?;
-    let altered = take_checksum(&mut again) != Some(claimed) || file != again;
-    if altered && !same_shape(&file, &again) {
-        return Err(DecodeError::Unusable("its checksum does not fit, and parts of it are not understood".to_owned()));
+    let reencoded = encode(&state).map_err(|error| StateDecodeError::Unusable(error.to_string()))?;
+    let mut reencoded: serde_json::Value = serde_json::from_slice(&reencoded.to_bytes()).map_err(unusable)?;
+    let altered = take_checksum(&mut reencoded) != Some(claimed) || file != reencoded;
+    if altered && !same_shape(&file, &reencoded) {
+        return Err(StateDecodeError::Unusable(
+            "its checksum does not fit, and parts of it are not understood".to_owned(),
+        ));
     }
-    Ok(Decoded { state, altered })
+    Ok(DecodedState { state, altered })
 }
 
 fn take_checksum(file: &mut serde_json::Value) -> Option<serde_json::Value> {
@@ -443,10 +449,10 @@ fn take_checksum(file: &mut serde_json::Value) -> Option<serde_json::Value> {
 }
 
 /// Where the checksum stands in a file that begins as this program writes it.
-fn written_place(bytes: &[u8]) -> Option<Range<usize>> {
-    let head = head();
-    let place = head.len()..head.len() + NO_CHECKSUM.len();
-    (bytes.starts_with(head.as_bytes()) && bytes.get(place.end) == Some(&b'"')).then_some(place)
+fn checksum_range(bytes: &[u8]) -> Option<Range<usize>> {
+    let document_head = document_head();
+    let place = document_head.len()..document_head.len() + CHECKSUM_PLACEHOLDER.len();
+    (bytes.starts_with(document_head.as_bytes()) && bytes.get(place.end) == Some(&b'"')).then_some(place)
 }
 
 /// Whether two values have the same keys and as many items in the same places, whatever stands there. A key with nothing
@@ -459,14 +465,14 @@ fn same_shape(one: &serde_json::Value, other: &serde_json::Value) -> bool {
             .chain(other.keys())
             .all(|key| same_shape(one.get(key).unwrap_or(&Null), other.get(key).unwrap_or(&Null))),
         (Array(one), Array(other)) => one.len() == other.len() && one.iter().zip(other).all(|(a, b)| same_shape(a, b)),
-        (Null, some) | (some, Null) => is_nothing(some),
+        (Null, some) | (some, Null) => is_default_value(some),
         (Object(_) | Array(_), _) | (_, Object(_) | Array(_)) => false,
         _ => true,
     }
 }
 
 /// What a key that is left out stands for.
-fn is_nothing(value: &serde_json::Value) -> bool {
+fn is_default_value(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::Null | serde_json::Value::Bool(false) => true,
         serde_json::Value::Number(number) => number.as_u64() == Some(0),
@@ -477,13 +483,16 @@ fn is_nothing(value: &serde_json::Value) -> bool {
 }
 
 /// The state file's bytes.
-pub fn encode(state: &State) -> std::io::Result<Json> {
-    let mut to = BufWriter::with_capacity(json::PIECE, Json::default());
-    serde_json::to_writer_pretty(&mut to, &Envelope { version: VERSION, checksum: NO_CHECKSUM, state })?;
+pub fn encode(state: &State) -> std::io::Result<JsonPieces> {
+    let mut to = BufWriter::with_capacity(json::PIECE_BYTES, JsonPieces::default());
+    serde_json::to_writer_pretty(
+        &mut to,
+        &StateDocument { version: STATE_VERSION, checksum: CHECKSUM_PLACEHOLDER, state },
+    )?;
     to.write_all(b"\n")?;
     let mut json = to.into_inner()?;
     // It stands in the first piece: what is before it is far shorter than a piece, and written in small parts.
-    let place = json.pieces().next().and_then(written_place);
+    let place = json.pieces().next().and_then(checksum_range);
     debug_assert!(place.is_some(), "a file begins with its checksum");
     if let Some(place) = place {
         let mut pieces = json.pieces();
@@ -496,104 +505,104 @@ pub fn encode(state: &State) -> std::io::Result<Json> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alerting::state::Remembered;
-    use crate::domain::alert::{AlertKey, Latch};
+    use crate::alerting::state::AlertRecord;
+    use crate::domain::alert::{AlertKey, LevelState};
 
     #[test]
-    fn what_is_written_carries_a_checksum_that_fits_whatever_the_white_space() {
+    fn a_saved_state_has_a_checksum_that_ignores_white_space() {
         let now = crate::domain::Time::from_timestamp(1_795_500_000, 0).unwrap();
         let mut state = State::default();
         for alerts in 0..4u64 {
             let json = encode(&state).unwrap().to_bytes();
             assert!(
-                written_place(&json).is_some_and(|place| json[place] != *NO_CHECKSUM.as_bytes()),
+                checksum_range(&json).is_some_and(|place| json[place] != *CHECKSUM_PLACEHOLDER.as_bytes()),
                 "{alerts} alerts"
             );
-            assert_eq!(decode(&json).unwrap(), Decoded { state: state.clone(), altered: false });
+            assert_eq!(decode(&json).unwrap(), DecodedState { state: state.clone(), altered: false });
             let text = String::from_utf8(json).unwrap();
             let dense: String = text.split_ascii_whitespace().collect();
             let wide = text.replace('\n', "\r\n\t");
             for text in [dense, wide] {
                 assert_eq!(
                     decode(text.as_bytes()).unwrap(),
-                    Decoded { state: state.clone(), altered: false },
+                    DecodedState { state: state.clone(), altered: false },
                     "{text}"
                 );
             }
             let key = AlertKey { account: "acme".into(), division: Some(alerts), rule: "funds\\\"\u{1F4B6}\"".into() };
-            let mut known = Remembered::default();
-            known.alert.warning = Some(Latch { since: now, firing: true });
-            state.alerts.insert(key.clone(), known);
-            let subject = crate::domain::event::Subject::NotifierRecovered { notifier: "mail".into(), since: now };
-            state.owe(subject, now, &["slack".into()].into(), &std::collections::BTreeMap::new());
-            state.failed(&"slack".into(), "no", now);
+            let mut record = AlertRecord::default();
+            record.alert.warning = Some(LevelState { since: now, firing: true });
+            state.alerts.insert(key.clone(), record);
+            let subject = crate::domain::event::EventSubject::NotifierRecovered { notifier: "mail".into(), since: now };
+            state.enqueue_one(subject, now, &["slack".into()].into(), &std::collections::BTreeMap::new());
+            state.record_failure(&"slack".into(), "no", now);
         }
-        assert_eq!((state.alerts.len(), state.owed.is_empty()), (4, false));
+        assert_eq!((state.alerts.len(), state.queue.is_empty()), (4, false));
     }
 
     /// Counts saves.
     #[derive(Default)]
-    struct Counting(AtomicUsize);
+    struct CountingBackend(AtomicUsize);
 
-    impl Store for Counting {
-        fn save(&self, _: &Json) -> std::io::Result<()> {
+    impl StateBackend for CountingBackend {
+        fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
             self.0.fetch_add(1, Ordering::SeqCst);
             Ok(())
         }
     }
 
     /// A book whose last save had so many alerts.
-    async fn saved_with(alerts: u64) -> (Book, Arc<Counting>) {
-        let store = Arc::new(Counting::default());
-        let book = Book::new(State::default(), Arc::clone(&store) as Arc<dyn Store>);
+    async fn saved_with(alerts: u64) -> (StateStore, Arc<CountingBackend>) {
+        let backend = Arc::new(CountingBackend::default());
+        let store = StateStore::new(State::default(), Arc::clone(&backend) as Arc<dyn StateBackend>);
         let fill = |state: &mut State| {
             for division in 0..alerts {
                 let key = AlertKey { account: "acme".into(), division: Some(division), rule: "funds".into() };
-                state.alerts.insert(key, Remembered::default());
+                state.alerts.insert(key, AlertRecord::default());
             }
             ((), true)
         };
-        book.change(fill).await;
-        (book, store)
+        store.change(fill).await;
+        (store, backend)
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_mark_of_a_small_state_is_saved_at_once() {
-        let (book, store) = saved_with(10).await;
+        let (store, backend) = saved_with(10).await;
         for marks in 1..=3 {
-            book.mark(|_| ((), Due::Soon)).await;
-            assert_eq!(store.0.load(Ordering::SeqCst), 1 + marks);
+            store.mark(|_| ((), SaveDue::Soon)).await;
+            assert_eq!(backend.0.load(Ordering::SeqCst), 1 + marks);
         }
-        book.mark(|_| ((), Due::Never)).await;
-        assert_eq!(store.0.load(Ordering::SeqCst), 4);
+        store.mark(|_| ((), SaveDue::Never)).await;
+        assert_eq!(backend.0.load(Ordering::SeqCst), 4);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn marks_of_a_large_state_share_a_save_but_neither_many_nor_for_long() {
-        let (book, store) = saved_with(5000).await;
-        let saves = || store.0.load(Ordering::SeqCst);
-        for _ in 1..MOST_MARKS {
-            book.mark(|_| ((), Due::Soon)).await;
+    async fn marks_of_a_large_state_share_a_save_within_limits() {
+        let (store, backend) = saved_with(5000).await;
+        let saves = || backend.0.load(Ordering::SeqCst);
+        for _ in 1..MAX_UNSAVED_MARKS {
+            store.mark(|_| ((), SaveDue::Soon)).await;
         }
-        book.flush_queued().await;
+        store.flush_queued().await;
         assert_eq!(saves(), 1, "sending need not wait for marks");
-        book.mark(|_| ((), Due::Soon)).await;
-        assert_eq!(saves(), 2, "no more than {MOST_MARKS} marks wait");
-        book.mark(|_| ((), Due::BeforeSending)).await;
+        store.mark(|_| ((), SaveDue::Soon)).await;
+        assert_eq!(saves(), 2, "no more than {MAX_UNSAVED_MARKS} marks wait");
+        store.mark(|_| ((), SaveDue::BeforeSending)).await;
         assert_eq!(saves(), 2);
-        book.flush_queued().await;
+        store.flush_queued().await;
         assert_eq!(saves(), 3, "what is to be sent is on disk first");
-        book.mark(|_| ((), Due::Soon)).await;
+        store.mark(|_| ((), SaveDue::Soon)).await;
         let began = Instant::now();
-        book.marks_due().await;
-        assert!(began.elapsed() > Duration::ZERO && began.elapsed() <= LONGEST_MARKING, "{:?}", began.elapsed());
-        book.flush_marks().await;
-        book.flush_marks().await;
+        store.marks_due().await;
+        assert!(began.elapsed() > Duration::ZERO && began.elapsed() <= MAX_MARK_DELAY, "{:?}", began.elapsed());
+        store.flush_marks().await;
+        store.flush_marks().await;
         assert_eq!(saves(), 4);
-        book.mark(|_| ((), Due::Soon)).await;
-        book.change(|_| ((), true)).await;
+        store.mark(|_| ((), SaveDue::Soon)).await;
+        store.change(|_| ((), true)).await;
         assert_eq!(saves(), 5, "another change takes marks along");
-        let none = tokio::time::timeout(Duration::from_secs(60), book.marks_due()).await;
+        let none = tokio::time::timeout(Duration::from_secs(60), store.marks_due()).await;
         assert!(none.is_err(), "nothing waits");
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::silence::Silence;
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
-pub enum Change {
+pub enum SilenceChange {
     /// A new one.
     Add {
         /// The silence.
@@ -30,13 +30,13 @@ pub enum Change {
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "changed", rename_all = "snake_case")]
-pub enum Changed {
+pub enum SilenceResult {
     /// It is there.
     Added {
         /// Its id.
         id: u32,
         /// The alerts about which it is that fire at this moment.
-        firing: Vec<Firing>,
+        firing: Vec<AlertUnderSilence>,
     },
     /// It is gone; what fires is told at the next reading.
     Removed {
@@ -46,37 +46,37 @@ pub enum Changed {
     /// No silence has that id.
     Unknown,
     /// It had ended before it was made.
-    Over,
+    AlreadyEnded,
 }
 
 /// An alert that fires while a silence about it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Firing {
+pub struct AlertUnderSilence {
     /// Whose.
     #[serde(flatten)]
     pub key: AlertKey,
     /// At which level.
     pub level: Severity,
     /// Whether the silence reaches that level.
-    pub hushed: bool,
+    pub suppressed: bool,
 }
 
 /// Makes the change. Returns what came of it, and whether the state is another one now.
-pub fn apply(state: &mut State, change: Change, now: Time) -> (Changed, bool) {
+pub fn apply_change(state: &mut State, change: SilenceChange, now: Time) -> (SilenceResult, bool) {
     match change {
-        Change::Add { silence } if silence.ended(now) => (Changed::Over, false),
-        Change::Add { silence } => {
+        SilenceChange::Add { silence } if silence.ended(now) => (SilenceResult::AlreadyEnded, false),
+        SilenceChange::Add { silence } => {
             let about = state.alerts.iter().filter(|(key, _)| silence.matches(key));
-            let firing = about.filter_map(|(key, known)| {
-                let level = known.alert.firing()?;
-                Some(Firing { key: key.clone(), level, hushed: level <= silence.level })
+            let firing = about.filter_map(|(key, record)| {
+                let level = record.alert.firing()?;
+                Some(AlertUnderSilence { key: key.clone(), level, suppressed: level <= silence.level })
             });
             let firing = firing.collect();
-            (Changed::Added { id: state.add_silence(silence), firing }, true)
+            (SilenceResult::Added { id: state.add_silence(silence), firing }, true)
         }
-        Change::Remove { id } => match state.silences.remove(&id) {
-            Some(silence) => (Changed::Removed { silence }, true),
-            None => (Changed::Unknown, false),
+        SilenceChange::Remove { id } => match state.silences.remove(&id) {
+            Some(silence) => (SilenceResult::Removed { silence }, true),
+            None => (SilenceResult::Unknown, false),
         },
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct Supervisor {
     socket: Option<UnixDatagram>,
-    watchdog: Option<Duration>,
+    watchdog_timeout: Option<Duration>,
 }
 
 impl Supervisor {
@@ -28,40 +28,40 @@ impl Supervisor {
         };
         let ours = watchdog_pid.is_none_or(|pid| pid.parse() == Ok(std::process::id()));
         let limit = watchdog_usec.filter(|_| ours).and_then(|usec| usec.parse().ok()).filter(|usec| *usec > 0);
-        Self { socket, watchdog: limit.map(Duration::from_micros) }
+        Self { socket, watchdog_timeout: limit.map(Duration::from_micros) }
     }
 
     /// The pause between two signs of life: half of what systemd waits for.
-    pub fn watchdog(&self) -> Option<Duration> {
+    pub fn watchdog_interval(&self) -> Option<Duration> {
         self.socket.as_ref()?;
-        self.watchdog.map(|limit| limit / 2)
+        self.watchdog_timeout.map(|limit| limit / 2)
     }
 
     /// Everything has begun, or has been read again.
     pub fn ready(&self) {
-        self.tell("READY=1");
+        self.send("READY=1");
     }
 
     /// The configuration is being swapped.
     pub fn reloading(&self) {
-        self.tell("RELOADING=1");
+        self.send("RELOADING=1");
     }
 
     /// The end has begun.
     pub fn stopping(&self) {
-        self.tell("STOPPING=1");
+        self.send("STOPPING=1");
     }
 
     /// A sign of life.
-    pub fn awake(&self) {
-        self.tell("WATCHDOG=1");
+    pub fn ping_watchdog(&self) {
+        self.send("WATCHDOG=1");
     }
 
     /// It must never wait: a full socket loses the word, and the next one says it again.
-    fn tell(&self, word: &str) {
+    fn send(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
-        if let Err(error) = socket.send(word.as_bytes()) {
-            tracing::debug!(%error, word, "systemd is not told");
+        if let Err(error) = socket.send(state.as_bytes()) {
+            tracing::debug!(%error, state, "systemd is not told");
         }
     }
 }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_speaks_to_a_path_and_to_an_abstract_name_and_to_nobody() {
+    fn messages_reach_a_path_or_an_abstract_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let abstract_name = format!("lowtide-test-{}", std::process::id());
@@ -93,15 +93,15 @@ mod tests {
         for (name, socket) in [(path.to_str().unwrap().to_owned(), named), (format!("@{abstract_name}"), unseen)] {
             let supervisor = Supervisor::new(Some(&name), Some("3000000"), Some(&std::process::id().to_string()));
             supervisor.ready();
-            let mut word = [0; 64];
-            let n = socket.recv(&mut word).unwrap();
-            assert_eq!(&word[..n], b"READY=1");
-            assert_eq!(supervisor.watchdog(), Some(Duration::from_millis(1500)));
-            assert_eq!(Supervisor::new(Some(&name), Some("3000000"), Some("1")).watchdog(), None);
+            let mut received = [0; 64];
+            let n = socket.recv(&mut received).unwrap();
+            assert_eq!(&received[..n], b"READY=1");
+            assert_eq!(supervisor.watchdog_interval(), Some(Duration::from_millis(1500)));
+            assert_eq!(Supervisor::new(Some(&name), Some("3000000"), Some("1")).watchdog_interval(), None);
         }
-        let nobody = Supervisor::new(None, Some("3000000"), None);
-        nobody.ready();
-        assert_eq!(nobody.watchdog(), None);
+        let disconnected = Supervisor::new(None, Some("3000000"), None);
+        disconnected.ready();
+        assert_eq!(disconnected.watchdog_interval(), None);
         assert!(Supervisor::new(Some("/no/such/socket"), None, None).socket.is_none());
     }
 }

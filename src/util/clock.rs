@@ -15,28 +15,28 @@ pub trait Clock: Send + Sync {
     /// Waits until so much of this clock's time has passed.
     async fn sleep(&self, duration: Duration);
     /// The same, for a task in the background that nobody waits for between two pieces of its work. To a clock that is moved
-    /// when everybody rests it is [`there`](Clock::there) whenever it does not doze.
-    async fn doze(&self, duration: Duration) {
+    /// when everybody rests it is [`set_background_active`](Clock::set_background_active) whenever it does not doze.
+    async fn sleep_idle(&self, duration: Duration) {
         self.sleep(duration).await;
     }
     /// A task in the background begins to work (`true`), or ends (`false`).
-    fn there(&self, _works: bool) {}
+    fn set_background_active(&self, _is_active: bool) {}
 }
 
 /// A task in the background is there until this is dropped.
-pub struct Presence(Arc<dyn Clock>);
+pub struct BackgroundActivity(Arc<dyn Clock>);
 
-impl Presence {
+impl BackgroundActivity {
     /// It is there from now on.
-    pub fn of(clock: &Arc<dyn Clock>) -> Self {
-        clock.there(true);
+    pub fn begin(clock: &Arc<dyn Clock>) -> Self {
+        clock.set_background_active(true);
         Self(Arc::clone(clock))
     }
 }
 
-impl Drop for Presence {
+impl Drop for BackgroundActivity {
     fn drop(&mut self) {
-        self.0.there(false);
+        self.0.set_background_active(false);
     }
 }
 

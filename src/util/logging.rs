@@ -27,7 +27,7 @@ pub enum LogFormat {
 
 /// A library whose lines are none of a reader's business: at its end it calls errors what are none, and what it fails at is
 /// told by whoever asked it. A filter of one's own can name it.
-const QUIET: &str = "tokio_cron_scheduler";
+const MUTED_TARGET: &str = "tokio_cron_scheduler";
 
 /// Number of lines that wait for a stderr that is not drained.
 const QUEUE_LINES: usize = 4096;
@@ -94,13 +94,13 @@ pub fn start(
         // A filter takes any word as the name of a module, and then says nothing at all.
         anyhow::bail!("--log-level {word}: no such level; use error, warn, info, debug or trace");
     }
-    let parse = |filter: &str| quietened(filter).parse::<Targets>();
+    let parse = |filter: &str| mute_target(filter).parse::<Targets>();
     let filter = match level {
         Some(level) => parse(level)
             .map_err(|error| anyhow::anyhow!("--log-level {level}: {error}; use error, warn, info, debug or trace"))?,
         None => from_environment().and_then(|filter| parse(&filter).ok()).map_or_else(|| parse(default), Ok)?,
     };
-    let writer = Struck { redactor: redactor.clone() };
+    let writer = RedactingWriter { redactor: redactor.clone() };
     let builder = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(writer);
     let started = match format {
         LogFormat::Text => {
@@ -117,8 +117,8 @@ pub fn start(
 }
 
 /// The filter without the lines of the library that is not to be heard, unless the filter names it.
-fn quietened(filter: &str) -> String {
-    if filter.contains(QUIET) { filter.to_owned() } else { format!("{filter},{QUIET}=off") }
+fn mute_target(filter: &str) -> String {
+    if filter.contains(MUTED_TARGET) { filter.to_owned() } else { format!("{filter},{MUTED_TARGET}=off") }
 }
 
 /// The filter in `RUST_LOG`, if there is one.
@@ -132,30 +132,30 @@ fn report_panics(redactor: Redactor) {
         if tracing::enabled!(tracing::Level::ERROR) {
             tracing::error!("internal error, please report it: {panic}");
         } else {
-            write(&redactor.strike(&format!("internal error, please report it: {panic}\n")));
+            write(&redactor.redact(&format!("internal error, please report it: {panic}\n")));
         }
     }));
 }
 
 /// Writes what is left of a line when the secrets are struck out.
-struct Struck {
+struct RedactingWriter {
     redactor: Redactor,
 }
 
 /// One log event; written as a whole when it is complete.
-struct Line {
+struct LogLine {
     redactor: Redactor,
     bytes: Vec<u8>,
 }
 
-impl<'a> MakeWriter<'a> for Struck {
-    type Writer = Line;
-    fn make_writer(&'a self) -> Line {
-        Line { redactor: self.redactor.clone(), bytes: Vec::new() }
+impl<'a> MakeWriter<'a> for RedactingWriter {
+    type Writer = LogLine;
+    fn make_writer(&'a self) -> LogLine {
+        LogLine { redactor: self.redactor.clone(), bytes: Vec::new() }
     }
 }
 
-impl Write for Line {
+impl Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -166,12 +166,12 @@ impl Write for Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for LogLine {
     fn drop(&mut self) {
-        let struck = self.redactor.strike(&String::from_utf8_lossy(&self.bytes));
+        let redacted = self.redactor.redact(&String::from_utf8_lossy(&self.bytes));
         // Control characters are the line's own: its end, and its colours.
         let unseen = |c: char| is_hidden(c) && !c.is_control();
-        let shown: String = struck.chars().map(|c| if unseen(c) { '\u{fffd}' } else { c }).collect();
+        let shown: String = redacted.chars().map(|c| if unseen(c) { '\u{fffd}' } else { c }).collect();
         write(&shown);
     }
 }
@@ -183,8 +183,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_hangs_costs_lines_that_are_counted_and_no_time() {
-        struct Hangs(mpsc::Receiver<()>);
-        impl Write for Hangs {
+        struct HangingWriter(mpsc::Receiver<()>);
+        impl Write for HangingWriter {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 let _ = self.0.recv();
                 Ok(bytes.len())
@@ -195,7 +195,7 @@ mod tests {
         }
         let (release, held) = mpsc::channel();
         let begun = Instant::now();
-        queue_lines_for(Hangs(held));
+        queue_lines_for(HangingWriter(held));
         for line in 0..QUEUE_LINES + 10 {
             write(&format!("{line}\n"));
         }

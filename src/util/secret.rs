@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE as BASE64_IN_ADDRESSES};
 
 /// Shorter secrets are not searched for: they would strike out ordinary words.
-const SHORTEST_STRUCK: usize = 6;
+const MIN_REDACTED_BYTES: usize = 6;
 /// What stands where a secret was.
-pub(crate) const STRUCK: &str = "***";
+pub(crate) const REDACTED: &str = "***";
 
 /// A secret value. It has no `Display`, and its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,13 +29,13 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(STRUCK)
+        f.write_str(REDACTED)
     }
 }
 
 /// Whether a part of a secret is a token, and not a word that would be struck out of every message.
 pub(crate) fn looks_random(last: &str) -> bool {
-    last.len() >= 2 * SHORTEST_STRUCK || last.bytes().any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+    last.len() >= 2 * MIN_REDACTED_BYTES || last.bytes().any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
 }
 
 /// Knows every secret of the running configuration and strikes it out of text that comes from outside.
@@ -57,7 +57,7 @@ impl Redactor {
     pub fn learn(&self, secret: &Secret) {
         // A poisoned lock only means that some thread panicked while holding it; the list itself is sound.
         let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.extend(learned(secret));
+        known.extend(searched_forms(secret));
         // The longest first: no piece is struck out of a whole.
         known.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         known.dedup();
@@ -65,18 +65,18 @@ impl Redactor {
 
     /// Forgets what was learned of a secret that is none any more, such as a token that has expired.
     pub fn forget(&self, secret: &Secret) {
-        let gone = learned(secret);
+        let gone = searched_forms(secret);
         let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         known.retain(|form| !gone.contains(form));
     }
 
     /// The text with every known secret struck out, in upper case or lower.
-    pub fn strike(&self, text: &str) -> String {
+    pub fn redact(&self, text: &str) -> String {
         let known = self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (mut text, mut lower) = (text.to_owned(), text.to_ascii_lowercase());
         for secret in known.iter() {
             if lower.contains(secret.as_str()) {
-                text = struck(&text, &lower, secret);
+                text = replace_secret(&text, &lower, secret);
                 lower = text.to_ascii_lowercase();
             }
         }
@@ -85,13 +85,13 @@ impl Redactor {
 }
 
 /// All that is looked for because of a secret.
-fn learned(secret: &Secret) -> Vec<String> {
+fn searched_forms(secret: &Secret) -> Vec<String> {
     let value = secret.expose();
     let mut all = forms(value);
     if let Some((_, rest)) = value.split_once("://") {
         all.extend(secret_parts(rest).into_iter().flat_map(forms));
     }
-    all.into_iter().filter(|form| form.len() >= SHORTEST_STRUCK).map(|form| form.to_ascii_lowercase()).collect()
+    all.into_iter().filter(|form| form.len() >= MIN_REDACTED_BYTES).map(|form| form.to_ascii_lowercase()).collect()
 }
 
 /// A value as it is, and as JSON, addresses, logs and logins write it.
@@ -114,7 +114,7 @@ fn secret_parts(rest: &str) -> Vec<&str> {
     let (host, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let path = tail.split(['?', '#']).next().unwrap_or_default();
     // A path of ordinary words, such as `/alerts`, is no secret, and stands in many a file's name.
-    let secret_path = path.len() >= 2 * SHORTEST_STRUCK || path.split('/').any(looks_random);
+    let secret_path = path.len() >= 2 * MIN_REDACTED_BYTES || path.split('/').any(looks_random);
     let mut parts = if secret_path { vec![tail, path] } else { Vec::new() };
     parts.extend(path.rsplit('/').find(|piece| !piece.is_empty()).filter(|last| looks_random(last)));
     let query = tail.get(path.len()..).unwrap_or_default().split(['?', '&', '#', ';']);
@@ -124,12 +124,12 @@ fn secret_parts(rest: &str) -> Vec<&str> {
 }
 
 /// `lower` is the text in lower case: as long, byte by byte, and cut at the same places.
-fn struck(text: &str, lower: &str, secret: &str) -> String {
+fn replace_secret(text: &str, lower: &str, secret: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut from = 0;
     for (at, _) in lower.match_indices(secret) {
         out.push_str(&text[from..at]);
-        out.push_str(STRUCK);
+        out.push_str(REDACTED);
         from = at + secret.len();
     }
     out.push_str(&text[from..]);
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_shows_nothing_of_itself_and_is_struck_out_where_it_is_echoed() {
+    fn secrets_are_hidden_in_debug_and_redacted_in_text() {
         let secret = Secret::new("hunter2\"hunter2");
         assert_eq!(format!("{secret:?}"), "***");
         let redactor = Redactor::default();
@@ -150,33 +150,33 @@ mod tests {
         redactor.learn(&Secret::new("abc"));
         redactor.learn(&Secret::new("https://chat.example.com/hooks/XyZtokenABC?x=1"));
         redactor.learn(&Secret::new("https://chat.example.com/a/webhook"));
-        assert_eq!(redactor.strike("key hunter2\"hunter2 is bad"), "key *** is bad");
-        assert_eq!(redactor.strike(r#"{"key":"hunter2\"hunter2"}"#), r#"{"key":"***"}"#);
-        assert_eq!(redactor.strike("no route /services/T000/B000/abcdefghijkl"), "no route ***");
-        assert_eq!(redactor.strike("abc stays, and so does webhook"), "abc stays, and so does webhook");
-        assert_eq!(redactor.strike("no token XyZtokenABC at /hooks/XyZtokenABC"), "no token *** at ***");
-        assert_eq!(redactor.strike("535 bad aHVudGVyMiJodW50ZXIy"), "535 bad ***");
-        assert_eq!(redactor.strike("ÄÖ HUNTER2\"hunter2 is bad, hunter2%22hunter2 too"), "ÄÖ *** is bad, *** too");
+        assert_eq!(redactor.redact("key hunter2\"hunter2 is bad"), "key *** is bad");
+        assert_eq!(redactor.redact(r#"{"key":"hunter2\"hunter2"}"#), r#"{"key":"***"}"#);
+        assert_eq!(redactor.redact("no route /services/T000/B000/abcdefghijkl"), "no route ***");
+        assert_eq!(redactor.redact("abc stays, and so does webhook"), "abc stays, and so does webhook");
+        assert_eq!(redactor.redact("no token XyZtokenABC at /hooks/XyZtokenABC"), "no token *** at ***");
+        assert_eq!(redactor.redact("535 bad aHVudGVyMiJodW50ZXIy"), "535 bad ***");
+        assert_eq!(redactor.redact("ÄÖ HUNTER2\"hunter2 is bad, hunter2%22hunter2 too"), "ÄÖ *** is bad, *** too");
     }
 
     #[test]
-    fn what_is_forgotten_is_struck_out_no_more_and_the_rest_still_is() {
+    fn forgotten_secrets_are_no_longer_redacted_but_others_are() {
         let redactor = Redactor::default();
         redactor.learn(&Secret::new("token-of-today"));
         redactor.learn(&Secret::new("token-of-tomorrow"));
         redactor.forget(&Secret::new("token-of-today"));
-        assert_eq!(redactor.strike("token-of-today token-of-tomorrow"), "token-of-today ***");
+        assert_eq!(redactor.redact("token-of-today token-of-tomorrow"), "token-of-today ***");
     }
 
     #[test]
-    fn the_parts_of_an_address_that_are_secret_by_themselves_are_struck_out_and_no_ordinary_words() {
+    fn secret_parts_of_an_address_are_redacted_and_ordinary_words_are_not() {
         let redactor = Redactor::default();
         redactor.learn(&Secret::new(
             "https://user:pass99word@chat.example.com/hooks/incoming/?room=alerts&token=Tok3nOfTheRoom#x",
         ));
-        assert_eq!(redactor.strike("no token tok3nOFTHEroom, pass99word"), "no token ***, ***");
-        assert_eq!(redactor.strike("user room alerts hooks incoming"), "user room alerts hooks incoming");
+        assert_eq!(redactor.redact("no token tok3nOFTHEroom, pass99word"), "no token ***, ***");
+        assert_eq!(redactor.redact("user room alerts hooks incoming"), "user room alerts hooks incoming");
         redactor.learn(&Secret::new("https://chat.example.com/alerts"));
-        assert_eq!(redactor.strike("/etc/lowtide/alerts.yaml"), "/etc/lowtide/alerts.yaml");
+        assert_eq!(redactor.redact("/etc/lowtide/alerts.yaml"), "/etc/lowtide/alerts.yaml");
     }
 }

@@ -16,13 +16,13 @@ pub fn clean(text: &str) -> String {
 }
 
 /// Longer words are compared with nothing: it would take long, and they are no typing mistakes.
-const LONGEST_COMPARED: usize = 64;
+const MAX_COMPARED_CHARS: usize = 64;
 
 /// The known word that is nearest to `text`, if one is near enough to be meant: at most a third of the letters differ, so
 /// that a word of two letters has to be right but for its case.
 pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let length = text.chars().count();
-    if length > LONGEST_COMPARED {
+    if length > MAX_COMPARED_CHARS {
         return None;
     }
     let near = known.into_iter().map(|word| (distance(text, word), word)).min_by_key(|(distance, _)| *distance);
@@ -32,7 +32,7 @@ pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// Whether `text` could be a misspelt `word`: where in doubt, it is one.
 pub fn resembles(text: &str, word: &str) -> bool {
     let length = text.chars().count();
-    length <= LONGEST_COMPARED && distance(text, word) <= (length / 3).max(1)
+    length <= MAX_COMPARED_CHARS && distance(text, word) <= (length / 3).max(1)
 }
 
 /// Letters that differ between two words, whatever their case.

@@ -15,12 +15,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lowtide::alerting::state::State;
 use lowtide::domain::Name;
-use lowtide::domain::alert::Kind;
-use lowtide::domain::event::Subject;
+use lowtide::domain::alert::TransitionKind;
+use lowtide::domain::event::EventSubject;
 use lowtide::domain::quiet_hours::QuietHours;
-use lowtide::notify::delivery::{Desk, Worker};
-use lowtide::notify::{Content, Delivered, Message, Notifier, SendError};
-use lowtide::state::Book;
+use lowtide::notify::delivery::{DeliveryWorker, Route};
+use lowtide::notify::{Delivered, Message, MessageContent, Notifier, SendError};
+use lowtide::state::StateStore;
 use lowtide::util::clock::Clock;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -65,8 +65,8 @@ impl Notifier for Watched {
         came
     }
 
-    fn one_by_one(&self) -> bool {
-        self.inner.one_by_one()
+    fn one_event_per_request(&self) -> bool {
+        self.inner.one_event_per_request()
     }
 
     fn recipients(&self) -> Vec<String> {
@@ -75,15 +75,15 @@ impl Notifier for Watched {
 }
 
 fn told(message: &Message) -> Vec<String> {
-    let Content::Events(items) = &message.content else { panic!("no events") };
+    let MessageContent::Events(items) = &message.content else { panic!("no events") };
     let told = items.iter().map(|item| {
         let what = match &item.event.subject {
-            Subject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.account),
-            Subject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
-            Subject::NotifierRecovered { notifier, .. } => format!("{notifier} recovered"),
+            EventSubject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.account),
+            EventSubject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
+            EventSubject::NotifierRecovered { notifier, .. } => format!("{notifier} recovered"),
             _ => "other".to_owned(),
         };
-        what + &item.via.as_ref().map(|via| format!(" via {}", via.notifier)).unwrap_or_default()
+        what + &item.in_place_of.as_ref().map(|via| format!(" via {}", via.notifier)).unwrap_or_default()
     });
     told.collect()
 }
@@ -113,7 +113,7 @@ impl Seat {
 }
 
 pub struct Bench {
-    pub book: Arc<Book>,
+    pub book: Arc<StateStore>,
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -128,7 +128,7 @@ impl Bench {
     /// The first seat has quiet hours.
     pub fn with_quiet_hours(seats: Vec<Seat>, mut quiet: Option<QuietHours>) -> Self {
         let clock = Stepped::begin();
-        let book = Arc::new(Book::new(State::default(), Arc::new(Disk)));
+        let book = Arc::new(StateStore::new(State::default(), Arc::new(Disk)));
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = seats.iter().map(|seat| Name::from(seat.name)).collect();
         let (mut tasks, mut tries) = (JoinSet::new(), BTreeMap::new());
@@ -136,18 +136,19 @@ impl Bench {
             let record = Tries::default();
             tries.insert(seat.name, Arc::clone(&record));
             let watched = Watched { inner: seat.notifier, hangs: seat.hangs, clock: Arc::clone(&clock), tries: record };
-            let desk = Desk {
+            let desk = Route {
                 notifier: Arc::new(watched),
                 fallback: seat.fallback.map(Name::from),
                 quiet_hours: quiet.take(),
             };
-            let worker = Worker::new(seat.name.into(), desk, everyone.clone(), Arc::clone(&book), Arc::clone(&clock));
+            let worker =
+                DeliveryWorker::new(seat.name.into(), desk, everyone.clone(), Arc::clone(&book), Arc::clone(&clock));
             tasks.spawn(worker.run(stopped.clone()));
         }
         Self { book, clock, stop, tasks, tries }
     }
 
-    pub async fn owe(&self, account: &str, kind: Kind, to: &[&str]) {
+    pub async fn owe(&self, account: &str, kind: TransitionKind, to: &[&str]) {
         stepped::owe(&self.book, self.clock.now(), account, kind, to).await;
     }
 
@@ -165,7 +166,7 @@ impl Bench {
     }
 
     pub fn owed(&self, name: &str) -> usize {
-        self.book.read(|state| state.owed_to(name).count())
+        self.book.read(|state| state.pending_for(name).count())
     }
 
     pub async fn end(mut self) {

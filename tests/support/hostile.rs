@@ -9,21 +9,21 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use lowtide::alerting::state::{KEPT_PER_ALERT, State};
+use lowtide::alerting::state::{MAX_QUEUED_PER_ALERT, State};
 use lowtide::certcentral::bodies;
 use lowtide::config::{self, Environment};
-use lowtide::domain::alert::{AlertKey, Kind};
-use lowtide::domain::balance::{Breakdown, Outlook, Reading};
-use lowtide::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
-use lowtide::domain::forecast::{Ahead, RenewalsDue, Runway};
+use lowtide::domain::alert::{AlertKey, TransitionKind};
+use lowtide::domain::balance::{Breakdown, Persistence, Reading};
+use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use lowtide::domain::forecast::{ForecastSummary, RenewalsDue, Runway};
 use lowtide::domain::money::{Currency, Money};
-use lowtide::domain::rule::{Amount, Metric, Severity, Side};
+use lowtide::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::{Name, Time};
-use lowtide::notify::channels::email::rendering::mail;
-use lowtide::notify::channels::email::{Email, EmailOptions, Tls};
+use lowtide::notify::channels::email::rendering::email;
+use lowtide::notify::channels::email::{EmailNotifier, EmailOptions, SmtpTls};
 use lowtide::notify::channels::slack::payload;
-use lowtide::notify::{Content, Item, Message, RuleWords, Via, Words};
-use lowtide::state::{Decoded, decode, encode};
+use lowtide::notify::{FallbackOrigin, Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
+use lowtide::state::{DecodedState, decode, encode};
 use lowtide::util::secret::{Redactor, Secret};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
@@ -87,7 +87,7 @@ fn is_usable(config: &config::Config) {
     }
     for notifier in config.notifiers.values() {
         assert!(notifier.fallback.as_ref().is_none_or(|name| config.notifiers.contains_key(name)));
-        if let config::Channel::Email { to, .. } = &notifier.channel {
+        if let config::ChannelConfig::Email { to, .. } = &notifier.channel {
             assert!((1..=50).contains(&to.len()));
         }
     }
@@ -99,7 +99,7 @@ fn is_usable(config: &config::Config) {
             assert!(!level.notify.is_empty() && level.notify.iter().all(|name| config.notifiers.contains_key(name)));
         }
     }
-    assert_eq!(lowtide::app::words(config).rules.len(), config.rules.len());
+    assert_eq!(lowtide::app::message_context(config).rules.len(), config.rules.len());
 }
 
 // ------------------------------------------------------------------------------------------------ CertCentral's bodies
@@ -131,7 +131,7 @@ fn books(data: &[u8], redactor: &Redactor) {
     match bodies::orders(data, redactor) {
         Ok((orders, _)) => {
             for order in orders {
-                let _ = (order.ends(), order.end_is_in_doubt());
+                let _ = (order.ends(), order.end_is_uncertain());
             }
         }
         Err(misfit) => safe_line(&misfit, 400),
@@ -161,7 +161,7 @@ pub fn body(data: &[u8]) {
             if balance.unlimited == Ok(true) && !json.is_null() {
                 assert_eq!(json["unlimited_negative_balance"], Json::Bool(true));
             }
-            for metric in Metric::OF_BALANCE {
+            for metric in Metric::FROM_BALANCE {
                 match balance.reading(metric) {
                     Reading::Amount(money) => safe_line(&money.to_string(), 80),
                     Reading::Unlimited => {
@@ -173,7 +173,7 @@ pub fn body(data: &[u8]) {
                     }
                 }
             }
-            if let Some(note) = balance.note() {
+            if let Some(note) = balance.anomaly() {
                 safe_line(&note.to_string(), 400);
             }
             let _ = balance.breakdown();
@@ -213,75 +213,92 @@ fn same_amount(json: &Json, field: &str, found: Option<Decimal>) {
 /// A state file, and a life from there: failures, fallbacks, deliveries, more events. Every state on the way can be saved
 /// and read again, and everything owed can be told.
 pub fn state(data: &[u8]) {
-    let Ok(Decoded { mut state, .. }) = decode(data) else { return };
+    let Ok(DecodedState { mut state, .. }) = decode(data) else { return };
     survives(&state);
-    let names: BTreeSet<Name> =
-        state.owed.iter().flat_map(|owed| owed.to.keys()).chain(state.notifiers.keys()).take(4).cloned().collect();
+    let names: BTreeSet<Name> = state
+        .queue
+        .iter()
+        .flat_map(|owed| owed.pending.keys())
+        .chain(state.failing_notifiers.keys())
+        .take(4)
+        .cloned()
+        .collect();
     for name in &names {
         tellable(&state, name);
     }
     let now = at(0);
     for (name, other) in names.iter().zip(names.iter().skip(1).chain(names.iter().take(1))) {
-        state.failed(name, "it failed", now);
+        state.record_failure(name, "it failed", now);
         state.hand_over(name, other, "it failed", None);
         survives(&state);
     }
-    let keys: Vec<AlertKey> = state.owed.iter().filter_map(|owed| owed.event.alert()).take(3).cloned().collect();
+    let keys: Vec<AlertKey> = state.queue.iter().filter_map(|owed| owed.event.alert()).take(3).cloned().collect();
     for key in keys {
         for n in 0..12 {
-            let mut event = threshold(key.clone(), if n % 2 == 0 { Kind::Raised } else { Kind::Resolved });
+            let mut event =
+                threshold(key.clone(), if n % 2 == 0 { TransitionKind::Raised } else { TransitionKind::Resolved });
             event.since = now;
-            state.owe(Subject::Threshold(event), at(n), &names, &BTreeMap::new());
+            state.enqueue_one(EventSubject::Threshold(event), at(n), &names, &BTreeMap::new());
         }
         for name in &names {
-            let owed = state.owed_to(name).filter(|(event, _)| {
+            let owed = state.pending_for(name).filter(|(event, _)| {
                 let same = event.alert().map(|it| (&it.rule, &it.account, it.division));
                 same == Some((&key.rule, &key.account, key.division))
             });
-            assert!(owed.count() <= KEPT_PER_ALERT, "what is owed of one alert is bounded");
+            assert!(owed.count() <= MAX_QUEUED_PER_ALERT, "what is owed of one alert is bounded");
         }
-        let _ = state.told_or_owed(&key);
+        let _ = state.notified_or_pending(&key);
         survives(&state);
     }
     for name in &names {
         tellable(&state, name);
-        let ids: BTreeSet<String> = state.owed_to(name).map(|(event, _)| event.id.clone()).collect();
+        let ids: BTreeSet<String> = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
         let half: BTreeSet<String> = ids.iter().step_by(2).cloned().collect();
-        state.delivered(name, &half, Some("<first@example.com>"), &[]);
-        state.delivered(name, &ids, None, &["late@example.com".to_owned()]);
+        state.mark_delivered(name, &half, Some("<first@example.com>"), &[]);
+        state.mark_delivered(name, &ids, None, &["late@example.com".to_owned()]);
         survives(&state);
-        state.delivered(name, &ids, None, &[]);
-        assert_eq!(state.owed_to(name).count(), 0, "what was delivered is no longer owed");
+        state.mark_delivered(name, &ids, None, &[]);
+        assert_eq!(state.pending_for(name).count(), 0, "what was delivered is no longer owed");
     }
-    state.forget_notifiers(|_| false);
-    assert!(state.owed.is_empty() && state.notifiers.is_empty());
+    state.drop_unconfigured_notifiers(|_| false);
+    assert!(state.queue.is_empty() && state.failing_notifiers.is_empty());
     survives(&state);
 }
 
 fn survives(state: &State) {
     let read = decode(&encode(state).unwrap().to_bytes()).unwrap();
-    assert_eq!(read, Decoded { state: state.clone(), altered: false }, "a state is saved and read as it is");
+    assert_eq!(read, DecodedState { state: state.clone(), altered: false }, "a state is saved and read as it is");
 }
 
 fn tellable(state: &State, name: &Name) {
-    let items: Vec<Item> = state
-        .owed_to(name)
-        .map(|(event, owing)| Item {
+    let items: Vec<MessageEvent> = state
+        .pending_for(name)
+        .map(|(event, owing)| MessageEvent {
             event: event.clone(),
             omitted: owing.omitted,
-            via: owing.via.clone().map(|(notifier, error)| Via { notifier, error }),
+            in_place_of: owing.in_place_of.clone().map(|(notifier, error)| FallbackOrigin { notifier, error }),
         })
         .collect();
     if items.is_empty() {
         return;
     }
-    let references = state.owed_to(name).filter_map(|(_, owing)| owing.thread.clone()).collect();
-    let message = Message { id: "abc".to_owned(), at: at(60), content: Content::Events(items), references, only: None };
-    let words = Words { timezone: chrono_tz::Europe::Amsterdam, rules: BTreeMap::new(), console_urls: BTreeMap::new() };
+    let references = state.pending_for(name).filter_map(|(_, owing)| owing.thread.clone()).collect();
+    let message = Message {
+        id: "abc".to_owned(),
+        at: at(60),
+        content: MessageContent::Events(items),
+        references,
+        remaining_recipients: None,
+    };
+    let words = MessageContext {
+        timezone: chrono_tz::Europe::Amsterdam,
+        rules: BTreeMap::new(),
+        console_urls: BTreeMap::new(),
+    };
     is_tellable(&message, &words);
 }
 
-fn threshold(key: AlertKey, kind: Kind) -> ThresholdEvent {
+fn threshold(key: AlertKey, kind: TransitionKind) -> ThresholdEvent {
     let usd = Currency::parse("USD").unwrap();
     ThresholdEvent {
         key,
@@ -291,11 +308,11 @@ fn threshold(key: AlertKey, kind: Kind) -> ThresholdEvent {
         since: at(0),
         metric: Metric::Balance,
         within: None,
-        value: Value::Amount(Money::new(Decimal::from(100), usd)),
+        value: MetricValue::Amount(Money::new(Decimal::from(100), usd)),
         threshold: None,
         breakdown: None,
         next_reminder: None,
-        ahead: None,
+        forecast: None,
         chart: None,
     }
 }
@@ -310,13 +327,13 @@ pub fn render(data: &[u8]) {
             [usize::from(bytes.byte() % 4)];
     let rules: Vec<Name> = (0..3).map(|_| bytes.text().as_str().into()).collect();
     let account: Name = bytes.text().as_str().into();
-    let words = Words {
+    let words = MessageContext {
         timezone,
         rules: rules
             .iter()
             .map(|rule| {
                 let (description, link) = (bytes.maybe(Bytes::lines), bytes.maybe(Bytes::address));
-                (rule.clone(), RuleWords { description, link })
+                (rule.clone(), RuleTexts { description, link })
             })
             .collect(),
         console_urls: BTreeMap::from([(account.clone(), bytes.address())]),
@@ -327,10 +344,11 @@ pub fn render(data: &[u8]) {
         let item = bytes.item(&account, &rules);
         for division in 0..copies {
             let mut copy = item.clone();
-            if let Subject::Threshold(event) = &mut std::sync::Arc::make_mut(&mut copy.event).subject {
+            if let EventSubject::Threshold(event) = &mut std::sync::Arc::make_mut(&mut copy.event).subject {
                 event.key.division = Some(division);
                 if division.is_multiple_of(3) {
-                    event.value = Value::Amount(Money::new(Decimal::from(division), Currency::parse("USD").unwrap()));
+                    event.value =
+                        MetricValue::Amount(Money::new(Decimal::from(division), Currency::parse("USD").unwrap()));
                 }
             }
             items.push(copy);
@@ -342,15 +360,15 @@ pub fn render(data: &[u8]) {
     }
     let references = (0..bytes.byte() % 8).map(|_| bytes.text()).collect();
     let test = bytes.byte() == 255;
-    let content = if test { Content::Test { notifier: account } } else { Content::Events(items) };
-    is_tellable(&Message { id: "abc".to_owned(), at: at(0), content, references, only: None }, &words);
+    let content = if test { MessageContent::Test { notifier: account } } else { MessageContent::Events(items) };
+    is_tellable(&Message { id: "abc".to_owned(), at: at(0), content, references, remaining_recipients: None }, &words);
 }
 
 /// What holds for every message, in every channel.
-pub fn is_tellable(message: &Message, words: &Words) {
+pub fn is_tellable(message: &Message, words: &MessageContext) {
     let mention = BTreeMap::from([(Severity::Critical, MENTION.to_owned())]);
     fits_slack(&payload(message, words, &mention).to_string());
-    let mail = mail(message, words);
+    let mail = email(message, words);
     one_line(&mail.subject, 150);
     assert!(!mail.subject.is_empty());
     assert!(
@@ -485,21 +503,21 @@ pub fn has_sound_headers(mail: &[u8]) {
     assert!(["From", "To", "Date", "Subject", "Message-ID", "Auto-Submitted"].iter().all(|name| seen.contains(*name)));
 }
 
-fn emailer() -> &'static Email {
-    static EMAIL: OnceLock<Email> = OnceLock::new();
+fn emailer() -> &'static EmailNotifier {
+    static EMAIL: OnceLock<EmailNotifier> = OnceLock::new();
     EMAIL.get_or_init(|| {
         let options = EmailOptions {
             host: "localhost".to_owned(),
             port: 25,
-            tls: Tls::None,
+            tls: SmtpTls::None,
             credentials: None,
             from: "Lowtide <lowtide@example.com>".parse().unwrap(),
             to: vec!["finance@example.com".parse().unwrap()],
             timeout: Duration::from_secs(1),
             ca_pem: None,
         };
-        let words = Words { timezone: chrono_tz::UTC, rules: BTreeMap::new(), console_urls: BTreeMap::new() };
-        Email::new(options, Arc::new(words), Redactor::default()).unwrap()
+        let words = MessageContext { timezone: chrono_tz::UTC, rules: BTreeMap::new(), console_urls: BTreeMap::new() };
+        EmailNotifier::new(options, Arc::new(words), Redactor::default()).unwrap()
     })
 }
 
@@ -604,45 +622,52 @@ impl Bytes<'_> {
         AlertKey { account, division, rule: rules[usize::from(self.byte() % 3)].clone() }
     }
 
-    fn kind(&mut self) -> Kind {
-        [Kind::Raised, Kind::Escalated, Kind::Eased, Kind::Reminder, Kind::Resolved][usize::from(self.byte() % 5)]
+    fn kind(&mut self) -> TransitionKind {
+        [
+            TransitionKind::Raised,
+            TransitionKind::Escalated,
+            TransitionKind::Eased,
+            TransitionKind::Reminder,
+            TransitionKind::Resolved,
+        ][usize::from(self.byte() % 5)]
     }
 
     fn level(&mut self) -> Severity {
         [Severity::Warning, Severity::Critical][usize::from(self.byte() % 2)]
     }
 
-    fn subject(&mut self, account: &Name, rules: &[Name]) -> Subject {
+    fn subject(&mut self, account: &Name, rules: &[Name]) -> EventSubject {
         match self.byte() % 16 {
-            0 => Subject::NotifierFailing {
+            0 => EventSubject::NotifierFailing {
                 notifier: self.text().as_str().into(),
                 since: self.time(),
                 error: self.text(),
             },
-            1 => Subject::NotifierRecovered { notifier: self.text().as_str().into(), since: self.time() },
-            2 => Subject::Unwatched {
+            1 => EventSubject::NotifierRecovered { notifier: self.text().as_str().into(), since: self.time() },
+            2 => EventSubject::Unwatched {
                 account: account.clone(),
                 division: self.maybe(Self::number),
                 division_name: self.maybe(Self::text),
                 rules: (0..self.byte() % 32).map(|_| self.text().as_str().into()).collect(),
             },
-            6 => Subject::AlertEnded { key: self.key(account, rules), level: self.level() },
-            7 => Subject::NotifierRemoved { notifier: self.text().as_str().into() },
-            3..=5 => Subject::Unreadable(UnreadableEvent {
+            6 => EventSubject::AlertEnded { key: self.key(account, rules), level: self.level() },
+            7 => EventSubject::NotifierRemoved { notifier: self.text().as_str().into() },
+            3..=5 => EventSubject::Unreadable(UnreadableEvent {
                 key: self.key(account, rules),
                 division_name: self.maybe(Self::text),
                 kind: self.kind(),
                 level: self.level(),
                 since: self.time(),
                 reason: self.maybe(Self::text),
-                outlook: self.maybe(|it| [Outlook::MayHeal, Outlook::NeedsAction][usize::from(it.byte() % 2)]),
-                standing_still: (0..self.byte() % 32).map(|_| (self.key(account, rules), self.level())).collect(),
-                blind: (0..self.byte() % 8).map(|_| self.text().as_str().into()).collect(),
+                persistence: self
+                    .maybe(|it| [Persistence::Transient, Persistence::Permanent][usize::from(it.byte() % 2)]),
+                firing_alerts: (0..self.byte() % 32).map(|_| (self.key(account, rules), self.level())).collect(),
+                unevaluated_rules: (0..self.byte() % 8).map(|_| self.text().as_str().into()).collect(),
                 next_reminder: self.maybe(Self::time),
             }),
             _ => {
                 let currency = self.currency();
-                Subject::Threshold(ThresholdEvent {
+                EventSubject::Threshold(ThresholdEvent {
                     key: self.key(account, rules),
                     division_name: self.maybe(Self::text),
                     kind: self.kind(),
@@ -651,15 +676,15 @@ impl Bytes<'_> {
                     metric: Metric::ALL[usize::from(self.byte() % 9)].0,
                     within: self.maybe(|it| Duration::from_secs(u64::from(it.byte()) * 7200)),
                     value: match self.byte() % 8 {
-                        0 => Value::Unlimited,
-                        1 => Value::Time(Duration::from_secs(u64::from(self.byte()) * 7200)),
-                        _ => Value::Amount(Money::new(self.decimal(), currency)),
+                        0 => MetricValue::Unlimited,
+                        1 => MetricValue::Time(Duration::from_secs(u64::from(self.byte()) * 7200)),
+                        _ => MetricValue::Amount(Money::new(self.decimal(), currency)),
                     },
-                    threshold: self.maybe(|it| Threshold {
-                        side: [Side::Below, Side::Above][usize::from(it.byte() % 2)],
+                    threshold: self.maybe(|it| EvaluatedThreshold {
+                        side: [ThresholdSide::Below, ThresholdSide::Above][usize::from(it.byte() % 2)],
                         bound: match it.byte() % 8 {
                             0 => Duration::from_secs(u64::from(it.byte()) * 7200).into(),
-                            _ => Amount { value: it.decimal(), currency: it.maybe(Self::currency) }.into(),
+                            _ => ThresholdAmount { value: it.decimal(), currency: it.maybe(Self::currency) }.into(),
                         },
                     }),
                     breakdown: self.maybe(|it| Breakdown {
@@ -670,17 +695,17 @@ impl Bytes<'_> {
                         used_credit: it.decimal(),
                     }),
                     next_reminder: self.maybe(Self::time),
-                    ahead: self.maybe(|it| Box::new(it.ahead(currency))),
+                    forecast: self.maybe(|it| Box::new(it.ahead(currency))),
                     chart: None,
                 })
             }
         }
     }
 
-    fn ahead(&mut self, currency: Currency) -> Ahead {
+    fn ahead(&mut self, currency: Currency) -> ForecastSummary {
         let runway = match self.byte() % 8 {
-            0 => Runway::Over,
-            1 => Runway::Endless,
+            0 => Runway::Exhausted,
+            1 => Runway::BeyondHorizon,
             2 => Runway::NotYetKnown(self.text()),
             _ => Runway::Until {
                 about: self.maybe(Self::time),
@@ -694,29 +719,29 @@ impl Bytes<'_> {
             amount: Money::new(it.decimal(), currency),
             from_balance: it.maybe(Self::decimal),
         };
-        Ahead {
+        ForecastSummary {
             runway,
             typical_order: self.maybe(|it| Money::new(it.decimal(), currency)),
             deposit: self.maybe(|it| Money::new(it.decimal(), currency)),
             paid_in_full: self.maybe(renewals),
             renewals: self.maybe(renewals),
-            spark: (0..self.byte()).map(|_| self.byte()).collect(),
+            sparkline: (0..self.byte()).map(|_| self.byte()).collect(),
         }
     }
 
-    fn item(&mut self, account: &Name, rules: &[Name]) -> Item {
+    fn item(&mut self, account: &Name, rules: &[Name]) -> MessageEvent {
         let subject = self.subject(account, rules);
         let event = Event {
             id: "1".to_owned(),
             at: self.time(),
-            judged_at: None,
+            evaluated_at: None,
             subject,
             silence: None,
             audience: BTreeSet::new(),
         };
         let omitted = if self.byte().is_multiple_of(4) { u32::try_from(self.number() >> 32).unwrap() } else { 0 };
-        let via =
-            (self.byte().is_multiple_of(4)).then(|| Via { notifier: self.text().as_str().into(), error: self.text() });
-        Item { event: event.into(), omitted, via }
+        let via = (self.byte().is_multiple_of(4))
+            .then(|| FallbackOrigin { notifier: self.text().as_str().into(), error: self.text() });
+        MessageEvent { event: event.into(), omitted, in_place_of: via }
     }
 }

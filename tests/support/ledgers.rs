@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use lowtide::domain::Time;
 use lowtide::domain::money::Currency;
-use lowtide::sandbox::scenario::Credit;
-use lowtide::sandbox::world::{Entry, Issuance, Order, RecordedDivision, Records};
+use lowtide::sandbox::scenario::CreditLimit;
+use lowtide::sandbox::world::{AccountRecords, CertificateIssuance, RecordedDivision, SimulatedEntry, SimulatedOrder};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
@@ -187,8 +187,8 @@ const CREDIT: i64 = 200_000;
 /// An account at a moment, and what comes after.
 pub struct Case {
     /// The ledger, in the order of time; balances are not filled in.
-    entries: Vec<Entry>,
-    orders: Vec<Order>,
+    entries: Vec<SimulatedEntry>,
+    orders: Vec<SimulatedOrder>,
     divisions: u64,
     /// True if the ledger begins with the account.
     is_young: bool,
@@ -224,7 +224,7 @@ impl Case {
     }
 
     /// What `CertCentral` shows of the account when so much is available.
-    pub fn records(&self, available: i64) -> Records {
+    pub fn records(&self, available: i64) -> AccountRecords {
         let credit = if self.is_young { 0 } else { CREDIT };
         let mut balance = Decimal::new(available - credit, 2);
         let division = |number: u64| RecordedDivision {
@@ -232,7 +232,7 @@ impl Case {
             name: format!("Division {number}"),
             currency: Currency::parse("USD").unwrap(),
             balance,
-            credit: Credit::Limit(Decimal::new(credit, 2)),
+            credit: CreditLimit::Limit(Decimal::new(credit, 2)),
         };
         let divisions = (0..self.divisions).map(division).collect();
         let mut entries = self.entries.clone();
@@ -244,7 +244,7 @@ impl Case {
             // Nothing was there before its first deposit.
             entries[0].change += balance;
         }
-        Records { divisions, shared_funds: true, entries, orders: self.orders.clone() }
+        AccountRecords { divisions, shared_funds: true, entries, orders: self.orders.clone() }
     }
 }
 
@@ -262,7 +262,7 @@ fn shuffled(number: usize) -> u64 {
     10_000_000 + (number as u64 + 1) * 48_271 % 2_147_483_647
 }
 
-fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
+fn in_order(mut entries: Vec<SimulatedEntry>) -> Vec<SimulatedEntry> {
     entries.sort_by_key(|entry| entry.at);
     entries
 }
@@ -487,7 +487,7 @@ impl Life {
         let at = |day: usize| now() + span(day) - span(self.history) + chrono::Duration::hours(9);
         let mut days = vec![0; self.days()];
         self.purchases.iter().for_each(|(day, price, _)| days[*day] += price);
-        let entry = |number: usize, (day, change, order): (usize, i64, Option<u64>)| Entry {
+        let entry = |number: usize, (day, change, order): (usize, i64, Option<u64>)| SimulatedEntry {
             id: shuffled(number),
             division: FIRST_DIVISION,
             at: at(day),
@@ -498,8 +498,10 @@ impl Life {
             expires: None,
             balance_after: Decimal::ZERO,
         };
-        let opening =
-            Entry { at: at(0) - chrono::Duration::hours(9), ..entry(self.purchases.len(), (0, 100_000_000, None)) };
+        let opening = SimulatedEntry {
+            at: at(0) - chrono::Duration::hours(9),
+            ..entry(self.purchases.len(), (0, 100_000_000, None))
+        };
         let known = || self.purchases.iter().filter(|(day, ..)| *day < self.history);
         let debits = known().enumerate().map(|(number, (day, price, order))| entry(number, (*day, -price, *order)));
         let entries = in_order([opening].into_iter().chain(debits).collect());
@@ -514,11 +516,11 @@ impl Life {
         Case { entries, orders, divisions: 1, is_young: false, future, past: days, worth, prices }
     }
 
-    fn listed(&self, number: usize, order: (u64, i64, usize, usize), at: impl Fn(usize) -> Time) -> Order {
+    fn listed(&self, number: usize, order: (u64, i64, usize, usize), at: impl Fn(usize) -> Time) -> SimulatedOrder {
         let (id, price, placed, end) = order;
         // The orders of the beginning are older than the ledger.
         let placed = if placed > 0 { at(placed) } else { at(end) - span(365) };
-        Order {
+        SimulatedOrder {
             id,
             division: FIRST_DIVISION,
             product: format!("Product {price}"),
@@ -529,7 +531,7 @@ impl Life {
             ends: at(end),
             renewed: self.renewed.get(&id).is_some_and(|day| *day < self.history),
             auto_renew: false,
-            issuance: Issuance { certificate_days: 2000, ..Issuance::default() },
+            issuance: CertificateIssuance { certificate_days: 2000, ..CertificateIssuance::default() },
         }
     }
 }

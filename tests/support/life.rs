@@ -13,12 +13,12 @@ use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use lowtide::domain::balance::Balance;
 use lowtide::domain::{Division, Name};
-use lowtide::notify::delivery::{Desk, Worker};
+use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, Notifier, SendError};
 use lowtide::polling::poller;
-use lowtide::polling::poller::{Memory, Scope, Watch};
-use lowtide::state::{Book, Json, Store, encode};
-use lowtide::status::control::Board;
+use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::state::{JsonPieces, StateBackend, StateStore, encode};
+use lowtide::status::control::Registry;
 use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
 use tokio::sync::watch;
@@ -79,8 +79,8 @@ impl Notifier for World {
 /// A disk that keeps nothing: the service's memory is what is looked at.
 struct Nowhere;
 
-impl Store for Nowhere {
-    fn save(&self, _: &Json) -> std::io::Result<()> {
+impl StateBackend for Nowhere {
+    fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
         Ok(())
     }
 }
@@ -96,23 +96,23 @@ pub fn resident() -> f64 {
 /// What is the same for the whole life.
 struct House {
     clock: Arc<JumpingClock>,
-    book: Arc<Book>,
-    board: Arc<Board>,
+    book: Arc<StateStore>,
+    board: Arc<Registry>,
     world: Arc<World>,
 }
 
 impl House {
     /// What a reload makes anew: the rules, and who delivers.
-    fn generation(&self, day: u64) -> (Arc<Watch>, JoinSet<()>, watch::Sender<bool>) {
+    fn generation(&self, day: u64) -> (Arc<AccountPolicy>, JoinSet<()>, watch::Sender<bool>) {
         let every = Duration::from_secs((6 + day % 2) * 3600);
         let source = Arc::clone(&self.world) as Arc<dyn BalanceSource>;
-        let watched = account(source, Scope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
+        let watched = account(source, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
         let names: BTreeSet<Name> = ["chat".into()].into();
-        self.board.configured(&["acme".into()].into(), &watched.rules, &names);
+        self.board.apply_config(&["acme".into()].into(), &watched.rules, &names);
         let notifier = Arc::clone(&self.world) as Arc<dyn Notifier>;
-        let desk = Desk { notifier, fallback: None, quiet_hours: None };
+        let desk = Route { notifier, fallback: None, quiet_hours: None };
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let worker = Worker::new("chat".into(), desk, names, Arc::clone(&self.book), clock);
+        let worker = DeliveryWorker::new("chat".into(), desk, names, Arc::clone(&self.book), clock);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(worker.run(stopped));
@@ -123,10 +123,10 @@ impl House {
 /// Lives so many days, and looks at the memory after each cycle. Returns it, in MiB.
 pub async fn live(divisions: u64, days: u64) -> Vec<f64> {
     let clock = JumpingClock::new("2026-11-01T00:00:00Z".parse().unwrap());
-    let book = Arc::new(Book::new(State::default(), Arc::new(Nowhere) as Arc<dyn Store>));
+    let book = Arc::new(StateStore::new(State::default(), Arc::new(Nowhere) as Arc<dyn StateBackend>));
     let world = Arc::new(World { divisions, cycle: AtomicU64::new(0) });
     let house = House { clock, book, board: Arc::default(), world };
-    let (mut memory, mut samples) = (Memory::default(), Vec::new());
+    let (mut memory, mut samples) = (PollerState::default(), Vec::new());
     let mut generation = house.generation(0);
     for n in 0..days * CYCLES {
         if n > 0 && n % CYCLES == 0 {
@@ -138,14 +138,14 @@ pub async fn live(divisions: u64, days: u64) -> Vec<f64> {
             house
                 .book
                 .change(|state| {
-                    (lowtide::alerting::process::forget_unconfigured(state, &[&generation.0], now).len(), false)
+                    (lowtide::alerting::process::end_unconfigured_alerts(state, &[&generation.0], now).len(), false)
                 })
                 .await;
         }
         house.world.cycle.store(n, Ordering::Relaxed);
         let clock = house.clock.as_ref();
-        let outcome = poller::run(&generation.0, &mut memory, &house.book, clock, clock.now()).await;
-        house.board.cycle(&"acme".into(), outcome);
+        let outcome = poller::run_cycle(&generation.0, &mut memory, &house.book, clock, clock.now()).await;
+        house.board.record_cycle(&"acme".into(), outcome);
         tokio::time::sleep(PERIOD).await;
         samples.push(resident());
     }

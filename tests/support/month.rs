@@ -17,18 +17,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
-use lowtide::domain::alert::Kind;
+use lowtide::domain::alert::TransitionKind;
 use lowtide::domain::balance::Balance;
-use lowtide::domain::event::{Event, Subject};
+use lowtide::domain::event::{Event, EventSubject};
 use lowtide::domain::money::{Currency, parse_amount};
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
+use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UnreadablePolicy};
 use lowtide::domain::{Division, Name, Time};
-use lowtide::notify::delivery::{Desk, Worker};
-use lowtide::notify::{Content, Delivered, Message, Notifier, Refusal, SendError};
+use lowtide::notify::delivery::{DeliveryWorker, Route};
+use lowtide::notify::{Delivered, Message, MessageContent, Notifier, RecipientRefusal, SendError};
 use lowtide::polling::poller;
-use lowtide::polling::poller::{Memory, Scope, Watch};
+use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
 use lowtide::state;
-use lowtide::state::{Book, Json, Store};
+use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -168,20 +168,20 @@ fn told(who: &str, event: &Event) -> Told {
     let cycle_of = |at: Time| hours((at - epoch()).num_hours() / PERIOD * PERIOD);
     let level = event.level().map_or("-".to_owned(), |level| level.to_string());
     let (alert, kind, at) = match &event.subject {
-        Subject::Threshold(it) => (poller::label(&it.key), it.kind.name(), event.at),
-        Subject::Unreadable(it) => (poller::label(&it.key), it.kind.name(), event.at),
-        Subject::AlertEnded { key, .. } => (poller::label(key), "ended", event.at),
-        Subject::NotifierRemoved { notifier } => (notifier.to_string(), "notifier-removed", event.at),
-        Subject::Unwatched { account, division, rules, .. } => {
+        EventSubject::Threshold(it) => (poller::label(&it.key), it.kind.name(), event.at),
+        EventSubject::Unreadable(it) => (poller::label(&it.key), it.kind.name(), event.at),
+        EventSubject::AlertEnded { key, .. } => (poller::label(key), "ended", event.at),
+        EventSubject::NotifierRemoved { notifier } => (notifier.to_string(), "notifier-removed", event.at),
+        EventSubject::Unwatched { account, division, rules, .. } => {
             (format!("{}/{account}/{}", rules.join("+"), division.unwrap()), "unwatched", event.at)
         }
-        Subject::NotifierFailing { notifier, since, .. } => {
+        EventSubject::NotifierFailing { notifier, since, .. } => {
             (notifier.to_string(), "notifier-failing", cycle_of(*since))
         }
-        Subject::NotifierRecovered { notifier, since } => {
+        EventSubject::NotifierRecovered { notifier, since } => {
             (notifier.to_string(), "notifier-recovered", cycle_of(*since))
         }
-        Subject::Report(page) => (page.name.to_string(), "report", event.at),
+        EventSubject::Report(page) => (page.name.to_string(), "report", event.at),
     };
     Told { who: who.to_owned(), alert, kind, level, at: seconds(at) }
 }
@@ -255,8 +255,8 @@ impl Life {
 /// The disk of one life.
 struct Disk(Arc<Life>);
 
-impl Store for Disk {
-    fn save(&self, json: &Json) -> std::io::Result<()> {
+impl StateBackend for Disk {
+    fn save(&self, json: &JsonPieces) -> std::io::Result<()> {
         let json = json.to_bytes();
         let gone = || std::io::Error::other("this process is dead");
         if !self.0.step("before a save") {
@@ -273,7 +273,7 @@ impl Store for Disk {
             return Err(gone());
         }
         let mut fullest = outside.fullest.lock().unwrap();
-        let of_everything = !(state.alerts.is_empty() || state.owed.is_empty() || state.notifiers.is_empty());
+        let of_everything = !(state.alerts.is_empty() || state.queue.is_empty() || state.failing_notifiers.is_empty());
         if of_everything && json.len() > fullest.len() {
             fullest.clone_from(&json);
         }
@@ -281,15 +281,17 @@ impl Store for Disk {
         if !outside.forgets {
             *outside.disk.lock().unwrap() = Some(json);
             let mut promised = outside.promised.lock().unwrap();
-            for owed in &state.owed {
-                promised.extend(owed.to.keys().map(|name| (name.to_string(), told("", &owed.event))));
+            for owed in &state.queue {
+                promised.extend(owed.pending.keys().map(|name| (name.to_string(), told("", &owed.event))));
             }
         }
         let mut in_flight = outside.in_flight.lock().unwrap();
         if !in_flight.is_empty() {
             let still = |notifier: &str, id: &str, recipient: &String| {
-                let owed = state.owed_to(notifier).find(|(event, _)| event.id == id);
-                owed.is_some_and(|(_, owing)| owing.only.as_ref().is_none_or(|only| only.contains(recipient)))
+                let owed = state.pending_for(notifier).find(|(event, _)| event.id == id);
+                owed.is_some_and(|(_, owing)| {
+                    owing.remaining_recipients.as_ref().is_none_or(|only| only.contains(recipient))
+                })
             };
             in_flight.retain(|(notifier, id, recipient), _| still(notifier, id, recipient));
         }
@@ -325,7 +327,7 @@ impl Notifier for Channel {
         answer
     }
 
-    fn one_by_one(&self) -> bool {
+    fn one_event_per_request(&self) -> bool {
         self.name == "pager"
     }
 
@@ -346,14 +348,15 @@ impl Channel {
             Luck::PutsOff(recipient) => Some(recipient),
             Luck::Good => None,
         };
-        let wanted = |it: &&&str| message.only.as_ref().is_none_or(|only| only.iter().any(|one| one == **it));
+        let wanted =
+            |it: &&&str| message.remaining_recipients.as_ref().is_none_or(|only| only.iter().any(|one| one == **it));
         let (later, now): (Vec<&str>, Vec<&str>) =
             self.recipients.iter().filter(wanted).copied().partition(|it| put_off == Some(*it));
         if now.is_empty() {
             return fails(false);
         }
         self.tell(message, &now);
-        let refusal = |it: &&str| Refusal { recipient: (*it).to_owned(), reason: "450 later".to_owned() };
+        let refusal = |it: &&str| RecipientRefusal { recipient: (*it).to_owned(), reason: "450 later".to_owned() };
         Ok(Delivered {
             message_id: Some(format!("<{}@{}>", message.id, self.name)),
             deferred: later.iter().map(refusal).collect(),
@@ -362,7 +365,7 @@ impl Channel {
     }
 
     fn tell(&self, message: &Message, recipients: &[&str]) {
-        let Content::Events(items) = &message.content else { panic!("no events") };
+        let MessageContent::Events(items) = &message.content else { panic!("no events") };
         let outside = &self.life.outside;
         let _plug = outside.plug.lock().unwrap();
         if self.life.over.load(Ordering::SeqCst) {
@@ -425,25 +428,26 @@ impl BalanceSource for Account {
     }
 }
 
-fn level(side: Side, at: &str, notify: &[&str]) -> Level {
-    let threshold = Amount { value: parse_amount(at).unwrap(), currency: None };
-    let clear_at = (side == Side::Above).then(|| Amount { value: parse_amount("0").unwrap(), currency: None });
+fn level(side: ThresholdSide, at: &str, notify: &[&str]) -> Level {
+    let threshold = ThresholdAmount { value: parse_amount(at).unwrap(), currency: None };
+    let clear_at =
+        (side == ThresholdSide::Above).then(|| ThresholdAmount { value: parse_amount("0").unwrap(), currency: None });
     let mut level = Level::new(side, threshold, clear_at).unwrap();
     level.notify = notify.iter().map(|name| Name::from(*name)).collect();
     level
 }
 
 fn rules() -> Arc<[Rule]> {
-    let mut critical = level(Side::Below, "500", &["slack", "pager"]);
+    let mut critical = level(ThresholdSide::Below, "500", &["slack", "pager"]);
     critical.remind_every = Some(Duration::from_secs(12 * 3600));
-    let warning = level(Side::Below, "2000", &["slack"]);
+    let warning = level(ThresholdSide::Below, "2000", &["slack"]);
     let funds = Rule::new("funds".into(), Metric::AvailableFunds, Some(warning), Some(critical)).unwrap();
-    let mut unpaid = level(Side::Above, "1000", &["mail"]);
+    let mut unpaid = level(ThresholdSide::Above, "1000", &["mail"]);
     unpaid.hold = Duration::from_secs(12 * 3600);
     vec![funds, Rule::new("invoices".into(), Metric::UnpaidInvoices, Some(unpaid), None).unwrap()].into()
 }
 
-fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<Watch> {
+fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<AccountPolicy> {
     let rules = rules();
     let policy = Arc::new(UnreadablePolicy {
         after: Duration::from_secs(12 * 3600),
@@ -451,7 +455,7 @@ fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<Watch> {
         remind_every: Some(Duration::from_secs(12 * 3600)),
         notify: vec!["mail".into()],
     });
-    let watch = |(name, scope): (&'static str, Scope)| Watch {
+    let watch = |(name, scope): (&'static str, DivisionScope)| AccountPolicy {
         account: name.into(),
         source: Arc::new(Account { name, clock: Arc::clone(clock), life: Arc::clone(life) }),
         scope,
@@ -459,9 +463,9 @@ fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<Watch> {
         unreadable: Arc::clone(&policy),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        library: None,
+        history: None,
     };
-    [("acme", Scope::All(BTreeSet::new())), ("beta", Scope::Undivided)].into_iter().map(watch).collect()
+    [("acme", DivisionScope::All(BTreeSet::new())), ("beta", DivisionScope::Undivided)].into_iter().map(watch).collect()
 }
 
 const NOTIFIERS: [(&str, Option<&str>, &[&str]); 3] = [
@@ -579,12 +583,12 @@ async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
     // As the file store would: a missing file is an empty state, and what it wrote itself it never refuses.
     let state =
         bytes.map(|bytes| state::decode(&bytes).expect("a state that was saved is read").state).unwrap_or_default();
-    let book = Arc::new(Book::new(state, Arc::new(Disk(Arc::clone(life)))));
+    let book = Arc::new(StateStore::new(state, Arc::new(Disk(Arc::clone(life)))));
     let watches = watches(life, clock);
     let everyone: BTreeSet<Name> = NOTIFIERS.iter().map(|(name, ..)| Name::from(*name)).collect();
     book.change(|state| {
         let gone = poller::forget_unconfigured(state, &watches.iter().collect::<Vec<_>>(), clock.now());
-        let dropped = state.forget_notifiers(|name| everyone.contains(name));
+        let dropped = state.drop_unconfigured_notifiers(|name| everyone.contains(name));
         assert!(gone.is_empty() && dropped.is_empty(), "all of it is configured");
         ((), false)
     })
@@ -594,20 +598,22 @@ async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
     for (name, fallback, recipients) in NOTIFIERS {
         let (clock, life) = (Arc::clone(clock), Arc::clone(life));
         let channel = Channel { name, recipients, clock: Arc::clone(&clock), life };
-        let desk = Desk { notifier: Arc::new(channel), fallback: fallback.map(Name::from), quiet_hours: None };
-        workers.spawn(Worker::new(name.into(), desk, everyone.clone(), Arc::clone(&book), clock).run(stopped.clone()));
+        let desk = Route { notifier: Arc::new(channel), fallback: fallback.map(Name::from), quiet_hours: None };
+        workers.spawn(
+            DeliveryWorker::new(name.into(), desk, everyone.clone(), Arc::clone(&book), clock).run(stopped.clone()),
+        );
     }
     let (again, its_clock) = (Arc::clone(&book), Arc::clone(clock));
     if !life.outside.one_try {
-        workers.spawn(async move { again.save_again(its_clock.as_ref()).await });
+        workers.spawn(async move { again.retry_saves(its_clock.as_ref()).await });
     }
 
-    let mut memories: Vec<Memory> = watches.iter().map(|_| Memory::default()).collect();
+    let mut memories: Vec<PollerState> = watches.iter().map(|_| PollerState::default()).collect();
     let mut planned = clock.now();
     while planned < hours(END) {
         let number = (planned - epoch()).num_hours() / PERIOD;
         let cycles = watches.iter().zip(&mut memories);
-        let cycles = cycles.map(|(watch, memory)| poller::run(watch, memory, &book, clock.as_ref(), planned));
+        let cycles = cycles.map(|(watch, memory)| poller::run_cycle(watch, memory, &book, clock.as_ref(), planned));
         futures_util::future::join_all(cycles).await;
         planned = hours((number + 1) * PERIOD);
         until(clock, planned).await;
@@ -616,6 +622,8 @@ async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
 
 /// The kinds that nothing may ever swallow.
 pub fn is_a_move(kind: &str) -> bool {
-    [Kind::Raised, Kind::Escalated, Kind::Eased, Kind::Resolved].iter().any(|it| it.name() == kind)
+    [TransitionKind::Raised, TransitionKind::Escalated, TransitionKind::Eased, TransitionKind::Resolved]
+        .iter()
+        .any(|it| it.name() == kind)
         || kind == "unwatched"
 }

@@ -10,7 +10,7 @@ use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::domain::balance::Balance;
 use lowtide::domain::rule::{Rule, Severity, UnreadablePolicy};
 use lowtide::domain::{Division, Time};
-use lowtide::polling::poller::{Scope, Watch};
+use lowtide::polling::poller::{AccountPolicy, DivisionScope};
 
 struct Nothing;
 
@@ -29,8 +29,8 @@ pub fn at(seconds: i64) -> Time {
 }
 
 /// The account `acme` with these rules; what is unreadable for three hours is told to `slack`.
-pub fn watch(scope: Scope, rules: Vec<Rule>, remind_every: Option<Duration>) -> Watch {
-    Watch {
+pub fn watch(scope: DivisionScope, rules: Vec<Rule>, remind_every: Option<Duration>) -> AccountPolicy {
+    AccountPolicy {
         account: "acme".into(),
         source: Arc::new(Nothing),
         scope,
@@ -43,6 +43,6 @@ pub fn watch(scope: Scope, rules: Vec<Rule>, remind_every: Option<Duration>) -> 
         }),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        library: None,
+        history: None,
     }
 }

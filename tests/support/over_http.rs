@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lowtide::certcentral::{BalanceSource as _, Client, Limiter};
+use lowtide::certcentral::{BalanceSource as _, CertCentralClient, RateLimiter};
 use lowtide::domain::balance::Reading;
-use lowtide::domain::history::Books;
+use lowtide::domain::history::AccountHistory;
 use lowtide::domain::rule::Metric;
 use lowtide::domain::{Division, Time};
-use lowtide::history::{Keeper, Shelf};
-use lowtide::sandbox::server::{API_KEY, PATH, Sandbox};
-use lowtide::sandbox::world::{Records, World};
+use lowtide::history::{HistoryCache, Refresher};
+use lowtide::sandbox::server::{API_KEY, PATH, SandboxServer};
+use lowtide::sandbox::world::{AccountRecords, SimulatedWorld};
 use lowtide::util::clock::Clock;
 use lowtide::util::http_client;
-use lowtide::util::http_client::WebOptions;
+use lowtide::util::http_client::HttpClientOptions;
 use lowtide::util::secret::{Redactor, Secret};
 use rust_decimal::Decimal;
 use tokio::net::TcpListener;
@@ -45,7 +45,7 @@ impl Clock for Still {
 pub struct Reader {
     runtime: Runtime,
     clock: Arc<dyn Clock>,
-    sandbox: Arc<Sandbox>,
+    sandbox: Arc<SandboxServer>,
     base: Url,
     http: reqwest::Client,
 }
@@ -55,25 +55,27 @@ impl Reader {
     pub fn new(now: Time) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(Still(now));
-        let nobody = World::recorded(Records::default(), now);
-        let sandbox = Sandbox::recorded(nobody, Arc::clone(&clock), Arc::new(()));
+        let nobody = SimulatedWorld::recorded(AccountRecords::default(), now);
+        let sandbox = SandboxServer::recorded(nobody, Arc::clone(&clock), Arc::new(()));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = Url::parse(&format!("http://{}{PATH}", listener.local_addr().unwrap())).unwrap();
         runtime.spawn(Arc::clone(&sandbox).serve(listener));
-        let http = http_client::client(&WebOptions { timeout: PATIENCE, extra_ca_pem: None, loopback: true }).unwrap();
+        let http =
+            http_client::client(&HttpClientOptions { timeout: PATIENCE, extra_ca_pem: None, loopback: true }).unwrap();
         Self { runtime, clock, sandbox, base, http }
     }
 
     /// The funds of an account that holds these records, and its books, those of all divisions together.
-    pub fn read(&self, records: Records) -> (Decimal, Books) {
-        self.sandbox.show(World::recorded(records, self.clock.now()));
+    pub fn read(&self, records: AccountRecords) -> (Decimal, AccountHistory) {
+        self.sandbox.replace_world(SimulatedWorld::recorded(records, self.clock.now()));
         self.runtime.block_on(self.books())
     }
 
-    async fn books(&self) -> (Decimal, Books) {
+    async fn books(&self) -> (Decimal, AccountHistory) {
         let (base, http, key) = (self.base.clone(), self.http.clone(), Secret::new(API_KEY));
-        let (limiter, clock) = (Arc::new(Limiter::new([])), Arc::clone(&self.clock));
-        let client = Client::new("generated", base, &key, http, limiter, Redactor::default(), clock).unwrap();
+        let (limiter, clock) = (Arc::new(RateLimiter::new([])), Arc::clone(&self.clock));
+        let client =
+            CertCentralClient::new("generated", base, &key, http, limiter, Redactor::default(), clock).unwrap();
         let listed = client.divisions().await.unwrap();
         let ids = listed.iter().map(|division| Some(division.id));
         let divisions: Vec<Division> = if listed.len() == 1 { vec![None] } else { ids.collect() };
@@ -83,16 +85,16 @@ impl Reader {
         }
         assert!(figures.iter().all(|its| *its == figures[0]), "divisions that report the same figures share one fund");
         let Reading::Amount(funds) = figures[0].reading(Metric::AvailableFunds) else { panic!("no amount") };
-        let shelf = Arc::new(Shelf::new(Arc::clone(&self.clock)));
+        let shelf = Arc::new(HistoryCache::new(Arc::clone(&self.clock)));
         let wanted: BTreeSet<Division> = divisions.iter().copied().collect();
-        shelf.want(&wanted);
+        shelf.request(&wanted);
         let (source, clock) = (Arc::new(client), Arc::clone(&self.clock));
-        let keeper = Keeper::new("generated".into(), source, Arc::clone(&shelf), clock, None, 30);
+        let keeper = Refresher::new("generated".into(), source, Arc::clone(&shelf), clock, None, 30);
         let (_go_on, stopped) = watch::channel(false);
         tokio::select! {
             () = keeper.run(stopped) => {}
-            () = shelf.settled(&wanted, PATIENCE) => {}
+            () = shelf.wait_until_settled(&wanted, PATIENCE) => {}
         }
-        (funds.amount, Books::together(&shelf.parts(&divisions)))
+        (funds.amount, AccountHistory::merge(&shelf.fund_histories(&divisions)))
     }
 }

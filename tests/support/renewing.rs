@@ -20,7 +20,7 @@ mod term;
 use std::collections::BTreeMap;
 
 use lowtide::domain::Time;
-use lowtide::sandbox::world::Issuance;
+use lowtide::sandbox::world::CertificateIssuance;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -62,7 +62,7 @@ struct Placed {
     canceled: Option<i64>,
     /// An order for more names took its place.
     replaced: bool,
-    issuance: Issuance,
+    issuance: CertificateIssuance,
 }
 
 #[derive(Clone, Copy)]
@@ -335,18 +335,18 @@ impl Life {
         if self.habits.kind == Kind::RenewalsInOneMonth { tuesday(day) } else { working(day) }
     }
 
-    fn issuance(&mut self) -> Issuance {
+    fn issuance(&mut self) -> CertificateIssuance {
         match self.habits.kind {
             Kind::ReissuesOf199Days => {
                 let reissued = self.chance.random::<f64>() > 0.06;
                 let slow = self.chance.random_bool(0.3);
                 let days = if slow { self.chance.random_range(1..=13) } else { 0 };
                 let reissue_takes = std::time::Duration::from_secs(3600 * (2 + 24 * days));
-                Issuance { reissued, reissue_takes, ..Issuance::default() }
+                CertificateIssuance { reissued, reissue_takes, ..CertificateIssuance::default() }
             }
-            Kind::RenewalsByAutomation => Issuance::default(),
-            Kind::MultiYearMixed => Issuance { certificate_days: 397, ..Issuance::default() },
-            _ => Issuance { certificate_days: WHOLE, ..Issuance::default() },
+            Kind::RenewalsByAutomation => CertificateIssuance::default(),
+            Kind::MultiYearMixed => CertificateIssuance { certificate_days: 397, ..CertificateIssuance::default() },
+            _ => CertificateIssuance { certificate_days: WHOLE, ..CertificateIssuance::default() },
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Datelike as _;
 use lowtide::domain::Time;
-use lowtide::sandbox::world::{Entry, Order, Records};
+use lowtide::sandbox::world::{AccountRecords, SimulatedEntry, SimulatedOrder};
 
 use crate::ledgers::{self, Case, Kind, RENEWING, RENEWING_HELD_OUT, RENEWING_ONCE_HELD_OUT};
 use crate::name;
@@ -18,13 +18,13 @@ fn accounts_that_live_by_renewals_are_what_their_kind_says() {
     let year = chrono::Duration::days(365);
     for kind in all() {
         let records = accounts(kind);
-        let orders: Vec<&Order> = records.iter().flat_map(|it| &it.orders).collect();
-        let lines: Vec<&Entry> = records.iter().flat_map(|it| &it.entries).collect();
-        let share = |of: &dyn Fn(&Order) -> bool, so: &dyn Fn(&Order) -> bool| {
-            let chosen: Vec<&&Order> = orders.iter().filter(|order| of(order)).collect();
+        let orders: Vec<&SimulatedOrder> = records.iter().flat_map(|it| &it.orders).collect();
+        let lines: Vec<&SimulatedEntry> = records.iter().flat_map(|it| &it.entries).collect();
+        let share = |of: &dyn Fn(&SimulatedOrder) -> bool, so: &dyn Fn(&SimulatedOrder) -> bool| {
+            let chosen: Vec<&&SimulatedOrder> = orders.iter().filter(|order| of(order)).collect();
             chosen.iter().filter(|order| so(order)).count() as f64 / chosen.len() as f64
         };
-        let ended = |order: &Order| order.expired(now) && order.ends > now - year;
+        let ended = |order: &SimulatedOrder| order.expired(now) && order.ends > now - year;
         let renewed = share(&ended, &|order| order.renewed);
         match kind {
             Kind::YoungerThanAYear => assert!(renewed.is_nan(), "nothing has ended yet"),
@@ -46,9 +46,9 @@ fn accounts_that_live_by_renewals_are_what_their_kind_says() {
             Kind::LedgerWithoutOrderIds => assert!(unpaid > 0.999, "{unpaid}"),
             _ => assert!(unpaid < 0.001, "{}: {unpaid}", name(kind)),
         }
-        let any = |so: &dyn Fn(&Order) -> bool| orders.iter().any(|order| so(order));
+        let any = |so: &dyn Fn(&SimulatedOrder) -> bool| orders.iter().any(|order| so(order));
         assert_eq!(any(&|order| order.auto_renew), kind == Kind::RenewalsByAutomation);
-        let without = |order: &Order| !order.expired(now) && order.certificate_ends(now) < now;
+        let without = |order: &SimulatedOrder| !order.expired(now) && order.certificate_ends(now) < now;
         assert_eq!(any(&without), kind == Kind::ReissuesOf199Days, "a certificate that ended before its order");
         assert_eq!(any(&|order| order.reissuing(now)), kind == Kind::ReissuesOf199Days, "a reissue that takes long");
         assert_eq!(any(&|order| order.years > 1), kind == Kind::MultiYearMixed);
@@ -114,13 +114,13 @@ fn accounts_whose_products_change_renew_a_third_of_the_orders_for_others() {
 #[test]
 fn accounts_whose_share_changes_renew_another_share_at_last() {
     let now = ledgers::now();
-    let renewed = |its: &[Records], days: std::ops::Range<i64>| {
+    let renewed = |its: &[AccountRecords], days: std::ops::Range<i64>| {
         let orders = its.iter().flat_map(|it| &it.orders).filter(|it| days.contains(&(now - it.ends).num_days()));
         // A few of those that just ended are renewed late.
         share(orders.filter(|it| it.expired(now)), |it| it.renewed)
     };
     let (before, after) = (365..730, 0..30);
-    let is_high = |its: &Records| renewed(std::slice::from_ref(its), before.clone()) > 0.8;
+    let is_high = |its: &AccountRecords| renewed(std::slice::from_ref(its), before.clone()) > 0.8;
     let (falling, rising): (Vec<_>, Vec<_>) = accounts(Kind::ChangingShare).into_iter().partition(is_high);
     let shares = [&falling, &rising].map(|its| (renewed(its, before.clone()), renewed(its, after.clone())));
     assert!((0.9..0.97).contains(&shares[0].0) && (0.5..0.7).contains(&shares[0].1), "{shares:?}");
@@ -150,7 +150,7 @@ fn all() -> impl Iterator<Item = Kind> {
     RENEWING.into_iter().chain(RENEWING_ONCE_HELD_OUT).chain(RENEWING_HELD_OUT)
 }
 
-fn accounts(kind: Kind) -> Vec<Records> {
+fn accounts(kind: Kind) -> Vec<AccountRecords> {
     (0..16).map(|number| Case::new(kind, number).records(0)).collect()
 }
 
@@ -176,8 +176,8 @@ fn days(from: Time, to: Time) -> i64 {
 
 /// An order and the one that took its place.
 struct Renewal<'r> {
-    old: &'r Order,
-    new: &'r Order,
+    old: &'r SimulatedOrder,
+    new: &'r SimulatedOrder,
 }
 
 impl Renewal<'_> {
@@ -188,12 +188,12 @@ impl Renewal<'_> {
 }
 
 /// The renewals: for the same name, and ending whole years after their orders, or anew after what they were bought for.
-fn renewals(records: &Records) -> Vec<Renewal<'_>> {
-    let mut by_name: BTreeMap<_, Vec<&Order>> = BTreeMap::new();
+fn renewals(records: &AccountRecords) -> Vec<Renewal<'_>> {
+    let mut by_name: BTreeMap<_, Vec<&SimulatedOrder>> = BTreeMap::new();
     for order in &records.orders {
         by_name.entry((&order.common_name, order.division)).or_default().push(order);
     }
-    let follows = |old: &Order, new: &Order| {
+    let follows = |old: &SimulatedOrder, new: &SimulatedOrder| {
         let adds = new.years > 0 && days(old.ends, new.ends) == 365 * i64::from(new.years);
         let begins_anew = match new.years {
             0 => days(new.placed, new.ends) == days(old.placed, old.ends),
@@ -215,21 +215,21 @@ struct Purchase {
 }
 
 /// The orders of the last year.
-fn purchases(records: &Records) -> Vec<Purchase> {
+fn purchases(records: &AccountRecords) -> Vec<Purchase> {
     let renewals: BTreeSet<u64> = renewals(records).iter().map(|it| it.new.id).collect();
     let recent = records.orders.iter().filter(|it| is_recent(it.placed));
     recent.map(|it| Purchase { at: it.placed, renewal: renewals.contains(&it.id) }).collect()
 }
 
 /// The share of the orders of the last year that no line of the ledger belongs to.
-fn without_a_line(records: &Records) -> f64 {
+fn without_a_line(records: &AccountRecords) -> f64 {
     let paid: BTreeSet<u64> = records.entries.iter().filter_map(|line| line.order).collect();
     let recent = || records.orders.iter().filter(|it| it.placed > ledgers::now() - chrono::Duration::days(365));
     recent().filter(|order| !paid.contains(&order.id)).count() as f64 / recent().count() as f64
 }
 
 /// Each order that was renewed has its renewal, for the same product where products do not change, unless it was taken back.
-fn renewals_follow_their_orders(kind: Kind, records: &Records) {
+fn renewals_follow_their_orders(kind: Kind, records: &AccountRecords) {
     let renewals = renewals(records);
     let lost = records.orders.iter().filter(|order| order.renewed).count() - renewals.len();
     assert!(lost == 0 || kind == Kind::DomainsAndRefunds, "{}: {lost}", name(kind));

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use chrono::{TimeZone, Utc};
 use lowtide::domain::Time;
-use lowtide::domain::alert::{AlertKey, Kind};
+use lowtide::domain::alert::{AlertKey, TransitionKind};
 use lowtide::domain::balance::Breakdown;
-use lowtide::domain::event::{Event, Subject, Threshold, ThresholdEvent, Value};
-use lowtide::domain::forecast::{Ahead, Band, Chart, RenewalsDue, Runway};
+use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent};
+use lowtide::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
 use lowtide::domain::money::{Currency, Money, parse_amount};
-use lowtide::domain::rule::{Amount, Metric, Severity, Side};
-use lowtide::notify::{Content, Item, Message, RuleWords, Words};
+use lowtide::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
+use lowtide::notify::{Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
 
 /// Mon 23 Nov 2026, 09:15 in Amsterdam.
 pub fn now() -> Time {
@@ -26,19 +26,19 @@ pub fn warning(division_name: &str) -> Event {
     Event {
         id: "event-1".to_owned(),
         at: now(),
-        judged_at: None,
-        subject: Subject::Threshold(ThresholdEvent {
+        evaluated_at: None,
+        subject: EventSubject::Threshold(ThresholdEvent {
             key: AlertKey { account: "acme".into(), division: Some(11224), rule: "available-funds".into() },
             division_name: Some(division_name.to_owned()),
-            kind: Kind::Raised,
+            kind: TransitionKind::Raised,
             level: Severity::Warning,
             since: now(),
             metric: Metric::AvailableFunds,
             within: None,
-            value: Value::Amount(Money::new(amount("1431"), usd)),
-            threshold: Some(Threshold {
-                side: Side::Below,
-                bound: Amount { value: amount("2000"), currency: Some(usd) }.into(),
+            value: MetricValue::Amount(Money::new(amount("1431"), usd)),
+            threshold: Some(EvaluatedThreshold {
+                side: ThresholdSide::Below,
+                bound: ThresholdAmount { value: amount("2000"), currency: Some(usd) }.into(),
             }),
             breakdown: Some(Breakdown {
                 currency: usd,
@@ -48,7 +48,7 @@ pub fn warning(division_name: &str) -> Event {
                 used_credit: amount("0"),
             }),
             next_reminder: Some(now() + chrono::Duration::days(1)),
-            ahead: None,
+            forecast: None,
             chart: None,
         }),
         silence: None,
@@ -62,8 +62,8 @@ pub fn looking_ahead() -> Event {
     let amount = |text| parse_amount(text).unwrap();
     let day = |day| now() + chrono::Duration::days(day);
     let mut event = warning("History department");
-    if let Subject::Threshold(it) = &mut event.subject {
-        it.ahead = Some(Box::new(Ahead {
+    if let EventSubject::Threshold(it) = &mut event.subject {
+        it.forecast = Some(Box::new(ForecastSummary {
             runway: Runway::Until { about: Some(day(11)), early: Some(day(4)), late: Some(day(19)), percent: 90 },
             deposit: Some(Money::new(amount("3200"), usd)),
             typical_order: None,
@@ -73,15 +73,15 @@ pub fn looking_ahead() -> Event {
                 amount: Money::new(amount("4788"), usd),
                 from_balance: Some(amount("4788")),
             }),
-            spark: (0..28).map(|day| 8 - day / 4).collect(),
+            sparkline: (0..28).map(|day| 8 - day / 4).collect(),
         }));
-        let band = |n| Band {
+        let band = |n| ForecastBand {
             at: day(n),
             low: amount("1431") - amount("100") * rust_decimal::Decimal::from(n),
             middle: amount("1431") - amount("80") * rust_decimal::Decimal::from(n),
             high: amount("1431") - amount("50") * rust_decimal::Decimal::from(n),
         };
-        it.chart = Some(Arc::new(Chart {
+        it.chart = Some(Arc::new(FundChart {
             currency: usd,
             now: now(),
             past: vec![(day(-28), amount("5431")), (day(-9), amount("3000")), (day(0), amount("1431"))],
@@ -97,16 +97,23 @@ pub fn looking_ahead() -> Event {
 
 /// A message with these events.
 pub fn message(events: Vec<Event>) -> Message {
-    let items = events.into_iter().map(|event| Item { event: event.into(), omitted: 0, via: None }).collect();
-    Message { id: "abc123".to_owned(), at: now(), content: Content::Events(items), references: Vec::new(), only: None }
+    let items =
+        events.into_iter().map(|event| MessageEvent { event: event.into(), omitted: 0, in_place_of: None }).collect();
+    Message {
+        id: "abc123".to_owned(),
+        at: now(),
+        content: MessageContent::Events(items),
+        references: Vec::new(),
+        remaining_recipients: None,
+    }
 }
 
 /// What the configuration adds.
-pub fn words() -> Words {
+pub fn words() -> MessageContext {
     let description = Some("Ask Finance for a purchase order; a PO takes five working days.".to_owned());
-    Words {
+    MessageContext {
         timezone: chrono_tz::Tz::Europe__Amsterdam,
-        rules: BTreeMap::from([("available-funds".into(), RuleWords { description, link: None })]),
+        rules: BTreeMap::from([("available-funds".into(), RuleTexts { description, link: None })]),
         console_urls: BTreeMap::from([("acme".into(), "https://www.digicert.com/secure/".to_owned())]),
     }
 }

@@ -10,17 +10,17 @@ use async_trait::async_trait;
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::domain::balance::Balance;
-use lowtide::domain::event::{Event, Subject};
+use lowtide::domain::event::{Event, EventSubject};
 use lowtide::domain::money::{Currency, parse_amount};
-use lowtide::domain::rule::{Amount, Level, Metric, Rule, Severity, Side, UnreadablePolicy};
+use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UnreadablePolicy};
 use lowtide::domain::{Division, Name, Time};
-use lowtide::notify::delivery::{Desk, Worker};
-use lowtide::notify::{Content, Delivered, Message, Notifier, SendError};
+use lowtide::notify::delivery::{DeliveryWorker, Route};
+use lowtide::notify::{Delivered, Message, MessageContent, Notifier, SendError};
 use lowtide::polling::poller;
-use lowtide::polling::poller::{Memory, Scope, Watch};
+use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
-use lowtide::state::{Book, Json, Store};
+use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -120,14 +120,14 @@ impl BalanceSource for Funds {
 /// What an event is, in a word or two.
 pub fn word(event: &Event) -> String {
     match &event.subject {
-        Subject::Threshold(it) => it.kind.name().to_owned(),
-        Subject::Unreadable(it) => format!("unreadable {}", it.kind.name()),
-        Subject::AlertEnded { key, .. } => format!("{} ended", key.rule),
-        Subject::NotifierRemoved { notifier } => format!("{notifier} removed"),
-        Subject::Unwatched { .. } => "unwatched".to_owned(),
-        Subject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
-        Subject::NotifierRecovered { notifier, .. } => format!("{notifier} works"),
-        Subject::Report(page) => format!("report {}", page.name),
+        EventSubject::Threshold(it) => it.kind.name().to_owned(),
+        EventSubject::Unreadable(it) => format!("unreadable {}", it.kind.name()),
+        EventSubject::AlertEnded { key, .. } => format!("{} ended", key.rule),
+        EventSubject::NotifierRemoved { notifier } => format!("{notifier} removed"),
+        EventSubject::Unwatched { .. } => "unwatched".to_owned(),
+        EventSubject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
+        EventSubject::NotifierRecovered { notifier, .. } => format!("{notifier} works"),
+        EventSubject::Report(page) => format!("report {}", page.name),
     }
 }
 
@@ -165,10 +165,10 @@ impl Ear {
     }
 }
 
-pub fn items(message: &Message) -> &[lowtide::notify::Item] {
+pub fn items(message: &Message) -> &[lowtide::notify::MessageEvent] {
     match &message.content {
-        Content::Events(items) => items,
-        Content::Test { .. } => panic!("nobody asked for a test"),
+        MessageContent::Events(items) => items,
+        MessageContent::Test { .. } => panic!("nobody asked for a test"),
     }
 }
 
@@ -194,8 +194,8 @@ pub struct Disk {
     pub written: AtomicUsize,
 }
 
-impl Store for Disk {
-    fn save(&self, json: &Json) -> std::io::Result<()> {
+impl StateBackend for Disk {
+    fn save(&self, json: &JsonPieces) -> std::io::Result<()> {
         let json = json.to_bytes();
         self.saves.fetch_add(1, Ordering::SeqCst);
         self.written.fetch_add(json.len(), Ordering::SeqCst);
@@ -209,8 +209,8 @@ impl Store for Disk {
 /// Warning below 2000, critical below 500, held and repeated as given.
 pub fn rule(hold: Duration, remind_every: Duration, notify: &[&str]) -> Rule {
     let level = |below: &str| {
-        let threshold = Amount { value: parse_amount(below).unwrap(), currency: None };
-        let mut level = Level::new(Side::Below, threshold, None).unwrap();
+        let threshold = ThresholdAmount { value: parse_amount(below).unwrap(), currency: None };
+        let mut level = Level::new(ThresholdSide::Below, threshold, None).unwrap();
         level.hold = hold;
         level.remind_every = Some(remind_every);
         level.notify = notify.iter().map(|name| Name::from(*name)).collect();
@@ -219,9 +219,9 @@ pub fn rule(hold: Duration, remind_every: Duration, notify: &[&str]) -> Rule {
     Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000")), Some(level("500"))).unwrap()
 }
 
-pub fn account(source: Arc<dyn BalanceSource>, scope: Scope, rule: Rule) -> Arc<Watch> {
+pub fn account(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule) -> Arc<AccountPolicy> {
     let notify = rule.level(Severity::Warning).unwrap().notify.clone();
-    Arc::new(Watch {
+    Arc::new(AccountPolicy {
         account: "acme".into(),
         source,
         scope,
@@ -234,14 +234,14 @@ pub fn account(source: Arc<dyn BalanceSource>, scope: Scope, rule: Rule) -> Arc<
         }),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        library: None,
+        history: None,
     })
 }
 
 /// Everything at work.
 pub struct Service {
     pub clock: Arc<JumpingClock>,
-    pub book: Arc<Book>,
+    pub book: Arc<StateStore>,
     pub disk: Arc<Disk>,
     stop: watch::Sender<bool>,
     halt: watch::Sender<scheduler::Halt>,
@@ -252,34 +252,34 @@ impl Service {
     /// Channels are given with their names and fallbacks.
     pub async fn start(
         clock: &Arc<JumpingClock>,
-        account: Arc<Watch>,
+        account: Arc<AccountPolicy>,
         schedule: Schedule,
         ears: &[(&str, Option<&str>, &Arc<Ear>)],
     ) -> Self {
         let disk = Arc::new(Disk::default());
-        let book = Arc::new(Book::new(State::default(), Arc::clone(&disk) as Arc<dyn Store>));
+        let book = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = ears.iter().map(|(name, ..)| Name::from(*name)).collect();
         let mut tasks = JoinSet::new();
         for (name, fallback, ear) in ears {
-            let desk = Desk {
+            let desk = Route {
                 notifier: Arc::clone(ear) as Arc<dyn Notifier>,
                 fallback: fallback.map(Name::from),
                 quiet_hours: None,
             };
             let clock = Arc::clone(clock) as Arc<dyn Clock>;
-            let worker = Worker::new((*name).into(), desk, everyone.clone(), Arc::clone(&book), clock);
+            let worker = DeliveryWorker::new((*name).into(), desk, everyone.clone(), Arc::clone(&book), clock);
             tasks.spawn(worker.run(stopped.clone()));
         }
         // It reads the system's clock, which no test can set. It is never started, so that elapsed time alone rings.
         let jobs = JobScheduler::new().await.unwrap();
-        let memory = Arc::new(AsyncMutex::new(Memory::default()));
+        let memory = Arc::new(AsyncMutex::new(PollerState::default()));
         let (name, its_clock, its_book) = (account.account.clone(), Arc::clone(clock), Arc::clone(&book));
         let cycle = move |planned| {
             let (account, memory) = (Arc::clone(&account), Arc::clone(&memory));
             let (book, clock) = (Arc::clone(&its_book), Arc::clone(&its_clock));
             async move {
-                poller::run(&account, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
+                poller::run_cycle(&account, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
             }
         };
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lowtide::alerting::state::{Remembered, State};
-use lowtide::domain::alert::{Alert, AlertKey, Kind, Latch};
-use lowtide::domain::event::{Subject, Threshold, ThresholdEvent, Value};
+use lowtide::alerting::state::{AlertRecord, State};
+use lowtide::domain::alert::{Alert, AlertKey, LevelState, TransitionKind};
+use lowtide::domain::event::{EvaluatedThreshold, EventSubject, MetricValue, ThresholdEvent};
 use lowtide::domain::money::{Currency, Money, parse_amount};
-use lowtide::domain::rule::{Amount, Metric, Severity, Side};
+use lowtide::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::{Name, Time};
-use lowtide::state::{Book, Json, Store};
+use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
 
 /// When every story begins.
@@ -46,49 +46,52 @@ impl Clock for Stepped {
 /// Every save succeeds.
 pub struct Disk;
 
-impl Store for Disk {
-    fn save(&self, _: &Json) -> std::io::Result<()> {
+impl StateBackend for Disk {
+    fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
         Ok(())
     }
 }
 
 /// An alert of an account moves, and these are to be told.
-pub async fn owe(book: &Book, now: Time, account: &str, kind: Kind, to: &[&str]) {
+pub async fn owe(book: &StateStore, now: Time, account: &str, kind: TransitionKind, to: &[&str]) {
     book.change(|state| (queue(state, now, account, kind, to), true)).await;
 }
 
 /// The same, as a part of a change.
-pub fn queue(state: &mut State, now: Time, account: &str, kind: Kind, to: &[&str]) {
+pub fn queue(state: &mut State, now: Time, account: &str, kind: TransitionKind, to: &[&str]) {
     let usd = Currency::parse("USD").unwrap();
     let amount = |text: &str| parse_amount(text).unwrap();
     let key = AlertKey { account: account.into(), division: None, rule: "funds".into() };
-    let subject = Subject::Threshold(ThresholdEvent {
+    let subject = EventSubject::Threshold(ThresholdEvent {
         key: key.clone(),
         division_name: None,
         kind,
-        level: if kind == Kind::Escalated { Severity::Critical } else { Severity::Warning },
+        level: if kind == TransitionKind::Escalated { Severity::Critical } else { Severity::Warning },
         since: now,
         metric: Metric::AvailableFunds,
         within: None,
-        value: Value::Amount(Money::new(amount(if kind == Kind::Resolved { "5000" } else { "100" }), usd)),
-        threshold: Some(Threshold {
-            side: Side::Below,
-            bound: Amount { value: amount("2000"), currency: Some(usd) }.into(),
+        value: MetricValue::Amount(Money::new(
+            amount(if kind == TransitionKind::Resolved { "5000" } else { "100" }),
+            usd,
+        )),
+        threshold: Some(EvaluatedThreshold {
+            side: ThresholdSide::Below,
+            bound: ThresholdAmount { value: amount("2000"), currency: Some(usd) }.into(),
         }),
         breakdown: None,
         next_reminder: None,
-        ahead: None,
+        forecast: None,
         chart: None,
     });
     let recipients = to.iter().map(|name| Name::from(*name)).collect();
-    if kind == Kind::Resolved {
+    if kind == TransitionKind::Resolved {
         state.alerts.remove(&key);
     } else {
-        let fresh = || Remembered {
-            alert: Alert { warning: Some(Latch { since: now, firing: true }), ..Alert::default() },
-            ..Remembered::default()
+        let fresh = || AlertRecord {
+            alert: Alert { warning: Some(LevelState { since: now, firing: true }), ..Alert::default() },
+            ..AlertRecord::default()
         };
         state.alerts.entry(key).or_insert_with(fresh).alert.last_event = Some(now);
     }
-    state.owe(subject, now, &recipients, &BTreeMap::new());
+    state.enqueue_one(subject, now, &recipients, &BTreeMap::new());
 }

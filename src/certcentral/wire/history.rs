@@ -13,24 +13,24 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Fields, LONGEST_ERRORS, Misfit, clean, errors, id, object, present, required, shown, string};
+use super::{BodyProblem, FieldReader, MAX_ERRORS_CHARS, clean, errors, id, object, present, required, shown, string};
 use crate::domain::Time;
-use crate::domain::balance::{Field, FieldProblem};
-use crate::domain::history::{Entry, Order};
+use crate::domain::balance::{BalanceField, FieldProblem};
+use crate::domain::history::{LedgerEntry, Order};
 use crate::util::secret::Redactor;
 
 /// The longest id and the longest kind that are kept.
-const LONGEST_ID: usize = 64;
-const LONGEST_KIND: usize = 60;
+const MAX_ID_CHARS: usize = 64;
+const MAX_KIND_CHARS: usize = 60;
 /// Products and common names that are longer say nothing.
-const LONGEST_PRODUCT: usize = 80;
-const LONGEST_COMMON_NAME: usize = 255;
+const MAX_PRODUCT_CHARS: usize = 80;
+const MAX_COMMON_NAME_CHARS: usize = 255;
 /// Kinds that are kept apart; an open set, but no bottomless one.
-const MOST_KINDS: usize = 1000;
+const MAX_KINDS: usize = 1000;
 /// What a line is called that does not say what it is.
 const NO_KIND: &str = "unknown";
 /// The longest name of a status that is shown.
-const LONGEST_STATUS: usize = 40;
+const MAX_STATUS_CHARS: usize = 40;
 /// Statuses of orders that were issued and paid.
 const PAID: [&str; 3] = ["issued", EXPIRED, "reissue_pending"];
 const EXPIRED: &str = "expired";
@@ -40,19 +40,19 @@ const NOT_PAID: [&str; 8] =
 
 /// One page of a list.
 #[derive(Debug)]
-pub(in super::super) struct Page<T> {
+pub(in super::super) struct ListPage<T> {
     /// Everything that the server lists, in its order, each with its id.
-    pub(in super::super) listed: Vec<(String, Listed<T>)>,
+    pub(in super::super) listed: Vec<(String, ListedItem<T>)>,
     /// How many there are on all pages, if the page says so.
     pub(in super::super) total: Option<u64>,
 }
 
-impl<T> Page<T> {
+impl<T> ListPage<T> {
     /// Returns what is not passed over.
     pub(in super::super) fn into_items(self) -> Vec<T> {
         let item = |(_, listed)| match listed {
-            Listed::Item(item) => Some(item),
-            Listed::PassedOver | Listed::Undocumented(_) => None,
+            ListedItem::Item(item) => Some(item),
+            ListedItem::Skipped | ListedItem::Undocumented(_) => None,
         };
         self.listed.into_iter().filter_map(item).collect()
     }
@@ -60,27 +60,27 @@ impl<T> Page<T> {
 
 /// What a list shows in one place.
 #[derive(Debug)]
-pub(in super::super) enum Listed<T> {
+pub(in super::super) enum ListedItem<T> {
     /// A line of the ledger; an order that was issued and paid, whether it is over or not.
     Item(T),
     /// An order that was not paid, or that needs no renewal.
-    PassedOver,
+    Skipped,
     /// An order of an undocumented status or form, and which one.
     Undocumented(String),
 }
 
 /// The kinds of lines that were met, each once in memory.
 #[derive(Debug, Default)]
-pub(in super::super) struct Kinds(Mutex<BTreeSet<Arc<str>>>);
+pub(in super::super) struct EntryKinds(Mutex<BTreeSet<Arc<str>>>);
 
-impl Kinds {
-    fn share(&self, kind: &str) -> Arc<str> {
+impl EntryKinds {
+    fn intern(&self, kind: &str) -> Arc<str> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kind) = known.get(kind) {
             return Arc::clone(kind);
         }
         let kind: Arc<str> = kind.into();
-        if known.len() < MOST_KINDS {
+        if known.len() < MAX_KINDS {
             known.insert(Arc::clone(&kind));
         }
         kind
@@ -199,36 +199,40 @@ struct RawDetails<'a> {
 }
 
 /// `GET /finance/balance-history`, one page in the order of the page.
-pub(in super::super) fn history(body: &[u8], redactor: &Redactor, kinds: &Kinds) -> Result<Page<Entry>, Misfit> {
+pub(in super::super) fn history(
+    body: &[u8],
+    redactor: &Redactor,
+    kinds: &EntryKinds,
+) -> Result<ListPage<LedgerEntry>, BodyProblem> {
     let raw: RawHistory<'_> = object(body, redactor)?;
-    let lines = raw.adjustments.ok_or_else(|| lacks("adjustments", body, redactor))?;
+    let lines = raw.adjustments.ok_or_else(|| missing_list("adjustments", body, redactor))?;
     let read = |item: &&RawValue| entry(item, redactor, kinds);
     let entries = each(&lines, "a line", redactor, read)?;
-    let listed = entries.into_iter().map(|entry| (entry.id.to_string(), Listed::Item(entry))).collect();
-    Ok(Page { listed, total: total(raw.page) })
+    let listed = entries.into_iter().map(|entry| (entry.id.to_string(), ListedItem::Item(entry))).collect();
+    Ok(ListPage { listed, total: total(raw.page) })
 }
 
 /// `GET /order/certificate`, one page. The set of statuses is open: one that is not known spoils nothing, and is named.
-pub(in super::super) fn orders(body: &[u8], redactor: &Redactor) -> Result<Page<Order>, Misfit> {
+pub(in super::super) fn orders(body: &[u8], redactor: &Redactor) -> Result<ListPage<Order>, BodyProblem> {
     let raw: RawOrders<'_> = object(body, redactor)?;
-    let listed = raw.orders.ok_or_else(|| lacks("orders", body, redactor))?;
+    let listed = raw.orders.ok_or_else(|| missing_list("orders", body, redactor))?;
     let listed = each(&listed, "an order", redactor, |item: &&RawValue| order(item, redactor))?;
-    Ok(Page { listed, total: total(raw.page) })
+    Ok(ListPage { listed, total: total(raw.page) })
 }
 
 /// `GET /order/certificate/{id}`: when the order ends, where that is said.
-pub(in super::super) fn order_end(body: &[u8], redactor: &Redactor) -> Result<Option<NaiveDate>, Misfit> {
+pub(in super::super) fn order_end(body: &[u8], redactor: &Redactor) -> Result<Option<NaiveDate>, BodyProblem> {
     let raw: RawDetails<'_> = object(body, redactor)?;
     if raw.id.is_none() && raw.order_valid_till.is_none() {
-        return Err(lacks("id", body, redactor));
+        return Err(missing_list("id", body, redactor));
     }
-    let end = raw.order_valid_till.map(|raw| Fields { redactor }.date("order_valid_till", raw)).transpose();
+    let end = raw.order_valid_till.map(|raw| FieldReader { redactor }.date("order_valid_till", raw)).transpose();
     end.map_err(|problem| format!("is not what is documented: `{}` {}", problem.field, problem.problem))
 }
 
 /// A body without its list says perhaps why.
-fn lacks(key: &str, body: &[u8], redactor: &Redactor) -> Misfit {
-    let errors = errors(body, redactor).map(|errors| clean(redactor, &errors, LONGEST_ERRORS));
+fn missing_list(key: &str, body: &[u8], redactor: &Redactor) -> BodyProblem {
+    let errors = errors(body, redactor).map(|errors| clean(redactor, &errors, MAX_ERRORS_CHARS));
     let errors = errors.map_or_else(String::new, |errors| format!(" (it reports {errors})"));
     format!("has no `{key}`{errors}")
 }
@@ -244,57 +248,57 @@ fn each<'a, T>(
     items: &[&'a RawValue],
     what: &str,
     redactor: &Redactor,
-    read: impl Fn(&&'a RawValue) -> Result<T, Wrong>,
-) -> Result<Vec<T>, Misfit> {
+    read: impl Fn(&&'a RawValue) -> Result<T, ItemProblem>,
+) -> Result<Vec<T>, BodyProblem> {
     let read = |(at, item): (usize, &&'a RawValue)| {
-        read(item).map_err(|wrong| match wrong {
-            Wrong::Form => {
+        read(item).map_err(|problem| match problem {
+            ItemProblem::Form => {
                 format!("lists {what} in a form that is not documented: {} (item {})", shown(item, redactor), at + 1)
             }
-            Wrong::Field(problem) => format!("lists {what} whose {problem} (item {})", at + 1),
+            ItemProblem::Field(problem) => format!("lists {what} whose {problem} (item {})", at + 1),
         })
     };
     items.iter().enumerate().map(read).collect()
 }
 
 /// What is wrong with one item.
-enum Wrong {
+enum ItemProblem {
     /// It is no object, or one with a key twice.
     Form,
-    Field(Problem),
+    Field(ItemFieldProblem),
 }
 
 /// `` `debit` is … ``.
-struct Problem(Box<FieldProblem>);
+struct ItemFieldProblem(Box<FieldProblem>);
 
-impl fmt::Display for Problem {
+impl fmt::Display for ItemFieldProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` {}", self.0.field, self.0.problem)
     }
 }
 
-impl From<Box<FieldProblem>> for Wrong {
+impl From<Box<FieldProblem>> for ItemProblem {
     fn from(problem: Box<FieldProblem>) -> Self {
-        Wrong::Field(Problem(problem))
+        ItemProblem::Field(ItemFieldProblem(problem))
     }
 }
 
-fn parsed<'a, T: Deserialize<'a>>(item: &'a RawValue) -> Result<T, Wrong> {
+fn parsed<'a, T: Deserialize<'a>>(item: &'a RawValue) -> Result<T, ItemProblem> {
     if !item.get().starts_with('{') {
-        return Err(Wrong::Form);
+        return Err(ItemProblem::Form);
     }
-    serde_json::from_str(item.get()).map_err(|_| Wrong::Form)
+    serde_json::from_str(item.get()).map_err(|_| ItemProblem::Form)
 }
 
-fn entry(item: &RawValue, redactor: &Redactor, kinds: &Kinds) -> Result<Entry, Wrong> {
+fn entry(item: &RawValue, redactor: &Redactor, kinds: &EntryKinds) -> Result<LedgerEntry, ItemProblem> {
     let raw: RawEntry<'_> = parsed(item)?;
-    let fields = Fields { redactor };
-    let kind = raw.transaction_type.and_then(string).map(|kind| clean(redactor, &kind, LONGEST_KIND));
-    Ok(Entry {
+    let fields = FieldReader { redactor };
+    let kind = raw.transaction_type.and_then(string).map(|kind| clean(redactor, &kind, MAX_KIND_CHARS));
+    Ok(LedgerEntry {
         id: required("id", raw.id, |field, raw| fields.name(field, raw))?.into(),
         at: required("transaction_date", raw.transaction_date, |field, raw| fields.moment(field, raw))?,
         change: change(&raw, &fields)?,
-        kind: kinds.share(kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or(NO_KIND)),
+        kind: kinds.intern(kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or(NO_KIND)),
         balance_after: fields.amount_if_any("balance_after", raw.balance_after)?,
         currency: raw.currency.map(|raw| fields.currency("currency", raw)).transpose()?,
         // Only a link between the two lists: without it the line counts all the same.
@@ -304,7 +308,7 @@ fn entry(item: &RawValue, redactor: &Redactor, kinds: &Kinds) -> Result<Entry, W
 }
 
 /// A line without an amount is refused: it moved the balance, and nobody knows how far.
-fn change(raw: &RawEntry<'_>, fields: &Fields<'_>) -> Field<Decimal> {
+fn change(raw: &RawEntry<'_>, fields: &FieldReader<'_>) -> BalanceField<Decimal> {
     if raw.credit.is_none() && raw.debit.is_none() {
         return Err(FieldProblem { field: "credit", problem: "and `debit` are both missing".to_owned() }.into());
     }
@@ -316,31 +320,33 @@ fn change(raw: &RawEntry<'_>, fields: &Fields<'_>) -> Field<Decimal> {
         .ok_or_else(|| FieldProblem { field: "debit", problem: "is too large to compute with".to_owned() }.into())
 }
 
-fn order(item: &RawValue, redactor: &Redactor) -> Result<(String, Listed<Order>), Wrong> {
+fn order(item: &RawValue, redactor: &Redactor) -> Result<(String, ListedItem<Order>), ItemProblem> {
     let raw: RawOrder<'_> = parsed(item)?;
     // One that is passed over may have no id that can be read: it is known by how it begins.
-    let beginning = || item.get().chars().take(LONGEST_ID).collect();
+    let beginning = || item.get().chars().take(MAX_ID_CHARS).collect();
     let name = raw.id.and_then(id).map_or_else(beginning, |id| id.to_string());
     Ok((name, by_status(&raw, redactor)?))
 }
 
-fn by_status(raw: &RawOrder<'_>, redactor: &Redactor) -> Result<Listed<Order>, Wrong> {
-    let Some(status) = raw.status.and_then(string) else { return Ok(Listed::Undocumented("no status".to_owned())) };
+fn by_status(raw: &RawOrder<'_>, redactor: &Redactor) -> Result<ListedItem<Order>, ItemProblem> {
+    let Some(status) = raw.status.and_then(string) else { return Ok(ListedItem::Undocumented("no status".to_owned())) };
     if NOT_PAID.contains(&&*status) {
-        return Ok(Listed::PassedOver);
+        return Ok(ListedItem::Skipped);
     }
     if !PAID.contains(&&*status) {
-        return Ok(Listed::Undocumented(clean(redactor, &status, LONGEST_STATUS)));
+        return Ok(ListedItem::Undocumented(clean(redactor, &status, MAX_STATUS_CHARS)));
     }
     match paid_order(raw, status == EXPIRED, redactor) {
         // Nothing will be paid for it: it only tells what was renewed.
-        Err(_) if status == EXPIRED => Ok(Listed::Undocumented("expired, in a form that is not documented".to_owned())),
-        order => order.map(Listed::Item),
+        Err(_) if status == EXPIRED => {
+            Ok(ListedItem::Undocumented("expired, in a form that is not documented".to_owned()))
+        }
+        order => order.map(ListedItem::Item),
     }
 }
 
-fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<Order, Wrong> {
-    let fields = Fields { redactor };
+fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<Order, ItemProblem> {
+    let fields = FieldReader { redactor };
     let certificate: Option<RawNested<'_>> = raw.certificate.map(parsed).transpose()?;
     let container: Option<RawNested<'_>> = raw.container.map(parsed).transpose()?;
     let id_of = |container: RawNested<'_>| container.id.and_then(id);
@@ -360,14 +366,14 @@ fn paid_order(raw: &RawOrder<'_>, expired: bool, redactor: &Redactor) -> Result<
         // While a certificate is issued anew, the present one may be missing.
         None => chosen_end(raw).or(order_ends).or(bought_until).ok_or_else(|| {
             let problem = "is missing".to_owned();
-            Wrong::from(Box::new(FieldProblem { field: "certificate.valid_till", problem }))
+            ItemProblem::from(Box::new(FieldProblem { field: "certificate.valid_till", problem }))
         })?,
     };
     Ok(Order {
         id: number,
         division: container.and_then(id_of),
-        product: product.and_then(|product| word(&product, LONGEST_PRODUCT, redactor)),
-        common_name: common_name.and_then(|name| word(&name.to_lowercase(), LONGEST_COMMON_NAME, redactor)),
+        product: product.and_then(|product| word(&product, MAX_PRODUCT_CHARS, redactor)),
+        common_name: common_name.and_then(|name| word(&name.to_lowercase(), MAX_COMMON_NAME_CHARS, redactor)),
         price,
         expired,
         renewed,
@@ -402,38 +408,41 @@ fn bought_until(placed: NaiveDate, validity: &RawValidity<'_>, years: Option<u32
     Some(until).filter(|day| is_sane_day(*day))
 }
 
-impl Fields<'_> {
+impl FieldReader<'_> {
     /// A short text of visible characters, or a number's digits.
-    fn name(&self, field: &'static str, raw: &RawValue) -> Field<String> {
+    fn name(&self, field: &'static str, raw: &RawValue) -> BalanceField<String> {
         let text = string(raw).or_else(|| id(raw).map(|number| number.to_string()));
-        let fits = |text: &String| (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        let fits =
+            |text: &String| (1..=MAX_ID_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         text.filter(fits).ok_or_else(|| self.problem(field, "not a short word or number", raw).into())
     }
 
     /// An amount that something costs: 0 at least.
-    fn price(&self, field: &'static str, raw: &RawValue) -> Field<Decimal> {
+    fn price(&self, field: &'static str, raw: &RawValue) -> BalanceField<Decimal> {
         let price = self.amount(field, raw)?;
         if price < Decimal::ZERO { Err(self.problem(field, "below 0", raw).into()) } else { Ok(price) }
     }
 
-    fn number(&self, field: &'static str, raw: &RawValue) -> Field<u64> {
+    fn number(&self, field: &'static str, raw: &RawValue) -> BalanceField<u64> {
         id(raw).ok_or_else(|| self.problem(field, "not a whole number", raw).into())
     }
 
-    fn years(&self, field: &'static str, raw: &RawValue) -> Field<u32> {
+    fn years(&self, field: &'static str, raw: &RawValue) -> BalanceField<u32> {
         let years = id(raw).and_then(|years| u32::try_from(years).ok());
         years.ok_or_else(|| self.problem(field, "not a number of years", raw).into())
     }
 
     /// `2021-01-21 15:21:34`. No zone is given: it is taken as UTC.
-    fn moment(&self, field: &'static str, raw: &RawValue) -> Field<Time> {
+    fn moment(&self, field: &'static str, raw: &RawValue) -> BalanceField<Time> {
         let text = string(raw).unwrap_or_default();
         let moment = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S").ok().map(|at| at.and_utc());
-        moment.filter(sane).ok_or_else(|| self.problem(field, "not a moment such as 2021-01-21 15:21:34", raw).into())
+        moment
+            .filter(is_sane_time)
+            .ok_or_else(|| self.problem(field, "not a moment such as 2021-01-21 15:21:34", raw).into())
     }
 
     /// `2021-01-21`, or a moment in the form of RFC 3339.
-    fn date(&self, field: &'static str, raw: &RawValue) -> Field<NaiveDate> {
+    fn date(&self, field: &'static str, raw: &RawValue) -> BalanceField<NaiveDate> {
         day(raw).ok_or_else(|| self.problem(field, "not a date such as 2021-01-21", raw).into())
     }
 }
@@ -446,11 +455,11 @@ fn day(raw: &RawValue) -> Option<NaiveDate> {
 }
 
 fn is_sane_day(day: NaiveDate) -> bool {
-    day.and_hms_opt(0, 0, 0).is_some_and(|at| sane(&at.and_utc()))
+    day.and_hms_opt(0, 0, 0).is_some_and(|at| is_sane_time(&at.and_utc()))
 }
 
 /// Within four digits of years, so that whatever is computed from it is within bounds.
-fn sane(at: &Time) -> bool {
+fn is_sane_time(at: &Time) -> bool {
     (0..253_402_300_800).contains(&at.timestamp())
 }
 
@@ -460,9 +469,9 @@ mod tests {
     use super::*;
     use crate::domain::money::Currency;
 
-    fn lines(items: &str) -> Result<Page<Entry>, Misfit> {
+    fn lines(items: &str) -> Result<ListPage<LedgerEntry>, BodyProblem> {
         let body = format!(r#"{{"adjustments":{items},"page":{{"total":"2","limit":1000,"offset":0}}}}"#);
-        history(body.as_bytes(), &Redactor::default(), &Kinds::default())
+        history(body.as_bytes(), &Redactor::default(), &EntryKinds::default())
     }
 
     #[test]
@@ -476,9 +485,9 @@ mod tests {
         .unwrap();
         assert_eq!((page.listed.len(), page.total), (2, Some(2)));
         let items = page.into_items();
-        let told: Vec<_> = items.iter().map(|it| (&*it.id, it.change.to_string(), &*it.kind)).collect();
+        let summary: Vec<_> = items.iter().map(|it| (&*it.id, it.change.to_string(), &*it.kind)).collect();
         assert_eq!(
-            told,
+            summary,
             [("5335328", "-750".to_owned(), "Charge"), ("5533001", "1000.05".to_owned(), "Credit Card Deposit")]
         );
         let deposit = &items[1];
@@ -510,15 +519,16 @@ mod tests {
             ("[7]".to_owned(), "in a form that is not documented: 7"),
             ("{}".to_owned(), "is not the JSON that is documented"),
         ] {
-            let misfit = lines(&items).unwrap_err();
-            assert!(misfit.contains(expected), "{misfit}");
+            let problem = lines(&items).unwrap_err();
+            assert!(problem.contains(expected), "{problem}");
         }
-        let told = history(br#"{"errors":[{"code":"denied"}]}"#, &Redactor::default(), &Kinds::default()).unwrap_err();
-        assert_eq!(told, "has no `adjustments` (it reports denied)");
+        let problem =
+            history(br#"{"errors":[{"code":"denied"}]}"#, &Redactor::default(), &EntryKinds::default()).unwrap_err();
+        assert_eq!(problem, "has no `adjustments` (it reports denied)");
     }
 
     #[test]
-    fn issued_orders_are_read_and_those_without_a_certificate_passed_over() {
+    fn issued_orders_are_read_and_pending_ones_skipped() {
         let read = |items: &str| orders(format!(r#"{{"orders":{items}}}"#).as_bytes(), &Redactor::default());
         let page = read(
             r#"[{"id":107000001,"status":"issued","is_renewed":true,"price":399.5,"validity_years":2,
@@ -551,8 +561,8 @@ mod tests {
             (r#"[{"id":1,"status":"issued","price":1,"is_renewed":"no"}]"#, "`is_renewed` is neither true nor false"),
             (r#"[{"status":"issued","price":1,"certificate":{"valid_till":"2026-11-26"}}]"#, "`id` is missing"),
         ] {
-            let misfit = read(item).unwrap_err();
-            assert!(misfit.contains(expected), "{misfit}");
+            let problem = read(item).unwrap_err();
+            assert!(problem.contains(expected), "{problem}");
         }
         let end = |body: &str| order_end(body.as_bytes(), &Redactor::default());
         assert_eq!(end(r#"{"id":7,"order_valid_till":"2029-01-10"}"#).unwrap().unwrap().to_string(), "2029-01-10");
@@ -564,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_are_read_by_their_status_and_one_that_is_not_known_spoils_nothing() {
+    fn orders_are_read_by_status_and_an_unknown_one_is_named() {
         let order = |id: u64, status: &str| {
             format!(r#"{{"id":{id},"status":{status},"price":1,"certificate":{{"valid_till":"2026-11-26"}}}}"#)
         };
@@ -578,9 +588,9 @@ mod tests {
         let body = format!(r#"{{"orders":[{}]}}"#, items.join(","));
         let page = orders(body.as_bytes(), &Redactor::default()).unwrap();
         assert_eq!(page.listed.len(), items.len());
-        let undocumented = |(id, listed): &(String, Listed<Order>)| match listed {
-            Listed::Undocumented(what) => Some(format!("{id} {what}")),
-            Listed::Item(_) | Listed::PassedOver => None,
+        let undocumented = |(id, listed): &(String, ListedItem<Order>)| match listed {
+            ListedItem::Undocumented(what) => Some(format!("{id} {what}")),
+            ListedItem::Item(_) | ListedItem::Skipped => None,
         };
         let odd: Vec<_> = page.listed.iter().filter_map(undocumented).collect();
         let expired = "expired, in a form that is not documented";
@@ -593,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_an_order_is_taken_from_the_list_in_every_documented_form() {
+    fn an_orders_end_is_read_in_every_documented_form() {
         let read = |fields: &str| {
             let certificate = r#""certificate":{"valid_till":"2026-07-28"}"#;
             let placed = r#""date_created":"2026-01-10T09:41:25+00:00""#;
@@ -628,7 +638,11 @@ mod tests {
     }
 
     /// The product and the common name of an order of these fields.
-    fn words(fields: &str, certificate: &str, redactor: &Redactor) -> (Option<String>, Option<String>) {
+    fn product_and_common_name(
+        fields: &str,
+        certificate: &str,
+        redactor: &Redactor,
+    ) -> (Option<String>, Option<String>) {
         let certificate = format!(r#"{{"valid_till":"2026-11-26"{certificate}}}"#);
         let item = format!(r#"{{"id":1,"status":"issued","price":1,"certificate":{certificate}{fields}}}"#);
         let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), redactor).unwrap();
@@ -652,10 +666,10 @@ mod tests {
             ("\"ssl_plus\"", None),
             ("[]", None),
         ] {
-            let read = words(&format!(r#","product":{product}"#), "", &Redactor::default());
+            let read = product_and_common_name(&format!(r#","product":{product}"#), "", &Redactor::default());
             assert_eq!(read, (expected.map(str::to_owned), None), "{product}");
         }
-        assert_eq!(words("", "", &Redactor::default()), (None, None));
+        assert_eq!(product_and_common_name("", "", &Redactor::default()), (None, None));
     }
 
     #[test]
@@ -671,7 +685,7 @@ mod tests {
             (r#"{"value":"a"}"#, None),
             (r#"["a"]"#, None),
         ] {
-            let read = words("", &format!(r#","common_name":{name}"#), &Redactor::default());
+            let read = product_and_common_name("", &format!(r#","common_name":{name}"#), &Redactor::default());
             assert_eq!(read, (None, expected.map(str::to_owned)), "{name}");
         }
     }
@@ -680,17 +694,17 @@ mod tests {
     fn hostile_products_and_common_names_spoil_no_order() {
         let read = |text: &str, redactor: &Redactor| {
             let product = format!(r#","product":{{"name_id":{text}}}"#);
-            words(&product, &format!(r#","common_name":{text}"#), redactor)
+            product_and_common_name(&product, &format!(r#","common_name":{text}"#), redactor)
         };
         let same = |text: &str| (Some(text.to_owned()), Some(text.to_owned()));
         let none = Redactor::default();
         assert_eq!(read(r#""a\u0000b\n\u001b[31mc\u202ed""#, &none), same("a b [31mc d"));
         assert_eq!(read(r#""\u0007\u200b\n""#, &none), (None, None), "nothing visible");
         let long = |length: usize| format!("\"{}\"", "x".repeat(length));
-        assert_eq!(read(&long(LONGEST_PRODUCT), &none), same(&"x".repeat(LONGEST_PRODUCT)));
-        assert_eq!(read(&long(LONGEST_PRODUCT + 1), &none), (None, Some("x".repeat(LONGEST_PRODUCT + 1))));
-        assert_eq!(read(&long(LONGEST_COMMON_NAME), &none).1.unwrap().len(), LONGEST_COMMON_NAME);
-        assert_eq!(read(&long(LONGEST_COMMON_NAME + 1), &none), (None, None));
+        assert_eq!(read(&long(MAX_PRODUCT_CHARS), &none), same(&"x".repeat(MAX_PRODUCT_CHARS)));
+        assert_eq!(read(&long(MAX_PRODUCT_CHARS + 1), &none), (None, Some("x".repeat(MAX_PRODUCT_CHARS + 1))));
+        assert_eq!(read(&long(MAX_COMMON_NAME_CHARS), &none).1.unwrap().len(), MAX_COMMON_NAME_CHARS);
+        assert_eq!(read(&long(MAX_COMMON_NAME_CHARS + 1), &none), (None, None));
         assert_eq!(read(&long(900_000), &none), (None, None));
         let redactor = Redactor::default();
         redactor.learn(&crate::util::secret::Secret::new("key-0123456789"));
@@ -701,11 +715,11 @@ mod tests {
     }
 
     #[test]
-    fn an_order_whose_certificate_is_issued_anew_ends_when_the_rest_of_it_says() {
+    fn the_end_of_an_order_being_reissued_is_taken_from_the_order() {
         let read = |fields: &str| {
             let item = format!(r#"{{"id":1,"status":"reissue_pending","price":1,"certificate":{{"id":5}}{fields}}}"#);
             let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), &Redactor::default())?;
-            Ok::<_, Misfit>(page.into_items()[0].certificate_ends.to_string())
+            Ok::<_, BodyProblem>(page.into_items()[0].certificate_ends.to_string())
         };
         assert_eq!(read(r#","order_valid_till":"2027-01-12""#).unwrap(), "2027-01-12");
         assert_eq!(read(r#","cert_validity":{"custom_expiration_date":"2026-08-01"}"#).unwrap(), "2026-08-01");

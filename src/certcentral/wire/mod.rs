@@ -4,7 +4,7 @@
 
 mod history;
 
-pub(super) use history::{Kinds, Listed, Page, history, order_end, orders};
+pub(super) use history::{EntryKinds, ListPage, ListedItem, history, order_end, orders};
 
 use std::collections::BTreeSet;
 
@@ -14,24 +14,24 @@ use serde_json::value::RawValue;
 
 use super::ListedDivision;
 use super::text::{clean, found};
-use crate::domain::balance::{Balance, Field, FieldProblem};
+use crate::domain::balance::{Balance, BalanceField, FieldProblem};
 use crate::domain::money::{AmountError, Currency, parse_amount, parse_json_number};
 use crate::util::secret::Redactor;
 
 /// The longest piece of a malformed value that is shown.
-const LONGEST_FOUND: usize = 40;
+const MAX_VALUE_CHARS: usize = 40;
 /// The longest piece of a malformed body that is shown.
-const LONGEST_START: usize = 60;
+const MAX_BODY_CHARS: usize = 60;
 /// The longest text of an answer's errors that is shown.
-const LONGEST_ERRORS: usize = 200;
+const MAX_ERRORS_CHARS: usize = 200;
 /// The most errors of one answer that are shown.
-const MOST_ERRORS: usize = 3;
+const MAX_ERRORS: usize = 3;
 
 /// How a gzip stream begins. It is never unpacked: a small one can hold gigabytes.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Why a body is not what is documented, as the rest of "… answered 200 OK, but its body ".
-pub(super) type Misfit = String;
+pub(super) type BodyProblem = String;
 
 /// `GET /finance/balance`. Values stay raw: serde's own numbers would be binary floating point, its nesting recursive.
 #[derive(Deserialize)]
@@ -53,7 +53,7 @@ struct RawBalance<'a> {
 }
 
 #[derive(Deserialize)]
-struct RawListing<'a> {
+struct RawContainerList<'a> {
     #[serde(borrow)]
     containers: Vec<&'a RawValue>,
 }
@@ -88,12 +88,12 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 }
 
 /// Reads a balance, each field by itself.
-pub(super) fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, Misfit> {
+pub(super) fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, BodyProblem> {
     let raw: RawBalance<'_> = object(body, redactor)?;
-    let fields = Fields { redactor };
+    let fields = FieldReader { redactor };
     if raw.currency.is_none() && raw.balance.is_none() {
         // A wholly different object would read as "nothing owed": absent amounts owed count as 0.
-        let errors = errors(body, redactor).map(|errors| clean(redactor, &errors, LONGEST_ERRORS));
+        let errors = errors(body, redactor).map(|errors| clean(redactor, &errors, MAX_ERRORS_CHARS));
         let errors = errors.map_or_else(String::new, |errors| format!(" (it reports {errors})"));
         return Err(format!("has neither `balance` nor `currency`{errors}"));
     }
@@ -109,8 +109,8 @@ pub(super) fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, Misfi
 }
 
 /// Reads the divisions, inactive ones among them; one that is listed twice comes once.
-pub(super) fn divisions(body: &[u8], redactor: &Redactor) -> Result<Vec<ListedDivision>, Misfit> {
-    let raw: RawListing<'_> = object(body, redactor)?;
+pub(super) fn divisions(body: &[u8], redactor: &Redactor) -> Result<Vec<ListedDivision>, BodyProblem> {
+    let raw: RawContainerList<'_> = object(body, redactor)?;
     let mut seen = BTreeSet::new();
     let mut divisions = Vec::with_capacity(raw.containers.len());
     for (index, item) in raw.containers.iter().enumerate() {
@@ -129,9 +129,9 @@ fn division(item: &RawValue, redactor: &Redactor) -> Result<ListedDivision, Stri
         return Err(strange());
     }
     let raw: RawContainer<'_> = serde_json::from_str(item.get()).map_err(|_| strange())?;
-    let name = raw.name.and_then(string).filter(|name| !name.trim().is_empty()).map(|name| redactor.strike(&name));
+    let name = raw.name.and_then(string).filter(|name| !name.trim().is_empty()).map(|name| redactor.redact(&name));
     let called =
-        name.as_deref().map_or(String::new(), |name| format!(" called \"{}\"", found(redactor, name, LONGEST_FOUND)));
+        name.as_deref().map_or(String::new(), |name| format!(" called \"{}\"", found(redactor, name, MAX_VALUE_CHARS)));
     let id = match raw.id {
         None => return Err(format!("without an `id`{called}")),
         Some(raw) => id(raw).ok_or_else(|| {
@@ -154,16 +154,16 @@ fn id(raw: &RawValue) -> Option<u64> {
 /// What an error body says, for people: `code (message)`; `None` if it is no such body.
 pub(super) fn errors(body: &[u8], redactor: &Redactor) -> Option<String> {
     let raw: RawErrors<'_> = object(body, redactor).ok()?;
-    let told: Vec<String> = raw.errors.iter().filter_map(|item| error(item)).take(MOST_ERRORS).collect();
-    if told.is_empty() { None } else { Some(told.join("; ")) }
+    let messages: Vec<String> = raw.errors.iter().filter_map(|item| error(item)).take(MAX_ERRORS).collect();
+    if messages.is_empty() { None } else { Some(messages.join("; ")) }
 }
 
 /// Whether an error body has this code; codes come with what they belong to: `access_denied|missing_permission`.
-pub(super) fn has_code(body: &[u8], wanted: &str) -> bool {
+pub(super) fn has_code(body: &[u8], expected: &str) -> bool {
     let Ok(raw) = object::<RawErrors<'_>>(body, &Redactor::default()) else { return false };
     let errors = raw.errors.iter().filter_map(|item| serde_json::from_str::<RawError<'_>>(item.get()).ok());
     let mut codes = errors.filter_map(|error| string(error.code?));
-    codes.any(|code| code.split('|').any(|part| part.trim() == wanted))
+    codes.any(|code| code.split('|').any(|part| part.trim() == expected))
 }
 
 fn error(item: &RawValue) -> Option<String> {
@@ -180,7 +180,7 @@ fn error(item: &RawValue) -> Option<String> {
 }
 
 /// Parses a JSON object; anything else is described.
-fn object<'a, T: Deserialize<'a>>(body: &'a [u8], redactor: &Redactor) -> Result<T, Misfit> {
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8], redactor: &Redactor) -> Result<T, BodyProblem> {
     if body.starts_with(&GZIP) {
         return Err("is compressed, which was not asked for".to_owned());
     }
@@ -196,13 +196,13 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8], redactor: &Redactor) -> Result
         return Err(format!("is not a JSON object{}", beginning(body, redactor)));
     }
     serde_json::from_str(text).map_err(|error| {
-        let why = clean(redactor, &error.to_string(), LONGEST_START);
+        let why = clean(redactor, &error.to_string(), MAX_BODY_CHARS);
         format!("is not the JSON that is documented: {why}{}", beginning(body, redactor))
     })
 }
 
 fn beginning(body: &[u8], redactor: &Redactor) -> String {
-    format!("; it begins with: {}", clean(redactor, &String::from_utf8_lossy(body), LONGEST_START))
+    format!("; it begins with: {}", clean(redactor, &String::from_utf8_lossy(body), MAX_BODY_CHARS))
 }
 
 /// A raw JSON string's value; `None` if it is none, or no valid text (a lone surrogate).
@@ -212,32 +212,32 @@ fn string(raw: &RawValue) -> Option<String> {
 
 fn shown(raw: &RawValue, redactor: &Redactor) -> String {
     match string(raw) {
-        Some(text) => format!("\"{}\"", found(redactor, &text, LONGEST_FOUND)),
+        Some(text) => format!("\"{}\"", found(redactor, &text, MAX_VALUE_CHARS)),
         None if raw.get().starts_with('{') => "an object".to_owned(),
         None if raw.get().starts_with('[') => "a list".to_owned(),
-        None => found(redactor, raw.get(), LONGEST_FOUND),
+        None => found(redactor, raw.get(), MAX_VALUE_CHARS),
     }
 }
 
 fn required<T>(
     field: &'static str,
     raw: Option<&RawValue>,
-    read: impl Fn(&'static str, &RawValue) -> Field<T>,
-) -> Field<T> {
+    read: impl Fn(&'static str, &RawValue) -> BalanceField<T>,
+) -> BalanceField<T> {
     raw.map_or_else(|| Err(FieldProblem { field, problem: "is missing".to_owned() }.into()), |raw| read(field, raw))
 }
 
 /// Reads single fields; what is wrong with one is said with what was found.
-struct Fields<'a> {
+struct FieldReader<'a> {
     redactor: &'a Redactor,
 }
 
-impl Fields<'_> {
+impl FieldReader<'_> {
     fn problem(&self, field: &'static str, what: &str, raw: &RawValue) -> FieldProblem {
         FieldProblem { field, problem: format!("is {what} (found {})", shown(raw, self.redactor)) }
     }
 
-    fn amount(&self, field: &'static str, raw: &RawValue) -> Field<Decimal> {
+    fn amount(&self, field: &'static str, raw: &RawValue) -> BalanceField<Decimal> {
         let amount = match (string(raw), raw.get().as_bytes().first()) {
             (Some(text), _) => parse_amount(&text),
             (None, Some(b'-' | b'0'..=b'9')) => parse_json_number(raw.get()),
@@ -252,20 +252,20 @@ impl Fields<'_> {
         })
     }
 
-    fn amount_or_zero(&self, field: &'static str, raw: Option<&RawValue>) -> Field<Decimal> {
+    fn amount_or_zero(&self, field: &'static str, raw: Option<&RawValue>) -> BalanceField<Decimal> {
         raw.map_or(Ok(Decimal::ZERO), |raw| self.amount(field, raw))
     }
 
-    fn amount_if_any(&self, field: &'static str, raw: Option<&RawValue>) -> Field<Option<Decimal>> {
+    fn amount_if_any(&self, field: &'static str, raw: Option<&RawValue>) -> BalanceField<Option<Decimal>> {
         raw.map(|raw| self.amount(field, raw)).transpose()
     }
 
-    fn currency(&self, field: &'static str, raw: &RawValue) -> Field<Currency> {
+    fn currency(&self, field: &'static str, raw: &RawValue) -> BalanceField<Currency> {
         let code = string(raw).and_then(|text| Currency::parse(&text).ok());
         code.ok_or_else(|| self.problem(field, "not a currency code", raw).into())
     }
 
-    fn flag(&self, field: &'static str, raw: Option<&RawValue>) -> Field<bool> {
+    fn flag(&self, field: &'static str, raw: Option<&RawValue>) -> BalanceField<bool> {
         let Some(raw) = raw else { return Ok(false) };
         match raw.get() {
             "true" => Ok(true),

@@ -4,7 +4,7 @@
 use super::*;
 use crate::util::secret::Secret;
 
-fn read(body: &str) -> Result<Balance, Misfit> {
+fn read(body: &str) -> Result<Balance, BodyProblem> {
     balance(body.as_bytes(), &Redactor::default())
 }
 
@@ -137,9 +137,9 @@ fn bodies_that_are_no_balance_at_all_are_described() {
         (deep.as_bytes(), "is not the JSON that is documented"),
     ];
     for (body, expected) in cases {
-        let misfit = balance(body, &Redactor::default()).unwrap_err();
-        assert!(misfit.contains(expected), "{misfit}");
-        assert!(misfit.chars().count() < 220, "{misfit}");
+        let problem = balance(body, &Redactor::default()).unwrap_err();
+        assert!(problem.contains(expected), "{problem}");
+        assert!(problem.chars().count() < 220, "{problem}");
     }
 }
 
@@ -150,27 +150,27 @@ fn unknown_keys_are_ignored_however_deep() {
     assert_eq!(read("\u{feff}{\"balance\":\"1\",\"currency\":\"USD\"}\n").unwrap().balance, Ok(Decimal::ONE));
 }
 
-fn listing(items: &str) -> Result<Vec<ListedDivision>, Misfit> {
+fn listing(items: &str) -> Result<Vec<ListedDivision>, BodyProblem> {
     divisions(format!(r#"{{"containers":{items}}}"#).as_bytes(), &Redactor::default())
 }
 
 #[test]
-fn divisions_are_read_with_what_they_lack_filled_in() {
+fn missing_fields_of_a_division_are_filled_in() {
     let read = listing(
         r#"[{"id":5,"name":"History <!channel>","is_active":true},{"id":"6"},{"id":7,"name":null,"is_active":false},
             {"id":8,"name":"  ","is_active":null},{"id":5,"name":"again"}]"#,
     )
     .unwrap();
-    let told: Vec<(u64, &str, bool)> = read.iter().map(|d| (d.id, d.name.as_str(), d.active)).collect();
+    let summary: Vec<(u64, &str, bool)> = read.iter().map(|d| (d.id, d.name.as_str(), d.active)).collect();
     assert_eq!(
-        told,
+        summary,
         [(5, "History <!channel>", true), (6, "division 6", true), (7, "division 7", false), (8, "division 8", true)]
     );
     assert_eq!(listing("[]").unwrap(), []);
 }
 
 #[test]
-fn a_listing_with_a_division_that_cannot_be_told_is_refused_as_a_whole() {
+fn a_listing_with_an_unreadable_division_is_refused() {
     for (items, expected) in [
         (r#"[{"id":1},{"name":"Arts"}]"#, "lists a division without an `id` called \"Arts\" (item 2)"),
         (r#"[{"id":-1,"name":"Arts"}]"#, "called \"Arts\" whose `id` is no number: -1"),
@@ -182,28 +182,28 @@ fn a_listing_with_a_division_that_cannot_be_told_is_refused_as_a_whole() {
         (r#"{"id":1}"#, "is not the JSON that is documented"),
         ("null", "is not the JSON that is documented"),
     ] {
-        let misfit = listing(items).unwrap_err();
-        assert!(misfit.contains(expected), "{misfit}");
+        let problem = listing(items).unwrap_err();
+        assert!(problem.contains(expected), "{problem}");
     }
     assert!(divisions(b"{}", &Redactor::default()).unwrap_err().contains("containers"));
 }
 
 #[test]
 fn error_bodies_are_read_with_tolerance() {
-    let told = |body: &str| errors(body.as_bytes(), &Redactor::default());
+    let message = |body: &str| errors(body.as_bytes(), &Redactor::default());
     let full = r#"{"errors":[{"code":"access_denied|missing_permission","message":"You do not"},{"code":7},{"message":"m"},"s"]}"#;
-    assert_eq!(told(full).unwrap(), "access_denied|missing_permission (You do not); 7; m");
+    assert_eq!(message(full).unwrap(), "access_denied|missing_permission (You do not); 7; m");
     for none in ["", "Forbidden", "{}", r#"{"errors":[]}"#, r#"{"errors":"x"}"#, r#"{"errors":[[],{}]}"#, "[1]"] {
-        assert_eq!(told(none), None, "{none}");
+        assert_eq!(message(none), None, "{none}");
     }
 }
 
 #[test]
-fn errors_in_a_200_are_told_without_the_key_on_one_line_and_in_short() {
+fn errors_in_a_200_are_quoted_short_and_without_the_key() {
     let redactor = Redactor::default();
     redactor.learn(&Secret::new("hunter2-hunter2-key"));
     let body = format!(r#"{{"errors":[{{"code":"denied","message":"hunter2-hunter2-key\n{}"}}]}}"#, "x".repeat(10_000));
-    let misfit = balance(body.as_bytes(), &redactor).unwrap_err();
-    assert!(misfit.starts_with("has neither `balance` nor `currency` (it reports denied (*** xxx"), "{misfit}");
-    assert!(misfit.chars().count() < 300 && !misfit.contains('\n'), "{misfit}");
+    let problem = balance(body.as_bytes(), &redactor).unwrap_err();
+    assert!(problem.starts_with("has neither `balance` nor `currency` (it reports denied (*** xxx"), "{problem}");
+    assert!(problem.chars().count() < 300 && !problem.contains('\n'), "{problem}");
 }

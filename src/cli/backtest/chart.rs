@@ -10,10 +10,10 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
 use super::html::escaped;
-use super::report::{AlertReport, EventReport, FundReport, RuleReport};
+use super::report::{BacktestAlertReport, BacktestEventReport, BacktestFundReport, BacktestRuleReport};
 use super::text::{self, money, rule_name, stamp};
 use crate::domain::Time;
-use crate::domain::alert::Kind;
+use crate::domain::alert::TransitionKind;
 use crate::domain::money::figure;
 use crate::domain::rule::Severity;
 
@@ -24,15 +24,15 @@ const RIGHT: i64 = 948;
 const TOP: i64 = 14;
 const BOTTOM: i64 = 264;
 /// The strips below it: the first one, and the distance between two.
-const STRIPS: i64 = 306;
-const STRIP: i64 = 34;
+const FIRST_STRIP: i64 = 306;
+const STRIP_HEIGHT: i64 = 34;
 /// Lines of the grid across.
-const RUNGS: i64 = 5;
+const GRID_LINES: i64 = 5;
 /// More dates than this do not fit along the axis.
-const DATES: i64 = 8;
+const MAX_DATES: i64 = 8;
 
 /// What maps times and amounts to places.
-struct Frame {
+struct PlotScale {
     from: Time,
     to: Time,
     low: Decimal,
@@ -40,42 +40,42 @@ struct Frame {
 }
 
 /// The whole drawing.
-pub(super) fn svg(fund: &FundReport, from: Time, to: Time, zone: Tz) -> String {
+pub(super) fn svg(fund: &BacktestFundReport, from: Time, to: Time, zone: Tz) -> String {
     let has_path = !fund.path.is_empty();
-    let frame = Frame::new(fund, from, to);
-    let rules: Vec<&RuleReport> = fund.rules.iter().filter(|rule| rule.skipped.is_none()).collect();
-    let first = if has_path { STRIPS } else { 40 };
-    let height = first + STRIP * i64::try_from(rules.len()).unwrap_or(0);
+    let scale = PlotScale::new(fund, from, to);
+    let rules: Vec<&BacktestRuleReport> = fund.rules.iter().filter(|rule| rule.skipped.is_none()).collect();
+    let first = if has_path { FIRST_STRIP } else { 40 };
+    let height = first + STRIP_HEIGHT * i64::try_from(rules.len()).unwrap_or(0);
     let mut drawing = format!(
         "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\" xmlns=\"http://www.w3.org/2000/svg\">\n",
-        escaped(&told(fund, from, to, zone))
+        escaped(&description(fund, from, to, zone))
     );
     if has_path {
-        grid(&mut drawing, &frame, fund);
-        dates(&mut drawing, &frame, BOTTOM + 18, zone);
-        droughts(&mut drawing, &frame, fund);
-        thresholds(&mut drawing, &frame, fund);
-        drawing.push_str(&line(&frame, fund));
-        markers(&mut drawing, &frame, fund, zone);
+        grid(&mut drawing, &scale, fund);
+        dates(&mut drawing, &scale, BOTTOM + 18, zone);
+        depleted_periods(&mut drawing, &scale, fund);
+        thresholds(&mut drawing, &scale, fund);
+        drawing.push_str(&line(&scale, fund));
+        markers(&mut drawing, &scale, fund, zone);
     } else {
-        dates(&mut drawing, &frame, 18, zone);
+        dates(&mut drawing, &scale, 18, zone);
     }
     for (place, rule) in (0..).zip(rules) {
-        strip(&mut drawing, &frame, rule, first + STRIP * place, zone);
+        strip(&mut drawing, &scale, rule, first + STRIP_HEIGHT * place, zone);
     }
     drawing + "</svg>"
 }
 
 /// The drawing in words, for whoever does not see it.
-fn told(fund: &FundReport, from: Time, to: Time, zone: Tz) -> String {
+fn description(fund: &BacktestFundReport, from: Time, to: Time, zone: Tz) -> String {
     let alerts: usize = fund.rules.iter().map(|rule| rule.alerts.len()).sum();
     let lowest = fund.path.iter().map(|(_, funds)| *funds).min();
     let lowest = lowest.map_or_else(String::new, |lowest| format!(", lowest {}", money(lowest, fund)));
     format!("Funds from {} to {}{lowest}; {alerts} alerts", stamp(from, zone), stamp(to, zone))
 }
 
-impl Frame {
-    fn new(fund: &FundReport, from: Time, to: Time) -> Self {
+impl PlotScale {
+    fn new(fund: &BacktestFundReport, from: Time, to: Time) -> Self {
         let lines = fund.rules.iter().flat_map(|rule| rule.lines.iter().map(|(_, below)| *below));
         let amounts = || fund.path.iter().map(|(_, funds)| *funds);
         let low = amounts().min().unwrap_or_default().min(Decimal::ZERO);
@@ -105,29 +105,29 @@ fn at(tenths: i64) -> String {
 }
 
 /// 1, 2 or 5 times a power of ten: so much between two lines of the grid.
-fn rung(range: Decimal) -> Decimal {
+fn grid_step(range: Decimal) -> Decimal {
     let mut unit = Decimal::ONE;
     loop {
         for step in [1, 2, 5] {
-            let rung = unit * Decimal::from(step);
-            if range / rung <= Decimal::from(RUNGS) {
-                return rung;
+            let step_size = unit * Decimal::from(step);
+            if range / step_size <= Decimal::from(GRID_LINES) {
+                return step_size;
             }
         }
         unit *= Decimal::TEN;
     }
 }
 
-fn grid(out: &mut String, frame: &Frame, fund: &FundReport) {
-    let rung = rung(frame.high - frame.low);
-    let mut funds = (frame.low / rung).ceil() * rung;
-    while funds <= frame.high {
-        let y = frame.y(funds);
+fn grid(out: &mut String, scale: &PlotScale, fund: &BacktestFundReport) {
+    let step = grid_step(scale.high - scale.low);
+    let mut funds = (scale.low / step).ceil() * step;
+    while funds <= scale.high {
+        let y = scale.y(funds);
         let _ = write!(out, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0}\" y2=\"{0}\"/>", at(y));
         let (x, below) = (LEFT - 8, at(y + 40));
         let _ =
             writeln!(out, "<text x=\"{x}\" y=\"{below}\" text-anchor=\"end\">{}</text>", escaped(&figure(funds, 0)));
-        funds += rung;
+        funds += step;
     }
     if let Some(currency) = &fund.currency {
         let _ = writeln!(out, "<text x=\"4\" y=\"{}\">{}</text>", TOP + 4, escaped(currency));
@@ -135,17 +135,17 @@ fn grid(out: &mut String, frame: &Frame, fund: &FundReport) {
 }
 
 /// Days along the axis, each at its midnight.
-fn dates(out: &mut String, frame: &Frame, y: i64, zone: Tz) {
-    let days = (frame.to - frame.from).num_days().max(1);
-    let every = (days + DATES - 1) / DATES;
-    let mut day = frame.from.with_timezone(&zone).date_naive();
+fn dates(out: &mut String, scale: &PlotScale, y: i64, zone: Tz) {
+    let days = (scale.to - scale.from).num_days().max(1);
+    let every = (days + MAX_DATES - 1) / MAX_DATES;
+    let mut day = scale.from.with_timezone(&zone).date_naive();
     loop {
         let midnight = crate::domain::local::first(zone, day.and_time(chrono::NaiveTime::MIN));
-        if midnight > frame.to {
+        if midnight > scale.to {
             break;
         }
-        let (x, label) = (frame.x(midnight), day.format("%-d %b"));
-        if midnight >= frame.from && x < (RIGHT - 10) * 10 {
+        let (x, label) = (scale.x(midnight), day.format("%-d %b"));
+        if midnight >= scale.from && x < (RIGHT - 10) * 10 {
             let _ = writeln!(out, "<text x=\"{}\" y=\"{y}\" text-anchor=\"middle\">{label}</text>", at(x));
         }
         match day.checked_add_signed(TimeDelta::days(every)) {
@@ -155,9 +155,9 @@ fn dates(out: &mut String, frame: &Frame, y: i64, zone: Tz) {
     }
 }
 
-fn droughts(out: &mut String, frame: &Frame, fund: &FundReport) {
+fn depleted_periods(out: &mut String, scale: &PlotScale, fund: &BacktestFundReport) {
     for it in &fund.ran_out {
-        let (from, until) = (frame.x(it.from), frame.x(it.until.unwrap_or(frame.to)));
+        let (from, until) = (scale.x(it.from), scale.x(it.until.unwrap_or(scale.to)));
         let (width, height) = ((until - from).max(10), BOTTOM - TOP);
         let _ = writeln!(
             out,
@@ -168,9 +168,9 @@ fn droughts(out: &mut String, frame: &Frame, fund: &FundReport) {
     }
 }
 
-fn thresholds(out: &mut String, frame: &Frame, fund: &FundReport) {
+fn thresholds(out: &mut String, scale: &PlotScale, fund: &BacktestFundReport) {
     for (level, below) in fund.rules.iter().flat_map(|rule| &rule.lines) {
-        let (class, y) = (text::word(*level), frame.y(*below));
+        let (class, y) = (text::level_class(*level), scale.y(*below));
         let _ = write!(out, "<line class=\"{class}\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0}\" y2=\"{0}\"/>", at(y));
         // The two may be close: one is written above its line, the other below.
         let beside = if *level == Severity::Critical { y + 140 } else { y - 50 };
@@ -180,9 +180,9 @@ fn thresholds(out: &mut String, frame: &Frame, fund: &FundReport) {
 }
 
 /// Funds as steps. Of what falls on the same place across, the highest, the lowest and the last are drawn.
-fn line(frame: &Frame, fund: &FundReport) -> String {
+fn line(scale: &PlotScale, fund: &BacktestFundReport) -> String {
     let mut path = String::new();
-    let mut points = fund.path.iter().map(|(when, funds)| (frame.x(*when), frame.y(*funds))).peekable();
+    let mut points = fund.path.iter().map(|(when, funds)| (scale.x(*when), scale.y(*funds))).peekable();
     while let Some((x, first)) = points.next() {
         let (mut top, mut bottom, mut last) = (first, first, first);
         while let Some((_, y)) = points.next_if(|(next, _)| *next == x) {
@@ -198,40 +198,42 @@ fn line(frame: &Frame, fund: &FundReport) -> String {
 }
 
 /// A dot for each event on funds but reminders.
-fn markers(out: &mut String, frame: &Frame, fund: &FundReport, zone: Tz) {
+fn markers(out: &mut String, scale: &PlotScale, fund: &BacktestFundReport, zone: Tz) {
     let on_funds = fund.rules.iter().filter(|rule| !rule.lines.is_empty());
     for (rule, event) in on_funds
         .flat_map(|rule| rule.alerts.iter().flat_map(move |alert| alert.events.iter().map(move |it| (rule, it))))
     {
-        let Some(funds) = event.amount.map(|sum| sum.amount).filter(|_| !event.is(Kind::Reminder)) else { continue };
-        let class = if event.is(Kind::Resolved) { "good" } else { text::word(event.level) };
+        let Some(funds) = event.amount.map(|sum| sum.amount).filter(|_| !event.is(TransitionKind::Reminder)) else {
+            continue;
+        };
+        let class = if event.is(TransitionKind::Resolved) { "good" } else { text::level_class(event.level) };
         let when = stamp(event.at, zone);
         let title = format!("{} {} ({}): {when}, {}", rule.rule, event.event, event.level, money(funds, fund));
         let _ = writeln!(
             out,
             "<circle class=\"{class}\" cx=\"{}\" cy=\"{}\" r=\"5\"><title>{}</title></circle>",
-            at(frame.x(event.at)),
-            at(frame.y(funds)),
+            at(scale.x(event.at)),
+            at(scale.y(funds)),
             escaped(&title)
         );
     }
 }
 
 /// One rule: when it fired, at which level.
-fn strip(out: &mut String, frame: &Frame, rule: &RuleReport, top: i64, zone: Tz) {
+fn strip(out: &mut String, scale: &PlotScale, rule: &BacktestRuleReport, top: i64, zone: Tz) {
     let (width, bar) = (RIGHT - LEFT, top + 16);
     let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{}\">{}</text>", top + 11, escaped(&rule_name(rule)));
     let _ = writeln!(out, "<rect class=\"idle\" x=\"{LEFT}\" y=\"{bar}\" width=\"{width}\" height=\"8\" rx=\"2\"/>");
     for (alert, place) in rule.alerts.iter().flat_map(|alert| (0..alert.events.len()).map(move |place| (alert, place)))
     {
         let event = &alert.events[place];
-        if event.is(Kind::Resolved) || event.is(Kind::Reminder) {
+        if event.is(TransitionKind::Resolved) || event.is(TransitionKind::Reminder) {
             continue;
         }
-        let next = alert.events[place + 1..].iter().find(|next| !next.is(Kind::Reminder));
-        let until = next.map_or(frame.to, |next| next.at);
-        let (x, width) = (frame.x(event.at), (frame.x(until) - frame.x(event.at)).max(10));
-        let (class, title) = (text::word(event.level), title(alert, event, next, zone));
+        let next = alert.events[place + 1..].iter().find(|next| !next.is(TransitionKind::Reminder));
+        let until = next.map_or(scale.to, |next| next.at);
+        let (x, width) = (scale.x(event.at), (scale.x(until) - scale.x(event.at)).max(10));
+        let (class, title) = (text::level_class(event.level), title(alert, event, next, zone));
         let _ = writeln!(
             out,
             "<rect class=\"{class}\" x=\"{}\" y=\"{bar}\" width=\"{}\" height=\"8\"><title>{}</title></rect>",
@@ -243,9 +245,14 @@ fn strip(out: &mut String, frame: &Frame, rule: &RuleReport, top: i64, zone: Tz)
 }
 
 /// The part of an alert from one event to the next, and the whole of it.
-fn title(alert: &AlertReport, event: &EventReport, next: Option<&EventReport>, zone: Tz) -> String {
+fn title(
+    alert: &BacktestAlertReport,
+    event: &BacktestEventReport,
+    next: Option<&BacktestEventReport>,
+    zone: Tz,
+) -> String {
     let until = next.map_or_else(|| "now".to_owned(), |next| stamp(next.at, zone));
     let end = alert.resolved.map_or_else(|| "it still fires".to_owned(), |at| format!("resolved {}", stamp(at, zone)));
-    let whole = format!("raised {}, {end}, {}", stamp(alert.raised, zone), text::span(alert.lasted_seconds));
+    let whole = format!("raised {}, {end}, {}", stamp(alert.raised, zone), text::duration_text(alert.lasted_seconds));
     format!("{} from {} to {until}; {whole}", event.level, stamp(event.at, zone))
 }

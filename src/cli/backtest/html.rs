@@ -5,7 +5,7 @@
 
 use chrono_tz::Tz;
 
-use super::report::{AccountReport, FundReport, Report};
+use super::report::{BacktestAccountReport, BacktestFundReport, BacktestReport};
 use super::{chart, text};
 
 const STYLE: &str = "
@@ -38,13 +38,13 @@ svg circle { stroke:var(--card); stroke-width:1.5; }
 ";
 
 /// The whole page.
-pub(super) fn page(report: &Report, zone: Tz) -> String {
+pub(super) fn page(report: &BacktestReport, zone: Tz) -> String {
     let mut body = String::from("<h1>Rehearsal of the rules</h1>\n");
-    body.push_str(&quiet("What today’s rules would have told over the past, as the ledger has it."));
+    body.push_str(&quiet_line("What today’s rules would have told over the past, as the ledger has it."));
     report.accounts.iter().for_each(|account| body.push_str(&account_part(account, zone)));
     if report.accounts.iter().any(|account| account.from.is_some()) {
         body.push_str(&format!("<section><h2>Messages</h2>{}</section>\n", table(&text::messages(report), &[1, 2])));
-        let items: Vec<String> = report.assumed.iter().map(|line| escaped(line)).collect();
+        let items: Vec<String> = report.assumptions.iter().map(|line| escaped(line)).collect();
         let items = items.join("</li><li>");
         body.push_str(&format!(
             "<section><h2>What this takes for granted</h2><ul class=\"quiet\"><li>{items}</li></ul></section>\n"
@@ -58,21 +58,21 @@ pub(super) fn page(report: &Report, zone: Tz) -> String {
     )
 }
 
-fn account_part(account: &AccountReport, zone: Tz) -> String {
+fn account_part(account: &BacktestAccountReport, zone: Tz) -> String {
     let mut part = format!("<h1>{}</h1>\n", escaped(&account.account));
     if account.from.is_some() {
-        let heading = text::heading(account, zone);
+        let heading = text::account_heading(account, zone);
         let rest = heading.split_once(": ").map_or(heading.as_str(), |(_, rest)| rest);
-        part.push_str(&quiet(rest));
+        part.push_str(&quiet_line(rest));
     }
     account.failures.iter().chain(&account.notes).for_each(|note| part.push_str(&note_line(note)));
     account.funds.iter().for_each(|fund| part.push_str(&fund_part(account, fund, zone)));
     part
 }
 
-fn fund_part(account: &AccountReport, fund: &FundReport, zone: Tz) -> String {
+fn fund_part(account: &BacktestAccountReport, fund: &BacktestFundReport, zone: Tz) -> String {
     let name = if fund.division.is_some() { text::fund_name(fund) } else { "Available funds".to_owned() };
-    let about = [text::available(fund), text::purchases(fund)].map(|line| quiet(&line)).concat();
+    let about = [text::available(fund), text::purchases(fund)].map(|line| quiet_line(&line)).concat();
     let mut part = format!("<section><h2>{}</h2>\n{about}", escaped(&name));
     if let Some((from, to)) = account.from.zip(account.to) {
         part.push_str(&format!("<div class=\"wide\">{}</div>\n", chart::svg(fund, from, to, zone)));
@@ -80,32 +80,32 @@ fn fund_part(account: &AccountReport, fund: &FundReport, zone: Tz) -> String {
     for rule in &fund.rules {
         part.push_str(&format!("<h3>{}</h3>\n", escaped(&text::rule_name(rule))));
         part.push_str(&match &rule.skipped {
-            Some(why) => quiet(&format!("not rehearsed: {why}")),
-            None if rule.alerts.is_empty() => quiet("would not have fired"),
+            Some(why) => quiet_line(&format!("not rehearsed: {why}")),
+            None if rule.alerts.is_empty() => quiet_line("would not have fired"),
             None => table(&text::events(rule, fund, zone), &[3]),
         });
     }
     if !fund.unlimited {
         part.push_str("<h3>When funds ran out</h3>\n");
-        part.push_str(&quiet(&text::ran_out_words(fund)));
+        part.push_str(&quiet_line(&text::ran_out_summary(fund)));
         if !fund.ran_out.is_empty() {
             part.push_str(&table(&text::ran_out(fund, zone), &[1]));
         }
     }
     if let Some(suggestion) = &fund.suggestion {
-        part.push_str(&format!("<h3>Proposed thresholds</h3>\n{}", quiet(&text::proposal(suggestion, fund))));
+        part.push_str(&format!("<h3>Proposed thresholds</h3>\n{}", quiet_line(&text::proposal(suggestion, fund))));
         if suggestion.reason.is_none() {
             let lines: String = text::yaml(suggestion).lines().map(|line| escaped(line) + "\n").collect();
             part.push_str(&format!("<pre>{lines}</pre>\n"));
         }
-        if !suggestion.compared.is_empty() {
-            part.push_str(&table(&text::compared(suggestion, fund), &[2, 3, 4, 5, 6]));
+        if !suggestion.comparisons.is_empty() {
+            part.push_str(&table(&text::comparison_rows(suggestion, fund), &[2, 3, 4, 5, 6]));
         }
     }
     part + "</section>\n"
 }
 
-fn quiet(line: &str) -> String {
+fn quiet_line(line: &str) -> String {
     format!("<p class=\"quiet\">{}</p>\n", escaped(line))
 }
 
@@ -113,7 +113,7 @@ fn note_line(line: &str) -> String {
     format!("<p class=\"note\">{}</p>\n", escaped(line))
 }
 
-fn table(rows: &text::Table, right: &[usize]) -> String {
+fn table(rows: &text::TableRows, right: &[usize]) -> String {
     let line = |(place, row): (usize, &Vec<String>)| {
         let tag = if place == 0 { "th" } else { "td" };
         let class = match row.first().map(String::as_str) {

@@ -13,69 +13,69 @@ use crate::domain::rule::{Severity, UNREADABLE};
 use crate::domain::{Name, Time};
 use crate::notify::message::cut;
 use crate::polling::poller::LastReading;
-use crate::sandbox::draw::Style;
-use crate::sandbox::world::{Entry, World};
-use crate::status::control::AlertReport;
+use crate::sandbox::draw::DrawStyle;
+use crate::sandbox::world::{SimulatedEntry, SimulatedWorld};
+use crate::status::control::AlertSummary;
 use crate::util::text::clean;
 
 /// The longest bar, and the longest name beside it.
-const LONGEST: usize = 20;
+const MAX_BAR_WIDTH: usize = 20;
 /// What a line has beside its name and its bar: time, funds, level and the gaps between.
-const REST: usize = 16 + 2 + 2 + 14 + 2 + 2 + 10;
+const FIXED_WIDTH: usize = 16 + 2 + 2 + 14 + 2 + 2 + 10;
 
 /// How a division stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) level: Level,
+pub(super) struct DemoStatus {
+    pub(super) level: DemoLevel,
     /// The rules that fire, but for the one about available funds, which the line shows anyway.
     pub(super) rules: Vec<Name>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
+pub(super) enum DemoLevel {
     Ok,
     Warning,
     Critical,
     Unreadable,
 }
 
-impl Level {
-    fn word(self) -> &'static str {
+impl DemoLevel {
+    fn label(self) -> &'static str {
         match self {
-            Level::Ok => "ok",
-            Level::Warning => "WARNING",
-            Level::Critical => "CRITICAL",
-            Level::Unreadable => "UNREADABLE",
+            DemoLevel::Ok => "ok",
+            DemoLevel::Warning => "WARNING",
+            DemoLevel::Critical => "CRITICAL",
+            DemoLevel::Unreadable => "UNREADABLE",
         }
     }
 
     fn colour(self) -> &'static str {
         match self {
-            Level::Ok => "32",
-            Level::Warning => "33",
-            Level::Critical => "31",
-            Level::Unreadable => "35",
+            DemoLevel::Ok => "32",
+            DemoLevel::Warning => "33",
+            DemoLevel::Critical => "31",
+            DemoLevel::Unreadable => "35",
         }
     }
 }
 
 /// A line of the ledger in words.
-pub(super) fn entry(world: &World, entry: &Entry) -> String {
+pub(super) fn describe_entry(world: &SimulatedWorld, entry: &SimulatedEntry) -> String {
     let what = match entry.kind {
         "Expired Deposit" => "the unused rest of a deposit expires",
         "Invoice Payment" => "an overdue invoice is taken from the balance",
         _ => "a deposit arrives",
     };
-    money_moves(world, entry.division, what, entry.change)
+    describe_change(world, entry.division, what, entry.change)
 }
 
 /// More or less is owed for invoices than before; `None`: as much.
-pub(super) fn invoices(world: &World, division: u64, change: Decimal) -> Option<String> {
+pub(super) fn describe_invoices(world: &SimulatedWorld, division: u64, change: Decimal) -> Option<String> {
     let what = if change > Decimal::ZERO { "an invoice arrives" } else { "an invoice is settled" };
-    (!change.is_zero()).then(|| money_moves(world, division, what, change))
+    (!change.is_zero()).then(|| describe_change(world, division, what, change))
 }
 
-fn money_moves(world: &World, division: u64, what: &str, amount: Decimal) -> String {
+fn describe_change(world: &SimulatedWorld, division: u64, what: &str, amount: Decimal) -> String {
     let currency = world.sheet(division).map(|sheet| sheet.currency);
     let amount = currency.map_or_else(String::new, |currency| Money::new(amount.abs(), currency).to_string());
     // An account that is not divided has one purse, which needs no name.
@@ -86,22 +86,22 @@ fn money_moves(world: &World, division: u64, what: &str, amount: Decimal) -> Str
 }
 
 /// How bad it is: what the alerts of this division say, or that it cannot be read just now.
-pub(super) fn standing(reading: &LastReading, alerts: &[AlertReport]) -> Standing {
+pub(super) fn demo_status(reading: &LastReading, alerts: &[AlertSummary]) -> DemoStatus {
     if reading.metrics.values().all(|text| text.starts_with(UNREADABLE)) {
-        return Standing { level: Level::Unreadable, rules: Vec::new() };
+        return DemoStatus { level: DemoLevel::Unreadable, rules: Vec::new() };
     }
-    let its = |alert: &&AlertReport| {
+    let is_of_division = |alert: &&AlertSummary| {
         alert.account == reading.account && alert.division == reading.division && alert.status == "firing"
     };
-    let level = |alert: &AlertReport| match alert.level {
-        Severity::Warning => Level::Warning,
-        Severity::Critical => Level::Critical,
+    let level = |alert: &AlertSummary| match alert.level {
+        Severity::Warning => DemoLevel::Warning,
+        Severity::Critical => DemoLevel::Critical,
     };
-    let firing: Vec<&AlertReport> =
-        alerts.iter().filter(its).filter(|alert| alert.rule.as_ref() != UNREADABLE).collect();
-    let worst = firing.iter().map(|alert| level(alert)).max().unwrap_or(Level::Ok);
+    let firing: Vec<&AlertSummary> =
+        alerts.iter().filter(is_of_division).filter(|alert| alert.rule.as_ref() != UNREADABLE).collect();
+    let worst = firing.iter().map(|alert| level(alert)).max().unwrap_or(DemoLevel::Ok);
     let rules = firing.iter().map(|alert| alert.rule.clone()).filter(|rule| rule.as_ref() != "available-funds");
-    Standing { level: worst, rules: rules.collect() }
+    DemoStatus { level: worst, rules: rules.collect() }
 }
 
 /// The amount of `USD 1,431.00`.
@@ -116,30 +116,30 @@ pub(super) fn draw_line(
     reading: &LastReading,
     funds: &str,
     share: Option<Decimal>,
-    standing: &Standing,
-    style: Style,
+    status: &DemoStatus,
+    style: DrawStyle,
 ) -> String {
-    let level = standing.level;
-    let room = style.width.saturating_sub(REST + 1);
-    let bar = (room / 2).min(LONGEST);
-    let longest = (room - bar).min(LONGEST);
+    let level = status.level;
+    let room = style.width.saturating_sub(FIXED_WIDTH + 1);
+    let bar = (room / 2).min(MAX_BAR_WIDTH);
+    let longest = (room - bar).min(MAX_BAR_WIDTH);
     let name = reading.division_name.as_deref().map_or_else(|| reading.account.to_string(), clean);
     let name = cut(&name, longest);
     let full = share.and_then(|share| (share * Decimal::from(bar)).ceil().to_usize()).map(|cells| cells.min(bar));
     let bar = match (level, full) {
-        (Level::Unreadable, _) => "?".repeat(bar),
+        (DemoLevel::Unreadable, _) => "?".repeat(bar),
         (_, None) => "∞".repeat(bar),
         (_, Some(cells)) => "█".repeat(cells) + &"░".repeat(bar - cells),
     };
-    let funds = if level == Level::Unreadable { "not readable" } else { funds };
-    let taken = 16 + 2 + longest + 2 + 14 + 2 + bar.chars().count() + 2 + level.word().len() + 1;
+    let funds = if level == DemoLevel::Unreadable { "not readable" } else { funds };
+    let taken = 16 + 2 + longest + 2 + 14 + 2 + bar.chars().count() + 2 + level.label().len() + 1;
     // Which rules, as far as there is room.
-    let rules: Vec<&str> = standing.rules.iter().map(AsRef::as_ref).collect();
+    let rules: Vec<&str> = status.rules.iter().map(AsRef::as_ref).collect();
     let rules = match style.width.saturating_sub(taken + 1) {
         room if room > 3 && !rules.is_empty() => format!(" {}", cut(&clean(&rules.join(", ")), room)),
         _ => String::new(),
     };
-    let end = format!("{bar}  {}{rules}", level.word());
+    let end = format!("{bar}  {}{rules}", level.label());
     let end = if style.colour { format!("\u{1b}[{}m{end}\u{1b}[0m", level.colour()) } else { end };
     format!("{}  {name:<longest$}  {funds:>14}  {end}", stamp(now))
 }
@@ -149,7 +149,7 @@ pub(super) fn stamp(now: Time) -> String {
 }
 
 /// `16 days`, `2 days and 14 hours`, `20 hours`.
-pub(super) fn span(time: Duration) -> String {
+pub(super) fn duration_text(time: Duration) -> String {
     let hours = usize::try_from(time.as_secs() / 3600).unwrap_or_default();
     match (count(hours / 24, "day"), count(hours % 24, "hour")) {
         (_, hour) if hours < 24 => hour,
@@ -168,7 +168,7 @@ mod tests {
     use unicode_width::UnicodeWidthStr;
 
     #[test]
-    fn a_live_line_fits_every_terminal_that_has_one_whatever_it_says() {
+    fn a_live_line_fits_every_supported_terminal_width() {
         let now = "2026-11-25T22:00:00Z".parse().unwrap();
         let reading = LastReading {
             account: "acme".into(),
@@ -180,23 +180,28 @@ mod tests {
             last_good: Some(now),
         };
         for width in NARROWEST..=WIDEST {
-            for (share, level) in
-                [(Some(Decimal::ONE), Level::Critical), (None, Level::Ok), (Some(Decimal::TWO), Level::Unreadable)]
-            {
-                let style = Style { colour: false, width };
-                let standing = Standing { level, rules: vec!["unpaid-invoices".into(), "a-third".into()] };
-                let line = draw_line(now, &reading, "USD 123,456.00", share, &standing, style);
+            for (share, level) in [
+                (Some(Decimal::ONE), DemoLevel::Critical),
+                (None, DemoLevel::Ok),
+                (Some(Decimal::TWO), DemoLevel::Unreadable),
+            ] {
+                let style = DrawStyle { colour: false, width };
+                let status = DemoStatus { level, rules: vec!["unpaid-invoices".into(), "a-third".into()] };
+                let line = draw_line(now, &reading, "USD 123,456.00", share, &status, style);
                 assert!(line.width() < width && !line.contains('\u{1b}'), "{width}: {line}");
             }
         }
     }
 
     #[test]
-    fn amounts_and_spans_are_read_and_written_as_people_do() {
+    fn amounts_are_parsed_and_durations_are_written_for_people() {
         assert_eq!(amount("USD −1,569.00"), Some(Decimal::from(-1569)));
         assert_eq!(amount("unlimited"), None);
-        let span = |hours: u64| span(Duration::from_secs(3600 * hours));
-        assert_eq!(span(49), "2 days and 1 hour");
-        assert_eq!((span(24), span(20), span(0)), ("1 day".to_owned(), "20 hours".to_owned(), "0 hours".to_owned()));
+        let duration_text = |hours: u64| duration_text(Duration::from_secs(3600 * hours));
+        assert_eq!(duration_text(49), "2 days and 1 hour");
+        assert_eq!(
+            (duration_text(24), duration_text(20), duration_text(0)),
+            ("1 day".to_owned(), "20 hours".to_owned(), "0 hours".to_owned())
+        );
     }
 }

@@ -21,33 +21,38 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use self::screen::{Screen, Told};
-use self::timing::Pace;
-use super::args::Story;
-use super::{Context, Exit, sandbox};
-use crate::app::{self, Outside, RunError};
-use crate::cli::output::grumble;
+use self::screen::{DemoScreen, DemoSummary};
+use self::timing::DemoTiming;
+use super::args::SimulationArgs;
+use super::{CommandContext, Exit, sandbox};
+use crate::app::{self, RunError, RunOptions};
+use crate::cli::output::print_error;
 use crate::config::{self, Environment};
 use crate::domain::Time;
 use crate::sandbox::clock::SteppedClock;
 use crate::sandbox::mail_sink::MailSink;
-use crate::sandbox::scenario::{FaultKind, Scenario};
-use crate::sandbox::server::Sandbox;
+use crate::sandbox::scenario::{ApiFaultKind, Scenario};
+use crate::sandbox::server::SandboxServer;
 use crate::sandbox::slack_sink::SlackSink;
-use crate::sandbox::world::World;
+use crate::sandbox::world::SimulatedWorld;
 use crate::status::control;
-use crate::status::control::{Counts, Report, Request};
+use crate::status::control::{ControlRequest, ServiceCounters, ServiceStatus};
 use crate::util::clock::Clock;
 
 /// Every story begins on this Monday, so that the same seed tells the same one.
-const START: &str = "2026-11-02T08:00:00Z";
+const DEMO_START: &str = "2026-11-02T08:00:00Z";
 /// No limit.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long nothing may stir, or the service may take to stop, in real time.
-const PATIENCE: Duration = Duration::from_secs(15);
+const STALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-pub(super) async fn run(context: &Context, story: &Story, speed: Option<u32>, seconds: Option<u32>) -> Exit {
-    let scenario = match sandbox::find(story) {
+pub(super) async fn run(
+    context: &CommandContext,
+    simulation: &SimulationArgs,
+    speed: Option<u32>,
+    seconds: Option<u32>,
+) -> Exit {
+    let scenario = match sandbox::find(simulation) {
         Ok(scenario) => scenario,
         Err(exit) => return exit,
     };
@@ -55,80 +60,85 @@ pub(super) async fn run(context: &Context, story: &Story, speed: Option<u32>, se
         Ok(stop) => stop,
         Err(exit) => return exit,
     };
-    match tell(context, scenario, story.seed, speed, seconds, stop).await {
+    match play_demo(context, scenario, simulation.seed, speed, seconds, stop).await {
         Ok(()) => Exit::Success,
         Err(error) => {
-            grumble!("lowtide: the demo failed: {error:#}");
+            print_error!("lowtide: the demo failed: {error:#}");
             Exit::Failure
         }
     }
 }
 
-async fn tell(
-    context: &Context,
+async fn play_demo(
+    context: &CommandContext,
     scenario: Scenario,
     seed: u64,
     speed: Option<u32>,
     seconds: Option<u32>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let pace = Pace::new(&scenario, speed, seconds);
-    let mut stage = Stage::set(context, scenario, seed, &pace).await?;
-    let may_film = context.environment.get("TERM") != Some("dumb");
-    let mut screen = Screen::new(context.colour, may_film);
-    screen.open(&stage.scenario, seed, &pace, &stage.folder);
+    let timing = DemoTiming::new(&scenario, speed, seconds);
+    let mut demo = DemoRun::start(context, scenario, seed, &timing).await?;
+    let may_redraw = context.environment.get("TERM") != Some("dumb");
+    let mut screen = DemoScreen::new(context.colour, may_redraw);
+    screen.open(&demo.scenario, seed, &timing, &demo.folder);
     tokio::pin!(stop);
-    let told = stage.play(&pace, &mut screen, stop.as_mut()).await;
-    let closed = stage.close(&mut screen).await;
+    let played = demo.play(&timing, &mut screen, stop.as_mut()).await;
+    let closed = demo.stop(&mut screen).await;
     // Why the service ended says more than that it did.
     closed?;
-    told?;
-    let told = Told {
-        counts: &stage.counts,
-        passed: (stage.clock.now() - stage.start).to_std().unwrap_or_default(),
-        messages: stage.messages,
-        mails: stage.mails,
-        scenario: &stage.scenario,
+    played?;
+    let summary = DemoSummary {
+        counts: &demo.counts,
+        passed: (demo.clock.now() - demo.start).to_std().unwrap_or_default(),
+        messages: demo.messages,
+        mails: demo.mails,
+        scenario: &demo.scenario,
     };
-    screen.close(&told, &stage.folder);
+    screen.close(&summary, &demo.folder);
     Ok(())
 }
 
 /// Everything that plays: the simulated world, the sinks, and the real service in between.
-struct Stage {
+struct DemoRun {
     scenario: Scenario,
     folder: PathBuf,
     state: PathBuf,
     start: Time,
     clock: Arc<SteppedClock>,
-    world: Arc<Sandbox>,
+    world: Arc<SandboxServer>,
     slack: SlackSink,
     mail: MailSink,
     service: Option<JoinHandle<Result<(), RunError>>>,
     stop: Option<oneshot::Sender<()>>,
     messages: usize,
     mails: usize,
-    counts: Counts,
+    counts: ServiceCounters,
     /// How much of the ledger has been told.
     entries: usize,
     /// What keeps CertCentral from working, as it was last told.
-    fault: Option<FaultKind>,
+    fault: Option<ApiFaultKind>,
     /// What each division owes for invoices, as it was last told.
     unpaid: BTreeMap<u64, Decimal>,
 }
 
-fn unpaid(world: &World, division: u64) -> Decimal {
+fn unpaid(world: &SimulatedWorld, division: u64) -> Decimal {
     world.sheet(division).map_or(Decimal::ZERO, |sheet| sheet.unpaid_invoices)
 }
 
-impl Stage {
-    async fn set(context: &Context, mut scenario: Scenario, seed: u64, pace: &Pace) -> anyhow::Result<Self> {
+impl DemoRun {
+    async fn start(
+        context: &CommandContext,
+        mut scenario: Scenario,
+        seed: u64,
+        timing: &DemoTiming,
+    ) -> anyhow::Result<Self> {
         // Limits are of real time, and this time is none.
         scenario.rate_limit.clear();
-        let start: Time = START.parse().context("the story's start")?;
+        let start: Time = DEMO_START.parse().context("the story's start")?;
         let clock = SteppedClock::new(start);
         let (api, hook, smtp) = (port().await?, port().await?, port().await?);
-        let world = Sandbox::new(scenario.clone(), seed, Arc::clone(&clock) as _, Arc::clone(&clock) as _);
+        let world = SandboxServer::new(scenario.clone(), seed, Arc::clone(&clock) as _, Arc::clone(&clock) as _);
         let address = api.local_addr()?;
         tokio::spawn(Arc::clone(&world).serve(api));
         let slack = SlackSink::start(hook, Arc::clone(&clock) as _)?;
@@ -140,13 +150,13 @@ impl Stage {
         let loaded = config::load(&file, &Environment::new(std::iter::empty()));
         loaded.secrets.iter().for_each(|secret| context.redactor.learn(secret));
         let mut config = loaded.config.context("the demo's own configuration is wrong")?;
-        config.accounts.values_mut().for_each(|account| account.connection.timeout = pace.timeout);
+        config.accounts.values_mut().for_each(|account| account.connection.timeout = timing.timeout);
         let (stop, stopped) = oneshot::channel::<()>();
         let state = config.state.clone();
         let (redactor, its_clock) = (context.redactor.clone(), Arc::clone(&clock));
         let service = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            app::run(&config, &redactor, its_clock, Outside::default(), stopped).await
+            app::run(&config, &redactor, its_clock, RunOptions::default(), stopped).await
         });
         Ok(Self {
             scenario,
@@ -161,7 +171,7 @@ impl Stage {
             stop: Some(stop),
             messages: 0,
             mails: 0,
-            counts: Counts::default(),
+            counts: ServiceCounters::default(),
             entries: 0,
             fault: None,
             unpaid: BTreeMap::new(),
@@ -171,20 +181,20 @@ impl Stage {
     /// Moves the clock from appointment to appointment until the story is over, or somebody ends it.
     async fn play(
         &mut self,
-        pace: &Pace,
-        screen: &mut Screen,
+        timing: &DemoTiming,
+        screen: &mut DemoScreen,
         mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     ) -> anyhow::Result<()> {
-        let end = self.start + pace.length;
-        let curtain = pace.limit.map(|limit| Instant::now() + limit);
+        let end = self.start + timing.length;
+        let deadline = timing.limit.map(|limit| Instant::now() + limit);
         let mut began = None;
         // When the clock was last moved, in real time since then.
         let mut reached = Duration::ZERO;
-        let over = async { tokio::time::sleep_until(curtain.unwrap_or_else(|| Instant::now() + FOREVER)).await };
+        let over = async { tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + FOREVER)).await };
         tokio::pin!(over);
         loop {
             tokio::select! {
-                settled = self.settle(screen) => settled?,
+                settled = self.wait_until_idle(screen) => settled?,
                 () = &mut over => return Ok(()),
                 () = &mut stop => return Ok(()),
             }
@@ -194,7 +204,7 @@ impl Stage {
                 return Ok(());
             }
             let since_start = |at: Time| (at - self.start).to_std().unwrap_or_default();
-            let due = began + pace.due(reached, since_start(self.clock.now()), since_start(next));
+            let due = began + timing.due(reached, since_start(self.clock.now()), since_start(next));
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {}
                 () = &mut over => return Ok(()),
@@ -207,14 +217,14 @@ impl Stage {
 
     /// Waits until the service waits for its next cycle and owes nothing, and shows what came of the last one. So the
     /// same story is told on a slow machine.
-    async fn settle(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
-        self.narrate(screen);
+    async fn wait_until_idle(&mut self, screen: &mut DemoScreen) -> anyhow::Result<()> {
+        self.show_world_events(screen);
         let settled = async {
             loop {
-                self.clock.quiet(1).await;
+                self.clock.wait_until_quiet(1).await;
                 // The socket appears a moment after the service.
-                if let Ok(report) = control::ask::<Report>(&self.state, Request::Status).await
-                    && report.owed.iter().all(|owed| owed.events == 0 || owed.failing_since.is_some())
+                if let Ok(report) = control::ask::<ServiceStatus>(&self.state, ControlRequest::Status).await
+                    && report.pending.iter().all(|pending| pending.events == 0 || pending.failing_since.is_some())
                 {
                     return report;
                 }
@@ -223,9 +233,9 @@ impl Stage {
         };
         let report = tokio::select! {
             report = settled => report,
-            why = self.in_trouble() => return Err(why),
+            why = self.failure() => return Err(why),
         };
-        self.drain(screen)?;
+        self.collect_messages(screen)?;
         // In the middle of a cycle, which waits for a retry, the last reading is out of date.
         if !report.accounts.iter().any(|account| account.reading) {
             screen.status(self.clock.now(), &report);
@@ -235,48 +245,48 @@ impl Stage {
     }
 
     /// Completes when the service has ended, or nothing has stirred for too long.
-    async fn in_trouble(&self) -> anyhow::Error {
+    async fn failure(&self) -> anyhow::Error {
         loop {
             tokio::time::sleep(Duration::from_millis(50)).await;
             if self.service.as_ref().is_none_or(JoinHandle::is_finished) {
                 return anyhow::anyhow!("the service has ended");
             }
-            if self.clock.still() > PATIENCE {
+            if self.clock.quiet_time() > STALL_TIMEOUT {
                 return anyhow::anyhow!("the service does not answer");
             }
         }
     }
 
     /// What happened in the simulated world: the service only sees what comes of it.
-    fn narrate(&mut self, screen: &mut Screen) {
+    fn show_world_events(&mut self, screen: &mut DemoScreen) {
         let now = self.clock.now();
         let fault = self.world.fault();
         if fault != std::mem::replace(&mut self.fault, fault) {
-            screen.narrate(
+            screen.show_world_event(
                 now,
                 &fault.map_or_else(|| "CertCentral works again".to_owned(), |it| format!("CertCentral: {it}")),
             );
         }
-        let (told, mut news) = self.world.look(|world| {
+        let (shown, mut lines) = self.world.read_world(|world| {
             let entries = &world.entries()[self.entries..];
-            let news = entries.iter().filter(|entry| entry.at > self.start && entry.kind != "Charge");
-            (world.entries().len(), news.map(|entry| line::entry(world, entry)).collect::<Vec<_>>())
+            let fresh = entries.iter().filter(|entry| entry.at > self.start && entry.kind != "Charge");
+            (world.entries().len(), fresh.map(|entry| line::describe_entry(world, entry)).collect::<Vec<_>>())
         });
-        self.entries = told;
+        self.entries = shown;
         let unpaid: BTreeMap<u64, Decimal> =
-            self.world.look(|world| world.divisions().map(|(id, _)| (id, unpaid(world, id))).collect());
-        for (id, owed) in &unpaid {
+            self.world.read_world(|world| world.divisions().map(|(id, _)| (id, unpaid(world, id))).collect());
+        for (id, amount) in &unpaid {
             let before = self.unpaid.get(id).copied().unwrap_or_default();
-            news.extend(self.world.look(|world| line::invoices(world, *id, *owed - before)));
+            lines.extend(self.world.read_world(|world| line::describe_invoices(world, *id, *amount - before)));
         }
         self.unpaid = unpaid;
-        for news in &news {
-            screen.narrate(now, news);
+        for line in &lines {
+            screen.show_world_event(now, line);
         }
     }
 
     /// What the sinks got goes to the screen and into files.
-    fn drain(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
+    fn collect_messages(&mut self, screen: &mut DemoScreen) -> anyhow::Result<()> {
         let now = self.clock.now();
         for message in self.slack.take() {
             self.messages += 1;
@@ -292,14 +302,14 @@ impl Stage {
     }
 
     /// Ends the service as SIGTERM would, and waits for it.
-    async fn close(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
+    async fn stop(&mut self, screen: &mut DemoScreen) -> anyhow::Result<()> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(()); // it may have ended by itself
         }
         if let Some(service) = self.service.take() {
-            tokio::time::timeout(PATIENCE, service).await.context("the service does not stop")???;
+            tokio::time::timeout(STALL_TIMEOUT, service).await.context("the service does not stop")???;
         }
-        self.drain(screen)
+        self.collect_messages(screen)
     }
 }
 

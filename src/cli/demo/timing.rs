@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::sandbox::scenario::{FaultKind, Scenario};
+use crate::sandbox::scenario::{ApiFaultKind, Scenario};
 
 /// Default length of the demo.
-const SECONDS: u32 = 60;
+const DEFAULT_SECONDS: u32 = 60;
 /// Extra time for a slow machine.
 const OVERTIME: Duration = Duration::from_secs(60);
 /// Timeout of the service's requests, unless many of them will run into it.
@@ -13,23 +13,23 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Shortest timeout: a loaded machine still answers within it.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(200);
 /// While nothing is answered, the service asks for the ledger of a division every ten minutes, and each time once more.
-const ASKED_EVERY: Duration = Duration::from_secs(5 * 60);
+const LEDGER_REQUEST_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Requests that run into their timeout should take no more than this part of the story.
-const WAITING_PART: u32 = 4;
+const MAX_TIMEOUT_FRACTION: u32 = 4;
 
 /// The speed of simulated time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tempo {
+pub(super) enum DemoSpeed {
     /// A multiple of real time.
-    Speed(u32),
+    Multiple(u32),
     /// As fast as it takes to end after so long.
     Within(Duration),
 }
 
 /// Speed of simulated time, and the end of the demo whether the story is over or not.
 #[derive(Debug)]
-pub(super) struct Pace {
-    pub(super) tempo: Tempo,
+pub(super) struct DemoTiming {
+    pub(super) speed: DemoSpeed,
     /// Simulated length of the story.
     pub(super) length: Duration,
     /// In real time.
@@ -41,42 +41,47 @@ pub(super) struct Pace {
     divisions: u32,
 }
 
-impl Pace {
+impl DemoTiming {
     pub(super) fn new(scenario: &Scenario, speed: Option<u32>, seconds: Option<u32>) -> Self {
         let length = scenario.length;
         let within = |seconds: u32| Duration::from_secs(u64::from(seconds));
-        let tempo = speed.map_or_else(|| Tempo::Within(within(seconds.unwrap_or(SECONDS))), Tempo::Speed);
-        let (wanted, limit) = match tempo {
-            Tempo::Speed(speed) => (length / speed.max(1), seconds.map(within)),
-            Tempo::Within(wanted) => (wanted, Some(wanted + OVERTIME)),
+        let demo_speed =
+            speed.map_or_else(|| DemoSpeed::Within(within(seconds.unwrap_or(DEFAULT_SECONDS))), DemoSpeed::Multiple);
+        let (target, limit) = match demo_speed {
+            DemoSpeed::Multiple(speed) => (length / speed.max(1), seconds.map(within)),
+            DemoSpeed::Within(target) => (target, Some(target + OVERTIME)),
         };
-        let hangs = scenario.faults.iter().filter(|fault| fault.kind == FaultKind::Hang);
+        let hangs = scenario.faults.iter().filter(|fault| fault.kind == ApiFaultKind::Hang);
         let hangs = hangs.map(|fault| (fault.from.min(length), (fault.from + fault.length).min(length))).collect();
         let divisions = u32::try_from(scenario.divisions.len()).unwrap_or(u32::MAX);
-        let mut pace = Self { tempo, length, limit, timeout: LONGEST_TIMEOUT, hangs, divisions };
-        if let Some(each) = (wanted / WAITING_PART).checked_div(pace.unanswered(Duration::ZERO)) {
-            pace.timeout = each.clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT);
+        let mut timing = Self { speed: demo_speed, length, limit, timeout: LONGEST_TIMEOUT, hangs, divisions };
+        if let Some(each) = (target / MAX_TIMEOUT_FRACTION).checked_div(timing.unanswered(Duration::ZERO)) {
+            timing.timeout = each.clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT);
         }
-        pace
+        timing
     }
 
     /// When `next` comes, where `now` came at `reached`. All count from the start; `reached` and the result in real time.
     pub(super) fn due(&self, reached: Duration, now: Duration, next: Duration) -> Duration {
-        let wanted = match self.tempo {
-            Tempo::Speed(speed) => return next / speed.max(1),
-            Tempo::Within(wanted) => wanted,
+        let target = match self.speed {
+            DemoSpeed::Multiple(speed) => return next / speed.max(1),
+            DemoSpeed::Within(target) => target,
         };
         // The time that is left is spread evenly over what is left of the story: all that follows makes up for a slow step.
         let waiting = self.timeout.saturating_mul(self.unanswered(now));
-        let left = wanted.saturating_sub(reached + waiting);
-        let (step, story) = (next.saturating_sub(now), self.length.saturating_sub(now));
-        if step < story { reached + left.mul_f64(step.as_secs_f64() / story.as_secs_f64()) } else { reached + left }
+        let left = target.saturating_sub(reached + waiting);
+        let (step, remaining) = (next.saturating_sub(now), self.length.saturating_sub(now));
+        if step < remaining {
+            reached + left.mul_f64(step.as_secs_f64() / remaining.as_secs_f64())
+        } else {
+            reached + left
+        }
     }
 
     /// About how many requests get no answer from `now` on.
     fn unanswered(&self, now: Duration) -> u32 {
-        let ahead: Duration = self.hangs.iter().map(|(from, to)| to.saturating_sub(*from.max(&now))).sum();
-        let each = u32::try_from(ahead.as_secs() / ASKED_EVERY.as_secs()).unwrap_or(u32::MAX);
+        let outage: Duration = self.hangs.iter().map(|(from, to)| to.saturating_sub(*from.max(&now))).sum();
+        let each = u32::try_from(outage.as_secs() / LEDGER_REQUEST_INTERVAL.as_secs()).unwrap_or(u32::MAX);
         each.saturating_mul(self.divisions)
     }
 }
@@ -91,59 +96,62 @@ mod tests {
     const WORK: Duration = Duration::from_millis(3);
     const STEP: Duration = Duration::from_secs(10 * 60);
 
-    fn pace(yaml: &str, speed: Option<u32>, seconds: Option<u32>) -> Pace {
-        Pace::new(&scenario::parse("scenario.yaml", yaml).unwrap(), speed, seconds)
+    fn timing(yaml: &str, speed: Option<u32>, seconds: Option<u32>) -> DemoTiming {
+        DemoTiming::new(&scenario::parse("scenario.yaml", yaml).unwrap(), speed, seconds)
     }
 
     /// Plays a story step by step, each of which costs a little, and more where nothing is answered. Returns how long that
     /// took, and how much of it was work.
-    fn play(pace: &Pace) -> (Duration, Duration) {
+    fn play(timing: &DemoTiming) -> (Duration, Duration) {
         let (mut reached, mut worked, mut now) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        while now < pace.length {
-            let next = (now + STEP).min(pace.length);
-            let work = WORK + pace.timeout * (pace.unanswered(now) - pace.unanswered(next));
-            (reached, worked) = ((reached + work).max(pace.due(reached, now, next)), worked + work);
+        while now < timing.length {
+            let next = (now + STEP).min(timing.length);
+            let work = WORK + timing.timeout * (timing.unanswered(now) - timing.unanswered(next));
+            (reached, worked) = ((reached + work).max(timing.due(reached, now, next)), worked + work);
             now = next;
         }
         (reached, worked)
     }
 
     #[test]
-    fn every_story_ends_when_it_was_asked_to_or_as_soon_as_its_work_is_done() {
+    fn every_scenario_ends_on_time_or_when_its_work_is_done() {
         for (name, yaml) in SHIPPED {
             for seconds in [1, 5, 20, 60, 600] {
-                let pace = pace(yaml, None, Some(seconds));
-                let wanted = Duration::from_secs(u64::from(seconds));
-                let (took, worked) = play(&pace);
-                let latest = wanted.max(worked).mul_f64(1.1) + Duration::from_secs(1);
-                assert!(took >= wanted && took <= latest, "{name} in {wanted:?}: {took:?} with {worked:?} of work");
-                assert!(pace.limit.unwrap() > took, "{name} in {wanted:?} is cut off");
+                let timing = timing(yaml, None, Some(seconds));
+                let target = Duration::from_secs(u64::from(seconds));
+                let (took, worked) = play(&timing);
+                let latest = target.max(worked).mul_f64(1.1) + Duration::from_secs(1);
+                assert!(took >= target && took <= latest, "{name} in {target:?}: {took:?} with {worked:?} of work");
+                assert!(timing.limit.unwrap() > took, "{name} in {target:?} is cut off");
             }
         }
     }
 
     #[test]
-    fn a_step_that_took_long_is_made_up_for_by_all_that_follow() {
-        let pace = pace(SHIPPED[0].1, None, Some(28));
+    fn later_steps_make_up_for_a_slow_one() {
+        let timing = timing(SHIPPED[0].1, None, Some(28));
         let day = Duration::from_secs(24 * 3600);
         let seconds = Duration::from_secs;
-        assert_eq!(pace.due(seconds(0), Duration::ZERO, day), seconds(1));
+        assert_eq!(timing.due(seconds(0), Duration::ZERO, day), seconds(1));
         // Ten seconds were lost after two days: the other 26 share what is left.
-        assert_eq!(pace.due(seconds(12), day * 2, day * 15), seconds(20));
-        assert_eq!(pace.due(seconds(40), day * 20, day * 21), seconds(40), "too late already: at once");
-        assert_eq!(pace.due(seconds(20), day * 27, day * 28), seconds(28));
+        assert_eq!(timing.due(seconds(12), day * 2, day * 15), seconds(20));
+        assert_eq!(timing.due(seconds(40), day * 20, day * 21), seconds(40), "too late already: at once");
+        assert_eq!(timing.due(seconds(20), day * 27, day * 28), seconds(28));
     }
 
     #[test]
-    fn a_given_speed_is_kept_and_answers_are_waited_for_as_long_as_there_is_time_for() {
+    fn a_given_speed_is_kept_and_timeouts_fit_the_length_of_the_demo() {
         let outage = SHIPPED.iter().find(|(name, _)| *name == "outage").unwrap().1;
         let day = Duration::from_secs(24 * 3600);
-        assert_eq!(pace(outage, Some(86_400), None).due(Duration::from_secs(99), day, day * 2), Duration::from_secs(2));
-        assert_eq!(pace(outage, Some(86_400), Some(5)).limit, Some(Duration::from_secs(5)));
-        assert_eq!(pace(outage, None, Some(20)).timeout.as_millis(), 208);
-        assert_eq!(pace(outage, None, None).timeout.as_millis(), 625);
-        assert_eq!(pace(outage, None, Some(600)).timeout, LONGEST_TIMEOUT);
-        assert_eq!(pace(outage, Some(1_000_000), None).timeout, SHORTEST_TIMEOUT);
-        assert_eq!(pace(SHIPPED[0].1, None, Some(1)).timeout, LONGEST_TIMEOUT, "everything is answered");
+        assert_eq!(
+            timing(outage, Some(86_400), None).due(Duration::from_secs(99), day, day * 2),
+            Duration::from_secs(2)
+        );
+        assert_eq!(timing(outage, Some(86_400), Some(5)).limit, Some(Duration::from_secs(5)));
+        assert_eq!(timing(outage, None, Some(20)).timeout.as_millis(), 208);
+        assert_eq!(timing(outage, None, None).timeout.as_millis(), 625);
+        assert_eq!(timing(outage, None, Some(600)).timeout, LONGEST_TIMEOUT);
+        assert_eq!(timing(outage, Some(1_000_000), None).timeout, SHORTEST_TIMEOUT);
+        assert_eq!(timing(SHIPPED[0].1, None, Some(1)).timeout, LONGEST_TIMEOUT, "everything is answered");
     }
 }

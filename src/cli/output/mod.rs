@@ -7,36 +7,36 @@ use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Something could not be written to standard output.
-static FAILED: AtomicBool = AtomicBool::new(false);
+static STDOUT_FAILED: AtomicBool = AtomicBool::new(false);
 
 /// Writes text to standard output as it is.
-pub(super) fn put(text: &str) {
+pub(super) fn write_stdout(text: &str) {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     let Err(error) = written else { return };
-    if error.kind() != ErrorKind::BrokenPipe && !FAILED.swap(true, Ordering::Relaxed) {
-        complain(&format!("lowtide: standard output cannot be written: {error}\n"));
+    if error.kind() != ErrorKind::BrokenPipe && !STDOUT_FAILED.swap(true, Ordering::Relaxed) {
+        write_stderr(&format!("lowtide: standard output cannot be written: {error}\n"));
     }
 }
 
 /// Whether something could not be written to standard output.
-pub(super) fn failed() -> bool {
-    FAILED.load(Ordering::Relaxed)
+pub(super) fn stdout_failed() -> bool {
+    STDOUT_FAILED.load(Ordering::Relaxed)
 }
 
 /// Writes text to standard error, the way the log goes.
-pub(super) fn complain(text: &str) {
+pub(super) fn write_stderr(text: &str) {
     crate::util::logging::write(text);
 }
 
 /// A line on standard output.
-macro_rules! say {
-    ($($arg:tt)*) => { $crate::cli::output::put(&(format!($($arg)*) + "\n")) };
+macro_rules! print_line {
+    ($($arg:tt)*) => { $crate::cli::output::write_stdout(&(format!($($arg)*) + "\n")) };
 }
 
 /// A line on standard error.
-macro_rules! grumble {
-    ($($arg:tt)*) => { $crate::cli::output::complain(&(format!($($arg)*) + "\n")) };
+macro_rules! print_error {
+    ($($arg:tt)*) => { $crate::cli::output::write_stderr(&(format!($($arg)*) + "\n")) };
 }
 
-pub(super) use {grumble, say};
+pub(super) use {print_error, print_line};

@@ -108,7 +108,7 @@ fn a_missing_file_and_a_folder_are_problems() {
 }
 
 #[test]
-fn a_secret_in_the_place_of_a_key_is_struck_out_of_the_path_too() {
+fn a_secret_in_place_of_a_key_is_redacted_in_the_path() {
     let files = Files::new("accounts: { acme: { api_key: hunter2-hunter2, hunter2-hunter2: x } }");
     let errors = files.errors(&[]);
     assert!(errors.contains("accounts.acme.***: found `***`"), "{errors}");

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::{Channel, Divisions};
+use super::super::{ChannelConfig, Divisions};
 use super::{Files, RULES, with};
-use crate::domain::rule::{Severity, Side};
+use crate::domain::rule::{Severity, ThresholdSide};
 
 #[test]
 fn the_environment_overrides_keys_verbatim_and_splits_lists_at_commas() {
@@ -36,7 +36,7 @@ fn the_environment_overrides_keys_verbatim_and_splits_lists_at_commas() {
 }
 
 #[test]
-fn a_problem_in_the_environment_names_the_variable_and_a_stray_one_is_a_warning() {
+fn environment_problems_name_the_variable_and_unknown_ones_only_warn() {
     let files = Files::new(with("timezone: Europe/Oslo"));
     let variables = [
         ("LOWTIDE_ACCOUNTS__ACME__TIMEOUT", "0s"),
@@ -48,18 +48,18 @@ fn a_problem_in_the_environment_names_the_variable_and_a_stray_one_is_a_warning(
     LOWTIDE_ACCOUNTS__ACME__TIMEOUT: accounts.acme.timeout: found `0s`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w
     LOWTIDE_RULES__LOW__NOTIFY: rules.low.notify[1]: found `chta`, expected a name under `notifiers`; did you mean `chat`?
     "#);
-    let strays = [
+    let ignored = [
         ("LOWTIDE_PORT", "tcp://10.0.0.1:80"),
         ("LOWTIDE_SHEDULE", "x"),
         ("LOWTIDE_RULES", "x"),
         ("LOWTIDE_ACCOUNTS__OTHER__API_KEY", "topsecret"),
         ("LOWTIDE_STATE__X", "x"),
     ];
-    assert_eq!(files.errors(&strays), "");
-    insta::assert_snapshot!(files.warnings(&strays), @r#"
+    assert_eq!(files.errors(&ignored), "");
+    insta::assert_snapshot!(files.warnings(&ignored), @r#"
     LOWTIDE_ACCOUNTS__OTHER__API_KEY: accounts.other.api_key: found `other`, expected a name that the file has under `accounts` (ignored)
-    LOWTIDE_RULES: rules: found a whole section, expected one key of it (ignored)
-    LOWTIDE_SHEDULE: shedule: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports (ignored); did you mean `schedule`?
+    LOWTIDE_RULES: found a whole section, expected one key of it (ignored)
+    LOWTIDE_SHEDULE: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports (ignored); did you mean `schedule`?
     LOWTIDE_STATE__X: state.x: found `x`, expected no further level (ignored)
     "#);
 }
@@ -140,7 +140,7 @@ fn a_file_with_secrets_that_others_can_read_is_warned_about() {
     open(&files);
     let variables = [("K", "key"), ("U", "https://hooks.example.com/")];
     assert_eq!((files.errors(&variables), files.warnings(&variables)), (String::new(), String::new()));
-    let Channel::Slack { webhook_url, .. } = &files.config(&variables).notifiers["n"].channel else { panic!() };
+    let ChannelConfig::Slack { webhook_url, .. } = &files.config(&variables).notifiers["n"].channel else { panic!() };
     assert_eq!(webhook_url.expose(), "https://hooks.example.com/");
 }
 
@@ -186,16 +186,16 @@ http: { listen: '127.0.0.1:9095', token_file: nowhere }
     assert_eq!(acme.base_url.as_str(), "https://certcentral.digicert.eu/services/v2");
     assert_eq!(below.base_url.as_str(), "https://below.example/");
     assert!(matches!(&config.accounts["some"].divisions, Divisions::Listed(ids) if ids.len() == 2));
-    let Channel::Webhook { url, signing_secret, .. } = &config.notifiers["hook"].channel else { panic!() };
+    let ChannelConfig::Webhook { url, signing_secret, .. } = &config.notifiers["hook"].channel else { panic!() };
     assert_eq!((url.expose(), signing_secret.as_ref().unwrap().expose()), ("https://hook.example/new", key.as_str()));
     let login = |name: &str| match &config.notifiers[name].channel {
-        Channel::Email { credentials, oauth2, .. } => (credentials.is_some(), oauth2.is_some()),
+        ChannelConfig::Email { credentials, oauth2, .. } => (credentials.is_some(), oauth2.is_some()),
         _ => panic!(),
     };
     let logins = ["mail", "login", "token", "other"].map(login);
     assert_eq!(logins, [(true, false), (false, true), (false, true), (true, false)]);
     let warning = config.rules[0].level(Severity::Warning).unwrap();
-    assert_eq!((warning.side(), warning.threshold().to_string()), (Side::Above, "1,000".to_owned()));
+    assert_eq!((warning.side(), warning.threshold().to_string()), (ThresholdSide::Above, "1,000".to_owned()));
     assert_eq!(config.http.unwrap().token.unwrap().expose(), "token");
 }
 

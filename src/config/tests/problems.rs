@@ -141,7 +141,7 @@ fn a_currency_that_does_not_exist_or_is_no_money_is_refused() {
 }
 
 #[test]
-fn what_is_not_near_is_not_suggested_but_the_values_there_are_are_named() {
+fn only_near_values_are_suggested_but_all_are_named() {
     insta::assert_snapshot!(account("api_key: k, region: uk"), @"alerts.yaml:2:31: accounts.acme.region: found `uk`, expected us or eu");
     insta::assert_snapshot!(account("api_key: k, region: US"), @"alerts.yaml:2:31: accounts.acme.region: found `US`, expected us or eu; did you mean `us`?");
 }
@@ -365,7 +365,7 @@ silences:
 }
 
 #[test]
-fn quiet_hours_that_never_are_or_never_end_are_refused() {
+fn empty_or_endless_quiet_hours_are_refused() {
     let quiet = |body: &str| {
         notifier(&format!(
             "type: slack, webhook_url: 'https://hooks.example.com/T0/B0/secret', quiet_hours: {{ {body} }}"
@@ -429,8 +429,8 @@ fn mistakes_in_forecast_rules_say_what_would_be_right() {
 fn a_variable_without_quotes_inside_braces_is_explained() {
     let hint = "expected valid YAML: inside { } and [ ], a value with ${NAME} stands in quotes: \"${NAME}\"";
     for part in ["accounts:\n  acme: { api_key: ${KEY} }", "accounts:\n  acme: { api_key: ${KEY}, region: eu }"] {
-        let told = Files::new(with(part)).errors(&[("KEY", "k")]);
-        assert!(told.contains("broken YAML") && told.contains(hint), "{told}");
+        let errors = Files::new(with(part)).errors(&[("KEY", "k")]);
+        assert!(errors.contains("broken YAML") && errors.contains(hint), "{errors}");
     }
     let other = Files::new(with("accounts:\n  acme: { api_key: 'k }")).errors(&[]);
     assert!(other.contains("a quote that is not closed") && !other.contains("${"), "{other}");

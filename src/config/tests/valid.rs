@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::{Channel, Config, Divisions, Quota, Tls, find, keys};
+use super::super::{ChannelConfig, Config, Divisions, EmailTlsConfig, Quota, find, keys};
 use super::{Files, with};
-use crate::domain::rule::{Metric, Severity, Side};
+use crate::domain::rule::{Metric, Severity, ThresholdSide};
 
 const EXAMPLE: &str = include_str!("../../../alerts.example.yaml");
 const VARIABLES: [(&str, &str); 3] = [
@@ -62,7 +62,7 @@ fn the_smallest_file_gets_every_default() {
 }
 
 #[test]
-fn the_state_is_beside_the_file_or_where_systemd_says_or_where_the_file_says() {
+fn state_path_comes_from_the_file_or_systemd_or_the_default() {
     let files = Files::new(with(super::RULES.trim_end()));
     assert_eq!(
         files.config(&[("STATE_DIRECTORY", "/var/lib/lowtide:/x")]).state,
@@ -111,7 +111,7 @@ fn levels_take_from_their_rule_what_they_do_not_say() {
     .config(&[]);
     let rule = &config.rules[0];
     let (warning, critical) = (rule.level(Severity::Warning).unwrap(), rule.level(Severity::Critical).unwrap());
-    assert_eq!((rule.metric, warning.side()), (Metric::UnpaidInvoices, Side::Above));
+    assert_eq!((rule.metric, warning.side()), (Metric::UnpaidInvoices, ThresholdSide::Above));
     assert_eq!((warning.clear_at().to_string(), critical.clear_at().to_string()), ("10".to_owned(), "10".to_owned()));
     assert_eq!((warning.hold, critical.hold), (Duration::ZERO, Duration::from_secs(7200)));
     assert_eq!((warning.remind_every, critical.remind_every), (Some(Duration::from_secs(86400)), None));
@@ -140,18 +140,18 @@ unreadable: { after: 0, level: critical, remind_every: never, notify: [mail] }",
     assert_eq!((&eu.divisions, eu.rate_limit.len()), (&Divisions::All { exclude: [7].into() }, 0));
     assert_eq!((own.base_url.as_str(), own.api_key.expose()), ("http://127.0.0.1:8080/v2", "k1"));
     assert_eq!((&own.divisions, own.rate_limit[0].requests), (&Divisions::Listed(vec![3, 1]), 5));
-    let Channel::Email { port, to, credentials, hello, .. } = &config.notifiers["mail"].channel else { panic!() };
+    let ChannelConfig::Email { port, to, credentials, hello, .. } = &config.notifiers["mail"].channel else { panic!() };
     assert_eq!((*port, to.len(), credentials.is_none(), hello.as_deref()), (587, 2, true, None));
-    let Channel::Email { port, tls, host, credentials, hello, .. } = &config.notifiers["local"].channel else {
+    let ChannelConfig::Email { port, tls, host, credentials, hello, .. } = &config.notifiers["local"].channel else {
         panic!()
     };
     assert_eq!(hello.as_deref(), Some("vm.example.com"));
-    assert_eq!((*port, *tls, host.as_str(), credentials.is_some()), (25, Tls::None, "::1", true));
+    assert_eq!((*port, *tls, host.as_str(), credentials.is_some()), (25, EmailTlsConfig::None, "::1", true));
     assert_eq!((config.unreadable.after, config.unreadable.remind_every), (Duration::ZERO, None));
 }
 
 #[test]
-fn silences_end_in_the_zone_of_the_file_and_one_that_has_ended_is_only_warned_about() {
+fn silences_end_in_the_files_zone_and_ended_ones_only_warn() {
     let files = Files::new(with(
         "timezone: Europe/Amsterdam
 silences:
@@ -179,7 +179,7 @@ fn an_explicit_file_is_the_one() {
 }
 
 #[test]
-fn every_other_end_has_its_keys_its_files_and_its_overrides() {
+fn webhook_pagerduty_teams_and_oauth2_take_keys_files_and_overrides() {
     let key = format!("whsec_{}", "QUJD".repeat(8));
     let files = Files::new(with(&format!(
         "notifiers:
@@ -194,21 +194,23 @@ fn every_other_end_has_its_keys_its_files_and_its_overrides() {
     files.add("url", "https://secret.example/\n");
     let config = files.config(&[("LOWTIDE_NOTIFIERS__HOOK__HEADERS__AUTHORIZATION", "Bearer two")]);
     let channel = |name: &str| config.notifiers[name].channel.clone();
-    let Channel::Webhook { url, headers, signing_secret } = channel("hook") else { panic!() };
+    let ChannelConfig::Webhook { url, headers, signing_secret } = channel("hook") else { panic!() };
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     assert_eq!(headers, [("x-api-key", "k-e-y"), ("authorization", "Bearer two")]);
     assert_eq!((url.expose(), signing_secret.unwrap().expose()), ("https://h.example/x", key.as_str()));
-    let Channel::Webhook { url, headers, signing_secret } = channel("plain") else { panic!() };
+    let ChannelConfig::Webhook { url, headers, signing_secret } = channel("plain") else { panic!() };
     assert_eq!((url.expose(), headers.len(), signing_secret), ("https://secret.example/", 0, None));
     let page = |name: &str| match channel(name) {
-        Channel::PagerDuty { routing_key, url } => (routing_key.expose().to_owned(), url.map(String::from)),
+        ChannelConfig::PagerDuty { routing_key, url } => (routing_key.expose().to_owned(), url.map(String::from)),
         _ => panic!(),
     };
     assert_eq!(page("page").1.unwrap(), "https://events.eu.pagerduty.com/v2/enqueue");
     assert_eq!(page("page2"), ("https://secret.example/".to_owned(), None));
     assert_eq!(page("page3").1.unwrap(), "http://127.0.0.1:9/own");
-    assert!(matches!(channel("team"), Channel::Teams { webhook_url } if webhook_url.expose().ends_with("sig=1")));
-    let Channel::Email { oauth2: Some((user, oauth2)), credentials: None, .. } = channel("mail") else { panic!() };
+    assert!(matches!(channel("team"), ChannelConfig::Teams { webhook_url } if webhook_url.expose().ends_with("sig=1")));
+    let ChannelConfig::Email { oauth2: Some((user, oauth2)), credentials: None, .. } = channel("mail") else {
+        panic!()
+    };
     assert_eq!(
         (user.as_str(), oauth2.client_id.as_str(), oauth2.scope.as_deref()),
         ("box@example.com", "me", Some("mail"))
@@ -217,7 +219,7 @@ fn every_other_end_has_its_keys_its_files_and_its_overrides() {
 }
 
 #[test]
-fn forecast_rules_have_windows_confidence_and_thresholds_in_their_own_unit() {
+fn forecast_rules_take_windows_confidence_and_own_units() {
     let config = Files::new(
         "accounts:
   acme: { api_key: k, not_spend: [Expired Deposit, 'Adjustment'] }

@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 use super::*;
 use crate::domain::Time;
 use crate::domain::forecast::Runway;
-use crate::domain::history::{Entry, Ledger, Order};
+use crate::domain::history::{Ledger, LedgerEntry, Order};
 
 mod depletion;
 mod purchases;
@@ -24,8 +24,8 @@ fn days(count: u64) -> Duration {
 }
 
 /// So many hours before now.
-fn line(hours_ago: i64, change: i64, kind: &str) -> Entry {
-    Entry {
+fn line(hours_ago: i64, change: i64, kind: &str) -> LedgerEntry {
+    LedgerEntry {
         id: format!("{hours_ago} {change} {kind}").into(),
         at: now() - chrono::Duration::hours(hours_ago),
         change: Decimal::from(change),
@@ -38,9 +38,9 @@ fn line(hours_ago: i64, change: i64, kind: &str) -> Entry {
 }
 
 /// A deposit so many days ago that expires so many days after now.
-fn deposit_of(ago: i64, amount: i64, expires_in: i64) -> Entry {
+fn deposit_of(ago: i64, amount: i64, expires_in: i64) -> LedgerEntry {
     let expires = Some(now() + chrono::Duration::days(expires_in));
-    Entry { expires, ..line(ago * 24, amount, "Credit Card Deposit") }
+    LedgerEntry { expires, ..line(ago * 24, amount, "Credit Card Deposit") }
 }
 
 pub(super) fn order(id: u64, price: i64, ends: (i32, u32, u32)) -> Order {
@@ -67,12 +67,12 @@ fn daily(count: i64, amount: i64) -> Ledger {
     Ledger::new([opening].into_iter().chain(purchases).collect())
 }
 
-fn forecast(ledger: &Ledger, available: i64) -> Forecast {
-    Forecast::new(ledger, None, &Spending::default(), Decimal::from(available), now()).unwrap()
+fn forecast(ledger: &Ledger, available: i64) -> Simulation {
+    Simulation::new(ledger, None, &Spending::default(), Decimal::from(available), now()).unwrap()
 }
 
 #[test]
-fn debits_are_purchases_unless_their_type_is_known_to_buy_nothing() {
+fn debits_are_purchases_unless_their_type_is_excluded() {
     let spending = Spending::default();
     for (kind, counts) in [
         ("Charge", true),
@@ -93,7 +93,7 @@ fn debits_are_purchases_unless_their_type_is_known_to_buy_nothing() {
 }
 
 #[test]
-fn spend_counts_what_came_after_the_windows_begin_and_not_after_now() {
+fn spend_counts_purchases_inside_the_window() {
     let lines = [(25, -1), (24, -2), (23, -4), (0, -8), (-1, -16), (5, 32)];
     let ledger = Ledger::new(lines.map(|(hours, change)| line(hours, change, "Charge")).to_vec());
     let spent = |within| spend(&ledger, &Spending::default(), now(), within);
@@ -104,12 +104,12 @@ fn spend_counts_what_came_after_the_windows_begin_and_not_after_now() {
 }
 
 #[test]
-fn debits_eat_the_oldest_deposit_first_and_what_is_left_expires() {
-    let expires_in = |lines: Vec<Entry>, within| {
+fn debits_consume_the_oldest_deposit_first() {
+    let expires_in = |lines: Vec<LedgerEntry>, within| {
         expiring(&Ledger::new(lines), &Spending::default(), now(), days(within)).to_string()
     };
     let two = [deposit_of(90, 100, 10), deposit_of(60, 100, 20)];
-    let with = |more: Vec<Entry>| [two.to_vec(), more].concat();
+    let with = |more: Vec<LedgerEntry>| [two.to_vec(), more].concat();
     assert_eq!(expires_in(two.to_vec(), 30), "200");
     assert_eq!(expires_in(two.to_vec(), 10), "100");
     assert_eq!(expires_in(two.to_vec(), 9), "0");
@@ -121,10 +121,12 @@ fn debits_eat_the_oldest_deposit_first_and_what_is_left_expires() {
 }
 
 #[test]
-fn an_opening_balance_is_the_oldest_deposit_and_a_debt_is_paid_first() {
-    let opening = |balance_after: i64| Entry { balance_after: Some(balance_after.into()), ..deposit_of(90, 100, 10) };
-    let left =
-        |lines: &[Entry]| expiring(&Ledger::new(lines.to_vec()), &Spending::default(), now(), days(30)).to_string();
+fn the_opening_balance_is_the_oldest_deposit() {
+    let opening =
+        |balance_after: i64| LedgerEntry { balance_after: Some(balance_after.into()), ..deposit_of(90, 100, 10) };
+    let left = |lines: &[LedgerEntry]| {
+        expiring(&Ledger::new(lines.to_vec()), &Spending::default(), now(), days(30)).to_string()
+    };
     assert_eq!(left(&[opening(150), line(240, -60, "Charge")]), "90");
     assert_eq!(left(&[opening(70), line(240, -20, "Charge")]), "50");
 }
@@ -142,7 +144,7 @@ fn a_write_off_takes_from_the_deposit_that_expires_then() {
 }
 
 #[test]
-fn renewals_are_due_from_today_to_the_last_day_of_the_window() {
+fn renewals_are_due_from_today_to_the_end_of_the_window() {
     let (yesterday, today) = (order(1, 1, (2026, 11, 26)), order(2, 2, (2026, 11, 27)));
     let (last, later) = (order(3, 4, (2026, 12, 27)), order(4, 8, (2026, 12, 28)));
     let renewed = Order { renewed: true, ..order(5, 16, (2026, 12, 1)) };
@@ -153,7 +155,7 @@ fn renewals_are_due_from_today_to_the_last_day_of_the_window() {
     let doubtful_later = Order { id: 9, bought_until: until(2031), ..later.clone() };
     let orders = [yesterday, today, last, later, renewed, long, asked, doubtful_later];
     let due = renewals_due(&orders, now(), days(30), |_| None);
-    assert_eq!(due, RenewalsSum { count: 2, amount: 6.into(), from_balance: None, in_doubt: vec![7] });
+    assert_eq!(due, RenewalsSum { count: 2, amount: 6.into(), from_balance: None, unknown_ends: vec![7] });
     assert_eq!([shortfall(&due, 4.into()), shortfall(&due, 10.into())], [2.into(), Decimal::ZERO]);
     assert_eq!(shortfall(&due, (-4).into()), 10.into());
 }
@@ -171,10 +173,11 @@ fn the_part_from_the_balance_is_known_where_every_share_is() {
 }
 
 #[test]
-fn the_past_is_told_backwards_from_what_is_available() {
+fn past_funds_are_computed_back_from_the_present() {
     let ledger = Ledger::new(vec![line(72, 500, "Credit"), line(30, -100, "Charge"), line(-5, -999, "Charge")]);
-    let told: Vec<_> = past(&ledger, 300.into(), now(), 90).into_iter().map(|(_, left)| left.to_string()).collect();
-    assert_eq!(told, ["400", "400", "300", "300"]);
+    let funds: Vec<_> =
+        past_funds(&ledger, 300.into(), now(), 90).into_iter().map(|(_, left)| left.to_string()).collect();
+    assert_eq!(funds, ["400", "400", "300", "300"]);
     assert_eq!(sparkline(&ledger, 300.into(), now()), [8, 8, 6, 6]);
     assert_eq!(sparkline(&ledger, (-400).into(), now()), [0, 0, 0, 0]);
     assert_eq!(sparkline(&Ledger::default(), 300.into(), now()), [0; 0]);
@@ -182,7 +185,7 @@ fn the_past_is_told_backwards_from_what_is_available() {
 }
 
 #[test]
-fn orders_that_are_over_tell_what_is_renewed_and_are_due_no_more() {
+fn ended_orders_set_the_renewal_share_and_are_not_due() {
     let over = |id, renewed, ends| Order { expired: true, renewed, ..order(id, 100, ends) };
     let today = over(1, false, (2026, 11, 27));
     let doubtful = Order { bought_until: NaiveDate::from_ymd_opt(2026, 12, 9), ..over(2, false, (2026, 11, 26)) };
@@ -200,26 +203,32 @@ fn orders_that_are_over_tell_what_is_renewed_and_are_due_no_more() {
     let usual = Decimal::from(100);
     let ledger = daily(90, 100);
     let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());
-    let read = crate::forecast::spend_history::History::read(&purchases, (usual, usual));
-    let model = read.unwrap_or_else(|why| panic!("{why}")).renewals;
-    let ended = order_class::Standings::read(&purchases, &[]).ended().into_iter().map(|place| orders[place].renewed);
+    let history = crate::forecast::spend_history::SpendHistory::read(&purchases, (usual, usual));
+    let model = history.unwrap_or_else(|why| panic!("{why}")).renewals;
+    let ended =
+        order_class::OrderClasses::read(&purchases, &[]).ended_orders().into_iter().map(|place| orders[place].renewed);
     assert_eq!(
         ended.collect::<Vec<_>>(),
         [false, false, true, true],
         "those that ended more than a week ago, in their order"
     );
-    assert_eq!(model.dues.iter().map(|due| due.days).collect::<Vec<_>>(), [0, -1, 23], "the last days' still may be");
+    assert_eq!(
+        model.due_renewals.iter().map(|due| due.days_to_end).collect::<Vec<_>>(),
+        [0, -1, 23],
+        "the last days' still may be"
+    );
 }
 
 #[test]
-fn without_enough_history_there_is_no_forecast_and_it_says_why() {
+fn too_short_a_history_gives_no_forecast_and_a_reason() {
     let why = |ledger: &Ledger| {
-        let forecast = Forecast::new(ledger, None, &Spending::default(), Decimal::ONE, now());
+        let forecast = Simulation::new(ledger, None, &Spending::default(), Decimal::ONE, now());
         forecast.map(|_| ()).map_err(|not_yet| not_yet.to_string())
     };
     let short = Err("the ledger reaches back 27 days; a forecast needs 28".to_owned());
     assert_eq!(why(&daily(27, 5)), short);
-    let found = |funds: i64| Ledger::new(vec![Entry { balance_after: Some(funds.into()), ..line(24, -100, "Charge") }]);
+    let found =
+        |funds: i64| Ledger::new(vec![LedgerEntry { balance_after: Some(funds.into()), ..line(24, -100, "Charge") }]);
     assert_eq!(why(&found(-100)), Err("the ledger reaches back 1 day; a forecast needs 28".to_owned()));
     assert_eq!(why(&found(900)), Err("purchases in the last year: 1; a forecast needs 4".to_owned()), "it is older");
     assert_eq!(why(&daily(28, 5)), Ok(()));
@@ -239,15 +248,15 @@ fn an_even_pace_lasts_as_long_as_the_funds_divided_by_it() {
         panic!("a date");
     };
     assert_eq!([early, about, late].map(|at| (at - now()).num_days()), [30, 30, 30]);
-    assert_eq!(forecast(&daily(90, 100), 0).runway(Confidence::default()), Runway::Over);
+    assert_eq!(forecast(&daily(90, 100), 0).runway(Confidence::default()), Runway::Exhausted);
     assert_eq!(forecast(&daily(90, 100), -5).runway_early(Confidence::default()), Some(Duration::ZERO));
-    assert_eq!(forecast(&daily(90, 100), 99_999).runway(Confidence::default()), Runway::Endless);
+    assert_eq!(forecast(&daily(90, 100), 99_999).runway(Confidence::default()), Runway::BeyondHorizon);
     assert_eq!(forecast(&daily(90, 100), 99_999).runway_early(Confidence::default()), None);
 }
 
 /// The giant's day is left out of the pace, with the small order of that day.
 #[test]
-fn one_giant_order_does_not_spoil_the_pace() {
+fn one_giant_order_does_not_change_the_pace() {
     let giant = line(100, -50_000, "Charge");
     let ledger = Ledger::new([daily(180, 100).entries(), &[giant]].concat());
     let middle = forecast(&ledger, 3050).spend_range(30, Confidence::default()).middle;
@@ -261,7 +270,7 @@ fn a_year(amount: impl Fn(i64) -> i64) -> Ledger {
 }
 
 #[test]
-fn a_batch_that_came_every_quarter_is_expected_a_quarter_after_the_last() {
+fn quarterly_batches_are_expected_a_quarter_after_the_last() {
     let coming = |ago: i64| {
         let ledger = a_year(|day| if day % 91 == ago { 20_000 } else { 100 });
         forecast(&ledger, 9000).spend_range(45, Confidence::default())
@@ -277,7 +286,7 @@ fn a_pace_that_changed_once_is_expected_to_stay() {
 }
 
 #[test]
-fn a_pace_that_switches_between_two_habits_may_switch_again() {
+fn a_pace_that_switched_between_regimes_may_switch_again() {
     let switching = |day: i64| if (day / 84) % 2 == 0 { 200 } else { 100 };
     let range = forecast(&a_year(switching), 9000).spend_range(60, Confidence::default());
     assert!(range.low < Decimal::from(8000) && range.high > Decimal::from(11_900), "{range:?}");
@@ -295,7 +304,7 @@ fn a_campaign_that_fades_is_expected_to_fade_further() {
 }
 
 #[test]
-fn a_rush_of_a_year_ago_may_come_again() {
+fn a_peak_of_a_year_ago_may_come_again() {
     let rush = |first: i64| move |day: i64| if (first - 44..=first).contains(&day) { 300 } else { 100 };
     let high = |first| forecast(&a_year(rush(first)), 9000).spend_range(60, Confidence::default()).high;
     assert!(high(350) > Decimal::from(13_000), "{}", high(350));
@@ -303,7 +312,7 @@ fn a_rush_of_a_year_ago_may_come_again() {
 }
 
 #[test]
-fn busy_month_ends_are_no_restlessness() {
+fn busy_month_ends_do_not_widen_the_range() {
     let busy = |day: i64| {
         let at = (now() - chrono::Duration::hours(day * 24 + 1)).date_naive();
         (at + chrono::Days::new(5)).month() != at.month()
@@ -315,7 +324,7 @@ fn busy_month_ends_are_no_restlessness() {
 }
 
 #[test]
-fn a_rise_of_the_whole_price_list_counts_for_all_that_is_bought() {
+fn a_rise_of_the_price_list_applies_to_all_purchases() {
     let ledger = |rise: i64| {
         a_year(|day| [200, 300, 500][usize::try_from(day % 3).unwrap()] * if day < 12 { rise } else { 100 } / 100)
     };
@@ -343,7 +352,7 @@ fn an_even_buyer_is_known_better_than_an_uneven_one() {
 fn known_renewals_are_added_once_near_their_end() {
     let ledger = daily(90, 100);
     let orders: Vec<Order> = (0..10).map(|id| order(id, 1000, (2027, 1, 20))).collect();
-    let known = Forecast::new(&ledger, Some(&orders), &Spending::default(), 9000.into(), now()).unwrap();
+    let known = Simulation::new(&ledger, Some(&orders), &Spending::default(), 9000.into(), now()).unwrap();
     let range = |days| known.spend_range(days, Confidence::default());
     // When and how many of them will be renewed is not known yet: most, and perhaps all, and perhaps early.
     let within = |low: i64, high: i64| Decimal::from(low)..=Decimal::from(high);
@@ -353,20 +362,20 @@ fn known_renewals_are_added_once_near_their_end() {
 }
 
 #[test]
-fn a_renewal_in_the_past_does_not_come_again_as_a_purchase() {
-    let paid = Entry { order: Some(70), ..line(20 * 24, -7000, "Charge") };
+fn a_past_renewal_is_not_repeated_as_a_purchase() {
+    let paid = LedgerEntry { order: Some(70), ..line(20 * 24, -7000, "Charge") };
     let ledger = Ledger::new([daily(60, 100).entries(), &[paid]].concat());
     let old = Order { renewed: true, ..order(7, 7000, (2026, 11, 20)) };
     let spent = |orders: Option<&[Order]>| {
-        let forecast = Forecast::new(&ledger, orders, &Spending::default(), 9000.into(), now()).unwrap();
-        forecast.spend_over(60, Confidence::new(99).unwrap())
+        let forecast = Simulation::new(&ledger, orders, &Spending::default(), 9000.into(), now()).unwrap();
+        forecast.max_spend(60, Confidence::new(99).unwrap())
     };
     assert!(spent(Some(&[old])) < Decimal::from(6010));
     assert!(spent(None) > Decimal::from(12_000));
 }
 
 #[test]
-fn a_deposit_brings_funds_back_and_through_what_will_be_spent() {
+fn a_deposit_restores_the_threshold_and_covers_spend() {
     let amount = |text: &str| text.parse::<Decimal>().unwrap();
     assert_eq!(deposit(amount("2000"), amount("1431.20"), amount("600")), Some(1169.into()));
     assert_eq!(deposit(amount("2000"), amount("2600"), amount("600")), None);
@@ -374,10 +383,10 @@ fn a_deposit_brings_funds_back_and_through_what_will_be_spent() {
 }
 
 #[test]
-fn amounts_beyond_belief_stop_nothing() {
+fn huge_amounts_do_not_overflow() {
     let ledger = daily(60, i64::MAX / 1000);
     let known = forecast(&ledger, i64::MAX);
-    assert!(known.spend_over(365, Confidence::default()) > Decimal::ZERO);
+    assert!(known.max_spend(365, Confidence::default()) > Decimal::ZERO);
     assert_eq!(known.bands(1000, Confidence::default()).len(), 366);
 }
 
@@ -392,18 +401,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_same_books_make_the_same_forecast(ledger in ledgers()) {
+    fn the_same_history_gives_the_same_forecast(ledger in ledgers()) {
         prop_assert_eq!(forecast(&ledger, 5000), forecast(&ledger, 5000));
     }
 
     #[test]
-    fn more_funds_never_last_shorter(ledger in ledgers(), less in 0i64..90_000, more in 0i64..90_000) {
+    fn more_funds_never_shorten_the_runway(ledger in ledgers(), less in 0i64..90_000, more in 0i64..90_000) {
         let lasts = |funds| forecast(&ledger, funds).runway_early(Confidence::default()).unwrap_or(Duration::MAX);
         prop_assert!(lasts(less) <= lasts(less + more));
     }
 
     #[test]
-    fn who_wants_to_be_surer_gets_a_wider_range(ledger in ledgers(), low in 50u8..99, days in 1u32..365) {
+    fn higher_confidence_gives_a_wider_range(ledger in ledgers(), low in 50u8..99, days in 1u32..365) {
         let known = forecast(&ledger, 20_000);
         let (sure, surer) = (Confidence::new(low).unwrap(), Confidence::new(low + 1).unwrap());
         let early = |confidence| known.runway_early(confidence).unwrap_or(Duration::MAX);
@@ -414,18 +423,18 @@ proptest! {
     }
 
     #[test]
-    fn what_comes_after_now_changes_nothing(ledger in ledgers(), later in -500i64..-1) {
+    fn entries_after_now_change_nothing(ledger in ledgers(), later in -500i64..-1) {
         let longer = Ledger::new([ledger.entries(), &[line(later, -4000, "Charge"), deposit_of(later / 24 - 1, 50, 9)]].concat());
         prop_assert_eq!(forecast(&ledger, 5000), forecast(&longer, 5000));
         prop_assert_eq!(expiring(&ledger, &Spending::default(), now(), days(30)), expiring(&longer, &Spending::default(), now(), days(30)));
-        prop_assert_eq!(past(&ledger, 5.into(), now(), 90), past(&longer, 5.into(), now(), 90));
+        prop_assert_eq!(past_funds(&ledger, 5.into(), now(), 90), past_funds(&longer, 5.into(), now(), 90));
     }
 
     #[test]
     fn no_more_expires_than_was_deposited(amounts in proptest::collection::vec((1i64..80, -900i64..900), 0..40)) {
-        let lines: Vec<Entry> = amounts.iter().enumerate().map(|(number, (ago, change))| {
+        let lines: Vec<LedgerEntry> = amounts.iter().enumerate().map(|(number, (ago, change))| {
             let entry = if *change > 0 { deposit_of(*ago, *change, 9) } else { line(*ago * 24, *change, "Charge") };
-            Entry { id: number.to_string().into(), ..entry }
+            LedgerEntry { id: number.to_string().into(), ..entry }
         }).collect();
         let balance: Decimal = lines.iter().map(|entry| entry.change).sum();
         let left = expiring(&Ledger::new(lines), &Spending::default(), now(), days(30));

@@ -1,12 +1,12 @@
 //! What a purchase is taken for: the renewal of an order, a new order, something else, or nothing.
 
 use super::*;
-use crate::forecast::purchases::Payment;
+use crate::forecast::purchases::PaymentSource;
 
 /// So many days ago, at noon, for this order.
-pub(super) fn debit(days_ago: i64, amount: i64, order: Option<u64>) -> Entry {
+pub(super) fn debit(days_ago: i64, amount: i64, order: Option<u64>) -> LedgerEntry {
     let id = format!("{days_ago} {amount} {order:?}").into();
-    Entry { id, order, at: day(days_ago).and_hms_opt(12, 0, 0).unwrap().and_utc(), ..line(0, -amount, "Charge") }
+    LedgerEntry { id, order, at: day(days_ago).and_hms_opt(12, 0, 0).unwrap().and_utc(), ..line(0, -amount, "Charge") }
 }
 
 pub(super) fn day(days_ago: i64) -> NaiveDate {
@@ -32,13 +32,13 @@ pub(super) fn renewed(order: Order) -> Order {
 }
 
 /// A ledger that begins 400 days ago.
-pub(super) fn ledger(debits: Vec<Entry>) -> Ledger {
-    let first = Entry { id: "first".into(), ..line(400 * 24, 100_000, "Credit") };
+pub(super) fn ledger(debits: Vec<LedgerEntry>) -> Ledger {
+    let first = LedgerEntry { id: "first".into(), ..line(400 * 24, 100_000, "Credit") };
     Ledger::new([first, line(1, -1, "Transfer")].into_iter().chain(debits).collect())
 }
 
 /// Days ago, what it cost and what it bought, of each purchase.
-fn told(ledger: &Ledger, orders: &[Order]) -> Vec<String> {
+fn costs_and_kinds(ledger: &Ledger, orders: &[Order]) -> Vec<String> {
     let purchases = Purchases::read(ledger, Some(orders), &Spending::default(), now());
     let show = |purchase: &crate::forecast::purchases::Purchase<'_>| {
         let ago = (now().date_naive() - purchase.entry.at.date_naive()).num_days();
@@ -55,11 +55,14 @@ fn a_debit_belongs_to_the_order_that_it_names() {
         site(3, "new.example.com", 300, (15, -350)),
     ];
     let debits = vec![debit(20, 330, Some(2)), debit(15, 300, Some(3)), debit(9, 40, Some(3)), debit(5, 77, Some(99))];
-    assert_eq!(told(&ledger(debits), &orders), ["20: 330 Renewal", "15: 300 NewOrder", "9: 40 Other", "5: 77 Other"]);
+    assert_eq!(
+        costs_and_kinds(&ledger(debits), &orders),
+        ["20: 330 Renewal", "15: 300 NewOrder", "9: 40 Other", "5: 77 Other"]
+    );
 }
 
 #[test]
-fn a_debit_that_names_no_order_belongs_to_the_one_of_its_price_and_day() {
+fn an_unnamed_debit_belongs_to_the_order_of_its_price_and_day() {
     let orders = [
         renewed(site(1, "www.example.com", 300, (375, 10))),
         site(2, "www.example.com", 330, (20, -355)),
@@ -67,13 +70,13 @@ fn a_debit_that_names_no_order_belongs_to_the_one_of_its_price_and_day() {
     ];
     let debits = vec![debit(25, 330, None), debit(20, 330, None), debit(14, 300, None), debit(5, 300, None)];
     let expected = ["25: 330 Other", "20: 330 Renewal", "14: 300 NewOrder", "5: 300 Other"];
-    assert_eq!(told(&ledger(debits), &orders), expected);
+    assert_eq!(costs_and_kinds(&ledger(debits), &orders), expected);
 }
 
 #[test]
-fn an_order_follows_only_one_of_its_name_that_was_renewed_near_its_end() {
+fn an_order_follows_one_of_its_name_renewed_near_its_end() {
     let follower = || site(2, "www.example.com", 300, (20, -355));
-    let kind = |order: Order| told(&ledger(vec![debit(20, 300, Some(2))]), &[order, follower()]).remove(0);
+    let kind = |order: Order| costs_and_kinds(&ledger(vec![debit(20, 300, Some(2))]), &[order, follower()]).remove(0);
     assert_eq!(kind(renewed(site(1, "www.example.com", 250, (375, 10)))), "20: 300 Renewal");
     assert_eq!(kind(renewed(site(1, "www.example.com", 250, (395, 49)))), "20: 300 Renewal", "29 days late");
     assert_eq!(kind(renewed(site(1, "www.example.com", 250, (385, 55)))), "20: 300 NewOrder", "35 days late");
@@ -101,7 +104,7 @@ fn of_two_orders_with_one_name_the_same_product_is_followed() {
 #[test]
 fn a_credit_that_names_an_order_takes_its_purchase_back() {
     let credit =
-        |days_ago, amount: i64, order| Entry { change: Decimal::from(amount), ..debit(days_ago, -amount, order) };
+        |days_ago, amount: i64, order| LedgerEntry { change: Decimal::from(amount), ..debit(days_ago, -amount, order) };
     let lines = vec![
         debit(30, 300, Some(1)),
         debit(20, 50, Some(1)),
@@ -112,19 +115,19 @@ fn a_credit_that_names_an_order_takes_its_purchase_back() {
         credit(6, 90, Some(3)),
     ];
     let ledger = ledger(lines);
-    assert_eq!(told(&ledger, &[]), ["30: 230 Other", "20: 0 Other", "9: 0 Other"]);
+    assert_eq!(costs_and_kinds(&ledger, &[]), ["30: 230 Other", "20: 0 Other", "9: 0 Other"]);
     assert_eq!(spend(&ledger, &Spending::default(), now(), days(25)), Decimal::ZERO);
     assert_eq!(spend(&ledger, &Spending::default(), now(), days(35)), Decimal::from(230));
-    assert_eq!(usual_purchase(&ledger, &Spending::default(), now()), Decimal::from(230));
+    assert_eq!(typical_order(&ledger, &Spending::default(), now()), Decimal::from(230));
     let sums = Purchases::read(&ledger, None, &Spending::default(), now()).past_year();
     assert_eq!((sums.other.count, sums.other.amount, sums.refunded), (1, 230.into(), 2));
 }
 
 #[test]
-fn a_refund_that_names_no_order_takes_back_the_newest_purchase_of_its_amount() {
+fn an_unnamed_refund_cancels_the_newest_purchase_of_its_amount() {
     let refund = |days_ago, amount: i64, kind: &str| {
         let kind = kind.into();
-        Entry { change: Decimal::from(amount), kind, ..debit(days_ago, -amount, None) }
+        LedgerEntry { change: Decimal::from(amount), kind, ..debit(days_ago, -amount, None) }
     };
     let lines = vec![
         debit(30, 300, Some(1)),
@@ -135,13 +138,19 @@ fn a_refund_that_names_no_order_takes_back_the_newest_purchase_of_its_amount() {
         refund(10, 50, "Credit"),
         debit(8, 300, Some(3)),
     ];
-    assert_eq!(told(&ledger(lines.clone()), &[]), ["30: 300 Other", "20: 0 Other", "15: 50 Other", "8: 300 Other"]);
+    assert_eq!(
+        costs_and_kinds(&ledger(lines.clone()), &[]),
+        ["30: 300 Other", "20: 0 Other", "15: 50 Other", "8: 300 Other"]
+    );
     let two = lines.into_iter().chain([refund(7, 300, "REFUND"), refund(6, 300, "refund"), refund(5, 300, "refund")]);
-    assert_eq!(told(&ledger(two.collect()), &[]), ["30: 0 Other", "20: 0 Other", "15: 50 Other", "8: 0 Other"]);
+    assert_eq!(
+        costs_and_kinds(&ledger(two.collect()), &[]),
+        ["30: 0 Other", "20: 0 Other", "15: 50 Other", "8: 0 Other"]
+    );
 }
 
 #[test]
-fn a_credit_is_a_refund_only_if_the_word_stands_in_its_type_and_the_type_counts() {
+fn a_credit_is_a_refund_if_its_type_has_the_word_and_counts() {
     let spending = Spending::default();
     let refund = |kind: &str| spending.is_refund(&line(1, 5, kind));
     for kind in ["Refund", "Partial refund", "ORDER_REFUND", " refund: order 7"] {
@@ -158,7 +167,7 @@ fn a_credit_is_a_refund_only_if_the_word_stands_in_its_type_and_the_type_counts(
 fn a_deposit_that_is_not_refundable_expires_by_itself() {
     let deposit = |ago: i64, amount, kind, expires_in| {
         let expires = Some(now() + chrono::Duration::days(expires_in));
-        Entry { expires, ..line(ago * 24, amount, kind) }
+        LedgerEntry { expires, ..line(ago * 24, amount, kind) }
     };
     let lines = vec![deposit(50, 1000, "Credit Card Deposit", 60), deposit(40, 400, "Non-refundable Deposit", 9)];
     assert_eq!(expiring(&Ledger::new(lines), &Spending::default(), now(), days(30)), Decimal::from(400));
@@ -166,12 +175,12 @@ fn a_deposit_that_is_not_refundable_expires_by_itself() {
 
 #[test]
 fn spend_is_not_reduced_by_refunds_of_what_was_bought_earlier() {
-    let refund = |hours, amount, order| Entry { order, ..line(hours, amount, "Refund") };
-    let charge = |hours, amount: i64, order| Entry { order, ..line(hours, -amount, "Charge") };
-    let spent = |lines: Vec<Entry>| spend(&Ledger::new(lines), &Spending::default(), now(), days(1));
+    let refund = |hours, amount, order| LedgerEntry { order, ..line(hours, amount, "Refund") };
+    let charge = |hours, amount: i64, order| LedgerEntry { order, ..line(hours, -amount, "Charge") };
+    let spent = |lines: Vec<LedgerEntry>| spend(&Ledger::new(lines), &Spending::default(), now(), days(1));
     let (earlier, today) = (charge(7 * 24, 300, Some(1)), charge(5, 300, Some(2)));
     let bought = || vec![earlier.clone(), today.clone()];
-    let with = |more: Vec<Entry>| spent([bought(), more].concat());
+    let with = |more: Vec<LedgerEntry>| spent([bought(), more].concat());
     assert_eq!(with(vec![refund(2, 300, None)]), Decimal::from(300), "it may be of the earlier one");
     assert_eq!(with(vec![refund(2, 300, None), refund(1, 300, None)]), Decimal::ZERO, "both are refunded");
     assert_eq!(with(vec![refund(2, 300, Some(1))]), Decimal::from(300));
@@ -184,26 +193,30 @@ fn spend_is_not_reduced_by_refunds_of_what_was_bought_earlier() {
 #[test]
 fn many_refunds_of_one_amount_are_matched_in_one_pass() {
     const EACH: i64 = 100_000;
-    let purchase = |number: i64| Entry { id: format!("{number}").into(), ..line(0, -300, "Charge") };
-    let refund = |number: i64| Entry { id: format!("{number} back").into(), ..line(0, 300, "Refund") };
-    let at = |entry: Entry, minutes: i64| Entry { at: now() - chrono::Duration::minutes(minutes), ..entry };
+    let purchase = |number: i64| LedgerEntry { id: format!("{number}").into(), ..line(0, -300, "Charge") };
+    let refund = |number: i64| LedgerEntry { id: format!("{number} back").into(), ..line(0, 300, "Refund") };
+    let at = |entry: LedgerEntry, minutes: i64| LedgerEntry { at: now() - chrono::Duration::minutes(minutes), ..entry };
     // Each purchase is refunded a minute later, while most of the others are still to come.
-    let lines: Vec<Entry> = (0..EACH).flat_map(|it| [at(purchase(it), 2 * it + 1), at(refund(it), 2 * it)]).collect();
+    let lines: Vec<LedgerEntry> =
+        (0..EACH).flat_map(|it| [at(purchase(it), 2 * it + 1), at(refund(it), 2 * it)]).collect();
     let ledger = Ledger::new(lines);
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     assert_eq!(spend(&ledger, &Spending::default(), now(), Duration::MAX), Decimal::ZERO);
     let purchases = Purchases::read(&ledger, None, &Spending::default(), now());
     assert!(purchases.all.iter().all(|purchase| purchase.cost.is_zero()));
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 #[test]
 fn a_refund_goes_back_to_the_oldest_deposit() {
     let lines = |order, kind| {
         vec![
-            Entry { expires: Some(now() + chrono::Duration::days(9)), ..line(50 * 24, 1000, "Credit Card Deposit") },
-            Entry { order: Some(7), ..line(40 * 24, -600, "Charge") },
-            Entry { order, ..line(30 * 24, 600, kind) },
+            LedgerEntry {
+                expires: Some(now() + chrono::Duration::days(9)),
+                ..line(50 * 24, 1000, "Credit Card Deposit")
+            },
+            LedgerEntry { order: Some(7), ..line(40 * 24, -600, "Charge") },
+            LedgerEntry { order, ..line(30 * 24, 600, kind) },
         ]
     };
     let left = |lines| expiring(&Ledger::new(lines), &Spending::default(), now(), days(30));
@@ -214,7 +227,7 @@ fn a_refund_goes_back_to_the_oldest_deposit() {
 }
 
 #[test]
-fn an_order_without_a_debit_was_paid_elsewhere_as_far_as_the_ledger_reaches() {
+fn an_order_without_a_debit_was_paid_elsewhere() {
     let orders = [
         site(1, "a.example.com", 300, (100, -265)),
         site(2, "b.example.com", 300, (90, -275)),
@@ -222,19 +235,25 @@ fn an_order_without_a_debit_was_paid_elsewhere_as_far_as_the_ledger_reaches() {
         Order { placed: None, ..site(4, "d.example.com", 300, (90, -275)) },
         site(5, "e.example.com", 300, (80, -285)),
     ];
-    let refund = Entry { change: Decimal::from(300), ..debit(70, -300, Some(5)) };
+    let refund = LedgerEntry { change: Decimal::from(300), ..debit(70, -300, Some(5)) };
     let ledger = ledger(vec![debit(100, 300, Some(1)), debit(80, 300, Some(5)), refund]);
     let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());
-    let expected = [Payment::Balance, Payment::Elsewhere, Payment::Unknown, Payment::Unknown, Payment::Elsewhere];
+    let expected = [
+        PaymentSource::Balance,
+        PaymentSource::Elsewhere,
+        PaymentSource::Unknown,
+        PaymentSource::Unknown,
+        PaymentSource::Elsewhere,
+    ];
     assert_eq!(purchases.payments, expected);
     let sums = purchases.past_year();
     assert_eq!((sums.new_orders.count, sums.paid_elsewhere.count, sums.refunded), (1, 1, 1));
 }
 
 #[test]
-fn orders_older_than_the_ledger_are_paid_by_the_learnt_share() {
-    use Payment::{Balance, Elsewhere, Unknown};
-    let share = |payments: &[Payment]| crate::forecast::payments::usual_share(payments);
+fn orders_older_than_the_ledger_use_the_mean_share() {
+    use PaymentSource::{Balance, Elsewhere, Unknown};
+    let share = |payments: &[PaymentSource]| crate::forecast::payments::mean_balance_share(payments);
     assert_eq!(share(&[Unknown, Unknown]), None, "no payment is known");
     assert_eq!(share(&[Balance, Unknown]), Some(Decimal::ONE), "nothing was ever paid elsewhere");
     let half = share(&[Balance, Elsewhere].repeat(50)).unwrap();
@@ -263,19 +282,19 @@ fn debits_with_tax_belong_to_orders_that_are_listed_without() {
         site(3, "new.example.com", 500, (15, -350)),
     ];
     let taxed = [debit(20, 363, None), debit(15, 605, None)].to_vec();
-    assert_eq!(told(&ledger(taxed.clone()), &orders), ["20: 363 Renewal", "15: 605 NewOrder"]);
+    assert_eq!(costs_and_kinds(&ledger(taxed.clone()), &orders), ["20: 363 Renewal", "15: 605 NewOrder"]);
     let taxed = ledger(taxed);
     let purchases = Purchases::read(&taxed, Some(&orders), &Spending::default(), now());
-    assert_eq!(purchases.payments[1..], [Payment::Balance, Payment::Balance]);
+    assert_eq!(purchases.payments[1..], [PaymentSource::Balance, PaymentSource::Balance]);
     let other = [debit(20, 363, None), debit(15, 511, None)].to_vec();
-    assert_eq!(told(&ledger(other), &orders), ["20: 363 Other", "15: 511 Other"], "no rate explains these");
+    assert_eq!(costs_and_kinds(&ledger(other), &orders), ["20: 363 Other", "15: 511 Other"], "no rate explains these");
 }
 
 /// The debit of an order that was placed so many days ago, at this percentage of its price, to the cent.
-fn charged(order: &Order, percent: Decimal) -> Entry {
+fn charged(order: &Order, percent: Decimal) -> LedgerEntry {
     let ago = (now().date_naive() - order.placed.unwrap()).num_days();
     let id = format!("charge {}", order.id).into();
-    Entry { id, change: -(order.price * percent / Decimal::ONE_HUNDRED).round_dp(2), ..debit(ago, 1, None) }
+    LedgerEntry { id, change: -(order.price * percent / Decimal::ONE_HUNDRED).round_dp(2), ..debit(ago, 1, None) }
 }
 
 /// So many orders of these prices in turn, as many each day for 390 days.
@@ -288,7 +307,7 @@ fn over_a_year(count: u64, prices: &[i64]) -> Vec<Order> {
 }
 
 /// How many of the orders were paid from the balance, each by the debit of its own amount.
-fn paid(lines: Vec<Entry>, orders: &[Order], percent: Decimal) -> usize {
+fn paid(lines: Vec<LedgerEntry>, orders: &[Order], percent: Decimal) -> usize {
     let ledger = ledger(lines);
     let purchases = Purchases::read(&ledger, Some(orders), &Spending::default(), now());
     let right = |purchase: &&crate::forecast::purchases::Purchase<'_>| {
@@ -301,7 +320,7 @@ fn paid(lines: Vec<Entry>, orders: &[Order], percent: Decimal) -> usize {
 fn one_debit_of_exactly_a_price_leaves_the_others_taxed() {
     let mut orders = over_a_year(600, &[100, 175, 300]);
     let tax = Decimal::from(119);
-    let lines: Vec<Entry> = orders.iter().map(|order| charged(order, tax)).collect();
+    let lines: Vec<LedgerEntry> = orders.iter().map(|order| charged(order, tax)).collect();
     assert_eq!(paid(lines.clone(), &orders, tax), 600);
     orders.push(site(9000, "coincidence.example.com", 119, (40, -325)));
     assert_eq!(paid(lines.clone(), &orders, tax), 600, "one has the price of another with tax");
@@ -313,7 +332,7 @@ fn one_debit_of_exactly_a_price_leaves_the_others_taxed() {
 #[test]
 fn a_price_that_is_another_with_tax_does_not_mislead() {
     let orders = over_a_year(600, &[100, 119]);
-    let lines = |percent: i64| orders.iter().map(|order| charged(order, percent.into())).collect::<Vec<Entry>>();
+    let lines = |percent: i64| orders.iter().map(|order| charged(order, percent.into())).collect::<Vec<LedgerEntry>>();
     assert_eq!(paid(lines(119), &orders, 119.into()), 600);
     assert_eq!(paid(lines(100), &orders, 100.into()), 600, "listed with tax");
 }
@@ -329,7 +348,7 @@ fn a_rate_of_tax_may_have_four_places() {
 fn a_few_taxed_debits_change_nothing_where_most_are_listed_prices() {
     let orders = over_a_year(60, &[100, 175]);
     let percent = |order: &Order| if order.id < 40 { 100.into() } else { 119.into() };
-    let lines: Vec<Entry> = orders.iter().map(|order| charged(order, percent(order))).collect();
+    let lines: Vec<LedgerEntry> = orders.iter().map(|order| charged(order, percent(order))).collect();
     assert_eq!(paid(lines, &orders, 100.into()), 40);
 }
 
@@ -359,7 +378,7 @@ fn renewed_in_bulk(count: u64, name: fn(u64) -> Option<&'static str>, names_orde
     };
     let orders: Vec<Order> = (0..count).map(order).collect();
     let debit =
-        |order: &Order| Entry { order: names_orders.then_some(order.id), ..charged(order, Decimal::ONE_HUNDRED) };
+        |order: &Order| LedgerEntry { order: names_orders.then_some(order.id), ..charged(order, Decimal::ONE_HUNDRED) };
     let ledger = ledger(orders.iter().map(debit).collect());
     let began = std::time::Instant::now();
     let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());
@@ -393,8 +412,8 @@ proptest! {
             ..site(id, &format!("{name}.example.com"), price * 100, (placed * 10, placed * 10 - 73 * years))
         };
         let orders: Vec<Order> = listed.into_iter().map(order).collect();
-        let lines: Vec<Entry> = lines.into_iter().enumerate().map(|(number, (ago, hundreds, order))| {
-            Entry { id: number.to_string().into(), ..debit(ago * 10, hundreds * 100, order) }
+        let lines: Vec<LedgerEntry> = lines.into_iter().enumerate().map(|(number, (ago, hundreds, order))| {
+            LedgerEntry { id: number.to_string().into(), ..debit(ago * 10, hundreds * 100, order) }
         }).collect();
         let ledger = ledger(lines);
         let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());

@@ -5,12 +5,12 @@ use super::*;
 
 /// What an account buys.
 #[derive(Default)]
-struct Account {
+struct RenewingOrders {
     orders: Vec<Order>,
-    debits: Vec<Entry>,
+    debits: Vec<LedgerEntry>,
 }
 
-impl Account {
+impl RenewingOrders {
     /// An order of this site that was renewed so many days ago, ten days before its end, for this price; the order that
     /// follows it lasts a year longer.
     fn renewal(&mut self, name: &str, days_ago: i64, (old, new): (i64, i64)) {
@@ -41,14 +41,14 @@ impl Account {
     }
 
     /// A small purchase each week of another kind.
-    fn with_a_pace(mut self) -> Self {
+    fn with_weekly_purchases(mut self) -> Self {
         self.debits.extend((1..52).map(|week| debit(7 * week, 1, None)));
         self
     }
 
-    fn forecast(&self) -> Forecast {
+    fn forecast(&self) -> Simulation {
         let ledger = ledger(self.debits.clone());
-        Forecast::new(&ledger, Some(&self.orders), &Spending::default(), 1_000_000.into(), now()).unwrap()
+        Simulation::new(&ledger, Some(&self.orders), &Spending::default(), 1_000_000.into(), now()).unwrap()
     }
 
     fn middle(&self, days: u32) -> Decimal {
@@ -62,7 +62,7 @@ fn within(range: std::ops::RangeInclusive<i64>, amount: Decimal) -> bool {
 
 #[test]
 fn a_year_adds_up_with_each_purchase_counted_once() {
-    let mut account = Account::default();
+    let mut account = RenewingOrders::default();
     for week in 1..=52 {
         account.renewal(&format!("renewed-{week}.example.com"), 7 * week - 3, (700, 700));
     }
@@ -81,7 +81,7 @@ fn a_year_adds_up_with_each_purchase_counted_once() {
 
 #[test]
 fn the_sums_of_a_past_year_are_its_debits_less_its_refunds() {
-    let mut account = Account::default();
+    let mut account = RenewingOrders::default();
     for week in 1..=52 {
         account.renewal(&format!("renewed-{week}.example.com"), 7 * week - 3, (700, 700));
         account.new_order(&format!("new-{week}.example.com"), 7 * week - 4, 300);
@@ -92,7 +92,7 @@ fn the_sums_of_a_past_year_are_its_debits_less_its_refunds() {
         account.new_order(&format!("canceled-{week}.example.com"), 30 * week, 500);
         let canceled = account.id() - 1;
         let amount = if week > 3 { 200 } else { 500 };
-        account.debits.push(Entry {
+        account.debits.push(LedgerEntry {
             change: amount.into(),
             kind: "Refund".into(),
             ..debit(30 * week - 2, 1, Some(canceled))
@@ -116,7 +116,7 @@ fn the_sums_of_a_past_year_are_its_debits_less_its_refunds() {
 #[test]
 fn orders_are_renewed_as_often_as_those_before_them() {
     let account = |renewals: i64| {
-        let mut account = Account::default();
+        let mut account = RenewingOrders::default();
         for number in 0..40 {
             let (name, days) = (format!("{number}.example.com"), 60 + 7 * number);
             let is_renewed = number * renewals % 40 < renewals;
@@ -126,7 +126,7 @@ fn orders_are_renewed_as_often_as_those_before_them() {
             let (id, name) = (account.id(), format!("due-{number}.example.com"));
             account.orders.push(site(id, &name, 1000, (730 - 14 - number, -14 - number)));
         }
-        account.with_a_pace()
+        account.with_weekly_purchases()
     };
     assert!(within(18_500..=22_500, account(40).middle(45)), "{}", account(40).middle(45));
     assert!(within(8_000..=13_500, account(20).middle(45)), "{}", account(20).middle(45));
@@ -136,8 +136,8 @@ fn orders_are_renewed_as_often_as_those_before_them() {
 
 /// Orders that ended in the last year, of which this tells the share that was renewed by how long ago they ended; and 20 of 1,000
 /// that are due.
-fn renewed_if(is_renewed: impl Fn(i64) -> bool) -> Account {
-    let mut account = Account::default();
+fn renewed_if(is_renewed: impl Fn(i64) -> bool) -> RenewingOrders {
+    let mut account = RenewingOrders::default();
     for number in 0..60 {
         let (name, days) = (format!("{number}.example.com"), 20 + 5 * number);
         if is_renewed(number) { account.renewal(&name, days, (700, 700)) } else { account.lapsed(&name, days) }
@@ -146,7 +146,7 @@ fn renewed_if(is_renewed: impl Fn(i64) -> bool) -> Account {
         let (id, name) = (account.id(), format!("due-{number}.example.com"));
         account.orders.push(site(id, &name, 1000, (730 - 14 - number, -14 - number)));
     }
-    account.with_a_pace()
+    account.with_weekly_purchases()
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn a_share_that_has_changed_is_that_of_the_orders_since() {
 }
 
 #[test]
-fn orders_that_ended_while_there_were_no_funds_say_nothing_of_the_share() {
+fn orders_that_ended_without_funds_do_not_count() {
     let middle = |lapsed: std::ops::Range<i64>| {
-        let mut account = Account::default();
+        let mut account = RenewingOrders::default();
         for number in 0..30 {
             account.renewal(&format!("{number}.example.com"), 80 + 7 * number, (700, 700));
         }
@@ -176,7 +176,7 @@ fn orders_that_ended_while_there_were_no_funds_say_nothing_of_the_share() {
         account.debits.extend(
             (0..52).map(|week| 3 + 7 * week).filter(|ago| !(20..64).contains(ago)).map(|ago| debit(ago, 100, None)),
         );
-        let deposit = Entry { change: 100_000.into(), kind: "Credit".into(), ..debit(20, 1, None) };
+        let deposit = LedgerEntry { change: 100_000.into(), kind: "Credit".into(), ..debit(20, 1, None) };
         account.debits.push(deposit);
         let after = account
             .debits
@@ -184,12 +184,12 @@ fn orders_that_ended_while_there_were_no_funds_say_nothing_of_the_share() {
             .filter(|line| line.change < Decimal::ZERO && line.at > now() - chrono::Duration::days(20));
         let available = Decimal::from(100_000 + 50) + after.map(|line| line.change).sum::<Decimal>();
         let ledger = ledger(account.debits.clone());
-        let forecast = Forecast::new(&ledger, Some(&account.orders), &Spending::default(), available, now()).unwrap();
+        let forecast = Simulation::new(&ledger, Some(&account.orders), &Spending::default(), available, now()).unwrap();
         forecast.spend_range(45, Confidence::default()).middle
     };
-    let (funded, in_drought) = (middle(0..0), middle(28..56));
+    let (funded, while_depleted) = (middle(0..0), middle(28..56));
     assert!(within(18_000..=22_500, funded), "{funded}");
-    assert!((funded - in_drought).abs() < Decimal::from(1_000), "{funded}, {in_drought}");
+    assert!((funded - while_depleted).abs() < Decimal::from(1_000), "{funded}, {while_depleted}");
     let unwanted = middle(65..85);
     assert!(unwanted < funded - Decimal::from(1_000), "{funded}, {unwanted}");
 }
@@ -197,7 +197,7 @@ fn orders_that_ended_while_there_were_no_funds_say_nothing_of_the_share() {
 #[test]
 fn orders_that_may_be_renewed_late_are_not_taken_for_lapsed() {
     let account = |lateness: i64| {
-        let mut account = Account::default();
+        let mut account = RenewingOrders::default();
         for number in 0..60 {
             let (id, name, ended) = (account.id(), format!("{number}.example.com"), 3 + 2 * number);
             let order = site(id, &name, 700, (ended + 365, ended));
@@ -214,7 +214,7 @@ fn orders_that_may_be_renewed_late_are_not_taken_for_lapsed() {
             let (id, name) = (account.id(), format!("due-{number}.example.com"));
             account.orders.push(site(id, &name, 1000, (730 - 14 - number, -14 - number)));
         }
-        account.with_a_pace().middle(65)
+        account.with_weekly_purchases().middle(65)
     };
     // The 20 that are due, and those that ended and have not been renewed yet.
     assert!(within(18_500..=22_500, account(0)), "{}", account(0));
@@ -222,8 +222,8 @@ fn orders_that_may_be_renewed_late_are_not_taken_for_lapsed() {
 }
 
 #[test]
-fn renewals_in_the_middle_of_a_wave_tell_when_the_rest_of_it_comes() {
-    let mut account = Account::default();
+fn renewals_of_half_a_wave_predict_the_rest() {
+    let mut account = RenewingOrders::default();
     // A year ago each was renewed on its last day; since then automatic renewal has been switched on.
     for number in 0..40 {
         let (old, middle, end) = (account.id(), account.id() + 1, number - 24);
@@ -239,14 +239,14 @@ fn renewals_in_the_middle_of_a_wave_tell_when_the_rest_of_it_comes() {
         }
     }
     // Twelve are left, which end in 13 to 24 days.
-    let account = account.with_a_pace();
+    let account = account.with_weekly_purchases();
     assert!(within(4_000..=5_200, account.middle(11)), "{}", account.middle(11));
     assert!(within(4_000..=5_200, account.middle(20)), "{}", account.middle(20));
 }
 
 #[test]
-fn renewals_of_somebody_who_buys_on_one_weekday_come_on_it() {
-    let mut account = Account::default();
+fn renewals_made_on_one_weekday_stay_on_it() {
+    let mut account = RenewingOrders::default();
     for number in 0..40 {
         account.renewal(&format!("{number}.example.com"), 7 * (1 + number), (700, 700));
     }
@@ -254,7 +254,7 @@ fn renewals_of_somebody_who_buys_on_one_weekday_come_on_it() {
         account.new_order(&format!("due-{number}.example.com"), 341 - number, 1000);
     }
     // Renewed ten days before their ends, these would come on each of seven days.
-    let forecast = account.with_a_pace().forecast();
+    let forecast = account.with_weekly_purchases().forecast();
     let middle = |days: u32| forecast.spend_range(days, Confidence::default()).middle;
     // It is past noon: a day's purchases lie less than so many times 24 hours ahead.
     let (before, after) = (middle(13), middle(14));
@@ -265,7 +265,7 @@ fn renewals_of_somebody_who_buys_on_one_weekday_come_on_it() {
 #[test]
 fn some_orders_are_renewed_for_another_product() {
     let renewals_for = |another: &str| {
-        let mut account = Account::default();
+        let mut account = RenewingOrders::default();
         for number in 0..40 {
             let dearer = number % 2 == 0;
             account.renewal(&format!("{number}.example.com"), 8 + 8 * number, (700, if dearer { 2100 } else { 700 }));
@@ -276,7 +276,7 @@ fn some_orders_are_renewed_for_another_product() {
         for number in 0..12 {
             account.new_order(&format!("due-{number}.example.com"), 355 - number, 700);
         }
-        account.with_a_pace().middle(30)
+        account.with_weekly_purchases().middle(30)
     };
     // Half of twelve renewals for three times the price; but the new orders of today cost what they did.
     let dearer = renewals_for("ssl_ev");
@@ -288,7 +288,7 @@ fn some_orders_are_renewed_for_another_product() {
 
 #[test]
 fn a_renewal_costs_what_its_price_has_become() {
-    let mut account = Account::default();
+    let mut account = RenewingOrders::default();
     for number in 0..30 {
         let (name, days) = (format!("{number}.example.com"), 5 + 9 * number);
         account.renewal(&name, days, (700, if days < 100 { 770 } else { 700 }));
@@ -296,17 +296,17 @@ fn a_renewal_costs_what_its_price_has_become() {
     for (number, placed) in (0..10).map(|number| (number, 355 - number)) {
         account.new_order(&format!("old-{number}.example.com"), placed, 700);
     }
-    let dearer = account.with_a_pace();
+    let dearer = account.with_weekly_purchases();
     assert!(within(7_600..=8_800, dearer.middle(30)), "{}", dearer.middle(30));
     let purchases_at = |price: i64| {
-        let mut account = Account::default();
+        let mut account = RenewingOrders::default();
         for number in 0..30 {
             account.renewal(&format!("{number}.example.com"), 5 + 9 * number, (700, 700));
         }
         for number in 0..10 {
             account.new_order(&format!("old-{number}.example.com"), 355 - number, price);
         }
-        account.with_a_pace().middle(30)
+        account.with_weekly_purchases().middle(30)
     };
     // Ten renewals, and a month of as many new orders as were bought last year.
     assert!(within(6_900..=7_800, purchases_at(700)), "{}", purchases_at(700));
@@ -314,9 +314,9 @@ fn a_renewal_costs_what_its_price_has_become() {
 }
 
 #[test]
-fn what_was_paid_by_card_needs_no_funds_when_it_is_renewed() {
+fn renewals_paid_by_card_need_no_funds() {
     let account = |by_card: bool| {
-        let mut account = Account::default();
+        let mut account = RenewingOrders::default();
         for number in 0..30 {
             account.renewal(&format!("{number}.example.com"), 9 + 9 * number, (700, 700));
         }
@@ -326,7 +326,7 @@ fn what_was_paid_by_card_needs_no_funds_when_it_is_renewed() {
                 account.debits.pop();
             }
         }
-        account.with_a_pace().middle(30)
+        account.with_weekly_purchases().middle(30)
     };
     assert!(within(11_500..=13_500, account(false)), "{}", account(false));
     assert!(within(0..=4_000, account(true)), "{}", account(true));
@@ -335,13 +335,13 @@ fn what_was_paid_by_card_needs_no_funds_when_it_is_renewed() {
 #[test]
 fn an_order_of_several_years_is_due_at_its_own_end() {
     let plan = |order_ends: i64| {
-        let mut account = Account::default();
+        let mut account = RenewingOrders::default();
         for number in 0..20 {
             account.renewal(&format!("{number}.example.com"), 30 + 9 * number, (700, 700));
         }
         let plan = Order { is_plan: true, ..site(900, "plan.example.com", 5000, (700, -12)) };
         account.orders.push(Order { order_ends: Some(super::purchases::day(-order_ends)), ..plan });
-        account.with_a_pace().middle(30)
+        account.with_weekly_purchases().middle(30)
     };
     assert!(within(4_900..=6_500, plan(12)), "{}", plan(12));
     assert!(within(0..=1_500, plan(380)), "only its certificate ends: {}", plan(380));
@@ -349,20 +349,20 @@ fn an_order_of_several_years_is_due_at_its_own_end() {
 
 #[test]
 fn an_order_of_a_quarter_is_renewed_again_and_again() {
-    let mut account = Account::default();
+    let mut account = RenewingOrders::default();
     for number in 0..20 {
         account.renewal(&format!("{number}.example.com"), 30 + 9 * number, (1, 1));
     }
     account.orders.push(site(900, "short.example.com", 1000, (60, -30)));
     account.debits.push(debit(60, 1000, Some(900)));
-    let account = account.with_a_pace();
+    let account = account.with_weekly_purchases();
     assert!(within(1_000..=1_200, account.middle(40)), "{}", account.middle(40));
     assert!(within(3_900..=4_400, account.middle(340)), "{}", account.middle(340));
 }
 
 #[test]
 fn one_renewal_that_costs_another_price_sets_no_price() {
-    let mut account = Account::default();
+    let mut account = RenewingOrders::default();
     for number in 0..30 {
         let (name, days) = (format!("{number}.example.com"), 5 + 9 * number);
         account.renewal(&name, days, (700, if number == 0 { 2100 } else { 700 }));
@@ -370,13 +370,13 @@ fn one_renewal_that_costs_another_price_sets_no_price() {
     for number in 0..10 {
         account.new_order(&format!("old-{number}.example.com"), 355 - number, 700);
     }
-    let account = account.with_a_pace();
+    let account = account.with_weekly_purchases();
     assert!(within(6_900..=10_500, account.middle(30)), "{}", account.middle(30));
 }
 
 #[test]
-fn what_is_charged_beside_the_listed_price_is_charged_for_renewals_too() {
-    let mut account = Account::default();
+fn taxes_are_charged_for_renewals_too() {
+    let mut account = RenewingOrders::default();
     for number in 0..30 {
         account.renewal(&format!("{number}.example.com"), 9 + 9 * number, (700, 700));
     }
@@ -386,6 +386,6 @@ fn what_is_charged_beside_the_listed_price_is_charged_for_renewals_too() {
     for line in &mut account.debits {
         line.change = line.change * Decimal::from(12) / Decimal::TEN;
     }
-    let account = account.with_a_pace();
+    let account = account.with_weekly_purchases();
     assert!(within(13_800..=16_200, account.middle(30)), "{}", account.middle(30));
 }

@@ -15,38 +15,38 @@ use crate::util::http_client;
 use crate::util::secret::{Redactor, Secret};
 
 /// As much of an answer as is read.
-const LONGEST_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 /// As much of a reason as is told.
-const LONGEST_REASON: usize = 200;
+const MAX_REASON_CHARS: usize = 200;
 /// A longer pause than this is no pause but a mistake.
-const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// What is peculiar to a service.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Manners {
+pub(crate) struct ServiceProfile {
     /// As reasons call it.
     pub(crate) service: &'static str,
     /// Client errors that may pass.
-    pub(crate) passing: &'static [u16],
+    pub(crate) transient_statuses: &'static [u16],
     /// Whether a 2xx says no all the same: a web page, `"ok": false`, or the service's own way of it.
-    pub(crate) refuses: fn(&str) -> bool,
+    pub(crate) is_refusal: fn(&str) -> bool,
     /// What to do about an answer, where it is known; with a space in front.
     pub(crate) hint: fn(StatusCode, &str) -> &'static str,
 }
 
 /// Client errors that a service may take back: a slow request, one that came too early, one too many.
-pub(crate) const MAY_PASS: &[u16] = &[408, 425, 429];
+pub(crate) const TRANSIENT_STATUSES: &[u16] = &[408, 425, 429];
 
 /// Where requests of one notifier go.
 #[derive(Debug)]
-pub(crate) struct Endpoint {
+pub(crate) struct HttpEndpoint {
     pub(crate) url: Secret,
     pub(crate) http: reqwest::Client,
     pub(crate) redactor: Redactor,
-    pub(crate) manners: Manners,
+    pub(crate) profile: ServiceProfile,
 }
 
-impl Endpoint {
+impl HttpEndpoint {
     /// Sends one body, once. `headers` add to the content type.
     pub(crate) async fn post(
         &self,
@@ -65,26 +65,26 @@ impl Endpoint {
         if status.is_success() {
             // The other side has it, even if the rest of its answer is cut off; a proxy's page says the opposite.
             let answer = answer.unwrap_or_default();
-            return if (self.manners.refuses)(&answer) {
-                Err(self.refused_kindly(status, &answer))
+            return if (self.profile.is_refusal)(&answer) {
+                Err(self.refused_despite_success(status, &answer))
             } else {
                 Ok(answer)
             };
         }
         let answer = answer.unwrap_or_default();
-        let permanent = status.is_client_error() && !self.manners.passing.contains(&status.as_u16());
+        let permanent = status.is_client_error() && !self.profile.transient_statuses.contains(&status.as_u16());
         let pause = (!permanent).then(|| retry_after(&headers, at)).flatten();
         Err(self.failed(permanent, &self.reason(status, &answer), pause))
     }
 
     /// Nobody was reached, for a reason that may hold anything.
     pub(crate) fn failed(&self, permanent: bool, reason: &str, retry_after: Option<Duration>) -> SendError {
-        SendError { permanent, reason: clean(&self.redactor, reason), retry_after, refused: Vec::new() }
+        SendError { permanent, reason: sanitize_reason(&self.redactor, reason), retry_after, refused: Vec::new() }
     }
 
-    fn refused_kindly(&self, status: StatusCode, answer: &str) -> SendError {
-        if looks_like_a_page(answer) {
-            let reason = format!("not {} but a web page answered ({})", self.manners.service, status.as_u16());
+    fn refused_despite_success(&self, status: StatusCode, answer: &str) -> SendError {
+        if is_web_page(answer) {
+            let reason = format!("not {} but a web page answered ({})", self.profile.service, status.as_u16());
             return self.failed(false, &reason, None);
         }
         self.failed(false, &self.reason(status, answer), None)
@@ -92,25 +92,25 @@ impl Endpoint {
 
     async fn unreachable(&self, error: &reqwest::Error) -> SendError {
         let why = http_client::explain(error).await;
-        self.failed(false, &format!("{} could not be reached: {why}", self.manners.service), None)
+        self.failed(false, &format!("{} could not be reached: {why}", self.profile.service), None)
     }
 
     fn reason(&self, status: StatusCode, answer: &str) -> String {
-        let (service, code, answer) = (self.manners.service, status.as_u16(), answer.trim());
-        let hint = (self.manners.hint)(status, answer);
+        let (service, code, answer) = (self.profile.service, status.as_u16(), answer.trim());
+        let hint = (self.profile.hint)(status, answer);
         match answer {
             "" => format!("{service} answered {code}{hint}"),
-            page if looks_like_a_page(page) => format!("{service} answered {code} with a web page{hint}"),
+            page if is_web_page(page) => format!("{service} answered {code} with a web page{hint}"),
             // The hint stands first where the answer may be long enough to push it out of the reason.
-            long if long.chars().count() > LONGEST_REASON / 2 => format!("{service} answered {code}{hint}: {long}"),
+            long if long.chars().count() > MAX_REASON_CHARS / 2 => format!("{service} answered {code}{hint}: {long}"),
             answer => format!("{service} answered {code}: {answer}{hint}"),
         }
     }
 }
 
 /// One line of a reason, without secrets. Struck once more when it is flat: characters that go may have stood inside one.
-pub(crate) fn clean(redactor: &Redactor, text: &str) -> String {
-    cut(&redactor.strike(&flat(&redactor.strike(text))), LONGEST_REASON)
+pub(crate) fn sanitize_reason(redactor: &Redactor, text: &str) -> String {
+    cut(&redactor.redact(&flat(&redactor.redact(text))), MAX_REASON_CHARS)
 }
 
 /// A header whose value no library shows. `None` for what is no header.
@@ -122,15 +122,15 @@ pub(crate) fn secret_header(name: &str, value: &str) -> Option<(HeaderName, Head
 }
 
 /// A page, or JSON that says no: a wrong address that answers 200 has not taken anything.
-pub(crate) fn page_or_no(answer: &str) -> bool {
-    looks_like_a_page(answer) || says_no(answer)
+pub(crate) fn is_page_or_refusal(answer: &str) -> bool {
+    is_web_page(answer) || is_json_refusal(answer)
 }
 
 async fn read(response: &mut reqwest::Response) -> Result<String, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk[..chunk.len().min(LONGEST_ANSWER - body.len())]);
-        if body.len() >= LONGEST_ANSWER {
+        body.extend_from_slice(&chunk[..chunk.len().min(MAX_RESPONSE_BYTES - body.len())]);
+        if body.len() >= MAX_RESPONSE_BYTES {
             break;
         }
     }
@@ -138,12 +138,12 @@ async fn read(response: &mut reqwest::Response) -> Result<String, reqwest::Error
 }
 
 /// A method of Slack's own API in the webhook's place, and others that speak JSON, refuse with 200.
-fn says_no(answer: &str) -> bool {
-    let said = serde_json::from_str::<serde_json::Value>(answer);
-    said.is_ok_and(|said| ["ok", "success"].iter().any(|key| said.get(key) == Some(&serde_json::Value::Bool(false))))
+fn is_json_refusal(answer: &str) -> bool {
+    let body = serde_json::from_str::<serde_json::Value>(answer);
+    body.is_ok_and(|body| ["ok", "success"].iter().any(|key| body.get(key) == Some(&serde_json::Value::Bool(false))))
 }
 
-fn looks_like_a_page(answer: &str) -> bool {
+fn is_web_page(answer: &str) -> bool {
     let start = answer.trim_start_matches('\u{feff}').trim_start();
     let start: String = start.chars().take(15).collect::<String>().to_ascii_lowercase();
     ["<!doctype", "<html", "<head", "<body", "<?xml"].iter().any(|tag| start.starts_with(tag))
@@ -153,9 +153,9 @@ fn looks_like_a_page(answer: &str) -> bool {
 fn retry_after(headers: &HeaderMap, sent: Time) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds).min(LONGEST_PAUSE));
+        return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     }
     let date = |text: &str| chrono::DateTime::parse_from_rfc2822(text).ok().map(|at| at.to_utc());
     let answered = headers.get(reqwest::header::DATE).and_then(|value| date(value.to_str().ok()?)).unwrap_or(sent);
-    Some((date(value)? - answered).to_std().unwrap_or_default().min(LONGEST_PAUSE))
+    Some((date(value)? - answered).to_std().unwrap_or_default().min(MAX_RETRY_AFTER))
 }

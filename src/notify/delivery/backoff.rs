@@ -5,7 +5,7 @@
 //! to one event that they cannot digest, others 500 while their database is down. So the lanes decide:
 //!
 //! - After a lane's failure the next lane is tried at once, one that has failed least: lanes that run into time-outs again
-//!   and again leave the others every second try. Where [`IN_A_ROW`] different lanes fail and nothing succeeds
+//!   and again leave the others every second try. Where [`LANES_UNTIL_NOTIFIER_FAILS`] different lanes fail and nothing succeeds
 //!   between them, the notifier itself is failing: it pauses as a whole, longer with each further lane that fails.
 //! - A success ends that. Lanes that failed until then fail by themselves: their later failures pause them alone.
 //! - A pause that the server asks for (`Retry-After`) is one of the notifier as a whole.
@@ -20,56 +20,56 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::pause_after;
-use crate::alerting::state::Thread;
+use super::retry_delay;
+use crate::alerting::state::EventThread;
 use crate::domain::Name;
 use crate::domain::alert::AlertKey;
-use crate::domain::event::{Event, Subject};
+use crate::domain::event::{Event, EventSubject};
 use crate::util::clock::Clock;
 
 /// So many different lanes that fail in a row mean that the notifier fails.
-const IN_A_ROW: usize = 3;
+const LANES_UNTIL_NOTIFIER_FAILS: usize = 3;
 
 /// A part of a queue that is delivered in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Lane {
+pub(super) enum DeliveryLane {
     /// Everything that goes out as one message.
-    Together,
+    Combined,
     /// One alert, or notices of one kind: one event at a time.
-    Single(Thread),
+    Single(EventThread),
     /// Notices that end the same alerts, those of a division that is gone.
-    Ending(Vec<AlertKey>),
+    EndedAlerts(Vec<AlertKey>),
     /// What a recipient that is retried alone is still to receive.
-    Alone(String),
+    RetriedRecipient(String),
 }
 
-impl Lane {
+impl DeliveryLane {
     /// The lane of an event that is still to reach everyone. A report is a page of its own: it shares a message with
     /// nothing.
     pub(super) fn of(event: &Event, one_by_one: bool) -> Self {
         let single = one_by_one || event.report().is_some();
         match &event.subject {
-            _ if !single => Self::Together,
-            Subject::Unwatched { .. } => Self::Ending(alerts_of(event)),
-            _ => Self::Single(Thread::of(event)),
+            _ if !single => Self::Combined,
+            EventSubject::Unwatched { .. } => Self::EndedAlerts(alerts_of(event)),
+            _ => Self::Single(EventThread::of(event)),
         }
     }
 
     /// The alerts that one of its events is about, as far as their order has to be kept between lanes.
     pub(super) fn alerts(&self, event: &Event) -> Vec<AlertKey> {
-        if *self == Self::Together { Vec::new() } else { alerts_of(event) }
+        if *self == Self::Combined { Vec::new() } else { alerts_of(event) }
     }
 
     /// So many of its events share a message.
-    pub(super) fn most_at_once(&self) -> usize {
-        if *self == Self::Together { usize::MAX } else { 1 }
+    pub(super) fn max_events_per_message(&self) -> usize {
+        if *self == Self::Combined { usize::MAX } else { 1 }
     }
 }
 
 /// A lane with something pending.
 #[derive(Debug)]
-pub(super) struct Candidate {
-    pub(super) lane: Lane,
+pub(super) struct LaneCandidate {
+    pub(super) lane: DeliveryLane,
     /// Something in it is about critical.
     pub(super) critical: bool,
     /// Place of its oldest event in the queue.
@@ -80,7 +80,7 @@ pub(super) struct Candidate {
 fn alerts_of(event: &Event) -> Vec<AlertKey> {
     match (&event.subject, event.alert()) {
         (_, Some(key)) => vec![key.clone()],
-        (Subject::Unwatched { account, division, rules, .. }, None) => {
+        (EventSubject::Unwatched { account, division, rules, .. }, None) => {
             let key = |rule: &Name| AlertKey { account: account.clone(), division: *division, rule: rule.clone() };
             rules.iter().map(key).collect()
         }
@@ -88,145 +88,146 @@ fn alerts_of(event: &Event) -> Vec<AlertKey> {
     }
 }
 
-type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
+type PauseTimer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What is known of a lane that failed.
 #[derive(Default)]
-struct Failure {
-    tries: u32,
+struct LaneFailure {
+    attempts: u32,
     error: String,
-    pause: Option<Pause>,
+    pause: Option<PauseTimer>,
     /// Something else was delivered meanwhile: it fails by itself.
-    by_itself: bool,
+    is_independent: bool,
 }
 
 /// The lanes of one notifier that failed, in memory only: after a restart each is tried at once. A reload keeps them.
-pub(super) struct Lanes {
+pub(super) struct LaneBackoff {
     clock: Arc<dyn Clock>,
-    failures: BTreeMap<Lane, Failure>,
+    failures: BTreeMap<DeliveryLane, LaneFailure>,
     /// Lanes that failed since the last success, but for those that fail by themselves.
-    in_a_row: BTreeSet<Lane>,
+    recent_failures: BTreeSet<DeliveryLane>,
     /// Nothing is sent before it is over.
-    pause: Option<Pause>,
+    pause: Option<PauseTimer>,
     /// The last try failed.
     last_failed: bool,
 }
 
-impl Lanes {
+impl LaneBackoff {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, failures: BTreeMap::new(), in_a_row: BTreeSet::new(), pause: None, last_failed: false }
+        Self { clock, failures: BTreeMap::new(), recent_failures: BTreeSet::new(), pause: None, last_failed: false }
     }
 
     /// Whether the notifier itself is failing, and not only some lanes.
-    pub(super) fn all_fail(&self) -> bool {
-        self.in_a_row.len() >= IN_A_ROW
+    pub(super) fn notifier_is_failing(&self) -> bool {
+        self.recent_failures.len() >= LANES_UNTIL_NOTIFIER_FAILS
     }
 
     /// Whether every lane was delivered when it was last tried.
-    pub(super) fn none_failed(&self) -> bool {
-        self.failures.is_empty() && self.in_a_row.is_empty()
+    pub(super) fn has_no_failures(&self) -> bool {
+        self.failures.is_empty() && self.recent_failures.is_empty()
     }
 
     /// Whether a lane may be tried now.
-    pub(super) fn may_try(&self, lane: &Lane) -> bool {
+    pub(super) fn is_ready(&self, lane: &DeliveryLane) -> bool {
         self.pause.is_none() && self.failures.get(lane).is_none_or(|it| it.pause.is_none())
     }
 
     /// How often a lane failed in a row.
-    pub(super) fn tries(&self, lane: &Lane) -> u32 {
-        self.failures.get(lane).map_or(0, |it| it.tries)
+    pub(super) fn attempts(&self, lane: &DeliveryLane) -> u32 {
+        self.failures.get(lane).map_or(0, |it| it.attempts)
     }
 
     /// The last error of a lane.
-    pub(super) fn error(&self, lane: &Lane) -> Option<&str> {
+    pub(super) fn error(&self, lane: &DeliveryLane) -> Option<&str> {
         self.failures.get(lane).map(|it| it.error.as_str())
     }
 
     /// The lane to try now: the most severe, then the one whose oldest event has waited longest. After a failure, one that has
     /// failed least; and while the notifier itself fails, from both ends of that order in turn: if all that is critical is
     /// refused, a warning shows that the rest passes.
-    pub(super) fn choose(&self, candidates: impl Iterator<Item = Candidate>) -> Option<Lane> {
-        let order = |it: &Candidate| (!it.critical, it.place);
-        let mut ready: Vec<Candidate> = candidates.filter(|it| self.may_try(&it.lane)).collect();
+    pub(super) fn next_lane(&self, candidates: impl Iterator<Item = LaneCandidate>) -> Option<DeliveryLane> {
+        let order = |it: &LaneCandidate| (!it.critical, it.place);
+        let mut ready: Vec<LaneCandidate> = candidates.filter(|it| self.is_ready(&it.lane)).collect();
         if self.last_failed {
-            let least = ready.iter().map(|it| self.tries(&it.lane)).min()?;
-            ready.retain(|it| self.tries(&it.lane) == least);
+            let least = ready.iter().map(|it| self.attempts(&it.lane)).min()?;
+            ready.retain(|it| self.attempts(&it.lane) == least);
         }
-        let from_the_end = self.all_fail() && !self.in_a_row.len().is_multiple_of(2);
+        let from_the_end = self.notifier_is_failing() && !self.recent_failures.len().is_multiple_of(2);
         let chosen =
             if from_the_end { ready.into_iter().max_by_key(order) } else { ready.into_iter().min_by_key(order) };
         chosen.map(|it| it.lane)
     }
 
     /// Notes that lanes were delivered. What paused meanwhile because the notifier failed need not wait any longer.
-    pub(super) fn succeeded(&mut self, lanes: &[Lane]) {
-        let recovered = self.all_fail() || lanes.iter().any(|lane| matches!(lane, Lane::Alone(_)));
+    pub(super) fn succeeded(&mut self, lanes: &[DeliveryLane]) {
+        let recovered =
+            self.notifier_is_failing() || lanes.iter().any(|lane| matches!(lane, DeliveryLane::RetriedRecipient(_)));
         for lane in lanes {
-            self.settled(lane);
+            self.forget(lane);
         }
         for (lane, failure) in &mut self.failures {
-            if matches!(lane, Lane::Alone(_)) {
+            if matches!(lane, DeliveryLane::RetriedRecipient(_)) {
                 continue;
             }
-            let at_the_same_time = !std::mem::replace(&mut failure.by_itself, true);
+            let at_the_same_time = !std::mem::replace(&mut failure.is_independent, true);
             if recovered && at_the_same_time {
                 failure.pause = None;
             }
         }
-        self.in_a_row.clear();
+        self.recent_failures.clear();
         self.last_failed = false;
     }
 
     /// Forgets a lane that has nothing pending.
-    pub(super) fn settled(&mut self, lane: &Lane) {
+    pub(super) fn forget(&mut self, lane: &DeliveryLane) {
         self.failures.remove(lane);
-        self.in_a_row.remove(lane);
+        self.recent_failures.remove(lane);
     }
 
     /// Forgets the lanes that have nothing pending.
-    pub(super) fn retain(&mut self, pending: impl Fn(&Lane) -> bool) {
+    pub(super) fn retain(&mut self, pending: impl Fn(&DeliveryLane) -> bool) {
         self.failures.retain(|lane, _| pending(lane));
-        self.in_a_row.retain(|lane| pending(lane));
+        self.recent_failures.retain(|lane| pending(lane));
     }
 
-    /// Notes a failure of one message: of one lane, or of several recipients that are retried alone. `asked` is the pause
+    /// Notes a failure of one message: of one lane, or of several recipients that are retried alone. `retry_after` is the pause
     /// that the server asks for. Returns how often it has failed.
-    pub(super) fn failed(&mut self, lanes: &[Lane], error: &str, asked: Option<Duration>) -> u32 {
-        let tries = lanes.iter().map(|lane| self.tries(lane)).max().unwrap_or_default().saturating_add(1);
-        let length = pause_after(tries, asked, jitter());
+    pub(super) fn failed(&mut self, lanes: &[DeliveryLane], error: &str, retry_after: Option<Duration>) -> u32 {
+        let attempts = lanes.iter().map(|lane| self.attempts(lane)).max().unwrap_or_default().saturating_add(1);
+        let length = retry_delay(attempts, retry_after, jitter());
         for lane in lanes {
             let pause = self.sleep(length);
             let failure = self.failures.entry(lane.clone()).or_default();
-            failure.tries = tries;
+            failure.attempts = attempts;
             error.clone_into(&mut failure.error);
             failure.pause = Some(pause);
-            if !failure.by_itself && !matches!(lane, Lane::Alone(_)) {
-                self.in_a_row.insert(lane.clone());
+            if !failure.is_independent && !matches!(lane, DeliveryLane::RetriedRecipient(_)) {
+                self.recent_failures.insert(lane.clone());
             }
         }
-        let more = self.in_a_row.len().checked_sub(IN_A_ROW);
+        let more = self.recent_failures.len().checked_sub(LANES_UNTIL_NOTIFIER_FAILS);
         let more = more.and_then(|more| u32::try_from(more).ok()).map(|more| more.saturating_add(1));
-        let more = more.or_else(|| asked.map(|_| 1));
-        self.pause = more.map(|more| self.sleep(pause_after(more, asked, jitter())));
+        let more = more.or_else(|| retry_after.map(|_| 1));
+        self.pause = more.map(|more| self.sleep(retry_delay(more, retry_after, jitter())));
         self.last_failed = true;
-        tries
+        attempts
     }
 
     /// Ends a lane's own pause: there is something new in it.
-    pub(super) fn try_now(&mut self, lane: &Lane) {
+    pub(super) fn end_pause(&mut self, lane: &DeliveryLane) {
         if let Some(failure) = self.failures.get_mut(lane) {
             failure.pause = None;
         }
     }
 
     /// Begins to count failures anew. Pauses stay: a server may have asked for them.
-    pub(super) fn count_anew(&mut self) {
-        self.failures.values_mut().for_each(|failure| failure.tries = 0);
-        self.in_a_row.clear();
+    pub(super) fn reset_failure_counts(&mut self) {
+        self.failures.values_mut().for_each(|failure| failure.attempts = 0);
+        self.recent_failures.clear();
     }
 
     /// Ends the pauses that are over. A pause begins when it is first looked at.
-    pub(super) async fn look(&mut self) {
+    pub(super) async fn end_expired_pauses(&mut self) {
         poll_fn(|context| {
             self.poll_pauses(context);
             Poll::Ready(())
@@ -235,7 +236,7 @@ impl Lanes {
     }
 
     /// Waits until a pause is over.
-    pub(super) async fn pause_over(&mut self) {
+    pub(super) async fn pause_ended(&mut self) {
         poll_fn(|context| if self.poll_pauses(context) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
@@ -251,7 +252,7 @@ impl Lanes {
         over
     }
 
-    fn sleep(&self, length: Duration) -> Pause {
+    fn sleep(&self, length: Duration) -> PauseTimer {
         let clock = Arc::clone(&self.clock);
         Box::pin(async move { clock.sleep(length).await })
     }

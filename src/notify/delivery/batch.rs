@@ -3,57 +3,60 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::Worker;
-use crate::alerting::state::{Owing, State};
-use crate::domain::event::{Event, Subject};
-use crate::notify::delivery::backoff::{Candidate, Lane};
-use crate::notify::{Content, Item, Message, Via, digest};
+use super::DeliveryWorker;
+use crate::alerting::state::{PendingDelivery, State};
+use crate::domain::event::{Event, EventSubject};
+use crate::notify::delivery::backoff::{DeliveryLane, LaneCandidate};
+use crate::notify::{FallbackOrigin, Message, MessageContent, MessageEvent, digest};
 
 /// What to send next.
-pub(super) struct Batch {
+pub(super) struct DeliveryBatch {
     /// Its lane; of recipients that are retried alone, theirs.
-    pub(super) lanes: Vec<Lane>,
+    pub(super) lanes: Vec<DeliveryLane>,
     pub(super) ids: BTreeSet<String>,
     pub(super) message: Message,
     /// Recipients that are left out because something older is still to reach them: they get this with it.
-    pub(super) behind: Vec<String>,
+    pub(super) left_out: Vec<String>,
 }
 
-impl Batch {
+impl DeliveryBatch {
     /// The recipients that are retried alone with it, if it is for such.
-    pub(super) fn alone(&self) -> Option<&[String]> {
-        let alone = matches!(self.lanes.first(), Some(Lane::Alone(_)));
-        self.message.only.as_deref().filter(|_| alone)
+    pub(super) fn retried_recipients(&self) -> Option<&[String]> {
+        let retrying = matches!(self.lanes.first(), Some(DeliveryLane::RetriedRecipient(_)));
+        self.message.remaining_recipients.as_deref().filter(|_| retrying)
     }
 }
 
-impl Worker {
+impl DeliveryWorker {
     /// What is pending and may be sent now, from the lane whose turn it is; recipients that are retried alone come last.
-    pub(super) fn batch(&self) -> Option<Batch> {
-        self.book.read(|state| self.batch_for_all(state).or_else(|| self.batch_for_some(state)))
+    pub(super) fn next_batch(&self) -> Option<DeliveryBatch> {
+        self.store.read(|state| self.batch_for_everyone(state).or_else(|| self.batch_for_retried(state)))
     }
 
     /// The lane of an event that is to reach everyone.
-    pub(super) fn lane_of(&self, event: &Event) -> Lane {
-        Lane::of(event, self.desk.notifier.one_by_one())
+    pub(super) fn lane_of(&self, event: &Event) -> DeliveryLane {
+        DeliveryLane::of(event, self.route.notifier.one_event_per_request())
     }
 
     /// A message to everyone, but for recipients that something older is still to reach: it joins that.
-    fn batch_for_all(&self, state: &State) -> Option<Batch> {
-        let pending = || state.owed_to(&self.name).filter(|(_, owing)| owing.only.is_none());
-        let lane = self.lanes.choose(self.candidates(pending().map(|(event, _)| event)).into_iter())?;
-        let chosen = pending().filter(|(event, _)| self.lane_of(event) == lane).take(lane.most_at_once());
-        let waiting: BTreeSet<&String> =
-            state.owed_to(&self.name).filter_map(|(_, owing)| owing.only.as_ref()).flatten().collect();
-        let recipients = if waiting.is_empty() { Vec::new() } else { self.desk.notifier.recipients() };
-        let (behind, free): (Vec<String>, Vec<String>) = recipients.into_iter().partition(|it| waiting.contains(it));
-        let only = (!behind.is_empty()).then_some(free);
-        Some(self.put_together(vec![lane.clone()], chosen, only, behind))
+    fn batch_for_everyone(&self, state: &State) -> Option<DeliveryBatch> {
+        let pending = || state.pending_for(&self.name).filter(|(_, delivery)| delivery.remaining_recipients.is_none());
+        let lane = self.backoff.next_lane(self.candidates(pending().map(|(event, _)| event)).into_iter())?;
+        let chosen = pending().filter(|(event, _)| self.lane_of(event) == lane).take(lane.max_events_per_message());
+        let waiting: BTreeSet<&String> = state
+            .pending_for(&self.name)
+            .filter_map(|(_, delivery)| delivery.remaining_recipients.as_ref())
+            .flatten()
+            .collect();
+        let recipients = if waiting.is_empty() { Vec::new() } else { self.route.notifier.recipients() };
+        let (left_out, free): (Vec<String>, Vec<String>) = recipients.into_iter().partition(|it| waiting.contains(it));
+        let only = (!left_out.is_empty()).then_some(free);
+        Some(self.build_batch(vec![lane.clone()], chosen, only, left_out))
     }
 
     /// The lanes of pending events, which come oldest first, each with what decides its turn. Those whose oldest event waits
     /// for an event of the same alert in another lane are left out.
-    fn candidates<'a>(&self, events: impl Iterator<Item = &'a Arc<Event>>) -> Vec<Candidate> {
+    fn candidates<'a>(&self, events: impl Iterator<Item = &'a Arc<Event>>) -> Vec<LaneCandidate> {
         let (mut lanes, mut older) = (HashMap::new(), HashSet::new());
         for (place, event) in events.enumerate() {
             let lane = self.lane_of(event);
@@ -64,57 +67,68 @@ impl Worker {
             older.extend(alerts);
         }
         let in_turn = lanes.into_iter().filter(|(_, (_, _, waits))| !waits);
-        in_turn.map(|(lane, (critical, place, _))| Candidate { lane, critical, place }).collect()
+        in_turn.map(|(lane, (critical, place, _))| LaneCandidate { lane, critical, place }).collect()
     }
 
     /// A message to recipients that are retried alone: to one of them everything that it still lacks, in order, and to
     /// all others that lack the same.
-    fn batch_for_some(&self, state: &State) -> Option<Batch> {
-        let mut lacking: BTreeMap<&String, BTreeSet<usize>> = BTreeMap::new();
-        for (place, (_, owing)) in state.owed_to(&self.name).enumerate() {
-            for recipient in owing.only.iter().flatten() {
-                lacking.entry(recipient).or_default().insert(place);
+    fn batch_for_retried(&self, state: &State) -> Option<DeliveryBatch> {
+        let mut missing_events: BTreeMap<&String, BTreeSet<usize>> = BTreeMap::new();
+        for (place, (_, delivery)) in state.pending_for(&self.name).enumerate() {
+            for recipient in delivery.remaining_recipients.iter().flatten() {
+                missing_events.entry(recipient).or_default().insert(place);
             }
         }
-        lacking.retain(|recipient, _| self.lanes.may_try(&Lane::Alone((*recipient).clone())));
-        let first = lacking.iter().min_by_key(|(_, places)| places.first())?.1.clone();
-        let recipients: Vec<String> =
-            lacking.iter().filter(|(_, places)| **places == first).map(|(recipient, _)| (*recipient).clone()).collect();
-        let lanes = recipients.iter().cloned().map(Lane::Alone).collect();
-        let events = || state.owed_to(&self.name).enumerate().filter(|(place, _)| first.contains(place));
+        missing_events
+            .retain(|recipient, _| self.backoff.is_ready(&DeliveryLane::RetriedRecipient((*recipient).clone())));
+        let first = missing_events.iter().min_by_key(|(_, places)| places.first())?.1.clone();
+        let recipients: Vec<String> = missing_events
+            .iter()
+            .filter(|(_, places)| **places == first)
+            .map(|(recipient, _)| (*recipient).clone())
+            .collect();
+        let lanes = recipients.iter().cloned().map(DeliveryLane::RetriedRecipient).collect();
+        let events = || state.pending_for(&self.name).enumerate().filter(|(place, _)| first.contains(place));
         // A report is a page of its own here too.
         let lane = events().next().map(|(_, (event, _))| self.lane_of(event))?;
         let alike = events().map(|(_, it)| it).filter(|(event, _)| self.lane_of(event) == lane);
-        let chosen = alike.take(lane.most_at_once());
-        Some(self.put_together(lanes, chosen, Some(recipients), Vec::new()))
+        let chosen = alike.take(lane.max_events_per_message());
+        Some(self.build_batch(lanes, chosen, Some(recipients), Vec::new()))
     }
 
-    fn put_together<'a>(
+    fn build_batch<'a>(
         &self,
-        lanes: Vec<Lane>,
-        chosen: impl Iterator<Item = (&'a Arc<Event>, &'a Owing)>,
+        lanes: Vec<DeliveryLane>,
+        chosen: impl Iterator<Item = (&'a Arc<Event>, &'a PendingDelivery)>,
         only: Option<Vec<String>>,
-        behind: Vec<String>,
-    ) -> Batch {
+        left_out: Vec<String>,
+    ) -> DeliveryBatch {
         let (mut items, mut references) = (Vec::new(), Vec::new());
-        for (event, owing) in chosen {
-            let via = owing.via.clone().map(|(notifier, error)| Via { notifier, error });
-            references.extend(owing.thread.clone().filter(|thread| !references.contains(thread)));
-            items.push(Item { event: event.clone(), omitted: owing.omitted, via });
+        for (event, delivery) in chosen {
+            let in_place_of = delivery.in_place_of.clone().map(|(notifier, error)| FallbackOrigin { notifier, error });
+            references.extend(delivery.thread.clone().filter(|thread| !references.contains(thread)));
+            items.push(MessageEvent { event: event.clone(), omitted: delivery.omitted, in_place_of });
         }
         let ids: BTreeSet<String> = items.iter().map(|item| item.event.id.clone()).collect();
         let id = message_id(&self.name, &items);
-        let message = Message { id, at: self.clock.now(), content: Content::Events(items), references, only };
-        Batch { lanes, ids, message, behind }
+        let message = Message {
+            id,
+            at: self.clock.now(),
+            content: MessageContent::Events(items),
+            references,
+            remaining_recipients: only,
+        };
+        DeliveryBatch { lanes, ids, message, left_out }
     }
 }
 
 /// Stable for the same events to the same notifier. What they say counts beside their ids, which repeat where the clock
 /// comes by the same time twice: a reader must not take a new message for one that it has.
-fn message_id(notifier: &str, items: &[Item]) -> String {
-    let events: BTreeMap<&str, &Subject> =
+fn message_id(notifier: &str, items: &[MessageEvent]) -> String {
+    let events: BTreeMap<&str, &EventSubject> =
         items.iter().map(|item| (item.event.id.as_str(), &item.event.subject)).collect();
     // One text at a time: thousands may be owed.
-    let said = |(id, subject): (&str, &Subject)| [id.to_owned(), serde_json::to_string(subject).unwrap_or_default()];
+    let said =
+        |(id, subject): (&str, &EventSubject)| [id.to_owned(), serde_json::to_string(subject).unwrap_or_default()];
     digest(std::iter::once(notifier.to_owned()).chain(events.into_iter().flat_map(said)))
 }

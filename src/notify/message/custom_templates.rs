@@ -10,21 +10,21 @@ use super::{cut, flat, view};
 use crate::domain::rule::Severity;
 use crate::notify::channels::email::html;
 use crate::notify::channels::email::rendering;
-use crate::notify::channels::email::rendering::{LONGEST_SUBJECT, Mail};
+use crate::notify::channels::email::rendering::{MAX_SUBJECT_CHARS, RenderedEmail};
 use crate::notify::channels::slack::blocks;
-use crate::notify::message::template::{Part, Templates};
-use crate::notify::{Content, Message, Words};
+use crate::notify::message::template::{TemplatePart, Templates};
+use crate::notify::{Message, MessageContent, MessageContext};
 
 /// All of Slack's text below the first line, escapes included.
-const LONGEST_BODY: usize = 10_000;
+const MAX_BODY_UNITS: usize = 10_000;
 /// One section.
-const LONGEST_SECTION: usize = 2_900;
+const MAX_SECTION_UNITS: usize = 2_900;
 /// The first line.
-const LONGEST_LINE: usize = 1_000;
+const MAX_LINE_UNITS: usize = 1_000;
 
-fn fits(message: &Message, templates: &Templates) -> bool {
+fn uses_templates(message: &Message, templates: &Templates) -> bool {
     let alerts =
-        matches!(&message.content, Content::Events(items) if items.iter().all(|it| it.event.report().is_none()));
+        matches!(&message.content, MessageContent::Events(items) if items.iter().all(|it| it.event.report().is_none()));
     alerts && !templates.is_empty()
 }
 
@@ -35,33 +35,37 @@ fn note(failures: &[String]) -> Option<String> {
 }
 
 /// The mail that a message is, and which templates failed.
-pub(crate) fn mail(message: &Message, words: &Words, templates: &Templates) -> (Mail, Vec<String>) {
-    if !fits(message, templates) {
-        return (rendering::mail(message, words), Vec::new());
+pub(crate) fn email(
+    message: &Message,
+    context: &MessageContext,
+    templates: &Templates,
+) -> (RenderedEmail, Vec<String>) {
+    if !uses_templates(message, templates) {
+        return (rendering::email(message, context), Vec::new());
     }
     let mut failures = Vec::new();
-    let mut own = |part: Part| match templates.render(part, message, words)? {
+    let mut custom = |part: TemplatePart| match templates.render(part, message, context)? {
         Ok(text) => Some(text),
         Err(error) => {
             failures.push(format!("{}: {error}", part.name()));
             None
         }
     };
-    let (subject, text, page) = (own(Part::Subject), own(Part::Text), own(Part::Html));
+    let (subject, text, page) = (custom(TemplatePart::Subject), custom(TemplatePart::Text), custom(TemplatePart::Html));
     let note = note(&failures);
-    let ours = rendering::noted(message, words, note.as_deref());
+    let built_in = rendering::email_with_note(message, context, note.as_deref());
     let line =
         |before: &str, after: &str| note.as_ref().map(|note| format!("{before}{note}{after}")).unwrap_or_default();
-    let mut mail = Mail {
-        pictures: ours.pictures,
-        subject: subject.map_or(ours.subject, |subject| cut(&flat(&subject), LONGEST_SUBJECT)),
-        text: text.map_or(ours.text, |text| format!("{}\n{}", visible(&text), line("\n", "\n"))),
-        html: page.map_or(ours.html, |page| {
+    let mut mail = RenderedEmail {
+        pictures: built_in.pictures,
+        subject: subject.map_or(built_in.subject, |subject| cut(&flat(&subject), MAX_SUBJECT_CHARS)),
+        text: text.map_or(built_in.text, |text| format!("{}\n{}", visible(&text), line("\n", "\n"))),
+        html: page.map_or(built_in.html, |page| {
             let page = visible(&page);
             let page = if page.to_ascii_lowercase().contains("<html") {
                 page
             } else {
-                html::frame(&view(message, words).title, &page)
+                html::frame(&view(message, context).title, &page)
             };
             let note = note.as_deref().map(html::escaped).map(|note| format!("<p>{note}</p>\n"));
             page + &note.unwrap_or_default()
@@ -75,22 +79,23 @@ pub(crate) fn mail(message: &Message, words: &Words, templates: &Templates) -> (
 /// The body for Slack, and which template failed.
 pub(crate) fn payload(
     message: &Message,
-    words: &Words,
+    context: &MessageContext,
     mention: &BTreeMap<Severity, String>,
     templates: &Templates,
 ) -> (Value, Option<String>) {
-    let own = if fits(message, templates) { templates.render(Part::Slack, message, words) } else { None };
-    match own {
-        None => (blocks::payload(message, words, mention), None),
-        Some(Ok(text)) => (in_own_words(message, words, mention, &text), None),
+    let custom =
+        if uses_templates(message, templates) { templates.render(TemplatePart::Slack, message, context) } else { None };
+    match custom {
+        None => (blocks::payload(message, context, mention), None),
+        Some(Ok(text)) => (templated_payload(message, context, mention, &text), None),
         Some(Err(error)) => {
-            let failure = format!("{}: {error}", Part::Slack.name());
-            let mut body = blocks::payload(message, words, mention);
-            let said = blocks::outside(&note(std::slice::from_ref(&failure)).unwrap_or_default(), LONGEST_LINE);
+            let failure = format!("{}: {error}", TemplatePart::Slack.name());
+            let mut body = blocks::payload(message, context, mention);
+            let notice = blocks::slack_text(&note(std::slice::from_ref(&failure)).unwrap_or_default(), MAX_LINE_UNITS);
             let blocks =
-                json!([{ "type": "context", "elements": [{ "type": "mrkdwn", "text": said, "verbatim": true }] }]);
+                json!([{ "type": "context", "elements": [{ "type": "mrkdwn", "text": notice, "verbatim": true }] }]);
             if let Some(attachments) = body["attachments"].as_array_mut() {
-                attachments.push(json!({ "fallback": said, "blocks": blocks }));
+                attachments.push(json!({ "fallback": notice, "blocks": blocks }));
             }
             (body, Some(failure))
         }
@@ -98,8 +103,13 @@ pub(crate) fn payload(
 }
 
 /// The first line is the message's own, which a phone shows; the others stand behind the bar in the level's colour.
-fn in_own_words(message: &Message, words: &Words, mention: &BTreeMap<Severity, String>, text: &str) -> Value {
-    let view = view(message, words);
+fn templated_payload(
+    message: &Message,
+    context: &MessageContext,
+    mention: &BTreeMap<Severity, String>,
+    text: &str,
+) -> Value {
+    let view = view(message, context);
     let text = visible(text);
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
     let sections: Vec<Value> =
@@ -107,9 +117,9 @@ fn in_own_words(message: &Message, words: &Words, mention: &BTreeMap<Severity, S
     let attachments = if sections.is_empty() {
         json!([])
     } else {
-        json!([{ "color": view.tone.colour(), "fallback": blocks::outside(&view.title, 150), "blocks": sections }])
+        json!([{ "color": view.status.colour(), "fallback": blocks::slack_text(&view.title, 150), "blocks": sections }])
     };
-    let first = format!("{}{}", blocks::mentions(&view, mention), shortened(first.trim(), LONGEST_LINE));
+    let first = format!("{}{}", blocks::mentions(&view, mention), shortened(first.trim(), MAX_LINE_UNITS));
     json!({ "text": first, "unfurl_links": false, "unfurl_media": false, "attachments": attachments })
 }
 
@@ -118,14 +128,14 @@ fn sections(text: &str) -> Vec<String> {
     let mut sections: Vec<String> = Vec::new();
     let mut length = 0;
     for line in text.lines() {
-        let line = shortened(line, LONGEST_SECTION - 10);
+        let line = shortened(line, MAX_SECTION_UNITS - 10);
         length += blocks::units(&line) + 1;
-        if length > LONGEST_BODY {
+        if length > MAX_BODY_UNITS {
             sections.push("…".to_owned());
             break;
         }
         match sections.last_mut() {
-            Some(last) if blocks::units(last) + blocks::units(&line) < LONGEST_SECTION => {
+            Some(last) if blocks::units(last) + blocks::units(&line) < MAX_SECTION_UNITS => {
                 last.push('\n');
                 last.push_str(&line);
             }

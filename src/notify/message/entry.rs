@@ -4,26 +4,26 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::text::{Times, name, visible};
-use super::{Entry, Link, Tone, phrase, picture};
-use crate::domain::alert::{AlertKey, Kind};
-use crate::domain::event::{Event, Subject, Value};
+use super::text::{TimeFormatter, name, visible};
+use super::{MessageEntry, MessageLink, MessageStatus, phrase, picture};
+use crate::domain::alert::{AlertKey, TransitionKind};
+use crate::domain::event::{Event, EventSubject, MetricValue};
 use crate::domain::rule::{Metric, Severity};
 use crate::domain::{Division, Time};
 use crate::notify::message::forecast_lines;
-use crate::notify::{Item, Via, Words};
+use crate::notify::{FallbackOrigin, MessageContext, MessageEvent};
 
 /// Divisions that a headline names before it counts the rest.
-const NAMED: usize = 8;
+const MAX_NAMED_DIVISIONS: usize = 8;
 /// Rules that stood firing, without their divisions: what two unreadable divisions are compared by.
-type StandingStill = BTreeSet<(String, Severity)>;
+type FiringRules = BTreeSet<(String, Severity)>;
 
 /// The events of one alert, or one notice.
-pub(super) struct Group<'a> {
+pub(super) struct AlertGroup<'a> {
     /// Told in full.
-    pub(super) newest: &'a Item,
+    pub(super) newest: &'a MessageEvent,
     /// Oldest first.
-    earlier: Vec<&'a Item>,
+    earlier: Vec<&'a MessageEvent>,
     omitted: u32,
     /// The divisions that share it, each as the reader knows it.
     pub(super) divisions: Vec<String>,
@@ -32,13 +32,13 @@ pub(super) struct Group<'a> {
 }
 
 /// What belongs together, in the order in which it is told.
-pub(super) fn groups(items: &[Item]) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut places: HashMap<Figure, Vec<usize>> = HashMap::new();
+pub(super) fn groups(items: &[MessageEvent]) -> Vec<AlertGroup<'_>> {
+    let mut groups: Vec<AlertGroup> = Vec::new();
+    let mut places: HashMap<GroupKey, Vec<usize>> = HashMap::new();
     for group in by_alert(items) {
-        let figure = Figure::of(&group.newest.event);
+        let figure = GroupKey::of(&group.newest.event);
         let alike = figure.map(|figure| places.entry(figure).or_default());
-        let same = |place: &&usize| share_a_fund(&groups[**place], &group);
+        let same = |place: &&usize| same_fund(&groups[**place], &group);
         if let Some(place) = alike.as_ref().and_then(|alike| alike.iter().find(same)) {
             groups[*place].join(group);
         } else {
@@ -48,12 +48,12 @@ pub(super) fn groups(items: &[Item]) -> Vec<Group<'_>> {
             groups.push(group);
         }
     }
-    groups.sort_by_cached_key(|group| (tone(&group.newest.event), place_in_order(&group.newest.event)));
+    groups.sort_by_cached_key(|group| (status(&group.newest.event), sort_key(&group.newest.event)));
     groups
 }
 
-fn by_alert(items: &[Item]) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group> = Vec::new();
+fn by_alert(items: &[MessageEvent]) -> Vec<AlertGroup<'_>> {
+    let mut groups: Vec<AlertGroup> = Vec::new();
     let mut places: BTreeMap<&AlertKey, usize> = BTreeMap::new();
     for item in items {
         let key = item.event.alert();
@@ -61,15 +61,15 @@ fn by_alert(items: &[Item]) -> Vec<Group<'_>> {
             Some(place) => groups[*place].follow(item),
             None => {
                 places.extend(key.map(|key| (key, groups.len())));
-                groups.push(Group::new(item));
+                groups.push(AlertGroup::new(item));
             }
         }
     }
     groups
 }
 
-impl<'a> Group<'a> {
-    fn new(item: &'a Item) -> Self {
+impl<'a> AlertGroup<'a> {
+    fn new(item: &'a MessageEvent) -> Self {
         Self {
             newest: item,
             earlier: Vec::new(),
@@ -80,58 +80,59 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn follow(&mut self, item: &'a Item) {
+    fn follow(&mut self, item: &'a MessageEvent) {
         let mut earlier = std::mem::take(&mut self.earlier);
         earlier.push(self.newest);
         let omitted = self.omitted.saturating_add(item.omitted);
         *self = Self { earlier, omitted, ..Self::new(item) };
     }
 
-    fn join(&mut self, other: Group) {
+    fn join(&mut self, other: AlertGroup) {
         self.divisions.extend(other.divisions);
         self.since = self.since.min(other.since);
         self.next_reminder = [self.next_reminder, other.next_reminder].into_iter().flatten().min();
     }
 
     /// It told in full.
-    pub(super) fn entry(&self, times: Times, words: &Words) -> Entry {
+    pub(super) fn entry(&self, times: TimeFormatter, context: &MessageContext) -> MessageEntry {
         let event = &self.newest.event;
         let mut details = phrase::details(event, self.since, times);
         details.extend(forecast_lines::lines(event, times));
-        details.extend(phrase::silence(event, times));
-        details.extend(self.newest.via.as_ref().map(in_place_of));
+        details.extend(phrase::silence_line(event, times));
+        details.extend(self.newest.in_place_of.as_ref().map(fallback_note));
         let rule = event.alert().map(|key| &key.rule);
-        let wording = rule.and_then(|rule| words.rules.get(rule));
-        Entry {
-            tone: self.tone(),
+        let wording = rule.and_then(|rule| context.rules.get(rule));
+        MessageEntry {
+            status: self.status(),
             headline: self.headline(),
             to_do: forecast_lines::to_do(event),
             details,
             picture: picture::of(event, times.zone),
             history: self.history(times),
             description: wording
-                .and_then(|words| words.description.as_deref())
+                .and_then(|texts| texts.description.as_deref())
                 .map(visible)
                 .filter(|text| !text.is_empty()),
-            links: links(event, wording.and_then(|words| words.link.as_deref()), words),
+            links: links(event, wording.and_then(|texts| texts.link.as_deref()), context),
             footer: rule.map(|rule| self.footer(rule, times)),
         }
     }
 
     /// It told in a line.
     pub(super) fn headline(&self) -> String {
-        phrase::headline(&self.newest.event, &self.place())
+        phrase::headline(&self.newest.event, &self.fund_name())
     }
 
-    pub(super) fn tone(&self) -> Tone {
-        tone(&self.newest.event)
+    pub(super) fn status(&self) -> MessageStatus {
+        status(&self.newest.event)
     }
 
     /// The level that somebody is called for.
-    pub(super) fn calls(&self) -> Option<Severity> {
+    pub(super) fn mentioned_level(&self) -> Option<Severity> {
         let event = &self.newest.event;
-        let calls = matches!(event.kind(), Some(Kind::Raised | Kind::Escalated | Kind::Reminder));
-        event.level().filter(|_| calls)
+        let mentions_people =
+            matches!(event.kind(), Some(TransitionKind::Raised | TransitionKind::Escalated | TransitionKind::Reminder));
+        event.level().filter(|_| mentions_people)
     }
 
     /// Whose it is.
@@ -139,19 +140,19 @@ impl<'a> Group<'a> {
         account(&self.newest.event)
     }
 
-    /// `acme · History department`.
-    pub(super) fn place(&self) -> String {
+    /// `acme · SpendHistory department`.
+    pub(super) fn fund_name(&self) -> String {
         let account = account(&self.newest.event).map(name).unwrap_or_default();
-        let named: Vec<&str> = self.divisions.iter().take(NAMED).map(String::as_str).collect();
-        match (named.as_slice(), self.divisions.len().saturating_sub(NAMED)) {
+        let named: Vec<&str> = self.divisions.iter().take(MAX_NAMED_DIVISIONS).map(String::as_str).collect();
+        match (named.as_slice(), self.divisions.len().saturating_sub(MAX_NAMED_DIVISIONS)) {
             ([], _) => account,
             (named, 0) => format!("{account} · {}", named.join(", ")),
             (named, more) => format!("{account} · {} and {more} more", named.join(", ")),
         }
     }
 
-    fn history(&self, times: Times) -> Vec<String> {
-        let mut lines: Vec<String> = self.earlier.iter().map(|item| phrase::history(&item.event, times)).collect();
+    fn history(&self, times: TimeFormatter) -> Vec<String> {
+        let mut lines: Vec<String> = self.earlier.iter().map(|item| phrase::history_line(&item.event, times)).collect();
         match self.omitted {
             0 => {}
             1 => lines.push("1 more change in between".to_owned()),
@@ -160,28 +161,28 @@ impl<'a> Group<'a> {
         lines
     }
 
-    fn footer(&self, rule: &str, times: Times) -> String {
+    fn footer(&self, rule: &str, times: TimeFormatter) -> String {
         let next = self.next_reminder.filter(|next| *next >= times.now);
         let next = next.map(|next| format!(" · next reminder {}", times.short(next))).unwrap_or_default();
         format!("rule {}{next}", name(rule))
     }
 }
 
-/// So that each alert is compared with few of thousands: two that [share a fund](share_a_fund) have the same.
+/// So that each alert is compared with few of thousands: two that [share a fund](same_fund) have the same.
 #[derive(PartialEq, Eq, Hash)]
-struct Figure<'a> {
+struct GroupKey<'a> {
     account: &'a str,
     rule: &'a str,
-    value: Option<Value>,
+    value: Option<MetricValue>,
     reason: Option<&'a str>,
 }
 
-impl<'a> Figure<'a> {
+impl<'a> GroupKey<'a> {
     /// `None`: a notice, which shares nothing.
     fn of(event: &'a Event) -> Option<Self> {
         let (value, reason) = match &event.subject {
-            Subject::Threshold(it) => (Some(it.value), None),
-            Subject::Unreadable(it) => (None, it.reason.as_deref()),
+            EventSubject::Threshold(it) => (Some(it.value), None),
+            EventSubject::Unreadable(it) => (None, it.reason.as_deref()),
             _ => return None,
         };
         event.alert().map(|key| Self { account: &key.account, rule: &key.rule, value, reason })
@@ -189,16 +190,18 @@ impl<'a> Figure<'a> {
 }
 
 /// Whether two alerts say the same of two divisions: the same figures (they share one fund), or the same failure.
-fn share_a_fund(one: &Group, other: &Group) -> bool {
+fn same_fund(one: &AlertGroup, other: &AlertGroup) -> bool {
     let (Some(a), Some(b)) = (one.newest.event.alert(), other.newest.event.alert()) else { return false };
     let divided = a.division.is_some() && b.division.is_some() && a.division != b.division;
-    let past = |group: &Group| -> Vec<Option<Kind>> { group.earlier.iter().map(|item| item.event.kind()).collect() };
+    let past = |group: &AlertGroup| -> Vec<Option<TransitionKind>> {
+        group.earlier.iter().map(|item| item.event.kind()).collect()
+    };
     divided
         && a.account == b.account
         && a.rule == b.rule
         && one.omitted == other.omitted
         && same_figures(&one.newest.event, &other.newest.event)
-        && one.newest.via == other.newest.via
+        && one.newest.in_place_of == other.newest.in_place_of
         && one.newest.event.silence == other.newest.event.silence
         && past(one) == past(other)
         && one.earlier.iter().zip(&other.earlier).all(|(a, b)| same_figures(&a.event, &b.event))
@@ -206,52 +209,52 @@ fn share_a_fund(one: &Group, other: &Group) -> bool {
 
 fn same_figures(one: &Event, other: &Event) -> bool {
     match (&one.subject, &other.subject) {
-        (Subject::Threshold(a), Subject::Threshold(b)) => {
-            (a.kind, a.level, a.metric, a.value, a.threshold, &a.breakdown, &a.ahead)
-                == (b.kind, b.level, b.metric, b.value, b.threshold, &b.breakdown, &b.ahead)
+        (EventSubject::Threshold(a), EventSubject::Threshold(b)) => {
+            (a.kind, a.level, a.metric, a.value, a.threshold, &a.breakdown, &a.forecast)
+                == (b.kind, b.level, b.metric, b.value, b.threshold, &b.breakdown, &b.forecast)
         }
-        (Subject::Unreadable(a), Subject::Unreadable(b)) => {
-            let still = |list: &[(AlertKey, Severity)]| -> StandingStill {
+        (EventSubject::Unreadable(a), EventSubject::Unreadable(b)) => {
+            let firing = |list: &[(AlertKey, Severity)]| -> FiringRules {
                 list.iter().map(|(key, level)| (key.rule.to_string(), *level)).collect()
             };
-            (a.kind, a.level, &a.reason, a.outlook, &a.blind, still(&a.standing_still))
-                == (b.kind, b.level, &b.reason, b.outlook, &b.blind, still(&b.standing_still))
+            (a.kind, a.level, &a.reason, a.persistence, &a.unevaluated_rules, firing(&a.firing_alerts))
+                == (b.kind, b.level, &b.reason, b.persistence, &b.unevaluated_rules, firing(&b.firing_alerts))
         }
         _ => false,
     }
 }
 
-fn tone(event: &Event) -> Tone {
+fn status(event: &Event) -> MessageStatus {
     if let Some(page) = event.report() {
-        return super::report::tone(page);
+        return super::report::status(page);
     }
     match (event.kind(), event.level()) {
-        (Some(Kind::Resolved), _) => Tone::Resolved,
-        (Some(_), Some(Severity::Critical)) => Tone::Critical,
-        (Some(_), Some(Severity::Warning)) => Tone::Warning,
-        _ => Tone::Notice,
+        (Some(TransitionKind::Resolved), _) => MessageStatus::Resolved,
+        (Some(_), Some(Severity::Critical)) => MessageStatus::Critical,
+        (Some(_), Some(Severity::Warning)) => MessageStatus::Warning,
+        _ => MessageStatus::Notice,
     }
 }
 
-fn place_in_order(event: &Event) -> (String, Division, String) {
+fn sort_key(event: &Event) -> (String, Division, String) {
     let of = |account: Option<&str>, division, rule: &str| {
         (account.unwrap_or_default().to_owned(), division, rule.to_owned())
     };
     match &event.subject {
-        Subject::Threshold(e) => of(Some(&e.key.account), e.key.division, &e.key.rule),
-        Subject::Unreadable(e) => of(Some(&e.key.account), e.key.division, &e.key.rule),
-        Subject::AlertEnded { key, .. } => of(Some(&key.account), key.division, &key.rule),
-        Subject::Unwatched { account, division, .. } => of(Some(account), *division, ""),
-        Subject::NotifierFailing { notifier, .. }
-        | Subject::NotifierRecovered { notifier, .. }
-        | Subject::NotifierRemoved { notifier } => of(None, None, notifier),
-        Subject::Report(page) => of(None, None, &page.name),
+        EventSubject::Threshold(e) => of(Some(&e.key.account), e.key.division, &e.key.rule),
+        EventSubject::Unreadable(e) => of(Some(&e.key.account), e.key.division, &e.key.rule),
+        EventSubject::AlertEnded { key, .. } => of(Some(&key.account), key.division, &key.rule),
+        EventSubject::Unwatched { account, division, .. } => of(Some(account), *division, ""),
+        EventSubject::NotifierFailing { notifier, .. }
+        | EventSubject::NotifierRecovered { notifier, .. }
+        | EventSubject::NotifierRemoved { notifier } => of(None, None, notifier),
+        EventSubject::Report(page) => of(None, None, &page.name),
     }
 }
 
 pub(super) fn account(event: &Event) -> Option<&str> {
     match &event.subject {
-        Subject::Unwatched { account, .. } => Some(account),
+        EventSubject::Unwatched { account, .. } => Some(account),
         _ => event.alert().map(|key| &*key.account),
     }
 }
@@ -259,14 +262,14 @@ pub(super) fn account(event: &Event) -> Option<&str> {
 /// The division as the reader knows it: by name, else by number.
 fn division(event: &Event) -> Option<String> {
     let (id, known_as) = match &event.subject {
-        Subject::Threshold(e) => (e.key.division, e.division_name.as_deref()),
-        Subject::Unreadable(e) => (e.key.division, e.division_name.as_deref()),
-        Subject::Unwatched { division, division_name, .. } => (*division, division_name.as_deref()),
-        Subject::AlertEnded { key, .. } => (key.division, None),
-        Subject::NotifierFailing { .. }
-        | Subject::NotifierRecovered { .. }
-        | Subject::NotifierRemoved { .. }
-        | Subject::Report(_) => (None, None),
+        EventSubject::Threshold(e) => (e.key.division, e.division_name.as_deref()),
+        EventSubject::Unreadable(e) => (e.key.division, e.division_name.as_deref()),
+        EventSubject::Unwatched { division, division_name, .. } => (*division, division_name.as_deref()),
+        EventSubject::AlertEnded { key, .. } => (key.division, None),
+        EventSubject::NotifierFailing { .. }
+        | EventSubject::NotifierRecovered { .. }
+        | EventSubject::NotifierRemoved { .. }
+        | EventSubject::Report(_) => (None, None),
     };
     let known_as = known_as.map(name).filter(|name| !name.is_empty());
     id.map(|id| known_as.unwrap_or_else(|| format!("division {id}")))
@@ -274,30 +277,36 @@ fn division(event: &Event) -> Option<String> {
 
 fn since(event: &Event) -> Time {
     match &event.subject {
-        Subject::Threshold(e) => e.since,
-        Subject::Unreadable(e) => e.since,
-        Subject::NotifierFailing { since, .. } | Subject::NotifierRecovered { since, .. } => *since,
-        Subject::AlertEnded { .. }
-        | Subject::Unwatched { .. }
-        | Subject::NotifierRemoved { .. }
-        | Subject::Report(_) => event.at,
+        EventSubject::Threshold(e) => e.since,
+        EventSubject::Unreadable(e) => e.since,
+        EventSubject::NotifierFailing { since, .. } | EventSubject::NotifierRecovered { since, .. } => *since,
+        EventSubject::AlertEnded { .. }
+        | EventSubject::Unwatched { .. }
+        | EventSubject::NotifierRemoved { .. }
+        | EventSubject::Report(_) => event.at,
     }
 }
 
-pub(super) fn in_place_of(via: &Via) -> String {
-    format!("Sent here because {} could not deliver: {}", name(&via.notifier), phrase::quote(&via.error))
+pub(super) fn fallback_note(in_place_of: &FallbackOrigin) -> String {
+    format!(
+        "Sent here because {} could not deliver: {}",
+        name(&in_place_of.notifier),
+        phrase::quote(&in_place_of.error)
+    )
 }
 
 /// The deposit link where a deposit helps, and the rule's own.
-fn links(event: &Event, rule_link: Option<&str>, words: &Words) -> Vec<Link> {
+fn links(event: &Event, rule_link: Option<&str>, context: &MessageContext) -> Vec<MessageLink> {
     let web = |url: &str| url.starts_with("https://") || url.starts_with("http://");
     let helps = match &event.subject {
         // Neither does a deposit take back what was spent, nor does it save older ones from expiring.
-        Subject::Threshold(e) => e.kind != Kind::Resolved && !matches!(e.metric, Metric::Spend | Metric::ExpiringFunds),
+        EventSubject::Threshold(e) => {
+            e.kind != TransitionKind::Resolved && !matches!(e.metric, Metric::Spend | Metric::ExpiringFunds)
+        }
         _ => false,
     };
-    let deposit = account(event).filter(|_| helps).and_then(|account| words.console_urls.get(account));
-    let deposit = deposit.map(|url| Link { label: "Deposit funds", url: url.clone(), primary: true });
-    let more = rule_link.map(|url| Link { label: "Read more", url: url.to_owned(), primary: false });
+    let deposit = account(event).filter(|_| helps).and_then(|account| context.console_urls.get(account));
+    let deposit = deposit.map(|url| MessageLink { label: "Deposit funds", url: url.clone(), primary: true });
+    let more = rule_link.map(|url| MessageLink { label: "Read more", url: url.to_owned(), primary: false });
     deposit.into_iter().chain(more).filter(|link| web(&link.url)).collect()
 }

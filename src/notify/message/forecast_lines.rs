@@ -5,75 +5,75 @@
 use rust_decimal::Decimal;
 
 use super::phrase;
-use super::text::Times;
-use crate::chart::share;
-use crate::domain::alert::Kind;
+use super::text::TimeFormatter;
+use crate::chart::share_text;
+use crate::domain::alert::TransitionKind;
 use crate::domain::balance::Breakdown;
-use crate::domain::event::{Event, Subject, ThresholdEvent, Value};
-use crate::domain::forecast::{Ahead, RenewalsDue, Runway};
+use crate::domain::event::{Event, EventSubject, MetricValue, ThresholdEvent};
+use crate::domain::forecast::{ForecastSummary, RenewalsDue, Runway};
 use crate::domain::money::{Currency, Money, figure};
 use crate::domain::rule::Metric;
 
 /// Readings that a sparkline shows: four weeks of days.
-const LONGEST_SPARK: usize = 28;
+const MAX_SPARKLINE_DAYS: usize = 28;
 /// From nothing to the most; the first stands on the line too, so that a day without funds is seen.
 const BARS: [char; 9] =
     ['.', '\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}', '\u{2588}'];
 
 /// What lies ahead, where the event is one that a look ahead belongs to: funds that run low, not debts, and not what is
 /// over.
-pub(crate) fn ahead(event: &Event) -> Option<&Ahead> {
-    let Subject::Threshold(it) = &event.subject else { return None };
+pub(crate) fn forecast_of(event: &Event) -> Option<&ForecastSummary> {
+    let EventSubject::Threshold(it) = &event.subject else { return None };
     let debts = matches!(it.metric, Metric::UnpaidInvoices | Metric::UsedCredit);
-    it.ahead.as_deref().filter(|_| !debts && it.kind != Kind::Resolved)
+    it.forecast.as_deref().filter(|_| !debts && it.kind != TransitionKind::Resolved)
 }
 
 /// The one thing to do.
 pub(super) fn to_do(event: &Event) -> Option<String> {
-    let ahead = ahead(event)?;
-    let deposit = ahead.deposit?;
-    let in_full = ahead.paid_in_full.as_ref().and_then(paid_in_full).unwrap_or_default();
+    let forecast = forecast_of(event)?;
+    let deposit = forecast.deposit?;
+    let in_full = forecast.paid_in_full.as_ref().and_then(paid_in_full_note).unwrap_or_default();
     Some(format!("Deposit {deposit} to end all alerts for these funds and cover the next 30 days.{in_full}"))
 }
 
 /// ` It counts USD 14,837.00 of renewals in full, of which about USD 872 is usually paid from the balance.` Nothing where
 /// nearly all is.
-fn paid_in_full(due: &RenewalsDue) -> Option<String> {
+fn paid_in_full_note(due: &RenewalsDue) -> Option<String> {
     let part = part_from_balance(due.part_from_balance()?, due.amount.currency);
     Some(format!(" It counts {} of renewals in full{part}.", due.amount))
 }
 
 /// The lines about the days to come; the sparkline is the last.
-pub(super) fn lines(event: &Event, times: Times) -> Vec<String> {
-    let Some(ahead) = ahead(event) else { return Vec::new() };
-    let renewals = ahead.renewals.as_ref().map(renewals);
-    [runway(event, times), renewals, spark(&ahead.spark)].into_iter().flatten().collect()
+pub(super) fn lines(event: &Event, times: TimeFormatter) -> Vec<String> {
+    let Some(forecast) = forecast_of(event) else { return Vec::new() };
+    let renewals = forecast.renewals.as_ref().map(renewals);
+    [runway(event, times), renewals, sparkline(&forecast.sparkline)].into_iter().flatten().collect()
 }
 
 /// Nothing is left to order with. Less than a typical order may still pay for a cheaper one.
-pub(super) fn none_left(event: &ThresholdEvent) -> bool {
+pub(super) fn no_funds_left(event: &ThresholdEvent) -> bool {
     let available = match event.value {
-        Value::Amount(money) if event.metric == Metric::AvailableFunds => Some(money.amount),
+        MetricValue::Amount(money) if event.metric == Metric::AvailableFunds => Some(money.amount),
         _ => event.breakdown.as_ref().and_then(Breakdown::available),
     };
     available.is_some_and(|available| available <= Decimal::ZERO)
 }
 
 /// How long the funds last, in one sentence.
-pub(super) fn runway(event: &Event, times: Times) -> Option<String> {
-    let none_left = matches!(&event.subject, Subject::Threshold(it) if none_left(it));
-    let ahead = ahead(event)?;
-    Some(match &ahead.runway {
-        Runway::Over if none_left => {
+pub(super) fn runway(event: &Event, times: TimeFormatter) -> Option<String> {
+    let no_funds_left = matches!(&event.subject, EventSubject::Threshold(it) if no_funds_left(it));
+    let forecast = forecast_of(event)?;
+    Some(match &forecast.runway {
+        Runway::Exhausted if no_funds_left => {
             "No funds are left: certificates can no longer be ordered or renewed from this account.".to_owned()
         }
-        Runway::Over => {
-            let costs = ahead.typical_order.map(|costs| format!(" ({costs})")).unwrap_or_default();
+        Runway::Exhausted => {
+            let costs = forecast.typical_order.map(|costs| format!(" ({costs})")).unwrap_or_default();
             format!(
                 "The funds do not cover a typical order{costs}: certificates can no longer be ordered or renewed from this account, except for cheaper ones."
             )
         }
-        Runway::Endless | Runway::Until { about: None, early: None, .. } => {
+        Runway::BeyondHorizon | Runway::Until { about: None, early: None, .. } => {
             "At the recent pace the funds last for more than a year.".to_owned()
         }
         Runway::NotYetKnown(why) => {
@@ -85,8 +85,10 @@ pub(super) fn runway(event: &Event, times: Times) -> Option<String> {
         Runway::Until { about: Some(about), early, late, percent } => {
             let range = match (early.map(|it| times.date(it)), late.map(|it| times.date(it))) {
                 (Some(early), Some(late)) if early == late => String::new(),
-                (Some(early), Some(late)) => format!("; {} between {early} and {late}", share(*percent)),
-                (Some(early), None) => format!("; {} between {early} and more than a year from now", share(*percent)),
+                (Some(early), Some(late)) => format!("; {} between {early} and {late}", share_text(*percent)),
+                (Some(early), None) => {
+                    format!("; {} between {early} and more than a year from now", share_text(*percent))
+                }
                 (None, _) => String::new(),
             };
             format!("Funds last until about {}{range}.", times.day(*about))
@@ -117,16 +119,16 @@ fn part_from_balance(part: Decimal, currency: Currency) -> String {
 
 /// The bars alone: one a day, oldest first.
 pub(super) fn bars(spark: &[u8]) -> String {
-    let last = &spark[spark.len().saturating_sub(LONGEST_SPARK)..];
+    let last = &spark[spark.len().saturating_sub(MAX_SPARKLINE_DAYS)..];
     last.iter().map(|level| BARS[usize::from(*level).min(BARS.len() - 1)]).collect()
 }
 
 /// The bars and the days that they stand for.
-fn spark(spark: &[u8]) -> Option<String> {
+fn sparkline(spark: &[u8]) -> Option<String> {
     let span = match spark.len() {
         0 => return None,
         1 => "Last 1 day".to_owned(),
-        days if days < LONGEST_SPARK => format!("Last {days} days"),
+        days if days < MAX_SPARKLINE_DAYS => format!("Last {days} days"),
         _ => "Last 4 weeks".to_owned(),
     };
     Some(format!("{span} {}", bars(spark)))
@@ -134,5 +136,5 @@ fn spark(spark: &[u8]) -> Option<String> {
 
 /// The amount to deposit, with its currency.
 pub(super) fn deposit(event: &Event) -> Option<Money> {
-    ahead(event)?.deposit
+    forecast_of(event)?.deposit
 }

@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::text::{Times, lasted, name, short};
+use super::text::{TimeFormatter, elapsed_text, name, short};
 use crate::domain::Name;
-use crate::domain::alert::Kind;
-use crate::domain::balance::{Breakdown, Outlook};
-use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
+use crate::domain::alert::TransitionKind;
+use crate::domain::balance::{Breakdown, Persistence};
+use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
 use crate::domain::forecast::Runway;
 use crate::domain::money::{Money, figure};
-use crate::domain::rule::{Amount, Bound, Metric, Side};
-use crate::notify::message::forecast_lines::none_left;
+use crate::domain::rule::{Metric, ThresholdAmount, ThresholdSide, ThresholdValue};
+use crate::notify::message::forecast_lines::no_funds_left;
 
 /// Longest sentence that comes from outside (an error, a reason).
-const LONGEST_QUOTE: usize = 300;
+const MAX_QUOTE_CHARS: usize = 300;
 /// Rules that a headline names before it counts the rest.
-const NAMED_RULES: usize = 5;
+const MAX_NAMED_RULES: usize = 5;
 
 /// An error or reason from outside, on one line.
 pub(super) fn quote(text: &str) -> String {
-    short(text, LONGEST_QUOTE)
+    short(text, MAX_QUOTE_CHARS)
 }
 
 /// A sentence from outside with exactly one full stop.
@@ -33,57 +33,57 @@ pub(super) fn sentence(text: &str) -> String {
 }
 
 /// The one line that says it all.
-pub(super) fn headline(event: &Event, place: &str) -> String {
+pub(super) fn headline(event: &Event, fund: &str) -> String {
     match &event.subject {
-        Subject::Threshold(event) => threshold_headline(event, place),
-        Subject::Unreadable(event) => unreadable_headline(event, place),
-        Subject::Unwatched { .. } => {
-            format!("{place} is no longer watched: the division is gone from CertCentral's list")
+        EventSubject::Threshold(event) => threshold_headline(event, fund),
+        EventSubject::Unreadable(event) => unreadable_headline(event, fund),
+        EventSubject::Unwatched { .. } => {
+            format!("{fund} is no longer watched: the division is gone from CertCentral's list")
         }
-        Subject::AlertEnded { key, .. } => format!("{place} is no longer watched by rule {}", name(&key.rule)),
-        Subject::NotifierRemoved { notifier } => format!("Notifier {} is no longer configured", name(notifier)),
-        Subject::NotifierFailing { notifier, .. } => format!("Notifier {} cannot deliver", name(notifier)),
-        Subject::NotifierRecovered { notifier, .. } => format!("Notifier {} works again", name(notifier)),
-        Subject::Report(page) => super::report::title(page),
+        EventSubject::AlertEnded { key, .. } => format!("{fund} is no longer watched by rule {}", name(&key.rule)),
+        EventSubject::NotifierRemoved { notifier } => format!("Notifier {} is no longer configured", name(notifier)),
+        EventSubject::NotifierFailing { notifier, .. } => format!("Notifier {} cannot deliver", name(notifier)),
+        EventSubject::NotifierRecovered { notifier, .. } => format!("Notifier {} works again", name(notifier)),
+        EventSubject::Report(page) => super::report::title(page),
     }
 }
 
-fn prefix(kind: Kind, level: impl std::fmt::Display) -> String {
+fn prefix(kind: TransitionKind, level: impl std::fmt::Display) -> String {
     match kind {
-        Kind::Raised => String::new(),
-        Kind::Escalated => "Got worse: ".to_owned(),
-        Kind::Eased => format!("Eased to {level}: "),
-        Kind::Reminder => format!("Still {level}: "),
-        Kind::Resolved => "Resolved: ".to_owned(),
+        TransitionKind::Raised => String::new(),
+        TransitionKind::Escalated => "Got worse: ".to_owned(),
+        TransitionKind::Eased => format!("Eased to {level}: "),
+        TransitionKind::Reminder => format!("Still {level}: "),
+        TransitionKind::Resolved => "Resolved: ".to_owned(),
     }
 }
 
-fn threshold_headline(event: &ThresholdEvent, place: &str) -> String {
+fn threshold_headline(event: &ThresholdEvent, fund: &str) -> String {
     let prefix = prefix(event.kind, event.level);
-    let value = value(event);
+    let value = value_text(event);
     let limit = match (event.kind, &event.threshold) {
-        (Kind::Resolved, _) => String::new(),
-        (_, Some(limit)) => format!(" ({} {} {})", event.level, limit.side, amount(limit)),
+        (TransitionKind::Resolved, _) => String::new(),
+        (_, Some(limit)) => format!(" ({} {} {})", event.level, limit.side, threshold_text(limit)),
         (_, None) => format!(" ({})", event.level),
     };
-    format!("{prefix}{place}: {value}{limit}")
+    format!("{prefix}{fund}: {value}{limit}")
 }
 
-fn unreadable_headline(event: &UnreadableEvent, place: &str) -> String {
+fn unreadable_headline(event: &UnreadableEvent, fund: &str) -> String {
     let prefix = prefix(event.kind, event.level);
-    let what = match (event.kind, event.blind.as_slice()) {
-        (Kind::Resolved, []) => "the balance can be read again".to_owned(),
-        (Kind::Resolved, _) => "everything can be read again".to_owned(),
+    let what = match (event.kind, event.unevaluated_rules.as_slice()) {
+        (TransitionKind::Resolved, []) => "the balance can be read again".to_owned(),
+        (TransitionKind::Resolved, _) => "everything can be read again".to_owned(),
         (_, []) => "the balance cannot be read".to_owned(),
-        (_, blind) => cannot_be_judged(blind),
+        (_, rules) => cannot_be_evaluated(rules),
     };
-    format!("{prefix}{place}: {what}")
+    format!("{prefix}{fund}: {what}")
 }
 
 /// `rule runway cannot be judged`, `rules runway, shortfall and spend cannot be judged`.
-pub(super) fn cannot_be_judged(rules: &[Name]) -> String {
-    let names: Vec<String> = rules.iter().take(NAMED_RULES).map(|rule| name(rule)).collect();
-    let more = rules.len().saturating_sub(NAMED_RULES);
+pub(super) fn cannot_be_evaluated(rules: &[Name]) -> String {
+    let names: Vec<String> = rules.iter().take(MAX_NAMED_RULES).map(|rule| name(rule)).collect();
+    let more = rules.len().saturating_sub(MAX_NAMED_RULES);
     let names = match (names.as_slice(), more) {
         ([one], _) => return format!("rule {one} cannot be judged"),
         ([first @ .., last], 0) => format!("{} and {last}", first.join(", ")),
@@ -93,14 +93,16 @@ pub(super) fn cannot_be_judged(rules: &[Name]) -> String {
 }
 
 /// The value of a metric in words.
-fn value(event: &ThresholdEvent) -> String {
+fn value_text(event: &ThresholdEvent) -> String {
     let money = match event.value {
-        Value::Amount(money) => money,
-        Value::Time(lasts) => return runway(event, lasts),
-        Value::Unlimited if event.metric == Metric::Runway => return "funds last for more than a year".to_owned(),
-        Value::Unlimited => return "unlimited funds".to_owned(),
+        MetricValue::Amount(money) => money,
+        MetricValue::Time(lasts) => return runway_text(event, lasts),
+        MetricValue::Unlimited if event.metric == Metric::Runway => {
+            return "funds last for more than a year".to_owned();
+        }
+        MetricValue::Unlimited => return "unlimited funds".to_owned(),
     };
-    let within = event.within.map(days).unwrap_or_default();
+    let within = event.within.map(window_text).unwrap_or_default();
     match event.metric {
         Metric::AvailableFunds => format!("{money} left"),
         Metric::Balance => format!("balance {money}"),
@@ -116,26 +118,28 @@ fn value(event: &ThresholdEvent) -> String {
 }
 
 /// How long funds last. The value is the early end of the forecast's range: bad news *may* come true, good news is a least.
-fn runway(event: &ThresholdEvent, lasts: Duration) -> String {
-    let safe = matches!(beyond(event), Some((_, By::Time { over: false, .. })));
-    let over = event.ahead.as_ref().is_some_and(|ahead| ahead.runway == Runway::Over);
+fn runway_text(event: &ThresholdEvent, lasts: Duration) -> String {
+    let safe = matches!(distance_from_threshold(event), Some((_, ThresholdDistance::Time { breached: false, .. })));
+    let over = event.forecast.as_ref().is_some_and(|ahead| ahead.runway == Runway::Exhausted);
     match event.threshold {
-        _ if lasts.is_zero() && over && none_left(event) => "no funds are left".to_owned(),
+        _ if lasts.is_zero() && over && no_funds_left(event) => "no funds are left".to_owned(),
         _ if lasts.is_zero() && over => "funds do not cover a typical order".to_owned(),
         _ if lasts.is_zero() => "funds may not last a day".to_owned(),
-        _ if event.kind == Kind::Resolved || safe => format!("funds last at least {}", lasting(lasts)),
-        Some(Threshold { side: Side::Above, .. }) => format!("funds last at least {}", lasting(lasts)),
-        _ => format!("funds may last only {}", lasting(lasts)),
+        _ if event.kind == TransitionKind::Resolved || safe => format!("funds last at least {}", duration_text(lasts)),
+        Some(EvaluatedThreshold { side: ThresholdSide::Above, .. }) => {
+            format!("funds last at least {}", duration_text(lasts))
+        }
+        _ => format!("funds may last only {}", duration_text(lasts)),
     }
 }
 
-/// A runway, or a part of one: `1 day`, `14 days`, `36 hours`.
-pub(super) fn lasting(lasts: Duration) -> String {
-    if lasts.as_secs() == 24 * 3600 { "1 day".to_owned() } else { days(lasts) }
+/// A runway, or a part of one: `1 day`, `14 window_text`, `36 hours`.
+pub(super) fn duration_text(lasts: Duration) -> String {
+    if lasts.as_secs() == 24 * 3600 { "1 day".to_owned() } else { window_text(lasts) }
 }
 
-/// A window: `24 hours`, `1 day`, `14 days`.
-pub(super) fn days(lasts: Duration) -> String {
+/// A window: `24 hours`, `1 day`, `14 window_text`.
+pub(super) fn window_text(lasts: Duration) -> String {
     let (hours, minutes) = (lasts.as_secs() / 3600, lasts.as_secs() / 60);
     let plural = |n: u64, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     match hours {
@@ -146,142 +150,144 @@ pub(super) fn days(lasts: Duration) -> String {
     }
 }
 
-pub(super) fn amount(threshold: &Threshold) -> String {
+pub(super) fn threshold_text(threshold: &EvaluatedThreshold) -> String {
     match threshold.bound {
-        Bound::Money(Amount { value, currency: Some(currency) }) => Money::new(value, currency).to_string(),
-        Bound::Money(Amount { value, currency: None }) => figure(value, 0),
-        Bound::Time { lasts } => lasting(lasts),
+        ThresholdValue::Money(ThresholdAmount { value, currency: Some(currency) }) => {
+            Money::new(value, currency).to_string()
+        }
+        ThresholdValue::Money(ThresholdAmount { value, currency: None }) => figure(value, 0),
+        ThresholdValue::Time { lasts } => duration_text(lasts),
     }
 }
 
 /// The lines below the headline. `since` is the earliest of the divisions that share the entry.
-pub(super) fn details(event: &Event, since: crate::domain::Time, times: Times) -> Vec<String> {
+pub(super) fn details(event: &Event, since: crate::domain::Time, times: TimeFormatter) -> Vec<String> {
     match &event.subject {
-        Subject::Threshold(threshold) => {
+        EventSubject::Threshold(threshold) => {
             let first = match threshold.kind {
-                Kind::Resolved => over(threshold, event.lasted(since)),
-                _ => missing(threshold, &times.full(since)),
+                TransitionKind::Resolved => resolved_line(threshold, event.lasted(since)),
+                _ => breach_line(threshold, &times.full(since)),
             };
             let parts = threshold.breakdown.as_ref().filter(|_| threshold.metric == Metric::AvailableFunds);
-            std::iter::once(first).chain(parts.and_then(|parts| made_up(parts, threshold.value))).collect()
+            std::iter::once(first).chain(parts.and_then(|parts| breakdown_line(parts, threshold.value))).collect()
         }
-        Subject::Unreadable(unreadable) if unreadable.kind == Kind::Resolved => {
-            let what = if unreadable.blind.is_empty() { "It" } else { "Something" };
-            let (since, lasted) = (times.full(since), lasted(event.lasted(since)));
+        EventSubject::Unreadable(unreadable) if unreadable.kind == TransitionKind::Resolved => {
+            let what = if unreadable.unevaluated_rules.is_empty() { "It" } else { "Something" };
+            let (since, lasted) = (times.full(since), elapsed_text(event.lasted(since)));
             vec![format!("{what} could not be read since {since}; that lasted {lasted}.")]
         }
-        Subject::Unreadable(unreadable) => cannot_be_read(unreadable, &times.full(since)),
-        Subject::Unwatched { rules, .. } => {
+        EventSubject::Unreadable(unreadable) => unreadable_lines(unreadable, &times.full(since)),
+        EventSubject::Unwatched { rules, .. } => {
             let rules: Vec<String> = rules.iter().map(|rule| name(rule)).collect();
             vec![format!("Its alerts ended: {}.", rules.join(", "))]
         }
-        Subject::NotifierFailing { error, .. } => {
+        EventSubject::NotifierFailing { error, .. } => {
             vec![format!("It has failed since {}.", times.full(since)), format!("Last error: {}", sentence(error))]
         }
-        Subject::NotifierRecovered { .. } => {
+        EventSubject::NotifierRecovered { .. } => {
             vec![format!(
                 "It could not deliver since {}; that lasted {}.",
                 times.full(since),
-                lasted(event.lasted(since))
+                elapsed_text(event.lasted(since))
             )]
         }
-        Subject::AlertEnded { .. } => vec!["Its alert ended.".to_owned()],
-        Subject::NotifierRemoved { .. } => Vec::new(),
+        EventSubject::AlertEnded { .. } => vec!["Its alert ended.".to_owned()],
+        EventSubject::NotifierRemoved { .. } => Vec::new(),
         // For channels that know no tables.
-        Subject::Report(page) => super::report::lines(&super::report::view(page, None, times)),
+        EventSubject::Report(page) => super::report::lines(&super::report::view(page, None, times)),
     }
 }
 
 /// How far a value is from its threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum By {
+pub(crate) enum ThresholdDistance {
     /// An amount; negative on the safe side.
     Money(Money),
-    /// A part of a runway, on the bad side (`over`) or the safe one.
+    /// A part of a runway, on the bad side (`breached`) or the safe one.
     Time {
         /// How long it is.
-        lasts: Duration,
+        duration: Duration,
         /// Whether it is on the bad side.
-        over: bool,
+        breached: bool,
     },
 }
 
-impl By {
+impl ThresholdDistance {
     /// What is missing: nothing on the safe side, and nothing at the threshold itself.
     pub(crate) fn missing(self) -> Option<Self> {
         let missing = match self {
-            By::Money(money) => money.amount > Decimal::ZERO,
-            By::Time { lasts, over } => over && !lasts.is_zero(),
+            ThresholdDistance::Money(money) => money.amount > Decimal::ZERO,
+            ThresholdDistance::Time { duration, breached } => breached && !duration.is_zero(),
         };
         missing.then_some(self)
     }
 
-    fn is_nothing(self) -> bool {
+    fn is_zero(self) -> bool {
         match self {
-            By::Money(money) => money.amount.is_zero(),
-            By::Time { lasts, .. } => lasts.is_zero(),
+            ThresholdDistance::Money(money) => money.amount.is_zero(),
+            ThresholdDistance::Time { duration, .. } => duration.is_zero(),
         }
     }
 }
 
-impl std::fmt::Display for By {
+impl std::fmt::Display for ThresholdDistance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            By::Money(money) => money.fmt(f),
-            By::Time { lasts, .. } => f.write_str(&lasting(*lasts)),
+            ThresholdDistance::Money(money) => money.fmt(f),
+            ThresholdDistance::Time { duration, .. } => f.write_str(&duration_text(*duration)),
         }
     }
 }
 
 /// Beyond the threshold by how much. `None` where the two do not compare.
-pub(crate) fn beyond(event: &ThresholdEvent) -> Option<(Threshold, By)> {
+pub(crate) fn distance_from_threshold(event: &ThresholdEvent) -> Option<(EvaluatedThreshold, ThresholdDistance)> {
     let threshold = event.threshold?;
-    let by = match (event.value, threshold.bound) {
-        (Value::Amount(money), Bound::Money(limit)) => {
+    let distance = match (event.value, threshold.bound) {
+        (MetricValue::Amount(money), ThresholdValue::Money(limit)) => {
             if limit.currency.is_some_and(|currency| currency != money.currency) {
                 return None;
             }
             let by = match threshold.side {
-                Side::Below => limit.value.checked_sub(money.amount)?,
-                Side::Above => money.amount.checked_sub(limit.value)?,
+                ThresholdSide::Below => limit.value.checked_sub(money.amount)?,
+                ThresholdSide::Above => money.amount.checked_sub(limit.value)?,
             };
-            By::Money(Money::new(by, money.currency))
+            ThresholdDistance::Money(Money::new(by, money.currency))
         }
-        (Value::Time(value), Bound::Time { lasts }) => By::Time {
-            lasts: value.abs_diff(lasts),
-            over: match threshold.side {
-                Side::Below => value < lasts,
-                Side::Above => value > lasts,
+        (MetricValue::Time(value), ThresholdValue::Time { lasts }) => ThresholdDistance::Time {
+            duration: value.abs_diff(lasts),
+            breached: match threshold.side {
+                ThresholdSide::Below => value < lasts,
+                ThresholdSide::Above => value > lasts,
             },
         },
         _ => return None,
     };
-    Some((threshold, by))
+    Some((threshold, distance))
 }
 
-fn missing(event: &ThresholdEvent, since: &str) -> String {
-    let beyond = beyond(event).and_then(|(threshold, by)| Some((threshold.side, by.missing()?)));
-    match beyond {
-        Some((Side::Below, by)) => format!("{by} under the threshold since {since}."),
-        Some((Side::Above, by)) => format!("{by} over the threshold since {since}."),
+fn breach_line(event: &ThresholdEvent, since: &str) -> String {
+    let distance = distance_from_threshold(event).and_then(|(threshold, by)| Some((threshold.side, by.missing()?)));
+    match distance {
+        Some((ThresholdSide::Below, by)) => format!("{by} under the threshold since {since}."),
+        Some((ThresholdSide::Above, by)) => format!("{by} over the threshold since {since}."),
         // Between threshold and `clear_at`: it still fires, but nothing is missing.
         None => format!("Since {since}."),
     }
 }
 
-fn over(event: &ThresholdEvent, duration: chrono::Duration) -> String {
-    let lasted = lasted(duration);
+fn resolved_line(event: &ThresholdEvent, duration: chrono::Duration) -> String {
+    let lasted = elapsed_text(duration);
     let back = match (event.threshold, event.value) {
-        (Some(threshold), Value::Unlimited) if threshold.side == Side::Below => {
-            Some(format!("above {}", amount(&threshold)))
+        (Some(threshold), MetricValue::Unlimited) if threshold.side == ThresholdSide::Below => {
+            Some(format!("above {}", threshold_text(&threshold)))
         }
-        _ => beyond(event).filter(|(_, by)| by.missing().is_none()).map(|(threshold, by)| {
+        _ => distance_from_threshold(event).filter(|(_, by)| by.missing().is_none()).map(|(threshold, by)| {
             let back = match threshold.side {
-                Side::Below if by.is_nothing() => "at",
-                Side::Below => "above",
-                Side::Above => "at or below",
+                ThresholdSide::Below if by.is_zero() => "at",
+                ThresholdSide::Below => "above",
+                ThresholdSide::Above => "at or below",
             };
-            format!("{back} {}", amount(&threshold))
+            format!("{back} {}", threshold_text(&threshold))
         }),
     };
     match back {
@@ -290,64 +296,66 @@ fn over(event: &ThresholdEvent, duration: chrono::Duration) -> String {
     }
 }
 
-fn made_up(parts: &Breakdown, value: Value) -> Option<String> {
-    if value == Value::Unlimited {
+fn breakdown_line(parts: &Breakdown, value: MetricValue) -> Option<String> {
+    if value == MetricValue::Unlimited {
         return None; // the headline says so, and no sum would lead to it
     }
     let of = |amount| Money::new(amount, parts.currency).figure();
     let (balance, unpaid, used) = (of(parts.balance), of(parts.unpaid_invoices), of(parts.used_credit));
-    let owed = format!("\u{2212} unpaid invoices {unpaid} \u{2212} used by other divisions {used}");
+    let deductions = format!("\u{2212} unpaid invoices {unpaid} \u{2212} used by other divisions {used}");
     Some(match parts.credit_limit {
-        Some(limit) => format!("Balance {balance} + credit limit {} {owed}", of(limit)),
-        None => format!("Balance {balance} {owed} (credit limit not reported; CertCentral's own total is shown)"),
+        Some(limit) => format!("Balance {balance} + credit limit {} {deductions}", of(limit)),
+        None => format!("Balance {balance} {deductions} (credit limit not reported; CertCentral's own total is shown)"),
     })
 }
 
-fn cannot_be_read(event: &UnreadableEvent, since: &str) -> Vec<String> {
+fn unreadable_lines(event: &UnreadableEvent, since: &str) -> Vec<String> {
     let mut lines = vec![format!("Unreadable since {since} ({}).", event.level)];
     lines.extend(event.reason.as_ref().map(|reason| format!("Reason: {}", sentence(reason))));
-    lines.extend(event.outlook.map(|outlook| match outlook {
-        Outlook::MayHeal => "This may heal by itself.".to_owned(),
-        Outlook::NeedsAction => "This does not heal by itself: somebody has to act.".to_owned(),
+    lines.extend(event.persistence.map(|outlook| match outlook {
+        Persistence::Transient => "This may heal by itself.".to_owned(),
+        Persistence::Permanent => "This does not heal by itself: somebody has to act.".to_owned(),
     }));
-    if !event.standing_still.is_empty() {
-        let firing = event.standing_still.iter().map(|(key, level)| match key.division {
+    if !event.firing_alerts.is_empty() {
+        let firing = event.firing_alerts.iter().map(|(key, level)| match key.division {
             Some(id) if key.division != event.key.division => format!("division {id} {} ({level})", name(&key.rule)),
             _ => format!("{} ({level})", name(&key.rule)),
         });
-        let known = if event.blind.is_empty() { "read" } else { "judged" };
-        lines.push(format!("Still firing when it was last {known}: {}.", firing.collect::<Vec<_>>().join(", ")));
+        let state = if event.unevaluated_rules.is_empty() { "read" } else { "judged" };
+        lines.push(format!("Still firing when it was last {state}: {}.", firing.collect::<Vec<_>>().join(", ")));
     }
     lines.push("No alert resolves because of this.".to_owned());
     lines
 }
 
 /// The silence that an event breaks, ends under, or follows.
-pub(super) fn silence(event: &Event, times: Times) -> Option<String> {
+pub(super) fn silence_line(event: &Event, times: TimeFormatter) -> Option<String> {
     let note = event.silence.as_ref()?;
     let why = note.reason.as_ref().map(|reason| format!(" ({})", quote(reason))).unwrap_or_default();
     let until = times.full(note.until);
     Some(match event.kind() {
         _ if note.until <= event.at => format!("It was silenced until {until}{why}."),
-        Some(Kind::Resolved) => format!("Silenced until {until}{why}; told because you heard its beginning."),
+        Some(TransitionKind::Resolved) => format!("Silenced until {until}{why}; told because you heard its beginning."),
         _ => format!("Only its warnings are silenced, until {until}{why}."),
     })
 }
 
 /// An earlier event of the same alert in one short line.
-pub(super) fn history(event: &Event, times: Times) -> String {
+pub(super) fn history_line(event: &Event, times: TimeFormatter) -> String {
     let at = times.full(event.at);
     let what = match event.kind() {
-        Some(Kind::Raised) => "Raised",
-        Some(Kind::Escalated) => "Escalated",
-        Some(Kind::Eased) => "Eased",
-        Some(Kind::Reminder) => "Reminded",
-        Some(Kind::Resolved) => "Resolved",
+        Some(TransitionKind::Raised) => "Raised",
+        Some(TransitionKind::Escalated) => "Escalated",
+        Some(TransitionKind::Eased) => "Eased",
+        Some(TransitionKind::Reminder) => "Reminded",
+        Some(TransitionKind::Resolved) => "Resolved",
         None => "Noted",
     };
     match &event.subject {
-        Subject::Threshold(ThresholdEvent { value: Value::Amount(money), .. }) => format!("{what} {at} at {money}"),
-        Subject::Threshold(event) => format!("{what} {at}: {}", value(event)),
+        EventSubject::Threshold(ThresholdEvent { value: MetricValue::Amount(money), .. }) => {
+            format!("{what} {at} at {money}")
+        }
+        EventSubject::Threshold(event) => format!("{what} {at}: {}", value_text(event)),
         _ => format!("{what} {at}"),
     }
 }

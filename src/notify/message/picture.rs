@@ -9,39 +9,39 @@ use base64::engine::general_purpose::STANDARD;
 use chrono_tz::Tz;
 
 use crate::chart::{self, DrawError};
-use crate::domain::event::{Event, Subject};
-use crate::domain::forecast::Chart;
+use crate::domain::event::{Event, EventSubject};
+use crate::domain::forecast::FundChart;
 use crate::notify::Message;
 use crate::notify::channels::email::html;
 use crate::notify::message::forecast_lines;
 
 /// Pictures in one message; with more a mail gets large, and nobody looks at them.
-const MOST: usize = 3;
+const MAX_PICTURES: usize = 3;
 
 /// A chart that belongs to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct ChartPicture {
     /// Its Content-ID, without angle brackets: HTML shows it by `cid:` and this.
     pub id: String,
     /// What it shows, in words.
     pub alternative: String,
-    chart: Arc<Chart>,
+    chart: Arc<FundChart>,
     zone: Tz,
 }
 
-impl Picture {
+impl ChartPicture {
     /// The PNG. Takes some tens of milliseconds: not for async threads.
     pub fn png(&self) -> Result<Vec<u8>, DrawError> {
         chart::png(&self.chart, self.zone)
     }
 
     /// The PNG as an address that holds it, for a page that stands alone.
-    pub fn address(&self) -> Result<String, DrawError> {
+    pub fn data_url(&self) -> Result<String, DrawError> {
         Ok(format!("data:image/png;base64,{}", STANDARD.encode(self.png()?)))
     }
 
     /// Puts its words in the place of its image in a page.
-    pub(in crate::notify) fn in_words(&self, page: &str) -> String {
+    pub(in crate::notify) fn replaced_by_alternative(&self, page: &str) -> String {
         let source = self.source();
         let (mut out, mut rest) = (String::with_capacity(page.len()), page);
         while let Some(at) = rest.find(&source) {
@@ -70,23 +70,23 @@ impl Picture {
 }
 
 /// The picture of an event, not yet numbered.
-pub(crate) fn of(event: &Event, zone: Tz) -> Option<Picture> {
-    forecast_lines::ahead(event)?;
-    let Subject::Threshold(it) = &event.subject else { return None };
+pub(crate) fn of(event: &Event, zone: Tz) -> Option<ChartPicture> {
+    forecast_lines::forecast_of(event)?;
+    let EventSubject::Threshold(it) = &event.subject else { return None };
     let chart = Arc::clone(it.chart.as_ref()?);
-    Some(Picture { id: String::new(), alternative: chart::alternative(&chart, zone), chart, zone })
+    Some(ChartPicture { id: String::new(), alternative: chart::alt_text(&chart, zone), chart, zone })
 }
 
 /// Gives the first few their names, which no other message's pictures have, and takes the others away.
-pub(crate) fn number<'a>(pictures: impl Iterator<Item = &'a mut Option<Picture>>, message: &Message) {
+pub(crate) fn assign_ids<'a>(pictures: impl Iterator<Item = &'a mut Option<ChartPicture>>, message: &Message) {
     let mut n = 0;
-    for place in pictures {
-        if let Some(picture) = place {
+    for slot in pictures {
+        if let Some(picture) = slot {
             n += 1;
             picture.id = format!("chart-{n}.{}@lowtide", message.id);
         }
-        if n > MOST {
-            *place = None;
+        if n > MAX_PICTURES {
+            *slot = None;
         }
     }
 }

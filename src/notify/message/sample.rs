@@ -9,16 +9,16 @@ use std::sync::Arc;
 use chrono::Duration;
 use rust_decimal::Decimal;
 
-use crate::domain::alert::{AlertKey, Kind};
-use crate::domain::balance::{Balance, Outlook, Reading};
-use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
-use crate::domain::forecast::{Ahead, Band, Chart, RenewalsDue, Runway};
+use crate::domain::alert::{AlertKey, TransitionKind};
+use crate::domain::balance::{Balance, Persistence, Reading};
+use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use crate::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
 use crate::domain::money::{Currency, Money};
-use crate::domain::report::{Figures, Page, Row, Standing};
-use crate::domain::rule::{Amount, Bound, Level, Metric, Rule, Severity, Side, UNREADABLE};
+use crate::domain::report::{FundFigures, ReportAlert, ReportPage, ReportRow};
+use crate::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, ThresholdValue, UNREADABLE};
 use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
-use crate::notify::{Content, Item, Message, RuleWords, Via, Words};
+use crate::notify::{FallbackOrigin, Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
 
 /// The division's number where a sample needs one.
 pub const DIVISION: u64 = 11224;
@@ -27,11 +27,11 @@ pub const DIVISION_NAME: &str = "History department";
 /// Why a sample is unreadable.
 const REASON: &str = "GET /finance/balance answered 503 Service Unavailable: CertCentral may be under maintenance (usually two hours, on the first weekend of a month)";
 /// Why a sample's Slack notifier fails.
-pub const FAILURE: &str = "Slack answered 404: no_service (the webhook was removed or disabled: make a new one)";
+pub const NOTIFIER_ERROR: &str = "Slack answered 404: no_service (the webhook was removed or disabled: make a new one)";
 
 /// What an event is about.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct SampleTarget {
     /// The account.
     pub account: Name,
     /// The division, where the account is read by division.
@@ -40,26 +40,26 @@ pub struct Place {
     pub division_name: Option<String>,
 }
 
-impl Place {
+impl SampleTarget {
     fn key(&self, rule: &str) -> AlertKey {
         AlertKey { account: self.account.clone(), division: self.division, rule: rule.into() }
     }
 }
 
 /// The level that a sample's figures are made for. What is over is over for both: the milder one clears last.
-fn judged_by(rule: &Rule, severity: Severity, breached: bool) -> Option<&Level> {
-    let asked = if breached { severity } else { Severity::Warning };
-    [asked, Severity::Warning, Severity::Critical].into_iter().find_map(|severity| rule.level(severity))
+fn sample_level(rule: &Rule, severity: Severity, breached: bool) -> Option<&Level> {
+    let preferred = if breached { severity } else { Severity::Warning };
+    [preferred, Severity::Warning, Severity::Critical].into_iter().find_map(|severity| rule.level(severity))
 }
 
 /// A balance that breaches this level of the rule by half its threshold (or is as far on the safe side of it).
 pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
-    let level = judged_by(rule, severity, breached);
+    let level = sample_level(rule, severity, breached);
     let line = |level: &Level| if breached { level.threshold() } else { level.clear_at() };
     let amount = |level: &Level| line(level).amount().map_or(Decimal::ZERO, |amount| amount.value);
-    let (side, threshold) = level.map_or((Side::Below, Decimal::ZERO), |level| (level.side(), amount(level)));
+    let (side, threshold) = level.map_or((ThresholdSide::Below, Decimal::ZERO), |level| (level.side(), amount(level)));
     let half = (threshold / Decimal::TWO).abs().max(Decimal::ONE_HUNDRED).round_dp(2);
-    let down = (side == Side::Below) == breached;
+    let down = (side == ThresholdSide::Below) == breached;
     let value = if down { threshold - half } else { threshold + half };
     let none = Decimal::ZERO;
     let limit = Decimal::from(2000);
@@ -93,14 +93,14 @@ pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
 /// What the rule sees of the sample's balance, or of the sample's books.
 pub fn reading(rule: &Rule, severity: Severity, breached: bool) -> Reading {
     let balance = balance(rule, severity, breached);
-    if !rule.metric.looks_ahead() {
+    if !rule.metric.needs_history() {
         return balance.reading(rule.metric);
     }
-    let Some(level) = judged_by(rule, severity, breached) else { return Reading::Unlimited };
-    let down = (level.side() == Side::Below) == breached;
+    let Some(level) = sample_level(rule, severity, breached) else { return Reading::Unlimited };
+    let down = (level.side() == ThresholdSide::Below) == breached;
     match if breached { level.threshold() } else { level.clear_at() } {
-        Bound::Time { lasts } => Reading::Time(runway(lasts, down)),
-        Bound::Money(Amount { value, .. }) => {
+        ThresholdValue::Time { lasts } => Reading::Time(runway(lasts, down)),
+        ThresholdValue::Money(ThresholdAmount { value, .. }) => {
             let half = (value / Decimal::TWO).abs().max(Decimal::ONE_HUNDRED).round_dp(2);
             let value = if down { value - half } else { value + half };
             balance
@@ -121,58 +121,58 @@ fn runway(threshold: std::time::Duration, down: bool) -> std::time::Duration {
 /// How a threshold alert would move at this reading. `None` if it is none.
 pub fn threshold(
     rule: &Rule,
-    kind: Kind,
+    kind: TransitionKind,
     level: Severity,
     (reading, of): (&Reading, &Balance),
-    place: &Place,
+    target: &SampleTarget,
     now: Time,
-) -> Option<Subject> {
+) -> Option<EventSubject> {
     let (value, currency) = match reading {
-        Reading::Amount(money) => (Value::Amount(*money), Some(money.currency)),
-        Reading::Time(lasts) => (Value::Time(*lasts), None),
-        Reading::Unlimited => (Value::Unlimited, None),
+        Reading::Amount(money) => (MetricValue::Amount(*money), Some(money.currency)),
+        Reading::Time(lasts) => (MetricValue::Time(*lasts), None),
+        Reading::Unlimited => (MetricValue::Unlimited, None),
         Reading::NotYetKnown(_) | Reading::NotYetRead(_) | Reading::Unreadable(_) => return None,
     };
-    let milder = rule.level(Severity::Warning).filter(|_| kind == Kind::Resolved);
+    let milder = rule.level(Severity::Warning).filter(|_| kind == TransitionKind::Resolved);
     let terms = rule.level(level);
-    let remind_every = terms.and_then(|level| level.remind_every).filter(|_| kind != Kind::Resolved);
-    Some(Subject::Threshold(ThresholdEvent {
-        key: place.key(&rule.name),
-        division_name: place.division_name.clone(),
+    let remind_every = terms.and_then(|level| level.remind_every).filter(|_| kind != TransitionKind::Resolved);
+    Some(EventSubject::Threshold(ThresholdEvent {
+        key: target.key(&rule.name),
+        division_name: target.division_name.clone(),
         kind,
         level,
         since: began(kind, now),
         metric: rule.metric,
         within: rule.within(),
         value,
-        threshold: milder.or(terms).map(|level| Threshold {
+        threshold: milder.or(terms).map(|level| EvaluatedThreshold {
             side: level.side(),
-            bound: level.threshold().or_in(currency.or(level.currency())),
+            bound: level.threshold().with_default_currency(currency.or(level.currency())),
         }),
         breakdown: of.breakdown(),
         next_reminder: remind_every.and_then(|every| now.checked_add_signed(Duration::from_std(every).ok()?)),
-        ahead: None,
+        forecast: None,
         chart: None,
     }))
 }
 
 /// Gives a sample the days to come, and their picture, wherever a real message has them. They are for sample figures alone:
 /// beside real ones they would be a lie.
-pub fn look_ahead(subject: &mut Subject, rule: &Rule, of: &Balance, now: Time) {
-    let Subject::Threshold(it) = subject else { return };
-    let told = !matches!(it.metric, Metric::UnpaidInvoices | Metric::UsedCredit);
+pub fn add_forecast(subject: &mut EventSubject, rule: &Rule, of: &Balance, now: Time) {
+    let EventSubject::Threshold(it) = subject else { return };
+    let has_forecast = !matches!(it.metric, Metric::UnpaidInvoices | Metric::UsedCredit);
     if let Reading::Amount(funds) = of.reading(Metric::AvailableFunds)
-        && told
-        && it.kind != Kind::Resolved
+        && has_forecast
+        && it.kind != TransitionKind::Resolved
     {
-        let days = Days::new(rule, it.value, funds);
-        it.ahead = Some(Box::new(days.ahead(rule, now)));
+        let days = SampleForecast::new(rule, it.value, funds);
+        it.forecast = Some(Box::new(days.forecast(rule, now)));
         it.chart = Some(Arc::new(days.chart(rule, now)));
     }
 }
 
 /// What the days around a sample could be: its own value, and what fits it.
-struct Days {
+struct SampleForecast {
     funds: Money,
     /// Days until they end: at the earliest, and as likely as not.
     early: i64,
@@ -186,23 +186,23 @@ struct Days {
     renewals: [(i64, Decimal); 2],
 }
 
-impl Days {
-    fn new(rule: &Rule, value: Value, funds: Money) -> Self {
+impl SampleForecast {
+    fn new(rule: &Rule, value: MetricValue, funds: Money) -> Self {
         let left = funds.amount;
         let early = match value {
-            Value::Time(lasts) => i64::try_from(lasts.as_secs() / 86_400).unwrap_or(365),
-            Value::Amount(_) | Value::Unlimited => 8,
+            MetricValue::Time(lasts) => i64::try_from(lasts.as_secs() / 86_400).unwrap_or(365),
+            MetricValue::Amount(_) | MetricValue::Unlimited => 8,
         };
         let (about, late) = (early * 11 / 8, early * 17 / 8);
         let least = if rule.metric == Metric::Runway { Decimal::ONE } else { Decimal::from(50) };
         let pace = (left / Decimal::from(about.max(1))).round_dp(0).max(least);
         let due = match (rule.metric, value) {
-            (Metric::RenewalsDue, Value::Amount(due)) => due.amount,
-            (Metric::Shortfall, Value::Amount(short)) => left + short.amount,
+            (Metric::RenewalsDue, MetricValue::Amount(due)) => due.amount,
+            (Metric::Shortfall, MetricValue::Amount(short)) => left + short.amount,
             _ => pace * Decimal::from(12),
         };
         let last_day = match (rule.metric, value) {
-            (Metric::Spend, Value::Amount(spent)) => spent.amount,
+            (Metric::Spend, MetricValue::Amount(spent)) => spent.amount,
             _ => Decimal::ZERO,
         };
         let within = rule.within().filter(|_| matches!(rule.metric, Metric::RenewalsDue | Metric::Shortfall));
@@ -214,14 +214,14 @@ impl Days {
 
     fn runway(&self, rule: &Rule, now: Time) -> Runway {
         if self.funds.amount <= Decimal::ZERO {
-            return Runway::Over;
+            return Runway::Exhausted;
         }
         let day = |n: i64| Some(now + Duration::days(n));
         let (about, early, late) = (day(self.about), day(self.early), day(self.late));
         Runway::Until { about, early, late, percent: rule.confidence.percent() }
     }
 
-    fn ahead(&self, rule: &Rule, now: Time) -> Ahead {
+    fn forecast(&self, rule: &Rule, now: Time) -> ForecastSummary {
         let left = self.funds.amount;
         let most = self.past().fold(Decimal::ONE, Decimal::max);
         let spark = self.past().map(|of| of * Decimal::from(8) / most);
@@ -235,7 +235,7 @@ impl Days {
         };
         let needed = keep.map(|keep| (keep + spent - left).ceil()).filter(|needed| *needed > Decimal::ZERO);
         let money = |amount| Money::new(amount, self.funds.currency);
-        Ahead {
+        ForecastSummary {
             runway: self.runway(rule, now),
             deposit: needed.map(money),
             typical_order: None,
@@ -245,17 +245,19 @@ impl Days {
                 amount: money(due),
                 from_balance: Some(due),
             }),
-            spark: spark.map(|level| u8::try_from(level.ceil().max(Decimal::ZERO).mantissa()).unwrap_or(8)).collect(),
+            sparkline: spark
+                .map(|level| u8::try_from(level.ceil().max(Decimal::ZERO).mantissa()).unwrap_or(8))
+                .collect(),
         }
     }
 
     /// The picture of the same days.
-    fn chart(&self, rule: &Rule, now: Time) -> Chart {
+    fn chart(&self, rule: &Rule, now: Time) -> FundChart {
         let left = self.funds.amount;
         let day = |n: i64| now + Duration::days(n);
         let band = |n: i64| {
             let spent = |in_days: i64| left.max(Decimal::ZERO) * Decimal::from(n) / Decimal::from(in_days.max(1));
-            Band {
+            ForecastBand {
                 at: day(n),
                 low: left - spent(self.early),
                 middle: left - spent(self.about),
@@ -265,7 +267,7 @@ impl Days {
         let levels =
             [Severity::Warning, Severity::Critical].into_iter().filter(|_| rule.metric == Metric::AvailableFunds);
         let thresholds = levels.filter_map(|it| Some((it, rule.level(it)?.threshold().amount()?.value)));
-        Chart {
+        FundChart {
             currency: self.funds.currency,
             now,
             past: (0..28).map(|n| day(n - 27)).zip(self.past()).collect(),
@@ -289,59 +291,65 @@ impl Days {
 }
 
 /// How the alert about what cannot be read would move.
-pub fn unreadable(kind: Kind, level: Severity, why: Option<(String, Outlook)>, place: &Place, now: Time) -> Subject {
-    let over = kind == Kind::Resolved;
-    let (reason, outlook) = why.unwrap_or_else(|| (REASON.to_owned(), Outlook::MayHeal));
-    Subject::Unreadable(UnreadableEvent {
-        key: place.key(UNREADABLE),
-        division_name: place.division_name.clone(),
+pub fn unreadable(
+    kind: TransitionKind,
+    level: Severity,
+    why: Option<(String, Persistence)>,
+    target: &SampleTarget,
+    now: Time,
+) -> EventSubject {
+    let over = kind == TransitionKind::Resolved;
+    let (reason, outlook) = why.unwrap_or_else(|| (REASON.to_owned(), Persistence::Transient));
+    EventSubject::Unreadable(UnreadableEvent {
+        key: target.key(UNREADABLE),
+        division_name: target.division_name.clone(),
         kind,
         level,
         since: now - Duration::hours(3),
         reason: (!over).then_some(reason),
-        outlook: (!over).then_some(outlook),
-        standing_still: Vec::new(),
-        blind: Vec::new(),
+        persistence: (!over).then_some(outlook),
+        firing_alerts: Vec::new(),
+        unevaluated_rules: Vec::new(),
         next_reminder: (!over).then(|| now + Duration::days(1)),
     })
 }
 
 /// The notice about a division that is gone.
-pub fn unwatched(place: &Place, rules: Vec<Name>) -> Subject {
-    Subject::Unwatched {
-        account: place.account.clone(),
-        division: place.division.or(Some(DIVISION)),
-        division_name: place.division_name.clone().or_else(|| Some(DIVISION_NAME.to_owned())),
+pub fn unwatched(target: &SampleTarget, rules: Vec<Name>) -> EventSubject {
+    EventSubject::Unwatched {
+        account: target.account.clone(),
+        division: target.division.or(Some(DIVISION)),
+        division_name: target.division_name.clone().or_else(|| Some(DIVISION_NAME.to_owned())),
         rules,
     }
 }
 
 /// The notice about a notifier that has failed for an hour, at last with this error; `None`: it works again.
-pub fn notifier(notifier: Name, error: Option<&str>, now: Time) -> Subject {
+pub fn notifier(notifier: Name, error: Option<&str>, now: Time) -> EventSubject {
     let since = now - Duration::hours(1);
     match error {
-        None => Subject::NotifierRecovered { notifier, since },
-        Some(error) => Subject::NotifierFailing { notifier, since, error: error.to_owned() },
+        None => EventSubject::NotifierRecovered { notifier, since },
+        Some(error) => EventSubject::NotifierFailing { notifier, since, error: error.to_owned() },
     }
 }
 
 /// A report about three divisions: one in trouble, one that cannot be read, one that is well.
-pub fn report(name: Name, now: Time) -> Subject {
+pub fn report(name: Name, now: Time) -> EventSubject {
     let week = Duration::days(7);
     let usd = |amount: i64| Currency::parse("USD").ok().map(|currency| Money::new(Decimal::from(amount), currency));
-    let figures = |id, division: &str, funds| Figures {
+    let figures = |id, division: &str, funds| FundFigures {
         at: Some(now),
-        funds: usd(funds).map(Value::Amount),
+        funds: usd(funds).map(MetricValue::Amount),
         unpaid: usd(0),
-        ..Figures::none("acme".into(), Some(id), Some(division.to_owned()))
+        ..FundFigures::never_read("acme".into(), Some(id), Some(division.to_owned()))
     };
-    let standing = Standing {
+    let standing = ReportAlert {
         rule: "available-funds".into(),
         level: Severity::Critical,
         firing: true,
         since: Some(now - Duration::days(1)),
         silenced_until: None,
-        blind: Vec::new(),
+        unevaluated_rules: Vec::new(),
     };
     let silence = Silence {
         account: "acme".into(),
@@ -350,26 +358,31 @@ pub fn report(name: Name, now: Time) -> Subject {
         until: now + Duration::days(2),
         reason: Some("PO 4711 raised".to_owned()),
         level: Severity::Warning,
-        made: Some(now - Duration::days(1)),
+        created_at: Some(now - Duration::days(1)),
     };
-    let before = |amount| usd(amount).map(Value::Amount);
+    let before = |amount| usd(amount).map(MetricValue::Amount);
     let rows = vec![
-        Row {
-            figures: Figures { unpaid: usd(1250), ..figures(DIVISION, DIVISION_NAME, 431) },
+        ReportRow {
+            figures: FundFigures { unpaid: usd(1250), ..figures(DIVISION, DIVISION_NAME, 431) },
             unreadable: None,
             before: before(1631),
             alerts: vec![standing],
         },
-        Row {
-            figures: Figures { at: Some(now - Duration::hours(4)), ..figures(11225, "Law school", 3120) },
+        ReportRow {
+            figures: FundFigures { at: Some(now - Duration::hours(4)), ..figures(11225, "Law school", 3120) },
             unreadable: Some(REASON.to_owned()),
             before: before(3120),
             alerts: Vec::new(),
         },
-        Row { figures: figures(11226, "Physics", 8088), unreadable: None, before: before(5088), alerts: Vec::new() },
+        ReportRow {
+            figures: figures(11226, "Physics", 8088),
+            unreadable: None,
+            before: before(5088),
+            alerts: Vec::new(),
+        },
     ];
     let (compared_with, next) = (Some(now - week), Some(now + week));
-    Subject::Report(Box::new(Page {
+    EventSubject::Report(Box::new(ReportPage {
         name,
         due: now,
         compared_with,
@@ -381,14 +394,17 @@ pub fn report(name: Name, now: Time) -> Subject {
 }
 
 /// Thirteen divisions in trouble or out of it: more than a message tells in full.
-pub fn several(rule: &Rule, account: &Name, now: Time) -> Vec<Subject> {
-    let moves =
-        [(Kind::Raised, Severity::Critical), (Kind::Raised, Severity::Warning), (Kind::Resolved, Severity::Warning)];
-    let moves = moves.iter().filter(|(_, level)| rule.level(*level).is_some()).cycle();
-    let one = |(n, (kind, level)): (u64, &(Kind, Severity))| {
+pub fn several(rule: &Rule, account: &Name, now: Time) -> Vec<EventSubject> {
+    let transitions = [
+        (TransitionKind::Raised, Severity::Critical),
+        (TransitionKind::Raised, Severity::Warning),
+        (TransitionKind::Resolved, Severity::Warning),
+    ];
+    let transitions = transitions.iter().filter(|(_, level)| rule.level(*level).is_some()).cycle();
+    let one = |(n, (kind, level)): (u64, &(TransitionKind, Severity))| {
         let division_name = Some(if n == 0 { DIVISION_NAME.to_owned() } else { format!("Department {}", n + 1) });
-        let place = Place { account: account.clone(), division: Some(DIVISION + n), division_name };
-        let mut of = balance(rule, *level, *kind != Kind::Resolved);
+        let target = SampleTarget { account: account.clone(), division: Some(DIVISION + n), division_name };
+        let mut of = balance(rule, *level, *kind != TransitionKind::Resolved);
         // Divisions of the very same figures would share an entry.
         let part = match rule.metric {
             Metric::UnpaidInvoices => &mut of.unpaid_invoices,
@@ -398,92 +414,101 @@ pub fn several(rule: &Rule, account: &Name, now: Time) -> Vec<Subject> {
         if let Ok(amount) = part {
             *amount += Decimal::from(n);
         }
-        let reading = match reading(rule, *level, *kind != Kind::Resolved) {
-            _ if !rule.metric.looks_ahead() => of.reading(rule.metric),
+        let reading = match reading(rule, *level, *kind != TransitionKind::Resolved) {
+            _ if !rule.metric.needs_history() => of.reading(rule.metric),
             Reading::Amount(money) => Reading::Amount(Money::new(money.amount + Decimal::from(n), money.currency)),
             Reading::Time(lasts) => Reading::Time(lasts + std::time::Duration::from_secs(3600 * n)),
             other => other,
         };
-        threshold(rule, *kind, *level, (&reading, &of), &place, now)
+        threshold(rule, *kind, *level, (&reading, &of), &target, now)
     };
-    (0..13).zip(moves).filter_map(one).collect()
+    (0..13).zip(transitions).filter_map(one).collect()
 }
 
 /// The first breached reading: just now, or a while ago for what comes later in an alert's life.
-fn began(kind: Kind, now: Time) -> Time {
+fn began(kind: TransitionKind, now: Time) -> Time {
     match kind {
-        Kind::Raised => now,
-        Kind::Reminder => now - Duration::days(1),
-        Kind::Escalated | Kind::Eased | Kind::Resolved => now - Duration::minutes(200),
+        TransitionKind::Raised => now,
+        TransitionKind::Reminder => now - Duration::days(1),
+        TransitionKind::Escalated | TransitionKind::Eased | TransitionKind::Resolved => now - Duration::minutes(200),
     }
 }
 
 /// A message that says this.
-pub fn message(subjects: Vec<Subject>, now: Time) -> Message {
+pub fn message(subjects: Vec<EventSubject>, now: Time) -> Message {
     let event = |(n, subject)| Event {
         id: format!("preview-{n}"),
         at: now,
-        judged_at: None,
+        evaluated_at: None,
         subject,
         silence: None,
         audience: BTreeSet::new(),
     };
-    let item = |event: Event| Item { event: event.into(), omitted: 0, via: None };
+    let item = |event: Event| MessageEvent { event: event.into(), omitted: 0, in_place_of: None };
     let items = subjects.into_iter().enumerate().map(event).map(item).collect();
-    Message { id: "preview".to_owned(), at: now, content: Content::Events(items), references: Vec::new(), only: None }
+    Message {
+        id: "preview".to_owned(),
+        at: now,
+        content: MessageContent::Events(items),
+        references: Vec::new(),
+        remaining_recipients: None,
+    }
 }
 
 /// A sample of every kind of message about events, each with what a message may lack or have in plenty.
 pub fn every_message(now: Time) -> Vec<Message> {
     let Some(rule) = rule() else { return Vec::new() };
-    let divided =
-        Place { account: "acme".into(), division: Some(DIVISION), division_name: Some(DIVISION_NAME.to_owned()) };
-    let alone = Place { account: "acme".into(), division: None, division_name: None };
+    let divided = SampleTarget {
+        account: "acme".into(),
+        division: Some(DIVISION),
+        division_name: Some(DIVISION_NAME.to_owned()),
+    };
+    let alone = SampleTarget { account: "acme".into(), division: None, division_name: None };
     let mut subjects = Vec::new();
     for (kind, level) in [
-        (Kind::Raised, Severity::Warning),
-        (Kind::Escalated, Severity::Critical),
-        (Kind::Eased, Severity::Warning),
-        (Kind::Reminder, Severity::Critical),
-        (Kind::Resolved, Severity::Warning),
+        (TransitionKind::Raised, Severity::Warning),
+        (TransitionKind::Escalated, Severity::Critical),
+        (TransitionKind::Eased, Severity::Warning),
+        (TransitionKind::Reminder, Severity::Critical),
+        (TransitionKind::Resolved, Severity::Warning),
     ] {
-        let figures = balance(&rule, level, kind != Kind::Resolved);
+        let figures = balance(&rule, level, kind != TransitionKind::Resolved);
         let reading = figures.reading(rule.metric);
         let mut subject = threshold(&rule, kind, level, (&reading, &figures), &divided, now);
         if let Some(subject) = &mut subject {
-            look_ahead(subject, &rule, &figures, now);
+            add_forecast(subject, &rule, &figures, now);
         }
         subjects.extend(subject);
     }
     let unlimited = Balance { unlimited: Ok(true), ..balance(&rule, Severity::Warning, false) };
     let figures = (&Reading::Unlimited, &unlimited);
-    subjects.extend(threshold(&rule, Kind::Resolved, Severity::Critical, figures, &alone, now));
-    for kind in [Kind::Raised, Kind::Reminder, Kind::Resolved] {
+    subjects.extend(threshold(&rule, TransitionKind::Resolved, Severity::Critical, figures, &alone, now));
+    for kind in [TransitionKind::Raised, TransitionKind::Reminder, TransitionKind::Resolved] {
         subjects.push(unreadable(kind, Severity::Warning, None, &alone, now));
     }
     subjects.push(unwatched(&divided, vec![rule.name.clone()]));
-    subjects.push(notifier("finance-slack".into(), Some(FAILURE), now));
+    subjects.push(notifier("finance-slack".into(), Some(NOTIFIER_ERROR), now));
     subjects.push(notifier("finance-slack".into(), None, now));
     let mut messages: Vec<Message> = subjects.iter().map(|subject| message(vec![subject.clone()], now)).collect();
     let mut several = message(subjects, now);
-    if let Content::Events(items) = &mut several.content
+    if let MessageContent::Events(items) = &mut several.content
         && let Some(first) = items.first_mut()
     {
         first.omitted = 2;
-        first.via = Some(Via { notifier: "finance-slack".into(), error: FAILURE.to_owned() });
+        first.in_place_of = Some(FallbackOrigin { notifier: "finance-slack".into(), error: NOTIFIER_ERROR.to_owned() });
     }
     messages.push(several);
     messages
 }
 
 /// What the configuration would add to [`every_message`].
-pub fn words() -> Words {
+pub fn context() -> MessageContext {
     let text = |text: &str| Some(text.to_owned());
     let description = text("Ask Finance for a purchase order; a PO takes five working days.");
     let link = text("https://wiki.example.com/certificates/funds");
-    Words {
+    MessageContext {
         timezone: chrono_tz::Tz::UTC,
-        rules: BTreeMap::from([("available-funds".into(), RuleWords { description, link })]),
+        rules: BTreeMap::from([("available-funds".into(), RuleTexts { description, link })]),
         console_urls: BTreeMap::from([("acme".into(), "https://www.digicert.com/secure/".to_owned())]),
     }
 }
@@ -491,8 +516,8 @@ pub fn words() -> Words {
 /// The rule that the samples are about.
 pub(crate) fn rule() -> Option<Rule> {
     let level = |value| {
-        let threshold = Amount { value: Decimal::from(value), currency: None };
-        Level::new(Side::Below, threshold, None).ok()
+        let threshold = ThresholdAmount { value: Decimal::from(value), currency: None };
+        Level::new(ThresholdSide::Below, threshold, None).ok()
     };
     Rule::new("available-funds".into(), Metric::AvailableFunds, level(2000), level(500)).ok()
 }
@@ -516,11 +541,11 @@ mod tests {
         }
     }
 
-    fn of(metric: Metric, side: Side, warning: i64, critical: i64) -> Rule {
+    fn of(metric: Metric, side: ThresholdSide, warning: i64, critical: i64) -> Rule {
         let day = std::time::Duration::from_secs(24 * 3600);
         let bound = |value: i64| match metric {
-            Metric::Runway => Bound::from(day * u32::try_from(value).unwrap()),
-            _ => Bound::from(Amount { value: Decimal::from(value), currency: None }),
+            Metric::Runway => ThresholdValue::from(day * u32::try_from(value).unwrap()),
+            _ => ThresholdValue::from(ThresholdAmount { value: Decimal::from(value), currency: None }),
         };
         let level = |value: i64| Level::new(side, bound(value), None).ok();
         Rule::new("it".into(), metric, level(warning), level(critical)).unwrap()
@@ -529,9 +554,9 @@ mod tests {
     #[test]
     fn a_resolved_sample_has_left_both_levels_behind() {
         for rule in [
-            of(Metric::AvailableFunds, Side::Below, 2000, 500),
-            of(Metric::Runway, Side::Below, 21, 7),
-            of(Metric::Spend, Side::Above, 3000, 9000),
+            of(Metric::AvailableFunds, ThresholdSide::Below, 2000, 500),
+            of(Metric::Runway, ThresholdSide::Below, 21, 7),
+            of(Metric::Spend, ThresholdSide::Above, 3000, 9000),
         ] {
             for severity in [Severity::Warning, Severity::Critical] {
                 let verdict = crate::alerting::evaluate::evaluate(&rule, &reading(&rule, severity, false)).unwrap();
@@ -541,35 +566,43 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_has_all_that_a_real_message_has_and_its_figures_agree() {
+    fn a_sample_has_every_part_and_consistent_figures() {
         let now = Time::from_timestamp(1_795_500_000, 0).unwrap();
-        let place = Place { account: "acme".into(), division: None, division_name: None };
+        let target = SampleTarget { account: "acme".into(), division: None, division_name: None };
         let sampled = |rule: &Rule| {
             let of = balance(rule, Severity::Warning, true);
             let read = reading(rule, Severity::Warning, true);
-            let mut subject = threshold(rule, Kind::Raised, Severity::Warning, (&read, &of), &place, now).unwrap();
-            look_ahead(&mut subject, rule, &of, now);
-            let Subject::Threshold(it) = subject else { panic!() };
+            let mut subject =
+                threshold(rule, TransitionKind::Raised, Severity::Warning, (&read, &of), &target, now).unwrap();
+            add_forecast(&mut subject, rule, &of, now);
+            let EventSubject::Threshold(it) = subject else { panic!() };
             it
         };
-        let runway = sampled(&of(Metric::Runway, Side::Below, 14, 7));
-        let ahead = runway.ahead.unwrap();
-        let Runway::Until { early, about, .. } = ahead.runway else { panic!("{:?}", ahead.runway) };
+        let runway = sampled(&of(Metric::Runway, ThresholdSide::Below, 14, 7));
+        let forecast = runway.forecast.unwrap();
+        let Runway::Until { early, about, .. } = forecast.runway else { panic!("{:?}", forecast.runway) };
         assert_eq!(early, Some(now + Duration::days(7)), "the value is the early end");
-        assert!(about > early && ahead.deposit.is_some() && ahead.renewals.is_some() && !ahead.spark.is_empty());
+        assert!(
+            about > early
+                && forecast.deposit.is_some()
+                && forecast.renewals.is_some()
+                && !forecast.sparkline.is_empty()
+        );
         assert!(runway.chart.unwrap().thresholds.is_empty());
 
-        let due = |metric| sampled(&of(metric, Side::Above, 1000, 9000)).ahead.unwrap().renewals.unwrap().amount.amount;
+        let due = |metric| {
+            sampled(&of(metric, ThresholdSide::Above, 1000, 9000)).forecast.unwrap().renewals.unwrap().amount.amount
+        };
         assert_eq!(due(Metric::RenewalsDue), Decimal::from(1500), "what the headline says");
         assert_eq!(due(Metric::Shortfall), Decimal::from(3800 + 1500), "more than there is");
         for metric in [Metric::Spend, Metric::ExpiringFunds] {
-            let it = sampled(&of(metric, Side::Above, 3000, 9000));
-            assert_eq!(it.ahead.unwrap().deposit, None, "{metric}");
+            let it = sampled(&of(metric, ThresholdSide::Above, 3000, 9000));
+            assert_eq!(it.forecast.unwrap().deposit, None, "{metric}");
             let past = it.chart.unwrap().past.clone();
-            let Value::Amount(value) = it.value else { panic!() };
+            let MetricValue::Amount(value) = it.value else { panic!() };
             assert!(metric != Metric::Spend || past[26].1 - past[27].1 >= value.amount, "{past:?}");
             assert!(metric != Metric::ExpiringFunds || past[27].1 >= value.amount, "{past:?}");
         }
-        assert_eq!(sampled(&of(Metric::UnpaidInvoices, Side::Above, 3000, 9000)).ahead, None);
+        assert_eq!(sampled(&of(Metric::UnpaidInvoices, ThresholdSide::Above, 3000, 9000)).forecast, None);
     }
 }

@@ -7,7 +7,7 @@ use crate::domain::Time;
 use crate::util::text::is_hidden;
 
 /// Longest name that is shown; real ones are shorter, but they come from outside.
-const LONGEST_NAME: usize = 80;
+const MAX_NAME_CHARS: usize = 80;
 
 /// Text on one line: control characters and line breaks become spaces, other hidden characters go.
 pub(crate) fn flat(text: &str) -> String {
@@ -110,19 +110,19 @@ pub(crate) fn cut_by(text: &str, longest: usize, cost: impl Fn(char) -> usize) -
 
 /// A name from outside, on one line and not too long.
 pub(super) fn name(text: &str) -> String {
-    short(text, LONGEST_NAME)
+    short(text, MAX_NAME_CHARS)
 }
 
 /// How the reader's clock shows times.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
+pub(super) struct TimeFormatter {
     /// Where the reader is.
     pub(super) zone: Tz,
     /// When they read it.
     pub(super) now: Time,
 }
 
-impl Times {
+impl TimeFormatter {
     /// `Mon 23 Nov, 09:15`, with the year if it is another one than now.
     pub(super) fn short(self, at: Time) -> String {
         let local = at.with_timezone(&self.zone);
@@ -165,7 +165,7 @@ fn zone_name(short: &str) -> String {
 }
 
 /// `3 h 20 min`; `less than a minute` for what is shorter or negative.
-pub(super) fn lasted(duration: Duration) -> String {
+pub(super) fn elapsed_text(duration: Duration) -> String {
     let minutes = duration.num_minutes();
     let (days, hours, rest) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
     match (days, hours, rest) {
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn times_name_their_zone_and_the_year_only_where_it_is_another() {
         let now = Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap();
-        let times = |zone| Times { zone, now };
+        let times = |zone| TimeFormatter { zone, now };
         assert_eq!(times(Tz::Europe__Amsterdam).full(now), "Mon 23 Nov, 09:15 CET");
         assert_eq!(times(Tz::UTC).full(now - Duration::days(365)), "Sun 23 Nov 2025, 08:15 UTC");
         assert_eq!(times(Tz::Europe__Istanbul).full(now), "Mon 23 Nov, 11:15 UTC+3");
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn durations_read_well() {
-        let shown = |minutes| lasted(Duration::minutes(minutes));
+        let shown = |minutes| elapsed_text(Duration::minutes(minutes));
         assert_eq!(
             [-5, 0, 45, 60, 200, 1440, 1500, 5000].map(shown),
             ["less than a minute", "less than a minute", "45 min", "1 h", "3 h 20 min", "1 d", "1 d 1 h", "3 d 11 h"]
@@ -229,6 +229,6 @@ mod tests {
     #[test]
     fn names_stay_on_one_line() {
         assert_eq!(name("a\r\nBcc: x\u{202e}y\u{2028}z"), "a Bcc: xy z");
-        assert_eq!(name(&"x".repeat(200)).chars().count(), LONGEST_NAME);
+        assert_eq!(name(&"x".repeat(200)).chars().count(), MAX_NAME_CHARS);
     }
 }

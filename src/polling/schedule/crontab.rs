@@ -76,7 +76,7 @@ fn is_any(field: &str) -> bool {
 }
 
 /// One field of a crontab.
-struct Field {
+struct CrontabField {
     name: &'static str,
     range: &'static str,
     /// How many different values it has.
@@ -90,11 +90,11 @@ struct Field {
 }
 
 /// The fields of a crontab with seconds.
-const FIELDS: [Field; 6] = [
-    Field { name: "second", range: "0 to 59", values: 60, unit: Some('s'), words: &[], letters: "" },
-    Field { name: "minute", range: "0 to 59", values: 60, unit: Some('m'), words: &[], letters: "" },
-    Field { name: "hour", range: "0 to 23", values: 24, unit: Some('h'), words: &[], letters: "" },
-    Field {
+const FIELDS: [CrontabField; 6] = [
+    CrontabField { name: "second", range: "0 to 59", values: 60, unit: Some('s'), words: &[], letters: "" },
+    CrontabField { name: "minute", range: "0 to 59", values: 60, unit: Some('m'), words: &[], letters: "" },
+    CrontabField { name: "hour", range: "0 to 23", values: 24, unit: Some('h'), words: &[], letters: "" },
+    CrontabField {
         name: "day of the month",
         range: "1 to 31, or L for the last",
         values: 31,
@@ -102,7 +102,7 @@ const FIELDS: [Field; 6] = [
         words: &[],
         letters: "LW",
     },
-    Field {
+    CrontabField {
         name: "month",
         range: "1 to 12, or JAN to DEC",
         values: 12,
@@ -110,7 +110,7 @@ const FIELDS: [Field; 6] = [
         words: &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
         letters: "",
     },
-    Field {
+    CrontabField {
         name: "day of the week",
         range: "0 to 7, or SUN to SAT",
         values: 7,
@@ -120,12 +120,12 @@ const FIELDS: [Field; 6] = [
     },
 ];
 
-impl Field {
+impl CrontabField {
     /// What is wrong with the field at `place`, in words of our own.
     fn check(&self, fields: &[&str], place: usize) -> Result<(), String> {
         let (field, name) = (fields[place], self.name);
         if let Some(step) = steps(field).find(|step| !(1..=self.values).contains(step)) {
-            let hint = self.instead(step, &fields[place + 1..]);
+            let hint = self.suggest_interval(step, &fields[place + 1..]);
             return Err(format!("`{}` is no {name}: a step is from 1 to {}{hint}", visible(field), self.values));
         }
         let alone: Vec<&str> = (0..fields.len()).map(|at| if at == place { field } else { "*" }).collect();
@@ -137,7 +137,7 @@ impl Field {
     }
 
     /// The period that was meant by a step too large, where the larger fields leave everything open.
-    fn instead(&self, step: u64, larger: &[&str]) -> String {
+    fn suggest_interval(&self, step: u64, larger: &[&str]) -> String {
         let every = self.unit.map(|unit| format!("{step}{unit}")).filter(|every| {
             larger.iter().all(|field| matches!(*field, "*" | "?"))
                 && parse_duration(every).is_ok_and(|pause| !pause.is_zero())

@@ -12,12 +12,12 @@ use crate::domain::{Time, local};
 /// A schedule: a crontab line in a zone, or a fixed pause.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    kind: Kind,
+    kind: ScheduleKind,
     text: String,
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+enum ScheduleKind {
     Cron(Crontab),
     Every(Duration),
 }
@@ -51,7 +51,7 @@ pub enum DurationError {
 }
 
 /// Longest duration that is accepted: ten years. It keeps every sum of times far from overflow.
-const LONGEST: u64 = 520 * 7 * 24 * 3600;
+const MAX_DURATION_SECONDS: u64 = 520 * 7 * 24 * 3600;
 
 /// Reads `90s`, `30m`, `4h`, `2d`, `1w`, or a bare `0`.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
@@ -70,12 +70,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
         return Err(DurationError::NotADuration);
     }
-    let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|s| *s <= LONGEST);
+    let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|s| *s <= MAX_DURATION_SECONDS);
     seconds.map(Duration::from_secs).ok_or(DurationError::TooLong)
 }
 
 /// How a moment is written, before the offset that may follow.
-const MOMENTS: [&str; 2] = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%.f"];
+const MOMENT_FORMATS: [&str; 2] = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%.f"];
 
 /// Reads `2026-12-01T09:00` in `timezone`, or with an offset: `2026-12-01T09:00Z`, `2026-12-01T09:00+01:00`; each also with
 /// seconds. A local time that is shown twice, when clocks are put back, is the first; one that is skipped is the moment when
@@ -86,10 +86,10 @@ pub fn parse_moment(text: &str, timezone: Tz) -> Option<Time> {
     let text = format!("{date}T{time}");
     let with_offset = |form: &&str| chrono::DateTime::parse_from_str(&text, &format!("{form}%#z")).ok();
     let without = |form: &&str| chrono::NaiveDateTime::parse_from_str(&text, form).ok();
-    if let Some(at) = MOMENTS.iter().find_map(with_offset) {
+    if let Some(at) = MOMENT_FORMATS.iter().find_map(with_offset) {
         return Some(at.to_utc());
     }
-    MOMENTS.iter().find_map(without).map(|shown| local::first(timezone, shown))
+    MOMENT_FORMATS.iter().find_map(without).map(|shown| local::first(timezone, shown))
 }
 
 impl Schedule {
@@ -101,9 +101,9 @@ impl Schedule {
             if pause.is_zero() {
                 return Err(DurationError::NotADuration.into());
             }
-            Kind::Every(pause)
+            ScheduleKind::Every(pause)
         } else {
-            Kind::Cron(Crontab::parse(trimmed, timezone)?)
+            ScheduleKind::Cron(Crontab::parse(trimmed, timezone)?)
         };
         let schedule = Self { kind, text: trimmed.to_owned() };
         // A leap day is the rarest thing a crontab can name: eight years without a time is never.
@@ -119,19 +119,19 @@ impl Schedule {
     /// after its start, those of a crontab do not depend on it.
     pub fn next_of_run(&self, start: Time, after: Time) -> Option<Time> {
         match &self.kind {
-            Kind::Every(_) if after < start => Some(start),
-            Kind::Every(pause) => {
+            ScheduleKind::Every(_) if after < start => Some(start),
+            ScheduleKind::Every(pause) => {
                 let (pause, passed) = (pause.as_micros().max(1), (after - start).to_std().ok()?.as_micros());
                 let whole = i64::try_from((passed / pause + 1).checked_mul(pause)?).ok()?;
                 start.checked_add_signed(chrono::Duration::microseconds(whole))
             }
-            Kind::Cron(crontab) => crontab.next_after(after),
+            ScheduleKind::Cron(crontab) => crontab.next_after(after),
         }
     }
 
     /// The shortest pause between two of its times, as far as the next hundred tell.
     pub fn shortest_pause(&self, after: Time) -> Option<Duration> {
-        if let Kind::Every(pause) = self.kind {
+        if let ScheduleKind::Every(pause) = self.kind {
             return Some(pause);
         }
         let times: Vec<Time> =
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn open_hours_and_minutes_keep_their_rhythm_when_clocks_change() {
+    fn open_fields_keep_even_intervals_when_clocks_change() {
         for start in ["2026-03-28T22:00:00Z", "2026-10-24T22:00:00Z"] {
             for (text, minutes) in
                 [("*/15 * * * *", 15), ("0 * * * *", 60), ("7,37 * * * *", 30), ("*/20 0-6 * * *", 20)]
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_step_larger_than_its_field_is_refused_with_what_was_meant() {
         let why = |text: &str| Schedule::parse(text, Tz::UTC).unwrap_err().to_string();
-        for (text, said) in [
+        for (text, expected) in [
             ("*/90 * * * *", "`*/90` is no minute: a step is from 1 to 60; write \"every 90m\""),
             ("5/90 * * * *", "`5/90` is no minute: a step is from 1 to 60; write \"every 90m\""),
             ("0-59/90 * * * *", "`0-59/90` is no minute: a step is from 1 to 60; write \"every 90m\""),
@@ -274,7 +274,7 @@ mod tests {
             ("*/0 * * * *", "`*/0` is no minute: a step is from 1 to 60"),
             ("*/99999999999999 * * * *", "`*/99999999999999` is no minute: a step is from 1 to 60"),
         ] {
-            assert_eq!(why(text), format!("not a crontab: {said}"));
+            assert_eq!(why(text), format!("not a crontab: {expected}"));
         }
         for text in ["*/60 * * * *", "0 */24 * * *", "0 9 */31 * *", "0 9 1 */12 *", "0 9 * * */7"] {
             assert!(Schedule::parse(text, Tz::UTC).is_ok(), "{text}");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn crontabs_have_five_fields_or_six_with_seconds_first_and_every_is_a_pause() {
+    fn schedules_are_crontabs_of_five_or_six_fields_or_intervals() {
         let next = |text: &str| Schedule::parse(text, Tz::UTC).unwrap().next_after(at("2026-11-23T09:07:30Z")).unwrap();
         assert_eq!(next("*/15 * * * *"), at("2026-11-23T09:15:00Z"));
         assert_eq!(next("*/10 * * * * *"), at("2026-11-23T09:07:40Z"));
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crontab_that_is_none_is_told_by_the_field_that_is_wrong() {
+    fn invalid_crontab_error_names_the_wrong_field() {
         let why = |text: &str| Schedule::parse(text, Tz::UTC).unwrap_err().to_string();
         let days = "is no day of the week (0 to 7, or SUN to SAT; *, lists, ranges and steps of them)";
         assert_eq!(why("0 9 * * FUN"), format!("not a crontab: `FUN` {days}"));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_time_from_a_moment_on_is_the_moment_itself_where_the_schedule_has_it() {
+    fn first_from_includes_the_moment_itself() {
         let start = at("2026-11-23T09:07:30Z");
         let first = |text: &str, from: &str| {
             let schedule = Schedule::parse(text, Tz::UTC).unwrap();

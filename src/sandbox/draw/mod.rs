@@ -8,12 +8,12 @@ mod paint;
 
 use serde_json::Value;
 
-use self::paint::{BOLD, DIM, Line, PLAIN, Painter};
+use self::paint::{BOLD, DIM, PLAIN, Painter, StyledLine};
 use super::slack_sink::SlackMessage;
 
 /// How to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Style {
+pub struct DrawStyle {
     /// Whether ANSI escape sequences may be used.
     pub colour: bool,
     /// Columns of the terminal.
@@ -21,7 +21,7 @@ pub struct Style {
 }
 
 /// A message as Slack shows it: its text, and below it the attachments, each with a bar in its colour.
-pub fn slack(message: &SlackMessage, style: Style) -> String {
+pub fn slack(message: &SlackMessage, style: DrawStyle) -> String {
     let mut painter = Painter::new(style);
     let mut parts = Vec::new();
     if let Some(text) = message.body["text"].as_str() {
@@ -48,11 +48,11 @@ fn elements(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-fn blocks(list: &Value) -> Vec<Line> {
+fn blocks(list: &Value) -> Vec<StyledLine> {
     elements(list).flat_map(block).collect()
 }
 
-fn block(block: &Value) -> Vec<Line> {
+fn block(block: &Value) -> Vec<StyledLine> {
     match block["type"].as_str() {
         Some("section") => {
             let texts = std::iter::once(&block["text"]).chain(elements(&block["fields"]));
@@ -67,10 +67,10 @@ fn block(block: &Value) -> Vec<Line> {
     }
 }
 
-fn text(text: &Value, face: u8) -> Vec<Line> {
+fn text(text: &Value, attributes: u8) -> Vec<StyledLine> {
     match (text["type"].as_str(), text["text"].as_str()) {
-        (Some("mrkdwn"), Some(words)) => mrkdwn::lines(words, face),
-        (_, Some(words)) => paint::lines(&mrkdwn::unescaped(words), face),
+        (Some("mrkdwn"), Some(words)) => mrkdwn::lines(words, attributes),
+        (_, Some(words)) => paint::lines(&mrkdwn::unescaped(words), attributes),
         _ => Vec::new(),
     }
 }

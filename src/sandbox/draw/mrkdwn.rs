@@ -2,11 +2,11 @@
 //!
 //! Only what a message of lowtide can hold; the rest (lists, code, strike) stays as it is written. Never fails.
 
-use super::paint::{BOLD, Cell, ITALIC, Line, PLAIN, UNDERLINE, harmless};
+use super::paint::{BOLD, ITALIC, PLAIN, StyledChar, StyledLine, UNDERLINE, sanitized};
 
 /// The lines of a text.
-pub(super) fn lines(text: &str, face: u8) -> Vec<Line> {
-    harmless(text).split('\n').map(|line| inline(line, face, PLAIN)).collect()
+pub(super) fn lines(text: &str, attributes: u8) -> Vec<StyledLine> {
+    sanitized(text).split('\n').map(|line| inline(line, attributes, PLAIN)).collect()
 }
 
 /// `&amp;`, `&lt;` and `&gt;`: the only entities that Slack knows.
@@ -15,16 +15,16 @@ pub(super) fn unescaped(text: &str) -> String {
 }
 
 /// `open` are the marks that this text stands between.
-fn inline(line: &str, face: u8, open: u8) -> Line {
-    let mut out = Line::new();
+fn inline(line: &str, attributes: u8, open: u8) -> StyledLine {
+    let mut out = StyledLine::new();
     let mut rest = line;
     let mut before = ' ';
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
         let marked = match c {
-            '<' => after.split_once('>').map(|(inside, after)| (angle(inside, face), after)),
-            '*' => marked(after, before, ('*', BOLD), face, open),
-            '_' => marked(after, before, ('_', ITALIC), face, open),
+            '<' => after.split_once('>').map(|(inside, after)| (link_or_mention(inside, attributes), after)),
+            '*' => marked(after, before, ('*', BOLD), attributes, open),
+            '_' => marked(after, before, ('_', ITALIC), attributes, open),
             _ => None,
         };
         if let Some((cells, after)) = marked {
@@ -34,7 +34,7 @@ fn inline(line: &str, face: u8, open: u8) -> Line {
             continue;
         }
         let (plain, after) = character(rest, c);
-        out.push((plain, face));
+        out.push((plain, attributes));
         rest = after;
         before = plain;
     }
@@ -52,9 +52,15 @@ fn character(rest: &str, first: char) -> (char, &str) {
 }
 
 /// What stands between two marks, if these are a pair that hugs words from outside.
-fn marked(after: &str, before: char, (mark, with): (char, u8), face: u8, open: u8) -> Option<(Line, &str)> {
+fn marked(
+    after: &str,
+    before: char,
+    (mark, attribute): (char, u8),
+    attributes: u8,
+    open: u8,
+) -> Option<(StyledLine, &str)> {
     // Bold within bold is none; this bounds how deep it goes, too.
-    if open & with != 0 || before.is_alphanumeric() || after.starts_with([' ', mark]) {
+    if open & attribute != 0 || before.is_alphanumeric() || after.starts_with([' ', mark]) {
         return None;
     }
     let mut ends = after.match_indices(mark);
@@ -63,11 +69,11 @@ fn marked(after: &str, before: char, (mark, with): (char, u8), face: u8, open: u
         let hugs = !inside.is_empty() && !inside.ends_with(' ') && !after.starts_with(char::is_alphanumeric);
         hugs.then_some((inside, after))
     })?;
-    Some((inline(inside, face | with, open | with), after))
+    Some((inline(inside, attributes | attribute, open | attribute), after))
 }
 
 /// What `<…>` shows: a mention, a channel, or a link.
-fn angle(inside: &str, face: u8) -> Line {
+fn link_or_mention(inside: &str, attributes: u8) -> StyledLine {
     let (target, label) = inside.split_once('|').map_or((inside, None), |(target, label)| (target, Some(label)));
     let shown = match (target.chars().next(), label) {
         (Some('!' | '@'), Some(label)) => format!("@{}", label.trim_start_matches('@')),
@@ -76,6 +82,7 @@ fn angle(inside: &str, face: u8) -> Line {
         (_, Some(label)) => format!("[{label}]"),
         (_, None) => target.to_owned(),
     };
-    let face = if matches!(target.chars().next(), Some('!' | '@' | '#')) { face | BOLD } else { face | UNDERLINE };
-    unescaped(&shown).chars().map(|c| -> Cell { (c, face) }).collect()
+    let attributes =
+        if matches!(target.chars().next(), Some('!' | '@' | '#')) { attributes | BOLD } else { attributes | UNDERLINE };
+    unescaped(&shown).chars().map(|c| -> StyledChar { (c, attributes) }).collect()
 }

@@ -6,31 +6,31 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::notify::channels::slack::payload;
-use crate::sandbox::testing::{mention, message, words};
+use crate::sandbox::testing::{mention, message, message_context};
 
-const STYLE: Style = Style { colour: false, width: 72 };
+const STYLE: DrawStyle = DrawStyle { colour: false, width: 72 };
 
-fn told(body: Value) -> SlackMessage {
+fn slack_message(body: Value) -> SlackMessage {
     SlackMessage { webhook: "everyone".to_owned(), body }
 }
 
-fn real(divisions: &[&str]) -> SlackMessage {
-    told(payload(&message(divisions), &words(), &mention()))
+fn rendered_message(divisions: &[&str]) -> SlackMessage {
+    slack_message(payload(&message(divisions), &message_context(), &mention()))
 }
 
 fn line(text: &str) -> String {
-    slack(&told(json!({ "text": text })), STYLE)
+    slack(&slack_message(json!({ "text": text })), STYLE)
 }
 
 /// A section, which unlike the text is not bold as a whole.
 fn coloured(text: &str) -> String {
     let section = json!({ "type": "section", "text": { "type": "mrkdwn", "text": text } });
-    slack(&told(json!({ "blocks": [section] })), Style { colour: true, ..STYLE })
+    slack(&slack_message(json!({ "blocks": [section] })), DrawStyle { colour: true, ..STYLE })
 }
 
 #[test]
 fn one_alert_in_slack() {
-    insta::assert_snapshot!(slack(&real(&["History department"]), STYLE), @"
+    insta::assert_snapshot!(slack(&rendered_message(&["History department"]), STYLE), @"
     @here acme · History department: USD 1,431.00 left (warning below USD
     2,000.00)
     ▌ USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
@@ -44,7 +44,7 @@ fn one_alert_in_slack() {
 
 #[test]
 fn several_alerts_in_slack_each_have_their_bar() {
-    insta::assert_snapshot!(slack(&real(&["History", "Law & <b>Order</b>"]), Style { width: 50, ..STYLE }), @"
+    insta::assert_snapshot!(slack(&rendered_message(&["History", "Law & <b>Order</b>"]), DrawStyle { width: 50, ..STYLE }), @"
     @here acme: 2 alerts: 2 warnings
     ▌ acme · History: USD 1,431.00 left (warning below
     ▌ USD 2,000.00)
@@ -71,8 +71,8 @@ fn several_alerts_in_slack_each_have_their_bar() {
 }
 
 #[test]
-fn colour_is_only_escape_sequences_more() {
-    let picture = slack(&real(&["History department"]), Style { colour: true, ..STYLE });
+fn colour_adds_only_escape_sequences() {
+    let picture = slack(&rendered_message(&["History department"]), DrawStyle { colour: true, ..STYLE });
     insta::assert_snapshot!(picture.replace('\u{1b}', "ESC"), @"
     ESC[1m@here acme · History department: USD 1,431.00 left (warning below USDESC[0m
     ESC[1m2,000.00)ESC[0m
@@ -87,7 +87,7 @@ fn colour_is_only_escape_sequences_more() {
     let mut parts = picture.split('\u{1b}');
     plain.push_str(parts.next().unwrap());
     parts.for_each(|part| plain.push_str(part.split_once('m').unwrap().1));
-    assert_eq!(plain, slack(&real(&["History department"]), STYLE));
+    assert_eq!(plain, slack(&rendered_message(&["History department"]), STYLE));
 }
 
 #[test]
@@ -108,40 +108,40 @@ fn mrkdwn_is_drawn_as_slack_shows_it() {
 }
 
 #[test]
-fn lines_break_at_spaces_by_the_width_that_is_seen() {
-    let narrow = |text: &str| slack(&told(json!({ "text": text })), Style { colour: false, width: 20 });
+fn lines_break_at_spaces_by_display_width() {
+    let narrow = |text: &str| slack(&slack_message(json!({ "text": text })), DrawStyle { colour: false, width: 20 });
     assert_eq!(narrow("aaaa bbbb cccc dddd eeee"), "aaaa bbbb cccc dddd\neeee\n");
     assert_eq!(narrow(&"漢字".repeat(6)), format!("{}\n漢字\n", "漢字".repeat(5)));
     assert_eq!(narrow(&"x".repeat(45)), format!("{0}\n{0}\nxxxxx\n", "x".repeat(20)));
     assert_eq!(narrow("e\u{301}".repeat(20).as_str()), format!("{}\n", "e\u{301}".repeat(20)));
     assert_eq!(narrow("  two   in   front   "), "  two   in   front\n");
     assert_eq!(narrow(&format!("{}      y", "x".repeat(19))), format!("{}\ny\n", "x".repeat(19)));
-    assert_eq!(slack(&told(json!({ "text": "x" })), Style { colour: false, width: 0 }), "x\n");
+    assert_eq!(slack(&slack_message(json!({ "text": "x" })), DrawStyle { colour: false, width: 0 }), "x\n");
 }
 
 #[test]
-fn what_is_no_message_draws_what_can_be_drawn() {
+fn malformed_messages_are_drawn_as_far_as_possible() {
     for body in [json!(null), json!(7), json!({ "text": 7, "attachments": 7, "blocks": { "a": 1 } }), json!([])] {
-        assert_eq!(slack(&told(body.clone()), STYLE).trim(), "", "{body}");
+        assert_eq!(slack(&slack_message(body.clone()), STYLE).trim(), "", "{body}");
     }
     let body = json!({ "attachments": [{ "color": "#zzéé", "fallback": "old" }, { "color": "danger", "blocks": [
         { "type": "header", "text": { "type": "plain_text", "text": "*as it is* &amp;" } },
         { "type": "divider" },
         { "type": "section", "fields": [{ "type": "mrkdwn", "text": "field" }] },
     ] }] });
-    assert_eq!(slack(&told(body), STYLE), "▌ old\n\n▌ *as it is* &\n▌ field\n");
+    assert_eq!(slack(&slack_message(body), STYLE), "▌ old\n\n▌ *as it is* &\n▌ field\n");
 }
 
 proptest! {
     #[test]
-    fn nothing_from_outside_steers_the_terminal_or_breaks_the_margin(
+    fn no_outside_text_controls_the_terminal_or_breaks_the_margin(
         text in "([*_<>|!@# \n\t\u{1b}\u{7}\u{9b}\u{202e}&a漢;]|&lt;|<http://x\\|){0,80}",
         width in 0..90_usize,
     ) {
-        let style = Style { colour: false, width };
+        let style = DrawStyle { colour: false, width };
         let context = json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": text }] });
         let body = json!({ "text": text, "attachments": [{ "color": text, "blocks": [context] }] });
-        let picture = slack(&told(body), style);
+        let picture = slack(&slack_message(body), style);
         prop_assert!(!picture.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{picture:?}");
         prop_assert!(picture.lines().all(|line| line.width() <= width.max(20)), "{picture:?}");
     }

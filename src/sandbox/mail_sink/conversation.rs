@@ -6,21 +6,21 @@ use std::io;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
-use super::Mail;
+use super::ReceivedMail;
 
 /// Longer command lines are refused (RFC 5321 asks for 512 and what extensions add).
-const LONGEST_COMMAND: usize = 2048;
+const MAX_COMMAND_BYTES: usize = 2048;
 /// As much of a line of a mail is looked at; what is longer makes the mail too big.
-const LONGEST_LINE: usize = 64 * 1024;
+const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Bigger mails are refused.
-const LARGEST_MAIL: usize = 1024 * 1024;
+const MAX_MAIL_BYTES: usize = 1024 * 1024;
 /// As many recipients as one mail may have.
-const MOST_RECIPIENTS: usize = 100;
+const MAX_RECIPIENTS: usize = 100;
 
 const OK: &str = "250 OK";
 
 /// One line, without its end.
-struct Heard {
+struct SmtpLine {
     text: Vec<u8>,
     /// It was longer than what is kept of it.
     cut: bool,
@@ -30,35 +30,38 @@ struct Heard {
 
 /// The mail that is being put together.
 #[derive(Default)]
-struct Envelope {
+struct SmtpEnvelope {
     from: Option<String>,
     to: Vec<String>,
 }
 
 /// Talks until the client says goodbye or goes. A mail is kept before the client hears that it was taken.
-pub(super) async fn hold<S: AsyncRead + AsyncWrite + Unpin>(stream: S, keep: impl Fn(Mail)) -> io::Result<()> {
+pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    keep: impl Fn(ReceivedMail),
+) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
-    let mut envelope = Envelope::default();
-    say(&mut stream, "220 localhost lowtide mail sink").await?;
-    while let Some(heard) = hear(&mut stream, LONGEST_COMMAND).await? {
-        let line = match String::from_utf8(heard.text) {
-            Ok(line) if !heard.cut && !line.contains(char::is_control) => line,
+    let mut envelope = SmtpEnvelope::default();
+    write_line(&mut stream, "220 localhost lowtide mail sink").await?;
+    while let Some(received) = read_line(&mut stream, MAX_COMMAND_BYTES).await? {
+        let line = match String::from_utf8(received.text) {
+            Ok(line) if !received.cut && !line.contains(char::is_control) => line,
             _ => {
-                say(&mut stream, "500 that is no command").await?;
+                write_line(&mut stream, "500 that is no command").await?;
                 continue;
             }
         };
         let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
         let reply = match verb.to_ascii_uppercase().as_str() {
-            "QUIT" => return say(&mut stream, "221 goodbye").await,
+            "QUIT" => return write_line(&mut stream, "221 goodbye").await,
             "DATA" if envelope.from.is_none() || envelope.to.is_empty() => "503 no sender or no recipient yet",
             "DATA" => {
-                say(&mut stream, "354 go on, end with a dot on a line of its own").await?;
+                write_line(&mut stream, "354 go on, end with a dot on a line of its own").await?;
                 let data = data(&mut stream).await?;
-                let Envelope { from, to } = std::mem::take(&mut envelope);
+                let SmtpEnvelope { from, to } = std::mem::take(&mut envelope);
                 match data {
                     Some(raw) => {
-                        keep(Mail::new(from.unwrap_or_default(), to, raw));
+                        keep(ReceivedMail::new(from.unwrap_or_default(), to, raw));
                         "250 kept"
                     }
                     None => "552 too big",
@@ -66,12 +69,12 @@ pub(super) async fn hold<S: AsyncRead + AsyncWrite + Unpin>(stream: S, keep: imp
             }
             verb => envelope.answer(verb, rest),
         };
-        say(&mut stream, reply).await?;
+        write_line(&mut stream, reply).await?;
     }
     Ok(())
 }
 
-impl Envelope {
+impl SmtpEnvelope {
     /// The answer to everything but DATA and QUIT.
     fn answer(&mut self, verb: &str, rest: &str) -> &'static str {
         match verb {
@@ -94,7 +97,7 @@ impl Envelope {
                 None => "501 MAIL FROM:<address>",
             },
             "RCPT" if self.from.is_none() => "503 no sender yet",
-            "RCPT" if self.to.len() >= MOST_RECIPIENTS => "452 too many recipients",
+            "RCPT" if self.to.len() >= MAX_RECIPIENTS => "452 too many recipients",
             "RCPT" => match path(rest, "TO:") {
                 Some(address) if !address.is_empty() => {
                     self.to.push(address);
@@ -120,28 +123,30 @@ async fn data<S: AsyncBufRead + Unpin>(stream: &mut S) -> io::Result<Option<Vec<
     let mut too_big = false;
     let mut line_starts = true;
     loop {
-        let Some(heard) = hear(stream, LONGEST_LINE).await? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-        if line_starts && heard.crlf && heard.text == b"." {
+        let Some(received) = read_line(stream, MAX_LINE_BYTES).await? else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        if line_starts && received.crlf && received.text == b"." {
             return Ok((!too_big).then_some(mail));
         }
-        let line = match heard.text.strip_prefix(b".") {
+        let line = match received.text.strip_prefix(b".") {
             Some(line) if line_starts => line,
-            _ => &heard.text,
+            _ => &received.text,
         };
-        line_starts = heard.crlf;
-        too_big |= heard.cut || mail.len() + line.len() > LARGEST_MAIL;
+        line_starts = received.crlf;
+        too_big |= received.cut || mail.len() + line.len() > MAX_MAIL_BYTES;
         if too_big {
             mail = Vec::new();
         } else {
             mail.extend_from_slice(line);
-            mail.extend_from_slice(if heard.crlf { b"\r\n" } else { b"\n" });
+            mail.extend_from_slice(if received.crlf { b"\r\n" } else { b"\n" });
         }
     }
 }
 
 /// The next line, at most `longest` bytes of it; `None` when the client has gone, also in the middle of a line.
-async fn hear<S: AsyncBufRead + Unpin>(stream: &mut S, longest: usize) -> io::Result<Option<Heard>> {
-    let mut heard = Heard { text: Vec::new(), cut: false, crlf: false };
+async fn read_line<S: AsyncBufRead + Unpin>(stream: &mut S, longest: usize) -> io::Result<Option<SmtpLine>> {
+    let mut received = SmtpLine { text: Vec::new(), cut: false, crlf: false };
     let mut last = 0;
     loop {
         let buffer = stream.fill_buf().await?;
@@ -151,24 +156,24 @@ async fn hear<S: AsyncBufRead + Unpin>(stream: &mut S, longest: usize) -> io::Re
         let end = buffer.iter().position(|byte| *byte == b'\n');
         let piece = &buffer[..end.unwrap_or(buffer.len())];
         // One more than is kept, for the carriage return.
-        let room = (longest + 1).saturating_sub(heard.text.len()).min(piece.len());
-        heard.text.extend_from_slice(&piece[..room]);
-        heard.cut |= room < piece.len();
+        let room = (longest + 1).saturating_sub(received.text.len()).min(piece.len());
+        received.text.extend_from_slice(&piece[..room]);
+        received.cut |= room < piece.len();
         last = piece.last().copied().unwrap_or(last);
         let used = piece.len() + usize::from(end.is_some());
         stream.consume(used);
         if end.is_some() {
-            heard.crlf = last == b'\r';
-            if heard.crlf && !heard.cut {
-                heard.text.pop();
+            received.crlf = last == b'\r';
+            if received.crlf && !received.cut {
+                received.text.pop();
             }
-            heard.cut |= heard.text.len() > longest;
-            return Ok(Some(heard));
+            received.cut |= received.text.len() > longest;
+            return Ok(Some(received));
         }
     }
 }
 
-async fn say<S: AsyncWrite + Unpin>(stream: &mut S, line: &str) -> io::Result<()> {
+async fn write_line<S: AsyncWrite + Unpin>(stream: &mut S, line: &str) -> io::Result<()> {
     stream.write_all(format!("{line}\r\n").as_bytes()).await?;
     stream.flush().await
 }

@@ -13,18 +13,18 @@ use base64::engine::general_purpose::STANDARD;
 use mail_parser::{Addr, Address, MessageParser, MimeHeaders, PartType};
 
 /// Longest part of a file name that comes from a subject.
-const LONGEST_SLUG: usize = 50;
+const MAX_SLUG_CHARS: usize = 50;
 /// Multiparts within multiparts; deeper ones are not looked into.
-const DEEPEST: usize = 5;
+const MAX_DEPTH: usize = 5;
 
 /// Pictures of one mail that are kept; its size is bounded already.
-const MOST_PICTURES: usize = 10;
+const MAX_PICTURES: usize = 10;
 /// Kinds of pictures that a page may hold; none of them can run anything.
 const PICTURES: [&str; 3] = ["png", "jpeg", "gif"];
 
 /// A mail that was taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mail {
+pub struct ReceivedMail {
     /// The sender's address, as MAIL said; empty for a bounce.
     pub envelope_from: String,
     /// The recipients' addresses, as RCPT said.
@@ -45,7 +45,7 @@ pub struct Mail {
     pub pictures: Vec<(String, String)>,
 }
 
-impl Mail {
+impl ReceivedMail {
     /// Decodes a mail. What cannot be decoded is empty.
     pub fn new(envelope_from: String, envelope_to: Vec<String>, raw: Vec<u8>) -> Self {
         let mut mail = Self { envelope_from, envelope_to, raw, ..Self::default() };
@@ -54,8 +54,8 @@ impl Mail {
             mail.from = addresses(head.from()).join(", ");
             mail.to = addresses(head.to());
         }
-        let mut bodies = Bodies::default();
-        bodies.find(&mail.raw, DEEPEST);
+        let mut bodies = MailBodies::default();
+        bodies.find(&mail.raw, MAX_DEPTH);
         mail.text = bodies.text.unwrap_or_default();
         mail.html = bodies.html;
         mail.pictures = bodies.pictures;
@@ -67,8 +67,8 @@ impl Mail {
     pub fn write(&self, folder: &Path, number: usize) -> io::Result<(PathBuf, PathBuf)> {
         let stem = format!("{number:03}-{}", slug(&self.subject));
         let (eml, html) = (folder.join(format!("{stem}.eml")), folder.join(format!("{stem}.html")));
-        put(&eml, &self.raw)?;
-        put(&html, self.page().as_bytes())?;
+        write_private_file(&eml, &self.raw)?;
+        write_private_file(&html, self.page().as_bytes())?;
         Ok((eml, html))
     }
 
@@ -91,13 +91,13 @@ impl Mail {
 ///
 /// Multiparts are taken apart here and the crate sees single texts only: mails within mails make it overflow the stack.
 #[derive(Default)]
-struct Bodies {
+struct MailBodies {
     text: Option<String>,
     html: Option<String>,
     pictures: Vec<(String, String)>,
 }
 
-impl Bodies {
+impl MailBodies {
     fn find(&mut self, part: &[u8], depth: usize) {
         let Some(head) = MessageParser::default().parse_headers(part) else { return };
         let Some(kind) = head.content_type() else { return self.leaf(part) };
@@ -122,7 +122,7 @@ impl Bodies {
             return;
         };
         // An empty name would stand everywhere.
-        if PICTURES.contains(&kind.as_str()) && !id.is_empty() && self.pictures.len() < MOST_PICTURES {
+        if PICTURES.contains(&kind.as_str()) && !id.is_empty() && self.pictures.len() < MAX_PICTURES {
             self.pictures.push((id.to_owned(), format!("data:image/{kind};base64,{}", STANDARD.encode(bytes))));
         }
     }
@@ -176,7 +176,7 @@ fn addresses(header: Option<&Address>) -> Vec<String> {
 fn slug(subject: &str) -> String {
     let mut slug = String::new();
     for c in subject.chars().map(|c| c.to_ascii_lowercase()) {
-        if slug.len() >= LONGEST_SLUG {
+        if slug.len() >= MAX_SLUG_CHARS {
             break;
         }
         if c.is_ascii_alphanumeric() {
@@ -194,7 +194,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// A new file. An old one would keep its mode, and a link would be followed: both go first.
-fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -237,7 +237,7 @@ mod tests {
         symlink(&outside, folder.path().join("007-hi.eml")).unwrap();
         fs::write(folder.path().join("007-hi.html"), "old and longer than the new one".repeat(99)).unwrap();
         let raw = b"Subject: Hi!\r\n\r\n1 < 2 & <script>\r\n".to_vec();
-        let mail = Mail::new(String::new(), Vec::new(), raw.clone());
+        let mail = ReceivedMail::new(String::new(), Vec::new(), raw.clone());
         let (eml, html) = mail.write(folder.path(), 7).unwrap();
         assert_eq!(fs::read(&eml).unwrap(), raw);
         assert_eq!(fs::read(&outside).unwrap(), b"mine");
@@ -260,7 +260,7 @@ mod tests {
             raw in proptest::collection::vec(proptest::num::u8::ANY, 0..400),
         ) {
             let raw = [start.as_bytes(), &raw].concat();
-            Mail::new(String::new(), Vec::new(), raw).page();
+            ReceivedMail::new(String::new(), Vec::new(), raw).page();
         }
     }
 
@@ -272,10 +272,10 @@ mod tests {
                    gr=C3=BC=\r\nn\r\n--c\r\n\
                    Content-Type: TEXT/HTML\r\nContent-Transfer-Encoding: base64\r\n\r\nPGI+\r\n--c--\r\nno part\r\n\
                    --a b\r\n\r\nanother text\r\n--a b--\r\nepilogue";
-        let mail = Mail::new(String::new(), Vec::new(), raw.into());
+        let mail = ReceivedMail::new(String::new(), Vec::new(), raw.into());
         assert_eq!((mail.text.as_str(), mail.html.as_deref()), ("grün", Some("<b>")));
         let cut = "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: text/plain\r\n\r\nhal";
-        assert_eq!(Mail::new(String::new(), Vec::new(), cut.into()).text, "hal");
+        assert_eq!(ReceivedMail::new(String::new(), Vec::new(), cut.into()).text, "hal");
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
             part("image/png", "a@x"),
             part("image/svg+xml", "b@x")
         );
-        let page = Mail::new(String::new(), Vec::new(), raw.into()).page();
+        let page = ReceivedMail::new(String::new(), Vec::new(), raw.into()).page();
         assert_eq!(page, "<img src=\"data:image/png;base64,AAEC\"><img src=\"cid:a@x\"><img src=\"cid:b@x\">");
     }
 
@@ -300,15 +300,15 @@ mod tests {
         for level in
             ["Content-Type: message/rfc822\r\n\r\n", "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n"]
         {
-            Mail::new(String::new(), Vec::new(), level.repeat(1024 * 1024 / level.len()).into_bytes());
+            ReceivedMail::new(String::new(), Vec::new(), level.repeat(1024 * 1024 / level.len()).into_bytes());
         }
-        Mail::new(String::new(), Vec::new(), format!("To: {}\r\n\r\n", "(".repeat(500_000)).into_bytes());
+        ReceivedMail::new(String::new(), Vec::new(), format!("To: {}\r\n\r\n", "(".repeat(500_000)).into_bytes());
     }
 
     #[test]
     fn a_mail_that_is_none_is_kept_as_it_came() {
         for raw in ["", "\r\n", "x", "fits\r\n", ":\r\n", "\0"] {
-            let mail = Mail::new("a@x".to_owned(), Vec::new(), raw.into());
+            let mail = ReceivedMail::new("a@x".to_owned(), Vec::new(), raw.into());
             assert_eq!((mail.raw.as_slice(), mail.subject.as_str(), mail.html), (raw.as_bytes(), "", None));
         }
     }

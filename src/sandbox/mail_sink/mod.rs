@@ -14,20 +14,20 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Activity, Busy};
+use super::{Activity, ActivityGuard};
 
-pub use self::mail::Mail;
+pub use self::mail::ReceivedMail;
 
 /// Longer than this no conversation lasts: a client that says nothing must not hold up a clock that waits for it.
-const LONGEST_CONVERSATION: Duration = Duration::from_secs(120);
+const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(120);
 /// A listener that cannot accept (no more file descriptors, say) is tried again after this.
-const BREATH: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A running sink; it stops when dropped.
 #[derive(Debug)]
 pub struct MailSink {
     address: SocketAddr,
-    mails: Arc<Mutex<Vec<Mail>>>,
+    mails: Arc<Mutex<Vec<ReceivedMail>>>,
     task: JoinHandle<()>,
 }
 
@@ -35,13 +35,13 @@ impl MailSink {
     /// Serves on this listener, within the runtime it is called in. Fails only if the listener has no address.
     pub fn start(listener: TcpListener, activity: Arc<dyn Activity>) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let mails: Arc<Mutex<Vec<Mail>>> = Arc::default();
+        let mails: Arc<Mutex<Vec<ReceivedMail>>> = Arc::default();
         let task = tokio::spawn(serve(listener, activity, Arc::clone(&mails)));
         Ok(Self { address, mails, task })
     }
 
     /// What came since the last call, oldest first.
-    pub fn take(&self) -> Vec<Mail> {
+    pub fn take(&self) -> Vec<ReceivedMail> {
         std::mem::take(&mut *self.mails.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -58,7 +58,7 @@ impl Drop for MailSink {
 }
 
 /// Owns the conversations, so that they end with it.
-async fn serve(listener: TcpListener, activity: Arc<dyn Activity>, mails: Arc<Mutex<Vec<Mail>>>) {
+async fn serve(listener: TcpListener, activity: Arc<dyn Activity>, mails: Arc<Mutex<Vec<ReceivedMail>>>) {
     let mut conversations = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -66,16 +66,16 @@ async fn serve(listener: TcpListener, activity: Arc<dyn Activity>, mails: Arc<Mu
             Some(_) = conversations.join_next() => continue,
         };
         let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(BREATH).await;
+            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             continue;
         };
-        let busy = Busy::begin(&activity);
+        let busy = ActivityGuard::begin(&activity);
         let mails = Arc::clone(&mails);
         conversations.spawn(async move {
             let _busy = busy;
             let keep = |mail| mails.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
             // A client that leaves without a word has nothing more to be told.
-            let _ = tokio::time::timeout(LONGEST_CONVERSATION, conversation::hold(stream, keep)).await;
+            let _ = tokio::time::timeout(CONVERSATION_TIMEOUT, conversation::converse(stream, keep)).await;
         });
     }
 }

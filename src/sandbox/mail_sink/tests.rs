@@ -5,8 +5,8 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::notify::Notifier;
-use crate::notify::channels::email::{Email, EmailOptions, Tls};
-use crate::sandbox::testing::{Count, message, words};
+use crate::notify::channels::email::{EmailNotifier, EmailOptions, SmtpTls};
+use crate::sandbox::testing::{ActivityCount, message, message_context};
 use crate::util::secret::Redactor;
 
 async fn sink(activity: Arc<dyn Activity>) -> MailSink {
@@ -14,19 +14,19 @@ async fn sink(activity: Arc<dyn Activity>) -> MailSink {
 }
 
 /// Says all of it at once, closes that side, and returns the codes of the answers.
-async fn talk(sink: &MailSink, said: impl AsRef<[u8]>) -> Vec<String> {
+async fn talk(sink: &MailSink, input: impl AsRef<[u8]>) -> Vec<String> {
     let mut stream = TcpStream::connect(sink.address()).await.unwrap();
     let (mut read, mut write) = stream.split();
-    let mut heard = String::new();
+    let mut output = String::new();
     let speak = async {
         // The sink may have said goodbye before it heard everything.
-        let _ = write.write_all(said.as_ref()).await;
+        let _ = write.write_all(input.as_ref()).await;
         let _ = write.shutdown().await;
     };
-    let listen = read.read_to_string(&mut heard);
+    let listen = read.read_to_string(&mut output);
     let both = async { tokio::join!(speak, listen).1 };
     tokio::time::timeout(Duration::from_secs(20), both).await.unwrap().unwrap();
-    heard.lines().map(|line| line[..4].trim_end().to_owned()).collect()
+    output.lines().map(|line| line[..4].trim_end().to_owned()).collect()
 }
 
 async fn until(happened: impl Fn() -> bool) {
@@ -38,24 +38,24 @@ async fn until(happened: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(5), wait).await.unwrap();
 }
 
-fn email(sink: &MailSink) -> Email {
+fn email(sink: &MailSink) -> EmailNotifier {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let options = EmailOptions {
         host: sink.address().ip().to_string(),
         port: sink.address().port(),
-        tls: Tls::None,
+        tls: SmtpTls::None,
         credentials: None,
         from: "Lowtide <lowtide@example.com>".parse().unwrap(),
         to: vec!["Jürgen <finance@example.com>".parse().unwrap(), "käse@example.com".parse().unwrap()],
         ca_pem: None,
         timeout: Duration::from_secs(5),
     };
-    Email::new(options, Arc::new(words()), Redactor::default()).unwrap()
+    EmailNotifier::new(options, Arc::new(message_context()), Redactor::default()).unwrap()
 }
 
 #[tokio::test]
 async fn the_real_notifiers_mail_is_kept_and_decoded() {
-    let count = Arc::new(Count::default());
+    let count = Arc::new(ActivityCount::default());
     let sink = sink(count.clone()).await;
     email(&sink).send(&message(&["Škola & <b>umění</b>"])).await.unwrap();
     until(|| *count.0.lock().unwrap() == (1, 1)).await;
@@ -103,7 +103,7 @@ async fn only_the_true_end_ends_a_mail() {
 }
 
 #[tokio::test]
-async fn what_comes_out_of_order_or_is_no_command_is_refused() {
+async fn out_of_order_and_unknown_commands_are_refused() {
     let sink = sink(Arc::new(())).await;
     for (said, code) in [
         ("DATA", "503"),
@@ -145,8 +145,8 @@ async fn too_much_is_refused_and_the_conversation_goes_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_or_a_sink_that_is_dropped_ends_what_was_begun() {
-    let count = Arc::new(Count::default());
+async fn a_disconnect_or_a_dropped_sink_ends_the_activity() {
+    let count = Arc::new(ActivityCount::default());
     let sink = sink(count.clone()).await;
     talk(&sink, "MAIL FROM:<a@x>\r\nRCPT TO:<b@x>\r\nDATA\r\nhalf a ma").await;
     until(|| *count.0.lock().unwrap() == (1, 1)).await;

@@ -15,10 +15,10 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::answers::{self, Query, Refusal};
-use super::scenario::{Fault, FaultKind, Scenario};
-use super::world::World;
-use super::{Activity, Busy};
+use super::answers::{self, ApiQuery, ApiRefusal};
+use super::scenario::{ApiFault, ApiFaultKind, Scenario};
+use super::world::SimulatedWorld;
+use super::{Activity, ActivityGuard};
 use crate::domain::Time;
 use crate::util::clock::Clock;
 
@@ -27,25 +27,25 @@ pub const PATH: &str = "/services/v2";
 /// The key of a user who may see everything.
 pub const API_KEY: &str = "sandbox-api-key";
 /// The key of a user who may not see finances.
-pub const POOR_KEY: &str = "sandbox-key-without-finance-role";
+pub const KEY_WITHOUT_FINANCE_ROLE: &str = "sandbox-key-without-finance-role";
 /// The pause in the middle of an answer that breaks off.
-const HALF_WAY: Duration = Duration::from_millis(20);
+const BROKEN_RESPONSE_DELAY: Duration = Duration::from_millis(20);
 /// The longest that a request is left without an answer; every client has given up by then.
-const HANG: Duration = Duration::from_secs(120);
+const HANG_DURATION: Duration = Duration::from_secs(120);
 
 /// A simulated account.
-pub struct Sandbox {
-    world: Mutex<World>,
-    faults: Vec<Fault>,
+pub struct SandboxServer {
+    world: Mutex<SimulatedWorld>,
+    faults: Vec<ApiFault>,
     /// Requests per window that a key has; the first is the number.
     rate_limit: Vec<(usize, Duration)>,
     clock: Arc<dyn Clock>,
     activity: Arc<dyn Activity>,
     /// When each key's requests came, oldest first; by real time, since a client is real.
-    asked: Mutex<BTreeMap<String, VecDeque<Instant>>>,
+    request_times: Mutex<BTreeMap<String, VecDeque<Instant>>>,
 }
 
-impl Sandbox {
+impl SandboxServer {
     /// The account of a scenario whose start is now by `clock`.
     pub fn new(scenario: Scenario, seed: u64, clock: Arc<dyn Clock>, activity: Arc<dyn Activity>) -> Arc<Self> {
         let start = clock.now();
@@ -60,19 +60,26 @@ impl Sandbox {
         clock: Arc<dyn Clock>,
         activity: Arc<dyn Activity>,
     ) -> Arc<Self> {
-        let world = World::new(&scenario, start, seed);
+        let world = SimulatedWorld::new(&scenario, start, seed);
         let Scenario { faults, rate_limit, .. } = scenario;
-        Arc::new(Self { world: Mutex::new(world), faults, rate_limit, clock, activity, asked: Mutex::default() })
+        Arc::new(Self {
+            world: Mutex::new(world),
+            faults,
+            rate_limit,
+            clock,
+            activity,
+            request_times: Mutex::default(),
+        })
     }
 
     /// An account as it was recorded: it always answers, and as often as it is asked.
-    pub fn recorded(world: World, clock: Arc<dyn Clock>, activity: Arc<dyn Activity>) -> Arc<Self> {
+    pub fn recorded(world: SimulatedWorld, clock: Arc<dyn Clock>, activity: Arc<dyn Activity>) -> Arc<Self> {
         let (world, faults, rate_limit) = (Mutex::new(world), Vec::new(), Vec::new());
-        Arc::new(Self { world, faults, rate_limit, clock, activity, asked: Mutex::default() })
+        Arc::new(Self { world, faults, rate_limit, clock, activity, request_times: Mutex::default() })
     }
 
     /// Shows another account from now on.
-    pub fn show(&self, world: World) {
+    pub fn replace_world(&self, world: SimulatedWorld) {
         *self.world.lock().unwrap_or_else(PoisonError::into_inner) = world;
     }
 
@@ -87,26 +94,26 @@ impl Sandbox {
             .route("/order/certificate/{id}", get(order));
         let router = Router::new()
             .nest(PATH, api)
-            .fallback(async || answers::refuse(&Refusal::NoRoute))
-            .method_not_allowed_fallback(async || answers::refuse(&Refusal::ViewOnly))
+            .fallback(async || answers::refuse(&ApiRefusal::NoRoute))
+            .method_not_allowed_fallback(async || answers::refuse(&ApiRefusal::ViewOnly))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&self), gate))
             .with_state(self);
         axum::serve(listener, router).await
     }
 
     /// The world as it is now.
-    pub fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
-        look(&self.world())
+    pub fn read_world<R>(&self, read: impl FnOnce(&SimulatedWorld) -> R) -> R {
+        read(&self.world())
     }
 
     /// What keeps the API from working now.
-    pub fn fault(&self) -> Option<FaultKind> {
+    pub fn fault(&self) -> Option<ApiFaultKind> {
         let now = self.clock.now();
-        let since_start = self.look(|world| (now - world.start()).to_std().unwrap_or_default());
-        self.faults.iter().find(|fault| fault.lasts_at(since_start)).map(|fault| fault.kind)
+        let since_start = self.read_world(|world| (now - world.start()).to_std().unwrap_or_default());
+        self.faults.iter().find(|fault| fault.is_active_at(since_start)).map(|fault| fault.kind)
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    fn world(&self) -> MutexGuard<'_, SimulatedWorld> {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         world.advance(self.clock.now());
         world
@@ -115,8 +122,8 @@ impl Sandbox {
     /// Whether this key may ask once more in every window.
     fn admit(&self, key: &str) -> bool {
         let now = Instant::now();
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = asked.entry(key.to_owned()).or_default();
+        let mut request_times = self.request_times.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = request_times.entry(key.to_owned()).or_default();
         let within = |times: &VecDeque<Instant>, window: Duration| {
             times.iter().rev().take_while(|at| now.duration_since(**at) < window).count()
         };
@@ -134,68 +141,68 @@ impl Sandbox {
 
 /// Everything that comes before an answer: maintenance, the key, the limit.
 async fn gate(
-    State(sandbox): State<Arc<Sandbox>>,
+    State(sandbox): State<Arc<SandboxServer>>,
     request: axum::extract::Request,
     next: axum::middleware::Next,
 ) -> Response {
-    let busy = Busy::begin(&sandbox.activity);
+    let busy = ActivityGuard::begin(&sandbox.activity);
     let below = request.uri().path().strip_prefix(PATH).unwrap_or_default();
     let finance = below.starts_with("/finance/balance");
-    let books = below.starts_with("/finance/balance-history") || below.starts_with("/order/");
-    let asked = request.uri().to_string();
-    let response = match refusal(&sandbox, request.headers(), request.method(), finance, books).await {
+    let is_history = below.starts_with("/finance/balance-history") || below.starts_with("/order/");
+    let uri = request.uri().to_string();
+    let response = match refusal(&sandbox, request.headers(), request.method(), finance, is_history).await {
         Some(response) => response,
         None => next.run(request).await,
     };
-    tracing::info!(request = asked, status = response.status().as_u16(), "answered");
+    tracing::info!(request = uri, status = response.status().as_u16(), "answered");
     drop(busy);
     response
 }
 
 async fn refusal(
-    sandbox: &Sandbox,
+    sandbox: &SandboxServer,
     headers: &HeaderMap,
     method: &Method,
     finance: bool,
-    books: bool,
+    is_history: bool,
 ) -> Option<Response> {
     let key = headers.get("x-dc-devkey").and_then(|key| key.to_str().ok()).unwrap_or_default();
-    if let Some(fault) = sandbox.fault().filter(|fault| books || *fault != FaultKind::BooksForbidden) {
-        return Some(broken(fault, &sandbox.activity).await);
+    if let Some(fault) = sandbox.fault().filter(|fault| is_history || *fault != ApiFaultKind::HistoryForbidden) {
+        return Some(fault_response(fault, &sandbox.activity).await);
     }
-    if key != API_KEY && key != POOR_KEY {
-        return Some(answers::refuse(&Refusal::InvalidKey));
+    if key != API_KEY && key != KEY_WITHOUT_FINANCE_ROLE {
+        return Some(answers::refuse(&ApiRefusal::InvalidKey));
     }
     if !sandbox.admit(key) {
-        return Some(answers::refuse(&Refusal::TooMany));
+        return Some(answers::refuse(&ApiRefusal::TooMany));
     }
     if method != Method::GET {
-        return Some(answers::refuse(&Refusal::ViewOnly));
+        return Some(answers::refuse(&ApiRefusal::ViewOnly));
     }
-    (key == POOR_KEY && finance).then(|| answers::refuse(&Refusal::NoFinanceRole))
+    (key == KEY_WITHOUT_FINANCE_ROLE && finance).then(|| answers::refuse(&ApiRefusal::NoFinanceRole))
 }
 
-async fn broken(fault: FaultKind, activity: &Arc<dyn Activity>) -> Response {
+async fn fault_response(fault: ApiFaultKind, activity: &Arc<dyn Activity>) -> Response {
     match fault {
-        FaultKind::Maintenance => answers::refuse(&Refusal::Maintenance),
-        FaultKind::RateLimited => answers::refuse(&Refusal::TooMany),
-        FaultKind::ServerError => answers::refuse(&Refusal::Internal),
-        FaultKind::RevokedKey => answers::refuse(&Refusal::InvalidKey),
-        FaultKind::Forbidden | FaultKind::BooksForbidden => answers::refuse(&Refusal::NoFinanceRole),
-        FaultKind::Html => {
+        ApiFaultKind::Maintenance => answers::refuse(&ApiRefusal::Maintenance),
+        ApiFaultKind::RateLimited => answers::refuse(&ApiRefusal::TooMany),
+        ApiFaultKind::ServerError => answers::refuse(&ApiRefusal::Internal),
+        ApiFaultKind::RevokedKey => answers::refuse(&ApiRefusal::InvalidKey),
+        ApiFaultKind::Forbidden | ApiFaultKind::HistoryForbidden => answers::refuse(&ApiRefusal::NoFinanceRole),
+        ApiFaultKind::Html => {
             let page = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>";
             ([(header::CONTENT_TYPE, "text/html")], page).into_response()
         }
-        FaultKind::Hang => {
-            tokio::time::sleep(HANG).await;
-            answers::refuse(&Refusal::Internal)
+        ApiFaultKind::Hang => {
+            tokio::time::sleep(HANG_DURATION).await;
+            answers::refuse(&ApiRefusal::Internal)
         }
-        FaultKind::Broken => {
+        ApiFaultKind::Broken => {
             // The beginning goes over the wire before the end fails.
             let beginning = futures_util::stream::iter([Ok("{\"balance\":\"1")]);
-            let busy = Busy::begin(activity);
+            let busy = ActivityGuard::begin(activity);
             let end = futures_util::stream::once(async move {
-                tokio::time::sleep(HALF_WAY).await;
+                tokio::time::sleep(BROKEN_RESPONSE_DELAY).await;
                 drop(busy);
                 Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
             });
@@ -206,43 +213,43 @@ async fn broken(fault: FaultKind, activity: &Arc<dyn Activity>) -> Response {
 }
 
 /// Looks something up in the world.
-fn ask(
-    sandbox: &Sandbox,
+fn respond(
+    sandbox: &SandboxServer,
     query: Option<&str>,
-    answer: impl FnOnce(&World, &Query, Time) -> Result<serde_json::Value, Refusal>,
+    answer: impl FnOnce(&SimulatedWorld, &ApiQuery, Time) -> Result<serde_json::Value, ApiRefusal>,
 ) -> Response {
-    let query = Query::parse(query.unwrap_or_default());
+    let query = ApiQuery::parse(query.unwrap_or_default());
     let now = sandbox.clock.now();
-    match sandbox.look(|world| answer(world, &query, now)) {
+    match sandbox.read_world(|world| answer(world, &query, now)) {
         Ok(json) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response(),
         Err(refusal) => answers::refuse(&refusal),
     }
 }
 
-type Shared = State<Arc<Sandbox>>;
+type SandboxState = State<Arc<SandboxServer>>;
 
-async fn balance(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
-    ask(&sandbox, query.as_deref(), |world, query, _| answers::balance(world, query))
+async fn balance(State(sandbox): SandboxState, RawQuery(query): RawQuery) -> Response {
+    respond(&sandbox, query.as_deref(), |world, query, _| answers::balance(world, query))
 }
 
-async fn history(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
-    ask(&sandbox, query.as_deref(), |world, query, _| answers::history(world, query))
+async fn history(State(sandbox): SandboxState, RawQuery(query): RawQuery) -> Response {
+    respond(&sandbox, query.as_deref(), |world, query, _| answers::history(world, query))
 }
 
-async fn containers(State(sandbox): Shared) -> Response {
-    ask(&sandbox, None, |world, _, _| Ok(answers::containers(world)))
+async fn containers(State(sandbox): SandboxState) -> Response {
+    respond(&sandbox, None, |world, _, _| Ok(answers::containers(world)))
 }
 
-async fn me(State(sandbox): Shared) -> Response {
-    ask(&sandbox, None, |world, _, _| Ok(answers::me(world)))
+async fn me(State(sandbox): SandboxState) -> Response {
+    respond(&sandbox, None, |world, _, _| Ok(answers::me(world)))
 }
 
-async fn orders(State(sandbox): Shared, RawQuery(query): RawQuery) -> Response {
-    ask(&sandbox, query.as_deref(), answers::orders)
+async fn orders(State(sandbox): SandboxState, RawQuery(query): RawQuery) -> Response {
+    respond(&sandbox, query.as_deref(), answers::orders)
 }
 
-async fn order(State(sandbox): Shared, Path(id): Path<String>) -> Response {
-    ask(&sandbox, None, |world, _, now| answers::order(world, &id, now))
+async fn order(State(sandbox): SandboxState, Path(id): Path<String>) -> Response {
+    respond(&sandbox, None, |world, _, now| answers::order(world, &id, now))
 }
 
 #[cfg(test)]

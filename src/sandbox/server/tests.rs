@@ -7,34 +7,34 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::*;
-use crate::certcentral::{BalanceSource, Client, Limiter};
+use crate::certcentral::{BalanceSource, CertCentralClient, RateLimiter};
 use crate::config::scenario::parse;
 use crate::domain::money::parse_amount;
 use crate::sandbox::clock::{FastClock, SteppedClock};
 use crate::sandbox::scenario::SHIPPED;
-use crate::sandbox::world::{Order, Records};
+use crate::sandbox::world::{AccountRecords, SimulatedOrder};
 use crate::util::http_client;
-use crate::util::http_client::WebOptions;
+use crate::util::http_client::HttpClientOptions;
 use crate::util::secret::{Redactor, Secret};
 
-struct Api {
+struct SandboxApi {
     address: String,
     clock: Arc<SteppedClock>,
     http: reqwest::Client,
 }
 
-impl Api {
+impl SandboxApi {
     async fn of(scenario: &str, text: &str) -> Self {
         let clock = SteppedClock::new("2026-11-02T08:00:00Z".parse().unwrap());
-        let sandbox = Sandbox::new(parse(scenario, text).unwrap(), 1, clock.clone(), Arc::new(()));
+        let sandbox = SandboxServer::new(parse(scenario, text).unwrap(), 1, clock.clone(), Arc::new(()));
         Self::serving(sandbox, clock).await
     }
 
-    async fn serving(sandbox: Arc<Sandbox>, clock: Arc<SteppedClock>) -> Self {
+    async fn serving(sandbox: Arc<SandboxServer>, clock: Arc<SteppedClock>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}{PATH}", listener.local_addr().unwrap());
         tokio::spawn(sandbox.serve(listener));
-        let options = WebOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true };
+        let options = HttpClientOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true };
         Self { address, clock, http: http_client::client(&options).unwrap() }
     }
 
@@ -73,15 +73,15 @@ fn ids(list: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn the_balance_has_the_documented_fields_and_none_of_them_too_many() {
-    let limited = Api::shipped("drain").await.get("/finance/balance").await;
+    let limited = SandboxApi::shipped("drain").await.get("/finance/balance").await;
     insta::assert_snapshot!(limited, @r#"{"balance":"4200.00","currency":"USD","negative_balance_limit":"2000.00","total_available_funds":"6200.00","unpaid_invoice_balance":"0.00","used_credit_from_other_containers":"0.00"}"#);
-    let unlimited = Api::shipped("unlimited").await.get("/finance/balance?container_id=11224").await;
+    let unlimited = SandboxApi::shipped("unlimited").await.get("/finance/balance?container_id=11224").await;
     insta::assert_snapshot!(unlimited, @r#"{"balance":"1000.00","currency":"USD","unlimited_negative_balance":true,"unpaid_invoice_balance":"0.00","used_credit_from_other_containers":"0.00"}"#);
 }
 
 #[tokio::test]
-async fn an_account_with_more_than_one_division_wants_to_be_told_which() {
-    let api = Api::shipped("divisions").await;
+async fn an_account_with_several_divisions_requires_a_container_id() {
+    let api = SandboxApi::shipped("divisions").await;
     assert_eq!(api.refused("/finance/balance").await, "400 bad_request_format");
     assert_eq!(api.refused("/finance/balance-history").await, "400 bad_request_format");
     assert_eq!(api.refused("/finance/balance?container_id=abc").await, "400 bad_request_format");
@@ -95,8 +95,8 @@ async fn an_account_with_more_than_one_division_wants_to_be_told_which() {
 }
 
 #[tokio::test]
-async fn the_history_adds_up_to_the_balance_and_can_be_filtered_sorted_and_paged() {
-    let api = Api::shipped("drain").await;
+async fn the_history_adds_up_to_the_balance_and_can_be_filtered() {
+    let api = SandboxApi::shipped("drain").await;
     api.at(20 * 24);
     let all = api.get("/finance/balance-history").await;
     let list = all["adjustments"].as_array().unwrap();
@@ -145,8 +145,8 @@ async fn the_history_adds_up_to_the_balance_and_can_be_filtered_sorted_and_paged
 }
 
 #[tokio::test]
-async fn orders_can_be_filtered_by_status_and_end_and_each_tells_its_own_end() {
-    let api = Api::shipped("renewal-wave").await;
+async fn orders_can_be_filtered_by_status_and_end() {
+    let api = SandboxApi::shipped("renewal-wave").await;
     let due = api.get("/order/certificate?filters[status]=issued&filters[valid_till]=2026-11-26...2026-12-03&sort=valid_till&limit=1000").await;
     let orders = due["orders"].as_array().unwrap();
     assert_eq!(orders.len(), 40);
@@ -167,10 +167,10 @@ async fn orders_can_be_filtered_by_status_and_end_and_each_tells_its_own_end() {
 }
 
 /// Whether a value looks as documented.
-type Fits = fn(&Value) -> bool;
+type FieldCheck = fn(&Value) -> bool;
 
 /// The documented fields of an object: names that are there, and how the value looks.
-fn has(what: &str, object: &Value, fields: &[(&str, Fits)]) {
+fn has(what: &str, object: &Value, fields: &[(&str, FieldCheck)]) {
     for (field, fits) in fields {
         let value = object.pointer(&format!("/{}", field.replace('.', "/")));
         let value = value.unwrap_or_else(|| panic!("{what} has no {field}: {object}"));
@@ -200,13 +200,13 @@ fn stamp(value: &Value) -> bool {
 
 #[tokio::test]
 async fn every_documented_field_is_answered_in_its_documented_form() {
-    let api = Api::shipped("plans").await;
+    let api = SandboxApi::shipped("plans").await;
     let balance = ["balance", "currency", "unpaid_invoice_balance", "used_credit_from_other_containers"];
     let more = ["negative_balance_limit", "total_available_funds"];
-    let fields: Vec<(&str, Fits)> = balance
+    let fields: Vec<(&str, FieldCheck)> = balance
         .into_iter()
         .chain(more)
-        .map(|it| (it, if it == "currency" { text } else { decimal_text } as Fits))
+        .map(|it| (it, if it == "currency" { text } else { decimal_text } as FieldCheck))
         .collect();
     has("the balance", &api.get("/finance/balance").await, &fields);
     let containers = api.get("/container").await;
@@ -221,7 +221,7 @@ async fn every_documented_field_is_answered_in_its_documented_form() {
             ("is_active", Value::is_boolean),
         ],
     );
-    let me: [(&str, Fits); 3] = [("account_id", number), ("container.id", number), ("access_roles.0.name", text)];
+    let me: [(&str, FieldCheck); 3] = [("account_id", number), ("container.id", number), ("access_roles.0.name", text)];
     has("the user", &api.get("/user/me").await, &me);
     let history = api.get("/finance/balance-history").await;
     has("a page", &history, &[("page.total", number), ("page.limit", number), ("page.offset", number)]);
@@ -248,7 +248,7 @@ async fn every_documented_field_is_answered_in_its_documented_form() {
     let orders = api.get("/order/certificate?filters[status]=issued&limit=1000").await;
     has("a page", &orders, &[("page.total", number), ("page.limit", number), ("page.offset", number)]);
     for order in orders["orders"].as_array().unwrap() {
-        let fields: [(&str, Fits); 23] = [
+        let fields: [(&str, FieldCheck); 23] = [
             ("id", number),
             ("status", |it| it == "issued" || it == "expired"),
             ("is_renewed", Value::is_boolean),
@@ -285,10 +285,15 @@ async fn every_documented_field_is_answered_in_its_documented_form() {
 #[tokio::test]
 async fn an_order_bought_by_days_is_listed_with_its_days() {
     let clock = SteppedClock::new("2026-11-02T08:00:00Z".parse().unwrap());
-    let lived = World::new(&parse("x", "divisions: { Main: { id: 1, balance: 900, renewals: [{ product: X, price: 150, count: 1, from: 40d, to: 40d }] } }").unwrap(), clock.now(), 1);
-    let order = Order { years: 0, placed: clock.now() - Duration::from_secs(50 * 86_400), ..lived.orders()[0].clone() };
-    let world = World::recorded(Records { orders: vec![order], ..Records::default() }, clock.now());
-    let api = Api::serving(Sandbox::recorded(world, clock.clone(), Arc::new(())), clock).await;
+    let simulated = SimulatedWorld::new(&parse("x", "divisions: { Main: { id: 1, balance: 900, renewals: [{ product: X, price: 150, count: 1, from: 40d, to: 40d }] } }").unwrap(), clock.now(), 1);
+    let order = SimulatedOrder {
+        years: 0,
+        placed: clock.now() - Duration::from_secs(50 * 86_400),
+        ..simulated.orders()[0].clone()
+    };
+    let world =
+        SimulatedWorld::recorded(AccountRecords { orders: vec![order], ..AccountRecords::default() }, clock.now());
+    let api = SandboxApi::serving(SandboxServer::recorded(world, clock.clone(), Arc::new(())), clock).await;
     let listed = &api.get("/order/certificate").await["orders"][0];
     assert_eq!(listed["order_validity"], serde_json::json!({ "days": 90 }));
     assert!(listed.get("validity_years").is_none(), "{listed}");
@@ -296,7 +301,7 @@ async fn an_order_bought_by_days_is_listed_with_its_days() {
 
 #[tokio::test]
 async fn orders_have_the_statuses_of_a_real_account() {
-    let api = Api::shipped("plans").await;
+    let api = SandboxApi::shipped("plans").await;
     let all = api.get("/order/certificate?limit=1000").await["orders"].as_array().unwrap().clone();
     let with = |status: &str| all.iter().filter(|it| it["status"] == status).collect::<Vec<_>>();
     let expired = with("expired");
@@ -314,21 +319,21 @@ async fn orders_have_the_statuses_of_a_real_account() {
     for status in ["reissue_pending", "waiting_pickup", "pending"] {
         api.get(&format!("/order/certificate?filters[status]={status}")).await;
     }
-    let drain = Api::shipped("drain").await.get("/order/certificate?filters[status]=issued&limit=1000").await;
+    let drain = SandboxApi::shipped("drain").await.get("/order/certificate?filters[status]=issued&limit=1000").await;
     let past = drain["orders"].as_array().unwrap().iter().filter(|it| it["status"] == "expired").count();
     assert_eq!(past, 1, "what its old order took the place of");
 }
 
 #[tokio::test]
 async fn keys_routes_and_methods_are_refused_as_documented() {
-    let api = Api::shipped("drain").await;
+    let api = SandboxApi::shipped("drain").await;
     let (status, body) = api.ask("wrong", "/finance/balance").await;
     assert_eq!(status, 403);
     assert!(body.contains("access_denied|access_denied_invalid_key"), "{body}");
-    let (status, body) = api.ask(POOR_KEY, "/finance/balance").await;
+    let (status, body) = api.ask(KEY_WITHOUT_FINANCE_ROLE, "/finance/balance").await;
     assert_eq!(status, 403);
     assert!(body.contains("access_denied|missing_permission"), "{body}");
-    assert_eq!(api.ask(POOR_KEY, "/user/me").await.0, 200);
+    assert_eq!(api.ask(KEY_WITHOUT_FINANCE_ROLE, "/user/me").await.0, 200);
     assert_eq!(api.refused("/finance/nothing").await, "404 not_found|route");
     let posted =
         api.http.post(format!("{}/finance/balance", api.address)).header("X-DC-DEVKEY", API_KEY).send().await.unwrap();
@@ -337,34 +342,34 @@ async fn keys_routes_and_methods_are_refused_as_documented() {
 
 #[tokio::test]
 async fn the_documented_limits_hold_for_each_key() {
-    let api = Api::shipped("drain").await;
+    let api = SandboxApi::shipped("drain").await;
     for _ in 0..100 {
         assert_eq!(api.ask(API_KEY, "/user/me").await.0, 200);
     }
     assert_eq!(api.refused("/user/me").await, "429 request_limit_exceeded");
-    assert_eq!(api.ask(POOR_KEY, "/user/me").await.0, 200);
+    assert_eq!(api.ask(KEY_WITHOUT_FINANCE_ROLE, "/user/me").await.0, 200);
 }
 
 #[tokio::test]
 async fn each_fault_fails_in_its_own_way_while_it_lasts() {
-    let api = Api::shipped("outage").await;
+    let api = SandboxApi::shipped("outage").await;
     let http = api.http.clone();
-    let source = Client::new(
+    let source = CertCentralClient::new(
         "acme",
         api.address.parse().unwrap(),
         &Secret::new(API_KEY),
         http,
-        Arc::new(Limiter::new([])),
+        Arc::new(RateLimiter::new([])),
         Redactor::default(),
         Arc::new(FastClock::new(Time::UNIX_EPOCH, 10_000)),
     )
     .unwrap();
-    let mut told = Vec::new();
+    let mut reasons = Vec::new();
     for day in [2, 3, 4, 5, 6, 7, 8, 10] {
         api.at(day * 24);
-        told.push(source.balance(None).await.unwrap_err().reason);
+        reasons.push(source.balance(None).await.unwrap_err().reason);
     }
-    insta::assert_snapshot!(told.join("\n"), @r#"
+    insta::assert_snapshot!(reasons.join("\n"), @r#"
     GET /finance/balance answered 429 Too Many Requests: request_limit_exceeded (Service call rate limit exceeded. Please try again later.): too many requests with this API key; does another program use it too?
     GET /finance/balance answered 503 Service Unavailable: Service is unavailable: CertCentral may be under maintenance (usually two hours, on the first weekend of a month)
     GET /finance/balance failed: no complete answer in time

@@ -14,21 +14,21 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::{Activity, Busy};
+use super::{Activity, ActivityGuard};
 
 /// The webhooks of the demo: every address below this one is one.
 const WEBHOOKS: &str = "/services/DEMO/SINK/";
 /// As much of a request as is read.
-const LONGEST_BODY: usize = 1024 * 1024;
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 // Slack's limits; lengths are in characters.
-const LONGEST_MESSAGE: usize = 13_000;
-const LONGEST_TEXT: usize = 3000;
-const LONGEST_HEADER: usize = 150;
-const LONGEST_FIELD: usize = 2000;
-const MOST_BLOCKS: usize = 50;
-const MOST_ATTACHMENTS: usize = 100;
-const MOST_PARTS: usize = 10;
+const MAX_MESSAGE_CHARS: usize = 13_000;
+const MAX_TEXT_CHARS: usize = 3000;
+const MAX_HEADER_CHARS: usize = 150;
+const MAX_FIELD_CHARS: usize = 2000;
+const MAX_BLOCKS: usize = 50;
+const MAX_ATTACHMENTS: usize = 100;
+const MAX_PARTS: usize = 10;
 
 /// A message that was accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +49,7 @@ pub struct SlackSink {
 }
 
 #[derive(Clone)]
-struct Shared {
+struct SlackSinkState {
     messages: Arc<Mutex<Vec<SlackMessage>>>,
     activity: Arc<dyn Activity>,
 }
@@ -59,7 +59,7 @@ impl SlackSink {
     pub fn start(listener: TcpListener, activity: Arc<dyn Activity>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let messages: Arc<Mutex<Vec<SlackMessage>>> = Arc::default();
-        let shared = Shared { messages: Arc::clone(&messages), activity };
+        let shared = SlackSinkState { messages: Arc::clone(&messages), activity };
         let app = Router::new().fallback(answer).with_state(shared);
         let (stop, stopped) = oneshot::channel::<()>();
         let server = axum::serve(listener, app).with_graceful_shutdown(async move {
@@ -86,13 +86,13 @@ impl SlackSink {
 }
 
 /// One handler for everything, so that whatever is asked counts as activity.
-async fn answer(State(shared): State<Shared>, request: Request) -> (StatusCode, &'static str) {
-    let _busy = Busy::begin(&shared.activity);
+async fn answer(State(shared): State<SlackSinkState>, request: Request) -> (StatusCode, &'static str) {
+    let _busy = ActivityGuard::begin(&shared.activity);
     let webhook = request.uri().path().strip_prefix(WEBHOOKS).unwrap_or_default().to_owned();
     if request.method() != Method::POST || webhook.is_empty() || webhook.contains('/') {
         return (StatusCode::NOT_FOUND, "no_service");
     }
-    let body = to_bytes(request.into_body(), LONGEST_BODY).await.unwrap_or_default();
+    let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await.unwrap_or_default();
     match accept(&body) {
         Ok(body) => {
             let message = SlackMessage { webhook, body };
@@ -116,14 +116,14 @@ fn accept(body: &[u8]) -> Result<Value, &'static str> {
 /// Whether Slack would take it; if not, why.
 fn check(body: &Value) -> Result<(), &'static str> {
     let fields = body.as_object().ok_or("not an object")?;
-    let blocks = list(body, "blocks", MOST_BLOCKS)?;
-    let attachments = list(body, "attachments", MOST_ATTACHMENTS)?;
+    let blocks = list(body, "blocks", MAX_BLOCKS)?;
+    let attachments = list(body, "attachments", MAX_ATTACHMENTS)?;
     match fields.get("text") {
         None if blocks.is_empty() && attachments.is_empty() => return Err("neither text nor blocks nor attachments"),
         None | Some(Value::String(_)) => {}
         Some(_) => return Err("a text that is no text"),
     }
-    if characters(body) > LONGEST_MESSAGE {
+    if characters(body) > MAX_MESSAGE_CHARS {
         return Err("longer than 13,000 characters");
     }
     blocks.iter().try_for_each(check_block)?;
@@ -131,7 +131,7 @@ fn check(body: &Value) -> Result<(), &'static str> {
         if !attachment.is_object() {
             return Err("an attachment that is no object");
         }
-        list(attachment, "blocks", MOST_BLOCKS)?.iter().try_for_each(check_block)?;
+        list(attachment, "blocks", MAX_BLOCKS)?.iter().try_for_each(check_block)?;
     }
     Ok(())
 }
@@ -140,24 +140,24 @@ fn check(body: &Value) -> Result<(), &'static str> {
 fn check_block(block: &Value) -> Result<(), &'static str> {
     match block["type"].as_str() {
         Some("section") => {
-            let fields = list(block, "fields", MOST_PARTS)?;
-            fields.iter().try_for_each(|field| check_text(field, LONGEST_FIELD))?;
+            let fields = list(block, "fields", MAX_PARTS)?;
+            fields.iter().try_for_each(|field| check_text(field, MAX_FIELD_CHARS))?;
             // A section may do without a text if it has fields.
             if fields.is_empty() || !block["text"].is_null() {
-                check_text(&block["text"], LONGEST_TEXT)
+                check_text(&block["text"], MAX_TEXT_CHARS)
             } else {
                 Ok(())
             }
         }
-        Some("header") if block["text"]["type"] == "plain_text" => check_text(&block["text"], LONGEST_HEADER),
+        Some("header") if block["text"]["type"] == "plain_text" => check_text(&block["text"], MAX_HEADER_CHARS),
         Some("header") => Err("a header that is no plain text"),
         Some("context") => {
-            let elements = list(block, "elements", MOST_PARTS)?;
+            let elements = list(block, "elements", MAX_PARTS)?;
             if elements.is_empty() {
                 return Err("a context without elements");
             }
             let texts = elements.iter().filter(|element| element["type"] != "image");
-            texts.into_iter().try_for_each(|text| check_text(text, LONGEST_TEXT))
+            texts.into_iter().try_for_each(|text| check_text(text, MAX_TEXT_CHARS))
         }
         Some("divider" | "actions" | "image" | "rich_text" | "markdown" | "table" | "video" | "input" | "file") => {
             Ok(())

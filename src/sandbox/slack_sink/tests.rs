@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::notify::Notifier;
-use crate::notify::channels::slack::{Slack, payload};
-use crate::sandbox::testing::{Count, mention, message, words};
+use crate::notify::channels::slack::{SlackNotifier, payload};
+use crate::sandbox::testing::{ActivityCount, mention, message, message_context};
 use crate::util::secret::{Redactor, Secret};
 
 async fn sink(activity: Arc<dyn Activity>) -> SlackSink {
@@ -33,16 +33,23 @@ fn section(text: &str) -> Value {
 
 #[tokio::test]
 async fn the_real_notifier_is_served_and_its_message_is_kept_once() {
-    let count = Arc::new(Count::default());
+    let count = Arc::new(ActivityCount::default());
     let sink = sink(count.clone()).await;
     let url = Secret::new(sink.url());
-    let slack = Slack::new("slack".into(), url, BTreeMap::new(), client(), Arc::new(words()), Redactor::default());
+    let slack = SlackNotifier::new(
+        "slack".into(),
+        url,
+        BTreeMap::new(),
+        client(),
+        Arc::new(message_context()),
+        Redactor::default(),
+    );
     slack.send(&message(&["History department"])).await.unwrap();
     slack.send(&message(&["Law"])).await.unwrap();
     let taken = sink.take();
     assert_eq!(taken.len(), 2);
     assert_eq!(taken[0].webhook, "everyone");
-    assert_eq!(taken[0].body, payload(&message(&["History department"]), &words(), &BTreeMap::new()));
+    assert_eq!(taken[0].body, payload(&message(&["History department"]), &message_context(), &BTreeMap::new()));
     assert!(taken[1].body["text"].as_str().unwrap().contains("Law"));
     assert!(sink.take().is_empty());
     assert_eq!(*count.0.lock().unwrap(), (2, 2));
@@ -59,7 +66,7 @@ async fn what_is_no_webhook_or_no_message_is_refused_as_slack_does() {
     }
     assert_eq!(client().get(&url).send().await.unwrap().status(), 404);
     let invalid = (400, "invalid_payload".to_owned());
-    let huge = json!({ "text": "x", "padding": vec![0; LONGEST_BODY] }).to_string();
+    let huge = json!({ "text": "x", "padding": vec![0; MAX_BODY_BYTES] }).to_string();
     for body in ["", "hello", "[]", "7", "{}", r#"{"text":7}"#, r#"{"text":"x","blocks":{}}"#, &"[".repeat(9999), &huge]
     {
         assert_eq!(post(&url, body).await, invalid, "{body:.40}");
@@ -106,12 +113,12 @@ fn slacks_limits_are_kept_to_the_character() {
 fn the_longest_message_that_lowtide_makes_is_taken() {
     let hostile = "<!channel>&&&\u{1f600}".repeat(99);
     let divisions = [hostile.as_str(); 40];
-    assert_eq!(check(&payload(&message(&divisions), &words(), &mention())), Ok(()));
+    assert_eq!(check(&payload(&message(&divisions), &message_context(), &mention())), Ok(()));
 }
 
 #[tokio::test]
-async fn a_request_that_breaks_off_ends_what_it_began_and_a_dropped_sink_is_gone() {
-    let count = Arc::new(Count::default());
+async fn an_aborted_request_ends_its_activity_and_drop_stops_the_sink() {
+    let count = Arc::new(ActivityCount::default());
     let sink = sink(count.clone()).await;
     let address = sink.address;
     let mut stream = TcpStream::connect(address).await.unwrap();

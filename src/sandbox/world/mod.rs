@@ -15,49 +15,51 @@ use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
-use self::fund::{Lot, Purse};
-pub use self::records::{Entry, Issuance, Order, RecordedDivision, Records, Sheet};
-use super::scenario::{Credit, DivisionPlan, InvoicePlan, Product, RenewalPlan, Scenario, When};
+use self::fund::{SimulatedFund, SimulatedLot};
+pub use self::records::{
+    AccountRecords, BalanceSheet, CertificateIssuance, RecordedDivision, SimulatedEntry, SimulatedOrder,
+};
+use super::scenario::{CreditLimit, DepositTime, DivisionPlan, InvoicePlan, ProductPlan, RenewalPlan, Scenario};
 use crate::domain::Time;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long before its end an order that was bought in the simulated time is renewed.
-const EARLY: Duration = Duration::from_secs(14 * 24 * 3600);
+const DEFAULT_RENEWAL_LEAD: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How long before its end an order is renewed automatically.
-const AUTOMATIC: Duration = Duration::from_secs(30 * 24 * 3600);
+const AUTO_RENEWAL_LEAD: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Nothing happens any more so long after the start: a sandbox that is left running must not grow for ever.
-const LIFE: Duration = Duration::from_secs(5 * 366 * 24 * 3600);
+const MAX_SIMULATED_TIME: Duration = Duration::from_secs(5 * 366 * 24 * 3600);
 /// The chance of added domains has streams of its own, so that it changes nobody else's.
-const DOMAIN_STREAMS: u64 = 1 << 32;
+const FIRST_DOMAIN_STREAM: u64 = 1 << 32;
 /// The id of the first past order.
-const PAST_ORDERS: u64 = 105_000_001;
+const FIRST_PAST_ORDER_ID: u64 = 105_000_001;
 /// Past orders are listed as far back as `lowtide` looks: those that ended in the 400 days before the start. Each site has
 /// one at least.
-const PAST: Duration = Duration::from_secs(400 * 24 * 3600);
+const PAST_ORDERS_WINDOW: Duration = Duration::from_secs(400 * 24 * 3600);
 /// More than any account spends.
-const PLENTY: Decimal = Decimal::from_parts(0, 0, 10_000, false, 0);
+const AMPLE_OPENING: Decimal = Decimal::from_parts(0, 0, 10_000, false, 0);
 /// The transaction type of a deposit.
 const DEPOSIT: &str = "Credit Card Deposit";
 /// A working day, from the hour of the scenario's start on.
-const WORKING_DAY: u64 = 9 * 3600;
+const WORKING_DAY_SECONDS: u64 = 9 * 3600;
 
 /// The account.
 #[derive(Debug)]
-pub struct World {
+pub struct SimulatedWorld {
     plans: Vec<DivisionPlan>,
     start: Time,
     now: Time,
     /// One for each division, or a single one that all of them share.
-    purses: Vec<Purse>,
-    entries: Vec<Entry>,
-    orders: Vec<Order>,
+    funds: Vec<SimulatedFund>,
+    entries: Vec<SimulatedEntry>,
+    orders: Vec<SimulatedOrder>,
     /// Orders whose renewal was placed before the ledger begins.
-    past_orders: Vec<Order>,
-    streams: Vec<Stream>,
-    domains: Vec<Domains>,
+    past_orders: Vec<SimulatedOrder>,
+    streams: Vec<OrderStream>,
+    domains: Vec<DomainStream>,
     chance: ChaCha8Rng,
-    queue: BinaryHeap<Reverse<(Time, u64, Event)>>,
+    queue: BinaryHeap<Reverse<(Time, u64, WorldEvent)>>,
     planned: u64,
     /// Before the scenario's start nothing is refused for want of funds.
     history: bool,
@@ -76,15 +78,15 @@ struct Posting {
 }
 
 #[derive(Debug)]
-struct Stream {
+struct OrderStream {
     division: usize,
-    product: Product,
+    product: ProductPlan,
     per_week: Decimal,
     chance: ChaCha8Rng,
 }
 
 #[derive(Debug)]
-struct Domains {
+struct DomainStream {
     division: usize,
     price: Decimal,
     per_week: Decimal,
@@ -93,7 +95,7 @@ struct Domains {
 
 /// What is going to happen; numbers are places in the lists of the world and its plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+enum WorldEvent {
     Week { stream: usize },
     Place { stream: usize },
     DomainWeek { domains: usize },
@@ -107,17 +109,17 @@ enum Event {
     Due { division: usize, plan: usize },
 }
 
-impl World {
+impl SimulatedWorld {
     /// The life of `scenario` whose day 0 begins at `start`. It has its history already.
     pub fn new(scenario: &Scenario, start: Time, seed: u64) -> Self {
         let mut world = Self::with_history(scenario, start, seed, Decimal::ZERO);
         if (0..scenario.funds()).any(|fund| world.overdraft(fund) > Decimal::ZERO) {
-            world = Self::with_history(scenario, start, seed, PLENTY);
+            world = Self::with_history(scenario, start, seed, AMPLE_OPENING);
         }
         for division in 0..scenario.funds() {
             // Past deposits brought more than was spent, or more or less of them expired than in the trial.
-            let rest = world.plans[division].balance - world.purses[division].balance;
-            world.book(division, start, Posting { change: rest, kind: "Adjustment", ..Posting::default() });
+            let rest = world.plans[division].balance - world.funds[division].balance;
+            world.post_entry(division, start, Posting { change: rest, kind: "Adjustment", ..Posting::default() });
         }
         world.history = false;
         world
@@ -128,7 +130,7 @@ impl World {
     /// expires, so only a trial with plenty of money rules out an overdraft; one without money shows what accounts do.
     fn with_history(scenario: &Scenario, start: Time, seed: u64, guess: Decimal) -> Self {
         let trial = Self::with_openings(scenario, start, seed, &vec![guess; scenario.funds()]);
-        let missing = |fund: usize| (trial.plans[fund].balance - trial.purses[fund].balance).max(trial.overdraft(fund));
+        let missing = |fund: usize| (trial.plans[fund].balance - trial.funds[fund].balance).max(trial.overdraft(fund));
         let openings: Vec<Decimal> = (0..scenario.funds()).map(|fund| guess + missing(fund)).collect();
         Self::with_openings(scenario, start, seed, &openings)
     }
@@ -137,20 +139,21 @@ impl World {
     /// was.
     fn overdraft(&self, fund: usize) -> Decimal {
         let plan = &self.plans[fund];
-        let Credit::Limit(limit) = plan.credit else { return Decimal::MIN };
-        let shared = self.purses.len() < self.plans.len();
+        let CreditLimit::Limit(limit) = plan.credit else { return Decimal::MIN };
+        let shared = self.funds.len() < self.plans.len();
         let its = self.entries.iter().filter(|entry| shared || entry.division == plan.id);
         let lowest = its.map(|entry| entry.balance_after).min().unwrap_or_default();
         plan.balance.min(-limit) - lowest
     }
 
     /// An account that shows these records at `at`. Nothing happens to it.
-    pub fn recorded(records: Records, at: Time) -> Self {
-        let Records { divisions, shared_funds, entries, orders } = records;
+    pub fn recorded(records: AccountRecords, at: Time) -> Self {
+        let AccountRecords { divisions, shared_funds, entries, orders } = records;
         let funds = if shared_funds { divisions.len().min(1) } else { divisions.len() };
-        let purse = |division: &RecordedDivision| Purse { balance: division.balance, ..Purse::default() };
+        let fund =
+            |division: &RecordedDivision| SimulatedFund { balance: division.balance, ..SimulatedFund::default() };
         Self {
-            purses: divisions.iter().take(funds).map(purse).collect(),
+            funds: divisions.iter().take(funds).map(fund).collect(),
             plans: divisions.into_iter().map(RecordedDivision::without_plans).collect(),
             start: at,
             now: at,
@@ -168,18 +171,19 @@ impl World {
 
     fn with_openings(scenario: &Scenario, start: Time, seed: u64, openings: &[Decimal]) -> Self {
         let weeks = scenario.history.as_secs().div_ceil(WEEK.as_secs());
-        let agos = scenario.divisions.iter().flat_map(|plan| &plan.deposits).filter_map(|deposit| match deposit.on {
-            When::Ago(ago) => Some(ago),
-            When::After(_) => None,
-        });
-        let history = agos.chain([WEEK * u32::try_from(weeks).unwrap_or(u32::MAX)]).max().unwrap_or_default();
-        let birth = start - history - Duration::from_secs(1);
+        let deposit_ages =
+            scenario.divisions.iter().flat_map(|plan| &plan.deposits).filter_map(|deposit| match deposit.on {
+                DepositTime::Ago(ago) => Some(ago),
+                DepositTime::After(_) => None,
+            });
+        let history = deposit_ages.chain([WEEK * u32::try_from(weeks).unwrap_or(u32::MAX)]).max().unwrap_or_default();
+        let ledger_start = start - history - Duration::from_secs(1);
         let first_week = start - WEEK * u32::try_from(weeks).unwrap_or(u32::MAX);
         let mut world = Self {
             plans: scenario.divisions.clone(),
             start,
-            now: birth,
-            purses: (0..scenario.funds()).map(|_| Purse::default()).collect(),
+            now: ledger_start,
+            funds: (0..scenario.funds()).map(|_| SimulatedFund::default()).collect(),
             entries: Vec::new(),
             orders: Vec::new(),
             past_orders: Vec::new(),
@@ -192,52 +196,56 @@ impl World {
         };
         for (division, opening) in openings.iter().enumerate() {
             let note = Some("Opening balance".to_owned());
-            world.book(division, birth, Posting { change: *opening, kind: "Credit", note, ..Posting::default() });
+            world.post_entry(
+                division,
+                ledger_start,
+                Posting { change: *opening, kind: "Credit", note, ..Posting::default() },
+            );
         }
         for (division, plan) in scenario.divisions.iter().enumerate() {
             for orders in &plan.orders {
                 let number = world.streams.len();
                 let (product, per_week) = (orders.product.clone(), orders.per_week);
                 let chance = chance(seed, number as u64 + 1);
-                world.streams.push(Stream { division, product, per_week, chance });
-                world.plan(first_week, Event::Week { stream: number });
+                world.streams.push(OrderStream { division, product, per_week, chance });
+                world.schedule(first_week, WorldEvent::Week { stream: number });
             }
             for added in &plan.added_domains {
                 let number = world.domains.len();
-                let chance = chance(seed, DOMAIN_STREAMS + number as u64);
-                world.domains.push(Domains { division, price: added.price, per_week: added.per_week, chance });
-                world.plan(first_week, Event::DomainWeek { domains: number });
+                let chance = chance(seed, FIRST_DOMAIN_STREAM + number as u64);
+                world.domains.push(DomainStream { division, price: added.price, per_week: added.per_week, chance });
+                world.schedule(first_week, WorldEvent::DomainWeek { domains: number });
             }
-            plan.renewals.iter().for_each(|renewals| world.remember_old_orders(division, renewals));
+            plan.renewals.iter().for_each(|renewals| world.add_past_orders(division, renewals));
             for (number, deposit) in plan.deposits.iter().enumerate() {
                 let at = match deposit.on {
-                    When::Ago(ago) => start - ago,
-                    When::After(after) => start + after,
+                    DepositTime::Ago(ago) => start - ago,
+                    DepositTime::After(after) => start + after,
                 };
-                world.plan(at, Event::Deposit { division, plan: number });
+                world.schedule(at, WorldEvent::Deposit { division, plan: number });
             }
             for (number, invoice) in plan.invoices.iter().enumerate() {
-                world.plan(start + invoice.on, Event::Invoice { division, plan: number });
+                world.schedule(start + invoice.on, WorldEvent::Invoice { division, plan: number });
             }
         }
-        world.live(start, false);
+        world.run_until(start, false);
         world
     }
 
-    /// Places the orders of `plan`, with their ends spread evenly and a little by chance.
-    fn remember_old_orders(&mut self, division: usize, plan: &RenewalPlan) {
+    /// Places the orders of `schedule`, with their ends spread evenly and a little by chance.
+    fn add_past_orders(&mut self, division: usize, plan: &RenewalPlan) {
         let span = plan.to.saturating_sub(plan.from).as_secs();
         for number in 0..plan.count {
             let evenly = span * u64::from(number) / u64::from(plan.count);
             let offset = evenly + self.chance.random_range(0..=span / u64::from(plan.count));
-            self.remember_old_order(division, plan, self.start + plan.from + Duration::from_secs(offset));
+            self.add_past_order(division, plan, self.start + plan.from + Duration::from_secs(offset));
         }
     }
 
     /// Places the last order of a site from before the ledger, and adds those that came before it, so that one order of the
     /// site ends at `ends`. Orders placed since the ledger began are renewals of this one, and paid like any other.
-    fn remember_old_order(&mut self, division: usize, plan: &RenewalPlan, mut ends: Time) {
-        let (lasts, lead) = (plan.product.lasts(), lead(&plan.product, plan.early));
+    fn add_past_order(&mut self, division: usize, plan: &RenewalPlan, mut ends: Time) {
+        let (lasts, lead) = (plan.product.duration(), lead(&plan.product, plan.early));
         let placed = |ends: Time| ends - lasts - lead;
         while placed(ends) >= self.now {
             ends -= lasts;
@@ -249,10 +257,10 @@ impl World {
         self.plan_renewal(order, plan.early);
         loop {
             ends -= lasts;
-            let id = PAST_ORDERS + self.past_orders.len() as u64;
-            let past = Order { id, placed: placed(ends), ends, renewed: true, ..self.orders[order].clone() };
+            let id = FIRST_PAST_ORDER_ID + self.past_orders.len() as u64;
+            let past = SimulatedOrder { id, placed: placed(ends), ends, renewed: true, ..self.orders[order].clone() };
             self.past_orders.push(past);
-            if ends - lasts < self.start - PAST {
+            if ends - lasts < self.start - PAST_ORDERS_WINDOW {
                 break;
             }
         }
@@ -260,88 +268,88 @@ impl World {
 
     /// Lives until `now`, for five years at most; a time in the past changes nothing.
     pub fn advance(&mut self, now: Time) {
-        self.live(now.min(self.start + LIFE), true);
+        self.run_until(now.min(self.start + MAX_SIMULATED_TIME), true);
     }
 
     /// Everything until `until`; what happens exactly then only if `inclusive`.
-    fn live(&mut self, until: Time, inclusive: bool) {
+    fn run_until(&mut self, until: Time, inclusive: bool) {
         while let Some(Reverse((at, _, _))) = self.queue.peek()
             && (*at < until || (inclusive && *at == until))
         {
             let Some(Reverse((at, _, event))) = self.queue.pop() else { break };
             self.now = self.now.max(at);
-            self.happen(at, event);
+            self.apply_event(at, event);
         }
         self.now = self.now.max(until);
     }
 
-    fn plan(&mut self, at: Time, event: Event) {
+    fn schedule(&mut self, at: Time, event: WorldEvent) {
         self.planned += 1;
         self.queue.push(Reverse((at, self.planned, event)));
     }
 
-    fn happen(&mut self, at: Time, event: Event) {
+    fn apply_event(&mut self, at: Time, event: WorldEvent) {
         match event {
-            Event::Week { stream } => {
-                let Stream { per_week, chance, .. } = &mut self.streams[stream];
+            WorldEvent::Week { stream } => {
+                let OrderStream { per_week, chance, .. } = &mut self.streams[stream];
                 for moment in moments_of_week(*per_week, chance) {
-                    self.plan(at + moment, Event::Place { stream });
+                    self.schedule(at + moment, WorldEvent::Place { stream });
                 }
-                self.plan(at + WEEK, Event::Week { stream });
+                self.schedule(at + WEEK, WorldEvent::Week { stream });
             }
-            Event::DomainWeek { domains } => {
-                let Domains { per_week, chance, .. } = &mut self.domains[domains];
+            WorldEvent::DomainWeek { domains } => {
+                let DomainStream { per_week, chance, .. } = &mut self.domains[domains];
                 for moment in moments_of_week(*per_week, chance) {
-                    self.plan(at + moment, Event::AddDomain { domains });
+                    self.schedule(at + moment, WorldEvent::AddDomain { domains });
                 }
-                self.plan(at + WEEK, Event::DomainWeek { domains });
+                self.schedule(at + WEEK, WorldEvent::DomainWeek { domains });
             }
-            Event::AddDomain { domains } => self.add_domain(at, domains),
+            WorldEvent::AddDomain { domains } => self.add_domain(at, domains),
             // It is submitted once, and fails where funds do not suffice.
-            Event::AutoRenew { order, early } => drop(self.renew(at, order, early)),
-            Event::Place { stream } => {
+            WorldEvent::AutoRenew { order, early } => drop(self.renew(at, order, early)),
+            WorldEvent::Place { stream } => {
                 let (division, product) = (self.streams[stream].division, self.streams[stream].product.clone());
                 // A new order that cannot be paid is not taken.
                 if self.affordable(division, product.price) {
-                    let ends = at + product.lasts();
+                    let ends = at + product.duration();
                     let order = self.buy(division, &product, at, ends, "Order");
-                    self.plan_renewal(order, EARLY);
+                    self.plan_renewal(order, DEFAULT_RENEWAL_LEAD);
                 }
             }
             // By hand, and again every day until the order ends.
-            Event::Renew { order, early } => {
+            WorldEvent::Renew { order, early } => {
                 if !self.renew(at, order, early) && at + DAY < self.orders[order].ends {
-                    self.plan(at + DAY, Event::Renew { order, early });
+                    self.schedule(at + DAY, WorldEvent::Renew { order, early });
                 }
             }
-            Event::Deposit { division, plan } => self.deposit(at, division, plan),
-            Event::Expire { division, entry } => {
-                let left = self.purse(division).lots.iter().find(|lot| lot.entry == entry).map(|lot| lot.left);
+            WorldEvent::Deposit { division, plan } => self.deposit(at, division, plan),
+            WorldEvent::Expire { division, entry } => {
+                let left = self.fund(division).lots.iter().find(|lot| lot.entry == entry).map(|lot| lot.left);
                 if let Some(left) = left {
                     let (change, note) = (-left, Some(format!("Unused part of deposit {entry}")));
                     let from_lot = Some(entry);
                     let kind = "Expired Deposit";
-                    self.book(division, at, Posting { change, kind, note, from_lot, ..Posting::default() });
+                    self.post_entry(division, at, Posting { change, kind, note, from_lot, ..Posting::default() });
                 }
             }
-            Event::Invoice { division, plan } => {
+            WorldEvent::Invoice { division, plan } => {
                 let InvoicePlan { amount, due_after, paid_after, .. } = self.plans[division].invoices[plan];
-                self.purse_mut(division).unpaid += amount;
+                self.fund_mut(division).unpaid += amount;
                 match paid_after.filter(|paid| *paid <= due_after) {
-                    Some(paid) => self.plan(at + paid, Event::Paid { division, plan }),
-                    None => self.plan(at + due_after, Event::Due { division, plan }),
+                    Some(paid) => self.schedule(at + paid, WorldEvent::Paid { division, plan }),
+                    None => self.schedule(at + due_after, WorldEvent::Due { division, plan }),
                 }
             }
-            Event::Paid { division, plan } => {
+            WorldEvent::Paid { division, plan } => {
                 let amount = self.plans[division].invoices[plan].amount;
-                self.purse_mut(division).unpaid -= amount;
+                self.fund_mut(division).unpaid -= amount;
             }
-            Event::Due { division, plan } => {
+            WorldEvent::Due { division, plan } => {
                 let amount = self.plans[division].invoices[plan].amount;
-                self.purse_mut(division).unpaid -= amount;
+                self.fund_mut(division).unpaid -= amount;
                 let note = Some("Overdue invoice, taken from the balance".to_owned());
                 let kind = "Invoice Payment";
-                self.book(division, at, Posting { change: -amount, kind, note, ..Posting::default() });
+                self.post_entry(division, at, Posting { change: -amount, kind, note, ..Posting::default() });
             }
         }
     }
@@ -350,12 +358,12 @@ impl World {
         let deposit = self.plans[division].deposits[plan].clone();
         let expires = deposit.expires_after.map(|after| at + after);
         let (change, kind) = (deposit.amount, DEPOSIT);
-        let entry = self.book(division, at, Posting { change, kind, expires, ..Posting::default() });
+        let entry = self.post_entry(division, at, Posting { change, kind, expires, ..Posting::default() });
         if let (Some(entry), Some(expires)) = (entry, expires) {
-            self.plan(expires, Event::Expire { division, entry });
+            self.schedule(expires, WorldEvent::Expire { division, entry });
         }
         if let Some(every) = deposit.every {
-            self.plan(at + every, Event::Deposit { division, plan });
+            self.schedule(at + every, WorldEvent::Deposit { division, plan });
         }
     }
 
@@ -367,9 +375,9 @@ impl World {
             return true;
         }
         let product =
-            Product { name: old.product.clone(), price: old.price, years: old.years, auto_renew: old.auto_renew };
+            ProductPlan { name: old.product.clone(), price: old.price, years: old.years, auto_renew: old.auto_renew };
         // A renewal lasts as long as any order from the end of the one whose place it takes.
-        let (site, ends) = (old.common_name.clone(), old.ends.max(at) + product.lasts());
+        let (site, ends) = (old.common_name.clone(), old.ends.max(at) + product.duration());
         let affordable = self.affordable(division, product.price);
         if affordable {
             self.orders[order].renewed = true;
@@ -382,10 +390,10 @@ impl World {
 
     /// Adds a domain to one of the running orders: it is charged for the days that are left of it.
     fn add_domain(&mut self, at: Time, domains: usize) {
-        let Domains { division, price, chance, .. } = &mut self.domains[domains];
+        let DomainStream { division, price, chance, .. } = &mut self.domains[domains];
         let (division, price, id) = (*division, *price, self.plans[*division].id);
-        let running = |order: &&Order| order.division == id && order.issued(at) && !order.expired(at);
-        let orders: Vec<&Order> = self.orders.iter().filter(running).collect();
+        let running = |order: &&SimulatedOrder| order.division == id && order.issued(at) && !order.expired(at);
+        let orders: Vec<&SimulatedOrder> = self.orders.iter().filter(running).collect();
         if orders.is_empty() {
             return;
         }
@@ -395,23 +403,23 @@ impl World {
         let note = Some(format!("Additional domain for {}", order.product));
         if self.affordable(division, amount) {
             let (change, kind) = (-amount, "Charge");
-            self.book(division, at, Posting { change, kind, order: paid, note, ..Posting::default() });
+            self.post_entry(division, at, Posting { change, kind, order: paid, note, ..Posting::default() });
         }
     }
 
-    /// Adds an order and pays it: an `Order` or a `Renewal`.
-    fn buy(&mut self, division: usize, product: &Product, at: Time, ends: Time, what: &str) -> usize {
+    /// Adds an order and pays it: an `SimulatedOrder` or a `Renewal`.
+    fn buy(&mut self, division: usize, product: &ProductPlan, at: Time, ends: Time, what: &str) -> usize {
         let order = self.add_order(division, product, at, ends);
         let (paid, note) = (Some(self.orders[order].id), Some(format!("{what} of {}", product.name)));
         let (change, kind) = (-product.price, "Charge");
-        self.book(division, at, Posting { change, kind, order: paid, note, ..Posting::default() });
+        self.post_entry(division, at, Posting { change, kind, order: paid, note, ..Posting::default() });
         order
     }
 
-    fn add_order(&mut self, division: usize, product: &Product, placed: Time, ends: Time) -> usize {
+    fn add_order(&mut self, division: usize, product: &ProductPlan, placed: Time, ends: Time) -> usize {
         let number = self.orders.len();
         let site = ["www", "shop", "api", "mail", "login", "intranet", "cdn", "status"][number % 8];
-        self.orders.push(Order {
+        self.orders.push(SimulatedOrder {
             id: 107_000_001 + number as u64,
             division: self.plans[division].id,
             product: product.name.clone(),
@@ -422,70 +430,70 @@ impl World {
             ends,
             renewed: false,
             auto_renew: product.auto_renew,
-            issuance: Issuance::default(),
+            issuance: CertificateIssuance::default(),
         });
         number
     }
 
     fn plan_renewal(&mut self, order: usize, early: Duration) {
         let ends = self.orders[order].ends;
-        if self.orders[order].auto_renew && ends - AUTOMATIC >= self.now {
-            self.plan(ends - AUTOMATIC, Event::AutoRenew { order, early });
+        if self.orders[order].auto_renew && ends - AUTO_RENEWAL_LEAD >= self.now {
+            self.schedule(ends - AUTO_RENEWAL_LEAD, WorldEvent::AutoRenew { order, early });
         }
-        self.plan((ends - early).max(self.now), Event::Renew { order, early });
+        self.schedule((ends - early).max(self.now), WorldEvent::Renew { order, early });
     }
 
     /// Whether the funds suffice; where they do not, the refusal is counted.
     fn affordable(&mut self, division: usize, price: Decimal) -> bool {
         let affordable = self.history || self.sheet_at(division).available().is_none_or(|available| available >= price);
-        self.purse_mut(division).refused += u64::from(!affordable);
+        self.fund_mut(division).refused += u64::from(!affordable);
         affordable
     }
 
     /// The one place where a balance changes: with its entry, whose id it returns.
-    fn book(&mut self, division: usize, at: Time, posting: Posting) -> Option<u64> {
+    fn post_entry(&mut self, division: usize, at: Time, posting: Posting) -> Option<u64> {
         let Posting { change, kind, order, note, expires, from_lot } = posting;
         if change.is_zero() {
             return None;
         }
-        let id = unordered(self.entries.len() as u64);
-        let purse = self.purse_mut(division);
-        let debt = (-purse.balance).max(Decimal::ZERO);
-        purse.balance += change;
+        let id = scrambled_id(self.entries.len() as u64);
+        let fund = self.fund_mut(division);
+        let debt = (-fund.balance).max(Decimal::ZERO);
+        fund.balance += change;
         if change > debt {
-            purse.lots.push_back(Lot { entry: id, left: change - debt });
+            fund.lots.push_back(SimulatedLot { entry: id, left: change - debt });
         } else if change < Decimal::ZERO {
-            purse.eat(-change, from_lot);
+            fund.consume(-change, from_lot);
         }
-        let balance_after = purse.balance;
+        let balance_after = fund.balance;
         let division = self.plans[division].id;
-        self.entries.push(Entry { id, division, at, change, kind, order, note, expires, balance_after });
+        self.entries.push(SimulatedEntry { id, division, at, change, kind, order, note, expires, balance_after });
         Some(id)
     }
 
-    fn place_of_purse(&self, division: usize) -> usize {
-        if self.purses.len() == self.plans.len() { division } else { 0 }
+    fn fund_index(&self, division: usize) -> usize {
+        if self.funds.len() == self.plans.len() { division } else { 0 }
     }
 
-    fn purse(&self, division: usize) -> &Purse {
-        &self.purses[self.place_of_purse(division)]
+    fn fund(&self, division: usize) -> &SimulatedFund {
+        &self.funds[self.fund_index(division)]
     }
 
-    fn purse_mut(&mut self, division: usize) -> &mut Purse {
-        let place = self.place_of_purse(division);
-        &mut self.purses[place]
+    fn fund_mut(&mut self, division: usize) -> &mut SimulatedFund {
+        let place = self.fund_index(division);
+        &mut self.funds[place]
     }
 
-    fn sheet_at(&self, division: usize) -> Sheet {
-        let (plan, purse, own) = (&self.plans[division], self.purse(division), self.place_of_purse(division));
-        let others = self.plans.iter().zip(&self.purses).enumerate();
-        let used = |(other, (its, purse)): (usize, (&DivisionPlan, &Purse))| {
-            (other != own && its.currency == plan.currency).then(|| (-purse.balance).max(Decimal::ZERO))
+    fn sheet_at(&self, division: usize) -> BalanceSheet {
+        let (plan, fund, own) = (&self.plans[division], self.fund(division), self.fund_index(division));
+        let others = self.plans.iter().zip(&self.funds).enumerate();
+        let used = |(other, (its, fund)): (usize, (&DivisionPlan, &SimulatedFund))| {
+            (other != own && its.currency == plan.currency).then(|| (-fund.balance).max(Decimal::ZERO))
         };
-        Sheet {
+        BalanceSheet {
             currency: plan.currency,
-            balance: purse.balance,
-            unpaid_invoices: purse.unpaid,
+            balance: fund.balance,
+            unpaid_invoices: fund.unpaid,
             used_by_others: others.filter_map(used).sum(),
             credit: plan.credit,
         }
@@ -502,7 +510,7 @@ impl World {
     }
 
     /// What a division holds now.
-    pub fn sheet(&self, division: u64) -> Option<Sheet> {
+    pub fn sheet(&self, division: u64) -> Option<BalanceSheet> {
         let number = self.plans.iter().position(|plan| plan.id == division)?;
         Some(self.sheet_at(number))
     }
@@ -510,7 +518,7 @@ impl World {
     /// Pays so much into a division now, as a deposit that does not expire. A division that does not exist gets nothing.
     pub fn pay_in(&mut self, division: u64, amount: Decimal) {
         if let Some(number) = self.plans.iter().position(|plan| plan.id == division) {
-            self.book(number, self.now, Posting { change: amount, kind: DEPOSIT, ..Posting::default() });
+            self.post_entry(number, self.now, Posting { change: amount, kind: DEPOSIT, ..Posting::default() });
         }
     }
 
@@ -518,21 +526,21 @@ impl World {
     /// others, did not suffice. A renewal by hand is tried every day.
     pub fn refused(&self, division: u64) -> u64 {
         let number = self.plans.iter().position(|plan| plan.id == division);
-        number.map_or(0, |number| self.purse(number).refused)
+        number.map_or(0, |number| self.fund(number).refused)
     }
 
     /// The ledger so far, in the order of time.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[SimulatedEntry] {
         &self.entries
     }
 
     /// Every order so far but the past ones.
-    pub fn orders(&self) -> &[Order] {
+    pub fn orders(&self) -> &[SimulatedOrder] {
         &self.orders
     }
 
     /// Orders whose renewal was placed before the ledger begins.
-    pub fn past_orders(&self) -> &[Order] {
+    pub fn past_orders(&self) -> &[SimulatedOrder] {
         &self.past_orders
     }
 }
@@ -544,8 +552,8 @@ fn chance(seed: u64, stream: u64) -> ChaCha8Rng {
 }
 
 /// How long before its end an order is renewed.
-fn lead(product: &Product, early: Duration) -> Duration {
-    if product.auto_renew { early.max(AUTOMATIC) } else { early }
+fn lead(product: &ProductPlan, early: Duration) -> Duration {
+    if product.auto_renew { early.max(AUTO_RENEWAL_LEAD) } else { early }
 }
 
 /// As many moments of a week as `per_week` says; its fraction is the chance of one more.
@@ -557,12 +565,12 @@ fn moments_of_week(per_week: Decimal, chance: &mut ChaCha8Rng) -> Vec<Duration> 
 
 /// A moment of a week, from its beginning.
 fn in_working_hours(chance: &mut ChaCha8Rng) -> Duration {
-    let (day, second) = (chance.random_range(0..5), chance.random_range(0..WORKING_DAY));
+    let (day, second) = (chance.random_range(0..5), chance.random_range(0..WORKING_DAY_SECONDS));
     DAY * day + Duration::from_secs(second)
 }
 
 /// Another number for each, in no order.
-fn unordered(number: u64) -> u64 {
+fn scrambled_id(number: u64) -> u64 {
     // 48271 generates every residue of this prime.
     10_000_000 + (number + 1) * 48_271 % 2_147_483_647
 }

@@ -7,18 +7,18 @@ use rust_decimal::Decimal;
 
 use crate::domain::Time;
 use crate::domain::money::Currency;
-use crate::sandbox::scenario::{Credit, DivisionPlan};
+use crate::sandbox::scenario::{CreditLimit, DivisionPlan};
 
 /// How many days a certificate is valid at most since February 2026.
 const CERTIFICATE_DAYS: u64 = 199;
 /// A certificate is issued so long after its order was placed.
-const ISSUING: Duration = Duration::from_secs(2 * 3600);
+const ISSUANCE_DELAY: Duration = Duration::from_secs(2 * 3600);
 /// The next certificate of an order comes so long before the last one ends.
-const OVERLAP: Duration = Duration::from_secs(14 * 24 * 3600);
+const REISSUE_LEAD: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// A line of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct SimulatedEntry {
     /// Unique; does not rise with time.
     pub id: u64,
     /// The division.
@@ -27,7 +27,7 @@ pub struct Entry {
     pub at: Time,
     /// What it did to the balance: above 0 a credit, below 0 a debit.
     pub change: Decimal,
-    /// `Credit`, `Charge`, …
+    /// `CreditLimit`, `ChargedPrice`, …
     pub kind: &'static str,
     /// The order that it pays.
     pub order: Option<u64>,
@@ -41,7 +41,7 @@ pub struct Entry {
 
 /// An order of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct SimulatedOrder {
     /// Its id; rises with time, but for those from before the history.
     pub id: u64,
     /// The division.
@@ -63,13 +63,13 @@ pub struct Order {
     /// Whether it is renewed automatically.
     pub auto_renew: bool,
     /// How it gets its certificates.
-    pub issuance: Issuance,
+    pub issuance: CertificateIssuance,
 }
 
 /// How an order gets its certificates. One that lasts longer than a certificate may gets several, one after the other, for
 /// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Issuance {
+pub struct CertificateIssuance {
     /// How many days a certificate is valid at most.
     pub certificate_days: u64,
     /// Whether another certificate follows one that ends before the order; else it only has its first.
@@ -78,15 +78,15 @@ pub struct Issuance {
     pub reissue_takes: Duration,
 }
 
-impl Default for Issuance {
+impl Default for CertificateIssuance {
     fn default() -> Self {
-        Self { certificate_days: CERTIFICATE_DAYS, reissued: true, reissue_takes: ISSUING }
+        Self { certificate_days: CERTIFICATE_DAYS, reissued: true, reissue_takes: ISSUANCE_DELAY }
     }
 }
 
 /// One of an order's certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Certificate {
+pub struct SimulatedCertificate {
     /// How many came before it.
     pub number: u64,
     /// When it was issued.
@@ -95,10 +95,10 @@ pub struct Certificate {
     pub ends: Time,
 }
 
-impl Order {
+impl SimulatedOrder {
     /// Whether its first certificate is issued by then.
     pub fn issued(&self, now: Time) -> bool {
-        now >= self.placed + ISSUING
+        now >= self.placed + ISSUANCE_DELAY
     }
 
     /// Whether it is over: it lasts until the end of its last day.
@@ -119,14 +119,15 @@ impl Order {
 
     /// The certificate that is valid then: an order that lasts longer than a certificate may gets them in turn, for nothing,
     /// each a fortnight before the one before it ends.
-    pub fn certificate(&self, now: Time) -> Certificate {
+    pub fn certificate(&self, now: Time) -> SimulatedCertificate {
         let lifetime = Days::new(self.issuance.certificate_days);
-        let mut certificate = Certificate { number: 0, from: self.placed + ISSUING, ends: self.placed + lifetime };
-        while self.issuance.reissued && certificate.ends < self.ends && now + OVERLAP >= certificate.ends {
-            let from = certificate.ends - OVERLAP;
-            certificate = Certificate { number: certificate.number + 1, from, ends: from + lifetime };
+        let mut certificate =
+            SimulatedCertificate { number: 0, from: self.placed + ISSUANCE_DELAY, ends: self.placed + lifetime };
+        while self.issuance.reissued && certificate.ends < self.ends && now + REISSUE_LEAD >= certificate.ends {
+            let from = certificate.ends - REISSUE_LEAD;
+            certificate = SimulatedCertificate { number: certificate.number + 1, from, ends: from + lifetime };
         }
-        Certificate { ends: certificate.ends.min(self.ends), ..certificate }
+        SimulatedCertificate { ends: certificate.ends.min(self.ends), ..certificate }
     }
 
     /// When the certificate that is valid then ends.
@@ -137,16 +138,16 @@ impl Order {
 
 /// What an account shows at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct Records {
+pub struct AccountRecords {
     /// At least one, with distinct ids.
     pub divisions: Vec<RecordedDivision>,
     /// All divisions hold the same funds: those of the first.
     pub shared_funds: bool,
     /// The ledger, in the order of time. A debit belongs to an order where the order was paid from the balance, and a
     /// credit where it takes a purchase back.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<SimulatedEntry>,
     /// The orders that are listed.
-    pub orders: Vec<Order>,
+    pub orders: Vec<SimulatedOrder>,
 }
 
 /// A division and what it holds.
@@ -161,7 +162,7 @@ pub struct RecordedDivision {
     /// Its balance.
     pub balance: Decimal,
     /// How far the balance may go below zero.
-    pub credit: Credit,
+    pub credit: CreditLimit,
 }
 
 impl RecordedDivision {
@@ -184,7 +185,7 @@ impl RecordedDivision {
 
 /// What a division holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sheet {
+pub struct BalanceSheet {
     /// Of all its amounts.
     pub currency: Currency,
     /// The prepaid balance.
@@ -194,15 +195,15 @@ pub struct Sheet {
     /// What other divisions of the same currency are below zero.
     pub used_by_others: Decimal,
     /// How far the balance may go below zero.
-    pub credit: Credit,
+    pub credit: CreditLimit,
 }
 
-impl Sheet {
+impl BalanceSheet {
     /// What can be spent; `None` without limit.
     pub fn available(&self) -> Option<Decimal> {
         match self.credit {
-            Credit::Unlimited => None,
-            Credit::Limit(limit) => Some(self.balance + limit - self.unpaid_invoices - self.used_by_others),
+            CreditLimit::Unlimited => None,
+            CreditLimit::Limit(limit) => Some(self.balance + limit - self.unpaid_invoices - self.used_by_others),
         }
     }
 }

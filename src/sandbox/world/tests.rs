@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::scenario::parse;
 use crate::domain::money::Currency;
-use crate::sandbox::scenario::{Credit, DepositPlan, DomainPlan, OrderPlan, SHIPPED};
+use crate::sandbox::scenario::{CreditLimit, DepositPlan, DomainPlan, OrderPlan, SHIPPED};
 
 fn start() -> Time {
     "2026-11-02T08:00:00Z".parse().unwrap()
@@ -20,11 +20,11 @@ fn shipped(name: &str) -> Scenario {
 }
 
 /// What must hold at every moment.
-fn agrees(world: &World) {
+fn assert_consistent(world: &SimulatedWorld) {
     let mut balances: BTreeMap<u64, Decimal> = BTreeMap::new();
-    let shared = world.plans.len() > world.purses.len();
+    let shared = world.plans.len() > world.funds.len();
     let fund = |division: u64| if shared { world.plans[0].id } else { division };
-    let orders: BTreeMap<u64, &Order> = world.orders().iter().map(|order| (order.id, order)).collect();
+    let orders: BTreeMap<u64, &SimulatedOrder> = world.orders().iter().map(|order| (order.id, order)).collect();
     let mut paid: BTreeMap<u64, u32> = BTreeMap::new();
     for pair in world.entries().windows(2) {
         assert!(pair[0].at <= pair[1].at, "the ledger is in the order of time");
@@ -34,7 +34,7 @@ fn agrees(world: &World) {
         *balance += entry.change;
         assert_eq!(*balance, entry.balance_after, "every entry tells the balance after it");
         let plan = world.plans.iter().find(|plan| plan.id == entry.division).unwrap();
-        if let Credit::Limit(limit) = plan.credit
+        if let CreditLimit::Limit(limit) = plan.credit
             && entry.at < world.start()
         {
             assert!(
@@ -77,30 +77,25 @@ fn agrees(world: &World) {
             balances.get(&fund(division)).copied().unwrap_or_default(),
             "balance is the sum of history"
         );
-        if let Credit::Limit(limit) = sheet.credit {
+        if let CreditLimit::Limit(limit) = sheet.credit {
             let formula = sheet.balance + limit - sheet.unpaid_invoices - sheet.used_by_others;
             assert_eq!(sheet.available(), Some(formula));
         }
         assert!(sheet.unpaid_invoices >= Decimal::ZERO && sheet.used_by_others >= Decimal::ZERO);
     }
-    for (purse, plan) in world.purses.iter().zip(&world.plans) {
-        let left: Decimal = purse.lots.iter().map(|lot| lot.left).sum();
-        assert_eq!(
-            left,
-            purse.balance.max(Decimal::ZERO),
-            "what is left of the deposits is the balance: {}",
-            plan.name
-        );
+    for (fund, plan) in world.funds.iter().zip(&world.plans) {
+        let left: Decimal = fund.lots.iter().map(|lot| lot.left).sum();
+        assert_eq!(left, fund.balance.max(Decimal::ZERO), "what is left of the deposits is the balance: {}", plan.name);
     }
 }
 
 /// The orders of each site, oldest first.
-fn sites(world: &World) -> Vec<Vec<&Order>> {
-    let mut sites: BTreeMap<(u64, &str), Vec<&Order>> = BTreeMap::new();
+fn sites(world: &SimulatedWorld) -> Vec<Vec<&SimulatedOrder>> {
+    let mut sites: BTreeMap<(u64, &str), Vec<&SimulatedOrder>> = BTreeMap::new();
     for order in world.past_orders().iter().chain(world.orders()) {
         sites.entry((order.division, &order.common_name)).or_default().push(order);
     }
-    let mut sites: Vec<Vec<&Order>> = sites.into_values().collect();
+    let mut sites: Vec<Vec<&SimulatedOrder>> = sites.into_values().collect();
     for orders in &mut sites {
         orders.sort_by_key(|order| order.placed);
     }
@@ -108,7 +103,7 @@ fn sites(world: &World) -> Vec<Vec<&Order>> {
 }
 
 /// How long before the end of each order its renewal was placed.
-fn leads(orders: &[&Order]) -> Vec<chrono::TimeDelta> {
+fn leads(orders: &[&SimulatedOrder]) -> Vec<chrono::TimeDelta> {
     orders.windows(2).map(|pair| pair[0].ends - pair[1].placed).collect()
 }
 
@@ -121,47 +116,50 @@ fn renewing(history: &str, renewals: &str) -> Scenario {
 }
 
 /// A ledger as text.
-fn told(world: &World) -> String {
+fn ledger_text(world: &SimulatedWorld) -> String {
     world.entries().iter().fold(String::new(), |text, entry| text + &format!("{entry:?}\n"))
 }
 
 #[test]
-fn every_shipped_scenario_begins_with_the_balance_that_it_names_and_agrees_with_itself_every_day() {
+fn shipped_scenarios_start_at_their_balance_and_stay_consistent() {
     for (name, _) in SHIPPED {
         let scenario = shipped(name);
-        let mut world = World::new(&scenario, start(), 1);
+        let mut world = SimulatedWorld::new(&scenario, start(), 1);
         for plan in &scenario.divisions {
             assert_eq!(world.sheet(plan.id).unwrap().balance, plan.balance, "{name}");
         }
         let days = u32::try_from(scenario.length.as_secs() / DAY.as_secs()).unwrap();
         for day in 0..=days {
             world.advance(start() + DAY * day);
-            agrees(&world);
+            assert_consistent(&world);
         }
     }
 }
 
 #[test]
-fn a_life_depends_on_its_seed_and_not_on_how_often_it_is_looked_at() {
+fn a_simulation_depends_on_its_seed_not_on_how_often_it_is_read() {
     let scenario = shipped("drain");
     let end = start() + scenario.length;
-    let (mut often, mut once, mut other) =
-        (World::new(&scenario, start(), 7), World::new(&scenario, start(), 7), World::new(&scenario, start(), 8));
+    let (mut often, mut once, mut other) = (
+        SimulatedWorld::new(&scenario, start(), 7),
+        SimulatedWorld::new(&scenario, start(), 7),
+        SimulatedWorld::new(&scenario, start(), 8),
+    );
     (0..16 * 24).for_each(|hour| often.advance(start() + Duration::from_secs(3600 * hour)));
     often.advance(end);
     once.advance(end);
     other.advance(end);
-    assert_eq!(told(&often), told(&once));
+    assert_eq!(ledger_text(&often), ledger_text(&once));
     assert_eq!(often.orders(), once.orders());
-    assert_ne!(told(&once), told(&other));
+    assert_ne!(ledger_text(&once), ledger_text(&other));
 }
 
 #[test]
-fn the_default_story_has_its_scenes_in_order_whatever_the_seed() {
+fn the_default_scenario_has_its_phases_in_order_for_every_seed() {
     let scenario = shipped("drain");
     let outage = &scenario.faults[0];
     for seed in 1..=200 {
-        let mut world = World::new(&scenario, start(), seed);
+        let mut world = SimulatedWorld::new(&scenario, start(), seed);
         // When, in periods of the demo's schedule, funds are first below: 2000, 500; and the first after the deposit.
         let mut first = [None, None];
         for step in 0..=scenario.length.as_secs() / 7200 {
@@ -182,10 +180,10 @@ fn the_default_story_has_its_scenes_in_order_whatever_the_seed() {
 }
 
 #[test]
-fn a_renewal_fails_while_funds_do_not_suffice_and_is_tried_again_every_day() {
+fn a_renewal_without_funds_is_tried_again_every_day() {
     let text = "divisions: { Main: { id: 1, balance: 100, credit_limit: 0, renewals: [{ product: X, price: 150, count: 1, from: 20d, to: 20d }], deposits: [{ on: 9d, amount: 100 }] } }";
-    let mut world = World::new(&parse("x", text).unwrap(), start(), 1);
-    let charged = |world: &World| world.entries().iter().filter(|entry| entry.kind == "Charge").count();
+    let mut world = SimulatedWorld::new(&parse("x", text).unwrap(), start(), 1);
+    let charged = |world: &SimulatedWorld| world.entries().iter().filter(|entry| entry.kind == "Charge").count();
     world.advance(start() + DAY * 8);
     assert_eq!((charged(&world), world.orders().len()), (0, 1));
     world.advance(start() + DAY * 10);
@@ -213,9 +211,9 @@ fn past_and_simulated_renewals_have_the_same_lead() {
             [("1w", "24d", "31d"), ("400d", "24d", "31d"), ("1000d", "2d", "360d"), ("90d", "300d", "500d")]
         {
             let renewals = format!("count: 20, from: {from}, to: {to}, {more}");
-            let mut world = World::new(&renewing(history, &renewals), start(), 1);
+            let mut world = SimulatedWorld::new(&renewing(history, &renewals), start(), 1);
             world.advance(start() + DAY * 800);
-            agrees(&world);
+            assert_consistent(&world);
             let sites = sites(&world);
             assert_eq!(sites.len(), 20);
             for orders in sites {
@@ -228,12 +226,13 @@ fn past_and_simulated_renewals_have_the_same_lead() {
 }
 
 #[test]
-fn every_order_that_ended_in_the_last_400_days_is_listed_with_its_renewal() {
+fn orders_that_ended_within_400_days_are_listed_with_renewals() {
     for (from, more) in [("24d", "early: 14d"), ("370d", "early: 14d"), ("300d", "early: 200d")] {
-        let mut world = World::new(&renewing("1w", &format!("count: 5, from: {from}, to: {from}, {more}")), start(), 1);
+        let mut world =
+            SimulatedWorld::new(&renewing("1w", &format!("count: 5, from: {from}, to: {from}, {more}")), start(), 1);
         world.advance(start() + DAY * 3);
         for orders in sites(&world) {
-            let ended = |order: &&&Order| order.ends < start() && order.ends >= start() - DAY * 400;
+            let ended = |order: &&&SimulatedOrder| order.ends < start() && order.ends >= start() - DAY * 400;
             assert_eq!(orders.iter().filter(ended).count(), 1, "one a year: {orders:?}");
             assert!(orders[0].placed < start() - DAY * 400, "{orders:?}");
         }
@@ -243,8 +242,8 @@ fn every_order_that_ended_in_the_last_400_days_is_listed_with_its_renewal() {
 #[test]
 fn one_order_of_each_site_ends_between_from_and_to() {
     for history in ["1w", "400d", "1000d"] {
-        let mut world = World::new(&renewing(history, "count: 30, from: 24d, to: 31d"), start(), 1);
-        let ends = |world: &World| {
+        let mut world = SimulatedWorld::new(&renewing(history, "count: 30, from: 24d, to: 31d"), start(), 1);
+        let ends = |world: &SimulatedWorld| {
             let orders = world.orders().iter().filter(|order| !order.renewed);
             orders.map(|order| (order.ends - start()).num_days()).collect::<Vec<_>>()
         };
@@ -257,11 +256,11 @@ fn one_order_of_each_site_ends_between_from_and_to() {
 }
 
 #[test]
-fn renewals_within_the_history_are_paid_and_leave_the_balance_that_the_scenario_names() {
+fn renewals_in_the_history_leave_the_scenarios_balance() {
     for (history, paid) in [("90d", 0), ("400d", 40), ("750d", 80)] {
-        let world = World::new(&renewing(history, "count: 40, from: 24d, to: 31d"), start(), 1);
-        agrees(&world);
-        let (charges, others): (Vec<&Entry>, Vec<&Entry>) =
+        let world = SimulatedWorld::new(&renewing(history, "count: 40, from: 24d, to: 31d"), start(), 1);
+        assert_consistent(&world);
+        let (charges, others): (Vec<&SimulatedEntry>, Vec<&SimulatedEntry>) =
             world.entries().iter().partition(|entry| entry.kind == "Charge");
         assert_eq!(charges.len(), paid, "{history}");
         assert!(charges.iter().all(|it| it.change == Decimal::from(-150) && it.order.is_some()), "{charges:?}");
@@ -273,17 +272,17 @@ fn renewals_within_the_history_are_paid_and_leave_the_balance_that_the_scenario_
 }
 
 #[test]
-fn past_deposits_that_bring_too_much_leave_the_ledger_above_its_credit_limit() {
+fn excess_past_deposits_keep_the_ledger_above_its_credit_limit() {
     let text = |ago: u32| {
         format!(
             "history: 400d\ndivisions: {{ Main: {{ id: 1, balance: 500, credit_limit: 100, orders: [{{ product: X, price: 10, per_week: 1 }}], deposits: [{{ ago: {ago}d, amount: 1000, expires_after: 100d }}] }} }}"
         )
     };
     for (ago, taken_off) in [(10, true), (99, true), (300, false)] {
-        let world = World::new(&parse("x", &text(ago)).unwrap(), start(), 1);
-        agrees(&world);
+        let world = SimulatedWorld::new(&parse("x", &text(ago)).unwrap(), start(), 1);
+        assert_consistent(&world);
         let adjusted =
-            |entry: &Entry| entry.kind == "Adjustment" && entry.at == start() && entry.change < Decimal::ZERO;
+            |entry: &SimulatedEntry| entry.kind == "Adjustment" && entry.at == start() && entry.change < Decimal::ZERO;
         assert_eq!(world.entries().iter().any(adjusted), taken_off, "{ago} days ago");
         assert_eq!(world.sheet(1).unwrap().balance, Decimal::from(500));
     }
@@ -296,7 +295,7 @@ fn the_fraction_of_per_week_is_the_chance_of_one_more() {
         let text = format!(
             "history: 156w\ndivisions: {{ Main: {{ id: 1, balance: 90000, orders: [{{ product: X, price: 1, per_week: {per_week} }}] }} }}"
         );
-        let mut world = World::new(&parse("x", &text).unwrap(), start(), 1);
+        let mut world = SimulatedWorld::new(&parse("x", &text).unwrap(), start(), 1);
         world.advance(start() + WEEK * 44);
         let mut weeks: BTreeMap<i64, u32> = BTreeMap::new();
         for entry in world.entries().iter().filter(|entry| entry.note.as_deref() == Some("Order of X")) {
@@ -314,7 +313,7 @@ fn the_fraction_of_per_week_is_the_chance_of_one_more() {
 #[test]
 fn what_is_paid_in_counts_at_once_and_ends_the_refusals() {
     let text = "divisions: { Main: { id: 1, balance: 100, credit_limit: 0, orders: [{ product: X, price: 150, per_week: 2 }] } }";
-    let mut world = World::new(&parse("x", text).unwrap(), start(), 1);
+    let mut world = SimulatedWorld::new(&parse("x", text).unwrap(), start(), 1);
     assert_eq!(world.refused(1), 0, "nothing is refused before the start");
     world.advance(start() + DAY * 7);
     assert_eq!((world.refused(1), world.refused(2)), (2, 0));
@@ -326,25 +325,25 @@ fn what_is_paid_in_counts_at_once_and_ends_the_refusals() {
     assert_eq!((world.refused(1), world.sheet(1).unwrap().balance), (2, Decimal::ZERO));
     world.advance(start() + DAY * 21);
     assert_eq!(world.refused(1), 4);
-    agrees(&world);
+    assert_consistent(&world);
 }
 
 #[test]
-fn debits_eat_the_oldest_deposit_first_and_what_is_left_of_one_expires() {
+fn debits_consume_the_oldest_deposit_first_and_the_rest_expires() {
     let text = "history: 1w\ndivisions: { Main: { id: 1, balance: 0, credit_limit: 5000, deposits: [{ on: 1d, amount: 100, expires_after: 10d }, { on: 2d, amount: 50, expires_after: 3d }], orders: [{ product: X, price: 5, per_week: 1 }] } }";
-    let mut world = World::new(&parse("x", text).unwrap(), start(), 3);
+    let mut world = SimulatedWorld::new(&parse("x", text).unwrap(), start(), 3);
     world.advance(start() + DAY * 30);
     let expired: Vec<Decimal> =
         world.entries().iter().filter(|entry| entry.kind == "Expired Deposit").map(|entry| entry.change).collect();
     // The younger deposit expires first, and whole: the older one was eaten from.
     assert_eq!(expired[0], Decimal::from(-50));
     assert!(expired[1] > Decimal::from(-100) && expired[1] < Decimal::from(-80), "{expired:?}");
-    agrees(&world);
+    assert_consistent(&world);
 }
 
 #[test]
-fn an_invoice_counts_until_it_is_paid_and_a_forgotten_one_is_taken_from_the_balance() {
-    let mut world = World::new(&shipped("unpaid-invoices"), start(), 1);
+fn an_overdue_invoice_is_taken_from_the_balance() {
+    let mut world = SimulatedWorld::new(&shipped("unpaid-invoices"), start(), 1);
     let mut at = |day: u32| {
         world.advance(start() + DAY * day + Duration::from_secs(60));
         (world.sheet(11224).unwrap().unpaid_invoices, world.entries().iter().any(|it| it.kind == "Invoice Payment"))
@@ -361,7 +360,7 @@ fn a_long_order_gets_its_certificates_one_after_the_other() {
     let placed = start();
     let ends = placed + DAY * 365;
     let common_name = String::new();
-    let order = Order {
+    let order = SimulatedOrder {
         id: 1,
         division: 1,
         product: String::new(),
@@ -372,7 +371,7 @@ fn a_long_order_gets_its_certificates_one_after_the_other() {
         ends,
         renewed: false,
         auto_renew: false,
-        issuance: Issuance::default(),
+        issuance: CertificateIssuance::default(),
     };
     assert_eq!(order.certificate_ends(placed), placed + DAY * 199);
     assert_eq!(order.certificate_ends(placed + DAY * 186), ends.min(placed + DAY * (199 - 14 + 199)));
@@ -384,20 +383,20 @@ fn a_long_order_gets_its_certificates_one_after_the_other() {
     assert_eq!(states(placed + DAY * 185), (true, false, false, 1));
     assert_eq!(states(ends), (true, false, false, 1), "its last day is a whole one");
     assert_eq!(states(ends + DAY), (true, false, true, 1));
-    let never = Order { issuance: Issuance { reissued: false, ..order.issuance }, ..order.clone() };
+    let never = SimulatedOrder { issuance: CertificateIssuance { reissued: false, ..order.issuance }, ..order.clone() };
     assert_eq!(never.certificate_ends(ends), placed + DAY * 199);
     assert!(!never.expired(ends - DAY), "the order goes on without a certificate");
-    let slow = Order { issuance: Issuance { reissue_takes: DAY * 5, ..order.issuance }, ..order };
+    let slow = SimulatedOrder { issuance: CertificateIssuance { reissue_takes: DAY * 5, ..order.issuance }, ..order };
     assert!(!slow.reissuing(placed + DAY * 179) && slow.reissuing(placed + DAY * 181));
 }
 
 #[test]
 fn divisions_with_shared_funds_report_the_same_and_buy_from_them() {
     let text = "shared_funds: true\ndivisions: { A: { id: 1, balance: 900, credit_limit: 0, orders: [{ product: X, price: 100, per_week: 4 }] }, B: { id: 2, balance: 900, credit_limit: 0, orders: [{ product: X, price: 100, per_week: 3 }] } }";
-    let mut world = World::new(&parse("x", text).unwrap(), start(), 1);
+    let mut world = SimulatedWorld::new(&parse("x", text).unwrap(), start(), 1);
     for day in 0..30 {
         world.advance(start() + DAY * day);
-        agrees(&world);
+        assert_consistent(&world);
         assert_eq!(world.sheet(1), world.sheet(2));
     }
     assert_eq!(world.sheet(1).unwrap().available(), Some(Decimal::ZERO), "nine orders, of both");
@@ -406,20 +405,20 @@ fn divisions_with_shared_funds_report_the_same_and_buy_from_them() {
 }
 
 #[test]
-fn a_recorded_account_shows_its_records_and_lives_no_further() {
+fn a_recorded_account_shows_its_records_and_never_changes() {
     let division = |id: u64| RecordedDivision {
         id,
         name: format!("Division {id}"),
         currency: Currency::parse("USD").unwrap(),
         balance: Decimal::from(500),
-        credit: Credit::Limit(Decimal::from(2000)),
+        credit: CreditLimit::Limit(Decimal::from(2000)),
     };
-    let mut lived = World::new(&shipped("drain"), start(), 1);
-    lived.advance(start() + DAY * 5);
-    let (entries, orders) = (lived.entries().to_vec(), lived.orders().to_vec());
+    let mut simulated = SimulatedWorld::new(&shipped("drain"), start(), 1);
+    simulated.advance(start() + DAY * 5);
+    let (entries, orders) = (simulated.entries().to_vec(), simulated.orders().to_vec());
     let divisions = vec![division(11224), division(2)];
-    let records = Records { divisions, shared_funds: true, entries: entries.clone(), orders: orders.clone() };
-    let mut world = World::recorded(records, start() + DAY * 5);
+    let records = AccountRecords { divisions, shared_funds: true, entries: entries.clone(), orders: orders.clone() };
+    let mut world = SimulatedWorld::recorded(records, start() + DAY * 5);
     world.advance(start() + DAY * 400);
     assert_eq!((world.entries(), world.orders()), (&*entries, &*orders));
     assert_eq!(world.sheet(2).unwrap().available(), Some(Decimal::from(2500)));
@@ -434,9 +433,9 @@ fn plans_renew_themselves_a_month_before_their_end_while_funds_suffice() {
         )
     };
     let paid = |balance: u32, days: u32| {
-        let mut world = World::new(&parse("x", &text(balance)).unwrap(), start(), 1);
+        let mut world = SimulatedWorld::new(&parse("x", &text(balance)).unwrap(), start(), 1);
         world.advance(start() + DAY * days);
-        agrees(&world);
+        assert_consistent(&world);
         world.entries().iter().filter(|entry| entry.kind == "Charge").count()
     };
     assert_eq!((paid(150, 9), paid(150, 11)), (0, 1), "30 days before the end");
@@ -445,9 +444,9 @@ fn plans_renew_themselves_a_month_before_their_end_while_funds_suffice() {
 
 #[test]
 fn added_domains_cost_what_is_left_of_their_orders() {
-    let mut world = World::new(&shipped("plans"), start(), 1);
+    let mut world = SimulatedWorld::new(&shipped("plans"), start(), 1);
     world.advance(start() + DAY * 14);
-    agrees(&world);
+    assert_consistent(&world);
     let added = world.entries().iter().filter(|it| it.note.as_ref().is_some_and(|note| note.starts_with("Additional")));
     let charges: Vec<Decimal> = added.map(|it| -it.change).collect();
     assert!(charges.len() > 50, "{}", charges.len());
@@ -474,13 +473,13 @@ prop_compose! {
         invoices in prop::collection::vec((span(), price(), span(), prop::option::of(span())), 0..4),
         domains in prop::option::of(1i64..600),
     ) -> DivisionPlan {
-        let product = |price, years| Product { name: "X".to_owned(), price, years, auto_renew: years == 1 };
+        let product = |price, years| ProductPlan { name: "X".to_owned(), price, years, auto_renew: years == 1 };
         DivisionPlan {
             id,
             name: id.to_string(),
             currency: Currency::parse(if id == 3 { "EUR" } else { "USD" }).unwrap(),
             balance: Decimal::new(balance, 2),
-            credit: limit.map_or(Credit::Unlimited, |limit| Credit::Limit(Decimal::new(limit, 2))),
+            credit: limit.map_or(CreditLimit::Unlimited, |limit| CreditLimit::Limit(Decimal::new(limit, 2))),
             orders: orders.into_iter().map(|(price, per_week, years)| OrderPlan { product: product(price, years), per_week: Decimal::new(per_week, 2) }).collect(),
             renewals: renewals
                 .into_iter()
@@ -489,7 +488,7 @@ prop_compose! {
             deposits: deposits
                 .into_iter()
                 .map(|(ago, on, amount, every, expires_after)| DepositPlan {
-                    on: if ago { When::Ago(on) } else { When::After(on) },
+                    on: if ago { DepositTime::Ago(on) } else { DepositTime::After(on) },
                     amount,
                     every,
                     expires_after,
@@ -507,7 +506,7 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
-    fn in_any_life_balance_history_and_orders_agree(
+    fn balance_history_and_orders_always_agree(
         one in division(1), two in division(2), three in division(3), seed in any::<u64>(), weeks in prop_oneof![3 => 1u32..12, 1 => 50u32..60],
     ) {
         let balances = [one.balance, two.balance, three.balance];
@@ -521,13 +520,13 @@ proptest! {
             divisions: vec![one, two, three],
             faults: Vec::new(),
         };
-        let mut world = World::new(&scenario, start(), seed);
+        let mut world = SimulatedWorld::new(&scenario, start(), seed);
         for (id, balance) in (1..).zip(balances) {
             prop_assert_eq!(world.sheet(id).unwrap().balance, balance);
         }
         for step in 0..12u32 {
             world.advance(start() + DAY * step * 3);
-            agrees(&world);
+            assert_consistent(&world);
         }
     }
 }

@@ -6,35 +6,35 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::rule::Severity;
-use crate::domain::silence::{Note, Silence};
+use crate::domain::silence::{Silence, SilenceSummary};
 use crate::domain::{Division, Name, Time};
 use crate::polling::poller::LastReading;
-use crate::state::silences::{Change, Changed};
+use crate::state::silences::{SilenceChange, SilenceResult};
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
-pub enum Request {
-    /// Everything: [`Report`].
+pub enum ControlRequest {
+    /// Everything: [`ServiceStatus`].
     Status,
-    /// Only whether the cycles are on time: [`Health`].
+    /// Only whether the cycles are on time: [`CycleHealth`].
     Health,
-    /// A silence more or less: [`Silenced`].
-    Silence(Change),
+    /// A silence more or less: [`SilenceReply`].
+    Silence(SilenceChange),
 }
 
 /// What came of a change of silences.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Silenced {
+pub struct SilenceReply {
     /// Whether it is on disk.
     pub saved: bool,
     /// What came of it.
-    pub changed: Changed,
+    pub changed: SilenceResult,
 }
 
 /// Whether the cycles are on time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Health {
+pub struct CycleHealth {
     /// All of them.
     pub on_time: bool,
     /// The accounts whose cycles are late.
@@ -43,36 +43,36 @@ pub struct Health {
 
 /// What the state holds and, from a running service, the last readings.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Report {
+pub struct ServiceStatus {
     /// Whether this comes from a running service, or only from its state file.
     pub running: bool,
     /// Its accounts and their cycles.
     #[serde(default)]
-    pub accounts: Vec<AccountReport>,
+    pub accounts: Vec<AccountSummary>,
     /// The names of its rules; empty from one that is older than this field.
     #[serde(default)]
     pub rules: Vec<Name>,
     /// Alerts that are pending or firing.
-    pub alerts: Vec<AlertReport>,
+    pub alerts: Vec<AlertSummary>,
     /// Silences that were made by command; `status` and `silence list` add those of the configuration.
     #[serde(default)]
     pub silences: Vec<SilenceReport>,
     /// What is owed, by notifier.
-    pub owed: Vec<OwedReport>,
+    pub pending: Vec<PendingSummary>,
     /// The last readings.
     #[serde(default)]
     pub readings: Vec<LastReading>,
     /// What the service did since it started.
     #[serde(default)]
-    pub counts: Counts,
+    pub counts: ServiceCounters,
     /// How the configuration was last read.
     #[serde(default)]
-    pub reload: Option<Reload>,
+    pub reload: Option<ReloadStatus>,
 }
 
 /// How the configuration was last read, at start or later.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Reload {
+pub struct ReloadStatus {
     /// When.
     pub at: Time,
     /// Whether it is in use; else the one before stays.
@@ -85,7 +85,7 @@ pub struct Reload {
 
 /// What a service did since it started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct ServiceCounters {
     /// Cycles that ended.
     pub cycles: u64,
     /// Divisions read.
@@ -104,7 +104,7 @@ pub struct Counts {
 
 /// One account's cycles.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AccountReport {
+pub struct AccountSummary {
     /// Its name.
     pub account: Name,
     /// When its last cycle ended.
@@ -120,7 +120,7 @@ pub struct AccountReport {
 
 /// One alert that is not ok.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AlertReport {
+pub struct AlertSummary {
     /// The rule's name, or `unreadable`.
     pub rule: Name,
     /// The account's name.
@@ -138,12 +138,12 @@ pub struct AlertReport {
     /// Its last event.
     pub last_event: Option<Time>,
     /// Who was told.
-    pub told: Vec<Name>,
+    pub notified: Vec<Name>,
     /// Why it is unreadable.
     pub reason: Option<String>,
     /// The silence that keeps people from hearing of it.
     #[serde(default, serialize_with = "whole_note")]
-    pub silenced: Option<Note>,
+    pub silenced: Option<SilenceSummary>,
 }
 
 /// One silence.
@@ -162,7 +162,7 @@ pub struct SilenceReport {
 impl Serialize for SilenceReport {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Whole<'a> {
+        struct FullSilence<'a> {
             id: Option<u32>,
             name: Option<&'a Name>,
             account: &'a Name,
@@ -173,22 +173,23 @@ impl Serialize for SilenceReport {
             level: Severity,
             made: Option<Time>,
         }
-        let Silence { account, division, rule, until, reason, level, made } = &self.silence;
+        let Silence { account, division, rule, until, reason, level, created_at: made } = &self.silence;
         let (id, name) = (self.id, self.name.as_ref());
         let (division, rule, reason) = (*division, rule.as_ref(), reason.as_deref());
-        Whole { id, name, account, division, rule, until: *until, reason, level: *level, made: *made }.serialize(to)
+        FullSilence { id, name, account, division, rule, until: *until, reason, level: *level, made: *made }
+            .serialize(to)
     }
 }
 
 #[allow(clippy::ref_option)] // as serde calls it
-fn whole_note<S: Serializer>(note: &Option<Note>, to: S) -> Result<S::Ok, S::Error> {
+fn whole_note<S: Serializer>(note: &Option<SilenceSummary>, to: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
-    struct Whole<'a> {
+    struct FullNote<'a> {
         until: Time,
         reason: Option<&'a str>,
         level: Severity,
     }
-    let whole = note.as_ref().map(|Note { until, reason, level }| Whole {
+    let whole = note.as_ref().map(|SilenceSummary { until, reason, level }| FullNote {
         until: *until,
         reason: reason.as_deref(),
         level: *level,
@@ -198,7 +199,7 @@ fn whole_note<S: Serializer>(note: &Option<Note>, to: S) -> Result<S::Ok, S::Err
 
 /// What one notifier owes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct OwedReport {
+pub struct PendingSummary {
     /// Its name.
     pub notifier: Name,
     /// How many events.

@@ -1,13 +1,14 @@
 //! The Unix socket beside the state file (mode 0600) through which `status` and `health` ask a running service, and
-//! `silence` tells it what to hush.
+//! `change_silences` tells it what to hush.
 //!
 //! One line of JSON each way. Who may ask is decided by the file's mode alone. Nothing but silences can be changed.
 
 mod answers;
 
-pub use crate::status::tally::Fares;
+pub use crate::status::tally::AccountHealth;
 pub use answers::{
-    AccountReport, AlertReport, Counts, Health, OwedReport, Reload, Report, Request, SilenceReport, Silenced,
+    AccountSummary, AlertSummary, ControlRequest, CycleHealth, PendingSummary, ReloadStatus, ServiceCounters,
+    ServiceStatus, SilenceReply, SilenceReport,
 };
 
 use std::io;
@@ -21,63 +22,63 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::alerting::state::State;
-use crate::domain::alert::{AlertKey, Status};
+use crate::domain::alert::{AlertKey, AlertStatus};
 use crate::domain::quiet_hours::QuietHours;
 use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
-use crate::polling::poller::{Outcome, Seen};
-use crate::polling::reports::Ledger;
-use crate::polling::scheduler::Beat;
-use crate::state::Book;
+use crate::polling::poller::{CycleOutcome, TimedReading};
+use crate::polling::reports::FiguresByAccount;
+use crate::polling::scheduler::CycleTiming;
+use crate::state::StateStore;
 use crate::state::silences;
-use crate::state::silences::{Change, Changed};
+use crate::state::silences::{SilenceChange, SilenceResult};
 use crate::status::tally;
 use crate::util::clock::Clock;
 
 /// Longest wait for the other side.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest request line, in bytes.
-const LONGEST_REQUEST: u64 = 4096;
+const MAX_REQUEST_BYTES: u64 = 4096;
 /// Longest socket path that every system takes as it is.
-const LONGEST_PATH: usize = 100;
+const MAX_PATH_BYTES: usize = 100;
 
 /// What the service tells about itself; shared by the tasks that know it.
 #[derive(Default)]
-pub struct Board {
-    pub(crate) beats: Mutex<std::collections::BTreeMap<Name, Beat>>,
-    pub(crate) readings: Mutex<std::collections::BTreeMap<Name, Vec<Seen>>>,
-    pub(crate) counts: Mutex<Counts>,
-    pub(crate) tally: Mutex<tally::Tally>,
+pub struct Registry {
+    pub(crate) timings: Mutex<std::collections::BTreeMap<Name, CycleTiming>>,
+    pub(crate) readings: Mutex<std::collections::BTreeMap<Name, Vec<TimedReading>>>,
+    pub(crate) counts: Mutex<ServiceCounters>,
+    pub(crate) active: Mutex<tally::ActiveConfig>,
     quiet: Mutex<std::collections::BTreeMap<Name, QuietHours>>,
-    pub(crate) paces: tally::Paces,
+    pub(crate) progress: tally::ProgressByAccount,
     /// The last figures, for reports.
-    pub(crate) ledger: Ledger,
+    pub(crate) figures: FiguresByAccount,
 }
 
-impl Board {
+impl Registry {
     /// Notes when notifiers hold what they owe.
-    pub fn quiet_hours(&self, quiet: std::collections::BTreeMap<Name, QuietHours>) {
+    pub fn set_quiet_hours(&self, quiet: std::collections::BTreeMap<Name, QuietHours>) {
         *self.quiet.lock().unwrap_or_else(PoisonError::into_inner) = quiet;
     }
 
     /// Whether what is owed to a notifier is held at a time.
-    pub fn held(&self, notifier: &Name, at: Time, about_critical: bool) -> bool {
+    pub fn is_held(&self, notifier: &Name, at: Time, about_critical: bool) -> bool {
         let quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        quiet.get(notifier).is_some_and(|quiet| quiet.held_until(at, about_critical).is_some())
+        quiet.get(notifier).is_some_and(|quiet| quiet.quiet_until(at, about_critical).is_some())
     }
 
     /// Notes when an account's cycles run.
-    pub fn beat(&self, account: &Name, beat: Beat) {
-        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn record_timing(&self, account: &Name, timing: CycleTiming) {
+        let mut timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
         // A reload begins a new row of cycles, but forgets none.
-        let ended = beat.ended.or(beats.get(account).and_then(|known| known.ended));
-        beats.insert(account.clone(), Beat { ended, ..beat });
+        let ended = timing.ended.or(timings.get(account).and_then(|known| known.ended));
+        timings.insert(account.clone(), CycleTiming { ended, ..timing });
     }
 
     /// Notes what an account's cycle did.
-    pub fn cycle(&self, account: &Name, mut outcome: Outcome) {
+    pub fn record_cycle(&self, account: &Name, mut outcome: CycleOutcome) {
         let latest = std::mem::take(&mut outcome.latest);
-        self.ledger.note(account, latest, outcome.listing_failure.as_deref(), outcome.ended);
+        self.figures.note(account, latest, outcome.listing_failure.as_deref(), outcome.ended);
         self.note_cycle(account, &outcome);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.cycles += 1;
@@ -92,64 +93,72 @@ impl Board {
         let some_failed = outcome.readings.iter().any(|it| it.last_good.is_none());
         let before = readings.remove(account).filter(|_| some_failed);
         let mut good: std::collections::BTreeMap<Division, Option<Time>> =
-            before.into_iter().flatten().map(|it| (it.read.division, it.last_good)).collect();
+            before.into_iter().flatten().map(|it| (it.reading.division, it.last_good)).collect();
         for reading in outcome.readings.iter_mut().filter(|it| it.last_good.is_none()) {
-            reading.last_good = good.remove(&reading.read.division).flatten();
+            reading.last_good = good.remove(&reading.reading.division).flatten();
         }
         readings.insert(account.clone(), outcome.readings);
     }
 
     /// Whether the cycles are on time.
-    pub fn health(&self, now: Time) -> Health {
-        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let late: Vec<Name> =
-            beats.iter().filter(|(name, it)| !self.paces.on_time(name, **it, now)).map(|it| it.0.clone()).collect();
-        Health { on_time: late.is_empty(), late }
+    pub fn health(&self, now: Time) -> CycleHealth {
+        let timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
+        let late: Vec<Name> = timings
+            .iter()
+            .filter(|(name, it)| !self.progress.on_time(name, **it, now))
+            .map(|it| it.0.clone())
+            .collect();
+        CycleHealth { on_time: late.is_empty(), late }
     }
 
     /// The accounts without a cycle that finished within twice its period.
     pub fn not_ready(&self, now: Time) -> Vec<Name> {
-        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = |name: &Name| beats.get(name).is_some_and(|beat| self.paces.stretched(name, *beat).ready(now));
+        let timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = |name: &Name| {
+            timings.get(name).is_some_and(|timing| self.progress.adjusted_timing(name, *timing).ready(now))
+        };
         self.accounts().into_keys().filter(|name| !ready(name)).collect()
     }
 
     /// What the state and this board can tell together.
-    pub fn report(&self, state: &State, now: Time) -> Report {
-        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let account = |(name, beat): (&Name, &Beat)| {
-            let on_time = self.paces.on_time(name, *beat, now);
-            let beat = self.paces.stretched(name, *beat);
-            AccountReport {
+    pub fn status(&self, state: &State, now: Time) -> ServiceStatus {
+        let timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = |(name, timing): (&Name, &CycleTiming)| {
+            let on_time = self.progress.on_time(name, *timing, now);
+            let adjusted = self.progress.adjusted_timing(name, *timing);
+            AccountSummary {
                 account: name.clone(),
-                last_cycle: beat.ended,
-                next_cycle: beat.due,
+                last_cycle: adjusted.ended,
+                next_cycle: adjusted.due,
                 on_time,
-                reading: beat.ended.is_none_or(|ended| ended < beat.began),
+                reading: adjusted.ended.is_none_or(|ended| ended < adjusted.began),
             }
         };
         let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
-        Report {
+        ServiceStatus {
             running: true,
-            accounts: beats.iter().map(account).collect(),
+            accounts: timings.iter().map(account).collect(),
             rules: self.rules().into_iter().map(|rule| rule.name).collect(),
-            readings: readings.iter().flat_map(|(account, seen)| seen.iter().map(|it| it.figures(account))).collect(),
+            readings: readings
+                .iter()
+                .flat_map(|(account, divisions)| divisions.iter().map(|it| it.figures(account)))
+                .collect(),
             counts: self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             reload: self.reload(),
-            ..report_state(state)
+            ..status_from_state(state)
         }
     }
 }
 
 /// What the state alone can tell.
-pub fn report_state(state: &State) -> Report {
-    let alert = |(key, known): (&AlertKey, &crate::alerting::state::Remembered)| {
+pub fn status_from_state(state: &State) -> ServiceStatus {
+    let alert = |(key, known): (&AlertKey, &crate::alerting::state::AlertRecord)| {
         let (status, level) = match known.alert.status() {
-            Status::Ok => return None,
-            Status::Pending(level) => ("pending", level),
-            Status::Firing(level) => ("firing", level),
+            AlertStatus::Ok => return None,
+            AlertStatus::Pending(level) => ("pending", level),
+            AlertStatus::Firing(level) => ("firing", level),
         };
-        Some(AlertReport {
+        Some(AlertSummary {
             rule: key.rule.clone(),
             account: key.account.clone(),
             division: key.division,
@@ -158,32 +167,32 @@ pub fn report_state(state: &State) -> Report {
             level,
             since: known.alert.level_since(),
             last_event: known.alert.last_event,
-            told: known.alert.told.keys().cloned().collect(),
+            notified: known.alert.notified.keys().cloned().collect(),
             reason: known.reason.clone(),
-            silenced: known.hushed.as_ref().map(|hushed| hushed.by.clone()),
+            silenced: known.suppressed.as_ref().map(|suppression| suppression.silence.clone()),
         })
     };
     let names: std::collections::BTreeSet<&Name> =
-        state.owed.iter().flat_map(|owed| owed.to.keys()).chain(state.notifiers.keys()).collect();
-    let owed = names.into_iter().map(|name| {
-        let trouble = state.notifiers.get(name);
-        OwedReport {
+        state.queue.iter().flat_map(|event| event.pending.keys()).chain(state.failing_notifiers.keys()).collect();
+    let pending = names.into_iter().map(|name| {
+        let failure = state.failing_notifiers.get(name);
+        PendingSummary {
             notifier: name.clone(),
-            events: state.owed_to(name).count(),
-            critical: state.owed_to(name).filter(|(event, _)| event.is_about_critical()).count(),
+            events: state.pending_for(name).count(),
+            critical: state.pending_for(name).filter(|(event, _)| event.is_about_critical()).count(),
             held_until: None,
-            oldest: state.owed_to(name).map(|(event, _)| event.at).min(),
-            failing_since: trouble.map(|trouble| trouble.since),
-            error: trouble.map(|trouble| trouble.error.clone()),
+            oldest: state.pending_for(name).map(|(event, _)| event.at).min(),
+            failing_since: failure.map(|trouble| trouble.since),
+            error: failure.map(|trouble| trouble.error.clone()),
         }
     });
     let silence =
         |(id, silence): (&u32, &Silence)| SilenceReport { id: Some(*id), name: None, silence: silence.clone() };
-    Report {
+    ServiceStatus {
         alerts: state.alerts.iter().filter_map(alert).collect(),
         silences: state.silences.iter().map(silence).collect(),
-        owed: owed.collect(),
-        ..Report::default()
+        pending: pending.collect(),
+        ..ServiceStatus::default()
     }
 }
 
@@ -193,18 +202,18 @@ pub fn socket_path(state: &Path) -> PathBuf {
 }
 
 /// A path of a socket that the system takes, however long the folder's is: through the opened folder.
-struct Short {
+struct ShortSocketPath {
     path: PathBuf,
     /// Open for as long as the path is used.
     _folder: Option<std::fs::File>,
 }
 
-impl Short {
+impl ShortSocketPath {
     fn of(path: &Path) -> io::Result<Self> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         };
-        if path.as_os_str().len() <= LONGEST_PATH {
+        if path.as_os_str().len() <= MAX_PATH_BYTES {
             return Ok(Self { path: path.to_owned(), _folder: None });
         }
         let folder = std::fs::File::open(folder)?;
@@ -214,10 +223,15 @@ impl Short {
 }
 
 /// Answers until dropped. The socket file appears under its name only once nobody else may use it.
-pub async fn serve(state: &Path, book: Arc<Book>, board: Arc<Board>, clock: Arc<dyn Clock>) -> io::Result<()> {
+pub async fn serve(
+    state: &Path,
+    store: Arc<StateStore>,
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
+) -> io::Result<()> {
     let (path, fresh) = (socket_path(state), crate::state::beside(state, "sk"));
     let _ = std::fs::remove_file(&fresh); // of a run that died between the next lines
-    let listener = Short::of(&fresh).and_then(|short| UnixListener::bind(&short.path))?;
+    let listener = ShortSocketPath::of(&fresh).and_then(|short| UnixListener::bind(&short.path))?;
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&fresh, &path)?;
     loop {
@@ -229,9 +243,9 @@ pub async fn serve(state: &Path, book: Arc<Book>, board: Arc<Board>, clock: Arc<
                 continue;
             }
         };
-        let (book, board, clock) = (Arc::clone(&book), Arc::clone(&board), Arc::clone(&clock));
+        let (store, registry, clock) = (Arc::clone(&store), Arc::clone(&registry), Arc::clone(&clock));
         tokio::spawn(async move {
-            let answered = tokio::time::timeout(PATIENCE, answer(stream, &book, &board, clock.now())).await;
+            let answered = tokio::time::timeout(SOCKET_TIMEOUT, answer(stream, &store, &registry, clock.now())).await;
             if let Ok(Err(error)) = answered {
                 tracing::debug!(%error, "control request not answered");
             }
@@ -239,34 +253,34 @@ pub async fn serve(state: &Path, book: Arc<Book>, board: Arc<Board>, clock: Arc<
     }
 }
 
-async fn answer(mut stream: UnixStream, book: &Book, board: &Board, now: Time) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, store: &StateStore, registry: &Registry, now: Time) -> io::Result<()> {
     let (reading, mut writing) = stream.split();
     let mut line = String::new();
-    BufReader::new(reading.take(LONGEST_REQUEST)).read_line(&mut line).await?;
+    BufReader::new(reading.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
     let mut json = match serde_json::from_str(&line)? {
-        Request::Status => serde_json::to_vec(&book.read(|state| board.report(state, now)))?,
-        Request::Health => serde_json::to_vec(&board.health(now))?,
-        Request::Silence(change) => serde_json::to_vec(&silence(book, change, now).await)?,
+        ControlRequest::Status => serde_json::to_vec(&store.read(|state| registry.status(state, now)))?,
+        ControlRequest::Health => serde_json::to_vec(&registry.health(now))?,
+        ControlRequest::Silence(change) => serde_json::to_vec(&change_silences(store, change, now).await)?,
     };
     json.push(b'\n');
     writing.write_all(&json).await
 }
 
 /// On disk before it is answered: whoever was told that it is there finds it after any death.
-async fn silence(book: &Book, change: Change, now: Time) -> Silenced {
-    let changed = book.change(|state| silences::apply(state, change, now)).await;
+async fn change_silences(store: &StateStore, change: SilenceChange, now: Time) -> SilenceReply {
+    let changed = store.change(|state| silences::apply_change(state, change, now)).await;
     match &changed {
-        Changed::Added { id, .. } => tracing::info!(id, "silence added"),
-        Changed::Removed { .. } => tracing::info!("silence removed: what it hushed is told at the next reading"),
-        Changed::Unknown | Changed::Over => {}
+        SilenceResult::Added { id, .. } => tracing::info!(id, "silence added"),
+        SilenceResult::Removed { .. } => tracing::info!("silence removed: what it hushed is told at the next reading"),
+        SilenceResult::Unknown | SilenceResult::AlreadyEnded => {}
     }
-    Silenced { saved: book.flush().await, changed }
+    SilenceReply { saved: store.flush().await, changed }
 }
 
 /// Asks the service that owns `state`. An error means that none answers.
-pub async fn ask<R: serde::de::DeserializeOwned>(state: &Path, request: Request) -> io::Result<R> {
+pub async fn ask<R: serde::de::DeserializeOwned>(state: &Path, request: ControlRequest) -> io::Result<R> {
     let talk = async {
-        let short = Short::of(&socket_path(state))?;
+        let short = ShortSocketPath::of(&socket_path(state))?;
         let mut stream = UnixStream::connect(&short.path).await?;
         let mut line = serde_json::to_vec(&request)?;
         line.push(b'\n');
@@ -275,5 +289,5 @@ pub async fn ask<R: serde::de::DeserializeOwned>(state: &Path, request: Request)
         stream.read_to_end(&mut answer).await?;
         Ok(serde_json::from_slice(&answer)?)
     };
-    tokio::time::timeout(PATIENCE, talk).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
+    tokio::time::timeout(SOCKET_TIMEOUT, talk).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
 }

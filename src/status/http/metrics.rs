@@ -9,10 +9,10 @@ use std::fmt::Write as _;
 use crate::domain::rule::{Metric, Rule, Severity, UNREADABLE};
 use crate::domain::{Division, Name, Time};
 use crate::polling::poller::LastReading;
-use crate::status::control::{Fares, Report};
+use crate::status::control::{AccountHealth, ServiceStatus};
 
 /// So many divisions have series of their own; those with alerts first.
-const MOST_DIVISIONS: usize = 2000;
+const MAX_DIVISIONS: usize = 2000;
 /// Events that are counted from 0.
 const EVENTS: [&str; 5] = ["raised", "escalated", "eased", "reminder", "resolved"];
 
@@ -23,7 +23,7 @@ type Sample<'a> = (Labels<'a>, String);
 
 /// State of the process itself.
 #[derive(Debug, Default)]
-pub(super) struct Process {
+pub(super) struct ProcessStatus {
     /// The state is on disk as it is in memory.
     pub(super) is_saved: bool,
     /// Number of log lines dropped because standard error was not read in time.
@@ -32,16 +32,16 @@ pub(super) struct Process {
 
 /// One page.
 pub(super) fn page(
-    report: &Report,
-    process: &Process,
+    report: &ServiceStatus,
+    process: &ProcessStatus,
     rules: &[Rule],
-    accounts: &BTreeMap<Name, Fares>,
+    accounts: &BTreeMap<Name, AccountHealth>,
     now: Time,
 ) -> String {
-    let mut page = Page(String::new());
+    let mut page = MetricsText(String::new());
     let version = env!("CARGO_PKG_VERSION");
     page.gauge("lowtide_build_info", "The running version; always 1.", [(vec![("version", version)], "1".to_owned())]);
-    let shown = Shown::of(report);
+    let shown = ShownDivisions::of(report);
     divisions(&mut page, &shown);
     levels(&mut page, report, rules, &shown);
     cycles(&mut page, report, accounts);
@@ -59,9 +59,9 @@ pub(super) fn page(
 }
 
 /// The text so far.
-struct Page(String);
+struct MetricsText(String);
 
-impl Page {
+impl MetricsText {
     fn gauge<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
         self.family(name, "gauge", help, samples);
     }
@@ -94,32 +94,32 @@ fn flag(yes: bool) -> String {
 }
 
 /// Seconds since 1970, to the millisecond.
-fn stamp(at: Time) -> String {
+fn timestamp(at: Time) -> String {
     let ms = at.timestamp_millis();
     format!("{}.{:03}", ms.div_euclid(1000), ms.rem_euclid(1000))
 }
 
 /// The divisions that have series.
-struct Shown<'a> {
+struct ShownDivisions<'a> {
     /// Each with its id as a label; empty for an account without divisions.
     readings: Vec<(&'a LastReading, String)>,
     omitted: usize,
 }
 
-impl<'a> Shown<'a> {
-    fn of(report: &'a Report) -> Self {
+impl<'a> ShownDivisions<'a> {
+    fn of(report: &'a ServiceStatus) -> Self {
         let with_alerts: BTreeSet<(&Name, Division)> =
             report.alerts.iter().map(|it| (&it.account, it.division)).collect();
         let mut readings: Vec<&LastReading> = report.readings.iter().collect();
         readings.sort_by_key(|it| !with_alerts.contains(&(&it.account, it.division)));
-        let omitted = readings.len().saturating_sub(MOST_DIVISIONS);
-        readings.truncate(MOST_DIVISIONS);
+        let omitted = readings.len().saturating_sub(MAX_DIVISIONS);
+        readings.truncate(MAX_DIVISIONS);
         readings.sort_by_key(|it| (&it.account, it.division));
         Self { readings: readings.into_iter().map(|it| (it, id(it.division))).collect(), omitted }
     }
 
     fn samples<'b>(&'b self, value: impl Fn(&LastReading) -> Option<String> + 'b) -> impl Iterator<Item = Sample<'b>> {
-        self.readings.iter().filter_map(move |(it, id)| Some((place(&it.account, id), value(it)?)))
+        self.readings.iter().filter_map(move |(it, id)| Some((division_labels(&it.account, id), value(it)?)))
     }
 }
 
@@ -127,11 +127,11 @@ fn id(division: Division) -> String {
     division.map(|id| id.to_string()).unwrap_or_default()
 }
 
-fn place<'a>(account: &'a str, division: &'a str) -> Labels<'a> {
+fn division_labels<'a>(account: &'a str, division: &'a str) -> Labels<'a> {
     vec![("account", account), ("division", division)]
 }
 
-fn divisions(page: &mut Page, shown: &Shown<'_>) {
+fn divisions(page: &mut MetricsText, shown: &ShownDivisions<'_>) {
     for (metric, help) in [
         (Metric::AvailableFunds, "Available funds at the last reading; absent where it failed or is unlimited."),
         (Metric::Balance, "Prepaid balance at the last reading; absent where it failed."),
@@ -142,7 +142,7 @@ fn divisions(page: &mut Page, shown: &Shown<'_>) {
         let found: Vec<_> = shown.readings.iter().filter_map(|both| Some((both, amount(both)?))).collect();
         let codes: Vec<String> = found.iter().map(|(_, money)| money.currency.to_string()).collect();
         let samples = found.iter().zip(&codes).map(|(((it, id), money), code)| {
-            let mut labels = place(&it.account, id);
+            let mut labels = division_labels(&it.account, id);
             labels.push(("currency", code.as_str()));
             (labels, money.amount.normalize().to_string())
         });
@@ -161,10 +161,10 @@ fn divisions(page: &mut Page, shown: &Shown<'_>) {
     page.gauge(
         "lowtide_last_good_reading_timestamp_seconds",
         "When the balance was last read.",
-        shown.samples(|it| it.last_good.map(stamp)),
+        shown.samples(|it| it.last_good.map(timestamp)),
     );
     let names = shown.readings.iter().filter_map(|(it, id)| {
-        let mut labels = place(&it.account, id);
+        let mut labels = division_labels(&it.account, id);
         labels.push(("name", it.division_name.as_deref()?));
         Some((labels, "1".to_owned()))
     });
@@ -173,7 +173,7 @@ fn divisions(page: &mut Page, shown: &Shown<'_>) {
     page.gauge("lowtide_divisions_omitted", "Divisions that are read but have no series here.", omitted);
 }
 
-fn levels(page: &mut Page, report: &Report, rules: &[Rule], shown: &Shown<'_>) {
+fn levels(page: &mut MetricsText, report: &ServiceStatus, rules: &[Rule], shown: &ShownDivisions<'_>) {
     let alerts: BTreeMap<(&str, &str, Division), (&str, Severity)> =
         report.alerts.iter().map(|it| ((&*it.rule, &*it.account, it.division), (&*it.status, it.level))).collect();
     let value = |rule: &str, it: &LastReading, status: &str| {
@@ -185,7 +185,7 @@ fn levels(page: &mut Page, report: &Report, rules: &[Rule], shown: &Shown<'_>) {
         readings.iter().flat_map(move |(it, id)| {
             let watching = rules.iter().filter(|rule| rule.watches(&it.account, it.division)).map(|rule| &*rule.name);
             watching.chain([UNREADABLE]).map(move |rule| {
-                let mut labels = place(&it.account, id);
+                let mut labels = division_labels(&it.account, id);
                 labels.push(("rule", rule));
                 (labels, value(rule, it, status))
             })
@@ -196,17 +196,17 @@ fn levels(page: &mut Page, report: &Report, rules: &[Rule], shown: &Shown<'_>) {
     page.gauge("lowtide_alert_pending_level", help, samples("pending"));
 }
 
-fn cycles(page: &mut Page, report: &Report, accounts: &BTreeMap<Name, Fares>) {
-    let each = |value: fn(&Fares) -> Option<String>| {
+fn cycles(page: &mut MetricsText, report: &ServiceStatus, accounts: &BTreeMap<Name, AccountHealth>) {
+    let each = |value: fn(&AccountHealth) -> Option<String>| {
         accounts.iter().filter_map(move |(name, it)| Some((vec![("account", &**name)], value(it)?)))
     };
     page.counter("lowtide_cycles_total", "Cycles that ended.", each(|it| Some(it.cycles.to_string())));
     let help = "Whether the latest cycle could read everything that rules look at.";
-    page.gauge("lowtide_account_good", help, each(|it| it.good.map(flag)));
-    let beats = || report.accounts.iter().map(|it| (vec![("account", &*it.account)], it));
-    let ended = beats().filter_map(|(labels, it)| Some((labels, stamp(it.last_cycle?))));
+    page.gauge("lowtide_account_good", help, each(|it| it.readable.map(flag)));
+    let cycles = || report.accounts.iter().map(|it| (vec![("account", &*it.account)], it));
+    let ended = cycles().filter_map(|(labels, it)| Some((labels, timestamp(it.last_cycle?))));
     page.gauge("lowtide_last_cycle_timestamp_seconds", "When the latest cycle ended.", ended);
-    let on_time = beats().map(|(labels, it)| (labels, flag(it.on_time)));
+    let on_time = cycles().map(|(labels, it)| (labels, flag(it.on_time)));
     page.gauge("lowtide_cycles_on_time", "Whether cycles are on time.", on_time);
     let errors = report.counts.read_errors.iter().map(|(kind, n)| (vec![("kind", kind.as_str())], n.to_string()));
     page.counter("lowtide_read_errors_total", "Requests that failed after their retries.", errors);
@@ -219,36 +219,36 @@ fn cycles(page: &mut Page, report: &Report, accounts: &BTreeMap<Name, Fares>) {
     page.counter("lowtide_events_total", "Events of alerts.", events);
 }
 
-fn deliveries(page: &mut Page, report: &Report, now: Time) {
-    let tries = report.counts.deliveries.iter().flat_map(|(notifier, outcomes)| {
+fn deliveries(page: &mut MetricsText, report: &ServiceStatus, now: Time) {
+    let attempts = report.counts.deliveries.iter().flat_map(|(notifier, outcomes)| {
         outcomes
             .iter()
             .map(move |(outcome, n)| (vec![("notifier", &**notifier), ("outcome", outcome.as_str())], n.to_string()))
     });
-    page.counter("lowtide_deliveries_total", "Tries to send a message.", tries);
-    let owing: BTreeMap<&str, _> = report.owed.iter().map(|it| (&*it.notifier, it)).collect();
+    page.counter("lowtide_deliveries_total", "Tries to send a message.", attempts);
+    let pending: BTreeMap<&str, _> = report.pending.iter().map(|it| (&*it.notifier, it)).collect();
     let names: BTreeSet<&str> =
-        report.counts.deliveries.keys().map(|name| &**name).chain(owing.keys().copied()).collect();
+        report.counts.deliveries.keys().map(|name| &**name).chain(pending.keys().copied()).collect();
     let each = |value: &dyn Fn(&str) -> String| -> Vec<Sample<'_>> {
         names.iter().map(|name| (vec![("notifier", *name)], value(name))).collect()
     };
-    let owed = each(&|name| owing.get(name).map_or(0, |it| it.events).to_string());
-    page.gauge("lowtide_owed_events", "Events that are owed to a notifier.", owed);
+    let events = each(&|name| pending.get(name).map_or(0, |it| it.events).to_string());
+    page.gauge("lowtide_owed_events", "Events that are owed to a notifier.", events);
     let age = |name: &str| {
-        let oldest = owing.get(name).and_then(|it| it.oldest);
+        let oldest = pending.get(name).and_then(|it| it.oldest);
         let ms = oldest.map_or(0, |at| (now - at).num_milliseconds().max(0));
         format!("{}.{:03}", ms / 1000, ms % 1000)
     };
     page.gauge("lowtide_oldest_owed_age_seconds", "How long the oldest of them has been owed.", each(&age));
-    let failing = each(&|name| flag(owing.get(name).is_some_and(|it| it.failing_since.is_some())));
+    let failing = each(&|name| flag(pending.get(name).is_some_and(|it| it.failing_since.is_some())));
     page.gauge("lowtide_notifier_failing", "Whether the last try failed.", failing);
 }
 
-fn configuration(page: &mut Page, report: &Report) {
+fn configuration(page: &mut MetricsText, report: &ServiceStatus) {
     let Some(reload) = &report.reload else { return };
     let ok = [(Vec::new(), flag(reload.ok))];
     page.gauge("lowtide_config_last_reload_successful", "Whether the configuration last read is in use.", ok);
-    let at = [(Vec::new(), stamp(reload.in_use_since))];
+    let at = [(Vec::new(), timestamp(reload.in_use_since))];
     let help = "When the configuration in use was read.";
     page.gauge("lowtide_config_last_reload_success_timestamp_seconds", help, at);
 }
@@ -267,13 +267,13 @@ mod tests {
         };
         let alert = serde_json::json!({ "rule": "funds", "account": "acme", "division": 2005, "division_name": null,
             "status": "firing", "level": "critical", "since": null, "last_event": null, "told": [], "reason": null });
-        let report = Report {
+        let report = ServiceStatus {
             readings: (1..=2005).map(reading).collect(),
             alerts: vec![serde_json::from_value(alert).unwrap()],
-            ..Report::default()
+            ..ServiceStatus::default()
         };
-        let page = page(&report, &Process::default(), &[], &BTreeMap::new(), at);
-        assert_eq!(page.matches("lowtide_balance{").count(), MOST_DIVISIONS);
+        let page = page(&report, &ProcessStatus::default(), &[], &BTreeMap::new(), at);
+        assert_eq!(page.matches("lowtide_balance{").count(), MAX_DIVISIONS);
         assert!(page.contains("lowtide_divisions_omitted 5\n"));
         assert!(page.contains("lowtide_balance{account=\"acme\",division=\"2005\",currency=\"USD\"} 1.1\n"));
         assert!(

@@ -19,37 +19,37 @@ use axum::routing::get;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use self::metrics::Process;
-use self::serve::Limits;
+use self::metrics::ProcessStatus;
+use self::serve::ConnectionLimits;
 use crate::domain::Time;
-use crate::state::Book;
-use crate::status::control::Board;
+use crate::state::StateStore;
+use crate::status::control::Registry;
 use crate::util::clock::Clock;
 use crate::util::secret::Secret;
 
 /// What answers are made of.
-pub struct Desk {
+pub struct HttpContext {
     /// What the service tells about itself.
-    pub board: Arc<Board>,
+    pub registry: Arc<Registry>,
     /// Alerts, and what is owed.
-    pub book: Arc<Book>,
+    pub store: Arc<StateStore>,
     /// The service's time.
     pub clock: Arc<dyn Clock>,
 }
 
 /// The token that is wanted; another one after a reload.
-type Token = Arc<RwLock<Option<Secret>>>;
+type SharedToken = Arc<RwLock<Option<Secret>>>;
 
-struct Shared {
-    desk: Desk,
-    token: Token,
+struct HttpState {
+    context: HttpContext,
+    token: SharedToken,
 }
 
 /// A running server. It ends when it is dropped; requests that run then are finished.
-pub struct Server {
+pub struct HttpServer {
     /// The address that was asked for.
     pub listen: SocketAddr,
-    token: Token,
+    token: SharedToken,
     _end: oneshot::Sender<()>,
 }
 
@@ -60,44 +60,44 @@ pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-impl Server {
+impl HttpServer {
     /// Answers on an address that was taken.
     pub fn start(
         listen: SocketAddr,
         listener: std::net::TcpListener,
         token: Option<Secret>,
-        desk: Desk,
+        context: HttpContext,
     ) -> io::Result<Self> {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tracing::info!(listen = %listener.local_addr()?, token = token.is_some(), "http listens");
-        let token: Token = Arc::new(RwLock::new(token));
-        let router = router(Arc::new(Shared { desk, token: Arc::clone(&token) }));
+        let token: SharedToken = Arc::new(RwLock::new(token));
+        let router = router(Arc::new(HttpState { context, token: Arc::clone(&token) }));
         let (end, ended) = oneshot::channel::<()>();
-        tokio::spawn(serve::serve(listener, router, Limits::default(), async { drop(ended.await) }));
+        tokio::spawn(serve::serve(listener, router, ConnectionLimits::default(), async { drop(ended.await) }));
         Ok(Self { listen, token, _end: end })
     }
 
     /// From now on this token is wanted.
-    pub fn want(&self, token: Option<Secret>) {
+    pub fn set_token(&self, token: Option<Secret>) {
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+fn router(shared: Arc<HttpState>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .fallback(async || (StatusCode::NOT_FOUND, "not here: /healthz, /readyz and /metrics are\n"))
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "this only reads: GET\n"))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), gate))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), require_token))
         .with_state(shared)
 }
 
-async fn gate(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let wanted = shared.token.read().unwrap_or_else(PoisonError::into_inner).clone();
-    match wanted {
-        Some(token) if request.uri().path() != "/healthz" && !shows(request.headers(), &token) => {
+async fn require_token(State(shared): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
+    let expected = shared.token.read().unwrap_or_else(PoisonError::into_inner).clone();
+    match expected {
+        Some(token) if request.uri().path() != "/healthz" && !presents_token(request.headers(), &token) => {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
             (StatusCode::UNAUTHORIZED, challenge, "Authorization: Bearer and the token are wanted\n").into_response()
         }
@@ -106,22 +106,22 @@ async fn gate(State(shared): State<Arc<Shared>>, request: Request, next: Next) -
 }
 
 /// Whether the right token is shown. It takes as long whatever the token: what is compared are digests, to their ends.
-fn shows(headers: &HeaderMap, token: &Secret) -> bool {
+fn presents_token(headers: &HeaderMap, token: &Secret) -> bool {
     let shown = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
     let (scheme, shown) = shown.split_at_checked(7).unwrap_or_default();
-    let (shown, wanted) = (Sha256::digest(shown), Sha256::digest(token.expose()));
-    let differences = shown.iter().zip(&wanted).fold(0, |sum, (one, other)| sum | (one ^ other));
+    let (shown, expected) = (Sha256::digest(shown), Sha256::digest(token.expose()));
+    let differences = shown.iter().zip(&expected).fold(0, |sum, (one, other)| sum | (one ^ other));
     scheme.eq_ignore_ascii_case(b"bearer ") && differences == 0
 }
 
-async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+async fn ready(State(shared): State<Arc<HttpState>>) -> Response {
     let mut reasons = Vec::new();
-    let late = shared.desk.board.not_ready(shared.desk.clock.now());
+    let late = shared.context.registry.not_ready(shared.context.clock.now());
     if !late.is_empty() {
         let names: Vec<String> = late.iter().map(|name| crate::util::text::clean(name)).collect();
         reasons.push(format!("no cycle finished within twice its period: {}\n", names.join(", ")));
     }
-    if !shared.desk.book.is_saved() {
+    if !shared.context.store.is_saved() {
         reasons.push("the state cannot be saved: see the log\n".to_owned());
     }
     if reasons.is_empty() {
@@ -130,12 +130,15 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, reasons.concat()).into_response()
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let now: Time = shared.desk.clock.now();
-    let report = shared.desk.book.read(|state| shared.desk.board.report(state, now));
-    let process =
-        Process { is_saved: shared.desk.book.is_saved(), dropped_lines: crate::util::logging::dropped_lines() };
-    let page = metrics::page(&report, &process, &shared.desk.board.rules(), &shared.desk.board.accounts(), now);
+async fn metrics(State(shared): State<Arc<HttpState>>) -> Response {
+    let now: Time = shared.context.clock.now();
+    let report = shared.context.store.read(|state| shared.context.registry.status(state, now));
+    let process = ProcessStatus {
+        is_saved: shared.context.store.is_saved(),
+        dropped_lines: crate::util::logging::dropped_lines(),
+    };
+    let page =
+        metrics::page(&report, &process, &shared.context.registry.rules(), &shared.context.registry.accounts(), now);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 
@@ -149,12 +152,12 @@ mod tests {
         let opens = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-            shows(&headers, &token)
+            presents_token(&headers, &token)
         };
         assert!(opens("Bearer correct-horse") && opens("bearer correct-horse"));
         for wrong in ["", "Bearer", "Bearer ", "Bearer correct-hors", "Bearer correct-horsee", "Basic  correct-horse"] {
             assert!(!opens(wrong), "{wrong:?}");
         }
-        assert!(!shows(&HeaderMap::new(), &token));
+        assert!(!presents_token(&HeaderMap::new(), &token));
     }
 }

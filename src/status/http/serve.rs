@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ConnectionLimits {
     /// Connections at one time; the next one ends the oldest.
     pub(super) connections: usize,
     /// Time for a request's headers, from the connection on.
@@ -25,14 +25,19 @@ pub(super) struct Limits {
     pub(super) request: Duration,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self { connections: 64, headers: Duration::from_secs(10), request: Duration::from_secs(30) }
     }
 }
 
 /// Answers until `ended` completes. Requests that run then are finished.
-pub(super) async fn serve(mut listener: TcpListener, router: Router, limits: Limits, ended: impl Future<Output = ()>) {
+pub(super) async fn serve(
+    mut listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    ended: impl Future<Output = ()>,
+) {
     let mut connections: VecDeque<JoinHandle<()>> = VecDeque::new();
     tokio::pin!(ended);
     loop {
@@ -51,7 +56,7 @@ pub(super) async fn serve(mut listener: TcpListener, router: Router, limits: Lim
     }
 }
 
-async fn answer(stream: TcpStream, router: Router, limits: Limits) {
+async fn answer(stream: TcpStream, router: Router, limits: ConnectionLimits) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.headers)
@@ -73,7 +78,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     /// The address of a server with these limits: `/` answers at once, `/endless` never ends its answer.
-    async fn server(limits: Limits) -> std::net::SocketAddr {
+    async fn server(limits: ConnectionLimits) -> std::net::SocketAddr {
         let endless = async || {
             let piece = || Ok::<_, std::io::Error>(vec![b'x'; 65536]);
             Body::from_stream(futures_util::stream::repeat_with(piece))
@@ -97,7 +102,7 @@ mod tests {
 
     #[tokio::test]
     async fn headers_that_never_end_have_a_deadline_however_steadily_they_come() {
-        let limits = Limits { headers: Duration::from_millis(500), request: LONG, connections: 8 };
+        let limits = ConnectionLimits { headers: Duration::from_millis(500), request: LONG, connections: 8 };
         let address = server(limits).await;
         assert!(!ask(address, "GET / HTTP/1.1\r\nHost: x\r\nX: ").await.contains("200"));
         let (mut reading, mut writing) = TcpStream::connect(address).await.unwrap().into_split();
@@ -113,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_nobody_takes_and_a_body_that_never_comes_have_a_deadline() {
-        let limits = Limits { request: Duration::from_millis(500), headers: LONG, connections: 8 };
+        let limits = ConnectionLimits { request: Duration::from_millis(500), headers: LONG, connections: 8 };
         let address = server(limits).await;
         assert!(ask(address, "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.starts_with("HTTP/1.1 200"));
         let body = ask(address, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").await;
@@ -122,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_connection_too_many_ends_the_oldest_and_a_request_ends_its_own() {
-        let address = server(Limits { connections: 2, headers: LONG, request: LONG }).await;
+        let address = server(ConnectionLimits { connections: 2, headers: LONG, request: LONG }).await;
         let mut first = TcpStream::connect(address).await.unwrap();
         let mut second = TcpStream::connect(address).await.unwrap();
         assert!(ask(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.ends_with("ok"));

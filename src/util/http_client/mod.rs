@@ -14,15 +14,15 @@ use reqwest::{Certificate, Client, Proxy, Response, redirect};
 use url::{Host, Url};
 
 /// The most that is read of any response's body.
-pub const BODY_CAP: usize = 1024 * 1024;
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// What the other side learns of us.
 const USER_AGENT: &str = concat!("lowtide/", env!("CARGO_PKG_VERSION"));
 /// The longest text taken over from a library's error.
-const LONGEST_DETAIL: usize = 160;
+const MAX_DETAIL_CHARS: usize = 160;
 
 /// What differs between the places that are asked.
 #[derive(Debug, Clone)]
-pub struct WebOptions {
+pub struct HttpClientOptions {
     /// Longest wait for one request: from the connection to the last byte of the body.
     pub timeout: Duration,
     /// Certificates in PEM form to trust beside the system's.
@@ -33,7 +33,7 @@ pub struct WebOptions {
 
 /// Why there is no client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WebError {
+pub enum ClientBuildError {
     /// The extra CA is unusable.
     #[error("the CA file holds no usable PEM certificate{0}")]
     ExtraCa(String),
@@ -44,7 +44,7 @@ pub enum WebError {
 
 /// The ways in which a request gets no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransportKind {
+pub enum TransportErrorKind {
     /// Not done within the timeout.
     Timeout,
     /// The host's name does not resolve.
@@ -62,9 +62,9 @@ pub enum TransportKind {
 /// A request that got no response. Its text holds neither the address nor any header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
-pub struct Transport {
+pub struct TransportError {
     /// In which way.
-    pub kind: TransportKind,
+    pub kind: TransportErrorKind,
     /// For people, as a clause: `no connection (Connection refused)`.
     pub text: String,
 }
@@ -80,11 +80,11 @@ pub enum BodyError {
     },
     /// It ended early, or took too long.
     #[error(transparent)]
-    Transport(#[from] Transport),
+    Transport(#[from] TransportError),
 }
 
 /// Builds a client. It follows no redirect, because headers with secrets would follow too.
-pub fn client(options: &WebOptions) -> Result<Client, WebError> {
+pub fn client(options: &HttpClientOptions) -> Result<Client, ClientBuildError> {
     // Only the first installation counts; a second one says so and changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let extra = options.extra_ca_pem.as_deref().map(certificates).transpose()?.unwrap_or_default();
@@ -93,21 +93,21 @@ pub fn client(options: &WebOptions) -> Result<Client, WebError> {
         Ok(client) => Ok(client),
         // Plain HTTP to this machine must not fail for want of the system's CA certificates.
         Err(_) if options.loopback && !has_extra => {
-            builder(options).tls_certs_only([]).build().map_err(|error| WebError::Build(innermost(&error)))
+            builder(options).tls_certs_only([]).build().map_err(|error| ClientBuildError::Build(innermost(&error)))
         }
-        Err(error) if has_extra => Err(WebError::ExtraCa(format!(": {}", innermost(&error)))),
-        Err(error) => Err(WebError::Build(innermost(&error))),
+        Err(error) if has_extra => Err(ClientBuildError::ExtraCa(format!(": {}", innermost(&error)))),
+        Err(error) => Err(ClientBuildError::Build(innermost(&error))),
     }
 }
 
 /// A client for plain HTTP to this machine alone: without the system's certificates, which take a while and a megabyte.
-pub fn plain_client(timeout: Duration) -> Result<Client, WebError> {
+pub fn plain_client(timeout: Duration) -> Result<Client, ClientBuildError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let options = WebOptions { timeout, extra_ca_pem: None, loopback: true };
-    builder(&options).tls_certs_only([]).build().map_err(|error| WebError::Build(innermost(&error)))
+    let options = HttpClientOptions { timeout, extra_ca_pem: None, loopback: true };
+    builder(&options).tls_certs_only([]).build().map_err(|error| ClientBuildError::Build(innermost(&error)))
 }
 
-fn builder(options: &WebOptions) -> reqwest::ClientBuilder {
+fn builder(options: &HttpClientOptions) -> reqwest::ClientBuilder {
     let builder = Client::builder()
         .user_agent(USER_AGENT)
         .redirect(redirect::Policy::none())
@@ -121,14 +121,14 @@ fn builder(options: &WebOptions) -> reqwest::ClientBuilder {
 }
 
 fn proxy_address(url: &Url) -> Option<Url> {
-    proxy::of(url).map(proxy::Proxy::address)
+    proxy::proxy_for(url).map(proxy::Proxy::address)
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, WebError> {
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, ClientBuildError> {
     match Certificate::from_pem_bundle(pem) {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(WebError::ExtraCa(String::new())),
-        Err(error) => Err(WebError::ExtraCa(format!(": {}", innermost(&error)))),
+        Ok(_) => Err(ClientBuildError::ExtraCa(String::new())),
+        Err(error) => Err(ClientBuildError::ExtraCa(format!(": {}", innermost(&error)))),
     }
 }
 
@@ -164,37 +164,39 @@ pub async fn read_capped(mut response: Response, cap: usize) -> Result<Vec<u8>, 
 }
 
 /// What went wrong, in words without the address. Where a proxy was used, they name it.
-pub async fn explain(error: &reqwest::Error) -> Transport {
+pub async fn explain(error: &reqwest::Error) -> TransportError {
     let (kind, text) = direct(error);
-    let Some((target, proxy)) = error.url().and_then(|target| Some((target, proxy::of(target)?))) else {
-        return Transport { kind, text };
+    let Some((target, proxy)) = error.url().and_then(|target| Some((target, proxy::proxy_for(target)?))) else {
+        return TransportError { kind, text };
     };
     let (name, variable) = (proxy.name(), proxy.variable);
-    let proxied = |text| Transport { kind: TransportKind::Proxy, text };
+    let proxied = |text| TransportError { kind: TransportErrorKind::Proxy, text };
     match kind {
-        TransportKind::Dns => proxied(format!("the name of the proxy {name} cannot be resolved: check {variable}")),
-        TransportKind::Connect => match proxy.refusal(target).await {
+        TransportErrorKind::Dns => {
+            proxied(format!("the name of the proxy {name} cannot be resolved: check {variable}"))
+        }
+        TransportErrorKind::Connect => match proxy.refusal(target).await {
             Some(why) => proxied(format!("the proxy {name} {why}")),
             None => proxied(format!("no connection to the proxy {name}: check {variable} ({})", innermost(error))),
         },
-        _ => Transport { kind, text: format!("{text}, through the proxy {name}") },
+        _ => TransportError { kind, text: format!("{text}, through the proxy {name}") },
     }
 }
 
 /// What went wrong between here and the other end of the connection, host or proxy.
-fn direct(error: &reqwest::Error) -> (TransportKind, String) {
+fn direct(error: &reqwest::Error) -> (TransportErrorKind, String) {
     let detail = innermost(error);
     if error.is_timeout() {
         let what = if error.is_connect() { "no connection in time" } else { "no complete answer in time" };
-        (TransportKind::Timeout, what.to_owned())
+        (TransportErrorKind::Timeout, what.to_owned())
     } else if error.is_dns() {
-        (TransportKind::Dns, format!("the host's name cannot be resolved ({detail})"))
+        (TransportErrorKind::Dns, format!("the host's name cannot be resolved ({detail})"))
     } else if chain(error).any(|cause| cause.downcast_ref::<rustls::Error>().is_some()) {
-        (TransportKind::Tls, format!("no trustworthy TLS connection ({detail})"))
+        (TransportErrorKind::Tls, format!("no trustworthy TLS connection ({detail})"))
     } else if error.is_connect() || error.is_builder() {
-        (TransportKind::Connect, format!("no connection ({detail})"))
+        (TransportErrorKind::Connect, format!("no connection ({detail})"))
     } else {
-        (TransportKind::Broken, format!("the connection broke ({detail})"))
+        (TransportErrorKind::Broken, format!("the connection broke ({detail})"))
     }
 }
 
@@ -216,7 +218,7 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
     if text.contains("://") {
         return "no details".to_owned();
     }
-    text.chars().filter(|c| !c.is_control()).take(LONGEST_DETAIL).collect()
+    text.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -224,8 +226,8 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
 mod tests {
     use super::*;
 
-    fn options() -> WebOptions {
-        WebOptions { timeout: Duration::from_secs(2), extra_ca_pem: None, loopback: true }
+    fn options() -> HttpClientOptions {
+        HttpClientOptions { timeout: Duration::from_secs(2), extra_ca_pem: None, loopback: true }
     }
 
     #[test]
@@ -243,33 +245,33 @@ mod tests {
 
     #[test]
     fn a_ca_file_without_a_certificate_is_refused_and_a_real_one_is_taken() {
-        let with = |pem: &[u8]| client(&WebOptions { extra_ca_pem: Some(pem.to_vec()), ..options() });
-        assert!(matches!(with(b"not PEM"), Err(WebError::ExtraCa(_))));
-        assert!(matches!(with(b""), Err(WebError::ExtraCa(_))));
+        let with = |pem: &[u8]| client(&HttpClientOptions { extra_ca_pem: Some(pem.to_vec()), ..options() });
+        assert!(matches!(with(b"not PEM"), Err(ClientBuildError::ExtraCa(_))));
+        assert!(matches!(with(b""), Err(ClientBuildError::ExtraCa(_))));
         let nonsense = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(matches!(with(nonsense), Err(WebError::ExtraCa(_))));
+        assert!(matches!(with(nonsense), Err(ClientBuildError::ExtraCa(_))));
         let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         assert!(with(own.cert.pem().as_bytes()).is_ok());
     }
 
     #[tokio::test]
-    async fn failures_are_told_apart_and_never_show_the_address() {
+    async fn failures_are_distinguished_and_never_show_the_address() {
         let client = client(&options()).unwrap();
         let secret = "T000/B000/abcdefghijkl";
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let refused = client.get(format!("http://127.0.0.1:{port}/{secret}")).send().await.unwrap_err();
         let unknown = client.get(format!("http://no-such-host.invalid/{secret}")).send().await.unwrap_err();
         let (refused, unknown) = (explain(&refused).await, explain(&unknown).await);
-        assert_eq!(refused.kind, TransportKind::Connect);
+        assert_eq!(refused.kind, TransportErrorKind::Connect);
         assert!(refused.text.contains("refused"), "{refused}");
-        assert_eq!(unknown.kind, TransportKind::Dns, "{unknown}");
+        assert_eq!(unknown.kind, TransportErrorKind::Dns, "{unknown}");
         for text in [refused.text, unknown.text] {
             assert!(!text.contains("abcdefghijkl") && !text.contains("://"), "{text}");
         }
     }
 
     #[tokio::test]
-    async fn a_certificate_of_an_unknown_issuer_is_a_tls_failure_and_an_own_ca_makes_it_good() {
+    async fn unknown_issuer_is_a_tls_failure_unless_its_ca_is_configured() {
         let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
@@ -290,9 +292,9 @@ mod tests {
         });
         let failed = client(&options()).unwrap().get(&url).send().await.unwrap_err();
         let failed = explain(&failed).await;
-        assert_eq!(failed.kind, TransportKind::Tls, "{failed}");
+        assert_eq!(failed.kind, TransportErrorKind::Tls, "{failed}");
         let pem = own.cert.pem().into_bytes();
-        let trusting = client(&WebOptions { extra_ca_pem: Some(pem), ..options() }).unwrap();
+        let trusting = client(&HttpClientOptions { extra_ca_pem: Some(pem), ..options() }).unwrap();
         let response = trusting.get(&url).send().await.unwrap();
         assert_eq!(read_capped(response, 2).await.unwrap(), b"ok");
         let response = trusting.get(&url).send().await.unwrap();

@@ -13,7 +13,7 @@ use url::{Host, Url};
 /// Longest wait for a proxy's own answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most that is read of it.
-const LONGEST_ANSWER: usize = 1024;
+const MAX_ANSWER_BYTES: usize = 1024;
 
 /// A proxy. Its address may hold credentials: only [`Proxy::name`] is for people.
 #[derive(Clone)]
@@ -29,11 +29,11 @@ struct Proxies {
     http: Option<Proxy>,
     https: Option<Proxy>,
     /// Hosts that are asked directly.
-    exceptions: Vec<Exception>,
+    exceptions: Vec<NoProxyEntry>,
 }
 
 /// An entry of `NO_PROXY`.
-struct Exception {
+struct NoProxyEntry {
     hosts: Hosts,
     /// `None`: any.
     port: Option<u16>,
@@ -47,7 +47,7 @@ enum Hosts {
 }
 
 /// The proxy that requests to an address go through.
-pub(super) fn of(url: &Url) -> Option<&'static Proxy> {
+pub(super) fn proxy_for(url: &Url) -> Option<&'static Proxy> {
     static PROXIES: OnceLock<Proxies> = OnceLock::new();
     PROXIES.get_or_init(|| Proxies::new(|name| std::env::var(name).ok())).of(url)
 }
@@ -64,7 +64,7 @@ impl Proxies {
             exceptions: exceptions
                 .split(|c: char| c == ',' || c.is_whitespace())
                 .filter(|entry| !entry.is_empty())
-                .map(Exception::parse)
+                .map(NoProxyEntry::parse)
                 .collect(),
         }
     }
@@ -90,7 +90,7 @@ fn parse(value: &str) -> Option<Url> {
     whole.or_else(|| Url::parse(&format!("http://{value}")).ok().and_then(with_host))
 }
 
-impl Exception {
+impl NoProxyEntry {
     /// `example.com`, `.example.com` and `*.example.com` mean the same, as curl and others have it.
     fn parse(entry: &str) -> Self {
         let (host, port) = match entry.rsplit_once(':') {
@@ -166,7 +166,7 @@ impl Proxy {
         let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{credentials}\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
-        while !answer.contains(&b'\n') && answer.len() < LONGEST_ANSWER {
+        while !answer.contains(&b'\n') && answer.len() < MAX_ANSWER_BYTES {
             if stream.read_buf(&mut answer).await.ok()? == 0 {
                 break;
             }

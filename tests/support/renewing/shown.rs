@@ -1,7 +1,7 @@
 //! A life as the API shows it today, and what it will spend.
 
 use lowtide::domain::Time;
-use lowtide::sandbox::world::{Entry, Order};
+use lowtide::sandbox::world::{SimulatedEntry, SimulatedOrder};
 use rust_decimal::Decimal;
 
 use super::super::{AFTER, Case, FIRST_DIVISION, Kind, days, in_order, now, shuffled, whole};
@@ -42,10 +42,10 @@ impl Life {
         case
     }
 
-    fn listed(&self, order: &Placed) -> Option<Order> {
+    fn listed(&self, order: &Placed) -> Option<SimulatedOrder> {
         let site = &self.sites[order.site];
         let is_known = order.day < 0 && order.canceled.is_none_or(|day| day >= 0);
-        is_known.then(|| Order {
+        is_known.then(|| SimulatedOrder {
             id: order.id,
             division: site.division,
             product: PRODUCTS[order.product].0.to_owned(),
@@ -61,14 +61,14 @@ impl Life {
     }
 
     /// The ledger, with deposits that kept the funds above what they are at least today.
-    fn entries(&self, least: i64, worth: i64) -> Vec<Entry> {
+    fn entries(&self, least: i64, worth: i64) -> Vec<SimulatedEntry> {
         #[allow(clippy::cast_precision_loss)]
         let deposit = i64::try_from(whole((worth as f64 * self.habits.deposit / 50_000.0).max(2.0)) * 50_000).unwrap();
         let mut entries = Vec::new();
         let mut put = |at: Time, change: i64, kind: &'static str, order: Option<u64>, division: u64| {
             let (id, change) = (shuffled(entries.len()), Decimal::new(change, 2));
             let (note, expires, balance_after) = (None, None, Decimal::ZERO);
-            entries.push(Entry { id, division, at, change, kind, order, note, expires, balance_after });
+            entries.push(SimulatedEntry { id, division, at, change, kind, order, note, expires, balance_after });
         };
         let mut funds = least;
         let known = self.lines.iter().rev().filter(|line| line.day < 0 && line.day >= -LEDGER - 10);

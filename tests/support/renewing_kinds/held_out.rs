@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Datelike as _;
 use lowtide::domain::Time;
-use lowtide::sandbox::world::{Order, Records};
+use lowtide::sandbox::world::{AccountRecords, SimulatedOrder};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
@@ -37,13 +37,13 @@ fn an_account_is_the_same_each_time_it_is_made() {
 #[test]
 fn accounts_held_out_pay_their_price_for_each_order_but_by_card() {
     for (kind, its) in KINDS.into_iter().flat_map(|kind| accounts(kind).into_iter().map(move |it| (kind, it))) {
-        let orders: BTreeMap<u64, &Order> = its.orders.iter().map(|it| (it.id, it)).collect();
+        let orders: BTreeMap<u64, &SimulatedOrder> = its.orders.iter().map(|it| (it.id, it)).collect();
         let paid: Vec<_> = its.entries.iter().filter(|line| line.change < Decimal::ZERO).collect();
         for line in &paid {
             let order = orders[&line.order.unwrap()];
             assert_eq!((line.at, line.change, line.division), (order.placed, -order.price, order.division));
         }
-        let known = |it: &&&Order| is_recent(it.placed) && kind != Kind::RenewalsForClients;
+        let known = |it: &&&SimulatedOrder| is_recent(it.placed) && kind != Kind::RenewalsForClients;
         let ids: BTreeSet<u64> = paid.iter().filter_map(|line| line.order).collect();
         assert_eq!(ids.len(), paid.len(), "none is paid twice");
         assert!(orders.values().filter(known).all(|it| ids.contains(&it.id)), "{}", name(kind));
@@ -148,7 +148,7 @@ fn orders_of_days_are_listed_with_their_days_and_read_so() {
 #[test]
 fn wildcards_take_the_place_of_three_orders_and_more() {
     let records = accounts(Kind::WildcardsReplaceOrders);
-    let is_wildcard = |it: &Order| it.common_name.starts_with("*.");
+    let is_wildcard = |it: &SimulatedOrder| it.common_name.starts_with("*.");
     let bought = || records.iter().flat_map(|its| &its.orders).filter(|it| is_recent(it.placed));
     let renewed: BTreeSet<(usize, u64)> = (0..)
         .zip(&records)
@@ -161,8 +161,8 @@ fn wildcards_take_the_place_of_three_orders_and_more() {
     assert!((0.015..0.08).contains(&of_all), "{of_all}");
     assert!(first < new.len(), "wildcards are renewed like other orders");
     assert!(new.iter().all(|(_, it)| it.product == "GeoTrust Wildcard"));
-    let price = |it: &Order| it.price.to_f64().unwrap();
-    let mean = |orders: Vec<&Order>| orders.iter().map(|it| price(it)).sum::<f64>() / orders.len() as f64;
+    let price = |it: &SimulatedOrder| it.price.to_f64().unwrap();
+    let mean = |orders: Vec<&SimulatedOrder>| orders.iter().map(|it| price(it)).sum::<f64>() / orders.len() as f64;
     let (wildcard, others) =
         (bought().filter(|it| is_wildcard(it)).collect(), bought().filter(|it| !is_wildcard(it)).collect());
     assert!(mean(wildcard) > 1.5 * mean(others), "one dearer order for several");
@@ -176,7 +176,7 @@ fn large_orders_are_most_of_the_money_and_renewed_early() {
         let least = smallest.entry(&order.product).or_insert(order.price);
         *least = order.price.min(*least);
     }
-    let size = |it: &Order| (it.price / smallest[&*it.product]).to_i64().unwrap();
+    let size = |it: &SimulatedOrder| (it.price / smallest[&*it.product]).to_i64().unwrap();
     let lead = |sizes: std::ops::Range<i64>| {
         let all = records.iter().flat_map(renewals).filter(|it| sizes.contains(&size(it.old)));
         median(all.map(|it| it.lead()).collect())
@@ -205,14 +205,14 @@ fn accounts_renewed_after_the_end_have_a_gap_between_orders() {
     assert!(renewals.iter().all(|it| (-25..=40).contains(&it.lead())));
     assert!(share(renewals.iter(), |it| it.lead() < -7) > 0.15, "many by more than a week");
     assert!(renewals.iter().filter(|it| it.lead() < 0).all(|it| days(it.new.placed, it.new.ends) == 365));
-    let not_yet = |its: &Records| {
+    let not_yet = |its: &AccountRecords| {
         let ended = |at: Time| (1..=25).contains(&days(at, ledgers::now()));
         its.orders.iter().filter(|it| ended(it.ends) && !it.renewed).count()
     };
     assert!(records.iter().map(not_yet).sum::<usize>() > 20, "some have ended and will be renewed");
 }
 
-fn by_product<'o>(orders: impl Iterator<Item = &'o Order>) -> BTreeMap<&'o str, Vec<&'o Order>> {
+fn by_product<'o>(orders: impl Iterator<Item = &'o SimulatedOrder>) -> BTreeMap<&'o str, Vec<&'o SimulatedOrder>> {
     let mut by_product: BTreeMap<_, Vec<_>> = BTreeMap::new();
     orders.for_each(|it| by_product.entry(&*it.product).or_default().push(it));
     by_product

@@ -9,9 +9,9 @@ use lettre::message::Mailbox;
 use lettre::message::header::{HeaderName, HeaderValue};
 
 /// Longest line of a header, in octets without its end; RFC 5322 recommends 78.
-const LONGEST_LINE: usize = 76;
+const MAX_LINE_BYTES: usize = 76;
 /// Longest word of a header that is written as it is; a longer one is encoded, so that it can be split.
-const LONGEST_WORD: usize = 60;
+const MAX_WORD_BYTES: usize = 60;
 
 /// Returns the address with its domain in ASCII, as an A-label where it needs one. `None` if IDNA has none for it.
 pub(crate) fn ascii_domain(address: &Address) -> Option<Address> {
@@ -25,7 +25,10 @@ pub(crate) fn host(name: &str) -> Option<String> {
 }
 
 /// Returns a header with these mailboxes. A line ends after a comma, or inside a long name.
-pub(crate) fn header<'a>(name: &'static str, mailboxes: impl Iterator<Item = &'a Mailbox> + Clone) -> HeaderValue {
+pub(crate) fn mailbox_header<'a>(
+    name: &'static str,
+    mailboxes: impl Iterator<Item = &'a Mailbox> + Clone,
+) -> HeaderValue {
     let raw = mailboxes.clone().map(|mailbox| mailbox.email.to_string()).collect::<Vec<_>>().join(", ");
     header_value(name, raw, |w| {
         for (n, mailbox) in mailboxes.enumerate() {
@@ -65,7 +68,7 @@ fn write_mailbox(mailbox: &Mailbox, may_begin_a_line: bool, w: &mut EmailWriter<
     let name = mailbox.name.as_deref().map(str::trim).filter(|name| !name.is_empty());
     let address: &str = mailbox.email.as_ref();
     let length = name.map_or(0, |name| name.len() + "\"\" <>".len()) + address.len() + ",".len();
-    if may_begin_a_line && w.projected_line_len() + length > LONGEST_LINE {
+    if may_begin_a_line && w.projected_line_len() + length > MAX_LINE_BYTES {
         w.new_line()?;
     }
     let Some(name) = name else { return w.write_str(address) };
@@ -80,7 +83,7 @@ fn write_mailbox(mailbox: &Mailbox, may_begin_a_line: bool, w: &mut EmailWriter<
 
 /// A word that fits on no line, or that a mail program would take for an encoded one.
 fn must_be_encoded(word: &str) -> bool {
-    word.len() > LONGEST_WORD || word.contains("=?")
+    word.len() > MAX_WORD_BYTES || word.contains("=?")
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 
-use crate::notify::message::MOST_BRIEF;
-use crate::notify::message::{Entry, Link, Picture, View, flat};
+use crate::notify::message::MAX_BRIEF_HEADLINES;
+use crate::notify::message::{ChartPicture, MessageEntry, MessageLink, MessageView, flat};
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -25,7 +25,7 @@ const FONT: &str = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,
 const TABLE: &str = r#"<table role="presentation" width="100%" cellpadding="0" cellspacing="0" border="0""#;
 
 /// The whole page.
-pub(crate) fn page(view: &View, signature: &str) -> String {
+pub(crate) fn page(view: &MessageView, signature: &str) -> String {
     let mut body = String::new();
     if view.entries.len() != 1 || view.report.is_some() {
         paragraph(&mut body, "font-size:18px;font-weight:600;", "", &view.title);
@@ -34,10 +34,10 @@ pub(crate) fn page(view: &View, signature: &str) -> String {
         Some(report) => body.push_str(&crate::notify::channels::email::report::body(report)),
         None => view.entries.iter().for_each(|entry| card(&mut body, entry)),
     }
-    for line in view.brief.iter().take(MOST_BRIEF) {
+    for line in view.brief.iter().take(MAX_BRIEF_HEADLINES) {
         paragraph(&mut body, "font-size:14px;", "", line);
     }
-    let more = view.brief.len().saturating_sub(MOST_BRIEF);
+    let more = view.brief.len().saturating_sub(MAX_BRIEF_HEADLINES);
     if more > 0 {
         paragraph(&mut body, "font-size:14px;", "", &format!("and {more} more"));
     }
@@ -56,7 +56,7 @@ pub(crate) fn frame(title: &str, body: &str) -> String {
     )
 }
 
-fn card(out: &mut String, entry: &Entry) {
+fn card(out: &mut String, entry: &MessageEntry) {
     let mut inner = String::new();
     paragraph(&mut inner, "font-size:17px;line-height:1.35;font-weight:600;", "", &entry.headline);
     if let Some(to_do) = &entry.to_do {
@@ -85,18 +85,18 @@ fn card(out: &mut String, entry: &Entry) {
         out,
         "{TABLE} class=\"card\" style=\"background:#ffffff;margin:0 0 12px;border-left:6px solid {};\">\
          <tr><td style=\"padding:12px 16px;\">\n{inner}</td></tr></table>\n",
-        entry.tone.colour()
+        entry.status.colour()
     );
 }
 
 pub(crate) fn paragraph(out: &mut String, style: &str, class: &str, text: &str) {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
-    let text = escaped(&whole_amounts(text)).replace('\n', "<br>");
+    let text = escaped(&with_unbroken_amounts(text)).replace('\n', "<br>");
     let _ = writeln!(out, "<p{class} style=\"margin:0 0 8px;word-break:break-word;{style}\">{text}</p>");
 }
 
 /// `USD 1,000.00` with a space at which no line breaks: on a phone, a currency alone at a line's end is hard to read.
-fn whole_amounts(text: &str) -> String {
+fn with_unbroken_amounts(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         if (c.is_ascii_digit() || c == '\u{2212}') && ends_with_a_currency(&out) {
@@ -117,16 +117,16 @@ fn ends_with_a_currency(text: &str) -> bool {
 }
 
 /// As wide as its place, on paper of its own in dark mode too. Where pictures are blocked its words stand there.
-fn image(picture: &Picture) -> String {
-    let (source, words) = (escaped(&picture.source()), escaped(&picture.alternative));
+fn image(picture: &ChartPicture) -> String {
+    let (source, alternative) = (escaped(&picture.source()), escaped(&picture.alternative));
     format!(
-        "<p style=\"margin:4px 0 12px;\"><img src=\"{source}\" alt=\"{words}\" width=\"560\" \
+        "<p style=\"margin:4px 0 12px;\"><img src=\"{source}\" alt=\"{alternative}\" width=\"560\" \
          style=\"display:block;width:100%;max-width:560px;height:auto;border:0;border-radius:6px;\
          font-size:13px;line-height:1.4;\"></p>\n"
     )
 }
 
-fn anchor(link: &Link) -> String {
+fn anchor(link: &MessageLink) -> String {
     let style = if link.primary {
         "display:inline-block;padding:10px 18px;border-radius:6px;background:#1a56c4;color:#ffffff;\
          font-size:14px;font-weight:600;text-decoration:none;"

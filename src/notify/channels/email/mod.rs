@@ -18,23 +18,25 @@ use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message as Mail};
 
-use super::http::clean;
+use super::http::sanitize_reason;
 use crate::domain::{Name, Time};
-use crate::notify::channels::email::oauth2::Tokens;
-use crate::notify::channels::email::smtp::{Allowed, Channel, Login, Outcome, Server, Trust};
+use crate::notify::channels::email::oauth2::TokenSource;
+use crate::notify::channels::email::smtp::{
+    AllowedContent, RecipientResults, SmtpLogin, SmtpSecurity, SmtpServer, TlsTrust,
+};
 use crate::notify::message::template::Templates;
-use crate::notify::message::{Picture, custom_templates};
-use crate::notify::{Delivered, Message, Notifier, Preview, Refusal, SendError, Words};
+use crate::notify::message::{ChartPicture, custom_templates};
+use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier, RecipientRefusal, SendError};
 use crate::util::secret::{Redactor, Secret};
 
 /// As many threads as a mail names: servers refuse or cut mails whose headers are too large.
-const MOST_REFERENCES: usize = 50;
+const MAX_REFERENCES: usize = 50;
 /// Longer than any Message-ID of ours, and short enough for a header's line.
-const LONGEST_REFERENCE: usize = 400;
+const MAX_REFERENCE_BYTES: usize = 400;
 
 /// How the connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tls {
+pub enum SmtpTls {
     /// TLS from the first byte.
     Implicit,
     /// Plain, then STARTTLS, which the server must offer.
@@ -51,7 +53,7 @@ pub struct EmailOptions {
     /// The server's port.
     pub port: u16,
     /// How the connection is secured.
-    pub tls: Tls,
+    pub tls: SmtpTls,
     /// User name and password, if the server wants them.
     pub credentials: Option<(String, Secret)>,
     /// The sender.
@@ -82,45 +84,45 @@ struct Recipient {
 }
 
 /// Mail over SMTP.
-pub struct Email {
-    server: Server,
+pub struct EmailNotifier {
+    server: SmtpServer,
     credentials: Option<(String, Secret)>,
-    tokens: Option<Tokens>,
+    tokens: Option<TokenSource>,
     from: Mailbox,
     to: Vec<Recipient>,
-    words: Arc<Words>,
+    context: Arc<MessageContext>,
     redactor: Redactor,
     /// Its name in the configuration, for the log, and its own texts.
-    own: (Name, Templates),
+    name_and_templates: (Name, Templates),
 }
 
-impl std::fmt::Debug for Email {
+impl std::fmt::Debug for EmailNotifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The server's credentials are nobody's to see.
         f.debug_struct("Email").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
     }
 }
 
-impl Email {
+impl EmailNotifier {
     /// A notifier that sends through this server. Fails only where the certificates to trust cannot be read.
-    pub fn new(options: EmailOptions, words: Arc<Words>, redactor: Redactor) -> Result<Self, TlsError> {
+    pub fn new(options: EmailOptions, context: Arc<MessageContext>, redactor: Redactor) -> Result<Self, TlsError> {
         let channel = match options.tls {
-            Tls::Implicit => Channel::Implicit(trust(&options)?),
-            Tls::Starttls => Channel::Starttls(trust(&options)?),
-            Tls::None => Channel::Plain,
+            SmtpTls::Implicit => SmtpSecurity::Implicit(trust(&options)?),
+            SmtpTls::Starttls => SmtpSecurity::Starttls(trust(&options)?),
+            SmtpTls::None => SmtpSecurity::Plain,
         };
         let EmailOptions { host, port, credentials, from, to, timeout, .. } = options;
-        let server = Server { host, port, channel, hello: None, timeout };
-        let own = (Name::from(""), Templates::default());
-        let from = for_servers(from);
-        let recipient = |it: Mailbox| Recipient { written: it.email.to_string(), mailbox: for_servers(it) };
+        let server = SmtpServer { host, port, security: channel, hello: None, timeout };
+        let name_and_templates = (Name::from(""), Templates::default());
+        let from = with_ascii_domain(from);
+        let recipient = |it: Mailbox| Recipient { written: it.email.to_string(), mailbox: with_ascii_domain(it) };
         let to = to.into_iter().map(recipient).collect();
-        Ok(Self { server, credentials, tokens: None, from, to, words, redactor, own })
+        Ok(Self { server, credentials, tokens: None, from, to, context, redactor, name_and_templates })
     }
 
     /// The same, but it logs in by a token instead of a password.
     #[must_use]
-    pub fn over_oauth2(self, tokens: Tokens) -> Self {
+    pub fn with_oauth2(self, tokens: TokenSource) -> Self {
         Self { tokens: Some(tokens), ..self }
     }
 
@@ -132,25 +134,25 @@ impl Email {
     }
 
     /// How to log in now, and whether a refusal of it says anything: a token that was kept may have been revoked.
-    async fn login(&self, now: Time) -> Result<(Option<Login>, bool), SendError> {
+    async fn login(&self, now: Time) -> Result<(Option<SmtpLogin>, bool), SendError> {
         let Some(tokens) = &self.tokens else {
-            let login = self.credentials.clone().map(|(user, password)| Login::Password(user, password));
+            let login = self.credentials.clone().map(|(user, password)| SmtpLogin::Password(user, password));
             return Ok((login, true));
         };
         let token = tokens.token(now).await?;
-        Ok((Some(Login::Token(tokens.user().to_owned(), token.secret)), token.fresh))
+        Ok((Some(SmtpLogin::Token(tokens.user().to_owned(), token.secret)), token.fresh))
     }
 
     /// With texts of its own. The name is for the log.
     #[must_use]
     pub fn with_templates(self, name: &Name, templates: Templates) -> Self {
-        Self { own: (name.clone(), templates), ..self }
+        Self { name_and_templates: (name.clone(), templates), ..self }
     }
 
-    fn parts(&self, message: &Message) -> rendering::Mail {
-        let (parts, failures) = custom_templates::mail(message, &self.words, &self.own.1);
+    fn parts(&self, message: &Message) -> rendering::RenderedEmail {
+        let (parts, failures) = custom_templates::email(message, &self.context, &self.name_and_templates.1);
         for failure in failures {
-            tracing::warn!(notifier = %self.own.0, %failure, "template failed: the built-in text is used");
+            tracing::warn!(notifier = %self.name_and_templates.0, %failure, "template failed: the built-in text is used");
         }
         parts
     }
@@ -164,15 +166,15 @@ impl Email {
     #[doc(hidden)]
     pub fn compose(&self, message: &Message, utf8: bool) -> Result<Vec<u8>, String> {
         let parts = self.parts(message);
-        let drawn = drawn(&parts.pictures);
-        self.put_together(message, parts, drawn, utf8)
+        let images = rendered_images(&parts.pictures);
+        self.build(message, parts, images, utf8)
     }
 
-    fn put_together(
+    fn build(
         &self,
         message: &Message,
-        parts: rendering::Mail,
-        drawn: Vec<(String, Vec<u8>)>,
+        parts: rendering::RenderedEmail,
+        images: Vec<(String, Vec<u8>)>,
         utf8: bool,
     ) -> Result<Vec<u8>, String> {
         let to = self.to.iter().map(|it| &it.mailbox).filter(|mailbox| utf8 || is_ascii(&mailbox.email));
@@ -181,36 +183,42 @@ impl Email {
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![self.from.email.clone()]);
         let mut builder = Mail::builder()
             .envelope(envelope.map_err(|error| failed(&error))?)
-            .raw_header(address::header("From", std::iter::once(&self.from)))
+            .raw_header(address::mailbox_header("From", std::iter::once(&self.from)))
             .date(SystemTime::from(message.at))
             .raw_header(address::text_header("Subject", &parts.subject))
             .message_id(Some(self.message_id(message)))
             .header(AutoSubmitted)
-            .raw_header(address::header("To", to));
+            .raw_header(address::mailbox_header("To", to));
         let mut references: Vec<String> = message.references.iter().filter_map(|id| reference(id)).collect();
-        references.drain(..references.len().saturating_sub(MOST_REFERENCES));
+        references.drain(..references.len().saturating_sub(MAX_REFERENCES));
         if let Some(last) = references.last() {
             builder = builder.in_reply_to(last.clone()).references(references.join(" "));
         }
-        let missing = |picture: &&Picture| !drawn.iter().any(|(id, _)| *id == picture.id);
-        let html = parts.pictures.iter().filter(missing).fold(parts.html, |html, picture| picture.in_words(&html));
-        let mail = builder.multipart(body(parts.text, html, drawn)).map_err(|error| failed(&error))?;
+        let missing = |picture: &&ChartPicture| !images.iter().any(|(id, _)| *id == picture.id);
+        let html = parts
+            .pictures
+            .iter()
+            .filter(missing)
+            .fold(parts.html, |html, picture| picture.replaced_by_alternative(&html));
+        let mail = builder.multipart(body(parts.text, html, images)).map_err(|error| failed(&error))?;
         Ok(mail.formatted())
     }
 
     /// Who is still to be reached, and who is no longer anybody's to reach.
-    fn still_to_reach(&self, only: Option<&[String]>) -> (Vec<Address>, Vec<Refusal>) {
+    fn remaining_addresses(&self, only: Option<&[String]>) -> (Vec<Address>, Vec<RecipientRefusal>) {
         let all = || self.to.iter().map(|it| it.mailbox.email.clone());
         let Some(only) = only else { return (all().collect(), Vec::new()) };
         // The configuration may write a domain in another way than when the mail was first sent.
-        let known = |wanted: &String| wanted.parse().ok().and_then(|address| address::ascii_domain(&address));
-        let wanted: Vec<(&String, Option<Address>)> = only.iter().map(|wanted| (wanted, known(wanted))).collect();
-        let gone = wanted.iter().filter(|(_, address)| !all().any(|it| Some(it) == *address));
-        let gone = gone.map(|(gone, _)| Refusal {
+        let address_of =
+            |recipient: &String| recipient.parse().ok().and_then(|address| address::ascii_domain(&address));
+        let requested: Vec<(&String, Option<Address>)> =
+            only.iter().map(|recipient| (recipient, address_of(recipient))).collect();
+        let gone = requested.iter().filter(|(_, address)| !all().any(|it| Some(it) == *address));
+        let gone = gone.map(|(gone, _)| RecipientRefusal {
             recipient: (*gone).clone(),
             reason: "no longer among this notifier's recipients".to_owned(),
         });
-        let left = all().filter(|it| wanted.iter().any(|(_, address)| address.as_ref() == Some(it)));
+        let left = all().filter(|it| requested.iter().any(|(_, address)| address.as_ref() == Some(it)));
         (left.collect(), gone.collect())
     }
 
@@ -220,62 +228,65 @@ impl Email {
         known.map_or(address, |it| it.written.clone())
     }
 
-    fn clean(&self, text: &str) -> String {
-        clean(&self.redactor, text)
+    fn sanitize(&self, text: &str) -> String {
+        sanitize_reason(&self.redactor, text)
     }
 
-    fn clean_all(&self, refusals: Vec<Refusal>) -> Vec<Refusal> {
-        let clean = |it: Refusal| Refusal { recipient: self.written(it.recipient), reason: self.clean(&it.reason) };
-        refusals.into_iter().map(clean).collect()
+    fn sanitize_all(&self, refusals: Vec<RecipientRefusal>) -> Vec<RecipientRefusal> {
+        let sanitize = |it: RecipientRefusal| RecipientRefusal {
+            recipient: self.written(it.recipient),
+            reason: self.sanitize(&it.reason),
+        };
+        refusals.into_iter().map(sanitize).collect()
     }
 
     /// Nobody was accepted: again later if anybody was only deferred.
-    fn nobody(outcome: Outcome) -> SendError {
+    fn no_recipient_error(outcome: RecipientResults) -> SendError {
         let permanent = outcome.deferred.is_empty();
-        let said = outcome.deferred.iter().chain(&outcome.refused).next();
-        let reason = said.map_or_else(String::new, |refusal| format!("{}: {}", refusal.recipient, refusal.reason));
+        let first = outcome.deferred.iter().chain(&outcome.refused).next();
+        let reason = first.map_or_else(String::new, |refusal| format!("{}: {}", refusal.recipient, refusal.reason));
         let refused = if permanent { Vec::new() } else { outcome.refused };
         SendError { permanent, reason, retry_after: None, refused }
     }
 }
 
 #[async_trait]
-impl Notifier for Email {
+impl Notifier for EmailNotifier {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
-        let (to, gone) = self.still_to_reach(message.only.as_deref());
+        let (to, gone) = self.remaining_addresses(message.remaining_recipients.as_deref());
         if to.is_empty() && !gone.is_empty() {
             // Others had this message; those it was still owed to have left the configuration.
             return Ok(Delivered { refused: gone, ..Delivered::default() });
         }
-        let mut outcome = Outcome::default();
+        let mut outcome = RecipientResults::default();
         let parts = self.parts(message);
         let pictures = parts.pictures.clone();
         // A mail without its pictures still says it all in words.
-        let drawn = tokio::task::spawn_blocking(move || drawn(&pictures)).await.unwrap_or_default();
-        let pictures = !drawn.is_empty();
-        let render = |allowed: Allowed| {
-            let drawn = if allowed.pictures { drawn.clone() } else { Vec::new() };
-            self.put_together(message, parts.clone(), drawn, allowed.utf8)
+        let images = tokio::task::spawn_blocking(move || rendered_images(&pictures)).await.unwrap_or_default();
+        let pictures = !images.is_empty();
+        let render = |allowed: AllowedContent| {
+            let images = if allowed.pictures { images.clone() } else { Vec::new() };
+            self.build(message, parts.clone(), images, allowed.utf8)
         };
         let (login, conclusive) = self.login(message.at).await?;
-        let mail = smtp::Mail { from: &self.from.email, to: &to, render: &render, pictures };
+        let mail = smtp::SmtpMessage { from: &self.from.email, to: &to, render: &render, pictures };
         let mut sent = self.server.deliver(login.as_ref(), mail, &mut outcome).await;
         if let (Err(failure), Some(tokens)) = (&mut sent, &self.tokens)
             && failure.login_refused
         {
             failure.permanent &= conclusive;
-            tokens.distrust().await;
+            tokens.discard_token().await;
         }
-        outcome.refused = self.clean_all(outcome.refused);
-        outcome.deferred = self.clean_all(outcome.deferred);
+        outcome.refused = self.sanitize_all(outcome.refused);
+        outcome.deferred = self.sanitize_all(outcome.deferred);
         outcome.refused.extend(gone);
         match sent {
             Err(failure) => {
                 let refused = if failure.permanent { Vec::new() } else { outcome.refused };
-                let reason = self.clean(&failure.reason);
+                let reason = self.sanitize(&failure.reason);
                 Err(SendError { permanent: failure.permanent, reason, retry_after: None, refused })
             }
-            Ok(()) if outcome.accepted == 0 => Err(Self::nobody(outcome)),
+            Ok(()) if outcome.accepted == 0 => Err(Self::no_recipient_error(outcome)),
             Ok(()) => Ok(Delivered {
                 message_id: Some(self.message_id(message)),
                 deferred: outcome.deferred,
@@ -288,17 +299,17 @@ impl Notifier for Email {
         self.to.iter().map(|it| it.written.clone()).collect()
     }
 
-    fn preview(&self, message: &Message) -> Preview {
-        let rendering::Mail { subject, text, html, pictures } = self.parts(message);
-        let address = |picture: &Picture| Some((picture.id.clone(), picture.address().ok()?));
+    fn preview(&self, message: &Message) -> MessagePreview {
+        let rendering::RenderedEmail { subject, text, html, pictures } = self.parts(message);
+        let address = |picture: &ChartPicture| Some((picture.id.clone(), picture.data_url().ok()?));
         let pictures = pictures.iter().filter_map(address).collect();
-        Preview { subject: Some(subject), text: Some(text), html: Some(html), pictures, body: None }
+        MessagePreview { subject: Some(subject), text: Some(text), html: Some(html), pictures, body: None }
     }
 }
 
 /// The PNG of each picture, by its Content-ID. One that cannot be drawn is left out: its words stand in its place.
-fn drawn(pictures: &[Picture]) -> Vec<(String, Vec<u8>)> {
-    let draw = |picture: &Picture| match picture.png() {
+fn rendered_images(pictures: &[ChartPicture]) -> Vec<(String, Vec<u8>)> {
+    let draw = |picture: &ChartPicture| match picture.png() {
         Ok(png) => Some((picture.id.clone(), png)),
         Err(error) => {
             tracing::warn!(%error, "a mail goes without its picture");
@@ -320,13 +331,13 @@ fn body(text: String, html: String, pictures: Vec<(String, Vec<u8>)>) -> MultiPa
     MultiPart::alternative().singlepart(SinglePart::plain(text)).multipart(page)
 }
 
-fn trust(options: &EmailOptions) -> Result<Trust, TlsError> {
+fn trust(options: &EmailOptions) -> Result<TlsTrust, TlsError> {
     let host = options.host.clone();
-    Trust::new(host.clone(), options.ca_pem.as_deref()).map_err(|problem| TlsError { host, problem })
+    TlsTrust::new(host.clone(), options.ca_pem.as_deref()).map_err(|problem| TlsError { host, problem })
 }
 
 /// The mailbox with its domain in ASCII; the configuration refuses a domain that IDNA cannot encode.
-fn for_servers(mailbox: Mailbox) -> Mailbox {
+fn with_ascii_domain(mailbox: Mailbox) -> Mailbox {
     let email = address::ascii_domain(&mailbox.email).unwrap_or(mailbox.email);
     Mailbox { email, ..mailbox }
 }
@@ -338,9 +349,9 @@ fn is_ascii(address: &Address) -> bool {
 /// A Message-ID with its angle brackets; nothing that could be more than one.
 fn reference(id: &str) -> Option<String> {
     let bare = id.trim().trim_start_matches('<').trim_end_matches('>');
-    let sound = (1..=LONGEST_REFERENCE).contains(&bare.len())
+    let is_valid = (1..=MAX_REFERENCE_BYTES).contains(&bare.len())
         && bare.chars().all(|c| c.is_ascii_graphic() && c != '<' && c != '>');
-    sound.then(|| format!("<{bare}>"))
+    is_valid.then(|| format!("<{bare}>"))
 }
 
 /// `Auto-Submitted: auto-generated`: no vacation notice answers an alert.

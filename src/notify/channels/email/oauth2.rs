@@ -12,18 +12,23 @@ use url::form_urlencoded;
 
 use crate::domain::Time;
 use crate::notify::SendError;
-use crate::notify::channels::http::{Endpoint, MAY_PASS, Manners};
+use crate::notify::channels::http::{HttpEndpoint, ServiceProfile, TRANSIENT_STATUSES};
 use crate::util::secret::{Redactor, Secret};
 
-const MANNERS: Manners = Manners { service: "the token endpoint", passing: MAY_PASS, refuses: |_| false, hint };
+const TOKEN_SERVICE: ServiceProfile = ServiceProfile {
+    service: "the token endpoint",
+    transient_statuses: TRANSIENT_STATUSES,
+    is_refusal: |_| false,
+    hint,
+};
 
 /// A token is not used in the last minute of its life: the conversation with the mail server takes time too.
-const MARGIN: Duration = Duration::from_secs(60);
+const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 /// No token is kept for longer, whatever the server says.
-const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// A token is struck out for at least so long, also where the server says nothing of its life.
-const SHORTEST_STRUCK: Duration = Duration::from_secs(3600);
+const MIN_REDACTION_PERIOD: Duration = Duration::from_secs(3600);
 
 /// Who asks, and for what.
 #[derive(Debug, Clone)]
@@ -51,30 +56,30 @@ impl ClientCredentials {
 
 /// A source of tokens for one mailbox.
 #[derive(Debug)]
-pub struct Tokens {
+pub struct TokenSource {
     user: String,
-    endpoint: Endpoint,
+    endpoint: HttpEndpoint,
     client: ClientCredentials,
-    kept: Mutex<Kept>,
+    cache: Mutex<TokenCache>,
 }
 
 /// Tokens that were had before.
 #[derive(Debug, Default)]
-struct Kept {
+struct TokenCache {
     /// The one in use, and until when.
     current: Option<(Secret, Time)>,
     /// What is struck out, and until when: also a token that is used no more is a credential until it expires.
-    struck: Vec<(Secret, Time)>,
+    redacted: Vec<(Secret, Time)>,
 }
 
 /// A token, and whether it is new.
 #[derive(Debug, Clone)]
-pub(crate) struct Token {
+pub(crate) struct AccessToken {
     pub(crate) secret: Secret,
     pub(crate) fresh: bool,
 }
 
-impl Tokens {
+impl TokenSource {
     /// Tokens for `user` from `token_url`. The HTTP client brings timeout and trust, and must follow no redirect.
     pub fn new(
         user: String,
@@ -83,8 +88,8 @@ impl Tokens {
         http: reqwest::Client,
         redactor: Redactor,
     ) -> Self {
-        let endpoint = Endpoint { url: Secret::new(token_url), http, redactor, manners: MANNERS };
-        Self { user, endpoint, client, kept: Mutex::default() }
+        let endpoint = HttpEndpoint { url: Secret::new(token_url), http, redactor, profile: TOKEN_SERVICE };
+        Self { user, endpoint, client, cache: Mutex::default() }
     }
 
     /// The mailbox.
@@ -93,40 +98,40 @@ impl Tokens {
     }
 
     /// The token at hand if it still lives at `now`, else a new one.
-    pub(crate) async fn token(&self, now: Time) -> Result<Token, SendError> {
-        let mut kept = self.kept.lock().await;
-        if let Some((token, _)) = kept.current.as_ref().filter(|(_, until)| now < *until) {
-            return Ok(Token { secret: token.clone(), fresh: false });
+    pub(crate) async fn token(&self, now: Time) -> Result<AccessToken, SendError> {
+        let mut cache = self.cache.lock().await;
+        if let Some((token, _)) = cache.current.as_ref().filter(|(_, until)| now < *until) {
+            return Ok(AccessToken { secret: token.clone(), fresh: false });
         }
-        let (token, life) = self.ask(now).await?;
-        kept.struck.retain(|(secret, until)| {
-            let lives = now < *until;
-            if !lives {
+        let (token, lifetime) = self.request_token(now).await?;
+        cache.redacted.retain(|(secret, until)| {
+            let valid = now < *until;
+            if !valid {
                 self.endpoint.redactor.forget(secret);
             }
-            lives
+            valid
         });
         // As the login sends it, and as a server may echo it.
         let login = Secret::new(format!("user={}\u{1}auth=Bearer {}\u{1}\u{1}", self.user, token.expose()));
         for secret in [token.clone(), login] {
             self.endpoint.redactor.learn(&secret);
             // Some servers give the same token again: its end is the later one.
-            kept.struck.retain(|(known, _)| *known != secret);
-            kept.struck.push((secret, later(now, life.max(SHORTEST_STRUCK))));
+            cache.redacted.retain(|(known, _)| *known != secret);
+            cache.redacted.push((secret, later(now, lifetime.max(MIN_REDACTION_PERIOD))));
         }
-        kept.current = Some((token.clone(), later(now, life.saturating_sub(MARGIN))));
-        Ok(Token { secret: token, fresh: true })
+        cache.current = Some((token.clone(), later(now, lifetime.saturating_sub(EXPIRY_MARGIN))));
+        Ok(AccessToken { secret: token, fresh: true })
     }
 
     /// The mail server did not take the token: the next one is new.
-    pub(crate) async fn distrust(&self) {
-        self.kept.lock().await.current = None;
+    pub(crate) async fn discard_token(&self) {
+        self.cache.lock().await.current = None;
     }
 
-    async fn ask(&self, now: Time) -> Result<(Secret, Duration), SendError> {
+    async fn request_token(&self, now: Time) -> Result<(Secret, Duration), SendError> {
         let kind = "application/x-www-form-urlencoded";
         let answer = self.endpoint.post(kind, HeaderMap::new(), self.client.form(), now).await?;
-        read(&answer).ok_or_else(|| {
+        parse_token(&answer).ok_or_else(|| {
             // The answer itself is not told: it may hold a token in a place where none is looked for.
             self.endpoint.failed(false, "the token endpoint answered without a bearer token in `access_token`", None)
         })
@@ -138,14 +143,15 @@ fn later(now: Time, by: Duration) -> Time {
 }
 
 /// The token and how long it lives; without a word about that, it is used once.
-fn read(answer: &str) -> Option<(Secret, Duration)> {
+fn parse_token(answer: &str) -> Option<(Secret, Duration)> {
     let answer: Value = serde_json::from_str(answer).ok()?;
     let bearer = answer.get("token_type").is_none_or(|kind| kind.as_str().is_some_and(is_bearer));
     let token = answer.get("access_token")?.as_str()?;
-    let sound = bearer && !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
-    let seconds = answer.get("expires_in").and_then(|life| life.as_u64().or_else(|| life.as_str()?.parse().ok()));
-    let life = Duration::from_secs(seconds.unwrap_or_default()).min(LONGEST_LIFE);
-    sound.then(|| (Secret::new(token), life))
+    let is_valid = bearer && !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+    let seconds =
+        answer.get("expires_in").and_then(|seconds| seconds.as_u64().or_else(|| seconds.as_str()?.parse().ok()));
+    let lifetime = Duration::from_secs(seconds.unwrap_or_default()).min(MAX_TOKEN_LIFETIME);
+    is_valid.then(|| (Secret::new(token), lifetime))
 }
 
 fn is_bearer(kind: &str) -> bool {
@@ -168,38 +174,38 @@ fn hint(_: StatusCode, answer: &str) -> &'static str {
 mod tests {
     use super::*;
     use crate::util::http_client;
-    use crate::util::http_client::WebOptions;
+    use crate::util::http_client::HttpClientOptions;
     use chrono::TimeZone as _;
     use serde_json::json;
     use wiremock::matchers::any;
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     #[test]
-    fn a_life_may_be_a_number_a_text_or_missing_and_a_token_is_a_bearers() {
-        let life = |answer: Value| read(&answer.to_string()).map(|(_, life)| life.as_secs());
-        assert_eq!(life(json!({ "access_token": "t", "expires_in": 3599 })), Some(3599));
-        assert_eq!(life(json!({ "access_token": "t", "expires_in": "3599", "token_type": "bearer" })), Some(3599));
-        assert_eq!(life(json!({ "access_token": "t" })), Some(0));
-        assert_eq!(life(json!({ "access_token": "t", "expires_in": u64::MAX })), Some(24 * 3600));
+    fn an_answer_may_lack_a_lifetime_but_not_a_bearer_token() {
+        let lifetime = |answer: Value| parse_token(&answer.to_string()).map(|(_, lifetime)| lifetime.as_secs());
+        assert_eq!(lifetime(json!({ "access_token": "t", "expires_in": 3599 })), Some(3599));
+        assert_eq!(lifetime(json!({ "access_token": "t", "expires_in": "3599", "token_type": "bearer" })), Some(3599));
+        assert_eq!(lifetime(json!({ "access_token": "t" })), Some(0));
+        assert_eq!(lifetime(json!({ "access_token": "t", "expires_in": u64::MAX })), Some(24 * 3600));
         for bad in [json!({}), json!({ "access_token": "" }), json!({ "access_token": "a b" }), json!(["t"])] {
-            assert_eq!(life(bad), None);
+            assert_eq!(lifetime(bad), None);
         }
-        assert_eq!(life(json!({ "access_token": "t", "token_type": "mac" })), None);
+        assert_eq!(lifetime(json!({ "access_token": "t", "token_type": "mac" })), None);
     }
 
     #[tokio::test]
-    async fn a_token_is_used_until_a_minute_before_its_end_and_struck_out_until_its_end() {
+    async fn a_token_is_reused_until_a_minute_before_it_expires() {
         let server = MockServer::start().await;
         for n in 1..=3 {
             let body = json!({ "access_token": format!("token-number-{n}"), "expires_in": 7200 });
             let answer = ResponseTemplate::new(200).set_body_json(body);
             Mock::given(any()).respond_with(answer).up_to_n_times(1).mount(&server).await;
         }
-        let options = WebOptions { timeout: Duration::from_secs(5), extra_ca_pem: None, loopback: true };
+        let options = HttpClientOptions { timeout: Duration::from_secs(5), extra_ca_pem: None, loopback: true };
         let client = ClientCredentials { client_id: "c".into(), client_secret: Secret::new("s"), scope: None };
         let redactor = Redactor::default();
         let http = http_client::client(&options).unwrap();
-        let tokens = Tokens::new("box".into(), &server.uri(), client, http, redactor.clone());
+        let tokens = TokenSource::new("box".into(), &server.uri(), client, http, redactor.clone());
         let start = chrono::Utc.with_ymd_and_hms(2026, 11, 23, 8, 0, 0).unwrap();
         let mut seen = Vec::new();
         for second in [0, 7139, 7140, 7141, 14_279, 14_280] {
@@ -208,7 +214,7 @@ mod tests {
         }
         let expected = [("1", true), ("1", false), ("2", true), ("2", false), ("2", false), ("3", true)];
         assert_eq!(seen, expected.map(|(number, fresh)| (number.to_owned(), fresh)));
-        let told = "token-number-1 token-number-2 token-number-3";
-        assert_eq!(redactor.strike(told), "token-number-1 *** ***", "the first has expired");
+        let text = "token-number-1 token-number-2 token-number-3";
+        assert_eq!(redactor.redact(text), "token-number-1 *** ***", "the first has expired");
     }
 }

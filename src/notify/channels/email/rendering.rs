@@ -3,15 +3,15 @@
 //! Addresses, Message-IDs and encodings are the mail notifier's business.
 
 use super::html;
-use crate::notify::message::{Entry, MOST_BRIEF, Picture, View, cut, flat, report, view};
-use crate::notify::{Message, Words};
+use crate::notify::message::{ChartPicture, MAX_BRIEF_HEADLINES, MessageEntry, MessageView, cut, flat, report, view};
+use crate::notify::{Message, MessageContext};
 
 /// Longest subject, in characters.
-pub(crate) const LONGEST_SUBJECT: usize = 150;
+pub(crate) const MAX_SUBJECT_CHARS: usize = 150;
 
 /// The words of one mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mail {
+pub struct RenderedEmail {
     /// One line.
     pub subject: String,
     /// Plain text.
@@ -19,29 +19,34 @@ pub struct Mail {
     /// The same as HTML.
     pub html: String,
     /// What the HTML shows by `cid:` and the picture's id.
-    pub pictures: Vec<Picture>,
+    pub pictures: Vec<ChartPicture>,
 }
 
 /// The mail that a message is.
-pub fn mail(message: &Message, words: &Words) -> Mail {
-    noted(message, words, None)
+pub fn email(message: &Message, context: &MessageContext) -> RenderedEmail {
+    email_with_note(message, context, None)
 }
 
 /// The mail that a message is, with one more line at its end.
-pub(crate) fn noted(message: &Message, words: &Words, note: Option<&str>) -> Mail {
-    let view = view(message, words);
+pub(crate) fn email_with_note(message: &Message, context: &MessageContext, note: Option<&str>) -> RenderedEmail {
+    let view = view(message, context);
     // The bracket says it already.
     let title = view.title.strip_prefix("Resolved: ").unwrap_or(&view.title);
-    let bracket = if view.report.is_some() { "report" } else { view.tone.name() };
+    let bracket = if view.report.is_some() { "report" } else { view.status.name() };
     let title = if view.report.is_some() { title.trim_start_matches("Report ") } else { title };
-    let subject = cut(&flat(&format!("[{bracket}] {title}")), LONGEST_SUBJECT);
+    let subject = cut(&flat(&format!("[{bracket}] {title}")), MAX_SUBJECT_CHARS);
     let note = note.map(|note| format!(" {note}")).unwrap_or_default();
-    let signature = format!("Sent by lowtide. Times are in {}.{note}", words.timezone.name());
+    let signature = format!("Sent by lowtide. Times are in {}.{note}", context.timezone.name());
     let (text, html) = (text(&view, &signature), html::page(&view, &signature));
-    Mail { subject, text, html, pictures: view.entries.into_iter().filter_map(|entry| entry.picture).collect() }
+    RenderedEmail {
+        subject,
+        text,
+        html,
+        pictures: view.entries.into_iter().filter_map(|entry| entry.picture).collect(),
+    }
 }
 
-fn text(view: &View, signature: &str) -> String {
+fn text(view: &MessageView, signature: &str) -> String {
     if let Some(page) = &view.report {
         return format!("{}\n\n-- \n{signature}\n", report::text(&view.title, page));
     }
@@ -51,15 +56,15 @@ fn text(view: &View, signature: &str) -> String {
     }
     parts.extend(view.entries.iter().map(entry));
     if !view.brief.is_empty() {
-        let more = view.brief.len().saturating_sub(MOST_BRIEF);
-        let mut lines: Vec<String> = view.brief.iter().take(MOST_BRIEF).cloned().collect();
+        let more = view.brief.len().saturating_sub(MAX_BRIEF_HEADLINES);
+        let mut lines: Vec<String> = view.brief.iter().take(MAX_BRIEF_HEADLINES).cloned().collect();
         lines.extend((more > 0).then(|| format!("and {more} more")));
         parts.push(lines.join("\n"));
     }
     format!("{}\n\n-- \n{signature}\n", parts.join("\n\n"))
 }
 
-fn entry(entry: &Entry) -> String {
+fn entry(entry: &MessageEntry) -> String {
     let mut lines = vec![entry.headline.clone()];
     lines.extend(entry.to_do.iter().cloned());
     lines.extend(entry.details.iter().cloned());

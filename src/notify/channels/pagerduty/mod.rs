@@ -10,104 +10,111 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::http::{Endpoint, MAY_PASS, Manners, page_or_no};
+use super::http::{HttpEndpoint, ServiceProfile, TRANSIENT_STATUSES, is_page_or_refusal};
 use crate::domain::Name;
-use crate::domain::alert::{AlertKey, Kind};
-use crate::domain::event::{Event, Subject, notice};
+use crate::domain::alert::{AlertKey, TransitionKind};
+use crate::domain::event::{Event, EventSubject, notice_identity};
 use crate::domain::rule::Severity;
 use crate::notify::channels::webhook::record;
-use crate::notify::message::{Entry, Tone, cut, cut_bytes, view};
-use crate::notify::{Content, Delivered, Message, Notifier, Preview, SendError, Words, digest};
-use crate::util::secret::{Redactor, STRUCK, Secret};
+use crate::notify::message::{MessageEntry, MessageStatus, cut, cut_bytes, view};
+use crate::notify::{Delivered, Message, MessageContent, MessageContext, MessagePreview, Notifier, SendError, digest};
+use crate::util::secret::{REDACTED, Redactor, Secret};
 
 /// Where the service region of the United States takes events.
 pub const DEFAULT_URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
-const MANNERS: Manners = Manners { service: "PagerDuty", passing: MAY_PASS, refuses: page_or_no, hint };
+const PAGERDUTY_SERVICE: ServiceProfile = ServiceProfile {
+    service: "PagerDuty",
+    transient_statuses: TRANSIENT_STATUSES,
+    is_refusal: is_page_or_refusal,
+    hint,
+};
 
 /// `summary` may have 1024 characters.
-const LONGEST_SUMMARY: usize = 1000;
+const MAX_SUMMARY_CHARS: usize = 1000;
 /// All details together; an event may have 512 kB.
-const LONGEST_DETAILS: usize = 8000;
+const MAX_DETAILS_BYTES: usize = 8000;
 /// `dedup_key` may have 255 characters.
-const LONGEST_KEY: usize = 255;
+const MAX_DEDUP_KEY_BYTES: usize = 255;
 
 /// An integration of a PagerDuty service.
 #[derive(Debug)]
-pub struct PagerDuty {
+pub struct PagerDutyNotifier {
     name: Name,
-    endpoint: Endpoint,
+    endpoint: HttpEndpoint,
     routing_key: Secret,
-    words: Arc<Words>,
+    context: Arc<MessageContext>,
 }
 
-impl PagerDuty {
+impl PagerDutyNotifier {
     /// A notifier that posts to `url` (see [`DEFAULT_URL`]). The client must follow no redirect.
     pub fn new(
         name: Name,
         routing_key: Secret,
         url: &str,
         http: reqwest::Client,
-        words: Arc<Words>,
+        context: Arc<MessageContext>,
         redactor: Redactor,
     ) -> Self {
-        let endpoint = Endpoint { url: Secret::new(url), http, redactor, manners: MANNERS };
-        Self { name, endpoint, routing_key, words }
+        let endpoint = HttpEndpoint { url: Secret::new(url), http, redactor, profile: PAGERDUTY_SERVICE };
+        Self { name, endpoint, routing_key, context: context }
     }
 
     /// The requests of a message about one event, or of a test, which leaves no incident behind.
     fn requests(&self, message: &Message) -> Vec<Value> {
         let event = match &message.content {
-            Content::Events(items) => items.last().map(|item| &item.event),
-            Content::Test { .. } => None,
+            MessageContent::Events(items) => items.last().map(|item| &item.event),
+            MessageContent::Test { .. } => None,
         };
         let Some(event) = event else {
-            let key = notice("test", &self.name, None);
+            let key = notice_identity("test", &self.name, None);
             return vec![self.trigger(&key, "info", message), self.resolve(&key)];
         };
         let key = event.subject.identity();
         match &event.subject {
-            Subject::Threshold(it) => vec![self.moved(event, it.kind, &key, message)],
-            Subject::Unreadable(it) => vec![self.moved(event, it.kind, &key, message)],
-            Subject::AlertEnded { .. } | Subject::NotifierRecovered { .. } | Subject::NotifierRemoved { .. } => {
+            EventSubject::Threshold(it) => vec![self.transition_request(event, it.kind, &key, message)],
+            EventSubject::Unreadable(it) => vec![self.transition_request(event, it.kind, &key, message)],
+            EventSubject::AlertEnded { .. }
+            | EventSubject::NotifierRecovered { .. }
+            | EventSubject::NotifierRemoved { .. } => {
                 vec![self.resolve(&key)]
             }
-            Subject::Unwatched { account, division, rules, .. } => {
+            EventSubject::Unwatched { account, division, rules, .. } => {
                 let key = |rule: &Name| AlertKey { account: account.clone(), division: *division, rule: rule.clone() };
                 rules.iter().map(|rule| self.resolve(&key(rule).id())).collect()
             }
-            Subject::NotifierFailing { .. } => vec![self.trigger(&key, "warning", message)],
+            EventSubject::NotifierFailing { .. } => vec![self.trigger(&key, "warning", message)],
             // A page to read is no incident.
-            Subject::Report(_) => Vec::new(),
+            EventSubject::Report(_) => Vec::new(),
         }
     }
 
-    fn moved(&self, event: &Event, kind: Kind, key: &str, message: &Message) -> Value {
+    fn transition_request(&self, event: &Event, kind: TransitionKind, key: &str, message: &Message) -> Value {
         match (kind, event.level()) {
-            (Kind::Resolved, _) => self.resolve(key),
+            (TransitionKind::Resolved, _) => self.resolve(key),
             (_, Some(Severity::Critical)) => self.trigger(key, "critical", message),
             _ => self.trigger(key, "warning", message),
         }
     }
 
     fn resolve(&self, key: &str) -> Value {
-        json!({ "routing_key": self.routing_key.expose(), "event_action": "resolve", "dedup_key": dedup(key) })
+        json!({ "routing_key": self.routing_key.expose(), "event_action": "resolve", "dedup_key": dedup_key(key) })
     }
 
     fn trigger(&self, key: &str, severity: &str, message: &Message) -> Value {
-        let view = view(message, &self.words);
-        let marker = if view.tone == Tone::Test { "TEST: " } else { "" };
+        let view = view(message, &self.context);
+        let marker = if view.status == MessageStatus::Test { "TEST: " } else { "" };
         let entry = view.entries.first();
         let item = match &message.content {
-            Content::Events(items) => items.last(),
-            Content::Test { .. } => None,
+            MessageContent::Events(items) => items.last(),
+            MessageContent::Test { .. } => None,
         };
         let alert = item.and_then(|item| item.event.alert());
         let links = entry.map_or_else(Vec::new, |entry| {
             entry.links.iter().map(|link| json!({ "href": link.url, "text": link.label })).collect()
         });
         let mut payload = json!({
-            "summary": cut(&format!("{marker}{}", view.title), LONGEST_SUMMARY),
+            "summary": cut(&format!("{marker}{}", view.title), MAX_SUMMARY_CHARS),
             "source": alert.map_or("lowtide", |key| &*key.account),
             "severity": severity,
             "timestamp": item.map_or(message.at, |item| item.event.at).to_rfc3339(),
@@ -120,18 +127,18 @@ impl PagerDuty {
             payload["custom_details"] = details(entry, item.map(|item| &*item.event));
         }
         json!({
-            "routing_key": self.routing_key.expose(), "event_action": "trigger", "dedup_key": dedup(key),
+            "routing_key": self.routing_key.expose(), "event_action": "trigger", "dedup_key": dedup_key(key),
             "client": "lowtide", "links": links, "payload": payload,
         })
     }
 }
 
 /// What the responder reads below the summary, and what event rules may go by: names, figures and times as a webhook has them.
-fn details(entry: &Entry, event: Option<&Event>) -> Value {
+fn details(entry: &MessageEntry, event: Option<&Event>) -> Value {
     let lines: Vec<&str> = entry.to_do.iter().chain(&entry.details).chain(&entry.history).map(String::as_str).collect();
-    let mut details = json!({ "details": cut_bytes(&lines.join("\n"), LONGEST_DETAILS) });
+    let mut details = json!({ "details": cut_bytes(&lines.join("\n"), MAX_DETAILS_BYTES) });
     if let Some(description) = &entry.description {
-        details["what to do"] = json!(cut_bytes(description, LONGEST_DETAILS));
+        details["what to do"] = json!(cut_bytes(description, MAX_DETAILS_BYTES));
     }
     if let Some(key) = event.and_then(Event::alert) {
         details["rule"] = json!(key.rule);
@@ -139,7 +146,7 @@ fn details(entry: &Entry, event: Option<&Event>) -> Value {
     if let Some(next) = event.and_then(Event::next_reminder) {
         details["next_reminder"] = json!(record::time(next));
     }
-    if let Some(Subject::Threshold(it)) = event.map(|event| &event.subject) {
+    if let Some(EventSubject::Threshold(it)) = event.map(|event| &event.subject) {
         details["metric"] = json!(it.metric.name());
         details["threshold"] = json!(it.threshold.as_ref().map(record::threshold));
     }
@@ -147,15 +154,15 @@ fn details(entry: &Entry, event: Option<&Event>) -> Value {
 }
 
 /// A key that is too long is told by its hash.
-fn dedup(key: &str) -> String {
+fn dedup_key(key: &str) -> String {
     let key = format!("lowtide/{key}");
-    if key.len() <= LONGEST_KEY { key } else { format!("lowtide/{}", digest([key.as_str()])) }
+    if key.len() <= MAX_DEDUP_KEY_BYTES { key } else { format!("lowtide/{}", digest([key.as_str()])) }
 }
 
 #[async_trait]
-impl Notifier for PagerDuty {
+impl Notifier for PagerDutyNotifier {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
-        for one in message.one_by_one() {
+        for one in message.split_by_event() {
             // A request that is repeated because a later one failed finds its incident as it should be.
             for request in self.requests(&one) {
                 self.endpoint.post("application/json", HeaderMap::new(), request.to_string(), message.at).await?;
@@ -164,16 +171,16 @@ impl Notifier for PagerDuty {
         Ok(Delivered::default())
     }
 
-    fn one_by_one(&self) -> bool {
+    fn one_event_per_request(&self) -> bool {
         true
     }
 
-    fn preview(&self, message: &Message) -> Preview {
-        let mut requests: Vec<Value> = message.one_by_one().iter().flat_map(|one| self.requests(one)).collect();
+    fn preview(&self, message: &Message) -> MessagePreview {
+        let mut requests: Vec<Value> = message.split_by_event().iter().flat_map(|one| self.requests(one)).collect();
         for request in &mut requests {
-            request["routing_key"] = json!(STRUCK);
+            request["routing_key"] = json!(REDACTED);
         }
-        Preview::of_requests(requests)
+        MessagePreview::of_requests(requests)
     }
 }
 

@@ -8,47 +8,47 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::domain::rule::Severity;
-use crate::notify::message::{Entry, Link, Tone, View, view};
-use crate::notify::{Message, Words};
+use crate::notify::message::{MessageEntry, MessageLink, MessageStatus, MessageView, view};
+use crate::notify::{Message, MessageContext};
 use crate::util::text::is_hidden;
 
 /// All text of a message, escapes included. Slack cuts or refuses at about 13,000.
-const LONGEST_MESSAGE: usize = 11_500;
+const MAX_MESSAGE_UNITS: usize = 11_500;
 
 /// How long the parts may get, in characters after escaping.
 #[derive(Clone, Copy)]
-struct Limits {
+struct SlackTextLimits {
     line: usize,
     section: usize,
     url: usize,
 }
 
 /// From generous to tight: the first that fits the whole message is taken. The last one always fits.
-const STEPS: [Limits; 5] = [
-    Limits { line: 700, section: 2900, url: 1000 },
-    Limits { line: 300, section: 1200, url: 700 },
-    Limits { line: 200, section: 600, url: 500 },
-    Limits { line: 150, section: 350, url: 200 },
-    Limits { line: 100, section: 200, url: 90 },
+const LIMIT_STEPS: [SlackTextLimits; 5] = [
+    SlackTextLimits { line: 700, section: 2900, url: 1000 },
+    SlackTextLimits { line: 300, section: 1200, url: 700 },
+    SlackTextLimits { line: 200, section: 600, url: 500 },
+    SlackTextLimits { line: 150, section: 350, url: 200 },
+    SlackTextLimits { line: 100, section: 200, url: 90 },
 ];
 
 /// The body of the webhook request.
-pub fn payload(message: &Message, words: &Words, mention: &BTreeMap<Severity, String>) -> Value {
-    let view = view(message, words);
+pub fn payload(message: &Message, context: &MessageContext, mention: &BTreeMap<Severity, String>) -> Value {
+    let view = view(message, context);
     let mut body = Value::Null;
-    for limits in STEPS {
+    for limits in LIMIT_STEPS {
         body = build(&view, mention, limits);
-        if text_length(&body) <= LONGEST_MESSAGE {
+        if text_length(&body) <= MAX_MESSAGE_UNITS {
             break;
         }
     }
     body
 }
 
-fn build(view: &View, mention: &BTreeMap<Severity, String>, limits: Limits) -> Value {
-    let marker = if view.tone == Tone::Test { "TEST: " } else { "" };
-    let calls = mentions(view, mention);
-    let text = format!("{calls}{marker}{}", outside(&view.title, limits.line));
+fn build(view: &MessageView, mention: &BTreeMap<Severity, String>, limits: SlackTextLimits) -> Value {
+    let marker = if view.status == MessageStatus::Test { "TEST: " } else { "" };
+    let mentions = mentions(view, mention);
+    let text = format!("{mentions}{marker}{}", slack_text(&view.title, limits.line));
     // With one entry the headline is the message's text, right above its attachment: it is not said twice.
     let with_headline = view.entries.len() > 1;
     let attachments = view.entries.iter().map(|entry| attachment(entry, with_headline, limits));
@@ -60,27 +60,27 @@ fn build(view: &View, mention: &BTreeMap<Severity, String>, limits: Limits) -> V
 }
 
 /// The mentions, most severe first, each once, as the configuration writes them.
-pub(crate) fn mentions(view: &View, mention: &BTreeMap<Severity, String>) -> String {
-    let mut calls: Vec<&str> = Vec::new();
-    for level in view.calls.iter().rev() {
+pub(crate) fn mentions(view: &MessageView, mention: &BTreeMap<Severity, String>) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for level in view.mentioned_levels.iter().rev() {
         match mention.get(level).map(|mention| mention.trim()) {
-            Some(mention) if !mention.is_empty() && !calls.contains(&mention) => calls.push(mention),
+            Some(mention) if !mention.is_empty() && !parts.contains(&mention) => parts.push(mention),
             _ => {}
         }
     }
-    calls.push(""); // so that a space follows the last one
-    calls.join(" ")
+    parts.push(""); // so that a space follows the last one
+    parts.join(" ")
 }
 
-fn attachment(entry: &Entry, with_headline: bool, limits: Limits) -> Value {
+fn attachment(entry: &MessageEntry, with_headline: bool, limits: SlackTextLimits) -> Value {
     let mut blocks = Vec::new();
     if with_headline {
-        blocks.push(section(&format!("*{}*", outside(&entry.headline, limits.line)), true));
+        blocks.push(section(&format!("*{}*", slack_text(&entry.headline, limits.line)), true));
     }
-    let to_do = entry.to_do.as_ref().map(|to_do| format!("*{}*", outside(to_do, limits.line)));
+    let to_do = entry.to_do.as_ref().map(|to_do| format!("*{}*", slack_text(to_do, limits.line)));
     let mut details = to_do.unwrap_or_default();
     for line in entry.details.iter().chain(&entry.history) {
-        let line = outside(line, limits.line);
+        let line = slack_text(line, limits.line);
         if details.len() + line.len() < limits.section {
             details.push_str(if details.is_empty() { "" } else { "\n" });
             details.push_str(&line);
@@ -94,12 +94,12 @@ fn attachment(entry: &Entry, with_headline: bool, limits: Limits) -> Value {
         blocks.push(section(&escaped(description.trim(), limits.section.min(2 * limits.line), |c| c), false));
     }
     let links = entry.links.iter().filter_map(|it| link(it, limits));
-    let footer: Vec<String> = links.chain(entry.footer.iter().map(|footer| outside(footer, limits.line))).collect();
+    let footer: Vec<String> = links.chain(entry.footer.iter().map(|footer| slack_text(footer, limits.line))).collect();
     if !footer.is_empty() {
         let element = json!({ "type": "mrkdwn", "text": footer.join("   "), "verbatim": true });
         blocks.push(json!({ "type": "context", "elements": [element] }));
     }
-    json!({ "color": entry.tone.colour(), "fallback": outside(&entry.headline, limits.line.min(150)), "blocks": blocks })
+    json!({ "color": entry.status.colour(), "fallback": slack_text(&entry.headline, limits.line.min(150)), "blocks": blocks })
 }
 
 pub(crate) fn section(text: &str, verbatim: bool) -> Value {
@@ -107,14 +107,14 @@ pub(crate) fn section(text: &str, verbatim: bool) -> Value {
 }
 
 /// The headlines of what is not told in full, as many as fit, and how many more there are.
-fn brief(headlines: &[String], limits: Limits) -> Option<Value> {
+fn brief(headlines: &[String], limits: SlackTextLimits) -> Option<Value> {
     if headlines.is_empty() {
         return None;
     }
     let mut lines: Vec<String> = Vec::new();
     let mut length = 0;
     for headline in headlines {
-        let line = outside(headline, limits.line);
+        let line = slack_text(headline, limits.line);
         length += units(&line) + 1;
         if length > limits.section - 20 {
             break;
@@ -126,21 +126,23 @@ fn brief(headlines: &[String], limits: Limits) -> Option<Value> {
         lines.push(format!("and {more} more"));
     }
     let fallback = format!("and {} more alerts", headlines.len());
-    Some(json!({ "color": Tone::Notice.colour(), "fallback": fallback, "blocks": [section(&lines.join("\n"), true)] }))
+    Some(
+        json!({ "color": MessageStatus::Notice.colour(), "fallback": fallback, "blocks": [section(&lines.join("\n"), true)] }),
+    )
 }
 
 /// Text from outside: escaped, and without characters that would format or mention anything.
-pub(crate) fn outside(text: &str, longest: usize) -> String {
-    escaped(&crate::notify::message::flat(text), longest, plain)
+pub(crate) fn slack_text(text: &str, longest: usize) -> String {
+    escaped(&crate::notify::message::flat(text), longest, without_formatting)
 }
 
 /// Text from outside in a template of the operator's, of any length, its lines kept.
-pub(in crate::notify) fn shown(text: &str) -> String {
-    escaped(text, usize::MAX, plain)
+pub(in crate::notify) fn slack_template_value(text: &str) -> String {
+    escaped(text, usize::MAX, without_formatting)
 }
 
 /// Look-alikes of what Slack reads as formatting, so that a name is shown and not interpreted.
-fn plain(c: char) -> char {
+fn without_formatting(c: char) -> char {
     match c {
         '*' => '\u{2217}',
         '~' => '\u{223c}',
@@ -181,7 +183,7 @@ pub(crate) fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
-fn link(link: &Link, limits: Limits) -> Option<String> {
+fn link(link: &MessageLink, limits: SlackTextLimits) -> Option<String> {
     let mut url = String::new();
     for c in link.url.chars() {
         match c {

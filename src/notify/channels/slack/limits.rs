@@ -6,11 +6,11 @@ use serde_json::Value as Json;
 
 use super::blocks::payload;
 use crate::domain::Time;
-use crate::domain::event::Subject;
+use crate::domain::event::EventSubject;
 use crate::domain::rule::Severity;
 use crate::notify::message::sample;
 use crate::notify::message::sample::DIVISION_NAME;
-use crate::notify::{Content, Message, RuleWords, Words};
+use crate::notify::{Message, MessageContent, MessageContext, RuleTexts};
 
 fn now() -> Time {
     Time::from_timestamp(1_795_500_000, 0).unwrap()
@@ -22,7 +22,8 @@ fn every_kind() -> Vec<Message> {
     messages.push(sample::message(vec![sample::report("weekly".into(), now())], now()));
     let rule = sample::rule().unwrap();
     messages.push(sample::message(sample::several(&rule, &"acme".into(), now()), now()));
-    messages.push(Message { content: Content::Test { notifier: "finance-slack".into() }, ..messages[0].clone() });
+    messages
+        .push(Message { content: MessageContent::Test { notifier: "finance-slack".into() }, ..messages[0].clone() });
     messages
 }
 
@@ -30,24 +31,24 @@ fn every_kind() -> Vec<Message> {
 fn stretched(message: &Message) -> Message {
     let mut message = message.clone();
     let long = "<!channel> & \u{1F4B6} ".repeat(400);
-    if let Content::Events(items) = &mut message.content {
+    if let MessageContent::Events(items) = &mut message.content {
         for item in items {
             let event = serde_json::to_string(&item.event.subject).unwrap();
-            let text = |words: &str| serde_json::to_string(words).unwrap().trim_matches('"').to_owned();
+            let text = |value: &str| serde_json::to_string(value).unwrap().trim_matches('"').to_owned();
             let mut longer = event.replace(DIVISION_NAME, &text(&long)).replace("answered", &text(&long));
             longer = longer.replace("PO 4711 raised", &text(&long));
-            std::sync::Arc::make_mut(&mut item.event).subject = serde_json::from_str::<Subject>(&longer).unwrap();
+            std::sync::Arc::make_mut(&mut item.event).subject = serde_json::from_str::<EventSubject>(&longer).unwrap();
         }
     }
     message
 }
 
-fn long_words() -> Words {
+fn long_context() -> MessageContext {
     let text = "<!here> & ".repeat(2000);
-    let mut words = sample::words();
+    let mut context = sample::context();
     let link = Some(format!("https://wiki.example.com/?{}", "a&b|".repeat(2000)));
-    words.rules.insert("available-funds".into(), RuleWords { description: Some(text), link });
-    words
+    context.rules.insert("available-funds".into(), RuleTexts { description: Some(text), link });
+    context
 }
 
 fn length(text: &Json) -> usize {
@@ -55,7 +56,7 @@ fn length(text: &Json) -> usize {
 }
 
 /// What Slack would refuse of a message.
-fn refused(body: &Json) -> Vec<String> {
+fn violations(body: &Json) -> Vec<String> {
     let attachments = body["attachments"].as_array().unwrap();
     let blocks: Vec<&Json> = attachments.iter().flat_map(|it| it["blocks"].as_array().unwrap()).collect();
     let mut wrong = Vec::new();
@@ -93,12 +94,12 @@ fn refused(body: &Json) -> Vec<String> {
 }
 
 #[test]
-fn every_kind_of_message_is_one_that_slack_takes_however_long_its_texts_are() {
+fn every_kind_of_message_stays_within_slacks_limits() {
     let mention = BTreeMap::from([(Severity::Critical, "<!here>".to_owned())]);
     for message in every_kind() {
-        for (message, words) in [(message.clone(), sample::words()), (stretched(&message), long_words())] {
-            let body = payload(&message, &words, &mention);
-            assert_eq!(refused(&body), Vec::<String>::new(), "{body:#}");
+        for (message, context) in [(message.clone(), sample::context()), (stretched(&message), long_context())] {
+            let body = payload(&message, &context, &mention);
+            assert_eq!(violations(&body), Vec::<String>::new(), "{body:#}");
         }
     }
 }

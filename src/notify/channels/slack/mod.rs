@@ -14,40 +14,41 @@ use async_trait::async_trait;
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 
-use super::http::{Endpoint, Manners, page_or_no};
+use super::http::{HttpEndpoint, ServiceProfile, is_page_or_refusal};
 use crate::domain::Name;
 use crate::domain::rule::Severity;
 use crate::notify::message::custom_templates;
 use crate::notify::message::template::Templates;
-use crate::notify::{Delivered, Message, Notifier, Preview, SendError, Words};
+use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier, SendError};
 use crate::util::secret::{Redactor, Secret};
 
 pub use crate::notify::channels::slack::blocks::payload;
 
-const MANNERS: Manners = Manners { service: "Slack", passing: &[429], refuses: page_or_no, hint };
+const SLACK_SERVICE: ServiceProfile =
+    ServiceProfile { service: "Slack", transient_statuses: &[429], is_refusal: is_page_or_refusal, hint };
 
 /// A Slack incoming webhook.
 #[derive(Debug)]
-pub struct Slack {
+pub struct SlackNotifier {
     name: Name,
-    endpoint: Endpoint,
+    endpoint: HttpEndpoint,
     mention: BTreeMap<Severity, String>,
-    words: Arc<Words>,
+    context: Arc<MessageContext>,
     templates: Templates,
 }
 
-impl Slack {
+impl SlackNotifier {
     /// A notifier that posts to `webhook_url`. The client brings timeout and trust, and must follow no redirect.
     pub fn new(
         name: Name,
         webhook_url: Secret,
         mention: BTreeMap<Severity, String>,
         http: reqwest::Client,
-        words: Arc<Words>,
+        context: Arc<MessageContext>,
         redactor: Redactor,
     ) -> Self {
-        let endpoint = Endpoint { url: webhook_url, http, redactor, manners: MANNERS };
-        Self { name, endpoint, mention, words, templates: Templates::default() }
+        let endpoint = HttpEndpoint { url: webhook_url, http, redactor, profile: SLACK_SERVICE };
+        Self { name, endpoint, mention, context: context, templates: Templates::default() }
     }
 
     /// With texts of its own.
@@ -57,7 +58,7 @@ impl Slack {
     }
 
     fn body(&self, message: &Message) -> serde_json::Value {
-        let (body, failure) = custom_templates::payload(message, &self.words, &self.mention, &self.templates);
+        let (body, failure) = custom_templates::payload(message, &self.context, &self.mention, &self.templates);
         if let Some(failure) = failure {
             tracing::warn!(notifier = %self.name, %failure, "template failed: the built-in text is used");
         }
@@ -71,17 +72,17 @@ impl Slack {
 }
 
 #[async_trait]
-impl Notifier for Slack {
+impl Notifier for SlackNotifier {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
         let body = self.body(message).to_string();
         self.endpoint.post("application/json", HeaderMap::new(), body, message.at).await?;
         Ok(Delivered::default())
     }
 
-    fn preview(&self, message: &Message) -> Preview {
+    fn preview(&self, message: &Message) -> MessagePreview {
         let body = self.body(message);
         let text = body["text"].as_str().map(str::to_owned);
-        Preview { text, body: Some(body), ..Preview::default() }
+        MessagePreview { text, body: Some(body), ..MessagePreview::default() }
     }
 }
 

@@ -6,40 +6,40 @@
 use serde_json::{Value, json};
 
 use crate::notify::message::text::{cut_by, in_nested_json};
-use crate::notify::message::{Entry, Link, Tone, View, flat, view};
-use crate::notify::{Message, Words};
+use crate::notify::message::{MessageEntry, MessageLink, MessageStatus, MessageView, flat, view};
+use crate::notify::{Message, MessageContext};
 
 /// What Teams takes, in bytes of [`counted_size`]. It drops a larger card, after the workflow has accepted it.
-pub const TEAMS_LIMIT: usize = 28 * 1024;
+pub const TEAMS_LIMIT_BYTES: usize = 28 * 1024;
 /// A tenth is kept spare.
-const LONGEST_MESSAGE: usize = TEAMS_LIMIT / 10 * 9;
+const MAX_MESSAGE_BYTES: usize = TEAMS_LIMIT_BYTES / 10 * 9;
 /// What a line costs beside its text, rounded up.
-const FRAME: usize = 150;
+const LINE_OVERHEAD_BYTES: usize = 150;
 
 /// How long the parts may get, in bytes as Teams counts them.
 #[derive(Clone, Copy)]
-struct Limits {
+struct TeamsTextLimits {
     line: usize,
     section: usize,
     url: usize,
 }
 
 /// From generous to tight: the first that fits the whole message is taken. The last one always fits.
-const STEPS: [Limits; 5] = [
-    Limits { line: 1500, section: 6000, url: 1000 },
-    Limits { line: 700, section: 2500, url: 700 },
-    Limits { line: 300, section: 1200, url: 500 },
-    Limits { line: 200, section: 700, url: 200 },
-    Limits { line: 110, section: 500, url: 90 },
+const LIMIT_STEPS: [TeamsTextLimits; 5] = [
+    TeamsTextLimits { line: 1500, section: 6000, url: 1000 },
+    TeamsTextLimits { line: 700, section: 2500, url: 700 },
+    TeamsTextLimits { line: 300, section: 1200, url: 500 },
+    TeamsTextLimits { line: 200, section: 700, url: 200 },
+    TeamsTextLimits { line: 110, section: 500, url: 90 },
 ];
 
 /// The body of the webhook request.
-pub fn payload(message: &Message, words: &Words) -> Value {
-    let view = view(message, words);
+pub fn payload(message: &Message, context: &MessageContext) -> Value {
+    let view = view(message, context);
     let mut body = Value::Null;
-    for limits in STEPS {
+    for limits in LIMIT_STEPS {
         body = build(&view, limits);
-        if counted_size(&body) <= LONGEST_MESSAGE {
+        if counted_size(&body) <= MAX_MESSAGE_BYTES {
             break;
         }
     }
@@ -51,12 +51,12 @@ pub fn counted_size(body: &Value) -> usize {
     Value::String(body.to_string()).to_string().len()
 }
 
-fn build(view: &View, limits: Limits) -> Value {
-    let marker = if view.tone == Tone::Test { "TEST: " } else { "" };
-    let title = format!("{marker}{}", outside(&view.title, limits.line));
+fn build(view: &MessageView, limits: TeamsTextLimits) -> Value {
+    let marker = if view.status == MessageStatus::Test { "TEST: " } else { "" };
+    let title = format!("{marker}{}", teams_text(&view.title, limits.line));
     // With one entry its headline is the title: it is not said twice.
     let titled = view.entries.len() != 1;
-    let mut body: Vec<Value> = titled.then(|| line(&title, Look::Title)).into_iter().collect();
+    let mut body: Vec<Value> = titled.then(|| line(&title, TextStyle::Title)).into_iter().collect();
     body.extend(view.entries.iter().map(|entry| container(entry, limits)));
     body.extend(brief(&view.brief, limits));
     let card = json!({
@@ -72,73 +72,73 @@ fn build(view: &View, limits: Limits) -> Value {
     json!({ "type": "message", "attachments": [attachment] })
 }
 
-fn container(entry: &Entry, limits: Limits) -> Value {
-    let mut items = vec![line(&outside(&entry.headline, limits.line), Look::Title)];
-    items.extend(entry.to_do.iter().map(|to_do| line(&outside(to_do, limits.line), Look::Title)));
-    items.extend(lines(entry.details.iter().chain(&entry.history).map(String::as_str), limits, Look::Plain));
-    items.extend(lines(entry.description.iter().flat_map(|text| text.lines()), limits, Look::Plain));
-    items.extend(lines(entry.footer.iter().map(String::as_str), limits, Look::Subtle));
+fn container(entry: &MessageEntry, limits: TeamsTextLimits) -> Value {
+    let mut items = vec![line(&teams_text(&entry.headline, limits.line), TextStyle::Title)];
+    items.extend(entry.to_do.iter().map(|to_do| line(&teams_text(to_do, limits.line), TextStyle::Title)));
+    items.extend(lines(entry.details.iter().chain(&entry.history).map(String::as_str), limits, TextStyle::Plain));
+    items.extend(lines(entry.description.iter().flat_map(|text| text.lines()), limits, TextStyle::Plain));
+    items.extend(lines(entry.footer.iter().map(String::as_str), limits, TextStyle::Subtle));
     let actions: Vec<Value> = entry.links.iter().filter_map(|it| link(it, limits)).collect();
     if !actions.is_empty() {
         items.push(json!({ "type": "ActionSet", "actions": actions }));
     }
-    json!({ "type": "Container", "style": style(entry.tone), "items": items })
+    json!({ "type": "Container", "style": container_style(entry.status), "items": items })
 }
 
-fn style(tone: Tone) -> &'static str {
-    match tone {
-        Tone::Critical => "attention",
-        Tone::Warning => "warning",
-        Tone::Resolved => "good",
-        Tone::Notice | Tone::Test => "emphasis",
+fn container_style(status: MessageStatus) -> &'static str {
+    match status {
+        MessageStatus::Critical => "attention",
+        MessageStatus::Warning => "warning",
+        MessageStatus::Resolved => "good",
+        MessageStatus::Notice | MessageStatus::Test => "emphasis",
     }
 }
 
 #[derive(Clone, Copy)]
-enum Look {
+enum TextStyle {
     Title,
     Plain,
     Subtle,
 }
 
-fn line(text: &str, look: Look) -> Value {
+fn line(text: &str, style: TextStyle) -> Value {
     let mut run = json!({ "type": "TextRun", "text": text });
-    match look {
-        Look::Title => run["weight"] = json!("Bolder"),
-        Look::Plain => {}
-        Look::Subtle => run["isSubtle"] = json!(true),
+    match style {
+        TextStyle::Title => run["weight"] = json!("Bolder"),
+        TextStyle::Plain => {}
+        TextStyle::Subtle => run["isSubtle"] = json!(true),
     }
     json!({ "type": "RichTextBlock", "spacing": "Small", "inlines": [run] })
 }
 
 /// As many of these lines as the section has room for, and how many more there are.
-fn lines<'a>(texts: impl Iterator<Item = &'a str>, limits: Limits, look: Look) -> Vec<Value> {
-    let texts: Vec<String> = texts.map(|text| outside(text, limits.line)).filter(|text| !text.is_empty()).collect();
+fn lines<'a>(texts: impl Iterator<Item = &'a str>, limits: TeamsTextLimits, style: TextStyle) -> Vec<Value> {
+    let texts: Vec<String> = texts.map(|text| teams_text(text, limits.line)).filter(|text| !text.is_empty()).collect();
     let mut room = limits.section;
     let fits = |text: &&String| {
-        let cost = text.chars().map(in_nested_json).sum::<usize>() + FRAME;
+        let cost = text.chars().map(in_nested_json).sum::<usize>() + LINE_OVERHEAD_BYTES;
         let fits = cost <= room;
         room = room.saturating_sub(cost);
         fits
     };
     let shown = texts.iter().take_while(fits).count();
-    let mut lines: Vec<Value> = texts[..shown].iter().map(|text| line(text, look)).collect();
+    let mut lines: Vec<Value> = texts[..shown].iter().map(|text| line(text, style)).collect();
     match texts.len() - shown {
         0 => {}
-        1 => lines.push(line("and 1 more line", look)),
-        more => lines.push(line(&format!("and {more} more lines"), look)),
+        1 => lines.push(line("and 1 more line", style)),
+        more => lines.push(line(&format!("and {more} more lines"), style)),
     }
     lines
 }
 
 /// The headlines of what is not told in full, as many as fit, and how many more there are.
-fn brief(headlines: &[String], limits: Limits) -> Option<Value> {
-    let items = lines(headlines.iter().map(String::as_str), limits, Look::Plain);
+fn brief(headlines: &[String], limits: TeamsTextLimits) -> Option<Value> {
+    let items = lines(headlines.iter().map(String::as_str), limits, TextStyle::Plain);
     (!items.is_empty()).then(|| json!({ "type": "Container", "style": "emphasis", "items": items }))
 }
 
 /// Text from outside on one line. Two braces would begin a function of the card's, such as a date's.
-fn outside(text: &str, longest: usize) -> String {
+fn teams_text(text: &str, longest: usize) -> String {
     let mut apart = String::new();
     for c in flat(text).chars() {
         if c == '{' && apart.ends_with('{') {
@@ -150,7 +150,7 @@ fn outside(text: &str, longest: usize) -> String {
 }
 
 /// A shortened address leads nowhere: it is left out instead.
-fn link(link: &Link, limits: Limits) -> Option<Value> {
+fn link(link: &MessageLink, limits: TeamsTextLimits) -> Option<Value> {
     let url = url::Url::parse(&link.url).ok()?.to_string();
     let style = if link.primary { "positive" } else { "default" };
     (url.len() <= limits.url)

@@ -10,44 +10,45 @@ use async_trait::async_trait;
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 
-use super::http::{Endpoint, MAY_PASS, Manners, page_or_no};
-use crate::notify::{Delivered, Message, Notifier, Preview, SendError, Words};
+use super::http::{HttpEndpoint, ServiceProfile, TRANSIENT_STATUSES, is_page_or_refusal};
+use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier, SendError};
 use crate::util::secret::{Redactor, Secret};
 
-pub use crate::notify::channels::teams::card::{TEAMS_LIMIT, counted_size, payload};
+pub use crate::notify::channels::teams::card::{TEAMS_LIMIT_BYTES, counted_size, payload};
 
-const MANNERS: Manners = Manners { service: "Teams", passing: MAY_PASS, refuses, hint };
+const TEAMS_SERVICE: ServiceProfile =
+    ServiceProfile { service: "Teams", transient_statuses: TRANSIENT_STATUSES, is_refusal, hint };
 
 /// The webhook of a workflow.
 #[derive(Debug)]
-pub struct Teams {
-    endpoint: Endpoint,
-    words: Arc<Words>,
+pub struct TeamsNotifier {
+    endpoint: HttpEndpoint,
+    context: Arc<MessageContext>,
 }
 
-impl Teams {
+impl TeamsNotifier {
     /// A notifier that posts to `webhook_url`. The client brings timeout and trust, and must follow no redirect.
-    pub fn new(webhook_url: Secret, http: reqwest::Client, words: Arc<Words>, redactor: Redactor) -> Self {
-        Self { endpoint: Endpoint { url: webhook_url, http, redactor, manners: MANNERS }, words }
+    pub fn new(webhook_url: Secret, http: reqwest::Client, context: Arc<MessageContext>, redactor: Redactor) -> Self {
+        Self { endpoint: HttpEndpoint { url: webhook_url, http, redactor, profile: TEAMS_SERVICE }, context: context }
     }
 }
 
 #[async_trait]
-impl Notifier for Teams {
+impl Notifier for TeamsNotifier {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
-        let body = card::payload(message, &self.words).to_string();
+        let body = card::payload(message, &self.context).to_string();
         self.endpoint.post("application/json", HeaderMap::new(), body, message.at).await?;
         Ok(Delivered::default())
     }
 
-    fn preview(&self, message: &Message) -> Preview {
-        Preview { body: Some(card::payload(message, &self.words)), ..Preview::default() }
+    fn preview(&self, message: &Message) -> MessagePreview {
+        MessagePreview { body: Some(card::payload(message, &self.context)), ..MessagePreview::default() }
     }
 }
 
 /// Webhooks of Teams have answered 200 and told of a failure behind them in the text.
-fn refuses(answer: &str) -> bool {
-    page_or_no(answer) || answer.trim_start().starts_with("Webhook message delivery failed")
+fn is_refusal(answer: &str) -> bool {
+    is_page_or_refusal(answer) || answer.trim_start().starts_with("Webhook message delivery failed")
 }
 
 fn hint(status: StatusCode, _: &str) -> &'static str {

@@ -10,26 +10,27 @@ use async_trait::async_trait;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::http::{Endpoint, MAY_PASS, Manners, secret_header};
-use crate::notify::{Delivered, Message, Notifier, Preview, SendError, Words};
+use super::http::{HttpEndpoint, ServiceProfile, TRANSIENT_STATUSES, secret_header};
+use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier, SendError};
 use crate::util::secret::{Redactor, Secret};
 use crate::util::signature::SigningKey;
 
-pub use crate::notify::channels::webhook::record::record;
+pub use crate::notify::channels::webhook::record::webhook_document;
 
 /// Whoever is at the other end: any 2xx is a yes.
-const MANNERS: Manners = Manners { service: "the webhook", passing: MAY_PASS, refuses: |_| false, hint };
+const WEBHOOK_SERVICE: ServiceProfile =
+    ServiceProfile { service: "the webhook", transient_statuses: TRANSIENT_STATUSES, is_refusal: |_| false, hint };
 
 /// Somebody's endpoint.
 #[derive(Debug)]
-pub struct Webhook {
-    endpoint: Endpoint,
+pub struct WebhookNotifier {
+    endpoint: HttpEndpoint,
     headers: HeaderMap,
     key: Option<SigningKey>,
-    words: Arc<Words>,
+    context: Arc<MessageContext>,
 }
 
-impl Webhook {
+impl WebhookNotifier {
     /// A notifier that posts to `url`. The client brings timeout and trust, and must follow no redirect. A header that is
     /// none is left out: the configuration has refused it before.
     pub fn new(
@@ -37,15 +38,20 @@ impl Webhook {
         headers: &[(String, Secret)],
         key: Option<SigningKey>,
         http: reqwest::Client,
-        words: Arc<Words>,
+        context: Arc<MessageContext>,
         redactor: Redactor,
     ) -> Self {
         let headers = headers.iter().filter_map(|(name, value)| secret_header(name, value.expose())).collect();
-        Self { endpoint: Endpoint { url, http, redactor, manners: MANNERS }, headers, key, words }
+        Self {
+            endpoint: HttpEndpoint { url, http, redactor, profile: WEBHOOK_SERVICE },
+            headers,
+            key,
+            context: context,
+        }
     }
 
     async fn post(&self, message: &Message) -> Result<(), SendError> {
-        let body = record::record(message, &self.words).to_string();
+        let body = record::webhook_document(message, &self.context).to_string();
         let timestamp = message.at.timestamp();
         let signature = self.key.as_ref().and_then(|key| key.sign(&message.id, timestamp, &body));
         let mut headers = self.headers.clone();
@@ -63,20 +69,22 @@ impl Webhook {
 }
 
 #[async_trait]
-impl Notifier for Webhook {
+impl Notifier for WebhookNotifier {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
-        for one in message.one_by_one() {
+        for one in message.split_by_event() {
             self.post(&one).await?;
         }
         Ok(Delivered::default())
     }
 
-    fn one_by_one(&self) -> bool {
+    fn one_event_per_request(&self) -> bool {
         true
     }
 
-    fn preview(&self, message: &Message) -> Preview {
-        Preview::of_requests(message.one_by_one().iter().map(|one| record::record(one, &self.words)).collect())
+    fn preview(&self, message: &Message) -> MessagePreview {
+        MessagePreview::of_requests(
+            message.split_by_event().iter().map(|one| record::webhook_document(one, &self.context)).collect(),
+        )
     }
 }
 

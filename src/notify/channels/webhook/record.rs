@@ -6,16 +6,16 @@
 use chrono::SecondsFormat;
 use serde_json::{Map, Value as Json, json};
 
-use crate::domain::alert::Kind;
-use crate::domain::balance::{Breakdown, Outlook};
-use crate::domain::event::{Event, Subject, Threshold, ThresholdEvent, UnreadableEvent, Value};
-use crate::domain::forecast::{Ahead, RenewalsDue, Runway};
+use crate::domain::alert::TransitionKind;
+use crate::domain::balance::{Breakdown, Persistence};
+use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use crate::domain::forecast::{ForecastSummary, RenewalsDue, Runway};
 use crate::domain::money::{Money, plain};
-use crate::domain::rule::{Amount, Bound};
+use crate::domain::rule::{ThresholdAmount, ThresholdValue};
 use crate::domain::{Division, Name, Time};
-use crate::notify::message::phrase::By;
+use crate::notify::message::phrase::ThresholdDistance;
 use crate::notify::message::{forecast_lines, phrase, view};
-use crate::notify::{Content, Item, Message, Words};
+use crate::notify::{Message, MessageContent, MessageContext, MessageEvent};
 
 /// The version of the document.
 const VERSION: u32 = 1;
@@ -53,7 +53,7 @@ const KEYS: [&str; 28] = [
 ];
 
 /// The document of a message about one event, or of a test.
-pub fn record(message: &Message, words: &Words) -> Json {
+pub fn webhook_document(message: &Message, context: &MessageContext) -> Json {
     let mut record = Map::from_iter([("version".to_owned(), json!(VERSION)), ("id".to_owned(), json!(message.id))]);
     record.extend(KEYS.iter().map(|key| ((*key).to_owned(), Json::Null)));
     let mut set = |fields: Json| {
@@ -61,121 +61,121 @@ pub fn record(message: &Message, words: &Words) -> Json {
             record.extend(fields);
         }
     };
-    set(json!({ "summary": view(message, words).title, "at": time(message.at), "omitted": 0 }));
+    set(json!({ "summary": view(message, context).title, "at": time(message.at), "omitted": 0 }));
     match &message.content {
-        Content::Test { notifier } => set(json!({ "event": "test", "about": "test", "notifier": notifier })),
-        Content::Events(items) => {
+        MessageContent::Test { notifier } => set(json!({ "event": "test", "about": "test", "notifier": notifier })),
+        MessageContent::Events(items) => {
             if let Some(item) = items.last() {
-                set(of_item(item));
-                set(wording(&item.event, words));
+                set(event_fields(item));
+                set(configured_texts(&item.event, context));
             }
         }
     }
     Json::Object(record)
 }
 
-fn of_item(item: &Item) -> Json {
+fn event_fields(item: &MessageEvent) -> Json {
     let event = &item.event;
     let mut fields = match &event.subject {
-        Subject::Threshold(threshold) => of_threshold(threshold),
-        Subject::Unreadable(unreadable) => of_unreadable(unreadable),
-        Subject::Unwatched { account, division, division_name, rules } => json!({
+        EventSubject::Threshold(threshold) => threshold_fields(threshold),
+        EventSubject::Unreadable(unreadable) => unreadable_fields(unreadable),
+        EventSubject::Unwatched { account, division, division_name, rules } => json!({
             "event": "unwatched", "about": "division", "account": account,
-            "division": of_division(*division, division_name.as_deref()), "rules": rules,
+            "division": division_json(*division, division_name.as_deref()), "rules": rules,
         }),
         // For notifiers that keep incidents, which no webhook does; one may have become a webhook meanwhile.
-        Subject::AlertEnded { key, .. } => json!({
+        EventSubject::AlertEnded { key, .. } => json!({
             "event": "resolved", "about": "threshold", "rule": key.rule, "account": key.account,
-            "division": of_division(key.division, None),
+            "division": division_json(key.division, None),
         }),
-        Subject::NotifierRemoved { notifier } => json!({
+        EventSubject::NotifierRemoved { notifier } => json!({
             "event": "notifier_recovered", "about": "notifier", "notifier": notifier,
         }),
-        Subject::NotifierFailing { notifier, since, error } => json!({
+        EventSubject::NotifierFailing { notifier, since, error } => json!({
             "event": "notifier_failing", "about": "notifier", "notifier": notifier, "since": time(*since), "reason": error,
         }),
-        Subject::NotifierRecovered { notifier, since } => json!({
+        EventSubject::NotifierRecovered { notifier, since } => json!({
             "event": "notifier_recovered", "about": "notifier", "notifier": notifier, "since": time(*since),
         }),
         // Its title is the summary; the figures are for people's eyes.
-        Subject::Report(_) => json!({ "event": "report", "about": "report" }),
+        EventSubject::Report(_) => json!({ "event": "report", "about": "report" }),
     };
-    fields["ahead"] = forecast_lines::ahead(event).map_or(Json::Null, days_to_come);
+    fields["ahead"] = forecast_lines::forecast_of(event).map_or(Json::Null, forecast_json);
     if let Some(key) = event.alert() {
         fields["alert_id"] = json!(key.id());
     }
     fields["at"] = json!(time(event.at));
     fields["omitted"] = json!(item.omitted);
     fields["in_place_of"] =
-        item.via.as_ref().map_or(Json::Null, |via| json!({ "notifier": via.notifier, "error": via.error }));
+        item.in_place_of.as_ref().map_or(Json::Null, |via| json!({ "notifier": via.notifier, "error": via.error }));
     fields
 }
 
-fn of_threshold(event: &ThresholdEvent) -> Json {
-    let beyond = phrase::beyond(event).filter(|_| event.kind != Kind::Resolved);
-    let missing = beyond.and_then(|(_, by)| by.missing());
+fn threshold_fields(event: &ThresholdEvent) -> Json {
+    let distance = phrase::distance_from_threshold(event).filter(|_| event.kind != TransitionKind::Resolved);
+    let missing = distance.and_then(|(_, by)| by.missing());
     json!({
         "event": event.kind.name(), "about": "threshold",
         "rule": event.key.rule, "account": event.key.account,
-        "division": of_division(event.key.division, event.division_name.as_deref()),
+        "division": division_json(event.key.division, event.division_name.as_deref()),
         "level": event.level.to_string(), "metric": event.metric.name(),
         "value": value(event.value), "threshold": event.threshold.as_ref().map(threshold),
         "missing": missing.map(|by| match by {
-            By::Money(money) => json!(money),
-            By::Time { lasts, .. } => json!({ "seconds": lasts.as_secs() }),
+            ThresholdDistance::Money(money) => json!(money),
+            ThresholdDistance::Time { duration, .. } => json!({ "seconds": duration.as_secs() }),
         }),
         "breakdown": event.breakdown.as_ref().map(breakdown),
         "since": time(event.since), "next_reminder": event.next_reminder.map(time),
     })
 }
 
-fn of_unreadable(event: &UnreadableEvent) -> Json {
-    let still = event.standing_still.iter().map(|(key, level)| {
+fn unreadable_fields(event: &UnreadableEvent) -> Json {
+    let firing = event.firing_alerts.iter().map(|(key, level)| {
         json!({ "alert_id": key.id(), "rule": key.rule, "division": key.division, "level": level.to_string() })
     });
     json!({
         "event": event.kind.name(), "about": "unreadable",
         "rule": event.key.rule, "account": event.key.account,
-        "division": of_division(event.key.division, event.division_name.as_deref()),
+        "division": division_json(event.key.division, event.division_name.as_deref()),
         "level": event.level.to_string(), "since": time(event.since), "next_reminder": event.next_reminder.map(time),
-        "reason": event.reason, "heals": event.outlook.map(|outlook| outlook == Outlook::MayHeal),
-        "standing_still": still.collect::<Vec<_>>(), "blind": event.blind,
+        "reason": event.reason, "heals": event.persistence.map(|outlook| outlook == Persistence::Transient),
+        "standing_still": firing.collect::<Vec<_>>(), "blind": event.unevaluated_rules,
     })
 }
 
 /// What the configuration says about the event's rule and account.
-fn wording(event: &Event, words: &Words) -> Json {
-    let rule = event.alert().and_then(|key| words.rules.get(&key.rule));
+fn configured_texts(event: &Event, context: &MessageContext) -> Json {
+    let rule = event.alert().and_then(|key| context.rules.get(&key.rule));
     let account: Option<&Name> = match &event.subject {
-        Subject::Unwatched { account, .. } => Some(account),
+        EventSubject::Unwatched { account, .. } => Some(account),
         _ => event.alert().map(|key| &key.account),
     };
     json!({
         "description": rule.and_then(|rule| rule.description.clone()),
         "link": rule.and_then(|rule| rule.link.clone()),
-        "console_url": account.and_then(|account| words.console_urls.get(account)),
+        "console_url": account.and_then(|account| context.console_urls.get(account)),
     })
 }
 
-fn of_division(division: Division, name: Option<&str>) -> Option<Json> {
+fn division_json(division: Division, name: Option<&str>) -> Option<Json> {
     division.map(|id| json!({ "id": id, "name": name }))
 }
 
-fn value(value: Value) -> Json {
+fn value(value: MetricValue) -> Json {
     match value {
-        Value::Amount(money) => json!(money),
-        Value::Time(lasts) => json!({ "seconds": lasts.as_secs() }),
-        Value::Unlimited => json!("unlimited"),
+        MetricValue::Amount(money) => json!(money),
+        MetricValue::Time(lasts) => json!({ "seconds": lasts.as_secs() }),
+        MetricValue::Unlimited => json!("unlimited"),
     }
 }
 
-pub(crate) fn threshold(threshold: &Threshold) -> Json {
+pub(crate) fn threshold(threshold: &EvaluatedThreshold) -> Json {
     let side = threshold.side.to_string();
     match threshold.bound {
-        Bound::Money(Amount { value, currency }) => {
+        ThresholdValue::Money(ThresholdAmount { value, currency }) => {
             json!({ "side": side, "amount": plain(value, currency), "currency": currency })
         }
-        Bound::Time { lasts } => json!({ "side": side, "seconds": lasts.as_secs() }),
+        ThresholdValue::Time { lasts } => json!({ "side": side, "seconds": lasts.as_secs() }),
     }
 }
 
@@ -188,10 +188,10 @@ fn breakdown(parts: &Breakdown) -> Json {
     })
 }
 
-fn days_to_come(ahead: &Ahead) -> Json {
+fn forecast_json(forecast: &ForecastSummary) -> Json {
     let mut runway =
         json!({ "state": null, "about": null, "early": null, "late": null, "percent": null, "reason": null });
-    let state = match &ahead.runway {
+    let state = match &forecast.runway {
         Runway::Until { about, early, late, percent } => {
             for (key, at) in [("about", about), ("early", early), ("late", late)] {
                 runway[key] = json!(at.map(time));
@@ -199,8 +199,8 @@ fn days_to_come(ahead: &Ahead) -> Json {
             runway["percent"] = json!(percent);
             "until"
         }
-        Runway::Over => "over",
-        Runway::Endless => "endless",
+        Runway::Exhausted => "over",
+        Runway::BeyondHorizon => "endless",
         Runway::NotYetKnown(why) => {
             runway["reason"] = json!(why);
             "not_yet_known"
@@ -209,14 +209,14 @@ fn days_to_come(ahead: &Ahead) -> Json {
     runway["state"] = json!(state);
     json!({
         "runway": runway,
-        "deposit": ahead.deposit,
-        "paid_in_full": ahead.paid_in_full.map(renewals),
-        "renewals": ahead.renewals.map(renewals),
-        "spark": ahead.spark,
+        "deposit": forecast.deposit,
+        "paid_in_full": forecast.paid_in_full.map(renewals_json),
+        "renewals": forecast.renewals.map(renewals_json),
+        "spark": forecast.sparkline,
     })
 }
 
-fn renewals(due: RenewalsDue) -> Json {
+fn renewals_json(due: RenewalsDue) -> Json {
     let currency = due.amount.currency;
     json!({
         "count": due.count, "amount": due.amount.plain(),

@@ -6,11 +6,11 @@ use chrono::{Duration, TimeZone, Utc};
 
 use super::*;
 use crate::domain::Time;
-use crate::domain::event::Subject;
-use crate::domain::report::Figures;
+use crate::domain::event::EventSubject;
+use crate::domain::report::FundFigures;
 use crate::domain::silence::Silence;
 use crate::notify::Message;
-use crate::notify::channels::email::rendering::mail;
+use crate::notify::channels::email::rendering::email;
 use crate::notify::channels::slack::blocks::payload;
 use crate::notify::message::sample;
 
@@ -19,50 +19,54 @@ fn now() -> Time {
 }
 
 fn many(n: u64, name_of: impl Fn(u64) -> String) -> Message {
-    let Subject::Report(mut page) = sample::report("weekly".into(), now()) else { panic!() };
+    let EventSubject::Report(mut page) = sample::report("weekly".into(), now()) else { panic!() };
     let proto = page.rows.clone();
     page.rows = (0..n)
         .map(|id| {
             let mut row = proto[(id / 4 % 3) as usize].clone();
-            row.figures = Figures { division: Some(id), division_name: Some(name_of(id)), ..row.figures };
+            row.figures = FundFigures { division: Some(id), division_name: Some(name_of(id)), ..row.figures };
             row
         })
         .collect();
     page.rows.sort_by_key(|row| (row.rank(), row.figures.division));
-    sample::message(vec![Subject::Report(page)], now())
+    sample::message(vec![EventSubject::Report(page)], now())
 }
 
 #[test]
 fn a_report_reads_well() {
     let message = sample::message(vec![sample::report("weekly".into(), now())], now());
-    let mail = mail(&message, &sample::words());
+    let mail = email(&message, &sample::context());
     insta::assert_snapshot!(format!("{}\n\n{}", mail.subject, mail.text));
-    let body = payload(&message, &sample::words(), &BTreeMap::new());
+    let body = payload(&message, &sample::context(), &BTreeMap::new());
     insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap());
     insta::assert_snapshot!(mail.html);
 }
 
 #[test]
-fn funds_that_were_read_are_not_called_unreadable_where_rules_cannot_be_judged() {
-    let Subject::Report(page) = sample::report("weekly".into(), now()) else { panic!() };
-    let (standing, times) = (page.rows[0].alerts[0].clone(), Times { zone: chrono_tz::Tz::UTC, now: now() });
-    let blind =
-        Standing { rule: UNREADABLE.into(), level: Severity::Warning, blind: vec!["runway".into()], ..standing };
+fn rules_without_a_result_do_not_make_read_funds_unreadable() {
+    let EventSubject::Report(page) = sample::report("weekly".into(), now()) else { panic!() };
+    let (standing, times) = (page.rows[0].alerts[0].clone(), TimeFormatter { zone: chrono_tz::Tz::UTC, now: now() });
+    let unevaluated_rules = ReportAlert {
+        rule: UNREADABLE.into(),
+        level: Severity::Warning,
+        unevaluated_rules: vec!["runway".into()],
+        ..standing
+    };
     let remarks = |unreadable: Option<&str>| {
         let unreadable = unreadable.map(str::to_owned);
-        let row = Row { alerts: vec![blind.clone()], unreadable, ..page.rows[0].clone() };
-        (row.rank(), line(&row, times).remarks[0].clone())
+        let row = ReportRow { alerts: vec![unevaluated_rules.clone()], unreadable, ..page.rows[0].clone() };
+        (row.rank(), report_line(&row, times).remarks[0].clone())
     };
     let since = "warning since Sun 22 Nov, 08:00 UTC";
-    assert_eq!(remarks(None), (Rank::Warning, format!("rule runway cannot be judged: {since}")));
-    assert_eq!(remarks(Some("503")), (Rank::Unreadable, format!("unreadable: {since}")));
+    assert_eq!(remarks(None), (ReportRowRank::Warning, format!("rule runway cannot be judged: {since}")));
+    assert_eq!(remarks(Some("503")), (ReportRowRank::Unreadable, format!("unreadable: {since}")));
 }
 
 #[test]
-fn five_hundred_divisions_fit_the_worst_first_and_the_rest_is_counted() {
+fn five_hundred_divisions_fit_and_the_rest_is_counted() {
     for name in [|id| format!("Division {id}"), |id: u64| format!("<!channel> & *{}* {id}", "x".repeat(200))] {
         let message = many(500, name);
-        let body = payload(&message, &sample::words(), &BTreeMap::new());
+        let body = payload(&message, &sample::context(), &BTreeMap::new());
         let attachments = body["attachments"].as_array().unwrap();
         let blocks: usize = attachments.iter().map(|it| it["blocks"].as_array().unwrap().len()).sum();
         assert!(blocks <= 50, "{blocks}");
@@ -73,7 +77,7 @@ fn five_hundred_divisions_fit_the_worst_first_and_the_rest_is_counted() {
         assert!(!json.contains("<!channel>"));
         assert!(json.contains(" more: ") && json.contains(" ok"), "{json}");
         assert_eq!(body["text"], "Report weekly · 500 divisions: 168 critical, 168 unreadable, 164 ok");
-        let mail = mail(&message, &sample::words());
+        let mail = email(&message, &sample::context());
         assert_eq!(mail.html.matches("border-left:4px").count(), 500);
         assert!(!mail.html.contains("<!channel>"));
     }
@@ -81,29 +85,29 @@ fn five_hundred_divisions_fit_the_worst_first_and_the_rest_is_counted() {
 
 #[test]
 fn a_fallback_and_a_failing_notifier_are_noted() {
-    let Subject::Report(mut page) = sample::report("weekly".into(), now()) else { panic!() };
+    let EventSubject::Report(mut page) = sample::report("weekly".into(), now()) else { panic!() };
     page.failing = vec![("chat".into(), now() - Duration::hours(2))];
     page.compared_with = None;
-    let times = Times { zone: chrono_tz::Tz::UTC, now: now() };
+    let times = TimeFormatter { zone: chrono_tz::Tz::UTC, now: now() };
     let view = view(&page, Some("Sent here because chat could not deliver: 404".to_owned()), times);
     assert_eq!(view.summary, "As of Mon 23 Nov, 08:00 UTC.");
     assert_eq!(view.notes[1], "Notifier chat has failed since Mon 23 Nov, 06:00 UTC.");
 }
 
 #[test]
-fn many_silences_and_failing_notifiers_fit_too_and_what_does_not_is_counted() {
-    let Subject::Report(mut page) = sample::report("weekly".into(), now()) else { panic!() };
+fn many_silences_and_failing_notifiers_fit_or_are_counted() {
+    let EventSubject::Report(mut page) = sample::report("weekly".into(), now()) else { panic!() };
     let one = page.silences[0].clone();
     page.silences = vec![Silence { reason: Some("<!channel> & more ".repeat(16)), ..one }; 300];
     page.failing = vec![("n".repeat(64).as_str().into(), now()); 100];
-    let message = sample::message(vec![Subject::Report(page)], now());
-    let body = payload(&message, &sample::words(), &BTreeMap::new());
+    let message = sample::message(vec![EventSubject::Report(page)], now());
+    let body = payload(&message, &sample::context(), &BTreeMap::new());
     let attachments = body["attachments"].as_array().unwrap();
     let elements = attachments.iter().filter_map(|it| it["blocks"][0]["elements"][0]["text"].as_str());
     let longest = elements.map(|text| text.encode_utf16().count()).max().unwrap();
     assert!((1000..=3000).contains(&longest), "{longest}");
     let json = body.to_string();
     assert!(json.contains("and 292 more silences") && !json.contains("<!channel>"), "{json}");
-    let mail = mail(&message, &sample::words());
+    let mail = email(&message, &sample::context());
     assert!(mail.text.contains("and 200 more silences") && mail.html.contains("and 200 more silences"));
 }

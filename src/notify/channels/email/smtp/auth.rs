@@ -3,16 +3,16 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::Failure;
-use super::connection::Connection;
-use super::extensions::Extensions;
-use super::reply::Reply;
+use super::SmtpFailure;
+use super::connection::SmtpConnection;
+use super::extensions::SmtpExtensions;
+use super::reply::SmtpReply;
 use crate::util::secret::Secret;
 
 const STEP: &str = "logging in";
 
 /// The way in which the server learns who sends.
-pub(crate) enum Login {
+pub(crate) enum SmtpLogin {
     /// User name and password.
     Password(String, Secret),
     /// Mailbox and a token in the password's place.
@@ -20,42 +20,46 @@ pub(crate) enum Login {
 }
 
 #[derive(Clone, Copy)]
-enum Mechanism {
+enum AuthMechanism {
     Plain,
     Login,
     XOAuth2,
 }
 
-impl Mechanism {
+impl AuthMechanism {
     fn name(self) -> &'static str {
         match self {
-            Mechanism::Plain => "PLAIN",
-            Mechanism::Login => "LOGIN",
-            Mechanism::XOAuth2 => "XOAUTH2",
+            AuthMechanism::Plain => "PLAIN",
+            AuthMechanism::Login => "LOGIN",
+            AuthMechanism::XOAuth2 => "XOAUTH2",
         }
     }
 }
 
-impl Login {
+impl SmtpLogin {
     /// The mechanisms that can be used, the preferred one first.
-    fn mechanisms(&self) -> &'static [Mechanism] {
+    fn mechanisms(&self) -> &'static [AuthMechanism] {
         match self {
-            Login::Password(..) => &[Mechanism::Plain, Mechanism::Login],
-            Login::Token(..) => &[Mechanism::XOAuth2],
+            SmtpLogin::Password(..) => &[AuthMechanism::Plain, AuthMechanism::Login],
+            SmtpLogin::Token(..) => &[AuthMechanism::XOAuth2],
         }
     }
 
     /// The keys of the configuration to look at when the login is refused.
-    fn keys(&self) -> &'static str {
+    fn config_keys_hint(&self) -> &'static str {
         match self {
-            Login::Password(..) => " (check `username` and `password`)",
-            Login::Token(..) => " (check `username` and `oauth2`)",
+            SmtpLogin::Password(..) => " (check `username` and `password`)",
+            SmtpLogin::Token(..) => " (check `username` and `oauth2`)",
         }
     }
 }
 
 /// Logs in by the first mechanism that the server offers and understands.
-pub(crate) async fn log_in(connection: &mut Connection, offered: &Extensions, login: &Login) -> Result<(), Failure> {
+pub(crate) async fn log_in(
+    connection: &mut SmtpConnection,
+    offered: &SmtpExtensions,
+    login: &SmtpLogin,
+) -> Result<(), SmtpFailure> {
     let mut unknown = None;
     for mechanism in login.mechanisms() {
         if !offered.mechanisms.iter().any(|name| name == mechanism.name()) {
@@ -71,17 +75,17 @@ pub(crate) async fn log_in(connection: &mut Connection, offered: &Extensions, lo
         }
         unknown = Some(failure);
     }
-    Err(unknown.unwrap_or_else(|| nothing_in_common(connection, offered, login)))
+    Err(unknown.unwrap_or_else(|| no_common_mechanism(connection, offered, login)))
 }
 
 /// The last reply to a login.
-struct Answer {
-    reply: Reply,
+struct AuthReply {
+    reply: SmtpReply,
     /// The server refused the token in a challenge first.
     challenged: bool,
 }
 
-impl Answer {
+impl AuthReply {
     /// The server refuses the mechanism, and not the login.
     fn is_unknown_mechanism(&self) -> bool {
         let enhanced = self.reply.enhanced().is_some_and(|code| matches!(code, (5, 7 | 5, 4)));
@@ -90,13 +94,17 @@ impl Answer {
 }
 
 /// Prompts are not looked at: servers word them differently, and some send none.
-async fn exchange(connection: &mut Connection, mechanism: Mechanism, login: &Login) -> Result<Answer, Failure> {
-    let (Login::Password(user, secret) | Login::Token(user, secret)) = login;
+async fn exchange(
+    connection: &mut SmtpConnection,
+    mechanism: AuthMechanism,
+    login: &SmtpLogin,
+) -> Result<AuthReply, SmtpFailure> {
+    let (SmtpLogin::Password(user, secret) | SmtpLogin::Token(user, secret)) = login;
     let secret = secret.expose();
     let mut challenged = false;
     let reply = match mechanism {
-        Mechanism::Plain => initial(connection, mechanism, &format!("\0{user}\0{secret}")).await?,
-        Mechanism::Login => {
+        AuthMechanism::Plain => initial_response(connection, mechanism, &format!("\0{user}\0{secret}")).await?,
+        AuthMechanism::Login => {
             let mut reply = connection.command(STEP, "AUTH LOGIN").await?;
             for response in [user, secret] {
                 if reply.is_intermediate() {
@@ -105,9 +113,9 @@ async fn exchange(connection: &mut Connection, mechanism: Mechanism, login: &Log
             }
             reply
         }
-        Mechanism::XOAuth2 => {
+        AuthMechanism::XOAuth2 => {
             let token = format!("user={user}\u{1}auth=Bearer {secret}\u{1}\u{1}");
-            let mut reply = initial(connection, mechanism, &token).await?;
+            let mut reply = initial_response(connection, mechanism, &token).await?;
             // A server that refuses a token may say why in a challenge, and waits for an empty line before it refuses.
             challenged = reply.is_intermediate();
             if challenged {
@@ -116,11 +124,15 @@ async fn exchange(connection: &mut Connection, mechanism: Mechanism, login: &Log
             reply
         }
     };
-    Ok(Answer { reply, challenged })
+    Ok(AuthReply { reply, challenged })
 }
 
 /// Sends everything with the command, and once more if the server asks for it all the same.
-async fn initial(connection: &mut Connection, mechanism: Mechanism, response: &str) -> Result<Reply, Failure> {
+async fn initial_response(
+    connection: &mut SmtpConnection,
+    mechanism: AuthMechanism,
+    response: &str,
+) -> Result<SmtpReply, SmtpFailure> {
     let response = BASE64.encode(response);
     let reply = connection.command(STEP, &format!("AUTH {} {response}", mechanism.name())).await?;
     if reply.is_intermediate() && reply.text().is_empty() {
@@ -129,26 +141,26 @@ async fn initial(connection: &mut Connection, mechanism: Mechanism, response: &s
     Ok(reply)
 }
 
-fn refusal(connection: &Connection, answer: &Answer, login: &Login) -> Failure {
+fn refusal(connection: &SmtpConnection, answer: &AuthReply, login: &SmtpLogin) -> SmtpFailure {
     let reply = &answer.reply;
     let login_refused = reply.is_permanent() || answer.challenged;
     if reply.is_completed() || reply.is_intermediate() {
         let reason = format!("{}: {STEP} failed: {}", connection.server(), reply.refusal("AUTH", ""));
-        return Failure { login_refused, ..Failure::transient(reason) };
+        return SmtpFailure { login_refused, ..SmtpFailure::transient(reason) };
     }
-    let hint = if reply.code() == 535 { login.keys() } else { "" };
+    let hint = if reply.code() == 535 { login.config_keys_hint() } else { "" };
     let reason = reply.refusal(STEP, hint);
-    Failure { permanent: reply.is_permanent(), login_refused, ..Failure::transient(reason) }
+    SmtpFailure { permanent: reply.is_permanent(), login_refused, ..SmtpFailure::transient(reason) }
 }
 
 /// Not final: an offer in the clear may be anybody's, and a server may be set up meanwhile.
-fn nothing_in_common(connection: &Connection, offered: &Extensions, login: &Login) -> Failure {
+fn no_common_mechanism(connection: &SmtpConnection, offered: &SmtpExtensions, login: &SmtpLogin) -> SmtpFailure {
     let server = connection.server();
-    let wanted: Vec<&str> = login.mechanisms().iter().map(|mechanism| mechanism.name()).collect();
-    let wanted = wanted.join(" or ");
+    let supported: Vec<&str> = login.mechanisms().iter().map(|mechanism| mechanism.name()).collect();
+    let supported = supported.join(" or ");
     let offer = match offered.mechanisms.as_slice() {
-        [] => format!("the server offers no login{}; many offer one only over TLS", offered.instead()),
-        some => format!("the server offers {}, and {wanted} is needed", some.join(", ")),
+        [] => format!("the server offers no login{}; many offer one only over TLS", offered.ehlo_refusal_note()),
+        some => format!("the server offers {}, and {supported} is needed", some.join(", ")),
     };
-    Failure::transient(format!("{server}: {STEP} failed: {offer}"))
+    SmtpFailure::transient(format!("{server}: {STEP} failed: {offer}"))
 }

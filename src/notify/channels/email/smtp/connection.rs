@@ -10,45 +10,45 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::reply::{Partial, Reply, too_long};
-use super::tls::{self, Trust};
-use super::{Cause, Failure, dial};
+use super::reply::{PartialReply, SmtpReply, too_long};
+use super::tls::{self, TlsTrust};
+use super::{SmtpFailure, SmtpFailureCause, dial};
 
 /// Longest line of a reply that is read; RFC 5321 allows 512 octets.
-const LONGEST_LINE: usize = 2048;
+const MAX_LINE_BYTES: usize = 2048;
 /// As much of the message as has to be sent within the limit of one step.
-const BLOCK: usize = 4096;
+const WRITE_BLOCK_BYTES: usize = 4096;
 /// Longest wait for the reply to the end of the message (RFC 5321, 4.5.3.2.6). A server that has taken the message and is
 /// slow to say so would get it again otherwise.
-const END_OF_MESSAGE: Duration = Duration::from_secs(600);
+const END_OF_DATA_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest wait for the reply to QUIT, and for the end of TLS.
-const GOODBYE: Duration = Duration::from_secs(1);
+const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a conversation runs over.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+trait SmtpStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> SmtpStream for T {}
 
 /// A connection, plain or secured.
-pub(super) struct Connection {
-    stream: Box<dyn Stream>,
+pub(super) struct SmtpConnection {
+    stream: Box<dyn SmtpStream>,
     /// Bytes that were received and not yet read as a reply.
     unread: Vec<u8>,
     local: IpAddr,
     /// Host and port, for messages.
     server: String,
     /// Longest wait for one step.
-    limit: Duration,
+    step_timeout: Duration,
     /// The server still understands commands.
     usable: bool,
 }
 
-impl Connection {
+impl SmtpConnection {
     /// Connects to the first address of the host that answers.
-    pub(super) async fn open(host: &str, port: u16, limit: Duration) -> Result<Self, Failure> {
+    pub(super) async fn open(host: &str, port: u16, limit: Duration) -> Result<Self, SmtpFailure> {
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let mut connection = Self::over(tokio::io::empty(), local, format!("{host}:{port}"), limit);
+        let mut connection = Self::from_stream(tokio::io::empty(), local, format!("{host}:{port}"), limit);
         let dialed = timeout(limit, dial::connect(host, port)).await;
-        let stream = connection.settle("connecting", limit, dialed)?;
+        let stream = connection.step_result("connecting", limit, dialed)?;
         // Commands are small and each waits for its reply.
         let _ = stream.set_nodelay(true);
         connection.local = stream.local_addr().map_or(local, |address| address.ip().to_canonical());
@@ -57,13 +57,13 @@ impl Connection {
     }
 
     /// A connection over any stream.
-    pub(super) fn over(
+    pub(super) fn from_stream(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         local: IpAddr,
         server: String,
-        limit: Duration,
+        step_timeout: Duration,
     ) -> Self {
-        Self { stream: Box::new(stream), unread: Vec::new(), local, server, limit, usable: true }
+        Self { stream: Box::new(stream), unread: Vec::new(), local, server, step_timeout, usable: true }
     }
 
     /// Our own address.
@@ -77,50 +77,50 @@ impl Connection {
     }
 
     /// Waits for the server's first line.
-    pub(super) async fn welcome(&mut self) -> Result<Reply, Failure> {
-        let read = timeout(self.limit, self.read()).await;
-        self.settle("connecting", self.limit, read)
+    pub(super) async fn read_greeting(&mut self) -> Result<SmtpReply, SmtpFailure> {
+        let read = timeout(self.step_timeout, self.read()).await;
+        self.step_result("connecting", self.step_timeout, read)
     }
 
     /// Sends one line and waits for the reply. `what` names the step in failures, which never show the line.
-    pub(super) async fn command(&mut self, what: &str, line: &str) -> Result<Reply, Failure> {
+    pub(super) async fn command(&mut self, what: &str, line: &str) -> Result<SmtpReply, SmtpFailure> {
         if line.contains(['\r', '\n']) {
-            return Err(Failure::permanent(format!("{what}: a line break where none may be")));
+            return Err(SmtpFailure::permanent(format!("{what}: a line break where none may be")));
         }
-        let replied = timeout(self.limit, self.exchange(line)).await;
-        self.settle(what, self.limit, replied)
+        let replied = timeout(self.step_timeout, self.exchange(line)).await;
+        self.step_result(what, self.step_timeout, replied)
     }
 
     /// Sends the message and its end, and waits for the last reply.
-    pub(super) async fn message(&mut self, message: &[u8]) -> Result<Reply, Failure> {
-        for block in stuffed(message).chunks(BLOCK) {
-            let written = timeout(self.limit, self.write(block)).await;
-            self.settle("sending the message", self.limit, written)?;
+    pub(super) async fn message(&mut self, message: &[u8]) -> Result<SmtpReply, SmtpFailure> {
+        for block in dot_stuffed(message).chunks(WRITE_BLOCK_BYTES) {
+            let written = timeout(self.step_timeout, self.write(block)).await;
+            self.step_result("sending the message", self.step_timeout, written)?;
         }
-        let limit = self.limit.max(END_OF_MESSAGE);
+        let limit = self.step_timeout.max(END_OF_DATA_TIMEOUT);
         let replied = timeout(limit, self.read()).await;
-        self.settle("the end of the message", limit, replied)
+        self.step_result("the end of the message", limit, replied)
     }
 
     /// Starts TLS by command. What came in the clear behind the go-ahead would be taken for replies to later commands: it was
     /// put there by somebody on the way.
-    pub(super) async fn starttls(&mut self, trust: &Trust) -> Result<(), Failure> {
+    pub(super) async fn starttls(&mut self, trust: &TlsTrust) -> Result<(), SmtpFailure> {
         let reply = self.command("STARTTLS", "STARTTLS").await?;
         if !reply.is_completed() {
-            return Err(Failure::replied(&reply, "STARTTLS"));
+            return Err(SmtpFailure::replied(&reply, "STARTTLS"));
         }
         if !self.unread.is_empty() {
             self.usable = false;
-            return Err(Failure::transient(format!("{} answered before it was asked, at STARTTLS", self.server)));
+            return Err(SmtpFailure::transient(format!("{} answered before it was asked, at STARTTLS", self.server)));
         }
         self.secure(trust, "STARTTLS").await
     }
 
     /// Runs the TLS handshake; everything after it is encrypted.
-    pub(super) async fn secure(&mut self, trust: &Trust, what: &str) -> Result<(), Failure> {
+    pub(super) async fn secure(&mut self, trust: &TlsTrust, what: &str) -> Result<(), SmtpFailure> {
         let plain = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
-        let secured = timeout(self.limit, trust.connect(plain)).await;
-        self.stream = Box::new(self.settle(what, self.limit, secured)?);
+        let secured = timeout(self.step_timeout, trust.connect(plain)).await;
+        self.stream = Box::new(self.step_result(what, self.step_timeout, secured)?);
         Ok(())
     }
 
@@ -128,12 +128,12 @@ impl Connection {
     /// what became of the mail.
     pub(super) async fn close(mut self) {
         if self.usable {
-            let _ = timeout(GOODBYE, self.exchange("QUIT")).await;
+            let _ = timeout(QUIT_TIMEOUT, self.exchange("QUIT")).await;
         }
-        let _ = timeout(GOODBYE, self.stream.shutdown()).await;
+        let _ = timeout(QUIT_TIMEOUT, self.stream.shutdown()).await;
     }
 
-    async fn exchange(&mut self, line: &str) -> io::Result<Reply> {
+    async fn exchange(&mut self, line: &str) -> io::Result<SmtpReply> {
         self.write(format!("{line}\r\n").as_bytes()).await?;
         self.read().await
     }
@@ -143,8 +143,8 @@ impl Connection {
         self.stream.flush().await
     }
 
-    async fn read(&mut self) -> io::Result<Reply> {
-        let mut partial = Partial::default();
+    async fn read(&mut self) -> io::Result<SmtpReply> {
+        let mut partial = PartialReply::default();
         loop {
             if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.unread.drain(..=end).collect();
@@ -152,7 +152,7 @@ impl Connection {
                 if let Some(reply) = partial.add(line)? {
                     return Ok(reply);
                 }
-            } else if self.unread.len() > LONGEST_LINE {
+            } else if self.unread.len() > MAX_LINE_BYTES {
                 return Err(too_long());
             } else if self.stream.read_buf(&mut self.unread).await? == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
@@ -161,22 +161,27 @@ impl Connection {
     }
 
     /// The result of a step, with what went wrong in words.
-    fn settle<T>(&mut self, what: &str, limit: Duration, done: Result<io::Result<T>, Elapsed>) -> Result<T, Failure> {
+    fn step_result<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        done: Result<io::Result<T>, Elapsed>,
+    ) -> Result<T, SmtpFailure> {
         let (cause, problem) = match done {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => {
-                let cause = if tls::is_no_tls(&error) { Cause::NoTls } else { Cause::Other };
+                let cause = if tls::is_no_tls(&error) { SmtpFailureCause::NoTls } else { SmtpFailureCause::Other };
                 (cause, format!("{what} failed: {error}"))
             }
-            Err(_) => (Cause::NoAnswer, format!("{what}: no answer within {limit:?}")),
+            Err(_) => (SmtpFailureCause::NoAnswer, format!("{what}: no answer within {limit:?}")),
         };
         self.usable = false;
-        Err(Failure { cause, ..Failure::transient(format!("{}: {problem}", self.server)) })
+        Err(SmtpFailure { cause, ..SmtpFailure::transient(format!("{}: {problem}", self.server)) })
     }
 }
 
 /// The message as DATA takes it: a dot in front of lines that begin with one, and a line with a lone dot at the end.
-fn stuffed(message: &[u8]) -> Vec<u8> {
+fn dot_stuffed(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 64);
     for line in message.split_inclusive(|byte| *byte == b'\n') {
         if line.starts_with(b".") {
@@ -196,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dots_at_the_beginning_of_lines_are_doubled_and_the_end_is_a_line_of_its_own() {
+    fn leading_dots_are_doubled_and_the_message_ends_with_a_dot() {
         for (message, expected) in [
             ("a\r\n", "a\r\n.\r\n"),
             ("a", "a\r\n.\r\n"),
@@ -204,7 +209,7 @@ mod tests {
             ("a\n.\nb\r\n", "a\n..\nb\r\n.\r\n"),
             ("", ".\r\n"),
         ] {
-            assert_eq!(String::from_utf8_lossy(&stuffed(message.as_bytes())), expected, "{message:?}");
+            assert_eq!(String::from_utf8_lossy(&dot_stuffed(message.as_bytes())), expected, "{message:?}");
         }
     }
 }

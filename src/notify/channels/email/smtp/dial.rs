@@ -11,16 +11,16 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
 /// An attempt has so long a lead over the next one (RFC 8305, section 5).
-const LEAD: Duration = Duration::from_millis(250);
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Connects to the first address that answers. The caller limits the time.
 pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = tokio::net::lookup_host((host, port)).await?;
-    race(alternating(addresses.collect()), TcpStream::connect).await
+    race(interleaved(addresses.collect()), TcpStream::connect).await
 }
 
 /// The addresses in their order, but IPv6 and IPv4 in turns.
-fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let ipv6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|it| it.is_ipv6() == ipv6_first);
     let mut all = Vec::with_capacity(first.len() + second.len());
@@ -60,7 +60,7 @@ where
                     return Err(failure.unwrap_or_else(none));
                 }
             },
-            () = tokio::time::sleep(LEAD), if more => {}
+            () = tokio::time::sleep(ATTEMPT_DELAY), if more => {}
         }
     }
 }
@@ -78,10 +78,10 @@ mod tests {
 
     /// Races them, and returns what connected, after how long, and which were tried. Addresses under `[2001:db8::d…]` never
     /// answer, and those under `[2001:db8::f…]` refuse at once.
-    async fn raced(all: &[&str]) -> (io::Result<SocketAddr>, Duration, usize) {
-        let (begun, tried) = (Instant::now(), Mutex::new(0));
+    async fn race_result(all: &[&str]) -> (io::Result<SocketAddr>, Duration, usize) {
+        let (begun, attempts) = (Instant::now(), Mutex::new(0));
         let connect = |address: SocketAddr| {
-            *tried.lock().unwrap() += 1;
+            *attempts.lock().unwrap() += 1;
             async move {
                 let text = address.to_string();
                 if text.contains("::d") {
@@ -93,43 +93,43 @@ mod tests {
                 Ok(address)
             }
         };
-        let result = race(alternating(addresses(all)), connect).await;
-        (result, begun.elapsed(), *tried.lock().unwrap())
+        let result = race(interleaved(addresses(all)), connect).await;
+        (result, begun.elapsed(), *attempts.lock().unwrap())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_working_ipv4_address_is_reached_behind_dead_ipv6_ones() {
-        let (reached, took, tried) = raced(&["[2001:db8::d1]", "[2001:db8::d2]", "192.0.2.1"]).await;
+        let (reached, took, attempts) = race_result(&["[2001:db8::d1]", "[2001:db8::d2]", "192.0.2.1"]).await;
         assert_eq!(reached.unwrap(), addresses(&["192.0.2.1"])[0]);
-        assert!(took < Duration::from_millis(300) && tried == 2, "{took:?} {tried}");
-        let (reached, took, _) = raced(&["[2001:db8::d1]", "[2001:db8::d2]", "[2001:db8::1]"]).await;
+        assert!(took < Duration::from_millis(300) && attempts == 2, "{took:?} {attempts}");
+        let (reached, took, _) = race_result(&["[2001:db8::d1]", "[2001:db8::d2]", "[2001:db8::1]"]).await;
         assert_eq!(reached.unwrap(), addresses(&["[2001:db8::1]"])[0]);
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_working_first_address_is_the_only_one_that_is_tried() {
-        let (reached, took, tried) = raced(&["[2001:db8::1]", "192.0.2.1"]).await;
-        assert_eq!((reached.unwrap(), took, tried), (addresses(&["[2001:db8::1]"])[0], Duration::ZERO, 1));
+        let (reached, took, attempts) = race_result(&["[2001:db8::1]", "192.0.2.1"]).await;
+        assert_eq!((reached.unwrap(), took, attempts), (addresses(&["[2001:db8::1]"])[0], Duration::ZERO, 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_followed_by_the_next_address_at_once() {
-        let (reached, took, _) = raced(&["[2001:db8::f1]", "[2001:db8::f2]", "192.0.2.1"]).await;
+        let (reached, took, _) = race_result(&["[2001:db8::f1]", "[2001:db8::f2]", "192.0.2.1"]).await;
         assert_eq!((reached.unwrap(), took), (addresses(&["192.0.2.1"])[0], Duration::ZERO));
-        let (none, _, tried) = raced(&["[2001:db8::f1]", "[2001:db8::f2]"]).await;
+        let (none, _, attempts) = race_result(&["[2001:db8::f1]", "[2001:db8::f2]"]).await;
         assert!(none.unwrap_err().to_string().contains("[2001:db8::f2]:25: "));
-        assert_eq!(tried, 2);
-        assert!(raced(&[]).await.0.unwrap_err().to_string().contains("no address"));
+        assert_eq!(attempts, 2);
+        assert!(race_result(&[]).await.0.unwrap_err().to_string().contains("no address"));
     }
 
     #[test]
     fn addresses_alternate_between_the_families() {
         let all = ["[::1]", "[::2]", "[::3]", "10.0.0.1", "10.0.0.2"];
         let expected = ["[::1]", "10.0.0.1", "[::2]", "10.0.0.2", "[::3]"];
-        assert_eq!(alternating(addresses(&all)), addresses(&expected));
+        assert_eq!(interleaved(addresses(&all)), addresses(&expected));
         assert_eq!(
-            alternating(addresses(&["10.0.0.1", "[::1]", "10.0.0.2"])),
+            interleaved(addresses(&["10.0.0.1", "[::1]", "10.0.0.2"])),
             addresses(&["10.0.0.1", "[::1]", "10.0.0.2"])
         );
     }

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use lettre::Address;
 
-use super::Failure;
-use super::connection::Connection;
-use super::extensions::Extensions;
-use super::reply::Reply;
+use super::SmtpFailure;
+use super::connection::SmtpConnection;
+use super::extensions::SmtpExtensions;
+use super::reply::SmtpReply;
 
 /// The name to greet with where none is configured: this host's, or else our address (RFC 5321, 4.1.4).
 pub(super) fn default_name(local: IpAddr) -> String {
@@ -18,8 +18,9 @@ pub(super) fn default_name(local: IpAddr) -> String {
 /// The name if it is one that the world may know: with a dot, and no `localhost.localdomain`.
 fn full_name(host: &str) -> Option<&str> {
     let name = host.trim_end_matches('.');
-    let sound = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let full = name.contains('.') && name.split('.').all(sound);
+    let is_valid_label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let full = name.contains('.') && name.split('.').all(is_valid_label);
     (full && !name.starts_with("localhost.") && name.parse::<IpAddr>().is_err()).then_some(name)
 }
 
@@ -31,27 +32,27 @@ fn literal(local: IpAddr) -> String {
 }
 
 /// Greets by EHLO, or by HELO where EHLO is refused.
-pub(super) async fn greet(connection: &mut Connection, name: &str) -> Result<Extensions, Failure> {
+pub(super) async fn greet(connection: &mut SmtpConnection, name: &str) -> Result<SmtpExtensions, SmtpFailure> {
     let reply = connection.command("EHLO", &format!("EHLO {name}")).await?;
     if reply.is_completed() {
-        return Ok(Extensions::read(&reply));
+        return Ok(SmtpExtensions::read(&reply));
     }
     // A server that does not know the command has not looked at the name.
     let unknown = matches!(reply.code(), 500 | 502);
     let refusal = reply.refusal("EHLO", &if unknown { String::new() } else { hint(name) });
     if !reply.is_permanent() {
-        return Err(Failure::transient(refusal));
+        return Err(SmtpFailure::transient(refusal));
     }
     let reply = connection.command("HELO", &format!("HELO {name}")).await?;
     if reply.is_completed() {
-        return Ok(Extensions { refusal: Some(refusal), ..Extensions::default() });
+        return Ok(SmtpExtensions { refusal: Some(refusal), ..SmtpExtensions::default() });
     }
-    Err(Failure::transient(reply.refusal("HELO", &hint(name))))
+    Err(SmtpFailure::transient(reply.refusal("HELO", &hint(name))))
 }
 
 /// The refusal in words with what to do about it, if it is about the name in EHLO. Many servers wait with it until MAIL or
 /// RCPT. The recipient's own address may hold such a word.
-pub(super) fn refusal_of(name: &str, reply: &Reply, to: &str, recipient: Option<&Address>) -> Option<String> {
+pub(super) fn hello_refusal(name: &str, reply: &SmtpReply, to: &str, recipient: Option<&Address>) -> Option<String> {
     let mut text = reply.text().to_ascii_lowercase();
     if let Some(address) = recipient {
         text = text.replace(&AsRef::<str>::as_ref(address).to_ascii_lowercase(), "");
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_full_host_name_is_a_name_to_greet_with() {
+    fn only_a_fully_qualified_host_name_is_used_in_ehlo() {
         for (host, name) in [
             ("vm", None),
             ("", None),

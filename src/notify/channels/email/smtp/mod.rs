@@ -24,31 +24,31 @@ use std::time::Duration;
 
 use lettre::Address;
 
-pub(crate) use auth::Login;
-use connection::Connection;
-use extensions::Extensions;
-use reply::Reply;
-pub(crate) use tls::Trust;
-pub(crate) use transaction::Allowed;
+pub(crate) use auth::SmtpLogin;
+use connection::SmtpConnection;
+use extensions::SmtpExtensions;
+use reply::SmtpReply;
+pub(crate) use tls::TlsTrust;
+pub(crate) use transaction::AllowedContent;
 
-use crate::notify::Refusal;
+use crate::notify::RecipientRefusal;
 
 /// How the connection is secured.
 #[derive(Clone)]
-pub(crate) enum Channel {
+pub(crate) enum SmtpSecurity {
     /// TLS from the first byte.
-    Implicit(Trust),
+    Implicit(TlsTrust),
     /// STARTTLS, which the server must offer.
-    Starttls(Trust),
+    Starttls(TlsTrust),
     /// Plain.
     Plain,
 }
 
 /// A server and how to talk to it.
-pub(crate) struct Server {
+pub(crate) struct SmtpServer {
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) channel: Channel,
+    pub(crate) security: SmtpSecurity,
     /// The name given in EHLO; `None`: found out for each connection.
     pub(crate) hello: Option<String>,
     /// Longest wait for one step.
@@ -57,24 +57,24 @@ pub(crate) struct Server {
 
 /// A mail and its envelope.
 #[derive(Clone, Copy)]
-pub(crate) struct Mail<'a> {
+pub(crate) struct SmtpMessage<'a> {
     pub(crate) from: &'a Address,
     pub(crate) to: &'a [Address],
     /// Makes the message.
-    pub(crate) render: &'a (dyn Fn(Allowed) -> Result<Vec<u8>, String> + Send + Sync),
+    pub(crate) render: &'a (dyn Fn(AllowedContent) -> Result<Vec<u8>, String> + Send + Sync),
     /// The message has pictures, and says the same without them in fewer octets.
     pub(crate) pictures: bool,
 }
 
 /// The server's answer for each recipient.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct RecipientResults {
     pub(crate) accepted: usize,
-    pub(crate) deferred: Vec<Refusal>,
-    pub(crate) refused: Vec<Refusal>,
+    pub(crate) deferred: Vec<RecipientRefusal>,
+    pub(crate) refused: Vec<RecipientRefusal>,
 }
 
-impl Outcome {
+impl RecipientResults {
     /// Removes and returns those of all recipients that were accepted.
     fn take_accepted(&mut self, all: &[Address]) -> Vec<Address> {
         self.accepted = 0;
@@ -86,17 +86,17 @@ impl Outcome {
 
 /// The mail was not sent.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct SmtpFailure {
     pub(crate) permanent: bool,
     pub(crate) reason: String,
     /// The server does not accept the login.
     pub(crate) login_refused: bool,
-    cause: Cause,
+    cause: SmtpFailureCause,
 }
 
 /// Causes of a failure that something can be done about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
+enum SmtpFailureCause {
     /// A smaller message may be accepted.
     TooLarge,
     /// The server may accept the message for fewer recipients.
@@ -108,9 +108,9 @@ enum Cause {
     Other,
 }
 
-impl Failure {
+impl SmtpFailure {
     fn transient(reason: impl Into<String>) -> Self {
-        Self { permanent: false, reason: reason.into(), login_refused: false, cause: Cause::Other }
+        Self { permanent: false, reason: reason.into(), login_refused: false, cause: SmtpFailureCause::Other }
     }
 
     fn permanent(reason: impl Into<String>) -> Self {
@@ -118,65 +118,70 @@ impl Failure {
     }
 
     /// A negative or unexpected reply: final exactly if it is 5xx.
-    fn replied(reply: &Reply, to: &str) -> Self {
+    fn replied(reply: &SmtpReply, to: &str) -> Self {
         Self {
             permanent: reply.is_permanent(),
-            cause: if reply.is_about_size() { Cause::TooLarge } else { Cause::Other },
+            cause: if reply.is_about_size() { SmtpFailureCause::TooLarge } else { SmtpFailureCause::Other },
             ..Self::transient(reply.refusal(to, ""))
         }
     }
 
     /// Adds what to do about it, if this is its cause.
-    fn with_hint(self, cause: Cause, hint: &str) -> Self {
+    fn with_hint(self, cause: SmtpFailureCause, hint: &str) -> Self {
         let reason = if self.cause == cause { format!("{} ({hint})", self.reason) } else { self.reason };
         Self { reason, ..self }
     }
 }
 
-impl Server {
+impl SmtpServer {
     /// Logs in and sends one mail to all its recipients in one transaction. The answers for the recipients are in `outcome`,
     /// also when the conversation fails later.
     pub(crate) async fn deliver(
         &self,
-        login: Option<&Login>,
-        mail: Mail<'_>,
-        outcome: &mut Outcome,
-    ) -> Result<(), Failure> {
+        login: Option<&SmtpLogin>,
+        mail: SmtpMessage<'_>,
+        outcome: &mut RecipientResults,
+    ) -> Result<(), SmtpFailure> {
         match self.attempt(login, mail, outcome).await {
-            Err(failure) if failure.cause == Cause::TooLarge && mail.pictures => {
-                *outcome = Outcome::default();
-                self.attempt(login, Mail { pictures: false, ..mail }, outcome).await
+            Err(failure) if failure.cause == SmtpFailureCause::TooLarge && mail.pictures => {
+                *outcome = RecipientResults::default();
+                self.attempt(login, SmtpMessage { pictures: false, ..mail }, outcome).await
             }
-            Err(failure) if failure.cause == Cause::TooMany => {
+            Err(failure) if failure.cause == SmtpFailureCause::TooMany => {
                 let to = outcome.take_accepted(mail.to);
-                self.attempt(login, Mail { to: &to, ..mail }, outcome).await
+                self.attempt(login, SmtpMessage { to: &to, ..mail }, outcome).await
             }
             sent => sent,
         }
     }
 
-    async fn attempt(&self, login: Option<&Login>, mail: Mail<'_>, outcome: &mut Outcome) -> Result<(), Failure> {
-        let mut connection = Connection::open(&self.host, self.port, self.timeout).await?;
-        let sent = self.converse(&mut connection, login, mail, outcome).await;
-        let mut goodbye = Box::pin(connection.close());
+    async fn attempt(
+        &self,
+        login: Option<&SmtpLogin>,
+        mail: SmtpMessage<'_>,
+        outcome: &mut RecipientResults,
+    ) -> Result<(), SmtpFailure> {
+        let mut connection = SmtpConnection::open(&self.host, self.port, self.timeout).await?;
+        let sent = self.run_session(&mut connection, login, mail, outcome).await;
+        let mut closing = Box::pin(connection.close());
         if sent.is_err() {
-            goodbye.await;
-        } else if futures_util::poll!(&mut goodbye).is_pending() {
+            closing.await;
+        } else if futures_util::poll!(&mut closing).is_pending() {
             // QUIT is on its way. The mail is accepted: it must not be repeated because a slow goodbye was cut off.
-            tokio::spawn(goodbye);
+            tokio::spawn(closing);
         }
         sent
     }
 
-    async fn converse(
+    async fn run_session(
         &self,
-        connection: &mut Connection,
-        login: Option<&Login>,
-        mail: Mail<'_>,
-        outcome: &mut Outcome,
-    ) -> Result<(), Failure> {
+        connection: &mut SmtpConnection,
+        login: Option<&SmtpLogin>,
+        mail: SmtpMessage<'_>,
+        outcome: &mut RecipientResults,
+    ) -> Result<(), SmtpFailure> {
         let name = self.hello.clone().unwrap_or_else(|| greeting::default_name(connection.local()));
-        let extensions = self.introduce(connection, &name).await?;
+        let extensions = self.negotiate(connection, &name).await?;
         if let Some(login) = login {
             auth::log_in(connection, &extensions, login).await?;
         }
@@ -184,33 +189,36 @@ impl Server {
     }
 
     /// Goes as far as the server's extensions, over TLS where it is wanted.
-    async fn introduce(&self, connection: &mut Connection, name: &str) -> Result<Extensions, Failure> {
-        if let Channel::Implicit(trust) = &self.channel {
+    async fn negotiate(&self, connection: &mut SmtpConnection, name: &str) -> Result<SmtpExtensions, SmtpFailure> {
+        if let SmtpSecurity::Implicit(trust) = &self.security {
             let hint = "set `tls: starttls` if this port begins in the clear, as 587 does";
-            connection.secure(trust, "TLS").await.map_err(|failure| failure.with_hint(Cause::NoTls, hint))?;
+            connection
+                .secure(trust, "TLS")
+                .await
+                .map_err(|failure| failure.with_hint(SmtpFailureCause::NoTls, hint))?;
         }
-        let hint = match &self.channel {
-            Channel::Implicit(_) => None,
-            Channel::Starttls(_) | Channel::Plain => {
+        let hint = match &self.security {
+            SmtpSecurity::Implicit(_) => None,
+            SmtpSecurity::Starttls(_) | SmtpSecurity::Plain => {
                 Some("set `tls: implicit` if this port expects TLS from the start, as 465 does")
             }
         };
-        let welcome = connection.welcome().await;
-        let welcome = welcome.map_err(|failure| match hint {
-            Some(hint) => failure.with_hint(Cause::NoAnswer, hint),
+        let first_reply = connection.read_greeting().await;
+        let first_reply = first_reply.map_err(|failure| match hint {
+            Some(hint) => failure.with_hint(SmtpFailureCause::NoAnswer, hint),
             None => failure,
         })?;
-        if !welcome.is_completed() {
-            return Err(Failure::replied(&welcome, "the connection"));
+        if !first_reply.is_completed() {
+            return Err(SmtpFailure::replied(&first_reply, "the connection"));
         }
         let extensions = greeting::greet(connection, name).await?;
-        let Channel::Starttls(trust) = &self.channel else { return Ok(extensions) };
+        let SmtpSecurity::Starttls(trust) = &self.security else { return Ok(extensions) };
         if !extensions.starttls {
-            let reason = format!("{} does not offer STARTTLS{}", connection.server(), extensions.instead());
-            return Err(Failure::transient(reason));
+            let reason = format!("{} does not offer STARTTLS{}", connection.server(), extensions.ehlo_refusal_note());
+            return Err(SmtpFailure::transient(reason));
         }
         // Plaintext replies before TLS may be forged: none of them is final.
-        connection.starttls(trust).await.map_err(|failure| Failure { permanent: false, ..failure })?;
+        connection.starttls(trust).await.map_err(|failure| SmtpFailure { permanent: false, ..failure })?;
         greeting::greet(connection, name).await
     }
 }

@@ -3,19 +3,19 @@
 use std::io;
 
 /// Most lines of one reply.
-const MOST_LINES: usize = 128;
+const MAX_LINES: usize = 128;
 /// As much of a line that is no reply as is quoted.
-const LONGEST_QUOTE: usize = 60;
+const MAX_QUOTE_CHARS: usize = 60;
 
 /// A whole reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(super) struct SmtpReply {
     code: u16,
     /// Texts of its lines, which may be empty.
     lines: Vec<String>,
 }
 
-impl Reply {
+impl SmtpReply {
     pub(super) fn code(&self) -> u16 {
         self.code
     }
@@ -61,7 +61,7 @@ impl Reply {
 
     /// There are more recipients than the server takes at once. After others were accepted, 552 may mean this (RFC 5321,
     /// 4.5.3.1.10).
-    pub(super) fn is_about_number_of_recipients(&self) -> bool {
+    pub(super) fn is_about_recipient_count(&self) -> bool {
         self.code == 552 || self.enhanced() == Some((5, 5, 3))
     }
 
@@ -75,20 +75,20 @@ impl Reply {
 
 /// A reply of which some lines have been read.
 #[derive(Debug, Default)]
-pub(super) struct Partial {
+pub(super) struct PartialReply {
     code: Option<u16>,
     lines: Vec<String>,
 }
 
-impl Partial {
+impl PartialReply {
     /// Adds a line without its end. Returns the reply if this was its last line.
-    pub(super) fn add(&mut self, line: &[u8]) -> io::Result<Option<Reply>> {
+    pub(super) fn add(&mut self, line: &[u8]) -> io::Result<Option<SmtpReply>> {
         let line = String::from_utf8_lossy(line);
-        let (code, rest) = code(&line).ok_or_else(|| no_reply(&line))?;
+        let (code, rest) = code(&line).ok_or_else(|| invalid_reply(&line))?;
         if self.code.replace(code).is_some_and(|before| before != code) {
-            return Err(no_reply(&line));
+            return Err(invalid_reply(&line));
         }
-        if self.lines.len() >= MOST_LINES {
+        if self.lines.len() >= MAX_LINES {
             return Err(too_long());
         }
         let (last, text) = match rest.strip_prefix('-') {
@@ -96,20 +96,20 @@ impl Partial {
             None => (true, rest.trim_start_matches(' ')),
         };
         self.lines.push(text.to_owned());
-        Ok(last.then(|| Reply { code, lines: std::mem::take(&mut self.lines) }))
+        Ok(last.then(|| SmtpReply { code, lines: std::mem::take(&mut self.lines) }))
     }
 }
 
 /// The code of a line, and what follows it: nothing, or a hyphen or a space and the text.
 fn code(line: &str) -> Option<(u16, &str)> {
     let (digits, rest) = line.split_at_checked(3)?;
-    let sound = digits.bytes().all(|b| b.is_ascii_digit()) && (rest.is_empty() || rest.starts_with([' ', '-']));
-    let code = digits.parse().ok().filter(|code| sound && (200..600).contains(code))?;
+    let is_valid = digits.bytes().all(|b| b.is_ascii_digit()) && (rest.is_empty() || rest.starts_with([' ', '-']));
+    let code = digits.parse().ok().filter(|code| is_valid && (200..600).contains(code))?;
     Some((code, rest))
 }
 
-fn no_reply(line: &str) -> io::Error {
-    let quote: String = line.chars().take(LONGEST_QUOTE).collect();
+fn invalid_reply(line: &str) -> io::Error {
+    let quote: String = line.chars().take(MAX_QUOTE_CHARS).collect();
     io::Error::new(io::ErrorKind::InvalidData, format!("not a valid SMTP reply: `{quote}`"))
 }
 
@@ -123,8 +123,8 @@ pub(super) fn too_long() -> io::Error {
 mod tests {
     use super::*;
 
-    fn read(lines: &[&str]) -> io::Result<Option<Reply>> {
-        let mut partial = Partial::default();
+    fn read(lines: &[&str]) -> io::Result<Option<SmtpReply>> {
+        let mut partial = PartialReply::default();
         lines.iter().try_fold(None, |_, line| partial.add(line.as_bytes()))
     }
 
@@ -142,12 +142,12 @@ mod tests {
             assert_eq!((reply.code(), reply.text().as_str()), (code, text), "{lines:?}");
         }
         assert_eq!(read(&["250-one"]).unwrap(), None);
-        let mut partial = Partial::default();
+        let mut partial = PartialReply::default();
         assert_eq!(partial.add(b"554 \xff\xfe").unwrap().unwrap().text(), "\u{fffd}\u{fffd}");
     }
 
     #[test]
-    fn what_is_no_reply_is_quoted() {
+    fn an_invalid_reply_is_quoted() {
         for lines in [
             &["HTTP/1.1 400 Bad Request"][..],
             &["25"],
@@ -162,7 +162,7 @@ mod tests {
             let error = read(lines).unwrap_err().to_string();
             assert!(error.contains(lines.last().unwrap()), "{lines:?}: {error}");
         }
-        assert!(read(&["250-x"; MOST_LINES + 1]).is_err());
+        assert!(read(&["250-x"; MAX_LINES + 1]).is_err());
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(2);
 
-fn server() -> Server {
-    Server { host: "mx".to_owned(), port: 25, channel: Channel::Plain, hello: None, timeout: LIMIT }
+fn server() -> SmtpServer {
+    SmtpServer { host: "mx".to_owned(), port: 25, security: SmtpSecurity::Plain, hello: None, timeout: LIMIT }
 }
 
 /// Waits before each reply, by the first word of the command; `.` is the end of the message.
@@ -38,19 +38,19 @@ async fn send<F>(
     recipients: usize,
     bytes: usize,
     peer: impl FnOnce(DuplexStream) -> F,
-) -> (Result<Outcome, Failure>, u64)
+) -> (Result<RecipientResults, SmtpFailure>, u64)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let (ours, theirs) = tokio::io::duplex(1024);
     let peer = tokio::spawn(peer(theirs));
-    let mut connection = Connection::over(ours, Ipv4Addr::LOCALHOST.into(), "mx:25".to_owned(), LIMIT);
+    let mut connection = SmtpConnection::from_stream(ours, Ipv4Addr::LOCALHOST.into(), "mx:25".to_owned(), LIMIT);
     let to: Vec<Address> = (0..recipients).map(|n| format!("r{n}@example.com").parse().unwrap()).collect();
     let render = |_| Ok([&b"x".repeat(bytes)[..], b"\r\n"].concat());
     let from = "lowtide@example.com".parse().unwrap();
-    let mail = Mail { from: &from, to: &to, render: &render, pictures: false };
-    let (begun, mut outcome) = (Instant::now(), Outcome::default());
-    let sent = server().converse(&mut connection, None, mail, &mut outcome).await;
+    let mail = SmtpMessage { from: &from, to: &to, render: &render, pictures: false };
+    let (begun, mut outcome) = (Instant::now(), RecipientResults::default());
+    let sent = server().run_session(&mut connection, None, mail, &mut outcome).await;
     let took = begun.elapsed().as_secs();
     connection.close().await;
     peer.abort();
@@ -71,7 +71,7 @@ async fn a_server_that_takes_most_of_the_limit_at_every_step_is_sent_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_reply_to_the_end_of_a_message_may_take_ten_minutes_and_no_other() {
+async fn only_the_reply_to_the_end_of_data_may_take_ten_minutes() {
     let slow = |step: &'static str, seconds| {
         move |verb: &str| if verb == step { Duration::from_secs(seconds) } else { Duration::ZERO }
     };
@@ -124,7 +124,7 @@ async fn sip(stream: DuplexStream, bytes: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_is_taken_slowly_goes_on_and_one_that_drips_ends() {
+async fn a_slow_transfer_continues_and_a_dripping_one_ends() {
     let (sent, took) = send(1, 10_000_000, |stream| sip(stream, 10)).await;
     assert!(sent.is_err_and(|failure| failure.reason.contains("sending the message: no answer within 2s")));
     assert!(took < 10, "{took}");

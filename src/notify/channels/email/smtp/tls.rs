@@ -12,12 +12,12 @@ use tokio_rustls::client::TlsStream;
 
 /// The certificates to trust, and the name that the server's must bear.
 #[derive(Clone)]
-pub(crate) struct Trust {
+pub(crate) struct TlsTrust {
     connector: TlsConnector,
     name: String,
 }
 
-impl Trust {
+impl TlsTrust {
     /// Trusts the system's certificates and these. Fails where `extra_pem` holds none that can be used.
     pub(crate) fn new(name: String, extra_pem: Option<&[u8]>) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();

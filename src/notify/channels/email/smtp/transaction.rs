@@ -2,15 +2,15 @@
 
 use lettre::Address;
 
-use super::connection::Connection;
-use super::extensions::Extensions;
-use super::reply::Reply;
-use super::{Cause, Failure, Mail, Outcome, greeting};
-use crate::notify::Refusal;
+use super::connection::SmtpConnection;
+use super::extensions::SmtpExtensions;
+use super::reply::SmtpReply;
+use super::{RecipientResults, SmtpFailure, SmtpFailureCause, SmtpMessage, greeting};
+use crate::notify::RecipientRefusal;
 
 /// What a message may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Allowed {
+pub(crate) struct AllowedContent {
     /// Addresses beyond ASCII.
     pub(crate) utf8: bool,
     /// Pictures.
@@ -19,62 +19,70 @@ pub(crate) struct Allowed {
 
 /// Sends a mail to all recipients that the server accepts. `name` is the one that was given in EHLO.
 pub(crate) async fn send(
-    connection: &mut Connection,
-    extensions: &Extensions,
+    connection: &mut SmtpConnection,
+    extensions: &SmtpExtensions,
     name: &str,
-    mail: Mail<'_>,
-    outcome: &mut Outcome,
-) -> Result<(), Failure> {
+    mail: SmtpMessage<'_>,
+    outcome: &mut RecipientResults,
+) -> Result<(), SmtpFailure> {
     if !extensions.utf8 && !is_ascii(mail.from) {
-        return Err(Failure::permanent(format!("the server takes no address like {}: it lacks SMTPUTF8", mail.from)));
+        return Err(SmtpFailure::permanent(format!(
+            "the server takes no address like {}: it lacks SMTPUTF8",
+            mail.from
+        )));
     }
-    let message = fitting(extensions, mail)?;
+    let message = message_within_size(extensions, mail)?;
     let reply = connection.command("MAIL", &mail_command(extensions, mail, &message)).await?;
     if !reply.is_completed() {
         return Err(mail_refused(name, &reply));
     }
     let mut about_size = false;
     for recipient in mail.to {
-        about_size |= offer(connection, extensions, name, recipient, outcome).await?;
+        about_size |= add_recipient(connection, extensions, name, recipient, outcome).await?;
     }
     if outcome.accepted == 0 {
         // A mailbox that is nearly full may have room for the text.
         let retry = about_size && mail.pictures;
-        return if retry { Err(Failure { cause: Cause::TooLarge, ..Failure::permanent("too large") }) } else { Ok(()) };
+        return if retry {
+            Err(SmtpFailure { cause: SmtpFailureCause::TooLarge, ..SmtpFailure::permanent("too large") })
+        } else {
+            Ok(())
+        };
     }
     let reply = connection.command("DATA", "DATA").await?;
     if !reply.is_intermediate() {
-        let failure = Failure::replied(&reply, "DATA");
+        let failure = SmtpFailure::replied(&reply, "DATA");
         // Exim's `recipients_max_reject` refuses the message because more recipients were offered than it accepts.
         let too_many = failure.permanent && !outcome.deferred.is_empty();
-        return Err(if too_many { Failure { cause: Cause::TooMany, ..failure } } else { failure });
+        return Err(if too_many { SmtpFailure { cause: SmtpFailureCause::TooMany, ..failure } } else { failure });
     }
     let reply = connection.message(&message).await?;
     if !reply.is_completed() {
-        return Err(Failure::replied(&reply, "the message"));
+        return Err(SmtpFailure::replied(&reply, "the message"));
     }
     Ok(())
 }
 
 /// The message, without its pictures where the server says beforehand that it is too large with them.
-fn fitting(extensions: &Extensions, mail: Mail<'_>) -> Result<Vec<u8>, Failure> {
-    let render = |pictures| (mail.render)(Allowed { utf8: extensions.utf8, pictures }).map_err(Failure::permanent);
-    let most = extensions.largest.unwrap_or(usize::MAX);
+fn message_within_size(extensions: &SmtpExtensions, mail: SmtpMessage<'_>) -> Result<Vec<u8>, SmtpFailure> {
+    let render =
+        |pictures| (mail.render)(AllowedContent { utf8: extensions.utf8, pictures }).map_err(SmtpFailure::permanent);
+    let max_bytes = extensions.max_message_bytes.unwrap_or(usize::MAX);
     let mut message = render(mail.pictures)?;
-    if message.len() > most && mail.pictures {
+    if message.len() > max_bytes && mail.pictures {
         message = render(false)?;
     }
-    if message.len() > most {
+    if message.len() > max_bytes {
         let octets = message.len();
         let reason = format!(
-            "the mail is too large, even without pictures: {octets} bytes; the mail server takes at most {most}"
+            "the mail is too large, even without pictures: {octets} bytes; the mail server takes at most {max_bytes}"
         );
-        return Err(Failure::permanent(reason));
+        return Err(SmtpFailure::permanent(reason));
     }
     Ok(message)
 }
 
-fn mail_command(extensions: &Extensions, mail: Mail<'_>, message: &[u8]) -> String {
+fn mail_command(extensions: &SmtpExtensions, mail: SmtpMessage<'_>, message: &[u8]) -> String {
     let mut command = format!("MAIL FROM:<{}>", mail.from);
     if extensions.size {
         command += &format!(" SIZE={}", message.len());
@@ -88,36 +96,36 @@ fn mail_command(extensions: &Extensions, mail: Mail<'_>, message: &[u8]) -> Stri
     command
 }
 
-fn mail_refused(name: &str, reply: &Reply) -> Failure {
-    if let Some(reason) = greeting::refusal_of(name, reply, "MAIL", None) {
-        return Failure::transient(reason);
+fn mail_refused(name: &str, reply: &SmtpReply) -> SmtpFailure {
+    if let Some(reason) = greeting::hello_refusal(name, reply, "MAIL", None) {
+        return SmtpFailure::transient(reason);
     }
     let hint = match reply.code() {
         530 if reply.text().to_ascii_uppercase().contains("STARTTLS") => " (set `tls: starttls`)",
         530 => " (set `username` and `password`)",
         _ => "",
     };
-    Failure { reason: reply.refusal("MAIL", hint), ..Failure::replied(reply, "MAIL") }
+    SmtpFailure { reason: reply.refusal("MAIL", hint), ..SmtpFailure::replied(reply, "MAIL") }
 }
 
 /// Offers one recipient, and notes the answer. Returns whether a smaller message may be accepted.
-async fn offer(
-    connection: &mut Connection,
-    extensions: &Extensions,
+async fn add_recipient(
+    connection: &mut SmtpConnection,
+    extensions: &SmtpExtensions,
     name: &str,
     recipient: &Address,
-    outcome: &mut Outcome,
-) -> Result<bool, Failure> {
-    let refusal = |reason| Refusal { recipient: recipient.to_string(), reason };
+    outcome: &mut RecipientResults,
+) -> Result<bool, SmtpFailure> {
+    let refusal = |reason| RecipientRefusal { recipient: recipient.to_string(), reason };
     if !extensions.utf8 && !is_ascii(recipient) {
         outcome.refused.push(refusal("the server takes no such address: it lacks SMTPUTF8".to_owned()));
         return Ok(false);
     }
     let reply = connection.command("RCPT", &format!("RCPT TO:<{recipient}>")).await?;
-    let too_many = outcome.accepted > 0 && reply.is_about_number_of_recipients();
+    let too_many = outcome.accepted > 0 && reply.is_about_recipient_count();
     if reply.is_completed() {
         outcome.accepted += 1;
-    } else if let Some(reason) = greeting::refusal_of(name, &reply, "RCPT", Some(recipient)) {
+    } else if let Some(reason) = greeting::hello_refusal(name, &reply, "RCPT", Some(recipient)) {
         outcome.deferred.push(refusal(reason));
     } else if reply.is_permanent() && !too_many {
         outcome.refused.push(refusal(reply.refusal("RCPT", "")));
