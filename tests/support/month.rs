@@ -168,9 +168,9 @@ fn told(who: &str, event: &Event) -> Told {
     let cycle_of = |at: Time| hours((at - epoch()).num_hours() / PERIOD * PERIOD);
     let level = event.level().map_or("-".to_owned(), |level| level.to_string());
     let (alert, kind, at) = match &event.subject {
-        EventSubject::Threshold(it) => (poller::label(&it.key), it.kind.name(), event.at),
-        EventSubject::Unreadable(it) => (poller::label(&it.key), it.kind.name(), event.at),
-        EventSubject::AlertEnded { key, .. } => (poller::label(key), "ended", event.at),
+        EventSubject::Threshold(it) => (lowtide::alerting::process::label(&it.key), it.kind.name(), event.at),
+        EventSubject::Unreadable(it) => (lowtide::alerting::process::label(&it.key), it.kind.name(), event.at),
+        EventSubject::AlertEnded { key, .. } => (lowtide::alerting::process::label(key), "ended", event.at),
         EventSubject::NotifierRemoved { notifier } => (notifier.to_string(), "notifier-removed", event.at),
         EventSubject::Unwatched { account, division, rules, .. } => {
             (format!("{}/{account}/{}", rules.join("+"), division.unwrap()), "unwatched", event.at)
@@ -587,7 +587,7 @@ async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
     let watches = watches(life, clock);
     let everyone: BTreeSet<Name> = NOTIFIERS.iter().map(|(name, ..)| Name::from(*name)).collect();
     book.change(|state| {
-        let gone = poller::forget_unconfigured(state, &watches.iter().collect::<Vec<_>>(), clock.now());
+        let gone = lowtide::alerting::process::forget_unconfigured(state, &watches.iter().collect::<Vec<_>>(), clock.now());
         let dropped = state.drop_unconfigured_notifiers(|name| everyone.contains(name));
         assert!(gone.is_empty() && dropped.is_empty(), "all of it is configured");
         ((), false)
