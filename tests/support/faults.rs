@@ -1,7 +1,6 @@
 //! A raw server for faults: it reads a request and then does what a script says, byte by byte, with or without TLS.
 //!
 //! It runs on threads of its own, so that a test's clock and a test's blocking wait change nothing about it.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -241,7 +241,6 @@ pub fn account(source: Arc<dyn BalanceSource>, scope: Scope, rule: Rule) -> Arc<
 pub struct Service {
     pub clock: Arc<JumpingClock>,
     pub book: Arc<Book>,
-    pub disk: Arc<Disk>,
     stop: watch::Sender<bool>,
     halt: watch::Sender<scheduler::Halt>,
     tasks: JoinSet<()>,
@@ -255,8 +254,7 @@ impl Service {
         schedule: Schedule,
         ears: &[(&str, Option<&str>, &Arc<Ear>)],
     ) -> Self {
-        let disk = Arc::new(Disk::default());
-        let book = Arc::new(Book::new(State::default(), Arc::clone(&disk) as Arc<dyn Store>));
+        let book = Arc::new(Book::new(State::default(), Arc::new(Disk::default()) as Arc<dyn Store>));
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = ears.iter().map(|(name, ..)| Name::from(*name)).collect();
         let mut tasks = JoinSet::new();
@@ -284,7 +282,7 @@ impl Service {
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;
         let (halt, halted) = watch::channel(scheduler::Halt::No);
         tasks.spawn(scheduler::run(name, schedule, jobs, its_clock, halted, cycle, |_| {}));
-        Self { clock: Arc::clone(clock), book, disk, stop, halt, tasks }
+        Self { clock: Arc::clone(clock), book, stop, halt, tasks }
     }
 
     /// Lets so much time pass.

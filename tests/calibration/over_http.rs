@@ -1,0 +1,96 @@
+//! Generated accounts as the program sees them: shown by the sandbox over HTTP, read by the real client and the real keeper.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lowtide::books::{Keeper, Shelf};
+use lowtide::certcentral::{BalanceSource as _, Client, Limiter};
+use lowtide::clock::Clock;
+use lowtide::domain::balance::Reading;
+use lowtide::domain::books::Books;
+use lowtide::domain::rule::Metric;
+use lowtide::domain::{Division, Time};
+use lowtide::sandbox::server::{API_KEY, PATH, Sandbox};
+use lowtide::sandbox::world::{Records, World};
+use lowtide::secret::{Redactor, Secret};
+use lowtide::web::{self, WebOptions};
+use rust_decimal::Decimal;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use url::Url;
+
+/// Longer than any account takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Stands still at one moment; who waits by it waits by real time.
+struct Still(Time);
+
+#[async_trait]
+impl Clock for Still {
+    fn now(&self) -> Time {
+        self.0
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// Reads one account after the other, all of them from one server.
+pub struct Reader {
+    runtime: Runtime,
+    clock: Arc<dyn Clock>,
+    sandbox: Arc<Sandbox>,
+    base: Url,
+    http: reqwest::Client,
+}
+
+impl Reader {
+    /// All accounts are read at `now`.
+    pub fn new(now: Time) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(Still(now));
+        let nobody = World::recorded(Records::default(), now);
+        let sandbox = Sandbox::recorded(nobody, Arc::clone(&clock), Arc::new(()));
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let base = Url::parse(&format!("http://{}{PATH}", listener.local_addr().unwrap())).unwrap();
+        runtime.spawn(Arc::clone(&sandbox).serve(listener));
+        let http = web::client(&WebOptions { timeout: PATIENCE, extra_ca_pem: None, loopback: true }).unwrap();
+        Self { runtime, clock, sandbox, base, http }
+    }
+
+    /// The funds of an account that holds these records, and its books, those of all divisions together.
+    pub fn read(&self, records: Records) -> (Decimal, Books) {
+        self.sandbox.show(World::recorded(records, self.clock.now()));
+        self.runtime.block_on(self.books())
+    }
+
+    async fn books(&self) -> (Decimal, Books) {
+        let (base, http, key) = (self.base.clone(), self.http.clone(), Secret::new(API_KEY));
+        let (limiter, clock) = (Arc::new(Limiter::new([])), Arc::clone(&self.clock));
+        let client = Client::new("generated", base, &key, http, limiter, Redactor::default(), clock).unwrap();
+        let listed = client.divisions().await.unwrap();
+        let ids = listed.iter().map(|division| Some(division.id));
+        let divisions: Vec<Division> = if listed.len() == 1 { vec![None] } else { ids.collect() };
+        let mut figures = Vec::new();
+        for division in &divisions {
+            figures.push(client.balance(*division).await.unwrap());
+        }
+        assert!(figures.iter().all(|its| *its == figures[0]), "divisions that report the same figures share one fund");
+        let Reading::Amount(funds) = figures[0].reading(Metric::AvailableFunds) else { panic!("no amount") };
+        let shelf = Arc::new(Shelf::new(Arc::clone(&self.clock)));
+        let wanted: BTreeSet<Division> = divisions.iter().copied().collect();
+        shelf.want(&wanted);
+        let (source, clock) = (Arc::new(client), Arc::clone(&self.clock));
+        let keeper = Keeper::new("generated".into(), source, Arc::clone(&shelf), clock, None, 30);
+        let (_go_on, stopped) = watch::channel(false);
+        tokio::select! {
+            () = keeper.run(stopped) => {}
+            () = shelf.settled(&wanted, PATIENCE) => {}
+        }
+        (funds.amount, Books::together(&shelf.parts(&divisions)))
+    }
+}
