@@ -6,10 +6,10 @@
 //! `--release`) tries two hundred, holds every fund to the promise, and the table in `docs/forecast.md` to what came out;
 //! `LOWTIDE_WRITE=1` writes it there.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::{publish, published};
 use lowtide::clock::Clock;
 use lowtide::config::{self, Config, Environment, scenario};
 use lowtide::cycle::{self, For};
@@ -44,8 +44,8 @@ const LEAST_LASTING: f64 = 95.0;
 const MOST_TIMES: f64 = 1.4;
 /// Scenarios without any fund that a deposit can be asked for: the credit has no limit.
 const LEFT_OUT: [&str; 1] = ["unlimited"];
-const BEGIN: &str = "<!-- deposits: begin -->\n";
-const END: &str = "<!-- deposits: end -->";
+/// The name of the table on the page.
+const TABLE: &str = "deposits";
 
 /// A division with limited funds of a shipped scenario.
 struct Fund {
@@ -263,15 +263,6 @@ fn table(rows: &[Row]) -> String {
     head.to_owned() + &rows.iter().map(Row::line).collect::<String>()
 }
 
-fn page() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/forecast.md")
-}
-
-fn published(page: &str) -> (usize, usize) {
-    let begin = page.find(BEGIN).unwrap() + BEGIN.len();
-    (begin, page.find(END).unwrap())
-}
-
 #[test]
 fn the_deposit_of_a_message_lasts_30_days_and_is_not_too_much() {
     let long = std::env::var_os("LOWTIDE_LONG").is_some();
@@ -291,26 +282,21 @@ fn the_deposit_of_a_message_lasts_30_days_and_is_not_too_much() {
         return;
     }
     if std::env::var_os("LOWTIDE_WRITE").is_some() {
-        let mut text = std::fs::read_to_string(page()).unwrap();
-        let (begin, end) = published(&text);
-        text.replace_range(begin..end, &table);
-        std::fs::write(page(), text).unwrap();
+        publish(TABLE, &table);
     }
     for row in &rows {
         let (lasts, times) = (row.percent(|outcome| outcome.lasts), median(&row.outcomes, |outcome| outcome.of_needed));
         assert!(lasts >= LEAST_LASTING && times <= MOST_TIMES, "{}: {lasts:.1} %, {times:.2} times", row.fund);
     }
-    let text = std::fs::read_to_string(page()).unwrap();
-    let (begin, end) = published(&text);
-    assert_eq!(text[begin..end], table, "docs/forecast.md has other figures: LOWTIDE_LONG=1 LOWTIDE_WRITE=1");
+    let text = published(TABLE);
+    assert_eq!(text, table, "docs/forecast.md has other figures: LOWTIDE_LONG=1 LOWTIDE_WRITE=1");
 }
 
 /// An empty table stands for figures that are still to be measured.
 #[test]
 fn the_published_table_of_deposits_keeps_the_promise() {
-    let text = std::fs::read_to_string(page()).unwrap();
-    let (begin, end) = published(&text);
-    let lines: Vec<&str> = text[begin..end].lines().filter(|line| line.contains("**")).collect();
+    let text = published(TABLE);
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("**")).collect();
     let funds = funds();
     assert!(lines.is_empty() || lines.len() == funds.len(), "{lines:#?}");
     for (fund, line) in funds.iter().zip(lines) {

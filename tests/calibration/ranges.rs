@@ -7,7 +7,6 @@
 //! `LOWTIDE_KINDS="steady, renewals steady"` measures only these kinds, `LOWTIDE_LEDGERS=200` so many accounts of each, and
 //! `LOWTIDE_FROM=10000` those from that number on; what comes out is printed, and nothing is held to it.
 
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,6 +14,7 @@ use crate::ledgers::{
     self, CHANGING, Case, HELD_OUT, Kind, ONCE_HELD_OUT, RENEWING, RENEWING_HELD_OUT, RENEWING_ONCE_HELD_OUT, TUNED,
 };
 use crate::over_http::Reader;
+use crate::{publish, published};
 use lowtide::domain::Time;
 use lowtide::domain::ahead::Runway;
 use lowtide::domain::books::Books;
@@ -112,8 +112,8 @@ const NOT_A_THIRD_CLOSER: &[(Kind, &str)] = &[
 ];
 /// The row below each group, of the 90 % range alone.
 const TOGETHER: &str = "*all together, 90 %*";
-const BEGIN: &str = "<!-- calibration: begin -->\n";
-const END: &str = "<!-- calibration: end -->";
+/// The name of the table on the page.
+const TABLE: &str = "calibration";
 
 /// The promise of a column: of the ranges 85 to 95 %, and of the early ends at most 7 %.
 fn is_kept(column: usize, percent: f64) -> bool {
@@ -353,15 +353,6 @@ fn tables(groups: &[Group]) -> String {
     format!("{ranges}\n{middles}")
 }
 
-fn page() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/forecast.md")
-}
-
-fn published(page: &str) -> (usize, usize) {
-    let begin = page.find(BEGIN).unwrap() + BEGIN.len();
-    (begin, page.find(END).unwrap())
-}
-
 /// Kinds by their group.
 fn groups() -> [(&'static str, &'static [Kind]); 7] {
     [
@@ -404,10 +395,7 @@ fn the_truth_lies_in_the_ranges_about_as_often_as_they_claim() {
     let tables = tables(&groups);
     println!("{tables}");
     if long && std::env::var_os("LOWTIDE_WRITE").is_some() {
-        let mut text = std::fs::read_to_string(page()).unwrap();
-        let (begin, end) = published(&text);
-        text.replace_range(begin..end, &tables);
-        std::fs::write(page(), text).unwrap();
+        publish(TABLE, &tables);
     }
     let all = || groups.iter().flat_map(|(_, rows): &Group| rows);
     for (column, title) in COLUMNS.iter().enumerate() {
@@ -426,9 +414,8 @@ fn the_truth_lies_in_the_ranges_about_as_often_as_they_claim() {
             assert_eq!(is_kept(column, held), !known, "{}, {title}: {held:.1} %", name(row.kind));
         }
     }
-    let text = std::fs::read_to_string(page()).unwrap();
-    let (begin, end) = published(&text);
-    assert_eq!(text[begin..end], tables, "docs/forecast.md tells other figures: LOWTIDE_LONG=1 LOWTIDE_WRITE=1");
+    let text = published(TABLE);
+    assert_eq!(text, tables, "docs/forecast.md tells other figures: LOWTIDE_LONG=1 LOWTIDE_WRITE=1");
 }
 
 /// The figures of a row of the first table that are held to a promise, in the order of `COLUMNS`; of the sums they are
@@ -444,9 +431,8 @@ fn held_figures(line: &str) -> Vec<f64> {
 
 #[test]
 fn the_published_table_keeps_the_promise_but_where_the_page_says_so() {
-    let text = std::fs::read_to_string(page()).unwrap();
-    let (begin, end) = published(&text);
-    let (ranges, middles) = text[begin..end].split_once("\n\n").unwrap();
+    let text = published(TABLE);
+    let (ranges, middles) = text.split_once("\n\n").unwrap();
     let kinds: Vec<Kind> = groups().iter().flat_map(|(_, kinds)| *kinds).copied().collect();
     let lines: Vec<&str> = ranges.lines().filter(|line| line.contains("**")).collect();
     let others: Vec<&str> = middles.lines().skip(2).filter(|line| !line.starts_with("| *")).collect();
@@ -465,9 +451,8 @@ fn the_published_table_keeps_the_promise_but_where_the_page_says_so() {
 
 #[test]
 fn the_published_middle_is_a_third_closer_on_accounts_that_live_by_renewals() {
-    let text = std::fs::read_to_string(page()).unwrap();
-    let (begin, end) = published(&text);
-    let (_, middles) = text[begin..end].split_once("\n\n").unwrap();
+    let text = published(TABLE);
+    let (_, middles) = text.split_once("\n\n").unwrap();
     for kind in [&RENEWING[..], &RENEWING_ONCE_HELD_OUT, &RENEWING_HELD_OUT].concat() {
         let line = middles.lines().find(|line| line.starts_with(&format!("| {} |", name(kind)))).unwrap();
         let numbers = |cell: &str| -> Vec<f64> {
@@ -486,10 +471,9 @@ fn the_published_middle_is_a_third_closer_on_accounts_that_live_by_renewals() {
 
 #[test]
 fn the_published_sums_are_those_of_their_groups_and_keep_the_promise() {
-    let text = std::fs::read_to_string(page()).unwrap();
-    let (begin, end) = published(&text);
+    let text = published(TABLE);
     let (mut kinds, mut sums) = (Vec::new(), 0);
-    for line in text[begin..end].lines() {
+    for line in text.lines() {
         if line.contains("**") {
             kinds.push(held_figures(line));
         } else if line.starts_with(&format!("| {TOGETHER} |")) {
