@@ -3,14 +3,15 @@
 //!
 //!     cargo bench --bench month -- docs/memory.svg
 
-#![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // a measurement that cannot be taken ends the run
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::cast_precision_loss)] // a measurement that cannot be taken ends the run
 
-#[path = "../tests/support/mod.rs"]
-mod support;
+#[path = "../tests/support/long_run.rs"]
+mod long_run;
+#[expect(dead_code, reason = "tests/it uses the rest of it")]
+#[path = "../tests/support/service.rs"]
+mod service;
 
 use std::fmt::Write as _;
-
-use support::life;
 
 const DIVISIONS: u64 = 10_000;
 const DAYS: u64 = 30;
@@ -21,7 +22,7 @@ const MARGIN: f64 = 50.0;
 fn main() {
     let Some(file) = std::env::args().skip(1).find(|arg| !arg.starts_with("--")) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let samples = runtime.block_on(life::live(DIVISIONS, DAYS));
+    let samples = runtime.block_on(long_run::live(DIVISIONS, DAYS));
     let day = |n: usize| &samples[n * 96..(n + 1) * 96];
     let peak = |samples: &[f64]| samples.iter().copied().fold(0.0, f64::max);
     let rest = (1..30).map(|n| peak(day(n))).fold(0.0, f64::max);

@@ -17,10 +17,10 @@ use lowtide::notify::{Message, MessageContent, MessageContext, MessageEvent, Rul
 use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use rust_decimal::Decimal;
 
-#[path = "../../tests/support/nothing.rs"]
-mod nothing;
+#[path = "../../tests/support/unread_account.rs"]
+mod unread_account;
 
-pub use nothing::at;
+pub use unread_account::at;
 
 /// So many rules: warning below 2000 and critical below 500, each cleared 250 higher.
 pub fn rules(count: usize) -> Vec<Rule> {
@@ -62,7 +62,7 @@ pub fn judge(rule: &Rule, readings: &[Reading]) -> usize {
 
 /// An account with so many rules.
 pub fn watch(count: usize) -> AccountPolicy {
-    nothing::watch(DivisionScope::Listed(Vec::new()), rules(count), None)
+    unread_account::watch(DivisionScope::Listed(Vec::new()), rules(count), None)
 }
 
 /// So many divisions, each with figures of its own from `funds` on.

@@ -1,6 +1,7 @@
 //! Whatever stands in `alerts.yaml` and in an overriding variable is loaded or refused, quickly and without a panic.
 #![no_main]
 
+#[allow(dead_code)] // every target calls its own part
 #[path = "../../tests/support/hostile.rs"]
 mod hostile;
 

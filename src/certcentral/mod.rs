@@ -136,7 +136,7 @@ impl From<ReadError> for Unreadable {
     }
 }
 
-/// What the client makes of a body. Public for `fuzz/` and `tests/corpus.rs` alone: everybody else reads through
+/// What the client makes of a body. Public for `fuzz/` and `tests/it/fuzz_corpus.rs` alone: everybody else reads through
 /// [`BalanceSource`] and [`HistorySource`].
 #[doc(hidden)]
 pub mod bodies {

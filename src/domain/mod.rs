@@ -1,7 +1,7 @@
 //! The pure core: what a reading is, how it is judged, how an alert lives, and what is owed to whom.
 //!
 //! Nothing here reads a clock, a file, the environment or the network, and nothing logs: `now` is an argument, results
-//! are values. A test (`tests/purity.rs`) holds the folder to that.
+//! are values. A test (`tests/it/purity.rs`) holds the folder to that.
 
 pub mod alert;
 pub mod balance;

@@ -1,5 +1,4 @@
 //! The real binary between a `CertCentral` and a Slack that a test controls. Nothing leaves this machine.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

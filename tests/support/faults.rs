@@ -1,12 +1,12 @@
 //! A raw server for faults: it reads a request and then does what a script says, byte by byte, with or without TLS.
 //!
-//! It runs on threads of its own, so that a test's clock and a test's blocking wait change nothing about it.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
+//! It runs on threads of its own, so that a test's clock and a test's blocking wait change nothing about it. They end with
+//! the server: there are hundreds in one run of the tests, and each holds files that are open.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -55,7 +55,26 @@ pub enum Identity {
     Mute,
 }
 
-/// A running server.
+/// Whether the server has ended, for whoever waits for that.
+#[derive(Default)]
+struct End(Mutex<bool>, Condvar);
+
+impl End {
+    fn is_now(&self) -> bool {
+        *self.0.lock().unwrap()
+    }
+
+    fn wait(&self) {
+        drop(self.1.wait_while(self.0.lock().unwrap(), |ended| !*ended).unwrap());
+    }
+
+    fn come(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+}
+
+/// A running server. It ends when it is dropped, and with it what hangs there.
 pub struct FaultServer {
     pub port: u16,
     pub identity: Identity,
@@ -65,6 +84,14 @@ pub struct FaultServer {
     requests: Arc<Mutex<Vec<String>>>,
     /// How often it has fallen silent.
     pub hangs: Arc<AtomicUsize>,
+    end: Arc<End>,
+}
+
+impl Drop for FaultServer {
+    fn drop(&mut self) {
+        self.end.come();
+        let _ = TcpStream::connect(("127.0.0.1", self.port)); // it waits for somebody
+    }
 }
 
 impl FaultServer {
@@ -73,14 +100,15 @@ impl FaultServer {
         let port = listener.local_addr().unwrap().port();
         let (tls, ca_pem) = certificate(identity);
         let (fault, requests, hangs) = (Arc::new(Mutex::new(fault)), Arc::default(), Arc::default());
-        let server = Self { port, identity, ca_pem, fault: Arc::clone(&fault), requests, hangs: Arc::clone(&hangs) };
-        let requests = Arc::clone(&server.requests);
+        let (end, hanging) = (Arc::<End>::default(), Arc::clone(&hangs));
+        let server = Self { port, identity, ca_pem, fault: Arc::clone(&fault), requests, hangs: hanging, end };
+        let (requests, end) = (Arc::clone(&server.requests), Arc::clone(&server.end));
         std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
+            for stream in listener.incoming().map_while(Result::ok).take_while(|_| !end.is_now()) {
                 let (fault, tls) = (Arc::clone(&fault), tls.clone());
-                let (requests, hangs) = (Arc::clone(&requests), Arc::clone(&hangs));
+                let (requests, hangs, end) = (Arc::clone(&requests), Arc::clone(&hangs), Arc::clone(&end));
                 std::thread::spawn(move || {
-                    let connection = Connection { fault, requests, hangs };
+                    let connection = Connection { fault, requests, hangs, end };
                     connection.serve(stream, identity, tls);
                 });
             }
@@ -114,6 +142,7 @@ struct Connection {
     fault: Arc<Mutex<Fault>>,
     requests: Arc<Mutex<Vec<String>>>,
     hangs: Arc<AtomicUsize>,
+    end: Arc<End>,
 }
 
 impl Connection {
@@ -188,7 +217,7 @@ impl Connection {
 
     fn hang(&self) {
         self.hangs.fetch_add(1, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_secs(3600));
+        self.end.wait();
     }
 }
 

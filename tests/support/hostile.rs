@@ -1,8 +1,6 @@
 //! What has to hold whatever comes in from outside. Each function takes bytes and panics where a promise is broken.
 //!
-//! `fuzz/` calls them with whatever libFuzzer thinks of, `tests/corpus.rs` with what was kept of that.
-
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
+//! `fuzz/` calls them with whatever libFuzzer thinks of, `tests/it/fuzz_corpus.rs` with what was kept of that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};

@@ -1,10 +1,12 @@
-//! What integration tests share: one real server a protocol, and the values that messages are made of.
+//! What the tests of this suite share: servers, clocks, the real binary, and the values that messages are made of.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // every test binary uses its own part
-
-pub mod bench;
-pub mod faults;
-pub mod life;
-pub mod sample;
-pub mod service;
-pub mod smtp;
+pub(crate) mod bin;
+pub(crate) mod delivery;
+pub(crate) mod faults;
+pub(crate) mod hostile;
+pub(crate) mod sample;
+pub(crate) mod service;
+pub(crate) mod smtp;
+pub(crate) mod stepped;
+pub(crate) mod unread_account;
+pub(crate) mod webhook_schema;

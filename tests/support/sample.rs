@@ -1,5 +1,4 @@
 //! Events and messages as the service would make them; figures of one well-known account.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

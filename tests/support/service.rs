@@ -242,7 +242,6 @@ pub fn account(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule)
 pub struct Service {
     pub clock: Arc<JumpingClock>,
     pub book: Arc<StateStore>,
-    pub disk: Arc<Disk>,
     stop: watch::Sender<bool>,
     halt: watch::Sender<scheduler::Halt>,
     tasks: JoinSet<()>,
@@ -256,8 +255,7 @@ impl Service {
         schedule: Schedule,
         ears: &[(&str, Option<&str>, &Arc<Ear>)],
     ) -> Self {
-        let disk = Arc::new(Disk::default());
-        let book = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
+        let book = Arc::new(StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>));
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = ears.iter().map(|(name, ..)| Name::from(*name)).collect();
         let mut tasks = JoinSet::new();
@@ -285,7 +283,7 @@ impl Service {
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;
         let (halt, halted) = watch::channel(scheduler::Halt::No);
         tasks.spawn(scheduler::run(name, schedule, jobs, its_clock, halted, cycle, |_| {}));
-        Self { clock: Arc::clone(clock), book, disk, stop, halt, tasks }
+        Self { clock: Arc::clone(clock), book, stop, halt, tasks }
     }
 
     /// Lets so much time pass.

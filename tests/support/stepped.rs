@@ -1,7 +1,6 @@
 //! A clock that the test steps, a disk that takes everything, and an alert's events owed there.
 //!
 //! Time is tokio's paused time: it jumps to the next timer as soon as nothing else can go on.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

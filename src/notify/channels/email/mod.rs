@@ -162,7 +162,7 @@ impl EmailNotifier {
         format!("<{}@{}>", message.id, self.from.email.domain())
     }
 
-    /// The whole mail as it is sent. Public for `fuzz/` and `tests/corpus.rs` alone.
+    /// The whole mail as it is sent. Public for `fuzz/` and `tests/it/fuzz_corpus.rs` alone.
     #[doc(hidden)]
     pub fn compose(&self, message: &Message, utf8: bool) -> Result<Vec<u8>, String> {
         let parts = self.parts(message);

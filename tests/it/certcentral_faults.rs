@@ -1,0 +1,1038 @@
+//! Every fault that `CertCentral`, or whatever stands in its place, can show: what is read, what is told, what is not.
+//!
+//! A table of raw answers times what they must be taken for; then a service that walks through them in stepped time; then
+//! the real binary, whose low alerts stand whatever comes. Nothing leaves this machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::support::bin::{self, KEY, World, wait_until};
+use crate::support::faults::{Fault, FaultServer, Identity, gzip_bomb, http, nobody, ok, status};
+use crate::support::sample;
+use async_trait::async_trait;
+use lowtide::alerting::process::process;
+use lowtide::alerting::state::State;
+use lowtide::certcentral::{BalanceSource, CertCentralClient, RateLimiter, ReadError, ReadErrorKind};
+use lowtide::domain::alert::{AlertKey, TransitionKind};
+use lowtide::domain::balance::{Balance, Persistence, Reading, Unreadable};
+use lowtide::domain::event::{Event, EventSubject, UnreadableEvent};
+use lowtide::domain::money::parse_amount;
+use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UnreadablePolicy};
+use lowtide::domain::{Name, Time};
+use lowtide::notify::channels::email::rendering::email;
+use lowtide::polling::poller;
+use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope, PollerState};
+use lowtide::state::{JsonPieces, StateBackend, StateStore};
+use lowtide::util::clock::Clock;
+use lowtide::util::clock::SystemClock;
+use lowtide::util::http_client;
+use lowtide::util::http_client::HttpClientOptions;
+use lowtide::util::secret::{Redactor, Secret};
+use url::Url;
+
+/// USD 900.00 are available; every field that the API knows is there.
+const GOOD: &str = r#"{"balance":"-1000.00","currency":"USD","unpaid_invoice_balance":"90.00","negative_balance_limit":"2000.00","used_credit_from_other_containers":"10.00","total_available_funds":"900.00"}"#;
+/// What [`GOOD`] says: available funds, balance, unpaid invoices, used credit.
+const SAYS: [&str; 4] = ["USD 900.00", "USD \u{2212}1,000.00", "USD 90.00", "USD 10.00"];
+/// A timeout for what never comes.
+const LIMIT: Duration = Duration::from_millis(1500);
+/// A timeout for what does come, however busy this machine is.
+const PATIENT: Duration = Duration::from_secs(30);
+
+fn client(base: &str, ca_pem: &str, timeout: Duration) -> CertCentralClient {
+    // Building one takes a while, during which a neighbour's time would run out: they are built once.
+    static BUILT: Mutex<BTreeMap<(String, Duration), reqwest::Client>> = Mutex::new(BTreeMap::new());
+    let build = || {
+        let extra_ca_pem = (!ca_pem.is_empty()).then(|| ca_pem.as_bytes().to_vec());
+        http_client::client(&HttpClientOptions { timeout, extra_ca_pem, loopback: true }).unwrap()
+    };
+    let http = BUILT.lock().unwrap().entry((ca_pem.to_owned(), timeout)).or_insert_with(build).clone();
+    let (base, redactor) = (Url::parse(base).unwrap(), Redactor::default());
+    CertCentralClient::new(
+        "acme",
+        base,
+        &Secret::new(KEY),
+        http,
+        Arc::new(RateLimiter::new([])),
+        redactor,
+        Arc::new(SystemClock),
+    )
+    .unwrap()
+}
+
+fn readings(balance: &Balance) -> Vec<String> {
+    let metrics = Metric::FROM_BALANCE.into_iter().map(|metric| match balance.reading(metric) {
+        Reading::Amount(money) => money.to_string(),
+        Reading::Unlimited => "unlimited".to_owned(),
+        Reading::Time(_) | Reading::NotYetKnown(_) | Reading::NotYetRead(_) => {
+            panic!("a balance always tells {metric}")
+        }
+        Reading::Unreadable(why) => {
+            assert_eq!(
+                why.persistence,
+                Persistence::Transient,
+                "a malformed body may be whole again next time: {}",
+                why.reason
+            );
+            format!("unreadable: {}", why.reason)
+        }
+    });
+    metrics.collect()
+}
+
+/// What a fault must be taken for.
+enum Taken {
+    /// A good reading of [`GOOD`].
+    Good,
+    /// A failure of a kind, after so many requests, whose reason has these words.
+    For(ReadErrorKind, usize, &'static [&'static str]),
+}
+
+use ReadErrorKind::{Connect, InvalidResponse, Refused, Server, Timeout};
+use Taken::For;
+
+fn chunked(chunks: &[u8], end: bool) -> Vec<u8> {
+    let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    bytes.extend_from_slice(format!("{:x}\r\n", chunks.len()).as_bytes());
+    bytes.extend_from_slice(chunks);
+    bytes.extend_from_slice(if end { b"\r\n0\r\n\r\n" } else { b"\r\n" });
+    bytes
+}
+
+fn head(extra: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{extra}\r\n").into_bytes()
+}
+
+/// The good answer, declared and made in other ways than usual.
+fn gzipped(body: &[u8]) -> Fault {
+    Fault::Bytes(http("200 OK", &["Content-Type: application/json", "Content-Encoding: gzip"], body))
+}
+
+/// A body of exactly this length that says what [`GOOD`] says.
+fn padded(length: usize) -> String {
+    format!("{GOOD}{}", " ".repeat(length - GOOD.len()))
+}
+
+/// A gzip stream with one stored block: what a careless client would unpack into a good balance.
+fn stored_gzip(body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len()).unwrap();
+    let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&(!length).to_le_bytes());
+    bytes.extend_from_slice(body);
+    bytes.extend_from_slice(&[0; 8]);
+    bytes
+}
+
+fn answers() -> Vec<(&'static str, Fault, Taken)> {
+    let second = Duration::from_millis(100);
+    let mebibyte = 1024 * 1024;
+    let half = &GOOD.as_bytes()[..60];
+    let utf16: Vec<u8> = GOOD.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let mut latin1 = GOOD.as_bytes().to_vec();
+    latin1.insert(2, 0xe4);
+    let html = "<!doctype html><html><title>Sign in</title>";
+    let duplicate = |key: &str, value: &str| ok(GOOD.replacen('{', &format!("{{\"{key}\":{value},"), 1));
+    let trickled = |extra: &str| Fault::Drip(head(extra), second);
+    vec![
+        ("a good answer", ok(GOOD), Taken::Good),
+        ("no answer at all", Fault::Hang(vec![]), For(Timeout, 2, &["no complete answer in time"])),
+        ("half a head", Fault::Hang(b"HTTP/1.1 200 OK\r\nConte".to_vec()), For(Timeout, 2, &["no complete answer"])),
+        (
+            "a head that trickles",
+            Fault::Drip(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), second),
+            For(Timeout, 2, &["in time"]),
+        ),
+        ("a body that trickles", trickled("Content-Length: 999\r\n"), For(Timeout, 2, &["no complete answer in time"])),
+        ("an endless body that trickles", trickled(""), For(Timeout, 2, &["no complete answer in time"])),
+        (
+            "half a body, then silence",
+            Fault::Hang(http("200 OK", &[], GOOD)[..150].to_vec()),
+            For(Timeout, 2, &["in time"]),
+        ),
+        ("a body of a mebibyte", ok(padded(mebibyte)), Taken::Good),
+        (
+            "one byte more",
+            ok(padded(mebibyte + 1)),
+            For(InvalidResponse, 1, &["the body is longer than 1048576 bytes"]),
+        ),
+        (
+            "an endless body",
+            Fault::Flood(head(""), vec![b' '; 65536]),
+            For(InvalidResponse, 1, &["longer than 1048576 bytes"]),
+        ),
+        (
+            "endless chunks",
+            Fault::Flood(
+                chunked(half, false),
+                b"400\r\n".iter().copied().chain([b' '; 1024]).chain(*b"\r\n").collect(),
+            ),
+            For(InvalidResponse, 1, &["longer than 1048576 bytes"]),
+        ),
+        (
+            "an error with an endless body",
+            Fault::Flood(b"HTTP/1.1 503 Service Unavailable\r\n\r\n".to_vec(), vec![b'x'; 65536]),
+            For(Server, 3, &["503", "maintenance"]),
+        ),
+        (
+            "a refusal with an endless body",
+            Fault::Flood(b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec(), vec![b'x'; 65536]),
+            For(Refused, 1, &["403", "a role that sees finances"]),
+        ),
+        (
+            "an endless head",
+            Fault::Flood(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 65536]),
+            For(Connect, 3, &["the connection broke"]),
+        ),
+        (
+            "too many headers",
+            Fault::Bytes(http("200 OK", &["X: y"; 500], GOOD)),
+            For(Connect, 3, &["the connection broke"]),
+        ),
+        ("an end at once", Fault::Bytes(vec![]), For(Connect, 3, &["the connection broke"])),
+        ("a reset", Fault::Reset, For(Connect, 3, &["the connection broke"])),
+        (
+            "an end in the middle of the body",
+            Fault::Bytes([head("Content-Length: 300\r\n"), half.to_vec()].concat()),
+            For(Connect, 3, &["the connection broke"]),
+        ),
+        (
+            "an end in the middle of the chunks",
+            Fault::Bytes(chunked(GOOD.as_bytes(), false)),
+            For(Connect, 3, &["the connection broke"]),
+        ),
+        (
+            "an end that hides that it is early",
+            Fault::Bytes([head(""), half.to_vec()].concat()),
+            For(InvalidResponse, 1, &["is not the JSON that is documented", "EOF"]),
+        ),
+        (
+            "a length that is too short",
+            Fault::Bytes([head("Content-Length: 60\r\n"), GOOD.into()].concat()),
+            For(InvalidResponse, 1, &["EOF"]),
+        ),
+        (
+            "two lengths",
+            Fault::Bytes([head("Content-Length: 60\r\nContent-Length: 61\r\n"), GOOD.into()].concat()),
+            For(Connect, 3, &["the connection broke"]),
+        ),
+        ("chunks", Fault::Bytes(chunked(GOOD.as_bytes(), true)), Taken::Good),
+        (
+            "chunks of no length",
+            Fault::Bytes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_vec()),
+            For(Connect, 3, &["the connection broke"]),
+        ),
+        (
+            "another protocol",
+            Fault::Bytes(b"220 mail.example.com ESMTP\r\n".to_vec()),
+            For(Connect, 3, &["the connection broke"]),
+        ),
+        (
+            "an early hint, then the answer",
+            Fault::Bytes([b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec(), http("200 OK", &[], GOOD)].concat()),
+            Taken::Good,
+        ),
+        (
+            "another protocol, by agreement",
+            status("101 Switching Protocols", &["Upgrade: h2c", "Connection: upgrade"], ""),
+            For(InvalidResponse, 1, &["101 Switching Protocols"]),
+        ),
+        (
+            "a good balance in gzip",
+            gzipped(&stored_gzip(GOOD.as_bytes())),
+            For(InvalidResponse, 1, &["is compressed", "not asked for"]),
+        ),
+        ("a gzip bomb of 64 MiB", gzipped(&gzip_bomb(64)), For(InvalidResponse, 1, &["is compressed"])),
+        ("a gzip bomb of 1 GiB", gzipped(&gzip_bomb(1024)), For(InvalidResponse, 1, &["longer than 1048576 bytes"])),
+        ("gzip by name only", gzipped(GOOD.as_bytes()), Taken::Good),
+        (
+            "an HTML page",
+            Fault::Bytes(http("200 OK", &["Content-Type: text/html; charset=utf-8"], html)),
+            For(InvalidResponse, 1, &["(text/html)", "is not a JSON object", "<!doctype html>"]),
+        ),
+        ("an HTML page that says it is JSON", ok(html), For(InvalidResponse, 1, &["is not a JSON object"])),
+        ("JSON that says it is HTML", Fault::Bytes(http("200 OK", &["Content-Type: text/html"], GOOD)), Taken::Good),
+        ("no content", status("204 No Content", &[], ""), For(InvalidResponse, 1, &["204 No Content", "is empty"])),
+        ("white space", ok(" \r\n "), For(InvalidResponse, 1, &["is empty"])),
+        ("UTF-16", ok(utf16), For(InvalidResponse, 1, &["is not the JSON that is documented"])),
+        ("Latin-1", ok(latin1), For(InvalidResponse, 1, &["is not UTF-8"])),
+        ("a list", ok(format!("[{GOOD}]")), For(InvalidResponse, 1, &["is not a JSON object"])),
+        ("two objects", ok([GOOD, GOOD].concat()), For(InvalidResponse, 1, &["trailing characters"])),
+        (
+            "another object",
+            ok(r#"{"containers":[]}"#),
+            For(InvalidResponse, 1, &["has neither `balance` nor `currency`"]),
+        ),
+        (
+            "an error with 200",
+            ok(r#"{"errors":[{"code":"access_denied","message":"No"}]}"#),
+            For(InvalidResponse, 1, &["access_denied (No)"]),
+        ),
+        (
+            "a balance twice",
+            duplicate("balance", "\"9999.00\""),
+            For(InvalidResponse, 1, &["duplicate field `balance`"]),
+        ),
+        (
+            "a flag twice",
+            ok(GOOD.replacen('{', r#"{"unlimited_negative_balance":true,"unlimited_negative_balance":false,"#, 1)),
+            For(InvalidResponse, 1, &["duplicate field `unlimited_negative_balance`"]),
+        ),
+        (
+            "a balance twice, once in disguise",
+            duplicate("bal\\u0061nce", "\"9999.00\""),
+            For(InvalidResponse, 1, &["duplicate field `balance`"]),
+        ),
+        (
+            "a currency twice",
+            duplicate("currency", "\"USD\""),
+            For(InvalidResponse, 1, &["duplicate field `currency`"]),
+        ),
+        ("an unknown key twice", ok(GOOD.replacen('{', r#"{"new":1,"new":2,"#, 1)), Taken::Good),
+    ]
+}
+
+/// Reads once, and says what is wrong with what came.
+async fn wrong(name: &str, client: &CertCentralClient, server: Option<&FaultServer>, taken: &Taken) -> Vec<String> {
+    let read = client.balance(None).await;
+    let mut wrong = Vec::new();
+    match (&read, taken) {
+        (Ok(balance), Taken::Good) if readings(balance) == SAYS => {}
+        (Err(error), For(kind, tries, words)) => {
+            if error.kind != *kind {
+                wrong.push(format!("it is {:?}", error.kind));
+            }
+            wrong.extend(words.iter().filter(|it| !error.reason.contains(**it)).map(|it| format!("{it:?} is missing")));
+            let sent = server.map_or(*tries, |server| server.requests().len());
+            if sent != *tries {
+                wrong.push(format!("{sent} requests"));
+            }
+            wrong.extend(unreadable_text(error).into_iter().map(str::to_owned));
+        }
+        _ => wrong.push("wrong altogether".to_owned()),
+    }
+    wrong.into_iter().map(|what| format!("{name}: {what}: {read:?}")).collect()
+}
+
+/// A reason is one printable line that says what was done; it is neither endless nor does it tell the key.
+fn unreadable_text(error: &ReadError) -> Vec<&'static str> {
+    let reason = &error.reason;
+    let outlook = Unreadable::from(error.clone()).persistence;
+    let checks = [
+        (reason.starts_with("GET /"), "it does not say what was done"),
+        (reason.chars().count() < 500, "it is endless"),
+        (!reason.chars().any(char::is_control) && !reason.contains("\u{fffd}\u{fffd}"), "it is not printable"),
+        (!reason.contains(KEY) && !reason.contains("://"), "it tells too much"),
+        ((outlook == Persistence::Transient) == (error.kind != Refused), "its outlook is wrong"),
+    ];
+    checks.into_iter().filter(|(holds, _)| !holds).map(|(_, what)| what).collect()
+}
+
+fn none_is_wrong(wrong: Vec<Vec<String>>) {
+    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn every_answer_is_taken_for_what_it_is() {
+    let rows = answers().into_iter().map(|(name, fault, taken)| async move {
+        let server = FaultServer::plain(fault);
+        let limit = if matches!(taken, For(Timeout, ..)) { LIMIT } else { PATIENT };
+        wrong(name, &client(&server.base(), "", limit), Some(&server), &taken).await
+    });
+    none_is_wrong(futures_util::future::join_all(rows).await);
+}
+
+#[tokio::test]
+async fn every_certificate_but_the_right_one_is_refused_before_the_key_is_sent() {
+    let rows: [(Identity, Taken); 8] = [
+        (Identity::Good, Taken::Good),
+        (Identity::Expired, For(Connect, 0, &["no trustworthy TLS connection", "expired"])),
+        (Identity::Early, For(Connect, 0, &["no trustworthy TLS connection", "not valid yet"])),
+        (Identity::OtherName, For(Connect, 0, &["no trustworthy TLS connection", "not valid for name \"localhost\""])),
+        (Identity::SelfSigned, For(Connect, 0, &["no trustworthy TLS connection", "ca_file"])),
+        (Identity::NoTls, For(Connect, 0, &["no trustworthy TLS connection"])),
+        (Identity::Broken, For(Connect, 0, &["no connection"])),
+        (Identity::Mute, For(Timeout, 0, &["no connection in time"])),
+    ];
+    let rows = rows.map(|(identity, taken)| {
+        let (name, server) = (format!("{identity:?}"), FaultServer::start(identity, ok(GOOD)));
+        let limit = if identity == Identity::Mute { LIMIT } else { PATIENT };
+        let client = client(&server.base(), &server.ca_pem, limit);
+        async move {
+            let wrong = wrong(&name, &client, Some(&server), &taken).await;
+            let arrived = server.requests().iter().any(|request| request.contains(KEY));
+            assert_eq!(arrived, identity == Identity::Good, "{name}: the key");
+            wrong
+        }
+    });
+    none_is_wrong(futures_util::future::join_all(rows).await);
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_may_heal() {
+    let full = tokio::net::TcpSocket::new_v4().unwrap();
+    full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = full.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let fill = (0..16).map(|_| {
+        let connect = tokio::net::TcpStream::connect(address);
+        tokio::spawn(tokio::time::timeout(LIMIT * 5, connect))
+    });
+    let _queue: Vec<_> = fill.collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let rows = [
+        ("refused", nobody(), For(Connect, 0, &["no connection", "refused"])),
+        ("unknown", "http://no-such-host.invalid".to_owned(), For(Connect, 0, &["cannot be resolved", "base_url"])),
+        ("a queue that is full", format!("http://{address}"), For(Timeout, 0, &["no connection in time"])),
+    ];
+    let rows =
+        rows.map(|(name, base, taken)| async move { wrong(name, &client(&base, "", LIMIT), None, &taken).await });
+    none_is_wrong(futures_util::future::join_all(rows).await);
+}
+
+/// A proxy that answers every request to connect with this status line; and what it was asked.
+fn proxy(status: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let requests = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            use std::io::{Read, Write};
+            let Ok(mut stream) = stream else { return };
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap_or_default();
+            requests.lock().unwrap().push(String::from_utf8_lossy(&request[..length]).into_owned());
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes());
+        }
+    });
+    (address, asked)
+}
+
+/// A world whose account and webhook are elsewhere: nothing of them resolves.
+async fn elsewhere() -> World {
+    let world = World::new().await;
+    let text = format!(
+        "accounts: {{ acme: {{ api_key: {KEY}, base_url: 'https://api.lowtide.invalid:8443/v2' }} }}\nnotifiers: {{ hook: {{ type: webhook, url: 'https://hooks.lowtide.invalid/x' }} }}\nrules:\n  funds: {{ metric: available_funds, warning: {{ below: 1000 }} }}\n"
+    );
+    std::fs::write(world.path("alerts.yaml"), text).unwrap();
+    world
+}
+
+#[tokio::test]
+async fn a_failure_of_the_proxy_names_the_proxy_its_status_and_what_to_do() {
+    let world = elsewhere().await;
+    let rows = [
+        (Some("407 Proxy Authentication Required"), "answered 407", "credentials in HTTPS_PROXY"),
+        (Some("403 Forbidden"), "answered 403", "NO_PROXY"),
+        (Some("502 Bad Gateway"), "answered 502", "cannot reach"),
+        (None, "no connection to the proxy", "HTTPS_PROXY"),
+    ];
+    for (status, what, hint) in rows {
+        let closed = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let (address, asked) = status.map_or_else(|| (closed(), Arc::default()), proxy);
+        let with_credentials = format!("http://somebody:pa55word@{address}");
+        for args in [&["validate", "--online"][..], &["test-notify"]] {
+            let ran = world.run_with(args, &[("HTTPS_PROXY", &with_credentials)]);
+            let told = ran.output();
+            assert_eq!(ran.code, Some(1), "{told}");
+            for word in [what, hint, &address] {
+                assert!(told.contains(word), "{status:?}, {args:?}: {word:?} is not in {told}");
+            }
+            for word in ["base_url", "DNS", "somebody", "pa55word"] {
+                assert!(!told.contains(word), "{status:?}, {args:?}: {word:?} is in {told}");
+            }
+        }
+        let requests = asked.lock().unwrap().clone();
+        assert_eq!(requests.is_empty(), status.is_none());
+        for request in requests {
+            let shown = request.to_lowercase().contains("\r\nproxy-authorization: basic c29tzwjvzhk6cge1nxdvcmq=\r\n");
+            assert!(shown && !request.contains(KEY), "{request}");
+        }
+    }
+    let ran = world.run_with(&["validate", "--online"], &[("https_proxy", "no-such-proxy.invalid:3128")]);
+    let told = ran.output();
+    assert!(told.contains("no-such-proxy.invalid:3128") && told.contains("https_proxy"), "{told}");
+    assert!(!told.contains("base_url"), "{told}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_works_is_used() {
+    let world = World::new().await;
+    let config = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let base = config.lines().find_map(|line| line.trim().strip_prefix("base_url: ")).unwrap();
+    let far = config.replace(base, "http://api.lowtide.invalid\n    allow_insecure: true");
+    std::fs::write(world.path("alerts.yaml"), far).unwrap();
+    assert_eq!(world.run(&["validate", "--online"]).code, Some(1), "nothing of that name resolves");
+    let ran = world.run_with(&["validate", "--online"], &[("HTTP_PROXY", base)]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+#[tokio::test]
+async fn what_no_proxy_names_by_wildcard_or_port_is_asked_directly() {
+    let world = elsewhere().await;
+    let (address, asked) = proxy("502 Bad Gateway");
+    for (exceptions, to_account, to_hook) in [
+        ("*.lowtide.invalid", false, false),
+        ("other.invalid, API.lowtide.invalid:8443", false, true),
+        ("api.lowtide.invalid:443 hooks.lowtide.invalid:443", true, false),
+        ("10.0.0.0/8", true, true),
+    ] {
+        for (args, through) in [(&["validate", "--online"][..], to_account), (&["test-notify"], to_hook)] {
+            asked.lock().unwrap().clear();
+            let ran = world.run_with(args, &[("HTTPS_PROXY", &address), ("NO_PROXY", exceptions)]);
+            assert_eq!(!asked.lock().unwrap().is_empty(), through, "{exceptions}, {args:?}: {ran:?}");
+            let told = ran.output();
+            assert_eq!(told.contains("answered 502"), through, "{exceptions}: {told}");
+            assert_eq!(told.contains("cannot be resolved"), !through, "{exceptions}: {told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_status_heals_or_needs_somebody_and_no_redirect_takes_the_key_along() {
+    let elsewhere = FaultServer::plain(ok(GOOD));
+    let refused: Vec<u16> =
+        (300..=308).chain(400..=451).chain([498, 499]).filter(|it| ![408, 425, 429].contains(it)).collect();
+    let heals: Vec<u16> = [408, 425, 429]
+        .into_iter()
+        .chain(500..=511)
+        .chain([520, 521, 522, 523, 524, 525, 526, 527, 530, 598, 599])
+        .collect();
+    let codes = refused.iter().map(|code| (*code, false)).chain(heals.iter().map(|code| (*code, true)));
+    let rows = codes.map(|(code, heals)| {
+        let location = format!("Location: http://localhost:{}/services/v2/finance/balance", elsewhere.port);
+        async move {
+            let server =
+                FaultServer::plain(status(&format!("{code} X"), &[&location], "{\"errors\":[{\"code\":\"c\"}]}"));
+            let error = client(&server.base(), "", PATIENT).balance(None).await.unwrap_err();
+            assert_eq!(Unreadable::from(error.clone()).persistence == Persistence::Transient, heals, "{code}: {error}");
+            assert_eq!(server.requests().len(), if heals { 3 } else { 1 }, "{code}: {error}");
+            assert!(error.reason.contains(&format!("answered {code}")), "{error}");
+            assert_eq!(unreadable_text(&error), [""; 0], "{error}");
+        }
+    });
+    futures_util::future::join_all(rows).await;
+    assert!(elsewhere.requests().is_empty(), "{:?}", elsewhere.requests());
+}
+
+/// The fields of a balance, and which of the four metrics each one spoils when it cannot be read.
+const FIELDS: [(&str, [bool; 4]); 7] = [
+    ("currency", [true, true, true, true]),
+    ("balance", [true, true, false, false]),
+    ("unpaid_invoice_balance", [true, false, true, false]),
+    ("used_credit_from_other_containers", [true, false, false, true]),
+    ("negative_balance_limit", [true, false, false, false]),
+    ("total_available_funds", [false; 4]),
+    ("unlimited_negative_balance", [true, false, false, false]),
+];
+
+/// Values that are no amount, no currency and no flag.
+fn absurd() -> Vec<String> {
+    let words = [
+        "null",
+        "[]",
+        "{}",
+        "[1]",
+        "\"\"",
+        "\" \"",
+        "\"NaN\"",
+        "\"1,500.00\"",
+        "\"1.500,00\"",
+        "\"1 500\"",
+        "\"1_500\"",
+    ];
+    let numbers = [
+        "1e400",
+        "-1e400",
+        "1e-400",
+        "\"1e3\"",
+        "\"+5\"",
+        "\".5\"",
+        "\"5.\"",
+        "\"--5\"",
+        "\"0x10\"",
+        "\"USD 5\"",
+        "\"5 USD\"",
+        "\"$5\"",
+    ];
+    let digits = [
+        "\"\u{ff11}\u{ff15}\u{ff10}\u{ff10}\"",
+        "\"\u{661}\u{662}\"",
+        "\"\u{2212}5\"",
+        "\"5\\u0000\"",
+        "\"\\ud800\"",
+        "\"Infinity\"",
+        "\"-\"",
+    ];
+    let long = [
+        format!("\"{}\"", "9".repeat(40)),
+        "9".repeat(40),
+        format!("\"0.{}1\"", "0".repeat(30)),
+        format!("\"{}\"", "x".repeat(9000)),
+    ];
+    words.iter().chain(&numbers).chain(&digits).map(|it| (*it).to_owned()).chain(long).collect()
+}
+
+/// [`GOOD`] with one field that is otherwise; `None`: absent.
+fn with(field: &str, value: Option<&str>) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for part in GOOD.trim_matches(['{', '}']).split(',').filter(|part| !part.starts_with(&format!("\"{field}\""))) {
+        parts.push(part.to_owned());
+    }
+    parts.extend(value.map(|value| format!("\"{field}\":{value}")));
+    format!("{{{}}}", parts.join(","))
+}
+
+fn rule(name: &str, metric: Metric, side: ThresholdSide, threshold: &str) -> Rule {
+    let threshold = ThresholdAmount { value: parse_amount(threshold).unwrap(), currency: None };
+    let mut level = Level::new(side, threshold, None).unwrap();
+    (level.notify, level.remind_every) = (vec![Name::from("slack")], None);
+    Rule::new(name.into(), metric, Some(level), None).unwrap()
+}
+
+/// Four rules, one a metric, all of which fire at [`GOOD`].
+fn rules() -> Vec<Rule> {
+    vec![
+        rule("funds", Metric::AvailableFunds, ThresholdSide::Below, "1000"),
+        rule("balance", Metric::Balance, ThresholdSide::Below, "0"),
+        rule("unpaid", Metric::UnpaidInvoices, ThresholdSide::Above, "50"),
+        rule("used", Metric::UsedCredit, ThresholdSide::Above, "5"),
+    ]
+}
+
+fn watch(source: Arc<dyn BalanceSource>, scope: DivisionScope, rules: Vec<Rule>) -> AccountPolicy {
+    let after = Duration::from_secs(3 * 3600);
+    let unreadable =
+        UnreadablePolicy { after, level: Severity::Warning, remind_every: None, notify: vec!["slack".into()] };
+    AccountPolicy {
+        account: "acme".into(),
+        source,
+        scope,
+        rules: rules.into(),
+        unreadable: Arc::new(unreadable),
+        silences: [].into(),
+        incident_notifiers: Arc::default(),
+        history: None,
+    }
+}
+
+fn at(seconds: i64) -> Time {
+    Time::from_timestamp(1_795_500_000 + seconds, 0).unwrap()
+}
+
+/// Everything that is newly owed, as `raised funds/acme/7`.
+fn told(state: &mut State) -> Vec<String> {
+    let told = state.queue.iter().map(|owed| match &owed.event.subject {
+        EventSubject::Threshold(event) => {
+            format!("{} {}", event.kind.name(), lowtide::alerting::process::alert_label(&event.key))
+        }
+        EventSubject::Unreadable(event) => {
+            format!("{} {}", event.kind.name(), lowtide::alerting::process::alert_label(&event.key))
+        }
+        EventSubject::Unwatched { division, .. } => format!("unwatched {}", division.unwrap()),
+        EventSubject::AlertEnded { .. }
+        | EventSubject::NotifierFailing { .. }
+        | EventSubject::NotifierRecovered { .. }
+        | EventSubject::NotifierRemoved { .. }
+        | EventSubject::Report(_) => "notice".to_owned(),
+    });
+    let mut told: Vec<String> = told.collect();
+    told.sort();
+    let ids: BTreeSet<String> = state.queue.iter().map(|owed| owed.event.id.clone()).collect();
+    state.mark_delivered(&"slack".into(), &ids, None, &[]);
+    told
+}
+
+#[tokio::test]
+async fn whatever_a_field_holds_it_spoils_its_own_metrics_and_moves_no_alert() {
+    let mut bodies: Vec<(String, String, [bool; 4])> = Vec::new();
+    for (field, spoils) in FIELDS {
+        let none = [false; 4];
+        let amount = !["currency", "unlimited_negative_balance"].contains(&field);
+        for value in absurd().into_iter().chain(amount.then(|| "true".to_owned())) {
+            if field == "currency" && ["\"NaN\"", "\"1e3\"", "\"0x10\"", "\"Infinity\""].contains(&value.as_str()) {
+                continue; // no amounts, but for all that anybody knows a currency's code
+            }
+            bodies.push((format!("{field}: {value:.60}"), with(field, Some(&value)), spoils));
+        }
+        if field == "unlimited_negative_balance" {
+            for value in ["\"true\"", "1", "0", "\"false\""] {
+                bodies.push((format!("{field}: {value}"), with(field, Some(value)), spoils));
+            }
+        }
+        let absent = match field {
+            "currency" | "balance" => spoils,
+            // Absent amounts owed are 0, so that these two readings move, and rightly.
+            "unpaid_invoice_balance" | "used_credit_from_other_containers" => continue,
+            _ => none,
+        };
+        bodies.push((format!("no {field}"), with(field, None), absent));
+    }
+    assert!(bodies.len() > 240, "{}", bodies.len());
+    let http =
+        http_client::client(&HttpClientOptions { timeout: PATIENT, extra_ca_pem: None, loopback: true }).unwrap();
+    let server = FaultServer::plain(ok(GOOD));
+    let base = Url::parse(&server.base()).unwrap();
+    let redactor = Redactor::default();
+    let source = CertCentralClient::new(
+        "acme",
+        base,
+        &Secret::new(KEY),
+        http,
+        Arc::new(RateLimiter::new([])),
+        redactor,
+        Arc::new(SystemClock),
+    )
+    .unwrap();
+    let source: Arc<dyn BalanceSource> = Arc::new(source);
+    let watch = watch(Arc::clone(&source), DivisionScope::Undivided, rules());
+    let good = source.balance(None).await.unwrap();
+    for (name, body, spoils) in bodies {
+        server.become_(ok(&body));
+        let read = source.balance(None).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        for (at, shown) in readings(&read).iter().enumerate() {
+            if spoils[at] {
+                assert!(shown.starts_with("unreadable: the response's `"), "{name}: {shown}");
+            } else {
+                assert_eq!(shown, SAYS[at], "{name}");
+            }
+        }
+        let one = |balance: Balance| AccountReadings {
+            divisions: vec![DivisionReading { division: None, name: None, balance: Ok(balance), forecast: None }],
+            listing_failure: None,
+            active: None,
+        };
+        let mut state = State::default();
+        process(&mut state, &watch, &one(good.clone()), at(0));
+        assert_eq!(told(&mut state).len(), 4, "all four fire");
+        let before: Vec<_> = state.alerts.values().cloned().collect();
+        process(&mut state, &watch, &one(read.clone()), at(900));
+        assert_eq!(told(&mut state), [""; 0], "{name}: nothing is told at once");
+        let after: Vec<_> =
+            state.alerts.iter().filter(|(key, _)| &*key.rule != "unreadable").map(|(_, it)| it.clone()).collect();
+        assert_eq!(before, after, "{name}: no alert moves");
+        process(&mut state, &watch, &one(read.clone()), at(900 + 3 * 3600));
+        let expected: &[&str] = if spoils.contains(&true) { &["raised unreadable/acme"] } else { &[] };
+        assert_eq!(told(&mut state), expected, "{name}: after three hours");
+        process(&mut state, &watch, &one(good.clone()), at(900 + 4 * 3600));
+        let expected: &[&str] = if spoils.contains(&true) { &["resolved unreadable/acme"] } else { &[] };
+        assert_eq!(told(&mut state), expected, "{name}: and it is over with the first good reading");
+    }
+}
+
+#[tokio::test]
+async fn odd_but_sound_amounts_are_read_exactly() {
+    let zero = "{\"balance\":-0.00,\"currency\":\"USD\",\"negative_balance_limit\":\"-0.00\"}";
+    let rows: [(&str, String, [&str; 4]); 9] = [
+        ("minus nothing", zero.to_owned(), ["USD 0.00", "USD 0.00", "USD 0.00", "USD 0.00"]),
+        (
+            "owed fields absent",
+            r#"{"balance":"5","currency":"USD","negative_balance_limit":1}"#.to_owned(),
+            ["USD 6.00", "USD 5.00", "USD 0.00", "USD 0.00"],
+        ),
+        ("a number with an exponent", with("balance", Some("-1e3")), SAYS),
+        ("leading and trailing zeros", with("balance", Some("\"-0001000.000000000000000000000\"")), SAYS),
+        ("a total that differs", with("total_available_funds", Some("\"1e9\"")), SAYS),
+        ("no limit, but a total", with("negative_balance_limit", None), SAYS),
+        (
+            "what no binary number can hold",
+            with("balance", Some("-1000.10")),
+            ["USD 899.90", "USD \u{2212}1,000.10", SAYS[2], SAYS[3]],
+        ),
+        (
+            "the largest that is taken",
+            with("balance", Some("999999999999999999.99999999")),
+            ["USD 1,000,000,000,000,001,899.99999999", "USD 999,999,999,999,999,999.99999999", SAYS[2], SAYS[3]],
+        ),
+        (
+            "another currency without decimals",
+            with("currency", Some("\"jpy\"")),
+            ["JPY 900", "JPY \u{2212}1,000", "JPY 90", "JPY 10"],
+        ),
+    ];
+    let server = FaultServer::plain(ok(GOOD));
+    let client = client(&server.base(), "", PATIENT);
+    for (name, body, expected) in rows {
+        server.become_(ok(body));
+        assert_eq!(readings(&client.balance(None).await.unwrap()), expected, "{name}");
+    }
+}
+
+/// A service of one account in a time that the test steps: each cycle reads for real, and settles as of the test's clock.
+struct Stage {
+    server: FaultServer,
+    watch: AccountPolicy,
+    memory: PollerState,
+    book: StateStore,
+    clock: Hand,
+}
+
+/// A clock that stands until it is set.
+#[derive(Clone)]
+struct Hand(Arc<Mutex<Time>>);
+
+#[async_trait]
+impl Clock for Hand {
+    fn now(&self) -> Time {
+        *self.0.lock().unwrap()
+    }
+    async fn sleep(&self, _: Duration) {
+        std::future::pending::<()>().await;
+    }
+}
+
+struct Disk;
+
+impl StateBackend for Disk {
+    fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stage {
+    fn new(scope: DivisionScope) -> Self {
+        let server = FaultServer::plain(ok(GOOD));
+        let source = Arc::new(client(&server.base(), "", LIMIT));
+        let book = StateStore::new(State::default(), Arc::new(Disk));
+        let watch = watch(source, scope, rules().into_iter().take(1).collect());
+        Self { server, watch, memory: PollerState::default(), book, clock: Hand(Arc::new(Mutex::new(at(0)))) }
+    }
+
+    /// What the listing answers, and what every balance does.
+    fn serve(&self, listing: Fault, balance: Fault) {
+        let routes = vec![("/container".to_owned(), listing), (String::new(), balance)];
+        self.server.become_(Fault::ByPath(routes));
+    }
+
+    /// One cycle so many minutes later. What it tells.
+    async fn cycle(&mut self, minutes: i64) -> Vec<String> {
+        let now = self.clock.now() + chrono::Duration::minutes(minutes);
+        *self.clock.0.lock().unwrap() = now;
+        poller::run_cycle(&self.watch, &mut self.memory, &self.book, &self.clock, now).await;
+        self.book.change(|state| (told(state), true)).await
+    }
+
+    fn firing(&self) -> Vec<String> {
+        self.book.read(|state| {
+            let firing = state.alerts.iter().filter(|(_, known)| known.alert.firing().is_some());
+            let mut firing: Vec<String> = firing.map(|(key, _)| lowtide::alerting::process::alert_label(key)).collect();
+            firing.sort();
+            firing
+        })
+    }
+}
+
+fn listing(items: &str) -> Fault {
+    ok(format!("{{\"containers\":[{items}]}}"))
+}
+
+const SEVEN_AND_EIGHT: &str = r#"{"id":7,"name":"History","is_active":true},{"id":8,"name":"Arts","is_active":true}"#;
+
+#[tokio::test]
+async fn no_fault_of_the_listing_ends_or_resolves_the_alert_of_a_division() {
+    let refusals = ["401 X", "403 X", "404 X", "302 Found"]
+        .map(|line| (line, status(line, &["Location: http://localhost:1/"], ""), true));
+    let twice = listing(SEVEN_AND_EIGHT).clone();
+    let heals = [
+        ("503", status("503 X", &[], "Service is unavailable"), false),
+        ("429", status("429 X", &[], r#"{"errors":[{"code":"request_limit_exceeded"}]}"#), false),
+        ("an end", Fault::Bytes(vec![]), false),
+        ("silence", Fault::Hang(vec![]), false),
+        ("HTML", ok("<html>"), false),
+        ("no division", listing(""), false),
+        ("only inactive ones", listing(r#"{"id":7,"is_active":false},{"id":8,"is_active":false}"#), false),
+        ("no list", ok(r#"{"containers":null}"#), false),
+        ("another object", ok("{}"), false),
+        ("the list twice", ok(r#"{"containers":[],"containers":[]}"#), false),
+        ("a division without an id", listing(r#"{"id":7},{"name":"Arts"}"#), false),
+        ("a division of an absurd id", listing(r#"{"id":7},{"id":1e400}"#), false),
+        ("a division of too large an id", listing(r#"{"id":7},{"id":99999999999999999999999}"#), false),
+        ("half a list", ok(format!("{{\"containers\":[{SEVEN_AND_EIGHT}")), false),
+        ("a bomb", gzipped(&gzip_bomb(1)), false),
+        ("a list of more than a mebibyte", listing(&vec![SEVEN_AND_EIGHT; 20_000].join(",")), false),
+    ];
+    let rows = refusals.into_iter().chain(heals).map(|(name, fault, at_once)| {
+        let good = twice.clone();
+        async move {
+            let mut stage = Stage::new(DivisionScope::All(BTreeSet::new()));
+            stage.serve(good.clone(), ok(GOOD));
+            assert_eq!(stage.cycle(0).await, ["raised funds/acme/7", "raised funds/acme/8"], "{name}");
+            stage.serve(fault, ok(GOOD));
+            let expected: &[&str] = if at_once { &["raised unreadable/acme"] } else { &[] };
+            assert_eq!(stage.cycle(61).await, expected, "{name}: at once");
+            let expected: &[&str] = if at_once { &[] } else { &["raised unreadable/acme"] };
+            assert_eq!(stage.cycle(180).await, expected, "{name}: three hours later");
+            assert_eq!(stage.firing(), ["funds/acme/7", "funds/acme/8", "unreadable/acme"], "{name}");
+            stage.serve(good.clone(), ok(GOOD));
+            assert_eq!(stage.cycle(15).await, ["resolved unreadable/acme"], "{name}: over");
+            stage.serve(good, ok(with("balance", Some("5000"))));
+            assert_eq!(stage.cycle(15).await, ["resolved funds/acme/7", "resolved funds/acme/8"], "{name}: alive");
+        }
+    });
+    futures_util::future::join_all(rows).await;
+}
+
+#[tokio::test]
+async fn divisions_that_come_and_go_are_watched_and_no_longer_watched() {
+    let mut stage = Stage::new(DivisionScope::All(BTreeSet::new()));
+    stage.serve(Fault::Bytes(vec![]), ok(GOOD));
+    assert_eq!(stage.cycle(0).await, [""; 0], "nothing is known yet, and that may heal");
+    let steps: [(&str, &[&str]); 7] = [
+        (r#"{"id":7}"#, &["raised funds/acme/7"]),
+        (r#"{"id":7},{"id":8}"#, &["raised funds/acme/8"]),
+        (r#"{"id":8,"name":"renamed"},{"id":7}"#, &[]),
+        (r#"{"id":7},{"id":7,"is_active":false},{"id":8}"#, &[]),
+        (r#"{"id":8}"#, &["unwatched 7"]),
+        (r#"{"id":7},{"id":8,"is_active":false}"#, &["raised funds/acme/7", "unwatched 8"]),
+        (r#"{"id":"7"},{"id":"8"}"#, &["raised funds/acme/8"]),
+    ];
+    for (items, expected) in steps {
+        stage.serve(listing(items), ok(GOOD));
+        assert_eq!(stage.cycle(61).await, expected, "{items}");
+    }
+}
+
+#[tokio::test]
+async fn a_currency_that_changes_neither_resolves_nor_worsens_what_fires() {
+    let mut stage = Stage::new(DivisionScope::Undivided);
+    assert_eq!(stage.cycle(0).await, ["raised funds/acme"]);
+    for (currency, balance) in [("JPY", "500000"), ("EUR", "-1999"), ("usdollar", "5000")] {
+        stage.server.become_(ok(with("currency", Some(&format!("\"{currency}\""))).replace("-1000.00", balance)));
+        let told = stage.cycle(15).await;
+        assert!(told.is_empty() || told == ["raised unreadable/acme"], "{currency}: {told:?}");
+        assert_eq!(stage.firing(), ["funds/acme", "unreadable/acme"], "{currency}");
+    }
+    let reason = stage.book.read(|state| state.alerts.values().find_map(|known| known.reason.clone()).unwrap());
+    assert!(reason.contains("an amount in USD") && reason.contains("in usdollar now"), "{reason}");
+    stage.server.become_(ok(with("currency", Some("\"usd\""))));
+    assert_eq!(stage.cycle(15).await, ["resolved unreadable/acme"]);
+    stage.server.become_(ok(with("balance", Some("5000"))));
+    assert_eq!(stage.cycle(15).await, ["resolved funds/acme"]);
+    stage.server.become_(ok(with("currency", Some("\"EUR\""))));
+    assert_eq!(stage.cycle(15).await, ["raised funds/acme"], "what does not fire takes the account's own currency");
+}
+
+/// What a mail says of an account that cannot be read for such a reason.
+fn message(reason: &str) -> String {
+    let unreadable = UnreadableEvent {
+        key: AlertKey { account: "acme".into(), division: None, rule: "unreadable".into() },
+        division_name: None,
+        kind: TransitionKind::Raised,
+        level: Severity::Warning,
+        since: at(0),
+        reason: Some(reason.to_owned()),
+        persistence: Some(Persistence::Transient),
+        firing_alerts: Vec::new(),
+        unevaluated_rules: Vec::new(),
+        next_reminder: None,
+    };
+    let event = Event { subject: EventSubject::Unreadable(unreadable), ..sample::warning("") };
+    email(&sample::message(vec![event]), &sample::words()).text
+}
+
+#[tokio::test]
+async fn the_service_resolves_nothing_whatever_comes_and_says_why_in_log_status_and_message() {
+    let good = || ok(GOOD);
+    let statuses = [
+        ("401 Unauthorized", &["401", "check the account's API key"][..]),
+        ("403 Forbidden", &["403", "a role that sees finances"]),
+        ("404 Not Found", &["404", "check base_url"]),
+        ("429 Too Many Requests", &["429", "does another program use it too?"]),
+        ("500 Internal Server Error", &["500"]),
+        ("503 Service Unavailable", &["503", "maintenance"]),
+        ("302 Found", &["redirected to host localhost, not followed"]),
+    ];
+    let statuses = statuses.map(|(line, words)| (line, status(line, &["Location: http://localhost:1/"], ""), words));
+    let answers = answers().into_iter().filter_map(|(name, fault, taken)| match taken {
+        For(_, _, words) => Some((name, fault, words)),
+        Taken::Good => None,
+    });
+    let rows: Vec<_> = answers.chain(statuses).collect();
+    let servers: Vec<FaultServer> = rows.iter().map(|_| FaultServer::plain(good())).collect();
+    let world = World::new().await;
+    let accounts = servers.iter().enumerate().map(|(at, server)| {
+        format!("  f{at}: {{ api_key: {KEY}, base_url: \"{}\", timeout: 1s, rate_limit: off }}\n", server.base())
+    });
+    let text = format!(
+        "schedule: every 2s\nstate: state.json\nunreadable: {{ after: 2s }}\naccounts:\n{}notifiers:\n  slack: {{ type: slack, webhook_url: \"{}\" }}\nrules:\n  funds: {{ metric: available_funds, warning: {{ below: 1000 }} }}\n",
+        accounts.collect::<String>(),
+        world.webhook(),
+    );
+    std::fs::write(world.path("alerts.yaml"), text).unwrap();
+    let service = world.start();
+    let all = |event: &str| (0..rows.len()).map(|at| format!("{event}/f{at}")).collect::<Vec<_>>();
+    let wait_for = |events: Vec<String>| {
+        wait_until("every account's event", || {
+            std::thread::sleep(Duration::from_millis(200)); // reading the log is work, and the service needs the machine
+            let seen = service.events();
+            events.iter().all(|event| seen.contains(event))
+        });
+    };
+    wait_for(all("raised funds"));
+
+    for (server, (_, fault, _)) in servers.iter().zip(&rows) {
+        server.become_(fault.clone());
+    }
+    wait_for(all("raised unreadable"));
+    assert_eq!(service.events().len(), 2 * rows.len(), "nothing but `raised`: {:#?}", service.events());
+    let status = world.run(&["status", "-o", "json"]).json();
+    let log: Vec<serde_json::Value> = service.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (at, (name, _, words)) in rows.iter().enumerate() {
+        let account = format!("f{at}");
+        let alert = |rule: &str| {
+            let mut alerts = status["alerts"].as_array().unwrap().iter();
+            alerts
+                .find(|alert| alert["account"] == account && alert["rule"] == rule)
+                .unwrap_or_else(|| panic!("{name}: {rule}"))
+        };
+        assert!(alert("funds")["status"].as_str().unwrap().starts_with("firing"), "{name}");
+        let told = alert("unreadable")["reason"].as_str().unwrap();
+        let logged = log.iter().filter(|line| line["account"] == account && line["level"] == "WARN");
+        let logged: Vec<&str> = logged.filter_map(|line| line["reason"].as_str()).collect();
+        for word in *words {
+            assert!(told.contains(word), "{name}: {word:?} is not in the status: {told}");
+            let shown = &message(told);
+            assert!(shown.contains(word), "{name}: {word:?} is not in the message: {shown}");
+            assert!(
+                logged.iter().any(|reason| reason.contains(word)),
+                "{name}: {word:?} is not in the log: {logged:?}"
+            );
+        }
+    }
+    for server in &servers {
+        server.become_(good());
+    }
+    wait_for(all("resolved unreadable"));
+    assert_eq!(service.events().len(), 3 * rows.len(), "no alert about funds has moved");
+    for server in &servers {
+        server.become_(ok(with("balance", Some("5000"))));
+    }
+    wait_for(all("resolved funds"));
+    assert_eq!(service.events().len(), 4 * rows.len(), "each of them was alive");
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_api_ends_a_cycle_of_many_divisions_early_and_resolves_nothing() {
+    let world = World::new().await;
+    let ids: Vec<String> = (1..=200).map(|id| id.to_string()).collect();
+    let account = format!("timeout: 1s\n    rate_limit: off\n    divisions: [{}]", ids.join(", "));
+    world.config_with(&account, bin::FUNDS);
+    (1..=200).for_each(|id| world.division_funds(id, if id == 200 { "100.00" } else { "9000.00" }));
+    let service = world.start();
+    service.wait_event("raised funds/acme/200");
+    let slow = wiremock::ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
+    (1..=200).for_each(|id| world.answer(id, slow.clone()));
+    wait_until("a cycle that reads nothing", || service.log().contains("\"unreadable\":200"));
+    let log = service.log();
+    assert!(log.contains("CertCentral does not answer"), "{log}");
+    // All of them are unreadable for one reason, which is told once.
+    let failed = log.lines().find(|line| line.contains("balance cannot be read") && line.contains("\"divisions\":200"));
+    assert!(failed.is_some_and(|line| line.contains("no complete answer in time")), "{log}");
+    assert_eq!(world.run(&["health"]).code, Some(0));
+    service.expect_events(&["raised funds/acme/200"]);
+    assert_eq!(service.stop(), Some(0));
+}

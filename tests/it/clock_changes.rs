@@ -1,0 +1,590 @@
+//! Whatever the clock does: no level is missed, nothing is said twice, and reminders keep their measure. The scheduler,
+//! cycles, book and outbox are the real ones; the clock is set to anything, and what really passes is stepped.
+
+#![allow(clippy::unchecked_time_subtraction)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::support::service::{Disk, Ear, Funds, JumpingClock, Service, account, balance, fails, rule};
+use chrono::{Datelike, Timelike};
+use chrono_tz::Tz;
+use lowtide::alerting::process::process;
+use lowtide::alerting::state::State;
+use lowtide::domain::Time;
+use lowtide::domain::alert::TransitionKind;
+use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
+use lowtide::polling::reports;
+use lowtide::polling::reports::ReportPlan;
+use lowtide::polling::schedule::Schedule;
+use lowtide::polling::scheduler;
+use lowtide::polling::scheduler::Halt;
+use lowtide::state::StateStore;
+use lowtide::status::control::Registry;
+use lowtide::util::clock::Clock;
+use proptest::prelude::*;
+use tokio::sync::watch;
+use tokio_cron_scheduler::JobScheduler;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const PERIOD: Duration = Duration::from_secs(15 * 60);
+
+fn at(text: &str) -> Time {
+    text.parse().unwrap()
+}
+
+/// By an hour, a day, a week (as after being suspended), ten years, forward and back.
+fn jumps() -> Vec<chrono::Duration> {
+    let lengths = [1, 24, 7 * 24, 10 * 365 * 24].map(chrono::Duration::hours);
+    lengths.into_iter().flat_map(|length| [length, -length]).collect()
+}
+
+struct Scene {
+    service: Service,
+    funds: Arc<Funds>,
+    ear: Arc<Ear>,
+}
+
+async fn scene(schedule: &str, start: &str, hold: Duration, remind_every: Duration) -> Scene {
+    let clock = JumpingClock::new(at(start));
+    let (funds, ear) = (Funds::new(&clock, [None], 5000), Ear::new(&clock));
+    let watched = account(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(hold, remind_every, &["chat"]));
+    let schedule = Schedule::parse(schedule, chrono_tz::Europe::Berlin).unwrap();
+    let service = Service::start(&clock, watched, schedule, &[("chat", None, &ear)]).await;
+    Scene { service, funds, ear }
+}
+
+impl Scene {
+    async fn pass(&self, time: Duration) -> Duration {
+        self.service.pass(time).await;
+        self.service.clock.elapsed()
+    }
+}
+
+/// Readings never pause for longer than a period, and never come more often than the schedule says, but for one where the
+/// clock was set.
+fn keeps_reading(scene: &Scene, jumped: usize) {
+    let after = scene.funds.read_after();
+    assert!(after.windows(2).all(|two| two[1] - two[0] <= PERIOD), "a pause in {after:?}");
+    let most = scene.service.clock.elapsed().as_secs() / PERIOD.as_secs() + 1;
+    assert!(after.len() as u64 <= most + jumped as u64, "{} readings where {most} were due", after.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jump_while_an_alert_fires_costs_at_most_one_reminder_and_no_level() {
+    for schedule in ["*/15 * * * *", "every 15m"] {
+        for jump in jumps() {
+            let scene = scene(schedule, "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
+            scene.pass(HOUR).await;
+            scene.funds.set(|_| 1000);
+            let jumped = scene.pass(HOUR + 7 * MINUTE).await;
+            assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised"]);
+
+            scene.service.clock.jump(jump);
+            let fell = scene.pass(3 * HOUR).await;
+            let reminded: &[&str] = if jump >= chrono::Duration::hours(24) { &["reminder"] } else { &[] };
+            assert_eq!(scene.ear.words_since(jumped), reminded, "{schedule}, {jump}");
+
+            scene.funds.set(|_| 100);
+            scene.pass(PERIOD).await;
+            assert_eq!(scene.ear.words_since(fell), ["escalated"], "{schedule}, {jump}");
+            let escalated = scene.ear.first("escalated", fell).unwrap();
+            let rose = scene.pass(DAY).await;
+            assert_eq!(scene.ear.words_since(fell), ["escalated", "reminder"], "{schedule}, {jump}");
+            let reminder = scene.ear.first("reminder", fell).unwrap();
+            assert!(reminder - escalated >= DAY && reminder - escalated <= DAY + PERIOD);
+
+            scene.funds.set(|_| 5000);
+            scene.pass(HOUR).await;
+            assert_eq!(scene.ear.words_since(rose), ["resolved"], "{schedule}, {jump}");
+            keeps_reading(&scene, 1);
+            assert_eq!(scene.service.book.read(Clone::clone), State::default());
+            scene.service.stop().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jump_back_while_firing_delays_the_reminder_by_no_more_than_its_interval() {
+    for jump in jumps() {
+        let scene = scene("*/15 * * * *", "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
+        scene.funds.set(|_| 1000);
+        let jumped = scene.pass(20 * HOUR).await;
+        scene.service.clock.jump(jump);
+        scene.pass(DAY + 2 * PERIOD).await;
+        let words = scene.ear.words_since(jumped);
+        assert!((1..=2).contains(&words.len()) && words.iter().all(|it| it == "reminder"), "{jump}: {words:?}");
+        let first = scene.ear.first("reminder", jumped).unwrap();
+        assert!(first - jumped <= DAY + PERIOD, "{jump}: the reminder came after {first:?}");
+        scene.service.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_level_that_waits_out_its_for_fires_once_within_that_time_of_any_jump() {
+    for jump in jumps() {
+        let scene = scene("*/15 * * * *", "2026-11-23T08:00:00Z", 2 * HOUR, DAY).await;
+        scene.pass(HOUR).await;
+        scene.funds.set(|_| 1000);
+        let jumped = scene.pass(HOUR).await;
+        assert!(scene.ear.words_since(Duration::ZERO).is_empty());
+        scene.service.clock.jump(jump);
+        scene.pass(6 * HOUR).await;
+        assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised"], "{jump}");
+        let raised = scene.ear.first("raised", Duration::ZERO).unwrap();
+        assert!(raised - jumped <= 2 * HOUR + PERIOD, "{jump}: it fired after {raised:?}");
+        keeps_reading(&scene, 1);
+        scene.service.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_jumps_in_a_row_make_no_storm() {
+    let scene = scene("*/15 * * * *", "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
+    scene.funds.set(|_| 1000);
+    let start = scene.pass(HOUR).await;
+    for round in 0..50 {
+        let by = chrono::Duration::hours([1, -1, 5, -5, 30, -30][round % 6]);
+        scene.service.clock.jump(by);
+        scene.pass(7 * MINUTE).await;
+    }
+    let words = scene.ear.words_since(start);
+    // Each of the nine jumps of thirty hours forward may be a downtime that a reminder is due after.
+    assert!(words.len() <= 9 && words.iter().all(|it| it == "reminder"), "{words:?}");
+    keeps_reading(&scene, 50);
+    scene.service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fell_while_suspended_for_a_week_is_told_once_at_its_level() {
+    let scene = scene("*/15 * * * *", "2026-11-23T08:00:00Z", 2 * HOUR, DAY).await;
+    scene.funds.set(|_| 1000);
+    let slept = scene.pass(3 * HOUR).await;
+    assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised"]);
+    scene.service.clock.jump(chrono::Duration::days(7));
+    scene.funds.set(|_| 100);
+    scene.pass(PERIOD).await;
+    assert_eq!(scene.ear.words_since(slept), ["reminder"], "critical has been seen once: its `for` has just begun");
+    scene.pass(2 * HOUR).await;
+    assert_eq!(scene.ear.words_since(slept), ["reminder", "escalated"]);
+    scene.service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_changes_of_daylight_saving_time_are_read_through_without_a_gap_or_a_double() {
+    for start in ["2026-03-27T22:00:00Z", "2026-10-23T22:00:00Z"] {
+        let quarter = scene("*/15 * * * *", start, Duration::ZERO, DAY).await;
+        quarter.pass(3 * DAY).await;
+        let reads = quarter.funds.read_at();
+        assert!(reads.windows(2).all(|two| (two[1] - two[0]).to_std().unwrap() == PERIOD), "{reads:?}");
+        quarter.service.stop().await;
+
+        for (schedule, hour, minute) in [("0 9 * * *", 9, 0), ("30 2 * * *", 2, 30)] {
+            let daily = scene(schedule, start, Duration::ZERO, 20 * HOUR).await;
+            daily.funds.set(|_| 1000);
+            daily.pass(5 * DAY).await;
+            let reads = daily.funds.read_at();
+            let local: Vec<_> = reads.iter().skip(1).map(|it| it.with_timezone(&chrono_tz::Europe::Berlin)).collect();
+            let days: BTreeSet<u32> = local.iter().map(Datelike::day).collect();
+            assert_eq!((local.len(), days.len()), (5, 5), "once a day: {local:?}");
+            let off = local.iter().filter(|it| (it.hour(), it.minute()) != (hour, minute)).count();
+            assert!(off <= usize::from(schedule.starts_with("30 2")), "at its own time, where there is one: {local:?}");
+            let told = daily.ear.words_since(Duration::ZERO);
+            assert_eq!(told.iter().filter(|it| *it == "raised").count(), 1);
+            assert!((4..=5).contains(&(told.len() - 1)), "a reminder a day: {told:?}");
+            daily.service.stop().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_hours_of_one_crontab_are_read_once_each_through_both_changes() {
+    for (start, skipped) in [("2026-03-27T22:00:00Z", Some((29, "03:00"))), ("2026-10-23T21:00:00Z", None)] {
+        let scene = scene("0 2,14 * * *", start, Duration::ZERO, DAY).await;
+        scene.pass(3 * DAY).await;
+        let reads = scene.funds.read_at();
+        let local = reads.iter().skip(1).map(|it| it.with_timezone(&chrono_tz::Europe::Berlin));
+        let local: Vec<(u32, String)> = local.map(|it| (it.day(), it.format("%H:%M").to_string())).collect();
+        let first = at(start).with_timezone(&chrono_tz::Europe::Berlin).day() + 1;
+        let early = |day: u32| skipped.filter(|(on, _)| *on == day).map_or("02:00", |(_, at)| at);
+        let expected = (first..first + 3).flat_map(|day| [(day, early(day).to_owned()), (day, "14:00".to_owned())]);
+        assert_eq!(local, expected.collect::<Vec<_>>());
+        scene.service.stop().await;
+    }
+}
+
+/// When cycles begin, in milliseconds from the start. Each takes as long as the next of `takes` says, the last of them again
+/// and again.
+async fn begins(schedule: &str, takes: &[u64], length: Duration) -> Vec<u128> {
+    let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));
+    let begun = Mutex::new(Vec::new());
+    let cycle = |_| async {
+        let place = {
+            let mut begun = begun.lock().unwrap();
+            begun.push(clock.elapsed().as_millis());
+            (begun.len() - 1).min(takes.len() - 1)
+        };
+        tokio::time::sleep(Duration::from_millis(takes[place])).await;
+    };
+    let (_halt, halted) = watch::channel(Halt::No);
+    let (schedule, jobs) = (Schedule::parse(schedule, Tz::UTC).unwrap(), JobScheduler::new().await.unwrap());
+    let its_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    let running = scheduler::run("acme".into(), schedule, jobs, its_clock, halted, cycle, |_| {});
+    assert!(tokio::time::timeout(length, running).await.is_err(), "it goes on");
+    begun.into_inner().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_that_took_too_long_is_followed_at_once_by_one_cycle() {
+    let seconds = Duration::from_secs;
+    for (schedule, takes, expected) in [
+        ("every 6s", &[8000][..], &[0, 8000, 16_000, 24_000][..]),
+        ("*/6 * * * * *", &[8000], &[0, 8000, 16_000, 24_000]),
+        // Several times were missed: one cycle, and the rhythm goes on from there.
+        ("every 6s", &[20_000, 100], &[0, 20_000, 26_000]),
+        ("*/6 * * * * *", &[20_000, 100], &[0, 20_000, 24_000, 30_000]),
+        // As long as the period to the millisecond, and shorter: no drift.
+        ("every 6s", &[6000], &[0, 6000, 12_000, 18_000, 24_000, 30_000]),
+        ("every 6s", &[1300], &[0, 6000, 12_000, 18_000, 24_000, 30_000]),
+    ] {
+        assert_eq!(begins(schedule, takes, seconds(31)).await, expected, "{schedule}, cycles of {takes:?} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_told_to_stop_begins_no_overdue_cycle() {
+    for _ in 0..20 {
+        let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));
+        let (halt, halted) = watch::channel(Halt::No);
+        let begun = std::sync::atomic::AtomicUsize::new(0);
+        let cycle = |_| async {
+            begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            halt.send(Halt::AfterThis).unwrap();
+        };
+        let (schedule, jobs) = (Schedule::parse("every 6s", Tz::UTC).unwrap(), JobScheduler::new().await.unwrap());
+        scheduler::run("acme".into(), schedule, jobs, clock as Arc<dyn Clock>, halted, cycle, |_| {}).await;
+        assert_eq!(begun.into_inner(), 1);
+    }
+}
+
+/// The pages of a report that are owed: the time of each, of the next, and how late it was made.
+fn pages(state: &State) -> Vec<(Time, Option<Time>, chrono::Duration)> {
+    let page = |owed: &lowtide::alerting::state::QueuedEvent| match &owed.event.subject {
+        lowtide::domain::event::EventSubject::Report(page) => Some((page.due, page.next, owed.event.at - page.due)),
+        _ => None,
+    };
+    state.queue.iter().filter_map(page).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_keeps_its_times_for_two_weeks_of_restarts_and_makes_up_for_one_missed() {
+    for (schedule, hours) in [("every 25h", 25), ("every 1w", 7 * 24), ("every 24h", 24), ("every 11h", 11)] {
+        let clock = JumpingClock::new(at("2026-11-02T09:00:00Z"));
+        let mut state = State::default();
+        let mut made = Vec::new();
+        // Up for so many hours, then down for so many.
+        for (up, down) in [(7, 1), (23, 3), (2, 1)].into_iter().cycle() {
+            let book =
+                Arc::new(StateStore::new(state, Arc::new(Disk::default()) as Arc<dyn lowtide::state::StateBackend>));
+            let plan = ReportPlan {
+                name: "weekly".into(),
+                schedule: Schedule::parse(schedule, Tz::UTC).unwrap(),
+                notify: ["chat".into()].into(),
+                silences: [].into(),
+            };
+            let (stop, stopped) = watch::channel(false);
+            let its_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+            let board = Arc::new(Registry::default());
+            let running = tokio::spawn(reports::run(plan, [].into(), board, Arc::clone(&book), its_clock, stopped));
+            // Pages are fetched before there are two of one report, of which one would be dropped.
+            for _ in 0..up {
+                tokio::time::sleep(HOUR).await;
+                made.extend(book.read(pages));
+                book.change(|state| {
+                    state.queue.clear();
+                    ((), true)
+                })
+                .await;
+            }
+            stop.send(true).unwrap();
+            running.await.unwrap();
+            state = book.read(Clone::clone);
+            tokio::time::sleep(down * HOUR).await;
+            if clock.elapsed() > 15 * DAY {
+                break;
+            }
+        }
+        let start = at("2026-11-02T09:00:00Z");
+        let whole = |n: i64| start + chrono::Duration::hours(n * hours);
+        let least = usize::try_from(14 * 24 / hours).unwrap();
+        assert!(made.len() >= least, "{schedule}: {made:?}");
+        for (n, (due, next, late)) in (1..).zip(&made) {
+            assert_eq!((*due, *next), (whole(n), Some(whole(n + 1))), "{schedule}: {made:?}");
+            assert!(*late <= chrono::Duration::hours(3) + chrono::Duration::minutes(2), "{schedule}: {late} late");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leap_seconds_repeated_second_is_read_once() {
+    for schedule in ["*/10 * * * * *", "0 * * * * *", "every 10s"] {
+        // The last second of June comes twice; the clock is set back just before, at and just after midnight.
+        for lead in [58_900, 59_500, 60_000, 60_400, 60_900] {
+            let scene = scene(schedule, "2026-06-30T23:59:00Z", Duration::ZERO, DAY).await;
+            scene.funds.set(|_| 1000);
+            scene.pass(Duration::from_millis(lead)).await;
+            scene.service.clock.jump(chrono::Duration::seconds(-1));
+            scene.pass(3 * MINUTE).await;
+            let after = scene.funds.read_after();
+            let period = if schedule.starts_with('0') { MINUTE } else { Duration::from_secs(10) };
+            let slack = Duration::from_secs(1);
+            let apart = after.windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>();
+            assert!(
+                apart.iter().all(|it| *it + slack >= period && *it <= period + slack),
+                "{schedule} {lead}: {apart:?}"
+            );
+            assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised"]);
+            scene.service.stop().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_fails_while_the_clock_jumps_is_stood_in_for_and_reported_within_their_time() {
+    for jump in jumps() {
+        let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));
+        let (funds, chat, mail) = (Funds::new(&clock, [None], 1000), Ear::new(&clock), Ear::new(&clock));
+        chat.answers(|_| fails(None));
+        let watched = account(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(Duration::ZERO, DAY, &["chat"]));
+        let schedule = Schedule::parse("*/15 * * * *", Tz::UTC).unwrap();
+        let ears = [("chat", Some("mail"), &chat), ("mail", None, &mail)];
+        let service = Service::start(&clock, watched, schedule, &ears).await;
+        service.pass(2 * MINUTE).await;
+        assert!(mail.words_since(Duration::ZERO).is_empty());
+        let jumped = clock.elapsed();
+        clock.jump(jump);
+        service.pass(12 * MINUTE).await;
+        let stood_in = mail.first("raised", jumped).unwrap_or_else(|| panic!("{jump}: the fallback was never asked"));
+        assert!(stood_in - jumped <= 11 * MINUTE, "{jump}: asked after {stood_in:?}");
+        service.pass(2 * HOUR).await;
+        let words = mail.words_since(Duration::ZERO);
+        let count = |wanted: &str| words.iter().filter(|it| *it == wanted).count();
+        assert_eq!((count("raised"), count("chat fails")), (1, 1), "{jump}: {words:?}");
+        assert!(count("reminder") <= 1 && words.len() <= 3, "{jump}: {words:?}");
+        chat.answers(|_| Ok(lowtide::notify::Delivered::default()));
+        service.pass(10 * MINUTE).await;
+        let words = chat.words_since(Duration::ZERO);
+        assert_eq!(words.iter().filter(|it| *it == "raised").count(), 1, "{jump}: {words:?}");
+        assert_eq!(mail.words_since(Duration::ZERO).last().unwrap(), "chat works", "{jump}");
+        assert!(service.book.read(|state| state.queue.is_empty()));
+        service.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_at_a_time_that_comes_twice_is_not_taken_for_the_one_that_was_sent_then() {
+    let scene = scene("*/15 * * * *", "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
+    scene.pass(10 * MINUTE).await;
+    scene.funds.set(|_| 1000);
+    scene.pass(PERIOD).await;
+    scene.funds.set(|_| 5000);
+    scene.pass(PERIOD).await;
+    // Resolved at half past eight, which comes again.
+    scene.service.clock.jump(chrono::Duration::minutes(-30));
+    scene.pass(PERIOD).await;
+    scene.funds.set(|_| 900);
+    scene.pass(HOUR).await;
+    assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised", "resolved", "raised"]);
+    let heard = scene.ear.heard.lock().unwrap().clone();
+    assert_eq!(heard[1].2.at, heard[2].2.at, "both at half past eight");
+    let ids: BTreeSet<&str> = heard.iter().map(|(_, _, message)| message.id.as_str()).collect();
+    assert_eq!(ids.len(), 3, "{heard:?}");
+    scene.service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_refused_for_good_is_reported_within_two_hours_of_any_jump() {
+    for jump in jumps() {
+        let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));
+        let (funds, chat, mail) = (Funds::new(&clock, [None], 1000), Ear::new(&clock), Ear::new(&clock));
+        chat.answers(|_| fails(None).map_err(|error| lowtide::notify::SendError { permanent: true, ..error }));
+        let watched =
+            account(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(Duration::ZERO, 8 * DAY * 1000, &["chat"]));
+        let schedule = Schedule::parse("*/15 * * * *", Tz::UTC).unwrap();
+        let ears = [("chat", None, &chat), ("mail", None, &mail)];
+        let service = Service::start(&clock, watched, schedule, &ears).await;
+        service.pass(10 * MINUTE).await;
+        clock.jump(jump);
+        service.pass(2 * HOUR + MINUTE).await;
+        assert_eq!(mail.words_since(Duration::ZERO), ["chat fails"], "{jump}");
+        service.stop().await;
+    }
+}
+
+fn pure_account(hold: Duration) -> Arc<AccountPolicy> {
+    struct Nothing;
+    #[async_trait::async_trait]
+    impl lowtide::certcentral::BalanceSource for Nothing {
+        async fn balance(
+            &self,
+            _: lowtide::domain::Division,
+        ) -> Result<lowtide::domain::balance::Balance, lowtide::certcentral::ReadError> {
+            unreachable!("settling reads nothing")
+        }
+        async fn divisions(
+            &self,
+        ) -> Result<Vec<lowtide::certcentral::ListedDivision>, lowtide::certcentral::ReadError> {
+            unreachable!("settling reads nothing")
+        }
+    }
+    account(Arc::new(Nothing), DivisionScope::Listed(vec![1, 2, 3]), rule(hold, DAY, &["chat", "mail"]))
+}
+
+/// What happens between two readings: so much passes, and the clock is set by so much more.
+#[derive(Debug, Clone)]
+struct Step {
+    passes: u64,
+    jump: i64,
+    amounts: [i64; 3],
+    delivered: bool,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let hour = 3600i64;
+    let lengths = [1, hour, 24 * hour, 7 * 24 * hour, 10 * 365 * 24 * hour];
+    let jump = prop_oneof![
+        5 => Just(0i64),
+        1 => (0usize..5).prop_map(move |i| lengths[i]),
+        1 => (0usize..5).prop_map(move |i| -lengths[i]),
+        1 => -100_000i64..100_000,
+    ];
+    let amount = || prop_oneof![2 => Just(100i64), 3 => Just(1000i64), 2 => Just(5000i64)];
+    (60u64..40_000, jump, [amount(), amount(), amount()], any::<bool>())
+        .prop_map(|(passes, jump, amounts, delivered)| Step { passes, jump, amounts, delivered })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_reading_and_no_jump_makes_two_events_of_one_alert_or_keeps_a_breach_from_firing(
+        steps in proptest::collection::vec(step(), 1..60),
+        hold in prop_oneof![Just(0u64), Just(1800), Just(7200), Just(86_400)],
+    ) {
+        let hold_for = Duration::from_secs(hold);
+        let watch = pure_account(hold_for);
+        let mut state = State::default();
+        let mut now = at("2026-11-23T08:00:00Z");
+        // Elapsed seconds of the breach of each division, counted from the first reading after the last jump back.
+        let mut breached = [None::<u64>; 3];
+        let mut last_event: BTreeMap<u64, Time> = BTreeMap::new();
+        for step in steps {
+            now = now + Duration::from_secs(step.passes) + chrono::Duration::seconds(step.jump);
+            let back = step.jump < 0;
+            for it in last_event.values_mut() {
+                *it = (*it).min(now);
+            }
+            let known: BTreeSet<String> = state.queue.iter().map(|it| it.event.id.clone()).collect();
+            let reads = (1..=3).zip(step.amounts).map(|(id, amount)| DivisionReading {
+                division: Some(id),
+                name: None,
+                balance: Ok(balance(amount.into())),
+                forecast: None,
+            });
+            let harvest = AccountReadings { divisions: reads.collect(), listing_failure: None, active: None };
+            let was: Vec<_> = (1..=3).map(|id| firing(&state, id)).collect();
+            process(&mut state, &watch, &harvest, now);
+
+            let mut events: BTreeMap<u64, Vec<TransitionKind>> = BTreeMap::new();
+            for owed in state.queue.iter().filter(|it| !known.contains(&it.event.id)) {
+                let id = owed.event.alert().unwrap().division.unwrap();
+                events.entry(id).or_default().push(owed.event.kind().unwrap());
+                prop_assert_eq!(owed.event.at, now);
+            }
+            for id in 1..=3u64 {
+                let i = usize::try_from(id).unwrap() - 1;
+                let made = events.get(&id).map(Vec::as_slice).unwrap_or_default();
+                prop_assert!(made.len() <= 1, "{:?} at one reading", made);
+                if made == [TransitionKind::Reminder] {
+                    prop_assert!(now - last_event[&id] >= chrono::Duration::hours(24), "a reminder came early");
+                }
+                if !made.is_empty() {
+                    last_event.insert(id, now);
+                }
+                prop_assert_eq!(made.is_empty() || made == [TransitionKind::Reminder], was[i] == firing(&state, id));
+                // The measure of a breach: a jump back may take from it what had passed, never more.
+                breached[i] = match breached[i] {
+                    _ if step.amounts[i] >= 2000 => None,
+                    Some(before) if !back => Some(before + step.passes),
+                    _ => Some(0),
+                };
+                if breached[i].is_some_and(|held| held >= hold) {
+                    prop_assert!(firing(&state, id).is_some(), "breached for {:?} s and silent", breached[i]);
+                }
+                if step.amounts[i] >= 2000 {
+                    prop_assert!(firing(&state, id).is_none(), "it fires though all is well");
+                }
+            }
+            if step.delivered {
+                for name in ["chat", "mail"] {
+                    let all = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+                    state.mark_delivered(&name.into(), &all, None, &[]);
+                }
+                prop_assert!(state.queue.is_empty());
+            }
+            prop_assert!(state.queue.len() <= 3 * 2 * 10, "what is owed is bounded");
+        }
+    }
+
+    #[test]
+    fn a_crontab_always_comes_again_and_no_later_than_it_should(
+        seconds in 1_767_225_600i64..1_956_528_000,
+        zone in proptest::sample::select(vec![
+            chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Australia::Lord_Howe,
+            chrono_tz::America::St_Johns, chrono_tz::Africa::Casablanca, chrono_tz::America::Santiago, Tz::UTC,
+        ]),
+        near_a_change in any::<bool>(),
+    ) {
+        let now = Time::from_timestamp(seconds, 0).unwrap();
+        // Half of the cases lie within two hours of a change of the zone's offset.
+        let now = if near_a_change { change_near(now, zone) + chrono::Duration::seconds(seconds % 14_400 - 7_200) } else { now };
+        // Lord Howe's clock changes by half an hour, so that its full hours are once an hour and a half apart.
+        for (text, longest) in [
+            ("*/15 * * * *", 15 * 60), ("0 * * * *", 3600 + 1800), ("*/10 * * * * *", 10), ("30 2 * * *", 25 * 3600 + 1800),
+            ("0 9 * * *", 25 * 3600), ("0 0 * * *", 25 * 3600 + 1800), ("59 23 * * *", 25 * 3600),
+            ("0 2,14 * * *", 13 * 3600), ("0,30 1-3 * * *", 23 * 3600), ("*/15 2 * * *", 24 * 3600 + 15 * 60),
+        ] {
+            let schedule = Schedule::parse(text, zone).unwrap();
+            let next = schedule.next_after(now);
+            prop_assert!(next.is_some_and(|next| next > now), "{text} in {zone} after {now}: {next:?}");
+            let wait = (next.unwrap() - now).num_seconds();
+            prop_assert!(wait <= longest, "{text} in {zone} after {now}: {wait} s");
+        }
+    }
+}
+
+/// The next change of the zone's offset within a year, to the second; `now` where there is none.
+fn change_near(now: Time, zone: Tz) -> Time {
+    use chrono::Offset;
+    let offset = |at: Time| at.with_timezone(&zone).offset().fix().local_minus_utc();
+    let Some(day) = (0..370)
+        .map(|n| now + chrono::Duration::days(n))
+        .find(|it| offset(*it + chrono::Duration::days(1)) != offset(*it))
+    else {
+        return now;
+    };
+    let (mut before, mut after) = (day, day + chrono::Duration::days(1));
+    while after - before > chrono::Duration::seconds(1) {
+        let middle = before + (after - before) / 2;
+        if offset(middle) == offset(day) { before = middle } else { after = middle }
+    }
+    after
+}
+
+fn firing(state: &State, division: u64) -> Option<lowtide::domain::rule::Severity> {
+    state.alerts.iter().find(|(key, _)| key.division == Some(division)).and_then(|(_, known)| known.alert.firing())
+}

@@ -1,0 +1,537 @@
+//! Every fault that Slack or a mail server can show, through the outbox, on a stepped clock: what is tried again and when,
+//! what is given up and handed to the fallback, in which order it is told in the end, and that nobody else notices.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::delivery::{Bench, Seat, Try};
+use crate::support::faults::{Fault, FaultServer, Identity, nobody, status};
+use crate::support::sample::words;
+use crate::support::smtp::{CLOSE, HANG, Script, Server};
+use lowtide::domain::alert::TransitionKind;
+use lowtide::notify::channels::email::{EmailNotifier, EmailOptions, SmtpTls};
+use lowtide::notify::channels::slack::SlackNotifier;
+use lowtide::util::http_client;
+use lowtide::util::http_client::HttpClientOptions;
+use lowtide::util::secret::{Redactor, Secret};
+
+/// The time limit of a request, and of each step of a mail.
+const LIMIT: Duration = Duration::from_secs(2);
+const PATH: &str = "/services/T0000/B0000/abcdefghijklmnop";
+const PASSWORD: &str = "hunter2hunter2";
+
+/// What must come of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// The message is there.
+    Delivered,
+    /// Tried again with growing pauses; the fallback is asked after five minutes.
+    Retry,
+    /// Tried again not before so many seconds have passed.
+    After(i64),
+    /// Not tried again; the fallback is asked at once.
+    GiveUp,
+}
+
+use Class::{After, Delivered, GiveUp, Retry};
+
+/// One life: raised at 0, escalated at 60 s, resolved at 360 s, when the fault is over. Everything is also told to a
+/// neighbour; a fallback stands by.
+async fn live(name: &str, seat: Seat, class: Class, words: &[&str], heal: impl FnOnce()) -> Vec<Try> {
+    let bench = Bench::new(vec![seat, Seat::willing("spare"), Seat::willing("other")]);
+    bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
+    bench.pass(60).await;
+    bench.owe("acme", TransitionKind::Escalated, &["it", "other"]).await;
+    bench.pass(300).await;
+    let tries = bench.tries("it");
+    let spare = bench.delivered("spare");
+    match class {
+        Delivered => assert_eq!((tries.len(), spare.len()), (2, 0), "{name}: {tries:?}"),
+        Retry | After(_) => {
+            let via = ["raised acme via it", "escalated acme via it"];
+            assert!(spare.len() == 1 && spare[0].1 == via, "{name}: the fallback hears of both at once: {spare:?}");
+            assert!((300..315).contains(&spare[0].0), "{name}: after five minutes: {spare:?}");
+            assert_eq!(bench.owed("it"), 2, "{name}: it is still owed");
+            pace(name, &tries, class);
+        }
+        GiveUp => {
+            let at_once = spare.iter().zip([0, 60]).all(|((at, _), begun)| (begun..begun + 3).contains(at));
+            let told: Vec<&[String]> = spare.iter().map(|(_, told)| told.as_slice()).collect();
+            assert_eq!(told, [["raised acme via it"], ["escalated acme via it"]], "{name}");
+            assert!(at_once, "{name}: the fallback hears of each at once: {spare:?}");
+            assert_eq!((tries.len(), bench.owed("it")), (2, 0), "{name}: one try each, and nothing is owed: {tries:?}");
+        }
+    }
+    for one in &tries {
+        let Err(error) = &one.came else { continue };
+        assert_eq!(error.permanent, class == GiveUp, "{name}: {error:?}");
+        assert!(
+            error.reason.chars().count() <= 200 && !error.reason.chars().any(char::is_control),
+            "{name}: {error:?}"
+        );
+        assert!(!error.reason.contains("abcdefghijklmnop") && !error.reason.contains(PASSWORD), "{name}: {error:?}");
+        for word in words {
+            assert!(error.reason.contains(word), "{name}: {word:?} is not in {error:?}");
+        }
+    }
+
+    // Where tries go on, one could fall between the two, and tell what is owed so far as a message of its own.
+    if matches!(class, Retry | After(_)) {
+        bench.owe("acme", TransitionKind::Resolved, &["it", "other"]).await;
+        heal();
+    } else {
+        heal();
+        bench.owe("acme", TransitionKind::Resolved, &["it", "other"]).await;
+    }
+    bench.pass(700).await;
+    let last = bench.delivered("it").pop().unwrap_or_else(|| panic!("{name}: nothing was told in the end"));
+    let expected: &[&str] = match class {
+        Retry | After(_) => &["raised acme", "escalated acme", "resolved acme"],
+        Delivered | GiveUp => &["resolved acme"],
+    };
+    assert_eq!(last.1, expected, "{name}: what is owed is told as one message, in order");
+    let delivered: usize = bench.delivered("it").iter().map(|(_, told)| told.len()).sum();
+    assert_eq!(delivered, if class == GiveUp { 1 } else { 3 }, "{name}: and nothing twice");
+    let after: Vec<String> =
+        bench.delivered("spare").split_off(spare.len()).into_iter().flat_map(|(_, told)| told).collect();
+    let expected: &[&str] = if matches!(class, Retry | After(_)) { &["resolved acme via it"] } else { &[] };
+    assert_eq!(after, expected, "{name}: while it fails, its fallback hears of what is new");
+    assert_eq!(bench.owed("it"), 0, "{name}: it is over");
+    let other: Vec<i64> = bench.delivered("other").iter().map(|(at, _)| *at).collect();
+    assert_eq!(other[..2], [0, 60], "{name}: the neighbour hears everything at once");
+    assert!(other.len() == 3 && (360..362).contains(&other[2]), "{name}: {other:?}");
+    bench.end().await;
+    tries
+}
+
+/// Pauses double from one second, with jitter; a send may take its time limit on top.
+fn pace(name: &str, tries: &[Try], class: Class) {
+    let times: Vec<i64> = tries.iter().map(|it| it.at).collect();
+    let pauses: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let least = if let After(seconds) = class { seconds } else { 0 };
+    let most_own = 6 * i64::try_from(LIMIT.as_secs()).unwrap() + 1;
+    let mut doubled = 1;
+    for pause in &pauses {
+        let (low, high) = ((doubled * 3 / 4).max(1).max(least), (doubled * 5 / 4).max(least));
+        assert!((low..=high + most_own).contains(pause), "{name}: {pauses:?}");
+        doubled *= 2;
+    }
+    match class {
+        After(seconds) if seconds > 300 => assert_eq!(tries.len(), 1, "{name}"),
+        After(seconds) => assert!(
+            (360 / (seconds * 3)..=360 / seconds + 1).contains(&i64::try_from(tries.len()).unwrap()),
+            "{name}: {times:?}"
+        ),
+        _ => assert!((7..=10).contains(&tries.len()), "{name}: {times:?}"),
+    }
+}
+
+fn slack(base: &str, ca_pem: &str) -> Arc<SlackNotifier> {
+    let extra_ca_pem = (!ca_pem.is_empty()).then(|| ca_pem.as_bytes().to_vec());
+    let http = http_client::client(&HttpClientOptions { timeout: LIMIT, extra_ca_pem, loopback: true }).unwrap();
+    let (secret, redactor) = (Secret::new(format!("{base}{PATH}")), Redactor::default());
+    redactor.learn(&secret);
+    Arc::new(SlackNotifier::new("it".into(), secret, BTreeMap::new(), http, Arc::new(words()), redactor))
+}
+
+fn slack_seat(server: &FaultServer) -> Seat {
+    let hangs = Arc::clone(&server.hangs);
+    Seat { name: "it", fallback: Some("spare"), notifier: slack(&server.base(), &server.ca_pem), hangs }
+}
+
+fn fine() -> Fault {
+    status("200 OK", &[], "ok")
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_answer_of_slack_has_its_class_its_pace_and_its_order() {
+    let codes = [
+        ("400", "invalid_payload", GiveUp),
+        ("400", "no_text", GiveUp),
+        ("400", "too_many_attachments", GiveUp),
+        ("400", "user_not_found", GiveUp),
+        ("403", "action_prohibited", GiveUp),
+        ("403", "invalid_token", GiveUp),
+        ("403", "posting_to_general_channel_denied", GiveUp),
+        ("404", "no_service", GiveUp),
+        ("404", "channel_not_found", GiveUp),
+        ("404", "no_team", GiveUp),
+        ("404", "", GiveUp),
+        ("404", "<html>Not Found</html>", GiveUp),
+        ("410", "channel_is_archived", GiveUp),
+        ("413", "", GiveUp),
+        ("500", "rollup_error", Retry),
+        ("502", "<html>Bad Gateway</html>", Retry),
+        ("503", "", Retry),
+        ("429", "", Retry),
+        ("302", "", Retry),
+        ("200", "<!DOCTYPE html><html>Sign in", Retry),
+        ("200", r#"{"ok":false,"error":"channel_not_found"}"#, Retry),
+    ];
+    let codes = codes.map(|(code, body, class)| {
+        let words = if body.starts_with(['<', '{']) { vec![code] } else { vec![code, body] };
+        (format!("{code} {body}"), status(code, &["Location: http://localhost:1/"], body), class, words)
+    });
+    let waits = [
+        ("429", "Retry-After: 30", After(30)),
+        ("429", "Retry-After: 600", After(600)),
+        ("503", "Retry-After: 120", After(120)),
+        ("429", "Retry-After: soon", Retry),
+        ("429", "Retry-After: -5", Retry),
+        ("429", "Retry-After: 0", Retry),
+        ("404", "Retry-After: 30", GiveUp),
+    ];
+    let waits =
+        waits.map(|(code, header, class)| (format!("{code} {header}"), status(code, &[header], ""), class, vec![code]));
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n".to_vec();
+    let lost = vec!["Slack could not be reached"];
+    let rest = [
+        ("silence", Fault::Hang(vec![]), Retry, lost.clone()),
+        ("half a head", Fault::Hang(b"HTTP/1.1 20".to_vec()), Retry, lost.clone()),
+        ("an end", Fault::Bytes(vec![]), Retry, lost.clone()),
+        ("a reset", Fault::Reset, Retry, lost.clone()),
+        ("another protocol", Fault::Bytes(b"220 mail.example.com\r\n".to_vec()), Retry, lost.clone()),
+        ("an endless head", Fault::Flood(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 65536]), Retry, lost),
+        ("an endless error", Fault::Flood(b"HTTP/1.1 500 X\r\n\r\n".to_vec(), vec![b'x'; 65536]), Retry, vec!["500"]),
+        (
+            "an error that hangs",
+            Fault::Hang(b"HTTP/1.1 403 X\r\nContent-Length: 99\r\n\r\ninva".to_vec()),
+            GiveUp,
+            vec!["403"],
+        ),
+        ("an end in the middle of ok", Fault::Bytes([&head[..], b"o"].concat()), Delivered, vec![]),
+        ("ok, and then silence", Fault::Hang(head), Delivered, vec![]),
+    ];
+    let rest = rest.map(|(name, fault, class, words)| (name.to_owned(), fault, class, words));
+    let rows = codes.into_iter().chain(waits).chain(rest).map(|(name, fault, class, words)| async move {
+        let server = FaultServer::plain(fault);
+        live(&name, slack_seat(&server), class, &words, || server.become_(fine())).await;
+        let bodies = server.requests();
+        let others = bodies.iter().filter(|request| !request.starts_with(&format!("POST {PATH} HTTP/1.1\r\n"))).count();
+        assert_eq!(others, 0, "{name}: {bodies:?}");
+    });
+    futures_util::future::join_all(rows).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_slack_closed_meanwhile_costs_a_second_and_no_message() {
+    let kept = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok".to_vec();
+    let server = FaultServer::plain(Fault::OnceThenClose(kept));
+    let bench = Bench::new(vec![slack_seat(&server), Seat::willing("spare")]);
+    for (account, passes) in [("a", 20), ("b", 20), ("c", 20)] {
+        bench.owe(account, TransitionKind::Raised, &["it"]).await;
+        bench.pass(passes).await;
+    }
+    let delivered: Vec<Vec<String>> = bench.delivered("it").into_iter().map(|(_, told)| told).collect();
+    assert_eq!(delivered, [["raised a"], ["raised b"], ["raised c"]]);
+    assert!(bench.tries("it").len() <= 5 && bench.delivered("spare").is_empty(), "{:?}", bench.tries("it"));
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn slack_behind_a_wrong_certificate_is_tried_again_and_is_sent_nothing() {
+    let identities = [Identity::Expired, Identity::OtherName, Identity::SelfSigned, Identity::NoTls, Identity::Mute];
+    let rows = identities.map(|identity| async move {
+        let server = FaultServer::start(identity, fine());
+        let bench = Bench::new(vec![slack_seat(&server), Seat::willing("spare")]);
+        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+        bench.pass(330).await;
+        assert_eq!(bench.delivered("spare")[0].1, ["raised acme via it"], "{identity:?}");
+        assert!(bench.owed("it") == 1 && server.requests().is_empty(), "{identity:?}: {:?}", server.requests());
+        pace(&format!("{identity:?}"), &bench.tries("it"), Retry);
+        bench.end().await;
+    });
+    futures_util::future::join_all(rows).await;
+    let gone = Seat { name: "it", fallback: Some("spare"), notifier: slack(&nobody(), ""), hangs: Arc::default() };
+    let bench = Bench::new(vec![gone, Seat::willing("spare")]);
+    bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+    bench.pass(330).await;
+    assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "nobody listens");
+    pace("nobody listens", &bench.tries("it"), Retry);
+    bench.end().await;
+}
+
+const ALL: [&str; 3] = ["a@example.com", "b@example.com", "c@example.com"];
+
+fn mail_seat(server: &Server, tls: SmtpTls, login: bool) -> Seat {
+    let redactor = Redactor::default();
+    redactor.learn(&Secret::new(PASSWORD));
+    let options = EmailOptions {
+        host: "localhost".to_owned(),
+        port: server.address.port(),
+        tls,
+        credentials: login.then(|| ("lowtide".to_owned(), Secret::new(PASSWORD))),
+        from: "Lowtide <lowtide@example.com>".parse().unwrap(),
+        to: ALL.iter().map(|address| address.parse().unwrap()).collect(),
+        ca_pem: Some(server.ca_pem.clone().into_bytes()),
+        timeout: LIMIT,
+    };
+    let email = EmailNotifier::new(options, Arc::new(words()), redactor).unwrap();
+    Seat { name: "it", fallback: Some("spare"), notifier: Arc::new(email), hangs: Arc::clone(&server.hangs) }
+}
+
+/// A server that offers everything.
+fn willing() -> Script {
+    let extensions = ["8BITMIME", "STARTTLS", "AUTH PLAIN LOGIN", "SIZE 1000000"].map(str::to_owned).to_vec();
+    Script { extensions, ..Script::default() }
+}
+
+fn answering(step: &'static str, reply: &str) -> Script {
+    match step {
+        "greeting" => Script { greeting: (reply != HANG).then(|| reply.to_owned()), ..willing() },
+        step => Script { replies: BTreeMap::from([(step, reply.to_owned())]), ..willing() },
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_answer_of_a_mail_server_has_its_class_its_pace_and_its_order_at_every_step() {
+    let steps = ["greeting", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "."];
+    let usual = [
+        ("421 later", Retry, "421"),
+        ("554 never", GiveUp, "554"),
+        (HANG, Retry, "no answer within"),
+        (CLOSE, Retry, "failed"),
+    ];
+    let all = steps.into_iter().flat_map(|step| usual.map(|(reply, class, word)| (step, reply, class, word)));
+    let more = [
+        ("EHLO", "502 what?", Retry, "502"),
+        ("STARTTLS", "454 TLS not available", Retry, "454"),
+        ("AUTH", "454 temporary authentication failure", Retry, "454"),
+        ("AUTH", "535 hunter2hunter2 is wrong", GiveUp, "535"),
+        ("AUTH", "334 !!!", Retry, "logging in failed"),
+        ("MAIL", "552 message too large", GiveUp, "552"),
+        ("MAIL", "452 out of storage", Retry, "452"),
+        ("RCPT", "450 greylisted", Retry, "450"),
+        ("RCPT", "550 no such user", GiveUp, "550"),
+        ("DATA", "250 what?", Retry, "250"),
+        (".", "552 message too large", GiveUp, "552"),
+        (".", "451 local error", Retry, "451"),
+        (".", "354 what?", Retry, "354"),
+        ("greeting", "HTTP/1.1 400 Bad Request", Retry, "connecting failed"),
+        ("MAIL", "no number", Retry, "MAIL failed"),
+        ("MAIL", "999 no such severity", Retry, "MAIL"),
+    ];
+    // The reply to the end of the message is waited for much longer: it has a test of its own.
+    let all = all.filter(|(step, reply, ..)| (*step, *reply) != (".", HANG));
+    // A refusal in the clear, where TLS was to begin, may be anybody's; one of our greeting is about us.
+    let may_pass = |step: &str, class| if ["STARTTLS", "EHLO"].contains(&step) { Retry } else { class };
+    let all = all.map(|(step, reply, class, word)| (step, reply, may_pass(step, class), word));
+    let rows = all.chain(more).map(|(step, reply, class, word)| async move {
+        let server = Server::start(answering(step, reply)).await;
+        let name = format!("{step}: {reply}");
+        live(&name, mail_seat(&server, SmtpTls::Starttls, true), class, &[word], || server.become_(willing())).await;
+        let all = server.conversations();
+        let in_the_clear =
+            all.iter().filter(|it| !it.encrypted).any(|it| !it.auth.is_empty() || !it.mail_from.is_empty());
+        assert!(!in_the_clear, "{name}: nothing of weight is said in the clear");
+        let ids = all
+            .iter()
+            .flat_map(|it| &it.data)
+            .filter_map(|data| data.lines().find(|line| line.starts_with("Message-ID")));
+        let ids: std::collections::BTreeSet<&str> = ids.collect();
+        assert!(ids.len() <= 3, "{name}: a try that is repeated bears the same Message-ID: {ids:?}");
+    });
+    futures_util::future::join_all(rows).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mail_whose_acceptance_takes_minutes_is_not_sent_again_meanwhile() {
+    let server = Server::start(answering(".", HANG)).await;
+    let bench = Bench::new(vec![mail_seat(&server, SmtpTls::Starttls, true), Seat::willing("other")]);
+    bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
+    bench.pass(595).await;
+    assert_eq!((server.conversations().len(), bench.delivered("other").len()), (1, 1));
+    assert_eq!(server.conversations()[0].data.len(), 1);
+    server.become_(willing());
+    bench.pass(30).await;
+    let tries = bench.tries("it");
+    assert!(tries[0].came.as_ref().is_err_and(|error| !error.permanent && error.reason.contains("600s")), "{tries:?}");
+    assert_eq!((tries.len(), bench.delivered("it").len(), bench.owed("it")), (2, 1, 0));
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mail_server_that_is_not_to_be_trusted_gets_neither_password_nor_mail_and_may_heal() {
+    let no_starttls = Script { extensions: vec!["AUTH PLAIN".to_owned()], ..Script::default() };
+    let no_auth = Script { extensions: vec!["STARTTLS".to_owned()], ..Script::default() };
+    let rows: [(&str, Script, &str, &str); 3] = [
+        ("STARTTLS is missing", no_starttls, "localhost", "does not offer STARTTLS"),
+        ("no login is offered", no_auth, "localhost", "logging in failed"),
+        ("another name", willing(), "elsewhere.example.com", "certificate"),
+    ];
+    let rows = rows.map(|(name, script, host, word)| async move {
+        let server = Server::start_as(script, host).await;
+        let bench = Bench::new(vec![mail_seat(&server, SmtpTls::Starttls, true), Seat::willing("spare")]);
+        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+        bench.pass(330).await;
+        assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "{name}");
+        pace(name, &bench.tries("it"), Retry);
+        for one in bench.tries("it") {
+            assert!(one.came.as_ref().unwrap_err().reason.contains(word), "{name}: {one:?}");
+        }
+        let all = server.conversations();
+        assert!(all.iter().all(|it| it.auth.is_empty() && it.mail_from.is_empty()), "{name}: {all:?}");
+        bench.end().await;
+    });
+    futures_util::future::join_all(rows).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_that_somebody_put_behind_the_go_ahead_for_tls_are_not_believed() {
+    let all = ["250 hello", "250 from", "250 to", "250 to", "250 to", "354 go on", "250 queued", "221 bye"];
+    let mut injected: Vec<String> = (1..9).map(|replies| all[..replies].join("\r\n")).collect();
+    injected.extend(["550 nobody here".to_owned(), "250 hello\r\n550 no".to_owned(), "421 go away".to_owned()]);
+    let refusals = ["", "MAIL", "RCPT"];
+    let rows = injected.iter().flat_map(|injected| refusals.map(|refusal| (injected, refusal)));
+    let rows = rows.map(|(injected, refusal)| async move {
+        let replies = BTreeMap::from([("STARTTLS", format!("220 go on\r\n{injected}")), ("MAIL", "550 no".to_owned())]);
+        let replies =
+            replies.into_iter().filter(|(command, _)| *command == "STARTTLS" || *command == refusal).collect();
+        let refused = ALL.iter().map(|to| ((*to).to_owned(), "550 no".to_owned())).filter(|_| refusal == "RCPT");
+        let server = Server::start(Script { replies, recipients: refused.collect(), ..willing() }).await;
+        let bench = Bench::new(vec![mail_seat(&server, SmtpTls::Starttls, false), Seat::willing("spare")]);
+        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+        bench.pass(330).await;
+        let tries = bench.tries("it");
+        assert!(tries.iter().all(|it| it.came.as_ref().is_err_and(|error| !error.permanent)), "{injected}: {tries:?}");
+        assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "{injected}");
+        bench.end().await;
+    });
+    futures_util::future::join_all(rows).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_three_recipients_each_is_told_once_whatever_becomes_of_the_others() {
+    let refuse = |replies: [&str; 3]| {
+        let recipients = ALL.iter().zip(replies).filter(|(_, reply)| !reply.is_empty());
+        Script {
+            recipients: recipients.map(|(to, reply)| ((*to).to_owned(), reply.to_owned())).collect(),
+            ..Script::default()
+        }
+    };
+    let rows: [([&str; 3], [usize; 3], usize); 6] = [
+        (["", "550 no", ""], [1, 0, 1], 0),
+        (["", "450 later", ""], [1, 1, 1], 0),
+        (["450 later", "", "550 no"], [1, 1, 0], 0),
+        (["451 later", "452 too many", ""], [1, 1, 1], 0),
+        (["550 no", "550 no", "550 no"], [0, 0, 0], 1),
+        (["450 later", "450 later", "450 later"], [1, 1, 1], 0),
+    ];
+    let rows = rows.map(|(replies, reached, spare)| async move {
+        let server = Server::start(refuse(replies)).await;
+        let bench = Bench::new(vec![mail_seat(&server, SmtpTls::None, false), Seat::willing("spare")]);
+        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+        bench.pass(100).await;
+        server.become_(refuse(replies.map(|reply| if reply.starts_with('5') { reply } else { "" })));
+        bench.pass(1000).await;
+        let all = server.conversations();
+        let told =
+            |to: &str| all.iter().filter(|it| !it.data.is_empty() && it.rcpt_to.iter().any(|it| it == to)).count();
+        assert_eq!(ALL.map(told), reached, "{replies:?}");
+        assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (0, spare), "{replies:?}");
+        bench.end().await;
+    });
+    futures_util::future::join_all(rows).await;
+}
+
+/// A day in which one alert rises, worsens and resolves, another flaps, and a third stays, with a reminder every four hours.
+async fn a_day(bench: &Bench) {
+    for hour in 0..24 {
+        match hour {
+            0 => bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await,
+            1 => bench.owe("stays", TransitionKind::Raised, &["it", "other"]).await,
+            3 => bench.owe("acme", TransitionKind::Escalated, &["it", "other"]).await,
+            20 => bench.owe("acme", TransitionKind::Resolved, &["it", "other"]).await,
+            hour if hour % 4 == 0 => bench.owe("stays", TransitionKind::Reminder, &["it", "other"]).await,
+            _ => {
+                bench.owe("flaps", TransitionKind::Raised, &["it", "other"]).await;
+                bench.pass(60).await;
+                bench.owe("flaps", TransitionKind::Resolved, &["it", "other"]).await;
+                bench.pass(3540).await;
+                continue;
+            }
+        }
+        bench.pass(3600).await;
+    }
+}
+
+/// What a day's outage must have come to, whatever the channel: the tries, and the one message.
+fn one_message(name: &str, bench: &Bench) -> Vec<String> {
+    let tries = bench.tries("it").len();
+    assert!((288..=400).contains(&tries), "{name}: {tries} tries in a day");
+    let delivered = bench.delivered("it");
+    assert_eq!(delivered.len(), 1, "{name}: no flood: {delivered:?}");
+    let told = delivered[0].1.clone();
+    let of = |account: &str| told.iter().filter(|it| it.ends_with(account)).cloned().collect::<Vec<_>>();
+    assert_eq!(of("acme"), ["raised acme", "escalated acme", "resolved acme"], "{name}");
+    assert_eq!(of("stays"), ["raised stays", "reminder stays"], "{name}: the last reminder only");
+    assert_eq!((of("flaps").len(), of("flaps").last().unwrap().as_str()), (10, "resolved flaps"), "{name}");
+    assert_eq!(bench.owed("it"), 0, "{name}");
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn slack_that_was_down_for_a_day_gets_one_message_and_what_resolved_meanwhile_says_so() {
+    let faults = [
+        ("503", status("503 X", &[], "")),
+        ("silence", Fault::Hang(vec![])),
+        ("429", status("429 X", &["Retry-After: 5"], "")),
+    ];
+    let rows = faults.map(|(name, fault)| async move {
+        let server = FaultServer::plain(fault);
+        let bench = Bench::new(vec![Seat { fallback: None, ..slack_seat(&server) }, Seat::willing("other")]);
+        a_day(&bench).await;
+        server.become_(fine());
+        bench.pass(400).await;
+        one_message(name, &bench);
+        let body = server.requests().pop().unwrap();
+        let body: serde_json::Value = serde_json::from_str(body.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(body["text"], "3 alerts: 1 warning, 2 resolved", "{name}");
+        let entries: Vec<String> = body["attachments"].as_array().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(entries.len(), 3, "{name}: an entry an alert: {entries:#?}");
+        assert!(entries[0].contains("Still warning: stays"), "{name}: {}", entries[0]);
+        assert!(entries[1].contains("Resolved: acme") && entries[1].contains("Escalated"), "{name}: {}", entries[1]);
+        assert!(
+            entries[2].contains("Resolved: flaps") && entries[2].contains("more changes in between"),
+            "{name}: {}",
+            entries[2]
+        );
+        let told = bench.delivered("other");
+        let notices: Vec<&String> = told.iter().flat_map(|(_, told)| told).filter(|it| it.starts_with("it ")).collect();
+        assert_eq!(notices, ["it fails", "it recovered"], "{name}: the neighbour hears of the outage once");
+        assert!(
+            told.iter().any(|(at, told)| (3600..3700).contains(at) && told.iter().any(|it| it == "it fails")),
+            "{name}: {told:?}"
+        );
+        bench.end().await;
+    });
+    futures_util::future::join_all(rows).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mail_server_that_was_down_for_a_day_gets_one_mail_and_what_resolved_meanwhile_says_so() {
+    let faults = [
+        answering("greeting", "421 busy"),
+        answering("greeting", HANG),
+        answering("DATA", "451 later"),
+        answering("RCPT", "450 later"),
+    ];
+    let rows = faults.map(|script| async move {
+        let name = format!("{:?} {:?}", script.greeting, script.replies);
+        let server = Server::start(script).await;
+        let bench = Bench::new(vec![
+            Seat { fallback: None, ..mail_seat(&server, SmtpTls::None, false) },
+            Seat::willing("other"),
+        ]);
+        a_day(&bench).await;
+        server.become_(willing());
+        bench.pass(400).await;
+        one_message(&name, &bench);
+        let mail = server.conversations().pop().unwrap().data.pop().unwrap();
+        assert!(mail.contains("Subject: [warning] 3 alerts: 1 warning, 2 resolved"), "{name}: {mail}");
+        assert!(mail.contains("Resolved: acme") && mail.contains("Resolved: flaps"), "{name}: {mail}");
+        bench.end().await;
+    });
+    futures_util::future::join_all(rows).await;
+}

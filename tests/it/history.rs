@@ -1,0 +1,831 @@
+//! Reading an account's books over HTTP: pages, failures, what is asked and what is not. No test leaves this machine.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use chrono::{Days, NaiveDate, TimeDelta};
+use lowtide::certcentral::{
+    BalanceSource, CertCentralClient, HistorySource, RateLimitWindow, RateLimiter, ReadErrorKind,
+};
+use lowtide::config::scenario;
+use lowtide::domain::Time;
+use lowtide::domain::history::HistoryGap;
+use lowtide::history::{DiskCache, HistoryCache, Refresher};
+use lowtide::sandbox::scenario::SHIPPED;
+use lowtide::sandbox::server::{API_KEY, SandboxServer};
+use lowtide::util::clock::{Clock, SystemClock};
+use lowtide::util::http_client;
+use lowtide::util::http_client::HttpClientOptions;
+use lowtide::util::secret::{Redactor, Secret};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use url::Url;
+use wiremock::matchers::{method, path};
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+fn client_with(base: &str, timeout: Duration, key: &str) -> Arc<CertCentralClient> {
+    client_of(base, timeout, key, RateLimiter::new([]))
+}
+
+fn limited_client(base: &str, limiter: RateLimiter) -> Arc<CertCentralClient> {
+    client_of(base, Duration::from_secs(5), "KEY-0123456789-SECRET", limiter)
+}
+
+fn client_of(base: &str, timeout: Duration, key: &str, limiter: RateLimiter) -> Arc<CertCentralClient> {
+    let http = http_client::client(&HttpClientOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
+    let limiter = Arc::new(limiter);
+    let clock = Arc::new(SystemClock);
+    let base = Url::parse(base).unwrap();
+    Arc::new(
+        CertCentralClient::new("acme", base, &Secret::new(key), http, limiter, Redactor::default(), clock).unwrap(),
+    )
+}
+
+fn client(base: &str) -> Arc<CertCentralClient> {
+    limited_client(base, RateLimiter::new([]))
+}
+
+/// A ledger of so many lines, newest first, that pages as documented; `more` lines appear at each request.
+struct Ledger {
+    lines: Mutex<u64>,
+    more: u64,
+    total: Option<u64>,
+    heedless: bool,
+    /// So many pages behind the first come without lines.
+    blank: Mutex<usize>,
+    note: usize,
+}
+
+impl Ledger {
+    fn of(lines: u64) -> Self {
+        Self { lines: Mutex::new(lines), more: 0, total: None, heedless: false, blank: Mutex::new(0), note: 0 }
+    }
+}
+
+impl Respond for Ledger {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let asked = |name: &str| {
+            let found = request.url.query_pairs().find(|(key, _)| key == name);
+            found.unwrap().1.parse::<usize>().unwrap()
+        };
+        let mut lines = self.lines.lock().unwrap();
+        let offset = if self.heedless { 0 } else { asked("offset") };
+        let numbers = (1..=*lines).rev().skip(offset).take(asked("limit"));
+        let line = |n: u64| {
+            let at = chrono::DateTime::from_timestamp(1_790_000_000 + i64::try_from(n).unwrap() * 60, 0).unwrap();
+            json!({ "id": n.to_string(), "debit": format!("{n}.05"), "transaction_type": "Charge",
+                "transaction_date": at.format("%Y-%m-%d %H:%M:%S").to_string(), "note": "x".repeat(self.note) })
+        };
+        let mut list: Vec<Value> = numbers.map(line).collect();
+        let mut blank = self.blank.lock().unwrap();
+        if offset > 0 && *blank > 0 {
+            *blank -= 1;
+            list.clear();
+        }
+        let total = self.total.unwrap_or(*lines);
+        *lines += self.more;
+        ResponseTemplate::new(200).set_body_json(json!({ "adjustments": list, "page": { "total": total } }))
+    }
+}
+
+async fn always(answer: impl Respond + 'static) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(method("GET")).respond_with(answer).mount(&server).await;
+    server
+}
+
+async fn queries(server: &MockServer) -> Vec<String> {
+    let requests = server.received_requests().await.unwrap();
+    let told = |it: &Request| {
+        let query = it.url.query_pairs().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        format!("{} {}", it.url.path(), query.join(" "))
+    };
+    requests.iter().map(told).collect()
+}
+
+#[tokio::test]
+async fn all_pages_are_read_oldest_first_and_the_query_says_what_is_wanted() {
+    let server = always(Ledger::of(1200)).await;
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let lines = client(&server.uri()).ledger(Some(77), Some(day)).await.unwrap();
+    let ids: Vec<u64> = lines.iter().map(|it| it.id.parse().unwrap()).collect();
+    assert_eq!(ids, (1..=1200).collect::<Vec<_>>());
+    assert_eq!(lines[4].change, "-5.05".parse::<Decimal>().unwrap());
+    assert!(Arc::ptr_eq(&lines[0].kind, &lines[1199].kind), "one text for all lines of a kind");
+    let asked = queries(&server).await;
+    let tomorrow = SystemClock.now().date_naive().succ_opt().unwrap();
+    let same = format!("sort=-transaction_date container_id=77 filters[transaction_date]=2026-09-01...{tomorrow}");
+    let expected = [0, 500, 1000].map(|offset| format!("/finance/balance-history {same} offset={offset} limit=500"));
+    assert_eq!(asked, expected);
+    assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1200);
+    assert_eq!(queries(&server).await[3], "/finance/balance-history sort=-transaction_date offset=0 limit=500");
+}
+
+#[tokio::test]
+async fn lines_that_appear_between_two_pages_neither_hide_nor_double_others() {
+    for more in [1, 7, 99] {
+        let server = always(Ledger { more, ..Ledger::of(1600) }).await;
+        let lines = client(&server.uri()).ledger(None, None).await.unwrap();
+        let ids: Vec<u64> = lines.iter().map(|it| it.id.parse().unwrap()).collect();
+        assert_eq!(ids, (1..=1600).collect::<Vec<_>>(), "{more} more at each page");
+    }
+}
+
+#[tokio::test]
+async fn no_total_and_no_heedless_server_makes_it_ask_for_ever_or_stop_early() {
+    for total in [0, 1, u64::MAX] {
+        let server = always(Ledger { total: Some(total), ..Ledger::of(1100) }).await;
+        assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1100, "{total}");
+        assert!(queries(&server).await.len() <= 4);
+    }
+    let server = always(Ledger { heedless: true, ..Ledger::of(1100) }).await;
+    let error = client(&server.uri()).ledger(None, None).await.unwrap_err();
+    assert_eq!(error.kind, ReadErrorKind::InvalidResponse);
+    assert!(error.reason.contains("repeats the pages before it"), "{error}");
+    assert_eq!(queries(&server).await.len(), 5);
+}
+
+#[tokio::test]
+async fn an_empty_page_before_the_total_is_asked_for_once_more_and_then_is_an_error() {
+    let server = always(Ledger { blank: Mutex::new(1), ..Ledger::of(1100) }).await;
+    assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1100);
+    let asked = queries(&server).await;
+    let pages: Vec<&str> = asked.iter().map(|it| &it[it.find("offset").unwrap()..]).collect();
+    assert_eq!(pages[..3], ["offset=0 limit=500", "offset=500 limit=500", "offset=500 limit=250"]);
+    let lost = Ledger { blank: Mutex::new(99), ..Ledger::of(1100) };
+    for (server, reason, requests) in [
+        (lost, "ends after 500 of 1100 items", 3),
+        (Ledger { total: Some(1101), ..Ledger::of(1100) }, "ends after 1100 of 1101 items", 5),
+        (Ledger { total: Some(2), ..Ledger::of(0) }, "ends after 0 of 2 items", 2),
+    ] {
+        let server = always(server).await;
+        let error = client(&server.uri()).ledger(None, None).await.unwrap_err();
+        assert_eq!(error.kind, ReadErrorKind::InvalidResponse);
+        assert!(error.reason.contains(reason), "{error}");
+        assert_eq!(queries(&server).await.len(), requests, "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn where_a_page_is_over_the_cap_smaller_ones_are_asked_for() {
+    let server = always(Ledger { note: 5000, ..Ledger::of(600) }).await;
+    assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 600);
+    let asked = queries(&server).await;
+    let limits: Vec<&str> = asked.iter().map(|it| it.rsplit('=').next().unwrap()).collect();
+    assert_eq!(limits, ["500", "250", "125", "125", "125", "125", "125"]);
+    let endless = always(ResponseTemplate::new(200).set_body_string(" ".repeat(2 * 1024 * 1024))).await;
+    let error = client(&endless.uri()).ledger(None, None).await.unwrap_err();
+    assert!(error.reason.contains("longer than 1048576 bytes"), "{error}");
+    assert!(queries(&endless).await.len() < 10);
+}
+
+#[tokio::test]
+async fn orders_are_asked_for_by_status_and_end_and_those_beyond_are_left_out() {
+    let server = MockServer::start().await;
+    let order = |id: u64, ends: &str, status: &str| json!({ "id": id, "status": status, "price": 399.5, "container": { "id": 5 }, "certificate": { "valid_till": ends } });
+    let list = json!({ "orders": [order(1, "2026-12-01", "issued"), order(2, "2026-12-02", "revoked"), order(3, "2029-12-01", "issued")] });
+    Mock::given(path("/order/certificate/1"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(json!({ "id": 1, "order_valid_till": "2028-01-02" })))
+        .mount(&server)
+        .await;
+    let once = ResponseTemplate::new(200).set_body_json(list);
+    Mock::given(path("/order/certificate")).respond_with(once).up_to_n_times(1).mount(&server).await;
+    let none = ResponseTemplate::new(200).set_body_json(json!({ "orders": [] }));
+    Mock::given(path("/order/certificate")).respond_with(none).mount(&server).await;
+    let (from, to) = (NaiveDate::from_ymd_opt(2026, 6, 1).unwrap(), NaiveDate::from_ymd_opt(2027, 12, 1).unwrap());
+    let orders = client(&server.uri()).orders(from, to).await.unwrap();
+    assert_eq!(orders.orders.iter().map(|it| (it.id, it.division)).collect::<Vec<_>>(), [(1, Some(5))]);
+    let filters = "filters[status]=issued filters[valid_till]=2026-06-01...2027-12-01";
+    let asked = queries(&server).await;
+    assert_eq!(asked[2], format!("/order/certificate {filters} offset=0 limit=250"));
+    assert_eq!(asked[0], asked[2].replace("issued", "reissue_pending"), "no filter has both");
+    assert_eq!(asked[3], asked[0], "one that changes from one to the other meanwhile is in one of them");
+    assert_eq!(client(&server.uri()).order_end(1).await.unwrap(), NaiveDate::from_ymd_opt(2028, 1, 2));
+    let error = client(&server.uri()).order_end(9).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.reason.as_str()),
+        (ReadErrorKind::Refused, "GET /order/certificate/9 answered 404 Not Found")
+    );
+}
+
+/// As the API lists orders: `issued` includes those that have expired.
+struct Statuses(Value);
+
+impl Respond for Statuses {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let filter = request.url.query_pairs().find(|(key, _)| key == "filters[status]").unwrap().1.into_owned();
+        let status = |order: &&Value| order["status"].as_str().unwrap_or_default().to_owned();
+        let has = |order: &&Value| match (filter.as_str(), status(order).as_str()) {
+            ("issued", "expired" | "frozen") => true,
+            (filter, status) => filter == status,
+        };
+        let orders: Vec<&Value> = self.0.as_array().unwrap().iter().filter(has).collect();
+        ResponseTemplate::new(200).set_body_json(json!({ "orders": orders, "page": { "total": orders.len() } }))
+    }
+}
+
+#[tokio::test]
+async fn orders_that_have_expired_or_get_a_new_certificate_are_read_too() {
+    let order = |id: u64, status: &str, renewed: bool| {
+        json!({ "id": id, "status": status, "price": 1, "is_renewed": renewed,
+        "order_valid_till": "2026-09-01", "certificate": { "valid_till": "2026-09-01" } })
+    };
+    let list = json!([
+        order(1, "issued", false),
+        order(2, "expired", true),
+        order(3, "reissue_pending", false),
+        order(4, "frozen", false),
+        order(5, "revoked", false)
+    ]);
+    let server = always(Statuses(list)).await;
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let read = client(&server.uri()).orders(day, day).await.unwrap();
+    let told: Vec<_> = read.orders.iter().map(|it| (it.id, it.expired, it.renewed, it.order_ends)).collect();
+    assert_eq!(told, [(1, false, false, Some(day)), (2, true, true, Some(day)), (3, false, false, Some(day))]);
+    assert_eq!(read.undocumented, BTreeMap::from([("frozen".to_owned(), 1)]));
+}
+
+#[tokio::test]
+async fn an_account_that_knows_no_reissues_still_lists_its_orders() {
+    let server = MockServer::start().await;
+    let (_guard, logged) = logged();
+    let refused = ResponseTemplate::new(403).set_body_json(json!({ "errors": [{ "code": "access_denied" }] }));
+    Mock::given(wiremock::matchers::query_param("filters[status]", "reissue_pending"))
+        .respond_with(refused)
+        .mount(&server)
+        .await;
+    let order = json!({ "id": 1, "status": "issued", "price": 1, "certificate": { "valid_till": "2026-09-01" } });
+    let list = ResponseTemplate::new(200).set_body_json(json!({ "orders": [order], "page": { "total": 1 } }));
+    Mock::given(wiremock::matchers::query_param("filters[status]", "issued")).respond_with(list).mount(&server).await;
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    assert_eq!(client(&server.uri()).orders(day, day).await.unwrap().orders.len(), 1);
+    assert_eq!(queries(&server).await.len(), 2);
+    let told = logged();
+    let told: Vec<&str> = told.lines().filter(|it| it.contains("cannot be listed")).collect();
+    assert!(told.len() == 1 && told[0].contains("403 Forbidden: access_denied"), "{told:?}");
+    assert!(told[0].contains(" INFO ") && !told[0].contains("role"), "nobody has to do anything: {told:?}");
+}
+
+/// What this thread logs from here on, until the guard is dropped.
+fn logged() -> (tracing::subscriber::DefaultGuard, impl Fn() -> String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer = Mutex::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    (tracing::subscriber::set_default(subscriber), move || std::fs::read_to_string(file.path()).unwrap())
+}
+
+/// Orders of which some leave before a page is listed, the oldest ones first.
+struct Leaving {
+    orders: Mutex<Vec<u64>>,
+    /// How many leave before each page of those that were issued.
+    leave: Mutex<VecDeque<usize>>,
+    says_total: bool,
+    status: &'static str,
+    pages: Arc<Mutex<usize>>,
+}
+
+impl Leaving {
+    fn new(leave: &[usize], says_total: bool) -> Self {
+        let (orders, leave) = (Mutex::new((1..=800).collect()), Mutex::new(leave.iter().copied().collect()));
+        Self { orders, leave, says_total, status: "issued", pages: Arc::default() }
+    }
+}
+
+impl Respond for Leaving {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let asked: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
+        let number = |name: &str| asked[name].parse::<usize>().unwrap();
+        if asked["filters[status]"] != "issued" {
+            return ResponseTemplate::new(200).set_body_json(json!({ "orders": [], "page": { "total": 0 } }));
+        }
+        *self.pages.lock().unwrap() += 1;
+        let mut orders = self.orders.lock().unwrap();
+        orders.drain(..self.leave.lock().unwrap().pop_front().unwrap_or(0));
+        let order = |id: &u64| json!({ "id": id, "status": self.status, "price": 1, "certificate": { "valid_till": "2026-09-01" } });
+        let page: Vec<Value> = orders.iter().skip(number("offset")).take(number("limit")).map(order).collect();
+        let total = self.says_total.then_some(orders.len());
+        ResponseTemplate::new(200).set_body_json(json!({ "orders": page, "page": { "total": total } }))
+    }
+}
+
+#[tokio::test]
+async fn orders_that_leave_between_two_pages_hide_no_others() {
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    for (leave, says_total, left, pages) in [
+        (&[][..], true, 800, 4),
+        (&[], false, 800, 5),
+        (&[0, 3], true, 797, 4),
+        (&[0, 3], false, 797, 5),
+        (&[0, 9, 9, 9], true, 773, 4),
+        (&[0, 10], true, 790, 6),
+        (&[0, 40], false, 760, 7),
+        (&[0, 0, 0, 700], true, 100, 5),
+        (&[0, 40, 0, 40], true, 720, 7),
+    ] {
+        let server = MockServer::start().await;
+        let orders = Leaving::new(leave, says_total);
+        let asked = Arc::clone(&orders.pages);
+        Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
+        let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
+        let read: BTreeSet<u64> = read.iter().map(|order| order.id).collect();
+        let missed: Vec<u64> = (801 - left..=800).filter(|id| !read.contains(id)).collect();
+        assert_eq!(missed, [] as [u64; 0], "{leave:?}");
+        assert_eq!(*asked.lock().unwrap(), pages, "{leave:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_is_never_the_same_for_two_pages_is_an_error() {
+    // The third time it is read to its end. With a total, some were on no page at all; without one, nothing says that all were.
+    for (leave, says_total, pages) in [(&[0, 40, 0, 40, 0, 40, 40][..], true, 7), (&[0, 40, 0, 40, 0, 40], false, 8)] {
+        let server = MockServer::start().await;
+        let orders = Leaving::new(leave, says_total);
+        let asked = Arc::clone(&orders.pages);
+        Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
+        let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+        let error = client(&server.uri()).orders(day, day).await.unwrap_err();
+        assert_eq!((error.kind, *asked.lock().unwrap()), (ReadErrorKind::InvalidResponse, pages), "three times");
+        assert!(error.reason.contains("does not go on where the page before it ended"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_leaves_a_gap_each_time_is_read_where_no_two_gaps_are_the_same() {
+    let server = MockServer::start().await;
+    Mock::given(path("/order/certificate"))
+        .respond_with(Leaving::new(&[0, 40, 0, 40, 0, 40, 0], true))
+        .mount(&server)
+        .await;
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
+    let read: BTreeSet<u64> = read.iter().map(|order| order.id).collect();
+    assert!((121..=800).all(|id| read.contains(&id)), "none that is still there is missing");
+}
+
+/// Orders that are listed in another order at each request, as by a server that does not sort them.
+struct Shuffled {
+    orders: u64,
+    /// The orders of each page that was asked for.
+    pages: Arc<Mutex<Vec<Vec<u64>>>>,
+}
+
+impl Shuffled {
+    fn of(orders: u64) -> (Self, Arc<Mutex<Vec<Vec<u64>>>>) {
+        let pages = Arc::default();
+        (Self { orders, pages: Arc::clone(&pages) }, pages)
+    }
+}
+
+impl Respond for Shuffled {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let asked: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
+        let number = |name: &str| asked[name].parse::<usize>().unwrap();
+        if asked["filters[status]"] != "issued" {
+            return ResponseTemplate::new(200).set_body_json(json!({ "orders": [], "page": { "total": 0 } }));
+        }
+        let mut pages = self.pages.lock().unwrap();
+        let mut ids: Vec<u64> = (1..=self.orders).collect();
+        ids.shuffle(&mut StdRng::seed_from_u64(pages.len() as u64));
+        let page: Vec<u64> = ids.into_iter().skip(number("offset")).take(number("limit")).collect();
+        // The price tells which page an order is from.
+        let order = |id: &u64| json!({ "id": id, "status": "issued", "price": pages.len(), "certificate": { "valid_till": "2026-09-01" } });
+        let orders: Vec<Value> = page.iter().map(order).collect();
+        pages.push(page);
+        ResponseTemplate::new(200).set_body_json(json!({ "orders": orders, "page": { "total": self.orders } }))
+    }
+}
+
+#[tokio::test]
+async fn a_listing_without_a_stable_order_is_put_together_from_all_tries() {
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let (_guard, logged) = logged();
+    let (orders, pages) = Shuffled::of(270);
+    let server = always(orders).await;
+    let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
+    assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), (1..=270).collect::<Vec<_>>());
+    let pages = pages.lock().unwrap();
+    assert_eq!(pages.len(), 6, "three tries of two pages");
+    for order in read {
+        let newest = pages.chunks(2).rposition(|pages| pages.iter().flatten().any(|id| *id == order.id));
+        let page: usize = order.price.try_into().unwrap();
+        assert_eq!(newest, Some(page / 2), "the newest answer counts");
+    }
+    let told = logged();
+    let told: Vec<&str> = told.lines().filter(|it| it.contains(" WARN ")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("what all tries brought is used") && told[0].contains("items=270"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_listing_without_a_stable_order_is_an_error_where_some_of_it_never_came() {
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let (orders, pages) = Shuffled::of(1000);
+    let server = always(orders).await;
+    let error = client(&server.uri()).orders(day, day).await.unwrap_err();
+    let seen: BTreeSet<u64> = pages.lock().unwrap().iter().flatten().copied().collect();
+    assert!(seen.len() < 1000, "else there is nothing to complain of");
+    assert!(
+        error.kind == ReadErrorKind::InvalidResponse && error.reason.contains("of 1000 items and others twice"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_undocumented_order_that_is_on_two_pages_counts_once() {
+    let orders = Leaving { status: "frozen", ..Leaving::new(&[], true) };
+    let server = MockServer::start().await;
+    Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    let read = client(&server.uri()).orders(day, day).await.unwrap();
+    assert_eq!((read.orders.len(), read.undocumented), (0, BTreeMap::from([("frozen".to_owned(), 800)])));
+}
+
+#[tokio::test]
+async fn a_server_that_lists_the_same_passed_over_orders_for_ever_is_not_asked_for_ever() {
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    for count in [1, 10, 11, 300] {
+        let orders: Vec<Value> = (1..=count).map(|id| json!({ "id": id, "status": "revoked" })).collect();
+        let server = always(ResponseTemplate::new(200).set_body_json(json!({ "orders": orders }))).await;
+        let error = client(&server.uri()).orders(day, day).await.unwrap_err();
+        assert_eq!(error.kind, ReadErrorKind::InvalidResponse);
+        assert!(error.reason.contains("repeats the pages before it, whatever offset is asked for"), "{error}");
+        assert_eq!(queries(&server).await.len(), 5, "{count}");
+    }
+}
+
+/// An order that changes its status once, behind so many requests.
+struct Changing {
+    statuses: [&'static str; 2],
+    after: usize,
+    asked: Mutex<usize>,
+}
+
+impl Respond for Changing {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let mut asked = self.asked.lock().unwrap();
+        let status = self.statuses[usize::from(*asked >= self.after)];
+        *asked += 1;
+        let filter = request.url.query_pairs().find(|(key, _)| key == "filters[status]").unwrap().1;
+        let order = json!({ "id": 7, "status": status, "price": 1, "certificate": { "valid_till": "2026-09-01" } });
+        let orders = if filter == status { vec![order] } else { vec![] };
+        ResponseTemplate::new(200).set_body_json(json!({ "orders": orders, "page": { "total": orders.len() } }))
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_changes_its_status_between_two_listings_is_in_one_of_them() {
+    let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
+    for statuses in [["issued", "reissue_pending"], ["reissue_pending", "issued"]] {
+        for after in 0..=3 {
+            let server = always(Changing { statuses, after, asked: Mutex::new(0) }).await;
+            let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
+            assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), [7], "{statuses:?}, behind {after} requests");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_failure_has_its_kind_and_a_pause_of_the_books_is_not_the_balances() {
+    let template = |status: u16| ResponseTemplate::new(status);
+    for (answer, kind, requests) in [
+        (template(403), ReadErrorKind::Refused, 1),
+        (template(503), ReadErrorKind::Server, 3),
+        (template(429).insert_header("retry-after", "600"), ReadErrorKind::RateLimited, 1),
+        (template(200).set_body_string("<html>"), ReadErrorKind::InvalidResponse, 1),
+        (
+            template(200).set_body_string(r#"{"adjustments":[{"id":"1","debit":"NaN"}]}"#),
+            ReadErrorKind::InvalidResponse,
+            1,
+        ),
+        (template(200).set_delay(Duration::from_secs(60)), ReadErrorKind::Timeout, 2),
+    ] {
+        let server = MockServer::start().await;
+        Mock::given(path("/finance/balance-history")).respond_with(answer).mount(&server).await;
+        let balance = template(200).set_body_string(r#"{"balance":"454.00","currency":"USD"}"#);
+        Mock::given(path("/finance/balance")).respond_with(balance).mount(&server).await;
+        let client = client_with(&server.uri(), Duration::from_millis(800), "KEY-0123456789-SECRET");
+        let error = client.ledger(None, None).await.unwrap_err();
+        assert_eq!((error.kind, queries(&server).await.len()), (kind, requests), "{error}");
+        if kind == ReadErrorKind::RateLimited {
+            assert!(client.ledger(None, None).await.unwrap_err().reason.contains("no request was sent"));
+        }
+        assert!(client.balance(None).await.is_ok(), "{kind:?}");
+    }
+}
+
+/// A shelf that is filled from `source`.
+fn keep(source: Arc<CertCentralClient>, cache: Option<DiskCache>) -> (Arc<HistoryCache>, watch::Sender<bool>) {
+    keep_by(&Arc::new(SystemClock), source, cache)
+}
+
+fn keep_by<C: Clock + 'static>(
+    clock: &Arc<C>,
+    source: Arc<CertCentralClient>,
+    cache: Option<DiskCache>,
+) -> (Arc<HistoryCache>, watch::Sender<bool>) {
+    let clock = Arc::clone(clock) as Arc<dyn Clock>;
+    let shelf = Arc::new(HistoryCache::new(Arc::clone(&clock)));
+    let keeper = Refresher::new("acme".into(), source, Arc::clone(&shelf), clock, cache, 30);
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(keeper.run(stopped));
+    (shelf, stop)
+}
+
+async fn sandbox(name: &str, text: &str) -> (Arc<SandboxServer>, Arc<CertCentralClient>) {
+    let sandbox = SandboxServer::new(scenario::parse(name, text).unwrap(), 1, Arc::new(SystemClock), Arc::new(()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/services/v2", listener.local_addr().unwrap());
+    tokio::spawn(Arc::clone(&sandbox).serve(listener));
+    (sandbox, client_with(&base, Duration::from_secs(10), API_KEY))
+}
+
+#[tokio::test]
+async fn the_books_of_every_shipped_scenario_are_those_of_its_world() {
+    for (name, text) in SHIPPED {
+        let text = format!(
+            "{}\nrate_limit: off\n",
+            text.lines().filter(|it| !it.starts_with("rate_limit")).collect::<Vec<_>>().join("\n")
+        );
+        let (sandbox, client) = sandbox(name, &text).await;
+        let divisions: Vec<u64> = sandbox.read_world(|world| world.divisions().map(|(id, _)| id).collect());
+        let wanted: BTreeSet<_> = divisions.iter().map(|id| Some(*id)).collect();
+        let (shelf, stop) = keep(client, None);
+        shelf.request(&wanted);
+        shelf.wait_until_settled(&wanted, Duration::from_secs(20)).await;
+        let mut sums = BTreeMap::new();
+        for id in divisions {
+            let books = shelf.history(Some(id));
+            let ledger = books.ledger.unwrap();
+            let sum: Decimal = ledger.entries().iter().map(|line| line.change).sum();
+            // Divisions that share one fund have the lines of its ledger between them.
+            let figures = sandbox.read_world(|world| world.sheet(id).unwrap());
+            let fund = if name == "shared-funds" { 0 } else { id };
+            let (total, balance) = sums.entry(fund).or_insert((Decimal::ZERO, figures.balance));
+            *total += sum;
+            assert_eq!(*balance, figures.balance, "{name} {id}");
+            assert!(ledger.entries().is_sorted_by_key(|line| line.at));
+            let orders = books.orders.unwrap();
+            assert!(orders.iter().all(|order| order.division == Some(id)), "{name}");
+        }
+        assert!(sums.values().all(|(sum, balance)| sum == balance), "{name}: {sums:?}");
+        stop.send(true).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_see_the_books_still_sees_the_balance() {
+    let text =
+        "divisions:\n  Main: { id: 5, balance: 100 }\nfaults:\n  - { from: 0s, for: 1d, kind: books_forbidden }\n";
+    let (_sandbox, client) = sandbox("poor", text).await;
+    assert!(client.balance(Some(5)).await.is_ok());
+    let (shelf, _stop) = keep(client, None);
+    let wanted = BTreeSet::from([Some(5)]);
+    shelf.request(&wanted);
+    shelf.wait_until_settled(&wanted, Duration::from_secs(20)).await;
+    let books = shelf.history(Some(5));
+    for gap in [books.ledger.unwrap_err(), books.orders.unwrap_err()] {
+        let HistoryGap::Unreadable(why) = gap else { panic!("{gap:?}") };
+        assert!(why.reason.contains("403 Forbidden: access_denied"), "{}", why.reason);
+    }
+}
+
+/// A clock that the test sets; it waits in real time.
+struct Settable(Mutex<Time>);
+
+impl Settable {
+    fn begin() -> Arc<Self> {
+        Arc::new(Self(Mutex::new("2026-11-23T08:00:00Z".parse().unwrap())))
+    }
+
+    fn pass(&self, length: TimeDelta) {
+        *self.0.lock().unwrap() += length;
+    }
+}
+
+#[async_trait]
+impl Clock for Settable {
+    fn now(&self) -> Time {
+        *self.0.lock().unwrap()
+    }
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// Orders that the API would list, by their ids and the days on which their certificates end.
+struct Orders {
+    clock: Arc<Settable>,
+    ends: BTreeMap<u64, NaiveDate>,
+    /// When each page was asked for, and from which day on.
+    pages: Arc<Mutex<Vec<(Instant, NaiveDate)>>>,
+    /// The page with this offset is unreadable, once.
+    broken: Arc<Mutex<Option<usize>>>,
+}
+
+impl Orders {
+    /// So many orders that ended within the last 410 days, and so many that end within the next 400.
+    fn new(clock: &Arc<Settable>, ended: u64, open: u64) -> Self {
+        let today = clock.now().date_naive();
+        let ended_on = |n: u64| (n, today - Days::new(1 + n * 410 / ended));
+        let ends_on = |n: u64| (ended + n, today + Days::new(n * 400 / open));
+        let ends = (0..ended).map(ended_on).chain((0..open).map(ends_on)).collect();
+        Self { clock: Arc::clone(clock), ends, pages: Arc::default(), broken: Arc::default() }
+    }
+
+    /// The orders whose certificates end on these days.
+    fn within(&self, from: NaiveDate, to: NaiveDate) -> Vec<u64> {
+        self.ends.iter().filter(|(_, end)| (from..=to).contains(*end)).map(|(id, _)| *id).collect()
+    }
+}
+
+impl Respond for Orders {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let asked: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
+        let number = |name: &str| asked[name].parse::<usize>().unwrap();
+        let (from, to) = asked["filters[valid_till]"].split_once("...").unwrap();
+        let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+        self.pages.lock().unwrap().push((Instant::now(), from));
+        if self.broken.lock().unwrap().take_if(|offset| *offset == number("offset")).is_some() {
+            return ResponseTemplate::new(200).set_body_string("<html>");
+        }
+        let found = if asked["filters[status]"] == "issued" { self.within(from, to) } else { vec![] };
+        let today = self.clock.now().date_naive();
+        let order = |id: &u64| {
+            let end = self.ends[id];
+            json!({ "id": id, "status": if end < today { "expired" } else { "issued" }, "price": 399, "is_renewed": false,
+                "order_valid_till": end.to_string(), "product": { "name_id": "ssl_plus" },
+                "certificate": { "valid_till": end.to_string(), "common_name": format!("host-{id}.example.com") } })
+        };
+        let page: Vec<Value> = found.iter().skip(number("offset")).take(number("limit")).map(order).collect();
+        ResponseTemplate::new(200).set_body_json(json!({ "orders": page, "page": { "total": found.len() } }))
+    }
+}
+
+/// An account without ledger lines whose orders are listed by `orders`.
+async fn account_with(orders: Orders) -> MockServer {
+    let server = MockServer::builder().disable_request_recording().start().await;
+    let answer = |body: Value| ResponseTemplate::new(200).set_body_json(body);
+    let balance = answer(json!({ "balance": "454.00", "currency": "USD" }));
+    Mock::given(path("/finance/balance")).respond_with(balance).mount(&server).await;
+    let history = answer(json!({ "adjustments": [] }));
+    Mock::given(path("/finance/balance-history")).respond_with(history).mount(&server).await;
+    Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
+    server
+}
+
+/// Waits until the orders that are shown were asked for at the clock's present time; how many are shown.
+async fn orders_known(shelf: &HistoryCache, clock: &Settable) -> usize {
+    shelf.request(&BTreeSet::from([None]));
+    for _ in 0..3000 {
+        let books = shelf.history(None);
+        if books.orders_read == Some(clock.now()) {
+            return books.orders.unwrap().len();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the orders were not read within a minute");
+}
+
+/// Waits until the orders that were read then are on disk.
+async fn saved(folder: &Path, read: Time) {
+    let read = format!("\"read\":{}", serde_json::to_string(&read).unwrap());
+    for _ in 0..3000 {
+        let mut files = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+        let file = files.find(|it| it.to_str().unwrap().ends_with("orders.jsonl")).unwrap();
+        if std::fs::read_to_string(file).unwrap().lines().next().unwrap().contains(&read) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the orders were not saved within a minute");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
+    const WINDOW: RateLimitWindow = RateLimitWindow { requests: 16, length: Duration::from_secs(1) };
+    let clock = Settable::begin();
+    let orders = Orders::new(&clock, 4000, 1000);
+    let pages = Arc::clone(&orders.pages);
+    let within = |from: i64, to: i64| {
+        let today = clock.now().date_naive();
+        orders.within(today + TimeDelta::days(from), today + TimeDelta::days(to)).len()
+    };
+    let (all, of_second_day) = (within(-410, 400), within(-60, 401));
+    let after_a_day = within(-409, 401);
+    let server = account_with(orders).await;
+    let limited = || limited_client(&server.uri(), RateLimiter::new([WINDOW]));
+    let folder = tempfile::tempdir().unwrap();
+    let cache = || Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
+
+    let source = limited();
+    let (shelf, stop) = keep_by(&clock, Arc::clone(&source), cache());
+    shelf.request(&BTreeSet::from([None]));
+    while pages.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..3 {
+        source.balance(None).await.unwrap();
+    }
+    let balances_read = Instant::now();
+    assert_eq!(orders_known(&shelf, &clock).await, all);
+    let first = std::mem::take(&mut *pages.lock().unwrap());
+    // The last page of a list is not full, and there are two pages without reissues.
+    assert_eq!(first.len(), all / 250 + 3);
+    assert!(balances_read < first.last().unwrap().0, "balances were read while the orders were listed");
+    let half = |pages: &[(Instant, NaiveDate)]| pages.windows(9).all(|it| it[8].0 - it[0].0 > WINDOW.length);
+    assert!(half(&first), "at most half of the window is used");
+
+    clock.pass(TimeDelta::hours(24));
+    assert_eq!(orders_known(&shelf, &clock).await, after_a_day);
+    let second = std::mem::take(&mut *pages.lock().unwrap());
+    assert_eq!(second.len(), of_second_day / 250 + 3);
+    println!("{all} orders: {} pages at first, {} on the next day", first.len(), second.len());
+    assert!(second.len() * 2 < first.len() && half(&second));
+    let shown = shelf.history(None).orders.unwrap();
+    saved(&folder.path().join("books"), clock.now()).await;
+    stop.send(true).unwrap();
+
+    // After a restart nothing is listed until a day has passed.
+    let (shelf, _stop) = keep_by(&clock, limited(), cache());
+    shelf.request(&BTreeSet::from([None]));
+    shelf.wait_until_settled(&BTreeSet::from([None]), Duration::from_secs(20)).await;
+    assert_eq!(shelf.history(None).orders.unwrap(), shown);
+    assert!(pages.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_listing_that_fails_half_way_keeps_nothing_and_is_tried_as_a_whole() {
+    let clock = Settable::begin();
+    let orders = Orders::new(&clock, 1400, 100);
+    let (pages, broken) = (Arc::clone(&orders.pages), Arc::clone(&orders.broken));
+    *broken.lock().unwrap() = Some(990);
+    let server = account_with(orders).await;
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
+    let (shelf, _stop) = keep_by(&clock, client(&server.uri()), cache);
+    let wanted = BTreeSet::from([None]);
+    shelf.request(&wanted);
+    shelf.wait_until_settled(&wanted, Duration::from_secs(20)).await;
+    let gap = shelf.history(None).orders.unwrap_err();
+    assert!(matches!(&gap, HistoryGap::Unreadable(_)), "{gap:?}");
+    let first = std::mem::take(&mut *pages.lock().unwrap());
+    assert_eq!(first.len(), 6);
+    let names = std::fs::read_dir(folder.path().join("books")).unwrap().map(|it| it.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_str().unwrap().contains("orders")), "nothing half on disk");
+    clock.pass(TimeDelta::minutes(11));
+    assert_eq!(orders_known(&shelf, &clock).await, 1500);
+    let second = std::mem::take(&mut *pages.lock().unwrap());
+    assert_eq!(second.len(), 9);
+    assert!(second.iter().all(|(_, from)| *from == first[0].1), "the whole window");
+}
+
+/// So many kilobytes of memory are this process's.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_lines_are_read_and_kept_within_time_and_memory() {
+    let long = std::env::var_os("LOWTIDE_LONG").is_some_and(|value| value == "1");
+    let lines = if long { 100_000 } else { 5000 };
+    let server = MockServer::builder().disable_request_recording().start().await;
+    Mock::given(method("GET"))
+        .and(path("/finance/balance-history"))
+        .respond_with(Ledger::of(lines))
+        .mount(&server)
+        .await;
+    let none = ResponseTemplate::new(200).set_body_json(json!({ "orders": [] }));
+    Mock::given(path("/order/certificate")).respond_with(none).mount(&server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let cache = || Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
+    let (before, began) = (resident(), Instant::now());
+    let (shelf, stop) = keep(client(&server.uri()), cache());
+    let wanted = BTreeSet::from([None]);
+    shelf.request(&wanted);
+    shelf.wait_until_settled(&wanted, Duration::from_secs(300)).await;
+    let (took, grown) = (began.elapsed(), resident().saturating_sub(before));
+    let ledger = shelf.history(None).ledger.unwrap();
+    assert_eq!(ledger.entries().len() as u64, lines);
+    stop.send(true).unwrap();
+    println!("{lines} lines in {took:?}, {} bytes a line with everything else", grown * 1024 / lines);
+    assert!(took < Duration::from_secs(120), "{took:?}");
+    // The sample server's own bodies are among it.
+    assert!(grown < 200 * 1024, "{grown} KiB");
+    let began = Instant::now();
+    let (shelf, _stop) = keep(client("http://127.0.0.1:9"), cache());
+    shelf.request(&wanted);
+    shelf.wait_until_settled(&wanted, Duration::from_secs(60)).await;
+    assert_eq!(shelf.history(None).ledger.unwrap(), ledger, "from the cache");
+    println!("from the cache in {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30));
+}

@@ -1,0 +1,382 @@
+//! How many divisions are read under a rate limit: spread over the schedule, none starved, none waiting for a slow one, and
+//! a schedule that is too short is told. The scheduler, the cycle and the limiter are the real ones, on a stepped clock.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::support::bin::{self, FUNDS, World};
+use crate::support::service::{Disk, JumpingClock, account, balance, rule};
+use async_trait::async_trait;
+use lowtide::alerting::state::State;
+use lowtide::certcentral::{
+    BalanceSource, LimiterAccount, ListedDivision, RateLimitWindow, RateLimiter, ReadError, ReadErrorKind,
+};
+use lowtide::domain::balance::{Balance, Persistence};
+use lowtide::domain::{Division, Name, Time};
+use lowtide::polling::poller;
+use lowtide::polling::poller::{AccountPolicy, CycleProgress, DivisionScope, PollerState};
+use lowtide::polling::schedule::Schedule;
+use lowtide::polling::scheduler;
+use lowtide::polling::scheduler::{CycleTiming, Halt};
+use lowtide::state::{StateBackend, StateStore};
+use lowtide::status::control::Registry;
+use lowtide::util::clock::Clock;
+use rust_decimal::Decimal;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio_cron_scheduler::JobScheduler;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DEFAULT: [(usize, u64); 2] = [(100, 5), (1000, 180)];
+
+/// Answers after so long, under a limit; remembers when each division was asked for and answered.
+struct Limited {
+    clock: Arc<JumpingClock>,
+    limiter: Arc<RateLimiter>,
+    takes: fn(u64) -> Duration,
+    asked: Mutex<Vec<(u64, Duration, Duration)>>,
+}
+
+#[async_trait]
+impl BalanceSource for Limited {
+    async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
+        let permit = self.limiter.acquire().await;
+        let asked = self.clock.elapsed();
+        tokio::time::sleep((self.takes)(division.unwrap())).await;
+        drop(permit);
+        self.asked.lock().unwrap().push((division.unwrap(), asked, self.clock.elapsed()));
+        Ok(balance(Decimal::from(5000)))
+    }
+
+    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn limiter(&self) -> Option<&RateLimiter> {
+        Some(&self.limiter)
+    }
+}
+
+/// An account with so many divisions lives by a schedule for a while. Returns when each division was asked and answered, in
+/// order, and when each cycle ended.
+async fn live(
+    divisions: u64,
+    limits: &[(usize, u64)],
+    takes: fn(u64) -> Duration,
+    schedule: &str,
+    length: Duration,
+) -> (Vec<(u64, Duration, Duration)>, Vec<Duration>) {
+    let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
+    let windows =
+        limits.iter().map(|(requests, s)| RateLimitWindow { requests: *requests, length: Duration::from_secs(*s) });
+    let limiter = Arc::new(RateLimiter::new(windows));
+    let source = Arc::new(Limited { clock: Arc::clone(&clock), limiter, takes, asked: Mutex::default() });
+    let scope = DivisionScope::Listed((1..=divisions).collect());
+    let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+    let book = Arc::new(StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>));
+    let (schedule, memory) =
+        (Schedule::parse(schedule, chrono_tz::UTC).unwrap(), Arc::new(AsyncMutex::new(PollerState::default())));
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let (its_clock, its_ends, times) = (Arc::clone(&clock), Arc::clone(&ends), schedule.clone());
+    let cycle = move |planned: Time| {
+        let (watched, memory, book) = (Arc::clone(&watched), Arc::clone(&memory), Arc::clone(&book));
+        let (clock, ends) = (Arc::clone(&its_clock), Arc::clone(&its_ends));
+        let period = times.next_after(planned).map(|next| (next - planned).to_std().unwrap());
+        async move {
+            let mut memory = memory.lock().await;
+            memory.set_period(period);
+            poller::run_cycle(&watched, &mut memory, &book, clock.as_ref(), planned).await;
+            ends.lock().unwrap().push(clock.elapsed());
+        }
+    };
+    let (halt, halted) = watch::channel(Halt::No);
+    let jobs = JobScheduler::new().await.unwrap();
+    let its_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    let running = tokio::spawn(scheduler::run("acme".into(), schedule, jobs, its_clock, halted, cycle, |_| {}));
+    tokio::time::sleep(length).await;
+    halt.send(Halt::Now).unwrap();
+    running.await.unwrap();
+    let asked = std::mem::take(&mut *source.asked.lock().unwrap());
+    let ends = std::mem::take(&mut *ends.lock().unwrap());
+    (asked, ends)
+}
+
+fn quick(_: u64) -> Duration {
+    Duration::from_millis(300)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_divisions_are_spread_evenly_and_done_well_before_the_next_cycle() {
+    let (asked, ends) = live(1000, &DEFAULT, quick, "every 15m", MINUTE * 29).await;
+    assert_eq!((asked.len(), ends.len()), (2000, 2));
+    assert!(ends[0] > MINUTE * 5 && ends[0] < MINUTE * 8, "{:?}", ends[0]);
+    assert!(ends[1] > MINUTE * 20 && ends[1] < MINUTE * 23, "{:?}", ends[1]);
+    let mut times: Vec<Duration> = asked.iter().map(|(_, at, _)| *at).collect();
+    times.sort();
+    assert!(times[0] < Duration::from_secs(1), "the first is read at once");
+    let most = times
+        .iter()
+        .map(|from| times.iter().filter(|at| **at >= *from && **at < *from + Duration::from_secs(5)).count());
+    assert!(most.max().unwrap() <= 20, "no burst");
+    let per_minute =
+        |minute: u32| times.iter().filter(|at| **at >= MINUTE * minute && **at < MINUTE * (minute + 1)).count();
+    assert!(
+        (0..5).all(|minute| (150..=180).contains(&per_minute(minute))),
+        "{:?}",
+        (0..8).map(per_minute).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_divisions_are_read_at_once() {
+    let (asked, ends) = live(25, &DEFAULT, quick, "every 15m", MINUTE).await;
+    assert_eq!((asked.len(), ends.len()), (25, 1));
+    assert!(ends[0] <= Duration::from_secs(1), "{:?}", ends[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_division_delays_no_other() {
+    let takes = |id| if id == 3 { Duration::from_secs(60) } else { quick(id) };
+    let (mut asked, _) = live(100, &[], takes, "every 15m", MINUTE * 2).await;
+    asked.sort_by_key(|(_, _, answered)| *answered);
+    let (slowest, others) = asked.split_last().unwrap();
+    assert_eq!(slowest.0, 3);
+    // One place of sixteen is taken: seven rounds of the others.
+    assert!(others.iter().all(|(_, _, answered)| *answered <= Duration::from_millis(2100)), "{:?}", others.last());
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_schedule_that_is_too_short_every_division_is_still_read_in_turn() {
+    let (asked, ends) = live(1000, &[(100, 60)], quick, "every 1m", MINUTE * 65).await;
+    assert!(ends.len() >= 5, "{ends:?}");
+    let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
+    for (id, ..) in &asked {
+        *counts.entry(*id).or_default() += 1;
+    }
+    assert_eq!(counts.len(), 1000);
+    let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
+    assert!(most - least <= 1, "from {least} to {most} times");
+    // The limit allows 6,500 in that time.
+    assert!(asked.len() > 5800, "{} readings", asked.len());
+}
+
+#[test]
+fn a_cycle_that_has_to_take_long_is_not_late_for_it() {
+    let (board, name) = (Registry::default(), Name::from("acme"));
+    let at = |minutes: i64| "2026-11-23T08:00:00Z".parse::<Time>().unwrap() + chrono::Duration::minutes(minutes);
+    let progress = Arc::new(CycleProgress::default());
+    board.set_progress(&name, Arc::clone(&progress));
+    board.record_timing(&name, CycleTiming { began: at(0), ended: None, due: Some(at(1)) });
+    assert!(board.health(at(2)).on_time && !board.health(at(3)).on_time);
+    progress.set_needed(MINUTE * 20);
+    assert!(board.health(at(40)).on_time && !board.health(at(41)).on_time);
+    assert_eq!(board.status(&State::default(), at(3)).accounts[0].next_cycle, Some(at(20)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_tells_a_schedule_that_is_too_short_with_its_arithmetic() {
+    let world = World::new().await;
+    let ids: Vec<String> = (1..=12).map(|id| id.to_string()).collect();
+    let limit = "rate_limit: [10/5s, 240/20m]";
+    world.config_with(&format!("divisions: [{}]\n    schedule: every 30s\n    {limit}", ids.join(", ")), FUNDS);
+    let said = world.run(&["validate"]);
+    let words = "12 readings at 240 requests in 20m need 1m, but the schedule comes every 30s";
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains(words) && said.stdout.contains("accounts.acme.divisions"), "{}", said.stdout);
+    // Only the listing knows how many there are.
+    world.config_with(&format!("divisions: all\n    schedule: every 10s\n    {limit}"), FUNDS);
+    let listed: Vec<(u64, &str, bool)> = (1..=3).map(|id| (id, "D", true)).collect();
+    world.list(&listed);
+    for (id, ..) in &listed {
+        world.division_funds(*id, "9000.00");
+    }
+    assert!(!world.run(&["validate"]).stdout.contains("readings at"));
+    let said = world.run(&["validate", "--online"]);
+    let words = "3 readings at 240 requests in 20m need 15s, but the schedule comes every 10s";
+    assert!(said.code == Some(0) && said.stdout.contains(words), "{said:?}");
+    let service = world.start();
+    service.wait_cycles(1);
+    assert_eq!(service.log().matches("schedule is too short").count(), 1, "{}", service.log());
+    assert_eq!(service.stop(), Some(0));
+}
+
+/// Answers only to some divisions, after a second; the others hang until the client gives up.
+struct Hanging {
+    answers: fn(u64) -> bool,
+    asked: Mutex<Vec<u64>>,
+}
+
+#[async_trait]
+impl BalanceSource for Hanging {
+    async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
+        self.asked.lock().unwrap().push(division.unwrap());
+        if (self.answers)(division.unwrap()) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            return Ok(balance(Decimal::from(5000)));
+        }
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let reason = "GET /finance/balance failed: no complete answer in time".to_owned();
+        Err(ReadError { kind: ReadErrorKind::Timeout, reason })
+    }
+
+    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Runs so many cycles of 2,000 divisions. What each read, whom it asked, and how long it took.
+async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(poller::CycleOutcome, Vec<u64>, Duration)> {
+    let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
+    let source = Arc::new(Hanging { answers, asked: Mutex::default() });
+    let scope = DivisionScope::Listed((1..=2000).collect());
+    let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+    let book = Arc::new(StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>));
+    let (mut memory, mut ran) = (PollerState::default(), Vec::new());
+    for _ in 0..cycles {
+        let began = clock.elapsed();
+        let outcome = poller::run_cycle(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
+        let asked = std::mem::take(&mut *source.asked.lock().unwrap());
+        ran.push((outcome, asked, clock.elapsed().checked_sub(began).unwrap()));
+    }
+    ran
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_ends_early_when_every_request_times_out() {
+    for (outcome, asked, took) in cycles(|_| false, 2).await {
+        assert!(took <= Duration::from_secs(25), "{took:?}");
+        assert!(asked.len() < 2 * 16, "{}", asked.len());
+        assert_eq!((outcome.readings.len(), outcome.unreadable), (2000, 2000), "all of them are unreadable");
+        assert!(outcome.errors.len() <= asked.len(), "what was not asked is no failed request");
+        let mut whys = outcome.readings.iter().map(|it| it.reading.balance.clone().unwrap_err());
+        assert!(
+            whys.all(
+                |why| why.persistence == Persistence::Transient && why.reason.contains("no complete answer in time")
+            )
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_ends_early_when_the_api_begins_to_hang_in_the_middle() {
+    let ran = cycles(|id| id <= 500, 2).await;
+    let (outcome, asked, took) = &ran[0];
+    assert!(*took < Duration::from_secs(60), "{took:?}");
+    assert!(asked.len() < 500 + 2 * 16, "{}", asked.len());
+    assert_eq!((outcome.readings.len(), outcome.unreadable), (2000, 1500));
+    let mut whys = outcome.readings.iter().filter_map(|it| it.reading.balance.as_ref().err());
+    assert!(
+        whys.all(|why| why.persistence == Persistence::Transient && why.reason.contains("no complete answer in time"))
+    );
+    assert_eq!(ran[1].1[0], 517, "the next cycle begins with those that are left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_between_timeouts_keeps_all_divisions_being_asked() {
+    let ran = cycles(|id| id > 15 && id <= 1985, 1).await;
+    assert_eq!((ran[0].1.len(), ran[0].0.unreadable), (2000, 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn divisions_that_hang_keep_no_other_from_being_read_for_longer_than_a_cycle() {
+    let ran = cycles(|id| id > 31, 2).await;
+    assert_eq!(ran[0].0.unreadable, 2000, "those that come first hang");
+    assert_eq!(ran[1].0.unreadable, 31, "the next cycle begins behind them");
+    assert_eq!(
+        ran[1].0.readings.iter().map(|it| it.reading.division.unwrap()).collect::<Vec<_>>(),
+        (1..=2000).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_long_cycle_is_on_time_while_its_reads_go_on_and_no_longer() {
+    let (board, name) = (Registry::default(), Name::from("acme"));
+    let at = |minutes: i64| "2026-11-23T08:00:00Z".parse::<Time>().unwrap() + chrono::Duration::minutes(minutes);
+    let progress = Arc::new(CycleProgress::default());
+    board.set_progress(&name, Arc::clone(&progress));
+    board.record_timing(&name, CycleTiming { began: at(0), ended: None, due: Some(at(1)) });
+    assert!(!board.health(at(10)).on_time);
+    progress.record_read(at(10));
+    assert!(board.health(at(11)).on_time && !board.health(at(12)).on_time);
+    assert!(board.status(&State::default(), at(11)).accounts[0].on_time);
+    // Reads of a cycle that is over say nothing of the next one.
+    board.record_timing(&name, CycleTiming { began: at(0), ended: Some(at(10)), due: Some(at(1)) });
+    assert!(!board.health(at(11)).on_time);
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_that_share_a_key_are_paced_together() {
+    let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
+    let windows = DEFAULT.map(|(requests, s)| RateLimitWindow { requests, length: Duration::from_secs(s) });
+    let limiter = Arc::new(RateLimiter::new(windows));
+    let names = [Name::from("acme"), Name::from("beta"), Name::from("coal")];
+    limiter.set_accounts(names.iter().map(|name| LimiterAccount {
+        account: name.clone(),
+        requests: Some(600),
+        period: MINUTE * 15,
+    }));
+    let accounts = names.map(|name| {
+        let (clock, limiter) = (Arc::clone(&clock), Arc::clone(&limiter));
+        async move {
+            let source =
+                Arc::new(Limited { clock: Arc::clone(&clock), limiter, takes: quick, asked: Mutex::default() });
+            let scope = DivisionScope::Listed((1..=600).collect());
+            let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+            let watched = Arc::new(AccountPolicy { account: name, ..Arc::into_inner(watched).unwrap() });
+            let book = StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>);
+            let mut memory = PollerState::default();
+            memory.set_period(Some(MINUTE * 15));
+            poller::run_cycle(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
+            assert_eq!(memory.progress().needed_duration(), Duration::from_secs(324), "1,800 readings together");
+            std::mem::take(&mut *source.asked.lock().unwrap())
+        }
+    });
+    let asked = futures_util::future::join_all(accounts).await.concat();
+    let mut times: Vec<Duration> = asked.iter().map(|(_, at, _)| *at).collect();
+    times.sort();
+    let within = |from: &Duration| times.iter().filter(|at| *at >= from && **at < *from + MINUTE * 3).count();
+    let most = times.iter().map(within).max().unwrap();
+    assert!((600..=800).contains(&most), "{most} in three minutes: a part of the quota is left to others");
+    assert!(times[1799] > Duration::from_secs(400) && times[1799] < Duration::from_secs(470), "{:?}", times[1799]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_that_share_a_key_are_warned_about_together() {
+    let world = World::new().await;
+    world.config_with("schedule: every 10s\n    rate_limit: [30/60s]\n    divisions: [1, 2, 3]", FUNDS);
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let more = |name: &str, key: &str| {
+        let acme = text.split_once("accounts:\n").unwrap().1.split_once("notifiers:").unwrap().0;
+        acme.replace("acme:", &format!("{name}:")).replace(bin::KEY, key)
+    };
+    let write = |others: &str| {
+        std::fs::write(world.path("alerts.yaml"), text.replace("notifiers:", &format!("{others}notifiers:"))).unwrap();
+        world.run(&["validate"])
+    };
+    let words = "6 readings of acme, beta with the same API key at 30 requests in 1m need 12s, but the schedule comes every 10s";
+    assert!(!write("").stdout.contains("readings"), "one alone has time");
+    assert!(!write(&more("beta", "KEY-of-another-9876543210")).stdout.contains("readings"), "nor does another key");
+    let said = write(&more("beta", bin::KEY)).stdout;
+    assert_eq!(said.matches("readings").count(), 1, "{said}");
+    assert!(said.contains(words), "{said}");
+    (1..=3).for_each(|id| world.division_funds(id, "9000.00"));
+    let service = world.start();
+    service.wait_cycles(2);
+    let log = service.log();
+    assert_eq!(log.matches("schedule is too short: 6 readings of acme, beta").count(), 1, "{log}");
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn divisions_that_only_a_listing_knows_are_counted_together_too() {
+    let world = World::new().await;
+    world.config_with("schedule: every 10s\n    rate_limit: [30/60s]\n    divisions: all", FUNDS);
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let acme = text.split_once("accounts:\n").unwrap().1.split_once("notifiers:").unwrap().0.to_owned();
+    let both = text.replace("notifiers:", &format!("{}notifiers:", acme.replace("acme:", "beta:")));
+    std::fs::write(world.path("alerts.yaml"), both).unwrap();
+    world.list(&[(1, "A", true), (2, "B", true), (3, "C", true)]);
+    (1..=3).for_each(|id| world.division_funds(id, &format!("{id}000.00")));
+    let said = world.run(&["validate", "--online"]);
+    assert_eq!(said.stdout.matches("6 readings of acme, beta with the same API key").count(), 1, "{said:?}");
+}

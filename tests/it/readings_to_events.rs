@@ -1,0 +1,565 @@
+//! What one cycle makes of what it read: the pure middle, from reading to event, without a process and without a clock.
+
+#![allow(clippy::unnecessary_wraps)]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::stepped::{Disk, Stepped, epoch};
+use crate::support::unread_account::{self, at};
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use lowtide::alerting::process::end_unconfigured_alerts;
+use lowtide::alerting::process::process;
+use lowtide::alerting::state::State;
+use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
+use lowtide::domain::alert::TransitionKind;
+use lowtide::domain::balance::{Balance, Persistence, Unreadable};
+use lowtide::domain::event::EventSubject;
+use lowtide::domain::history::{AccountHistory, Ledger};
+use lowtide::domain::money::{Currency, parse_amount};
+use lowtide::domain::report::{self, FundFigures, LatestFigures, ReportRequest};
+use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide};
+use lowtide::domain::{Division, Name};
+use lowtide::forecast::{FundForecast, Spending};
+use lowtide::polling::forecasts::ForecastPurpose;
+use lowtide::polling::poller;
+use lowtide::polling::poller::{
+    AccountPolicy, AccountReadings, CycleTime, DivisionReading, DivisionScope, PollerState, read_once,
+};
+use lowtide::state::StateStore;
+use lowtide::util::clock::{Clock, SystemClock};
+use proptest::prelude::*;
+
+fn level(below: &str, to: &str) -> Level {
+    let threshold = ThresholdAmount { value: parse_amount(below).unwrap(), currency: None };
+    let mut level = Level::new(ThresholdSide::Below, threshold, None).unwrap();
+    level.notify = vec![Name::from(to)];
+    level
+}
+
+fn watch(scope: DivisionScope) -> AccountPolicy {
+    let funds =
+        Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
+    let invoices = Rule::new("owed".into(), Metric::UnpaidInvoices, Some(level("-1", "slack")), None);
+    unread_account::watch(scope, vec![funds.unwrap(), invoices.unwrap()], Some(Duration::from_secs(24 * 3600)))
+}
+
+fn good(balance: &str) -> Result<Balance, Unreadable> {
+    let amount = |text: &str| parse_amount(text).unwrap();
+    Ok(Balance {
+        currency: Ok(Currency::parse("USD").unwrap()),
+        balance: Ok(amount(balance)),
+        unpaid_invoices: Ok(amount("0")),
+        used_credit: Ok(amount("0")),
+        credit_limit: Ok(Some(amount("0"))),
+        unlimited: Ok(false),
+        reported_total: Ok(None),
+    })
+}
+
+fn fails(outlook: Persistence) -> Result<Balance, Unreadable> {
+    Err(Unreadable { persistence: outlook, reason: "GET /finance/balance answered badly".to_owned() })
+}
+
+fn one(balance: Result<Balance, Unreadable>) -> AccountReadings {
+    AccountReadings {
+        divisions: vec![DivisionReading { division: None, name: None, balance, forecast: None }],
+        listing_failure: None,
+        active: None,
+    }
+}
+
+fn divisions(ids: &[u64]) -> AccountReadings {
+    let reads = ids.iter().map(|id| DivisionReading {
+        division: Some(*id),
+        name: Some(format!("D{id}")),
+        balance: good("100"),
+        forecast: None,
+    });
+    AccountReadings { divisions: reads.collect(), listing_failure: None, active: Some(ids.iter().copied().collect()) }
+}
+
+/// Every event that is owed, as `kind rule → recipients`, and nothing owed any more.
+fn told(state: &mut State) -> Vec<String> {
+    let told = state.queue.iter().map(|owed| {
+        let names = owed.pending.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let what = match &owed.event.subject {
+            EventSubject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.rule),
+            EventSubject::Unreadable(event) => {
+                format!("{} unreadable ({} stand still)", event.kind.name(), event.firing_alerts.len())
+            }
+            EventSubject::Unwatched { division, rules, .. } => {
+                format!("unwatched {} {}", division.unwrap(), rules.join("+"))
+            }
+            EventSubject::AlertEnded { key, level } => format!("ended {} {level}", key.rule),
+            EventSubject::NotifierFailing { .. }
+            | EventSubject::NotifierRecovered { .. }
+            | EventSubject::NotifierRemoved { .. }
+            | EventSubject::Report(_) => "notice".to_owned(),
+        };
+        format!("{what} → {names}")
+    });
+    let told = told.collect();
+    for name in ["slack", "pager", "mail"] {
+        let ids: BTreeSet<String> = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+        state.mark_delivered(&name.into(), &ids, None, &[]);
+    }
+    assert!(state.queue.is_empty());
+    told
+}
+
+#[test]
+fn what_is_being_read_for_the_first_time_is_not_readable_again_and_what_is_too_young_is() {
+    let lasts = Level::new(ThresholdSide::Below, Duration::from_secs(14 * 86_400), None).unwrap();
+    let runway = Rule::new("runway".into(), Metric::Runway, Some(lasts), None).unwrap();
+    let watch = AccountPolicy { rules: vec![runway].into(), ..watch(DivisionScope::Undivided) };
+    let mut state = State::default();
+    let mut play = |seconds, harvest: &AccountReadings| {
+        process(&mut state, &watch, harvest, at(seconds));
+        told(&mut state)
+    };
+    assert_eq!(play(0, &one(fails(Persistence::Permanent))), ["raised unreadable (0 stand still) → slack"]);
+    let unread = one(good("100"));
+    assert_eq!(play(1, &unread), [""; 0]);
+    let mut young = one(good("100"));
+    let books =
+        AccountHistory { ledger: Ok(Arc::new(Ledger::default())), orders: Ok([].into()), ..AccountHistory::unread() };
+    let balance = good("100").unwrap();
+    let prospect = FundForecast::new(&balance, books, &Spending::default(), watch.rules.iter(), at(2));
+    young.divisions[0].forecast = Some(Arc::new(prospect));
+    assert_eq!(play(2, &young), ["resolved unreadable (0 stand still) → slack"]);
+}
+
+#[test]
+fn each_event_goes_to_its_level_and_the_end_to_all_who_heard_the_beginning() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    let mut play = |seconds, balance: &str| {
+        process(&mut state, &watch, &one(good(balance)), at(seconds));
+        told(&mut state)
+    };
+    assert_eq!(play(0, "1999.99"), ["raised funds → slack"]);
+    assert_eq!(play(1, "499.99"), ["escalated funds → pager"]);
+    assert_eq!(play(2, "500"), ["eased funds → pager,slack"]);
+    assert_eq!(play(3, "2000"), ["resolved funds → pager,slack"]);
+    assert!(play(4, "2000").is_empty());
+}
+
+#[test]
+fn an_alert_that_was_critical_is_over_when_the_warning_is_and_its_message_names_that_threshold() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(good("100")), at(0));
+    process(&mut state, &watch, &one(good("5000")), at(900));
+    let thresholds = state.queue.iter().filter_map(|owed| match &owed.event.subject {
+        EventSubject::Threshold(event) => {
+            Some((event.kind, event.threshold.as_ref().unwrap().bound.amount().unwrap().value.to_string()))
+        }
+        _ => None,
+    });
+    let expected = [(TransitionKind::Raised, "500".to_owned()), (TransitionKind::Resolved, "2000".to_owned())];
+    assert_eq!(thresholds.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_quiet_cycle_changes_nothing_and_an_ok_alert_takes_no_space() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    assert!(!process(&mut state, &watch, &one(good("5000")), at(0)).changed);
+    process(&mut state, &watch, &one(good("1000")), at(1));
+    told(&mut state);
+    assert!(!process(&mut state, &watch, &one(good("1001")), at(2)).changed);
+    process(&mut state, &watch, &one(good("5000")), at(3));
+    told(&mut state);
+    assert_eq!(state, State::default());
+}
+
+#[test]
+fn what_needs_action_is_told_at_once_and_what_may_heal_after_three_hours_and_nothing_resolves_meanwhile() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    let mut play = |seconds, balance| {
+        process(&mut state, &watch, &one(balance), at(seconds));
+        told(&mut state)
+    };
+    assert_eq!(play(0, good("100")), ["raised funds → pager"]);
+    assert!(play(10, fails(Persistence::Transient)).is_empty());
+    assert!(play(3 * 3600 + 9, fails(Persistence::Transient)).is_empty());
+    assert_eq!(play(3 * 3600 + 10, fails(Persistence::Transient)), ["raised unreadable (1 stand still) → slack"]);
+    assert!(play(3 * 3600 + 11, fails(Persistence::Permanent)).is_empty());
+    assert_eq!(play(4 * 3600, good("100")), ["resolved unreadable (0 stand still) → slack"]);
+    assert_eq!(play(5 * 3600, fails(Persistence::Permanent)), ["raised unreadable (1 stand still) → slack"]);
+    assert_eq!(play(6 * 3600, good("5000")), ["resolved funds → pager", "resolved unreadable (0 stand still) → slack"]);
+}
+
+#[test]
+fn a_failure_that_turns_into_one_that_needs_action_is_told_at_once() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(fails(Persistence::Transient)), at(0));
+    assert!(told(&mut state).is_empty());
+    process(&mut state, &watch, &one(fails(Persistence::Permanent)), at(60));
+    assert_eq!(told(&mut state), ["raised unreadable (0 stand still) → slack"]);
+}
+
+#[test]
+fn a_metric_that_cannot_be_had_keeps_only_its_own_rules_from_moving() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(good("100")), at(0));
+    told(&mut state);
+    let mut limitless = good("9000").unwrap();
+    limitless.credit_limit = Ok(None);
+    limitless.unpaid_invoices = Ok(parse_amount("-5").unwrap());
+    process(&mut state, &watch, &one(Ok(limitless)), at(1));
+    assert_eq!(told(&mut state), ["raised owed → slack"]);
+    let stands = state.alerts.keys().map(|key| key.rule.to_string()).collect::<Vec<_>>();
+    assert_eq!(stands, ["funds", "owed", "unreadable"]);
+}
+
+#[test]
+fn a_division_that_is_gone_ends_its_alerts_with_one_notice_and_an_excluded_one_without() {
+    let all = watch(DivisionScope::All(BTreeSet::new()));
+    let mut state = State::default();
+    process(&mut state, &all, &divisions(&[7, 8]), at(0));
+    assert_eq!(told(&mut state), ["raised funds → pager", "raised funds → pager"]);
+    process(&mut state, &all, &divisions(&[7]), at(1));
+    assert_eq!(told(&mut state), ["unwatched 8 funds → pager"]);
+    let narrowed = watch(DivisionScope::All(BTreeSet::from([7])));
+    assert_eq!(end_unconfigured_alerts(&mut state, &[&narrowed], at(2)).len(), 1);
+    assert_eq!(state, State::default());
+}
+
+#[test]
+fn what_is_owed_to_a_notifier_that_left_the_configuration_is_dropped_and_the_rest_stays() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(good("1000")), at(0));
+    process(&mut state, &watch, &one(good("100")), at(1));
+    let dropped = state.drop_unconfigured_notifiers(|name| name == "pager");
+    assert_eq!(dropped, [(Name::from("slack"), 1)].into());
+    assert_eq!(told(&mut state), ["escalated funds → pager"]);
+}
+
+#[test]
+fn divisions_that_cannot_be_listed_make_the_account_unreadable_and_end_nothing() {
+    let all = watch(DivisionScope::All(BTreeSet::new()));
+    let mut state = State::default();
+    process(&mut state, &all, &divisions(&[7]), at(0));
+    told(&mut state);
+    let failure = fails(Persistence::Permanent).unwrap_err();
+    let blind = AccountReadings { divisions: Vec::new(), listing_failure: Some(failure), active: None };
+    process(&mut state, &all, &blind, at(1));
+    assert_eq!(told(&mut state), ["raised unreadable (1 stand still) → slack"]);
+    process(&mut state, &all, &divisions(&[7]), at(2));
+    assert_eq!(told(&mut state), ["resolved unreadable (0 stand still) → slack"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_hangs_delays_no_reading_by_more_than_seconds_where_it_is_wanted_for_names_only() {
+    struct NoNames;
+    #[async_trait]
+    impl BalanceSource for NoNames {
+        async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
+            Ok(good("100").unwrap())
+        }
+        async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+            std::future::pending().await
+        }
+    }
+    let watch = AccountPolicy { source: Arc::new(NoNames), ..watch(DivisionScope::Listed(vec![7])) };
+    let started = tokio::time::Instant::now();
+    let harvest = read_once(&watch, &(Arc::new(SystemClock) as Arc<dyn Clock>), ForecastPurpose::Rules).await;
+    assert!(started.elapsed() <= Duration::from_secs(4));
+    assert!(harvest.listing_failure.is_none() && harvest.divisions[0].balance.is_ok());
+}
+
+proptest! {
+    #[test]
+    fn unreadable_changes_no_alert_and_saving_is_the_identity(
+        steps in proptest::collection::vec((0i64..30_000, proptest::option::of(0i64..6000), any::<bool>()), 1..40)
+    ) {
+        let (watch, mut state, mut now) = (watch(DivisionScope::Undivided), State::default(), 0);
+        for (gap, funds, heals) in steps {
+            now += gap;
+            let outlook = if heals { Persistence::Transient } else { Persistence::Permanent };
+            let before = state.clone();
+            let harvest = one(funds.map_or_else(|| fails(outlook), |funds| good(&funds.to_string())));
+            let settled = process(&mut state, &watch, &harvest, at(now));
+            prop_assert_eq!(settled.changed, state != before, "what changed is saved, and nothing else");
+            let rules = |state: &State| {
+                state.alerts.iter().filter(|(key, _)| &*key.rule != "unreadable").map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
+            };
+            if funds.is_none() {
+                prop_assert_eq!(rules(&before), rules(&state));
+            }
+            let json = lowtide::state::encode(&state).unwrap().to_bytes();
+            prop_assert_eq!(&serde_json::from_slice::<State>(&json).unwrap(), &state);
+            told(&mut state);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_judged_is_told_apart_from_a_balance_that_cannot_be_read() {
+    let (mut state, watch) = (State::default(), watch(DivisionScope::Undivided));
+    let mut rules = watch.rules.to_vec();
+    let foreign =
+        ThresholdAmount { value: parse_amount("2000").unwrap(), currency: Some(Currency::parse("EUR").unwrap()) };
+    let mut foreign = Level::new(ThresholdSide::Below, foreign, None).unwrap();
+    foreign.notify = vec!["slack".into()];
+    rules.push(Rule::new("foreign".into(), Metric::AvailableFunds, Some(foreign), None).unwrap());
+    let with_a_foreign_one = AccountPolicy { rules: rules.into(), ..self::watch(DivisionScope::Undivided) };
+    process(&mut state, &with_a_foreign_one, &one(good("5000")), at(0));
+    process(&mut state, &watch, &one(good("5000")), at(60));
+    process(&mut state, &with_a_foreign_one, &one(fails(Persistence::Permanent)), at(120));
+    process(&mut state, &watch, &one(good("5000")), at(180));
+    let told = state.queue.iter().filter_map(|owed| match &owed.event.subject {
+        EventSubject::Unreadable(event) => Some((event.kind.name(), event.unevaluated_rules.clone())),
+        _ => None,
+    });
+    let foreign: Vec<Name> = vec!["foreign".into()];
+    let expected = [("raised", foreign.clone()), ("resolved", foreign), ("raised", vec![]), ("resolved", vec![])];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn whoever_gets_warnings_hears_of_the_easing_of_what_began_as_critical() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    let mut play = |seconds, balance: &str| {
+        process(&mut state, &watch, &one(good(balance)), at(seconds));
+        told(&mut state)
+    };
+    assert_eq!(play(0, "100"), ["raised funds → pager"]);
+    assert_eq!(play(1, "1000"), ["eased funds → pager,slack"]);
+    assert_eq!(play(2, "5000"), ["resolved funds → pager,slack"]);
+}
+
+fn euros(below: &str, to: &str) -> Level {
+    let eur = Some(Currency::parse("EUR").unwrap());
+    let mut level =
+        Level::new(ThresholdSide::Below, ThresholdAmount { value: parse_amount(below).unwrap(), currency: eur }, None)
+            .unwrap();
+    level.notify = vec![to.into()];
+    level
+}
+
+fn with_funds(warning: Level, critical: Level) -> AccountPolicy {
+    let funds = Rule::new("funds".into(), Metric::AvailableFunds, Some(warning), Some(critical)).unwrap();
+    unread_account::watch(DivisionScope::Undivided, vec![funds], Some(Duration::from_secs(24 * 3600)))
+}
+
+#[test]
+fn a_level_in_another_currency_keeps_the_other_from_nothing() {
+    for (watch, raised) in [
+        (with_funds(euros("2000", "slack"), level("500", "pager")), "raised funds → pager"),
+        (with_funds(level("2000", "slack"), euros("500", "pager")), "raised funds → slack"),
+    ] {
+        let mut state = State::default();
+        process(&mut state, &watch, &one(good("88")), at(0));
+        assert_eq!(told(&mut state), [raised, "raised unreadable (0 stand still) → slack"]);
+        process(&mut state, &watch, &one(good("5000")), at(60));
+        assert_eq!(told(&mut state), [raised.replace("raised", "resolved")]);
+        let left: Vec<&str> = state.alerts.keys().map(|key| &*key.rule).collect();
+        assert_eq!(left, ["unreadable"], "the level is a problem still");
+    }
+}
+
+#[test]
+fn a_level_that_can_no_longer_be_compared_stands_still() {
+    let (before, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &before, &one(good("100")), at(0));
+    told(&mut state);
+    let after = with_funds(euros("2000", "slack"), level("500", "pager"));
+    process(&mut state, &after, &one(good("9000")), at(60));
+    assert_eq!(told(&mut state), ["eased funds → pager,slack", "raised unreadable (1 stand still) → slack"]);
+    process(&mut state, &after, &one(good("9000")), at(60 + 2 * 24 * 3600));
+    assert!(told(&mut state).iter().all(|it| !it.contains("funds")), "what stands still sends no reminders");
+    process(&mut state, &before, &one(good("9000")), at(120 + 2 * 24 * 3600));
+    assert_eq!(told(&mut state), ["resolved funds → pager,slack", "resolved unreadable (0 stand still) → slack"]);
+}
+
+#[test]
+fn a_level_is_not_compared_with_another_currency_than_it_fired_in() {
+    let (watch, mut state) = (with_funds(euros("2000", "slack"), level("500", "pager")), State::default());
+    process(&mut state, &watch, &one(good("88")), at(0));
+    told(&mut state);
+    let yen = Balance { currency: Ok(Currency::parse("JPY").unwrap()), ..good("9000").unwrap() };
+    process(&mut state, &watch, &one(Ok(yen)), at(60));
+    assert_eq!(told(&mut state), [""; 0]);
+    assert_eq!(state.alerts.len(), 2, "neither is over");
+}
+
+#[test]
+fn no_two_alerts_or_notices_share_an_event_id() {
+    let (mut state, now) = (State::default(), at(0));
+    let watches = [("a/b", "c"), ("a", "b/c"), ("unwatched", "c"), ("~unwatched", "c")];
+    for (rule, account) in watches {
+        let rule = Rule::new(rule.into(), Metric::AvailableFunds, Some(level("2000", "slack")), None).unwrap();
+        let watch = AccountPolicy {
+            account: account.into(),
+            ..unread_account::watch(DivisionScope::Undivided, vec![rule], None)
+        };
+        process(&mut state, &watch, &one(good("1000")), now);
+    }
+    let (account, division_name, rules) = (Name::from("c"), None, Vec::new());
+    let gone = EventSubject::Unwatched { account, division: None, division_name, rules };
+    state.enqueue_one(gone, now, &["slack".into()].into(), &std::collections::BTreeMap::new());
+    // What was delivered is no longer there to be told apart from: each alone must be unlike all others.
+    let stems: BTreeSet<&str> = state.queue.iter().filter_map(|owed| owed.event.id.split('@').next()).collect();
+    assert_eq!(stems.len(), watches.len() + 1, "{stems:?}");
+    assert!(state.queue.iter().all(|owed| !owed.event.id.contains(".2")), "{stems:?}");
+}
+
+#[test]
+fn status_and_report_show_since_when_the_level_they_name_is_breached() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(good("1000")), at(0));
+    process(&mut state, &watch, &one(good("100")), at(900));
+    let status = lowtide::status::control::status_from_state(&state);
+    assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
+    let latest = [LatestFigures { figures: FundFigures::never_read("acme".into(), None, None), failure: None }];
+    let name = Name::from("weekly");
+    let of = ReportRequest { name: &name, due: at(901), next: None, now: at(901), silences: &[] };
+    let (page, _) = report::build_page(&of, &latest, &state);
+    assert_eq!(page.rows[0].alerts[0].since, Some(at(900)));
+    // Within a `for`, too.
+    let mut slow = level("500", "pager");
+    slow.hold = Duration::from_secs(3600);
+    let mut both = level("2000", "slack");
+    both.hold = Duration::from_secs(3600);
+    let (watch, mut state) = (with_funds(both, slow), State::default());
+    process(&mut state, &watch, &one(good("1000")), at(0));
+    process(&mut state, &watch, &one(good("100")), at(900));
+    let status = lowtide::status::control::status_from_state(&state);
+    assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
+}
+
+/// Answers after ten minutes, in a currency that changes with every reading.
+struct Slow(Arc<dyn Clock>, std::sync::Mutex<Vec<&'static str>>);
+
+#[async_trait]
+impl BalanceSource for Slow {
+    async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
+        self.0.sleep(Duration::from_secs(600)).await;
+        let currency = self.1.lock().unwrap().pop().unwrap();
+        Ok(Balance { currency: Ok(Currency::parse(currency).unwrap()), ..good("100").unwrap() })
+    }
+    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+        unreachable!("the account has none")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
+    let (clock, book) = (Stepped::begin(), StateStore::new(State::default(), Arc::new(Disk)));
+    let source = Arc::new(Slow(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD"])));
+    let watch = AccountPolicy { source, ..watch(DivisionScope::Undivided) };
+    poller::run_cycle(&watch, &mut PollerState::default(), &book, clock.as_ref(), epoch()).await;
+    let queued = epoch() + Duration::from_secs(600);
+    book.read(|state| {
+        let event = &state.queue[0].event;
+        let EventSubject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
+        assert_eq!((event.at, threshold.since), (queued, epoch()));
+        assert_eq!(threshold.next_reminder, Some(epoch() + Duration::from_secs(24 * 3600)));
+        assert_eq!(state.alerts.values().next().unwrap().alert.last_event, Some(epoch()));
+    });
+}
+
+#[test]
+fn what_is_over_lasted_from_its_first_planned_reading_to_its_last() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    // Each cycle is read for ten minutes.
+    let cycle =
+        |hours: i64| CycleTime::new(at(0) + TimeDelta::hours(hours), at(0) + TimeDelta::minutes(60 * hours + 10));
+    process(&mut state, &watch, &one(good("100")), cycle(0));
+    process(&mut state, &watch, &one(good("9000")), cycle(2));
+    let event = &state.queue.last().unwrap().event;
+    let EventSubject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
+    assert_eq!((threshold.kind, event.lasted(threshold.since)), (TransitionKind::Resolved, TimeDelta::hours(2)));
+    assert_eq!(event.at, at(0) + TimeDelta::minutes(130));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_in_another_currency_than_before_is_no_good_one() {
+    let (clock, book) = (Stepped::begin(), StateStore::new(State::default(), Arc::new(Disk)));
+    let source = Arc::new(Slow(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD", "JPY", "USD"])));
+    let (watch, mut memory) = (AccountPolicy { source, ..watch(DivisionScope::Undivided) }, PollerState::default());
+    for good in [true, false, true] {
+        let outcome = poller::run_cycle(&watch, &mut memory, &book, clock.as_ref(), clock.now()).await;
+        assert_eq!(outcome.complete, good);
+    }
+}
+
+fn with_incidents(watch: AccountPolicy) -> AccountPolicy {
+    AccountPolicy { incident_notifiers: Arc::new(BTreeSet::from(["pager".into()])), ..watch }
+}
+
+#[test]
+fn an_easing_opens_no_incident_where_warnings_do_not_go() {
+    let (watch, mut state) = (with_incidents(watch(DivisionScope::Undivided)), State::default());
+    process(&mut state, &watch, &one(good("100")), at(0));
+    assert_eq!(told(&mut state), ["raised funds → pager"]);
+    process(&mut state, &watch, &one(good("1000")), at(1));
+    assert_eq!(state.hand_over(&"slack".into(), &"pager".into(), "404", None), 0);
+    assert_eq!(told(&mut state), ["eased funds → slack"]);
+    process(&mut state, &watch, &one(good("5000")), at(2));
+    assert_eq!(told(&mut state), ["resolved funds → pager,slack"]);
+}
+
+#[test]
+fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
+    let all = with_incidents(watch(DivisionScope::All(BTreeSet::new())));
+    let mut state = State::default();
+    process(&mut state, &all, &divisions(&[7, 8, 9]), at(0));
+    // One is told, the other still owed to them.
+    let ids = BTreeSet::from([state.queue[0].event.id.clone()]);
+    state.mark_delivered(&"pager".into(), &ids, None, &[]);
+    let narrowed = with_incidents(watch(DivisionScope::All(BTreeSet::from([7, 8]))));
+    assert_eq!(end_unconfigured_alerts(&mut state, &[&narrowed], at(1)).len(), 2);
+    assert_eq!(state.hand_over(&"pager".into(), &"mail".into(), "404", None), 2, "the two that were raised");
+    let expected = [
+        "raised funds → mail,pager",
+        "raised funds → mail,pager",
+        "ended funds critical → pager",
+        "ended funds critical → pager",
+    ];
+    assert_eq!(told(&mut state), expected);
+    // One whose division is gone from the listing: people get a notice, incidents are resolved one by one.
+    process(&mut state, &narrowed, &AccountReadings { divisions: Vec::new(), ..divisions(&[7, 8]) }, at(2));
+    assert_eq!(told(&mut state), ["ended funds critical → pager", "unwatched 9 funds → mail"]);
+    assert_eq!(state, State::default());
+}
+
+#[test]
+fn a_failing_notifier_that_leaves_the_configuration_resolves_its_incident() {
+    let (mut state, incidents) = (State::default(), BTreeSet::from(["pager".into()]));
+    for name in ["gone", "brief"] {
+        state.record_failure(&name.into(), "404", at(0)).reported = name == "gone";
+    }
+    state.end_removed_notifiers(|name| name == "pager", &incidents, at(1));
+    let owed: Vec<_> = state.queue.iter().map(|owed| owed.event.subject.clone()).collect();
+    assert_eq!(owed, [EventSubject::NotifierRemoved { notifier: "gone".into() }]);
+    assert_eq!(state.hand_over(&"pager".into(), &"mail".into(), "404", None), 0);
+    let json = lowtide::state::encode(&state).unwrap().to_bytes();
+    assert_eq!(serde_json::from_slice::<State>(&json).unwrap(), state);
+}
+
+#[test]
+fn what_is_pending_of_an_ended_alert_opens_no_incident_in_its_place() {
+    let (watch, mut state) = (with_incidents(watch(DivisionScope::Undivided)), State::default());
+    process(&mut state, &watch, &one(good("1000")), at(0));
+    let other = with_incidents(unread_account::watch(DivisionScope::Undivided, Vec::new(), None));
+    assert_eq!(end_unconfigured_alerts(&mut state, &[&other], at(1)).len(), 1);
+    assert_eq!(state.hand_over(&"slack".into(), &"pager".into(), "404", None), 0);
+    assert_eq!(told(&mut state), ["raised funds → slack"]);
+}
+
+#[test]
+fn what_an_older_version_queued_keeps_its_id_and_its_thread() {
+    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    process(&mut state, &watch, &one(good("1000")), at(0));
+    let new = state.queue[0].event.id.clone();
+    let old = "a/b/funds/acme@1";
+    let json = String::from_utf8(lowtide::state::encode(&state).unwrap().to_bytes()).unwrap();
+    let mut state: State = serde_json::from_str(&json.replace(&new, old)).unwrap();
+    process(&mut state, &watch, &one(good("5000")), at(60));
+    state.mark_delivered(&"slack".into(), &BTreeSet::from([old.to_owned()]), Some("<first@example.com>"), &[]);
+    let (event, owing) = state.pending_for("slack").next().unwrap();
+    assert_eq!((event.kind(), owing.thread.as_deref()), (Some(TransitionKind::Resolved), Some("<first@example.com>")));
+}

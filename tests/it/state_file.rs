@@ -1,0 +1,260 @@
+//! The state file and the socket beside it, as the real binary keeps them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use crate::support::bin::{World, wait_until};
+use wiremock::ResponseTemplate;
+
+fn mode(world: &World, name: &str) -> u32 {
+    std::fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777
+}
+
+/// The control socket's name, whatever it is: the one socket in the folder.
+fn sockets(world: &World) -> Vec<String> {
+    use std::os::unix::fs::FileTypeExt;
+    let entries = std::fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap());
+    let sockets = entries.filter(|entry| entry.file_type().unwrap().is_socket());
+    sockets.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_state_is_refused() {
+    let world = World::new().await;
+    let first = world.start();
+    first.wait_cycles(1);
+    let mut second = world.start();
+    assert_eq!(second.wait(), Some(1));
+    assert!(second.log().contains("in use by another lowtide"), "{}", second.log());
+    let cycles = first.cycles();
+    first.wait_cycles(cycles + 1);
+    assert_eq!(world.run(&["health"]).code, Some(0), "the first one is still served");
+    assert_eq!(first.stop(), Some(0));
+    let third = world.start();
+    third.wait_cycles(1);
+    assert_eq!(third.interrupt(), Some(0));
+}
+
+#[tokio::test]
+async fn a_state_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let world = World::new().await;
+    let newer = r#"{ "version": 99, "wonders": [1, 2, 3] }"#;
+    std::fs::write(world.path("state.json"), newer).unwrap();
+    let mut service = world.start();
+    assert_eq!(service.wait(), Some(1));
+    assert!(service.log().contains("version 99"), "{}", service.log());
+    assert_eq!(world.state(), newer);
+    assert_eq!(world.reads(None), 0, "nothing is read on behalf of a state that is refused");
+    assert_eq!(world.run(&["status"]).code, Some(1));
+}
+
+#[tokio::test]
+async fn the_file_of_an_older_version_is_taken_over_as_it_is_and_written_anew_with_the_next_change() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    // As 0.1.0 wrote it: no checksum, and none of the keys that came later.
+    let older = r#"{ "version": 1, "alerts": [{ "account": "acme", "rule": "funds",
+        "warning": { "since": "2026-11-20T09:15:00Z", "firing": true },
+        "last_event": "2099-01-01T00:00:00Z", "told": { "slack": null } }] }"#;
+    std::fs::write(world.path("state.json"), older).unwrap();
+    let service = world.start();
+    service.wait_cycles(3);
+    assert!(world.told().is_empty(), "what fired before the upgrade is known: {:?}", world.told());
+    world.funds("100.00");
+    service.wait_event("escalated funds/acme");
+    wait_until("the new file", || world.state().contains("\"checksum\""));
+    assert!(!service.log().contains("edited by hand") && !service.log().contains("ERROR"), "{}", service.log());
+}
+
+#[tokio::test]
+async fn an_older_version_goes_on_with_a_newer_file_of_the_same_version_and_drops_what_it_does_not_know() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    let newer = r#"{ "version": 1, "wonders": [1, 2, 3], "alerts": [{ "account": "acme", "rule": "funds",
+        "mood": "grim", "warning": { "since": "2026-11-20T09:15:00Z", "firing": true },
+        "last_event": "2026-11-20T09:15:00Z", "told": { "slack": null } }] }"#;
+    std::fs::write(world.path("state.json"), newer).unwrap();
+    let service = world.start();
+    world.wait_told(1);
+    assert!(world.told()[0].contains("Still warning"), "its alert is known: {:?}", world.told());
+    wait_until("the new file", || !world.state().contains("wonders"));
+    assert!(world.state().contains("\"funds\"") && !world.state().contains("mood"));
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn an_older_version_keeps_a_file_aside_that_holds_a_message_it_cannot_read_and_raises_again() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    let newer = r#"{ "version": 1, "owed": [{ "event": { "id": "1", "at": "2026-11-20T09:15:00Z",
+        "about": "something-of-tomorrow" }, "to": { "slack": {} } }] }"#;
+    std::fs::write(world.path("state.json"), newer).unwrap();
+    let service = world.start();
+    service.wait_event("raised funds/acme");
+    assert!(service.log().contains("it is kept as "), "{}", service.log());
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_state_is_kept_aside_and_the_service_goes_on() {
+    let world = World::new().await;
+    let garbage = b"\x00\xffnot a state at all {";
+    std::fs::write(world.path("state.json"), garbage).unwrap();
+    world.funds("1000.00");
+    let service = world.start();
+    service.wait_event("raised funds/acme");
+    let entries = std::fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let others = entries.filter(|path| path.is_file() && !path.ends_with("state.json"));
+    assert!(others.into_iter().any(|path| std::fs::read(path).unwrap() == garbage), "the evidence is kept");
+    let loud = service.log();
+    assert!(loud.lines().any(|line| line.contains("ERROR") && line.contains("cannot be read")), "{loud}");
+    assert!(world.state().contains("funds"));
+}
+
+#[tokio::test]
+async fn quiet_cycles_leave_the_state_file_alone() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    let service = world.start();
+    service.wait_event("raised funds/acme");
+    wait_until("the delivery in the state", || {
+        world.state().contains("\"told\"") && !world.state().contains("\"owed\"")
+    });
+    let changed = || std::fs::metadata(world.path("state.json")).unwrap().modified().unwrap();
+    let (before, cycles) = (changed(), service.cycles());
+    service.wait_cycles(cycles + 2);
+    assert_eq!(changed(), before);
+}
+
+#[tokio::test]
+async fn an_account_that_is_well_takes_no_space() {
+    let world = World::new().await;
+    let service = world.start();
+    service.wait_cycles(1);
+    assert_eq!(service.stop(), Some(0));
+    assert!(!world.state().contains("acme"), "{}", world.state());
+}
+
+#[tokio::test]
+async fn when_told_to_stop_while_slack_hangs_it_ends_in_time_and_keeps_what_is_owed() {
+    let world = World::new().await;
+    let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let patient = text.replace("    type: slack\n", "    type: slack\n    timeout: 60s\n");
+    std::fs::write(world.path("alerts.yaml"), patient).unwrap();
+    world.slack_answers(ResponseTemplate::new(200).set_delay(Duration::from_secs(60)));
+    world.funds("1000.00");
+    let service = world.start();
+    world.wait_told(1);
+    let asked = Instant::now();
+    assert_eq!(service.stop(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(13), "{:?}", asked.elapsed());
+    assert!(world.state().contains("\"owed\""), "{}", world.state());
+    let status = world.run(&["status", "-o", "json"]).json();
+    assert_eq!((&status["owed"][0]["notifier"], &status["owed"][0]["events"]), (&"slack".into(), &1.into()));
+}
+
+#[tokio::test]
+async fn what_slack_could_not_take_is_told_when_it_is_back() {
+    let world = World::new().await;
+    world.slack_answers(ResponseTemplate::new(500));
+    world.funds("1000.00");
+    let service = world.start();
+    wait_until("the failure in the state", || world.state().contains("\"notifiers\""));
+    assert_eq!(service.stop(), Some(0));
+    assert!(world.state().contains("\"owed\""));
+    world.slack_answers(ResponseTemplate::new(200));
+    let _service = world.start();
+    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    assert!(world.told().last().unwrap().contains("USD 1,000.00"));
+}
+
+#[tokio::test]
+async fn state_and_socket_are_for_their_owner_only_and_the_socket_goes_with_the_service() {
+    let world = World::new().await;
+    world.funds("1000.00");
+    let service = world.start();
+    service.wait_event("raised funds/acme");
+    wait_until("the socket", || sockets(&world).len() == 1);
+    wait_until("its mode", || mode(&world, &sockets(&world)[0]) == 0o600);
+    assert_eq!(mode(&world, "state.json"), 0o600);
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(sockets(&world), Vec::<String>::new());
+}
+
+/// The state in another folder.
+fn state_in(world: &World, folder: &str) {
+    let config = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
+    let there = config.replace("state: state.json", &format!("state: {folder}/state.json"));
+    std::fs::write(world.path("alerts.yaml"), there).unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_is_missing_is_made_and_used_by_one_process_only() {
+    let world = World::new().await;
+    state_in(&world, "data/deep");
+    world.funds("100.00");
+    let first = world.start();
+    world.wait_told(1);
+    assert_eq!((mode(&world, "data"), mode(&world, "data/deep")), (0o700, 0o700));
+    let mut second = world.start();
+    assert_eq!(second.wait(), Some(1));
+    assert!(second.log().contains("in use by another lowtide"), "{}", second.log());
+    wait_until("the socket", || world.run(&["health"]).code == Some(0));
+    assert!(!first.log().contains("ERROR"), "{}", first.log());
+    assert_eq!(first.stop(), Some(0));
+    world.wait_told(1);
+}
+
+#[tokio::test]
+async fn a_link_to_a_folder_that_is_missing_keeps_a_second_process_out_too() {
+    let world = World::new().await;
+    std::os::unix::fs::symlink("volume/deep", world.path("link")).unwrap();
+    state_in(&world, "link");
+    world.funds("100.00");
+    let first = world.start();
+    world.wait_told(1);
+    let mut second = world.start();
+    assert_eq!(second.wait(), Some(1));
+    assert!(second.log().contains("in use by another lowtide"), "{}", second.log());
+    assert_eq!(first.stop(), Some(0));
+    assert!(world.path("volume/deep").join("state.json").is_file());
+    world.wait_told(1);
+}
+
+#[tokio::test]
+async fn a_folder_whose_name_is_too_long_for_a_socket_has_one_all_the_same() {
+    let world = World::new().await;
+    state_in(
+        &world,
+        "a-folder-whose-name-is-so-long-that-no-socket-of-the-usual-kind-could-ever-be-bound-in-it-as-it-stands",
+    );
+    let service = world.start();
+    wait_until("the socket", || world.run(&["health"]).code == Some(0));
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_yet_is_made_once_it_can_be() {
+    let world = World::new().await;
+    state_in(&world, "data/deep");
+    std::fs::write(world.path("data"), "in the way").unwrap();
+    world.funds("1000.00");
+    let service = world.start();
+    world.wait_told(1);
+    wait_until("the operator is told", || service.log().contains("no lock file"));
+    assert_eq!(world.run(&["health"]).code, Some(1));
+    std::fs::remove_file(world.path("data")).unwrap();
+    wait_until("the socket", || world.run(&["health"]).code == Some(0));
+    wait_until("the state", || world.path("data/deep/state.json").exists());
+    assert_eq!(service.stop(), Some(0));
+    world.wait_told(1);
+}
+
+#[tokio::test]
+async fn a_silence_without_a_service_makes_the_missing_folder_and_is_kept() {
+    let world = World::new().await;
+    state_in(&world, "data/deep");
+    let ran = world.run(&["silence", "add", "--account", "acme", "--for", "1h"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    assert!(world.run(&["silence", "list"]).stdout.contains("acme"));
+}

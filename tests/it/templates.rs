@@ -1,0 +1,82 @@
+//! A notifier's own texts, with the real binary: shown, sent, refused at load, and replaced by ours when they fail.
+
+use crate::support::bin::{FUNDS, World};
+
+const MAIL: &str = "  mail: { type: email, host: mx.example.com, from: lowtide@example.com, to: [finance@example.com]";
+
+fn config(world: &World, slack: &str, mail: &str) {
+    let rules = FUNDS.replace("[slack]", "[slack, mail]");
+    world.config(&format!("    template: {{ slack: \"{slack}\" }}\n{MAIL}, template: {{ {mail} }} }}\n{rules}"));
+}
+
+#[tokio::test]
+async fn own_words_are_shown_and_sent() {
+    let world = World::new().await;
+    world.funds("1431.00");
+    config(
+        &world,
+        "Low: {{ amount }} of {{ threshold }}\\nMissing *{{ missing }}*\\n<{{ console_url }}|Pay>",
+        "subject: \"{{ account }}\\n{{ level }}\", text: '{{ missing }}', html: '<b>{{ headline }}</b>'",
+    );
+    let shown = world.run(&["preview", "-o", "json"]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    let shown = shown.json();
+    let mail = &shown["notifiers"]["mail"];
+    assert_eq!((mail["subject"].as_str(), mail["text"].as_str()), (Some("acme warning"), Some("USD 569.00\n")));
+    let html = mail["html"].as_str().unwrap();
+    assert!(html.contains("<b>acme: USD 1,431.00 left (warning below USD 2,000.00)</b>") && html.contains("<html"));
+    let body = &shown["notifiers"]["slack"]["body"];
+    assert_eq!(body["text"], "Low: USD 1,431.00 of USD 2,000.00");
+    let text = &body["attachments"][0]["blocks"][0]["text"]["text"];
+    assert_eq!(text, "Missing *USD 569.00*\n<https://www.digicert.com/secure/|Pay>");
+    assert_eq!(body["attachments"][0]["color"], "#f2a100");
+
+    let service = world.start();
+    world.wait_told(1);
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(&world.slack_bodies()[0], body, "what was shown is what is sent");
+    let test = world.run(&["preview", "--event", "test", "-o", "json"]).json();
+    assert!(test["notifiers"]["slack"]["text"].as_str().unwrap().starts_with("TEST: This is a test"));
+}
+
+#[tokio::test]
+async fn a_template_that_fails_while_rendering_gives_way_to_our_words() {
+    let world = World::new().await;
+    world.funds("431.00");
+    let bomb = "{% if amount == 'USD 431.00' %}{{ 1 // 0 }}{% endif %}x";
+    config(&world, bomb, &format!("subject: \"{bomb}\", text: 'own text', html: \"{bomb}\""));
+    let service = world.start();
+    let told = world.wait_told(1);
+    assert!(told.contains("acme: USD 431.00 left (critical below USD 500.00)"), "{told}");
+    assert!(
+        told.contains("A template of this notifier failed, so lowtide's own words stand for it: slack: line 1"),
+        "{told}"
+    );
+    assert!(service.log().contains("template failed: the built-in text is used"), "{}", service.log());
+    assert_eq!(service.stop(), Some(0));
+    let mail = &world.run(&["preview", "-o", "json"]).json()["notifiers"]["mail"];
+    assert_eq!(mail["subject"], "[critical] acme: USD 431.00 left (critical below USD 500.00)");
+    let text = mail["text"].as_str().unwrap();
+    assert!(
+        text.starts_with("own text\n") && text.contains("subject: line 1") && text.contains("html: line 1"),
+        "{text}"
+    );
+    assert!(mail["html"].as_str().unwrap().contains("lowtide&#39;s own words stand for it"));
+}
+
+#[tokio::test]
+async fn mistakes_are_reported_at_load_with_their_places() {
+    let world = World::new().await;
+    config(&world, "{{ amountt }}", "subject: '{{ level', text: '{{ breakdown.x }}', slack: x, htlm: x");
+    let ran = world.run(&["validate"]);
+    assert_eq!(ran.code, Some(78));
+    for said in [
+        "alerts.yaml:12:24: notifiers.slack.template.slack: found a template that fails: there is no variable `amountt`; did you mean `amount`?",
+        "notifiers.mail.template.subject: found a template that fails: line 1 of the template: syntax error",
+        "notifiers.mail.template.text: found a template that fails: line 1 of the template: undefined value",
+        "notifiers.mail.template.slack: found `slack`, expected only `subject`, `text` and `html` for a notifier of this type",
+        "notifiers.mail.template.htlm: found `htlm`, expected one of subject, slack, text, html; did you mean `html`?",
+    ] {
+        assert!(ran.stdout.contains(said), "{said} is not in {}", ran.stdout);
+    }
+}

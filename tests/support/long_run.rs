@@ -1,0 +1,154 @@
+//! A long life of many divisions in this process, with everything that makes memory grow: flapping, outages of the account and
+//! of a channel, refused divisions, and a reload every day. Real cycles, book, board and outbox, on tokio's paused time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lowtide::alerting::state::State;
+use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
+use lowtide::domain::balance::Balance;
+use lowtide::domain::{Division, Name};
+use lowtide::notify::delivery::{DeliveryWorker, Route};
+use lowtide::notify::{Delivered, Message, Notifier, SendError};
+use lowtide::polling::poller;
+use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::state::{JsonPieces, StateBackend, StateStore, encode};
+use lowtide::status::control::Registry;
+use lowtide::util::clock::Clock;
+use rust_decimal::Decimal;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::service::{JumpingClock, account, balance, rule};
+
+/// Cycles a day.
+pub const CYCLES: u64 = 96;
+const PERIOD: Duration = Duration::from_secs(15 * 60);
+
+/// What happens in which cycle.
+struct World {
+    divisions: u64,
+    cycle: AtomicU64,
+}
+
+impl World {
+    fn hour(&self) -> u64 {
+        self.cycle.load(Ordering::Relaxed) / 4 % 24
+    }
+}
+
+#[async_trait]
+impl BalanceSource for World {
+    async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
+        let (id, cycle) = (division.unwrap(), self.cycle.load(Ordering::Relaxed));
+        let fails = |kind, reason: &str| Err(ReadError { kind, reason: format!("GET /finance/balance {reason} {id}") });
+        match (self.hour(), id % 100) {
+            (4..=8, _) => fails(ReadErrorKind::Server, "answered 503 Service Unavailable for division"),
+            (12..=14, 7) => fails(ReadErrorKind::Refused, "answered 403 Forbidden for division"),
+            // One in ten flaps, through both levels.
+            (_, 10..=19) => Ok(balance(Decimal::from([5000, 1500, 400][usize::try_from((cycle + id) % 3).unwrap()]))),
+            _ => Ok(balance(Decimal::from(3000 + id + cycle % 50))),
+        }
+    }
+
+    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
+        // Some leave for a while and come back.
+        let gone = |id: u64| self.hour() == 18 && id.is_multiple_of(50);
+        let ids = (1..=self.divisions).filter(|id| !gone(*id));
+        Ok(ids.map(|id| ListedDivision { id, name: format!("Division {id}"), active: true }).collect())
+    }
+}
+
+/// Takes everything, but for some hours a day.
+#[async_trait]
+impl Notifier for World {
+    async fn send(&self, _: &Message) -> Result<Delivered, SendError> {
+        if (20..23).contains(&self.hour()) {
+            let reason = "Slack answered 503".to_owned();
+            return Err(SendError { permanent: false, reason, retry_after: None, refused: Vec::new() });
+        }
+        Ok(Delivered::default())
+    }
+}
+
+/// A disk that keeps nothing: the service's memory is what is looked at.
+struct Nowhere;
+
+impl StateBackend for Nowhere {
+    fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Resident memory of this process now, in MiB.
+#[allow(clippy::cast_precision_loss)] // kibibytes of a process
+pub fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() as f64 / 1024.0
+}
+
+/// What is the same for the whole life.
+struct House {
+    clock: Arc<JumpingClock>,
+    book: Arc<StateStore>,
+    board: Arc<Registry>,
+    world: Arc<World>,
+}
+
+impl House {
+    /// What a reload makes anew: the rules, and who delivers.
+    fn generation(&self, day: u64) -> (Arc<AccountPolicy>, JoinSet<()>, watch::Sender<bool>) {
+        let every = Duration::from_secs((6 + day % 2) * 3600);
+        let source = Arc::clone(&self.world) as Arc<dyn BalanceSource>;
+        let watched = account(source, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
+        let names: BTreeSet<Name> = ["chat".into()].into();
+        self.board.apply_config(&["acme".into()].into(), &watched.rules, &names);
+        let notifier = Arc::clone(&self.world) as Arc<dyn Notifier>;
+        let desk = Route { notifier, fallback: None, quiet_hours: None };
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let worker = DeliveryWorker::new("chat".into(), desk, names, Arc::clone(&self.book), clock);
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(worker.run(stopped));
+        (watched, tasks, stop)
+    }
+}
+
+/// Lives so many days, and looks at the memory after each cycle. Returns it, in MiB.
+pub async fn live(divisions: u64, days: u64) -> Vec<f64> {
+    let clock = JumpingClock::new("2026-11-01T00:00:00Z".parse().unwrap());
+    let book = Arc::new(StateStore::new(State::default(), Arc::new(Nowhere) as Arc<dyn StateBackend>));
+    let world = Arc::new(World { divisions, cycle: AtomicU64::new(0) });
+    let house = House { clock, book, board: Arc::default(), world };
+    let (mut memory, mut samples) = (PollerState::default(), Vec::new());
+    let mut generation = house.generation(0);
+    for n in 0..days * CYCLES {
+        if n > 0 && n % CYCLES == 0 {
+            let (_, mut tasks, stop) = generation;
+            stop.send(true).unwrap();
+            while tasks.join_next().await.is_some() {}
+            generation = house.generation(n / CYCLES);
+            let now = house.clock.now();
+            house
+                .book
+                .change(|state| {
+                    (lowtide::alerting::process::end_unconfigured_alerts(state, &[&generation.0], now).len(), false)
+                })
+                .await;
+        }
+        house.world.cycle.store(n, Ordering::Relaxed);
+        let clock = house.clock.as_ref();
+        let outcome = poller::run_cycle(&generation.0, &mut memory, &house.book, clock, clock.now()).await;
+        house.board.record_cycle(&"acme".into(), outcome);
+        tokio::time::sleep(PERIOD).await;
+        samples.push(resident());
+    }
+    // What it remembers is bounded too.
+    let json = house.book.read(encode).unwrap().to_bytes();
+    assert!(json.len() < usize::try_from(divisions).unwrap() * 3000, "a state of {} bytes", json.len());
+    samples
+}
