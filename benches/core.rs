@@ -22,46 +22,49 @@ fn verdicts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("verdicts");
     group.throughput(Throughput::Elements(readings.len() as u64));
     group.bench_function("judged and moved, two levels with hysteresis", |bench| {
-        bench.iter(|| work::judge(black_box(&rules[0]), black_box(&readings)));
+        bench.iter(|| work::evaluate_all(black_box(&rules[0]), black_box(&readings)));
     });
     group.finish();
 }
 
 fn cycles(criterion: &mut Criterion) {
-    let watch = work::watch(3);
-    let quiet = work::harvest(1000, 5000);
+    let policy = work::policy(3);
+    let readings = work::account_readings(1000, 5000);
     let mut group = criterion.benchmark_group("settle");
     group.throughput(Throughput::Elements(1000));
     group.bench_function("1,000 divisions × 3 rules, nothing to tell", |bench| {
         let mut state = State::default();
-        bench.iter(|| process(&mut state, &watch, black_box(&quiet), work::at(0)).log_entries.len());
+        bench.iter(|| process(&mut state, &policy, black_box(&readings), work::at(0)).log_entries.len());
     });
-    let falling = work::harvest(1000, 100);
+    let falling = work::account_readings(1000, 100);
     group.sample_size(20);
     group.bench_function("1,000 divisions × 3 rules, all fall at once", |bench| {
-        bench.iter(|| process(&mut State::default(), &watch, black_box(&falling), work::at(0)).log_entries.len());
+        bench.iter(|| process(&mut State::default(), &policy, black_box(&falling), work::at(0)).log_entries.len());
     });
     group.finish();
 }
 
 fn rendering(criterion: &mut Criterion) {
-    let words = work::words();
+    let context = work::message_context();
     let mut group = criterion.benchmark_group("rendering");
     group.sample_size(20);
     for (events, name) in [(1, "one alert"), (1000, "1,000 alerts")] {
         let message = work::message(events);
         group.bench_function(format!("Slack, {name}"), |bench| {
-            bench.iter(|| payload(black_box(&message), &words, &std::collections::BTreeMap::new()).to_string().len());
+            bench.iter(|| payload(black_box(&message), &context, &std::collections::BTreeMap::new()).to_string().len());
         });
         group.bench_function(format!("mail, {name}"), |bench| {
-            bench.iter(|| email(black_box(&message), &words).html.len());
+            bench.iter(|| email(black_box(&message), &context).html.len());
         });
     }
     group.finish();
 }
 
 fn state(criterion: &mut Criterion) {
-    let states = [("told to two notifiers", work::told(10_000)), ("owed to two notifiers", work::firing(10_000))];
+    let states = [
+        ("told to two notifiers", work::delivered_state(10_000)),
+        ("owed to two notifiers", work::firing_state(10_000)),
+    ];
     for (name, state) in states {
         let json = encode(&state).unwrap().to_bytes();
         let mut group = criterion.benchmark_group(format!("state of 10,000 firing alerts, {name}"));
@@ -79,8 +82,8 @@ fn state(criterion: &mut Criterion) {
 
 fn forecast(criterion: &mut Criterion) {
     let spending = Spending::default();
-    let by_lines = [1000, 10_000, 100_000].map(|lines| (format!("{lines} ledger lines"), work::books(lines)));
-    let by_renewals = [400, 10_000].map(|sites| (format!("{sites} renewals a year"), work::renewing_books(sites)));
+    let by_lines = [1000, 10_000, 100_000].map(|lines| (format!("{lines} ledger lines"), work::history(lines)));
+    let by_renewals = [400, 10_000].map(|sites| (format!("{sites} renewals a year"), work::renewing_history(sites)));
     for (what, (ledger, orders)) in by_lines.into_iter().chain(by_renewals) {
         let mut group = criterion.benchmark_group(format!("forecast of {what}"));
         group.sample_size(20);

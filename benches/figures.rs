@@ -32,12 +32,12 @@ use lowtide::util::clock::{Clock, SystemClock};
 use lowtide::util::http_client;
 use lowtide::util::secret::{Redactor, Secret};
 use support::bare;
-use support::process::{Running, own_cpu, until};
-use support::stand_in::{self, Scene};
+use support::process::{ChildProcess, own_cpu_nanos, until};
+use support::stand_in::{self, StandInState};
 use tempfile::TempDir;
 
 /// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
@@ -69,17 +69,17 @@ fn binary() -> PathBuf {
 }
 
 /// A stand-in and a service that reads it.
-struct House {
+struct BenchService {
     folder: TempDir,
-    scene: Arc<Scene>,
+    scene: Arc<StandInState>,
     address: std::net::SocketAddr,
 }
 
-impl House {
+impl BenchService {
     fn new(divisions: u64, schedule: &str) -> Self {
         // Beside the build, where a disk is: a folder in memory knows no fsync.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let scene = Arc::new(Scene { divisions, ..Scene::default() });
+        let scene = Arc::new(StandInState { divisions, ..StandInState::default() });
         let address = stand_in::start(Arc::clone(&scene));
         let scope = if divisions == 0 { "" } else { "divisions: all, " };
         let yaml = format!(
@@ -92,9 +92,9 @@ impl House {
         Self { folder, scene, address }
     }
 
-    fn run(&self) -> Running {
+    fn run(&self) -> ChildProcess {
         let file = self.folder.path().join("alerts.yaml");
-        Running::start(&binary(), &["run", "-c", file.to_str().unwrap()], &[])
+        ChildProcess::start(&binary(), &["run", "-c", file.to_str().unwrap()], &[])
     }
 
     fn reads(&self) -> u64 {
@@ -102,18 +102,18 @@ impl House {
     }
 
     fn wait_for_reads(&self, count: u64) {
-        until("readings", PATIENCE, || self.reads() >= count);
+        until("readings", TIMEOUT, || self.reads() >= count);
     }
 }
 
 fn start() {
     let mut times: Vec<f64> = (0..11)
         .map(|_| {
-            let house = House::new(0, "every 1h");
+            let bench = BenchService::new(0, "every 1h");
             let began = Instant::now();
-            let _service = house.run();
-            house.wait_for_reads(1);
-            (house.scene.first_read.lock().unwrap().unwrap() - began).as_secs_f64() * 1000.0
+            let _process = bench.run();
+            bench.wait_for_reads(1);
+            (bench.scene.first_read.lock().unwrap().unwrap() - began).as_secs_f64() * 1000.0
         })
         .collect();
     row("start to first reading at the server, ms, median", "≤ 50", &format!("{:.1}", median(&mut times)), "-");
@@ -121,52 +121,52 @@ fn start() {
 
 /// Funds go down and up again every second; each time Slack is told.
 fn wire() {
-    let house = House::new(0, "every 1s");
-    let _service = house.run();
-    house.wait_for_reads(2);
+    let bench = BenchService::new(0, "every 1s");
+    let _process = bench.run();
+    bench.wait_for_reads(2);
     let mut times = Vec::new();
     for n in 1..=20 {
-        house.scene.low.store(n % 2 == 1, Relaxed);
-        until("a message", PATIENCE, || house.scene.told.lock().unwrap().len() >= n);
-        let told = house.scene.told.lock().unwrap()[n - 1];
+        bench.scene.low.store(n % 2 == 1, Relaxed);
+        until("a message", TIMEOUT, || bench.scene.slack_requests.lock().unwrap().len() >= n);
+        let requested = bench.scene.slack_requests.lock().unwrap()[n - 1];
         // The stand-in may have answered once more since, but not within a second.
-        let answered = house.scene.last_answer.lock().unwrap().unwrap();
-        times.push((told - answered).as_secs_f64() * 1000.0);
+        let answered = bench.scene.last_answer.lock().unwrap().unwrap();
+        times.push((requested - answered).as_secs_f64() * 1000.0);
     }
     row("crossing read to Slack request, fsync, ms, median", "≤ 20", &format!("{:.1}", median(&mut times)), "-");
 }
 
 fn memory() {
     let held = |divisions: u64| {
-        let house = House::new(divisions, "every 1h");
-        let address = house.address.to_string();
+        let bench = BenchService::new(divisions, "every 1h");
+        let address = bench.address.to_string();
         let exe = std::env::current_exe().unwrap();
-        let bare = Running::start(&exe, &["bare", &address, &divisions.max(1).to_string()], &[]);
-        house.wait_for_reads(divisions.max(1));
+        let bare = ChildProcess::start(&exe, &["bare", &address, &divisions.max(1).to_string()], &[]);
+        bench.wait_for_reads(divisions.max(1));
         sleep(Duration::from_secs(2));
-        format!("{:.1}", bare.resident())
+        format!("{:.1}", bare.resident_mib())
     };
     for (divisions, goal, schedule, wait) in
         [(0, "≤ 12", "every 15s", 120), (200, "≤ 16", "every 15s", 60), (10_000, "≤ 40", "every 20s", 65)]
     {
-        let house = House::new(divisions, schedule);
-        let service = house.run();
+        let bench = BenchService::new(divisions, schedule);
+        let process = bench.run();
         sleep(Duration::from_secs(wait));
-        house.wait_for_reads(divisions.max(1));
-        let state = house.folder.path().join("state.json");
+        bench.wait_for_reads(divisions.max(1));
+        let state = bench.folder.path().join("state.json");
         let name = format!("resident, {} all ok, after {wait} s, MiB", counted(divisions));
-        row(&name, goal, &format!("{:.1}", service.resident()), &held(divisions));
+        row(&name, goal, &format!("{:.1}", process.resident_mib()), &held(divisions));
         assert!(!state.exists(), "nothing is to be remembered");
     }
-    let house = House::new(10_000, "every 20s");
-    house.scene.low.store(true, Relaxed);
-    house.scene.slack_is_dead.store(true, Relaxed);
-    let service = house.run();
+    let bench = BenchService::new(10_000, "every 20s");
+    bench.scene.low.store(true, Relaxed);
+    bench.scene.slack_fails.store(true, Relaxed);
+    let process = bench.run();
     sleep(Duration::from_secs(65));
-    house.wait_for_reads(10_000);
+    bench.wait_for_reads(10_000);
     let name = "resident, 10,000 divisions firing, owed to a dead Slack, MiB";
-    row(name, "≤ 80", &format!("{:.1}", service.resident()), "-");
-    row("    its peak, MiB", "", &format!("{:.1}", service.peak()), "-");
+    row(name, "≤ 80", &format!("{:.1}", process.resident_mib()), "-");
+    row("    its peak, MiB", "", &format!("{:.1}", process.peak_mib()), "-");
 }
 
 fn counted(divisions: u64) -> String {
@@ -175,11 +175,11 @@ fn counted(divisions: u64) -> String {
 
 /// Two minutes after a settled start, counted up to ten; and that a quiet cycle writes nothing.
 fn rest() {
-    let house = House::new(0, "every 15s");
-    let service = house.run();
+    let bench = BenchService::new(0, "every 15s");
+    let process = bench.run();
     sleep(Duration::from_secs(20));
     let files = || {
-        let mut names: Vec<_> = fs::read_dir(house.folder.path())
+        let mut names: Vec<_> = fs::read_dir(bench.folder.path())
             .unwrap()
             .flatten()
             .map(|entry| (entry.file_name(), entry.metadata().unwrap().modified().unwrap()))
@@ -187,25 +187,25 @@ fn rest() {
         names.sort();
         names
     };
-    let (cpu, written, before, reads) = (service.cpu(), service.written(), files(), house.reads());
+    let (cpu, written, before, reads) = (process.cpu_nanos(), process.written_bytes(), files(), bench.reads());
     sleep(Duration::from_secs(120));
-    let seconds = (service.cpu() - cpu) as f64 / 1e9 * 5.0;
+    let seconds = (process.cpu_nanos() - cpu) as f64 / 1e9 * 5.0;
     row("CPU at rest, every 15 s, s in 10 minutes", "≤ 0.05", &format!("{seconds:.3}"), "-");
-    let cycles = house.reads() - reads;
-    let quiet = service.written() == written && files() == before;
+    let cycles = bench.reads() - reads;
+    let quiet = process.written_bytes() == written && files() == before;
     row(&format!("files written by {cycles} quiet cycles"), "none", if quiet { "none" } else { "SOME" }, "-");
 }
 
 /// The stand-in as a process: prints its address, and answers until its input ends.
 fn serve(divisions: u64) {
-    println!("{}", stand_in::start(Arc::new(Scene { divisions, ..Scene::default() })));
+    println!("{}", stand_in::start(Arc::new(StandInState { divisions, ..StandInState::default() })));
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 
 /// The bare loop as a process: reads once and stays.
 fn bare_process(address: &str, divisions: u64) {
     runtime().block_on(bare::cycle(&bare::client(), &format!("http://{address}/services/v2"), divisions));
-    sleep(PATIENCE);
+    sleep(TIMEOUT);
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -213,9 +213,9 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// A disk that takes everything.
-struct Nowhere;
+struct NullBackend;
 
-impl StateBackend for Nowhere {
+impl StateBackend for NullBackend {
     fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
         Ok(())
     }
@@ -235,7 +235,7 @@ fn rule(n: usize) -> Rule {
     Rule::new(format!("rule-{n}").into(), metric, Some(level(2000)), Some(level(500))).unwrap()
 }
 
-fn watch(address: &str, rules: usize) -> AccountPolicy {
+fn policy(address: &str, rules: usize) -> AccountPolicy {
     let options =
         http_client::HttpClientOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true };
     let client = CertCentralClient::new(
@@ -266,15 +266,15 @@ fn watch(address: &str, rules: usize) -> AccountPolicy {
 
 /// What one pass cost.
 #[derive(Clone, Copy)]
-struct Cost {
+struct PassCost {
     wall: f64,
     cpu: f64,
 }
 
-fn cost(pass: impl FnOnce()) -> Cost {
-    let (began, cpu) = (Instant::now(), own_cpu());
+fn cost(pass: impl FnOnce()) -> PassCost {
+    let (began, cpu) = (Instant::now(), own_cpu_nanos());
     pass();
-    Cost { wall: began.elapsed().as_secs_f64(), cpu: (own_cpu() - cpu) as f64 / 1e9 }
+    PassCost { wall: began.elapsed().as_secs_f64(), cpu: (own_cpu_nanos() - cpu) as f64 / 1e9 }
 }
 
 /// Passes of the whole cycle and of the bare loop in turn.
@@ -284,28 +284,29 @@ fn cycle() {
     let exe: &Path = &std::env::current_exe().unwrap();
     let mut server = Command::new(exe);
     server.args(["stand-in", &DIVISIONS.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut server = Running(server.spawn().unwrap());
+    let mut server = ChildProcess(server.spawn().unwrap());
     let mut address = String::new();
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
     let address = address.trim();
     let (runtime, http, base) = (runtime(), bare::client(), format!("http://{address}/services/v2"));
     let bare = || cost(|| runtime.block_on(bare::cycle(&http, &base, DIVISIONS)));
     for (rules, name) in [(3, "3 rules"), (10, "10 rules")] {
-        let watch = watch(address, rules);
-        let book = StateStore::new(State::default(), Arc::new(Nowhere));
-        let mut memory = PollerState::default();
+        let policy = policy(address, rules);
+        let store = StateStore::new(State::default(), Arc::new(NullBackend));
+        let mut poller_state = PollerState::default();
         let mut ours = || {
             cost(|| {
                 let planned = SystemClock.now();
-                let outcome = runtime.block_on(poller::run_cycle(&watch, &mut memory, &book, &SystemClock, planned));
+                let outcome =
+                    runtime.block_on(poller::run_cycle(&policy, &mut poller_state, &store, &SystemClock, planned));
                 assert!(outcome.complete && outcome.readings.len() == 10_000);
             })
         };
         // Connections, listing, caches.
         ours();
         bare();
-        let both: Vec<(Cost, Cost)> = (0..PASSES).map(|_| (ours(), bare())).collect();
-        let of = |value: fn(&(Cost, Cost)) -> f64| median(&mut both.iter().map(value).collect::<Vec<_>>());
+        let both: Vec<(PassCost, PassCost)> = (0..PASSES).map(|_| (ours(), bare())).collect();
+        let of = |value: fn(&(PassCost, PassCost)) -> f64| median(&mut both.iter().map(value).collect::<Vec<_>>());
         let micros = |seconds: f64| format!("{:.1}", seconds * 1e6 / DIVISIONS as f64);
         let (cpu, wall) = (of(|(ours, bare)| ours.cpu / bare.cpu), of(|(ours, bare)| ours.wall / bare.wall));
         let goals = if rules == 3 { ("≤ 1.5 ×", "") } else { ("", "≤ 2.5 ×") };

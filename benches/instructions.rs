@@ -25,26 +25,28 @@ fn main() {
     let done = match path.as_str() {
         "nothing" => 0,
         "parse" => (0..1000).filter(|_| bodies::balance(black_box(BODY), &Redactor::default()).is_ok()).count(),
-        "judge" => {
+        "evaluate" => {
             let (rules, readings) = (work::rules(1), work::readings());
-            (0..10).map(|_| work::judge(black_box(&rules[0]), black_box(&readings))).sum()
+            (0..10).map(|_| work::evaluate_all(black_box(&rules[0]), black_box(&readings))).sum()
         }
-        "settle-quiet" => {
-            let (watch, harvest, mut state) = (work::watch(3), work::harvest(1000, 5000), State::default());
-            (0..5).map(|_| process(&mut state, &watch, black_box(&harvest), work::at(0)).log_entries.len()).sum()
+        "process-quiet" => {
+            let (policy, readings, mut state) = (work::policy(3), work::account_readings(1000, 5000), State::default());
+            (0..5).map(|_| process(&mut state, &policy, black_box(&readings), work::at(0)).log_entries.len()).sum()
         }
-        "settle-falling" => {
-            process(&mut State::default(), &work::watch(3), &work::harvest(1000, 100), work::at(0)).log_entries.len()
+        "process-falling" => {
+            process(&mut State::default(), &work::policy(3), &work::account_readings(1000, 100), work::at(0))
+                .log_entries
+                .len()
         }
-        "slack" => payload(&work::message(100), &work::words(), &BTreeMap::new()).to_string().len(),
-        "mail" => email(&work::message(100), &work::words()).html.len(),
-        "save" => encode(&work::firing(1000)).unwrap().pieces().count(),
+        "slack" => payload(&work::message(100), &work::message_context(), &BTreeMap::new()).to_string().len(),
+        "mail" => email(&work::message(100), &work::message_context()).html.len(),
+        "save" => encode(&work::firing_state(1000)).unwrap().pieces().count(),
         "forecast" => {
-            let (ledger, orders) = work::books(10_000);
+            let (ledger, orders) = work::history(10_000);
             let forecast = Simulation::new(&ledger, Some(&orders), &Spending::default(), 20_000.into(), work::at(0));
             usize::from(forecast.unwrap().runway(Confidence::default()) == Runway::Exhausted)
         }
-        "load" => decode(&encode(&work::firing(1000)).unwrap().to_bytes()).unwrap().state.alerts.len(),
+        "load" => decode(&encode(&work::firing_state(1000)).unwrap().to_bytes()).unwrap().state.alerts.len(),
         // The benchmark runner's own arguments, or none: nothing to count.
         _ => return,
     };

@@ -22,7 +22,7 @@ const MARGIN: f64 = 50.0;
 fn main() {
     let Some(file) = std::env::args().skip(1).find(|arg| !arg.starts_with("--")) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let samples = runtime.block_on(long_run::live(DIVISIONS, DAYS));
+    let samples = runtime.block_on(long_run::run_days(DIVISIONS, DAYS));
     let day = |n: usize| &samples[n * 96..(n + 1) * 96];
     let peak = |samples: &[f64]| samples.iter().copied().fold(0.0, f64::max);
     let rest = (1..30).map(|n| peak(day(n))).fold(0.0, f64::max);

@@ -13,8 +13,8 @@ mod service;
 async fn memory_is_flat_after_the_first_day_of_flapping_outages_and_reloads() {
     let long = std::env::var_os("LOWTIDE_LONG").is_some_and(|value| value == "1");
     let (divisions, days) = if long { (2000, 9) } else { (200, 4) };
-    let samples = long_run::live(divisions, days).await;
-    let (first, rest) = samples.split_at(usize::try_from(long_run::CYCLES).unwrap());
+    let samples = long_run::run_days(divisions, days).await;
+    let (first, rest) = samples.split_at(usize::try_from(long_run::CYCLES_PER_DAY).unwrap());
     let peak = |samples: &[f64]| samples.iter().copied().fold(0.0, f64::max);
     println!(
         "{divisions} divisions: at most {:.1} MiB on the first day, {:.1} MiB afterwards",

@@ -5,10 +5,10 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 
 /// So many are read side by side, as the service does it.
-pub const SIDE_BY_SIDE: usize = 16;
+pub const CONCURRENT_READS: usize = 16;
 
 #[derive(Deserialize)]
-struct Balance<'a> {
+struct BareBalance<'a> {
     balance: &'a str,
     #[serde(rename = "currency")]
     _currency: &'a str,
@@ -27,9 +27,9 @@ pub async fn cycle(client: &reqwest::Client, base: &str, divisions: u64) {
             let url = format!("{base}/finance/balance?container_id={id}");
             let answer = client.get(url).header("x-dc-devkey", "bench-api-key").send().await.unwrap();
             let body = answer.bytes().await.unwrap();
-            assert!(!serde_json::from_slice::<Balance<'_>>(&body).unwrap().balance.is_empty());
+            assert!(!serde_json::from_slice::<BareBalance<'_>>(&body).unwrap().balance.is_empty());
         })
-        .buffer_unordered(SIDE_BY_SIDE)
+        .buffer_unordered(CONCURRENT_READS)
         .for_each(|()| async {})
         .await;
 }

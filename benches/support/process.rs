@@ -6,16 +6,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A child that ends with its value.
-pub struct Running(pub Child);
+pub struct ChildProcess(pub Child);
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-impl Running {
+impl ChildProcess {
     /// Starts a program with nothing but these variables in its environment.
     pub fn start(program: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program);
@@ -31,17 +31,17 @@ impl Running {
     }
 
     /// Resident memory now, in MiB.
-    pub fn resident(&self) -> f64 {
+    pub fn resident_mib(&self) -> f64 {
         mib(self.field("VmRSS:"))
     }
 
     /// The most resident memory so far, in MiB.
-    pub fn peak(&self) -> f64 {
+    pub fn peak_mib(&self) -> f64 {
         mib(self.field("VmHWM:"))
     }
 
     /// CPU time of the threads that live, in nanoseconds.
-    pub fn cpu(&self) -> u64 {
+    pub fn cpu_nanos(&self) -> u64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
         let of = |task: PathBuf| fs::read_to_string(task.join("schedstat")).unwrap_or_default();
         let all =
@@ -51,7 +51,7 @@ impl Running {
     }
 
     /// Bytes that it had written to disks.
-    pub fn written(&self) -> u64 {
+    pub fn written_bytes(&self) -> u64 {
         let io = fs::read_to_string(format!("/proc/{}/io", self.0.id())).unwrap();
         io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap()
     }
@@ -63,16 +63,16 @@ fn mib(kib: u64) -> f64 {
 }
 
 /// CPU time of this process, all threads, in nanoseconds.
-pub fn own_cpu() -> u64 {
+pub fn own_cpu_nanos() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
 }
 
 /// Waits until something is so.
-pub fn until(what: &str, patience: Duration, is_so: impl Fn() -> bool) {
+pub fn until(what: &str, timeout: Duration, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < patience, "waited in vain: {what}");
+        assert!(began.elapsed() < timeout, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -10,13 +10,13 @@ use std::time::Instant;
 
 /// What it answers, and what it was asked.
 #[derive(Default)]
-pub struct Scene {
+pub struct StandInState {
     /// Divisions that are listed: 1, 2, 3, …
     pub divisions: u64,
     /// Funds are below every threshold.
     pub low: AtomicBool,
     /// Slack answers 503.
-    pub slack_is_dead: AtomicBool,
+    pub slack_fails: AtomicBool,
     /// Balances that were asked for.
     pub reads: AtomicU64,
     /// When the first balance was asked for.
@@ -24,11 +24,11 @@ pub struct Scene {
     /// When a balance was last answered.
     pub last_answer: Mutex<Option<Instant>>,
     /// When each request reached Slack.
-    pub told: Mutex<Vec<Instant>>,
+    pub slack_requests: Mutex<Vec<Instant>>,
 }
 
 /// Starts to answer, until the process ends.
-pub fn start(scene: Arc<Scene>) -> SocketAddr {
+pub fn start(scene: Arc<StandInState>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let listing = Arc::new(listing(scene.divisions));
@@ -64,18 +64,18 @@ pub fn balance(division: u64, low: bool) -> String {
     )
 }
 
-fn answer(mut stream: TcpStream, scene: &Scene, listing: &[u8]) {
+fn answer(mut stream: TcpStream, scene: &StandInState, listing: &[u8]) {
     stream.set_nodelay(true).unwrap();
     let mut request = Vec::new();
     let mut chunk = [0; 16 * 1024];
     loop {
-        while let Some(length) = whole(&request) {
+        while let Some(length) = request_length(&request) {
             let now = Instant::now();
             let head = String::from_utf8_lossy(&request[..length.min(200)]).into_owned();
             request.drain(..length);
             let good = if head.starts_with("POST") {
-                scene.told.lock().unwrap().push(now);
-                let dead = scene.slack_is_dead.load(Ordering::Relaxed);
+                scene.slack_requests.lock().unwrap().push(now);
+                let dead = scene.slack_fails.load(Ordering::Relaxed);
                 let answer = if dead { response("503 Service Unavailable", "no") } else { response("200 OK", "ok") };
                 stream.write_all(&answer)
             } else if head.contains("/container") {
@@ -94,7 +94,7 @@ fn answer(mut stream: TcpStream, scene: &Scene, listing: &[u8]) {
     }
 }
 
-fn read(stream: &mut TcpStream, scene: &Scene, head: &str, now: Instant) -> std::io::Result<()> {
+fn read(stream: &mut TcpStream, scene: &StandInState, head: &str, now: Instant) -> std::io::Result<()> {
     if scene.reads.fetch_add(1, Ordering::Relaxed) == 0 {
         *scene.first_read.lock().unwrap() = Some(now);
     }
@@ -106,7 +106,7 @@ fn read(stream: &mut TcpStream, scene: &Scene, head: &str, now: Instant) -> std:
 }
 
 /// The length of the first request, once all of it is here.
-fn whole(bytes: &[u8]) -> Option<usize> {
+fn request_length(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
     let body = text.split("content-length:").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());

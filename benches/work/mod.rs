@@ -47,26 +47,26 @@ pub fn readings() -> Vec<Reading> {
 }
 
 /// Judges every reading and moves an alert by every verdict. Returns how often it moved.
-pub fn judge(rule: &Rule, readings: &[Reading]) -> usize {
+pub fn evaluate_all(rule: &Rule, readings: &[Reading]) -> usize {
     let (mut alert, now) = (Alert::default(), at(0));
     let daily = |_| Some(Duration::from_secs(24 * 3600));
-    let mut moves = 0;
+    let mut transitions = 0;
     for reading in readings {
         let verdict = evaluate(rule, reading).unwrap();
-        let (next, moved) = transition(&alert, &verdict, daily, now);
+        let (next, happened) = transition(&alert, &verdict, daily, now);
         alert = next;
-        moves += usize::from(moved.is_some());
+        transitions += usize::from(happened.is_some());
     }
-    moves
+    transitions
 }
 
 /// An account with so many rules.
-pub fn watch(count: usize) -> AccountPolicy {
-    unread_account::watch(DivisionScope::Listed(Vec::new()), rules(count), None)
+pub fn policy(count: usize) -> AccountPolicy {
+    unread_account::policy(DivisionScope::Listed(Vec::new()), rules(count), None)
 }
 
 /// So many divisions, each with figures of its own from `funds` on.
-pub fn harvest(divisions: u64, funds: u64) -> AccountReadings {
+pub fn account_readings(divisions: u64, funds: u64) -> AccountReadings {
     let balance = |id: u64| Balance {
         currency: Ok(usd()),
         balance: Ok(Decimal::from(funds + id % 400)),
@@ -86,17 +86,17 @@ pub fn harvest(divisions: u64, funds: u64) -> AccountReadings {
 }
 
 /// A state with so many firing alerts, owed to two notifiers that never answered.
-pub fn firing(alerts: u64) -> State {
+pub fn firing_state(alerts: u64) -> State {
     let mut state = State::default();
-    process(&mut state, &watch(1), &harvest(alerts, 100), at(0));
+    process(&mut state, &policy(1), &account_readings(alerts, 100), at(0));
     assert_eq!(state.alerts.len() as u64, alerts);
     state
 }
 
 /// The same, delivered: a mail's Message-ID is remembered.
-pub fn told(alerts: u64) -> State {
-    let mut state = firing(alerts);
-    let ids: BTreeSet<String> = state.queue.iter().map(|owed| owed.event.id.clone()).collect();
+pub fn delivered_state(alerts: u64) -> State {
+    let mut state = firing_state(alerts);
+    let ids: BTreeSet<String> = state.queue.iter().map(|queued| queued.event.id.clone()).collect();
     state.mark_delivered(&"slack".into(), &ids, None, &[]);
     state.mark_delivered(&"mail".into(), &ids, Some("<0123456789abcdef0123456789abcdef@lowtide.example>"), &[]);
     assert!(state.queue.is_empty());
@@ -104,7 +104,7 @@ pub fn told(alerts: u64) -> State {
 }
 
 /// So many purchases, one an hour, and the orders of the last hundred, which are due one by one in the months ahead.
-pub fn books(lines: i64) -> (Ledger, Vec<Order>) {
+pub fn history(lines: i64) -> (Ledger, Vec<Order>) {
     let hours = chrono::Duration::hours;
     let line = |ago: i64| LedgerEntry {
         id: ago.to_string().into(),
@@ -135,7 +135,7 @@ pub fn books(lines: i64) -> (Ledger, Vec<Order>) {
 
 /// An account that lives by so many renewals a year, spread evenly, each ten days before the end; of each site the books hold the last order
 /// and the one before it.
-pub fn renewing_books(sites: i64) -> (Ledger, Vec<Order>) {
+pub fn renewing_history(sites: i64) -> (Ledger, Vec<Order>) {
     let day = |ago: i64| (at(0) - chrono::Duration::days(ago)).date_naive();
     let (mut lines, mut orders) = (Vec::new(), Vec::new());
     for site in 0..sites {
@@ -173,7 +173,7 @@ pub fn renewing_books(sites: i64) -> (Ledger, Vec<Order>) {
 
 /// What a notifier is given when so many alerts fire at once.
 pub fn message(alerts: u64) -> Message {
-    let state = firing(alerts);
+    let state = firing_state(alerts);
     let items = state
         .pending_for("slack")
         .map(|(event, _)| MessageEvent { event: event.clone(), omitted: 0, in_place_of: None })
@@ -187,7 +187,7 @@ pub fn message(alerts: u64) -> Message {
     }
 }
 
-pub fn words() -> MessageContext {
+pub fn message_context() -> MessageContext {
     let description = Some("Ask Finance for a purchase order; a PO takes five working days.".to_owned());
     MessageContext {
         timezone: chrono_tz::Europe::Amsterdam,

@@ -49,7 +49,7 @@ const LEFT_OUT: [&str; 1] = ["unlimited"];
 const TABLE: &str = "deposits";
 
 /// A division with limited funds of a shipped scenario.
-struct Fund {
+struct ScenarioFund {
     /// The scenario, and the division where there are several.
     name: String,
     scenario: Scenario,
@@ -57,7 +57,7 @@ struct Fund {
 }
 
 /// When a fund's alert is raised, and in which life.
-struct Alert {
+struct RaisedAlert {
     /// The scenario without the deposits that come after the alert.
     scenario: Scenario,
     at: Time,
@@ -66,7 +66,7 @@ struct Alert {
 }
 
 /// What came of one deposit.
-struct Outcome {
+struct DepositOutcome {
     /// Nothing was refused for want of funds, and they never were below zero.
     lasts: bool,
     /// Funds never came below the threshold again.
@@ -80,7 +80,7 @@ struct Outcome {
 }
 
 /// What the message and the forecast say when the alert is raised.
-struct Said {
+struct MessageFigures {
     /// The amount that the message asks for.
     deposit: Decimal,
     /// The middle of what the forecast expects to be bought in the next 30 days.
@@ -90,22 +90,22 @@ struct Said {
 }
 
 /// What came of the deposits of one fund.
-struct Row {
+struct DepositRow {
     fund: String,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<DepositOutcome>,
 }
 
 fn start() -> Time {
     START.parse().unwrap()
 }
 
-fn funds() -> Vec<Fund> {
+fn funds() -> Vec<ScenarioFund> {
     let of = |(name, text): &(&str, &str)| {
         let mut scenario = scenario::parse(name, text).unwrap();
         // Limits are of real time, and this time is none.
         scenario.rate_limit.clear();
         let limited = scenario.divisions.iter().filter(|plan| plan.credit != CreditLimit::Unlimited);
-        let fund = |plan: &DivisionPlan| Fund {
+        let fund = |plan: &DivisionPlan| ScenarioFund {
             name: if scenario.divisions.len() > 1 { format!("{name}: {}", plan.name) } else { (*name).to_owned() },
             scenario: scenario.clone(),
             division: plan.id,
@@ -115,7 +115,7 @@ fn funds() -> Vec<Fund> {
     SHIPPED.iter().flat_map(of).collect()
 }
 
-impl Fund {
+impl ScenarioFund {
     fn available(&self, world: &SimulatedWorld) -> Decimal {
         world.sheet(self.division).unwrap().available().unwrap()
     }
@@ -130,7 +130,7 @@ impl Fund {
     /// The first cycle of the demo at which its rule on available funds is raised. Where that never happens while the
     /// scenario lasts, an invoice comes in the third week, at another cycle for each seed; it leaves a little less than two
     /// weeks' purchases, and the rule warns below these.
-    fn alert(&self, seed: u64) -> Alert {
+    fn alert(&self, seed: u64) -> RaisedAlert {
         let mut world = SimulatedWorld::new(&self.scenario, start(), seed);
         let cycles = u32::try_from(self.scenario.length.as_secs() / CYCLE.as_secs()).unwrap();
         for at in (0..=cycles).map(|cycle| CYCLE * cycle) {
@@ -139,7 +139,7 @@ impl Fund {
                 && !self.scenario.faults.iter().any(|fault| fault.is_active_at(at))
             {
                 let scenario = without_deposits_after(self.scenario.clone(), at);
-                return Alert { scenario, at: start() + at, threshold: DEMO_THRESHOLD };
+                return RaisedAlert { scenario, at: start() + at, threshold: DEMO_THRESHOLD };
             }
         }
         let mut world = SimulatedWorld::new(&self.scenario, start(), seed);
@@ -151,10 +151,10 @@ impl Fund {
         let mut scenario = without_deposits_after(self.scenario.clone(), chosen);
         let plan = scenario.divisions.iter_mut().find(|plan| plan.id == self.division).unwrap();
         plan.invoices.push(InvoicePlan { on: chosen, amount, due_after: DAY * 365, paid_after: None });
-        Alert { scenario, at: start() + chosen, threshold }
+        RaisedAlert { scenario, at: start() + chosen, threshold }
     }
 
-    fn try_deposit(&self, seed: u64) -> Outcome {
+    fn try_deposit(&self, seed: u64) -> DepositOutcome {
         let alert = self.alert(seed);
         // The same life as the one that is read, since it depends on nothing but the seed.
         let mut world = SimulatedWorld::new(&alert.scenario, start(), seed);
@@ -171,7 +171,7 @@ impl Fund {
         }
         let (bought, missing) = (self.bought(&world, alert.at), alert.threshold - available);
         let ratio = |part: Decimal, whole: Decimal| (part / whole).to_f64().unwrap();
-        Outcome {
+        DepositOutcome {
             lasts: least >= Decimal::ZERO && world.refused(self.division) == refused,
             stays_over: least >= alert.threshold,
             of_needed: ratio(said.deposit, bought + missing),
@@ -214,7 +214,7 @@ fn configuration(base_url: &str, division: u64, threshold: Decimal) -> Config {
 }
 
 /// Reads the account over HTTP when its alert is raised. It has this much available then.
-async fn read(alert: &Alert, division: u64, available: Decimal, seed: u64) -> Said {
+async fn read(alert: &RaisedAlert, division: u64, available: Decimal, seed: u64) -> MessageFigures {
     let clock = SteppedClock::new(start());
     let sandbox = SandboxServer::new(alert.scenario.clone(), seed, Arc::clone(&clock) as _, Arc::new(()));
     clock.advance(alert.at);
@@ -223,61 +223,62 @@ async fn read(alert: &Alert, division: u64, available: Decimal, seed: u64) -> Sa
     let server = tokio::spawn(sandbox.serve(listener));
     let clock: Arc<dyn Clock> = clock;
     let config = configuration(&base_url, division, alert.threshold);
-    let watches = lowtide::app::build_policies(&config, &Redactor::default(), &clock).unwrap();
-    let harvest = poller::read_once(&watches[0], &clock, ForecastPurpose::Messages).await;
+    let policies = lowtide::app::build_policies(&config, &Redactor::default(), &clock).unwrap();
+    let readings = poller::read_once(&policies[0], &clock, ForecastPurpose::Messages).await;
     server.abort();
-    let read = &harvest.divisions[0];
+    let read = &readings.divisions[0];
     let funds = read.balance.as_ref().unwrap().reading(Metric::AvailableFunds);
     assert!(matches!(&funds, Reading::Amount(it) if it.amount == available), "{funds:?}");
-    let (prospect, rule) = (read.forecast.as_ref().unwrap(), &config.rules[0]);
-    let ahead = prospect.summary(rule).unwrap();
+    let (forecast, rule) = (read.forecast.as_ref().unwrap(), &config.rules[0]);
+    let ahead = forecast.summary(rule).unwrap();
     let deposit = ahead.deposit.unwrap_or_else(|| panic!("no deposit is asked for: {ahead:?}")).amount;
-    let last = prospect.chart(rule).unwrap().future[usize::try_from(DAYS).unwrap()];
-    Said { deposit, middle: available - last.middle, high: available - last.low }
+    let last = forecast.chart(rule).unwrap().future[usize::try_from(DAYS).unwrap()];
+    MessageFigures { deposit, middle: available - last.middle, high: available - last.low }
 }
 
-impl Row {
-    fn measure(fund: &Fund, seeds: u64) -> Self {
+impl DepositRow {
+    fn measure(fund: &ScenarioFund, seeds: u64) -> Self {
         Self { fund: fund.name.clone(), outcomes: (1..=seeds).map(|seed| fund.try_deposit(seed)).collect() }
     }
 
-    fn percent(&self, which: impl Fn(&Outcome) -> bool) -> f64 {
+    fn percent(&self, which: impl Fn(&DepositOutcome) -> bool) -> f64 {
         100.0 * self.outcomes.iter().filter(|outcome| which(outcome)).count() as f64 / self.outcomes.len() as f64
     }
 
     fn line(&self) -> String {
         let (lasts, stays_over) = (self.percent(|it| it.lasts), self.percent(|it| it.stays_over));
-        let values: [fn(&Outcome) -> f64; 3] = [|it| it.of_needed, |it| it.high_of_bought, |it| it.middle_of_bought];
+        let values: [fn(&DepositOutcome) -> f64; 3] =
+            [|it| it.of_needed, |it| it.high_of_bought, |it| it.middle_of_bought];
         let [needed, high, middle] = values.map(|value| median(&self.outcomes, value));
         let fund = &self.fund;
         format!("| {fund} | **{lasts:.1}** | {stays_over:.1} | **{needed:.2}** | {high:.2} | {middle:.2} |\n")
     }
 }
 
-fn median<'o>(outcomes: impl IntoIterator<Item = &'o Outcome>, value: impl Fn(&Outcome) -> f64) -> f64 {
+fn median<'o>(outcomes: impl IntoIterator<Item = &'o DepositOutcome>, value: impl Fn(&DepositOutcome) -> f64) -> f64 {
     let mut values: Vec<f64> = outcomes.into_iter().map(value).collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[DepositRow]) -> String {
     let head = "| fund | lasts, % | alert stays over, % | deposit / needed | high end / bought | middle / bought |\n\
                 |---|---|---|---|---|---|\n";
-    head.to_owned() + &rows.iter().map(Row::line).collect::<String>()
+    head.to_owned() + &rows.iter().map(DepositRow::line).collect::<String>()
 }
 
 #[test]
 fn the_deposit_of_a_message_lasts_30_days_and_is_not_too_much() {
     let long = std::env::var_os("LOWTIDE_LONG").is_some();
     let (seeds, funds) = (if long { FULL } else { QUICK }, funds());
-    let rows: Vec<Row> = std::thread::scope(|scope| {
-        let measured: Vec<_> = funds.iter().map(|fund| scope.spawn(move || Row::measure(fund, seeds))).collect();
+    let rows: Vec<DepositRow> = std::thread::scope(|scope| {
+        let measured: Vec<_> = funds.iter().map(|fund| scope.spawn(move || DepositRow::measure(fund, seeds))).collect();
         measured.into_iter().map(|row| row.join().unwrap()).collect()
     });
     let table = table(&rows);
     println!("{table}");
     if !long {
-        let all: Vec<&Outcome> = rows.iter().flat_map(|row| &row.outcomes).collect();
+        let all: Vec<&DepositOutcome> = rows.iter().flat_map(|row| &row.outcomes).collect();
         let lasting = all.iter().filter(|outcome| outcome.lasts).count();
         assert!(lasting as f64 >= all.len() as f64 * LEAST_LASTING / 100.0, "{lasting} of {}", all.len());
         let times = median(all, |outcome| outcome.of_needed);

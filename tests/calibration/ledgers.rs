@@ -18,7 +18,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 
 /// How an account spends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum AccountKind {
     /// The same pace every day.
     Steady,
     /// Working days only, one of them much busier.
@@ -117,62 +117,69 @@ pub enum Kind {
     RenewalsAfterTheEnd,
 }
 
-pub const TUNED: [Kind; 6] =
-    [Kind::Steady, Kind::Weekly, Kind::Lumpy, Kind::Seasonal, Kind::RenewalWaves, Kind::Growing];
+pub const TUNED: [AccountKind; 6] = [
+    AccountKind::Steady,
+    AccountKind::Weekly,
+    AccountKind::Lumpy,
+    AccountKind::Seasonal,
+    AccountKind::RenewalWaves,
+    AccountKind::Growing,
+];
 /// Held out at first; the method was changed for what they showed, and it is tuned on them, too, now.
-pub const ONCE_HELD_OUT: [Kind; 12] = [
-    Kind::Shrinking,
-    Kind::QuarterlyBatch,
-    Kind::CampaignBursts,
-    Kind::WeekdayShift,
-    Kind::StepUp,
-    Kind::Holidays,
-    Kind::Sparse,
-    Kind::MonthEnd,
-    Kind::Drifting,
-    Kind::OneDayAWeek,
-    Kind::FadingCampaign,
-    Kind::YearlyRush,
+pub const ONCE_HELD_OUT: [AccountKind; 12] = [
+    AccountKind::Shrinking,
+    AccountKind::QuarterlyBatch,
+    AccountKind::CampaignBursts,
+    AccountKind::WeekdayShift,
+    AccountKind::StepUp,
+    AccountKind::Holidays,
+    AccountKind::Sparse,
+    AccountKind::MonthEnd,
+    AccountKind::Drifting,
+    AccountKind::OneDayAWeek,
+    AccountKind::FadingCampaign,
+    AccountKind::YearlyRush,
 ];
 
 /// Written and measured, once, after the method was final.
-pub const HELD_OUT: [Kind; 4] = [Kind::PayrollBatches, Kind::Merger, Kind::Vacations, Kind::UnequalOrders];
+pub const HELD_OUT: [AccountKind; 4] =
+    [AccountKind::PayrollBatches, AccountKind::Merger, AccountKind::Vacations, AccountKind::UnequalOrders];
 
 /// Without orders, and written after the method of the others was final.
-pub const CHANGING: [Kind; 2] = [Kind::RegimeSwitch, Kind::PriceRise];
+pub const CHANGING: [AccountKind; 2] = [AccountKind::RegimeSwitch, AccountKind::PriceRise];
 
 /// Accounts that live by renewals.
-pub const RENEWING: [Kind; 12] = [
-    Kind::RenewalsSteady,
-    Kind::RenewalsInWaves,
-    Kind::RenewalsDeclining,
-    Kind::RenewalsWithPriceRises,
-    Kind::EverySecondNew,
-    Kind::MultiYearMixed,
-    Kind::ReissuesOf199Days,
-    Kind::LedgerWithoutOrderIds,
-    Kind::YoungerThanAYear,
-    Kind::SharedByDivisions,
-    Kind::PartlyPaidByCard,
-    Kind::DomainsAndRefunds,
+pub const RENEWING: [AccountKind; 12] = [
+    AccountKind::RenewalsSteady,
+    AccountKind::RenewalsInWaves,
+    AccountKind::RenewalsDeclining,
+    AccountKind::RenewalsWithPriceRises,
+    AccountKind::EverySecondNew,
+    AccountKind::MultiYearMixed,
+    AccountKind::ReissuesOf199Days,
+    AccountKind::LedgerWithoutOrderIds,
+    AccountKind::YoungerThanAYear,
+    AccountKind::SharedByDivisions,
+    AccountKind::PartlyPaidByCard,
+    AccountKind::DomainsAndRefunds,
 ];
 
 /// Accounts that live by renewals, held out at first; the method was changed for what they showed.
-pub const RENEWING_ONCE_HELD_OUT: [Kind; 9] = [
-    Kind::RenewalsByAutomation,
-    Kind::RenewalsInOneMonth,
-    Kind::GrowingByRenewals,
-    Kind::ProductChange,
-    Kind::ChangingShare,
-    Kind::RenewalsAndBatches,
-    Kind::RenewalsAtMonthEnd,
-    Kind::LargeOrdersRenewedEarly,
-    Kind::RenewalsAfterTheEnd,
+pub const RENEWING_ONCE_HELD_OUT: [AccountKind; 9] = [
+    AccountKind::RenewalsByAutomation,
+    AccountKind::RenewalsInOneMonth,
+    AccountKind::GrowingByRenewals,
+    AccountKind::ProductChange,
+    AccountKind::ChangingShare,
+    AccountKind::RenewalsAndBatches,
+    AccountKind::RenewalsAtMonthEnd,
+    AccountKind::LargeOrdersRenewedEarly,
+    AccountKind::RenewalsAfterTheEnd,
 ];
 
 /// Accounts that live by renewals, written without knowledge of the method, of which nothing was changed for what they showed.
-pub const RENEWING_HELD_OUT: [Kind; 3] =
-    [Kind::RenewalsForClients, Kind::OrdersOf90To199Days, Kind::WildcardsReplaceOrders];
+pub const RENEWING_HELD_OUT: [AccountKind; 3] =
+    [AccountKind::RenewalsForClients, AccountKind::OrdersOf90To199Days, AccountKind::WildcardsReplaceOrders];
 
 /// Days of truth after `now`.
 pub const AFTER: usize = 365;
@@ -183,7 +190,7 @@ const FIRST_DIVISION: u64 = 11_224;
 const CREDIT: i64 = 200_000;
 
 /// An account at a moment, and what comes after.
-pub struct Case {
+pub struct GeneratedAccount {
     /// The ledger, in the order of time; balances are not filled in.
     entries: Vec<SimulatedEntry>,
     orders: Vec<SimulatedOrder>,
@@ -195,22 +202,22 @@ pub struct Case {
     /// What it spent on each day before `now`, oldest first.
     pub past: Vec<i64>,
     /// What it spends a day.
-    worth: i64,
+    daily_spend: i64,
     /// Of its purchases of the last year.
     prices: Vec<i64>,
 }
 
-impl Case {
-    pub fn new(kind: Kind, number: u64) -> Self {
+impl GeneratedAccount {
+    pub fn new(kind: AccountKind, number: u64) -> Self {
         if [&RENEWING[..], &RENEWING_ONCE_HELD_OUT, &RENEWING_HELD_OUT].concat().contains(&kind) {
-            return renewing::case(kind, number);
+            return renewing::generate(kind, number);
         }
         let mut chance = ChaCha8Rng::seed_from_u64(number * 1000 + kind as u64);
-        let mut life = Life::new(kind, &mut chance);
-        for day in 0..life.days() {
-            life.live(day, &mut chance);
+        let mut account = PacedAccount::new(kind, &mut chance);
+        for day in 0..account.days() {
+            account.simulate_day(day, &mut chance);
         }
-        life.case()
+        account.generated()
     }
 
     /// Funds for so many days at its own pace, and at least for two usual purchases: with less, none could be made.
@@ -218,7 +225,7 @@ impl Case {
         let mut prices = self.prices.clone();
         prices.sort_unstable();
         let usual = prices.get(prices.len() / 2).copied().unwrap_or_default();
-        (self.worth * days).max(2 * usual)
+        (self.daily_spend * days).max(2 * usual)
     }
 
     /// What `CertCentral` shows of the account when so much is available.
@@ -256,18 +263,18 @@ fn days(days: i64) -> chrono::Duration {
 }
 
 /// Another number for each; they do not rise with time.
-fn shuffled(number: usize) -> u64 {
+fn scrambled_id(number: usize) -> u64 {
     10_000_000 + (number as u64 + 1) * 48_271 % 2_147_483_647
 }
 
-fn in_order(mut entries: Vec<SimulatedEntry>) -> Vec<SimulatedEntry> {
+fn sorted_by_time(mut entries: Vec<SimulatedEntry>) -> Vec<SimulatedEntry> {
     entries.sort_by_key(|entry| entry.at);
     entries
 }
 
 /// What an account does on a day.
-struct Life {
-    kind: Kind,
+struct PacedAccount {
+    kind: AccountKind,
     /// Days before `now`.
     history: usize,
     /// Small orders a day, on average.
@@ -287,8 +294,8 @@ struct Life {
     share: f64,
 }
 
-impl Life {
-    fn new(kind: Kind, chance: &mut ChaCha8Rng) -> Self {
+impl PacedAccount {
+    fn new(kind: AccountKind, chance: &mut ChaCha8Rng) -> Self {
         let history = chance.random_range(84..=540);
         let traits = [chance.random(), chance.random()];
         let mut life = Self {
@@ -306,17 +313,17 @@ impl Life {
             renewals: BTreeMap::new(),
             share: chance.random_range(0.8..1.0),
         };
-        if kind == Kind::Sparse {
+        if kind == AccountKind::Sparse {
             life.history = history.max(182);
             life.rate = chance.random_range(0.1..0.33);
         }
-        if kind == Kind::RegimeSwitch {
+        if kind == AccountKind::RegimeSwitch {
             life.campaign_ends = if life.traits[1] < 0.5 { life.next_special } else { 0 };
         }
-        if kind == Kind::PayrollBatches {
+        if kind == AccountKind::PayrollBatches {
             life.next_special %= 14;
         }
-        if kind == Kind::RenewalWaves {
+        if kind == AccountKind::RenewalWaves {
             life.rate *= 0.4;
             for _ in 0..chance.random_range(4..9) {
                 let wave = chance.random_range(0..365);
@@ -333,10 +340,10 @@ impl Life {
         self.history + AFTER
     }
 
-    fn live(&mut self, day: usize, chance: &mut ChaCha8Rng) {
+    fn simulate_day(&mut self, day: usize, chance: &mut ChaCha8Rng) {
         let most = match self.kind {
-            Kind::Drifting => 0.07,
-            Kind::Vacations => 0.04,
+            AccountKind::Drifting => 0.07,
+            AccountKind::Vacations => 0.04,
             _ => 0.0,
         };
         if most > 0.0 && day.is_multiple_of(7) {
@@ -347,7 +354,7 @@ impl Life {
             let price = self.price(day, chance);
             self.buy(day, price, chance);
         }
-        self.special(day, chance);
+        self.occasional_purchases(day, chance);
         for order in self.renewals.remove(&day).unwrap_or_default() {
             let (id, price, _, end) = self.orders[order];
             let new = self.place(day, end + 365, price, chance);
@@ -358,21 +365,21 @@ impl Life {
     }
 
     fn price(&self, day: usize, chance: &mut ChaCha8Rng) -> i64 {
-        if self.kind != Kind::UnequalOrders {
+        if self.kind != AccountKind::UnequalOrders {
             let price = PRICES[chance.random_range(0..4)];
             return if self.is_after_rise(day) { price + price * self.rise() / 100 } else { price };
         }
         let rare = 1.0 - chance.random::<f64>();
-        i64::try_from(whole((20_000.0 * rare.powf(-0.55)).min(20_000_000.0))).unwrap()
+        i64::try_from(truncated((20_000.0 * rare.powf(-0.55)).min(20_000_000.0))).unwrap()
     }
 
     fn is_after_rise(&self, day: usize) -> bool {
-        self.kind == Kind::PriceRise && day + 10 + whole(self.traits[1] * 110.0) >= self.history
+        self.kind == AccountKind::PriceRise && day + 10 + truncated(self.traits[1] * 110.0) >= self.history
     }
 
     /// In percent.
     fn rise(&self) -> i64 {
-        8 + i64::try_from(whole(self.traits[0] * 13.0)).unwrap()
+        8 + i64::try_from(truncated(self.traits[0] * 13.0)).unwrap()
     }
 
     fn factor(&self, day: usize) -> f64 {
@@ -383,79 +390,79 @@ impl Life {
             1..=4 => 1.0,
             _ => 0.0,
         };
-        let busy = whole(self.traits[0] * 5.0);
+        let busy = truncated(self.traits[0] * 5.0);
         match self.kind {
-            Kind::Weekly => weekday(busy),
-            Kind::Seasonal => {
+            AccountKind::Weekly => weekday(busy),
+            AccountKind::Seasonal => {
                 let turn = day as f64 / 365.0 + self.traits[0];
                 1.0 + (0.2 + 0.3 * self.traits[1]) * (std::f64::consts::TAU * turn).sin()
             }
-            Kind::Growing => (1.0 + growth).powf(weeks),
-            Kind::Shrinking => (1.0 + growth).powf(-weeks),
-            Kind::CampaignBursts if day < self.campaign_ends => 2.0 + self.traits[0],
-            Kind::RegimeSwitch if day < self.campaign_ends => 2.0 + 1.5 * self.traits[0],
-            Kind::WeekdayShift => {
-                let shift = self.history - whole(self.traits[1] * 80.0);
+            AccountKind::Growing => (1.0 + growth).powf(weeks),
+            AccountKind::Shrinking => (1.0 + growth).powf(-weeks),
+            AccountKind::CampaignBursts if day < self.campaign_ends => 2.0 + self.traits[0],
+            AccountKind::RegimeSwitch if day < self.campaign_ends => 2.0 + 1.5 * self.traits[0],
+            AccountKind::WeekdayShift => {
+                let shift = self.history - truncated(self.traits[1] * 80.0);
                 if day < shift { weekday(busy) } else { weekday((busy + 3) % 7) }
             }
-            Kind::StepUp if day + 30 + whole(self.traits[1] * 170.0) >= self.history => 1.5 + self.traits[0],
-            Kind::Holidays if (day + whole(self.traits[0] * 365.0)) % 365 < 14 => 0.0,
-            Kind::MonthEnd if (day + whole(self.traits[0] * 30.0)) % 30 >= 25 => 4.0,
-            Kind::Vacations if day < self.campaign_ends => 0.1 * self.drift,
-            Kind::Drifting | Kind::Vacations => self.drift,
-            Kind::PayrollBatches => 0.5,
-            Kind::OneDayAWeek => {
+            AccountKind::StepUp if day + 30 + truncated(self.traits[1] * 170.0) >= self.history => 1.5 + self.traits[0],
+            AccountKind::Holidays if (day + truncated(self.traits[0] * 365.0)) % 365 < 14 => 0.0,
+            AccountKind::MonthEnd if (day + truncated(self.traits[0] * 30.0)) % 30 >= 25 => 4.0,
+            AccountKind::Vacations if day < self.campaign_ends => 0.1 * self.drift,
+            AccountKind::Drifting | AccountKind::Vacations => self.drift,
+            AccountKind::PayrollBatches => 0.5,
+            AccountKind::OneDayAWeek => {
                 if day % 7 == busy {
                     7.0
                 } else {
                     0.0
                 }
             }
-            Kind::Merger if day + 30 + whole(self.traits[1] * 170.0) >= self.history => {
+            AccountKind::Merger if day + 30 + truncated(self.traits[1] * 170.0) >= self.history => {
                 1.0 + (0.5 + 1.5 * self.traits[0]) * weekday(busy)
             }
-            Kind::FadingCampaign if day + whole(self.traits[1] * 120.0) >= self.history => {
+            AccountKind::FadingCampaign if day + truncated(self.traits[1] * 120.0) >= self.history => {
                 let lasted = day as f64 - (self.history as f64 - self.traits[1] * 120.0);
                 1.0 + (1.0 + 3.0 * self.traits[0]) * 0.5_f64.powf(lasted / 21.0)
             }
-            Kind::YearlyRush if (day + whole(self.traits[0] * 365.0)) % 365 < 45 => 2.0 + self.traits[1],
+            AccountKind::YearlyRush if (day + truncated(self.traits[0] * 365.0)) % 365 < 45 => 2.0 + self.traits[1],
             _ => 1.0,
         }
     }
 
     /// What happens now and then.
-    fn special(&mut self, day: usize, chance: &mut ChaCha8Rng) {
+    fn occasional_purchases(&mut self, day: usize, chance: &mut ChaCha8Rng) {
         if day != self.next_special {
             return;
         }
         let week = self.rate * 7.0;
         match self.kind {
-            Kind::Lumpy => {
-                let price = whole(week * 47_700.0 * chance.random_range(2.0..8.0));
+            AccountKind::Lumpy => {
+                let price = truncated(week * 47_700.0 * chance.random_range(2.0..8.0));
                 self.buy(day, i64::try_from(price).unwrap(), chance);
                 let mean = 21.0 + 49.0 * self.traits[0];
-                self.next_special = day + 1 + whole(-(1.0 - chance.random::<f64>()).ln() * mean);
+                self.next_special = day + 1 + truncated(-(1.0 - chance.random::<f64>()).ln() * mean);
             }
-            Kind::QuarterlyBatch => {
-                for _ in 0..whole(week * (2.0 + 4.0 * self.traits[0])) {
+            AccountKind::QuarterlyBatch => {
+                for _ in 0..truncated(week * (2.0 + 4.0 * self.traits[0])) {
                     self.buy(day, PRICES[chance.random_range(0..4)], chance);
                 }
                 self.next_special = day + 91;
             }
-            Kind::CampaignBursts => {
+            AccountKind::CampaignBursts => {
                 self.campaign_ends = day + chance.random_range(14..=28);
                 self.next_special = self.campaign_ends + chance.random_range(45..=100);
             }
-            Kind::RegimeSwitch => {
+            AccountKind::RegimeSwitch => {
                 let was_busy = self.campaign_ends == day;
                 self.next_special = day + chance.random_range(60..=182);
                 self.campaign_ends = if was_busy { 0 } else { self.next_special };
             }
-            Kind::Vacations => {
+            AccountKind::Vacations => {
                 self.campaign_ends = day + chance.random_range(7..=14);
                 self.next_special = self.campaign_ends + chance.random_range(60..=120);
             }
-            Kind::PayrollBatches => {
+            AccountKind::PayrollBatches => {
                 for _ in 0..poisson(week * (0.5 + self.traits[0]), chance) {
                     self.buy(day, PRICES[chance.random_range(0..4)], chance);
                 }
@@ -472,8 +479,8 @@ impl Life {
 
     fn place(&mut self, day: usize, end: usize, price: i64, chance: &mut ChaCha8Rng) -> u64 {
         let id = 1000 + self.orders.len() as u64;
-        if self.kind == Kind::RenewalWaves && chance.random::<f64>() < self.share {
-            let lead = 3 + whole(self.traits[1] * 20.0) + chance.random_range(0..8);
+        if self.kind == AccountKind::RenewalWaves && chance.random::<f64>() < self.share {
+            let lead = 3 + truncated(self.traits[1] * 20.0) + chance.random_range(0..8);
             self.renewals.entry(end.saturating_sub(lead).max(day + 1)).or_default().push(self.orders.len());
         }
         self.sites.push(self.orders.len());
@@ -481,12 +488,12 @@ impl Life {
         id
     }
 
-    fn case(&self) -> Case {
+    fn generated(&self) -> GeneratedAccount {
         let at = |day: usize| now() + span(day) - span(self.history) + chrono::Duration::hours(9);
         let mut days = vec![0; self.days()];
         self.purchases.iter().for_each(|(day, price, _)| days[*day] += price);
         let entry = |number: usize, (day, change, order): (usize, i64, Option<u64>)| SimulatedEntry {
-            id: shuffled(number),
+            id: scrambled_id(number),
             division: FIRST_DIVISION,
             at: at(day),
             change: Decimal::new(change, 2),
@@ -502,16 +509,25 @@ impl Life {
         };
         let known = || self.purchases.iter().filter(|(day, ..)| *day < self.history);
         let debits = known().enumerate().map(|(number, (day, price, order))| entry(number, (*day, -price, *order)));
-        let entries = in_order([opening].into_iter().chain(debits).collect());
+        let entries = sorted_by_time([opening].into_iter().chain(debits).collect());
         let last_year = self.history.saturating_sub(365);
         let prices = known().filter(|(day, ..)| *day >= last_year).map(|(_, price, _)| *price).collect();
         // Most kinds were measured without orders from the beginning.
-        let listed = self.orders.iter().enumerate().filter(|_| self.kind == Kind::RenewalWaves);
+        let listed = self.orders.iter().enumerate().filter(|_| self.kind == AccountKind::RenewalWaves);
         let orders = listed.filter(|(_, (_, _, placed, _))| *placed < self.history);
         let orders = orders.map(|(number, order)| self.listed(number, *order, at)).collect();
         let future = days.split_off(self.history);
         let worth = days[days.len() - 84..].iter().sum::<i64>() / 84;
-        Case { entries, orders, divisions: 1, is_young: false, future, past: days, worth, prices }
+        GeneratedAccount {
+            entries,
+            orders,
+            divisions: 1,
+            is_young: false,
+            future,
+            past: days,
+            daily_spend: worth,
+            prices,
+        }
     }
 
     fn listed(&self, number: usize, order: (u64, i64, usize, usize), at: impl Fn(usize) -> Time) -> SimulatedOrder {
@@ -539,7 +555,7 @@ fn span(count: usize) -> chrono::Duration {
 }
 
 /// Without its fraction.
-fn whole(number: f64) -> usize {
+fn truncated(number: f64) -> usize {
     number.to_usize().unwrap()
 }
 

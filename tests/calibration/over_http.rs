@@ -24,13 +24,13 @@ use tokio::sync::watch;
 use url::Url;
 
 /// Longer than any account takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Stands still at one moment; who waits by it waits by real time.
-struct Still(Time);
+struct FrozenClock(Time);
 
 #[async_trait]
-impl Clock for Still {
+impl Clock for FrozenClock {
     fn now(&self) -> Time {
         self.0
     }
@@ -41,7 +41,7 @@ impl Clock for Still {
 }
 
 /// Reads one account after the other, all of them from one server.
-pub struct Reader {
+pub struct AccountReader {
     runtime: Runtime,
     clock: Arc<dyn Clock>,
     sandbox: Arc<SandboxServer>,
@@ -49,28 +49,28 @@ pub struct Reader {
     http: reqwest::Client,
 }
 
-impl Reader {
+impl AccountReader {
     /// All accounts are read at `now`.
     pub fn new(now: Time) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(Still(now));
-        let nobody = SimulatedWorld::recorded(AccountRecords::default(), now);
-        let sandbox = SandboxServer::recorded(nobody, Arc::clone(&clock), Arc::new(()));
+        let clock: Arc<dyn Clock> = Arc::new(FrozenClock(now));
+        let no_account = SimulatedWorld::recorded(AccountRecords::default(), now);
+        let sandbox = SandboxServer::recorded(no_account, Arc::clone(&clock), Arc::new(()));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = Url::parse(&format!("http://{}{PATH}", listener.local_addr().unwrap())).unwrap();
         runtime.spawn(Arc::clone(&sandbox).serve(listener));
         let http =
-            http_client::client(&HttpClientOptions { timeout: PATIENCE, extra_ca_pem: None, loopback: true }).unwrap();
+            http_client::client(&HttpClientOptions { timeout: TIMEOUT, extra_ca_pem: None, loopback: true }).unwrap();
         Self { runtime, clock, sandbox, base, http }
     }
 
     /// The funds of an account that holds these records, and its books, those of all divisions together.
     pub fn read(&self, records: AccountRecords) -> (Decimal, AccountHistory) {
         self.sandbox.replace_world(SimulatedWorld::recorded(records, self.clock.now()));
-        self.runtime.block_on(self.books())
+        self.runtime.block_on(self.read_history())
     }
 
-    async fn books(&self) -> (Decimal, AccountHistory) {
+    async fn read_history(&self) -> (Decimal, AccountHistory) {
         let (base, http, key) = (self.base.clone(), self.http.clone(), Secret::new(API_KEY));
         let (limiter, clock) = (Arc::new(RateLimiter::new([])), Arc::clone(&self.clock));
         let client =
@@ -84,16 +84,16 @@ impl Reader {
         }
         assert!(figures.iter().all(|its| *its == figures[0]), "divisions that report the same figures share one fund");
         let Reading::Amount(funds) = figures[0].reading(Metric::AvailableFunds) else { panic!("no amount") };
-        let shelf = Arc::new(HistoryCache::new(Arc::clone(&self.clock)));
-        let wanted: BTreeSet<Division> = divisions.iter().copied().collect();
-        shelf.request(&wanted);
+        let cache = Arc::new(HistoryCache::new(Arc::clone(&self.clock)));
+        let watched: BTreeSet<Division> = divisions.iter().copied().collect();
+        cache.request(&watched);
         let (source, clock) = (Arc::new(client), Arc::clone(&self.clock));
-        let keeper = Refresher::new("generated".into(), source, Arc::clone(&shelf), clock, None, 30);
+        let refresher = Refresher::new("generated".into(), source, Arc::clone(&cache), clock, None, 30);
         let (_go_on, stopped) = watch::channel(false);
         tokio::select! {
-            () = keeper.run(stopped) => {}
-            () = shelf.wait_until_settled(&wanted, PATIENCE) => {}
+            () = refresher.run(stopped) => {}
+            () = cache.wait_until_settled(&watched, TIMEOUT) => {}
         }
-        (funds.amount, AccountHistory::merge(&shelf.fund_histories(&divisions)))
+        (funds.amount, AccountHistory::merge(&cache.fund_histories(&divisions)))
     }
 }

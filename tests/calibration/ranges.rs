@@ -11,9 +11,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ledgers::{
-    self, CHANGING, Case, HELD_OUT, Kind, ONCE_HELD_OUT, RENEWING, RENEWING_HELD_OUT, RENEWING_ONCE_HELD_OUT, TUNED,
+    self, AccountKind, CHANGING, GeneratedAccount, HELD_OUT, ONCE_HELD_OUT, RENEWING, RENEWING_HELD_OUT,
+    RENEWING_ONCE_HELD_OUT, TUNED,
 };
-use crate::over_http::Reader;
+use crate::over_http::AccountReader;
 use crate::{publish, published};
 use lowtide::domain::Time;
 use lowtide::domain::forecast::Runway;
@@ -44,55 +45,55 @@ const COLUMNS: [&str; 10] = [
     "runway of 60, early",
 ];
 /// Cells that break the promise, as `docs/forecast.md` says below the table.
-const KNOWN_MISSES: &[(Kind, &str)] = &[
-    (Kind::Growing, "runway of 15, early"),
-    (Kind::Growing, "runway of 30, early"),
-    (Kind::Growing, "runway of 60, early"),
-    (Kind::QuarterlyBatch, "60 days"),
-    (Kind::StepUp, "60 days"),
-    (Kind::StepUp, "runway of 60"),
-    (Kind::OneDayAWeek, "runway of 15"),
-    (Kind::OneDayAWeek, "runway of 30"),
-    (Kind::OneDayAWeek, "runway of 60"),
-    (Kind::YearlyRush, "30 days"),
-    (Kind::YearlyRush, "60 days"),
-    (Kind::YearlyRush, "runway of 60"),
-    (Kind::YearlyRush, "runway of 30, early"),
-    (Kind::YearlyRush, "runway of 60, early"),
-    (Kind::PayrollBatches, "14 days"),
-    (Kind::PayrollBatches, "30 days"),
-    (Kind::PayrollBatches, "60 days"),
-    (Kind::PayrollBatches, "runway of 15"),
-    (Kind::PayrollBatches, "runway of 30"),
-    (Kind::PayrollBatches, "runway of 60"),
-    (Kind::UnequalOrders, "30 days"),
-    (Kind::UnequalOrders, "60 days"),
-    (Kind::UnequalOrders, "runway of 30, early"),
-    (Kind::UnequalOrders, "runway of 60, early"),
-    (Kind::RenewalsSteady, "runway of 60, early"),
-    (Kind::RenewalsByAutomation, "7 days"),
-    (Kind::RenewalsByAutomation, "14 days"),
-    (Kind::RenewalsByAutomation, "runway of 15"),
-    (Kind::RenewalsByAutomation, "runway of 60"),
-    (Kind::GrowingByRenewals, "30 days"),
-    (Kind::GrowingByRenewals, "60 days"),
-    (Kind::GrowingByRenewals, "runway of 60"),
-    (Kind::GrowingByRenewals, "runway of 15, early"),
-    (Kind::GrowingByRenewals, "runway of 30, early"),
-    (Kind::GrowingByRenewals, "runway of 60, early"),
-    (Kind::ProductChange, "runway of 30, early"),
-    (Kind::RenewalsAndBatches, "runway of 30, early"),
-    (Kind::RenewalsAtMonthEnd, "60 days"),
-    (Kind::RenewalsAtMonthEnd, "runway of 30"),
-    (Kind::LargeOrdersRenewedEarly, "14 days"),
-    (Kind::LargeOrdersRenewedEarly, "30 days"),
-    (Kind::LargeOrdersRenewedEarly, "60 days"),
-    (Kind::LargeOrdersRenewedEarly, "runway of 30"),
-    (Kind::LargeOrdersRenewedEarly, "runway of 60"),
-    (Kind::LargeOrdersRenewedEarly, "runway of 15, early"),
-    (Kind::LargeOrdersRenewedEarly, "runway of 30, early"),
-    (Kind::LargeOrdersRenewedEarly, "runway of 60, early"),
-    (Kind::WildcardsReplaceOrders, "runway of 60, early"),
+const KNOWN_MISSES: &[(AccountKind, &str)] = &[
+    (AccountKind::Growing, "runway of 15, early"),
+    (AccountKind::Growing, "runway of 30, early"),
+    (AccountKind::Growing, "runway of 60, early"),
+    (AccountKind::QuarterlyBatch, "60 days"),
+    (AccountKind::StepUp, "60 days"),
+    (AccountKind::StepUp, "runway of 60"),
+    (AccountKind::OneDayAWeek, "runway of 15"),
+    (AccountKind::OneDayAWeek, "runway of 30"),
+    (AccountKind::OneDayAWeek, "runway of 60"),
+    (AccountKind::YearlyRush, "30 days"),
+    (AccountKind::YearlyRush, "60 days"),
+    (AccountKind::YearlyRush, "runway of 60"),
+    (AccountKind::YearlyRush, "runway of 30, early"),
+    (AccountKind::YearlyRush, "runway of 60, early"),
+    (AccountKind::PayrollBatches, "14 days"),
+    (AccountKind::PayrollBatches, "30 days"),
+    (AccountKind::PayrollBatches, "60 days"),
+    (AccountKind::PayrollBatches, "runway of 15"),
+    (AccountKind::PayrollBatches, "runway of 30"),
+    (AccountKind::PayrollBatches, "runway of 60"),
+    (AccountKind::UnequalOrders, "30 days"),
+    (AccountKind::UnequalOrders, "60 days"),
+    (AccountKind::UnequalOrders, "runway of 30, early"),
+    (AccountKind::UnequalOrders, "runway of 60, early"),
+    (AccountKind::RenewalsSteady, "runway of 60, early"),
+    (AccountKind::RenewalsByAutomation, "7 days"),
+    (AccountKind::RenewalsByAutomation, "14 days"),
+    (AccountKind::RenewalsByAutomation, "runway of 15"),
+    (AccountKind::RenewalsByAutomation, "runway of 60"),
+    (AccountKind::GrowingByRenewals, "30 days"),
+    (AccountKind::GrowingByRenewals, "60 days"),
+    (AccountKind::GrowingByRenewals, "runway of 60"),
+    (AccountKind::GrowingByRenewals, "runway of 15, early"),
+    (AccountKind::GrowingByRenewals, "runway of 30, early"),
+    (AccountKind::GrowingByRenewals, "runway of 60, early"),
+    (AccountKind::ProductChange, "runway of 30, early"),
+    (AccountKind::RenewalsAndBatches, "runway of 30, early"),
+    (AccountKind::RenewalsAtMonthEnd, "60 days"),
+    (AccountKind::RenewalsAtMonthEnd, "runway of 30"),
+    (AccountKind::LargeOrdersRenewedEarly, "14 days"),
+    (AccountKind::LargeOrdersRenewedEarly, "30 days"),
+    (AccountKind::LargeOrdersRenewedEarly, "60 days"),
+    (AccountKind::LargeOrdersRenewedEarly, "runway of 30"),
+    (AccountKind::LargeOrdersRenewedEarly, "runway of 60"),
+    (AccountKind::LargeOrdersRenewedEarly, "runway of 15, early"),
+    (AccountKind::LargeOrdersRenewedEarly, "runway of 30, early"),
+    (AccountKind::LargeOrdersRenewedEarly, "runway of 60, early"),
+    (AccountKind::WildcardsReplaceOrders, "runway of 60, early"),
 ];
 /// The same of whole groups.
 const GROUP_MISSES: &[(&str, &str)] = &[
@@ -101,14 +102,14 @@ const GROUP_MISSES: &[(&str, &str)] = &[
     ("renewals, held out at first, then tuned on", "runway of 60, early"),
 ];
 /// Kinds that live by renewals and columns in which the middle is not a third closer than the mean of the last 30 days.
-const NOT_A_THIRD_CLOSER: &[(Kind, &str)] = &[
-    (Kind::EverySecondNew, "runway of 15"),
-    (Kind::YoungerThanAYear, "30 days"),
-    (Kind::GrowingByRenewals, "30 days"),
-    (Kind::GrowingByRenewals, "runway of 15"),
-    (Kind::GrowingByRenewals, "runway of 60"),
-    (Kind::RenewalsAndBatches, "30 days"),
-    (Kind::RenewalsAndBatches, "runway of 15"),
+const NOT_A_THIRD_CLOSER: &[(AccountKind, &str)] = &[
+    (AccountKind::EverySecondNew, "runway of 15"),
+    (AccountKind::YoungerThanAYear, "30 days"),
+    (AccountKind::GrowingByRenewals, "30 days"),
+    (AccountKind::GrowingByRenewals, "runway of 15"),
+    (AccountKind::GrowingByRenewals, "runway of 60"),
+    (AccountKind::RenewalsAndBatches, "30 days"),
+    (AccountKind::RenewalsAndBatches, "runway of 15"),
 ];
 /// The row below each group, of the 90 % range alone.
 const TOGETHER: &str = "*all together, 90 %*";
@@ -128,7 +129,7 @@ fn may_be_kept(column: usize, percent: f64) -> bool {
 
 /// What came of one account.
 #[derive(Clone)]
-struct Outcome {
+struct TrialOutcome {
     /// Whether the truth lay in the range, by horizon and percent.
     spent: [[bool; PERCENTS.len()]; HORIZONS.len()],
     /// Whether the funds ended within the 90 % range, and whether before it.
@@ -144,20 +145,20 @@ struct Outcome {
 /// One account, its books, and what it will spend.
 struct Trial {
     name: String,
-    case: Case,
-    books: AccountHistory,
+    case: GeneratedAccount,
+    history: AccountHistory,
 }
 
 impl Trial {
-    fn new(reader: &Reader, kind: Kind, number: u64) -> Self {
-        let (name, case) = (format!("{} {number}", name(kind)), Case::new(kind, number));
+    fn new(reader: &AccountReader, kind: AccountKind, number: u64) -> Self {
+        let (name, case) = (format!("{} {number}", name(kind)), GeneratedAccount::new(kind, number));
         let available = case.available(FUNDS[THIRTY.1]);
-        let (funds, books) = reader.read(case.records(available));
+        let (funds, history) = reader.read(case.records(available));
         assert_eq!(funds, Decimal::new(available, 2));
-        Self { name, case, books }
+        Self { name, case, history: history }
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> TrialOutcome {
         let forecasts = FUNDS.map(|days| self.forecast(days));
         let thirty = &forecasts[THIRTY.1];
         let inside = |days: u32, percent: u8| {
@@ -171,19 +172,20 @@ impl Trial {
         let taken = (self.spent(30) * Decimal::ONE_HUNDRED).to_f64().unwrap();
         let thirty = thirty.spend_range(30, confidence(90));
         let [middle, high] = [thirty.middle, thirty.high].map(|it| (it * Decimal::ONE_HUNDRED).to_f64().unwrap());
-        Outcome {
+        TrialOutcome {
             spent: HORIZONS.map(|days| PERCENTS.map(|percent| inside(days, percent))),
             within: runways.map(|((early, _, late), lasts, _)| (early..=late).contains(&lasts)),
             before: runways.map(|((early, ..), lasts, _)| lasts < early),
-            spend_off: [middle, self.naive() * 30.0].map(|told| (told - taken).abs() / taken.max(1.0) * 100.0),
-            runway_off: runways
-                .map(|((_, about, _), lasts, naive)| [about as f64, naive].map(|told| (told - lasts as f64).abs())),
+            spend_off: [middle, self.naive() * 30.0].map(|estimate| (estimate - taken).abs() / taken.max(1.0) * 100.0),
+            runway_off: runways.map(|((_, about, _), lasts, naive)| {
+                [about as f64, naive].map(|estimate| (estimate - lasts as f64).abs())
+            }),
             deposit: high / taken.max(1.0),
         }
     }
 
     fn forecast(&self, days: i64) -> Simulation {
-        let (ledger, orders) = (self.books.ledger.as_ref().unwrap(), self.books.orders.as_ref().unwrap());
+        let (ledger, orders) = (self.history.ledger.as_ref().unwrap(), self.history.orders.as_ref().unwrap());
         let available = Decimal::new(self.case.available(days), 2);
         Simulation::new(ledger, Some(orders), &Spending::default(), available, ledgers::now())
             .unwrap_or_else(|why| panic!("{}: {why}", self.name))
@@ -229,18 +231,18 @@ fn confidence(percent: u8) -> Confidence {
 }
 
 /// What came of the accounts of one kind.
-struct Row {
-    kind: Kind,
-    outcomes: Vec<Outcome>,
+struct CalibrationRow {
+    kind: AccountKind,
+    outcomes: Vec<TrialOutcome>,
 }
 
-impl Row {
+impl CalibrationRow {
     /// How often something was so, in percent.
-    fn percent(&self, is_so: impl Fn(&Outcome) -> bool) -> f64 {
+    fn percent(&self, is_so: impl Fn(&TrialOutcome) -> bool) -> f64 {
         100.0 * self.outcomes.iter().filter(|outcome| is_so(outcome)).count() as f64 / self.outcomes.len() as f64
     }
 
-    fn median(&self, value: impl Fn(&Outcome) -> f64) -> f64 {
+    fn median(&self, value: impl Fn(&TrialOutcome) -> f64) -> f64 {
         let mut values: Vec<f64> = self.outcomes.iter().map(value).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
@@ -281,7 +283,7 @@ impl Row {
 }
 
 /// `RenewalWaves` → `renewal waves`.
-pub(crate) fn name(kind: Kind) -> String {
+pub(crate) fn name(kind: AccountKind) -> String {
     let mut name = String::new();
     for letter in format!("{kind:?}").chars() {
         let goes_on =
@@ -293,11 +295,12 @@ pub(crate) fn name(kind: Kind) -> String {
 }
 
 /// Measures so many accounts of each kind, on all processors.
-fn measure(kinds: &[Kind], numbers: std::ops::Range<u64>) -> Vec<Row> {
-    let all: Vec<(Kind, u64)> = kinds.iter().flat_map(|kind| numbers.clone().map(|number| (*kind, number))).collect();
+fn measure(kinds: &[AccountKind], numbers: std::ops::Range<u64>) -> Vec<CalibrationRow> {
+    let all: Vec<(AccountKind, u64)> =
+        kinds.iter().flat_map(|kind| numbers.clone().map(|number| (*kind, number))).collect();
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(vec![None; all.len()]));
     let work = || {
-        let reader = Reader::new(ledgers::now());
+        let reader = AccountReader::new(ledgers::now());
         loop {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some((kind, number)) = all.get(place).copied() else { break };
@@ -311,12 +314,12 @@ fn measure(kinds: &[Kind], numbers: std::ops::Range<u64>) -> Vec<Row> {
     });
     let mut outcomes = outcomes.into_inner().unwrap().into_iter().map(Option::unwrap);
     let each = usize::try_from(numbers.end - numbers.start).unwrap();
-    kinds.iter().map(|kind| Row { kind: *kind, outcomes: outcomes.by_ref().take(each).collect() }).collect()
+    kinds.iter().map(|kind| CalibrationRow { kind: *kind, outcomes: outcomes.by_ref().take(each).collect() }).collect()
 }
 
 /// A column's figure over all accounts of these kinds.
-fn pooled<'r>(rows: impl IntoIterator<Item = &'r Row>, column: usize) -> f64 {
-    let sum = |(sum, count), row: &Row| {
+fn pooled<'r>(rows: impl IntoIterator<Item = &'r CalibrationRow>, column: usize) -> f64 {
+    let sum = |(sum, count), row: &CalibrationRow| {
         let accounts = row.outcomes.len() as f64;
         (sum + row.held(column) * accounts, count + accounts)
     };
@@ -324,7 +327,7 @@ fn pooled<'r>(rows: impl IntoIterator<Item = &'r Row>, column: usize) -> f64 {
     sum / count
 }
 
-type Group<'g> = (&'g str, Vec<Row>);
+type Group<'g> = (&'g str, Vec<CalibrationRow>);
 
 fn tables(groups: &[Group]) -> String {
     let mut ranges = "| kind | 7 days | 14 days | 30 days | 60 days | runway of 15 | runway of 30 | runway of 60 |\n\
@@ -354,7 +357,7 @@ fn tables(groups: &[Group]) -> String {
 }
 
 /// Kinds by their group.
-fn groups() -> [(&'static str, &'static [Kind]); 7] {
+fn groups() -> [(&'static str, &'static [AccountKind]); 7] {
     [
         ("tuned on", &TUNED),
         ("held out at first, then tuned on", &ONCE_HELD_OUT),
@@ -367,7 +370,7 @@ fn groups() -> [(&'static str, &'static [Kind]); 7] {
 }
 
 /// What is asked for by the environment, to look at.
-fn asked() -> Option<(Vec<Kind>, std::ops::Range<u64>)> {
+fn requested_trials() -> Option<(Vec<AccountKind>, std::ops::Range<u64>)> {
     let variable = |name: &str| std::env::var(name).ok();
     let number = |name: &str| variable(name).map(|text| text.parse::<u64>().unwrap());
     let (kinds, from, ledgers) = (variable("LOWTIDE_KINDS"), number("LOWTIDE_FROM"), number("LOWTIDE_LEDGERS"));
@@ -375,7 +378,9 @@ fn asked() -> Option<(Vec<Kind>, std::ops::Range<u64>)> {
         return None;
     }
     let all = || groups().into_iter().flat_map(|(_, kinds)| kinds.iter().copied());
-    let known = |wanted: &str| all().find(|kind| name(*kind) == wanted).unwrap_or_else(|| panic!("no kind {wanted:?}"));
+    let known = |requested: &str| {
+        all().find(|kind| name(*kind) == requested).unwrap_or_else(|| panic!("no kind {requested:?}"))
+    };
     let kinds =
         kinds.map_or_else(|| all().collect(), |kinds| kinds.split(',').map(|kind| known(kind.trim())).collect());
     let from = from.unwrap_or_default();
@@ -384,12 +389,12 @@ fn asked() -> Option<(Vec<Kind>, std::ops::Range<u64>)> {
 
 #[test]
 fn the_truth_lies_in_the_ranges_about_as_often_as_they_claim() {
-    if let Some((kinds, numbers)) = asked() {
+    if let Some((kinds, numbers)) = requested_trials() {
         println!("{}", tables(&[("asked for", measure(&kinds, numbers))]));
         return;
     }
     let long = std::env::var_os("LOWTIDE_LONG").is_some();
-    let kinds: Vec<Kind> = groups().iter().flat_map(|(_, kinds)| *kinds).copied().collect();
+    let kinds: Vec<AccountKind> = groups().iter().flat_map(|(_, kinds)| *kinds).copied().collect();
     let mut rows = measure(&kinds, 0..if long { FULL } else { QUICK }).into_iter();
     let groups = groups().map(|(group, kinds)| (group, rows.by_ref().take(kinds.len()).collect()));
     let tables = tables(&groups);
@@ -402,8 +407,8 @@ fn the_truth_lies_in_the_ranges_about_as_often_as_they_claim() {
         let pooled = pooled(all(), column);
         let kept = if long { is_kept(column, pooled) } else { may_be_kept(column, pooled) };
         assert!(kept, "{title}: {pooled:.1} %");
-        let told = all().all(|row| (held_figures(&row.ranges())[column] - row.held(column)).abs() < 0.051);
-        assert!(told, "{title}: the table is read as it was written");
+        let published_matches = all().all(|row| (held_figures(&row.ranges())[column] - row.held(column)).abs() < 0.051);
+        assert!(published_matches, "{title}: the table is read as it was written");
     }
     if !long {
         return;
@@ -433,7 +438,7 @@ fn held_figures(line: &str) -> Vec<f64> {
 fn the_published_table_keeps_the_promise_but_where_the_page_says_so() {
     let text = published(TABLE);
     let (ranges, middles) = text.split_once("\n\n").unwrap();
-    let kinds: Vec<Kind> = groups().iter().flat_map(|(_, kinds)| *kinds).copied().collect();
+    let kinds: Vec<AccountKind> = groups().iter().flat_map(|(_, kinds)| *kinds).copied().collect();
     let lines: Vec<&str> = ranges.lines().filter(|line| line.contains("**")).collect();
     let others: Vec<&str> = middles.lines().skip(2).filter(|line| !line.starts_with("| *")).collect();
     assert_eq!((lines.len(), others.len()), (kinds.len(), kinds.len()));
@@ -450,7 +455,7 @@ fn the_published_table_keeps_the_promise_but_where_the_page_says_so() {
 }
 
 #[test]
-fn the_published_middle_is_a_third_closer_on_accounts_that_live_by_renewals() {
+fn the_published_median_is_a_third_closer_on_renewal_accounts() {
     let text = published(TABLE);
     let (_, middles) = text.split_once("\n\n").unwrap();
     for kind in [&RENEWING[..], &RENEWING_ONCE_HELD_OUT, &RENEWING_HELD_OUT].concat() {
@@ -492,29 +497,29 @@ fn the_published_sums_are_those_of_their_groups_and_keep_the_promise() {
 
 #[test]
 fn accounts_are_read_as_they_were_made() {
-    let reader = Reader::new(ledgers::now());
+    let reader = AccountReader::new(ledgers::now());
     let oldest = (ledgers::now() - chrono::Duration::days(400)).date_naive();
     for (_, kinds) in groups() {
         for kind in kinds {
-            let case = Case::new(*kind, 1);
+            let case = GeneratedAccount::new(*kind, 1);
             let records = case.records(case.available(30));
-            let (funds, books) = reader.read(records.clone());
+            let (funds, history) = reader.read(records.clone());
             assert_eq!(funds, Decimal::new(case.available(30), 2));
             let made = records.entries.iter().filter(|line| line.at.date_naive() >= oldest);
             let mut made: Vec<_> = made.map(|it| (it.at, it.id.to_string(), it.change, it.order)).collect();
-            let ledger = books.ledger.unwrap();
+            let ledger = history.ledger.unwrap();
             let mut read: Vec<_> =
                 ledger.entries().iter().map(|it| (it.at, it.id.to_string(), it.change, it.order)).collect();
             made.sort();
             read.sort();
             assert_eq!(read, made, "{}", name(*kind));
-            let orders = books.orders.unwrap();
+            let orders = history.orders.unwrap();
             let running = records.orders.iter().filter(|it| !it.expired(ledgers::now())).count();
             assert!(orders.iter().filter(|it| !it.expired).count() <= running && orders.len() <= records.orders.len());
             for order in orders.iter() {
                 let its = records.orders.iter().find(|it| it.id == order.id).unwrap();
-                let told = (order.price, order.renewed, order.order_ends, order.division);
-                assert_eq!(told, (its.price, its.renewed, Some(its.ends.date_naive()), Some(its.division)));
+                let fields = (order.price, order.renewed, order.order_ends, order.division);
+                assert_eq!(fields, (its.price, its.renewed, Some(its.ends.date_naive()), Some(its.division)));
                 assert_eq!(order.common_name.as_deref(), Some(&*its.common_name));
             }
         }

@@ -6,7 +6,7 @@ use chrono::Datelike as _;
 use lowtide::domain::Time;
 use lowtide::sandbox::world::{AccountRecords, SimulatedEntry, SimulatedOrder};
 
-use crate::ledgers::{self, Case, Kind, RENEWING, RENEWING_HELD_OUT, RENEWING_ONCE_HELD_OUT};
+use crate::ledgers::{self, AccountKind, GeneratedAccount, RENEWING, RENEWING_HELD_OUT, RENEWING_ONCE_HELD_OUT};
 use crate::ranges::name;
 
 mod held_out;
@@ -26,36 +26,42 @@ fn accounts_that_live_by_renewals_are_what_their_kind_says() {
         let ended = |order: &SimulatedOrder| order.expired(now) && order.ends > now - year;
         let renewed = share(&ended, &|order| order.renewed);
         match kind {
-            Kind::YoungerThanAYear => assert!(renewed.is_nan(), "nothing has ended yet"),
-            Kind::RenewalsDeclining => assert!((0.5..0.7).contains(&renewed), "{renewed}"),
-            Kind::EverySecondNew | Kind::RenewalsAndBatches => assert!((0.45..0.7).contains(&renewed), "{renewed}"),
-            Kind::ChangingShare => assert!((0.65..0.9).contains(&renewed), "{renewed}"),
-            Kind::RenewalsByAutomation | Kind::OrdersOf90To199Days => {
+            AccountKind::YoungerThanAYear => assert!(renewed.is_nan(), "nothing has ended yet"),
+            AccountKind::RenewalsDeclining => assert!((0.5..0.7).contains(&renewed), "{renewed}"),
+            AccountKind::EverySecondNew | AccountKind::RenewalsAndBatches => {
+                assert!((0.45..0.7).contains(&renewed), "{renewed}")
+            }
+            AccountKind::ChangingShare => assert!((0.65..0.9).contains(&renewed), "{renewed}"),
+            AccountKind::RenewalsByAutomation | AccountKind::OrdersOf90To199Days => {
                 assert!((0.9..0.99).contains(&renewed), "{}: {renewed}", name(kind));
             }
-            Kind::RenewalsForClients | Kind::WildcardsReplaceOrders => {
+            AccountKind::RenewalsForClients | AccountKind::WildcardsReplaceOrders => {
                 assert!((0.6..0.85).contains(&renewed), "{}: {renewed}", name(kind));
             }
             _ => assert!((0.82..0.95).contains(&renewed), "{}: {renewed}", name(kind)),
         }
-        let unpaid = records.iter().map(without_a_line).sum::<f64>() / records.len() as f64;
+        let unpaid = records.iter().map(share_without_entry).sum::<f64>() / records.len() as f64;
         match kind {
-            Kind::PartlyPaidByCard => assert!((0.25..0.55).contains(&unpaid), "{unpaid}"),
-            Kind::RenewalsForClients => assert!((0.1..0.4).contains(&unpaid), "{unpaid}"),
-            Kind::LedgerWithoutOrderIds => assert!(unpaid > 0.999, "{unpaid}"),
+            AccountKind::PartlyPaidByCard => assert!((0.25..0.55).contains(&unpaid), "{unpaid}"),
+            AccountKind::RenewalsForClients => assert!((0.1..0.4).contains(&unpaid), "{unpaid}"),
+            AccountKind::LedgerWithoutOrderIds => assert!(unpaid > 0.999, "{unpaid}"),
             _ => assert!(unpaid < 0.001, "{}: {unpaid}", name(kind)),
         }
         let any = |so: &dyn Fn(&SimulatedOrder) -> bool| orders.iter().any(|order| so(order));
-        assert_eq!(any(&|order| order.auto_renew), kind == Kind::RenewalsByAutomation);
+        assert_eq!(any(&|order| order.auto_renew), kind == AccountKind::RenewalsByAutomation);
         let without = |order: &SimulatedOrder| !order.expired(now) && order.certificate_ends(now) < now;
-        assert_eq!(any(&without), kind == Kind::ReissuesOf199Days, "a certificate that ended before its order");
-        assert_eq!(any(&|order| order.reissuing(now)), kind == Kind::ReissuesOf199Days, "a reissue that takes long");
-        assert_eq!(any(&|order| order.years > 1), kind == Kind::MultiYearMixed);
-        assert_eq!(any(&|order| order.years == 0), kind == Kind::OrdersOf90To199Days);
+        assert_eq!(any(&without), kind == AccountKind::ReissuesOf199Days, "a certificate that ended before its order");
+        assert_eq!(
+            any(&|order| order.reissuing(now)),
+            kind == AccountKind::ReissuesOf199Days,
+            "a reissue that takes long"
+        );
+        assert_eq!(any(&|order| order.years > 1), kind == AccountKind::MultiYearMixed);
+        assert_eq!(any(&|order| order.years == 0), kind == AccountKind::OrdersOf90To199Days);
         let divisions: BTreeSet<u64> = lines.iter().map(|line| line.division).collect();
-        assert_eq!(divisions.len() > 1, kind == Kind::SharedByDivisions);
+        assert_eq!(divisions.len() > 1, kind == AccountKind::SharedByDivisions);
         let refunds = lines.iter().filter(|line| line.kind == "Refund").count();
-        assert_eq!(refunds > 0, kind == Kind::DomainsAndRefunds, "{}: {refunds}", name(kind));
+        assert_eq!(refunds > 0, kind == AccountKind::DomainsAndRefunds, "{}: {refunds}", name(kind));
         for its in &records {
             renewals_follow_their_orders(kind, its);
         }
@@ -64,7 +70,7 @@ fn accounts_that_live_by_renewals_are_what_their_kind_says() {
 
 #[test]
 fn accounts_renewed_automatically_are_renewed_30_days_before_the_end() {
-    let records = accounts(Kind::RenewalsByAutomation);
+    let records = accounts(AccountKind::RenewalsByAutomation);
     let leads = || records.iter().flat_map(renewals).filter(|it| is_recent(it.new.placed)).map(|it| it.lead());
     assert!((0.8..0.99).contains(&share(leads(), |lead| lead == 30)), "some came when there were no funds");
     assert!(leads().all(|lead| (15..=30).contains(&lead)), "{:?}", leads().min());
@@ -74,7 +80,7 @@ fn accounts_renewed_automatically_are_renewed_30_days_before_the_end() {
 
 #[test]
 fn accounts_renewed_in_one_month_are_so_on_tuesdays() {
-    let records = accounts(Kind::RenewalsInOneMonth);
+    let records = accounts(AccountKind::RenewalsInOneMonth);
     let placed = || records.iter().flat_map(renewals).map(|it| it.new.placed).filter(|at| is_recent(*at));
     assert!(share(placed(), |at| at.weekday() == chrono::Weekday::Tue) > 0.9);
     for its in &records {
@@ -91,7 +97,7 @@ fn accounts_renewed_in_one_month_are_so_on_tuesdays() {
 
 #[test]
 fn accounts_that_grow_buy_more_new_orders_each_week() {
-    let records = accounts(Kind::GrowingByRenewals);
+    let records = accounts(AccountKind::GrowingByRenewals);
     let weeks_ago = |at: Time| (ledgers::now() - at).num_weeks();
     let new = || records.iter().flat_map(purchases).filter(|it| !it.renewal).map(|it| weeks_ago(it.at));
     let (late, early) =
@@ -101,8 +107,8 @@ fn accounts_that_grow_buy_more_new_orders_each_week() {
 }
 
 #[test]
-fn accounts_whose_products_change_renew_a_third_of_the_orders_for_others() {
-    let records = accounts(Kind::ProductChange);
+fn product_changes_affect_a_third_of_the_renewals() {
+    let records = accounts(AccountKind::ProductChange);
     let renewals = || records.iter().flat_map(renewals);
     let changed = share(renewals(), |it| it.new.product != it.old.product);
     assert!((0.3..0.37).contains(&changed), "{changed}");
@@ -111,7 +117,7 @@ fn accounts_whose_products_change_renew_a_third_of_the_orders_for_others() {
 }
 
 #[test]
-fn accounts_whose_share_changes_renew_another_share_at_last() {
+fn a_changed_share_applies_to_the_latest_renewals() {
     let now = ledgers::now();
     let renewed = |its: &[AccountRecords], days: std::ops::Range<i64>| {
         let orders = its.iter().flat_map(|it| &it.orders).filter(|it| days.contains(&(now - it.ends).num_days()));
@@ -120,7 +126,7 @@ fn accounts_whose_share_changes_renew_another_share_at_last() {
     };
     let (before, after) = (365..730, 0..30);
     let is_high = |its: &AccountRecords| renewed(std::slice::from_ref(its), before.clone()) > 0.8;
-    let (falling, rising): (Vec<_>, Vec<_>) = accounts(Kind::ChangingShare).into_iter().partition(is_high);
+    let (falling, rising): (Vec<_>, Vec<_>) = accounts(AccountKind::ChangingShare).into_iter().partition(is_high);
     let shares = [&falling, &rising].map(|its| (renewed(its, before.clone()), renewed(its, after.clone())));
     assert!((0.9..0.97).contains(&shares[0].0) && (0.5..0.7).contains(&shares[0].1), "{shares:?}");
     assert!((0.5..0.7).contains(&shares[1].0) && (0.85..0.97).contains(&shares[1].1), "{shares:?}");
@@ -128,7 +134,7 @@ fn accounts_whose_share_changes_renew_another_share_at_last() {
 
 #[test]
 fn accounts_of_renewals_and_batches_buy_new_orders_by_batches() {
-    let records = accounts(Kind::RenewalsAndBatches);
+    let records = accounts(AccountKind::RenewalsAndBatches);
     let new = share(records.iter().flat_map(purchases), |it| !it.renewal);
     assert!((0.4..0.6).contains(&new), "{new}");
     let mut days = BTreeMap::new();
@@ -145,12 +151,12 @@ fn accounts_of_renewals_and_batches_buy_new_orders_by_batches() {
 }
 
 /// All kinds that live by renewals.
-fn all() -> impl Iterator<Item = Kind> {
+fn all() -> impl Iterator<Item = AccountKind> {
     RENEWING.into_iter().chain(RENEWING_ONCE_HELD_OUT).chain(RENEWING_HELD_OUT)
 }
 
-fn accounts(kind: Kind) -> Vec<AccountRecords> {
-    (0..16).map(|number| Case::new(kind, number).records(0)).collect()
+fn accounts(kind: AccountKind) -> Vec<AccountRecords> {
+    (0..16).map(|number| GeneratedAccount::new(kind, number).records(0)).collect()
 }
 
 /// The share of them of which something is true.
@@ -174,12 +180,12 @@ fn days(from: Time, to: Time) -> i64 {
 }
 
 /// An order and the one that took its place.
-struct Renewal<'r> {
+struct RenewalPair<'r> {
     old: &'r SimulatedOrder,
     new: &'r SimulatedOrder,
 }
 
-impl Renewal<'_> {
+impl RenewalPair<'_> {
     /// Days from the renewal to the end.
     fn lead(&self) -> i64 {
         days(self.new.placed, self.old.ends)
@@ -187,7 +193,7 @@ impl Renewal<'_> {
 }
 
 /// The renewals: for the same name, and ending whole years after their orders, or anew after what they were bought for.
-fn renewals(records: &AccountRecords) -> Vec<Renewal<'_>> {
+fn renewals(records: &AccountRecords) -> Vec<RenewalPair<'_>> {
     let mut by_name: BTreeMap<_, Vec<&SimulatedOrder>> = BTreeMap::new();
     for order in &records.orders {
         by_name.entry((&order.common_name, order.division)).or_default().push(order);
@@ -203,35 +209,35 @@ fn renewals(records: &AccountRecords) -> Vec<Renewal<'_>> {
     let renewed = records.orders.iter().filter(|old| old.renewed);
     let pairs = renewed.filter_map(|old| {
         let orders = &by_name[&(&old.common_name, old.division)];
-        Some(Renewal { old, new: orders.iter().find(|new| follows(old, new))? })
+        Some(RenewalPair { old, new: orders.iter().find(|new| follows(old, new))? })
     });
     pairs.collect()
 }
 
-struct Purchase {
+struct RecordedPurchase {
     at: Time,
     renewal: bool,
 }
 
 /// The orders of the last year.
-fn purchases(records: &AccountRecords) -> Vec<Purchase> {
+fn purchases(records: &AccountRecords) -> Vec<RecordedPurchase> {
     let renewals: BTreeSet<u64> = renewals(records).iter().map(|it| it.new.id).collect();
     let recent = records.orders.iter().filter(|it| is_recent(it.placed));
-    recent.map(|it| Purchase { at: it.placed, renewal: renewals.contains(&it.id) }).collect()
+    recent.map(|it| RecordedPurchase { at: it.placed, renewal: renewals.contains(&it.id) }).collect()
 }
 
 /// The share of the orders of the last year that no line of the ledger belongs to.
-fn without_a_line(records: &AccountRecords) -> f64 {
+fn share_without_entry(records: &AccountRecords) -> f64 {
     let paid: BTreeSet<u64> = records.entries.iter().filter_map(|line| line.order).collect();
     let recent = || records.orders.iter().filter(|it| it.placed > ledgers::now() - chrono::Duration::days(365));
     recent().filter(|order| !paid.contains(&order.id)).count() as f64 / recent().count() as f64
 }
 
 /// Each order that was renewed has its renewal, for the same product where products do not change, unless it was taken back.
-fn renewals_follow_their_orders(kind: Kind, records: &AccountRecords) {
+fn renewals_follow_their_orders(kind: AccountKind, records: &AccountRecords) {
     let renewals = renewals(records);
     let lost = records.orders.iter().filter(|order| order.renewed).count() - renewals.len();
-    assert!(lost == 0 || kind == Kind::DomainsAndRefunds, "{}: {lost}", name(kind));
-    let is_same = |it: &Renewal| it.new.product == it.old.product || kind == Kind::ProductChange;
+    assert!(lost == 0 || kind == AccountKind::DomainsAndRefunds, "{}: {lost}", name(kind));
+    let is_same = |it: &RenewalPair| it.new.product == it.old.product || kind == AccountKind::ProductChange;
     assert!(renewals.iter().all(is_same), "{}", name(kind));
 }

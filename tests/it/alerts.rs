@@ -19,7 +19,7 @@ fn says(message: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_fall_below_the_warning_threshold_is_told_once() {
+async fn a_fall_below_the_warning_threshold_is_notified_once() {
     let world = World::new().await;
     let service = world.start();
     service.wait_cycles(1);
@@ -56,7 +56,7 @@ async fn a_further_fall_escalates() {
 }
 
 #[tokio::test]
-async fn a_refused_read_is_told_at_once_and_resolves_nothing() {
+async fn a_refused_read_is_notified_at_once_and_resolves_nothing() {
     let world = World::new().await;
     world.funds("1000.00");
     let service = world.start();
@@ -72,7 +72,7 @@ async fn a_refused_read_is_told_at_once_and_resolves_nothing() {
 }
 
 #[tokio::test]
-async fn maintenance_is_told_only_when_it_lasts() {
+async fn maintenance_is_notified_only_when_it_lasts() {
     let world = World::new().await;
     world.config(&format!("unreadable: {{ after: 2s }}\n{FUNDS}"));
     world.answer(None, ResponseTemplate::new(503).set_body_string("Service is unavailable"));
@@ -96,7 +96,7 @@ async fn unlimited_funds_resolve() {
 }
 
 #[tokio::test]
-async fn a_threshold_in_another_currency_is_told_while_its_neighbour_still_alerts() {
+async fn a_threshold_in_another_currency_alerts_beside_a_working_rule() {
     let world = World::new().await;
     world.config(&format!("{FUNDS}  foreign:\n    metric: available_funds\n    warning: {{ below: 2000 EUR }}\n"));
     world.funds("1000.00");
@@ -109,7 +109,7 @@ async fn a_threshold_in_another_currency_is_told_while_its_neighbour_still_alert
 }
 
 #[tokio::test]
-async fn a_level_in_another_currency_is_told_while_the_other_level_still_alerts() {
+async fn a_level_in_another_currency_leaves_the_other_level_working() {
     let world = World::new().await;
     world.config(
         "rules:\n  funds: { metric: available_funds, warning: { below: 2000 EUR }, critical: { below: 500 } }\n",
@@ -121,10 +121,7 @@ async fn a_level_in_another_currency_is_told_while_the_other_level_still_alerts(
     let checked = world.run(&["check", "-o", "json"]);
     assert_eq!((checked.code, &checked.json()["level"]), (Some(2), &json!("critical")));
     says(checked.json()["results"][0]["reason"].as_str().unwrap(), &["warning threshold in EUR"]);
-    says(
-        &world.run(&["check"]).stdout,
-        &["one level cannot be compared: acme: rule funds has its warning threshold in EUR"],
-    );
+    says(&world.run(&["check"]).stdout, &["one level cannot be compared: rule funds has its warning threshold in EUR"]);
     let plugin = world.run(&["check", "-o", "plugin"]).stdout;
     says(
         &plugin,
@@ -186,9 +183,9 @@ async fn every_active_division_is_read_once_a_cycle_and_called_by_its_name() {
         world.division_funds(id, amount);
     }
     let service = world.start();
-    let told = world.wait_told(1);
-    says(&told, &["History department", "&lt;!channel&gt;", "USD 1,100.00", "USD 1,200.00"]);
-    assert!(!told.contains("<!channel>") && !told.contains("Closed"), "{told}");
+    let sent = world.wait_told(1);
+    says(&sent, &["History department", "&lt;!channel&gt;", "USD 1,100.00", "USD 1,200.00"]);
+    assert!(!sent.contains("<!channel>") && !sent.contains("Closed"), "{sent}");
     service.expect_events(&["raised funds/acme/11", "raised funds/acme/12"]);
     service.wait_cycles(2);
     let cycles = service.cycles();
@@ -219,7 +216,7 @@ async fn a_division_that_is_gone_from_the_listing_ends_with_one_notice() {
 }
 
 #[tokio::test]
-async fn a_division_that_goes_while_the_service_runs_is_no_longer_watched_rather_than_unreadable() {
+async fn a_division_removed_at_runtime_is_unwatched_and_not_unreadable() {
     let world = World::new().await;
     world.config_with("divisions: all", FUNDS);
     world.list(&[(11, "History", true), (12, "Physics", true)]);
@@ -237,7 +234,7 @@ async fn a_division_that_goes_while_the_service_runs_is_no_longer_watched_rather
 }
 
 #[tokio::test]
-async fn a_restart_repeats_nothing_and_what_resolves_after_it_is_told() {
+async fn a_restart_repeats_nothing_and_later_resolutions_are_notified() {
     let world = World::new().await;
     world.funds("1000.00");
     let service = world.start();

@@ -20,7 +20,7 @@ type Time = DateTime<Utc>;
 
 const API: &str = "/services/v2";
 /// How long each story lasts: all of it has passed.
-const STORIES: [(&str, &str); 8] = [
+const SCENARIOS: [(&str, &str); 8] = [
     ("steady", "28d"),
     ("drain", "16d"),
     ("renewal-wave", "28d"),
@@ -31,13 +31,13 @@ const STORIES: [(&str, &str); 8] = [
     ("flapping", "14d"),
 ];
 
-struct Ran {
+struct CommandOutput {
     code: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
     }
@@ -50,10 +50,10 @@ fn command(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn run(folder: &Path, args: &[&str]) -> Ran {
+fn run(folder: &Path, args: &[&str]) -> CommandOutput {
     let ran = command(folder, args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: ran.status.code(), stdout: text(ran.stdout), stderr: text(ran.stderr) }
+    CommandOutput { code: ran.status.code(), stdout: text(ran.stdout), stderr: text(ran.stderr) }
 }
 
 /// A folder with an alerts.yaml whose one account asks this address.
@@ -69,13 +69,13 @@ fn folder(base: &str, account: &str, rules: &str) -> tempfile::TempDir {
 }
 
 /// A running `lowtide sandbox`; killed when it is dropped.
-struct Sandbox {
+struct SandboxProcess {
     child: Child,
     address: String,
     _folder: tempfile::TempDir,
 }
 
-impl Sandbox {
+impl SandboxProcess {
     fn start(scenario: &str, passed: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let args = ["sandbox", "--listen", "127.0.0.1:0", "--speed", "1x", "--scenario", scenario, "--passed", passed];
@@ -103,7 +103,7 @@ impl Sandbox {
     }
 }
 
-impl Drop for Sandbox {
+impl Drop for SandboxProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -119,7 +119,7 @@ fn moment(value: &Value) -> Time {
 }
 
 /// The division's lines: when, and how much.
-fn lines(sandbox: &Sandbox, division: &str) -> Vec<(Time, Decimal)> {
+fn lines(sandbox: &SandboxProcess, division: &str) -> Vec<(Time, Decimal)> {
     let page = sandbox.get(&format!("/finance/balance-history?limit=1000{division}"));
     let line = |line: &Value| {
         let at = NaiveDateTime::parse_from_str(line["transaction_date"].as_str().unwrap(), "%Y-%m-%d %H:%M:%S");
@@ -139,7 +139,7 @@ fn table(
     from: Time,
     to: Time,
 ) -> Vec<(Time, String, String, Decimal)> {
-    let (mut told, mut level, mut last, mut step) = (Vec::new(), 0, from, from);
+    let (mut events, mut level, mut last, mut step) = (Vec::new(), 0, from, from);
     while step <= to {
         let left = now - lines.iter().filter(|(at, _)| *at > step).map(|(_, change)| *change).sum::<Decimal>();
         let next = i32::from(left < Decimal::from(warning)) + i32::from(left < Decimal::from(critical));
@@ -154,13 +154,13 @@ fn table(
         if let Some(event) = event {
             let about = if next == 0 { level } else { next };
             let about = if about == 2 { "critical" } else { "warning" };
-            told.push((step, event.to_owned(), about.to_owned(), left));
+            events.push((step, event.to_owned(), about.to_owned(), left));
             last = step;
         }
         level = next;
         step += TimeDelta::minutes(15);
     }
-    told
+    events
 }
 
 const RULES: &str = "rules:
@@ -178,20 +178,20 @@ fn events(rule: &Value) -> Vec<(Time, String, String, Decimal)> {
 }
 
 #[test]
-fn the_rehearsal_of_every_shipped_story_is_the_table_that_its_ledger_makes() {
+fn the_backtest_of_every_scenario_matches_its_ledger() {
     let (mut all, mut messages) = (0, 0);
-    for (story, length) in STORIES {
-        let sandbox = Sandbox::start(story, length);
-        let account = if story == "divisions" { "    divisions: all\n" } else { "" };
+    for (scenario, length) in SCENARIOS {
+        let sandbox = SandboxProcess::start(scenario, length);
+        let account = if scenario == "divisions" { "    divisions: all\n" } else { "" };
         let folder = folder(&sandbox.base(), account, RULES);
         let ran = run(folder.path(), &["backtest", "--days", "60", "-o", "json"]);
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{story}");
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{scenario}");
         let found = ran.json();
         let account = &found["accounts"][0];
         let (from, to) = (moment(&account["from"]), moment(&account["to"]));
-        assert_eq!(to - from, TimeDelta::days(60), "{story}");
+        assert_eq!(to - from, TimeDelta::days(60), "{scenario}");
         let funds = account["funds"].as_array().unwrap();
-        assert_eq!(funds.len(), if story == "divisions" { 3 } else { 1 });
+        assert_eq!(funds.len(), if scenario == "divisions" { 3 } else { 1 });
         let (mut steps_of, mut events_of) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
         for fund in funds {
             let division = fund["division"].as_u64().map_or_else(String::new, |id| format!("&container_id={id}"));
@@ -205,12 +205,12 @@ fn the_rehearsal_of_every_shipped_story_is_the_table_that_its_ledger_makes() {
             } else {
                 table(&lines, amount(&balance["total_available_funds"]), (2000, 500), from, to)
             };
-            assert_eq!(events(&rules[0]), expected, "{story}");
-            assert_eq!(rules[0]["warning"], json!({ "below": "2000", "currency": null }), "{story}");
-            assert_eq!(rules[1]["critical"], json!({ "below": "-1000", "currency": null }), "{story}");
+            assert_eq!(events(&rules[0]), expected, "{scenario}");
+            assert_eq!(rules[0]["warning"], json!({ "below": "2000", "currency": null }), "{scenario}");
+            assert_eq!(rules[1]["critical"], json!({ "below": "-1000", "currency": null }), "{scenario}");
             assert_eq!(fund.get("suggestion"), Some(&Value::Null), "there is no key that vanishes");
             let of_balance = table(&lines, amount(&balance["balance"]), (0, -1000), from, to);
-            assert_eq!(events(&rules[1]), of_balance, "{story}");
+            assert_eq!(events(&rules[1]), of_balance, "{scenario}");
             assert!(rules[2]["skipped"].as_str().unwrap().contains("no history of unpaid invoices"));
             for (who, events) in [("pager", vec![&expected]), ("slack", vec![&expected, &of_balance])] {
                 for (at, ..) in events.into_iter().flatten() {
@@ -223,23 +223,23 @@ fn the_rehearsal_of_every_shipped_story_is_the_table_that_its_ledger_makes() {
         // Events of one step are one message; PagerDuty gets one request an event.
         for mailed in found["messages"].as_array().unwrap() {
             let who = mailed["notifier"].as_str().unwrap();
-            let told = events_of.get(who).copied().unwrap_or(0);
+            let event_count = events_of.get(who).copied().unwrap_or(0);
             let steps = steps_of.get(who).map_or(0, std::collections::BTreeSet::len);
-            let wanted = if who == "slack" { steps } else { told };
+            let expected_messages = if who == "slack" { steps } else { event_count };
             assert_eq!(
                 (mailed["messages"].as_u64(), mailed["events"].as_u64()),
-                (Some(wanted as u64), Some(told as u64)),
-                "{story} {who}"
+                (Some(expected_messages as u64), Some(event_count as u64)),
+                "{scenario} {who}"
             );
-            messages += wanted;
+            messages += expected_messages;
         }
     }
     assert!(all > 60 && messages > 60, "dull stories: {all} events, {messages} messages");
 }
 
 #[test]
-fn the_drained_account_shows_how_long_before_it_ran_out_people_were_told_and_what_would_have_been_better() {
-    let sandbox = Sandbox::start("drain", "16d");
+fn the_drained_account_shows_the_advance_warning_and_better_thresholds() {
+    let sandbox = SandboxProcess::start("drain", "16d");
     let folder = folder(&sandbox.base(), "", RULES);
     let found = run(folder.path(), &["backtest", "--rule", "funds", "--suggest", "-o", "json"]).json();
     let fund = &found["accounts"][0]["funds"][0];
@@ -268,8 +268,8 @@ fn the_drained_account_shows_how_long_before_it_ran_out_people_were_told_and_wha
 }
 
 #[test]
-fn with_the_forecast_the_drained_account_is_told_of_much_earlier() {
-    let sandbox = Sandbox::start("drain", "16d");
+fn with_the_forecast_the_drained_account_is_notified_much_earlier() {
+    let sandbox = SandboxProcess::start("drain", "16d");
     let rules = "rules:
   funds: { metric: available_funds, warning: { below: 2000 } }
   runway: { metric: runway, warning: { below: 14d } }
@@ -293,7 +293,7 @@ fn with_the_forecast_the_drained_account_is_told_of_much_earlier() {
 
 #[test]
 fn renewals_that_are_paid_by_now_were_due_before() {
-    let story = "length: 60d
+    let scenario = "length: 60d
 history: 90d
 divisions:
   Main:
@@ -306,19 +306,19 @@ divisions:
       - { product: EV, price: 995, count: 5, from: 20d, to: 25d, early: 2d }
 ";
     let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
-    std::fs::write(file.path(), story).unwrap();
-    let sandbox = Sandbox::start(file.path().to_str().unwrap(), "30d");
+    std::fs::write(file.path(), scenario).unwrap();
+    let sandbox = SandboxProcess::start(file.path().to_str().unwrap(), "30d");
     let rules = "rules:
   due: { metric: renewals_due, warning: { above: 100 }, critical: { above: 4900 }, remind_every: never }
 ";
     let folder = folder(&sandbox.base(), "", rules);
     let ran = run(folder.path(), &["backtest", "--days", "60", "-o", "json"]);
     let events = events(&ran.json()["accounts"][0]["funds"][0]["rules"][0]);
-    let told: Vec<(&str, u32)> =
+    let found: Vec<(&str, u32)> =
         events.iter().map(|(_, what, _, due)| (what.as_str(), due.trunc().try_into().unwrap())).collect();
-    assert_eq!(told.first().map(|(what, _)| *what), Some("raised"), "{events:?}");
-    assert!(told.contains(&("escalated", 4975)), "all five were due at once: {events:?}");
-    assert_eq!(told.last(), Some(&("resolved", 0)), "{events:?}");
+    assert_eq!(found.first().map(|(what, _)| *what), Some("raised"), "{events:?}");
+    assert!(found.contains(&("escalated", 4975)), "all five were due at once: {events:?}");
+    assert_eq!(found.last(), Some(&("resolved", 0)), "{events:?}");
     let paid = lines(&sandbox, "").into_iter().filter(|(_, change)| *change == Decimal::from(-995));
     let paid: Vec<Time> = paid.map(|(at, _)| at).collect();
     assert_eq!(paid.len(), 5);
@@ -333,7 +333,7 @@ fn the_first_step_of_a_backtest_says_what_check_said_then() {
   shortfall: { metric: shortfall, warning: { above: 0 } }
   runway: { metric: runway, warning: { below: 21d } }
 ";
-    let (then, now) = (Sandbox::start("renewal-wave", "10d"), Sandbox::start("renewal-wave", "24d"));
+    let (then, now) = (SandboxProcess::start("renewal-wave", "10d"), SandboxProcess::start("renewal-wave", "24d"));
     let checked = run(folder(&then.base(), "", rules).path(), &["check", "-o", "json"]).json();
     let replayed = run(folder(&now.base(), "", rules).path(), &["backtest", "--days", "14", "-o", "json"]).json();
     for (place, rule) in replayed["accounts"][0]["funds"][0]["rules"].as_array().unwrap().iter().enumerate() {
@@ -347,9 +347,9 @@ fn the_first_step_of_a_backtest_says_what_check_said_then() {
 }
 
 /// Books that a test writes: newest line first, as the API has them.
-struct Books(Vec<Value>);
+struct LedgerResponder(Vec<Value>);
 
-impl Respond for Books {
+impl Respond for LedgerResponder {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let number = |name: &str| {
             let found = request.url.query_pairs().find(|(key, _)| key == name);
@@ -380,8 +380,8 @@ async fn account_of(balance: &str, lines: Vec<Value>, orders: &[Value]) -> MockS
     let body = json!({ "balance": balance, "currency": "USD", "negative_balance_limit": "2000.00" });
     let serve = |at: &'static str| Mock::given(method("GET")).and(path(at));
     serve("/finance/balance").respond_with(ResponseTemplate::new(200).set_body_json(body)).mount(&server).await;
-    let books: Vec<Value> = lines.into_iter().rev().collect();
-    serve("/finance/balance-history").respond_with(Books(books)).mount(&server).await;
+    let items: Vec<Value> = lines.into_iter().rev().collect();
+    serve("/finance/balance-history").respond_with(LedgerResponder(items)).mount(&server).await;
     let listed = json!({ "orders": orders, "page": { "total": orders.len(), "offset": 0, "limit": 250 } });
     serve("/order/certificate").respond_with(ResponseTemplate::new(200).set_body_json(listed)).mount(&server).await;
     server
@@ -551,7 +551,7 @@ async fn the_backtest_says_how_much_of_the_past_year_was_what() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_told_with_the_right_exit_code() {
+async fn mistakes_are_reported_with_the_right_exit_code() {
     let lines = two_a_week();
     let server = account("100.00", &lines, "USD").await;
     let folder_of = |uri: &str| folder(uri, "", RULES);
@@ -619,8 +619,8 @@ async fn what_is_wrong_is_told_with_the_right_exit_code() {
     assert_eq!(ran.code, Some(1));
     let role = "a role that sees finances (Administrator, Manager, Finance manager)";
     assert!(ran.stderr.contains("the ledger cannot be read") && ran.stderr.contains(role), "{}", ran.stderr);
-    for told in [&ran.stdout, &ran.stderr] {
-        assert_eq!(told.matches("ledger cannot be read").count(), 1, "{}{}", ran.stdout, ran.stderr);
+    for output in [&ran.stdout, &ran.stderr] {
+        assert_eq!(output.matches("ledger cannot be read").count(), 1, "{}{}", ran.stdout, ran.stderr);
     }
     assert!(ran.stdout.starts_with("acme\nfailed: the ledger cannot be read"), "{}", ran.stdout);
 }
@@ -633,7 +633,7 @@ fn peak(id: u32) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_of_a_hundred_thousand_lines_is_read_and_replayed_in_time_and_memory() {
+async fn a_ledger_of_a_hundred_thousand_lines_is_replayed_within_bounds() {
     if std::env::var_os("LOWTIDE_LONG").is_none_or(|value| value != "1") {
         return;
     }

@@ -101,10 +101,10 @@ fn walked<R>(
 
 /// Both ways to walk.
 fn both(funds: &[BacktestFund], rules: &[Rule], schedule: &str, days: i64) -> (BacktestResult, BacktestResult, usize) {
-    walked(funds, rules, schedule, days, |script| {
+    walked(funds, rules, schedule, days, |input| {
         let mut steps = 0;
-        let quick = replay(script, &mut |_| steps += 1);
-        (quick, replay_every_step(script), steps)
+        let quick = replay(input, &mut |_| steps += 1);
+        (quick, replay_every_step(input), steps)
     })
 }
 
@@ -161,7 +161,7 @@ fn what_is_found_for_a_rule_does_not_change_with_the_rules_beside_it() {
     };
     let rules = [runway, spend_rule(), funds_rule(0, Some(24), 0)];
     let found =
-        |rules: &[Rule]| walked(&[fund(&lines, 500)], rules, "every 15m", 60, |script| replay(script, &mut |_| {}));
+        |rules: &[Rule]| walked(&[fund(&lines, 500)], rules, "every 15m", 60, |input| replay(input, &mut |_| {}));
     let all = found(&rules);
     for rule in &rules {
         let alone = found(std::slice::from_ref(rule));
@@ -172,20 +172,20 @@ fn what_is_found_for_a_rule_does_not_change_with_the_rules_beside_it() {
 }
 
 #[test]
-fn a_fall_and_a_deposit_are_raised_escalated_reminded_and_resolved_at_the_steps_of_the_schedule() {
+fn a_fall_and_a_deposit_make_events_at_the_steps_of_the_schedule() {
     // 3,000 available at first; 1,900 after 10:07, 400 on the next day, 5,400 three days later.
     let lines = [(607, -1100), (2047, -1500), (5047, 5000)];
     let (found, _, _) = both(&[fund(&lines, 3400)], &[funds_rule(0, Some(24), 0)], "every 15m", 10);
-    let lives = found.rule_backtests[0].episodes.as_ref().unwrap();
-    assert_eq!(lives.len(), 1);
-    let told: Vec<_> = lives[0].events.iter().map(|it| (it.kind, (it.at - start()).num_minutes())).collect();
+    let episodes = found.rule_backtests[0].episodes.as_ref().unwrap();
+    assert_eq!(episodes.len(), 1);
+    let events: Vec<_> = episodes[0].events.iter().map(|it| (it.kind, (it.at - start()).num_minutes())).collect();
     let reminders = (1..=12).map(|n| (TransitionKind::Reminder, 2055 + 240 * n));
     let expected: Vec<_> = [(TransitionKind::Raised, 615), (TransitionKind::Escalated, 2055)]
         .into_iter()
         .chain(reminders)
         .chain([(TransitionKind::Resolved, 5055)])
         .collect();
-    assert_eq!(told, expected);
+    assert_eq!(events, expected);
     // Slack heard all of it; the pager was called when it became critical, and heard the end.
     assert_eq!((found.notified["slack"].messages, found.notified["pager"].messages), (15, 14));
 }
@@ -235,7 +235,7 @@ fn funds_run_out_when_a_usual_purchase_can_no_longer_be_paid() {
 }
 
 #[test]
-fn a_proposal_covers_what_was_spent_in_a_fortnight_and_short_histories_make_none() {
+fn a_suggestion_covers_two_weeks_of_spend_and_needs_enough_history() {
     // 100 a day for 60 days: 1,400 in a fortnight, 500 in five days; a usual purchase is 100.
     let lines: Vec<(i64, i64)> = (0..60).map(|n| (n * 1440 + 600, -100)).collect();
     let fund = fund(&lines, 0);
@@ -255,7 +255,7 @@ fn a_proposal_covers_what_was_spent_in_a_fortnight_and_short_histories_make_none
 }
 
 #[test]
-fn a_warning_is_worth_as_long_as_what_was_left_would_have_paid_without_a_deposit() {
+fn notice_is_how_long_the_remaining_funds_would_have_lasted() {
     // 1,000 at first, 100 a day, and a deposit on the fourth day that hides that it ends on the tenth.
     let mut lines: Vec<(i64, i64)> = (0..20).map(|n| (n * 1440 + 600, -100)).collect();
     lines.push((3 * 1440, 5000));
@@ -297,13 +297,13 @@ fn due_rule() -> Rule {
 
 #[test]
 fn an_order_that_is_over_today_was_due_in_its_own_time() {
-    let rehearsed = |expired: bool| {
+    let run = |expired: bool| {
         let mut fund = fund(&[(5, -10)], 1000);
         fund.history.orders = Ok(Arc::from(vec![Order { expired, ..order_ending(1, 40) }]));
         both(&[fund], &[due_rule()], "every 6h", 60).0
     };
-    assert_eq!(rehearsed(true), rehearsed(false));
-    assert_eq!(rehearsed(true).rule_backtests[0].episodes.as_ref().unwrap().len(), 1);
+    assert_eq!(run(true), run(false));
+    assert_eq!(run(true).rule_backtests[0].episodes.as_ref().unwrap().len(), 1);
 }
 
 #[test]
@@ -327,12 +327,13 @@ fn an_order_was_due_until_it_was_renewed() {
         fund.history.orders = Ok([renewed.clone()].into_iter().chain(listed.then(|| follower.clone())).collect());
         let (quick, slow, _) = both(&[fund], &[due_rule()], "every 6h", 60);
         assert_eq!(quick, slow, "{what}");
-        let lives = quick.rule_backtests[0].episodes.as_ref().unwrap();
-        let told: Vec<_> = lives.iter().map(|life| (life.raised().unwrap(), life.resolved().unwrap())).collect();
+        let episodes = quick.rule_backtests[0].episodes.as_ref().unwrap();
+        let spans: Vec<_> =
+            episodes.iter().map(|episode| (episode.raised().unwrap(), episode.resolved().unwrap())).collect();
         // The window of 30 days reaches its end on day 10; debits count from the next full hour, cards from the day.
         let (raised, resolved) = (after(10 * DAY), after(38 * DAY));
-        assert_eq!(told.len(), 1, "{what}: {told:?}");
-        assert!((raised..raised + TimeDelta::hours(7)).contains(&told[0].0), "{what}: {told:?}");
-        assert!((resolved..resolved + TimeDelta::hours(8)).contains(&told[0].1), "{what}: {told:?}");
+        assert_eq!(spans.len(), 1, "{what}: {spans:?}");
+        assert!((raised..raised + TimeDelta::hours(7)).contains(&spans[0].0), "{what}: {spans:?}");
+        assert!((resolved..resolved + TimeDelta::hours(8)).contains(&spans[0].1), "{what}: {spans:?}");
     }
 }

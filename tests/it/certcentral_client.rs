@@ -118,8 +118,8 @@ async fn active_divisions_are_listed() {
     let body = r#"{"containers":[{"id":5,"name":"History"},{"id":6,"name":"Arts","is_active":false},{"id":7,"is_active":true}]}"#;
     Mock::given(path("/container")).respond_with(ResponseTemplate::new(200).set_body_string(body)).mount(&server).await;
     let listed = client(&server.uri()).divisions().await.unwrap();
-    let told: Vec<(u64, &str)> = listed.iter().map(|d| (d.id, d.name.as_str())).collect();
-    assert_eq!(told, [(5, "History"), (7, "division 7")]);
+    let found: Vec<(u64, &str)> = listed.iter().map(|d| (d.id, d.name.as_str())).collect();
+    assert_eq!(found, [(5, "History"), (7, "division 7")]);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn every_status_has_its_kind_its_retries_and_a_hint() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_and_a_role_that_is_too_small_are_told_apart_everywhere() {
+async fn a_wrong_key_and_an_insufficient_role_are_distinguished() {
     let (wrong, role) = ("the API key is wrong or was revoked", "a role that sees finances");
     for (code, is_key) in [
         ("access_denied|access_denied_invalid_key", true),
@@ -186,7 +186,7 @@ async fn a_passing_failure_is_retried_to_success() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_told_by_host_and_not_followed() {
+async fn a_redirect_is_reported_by_host_and_not_followed() {
     let other = always(good()).await;
     let target = format!("http://localhost:{}/secret/path", other.address().port());
     let server = always(ResponseTemplate::new(302).insert_header("Location", target.as_str())).await;
@@ -238,7 +238,7 @@ async fn bodies_that_are_not_what_is_documented_are_nonsense_and_not_retried() {
 }
 
 #[tokio::test]
-async fn a_connection_that_closes_in_the_middle_of_a_body_is_a_failed_connection() {
+async fn a_connection_closed_within_a_body_is_a_connection_failure() {
     let base = raw(|mut stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{\"balance\":\"1\"");
     });

@@ -44,7 +44,7 @@ async fn a_bad_configuration_is_78_but_unknown_to_whoever_checks() {
 }
 
 #[tokio::test]
-async fn check_ends_with_the_worst_level_and_unknown_is_worse_than_warning_only() {
+async fn check_exits_with_the_worst_level_unknown_between_the_two() {
     let world = World::new().await;
     world.config_with("divisions: [1, 2, 3, 4]", FUNDS);
     let levels = |levels: [&str; 4]| {
@@ -126,7 +126,7 @@ async fn validate_prints_every_problem_at_once_with_its_place() {
 }
 
 #[tokio::test]
-async fn validate_reads_each_account_once_when_asked_to() {
+async fn validate_online_reads_each_account_once() {
     let world = World::new().await;
     assert_eq!((world.run(&["validate"]).code, world.reads(None)), (Some(0), 0));
     assert_eq!((world.run(&["validate", "--online"]).code, world.reads(None)), (Some(0), 1));
@@ -261,7 +261,7 @@ async fn a_log_level_that_does_not_exist_is_bad_usage_rather_than_silence() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_told_to_stop_logs_no_error_whatever_the_log_is_asked_for() {
+async fn a_clean_shutdown_logs_no_error_at_any_log_level() {
     let world = World::new().await;
     let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
     // A wait of over a minute is armed with the cron scheduler, whose end is not to be heard.
@@ -276,7 +276,7 @@ async fn a_service_that_is_told_to_stop_logs_no_error_whatever_the_log_is_asked_
 }
 
 #[tokio::test]
-async fn a_notifier_that_refused_for_good_is_failing_and_owes_nothing() {
+async fn a_notifier_that_refused_permanently_is_failing_with_nothing_pending() {
     let world = World::new().await;
     world.slack_answers(ResponseTemplate::new(404).set_body_string("no_service"));
     world.funds("1500.00");
@@ -325,9 +325,9 @@ fn keys(value: &Value) -> Vec<String> {
     first
 }
 
-const RESULT: &str =
+const RESULT_KEYS: &str =
     "account amount critical currency division division_name level metric reason rule seconds unlimited warning";
-const SILENCE: &str = "account division id level made name reason rule until";
+const SILENCE_KEYS: &str = "account division id level made name reason rule until";
 
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
@@ -350,7 +350,7 @@ async fn check_gives_scripts_every_key_and_thresholds_as_objects() {
     world.serve("/order/certificate", ResponseTemplate::new(200).set_body_json(none)).await;
     let found = world.run(&["check", "-o", "json"]).json();
     assert_eq!(keys(&found), words("level notes results"));
-    assert_eq!(keys(&found["results"]), words(RESULT));
+    assert_eq!(keys(&found["results"]), words(RESULT_KEYS));
     let of = |division: u64, rule: Value| {
         let results = found["results"].as_array().unwrap();
         results
@@ -366,9 +366,9 @@ async fn check_gives_scripts_every_key_and_thresholds_as_objects() {
     );
     assert_eq!(funds["warning"], json!({ "below": "2000", "currency": null }));
     assert_eq!(funds["critical"], json!({ "below": "500.50", "currency": null }));
-    let owed = of(1, json!("owed"));
+    let pending = of(1, json!("owed"));
     assert_eq!(
-        (&owed["warning"], &owed["critical"]),
+        (&pending["warning"], &pending["critical"]),
         (&json!({ "above": "1000.50", "currency": "USD" }), &Value::Null)
     );
     let soon = of(1, json!("soon"));
@@ -403,7 +403,7 @@ async fn validate_and_test_notify_give_scripts_every_key() {
 }
 
 #[tokio::test]
-async fn status_and_silences_give_scripts_every_key_whether_a_service_runs_or_not() {
+async fn json_of_status_and_silences_has_every_key_without_a_service_too() {
     let world = World::new().await;
     world.config_with(
         "divisions: [1, 2]",
@@ -418,12 +418,12 @@ async fn status_and_silences_give_scripts_every_key_whether_a_service_runs_or_no
     service.wait_event("raised funds/acme/1");
     service.wait_cycles(2);
     let added = world.run(&["silence", "add", "--account", "acme", "--for", "1h", "-o", "json"]).json();
-    assert_eq!((keys(&added), &added["reason"], &added["division"]), (words(SILENCE), &Value::Null, &Value::Null));
+    assert_eq!((keys(&added), &added["reason"], &added["division"]), (words(SILENCE_KEYS), &Value::Null, &Value::Null));
     let listed = world.run(&["silence", "list", "-o", "json"]).json();
-    assert_eq!((keys(&listed["silences"]), listed["silences"].as_array().unwrap().len()), (words(SILENCE), 2));
+    assert_eq!((keys(&listed["silences"]), listed["silences"].as_array().unwrap().len()), (words(SILENCE_KEYS), 2));
     let live = world.run(&["status", "-o", "json"]).json();
     assert_eq!(keys(&live), words(status));
-    assert_eq!(keys(&live["silences"]), words(SILENCE));
+    assert_eq!(keys(&live["silences"]), words(SILENCE_KEYS));
     assert_eq!(keys(&live["readings"]), words("account amounts at division division_name last_good metrics"));
     let metrics = words("available_funds balance unpaid_invoices used_credit");
     for reading in live["readings"].as_array().unwrap() {
@@ -485,12 +485,12 @@ async fn a_bad_ca_file_is_a_bad_configuration_for_validate_and_run_alike() {
 #[tokio::test]
 async fn a_currency_that_does_not_exist_is_a_bad_configuration() {
     let world = World::new().await;
-    for (threshold, told) in
+    for (threshold, shown_as) in
         [("2000 USDD", "did you mean `USD`?"), ("2000 XXX", "XXX is not money"), ("2000 ERU", "`EUR`")]
     {
         world.config(&format!("rules:\n  funds: {{ metric: balance, warning: {{ below: {threshold} }} }}\n"));
         let ran = world.run(&["validate"]);
-        assert!(ran.code == Some(78) && ran.stdout.contains(told), "{threshold}: {ran:?}");
+        assert!(ran.code == Some(78) && ran.stdout.contains(shown_as), "{threshold}: {ran:?}");
     }
 }
 

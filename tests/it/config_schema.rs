@@ -37,7 +37,7 @@ const MAIL: &str = "type: email, host: mx, from: a@example.com, to: [b@example.c
 const RULE: &str = "metric: balance, warning: { below: 5 }";
 
 #[tokio::test]
-async fn the_file_in_docs_is_what_the_command_prints_and_the_example_points_at_it() {
+async fn the_schema_in_docs_is_what_the_command_prints() {
     let world = World::new().await;
     let printed = world.run(&["schema", "-c", "missing.yaml"]);
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
@@ -150,7 +150,7 @@ fn descriptions(path: &str, schema: &Value, out: &mut Vec<(String, String)>) {
 }
 
 /// What the example says of a key: its own line, active or not, within its section, and the lines above it.
-fn said_in_the_example(path: &str) -> Vec<String> {
+fn described_in_example(path: &str) -> Vec<String> {
     let (section, key) = (path.split('.').next().unwrap(), path.rsplit('.').next().unwrap());
     let bare = |line: &str| line.trim_start_matches([' ', '#']).to_owned();
     let top =
@@ -164,7 +164,7 @@ fn said_in_the_example(path: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_defaults_that_the_schema_tells_are_those_of_the_example() {
+fn the_defaults_in_the_schema_are_those_of_the_example() {
     let schema: Value = serde_json::from_str(SAVED).unwrap();
     let mut all = Vec::new();
     descriptions("", &schema, &mut all);
@@ -182,7 +182,7 @@ fn the_defaults_that_the_schema_tells_are_those_of_the_example() {
             .split([',', ' '])
             .find(|it| !["the", "its", "by", "those", "named", "in"].contains(it))
             .unwrap();
-        let said = said_in_the_example(&path);
+        let said = described_in_example(&path);
         // A level's keys are its rule's, and shown there.
         if said.is_empty() {
             assert!(path.starts_with("rules.") || path.starts_with("accounts."), "{path} is not in the example");
@@ -190,8 +190,8 @@ fn the_defaults_that_the_schema_tells_are_those_of_the_example() {
         }
         checked += 1;
         let words = if fact == "all" { vec!["all", "every"] } else { vec![fact] };
-        let told = |lines: &String| words.iter().any(|word| lines.contains(word));
-        assert!(said.iter().any(told), "{path}: {default} in {said:#?}");
+        let mentions = |lines: &String| words.iter().any(|word| lines.contains(word));
+        assert!(said.iter().any(mentions), "{path}: {default} in {said:#?}");
     }
     assert!(checked > 15, "{checked}");
 }

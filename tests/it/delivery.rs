@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::stepped::{self, Disk, Stepped, epoch};
+use crate::support::stepped::{self, AcceptingBackend, VirtualClock, epoch};
 use async_trait::async_trait;
 use lowtide::alerting::state::State;
 use lowtide::domain::Name;
@@ -21,26 +21,26 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-type Answer = Result<Delivered, SendError>;
+type AttemptResult = Result<Delivered, SendError>;
 /// When a channel was asked, in seconds, and what it was to tell.
-type Log = Arc<Mutex<Vec<(i64, Vec<String>)>>>;
-type Answers = Arc<dyn Fn(&Message, u32) -> Answer + Send + Sync>;
+type AttemptLog = Arc<Mutex<Vec<(i64, Vec<String>)>>>;
+type Answers = Arc<dyn Fn(&Message, u32) -> AttemptResult + Send + Sync>;
 
 /// A channel that answers as the test says, and remembers when it was asked and for what.
-struct Fake {
+struct FakeNotifier {
     clock: Arc<dyn Clock>,
     answers: Answers,
-    asked: Log,
+    attempts: AttemptLog,
     tries: Mutex<u32>,
     one_by_one: bool,
     recipients: &'static [&'static str],
 }
 
 #[async_trait]
-impl Notifier for Fake {
-    async fn send(&self, message: &Message) -> Answer {
+impl Notifier for FakeNotifier {
+    async fn send(&self, message: &Message) -> AttemptResult {
         let MessageContent::Events(items) = &message.content else { panic!("no events") };
-        let told = items.iter().map(|item| {
+        let events = items.iter().map(|item| {
             let what = match &item.event.subject {
                 EventSubject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.account),
                 EventSubject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
@@ -51,8 +51,8 @@ impl Notifier for Fake {
             let omitted = if item.omitted > 0 { format!(" after {} more", item.omitted) } else { String::new() };
             what + &via + &omitted
         });
-        let told = told.collect();
-        self.asked.lock().unwrap().push(((self.clock.now() - epoch()).num_seconds(), told));
+        let events = events.collect();
+        self.attempts.lock().unwrap().push(((self.clock.now() - epoch()).num_seconds(), events));
         let tries = {
             let mut tries = self.tries.lock().unwrap();
             *tries += 1;
@@ -71,7 +71,7 @@ impl Notifier for Fake {
 }
 
 /// A notifier of the bench.
-struct Seat {
+struct TestNotifier {
     name: &'static str,
     fallback: Option<&'static str>,
     answers: Answers,
@@ -79,7 +79,7 @@ struct Seat {
     recipients: &'static [&'static str],
 }
 
-impl Seat {
+impl TestNotifier {
     fn new(name: &'static str, answers: Answers) -> Self {
         Self { name, fallback: None, answers, one_by_one: false, recipients: &[] }
     }
@@ -95,83 +95,84 @@ impl Seat {
     }
 }
 
-struct Bench {
-    book: Arc<StateStore>,
+struct DeliveryBench {
+    store: Arc<StateStore>,
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
-    asked: BTreeMap<&'static str, Log>,
+    attempts: BTreeMap<&'static str, AttemptLog>,
 }
 
-fn ok() -> Answer {
+fn ok() -> AttemptResult {
     Ok(Delivered::default())
 }
 
-fn fails(permanent: bool) -> Answer {
+fn fails(permanent: bool) -> AttemptResult {
     Err(SendError { permanent, reason: "no_service".to_owned(), retry_after: None, refused: Vec::new() })
 }
 
-impl Bench {
+impl DeliveryBench {
     fn new(notifiers: &[(&'static str, Option<&'static str>, Answers)]) -> Self {
-        let seat = |(name, fallback, answers): &(&'static str, Option<&'static str>, Answers)| Seat {
+        let seat = |(name, fallback, answers): &(&'static str, Option<&'static str>, Answers)| TestNotifier {
             fallback: *fallback,
-            ..Seat::new(name, Arc::clone(answers))
+            ..TestNotifier::new(name, Arc::clone(answers))
         };
         Self::of(notifiers.iter().map(seat).collect())
     }
 
-    fn of(seats: Vec<Seat>) -> Self {
-        let clock: Arc<dyn Clock> = Stepped::begin();
-        Self::with_book(seats, clock, Arc::new(StateStore::new(State::default(), Arc::new(Disk))))
+    fn of(seats: Vec<TestNotifier>) -> Self {
+        let clock: Arc<dyn Clock> = VirtualClock::begin();
+        Self::with_store(seats, clock, Arc::new(StateStore::new(State::default(), Arc::new(AcceptingBackend))))
     }
 
-    fn with_book(seats: Vec<Seat>, clock: Arc<dyn Clock>, book: Arc<StateStore>) -> Self {
+    fn with_store(seats: Vec<TestNotifier>, clock: Arc<dyn Clock>, store: Arc<StateStore>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = seats.iter().map(|seat| Name::from(seat.name)).collect();
-        let (mut tasks, mut asked) = (JoinSet::new(), BTreeMap::new());
-        for Seat { name, fallback, answers, one_by_one, recipients } in seats {
+        let (mut tasks, mut attempts) = (JoinSet::new(), BTreeMap::new());
+        for TestNotifier { name, fallback, answers, one_by_one, recipients } in seats {
             let log = Arc::new(Mutex::new(Vec::new()));
-            asked.insert(name, Arc::clone(&log));
+            attempts.insert(name, Arc::clone(&log));
             let (clock, tries) = (Arc::clone(&clock), Mutex::new(0));
-            let fake = Fake { clock: Arc::clone(&clock), answers, asked: log, tries, one_by_one, recipients };
-            let desk = Route { notifier: Arc::new(fake), fallback: fallback.map(Name::from), quiet_hours: None };
-            let worker = DeliveryWorker::new(name.into(), desk, everyone.clone(), Arc::clone(&book), clock);
+            let fake =
+                FakeNotifier { clock: Arc::clone(&clock), answers, attempts: log, tries, one_by_one, recipients };
+            let route = Route { notifier: Arc::new(fake), fallback: fallback.map(Name::from), quiet_hours: None };
+            let worker = DeliveryWorker::new(name.into(), route, everyone.clone(), Arc::clone(&store), clock);
             tasks.spawn(worker.run(stopped.clone()));
         }
-        Self { book, clock, stop, tasks, asked }
+        Self { store: store, clock, stop, tasks, attempts: attempts }
     }
 
     /// Ends its workers, and goes on with others, as a reload does.
-    async fn reload(self, seats: Vec<Seat>) -> Self {
-        let (book, clock) = (Arc::clone(&self.book), Arc::clone(&self.clock));
+    async fn reload(self, seats: Vec<TestNotifier>) -> Self {
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
         self.end().await;
         let names: BTreeMap<&str, Option<&str>> = seats.iter().map(|seat| (seat.name, seat.fallback)).collect();
         let follow = |state: &mut State| {
             state.hand_over_to_new_fallbacks(|name| names.get(name).copied().flatten().map(Name::from));
             (state.drop_unconfigured_notifiers(|name| names.contains_key(name)), true)
         };
-        book.change(follow).await;
-        Self::with_book(seats, clock, book)
+        store.change(follow).await;
+        Self::with_store(seats, clock, store)
     }
 
-    async fn owe(&self, account: &str, kind: TransitionKind, to: &[&str]) {
-        stepped::owe(&self.book, self.clock.now(), account, kind, to).await;
+    async fn enqueue(&self, account: &str, kind: TransitionKind, to: &[&str]) {
+        stepped::enqueue(&self.store, self.clock.now(), account, kind, to).await;
     }
 
     async fn pass(&self, seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 
-    fn asked(&self, name: &str) -> Vec<(i64, Vec<String>)> {
-        self.asked[name].lock().unwrap().clone()
+    fn attempts(&self, name: &str) -> Vec<(i64, Vec<String>)> {
+        self.attempts[name].lock().unwrap().clone()
     }
 
-    fn told(&self, name: &str) -> Vec<String> {
-        self.asked(name).into_iter().flat_map(|(_, told)| told).collect()
+    fn sent(&self, name: &str) -> Vec<String> {
+        self.attempts(name).into_iter().flat_map(|(_, events)| events).collect()
     }
 
-    fn owed(&self, name: &str) -> usize {
-        self.book.read(|state| state.pending_for(name).count())
+    fn pending(&self, name: &str) -> usize {
+        self.store.read(|state| state.pending_for(name).count())
     }
 
     async fn end(mut self) {
@@ -182,129 +183,133 @@ impl Bench {
     }
 }
 
-fn always(answer: fn() -> Answer) -> Answers {
+fn always(answer: fn() -> AttemptResult) -> Answers {
     Arc::new(move |_, _| answer())
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_delivered_is_owed_no_more_and_never_sent_again() {
-    let bench = Bench::new(&[("slack", None, always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+async fn delivered_events_leave_the_queue_and_are_never_sent_again() {
+    let bench = DeliveryBench::new(&[("slack", None, always(ok))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(3600).await;
-    assert_eq!(bench.asked("slack"), [(0, vec!["raised acme".to_owned()])]);
-    assert_eq!(bench.owed("slack"), 0);
+    assert_eq!(bench.attempts("slack"), [(0, vec!["raised acme".to_owned()])]);
+    assert_eq!(bench.pending("slack"), 0);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_notifier_is_tried_again_with_growing_pauses_and_what_it_owes_stays_owed() {
-    let bench = Bench::new(&[("slack", None, always(|| fails(false)))]);
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+async fn a_failing_notifier_is_retried_with_backoff_and_stays_pending() {
+    let bench = DeliveryBench::new(&[("slack", None, always(|| fails(false)))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(4 * 3600).await;
-    let times: Vec<i64> = bench.asked("slack").iter().map(|(at, _)| *at).collect();
+    let times: Vec<i64> = bench.attempts("slack").iter().map(|(at, _)| *at).collect();
     let pauses: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!((1..=2).contains(&pauses[0]), "{pauses:?}");
     assert!(pauses.iter().all(|pause| (1..=301).contains(pause)), "{pauses:?}");
     assert!(pauses[10..].iter().all(|pause| *pause >= 220), "{pauses:?}");
-    assert_eq!(bench.owed("slack"), 1);
+    assert_eq!(bench.pending("slack"), 1);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_five_minutes_of_failure_the_fallback_is_told_and_says_so_and_only_once() {
-    let bench = Bench::new(&[("slack", Some("mail"), always(|| fails(false))), ("mail", None, always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+async fn after_five_minutes_of_failure_the_fallback_is_used_once() {
+    let bench = DeliveryBench::new(&[("slack", Some("mail"), always(|| fails(false))), ("mail", None, always(ok))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(299).await;
-    assert!(bench.told("mail").is_empty());
+    assert!(bench.sent("mail").is_empty());
     bench.pass(3).await;
-    assert_eq!(bench.told("mail"), ["raised acme via slack"]);
+    assert_eq!(bench.sent("mail"), ["raised acme via slack"]);
     bench.pass(3000).await;
-    assert_eq!(bench.told("mail"), ["raised acme via slack"]);
-    assert_eq!(bench.owed("slack"), 1, "it is still owed to the notifier itself");
+    assert_eq!(bench.sent("mail"), ["raised acme via slack"]);
+    assert_eq!(bench.pending("slack"), 1, "it is still owed to the notifier itself");
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permanent_refusal_goes_to_the_fallback_at_once_and_is_owed_no_more() {
-    let bench = Bench::new(&[("slack", Some("mail"), always(|| fails(true))), ("mail", None, always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+async fn a_permanent_refusal_uses_the_fallback_and_leaves_the_queue() {
+    let bench = DeliveryBench::new(&[("slack", Some("mail"), always(|| fails(true))), ("mail", None, always(ok))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(1).await;
-    assert_eq!(bench.told("mail"), ["raised acme via slack"]);
-    assert_eq!((bench.owed("slack"), bench.asked("slack").len()), (0, 1));
+    assert_eq!(bench.sent("mail"), ["raised acme via slack"]);
+    assert_eq!((bench.pending("slack"), bench.attempts("slack").len()), (0, 1));
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_that_is_told_the_same_event_anyway_is_not_told_twice() {
-    let bench = Bench::new(&[("slack", Some("mail"), always(|| fails(true))), ("mail", None, always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["slack", "mail"]).await;
+async fn a_fallback_already_notified_of_an_event_gets_it_once() {
+    let bench = DeliveryBench::new(&[("slack", Some("mail"), always(|| fails(true))), ("mail", None, always(ok))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack", "mail"]).await;
     bench.pass(600).await;
-    assert_eq!(bench.told("mail"), ["raised acme"]);
+    assert_eq!(bench.sent("mail"), ["raised acme"]);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_heard_the_beginning_through_a_fallback_hears_the_end() {
-    let bench = Bench::new(&[("slack", Some("mail"), always(|| fails(true))), ("mail", None, always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+async fn who_got_the_beginning_through_a_fallback_gets_the_end() {
+    let bench = DeliveryBench::new(&[("slack", Some("mail"), always(|| fails(true))), ("mail", None, always(ok))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(1).await;
     let key = AlertKey { account: "acme".into(), division: None, rule: "funds".into() };
-    let told = bench.book.read(|state| state.notified_or_pending(&key));
-    assert_eq!(told, BTreeSet::from([Name::from("mail")]));
+    let notified = bench.store.read(|state| state.notified_or_pending(&key));
+    assert_eq!(notified, BTreeSet::from([Name::from("mail")]));
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notifier_that_failed_for_an_hour_is_reported_through_the_others_and_so_is_its_recovery() {
-    let until =
-        |answer: fn() -> Answer| -> Answers { Arc::new(move |_, tries| if tries < 25 { answer() } else { ok() }) };
-    let bench =
-        Bench::new(&[("slack", None, until(|| fails(false))), ("mail", None, always(ok)), ("other", None, always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+async fn an_hour_of_failure_and_its_recovery_are_reported_by_the_others() {
+    let until = |answer: fn() -> AttemptResult| -> Answers {
+        Arc::new(move |_, tries| if tries < 25 { answer() } else { ok() })
+    };
+    let bench = DeliveryBench::new(&[
+        ("slack", None, until(|| fails(false))),
+        ("mail", None, always(ok)),
+        ("other", None, always(ok)),
+    ]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(3500).await;
-    assert!(bench.told("mail").is_empty());
+    assert!(bench.sent("mail").is_empty());
     bench.pass(200).await;
-    assert_eq!(bench.told("mail"), ["slack fails"]);
+    assert_eq!(bench.sent("mail"), ["slack fails"]);
     bench.pass(4 * 3600).await;
-    assert_eq!(bench.told("mail"), ["slack fails", "slack recovered"]);
-    assert_eq!(bench.told("other"), ["slack fails", "slack recovered"]);
-    assert_eq!(bench.owed("slack"), 0);
+    assert_eq!(bench.sent("mail"), ["slack fails", "slack recovered"]);
+    assert_eq!(bench.sent("other"), ["slack fails", "slack recovered"]);
+    assert_eq!(bench.pending("slack"), 0);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notifier_that_was_down_for_a_day_tells_everything_in_one_message_without_stale_reminders() {
+async fn after_a_day_down_one_message_has_everything_but_stale_reminders() {
     let gate = Arc::new(Mutex::new(false));
     let open = Arc::clone(&gate);
     let answers: Answers = Arc::new(move |_, _| if *open.lock().unwrap() { ok() } else { fails(false) });
-    let bench = Bench::new(&[("slack", None, answers)]);
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+    let bench = DeliveryBench::new(&[("slack", None, answers)]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     for _ in 0..5 {
         bench.pass(4 * 3600).await;
-        bench.owe("acme", TransitionKind::Reminder, &["slack"]).await;
+        bench.enqueue("acme", TransitionKind::Reminder, &["slack"]).await;
     }
-    bench.owe("other", TransitionKind::Raised, &["slack"]).await;
-    bench.owe("acme", TransitionKind::Resolved, &["slack"]).await;
+    bench.enqueue("other", TransitionKind::Raised, &["slack"]).await;
+    bench.enqueue("acme", TransitionKind::Resolved, &["slack"]).await;
     *gate.lock().unwrap() = true;
     bench.pass(400).await;
-    let last = bench.asked("slack").pop().unwrap().1;
+    let last = bench.attempts("slack").pop().unwrap().1;
     assert_eq!(last, ["raised acme", "raised other", "resolved acme"]);
-    assert_eq!(bench.owed("slack"), 0);
+    assert_eq!(bench.pending("slack"), 0);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_an_alerts_events_ten_are_kept_the_oldest_and_the_newest_and_the_rest_is_counted() {
-    let bench = Bench::new(&[("slack", None, always(|| fails(false)))]);
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+async fn ten_events_of_an_alert_are_kept_and_those_between_counted() {
+    let bench = DeliveryBench::new(&[("slack", None, always(|| fails(false)))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     for _ in 0..15 {
         bench.pass(10).await;
-        bench.owe("acme", TransitionKind::Escalated, &["slack"]).await;
+        bench.enqueue("acme", TransitionKind::Escalated, &["slack"]).await;
         bench.pass(10).await;
-        bench.owe("acme", TransitionKind::Eased, &["slack"]).await;
+        bench.enqueue("acme", TransitionKind::Eased, &["slack"]).await;
     }
     bench.pass(600).await;
-    let last = bench.asked("slack").pop().unwrap().1;
+    let last = bench.attempts("slack").pop().unwrap().1;
     assert_eq!(last.len(), 10);
     assert_eq!(last[0], "raised acme");
     assert_eq!(last[1], "eased acme after 21 more", "{last:?}");
@@ -314,35 +319,35 @@ async fn of_an_alerts_events_ten_are_kept_the_oldest_and_the_newest_and_the_rest
 
 #[tokio::test(start_paused = true)]
 async fn a_notifier_that_hangs_delays_no_other() {
-    struct Hangs;
+    struct HangingNotifier;
     #[async_trait]
-    impl Notifier for Hangs {
-        async fn send(&self, _: &Message) -> Answer {
+    impl Notifier for HangingNotifier {
+        async fn send(&self, _: &Message) -> AttemptResult {
             std::future::pending().await
         }
     }
-    let bench = Bench::new(&[("slack", None, always(ok))]);
+    let bench = DeliveryBench::new(&[("slack", None, always(ok))]);
     let (stop, stopped) = watch::channel(false);
-    let desk = Route { notifier: Arc::new(Hangs), fallback: None, quiet_hours: None };
+    let desk = Route { notifier: Arc::new(HangingNotifier), fallback: None, quiet_hours: None };
     let worker =
-        DeliveryWorker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.book), Arc::clone(&bench.clock));
+        DeliveryWorker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.store), Arc::clone(&bench.clock));
     let hanging = tokio::spawn(worker.run(stopped));
-    bench.owe("acme", TransitionKind::Raised, &["mail", "slack"]).await;
+    bench.enqueue("acme", TransitionKind::Raised, &["mail", "slack"]).await;
     bench.pass(1).await;
-    assert_eq!(bench.asked("slack"), [(0, vec!["raised acme".to_owned()])]);
-    assert_eq!(bench.owed("mail"), 1);
+    assert_eq!(bench.attempts("slack"), [(0, vec!["raised acme".to_owned()])]);
+    assert_eq!(bench.pending("mail"), 1);
     hanging.abort();
     drop(stop);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_hangs_does_not_keep_the_fallback_from_being_asked() {
+async fn a_hanging_retry_does_not_delay_the_fallback() {
     /// Fails once, then takes ten minutes.
-    struct Slow(Mutex<u32>);
+    struct SlowNotifier(Mutex<u32>);
     #[async_trait]
-    impl Notifier for Slow {
-        async fn send(&self, _: &Message) -> Answer {
+    impl Notifier for SlowNotifier {
+        async fn send(&self, _: &Message) -> AttemptResult {
             if std::mem::replace(&mut *self.0.lock().unwrap(), 1) == 0 {
                 return fails(false);
             }
@@ -350,24 +355,25 @@ async fn a_retry_that_hangs_does_not_keep_the_fallback_from_being_asked() {
             ok()
         }
     }
-    let bench = Bench::new(&[("slack", None, always(ok))]);
+    let bench = DeliveryBench::new(&[("slack", None, always(ok))]);
     let (stop, stopped) = watch::channel(false);
-    let desk = Route { notifier: Arc::new(Slow(Mutex::new(0))), fallback: Some("slack".into()), quiet_hours: None };
+    let desk =
+        Route { notifier: Arc::new(SlowNotifier(Mutex::new(0))), fallback: Some("slack".into()), quiet_hours: None };
     let worker =
-        DeliveryWorker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.book), Arc::clone(&bench.clock));
+        DeliveryWorker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.store), Arc::clone(&bench.clock));
     let slow = tokio::spawn(worker.run(stopped));
-    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
+    bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(302).await;
-    assert_eq!(bench.told("slack"), ["raised acme via mail"]);
+    assert_eq!(bench.sent("slack"), ["raised acme via mail"]);
     bench.pass(600).await;
-    assert_eq!((bench.owed("mail"), bench.told("slack").len()), (0, 1));
+    assert_eq!((bench.pending("mail"), bench.sent("slack").len()), (0, 1));
     stop.send(true).unwrap();
     slow.await.unwrap();
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recipient_refused_for_the_moment_is_retried_alone_and_holds_up_nobody() {
+async fn a_deferred_recipient_is_retried_alone_and_delays_nobody() {
     let answers: Answers = Arc::new(|message, _| match &message.remaining_recipients {
         None => Ok(Delivered {
             deferred: vec![RecipientRefusal { recipient: "b@x".to_owned(), reason: "450".to_owned() }],
@@ -378,17 +384,17 @@ async fn a_recipient_refused_for_the_moment_is_retried_alone_and_holds_up_nobody
             ok()
         }
     });
-    let bench = Bench::new(&[("mail", Some("slack"), answers), ("slack", None, always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
+    let bench = DeliveryBench::new(&[("mail", Some("slack"), answers), ("slack", None, always(ok))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(60).await;
-    assert_eq!(bench.asked("mail").len(), 2);
-    assert_eq!(bench.owed("mail"), 0);
-    assert!(bench.told("slack").is_empty(), "the fallback is only asked where nobody was reached");
+    assert_eq!(bench.attempts("mail").len(), 2);
+    assert_eq!(bench.pending("mail"), 0);
+    assert!(bench.sent("slack").is_empty(), "the fallback is only asked where nobody was reached");
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recipient_refused_for_good_when_retried_alone_says_nothing_about_the_notifier() {
+async fn a_recipient_refused_on_its_own_retry_does_not_fail_the_notifier() {
     let answers: Answers = Arc::new(|message, _| match &message.remaining_recipients {
         None => {
             let refusal = RecipientRefusal { recipient: "b@x".to_owned(), reason: "450".to_owned() };
@@ -396,11 +402,11 @@ async fn a_recipient_refused_for_good_when_retried_alone_says_nothing_about_the_
         }
         Some(_) => fails(true),
     });
-    let bench = Bench::new(&[("mail", Some("slack"), answers), ("slack", None, always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
+    let bench = DeliveryBench::new(&[("mail", Some("slack"), answers), ("slack", None, always(ok))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(2 * 3600).await;
-    assert_eq!((bench.asked("mail").len(), bench.owed("mail")), (2, 0));
-    assert!(bench.told("slack").is_empty(), "{:?}", bench.told("slack"));
+    assert_eq!((bench.attempts("mail").len(), bench.pending("mail")), (2, 0));
+    assert!(bench.sent("slack").is_empty(), "{:?}", bench.sent("slack"));
     bench.end().await;
 }
 
@@ -411,14 +417,14 @@ async fn a_failure_of_long_ago_does_not_hurry_a_new_event_to_the_fallback() {
         2 => fails(false),
         _ => ok(),
     });
-    let bench = Bench::new(&[("slack", Some("mail"), answers), ("mail", None, always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+    let bench = DeliveryBench::new(&[("slack", Some("mail"), answers), ("mail", None, always(ok))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(1800).await;
-    assert_eq!(bench.told("mail"), ["raised acme via slack"]);
-    bench.owe("other", TransitionKind::Raised, &["slack"]).await;
+    assert_eq!(bench.sent("mail"), ["raised acme via slack"]);
+    bench.enqueue("other", TransitionKind::Raised, &["slack"]).await;
     bench.pass(600).await;
-    assert_eq!(bench.told("mail"), ["raised acme via slack"]);
-    assert_eq!(bench.told("slack"), ["raised acme", "raised other", "raised other"]);
+    assert_eq!(bench.sent("mail"), ["raised acme via slack"]);
+    assert_eq!(bench.sent("slack"), ["raised acme", "raised other", "raised other"]);
     bench.end().await;
 }
 
@@ -433,12 +439,12 @@ async fn a_pause_that_the_server_asks_for_is_obeyed() {
         }),
         _ => ok(),
     });
-    let bench = Bench::new(&[("slack", None, answers)]);
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+    let bench = DeliveryBench::new(&[("slack", None, answers)]);
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(1).await;
-    bench.owe("other", TransitionKind::Raised, &["slack"]).await;
+    bench.enqueue("other", TransitionKind::Raised, &["slack"]).await;
     bench.pass(600).await;
-    assert_eq!(bench.asked("slack")[1], (120, vec!["raised acme".to_owned(), "raised other".to_owned()]));
+    assert_eq!(bench.attempts("slack")[1], (120, vec!["raised acme".to_owned(), "raised other".to_owned()]));
     bench.end().await;
 }
 
@@ -455,24 +461,25 @@ fn fails_for(part: &'static str) -> Answers {
 
 #[tokio::test(start_paused = true)]
 async fn one_alert_that_fails_delays_no_other_and_keeps_its_order() {
-    let bench = Bench::of(vec![Seat::one_by_one(fails_for("bad"))]);
-    bench.owe("bad", TransitionKind::Raised, &["hook"]).await;
-    bench.owe("good", TransitionKind::Escalated, &["hook"]).await;
+    let bench = DeliveryBench::of(vec![TestNotifier::one_by_one(fails_for("bad"))]);
+    bench.enqueue("bad", TransitionKind::Raised, &["hook"]).await;
+    bench.enqueue("good", TransitionKind::Escalated, &["hook"]).await;
     bench.pass(1).await;
-    assert_eq!((bench.owed("hook"), bench.told("hook").last().unwrap().as_str()), (1, "escalated good"));
+    assert_eq!((bench.pending("hook"), bench.sent("hook").last().unwrap().as_str()), (1, "escalated good"));
     for hour in 1..=4i64 {
         bench
-            .owe("bad", if hour % 2 == 0 { TransitionKind::Eased } else { TransitionKind::Escalated }, &["hook"])
+            .enqueue("bad", if hour % 2 == 0 { TransitionKind::Eased } else { TransitionKind::Escalated }, &["hook"])
             .await;
         bench.pass(3600).await;
-        bench.owe("good", TransitionKind::Eased, &["hook"]).await;
+        bench.enqueue("good", TransitionKind::Eased, &["hook"]).await;
         bench.pass(1).await;
         let one = usize::try_from(1 + hour).unwrap();
-        assert_eq!(bench.owed("hook"), one, "all of the one, nothing of the other");
+        assert_eq!(bench.pending("hook"), one, "all of the one, nothing of the other");
         // In the same second the other one may be tried again.
-        assert!(bench.asked("hook").contains(&(hour * 3601, vec!["eased good".to_owned()])));
+        assert!(bench.attempts("hook").contains(&(hour * 3601, vec!["eased good".to_owned()])));
     }
-    let bad: Vec<(i64, Vec<String>)> = bench.asked("hook").into_iter().filter(|it| it.1[0].ends_with("bad")).collect();
+    let bad: Vec<(i64, Vec<String>)> =
+        bench.attempts("hook").into_iter().filter(|it| it.1[0].ends_with("bad")).collect();
     assert!(bad.iter().all(|it| it.1 == ["raised bad"]), "its later events wait behind it: {bad:?}");
     let pauses: Vec<i64> = bad.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     assert!(
@@ -492,8 +499,8 @@ async fn a_notice_that_a_division_is_gone_stays_in_order_with_its_alerts() {
                 if account_of(message) == "acme" && !*open.lock().unwrap() { fails(false) } else { ok() }
             },
         );
-    let bench = Bench::of(vec![Seat::one_by_one(answers)]);
-    bench.owe("acme", TransitionKind::Raised, &["hook"]).await;
+    let bench = DeliveryBench::of(vec![TestNotifier::one_by_one(answers)]);
+    bench.enqueue("acme", TransitionKind::Raised, &["hook"]).await;
     bench.pass(10).await;
     let gone = |state: &mut State| {
         for account in ["acme", "other"] {
@@ -504,91 +511,91 @@ async fn a_notice_that_a_division_is_gone_stays_in_order_with_its_alerts() {
         }
         ((), true)
     };
-    bench.book.change(gone).await;
+    bench.store.change(gone).await;
     bench.pass(10).await;
-    bench.owe("acme", TransitionKind::Raised, &["hook"]).await;
+    bench.enqueue("acme", TransitionKind::Raised, &["hook"]).await;
     bench.pass(100).await;
-    assert_eq!(bench.owed("hook"), 3, "of the one nothing overtakes; the other's notice is out");
-    let before = bench.asked("hook").len();
+    assert_eq!(bench.pending("hook"), 3, "of the one nothing overtakes; the other's notice is out");
+    let before = bench.attempts("hook").len();
     *gate.lock().unwrap() = true;
     bench.pass(301).await;
-    assert_eq!(bench.told("hook").split_off(before), ["raised acme", "other", "raised acme"]);
+    assert_eq!(bench.sent("hook").split_off(before), ["raised acme", "other", "raised acme"]);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_fallback_gets_an_alert_that_fails_while_others_pass() {
-    let hook = Seat { fallback: Some("mail"), ..Seat::one_by_one(fails_for("bad")) };
-    let bench = Bench::of(vec![hook, Seat::new("mail", always(ok))]);
-    bench.owe("bad", TransitionKind::Raised, &["hook"]).await;
+    let hook = TestNotifier { fallback: Some("mail"), ..TestNotifier::one_by_one(fails_for("bad")) };
+    let bench = DeliveryBench::of(vec![hook, TestNotifier::new("mail", always(ok))]);
+    bench.enqueue("bad", TransitionKind::Raised, &["hook"]).await;
     for minute in 0..5 {
-        assert!(bench.told("mail").is_empty(), "after {minute} minutes");
-        bench.owe(&format!("good{minute}"), TransitionKind::Raised, &["hook"]).await;
+        assert!(bench.sent("mail").is_empty(), "after {minute} minutes");
+        bench.enqueue(&format!("good{minute}"), TransitionKind::Raised, &["hook"]).await;
         bench.pass(60).await;
     }
     bench.pass(2).await;
-    assert_eq!(bench.told("mail"), ["raised bad via hook"]);
-    bench.owe("bad", TransitionKind::Escalated, &["hook"]).await;
-    bench.owe("good0", TransitionKind::Escalated, &["hook"]).await;
+    assert_eq!(bench.sent("mail"), ["raised bad via hook"]);
+    bench.enqueue("bad", TransitionKind::Escalated, &["hook"]).await;
+    bench.enqueue("good0", TransitionKind::Escalated, &["hook"]).await;
     bench.pass(2).await;
-    assert_eq!(bench.told("mail"), ["raised bad via hook", "escalated bad via hook"], "what is new of it, at once");
+    assert_eq!(bench.sent("mail"), ["raised bad via hook", "escalated bad via hook"], "what is new of it, at once");
     bench.pass(3600).await;
-    assert_eq!(bench.told("mail").last().unwrap(), "hook fails", "an alert that fails for an hour is reported");
-    assert_eq!((bench.told("mail").len(), bench.owed("hook")), (3, 2));
+    assert_eq!(bench.sent("mail").last().unwrap(), "hook fails", "an alert that fails for an hour is reported");
+    assert_eq!((bench.sent("mail").len(), bench.pending("hook")), (3, 2));
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_endpoint_is_asked_rarely_even_with_five_hundred_alerts() {
+async fn a_dead_endpoint_gets_few_requests_even_with_five_hundred_alerts() {
     let gate = Arc::new(Mutex::new(false));
     let open = Arc::clone(&gate);
     let answers: Answers = Arc::new(move |_, _| if *open.lock().unwrap() { ok() } else { fails(false) });
-    let hook = Seat { fallback: Some("mail"), ..Seat::one_by_one(answers) };
-    let bench = Bench::of(vec![hook, Seat::new("mail", always(ok))]);
+    let hook = TestNotifier { fallback: Some("mail"), ..TestNotifier::one_by_one(answers) };
+    let bench = DeliveryBench::of(vec![hook, TestNotifier::new("mail", always(ok))]);
     let fall = |state: &mut State| {
         for n in 0..500 {
             let kind = if n % 50 == 49 { TransitionKind::Escalated } else { TransitionKind::Raised };
-            stepped::queue(state, epoch(), &format!("a{n}"), kind, &["hook"]);
+            stepped::enqueue_in(state, epoch(), &format!("a{n}"), kind, &["hook"]);
         }
         ((), true)
     };
-    bench.book.change(fall).await;
+    bench.store.change(fall).await;
     bench.pass(330).await;
-    assert_eq!(bench.told("mail").len(), 500, "after five minutes all of it is the fallback's");
+    assert_eq!(bench.sent("mail").len(), 500, "after five minutes all of it is the fallback's");
     bench.pass(3300).await;
-    let tries = bench.asked("hook").len();
+    let tries = bench.attempts("hook").len();
     assert!((15..=40).contains(&tries), "{tries} tries in an hour");
-    assert_eq!(bench.told("mail").len(), 501, "{:?}", bench.told("mail").last());
+    assert_eq!(bench.sent("mail").len(), 501, "{:?}", bench.sent("mail").last());
     *gate.lock().unwrap() = true;
     bench.pass(301).await;
-    let after = bench.told("hook").split_off(tries);
+    let after = bench.sent("hook").split_off(tries);
     // The first success may be of any alert.
     let first_mild = after[1..].iter().position(|it| it.starts_with("raised")).unwrap();
     let severe_after = after[1 + first_mild..].iter().filter(|it| it.starts_with("escalated")).count();
     assert!(first_mild >= 9 && severe_after == 0, "the most severe first: {after:?}");
-    assert_eq!((after.len(), bench.owed("hook")), (500, 0));
+    assert_eq!((after.len(), bench.pending("hook")), (500, 0));
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_alerts_that_fail_do_not_stop_those_that_pass() {
     for good in [TransitionKind::Raised, TransitionKind::Escalated] {
-        let bench = Bench::of(vec![Seat::one_by_one(fails_for("bad"))]);
+        let bench = DeliveryBench::of(vec![TestNotifier::one_by_one(fails_for("bad"))]);
         for n in 0..100 {
-            bench.owe(&format!("bad{n}"), TransitionKind::Escalated, &["hook"]).await;
+            bench.enqueue(&format!("bad{n}"), TransitionKind::Escalated, &["hook"]).await;
         }
         for n in 0..100 {
-            bench.owe(&format!("good{n}"), good, &["hook"]).await;
+            bench.enqueue(&format!("good{n}"), good, &["hook"]).await;
         }
         bench.pass(240).await;
-        assert_eq!(bench.owed("hook"), 100);
-        let tries = bench.asked("hook").len();
+        assert_eq!(bench.pending("hook"), 100);
+        let tries = bench.attempts("hook").len();
         assert!(tries < 1200, "{tries} tries");
         for n in 0..10 {
             bench.pass(1000).await;
-            bench.owe(&format!("late{n}"), good, &["hook"]).await;
+            bench.enqueue(&format!("late{n}"), good, &["hook"]).await;
             bench.pass(3).await;
-            assert_eq!(bench.owed("hook"), 100, "what is new does not wait");
+            assert_eq!(bench.pending("hook"), 100, "what is new does not wait");
         }
         bench.end().await;
     }
@@ -600,13 +607,13 @@ async fn a_pause_that_the_server_asks_for_holds_for_all_alerts_of_a_notifier() {
         1 => fails(false).map_err(|error| SendError { retry_after: Some(Duration::from_secs(120)), ..error }),
         _ => ok(),
     });
-    let bench = Bench::of(vec![Seat::one_by_one(answers)]);
-    bench.owe("a", TransitionKind::Raised, &["hook"]).await;
-    bench.owe("b", TransitionKind::Raised, &["hook"]).await;
+    let bench = DeliveryBench::of(vec![TestNotifier::one_by_one(answers)]);
+    bench.enqueue("a", TransitionKind::Raised, &["hook"]).await;
+    bench.enqueue("b", TransitionKind::Raised, &["hook"]).await;
     bench.pass(119).await;
-    assert_eq!(bench.told("hook"), ["raised a"]);
+    assert_eq!(bench.sent("hook"), ["raised a"]);
     bench.pass(10).await;
-    assert_eq!((bench.asked("hook")[1].0, bench.owed("hook")), (120, 0));
+    assert_eq!((bench.attempts("hook")[1].0, bench.pending("hook")), (120, 0));
     bench.end().await;
 }
 
@@ -614,10 +621,10 @@ async fn a_pause_that_the_server_asks_for_holds_for_all_alerts_of_a_notifier() {
 fn mail_server(
     all: &'static [&'static str],
     puts_off: impl Fn(&str, i64) -> bool + Send + Sync + 'static,
-    heard: &Heard,
+    received: &ReceivedEvents,
     clock: Now,
 ) -> Answers {
-    let heard = Arc::clone(heard);
+    let received = Arc::clone(received);
     Arc::new(move |message, _| {
         let wanted =
             |it: &&&str| message.remaining_recipients.as_ref().is_none_or(|only| only.iter().any(|one| one == **it));
@@ -632,91 +639,92 @@ fn mail_server(
             let what = |item: &lowtide::notify::MessageEvent| {
                 format!("{} {}", item.event.kind().unwrap().name(), item.event.alert().unwrap().account)
             };
-            heard.lock().unwrap().entry(who).or_default().extend(items.iter().map(what));
+            received.lock().unwrap().entry(who).or_default().extend(items.iter().map(what));
         }
         let refusal = |it: &&str| RecipientRefusal { recipient: (*it).to_owned(), reason: "451 later".to_owned() };
         Ok(Delivered { deferred: later.iter().map(refusal).collect(), ..Delivered::default() })
     })
 }
 
-type Heard = Arc<Mutex<BTreeMap<&'static str, Vec<String>>>>;
+type ReceivedEvents = Arc<Mutex<BTreeMap<&'static str, Vec<String>>>>;
 type Now = Box<dyn Fn() -> i64 + Send + Sync>;
 
 const ALL: &[&str] = &["r1", "r2", "r3"];
 const OTHERS: &[&str] = &["r1", "r4"];
 
 /// A bench of one mail notifier, and what each of its recipients hears.
-fn mail_bench(puts_off: fn(&str, i64) -> bool) -> (Bench, Heard) {
-    let heard = Heard::default();
+fn mail_bench(puts_off: fn(&str, i64) -> bool) -> (DeliveryBench, ReceivedEvents) {
+    let received = ReceivedEvents::default();
     let began = tokio::time::Instant::now();
     let now: Now = Box::new(move || i64::try_from(began.elapsed().as_secs()).unwrap());
-    let mail = Seat { fallback: Some("slack"), ..Seat::mail(ALL, mail_server(ALL, puts_off, &heard, now)) };
-    (Bench::of(vec![mail, Seat::new("slack", always(ok))]), heard)
+    let mail =
+        TestNotifier { fallback: Some("slack"), ..TestNotifier::mail(ALL, mail_server(ALL, puts_off, &received, now)) };
+    (DeliveryBench::of(vec![mail, TestNotifier::new("slack", always(ok))]), received)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deferred_recipient_never_hears_an_older_state_after_a_newer() {
-    let (bench, heard) = mail_bench(|who, now| who == "r2" && now < 5);
-    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
+async fn a_deferred_recipient_never_gets_an_older_state_after_a_newer() {
+    let (bench, received) = mail_bench(|who, now| who == "r2" && now < 5);
+    bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(5).await;
-    bench.owe("acme", TransitionKind::Resolved, &["mail"]).await;
+    bench.enqueue("acme", TransitionKind::Resolved, &["mail"]).await;
     bench.pass(1).await;
-    assert_eq!(heard.lock().unwrap()["r1"], ["raised acme", "resolved acme"], "the others hear it at once");
+    assert_eq!(received.lock().unwrap()["r1"], ["raised acme", "resolved acme"], "the others hear it at once");
     bench.pass(60).await;
     for who in ALL {
-        assert_eq!(heard.lock().unwrap()[who], ["raised acme", "resolved acme"], "{who}");
+        assert_eq!(received.lock().unwrap()[who], ["raised acme", "resolved acme"], "{who}");
     }
-    assert_eq!((bench.owed("mail"), bench.told("slack").len()), (0, 0));
+    assert_eq!((bench.pending("mail"), bench.sent("slack").len()), (0, 0));
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_new_is_tried_at_once_for_a_deferred_recipient() {
-    let (bench, heard) = mail_bench(|who, now| who == "r2" && now < 3000);
-    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
+    let (bench, received) = mail_bench(|who, now| who == "r2" && now < 3000);
+    bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(3001).await;
-    bench.owe("beta", TransitionKind::Escalated, &["mail"]).await;
+    bench.enqueue("beta", TransitionKind::Escalated, &["mail"]).await;
     bench.pass(1).await;
-    assert_eq!(heard.lock().unwrap()["r2"], ["raised acme", "escalated beta"]);
+    assert_eq!(received.lock().unwrap()["r2"], ["raised acme", "escalated beta"]);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_recipient_deferred_for_long_holds_up_no_other_deferred_one() {
-    let (bench, heard) = mail_bench(|who, now| who == "r2" || (who == "r3" && (5..20).contains(&now)));
-    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
+    let (bench, received) = mail_bench(|who, now| who == "r2" || (who == "r3" && (5..20).contains(&now)));
+    bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(10).await;
-    bench.owe("beta", TransitionKind::Raised, &["mail"]).await;
+    bench.enqueue("beta", TransitionKind::Raised, &["mail"]).await;
     bench.pass(100).await;
-    assert_eq!(heard.lock().unwrap()["r3"], ["raised acme", "raised beta"]);
-    assert!(!heard.lock().unwrap().contains_key("r2") && bench.told("slack").is_empty());
+    assert_eq!(received.lock().unwrap()["r3"], ["raised acme", "raised beta"]);
+    assert!(!received.lock().unwrap().contains_key("r2") && bench.sent("slack").is_empty());
     bench.end().await;
 }
 
 /// Whom a server puts off in which seconds: each recipient in spans of its own.
-fn a_life_with_recipients_put_off(events: &[(u64, usize)], spans: &[(usize, i64, i64)]) {
+fn play_with_deferred_recipients(events: &[(u64, usize)], spans: &[(usize, i64, i64)]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let (heard, began, spans) = (Heard::default(), tokio::time::Instant::now(), spans.to_vec());
+        let (received, began, spans) = (ReceivedEvents::default(), tokio::time::Instant::now(), spans.to_vec());
         let now: Now = Box::new(move || i64::try_from(began.elapsed().as_secs()).unwrap());
         let puts_off = move |who: &str, now: i64| {
             spans.iter().any(|(index, from, length)| ALL[*index] == who && (*from..from + length).contains(&now))
         };
-        let bench = Bench::of(vec![Seat::mail(ALL, mail_server(ALL, puts_off, &heard, now))]);
+        let bench = DeliveryBench::of(vec![TestNotifier::mail(ALL, mail_server(ALL, puts_off, &received, now))]);
         let mut expected = Vec::new();
         for (n, (pause, account)) in events.iter().enumerate() {
             let kind =
                 [TransitionKind::Raised, TransitionKind::Escalated, TransitionKind::Eased, TransitionKind::Resolved]
                     [n % 4];
             let account = format!("a{account}");
-            bench.owe(&account, kind, &["mail"]).await;
+            bench.enqueue(&account, kind, &["mail"]).await;
             expected.push(format!("{} {account}", kind.name()));
             bench.pass(*pause).await;
         }
         bench.pass(2000).await;
-        assert_eq!(bench.owed("mail"), 0);
+        assert_eq!(bench.pending("mail"), 0);
         for who in ALL {
-            assert_eq!(heard.lock().unwrap()[who], expected, "{who} hears all of it, once and in order");
+            assert_eq!(received.lock().unwrap()[who], expected, "{who} hears all of it, once and in order");
         }
         bench.end().await;
     });
@@ -726,42 +734,42 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whoever_is_deferred_all_recipients_hear_all_once_and_in_order(
+    fn all_recipients_get_all_events_once_and_in_order(
         events in proptest::collection::vec((0u64..40, 0usize..3), 1..9),
         spans in proptest::collection::vec((0usize..3, 0i64..200, 1i64..120), 0..8),
     ) {
-        a_life_with_recipients_put_off(&events, &spans);
+        play_with_deferred_recipients(&events, &spans);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_fallback_is_asked_where_all_recipients_wait_for_older_events() {
+async fn the_fallback_is_used_when_all_recipients_wait_for_older_events() {
     // Everybody but r1 is put off, then only r1 is taken off, then all of them.
-    let (bench, heard) = mail_bench(|who, now| match now {
+    let (bench, received) = mail_bench(|who, now| match now {
         0..10 => who != "r1",
         _ => now < 4000,
     });
-    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
+    bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(20).await;
-    bench.owe("beta", TransitionKind::Raised, &["mail"]).await;
+    bench.enqueue("beta", TransitionKind::Raised, &["mail"]).await;
     bench.pass(310).await;
-    assert_eq!(bench.told("slack"), ["raised beta via mail"], "nobody was reached");
+    assert_eq!(bench.sent("slack"), ["raised beta via mail"], "nobody was reached");
     bench.pass(4000).await;
     for who in ALL {
-        assert_eq!(heard.lock().unwrap()[who], ["raised acme", "raised beta"], "{who}");
+        assert_eq!(received.lock().unwrap()[who], ["raised acme", "raised beta"], "{who}");
     }
-    assert_eq!(bench.owed("mail"), 0);
+    assert_eq!(bench.pending("mail"), 0);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_recipient_that_leaves_the_configuration_is_waited_for_no_longer() {
     let (bench, _) = mail_bench(|who, _| who == "r2");
-    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
+    bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(10).await;
-    let heard = Heard::default();
+    let received = ReceivedEvents::default();
     let answers: Answers = {
-        let server = mail_server(OTHERS, |_, _| false, &heard, Box::new(|| 0));
+        let server = mail_server(OTHERS, |_, _| false, &received, Box::new(|| 0));
         Arc::new(move |message, tries| match &message.remaining_recipients {
             Some(only) if only == &["r2".to_owned()] => Ok(Delivered {
                 refused: vec![RecipientRefusal {
@@ -773,16 +781,16 @@ async fn a_recipient_that_leaves_the_configuration_is_waited_for_no_longer() {
             _ => server(message, tries),
         })
     };
-    let bench = bench.reload(vec![Seat::mail(OTHERS, answers)]).await;
-    bench.owe("acme", TransitionKind::Resolved, &["mail"]).await;
+    let bench = bench.reload(vec![TestNotifier::mail(OTHERS, answers)]).await;
+    bench.enqueue("acme", TransitionKind::Resolved, &["mail"]).await;
     bench.pass(10).await;
-    assert_eq!(heard.lock().unwrap()["r4"], ["resolved acme"]);
-    assert_eq!(bench.owed("mail"), 0);
+    assert_eq!(received.lock().unwrap()["r4"], ["resolved acme"]);
+    assert_eq!(bench.pending("mail"), 0);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_for_good_drops_nothing_for_recipients_that_were_not_asked() {
+async fn a_permanent_refusal_drops_nothing_for_other_recipients() {
     let taken: Arc<Mutex<Vec<String>>> = Arc::default();
     let (log, began) = (Arc::clone(&taken), tokio::time::Instant::now());
     // Of r1 and r2, r2 is put off for a minute, and from the tenth second r1 does not exist any more.
@@ -799,19 +807,19 @@ async fn a_refusal_for_good_drops_nothing_for_recipients_that_were_not_asked() {
         let deferred = RecipientRefusal { recipient: "r2".to_owned(), reason: "451 later".to_owned() };
         Ok(Delivered { deferred: later.then_some(deferred).into_iter().collect(), ..Delivered::default() })
     });
-    let mail = Seat { fallback: Some("slack"), ..Seat::mail(&["r1", "r2"], answers) };
-    let bench = Bench::of(vec![mail, Seat::new("slack", always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
+    let mail = TestNotifier { fallback: Some("slack"), ..TestNotifier::mail(&["r1", "r2"], answers) };
+    let bench = DeliveryBench::of(vec![mail, TestNotifier::new("slack", always(ok))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(11).await;
-    bench.owe("beta", TransitionKind::Escalated, &["mail"]).await;
+    bench.enqueue("beta", TransitionKind::Escalated, &["mail"]).await;
     bench.pass(1).await;
-    assert_eq!(bench.told("slack"), ["escalated beta via mail"], "nobody was reached");
-    assert_eq!(bench.owed("mail"), 2, "r2 has refused nothing");
+    assert_eq!(bench.sent("slack"), ["escalated beta via mail"], "nobody was reached");
+    assert_eq!(bench.pending("mail"), 2, "r2 has refused nothing");
     bench.pass(400).await;
-    assert_eq!((bench.owed("mail"), bench.asked("mail").last().unwrap().1.len()), (0, 2));
+    assert_eq!((bench.pending("mail"), bench.attempts("mail").last().unwrap().1.len()), (0, 2));
     assert_eq!(taken.lock().unwrap().as_slice(), ["acme"], "one mail with both");
     let beta = AlertKey { account: "beta".into(), division: None, rule: "funds".into() };
-    assert!(bench.book.read(|state| state.notified_of(&beta).any(|name| *name == *"mail")), "the end is for it too");
+    assert!(bench.store.read(|state| state.notified_of(&beta).any(|name| *name == *"mail")), "the end is for it too");
     bench.end().await;
 }
 
@@ -822,7 +830,7 @@ fn queue_of(state: &mut State, at: lowtide::domain::Time, rule: &str, gone: bool
         EventSubject::Unwatched { account: "acme".into(), division: None, division_name: None, rules }
     } else {
         let mut other = State::default();
-        stepped::queue(&mut other, at, "acme", TransitionKind::Escalated, &["hook"]);
+        stepped::enqueue_in(&mut other, at, "acme", TransitionKind::Escalated, &["hook"]);
         let mut subject = other.queue[0].event.subject.clone();
         let EventSubject::Threshold(event) = &mut subject else { panic!("no alert") };
         event.key.rule = rule.into();
@@ -851,14 +859,14 @@ async fn an_alert_waits_for_no_notice_that_names_other_alerts() {
         log.lock().unwrap().push(about(message));
         ok()
     });
-    let bench = Bench::of(vec![Seat::one_by_one(answers)]);
+    let bench = DeliveryBench::of(vec![TestNotifier::one_by_one(answers)]);
     let events = [("a", false), ("a", true), ("b", false), ("b", true), ("b", false), ("c", true)];
     for (rule, gone) in events {
         let at = bench.clock.now();
-        bench.book.change(|state| (queue_of(state, at, rule, gone), true)).await;
+        bench.store.change(|state| (queue_of(state, at, rule, gone), true)).await;
     }
     bench.pass(60).await;
-    assert_eq!(bench.owed("hook"), 2, "a, and the notice that ends it");
+    assert_eq!(bench.pending("hook"), 2, "a, and the notice that ends it");
     let sent = sent.lock().unwrap().clone();
     let of_b: Vec<&String> = sent.iter().filter(|it| it.ends_with('b')).collect();
     assert_eq!(of_b, ["b", "gone b", "b"], "its own order is kept");
@@ -876,8 +884,8 @@ async fn the_fallback_gets_what_waits_behind_an_alert_that_fails() {
         log.lock().unwrap().extend(items.iter().map(|item| item.event.subject.identity()));
         ok()
     });
-    let hook = Seat { fallback: Some("mail"), ..Seat::one_by_one(answers) };
-    let bench = Bench::of(vec![hook, Seat::new("mail", mail)]);
+    let hook = TestNotifier { fallback: Some("mail"), ..TestNotifier::one_by_one(answers) };
+    let bench = DeliveryBench::of(vec![hook, TestNotifier::new("mail", mail)]);
     let at = bench.clock.now();
     let both = |state: &mut State| {
         queue_of(state, at, "a", false);
@@ -888,20 +896,20 @@ async fn the_fallback_gets_what_waits_behind_an_alert_that_fails() {
         queue_of(state, at, "c", false);
         ((), true)
     };
-    bench.book.change(both).await;
+    bench.store.change(both).await;
     bench.pass(330).await;
     assert_eq!(fallback.lock().unwrap().len(), 3, "{fallback:?}");
     let at = bench.clock.now();
-    bench.book.change(|state| (queue_of(state, at, "b", false), true)).await;
+    bench.store.change(|state| (queue_of(state, at, "b", false), true)).await;
     bench.pass(5).await;
-    assert_eq!((fallback.lock().unwrap().len(), bench.owed("hook")), (4, 4), "what is new behind it, at once");
+    assert_eq!((fallback.lock().unwrap().len(), bench.pending("hook")), (4, 4), "what is new behind it, at once");
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_report_that_is_refused_for_the_moment_holds_up_no_alert() {
     let answers: Answers = Arc::new(|message, _| if account_of(message).is_empty() { fails(false) } else { ok() });
-    let bench = Bench::new(&[("slack", None, answers)]);
+    let bench = DeliveryBench::new(&[("slack", None, answers)]);
     let page = ReportPage {
         name: "weekly".into(),
         due: bench.clock.now(),
@@ -911,32 +919,32 @@ async fn a_report_that_is_refused_for_the_moment_holds_up_no_alert() {
         silences: Vec::new(),
         failing: Vec::new(),
     };
-    let owe = |state: &mut State| {
+    let enqueue = |state: &mut State| {
         let to = BTreeSet::from([Name::from("slack")]);
         state.enqueue_one(EventSubject::Report(Box::new(page)), epoch(), &to, &BTreeMap::new());
         ((), true)
     };
-    bench.book.change(owe).await;
+    bench.store.change(enqueue).await;
     bench.pass(1).await;
-    bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+    bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
     bench.pass(1).await;
-    assert!(bench.told("slack").contains(&"raised acme".to_owned()), "{:?}", bench.told("slack"));
-    assert_eq!(bench.owed("slack"), 1);
+    assert!(bench.sent("slack").contains(&"raised acme".to_owned()), "{:?}", bench.sent("slack"));
+    assert_eq!(bench.pending("slack"), 1);
     bench.end().await;
 }
 
-fn seat(name: &'static str, fallback: Option<&'static str>, answer: fn() -> Answer) -> Seat {
-    Seat { fallback, ..Seat::new(name, always(answer)) }
+fn seat(name: &'static str, fallback: Option<&'static str>, answer: fn() -> AttemptResult) -> TestNotifier {
+    TestNotifier { fallback, ..TestNotifier::new(name, always(answer)) }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_that_is_replaced_while_both_are_down_is_asked_too() {
+async fn a_fallback_replaced_while_both_are_down_is_used_too() {
     for (permanent, old_stays) in [(false, false), (false, true), (true, false), (true, true)] {
-        let slack: fn() -> Answer = if permanent { || fails(true) } else { || fails(false) };
-        let bench = Bench::of(vec![seat("slack", Some("old"), slack), seat("old", None, || fails(false))]);
-        bench.owe("acme", TransitionKind::Raised, &["slack"]).await;
+        let slack: fn() -> AttemptResult = if permanent { || fails(true) } else { || fails(false) };
+        let bench = DeliveryBench::of(vec![seat("slack", Some("old"), slack), seat("old", None, || fails(false))]);
+        bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
         bench.pass(400).await;
-        assert!(bench.told("old").contains(&"raised acme via slack".to_owned()));
+        assert!(bench.sent("old").contains(&"raised acme via slack".to_owned()));
         let mut seats = vec![seat("slack", Some("new"), slack), seat("new", None, ok)];
         if old_stays {
             seats.push(seat("old", None, || fails(false)));
@@ -944,13 +952,13 @@ async fn a_fallback_that_is_replaced_while_both_are_down_is_asked_too() {
         let bench = bench.reload(seats).await;
         bench.pass(2).await;
         assert_eq!(
-            bench.told("new"),
+            bench.sent("new"),
             ["raised acme via slack"],
             "refused for good: {permanent}, old stays: {old_stays}"
         );
         bench.pass(1000).await;
-        assert_eq!(bench.told("new").len(), 1);
-        assert_eq!((bench.owed("slack"), bench.owed("new")), (usize::from(!permanent), 0));
+        assert_eq!(bench.sent("new").len(), 1);
+        assert_eq!((bench.pending("slack"), bench.pending("new")), (usize::from(!permanent), 0));
         bench.end().await;
     }
 }
@@ -973,16 +981,16 @@ fn what_a_removed_fallback_had_queued_goes_to_the_new_one() {
     assert_eq!(state.hand_over_to_new_fallbacks(|name| (name == "slack").then(|| "new".into())), 0, "once");
     let dropped = state.drop_unconfigured_notifiers(|name| name != "old");
     assert_eq!(dropped, [(Name::from("old"), 3)].into());
-    let owed = |name: &str| state.pending_for(name).map(|(event, _)| event.id.clone()).collect::<Vec<_>>();
-    assert_eq!((owed("new"), owed("slack")), (vec!["1".to_owned(), "2".to_owned()], vec!["2".to_owned()]));
+    let queued = |name: &str| state.pending_for(name).map(|(event, _)| event.id.clone()).collect::<Vec<_>>();
+    assert_eq!((queued("new"), queued("slack")), (vec!["1".to_owned(), "2".to_owned()], vec!["2".to_owned()]));
 }
 
 /// Hangs for a time-out and fails, for alerts of accounts with this in their names.
-struct Hanging(Arc<dyn Clock>, &'static str, Log);
+struct HangingChannel(Arc<dyn Clock>, &'static str, AttemptLog);
 
 #[async_trait]
-impl Notifier for Hanging {
-    async fn send(&self, message: &Message) -> Answer {
+impl Notifier for HangingChannel {
+    async fn send(&self, message: &Message) -> AttemptResult {
         let account = account_of(message);
         let hangs = account.contains(self.1);
         self.2.lock().unwrap().push(((self.0.now() - epoch()).num_seconds(), vec![account]));
@@ -1001,18 +1009,19 @@ impl Notifier for Hanging {
 #[tokio::test(start_paused = true)]
 async fn alerts_that_run_into_time_outs_leave_every_other_alert_its_turn() {
     for hanging in [2usize, 5, 40] {
-        let bench = Bench::of(Vec::new());
+        let bench = DeliveryBench::of(Vec::new());
         let (stop, stopped) = watch::channel(false);
-        let log = Log::default();
-        let hook = Hanging(Arc::clone(&bench.clock), "bad", Arc::clone(&log));
-        let desk = Route { notifier: Arc::new(hook), fallback: None, quiet_hours: None };
-        let (book, clock) = (Arc::clone(&bench.book), Arc::clone(&bench.clock));
-        let worker = tokio::spawn(DeliveryWorker::new("hook".into(), desk, BTreeSet::new(), book, clock).run(stopped));
+        let log = AttemptLog::default();
+        let hook = HangingChannel(Arc::clone(&bench.clock), "bad", Arc::clone(&log));
+        let route = Route { notifier: Arc::new(hook), fallback: None, quiet_hours: None };
+        let (store, clock) = (Arc::clone(&bench.store), Arc::clone(&bench.clock));
+        let worker =
+            tokio::spawn(DeliveryWorker::new("hook".into(), route, BTreeSet::new(), store, clock).run(stopped));
         for n in 0..hanging {
-            bench.owe(&format!("bad{n}"), TransitionKind::Escalated, &["hook"]).await;
+            bench.enqueue(&format!("bad{n}"), TransitionKind::Escalated, &["hook"]).await;
         }
         for n in 0..20 {
-            bench.owe(&format!("good{n}"), TransitionKind::Raised, &["hook"]).await;
+            bench.enqueue(&format!("good{n}"), TransitionKind::Raised, &["hook"]).await;
         }
         let waited = |name: &str| log.lock().unwrap().iter().find(|it| it.1 == [name.to_owned()]).map(|it| it.0);
         // What is critical is tried once before.
@@ -1025,49 +1034,49 @@ async fn alerts_that_run_into_time_outs_leave_every_other_alert_its_turn() {
             bench.pass(1000).await;
             let name = format!("late{n}");
             let queued = (bench.clock.now() - epoch()).num_seconds();
-            bench.owe(&name, TransitionKind::Raised, &["hook"]).await;
+            bench.enqueue(&name, TransitionKind::Raised, &["hook"]).await;
             bench.pass(60).await;
             assert!(waited(&name).is_some_and(|at| at <= queued + 21), "{hanging}: {:?}", waited(&name));
         }
-        assert_eq!(bench.owed("hook"), hanging);
+        assert_eq!(bench.pending("hook"), hanging);
         stop.send(true).unwrap();
         worker.await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_others_refuse_for_good_still_reaches_a_recipient_that_is_put_off() {
-    let heard = Heard::default();
+async fn a_message_refused_by_others_still_reaches_a_deferred_recipient() {
+    let received = ReceivedEvents::default();
     let began = tokio::time::Instant::now();
     let server = {
         let now: Now = Box::new(move || i64::try_from(began.elapsed().as_secs()).unwrap());
-        mail_server(ALL, |who, now| who == "r2" && now < 100, &heard, now)
+        mail_server(ALL, |who, now| who == "r2" && now < 100, &received, now)
     };
     let answers: Answers = Arc::new(move |message, tries| match &message.remaining_recipients {
         Some(only) if only.len() == 2 => fails(true),
         _ => server(message, tries),
     });
-    let mail = Seat { fallback: Some("slack"), ..Seat::mail(ALL, answers) };
-    let bench = Bench::of(vec![mail, Seat::new("slack", always(ok))]);
-    bench.owe("acme", TransitionKind::Raised, &["mail"]).await;
+    let mail = TestNotifier { fallback: Some("slack"), ..TestNotifier::mail(ALL, answers) };
+    let bench = DeliveryBench::of(vec![mail, TestNotifier::new("slack", always(ok))]);
+    bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(10).await;
-    bench.owe("acme", TransitionKind::Escalated, &["mail"]).await;
+    bench.enqueue("acme", TransitionKind::Escalated, &["mail"]).await;
     bench.pass(10).await;
-    assert_eq!(bench.told("slack"), ["escalated acme via mail"], "nobody was reached yet");
+    assert_eq!(bench.sent("slack"), ["escalated acme via mail"], "nobody was reached yet");
     bench.pass(600).await;
-    assert_eq!(heard.lock().unwrap()["r2"], ["raised acme", "escalated acme"]);
-    assert_eq!(bench.owed("mail"), 0);
+    assert_eq!(received.lock().unwrap()["r2"], ["raised acme", "escalated acme"]);
+    assert_eq!(bench.pending("mail"), 0);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn reminders_that_replace_one_another_reach_the_fallback_all_the_same() {
-    let bench = Bench::of(vec![seat("slack", Some("mail"), || fails(false)), seat("mail", None, ok)]);
+    let bench = DeliveryBench::of(vec![seat("slack", Some("mail"), || fails(false)), seat("mail", None, ok)]);
     for _ in 0..5 {
-        bench.owe("acme", TransitionKind::Reminder, &["slack"]).await;
+        bench.enqueue("acme", TransitionKind::Reminder, &["slack"]).await;
         bench.pass(200).await;
     }
-    assert!(!bench.told("mail").is_empty());
+    assert!(!bench.sent("mail").is_empty());
     bench.end().await;
 }
 

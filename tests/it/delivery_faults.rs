@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::delivery::{Bench, Seat, Try};
 use crate::support::faults::{Fault, FaultServer, Identity, nobody, status};
-use crate::support::sample::words;
+use crate::support::sample::message_context;
 use crate::support::smtp::{CLOSE, HANG, Script, Server};
 use lowtide::domain::alert::TransitionKind;
 use lowtide::notify::channels::email::{EmailNotifier, EmailOptions, SmtpTls};
@@ -23,7 +23,7 @@ const PASSWORD: &str = "hunter2hunter2";
 
 /// What must come of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+enum ExpectedDelivery {
     /// The message is there.
     Delivered,
     /// Tried again with growing pauses; the fallback is asked after five minutes.
@@ -34,11 +34,11 @@ enum Class {
     GiveUp,
 }
 
-use Class::{After, Delivered, GiveUp, Retry};
+use ExpectedDelivery::{After, Delivered, GiveUp, Retry};
 
 /// One life: raised at 0, escalated at 60 s, resolved at 360 s, when the fault is over. Everything is also told to a
 /// neighbour; a fallback stands by.
-async fn live(name: &str, seat: Seat, class: Class, words: &[&str], heal: impl FnOnce()) -> Vec<Try> {
+async fn play_alert(name: &str, seat: Seat, class: ExpectedDelivery, words: &[&str], heal: impl FnOnce()) -> Vec<Try> {
     let bench = Bench::new(vec![seat, Seat::willing("spare"), Seat::willing("other")]);
     bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
     bench.pass(60).await;
@@ -53,12 +53,12 @@ async fn live(name: &str, seat: Seat, class: Class, words: &[&str], heal: impl F
             assert!(spare.len() == 1 && spare[0].1 == via, "{name}: the fallback hears of both at once: {spare:?}");
             assert!((300..315).contains(&spare[0].0), "{name}: after five minutes: {spare:?}");
             assert_eq!(bench.owed("it"), 2, "{name}: it is still owed");
-            pace(name, &tries, class);
+            expect_retry_pace(name, &tries, class);
         }
         GiveUp => {
             let at_once = spare.iter().zip([0, 60]).all(|((at, _), begun)| (begun..begun + 3).contains(at));
-            let told: Vec<&[String]> = spare.iter().map(|(_, told)| told.as_slice()).collect();
-            assert_eq!(told, [["raised acme via it"], ["escalated acme via it"]], "{name}");
+            let sent: Vec<&[String]> = spare.iter().map(|(_, sent)| sent.as_slice()).collect();
+            assert_eq!(sent, [["raised acme via it"], ["escalated acme via it"]], "{name}");
             assert!(at_once, "{name}: the fallback hears of each at once: {spare:?}");
             assert_eq!((tries.len(), bench.owed("it")), (2, 0), "{name}: one try each, and nothing is owed: {tries:?}");
         }
@@ -91,10 +91,10 @@ async fn live(name: &str, seat: Seat, class: Class, words: &[&str], heal: impl F
         Delivered | GiveUp => &["resolved acme"],
     };
     assert_eq!(last.1, expected, "{name}: what is owed is told as one message, in order");
-    let delivered: usize = bench.delivered("it").iter().map(|(_, told)| told.len()).sum();
+    let delivered: usize = bench.delivered("it").iter().map(|(_, sent)| sent.len()).sum();
     assert_eq!(delivered, if class == GiveUp { 1 } else { 3 }, "{name}: and nothing twice");
     let after: Vec<String> =
-        bench.delivered("spare").split_off(spare.len()).into_iter().flat_map(|(_, told)| told).collect();
+        bench.delivered("spare").split_off(spare.len()).into_iter().flat_map(|(_, sent)| sent).collect();
     let expected: &[&str] = if matches!(class, Retry | After(_)) { &["resolved acme via it"] } else { &[] };
     assert_eq!(after, expected, "{name}: while it fails, its fallback hears of what is new");
     assert_eq!(bench.owed("it"), 0, "{name}: it is over");
@@ -106,7 +106,7 @@ async fn live(name: &str, seat: Seat, class: Class, words: &[&str], heal: impl F
 }
 
 /// Pauses double from one second, with jitter; a send may take its time limit on top.
-fn pace(name: &str, tries: &[Try], class: Class) {
+fn expect_retry_pace(name: &str, tries: &[Try], class: ExpectedDelivery) {
     let times: Vec<i64> = tries.iter().map(|it| it.at).collect();
     let pauses: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     let least = if let After(seconds) = class { seconds } else { 0 };
@@ -132,10 +132,10 @@ fn slack(base: &str, ca_pem: &str) -> Arc<SlackNotifier> {
     let http = http_client::client(&HttpClientOptions { timeout: LIMIT, extra_ca_pem, loopback: true }).unwrap();
     let (secret, redactor) = (Secret::new(format!("{base}{PATH}")), Redactor::default());
     redactor.learn(&secret);
-    Arc::new(SlackNotifier::new("it".into(), secret, BTreeMap::new(), http, Arc::new(words()), redactor))
+    Arc::new(SlackNotifier::new("it".into(), secret, BTreeMap::new(), http, Arc::new(message_context()), redactor))
 }
 
-fn slack_seat(server: &FaultServer) -> Seat {
+fn slack_notifier(server: &FaultServer) -> Seat {
     let hangs = Arc::clone(&server.hangs);
     Seat { name: "it", fallback: Some("spare"), notifier: slack(&server.base(), &server.ca_pem), hangs }
 }
@@ -206,7 +206,7 @@ async fn every_answer_of_slack_has_its_class_its_pace_and_its_order() {
     let rest = rest.map(|(name, fault, class, words)| (name.to_owned(), fault, class, words));
     let rows = codes.into_iter().chain(waits).chain(rest).map(|(name, fault, class, words)| async move {
         let server = FaultServer::plain(fault);
-        live(&name, slack_seat(&server), class, &words, || server.become_(fine())).await;
+        play_alert(&name, slack_notifier(&server), class, &words, || server.become_(fine())).await;
         let bodies = server.requests();
         let others = bodies.iter().filter(|request| !request.starts_with(&format!("POST {PATH} HTTP/1.1\r\n"))).count();
         assert_eq!(others, 0, "{name}: {bodies:?}");
@@ -215,15 +215,15 @@ async fn every_answer_of_slack_has_its_class_its_pace_and_its_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_slack_closed_meanwhile_costs_a_second_and_no_message() {
+async fn an_idle_connection_closed_by_slack_loses_no_message() {
     let kept = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok".to_vec();
     let server = FaultServer::plain(Fault::OnceThenClose(kept));
-    let bench = Bench::new(vec![slack_seat(&server), Seat::willing("spare")]);
+    let bench = Bench::new(vec![slack_notifier(&server), Seat::willing("spare")]);
     for (account, passes) in [("a", 20), ("b", 20), ("c", 20)] {
         bench.owe(account, TransitionKind::Raised, &["it"]).await;
         bench.pass(passes).await;
     }
-    let delivered: Vec<Vec<String>> = bench.delivered("it").into_iter().map(|(_, told)| told).collect();
+    let delivered: Vec<Vec<String>> = bench.delivered("it").into_iter().map(|(_, sent)| sent).collect();
     assert_eq!(delivered, [["raised a"], ["raised b"], ["raised c"]]);
     assert!(bench.tries("it").len() <= 5 && bench.delivered("spare").is_empty(), "{:?}", bench.tries("it"));
     bench.end().await;
@@ -234,12 +234,12 @@ async fn slack_behind_a_wrong_certificate_is_tried_again_and_is_sent_nothing() {
     let identities = [Identity::Expired, Identity::OtherName, Identity::SelfSigned, Identity::NoTls, Identity::Mute];
     let rows = identities.map(|identity| async move {
         let server = FaultServer::start(identity, fine());
-        let bench = Bench::new(vec![slack_seat(&server), Seat::willing("spare")]);
+        let bench = Bench::new(vec![slack_notifier(&server), Seat::willing("spare")]);
         bench.owe("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(330).await;
         assert_eq!(bench.delivered("spare")[0].1, ["raised acme via it"], "{identity:?}");
         assert!(bench.owed("it") == 1 && server.requests().is_empty(), "{identity:?}: {:?}", server.requests());
-        pace(&format!("{identity:?}"), &bench.tries("it"), Retry);
+        expect_retry_pace(&format!("{identity:?}"), &bench.tries("it"), Retry);
         bench.end().await;
     });
     futures_util::future::join_all(rows).await;
@@ -248,13 +248,13 @@ async fn slack_behind_a_wrong_certificate_is_tried_again_and_is_sent_nothing() {
     bench.owe("acme", TransitionKind::Raised, &["it"]).await;
     bench.pass(330).await;
     assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "nobody listens");
-    pace("nobody listens", &bench.tries("it"), Retry);
+    expect_retry_pace("nobody listens", &bench.tries("it"), Retry);
     bench.end().await;
 }
 
 const ALL: [&str; 3] = ["a@example.com", "b@example.com", "c@example.com"];
 
-fn mail_seat(server: &Server, tls: SmtpTls, login: bool) -> Seat {
+fn mail_notifier(server: &Server, tls: SmtpTls, login: bool) -> Seat {
     let redactor = Redactor::default();
     redactor.learn(&Secret::new(PASSWORD));
     let options = EmailOptions {
@@ -267,25 +267,25 @@ fn mail_seat(server: &Server, tls: SmtpTls, login: bool) -> Seat {
         ca_pem: Some(server.ca_pem.clone().into_bytes()),
         timeout: LIMIT,
     };
-    let email = EmailNotifier::new(options, Arc::new(words()), redactor).unwrap();
+    let email = EmailNotifier::new(options, Arc::new(message_context()), redactor).unwrap();
     Seat { name: "it", fallback: Some("spare"), notifier: Arc::new(email), hangs: Arc::clone(&server.hangs) }
 }
 
 /// A server that offers everything.
-fn willing() -> Script {
+fn accepting() -> Script {
     let extensions = ["8BITMIME", "STARTTLS", "AUTH PLAIN LOGIN", "SIZE 1000000"].map(str::to_owned).to_vec();
     Script { extensions, ..Script::default() }
 }
 
 fn answering(step: &'static str, reply: &str) -> Script {
     match step {
-        "greeting" => Script { greeting: (reply != HANG).then(|| reply.to_owned()), ..willing() },
-        step => Script { replies: BTreeMap::from([(step, reply.to_owned())]), ..willing() },
+        "greeting" => Script { greeting: (reply != HANG).then(|| reply.to_owned()), ..accepting() },
+        step => Script { replies: BTreeMap::from([(step, reply.to_owned())]), ..accepting() },
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_answer_of_a_mail_server_has_its_class_its_pace_and_its_order_at_every_step() {
+async fn every_mail_server_reply_has_its_class_and_its_retry_pace() {
     let steps = ["greeting", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "."];
     let usual = [
         ("421 later", Retry, "421"),
@@ -320,7 +320,10 @@ async fn every_answer_of_a_mail_server_has_its_class_its_pace_and_its_order_at_e
     let rows = all.chain(more).map(|(step, reply, class, word)| async move {
         let server = Server::start(answering(step, reply)).await;
         let name = format!("{step}: {reply}");
-        live(&name, mail_seat(&server, SmtpTls::Starttls, true), class, &[word], || server.become_(willing())).await;
+        play_alert(&name, mail_notifier(&server, SmtpTls::Starttls, true), class, &[word], || {
+            server.become_(accepting())
+        })
+        .await;
         let all = server.conversations();
         let in_the_clear =
             all.iter().filter(|it| !it.encrypted).any(|it| !it.auth.is_empty() || !it.mail_from.is_empty());
@@ -338,12 +341,12 @@ async fn every_answer_of_a_mail_server_has_its_class_its_pace_and_its_order_at_e
 #[tokio::test(start_paused = true)]
 async fn a_mail_whose_acceptance_takes_minutes_is_not_sent_again_meanwhile() {
     let server = Server::start(answering(".", HANG)).await;
-    let bench = Bench::new(vec![mail_seat(&server, SmtpTls::Starttls, true), Seat::willing("other")]);
+    let bench = Bench::new(vec![mail_notifier(&server, SmtpTls::Starttls, true), Seat::willing("other")]);
     bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
     bench.pass(595).await;
     assert_eq!((server.conversations().len(), bench.delivered("other").len()), (1, 1));
     assert_eq!(server.conversations()[0].data.len(), 1);
-    server.become_(willing());
+    server.become_(accepting());
     bench.pass(30).await;
     let tries = bench.tries("it");
     assert!(tries[0].came.as_ref().is_err_and(|error| !error.permanent && error.reason.contains("600s")), "{tries:?}");
@@ -352,21 +355,21 @@ async fn a_mail_whose_acceptance_takes_minutes_is_not_sent_again_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mail_server_that_is_not_to_be_trusted_gets_neither_password_nor_mail_and_may_heal() {
+async fn an_untrusted_mail_server_gets_no_password_and_is_transient() {
     let no_starttls = Script { extensions: vec!["AUTH PLAIN".to_owned()], ..Script::default() };
     let no_auth = Script { extensions: vec!["STARTTLS".to_owned()], ..Script::default() };
     let rows: [(&str, Script, &str, &str); 3] = [
         ("STARTTLS is missing", no_starttls, "localhost", "does not offer STARTTLS"),
         ("no login is offered", no_auth, "localhost", "logging in failed"),
-        ("another name", willing(), "elsewhere.example.com", "certificate"),
+        ("another name", accepting(), "elsewhere.example.com", "certificate"),
     ];
     let rows = rows.map(|(name, script, host, word)| async move {
         let server = Server::start_as(script, host).await;
-        let bench = Bench::new(vec![mail_seat(&server, SmtpTls::Starttls, true), Seat::willing("spare")]);
+        let bench = Bench::new(vec![mail_notifier(&server, SmtpTls::Starttls, true), Seat::willing("spare")]);
         bench.owe("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(330).await;
         assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "{name}");
-        pace(name, &bench.tries("it"), Retry);
+        expect_retry_pace(name, &bench.tries("it"), Retry);
         for one in bench.tries("it") {
             assert!(one.came.as_ref().unwrap_err().reason.contains(word), "{name}: {one:?}");
         }
@@ -378,7 +381,7 @@ async fn a_mail_server_that_is_not_to_be_trusted_gets_neither_password_nor_mail_
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_that_somebody_put_behind_the_go_ahead_for_tls_are_not_believed() {
+async fn replies_injected_after_the_starttls_reply_are_discarded() {
     let all = ["250 hello", "250 from", "250 to", "250 to", "250 to", "354 go on", "250 queued", "221 bye"];
     let mut injected: Vec<String> = (1..9).map(|replies| all[..replies].join("\r\n")).collect();
     injected.extend(["550 nobody here".to_owned(), "250 hello\r\n550 no".to_owned(), "421 go away".to_owned()]);
@@ -389,8 +392,8 @@ async fn replies_that_somebody_put_behind_the_go_ahead_for_tls_are_not_believed(
         let replies =
             replies.into_iter().filter(|(command, _)| *command == "STARTTLS" || *command == refusal).collect();
         let refused = ALL.iter().map(|to| ((*to).to_owned(), "550 no".to_owned())).filter(|_| refusal == "RCPT");
-        let server = Server::start(Script { replies, recipients: refused.collect(), ..willing() }).await;
-        let bench = Bench::new(vec![mail_seat(&server, SmtpTls::Starttls, false), Seat::willing("spare")]);
+        let server = Server::start(Script { replies, recipients: refused.collect(), ..accepting() }).await;
+        let bench = Bench::new(vec![mail_notifier(&server, SmtpTls::Starttls, false), Seat::willing("spare")]);
         bench.owe("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(330).await;
         let tries = bench.tries("it");
@@ -402,7 +405,7 @@ async fn replies_that_somebody_put_behind_the_go_ahead_for_tls_are_not_believed(
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_three_recipients_each_is_told_once_whatever_becomes_of_the_others() {
+async fn each_of_three_recipients_gets_the_mail_once() {
     let refuse = |replies: [&str; 3]| {
         let recipients = ALL.iter().zip(replies).filter(|(_, reply)| !reply.is_empty());
         Script {
@@ -420,15 +423,15 @@ async fn of_three_recipients_each_is_told_once_whatever_becomes_of_the_others() 
     ];
     let rows = rows.map(|(replies, reached, spare)| async move {
         let server = Server::start(refuse(replies)).await;
-        let bench = Bench::new(vec![mail_seat(&server, SmtpTls::None, false), Seat::willing("spare")]);
+        let bench = Bench::new(vec![mail_notifier(&server, SmtpTls::None, false), Seat::willing("spare")]);
         bench.owe("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(100).await;
         server.become_(refuse(replies.map(|reply| if reply.starts_with('5') { reply } else { "" })));
         bench.pass(1000).await;
         let all = server.conversations();
-        let told =
+        let sent =
             |to: &str| all.iter().filter(|it| !it.data.is_empty() && it.rcpt_to.iter().any(|it| it == to)).count();
-        assert_eq!(ALL.map(told), reached, "{replies:?}");
+        assert_eq!(ALL.map(sent), reached, "{replies:?}");
         assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (0, spare), "{replies:?}");
         bench.end().await;
     });
@@ -436,7 +439,7 @@ async fn of_three_recipients_each_is_told_once_whatever_becomes_of_the_others() 
 }
 
 /// A day in which one alert rises, worsens and resolves, another flaps, and a third stays, with a reminder every four hours.
-async fn a_day(bench: &Bench) {
+async fn play_a_day(bench: &Bench) {
     for hour in 0..24 {
         match hour {
             0 => bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await,
@@ -462,17 +465,17 @@ fn one_message(name: &str, bench: &Bench) -> Vec<String> {
     assert!((288..=400).contains(&tries), "{name}: {tries} tries in a day");
     let delivered = bench.delivered("it");
     assert_eq!(delivered.len(), 1, "{name}: no flood: {delivered:?}");
-    let told = delivered[0].1.clone();
-    let of = |account: &str| told.iter().filter(|it| it.ends_with(account)).cloned().collect::<Vec<_>>();
+    let sent = delivered[0].1.clone();
+    let of = |account: &str| sent.iter().filter(|it| it.ends_with(account)).cloned().collect::<Vec<_>>();
     assert_eq!(of("acme"), ["raised acme", "escalated acme", "resolved acme"], "{name}");
     assert_eq!(of("stays"), ["raised stays", "reminder stays"], "{name}: the last reminder only");
     assert_eq!((of("flaps").len(), of("flaps").last().unwrap().as_str()), (10, "resolved flaps"), "{name}");
     assert_eq!(bench.owed("it"), 0, "{name}");
-    told
+    sent
 }
 
 #[tokio::test(start_paused = true)]
-async fn slack_that_was_down_for_a_day_gets_one_message_and_what_resolved_meanwhile_says_so() {
+async fn slack_down_for_a_day_gets_one_message_with_what_resolved() {
     let faults = [
         ("503", status("503 X", &[], "")),
         ("silence", Fault::Hang(vec![])),
@@ -480,8 +483,8 @@ async fn slack_that_was_down_for_a_day_gets_one_message_and_what_resolved_meanwh
     ];
     let rows = faults.map(|(name, fault)| async move {
         let server = FaultServer::plain(fault);
-        let bench = Bench::new(vec![Seat { fallback: None, ..slack_seat(&server) }, Seat::willing("other")]);
-        a_day(&bench).await;
+        let bench = Bench::new(vec![Seat { fallback: None, ..slack_notifier(&server) }, Seat::willing("other")]);
+        play_a_day(&bench).await;
         server.become_(fine());
         bench.pass(400).await;
         one_message(name, &bench);
@@ -497,12 +500,12 @@ async fn slack_that_was_down_for_a_day_gets_one_message_and_what_resolved_meanwh
             "{name}: {}",
             entries[2]
         );
-        let told = bench.delivered("other");
-        let notices: Vec<&String> = told.iter().flat_map(|(_, told)| told).filter(|it| it.starts_with("it ")).collect();
+        let sent = bench.delivered("other");
+        let notices: Vec<&String> = sent.iter().flat_map(|(_, sent)| sent).filter(|it| it.starts_with("it ")).collect();
         assert_eq!(notices, ["it fails", "it recovered"], "{name}: the neighbour hears of the outage once");
         assert!(
-            told.iter().any(|(at, told)| (3600..3700).contains(at) && told.iter().any(|it| it == "it fails")),
-            "{name}: {told:?}"
+            sent.iter().any(|(at, sent)| (3600..3700).contains(at) && sent.iter().any(|it| it == "it fails")),
+            "{name}: {sent:?}"
         );
         bench.end().await;
     });
@@ -510,7 +513,7 @@ async fn slack_that_was_down_for_a_day_gets_one_message_and_what_resolved_meanwh
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mail_server_that_was_down_for_a_day_gets_one_mail_and_what_resolved_meanwhile_says_so() {
+async fn a_mail_server_down_for_a_day_gets_one_mail_with_what_resolved() {
     let faults = [
         answering("greeting", "421 busy"),
         answering("greeting", HANG),
@@ -521,11 +524,11 @@ async fn a_mail_server_that_was_down_for_a_day_gets_one_mail_and_what_resolved_m
         let name = format!("{:?} {:?}", script.greeting, script.replies);
         let server = Server::start(script).await;
         let bench = Bench::new(vec![
-            Seat { fallback: None, ..mail_seat(&server, SmtpTls::None, false) },
+            Seat { fallback: None, ..mail_notifier(&server, SmtpTls::None, false) },
             Seat::willing("other"),
         ]);
-        a_day(&bench).await;
-        server.become_(willing());
+        play_a_day(&bench).await;
+        server.become_(accepting());
         bench.pass(400).await;
         one_message(&name, &bench);
         let mail = server.conversations().pop().unwrap().data.pop().unwrap();

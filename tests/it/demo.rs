@@ -26,7 +26,7 @@ fn lowtide(args: &[&str], folder: &Path) -> Command {
 }
 
 /// A demo that was told to its end.
-struct Told {
+struct DemoOutput {
     /// What it printed, with its folder as `FOLDER`.
     text: String,
     /// What Slack was sent, in order.
@@ -37,13 +37,13 @@ struct Told {
     _folder: tempfile::TempDir,
 }
 
-impl Told {
-    fn by(args: &[&str]) -> Self {
+impl DemoOutput {
+    fn run(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self::within(folder, args)
+        Self::run_in(folder, args)
     }
 
-    fn within(folder: tempfile::TempDir, args: &[&str]) -> Self {
+    fn run_in(folder: tempfile::TempDir, args: &[&str]) -> Self {
         let ran = lowtide(&[&["demo"], args].concat(), folder.path()).output().unwrap();
         let (stdout, stderr) = (String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap());
         assert_eq!(ran.status.code(), Some(0), "{stdout}\n{stderr}");
@@ -52,8 +52,8 @@ impl Told {
         assert_eq!(made.len(), 1, "{made:?}");
         let read = |name: &str, suffix: &str| -> Vec<String> {
             let all = files(&made[0].join(name));
-            let wanted = all.iter().filter(|path| path.to_str().unwrap().ends_with(suffix));
-            wanted.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+            let matching = all.iter().filter(|path| path.to_str().unwrap().ends_with(suffix));
+            matching.map(|path| std::fs::read_to_string(path).unwrap()).collect()
         };
         let slack = read("slack", ".json").iter().map(|text| serde_json::from_str(text).unwrap()).collect();
         let text = stdout.replace(made[0].to_str().unwrap(), "FOLDER");
@@ -89,24 +89,24 @@ fn text(message: &Value) -> String {
 }
 
 #[test]
-fn the_default_story_raises_escalates_is_blind_and_resolves_and_both_sinks_got_what_the_summary_says() {
-    let told = Told::by(&["--speed", "1000000x"]);
-    assert_eq!(told.figures("events"), [1, 1, 0, 2, 1], "{}", told.text);
-    assert_eq!(told.figures("unreadable"), [1, 0, 1], "{}", told.text);
-    assert_eq!(told.figures("messages"), [told.slack.len() as u64, told.mails.len() as u64]);
+fn the_default_scenario_shows_every_event_and_matches_its_summary() {
+    let output = DemoOutput::run(&["--speed", "1000000x"]);
+    assert_eq!(output.figures("events"), [1, 1, 0, 2, 1], "{}", output.text);
+    assert_eq!(output.figures("unreadable"), [1, 0, 1], "{}", output.text);
+    assert_eq!(output.figures("messages"), [output.slack.len() as u64, output.mails.len() as u64]);
     // While CertCentral could not be read, nothing resolved.
     let order =
         ["WARNING", "Got worse", "CRITICAL", "UNREADABLE", "No alert resolves", "deposit arrives", "Resolved: USD"];
     let mut from = 0;
     for word in order {
-        from += told.text[from..].find(word).unwrap_or_else(|| panic!("{word} is not in order:\n{}", told.text));
+        from += output.text[from..].find(word).unwrap_or_else(|| panic!("{word} is not in order:\n{}", output.text));
     }
-    assert!(!told.text.contains('\u{1b}'), "no escape sequences in a pipe");
-    readme_tells(&told.text);
+    assert!(!output.text.contains('\u{1b}'), "no escape sequences in a pipe");
+    expect_readme_matches(&output.text);
 }
 
 /// What the README shows of the demo is what it prints: each line, in order; `...` stands for lines that are left out.
-fn readme_tells(text: &str) {
+fn expect_readme_matches(text: &str) {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let shown =
         readme.split("```text\n").find(|block| block.starts_with("Funds run out")).expect("the demo in the README");
@@ -124,8 +124,9 @@ fn readme_tells(text: &str) {
 }
 
 #[test]
-fn the_same_seed_tells_the_same_story_and_another_one_tells_another() {
-    let run = |seed: &'static str| std::thread::spawn(move || Told::by(&["--speed", "1000000x", "--seed", seed]));
+fn the_same_seed_gives_the_same_run_and_another_a_different_one() {
+    let run =
+        |seed: &'static str| std::thread::spawn(move || DemoOutput::run(&["--speed", "1000000x", "--seed", seed]));
     let (one, two, other) = (run("7"), run("7"), run("8"));
     let (one, two, other) = (one.join().unwrap(), two.join().unwrap(), other.join().unwrap());
     assert_eq!(one.text, two.text);
@@ -134,44 +135,45 @@ fn the_same_seed_tells_the_same_story_and_another_one_tells_another() {
 }
 
 #[test]
-fn every_shipped_scenario_is_told_to_its_end() {
-    let told: BTreeMap<&str, Told> = std::thread::scope(|scope| {
-        let run = |name: &'static str| scope.spawn(move || Told::by(&["--speed", "1000000x", "--scenario", name]));
+fn every_shipped_scenario_plays_to_its_end() {
+    let outputs: BTreeMap<&str, DemoOutput> = std::thread::scope(|scope| {
+        let run =
+            |name: &'static str| scope.spawn(move || DemoOutput::run(&["--speed", "1000000x", "--scenario", name]));
         let runs: Vec<_> =
             SHIPPED.iter().filter(|(name, _)| *name != "drain").map(|(name, _)| (*name, run(name))).collect();
         runs.into_iter().map(|(name, run)| (name, run.join().unwrap())).collect()
     });
     // raised, escalated, eased, reminders, resolved.
-    let events = |name: &str| told[name].figures("events");
+    let events = |name: &str| outputs[name].figures("events");
     assert_eq!(events("steady"), [0; 5]);
     assert_eq!(events("unlimited")[0], 1, "only the invoice");
-    assert!(told["unlimited"].text.contains("∞"));
+    assert!(outputs["unlimited"].text.contains("∞"));
     assert_eq!(events("renewal-wave")[1], 1, "escalated");
     assert_eq!((events("unpaid-invoices")[0], events("unpaid-invoices")[4]), (1, 1));
-    assert!(events("divisions")[0] >= 2 && told["divisions"].text.contains("Physics department"));
+    assert!(events("divisions")[0] >= 2 && outputs["divisions"].text.contains("Physics department"));
     assert!(events("flapping")[0] >= 3, "again and again");
     // Funds were low before the outage and until the deposit on the last day but one: one alert, resolved once.
     let outage = events("outage");
     assert_eq!((outage[0], outage[4]), (1, 1));
-    let [blind, _, seeing] = told["outage"].figures("unreadable")[..] else { panic!("{}", told["outage"].text) };
+    let [blind, _, seeing] = outputs["outage"].figures("unreadable")[..] else { panic!("{}", outputs["outage"].text) };
     assert!(blind >= 5 && blind == seeing, "{blind} {seeing}");
-    for (name, told) in &told {
-        assert_eq!(told.figures("messages"), [told.slack.len() as u64, told.mails.len() as u64], "{name}");
+    for (name, output) in &outputs {
+        assert_eq!(output.figures("messages"), [output.slack.len() as u64, output.mails.len() as u64], "{name}");
     }
 }
 
 #[test]
-fn the_demo_plays_to_its_end_in_about_the_seconds_asked_for() {
+fn the_demo_ends_in_about_the_requested_seconds() {
     // Where everything is answered, and where much is not.
     let quick = std::thread::spawn(|| {
         let began = std::time::Instant::now();
-        let told = Told::by(&["--scenario", "steady", "--seconds", "6"]);
-        assert!(told.text.contains("Told: 28 days of simulated time."), "{}", told.text);
+        let output = DemoOutput::run(&["--scenario", "steady", "--seconds", "6"]);
+        assert!(output.text.contains("Told: 28 days of simulated time."), "{}", output.text);
         let took = began.elapsed().as_secs();
         assert!((5..30).contains(&took), "{took} s");
     });
-    let told = Told::by(&["--scenario", "outage", "--seconds", "10"]);
-    assert!(told.text.contains("Told: 14 days of simulated time."), "{}", told.text);
+    let output = DemoOutput::run(&["--scenario", "outage", "--seconds", "10"]);
+    assert!(output.text.contains("Told: 14 days of simulated time."), "{}", output.text);
     quick.join().unwrap();
 }
 
@@ -219,17 +221,17 @@ fn crossings(scenario: &Scenario, seed: u64) -> Vec<(String, &'static str, Decim
 }
 
 #[test]
-fn in_a_week_of_simulated_life_every_crossing_is_told_once_and_none_twice() {
+fn in_a_simulated_week_every_crossing_is_notified_exactly_once() {
     for seed in ["1", "2", "3"] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("week.yaml"), WEEK).unwrap();
         let scenario = scenario::parse("week.yaml", WEEK).unwrap();
         let expected = crossings(&scenario, seed.parse().unwrap());
         assert!(expected.len() >= 6, "a dull week: {expected:?}");
-        let told = Told::within(folder, &["--speed", "1000000x", "--scenario", "week.yaml", "--seed", seed]);
+        let output = DemoOutput::run_in(folder, &["--speed", "1000000x", "--scenario", "week.yaml", "--seed", seed]);
         let headline = |message: &Value| message["text"].as_str().unwrap().replace("<!here> ", "");
         // Reminders are no crossings.
-        let messages: Vec<&Value> = told.slack.iter().filter(|it| !headline(it).starts_with("Still ")).collect();
+        let messages: Vec<&Value> = output.slack.iter().filter(|it| !headline(it).starts_with("Still ")).collect();
         assert_eq!(messages.len(), expected.len(), "{messages:#?}\n{expected:#?}");
         for (message, (at, event, funds)) in messages.into_iter().zip(&expected) {
             let (headline, said) = (headline(message), text(message));
@@ -242,13 +244,13 @@ fn in_a_week_of_simulated_life_every_crossing_is_told_once_and_none_twice() {
             let dated = said.contains(&format!("since {at}"));
             assert!(dated || matches!(*event, "Eased" | "Resolved"), "{said}: {expected:#?}");
         }
-        let [raised, escalated, eased, _, resolved] = told.figures("events")[..] else { panic!("{}", told.text) };
+        let [raised, escalated, eased, _, resolved] = output.figures("events")[..] else { panic!("{}", output.text) };
         assert_eq!(raised + escalated + eased + resolved, expected.len() as u64);
     }
 }
 
 #[test]
-fn ctrl_c_ends_the_story_with_its_summary() {
+fn ctrl_c_ends_the_demo_with_its_summary() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = lowtide(&["demo"], folder.path()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -292,13 +294,13 @@ fn a_wrong_scenario_seed_or_speed_is_refused_with_the_right_exit_code() {
 }
 
 /// A running `lowtide sandbox`; killed when it is dropped.
-struct Running {
+struct RunningSandbox {
     child: Child,
     /// What it printed when it began.
     introduction: String,
 }
 
-impl Running {
+impl RunningSandbox {
     fn start(folder: &Path, args: &[&str]) -> Self {
         let mut child = lowtide(&[&["sandbox"], args].concat(), folder).spawn().unwrap();
         let mut introduction = String::new();
@@ -317,7 +319,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningSandbox {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -325,9 +327,9 @@ impl Drop for Running {
 }
 
 #[test]
-fn a_configuration_with_what_the_sandbox_printed_reads_it_and_its_port_is_taken() {
+fn the_configuration_that_the_sandbox_prints_can_read_it() {
     let folder = tempfile::tempdir().unwrap();
-    let sandbox = Running::start(folder.path(), &["--listen", "127.0.0.1:0", "--speed", "1x"]);
+    let sandbox = RunningSandbox::start(folder.path(), &["--listen", "127.0.0.1:0", "--speed", "1x"]);
     let accounts = &sandbox.introduction[sandbox.introduction.find("accounts:").unwrap()..];
     let rest = "notifiers:\n  slack: { type: slack, webhook_url: \"http://127.0.0.1:9/x\" }\nrules:\n  funds: { metric: available_funds, warning: { below: 8000 }, critical: { below: 500 } }\n";
     std::fs::write(folder.path().join("alerts.yaml"), format!("{accounts}{rest}")).unwrap();

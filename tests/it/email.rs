@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::sample::{looking_ahead, message, warning, words};
+use crate::support::sample::{message, message_context, warning, warning_with_forecast};
 use crate::support::smtp::{HANG, Script, Server};
 use lowtide::notify::channels::email::{EmailNotifier, EmailOptions, SmtpTls};
 use lowtide::notify::{Delivered, Notifier, SendError};
@@ -27,7 +27,7 @@ fn options(server: &Server) -> EmailOptions {
 }
 
 fn email(options: EmailOptions) -> EmailNotifier {
-    EmailNotifier::new(options, Arc::new(words()), Redactor::default()).unwrap()
+    EmailNotifier::new(options, Arc::new(message_context()), Redactor::default()).unwrap()
 }
 
 async fn send(script: Script) -> (Result<Delivered, SendError>, Server) {
@@ -78,7 +78,7 @@ async fn a_refused_recipient_keeps_the_others_from_nothing_and_is_reported() {
 }
 
 #[tokio::test]
-async fn a_deferred_recipient_is_told_apart_and_can_be_reached_alone() {
+async fn a_deferred_recipient_is_reported_and_can_be_reached_alone() {
     let script = Script { recipients: recipients(&[("b@example.com", "451 greylisted")]), ..Script::default() };
     let (sent, _server) = send(script).await;
     let sent = sent.unwrap();
@@ -194,7 +194,7 @@ async fn a_refused_login_is_final_and_shows_no_password() {
     let redactor = Redactor::default();
     redactor.learn(&password);
     let options = EmailOptions { credentials: Some(("lowtide".to_owned(), password)), ..options(&server) };
-    let email = EmailNotifier::new(options, Arc::new(words()), redactor).unwrap();
+    let email = EmailNotifier::new(options, Arc::new(message_context()), redactor).unwrap();
     let error = email.send(&message(vec![warning("x")])).await.unwrap_err();
     assert!(error.permanent && error.reason.contains("535") && !error.reason.contains("hunter2"), "{error:?}");
 }
@@ -238,7 +238,7 @@ async fn an_address_beyond_ascii_needs_a_server_that_takes_it() {
 #[tokio::test]
 async fn the_picture_is_inline_in_the_html_and_what_it_shows_is_in_words_too() {
     let server = Server::start(Script::default()).await;
-    email(options(&server)).send(&message(vec![looking_ahead()])).await.unwrap();
+    email(options(&server)).send(&message(vec![warning_with_forecast()])).await.unwrap();
     let data = server.conversations().remove(0).data.remove(0);
     assert!(data.is_ascii());
     let mail = MessageParser::default().parse(data.as_bytes()).unwrap();
@@ -283,7 +283,7 @@ async fn a_domain_beyond_ascii_is_sent_as_an_a_label_to_every_server() {
         let from = "Lowtide <lowtide@müller-söhne.de>".parse().unwrap();
         let to = written.map(|address| address.parse().unwrap()).to_vec();
         let email = email(EmailOptions { from, to, ..options(&server) });
-        let sent = email.send(&message(vec![looking_ahead()])).await.unwrap();
+        let sent = email.send(&message(vec![warning_with_forecast()])).await.unwrap();
         let conversation = server.conversations().remove(0);
         assert!(conversation.mail_from[0].starts_with("FROM:<lowtide@xn--mller-shne-kcb9d.de>"), "{conversation:?}");
         assert_eq!(
@@ -394,9 +394,9 @@ async fn no_header_line_is_too_long_whoever_gets_the_mail() {
 #[tokio::test]
 async fn pictures_of_two_messages_never_share_a_content_id() {
     let server = Server::start(Script::default()).await;
-    let other = lowtide::notify::Message { id: "def456".to_owned(), ..message(vec![looking_ahead()]) };
+    let other = lowtide::notify::Message { id: "def456".to_owned(), ..message(vec![warning_with_forecast()]) };
     let mut seen = std::collections::BTreeSet::new();
-    for message in [message(vec![looking_ahead()]), other] {
+    for message in [message(vec![warning_with_forecast()]), other] {
         email(options(&server)).send(&message).await.unwrap();
         let data = server.conversations().pop().unwrap().data.remove(0);
         let mail = MessageParser::default().parse(data.as_bytes()).unwrap();
@@ -410,7 +410,7 @@ async fn pictures_of_two_messages_never_share_a_content_id() {
 async fn a_mail_without_its_picture_says_in_words_what_it_shows() {
     let extensions = vec!["8BITMIME".to_owned(), "SIZE 15000".to_owned()];
     let server = Server::start(Script { extensions, ..Script::default() }).await;
-    email(options(&server)).send(&message(vec![looking_ahead()])).await.unwrap();
+    email(options(&server)).send(&message(vec![warning_with_forecast()])).await.unwrap();
     let data = server.conversations().remove(0).data.remove(0);
     let mail = MessageParser::default().parse(data.as_bytes()).unwrap();
     let html = mail.body_html(0).unwrap();

@@ -35,34 +35,34 @@ fn day(ahead: i64) -> NaiveDate {
 }
 
 /// A list that is answered as a whole, page by page.
-struct List {
+struct PagedList {
     name: &'static str,
     items: Vec<Value>,
 }
 
-impl Respond for List {
+impl Respond for PagedList {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        let asked = |name: &str| {
+        let parameter = |name: &str| {
             let found = request.url.query_pairs().find(|(key, _)| key == name);
             found.and_then(|(_, value)| value.parse::<usize>().ok())
         };
-        let (offset, limit) = (asked("offset").unwrap_or(0), asked("limit").unwrap_or(1000));
+        let (offset, limit) = (parameter("offset").unwrap_or(0), parameter("limit").unwrap_or(1000));
         let page: Vec<&Value> = self.items.iter().skip(offset).take(limit).collect();
         let about = json!({ "total": self.items.len(), "offset": offset, "limit": limit });
         ResponseTemplate::new(200).set_body_json(json!({ self.name: page, "page": about }))
     }
 }
 
-fn history(items: Vec<Value>) -> List {
-    List { name: "adjustments", items }
+fn history(items: Vec<Value>) -> PagedList {
+    PagedList { name: "adjustments", items }
 }
 
-fn orders(items: Vec<Value>) -> List {
-    List { name: "orders", items }
+fn orders(items: Vec<Value>) -> PagedList {
+    PagedList { name: "orders", items }
 }
 
 /// A purchase of 40 a day for so many days, newest first, after a deposit that expires in ten days.
-fn ledger(days: i64) -> List {
+fn ledger(days: i64) -> PagedList {
     let stamp = |ago: i64| (now() - TimeDelta::days(ago)).format("%Y-%m-%d %H:%M:%S").to_string();
     let purchase = |ago: i64| {
         json!({ "id": format!("LINE-{ago}"), "debit": "40.00", "transaction_type": "Charge", "transaction_date": stamp(ago),
@@ -90,13 +90,13 @@ fn rule(name: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_low_funds_message_says_how_long_they_last_what_is_due_and_what_to_deposit() {
+async fn a_low_funds_message_shows_runway_renewals_and_deposit() {
     let world = World::new().await;
     world.serve(HISTORY, ledger(90)).await;
     world.serve(ORDERS, orders(vec![order(7, 399, 1, -340, 12), order(8, 100, 1, -340, 400)])).await;
     world.funds("1000.00");
     let service = world.start();
-    let told = world.wait_told(1);
+    let sent = world.wait_told(1);
     for words in [
         "USD 1,000.00 left",
         "Funds last until about",
@@ -105,7 +105,7 @@ async fn a_low_funds_message_says_how_long_they_last_what_is_due_and_what_to_dep
         "Last 4 weeks",
         "*Deposit USD ",
     ] {
-        assert!(told.contains(words), "{words:?} is not in {told}");
+        assert!(sent.contains(words), "{words:?} is not in {sent}");
     }
     // What the forecast is made of is not the state's.
     assert!(!world.state().contains("LINE-"), "{}", world.state());
@@ -136,17 +136,17 @@ async fn previews_of_one_fund_ask_for_the_deposit_that_its_messages_ask_for() {
     world.config(&format!("rules:\n{}", rules.concat()));
     let shown = |rule| world.run(&["preview", "--rule", rule, "--notifier", "slack"]).stdout;
     let (funds, assumed) = (shown("funds"), "note: the deposit assumes that this rule fires, too");
-    let asked = deposit(&funds).unwrap_or_else(|| panic!("{funds}"));
+    let deposit_amount = deposit(&funds).unwrap_or_else(|| panic!("{funds}"));
     assert!(!funds.contains("note: "), "{funds}");
-    assert_eq!(deposit(&shown("lasts")), Some(asked), "both fire");
+    assert_eq!(deposit(&shown("lasts")), Some(deposit_amount), "both fire");
     let ok = shown("ok");
-    assert!(deposit(&ok) == Some(asked) && ok.contains(assumed), "{ok}");
+    assert!(deposit(&ok) == Some(deposit_amount) && ok.contains(assumed), "{ok}");
     assert_eq!(deposit(&shown("due")), None, "no deposit ends it");
     let short = shown("short");
     let sampled = "note: sample figures, since there is nothing to warn of at present (shortfall USD 0.00)";
     assert!(short.starts_with(sampled) && !short.contains("USD 0.00 short"), "{short}");
     let _service = world.start();
-    assert_eq!(deposit(&world.wait_told(1)), Some(asked));
+    assert_eq!(deposit(&world.wait_told(1)), Some(deposit_amount));
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn a_message_counts_the_alerts_that_go_on_until_their_clear_at() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_paid_by_card_alone_is_told_so() {
+async fn the_message_says_when_an_account_is_paid_by_card_alone() {
     let world = World::new().await;
     world.serve(HISTORY, history(Vec::new())).await;
     world.serve(ORDERS, orders(vec![order(7, 399, 1, -340, 12)])).await;
@@ -191,7 +191,7 @@ async fn an_account_that_is_paid_by_card_alone_is_told_so() {
 }
 
 #[tokio::test]
-async fn what_was_bought_is_logged_once_and_the_message_says_what_the_balance_pays_for() {
+async fn purchases_are_logged_once_and_shown_in_the_message_by_kind() {
     let world = World::new().await;
     let mut lines = ledger(90).items;
     lines[20]["order_id"] = json!(8);
@@ -206,10 +206,10 @@ async fn what_was_bought_is_logged_once_and_the_message_says_what_the_balance_pa
     world.funds("1000.00");
     world.config(&format!("{FUNDS}{}", rule("lasts", "metric: runway, warning: { below: 1d }")));
     let service = world.start_with(&["run", "--log-format", "json", "--log-level", "debug"]);
-    let told = world.wait_told(1);
+    let sent = world.wait_told(1);
     let words =
         "Renewals due in the next 30 days: 2 for USD 439.00, of which about USD 40 is usually paid from the balance.";
-    assert!(told.contains(words), "{told}");
+    assert!(sent.contains(words), "{sent}");
     let logged = || {
         let lines = service.log();
         let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -255,11 +255,11 @@ async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
         "raised due/acme",
         "raised short/acme",
     ]);
-    let told = world.wait_told(1);
+    let sent = world.wait_told(1);
     for words in
         ["acme: funds may ", "USD 400.00 spent in 252 hours", "USD 12,000.00 of renewals due", "USD 2,000.00 short of"]
     {
-        assert!(told.contains(words), "{words:?} is not in {told}");
+        assert!(sent.contains(words), "{words:?} is not in {sent}");
     }
     let check = world.run(&["check"]);
     assert_eq!(check.code, Some(1), "{check:?}");
@@ -280,20 +280,20 @@ async fn a_refused_ledger_blinds_the_rules_that_need_it_and_no_other() {
     let service = world.start();
     service.wait_cycles(2);
     service.expect_events(&["raised funds/acme", "raised due/acme", "raised unreadable/acme"]);
-    let told = world.told().concat();
-    assert!(told.contains("acme: rule lasts cannot be judged") && !told.contains("balance cannot be read"), "{told}");
-    assert!(told.contains("balance-history") && told.contains("403") && told.contains("no finances for you"), "{told}");
+    let sent = world.told().concat();
+    assert!(sent.contains("acme: rule lasts cannot be judged") && !sent.contains("balance cannot be read"), "{sent}");
+    assert!(sent.contains("balance-history") && sent.contains("403") && sent.contains("no finances for you"), "{sent}");
     let validated = world.run(&["validate", "--online"]);
     assert_eq!(validated.code, Some(1), "{validated:?}");
 }
 
 #[tokio::test]
-async fn where_only_messages_would_like_the_books_their_absence_is_no_alert() {
+async fn an_unreadable_ledger_without_forecast_rules_is_no_alert() {
     let world = World::new().await;
     world.funds("1000.00");
     let service = world.start();
-    let told = world.wait_told(1);
-    assert!(told.contains("USD 1,000.00 left"), "{told}");
+    let sent = world.wait_told(1);
+    assert!(sent.contains("USD 1,000.00 left"), "{sent}");
     service.wait_cycles(2);
     service.expect_events(&["raised funds/acme"]);
     assert_eq!(world.asked(HISTORY).await, 1, "what is not there is not asked for at every cycle");
@@ -332,7 +332,7 @@ async fn books_that_take_for_ever_delay_no_reading_and_no_alert_for_long() {
 }
 
 #[tokio::test]
-async fn an_order_of_several_years_is_due_when_it_ends_and_not_when_its_certificate_does() {
+async fn a_multi_year_order_is_due_when_the_order_ends() {
     let world = World::new().await;
     world.serve(HISTORY, ledger(60)).await;
     let listed = vec![order(7, 900, 3, -500, 12), order(8, 300, 3, -1080, 15), order(9, 50, 1, -350, 15)];
@@ -390,18 +390,19 @@ async fn what_divisions_of_one_fund_have_to_renew_counts_together() {
 }
 
 /// Each division's own ledger.
-struct OfDivisions(Vec<(u64, List)>);
+struct ListsByDivision(Vec<(u64, PagedList)>);
 
-impl Respond for OfDivisions {
+impl Respond for ListsByDivision {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        let asked = request.url.query_pairs().find(|(key, _)| key == "container_id").map(|(_, id)| id.parse().unwrap());
-        let found = self.0.iter().find(|(id, _)| Some(*id) == asked);
+        let requested =
+            request.url.query_pairs().find(|(key, _)| key == "container_id").map(|(_, id)| id.parse().unwrap());
+        let found = self.0.iter().find(|(id, _)| Some(*id) == requested);
         found.map_or_else(|| ResponseTemplate::new(404), |(_, list)| list.respond(request))
     }
 }
 
 /// A purchase of so much a day, for ninety days.
-fn purchases(division: u64, amount: u32) -> List {
+fn purchases(division: u64, amount: u32) -> PagedList {
     let stamp = |ago: i64| (now() - TimeDelta::days(ago)).format("%Y-%m-%d %H:%M:%S").to_string();
     let purchase = |ago: i64| {
         json!({ "id": format!("{division}-{ago}"), "debit": amount.to_string(), "transaction_type": "Charge",
@@ -413,7 +414,9 @@ fn purchases(division: u64, amount: u32) -> List {
 /// Divisions 1 and 2 share USD 1,500.00, of which 2 spends nearly everything; 3 has a fund of its own.
 async fn shared_fund(account: &str) -> World {
     let world = World::new().await;
-    world.serve(HISTORY, OfDivisions(vec![(1, purchases(1, 5)), (2, purchases(2, 200)), (3, purchases(3, 900))])).await;
+    world
+        .serve(HISTORY, ListsByDivision(vec![(1, purchases(1, 5)), (2, purchases(2, 200)), (3, purchases(3, 900))]))
+        .await;
     world.serve(ORDERS, orders(Vec::new())).await;
     for (division, funds) in [(1, "1500.00"), (2, "1500.00"), (3, "9000.00")] {
         world.division_funds(division, funds);
@@ -429,7 +432,7 @@ fn days_left(check: &Value) -> u64 {
 }
 
 #[tokio::test]
-async fn a_fund_lasts_as_long_as_all_its_divisions_let_it_whichever_are_watched() {
+async fn the_runway_of_a_shared_fund_counts_unwatched_divisions_too() {
     for account in ["divisions: [1]", "{ divisions: all, exclude_divisions: [2, 3] }"] {
         let account = account.trim_matches(['{', '}', ' ']).replace(", exclude", "\n    exclude");
         let world = shared_fund(&account).await;
@@ -485,17 +488,17 @@ async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
     let client =
         Arc::new(CertCentralClient::new("acme", base, &key, http, limiter, redactor, Arc::clone(&clock)).unwrap());
     let Reading::Amount(funds) = client.balance(None).await.unwrap().reading(Metric::AvailableFunds) else { panic!() };
-    let shelf = Arc::new(HistoryCache::new(Arc::clone(&clock)));
-    let keeper = Refresher::new("acme".into(), client, Arc::clone(&shelf), Arc::clone(&clock), None, 30);
+    let history_cache = Arc::new(HistoryCache::new(Arc::clone(&clock)));
+    let refresher = Refresher::new("acme".into(), client, Arc::clone(&history_cache), Arc::clone(&clock), None, 30);
     let (_go_on, stopped) = tokio::sync::watch::channel(false);
-    let wanted = BTreeSet::from([None]);
-    shelf.request(&wanted);
+    let selected = BTreeSet::from([None]);
+    history_cache.request(&selected);
     tokio::select! {
-        () = keeper.run(stopped) => {}
-        () = shelf.wait_until_settled(&wanted, Duration::from_secs(30)) => {}
+        () = refresher.run(stopped) => {}
+        () = history_cache.wait_until_settled(&selected, Duration::from_secs(30)) => {}
     }
-    let books = AccountHistory::merge(&shelf.fund_histories(&[None]));
-    let (ledger, orders) = (books.ledger.unwrap(), books.orders.unwrap());
+    let history = AccountHistory::merge(&history_cache.fund_histories(&[None]));
+    let (ledger, orders) = (history.ledger.unwrap(), history.orders.unwrap());
     let forecast = Simulation::new(&ledger, Some(&orders), &Spending::default(), funds.amount, now()).unwrap();
     let runway = forecast.runway(Confidence::default());
     let Runway::Until { about: Some(about), early: Some(early), late: Some(late), .. } = runway else {
@@ -506,7 +509,7 @@ async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_preview_and_the_calibration_agree_about_the_same_books() {
+async fn check_preview_and_calibration_agree_about_the_same_ledger() {
     let (world, base_url) = (World::new().await, renewals_half_way().await);
     let config = format!(
         "accounts:\n  acme: {{ api_key: {API_KEY}, base_url: '{base_url}' }}\nnotifiers:\n  slack: {{ type: slack, \

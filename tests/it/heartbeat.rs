@@ -41,7 +41,7 @@ async fn wait_pings(server: &MockServer, expected: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_heartbeat_beats_while_all_is_well_and_says_once_when_that_ends() {
+async fn a_heartbeat_is_sent_while_all_is_well_and_fails_once() {
     let world = World::new().await;
     let server = monitor(200).await;
     configure(&world, &server.uri(), "1s");
@@ -75,7 +75,7 @@ async fn a_heartbeat_beats_while_all_is_well_and_says_once_when_that_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_first_cycle_keeps_the_heartbeat_from_nothing() {
+async fn a_long_first_cycle_does_not_delay_the_heartbeat() {
     let world = World::new().await;
     let server = monitor(200).await;
     configure(&world, &server.uri(), "1s");
@@ -88,7 +88,7 @@ async fn a_long_first_cycle_keeps_the_heartbeat_from_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_owed_for_over_ten_minutes_is_told() {
+async fn events_pending_for_ten_minutes_fail_the_heartbeat() {
     let world = World::new().await;
     let server = monitor(200).await;
     configure(&world, &server.uri(), "1s");
@@ -112,7 +112,7 @@ async fn what_is_owed_for_over_ten_minutes_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_monitor_that_fails_or_cannot_be_reached_is_logged_once_and_delays_nothing() {
+async fn a_failing_heartbeat_monitor_is_logged_once_and_delays_nothing() {
     let world = World::new().await;
     let server = monitor(500).await;
     configure(&world, &server.uri(), "1s");
@@ -180,7 +180,7 @@ fn supervised(world: &World) -> (UnixDatagram, Service) {
 }
 
 #[tokio::test]
-async fn systemd_is_told_of_the_start_a_reload_the_end_and_that_the_cycles_are_on_time() {
+async fn systemd_is_notified_of_start_reload_stop_and_timely_cycles() {
     let world = World::new().await;
     let (socket, service) = supervised(&world);
     let mut seen = Vec::new();

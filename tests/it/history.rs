@@ -54,7 +54,7 @@ fn client(base: &str) -> Arc<CertCentralClient> {
 }
 
 /// A ledger of so many lines, newest first, that pages as documented; `more` lines appear at each request.
-struct Ledger {
+struct PagedLedger {
     lines: Mutex<u64>,
     more: u64,
     total: Option<u64>,
@@ -64,21 +64,21 @@ struct Ledger {
     note: usize,
 }
 
-impl Ledger {
+impl PagedLedger {
     fn of(lines: u64) -> Self {
         Self { lines: Mutex::new(lines), more: 0, total: None, heedless: false, blank: Mutex::new(0), note: 0 }
     }
 }
 
-impl Respond for Ledger {
+impl Respond for PagedLedger {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        let asked = |name: &str| {
+        let parameter = |name: &str| {
             let found = request.url.query_pairs().find(|(key, _)| key == name);
             found.unwrap().1.parse::<usize>().unwrap()
         };
         let mut lines = self.lines.lock().unwrap();
-        let offset = if self.heedless { 0 } else { asked("offset") };
-        let numbers = (1..=*lines).rev().skip(offset).take(asked("limit"));
+        let offset = if self.heedless { 0 } else { parameter("offset") };
+        let numbers = (1..=*lines).rev().skip(offset).take(parameter("limit"));
         let line = |n: u64| {
             let at = chrono::DateTime::from_timestamp(1_790_000_000 + i64::try_from(n).unwrap() * 60, 0).unwrap();
             json!({ "id": n.to_string(), "debit": format!("{n}.05"), "transaction_type": "Charge",
@@ -104,27 +104,27 @@ async fn always(answer: impl Respond + 'static) -> MockServer {
 
 async fn queries(server: &MockServer) -> Vec<String> {
     let requests = server.received_requests().await.unwrap();
-    let told = |it: &Request| {
+    let describe = |it: &Request| {
         let query = it.url.query_pairs().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
         format!("{} {}", it.url.path(), query.join(" "))
     };
-    requests.iter().map(told).collect()
+    requests.iter().map(describe).collect()
 }
 
 #[tokio::test]
-async fn all_pages_are_read_oldest_first_and_the_query_says_what_is_wanted() {
-    let server = always(Ledger::of(1200)).await;
+async fn all_pages_are_read_oldest_first_and_the_query_is_restricted() {
+    let server = always(PagedLedger::of(1200)).await;
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     let lines = client(&server.uri()).ledger(Some(77), Some(day)).await.unwrap();
     let ids: Vec<u64> = lines.iter().map(|it| it.id.parse().unwrap()).collect();
     assert_eq!(ids, (1..=1200).collect::<Vec<_>>());
     assert_eq!(lines[4].change, "-5.05".parse::<Decimal>().unwrap());
     assert!(Arc::ptr_eq(&lines[0].kind, &lines[1199].kind), "one text for all lines of a kind");
-    let asked = queries(&server).await;
+    let requested = queries(&server).await;
     let tomorrow = SystemClock.now().date_naive().succ_opt().unwrap();
     let same = format!("sort=-transaction_date container_id=77 filters[transaction_date]=2026-09-01...{tomorrow}");
     let expected = [0, 500, 1000].map(|offset| format!("/finance/balance-history {same} offset={offset} limit=500"));
-    assert_eq!(asked, expected);
+    assert_eq!(requested, expected);
     assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1200);
     assert_eq!(queries(&server).await[3], "/finance/balance-history sort=-transaction_date offset=0 limit=500");
 }
@@ -132,7 +132,7 @@ async fn all_pages_are_read_oldest_first_and_the_query_says_what_is_wanted() {
 #[tokio::test]
 async fn lines_that_appear_between_two_pages_neither_hide_nor_double_others() {
     for more in [1, 7, 99] {
-        let server = always(Ledger { more, ..Ledger::of(1600) }).await;
+        let server = always(PagedLedger { more, ..PagedLedger::of(1600) }).await;
         let lines = client(&server.uri()).ledger(None, None).await.unwrap();
         let ids: Vec<u64> = lines.iter().map(|it| it.id.parse().unwrap()).collect();
         assert_eq!(ids, (1..=1600).collect::<Vec<_>>(), "{more} more at each page");
@@ -142,11 +142,11 @@ async fn lines_that_appear_between_two_pages_neither_hide_nor_double_others() {
 #[tokio::test]
 async fn no_total_and_no_heedless_server_makes_it_ask_for_ever_or_stop_early() {
     for total in [0, 1, u64::MAX] {
-        let server = always(Ledger { total: Some(total), ..Ledger::of(1100) }).await;
+        let server = always(PagedLedger { total: Some(total), ..PagedLedger::of(1100) }).await;
         assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1100, "{total}");
         assert!(queries(&server).await.len() <= 4);
     }
-    let server = always(Ledger { heedless: true, ..Ledger::of(1100) }).await;
+    let server = always(PagedLedger { heedless: true, ..PagedLedger::of(1100) }).await;
     let error = client(&server.uri()).ledger(None, None).await.unwrap_err();
     assert_eq!(error.kind, ReadErrorKind::InvalidResponse);
     assert!(error.reason.contains("repeats the pages before it"), "{error}");
@@ -154,17 +154,17 @@ async fn no_total_and_no_heedless_server_makes_it_ask_for_ever_or_stop_early() {
 }
 
 #[tokio::test]
-async fn an_empty_page_before_the_total_is_asked_for_once_more_and_then_is_an_error() {
-    let server = always(Ledger { blank: Mutex::new(1), ..Ledger::of(1100) }).await;
+async fn an_empty_page_before_the_total_is_retried_once_and_then_an_error() {
+    let server = always(PagedLedger { blank: Mutex::new(1), ..PagedLedger::of(1100) }).await;
     assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1100);
-    let asked = queries(&server).await;
-    let pages: Vec<&str> = asked.iter().map(|it| &it[it.find("offset").unwrap()..]).collect();
+    let requested = queries(&server).await;
+    let pages: Vec<&str> = requested.iter().map(|it| &it[it.find("offset").unwrap()..]).collect();
     assert_eq!(pages[..3], ["offset=0 limit=500", "offset=500 limit=500", "offset=500 limit=250"]);
-    let lost = Ledger { blank: Mutex::new(99), ..Ledger::of(1100) };
+    let lost = PagedLedger { blank: Mutex::new(99), ..PagedLedger::of(1100) };
     for (server, reason, requests) in [
         (lost, "ends after 500 of 1100 items", 3),
-        (Ledger { total: Some(1101), ..Ledger::of(1100) }, "ends after 1100 of 1101 items", 5),
-        (Ledger { total: Some(2), ..Ledger::of(0) }, "ends after 0 of 2 items", 2),
+        (PagedLedger { total: Some(1101), ..PagedLedger::of(1100) }, "ends after 1100 of 1101 items", 5),
+        (PagedLedger { total: Some(2), ..PagedLedger::of(0) }, "ends after 0 of 2 items", 2),
     ] {
         let server = always(server).await;
         let error = client(&server.uri()).ledger(None, None).await.unwrap_err();
@@ -175,11 +175,11 @@ async fn an_empty_page_before_the_total_is_asked_for_once_more_and_then_is_an_er
 }
 
 #[tokio::test]
-async fn where_a_page_is_over_the_cap_smaller_ones_are_asked_for() {
-    let server = always(Ledger { note: 5000, ..Ledger::of(600) }).await;
+async fn a_page_over_the_size_limit_is_requested_in_smaller_ones() {
+    let server = always(PagedLedger { note: 5000, ..PagedLedger::of(600) }).await;
     assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 600);
-    let asked = queries(&server).await;
-    let limits: Vec<&str> = asked.iter().map(|it| it.rsplit('=').next().unwrap()).collect();
+    let requested = queries(&server).await;
+    let limits: Vec<&str> = requested.iter().map(|it| it.rsplit('=').next().unwrap()).collect();
     assert_eq!(limits, ["500", "250", "125", "125", "125", "125", "125"]);
     let endless = always(ResponseTemplate::new(200).set_body_string(" ".repeat(2 * 1024 * 1024))).await;
     let error = client(&endless.uri()).ledger(None, None).await.unwrap_err();
@@ -188,7 +188,7 @@ async fn where_a_page_is_over_the_cap_smaller_ones_are_asked_for() {
 }
 
 #[tokio::test]
-async fn orders_are_asked_for_by_status_and_end_and_those_beyond_are_left_out() {
+async fn orders_are_requested_by_status_and_end_date() {
     let server = MockServer::start().await;
     let order = |id: u64, ends: &str, status: &str| json!({ "id": id, "status": status, "price": 399.5, "container": { "id": 5 }, "certificate": { "valid_till": ends } });
     let list = json!({ "orders": [order(1, "2026-12-01", "issued"), order(2, "2026-12-02", "revoked"), order(3, "2029-12-01", "issued")] });
@@ -204,10 +204,10 @@ async fn orders_are_asked_for_by_status_and_end_and_those_beyond_are_left_out() 
     let orders = client(&server.uri()).orders(from, to).await.unwrap();
     assert_eq!(orders.orders.iter().map(|it| (it.id, it.division)).collect::<Vec<_>>(), [(1, Some(5))]);
     let filters = "filters[status]=issued filters[valid_till]=2026-06-01...2027-12-01";
-    let asked = queries(&server).await;
-    assert_eq!(asked[2], format!("/order/certificate {filters} offset=0 limit=250"));
-    assert_eq!(asked[0], asked[2].replace("issued", "reissue_pending"), "no filter has both");
-    assert_eq!(asked[3], asked[0], "one that changes from one to the other meanwhile is in one of them");
+    let requested = queries(&server).await;
+    assert_eq!(requested[2], format!("/order/certificate {filters} offset=0 limit=250"));
+    assert_eq!(requested[0], requested[2].replace("issued", "reissue_pending"), "no filter has both");
+    assert_eq!(requested[3], requested[0], "one that changes from one to the other meanwhile is in one of them");
     assert_eq!(client(&server.uri()).order_end(1).await.unwrap(), NaiveDate::from_ymd_opt(2028, 1, 2));
     let error = client(&server.uri()).order_end(9).await.unwrap_err();
     assert_eq!(
@@ -217,9 +217,9 @@ async fn orders_are_asked_for_by_status_and_end_and_those_beyond_are_left_out() 
 }
 
 /// As the API lists orders: `issued` includes those that have expired.
-struct Statuses(Value);
+struct OrdersByStatus(Value);
 
-impl Respond for Statuses {
+impl Respond for OrdersByStatus {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let filter = request.url.query_pairs().find(|(key, _)| key == "filters[status]").unwrap().1.into_owned();
         let status = |order: &&Value| order["status"].as_str().unwrap_or_default().to_owned();
@@ -245,11 +245,11 @@ async fn orders_that_have_expired_or_get_a_new_certificate_are_read_too() {
         order(4, "frozen", false),
         order(5, "revoked", false)
     ]);
-    let server = always(Statuses(list)).await;
+    let server = always(OrdersByStatus(list)).await;
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     let read = client(&server.uri()).orders(day, day).await.unwrap();
-    let told: Vec<_> = read.orders.iter().map(|it| (it.id, it.expired, it.renewed, it.order_ends)).collect();
-    assert_eq!(told, [(1, false, false, Some(day)), (2, true, true, Some(day)), (3, false, false, Some(day))]);
+    let found: Vec<_> = read.orders.iter().map(|it| (it.id, it.expired, it.renewed, it.order_ends)).collect();
+    assert_eq!(found, [(1, false, false, Some(day)), (2, true, true, Some(day)), (3, false, false, Some(day))]);
     assert_eq!(read.undocumented, BTreeMap::from([("frozen".to_owned(), 1)]));
 }
 
@@ -268,10 +268,10 @@ async fn an_account_that_knows_no_reissues_still_lists_its_orders() {
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     assert_eq!(client(&server.uri()).orders(day, day).await.unwrap().orders.len(), 1);
     assert_eq!(queries(&server).await.len(), 2);
-    let told = logged();
-    let told: Vec<&str> = told.lines().filter(|it| it.contains("cannot be listed")).collect();
-    assert!(told.len() == 1 && told[0].contains("403 Forbidden: access_denied"), "{told:?}");
-    assert!(told[0].contains(" INFO ") && !told[0].contains("role"), "nobody has to do anything: {told:?}");
+    let log_text = logged();
+    let warnings: Vec<&str> = log_text.lines().filter(|it| it.contains("cannot be listed")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("403 Forbidden: access_denied"), "{warnings:?}");
+    assert!(warnings[0].contains(" INFO ") && !warnings[0].contains("role"), "nobody has to do anything: {warnings:?}");
 }
 
 /// What this thread logs from here on, until the guard is dropped.
@@ -283,7 +283,7 @@ fn logged() -> (tracing::subscriber::DefaultGuard, impl Fn() -> String) {
 }
 
 /// Orders of which some leave before a page is listed, the oldest ones first.
-struct Leaving {
+struct ShrinkingOrders {
     orders: Mutex<Vec<u64>>,
     /// How many leave before each page of those that were issued.
     leave: Mutex<VecDeque<usize>>,
@@ -292,18 +292,18 @@ struct Leaving {
     pages: Arc<Mutex<usize>>,
 }
 
-impl Leaving {
+impl ShrinkingOrders {
     fn new(leave: &[usize], says_total: bool) -> Self {
         let (orders, leave) = (Mutex::new((1..=800).collect()), Mutex::new(leave.iter().copied().collect()));
         Self { orders, leave, says_total, status: "issued", pages: Arc::default() }
     }
 }
 
-impl Respond for Leaving {
+impl Respond for ShrinkingOrders {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        let asked: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
-        let number = |name: &str| asked[name].parse::<usize>().unwrap();
-        if asked["filters[status]"] != "issued" {
+        let requested: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
+        let number = |name: &str| requested[name].parse::<usize>().unwrap();
+        if requested["filters[status]"] != "issued" {
             return ResponseTemplate::new(200).set_body_json(json!({ "orders": [], "page": { "total": 0 } }));
         }
         *self.pages.lock().unwrap() += 1;
@@ -331,14 +331,14 @@ async fn orders_that_leave_between_two_pages_hide_no_others() {
         (&[0, 40, 0, 40], true, 720, 7),
     ] {
         let server = MockServer::start().await;
-        let orders = Leaving::new(leave, says_total);
-        let asked = Arc::clone(&orders.pages);
+        let orders = ShrinkingOrders::new(leave, says_total);
+        let page_count = Arc::clone(&orders.pages);
         Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
         let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
         let read: BTreeSet<u64> = read.iter().map(|order| order.id).collect();
         let missed: Vec<u64> = (801 - left..=800).filter(|id| !read.contains(id)).collect();
         assert_eq!(missed, [] as [u64; 0], "{leave:?}");
-        assert_eq!(*asked.lock().unwrap(), pages, "{leave:?}");
+        assert_eq!(*page_count.lock().unwrap(), pages, "{leave:?}");
     }
 }
 
@@ -347,21 +347,21 @@ async fn a_listing_that_is_never_the_same_for_two_pages_is_an_error() {
     // The third time it is read to its end. With a total, some were on no page at all; without one, nothing says that all were.
     for (leave, says_total, pages) in [(&[0, 40, 0, 40, 0, 40, 40][..], true, 7), (&[0, 40, 0, 40, 0, 40], false, 8)] {
         let server = MockServer::start().await;
-        let orders = Leaving::new(leave, says_total);
-        let asked = Arc::clone(&orders.pages);
+        let orders = ShrinkingOrders::new(leave, says_total);
+        let page_count = Arc::clone(&orders.pages);
         Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
         let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
         let error = client(&server.uri()).orders(day, day).await.unwrap_err();
-        assert_eq!((error.kind, *asked.lock().unwrap()), (ReadErrorKind::InvalidResponse, pages), "three times");
+        assert_eq!((error.kind, *page_count.lock().unwrap()), (ReadErrorKind::InvalidResponse, pages), "three times");
         assert!(error.reason.contains("does not go on where the page before it ended"), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_listing_that_leaves_a_gap_each_time_is_read_where_no_two_gaps_are_the_same() {
+async fn a_listing_with_a_different_gap_each_time_is_read_completely() {
     let server = MockServer::start().await;
     Mock::given(path("/order/certificate"))
-        .respond_with(Leaving::new(&[0, 40, 0, 40, 0, 40, 0], true))
+        .respond_with(ShrinkingOrders::new(&[0, 40, 0, 40, 0, 40, 0], true))
         .mount(&server)
         .await;
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
@@ -371,24 +371,24 @@ async fn a_listing_that_leaves_a_gap_each_time_is_read_where_no_two_gaps_are_the
 }
 
 /// Orders that are listed in another order at each request, as by a server that does not sort them.
-struct Shuffled {
+struct ShuffledOrders {
     orders: u64,
     /// The orders of each page that was asked for.
     pages: Arc<Mutex<Vec<Vec<u64>>>>,
 }
 
-impl Shuffled {
+impl ShuffledOrders {
     fn of(orders: u64) -> (Self, Arc<Mutex<Vec<Vec<u64>>>>) {
         let pages = Arc::default();
         (Self { orders, pages: Arc::clone(&pages) }, pages)
     }
 }
 
-impl Respond for Shuffled {
+impl Respond for ShuffledOrders {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        let asked: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
-        let number = |name: &str| asked[name].parse::<usize>().unwrap();
-        if asked["filters[status]"] != "issued" {
+        let requested: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
+        let number = |name: &str| requested[name].parse::<usize>().unwrap();
+        if requested["filters[status]"] != "issued" {
             return ResponseTemplate::new(200).set_body_json(json!({ "orders": [], "page": { "total": 0 } }));
         }
         let mut pages = self.pages.lock().unwrap();
@@ -407,7 +407,7 @@ impl Respond for Shuffled {
 async fn a_listing_without_a_stable_order_is_put_together_from_all_tries() {
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     let (_guard, logged) = logged();
-    let (orders, pages) = Shuffled::of(270);
+    let (orders, pages) = ShuffledOrders::of(270);
     let server = always(orders).await;
     let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
     assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), (1..=270).collect::<Vec<_>>());
@@ -418,16 +418,19 @@ async fn a_listing_without_a_stable_order_is_put_together_from_all_tries() {
         let page: usize = order.price.try_into().unwrap();
         assert_eq!(newest, Some(page / 2), "the newest answer counts");
     }
-    let told = logged();
-    let told: Vec<&str> = told.lines().filter(|it| it.contains(" WARN ")).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("what all tries brought is used") && told[0].contains("items=270"), "{told:?}");
+    let log_text = logged();
+    let warnings: Vec<&str> = log_text.lines().filter(|it| it.contains(" WARN ")).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("what all tries brought is used") && warnings[0].contains("items=270"),
+        "{warnings:?}"
+    );
 }
 
 #[tokio::test]
-async fn a_listing_without_a_stable_order_is_an_error_where_some_of_it_never_came() {
+async fn an_unstably_ordered_listing_with_missing_items_is_an_error() {
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
-    let (orders, pages) = Shuffled::of(1000);
+    let (orders, pages) = ShuffledOrders::of(1000);
     let server = always(orders).await;
     let error = client(&server.uri()).orders(day, day).await.unwrap_err();
     let seen: BTreeSet<u64> = pages.lock().unwrap().iter().flatten().copied().collect();
@@ -440,7 +443,7 @@ async fn a_listing_without_a_stable_order_is_an_error_where_some_of_it_never_cam
 
 #[tokio::test]
 async fn an_undocumented_order_that_is_on_two_pages_counts_once() {
-    let orders = Leaving { status: "frozen", ..Leaving::new(&[], true) };
+    let orders = ShrinkingOrders { status: "frozen", ..ShrinkingOrders::new(&[], true) };
     let server = MockServer::start().await;
     Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
@@ -449,7 +452,7 @@ async fn an_undocumented_order_that_is_on_two_pages_counts_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_lists_the_same_passed_over_orders_for_ever_is_not_asked_for_ever() {
+async fn endlessly_repeated_skipped_orders_end_the_listing() {
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     for count in [1, 10, 11, 300] {
         let orders: Vec<Value> = (1..=count).map(|id| json!({ "id": id, "status": "revoked" })).collect();
@@ -462,17 +465,17 @@ async fn a_server_that_lists_the_same_passed_over_orders_for_ever_is_not_asked_f
 }
 
 /// An order that changes its status once, behind so many requests.
-struct Changing {
+struct ChangingOrder {
     statuses: [&'static str; 2],
     after: usize,
-    asked: Mutex<usize>,
+    requests: Mutex<usize>,
 }
 
-impl Respond for Changing {
+impl Respond for ChangingOrder {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        let mut asked = self.asked.lock().unwrap();
-        let status = self.statuses[usize::from(*asked >= self.after)];
-        *asked += 1;
+        let mut requests = self.requests.lock().unwrap();
+        let status = self.statuses[usize::from(*requests >= self.after)];
+        *requests += 1;
         let filter = request.url.query_pairs().find(|(key, _)| key == "filters[status]").unwrap().1;
         let order = json!({ "id": 7, "status": status, "price": 1, "certificate": { "valid_till": "2026-09-01" } });
         let orders = if filter == status { vec![order] } else { vec![] };
@@ -481,11 +484,11 @@ impl Respond for Changing {
 }
 
 #[tokio::test]
-async fn an_order_that_changes_its_status_between_two_listings_is_in_one_of_them() {
+async fn an_order_that_changes_status_between_two_listings_is_found() {
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     for statuses in [["issued", "reissue_pending"], ["reissue_pending", "issued"]] {
         for after in 0..=3 {
-            let server = always(Changing { statuses, after, asked: Mutex::new(0) }).await;
+            let server = always(ChangingOrder { statuses, after, requests: Mutex::new(0) }).await;
             let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
             assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), [7], "{statuses:?}, behind {after} requests");
         }
@@ -493,7 +496,7 @@ async fn an_order_that_changes_its_status_between_two_listings_is_in_one_of_them
 }
 
 #[tokio::test]
-async fn each_failure_has_its_kind_and_a_pause_of_the_books_is_not_the_balances() {
+async fn a_ledger_failure_has_its_kind_and_does_not_pause_the_balance() {
     let template = |status: u16| ResponseTemplate::new(status);
     for (answer, kind, requests) in [
         (template(403), ReadErrorKind::Refused, 1),
@@ -522,21 +525,24 @@ async fn each_failure_has_its_kind_and_a_pause_of_the_books_is_not_the_balances(
 }
 
 /// A shelf that is filled from `source`.
-fn keep(source: Arc<CertCentralClient>, cache: Option<DiskCache>) -> (Arc<HistoryCache>, watch::Sender<bool>) {
-    keep_by(&Arc::new(SystemClock), source, cache)
+fn start_refresher(
+    source: Arc<CertCentralClient>,
+    cache: Option<DiskCache>,
+) -> (Arc<HistoryCache>, watch::Sender<bool>) {
+    start_refresher_with_clock(&Arc::new(SystemClock), source, cache)
 }
 
-fn keep_by<C: Clock + 'static>(
+fn start_refresher_with_clock<C: Clock + 'static>(
     clock: &Arc<C>,
     source: Arc<CertCentralClient>,
     cache: Option<DiskCache>,
 ) -> (Arc<HistoryCache>, watch::Sender<bool>) {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
-    let shelf = Arc::new(HistoryCache::new(Arc::clone(&clock)));
-    let keeper = Refresher::new("acme".into(), source, Arc::clone(&shelf), clock, cache, 30);
+    let history_cache = Arc::new(HistoryCache::new(Arc::clone(&clock)));
+    let refresher = Refresher::new("acme".into(), source, Arc::clone(&history_cache), clock, cache, 30);
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(keeper.run(stopped));
-    (shelf, stop)
+    tokio::spawn(refresher.run(stopped));
+    (history_cache, stop)
 }
 
 async fn sandbox(name: &str, text: &str) -> (Arc<SandboxServer>, Arc<CertCentralClient>) {
@@ -548,7 +554,7 @@ async fn sandbox(name: &str, text: &str) -> (Arc<SandboxServer>, Arc<CertCentral
 }
 
 #[tokio::test]
-async fn the_books_of_every_shipped_scenario_are_those_of_its_world() {
+async fn ledger_and_orders_of_every_scenario_match_its_world() {
     for (name, text) in SHIPPED {
         let text = format!(
             "{}\nrate_limit: off\n",
@@ -556,14 +562,14 @@ async fn the_books_of_every_shipped_scenario_are_those_of_its_world() {
         );
         let (sandbox, client) = sandbox(name, &text).await;
         let divisions: Vec<u64> = sandbox.read_world(|world| world.divisions().map(|(id, _)| id).collect());
-        let wanted: BTreeSet<_> = divisions.iter().map(|id| Some(*id)).collect();
-        let (shelf, stop) = keep(client, None);
-        shelf.request(&wanted);
-        shelf.wait_until_settled(&wanted, Duration::from_secs(20)).await;
+        let selected: BTreeSet<_> = divisions.iter().map(|id| Some(*id)).collect();
+        let (history_cache, stop) = start_refresher(client, None);
+        history_cache.request(&selected);
+        history_cache.wait_until_settled(&selected, Duration::from_secs(20)).await;
         let mut sums = BTreeMap::new();
         for id in divisions {
-            let books = shelf.history(Some(id));
-            let ledger = books.ledger.unwrap();
+            let history = history_cache.history(Some(id));
+            let ledger = history.ledger.unwrap();
             let sum: Decimal = ledger.entries().iter().map(|line| line.change).sum();
             // Divisions that share one fund have the lines of its ledger between them.
             let figures = sandbox.read_world(|world| world.sheet(id).unwrap());
@@ -572,7 +578,7 @@ async fn the_books_of_every_shipped_scenario_are_those_of_its_world() {
             *total += sum;
             assert_eq!(*balance, figures.balance, "{name} {id}");
             assert!(ledger.entries().is_sorted_by_key(|line| line.at));
-            let orders = books.orders.unwrap();
+            let orders = history.orders.unwrap();
             assert!(orders.iter().all(|order| order.division == Some(id)), "{name}");
         }
         assert!(sums.values().all(|(sum, balance)| sum == balance), "{name}: {sums:?}");
@@ -581,26 +587,26 @@ async fn the_books_of_every_shipped_scenario_are_those_of_its_world() {
 }
 
 #[tokio::test]
-async fn a_key_that_may_not_see_the_books_still_sees_the_balance() {
+async fn a_key_without_access_to_the_ledger_still_reads_the_balance() {
     let text =
         "divisions:\n  Main: { id: 5, balance: 100 }\nfaults:\n  - { from: 0s, for: 1d, kind: books_forbidden }\n";
     let (_sandbox, client) = sandbox("poor", text).await;
     assert!(client.balance(Some(5)).await.is_ok());
-    let (shelf, _stop) = keep(client, None);
-    let wanted = BTreeSet::from([Some(5)]);
-    shelf.request(&wanted);
-    shelf.wait_until_settled(&wanted, Duration::from_secs(20)).await;
-    let books = shelf.history(Some(5));
-    for gap in [books.ledger.unwrap_err(), books.orders.unwrap_err()] {
+    let (history_cache, _stop) = start_refresher(client, None);
+    let selected = BTreeSet::from([Some(5)]);
+    history_cache.request(&selected);
+    history_cache.wait_until_settled(&selected, Duration::from_secs(20)).await;
+    let history = history_cache.history(Some(5));
+    for gap in [history.ledger.unwrap_err(), history.orders.unwrap_err()] {
         let HistoryGap::Unreadable(why) = gap else { panic!("{gap:?}") };
         assert!(why.reason.contains("403 Forbidden: access_denied"), "{}", why.reason);
     }
 }
 
 /// A clock that the test sets; it waits in real time.
-struct Settable(Mutex<Time>);
+struct SettableClock(Mutex<Time>);
 
-impl Settable {
+impl SettableClock {
     fn begin() -> Arc<Self> {
         Arc::new(Self(Mutex::new("2026-11-23T08:00:00Z".parse().unwrap())))
     }
@@ -611,7 +617,7 @@ impl Settable {
 }
 
 #[async_trait]
-impl Clock for Settable {
+impl Clock for SettableClock {
     fn now(&self) -> Time {
         *self.0.lock().unwrap()
     }
@@ -621,8 +627,8 @@ impl Clock for Settable {
 }
 
 /// Orders that the API would list, by their ids and the days on which their certificates end.
-struct Orders {
-    clock: Arc<Settable>,
+struct ExpiringOrders {
+    clock: Arc<SettableClock>,
     ends: BTreeMap<u64, NaiveDate>,
     /// When each page was asked for, and from which day on.
     pages: Arc<Mutex<Vec<(Instant, NaiveDate)>>>,
@@ -630,9 +636,9 @@ struct Orders {
     broken: Arc<Mutex<Option<usize>>>,
 }
 
-impl Orders {
+impl ExpiringOrders {
     /// So many orders that ended within the last 410 days, and so many that end within the next 400.
-    fn new(clock: &Arc<Settable>, ended: u64, open: u64) -> Self {
+    fn new(clock: &Arc<SettableClock>, ended: u64, open: u64) -> Self {
         let today = clock.now().date_naive();
         let ended_on = |n: u64| (n, today - Days::new(1 + n * 410 / ended));
         let ends_on = |n: u64| (ended + n, today + Days::new(n * 400 / open));
@@ -646,17 +652,17 @@ impl Orders {
     }
 }
 
-impl Respond for Orders {
+impl Respond for ExpiringOrders {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        let asked: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
-        let number = |name: &str| asked[name].parse::<usize>().unwrap();
-        let (from, to) = asked["filters[valid_till]"].split_once("...").unwrap();
+        let requested: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
+        let number = |name: &str| requested[name].parse::<usize>().unwrap();
+        let (from, to) = requested["filters[valid_till]"].split_once("...").unwrap();
         let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
         self.pages.lock().unwrap().push((Instant::now(), from));
         if self.broken.lock().unwrap().take_if(|offset| *offset == number("offset")).is_some() {
             return ResponseTemplate::new(200).set_body_string("<html>");
         }
-        let found = if asked["filters[status]"] == "issued" { self.within(from, to) } else { vec![] };
+        let found = if requested["filters[status]"] == "issued" { self.within(from, to) } else { vec![] };
         let today = self.clock.now().date_naive();
         let order = |id: &u64| {
             let end = self.ends[id];
@@ -670,7 +676,7 @@ impl Respond for Orders {
 }
 
 /// An account without ledger lines whose orders are listed by `orders`.
-async fn account_with(orders: Orders) -> MockServer {
+async fn account_with(orders: ExpiringOrders) -> MockServer {
     let server = MockServer::builder().disable_request_recording().start().await;
     let answer = |body: Value| ResponseTemplate::new(200).set_body_json(body);
     let balance = answer(json!({ "balance": "454.00", "currency": "USD" }));
@@ -682,12 +688,12 @@ async fn account_with(orders: Orders) -> MockServer {
 }
 
 /// Waits until the orders that are shown were asked for at the clock's present time; how many are shown.
-async fn orders_known(shelf: &HistoryCache, clock: &Settable) -> usize {
-    shelf.request(&BTreeSet::from([None]));
+async fn wait_known_orders(history_cache: &HistoryCache, clock: &SettableClock) -> usize {
+    history_cache.request(&BTreeSet::from([None]));
     for _ in 0..3000 {
-        let books = shelf.history(None);
-        if books.orders_read == Some(clock.now()) {
-            return books.orders.unwrap().len();
+        let history = history_cache.history(None);
+        if history.orders_read == Some(clock.now()) {
+            return history.orders.unwrap().len();
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -711,8 +717,8 @@ async fn saved(folder: &Path, read: Time) {
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
     const WINDOW: RateLimitWindow = RateLimitWindow { requests: 16, length: Duration::from_secs(1) };
-    let clock = Settable::begin();
-    let orders = Orders::new(&clock, 4000, 1000);
+    let clock = SettableClock::begin();
+    let orders = ExpiringOrders::new(&clock, 4000, 1000);
     let pages = Arc::clone(&orders.pages);
     let within = |from: i64, to: i64| {
         let today = clock.now().date_naive();
@@ -726,8 +732,8 @@ async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
     let cache = || Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
 
     let source = limited();
-    let (shelf, stop) = keep_by(&clock, Arc::clone(&source), cache());
-    shelf.request(&BTreeSet::from([None]));
+    let (history_cache, stop) = start_refresher_with_clock(&clock, Arc::clone(&source), cache());
+    history_cache.request(&BTreeSet::from([None]));
     while pages.lock().unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -735,7 +741,7 @@ async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
         source.balance(None).await.unwrap();
     }
     let balances_read = Instant::now();
-    assert_eq!(orders_known(&shelf, &clock).await, all);
+    assert_eq!(wait_known_orders(&history_cache, &clock).await, all);
     let first = std::mem::take(&mut *pages.lock().unwrap());
     // The last page of a list is not full, and there are two pages without reissues.
     assert_eq!(first.len(), all / 250 + 3);
@@ -744,44 +750,44 @@ async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
     assert!(half(&first), "at most half of the window is used");
 
     clock.pass(TimeDelta::hours(24));
-    assert_eq!(orders_known(&shelf, &clock).await, after_a_day);
+    assert_eq!(wait_known_orders(&history_cache, &clock).await, after_a_day);
     let second = std::mem::take(&mut *pages.lock().unwrap());
     assert_eq!(second.len(), of_second_day / 250 + 3);
     println!("{all} orders: {} pages at first, {} on the next day", first.len(), second.len());
     assert!(second.len() * 2 < first.len() && half(&second));
-    let shown = shelf.history(None).orders.unwrap();
+    let shown = history_cache.history(None).orders.unwrap();
     saved(&folder.path().join("books"), clock.now()).await;
     stop.send(true).unwrap();
 
     // After a restart nothing is listed until a day has passed.
-    let (shelf, _stop) = keep_by(&clock, limited(), cache());
-    shelf.request(&BTreeSet::from([None]));
-    shelf.wait_until_settled(&BTreeSet::from([None]), Duration::from_secs(20)).await;
-    assert_eq!(shelf.history(None).orders.unwrap(), shown);
+    let (history_cache, _stop) = start_refresher_with_clock(&clock, limited(), cache());
+    history_cache.request(&BTreeSet::from([None]));
+    history_cache.wait_until_settled(&BTreeSet::from([None]), Duration::from_secs(20)).await;
+    assert_eq!(history_cache.history(None).orders.unwrap(), shown);
     assert!(pages.lock().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_listing_that_fails_half_way_keeps_nothing_and_is_tried_as_a_whole() {
-    let clock = Settable::begin();
-    let orders = Orders::new(&clock, 1400, 100);
+async fn a_first_listing_that_fails_half_way_starts_again_from_nothing() {
+    let clock = SettableClock::begin();
+    let orders = ExpiringOrders::new(&clock, 1400, 100);
     let (pages, broken) = (Arc::clone(&orders.pages), Arc::clone(&orders.broken));
     *broken.lock().unwrap() = Some(990);
     let server = account_with(orders).await;
     let folder = tempfile::tempdir().unwrap();
     let cache = Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
-    let (shelf, _stop) = keep_by(&clock, client(&server.uri()), cache);
-    let wanted = BTreeSet::from([None]);
-    shelf.request(&wanted);
-    shelf.wait_until_settled(&wanted, Duration::from_secs(20)).await;
-    let gap = shelf.history(None).orders.unwrap_err();
+    let (history_cache, _stop) = start_refresher_with_clock(&clock, client(&server.uri()), cache);
+    let selected = BTreeSet::from([None]);
+    history_cache.request(&selected);
+    history_cache.wait_until_settled(&selected, Duration::from_secs(20)).await;
+    let gap = history_cache.history(None).orders.unwrap_err();
     assert!(matches!(&gap, HistoryGap::Unreadable(_)), "{gap:?}");
     let first = std::mem::take(&mut *pages.lock().unwrap());
     assert_eq!(first.len(), 6);
     let names = std::fs::read_dir(folder.path().join("books")).unwrap().map(|it| it.unwrap().file_name());
     assert!(names.into_iter().all(|name| !name.to_str().unwrap().contains("orders")), "nothing half on disk");
     clock.pass(TimeDelta::minutes(11));
-    assert_eq!(orders_known(&shelf, &clock).await, 1500);
+    assert_eq!(wait_known_orders(&history_cache, &clock).await, 1500);
     let second = std::mem::take(&mut *pages.lock().unwrap());
     assert_eq!(second.len(), 9);
     assert!(second.iter().all(|(_, from)| *from == first[0].1), "the whole window");
@@ -801,7 +807,7 @@ async fn a_hundred_thousand_lines_are_read_and_kept_within_time_and_memory() {
     let server = MockServer::builder().disable_request_recording().start().await;
     Mock::given(method("GET"))
         .and(path("/finance/balance-history"))
-        .respond_with(Ledger::of(lines))
+        .respond_with(PagedLedger::of(lines))
         .mount(&server)
         .await;
     let none = ResponseTemplate::new(200).set_body_json(json!({ "orders": [] }));
@@ -809,12 +815,12 @@ async fn a_hundred_thousand_lines_are_read_and_kept_within_time_and_memory() {
     let folder = tempfile::tempdir().unwrap();
     let cache = || Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
     let (before, began) = (resident(), Instant::now());
-    let (shelf, stop) = keep(client(&server.uri()), cache());
-    let wanted = BTreeSet::from([None]);
-    shelf.request(&wanted);
-    shelf.wait_until_settled(&wanted, Duration::from_secs(300)).await;
+    let (history_cache, stop) = start_refresher(client(&server.uri()), cache());
+    let selected = BTreeSet::from([None]);
+    history_cache.request(&selected);
+    history_cache.wait_until_settled(&selected, Duration::from_secs(300)).await;
     let (took, grown) = (began.elapsed(), resident().saturating_sub(before));
-    let ledger = shelf.history(None).ledger.unwrap();
+    let ledger = history_cache.history(None).ledger.unwrap();
     assert_eq!(ledger.entries().len() as u64, lines);
     stop.send(true).unwrap();
     println!("{lines} lines in {took:?}, {} bytes a line with everything else", grown * 1024 / lines);
@@ -822,10 +828,10 @@ async fn a_hundred_thousand_lines_are_read_and_kept_within_time_and_memory() {
     // The sample server's own bodies are among it.
     assert!(grown < 200 * 1024, "{grown} KiB");
     let began = Instant::now();
-    let (shelf, _stop) = keep(client("http://127.0.0.1:9"), cache());
-    shelf.request(&wanted);
-    shelf.wait_until_settled(&wanted, Duration::from_secs(60)).await;
-    assert_eq!(shelf.history(None).ledger.unwrap(), ledger, "from the cache");
+    let (history_cache, _stop) = start_refresher(client("http://127.0.0.1:9"), cache());
+    history_cache.request(&selected);
+    history_cache.wait_until_settled(&selected, Duration::from_secs(60)).await;
+    assert_eq!(history_cache.history(None).ledger.unwrap(), ledger, "from the cache");
     println!("from the cache in {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(30));
 }

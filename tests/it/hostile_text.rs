@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::bin::{World, wait_until};
 use crate::support::faults::{Fault, FaultServer, ok, status};
-use crate::support::sample::{message, now, warning, words};
+use crate::support::sample::{message, message_context, now, warning};
 use crate::support::smtp::{Conversation, Script, Server};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -74,7 +74,7 @@ fn hidden(c: char) -> bool {
 
 /// Where text from outside can stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum TextPlace {
     Division,
     Account,
     Rule,
@@ -85,46 +85,46 @@ enum Place {
     Notifier,
 }
 
-const PLACES: [Place; 8] = [
-    Place::Division,
-    Place::Account,
-    Place::Rule,
-    Place::Description,
-    Place::Link,
-    Place::Reason,
-    Place::Via,
-    Place::Notifier,
+const PLACES: [TextPlace; 8] = [
+    TextPlace::Division,
+    TextPlace::Account,
+    TextPlace::Rule,
+    TextPlace::Description,
+    TextPlace::Link,
+    TextPlace::Reason,
+    TextPlace::Via,
+    TextPlace::Notifier,
 ];
 
 /// A message with a text in a place, and the words that go with it.
-fn with(place: Place, text: &str) -> (Message, MessageContext) {
-    let mut event = warning(if place == Place::Division { text } else { "History" });
-    let mut words = words();
+fn with(place: TextPlace, text: &str) -> (Message, MessageContext) {
+    let mut event = warning(if place == TextPlace::Division { text } else { "History" });
+    let mut words = message_context();
     let mut via = None;
     let EventSubject::Threshold(threshold) = &mut event.subject else { panic!("a threshold") };
     match place {
-        Place::Division => {}
-        Place::Account => {
+        TextPlace::Division => {}
+        TextPlace::Account => {
             threshold.key.account = Name::from(text);
             words.console_urls = BTreeMap::from([(Name::from(text), "https://www.digicert.com/secure/".to_owned())]);
         }
-        Place::Rule => {
+        TextPlace::Rule => {
             threshold.key.rule = Name::from(text);
             let rule = words.rules.values().next().unwrap().clone();
             words.rules = BTreeMap::from([(Name::from(text), rule)]);
         }
-        Place::Description | Place::Link => {
+        TextPlace::Description | TextPlace::Link => {
             let rule = RuleTexts {
-                description: Some(if place == Place::Description { text } else { "Ask." }.to_owned()),
-                link: (place == Place::Link).then(|| format!("https://example.com/{text}")),
+                description: Some(if place == TextPlace::Description { text } else { "Ask." }.to_owned()),
+                link: (place == TextPlace::Link).then(|| format!("https://example.com/{text}")),
             };
             words.rules.insert("available-funds".into(), rule);
         }
-        Place::Reason => {
+        TextPlace::Reason => {
             event = Event { subject: EventSubject::Unreadable(unreadable(text)), ..event };
         }
-        Place::Via => via = Some(FallbackOrigin { notifier: "slack".into(), error: text.to_owned() }),
-        Place::Notifier => {
+        TextPlace::Via => via = Some(FallbackOrigin { notifier: "slack".into(), error: text.to_owned() }),
+        TextPlace::Notifier => {
             let subject = EventSubject::NotifierFailing { notifier: text.into(), since: now(), error: text.to_owned() };
             event = Event { subject, ..event };
         }
@@ -149,13 +149,13 @@ fn unreadable(reason: &str) -> UnreadableEvent {
 }
 
 /// A Slack and a mail server, and what came to them.
-struct Post {
+struct TestReceivers {
     http: reqwest::Client,
     slack: FaultServer,
     mail: Server,
 }
 
-impl Post {
+impl TestReceivers {
     async fn open() -> Self {
         let options = HttpClientOptions { timeout: Duration::from_secs(5), extra_ca_pem: None, loopback: true };
         Self {
@@ -291,17 +291,17 @@ fn header_names(data: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_message_has_the_same_structure_whatever_text_stands_in_whatever_place() {
+async fn no_text_from_outside_changes_the_structure_of_a_message() {
     let mut wrong: Vec<String> = Vec::new();
     let rows = PLACES.map(|place| async move {
-        let post = Post::open().await;
+        let post = TestReceivers::open().await;
         let mut wrong = Vec::new();
-        let harmless = if place == Place::Link { "x" } else { "harmless" };
+        let harmless = if place == TextPlace::Link { "x" } else { "harmless" };
         let (message, its_words) = with(place, harmless);
         let (slack, mail) = post.send(&message, its_words).await;
         let expected = (slack_structure(&slack), html_structure(&parts(&mail.data[0])[1]), header_names(&mail.data[0]));
         // A description of nothing visible is no description.
-        for text in hostile().into_iter().filter(|it| place != Place::Description || !it.trim().is_empty()) {
+        for text in hostile().into_iter().filter(|it| place != TextPlace::Description || !it.trim().is_empty()) {
             let (message, its_words) = with(place, &text);
             let (slack, mail) = post.send(&message, its_words).await;
             let mut complain = |what: &str, shown: &str| {
@@ -313,7 +313,7 @@ async fn a_message_has_the_same_structure_whatever_text_stands_in_whatever_place
             };
             // A long address is left out rather than cut.
             let slack_shape = slack_structure(&slack);
-            if slack_shape != expected.0 && !(place == Place::Link && text.len() > 900) {
+            if slack_shape != expected.0 && !(place == TextPlace::Link && text.len() > 900) {
                 complain("Slack's structure", &slack_shape);
             }
             let mut all = Vec::new();
@@ -354,7 +354,7 @@ async fn a_message_has_the_same_structure_whatever_text_stands_in_whatever_place
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_names_and_errors_reach_no_terminal_no_log_line_and_no_column_of_a_plugin() {
+async fn hostile_names_are_cleaned_in_terminal_log_and_plugin_output() {
     let world = World::new().await;
     let names = hostile();
     let divisions = names.iter().enumerate().map(|(id, name)| json!({ "id": id, "name": name, "description": name }));

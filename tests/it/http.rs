@@ -126,7 +126,7 @@ fn promtool(page: &str) {
 }
 
 #[tokio::test]
-async fn a_balance_that_cannot_be_read_has_no_amount_but_the_time_of_its_last_good_reading() {
+async fn metrics_of_an_unreadable_balance_have_its_last_good_time_only() {
     let world = World::new().await;
     world.config(&format!("{HTTP}{FUNDS}"));
     let service = world.start();
@@ -174,7 +174,7 @@ async fn it_is_ready_once_every_account_was_read_and_alive_before() {
 }
 
 #[tokio::test]
-async fn with_a_token_only_whoever_shows_it_learns_more_than_that_the_service_lives() {
+async fn without_the_token_http_shows_only_that_the_service_is_alive() {
     let world = World::new().await;
     std::fs::write(world.path("token"), "open-sesame-1\n").unwrap();
     world.config(&format!("http: {{ listen: '127.0.0.1:0', token_file: token }}\n{FUNDS}"));
@@ -217,7 +217,7 @@ async fn amounts_are_not_public_by_mistake() {
 }
 
 #[tokio::test]
-async fn whoever_holds_connections_open_keeps_nobody_from_being_told() {
+async fn idle_open_connections_delay_no_notification() {
     let world = World::new().await;
     world.config(&format!("{HTTP}{FUNDS}"));
     let service = world.start_after("ulimit -n 100");
@@ -233,7 +233,7 @@ async fn whoever_holds_connections_open_keeps_nobody_from_being_told() {
 }
 
 #[tokio::test]
-async fn the_address_moves_with_the_configuration_and_one_that_is_taken_changes_nothing() {
+async fn a_reload_moves_the_http_address_unless_the_new_one_is_taken() {
     let world = World::new().await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
@@ -271,9 +271,9 @@ async fn whoever_begins_requests_and_ends_none_keeps_nobody_from_asking() {
         stream.write_all(begun).unwrap();
         held.push(stream);
     }
-    let asked = Instant::now();
+    let requested_at = Instant::now();
     assert_eq!(get(&address, "/healthz").0, 200);
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(requested_at.elapsed() < Duration::from_secs(5), "{:?}", requested_at.elapsed());
     // Those that were not closed for the newer ones' sake are closed when their ten seconds are over.
     for mut stream in held {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

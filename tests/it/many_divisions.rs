@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::hostile;
-use crate::support::service::{Disk, Ear, Funds, JumpingClock, Service, account, balance, fails, items, rule};
+use crate::support::service::{
+    JumpingClock, RecordingBackend, RecordingNotifier, TestFunds, TestService, balance, fails, items, policy, rule,
+};
 use async_trait::async_trait;
 use lowtide::alerting::process::process;
 use lowtide::alerting::state::{MAX_QUEUED_PER_ALERT, State};
@@ -38,20 +40,20 @@ fn words() -> MessageContext {
 }
 
 /// Divisions in a message: told in full or in a line, and counted in "and N more". Each has figures of its own.
-fn told_and_counted(message: &Message) -> (usize, usize) {
+fn shown_and_counted(message: &Message) -> (usize, usize) {
     let json = payload(message, &words(), &BTreeMap::new());
     hostile::fits_slack(&json.to_string());
     let attachments = json["attachments"].as_array().unwrap();
     let (full, rest) = attachments.split_at(attachments.len().min(10));
-    let mut told = full.len();
+    let mut shown = full.len();
     let mut counted = 0;
     for line in rest.iter().flat_map(|it| it["blocks"][0]["text"]["text"].as_str().unwrap().lines()) {
         match line.strip_prefix("and ").and_then(|it| it.strip_suffix(" more")) {
             Some(more) => counted += more.parse::<usize>().unwrap(),
-            None => told += 1,
+            None => shown += 1,
         }
     }
-    (told, counted)
+    (shown, counted)
 }
 
 fn divisions_of(message: &Message) -> BTreeSet<u64> {
@@ -59,17 +61,17 @@ fn divisions_of(message: &Message) -> BTreeSet<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_thousand_divisions_that_fall_at_once_are_all_told_or_counted_when_slack_listens_again() {
+async fn two_thousand_falls_at_once_are_all_shown_or_counted_in_slack() {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
-    let funds = Funds::new(&clock, (1..=DIVISIONS).map(Some), 5000);
-    let ear = Ear::new(&clock);
+    let funds = TestFunds::new(&clock, (1..=DIVISIONS).map(Some), 5000);
+    let ear = RecordingNotifier::new(&clock);
     let watched =
-        account(Arc::clone(&funds) as _, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["chat"]));
+        policy(Arc::clone(&funds) as _, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["chat"]));
     let schedule = Schedule::parse("every 15m", chrono_tz::UTC).unwrap();
-    let service = Service::start(&clock, watched, schedule, &[("chat", None, &ear)]).await;
+    let service = TestService::start(&clock, watched, schedule, &[("chat", None, &ear)]).await;
     service.pass(Duration::from_secs(60)).await;
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&asked);
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
     ear.answers(move |_| {
         counter.fetch_add(1, Ordering::SeqCst);
         fails(Some(Duration::from_secs(120)))
@@ -79,29 +81,29 @@ async fn two_thousand_divisions_that_fall_at_once_are_all_told_or_counted_when_s
     service.pass(PERIOD).await;
     assert_eq!(service.book.read(|state| state.queue.len()), 2000);
     service.pass(PERIOD * 3).await;
-    let tries = asked.load(Ordering::SeqCst);
+    let tries = requests.load(Ordering::SeqCst);
     assert!((10..=30).contains(&tries), "{tries} tries in an hour of Retry-After: 120");
-    assert!(ear.heard.lock().unwrap().iter().all(|(_, taken, it)| !taken && divisions_of(it).len() == 2000));
+    assert!(ear.sent.lock().unwrap().iter().all(|(_, taken, it)| !taken && divisions_of(it).len() == 2000));
 
     ear.answers(|_| Ok(Delivered::default()));
     service.pass(Duration::from_secs(300)).await;
-    let heard = ear.heard.lock().unwrap().clone();
-    let taken: Vec<&Message> = heard.iter().filter(|(_, taken, _)| *taken).map(|(_, _, message)| message).collect();
+    let received = ear.sent.lock().unwrap().clone();
+    let taken: Vec<&Message> = received.iter().filter(|(_, taken, _)| *taken).map(|(_, _, message)| message).collect();
     assert_eq!(taken.len(), 1, "one message");
     assert_eq!(divisions_of(taken[0]), (1..=DIVISIONS).collect());
-    let (told, counted) = told_and_counted(taken[0]);
+    let (shown, counted) = shown_and_counted(taken[0]);
     // Of 2,000 figures 100 come twice: those two divisions are one entry that names both.
-    assert_eq!((told >= 11, told + counted), (true, 1900));
+    assert_eq!((shown >= 11, shown + counted), (true, 1900));
     assert!(service.book.read(|state| state.queue.is_empty() && state.alerts.len() == 2000));
     assert!(service.book.read(|state| state.alerts.values().all(|it| it.alert.notified.len() == 1)));
     service.stop().await;
 }
 
 /// A notifier that takes one event at a time, in so many milliseconds.
-struct OneByOne(u64);
+struct OneByOneNotifier(u64);
 
 #[async_trait]
-impl Notifier for OneByOne {
+impl Notifier for OneByOneNotifier {
     async fn send(&self, _: &Message) -> Result<Delivered, SendError> {
         tokio::time::sleep(Duration::from_millis(self.0)).await;
         Ok(Delivered::default())
@@ -116,17 +118,17 @@ impl Notifier for OneByOne {
 #[tokio::test(start_paused = true)]
 async fn a_thousand_deliveries_one_by_one_share_their_saves() {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
-    let funds = Funds::new(&clock, (1..=1072).map(Some), 100);
-    let (disk, mut memory) = (Arc::new(Disk::default()), PollerState::default());
+    let funds = TestFunds::new(&clock, (1..=1072).map(Some), 100);
+    let (disk, mut poller_state) = (Arc::new(RecordingBackend::default()), PollerState::default());
     let book = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
     let watched =
-        account(Arc::clone(&funds) as _, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["hook"]));
-    cycle(&watched, &mut memory, &book, &clock).await;
+        policy(Arc::clone(&funds) as _, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["hook"]));
+    cycle(&watched, &mut poller_state, &book, &clock).await;
     assert_eq!(book.read(|state| state.queue.len()), 1072);
     let saved = || (disk.written.load(Ordering::SeqCst), disk.saves.load(Ordering::SeqCst));
     let before = saved();
-    let desk = Route { notifier: Arc::new(OneByOne(1)), fallback: None, quiet_hours: None };
-    let worker = DeliveryWorker::new("hook".into(), desk, BTreeSet::new(), Arc::clone(&book), clock);
+    let route = Route { notifier: Arc::new(OneByOneNotifier(1)), fallback: None, quiet_hours: None };
+    let worker = DeliveryWorker::new("hook".into(), route, BTreeSet::new(), Arc::clone(&book), clock);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let task = tokio::spawn(worker.run(stopped));
     tokio::time::sleep(Duration::from_secs(20)).await;
@@ -139,14 +141,14 @@ async fn a_thousand_deliveries_one_by_one_share_their_saves() {
 }
 
 /// Looks at the disk, now and then before it takes an event, as a crash at that moment would leave it.
-struct Witness {
-    disk: Arc<Disk>,
+struct DiskWitness {
+    disk: Arc<RecordingBackend>,
     taken: Mutex<BTreeSet<String>>,
     repeats: Arc<AtomicUsize>,
 }
 
 #[async_trait]
-impl Notifier for Witness {
+impl Notifier for DiskWitness {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
         tokio::time::sleep(Duration::from_millis(2)).await;
         let id = items(message)[0].event.id.clone();
@@ -157,9 +159,9 @@ impl Notifier for Witness {
         };
         if taken.len() % 11 == 0 {
             let state = decode(&self.disk.last.lock().unwrap()).unwrap().state;
-            let owed: BTreeSet<String> = state.pending_for("hook").map(|(event, _)| event.id.clone()).collect();
-            assert_eq!(owed.union(&taken).count(), 400, "nothing is lost");
-            self.repeats.fetch_max(owed.intersection(&taken).count(), Ordering::SeqCst);
+            let queued: BTreeSet<String> = state.pending_for("hook").map(|(event, _)| event.id.clone()).collect();
+            assert_eq!(queued.union(&taken).count(), 400, "nothing is lost");
+            self.repeats.fetch_max(queued.intersection(&taken).count(), Ordering::SeqCst);
         }
         Ok(Delivered::default())
     }
@@ -172,17 +174,17 @@ impl Notifier for Witness {
 #[tokio::test(start_paused = true)]
 async fn a_crash_repeats_no_more_than_the_few_deliveries_that_share_a_save() {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
-    let funds = Funds::new(&clock, (1..=400).map(Some), 100);
-    let (disk, mut memory) = (Arc::new(Disk::default()), PollerState::default());
+    let funds = TestFunds::new(&clock, (1..=400).map(Some), 100);
+    let (disk, mut poller_state) = (Arc::new(RecordingBackend::default()), PollerState::default());
     let book = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
     let watched =
-        account(Arc::clone(&funds) as _, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["hook"]));
-    cycle(&watched, &mut memory, &book, &clock).await;
+        policy(Arc::clone(&funds) as _, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["hook"]));
+    cycle(&watched, &mut poller_state, &book, &clock).await;
     let repeats = Arc::new(AtomicUsize::new(0));
-    let witness = Witness { disk, taken: Mutex::default(), repeats: Arc::clone(&repeats) };
-    let desk = Route { notifier: Arc::new(witness), fallback: None, quiet_hours: None };
+    let witness = DiskWitness { disk, taken: Mutex::default(), repeats: Arc::clone(&repeats) };
+    let route = Route { notifier: Arc::new(witness), fallback: None, quiet_hours: None };
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let worker = DeliveryWorker::new("hook".into(), desk, BTreeSet::new(), Arc::clone(&book), clock);
+    let worker = DeliveryWorker::new("hook".into(), route, BTreeSet::new(), Arc::clone(&book), clock);
     let task = tokio::spawn(worker.run(stopped));
     tokio::time::sleep(Duration::from_secs(10)).await;
     stop.send(true).unwrap();
@@ -194,19 +196,24 @@ async fn a_crash_repeats_no_more_than_the_few_deliveries_that_share_a_save() {
 }
 
 /// One cycle of all divisions, as the service runs it. Returns how long it took.
-async fn cycle(watch: &AccountPolicy, memory: &mut PollerState, book: &StateStore, clock: &JumpingClock) -> Duration {
+async fn cycle(
+    policy: &AccountPolicy,
+    poller_state: &mut PollerState,
+    store: &StateStore,
+    clock: &JumpingClock,
+) -> Duration {
     let began = Instant::now();
-    poller::run_cycle(watch, memory, book, clock, clock.now()).await;
+    poller::run_cycle(policy, poller_state, store, clock, clock.now()).await;
     began.elapsed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_owed_stays_bounded_over_many_cycles_of_five_hundred_flapping_divisions() {
+async fn the_queue_stays_bounded_with_five_hundred_flapping_divisions() {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
-    let funds = Funds::new(&clock, (1..=FLAPPING).map(Some), 5000);
-    let (disk, mut memory) = (Arc::new(Disk::default()), PollerState::default());
+    let funds = TestFunds::new(&clock, (1..=FLAPPING).map(Some), 5000);
+    let (disk, mut poller_state) = (Arc::new(RecordingBackend::default()), PollerState::default());
     let book = StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>);
-    let watched = account(
+    let watched = policy(
         Arc::clone(&funds) as _,
         DivisionScope::All(BTreeSet::new()),
         rule(Duration::ZERO, DAY, &["chat", "mail"]),
@@ -219,10 +226,10 @@ async fn what_is_owed_stays_bounded_over_many_cycles_of_five_hundred_flapping_di
             if round % 2 == 0 { 100 + id % 1900 } else { 5000 + id }
         });
         tokio::time::advance(PERIOD).await;
-        slowest = slowest.max(cycle(&watched, &mut memory, &book, &clock).await);
+        slowest = slowest.max(cycle(&watched, &mut poller_state, &book, &clock).await);
         sizes.push(disk.last.lock().unwrap().len());
-        let owed = book.read(|state| state.queue.len());
-        assert!(owed <= FLAPPING_ALERTS * MAX_QUEUED_PER_ALERT, "{owed} events are owed in round {round}");
+        let queued = book.read(|state| state.queue.len());
+        assert!(queued <= FLAPPING_ALERTS * MAX_QUEUED_PER_ALERT, "{queued} events are owed in round {round}");
     }
     // Ten events an alert are kept from the eleventh round on; nothing grows after that.
     assert_eq!(book.read(|state| state.queue.len()), FLAPPING_ALERTS * MAX_QUEUED_PER_ALERT);
@@ -236,8 +243,12 @@ async fn what_is_owed_stays_bounded_over_many_cycles_of_five_hundred_flapping_di
     // Everything that is owed is one message, with every event of every alert in it or counted.
     let items: Vec<MessageEvent> = book.read(|state| {
         let owed = state.pending_for("chat");
-        owed.map(|(event, owing)| MessageEvent { event: event.clone(), omitted: owing.omitted, in_place_of: None })
-            .collect()
+        owed.map(|(event, delivery)| MessageEvent {
+            event: event.clone(),
+            omitted: delivery.omitted,
+            in_place_of: None,
+        })
+        .collect()
     });
     let events: u64 = items.iter().map(|item| 1 + u64::from(item.omitted)).sum();
     assert_eq!(events, 24 * FLAPPING, "every event is kept or counted");
@@ -249,20 +260,20 @@ async fn what_is_owed_stays_bounded_over_many_cycles_of_five_hundred_flapping_di
         remaining_recipients: None,
     };
     let began = Instant::now();
-    let (told, counted) = told_and_counted(&message);
+    let (shown, counted) = shown_and_counted(&message);
     let length = email(&message, &words()).html.len();
     let took = began.elapsed();
-    assert_eq!(told + counted, FLAPPING_ALERTS);
+    assert_eq!(shown + counted, FLAPPING_ALERTS);
     assert!(length < 200_000, "a mail of {length} bytes");
     assert!(took < Duration::from_secs(10), "rendering took {took:?}");
     println!("rendering {took:?}");
 }
 
 #[test]
-fn every_number_of_alerts_fits_slack_with_each_told_or_counted() {
-    let source = Funds::new(&clockless(), [], 0);
+fn any_number_of_alerts_fits_slack_with_each_shown_or_counted() {
+    let source = TestFunds::new(&clockless(), [], 0);
     let watched =
-        account(source, DivisionScope::Listed((1..=DIVISIONS).collect()), rule(Duration::ZERO, DAY, &["chat"]));
+        policy(source, DivisionScope::Listed((1..=DIVISIONS).collect()), rule(Duration::ZERO, DAY, &["chat"]));
     for name in [
         "Division",
         "<!channel> & \"friends\" of a very long name that goes on and on and on, and on",
@@ -275,9 +286,9 @@ fn every_number_of_alerts_fits_slack_with_each_told_or_counted() {
                 balance: Ok(balance(id.into())),
                 forecast: None,
             });
-            let harvest = AccountReadings { divisions: reads.collect(), listing_failure: None, active: None };
+            let readings = AccountReadings { divisions: reads.collect(), listing_failure: None, active: None };
             let mut state = State::default();
-            process(&mut state, &watched, &harvest, hostile::at(0));
+            process(&mut state, &watched, &readings, hostile::at(0));
             let owed = state.pending_for("chat").map(|(event, _)| MessageEvent {
                 event: event.clone(),
                 omitted: 0,
@@ -292,8 +303,8 @@ fn every_number_of_alerts_fits_slack_with_each_told_or_counted() {
                 remaining_recipients: None,
             };
             hostile::is_tellable(&message, &words());
-            let (told, counted) = told_and_counted(&message);
-            assert_eq!(told + counted, usize::try_from(count).unwrap(), "{count} of {name}");
+            let (shown, counted) = shown_and_counted(&message);
+            assert_eq!(shown + counted, usize::try_from(count).unwrap(), "{count} of {name}");
             let text = email(&message, &words()).text;
             let named = (1..=count).filter(|id| text.contains(&format!("USD {id}.00 left"))).count();
             let counted = text.lines().find_map(|it| it.strip_prefix("and ")?.strip_suffix(" more")?.parse().ok());
@@ -316,25 +327,26 @@ fn a_mail_about_two_thousand_threads_has_headers_that_servers_take() {
 
 #[test]
 fn a_state_of_two_thousand_alerts_is_saved_and_read_again_as_it_is() {
-    let source = Funds::new(&clockless(), [], 0);
+    let source = TestFunds::new(&clockless(), [], 0);
     let watched =
-        account(source, DivisionScope::Listed((1..=DIVISIONS).collect()), rule(Duration::ZERO, DAY, &["chat", "mail"]));
+        policy(source, DivisionScope::Listed((1..=DIVISIONS).collect()), rule(Duration::ZERO, DAY, &["chat", "mail"]));
     let reads = (1..=DIVISIONS).map(|id| DivisionReading {
         division: Some(id),
         name: Some(format!("D{id}")),
         balance: Ok(balance(id.into())),
         forecast: None,
     });
-    let harvest = AccountReadings { divisions: reads.collect(), listing_failure: None, active: None };
+    let readings = AccountReadings { divisions: reads.collect(), listing_failure: None, active: None };
     let mut state = State::default();
-    process(&mut state, &watched, &harvest, hostile::at(0));
+    process(&mut state, &watched, &readings, hostile::at(0));
     assert_eq!(state.queue.len(), 1999, "all but the one with exactly 2000");
     let pieces = encode(&state).unwrap();
     assert!(pieces.pieces().count() > 10);
     let json = pieces.to_bytes();
     assert_eq!(decode(&json).unwrap(), DecodedState { state: state.clone(), altered: false });
     assert!(json.len() < 4 * 1024 * 1024, "{} bytes", json.len());
-    let thresholds = state.queue.iter().filter(|owed| matches!(owed.event.subject, EventSubject::Threshold(_))).count();
+    let thresholds =
+        state.queue.iter().filter(|queued| matches!(queued.event.subject, EventSubject::Threshold(_))).count();
     assert_eq!(thresholds, 1999);
     // The channel fails: everything goes to its fallback at once, and is still bounded and whole.
     let began = Instant::now();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::delivery::{Bench, Seat};
 use crate::support::faults::{Fault, FaultServer, nobody, status};
-use crate::support::sample::{looking_ahead, message, now, warning, words};
+use crate::support::sample::{message, message_context, now, warning, warning_with_forecast};
 use crate::support::webhook_schema::{documented, expect_documented};
 use lowtide::domain::alert::{AlertKey, TransitionKind};
 use lowtide::domain::balance::Persistence;
@@ -49,7 +49,7 @@ fn notifier(kind: &str, base: &str, words: MessageContext) -> Arc<dyn Notifier> 
 
 async fn refused(kind: &str, fault: Fault) -> Result<(), SendError> {
     let server = FaultServer::plain(fault);
-    let sent = notifier(kind, &server.base(), words()).send(&message(vec![warning("History")])).await;
+    let sent = notifier(kind, &server.base(), message_context()).send(&message(vec![warning("History")])).await;
     assert!(server.requests().len() <= 1, "one try is one request");
     sent.map(|_| ())
 }
@@ -89,13 +89,13 @@ async fn every_answer_has_its_class() {
             assert!(!error.permanent && error.reason.contains("could not be reached"), "{kind}: {error:?}");
             assert!(!error.reason.contains("127.0.0.1") && !error.reason.contains(TOKEN), "{kind}: {error:?}");
         }
-        let gone = notifier(kind, &nobody(), words()).send(&message(vec![warning("x")])).await.unwrap_err();
+        let gone = notifier(kind, &nobody(), message_context()).send(&message(vec![warning("x")])).await.unwrap_err();
         assert!(!gone.permanent, "{kind}: {gone:?}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_says_no_with_200_is_no_delivery_where_the_service_is_known() {
+async fn a_refusal_with_status_200_is_no_delivery_for_known_services() {
     let page = "<!DOCTYPE html><html>Sign in to the Wi-Fi";
     let no = r#"{"ok":false}"#;
     let behind = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429";
@@ -115,11 +115,11 @@ async fn an_answer_that_says_no_with_200_is_no_delivery_where_the_service_is_kno
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_taken_is_not_repeated_when_a_later_one_fails_and_the_order_is_kept() {
+async fn delivered_requests_are_not_repeated_when_a_later_one_fails() {
     for kind in ["webhook", "pagerduty"] {
         let fine = status("202 Accepted", &[], "");
         let server = FaultServer::plain(fine.clone());
-        let it = notifier(kind, &server.base(), words());
+        let it = notifier(kind, &server.base(), message_context());
         let seat = Seat { name: "it", fallback: None, notifier: it, hangs: Arc::clone(&server.hangs) };
         let bench = Bench::new(vec![seat]);
         server.become_(status("503 X", &[], ""));
@@ -136,9 +136,9 @@ async fn what_was_taken_is_not_repeated_when_a_later_one_fails_and_the_order_is_
         bench.pass(10).await;
         server.become_(fine);
         bench.pass(60).await;
-        let told: Vec<Vec<String>> = bench.delivered("it").into_iter().map(|(_, told)| told).collect();
-        assert!(told.iter().all(|it| it.len() == 1), "{kind}: each alone: {told:?}");
-        let of = |alert: &str| told.iter().flatten().filter(|it| it.ends_with(alert)).cloned().collect::<Vec<_>>();
+        let sent: Vec<Vec<String>> = bench.delivered("it").into_iter().map(|(_, sent)| sent).collect();
+        assert!(sent.iter().all(|it| it.len() == 1), "{kind}: each alone: {sent:?}");
+        let of = |alert: &str| sent.iter().flatten().filter(|it| it.ends_with(alert)).cloned().collect::<Vec<_>>();
         assert_eq!(of(" a"), ["raised a", "escalated a", "resolved a"], "{kind}: once, and an alert's events in order");
         assert_eq!(of(" b"), ["raised b", "resolved b"], "{kind}");
         assert_eq!(bench.owed("it"), 0);
@@ -149,7 +149,7 @@ async fn what_was_taken_is_not_repeated_when_a_later_one_fails_and_the_order_is_
 #[tokio::test(start_paused = true)]
 async fn one_event_that_is_refused_for_good_takes_no_other_with_it() {
     let server = FaultServer::plain(status("422 X", &[], ""));
-    let it = notifier("webhook", &server.base(), words());
+    let it = notifier("webhook", &server.base(), message_context());
     let seat = Seat { name: "it", fallback: Some("spare"), notifier: it, hangs: Arc::clone(&server.hangs) };
     let bench = Bench::new(vec![seat, Seat::willing("spare")]);
     bench.owe("a", TransitionKind::Raised, &["it"]).await;
@@ -157,7 +157,7 @@ async fn one_event_that_is_refused_for_good_takes_no_other_with_it() {
     server.become_(status("202 Accepted", &[], ""));
     bench.owe("b", TransitionKind::Raised, &["it"]).await;
     bench.pass(2).await;
-    assert_eq!(bench.delivered("it").into_iter().map(|(_, told)| told).collect::<Vec<_>>(), [["raised b"]]);
+    assert_eq!(bench.delivered("it").into_iter().map(|(_, sent)| sent).collect::<Vec<_>>(), [["raised b"]]);
     assert_eq!(bench.delivered("spare")[0].1, ["raised a via it"]);
     bench.end().await;
 }
@@ -224,10 +224,10 @@ fn test_message() -> Message {
 }
 
 #[tokio::test]
-async fn every_event_of_the_webhook_is_as_documented_and_the_documents_example_is_real() {
-    let example = bodies("webhook", &message(vec![looking_ahead()]), words()).await.remove(0);
+async fn every_webhook_event_fits_the_documented_schema_and_example() {
+    let example = bodies("webhook", &message(vec![warning_with_forecast()]), message_context()).await.remove(0);
     assert_eq!(documented("Example"), example, "put this into docs/webhook.md: {example:#}");
-    let all = bodies("webhook", &message(every_kind()), words()).await;
+    let all = bodies("webhook", &message(every_kind()), message_context()).await;
     all.iter().chain([&example]).for_each(expect_documented);
     let events: Vec<&str> = all.iter().map(|body| body["event"].as_str().unwrap()).collect();
     let expected = [
@@ -246,7 +246,7 @@ async fn every_event_of_the_webhook_is_as_documented_and_the_documents_example_i
     assert_eq!(events, expected);
     let ids: BTreeSet<&str> = all.iter().map(|body| body["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), all.len(), "each has an id of its own");
-    let again = bodies("webhook", &message(every_kind()), words()).await;
+    let again = bodies("webhook", &message(every_kind()), message_context()).await;
     assert_eq!(again, all, "the same whenever it is sent");
     assert_eq!((&all[4]["missing"], &all[5]["value"]), (&Value::Null, &json!("unlimited")));
     assert_eq!(all[6]["standing_still"][0]["level"], "critical");
@@ -258,7 +258,7 @@ async fn every_event_of_the_webhook_is_as_documented_and_the_documents_example_i
         event.value = Amount::Time(days(7));
         event.threshold = Some(EvaluatedThreshold { side: ThresholdSide::Below, bound: days(14).into() });
     });
-    let body = bodies("webhook", &message(vec![runway]), words()).await.remove(0);
+    let body = bodies("webhook", &message(vec![runway]), message_context()).await.remove(0);
     expect_documented(&body);
     let expected = (json!({ "seconds": 604_800 }), json!({ "side": "below", "seconds": 1_209_600 }));
     assert_eq!((&body["value"], &body["threshold"]), (&expected.0, &expected.1));
@@ -266,18 +266,22 @@ async fn every_event_of_the_webhook_is_as_documented_and_the_documents_example_i
     let mut judged = unreadable(TransitionKind::Raised);
     let EventSubject::Unreadable(it) = &mut judged.subject else { panic!() };
     it.unevaluated_rules = vec!["runway".into(), "spend".into()];
-    let body = bodies("webhook", &message(vec![judged]), words()).await.remove(0);
+    let body = bodies("webhook", &message(vec![judged]), message_context()).await.remove(0);
     expect_documented(&body);
     assert_eq!((&body["blind"], &all[6]["blind"]), (&json!(["runway", "spend"]), &json!([])));
     assert_eq!(body["summary"], "acme · division 7: rules runway and spend cannot be judged");
 
-    let test = bodies("webhook", &test_message(), words()).await.remove(0);
+    let test = bodies("webhook", &test_message(), message_context()).await.remove(0);
     expect_documented(&test);
     assert_eq!((&test["event"], &test["id"], &test["notifier"]), (&json!("test"), &json!("test-1"), &json!("it")));
     let via = Some(FallbackOrigin { notifier: "team".into(), error: "Teams answered 404".to_owned() });
     let item = MessageEvent { event: warning("x").into(), omitted: 3, in_place_of: via };
-    let handed =
-        bodies("webhook", &Message { content: MessageContent::Events(vec![item]), ..message(vec![]) }, words()).await;
+    let handed = bodies(
+        "webhook",
+        &Message { content: MessageContent::Events(vec![item]), ..message(vec![]) },
+        message_context(),
+    )
+    .await;
     expect_documented(&handed[0]);
     assert_eq!((&handed[0]["omitted"], &handed[0]["in_place_of"]["notifier"]), (&json!(3), &json!("team")));
     assert_eq!(handed[0]["id"], example["id"], "told through whichever notifier");
@@ -292,7 +296,7 @@ async fn amounts_are_exact_and_hostile_names_are_names() {
         event.value = Amount::Amount(lowtide::domain::money::Money::new(amount, usd));
         event.key.rule = "a/b\"".into();
     });
-    let body = bodies("webhook", &message(vec![event]), words()).await.remove(0);
+    let body = bodies("webhook", &message(vec![event]), message_context()).await.remove(0);
     expect_documented(&body);
     assert_eq!(body["division"], json!({ "id": 11224, "name": hostile }));
     assert_eq!(body["value"], json!({ "amount": "-123456789012345678.00000001", "currency": "USD" }));
@@ -303,13 +307,13 @@ async fn amounts_are_exact_and_hostile_names_are_names() {
 
 #[tokio::test]
 async fn pagerduty_triggers_and_resolves_by_the_identity_of_the_alert() {
-    let mut told = Vec::new();
+    let mut sent = Vec::new();
     for event in every_kind() {
-        for body in bodies("pagerduty", &message(vec![event]), words()).await {
+        for body in bodies("pagerduty", &message(vec![event]), message_context()).await {
             assert_eq!(body["routing_key"], TOKEN);
             let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
             let (action, key) = (text(&body["event_action"]), text(&body["dedup_key"]));
-            told.push(format!("{action} {key} {}", text(&body["payload"]["severity"])));
+            sent.push(format!("{action} {key} {}", text(&body["payload"]["severity"])));
         }
     }
     let alert = "lowtide/available-funds/acme/11224";
@@ -327,7 +331,7 @@ async fn pagerduty_triggers_and_resolves_by_the_identity_of_the_alert() {
         "trigger lowtide/~notifier/mail warning".to_owned(),
         "resolve lowtide/~notifier/mail -".to_owned(),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(sent, expected);
     // The key of an alert that ends quietly is the one that it was triggered by.
     let key = AlertKey { account: "b/c".into(), division: None, rule: "a".into() };
     let ended = [
@@ -335,12 +339,12 @@ async fn pagerduty_triggers_and_resolves_by_the_identity_of_the_alert() {
         EventSubject::NotifierRemoved { notifier: "mail".into() },
     ];
     for (ended, key) in ended.into_iter().zip(["lowtide/a/b%2Fc", "lowtide/~notifier/mail"]) {
-        let body = bodies("pagerduty", &message(vec![subject(ended)]), words()).await.remove(0);
+        let body = bodies("pagerduty", &message(vec![subject(ended)]), message_context()).await.remove(0);
         assert_eq!((&body["event_action"], &body["dedup_key"]), (&json!("resolve"), &json!(key)));
     }
 
     let reminded = threshold(warning("History department"), |event| event.next_reminder = Some(now()));
-    let body = bodies("pagerduty", &message(vec![reminded]), words()).await.remove(0);
+    let body = bodies("pagerduty", &message(vec![reminded]), message_context()).await.remove(0);
     let details = &body["payload"]["custom_details"];
     assert_eq!(details["rule"], "available-funds", "a name, to route and to search by");
     assert_eq!(details["metric"], "available_funds");
@@ -351,12 +355,12 @@ async fn pagerduty_triggers_and_resolves_by_the_identity_of_the_alert() {
         event.key.rule = "r".repeat(300).into();
         event.level = Severity::Critical;
     });
-    let body = bodies("pagerduty", &message(vec![long]), words()).await.remove(0);
+    let body = bodies("pagerduty", &message(vec![long]), message_context()).await.remove(0);
     assert!(body["dedup_key"].as_str().unwrap().len() <= 255, "{body}");
     assert!(body["payload"]["summary"].as_str().unwrap().chars().count() <= 1024, "{body}");
     assert_eq!(body["payload"]["severity"], "critical");
 
-    let body = bodies("pagerduty", &message(vec![warning("History department")]), words()).await.remove(0);
+    let body = bodies("pagerduty", &message(vec![warning("History department")]), message_context()).await.remove(0);
     let payload = &body["payload"];
     assert_eq!(payload["summary"], "acme · History department: USD 1,431.00 left (warning below USD 2,000.00)");
     assert_eq!(
@@ -366,7 +370,7 @@ async fn pagerduty_triggers_and_resolves_by_the_identity_of_the_alert() {
     assert!(payload["custom_details"]["details"].as_str().unwrap().starts_with("USD 569.00 under the threshold"));
     assert_eq!(body["links"][0], json!({ "href": "https://www.digicert.com/secure/", "text": "Deposit funds" }));
 
-    let test = bodies("pagerduty", &test_message(), words()).await;
+    let test = bodies("pagerduty", &test_message(), message_context()).await;
     assert_eq!(test.len(), 2, "a test leaves no incident behind");
     assert!(test[0]["payload"]["summary"].as_str().unwrap().starts_with("TEST: This is a test"));
     assert_eq!((&test[0]["payload"]["severity"], &test[1]["event_action"]), (&json!("info"), &json!("resolve")));
@@ -394,7 +398,7 @@ fn walked(value: &Value) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn a_card_says_what_a_message_says() {
-    let card = payload(&message(vec![warning("History department")]), &words());
+    let card = payload(&message(vec![warning("History department")]), &message_context());
     assert_eq!((&card["type"], card["attachments"].as_array().unwrap().len()), (&json!("message"), 1));
     let content = &card["attachments"][0]["content"];
     assert_eq!((&content["type"], &content["version"]), (&json!("AdaptiveCard"), &json!("1.5")));
@@ -411,9 +415,9 @@ fn a_card_says_what_a_message_says() {
         assert!(strings.iter().any(|text| text == expected), "{expected}: {strings:#?}");
     }
     assert!(!types.contains(&"TextBlock".to_owned()), "a text block would read Markdown");
-    let test = payload(&test_message(), &words()).to_string();
+    let test = payload(&test_message(), &message_context()).to_string();
     assert!(test.contains("TEST: This is a test from lowtide: notifier it works."), "{test}");
-    let several = payload(&message(every_kind()), &words()).to_string();
+    let several = payload(&message(every_kind()), &message_context()).to_string();
     assert!(several.contains("no longer watched") && several.contains("Notifier mail works again"), "{several}");
 }
 
@@ -430,25 +434,25 @@ fn a_card_of_any_content_stays_below_the_limit_and_loses_no_alert() {
                     event.since = now() - chrono::Duration::minutes(i64::try_from(n).unwrap());
                 })
             });
-            let mut words = words();
+            let mut words = message_context();
             let link = Some(format!("https://example.com/{}", "l".repeat(3000)));
             words.rules.insert("available-funds".into(), RuleTexts { description: Some(long.clone()), link });
             let mut events: Vec<Event> = events.collect();
             // What an alert has been through while nobody could be told.
             let first = events[0].clone();
             events.extend((0..9).map(|_| threshold(first.clone(), |event| event.kind = TransitionKind::Eased)));
-            let mut owed = message(events);
-            if let MessageContent::Events(items) = &mut owed.content {
+            let mut pending_message = message(events);
+            if let MessageContent::Events(items) = &mut pending_message.content {
                 for item in items {
                     item.in_place_of = Some(FallbackOrigin { notifier: long.as_str().into(), error: long.clone() });
                 }
             }
-            let card = payload(&owed, &words);
+            let card = payload(&pending_message, &words);
             // As the workflow hands it on: a string inside its own JSON. A tenth of what Teams takes stays spare.
             let size = serde_json::to_string(&card.to_string()).unwrap().len();
             assert!(size <= 28_672 / 10 * 9, "{text:?} {count}: {size}");
-            let told = card["attachments"][0]["content"]["body"].as_array().unwrap();
-            let containers = told.iter().filter(|it| it["type"] == "Container").count();
+            let shown = card["attachments"][0]["content"]["body"].as_array().unwrap();
+            let containers = shown.iter().filter(|it| it["type"] == "Container").count();
             let full = usize::try_from(count.min(10)).unwrap();
             assert_eq!(containers, full + usize::from(count > 10), "{text:?} {count}");
             assert!(count <= 60 || card.to_string().contains(" more"), "{text:?} {count}");
@@ -469,7 +473,7 @@ fn hostile_names_change_nothing_about_a_card() {
         "</div><script>alert(1)</script>",
     ];
     let of = |text: &str| {
-        let mut words = words();
+        let mut words = message_context();
         let mut event = warning(text);
         event = threshold(event, |event| event.key.rule = text.into());
         let description = Some(text.replace(['\n', '\r'], " "));

@@ -25,13 +25,13 @@ fn signing() -> String {
 }
 
 #[derive(Clone, Debug)]
-struct Got {
+struct ReceivedRequest {
     path: String,
     headers: BTreeMap<String, String>,
     body: String,
 }
 
-impl Got {
+impl ReceivedRequest {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
@@ -40,20 +40,20 @@ impl Got {
 type Answers = Box<dyn Fn(usize, &Request) -> ResponseTemplate + Send + Sync>;
 
 /// An end that keeps all it is sent, and answers by the number of the request.
-struct End {
+struct TestEndpoint {
     server: MockServer,
-    got: Arc<Mutex<Vec<Got>>>,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
-struct Keep(Arc<Mutex<Vec<Got>>>, Answers);
+struct RecordingResponder(Arc<Mutex<Vec<ReceivedRequest>>>, Answers);
 
-impl Respond for Keep {
+impl Respond for RecordingResponder {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let header = |(name, value): (&wiremock::http::HeaderName, &wiremock::http::HeaderValue)| {
             (name.to_string(), value.to_str().unwrap().to_owned())
         };
         let mut got = self.0.lock().unwrap();
-        got.push(Got {
+        got.push(ReceivedRequest {
             path: request.url.path().to_owned(),
             headers: request.headers.iter().map(header).collect(),
             body: String::from_utf8(request.body.clone()).unwrap(),
@@ -62,34 +62,34 @@ impl Respond for Keep {
     }
 }
 
-impl End {
+impl TestEndpoint {
     async fn answering(answers: impl Fn(usize, &Request) -> ResponseTemplate + Send + Sync + 'static) -> Self {
         let (server, got) = (MockServer::start().await, Arc::default());
-        Mock::given(any()).respond_with(Keep(Arc::clone(&got), Box::new(answers))).mount(&server).await;
-        Self { server, got }
+        Mock::given(any()).respond_with(RecordingResponder(Arc::clone(&got), Box::new(answers))).mount(&server).await;
+        Self { server, received: got }
     }
 
-    async fn willing() -> Self {
+    async fn accepting() -> Self {
         Self::answering(|_, _| ResponseTemplate::new(202)).await
     }
 
     /// Gives out tokens: ACCESS-1, ACCESS-2, …
-    async fn tokens(life: u64) -> Self {
+    async fn tokens(expires_in: u64) -> Self {
         Self::answering(move |n, _| {
             let token = format!("{ACCESS}-{n}");
-            let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": life });
+            let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": expires_in });
             ResponseTemplate::new(200).set_body_json(body)
         })
         .await
     }
 
-    fn got(&self) -> Vec<Got> {
-        self.got.lock().unwrap().clone()
+    fn received(&self) -> Vec<ReceivedRequest> {
+        self.received.lock().unwrap().clone()
     }
 
-    fn wait(&self, requests: usize) -> Vec<Got> {
-        wait_until(&format!("{requests} requests"), || self.got().len() >= requests);
-        self.got()
+    fn wait(&self, requests: usize) -> Vec<ReceivedRequest> {
+        wait_until(&format!("{requests} requests"), || self.received().len() >= requests);
+        self.received()
     }
 
     fn url(&self) -> String {
@@ -110,7 +110,7 @@ fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
 }
 
 /// As a receiver checks it, by the text of the specification.
-fn expect_signed(got: &Got) {
+fn expect_signed(got: &ReceivedRequest) {
     let (id, time) = (&got.headers["webhook-id"], &got.headers["webhook-timestamp"]);
     let key = STANDARD.decode(signing().strip_prefix("whsec_").unwrap()).unwrap();
     let signature = STANDARD.encode(hmac(&key, format!("{id}.{time}.{}", got.body).as_bytes()));
@@ -120,7 +120,7 @@ fn expect_signed(got: &Got) {
     assert!(now.abs_diff(time.parse().unwrap()) < 120, "{time}");
 }
 
-fn webhook(end: &End) -> String {
+fn webhook(end: &TestEndpoint) -> String {
     format!(
         "  hook: {{ type: webhook, url: '{}/in?key={ADDRESS}', headers: {{ X-Api-Key: {HEADER}, Authorization: 'Bearer {HEADER}2' }}, signing_secret: {} }}\n",
         end.url(),
@@ -139,14 +139,14 @@ fn rules(notifier: &str) -> String {
 async fn a_webhook_that_refuses_one_divisions_alerts_gets_all_others() {
     let world = World::new().await;
     let refuses = |request: &Request| String::from_utf8_lossy(&request.body).contains("History");
-    let end = End::answering(move |_, it| ResponseTemplate::new(if refuses(it) { 500 } else { 200 })).await;
+    let end = TestEndpoint::answering(move |_, it| ResponseTemplate::new(if refuses(it) { 500 } else { 200 })).await;
     world.config_with("divisions: all", &(webhook(&end) + &rules("hook")));
     world.list(&[(11, "History", true), (12, "Physics", true)]);
     world.division_funds(11, "1500");
     world.division_funds(12, "100");
     let service = world.start();
     let of = |division: &str| {
-        let bodies = end.got().into_iter().map(|got| got.body).filter(|body| body.contains(division));
+        let bodies = end.received().into_iter().map(|got| got.body).filter(|body| body.contains(division));
         let said = |body: String| {
             let body: Value = serde_json::from_str(&body).unwrap();
             format!("{} {}", body["event"].as_str().unwrap(), body["rule"].as_str().unwrap())
@@ -168,7 +168,7 @@ async fn a_webhook_that_refuses_one_divisions_alerts_gets_all_others() {
 async fn a_webhook_gets_each_event_once_signed_in_order_and_as_documented() {
     let world = World::new().await;
     // The second and the third request fail: the first is not repeated, and nothing overtakes.
-    let end = End::answering(|n, _| ResponseTemplate::new(if n == 2 || n == 3 { 503 } else { 200 })).await;
+    let end = TestEndpoint::answering(|n, _| ResponseTemplate::new(if n == 2 || n == 3 { 503 } else { 200 })).await;
     world.config(&(webhook(&end) + &rules("hook")));
     world.funds("1431.50");
     let service = world.start();
@@ -180,7 +180,7 @@ async fn a_webhook_gets_each_event_once_signed_in_order_and_as_documented() {
     end.wait(7);
     world.let_a_cycle_pass();
     assert_eq!(service.stop(), Some(0));
-    let got = end.got();
+    let got = end.received();
     let said: Vec<String> = got
         .iter()
         .map(|got| {
@@ -211,9 +211,9 @@ async fn a_webhook_gets_each_event_once_signed_in_order_and_as_documented() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pagerduty_and_teams_hear_of_the_beginning_and_of_the_end() {
+async fn pagerduty_and_teams_get_the_beginning_and_the_end() {
     let world = World::new().await;
-    let (duty, teams) = (End::willing().await, End::willing().await);
+    let (duty, teams) = (TestEndpoint::accepting().await, TestEndpoint::accepting().await);
     world.config(&format!(
         "  duty: {{ type: pagerduty, routing_key: {ROUTING}, url: '{}' }}\n  team: {{ type: teams, webhook_url: '{}/workflows/{ADDRESS}?sig=x' }}\n{}",
         duty.url(),
@@ -228,8 +228,8 @@ async fn pagerduty_and_teams_hear_of_the_beginning_and_of_the_end() {
     duty.wait(4);
     teams.wait(2);
     assert_eq!(service.stop(), Some(0));
-    let told: Vec<String> = duty
-        .got()
+    let found: Vec<String> = duty
+        .received()
         .iter()
         .map(|got| {
             let body = got.json();
@@ -249,35 +249,35 @@ async fn pagerduty_and_teams_hear_of_the_beginning_and_of_the_end() {
         "resolve lowtide/funds/acme -",
         "resolve lowtide/prepaid/acme -",
     ];
-    assert_eq!(told, expected);
-    let cards = teams.got();
+    assert_eq!(found, expected);
+    let cards = teams.received();
     assert_eq!(cards.len(), 2, "one message for all events");
     let body = cards[0].json();
     assert_eq!(body["attachments"][0]["contentType"], "application/vnd.microsoft.card.adaptive");
     assert!(cards[0].body.contains("2 alerts: 1 critical, 1 warning"), "{}", cards[0].body);
-    assert!(cards[1].body.contains("Resolved: acme: USD 9,000.00 left"), "{}", cards[1].body);
+    assert!(cards[1].body.contains("Resolved: USD 9,000.00 left"), "{}", cards[1].body);
 }
 
 /// What PagerDuty was sent, as `trigger prepaid/acme warning`.
-fn incidents(duty: &End) -> Vec<String> {
+fn incidents(duty: &TestEndpoint) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let one = |got: &Got| {
+    let one = |got: &ReceivedRequest| {
         let body = got.json();
         let key = text(&body["dedup_key"]);
         let key = key.strip_prefix("lowtide/").unwrap();
         format!("{} {key} {}", text(&body["event_action"]), text(&body["payload"]["severity"]))
     };
-    duty.got().iter().map(one).collect()
+    duty.received().iter().map(one).collect()
 }
 
-fn pagerduty(duty: &End) -> String {
+fn pagerduty(duty: &TestEndpoint) -> String {
     format!("  duty: {{ type: pagerduty, routing_key: {ROUTING}, url: '{}' }}\n", duty.url())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pagerduty_is_sent_an_easing_only_where_it_gets_warnings_too() {
     let world = World::new().await;
-    let duty = End::willing().await;
+    let duty = TestEndpoint::accepting().await;
     let rule = |name: &str, metric: &str, warning: &str| {
         format!(
             "  {name}: {{ metric: {metric}, warning: {{ below: 2000, notify: [{warning}] }}, critical: {{ below: 500, notify: [duty] }} }}\n"
@@ -312,7 +312,7 @@ async fn pagerduty_is_sent_an_easing_only_where_it_gets_warnings_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_leaves_the_configuration_resolves_its_incident_quietly() {
     let world = World::new().await;
-    let duty = End::willing().await;
+    let duty = TestEndpoint::accepting().await;
     let rule = |name: &str, metric: &str| {
         format!("  {name}: {{ metric: {metric}, warning: {{ below: 2000 }}, notify: [duty, slack] }}\n")
     };
@@ -339,7 +339,7 @@ async fn what_leaves_the_configuration_resolves_its_incident_quietly() {
     assert_eq!(world.told().len(), 1, "{:#?}", world.told());
 }
 
-fn mail(server: &Server, tokens: &End, more: &str) -> String {
+fn mail(server: &Server, tokens: &TestEndpoint, more: &str) -> String {
     format!(
         "  mail: {{ type: email, host: 127.0.0.1, port: {}, tls: none, username: box@example.com, from: a@example.com, to: [b@example.com], timeout: 2s, oauth2: {{ token_url: '{}/token', client_id: the-client, client_secret: '{CLIENT}', scope: mail.send }}{more} }}\n",
         server.address.port(),
@@ -360,9 +360,9 @@ fn token_of(auth: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mail_over_oauth2_uses_a_token_while_it_lives_and_a_new_one_when_it_is_refused() {
+async fn oauth2_mail_reuses_a_valid_token_and_replaces_a_refused_one() {
     let world = World::new().await;
-    let (server, tokens) = (Server::start(xoauth2()).await, End::tokens(3600).await);
+    let (server, tokens) = (Server::start(xoauth2()).await, TestEndpoint::tokens(3600).await);
     world.config(&(mail(&server, &tokens, ", hello: alerts.example.com") + &rules("mail")));
     let mails = |n: usize| {
         let taken = || server.conversations().iter().map(|it| it.data.len()).sum::<usize>();
@@ -374,7 +374,7 @@ async fn mail_over_oauth2_uses_a_token_while_it_lives_and_a_new_one_when_it_is_r
     mails(1);
     world.funds("100");
     assert_eq!(mails(2), 2);
-    assert_eq!(tokens.got().len(), 1, "the token is kept");
+    assert_eq!(tokens.received().len(), 1, "the token is kept");
     assert_eq!(server.conversations()[0].commands[0], "EHLO alerts.example.com");
     // The token is revoked; the server says why in a challenge first.
     let challenge = STANDARD.encode(r#"{"status":"400"}"#);
@@ -385,7 +385,7 @@ async fn mail_over_oauth2_uses_a_token_while_it_lives_and_a_new_one_when_it_is_r
     assert_eq!(mails(3), 3);
     assert_eq!(service.stop(), Some(0));
     let form: BTreeMap<String, String> =
-        url::form_urlencoded::parse(tokens.got()[0].body.as_bytes()).into_owned().collect();
+        url::form_urlencoded::parse(tokens.received()[0].body.as_bytes()).into_owned().collect();
     let expected = [
         ("client_id", "the-client"),
         ("client_secret", CLIENT),
@@ -393,14 +393,14 @@ async fn mail_over_oauth2_uses_a_token_while_it_lives_and_a_new_one_when_it_is_r
         ("scope", "mail.send"),
     ];
     assert_eq!(form, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
-    assert_eq!(tokens.got()[0].headers["content-type"], "application/x-www-form-urlencoded");
+    assert_eq!(tokens.received()[0].headers["content-type"], "application/x-www-form-urlencoded");
     let used: Vec<String> = server.conversations().iter().flat_map(|it| &it.auth).map(|it| token_of(it)).collect();
     assert_eq!(used[..2], [format!("{ACCESS}-1"), format!("{ACCESS}-1")]);
     assert!(*used.last().unwrap() != format!("{ACCESS}-1"), "{used:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_token_endpoint_refuses_for_good_goes_to_the_fallback_and_the_rest_is_tried_again() {
+async fn a_token_refused_permanently_uses_the_fallback_others_are_retried() {
     let refusal = |error: &str| json!({ "error": error, "error_description": format!("no {CLIENT} here") });
     let rows: [(u16, Value, &str, bool); 7] = [
         (401, refusal("invalid_client"), "which may have expired", true),
@@ -415,14 +415,14 @@ async fn what_a_token_endpoint_refuses_for_good_goes_to_the_fallback_and_the_res
         let world = World::new().await;
         let server = Server::start(xoauth2()).await;
         let answer = ResponseTemplate::new(code).set_body_json(&body);
-        let tokens = End::answering(move |_, _| answer.clone()).await;
+        let tokens = TestEndpoint::answering(move |_, _| answer.clone()).await;
         world.config(&(mail(&server, &tokens, ", fallback: slack") + &rules("mail")));
         world.funds("1000");
         let service = world.start();
         if permanent {
-            let told = world.wait_told(1);
-            assert!(told.contains("could not deliver") && told.contains(words), "{told}");
-            assert!(!told.contains(CLIENT), "{told}");
+            let sent = world.wait_told(1);
+            assert!(sent.contains("could not deliver") && sent.contains(words), "{sent}");
+            assert!(!sent.contains(CLIENT), "{sent}");
         } else {
             tokens.wait(2);
             assert!(service.log().contains("still owed") && service.log().contains(words), "{}", service.log());
@@ -457,9 +457,10 @@ async fn every_test_mail_has_a_message_id_of_its_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn test_notify_tries_every_end_and_marks_what_it_sends() {
     let world = World::new().await;
-    let (hook, duty, team) = (End::willing().await, End::willing().await, End::willing().await);
-    let (server, tokens) = (Server::start(xoauth2()).await, End::tokens(3600).await);
-    let gone = End::answering(|_, _| ResponseTemplate::new(404)).await;
+    let (hook, duty, team) =
+        (TestEndpoint::accepting().await, TestEndpoint::accepting().await, TestEndpoint::accepting().await);
+    let (server, tokens) = (Server::start(xoauth2()).await, TestEndpoint::tokens(3600).await);
+    let gone = TestEndpoint::answering(|_, _| ResponseTemplate::new(404)).await;
     let broken = format!("  broken: {{ type: webhook, url: '{}' }}\n", gone.url());
     world.config(&format!(
         "{}  duty: {{ type: pagerduty, routing_key: {ROUTING}, url: '{}' }}\n  team: {{ type: teams, webhook_url: '{}' }}\n{}{broken}{}",
@@ -477,13 +478,13 @@ async fn test_notify_tries_every_end_and_marks_what_it_sends() {
         assert_eq!(of(name)["delivered"], true, "{outcomes:#}");
     }
     assert!(of("broken")["detail"].as_str().unwrap().contains("404 (nothing is there: look at `url`)"), "{outcomes:#}");
-    let test = hook.got().remove(0);
+    let test = hook.received().remove(0);
     expect_signed(&test);
     expect_documented(&test.json());
     assert_eq!((&test.json()["event"], &test.json()["notifier"]), (&json!("test"), &json!("hook")));
-    let actions: Vec<Value> = duty.got().iter().map(|it| it.json()["event_action"].clone()).collect();
+    let actions: Vec<Value> = duty.received().iter().map(|it| it.json()["event_action"].clone()).collect();
     assert_eq!(actions, ["trigger", "resolve"]);
-    assert!(duty.got()[0].body.contains("TEST: ") && team.got()[0].body.contains("TEST: "));
+    assert!(duty.received()[0].body.contains("TEST: ") && team.received()[0].body.contains("TEST: "));
     assert!(server.conversations()[0].data[0].contains("TEST"));
 }
 
@@ -504,14 +505,14 @@ async fn ends_that_echo_every_secret_find_none_of_them_shown() {
         ResponseTemplate::new(500).set_body_string(body).insert_header("retry-after", "1")
     };
     let (hook, duty, team, no) = (
-        End::answering(echo).await,
-        End::answering(echo).await,
-        End::answering(echo).await,
-        End::answering(echo).await,
+        TestEndpoint::answering(echo).await,
+        TestEndpoint::answering(echo).await,
+        TestEndpoint::answering(echo).await,
+        TestEndpoint::answering(echo).await,
     );
     // Every process gets the token that the mail server echoes.
     let granted = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 3600 });
-    let tokens = End::answering(move |_, _| ResponseTemplate::new(200).set_body_json(&granted)).await;
+    let tokens = TestEndpoint::answering(move |_, _| ResponseTemplate::new(200).set_body_json(&granted)).await;
     let login = STANDARD.encode(format!("user=box@example.com\u{1}auth=Bearer {token}\u{1}\u{1}"));
     let reply = format!("454 {token} {login} {}", STANDARD.encode(&token));
     let server = Server::start(Script { replies: [("AUTH", reply)].into(), ..xoauth2() }).await;

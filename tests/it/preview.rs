@@ -72,7 +72,7 @@ async fn a_real_reading_is_used_and_a_sample_says_that_it_is_one() {
 }
 
 #[tokio::test]
-async fn every_event_has_a_picture_on_every_notifier_and_nothing_is_sent_or_stored() {
+async fn every_event_has_a_preview_on_every_notifier_and_sends_nothing() {
     let world = world().await;
     for event in [
         "raised",
@@ -101,7 +101,7 @@ async fn every_event_has_a_picture_on_every_notifier_and_nothing_is_sent_or_stor
         assert!(plain.stdout.contains("==== mail ====") && !plain.stdout.contains("==== slack"), "{plain:?}");
     }
     let reminder = world.run(&["preview", "--rule", "unreadable", "--event", "reminder", "--sample"]);
-    assert!(reminder.stdout.contains("Still warning: acme: the balance cannot be read"), "{reminder:?}");
+    assert!(reminder.stdout.contains("Still warning: the balance cannot be read"), "{reminder:?}");
     assert!(world.told().is_empty() && world.state().is_empty());
     assert!(!world.path("state.json.lock").exists());
 }
@@ -176,7 +176,7 @@ async fn what_nothing_defines_is_bad_usage_with_a_suggestion() {
 }
 
 #[tokio::test]
-async fn a_report_is_judged_and_a_runway_has_its_days_to_come() {
+async fn a_report_preview_shows_levels_and_runways() {
     let world = world().await;
     world.funds("400");
     let report = world.run(&["preview", "--event", "report"]);

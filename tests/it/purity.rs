@@ -29,7 +29,7 @@ fn the_forecast_touches_nothing_outside_itself_and_the_domain() {
 }
 
 #[test]
-fn the_rehearsal_touches_nothing_outside_itself_and_what_it_replays() {
+fn the_backtest_is_pure() {
     holds("src/rehearsal");
 }
 

@@ -28,17 +28,17 @@ fn bench(except_critical: bool) -> Bench {
 }
 
 /// A channel that never works.
-struct Broken;
+struct BrokenNotifier;
 
 #[async_trait]
-impl Notifier for Broken {
+impl Notifier for BrokenNotifier {
     async fn send(&self, _: &Message) -> Result<Delivered, SendError> {
         Err(SendError { permanent: false, reason: "down".to_owned(), retry_after: None, refused: Vec::new() })
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn held_messages_are_told_as_one_when_the_hours_end_those_that_are_over_with_their_end() {
+async fn held_messages_are_sent_as_one_when_quiet_hours_end() {
     let bench = bench(false);
     bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
     bench.pass(BEGINS).await;
@@ -49,15 +49,15 @@ async fn held_messages_are_told_as_one_when_the_hours_end_those_that_are_over_wi
     bench.owe("beta", TransitionKind::Resolved, &["it"]).await;
     assert_eq!(bench.owed("it"), 3);
     bench.pass(7200).await;
-    let told = bench.delivered("it");
+    let sent = bench.delivered("it");
     let held = ["escalated acme", "raised beta", "resolved beta"].map(str::to_owned).to_vec();
-    assert_eq!(told, [(0, vec!["raised acme".to_owned()]), (ENDS, held)]);
+    assert_eq!(sent, [(0, vec!["raised acme".to_owned()]), (ENDS, held)]);
     assert_eq!(bench.delivered("other").len(), 2, "a notifier that is quiet holds no other");
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_critical_is_excepted_it_is_told_at_once_and_takes_the_rest_along() {
+async fn an_excepted_critical_alert_is_sent_at_once_with_what_is_held() {
     let bench = bench(true);
     bench.pass(BEGINS).await;
     bench.owe("acme", TransitionKind::Raised, &["it"]).await;
@@ -69,9 +69,9 @@ async fn where_critical_is_excepted_it_is_told_at_once_and_takes_the_rest_along(
     bench.pass(600).await;
     bench.owe("acme", TransitionKind::Resolved, &["it"]).await;
     bench.pass(7200).await;
-    let told: Vec<_> = bench.delivered("it").into_iter().map(|(at, told)| (at, told.join(", "))).collect();
+    let sent: Vec<_> = bench.delivered("it").into_iter().map(|(at, sent)| (at, sent.join(", "))).collect();
     let expected = [(1200, "raised acme, escalated acme"), (1800, "eased acme"), (ENDS, "resolved acme")];
-    assert_eq!(told, expected.map(|(at, told)| (at, told.to_owned())));
+    assert_eq!(sent, expected.map(|(at, sent)| (at, sent.to_owned())));
     bench.end().await;
 }
 
@@ -94,17 +94,17 @@ async fn held_is_not_failing_neither_for_the_fallback_nor_for_a_report() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notifier_that_failed_when_the_hours_began_gets_a_try_and_five_minutes_after_them() {
-    let seat = Seat { name: "it", fallback: Some("spare"), notifier: Arc::new(Broken), hangs: Arc::default() };
+async fn a_failing_notifier_is_retried_after_quiet_hours_before_fallback() {
+    let seat = Seat { name: "it", fallback: Some("spare"), notifier: Arc::new(BrokenNotifier), hangs: Arc::default() };
     let bench = Bench::with_quiet_hours(vec![seat, Seat::willing("spare")], Some(quiet(false)));
     bench.pass(BEGINS - 120).await;
     bench.owe("acme", TransitionKind::Raised, &["it"]).await;
     bench.pass(7200).await;
     let within = |it: &&Try| (600..ENDS).contains(&it.at);
     assert_eq!(bench.tries("it").iter().filter(within).count(), 0, "nothing is tried while it is quiet");
-    let asked = bench.tries("spare");
-    assert_eq!(asked[0].told, ["raised acme via it"]);
-    assert!((ENDS + 300..ENDS + 330).contains(&asked[0].at), "{asked:?}");
+    let tries = bench.tries("spare");
+    assert_eq!(tries[0].told, ["raised acme via it"]);
+    assert!((ENDS + 300..ENDS + 330).contains(&tries[0].at), "{tries:?}");
     assert!(bench.tries("it").iter().any(|it| it.at == ENDS));
     bench.pass(3600).await;
     assert!(bench.tries("spare").iter().any(|it| it.told == ["it fails"] && it.at >= ENDS + 3600));
@@ -115,27 +115,27 @@ fn play(steps: Vec<(u64, usize)>, except_critical: bool) -> Result<(), TestCaseE
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let (bench, hours) = (bench(except_critical), quiet(except_critical));
-        let (mut lives, mut owed) = (BTreeMap::<usize, TransitionKind>::new(), Vec::new());
+        let (mut last_kinds, mut queued) = (BTreeMap::<usize, TransitionKind>::new(), Vec::new());
         for (gap, account) in steps {
             bench.pass(gap).await;
-            let kind = match lives.get(&account) {
+            let kind = match last_kinds.get(&account) {
                 None | Some(TransitionKind::Resolved) => TransitionKind::Raised,
                 Some(TransitionKind::Raised) => TransitionKind::Escalated,
                 Some(_) => TransitionKind::Resolved,
             };
-            lives.insert(account, kind);
-            owed.push(format!("{} {}", kind.name(), ["a", "b", "c", "d"][account]));
+            last_kinds.insert(account, kind);
+            queued.push(format!("{} {}", kind.name(), ["a", "b", "c", "d"][account]));
             bench.owe(["a", "b", "c", "d"][account], kind, &["it"]).await;
         }
         bench.pass(25 * 3600).await;
         let delivered = bench.delivered("it");
-        for (at, told) in &delivered {
+        for (at, sent) in &delivered {
             let at = epoch() + chrono::Duration::seconds(*at);
-            let critical = told.iter().any(|told| told.starts_with("escalated"));
-            prop_assert!(hours.until(at).is_none() || except_critical && critical, "{at}: {told:?}");
+            let critical = sent.iter().any(|sent| sent.starts_with("escalated"));
+            prop_assert!(hours.until(at).is_none() || except_critical && critical, "{at}: {sent:?}");
         }
-        let told: Vec<String> = delivered.into_iter().flat_map(|(_, told)| told).collect();
-        prop_assert_eq!(told, owed, "everything is told, once and in order");
+        let sent: Vec<String> = delivered.into_iter().flat_map(|(_, sent)| sent).collect();
+        prop_assert_eq!(sent, queued, "everything is told, once and in order");
         bench.end().await;
         Ok(())
     })
@@ -145,7 +145,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_is_lost_and_nothing_is_told_while_it_is_quiet(
+    fn nothing_is_lost_and_nothing_is_sent_in_quiet_hours(
         steps in proptest::collection::vec((1u64..9000, 0usize..4), 1..24), except_critical in any::<bool>()
     ) {
         play(steps, except_critical)?;
@@ -163,7 +163,7 @@ fn config(world: &World, quiet: &str) {
 }
 
 #[tokio::test]
-async fn the_real_service_holds_warnings_says_until_when_and_tells_them_after_a_restart_as_one() {
+async fn the_service_holds_warnings_and_sends_them_after_a_restart_as_one() {
     let world = World::new().await;
     config(&world, &quiet_now(""));
     world.funds("1500.00");
@@ -182,9 +182,9 @@ async fn the_real_service_holds_warnings_says_until_when_and_tells_them_after_a_
 
     config(&world, "");
     let _service = world.start();
-    let told = world.wait_told(1);
-    assert!(told.contains("Resolved: USD 5,000.00 left"), "{told}");
-    assert!(told.contains("Raised ") && told.contains(" at USD 1,500.00"), "the pair in one message: {told}");
+    let sent = world.wait_told(1);
+    assert!(sent.contains("Resolved: USD 5,000.00 left"), "{sent}");
+    assert!(sent.contains("Raised ") && sent.contains(" at USD 1,500.00"), "the pair in one message: {sent}");
 }
 
 #[tokio::test]
@@ -197,8 +197,8 @@ async fn the_real_service_lets_critical_through() {
     world.let_a_cycle_pass();
     assert_eq!(world.told().len(), 0);
     world.funds("411.00");
-    let told = world.wait_told(1);
-    assert!(told.contains("Got worse: USD 411.00 left") && told.contains("Raised "), "{told}");
+    let sent = world.wait_told(1);
+    assert!(sent.contains("Got worse: USD 411.00 left") && sent.contains("Raised "), "{sent}");
     wait_until("nothing owed", || !world.state().contains("\"owed\""));
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::bin::{self, FUNDS, World};
-use crate::support::service::{Disk, JumpingClock, account, balance, rule};
+use crate::support::service::{JumpingClock, RecordingBackend, balance, policy, rule};
 use async_trait::async_trait;
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{
@@ -30,21 +30,21 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DEFAULT: [(usize, u64); 2] = [(100, 5), (1000, 180)];
 
 /// Answers after so long, under a limit; remembers when each division was asked for and answered.
-struct Limited {
+struct LimitedSource {
     clock: Arc<JumpingClock>,
     limiter: Arc<RateLimiter>,
     takes: fn(u64) -> Duration,
-    asked: Mutex<Vec<(u64, Duration, Duration)>>,
+    requests: Mutex<Vec<(u64, Duration, Duration)>>,
 }
 
 #[async_trait]
-impl BalanceSource for Limited {
+impl BalanceSource for LimitedSource {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
         let permit = self.limiter.acquire().await;
-        let asked = self.clock.elapsed();
+        let requested_at = self.clock.elapsed();
         tokio::time::sleep((self.takes)(division.unwrap())).await;
         drop(permit);
-        self.asked.lock().unwrap().push((division.unwrap(), asked, self.clock.elapsed()));
+        self.requests.lock().unwrap().push((division.unwrap(), requested_at, self.clock.elapsed()));
         Ok(balance(Decimal::from(5000)))
     }
 
@@ -59,7 +59,7 @@ impl BalanceSource for Limited {
 
 /// An account with so many divisions lives by a schedule for a while. Returns when each division was asked and answered, in
 /// order, and when each cycle ended.
-async fn live(
+async fn run_schedule(
     divisions: u64,
     limits: &[(usize, u64)],
     takes: fn(u64) -> Duration,
@@ -70,22 +70,23 @@ async fn live(
     let windows =
         limits.iter().map(|(requests, s)| RateLimitWindow { requests: *requests, length: Duration::from_secs(*s) });
     let limiter = Arc::new(RateLimiter::new(windows));
-    let source = Arc::new(Limited { clock: Arc::clone(&clock), limiter, takes, asked: Mutex::default() });
+    let source = Arc::new(LimitedSource { clock: Arc::clone(&clock), limiter, takes, requests: Mutex::default() });
     let scope = DivisionScope::Listed((1..=divisions).collect());
-    let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
-    let book = Arc::new(StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>));
-    let (schedule, memory) =
+    let watched = policy(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+    let store =
+        Arc::new(StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>));
+    let (schedule, poller_state) =
         (Schedule::parse(schedule, chrono_tz::UTC).unwrap(), Arc::new(AsyncMutex::new(PollerState::default())));
     let ends = Arc::new(Mutex::new(Vec::new()));
     let (its_clock, its_ends, times) = (Arc::clone(&clock), Arc::clone(&ends), schedule.clone());
     let cycle = move |planned: Time| {
-        let (watched, memory, book) = (Arc::clone(&watched), Arc::clone(&memory), Arc::clone(&book));
+        let (watched, poller_state, store) = (Arc::clone(&watched), Arc::clone(&poller_state), Arc::clone(&store));
         let (clock, ends) = (Arc::clone(&its_clock), Arc::clone(&its_ends));
         let period = times.next_after(planned).map(|next| (next - planned).to_std().unwrap());
         async move {
-            let mut memory = memory.lock().await;
-            memory.set_period(period);
-            poller::run_cycle(&watched, &mut memory, &book, clock.as_ref(), planned).await;
+            let mut poller_state = poller_state.lock().await;
+            poller_state.set_period(period);
+            poller::run_cycle(&watched, &mut poller_state, &store, clock.as_ref(), planned).await;
             ends.lock().unwrap().push(clock.elapsed());
         }
     };
@@ -96,9 +97,9 @@ async fn live(
     tokio::time::sleep(length).await;
     halt.send(Halt::Now).unwrap();
     running.await.unwrap();
-    let asked = std::mem::take(&mut *source.asked.lock().unwrap());
+    let requests = std::mem::take(&mut *source.requests.lock().unwrap());
     let ends = std::mem::take(&mut *ends.lock().unwrap());
-    (asked, ends)
+    (requests, ends)
 }
 
 fn quick(_: u64) -> Duration {
@@ -106,12 +107,12 @@ fn quick(_: u64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_divisions_are_spread_evenly_and_done_well_before_the_next_cycle() {
-    let (asked, ends) = live(1000, &DEFAULT, quick, "every 15m", MINUTE * 29).await;
-    assert_eq!((asked.len(), ends.len()), (2000, 2));
+async fn a_thousand_divisions_are_spread_evenly_over_the_cycle() {
+    let (requests, ends) = run_schedule(1000, &DEFAULT, quick, "every 15m", MINUTE * 29).await;
+    assert_eq!((requests.len(), ends.len()), (2000, 2));
     assert!(ends[0] > MINUTE * 5 && ends[0] < MINUTE * 8, "{:?}", ends[0]);
     assert!(ends[1] > MINUTE * 20 && ends[1] < MINUTE * 23, "{:?}", ends[1]);
-    let mut times: Vec<Duration> = asked.iter().map(|(_, at, _)| *at).collect();
+    let mut times: Vec<Duration> = requests.iter().map(|(_, at, _)| *at).collect();
     times.sort();
     assert!(times[0] < Duration::from_secs(1), "the first is read at once");
     let most = times
@@ -129,35 +130,35 @@ async fn a_thousand_divisions_are_spread_evenly_and_done_well_before_the_next_cy
 
 #[tokio::test(start_paused = true)]
 async fn few_divisions_are_read_at_once() {
-    let (asked, ends) = live(25, &DEFAULT, quick, "every 15m", MINUTE).await;
-    assert_eq!((asked.len(), ends.len()), (25, 1));
+    let (requests, ends) = run_schedule(25, &DEFAULT, quick, "every 15m", MINUTE).await;
+    assert_eq!((requests.len(), ends.len()), (25, 1));
     assert!(ends[0] <= Duration::from_secs(1), "{:?}", ends[0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_division_delays_no_other() {
     let takes = |id| if id == 3 { Duration::from_secs(60) } else { quick(id) };
-    let (mut asked, _) = live(100, &[], takes, "every 15m", MINUTE * 2).await;
-    asked.sort_by_key(|(_, _, answered)| *answered);
-    let (slowest, others) = asked.split_last().unwrap();
+    let (mut requests, _) = run_schedule(100, &[], takes, "every 15m", MINUTE * 2).await;
+    requests.sort_by_key(|(_, _, answered)| *answered);
+    let (slowest, others) = requests.split_last().unwrap();
     assert_eq!(slowest.0, 3);
     // One place of sixteen is taken: seven rounds of the others.
     assert!(others.iter().all(|(_, _, answered)| *answered <= Duration::from_millis(2100)), "{:?}", others.last());
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_a_schedule_that_is_too_short_every_division_is_still_read_in_turn() {
-    let (asked, ends) = live(1000, &[(100, 60)], quick, "every 1m", MINUTE * 65).await;
+async fn with_too_short_a_schedule_every_division_is_still_read_in_turn() {
+    let (requests, ends) = run_schedule(1000, &[(100, 60)], quick, "every 1m", MINUTE * 65).await;
     assert!(ends.len() >= 5, "{ends:?}");
     let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
-    for (id, ..) in &asked {
+    for (id, ..) in &requests {
         *counts.entry(*id).or_default() += 1;
     }
     assert_eq!(counts.len(), 1000);
     let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
     assert!(most - least <= 1, "from {least} to {most} times");
     // The limit allows 6,500 in that time.
-    assert!(asked.len() > 5800, "{} readings", asked.len());
+    assert!(requests.len() > 5800, "{} readings", requests.len());
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn a_cycle_that_has_to_take_long_is_not_late_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn validate_tells_a_schedule_that_is_too_short_with_its_arithmetic() {
+async fn validate_reports_too_short_a_schedule_with_its_arithmetic() {
     let world = World::new().await;
     let ids: Vec<String> = (1..=12).map(|id| id.to_string()).collect();
     let limit = "rate_limit: [10/5s, 240/20m]";
@@ -201,15 +202,15 @@ async fn validate_tells_a_schedule_that_is_too_short_with_its_arithmetic() {
 }
 
 /// Answers only to some divisions, after a second; the others hang until the client gives up.
-struct Hanging {
+struct HangingSource {
     answers: fn(u64) -> bool,
-    asked: Mutex<Vec<u64>>,
+    requests: Mutex<Vec<u64>>,
 }
 
 #[async_trait]
-impl BalanceSource for Hanging {
+impl BalanceSource for HangingSource {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
-        self.asked.lock().unwrap().push(division.unwrap());
+        self.requests.lock().unwrap().push(division.unwrap());
         if (self.answers)(division.unwrap()) {
             tokio::time::sleep(Duration::from_secs(1)).await;
             return Ok(balance(Decimal::from(5000)));
@@ -227,27 +228,28 @@ impl BalanceSource for Hanging {
 /// Runs so many cycles of 2,000 divisions. What each read, whom it asked, and how long it took.
 async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(poller::CycleOutcome, Vec<u64>, Duration)> {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
-    let source = Arc::new(Hanging { answers, asked: Mutex::default() });
+    let source = Arc::new(HangingSource { answers, requests: Mutex::default() });
     let scope = DivisionScope::Listed((1..=2000).collect());
-    let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
-    let book = Arc::new(StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>));
-    let (mut memory, mut ran) = (PollerState::default(), Vec::new());
+    let watched = policy(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+    let store =
+        Arc::new(StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>));
+    let (mut poller_state, mut ran) = (PollerState::default(), Vec::new());
     for _ in 0..cycles {
         let began = clock.elapsed();
-        let outcome = poller::run_cycle(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
-        let asked = std::mem::take(&mut *source.asked.lock().unwrap());
-        ran.push((outcome, asked, clock.elapsed().checked_sub(began).unwrap()));
+        let outcome = poller::run_cycle(&watched, &mut poller_state, &store, clock.as_ref(), clock.now()).await;
+        let requests = std::mem::take(&mut *source.requests.lock().unwrap());
+        ran.push((outcome, requests, clock.elapsed().checked_sub(began).unwrap()));
     }
     ran
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cycle_ends_early_when_every_request_times_out() {
-    for (outcome, asked, took) in cycles(|_| false, 2).await {
+    for (outcome, requests, took) in cycles(|_| false, 2).await {
         assert!(took <= Duration::from_secs(25), "{took:?}");
-        assert!(asked.len() < 2 * 16, "{}", asked.len());
+        assert!(requests.len() < 2 * 16, "{}", requests.len());
         assert_eq!((outcome.readings.len(), outcome.unreadable), (2000, 2000), "all of them are unreadable");
-        assert!(outcome.errors.len() <= asked.len(), "what was not asked is no failed request");
+        assert!(outcome.errors.len() <= requests.len(), "what was not asked is no failed request");
         let mut whys = outcome.readings.iter().map(|it| it.reading.balance.clone().unwrap_err());
         assert!(
             whys.all(
@@ -260,9 +262,9 @@ async fn a_cycle_ends_early_when_every_request_times_out() {
 #[tokio::test(start_paused = true)]
 async fn a_cycle_ends_early_when_the_api_begins_to_hang_in_the_middle() {
     let ran = cycles(|id| id <= 500, 2).await;
-    let (outcome, asked, took) = &ran[0];
+    let (outcome, requests, took) = &ran[0];
     assert!(*took < Duration::from_secs(60), "{took:?}");
-    assert!(asked.len() < 500 + 2 * 16, "{}", asked.len());
+    assert!(requests.len() < 500 + 2 * 16, "{}", requests.len());
     assert_eq!((outcome.readings.len(), outcome.unreadable), (2000, 1500));
     let mut whys = outcome.readings.iter().filter_map(|it| it.reading.balance.as_ref().err());
     assert!(
@@ -272,13 +274,13 @@ async fn a_cycle_ends_early_when_the_api_begins_to_hang_in_the_middle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_between_timeouts_keeps_all_divisions_being_asked() {
+async fn an_answer_between_timeouts_keeps_all_divisions_being_read() {
     let ran = cycles(|id| id > 15 && id <= 1985, 1).await;
     assert_eq!((ran[0].1.len(), ran[0].0.unreadable), (2000, 30));
 }
 
 #[tokio::test(start_paused = true)]
-async fn divisions_that_hang_keep_no_other_from_being_read_for_longer_than_a_cycle() {
+async fn hanging_divisions_delay_others_by_a_cycle_at_most() {
     let ran = cycles(|id| id > 31, 2).await;
     assert_eq!(ran[0].0.unreadable, 2000, "those that come first hang");
     assert_eq!(ran[1].0.unreadable, 31, "the next cycle begins behind them");
@@ -318,21 +320,26 @@ async fn accounts_that_share_a_key_are_paced_together() {
     let accounts = names.map(|name| {
         let (clock, limiter) = (Arc::clone(&clock), Arc::clone(&limiter));
         async move {
-            let source =
-                Arc::new(Limited { clock: Arc::clone(&clock), limiter, takes: quick, asked: Mutex::default() });
+            let source = Arc::new(LimitedSource {
+                clock: Arc::clone(&clock),
+                limiter,
+                takes: quick,
+                requests: Mutex::default(),
+            });
             let scope = DivisionScope::Listed((1..=600).collect());
-            let watched = account(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+            let watched = policy(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
             let watched = Arc::new(AccountPolicy { account: name, ..Arc::into_inner(watched).unwrap() });
-            let book = StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>);
-            let mut memory = PollerState::default();
-            memory.set_period(Some(MINUTE * 15));
-            poller::run_cycle(&watched, &mut memory, &book, clock.as_ref(), clock.now()).await;
-            assert_eq!(memory.progress().needed_duration(), Duration::from_secs(324), "1,800 readings together");
-            std::mem::take(&mut *source.asked.lock().unwrap())
+            let store =
+                StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>);
+            let mut poller_state = PollerState::default();
+            poller_state.set_period(Some(MINUTE * 15));
+            poller::run_cycle(&watched, &mut poller_state, &store, clock.as_ref(), clock.now()).await;
+            assert_eq!(poller_state.progress().needed_duration(), Duration::from_secs(324), "1,800 readings together");
+            std::mem::take(&mut *source.requests.lock().unwrap())
         }
     });
-    let asked = futures_util::future::join_all(accounts).await.concat();
-    let mut times: Vec<Duration> = asked.iter().map(|(_, at, _)| *at).collect();
+    let requests = futures_util::future::join_all(accounts).await.concat();
+    let mut times: Vec<Duration> = requests.iter().map(|(_, at, _)| *at).collect();
     times.sort();
     let within = |from: &Duration| times.iter().filter(|at| *at >= from && **at < *from + MINUTE * 3).count();
     let most = times.iter().map(within).max().unwrap();

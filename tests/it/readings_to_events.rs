@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::stepped::{Disk, Stepped, epoch};
+use crate::support::stepped::{AcceptingBackend, VirtualClock, epoch};
 use crate::support::unread_account::{self, at};
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -39,11 +39,11 @@ fn level(below: &str, to: &str) -> Level {
     level
 }
 
-fn watch(scope: DivisionScope) -> AccountPolicy {
+fn policy(scope: DivisionScope) -> AccountPolicy {
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
     let invoices = Rule::new("owed".into(), Metric::UnpaidInvoices, Some(level("-1", "slack")), None);
-    unread_account::watch(scope, vec![funds.unwrap(), invoices.unwrap()], Some(Duration::from_secs(24 * 3600)))
+    unread_account::policy(scope, vec![funds.unwrap(), invoices.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
 fn good(balance: &str) -> Result<Balance, Unreadable> {
@@ -63,7 +63,7 @@ fn fails(outlook: Persistence) -> Result<Balance, Unreadable> {
     Err(Unreadable { persistence: outlook, reason: "GET /finance/balance answered badly".to_owned() })
 }
 
-fn one(balance: Result<Balance, Unreadable>) -> AccountReadings {
+fn account_readings(balance: Result<Balance, Unreadable>) -> AccountReadings {
     AccountReadings {
         divisions: vec![DivisionReading { division: None, name: None, balance, forecast: None }],
         listing_failure: None,
@@ -82,8 +82,8 @@ fn divisions(ids: &[u64]) -> AccountReadings {
 }
 
 /// Every event that is owed, as `kind rule → recipients`, and nothing owed any more.
-fn told(state: &mut State) -> Vec<String> {
-    let told = state.queue.iter().map(|owed| {
+fn take_events(state: &mut State) -> Vec<String> {
+    let events = state.queue.iter().map(|owed| {
         let names = owed.pending.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let what = match &owed.event.subject {
             EventSubject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.rule),
@@ -101,43 +101,46 @@ fn told(state: &mut State) -> Vec<String> {
         };
         format!("{what} → {names}")
     });
-    let told = told.collect();
+    let events = events.collect();
     for name in ["slack", "pager", "mail"] {
         let ids: BTreeSet<String> = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
         state.mark_delivered(&name.into(), &ids, None, &[]);
     }
     assert!(state.queue.is_empty());
-    told
+    events
 }
 
 #[test]
-fn what_is_being_read_for_the_first_time_is_not_readable_again_and_what_is_too_young_is() {
+fn a_first_ledger_read_does_not_end_unreadable_but_a_young_ledger_does() {
     let lasts = Level::new(ThresholdSide::Below, Duration::from_secs(14 * 86_400), None).unwrap();
     let runway = Rule::new("runway".into(), Metric::Runway, Some(lasts), None).unwrap();
-    let watch = AccountPolicy { rules: vec![runway].into(), ..watch(DivisionScope::Undivided) };
+    let policy = AccountPolicy { rules: vec![runway].into(), ..policy(DivisionScope::Undivided) };
     let mut state = State::default();
-    let mut play = |seconds, harvest: &AccountReadings| {
-        process(&mut state, &watch, harvest, at(seconds));
-        told(&mut state)
+    let mut play = |seconds, readings: &AccountReadings| {
+        process(&mut state, &policy, readings, at(seconds));
+        take_events(&mut state)
     };
-    assert_eq!(play(0, &one(fails(Persistence::Permanent))), ["raised unreadable (0 stand still) → slack"]);
-    let unread = one(good("100"));
+    assert_eq!(
+        play(0, &account_readings(fails(Persistence::Permanent))),
+        ["raised unreadable (0 stand still) → slack"]
+    );
+    let unread = account_readings(good("100"));
     assert_eq!(play(1, &unread), [""; 0]);
-    let mut young = one(good("100"));
+    let mut young = account_readings(good("100"));
     let books =
         AccountHistory { ledger: Ok(Arc::new(Ledger::default())), orders: Ok([].into()), ..AccountHistory::unread() };
     let balance = good("100").unwrap();
-    let prospect = FundForecast::new(&balance, books, &Spending::default(), watch.rules.iter(), at(2));
-    young.divisions[0].forecast = Some(Arc::new(prospect));
+    let forecast = FundForecast::new(&balance, books, &Spending::default(), policy.rules.iter(), at(2));
+    young.divisions[0].forecast = Some(Arc::new(forecast));
     assert_eq!(play(2, &young), ["resolved unreadable (0 stand still) → slack"]);
 }
 
 #[test]
-fn each_event_goes_to_its_level_and_the_end_to_all_who_heard_the_beginning() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+fn each_event_goes_to_its_level_and_the_end_to_all_notified() {
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
     let mut play = |seconds, balance: &str| {
-        process(&mut state, &watch, &one(good(balance)), at(seconds));
-        told(&mut state)
+        process(&mut state, &policy, &account_readings(good(balance)), at(seconds));
+        take_events(&mut state)
     };
     assert_eq!(play(0, "1999.99"), ["raised funds → slack"]);
     assert_eq!(play(1, "499.99"), ["escalated funds → pager"]);
@@ -147,11 +150,11 @@ fn each_event_goes_to_its_level_and_the_end_to_all_who_heard_the_beginning() {
 }
 
 #[test]
-fn an_alert_that_was_critical_is_over_when_the_warning_is_and_its_message_names_that_threshold() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
-    process(&mut state, &watch, &one(good("100")), at(0));
-    process(&mut state, &watch, &one(good("5000")), at(900));
-    let thresholds = state.queue.iter().filter_map(|owed| match &owed.event.subject {
+fn a_former_critical_alert_resolves_by_the_warning_threshold() {
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
+    process(&mut state, &policy, &account_readings(good("100")), at(0));
+    process(&mut state, &policy, &account_readings(good("5000")), at(900));
+    let thresholds = state.queue.iter().filter_map(|queued| match &queued.event.subject {
         EventSubject::Threshold(event) => {
             Some((event.kind, event.threshold.as_ref().unwrap().bound.amount().unwrap().value.to_string()))
         }
@@ -163,22 +166,22 @@ fn an_alert_that_was_critical_is_over_when_the_warning_is_and_its_message_names_
 
 #[test]
 fn a_quiet_cycle_changes_nothing_and_an_ok_alert_takes_no_space() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
-    assert!(!process(&mut state, &watch, &one(good("5000")), at(0)).changed);
-    process(&mut state, &watch, &one(good("1000")), at(1));
-    told(&mut state);
-    assert!(!process(&mut state, &watch, &one(good("1001")), at(2)).changed);
-    process(&mut state, &watch, &one(good("5000")), at(3));
-    told(&mut state);
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
+    assert!(!process(&mut state, &policy, &account_readings(good("5000")), at(0)).changed);
+    process(&mut state, &policy, &account_readings(good("1000")), at(1));
+    take_events(&mut state);
+    assert!(!process(&mut state, &policy, &account_readings(good("1001")), at(2)).changed);
+    process(&mut state, &policy, &account_readings(good("5000")), at(3));
+    take_events(&mut state);
     assert_eq!(state, State::default());
 }
 
 #[test]
-fn what_needs_action_is_told_at_once_and_what_may_heal_after_three_hours_and_nothing_resolves_meanwhile() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+fn permanent_failures_alert_at_once_and_transient_after_three_hours() {
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
     let mut play = |seconds, balance| {
-        process(&mut state, &watch, &one(balance), at(seconds));
-        told(&mut state)
+        process(&mut state, &policy, &account_readings(balance), at(seconds));
+        take_events(&mut state)
     };
     assert_eq!(play(0, good("100")), ["raised funds → pager"]);
     assert!(play(10, fails(Persistence::Transient)).is_empty());
@@ -191,70 +194,70 @@ fn what_needs_action_is_told_at_once_and_what_may_heal_after_three_hours_and_not
 }
 
 #[test]
-fn a_failure_that_turns_into_one_that_needs_action_is_told_at_once() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
-    process(&mut state, &watch, &one(fails(Persistence::Transient)), at(0));
-    assert!(told(&mut state).is_empty());
-    process(&mut state, &watch, &one(fails(Persistence::Permanent)), at(60));
-    assert_eq!(told(&mut state), ["raised unreadable (0 stand still) → slack"]);
+fn a_failure_that_becomes_permanent_is_notified_at_once() {
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
+    process(&mut state, &policy, &account_readings(fails(Persistence::Transient)), at(0));
+    assert!(take_events(&mut state).is_empty());
+    process(&mut state, &policy, &account_readings(fails(Persistence::Permanent)), at(60));
+    assert_eq!(take_events(&mut state), ["raised unreadable (0 stand still) → slack"]);
 }
 
 #[test]
 fn a_metric_that_cannot_be_had_keeps_only_its_own_rules_from_moving() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
-    process(&mut state, &watch, &one(good("100")), at(0));
-    told(&mut state);
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
+    process(&mut state, &policy, &account_readings(good("100")), at(0));
+    take_events(&mut state);
     let mut limitless = good("9000").unwrap();
     limitless.credit_limit = Ok(None);
     limitless.unpaid_invoices = Ok(parse_amount("-5").unwrap());
-    process(&mut state, &watch, &one(Ok(limitless)), at(1));
-    assert_eq!(told(&mut state), ["raised owed → slack"]);
+    process(&mut state, &policy, &account_readings(Ok(limitless)), at(1));
+    assert_eq!(take_events(&mut state), ["raised owed → slack"]);
     let stands = state.alerts.keys().map(|key| key.rule.to_string()).collect::<Vec<_>>();
     assert_eq!(stands, ["funds", "owed", "unreadable"]);
 }
 
 #[test]
-fn a_division_that_is_gone_ends_its_alerts_with_one_notice_and_an_excluded_one_without() {
-    let all = watch(DivisionScope::All(BTreeSet::new()));
+fn a_gone_division_ends_its_alerts_with_one_notice_unless_excluded() {
+    let all = policy(DivisionScope::All(BTreeSet::new()));
     let mut state = State::default();
     process(&mut state, &all, &divisions(&[7, 8]), at(0));
-    assert_eq!(told(&mut state), ["raised funds → pager", "raised funds → pager"]);
+    assert_eq!(take_events(&mut state), ["raised funds → pager", "raised funds → pager"]);
     process(&mut state, &all, &divisions(&[7]), at(1));
-    assert_eq!(told(&mut state), ["unwatched 8 funds → pager"]);
-    let narrowed = watch(DivisionScope::All(BTreeSet::from([7])));
+    assert_eq!(take_events(&mut state), ["unwatched 8 funds → pager"]);
+    let narrowed = policy(DivisionScope::All(BTreeSet::from([7])));
     assert_eq!(end_unconfigured_alerts(&mut state, &[&narrowed], at(2)).len(), 1);
     assert_eq!(state, State::default());
 }
 
 #[test]
-fn what_is_owed_to_a_notifier_that_left_the_configuration_is_dropped_and_the_rest_stays() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
-    process(&mut state, &watch, &one(good("1000")), at(0));
-    process(&mut state, &watch, &one(good("100")), at(1));
+fn pending_events_of_a_removed_notifier_are_dropped_the_rest_stays() {
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
+    process(&mut state, &policy, &account_readings(good("1000")), at(0));
+    process(&mut state, &policy, &account_readings(good("100")), at(1));
     let dropped = state.drop_unconfigured_notifiers(|name| name == "pager");
     assert_eq!(dropped, [(Name::from("slack"), 1)].into());
-    assert_eq!(told(&mut state), ["escalated funds → pager"]);
+    assert_eq!(take_events(&mut state), ["escalated funds → pager"]);
 }
 
 #[test]
-fn divisions_that_cannot_be_listed_make_the_account_unreadable_and_end_nothing() {
-    let all = watch(DivisionScope::All(BTreeSet::new()));
+fn a_failed_division_listing_makes_the_account_unreadable() {
+    let all = policy(DivisionScope::All(BTreeSet::new()));
     let mut state = State::default();
     process(&mut state, &all, &divisions(&[7]), at(0));
-    told(&mut state);
+    take_events(&mut state);
     let failure = fails(Persistence::Permanent).unwrap_err();
-    let blind = AccountReadings { divisions: Vec::new(), listing_failure: Some(failure), active: None };
-    process(&mut state, &all, &blind, at(1));
-    assert_eq!(told(&mut state), ["raised unreadable (1 stand still) → slack"]);
+    let unlisted = AccountReadings { divisions: Vec::new(), listing_failure: Some(failure), active: None };
+    process(&mut state, &all, &unlisted, at(1));
+    assert_eq!(take_events(&mut state), ["raised unreadable (1 stand still) → slack"]);
     process(&mut state, &all, &divisions(&[7]), at(2));
-    assert_eq!(told(&mut state), ["resolved unreadable (0 stand still) → slack"]);
+    assert_eq!(take_events(&mut state), ["resolved unreadable (0 stand still) → slack"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_that_hangs_delays_no_reading_by_more_than_seconds_where_it_is_wanted_for_names_only() {
-    struct NoNames;
+async fn a_hanging_listing_for_names_delays_readings_by_seconds_only() {
+    struct HangingListing;
     #[async_trait]
-    impl BalanceSource for NoNames {
+    impl BalanceSource for HangingListing {
         async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
             Ok(good("100").unwrap())
         }
@@ -262,11 +265,11 @@ async fn a_listing_that_hangs_delays_no_reading_by_more_than_seconds_where_it_is
             std::future::pending().await
         }
     }
-    let watch = AccountPolicy { source: Arc::new(NoNames), ..watch(DivisionScope::Listed(vec![7])) };
+    let policy = AccountPolicy { source: Arc::new(HangingListing), ..policy(DivisionScope::Listed(vec![7])) };
     let started = tokio::time::Instant::now();
-    let harvest = read_once(&watch, &(Arc::new(SystemClock) as Arc<dyn Clock>), ForecastPurpose::Rules).await;
+    let readings = read_once(&policy, &(Arc::new(SystemClock) as Arc<dyn Clock>), ForecastPurpose::Rules).await;
     assert!(started.elapsed() <= Duration::from_secs(4));
-    assert!(harvest.listing_failure.is_none() && harvest.divisions[0].balance.is_ok());
+    assert!(readings.listing_failure.is_none() && readings.divisions[0].balance.is_ok());
 }
 
 proptest! {
@@ -274,13 +277,13 @@ proptest! {
     fn unreadable_changes_no_alert_and_saving_is_the_identity(
         steps in proptest::collection::vec((0i64..30_000, proptest::option::of(0i64..6000), any::<bool>()), 1..40)
     ) {
-        let (watch, mut state, mut now) = (watch(DivisionScope::Undivided), State::default(), 0);
+        let (policy, mut state, mut now) = (policy(DivisionScope::Undivided), State::default(), 0);
         for (gap, funds, heals) in steps {
             now += gap;
             let outlook = if heals { Persistence::Transient } else { Persistence::Permanent };
             let before = state.clone();
-            let harvest = one(funds.map_or_else(|| fails(outlook), |funds| good(&funds.to_string())));
-            let settled = process(&mut state, &watch, &harvest, at(now));
+            let readings = account_readings(funds.map_or_else(|| fails(outlook), |funds| good(&funds.to_string())));
+            let settled = process(&mut state, &policy, &readings, at(now));
             prop_assert_eq!(settled.changed, state != before, "what changed is saved, and nothing else");
             let rules = |state: &State| {
                 state.alerts.iter().filter(|(key, _)| &*key.rule != "unreadable").map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
@@ -290,40 +293,40 @@ proptest! {
             }
             let json = lowtide::state::encode(&state).unwrap().to_bytes();
             prop_assert_eq!(&serde_json::from_slice::<State>(&json).unwrap(), &state);
-            told(&mut state);
+            take_events(&mut state);
         }
     }
 }
 
 #[test]
-fn what_cannot_be_judged_is_told_apart_from_a_balance_that_cannot_be_read() {
-    let (mut state, watch) = (State::default(), watch(DivisionScope::Undivided));
-    let mut rules = watch.rules.to_vec();
+fn a_rule_that_cannot_be_evaluated_is_not_an_unreadable_balance() {
+    let (mut state, policy) = (State::default(), policy(DivisionScope::Undivided));
+    let mut rules = policy.rules.to_vec();
     let foreign =
         ThresholdAmount { value: parse_amount("2000").unwrap(), currency: Some(Currency::parse("EUR").unwrap()) };
     let mut foreign = Level::new(ThresholdSide::Below, foreign, None).unwrap();
     foreign.notify = vec!["slack".into()];
     rules.push(Rule::new("foreign".into(), Metric::AvailableFunds, Some(foreign), None).unwrap());
-    let with_a_foreign_one = AccountPolicy { rules: rules.into(), ..self::watch(DivisionScope::Undivided) };
-    process(&mut state, &with_a_foreign_one, &one(good("5000")), at(0));
-    process(&mut state, &watch, &one(good("5000")), at(60));
-    process(&mut state, &with_a_foreign_one, &one(fails(Persistence::Permanent)), at(120));
-    process(&mut state, &watch, &one(good("5000")), at(180));
-    let told = state.queue.iter().filter_map(|owed| match &owed.event.subject {
+    let with_a_foreign_one = AccountPolicy { rules: rules.into(), ..self::policy(DivisionScope::Undivided) };
+    process(&mut state, &with_a_foreign_one, &account_readings(good("5000")), at(0));
+    process(&mut state, &policy, &account_readings(good("5000")), at(60));
+    process(&mut state, &with_a_foreign_one, &account_readings(fails(Persistence::Permanent)), at(120));
+    process(&mut state, &policy, &account_readings(good("5000")), at(180));
+    let found = state.queue.iter().filter_map(|queued| match &queued.event.subject {
         EventSubject::Unreadable(event) => Some((event.kind.name(), event.unevaluated_rules.clone())),
         _ => None,
     });
     let foreign: Vec<Name> = vec!["foreign".into()];
     let expected = [("raised", foreign.clone()), ("resolved", foreign), ("raised", vec![]), ("resolved", vec![])];
-    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(found.collect::<Vec<_>>(), expected);
 }
 
 #[test]
-fn whoever_gets_warnings_hears_of_the_easing_of_what_began_as_critical() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+fn warning_notifiers_get_eased_of_an_alert_that_began_critical() {
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
     let mut play = |seconds, balance: &str| {
-        process(&mut state, &watch, &one(good(balance)), at(seconds));
-        told(&mut state)
+        process(&mut state, &policy, &account_readings(good(balance)), at(seconds));
+        take_events(&mut state)
     };
     assert_eq!(play(0, "100"), ["raised funds → pager"]);
     assert_eq!(play(1, "1000"), ["eased funds → pager,slack"]);
@@ -341,20 +344,20 @@ fn euros(below: &str, to: &str) -> Level {
 
 fn with_funds(warning: Level, critical: Level) -> AccountPolicy {
     let funds = Rule::new("funds".into(), Metric::AvailableFunds, Some(warning), Some(critical)).unwrap();
-    unread_account::watch(DivisionScope::Undivided, vec![funds], Some(Duration::from_secs(24 * 3600)))
+    unread_account::policy(DivisionScope::Undivided, vec![funds], Some(Duration::from_secs(24 * 3600)))
 }
 
 #[test]
 fn a_level_in_another_currency_keeps_the_other_from_nothing() {
-    for (watch, raised) in [
+    for (policy, raised) in [
         (with_funds(euros("2000", "slack"), level("500", "pager")), "raised funds → pager"),
         (with_funds(level("2000", "slack"), euros("500", "pager")), "raised funds → slack"),
     ] {
         let mut state = State::default();
-        process(&mut state, &watch, &one(good("88")), at(0));
-        assert_eq!(told(&mut state), [raised, "raised unreadable (0 stand still) → slack"]);
-        process(&mut state, &watch, &one(good("5000")), at(60));
-        assert_eq!(told(&mut state), [raised.replace("raised", "resolved")]);
+        process(&mut state, &policy, &account_readings(good("88")), at(0));
+        assert_eq!(take_events(&mut state), [raised, "raised unreadable (0 stand still) → slack"]);
+        process(&mut state, &policy, &account_readings(good("5000")), at(60));
+        assert_eq!(take_events(&mut state), [raised.replace("raised", "resolved")]);
         let left: Vec<&str> = state.alerts.keys().map(|key| &*key.rule).collect();
         assert_eq!(left, ["unreadable"], "the level is a problem still");
     }
@@ -362,55 +365,58 @@ fn a_level_in_another_currency_keeps_the_other_from_nothing() {
 
 #[test]
 fn a_level_that_can_no_longer_be_compared_stands_still() {
-    let (before, mut state) = (watch(DivisionScope::Undivided), State::default());
-    process(&mut state, &before, &one(good("100")), at(0));
-    told(&mut state);
+    let (before, mut state) = (policy(DivisionScope::Undivided), State::default());
+    process(&mut state, &before, &account_readings(good("100")), at(0));
+    take_events(&mut state);
     let after = with_funds(euros("2000", "slack"), level("500", "pager"));
-    process(&mut state, &after, &one(good("9000")), at(60));
-    assert_eq!(told(&mut state), ["eased funds → pager,slack", "raised unreadable (1 stand still) → slack"]);
-    process(&mut state, &after, &one(good("9000")), at(60 + 2 * 24 * 3600));
-    assert!(told(&mut state).iter().all(|it| !it.contains("funds")), "what stands still sends no reminders");
-    process(&mut state, &before, &one(good("9000")), at(120 + 2 * 24 * 3600));
-    assert_eq!(told(&mut state), ["resolved funds → pager,slack", "resolved unreadable (0 stand still) → slack"]);
+    process(&mut state, &after, &account_readings(good("9000")), at(60));
+    assert_eq!(take_events(&mut state), ["eased funds → pager,slack", "raised unreadable (1 stand still) → slack"]);
+    process(&mut state, &after, &account_readings(good("9000")), at(60 + 2 * 24 * 3600));
+    assert!(take_events(&mut state).iter().all(|it| !it.contains("funds")), "what stands still sends no reminders");
+    process(&mut state, &before, &account_readings(good("9000")), at(120 + 2 * 24 * 3600));
+    assert_eq!(
+        take_events(&mut state),
+        ["resolved funds → pager,slack", "resolved unreadable (0 stand still) → slack"]
+    );
 }
 
 #[test]
 fn a_level_is_not_compared_with_another_currency_than_it_fired_in() {
-    let (watch, mut state) = (with_funds(euros("2000", "slack"), level("500", "pager")), State::default());
-    process(&mut state, &watch, &one(good("88")), at(0));
-    told(&mut state);
+    let (policy, mut state) = (with_funds(euros("2000", "slack"), level("500", "pager")), State::default());
+    process(&mut state, &policy, &account_readings(good("88")), at(0));
+    take_events(&mut state);
     let yen = Balance { currency: Ok(Currency::parse("JPY").unwrap()), ..good("9000").unwrap() };
-    process(&mut state, &watch, &one(Ok(yen)), at(60));
-    assert_eq!(told(&mut state), [""; 0]);
+    process(&mut state, &policy, &account_readings(Ok(yen)), at(60));
+    assert_eq!(take_events(&mut state), [""; 0]);
     assert_eq!(state.alerts.len(), 2, "neither is over");
 }
 
 #[test]
 fn no_two_alerts_or_notices_share_an_event_id() {
     let (mut state, now) = (State::default(), at(0));
-    let watches = [("a/b", "c"), ("a", "b/c"), ("unwatched", "c"), ("~unwatched", "c")];
-    for (rule, account) in watches {
+    let pairs = [("a/b", "c"), ("a", "b/c"), ("unwatched", "c"), ("~unwatched", "c")];
+    for (rule, account) in pairs {
         let rule = Rule::new(rule.into(), Metric::AvailableFunds, Some(level("2000", "slack")), None).unwrap();
         let watch = AccountPolicy {
             account: account.into(),
-            ..unread_account::watch(DivisionScope::Undivided, vec![rule], None)
+            ..unread_account::policy(DivisionScope::Undivided, vec![rule], None)
         };
-        process(&mut state, &watch, &one(good("1000")), now);
+        process(&mut state, &watch, &account_readings(good("1000")), now);
     }
     let (account, division_name, rules) = (Name::from("c"), None, Vec::new());
     let gone = EventSubject::Unwatched { account, division: None, division_name, rules };
     state.enqueue_one(gone, now, &["slack".into()].into(), &std::collections::BTreeMap::new());
     // What was delivered is no longer there to be told apart from: each alone must be unlike all others.
-    let stems: BTreeSet<&str> = state.queue.iter().filter_map(|owed| owed.event.id.split('@').next()).collect();
-    assert_eq!(stems.len(), watches.len() + 1, "{stems:?}");
-    assert!(state.queue.iter().all(|owed| !owed.event.id.contains(".2")), "{stems:?}");
+    let stems: BTreeSet<&str> = state.queue.iter().filter_map(|queued| queued.event.id.split('@').next()).collect();
+    assert_eq!(stems.len(), pairs.len() + 1, "{stems:?}");
+    assert!(state.queue.iter().all(|queued| !queued.event.id.contains(".2")), "{stems:?}");
 }
 
 #[test]
 fn status_and_report_show_since_when_the_level_they_name_is_breached() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
-    process(&mut state, &watch, &one(good("1000")), at(0));
-    process(&mut state, &watch, &one(good("100")), at(900));
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
+    process(&mut state, &policy, &account_readings(good("1000")), at(0));
+    process(&mut state, &policy, &account_readings(good("100")), at(900));
     let status = lowtide::status::control::status_from_state(&state);
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
     let latest = [LatestFigures { figures: FundFigures::never_read("acme".into(), None, None), failure: None }];
@@ -423,18 +429,18 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     slow.hold = Duration::from_secs(3600);
     let mut both = level("2000", "slack");
     both.hold = Duration::from_secs(3600);
-    let (watch, mut state) = (with_funds(both, slow), State::default());
-    process(&mut state, &watch, &one(good("1000")), at(0));
-    process(&mut state, &watch, &one(good("100")), at(900));
+    let (policy, mut state) = (with_funds(both, slow), State::default());
+    process(&mut state, &policy, &account_readings(good("1000")), at(0));
+    process(&mut state, &policy, &account_readings(good("100")), at(900));
     let status = lowtide::status::control::status_from_state(&state);
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
 }
 
 /// Answers after ten minutes, in a currency that changes with every reading.
-struct Slow(Arc<dyn Clock>, std::sync::Mutex<Vec<&'static str>>);
+struct SlowSource(Arc<dyn Clock>, std::sync::Mutex<Vec<&'static str>>);
 
 #[async_trait]
-impl BalanceSource for Slow {
+impl BalanceSource for SlowSource {
     async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
         self.0.sleep(Duration::from_secs(600)).await;
         let currency = self.1.lock().unwrap().pop().unwrap();
@@ -447,12 +453,12 @@ impl BalanceSource for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
-    let (clock, book) = (Stepped::begin(), StateStore::new(State::default(), Arc::new(Disk)));
-    let source = Arc::new(Slow(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD"])));
-    let watch = AccountPolicy { source, ..watch(DivisionScope::Undivided) };
-    poller::run_cycle(&watch, &mut PollerState::default(), &book, clock.as_ref(), epoch()).await;
+    let (clock, store) = (VirtualClock::begin(), StateStore::new(State::default(), Arc::new(AcceptingBackend)));
+    let source = Arc::new(SlowSource(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD"])));
+    let policy = AccountPolicy { source, ..policy(DivisionScope::Undivided) };
+    poller::run_cycle(&policy, &mut PollerState::default(), &store, clock.as_ref(), epoch()).await;
     let queued = epoch() + Duration::from_secs(600);
-    book.read(|state| {
+    store.read(|state| {
         let event = &state.queue[0].event;
         let EventSubject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
         assert_eq!((event.at, threshold.since), (queued, epoch()));
@@ -463,12 +469,12 @@ async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
 
 #[test]
 fn what_is_over_lasted_from_its_first_planned_reading_to_its_last() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
     // Each cycle is read for ten minutes.
     let cycle =
         |hours: i64| CycleTime::new(at(0) + TimeDelta::hours(hours), at(0) + TimeDelta::minutes(60 * hours + 10));
-    process(&mut state, &watch, &one(good("100")), cycle(0));
-    process(&mut state, &watch, &one(good("9000")), cycle(2));
+    process(&mut state, &policy, &account_readings(good("100")), cycle(0));
+    process(&mut state, &policy, &account_readings(good("9000")), cycle(2));
     let event = &state.queue.last().unwrap().event;
     let EventSubject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
     assert_eq!((threshold.kind, event.lasted(threshold.since)), (TransitionKind::Resolved, TimeDelta::hours(2)));
@@ -477,40 +483,41 @@ fn what_is_over_lasted_from_its_first_planned_reading_to_its_last() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reading_in_another_currency_than_before_is_no_good_one() {
-    let (clock, book) = (Stepped::begin(), StateStore::new(State::default(), Arc::new(Disk)));
-    let source = Arc::new(Slow(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD", "JPY", "USD"])));
-    let (watch, mut memory) = (AccountPolicy { source, ..watch(DivisionScope::Undivided) }, PollerState::default());
+    let (clock, store) = (VirtualClock::begin(), StateStore::new(State::default(), Arc::new(AcceptingBackend)));
+    let source = Arc::new(SlowSource(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD", "JPY", "USD"])));
+    let (policy, mut poller_state) =
+        (AccountPolicy { source, ..policy(DivisionScope::Undivided) }, PollerState::default());
     for good in [true, false, true] {
-        let outcome = poller::run_cycle(&watch, &mut memory, &book, clock.as_ref(), clock.now()).await;
+        let outcome = poller::run_cycle(&policy, &mut poller_state, &store, clock.as_ref(), clock.now()).await;
         assert_eq!(outcome.complete, good);
     }
 }
 
-fn with_incidents(watch: AccountPolicy) -> AccountPolicy {
-    AccountPolicy { incident_notifiers: Arc::new(BTreeSet::from(["pager".into()])), ..watch }
+fn with_incidents(policy: AccountPolicy) -> AccountPolicy {
+    AccountPolicy { incident_notifiers: Arc::new(BTreeSet::from(["pager".into()])), ..policy }
 }
 
 #[test]
 fn an_easing_opens_no_incident_where_warnings_do_not_go() {
-    let (watch, mut state) = (with_incidents(watch(DivisionScope::Undivided)), State::default());
-    process(&mut state, &watch, &one(good("100")), at(0));
-    assert_eq!(told(&mut state), ["raised funds → pager"]);
-    process(&mut state, &watch, &one(good("1000")), at(1));
+    let (policy, mut state) = (with_incidents(policy(DivisionScope::Undivided)), State::default());
+    process(&mut state, &policy, &account_readings(good("100")), at(0));
+    assert_eq!(take_events(&mut state), ["raised funds → pager"]);
+    process(&mut state, &policy, &account_readings(good("1000")), at(1));
     assert_eq!(state.hand_over(&"slack".into(), &"pager".into(), "404", None), 0);
-    assert_eq!(told(&mut state), ["eased funds → slack"]);
-    process(&mut state, &watch, &one(good("5000")), at(2));
-    assert_eq!(told(&mut state), ["resolved funds → pager,slack"]);
+    assert_eq!(take_events(&mut state), ["eased funds → slack"]);
+    process(&mut state, &policy, &account_readings(good("5000")), at(2));
+    assert_eq!(take_events(&mut state), ["resolved funds → pager,slack"]);
 }
 
 #[test]
 fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
-    let all = with_incidents(watch(DivisionScope::All(BTreeSet::new())));
+    let all = with_incidents(policy(DivisionScope::All(BTreeSet::new())));
     let mut state = State::default();
     process(&mut state, &all, &divisions(&[7, 8, 9]), at(0));
     // One is told, the other still owed to them.
     let ids = BTreeSet::from([state.queue[0].event.id.clone()]);
     state.mark_delivered(&"pager".into(), &ids, None, &[]);
-    let narrowed = with_incidents(watch(DivisionScope::All(BTreeSet::from([7, 8]))));
+    let narrowed = with_incidents(policy(DivisionScope::All(BTreeSet::from([7, 8]))));
     assert_eq!(end_unconfigured_alerts(&mut state, &[&narrowed], at(1)).len(), 2);
     assert_eq!(state.hand_over(&"pager".into(), &"mail".into(), "404", None), 2, "the two that were raised");
     let expected = [
@@ -519,22 +526,22 @@ fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
         "ended funds critical → pager",
         "ended funds critical → pager",
     ];
-    assert_eq!(told(&mut state), expected);
+    assert_eq!(take_events(&mut state), expected);
     // One whose division is gone from the listing: people get a notice, incidents are resolved one by one.
     process(&mut state, &narrowed, &AccountReadings { divisions: Vec::new(), ..divisions(&[7, 8]) }, at(2));
-    assert_eq!(told(&mut state), ["ended funds critical → pager", "unwatched 9 funds → mail"]);
+    assert_eq!(take_events(&mut state), ["ended funds critical → pager", "unwatched 9 funds → mail"]);
     assert_eq!(state, State::default());
 }
 
 #[test]
-fn a_failing_notifier_that_leaves_the_configuration_resolves_its_incident() {
+fn a_failing_notifier_removed_from_the_configuration_is_resolved() {
     let (mut state, incidents) = (State::default(), BTreeSet::from(["pager".into()]));
     for name in ["gone", "brief"] {
         state.record_failure(&name.into(), "404", at(0)).reported = name == "gone";
     }
     state.end_removed_notifiers(|name| name == "pager", &incidents, at(1));
-    let owed: Vec<_> = state.queue.iter().map(|owed| owed.event.subject.clone()).collect();
-    assert_eq!(owed, [EventSubject::NotifierRemoved { notifier: "gone".into() }]);
+    let queued: Vec<_> = state.queue.iter().map(|queued| queued.event.subject.clone()).collect();
+    assert_eq!(queued, [EventSubject::NotifierRemoved { notifier: "gone".into() }]);
     assert_eq!(state.hand_over(&"pager".into(), &"mail".into(), "404", None), 0);
     let json = lowtide::state::encode(&state).unwrap().to_bytes();
     assert_eq!(serde_json::from_slice::<State>(&json).unwrap(), state);
@@ -542,24 +549,27 @@ fn a_failing_notifier_that_leaves_the_configuration_resolves_its_incident() {
 
 #[test]
 fn what_is_pending_of_an_ended_alert_opens_no_incident_in_its_place() {
-    let (watch, mut state) = (with_incidents(watch(DivisionScope::Undivided)), State::default());
-    process(&mut state, &watch, &one(good("1000")), at(0));
-    let other = with_incidents(unread_account::watch(DivisionScope::Undivided, Vec::new(), None));
+    let (policy, mut state) = (with_incidents(policy(DivisionScope::Undivided)), State::default());
+    process(&mut state, &policy, &account_readings(good("1000")), at(0));
+    let other = with_incidents(unread_account::policy(DivisionScope::Undivided, Vec::new(), None));
     assert_eq!(end_unconfigured_alerts(&mut state, &[&other], at(1)).len(), 1);
     assert_eq!(state.hand_over(&"slack".into(), &"pager".into(), "404", None), 0);
-    assert_eq!(told(&mut state), ["raised funds → slack"]);
+    assert_eq!(take_events(&mut state), ["raised funds → slack"]);
 }
 
 #[test]
 fn what_an_older_version_queued_keeps_its_id_and_its_thread() {
-    let (watch, mut state) = (watch(DivisionScope::Undivided), State::default());
-    process(&mut state, &watch, &one(good("1000")), at(0));
+    let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
+    process(&mut state, &policy, &account_readings(good("1000")), at(0));
     let new = state.queue[0].event.id.clone();
     let old = "a/b/funds/acme@1";
     let json = String::from_utf8(lowtide::state::encode(&state).unwrap().to_bytes()).unwrap();
     let mut state: State = serde_json::from_str(&json.replace(&new, old)).unwrap();
-    process(&mut state, &watch, &one(good("5000")), at(60));
+    process(&mut state, &policy, &account_readings(good("5000")), at(60));
     state.mark_delivered(&"slack".into(), &BTreeSet::from([old.to_owned()]), Some("<first@example.com>"), &[]);
-    let (event, owing) = state.pending_for("slack").next().unwrap();
-    assert_eq!((event.kind(), owing.thread.as_deref()), (Some(TransitionKind::Resolved), Some("<first@example.com>")));
+    let (event, delivery) = state.pending_for("slack").next().unwrap();
+    assert_eq!(
+        (event.kind(), delivery.thread.as_deref()),
+        (Some(TransitionKind::Resolved), Some("<first@example.com>"))
+    );
 }

@@ -6,7 +6,7 @@ use crate::support::bin::{self, FUNDS, KEY, Service, World, wait_until};
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-const TAKEN: &str = "configuration read again";
+const RELOADED: &str = "configuration read again";
 const REFUSED: &str = "configuration refused";
 
 fn wait_log(service: &Service, text: &str, times: usize) {
@@ -28,7 +28,7 @@ fn reload(world: &World) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_threshold_that_is_edited_and_a_rule_that_is_added_count_from_the_next_cycle() {
+async fn edited_thresholds_and_added_rules_apply_from_the_next_cycle() {
     let world = World::new().await;
     let service = world.start();
     service.wait_cycles(1);
@@ -39,7 +39,7 @@ async fn a_threshold_that_is_edited_and_a_rule_that_is_added_count_from_the_next
     edit(&world, |text| text.replace("below: 20000", "below: 2000"));
     assert!(world.wait_told(3).to_lowercase().contains("resolved"));
     service.expect_events(&["raised funds/acme", "raised debt/acme", "resolved funds/acme"]);
-    wait_log(&service, TAKEN, 3);
+    wait_log(&service, RELOADED, 3);
     assert_eq!(service.stop(), Some(0));
 }
 
@@ -54,9 +54,9 @@ async fn a_reload_raises_nothing_and_forgets_nothing() {
     // Without the listing that it keeps, the account would now be unreadable at once.
     world.list(&[]);
     edit(&world, |text| text + "    description: Ask Finance.\n");
-    wait_log(&service, TAKEN, 1);
+    wait_log(&service, RELOADED, 1);
     service.hangup();
-    wait_log(&service, TAKEN, 2);
+    wait_log(&service, RELOADED, 2);
     world.let_a_cycle_pass();
     world.wait_told(1);
     world.division_funds(11, "5000.00");
@@ -65,13 +65,13 @@ async fn a_reload_raises_nothing_and_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn after_many_hangups_one_thread_looks_at_the_files_and_a_save_is_still_noticed() {
+async fn after_many_hangups_one_thread_watches_the_files() {
     let world = World::new().await;
     let service = world.start();
     service.wait_cycles(1);
     for times in 1..=5 {
         service.hangup();
-        wait_log(&service, TAKEN, times);
+        wait_log(&service, RELOADED, times);
     }
     let looking = || {
         let threads = std::fs::read_dir(format!("/proc/{}/task", service.id())).unwrap();
@@ -85,7 +85,7 @@ async fn after_many_hangups_one_thread_looks_at_the_files_and_a_save_is_still_no
 }
 
 #[tokio::test]
-async fn a_broken_file_changes_nothing_and_is_reported_once_with_what_is_wrong_with_it() {
+async fn a_broken_file_changes_nothing_and_is_reported_once() {
     let world = World::new().await;
     let service = world.start();
     service.wait_cycles(1);
@@ -150,7 +150,7 @@ async fn a_rotated_secret_is_picked_up_from_its_file() {
     std::fs::write(world.path("hook"), "").unwrap();
     wait_log(&service, REFUSED, 1);
     std::fs::write(world.path("hook"), format!("{webhook}\n")).unwrap();
-    wait_log(&service, TAKEN, 1);
+    wait_log(&service, RELOADED, 1);
     world.funds("1000.00");
     world.wait_told(1);
     assert!(!service.log().contains(bin::TOKEN) && !service.log().contains("of-yesterday"));
@@ -168,18 +168,18 @@ async fn an_account_that_leaves_ends_its_alerts_quietly() {
     service.wait_event("raised funds/acme");
     service.wait_event("raised funds/beta");
     wait_until("the delivery", || world.state().contains("told") && !world.state().contains("\"owed\""));
-    let told = world.told().len();
+    let sent = world.told().len();
     edit(&world, |_| one.clone());
     wait_log(&service, "alert ended quietly", 1);
     wait_until("a state without it", || !world.state().contains("beta"));
     world.let_a_cycle_pass();
     service.expect_events(&["raised funds/acme", "raised funds/beta"]);
-    assert_eq!(world.told().len(), told);
+    assert_eq!(world.told().len(), sent);
     assert!(!world.run(&["status"]).stdout.contains("beta"));
 }
 
 #[tokio::test]
-async fn what_is_owed_to_a_notifier_that_leaves_is_dropped_and_logged() {
+async fn pending_events_of_a_removed_notifier_are_dropped_and_logged() {
     let world = World::new().await;
     world.slack_answers(ResponseTemplate::new(500));
     world.funds("1000.00");
@@ -188,12 +188,12 @@ async fn what_is_owed_to_a_notifier_that_leaves_is_dropped_and_logged() {
     edit(&world, |text| text.replace("  slack:\n", "  chat:\n").replace("notify: [slack]", "notify: [chat]"));
     wait_log(&service, "owed notifications dropped", 1);
     world.slack_answers(ResponseTemplate::new(200).set_body_string("ok"));
-    let told = world.told().len();
+    let sent = world.told().len();
     world.let_a_cycle_pass();
-    assert_eq!(world.told().len(), told, "it is not raised again for the new one");
+    assert_eq!(world.told().len(), sent, "it is not raised again for the new one");
     world.funds("100.00");
     service.expect_events(&["raised funds/acme", "escalated funds/acme"]);
-    wait_until("the escalation", || world.told().len() == told + 1);
+    wait_until("the escalation", || world.told().len() == sent + 1);
 }
 
 #[tokio::test]
@@ -204,14 +204,14 @@ async fn a_send_that_runs_is_finished_and_not_repeated() {
     let service = world.start();
     world.wait_told(1);
     service.hangup();
-    wait_log(&service, TAKEN, 1);
+    wait_log(&service, RELOADED, 1);
     wait_until("the delivery", || world.state().contains("told") && !world.state().contains("\"owed\""));
     service.wait_cycles(4);
     world.wait_told(1);
 }
 
 #[tokio::test]
-async fn a_pause_that_a_server_asked_for_outlives_a_reload() {
+async fn a_pause_requested_by_a_server_outlives_a_reload() {
     let world = World::new().await;
     world.slack_answers(ResponseTemplate::new(429).insert_header("retry-after", "3600"));
     world.funds("1000.00");
@@ -223,7 +223,7 @@ async fn a_pause_that_a_server_asked_for_outlives_a_reload() {
 ";
     world.config(&described);
     service.hangup();
-    wait_log(&service, TAKEN, 1);
+    wait_log(&service, RELOADED, 1);
     world.let_a_cycle_pass();
     world.wait_told(1);
     // Whatever sends in another way is asked by it at once.
@@ -234,7 +234,7 @@ async fn a_pause_that_a_server_asked_for_outlives_a_reload() {
             + &described),
     );
     service.hangup();
-    wait_log(&service, TAKEN, 2);
+    wait_log(&service, RELOADED, 2);
     world.wait_told(2);
     assert_eq!(service.stop(), Some(0));
 }
@@ -252,14 +252,14 @@ async fn another_state_file_waits_for_a_restart() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_told_to_stop_while_it_reloads_stops() {
+async fn a_service_stopped_while_it_reloads_stops() {
     let world = World::new().await;
     world.slack_answers(ResponseTemplate::new(200).set_body_string("ok").set_delay(Duration::from_secs(3)));
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
     service.hangup();
-    wait_log(&service, TAKEN, 1);
+    wait_log(&service, RELOADED, 1);
     assert_eq!(service.stop(), Some(0));
     assert!(!world.state().contains("\"owed\""), "the running send was finished: {}", world.state());
 }
@@ -276,19 +276,19 @@ async fn slow_hook(world: &World, seconds: u64) -> MockServer {
 }
 
 /// The requests to a server so far.
-async fn asked(server: &MockServer) -> usize {
+async fn request_count(server: &MockServer) -> usize {
     server.received_requests().await.unwrap().len()
 }
 
 /// Waits until a server was asked so often.
-async fn wait_asked(server: &MockServer, times: usize) {
+async fn wait_requests(server: &MockServer, times: usize) {
     for _ in 0..600 {
-        if asked(server).await >= times {
+        if request_count(server).await >= times {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("it was asked {} times, not {times}", asked(server).await);
+    panic!("it was asked {} times, not {times}", request_count(server).await);
 }
 
 #[tokio::test]
@@ -298,7 +298,7 @@ async fn a_slow_send_delays_no_other_notifier_and_no_cycle_after_a_reload() {
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
-    wait_asked(&hook, 1).await;
+    wait_requests(&hook, 1).await;
     let began = Instant::now();
     for times in 1..=2 {
         service.hangup();
@@ -309,47 +309,47 @@ async fn a_slow_send_delays_no_other_notifier_and_no_cycle_after_a_reload() {
     let cycles = service.cycles();
     service.wait_cycles(cycles + 2);
     assert!(began.elapsed() < Duration::from_secs(11), "it waited for the send: {:?}", began.elapsed());
-    assert_eq!(asked(&hook).await, 1, "its own notifier sends nothing before that send has ended");
-    wait_asked(&hook, 2).await;
+    assert_eq!(request_count(&hook).await, 1, "its own notifier sends nothing before that send has ended");
+    wait_requests(&hook, 2).await;
     assert!(began.elapsed() > Duration::from_secs(11));
     wait_until("all of it to be marked", || !world.state().contains("\"owed\""));
-    assert_eq!(asked(&hook).await, 2, "nothing is sent twice");
+    assert_eq!(request_count(&hook).await, 2, "nothing is sent twice");
     assert_eq!(service.stop(), Some(0));
 }
 
 #[tokio::test]
-async fn a_notifier_that_leaves_finishes_its_send_and_is_not_heard_of_again() {
+async fn a_removed_notifier_finishes_its_send_and_sends_no_more() {
     let world = World::new().await;
     let with_it = slow_hook(&world, 12).await;
     let before = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
-    wait_asked(&with_it, 1).await;
+    wait_requests(&with_it, 1).await;
     world.config(FUNDS);
     service.hangup();
-    wait_log(&service, TAKEN, 1);
+    wait_log(&service, RELOADED, 1);
     wait_log(&service, "no longer configured still runs", 1);
     // It comes back before its send has ended: nothing is sent beside that.
     std::fs::write(world.path("alerts.yaml"), &before).unwrap();
     service.hangup();
-    wait_log(&service, TAKEN, 2);
+    wait_log(&service, RELOADED, 2);
     world.funds("100.00");
     world.wait_told(2);
-    wait_asked(&with_it, 2).await;
+    wait_requests(&with_it, 2).await;
     wait_until("all of it to be marked", || !world.state().contains("\"owed\""));
     world.config(FUNDS);
     service.hangup();
-    wait_log(&service, TAKEN, 3);
+    wait_log(&service, RELOADED, 3);
     world.funds("5000.00");
     assert!(world.wait_told(3).to_lowercase().contains("resolved"));
     wait_until("nothing owed", || !world.state().contains("\"owed\""));
-    assert_eq!(asked(&with_it).await, 2);
+    assert_eq!(request_count(&with_it).await, 2);
     assert_eq!(service.stop(), Some(0));
 }
 
 #[tokio::test]
-async fn a_fallback_that_replaces_one_that_is_down_is_asked_at_the_reload() {
+async fn a_fallback_that_replaces_one_that_is_down_is_used_at_the_reload() {
     let world = World::new().await;
     let (old, new) = (MockServer::start().await, MockServer::start().await);
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(503)).mount(&old).await;
@@ -363,10 +363,10 @@ async fn a_fallback_that_replaces_one_that_is_down_is_asked_at_the_reload() {
     edit(&world, |_| with_fallback("old", &old.uri()));
     world.funds("1000.00");
     let service = world.start();
-    wait_asked(&old, 1).await;
+    wait_requests(&old, 1).await;
     edit(&world, |_| with_fallback("new", &new.uri()));
-    wait_log(&service, TAKEN, 1);
-    wait_asked(&new, 1).await;
+    wait_log(&service, RELOADED, 1);
+    wait_requests(&new, 1).await;
     let body = String::from_utf8(new.received_requests().await.unwrap()[0].body.clone()).unwrap();
     assert!(body.contains("\"raised\"") && body.contains("slack"), "{body}");
     wait_until("nothing owed", || !world.state().contains("\"owed\""));

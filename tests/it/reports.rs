@@ -21,7 +21,7 @@ fn two_hours_ago() -> String {
 }
 
 /// The state of a service that last told the report so many days ago.
-fn told(world: &World, days: i64, figures: &Value) {
+fn write_reported_state(world: &World, days: i64, figures: &Value) {
     let due = (now() - Duration::days(days)).to_rfc3339();
     let state = json!({ "version": 1, "reports": { "weekly": { "due": due, "figures": figures } } });
     std::fs::write(world.path("state.json"), state.to_string()).unwrap();
@@ -36,7 +36,7 @@ async fn a_missed_report_comes_once_at_start_and_never_again() {
     let world = World::new().await;
     world.config(&reports(&two_hours_ago(), "slack"));
     let before = json!([{ "account": "acme", "at": now().to_rfc3339(), "funds": { "amount": { "amount": "9000", "currency": "USD" } } }]);
-    told(&world, 3, &before);
+    write_reported_state(&world, 3, &before);
     let service = world.start();
     wait_until("the missed report", || !pages(&world).is_empty());
     let page = pages(&world).remove(0);
@@ -51,11 +51,11 @@ async fn a_missed_report_comes_once_at_start_and_never_again() {
 }
 
 #[tokio::test]
-async fn a_report_that_is_older_than_a_day_is_not_made_up_for_and_a_new_one_waits_for_its_time() {
+async fn a_report_missed_by_over_a_day_is_skipped() {
     let world = World::new().await;
     let day = (now() - Duration::days(2)).weekday();
     world.config(&reports(&format!("0 12 * * {day}"), "slack"));
-    told(&world, 9, &json!([]));
+    write_reported_state(&world, 9, &json!([]));
     let service = world.start();
     service.wait_cycles(4);
     assert_eq!(service.stop(), Some(0));
@@ -69,11 +69,11 @@ async fn a_report_that_is_older_than_a_day_is_not_made_up_for_and_a_new_one_wait
 }
 
 #[tokio::test]
-async fn a_report_is_saved_before_it_is_sent_and_survives_the_end_of_the_service() {
+async fn a_report_is_saved_before_it_is_sent_and_survives_a_restart() {
     let world = World::new().await;
     world.config(&reports(&two_hours_ago(), "slack"));
     world.slack_answers(ResponseTemplate::new(503));
-    told(&world, 3, &json!([]));
+    write_reported_state(&world, 3, &json!([]));
     let service = world.start();
     wait_until("a try", || !pages(&world).is_empty());
     let state: Value = serde_json::from_str(&world.state()).unwrap();
@@ -126,7 +126,7 @@ async fn a_page_names_what_fires_and_what_is_old_in_slack_and_in_mail() {
 }
 
 #[tokio::test]
-async fn a_page_tells_what_is_silenced_by_command_and_in_the_configuration() {
+async fn a_report_shows_silences_by_command_and_configuration() {
     let world = World::new().await;
     world.funds("1431.00");
     let until = (now() + Duration::days(3)).format("%Y-%m-%dT%H:%M:%SZ");
@@ -156,7 +156,7 @@ async fn a_page_tells_what_is_silenced_by_command_and_in_the_configuration() {
 }
 
 #[tokio::test]
-async fn a_step_larger_than_its_field_is_refused_with_the_period_that_was_meant() {
+async fn a_cron_step_larger_than_its_field_is_refused_with_a_suggestion() {
     let world = World::new().await;
     world.config_with(
         "schedule: \"*/90 * * * *\"",
@@ -175,7 +175,7 @@ async fn a_step_larger_than_its_field_is_refused_with_the_period_that_was_meant(
 }
 
 #[tokio::test]
-async fn mistakes_in_reports_are_told_with_the_others() {
+async fn mistakes_in_reports_are_listed_with_the_others() {
     let world = World::new().await;
     world.config(&format!(
         "{FUNDS}reports:\n  a: {{ notify: [slak] }}\n  b: {{ schedule: weekly }}\n  c: {{ shedule: x }}\n"

@@ -69,25 +69,25 @@ fn all(secret: &str) -> String {
 fn certcentrals() -> Vec<(&'static str, Fault)> {
     let mut faults = Vec::new();
     for key in [KEY, NASTY] {
-        let told = all(key);
-        let json = serde_json::to_string(&told).unwrap();
+        let echoed = all(key);
+        let json = serde_json::to_string(&echoed).unwrap();
         let error = format!(r#"{{"errors":[{{"code":{json},"message":{json}}}]}}"#);
         let short = forms(key).into_iter().map(|it| serde_json::to_string(&it).unwrap());
         let header = |name: &str, value: &str| [format!("{name}: {value}")];
         let with = |line: &str, header: &[String; 1], body: &str| status(line, &[&header[0]], body);
         faults.extend([
             (key, status("401 X", &[], &error)),
-            (key, status("403 X", &[], &told)),
-            (key, status("500 X", &[], &told)),
-            (key, status(&format!("418 {KEY}"), &[], &told)),
+            (key, status("403 X", &[], &echoed)),
+            (key, status("500 X", &[], &echoed)),
+            (key, status(&format!("418 {KEY}"), &[], &echoed)),
             (key, with("503 X", &header("Retry-After", key), &error)),
-            (key, ok(&told)),
+            (key, ok(&echoed)),
             (key, ok(format!("{{{}", serde_json::to_string(key).unwrap()))),
             (key, ok(format!(r#"{{"balance":{json},"currency":{json},"{TOKEN}":1}}"#))),
             (key, with("200 OK", &header("Content-Type", key), "")),
-            (key, with("302 X", &header("Location", &format!("https://{KEY}.example.com/{KEY}?{KEY}")), &told)),
-            (key, with("302 X", &header("Location", &format!("https://u:{KEY}@example.com/{KEY}")), &told)),
-            (key, with("302 X", &header("Location", &format!("/{KEY}")), &told)),
+            (key, with("302 X", &header("Location", &format!("https://{KEY}.example.com/{KEY}?{KEY}")), &echoed)),
+            (key, with("302 X", &header("Location", &format!("https://u:{KEY}@example.com/{KEY}")), &echoed)),
+            (key, with("302 X", &header("Location", &format!("/{KEY}")), &echoed)),
             (key, Fault::Bytes(format!("{KEY} is no HTTP\r\n\r\n").into_bytes())),
             (
                 key,
@@ -106,13 +106,13 @@ fn certcentrals() -> Vec<(&'static str, Fault)> {
 
 /// Slack and its like, that know the address and tell it.
 fn slacks() -> Vec<Fault> {
-    let told = format!("{} {} /services/T0/B0/{TOKEN} ?token={QUERY}", all(TOKEN), all(QUERY));
+    let echoed = format!("{} {} /services/T0/B0/{TOKEN} ?token={QUERY}", all(TOKEN), all(QUERY));
     let location = [format!("Location: https://{TOKEN}.example.com/services/T0/B0/{TOKEN}?token={QUERY}")];
     let refused = format!(r#"{{"ok":false,"error":"{TOKEN} {QUERY}"}}"#);
     let zero_width = format!("{}\u{200b}{} {}\u{200b}{}", &TOKEN[..9], &TOKEN[9..], &QUERY[..9], &QUERY[9..]);
     let mut faults = vec![
-        status("302 X", &[&location[0]], &told),
-        status("429 X", &[&format!("Retry-After: {TOKEN}")], &told),
+        status("302 X", &[&location[0]], &echoed),
+        status("429 X", &[&format!("Retry-After: {TOKEN}")], &echoed),
         status("200 OK", &[], &refused),
         status("403 X", &[], &zero_width),
         Fault::Bytes(format!("{TOKEN} is no HTTP {QUERY}\r\n\r\n").into_bytes()),
@@ -162,7 +162,7 @@ async fn a_service_at_trace_between_servers_that_echo_everything_shows_nothing()
     let mails = mails().await;
     let inbox = Server::start(Script::default()).await;
 
-    let told = |n: usize, what: &str| format!("{what}{n}");
+    let notifier_name = |n: usize, what: &str| format!("{what}{n}");
     let mut text =
         "schedule: every 2s\nstate: state.json\nunreadable: { after: 1s, notify: [slack, inbox, s0] }\naccounts:\n"
             .to_owned();
@@ -195,7 +195,9 @@ async fn a_service_at_trace_between_servers_that_echo_everything_shows_nothing()
     text += &mail("inbox", &inbox, "");
     text += &format!("  slack: {{ type: slack, webhook_url: '{}' }}\n", world.webhook());
     text += "rules:\n";
-    for name in (0..slacks.len()).map(|at| told(at, "s")).chain((0..mails.len()).map(|at| told(at, "m"))) {
+    for name in
+        (0..slacks.len()).map(|at| notifier_name(at, "s")).chain((0..mails.len()).map(|at| notifier_name(at, "m")))
+    {
         text += &format!(
             "  r{name}: {{ metric: balance, warning: {{ below: 1000 }}, accounts: [divided], divisions: [1], notify: [{name}] }}\n"
         );
@@ -207,15 +209,15 @@ async fn a_service_at_trace_between_servers_that_echo_everything_shows_nothing()
     let service = world.start_with(&["run", "--log-level", "trace"]);
     wait_until("every account to be unreadable", || {
         let state = world.state();
-        (0..accounts.len()).all(|at| state.contains(&format!("\"account\": \"{}\"", told(at, "a"))))
+        (0..accounts.len()).all(|at| state.contains(&format!("\"account\": \"{}\"", notifier_name(at, "a"))))
     });
     wait_until("every notifier to have tried", || {
         slacks.iter().all(|server| !server.requests().is_empty())
             && mails.iter().all(|server| !server.conversations().is_empty())
     });
     wait_until("the fallbacks to be told", || {
-        let told = world.told().join("\n");
-        told.contains("Sent here because")
+        let sent = world.told().join("\n");
+        sent.contains("Sent here because")
             && inbox.conversations().iter().any(|it| it.data.iter().any(|data| data.contains("Sent here")))
     });
     service.wait_cycles(accounts.len() * 2);

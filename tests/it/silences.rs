@@ -26,7 +26,7 @@ fn ids(world: &World) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_silence_made_beside_the_running_service_survives_its_death_and_worsening_breaks_it() {
+async fn a_silence_survives_a_crash_and_ends_when_the_alert_gets_worse() {
     let world = World::new().await;
     world.funds("1500.00");
     let service = world.start();
@@ -67,7 +67,7 @@ async fn a_silence_made_beside_the_running_service_survives_its_death_and_worsen
 }
 
 #[tokio::test]
-async fn a_silence_made_without_a_service_ends_by_itself_and_what_fires_then_is_told_once() {
+async fn a_silence_made_offline_expires_and_what_fires_is_notified_once() {
     let world = World::new().await;
     world.funds("1500.00");
     let added = add(&world, &["--rule", "funds", "--for", "4s", "--reason", "known", "--level", "critical"]);
@@ -83,9 +83,9 @@ async fn a_silence_made_without_a_service_ends_by_itself_and_what_fires_then_is_
     assert!(world.state().contains("\"hushed\""), "{}", world.state());
     assert_eq!(world.told().len(), 0, "judged and remembered, not told");
     assert!(service.log().contains("alert raised, but silenced: nobody is told"));
-    let told = world.wait_told(1);
-    assert!(told.contains("acme: USD 1,500.00 left (warning below USD 2,000.00)"), "{told}");
-    assert!(told.contains("It was silenced until ") && told.contains("(known)"), "{told}");
+    let sent = world.wait_told(1);
+    assert!(sent.contains("acme: USD 1,500.00 left (warning below USD 2,000.00)"), "{sent}");
+    assert!(sent.contains("It was silenced until ") && sent.contains("(known)"), "{sent}");
     assert!(!world.state().contains("silences") && !world.state().contains("hushed"), "{}", world.state());
     assert!(ids(&world).is_empty());
     world.let_a_cycle_pass();
@@ -94,7 +94,7 @@ async fn a_silence_made_without_a_service_ends_by_itself_and_what_fires_then_is_
 }
 
 #[tokio::test]
-async fn what_nobody_heard_of_is_not_resolved_to_anybody() {
+async fn an_alert_without_notifications_is_resolved_silently() {
     let world = World::new().await;
     world.funds("1500.00");
     add(&world, &["--for", "1h"]);
@@ -129,7 +129,7 @@ async fn a_silence_that_is_removed_is_over_whether_the_service_runs_or_not() {
 }
 
 #[tokio::test]
-async fn an_unreadable_balance_can_be_hushed_by_its_name_and_with_its_account() {
+async fn an_unreadable_balance_can_be_silenced_by_rule_or_account() {
     for more in [&["--rule", "unreadable"][..], &[]] {
         let world = World::new().await;
         add(&world, &[&["--for", "1h"], more].concat());
@@ -147,7 +147,7 @@ async fn an_unreadable_balance_can_be_hushed_by_its_name_and_with_its_account() 
 }
 
 #[tokio::test]
-async fn a_running_service_can_be_hushed_while_its_file_is_broken() {
+async fn a_running_service_accepts_silences_while_its_file_is_broken() {
     let world = World::new().await;
     world.funds("1500.00");
     let good = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
@@ -305,7 +305,7 @@ async fn an_end_is_read_alike_in_the_file_and_on_the_command_line() {
 }
 
 #[tokio::test]
-async fn a_silence_in_the_configuration_hushes_until_its_end_and_outlives_it_with_a_warning_only() {
+async fn a_configured_silence_applies_until_its_end_and_then_only_warns() {
     let world = World::new().await;
     world.funds("1500.00");
     let silence = |until: &str| {
@@ -335,7 +335,7 @@ async fn a_silence_in_the_configuration_hushes_until_its_end_and_outlives_it_wit
 }
 
 #[tokio::test]
-async fn commands_while_the_service_starts_and_stops_are_neither_lost_nor_made_twice() {
+async fn silences_made_during_start_and_stop_are_applied_exactly_once() {
     let world = World::new().await;
     for round in 0..3 {
         let service = world.start();
@@ -351,7 +351,7 @@ async fn commands_while_the_service_starts_and_stops_are_neither_lost_nor_made_t
     }
 }
 
-fn watch() -> AccountPolicy {
+fn policy() -> AccountPolicy {
     let level = |below: &str, to: &str| {
         let threshold = ThresholdAmount { value: parse_amount(below).unwrap(), currency: None };
         let mut level = Level::new(ThresholdSide::Below, threshold, None).unwrap();
@@ -360,10 +360,10 @@ fn watch() -> AccountPolicy {
     };
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
-    unread_account::watch(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
+    unread_account::policy(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
-fn harvest(funds: Option<i64>) -> AccountReadings {
+fn account_readings(funds: Option<i64>) -> AccountReadings {
     let amount = |text: &str| parse_amount(text).unwrap();
     let good = |funds: i64| Balance {
         currency: Ok(Currency::parse("USD").unwrap()),
@@ -385,15 +385,15 @@ fn harvest(funds: Option<i64>) -> AccountReadings {
 
 /// What people believe of each alert, from what they were told.
 #[derive(Default)]
-struct People(BTreeMap<AlertKey, Severity>);
+struct NotifiedLevels(BTreeMap<AlertKey, Severity>);
 
-impl People {
+impl NotifiedLevels {
     /// Hears all that is owed, which is delivered with that.
-    fn hear(&mut self, state: &mut State) {
-        for owed in &state.queue {
-            let (key, kind) = (owed.event.alert().unwrap(), owed.event.kind().unwrap());
+    fn deliver_pending(&mut self, state: &mut State) {
+        for queued in &state.queue {
+            let (key, kind) = (queued.event.alert().unwrap(), queued.event.kind().unwrap());
             let before = self.0.get(key).copied();
-            let level = owed.event.level().unwrap();
+            let level = queued.event.level().unwrap();
             match kind {
                 TransitionKind::Resolved => assert!(self.0.remove(key).is_some(), "the end of what nobody heard of"),
                 TransitionKind::Raised => assert!(before.is_none(), "raised twice"),
@@ -417,7 +417,7 @@ fn firing(state: &State) -> BTreeMap<AlertKey, Severity> {
     state.alerts.iter().filter_map(|(key, known)| Some((key.clone(), known.alert.firing()?))).collect()
 }
 
-fn latches(state: &State) -> Vec<(AlertKey, Alert)> {
+fn level_states(state: &State) -> Vec<(AlertKey, Alert)> {
     let bare = |alert: &Alert| Alert { last_event: None, notified: BTreeMap::new(), ..alert.clone() };
     state.alerts.iter().map(|(key, known)| (key.clone(), bare(&known.alert))).collect()
 }
@@ -431,14 +431,14 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn people_know_in_the_end_what_is_and_no_latch_ever_knows_of_a_silence(
+    fn silences_never_affect_level_states_and_the_end_state_is_notified(
         steps in proptest::collection::vec(
             (1i64..40_000, proptest::option::weighted(0.85, 0i64..3000), proptest::option::weighted(0.3, any_silence()), 0u32..8),
             1..60,
         )
     ) {
-        let (watch, mut state, mut plain) = (watch(), State::default(), State::default());
-        let (mut people, mut now, mut last) = (People::default(), 0, None);
+        let (policy, mut state, mut plain) = (policy(), State::default(), State::default());
+        let (mut people, mut now, mut last) = (NotifiedLevels::default(), 0, None);
         for (gap, funds, silence, removed) in steps {
             now += gap;
             if let Some((rule, level, length)) = silence {
@@ -450,24 +450,24 @@ proptest! {
             }
             state.silences.remove(&removed);
             let before = state.clone();
-            let settled = process(&mut state, &watch, &harvest(funds), at(now));
+            let settled = process(&mut state, &policy, &account_readings(funds), at(now));
             prop_assert_eq!(settled.changed, state != before, "what changed is saved, and nothing else");
-            process(&mut plain, &watch, &harvest(funds), at(now));
-            prop_assert_eq!(latches(&state), latches(&plain));
+            process(&mut plain, &policy, &account_readings(funds), at(now));
+            prop_assert_eq!(level_states(&state), level_states(&plain));
             let json = lowtide::state::encode(&state).unwrap().to_bytes();
             prop_assert_eq!(&lowtide::state::decode(&json).unwrap().state, &state);
-            people.hear(&mut state);
+            people.deliver_pending(&mut state);
             // Whatever is unknown to people is known to be so.
             for (key, level) in firing(&state) {
-                let hushed = state.alerts[&key].suppressed.as_ref();
-                prop_assert_eq!(hushed.map_or(Some(level), |hushed| hushed.notified_level), people.0.get(&key).copied());
+                let suppressed = state.alerts[&key].suppressed.as_ref();
+                prop_assert_eq!(suppressed.map_or(Some(level), |suppressed| suppressed.notified_level), people.0.get(&key).copied());
             }
             last = funds;
         }
         // Every silence ends; one more reading like the last tells the rest.
-        process(&mut state, &watch, &harvest(last), at(now + 400_000));
+        process(&mut state, &policy, &account_readings(last), at(now + 400_000));
         prop_assert!(state.silences.is_empty());
-        people.hear(&mut state);
+        people.deliver_pending(&mut state);
         if last.is_some() {
             prop_assert_eq!(&people.0, &firing(&state), "everything that fires in the end is told, and nothing else is believed");
         }

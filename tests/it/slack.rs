@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::sample::{message, warning, words};
+use crate::support::sample::{message, message_context, warning};
 use lowtide::notify::channels::slack::SlackNotifier;
 use lowtide::notify::{Delivered, Notifier, SendError};
 use lowtide::util::secret::{Redactor, Secret};
@@ -24,7 +24,7 @@ fn slack(url: &str) -> SlackNotifier {
     let redactor = Redactor::default();
     let secret = Secret::new(url);
     redactor.learn(&secret);
-    SlackNotifier::new("finance-slack".into(), secret, BTreeMap::new(), http, Arc::new(words()), redactor)
+    SlackNotifier::new("finance-slack".into(), secret, BTreeMap::new(), http, Arc::new(message_context()), redactor)
 }
 
 async fn answered(answer: ResponseTemplate) -> Result<Delivered, SendError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::sample::{looking_ahead, message, warning, words};
+use crate::support::sample::{message, message_context, warning, warning_with_forecast};
 use crate::support::smtp::{CLOSE, Conversation, HANG, Script, Server};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -40,7 +40,7 @@ fn to_many(server: &Server, recipients: usize) -> EmailOptions {
 }
 
 fn email(options: EmailOptions) -> EmailNotifier {
-    EmailNotifier::new(options, Arc::new(words()), Redactor::default()).unwrap()
+    EmailNotifier::new(options, Arc::new(message_context()), Redactor::default()).unwrap()
 }
 
 fn replies(all: &[(&'static str, &str)]) -> BTreeMap<&'static str, String> {
@@ -230,7 +230,7 @@ async fn a_login_that_is_not_possible_says_what_is_offered() {
 #[tokio::test]
 async fn a_mail_larger_than_the_advertised_size_goes_without_its_pictures() {
     let server = Server::start(Script::default()).await;
-    let illustrated = message(vec![looking_ahead()]);
+    let illustrated = message(vec![warning_with_forecast()]);
     email(options(&server)).send(&illustrated).await.unwrap();
     let full = server.conversations()[0].data[0].clone();
     assert!(full.contains("image/png"));
@@ -250,7 +250,7 @@ async fn a_mail_larger_than_the_advertised_size_goes_without_its_pictures() {
 
 #[tokio::test]
 async fn a_mail_refused_for_its_size_is_sent_once_more_without_pictures() {
-    let illustrated = message(vec![looking_ahead()]);
+    let illustrated = message(vec![warning_with_forecast()]);
     for reply in ["552 too big", "554 5.3.4 too big"] {
         let script = Script { most_octets: Some((20_000, reply.to_owned())), ..Script::default() };
         let server = Server::start(script).await;
@@ -386,7 +386,7 @@ async fn lines_that_begin_with_a_dot_arrive_as_they_are() {
     let server = Server::start(Script::default()).await;
     let dots = "\n.\n..\n.x";
     let words = {
-        let mut words = words();
+        let mut words = message_context();
         words.rules.values_mut().for_each(|rule| rule.description = Some(format!("dots{dots}")));
         words
     };

@@ -49,7 +49,7 @@ async fn a_state_of_a_newer_version_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_file_of_an_older_version_is_taken_over_as_it_is_and_written_anew_with_the_next_change() {
+async fn an_older_state_file_is_read_and_rewritten_with_the_next_change() {
     let world = World::new().await;
     world.funds("1000.00");
     // As 0.1.0 wrote it: no checksum, and none of the keys that came later.
@@ -67,7 +67,7 @@ async fn the_file_of_an_older_version_is_taken_over_as_it_is_and_written_anew_wi
 }
 
 #[tokio::test]
-async fn an_older_version_goes_on_with_a_newer_file_of_the_same_version_and_drops_what_it_does_not_know() {
+async fn an_older_program_drops_unknown_keys_of_the_same_state_version() {
     let world = World::new().await;
     world.funds("1000.00");
     let newer = r#"{ "version": 1, "wonders": [1, 2, 3], "alerts": [{ "account": "acme", "rule": "funds",
@@ -83,7 +83,7 @@ async fn an_older_version_goes_on_with_a_newer_file_of_the_same_version_and_drop
 }
 
 #[tokio::test]
-async fn an_older_version_keeps_a_file_aside_that_holds_a_message_it_cannot_read_and_raises_again() {
+async fn an_older_program_keeps_aside_a_state_with_an_unknown_message() {
     let world = World::new().await;
     world.funds("1000.00");
     let newer = r#"{ "version": 1, "owed": [{ "event": { "id": "1", "at": "2026-11-20T09:15:00Z",
@@ -136,7 +136,7 @@ async fn an_account_that_is_well_takes_no_space() {
 }
 
 #[tokio::test]
-async fn when_told_to_stop_while_slack_hangs_it_ends_in_time_and_keeps_what_is_owed() {
+async fn a_shutdown_while_slack_hangs_ends_in_time_and_keeps_the_queue() {
     let world = World::new().await;
     let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
     let patient = text.replace("    type: slack\n", "    type: slack\n    timeout: 60s\n");
@@ -145,16 +145,16 @@ async fn when_told_to_stop_while_slack_hangs_it_ends_in_time_and_keeps_what_is_o
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
-    let asked = Instant::now();
+    let requested_at = Instant::now();
     assert_eq!(service.stop(), Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(13), "{:?}", asked.elapsed());
+    assert!(requested_at.elapsed() < Duration::from_secs(13), "{:?}", requested_at.elapsed());
     assert!(world.state().contains("\"owed\""), "{}", world.state());
     let status = world.run(&["status", "-o", "json"]).json();
     assert_eq!((&status["owed"][0]["notifier"], &status["owed"][0]["events"]), (&"slack".into(), &1.into()));
 }
 
 #[tokio::test]
-async fn what_slack_could_not_take_is_told_when_it_is_back() {
+async fn events_refused_by_slack_are_sent_when_it_is_back() {
     let world = World::new().await;
     world.slack_answers(ResponseTemplate::new(500));
     world.funds("1000.00");
@@ -169,7 +169,7 @@ async fn what_slack_could_not_take_is_told_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn state_and_socket_are_for_their_owner_only_and_the_socket_goes_with_the_service() {
+async fn state_and_socket_are_private_and_the_socket_is_removed_at_exit() {
     let world = World::new().await;
     world.funds("1000.00");
     let service = world.start();

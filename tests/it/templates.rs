@@ -46,12 +46,9 @@ async fn a_template_that_fails_while_rendering_gives_way_to_our_words() {
     let bomb = "{% if amount == 'USD 431.00' %}{{ 1 // 0 }}{% endif %}x";
     config(&world, bomb, &format!("subject: \"{bomb}\", text: 'own text', html: \"{bomb}\""));
     let service = world.start();
-    let told = world.wait_told(1);
-    assert!(told.contains("acme: USD 431.00 left (critical below USD 500.00)"), "{told}");
-    assert!(
-        told.contains("A template of this notifier failed, so lowtide's own words stand for it: slack: line 1"),
-        "{told}"
-    );
+    let sent = world.wait_told(1);
+    assert!(sent.contains("acme: USD 431.00 left (critical below USD 500.00)"), "{sent}");
+    assert!(sent.contains("A template of this notifier failed, so lowtide's own words stand for it: line 1"), "{sent}");
     assert!(service.log().contains("template failed: the built-in text is used"), "{}", service.log());
     assert_eq!(service.stop(), Some(0));
     let mail = &world.run(&["preview", "-o", "json"]).json()["notifiers"]["mail"];

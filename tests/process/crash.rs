@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::bin::{FUNDS, World, wait_until};
-use crate::month::{Month, Plan, Told, is_a_move, play};
+use crate::month::{CrashPlan, MonthResult, Notification, is_transition, run_month};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use wiremock::ResponseTemplate;
 
@@ -17,27 +17,27 @@ fn long() -> bool {
     std::env::var_os("LOWTIDE_LONG").is_some_and(|value| value == "1")
 }
 
-fn heard(month: &Month) -> BTreeSet<Told> {
-    month.told.keys().cloned().collect()
+fn notified(month: &MonthResult) -> BTreeSet<Notification> {
+    month.notified.keys().cloned().collect()
 }
 
 /// What is wrong with a month, measured by one without a death.
-fn faults(calm: &Month, month: &Month) -> Vec<String> {
-    let (expected, heard) = (heard(calm), heard(month));
-    let lost = expected.difference(&heard).map(|it| format!("lost: {it:?}"));
-    let invented = heard.difference(&expected).map(|it| format!("invented: {it:?}"));
+fn mistakes(calm: &MonthResult, month: &MonthResult) -> Vec<String> {
+    let (expected, received) = (notified(calm), notified(month));
+    let lost = expected.difference(&received).map(|it| format!("lost: {it:?}"));
+    let invented = received.difference(&expected).map(|it| format!("invented: {it:?}"));
     let mut faults: Vec<String> = lost.chain(invented).collect();
     faults.extend(repeated(month));
     faults
 }
 
 /// What was told more often than once and once for each death between its send and its mark, or under another id.
-fn repeated(month: &Month) -> Vec<String> {
-    let pardoned = |told: &Told| month.pardoned.get(told).copied().unwrap_or_default();
-    let too_often = month.told.iter().filter(|(told, times)| **times > 1 + pardoned(told));
-    let mut faults: Vec<String> = too_often.map(|(told, times)| format!("{times} times: {told:?}")).collect();
+fn repeated(month: &MonthResult) -> Vec<String> {
+    let pardoned = |notice: &Notification| month.excused.get(notice).copied().unwrap_or_default();
+    let too_often = month.notified.iter().filter(|(notice, times)| **times > 1 + pardoned(notice));
+    let mut faults: Vec<String> = too_often.map(|(notice, times)| format!("{times} times: {notice:?}")).collect();
     let renamed = month.ids.iter().filter(|(_, ids)| ids.len() > 1);
-    faults.extend(renamed.map(|(told, ids)| format!("under different ids {ids:?}: {told:?}")));
+    faults.extend(renamed.map(|(notice, ids)| format!("under different ids {ids:?}: {notice:?}")));
     if month.state != lowtide::alerting::state::State::default() {
         faults.push(format!("not at rest at the end: {:?}", month.state));
     }
@@ -45,7 +45,7 @@ fn repeated(month: &Month) -> Vec<String> {
 }
 
 /// Plays many months on all cores, and tells where the process died how often.
-fn play_all(plans: Vec<Plan>, check: impl Fn(usize, &Month) + Sync) -> BTreeMap<&'static str, usize> {
+fn play_all(plans: Vec<CrashPlan>, check: impl Fn(usize, &MonthResult) + Sync) -> BTreeMap<&'static str, usize> {
     let (plans, next, deaths) = (Mutex::new(plans), AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(4);
     std::thread::scope(|scope| {
@@ -53,9 +53,9 @@ fn play_all(plans: Vec<Plan>, check: impl Fn(usize, &Month) + Sync) -> BTreeMap<
             scope.spawn(|| {
                 loop {
                     let Some(plan) = plans.lock().unwrap().pop() else { return };
-                    let month = play(plan);
+                    let month = run_month(plan);
                     check(next.fetch_add(1, Ordering::SeqCst), &month);
-                    for death in month.deaths {
+                    for death in month.crashes {
                         *deaths.lock().unwrap().entry(death).or_default() += 1;
                     }
                 }
@@ -65,18 +65,18 @@ fn play_all(plans: Vec<Plan>, check: impl Fn(usize, &Month) + Sync) -> BTreeMap<
     deaths.into_inner().unwrap()
 }
 
-fn random_lives(seed: u64, longest: usize) -> impl Iterator<Item = usize> {
+fn random_lifetimes(seed: u64, longest: usize) -> impl Iterator<Item = usize> {
     let mut dice = StdRng::seed_from_u64(seed);
     std::iter::repeat_with(move || dice.random_range(1..=longest))
 }
 
 #[test]
-fn a_month_without_a_death_tells_each_move_of_the_script_once() {
-    let calm = play(Plan::calm());
-    assert_eq!(calm.told.values().copied().collect::<BTreeSet<_>>(), BTreeSet::from([1]), "nothing is told twice");
-    assert_eq!(faults(&calm, &calm), Vec::<String>::new());
+fn a_month_without_a_crash_notifies_each_transition_once() {
+    let calm = run_month(CrashPlan::without_crashes());
+    assert_eq!(calm.notified.values().copied().collect::<BTreeSet<_>>(), BTreeSet::from([1]), "nothing is told twice");
+    assert_eq!(mistakes(&calm, &calm), Vec::<String>::new());
     let moves = |who: &str, alert: &str| {
-        let moves = calm.told.keys().filter(|it| it.who == who && it.alert == alert && is_a_move(it.kind));
+        let moves = calm.notified.keys().filter(|it| it.who == who && it.alert == alert && is_transition(it.kind));
         let mut moves: Vec<_> = moves.map(|it| (it.at, it.kind)).collect();
         moves.sort_unstable();
         moves.into_iter().map(|(at, kind)| format!("{}.{} {kind}", at / 86400, at / 3600 % 24)).collect::<Vec<_>>()
@@ -107,21 +107,22 @@ fn a_month_without_a_death_tells_each_move_of_the_script_once() {
     assert_eq!(moves("slack", "funds/acme/13"), ["18.0 raised", "20.0 unwatched"]);
     let pager = ["21.12 raised", "21.18 resolved", "22.0 raised", "22.6 eased", "22.12 resolved"];
     assert_eq!(moves("pager", "funds/beta"), pager);
-    let notices = calm.told.keys().filter(|it| it.kind.starts_with("notifier")).count();
+    let notices = calm.notified.keys().filter(|it| it.kind.starts_with("notifier")).count();
     assert_eq!(notices, 2 * 2 * 3 + 2 * 3, "slack failed twice, the pager once: failing and recovered, to all others");
-    assert!(calm.deaths.is_empty() && calm.steps > 800, "{}", calm.steps);
+    assert!(calm.crashes.is_empty() && calm.steps > 800, "{}", calm.steps);
 }
 
 #[test]
-fn a_death_at_any_one_step_loses_nothing_and_repeats_only_what_it_interrupted() {
-    let calm = play(Plan::calm());
+fn a_crash_at_any_step_loses_nothing_and_repeats_only_its_send() {
+    let calm = run_month(CrashPlan::without_crashes());
     let stride = if long() { 1 } else { 17 };
     let steps: Vec<usize> = (1..=calm.steps).step_by(stride).collect();
-    let deaths = play_all(steps.iter().map(|step| Plan::dying(std::iter::once(*step))).collect(), |_, month| {
-        let problems = faults(&calm, month);
-        assert!(problems.is_empty(), "{} of {:?}: {problems:#?}", month.steps, month.deaths);
-        assert!(month.told.values().map(|times| times - 1).max() <= Some(1));
-    });
+    let deaths =
+        play_all(steps.iter().map(|step| CrashPlan::crashing_after(std::iter::once(*step))).collect(), |_, month| {
+            let problems = mistakes(&calm, month);
+            assert!(problems.is_empty(), "{} of {:?}: {problems:#?}", month.steps, month.crashes);
+            assert!(month.notified.values().map(|times| times - 1).max() <= Some(1));
+        });
     let total: usize = deaths.values().sum();
     println!("{total} deaths: {deaths:?}");
     assert!(total + 10 * steps.len() / 100 >= steps.len(), "a jittered month may be a few steps shorter, no more");
@@ -129,16 +130,16 @@ fn a_death_at_any_one_step_loses_nothing_and_repeats_only_what_it_interrupted() 
 
 #[test]
 fn a_thousand_deaths_lose_nothing_and_repeat_only_what_they_interrupted() {
-    let calm = play(Plan::calm());
+    let calm = run_month(CrashPlan::without_crashes());
     let months = if long() { 100 } else { 12 };
     // From lives that end before their first cycle does to such that last for days.
     let longest = |seed: u64| [30, 60, 90, 120][usize::try_from(seed % 4).unwrap()];
-    let plans = (0..months).map(|seed| Plan::dying(random_lives(seed, longest(seed)))).collect();
+    let plans = (0..months).map(|seed| CrashPlan::crashing_after(random_lifetimes(seed, longest(seed)))).collect();
     let repeats = AtomicUsize::new(0);
     let deaths = play_all(plans, |_, month| {
-        let problems = faults(&calm, month);
-        assert!(problems.is_empty(), "after {} deaths: {problems:#?}", month.deaths.len());
-        repeats.fetch_add(month.told.values().map(|times| times - 1).sum(), Ordering::SeqCst);
+        let problems = mistakes(&calm, month);
+        assert!(problems.is_empty(), "after {} deaths: {problems:#?}", month.crashes.len());
+        repeats.fetch_add(month.notified.values().map(|times| times - 1).sum(), Ordering::SeqCst);
     });
     let total: usize = deaths.values().sum();
     println!("{total} deaths: {deaths:?}; {} repeats", repeats.load(Ordering::SeqCst));
@@ -150,27 +151,27 @@ fn a_thousand_deaths_lose_nothing_and_repeat_only_what_they_interrupted() {
 }
 
 #[test]
-fn whatever_is_missed_while_dead_what_was_promised_is_told_and_who_heard_the_beginning_hears_the_end() {
+fn after_downtime_pending_events_are_sent_and_ends_follow_beginnings() {
     let months = if long() { 100 } else { 12 };
-    let plan = |seed| Plan {
-        missed: Box::new(random_lives(seed + 1, 9).map(|it| i64::try_from(it).unwrap() - 3)),
-        ..Plan::dying(random_lives(seed, 300))
+    let plan = |seed| CrashPlan {
+        missed: Box::new(random_lifetimes(seed + 1, 9).map(|it| i64::try_from(it).unwrap() - 3)),
+        ..CrashPlan::crashing_after(random_lifetimes(seed, 300))
     };
     let deaths = play_all((0..months).map(plan).collect(), |_, month| {
         let problems = repeated(month);
-        assert!(problems.is_empty(), "after {} deaths: {problems:#?}", month.deaths.len());
-        for (notifier, event) in month.promised.iter().filter(|(_, event)| is_a_move(event.kind)) {
-            let same = |it: &&Told| Told { who: String::new(), ..(*it).clone() } == *event;
-            let heard_by: BTreeSet<&str> = month.told.keys().filter(same).map(|it| &*it.who).collect();
+        assert!(problems.is_empty(), "after {} deaths: {problems:#?}", month.crashes.len());
+        for (notifier, event) in month.queued.iter().filter(|(_, event)| is_transition(event.kind)) {
+            let same = |it: &&Notification| Notification { who: String::new(), ..(*it).clone() } == *event;
+            let heard_by: BTreeSet<&str> = month.notified.keys().filter(same).map(|it| &*it.who).collect();
             let refused = notifier == "pager" && !heard_by.is_empty(); // then its fallback, or who was told anyway
-            let heard = heard_by.iter().any(|who| who.split(':').next() == Some(notifier));
-            assert!(heard || refused, "promised by {notifier}, and not told: {event:?}");
+            let was_notified = heard_by.iter().any(|who| who.split(':').next() == Some(notifier));
+            assert!(was_notified || refused, "promised by {notifier}, and not told: {event:?}");
         }
-        let mut last: BTreeMap<(&str, &str), &Told> = BTreeMap::new();
-        for told in month.told.keys().filter(|it| !it.kind.starts_with("notifier")) {
-            let known = last.entry((&told.who, &told.alert)).or_insert(told);
-            if told.at > known.at {
-                *known = told;
+        let mut last: BTreeMap<(&str, &str), &Notification> = BTreeMap::new();
+        for notice in month.notified.keys().filter(|it| !it.kind.starts_with("notifier")) {
+            let known = last.entry((&notice.who, &notice.alert)).or_insert(notice);
+            if notice.at > known.at {
+                *known = notice;
             }
         }
         let open: Vec<_> = last.values().filter(|it| !["resolved", "unwatched"].contains(&it.kind)).collect();
@@ -183,22 +184,22 @@ fn whatever_is_missed_while_dead_what_was_promised_is_told_and_who_heard_the_beg
 
 #[test]
 fn a_disk_that_only_pretends_to_save_would_be_noticed_here() {
-    let calm = play(Plan::calm());
-    let month = play(Plan { forgetful_disk: true, ..Plan::dying(random_lives(7, 160)) });
-    let problems = faults(&calm, &month);
+    let calm = run_month(CrashPlan::without_crashes());
+    let month = run_month(CrashPlan { disk_loses_writes: true, ..CrashPlan::crashing_after(random_lifetimes(7, 160)) });
+    let problems = mistakes(&calm, &month);
     assert!(problems.iter().any(|it| it.starts_with("lost")), "{problems:#?}");
     assert!(problems.iter().any(|it| it.contains(" times: ")), "{problems:#?}");
 }
 
 /// What is on disk as owed, and was told: a kill that fell between the send and its mark.
-fn told_and_owed(world: &World, amount: &str) -> usize {
+fn sent_but_pending(world: &World, amount: &str) -> usize {
     let bytes = std::fs::read(world.path("state.json")).ok();
     let state = bytes.map(|bytes| lowtide::state::decode(&bytes).unwrap().state).unwrap_or_default();
-    let owed = serde_json::to_string(&state.queue).unwrap().contains(amount);
-    usize::from(owed && times_told(world, &money(amount)) > 0)
+    let pending = serde_json::to_string(&state.queue).unwrap().contains(amount);
+    usize::from(pending && times_sent(world, &money(amount)) > 0)
 }
 
-fn times_told(world: &World, money: &str) -> usize {
+fn times_sent(world: &World, money: &str) -> usize {
     world.told().iter().filter(|message| message.contains(money)).count()
 }
 
@@ -210,7 +211,7 @@ fn money(amount: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_real_binary_killed_at_many_moments_loses_nothing_and_repeats_only_what_was_interrupted() {
+async fn the_binary_killed_often_loses_nothing_and_repeats_only_its_sends() {
     let world = World::new().await;
     world.config(FUNDS);
     // Each amount is one move of the one alert, and so one message, whenever and however often the process dies.
@@ -227,23 +228,23 @@ async fn the_real_binary_killed_at_many_moments_loses_nothing_and_repeats_only_w
             if k % 2 == 0 {
                 // As soon as it is told, or, where it was told already, after the first cycle.
                 wait_until("the message or a cycle", || {
-                    times_told(&world, &money(amount)) > k / 2 || service.cycles() > 0
+                    times_sent(&world, &money(amount)) > k / 2 || service.cycles() > 0
                 });
             } else {
                 std::thread::sleep(Duration::from_millis(slow * (k as u64) / 2 + 9 * n as u64));
             }
             service.kill();
             kills += 1;
-            interrupted += told_and_owed(&world, amount);
+            interrupted += sent_but_pending(&world, amount);
         }
         let service = world.start();
-        wait_until("the message", || times_told(&world, &money(amount)) > 0);
+        wait_until("the message", || times_sent(&world, &money(amount)) > 0);
         wait_until("nothing owed", || service.cycles() > 0 && !world.state().contains("\"owed\""));
         // The ledger of this world cannot be read; the state can.
         let loud = |line: &str| line.contains("ERROR") && line.contains("cannot be read");
         assert!(!service.log().lines().any(loud), "{}", service.log());
         service.kill();
-        let repeats = times_told(&world, &money(amount)) - 1;
+        let repeats = times_sent(&world, &money(amount)) - 1;
         assert!(
             repeats <= interrupted,
             "{amount}: {repeats} repeats, {interrupted} deaths between the send and its mark"

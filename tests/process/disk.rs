@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::bin::{NOBODY, Service, World, is_root, wait_until};
-use crate::month::{Month, Plan, Told, epoch, play};
+use crate::month::{CrashPlan, MonthResult, Notification, epoch, run_month};
 use async_trait::async_trait;
 use lowtide::alerting::state::State;
 use lowtide::domain::Time;
@@ -29,7 +29,7 @@ fn json(text: &str) -> JsonPieces {
 
 /// A state with everything in it: the fullest that a month of trouble has ever written.
 fn full_file() -> Vec<u8> {
-    let bytes = play(Plan::calm()).fullest;
+    let bytes = run_month(CrashPlan::without_crashes()).fullest;
     let state = decode(&bytes).unwrap().state;
     assert!(!state.alerts.is_empty() && !state.queue.is_empty() && !state.failing_notifiers.is_empty(), "{state:?}");
     bytes
@@ -45,7 +45,7 @@ fn aside(folder: &Path) -> Vec<Vec<u8>> {
 }
 
 /// What a state file with these bytes is taken for; where it is kept aside and told, or refused: `None`.
-fn taken_for(bytes: &[u8]) -> Option<DecodedState> {
+fn accepted_state(bytes: &[u8]) -> Option<DecodedState> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
     fs::write(&path, bytes).unwrap();
@@ -69,10 +69,10 @@ fn taken_for(bytes: &[u8]) -> Option<DecodedState> {
 }
 
 #[test]
-fn a_state_file_cut_off_at_any_length_is_the_same_state_or_kept_aside_and_told() {
+fn a_truncated_state_file_is_read_whole_or_kept_aside_and_reported() {
     let whole = full_file();
     let state = decode(&whole).unwrap().state;
-    let same = (0..=whole.len()).filter(|length| match taken_for(&whole[..*length]) {
+    let same = (0..=whole.len()).filter(|length| match accepted_state(&whole[..*length]) {
         Some(taken) => {
             assert_eq!(taken, DecodedState { state: state.clone(), altered: false }, "cut off at {length}");
             true
@@ -88,13 +88,13 @@ fn a_state_file_with_any_byte_flipped_loses_nothing_without_a_word() {
     let whole = full_file();
     let state = decode(&whole).unwrap().state;
     let long = std::env::var_os("LOWTIDE_LONG").is_some_and(|value| value == "1");
-    let (mut same, mut told, mut refused) = (0, 0, 0);
+    let (mut same, mut reported, mut refused) = (0, 0, 0);
     for place in 0..whole.len() {
         let through_the_file = place % 8;
         for bit in (0..8).filter(|bit| long || *bit == through_the_file) {
             let mut flipped = whole.clone();
             flipped[place] ^= 1 << bit;
-            let taken = if bit == through_the_file { taken_for(&flipped) } else { decode(&flipped).ok() };
+            let taken = if bit == through_the_file { accepted_state(&flipped) } else { decode(&flipped).ok() };
             let text =
                 String::from_utf8_lossy(&flipped[place.saturating_sub(20)..(place + 20).min(whole.len())]).into_owned();
             match taken {
@@ -105,42 +105,42 @@ fn a_state_file_with_any_byte_flipped_loses_nothing_without_a_word() {
                 Some(DecodedState { state: taken, altered: true }) => {
                     let counts = |state: &State| (state.alerts.len(), state.queue.len(), state.failing_notifiers.len());
                     assert_eq!(counts(&taken), counts(&state), "bit {bit} of byte {place} loses something: {text}");
-                    told += 1;
+                    reported += 1;
                 }
                 None => refused += 1,
             }
         }
     }
     println!(
-        "{} bytes, {} flips: {same} read as the same state, {told} used and told, {refused} kept aside or refused",
+        "{} bytes, {} flips: {same} read as the same state, {reported} used and told, {refused} kept aside or refused",
         whole.len(),
-        same + told + refused
+        same + reported + refused
     );
-    assert!(refused > same && told > 0, "{refused} {told} {same}");
+    assert!(refused > same && reported > 0, "{refused} {reported} {same}");
 }
 
 #[test]
-fn a_state_file_that_was_edited_by_hand_is_used_and_told_and_one_with_a_part_that_is_not_understood_is_kept_aside() {
+fn a_hand_edited_state_file_is_used_or_kept_aside_where_unreadable() {
     let whole = String::from_utf8(full_file()).unwrap();
     let edited = whole.replace("Division 11", "Division eleven");
     assert_ne!(edited, whole);
-    let taken = taken_for(edited.as_bytes()).unwrap();
+    let taken = accepted_state(edited.as_bytes()).unwrap();
     assert!(taken.altered);
     assert_eq!(encode(&taken.state).unwrap().to_bytes().len(), edited.len(), "all that was edited is there");
     let without: String = edited.lines().filter(|line| !line.contains("\"checksum\"")).collect::<Vec<_>>().join("\n");
-    assert_eq!(taken_for(without.as_bytes()), Some(DecodedState { altered: false, ..taken.clone() }));
+    assert_eq!(accepted_state(without.as_bytes()), Some(DecodedState { altered: false, ..taken.clone() }));
     let line = edited.lines().find(|line| line.contains("\"checksum\"")).unwrap();
     let nulled = edited.replace(line, "\"checksum\": null,");
-    assert_eq!(taken_for(nulled.as_bytes()), Some(taken), "no checksum is this one");
+    assert_eq!(accepted_state(nulled.as_bytes()), Some(taken), "no checksum is this one");
     // What is emptied, by whoever is tired of an owed message, is empty, and the rest stays.
     let mut emptied: serde_json::Value = serde_json::from_str(&whole).unwrap();
     emptied["owed"] = serde_json::json!([]);
     let alerts = emptied["alerts"].as_array().unwrap().len();
     emptied["alerts"][0].as_object_mut().unwrap().insert("reason".to_owned(), serde_json::Value::Null);
-    let taken = taken_for(emptied.to_string().as_bytes()).unwrap();
+    let taken = accepted_state(emptied.to_string().as_bytes()).unwrap();
     assert_eq!((taken.altered, taken.state.queue.len(), taken.state.alerts.len()), (true, 0, alerts));
     // A key that is not known would be forgotten: here all the alerts.
-    assert_eq!(taken_for(whole.replace("\"alerts\"", "\"alertz\"").as_bytes()), None);
+    assert_eq!(accepted_state(whole.replace("\"alerts\"", "\"alertz\"").as_bytes()), None);
     let reformatted = serde_json::from_str::<serde_json::Value>(&whole).unwrap().to_string();
     assert_eq!(
         decode(reformatted.as_bytes()).unwrap(),
@@ -153,16 +153,16 @@ fn a_state_file_that_was_edited_by_hand_is_used_and_told_and_one_with_a_part_tha
 }
 
 #[test]
-fn a_version_that_was_never_written_is_kept_aside_and_a_newer_one_is_refused() {
+fn an_unknown_state_version_is_kept_aside_and_a_newer_one_refused() {
     for never in ["0", "0.5", "-1", "null", "\"1\"", "[1]", "1.5e-3"] {
         let file = format!("{{ \"version\": {never}, \"alerts\": [] }}");
         assert!(matches!(decode(file.as_bytes()), Err(StateDecodeError::Unusable(_))), "{never}");
-        assert_eq!(taken_for(file.as_bytes()), None, "{never}");
+        assert_eq!(accepted_state(file.as_bytes()), None, "{never}");
     }
     for newer in ["2", "1.5", "99999999999999999999999", "1e300"] {
         let file = format!("{{ \"version\": {newer}, \"alerts\": [] }}");
         assert!(matches!(decode(file.as_bytes()), Err(StateDecodeError::Newer(_))), "{newer}");
-        assert_eq!(taken_for(file.as_bytes()), None, "{newer}");
+        assert_eq!(accepted_state(file.as_bytes()), None, "{newer}");
     }
 }
 
@@ -180,35 +180,38 @@ fn half_a_file_that_a_death_left_behind_is_no_hindrance() {
     assert!(!folder.path().join("state.json.new").exists());
 }
 
-fn heard(month: &Month) -> Vec<&Told> {
-    month.told.keys().collect()
+fn notified(month: &MonthResult) -> Vec<&Notification> {
+    month.notified.keys().collect()
 }
 
 #[test]
-fn a_month_on_a_full_disk_tells_everything_once() {
-    let (calm, full) = (play(Plan::calm()), play(Plan { full_disk: Some(|_| true), one_try: true, ..Plan::calm() }));
-    assert_eq!(heard(&full), heard(&calm));
-    assert_eq!(full.told.values().max(), Some(&1));
+fn a_month_on_a_full_disk_notifies_everything_once() {
+    let (calm, full) = (
+        run_month(CrashPlan::without_crashes()),
+        run_month(CrashPlan { full_disk: Some(|_| true), one_try: true, ..CrashPlan::without_crashes() }),
+    );
+    assert_eq!(notified(&full), notified(&calm));
+    assert_eq!(full.notified.values().max(), Some(&1));
     assert!(full.fullest.is_empty() && full.writes > calm.writes);
 }
 
 #[test]
-fn a_disk_that_is_full_at_every_other_write_or_at_the_first_hundred_is_caught_up_with() {
-    let calm = play(Plan::calm());
+fn the_state_catches_up_with_a_disk_that_was_often_full() {
+    let calm = run_month(CrashPlan::without_crashes());
     for full in [(|write| write % 2 == 0) as fn(usize) -> bool, |write| write % 2 == 1, |write| write < 100] {
-        let month = play(Plan { full_disk: Some(full), ..Plan::calm() });
-        assert_eq!(heard(&month), heard(&calm));
-        assert_eq!(month.told.values().max(), Some(&1));
+        let month = run_month(CrashPlan { full_disk: Some(full), ..CrashPlan::without_crashes() });
+        assert_eq!(notified(&month), notified(&calm));
+        assert_eq!(month.notified.values().max(), Some(&1));
         assert_eq!(month.state, State::default(), "what is on disk at the end is what is remembered");
         assert!(!month.fullest.is_empty());
     }
 }
 
 /// Tokio's paused time.
-struct Stepped(tokio::time::Instant);
+struct PausedClock(tokio::time::Instant);
 
 #[async_trait]
-impl Clock for Stepped {
+impl Clock for PausedClock {
     fn now(&self) -> Time {
         epoch() + chrono::Duration::from_std(self.0.elapsed()).unwrap()
     }
@@ -218,9 +221,9 @@ impl Clock for Stepped {
 }
 
 #[tokio::test(start_paused = true)]
-async fn saving_is_tried_again_at_least_every_ten_seconds_until_it_works_and_then_no_more() {
-    struct Full(Mutex<Vec<Duration>>, tokio::time::Instant);
-    impl StateBackend for Full {
+async fn saving_is_retried_every_ten_seconds_until_it_works() {
+    struct FullDisk(Mutex<Vec<Duration>>, tokio::time::Instant);
+    impl StateBackend for FullDisk {
         fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
             let at = self.1.elapsed();
             self.0.lock().unwrap().push(at);
@@ -228,11 +231,11 @@ async fn saving_is_tried_again_at_least_every_ten_seconds_until_it_works_and_the
         }
     }
     let start = tokio::time::Instant::now();
-    let disk = Arc::new(Full(Mutex::default(), start));
-    let book = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
-    let again = Arc::clone(&book);
-    let task = tokio::spawn(async move { again.retry_saves(&Stepped(start)).await });
-    book.change(|_| ((), true)).await;
+    let disk = Arc::new(FullDisk(Mutex::default(), start));
+    let store = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
+    let again = Arc::clone(&store);
+    let task = tokio::spawn(async move { again.retry_saves(&PausedClock(start)).await });
+    store.change(|_| ((), true)).await;
     tokio::time::sleep(Duration::from_secs(7200)).await;
     task.abort();
     let tries = disk.0.lock().unwrap().clone();
@@ -242,8 +245,8 @@ async fn saving_is_tried_again_at_least_every_ten_seconds_until_it_works_and_the
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_hangs_keeps_nobody_waiting_for_long() {
-    struct Hangs(Mutex<mpsc::Receiver<()>>, Mutex<Vec<Vec<u8>>>);
-    impl StateBackend for Hangs {
+    struct HangingDisk(Mutex<mpsc::Receiver<()>>, Mutex<Vec<Vec<u8>>>);
+    impl StateBackend for HangingDisk {
         fn save(&self, json: &JsonPieces) -> std::io::Result<()> {
             let _ = self.0.lock().unwrap().recv();
             self.1.lock().unwrap().push(json.to_bytes());
@@ -251,20 +254,21 @@ async fn a_disk_that_hangs_keeps_nobody_waiting_for_long() {
         }
     }
     let (release, held) = mpsc::channel();
-    let disk = Arc::new(Hangs(Mutex::new(held), Mutex::default()));
-    let book = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
+    let disk = Arc::new(HangingDisk(Mutex::new(held), Mutex::default()));
+    let store = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
     let start = tokio::time::Instant::now();
-    let (again, its_start) = (Arc::clone(&book), start);
-    let saving = tokio::spawn(async move { again.retry_saves(&Stepped(its_start)).await });
+    let (again, its_start) = (Arc::clone(&store), start);
+    let saving = tokio::spawn(async move { again.retry_saves(&PausedClock(its_start)).await });
     for name in ["slack", "pager"] {
-        let book = Arc::clone(&book);
+        let store = Arc::clone(&store);
         let change = tokio::spawn(async move {
-            book.change(|state| {
-                state.record_failure(&name.into(), "down", epoch());
-                ((), true)
-            })
-            .await;
-            assert!(!book.flush().await, "what is not on disk is not said to be");
+            store
+                .change(|state| {
+                    state.record_failure(&name.into(), "down", epoch());
+                    ((), true)
+                })
+                .await;
+            assert!(!store.flush().await, "what is not on disk is not said to be");
         });
         // Time does not go on by itself while a thread is busy.
         for _ in 0..120 {
@@ -284,7 +288,7 @@ async fn a_disk_that_hangs_keeps_nobody_waiting_for_long() {
 }
 
 #[tokio::test]
-async fn without_space_for_a_single_byte_it_reads_and_tells_and_saves_once_there_is_space() {
+async fn without_disk_space_it_notifies_and_saves_once_there_is_space() {
     let world = World::new().await;
     world.funds("1000.00");
     let service = world.start_after("trap '' XFSZ; ulimit -S -f 0");
@@ -311,7 +315,7 @@ async fn without_space_for_a_single_byte_it_reads_and_tells_and_saves_once_there
 }
 
 #[tokio::test]
-async fn in_a_read_only_folder_it_goes_on_from_what_it_remembers_and_saves_once_it_may() {
+async fn in_a_read_only_folder_it_goes_on_from_memory_and_saves_later() {
     let world = World::new().await;
     let set = |mode| fs::set_permissions(world.folder.path(), fs::Permissions::from_mode(mode)).unwrap();
     set(0o755);
@@ -336,7 +340,7 @@ async fn in_a_read_only_folder_it_goes_on_from_what_it_remembers_and_saves_once_
 }
 
 #[tokio::test]
-async fn a_state_file_that_may_not_be_read_is_kept_aside_and_told() {
+async fn a_state_file_without_read_permission_is_kept_aside_and_reported() {
     let world = World::new().await;
     fs::set_permissions(world.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let bytes = std::thread::spawn(full_file).join().unwrap();
@@ -352,8 +356,8 @@ async fn a_state_file_that_may_not_be_read_is_kept_aside_and_told() {
     let service = world.start_unprivileged();
     world.wait_told(1);
     wait_until("a new state", || world.state().contains("funds"));
-    let told = service.log();
-    assert!(told.lines().any(|line| line.contains("ERROR") && line.contains("it is kept as")), "{told}");
+    let log_text = service.log();
+    assert!(log_text.lines().any(|line| line.contains("ERROR") && line.contains("it is kept as")), "{log_text}");
     if is_root() {
         assert_eq!(aside(world.folder.path()), [bytes]);
     }
@@ -377,7 +381,7 @@ async fn the_next_process_takes_over_at_once_when_the_first_was_killed() {
 }
 
 /// A service whose state is in a folder of its own, which has told of a warning.
-async fn told_from_a_folder() -> (World, Service) {
+async fn notified_from_state_folder() -> (World, Service) {
     let world = World::new().await;
     let config = fs::read_to_string(world.path("alerts.yaml")).unwrap();
     fs::write(world.path("alerts.yaml"), config.replace("state: state.json", "state: var/state.json")).unwrap();
@@ -391,7 +395,7 @@ async fn told_from_a_folder() -> (World, Service) {
 
 #[tokio::test]
 async fn a_folder_that_goes_is_made_again_with_lock_state_and_socket() {
-    let (world, service) = told_from_a_folder().await;
+    let (world, service) = notified_from_state_folder().await;
     fs::rename(world.path("var"), world.path("gone")).unwrap();
     // Nothing has changed, and yet all of it is back: what is remembered, and what keeps a second process out.
     wait_until("the state", || {
@@ -407,8 +411,8 @@ async fn a_folder_that_goes_is_made_again_with_lock_state_and_socket() {
 }
 
 #[tokio::test]
-async fn a_service_whose_state_another_process_takes_tells_nothing_more() {
-    let (world, mut service) = told_from_a_folder().await;
+async fn a_service_whose_state_another_process_took_sends_nothing_more() {
+    let (world, mut service) = notified_from_state_folder().await;
     let lock = loop {
         fs::rename(world.path("var"), world.path("gone")).unwrap();
         fs::create_dir(world.path("var")).unwrap();
@@ -426,7 +430,7 @@ async fn a_service_whose_state_another_process_takes_tells_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_folder_put_in_the_state_files_place_while_it_runs_is_told_and_left_alone() {
+async fn a_folder_in_place_of_the_state_file_is_reported_and_left_alone() {
     let world = World::new().await;
     world.funds("1000.00");
     let service = world.start();
@@ -444,7 +448,7 @@ async fn a_folder_put_in_the_state_files_place_while_it_runs_is_told_and_left_al
 }
 
 #[test]
-fn a_lock_file_that_somebody_cleaned_away_is_made_again_and_a_state_that_another_took_meanwhile_is_left_to_it() {
+fn a_deleted_lock_file_is_made_again_unless_another_has_the_state() {
     let folder = tempfile::tempdir().unwrap();
     let (path, lock) = (folder.path().join("state.json"), folder.path().join("state.json.lock"));
     let first = FileBackend::open(&path, epoch()).unwrap().backend;

@@ -30,7 +30,7 @@ use lowtide::util::clock::Clock;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::stepped::Stepped;
+use crate::stepped::VirtualClock;
 /// The month's first moment.
 pub use crate::stepped::epoch;
 
@@ -50,19 +50,19 @@ const fn day(day: i64, hour: i64) -> i64 {
 
 /// What an account answers from an hour on.
 #[derive(Clone, Copy)]
-enum Says {
+enum AccountAnswer {
     /// So much money, so many unpaid invoices.
     Has(&'static str, &'static str),
-    Maintenance,
+    Unavailable,
     Refuses,
     /// Not listed any more.
     Gone,
 }
 
-use Says::{Gone, Has, Maintenance, Refuses};
+use AccountAnswer::{Gone, Has, Refuses, Unavailable};
 
 /// Balances by account and division: from which hour on, and what.
-fn script(account: &str, division: Division) -> Vec<(i64, Says)> {
+fn scripted_answers(account: &str, division: Division) -> Vec<(i64, AccountAnswer)> {
     match (account, division) {
         ("acme", Some(11)) => vec![
             (0, Has("9000", "0")),
@@ -83,7 +83,7 @@ fn script(account: &str, division: Division) -> Vec<(i64, Says)> {
         ("acme", Some(12)) => vec![
             (0, Has("5000", "0")),
             (day(6, 12), Has("1200", "0")),
-            (day(7, 0), Maintenance), // its alert stands still
+            (day(7, 0), Unavailable), // its alert stands still
             (day(8, 18), Has("1200", "0")),
             (day(9, 0), Has("3000", "0")),
             (day(15, 6), Refuses), // while one recipient of the mail is put off
@@ -106,9 +106,9 @@ fn script(account: &str, division: Division) -> Vec<(i64, Says)> {
     }
 }
 
-fn says(account: &str, division: Division, at: Time) -> Says {
-    let script = script(account, division);
-    script.iter().rev().find(|(from, _)| hours(*from) <= at).unwrap().1
+fn answer_at(account: &str, division: Division, at: Time) -> AccountAnswer {
+    let answers = scripted_answers(account, division);
+    answers.iter().rev().find(|(from, _)| hours(*from) <= at).unwrap().1
 }
 
 fn within(at: Time, from: i64, to: i64) -> bool {
@@ -116,7 +116,7 @@ fn within(at: Time, from: i64, to: i64) -> bool {
 }
 
 /// What becomes of a send.
-enum Luck {
+enum SendBehavior {
     Good,
     /// A failure of the moment.
     Fails,
@@ -126,12 +126,12 @@ enum Luck {
     PutsOff(&'static str),
 }
 
-fn luck(notifier: &str, at: Time) -> Luck {
+fn send_behavior(notifier: &str, at: Time) -> SendBehavior {
     match notifier {
-        "slack" if within(at, day(5, 2), day(5, 20)) || within(at, day(25, 2), day(27, 3)) => Luck::Fails,
-        "pager" if within(at, day(10, 0), day(11, 3)) => Luck::Refused,
-        "mail" if within(at, day(15, 0), day(16, 1)) => Luck::PutsOff("b@example.com"),
-        _ => Luck::Good,
+        "slack" if within(at, day(5, 2), day(5, 20)) || within(at, day(25, 2), day(27, 3)) => SendBehavior::Fails,
+        "pager" if within(at, day(10, 0), day(11, 3)) => SendBehavior::Refused,
+        "mail" if within(at, day(15, 0), day(16, 1)) => SendBehavior::PutsOff("b@example.com"),
+        _ => SendBehavior::Good,
     }
 }
 
@@ -140,14 +140,14 @@ const TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A notifier that is down is tried every few minutes for days. Where it is to die for it, that is when the fallback is
 /// asked (after five minutes) and when everybody hears of it (after an hour).
-fn is_of_interest(at: Time) -> bool {
+fn may_crash_here(at: Time) -> bool {
     let minutes = (at - epoch()).num_minutes() % (PERIOD * 60);
     minutes < 9 || (58..66).contains(&minutes)
 }
 
 /// What somebody was told, without what differs from run to run: the time of a retry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Told {
+pub struct Notification {
     /// The notifier, and the recipient where it has several.
     pub who: String,
     /// `rule/account/division`, or what the notice is about.
@@ -160,7 +160,7 @@ pub struct Told {
     pub at: i64,
 }
 
-fn told(who: &str, event: &Event) -> Told {
+fn notification(who: &str, event: &Event) -> Notification {
     let seconds = |at: Time| (at - epoch()).num_seconds();
     let cycle_of = |at: Time| hours((at - epoch()).num_hours() / PERIOD * PERIOD);
     let level = event.level().map_or("-".to_owned(), |level| level.to_string());
@@ -180,30 +180,30 @@ fn told(who: &str, event: &Event) -> Told {
         }
         EventSubject::Report(page) => (page.name.to_string(), "report", event.at),
     };
-    Told { who: who.to_owned(), alert, kind, level, at: seconds(at) }
+    Notification { who: who.to_owned(), alert, kind, level, at: seconds(at) }
 }
 
 /// What is sent and not yet marked on disk: by notifier, event id and recipient.
-type InFlight = BTreeMap<(String, String, String), Told>;
+type UnconfirmedSends = BTreeMap<(String, String, String), Notification>;
 
 /// What outlives the process: the disk, the people, and the one who pulls the plug.
 #[derive(Default)]
-pub struct Outside {
+pub struct OutsideWorld {
     /// Held for each deed in the world and for each death: a deed is done before the death, or not at all.
-    plug: Mutex<()>,
+    crash_lock: Mutex<()>,
     disk: Mutex<Option<Vec<u8>>>,
-    told: Mutex<BTreeMap<Told, usize>>,
-    in_flight: Mutex<InFlight>,
+    notified: Mutex<BTreeMap<Notification, usize>>,
+    unconfirmed: Mutex<UnconfirmedSends>,
     /// How many deaths fell between the send and its mark, by what was sent.
-    pardoned: Mutex<BTreeMap<Told, usize>>,
-    ids: Mutex<BTreeMap<Told, BTreeSet<String>>>,
+    excused: Mutex<BTreeMap<Notification, usize>>,
+    ids: Mutex<BTreeMap<Notification, BTreeSet<String>>>,
     /// What was on disk as owed, by notifier.
-    promised: Mutex<BTreeSet<(String, Told)>>,
+    queued: Mutex<BTreeSet<(String, Notification)>>,
     steps: AtomicUsize,
-    die_at: AtomicUsize,
-    deaths: Mutex<Vec<&'static str>>,
+    crash_at: AtomicUsize,
+    crashes: Mutex<Vec<&'static str>>,
     /// The disk says that it saved, and did not.
-    forgets: bool,
+    loses_writes: bool,
     /// Which writes, counted from 0, find the disk full.
     full: Option<fn(usize) -> bool>,
     /// Nobody tries again to save what could not be saved: half a million tries in a month would prove no more.
@@ -214,31 +214,31 @@ pub struct Outside {
 }
 
 /// One life of the process.
-struct Life {
-    outside: Arc<Outside>,
-    over: AtomicBool,
-    died: Notify,
+struct ProcessRun {
+    world: Arc<OutsideWorld>,
+    has_crashed: AtomicBool,
+    crashed: Notify,
 }
 
-impl Life {
+impl ProcessRun {
     /// Takes a step. `false`: the process died here, or before.
     fn step(&self, what: &'static str) -> bool {
-        let _plug = self.outside.plug.lock().unwrap();
-        if self.over.load(Ordering::SeqCst) {
+        let _lock = self.world.crash_lock.lock().unwrap();
+        if self.has_crashed.load(Ordering::SeqCst) {
             return false;
         }
-        let step = self.outside.steps.fetch_add(1, Ordering::SeqCst) + 1;
-        if step != self.outside.die_at.load(Ordering::SeqCst) {
+        let step = self.world.steps.fetch_add(1, Ordering::SeqCst) + 1;
+        if step != self.world.crash_at.load(Ordering::SeqCst) {
             return true;
         }
-        self.over.store(true, Ordering::SeqCst);
-        self.outside.deaths.lock().unwrap().push(what);
-        let in_flight = std::mem::take(&mut *self.outside.in_flight.lock().unwrap());
-        let mut pardoned = self.outside.pardoned.lock().unwrap();
-        for told in in_flight.into_values() {
-            *pardoned.entry(told).or_default() += 1;
+        self.has_crashed.store(true, Ordering::SeqCst);
+        self.world.crashes.lock().unwrap().push(what);
+        let unconfirmed = std::mem::take(&mut *self.world.unconfirmed.lock().unwrap());
+        let mut excused = self.world.excused.lock().unwrap();
+        for notification in unconfirmed.into_values() {
+            *excused.entry(notification).or_default() += 1;
         }
-        self.died.notify_one();
+        self.crashed.notify_one();
         false
     }
 
@@ -250,76 +250,76 @@ impl Life {
 }
 
 /// The disk of one life.
-struct Disk(Arc<Life>);
+struct CrashingBackend(Arc<ProcessRun>);
 
-impl StateBackend for Disk {
+impl StateBackend for CrashingBackend {
     fn save(&self, json: &JsonPieces) -> std::io::Result<()> {
         let json = json.to_bytes();
         let gone = || std::io::Error::other("this process is dead");
         if !self.0.step("before a save") {
             return Err(gone());
         }
-        let outside = &self.0.outside;
-        let write = outside.writes.fetch_add(1, Ordering::SeqCst);
-        if outside.full.is_some_and(|full| full(write)) {
+        let world = &self.0.world;
+        let write = world.writes.fetch_add(1, Ordering::SeqCst);
+        if world.full.is_some_and(|full| full(write)) {
             return Err(std::io::ErrorKind::StorageFull.into());
         }
         let state = state::decode(&json).unwrap().state;
-        let plug = outside.plug.lock().unwrap();
-        if self.0.over.load(Ordering::SeqCst) {
+        let lock = world.crash_lock.lock().unwrap();
+        if self.0.has_crashed.load(Ordering::SeqCst) {
             return Err(gone());
         }
-        let mut fullest = outside.fullest.lock().unwrap();
+        let mut fullest = world.fullest.lock().unwrap();
         let of_everything = !(state.alerts.is_empty() || state.queue.is_empty() || state.failing_notifiers.is_empty());
         if of_everything && json.len() > fullest.len() {
             fullest.clone_from(&json);
         }
         drop(fullest);
-        if !outside.forgets {
-            *outside.disk.lock().unwrap() = Some(json);
-            let mut promised = outside.promised.lock().unwrap();
-            for owed in &state.queue {
-                promised.extend(owed.pending.keys().map(|name| (name.to_string(), told("", &owed.event))));
+        if !world.loses_writes {
+            *world.disk.lock().unwrap() = Some(json);
+            let mut queued = world.queued.lock().unwrap();
+            for event in &state.queue {
+                queued.extend(event.pending.keys().map(|name| (name.to_string(), notification("", &event.event))));
             }
         }
-        let mut in_flight = outside.in_flight.lock().unwrap();
-        if !in_flight.is_empty() {
+        let mut unconfirmed = world.unconfirmed.lock().unwrap();
+        if !unconfirmed.is_empty() {
             let still = |notifier: &str, id: &str, recipient: &String| {
                 let owed = state.pending_for(notifier).find(|(event, _)| event.id == id);
-                owed.is_some_and(|(_, owing)| {
-                    owing.remaining_recipients.as_ref().is_none_or(|only| only.contains(recipient))
+                owed.is_some_and(|(_, delivery)| {
+                    delivery.remaining_recipients.as_ref().is_none_or(|only| only.contains(recipient))
                 })
             };
-            in_flight.retain(|(notifier, id, recipient), _| still(notifier, id, recipient));
+            unconfirmed.retain(|(notifier, id, recipient), _| still(notifier, id, recipient));
         }
-        drop((in_flight, plug));
+        drop((unconfirmed, lock));
         if self.0.step("after a save") { Ok(()) } else { Err(gone()) }
     }
 }
 
 /// One notifier in one life.
-struct Channel {
+struct ScriptedNotifier {
     name: &'static str,
     recipients: &'static [&'static str],
     clock: Arc<dyn Clock>,
-    life: Arc<Life>,
+    run: Arc<ProcessRun>,
 }
 
 #[async_trait]
-impl Notifier for Channel {
+impl Notifier for ScriptedNotifier {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
         let answer_at = self.clock.now();
-        let fails = matches!(luck(self.name, answer_at), Luck::Fails);
-        let of_interest = !fails || is_of_interest(answer_at);
+        let fails = matches!(send_behavior(self.name, answer_at), SendBehavior::Fails);
+        let of_interest = !fails || may_crash_here(answer_at);
         if of_interest {
-            self.life.step_or_end("before a send").await;
+            self.run.step_or_end("before a send").await;
         }
         let answer = self.answer(message);
         if fails {
             self.clock.sleep(TIMEOUT).await;
         }
         if of_interest {
-            self.life.step_or_end("after a send").await;
+            self.run.step_or_end("after a send").await;
         }
         answer
     }
@@ -333,17 +333,17 @@ impl Notifier for Channel {
     }
 }
 
-impl Channel {
+impl ScriptedNotifier {
     fn answer(&self, message: &Message) -> Result<Delivered, SendError> {
         let fails = |permanent| {
             let reason = "no luck today".to_owned();
             Err(SendError { permanent, reason, retry_after: None, refused: Vec::new() })
         };
-        let put_off = match luck(self.name, self.clock.now()) {
-            Luck::Fails => return fails(false),
-            Luck::Refused => return fails(true),
-            Luck::PutsOff(recipient) => Some(recipient),
-            Luck::Good => None,
+        let put_off = match send_behavior(self.name, self.clock.now()) {
+            SendBehavior::Fails => return fails(false),
+            SendBehavior::Refused => return fails(true),
+            SendBehavior::PutsOff(recipient) => Some(recipient),
+            SendBehavior::Good => None,
         };
         let wanted =
             |it: &&&str| message.remaining_recipients.as_ref().is_none_or(|only| only.iter().any(|one| one == **it));
@@ -352,7 +352,7 @@ impl Channel {
         if now.is_empty() {
             return fails(false);
         }
-        self.tell(message, &now);
+        self.record_send(message, &now);
         let refusal = |it: &&str| RecipientRefusal { recipient: (*it).to_owned(), reason: "450 later".to_owned() };
         Ok(Delivered {
             message_id: Some(format!("<{}@{}>", message.id, self.name)),
@@ -361,32 +361,32 @@ impl Channel {
         })
     }
 
-    fn tell(&self, message: &Message, recipients: &[&str]) {
+    fn record_send(&self, message: &Message, recipients: &[&str]) {
         let MessageContent::Events(items) = &message.content else { panic!("no events") };
-        let outside = &self.life.outside;
-        let _plug = outside.plug.lock().unwrap();
-        if self.life.over.load(Ordering::SeqCst) {
+        let world = &self.run.world;
+        let _lock = world.crash_lock.lock().unwrap();
+        if self.run.has_crashed.load(Ordering::SeqCst) {
             return;
         }
         for item in items {
             for recipient in recipients {
                 let who =
                     if recipient.is_empty() { self.name.to_owned() } else { format!("{}:{recipient}", self.name) };
-                let told = told(&who, &item.event);
-                *outside.told.lock().unwrap().entry(told.clone()).or_default() += 1;
-                outside.ids.lock().unwrap().entry(told.clone()).or_default().insert(item.event.id.clone());
+                let notification = notification(&who, &item.event);
+                *world.notified.lock().unwrap().entry(notification.clone()).or_default() += 1;
+                world.ids.lock().unwrap().entry(notification.clone()).or_default().insert(item.event.id.clone());
                 let key = (self.name.to_owned(), item.event.id.clone(), (*recipient).to_owned());
-                outside.in_flight.lock().unwrap().insert(key, told);
+                world.unconfirmed.lock().unwrap().insert(key, notification);
             }
         }
     }
 }
 
 /// One account in one life.
-struct Account {
+struct ScriptedAccount {
     name: &'static str,
     clock: Arc<dyn Clock>,
-    life: Arc<Life>,
+    run: Arc<ProcessRun>,
 }
 
 fn unreadable(kind: ReadErrorKind) -> ReadError {
@@ -394,11 +394,11 @@ fn unreadable(kind: ReadErrorKind) -> ReadError {
 }
 
 #[async_trait]
-impl BalanceSource for Account {
+impl BalanceSource for ScriptedAccount {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
-        self.life.step_or_end("before a reading").await;
+        self.run.step_or_end("before a reading").await;
         let amount = |text: &str| Ok(parse_amount(text).unwrap());
-        match says(self.name, division, self.clock.now()) {
+        match answer_at(self.name, division, self.clock.now()) {
             Has(balance, unpaid) => Ok(Balance {
                 currency: Ok(Currency::parse("USD").unwrap()),
                 balance: amount(balance),
@@ -408,18 +408,18 @@ impl BalanceSource for Account {
                 unlimited: Ok(false),
                 reported_total: Ok(None),
             }),
-            Maintenance => Err(unreadable(ReadErrorKind::Server)),
+            Unavailable => Err(unreadable(ReadErrorKind::Server)),
             Refuses | Gone => Err(unreadable(ReadErrorKind::Refused)),
         }
     }
 
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
-        self.life.step_or_end("before a listing").await;
+        self.run.step_or_end("before a listing").await;
         let now = self.clock.now();
         if within(now, day(23, 6), day(23, 12)) {
             return Err(unreadable(ReadErrorKind::Refused));
         }
-        let there = |id: &u64| !matches!(says(self.name, Some(*id), now), Gone);
+        let there = |id: &u64| !matches!(answer_at(self.name, Some(*id), now), Gone);
         let listed = |id| ListedDivision { id, name: format!("Division {id}"), active: true };
         Ok([11, 12, 13].into_iter().filter(there).map(listed).collect())
     }
@@ -444,7 +444,7 @@ fn rules() -> Arc<[Rule]> {
     vec![funds, Rule::new("invoices".into(), Metric::UnpaidInvoices, Some(unpaid), None).unwrap()].into()
 }
 
-fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<AccountPolicy> {
+fn policies(run: &Arc<ProcessRun>, clock: &Arc<dyn Clock>) -> Vec<AccountPolicy> {
     let rules = rules();
     let policy = Arc::new(UnreadablePolicy {
         after: Duration::from_secs(12 * 3600),
@@ -452,9 +452,9 @@ fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<AccountPolicy> {
         remind_every: Some(Duration::from_secs(12 * 3600)),
         notify: vec!["mail".into()],
     });
-    let watch = |(name, scope): (&'static str, DivisionScope)| AccountPolicy {
+    let policy = |(name, scope): (&'static str, DivisionScope)| AccountPolicy {
         account: name.into(),
-        source: Arc::new(Account { name, clock: Arc::clone(clock), life: Arc::clone(life) }),
+        source: Arc::new(ScriptedAccount { name, clock: Arc::clone(clock), run: Arc::clone(run) }),
         scope,
         rules: Arc::clone(&rules),
         unreadable: Arc::clone(&policy),
@@ -462,7 +462,10 @@ fn watches(life: &Arc<Life>, clock: &Arc<dyn Clock>) -> Vec<AccountPolicy> {
         incident_notifiers: Arc::default(),
         history: None,
     };
-    [("acme", DivisionScope::All(BTreeSet::new())), ("beta", DivisionScope::Undivided)].into_iter().map(watch).collect()
+    [("acme", DivisionScope::All(BTreeSet::new())), ("beta", DivisionScope::Undivided)]
+        .into_iter()
+        .map(policy)
+        .collect()
 }
 
 const NOTIFIERS: [(&str, Option<&str>, &[&str]); 3] = [
@@ -472,31 +475,31 @@ const NOTIFIERS: [(&str, Option<&str>, &[&str]); 3] = [
 ];
 
 /// How and when the process dies, and how long it stays dead.
-pub struct Plan {
+pub struct CrashPlan {
     /// Steps from one birth to the next death; when it is exhausted, the process lives on.
-    pub lives: Box<dyn Iterator<Item = usize> + Send>,
+    pub steps_to_crash: Box<dyn Iterator<Item = usize> + Send>,
     /// Cycles that are missed after each death; none: it starts again at once.
     pub missed: Box<dyn Iterator<Item = i64> + Send>,
     /// The disk says that it saved, and did not.
-    pub forgetful_disk: bool,
+    pub disk_loses_writes: bool,
     /// Which writes, counted from 0, find the disk full.
     pub full_disk: Option<fn(usize) -> bool>,
     /// Nobody tries again to save what could not be saved.
     pub one_try: bool,
 }
 
-impl Plan {
+impl CrashPlan {
     /// Nothing happens.
-    pub fn calm() -> Self {
-        Self::dying(std::iter::empty())
+    pub fn without_crashes() -> Self {
+        Self::crashing_after(std::iter::empty())
     }
 
     /// Dies after so many steps of each life, and starts again at once.
-    pub fn dying(lives: impl Iterator<Item = usize> + Send + 'static) -> Self {
+    pub fn crashing_after(lives: impl Iterator<Item = usize> + Send + 'static) -> Self {
         Self {
-            lives: Box::new(lives),
+            steps_to_crash: Box::new(lives),
             missed: Box::new(std::iter::repeat(0)),
-            forgetful_disk: false,
+            disk_loses_writes: false,
             full_disk: None,
             one_try: false,
         }
@@ -504,19 +507,19 @@ impl Plan {
 }
 
 /// What a month came to.
-pub struct Month {
+pub struct MonthResult {
     /// Who was told what, and how often.
-    pub told: BTreeMap<Told, usize>,
+    pub notified: BTreeMap<Notification, usize>,
     /// The event ids under which it was told.
-    pub ids: BTreeMap<Told, BTreeSet<String>>,
+    pub ids: BTreeMap<Notification, BTreeSet<String>>,
     /// How many deaths fell between the send and its mark, by what was sent.
-    pub pardoned: BTreeMap<Told, usize>,
+    pub excused: BTreeMap<Notification, usize>,
     /// Where the process died.
-    pub deaths: Vec<&'static str>,
+    pub crashes: Vec<&'static str>,
     /// Every step that was taken.
     pub steps: usize,
     /// What was on disk as owed, and by which notifier.
-    pub promised: BTreeSet<(String, Told)>,
+    pub queued: BTreeSet<(String, Notification)>,
     /// What is remembered at the end.
     pub state: State,
     /// How many writes were tried.
@@ -526,26 +529,32 @@ pub struct Month {
 }
 
 /// Plays the month to its end.
-pub fn play(plan: Plan) -> Month {
+pub fn run_month(plan: CrashPlan) -> MonthResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(live_through(plan))
+    runtime.block_on(run_processes(plan))
 }
 
-async fn live_through(mut plan: Plan) -> Month {
-    let outside = Arc::new(Outside {
-        forgets: plan.forgetful_disk,
+async fn run_processes(mut plan: CrashPlan) -> MonthResult {
+    let world = Arc::new(OutsideWorld {
+        loses_writes: plan.disk_loses_writes,
         full: plan.full_disk,
         one_try: plan.one_try,
-        ..Outside::default()
+        ..OutsideWorld::default()
     });
-    let clock: Arc<dyn Clock> = Stepped::begin();
+    let clock: Arc<dyn Clock> = VirtualClock::begin();
     loop {
-        let life = Arc::new(Life { outside: Arc::clone(&outside), over: AtomicBool::new(false), died: Notify::new() });
-        let steps = outside.steps.load(Ordering::SeqCst);
-        outside.die_at.store(plan.lives.next().map_or(usize::MAX, |more| steps + more.max(1)), Ordering::SeqCst);
+        let run = Arc::new(ProcessRun {
+            world: Arc::clone(&world),
+            has_crashed: AtomicBool::new(false),
+            crashed: Notify::new(),
+        });
+        let steps = world.steps.load(Ordering::SeqCst);
+        world
+            .crash_at
+            .store(plan.steps_to_crash.next().map_or(usize::MAX, |more| steps + more.max(1)), Ordering::SeqCst);
         tokio::select! {
-            () = live(&life, &clock) => break,
-            () = life.died.notified() => {}
+            () = run_process(&run, &clock) => break,
+            () = run.crashed.notified() => {}
         }
         let pause = plan.missed.next().unwrap_or(0);
         if pause > 0 {
@@ -554,17 +563,17 @@ async fn live_through(mut plan: Plan) -> Month {
             until(&clock, hours(next * PERIOD)).await;
         }
     }
-    let bytes = outside.disk.lock().unwrap().clone();
-    let taken = |it: &Mutex<BTreeMap<Told, usize>>| it.lock().unwrap().clone();
-    Month {
-        told: taken(&outside.told),
-        ids: outside.ids.lock().unwrap().clone(),
-        pardoned: taken(&outside.pardoned),
-        deaths: outside.deaths.lock().unwrap().clone(),
-        steps: outside.steps.load(Ordering::SeqCst),
-        promised: outside.promised.lock().unwrap().clone(),
-        writes: outside.writes.load(Ordering::SeqCst),
-        fullest: outside.fullest.lock().unwrap().clone(),
+    let bytes = world.disk.lock().unwrap().clone();
+    let taken = |it: &Mutex<BTreeMap<Notification, usize>>| it.lock().unwrap().clone();
+    MonthResult {
+        notified: taken(&world.notified),
+        ids: world.ids.lock().unwrap().clone(),
+        excused: taken(&world.excused),
+        crashes: world.crashes.lock().unwrap().clone(),
+        steps: world.steps.load(Ordering::SeqCst),
+        queued: world.queued.lock().unwrap().clone(),
+        writes: world.writes.load(Ordering::SeqCst),
+        fullest: world.fullest.lock().unwrap().clone(),
         state: bytes.map(|bytes| state::decode(&bytes).unwrap().state).unwrap_or_default(),
     }
 }
@@ -575,46 +584,47 @@ async fn until(clock: &Arc<dyn Clock>, time: Time) {
 
 /// One life, as `app::run` would live it: load, forget what is not configured, workers, a cycle at once and then by the
 /// clock. Returns at the end of the month.
-async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
-    let bytes = life.outside.disk.lock().unwrap().clone();
+async fn run_process(run: &Arc<ProcessRun>, clock: &Arc<dyn Clock>) {
+    let bytes = run.world.disk.lock().unwrap().clone();
     // As the file store would: a missing file is an empty state, and what it wrote itself it never refuses.
     let state =
         bytes.map(|bytes| state::decode(&bytes).expect("a state that was saved is read").state).unwrap_or_default();
-    let book = Arc::new(StateStore::new(state, Arc::new(Disk(Arc::clone(life)))));
-    let watches = watches(life, clock);
+    let store = Arc::new(StateStore::new(state, Arc::new(CrashingBackend(Arc::clone(run)))));
+    let policies = policies(run, clock);
     let everyone: BTreeSet<Name> = NOTIFIERS.iter().map(|(name, ..)| Name::from(*name)).collect();
-    book.change(|state| {
-        let gone = lowtide::alerting::process::end_unconfigured_alerts(
-            state,
-            &watches.iter().collect::<Vec<_>>(),
-            clock.now(),
-        );
-        let dropped = state.drop_unconfigured_notifiers(|name| everyone.contains(name));
-        assert!(gone.is_empty() && dropped.is_empty(), "all of it is configured");
-        ((), false)
-    })
-    .await;
+    store
+        .change(|state| {
+            let gone = lowtide::alerting::process::end_unconfigured_alerts(
+                state,
+                &policies.iter().collect::<Vec<_>>(),
+                clock.now(),
+            );
+            let dropped = state.drop_unconfigured_notifiers(|name| everyone.contains(name));
+            assert!(gone.is_empty() && dropped.is_empty(), "all of it is configured");
+            ((), false)
+        })
+        .await;
     let (_stop, stopped) = watch::channel(false);
     let mut workers = JoinSet::new();
     for (name, fallback, recipients) in NOTIFIERS {
-        let (clock, life) = (Arc::clone(clock), Arc::clone(life));
-        let channel = Channel { name, recipients, clock: Arc::clone(&clock), life };
+        let (clock, run) = (Arc::clone(clock), Arc::clone(run));
+        let channel = ScriptedNotifier { name, recipients, clock: Arc::clone(&clock), run };
         let desk = Route { notifier: Arc::new(channel), fallback: fallback.map(Name::from), quiet_hours: None };
         workers.spawn(
-            DeliveryWorker::new(name.into(), desk, everyone.clone(), Arc::clone(&book), clock).run(stopped.clone()),
+            DeliveryWorker::new(name.into(), desk, everyone.clone(), Arc::clone(&store), clock).run(stopped.clone()),
         );
     }
-    let (again, its_clock) = (Arc::clone(&book), Arc::clone(clock));
-    if !life.outside.one_try {
-        workers.spawn(async move { again.retry_saves(its_clock.as_ref()).await });
+    let (store_to_retry, its_clock) = (Arc::clone(&store), Arc::clone(clock));
+    if !run.world.one_try {
+        workers.spawn(async move { store_to_retry.retry_saves(its_clock.as_ref()).await });
     }
 
-    let mut memories: Vec<PollerState> = watches.iter().map(|_| PollerState::default()).collect();
+    let mut states: Vec<PollerState> = policies.iter().map(|_| PollerState::default()).collect();
     let mut planned = clock.now();
     while planned < hours(END) {
         let number = (planned - epoch()).num_hours() / PERIOD;
-        let cycles = watches.iter().zip(&mut memories);
-        let cycles = cycles.map(|(watch, memory)| poller::run_cycle(watch, memory, &book, clock.as_ref(), planned));
+        let cycles = policies.iter().zip(&mut states);
+        let cycles = cycles.map(|(policy, state)| poller::run_cycle(policy, state, &store, clock.as_ref(), planned));
         futures_util::future::join_all(cycles).await;
         planned = hours((number + 1) * PERIOD);
         until(clock, planned).await;
@@ -622,7 +632,7 @@ async fn live(life: &Arc<Life>, clock: &Arc<dyn Clock>) {
 }
 
 /// The kinds that nothing may ever swallow.
-pub fn is_a_move(kind: &str) -> bool {
+pub fn is_transition(kind: &str) -> bool {
     [TransitionKind::Raised, TransitionKind::Escalated, TransitionKind::Eased, TransitionKind::Resolved]
         .iter()
         .any(|it| it.name() == kind)

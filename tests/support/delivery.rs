@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use super::stepped::epoch;
-use super::stepped::{self, Disk, Stepped};
+use super::stepped::{self, AcceptingBackend, VirtualClock};
 
 /// One try: when it began, in seconds, what it was to tell, and what came of it.
 #[derive(Debug, Clone)]
@@ -123,8 +123,8 @@ impl Bench {
 
     /// The first seat has quiet hours.
     pub fn with_quiet_hours(seats: Vec<Seat>, mut quiet: Option<QuietHours>) -> Self {
-        let clock = Stepped::begin();
-        let book = Arc::new(StateStore::new(State::default(), Arc::new(Disk)));
+        let clock = VirtualClock::begin();
+        let book = Arc::new(StateStore::new(State::default(), Arc::new(AcceptingBackend)));
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = seats.iter().map(|seat| Name::from(seat.name)).collect();
         let (mut tasks, mut tries) = (JoinSet::new(), BTreeMap::new());
@@ -145,7 +145,7 @@ impl Bench {
     }
 
     pub async fn owe(&self, account: &str, kind: TransitionKind, to: &[&str]) {
-        stepped::owe(&self.book, self.clock.now(), account, kind, to).await;
+        stepped::enqueue(&self.book, self.clock.now(), account, kind, to).await;
     }
 
     pub async fn pass(&self, seconds: u64) {

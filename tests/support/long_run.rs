@@ -22,26 +22,26 @@ use rust_decimal::Decimal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::service::{JumpingClock, account, balance, rule};
+use super::service::{JumpingClock, balance, policy, rule};
 
 /// Cycles a day.
-pub const CYCLES: u64 = 96;
+pub const CYCLES_PER_DAY: u64 = 96;
 const PERIOD: Duration = Duration::from_secs(15 * 60);
 
 /// What happens in which cycle.
-struct World {
+struct LongRunWorld {
     divisions: u64,
     cycle: AtomicU64,
 }
 
-impl World {
+impl LongRunWorld {
     fn hour(&self) -> u64 {
         self.cycle.load(Ordering::Relaxed) / 4 % 24
     }
 }
 
 #[async_trait]
-impl BalanceSource for World {
+impl BalanceSource for LongRunWorld {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
         let (id, cycle) = (division.unwrap(), self.cycle.load(Ordering::Relaxed));
         let fails = |kind, reason: &str| Err(ReadError { kind, reason: format!("GET /finance/balance {reason} {id}") });
@@ -64,7 +64,7 @@ impl BalanceSource for World {
 
 /// Takes everything, but for some hours a day.
 #[async_trait]
-impl Notifier for World {
+impl Notifier for LongRunWorld {
     async fn send(&self, _: &Message) -> Result<Delivered, SendError> {
         if (20..23).contains(&self.hour()) {
             let reason = "Slack answered 503".to_owned();
@@ -75,9 +75,9 @@ impl Notifier for World {
 }
 
 /// A disk that keeps nothing: the service's memory is what is looked at.
-struct Nowhere;
+struct DiscardingBackend;
 
-impl StateBackend for Nowhere {
+impl StateBackend for DiscardingBackend {
     fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
         Ok(())
     }
@@ -85,70 +85,69 @@ impl StateBackend for Nowhere {
 
 /// Resident memory of this process now, in MiB.
 #[allow(clippy::cast_precision_loss)] // kibibytes of a process
-pub fn resident() -> f64 {
+pub fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() as f64 / 1024.0
 }
 
 /// What is the same for the whole life.
-struct House {
+struct LongRun {
     clock: Arc<JumpingClock>,
-    book: Arc<StateStore>,
-    board: Arc<Registry>,
-    world: Arc<World>,
+    store: Arc<StateStore>,
+    registry: Arc<Registry>,
+    world: Arc<LongRunWorld>,
 }
 
-impl House {
+impl LongRun {
     /// What a reload makes anew: the rules, and who delivers.
-    fn generation(&self, day: u64) -> (Arc<AccountPolicy>, JoinSet<()>, watch::Sender<bool>) {
+    fn start_generation(&self, day: u64) -> (Arc<AccountPolicy>, JoinSet<()>, watch::Sender<bool>) {
         let every = Duration::from_secs((6 + day % 2) * 3600);
         let source = Arc::clone(&self.world) as Arc<dyn BalanceSource>;
-        let watched = account(source, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
+        let policy = policy(source, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
         let names: BTreeSet<Name> = ["chat".into()].into();
-        self.board.apply_config(&["acme".into()].into(), &watched.rules, &names);
+        self.registry.apply_config(&["acme".into()].into(), &policy.rules, &names);
         let notifier = Arc::clone(&self.world) as Arc<dyn Notifier>;
-        let desk = Route { notifier, fallback: None, quiet_hours: None };
+        let route = Route { notifier, fallback: None, quiet_hours: None };
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let worker = DeliveryWorker::new("chat".into(), desk, names, Arc::clone(&self.book), clock);
+        let worker = DeliveryWorker::new("chat".into(), route, names, Arc::clone(&self.store), clock);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(worker.run(stopped));
-        (watched, tasks, stop)
+        (policy, tasks, stop)
     }
 }
 
 /// Lives so many days, and looks at the memory after each cycle. Returns it, in MiB.
-pub async fn live(divisions: u64, days: u64) -> Vec<f64> {
+pub async fn run_days(divisions: u64, days: u64) -> Vec<f64> {
     let clock = JumpingClock::new("2026-11-01T00:00:00Z".parse().unwrap());
-    let book = Arc::new(StateStore::new(State::default(), Arc::new(Nowhere) as Arc<dyn StateBackend>));
-    let world = Arc::new(World { divisions, cycle: AtomicU64::new(0) });
-    let house = House { clock, book, board: Arc::default(), world };
-    let (mut memory, mut samples) = (PollerState::default(), Vec::new());
-    let mut generation = house.generation(0);
-    for n in 0..days * CYCLES {
-        if n > 0 && n % CYCLES == 0 {
+    let store = Arc::new(StateStore::new(State::default(), Arc::new(DiscardingBackend) as Arc<dyn StateBackend>));
+    let world = Arc::new(LongRunWorld { divisions, cycle: AtomicU64::new(0) });
+    let run = LongRun { clock, store, registry: Arc::default(), world };
+    let (mut poller_state, mut samples) = (PollerState::default(), Vec::new());
+    let mut generation = run.start_generation(0);
+    for n in 0..days * CYCLES_PER_DAY {
+        if n > 0 && n % CYCLES_PER_DAY == 0 {
             let (_, mut tasks, stop) = generation;
             stop.send(true).unwrap();
             while tasks.join_next().await.is_some() {}
-            generation = house.generation(n / CYCLES);
-            let now = house.clock.now();
-            house
-                .book
+            generation = run.start_generation(n / CYCLES_PER_DAY);
+            let now = run.clock.now();
+            run.store
                 .change(|state| {
                     (lowtide::alerting::process::end_unconfigured_alerts(state, &[&generation.0], now).len(), false)
                 })
                 .await;
         }
-        house.world.cycle.store(n, Ordering::Relaxed);
-        let clock = house.clock.as_ref();
-        let outcome = poller::run_cycle(&generation.0, &mut memory, &house.book, clock, clock.now()).await;
-        house.board.record_cycle(&"acme".into(), outcome);
+        run.world.cycle.store(n, Ordering::Relaxed);
+        let clock = run.clock.as_ref();
+        let outcome = poller::run_cycle(&generation.0, &mut poller_state, &run.store, clock, clock.now()).await;
+        run.registry.record_cycle(&"acme".into(), outcome);
         tokio::time::sleep(PERIOD).await;
-        samples.push(resident());
+        samples.push(resident_mib());
     }
     // What it remembers is bounded too.
-    let json = house.book.read(encode).unwrap().to_bytes();
+    let json = run.store.read(encode).unwrap().to_bytes();
     assert!(json.len() < usize::try_from(divisions).unwrap() * 3000, "a state of {} bytes", json.len());
     samples
 }

@@ -56,7 +56,7 @@ pub fn warning(division_name: &str) -> Event {
 }
 
 /// The same warning with what lies ahead, and its picture.
-pub fn looking_ahead() -> Event {
+pub fn warning_with_forecast() -> Event {
     let usd = Currency::parse("USD").unwrap();
     let amount = |text| parse_amount(text).unwrap();
     let day = |day| now() + chrono::Duration::days(day);
@@ -108,7 +108,7 @@ pub fn message(events: Vec<Event>) -> Message {
 }
 
 /// What the configuration adds.
-pub fn words() -> MessageContext {
+pub fn message_context() -> MessageContext {
     let description = Some("Ask Finance for a purchase order; a PO takes five working days.".to_owned());
     MessageContext {
         timezone: chrono_tz::Tz::Europe__Amsterdam,

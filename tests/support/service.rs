@@ -64,13 +64,13 @@ impl Clock for JumpingClock {
 }
 
 /// Balances as the test sets them, and when they were asked for: by the clock, and in elapsed time.
-pub struct Funds {
+pub struct TestFunds {
     clock: Arc<JumpingClock>,
     amounts: Mutex<BTreeMap<Division, Decimal>>,
     reads: Mutex<Vec<(Time, Duration)>>,
 }
 
-impl Funds {
+impl TestFunds {
     pub fn new(clock: &Arc<JumpingClock>, divisions: impl IntoIterator<Item = Division>, amount: i64) -> Arc<Self> {
         let amounts = divisions.into_iter().map(|division| (division, Decimal::from(amount))).collect();
         Arc::new(Self { clock: Arc::clone(clock), amounts: Mutex::new(amounts), reads: Mutex::default() })
@@ -105,7 +105,7 @@ pub fn balance(amount: Decimal) -> Balance {
 }
 
 #[async_trait]
-impl BalanceSource for Funds {
+impl BalanceSource for TestFunds {
     async fn balance(&self, division: Division) -> Result<Balance, ReadError> {
         self.reads.lock().unwrap().push((self.clock.now(), self.clock.elapsed()));
         Ok(balance(self.amounts.lock().unwrap()[&division]))
@@ -118,7 +118,7 @@ impl BalanceSource for Funds {
 }
 
 /// What an event is, in a word or two.
-pub fn word(event: &Event) -> String {
+pub fn event_word(event: &Event) -> String {
     match &event.subject {
         EventSubject::Threshold(it) => it.kind.name().to_owned(),
         EventSubject::Unreadable(it) => format!("unreadable {}", it.kind.name()),
@@ -131,19 +131,19 @@ pub fn word(event: &Event) -> String {
     }
 }
 
-type Answer = Box<dyn Fn(&Message) -> Result<Delivered, SendError> + Send + Sync>;
+type NotifierAnswer = Box<dyn Fn(&Message) -> Result<Delivered, SendError> + Send + Sync>;
 
 /// A channel: answers as the test says, and remembers what was sent when, in elapsed time, and whether it was taken.
-pub struct Ear {
+pub struct RecordingNotifier {
     clock: Arc<JumpingClock>,
-    answer: Mutex<Answer>,
-    pub heard: Mutex<Vec<(Duration, bool, Message)>>,
+    answer: Mutex<NotifierAnswer>,
+    pub sent: Mutex<Vec<(Duration, bool, Message)>>,
 }
 
-impl Ear {
+impl RecordingNotifier {
     pub fn new(clock: &Arc<JumpingClock>) -> Arc<Self> {
-        let answer: Answer = Box::new(|_| Ok(Delivered::default()));
-        Arc::new(Self { clock: Arc::clone(clock), answer: Mutex::new(answer), heard: Mutex::default() })
+        let answer: NotifierAnswer = Box::new(|_| Ok(Delivered::default()));
+        Arc::new(Self { clock: Arc::clone(clock), answer: Mutex::new(answer), sent: Mutex::default() })
     }
 
     pub fn answers(&self, answer: impl Fn(&Message) -> Result<Delivered, SendError> + Send + Sync + 'static) {
@@ -152,16 +152,16 @@ impl Ear {
 
     /// What was delivered from so much elapsed time on, a word an event.
     pub fn words_since(&self, since: Duration) -> Vec<String> {
-        let heard = self.heard.lock().unwrap();
-        let taken = heard.iter().filter(|(at, taken, _)| *taken && *at >= since);
-        taken.flat_map(|(_, _, message)| items(message).iter().map(|item| word(&item.event))).collect()
+        let sent = self.sent.lock().unwrap();
+        let taken = sent.iter().filter(|(at, taken, _)| *taken && *at >= since);
+        taken.flat_map(|(_, _, message)| items(message).iter().map(|item| event_word(&item.event))).collect()
     }
 
     /// When, in elapsed time, the first event of that word was delivered after `since`.
-    pub fn first(&self, wanted: &str, since: Duration) -> Option<Duration> {
-        let heard = self.heard.lock().unwrap();
-        let mut taken = heard.iter().filter(|(at, taken, _)| *taken && *at >= since);
-        taken.find(|(_, _, it)| items(it).iter().any(|item| word(&item.event) == wanted)).map(|(at, ..)| *at)
+    pub fn first(&self, word: &str, since: Duration) -> Option<Duration> {
+        let sent = self.sent.lock().unwrap();
+        let mut taken = sent.iter().filter(|(at, taken, _)| *taken && *at >= since);
+        taken.find(|(_, _, it)| items(it).iter().any(|item| event_word(&item.event) == word)).map(|(at, ..)| *at)
     }
 }
 
@@ -177,24 +177,24 @@ pub fn fails(retry_after: Option<Duration>) -> Result<Delivered, SendError> {
 }
 
 #[async_trait]
-impl Notifier for Ear {
+impl Notifier for RecordingNotifier {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
         let answer = (self.answer.lock().unwrap())(message);
-        self.heard.lock().unwrap().push((self.clock.elapsed(), answer.is_ok(), message.clone()));
+        self.sent.lock().unwrap().push((self.clock.elapsed(), answer.is_ok(), message.clone()));
         answer
     }
 }
 
 /// A disk that takes everything and remembers the last state, how large the largest was, and how much it was given.
 #[derive(Default)]
-pub struct Disk {
+pub struct RecordingBackend {
     pub largest: Mutex<usize>,
     pub last: Mutex<Vec<u8>>,
     pub saves: AtomicUsize,
     pub written: AtomicUsize,
 }
 
-impl StateBackend for Disk {
+impl StateBackend for RecordingBackend {
     fn save(&self, json: &JsonPieces) -> std::io::Result<()> {
         let json = json.to_bytes();
         self.saves.fetch_add(1, Ordering::SeqCst);
@@ -219,7 +219,7 @@ pub fn rule(hold: Duration, remind_every: Duration, notify: &[&str]) -> Rule {
     Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000")), Some(level("500"))).unwrap()
 }
 
-pub fn account(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule) -> Arc<AccountPolicy> {
+pub fn policy(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule) -> Arc<AccountPolicy> {
     let notify = rule.level(Severity::Warning).unwrap().notify.clone();
     Arc::new(AccountPolicy {
         account: "acme".into(),
@@ -239,7 +239,7 @@ pub fn account(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule)
 }
 
 /// Everything at work.
-pub struct Service {
+pub struct TestService {
     pub clock: Arc<JumpingClock>,
     pub book: Arc<StateStore>,
     stop: watch::Sender<bool>,
@@ -247,37 +247,38 @@ pub struct Service {
     tasks: JoinSet<()>,
 }
 
-impl Service {
+impl TestService {
     /// Channels are given with their names and fallbacks.
     pub async fn start(
         clock: &Arc<JumpingClock>,
-        account: Arc<AccountPolicy>,
+        policy: Arc<AccountPolicy>,
         schedule: Schedule,
-        ears: &[(&str, Option<&str>, &Arc<Ear>)],
+        notifiers: &[(&str, Option<&str>, &Arc<RecordingNotifier>)],
     ) -> Self {
-        let book = Arc::new(StateStore::new(State::default(), Arc::new(Disk::default()) as Arc<dyn StateBackend>));
+        let book =
+            Arc::new(StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>));
         let (stop, stopped) = watch::channel(false);
-        let everyone: BTreeSet<Name> = ears.iter().map(|(name, ..)| Name::from(*name)).collect();
+        let everyone: BTreeSet<Name> = notifiers.iter().map(|(name, ..)| Name::from(*name)).collect();
         let mut tasks = JoinSet::new();
-        for (name, fallback, ear) in ears {
-            let desk = Route {
-                notifier: Arc::clone(ear) as Arc<dyn Notifier>,
+        for (name, fallback, notifier) in notifiers {
+            let route = Route {
+                notifier: Arc::clone(notifier) as Arc<dyn Notifier>,
                 fallback: fallback.map(Name::from),
                 quiet_hours: None,
             };
             let clock = Arc::clone(clock) as Arc<dyn Clock>;
-            let worker = DeliveryWorker::new((*name).into(), desk, everyone.clone(), Arc::clone(&book), clock);
+            let worker = DeliveryWorker::new((*name).into(), route, everyone.clone(), Arc::clone(&book), clock);
             tasks.spawn(worker.run(stopped.clone()));
         }
         // It reads the system's clock, which no test can set. It is never started, so that elapsed time alone rings.
         let jobs = JobScheduler::new().await.unwrap();
-        let memory = Arc::new(AsyncMutex::new(PollerState::default()));
-        let (name, its_clock, its_book) = (account.account.clone(), Arc::clone(clock), Arc::clone(&book));
+        let poller_state = Arc::new(AsyncMutex::new(PollerState::default()));
+        let (name, its_clock, its_store) = (policy.account.clone(), Arc::clone(clock), Arc::clone(&book));
         let cycle = move |planned| {
-            let (account, memory) = (Arc::clone(&account), Arc::clone(&memory));
-            let (book, clock) = (Arc::clone(&its_book), Arc::clone(&its_clock));
+            let (policy, poller_state) = (Arc::clone(&policy), Arc::clone(&poller_state));
+            let (store, clock) = (Arc::clone(&its_store), Arc::clone(&its_clock));
             async move {
-                poller::run_cycle(&account, &mut *memory.lock().await, &book, clock.as_ref(), planned).await;
+                poller::run_cycle(&policy, &mut *poller_state.lock().await, &store, clock.as_ref(), planned).await;
             }
         };
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;

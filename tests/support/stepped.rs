@@ -22,18 +22,18 @@ pub fn epoch() -> Time {
 }
 
 /// A clock that stands at [`epoch`] when it is made.
-pub struct Stepped {
+pub struct VirtualClock {
     start: tokio::time::Instant,
 }
 
-impl Stepped {
+impl VirtualClock {
     pub fn begin() -> Arc<dyn Clock> {
         Arc::new(Self { start: tokio::time::Instant::now() })
     }
 }
 
 #[async_trait]
-impl Clock for Stepped {
+impl Clock for VirtualClock {
     fn now(&self) -> Time {
         epoch() + chrono::Duration::from_std(self.start.elapsed()).unwrap()
     }
@@ -43,21 +43,21 @@ impl Clock for Stepped {
 }
 
 /// Every save succeeds.
-pub struct Disk;
+pub struct AcceptingBackend;
 
-impl StateBackend for Disk {
+impl StateBackend for AcceptingBackend {
     fn save(&self, _: &JsonPieces) -> std::io::Result<()> {
         Ok(())
     }
 }
 
 /// An alert of an account moves, and these are to be told.
-pub async fn owe(book: &StateStore, now: Time, account: &str, kind: TransitionKind, to: &[&str]) {
-    book.change(|state| (queue(state, now, account, kind, to), true)).await;
+pub async fn enqueue(store: &StateStore, now: Time, account: &str, kind: TransitionKind, to: &[&str]) {
+    store.change(|state| (enqueue_in(state, now, account, kind, to), true)).await;
 }
 
 /// The same, as a part of a change.
-pub fn queue(state: &mut State, now: Time, account: &str, kind: TransitionKind, to: &[&str]) {
+pub fn enqueue_in(state: &mut State, now: Time, account: &str, kind: TransitionKind, to: &[&str]) {
     let usd = Currency::parse("USD").unwrap();
     let amount = |text: &str| parse_amount(text).unwrap();
     let key = AlertKey { account: account.into(), division: None, rule: "funds".into() };

@@ -10,10 +10,10 @@ use lowtide::domain::rule::{Rule, Severity, UnreadablePolicy};
 use lowtide::domain::{Division, Time};
 use lowtide::polling::poller::{AccountPolicy, DivisionScope};
 
-struct Nothing;
+struct UnreadSource;
 
 #[async_trait]
-impl BalanceSource for Nothing {
+impl BalanceSource for UnreadSource {
     async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
         unreachable!("settling reads nothing")
     }
@@ -27,10 +27,10 @@ pub fn at(seconds: i64) -> Time {
 }
 
 /// The account `acme` with these rules; what is unreadable for three hours is told to `slack`.
-pub fn watch(scope: DivisionScope, rules: Vec<Rule>, remind_every: Option<Duration>) -> AccountPolicy {
+pub fn policy(scope: DivisionScope, rules: Vec<Rule>, remind_every: Option<Duration>) -> AccountPolicy {
     AccountPolicy {
         account: "acme".into(),
-        source: Arc::new(Nothing),
+        source: Arc::new(UnreadSource),
         scope,
         rules: rules.into(),
         unreadable: Arc::new(UnreadablePolicy {

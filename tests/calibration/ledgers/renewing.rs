@@ -18,25 +18,25 @@ use lowtide::sandbox::world::CertificateIssuance;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::{AFTER, Case, FIRST_DIVISION, Kind, poisson, whole};
+use super::{AFTER, AccountKind, FIRST_DIVISION, GeneratedAccount, poisson, truncated};
 use calendar::{YEAR, is_working, moment, tuesday, working};
-use habits::{Habits, PRODUCTS, WILDCARD};
-use term::Term;
+use habits::{AccountTraits, PRODUCTS, WILDCARD};
+use term::OrderTerm;
 
 /// Orders can be renewed so many days before their end.
-const EARLIEST: f64 = 90.0;
+const MAX_LEAD_DAYS: f64 = 90.0;
 /// Every account bought so much in the last year at least.
-const FEWEST: usize = 8;
+const MIN_PURCHASES: usize = 8;
 /// A wildcard takes the place of orders that end within so many days of one another.
-const SOON: i64 = 120;
+const CONSOLIDATION_DAYS: i64 = 120;
 /// A certificate that lasts as long as any order of a year.
-const WHOLE: u64 = 2000;
+const LONG_CERTIFICATE_DAYS: u64 = 2000;
 
 /// What is renewed: a common name with its product.
-struct Site {
+struct RenewedSite {
     name: String,
     product: usize,
-    term: Term,
+    term: OrderTerm,
     /// It costs as much as so many usual ones.
     size: i64,
     division: u64,
@@ -44,7 +44,7 @@ struct Site {
     one_off: bool,
 }
 
-struct Placed {
+struct PlacedOrder {
     id: u64,
     site: usize,
     product: usize,
@@ -60,7 +60,7 @@ struct Placed {
 }
 
 #[derive(Clone, Copy)]
-enum Event {
+enum AccountEvent {
     Renew(usize),
     AddDomain(usize),
     Refund(usize),
@@ -71,7 +71,7 @@ enum Event {
 }
 
 /// What moved the balance.
-struct Line {
+struct BalanceChange {
     day: i64,
     at: Time,
     change: i64,
@@ -80,39 +80,39 @@ struct Line {
     division: u64,
 }
 
-struct Life {
-    habits: Habits,
+struct RenewingAccount {
+    traits: AccountTraits,
     rises: Vec<f64>,
-    sites: Vec<Site>,
-    orders: Vec<Placed>,
-    lines: Vec<Line>,
-    events: BTreeMap<i64, Vec<Event>>,
+    sites: Vec<RenewedSite>,
+    orders: Vec<PlacedOrder>,
+    lines: Vec<BalanceChange>,
+    events: BTreeMap<i64, Vec<AccountEvent>>,
     chance: ChaCha8Rng,
 }
 
 /// An account of one of the kinds that live by renewals. One that hardly ever bought anything is drawn anew.
-pub(super) fn case(kind: Kind, number: u64) -> Case {
+pub(super) fn generate(kind: AccountKind, number: u64) -> GeneratedAccount {
     let mut chance = ChaCha8Rng::seed_from_u64(number * 1000 + kind as u64);
     loop {
-        let life = Life::new(kind, ChaCha8Rng::from_rng(&mut chance));
-        if life.purchases().count() >= FEWEST {
-            return life.case();
+        let account = RenewingAccount::new(kind, ChaCha8Rng::from_rng(&mut chance));
+        if account.purchases().count() >= MIN_PURCHASES {
+            return account.generated();
         }
     }
 }
 
-impl Life {
-    fn new(kind: Kind, mut chance: ChaCha8Rng) -> Self {
-        let habits = Habits::new(kind, &mut chance);
+impl RenewingAccount {
+    fn new(kind: AccountKind, mut chance: ChaCha8Rng) -> Self {
+        let traits = AccountTraits::new(kind, &mut chance);
         let rises = (0..10).map(|_| chance.random_range(1.04..1.2)).collect();
-        let begins = habits.begins;
+        let begins = traits.begins;
         let (sites, orders, lines, events) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
-        let mut life = Self { habits, rises, sites, orders, lines, events, chance };
-        life.begin();
+        let mut account = Self { traits, rises, sites, orders, lines, events, chance };
+        account.place_existing_orders();
         for day in begins..i64::try_from(AFTER).unwrap() {
-            life.live(day);
+            account.simulate_day(day);
         }
-        life
+        account
     }
 
     /// What was paid for each of the last year.
@@ -122,66 +122,66 @@ impl Life {
     }
 
     fn product(&mut self) -> usize {
-        let mut drawn = self.chance.random::<f64>() * self.habits.tastes.iter().sum::<f64>();
-        let product = self.habits.tastes.iter().position(|taste| {
+        let mut drawn = self.chance.random::<f64>() * self.traits.product_weights.iter().sum::<f64>();
+        let product = self.traits.product_weights.iter().position(|taste| {
             drawn -= taste;
             drawn <= 0.0
         });
         product.unwrap_or_default()
     }
 
-    fn term(&mut self) -> Term {
-        match self.habits.kind {
-            Kind::MultiYearMixed => Term::Years(self.chance.random_range(1..=3)),
-            Kind::OrdersOf90To199Days => {
-                let lengths = &self.habits.lengths;
-                Term::Days(lengths[self.chance.random_range(0..lengths.len())])
+    fn term(&mut self) -> OrderTerm {
+        match self.traits.kind {
+            AccountKind::MultiYearMixed => OrderTerm::Years(self.chance.random_range(1..=3)),
+            AccountKind::OrdersOf90To199Days => {
+                let lengths = &self.traits.lengths;
+                OrderTerm::Days(lengths[self.chance.random_range(0..lengths.len())])
             }
-            _ => Term::Years(1),
+            _ => OrderTerm::Years(1),
         }
     }
 
-    fn site(&mut self, product: usize, term: Term, is_new: bool) -> usize {
+    fn site(&mut self, product: usize, term: OrderTerm, is_new: bool) -> usize {
         let number = self.sites.len();
-        let size = self.habits.size(is_new, &mut self.chance);
-        let division = FIRST_DIVISION + self.chance.random_range(0..self.habits.divisions);
+        let size = self.traits.size(is_new, &mut self.chance);
+        let division = FIRST_DIVISION + self.chance.random_range(0..self.traits.divisions);
         let payment = self.chance.random::<f64>();
-        let mut site = Site {
+        let mut site = RenewedSite {
             name: format!("site-{number}.example.com"),
             product,
             term,
             size,
             division,
             by_card: false,
-            one_off: is_new && self.chance.random::<f64>() < self.habits.one_off,
+            one_off: is_new && self.chance.random::<f64>() < self.traits.one_off,
         };
         // Now and then somebody buys a second certificate for the same name.
         if is_new && number > 0 && self.chance.random_bool(0.03) {
             let other = &self.sites[self.chance.random_range(0..number)];
             (site.name, site.product) = (other.name.clone(), other.product);
         }
-        site.by_card = payment < self.habits.card_of(site.product);
+        site.by_card = payment < self.traits.card_of(site.product);
         self.sites.push(site);
         number
     }
 
-    fn live(&mut self, day: i64) {
+    fn simulate_day(&mut self, day: i64) {
         if is_working(day) {
-            for _ in 0..poisson(self.habits.new_orders(day), &mut self.chance) {
+            for _ in 0..poisson(self.traits.new_orders(day), &mut self.chance) {
                 self.buy_new(None, day);
             }
         }
         while let Some(events) = self.events.remove(&day) {
             for event in events {
                 match event {
-                    Event::Move => self.buy_new(None, day),
-                    Event::Batch(orders) => {
+                    AccountEvent::Move => self.buy_new(None, day),
+                    AccountEvent::Batch(orders) => {
                         let product = self.product();
                         (0..orders).for_each(|_| self.buy_new(Some(product), day));
                     }
-                    Event::Renew(order) => self.renew(order, day),
-                    Event::AddDomain(order) => self.add_domain(order, day),
-                    Event::Refund(order) => self.refund(order, day),
+                    AccountEvent::Renew(order) => self.renew(order, day),
+                    AccountEvent::AddDomain(order) => self.add_domain(order, day),
+                    AccountEvent::Refund(order) => self.refund(order, day),
                 }
             }
         }
@@ -201,21 +201,21 @@ impl Life {
         let is_over = self.orders[order].canceled.is_some() || self.orders[order].replaced;
         if !is_over && !self.replaced_by_wildcard(order, day) {
             self.orders[order].renewed = Some(day);
-            if self.habits.kind == Kind::ProductChange && self.chance.random_ratio(1, 3) {
+            if self.traits.kind == AccountKind::ProductChange && self.chance.random_ratio(1, 3) {
                 self.sites[site].product = self.other_product(self.sites[site].product);
             }
-            let renewal = self.place(site, day, self.habits.renewal_ends(ends, day, self.sites[site].term));
+            let renewal = self.place(site, day, self.traits.renewal_ends(ends, day, self.sites[site].term));
             self.pay(renewal);
         }
     }
 
     /// True if, instead of renewing this order, a wildcard was bought for its name and for others that end soon.
     fn replaced_by_wildcard(&mut self, order: usize, day: i64) -> bool {
-        if self.habits.consolidated == 0.0 || !self.chance.random_bool(self.habits.consolidated) {
+        if self.traits.consolidated == 0.0 || !self.chance.random_bool(self.traits.consolidated) {
             return false;
         }
-        let soon = self.orders[order].ends + SOON;
-        let is_one = |its: &Placed| {
+        let soon = self.orders[order].ends + CONSOLIDATION_DAYS;
+        let is_one = |its: &PlacedOrder| {
             its.product < WILDCARD && its.renewed.is_none() && !its.replaced && (day..=soon).contains(&its.ends)
         };
         let mut replaced: Vec<usize> = (0..self.orders.len()).filter(|it| is_one(&self.orders[*it])).collect();
@@ -227,7 +227,7 @@ impl Life {
         for its in replaced {
             self.orders[its].replaced = true;
         }
-        let term = Term::Years(1);
+        let term = OrderTerm::Years(1);
         let site = self.site(WILDCARD, term, false);
         self.sites[site].name = format!("*.zone-{site}.example.com");
         let wildcard = self.place(site, day, day + term.days());
@@ -238,7 +238,7 @@ impl Life {
     /// A product that is one or two places dearer or cheaper.
     fn other_product(&mut self, product: usize) -> usize {
         let (places, last) = (self.chance.random_range(1..=2), PRODUCTS.len() - 1);
-        let is_dearer = product == 0 || product < last && self.chance.random::<f64>() < self.habits.dearer;
+        let is_dearer = product == 0 || product < last && self.chance.random::<f64>() < self.traits.dearer;
         if is_dearer { (product + places).min(last) } else { product.saturating_sub(places) }
     }
 
@@ -247,13 +247,13 @@ impl Life {
         let its = &self.orders[order];
         if its.canceled.is_none() && day < its.ends {
             let (year, left) = (its.price * self.chance.random_range(40..70) / 100, its.ends - day);
-            self.book(order, day, -(year * left / YEAR).max(100), "Charge");
+            self.record_change(order, day, -(year * left / YEAR).max(100), "Charge");
         }
     }
 
     fn refund(&mut self, order: usize, day: i64) {
         self.orders[order].canceled = Some(day);
-        self.book(order, day, self.orders[order].price, "Refund");
+        self.record_change(order, day, self.orders[order].price, "Refund");
     }
 
     fn pay(&mut self, order: usize) {
@@ -262,31 +262,31 @@ impl Life {
             return;
         }
         let (day, price) = (its.day, its.price);
-        self.book(order, day, -price, "Charge");
-        if self.habits.kind == Kind::DomainsAndRefunds && self.chance.random_bool(0.03) {
+        self.record_change(order, day, -price, "Charge");
+        if self.traits.kind == AccountKind::DomainsAndRefunds && self.chance.random_bool(0.03) {
             let day = working(day + self.chance.random_range(2..=20)).max(day + 1);
-            self.events.entry(day).or_default().push(Event::Refund(order));
+            self.events.entry(day).or_default().push(AccountEvent::Refund(order));
         }
     }
 
-    fn book(&mut self, order: usize, day: i64, change: i64, kind: &'static str) {
+    fn record_change(&mut self, order: usize, day: i64, change: i64, kind: &'static str) {
         let its = &self.orders[order];
         let at = if day == its.day { its.at } else { moment(day, &mut self.chance) };
-        let id = (self.habits.kind != Kind::LedgerWithoutOrderIds).then_some(its.id);
+        let id = (self.traits.kind != AccountKind::LedgerWithoutOrderIds).then_some(its.id);
         let division = self.sites[its.site].division;
-        self.lines.push(Line { day, at, change, kind, order: id, division });
+        self.lines.push(BalanceChange { day, at, change, kind, order: id, division });
     }
 
     /// An order, and what will become of it.
     fn place(&mut self, site: usize, day: i64, ends: i64) -> usize {
         let order = self.orders.len();
-        let Site { product, term, size, one_off, .. } = self.sites[site];
-        let level = self.habits.price_level(day, &self.rises);
+        let RenewedSite { product, term, size, one_off, .. } = self.sites[site];
+        let level = self.traits.price_level(day, &self.rises);
         #[allow(clippy::cast_precision_loss)]
-        let year = i64::try_from(whole(PRODUCTS[product].1 as f64 * level / 100.0) * 100).unwrap();
+        let year = i64::try_from(truncated(PRODUCTS[product].1 as f64 * level / 100.0) * 100).unwrap();
         let price = term.price(year) * size;
         let issuance = self.issuance();
-        self.orders.push(Placed {
+        self.orders.push(PlacedOrder {
             id: 107_000_001 + order as u64,
             site,
             product,
@@ -300,47 +300,49 @@ impl Life {
             issuance,
         });
         // Who does not get the next certificate seldom needs the next order.
-        let share = self.habits.share_of(ends, product, size) * if issuance.reissued { 1.0 } else { 0.3 };
+        let share = self.traits.share_of(ends, product, size) * if issuance.reissued { 1.0 } else { 0.3 };
         if !one_off && self.chance.random::<f64>() < share {
-            let renewed = self.renewal_day(ends, product, size).max(day + 1).max(self.habits.begins);
-            self.events.entry(renewed).or_default().push(Event::Renew(order));
+            let renewed = self.renewal_day(ends, product, size).max(day + 1).max(self.traits.begins);
+            self.events.entry(renewed).or_default().push(AccountEvent::Renew(order));
         }
-        if self.habits.kind == Kind::DomainsAndRefunds && self.chance.random_bool(0.2) {
+        if self.traits.kind == AccountKind::DomainsAndRefunds && self.chance.random_bool(0.2) {
             let added = working(self.chance.random_range(day + 1..ends)).max(day + 1);
-            self.events.entry(added).or_default().push(Event::AddDomain(order));
+            self.events.entry(added).or_default().push(AccountEvent::AddDomain(order));
         }
         order
     }
 
     fn renewal_day(&mut self, ends: i64, product: usize, size: i64) -> i64 {
-        if self.habits.kind == Kind::RenewalsByAutomation {
-            return self.habits.automatic_renewal(ends);
+        if self.traits.kind == AccountKind::RenewalsByAutomation {
+            return self.traits.automatic_renewal(ends);
         }
-        if self.chance.random::<f64>() < self.habits.late {
-            let latest = self.habits.latest;
+        if self.chance.random::<f64>() < self.traits.late {
+            let latest = self.traits.latest;
             return working(ends + self.chance.random_range(1..=latest)).max(ends + 1).min(ends + latest);
         }
-        if let Some(clerk) = &self.habits.clerk {
+        if let Some(clerk) = &self.traits.clerk {
             return clerk.renewal_day(ends);
         }
         let deviation: f64 = (0..6).map(|_| self.chance.random_range(-0.5..0.5)).sum::<f64>() * 2.0_f64.sqrt();
-        let lead = self.habits.lead_of(product, size) * (1.0 + self.habits.spread * deviation);
-        let day = ends - i64::try_from(whole(lead.clamp(0.0, EARLIEST))).unwrap();
-        if self.habits.kind == Kind::RenewalsInOneMonth { tuesday(day) } else { working(day) }
+        let lead = self.traits.lead_of(product, size) * (1.0 + self.traits.spread * deviation);
+        let day = ends - i64::try_from(truncated(lead.clamp(0.0, MAX_LEAD_DAYS))).unwrap();
+        if self.traits.kind == AccountKind::RenewalsInOneMonth { tuesday(day) } else { working(day) }
     }
 
     fn issuance(&mut self) -> CertificateIssuance {
-        match self.habits.kind {
-            Kind::ReissuesOf199Days => {
+        match self.traits.kind {
+            AccountKind::ReissuesOf199Days => {
                 let reissued = self.chance.random::<f64>() > 0.06;
                 let slow = self.chance.random_bool(0.3);
                 let days = if slow { self.chance.random_range(1..=13) } else { 0 };
                 let reissue_takes = std::time::Duration::from_secs(3600 * (2 + 24 * days));
                 CertificateIssuance { reissued, reissue_takes, ..CertificateIssuance::default() }
             }
-            Kind::RenewalsByAutomation => CertificateIssuance::default(),
-            Kind::MultiYearMixed => CertificateIssuance { certificate_days: 397, ..CertificateIssuance::default() },
-            _ => CertificateIssuance { certificate_days: WHOLE, ..CertificateIssuance::default() },
+            AccountKind::RenewalsByAutomation => CertificateIssuance::default(),
+            AccountKind::MultiYearMixed => {
+                CertificateIssuance { certificate_days: 397, ..CertificateIssuance::default() }
+            }
+            _ => CertificateIssuance { certificate_days: LONG_CERTIFICATE_DAYS, ..CertificateIssuance::default() },
         }
     }
 }

@@ -8,26 +8,26 @@ use lowtide::sandbox::world::{AccountRecords, SimulatedOrder};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
-use super::{Renewal, accounts, all, days, is_recent, purchases, renewals, share};
-use crate::ledgers::{self, Case, Kind};
-use crate::over_http::Reader;
+use super::{RenewalPair, accounts, all, days, is_recent, purchases, renewals, share};
+use crate::ledgers::{self, AccountKind, GeneratedAccount};
+use crate::over_http::AccountReader;
 use crate::ranges::name;
 
 /// Written without knowledge of the method.
-const KINDS: [Kind; 6] = [
-    Kind::RenewalsForClients,
-    Kind::RenewalsAtMonthEnd,
-    Kind::OrdersOf90To199Days,
-    Kind::WildcardsReplaceOrders,
-    Kind::LargeOrdersRenewedEarly,
-    Kind::RenewalsAfterTheEnd,
+const KINDS: [AccountKind; 6] = [
+    AccountKind::RenewalsForClients,
+    AccountKind::RenewalsAtMonthEnd,
+    AccountKind::OrdersOf90To199Days,
+    AccountKind::WildcardsReplaceOrders,
+    AccountKind::LargeOrdersRenewedEarly,
+    AccountKind::RenewalsAfterTheEnd,
 ];
 
 #[test]
 fn an_account_is_the_same_each_time_it_is_made() {
     for kind in all() {
         let made = || {
-            let case = Case::new(kind, 3);
+            let case = GeneratedAccount::new(kind, 3);
             format!("{:?} {:?}", case.records(0), case.future)
         };
         assert_eq!(made(), made(), "{}", name(kind));
@@ -43,7 +43,7 @@ fn accounts_held_out_pay_their_price_for_each_order_but_by_card() {
             let order = orders[&line.order.unwrap()];
             assert_eq!((line.at, line.change, line.division), (order.placed, -order.price, order.division));
         }
-        let known = |it: &&&SimulatedOrder| is_recent(it.placed) && kind != Kind::RenewalsForClients;
+        let known = |it: &&&SimulatedOrder| is_recent(it.placed) && kind != AccountKind::RenewalsForClients;
         let ids: BTreeSet<u64> = paid.iter().filter_map(|line| line.order).collect();
         assert_eq!(ids.len(), paid.len(), "none is paid twice");
         assert!(orders.values().filter(known).all(|it| ids.contains(&it.id)), "{}", name(kind));
@@ -54,7 +54,7 @@ fn accounts_held_out_pay_their_price_for_each_order_but_by_card() {
 fn accounts_held_out_spend_on_as_they_did() {
     for kind in KINDS {
         let spends = (0..48).map(|number| {
-            let case = Case::new(kind, number);
+            let case = GeneratedAccount::new(kind, number);
             let [past, future] = [&case.past, &case.future].map(|days| days.iter().sum::<i64>() as f64);
             (future / past).ln()
         });
@@ -64,9 +64,9 @@ fn accounts_held_out_spend_on_as_they_did() {
 }
 
 #[test]
-fn agencies_renew_for_each_client_in_another_way() {
+fn agencies_renew_differently_for_each_client() {
     let (mut leads, mut shares) = (Vec::new(), Vec::new());
-    for its in accounts(Kind::RenewalsForClients) {
+    for its in accounts(AccountKind::RenewalsForClients) {
         let paid: BTreeSet<u64> = its.entries.iter().filter_map(|line| line.order).collect();
         let ended = by_product(its.orders.iter().filter(|it| it.expired(ledgers::now())));
         for orders in ended.values().filter(|orders| orders.len() >= 20) {
@@ -93,7 +93,7 @@ fn agencies_renew_for_each_client_in_another_way() {
 
 #[test]
 fn accounts_renewed_at_the_end_of_each_month_catch_up_after_holidays() {
-    let records = accounts(Kind::RenewalsAtMonthEnd);
+    let records = accounts(AccountKind::RenewalsAtMonthEnd);
     let (mut placed, mut in_batches) = (Vec::new(), Vec::new());
     for its in &records {
         let mut batches: BTreeMap<_, usize> = BTreeMap::new();
@@ -117,7 +117,7 @@ fn accounts_renewed_at_the_end_of_each_month_catch_up_after_holidays() {
 
 #[test]
 fn orders_of_days_are_renewed_several_times_a_year() {
-    let records = accounts(Kind::OrdersOf90To199Days);
+    let records = accounts(AccountKind::OrdersOf90To199Days);
     let renewed = share(records.iter().flat_map(purchases), |it| it.renewal);
     assert!(renewed > 0.85, "{renewed}");
     for its in records {
@@ -134,11 +134,11 @@ fn orders_of_days_are_renewed_several_times_a_year() {
 
 #[test]
 fn orders_of_days_are_listed_with_their_days_and_read_so() {
-    let reader = Reader::new(ledgers::now());
-    let case = Case::new(Kind::OrdersOf90To199Days, 1);
+    let reader = AccountReader::new(ledgers::now());
+    let case = GeneratedAccount::new(AccountKind::OrdersOf90To199Days, 1);
     let records = case.records(case.available(30));
-    let (_, books) = reader.read(records.clone());
-    let read = books.orders.unwrap();
+    let (_, history) = reader.read(records.clone());
+    let read = history.orders.unwrap();
     let ends: BTreeMap<u64, _> = read.iter().map(|it| (it.id, it.order_ends)).collect();
     for order in records.orders.iter().filter(|it| !it.expired(ledgers::now())) {
         assert_eq!(ends[&order.id], Some(order.ends.date_naive()));
@@ -147,7 +147,7 @@ fn orders_of_days_are_listed_with_their_days_and_read_so() {
 
 #[test]
 fn wildcards_take_the_place_of_three_orders_and_more() {
-    let records = accounts(Kind::WildcardsReplaceOrders);
+    let records = accounts(AccountKind::WildcardsReplaceOrders);
     let is_wildcard = |it: &SimulatedOrder| it.common_name.starts_with("*.");
     let bought = || records.iter().flat_map(|its| &its.orders).filter(|it| is_recent(it.placed));
     let renewed: BTreeSet<(usize, u64)> = (0..)
@@ -170,7 +170,7 @@ fn wildcards_take_the_place_of_three_orders_and_more() {
 
 #[test]
 fn large_orders_are_most_of_the_money_and_renewed_early() {
-    let records = accounts(Kind::LargeOrdersRenewedEarly);
+    let records = accounts(AccountKind::LargeOrdersRenewedEarly);
     let mut smallest: BTreeMap<&str, Decimal> = BTreeMap::new();
     for order in records.iter().flat_map(|its| &its.orders) {
         let least = smallest.entry(&order.product).or_insert(order.price);
@@ -198,8 +198,8 @@ fn large_orders_are_most_of_the_money_and_renewed_early() {
 
 #[test]
 fn accounts_renewed_after_the_end_have_a_gap_between_orders() {
-    let records = accounts(Kind::RenewalsAfterTheEnd);
-    let renewals: Vec<Renewal> = records.iter().flat_map(renewals).collect();
+    let records = accounts(AccountKind::RenewalsAfterTheEnd);
+    let renewals: Vec<RenewalPair> = records.iter().flat_map(renewals).collect();
     let late = share(renewals.iter(), |it| it.lead() < 0);
     assert!((0.4..0.7).contains(&late), "{late}");
     assert!(renewals.iter().all(|it| (-25..=40).contains(&it.lead())));

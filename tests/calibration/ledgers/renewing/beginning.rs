@@ -2,75 +2,76 @@
 
 use rand::Rng as _;
 
-use super::super::{AFTER, Kind, whole};
+use super::super::{AFTER, AccountKind, truncated};
 use super::calendar::{YEAR, working};
-use super::term::Term;
-use super::{Event, Life};
+use super::term::OrderTerm;
+use super::{AccountEvent, RenewingAccount};
 
 /// The orders of an account that renews in one month end within so many days.
 const MONTH: i64 = 28;
 
-impl Life {
+impl RenewingAccount {
     /// The orders that are there already, each of which took the place of another one.
-    pub(super) fn begin(&mut self) {
-        let begins = self.habits.begins;
-        if self.habits.kind == Kind::RenewalsAndBatches {
+    pub(super) fn place_existing_orders(&mut self) {
+        let begins = self.traits.begins;
+        if self.traits.kind == AccountKind::RenewalsAndBatches {
             self.plan_batches();
         }
-        match (self.habits.kind, self.habits.migration) {
-            (Kind::YoungerThanAYear, Some(weeks)) => {
-                for _ in 0..whole(self.habits.renewals / self.habits.share) {
+        match (self.traits.kind, self.traits.migration) {
+            (AccountKind::YoungerThanAYear, Some(weeks)) => {
+                for _ in 0..truncated(self.traits.renewals / self.traits.share) {
                     let day = working(begins + self.chance.random_range(0..=weeks)).max(begins);
-                    self.events.entry(day).or_default().push(Event::Move);
+                    self.events.entry(day).or_default().push(AccountEvent::Move);
                 }
             }
-            (Kind::YoungerThanAYear, None) => {}
-            (Kind::RenewalsInWaves, _) => {
+            (AccountKind::YoungerThanAYear, None) => {}
+            (AccountKind::RenewalsInWaves, _) => {
                 for _ in 0..self.chance.random_range(4..=8) {
                     let wave = begins + self.chance.random_range(0..YEAR);
                     for _ in 0..self.chance.random_range(10..=40) {
                         let end = wave + self.chance.random_range(0..10);
-                        self.older(end, Term::Years(1));
+                        self.place_older_order(end, OrderTerm::Years(1));
                     }
                 }
                 #[allow(clippy::cast_precision_loss)]
                 let renewals = self.orders.len() as f64;
-                self.habits.new *= renewals / self.habits.renewals;
+                self.traits.new *= renewals / self.traits.renewals;
             }
-            (Kind::OrdersOf90To199Days, _) => {
+            (AccountKind::OrdersOf90To199Days, _) => {
                 #[allow(clippy::cast_precision_loss)]
-                let days = self.habits.lengths.iter().sum::<i64>() as f64 / self.habits.lengths.len() as f64;
-                for _ in 0..whole(self.habits.renewals / self.habits.share * days / 365.0) {
+                let days = self.traits.lengths.iter().sum::<i64>() as f64 / self.traits.lengths.len() as f64;
+                for _ in 0..truncated(self.traits.renewals / self.traits.share * days / 365.0) {
                     let term = self.term();
                     let end = begins + self.chance.random_range(0..term.days());
-                    self.older(end, term);
+                    self.place_older_order(end, term);
                 }
             }
-            (Kind::MultiYearMixed, _) => {
+            (AccountKind::MultiYearMixed, _) => {
                 for years in 1..=3 {
-                    for _ in 0..whole(self.habits.renewals / self.habits.share / 3.0) * usize::try_from(years).unwrap()
+                    for _ in
+                        0..truncated(self.traits.renewals / self.traits.share / 3.0) * usize::try_from(years).unwrap()
                     {
                         let end = begins + self.chance.random_range(0..YEAR * years);
-                        self.older(end, Term::Years(years));
+                        self.place_older_order(end, OrderTerm::Years(years));
                     }
                 }
             }
-            (Kind::RenewalsInOneMonth, _) => {
+            (AccountKind::RenewalsInOneMonth, _) => {
                 let (month, within) = (self.chance.random_range(0..YEAR), self.chance.random_range(0.7..0.9));
-                for _ in 0..whole(self.habits.renewals / self.habits.share) {
+                for _ in 0..truncated(self.traits.renewals / self.traits.share) {
                     let in_month = self.chance.random::<f64>() < within;
                     let (first, days) = if in_month { (month, MONTH) } else { (0, YEAR) };
                     let end = begins + first + self.chance.random_range(0..days);
-                    self.older(end, Term::Years(1));
+                    self.place_older_order(end, OrderTerm::Years(1));
                 }
             }
             _ => {
                 // An account that declines was larger once.
-                let declines = self.habits.kind == Kind::RenewalsDeclining;
+                let declines = self.traits.kind == AccountKind::RenewalsDeclining;
                 let years = if declines { -f64::from(i32::try_from(begins).unwrap()) / 365.0 } else { 1.0 };
-                for _ in 0..whole(self.habits.renewals / self.habits.share.powf(years)) {
+                for _ in 0..truncated(self.traits.renewals / self.traits.share.powf(years)) {
                     let end = begins + self.chance.random_range(0..YEAR);
-                    self.older(end, Term::Years(1));
+                    self.place_older_order(end, OrderTerm::Years(1));
                 }
             }
         }
@@ -82,16 +83,16 @@ impl Life {
         #[allow(clippy::cast_precision_loss)]
         let usual = (sizes.start() + sizes.end()) as f64 / 2.0;
         #[allow(clippy::cast_precision_loss)]
-        let apart = YEAR as f64 * usual / self.habits.renewals;
-        let (mut day, end) = (self.habits.begins, i64::try_from(AFTER).unwrap());
+        let apart = YEAR as f64 * usual / self.traits.renewals;
+        let (mut day, end) = (self.traits.begins, i64::try_from(AFTER).unwrap());
         while day < end {
             let size = self.chance.random_range(sizes.clone());
-            day += i64::try_from(whole(apart * self.chance.random_range(0.5..1.5))).unwrap().max(1);
-            self.events.entry(working(day)).or_default().push(Event::Batch(size));
+            day += i64::try_from(truncated(apart * self.chance.random_range(0.5..1.5))).unwrap().max(1);
+            self.events.entry(working(day)).or_default().push(AccountEvent::Batch(size));
         }
     }
 
-    fn older(&mut self, end: i64, term: Term) {
+    fn place_older_order(&mut self, end: i64, term: OrderTerm) {
         let product = self.product();
         let site = self.site(product, term, false);
         self.place(site, end - term.days(), end);

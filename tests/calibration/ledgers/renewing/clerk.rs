@@ -10,7 +10,7 @@ use super::super::{AFTER, days, now};
 use super::calendar::{YEAR, is_working};
 
 /// Who renews at the end of each month, or on the first day after a holiday.
-pub struct Clerk {
+pub struct MonthEndClerk {
     /// So many working days before the last one of the month.
     before: usize,
     /// What ends within so many days is renewed.
@@ -19,7 +19,7 @@ pub struct Clerk {
     holidays: Vec<RangeInclusive<i64>>,
 }
 
-impl Clerk {
+impl MonthEndClerk {
     pub fn new(begins: i64, chance: &mut ChaCha8Rng) -> Self {
         let (before, reach, usual) =
             (chance.random_range(0..=4), chance.random_range(35..=55), chance.random_range(0..YEAR));

@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::super::{Kind, whole};
+use super::super::{AccountKind, truncated};
 use super::calendar::{YEAR, working};
-use super::clerk::Clerk;
-use super::term::Term;
+use super::clerk::MonthEndClerk;
+use super::term::OrderTerm;
 
 /// Products and their list prices for a year.
 pub const PRODUCTS: [(&str, i64); 8] = [
@@ -26,13 +26,13 @@ pub const WILDCARD: usize = 5;
 /// The largest order costs as much as so many usual ones, and the largest of those that are new.
 const LARGEST: [f64; 2] = [60.0, 4.0];
 /// The account begins so long ago: two years before its ledger does, so that its habits have settled.
-const BEGINNING: i64 = -1130;
+const BEGINS_DAY: i64 = -1130;
 /// Automatic renewals are placed so many days before the end.
-const AUTOMATIC: i64 = 30;
+const AUTO_RENEWAL_DAYS: i64 = 30;
 
 /// What makes an account of a kind its own.
-pub struct Habits {
-    pub kind: Kind,
+pub struct AccountTraits {
+    pub kind: AccountKind,
     /// Its first day.
     pub begins: i64,
     /// Renewals a year, about.
@@ -53,9 +53,9 @@ pub struct Habits {
     /// How long before the end the largest orders are renewed, where sizes differ.
     pub lead_of_largest: Option<f64>,
     /// By product, where each is bought for another client.
-    pub clients: Option<[Client; PRODUCTS.len()]>,
+    pub clients: Option<[AgencyClient; PRODUCTS.len()]>,
     /// Who renews, where it is one person.
-    pub clerk: Option<Clerk>,
+    pub clerk: Option<MonthEndClerk>,
     /// Days that orders are bought for, where it is not years.
     pub lengths: Vec<i64>,
     /// The chance that a wildcard takes the place of an order that would be renewed, and of others.
@@ -71,7 +71,7 @@ pub struct Habits {
     /// Days of the past on which funds did not suffice for automatic renewals.
     pub unfunded: Vec<RangeInclusive<i64>>,
     /// How much each product is bought.
-    pub tastes: [f64; PRODUCTS.len()],
+    pub product_weights: [f64; PRODUCTS.len()],
     pub divisions: u64,
     /// The share of the sites that are paid by card.
     pub card: f64,
@@ -84,18 +84,18 @@ pub struct Habits {
 }
 
 /// For whom an agency buys one of the products.
-pub struct Client {
+pub struct AgencyClient {
     share: f64,
     lead: f64,
     pays_by_card: bool,
 }
 
-impl Habits {
-    pub fn new(kind: Kind, chance: &mut ChaCha8Rng) -> Self {
+impl AccountTraits {
+    pub fn new(kind: AccountKind, chance: &mut ChaCha8Rng) -> Self {
         let renewals = 20.0 * 20.0_f64.powf(chance.random());
-        let mut habits = Self {
+        let mut traits = Self {
             kind,
-            begins: BEGINNING,
+            begins: BEGINS_DAY,
             renewals,
             share: chance.random_range(0.8..0.97),
             lead: chance.random_range(3.0..60.0),
@@ -114,7 +114,7 @@ impl Habits {
             one_off: 0.0,
             dearer: 0.5,
             unfunded: Vec::new(),
-            tastes: std::array::from_fn(|_| chance.random::<f64>().powi(3)),
+            product_weights: std::array::from_fn(|_| chance.random::<f64>().powi(3)),
             divisions: 1,
             card: 0.0,
             rise_day: chance.random_range(0..YEAR),
@@ -122,32 +122,32 @@ impl Habits {
             migration: None,
         };
         match kind {
-            Kind::RenewalsDeclining => {
-                habits.share = chance.random_range(0.45..0.75);
-                habits.new = chance.random_range(0.0..0.03) * renewals / 260.0;
+            AccountKind::RenewalsDeclining => {
+                traits.share = chance.random_range(0.45..0.75);
+                traits.new = chance.random_range(0.0..0.03) * renewals / 260.0;
             }
-            Kind::EverySecondNew => {
-                habits.new = renewals / 260.0;
-                habits.one_off = chance.random_range(0.6..0.9);
+            AccountKind::EverySecondNew => {
+                traits.new = renewals / 260.0;
+                traits.one_off = chance.random_range(0.6..0.9);
             }
-            Kind::YoungerThanAYear => {
-                habits.begins = -chance.random_range(84..=330);
-                habits.migration = chance.random_bool(0.6).then(|| chance.random_range(14..=56));
+            AccountKind::YoungerThanAYear => {
+                traits.begins = -chance.random_range(84..=330);
+                traits.migration = chance.random_bool(0.6).then(|| chance.random_range(14..=56));
             }
-            Kind::SharedByDivisions => habits.divisions = chance.random_range(3..=6),
-            Kind::PartlyPaidByCard => habits.card = chance.random_range(0.2..0.6),
+            AccountKind::SharedByDivisions => traits.divisions = chance.random_range(3..=6),
+            AccountKind::PartlyPaidByCard => traits.card = chance.random_range(0.2..0.6),
             _ => {
-                habits.draw_once_held_out(chance);
-                habits.draw_held_out(chance);
+                traits.draw_once_held_out(chance);
+                traits.draw_held_out(chance);
             }
         }
-        habits
+        traits
     }
 
     /// Draws the habits of the kinds that were held out at first.
     fn draw_once_held_out(&mut self, chance: &mut ChaCha8Rng) {
         match self.kind {
-            Kind::RenewalsByAutomation => {
+            AccountKind::RenewalsByAutomation => {
                 self.share = chance.random_range(0.9..0.99);
                 self.late = 0.0;
                 self.new = chance.random_range(0.0..0.04) * self.renewals / 260.0;
@@ -156,16 +156,16 @@ impl Habits {
                     self.unfunded.push(first..=first + chance.random_range(2..=12));
                 }
             }
-            Kind::RenewalsInOneMonth => {
+            AccountKind::RenewalsInOneMonth => {
                 self.lead = chance.random_range(14.0..45.0);
                 self.new = chance.random_range(0.02..0.1) * self.renewals / 260.0;
             }
-            Kind::GrowingByRenewals => {
+            AccountKind::GrowingByRenewals => {
                 self.new = chance.random_range(0.4..1.2) * self.renewals / 260.0;
                 self.growth = chance.random_range(0.02..0.04);
             }
-            Kind::ProductChange => self.dearer = chance.random_range(0.2..0.8),
-            Kind::ChangingShare => {
+            AccountKind::ProductChange => self.dearer = chance.random_range(0.2..0.8),
+            AccountKind::ChangingShare => {
                 let (high, low) = (chance.random_range(0.9..0.97), chance.random_range(0.5..0.7));
                 let day = -chance.random_range(30..=330);
                 let falls = chance.random_bool(0.5);
@@ -174,7 +174,7 @@ impl Habits {
                 // Until that day, new orders make up for what is not renewed, and for a little more.
                 self.new = (1.0 - self.share + chance.random_range(0.0..0.1)) * self.renewals / self.share / 260.0;
             }
-            Kind::RenewalsAndBatches => {
+            AccountKind::RenewalsAndBatches => {
                 self.renewals = chance.random_range(90.0..300.0);
                 self.new = chance.random_range(0.0..0.05) * self.renewals / 260.0;
                 self.one_off = chance.random_range(0.6..0.9);
@@ -188,42 +188,43 @@ impl Habits {
         // New orders make up for those that are not renewed, or for a little more.
         let makes_up = |lost: f64, renewals: f64, more: f64| (lost + more) * renewals / 260.0;
         match self.kind {
-            Kind::RenewalsForClients => {
-                let clients = std::array::from_fn(|_| Client {
+            AccountKind::RenewalsForClients => {
+                let clients = std::array::from_fn(|_| AgencyClient {
                     share: chance.random_range(0.5..0.98),
                     lead: chance.random_range(2.0..75.0),
                     pays_by_card: chance.random_bool(0.25),
                 });
-                let bought = self.tastes.iter().sum::<f64>();
-                let renewed = clients.iter().zip(self.tastes).map(|(client, taste)| client.share * taste).sum::<f64>();
+                let bought = self.product_weights.iter().sum::<f64>();
+                let renewed =
+                    clients.iter().zip(self.product_weights).map(|(client, taste)| client.share * taste).sum::<f64>();
                 self.share = renewed / bought;
                 self.spread = chance.random_range(0.1..0.4);
                 self.new = makes_up(1.0 - self.share, self.renewals, chance.random_range(0.0..0.05));
                 self.clients = Some(clients);
             }
-            Kind::RenewalsAtMonthEnd => {
-                self.clerk = Some(Clerk::new(self.begins, chance));
+            AccountKind::RenewalsAtMonthEnd => {
+                self.clerk = Some(MonthEndClerk::new(self.begins, chance));
                 self.lasts_from_renewal = true;
             }
-            Kind::OrdersOf90To199Days => {
+            AccountKind::OrdersOf90To199Days => {
                 self.lengths = vec![90, 100, 199];
                 self.lengths.remove(chance.random_range(0..3));
                 self.share = chance.random_range(0.93..0.99);
                 self.lead = chance.random_range(3.0..20.0);
                 self.new = makes_up(1.0 - self.share, self.renewals, chance.random_range(0.0..0.02));
             }
-            Kind::WildcardsReplaceOrders => {
+            AccountKind::WildcardsReplaceOrders => {
                 self.consolidated = chance.random_range(0.03..0.09);
-                self.tastes[WILDCARD..].iter_mut().for_each(|taste| *taste *= 0.2);
+                self.product_weights[WILDCARD..].iter_mut().for_each(|taste| *taste *= 0.2);
                 let lost = 1.0 - self.share + 3.5 * self.consolidated;
                 self.new = makes_up(lost, self.renewals, 0.0);
             }
-            Kind::LargeOrdersRenewedEarly => {
+            AccountKind::LargeOrdersRenewedEarly => {
                 self.lead = chance.random_range(2.0..12.0);
                 self.lead_of_largest = Some(chance.random_range(50.0..80.0));
                 self.spread = chance.random_range(0.1..0.4);
             }
-            Kind::RenewalsAfterTheEnd => {
+            AccountKind::RenewalsAfterTheEnd => {
                 self.late = chance.random_range(0.35..0.75);
                 self.latest = chance.random_range(10..=25);
                 self.lasts_from_renewal = true;
@@ -239,7 +240,7 @@ impl Habits {
             return 1;
         }
         let rare = 1.0 - chance.random::<f64>();
-        i64::try_from(whole(rare.powf(-0.9).min(LARGEST[usize::from(is_new)]))).unwrap()
+        i64::try_from(truncated(rare.powf(-0.9).min(LARGEST[usize::from(is_new)]))).unwrap()
     }
 
     /// The chance that an order with this end is renewed. Large ones seldom are not.
@@ -262,23 +263,23 @@ impl Habits {
     }
 
     /// The end of a renewal that is placed on this day.
-    pub fn renewal_ends(&self, ends: i64, day: i64, term: Term) -> i64 {
+    pub fn renewal_ends(&self, ends: i64, day: i64, term: OrderTerm) -> i64 {
         match term {
-            Term::Days(days) => day + days,
-            Term::Years(_) if self.lasts_from_renewal => ends.max(day) + term.days(),
-            Term::Years(_) => ends + term.days(),
+            OrderTerm::Days(days) => day + days,
+            OrderTerm::Years(_) if self.lasts_from_renewal => ends.max(day) + term.days(),
+            OrderTerm::Years(_) => ends + term.days(),
         }
     }
 
     /// The day on which an order with this end is renewed automatically, or by hand, once there were funds.
     pub fn automatic_renewal(&self, ends: i64) -> i64 {
-        let day = ends - AUTOMATIC;
+        let day = ends - AUTO_RENEWAL_DAYS;
         self.unfunded.iter().find(|days| days.contains(&day)).map_or(day, |days| working(days.end() + 1))
     }
 
     /// Of the first year's list price.
     pub fn price_level(&self, day: i64, rises: &[f64]) -> f64 {
-        if self.kind != Kind::RenewalsWithPriceRises {
+        if self.kind != AccountKind::RenewalsWithPriceRises {
             return 1.0;
         }
         let passed = (day - self.begins + self.rise_day).div_euclid(YEAR);
@@ -290,7 +291,7 @@ impl Habits {
         #[allow(clippy::cast_precision_loss)]
         let (passed, weeks) = ((day - self.begins) as f64, day as f64 / 7.0);
         match (self.kind, self.migration) {
-            (Kind::YoungerThanAYear, None) => self.renewals / 260.0 * (0.1 + passed / 240.0).min(1.0),
+            (AccountKind::YoungerThanAYear, None) => self.renewals / 260.0 * (0.1 + passed / 240.0).min(1.0),
             _ => self.new * (1.0 + self.growth).powf(weeks),
         }
     }

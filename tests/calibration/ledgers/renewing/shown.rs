@@ -4,23 +4,25 @@ use lowtide::domain::Time;
 use lowtide::sandbox::world::{SimulatedEntry, SimulatedOrder};
 use rust_decimal::Decimal;
 
-use super::super::{AFTER, Case, FIRST_DIVISION, Kind, days, in_order, now, shuffled, whole};
+use super::super::{
+    AFTER, AccountKind, FIRST_DIVISION, GeneratedAccount, days, now, scrambled_id, sorted_by_time, truncated,
+};
 use super::calendar::YEAR;
 use super::habits::PRODUCTS;
-use super::{Life, Placed};
+use super::{PlacedOrder, RenewingAccount};
 
 /// The ledger reaches back so far.
-const LEDGER: i64 = 400;
+const LEDGER_DAYS: i64 = 400;
 
-impl Life {
-    pub(super) fn case(mut self) -> Case {
+impl RenewingAccount {
+    pub(super) fn generated(mut self) -> GeneratedAccount {
         self.lines.sort_by_key(|line| line.at);
-        let life = usize::try_from(-self.habits.begins).unwrap();
-        let (mut past, mut future) = (vec![0; life.min(usize::try_from(YEAR).unwrap())], vec![0; AFTER]);
+        let days_of_life = usize::try_from(-self.traits.begins).unwrap();
+        let (mut past, mut future) = (vec![0; days_of_life.min(usize::try_from(YEAR).unwrap())], vec![0; AFTER]);
         for line in &self.lines {
             let (days, day) = match usize::try_from(line.day) {
                 Ok(day) => (&mut future, Some(day)),
-                Err(_) => (&mut past, usize::try_from(line.day + YEAR.min(-self.habits.begins)).ok()),
+                Err(_) => (&mut past, usize::try_from(line.day + YEAR.min(-self.traits.begins)).ok()),
             };
             if let Some(spent) = day.and_then(|day| days.get_mut(day)) {
                 *spent -= line.change;
@@ -28,21 +30,21 @@ impl Life {
         }
         let worth = past.iter().sum::<i64>() / i64::try_from(past.len()).unwrap();
         let prices = self.purchases().collect();
-        let mut case = Case {
+        let mut case = GeneratedAccount {
             entries: Vec::new(),
             orders: self.orders.iter().filter_map(|order| self.listed(order)).collect(),
-            divisions: self.habits.divisions,
-            is_young: self.habits.begins > -LEDGER,
+            divisions: self.traits.divisions,
+            is_young: self.traits.begins > -LEDGER_DAYS,
             future,
             past,
-            worth,
+            daily_spend: worth,
             prices,
         };
         case.entries = self.entries(case.available(15), worth);
         case
     }
 
-    fn listed(&self, order: &Placed) -> Option<SimulatedOrder> {
+    fn listed(&self, order: &PlacedOrder) -> Option<SimulatedOrder> {
         let site = &self.sites[order.site];
         let is_known = order.day < 0 && order.canceled.is_none_or(|day| day >= 0);
         is_known.then(|| SimulatedOrder {
@@ -55,7 +57,7 @@ impl Life {
             placed: order.at,
             ends: now() + days(order.ends),
             renewed: order.renewed.is_some_and(|day| day < 0),
-            auto_renew: self.habits.kind == Kind::RenewalsByAutomation,
+            auto_renew: self.traits.kind == AccountKind::RenewalsByAutomation,
             issuance: order.issuance,
         })
     }
@@ -63,15 +65,16 @@ impl Life {
     /// The ledger, with deposits that kept the funds above what they are at least today.
     fn entries(&self, least: i64, worth: i64) -> Vec<SimulatedEntry> {
         #[allow(clippy::cast_precision_loss)]
-        let deposit = i64::try_from(whole((worth as f64 * self.habits.deposit / 50_000.0).max(2.0)) * 50_000).unwrap();
+        let deposit =
+            i64::try_from(truncated((worth as f64 * self.traits.deposit / 50_000.0).max(2.0)) * 50_000).unwrap();
         let mut entries = Vec::new();
         let mut put = |at: Time, change: i64, kind: &'static str, order: Option<u64>, division: u64| {
-            let (id, change) = (shuffled(entries.len()), Decimal::new(change, 2));
+            let (id, change) = (scrambled_id(entries.len()), Decimal::new(change, 2));
             let (note, expires, balance_after) = (None, None, Decimal::ZERO);
             entries.push(SimulatedEntry { id, division, at, change, kind, order, note, expires, balance_after });
         };
         let mut funds = least;
-        let known = self.lines.iter().rev().filter(|line| line.day < 0 && line.day >= -LEDGER - 10);
+        let known = self.lines.iter().rev().filter(|line| line.day < 0 && line.day >= -LEDGER_DAYS - 10);
         for line in known {
             put(line.at, line.change, line.kind, line.order, line.division);
             funds -= line.change;
@@ -81,9 +84,9 @@ impl Life {
                 funds -= deposit;
             }
         }
-        if self.habits.begins > -LEDGER {
-            put(now() + days(self.habits.begins), funds.max(100), "Credit", None, FIRST_DIVISION);
+        if self.traits.begins > -LEDGER_DAYS {
+            put(now() + days(self.traits.begins), funds.max(100), "Credit", None, FIRST_DIVISION);
         }
-        in_order(entries)
+        sorted_by_time(entries)
     }
 }
