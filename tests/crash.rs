@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bin::{FUNDS, World, wait_until};
 use month::{Month, Plan, Told, is_a_move, play};
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use wiremock::ResponseTemplate;
 
 fn long() -> bool {

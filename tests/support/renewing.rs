@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use lowtide::domain::Time;
 use lowtide::sandbox::world::Issuance;
-use rand::{Rng as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::{AFTER, Case, FIRST_DIVISION, Kind, poisson, whole};
