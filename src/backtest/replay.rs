@@ -4,22 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
 use super::{
     BacktestFund, BacktestInput, BacktestResult, Episode, EpisodeEvent, PastBalances, RuleBacktest, SkipReason,
 };
 use crate::alerting::evaluate::{NotEvaluated, evaluate};
+use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::alerting::process::process;
+use crate::alerting::readings::{AccountReadings, DivisionReading};
 use crate::alerting::state::State;
 use crate::backtest::past_forecasts::PastForecasts;
-use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use crate::domain::alert::{Alert, LevelState, TransitionKind};
-use crate::domain::balance::Balance;
 use crate::domain::event::EventSubject;
 use crate::domain::rule::{Metric, Rule, Severity, UnreadablePolicy};
 use crate::domain::{Division, Name, Time};
-use crate::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 
 /// Replays what the script says. `progress` hears of each step.
 ///
@@ -282,7 +279,6 @@ fn account_policy(input: &BacktestInput<'_>, skipped: &SkipReasons) -> AccountPo
     let rules: Vec<Rule> = input.rules.iter().filter_map(narrow_to_funds).collect();
     AccountPolicy {
         account: input.account.clone(),
-        source: Arc::new(NoSource),
         scope: if listed.is_empty() { DivisionScope::Undivided } else { DivisionScope::Listed(listed) },
         rules: rules.into(),
         unreadable: Arc::new(UnreadablePolicy {
@@ -293,26 +289,5 @@ fn account_policy(input: &BacktestInput<'_>, skipped: &SkipReasons) -> AccountPo
         }),
         silences: Arc::new([]),
         incident_notifiers: Arc::new(input.incident_notifiers.clone()),
-        history: None,
-    }
-}
-
-/// Answers nothing: a rehearsal reads nothing.
-struct NoSource;
-
-impl NoSource {
-    fn refuse() -> ReadError {
-        ReadError { kind: ReadErrorKind::Refused, reason: "a rehearsal reads nothing".to_owned() }
-    }
-}
-
-#[async_trait]
-impl BalanceSource for NoSource {
-    async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
-        Err(Self::refuse())
-    }
-
-    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
-        Err(Self::refuse())
     }
 }

@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::service::{
-    JumpingClock, RecordingBackend, RecordingNotifier, TestFunds, TestService, balance, fails, policy, rule,
+    JumpingClock, RecordingBackend, RecordingNotifier, TestFunds, TestService, balance, fails, policy, poller, rule,
 };
 use chrono::{Datelike, Timelike};
 use chrono_tz::Tz;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::domain::Time;
 use lowtide::domain::alert::TransitionKind;
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use lowtide::polling::reports;
 use lowtide::polling::reports::ReportPlan;
 use lowtide::polling::schedule::Schedule;
@@ -53,9 +54,10 @@ struct ServiceFixture {
 async fn start_service(schedule: &str, start: &str, hold: Duration, remind_every: Duration) -> ServiceFixture {
     let clock = JumpingClock::new(at(start));
     let (funds, ear) = (TestFunds::new(&clock, [None], 5000), RecordingNotifier::new(&clock));
-    let watched = policy(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(hold, remind_every, &["chat"]));
+    let watched = policy(DivisionScope::Undivided, rule(hold, remind_every, &["chat"]));
+    let poller = poller(Arc::clone(&funds) as _, &clock, watched);
     let schedule = Schedule::parse(schedule, chrono_tz::Europe::Berlin).unwrap();
-    let service = TestService::start(&clock, watched, schedule, &[("chat", None, &ear)]).await;
+    let service = TestService::start(&clock, poller, schedule, &[("chat", None, &ear)]).await;
     ServiceFixture { service, funds, ear }
 }
 
@@ -364,10 +366,11 @@ async fn fallback_and_failure_report_come_in_time_despite_clock_jumps() {
         let (funds, chat, mail) =
             (TestFunds::new(&clock, [None], 1000), RecordingNotifier::new(&clock), RecordingNotifier::new(&clock));
         chat.answers(|_| fails(None));
-        let watched = policy(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(Duration::ZERO, DAY, &["chat"]));
+        let watched = policy(DivisionScope::Undivided, rule(Duration::ZERO, DAY, &["chat"]));
+        let poller = poller(Arc::clone(&funds) as _, &clock, watched);
         let schedule = Schedule::parse("*/15 * * * *", Tz::UTC).unwrap();
         let ears = [("chat", Some("mail"), &chat), ("mail", None, &mail)];
-        let service = TestService::start(&clock, watched, schedule, &ears).await;
+        let service = TestService::start(&clock, poller, schedule, &ears).await;
         service.pass(2 * MINUTE).await;
         assert!(mail.words_since(Duration::ZERO).is_empty());
         let jumped = clock.elapsed();
@@ -418,11 +421,11 @@ async fn a_permanent_refusal_is_reported_within_two_hours_of_a_clock_jump() {
         let (funds, chat, mail) =
             (TestFunds::new(&clock, [None], 1000), RecordingNotifier::new(&clock), RecordingNotifier::new(&clock));
         chat.answers(|_| fails(None).map_err(|error| lowtide::notify::SendError { permanent: true, ..error }));
-        let watched =
-            policy(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(Duration::ZERO, 8 * DAY * 1000, &["chat"]));
+        let watched = policy(DivisionScope::Undivided, rule(Duration::ZERO, 8 * DAY * 1000, &["chat"]));
+        let poller = poller(Arc::clone(&funds) as _, &clock, watched);
         let schedule = Schedule::parse("*/15 * * * *", Tz::UTC).unwrap();
         let ears = [("chat", None, &chat), ("mail", None, &mail)];
-        let service = TestService::start(&clock, watched, schedule, &ears).await;
+        let service = TestService::start(&clock, poller, schedule, &ears).await;
         service.pass(10 * MINUTE).await;
         clock.jump(jump);
         service.pass(2 * HOUR + MINUTE).await;
@@ -431,23 +434,8 @@ async fn a_permanent_refusal_is_reported_within_two_hours_of_a_clock_jump() {
     }
 }
 
-fn pure_account(hold: Duration) -> Arc<AccountPolicy> {
-    struct EmptySource;
-    #[async_trait::async_trait]
-    impl lowtide::certcentral::BalanceSource for EmptySource {
-        async fn balance(
-            &self,
-            _: lowtide::domain::Division,
-        ) -> Result<lowtide::domain::balance::Balance, lowtide::certcentral::ReadError> {
-            unreachable!("settling reads nothing")
-        }
-        async fn divisions(
-            &self,
-        ) -> Result<Vec<lowtide::certcentral::ListedDivision>, lowtide::certcentral::ReadError> {
-            unreachable!("settling reads nothing")
-        }
-    }
-    policy(Arc::new(EmptySource), DivisionScope::Listed(vec![1, 2, 3]), rule(hold, DAY, &["chat", "mail"]))
+fn account_of_three_divisions(hold: Duration) -> AccountPolicy {
+    policy(DivisionScope::Listed(vec![1, 2, 3]), rule(hold, DAY, &["chat", "mail"]))
 }
 
 /// What happens between two readings: so much passes, and the clock is set by so much more.
@@ -482,7 +470,7 @@ proptest! {
         hold in prop_oneof![Just(0u64), Just(1800), Just(7200), Just(86_400)],
     ) {
         let hold_for = Duration::from_secs(hold);
-        let policy = pure_account(hold_for);
+        let policy = account_of_three_divisions(hold_for);
         let mut state = State::default();
         let mut now = at("2026-11-23T08:00:00Z");
         // Elapsed seconds of the breach of each division, counted from the first reading after the last jump back.

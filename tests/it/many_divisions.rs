@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::support::hostile;
 use crate::support::service::{
-    JumpingClock, RecordingBackend, RecordingNotifier, TestFunds, TestService, balance, fails, items, policy, rule,
+    JumpingClock, RecordingBackend, RecordingNotifier, TestFunds, TestService, balance, fails, items, policy, poller,
+    rule,
 };
 use async_trait::async_trait;
+use lowtide::alerting::policy::DivisionScope;
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::{MAX_QUEUED_PER_ALERT, State};
 use lowtide::domain::Name;
 use lowtide::domain::event::EventSubject;
@@ -21,8 +24,7 @@ use lowtide::notify::channels::email::rendering::email;
 use lowtide::notify::channels::slack::payload;
 use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, MessageContent, MessageContext, MessageEvent, Notifier, SendError};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::polling::schedule::Schedule;
 use lowtide::state::{DecodedState, StateBackend, StateStore, decode, encode};
 use lowtide::util::clock::Clock;
@@ -65,10 +67,10 @@ async fn two_thousand_falls_at_once_are_all_shown_or_counted_in_slack() {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
     let funds = TestFunds::new(&clock, (1..=DIVISIONS).map(Some), 5000);
     let ear = RecordingNotifier::new(&clock);
-    let watched =
-        policy(Arc::clone(&funds) as _, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["chat"]));
+    let watched = policy(DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["chat"]));
+    let poller = poller(Arc::clone(&funds) as _, &clock, watched);
     let schedule = Schedule::parse("every 15m", chrono_tz::UTC).unwrap();
-    let service = TestService::start(&clock, watched, schedule, &[("chat", None, &ear)]).await;
+    let service = TestService::start(&clock, poller, schedule, &[("chat", None, &ear)]).await;
     service.pass(Duration::from_secs(60)).await;
     let requests = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&requests);
@@ -121,9 +123,8 @@ async fn a_thousand_deliveries_one_by_one_share_their_saves() {
     let funds = TestFunds::new(&clock, (1..=1072).map(Some), 100);
     let (disk, mut poller_state) = (Arc::new(RecordingBackend::default()), PollerState::default());
     let book = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
-    let watched =
-        policy(Arc::clone(&funds) as _, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["hook"]));
-    cycle(&watched, &mut poller_state, &book, &clock).await;
+    let watched = policy(DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["hook"]));
+    cycle(&poller(Arc::clone(&funds) as _, &clock, watched), &mut poller_state, &book).await;
     assert_eq!(book.read(|state| state.queue.len()), 1072);
     let saved = || (disk.written.load(Ordering::SeqCst), disk.saves.load(Ordering::SeqCst));
     let before = saved();
@@ -177,9 +178,8 @@ async fn a_crash_repeats_no_more_than_the_few_deliveries_that_share_a_save() {
     let funds = TestFunds::new(&clock, (1..=400).map(Some), 100);
     let (disk, mut poller_state) = (Arc::new(RecordingBackend::default()), PollerState::default());
     let book = Arc::new(StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>));
-    let watched =
-        policy(Arc::clone(&funds) as _, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["hook"]));
-    cycle(&watched, &mut poller_state, &book, &clock).await;
+    let watched = policy(DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["hook"]));
+    cycle(&poller(Arc::clone(&funds) as _, &clock, watched), &mut poller_state, &book).await;
     let repeats = Arc::new(AtomicUsize::new(0));
     let witness = DiskWitness { disk, taken: Mutex::default(), repeats: Arc::clone(&repeats) };
     let route = Route { notifier: Arc::new(witness), fallback: None, quiet_hours: None };
@@ -196,14 +196,9 @@ async fn a_crash_repeats_no_more_than_the_few_deliveries_that_share_a_save() {
 }
 
 /// One cycle of all divisions, as the service runs it. Returns how long it took.
-async fn cycle(
-    policy: &AccountPolicy,
-    poller_state: &mut PollerState,
-    store: &StateStore,
-    clock: &JumpingClock,
-) -> Duration {
+async fn cycle(poller: &Poller, poller_state: &mut PollerState, store: &StateStore) -> Duration {
     let began = Instant::now();
-    poller::run_cycle(policy, poller_state, store, clock, clock.now()).await;
+    poller.run_cycle(poller_state, store, poller.clock.now()).await;
     began.elapsed()
 }
 
@@ -213,11 +208,8 @@ async fn the_queue_stays_bounded_with_five_hundred_flapping_divisions() {
     let funds = TestFunds::new(&clock, (1..=FLAPPING).map(Some), 5000);
     let (disk, mut poller_state) = (Arc::new(RecordingBackend::default()), PollerState::default());
     let book = StateStore::new(State::default(), Arc::clone(&disk) as Arc<dyn StateBackend>);
-    let watched = policy(
-        Arc::clone(&funds) as _,
-        DivisionScope::All(BTreeSet::new()),
-        rule(Duration::ZERO, DAY, &["chat", "mail"]),
-    );
+    let watched = policy(DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, DAY, &["chat", "mail"]));
+    let poller = poller(Arc::clone(&funds) as _, &clock, watched);
     let mut slowest = Duration::ZERO;
     let mut sizes = Vec::new();
     for round in 0..24u32 {
@@ -226,7 +218,7 @@ async fn the_queue_stays_bounded_with_five_hundred_flapping_divisions() {
             if round % 2 == 0 { 100 + id % 1900 } else { 5000 + id }
         });
         tokio::time::advance(PERIOD).await;
-        slowest = slowest.max(cycle(&watched, &mut poller_state, &book, &clock).await);
+        slowest = slowest.max(cycle(&poller, &mut poller_state, &book).await);
         sizes.push(disk.last.lock().unwrap().len());
         let queued = book.read(|state| state.queue.len());
         assert!(queued <= FLAPPING_ALERTS * MAX_QUEUED_PER_ALERT, "{queued} events are owed in round {round}");
@@ -271,9 +263,7 @@ async fn the_queue_stays_bounded_with_five_hundred_flapping_divisions() {
 
 #[test]
 fn any_number_of_alerts_fits_slack_with_each_shown_or_counted() {
-    let source = TestFunds::new(&clockless(), [], 0);
-    let watched =
-        policy(source, DivisionScope::Listed((1..=DIVISIONS).collect()), rule(Duration::ZERO, DAY, &["chat"]));
+    let watched = policy(DivisionScope::Listed((1..=DIVISIONS).collect()), rule(Duration::ZERO, DAY, &["chat"]));
     for name in [
         "Division",
         "<!channel> & \"friends\" of a very long name that goes on and on and on, and on",
@@ -313,11 +303,6 @@ fn any_number_of_alerts_fits_slack_with_each_shown_or_counted() {
     }
 }
 
-fn clockless() -> Arc<JumpingClock> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async { JumpingClock::new(hostile::at(0)) })
-}
-
 #[test]
 fn a_mail_about_two_thousand_threads_has_headers_that_servers_take() {
     let mut message = crate::support::sample::message(vec![crate::support::sample::warning("History department")]);
@@ -327,9 +312,8 @@ fn a_mail_about_two_thousand_threads_has_headers_that_servers_take() {
 
 #[test]
 fn a_state_of_two_thousand_alerts_is_saved_and_read_again_as_it_is() {
-    let source = TestFunds::new(&clockless(), [], 0);
     let watched =
-        policy(source, DivisionScope::Listed((1..=DIVISIONS).collect()), rule(Duration::ZERO, DAY, &["chat", "mail"]));
+        policy(DivisionScope::Listed((1..=DIVISIONS).collect()), rule(Duration::ZERO, DAY, &["chat", "mail"]));
     let reads = (1..=DIVISIONS).map(|id| DivisionReading {
         division: Some(id),
         name: Some(format!("D{id}")),

@@ -6,16 +6,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::bin::{self, FUNDS, World};
-use crate::support::service::{JumpingClock, RecordingBackend, balance, policy, rule};
+use crate::support::service::{JumpingClock, RecordingBackend, balance, policy, poller, rule};
 use async_trait::async_trait;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{
     BalanceSource, LimiterAccount, ListedDivision, RateLimitWindow, RateLimiter, ReadError, ReadErrorKind,
 };
 use lowtide::domain::balance::{Balance, Persistence};
 use lowtide::domain::{Division, Name, Time};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, CycleProgress, DivisionScope, PollerState};
+use lowtide::polling::poller::{CycleOutcome, PollerState};
+use lowtide::polling::progress::CycleProgress;
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
 use lowtide::polling::scheduler::{CycleTiming, Halt};
@@ -72,7 +73,7 @@ async fn run_schedule(
     let limiter = Arc::new(RateLimiter::new(windows));
     let source = Arc::new(LimitedSource { clock: Arc::clone(&clock), limiter, takes, requests: Mutex::default() });
     let scope = DivisionScope::Listed((1..=divisions).collect());
-    let watched = policy(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+    let poller = poller(Arc::clone(&source) as _, &clock, policy(scope, rule(Duration::ZERO, MINUTE, &["chat"])));
     let store =
         Arc::new(StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>));
     let (schedule, poller_state) =
@@ -80,13 +81,13 @@ async fn run_schedule(
     let ends = Arc::new(Mutex::new(Vec::new()));
     let (its_clock, its_ends, times) = (Arc::clone(&clock), Arc::clone(&ends), schedule.clone());
     let cycle = move |planned: Time| {
-        let (watched, poller_state, store) = (Arc::clone(&watched), Arc::clone(&poller_state), Arc::clone(&store));
+        let (poller, poller_state, store) = (Arc::clone(&poller), Arc::clone(&poller_state), Arc::clone(&store));
         let (clock, ends) = (Arc::clone(&its_clock), Arc::clone(&its_ends));
         let period = times.next_after(planned).map(|next| (next - planned).to_std().unwrap());
         async move {
             let mut poller_state = poller_state.lock().await;
             poller_state.set_period(period);
-            poller::run_cycle(&watched, &mut poller_state, &store, clock.as_ref(), planned).await;
+            poller.run_cycle(&mut poller_state, &store, planned).await;
             ends.lock().unwrap().push(clock.elapsed());
         }
     };
@@ -226,17 +227,17 @@ impl BalanceSource for HangingSource {
 }
 
 /// Runs so many cycles of 2,000 divisions. What each read, whom it asked, and how long it took.
-async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(poller::CycleOutcome, Vec<u64>, Duration)> {
+async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(CycleOutcome, Vec<u64>, Duration)> {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
     let source = Arc::new(HangingSource { answers, requests: Mutex::default() });
     let scope = DivisionScope::Listed((1..=2000).collect());
-    let watched = policy(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+    let poller = poller(Arc::clone(&source) as _, &clock, policy(scope, rule(Duration::ZERO, MINUTE, &["chat"])));
     let store =
         Arc::new(StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>));
     let (mut poller_state, mut ran) = (PollerState::default(), Vec::new());
     for _ in 0..cycles {
         let began = clock.elapsed();
-        let outcome = poller::run_cycle(&watched, &mut poller_state, &store, clock.as_ref(), clock.now()).await;
+        let outcome = poller.run_cycle(&mut poller_state, &store, clock.now()).await;
         let requests = std::mem::take(&mut *source.requests.lock().unwrap());
         ran.push((outcome, requests, clock.elapsed().checked_sub(began).unwrap()));
     }
@@ -327,13 +328,13 @@ async fn accounts_that_share_a_key_are_paced_together() {
                 requests: Mutex::default(),
             });
             let scope = DivisionScope::Listed((1..=600).collect());
-            let watched = policy(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
-            let watched = Arc::new(AccountPolicy { account: name, ..Arc::into_inner(watched).unwrap() });
+            let policy = policy(scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+            let poller = poller(Arc::clone(&source) as _, &clock, AccountPolicy { account: name, ..policy });
             let store =
                 StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>);
             let mut poller_state = PollerState::default();
             poller_state.set_period(Some(MINUTE * 15));
-            poller::run_cycle(&watched, &mut poller_state, &store, clock.as_ref(), clock.now()).await;
+            poller.run_cycle(&mut poller_state, &store, clock.now()).await;
             assert_eq!(poller_state.progress().needed_duration(), Duration::from_secs(324), "1,800 readings together");
             std::mem::take(&mut *source.requests.lock().unwrap())
         }

@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::account_policy::{self, at};
 use crate::support::stepped::{AcceptingBackend, VirtualClock, epoch};
-use crate::support::unread_account::{self, at};
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use lowtide::alerting::process::end_unconfigured_alerts;
+use lowtide::alerting::end_alerts::end_unconfigured_alerts;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, CycleTime, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::domain::alert::TransitionKind;
@@ -24,10 +26,7 @@ use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, Thre
 use lowtide::domain::{Division, Name};
 use lowtide::forecast::{FundForecast, Spending};
 use lowtide::polling::forecasts::ForecastPurpose;
-use lowtide::polling::poller;
-use lowtide::polling::poller::{
-    AccountPolicy, AccountReadings, CycleTime, DivisionReading, DivisionScope, PollerState, read_once,
-};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state::StateStore;
 use lowtide::util::clock::{Clock, SystemClock};
 use proptest::prelude::*;
@@ -43,7 +42,7 @@ fn policy(scope: DivisionScope) -> AccountPolicy {
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
     let invoices = Rule::new("owed".into(), Metric::UnpaidInvoices, Some(level("-1", "slack")), None);
-    unread_account::policy(scope, vec![funds.unwrap(), invoices.unwrap()], Some(Duration::from_secs(24 * 3600)))
+    account_policy::policy(scope, vec![funds.unwrap(), invoices.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
 fn good(balance: &str) -> Result<Balance, Unreadable> {
@@ -265,9 +264,10 @@ async fn a_hanging_listing_for_names_delays_readings_by_seconds_only() {
             std::future::pending().await
         }
     }
-    let policy = AccountPolicy { source: Arc::new(HangingListing), ..policy(DivisionScope::Listed(vec![7])) };
+    let policy = policy(DivisionScope::Listed(vec![7]));
+    let poller = Poller { policy, source: Arc::new(HangingListing), history: None, clock: Arc::new(SystemClock) };
     let started = tokio::time::Instant::now();
-    let readings = read_once(&policy, &(Arc::new(SystemClock) as Arc<dyn Clock>), ForecastPurpose::Rules).await;
+    let readings = poller.read_once(ForecastPurpose::Rules).await;
     assert!(started.elapsed() <= Duration::from_secs(4));
     assert!(readings.listing_failure.is_none() && readings.divisions[0].balance.is_ok());
 }
@@ -344,7 +344,7 @@ fn euros(below: &str, to: &str) -> Level {
 
 fn with_funds(warning: Level, critical: Level) -> AccountPolicy {
     let funds = Rule::new("funds".into(), Metric::AvailableFunds, Some(warning), Some(critical)).unwrap();
-    unread_account::policy(DivisionScope::Undivided, vec![funds], Some(Duration::from_secs(24 * 3600)))
+    account_policy::policy(DivisionScope::Undivided, vec![funds], Some(Duration::from_secs(24 * 3600)))
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn no_two_alerts_or_notices_share_an_event_id() {
         let rule = Rule::new(rule.into(), Metric::AvailableFunds, Some(level("2000", "slack")), None).unwrap();
         let watch = AccountPolicy {
             account: account.into(),
-            ..unread_account::policy(DivisionScope::Undivided, vec![rule], None)
+            ..account_policy::policy(DivisionScope::Undivided, vec![rule], None)
         };
         process(&mut state, &watch, &account_readings(good("1000")), now);
     }
@@ -455,8 +455,8 @@ impl BalanceSource for SlowSource {
 async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
     let (clock, store) = (VirtualClock::begin(), StateStore::new(State::default(), Arc::new(AcceptingBackend)));
     let source = Arc::new(SlowSource(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD"])));
-    let policy = AccountPolicy { source, ..policy(DivisionScope::Undivided) };
-    poller::run_cycle(&policy, &mut PollerState::default(), &store, clock.as_ref(), epoch()).await;
+    let poller = Poller { policy: policy(DivisionScope::Undivided), source, history: None, clock };
+    poller.run_cycle(&mut PollerState::default(), &store, epoch()).await;
     let queued = epoch() + Duration::from_secs(600);
     store.read(|state| {
         let event = &state.queue[0].event;
@@ -485,10 +485,10 @@ fn what_is_over_lasted_from_its_first_planned_reading_to_its_last() {
 async fn a_reading_in_another_currency_than_before_is_no_good_one() {
     let (clock, store) = (VirtualClock::begin(), StateStore::new(State::default(), Arc::new(AcceptingBackend)));
     let source = Arc::new(SlowSource(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD", "JPY", "USD"])));
-    let (policy, mut poller_state) =
-        (AccountPolicy { source, ..policy(DivisionScope::Undivided) }, PollerState::default());
+    let policy = policy(DivisionScope::Undivided);
+    let (poller, mut poller_state) = (Poller { policy, source, history: None, clock }, PollerState::default());
     for good in [true, false, true] {
-        let outcome = poller::run_cycle(&policy, &mut poller_state, &store, clock.as_ref(), clock.now()).await;
+        let outcome = poller.run_cycle(&mut poller_state, &store, poller.clock.now()).await;
         assert_eq!(outcome.complete, good);
     }
 }
@@ -551,7 +551,7 @@ fn a_failing_notifier_removed_from_the_configuration_is_resolved() {
 fn what_is_pending_of_an_ended_alert_opens_no_incident_in_its_place() {
     let (policy, mut state) = (with_incidents(policy(DivisionScope::Undivided)), State::default());
     process(&mut state, &policy, &account_readings(good("1000")), at(0));
-    let other = with_incidents(unread_account::policy(DivisionScope::Undivided, Vec::new(), None));
+    let other = with_incidents(account_policy::policy(DivisionScope::Undivided, Vec::new(), None));
     assert_eq!(end_unconfigured_alerts(&mut state, &[&other], at(1)).len(), 1);
     assert_eq!(state.hand_over(&"slack".into(), &"pager".into(), "404", None), 0);
     assert_eq!(take_events(&mut state), ["raised funds → slack"]);

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lowtide::alerting::end_alerts::end_unconfigured_alerts;
+use lowtide::alerting::policy::DivisionScope;
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use lowtide::domain::balance::Balance;
 use lowtide::domain::{Division, Name};
 use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, Notifier, SendError};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state::{JsonPieces, StateBackend, StateStore, encode};
 use lowtide::status::control::Registry;
 use lowtide::util::clock::Clock;
@@ -22,7 +23,7 @@ use rust_decimal::Decimal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::service::{JumpingClock, balance, policy, rule};
+use super::service::{JumpingClock, balance, policy, poller, rule};
 
 /// Cycles a day.
 pub const CYCLES_PER_DAY: u64 = 96;
@@ -101,12 +102,13 @@ struct LongRun {
 
 impl LongRun {
     /// What a reload makes anew: the rules, and who delivers.
-    fn start_generation(&self, day: u64) -> (Arc<AccountPolicy>, JoinSet<()>, watch::Sender<bool>) {
+    fn start_generation(&self, day: u64) -> (Arc<Poller>, JoinSet<()>, watch::Sender<bool>) {
         let every = Duration::from_secs((6 + day % 2) * 3600);
         let source = Arc::clone(&self.world) as Arc<dyn BalanceSource>;
-        let policy = policy(source, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
+        let policy = policy(DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
+        let poller = poller(source, &self.clock, policy);
         let names: BTreeSet<Name> = ["chat".into()].into();
-        self.registry.apply_config(&["acme".into()].into(), &policy.rules, &names);
+        self.registry.apply_config(&["acme".into()].into(), &poller.policy.rules, &names);
         let notifier = Arc::clone(&self.world) as Arc<dyn Notifier>;
         let route = Route { notifier, fallback: None, quiet_hours: None };
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
@@ -114,7 +116,7 @@ impl LongRun {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(worker.run(stopped));
-        (policy, tasks, stop)
+        (poller, tasks, stop)
     }
 }
 
@@ -133,15 +135,10 @@ pub async fn run_days(divisions: u64, days: u64) -> Vec<f64> {
             while tasks.join_next().await.is_some() {}
             generation = run.start_generation(n / CYCLES_PER_DAY);
             let now = run.clock.now();
-            run.store
-                .change(|state| {
-                    (lowtide::alerting::process::end_unconfigured_alerts(state, &[&generation.0], now).len(), false)
-                })
-                .await;
+            run.store.change(|state| (end_unconfigured_alerts(state, &[&generation.0.policy], now).len(), false)).await;
         }
         run.world.cycle.store(n, Ordering::Relaxed);
-        let clock = run.clock.as_ref();
-        let outcome = poller::run_cycle(&generation.0, &mut poller_state, &run.store, clock, clock.now()).await;
+        let outcome = generation.0.run_cycle(&mut poller_state, &run.store, run.clock.now()).await;
         run.registry.record_cycle(&"acme".into(), outcome);
         tokio::time::sleep(PERIOD).await;
         samples.push(resident_mib());

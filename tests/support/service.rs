@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::domain::balance::Balance;
@@ -16,8 +17,7 @@ use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, Thre
 use lowtide::domain::{Division, Name, Time};
 use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, MessageContent, Notifier, SendError};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
@@ -219,11 +219,10 @@ pub fn rule(hold: Duration, remind_every: Duration, notify: &[&str]) -> Rule {
     Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000")), Some(level("500"))).unwrap()
 }
 
-pub fn policy(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule) -> Arc<AccountPolicy> {
+pub fn policy(scope: DivisionScope, rule: Rule) -> AccountPolicy {
     let notify = rule.level(Severity::Warning).unwrap().notify.clone();
-    Arc::new(AccountPolicy {
+    AccountPolicy {
         account: "acme".into(),
-        source,
         scope,
         rules: vec![rule].into(),
         unreadable: Arc::new(UnreadablePolicy {
@@ -234,8 +233,12 @@ pub fn policy(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule) 
         }),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        history: None,
-    })
+    }
+}
+
+/// Returns a poller without ledger and orders.
+pub fn poller(source: Arc<dyn BalanceSource>, clock: &Arc<JumpingClock>, policy: AccountPolicy) -> Arc<Poller> {
+    Arc::new(Poller { policy, source, history: None, clock: Arc::clone(clock) as Arc<dyn Clock> })
 }
 
 /// Everything at work.
@@ -251,7 +254,7 @@ impl TestService {
     /// Channels are given with their names and fallbacks.
     pub async fn start(
         clock: &Arc<JumpingClock>,
-        policy: Arc<AccountPolicy>,
+        poller: Arc<Poller>,
         schedule: Schedule,
         notifiers: &[(&str, Option<&str>, &Arc<RecordingNotifier>)],
     ) -> Self {
@@ -273,12 +276,12 @@ impl TestService {
         // It reads the system's clock, which no test can set. It is never started, so that elapsed time alone rings.
         let jobs = JobScheduler::new().await.unwrap();
         let poller_state = Arc::new(AsyncMutex::new(PollerState::default()));
-        let (name, its_clock, its_store) = (policy.account.clone(), Arc::clone(clock), Arc::clone(&book));
+        let (name, its_store) = (poller.policy.account.clone(), Arc::clone(&book));
         let cycle = move |planned| {
-            let (policy, poller_state) = (Arc::clone(&policy), Arc::clone(&poller_state));
-            let (store, clock) = (Arc::clone(&its_store), Arc::clone(&its_clock));
+            let (poller, poller_state) = (Arc::clone(&poller), Arc::clone(&poller_state));
+            let store = Arc::clone(&its_store);
             async move {
-                poller::run_cycle(&policy, &mut *poller_state.lock().await, &store, clock.as_ref(), planned).await;
+                poller.run_cycle(&mut *poller_state.lock().await, &store, planned).await;
             }
         };
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;
