@@ -9,9 +9,10 @@ use crate::domain::{Division, Name};
 use crate::polling::figures::{SHARED_FUND_NOTE, shared_fund};
 use crate::polling::poller::PollerState;
 
+/// Logs one line for each event. The field is `alert_level`, because `level` is the level of the log line.
 pub(super) fn log_events(account: &Name, entries: &[AlertLogEntry]) {
     for entry in entries {
-        tracing::info!(%account, event = entry.kind, alert = %entry.alert, level = %entry.level, "{}", entry.text);
+        tracing::info!(%account, event = entry.kind, alert = %entry.alert, alert_level = %entry.level, "{}", entry.text);
     }
 }
 

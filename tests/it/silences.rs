@@ -83,7 +83,7 @@ async fn a_silence_made_offline_expires_and_what_fires_is_notified_once() {
     world.let_a_cycle_pass();
     assert!(world.state().contains("\"hushed\""), "{}", world.state());
     assert_eq!(world.told().len(), 0, "judged and remembered, not told");
-    assert!(service.log().contains("alert raised, but silenced: nobody is told"));
+    assert!(service.log().contains("alert raised, but silenced: not notified"));
     let sent = world.wait_told(1);
     assert!(sent.contains("acme: USD 1,500.00 left (warning below USD 2,000.00)"), "{sent}");
     assert!(sent.contains("It was silenced until ") && sent.contains("(known)"), "{sent}");

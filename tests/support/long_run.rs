@@ -1,5 +1,6 @@
-//! A long life of many divisions in this process, with everything that makes memory grow: flapping, outages of the account and
-//! of a channel, refused divisions, and a reload every day. Real cycles, book, board and outbox, on tokio's paused time.
+//! A long run of many divisions in this process, with everything that makes memory grow: flapping, outages of the account and of
+//! a channel, refused divisions, and a reload every day. Poller, state, registry and delivery are the real ones, on tokio's
+//! paused time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,11 +26,11 @@ use tokio::task::JoinSet;
 
 use super::service::{JumpingClock, balance, policy, poller, rule};
 
-/// Cycles a day.
+/// Number of cycles a day.
 pub const CYCLES_PER_DAY: u64 = 96;
 const PERIOD: Duration = Duration::from_secs(15 * 60);
 
-/// What happens in which cycle.
+/// The account and its channel; what they answer depends on the cycle.
 struct LongRunWorld {
     divisions: u64,
     cycle: AtomicU64,
@@ -49,21 +50,21 @@ impl BalanceSource for LongRunWorld {
         match (self.hour(), id % 100) {
             (4..=8, _) => fails(ReadErrorKind::Server, "answered 503 Service Unavailable for division"),
             (12..=14, 7) => fails(ReadErrorKind::Refused, "answered 403 Forbidden for division"),
-            // One in ten flaps, through both levels.
+            // One division in ten flaps through both levels.
             (_, 10..=19) => Ok(balance(Decimal::from([5000, 1500, 400][usize::try_from((cycle + id) % 3).unwrap()]))),
             _ => Ok(balance(Decimal::from(3000 + id + cycle % 50))),
         }
     }
 
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
-        // Some leave for a while and come back.
+        // Some divisions leave the listing for an hour.
         let gone = |id: u64| self.hour() == 18 && id.is_multiple_of(50);
         let ids = (1..=self.divisions).filter(|id| !gone(*id));
         Ok(ids.map(|id| ListedDivision { id, name: format!("Division {id}"), active: true }).collect())
     }
 }
 
-/// Takes everything, but for some hours a day.
+/// Accepts every message, except for some hours a day.
 #[async_trait]
 impl Notifier for LongRunWorld {
     async fn send(&self, _: &Message) -> Result<Delivered, SendError> {
@@ -75,7 +76,7 @@ impl Notifier for LongRunWorld {
     }
 }
 
-/// A disk that keeps nothing: the service's memory is what is looked at.
+/// A backend that stores nothing, because the test measures the memory of the process.
 struct DiscardingBackend;
 
 impl StateBackend for DiscardingBackend {
@@ -84,7 +85,7 @@ impl StateBackend for DiscardingBackend {
     }
 }
 
-/// Resident memory of this process now, in MiB.
+/// Returns the resident memory of this process, in MiB.
 #[allow(clippy::cast_precision_loss)] // kibibytes of a process
 pub fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -92,7 +93,7 @@ pub fn resident_mib() -> f64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() as f64 / 1024.0
 }
 
-/// What is the same for the whole life.
+/// Parts that outlive a reload.
 struct LongRun {
     clock: Arc<JumpingClock>,
     store: Arc<StateStore>,
@@ -101,7 +102,7 @@ struct LongRun {
 }
 
 impl LongRun {
-    /// What a reload makes anew: the rules, and who delivers.
+    /// Starts the parts that a reload replaces: the poller and the delivery worker.
     fn start_generation(&self, day: u64) -> (Arc<Poller>, JoinSet<()>, watch::Sender<bool>) {
         let every = Duration::from_secs((6 + day % 2) * 3600);
         let source = Arc::clone(&self.world) as Arc<dyn BalanceSource>;
@@ -120,7 +121,7 @@ impl LongRun {
     }
 }
 
-/// Lives so many days, and looks at the memory after each cycle. Returns it, in MiB.
+/// Runs this many days. Returns the memory after each cycle, in MiB.
 pub async fn run_days(divisions: u64, days: u64) -> Vec<f64> {
     let clock = JumpingClock::new("2026-11-01T00:00:00Z".parse().unwrap());
     let store = Arc::new(StateStore::new(State::default(), Arc::new(DiscardingBackend) as Arc<dyn StateBackend>));
@@ -143,7 +144,7 @@ pub async fn run_days(divisions: u64, days: u64) -> Vec<f64> {
         tokio::time::sleep(PERIOD).await;
         samples.push(resident_mib());
     }
-    // What it remembers is bounded too.
+    // The state is bounded too.
     let json = run.store.read(encode).unwrap().to_bytes();
     assert!(json.len() < usize::try_from(divisions).unwrap() * 3000, "a state of {} bytes", json.len());
     samples
