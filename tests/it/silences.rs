@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::account_policy::{self, at};
 use crate::support::bin::{self, FUNDS, Ran, World, wait_until};
-use crate::support::unread_account::{self, at};
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::domain::alert::{Alert, AlertKey, TransitionKind};
 use lowtide::domain::balance::{Balance, Persistence, Unreadable};
 use lowtide::domain::money::{Currency, parse_amount};
 use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::silence::Silence;
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use proptest::prelude::*;
 use wiremock::ResponseTemplate;
 
@@ -82,7 +83,7 @@ async fn a_silence_made_offline_expires_and_what_fires_is_notified_once() {
     world.let_a_cycle_pass();
     assert!(world.state().contains("\"hushed\""), "{}", world.state());
     assert_eq!(world.told().len(), 0, "judged and remembered, not told");
-    assert!(service.log().contains("alert raised, but silenced: nobody is told"));
+    assert!(service.log().contains("alert raised, but silenced: not notified"));
     let sent = world.wait_told(1);
     assert!(sent.contains("acme: USD 1,500.00 left (warning below USD 2,000.00)"), "{sent}");
     assert!(sent.contains("It was silenced until ") && sent.contains("(known)"), "{sent}");
@@ -360,7 +361,7 @@ fn policy() -> AccountPolicy {
     };
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
-    unread_account::policy(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
+    account_policy::policy(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
 fn account_readings(funds: Option<i64>) -> AccountReadings {
