@@ -1,7 +1,7 @@
 //! What runs by one configuration: built as a whole, started as a whole, ended between two cycles.
 //!
-//! What outlives a reload is not its own: the book, the board, what is [`CarriedOver`] of accounts that stay, and sends that run,
-//! which nothing waits for.
+//! What outlives a reload is not its own: the book, the board, what is [`CarriedOver`] of accounts that stay, and sends
+//! that run, which nothing waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
@@ -172,8 +172,8 @@ impl Generation {
         Self { cycles, notifiers, workers, stopped: BTreeMap::new(), others, halt, no_more_sends }
     }
 
-    /// Ends between two cycles; messages are sent meanwhile. A send that runs goes on: the next worker of its notifier marks
-    /// it, and nobody else waits for it.
+    /// Ends between two cycles; messages are sent meanwhile. A send that runs goes on: the next worker of its notifier
+    /// marks it, and nobody else waits for it.
     pub(super) async fn stop_between_cycles(&mut self, carried_over: &mut CarriedOver) {
         let _ = self.halt.send(Halt::AfterThis);
         let last = async { while self.cycles.join_next().await.is_some() {} };
@@ -216,10 +216,10 @@ impl Generation {
     }
 }
 
-/// Where the books are kept between two starts: beside the state, and worth nothing but time.
+/// Returns the folder of the history cache, beside the state file. Deleting it only makes the next start slower.
 fn history_folder(state: &Path) -> PathBuf {
     let mut name = state.file_name().unwrap_or_default().to_owned();
-    name.push(".books");
+    name.push(".history");
     state.with_file_name(name)
 }
 
@@ -259,7 +259,8 @@ impl CarriedOver {
         }
     }
 
-    /// What an account that stays remembers of its divisions; of another place, or read in another way, it is worthless.
+    /// What an account that stays remembers of its divisions; of another place, or read in another way, it is
+    /// worthless.
     fn poller_state(&self, policy: &AccountPolicy, base_url: &Url) -> Arc<Mutex<PollerState>> {
         let same =
             |it: &&CarriedPoller| it.base_url == *base_url && discriminant(&it.scope) == discriminant(&policy.scope);
@@ -268,8 +269,8 @@ impl CarriedOver {
     }
 }
 
-/// One worker a notifier. It begins with the send that its predecessor left running, so that there are never two at once,
-/// and with its pauses, unless it sends in another way now.
+/// One worker a notifier. It begins with the send that its predecessor left running, so that there are never two at
+/// once, and with its pauses, unless it sends in another way now.
 fn spawn_workers(
     routes: BTreeMap<Name, Route>,
     notifiers: &BTreeMap<Name, NotifierConfig>,

@@ -23,14 +23,14 @@ pub trait Notifier: Send + Sync {
     /// Sends one message, once, within the notifier's timeout.
     async fn send(&self, message: &Message) -> Result<Delivered, SendError>;
 
-    /// Whether every event is a request of its own. Such a notifier is given one event at a time, so that what was taken
-    /// is never repeated because of what was not.
+    /// Whether every event is a request of its own. Such a notifier is given one event at a time, so that what was
+    /// taken is never repeated because of what was not.
     fn one_event_per_request(&self) -> bool {
         false
     }
 
-    /// The recipients of one message, where each is accepted or refused on its own: those that are refused for the moment
-    /// are retried alone, by these names. Empty where a message is accepted as a whole.
+    /// The recipients of one message, where each is accepted or refused on its own: those that are refused for the
+    /// moment are retried alone, by these names. Empty where a message is accepted as a whole.
     fn recipients(&self) -> Vec<String> {
         Vec::new()
     }
@@ -69,7 +69,8 @@ impl MessagePreview {
 /// One message to one notifier.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Stable for the same notification: a hash of the notifier and the events' ids; the stem of an e-mail's Message-ID.
+    /// Stable for the same notification: a hash of the notifier and the events' ids; the stem of an e-mail's
+    /// Message-ID.
     pub id: String,
     /// When it is sent.
     pub at: Time,
@@ -161,6 +162,9 @@ pub struct RecipientRefusal {
     /// The server's words, free of secrets.
     pub reason: String,
 }
+
+/// Longest pause that a server may ask for; a longer one is considered a mistake.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Nobody was reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

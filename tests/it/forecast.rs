@@ -109,7 +109,7 @@ async fn a_low_funds_message_shows_runway_renewals_and_deposit() {
     }
     // What the forecast is made of is not the state's.
     assert!(!world.state().contains("LINE-"), "{}", world.state());
-    std::fs::remove_dir_all(world.path("state.json.books")).unwrap();
+    std::fs::remove_dir_all(world.path("state.json.history")).unwrap();
     world.let_a_cycle_pass();
     service.expect_events(&["raised funds/acme"]);
     assert_eq!(world.asked(HISTORY).await, 1, "read once, then hourly");
@@ -460,8 +460,8 @@ async fn where_divisions_cannot_be_listed_a_forecast_uses_those_that_are_named()
     assert!(!validated.stdout.contains("enough") && !validated.stdout.contains("suggestion"), "{}", validated.stdout);
 }
 
-/// An account in the middle of its wave of renewals, over HTTP. Its purchases of the working hours are hours away from the
-/// time of day that it is now.
+/// An account in the middle of its wave of renewals, over HTTP. Its purchases of the working hours are hours away from
+/// the time of day that it is now.
 async fn renewals_half_way() -> String {
     let (name, text) = SHIPPED.iter().find(|(name, _)| *name == "renewal-wave").unwrap();
     let scenario = scenario::parse(name, text).unwrap();
@@ -473,8 +473,8 @@ async fn renewals_half_way() -> String {
     base_url
 }
 
-/// What a forecast of these books says, read and computed as the calibration does it: the early end in seconds, and the days
-/// of the early end, the middle and the late end.
+/// What a forecast of these books says, read and computed as the calibration does it: the early end in seconds, and the
+/// days of the early end, the middle and the late end.
 async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let http = http_client::client(&HttpClientOptions {

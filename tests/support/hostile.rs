@@ -102,8 +102,8 @@ fn is_usable(config: &config::Config) {
 
 // ------------------------------------------------------------------------------------------------ CertCentral's bodies
 
-/// One body, read as each of the three kinds that there are.
-fn books(data: &[u8], redactor: &Redactor) {
+/// Parses a body as ledger, orders, and order details.
+fn history(data: &[u8], redactor: &Redactor) {
     let json = |data| {
         let text = std::str::from_utf8(data).unwrap().trim_start_matches('\u{feff}').trim();
         serde_json::from_str(text).unwrap_or(Json::Null)
@@ -178,7 +178,7 @@ pub fn body(data: &[u8]) {
         }
         Err(misfit) => safe_line(&misfit, 400),
     }
-    books(data, &redactor);
+    history(data, &redactor);
     match bodies::divisions(data, &redactor) {
         Ok(divisions) => {
             let ids: BTreeSet<u64> = divisions.iter().map(|it| it.id).collect();
@@ -208,8 +208,8 @@ fn same_amount(json: &Json, field: &str, found: Option<Decimal>) {
 
 // ----------------------------------------------------------------------------------------------------- the state file
 
-/// A state file, and a life from there: failures, fallbacks, deliveries, more events. Every state on the way can be saved
-/// and read again, and everything owed can be told.
+/// A state file, and a life from there: failures, fallbacks, deliveries, more events. Every state on the way can be
+/// saved and read again, and everything owed can be told.
 pub fn state(data: &[u8]) {
     let Ok(DecodedState { mut state, .. }) = decode(data) else { return };
     survives(&state);

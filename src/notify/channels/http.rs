@@ -6,20 +6,16 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::Time;
-use crate::notify::SendError;
 use crate::notify::message::{cut, flat};
+use crate::notify::{MAX_RETRY_AFTER, SendError};
 use crate::util::http_client;
 use crate::util::secret::{Redactor, Secret};
 
-/// As much of an answer as is read.
-const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 /// As much of a reason as is told.
 const MAX_REASON_CHARS: usize = 200;
-/// A longer pause than this is no pause but a mistake.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// What is peculiar to a service.
 #[derive(Debug, Clone, Copy)]
@@ -60,20 +56,20 @@ impl HttpEndpoint {
             Ok(response) => response,
             Err(error) => return Err(self.unreachable(&error).await),
         };
-        let (status, headers) = (response.status(), response.headers().clone());
-        let answer = read(&mut response).await;
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        // The status counts even if the connection breaks within the body.
+        let body = http_client::read_body(response).await.unwrap_or_default();
+        let answer = String::from_utf8_lossy(&body.bytes).into_owned();
         if status.is_success() {
-            // The other side has it, even if the rest of its answer is cut off; a proxy's page says the opposite.
-            let answer = answer.unwrap_or_default();
+            // A 2xx means that the service has the message; a proxy's page or a refusal in the body means the opposite.
             return if (self.profile.is_refusal)(&answer) {
                 Err(self.refused_despite_success(status, &answer))
             } else {
                 Ok(answer)
             };
         }
-        let answer = answer.unwrap_or_default();
         let permanent = status.is_client_error() && !self.profile.transient_statuses.contains(&status.as_u16());
-        let pause = (!permanent).then(|| retry_after(&headers, at)).flatten();
+        let pause = (!permanent).then(|| http_client::retry_after(&headers, at, MAX_RETRY_AFTER)).flatten();
         Err(self.failed(permanent, &self.reason(status, &answer), pause))
     }
 
@@ -108,7 +104,8 @@ impl HttpEndpoint {
     }
 }
 
-/// One line of a reason, without secrets. Struck once more when it is flat: characters that go may have stood inside one.
+/// One line of a reason, without secrets. Struck once more when it is flat: characters that go may have stood inside
+/// one.
 pub(crate) fn sanitize_reason(redactor: &Redactor, text: &str) -> String {
     cut(&redactor.redact(&flat(&redactor.redact(text))), MAX_REASON_CHARS)
 }
@@ -126,17 +123,6 @@ pub(crate) fn is_page_or_refusal(answer: &str) -> bool {
     is_web_page(answer) || is_json_refusal(answer)
 }
 
-async fn read(response: &mut reqwest::Response) -> Result<String, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk[..chunk.len().min(MAX_RESPONSE_BYTES - body.len())]);
-        if body.len() >= MAX_RESPONSE_BYTES {
-            break;
-        }
-    }
-    Ok(String::from_utf8_lossy(&body).into_owned())
-}
-
 /// A method of Slack's own API in the webhook's place, and others that speak JSON, refuse with 200.
 fn is_json_refusal(answer: &str) -> bool {
     let body = serde_json::from_str::<serde_json::Value>(answer);
@@ -147,15 +133,4 @@ fn is_web_page(answer: &str) -> bool {
     let start = answer.trim_start_matches('\u{feff}').trim_start();
     let start: String = start.chars().take(15).collect::<String>().to_ascii_lowercase();
     ["<!doctype", "<html", "<head", "<body", "<?xml"].iter().any(|tag| start.starts_with(tag))
-}
-
-/// Seconds, or a date, which counts from the answer's own date where it has one.
-fn retry_after(headers: &HeaderMap, sent: Time) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
-    }
-    let date = |text: &str| chrono::DateTime::parse_from_rfc2822(text).ok().map(|at| at.to_utc());
-    let answered = headers.get(reqwest::header::DATE).and_then(|value| date(value.to_str().ok()?)).unwrap_or(sent);
-    Some((date(value)? - answered).to_std().unwrap_or_default().min(MAX_RETRY_AFTER))
 }

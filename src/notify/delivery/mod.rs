@@ -1,10 +1,10 @@
 //! Delivering what is owed: one worker a notifier, so that none delays another. Retries with growing pauses, hands over
 //! to the fallback, and reports a notifier that stays broken (`escalation`).
 //!
-//! A worker never decides what is owed: it takes it from the book, sends, and marks it there. What it cannot send stays.
-//! What it tries next after a failure is decided by `backoff`. Of several recipients of one message, those that are refused
-//! for the moment are retried alone. They never hear an older state after a newer one: until nothing is pending for such a
-//! recipient, it is left out of messages to all, and what these say joins what it still lacks.
+//! A worker never decides what is owed: it takes it from the book, sends, and marks it there. What it cannot send
+//! stays. What it tries next after a failure is decided by `backoff`. Of several recipients of one message, those that
+//! are refused for the moment are retried alone. They never hear an older state after a newer one: until nothing is
+//! pending for such a recipient, it is left out of messages to all, and what these say joins what it still lacks.
 
 mod backoff;
 mod batch;
@@ -21,7 +21,7 @@ pub use fallback::{FALLBACK_AFTER, REPORT_AFTER};
 
 use self::backoff::{DeliveryLane, LaneBackoff};
 use self::batch::DeliveryBatch;
-use super::{Delivered, Notifier, RecipientRefusal, SendError};
+use super::{Delivered, MAX_RETRY_AFTER, Notifier, RecipientRefusal, SendError};
 use crate::alerting::state::{NotifierFailure, PendingDelivery, State};
 use crate::domain::event::{Event, EventSubject};
 use crate::domain::quiet_hours::QuietHours;
@@ -33,8 +33,6 @@ use crate::util::clock::Clock;
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The longest pause that we choose ourselves.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
-/// The longest pause that a server may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How long held messages wait at a stretch, so that a clock that is set is noticed.
 const MAX_HOLD_WAIT: Duration = Duration::from_secs(60);
 
@@ -122,8 +120,8 @@ impl StoppedWorker {
     }
 }
 
-/// The pauses after a worker's failures, those that its server asked for among them. The lock makes timers fit to be shared
-/// between threads.
+/// The pauses after a worker's failures, those that its server asked for among them. The lock makes timers fit to be
+/// shared between threads.
 pub struct RetryPauses(Mutex<LaneBackoff>);
 
 impl RunningSend {
@@ -168,7 +166,8 @@ impl DeliveryWorker {
         self
     }
 
-    /// Begins with a send that an earlier worker of this notifier left running: nothing else is sent before it has ended.
+    /// Begins with a send that an earlier worker of this notifier left running: nothing else is sent before it has
+    /// ended.
     #[must_use]
     pub fn with_running_send(mut self, sending: Option<RunningSend>) -> Self {
         self.sending = sending;
@@ -235,8 +234,8 @@ impl DeliveryWorker {
         self.forget_empty_lanes();
     }
 
-    /// How long to hold what is owed, in quiet hours; `None`: it may be sent. What is let through takes the rest along, as
-    /// one message.
+    /// How long to hold what is owed, in quiet hours; `None`: it may be sent. What is let through takes the rest along,
+    /// as one message.
     fn hold(&self) -> Option<Duration> {
         let (quiet, now) = (self.route.quiet_hours.as_ref()?, self.clock.now());
         let critical =
@@ -258,7 +257,8 @@ impl DeliveryWorker {
 
     /// Begins to send. Where everybody waits for something older, there is nobody to send to.
     async fn send(&mut self, batch: DeliveryBatch) {
-        // Another task's change may be in memory and not yet on disk: nothing is sent before it is, or has failed to be.
+        // Another task's change may be in memory and not yet on disk: nothing is sent before it is, or has failed to
+        // be.
         self.store.flush_queued().await;
         let (notifier, counter, name) = (Arc::clone(&self.route.notifier), self.counter.clone(), self.name.clone());
         let message = batch.message.clone();
@@ -347,8 +347,8 @@ impl DeliveryWorker {
         }
     }
 
-    /// A lone recipient that is refused for good says nothing about the notifier: its neighbours were reached. Recipients
-    /// that were left out of the message have refused nothing.
+    /// A lone recipient that is refused for good says nothing about the notifier: its neighbours were reached.
+    /// Recipients that were left out of the message have refused nothing.
     async fn mark_refused(&mut self, batch: &DeliveryBatch, error: &SendError) {
         let (name, now, fallback, ids) = (self.name.clone(), self.clock.now(), self.route.fallback.clone(), &batch.ids);
         let handed = self
