@@ -15,6 +15,12 @@ pub fn clean(text: &str) -> String {
     text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// Returns a number with its noun: `1 alert`, `3 alerts`. For nouns whose plural ends with `s`.
+pub fn counted<N: std::fmt::Display + PartialEq + From<u8>>(n: N, noun: &str) -> String {
+    let ending = if n == N::from(1) { "" } else { "s" };
+    format!("{n} {noun}{ending}")
+}
+
 /// Longer words are compared with nothing: it would take long, and they are no typing mistakes.
 const MAX_COMPARED_CHARS: usize = 64;
 

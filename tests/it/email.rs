@@ -252,7 +252,7 @@ async fn the_picture_is_inline_in_the_html_and_what_it_shows_is_in_words_too() {
     assert_eq!(kinds, ["multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png"]);
     let text = mail.body_text(0).unwrap();
     assert!(text.contains("Deposit USD 3,200.00 to end all alerts for these funds"), "{text}");
-    assert!(text.contains("9 in 10 between 27 Nov and 12 Dec."), "{text}");
+    assert!(text.contains("(90 % likely between 27 Nov and 12 Dec)."), "{text}");
     let html = mail.body_html(0).unwrap();
     assert!(html.contains("<img src=\"cid:chart-1.abc123@lowtide\" alt=\"Chart of available funds"), "{html}");
     let picture = &mail.parts[4];

@@ -249,8 +249,8 @@ async fn every_webhook_event_fits_the_documented_schema_and_example() {
     let again = bodies("webhook", &message(every_kind()), message_context()).await;
     assert_eq!(again, all, "the same whenever it is sent");
     assert_eq!((&all[4]["missing"], &all[5]["value"]), (&Value::Null, &json!("unlimited")));
-    assert_eq!(all[6]["standing_still"][0]["level"], "critical");
-    assert_eq!((&all[6]["heals"], &all[8]["rules"]), (&json!(true), &json!(["available-funds", "unreadable"])));
+    assert_eq!(all[6]["firing_alerts"][0]["level"], "critical");
+    assert_eq!((&all[6]["transient"], &all[8]["rules"]), (&json!(true), &json!(["available-funds", "unreadable"])));
 
     let days = |days: u64| Duration::from_secs(days * 86_400);
     let runway = threshold(warning("x"), |event| {
@@ -268,8 +268,8 @@ async fn every_webhook_event_fits_the_documented_schema_and_example() {
     it.unevaluated_rules = vec!["runway".into(), "spend".into()];
     let body = bodies("webhook", &message(vec![judged]), message_context()).await.remove(0);
     expect_documented(&body);
-    assert_eq!((&body["blind"], &all[6]["blind"]), (&json!(["runway", "spend"]), &json!([])));
-    assert_eq!(body["summary"], "acme · division 7: rules runway and spend cannot be judged");
+    assert_eq!((&body["unevaluated_rules"], &all[6]["unevaluated_rules"]), (&json!(["runway", "spend"]), &json!([])));
+    assert_eq!(body["summary"], "acme · division 7: rules runway and spend cannot be evaluated");
 
     let test = bodies("webhook", &test_message(), message_context()).await.remove(0);
     expect_documented(&test);

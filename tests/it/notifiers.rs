@@ -255,7 +255,7 @@ async fn pagerduty_and_teams_get_the_beginning_and_the_end() {
     let body = cards[0].json();
     assert_eq!(body["attachments"][0]["contentType"], "application/vnd.microsoft.card.adaptive");
     assert!(cards[0].body.contains("2 alerts: 1 critical, 1 warning"), "{}", cards[0].body);
-    assert!(cards[1].body.contains("Resolved: USD 9,000.00 left"), "{}", cards[1].body);
+    assert!(cards[1].body.contains("Resolved: acme: USD 9,000.00 left"), "{}", cards[1].body);
 }
 
 /// What PagerDuty was sent, as `trigger prepaid/acme warning`.
@@ -404,7 +404,7 @@ async fn a_token_refused_permanently_uses_the_fallback_others_are_retried() {
     let refusal = |error: &str| json!({ "error": error, "error_description": format!("no {CLIENT} here") });
     let rows: [(u16, Value, &str, bool); 7] = [
         (401, refusal("invalid_client"), "which may have expired", true),
-        (400, refusal("invalid_scope"), "(invalid_scope: look at", true),
+        (400, refusal("invalid_scope"), "(invalid_scope: check", true),
         (400, json!("nonsense"), "400", true),
         (429, json!({}), "429", false),
         (503, json!({}), "503", false),
@@ -425,7 +425,7 @@ async fn a_token_refused_permanently_uses_the_fallback_others_are_retried() {
             assert!(!sent.contains(CLIENT), "{sent}");
         } else {
             tokens.wait(2);
-            assert!(service.log().contains("still owed") && service.log().contains(words), "{}", service.log());
+            assert!(service.log().contains("still pending") && service.log().contains(words), "{}", service.log());
             assert!(world.told().is_empty());
         }
         assert!(server.conversations().is_empty(), "the mail server is not asked without a token");
@@ -477,7 +477,7 @@ async fn test_notify_tries_every_end_and_marks_what_it_sends() {
     for name in ["hook", "duty", "team", "mail", "slack"] {
         assert_eq!(of(name)["delivered"], true, "{outcomes:#}");
     }
-    assert!(of("broken")["detail"].as_str().unwrap().contains("404 (nothing is there: look at `url`)"), "{outcomes:#}");
+    assert!(of("broken")["detail"].as_str().unwrap().contains("404 (not found: check `url`)"), "{outcomes:#}");
     let test = hook.received().remove(0);
     expect_signed(&test);
     expect_documented(&test.json());

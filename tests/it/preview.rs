@@ -101,7 +101,7 @@ async fn every_event_has_a_preview_on_every_notifier_and_sends_nothing() {
         assert!(plain.stdout.contains("==== mail ====") && !plain.stdout.contains("==== slack"), "{plain:?}");
     }
     let reminder = world.run(&["preview", "--rule", "unreadable", "--event", "reminder", "--sample"]);
-    assert!(reminder.stdout.contains("Still warning: the balance cannot be read"), "{reminder:?}");
+    assert!(reminder.stdout.contains("Still warning: acme: the balance cannot be read"), "{reminder:?}");
     assert!(world.told().is_empty() && world.state().is_empty());
     assert!(!world.path("state.json.lock").exists());
 }
@@ -116,7 +116,7 @@ async fn many_alerts_and_silences_can_be_looked_at_too() {
         (["--event", "raised"].as_slice(), "It was silenced until "),
         (&["--event", "raised", "--level", "critical"], "Only its warnings are silenced, until "),
         (&["--event", "escalated"], "Only its warnings are silenced, until "),
-        (&["--event", "resolved"], "told because you heard its beginning."),
+        (&["--event", "resolved"], "sent because you were notified when it began."),
     ] {
         let ran = world.run(&[["preview", "--sample", "--silenced"].as_slice(), args].concat());
         assert!(ran.stdout.contains(said) && ran.stdout.contains("(PO 4711 raised)"), "{args:?}: {ran:?}");

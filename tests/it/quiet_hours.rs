@@ -183,7 +183,7 @@ async fn the_service_holds_warnings_and_sends_them_after_a_restart_as_one() {
     config(&world, "");
     let _service = world.start();
     let sent = world.wait_told(1);
-    assert!(sent.contains("Resolved: USD 5,000.00 left"), "{sent}");
+    assert!(sent.contains("Resolved: acme: USD 5,000.00 left"), "{sent}");
     assert!(sent.contains("Raised ") && sent.contains(" at USD 1,500.00"), "the pair in one message: {sent}");
 }
 
@@ -198,7 +198,7 @@ async fn the_real_service_lets_critical_through() {
     assert_eq!(world.told().len(), 0);
     world.funds("411.00");
     let sent = world.wait_told(1);
-    assert!(sent.contains("Got worse: USD 411.00 left") && sent.contains("Raised "), "{sent}");
+    assert!(sent.contains("Now critical: acme: USD 411.00 left") && sent.contains("Raised "), "{sent}");
     wait_until("nothing owed", || !world.state().contains("\"owed\""));
 }
 

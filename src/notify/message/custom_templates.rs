@@ -1,6 +1,8 @@
-//! A message in the notifier's own words, or, where those fail, in ours with a line that says so.
+//! Renders a message with the notifier's own templates. If a template fails, the built-in text is used, with a note about
+//! the failure.
 //!
-//! Tests and reports keep their own look: a test must not be mistaken, and a page is no text over one alert.
+//! Test messages and reports always use the built-in text: a test must be recognisable, and a template is written for
+//! alerts.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +17,11 @@ use crate::notify::channels::slack::blocks;
 use crate::notify::message::template::{TemplatePart, Templates};
 use crate::notify::{Message, MessageContent, MessageContext};
 
-/// All of Slack's text below the first line, escapes included.
+/// Maximum length of the text below the first line of a Slack message, escapes included.
 const MAX_BODY_UNITS: usize = 10_000;
-/// One section.
+/// Maximum length of one section.
 const MAX_SECTION_UNITS: usize = 2_900;
-/// The first line.
+/// Maximum length of the first line.
 const MAX_LINE_UNITS: usize = 1_000;
 
 fn uses_templates(message: &Message, templates: &Templates) -> bool {
@@ -30,11 +32,10 @@ fn uses_templates(message: &Message, templates: &Templates) -> bool {
 
 fn note(failures: &[String]) -> Option<String> {
     let all = failures.join("; ");
-    (!failures.is_empty())
-        .then(|| format!("A template of this notifier failed, so lowtide's own words stand for it: {all}"))
+    (!failures.is_empty()).then(|| format!("A template of this notifier failed, so the built-in text is used: {all}"))
 }
 
-/// The mail that a message is, and which templates failed.
+/// Renders an email. Also returns the templates that failed, each with its error.
 pub(crate) fn email(
     message: &Message,
     context: &MessageContext,
@@ -71,12 +72,12 @@ pub(crate) fn email(
             page + &note.unwrap_or_default()
         }),
     };
-    // An own page shows what it names.
+    // The email carries only the charts that a custom page refers to.
     mail.pictures.retain(|picture| mail.html.contains(&picture.source()));
     (mail, failures)
 }
 
-/// The body for Slack, and which template failed.
+/// Renders the body for Slack. Also returns the error if the template failed.
 pub(crate) fn payload(
     message: &Message,
     context: &MessageContext,
@@ -102,7 +103,8 @@ pub(crate) fn payload(
     }
 }
 
-/// The first line is the message's own, which a phone shows; the others stand behind the bar in the level's colour.
+/// Builds the body from a rendered template. The first line becomes the text of the message, which a phone shows. The other
+/// lines become an attachment with a bar in the level's colour.
 fn templated_payload(
     message: &Message,
     context: &MessageContext,
@@ -123,7 +125,7 @@ fn templated_payload(
     json!({ "text": first, "unfurl_links": false, "unfurl_media": false, "attachments": attachments })
 }
 
-/// Whole lines, in sections that Slack takes; what is too long is shortened.
+/// Splits the text into sections of whole lines within Slack's limits. Longer text is shortened.
 fn sections(text: &str) -> Vec<String> {
     let mut sections: Vec<String> = Vec::new();
     let mut length = 0;
@@ -146,7 +148,7 @@ fn sections(text: &str) -> Vec<String> {
     sections
 }
 
-/// At most so long, and cut neither inside an escape nor inside `<…>`.
+/// Shortens a line to at most `longest` units, without cutting through an escape or `<…>`.
 fn shortened(line: &str, longest: usize) -> String {
     if blocks::units(line) <= longest {
         return line.to_owned();
@@ -168,7 +170,7 @@ fn shortened(line: &str, longest: usize) -> String {
     short
 }
 
-/// As the template wrote it, but for control characters.
+/// Returns the text of a template without control characters.
 fn visible(text: &str) -> String {
     text.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }

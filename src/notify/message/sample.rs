@@ -1,7 +1,7 @@
-//! Events that have not happened: for `preview`, and to try a notifier's own texts before they are needed.
+//! Sample events, for `preview` and for checking templates on load.
 //!
-//! Made of a real reading where there is one, else of the sample figures that docs/templates.md documents. Nothing here
-//! is ever owed to anybody.
+//! They are made from a real reading if there is one, and otherwise from the sample figures that docs/templates.md
+//! documents. Sample events are never queued.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
 use crate::notify::{FallbackOrigin, Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
 
-/// The division's number where a sample needs one.
+/// Number of the sample division.
 pub const DIVISION: u64 = 11224;
-/// The division's name where a sample needs one.
+/// Name of the sample division.
 pub const DIVISION_NAME: &str = "History department";
-/// Why a sample is unreadable.
+/// Reason of a sample that cannot be read.
 const REASON: &str = "GET /finance/balance answered 503 Service Unavailable: CertCentral may be under maintenance (usually two hours, on the first weekend of a month)";
-/// Why a sample's Slack notifier fails.
+/// Error of a sample Slack notifier that fails.
 pub const NOTIFIER_ERROR: &str = "Slack answered 404: no_service (the webhook was removed or disabled: make a new one)";
 
-/// What an event is about.
+/// Account or division that a sample is about.
 #[derive(Debug, Clone)]
 pub struct SampleTarget {
-    /// The account.
+    /// Name of the account.
     pub account: Name,
-    /// The division, where the account is read by division.
+    /// Number of the division, if the account is read by division.
     pub division: Division,
-    /// Its name.
+    /// Name of the division.
     pub division_name: Option<String>,
 }
 
@@ -46,13 +46,14 @@ impl SampleTarget {
     }
 }
 
-/// The level that a sample's figures are made for. What is over is over for both: the milder one clears last.
+/// Returns the level that the figures of a sample are made for. For a resolved alert this is the warning if there is one,
+/// because it clears last.
 fn sample_level(rule: &Rule, severity: Severity, breached: bool) -> Option<&Level> {
     let preferred = if breached { severity } else { Severity::Warning };
     [preferred, Severity::Warning, Severity::Critical].into_iter().find_map(|severity| rule.level(severity))
 }
 
-/// A balance that breaches this level of the rule by half its threshold (or is as far on the safe side of it).
+/// Returns a balance that is beyond the level's threshold by half of it, or as far on the safe side if `breached` is false.
 pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
     let level = sample_level(rule, severity, breached);
     let line = |level: &Level| if breached { level.threshold() } else { level.clear_at() };
@@ -68,7 +69,7 @@ pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
         Metric::Balance => (value, none, none, none),
         Metric::UnpaidInvoices => (Decimal::from(5000), none, value.max(none), none),
         Metric::UsedCredit => (Decimal::from(5000), none, none, value.max(none)),
-        // What expires is still there.
+        // Deposits that expire are still part of the funds.
         Metric::ExpiringFunds => (value.max(Decimal::from(1800)), limit, none, none),
         Metric::Runway | Metric::Spend | Metric::RenewalsDue | Metric::Shortfall => {
             (Decimal::from(1800), limit, none, none)
@@ -90,7 +91,7 @@ pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
     }
 }
 
-/// What the rule sees of the sample's balance, or of the sample's books.
+/// Returns the reading of the rule's metric that matches the sample balance.
 pub fn reading(rule: &Rule, severity: Severity, breached: bool) -> Reading {
     let balance = balance(rule, severity, breached);
     if !rule.metric.needs_history() {
@@ -110,7 +111,7 @@ pub fn reading(rule: &Rule, severity: Severity, breached: bool) -> Reading {
     }
 }
 
-/// Half of a runway, or half as much again, in whole days as the forecast counts them.
+/// Returns half of a runway, or one and a half times as much, in whole days as a forecast counts them.
 fn runway(threshold: std::time::Duration, down: bool) -> std::time::Duration {
     const DAY: u64 = 24 * 3600;
     let seconds = threshold.as_secs();
@@ -118,7 +119,7 @@ fn runway(threshold: std::time::Duration, down: bool) -> std::time::Duration {
     std::time::Duration::from_secs(days * DAY)
 }
 
-/// How a threshold alert would move at this reading. `None` if it is none.
+/// Returns a threshold event for this reading. `None` if the reading has no value.
 pub fn threshold(
     rule: &Rule,
     kind: TransitionKind,
@@ -156,8 +157,8 @@ pub fn threshold(
     }))
 }
 
-/// Gives a sample the days to come, and their picture, wherever a real message has them. They are for sample figures alone:
-/// beside real ones they would be a lie.
+/// Adds a forecast and a chart to a sample, wherever a real message has them. Only for sample figures: with real ones they
+/// would contradict the account.
 pub fn add_forecast(subject: &mut EventSubject, rule: &Rule, of: &Balance, now: Time) {
     let EventSubject::Threshold(it) = subject else { return };
     let has_forecast = !matches!(it.metric, Metric::UnpaidInvoices | Metric::UsedCredit);
@@ -171,18 +172,18 @@ pub fn add_forecast(subject: &mut EventSubject, rule: &Rule, of: &Balance, now: 
     }
 }
 
-/// What the days around a sample could be: its own value, and what fits it.
+/// Made-up past and future that match the value of a sample.
 struct SampleForecast {
     funds: Money,
-    /// Days until they end: at the earliest, and as likely as not.
+    /// Days until the funds end at the earliest, at the median and at the latest.
     early: i64,
     about: i64,
     late: i64,
-    /// Bought on a day.
+    /// Amount bought on an ordinary day.
     pace: Decimal,
-    /// Bought in the last 24 hours beside it.
+    /// Further amount bought in the last 24 hours.
     last_day: Decimal,
-    /// Days from now, and the price of what ends then.
+    /// Renewals: days from now, and the price.
     renewals: [(i64, Decimal); 2],
 }
 
@@ -251,7 +252,7 @@ impl SampleForecast {
         }
     }
 
-    /// The picture of the same days.
+    /// Returns the chart of the same days.
     fn chart(&self, rule: &Rule, now: Time) -> FundChart {
         let left = self.funds.amount;
         let day = |n: i64| now + Duration::days(n);
@@ -279,7 +280,8 @@ impl SampleForecast {
         }
     }
 
-    /// Day by day until today: nothing is bought on Saturdays and Sundays, and much now and then.
+    /// Returns the funds of each day until today. Nothing is bought on Saturdays and Sundays, and three times the usual
+    /// amount on one weekday.
     fn past(&self) -> impl Iterator<Item = Decimal> {
         const BOUGHT: [i64; 7] = [1, 1, 3, 1, 1, 0, 0];
         let after = |day: usize| -> i64 { (day + 1..28).map(|day| BOUGHT[day % 7]).sum() };
@@ -290,7 +292,7 @@ impl SampleForecast {
     }
 }
 
-/// How the alert about what cannot be read would move.
+/// Returns an event about a balance that cannot be read.
 pub fn unreadable(
     kind: TransitionKind,
     level: Severity,
@@ -314,7 +316,7 @@ pub fn unreadable(
     })
 }
 
-/// The notice about a division that is gone.
+/// Returns a notice about a division that CertCentral no longer lists.
 pub fn unwatched(target: &SampleTarget, rules: Vec<Name>) -> EventSubject {
     EventSubject::Unwatched {
         account: target.account.clone(),
@@ -324,7 +326,7 @@ pub fn unwatched(target: &SampleTarget, rules: Vec<Name>) -> EventSubject {
     }
 }
 
-/// The notice about a notifier that has failed for an hour, at last with this error; `None`: it works again.
+/// Returns a notice about a notifier that has failed for an hour with this error; without an error, that it works again.
 pub fn notifier(notifier: Name, error: Option<&str>, now: Time) -> EventSubject {
     let since = now - Duration::hours(1);
     match error {
@@ -333,7 +335,7 @@ pub fn notifier(notifier: Name, error: Option<&str>, now: Time) -> EventSubject 
     }
 }
 
-/// A report about three divisions: one in trouble, one that cannot be read, one that is well.
+/// Returns a report about three divisions: one critical, one that cannot be read, one ok.
 pub fn report(name: Name, now: Time) -> EventSubject {
     let week = Duration::days(7);
     let usd = |amount: i64| Currency::parse("USD").ok().map(|currency| Money::new(Decimal::from(amount), currency));
@@ -393,7 +395,7 @@ pub fn report(name: Name, now: Time) -> EventSubject {
     }))
 }
 
-/// Thirteen divisions in trouble or out of it: more than a message tells in full.
+/// Returns events of thirteen divisions, more than a message shows in full.
 pub fn several(rule: &Rule, account: &Name, now: Time) -> Vec<EventSubject> {
     let transitions = [
         (TransitionKind::Raised, Severity::Critical),
@@ -405,7 +407,7 @@ pub fn several(rule: &Rule, account: &Name, now: Time) -> Vec<EventSubject> {
         let division_name = Some(if n == 0 { DIVISION_NAME.to_owned() } else { format!("Department {}", n + 1) });
         let target = SampleTarget { account: account.clone(), division: Some(DIVISION + n), division_name };
         let mut of = balance(rule, *level, *kind != TransitionKind::Resolved);
-        // Divisions of the very same figures would share an entry.
+        // Divisions with identical figures would share an entry.
         let part = match rule.metric {
             Metric::UnpaidInvoices => &mut of.unpaid_invoices,
             Metric::UsedCredit => &mut of.used_credit,
@@ -425,7 +427,7 @@ pub fn several(rule: &Rule, account: &Name, now: Time) -> Vec<EventSubject> {
     (0..13).zip(transitions).filter_map(one).collect()
 }
 
-/// The first breached reading: just now, or a while ago for what comes later in an alert's life.
+/// Returns the time of the first breached reading: now, or earlier for the later events of an alert.
 fn began(kind: TransitionKind, now: Time) -> Time {
     match kind {
         TransitionKind::Raised => now,
@@ -434,7 +436,7 @@ fn began(kind: TransitionKind, now: Time) -> Time {
     }
 }
 
-/// A message that says this.
+/// Returns a message with these events.
 pub fn message(subjects: Vec<EventSubject>, now: Time) -> Message {
     let event = |(n, subject)| Event {
         id: format!("preview-{n}"),
@@ -455,7 +457,7 @@ pub fn message(subjects: Vec<EventSubject>, now: Time) -> Message {
     }
 }
 
-/// A sample of every kind of message about events, each with what a message may lack or have in plenty.
+/// Returns a sample of every kind of message about events, with everything that a message may lack or contain.
 pub fn every_message(now: Time) -> Vec<Message> {
     let Some(rule) = rule() else { return Vec::new() };
     let divided = SampleTarget {
@@ -501,7 +503,7 @@ pub fn every_message(now: Time) -> Vec<Message> {
     messages
 }
 
-/// What the configuration would add to [`every_message`].
+/// Returns texts of a sample configuration, for [`every_message`].
 pub fn context() -> MessageContext {
     let text = |text: &str| Some(text.to_owned());
     let description = text("Ask Finance for a purchase order; a PO takes five working days.");
@@ -513,7 +515,7 @@ pub fn context() -> MessageContext {
     }
 }
 
-/// The rule that the samples are about.
+/// Returns the rule of [`every_message`].
 pub(crate) fn rule() -> Option<Rule> {
     let level = |value| {
         let threshold = ThresholdAmount { value: Decimal::from(value), currency: None };
@@ -527,7 +529,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_samples_are_of_every_kind_and_a_sample_breaches_its_level() {
+    fn samples_are_of_every_kind_and_breach_their_level() {
         let now = Time::from_timestamp(1_795_500_000, 0).unwrap();
         assert_eq!(every_message(now).len(), 13);
         let rule = rule().unwrap();
@@ -552,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolved_sample_has_left_both_levels_behind() {
+    fn a_resolved_sample_breaches_no_level() {
         for rule in [
             of(Metric::AvailableFunds, ThresholdSide::Below, 2000, 500),
             of(Metric::Runway, ThresholdSide::Below, 21, 7),

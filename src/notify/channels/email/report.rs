@@ -48,11 +48,8 @@ fn row(out: &mut String, line: &ReportLine) {
     let remarks: String = line.remarks.iter().map(|remark| small(remark)).collect();
     let change = line.change.as_deref().map(figure).unwrap_or_default();
     let unpaid = line.unpaid.as_ref().map(|unpaid| figure(&format!("unpaid {unpaid}"))).unwrap_or_default();
-    // The date of an old figure goes below it, so that the column stays narrow.
-    let (funds, stale) = match line.funds.split_once(" (old: ") {
-        Some((funds, of)) => (funds, figure(&format!("old: {}", of.trim_end_matches(')').trim_start_matches("of ")))),
-        None => (line.funds.as_str(), String::new()),
-    };
+    // The time of a stale figure goes below it, on lines of its own, so that the column stays narrow.
+    let stale = line.last_read.as_ref().map(|at| figure("stale, last read") + &figure(at)).unwrap_or_default();
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
@@ -63,7 +60,7 @@ fn row(out: &mut String, line: &ReportLine) {
         colour(line.rank),
         escaped(&line.fund),
         pill(line.rank),
-        escaped(funds),
+        escaped(&line.funds),
     );
 }
 
