@@ -15,6 +15,7 @@ use plotters::backend::{BitMapBackend, SVGBackend};
 use plotters::style::{FontStyle, register_font};
 
 use crate::domain::forecast::FundChart;
+use crate::util::text::escape_html;
 pub use alt_text::alt_text;
 pub(crate) use alt_text::likelihood_text;
 
@@ -53,7 +54,7 @@ pub fn svg(chart: &FundChart, zone: Tz) -> Result<String, DrawError> {
     let mut drawn = String::new();
     draw::draw(chart, zone, SVGBackend::with_string(&mut drawn, (WIDTH, HEIGHT)))?;
     let inside = drawn.split_once('>').map_or("", |(_, inside)| inside);
-    let label = alt_text(chart, zone).replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    let label = escape_html(&alt_text(chart, zone));
     Ok(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\" \
          style=\"width:100%;max-width:{}px;height:auto;\">{inside}",

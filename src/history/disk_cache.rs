@@ -3,7 +3,6 @@
 //! A file is believed only if it is whole, of this version and of this account at this address. It holds no secret, and
 //! nobody but its owner can read it. What is in it is the account's ledger and orders, as they were read.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::PathBuf;
@@ -282,8 +281,5 @@ fn entry(line: CachedEntry<'_>, share: impl FnOnce(&str) -> Option<Arc<str>>) ->
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a string takes everything
-        text
-    })
+    crate::util::text::hex(&Sha256::digest(bytes))
 }

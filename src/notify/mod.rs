@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::event::Event;
 use crate::domain::{Name, Time};
+use crate::util::text::hex;
 
 /// A channel that messages are sent through.
 #[async_trait]
@@ -108,7 +109,7 @@ fn digest(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
         }
         hash.update(text.as_ref());
     }
-    hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex(&hash.finalize()[..16])
 }
 
 /// Content of a message.

@@ -9,7 +9,6 @@
 //! [`card`]: crate::notify::channels::teams::card
 //! [`record`]: crate::notify::channels::webhook::record
 
-pub(crate) mod custom_templates;
 pub(crate) mod entry;
 pub(crate) mod forecast_lines;
 pub(crate) mod phrase;

@@ -12,8 +12,8 @@ use crate::chart::{self, DrawError};
 use crate::domain::event::{Event, EventSubject};
 use crate::domain::forecast::FundChart;
 use crate::notify::Message;
-use crate::notify::channels::email::html;
 use crate::notify::message::forecast_lines;
+use crate::util::text::escape_html;
 
 /// Maximum number of charts in one message, so that emails stay small.
 const MAX_PICTURES: usize = 3;
@@ -52,7 +52,7 @@ impl ChartPicture {
             });
             if let (Some(begin), Some(end)) = (begin, after.find('>')) {
                 out += &before[..begin];
-                out += &html::escaped(&self.alternative);
+                out += &escape_html(&self.alternative);
                 rest = &after[end + 1..];
             } else {
                 out += before;

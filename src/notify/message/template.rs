@@ -9,15 +9,20 @@ use std::io::{self, Write};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, Output, State, UndefinedBehavior, Value};
 
-use super::sample;
+use super::{cut, flat, sample};
 use crate::domain::Time;
+use crate::notify::channels::email::html;
+use crate::notify::channels::slack::blocks::slack_template_value;
 use crate::notify::message::variables::{TemplateVariables, variables};
-use crate::notify::{Message, MessageContext};
+use crate::notify::{Message, MessageContent, MessageContext};
 
 /// Maximum number of steps for rendering one template.
 const MAX_STEPS: u64 = 500_000;
 /// Maximum length of a rendered text, in bytes.
 const MAX_TEXT_BYTES: usize = 512 * 1024;
+
+/// Maximum length of an error.
+const MAX_ERROR_CHARS: usize = 200;
 
 /// Part of a message that a template can replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +66,7 @@ impl From<Error> for TemplateError {
         let line = error.line().map(|line| format!("line {line} of the template: ")).unwrap_or_default();
         let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
         let problem = format!("{line}{}{detail}", error.kind());
-        Self(crate::notify::message::cut(&crate::notify::message::flat(&problem), 200))
+        Self(cut(&flat(&problem), MAX_ERROR_CHARS))
     }
 }
 
@@ -76,6 +81,15 @@ impl Templates {
     /// Returns true if the notifier has no templates.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns true if the templates are used for this message. Test messages and reports always use the built-in text: a test
+    /// must be recognisable, and templates are written for alerts.
+    pub(in crate::notify) fn apply_to(&self, message: &Message) -> bool {
+        match &message.content {
+            MessageContent::Events(items) => !self.is_empty() && items.iter().all(|it| it.event.report().is_none()),
+            MessageContent::Test { .. } => false,
+        }
     }
 
     /// Renders a part of this message. Returns `None` if the notifier has no template for it.
@@ -96,6 +110,17 @@ pub fn variable_names() -> Vec<String> {
     let sample = sample::every_message(Time::UNIX_EPOCH).pop();
     let value = sample.and_then(|message| serde_json::to_value(variables(&message, &sample::context())).ok());
     value.and_then(|value| Some(value.as_object()?.keys().cloned().collect())).unwrap_or_default()
+}
+
+/// Returns the note about failed templates that is added to a message. `None` if there are no failures.
+pub(in crate::notify) fn failure_note(failures: &[String]) -> Option<String> {
+    let all = failures.join("; ");
+    (!failures.is_empty()).then(|| format!("A template of this notifier failed, so the built-in text is used: {all}"))
+}
+
+/// Returns a rendered text without control characters, except line breaks and tabs.
+pub(in crate::notify) fn without_controls(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 fn check(part: TemplatePart, source: &str) -> Result<(), TemplateError> {
@@ -149,14 +174,16 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// Writes a value. In Slack's mrkdwn it is escaped unless the template says `|safe`, so that text from outside is shown and
-/// not interpreted.
+/// Writes a value, escaped for its part unless the template says `|safe`, so that text from outside is shown and not
+/// interpreted.
 fn format_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
-    if *state.auto_escape() != AutoEscape::Custom("mrkdwn".into()) {
-        return minijinja::escape_formatter(out, state, value);
-    }
     let text = value.to_string();
-    let text = if value.is_safe() { text } else { crate::notify::channels::slack::blocks::slack_template_value(&text) };
+    let text = match state.auto_escape() {
+        _ if value.is_safe() => text,
+        AutoEscape::Html => html::escaped(&text),
+        AutoEscape::Custom(_) => slack_template_value(&text),
+        _ => text,
+    };
     out.write_str(&text).map_err(Error::from)
 }
 

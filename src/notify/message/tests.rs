@@ -765,6 +765,12 @@ fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
 }
 
 #[test]
+fn the_html_of_an_email_has_one_card_with_chart_and_button() {
+    let mail = email(&message(vec![event(EventSubject::Threshold(funds_with_forecast()))]), &context());
+    insta::assert_snapshot!(mail.html);
+}
+
+#[test]
 fn renewals_not_paid_from_the_balance_say_so() {
     let with = |from_balance: &str| {
         let renewals = RenewalsDue { from_balance: parse_amount(from_balance).ok(), ..forecast().renewals.unwrap() };

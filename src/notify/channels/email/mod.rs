@@ -4,10 +4,10 @@
 //! the conversation with the server.
 
 pub(crate) mod address;
+pub(crate) mod custom;
 pub(crate) mod html;
 pub mod oauth2;
 pub mod rendering;
-pub(crate) mod report;
 pub mod smtp;
 
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::notify::channels::email::oauth2::TokenSource;
 use crate::notify::channels::email::smtp::{
     AllowedContent, RecipientResults, SmtpLogin, SmtpSecurity, SmtpServer, TlsTrust,
 };
+use crate::notify::message::ChartPicture;
 use crate::notify::message::template::Templates;
-use crate::notify::message::{ChartPicture, custom_templates};
 use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier, RecipientRefusal, SendError};
 use crate::util::secret::{Redactor, Secret};
 
@@ -151,7 +151,7 @@ impl EmailNotifier {
     }
 
     fn parts(&self, message: &Message) -> rendering::RenderedEmail {
-        let (parts, failures) = custom_templates::email(message, &self.context, &self.name_and_templates.1);
+        let (parts, failures) = custom::email(message, &self.context, &self.name_and_templates.1);
         for failure in failures {
             tracing::warn!(notifier = %self.name_and_templates.0, %failure, "template failed, using the built-in text");
         }

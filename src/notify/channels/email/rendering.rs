@@ -37,7 +37,9 @@ pub(crate) fn email_with_note(message: &Message, context: &MessageContext, note:
     let subject = cut(&flat(&format!("[{bracket}] {title}")), MAX_SUBJECT_CHARS);
     let note = note.map(|note| format!(" {note}")).unwrap_or_default();
     let signature = format!("Sent by lowtide. Times are in {}.{note}", context.timezone.name());
-    let (text, html) = (text(&view, &signature), html::page(&view, &signature));
+    let text = text(&view, &signature);
+    // The templates are part of the program. Should one fail all the same, the reader gets the plain text.
+    let html = html::page(&view, &signature).unwrap_or_else(|_| format!("<pre>{}</pre>\n", html::escaped(&text)));
     RenderedEmail {
         subject,
         text,

@@ -3,6 +3,7 @@
 //! The address is the credential. [`blocks`] renders the message, [`http`](super::http) posts it.
 
 pub mod blocks;
+pub(crate) mod custom;
 #[cfg(test)]
 pub(crate) mod limits;
 pub(crate) mod report;
@@ -17,12 +18,11 @@ use reqwest::header::HeaderMap;
 use super::http::{HttpEndpoint, ServiceProfile, is_page_or_refusal};
 use crate::domain::Name;
 use crate::domain::rule::Severity;
-use crate::notify::message::custom_templates;
 use crate::notify::message::template::Templates;
 use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier, SendError};
 use crate::util::secret::{Redactor, Secret};
 
-pub use crate::notify::channels::slack::blocks::payload;
+pub use self::blocks::payload;
 
 const SLACK_SERVICE: ServiceProfile =
     ServiceProfile { service: "Slack", transient_statuses: &[429], is_refusal: is_page_or_refusal, hint };
@@ -58,7 +58,7 @@ impl SlackNotifier {
     }
 
     fn body(&self, message: &Message) -> serde_json::Value {
-        let (body, failure) = custom_templates::payload(message, &self.context, &self.mention, &self.templates);
+        let (body, failure) = custom::payload(message, &self.context, &self.mention, &self.templates);
         if let Some(failure) = failure {
             tracing::warn!(notifier = %self.name, %failure, "template failed, using the built-in text");
         }

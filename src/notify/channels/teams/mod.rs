@@ -14,7 +14,7 @@ use super::http::{HttpEndpoint, ServiceProfile, TRANSIENT_STATUSES, is_page_or_r
 use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier, SendError};
 use crate::util::secret::{Redactor, Secret};
 
-pub use crate::notify::channels::teams::card::{TEAMS_LIMIT_BYTES, counted_size, payload};
+pub use self::card::{TEAMS_LIMIT_BYTES, counted_size, payload};
 
 const TEAMS_SERVICE: ServiceProfile =
     ServiceProfile { service: "Teams", transient_statuses: TRANSIENT_STATUSES, is_refusal, hint };

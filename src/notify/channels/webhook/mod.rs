@@ -15,7 +15,7 @@ use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier
 use crate::util::secret::{Redactor, Secret};
 use crate::util::signature::SigningKey;
 
-pub use crate::notify::channels::webhook::record::webhook_document;
+pub use self::record::webhook_document;
 
 /// Any 2xx response means that the event was accepted.
 const WEBHOOK_SERVICE: ServiceProfile =

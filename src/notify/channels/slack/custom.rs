@@ -1,81 +1,21 @@
-//! Renders a message with the notifier's own templates. If a template fails, the built-in text is used, with a note about
-//! the failure.
-//!
-//! Test messages and reports always use the built-in text: a test must be recognisable, and a template is written for
-//! alerts.
+//! Slack messages with the notifier's own template. If it fails, the built-in text is used, with a note about the failure.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{cut, flat, view};
+use super::blocks;
 use crate::domain::rule::Severity;
-use crate::notify::channels::email::html;
-use crate::notify::channels::email::rendering;
-use crate::notify::channels::email::rendering::{MAX_SUBJECT_CHARS, RenderedEmail};
-use crate::notify::channels::slack::blocks;
-use crate::notify::message::template::{TemplatePart, Templates};
-use crate::notify::{Message, MessageContent, MessageContext};
+use crate::notify::message::template::{TemplatePart, Templates, failure_note, without_controls};
+use crate::notify::message::view;
+use crate::notify::{Message, MessageContext};
 
-/// Maximum length of the text below the first line of a Slack message, escapes included.
+/// Maximum length of the text below the first line, escapes included.
 const MAX_BODY_UNITS: usize = 10_000;
 /// Maximum length of one section.
 const MAX_SECTION_UNITS: usize = 2_900;
 /// Maximum length of the first line.
 const MAX_LINE_UNITS: usize = 1_000;
-
-fn uses_templates(message: &Message, templates: &Templates) -> bool {
-    let alerts =
-        matches!(&message.content, MessageContent::Events(items) if items.iter().all(|it| it.event.report().is_none()));
-    alerts && !templates.is_empty()
-}
-
-fn note(failures: &[String]) -> Option<String> {
-    let all = failures.join("; ");
-    (!failures.is_empty()).then(|| format!("A template of this notifier failed, so the built-in text is used: {all}"))
-}
-
-/// Renders an email. Also returns the templates that failed, each with its error.
-pub(crate) fn email(
-    message: &Message,
-    context: &MessageContext,
-    templates: &Templates,
-) -> (RenderedEmail, Vec<String>) {
-    if !uses_templates(message, templates) {
-        return (rendering::email(message, context), Vec::new());
-    }
-    let mut failures = Vec::new();
-    let mut custom = |part: TemplatePart| match templates.render(part, message, context)? {
-        Ok(text) => Some(text),
-        Err(error) => {
-            failures.push(format!("{}: {error}", part.name()));
-            None
-        }
-    };
-    let (subject, text, page) = (custom(TemplatePart::Subject), custom(TemplatePart::Text), custom(TemplatePart::Html));
-    let note = note(&failures);
-    let built_in = rendering::email_with_note(message, context, note.as_deref());
-    let line =
-        |before: &str, after: &str| note.as_ref().map(|note| format!("{before}{note}{after}")).unwrap_or_default();
-    let mut mail = RenderedEmail {
-        pictures: built_in.pictures,
-        subject: subject.map_or(built_in.subject, |subject| cut(&flat(&subject), MAX_SUBJECT_CHARS)),
-        text: text.map_or(built_in.text, |text| format!("{}\n{}", visible(&text), line("\n", "\n"))),
-        html: page.map_or(built_in.html, |page| {
-            let page = visible(&page);
-            let page = if page.to_ascii_lowercase().contains("<html") {
-                page
-            } else {
-                html::frame(&view(message, context).title, &page)
-            };
-            let note = note.as_deref().map(html::escaped).map(|note| format!("<p>{note}</p>\n"));
-            page + &note.unwrap_or_default()
-        }),
-    };
-    // The email carries only the charts that a custom page refers to.
-    mail.pictures.retain(|picture| mail.html.contains(&picture.source()));
-    (mail, failures)
-}
 
 /// Renders the body for Slack. Also returns the error if the template failed.
 pub(crate) fn payload(
@@ -85,14 +25,15 @@ pub(crate) fn payload(
     templates: &Templates,
 ) -> (Value, Option<String>) {
     let custom =
-        if uses_templates(message, templates) { templates.render(TemplatePart::Slack, message, context) } else { None };
+        if templates.apply_to(message) { templates.render(TemplatePart::Slack, message, context) } else { None };
     match custom {
         None => (blocks::payload(message, context, mention), None),
         Some(Ok(text)) => (templated_payload(message, context, mention, &text), None),
         Some(Err(error)) => {
             let failure = format!("{}: {error}", TemplatePart::Slack.name());
             let mut body = blocks::payload(message, context, mention);
-            let notice = blocks::slack_text(&note(std::slice::from_ref(&failure)).unwrap_or_default(), MAX_LINE_UNITS);
+            let notice =
+                blocks::slack_text(&failure_note(std::slice::from_ref(&failure)).unwrap_or_default(), MAX_LINE_UNITS);
             let blocks =
                 json!([{ "type": "context", "elements": [{ "type": "mrkdwn", "text": notice, "verbatim": true }] }]);
             if let Some(attachments) = body["attachments"].as_array_mut() {
@@ -112,7 +53,7 @@ fn templated_payload(
     text: &str,
 ) -> Value {
     let view = view(message, context);
-    let text = visible(text);
+    let text = without_controls(text);
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
     let sections: Vec<Value> =
         sections(rest.trim_matches('\n')).iter().map(|text| blocks::section(text, false)).collect();
@@ -168,9 +109,4 @@ fn shortened(line: &str, longest: usize) -> String {
     }
     short.push('…');
     short
-}
-
-/// Returns the text of a template without control characters.
-fn visible(text: &str) -> String {
-    text.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
