@@ -3,20 +3,23 @@
 //! They are made from a real reading if there is one, and otherwise from the sample figures that docs/templates.md
 //! documents. Sample events are never queued.
 
+mod figures;
+mod forecast;
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use chrono::Duration;
 use rust_decimal::Decimal;
 
+pub use self::figures::{balance, reading};
+pub use self::forecast::add_forecast;
+pub use self::report::report;
 use crate::domain::alert::{AlertKey, TransitionKind};
 use crate::domain::balance::{Balance, Persistence, Reading};
 use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
-use crate::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
-use crate::domain::money::{Currency, Money};
-use crate::domain::report::{FundFigures, ReportAlert, ReportPage, ReportRow};
-use crate::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, ThresholdValue, UNREADABLE};
-use crate::domain::silence::Silence;
+use crate::domain::money::Money;
+use crate::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UNREADABLE};
 use crate::domain::{Division, Name, Time};
 use crate::notify::{FallbackOrigin, Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
 
@@ -44,79 +47,6 @@ impl SampleTarget {
     fn key(&self, rule: &str) -> AlertKey {
         AlertKey { account: self.account.clone(), division: self.division, rule: rule.into() }
     }
-}
-
-/// Returns the level that the figures of a sample are made for. For a resolved alert this is the warning if there is one,
-/// because it clears last.
-fn sample_level(rule: &Rule, severity: Severity, breached: bool) -> Option<&Level> {
-    let preferred = if breached { severity } else { Severity::Warning };
-    [preferred, Severity::Warning, Severity::Critical].into_iter().find_map(|severity| rule.level(severity))
-}
-
-/// Returns a balance that is beyond the level's threshold by half of it, or as far on the safe side if `breached` is false.
-pub fn balance(rule: &Rule, severity: Severity, breached: bool) -> Balance {
-    let level = sample_level(rule, severity, breached);
-    let line = |level: &Level| if breached { level.threshold() } else { level.clear_at() };
-    let amount = |level: &Level| line(level).amount().map_or(Decimal::ZERO, |amount| amount.value);
-    let (side, threshold) = level.map_or((ThresholdSide::Below, Decimal::ZERO), |level| (level.side(), amount(level)));
-    let half = (threshold / Decimal::TWO).abs().max(Decimal::ONE_HUNDRED).round_dp(2);
-    let down = (side == ThresholdSide::Below) == breached;
-    let value = if down { threshold - half } else { threshold + half };
-    let none = Decimal::ZERO;
-    let limit = Decimal::from(2000);
-    let (balance, limit, unpaid, used) = match rule.metric {
-        Metric::AvailableFunds => (value - limit, limit, none, none),
-        Metric::Balance => (value, none, none, none),
-        Metric::UnpaidInvoices => (Decimal::from(5000), none, value.max(none), none),
-        Metric::UsedCredit => (Decimal::from(5000), none, none, value.max(none)),
-        // Deposits that expire are still part of the funds.
-        Metric::ExpiringFunds => (value.max(Decimal::from(1800)), limit, none, none),
-        Metric::Runway | Metric::Spend | Metric::RenewalsDue | Metric::Shortfall => {
-            (Decimal::from(1800), limit, none, none)
-        }
-    };
-    let usd = || {
-        Currency::parse("USD").map_err(|_| {
-            crate::domain::balance::FieldProblem { field: "currency", problem: "is not known".to_owned() }.into()
-        })
-    };
-    Balance {
-        currency: rule.currency().map_or_else(usd, Ok),
-        balance: Ok(balance),
-        unpaid_invoices: Ok(unpaid),
-        used_credit: Ok(used),
-        credit_limit: Ok(Some(limit)),
-        unlimited: Ok(false),
-        reported_total: Ok(None),
-    }
-}
-
-/// Returns the reading of the rule's metric that matches the sample balance.
-pub fn reading(rule: &Rule, severity: Severity, breached: bool) -> Reading {
-    let balance = balance(rule, severity, breached);
-    if !rule.metric.needs_history() {
-        return balance.reading(rule.metric);
-    }
-    let Some(level) = sample_level(rule, severity, breached) else { return Reading::Unlimited };
-    let down = (level.side() == ThresholdSide::Below) == breached;
-    match if breached { level.threshold() } else { level.clear_at() } {
-        ThresholdValue::Time { lasts } => Reading::Time(runway(lasts, down)),
-        ThresholdValue::Money(ThresholdAmount { value, .. }) => {
-            let half = (value / Decimal::TWO).abs().max(Decimal::ONE_HUNDRED).round_dp(2);
-            let value = if down { value - half } else { value + half };
-            balance
-                .currency
-                .map_or(Reading::Unlimited, |usd| Reading::Amount(Money::new(value.max(Decimal::ZERO), usd)))
-        }
-    }
-}
-
-/// Returns half of a runway, or one and a half times as much, in whole days as a forecast counts them.
-fn runway(threshold: std::time::Duration, down: bool) -> std::time::Duration {
-    const DAY: u64 = 24 * 3600;
-    let seconds = threshold.as_secs();
-    let days = if down { seconds / 2 / DAY } else { (seconds + seconds / 2).div_ceil(DAY) };
-    std::time::Duration::from_secs(days * DAY)
 }
 
 /// Returns a threshold event for this reading. `None` if the reading has no value.
@@ -155,141 +85,6 @@ pub fn threshold(
         forecast: None,
         chart: None,
     }))
-}
-
-/// Adds a forecast and a chart to a sample, wherever a real message has them. Only for sample figures: with real ones they
-/// would contradict the account.
-pub fn add_forecast(subject: &mut EventSubject, rule: &Rule, of: &Balance, now: Time) {
-    let EventSubject::Threshold(it) = subject else { return };
-    let has_forecast = !matches!(it.metric, Metric::UnpaidInvoices | Metric::UsedCredit);
-    if let Reading::Amount(funds) = of.reading(Metric::AvailableFunds)
-        && has_forecast
-        && it.kind != TransitionKind::Resolved
-    {
-        let days = SampleForecast::new(rule, it.value, funds);
-        it.forecast = Some(Box::new(days.forecast(rule, now)));
-        it.chart = Some(Arc::new(days.chart(rule, now)));
-    }
-}
-
-/// Made-up past and future that match the value of a sample.
-struct SampleForecast {
-    funds: Money,
-    /// Days until the funds end at the earliest, at the median and at the latest.
-    early: i64,
-    about: i64,
-    late: i64,
-    /// Amount bought on an ordinary day.
-    pace: Decimal,
-    /// Further amount bought in the last 24 hours.
-    last_day: Decimal,
-    /// Renewals: days from now, and the price.
-    renewals: [(i64, Decimal); 2],
-}
-
-impl SampleForecast {
-    fn new(rule: &Rule, value: MetricValue, funds: Money) -> Self {
-        let left = funds.amount;
-        let early = match value {
-            MetricValue::Time(lasts) => i64::try_from(lasts.as_secs() / 86_400).unwrap_or(365),
-            MetricValue::Amount(_) | MetricValue::Unlimited => 8,
-        };
-        let (about, late) = (early * 11 / 8, early * 17 / 8);
-        let least = if rule.metric == Metric::Runway { Decimal::ONE } else { Decimal::from(50) };
-        let pace = (left / Decimal::from(about.max(1))).round_dp(0).max(least);
-        let due = match (rule.metric, value) {
-            (Metric::RenewalsDue, MetricValue::Amount(due)) => due.amount,
-            (Metric::Shortfall, MetricValue::Amount(short)) => left + short.amount,
-            _ => pace * Decimal::from(12),
-        };
-        let last_day = match (rule.metric, value) {
-            (Metric::Spend, MetricValue::Amount(spent)) => spent.amount,
-            _ => Decimal::ZERO,
-        };
-        let within = rule.within().filter(|_| matches!(rule.metric, Metric::RenewalsDue | Metric::Shortfall));
-        let within = within.map_or(30, |within| i64::try_from(within.as_secs() / 86_400).unwrap_or(30).min(30));
-        let first = (due / Decimal::from(3)).round_dp(2);
-        let renewals = [(within / 4, first), (within * 2 / 3, due - first)];
-        Self { funds, early, about, late, pace, last_day, renewals }
-    }
-
-    fn runway(&self, rule: &Rule, now: Time) -> Runway {
-        if self.funds.amount <= Decimal::ZERO {
-            return Runway::Exhausted;
-        }
-        let day = |n: i64| Some(now + Duration::days(n));
-        let (about, early, late) = (day(self.about), day(self.early), day(self.late));
-        Runway::Until { about, early, late, percent: rule.confidence.percent() }
-    }
-
-    fn forecast(&self, rule: &Rule, now: Time) -> ForecastSummary {
-        let left = self.funds.amount;
-        let most = self.past().fold(Decimal::ONE, Decimal::max);
-        let spark = self.past().map(|of| of * Decimal::from(8) / most);
-        let due = self.renewals[0].1 + self.renewals[1].1;
-        let spent = due + self.pace * Decimal::from(30);
-        let safe = rule.levels().next().and_then(|level| level.clear_at().amount()).map(|amount| amount.value);
-        let keep = match rule.metric {
-            Metric::AvailableFunds | Metric::Balance => safe,
-            Metric::Runway | Metric::Shortfall => Some(Decimal::ZERO),
-            _ => None,
-        };
-        let needed = keep.map(|keep| (keep + spent - left).ceil()).filter(|needed| *needed > Decimal::ZERO);
-        let money = |amount| Money::new(amount, self.funds.currency);
-        ForecastSummary {
-            runway: self.runway(rule, now),
-            deposit: needed.map(money),
-            typical_order: None,
-            paid_in_full: None,
-            renewals: Some(RenewalsDue {
-                count: if due.is_zero() { 0 } else { 12 },
-                amount: money(due),
-                from_balance: Some(due),
-            }),
-            sparkline: spark
-                .map(|level| u8::try_from(level.ceil().max(Decimal::ZERO).mantissa()).unwrap_or(8))
-                .collect(),
-        }
-    }
-
-    /// Returns the chart of the same days.
-    fn chart(&self, rule: &Rule, now: Time) -> FundChart {
-        let left = self.funds.amount;
-        let day = |n: i64| now + Duration::days(n);
-        let band = |n: i64| {
-            let spent = |in_days: i64| left.max(Decimal::ZERO) * Decimal::from(n) / Decimal::from(in_days.max(1));
-            ForecastBand {
-                at: day(n),
-                low: left - spent(self.early),
-                middle: left - spent(self.about),
-                high: left - spent(self.late),
-            }
-        };
-        let levels =
-            [Severity::Warning, Severity::Critical].into_iter().filter(|_| rule.metric == Metric::AvailableFunds);
-        let thresholds = levels.filter_map(|it| Some((it, rule.level(it)?.threshold().amount()?.value)));
-        FundChart {
-            currency: self.funds.currency,
-            now,
-            past: (0..28).map(|n| day(n - 27)).zip(self.past()).collect(),
-            thresholds: thresholds.collect(),
-            renewals: self.renewals.map(|(n, amount)| (day(n), amount)).to_vec(),
-            future: (1..=(self.late + 4).clamp(7, 45)).map(band).collect(),
-            runway: self.runway(rule, now),
-            percent: rule.confidence.percent(),
-        }
-    }
-
-    /// Returns the funds of each day until today. Nothing is bought on Saturdays and Sundays, and three times the usual
-    /// amount on one weekday.
-    fn past(&self) -> impl Iterator<Item = Decimal> {
-        const BOUGHT: [i64; 7] = [1, 1, 3, 1, 1, 0, 0];
-        let after = |day: usize| -> i64 { (day + 1..28).map(|day| BOUGHT[day % 7]).sum() };
-        (0..28).map(move |day| {
-            let last = if day < 27 { self.last_day } else { Decimal::ZERO };
-            self.funds.amount + last + self.pace * Decimal::from(after(day))
-        })
-    }
 }
 
 /// Returns an event about a balance that cannot be read.
@@ -333,66 +128,6 @@ pub fn notifier(notifier: Name, error: Option<&str>, now: Time) -> EventSubject 
         None => EventSubject::NotifierRecovered { notifier, since },
         Some(error) => EventSubject::NotifierFailing { notifier, since, error: error.to_owned() },
     }
-}
-
-/// Returns a report about three divisions: one critical, one that cannot be read, one ok.
-pub fn report(name: Name, now: Time) -> EventSubject {
-    let week = Duration::days(7);
-    let usd = |amount: i64| Currency::parse("USD").ok().map(|currency| Money::new(Decimal::from(amount), currency));
-    let figures = |id, division: &str, funds| FundFigures {
-        at: Some(now),
-        funds: usd(funds).map(MetricValue::Amount),
-        unpaid: usd(0),
-        ..FundFigures::never_read("acme".into(), Some(id), Some(division.to_owned()))
-    };
-    let standing = ReportAlert {
-        rule: "available-funds".into(),
-        level: Severity::Critical,
-        firing: true,
-        since: Some(now - Duration::days(1)),
-        silenced_until: None,
-        unevaluated_rules: Vec::new(),
-    };
-    let silence = Silence {
-        account: "acme".into(),
-        division: Some(11225),
-        rule: None,
-        until: now + Duration::days(2),
-        reason: Some("PO 4711 raised".to_owned()),
-        level: Severity::Warning,
-        created_at: Some(now - Duration::days(1)),
-    };
-    let before = |amount| usd(amount).map(MetricValue::Amount);
-    let rows = vec![
-        ReportRow {
-            figures: FundFigures { unpaid: usd(1250), ..figures(DIVISION, DIVISION_NAME, 431) },
-            unreadable: None,
-            before: before(1631),
-            alerts: vec![standing],
-        },
-        ReportRow {
-            figures: FundFigures { at: Some(now - Duration::hours(4)), ..figures(11225, "Law school", 3120) },
-            unreadable: Some(REASON.to_owned()),
-            before: before(3120),
-            alerts: Vec::new(),
-        },
-        ReportRow {
-            figures: figures(11226, "Physics", 8088),
-            unreadable: None,
-            before: before(5088),
-            alerts: Vec::new(),
-        },
-    ];
-    let (compared_with, next) = (Some(now - week), Some(now + week));
-    EventSubject::Report(Box::new(ReportPage {
-        name,
-        due: now,
-        compared_with,
-        next,
-        rows,
-        silences: vec![silence],
-        failing: Vec::new(),
-    }))
 }
 
 /// Returns events of thirteen divisions, more than a message shows in full.
@@ -527,6 +262,8 @@ pub(crate) fn rule() -> Option<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::forecast::Runway;
+    use crate::domain::rule::ThresholdValue;
 
     #[test]
     fn samples_are_of_every_kind_and_breach_their_level() {
