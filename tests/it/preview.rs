@@ -1,4 +1,4 @@
-//! `lowtide preview`: what is shown is what would be sent, and nothing is sent.
+//! `lowtide preview` shows what would be sent, and sends nothing.
 
 use crate::support::bin::{FUNDS, KEY, TOKEN, World};
 use serde_json::Value;
@@ -27,12 +27,12 @@ async fn what_is_shown_is_what_the_service_sends() {
     let service = world.start();
     world.wait_told(1);
     assert_eq!(service.stop(), Some(0));
-    // Both say when, to the minute: the clock may have moved on between them.
+    // Both contain times to the minute, and the clock may have advanced between them.
     let timeless = |body: &Value| without_times(&body.to_string());
     assert_eq!(timeless(&shown["notifiers"]["slack"]["body"]), timeless(&world.slack_bodies()[0]));
 }
 
-/// Without `since …, 09:15 UTC` and `next reminder …`.
+/// Removes `since …, 09:15 UTC` and `next reminder …`.
 fn without_times(text: &str) -> String {
     let cut = |text: &str, from: &str, to: &str| match text.split_once(from) {
         Some((head, tail)) => format!("{head}{}", tail.split_once(to).map_or("", |(_, rest)| rest)),
@@ -147,7 +147,8 @@ async fn the_html_goes_into_a_file_and_a_division_is_shown_by_its_name() {
     assert!(ran.stdout.contains("written to page.html") && !ran.stdout.contains("<!doctype"), "{ran:?}");
     let page = std::fs::read_to_string(world.path("page.html")).unwrap();
     assert!(page.contains("acme · Physics &lt;b&gt;: USD 100.00 left"), "{page}");
-    // Its own is read for the message, and twice to be compared with the other's, which may share the fund.
+    // The account's own balance is read for the message, and both are read to compare them, because the divisions may share
+    // a fund.
     assert_eq!((world.reads(7), world.reads(9)), (3, 1));
     let other = world.run(&["preview", "--division", "9"]);
     assert!(other.stdout.contains("acme · History: USD 700.00 left"), "{other:?}");

@@ -1,4 +1,4 @@
-//! A notifier's own texts, with the real binary: shown, sent, refused at load, and replaced by ours when they fail.
+//! Custom templates, with the real binary: shown, sent, rejected on load, and replaced by the built-in text if they fail.
 
 use crate::support::bin::{FUNDS, World};
 
@@ -10,7 +10,7 @@ fn config(world: &World, slack: &str, mail: &str) {
 }
 
 #[tokio::test]
-async fn own_words_are_shown_and_sent() {
+async fn custom_templates_are_shown_and_sent() {
     let world = World::new().await;
     world.funds("1431.00");
     config(
@@ -40,7 +40,7 @@ async fn own_words_are_shown_and_sent() {
 }
 
 #[tokio::test]
-async fn a_template_that_fails_while_rendering_gives_way_to_our_words() {
+async fn a_template_that_fails_while_rendering_is_replaced_by_the_built_in_text() {
     let world = World::new().await;
     world.funds("431.00");
     let bomb = "{% if amount == 'USD 431.00' %}{{ 1 // 0 }}{% endif %}x";
