@@ -4,7 +4,6 @@
 //! A file is used only if it is complete, of this version, and of this account at this address. It contains the ledger
 //! or the orders of the account, no secret, and only its owner can read it.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::PathBuf;
@@ -287,8 +286,5 @@ fn entry(cached: CachedEntry<'_>, share: impl FnOnce(&str) -> Option<Arc<str>>) 
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // writing to a string cannot fail
-        text
-    })
+    crate::util::text::hex(&Sha256::digest(bytes))
 }

@@ -292,7 +292,7 @@ fn any_number_of_alerts_fits_slack_with_each_shown_or_counted() {
                 references: Vec::new(),
                 remaining_recipients: None,
             };
-            hostile::is_tellable(&message, &words());
+            hostile::renders_safely(&message, &words());
             let (shown, counted) = shown_and_counted(&message);
             assert_eq!(shown + counted, usize::try_from(count).unwrap(), "{count} of {name}");
             let text = email(&message, &words()).text;
@@ -307,7 +307,7 @@ fn any_number_of_alerts_fits_slack_with_each_shown_or_counted() {
 fn a_mail_about_two_thousand_threads_has_headers_that_servers_take() {
     let mut message = crate::support::sample::message(vec![crate::support::sample::warning("History department")]);
     message.references = (0..2000).map(|n| format!("<{n:032x}@example.com>")).collect();
-    hostile::is_tellable(&message, &words());
+    hostile::renders_safely(&message, &words());
 }
 
 #[test]

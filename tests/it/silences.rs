@@ -52,18 +52,21 @@ async fn a_silence_survives_a_crash_and_ends_when_the_alert_gets_worse() {
 
     world.funds("411.00");
     let broken = world.wait_told(2);
-    assert!(broken.contains("Got worse: USD 411.00 left"), "{broken}");
+    assert!(broken.contains("Now critical: acme: USD 411.00 left"), "{broken}");
     assert!(
         broken.contains("Only its warnings are silenced, until ") && broken.contains("(PO 4711 raised)"),
         "{broken}"
     );
     world.funds("1600.00");
-    assert!(world.wait_told(3).contains("Eased to warning"), "who heard critical hears that it is over");
+    assert!(world.wait_told(3).contains("Improved to warning"), "who heard critical hears that it is over");
     world.funds("1700.00");
     world.let_a_cycle_pass();
     world.funds("5000.00");
     let over = world.wait_told(4);
-    assert!(over.contains("Resolved: USD 5,000.00 left") && over.contains("told because you heard"), "{over}");
+    assert!(
+        over.contains("Resolved: acme: USD 5,000.00 left") && over.contains("you were notified when it began"),
+        "{over}"
+    );
     assert_eq!(service.stop(), Some(0));
 }
 

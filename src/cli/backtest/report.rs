@@ -320,7 +320,7 @@ impl BacktestAccountReport {
 }
 
 fn count_days(days: i64) -> String {
-    if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
+    crate::util::text::counted(days, "day")
 }
 
 /// A ledger that does not end where the balance is.

@@ -150,8 +150,8 @@ fn sample_failure(channel: &ChannelConfig) -> &'static str {
     match channel {
         ChannelConfig::Slack { .. } => sample::NOTIFIER_ERROR,
         ChannelConfig::Email { .. } => "the mail server answered 535 to logging in: 5.7.8 authentication failed",
-        ChannelConfig::Webhook { .. } => "the webhook answered 404 (nothing is there: look at `url`)",
-        ChannelConfig::PagerDuty { .. } => "PagerDuty answered 403 (look at `routing_key` and `url`)",
+        ChannelConfig::Webhook { .. } => "the webhook answered 404 (not found: check `url`)",
+        ChannelConfig::PagerDuty { .. } => "PagerDuty answered 403 (check `routing_key` and `url`)",
         ChannelConfig::Teams { .. } => "Teams answered 404 (the workflow was removed or turned off: make a new one)",
     }
 }

@@ -1,7 +1,7 @@
-//! One POST to somebody's endpoint, and what its answer means; shared by every notifier that speaks HTTP.
+//! One POST request to an endpoint, and the meaning of its response; shared by all notifiers that use HTTP.
 //!
-//! Addresses, keys and headers may be credentials: none of them is in an error, and no redirect carries them elsewhere
-//! (the client it is given must follow none). Decides nothing about retries but whether one can help.
+//! Addresses, keys and headers may be credentials. Errors contain none of them, and redirects carry them nowhere: the client
+//! must not follow redirects. This module decides only whether a retry can help, not when to retry.
 
 use std::time::Duration;
 
@@ -17,23 +17,23 @@ use crate::util::secret::{Redactor, Secret};
 /// As much of a reason as is told.
 const MAX_REASON_CHARS: usize = 200;
 
-/// What is peculiar to a service.
+/// Properties of a service.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServiceProfile {
-    /// As reasons call it.
+    /// Name of the service in error messages.
     pub(crate) service: &'static str,
-    /// Client errors that may pass.
+    /// Client errors that are worth a retry.
     pub(crate) transient_statuses: &'static [u16],
-    /// Whether a 2xx says no all the same: a web page, `"ok": false`, or the service's own way of it.
+    /// Returns true if the body of a 2xx response is a refusal: a web page, `"ok": false`, or the service's own form.
     pub(crate) is_refusal: fn(&str) -> bool,
-    /// What to do about an answer, where it is known; with a space in front.
+    /// Returns advice for a response, with a leading space; empty if there is none.
     pub(crate) hint: fn(StatusCode, &str) -> &'static str,
 }
 
-/// Client errors that a service may take back: a slow request, one that came too early, one too many.
+/// Client errors worth a retry with most services: timeout, too early, too many requests.
 pub(crate) const TRANSIENT_STATUSES: &[u16] = &[408, 425, 429];
 
-/// Where requests of one notifier go.
+/// Endpoint that the requests of one notifier go to.
 #[derive(Debug)]
 pub(crate) struct HttpEndpoint {
     pub(crate) url: Secret,
@@ -43,7 +43,7 @@ pub(crate) struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// Sends one body, once. `headers` add to the content type.
+    /// Makes one attempt to send a body. `headers` are added to the content type.
     pub(crate) async fn post(
         &self,
         content_type: &'static str,
@@ -61,7 +61,7 @@ impl HttpEndpoint {
         let body = http_client::read_body(response).await.unwrap_or_default();
         let answer = String::from_utf8_lossy(&body.bytes).into_owned();
         if status.is_success() {
-            // A 2xx means that the service has the message; a proxy's page or a refusal in the body means the opposite.
+            // The service has the message even if the rest of its response is cut off. A proxy's page means the opposite.
             return if (self.profile.is_refusal)(&answer) {
                 Err(self.refused_despite_success(status, &answer))
             } else {
@@ -73,14 +73,14 @@ impl HttpEndpoint {
         Err(self.failed(permanent, &self.reason(status, &answer), pause))
     }
 
-    /// Nobody was reached, for a reason that may hold anything.
+    /// Returns an error with this reason, cleaned of secrets.
     pub(crate) fn failed(&self, permanent: bool, reason: &str, retry_after: Option<Duration>) -> SendError {
         SendError { permanent, reason: sanitize_reason(&self.redactor, reason), retry_after, refused: Vec::new() }
     }
 
     fn refused_despite_success(&self, status: StatusCode, answer: &str) -> SendError {
         if is_web_page(answer) {
-            let reason = format!("not {} but a web page answered ({})", self.profile.service, status.as_u16());
+            let reason = format!("a web page answered instead of {} ({})", self.profile.service, status.as_u16());
             return self.failed(false, &reason, None);
         }
         self.failed(false, &self.reason(status, answer), None)
@@ -97,20 +97,20 @@ impl HttpEndpoint {
         match answer {
             "" => format!("{service} answered {code}{hint}"),
             page if is_web_page(page) => format!("{service} answered {code} with a web page{hint}"),
-            // The hint stands first where the answer may be long enough to push it out of the reason.
+            // The hint comes first if the response is long enough to push it out of the reason.
             long if long.chars().count() > MAX_REASON_CHARS / 2 => format!("{service} answered {code}{hint}: {long}"),
             answer => format!("{service} answered {code}: {answer}{hint}"),
         }
     }
 }
 
-/// One line of a reason, without secrets. Struck once more when it is flat: characters that go may have stood inside
-/// one.
+/// Returns a reason on one line, without secrets. Secrets are redacted before and after flattening, because removed
+/// characters may have split one.
 pub(crate) fn sanitize_reason(redactor: &Redactor, text: &str) -> String {
     cut(&redactor.redact(&flat(&redactor.redact(text))), MAX_REASON_CHARS)
 }
 
-/// A header whose value no library shows. `None` for what is no header.
+/// Returns a header marked as sensitive. `None` if name or value are invalid.
 pub(crate) fn secret_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     let mut value = HeaderValue::from_str(value).ok()?;
@@ -118,12 +118,12 @@ pub(crate) fn secret_header(name: &str, value: &str) -> Option<(HeaderName, Head
     Some((name, value))
 }
 
-/// A page, or JSON that says no: a wrong address that answers 200 has not taken anything.
+/// Returns true for a web page or a JSON refusal: a wrong address that answers 200 has not accepted anything.
 pub(crate) fn is_page_or_refusal(answer: &str) -> bool {
     is_web_page(answer) || is_json_refusal(answer)
 }
 
-/// A method of Slack's own API in the webhook's place, and others that speak JSON, refuse with 200.
+/// Returns true for a JSON body with `"ok": false` or `"success": false`, such as from methods of Slack's API.
 fn is_json_refusal(answer: &str) -> bool {
     let body = serde_json::from_str::<serde_json::Value>(answer);
     body.is_ok_and(|body| ["ok", "success"].iter().any(|key| body.get(key) == Some(&serde_json::Value::Bool(false))))
