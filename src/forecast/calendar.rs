@@ -1,4 +1,4 @@
-//! Days on which somebody renews: some days of the week, or one working day of each month.
+//! Days on which an account places its renewals: certain weekdays, or one working day of each month.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,25 +8,26 @@ use super::purchases::Renewal;
 use super::ratio::count;
 use crate::forecast::sampling::{DAYS, SeededRng};
 
-/// Renewals from which on their days tell something.
+/// Number of renewals needed to recognise a pattern in their days.
 const MIN_RENEWALS: usize = 14;
-/// A day of the week is avoided if less than this share of a usual one's are made on it.
+/// A weekday is avoided if its share of the renewals is below this part of an even share.
 const AVOIDED_SHARE: f64 = 0.5;
-/// A day of the month is that of the renewals if this share of them is made on it, …
+/// A working day of the month is the renewal day if at least this share of the renewals is placed on it …
 const USUAL_DAY_SHARE: f64 = 0.6;
-/// … in so many months at least.
+/// … in at least this number of months.
 const MIN_MONTHS: usize = 3;
-/// A month's day is one of so many working days at its beginning or end.
+/// Working days looked at, counted from the beginning and from the end of a month.
 const MAX_WORKING_DAY: i32 = 8;
-/// A day and those next to it, nearest first.
+/// Offsets of the days near a planned day, nearest first.
 const NEAREST_OFFSETS: [isize; 7] = [0, -1, 1, -2, 2, -3, 3];
 
-/// The days of an account's renewals.
+/// Days on which an account places renewals.
 #[derive(Debug, Clone)]
 pub(super) enum RenewalCalendar {
-    /// The chance of each day to come, beginning with today, that a renewal due then is made on it, and not on one next to it.
+    /// Probability, for each of the next seven days and every seventh day after it, that a renewal planned for that
+    /// day is placed then and not on a day near it.
     Weekdays([f64; 7]),
-    /// Of each day to come, the nearest of the days of the months on which renewals are made.
+    /// Index of the renewal day nearest to each future day.
     Months(Vec<usize>),
 }
 
@@ -68,7 +69,7 @@ impl RenewalCalendar {
         Self::Months((0..DAYS).map(nearest).collect())
     }
 
-    /// The day on which a renewal is made that is due so many days ahead.
+    /// Returns the day on which a renewal is placed that is planned `day` days from now.
     pub(super) fn nearest_renewal_day(&self, day: usize, chance: &mut SeededRng) -> usize {
         match self {
             Self::Months(nearest) => nearest.get(day).copied().unwrap_or(day),
@@ -84,7 +85,8 @@ impl RenewalCalendar {
     }
 }
 
-/// Tells if a day is this working day of its month: counted from its beginning, or, below 0, from its end.
+/// Reports whether a day is the working day of its month with this number, counted from the beginning, or from the
+/// end if negative.
 fn is_working_day_number(day: NaiveDate, rank: i32) -> bool {
     let is_working = |day: &NaiveDate| day.weekday().num_days_from_monday() < 5;
     let same_month = |other: &NaiveDate| other.month() == day.month();

@@ -1,4 +1,4 @@
-//! What of the deposits expires unused.
+//! Deposits that are about to expire.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::spending::entries_until;
 use crate::domain::Time;
 use crate::domain::history::{Ledger, LedgerEntry};
 
-/// A write-off belongs to a deposit that expires at most so far from it: the API names no zone.
+/// Days between a write-off and the expiry of its deposit, at most. The API states no time zone.
 const MAX_WRITE_OFF_DAYS: i64 = 2;
 
 struct DepositLot {
@@ -18,11 +18,11 @@ struct DepositLot {
     expires: Option<Time>,
 }
 
-/// What is left at `now` of the deposits that expire after `now` and not after `now + within`.
+/// Returns what is left at `now` of the deposits that expire after `now` and not after `now + within`.
 ///
-/// Debits eat the oldest deposit first, whatever they are for; a refund goes back to the oldest; a write-off takes from the
-/// deposit that expires at that time. What was there before the first line is the oldest deposit and never expires. What will be spent until
-/// they expire is not deducted: the result is a fact of the books, not a guess.
+/// Debits of any kind consume the oldest deposit first. A refund goes back to the oldest deposit. A write-off takes
+/// from the deposit that expires at that time. Funds from before the first line count as the oldest deposit, which
+/// never expires. Spend expected before the expiry is not deducted: the result is a fact, not a forecast.
 pub fn expiring(ledger: &Ledger, spending: &Spending, now: Time, within: Duration) -> Decimal {
     let last = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
     let due = |expires: Time| expires > now && last.is_none_or(|last| expires <= last);
@@ -30,7 +30,7 @@ pub fn expiring(ledger: &Ledger, spending: &Spending, now: Time, within: Duratio
     lots.iter().filter(|lot| lot.expires.is_some_and(due)).map(|lot| lot.left).sum()
 }
 
-/// What is left of each deposit, oldest first; or how much debt there is.
+/// Deposits that are not used up, oldest first, and the account's debt. One of the two is empty.
 #[derive(Default)]
 struct DepositLots {
     lots: VecDeque<DepositLot>,
@@ -68,7 +68,7 @@ impl DepositLots {
         }
     }
 
-    /// A refund is no deposit: it fills up the oldest one.
+    /// Adds a refund to the oldest deposit. A refund is not a deposit of its own.
     fn refund(&mut self, amount: Decimal) {
         match self.lots.front_mut() {
             Some(oldest) => oldest.left += amount,
@@ -91,7 +91,7 @@ impl DepositLots {
         }
     }
 
-    /// The deposit that a line writes off, if it is such a line and the deposit is known.
+    /// Returns the index of the deposit that a line writes off, if the line is a write-off of a known deposit.
     fn find_written_off(&self, entry: &LedgerEntry) -> Option<usize> {
         let is_write_off = |kind: &str| kind.as_bytes().windows(5).any(|part| part.eq_ignore_ascii_case(b"expir"));
         if entry.change >= Decimal::ZERO || !is_write_off(&entry.kind) {

@@ -1,5 +1,5 @@
-//! Days before their end on which orders are renewed, learnt from all that could have been renewed lately: also from those that
-//! were renewed before their end came, and from those that still wait.
+//! Leads: the days before its end on which an order is renewed. They are learnt from every order that could have been
+//! renewed lately, including those that still wait.
 
 use std::collections::BTreeMap;
 
@@ -12,53 +12,55 @@ use super::renewals::{MAX_DAYS_AFTER_END, MAX_LEAD_DAYS, days_before, days_betwe
 use crate::domain::history::Order;
 use crate::forecast::spend_history::minor;
 
-/// Number of the newest renewals that tell the leads, as far as they were made within a year …
+/// Leads are learnt from this number of the newest renewals, not older than a year …
 const MAX_NEWEST: usize = 40;
-/// … or all of so many days.
+/// … or, if longer, from the renewals of this number of days.
 const MIN_DAYS: i32 = 31;
-/// Number of leads that are kept, at most.
+/// Number of leads in a distribution, at most.
 const MAX_LEADS: usize = 200;
-/// Number of renewals from which on a product has leads of its own alone. Of fewer each counts as so many, and leads of all orders as the
-/// rest.
+/// Number of renewals from which on a product has a distribution of its own. With fewer, each own lead counts
+/// `OWN_LEAD_WEIGHT` times, and leads of all orders fill up the rest.
 const MIN_OWN_LEADS: usize = 12;
 const OWN_LEAD_WEIGHT: usize = 2;
-/// Orders that are added to those of each day, so that a few orders cannot say that none is renewed later.
+/// Orders added to those that wait on each day, so that a few orders cannot rule out longer leads.
 const PRIOR_EXPOSURE: f64 = 0.5;
-/// Beside the known leads there is one of unknown length: any below one of these, chosen for each future.
+/// Limits of the unknown lead, which every distribution has besides the known ones: it is any number of days below
+/// the limit. Each future draws one of these limits.
 pub(super) const UNKNOWN_LEAD_LIMITS: [u8; 4] = [11, 31, 61, 91];
-/// Days from the longest lead to the end of what is overdue.
+/// Number of possible leads, from the longest down to the last day on which an overdue order can be renewed.
 const LEAD_DAYS: usize = (MAX_LEAD_DAYS + MAX_DAYS_AFTER_END + 1).cast_unsigned() as usize;
 
-/// The leads of an account's renewals.
+/// Lead distributions of an account's renewals.
 #[derive(Debug, Clone)]
 pub(super) struct RenewalLeads<'a> {
-    /// The class of all orders, then one of each product.
+    /// Distribution of all orders, then one for each product.
     pub(super) distributions: Vec<LeadDistribution>,
     products: BTreeMap<&'a str, usize>,
     by_size: LeadBySize,
 }
 
-/// Leads that are as likely as each other, and one more that may be any.
+/// Known leads, each equally likely, and one unknown lead.
 #[derive(Debug, Clone)]
 pub(super) struct LeadDistribution {
-    /// Shortest first.
+    /// Known leads in days, shortest first.
     leads: Vec<i32>,
-    /// Their number and the one more.
+    /// Number of known leads plus one.
     total: f64,
-    /// All of it, for an order that does not end soon.
+    /// Probabilities for an order that does not end soon.
     pub(super) unrestricted: RemainingLeads,
 }
 
-/// Chances of the leads that an order can still have: what would have come about before today cannot be.
+/// Probabilities of the leads that an order can still have. Leads whose day has passed are excluded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RemainingLeads {
-    /// Of the known ones.
+    /// Probability of the known leads.
     known: f64,
-    /// Of those that were not possible for want of funds: such an order is renewed as soon as there are some.
+    /// Probability of the leads that were impossible for lack of funds. Such an order is renewed as soon as funds
+    /// allow.
     delayed: f64,
-    /// The lead that it has then: the days that are left.
+    /// Days to the end of the order: the lead of a delayed renewal.
     days_left: i32,
-    /// Of one of unknown length, by the longest that it can be.
+    /// Probability of the unknown lead, for each of its limits.
     unknown: [f64; UNKNOWN_LEAD_LIMITS.len()],
 }
 
@@ -71,7 +73,8 @@ impl LeadDistribution {
         Self { leads, total: total, unrestricted: unrestricted }
     }
 
-    /// For an order that ends in so many days; `short` tells if the funds were too low to pay for it so many days ago.
+    /// Returns the leads that are left for an order that ends in `days_left` days. `short` reports whether the funds
+    /// were too low to pay for it that many days ago.
     pub(super) fn remaining(&self, days_left: i32, short: impl Fn(i32) -> bool) -> RemainingLeads {
         let known = self.leads.partition_point(|lead| *lead <= days_left);
         let delayed = self.leads[known..].iter().filter(|lead| short(*lead - days_left)).count();
@@ -80,8 +83,9 @@ impl LeadDistribution {
         RemainingLeads { known, delayed, days_left, unknown: UNKNOWN_LEAD_LIMITS.map(own) }
     }
 
-    /// The lead of an order's renewal, chosen by a number from 0 to 1; `None` if it is not renewed. The closer its end without a
-    /// renewal, the less likely one is, where the others came earlier; the fewer leads are known, the more likely it goes its own way.
+    /// Returns the lead of an order's renewal at this quantile; `None` if the order is not renewed. If most orders
+    /// are renewed earlier, an order close to its end is unlikely to be renewed. The fewer leads are known, the more
+    /// weight the unknown lead has.
     pub(super) fn draw_lead(
         &self,
         remaining: &RemainingLeads,
@@ -90,7 +94,7 @@ impl LeadDistribution {
         chosen: f64,
     ) -> Option<i32> {
         let RemainingLeads { known, delayed, days_left, unknown } = *remaining;
-        // One number says whether it comes, and which lead it has.
+        // One random number decides whether the order is renewed, and with which lead.
         let mut left = chosen * (known + delayed + unknown[longest] + renewed.against);
         if left < known {
             return self.leads.get((left * self.total).to_usize().unwrap_or(0)).copied();
@@ -104,13 +108,13 @@ impl LeadDistribution {
         (left < unknown[longest]).then(|| own.to_i32().unwrap_or(0))
     }
 
-    /// Any of the known leads, chosen by a number from 0 to 1.
+    /// Returns the known lead at this quantile.
     pub(super) fn draw_known_lead(&self, chosen: f64) -> i32 {
         self.leads.get((chosen * count(self.leads.len())).to_usize().unwrap_or(0)).copied().unwrap_or(0)
     }
 }
 
-/// The share of orders that are renewed, as the odds against it.
+/// Odds against the renewal of an order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RenewalOdds {
     against: f64,
@@ -118,26 +122,27 @@ pub(super) struct RenewalOdds {
 
 impl RenewalOdds {
     pub(super) fn from_share(share: f64) -> Self {
-        /// Nothing is divided by less.
+        /// Smallest share, to avoid a division by 0.
         const LEAST_SHARE: f64 = 1e-9;
         Self { against: (1.0 - share) / share.max(LEAST_SHARE) }
     }
 }
 
-/// The days on which an order could be renewed.
+/// Days on which an order could be renewed.
 #[derive(Clone, Copy)]
 struct RenewalExposure<'a> {
     order: &'a Order,
-    /// Days from today to its end.
+    /// Days from today to the end of the order.
     days_to_end: i32,
-    /// The longest lead that it can have: it was placed the day before.
+    /// Longest possible lead: the order was placed one day earlier.
     longest_lead: i32,
-    /// Its lead, if it was renewed.
+    /// Lead of the renewal, if the order was renewed.
     renewal_lead: Option<i32>,
 }
 
 impl<'a> RenewalLeads<'a> {
-    /// Reads them from these orders; `short` tells if the funds were too low to pay for an order so many days ago.
+    /// Learns the leads from these orders. `short` reports whether the funds were too low to pay for an order that
+    /// many days ago.
     pub(super) fn read(
         orders: &'a [Order],
         renewals: &[Renewal],
@@ -182,30 +187,31 @@ impl<'a> RenewalLeads<'a> {
         Self { distributions, products, by_size }
     }
 
-    /// Days that an order of its size is renewed earlier than others.
+    /// Returns the days by which an order of this size is renewed earlier than others.
     pub(super) fn days_earlier(&self, order: &Order) -> i32 {
         self.by_size.days_earlier(order)
     }
 
-    /// The place of the leads of this order.
+    /// Returns the index of this order's lead distribution.
     pub(super) fn distribution_of(&self, order: &Order) -> usize {
         order.product.as_deref().and_then(|product| self.products.get(product)).copied().unwrap_or(0)
     }
 }
 
-/// As many leads as renewals were counted. On each day before its end, an order that is not renewed yet is renewed with the chance that
-/// such orders had lately.
+/// Returns as many leads as renewals were counted. They follow the hazard of a renewal: the probability that an order
+/// which is not renewed yet is renewed on a given day before its end.
 fn estimated_leads(exposures: &[RenewalExposure<'_>], short: &impl Fn(&Order, i32) -> bool) -> Vec<i32> {
     let made = exposures.iter().filter_map(|its| Some(its.renewal_lead? - its.days_to_end));
     let mut made: Vec<i32> = made.filter(|ago| *ago <= 365).collect();
     made.sort_unstable();
     let Some(newest) = made.get(MAX_NEWEST.min(made.len()).saturating_sub(1)) else { return Vec::new() };
-    // A few days alone would say that all orders are renewed as early as those of one day.
+    // A few days alone would suggest that all orders are renewed as early as those of one day.
     let first = (*newest).max(MIN_DAYS);
     let (mut waiting, mut renewed) = ([0.0; LEAD_DAYS], [0.0; LEAD_DAYS]);
     for its in exposures {
         let earliest = its.longest_lead.min(its.days_to_end + first).min(MAX_LEAD_DAYS);
-        // Today is not over: an order that is not renewed yet says nothing of it, nor of days on which it could not be paid.
+        // Today is not over, so an order that still waits says nothing about it. Nor does it about days on which it
+        // could not be paid.
         let latest = its.renewal_lead.unwrap_or(its.days_to_end + 1).max(-MAX_DAYS_AFTER_END);
         for lead in (latest..=earliest)
             .filter(|lead| its.renewal_lead == Some(*lead) || !short(its.order, lead - its.days_to_end))
@@ -225,7 +231,8 @@ fn estimated_leads(exposures: &[RenewalExposure<'_>], short: &impl Fn(&Order, i3
     quantiles(&chances.collect::<Vec<f64>>(), made.partition_point(|ago| *ago <= first).min(MAX_LEADS))
 }
 
-/// The leads of a product: its own, and beside few of them those of all orders; `None` where it has hardly any.
+/// Returns the leads of a product: its own, filled up with those of all orders if they are few; `None` if it has
+/// none.
 fn blended_leads(own: Vec<i32>, pooled: &[i32]) -> Option<Vec<i32>> {
     if own.len() >= MIN_OWN_LEADS {
         return Some(own);
@@ -237,18 +244,18 @@ fn blended_leads(own: Vec<i32>, pooled: &[i32]) -> Option<Vec<i32>> {
     (!own.is_empty()).then_some(leads)
 }
 
-/// Days by which dear orders are renewed earlier than cheap ones.
+/// Days by which expensive orders are renewed earlier than cheap ones.
 #[derive(Debug, Clone, Copy)]
 struct LeadBySize {
     /// Days for each doubling of the price.
     days: f64,
-    /// Doublings of the price of the mean order.
+    /// Mean size of the orders, as returned by [`doublings`].
     mean: f64,
-    /// Doublings of the lowest and of the highest price: beyond them nothing is known.
+    /// Smallest and largest size among the renewals. Sizes beyond them are treated like these.
     known: (f64, f64),
 }
 
-/// Sums of the sizes and leads of some renewals.
+/// Sums over the sizes and leads of some renewals.
 #[derive(Clone, Copy, Default)]
 struct LeadSums {
     number: f64,
@@ -257,9 +264,10 @@ struct LeadSums {
 }
 
 impl LeadBySize {
-    /// The slope of the leads of the last year's renewals within their products, where it is hardly by chance.
+    /// Returns the regression slope of lead against size within the products, from the renewals of the last year; 0
+    /// if it is not significant.
     fn read(orders: &[Order], renewals: &[Renewal], today: NaiveDate) -> Self {
-        /// Squares of the slope in those of its deviation.
+        /// Squared t statistic from which on the slope is significant.
         const MIN_SQUARED_T: f64 = 12.0;
         let first = days_before(today, 365);
         let points = || {
@@ -299,14 +307,15 @@ impl LeadBySize {
     }
 }
 
-/// Doublings from a hundredth to the order's price: a measure of its size, no amount.
+/// Returns the size of an order: the binary logarithm of its price in hundredths. It is not an amount.
 fn doublings(order: &Order) -> f64 {
     let price = minor(order.price).max(1).unsigned_abs();
     let shifted = (price << price.leading_zeros()) >> 32;
     f64::from(price.ilog2()) + f64::from(u32::try_from(shifted).unwrap_or(u32::MAX)) / 2_147_483_648.0 - 1.0
 }
 
-/// Spreads a number of leads as these chances, of which the first is that of the longest lead.
+/// Returns up to `wanted` leads that are distributed by these probabilities, of which the first is that of the
+/// longest lead.
 fn quantiles(chances: &[f64], wanted: usize) -> Vec<i32> {
     let all = chances.iter().sum::<f64>();
     if all <= 0.0 {

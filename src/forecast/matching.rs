@@ -1,6 +1,7 @@
-//! Which debit paid for which order, and which order renewed which.
+//! Matches debits to the orders that they paid for, and renewals to the orders that they renewed.
 //!
-//! Every choice looks its candidates up by day: accounts have tens of thousands of orders with one name, or of one price and day.
+//! Every match looks up its candidates by day, since accounts have tens of thousands of orders with one name, or with
+//! one price and day.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -12,24 +13,25 @@ use super::purchases::{Purchase, PurchaseKind, Renewal, order_end};
 use super::renewals::{MAX_DAYS_AFTER_END, MAX_DAYS_AFTER_END_BY_PRICE, MAX_DAYS_BEFORE_END, days_before};
 use crate::domain::history::Order;
 
-/// A debit that names an order pays for it from so many days before the order's date to so many after.
+/// A debit that names an order can pay for it from this number of days before the order's date to this number of days
+/// after it.
 const MAX_DAYS_PAID_BEFORE: i64 = 2;
 const MAX_DAYS_PAID_AFTER: i64 = 35;
-/// Days from an order's date to a debit that is recognised by its price, the likeliest first.
+/// Days from an order's date to a debit that is recognised by its price, most likely first.
 const PRICED_DAYS: [i64; 6] = [0, -1, 1, 2, 3, 4];
-/// No tax is higher: a factor.
+/// Highest tax, as a factor: 30 %.
 const MAX_TAX: Decimal = Decimal::from_parts(13, 0, 0, false, 1);
-/// Decimal places to which a rate of tax is told.
+/// Decimal places of a tax rate.
 const RATE_PLACES: u32 = 3;
-/// Difference that this and the rounding of a rate leave, as a part of the price.
+/// Tolerance that the rounding of a rate needs, as a share of the price.
 const RATE_STEP: Decimal = Decimal::from_parts(1, 0, 0, false, RATE_PLACES);
-/// Difference that the rounding of an amount leaves.
+/// Tolerance that the rounding of an amount needs.
 const CENT: Decimal = Decimal::from_parts(1, 0, 0, false, 2);
-/// Number of orders that the rate is told from, and of amounts that are compared for each, at most.
+/// Number of orders from which the tax rate is derived, and of amounts compared for each, at most.
 const MAX_SAMPLED: usize = 1000;
 const MAX_AMOUNTS: usize = 500;
 
-/// Of each order, the place of the purchase that paid for it. Those purchases are marked as new orders.
+/// Returns for each order the index of the purchase that paid for it. Marks those purchases as new orders.
 pub(super) fn paid_orders(purchases: &mut [Purchase<'_>], orders: &[Order]) -> Vec<Option<usize>> {
     if orders.is_empty() {
         return Vec::new();
@@ -45,7 +47,8 @@ pub(super) fn paid_orders(purchases: &mut [Purchase<'_>], orders: &[Order]) -> V
     paid
 }
 
-/// Of the debits that name one order, the one of its price pays for it, else the nearest to its date.
+/// Matches debits that name their order. If several name one order, the one of its price pays for it, or else the one
+/// nearest to its date.
 fn paid_by_name(purchases: &[Purchase<'_>], orders: &[Order]) -> Vec<Option<usize>> {
     let mut places: Vec<(u64, usize)> = orders.iter().enumerate().map(|(place, order)| (order.id, place)).collect();
     places.sort_unstable();
@@ -63,8 +66,8 @@ fn paid_by_name(purchases: &[Purchase<'_>], orders: &[Order]) -> Vec<Option<usiz
     best.into_iter().map(|best| best.map(|(.., number)| number)).collect()
 }
 
-/// Each order that no debit names is paid by a debit that names no order, by its price. Where one rate of tax explains more
-/// orders than the price alone, prices are listed without tax: then what it explains is paid before the rest.
+/// Matches the orders that no debit names to debits that name no order, by price. If one tax rate explains more
+/// orders than the exact price does, prices are listed without tax: then debits with this tax are matched first.
 fn paid_by_price(purchases: &[Purchase<'_>], orders: &[Order], named: Vec<Option<usize>>) -> Vec<Option<usize>> {
     let debits = UnnamedDebits::from_purchases(purchases);
     if debits.0.is_empty() {
@@ -89,17 +92,17 @@ fn paid_by_price(purchases: &[Purchase<'_>], orders: &[Order], named: Vec<Option
     if explained(taxed, &with_tax) > explained(ChargedPrice::Listed, &listed) { with_tax } else { listed }
 }
 
-/// What is debited for an order.
+/// Amount that is debited for an order.
 #[derive(Debug, Clone, Copy)]
 enum ChargedPrice {
-    /// Exactly its price.
+    /// Exactly the listed price.
     Listed,
-    /// Its price times this factor, rounded.
+    /// Listed price times this factor, rounded.
     Taxed(Decimal),
 }
 
 impl ChargedPrice {
-    /// The amount for a price, and by how much a debit may differ from it.
+    /// Returns the amount debited for a price, and its tolerance.
     fn charged(self, price: Decimal) -> (Decimal, Decimal) {
         match self {
             Self::Listed => (price, Decimal::ZERO),
@@ -113,7 +116,7 @@ impl ChargedPrice {
     }
 }
 
-/// Debits that name no order by day and amount; of one day and amount, in the order of the ledger.
+/// Debits that name no order, by day and amount. Debits of one day and amount are in ledger order.
 #[derive(Clone)]
 struct UnnamedDebits(BTreeMap<(NaiveDate, Decimal), VecDeque<usize>>);
 
@@ -126,7 +129,7 @@ impl UnnamedDebits {
         Self(debits)
     }
 
-    /// Pays the orders that are not paid yet, the oldest first.
+    /// Matches the orders without a payment, oldest first.
     fn pay(&mut self, orders: &[Order], charge: ChargedPrice, paid: &mut [Option<usize>]) {
         let mut open: Vec<(NaiveDate, u64, usize)> = (0..orders.len())
             .filter(|place| paid[*place].is_none() && orders[*place].price > Decimal::ZERO)
@@ -138,7 +141,7 @@ impl UnnamedDebits {
         }
     }
 
-    /// Takes the debit of an amount, give or take a difference, that is nearest to a day.
+    /// Removes and returns the debit nearest to a day whose amount is within the tolerance.
     fn take(&mut self, placed: NaiveDate, (charged, difference): (Decimal, Decimal)) -> Option<usize> {
         let amounts = (charged - difference, charged.saturating_add(difference));
         let key = debit_days(placed).find_map(|day| {
@@ -153,25 +156,26 @@ impl UnnamedDebits {
         number
     }
 
-    /// The different amounts of a day from a lowest to a highest.
+    /// Returns the different amounts of a day within a range.
     fn of_day(&self, day: NaiveDate, (low, high): (Decimal, Decimal)) -> impl Iterator<Item = Decimal> {
         self.0.range((day, low)..=(day, high)).map(|((_, amount), _)| *amount)
     }
 }
 
-/// The days around an order's date on which it may be debited.
+/// Returns the days around an order's date on which it may be debited.
 fn debit_days(placed: NaiveDate) -> impl Iterator<Item = NaiveDate> {
     PRICED_DAYS.into_iter().filter_map(move |days| placed.checked_add_signed(TimeDelta::days(days)))
 }
 
-/// The rate of tax that explains most orders which have a debit that may be theirs, and more of them than the price alone.
+/// Returns the tax rate that explains most of the orders with a possible debit, if it explains more of them than the
+/// exact price does.
 fn taxed_charge(
     purchases: &[Purchase<'_>],
     orders: &[Order],
     named: &[Option<usize>],
     debits: &UnnamedDebits,
 ) -> Option<ChargedPrice> {
-    /// Spreads the sample over orders of all dates and prices.
+    /// Multiplier that spreads the sample over orders of all dates and prices.
     const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
     let amounts = |place: usize| -> Vec<Decimal> {
         let range = (orders[place].price, orders[place].price.saturating_mul(MAX_TAX));
@@ -188,7 +192,7 @@ fn taxed_charge(
         all += 1;
         exact += usize::from(amounts.contains(&price));
         let ratios = amounts.into_iter().filter(|amount| *amount != price).filter_map(|it| it.checked_div(price));
-        // A rate between two steps is told by either.
+        // A rate between two steps supports both.
         let sides = [RoundingStrategy::ToZero, RoundingStrategy::AwayFromZero];
         let steps = ratios.flat_map(|ratio| sides.map(|side| ratio.round_dp_with_strategy(RATE_PLACES, side)));
         for rate in steps.collect::<BTreeSet<Decimal>>() {
@@ -203,7 +207,8 @@ fn taxed_charge(
         .map(|(rate, _)| ChargedPrice::Taxed(rate))
 }
 
-/// Every order that is marked as renewed and whose renewal can be told, in the order of their ends.
+/// Returns the renewal of every order that is marked as renewed, if it can be recognised, ordered by the end of the
+/// renewed order.
 pub(super) fn renewals(purchases: &[Purchase<'_>], orders: &[Order], paid: &[Option<usize>]) -> Vec<Renewal> {
     let mut renewed: Vec<(NaiveDate, u64, usize)> = (0..orders.len())
         .filter(|place| orders[*place].renewed)
@@ -229,10 +234,10 @@ pub(super) fn renewals(purchases: &[Purchase<'_>], orders: &[Order], paid: &[Opt
     found
 }
 
-/// What may follow or pay for something: its day, its rank among those of the day, its place.
+/// Day, rank within the day, and index of an order or debit that may match.
 type MatchCandidate = (NaiveDate, u64, usize);
 
-/// Candidates of each key by day.
+/// Candidates of each key, ordered by day.
 struct CandidatesByDay<K>(HashMap<K, BTreeSet<MatchCandidate>>);
 
 impl<K: Eq + Hash> CandidatesByDay<K> {
@@ -246,7 +251,8 @@ impl<K: Eq + Hash> CandidatesByDay<K> {
         }
     }
 
-    /// The nearest candidate before `day` and the nearest from it on, of those in the window; of one day, the first.
+    /// Returns the last candidate before `day` and the first one from `day` on, within the window. Of several on one
+    /// day, the first one.
     fn nearest(
         &self,
         key: &K,
@@ -267,12 +273,12 @@ impl<K: Eq + Hash> CandidatesByDay<K> {
     }
 }
 
-/// The orders of each common name by the day on which they were placed: each renews one order at most.
+/// Orders of each common name by the day on which they were placed. Each renews at most one order.
 struct SuccessorOrders<'a> {
     orders: &'a [Order],
     by_product: CandidatesByDay<(&'a str, Option<&'a str>)>,
     by_name: CandidatesByDay<&'a str>,
-    /// Those that may still follow one, the last to end first.
+    /// Orders that can still be successors, the last to end first.
     ends: Vec<(NaiveDate, usize)>,
 }
 
@@ -296,8 +302,8 @@ impl<'a> SuccessorOrders<'a> {
         Some((order.common_name.as_deref()?, (order.placed?, order.id, place)))
     }
 
-    /// The order that follows the one at `place`, which ends on `end`: of the same product before any other, and the nearest.
-    /// An earlier `end` must not come after a later one.
+    /// Removes and returns the successor of the order at `place`, which ends on `end`: the nearest one of the same
+    /// product, or else the nearest one. Calls must be ordered by `end`.
     fn take(&mut self, place: usize, end: NaiveDate) -> Option<(usize, NaiveDate)> {
         while let Some((_, ended)) = self.ends.pop_if(|(last, _)| *last <= end) {
             self.remove(ended);
@@ -327,8 +333,9 @@ impl<'a> SuccessorOrders<'a> {
     }
 }
 
-/// Renewals of orders whose follower is not told by its name, in the order of their ends: of the debits of exactly the price
-/// near the end, the one whose own order ends whole years later, else the nearest. Each debit renews one order at most.
+/// Recognises renewals by their price, for orders without a successor of their name, ordered by their end. Among the
+/// debits of exactly the price near the end, the renewal is the one whose own order ends whole years later, or else
+/// the nearest one. Each debit renews at most one order.
 fn renewals_by_price(
     purchases: &[Purchase<'_>],
     orders: &[Order],
@@ -344,7 +351,7 @@ fn renewals_by_price(
     renewed.iter().copied().filter_map(renewal).collect()
 }
 
-/// An amount, and the common name of the order that it paid for, where that has one.
+/// Amount of a debit, and the common name of its order, if it has one.
 type AmountAndName<'a> = (Decimal, Option<&'a str>);
 
 /// Debits that may have renewed an order of their amount.
@@ -352,9 +359,9 @@ struct DebitsByPrice<'a> {
     purchases: &'a [Purchase<'a>],
     orders: &'a [Order],
     all: CandidatesByDay<AmountAndName<'a>>,
-    /// Those whose own order has not ended, by the day of the year on which it ends.
+    /// Debits whose own order has not ended, by the day of the year on which it ends.
     by_end: CandidatesByDay<(AmountAndName<'a>, i32)>,
-    /// The same, the last to end first.
+    /// Ends of those orders, the last to end first, with the index of the debit.
     ends: Vec<(NaiveDate, usize)>,
 }
 
@@ -391,7 +398,8 @@ impl<'a> DebitsByPrice<'a> {
         ((amount(purchase), name), (day(purchase), 0, number))
     }
 
-    /// The debit that renewed the order at `place`, which ends on `end`. An earlier `end` must not come after a later one.
+    /// Removes and returns the debit that renewed the order at `place`, which ends on `end`. Calls must be ordered by
+    /// `end`.
     fn take(&mut self, place: usize, end: NaiveDate) -> Option<usize> {
         while let Some((_, ended)) = self.ends.pop_if(|(last, _)| *last <= end) {
             self.remove_end(ended);
@@ -431,7 +439,7 @@ impl<'a> DebitsByPrice<'a> {
 /// Days of a year without a leap day.
 const YEAR: i32 = 365;
 
-/// Equal for days that are whole years of 365 days apart.
+/// Returns the same number for days that are multiples of 365 days apart.
 fn day_of_year(day: NaiveDate) -> i32 {
     day.num_days_from_ce().rem_euclid(YEAR)
 }

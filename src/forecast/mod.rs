@@ -1,9 +1,9 @@
-//! Ledger and orders → what lies ahead. Pure, as the domain is: `now` is an argument, chance is seeded, and no floating
-//! point touches an amount.
+//! Forecasts of how long a fund lasts, from its ledger and orders. Pure: `now` is an argument, random numbers are
+//! seeded, and amounts are never floating point.
 //!
-//! Sums that the books say exactly: [`spend`], [`expiring`], [`renewals_due`], [`shortfall`]. What they only suggest:
-//! [`Simulation`], many futures of the fund, drawn from its own past. `docs/forecast.md` tells both to people. Whatever
-//! the books hold of the time after `now` is not looked at, so that a rehearsal of the past sees what it could.
+//! [`spend`], [`expiring`], [`renewals_due`] and [`shortfall`] are facts: sums over the ledger and the orders.
+//! [`Simulation`] is an estimate: many futures of the fund, drawn from its own past. `docs/forecast.md` explains
+//! both. Ledger lines after `now` are ignored, so that a backtest sees only what was known at that time.
 
 mod calendar;
 mod depletion;
@@ -41,9 +41,9 @@ pub use renewals::{RenewalsSum, renewals_due, shortfall};
 pub use simulation::{ForecastUnavailable, Simulation, SpendRange, deposit};
 pub use spending::{Spending, spend};
 
-/// Histories shorter than this, in days, make no forecast.
+/// Days of history that a forecast needs.
 pub const MIN_HISTORY_DAYS: u32 = 28;
-/// Fewer purchases than this make no forecast.
+/// Number of purchases that a forecast needs.
 pub const MIN_PURCHASES: u32 = 4;
 
 #[cfg(test)]

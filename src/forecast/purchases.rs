@@ -1,8 +1,9 @@
-//! What each purchase of a ledger bought: the renewal of an order, a new order, or something else.
+//! Classification of each purchase in a ledger: renewal, new order, or other.
 //!
-//! A debit belongs to the order that it names; where it names none, to the order of its price that was placed on that day. An
-//! order renews the one that it follows: same common name and product, marked as renewed, dates that fit. A credit that names
-//! an order takes its purchase back; a refund that names none, a purchase of the same amount.
+//! A debit belongs to the order that it names. If it names none, it belongs to the order of its price that was placed
+//! on that day. An order renews an earlier one if the common name, product and dates fit and the earlier one is
+//! marked as renewed. A credit that names an order cancels its purchase. A refund that names none cancels a purchase
+//! of its amount.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,39 +18,39 @@ use crate::domain::Time;
 use crate::domain::history::{Ledger, LedgerEntry, Order};
 use crate::forecast::depletion::typical_cost;
 
-/// An order of the last days may not be charged yet.
+/// Days after which an order is charged, at most.
 const MAX_CHARGE_DELAY_DAYS: u64 = 2;
-/// A credit may come so long before the debit that it pays for.
+/// Time by which a credit can come before the debit that it cancels.
 const MAX_CREDIT_LEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
-/// The kind of thing that a purchase bought.
+/// Kind of a purchase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PurchaseKind {
-    /// An order that takes the place of an earlier one.
+    /// An order that replaces an earlier one.
     Renewal,
-    /// An order that follows no other.
+    /// An order that replaces none.
     NewOrder,
-    /// Anything else: an added domain, a debit that belongs to no listed order.
+    /// Anything else, such as an added domain or a debit that belongs to no listed order.
     Other,
 }
 
-/// Source of the money for an order.
+/// Source of the payment for an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PaymentSource {
-    /// From the balance.
+    /// Paid from the account's balance.
     Balance,
-    /// From elsewhere: by card, or on an invoice.
+    /// Paid by card or on an invoice.
     Elsewhere,
-    /// The order is older than the ledger.
+    /// Not known: the order is older than the ledger.
     Unknown,
 }
 
-/// A number of purchases and what they cost, in the account's currency.
+/// Number and cost of some purchases, in the account's currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PurchaseSum {
     /// Number of purchases.
     pub count: usize,
-    /// Their cost, refunds deducted.
+    /// Their cost, minus refunds.
     pub amount: Decimal,
 }
 
@@ -60,7 +61,7 @@ impl PurchaseSum {
     }
 }
 
-/// The purchases of a time by what they bought.
+/// Purchases of a period by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PurchaseSums {
     /// Renewals that were paid from the balance.
@@ -69,53 +70,53 @@ pub struct PurchaseSums {
     pub new_orders: PurchaseSum,
     /// Added domains and other debits.
     pub other: PurchaseSum,
-    /// Purchases that were taken back as a whole.
+    /// Number of purchases that were fully refunded.
     pub refunded: usize,
     /// Orders that were paid by card or on an invoice, at their list price.
     pub paid_elsewhere: PurchaseSum,
 }
 
-/// One purchase.
+/// A debit for a purchase.
 #[derive(Debug, Clone)]
 pub(super) struct Purchase<'a> {
     pub(super) entry: &'a LedgerEntry,
-    /// Its cost, refunds deducted; 0 if all of it was refunded.
+    /// Amount minus refunds; 0 if fully refunded.
     pub(super) cost: Decimal,
     pub(super) kind: PurchaseKind,
-    /// The place of the order that it paid for.
+    /// Index of the order that it paid for.
     pub(super) order: Option<usize>,
 }
 
-/// An order that was renewed, and how.
+/// A renewed order and its renewal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Renewal {
-    /// The place of the order that was renewed.
+    /// Index of the renewed order.
     pub(super) renewed: usize,
-    /// The place of the order that follows it, where that is listed.
+    /// Index of the successor, if it is listed.
     pub(super) by: Option<usize>,
-    /// The place of the purchase, where it was paid from the balance.
+    /// Index of the purchase, if it was paid from the balance.
     pub(super) purchase: Option<usize>,
-    /// The day on which it was renewed.
+    /// Day of the renewal.
     pub(super) on: NaiveDate,
-    /// Days from then to the end of the renewed order; below 0 after it.
+    /// Days from the renewal to the end of the renewed order; negative if it was late.
     pub(super) lead: i32,
 }
 
-/// The purchases of a ledger up to a moment, oldest first, with the orders that they paid for.
+/// Purchases of a ledger up to a given time, oldest first, matched to orders.
 #[derive(Debug, Clone)]
 pub struct Purchases<'a> {
     pub(super) now: Time,
-    /// The lines of the ledger that are known.
+    /// Ledger lines up to `now`.
     pub(super) known: &'a [LedgerEntry],
     pub(super) orders: &'a [Order],
     pub(super) all: Vec<Purchase<'a>>,
-    /// Of each order.
+    /// Source of each order's payment.
     pub(super) payments: Vec<PaymentSource>,
     pub(super) renewals: Vec<Renewal>,
 }
 
 impl<'a> Purchases<'a> {
-    /// The purchases up to `now`. Without orders each of them is something else.
+    /// Classifies the purchases up to `now`. Without orders, every purchase is [`PurchaseKind::Other`].
     pub fn read(ledger: &'a Ledger, orders: Option<&'a [Order]>, spending: &Spending, now: Time) -> Self {
         let (known, orders) = (entries_until(ledger, now), orders.unwrap_or_default());
         let purchase = |(entry, cost)| Purchase { entry, cost, kind: PurchaseKind::Other, order: None };
@@ -135,18 +136,18 @@ impl<'a> Purchases<'a> {
         Self { payments: payments.collect(), now, known, orders, renewals, all }
     }
 
-    /// Number of days that the ledger reaches back; `None` where it has no line.
+    /// Returns the number of days that the ledger covers; `None` if it is empty.
     pub(super) fn days_covered(&self) -> Option<u32> {
         let first = self.known.first()?;
         u32::try_from((self.now - first.at).num_days()).ok()
     }
 
-    /// The usual cost of a purchase.
+    /// Returns the cost of a typical order.
     pub(super) fn typical_cost(&self) -> Decimal {
         typical_cost(self.all.iter().map(|purchase| (purchase.entry, purchase.cost)), self.now)
     }
 
-    /// The purchases of the 365 days up to `now`, by what they bought.
+    /// Returns the purchases of the 365 days up to `now` by kind.
     pub fn past_year(&self) -> PurchaseSums {
         let first = self.now - chrono::TimeDelta::days(365);
         let mut sums = PurchaseSums::default();
@@ -176,7 +177,7 @@ impl<'a> Purchases<'a> {
         sums
     }
 
-    /// The moment at which each renewed order was renewed, by its id, where that is known.
+    /// Returns the time at which each renewed order was renewed, by order id, if known.
     pub fn renewed_at(&self) -> BTreeMap<u64, Time> {
         let at = |renewal: &Renewal| match renewal.purchase {
             Some(place) => self.all[place].entry.at,
@@ -186,16 +187,16 @@ impl<'a> Purchases<'a> {
     }
 }
 
-/// Which of the purchases of its amount a refund that names no order takes back.
+/// Choice among the purchases of its amount for a refund that names no order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RefundMatch {
-    /// The newest before it.
+    /// The newest purchase before the refund.
     Newest,
-    /// The oldest.
+    /// The oldest purchase.
     Oldest,
 }
 
-/// The purchases among these lines with their costs, oldest first, refunds deducted.
+/// Returns the purchases among these lines with their cost, oldest first, minus refunds.
 pub(super) fn net_purchases<'a>(
     lines: &'a [LedgerEntry],
     spending: &Spending,
@@ -208,21 +209,21 @@ pub(super) fn net_purchases<'a>(
     purchases
 }
 
-/// Purchases that can still be taken back, by what a credit names them by. They are found in one pass over the ledger.
+/// Purchases that can still be refunded, by a key of the credit. They are found in one pass over the ledger.
 struct RefundablePurchases<K> {
-    /// Their places, oldest first.
+    /// Indexes of the purchases of each key, oldest first.
     places: BTreeMap<K, VecDeque<usize>>,
-    /// Number of purchases that were looked at.
+    /// Number of purchases passed so far.
     passed: usize,
 }
 
 impl<K: Ord> RefundablePurchases<K> {
-    /// Starts before the first purchase; purchases with other keys than these are passed over.
+    /// Starts before the first purchase. Purchases with other keys are ignored.
     fn new(keys: impl Iterator<Item = K>) -> Self {
         Self { places: keys.map(|key| (key, VecDeque::new())).collect(), passed: 0 }
     }
 
-    /// Goes on to the last purchase that was made by this moment.
+    /// Adds the purchases up to this time.
     fn advance(
         &mut self,
         purchases: &[(&LedgerEntry, Decimal)],
@@ -238,7 +239,7 @@ impl<K: Ord> RefundablePurchases<K> {
     }
 }
 
-/// A credit that names an order takes back what this order's debits up to a day later cost, the newest first.
+/// Deducts credits that name an order from this order's debits up to a day later, newest first.
 fn deduct_by_order(purchases: &mut [(&LedgerEntry, Decimal)], lines: &[LedgerEntry]) {
     let credits = || lines.iter().filter(|line| line.change > Decimal::ZERO);
     let mut refundable = RefundablePurchases::new(credits().filter_map(|line| line.order));
@@ -259,8 +260,8 @@ fn deduct_by_order(purchases: &mut [(&LedgerEntry, Decimal)], lines: &[LedgerEnt
     }
 }
 
-/// A refund that names no order takes back a purchase before it that cost exactly as much. Where there is none, it takes back
-/// something that the ledger does not show.
+/// Deducts refunds that name no order from an earlier purchase of exactly the same amount. If there is none, the
+/// refund belongs to something that is not in the ledger, and has no effect.
 fn deduct_by_amount(
     purchases: &mut [(&LedgerEntry, Decimal)],
     lines: &[LedgerEntry],
@@ -282,7 +283,7 @@ fn deduct_by_amount(
     }
 }
 
-/// The source of the money for an order. One that was placed in the covered days and has no debit was paid elsewhere.
+/// Returns the source of an order's payment. An order placed in the covered days without a debit was paid elsewhere.
 fn payment_source(
     order: &Order,
     paid: Option<&Purchase<'_>>,
@@ -295,7 +296,7 @@ fn payment_source(
     if covered { PaymentSource::Elsewhere } else { PaymentSource::Unknown }
 }
 
-/// The day on which an order ends, as near as is known.
+/// Returns the day on which an order ends, as far as known.
 pub(super) fn order_end(order: &Order) -> NaiveDate {
     order.probably_ends().unwrap_or(order.certificate_ends)
 }

@@ -1,5 +1,5 @@
-//! The way in which an account renews its orders, as its past shows it: their share, the days before their end, the price and the
-//! source of the money; and the orders to which that applies.
+//! Model of how an account renews its orders: share, lead, price and payment, learnt from its past, and the orders
+//! that will be due.
 
 use std::collections::BTreeMap;
 
@@ -18,64 +18,66 @@ use crate::domain::history::Order;
 use crate::forecast::order_class::{ByOrderClass, OrderClass, OrderClasses};
 use crate::forecast::spend_history::{Minor, minor};
 
-/// Days of an order whose length is not known.
+/// Length of an order if it is not known, in days.
 const DEFAULT_LENGTH_DAYS: u32 = 365;
-/// No order is taken to last shorter: bounds how often it is renewed in a year.
+/// Shortest length of an order in days; bounds the number of its renewals in a year.
 const MIN_LENGTH_DAYS: u32 = 7;
 
-/// One renewal to come.
+/// A future renewal.
 #[derive(Debug, Clone)]
 pub(super) struct DueRenewal {
     /// Price that is charged for the order.
     pub(super) price: Minor,
-    /// Days until it ends; below 0 where it has ended and may still be renewed.
+    /// Days until the order ends; negative if it has ended and may still be renewed.
     pub(super) days_to_end: i32,
-    /// Days that it lasts, and so does its renewal.
+    /// Days that the order and its renewal last.
     pub(super) length_days: i32,
     pub(super) payment_source: PaymentSource,
     pub(super) order_class: OrderClass,
-    /// The place of the leads that it may have, and the share of them that can still be.
+    /// Index of the lead distribution, and the leads that are left.
     pub(super) lead_distribution: usize,
     pub(super) remaining_leads: RemainingLeads,
-    /// The place of the ratios of its next price to its last.
+    /// Index of the ratios of the renewal's price to the order's price.
     pub(super) price_ratios: usize,
 }
 
-/// The past of an account's funds.
+/// Past funds of an account.
 pub(super) struct FundsHistory<F: Fn(NaiveDate) -> bool> {
-    /// The most that they have been since each of the last days, the newest first.
+    /// Highest funds since each of the last days, newest day first; empty if they say nothing about renewals.
     pub(super) highest_since: Vec<Minor>,
-    /// Tells if a day lies in a week that is left out of all that is learnt.
+    /// Reports whether a day lies in a week that is left out of everything that is learnt.
     pub(super) is_uninformative: F,
 }
 
 impl<F: Fn(NaiveDate) -> bool> FundsHistory<F> {
-    /// Tells if this order could not have been paid since so many days ago. Where it could be since, nobody wanted to renew it: who pays
-    /// in just before each order may have had too little then, too.
+    /// Reports whether this order could not have been paid at any time in the last `ago` days. If it could have been
+    /// paid since, somebody decided against it: whoever pays in just before each order may also have had too little
+    /// at `ago`.
     fn could_not_pay(&self, order: &Order, ago: i32) -> bool {
         let since = usize::try_from(ago).ok().and_then(|ago| self.highest_since.get(ago));
         since.is_some_and(|most| *most < minor(order.price))
     }
 }
 
-/// The way in which an account renews its orders.
+/// An account's way of renewing its orders.
 #[derive(Debug, Clone)]
 pub(super) struct RenewalModel {
     pub(super) due_renewals: Vec<DueRenewal>,
-    /// Share of the orders that are renewed, by their standing.
+    /// Share of the orders that are renewed, by class.
     pub(super) renewed: ByOrderClass<ShareDistribution>,
-    /// Share of the renewals that is paid from the balance, by the source of the money for the order.
+    /// Share of the renewals that is paid from the balance, by the payment of the renewed order.
     pub(super) from_balance: ByPaymentSource<ShareDistribution>,
-    /// Days from each renewal to the end of its order: of all orders, then of each product.
+    /// Lead distributions: of all orders, then of each product.
     pub(super) lead_distributions: Vec<LeadDistribution>,
     pub(super) calendar: RenewalCalendar,
-    /// True if most of a day's purchases lie less than so many times 24 hours ahead as the day is days away.
+    /// True in the second half of the UTC day: most purchases of a day are then less than that number of full days
+    /// away.
     pub(super) is_late_in_the_day: bool,
-    /// Ratios of the next price to the last; never an empty list.
+    /// Ratios of a renewal's price to the order's price; no list is empty.
     pub(super) price_ratios: Vec<Vec<Ratio>>,
-    /// Share of the new orders in what is bought beside renewals.
+    /// Share of new orders in the purchases that are not renewals.
     pub(super) new_order_share: f64,
-    /// Days that a new order usually lasts.
+    /// Typical length of a new order in days.
     pub(super) new_order_days: u32,
 }
 
@@ -108,13 +110,13 @@ impl RenewalModel {
         }
     }
 
-    /// Nothing will be renewed that is known.
+    /// Reports whether no renewals are expected.
     pub(super) fn is_empty(&self) -> bool {
         self.due_renewals.is_empty() && self.new_order_share <= 0.0
     }
 }
 
-/// The renewals to come, and the ratios that their prices may change by.
+/// Returns the future renewals, and the lists of price ratios that they refer to.
 fn due_renewals(
     purchases: &Purchases<'_>,
     prices: &PriceHistory<'_>,
@@ -155,7 +157,8 @@ fn due_renewals(
     (due, ratios)
 }
 
-/// The usual charge for an order, as a ratio to its listed price: more than 1 where that is without tax.
+/// Returns the typical ratio of the charge for an order to its listed price: above 1 if prices are listed without
+/// tax.
 fn charge_ratio_to_price(purchases: &Purchases<'_>) -> Ratio {
     let charged = purchases.all.iter().filter_map(|purchase| {
         let price = minor(purchases.orders.get(purchase.order?)?.price);
@@ -166,14 +169,14 @@ fn charge_ratio_to_price(purchases: &Purchases<'_>) -> Ratio {
     ratios.get(ratios.len() / 2).copied().unwrap_or(UNCHANGED)
 }
 
-/// Renewals of orders that ended in the last year, or have not ended yet.
+/// Returns the renewals up to today of orders that ended in the last year or have not ended.
 fn recent_renewals(purchases: &Purchases<'_>, today: NaiveDate) -> Vec<Renewal> {
     let from = days_before(today, 365);
     let recent = |renewal: &&Renewal| order_end(&purchases.orders[renewal.renewed]) >= from && renewal.on <= today;
     purchases.renewals.iter().filter(recent).copied().collect()
 }
 
-/// Days that an order lasts from the day it was placed, or from the end of the one that it renewed.
+/// Returns the days that an order lasts from the day it was placed, or from the end of the order that it renewed.
 fn order_length(order: &Order) -> Option<u32> {
     let until = order.bought_until.or_else(|| order.probably_ends())?;
     u32::try_from((until - order.placed?).num_days()).ok().filter(|days| *days > 0)
@@ -185,7 +188,7 @@ fn typical_length(orders: &[Order]) -> u32 {
     lengths.get(lengths.len() / 2).copied().unwrap_or(DEFAULT_LENGTH_DAYS)
 }
 
-/// Share of the new orders in what was bought beside renewals.
+/// Returns the share of new orders in the purchases that are not renewals.
 fn new_order_share(purchases: &Purchases<'_>) -> f64 {
     let sum = |kind| -> Minor {
         let its = purchases.all.iter().filter(|purchase| purchase.kind == kind);

@@ -1,4 +1,4 @@
-//! Futures, drawn from the past: what each spends, day by day.
+//! Futures drawn from the past: the spend of each day.
 
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -14,23 +14,23 @@ use crate::forecast::irregular_purchases::IrregularPurchases;
 use crate::forecast::spend_history::{Minor, SpendHistory};
 use crate::forecast::trend::{TrendModel, scale, trend_models};
 
-/// How many futures are drawn.
+/// Number of futures.
 pub(super) const FUTURES: usize = 600;
-/// Days of each.
+/// Days of a future.
 pub(super) const DAYS: usize = HORIZON_DAYS as usize;
-/// Weeks of each, the last one cut short.
+/// Weeks of a future; the last one is cut short.
 pub(super) const WEEKS: usize = DAYS.div_ceil(7);
-/// The same books make the same forecast.
+/// Seed of the random numbers, so that the same history gives the same forecast.
 const SEED: u64 = 0x10_37_1d_e0;
-/// A slope is believed for so many weeks, then the pace stays.
+/// Weeks for which a slope continues. After that, the level stays.
 const MAX_SLOPE_WEEKS: usize = 13;
-/// How far a habit that is taken up again differs from what it was: a deviation, as a share of the change.
+/// Standard deviation by which a regime differs from its earlier level when it returns, as a share of the change.
 const REGIME_DEVIATION: f64 = 0.6;
-/// So many weeks are drawn together, on average.
+/// Mean number of weeks drawn in one run.
 const MEAN_RUN_WEEKS: usize = 6;
 const DAYS_AHEAD: i32 = HORIZON_DAYS.cast_signed();
 
-/// What each future has spent by the end of each day: future after future, day after day.
+/// Returns the cumulative spend of each future at the end of each day, one future after the other.
 pub(super) fn simulate(history: &SpendHistory) -> Vec<Minor> {
     let models = trend_models(history);
     let all = models.iter().map(|model| model.weight).sum();
@@ -54,7 +54,7 @@ pub(super) fn simulate(history: &SpendHistory) -> Vec<Minor> {
     spent
 }
 
-/// Past weeks, in short runs, each scaled from its own level to the one that the story has come to.
+/// Adds past weeks in short runs, each scaled from its own level to the level of this future.
 fn add_base_spend(future: &mut [Minor], history: &SpendHistory, model: &TrendModel, chance: &mut SeededRng) {
     let weeks = history.base.len();
     let level_draw = chance.normal();
@@ -88,7 +88,7 @@ fn add_base_spend(future: &mut [Minor], history: &SpendHistory, model: &TrendMod
     }
 }
 
-/// Lumps like those that came, after gaps of one of the ways in which they may come.
+/// Adds irregular purchases like those of the past, with gaps drawn from one of the models.
 fn add_irregular_purchases(future: &mut [Minor], irregular: &IrregularPurchases, chance: &mut SeededRng) {
     let Some(gap_model) =
         chance.weighted_choice(&irregular.gap_models, irregular.total_weight, |gap_model| gap_model.weight)
@@ -104,8 +104,8 @@ fn add_irregular_purchases(future: &mut [Minor], irregular: &IrregularPurchases,
     }
 }
 
-/// Orders are renewed as often, as long before their end and at such prices as those before them; and so are their renewals,
-/// and the new orders of this future.
+/// Adds the renewals of known orders, of their renewals, and of the new orders of this future, with the share, lead
+/// and price learnt from the past.
 fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut SeededRng) {
     if model.is_empty() {
         return;
@@ -138,7 +138,7 @@ fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut SeededR
     }
 }
 
-/// What is bought anew in this future is renewed in its turn, as far as that falls within the horizon.
+/// Adds renewals of the new orders of this future, as far as they fall within the horizon.
 fn add_renewals_of_new_orders(future: &mut [Minor], model: &RenewalModel, share: f64, chance: &mut SeededRng) {
     let lead = model.lead_distributions[0].draw_known_lead(chance.share());
     let after = i32::try_from(model.new_order_days).unwrap_or(i32::MAX).saturating_sub(lead);
@@ -158,22 +158,22 @@ fn add_renewals_of_new_orders(future: &mut [Minor], model: &RenewalModel, share:
     }
 }
 
-/// A share in 65 536ths.
+/// Returns a share in 65,536ths.
 fn as_ratio(share: f64) -> i64 {
     (share * 65_536.0).to_i64().unwrap_or(0)
 }
 
-/// Numbers drawn at random, the same ones each time.
+/// Random numbers from a fixed seed.
 pub(super) struct SeededRng(ChaCha8Rng);
 
 impl SeededRng {
-    /// One of the numbers below this, each as likely.
+    /// Draws a number below `count`.
     fn below(&mut self, count: usize) -> usize {
         let count = u64::try_from(count).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
         usize::try_from((u64::from(self.0.next_u32()) * count) >> 32).unwrap_or(0)
     }
 
-    /// Any of these, each as likely; no number is drawn where there is but one.
+    /// Draws one of these items. No number is drawn for a single item.
     fn any<'a, T>(&mut self, of: &'a [T], none: &'a T) -> &'a T {
         match of {
             [] => none,
@@ -182,31 +182,31 @@ impl SeededRng {
         }
     }
 
-    /// One of these past weeks; of all, if there are none.
+    /// Draws one of these past weeks; one of all weeks if the list is empty.
     fn week(&mut self, of: &[usize], weeks: usize) -> usize {
         if of.is_empty() { self.below(weeks) } else { of[self.below(of.len())] }
     }
 
-    /// Mostly the week that followed, so that runs of weeks stay together, else one of these. Where a rhythm is kept,
-    /// runs are twice as long, and do not go on from the end of the past to its beginning.
+    /// Draws the next past week: mostly the one that followed, so that weeks come in runs, else one of these. With a
+    /// cycle, runs are twice as long and do not continue from the last week to the first.
     fn next_week(&mut self, week: usize, of: &[usize], weeks: usize) -> usize {
         let (run, last) = if of.is_empty() { (MEAN_RUN_WEEKS, false) } else { (2 * MEAN_RUN_WEEKS, week + 1 == weeks) };
         if self.below(run) > 0 && !last { (week + 1) % weeks } else { self.week(of, weeks) }
     }
 
-    /// About normal, with mean 0 and variance 1: the sum of four even ones.
+    /// Draws from a nearly normal distribution with mean 0 and variance 1: the sum of four uniform numbers.
     pub(super) fn normal(&mut self) -> f64 {
         let bytes = self.0.next_u64().to_le_bytes();
         let sum: u32 = bytes.chunks_exact(2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]]))).sum();
         (f64::from(sum) / 65_536.0 - 2.0) * 1.732_050_8
     }
 
-    /// From 0 to less than 1.
+    /// Draws a number from 0 up to but not including 1.
     pub(super) fn share(&mut self) -> f64 {
         f64::from(self.0.next_u32()) / 4_294_967_296.0
     }
 
-    /// One of these, by how believable each is; `all` is the sum of that.
+    /// Draws one of these options by weight; `all` is the sum of the weights.
     fn weighted_choice<'a, T>(&mut self, options: &'a [T], all: f64, weight: impl Fn(&T) -> f64) -> Option<&'a T> {
         let mut left = all * self.share();
         let chosen = options.iter().find(|it| {
@@ -216,7 +216,7 @@ impl SeededRng {
         chosen.or(options.last())
     }
 
-    /// One of the shares that this may be.
+    /// Draws a share from its distribution.
     fn draw_share(&mut self, share: &ShareDistribution) -> f64 {
         let (place, within) = (self.share(), self.share());
         share.sample(place, within)

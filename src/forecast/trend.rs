@@ -1,8 +1,8 @@
-//! How the pace of spending moves: a set of stories, each scored by how well it would have foretold every week of the
+//! Trend of regular spend: a set of hypotheses, each scored by how well it would have predicted every week of the
 //! ledger from the weeks before it.
 //!
-//! Only ratios are computed here, never amounts: each week's spend as a share of the mean week's. They are floating
-//! point, but made with `+ − × ÷ √` alone, which give the same result everywhere.
+//! All figures here are ratios, never amounts: roots of each week's spend as a share of the mean week's. They are
+//! floating point, but only `+ − × ÷ √` are used, which give the same result on every machine.
 
 use std::rc::Rc;
 
@@ -13,93 +13,91 @@ use crate::forecast::regimes::{ChangePoints, Regimes, change_points};
 use crate::forecast::seasonality::{Seasonality, seasonalities};
 use crate::forecast::spend_history::{Minor, SpendHistory};
 
-/// How restless the level is: the variance of its weekly step, as a share of the variance of a week's chance, and
-/// how believable that is before the ledger is read.
+/// Variances of the weekly step of the level, in units of a week's noise variance, with their prior probabilities.
 const LEVEL_STEP_VARIANCES: [(f64, f64); 5] = [(0.0, 0.3), (0.004, 0.2), (0.015, 0.2), (0.05, 0.15), (0.2, 0.15)];
-/// The level has no slope.
+/// A level without a slope.
 const NO_SLOPE: SlopeDynamics = SlopeDynamics { prior: 0.21, deviation: 0.0, persistence: 1.0 };
-/// Whether the level has a slope, and how that turns.
+/// Behaviours of the slope to try.
 const SLOPES: [SlopeDynamics; 4] = [
     NO_SLOPE,
     SlopeDynamics { prior: 0.2, deviation: 0.07, persistence: 1.0 },
     SlopeDynamics { prior: 0.15, deviation: 0.07, persistence: 0.95 },
     SlopeDynamics { prior: 0.3, deviation: 0.2, persistence: 0.95 },
 ];
-/// How believable it is that the pace changed once and has been fading back since, by how much of the change is left a
-/// week later.
+/// Fading changes to try: the share of the change that is left after a week, with its prior probability.
 const FADING_PRIORS: [(f64, f64); 2] = [(0.76, 0.03), (0.88, 0.03)];
-/// A change that is fading came at most so many weeks ago.
+/// Weeks since a fading change, at most.
 const MAX_FADING_WEEKS: usize = 20;
-/// Goes from one habit to the other: the slope is how much more the other one has.
+/// Switch to the other regime: the slope is the difference between the regimes, and changes its sign.
 const REGIME_SWITCH: SlopeDynamics = SlopeDynamics { prior: 0.0, deviation: 0.0, persistence: -1.0 };
-/// How far the pace changes: a variance, as a share of that of a week's chance.
+/// Variance of a change of the level, in units of a week's noise variance.
 const CHANGE_VARIANCE: f64 = 9.0;
-/// Stories less believable than this share of the best one are not told.
+/// Hypotheses with a weight below this share of the best one's are dropped.
 const MIN_RELATIVE_WEIGHT: f64 = 0.002;
-/// Weeks after which the same days of the year, and of the week, come again.
+/// Weeks after which the same days of the year and of the week recur.
 const YEAR_WEEKS: i64 = 52;
-/// Nothing is known of the first week's level.
+/// Variance of the first week's level, of which nothing is known.
 const INITIAL_LEVEL_VARIANCE: f64 = 1000.0;
-/// So many weeks' worth of the ledger went into choosing a story, and tell nothing of the size of chance.
+/// Degrees of freedom that fitting a hypothesis uses up, for the estimate of the noise.
 const FITTED_WEEKS: usize = 2;
-/// Where no week ever surprises, chance is very small, not 0: nothing may be divided by it.
+/// Smallest sum of squares, to avoid a division by 0 if no week deviates.
 const MIN_SQUARED_SUM: f64 = 1e-8;
-/// What lies below it is not blown up further.
+/// Smallest root by which a week is scaled.
 const MIN_ROOT: f64 = 0.1;
-/// A level that moves more than this share of the way to its own week tells nothing of that week's chance.
+/// Largest leverage of a week on its own smoothed level.
 const MAX_LEVERAGE: f64 = 0.6;
-/// No week is scaled by more than the square of this.
+/// Largest ratio of roots; a week is scaled by at most its square.
 const MAX_ROOT_RATIO: f64 = 4.0;
 
-/// How far the sum of weeks that know nothing of each other usually ranges from its mean, in deviations of that sum.
+/// Typical range of the cumulative deviations of independent weeks, in standard deviations of the sum.
 const EXPECTED_RANGE: f64 = 1.25;
-/// The same of weeks that make up for each other, in so few weeks as a ledger has.
+/// Range of weeks that compensate for one another, in ledgers of this length.
 const MIN_RANGE: f64 = 0.35;
-/// A ledger that ranges less than this is even; one that ranges more than that is not. Of those that are not, one in forty ranges less
-/// than the first.
+/// Ranges below the first are even, those above the second are not. Of independent weeks, one ledger in forty has a
+/// range below the first.
 const EVEN_RANGE: f64 = 0.75;
 const UNEVEN_RANGE: f64 = 0.95;
 
-/// How the slope of the level behaves.
+/// Behaviour of the level's slope.
 #[derive(Clone, Copy)]
 struct SlopeDynamics {
-    /// How believable that is before the ledger is read.
+    /// Prior probability of this behaviour.
     prior: f64,
-    /// How steep slopes are: a standard deviation, in those of a week's chance.
+    /// Standard deviation of slopes, in units of a week's noise.
     deviation: f64,
-    /// How much of a slope is left a week later; the rest is drawn anew.
+    /// Share of a slope that is left a week later; the rest is drawn anew.
     persistence: f64,
 }
 
-/// One way in which the pace may have moved, and will. Levels are roots of shares of the mean week.
+/// A fitted trend from which futures are drawn. Levels are roots of shares of the mean week.
 pub(super) struct TrendModel {
-    /// How believable it is, among all of them.
+    /// Posterior weight, not normalised.
     pub(super) weight: f64,
-    /// The level at the end of the ledger.
+    /// Level at the end of the ledger.
     pub(super) level: f64,
-    /// How unsure that is: a standard deviation.
+    /// Standard deviation of the level.
     pub(super) level_deviation: f64,
-    /// How far the level steps in a week: a standard deviation.
+    /// Standard deviation of the level's weekly step.
     pub(super) level_step: f64,
-    /// How much it grows in a week, at the end of the ledger.
+    /// Weekly growth of the level at the end of the ledger.
     pub(super) slope: f64,
-    /// How much steeper it is if the level is one deviation higher.
+    /// Change of the slope if the level is one standard deviation higher.
     pub(super) slope_per_level: f64,
-    /// How unsure the slope is beside that: a standard deviation.
+    /// Standard deviation of the slope that remains besides.
     pub(super) slope_deviation: f64,
-    /// How much of the slope is left a week later.
+    /// Share of the slope that is left a week later.
     pub(super) slope_persistence: f64,
-    /// How far it turns in a week: a standard deviation.
+    /// Standard deviation of the slope's weekly change.
     pub(super) slope_step: f64,
-    /// Two habits that it keeps in turn; the slope is how much more the other one has.
+    /// Regimes that alternate; the slope is the difference of the other one.
     pub(super) regimes: Option<Regimes>,
-    /// How far each past week lay from its level, and the root of what it spent.
+    /// Residual and root of each past week.
     pub(super) past_weeks: Vec<(f64, f64)>,
-    /// What each week to come has of the level.
+    /// Seasonal factors of the weeks.
     pub(super) seasonality: Rc<Seasonality>,
 }
 
-/// All stories of the weeks of this history; none if nothing was spent.
+/// Returns the fitted trends of this history, with their weights; empty if nothing was spent.
 pub(super) fn trend_models(history: &SpendHistory) -> Vec<TrendModel> {
     let totals: Vec<Minor> = history.base.iter().map(|week| week.iter().sum()).collect();
     let weeks = Minor::try_from(totals.len()).unwrap_or(Minor::MAX).max(1);
@@ -134,7 +132,7 @@ pub(super) fn trend_models(history: &SpendHistory) -> Vec<TrendModel> {
         .collect()
 }
 
-/// Every way in which the level may have moved.
+/// Returns every hypothesis to fit.
 fn trend_hypotheses(roots: &[f64]) -> Vec<TrendHypothesis> {
     let weeks = roots.len();
     let restless = LEVEL_STEP_VARIANCES.iter().flat_map(|(step_variance, prior)| {
@@ -157,7 +155,7 @@ fn trend_hypotheses(roots: &[f64]) -> Vec<TrendHypothesis> {
     restless.chain(regimes).chain(fading).collect()
 }
 
-/// A ratio as a whole number of 65 536ths, to scale an amount with.
+/// Returns the ratio, in 65,536ths, by which the amounts of a past week are scaled in a future.
 pub(super) fn scale(model: &TrendModel, level: f64, ahead: usize, week: usize) -> i64 {
     let level = level * model.seasonality.future_weeks.get(ahead).copied().unwrap_or(1.0);
     let (chance, root) = model.past_weeks.get(week).copied().unwrap_or((0.0, 1.0));
@@ -165,7 +163,7 @@ pub(super) fn scale(model: &TrendModel, level: f64, ahead: usize, week: usize) -
     (ratio * ratio * 65_536.0).round().to_i64().unwrap_or(0)
 }
 
-/// What is known of level and slope: their means, variances, and what ties them.
+/// Estimate of level and slope: means, variances and covariance.
 #[derive(Clone, Copy)]
 struct TrendEstimate {
     level: f64,
@@ -175,7 +173,7 @@ struct TrendEstimate {
     slope_variance: f64,
 }
 
-/// One way in which the level may have moved.
+/// Hypothesis about how the level has moved.
 struct TrendHypothesis {
     prior: f64,
     step_variance: f64,
@@ -183,17 +181,17 @@ struct TrendHypothesis {
     change: TrendChange,
 }
 
-/// When the pace changed.
+/// Change of the level besides steps and slope.
 enum TrendChange {
     None,
-    /// Between two habits, before each of these weeks.
+    /// Changes between two regimes before each of these weeks.
     Regimes(Vec<usize>),
-    /// Before this week, and it has been fading back since.
+    /// A change before this week that has been fading since.
     Fading(usize),
 }
 
 impl TrendHypothesis {
-    /// What is known before the first week.
+    /// Returns the estimate before the first week.
     fn initial_estimate(&self) -> TrendEstimate {
         let of_slope = match self.change {
             TrendChange::Regimes(_) => CHANGE_VARIANCE,
@@ -208,7 +206,7 @@ impl TrendHypothesis {
         }
     }
 
-    /// What is known before this week, from what was known after the week before.
+    /// Returns the estimate before this week, given the one after the week before.
     fn predict(&self, week: usize, estimate: TrendEstimate) -> TrendEstimate {
         match &self.change {
             TrendChange::None => estimate.week_later(self.step_variance, self.slope),
@@ -221,7 +219,8 @@ impl TrendHypothesis {
         }
     }
 
-    /// Told from the end to the beginning. There a fade runs the wrong way, which only the chances of its weeks depend on.
+    /// Returns the hypothesis for the weeks in reverse order. A fade then runs in the wrong direction, which affects
+    /// only the residuals of its weeks.
     fn reversed(&self, weeks: usize) -> Self {
         let change = match &self.change {
             TrendChange::None => TrendChange::None,
@@ -234,19 +233,19 @@ impl TrendHypothesis {
     }
 }
 
-/// How well a story foretold each week from those before it.
+/// Fit of a hypothesis: how well it predicted each week from earlier ones.
 struct ModelFit {
-    /// Variance of each week's surprise, the first left out.
+    /// Variance of each week's prediction error, without the first week.
     surprise_variances: Vec<f64>,
-    /// Of the squares of the surprises, each over its variance.
+    /// Sum of the squared prediction errors, each divided by its variance.
     squared_surprises: f64,
 }
 
-/// What is known before each week, and after it.
+/// Estimates before and after each week.
 type FilterRun = Vec<(TrendEstimate, TrendEstimate)>;
 
-/// A Kalman filter of level and slope with chance of variance 1, run over the weeks: tells of each how far it
-/// surprised, the variance of that, and what was known before and after.
+/// Runs a Kalman filter of level and slope, with noise of variance 1, over the weeks. Reports the prediction error of
+/// each week, its variance, and the estimates before and after the week.
 fn filter(
     roots: &[f64],
     shares: &[f64],
@@ -283,8 +282,7 @@ impl ModelFit {
         it
     }
 
-    /// How much better it foretold the weeks than the reference did: the ratio of their likelihoods, whatever the
-    /// variance.
+    /// Returns the likelihood ratio to the reference, with the noise variance integrated out.
     fn likelihood(&self, reference: &Self) -> f64 {
         let better = (reference.squared_surprises / self.squared_surprises).sqrt();
         let spreads = self.surprise_variances.iter().zip(&reference.surprise_variances);
@@ -330,8 +328,8 @@ impl ModelFit {
     }
 }
 
-/// How uneven the sums of several weeks are beside those of weeks that know nothing of each other: below 1 where what one week has
-/// more than usual, the next has less, as of somebody who buys the same each week, though not on the same day.
+/// Returns how uneven the sums of several weeks are compared with those of independent weeks: below 1 if weeks
+/// compensate for one another, as in an account that buys the same amount each week on changing days.
 fn unevenness(roots: &[f64]) -> f64 {
     let weeks = f64::from(u32::try_from(roots.len()).unwrap_or(1).max(2));
     let mean = roots.iter().sum::<f64>() / weeks;
@@ -347,8 +345,8 @@ fn unevenness(roots: &[f64]) -> f64 {
     (even(range.min(EVEN_RANGE)) + (1.0 - even(EVEN_RANGE)) * between).min(1.0)
 }
 
-/// How far each week lay from the level that the weeks up to it, and those after it, tell together; widened by as much
-/// as that level has moved towards the week itself.
+/// Returns the residual and root of each week. The residual is the distance from the level that the other weeks
+/// suggest, widened by the leverage of the week on that level.
 fn residuals(forward: &FilterRun, backward: &FilterRun, roots: &[f64], shares: &[f64]) -> Vec<(f64, f64)> {
     let levels = forward.iter().zip(backward.iter().rev()).map(|((_, past), (future, _))| {
         let all = past.level_variance + future.level_variance;
@@ -365,7 +363,7 @@ fn residuals(forward: &FilterRun, backward: &FilterRun, roots: &[f64], shares: &
 }
 
 impl SlopeDynamics {
-    /// Variance of what is drawn anew of the slope each week.
+    /// Returns the variance of the part of the slope that is drawn anew each week.
     fn innovation_variance(self) -> f64 {
         self.deviation * self.deviation * (1.0 - self.persistence * self.persistence)
     }
@@ -382,7 +380,7 @@ impl TrendEstimate {
         }
     }
 
-    /// After a change of which this share is lost each week.
+    /// Returns the estimate after a change of which this share is lost each week.
     fn after_change(self, lost: f64) -> Self {
         Self {
             level_variance: self.level_variance + CHANGE_VARIANCE,

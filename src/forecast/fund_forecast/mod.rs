@@ -1,6 +1,7 @@
-//! What is known ahead of one fund at one reading: the readings of the metrics that look ahead, and what messages say.
+//! Forecast of one fund at one reading: values of the forecast metrics, and the figures for messages.
 //!
-//! The futures are drawn once, for what the rules that watch the fund ask; then they are forgotten, and the answers stay.
+//! The futures are simulated once, for the rules that watch the fund. Only the figures that these rules need are
+//! kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,16 +23,16 @@ use crate::domain::history::{AccountHistory, HistoryGap, Ledger, Order};
 use crate::domain::money::{Currency, Money};
 use crate::domain::rule::{Level, Metric, Rule, Severity, ThresholdSide, ThresholdValue};
 
-/// A message says what has to be paid, and what to deposit, for so many days.
+/// Days that the renewals and the deposit in a message cover.
 const MESSAGE_HORIZON_DAYS: u32 = 30;
-/// The picture shows so many days that were, and so many to come.
+/// Days that the chart shows of the past and of the future.
 const CHART_PAST_DAYS: u32 = 56;
 const CHART_FUTURE_DAYS: u32 = 45;
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// A ledger older than this does not say what was bought until now; it is read hourly.
+/// Age of a ledger beyond which recent purchases may be missing. The ledger is read hourly.
 const MAX_LEDGER_AGE: TimeDelta = TimeDelta::hours(2);
 
-/// Whether a deposit ends this rule's alert.
+/// Reports whether a deposit can end this rule's alert.
 fn is_resolved_by_deposit(rule: &Rule) -> bool {
     let bad = match rule.metric {
         Metric::AvailableFunds | Metric::Balance | Metric::Runway => ThresholdSide::Below,
@@ -41,7 +42,7 @@ fn is_resolved_by_deposit(rule: &Rule) -> bool {
     rule.levels().any(|level| level.side() == bad)
 }
 
-/// What is known ahead of one fund.
+/// Forecast of one fund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FundForecast {
     now: Time,
@@ -51,63 +52,64 @@ pub struct FundForecast {
     history: AccountHistory,
     spending: Spending,
     simulation: Result<SimulationResults, Reading>,
-    /// `None` where the ledger or the orders are not known, or nothing was drawn.
+    /// Analysis of the purchases; `None` if the ledger or the orders are not known, or nothing was simulated.
     purchases: Option<PurchaseAnalysis>,
-    /// Ends every alert of this reading: of the rules that are breached, and those that [`FundForecast::with_alerts`] added.
+    /// Deposit that ends every alert of this reading: of the breached rules, and of those added by
+    /// [`FundForecast::with_alerts`].
     deposit: Option<RequiredDeposit>,
-    /// Readings that were made before.
+    /// Readings that replace computed ones.
     overrides: Vec<(ReadingKey, Reading)>,
 }
 
-/// What a reading depends on, beside the books.
+/// Parameters of a reading, apart from the history.
 type ReadingKey = (Metric, Option<Duration>, Confidence);
 
 fn reading_key(rule: &Rule) -> ReadingKey {
     (rule.metric, rule.within(), rule.confidence)
 }
 
-/// The amount to deposit.
+/// Amount to deposit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct RequiredDeposit {
     amount: Decimal,
-    /// The renewals that it pays for at their whole price, where only they make it so large.
+    /// Renewals that the deposit pays for at their full price, if only they make it this large.
     paid_in_full: Option<RenewalsSum>,
 }
 
 impl RequiredDeposit {
-    /// The larger one; of two that are equal, the one that does not depend on who pays for renewals.
+    /// Returns the larger deposit; of two equal ones, the one that does not depend on how renewals are paid.
     fn max(self, other: Self) -> Self {
         let key = |it: &Self| (it.amount, it.paid_in_full.is_none());
         if key(&other) > key(&self) { other } else { self }
     }
 }
 
-/// What the past tells of purchases, each known for what it is.
+/// Classified purchases of the past.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PurchaseAnalysis {
     past_year: PurchaseSums,
     payments: PaymentShares,
 }
 
-/// What the futures say together, for each confidence that was asked for.
+/// Figures of the simulation, for each confidence that the rules use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct SimulationResults {
-    /// The usual cost of a purchase.
+    /// Cost of a typical order.
     typical_order: Decimal,
     runways: BTreeMap<Confidence, (Runway, Option<Duration>)>,
     bands: BTreeMap<Confidence, Vec<ForecastBand>>,
-    /// The most that is spent in so many days.
+    /// High end of the spend in a number of days.
     max_spend: BTreeMap<(Confidence, u32), Decimal>,
 }
 
-/// Whether a message about this rule's alert says what lies ahead.
+/// Reports whether messages about this rule's alert show a forecast.
 pub fn shows_forecast(rule: &Rule) -> bool {
     rule.metric.needs_history() || matches!(rule.metric, Metric::AvailableFunds | Metric::Balance)
 }
 
 impl FundForecast {
-    /// Draws what these books and this balance say at `now`, for these rules. Those that are breached count as alerts that the
-    /// deposit has to end.
+    /// Computes the forecast of this history and balance at `now`, for these rules. Rules that are breached count as
+    /// alerts that the deposit must end.
     pub fn new<'r>(
         balance: &Balance,
         history: AccountHistory,
@@ -141,7 +143,7 @@ impl FundForecast {
         forecast
     }
 
-    /// The purchases of the past year by what they bought; `None` where they cannot be told apart, or nothing was drawn.
+    /// Returns the purchases of the past year by kind; `None` if they cannot be classified, or nothing was simulated.
     pub fn past_year(&self) -> Option<&PurchaseSums> {
         self.purchases.as_ref().map(|learnt| &learnt.past_year)
     }
@@ -158,12 +160,13 @@ impl FundForecast {
         }
     }
 
-    /// Adds alerts that fire, of the rules that this was drawn for, to those that the deposit ends: beyond its threshold, an
-    /// alert goes on up to `clear_at`, and while it cannot be evaluated.
+    /// Adds firing alerts to those that the deposit must end. The rules must be among those given to
+    /// [`FundForecast::new`]. An alert can fire beyond its threshold until `clear_at` is reached, and while its rule
+    /// cannot be evaluated.
     #[must_use]
     pub fn with_alerts<'a>(self: Arc<Self>, alerts: impl IntoIterator<Item = (&'a Rule, Vec<&'a Alert>)>) -> Arc<Self> {
         let keeps_firing = |rule: &Rule, alerts: Vec<&Alert>| match self.evaluated(rule) {
-            // Counted already.
+            // Already counted by `new`.
             Ok(verdict) if verdict.breached().is_some() => false,
             Ok(verdict) => {
                 alerts.iter().any(|alert| transition(alert, &verdict, |_| None, self.now).0.firing().is_some())
@@ -177,14 +180,14 @@ impl FundForecast {
         if deposit == self.deposit { self } else { Arc::new(Self { deposit, ..(*self).clone() }) }
     }
 
-    /// Answers with these readings where one of these rules is asked about, whatever its own books say: for a replay, in
-    /// which each rule has the reading of its own last look.
+    /// Replaces the readings of these rules. A backtest uses this so that each rule keeps the reading of its own
+    /// latest evaluation.
     #[must_use]
     pub fn with_readings<'r>(self, readings: impl IntoIterator<Item = (&'r Rule, Reading)>) -> Self {
         Self { overrides: readings.into_iter().map(|(rule, reading)| (reading_key(rule), reading)).collect(), ..self }
     }
 
-    /// The reading of a metric that looks ahead; of the others, what the balance says of the funds is not asked here.
+    /// Returns the reading of a forecast metric. Metrics of the balance itself are not available here.
     pub fn reading(&self, rule: &Rule) -> Reading {
         if let Some((_, reading)) = self.overrides.iter().find(|(known, _)| *known == reading_key(rule)) {
             return reading.clone();
@@ -207,7 +210,7 @@ impl FundForecast {
         }
     }
 
-    /// What a message about this rule's alert says of the days to come.
+    /// Returns the forecast section of a message about this rule's alert.
     pub fn summary(&self, rule: &Rule) -> Option<ForecastSummary> {
         if !shows_forecast(rule) {
             return None;
@@ -217,7 +220,7 @@ impl FundForecast {
         let due = |sum: RenewalsSum| {
             Some(RenewalsDue { count: sum.count, amount: money(sum.amount)?, from_balance: sum.from_balance })
         };
-        // One number for all that is wrong with a fund: two would be added up, or the smaller one believed.
+        // All messages of a fund ask for one amount. With two, readers would add them up or believe the smaller one.
         let deposit = self.deposit(rule).into_iter().chain(self.deposit.clone()).reduce(RequiredDeposit::max);
         let deposit = deposit.filter(|_| is_resolved_by_deposit(rule));
         let spark = self.available().zip(self.ledger().ok()).map(|(funds, ledger)| sparkline(ledger, funds, self.now));
@@ -237,7 +240,7 @@ impl FundForecast {
         })
     }
 
-    /// How long the funds last, as text and picture of a message tell it.
+    /// Returns the runway that both text and chart of a message show.
     fn message_runway(&self, confidence: Confidence) -> Option<Runway> {
         Some(match (&self.simulation, &self.funds) {
             (_, Reading::Unlimited) => Runway::BeyondHorizon,
@@ -251,7 +254,7 @@ impl FundForecast {
         })
     }
 
-    /// The picture for a message about this rule's alert; `None` where the ledger or the funds are not known.
+    /// Returns the chart for a message about this rule's alert; `None` if the ledger or the funds are not known.
     pub fn chart(&self, rule: &Rule) -> Option<FundChart> {
         let (funds, ledger) = self.available().zip(self.ledger().ok())?;
         if !shows_forecast(rule) {
@@ -301,7 +304,7 @@ impl FundForecast {
         }
     }
 
-    /// The ledger, if every amount in it is in the currency of the balance.
+    /// Returns the ledger, if all its amounts are in the currency of the balance.
     fn ledger(&self) -> Result<&Ledger, Reading> {
         let ledger = self.history.ledger.as_deref().map_err(|gap| gap_reading(gap, "ledger"))?;
         let Ok(currency) = &self.currency else { return Ok(ledger) };
@@ -318,8 +321,7 @@ impl FundForecast {
         }
     }
 
-    /// The ledger, if it is young enough to say what was bought until now: in an old one the newest purchases are missing,
-    /// and an alert about them would seem over.
+    /// Returns the ledger, if it is recent. Without the latest purchases, an alert about spend would seem to be over.
     fn fresh_ledger(&self) -> Result<&Ledger, Reading> {
         let stale = self.history.ledger_read.filter(|read| self.now - *read > MAX_LEDGER_AGE);
         match stale {
@@ -344,7 +346,7 @@ impl FundForecast {
         if sum.unknown_ends.is_empty() {
             return Ok(sum);
         }
-        // Whoever reads the orders has asked for these, too: it failed.
+        // The details of these orders have been requested already, without success.
         let many = sum.unknown_ends.len();
         let what = format!("{many} orders may end in these days, but the details that say when could not be read");
         Err(Reading::Unreadable(match &self.history.order_ends_failure {
@@ -365,8 +367,8 @@ impl FundForecast {
         days.into_iter().collect()
     }
 
-    /// The one number that finance needs: what resolves the alert for good, and pays for the next 30 days. A rule that does
-    /// not measure funds has none.
+    /// Returns the deposit that ends the rule's alert for good and pays for the next 30 days; `None` for rules that
+    /// do not measure funds.
     fn deposit(&self, rule: &Rule) -> Option<RequiredDeposit> {
         let (available, results) = (self.available()?, self.simulation.as_ref().ok()?);
         let level = last_to_clear(rule, |level| self.compares_with(level))?;
@@ -374,7 +376,7 @@ impl FundForecast {
             level.clear_at().amount().filter(|_| level.side() == ThresholdSide::Below).map(|amount| amount.value);
         let keep = match rule.metric {
             Metric::AvailableFunds => safe?,
-            // The balance is that much less (or more) than what is available.
+            // The balance differs from available funds by a fixed amount.
             Metric::Balance => match &self.balance {
                 Reading::Amount(balance) => safe?.checked_add(available.checked_sub(balance.amount)?)?,
                 _ => return None,
@@ -388,20 +390,20 @@ impl FundForecast {
         regular.into_iter().chain(in_full).reduce(RequiredDeposit::max)
     }
 
-    /// A shortfall counts renewals at their whole price, also what is usually paid from elsewhere.
+    /// Returns the deposit for a shortfall, which counts renewals at their full price even if part is usually paid
+    /// otherwise.
     fn deposit_in_full(&self, rule: &Rule, available: Decimal) -> Option<RequiredDeposit> {
         let renewals = self.renewals(within(rule)).ok()?;
         let amount = shortfall(&renewals, available).ceil();
         (amount > Decimal::ZERO).then_some(RequiredDeposit { amount, paid_in_full: Some(renewals) })
     }
 
-    /// Whether a level's amounts are in the currency of the funds.
+    /// Reports whether a level's amounts are in the currency of the funds.
     fn compares_with(&self, level: &Level) -> bool {
         self.currency.as_ref().is_ok_and(|currency| level.compares_with(*currency))
     }
 
-    /// Everything that the rules, and the messages about their alerts, want to know of the futures, and what was learnt for
-    /// it.
+    /// Simulates the futures for these rules and their messages. Also returns the purchases that it learnt from.
     fn simulate(&self, rules: &[&Rule]) -> (Result<SimulationResults, Reading>, Option<PurchaseAnalysis>) {
         let rules: Vec<&Rule> = rules.iter().copied().filter(|rule| shows_forecast(rule)).collect();
         if rules.is_empty() {
@@ -421,8 +423,8 @@ impl FundForecast {
         purchases: Result<Purchases<'_>, Reading>,
     ) -> Result<SimulationResults, Reading> {
         let Some(available) = self.available() else { return Err(self.funds.clone()) };
-        // Without the known renewals funds would seem to last longer than they do. Only where somebody has to act before
-        // the orders can be read is that better than nothing.
+        // Without the known renewals, funds would seem to last longer. A forecast without them is better than none
+        // only if the orders stay unreadable until somebody acts.
         match self.orders() {
             Ok(_) => {}
             Err(Reading::Unreadable(why)) if why.persistence == Persistence::Permanent => {}
@@ -443,7 +445,7 @@ impl FundForecast {
     }
 }
 
-/// The books, with what the ledger knows already and the older listing of orders does not.
+/// Marks the orders as renewed that the newer ledger shows to be renewed.
 fn mark_renewed(mut history: AccountHistory, spending: &Spending) -> AccountHistory {
     if let (Ok(orders), Ok(ledger), Some(listed)) = (&history.orders, &history.ledger, history.orders_read) {
         let renewed = renewed_since(orders, ledger, spending, listed);
@@ -456,12 +458,12 @@ fn mark_renewed(mut history: AccountHistory, spending: &Spending) -> AccountHist
     history
 }
 
-/// The level that clears last, of those that count.
+/// Returns the level that clears last, among those that count.
 fn last_to_clear(rule: &Rule, counts: impl Fn(&Level) -> bool) -> Option<&Level> {
     rule.levels().find(|level| counts(level))
 }
 
-/// How many days the deposit for an alert of this rule has to last.
+/// Returns the number of days that a deposit for this rule's alert must last.
 fn deposit_days(rule: &Rule) -> u32 {
     let lasts = match (rule.metric, last_to_clear(rule, |_| true).map(Level::clear_at)) {
         (Metric::Runway, Some(ThresholdValue::Time { lasts })) => lasts,
