@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{Datelike as _, NaiveDate};
 
-use super::purchases::Renewal;
+use super::horizon::DAYS;
+use super::purchase::Renewal;
+use super::random::SeededRng;
 use super::ratio::count;
-use crate::forecast::sampling::{DAYS, SeededRng};
 
 /// Number of renewals needed to recognise a pattern in their days.
 const MIN_RENEWALS: usize = 14;

@@ -4,9 +4,8 @@
 use chrono::Duration;
 use rust_decimal::Decimal;
 
-use super::Spending;
-use super::purchases::{RefundMatch, net_purchases};
-use super::spending::entries_until;
+use super::refunds::{RefundMatch, net_purchases};
+use super::spending::{Spending, entries_until};
 use crate::domain::Time;
 use crate::domain::history::{Ledger, LedgerEntry};
 

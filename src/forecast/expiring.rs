@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::Spending;
-use super::spending::entries_until;
+use super::spending::{Spending, entries_until};
 use crate::domain::Time;
 use crate::domain::history::{Ledger, LedgerEntry};
 

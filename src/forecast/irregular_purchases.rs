@@ -4,8 +4,9 @@
 //! gaps of any length; many stages give gaps of nearly equal length. Only probabilities are floating point here, and
 //! only `+ − × ÷` are used, which give the same result on every machine.
 
+use super::minor::Minor;
 use super::ratio::count;
-use crate::forecast::spend_history::{Minor, WeekSpend};
+use crate::forecast::spend_history::WeekSpend;
 
 /// Numbers of stages to try, with their prior probabilities.
 const STAGE_PRIORS: [(i32, f64); 4] = [(1, 0.3), (4, 0.2), (16, 0.25), (64, 0.25)];

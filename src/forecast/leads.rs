@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use rust_decimal::prelude::ToPrimitive as _;
 
-use super::purchases::{Renewal, order_end};
+use super::lead_by_size::LeadBySize;
+use super::purchase::{Renewal, order_end};
 use super::ratio::count;
-use super::renewals::{MAX_DAYS_AFTER_END, MAX_LEAD_DAYS, days_before, days_between};
+use super::renewal_window::{MAX_DAYS_LATE, MAX_LEAD_DAYS, days_before, days_between};
 use crate::domain::history::Order;
-use crate::forecast::spend_history::minor;
 
 /// Leads are learnt from this number of the newest renewals, not older than a year …
 const MAX_NEWEST: usize = 40;
@@ -28,7 +28,7 @@ const PRIOR_EXPOSURE: f64 = 0.5;
 /// the limit. Each future draws one of these limits.
 pub(super) const UNKNOWN_LEAD_LIMITS: [u8; 4] = [11, 31, 61, 91];
 /// Number of possible leads, from the longest down to the last day on which an overdue order can be renewed.
-const LEAD_DAYS: usize = (MAX_LEAD_DAYS + MAX_DAYS_AFTER_END + 1).cast_unsigned() as usize;
+const LEAD_DAYS: usize = (MAX_LEAD_DAYS + MAX_DAYS_LATE + 1).cast_unsigned() as usize;
 
 /// Lead distributions of an account's renewals.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ impl LeadDistribution {
         let known = count(leads.len()) / total;
         let unrestricted =
             RemainingLeads { known, delayed: 0.0, days_left: 0, unknown: [1.0 / total; UNKNOWN_LEAD_LIMITS.len()] };
-        Self { leads, total: total, unrestricted: unrestricted }
+        Self { leads, total, unrestricted }
     }
 
     /// Returns the leads that are left for an order that ends in `days_left` days. `short` reports whether the funds
@@ -212,7 +212,7 @@ fn estimated_leads(exposures: &[RenewalExposure<'_>], short: &impl Fn(&Order, i3
         let earliest = its.longest_lead.min(its.days_to_end + first).min(MAX_LEAD_DAYS);
         // Today is not over, so an order that still waits says nothing about it. Nor does it about days on which it
         // could not be paid.
-        let latest = its.renewal_lead.unwrap_or(its.days_to_end + 1).max(-MAX_DAYS_AFTER_END);
+        let latest = its.renewal_lead.unwrap_or(its.days_to_end + 1).max(-MAX_DAYS_LATE);
         for lead in (latest..=earliest)
             .filter(|lead| its.renewal_lead == Some(*lead) || !short(its.order, lead - its.days_to_end))
         {
@@ -242,76 +242,6 @@ fn blended_leads(own: Vec<i32>, pooled: &[i32]) -> Option<Vec<i32>> {
     leads.extend((0..others).filter_map(|place| pooled.get((2 * place + 1) * pooled.len() / (2 * others))));
     leads.sort_unstable();
     (!own.is_empty()).then_some(leads)
-}
-
-/// Days by which expensive orders are renewed earlier than cheap ones.
-#[derive(Debug, Clone, Copy)]
-struct LeadBySize {
-    /// Days for each doubling of the price.
-    days: f64,
-    /// Mean size of the orders, as returned by [`doublings`].
-    mean: f64,
-    /// Smallest and largest size among the renewals. Sizes beyond them are treated like these.
-    known: (f64, f64),
-}
-
-/// Sums over the sizes and leads of some renewals.
-#[derive(Clone, Copy, Default)]
-struct LeadSums {
-    number: f64,
-    sizes: f64,
-    leads: f64,
-}
-
-impl LeadBySize {
-    /// Returns the regression slope of lead against size within the products, from the renewals of the last year; 0
-    /// if it is not significant.
-    fn read(orders: &[Order], renewals: &[Renewal], today: NaiveDate) -> Self {
-        /// Squared t statistic from which on the slope is significant.
-        const MIN_SQUARED_T: f64 = 12.0;
-        let first = days_before(today, 365);
-        let points = || {
-            let recent = renewals.iter().filter(|renewal| renewal.on >= first && renewal.on <= today);
-            recent.map(|renewal| {
-                let order = &orders[renewal.renewed];
-                (order.product.as_deref(), doublings(order), f64::from(renewal.lead))
-            })
-        };
-        let mut products: BTreeMap<Option<&str>, LeadSums> = BTreeMap::new();
-        let (mut all, mut known) = (LeadSums::default(), (f64::MAX, f64::MIN));
-        for (product, size, lead) in points() {
-            for sums in [&mut all, products.entry(product).or_default()] {
-                *sums = LeadSums { number: sums.number + 1.0, sizes: sums.sizes + size, leads: sums.leads + lead };
-            }
-            known = (known.0.min(size), known.1.max(size));
-        }
-        let (mut of_sizes, mut of_both, mut of_leads) = (0.0, 0.0, 0.0);
-        for (product, size, lead) in points() {
-            let of = products.get(&product).copied().unwrap_or_default();
-            let (size, lead) = (size - of.sizes / of.number, lead - of.leads / of.number);
-            (of_sizes, of_both, of_leads) = (of_sizes + size * size, of_both + size * lead, of_leads + lead * lead);
-        }
-        let free = all.number - count(products.len()) - 1.0;
-        let unexplained = (of_leads * of_sizes - of_both * of_both).max(0.0);
-        if free >= count(MIN_OWN_LEADS) - 2.0 && of_both * of_both * free > MIN_SQUARED_T * unexplained {
-            Self { days: of_both / of_sizes, mean: all.sizes / all.number, known }
-        } else {
-            Self { days: 0.0, mean: 0.0, known: (0.0, 0.0) }
-        }
-    }
-
-    fn days_earlier(self, order: &Order) -> i32 {
-        let most = f64::from(MAX_LEAD_DAYS);
-        let size = doublings(order).clamp(self.known.0, self.known.1);
-        (self.days * (size - self.mean)).clamp(-most, most).round().to_i32().unwrap_or(0)
-    }
-}
-
-/// Returns the size of an order: the binary logarithm of its price in hundredths. It is not an amount.
-fn doublings(order: &Order) -> f64 {
-    let price = minor(order.price).max(1).unsigned_abs();
-    let shifted = (price << price.leading_zeros()) >> 32;
-    f64::from(price.ilog2()) + f64::from(u32::try_from(shifted).unwrap_or(u32::MAX)) / 2_147_483_648.0 - 1.0
 }
 
 /// Returns up to `wanted` leads that are distributed by these probabilities, of which the first is that of the
@@ -468,32 +398,5 @@ mod tests {
         assert_eq!(blended_leads(vec![90; 3], &pooled), Some(vec![3, 10, 16, 23, 30, 36, 90, 90, 90, 90, 90, 90]));
         assert_eq!(blended_leads(vec![90; 7], &pooled), Some(vec![90; 14]));
         assert_eq!(blended_leads(vec![90], &[]), Some(vec![90; 2]));
-    }
-
-    #[test]
-    fn expensive_orders_may_be_renewed_earlier() {
-        let today = NaiveDate::from_ymd_opt(2026, 11, 24).unwrap();
-        let orders: Vec<Order> = [100, 200, 400, 800].repeat(4).into_iter().map(order).collect();
-        let renewals = |lead: &dyn Fn(usize) -> i32| -> Vec<Renewal> {
-            let renewal = |place| Renewal { renewed: place, by: None, purchase: None, on: today, lead: lead(place) };
-            (0..orders.len()).map(renewal).collect()
-        };
-        let sizes =
-            LeadBySize::read(&orders, &renewals(&|place| i32::try_from(10 * (place % 4) + place % 3).unwrap()), today);
-        let earlier: Vec<i32> = [100, 200, 400, 800, 1600].map(|price| sizes.days_earlier(&order(price))).to_vec();
-        assert_eq!(earlier, [-15, -5, 5, 15, 15], "beyond the highest price nothing is known");
-        let by_chance =
-            LeadBySize::read(&orders, &renewals(&|place| i32::try_from(5 * (place * 7 % 5)).unwrap()), today);
-        assert_eq!(by_chance.days_earlier(&order(80_000)), 0);
-        assert_eq!(LeadBySize::read(&orders, &[], today).days_earlier(&order(1)), 0);
-        // Products of nearly one price that are renewed at other times say nothing of dear orders.
-        let of = |product: &str, price| Order { product: Some(product.into()), ..order(price) };
-        let orders: Vec<Order> = (0..24).map(|it| if it % 2 == 0 { of("dv", 399) } else { of("ov", 418) }).collect();
-        let leads =
-            |place: usize| i32::try_from(if place.is_multiple_of(2) { 8 + place / 6 } else { 28 + place / 6 }).unwrap();
-        let renewal = |place| Renewal { renewed: place, by: None, purchase: None, on: today, lead: leads(place) };
-        let sizes = LeadBySize::read(&orders, &(0..24).map(renewal).collect::<Vec<_>>(), today);
-        assert_eq!([100, 399, 1197].map(|price| sizes.days_earlier(&order(price))), [0; 3]);
-        assert!((doublings(&order(2)) - doublings(&order(1)) - 1.0).abs() < 1e-6 && doublings(&order(0)) == 0.0);
     }
 }

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::purchases::Purchase;
+use super::minor::{Minor, minor};
+use super::purchase::Purchase;
 use super::ratio::{Ratio, UNCHANGED};
 use crate::domain::Time;
-use crate::forecast::spend_history::{Minor, minor};
 
 /// Amounts form a price list if each occurs this often on average.
 const MIN_REPEATED: usize = 4;

@@ -10,18 +10,27 @@ mod depletion;
 mod expiring;
 mod fund_forecast;
 mod funds;
+mod funds_history;
+mod horizon;
 mod irregular_purchases;
+mod lead_by_size;
 mod leads;
 mod list_prices;
 mod matching;
+mod minor;
 mod order_class;
 mod payments;
 mod prices;
+mod purchase;
 mod purchases;
+mod random;
 mod ratio;
+mod refunds;
 mod regimes;
 mod renewal_model;
+mod renewal_window;
 mod renewals;
+mod requirements;
 mod sampling;
 mod seasonality;
 mod share;
@@ -36,15 +45,13 @@ pub use depletion::{is_depleted, typical_order};
 pub use expiring::expiring;
 pub use fund_forecast::{FundForecast, shows_forecast};
 pub use funds::{past_funds, sparkline};
-pub use purchases::{PurchaseKind, PurchaseSum, PurchaseSums, Purchases};
+pub use purchase::PurchaseKind;
+pub use purchases::{PurchaseSum, PurchaseSums, Purchases};
+pub use refunds::spend;
 pub use renewals::{RenewalsSum, renewals_due, shortfall};
-pub use simulation::{ForecastUnavailable, Simulation, SpendRange, deposit};
-pub use spending::{Spending, spend};
-
-/// Days of history that a forecast needs.
-pub const MIN_HISTORY_DAYS: u32 = 28;
-/// Number of purchases that a forecast needs.
-pub const MIN_PURCHASES: u32 = 4;
+pub use requirements::{ForecastUnavailable, MIN_HISTORY_DAYS, MIN_PURCHASES};
+pub use simulation::{Simulation, SpendRange, deposit};
+pub use spending::Spending;
 
 #[cfg(test)]
 mod tests;

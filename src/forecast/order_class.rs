@@ -3,8 +3,9 @@
 use chrono::NaiveDate;
 use rust_decimal::prelude::ToPrimitive as _;
 
-use super::purchases::{Purchases, Renewal, order_end};
-use super::renewals::{MAX_DAYS_AFTER_END, days_before};
+use super::purchase::{Renewal, order_end};
+use super::purchases::Purchases;
+use super::renewal_window::{MAX_DAYS_LATE, MIN_DAYS_LATE, days_before};
 use super::share::{RenewalOutcome, ShareDistribution, change_probabilities};
 use crate::domain::history::Order;
 
@@ -21,8 +22,7 @@ const MAX_ENDED: u32 = 60;
 /// Number of the latest ended orders that are searched for a change of the share. The likelihoods of more than a
 /// thousand would underflow.
 const MAX_CASES: usize = 300;
-/// Days after its end for which an order may still be renewed, even if no renewal has been late so far.
-const MIN_LATE_DAYS: i32 = 7;
+
 /// Days by which an order that is not a renewal may end later than it was bought for.
 const MAX_EXTRA_DAYS: i64 = 2;
 
@@ -76,7 +76,7 @@ impl<'a> OrderClasses<'a> {
             is_renewal[by] = true;
         }
         let max_days_late =
-            recent.iter().map(|renewal| -renewal.lead).max().unwrap_or(0).clamp(MIN_LATE_DAYS, MAX_DAYS_AFTER_END);
+            recent.iter().map(|renewal| -renewal.lead).max().unwrap_or(0).clamp(MIN_DAYS_LATE, MAX_DAYS_LATE);
         Self { orders: purchases.orders, today: purchases.now.date_naive(), is_renewal, max_days_late }
     }
 

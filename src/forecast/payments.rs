@@ -3,9 +3,10 @@
 use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive as _;
 
-use super::MIN_HISTORY_DAYS;
-use super::purchases::{PaymentSource, Purchases, Renewal};
-use super::renewals::days_before;
+use super::purchase::{PaymentSource, Renewal};
+use super::purchases::Purchases;
+use super::renewal_window::days_before;
+use super::requirements::MIN_HISTORY_DAYS;
 use super::share::ShareDistribution;
 
 /// Parameters of beta distributions: an order and its renewal are probably paid in the same way.

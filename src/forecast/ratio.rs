@@ -1,7 +1,7 @@
 //! Ratios: of amounts in 65,536ths, to scale whole numbers of hundredths exactly, and as floating point for
 //! everything that is not an amount.
 
-use crate::forecast::spend_history::Minor;
+use super::minor::Minor;
 
 /// A ratio of two amounts, in 65,536ths.
 pub(super) type Ratio = i64;

@@ -3,8 +3,9 @@
 //! This module only proposes sets of change points; `trend.rs` weighs them. As there, only ratios are floating point,
 //! and only `+ − × ÷ √` are used.
 
+use super::horizon::WEEKS;
+use super::random::SeededRng;
 use super::ratio::count;
-use crate::forecast::sampling::{SeededRng, WEEKS};
 
 /// Prior probability that the regime changed once, twice, …
 const CHANGE_COUNT_PRIORS: [f64; 8] = [0.3, 0.06, 0.05, 0.04, 0.02, 0.02, 0.01, 0.01];

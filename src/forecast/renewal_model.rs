@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 
 use chrono::{NaiveDate, Timelike as _};
 
-use super::HORIZON_DAYS;
 use super::calendar::RenewalCalendar;
+use super::funds_history::FundsHistory;
 use super::leads::{LeadDistribution, RemainingLeads, RenewalLeads};
+use super::minor::{Minor, minor};
 use super::payments::{ByPaymentSource, from_balance};
 use super::prices::{PriceHistory, PriceKey, price_key, price_ratio};
-use super::purchases::{PaymentSource, PurchaseKind, Purchases, Renewal, order_end};
+use super::purchase::{PaymentSource, PurchaseKind, Renewal, order_end};
+use super::purchases::Purchases;
 use super::ratio::{Ratio, UNCHANGED, scaled, share};
-use super::renewals::{MAX_DAYS_AFTER_END, MAX_LEAD_DAYS, days_before, days_between, must_be_renewed};
+use super::renewal_window::{MAX_DAYS_LATE, MAX_LEAD_DAYS, days_before, days_between};
+use super::renewals::must_be_renewed;
 use super::share::ShareDistribution;
 use crate::domain::history::Order;
+use crate::domain::rule::HORIZON_DAYS;
 use crate::forecast::order_class::{ByOrderClass, OrderClass, OrderClasses};
-use crate::forecast::spend_history::{Minor, minor};
 
 /// Length of an order if it is not known, in days.
 const DEFAULT_LENGTH_DAYS: u32 = 365;
@@ -39,24 +42,6 @@ pub(super) struct DueRenewal {
     pub(super) remaining_leads: RemainingLeads,
     /// Index of the ratios of the renewal's price to the order's price.
     pub(super) price_ratios: usize,
-}
-
-/// Past funds of an account.
-pub(super) struct FundsHistory<F: Fn(NaiveDate) -> bool> {
-    /// Highest funds since each of the last days, newest day first; empty if they say nothing about renewals.
-    pub(super) highest_since: Vec<Minor>,
-    /// Reports whether a day lies in a week that is left out of everything that is learnt.
-    pub(super) is_uninformative: F,
-}
-
-impl<F: Fn(NaiveDate) -> bool> FundsHistory<F> {
-    /// Reports whether this order could not have been paid at any time in the last `ago` days. If it could have been
-    /// paid since, somebody decided against it: whoever pays in just before each order may also have had too little
-    /// at `ago`.
-    fn could_not_pay(&self, order: &Order, ago: i32) -> bool {
-        let since = usize::try_from(ago).ok().and_then(|ago| self.highest_since.get(ago));
-        since.is_some_and(|most| *most < minor(order.price))
-    }
 }
 
 /// An account's way of renewing its orders.
@@ -82,18 +67,14 @@ pub(super) struct RenewalModel {
 }
 
 impl RenewalModel {
-    pub(super) fn read<F: Fn(NaiveDate) -> bool>(
-        purchases: &Purchases<'_>,
-        prices: &PriceHistory<'_>,
-        funds: &FundsHistory<F>,
-    ) -> Self {
+    pub(super) fn read(purchases: &Purchases<'_>, prices: &PriceHistory<'_>, funds: &FundsHistory) -> Self {
         let today = purchases.now.date_naive();
         let (orders, renewals) = (purchases.orders, recent_renewals(purchases, today));
         let standings = OrderClasses::read(purchases, &renewals);
         let short = |order: &Order, ago: i32| funds.could_not_pay(order, ago);
         let is_uninformative = |order: &Order| {
             let end = order_end(order);
-            (funds.is_uninformative)(end) || short(order, days_between(end, today))
+            funds.is_uninformative(end) || short(order, days_between(end, today))
         };
         let leads = RenewalLeads::read(orders, &purchases.renewals, today, &short);
         let (due_renewals, price_ratios) = due_renewals(purchases, prices, &leads, &standings, &short);
@@ -133,7 +114,7 @@ fn due_renewals(
         let days = order.probably_ends().and_then(|end| i32::try_from((end - today).num_days()).ok());
         let is_due = |days: &i32| {
             let is_overdue = order.expired && !order.renewed && *days <= 0;
-            (must_be_renewed(order, today) || is_overdue) && (-MAX_DAYS_AFTER_END..last).contains(days)
+            (must_be_renewed(order, today) || is_overdue) && (-MAX_DAYS_LATE..last).contains(days)
         };
         let Some(days) = days.filter(is_due) else { continue };
         let (lead, days) = (leads.distribution_of(order), days - leads.days_earlier(order));

@@ -3,17 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chrono::{Days, NaiveDate};
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
-use super::Spending;
+use super::renewal_window::{MAX_DAYS_BEFORE_END, MAX_DAYS_LATE_BY_PRICE};
+use super::spending::Spending;
 use crate::domain::Time;
 use crate::domain::history::{Ledger, LedgerEntry, Order};
-
-pub(super) const MAX_DAYS_BEFORE_END: i64 = 92;
-pub(super) const MAX_DAYS_AFTER_END: i32 = 30;
-pub(super) const MAX_DAYS_AFTER_END_BY_PRICE: i64 = 7;
-pub(super) const MAX_LEAD_DAYS: i32 = 100;
 
 /// Renewals that are due within a window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -90,7 +86,7 @@ pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spendi
         let day = line.at.date_naive();
         let Some(same) = by_price.get_mut(&spent) else { continue };
         let left = |end: NaiveDate| (end - day).num_days();
-        let first = same.partition_point(|(end, _)| left(*end) < -MAX_DAYS_AFTER_END_BY_PRICE);
+        let first = same.partition_point(|(end, _)| left(*end) < -MAX_DAYS_LATE_BY_PRICE);
         let near = same[first..].iter().take_while(|(end, _)| left(*end) <= MAX_DAYS_BEFORE_END);
         let found =
             near.enumerate().find(|(_, (_, order))| must_be_renewed(order, day) && line.order != Some(order.id));
@@ -109,16 +105,6 @@ pub(super) fn must_be_renewed(order: &Order, today: NaiveDate) -> bool {
 fn window_end(now: Time, within: Duration) -> NaiveDate {
     let end = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
     end.map_or(NaiveDate::MAX, |end| end.date_naive()).max(now.date_naive())
-}
-
-/// Returns the days from one day to another.
-pub(super) fn days_between(from: NaiveDate, to: NaiveDate) -> i32 {
-    i32::try_from((to - from).num_days()).unwrap_or(i32::MAX)
-}
-
-/// Returns the day `days` days before another.
-pub(super) fn days_before(day: NaiveDate, days: u64) -> NaiveDate {
-    day.checked_sub_days(Days::new(days)).unwrap_or(NaiveDate::MIN)
 }
 
 #[cfg(test)]

@@ -1,40 +1,31 @@
 //! Futures drawn from the past: the spend of each day.
 
-use rand::{RngCore as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
 use rust_decimal::prelude::ToPrimitive as _;
 
-use super::HORIZON_DAYS;
+use super::horizon::{DAYS, FUTURES};
 use super::leads::{RenewalOdds, UNKNOWN_LEAD_LIMITS};
+use super::minor::Minor;
+use super::random::SeededRng;
 use super::ratio::{UNCHANGED, scaled};
 use super::renewal_model::RenewalModel;
-use super::renewals::MAX_LEAD_DAYS;
-use super::share::ShareDistribution;
+use super::renewal_window::MAX_LEAD_DAYS;
+use crate::domain::rule::HORIZON_DAYS;
 use crate::forecast::irregular_purchases::IrregularPurchases;
-use crate::forecast::spend_history::{Minor, SpendHistory};
+use crate::forecast::spend_history::SpendHistory;
 use crate::forecast::trend::{TrendModel, scale, trend_models};
 
-/// Number of futures.
-pub(super) const FUTURES: usize = 600;
-/// Days of a future.
-pub(super) const DAYS: usize = HORIZON_DAYS as usize;
-/// Weeks of a future; the last one is cut short.
-pub(super) const WEEKS: usize = DAYS.div_ceil(7);
-/// Seed of the random numbers, so that the same history gives the same forecast.
-const SEED: u64 = 0x10_37_1d_e0;
 /// Weeks for which a slope continues. After that, the level stays.
 const MAX_SLOPE_WEEKS: usize = 13;
 /// Standard deviation by which a regime differs from its earlier level when it returns, as a share of the change.
 const REGIME_DEVIATION: f64 = 0.6;
-/// Mean number of weeks drawn in one run.
-const MEAN_RUN_WEEKS: usize = 6;
+
 const DAYS_AHEAD: i32 = HORIZON_DAYS.cast_signed();
 
 /// Returns the cumulative spend of each future at the end of each day, one future after the other.
 pub(super) fn simulate(history: &SpendHistory) -> Vec<Minor> {
     let models = trend_models(history);
     let all = models.iter().map(|model| model.weight).sum();
-    let mut chance = SeededRng(ChaCha8Rng::seed_from_u64(SEED));
+    let mut chance = SeededRng::new();
     let mut spent = vec![0; FUTURES * DAYS];
     let irregular = IrregularPurchases::read(&history.irregular);
     for future in spent.chunks_exact_mut(DAYS) {
@@ -161,64 +152,4 @@ fn add_renewals_of_new_orders(future: &mut [Minor], model: &RenewalModel, share:
 /// Returns a share in 65,536ths.
 fn as_ratio(share: f64) -> i64 {
     (share * 65_536.0).to_i64().unwrap_or(0)
-}
-
-/// Random numbers from a fixed seed.
-pub(super) struct SeededRng(ChaCha8Rng);
-
-impl SeededRng {
-    /// Draws a number below `count`.
-    fn below(&mut self, count: usize) -> usize {
-        let count = u64::try_from(count).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
-        usize::try_from((u64::from(self.0.next_u32()) * count) >> 32).unwrap_or(0)
-    }
-
-    /// Draws one of these items. No number is drawn for a single item.
-    fn any<'a, T>(&mut self, of: &'a [T], none: &'a T) -> &'a T {
-        match of {
-            [] => none,
-            [only] => only,
-            of => &of[self.below(of.len())],
-        }
-    }
-
-    /// Draws one of these past weeks; one of all weeks if the list is empty.
-    fn week(&mut self, of: &[usize], weeks: usize) -> usize {
-        if of.is_empty() { self.below(weeks) } else { of[self.below(of.len())] }
-    }
-
-    /// Draws the next past week: mostly the one that followed, so that weeks come in runs, else one of these. With a
-    /// cycle, runs are twice as long and do not continue from the last week to the first.
-    fn next_week(&mut self, week: usize, of: &[usize], weeks: usize) -> usize {
-        let (run, last) = if of.is_empty() { (MEAN_RUN_WEEKS, false) } else { (2 * MEAN_RUN_WEEKS, week + 1 == weeks) };
-        if self.below(run) > 0 && !last { (week + 1) % weeks } else { self.week(of, weeks) }
-    }
-
-    /// Draws from a nearly normal distribution with mean 0 and variance 1: the sum of four uniform numbers.
-    pub(super) fn normal(&mut self) -> f64 {
-        let bytes = self.0.next_u64().to_le_bytes();
-        let sum: u32 = bytes.chunks_exact(2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]]))).sum();
-        (f64::from(sum) / 65_536.0 - 2.0) * 1.732_050_8
-    }
-
-    /// Draws a number from 0 up to but not including 1.
-    pub(super) fn share(&mut self) -> f64 {
-        f64::from(self.0.next_u32()) / 4_294_967_296.0
-    }
-
-    /// Draws one of these options by weight; `all` is the sum of the weights.
-    fn weighted_choice<'a, T>(&mut self, options: &'a [T], all: f64, weight: impl Fn(&T) -> f64) -> Option<&'a T> {
-        let mut left = all * self.share();
-        let chosen = options.iter().find(|it| {
-            left -= weight(it);
-            left < 0.0
-        });
-        chosen.or(options.last())
-    }
-
-    /// Draws a share from its distribution.
-    fn draw_share(&mut self, share: &ShareDistribution) -> f64 {
-        let (place, within) = (self.share(), self.share());
-        share.sample(place, within)
-    }
 }

@@ -6,7 +6,7 @@
 use chrono::{Datelike as _, NaiveDate};
 use rust_decimal::prelude::ToPrimitive as _;
 
-use crate::forecast::sampling::WEEKS;
+use super::horizon::WEEKS;
 
 /// Cycles to propose, with their prior probabilities.
 const CYCLE_PRIORS: [(SpendCycle, f64); 6] = [

@@ -4,33 +4,19 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::{Confidence, HORIZON_DAYS, MIN_HISTORY_DAYS, MIN_PURCHASES, Purchases, Spending};
+use super::depletion::is_depleted;
+use super::horizon::{DAYS, FUTURES};
+use super::minor::Minor;
+use super::purchases::Purchases;
+use super::requirements::{ForecastUnavailable, MIN_HISTORY_DAYS};
+use super::sampling::simulate;
+use super::spend_history::SpendHistory;
+use super::spending::Spending;
 use crate::domain::Time;
+use crate::domain::confidence::Confidence;
 use crate::domain::forecast::{ForecastBand, Runway};
 use crate::domain::history::{Ledger, Order};
-use crate::forecast::depletion::is_depleted;
-use crate::forecast::sampling::{DAYS, FUTURES, simulate};
-use crate::forecast::spend_history::{Minor, SpendHistory};
-
-/// Reason why there is no forecast yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ForecastUnavailable {
-    /// The ledger does not reach back far enough.
-    #[error("the ledger reaches back {days} {}; a forecast needs {MIN_HISTORY_DAYS}", if *days == 1 { "day" } else { "days" })]
-    LedgerTooShort {
-        /// Whole days since the first ledger line.
-        days: u32,
-    },
-    /// The ledger, which is read 400 days back, has no purchases.
-    #[error("nothing was bought from the balance in the last 400 days; a forecast needs {MIN_PURCHASES} purchases")]
-    NoPurchases,
-    /// There are too few purchases to forecast from.
-    #[error("purchases in the last year: {count}; a forecast needs {MIN_PURCHASES}")]
-    TooFewPurchases {
-        /// Purchases in the weeks that are used.
-        count: u32,
-    },
-}
+use crate::domain::rule::HORIZON_DAYS;
 
 /// Expected spend in a number of days, in the account's currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

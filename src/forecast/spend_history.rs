@@ -4,26 +4,24 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 
+use super::funds_history::FundsHistory;
 use super::list_prices::price_list_change;
+use super::minor::{MAX_DAY_SPEND, Minor, minor};
 use super::prices::PriceHistory;
-use super::purchases::{Purchase, PurchaseKind, Purchases};
+use super::purchase::{Purchase, PurchaseKind};
+use super::purchases::Purchases;
 use super::ratio::{Ratio, UNCHANGED, scaled};
-use super::renewal_model::{FundsHistory, RenewalModel};
-use super::renewals::days_before;
-use super::{ForecastUnavailable, MIN_HISTORY_DAYS, MIN_PURCHASES};
+use super::renewal_model::RenewalModel;
+use super::renewal_window::days_before;
+use super::requirements::{ForecastUnavailable, MIN_HISTORY_DAYS, MIN_PURCHASES};
 use crate::domain::Time;
 use crate::domain::history::LedgerEntry;
-use crate::forecast::depletion::{daily_highs, depleted_weeks};
 
-/// Hundredths of the account's currency unit, the unit of the simulation.
-pub(super) type Minor = i64;
 /// Spend on each day of a week.
 pub(super) type WeekSpend = [Minor; 7];
 
-/// Highest spend on a day. Keeps the sum of a year far below the limit of its type.
-const MAX_DAY_SPEND: Minor = 1_000_000_000_000_000;
 /// Number of weeks that are used, at most.
 const MAX_WEEKS: usize = 52;
 /// Age below which an account is assumed to have begun with its ledger, if the first line does not say so.
@@ -56,65 +54,63 @@ pub(super) struct SpendHistory {
 }
 
 impl SpendHistory {
+    /// Reads the past of a fund with these available funds, in which a typical order costs `typical`.
     pub(super) fn read(
         purchases: &Purchases<'_>,
         (available, typical): (Decimal, Decimal),
     ) -> Result<Self, ForecastUnavailable> {
-        let (known, now) = (purchases.known, purchases.now);
-        let days = purchases.days_covered().unwrap_or(0);
-        if days < MIN_HISTORY_DAYS {
-            // Funds before the first line show that the account is older: it just bought nothing for a long time.
-            let is_older =
-                known.first().is_some_and(|first| first.balance_after.is_some_and(|after| after != first.change));
-            let count = u32::try_from(purchases.all.len()).unwrap_or(u32::MAX).min(MIN_PURCHASES - 1);
-            return Err(if is_older {
-                ForecastUnavailable::TooFewPurchases { count }
-            } else {
-                ForecastUnavailable::LedgerTooShort { days }
-            });
-        }
-        let weeks = usize::try_from(days / 7).unwrap_or(MAX_WEEKS).min(MAX_WEEKS);
-        let first = now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0));
-        let recent = &purchases.all[purchases.all.partition_point(|purchase| purchase.entry.at <= first)..];
-        let recent: Vec<&Purchase<'_>> = recent.iter().filter(|purchase| !purchase.cost.is_zero()).collect();
-        let count = u32::try_from(recent.len()).unwrap_or(u32::MAX);
-        if count < MIN_PURCHASES {
-            return Err(ForecastUnavailable::TooFewPurchases { count });
-        }
-        let today = now.date_naive();
+        let (now, today) = (purchases.now, purchases.now.date_naive());
+        let weeks = usable_weeks(purchases)?;
+        let recent = recent_purchases(purchases, weeks)?;
         let prices = PriceHistory::read(purchases);
         let mut base = base_spend(&recent, purchases, &prices, weeks);
-        let moved = migration_weeks(purchases, &base);
-        base.drain(..moved);
-        let weeks = weeks - moved;
-        let begin = now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0));
-        let recent = &recent[recent.partition_point(|purchase| purchase.entry.at <= begin)..];
-        if moved > 0 && recent.len() < as_usize(MIN_PURCHASES) {
+        let migration = migration_weeks(purchases, &base);
+        base.drain(..migration);
+        let weeks = weeks - migration;
+        let recent = &recent[recent.partition_point(|purchase| purchase.entry.at <= weeks_before(now, weeks))..];
+        if migration > 0 && u32::try_from(recent.len()).is_ok_and(|count| count < MIN_PURCHASES) {
             // Assumes one more purchase: none within a few weeks does not mean none ever.
             base[0][0] = base[0][0].saturating_add(minor(typical)).min(MAX_DAY_SPEND);
         }
-        let daily_highs = daily_highs(known, available, now, 7 * weeks);
-        let depleted = depleted_weeks(&daily_highs, typical);
-        let informative = informative_weeks(&depleted, recent, now);
-        let is_uninformative = |day: NaiveDate| {
-            let ago = usize::try_from((today - day).num_days()).unwrap_or(usize::MAX);
-            weeks.checked_sub(1 + ago / 7).is_some_and(|week| informative.binary_search(&week).is_err())
-        };
-        let mut most = Minor::MIN;
-        let since = daily_highs.into_iter().map(|held| {
-            most = most.max(minor(held));
-            most
-        });
-        // If depleted weeks count after all, purchases were made in spite of low funds, so the funds explain nothing.
-        let are_known = informative.len() < weeks || !depleted.contains(&true);
-        let funds = FundsHistory { highest_since: since.filter(|_| are_known).collect(), is_uninformative };
+        let funds = FundsHistory::read(purchases.known, recent, (available, typical), (now, weeks));
         let renewals = RenewalModel::read(purchases, &prices, &funds);
-        let mut base: Vec<WeekSpend> = informative.iter().map(|week| base[*week]).collect();
+        let mut base: Vec<WeekSpend> = funds.informative_weeks.iter().map(|week| base[*week]).collect();
         let begin = |week: &usize| days_before(today, 7 * u64::try_from(weeks - week).unwrap_or(0));
-        let begins = informative.iter().map(begin).collect();
+        let begins = funds.informative_weeks.iter().map(begin).collect();
         let irregular = take_irregular(&mut base);
         Ok(Self { today, begins, base, irregular, renewals })
     }
+}
+
+/// Returns the number of whole weeks that the ledger covers, up to `MAX_WEEKS`.
+fn usable_weeks(purchases: &Purchases<'_>) -> Result<usize, ForecastUnavailable> {
+    let days = purchases.days_covered().unwrap_or(0);
+    if days >= MIN_HISTORY_DAYS {
+        return Ok(usize::try_from(days / 7).unwrap_or(MAX_WEEKS).min(MAX_WEEKS));
+    }
+    // Funds before the first line show that the account is older: it just bought nothing for a long time.
+    let had_funds = |first: &LedgerEntry| first.balance_after.is_some_and(|after| after != first.change);
+    if purchases.known.first().is_some_and(had_funds) {
+        let count = u32::try_from(purchases.all.len()).unwrap_or(u32::MAX).min(MIN_PURCHASES - 1);
+        return Err(ForecastUnavailable::TooFewPurchases { count });
+    }
+    Err(ForecastUnavailable::LedgerTooShort { days })
+}
+
+/// Returns the purchases of the last weeks that were not fully refunded.
+fn recent_purchases<'p, 'l>(
+    purchases: &'p Purchases<'l>,
+    weeks: usize,
+) -> Result<Vec<&'p Purchase<'l>>, ForecastUnavailable> {
+    let first = weeks_before(purchases.now, weeks);
+    let recent = &purchases.all[purchases.all.partition_point(|purchase| purchase.entry.at <= first)..];
+    let recent: Vec<&Purchase<'_>> = recent.iter().filter(|purchase| !purchase.cost.is_zero()).collect();
+    let count = u32::try_from(recent.len()).unwrap_or(u32::MAX);
+    if count < MIN_PURCHASES { Err(ForecastUnavailable::TooFewPurchases { count }) } else { Ok(recent) }
+}
+
+fn weeks_before(now: Time, weeks: usize) -> Time {
+    now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0))
 }
 
 /// Returns the spend besides renewals on each day of these weeks, at today's prices.
@@ -175,33 +171,6 @@ fn median(mut values: Vec<Minor>) -> Minor {
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0)
 }
 
-/// Returns the weeks that are not depleted, or all weeks if too few would be left.
-fn informative_weeks(depleted: &[bool], purchases: &[&Purchase<'_>], now: Time) -> Vec<usize> {
-    let is_informative = |week: &usize| depleted.get(*week) == Some(&false);
-    let week = |at: Time| depleted.len().checked_sub(1 + usize::try_from((now - at).num_days() / 7).ok()?);
-    let count = purchases.iter().filter(|it| week(it.entry.at).as_ref().is_some_and(is_informative)).count();
-    let (least_weeks, least) = (as_usize(MIN_HISTORY_DAYS / 7), as_usize(MIN_PURCHASES));
-    let all = 0..depleted.len();
-    let left: Vec<usize> = all.clone().filter(is_informative).collect();
-    if left.len() < least_weeks || count < least { all.collect() } else { left }
-}
-
-fn as_usize(count: u32) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
-}
-
-/// Returns an amount in hundredths, rounded away from 0 and limited to `MAX_DAY_SPEND`.
-pub(super) fn minor(amount: Decimal) -> Minor {
-    let whole = match amount.scale() {
-        0 => amount.mantissa() * 100,
-        1 => amount.mantissa() * 10,
-        2 => amount.mantissa(),
-        _ => amount.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero).mantissa(),
-    };
-    let most = i128::from(MAX_DAY_SPEND);
-    Minor::try_from(whole.clamp(-most, most)).unwrap_or(MAX_DAY_SPEND)
-}
-
 /// Moves the irregular days, which cost much more than a typical week and a busy day, into weeks of their own.
 fn take_irregular(base: &mut [WeekSpend]) -> Vec<WeekSpend> {
     let totals: Vec<Minor> = base.iter().map(|week| week.iter().sum()).collect();
@@ -222,17 +191,4 @@ fn take_irregular(base: &mut [WeekSpend]) -> Vec<WeekSpend> {
         }
     }
     irregular
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_hundredths_and_bounded() {
-        let of = |amount: &str| minor(amount.parse().unwrap());
-        assert_eq!(["1", "1.5", "1.25", "-3.0"].map(of), [100, 150, 125, -300]);
-        assert_eq!(["1.255", "-1.255", "0.00000001", "2.000000"].map(of), [126, -126, 0, 200]);
-        assert_eq!(["99999999999999999999", "-99999999999999999999.5"].map(of), [MAX_DAY_SPEND, -MAX_DAY_SPEND]);
-    }
 }

@@ -1,11 +1,9 @@
 //! Ledger lines that are purchases, and the amounts spent on them.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::purchases::{RefundMatch, net_purchases};
 use crate::domain::Time;
 use crate::domain::history::{Ledger, LedgerEntry};
 
@@ -89,17 +87,6 @@ fn length_bit(text: &str) -> u64 {
 
 fn normalized(kind: &str) -> String {
     kind.trim().to_lowercase()
-}
-
-/// Returns the spend on purchases after `now - within`, up to and including `now`, minus refunds of those purchases.
-///
-/// Refunded purchases are searched in the whole ledger. A refund that names no order and fits several purchases
-/// counts for the oldest, so that it hides no recent purchase.
-pub fn spend(ledger: &Ledger, spending: &Spending, now: Time, within: Duration) -> Decimal {
-    let purchases = net_purchases(entries_until(ledger, now), spending, RefundMatch::Oldest);
-    let from = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_sub_signed(within));
-    let first = from.map_or(0, |from| purchases.partition_point(|(entry, _)| entry.at <= from));
-    purchases[first..].iter().map(|(_, cost)| *cost).sum()
 }
 
 /// Returns the ledger lines up to `now`.

@@ -3,44 +3,36 @@
 //! The futures are simulated once, for the rules that watch the fund. Only the figures that these rules need are
 //! kept.
 
-use std::collections::BTreeMap;
+mod deposits;
+mod messages;
+mod results;
+mod simulate;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
-use super::payments::PaymentShares;
-use super::renewals::{must_be_renewed, renewed_since};
-use super::{Confidence, PurchaseSums, Purchases, RenewalsSum, Simulation, Spending};
-use super::{deposit, expiring, past_funds, renewals_due, shortfall, sparkline, spend};
+use self::deposits::is_resolved_by_deposit;
+pub use self::messages::shows_forecast;
+use self::results::{PurchaseAnalysis, RequiredDeposit, SimulationResults};
+use super::expiring::expiring;
+use super::purchases::PurchaseSums;
+use super::refunds::spend;
+use super::renewals::{RenewalsSum, renewals_due, renewed_since, shortfall};
+use super::spending::Spending;
 use crate::alerting::evaluate::{Evaluation, NotEvaluated, evaluate};
 use crate::domain::Time;
 use crate::domain::alert::{Alert, transition};
 use crate::domain::balance::{Balance, Persistence, Reading, Unreadable};
-use crate::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
+use crate::domain::confidence::Confidence;
 use crate::domain::history::{AccountHistory, HistoryGap, Ledger, Order};
 use crate::domain::money::{Currency, Money};
-use crate::domain::rule::{Level, Metric, Rule, Severity, ThresholdSide, ThresholdValue};
+use crate::domain::rule::{Metric, Rule};
 
-/// Days that the renewals and the deposit in a message cover.
-const MESSAGE_HORIZON_DAYS: u32 = 30;
-/// Days that the chart shows of the past and of the future.
-const CHART_PAST_DAYS: u32 = 56;
-const CHART_FUTURE_DAYS: u32 = 45;
-const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Age of a ledger beyond which recent purchases may be missing. The ledger is read hourly.
 const MAX_LEDGER_AGE: TimeDelta = TimeDelta::hours(2);
-
-/// Reports whether a deposit can end this rule's alert.
-fn is_resolved_by_deposit(rule: &Rule) -> bool {
-    let bad = match rule.metric {
-        Metric::AvailableFunds | Metric::Balance | Metric::Runway => ThresholdSide::Below,
-        Metric::Shortfall => ThresholdSide::Above,
-        _ => return false,
-    };
-    rule.levels().any(|level| level.side() == bad)
-}
 
 /// Forecast of one fund.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,45 +60,6 @@ fn reading_key(rule: &Rule) -> ReadingKey {
     (rule.metric, rule.within(), rule.confidence)
 }
 
-/// Amount to deposit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct RequiredDeposit {
-    amount: Decimal,
-    /// Renewals that the deposit pays for at their full price, if only they make it this large.
-    paid_in_full: Option<RenewalsSum>,
-}
-
-impl RequiredDeposit {
-    /// Returns the larger deposit; of two equal ones, the one that does not depend on how renewals are paid.
-    fn max(self, other: Self) -> Self {
-        let key = |it: &Self| (it.amount, it.paid_in_full.is_none());
-        if key(&other) > key(&self) { other } else { self }
-    }
-}
-
-/// Classified purchases of the past.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct PurchaseAnalysis {
-    past_year: PurchaseSums,
-    payments: PaymentShares,
-}
-
-/// Figures of the simulation, for each confidence that the rules use.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct SimulationResults {
-    /// Cost of a typical order.
-    typical_order: Decimal,
-    runways: BTreeMap<Confidence, (Runway, Option<Duration>)>,
-    bands: BTreeMap<Confidence, Vec<ForecastBand>>,
-    /// High end of the spend in a number of days.
-    max_spend: BTreeMap<(Confidence, u32), Decimal>,
-}
-
-/// Reports whether messages about this rule's alert show a forecast.
-pub fn shows_forecast(rule: &Rule) -> bool {
-    rule.metric.needs_history() || matches!(rule.metric, Metric::AvailableFunds | Metric::Balance)
-}
-
 impl FundForecast {
     /// Computes the forecast of this history and balance at `now`, for these rules. Rules that are breached count as
     /// alerts that the deposit must end.
@@ -118,7 +71,7 @@ impl FundForecast {
         now: Time,
     ) -> Self {
         let rules: Vec<&Rule> = rules.into_iter().collect();
-        let (funds, of_balance) = (balance.reading(Metric::AvailableFunds), balance.reading(Metric::Balance));
+        let (funds, balance_reading) = (balance.reading(Metric::AvailableFunds), balance.reading(Metric::Balance));
         let currency = balance
             .currency
             .clone()
@@ -129,7 +82,7 @@ impl FundForecast {
             now,
             currency,
             funds,
-            balance: of_balance,
+            balance: balance_reading,
             history,
             spending,
             simulation,
@@ -145,11 +98,11 @@ impl FundForecast {
 
     /// Returns the purchases of the past year by kind; `None` if they cannot be classified, or nothing was simulated.
     pub fn past_year(&self) -> Option<&PurchaseSums> {
-        self.purchases.as_ref().map(|learnt| &learnt.past_year)
+        self.purchases.as_ref().map(|analysis| &analysis.past_year)
     }
 
     fn is_breached(&self, rule: &Rule) -> bool {
-        self.evaluated(rule).is_ok_and(|verdict| verdict.breached().is_some())
+        self.evaluated(rule).is_ok_and(|evaluation| evaluation.breached().is_some())
     }
 
     fn evaluated(&self, rule: &Rule) -> Result<Evaluation, NotEvaluated> {
@@ -167,9 +120,9 @@ impl FundForecast {
     pub fn with_alerts<'a>(self: Arc<Self>, alerts: impl IntoIterator<Item = (&'a Rule, Vec<&'a Alert>)>) -> Arc<Self> {
         let keeps_firing = |rule: &Rule, alerts: Vec<&Alert>| match self.evaluated(rule) {
             // Already counted by `new`.
-            Ok(verdict) if verdict.breached().is_some() => false,
-            Ok(verdict) => {
-                alerts.iter().any(|alert| transition(alert, &verdict, |_| None, self.now).0.firing().is_some())
+            Ok(evaluation) if evaluation.breached().is_some() => false,
+            Ok(evaluation) => {
+                alerts.iter().any(|alert| transition(alert, &evaluation, |_| None, self.now).0.firing().is_some())
             }
             Err(_) => alerts.iter().any(|alert| alert.firing().is_some()),
         };
@@ -192,90 +145,24 @@ impl FundForecast {
         if let Some((_, reading)) = self.overrides.iter().find(|(known, _)| *known == reading_key(rule)) {
             return reading.clone();
         }
-        let found = match rule.metric {
+        let amount = match rule.metric {
             Metric::Runway => return self.runway(rule.confidence),
             Metric::Shortfall if self.funds == Reading::Unlimited => Ok(Decimal::ZERO),
             Metric::Shortfall => self.shortfall(rule),
-            Metric::Spend => self.fresh_ledger().map(|it| spend(it, &self.spending, self.now, within(rule))),
-            Metric::ExpiringFunds => self.ledger().map(|it| expiring(it, &self.spending, self.now, within(rule))),
+            Metric::Spend => self.fresh_ledger().map(|ledger| spend(ledger, &self.spending, self.now, within(rule))),
+            Metric::ExpiringFunds => {
+                self.ledger().map(|ledger| expiring(ledger, &self.spending, self.now, within(rule)))
+            }
             Metric::RenewalsDue => self.renewals(within(rule)).map(|sum| sum.amount),
             Metric::AvailableFunds | Metric::Balance | Metric::UnpaidInvoices | Metric::UsedCredit => {
-                return Reading::NotYetKnown("this is read from the balance".to_owned());
+                return Reading::NotYetKnown("this metric is read from the balance".to_owned());
             }
         };
-        match (found, &self.currency) {
+        match (amount, &self.currency) {
             (Ok(amount), Ok(currency)) => Reading::Amount(Money::new(amount, *currency)),
             (Err(reading), _) => reading,
             (Ok(_), Err(why)) => Reading::Unreadable(why.clone()),
         }
-    }
-
-    /// Returns the forecast section of a message about this rule's alert.
-    pub fn summary(&self, rule: &Rule) -> Option<ForecastSummary> {
-        if !shows_forecast(rule) {
-            return None;
-        }
-        let runway = self.message_runway(rule.confidence)?;
-        let money = |amount| Some(Money::new(amount, *self.currency.as_ref().ok()?));
-        let due = |sum: RenewalsSum| {
-            Some(RenewalsDue { count: sum.count, amount: money(sum.amount)?, from_balance: sum.from_balance })
-        };
-        // All messages of a fund ask for one amount. With two, readers would add them up or believe the smaller one.
-        let deposit = self.deposit(rule).into_iter().chain(self.deposit.clone()).reduce(RequiredDeposit::max);
-        let deposit = deposit.filter(|_| is_resolved_by_deposit(rule));
-        let spark = self.available().zip(self.ledger().ok()).map(|(funds, ledger)| sparkline(ledger, funds, self.now));
-        let typical = self
-            .simulation
-            .as_ref()
-            .ok()
-            .map(|results| results.typical_order)
-            .filter(|typical| *typical > Decimal::ZERO);
-        Some(ForecastSummary {
-            typical_order: typical.filter(|_| runway == Runway::Exhausted).and_then(money),
-            runway,
-            deposit: deposit.as_ref().and_then(|deposit| money(deposit.amount)),
-            paid_in_full: deposit.and_then(|deposit| deposit.paid_in_full).and_then(due),
-            renewals: self.renewals(DAY * MESSAGE_HORIZON_DAYS).ok().and_then(due),
-            sparkline: spark.unwrap_or_default(),
-        })
-    }
-
-    /// Returns the runway that both text and chart of a message show.
-    fn message_runway(&self, confidence: Confidence) -> Option<Runway> {
-        Some(match (&self.simulation, &self.funds) {
-            (_, Reading::Unlimited) => Runway::BeyondHorizon,
-            (_, Reading::Amount(money)) if money.amount <= Decimal::ZERO => Runway::Exhausted,
-            (Ok(results), _) => results.runways.get(&confidence)?.0.clone(),
-            (Err(Reading::NotYetKnown(why) | Reading::NotYetRead(why)), _) => Runway::NotYetKnown(why.clone()),
-            (Err(Reading::Unreadable(_)), _) => {
-                Runway::NotYetKnown("the account's ledger or orders cannot be read".to_owned())
-            }
-            (Err(_), _) => return None,
-        })
-    }
-
-    /// Returns the chart for a message about this rule's alert; `None` if the ledger or the funds are not known.
-    pub fn chart(&self, rule: &Rule) -> Option<FundChart> {
-        let (funds, ledger) = self.available().zip(self.ledger().ok())?;
-        if !shows_forecast(rule) {
-            return None;
-        }
-        let lines = [Severity::Warning, Severity::Critical].into_iter().filter_map(|severity| {
-            let level = rule.level(severity).filter(|_| rule.metric == Metric::AvailableFunds)?;
-            let level = Some(level).filter(|level| self.compares_with(level))?;
-            Some((severity, level.threshold().amount()?.value))
-        });
-        let bands = self.simulation.as_ref().ok().and_then(|results| results.bands.get(&rule.confidence));
-        Some(FundChart {
-            currency: *self.currency.as_ref().ok()?,
-            now: self.now,
-            past: past_funds(ledger, funds, self.now, CHART_PAST_DAYS),
-            thresholds: lines.collect(),
-            renewals: self.orders().map(|orders| self.renewals_by_day(orders)).unwrap_or_default(),
-            runway: self.message_runway(rule.confidence)?,
-            future: bands.cloned().unwrap_or_default(),
-            percent: rule.confidence.percent(),
-        })
     }
 
     fn runway(&self, confidence: Confidence) -> Reading {
@@ -287,7 +174,7 @@ impl FundForecast {
             (_, Ok(results)) => match results.runways.get(&confidence) {
                 Some((_, Some(lasts))) => Reading::Time(*lasts),
                 Some((_, None)) => Reading::Unlimited,
-                None => Reading::NotYetKnown("the forecast was made for other rules".to_owned()),
+                None => Reading::NotYetKnown("the forecast was computed for other rules".to_owned()),
             },
         }
     }
@@ -314,8 +201,8 @@ impl FundForecast {
             Some(other) => Err(Reading::Unreadable(Unreadable {
                 persistence: Persistence::Permanent,
                 reason: format!(
-                    "the ledger has amounts in {other}, but the balance is in {currency}: no forecast can add them up; \
-                     leave this account out of the rules that look ahead (`accounts` of the rule)"
+                    "the ledger has amounts in {other}, but the balance is in {currency}, so no forecast is possible; exclude \
+                     this account from the rules that need a forecast (`accounts` of the rule)"
                 ),
             })),
         }
@@ -329,7 +216,7 @@ impl FundForecast {
             Some(read) => Err(Reading::Unreadable(Unreadable {
                 persistence: Persistence::Transient,
                 reason: format!(
-                    "the ledger was last read {}: what was bought since is not known",
+                    "the ledger was last read {}; later purchases are not known",
                     read.format("%Y-%m-%d %H:%M UTC")
                 ),
             })),
@@ -347,101 +234,12 @@ impl FundForecast {
             return Ok(sum);
         }
         // The details of these orders have been requested already, without success.
-        let many = sum.unknown_ends.len();
-        let what = format!("{many} orders may end in these days, but the details that say when could not be read");
+        let count = sum.unknown_ends.len();
+        let what = format!("{count} orders may end in this period, but the details with their end could not be read");
         Err(Reading::Unreadable(match &self.history.order_ends_failure {
             Some(why) => Unreadable { persistence: why.persistence, reason: format!("{what}: {}", why.reason) },
             None => Unreadable { persistence: Persistence::Transient, reason: what },
         }))
-    }
-
-    fn renewals_by_day(&self, orders: &[Order]) -> Vec<(Time, Decimal)> {
-        let mut days: BTreeMap<Time, Decimal> = BTreeMap::new();
-        let (today, last) = (self.now.date_naive(), (self.now + DAY * CHART_FUTURE_DAYS).date_naive());
-        for order in orders.iter().filter(|order| must_be_renewed(order, today)) {
-            let day = order.ends().filter(|day| (today..=last).contains(day));
-            if let Some(at) = day.and_then(|day| day.and_hms_opt(12, 0, 0)) {
-                *days.entry(at.and_utc().max(self.now)).or_default() += order.price;
-            }
-        }
-        days.into_iter().collect()
-    }
-
-    /// Returns the deposit that ends the rule's alert for good and pays for the next 30 days; `None` for rules that
-    /// do not measure funds.
-    fn deposit(&self, rule: &Rule) -> Option<RequiredDeposit> {
-        let (available, results) = (self.available()?, self.simulation.as_ref().ok()?);
-        let level = last_to_clear(rule, |level| self.compares_with(level))?;
-        let safe =
-            level.clear_at().amount().filter(|_| level.side() == ThresholdSide::Below).map(|amount| amount.value);
-        let keep = match rule.metric {
-            Metric::AvailableFunds => safe?,
-            // The balance differs from available funds by a fixed amount.
-            Metric::Balance => match &self.balance {
-                Reading::Amount(balance) => safe?.checked_add(available.checked_sub(balance.amount)?)?,
-                _ => return None,
-            },
-            Metric::Runway | Metric::Shortfall => Decimal::ZERO,
-            _ => return None,
-        };
-        let spent = *results.max_spend.get(&(rule.confidence, deposit_days(rule)))?;
-        let regular = deposit(keep, available, spent).map(|amount| RequiredDeposit { amount, paid_in_full: None });
-        let in_full = self.deposit_in_full(rule, available).filter(|_| rule.metric == Metric::Shortfall);
-        regular.into_iter().chain(in_full).reduce(RequiredDeposit::max)
-    }
-
-    /// Returns the deposit for a shortfall, which counts renewals at their full price even if part is usually paid
-    /// otherwise.
-    fn deposit_in_full(&self, rule: &Rule, available: Decimal) -> Option<RequiredDeposit> {
-        let renewals = self.renewals(within(rule)).ok()?;
-        let amount = shortfall(&renewals, available).ceil();
-        (amount > Decimal::ZERO).then_some(RequiredDeposit { amount, paid_in_full: Some(renewals) })
-    }
-
-    /// Reports whether a level's amounts are in the currency of the funds.
-    fn compares_with(&self, level: &Level) -> bool {
-        self.currency.as_ref().is_ok_and(|currency| level.compares_with(*currency))
-    }
-
-    /// Simulates the futures for these rules and their messages. Also returns the purchases that it learnt from.
-    fn simulate(&self, rules: &[&Rule]) -> (Result<SimulationResults, Reading>, Option<PurchaseAnalysis>) {
-        let rules: Vec<&Rule> = rules.iter().copied().filter(|rule| shows_forecast(rule)).collect();
-        if rules.is_empty() {
-            return (Ok(SimulationResults::default()), None);
-        }
-        let orders = self.orders().ok();
-        let purchases = self.ledger().map(|ledger| Purchases::read(ledger, orders, &self.spending, self.now));
-        let known = purchases.as_ref().ok().filter(|_| orders.is_some());
-        let purchase_analysis =
-            known.map(|it| PurchaseAnalysis { past_year: it.past_year(), payments: PaymentShares::read(it) });
-        (self.simulation_results(&rules, purchases), purchase_analysis)
-    }
-
-    fn simulation_results(
-        &self,
-        rules: &[&Rule],
-        purchases: Result<Purchases<'_>, Reading>,
-    ) -> Result<SimulationResults, Reading> {
-        let Some(available) = self.available() else { return Err(self.funds.clone()) };
-        // Without the known renewals, funds would seem to last longer. A forecast without them is better than none
-        // only if the orders stay unreadable until somebody acts.
-        match self.orders() {
-            Ok(_) => {}
-            Err(Reading::Unreadable(why)) if why.persistence == Persistence::Permanent => {}
-            Err(reading) => return Err(reading),
-        }
-        let purchases = purchases?;
-        let simulation =
-            Simulation::from_purchases(&purchases, available).map_err(|why| Reading::NotYetKnown(why.to_string()))?;
-        let mut results = SimulationResults { typical_order: purchases.typical_cost(), ..SimulationResults::default() };
-        for rule in rules {
-            let (confidence, days) = (rule.confidence, deposit_days(rule));
-            let runway = || (simulation.runway(confidence), simulation.runway_early(confidence));
-            results.runways.entry(confidence).or_insert_with(runway);
-            results.bands.entry(confidence).or_insert_with(|| simulation.bands(CHART_FUTURE_DAYS, confidence));
-            results.max_spend.entry((confidence, days)).or_insert_with(|| simulation.max_spend(days, confidence));
-        }
-        Ok(results)
     }
 }
 
@@ -456,20 +254,6 @@ fn mark_renewed(mut history: AccountHistory, spending: &Spending) -> AccountHist
         }
     }
     history
-}
-
-/// Returns the level that clears last, among those that count.
-fn last_to_clear(rule: &Rule, counts: impl Fn(&Level) -> bool) -> Option<&Level> {
-    rule.levels().find(|level| counts(level))
-}
-
-/// Returns the number of days that a deposit for this rule's alert must last.
-fn deposit_days(rule: &Rule) -> u32 {
-    let lasts = match (rule.metric, last_to_clear(rule, |_| true).map(Level::clear_at)) {
-        (Metric::Runway, Some(ThresholdValue::Time { lasts })) => lasts,
-        _ => rule.within().filter(|_| rule.metric == Metric::Shortfall).unwrap_or_default(),
-    };
-    u32::try_from(lasts.as_secs().div_ceil(DAY.as_secs())).unwrap_or(u32::MAX).max(MESSAGE_HORIZON_DAYS)
 }
 
 fn within(rule: &Rule) -> Duration {

@@ -2,10 +2,12 @@
 
 use chrono::NaiveDate;
 
+use super::results::DAY;
 use super::*;
 use crate::domain::balance::tests::sample;
+use crate::domain::forecast::Runway;
 use crate::domain::history::LedgerEntry;
-use crate::domain::rule::ThresholdAmount;
+use crate::domain::rule::{Level, ThresholdAmount, ThresholdSide};
 use std::sync::Arc;
 
 const HOUR: TimeDelta = TimeDelta::hours(1);

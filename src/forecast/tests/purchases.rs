@@ -1,7 +1,7 @@
 //! What a purchase is taken for: the renewal of an order, a new order, something else, or nothing.
 
 use super::*;
-use crate::forecast::purchases::PaymentSource;
+use crate::forecast::purchase::PaymentSource;
 
 /// So many days ago, at noon, for this order.
 pub(super) fn debit(days_ago: i64, amount: i64, order: Option<u64>) -> LedgerEntry {
@@ -40,7 +40,7 @@ pub(super) fn ledger(debits: Vec<LedgerEntry>) -> Ledger {
 /// Days ago, what it cost and what it bought, of each purchase.
 fn costs_and_kinds(ledger: &Ledger, orders: &[Order]) -> Vec<String> {
     let purchases = Purchases::read(ledger, Some(orders), &Spending::default(), now());
-    let show = |purchase: &crate::forecast::purchases::Purchase<'_>| {
+    let show = |purchase: &crate::forecast::purchase::Purchase<'_>| {
         let ago = (now().date_naive() - purchase.entry.at.date_naive()).num_days();
         format!("{ago}: {} {:?}", purchase.cost, purchase.kind)
     };
@@ -310,7 +310,7 @@ fn over_a_year(count: u64, prices: &[i64]) -> Vec<Order> {
 fn paid(lines: Vec<LedgerEntry>, orders: &[Order], percent: Decimal) -> usize {
     let ledger = ledger(lines);
     let purchases = Purchases::read(&ledger, Some(orders), &Spending::default(), now());
-    let right = |purchase: &&crate::forecast::purchases::Purchase<'_>| {
+    let right = |purchase: &&crate::forecast::purchase::Purchase<'_>| {
         purchase.order.is_some_and(|place| charged(&orders[place], percent).change == purchase.entry.change)
     };
     purchases.all.iter().filter(right).count()
