@@ -71,14 +71,14 @@ impl RenewalCalendar {
     }
 
     /// Returns the day on which a renewal is placed that is planned `day` days from now.
-    pub(super) fn nearest_renewal_day(&self, day: usize, chance: &mut SeededRng) -> usize {
+    pub(super) fn nearest_renewal_day(&self, day: usize, rng: &mut SeededRng) -> usize {
         match self {
             Self::Months(nearest) => nearest.get(day).copied().unwrap_or(day),
             Self::Weekdays(weekdays) => {
                 let mut near = NEAREST_OFFSETS.into_iter().filter_map(|days| day.checked_add_signed(days));
                 let mut is_made = |day: &usize| {
                     let made = weekdays[day % 7];
-                    made >= 1.0 || made > 0.0 && chance.share() < made
+                    made >= 1.0 || made > 0.0 && rng.uniform() < made
                 };
                 near.find(|day| is_made(day)).unwrap_or(day)
             }
@@ -130,7 +130,7 @@ mod tests {
         let ends = [(8, 31), (9, 30), (10, 30)].map(|(month, of)| day(2026, month, of));
         let renewals: Vec<Renewal> = ends.iter().flat_map(|end| vec![renewal(*end); 6]).collect();
         let RenewalCalendar::Months(nearest) = RenewalCalendar::read(&renewals, day(2026, 11, 24)) else {
-            panic!("no month's day")
+            panic!("no monthly calendar")
         };
         assert_eq!((nearest[0], nearest[18], nearest[25]), (6, 6, 37), "30 November and 31 December");
         let one_month = vec![renewal(ends[0]); 18];

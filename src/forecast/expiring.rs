@@ -46,7 +46,7 @@ impl DepositLots {
             let of_order = entry.change > Decimal::ZERO && entry.order.is_some_and(|order| paid.contains(&order));
             let refund = of_order || spending.is_refund(entry);
             match lots.find_written_off(entry) {
-                Some(place) => lots.write_off(place, -entry.change),
+                Some(index) => lots.write_off(index, -entry.change),
                 None if refund => lots.refund(entry.change),
                 None => lots.apply(entry.change, entry.expires),
             }
@@ -97,17 +97,17 @@ impl DepositLots {
             return None;
         }
         let away = |lot: &DepositLot| lot.expires.map(|at| (at - entry.at).abs());
-        let near = self.lots.iter().enumerate().filter_map(|(place, lot)| Some((away(lot)?, place)));
-        let (distance, place) = near.min()?;
-        (distance <= chrono::Duration::days(MAX_WRITE_OFF_DAYS)).then_some(place)
+        let near = self.lots.iter().enumerate().filter_map(|(index, lot)| Some((away(lot)?, index)));
+        let (distance, index) = near.min()?;
+        (distance <= chrono::Duration::days(MAX_WRITE_OFF_DAYS)).then_some(index)
     }
 
-    fn write_off(&mut self, place: usize, amount: Decimal) {
-        let taken = self.lots.get(place).map_or(Decimal::ZERO, |lot| lot.left.min(amount));
-        if let Some(lot) = self.lots.get_mut(place) {
+    fn write_off(&mut self, index: usize, amount: Decimal) {
+        let taken = self.lots.get(index).map_or(Decimal::ZERO, |lot| lot.left.min(amount));
+        if let Some(lot) = self.lots.get_mut(index) {
             lot.left -= taken;
             if lot.left.is_zero() {
-                self.lots.remove(place);
+                self.lots.remove(index);
             }
         }
         self.consume(amount - taken);

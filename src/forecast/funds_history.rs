@@ -68,7 +68,8 @@ fn running_maximum(values: Vec<Decimal>) -> Vec<Minor> {
 fn informative_weeks(depleted: &[bool], purchases: &[&Purchase<'_>], now: Time) -> Vec<usize> {
     let is_informative = |week: &usize| depleted.get(*week) == Some(&false);
     let week = |at: Time| depleted.len().checked_sub(1 + usize::try_from((now - at).num_days() / 7).ok()?);
-    let count = purchases.iter().filter(|it| week(it.entry.at).as_ref().is_some_and(is_informative)).count();
+    let count =
+        purchases.iter().filter(|purchase| week(purchase.entry.at).as_ref().is_some_and(is_informative)).count();
     let (least_weeks, least) = (as_usize(MIN_HISTORY_DAYS / 7), as_usize(MIN_PURCHASES));
     let all = 0..depleted.len();
     let left: Vec<usize> = all.clone().filter(is_informative).collect();

@@ -42,7 +42,7 @@ impl IrregularPurchases {
     pub(super) fn read(weeks: &[WeekSpend]) -> Option<Self> {
         let days: Vec<Minor> = weeks.iter().flatten().copied().collect();
         let purchase_days: Vec<usize> =
-            days.iter().enumerate().filter_map(|(day, it)| (*it > 0).then_some(day)).collect();
+            days.iter().enumerate().filter_map(|(day, spend)| (*spend > 0).then_some(day)).collect();
         let (first, last) = (*purchase_days.first()?, *purchase_days.last()?);
         let days_since_last = days.len() - 1 - last;
         let gaps: Vec<usize> = purchase_days.windows(2).map(|two| two[1] - two[0]).collect();
@@ -56,12 +56,12 @@ impl IrregularPurchases {
             })
             .collect();
         // Likelihoods shrink with every gap, so only their size relative to the best one matters.
-        let best = gap_models.iter().map(|way| way.weight).fold(0.0, f64::max);
-        gap_models.retain(|way| way.weight > best * MIN_RELATIVE_WEIGHT);
+        let best = gap_models.iter().map(|model| model.weight).fold(0.0, f64::max);
+        gap_models.retain(|model| model.weight > best * MIN_RELATIVE_WEIGHT);
         Some(Self {
             prices: purchase_days.iter().map(|day| days[*day]).collect(),
             days_since_last,
-            total_weight: gap_models.iter().map(|way| way.weight).sum(),
+            total_weight: gap_models.iter().map(|model| model.weight).sum(),
             gap_models,
         })
     }
@@ -69,16 +69,16 @@ impl IrregularPurchases {
 
 impl GapModel {
     fn new(stages: i32, mean: f64, prior: f64, (first, gaps, since): (usize, &[usize], usize)) -> Option<Self> {
-        let chance = f64::from(stages) / mean;
-        if chance >= 0.97 {
+        let end_probability = f64::from(stages) / mean;
+        if end_probability >= 0.97 {
             return None;
         }
         let stages = usize::try_from(stages).ok()?;
         let mut ends = vec![0.0; MAX_GAP_DAYS + 1];
-        let mut likely = (0..stages).fold(1.0, |so_far, _| so_far * chance);
+        let mut likelihood = (0..stages).fold(1.0, |so_far, _| so_far * end_probability);
         for (day, end) in ends.iter_mut().enumerate().skip(stages) {
-            *end = likely;
-            likely *= count(day) / count(day + 1 - stages) * (1.0 - chance);
+            *end = likelihood;
+            likelihood *= count(day) / count(day + 1 - stages) * (1.0 - end_probability);
         }
         let mut left = 1.0;
         let longer: Vec<f64> = ends

@@ -97,23 +97,24 @@ mod tests {
         let today = NaiveDate::from_ymd_opt(2026, 11, 24).unwrap();
         let orders: Vec<Order> = [100, 200, 400, 800].repeat(4).into_iter().map(order).collect();
         let renewals = |lead: &dyn Fn(usize) -> i32| -> Vec<Renewal> {
-            let renewal = |place| Renewal { renewed: place, by: None, purchase: None, on: today, lead: lead(place) };
+            let renewal = |index| Renewal { renewed: index, by: None, purchase: None, on: today, lead: lead(index) };
             (0..orders.len()).map(renewal).collect()
         };
         let sizes =
-            LeadBySize::read(&orders, &renewals(&|place| i32::try_from(10 * (place % 4) + place % 3).unwrap()), today);
+            LeadBySize::read(&orders, &renewals(&|index| i32::try_from(10 * (index % 4) + index % 3).unwrap()), today);
         let earlier: Vec<i32> = [100, 200, 400, 800, 1600].map(|price| sizes.days_earlier(&order(price))).to_vec();
-        assert_eq!(earlier, [-15, -5, 5, 15, 15], "beyond the highest price nothing is known");
+        assert_eq!(earlier, [-15, -5, 5, 15, 15], "sizes beyond the highest are treated like it");
         let by_chance =
-            LeadBySize::read(&orders, &renewals(&|place| i32::try_from(5 * (place * 7 % 5)).unwrap()), today);
+            LeadBySize::read(&orders, &renewals(&|index| i32::try_from(5 * (index * 7 % 5)).unwrap()), today);
         assert_eq!(by_chance.days_earlier(&order(80_000)), 0);
         assert_eq!(LeadBySize::read(&orders, &[], today).days_earlier(&order(1)), 0);
-        // Products of nearly one price that are renewed at other times say nothing of dear orders.
+        // Two products with similar prices but different leads say nothing about expensive orders.
         let of = |product: &str, price| Order { product: Some(product.into()), ..order(price) };
-        let orders: Vec<Order> = (0..24).map(|it| if it % 2 == 0 { of("dv", 399) } else { of("ov", 418) }).collect();
+        let orders: Vec<Order> =
+            (0..24).map(|number| if number % 2 == 0 { of("dv", 399) } else { of("ov", 418) }).collect();
         let leads =
-            |place: usize| i32::try_from(if place.is_multiple_of(2) { 8 + place / 6 } else { 28 + place / 6 }).unwrap();
-        let renewal = |place| Renewal { renewed: place, by: None, purchase: None, on: today, lead: leads(place) };
+            |index: usize| i32::try_from(if index.is_multiple_of(2) { 8 + index / 6 } else { 28 + index / 6 }).unwrap();
+        let renewal = |index| Renewal { renewed: index, by: None, purchase: None, on: today, lead: leads(index) };
         let sizes = LeadBySize::read(&orders, &(0..24).map(renewal).collect::<Vec<_>>(), today);
         assert_eq!([100, 399, 1197].map(|price| sizes.days_earlier(&order(price))), [0; 3]);
         assert!((doublings(&order(2)) - doublings(&order(1)) - 1.0).abs() < 1e-6 && doublings(&order(0)) == 0.0);

@@ -201,34 +201,34 @@ impl<'a> RenewalLeads<'a> {
 /// Returns as many leads as renewals were counted. They follow the hazard of a renewal: the probability that an order
 /// which is not renewed yet is renewed on a given day before its end.
 fn estimated_leads(exposures: &[RenewalExposure<'_>], short: &impl Fn(&Order, i32) -> bool) -> Vec<i32> {
-    let made = exposures.iter().filter_map(|its| Some(its.renewal_lead? - its.days_to_end));
+    let made = exposures.iter().filter_map(|exposure| Some(exposure.renewal_lead? - exposure.days_to_end));
     let mut made: Vec<i32> = made.filter(|ago| *ago <= 365).collect();
     made.sort_unstable();
     let Some(newest) = made.get(MAX_NEWEST.min(made.len()).saturating_sub(1)) else { return Vec::new() };
     // A few days alone would suggest that all orders are renewed as early as those of one day.
     let first = (*newest).max(MIN_DAYS);
     let (mut waiting, mut renewed) = ([0.0; LEAD_DAYS], [0.0; LEAD_DAYS]);
-    for its in exposures {
-        let earliest = its.longest_lead.min(its.days_to_end + first).min(MAX_LEAD_DAYS);
+    for exposure in exposures {
+        let earliest = exposure.longest_lead.min(exposure.days_to_end + first).min(MAX_LEAD_DAYS);
         // Today is not over, so an order that still waits says nothing about it. Nor does it about days on which it
         // could not be paid.
-        let latest = its.renewal_lead.unwrap_or(its.days_to_end + 1).max(-MAX_DAYS_LATE);
+        let latest = exposure.renewal_lead.unwrap_or(exposure.days_to_end + 1).max(-MAX_DAYS_LATE);
         for lead in (latest..=earliest)
-            .filter(|lead| its.renewal_lead == Some(*lead) || !short(its.order, lead - its.days_to_end))
+            .filter(|lead| exposure.renewal_lead == Some(*lead) || !short(exposure.order, lead - exposure.days_to_end))
         {
             waiting[lead_index(lead)] += 1.0;
         }
-        if let Some(lead) = its.renewal_lead.filter(|lead| (latest..=earliest).contains(lead)) {
+        if let Some(lead) = exposure.renewal_lead.filter(|lead| (latest..=earliest).contains(lead)) {
             renewed[lead_index(lead)] += 1.0;
         }
     }
     let mut left = 1.0;
-    let chances = waiting.iter().zip(&renewed).map(|(waiting, renewed): (&f64, &f64)| {
-        let chance = left * renewed / (waiting + PRIOR_EXPOSURE);
-        left -= chance;
-        chance
+    let probabilities = waiting.iter().zip(&renewed).map(|(waiting, renewed): (&f64, &f64)| {
+        let probability = left * renewed / (waiting + PRIOR_EXPOSURE);
+        left -= probability;
+        probability
     });
-    quantiles(&chances.collect::<Vec<f64>>(), made.partition_point(|ago| *ago <= first).min(MAX_LEADS))
+    quantiles(&probabilities.collect::<Vec<f64>>(), made.partition_point(|ago| *ago <= first).min(MAX_LEADS))
 }
 
 /// Returns the leads of a product: its own, filled up with those of all orders if they are few; `None` if it has
@@ -239,22 +239,22 @@ fn blended_leads(own: Vec<i32>, pooled: &[i32]) -> Option<Vec<i32>> {
     }
     let others = MIN_OWN_LEADS.saturating_sub(OWN_LEAD_WEIGHT * own.len());
     let mut leads: Vec<i32> = own.iter().flat_map(|lead| [*lead; OWN_LEAD_WEIGHT]).collect();
-    leads.extend((0..others).filter_map(|place| pooled.get((2 * place + 1) * pooled.len() / (2 * others))));
+    leads.extend((0..others).filter_map(|index| pooled.get((2 * index + 1) * pooled.len() / (2 * others))));
     leads.sort_unstable();
     (!own.is_empty()).then_some(leads)
 }
 
 /// Returns up to `wanted` leads that are distributed by these probabilities, of which the first is that of the
 /// longest lead.
-fn quantiles(chances: &[f64], wanted: usize) -> Vec<i32> {
-    let all = chances.iter().sum::<f64>();
+fn quantiles(probabilities: &[f64], wanted: usize) -> Vec<i32> {
+    let all = probabilities.iter().sum::<f64>();
     if all <= 0.0 {
         return Vec::new();
     }
     let mut leads = Vec::with_capacity(wanted);
     let mut so_far = 0.0;
-    for (days, chance) in (0..).zip(chances) {
-        so_far += chance;
+    for (days, probability) in (0..).zip(probabilities) {
+        so_far += probability;
         let shown = (so_far / all * count(wanted) + 0.5).to_usize().unwrap_or(0).min(wanted);
         leads.resize(shown.max(leads.len()), MAX_LEAD_DAYS - days);
     }
@@ -278,7 +278,7 @@ mod tests {
         crate::forecast::tests::order(1, price, (2026, 12, 1))
     }
 
-    /// An order that was renewed so many days ago, with this lead.
+    /// An order that was renewed `ago` days ago with this lead.
     fn renewed(ago: i32, lead: i32) -> RenewalExposure<'static> {
         RenewalExposure {
             order: &ORDER,
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn waiting_orders_shorten_leads() {
-        // Three were renewed 60 days before their ends; thirty have passed that day and wait.
+        // Three orders were renewed 60 days before their ends; thirty that are closer to their ends still wait.
         let early: Vec<RenewalExposure<'_>> = (1..=3).map(|ago| renewed(ago, 60)).collect();
         let passed: Vec<RenewalExposure<'_>> = (20..50).map(waiting).collect();
         let others: Vec<RenewalExposure<'_>> = (1..=30).map(|ago| renewed(ago, 5)).collect();
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_has_a_lead_still_to_come_or_none() {
+    fn an_order_gets_a_lead_that_is_still_possible_or_none() {
         let class = LeadDistribution::new(vec![10; 11]);
         assert!(class.remaining(9, |_| false).known < 1e-12 && class.remaining(10, |_| false).known > 0.9);
         assert_eq!(class.draw_lead(&class.unrestricted, 0, RenewalOdds::from_share(1.0), 0.5), Some(10));
@@ -386,7 +386,7 @@ mod tests {
         let long = |leads: Vec<i32>| leads.into_iter().filter(|lead| *lead == 50).count();
         assert!(
             long(estimated_leads(&early, &|_, ago| ago < 44)) > long(estimated_leads_of(&early)),
-            "no funds while the others waited"
+            "there were no funds while the others waited"
         );
     }
 

@@ -36,8 +36,8 @@ pub(super) struct PriceListChange {
 pub(super) fn price_list_change(purchases: &[&Purchase<'_>]) -> Option<PriceListChange> {
     let amounts: Vec<Minor> = purchases.iter().map(|purchase| minor(purchase.cost)).collect();
     let mut last: BTreeMap<Minor, usize> = BTreeMap::new();
-    for (place, amount) in amounts.iter().enumerate() {
-        last.insert(*amount, place);
+    for (index, amount) in amounts.iter().enumerate() {
+        last.insert(*amount, index);
         if last.len() > MAX_AMOUNTS {
             return None;
         }
@@ -47,19 +47,21 @@ pub(super) fn price_list_change(purchases: &[&Purchase<'_>]) -> Option<PriceList
     }
     // New prices begin at an index before which every earlier amount has occurred for the last time.
     let (mut ends, mut begins) = (0, None);
-    for (place, amount) in amounts.iter().enumerate() {
-        if place > 0 && ends < place && amounts.len() - place >= MIN_NEW {
-            begins = Some(place);
+    for (index, amount) in amounts.iter().enumerate() {
+        if index > 0 && ends < index && amounts.len() - index >= MIN_NEW {
+            begins = Some(index);
         }
-        ends = ends.max(last.get(amount).copied().unwrap_or(place));
+        ends = ends.max(last.get(amount).copied().unwrap_or(index));
     }
     let begins = begins?;
-    let [old, new] = [&amounts[..begins], &amounts[begins..]].map(|its| its.iter().copied().collect::<BTreeSet<_>>());
+    let [old, new] =
+        [&amounts[..begins], &amounts[begins..]].map(|amounts| amounts.iter().copied().collect::<BTreeSet<_>>());
     let ratio_of = |old: Minor, new: Minor| Ratio::try_from(i128::from(new) * 65_536 / i128::from(old.max(1))).ok();
     let newest = *new.first()?;
     let explains = |ratio: &Ratio| {
-        let from_old =
-            |new: &Minor| old.iter().any(|old| ratio_of(*old, *new).is_some_and(|its| (its - ratio).abs() <= ROUNDING));
+        let from_old = |new: &Minor| {
+            old.iter().any(|old| ratio_of(*old, *new).is_some_and(|other| (other - ratio).abs() <= ROUNDING))
+        };
         let change = (ratio - UNCHANGED).abs();
         (MIN_CHANGE..=MAX_CHANGE).contains(&change) && new.iter().all(from_old)
     };

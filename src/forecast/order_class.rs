@@ -46,8 +46,8 @@ pub(super) struct ByOrderClass<T> {
 }
 
 impl<T> ByOrderClass<T> {
-    pub(super) fn of(&self, standing: OrderClass) -> &T {
-        match standing {
+    pub(super) fn of(&self, class: OrderClass) -> &T {
+        match class {
             OrderClass::Renewal => &self.renewal,
             OrderClass::New => &self.new,
             OrderClass::Idle => &self.idle,
@@ -81,9 +81,9 @@ impl<'a> OrderClasses<'a> {
     }
 
     /// Returns the class of the order at this index.
-    pub(super) fn of(&self, place: usize) -> OrderClass {
-        match self.is_renewal[place] {
-            _ if is_idle(&self.orders[place], self.today) => OrderClass::Idle,
+    pub(super) fn of(&self, index: usize) -> OrderClass {
+        match self.is_renewal[index] {
+            _ if is_idle(&self.orders[index], self.today) => OrderClass::Idle,
             true => OrderClass::Renewal,
             false => OrderClass::New,
         }
@@ -99,21 +99,21 @@ impl<'a> OrderClasses<'a> {
             .iter()
             .enumerate()
             .filter(|(_, order)| order.ends().is_some_and(|end| end >= from && end < to))
-            .map(|(place, order)| (order_end(order), order.id, place))
+            .map(|(index, order)| (order_end(order), order.id, index))
             .collect();
         ended.sort_unstable();
-        ended.into_iter().map(|(.., place)| place).collect()
+        ended.into_iter().map(|(.., index)| index).collect()
     }
 
     /// Returns the present renewal share of each class. The share of all orders together counts as a few orders of
     /// each class. Orders whose end `is_uninformative`, because there were no funds, are left out.
     pub(super) fn renewal_shares(&self, is_uninformative: impl Fn(&Order) -> bool) -> ByOrderClass<ShareDistribution> {
-        let ended = self.ended_orders().into_iter().filter(|place| !is_uninformative(&self.orders[*place]));
-        let (idle, wanted): (Vec<usize>, Vec<usize>) = ended.partition(|place| self.of(*place) == OrderClass::Idle);
+        let ended = self.ended_orders().into_iter().filter(|index| !is_uninformative(&self.orders[*index]));
+        let (idle, wanted): (Vec<usize>, Vec<usize>) = ended.partition(|index| self.of(*index) == OrderClass::Idle);
         let wanted = &wanted[wanted.len().saturating_sub(MAX_CASES)..];
-        let case = |place: &usize| RenewalOutcome {
-            is_renewal: self.is_renewal[*place],
-            renewed: self.orders[*place].renewed,
+        let case = |index: &usize| RenewalOutcome {
+            is_renewal: self.is_renewal[*index],
+            renewed: self.orders[*index].renewed,
         };
         let cases: Vec<RenewalOutcome> = wanted.iter().map(case).collect();
         let changed = change_probabilities(&cases);
@@ -123,7 +123,7 @@ impl<'a> OrderClasses<'a> {
         let pooled = share(&|_| true, RENEWED_PRIOR).mean();
         let hits = (pooled * f64::from(POOLED_CASES)).round().to_u32().unwrap_or(0).min(POOLED_CASES);
         let of_all = (hits.max(1), (POOLED_CASES - hits).max(1));
-        let renewed = idle.iter().filter(|place| self.orders[**place].renewed).count();
+        let renewed = idle.iter().filter(|index| self.orders[**index].renewed).count();
         ByOrderClass {
             renewal: share(&|case| case.is_renewal, of_all),
             new: share(&|case| !case.is_renewal, of_all),

@@ -45,8 +45,8 @@ impl<T> ByPaymentSource<T> {
 /// Returns the share of renewals that is paid from the balance, for each source of payment of the renewed order.
 pub(super) fn from_balance(purchases: &Purchases<'_>, renewals: &[Renewal]) -> ByPaymentSource<ShareDistribution> {
     let after = |payment| {
-        let its = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
-        count_by_source(&its.map(|renewal| renewal.by.map_or(PaymentSource::Balance, |by| purchases.payments[by])))
+        let matching = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
+        count_by_source(&matching.map(|renewal| renewal.by.map_or(PaymentSource::Balance, |by| purchases.payments[by])))
     };
     let (balance, elsewhere) = count_by_source(&purchases.payments.iter().copied());
     let (stays, leaves) = after(PaymentSource::Balance);
@@ -66,7 +66,7 @@ fn unknown_share(balance: usize, elsewhere: usize) -> ShareDistribution {
 
 /// Counts the payments from the balance and those from elsewhere.
 fn count_by_source(all: &(impl Iterator<Item = PaymentSource> + Clone)) -> (usize, usize) {
-    let count = |payment| all.clone().filter(|its| *its == payment).count();
+    let count = |payment| all.clone().filter(|source| *source == payment).count();
     (count(PaymentSource::Balance), count(PaymentSource::Elsewhere))
 }
 
@@ -97,8 +97,8 @@ impl PaymentShares {
     }
 
     /// Returns the share, from 0 to 1, of the price of this order's renewal that is usually paid from the balance.
-    pub(super) fn share_from_balance(&self, place: usize) -> Option<Decimal> {
-        match self.payments.get(place)? {
+    pub(super) fn share_from_balance(&self, index: usize) -> Option<Decimal> {
+        match self.payments.get(index)? {
             PaymentSource::Balance => Some(Decimal::ONE),
             PaymentSource::Elsewhere => Some(Decimal::ZERO),
             PaymentSource::Unknown => self.unknown,

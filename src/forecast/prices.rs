@@ -82,8 +82,8 @@ impl<'a> PriceHistory<'a> {
                 events.entry(price_key(old)).or_default().push((renewal.on, ratio));
             }
         }
-        for its in events.values_mut() {
-            its.sort_by_key(|(on, _)| *on);
+        for list in events.values_mut() {
+            list.sort_by_key(|(on, _)| *on);
         }
         renewals.sort_by_key(|(on, ..)| Reverse(*on));
         let (mut by_product, mut all_products) =
@@ -104,8 +104,10 @@ impl<'a> PriceHistory<'a> {
     /// Returns possible prices of the order's renewal, as ratios to its price, including those for other products.
     pub(super) fn renewal_ratios(&self, order: &Order, today: NaiveDate) -> Vec<Ratio> {
         let same = self.same_product_ratios(order, today);
-        let own =
-            self.by_product.get(&order.product.as_deref()).filter(|its| its.any_product.len() >= MIN_PRODUCT_RENEWALS);
+        let own = self
+            .by_product
+            .get(&order.product.as_deref())
+            .filter(|ratios| ratios.any_product.len() >= MIN_PRODUCT_RENEWALS);
         let any = &own.unwrap_or(&self.all_products).any_product;
         if any.iter().all(Option::is_none) {
             return same;
@@ -127,17 +129,17 @@ impl<'a> PriceHistory<'a> {
             newest.resize(newest.len().max(2), UNCHANGED);
             return newest;
         }
-        let ratios = [self.product_events(order), &self.all_products.same_product]
+        let events = [self.product_events(order), &self.all_products.same_product]
             .into_iter()
-            .find(|its| its.len() >= MIN_PRICE_RENEWALS);
-        match ratios {
-            Some(its) if !self.has_changed_before(order) => its.iter().map(|(_, ratio)| *ratio).collect(),
+            .find(|ratios| ratios.len() >= MIN_PRICE_RENEWALS);
+        match events {
+            Some(events) if !self.has_changed_before(order) => events.iter().map(|(_, ratio)| *ratio).collect(),
             _ => vec![UNCHANGED],
         }
     }
 
     fn product_events<'s>(&'s self, order: &'s Order) -> &'s [PriceEvent] {
-        self.by_product.get(&order.product.as_deref()).map(|its| its.same_product.as_slice()).unwrap_or_default()
+        self.by_product.get(&order.product.as_deref()).map(|ratios| ratios.same_product.as_slice()).unwrap_or_default()
     }
 }
 

@@ -76,14 +76,14 @@ impl<'a> Purchases<'a> {
         let paid = paid_orders(&mut all, orders);
         let renewals = renewals(&all, orders, &paid);
         for renewal in &renewals {
-            if let Some(place) = renewal.purchase {
-                all[place].kind = PurchaseKind::Renewal;
+            if let Some(index) = renewal.purchase {
+                all[index].kind = PurchaseKind::Renewal;
             }
         }
         let covered =
             known.first().map(|first| (first.at.date_naive(), days_before(now.date_naive(), MAX_CHARGE_DELAY_DAYS)));
         let payments =
-            orders.iter().zip(&paid).map(|(order, paid)| payment_source(order, paid.map(|it| &all[it]), covered));
+            orders.iter().zip(&paid).map(|(order, paid)| payment_source(order, paid.map(|index| &all[index]), covered));
         Self { payments: payments.collect(), now, known, orders, renewals, all }
     }
 
@@ -116,11 +116,11 @@ impl<'a> Purchases<'a> {
         }
         let charged: BTreeSet<usize> = self.all.iter().filter_map(|purchase| purchase.order).collect();
         let recent = |order: &Order| order.placed.is_some_and(|placed| placed > first.date_naive());
-        for (place, (order, payment)) in self.orders.iter().zip(&self.payments).enumerate() {
+        for (index, (order, payment)) in self.orders.iter().zip(&self.payments).enumerate() {
             if *payment == PaymentSource::Elsewhere
                 && !order.price.is_zero()
                 && recent(order)
-                && !charged.contains(&place)
+                && !charged.contains(&index)
             {
                 sums.paid_elsewhere.add(order.price);
             }
@@ -131,7 +131,7 @@ impl<'a> Purchases<'a> {
     /// Returns the time at which each renewed order was renewed, by order id, if known.
     pub fn renewed_at(&self) -> BTreeMap<u64, Time> {
         let at = |renewal: &Renewal| match renewal.purchase {
-            Some(place) => self.all[place].entry.at,
+            Some(index) => self.all[index].entry.at,
             None => renewal.on.and_time(chrono::NaiveTime::MIN).and_utc(),
         };
         self.renewals.iter().map(|renewal| (self.orders[renewal.renewed].id, at(renewal))).collect()

@@ -25,24 +25,25 @@ impl SeededRng {
     }
 
     /// Draws one of these items. No number is drawn for a single item.
-    pub(super) fn any<'a, T>(&mut self, of: &'a [T], none: &'a T) -> &'a T {
-        match of {
+    pub(super) fn any<'a, T>(&mut self, items: &'a [T], none: &'a T) -> &'a T {
+        match items {
             [] => none,
             [only] => only,
-            of => &of[self.below(of.len())],
+            items => &items[self.below(items.len())],
         }
     }
 
     /// Draws one of these past weeks; one of all weeks if the list is empty.
-    pub(super) fn week(&mut self, of: &[usize], weeks: usize) -> usize {
-        if of.is_empty() { self.below(weeks) } else { of[self.below(of.len())] }
+    pub(super) fn week(&mut self, items: &[usize], weeks: usize) -> usize {
+        if items.is_empty() { self.below(weeks) } else { items[self.below(items.len())] }
     }
 
     /// Draws the next past week: mostly the one that followed, so that weeks come in runs, else one of these. With a
     /// cycle, runs are twice as long and do not continue from the last week to the first.
-    pub(super) fn next_week(&mut self, week: usize, of: &[usize], weeks: usize) -> usize {
-        let (run, last) = if of.is_empty() { (MEAN_RUN_WEEKS, false) } else { (2 * MEAN_RUN_WEEKS, week + 1 == weeks) };
-        if self.below(run) > 0 && !last { (week + 1) % weeks } else { self.week(of, weeks) }
+    pub(super) fn next_week(&mut self, week: usize, items: &[usize], weeks: usize) -> usize {
+        let (run, last) =
+            if items.is_empty() { (MEAN_RUN_WEEKS, false) } else { (2 * MEAN_RUN_WEEKS, week + 1 == weeks) };
+        if self.below(run) > 0 && !last { (week + 1) % weeks } else { self.week(items, weeks) }
     }
 
     /// Draws from a nearly normal distribution with mean 0 and variance 1: the sum of four uniform numbers.
@@ -53,7 +54,7 @@ impl SeededRng {
     }
 
     /// Draws a number from 0 up to but not including 1.
-    pub(super) fn share(&mut self) -> f64 {
+    pub(super) fn uniform(&mut self) -> f64 {
         f64::from(self.0.next_u32()) / 4_294_967_296.0
     }
 
@@ -64,9 +65,9 @@ impl SeededRng {
         all: f64,
         weight: impl Fn(&T) -> f64,
     ) -> Option<&'a T> {
-        let mut left = all * self.share();
-        let chosen = options.iter().find(|it| {
-            left -= weight(it);
+        let mut left = all * self.uniform();
+        let chosen = options.iter().find(|option| {
+            left -= weight(option);
             left < 0.0
         });
         chosen.or(options.last())
@@ -74,7 +75,7 @@ impl SeededRng {
 
     /// Draws a share from its distribution.
     pub(super) fn draw_share(&mut self, share: &ShareDistribution) -> f64 {
-        let (place, within) = (self.share(), self.share());
+        let (place, within) = (self.uniform(), self.uniform());
         share.sample(place, within)
     }
 }

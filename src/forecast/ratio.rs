@@ -23,6 +23,6 @@ pub(super) fn share(part: Minor, whole: Minor) -> f64 {
 }
 
 /// Returns a number of items as floating point.
-pub(super) fn count(it: usize) -> f64 {
-    f64::from(u32::try_from(it).unwrap_or(u32::MAX))
+pub(super) fn count(items: usize) -> f64 {
+    f64::from(u32::try_from(items).unwrap_or(u32::MAX))
 }

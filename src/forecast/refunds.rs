@@ -48,7 +48,7 @@ pub(super) fn net_purchases<'a>(
 /// Purchases that can still be refunded, by a key of the credit. They are found in one pass over the ledger.
 struct RefundablePurchases<K> {
     /// Indexes of the purchases of each key, oldest first.
-    places: BTreeMap<K, VecDeque<usize>>,
+    indexes: BTreeMap<K, VecDeque<usize>>,
     /// Number of purchases passed so far.
     passed: usize,
 }
@@ -56,7 +56,7 @@ struct RefundablePurchases<K> {
 impl<K: Ord> RefundablePurchases<K> {
     /// Starts before the first purchase. Purchases with other keys are ignored.
     fn new(keys: impl Iterator<Item = K>) -> Self {
-        Self { places: keys.map(|key| (key, VecDeque::new())).collect(), passed: 0 }
+        Self { indexes: keys.map(|key| (key, VecDeque::new())).collect(), passed: 0 }
     }
 
     /// Adds the purchases up to this time.
@@ -67,8 +67,8 @@ impl<K: Ord> RefundablePurchases<K> {
         key: impl Fn(&(&LedgerEntry, Decimal)) -> Option<K>,
     ) {
         while let Some(purchase) = purchases.get(self.passed).filter(|(line, _)| line.at <= until) {
-            if let Some(places) = key(purchase).and_then(|key| self.places.get_mut(&key)) {
-                places.push_back(self.passed);
+            if let Some(indexes) = key(purchase).and_then(|key| self.indexes.get_mut(&key)) {
+                indexes.push_back(self.passed);
             }
             self.passed += 1;
         }
@@ -83,14 +83,14 @@ fn deduct_by_order(purchases: &mut [(&LedgerEntry, Decimal)], lines: &[LedgerEnt
         let Some(order) = credit.order else { continue };
         let last = credit.at.checked_add_signed(MAX_CREDIT_LEAD).unwrap_or(Time::MAX_UTC);
         refundable.advance(purchases, last, |(line, _)| line.order);
-        let Some(places) = refundable.places.get_mut(&order) else { continue };
+        let Some(indexes) = refundable.indexes.get_mut(&order) else { continue };
         let mut left = credit.change;
-        while let Some(place) = places.back().copied().filter(|_| !left.is_zero()) {
-            let cost = &mut purchases[place].1;
+        while let Some(index) = indexes.back().copied().filter(|_| !left.is_zero()) {
+            let cost = &mut purchases[index].1;
             let taken = left.min(*cost);
             (*cost, left) = (*cost - taken, left - taken);
             if cost.is_zero() {
-                places.pop_back();
+                indexes.pop_back();
             }
         }
     }
@@ -108,13 +108,13 @@ fn deduct_by_amount(
     let mut refundable = RefundablePurchases::new(refunds().map(|refund| refund.change));
     for refund in refunds() {
         refundable.advance(purchases, refund.at, |(_, cost)| Some(*cost));
-        let Some(places) = refundable.places.get_mut(&refund.change) else { continue };
-        let place = match refund_match {
-            RefundMatch::Newest => places.pop_back(),
-            RefundMatch::Oldest => places.pop_front(),
+        let Some(indexes) = refundable.indexes.get_mut(&refund.change) else { continue };
+        let index = match refund_match {
+            RefundMatch::Newest => indexes.pop_back(),
+            RefundMatch::Oldest => indexes.pop_front(),
         };
-        if let Some(place) = place {
-            purchases[place].1 = Decimal::ZERO;
+        if let Some(index) = index {
+            purchases[index].1 = Decimal::ZERO;
         }
     }
 }

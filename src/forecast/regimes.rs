@@ -50,16 +50,17 @@ pub(super) fn change_points(roots: &[f64], apart: f64) -> Vec<ChangePoints> {
         let mut found: Vec<(f64, Vec<usize>)> = extended.iter().flat_map(|set| likelihood.extended(set)).collect();
         found.sort_by(|(one, first), (other, second)| other.total_cmp(one).then_with(|| first.cmp(second)));
         found.dedup();
-        let of = |many: usize| found.iter().filter(move |(_, set)| set.len() == many).take(MAX_CANDIDATES).cloned();
-        extended = of(more).take(MAX_EXTENDED).map(|(_, set)| set).collect();
-        candidates.extend(of(more).chain(of(more - 1).filter(|(_, set)| set.len() > 1)));
+        let of_size =
+            |size: usize| found.iter().filter(move |(_, set)| set.len() == size).take(MAX_CANDIDATES).cloned();
+        extended = of_size(more).take(MAX_EXTENDED).map(|(_, set)| set).collect();
+        candidates.extend(of_size(more).chain(of_size(more - 1).filter(|(_, set)| set.len() > 1)));
     }
     let prior = |set: &[usize]| CHANGE_COUNT_PRIORS[set.len() - 1] / combinations(weeks - 1, set.len());
     let weights: Vec<f64> = candidates.iter().map(|(likelihood, set)| likelihood * prior(set)).collect();
     let least = weights.iter().copied().fold(likelihood.without_change(), f64::max) * MIN_RELATIVE_WEIGHT;
-    let believed = candidates.into_iter().zip(weights).filter(|(_, weight)| *weight > least);
-    let many = believed.map(|((_, set), _)| ChangePoints { prior: prior(&set), weeks: set });
-    (1..weeks).map(single).chain(many).collect()
+    let likely = candidates.into_iter().zip(weights).filter(|(_, weight)| *weight > least);
+    let several = likely.map(|((_, set), _)| ChangePoints { prior: prior(&set), weeks: set });
+    (1..weeks).map(single).chain(several).collect()
 }
 
 /// Likelihoods of two alternating levels, up to a factor that is the same for all sets of changes.
@@ -144,10 +145,10 @@ impl ChangeLikelihood {
 }
 
 /// Returns the running sums, beginning with 0.
-fn sums(of: impl Iterator<Item = f64>) -> Vec<f64> {
+fn sums(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut sum = 0.0;
-    let added = of.map(|it| {
-        sum += it;
+    let added = values.map(|value| {
+        sum += value;
         sum
     });
     [0.0].into_iter().chain(added).collect()
@@ -155,7 +156,7 @@ fn sums(of: impl Iterator<Item = f64>) -> Vec<f64> {
 
 /// Returns the binomial coefficient.
 fn combinations(all: usize, chosen: usize) -> f64 {
-    (0..chosen).fold(1.0, |ways, place| ways * count(all.saturating_sub(place)) / count(place + 1))
+    (0..chosen).fold(1.0, |ways, index| ways * count(all.saturating_sub(index)) / count(index + 1))
 }
 
 /// The two regimes of a past.
@@ -193,18 +194,20 @@ impl Regimes {
         let weeks_since_change = count(weeks - begin);
         current.weeks += weeks_since_change;
         let yearly_changes = if are_a_year && changes.len().is_multiple_of(2) { changes.to_vec() } else { Vec::new() };
-        Self { weeks_since_change: weeks_since_change, current: current, other, yearly_changes: yearly_changes }
+        Self { weeks_since_change, current, other, yearly_changes }
     }
 
     /// Draws the weeks of a future before which the regime changes.
-    pub(super) fn draw_changes(&self, chance: &mut SeededRng) -> Vec<usize> {
-        if !self.yearly_changes.is_empty() && chance.share() < YEARLY_PROBABILITY {
+    pub(super) fn draw_changes(&self, rng: &mut SeededRng) -> Vec<usize> {
+        if !self.yearly_changes.is_empty() && rng.uniform() < YEARLY_PROBABILITY {
             return self.yearly_changes.clone();
         }
         let all = (self.current.weeks + self.other.weeks) * UNENDED_FACTOR;
         let mut rate = |duration: RegimeDuration| {
-            let squares: f64 =
-                (0..=2 * duration.ended_count.min(MAX_COUNTED_ENDS)).map(|_| chance.normal()).map(|it| it * it).sum();
+            let squares: f64 = (0..=2 * duration.ended_count.min(MAX_COUNTED_ENDS))
+                .map(|_| rng.normal())
+                .map(|draw| draw * draw)
+                .sum();
             squares / 2.0 / if duration.ended_count > 0 { duration.weeks } else { all }
         };
         let (mut current, mut other) = (rate(self.current), rate(self.other));
@@ -214,7 +217,7 @@ impl Regimes {
         for week in 0..WEEKS {
             let turns = weeks_since_change * current;
             let overdue = OVERDUE_FACTOR * turns * turns / (0.25 + turns * turns);
-            if chance.share() < current * overdue + reversal_rate / (weeks_since_change * weeks_since_change) {
+            if rng.uniform() < current * overdue + reversal_rate / (weeks_since_change * weeks_since_change) {
                 changes.push(week);
                 std::mem::swap(&mut current, &mut other);
                 (weeks_since_change, reversal_rate) = (0.0, 0.0);

@@ -70,17 +70,17 @@ impl RenewalModel {
     pub(super) fn read(purchases: &Purchases<'_>, prices: &PriceHistory<'_>, funds: &FundsHistory) -> Self {
         let today = purchases.now.date_naive();
         let (orders, renewals) = (purchases.orders, recent_renewals(purchases, today));
-        let standings = OrderClasses::read(purchases, &renewals);
+        let order_classes = OrderClasses::read(purchases, &renewals);
         let short = |order: &Order, ago: i32| funds.could_not_pay(order, ago);
         let is_uninformative = |order: &Order| {
             let end = order_end(order);
             funds.is_uninformative(end) || short(order, days_between(end, today))
         };
         let leads = RenewalLeads::read(orders, &purchases.renewals, today, &short);
-        let (due_renewals, price_ratios) = due_renewals(purchases, prices, &leads, &standings, &short);
+        let (due_renewals, price_ratios) = due_renewals(purchases, prices, &leads, &order_classes, &short);
         Self {
             due_renewals,
-            renewed: standings.renewal_shares(is_uninformative),
+            renewed: order_classes.renewal_shares(is_uninformative),
             from_balance: from_balance(purchases, &renewals),
             lead_distributions: leads.distributions,
             calendar: RenewalCalendar::read(&renewals, today),
@@ -102,15 +102,15 @@ fn due_renewals(
     purchases: &Purchases<'_>,
     prices: &PriceHistory<'_>,
     leads: &RenewalLeads<'_>,
-    standings: &OrderClasses<'_>,
+    order_classes: &OrderClasses<'_>,
     short: &impl Fn(&Order, i32) -> bool,
 ) -> (Vec<DueRenewal>, Vec<Vec<Ratio>>) {
     let today = purchases.now.date_naive();
     let last = i32::try_from(HORIZON_DAYS).unwrap_or(i32::MAX) + MAX_LEAD_DAYS;
     let charge_ratio = charge_ratio_to_price(purchases);
-    let mut classes: BTreeMap<(PriceKey<'_>, bool), usize> = BTreeMap::new();
+    let mut ratio_indexes: BTreeMap<(PriceKey<'_>, bool), usize> = BTreeMap::new();
     let (mut due, mut ratios) = (Vec::new(), Vec::new());
-    for (place, (order, payment)) in purchases.orders.iter().zip(&purchases.payments).enumerate() {
+    for (index, (order, payment)) in purchases.orders.iter().zip(&purchases.payments).enumerate() {
         let days = order.probably_ends().and_then(|end| i32::try_from((end - today).num_days()).ok());
         let is_due = |days: &i32| {
             let is_overdue = order.expired && !order.renewed && *days <= 0;
@@ -118,8 +118,8 @@ fn due_renewals(
         };
         let Some(days) = days.filter(is_due) else { continue };
         let (lead, days) = (leads.distribution_of(order), days - leads.days_earlier(order));
-        let class = (price_key(order), prices.has_changed_before(order));
-        let class = *classes.entry(class).or_insert_with(|| {
+        let key = (price_key(order), prices.has_changed_before(order));
+        let price_ratios = *ratio_indexes.entry(key).or_insert_with(|| {
             ratios.push(prices.renewal_ratios(order, today));
             ratios.len() - 1
         });
@@ -129,10 +129,10 @@ fn due_renewals(
             length_days: i32::try_from(order_length(order).unwrap_or(DEFAULT_LENGTH_DAYS).max(MIN_LENGTH_DAYS))
                 .unwrap_or(i32::MAX),
             payment_source: *payment,
-            order_class: standings.of(place),
+            order_class: order_classes.of(index),
             lead_distribution: lead,
             remaining_leads: leads.distributions[lead].remaining(days, |passed| short(order, passed)),
-            price_ratios: class,
+            price_ratios,
         });
     }
     (due, ratios)
@@ -172,8 +172,8 @@ fn typical_length(orders: &[Order]) -> u32 {
 /// Returns the share of new orders in the purchases that are not renewals.
 fn new_order_share(purchases: &Purchases<'_>) -> f64 {
     let sum = |kind| -> Minor {
-        let its = purchases.all.iter().filter(|purchase| purchase.kind == kind);
-        its.fold(0, |sum: Minor, purchase| sum.saturating_add(minor(purchase.cost)))
+        let matching = purchases.all.iter().filter(|purchase| purchase.kind == kind);
+        matching.fold(0, |sum: Minor, purchase| sum.saturating_add(minor(purchase.cost)))
     };
     let (new, other) = (sum(PurchaseKind::NewOrder), sum(PurchaseKind::Other));
     share(new, new.saturating_add(other))

@@ -42,12 +42,12 @@ pub fn renewals_due(
     let (today, last) = (now.date_naive(), window_end(now, within));
     let in_window = |day: NaiveDate| (today..=last).contains(&day);
     let mut sum = RenewalsSum { from_balance: Some(Decimal::ZERO), ..RenewalsSum::default() };
-    for (place, order) in orders.iter().enumerate().filter(|(_, order)| must_be_renewed(order, today)) {
+    for (index, order) in orders.iter().enumerate().filter(|(_, order)| must_be_renewed(order, today)) {
         match order.ends() {
             Some(end) if in_window(end) => {
                 sum.count = sum.count.saturating_add(1);
                 sum.amount += order.price;
-                sum.from_balance = sum.from_balance.zip(share(place)).map(|(sum, share)| sum + order.price * share);
+                sum.from_balance = sum.from_balance.zip(share(index)).map(|(sum, share)| sum + order.price * share);
             }
             None if in_window(order.certificate_ends) => sum.unknown_ends.push(order.id),
             _ => {}
@@ -79,8 +79,8 @@ pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spendi
             by_price.entry(order.price).or_default().push((end, order));
         }
     }
-    for its in by_price.values_mut() {
-        its.sort_by_key(|(end, _)| *end);
+    for same in by_price.values_mut() {
+        same.sort_by_key(|(end, _)| *end);
     }
     for (line, spent) in new {
         let day = line.at.date_naive();
@@ -90,8 +90,8 @@ pub(super) fn renewed_since(orders: &[Order], ledger: &Ledger, spending: &Spendi
         let near = same[first..].iter().take_while(|(end, _)| left(*end) <= MAX_DAYS_BEFORE_END);
         let found =
             near.enumerate().find(|(_, (_, order))| must_be_renewed(order, day) && line.order != Some(order.id));
-        if let Some(place) = found.map(|(place, _)| first + place) {
-            renewed.insert(same.remove(place).1.id);
+        if let Some(index) = found.map(|(index, _)| first + index) {
+            renewed.insert(same.remove(index).1.id);
         }
     }
     renewed
@@ -137,7 +137,7 @@ mod tests {
         {
             let orders = [order(price, (now + TimeDelta::days(days_to_end)).date_naive())];
             let renewed = renewed_since(&orders, &ledger, &Spending::default(), now - TimeDelta::hours(1));
-            assert_eq!(renewed.contains(&7), expected, "{price}, {days_to_end} days before its end");
+            assert_eq!(renewed.contains(&7), expected, "{price}, {days_to_end} days before the end");
         }
     }
 }

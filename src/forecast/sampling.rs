@@ -25,17 +25,17 @@ const DAYS_AHEAD: i32 = HORIZON_DAYS.cast_signed();
 pub(super) fn simulate(history: &SpendHistory) -> Vec<Minor> {
     let models = trend_models(history);
     let all = models.iter().map(|model| model.weight).sum();
-    let mut chance = SeededRng::new();
+    let mut rng = SeededRng::new();
     let mut spent = vec![0; FUTURES * DAYS];
     let irregular = IrregularPurchases::read(&history.irregular);
     for future in spent.chunks_exact_mut(DAYS) {
-        if let Some(model) = chance.weighted_choice(&models, all, |model| model.weight) {
-            add_base_spend(future, history, model, &mut chance);
+        if let Some(model) = rng.weighted_choice(&models, all, |model| model.weight) {
+            add_base_spend(future, history, model, &mut rng);
         }
         if let Some(irregular) = &irregular {
-            add_irregular_purchases(future, irregular, &mut chance);
+            add_irregular_purchases(future, irregular, &mut rng);
         }
-        add_renewals(future, &history.renewals, &mut chance);
+        add_renewals(future, &history.renewals, &mut rng);
         let mut sum: Minor = 0;
         for day in future {
             sum = sum.saturating_add(*day);
@@ -46,27 +46,27 @@ pub(super) fn simulate(history: &SpendHistory) -> Vec<Minor> {
 }
 
 /// Adds past weeks in short runs, each scaled from its own level to the level of this future.
-fn add_base_spend(future: &mut [Minor], history: &SpendHistory, model: &TrendModel, chance: &mut SeededRng) {
+fn add_base_spend(future: &mut [Minor], history: &SpendHistory, model: &TrendModel, rng: &mut SeededRng) {
     let weeks = history.base.len();
-    let level_draw = chance.normal();
+    let level_draw = rng.normal();
     let mut level = model.level + model.level_deviation * level_draw;
-    let mut slope = model.slope + model.slope_per_level * level_draw + model.slope_deviation * chance.normal();
-    let changes = model.regimes.as_ref().map(|habits| habits.draw_changes(chance));
-    let mut week = chance.week(&model.seasonality.similar_weeks[0], weeks);
+    let mut slope = model.slope + model.slope_per_level * level_draw + model.slope_deviation * rng.normal();
+    let changes = model.regimes.as_ref().map(|regimes| regimes.draw_changes(rng));
+    let mut week = rng.week(&model.seasonality.similar_weeks[0], weeks);
     for (number, days) in future.chunks_mut(7).enumerate() {
         if number > 0 {
-            week = chance.next_week(week, &model.seasonality.similar_weeks[number], weeks);
+            week = rng.next_week(week, &model.seasonality.similar_weeks[number], weeks);
         }
         match &changes {
             Some(changes) if changes.contains(&number) => {
-                slope *= 1.0 + REGIME_DEVIATION * chance.normal();
+                slope *= 1.0 + REGIME_DEVIATION * rng.normal();
                 (level, slope) = (level + slope, -slope);
             }
             Some(_) => {}
             None => {
-                level += slope + model.level_step * chance.normal();
+                level += slope + model.level_step * rng.normal();
                 slope = if number < MAX_SLOPE_WEEKS {
-                    slope * model.slope_persistence + model.slope_step * chance.normal()
+                    slope * model.slope_persistence + model.slope_step * rng.normal()
                 } else {
                     0.0
                 };
@@ -80,47 +80,46 @@ fn add_base_spend(future: &mut [Minor], history: &SpendHistory, model: &TrendMod
 }
 
 /// Adds irregular purchases like those of the past, with gaps drawn from one of the models.
-fn add_irregular_purchases(future: &mut [Minor], irregular: &IrregularPurchases, chance: &mut SeededRng) {
+fn add_irregular_purchases(future: &mut [Minor], irregular: &IrregularPurchases, rng: &mut SeededRng) {
     let Some(gap_model) =
-        chance.weighted_choice(&irregular.gap_models, irregular.total_weight, |gap_model| gap_model.weight)
+        rng.weighted_choice(&irregular.gap_models, irregular.total_weight, |gap_model| gap_model.weight)
     else {
         return;
     };
     let (mut since, mut day) = (irregular.days_since_last, 0);
     loop {
-        day += gap_model.gap_end(since, chance.share()) - since;
+        day += gap_model.gap_end(since, rng.uniform()) - since;
         since = 0;
-        let Some(it) = future.get_mut(day - 1) else { return };
-        *it = it.saturating_add(irregular.prices[chance.below(irregular.prices.len())]);
+        let Some(day_spend) = future.get_mut(day - 1) else { return };
+        *day_spend = day_spend.saturating_add(irregular.prices[rng.below(irregular.prices.len())]);
     }
 }
 
 /// Adds the renewals of known orders, of their renewals, and of the new orders of this future, with the share, lead
 /// and price learnt from the past.
-fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut SeededRng) {
+fn add_renewals(future: &mut [Minor], model: &RenewalModel, rng: &mut SeededRng) {
     if model.is_empty() {
         return;
     }
-    let renewed = model.renewed.map(|share| chance.draw_share(share));
-    let from_balance = model.from_balance.map(|share| chance.draw_share(share));
-    let longest = chance.below(UNKNOWN_LEAD_LIMITS.len());
-    add_renewals_of_new_orders(future, model, renewed.new * from_balance.balance, chance);
+    let renewed = model.renewed.map(|share| rng.draw_share(share));
+    let from_balance = model.from_balance.map(|share| rng.draw_share(share));
+    let longest = rng.below(UNKNOWN_LEAD_LIMITS.len());
+    add_renewals_of_new_orders(future, model, renewed.new * from_balance.balance, rng);
     let renewed = renewed.map(|share| RenewalOdds::from_share(*share));
     for due in &model.due_renewals {
         let leads = &model.lead_distributions[due.lead_distribution];
         let (mut days, mut possible, mut odds) = (due.days_to_end, &due.remaining_leads, *renewed.of(due.order_class));
         let mut price = None;
         while days < DAYS_AHEAD + MAX_LEAD_DAYS
-            && let Some(lead) = leads.draw_lead(possible, longest, odds, chance.share())
+            && let Some(lead) = leads.draw_lead(possible, longest, odds, rng.uniform())
             && let Ok(day) = usize::try_from(days - lead)
             && let day =
-                model.calendar.nearest_renewal_day(day, chance).saturating_sub(usize::from(model.is_late_in_the_day))
+                model.calendar.nearest_renewal_day(day, rng).saturating_sub(usize::from(model.is_late_in_the_day))
             && let Some(day) = future.get_mut(day)
         {
-            let price = *price.get_or_insert_with(|| {
-                scaled(due.price, *chance.any(&model.price_ratios[due.price_ratios], &UNCHANGED))
-            });
-            if chance.share() < *from_balance.of(due.payment_source) {
+            let price = *price
+                .get_or_insert_with(|| scaled(due.price, *rng.any(&model.price_ratios[due.price_ratios], &UNCHANGED)));
+            if rng.uniform() < *from_balance.of(due.payment_source) {
                 *day = day.saturating_add(price);
             }
             days = days.saturating_add(due.length_days);
@@ -130,8 +129,8 @@ fn add_renewals(future: &mut [Minor], model: &RenewalModel, chance: &mut SeededR
 }
 
 /// Adds renewals of the new orders of this future, as far as they fall within the horizon.
-fn add_renewals_of_new_orders(future: &mut [Minor], model: &RenewalModel, share: f64, chance: &mut SeededRng) {
-    let lead = model.lead_distributions[0].draw_known_lead(chance.share());
+fn add_renewals_of_new_orders(future: &mut [Minor], model: &RenewalModel, share: f64, rng: &mut SeededRng) {
+    let lead = model.lead_distributions[0].draw_known_lead(rng.uniform());
     let after = i32::try_from(model.new_order_days).unwrap_or(i32::MAX).saturating_sub(lead);
     let Ok(after) = usize::try_from(after.max(1)) else { return };
     let first = as_ratio(model.new_order_share * share);

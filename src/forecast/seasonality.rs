@@ -97,7 +97,7 @@ pub(super) fn seasonalities(roots: &[f64], begins: &[NaiveDate], today: NaiveDat
     };
     let days = 7 * i64::try_from(roots.len()).unwrap_or(0);
     let offered = CYCLE_PRIORS.iter().filter(|(cycle, _)| cycle.length() * MIN_CYCLES <= days);
-    let seasonalities = offered.map(|(cycle, belief)| Seasonality::new(*cycle, *belief, roots, (begins, today)));
+    let seasonalities = offered.map(|(cycle, prior)| Seasonality::new(*cycle, *prior, roots, (begins, today)));
     [none].into_iter().chain(seasonalities).collect()
 }
 
@@ -107,26 +107,26 @@ impl Seasonality {
         let coming = |week: i64| cycle.days_left(today + chrono::Duration::days(7 * week));
         let future_weeks: Vec<i64> = (0..).take(WEEKS).map(coming).collect();
         let ratios = ratios(cycle, roots);
-        let estimate = |place: i64, from: &[usize]| {
+        let estimate = |position: i64, from: &[usize]| {
             let (mut sum, mut all) = (PRIOR_WEEKS, PRIOR_WEEKS);
             for week in from {
-                let similarity = cycle.similarity(place, past[*week]);
+                let similarity = cycle.similarity(position, past[*week]);
                 sum += similarity * ratios[*week];
                 all += similarity;
             }
             (sum / all).clamp(MIN_ROOT_RATIO, MAX_ROOT_RATIO)
         };
         let every: Vec<usize> = (0..roots.len()).collect();
-        let others = |week: usize| -> Vec<usize> { every.iter().copied().filter(|it| *it != week).collect() };
-        let same = |place: i64| -> Vec<usize> {
-            every.iter().copied().filter(|week| cycle.similarity(place, past[*week]) > MIN_SIMILARITY).collect()
+        let others = |week: usize| -> Vec<usize> { every.iter().copied().filter(|other| *other != week).collect() };
+        let same = |position: i64| -> Vec<usize> {
+            every.iter().copied().filter(|week| cycle.similarity(position, past[*week]) > MIN_SIMILARITY).collect()
         };
         Self {
-            prior: prior,
+            prior,
             predicted: every.iter().map(|week| estimate(past[*week], &every[..*week])).collect(),
             past_weeks: every.iter().map(|week| estimate(past[*week], &others(*week))).collect(),
-            future_weeks: future_weeks.iter().map(|place| estimate(*place, &every)).collect(),
-            similar_weeks: future_weeks.iter().map(|place| same(*place)).collect(),
+            future_weeks: future_weeks.iter().map(|position| estimate(*position, &every)).collect(),
+            similar_weeks: future_weeks.iter().map(|position| same(*position)).collect(),
         }
     }
 }

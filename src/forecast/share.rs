@@ -54,13 +54,13 @@ impl ShareDistribution {
         let mut curve = GridDistribution::new(prior);
         let mut mixed = [0.0; GRID_CELLS];
         let mut left = most;
-        for (case, belief) in cases.iter().zip(changed).rev() {
+        for (case, probability) in cases.iter().zip(changed).rev() {
             if left > 0 && counts(case) {
                 curve.add(case.renewed);
                 left -= 1;
             }
             for (mixed, weight) in mixed.iter_mut().zip(&curve.weights) {
-                *mixed += belief * weight;
+                *mixed += probability * weight;
             }
         }
         if cases.is_empty() { Self::from_weights(&curve.weights) } else { Self::from_weights(&mixed) }
@@ -73,7 +73,7 @@ impl ShareDistribution {
             so_far += weight / all;
             so_far
         });
-        let mean = weights.iter().enumerate().map(|(place, weight)| cell_middle(place) * weight / all).sum();
+        let mean = weights.iter().enumerate().map(|(cell, weight)| cell_middle(cell) * weight / all).sum();
         Self { cumulative, mean }
     }
 
@@ -83,9 +83,9 @@ impl ShareDistribution {
 
     /// Returns a share of the distribution, selected by two numbers from 0 to 1: its cell, and its position in the
     /// cell.
-    pub(super) fn sample(&self, place: f64, within: f64) -> f64 {
-        let place = self.cumulative.partition_point(|up_to| *up_to <= place).min(GRID_CELLS - 1);
-        (as_float(place) + within) / as_float(GRID_CELLS)
+    pub(super) fn sample(&self, cell: f64, within: f64) -> f64 {
+        let cell = self.cumulative.partition_point(|up_to| *up_to <= cell).min(GRID_CELLS - 1);
+        (as_float(cell) + within) / as_float(GRID_CELLS)
     }
 }
 
@@ -104,8 +104,8 @@ impl GridDistribution {
 
     fn add(&mut self, hit: bool) {
         let mut all = 0.0;
-        for (place, weight) in self.weights.iter_mut().enumerate() {
-            *weight *= if hit { cell_middle(place) } else { 1.0 - cell_middle(place) };
+        for (cell, weight) in self.weights.iter_mut().enumerate() {
+            *weight *= if hit { cell_middle(cell) } else { 1.0 - cell_middle(cell) };
             all += *weight;
         }
         for weight in &mut self.weights {
@@ -130,17 +130,17 @@ pub(super) fn change_probabilities(cases: &[RenewalOutcome]) -> Vec<f64> {
     };
     let (before, after) = (likelihoods(&mut cases.iter()), likelihoods(&mut cases.iter().rev()));
     let each = CHANGE_PRIOR / as_float(cases.len().saturating_sub(1).max(1));
-    let belief = |place: usize| match place {
+    let probability = |cell: usize| match cell {
         0 => (1.0 - CHANGE_PRIOR) * after[cases.len()],
-        place => each * before[place] * after[cases.len() - place],
+        cell => each * before[cell] * after[cases.len() - cell],
     };
-    let beliefs: Vec<f64> = (0..cases.len()).map(belief).collect();
-    let all: f64 = beliefs.iter().sum();
-    beliefs.into_iter().map(|belief| belief / all).collect()
+    let probabilities: Vec<f64> = (0..cases.len()).map(probability).collect();
+    let all: f64 = probabilities.iter().sum();
+    probabilities.into_iter().map(|probability| probability / all).collect()
 }
 
-fn cell_middle(place: usize) -> f64 {
-    (as_float(place) + 0.5) / as_float(GRID_CELLS)
+fn cell_middle(cell: usize) -> f64 {
+    (as_float(cell) + 0.5) / as_float(GRID_CELLS)
 }
 
 fn as_float(cases: usize) -> f64 {
@@ -170,7 +170,7 @@ mod tests {
         let share = ShareDistribution::new((0, 0), (6, 1), 100);
         assert!((share.mean() - 6.0 / 7.0).abs() < 0.01);
         assert!(share.sample(0.0, 0.0) < share.sample(1.0, 1.0) && share.sample(1.0, 1.0) <= 1.0);
-        let all: Vec<f64> = (0..=10).map(|place| share.sample(f64::from(place) / 10.0, 0.5)).collect();
+        let all: Vec<f64> = (0..=10).map(|cell| share.sample(f64::from(cell) / 10.0, 0.5)).collect();
         assert!(all.is_sorted());
     }
 

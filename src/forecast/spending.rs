@@ -39,7 +39,7 @@ pub struct Spending {
 impl Spending {
     /// Counts all types but these. Case and surrounding space are ignored.
     pub fn without<T: AsRef<str>>(types: impl IntoIterator<Item = T>) -> Self {
-        let excluded_types: BTreeSet<String> = types.into_iter().map(|it| normalized(it.as_ref())).collect();
+        let excluded_types: BTreeSet<String> = types.into_iter().map(|kind| normalized(kind.as_ref())).collect();
         let type_lengths = excluded_types.iter().fold(0, |all, other| all | length_bit(other));
         Self { excluded_types, type_lengths }
     }
@@ -58,9 +58,10 @@ impl Spending {
     /// Reports whether a line is a credit that refunds a purchase: its type contains the word *refund*
     /// (*non-refundable* does not count) and is not excluded.
     pub(super) fn is_refund(&self, entry: &LedgerEntry) -> bool {
-        let mut words = entry.kind.split(|it: char| !it.is_alphanumeric());
+        let mut words = entry.kind.split(|letter: char| !letter.is_alphanumeric());
         entry.change > Decimal::ZERO
-            && words.any(|word| ["refund", "refunds", "refunded"].iter().any(|it| word.eq_ignore_ascii_case(it)))
+            && words
+                .any(|word| ["refund", "refunds", "refunded"].iter().any(|refund| word.eq_ignore_ascii_case(refund)))
             && !self.is_excluded(&entry.kind)
     }
 

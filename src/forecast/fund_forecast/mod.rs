@@ -195,7 +195,7 @@ impl FundForecast {
     fn ledger(&self) -> Result<&Ledger, Reading> {
         let ledger = self.history.ledger.as_deref().map_err(|gap| gap_reading(gap, "ledger"))?;
         let Ok(currency) = &self.currency else { return Ok(ledger) };
-        let other = ledger.entries().iter().find_map(|entry| entry.currency.filter(|it| it != currency));
+        let other = ledger.entries().iter().find_map(|entry| entry.currency.filter(|other| other != currency));
         match other {
             None => Ok(ledger),
             Some(other) => Err(Reading::Unreadable(Unreadable {
@@ -228,7 +228,7 @@ impl FundForecast {
     }
 
     fn renewals(&self, within: Duration) -> Result<RenewalsSum, Reading> {
-        let share = |place| self.purchases.as_ref()?.payments.share_from_balance(place);
+        let share = |index| self.purchases.as_ref()?.payments.share_from_balance(index);
         let sum = renewals_due(self.orders()?, self.now, within, share);
         if sum.unknown_ends.is_empty() {
             return Ok(sum);

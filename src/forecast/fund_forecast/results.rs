@@ -28,7 +28,7 @@ pub(super) struct RequiredDeposit {
 impl RequiredDeposit {
     /// Returns the larger deposit; of two equal ones, the one that does not depend on how renewals are paid.
     pub(super) fn max(self, other: Self) -> Self {
-        let key = |it: &Self| (it.amount, it.paid_in_full.is_none());
+        let key = |deposit: &Self| (deposit.amount, deposit.paid_in_full.is_none());
         if key(&other) > key(&self) { other } else { self }
     }
 }

@@ -21,7 +21,7 @@ impl FundForecast {
         let purchases = self.ledger().map(|ledger| Purchases::read(ledger, orders, &self.spending, self.now));
         let known = purchases.as_ref().ok().filter(|_| orders.is_some());
         let purchase_analysis =
-            known.map(|it| PurchaseAnalysis { past_year: it.past_year(), payments: PaymentShares::read(it) });
+            known.map(|known| PurchaseAnalysis { past_year: known.past_year(), payments: PaymentShares::read(known) });
         (self.simulation_results(&rules, purchases), purchase_analysis)
     }
 

@@ -33,10 +33,10 @@ pub(in crate::forecast) fn paid_orders(purchases: &mut [Purchase<'_>], orders: &
     }
     let named = paid_by_name(purchases, orders);
     let paid = paid_by_price(purchases, orders, named);
-    for (place, number) in paid.iter().enumerate() {
-        if let Some(number) = number {
-            purchases[*number].order = Some(place);
-            purchases[*number].kind = PurchaseKind::NewOrder;
+    for (index, debit) in paid.iter().enumerate() {
+        if let Some(debit) = debit {
+            purchases[*debit].order = Some(index);
+            purchases[*debit].kind = PurchaseKind::NewOrder;
         }
     }
     paid
@@ -45,20 +45,22 @@ pub(in crate::forecast) fn paid_orders(purchases: &mut [Purchase<'_>], orders: &
 /// Matches debits that name their order. If several name one order, the one of its price pays for it, or else the one
 /// nearest to its date.
 fn paid_by_name(purchases: &[Purchase<'_>], orders: &[Order]) -> Vec<Option<usize>> {
-    let mut places: Vec<(u64, usize)> = orders.iter().enumerate().map(|(place, order)| (order.id, place)).collect();
-    places.sort_unstable();
+    let mut indexes: Vec<(u64, usize)> = orders.iter().enumerate().map(|(index, order)| (order.id, index)).collect();
+    indexes.sort_unstable();
     let mut best: Vec<Option<(bool, i64, usize)>> = vec![None; orders.len()];
-    for (number, purchase) in purchases.iter().enumerate() {
+    for (debit, purchase) in purchases.iter().enumerate() {
         let Some(id) = purchase.entry.order else { continue };
-        let Ok(place) = places.binary_search_by_key(&id, |(id, _)| *id).map(|found| places[found].1) else { continue };
-        let order = &orders[place];
+        let Ok(index) = indexes.binary_search_by_key(&id, |(id, _)| *id).map(|found| indexes[found].1) else {
+            continue;
+        };
+        let order = &orders[index];
         let days = order.placed.map_or(0, |placed| (purchase.day() - placed).num_days());
         if (-MAX_DAYS_PAID_BEFORE..=MAX_DAYS_PAID_AFTER).contains(&days) {
-            let found = (purchase.amount() != order.price, days.abs(), number);
-            best[place] = Some(best[place].map_or(found, |before| before.min(found)));
+            let found = (purchase.amount() != order.price, days.abs(), debit);
+            best[index] = Some(best[index].map_or(found, |before| before.min(found)));
         }
     }
-    best.into_iter().map(|best| best.map(|(.., number)| number)).collect()
+    best.into_iter().map(|best| best.map(|(.., debit)| debit)).collect()
 }
 
 /// Matches the orders that no debit names to debits that name no order, by price. If one tax rate explains more
@@ -79,8 +81,8 @@ fn paid_by_price(purchases: &[Purchase<'_>], orders: &[Order], named: Vec<Option
     let Some(taxed) = taxed_charge(purchases, orders, &named, &debits) else { return listed };
     let with_tax = pay(&[taxed, ChargedPrice::Listed]);
     let explained = |charge: ChargedPrice, paid: &[Option<usize>]| {
-        let fits = |(order, number): &(&Order, &Option<usize>)| {
-            number.is_some_and(|number| charge.fits(order.price, purchases[number].amount()))
+        let fits = |(order, debit): &(&Order, &Option<usize>)| {
+            debit.is_some_and(|debit| charge.fits(order.price, purchases[debit].amount()))
         };
         orders.iter().zip(paid).filter(fits).count()
     };
@@ -118,8 +120,8 @@ struct UnnamedDebits(BTreeMap<(NaiveDate, Decimal), VecDeque<usize>>);
 impl UnnamedDebits {
     fn from_purchases(purchases: &[Purchase<'_>]) -> Self {
         let mut debits: BTreeMap<_, VecDeque<usize>> = BTreeMap::new();
-        for (number, purchase) in purchases.iter().enumerate().filter(|(_, purchase)| purchase.entry.order.is_none()) {
-            debits.entry((purchase.day(), purchase.amount())).or_default().push_back(number);
+        for (debit, purchase) in purchases.iter().enumerate().filter(|(_, purchase)| purchase.entry.order.is_none()) {
+            debits.entry((purchase.day(), purchase.amount())).or_default().push_back(debit);
         }
         Self(debits)
     }
@@ -127,12 +129,12 @@ impl UnnamedDebits {
     /// Matches the orders without a payment, oldest first.
     fn pay(&mut self, orders: &[Order], charge: ChargedPrice, paid: &mut [Option<usize>]) {
         let mut open: Vec<(NaiveDate, u64, usize)> = (0..orders.len())
-            .filter(|place| paid[*place].is_none() && orders[*place].price > Decimal::ZERO)
-            .filter_map(|place| Some((orders[place].placed?, orders[place].id, place)))
+            .filter(|index| paid[*index].is_none() && orders[*index].price > Decimal::ZERO)
+            .filter_map(|index| Some((orders[index].placed?, orders[index].id, index)))
             .collect();
         open.sort_unstable();
-        for (placed, _, place) in open {
-            paid[place] = self.take(placed, charge.charged(orders[place].price));
+        for (placed, _, index) in open {
+            paid[index] = self.take(placed, charge.charged(orders[index].price));
         }
     }
 
@@ -144,11 +146,11 @@ impl UnnamedDebits {
             fitting.min_by_key(|amount| (*amount - charged).abs()).map(|amount| (day, amount))
         })?;
         let same = self.0.get_mut(&key)?;
-        let number = same.pop_front();
+        let debit = same.pop_front();
         if same.is_empty() {
             self.0.remove(&key);
         }
-        number
+        debit
     }
 
     /// Returns the different amounts of a day within a range.
@@ -172,21 +174,22 @@ fn taxed_charge(
 ) -> Option<ChargedPrice> {
     /// Multiplier that spreads the sample over orders of all dates and prices.
     const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
-    let amounts = |place: usize| -> Vec<Decimal> {
-        let range = (orders[place].price, orders[place].price.saturating_mul(MAX_TAX));
-        let its = named[place].map(|number| purchases[number].amount());
-        let around = orders[place].placed.filter(|_| its.is_none()).into_iter().flat_map(debit_days);
+    let amounts = |index: usize| -> Vec<Decimal> {
+        let range = (orders[index].price, orders[index].price.saturating_mul(MAX_TAX));
+        let own = named[index].map(|debit| purchases[debit].amount());
+        let around = orders[index].placed.filter(|_| own.is_none()).into_iter().flat_map(debit_days);
         let unnamed = around.flat_map(|day| debits.of_day(day, range)).take(MAX_AMOUNTS);
-        its.into_iter().filter(|its| (range.0..=range.1).contains(its)).chain(unnamed).collect()
+        own.into_iter().filter(|amount| (range.0..=range.1).contains(amount)).chain(unnamed).collect()
     };
-    let mut places: Vec<usize> = (0..orders.len()).filter(|place| orders[*place].price > Decimal::ZERO).collect();
-    places.sort_unstable_by_key(|place| orders[*place].id.wrapping_mul(SPREAD));
-    let sample = places.into_iter().map(|place| (orders[place].price, amounts(place)));
+    let mut indexes: Vec<usize> = (0..orders.len()).filter(|index| orders[*index].price > Decimal::ZERO).collect();
+    indexes.sort_unstable_by_key(|index| orders[*index].id.wrapping_mul(SPREAD));
+    let sample = indexes.into_iter().map(|index| (orders[index].price, amounts(index)));
     let (mut rates, mut exact, mut all) = (BTreeMap::<Decimal, usize>::new(), 0, 0);
     for (price, amounts) in sample.filter(|(_, amounts)| !amounts.is_empty()).take(MAX_SAMPLED) {
         all += 1;
         exact += usize::from(amounts.contains(&price));
-        let ratios = amounts.into_iter().filter(|amount| *amount != price).filter_map(|it| it.checked_div(price));
+        let ratios =
+            amounts.into_iter().filter(|amount| *amount != price).filter_map(|amount| amount.checked_div(price));
         // A rate between two steps supports both.
         let sides = [RoundingStrategy::ToZero, RoundingStrategy::AwayFromZero];
         let steps = ratios.flat_map(|ratio| sides.map(|side| ratio.round_dp_with_strategy(RATE_PLACES, side)));
@@ -194,10 +197,10 @@ fn taxed_charge(
             *rates.entry(rate).or_default() += 1;
         }
     }
-    let explains = |its: usize| its * 2 > all && its > exact;
+    let explains = |count: usize| count * 2 > all && count > exact;
     rates
         .into_iter()
-        .filter(|(_, its)| explains(*its))
-        .max_by_key(|(_, its)| *its)
+        .filter(|(_, count)| explains(*count))
+        .max_by_key(|(_, count)| *count)
         .map(|(rate, _)| ChargedPrice::Taxed(rate))
 }

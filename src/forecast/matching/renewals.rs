@@ -20,8 +20,8 @@ pub(in crate::forecast) fn renewals(
     paid: &[Option<usize>],
 ) -> Vec<Renewal> {
     let mut renewed: Vec<(NaiveDate, u64, usize)> = (0..orders.len())
-        .filter(|place| orders[*place].renewed)
-        .map(|place| (order_end(&orders[place]), orders[place].id, place))
+        .filter(|index| orders[*index].renewed)
+        .map(|index| (order_end(&orders[index]), orders[index].id, index))
         .collect();
     if renewed.is_empty() {
         return Vec::new();
@@ -29,13 +29,13 @@ pub(in crate::forecast) fn renewals(
     renewed.sort_unstable();
     let mut successors = SuccessorOrders::new(orders);
     let (mut found, mut rest) = (Vec::with_capacity(renewed.len()), Vec::new());
-    for (end, _, place) in renewed {
-        match successors.take(place, end) {
+    for (end, _, index) in renewed {
+        match successors.take(index, end) {
             Some((by, placed)) => {
-                let on = paid[by].map_or(placed, |number| purchases[number].day());
-                found.push(Renewal { renewed: place, by: Some(by), purchase: paid[by], on, lead: lead(end, on) });
+                let on = paid[by].map_or(placed, |debit| purchases[debit].day());
+                found.push(Renewal { renewed: index, by: Some(by), purchase: paid[by], on, lead: lead(end, on) });
             }
-            None => rest.push((end, place)),
+            None => rest.push((end, index)),
         }
     }
     let known: BTreeSet<usize> = found.iter().filter_map(|renewal| renewal.purchase).collect();
@@ -55,8 +55,8 @@ impl<K: Eq + Hash> CandidatesByDay<K> {
     }
 
     fn remove(&mut self, key: &K, candidate: MatchCandidate) {
-        if let Some(its) = self.0.get_mut(key) {
-            its.remove(&candidate);
+        if let Some(candidates) = self.0.get_mut(key) {
+            candidates.remove(&candidate);
         }
     }
 
@@ -70,14 +70,15 @@ impl<K: Eq + Hash> CandidatesByDay<K> {
         fits: impl Fn(usize) -> bool,
     ) -> [Option<MatchCandidate>; 2] {
         let fits = |candidate: &&MatchCandidate| fits(candidate.2);
-        let its = self.0.get(key);
-        let before = its.filter(|_| from < day).and_then(|its| {
-            let (nearest, ..) = *its.range((from, 0, 0)..(day, 0, 0)).rev().find(fits)?;
-            its.range((nearest, 0, 0)..).find(fits)
+        let candidates = self.0.get(key);
+        let before = candidates.filter(|_| from < day).and_then(|candidates| {
+            let (nearest, ..) = *candidates.range((from, 0, 0)..(day, 0, 0)).rev().find(fits)?;
+            candidates.range((nearest, 0, 0)..).find(fits)
         });
         let first = from.max(day);
-        let after = its.filter(|_| first <= to);
-        let after = after.and_then(|its| its.range((first, 0, 0)..=(to, u64::MAX, usize::MAX)).find(fits));
+        let after = candidates.filter(|_| first <= to);
+        let after =
+            after.and_then(|candidates| candidates.range((first, 0, 0)..=(to, u64::MAX, usize::MAX)).find(fits));
         [before.copied(), after.copied()]
     }
 }
@@ -95,29 +96,29 @@ impl<'a> SuccessorOrders<'a> {
     fn new(orders: &'a [Order]) -> Self {
         let (by_product, by_name) = (CandidatesByDay(HashMap::new()), CandidatesByDay(HashMap::new()));
         let mut successors = Self { orders, by_product, by_name, ends: Vec::new() };
-        for (place, order) in orders.iter().enumerate() {
-            if let Some((name, candidate)) = successors.candidate(place) {
+        for (index, order) in orders.iter().enumerate() {
+            if let Some((name, candidate)) = successors.candidate(index) {
                 successors.by_product.insert((name, order.product.as_deref()), candidate);
                 successors.by_name.insert(name, candidate);
-                successors.ends.push((order_end(order), place));
+                successors.ends.push((order_end(order), index));
             }
         }
         successors.ends.sort_unstable_by(|one, other| other.cmp(one));
         successors
     }
 
-    fn candidate(&self, place: usize) -> Option<(&'a str, MatchCandidate)> {
-        let order = &self.orders[place];
-        Some((order.common_name.as_deref()?, (order.placed?, order.id, place)))
+    fn candidate(&self, index: usize) -> Option<(&'a str, MatchCandidate)> {
+        let order = &self.orders[index];
+        Some((order.common_name.as_deref()?, (order.placed?, order.id, index)))
     }
 
-    /// Removes and returns the successor of the order at `place`, which ends on `end`: the nearest one of the same
+    /// Removes and returns the successor of the order at `index`, which ends on `end`: the nearest one of the same
     /// product, or else the nearest one. Calls must be ordered by `end`.
-    fn take(&mut self, place: usize, end: NaiveDate) -> Option<(usize, NaiveDate)> {
+    fn take(&mut self, index: usize, end: NaiveDate) -> Option<(usize, NaiveDate)> {
         while let Some((_, ended)) = self.ends.pop_if(|(last, _)| *last <= end) {
             self.remove(ended);
         }
-        let renewed = &self.orders[place];
+        let renewed = &self.orders[index];
         let name = renewed.common_name.as_deref()?;
         let earliest = days_before(end, MAX_DAYS_BEFORE_END.unsigned_abs());
         let after_it = renewed.placed.and_then(|placed| placed.succ_opt());
@@ -132,9 +133,9 @@ impl<'a> SuccessorOrders<'a> {
         Some((by, placed))
     }
 
-    fn remove(&mut self, place: usize) {
-        if let Some((name, candidate)) = self.candidate(place) {
-            self.by_product.remove(&(name, self.orders[place].product.as_deref()), candidate);
+    fn remove(&mut self, index: usize) {
+        if let Some((name, candidate)) = self.candidate(index) {
+            self.by_product.remove(&(name, self.orders[index].product.as_deref()), candidate);
             self.by_name.remove(&name, candidate);
         }
     }
@@ -150,10 +151,10 @@ fn renewals_by_price(
     taken: &BTreeSet<usize>,
 ) -> Vec<Renewal> {
     let mut debits = DebitsByPrice::new(purchases, orders, renewed, taken);
-    let renewal = |(end, place): (NaiveDate, usize)| {
-        let number = debits.take(place, end)?;
-        let (by, on) = (purchases[number].order, purchases[number].day());
-        Some(Renewal { renewed: place, by, purchase: Some(number), on, lead: lead(end, on) })
+    let renewal = |(end, index): (NaiveDate, usize)| {
+        let debit = debits.take(index, end)?;
+        let (by, on) = (purchases[debit].order, purchases[debit].day());
+        Some(Renewal { renewed: index, by, purchase: Some(debit), on, lead: lead(end, on) })
     };
     renewed.iter().copied().filter_map(renewal).collect()
 }
@@ -181,37 +182,37 @@ impl<'a> DebitsByPrice<'a> {
     ) -> Self {
         let (all, by_end) = (CandidatesByDay(HashMap::new()), CandidatesByDay(HashMap::new()));
         let mut debits = Self { purchases, orders, all, by_end, ends: Vec::new() };
-        let prices: BTreeSet<Decimal> = renewed.iter().map(|(_, place)| orders[*place].price).collect();
-        let fits = |number: &usize| !taken.contains(number) && prices.contains(&purchases[*number].amount());
-        for number in (0..purchases.len()).filter(fits) {
-            let (key, candidate) = debits.candidate(number);
+        let prices: BTreeSet<Decimal> = renewed.iter().map(|(_, index)| orders[*index].price).collect();
+        let fits = |debit: &usize| !taken.contains(debit) && prices.contains(&purchases[*debit].amount());
+        for debit in (0..purchases.len()).filter(fits) {
+            let (key, candidate) = debits.candidate(debit);
             debits.all.insert(key, candidate);
-            if let Some(own) = debits.own(number) {
+            if let Some(own) = debits.own(debit) {
                 debits.by_end.insert((key, day_of_year(order_end(own))), candidate);
-                debits.ends.push((order_end(own), number));
+                debits.ends.push((order_end(own), debit));
             }
         }
         debits.ends.sort_unstable_by(|one, other| other.cmp(one));
         debits
     }
 
-    fn own(&self, number: usize) -> Option<&'a Order> {
-        self.purchases[number].order.map(|place| &self.orders[place])
+    fn own(&self, debit: usize) -> Option<&'a Order> {
+        self.purchases[debit].order.map(|index| &self.orders[index])
     }
 
-    fn candidate(&self, number: usize) -> (AmountAndName<'a>, MatchCandidate) {
-        let purchase = &self.purchases[number];
-        let name = self.own(number).and_then(|own| own.common_name.as_deref());
-        ((purchase.amount(), name), (purchase.day(), 0, number))
+    fn candidate(&self, debit: usize) -> (AmountAndName<'a>, MatchCandidate) {
+        let purchase = &self.purchases[debit];
+        let name = self.own(debit).and_then(|own| own.common_name.as_deref());
+        ((purchase.amount(), name), (purchase.day(), 0, debit))
     }
 
-    /// Removes and returns the debit that renewed the order at `place`, which ends on `end`. Calls must be ordered by
+    /// Removes and returns the debit that renewed the order at `index`, which ends on `end`. Calls must be ordered by
     /// `end`.
-    fn take(&mut self, place: usize, end: NaiveDate) -> Option<usize> {
+    fn take(&mut self, index: usize, end: NaiveDate) -> Option<usize> {
         while let Some((_, ended)) = self.ends.pop_if(|(last, _)| *last <= end) {
             self.remove_end(ended);
         }
-        let order = &self.orders[place];
+        let order = &self.orders[index];
         let name = order.common_name.as_deref();
         let names = [None, name];
         let keys = || names[..=usize::from(name.is_some())].iter().map(|name| (order.price, *name));
@@ -219,25 +220,24 @@ impl<'a> DebitsByPrice<'a> {
             days_before(end, MAX_DAYS_BEFORE_END.unsigned_abs()),
             days_after(end, MAX_DAYS_LATE_BY_PRICE.unsigned_abs()),
         );
-        let fits = |number: usize| {
-            self.purchases[number].entry.order != Some(order.id)
-                && self.own(number).is_none_or(|own| own.id != order.id)
+        let fits = |debit: usize| {
+            self.purchases[debit].entry.order != Some(order.id) && self.own(debit).is_none_or(|own| own.id != order.id)
         };
-        let rank = |(on, _, number): &MatchCandidate| (*on >= end, (end - *on).num_days().abs(), *number);
+        let rank = |(on, _, debit): &MatchCandidate| (*on >= end, (end - *on).num_days().abs(), *debit);
         let years_later = [day_of_year(end), (day_of_year(end) + 1).rem_euclid(YEAR)];
         let years_later = keys().flat_map(|key| years_later.map(|end| (key, end)));
         let years_later = years_later.flat_map(|key| self.by_end.nearest(&key, end, window, fits)).flatten();
         let any = || keys().flat_map(|key| self.all.nearest(&key, end, window, fits)).flatten().min_by_key(rank);
-        let (.., number) = years_later.min_by_key(rank).or_else(any)?;
-        let (key, candidate) = self.candidate(number);
+        let (.., debit) = years_later.min_by_key(rank).or_else(any)?;
+        let (key, candidate) = self.candidate(debit);
         self.all.remove(&key, candidate);
-        self.remove_end(number);
-        Some(number)
+        self.remove_end(debit);
+        Some(debit)
     }
 
-    fn remove_end(&mut self, number: usize) {
-        let (key, candidate) = self.candidate(number);
-        if let Some(own) = self.own(number) {
+    fn remove_end(&mut self, debit: usize) {
+        let (key, candidate) = self.candidate(debit);
+        if let Some(own) = self.own(debit) {
             self.by_end.remove(&(key, day_of_year(order_end(own))), candidate);
         }
     }
