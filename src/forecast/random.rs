@@ -1,6 +1,6 @@
 //! Seeded random numbers, and draws with them.
 
-use rand::{RngCore as _, SeedableRng as _};
+use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::share::ShareDistribution;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lowtide::domain::Time;
 use lowtide::sandbox::world::{CertificateIssuance, SimulatedEntry, SimulatedOrder};
-use rand::Rng as _;
+use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
 

@@ -1,6 +1,6 @@
 //! Orders that exist when the simulation of an account begins.
 
-use rand::Rng as _;
+use rand::RngExt as _;
 
 use super::super::{AFTER, AccountKind, truncated};
 use super::calendar::{YEAR, working};
