@@ -8,12 +8,12 @@ use super::super::{days, now};
 
 pub const YEAR: i64 = 365;
 
-/// Whether people work on this day; today is a Tuesday.
+/// Reports whether a day is a working day. The present day is a Tuesday.
 pub fn is_working(day: i64) -> bool {
     (day + 1).rem_euclid(7) < 5
 }
 
-/// The working day that is nearest.
+/// Returns the nearest working day.
 pub fn working(day: i64) -> i64 {
     match (day + 1).rem_euclid(7) {
         5 => day - 1,
@@ -22,12 +22,12 @@ pub fn working(day: i64) -> i64 {
     }
 }
 
-/// This day or the next one that is a Tuesday, like today.
+/// Returns the first Tuesday from this day on.
 pub fn tuesday(day: i64) -> i64 {
     day + (-day).rem_euclid(7)
 }
 
-/// Some time of the working hours; a day begins at 06:00.
-pub fn moment(day: i64, chance: &mut ChaCha8Rng) -> Time {
-    now() + days(day) + chrono::Duration::seconds(chance.random_range(2 * 3600..11 * 3600))
+/// Draws a time within the working hours. Days begin at 06:00.
+pub fn moment(day: i64, rng: &mut ChaCha8Rng) -> Time {
+    now() + days(day) + chrono::Duration::seconds(rng.random_range(2 * 3600..11 * 3600))
 }

@@ -1,15 +1,15 @@
-//! Accounts that live by renewals, as the API shows them: orders, ledger lines, and what they will spend.
+//! Accounts that live on renewals: orders, ledger lines and future spend.
 //!
-//! One life for all kinds. The account has a number of sites; a site has one running order at a time. An order is renewed
-//! with the account's own chance and so long before its end as is usual in the account; other sites are new. Days count
-//! from the present one, which is 0.
+//! All kinds share one simulation. An account has a number of sites, and each site has one running order at a time.
+//! An order is renewed with the account's own probability and lead. Other sites are new. Days are counted from the
+//! present one, which is 0.
 
-mod beginning;
 mod calendar;
-mod clerk;
-mod habits;
-mod shown;
+mod existing_orders;
+mod month_end_clerk;
+mod records;
 mod term;
+mod traits;
 
 use std::collections::BTreeMap;
 
@@ -20,24 +20,24 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{AFTER, AccountKind, FIRST_DIVISION, GeneratedAccount, poisson, truncated};
 use calendar::{YEAR, is_working, moment, tuesday, working};
-use habits::{AccountTraits, PRODUCTS, WILDCARD};
 use term::OrderTerm;
+use traits::{AccountTraits, PRODUCTS, WILDCARD};
 
-/// Orders can be renewed so many days before their end.
+/// Days before its end from which on an order can be renewed.
 const MAX_LEAD_DAYS: f64 = 90.0;
-/// Every account bought so much in the last year at least.
+/// Number of purchases in the last year that every account has, at least.
 const MIN_PURCHASES: usize = 8;
-/// A wildcard takes the place of orders that end within so many days of one another.
+/// Days within which orders must end for a wildcard to replace them.
 const CONSOLIDATION_DAYS: i64 = 120;
-/// A certificate that lasts as long as any order of a year.
+/// Days of a certificate that outlasts any order.
 const LONG_CERTIFICATE_DAYS: u64 = 2000;
 
-/// What is renewed: a common name with its product.
+/// A common name with its product.
 struct RenewedSite {
     name: String,
     product: usize,
     term: OrderTerm,
-    /// It costs as much as so many usual ones.
+    /// Price of its orders, in multiples of a usual order's.
     size: i64,
     division: u64,
     by_card: bool,
@@ -54,7 +54,7 @@ struct PlacedOrder {
     ends: i64,
     renewed: Option<i64>,
     canceled: Option<i64>,
-    /// An order for more names took its place.
+    /// True if an order for more names replaced it.
     replaced: bool,
     issuance: CertificateIssuance,
 }
@@ -64,13 +64,13 @@ enum AccountEvent {
     Renew(usize),
     AddDomain(usize),
     Refund(usize),
-    /// A site that moves here from elsewhere.
+    /// Migration of a site from another provider.
     Move,
-    /// So many new orders at a time, all of one product.
+    /// Purchase of this number of new orders, all of one product.
     Batch(usize),
 }
 
-/// What moved the balance.
+/// A change of the balance.
 struct BalanceChange {
     day: i64,
     at: Time,
@@ -87,14 +87,14 @@ struct RenewingAccount {
     orders: Vec<PlacedOrder>,
     lines: Vec<BalanceChange>,
     events: BTreeMap<i64, Vec<AccountEvent>>,
-    chance: ChaCha8Rng,
+    rng: ChaCha8Rng,
 }
 
-/// An account of one of the kinds that live by renewals. One that hardly ever bought anything is drawn anew.
+/// Generates an account. Accounts with hardly any purchases are drawn again.
 pub(super) fn generate(kind: AccountKind, number: u64) -> GeneratedAccount {
-    let mut chance = ChaCha8Rng::seed_from_u64(number * 1000 + kind as u64);
+    let mut rng = ChaCha8Rng::seed_from_u64(number * 1000 + kind as u64);
     loop {
-        let account = RenewingAccount::new(kind, ChaCha8Rng::from_rng(&mut chance));
+        let account = RenewingAccount::new(kind, ChaCha8Rng::from_rng(&mut rng));
         if account.purchases().count() >= MIN_PURCHASES {
             return account.generated();
         }
@@ -102,12 +102,12 @@ pub(super) fn generate(kind: AccountKind, number: u64) -> GeneratedAccount {
 }
 
 impl RenewingAccount {
-    fn new(kind: AccountKind, mut chance: ChaCha8Rng) -> Self {
-        let traits = AccountTraits::new(kind, &mut chance);
-        let rises = (0..10).map(|_| chance.random_range(1.04..1.2)).collect();
+    fn new(kind: AccountKind, mut rng: ChaCha8Rng) -> Self {
+        let traits = AccountTraits::new(kind, &mut rng);
+        let rises = (0..10).map(|_| rng.random_range(1.04..1.2)).collect();
         let begins = traits.begins;
         let (sites, orders, lines, events) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
-        let mut account = Self { traits, rises, sites, orders, lines, events, chance };
+        let mut account = Self { traits, rises, sites, orders, lines, events, rng };
         account.place_existing_orders();
         for day in begins..i64::try_from(AFTER).unwrap() {
             account.simulate_day(day);
@@ -115,16 +115,16 @@ impl RenewingAccount {
         account
     }
 
-    /// What was paid for each of the last year.
+    /// Returns the costs of the purchases of the last year.
     fn purchases(&self) -> impl Iterator<Item = i64> {
         let known = self.lines.iter().filter(|line| (-YEAR..0).contains(&line.day) && line.change < 0);
         known.map(|line| -line.change)
     }
 
     fn product(&mut self) -> usize {
-        let mut drawn = self.chance.random::<f64>() * self.traits.product_weights.iter().sum::<f64>();
-        let product = self.traits.product_weights.iter().position(|taste| {
-            drawn -= taste;
+        let mut drawn = self.rng.random::<f64>() * self.traits.product_weights.iter().sum::<f64>();
+        let product = self.traits.product_weights.iter().position(|weight| {
+            drawn -= weight;
             drawn <= 0.0
         });
         product.unwrap_or_default()
@@ -132,10 +132,10 @@ impl RenewingAccount {
 
     fn term(&mut self) -> OrderTerm {
         match self.traits.kind {
-            AccountKind::MultiYearMixed => OrderTerm::Years(self.chance.random_range(1..=3)),
+            AccountKind::MultiYearMixed => OrderTerm::Years(self.rng.random_range(1..=3)),
             AccountKind::OrdersOf90To199Days => {
                 let lengths = &self.traits.lengths;
-                OrderTerm::Days(lengths[self.chance.random_range(0..lengths.len())])
+                OrderTerm::Days(lengths[self.rng.random_range(0..lengths.len())])
             }
             _ => OrderTerm::Years(1),
         }
@@ -143,9 +143,9 @@ impl RenewingAccount {
 
     fn site(&mut self, product: usize, term: OrderTerm, is_new: bool) -> usize {
         let number = self.sites.len();
-        let size = self.traits.size(is_new, &mut self.chance);
-        let division = FIRST_DIVISION + self.chance.random_range(0..self.traits.divisions);
-        let payment = self.chance.random::<f64>();
+        let size = self.traits.size(is_new, &mut self.rng);
+        let division = FIRST_DIVISION + self.rng.random_range(0..self.traits.divisions);
+        let payment = self.rng.random::<f64>();
         let mut site = RenewedSite {
             name: format!("site-{number}.example.com"),
             product,
@@ -153,11 +153,11 @@ impl RenewingAccount {
             size,
             division,
             by_card: false,
-            one_off: is_new && self.chance.random::<f64>() < self.traits.one_off,
+            one_off: is_new && self.rng.random::<f64>() < self.traits.one_off,
         };
-        // Now and then somebody buys a second certificate for the same name.
-        if is_new && number > 0 && self.chance.random_bool(0.03) {
-            let other = &self.sites[self.chance.random_range(0..number)];
+        // Sometimes a second certificate is bought for the same name.
+        if is_new && number > 0 && self.rng.random_bool(0.03) {
+            let other = &self.sites[self.rng.random_range(0..number)];
             (site.name, site.product) = (other.name.clone(), other.product);
         }
         site.by_card = payment < self.traits.card_of(site.product);
@@ -167,7 +167,7 @@ impl RenewingAccount {
 
     fn simulate_day(&mut self, day: i64) {
         if is_working(day) {
-            for _ in 0..poisson(self.traits.new_orders(day), &mut self.chance) {
+            for _ in 0..poisson(self.traits.new_orders(day), &mut self.rng) {
                 self.buy_new(None, day);
             }
         }
@@ -187,7 +187,7 @@ impl RenewingAccount {
         }
     }
 
-    /// Buys a certificate for a new site, of this product or of any.
+    /// Buys a certificate for a new site, of this product or a random one.
     fn buy_new(&mut self, product: Option<usize>, day: i64) {
         let term = self.term();
         let product = product.unwrap_or_else(|| self.product());
@@ -201,7 +201,7 @@ impl RenewingAccount {
         let is_over = self.orders[order].canceled.is_some() || self.orders[order].replaced;
         if !is_over && !self.replaced_by_wildcard(order, day) {
             self.orders[order].renewed = Some(day);
-            if self.traits.kind == AccountKind::ProductChange && self.chance.random_ratio(1, 3) {
+            if self.traits.kind == AccountKind::ProductChange && self.rng.random_ratio(1, 3) {
                 self.sites[site].product = self.other_product(self.sites[site].product);
             }
             let renewal = self.place(site, day, self.traits.renewal_ends(ends, day, self.sites[site].term));
@@ -209,9 +209,10 @@ impl RenewingAccount {
         }
     }
 
-    /// True if, instead of renewing this order, a wildcard was bought for its name and for others that end soon.
+    /// Replaces this order and others that end soon by a wildcard. Returns false if the order is to be renewed
+    /// instead.
     fn replaced_by_wildcard(&mut self, order: usize, day: i64) -> bool {
-        if self.traits.consolidated == 0.0 || !self.chance.random_bool(self.traits.consolidated) {
+        if self.traits.consolidated == 0.0 || !self.rng.random_bool(self.traits.consolidated) {
             return false;
         }
         let soon = self.orders[order].ends + CONSOLIDATION_DAYS;
@@ -220,7 +221,7 @@ impl RenewingAccount {
         };
         let mut replaced: Vec<usize> = (0..self.orders.len()).filter(|it| is_one(&self.orders[*it])).collect();
         replaced.sort_by_key(|it| (*it != order, self.orders[*it].ends));
-        replaced.truncate(self.chance.random_range(3..=6));
+        replaced.truncate(self.rng.random_range(3..=6));
         if replaced.len() < 3 || replaced[0] != order {
             return false;
         }
@@ -235,18 +236,18 @@ impl RenewingAccount {
         true
     }
 
-    /// A product that is one or two places dearer or cheaper.
+    /// Returns a product one or two steps up or down the price list.
     fn other_product(&mut self, product: usize) -> usize {
-        let (places, last) = (self.chance.random_range(1..=2), PRODUCTS.len() - 1);
-        let is_dearer = product == 0 || product < last && self.chance.random::<f64>() < self.traits.dearer;
+        let (places, last) = (self.rng.random_range(1..=2), PRODUCTS.len() - 1);
+        let is_dearer = product == 0 || product < last && self.rng.random::<f64>() < self.traits.dearer;
         if is_dearer { (product + places).min(last) } else { product.saturating_sub(places) }
     }
 
-    /// A domain is charged for what is left of its order.
+    /// Adds a domain, charged for the rest of the order's term.
     fn add_domain(&mut self, order: usize, day: i64) {
         let its = &self.orders[order];
         if its.canceled.is_none() && day < its.ends {
-            let (year, left) = (its.price * self.chance.random_range(40..70) / 100, its.ends - day);
+            let (year, left) = (its.price * self.rng.random_range(40..70) / 100, its.ends - day);
             self.record_change(order, day, -(year * left / YEAR).max(100), "Charge");
         }
     }
@@ -263,21 +264,21 @@ impl RenewingAccount {
         }
         let (day, price) = (its.day, its.price);
         self.record_change(order, day, -price, "Charge");
-        if self.traits.kind == AccountKind::DomainsAndRefunds && self.chance.random_bool(0.03) {
-            let day = working(day + self.chance.random_range(2..=20)).max(day + 1);
+        if self.traits.kind == AccountKind::DomainsAndRefunds && self.rng.random_bool(0.03) {
+            let day = working(day + self.rng.random_range(2..=20)).max(day + 1);
             self.events.entry(day).or_default().push(AccountEvent::Refund(order));
         }
     }
 
     fn record_change(&mut self, order: usize, day: i64, change: i64, kind: &'static str) {
         let its = &self.orders[order];
-        let at = if day == its.day { its.at } else { moment(day, &mut self.chance) };
+        let at = if day == its.day { its.at } else { moment(day, &mut self.rng) };
         let id = (self.traits.kind != AccountKind::LedgerWithoutOrderIds).then_some(its.id);
         let division = self.sites[its.site].division;
         self.lines.push(BalanceChange { day, at, change, kind, order: id, division });
     }
 
-    /// An order, and what will become of it.
+    /// Places an order and schedules its renewal.
     fn place(&mut self, site: usize, day: i64, ends: i64) -> usize {
         let order = self.orders.len();
         let RenewedSite { product, term, size, one_off, .. } = self.sites[site];
@@ -292,21 +293,21 @@ impl RenewingAccount {
             product,
             price,
             day,
-            at: moment(day, &mut self.chance),
+            at: moment(day, &mut self.rng),
             ends,
             renewed: None,
             canceled: None,
             replaced: false,
             issuance,
         });
-        // Who does not get the next certificate seldom needs the next order.
+        // Orders whose certificate is not reissued are seldom renewed.
         let share = self.traits.share_of(ends, product, size) * if issuance.reissued { 1.0 } else { 0.3 };
-        if !one_off && self.chance.random::<f64>() < share {
+        if !one_off && self.rng.random::<f64>() < share {
             let renewed = self.renewal_day(ends, product, size).max(day + 1).max(self.traits.begins);
             self.events.entry(renewed).or_default().push(AccountEvent::Renew(order));
         }
-        if self.traits.kind == AccountKind::DomainsAndRefunds && self.chance.random_bool(0.2) {
-            let added = working(self.chance.random_range(day + 1..ends)).max(day + 1);
+        if self.traits.kind == AccountKind::DomainsAndRefunds && self.rng.random_bool(0.2) {
+            let added = working(self.rng.random_range(day + 1..ends)).max(day + 1);
             self.events.entry(added).or_default().push(AccountEvent::AddDomain(order));
         }
         order
@@ -316,14 +317,14 @@ impl RenewingAccount {
         if self.traits.kind == AccountKind::RenewalsByAutomation {
             return self.traits.automatic_renewal(ends);
         }
-        if self.chance.random::<f64>() < self.traits.late {
+        if self.rng.random::<f64>() < self.traits.late {
             let latest = self.traits.latest;
-            return working(ends + self.chance.random_range(1..=latest)).max(ends + 1).min(ends + latest);
+            return working(ends + self.rng.random_range(1..=latest)).max(ends + 1).min(ends + latest);
         }
         if let Some(clerk) = &self.traits.clerk {
             return clerk.renewal_day(ends);
         }
-        let deviation: f64 = (0..6).map(|_| self.chance.random_range(-0.5..0.5)).sum::<f64>() * 2.0_f64.sqrt();
+        let deviation: f64 = (0..6).map(|_| self.rng.random_range(-0.5..0.5)).sum::<f64>() * 2.0_f64.sqrt();
         let lead = self.traits.lead_of(product, size) * (1.0 + self.traits.spread * deviation);
         let day = ends - i64::try_from(truncated(lead.clamp(0.0, MAX_LEAD_DAYS))).unwrap();
         if self.traits.kind == AccountKind::RenewalsInOneMonth { tuesday(day) } else { working(day) }
@@ -332,9 +333,9 @@ impl RenewingAccount {
     fn issuance(&mut self) -> CertificateIssuance {
         match self.traits.kind {
             AccountKind::ReissuesOf199Days => {
-                let reissued = self.chance.random::<f64>() > 0.06;
-                let slow = self.chance.random_bool(0.3);
-                let days = if slow { self.chance.random_range(1..=13) } else { 0 };
+                let reissued = self.rng.random::<f64>() > 0.06;
+                let slow = self.rng.random_bool(0.3);
+                let days = if slow { self.rng.random_range(1..=13) } else { 0 };
                 let reissue_takes = std::time::Duration::from_secs(3600 * (2 + 24 * days));
                 CertificateIssuance { reissued, reissue_takes, ..CertificateIssuance::default() }
             }

@@ -1,18 +1,18 @@
-//! How long orders last.
+//! Terms of orders.
 
 use super::calendar::YEAR;
 
-/// What an order of one, two and three years costs, in hundredths of a year's price.
+/// Prices of one, two and three years, in percent of a year's price.
 const YEARS_PRICE_PERCENT: [i64; 3] = [100, 185, 260];
-/// A day of an order that was bought by days, in hundredths of a day of one that was bought for a year.
+/// Price of a day in an order bought by days, in percent of a day in an order for a year.
 const DAY_PRICE_PERCENT: i64 = 125;
 
-/// What an order is bought for.
+/// Term of an order.
 #[derive(Clone, Copy)]
 pub enum OrderTerm {
-    /// One to three; a renewal adds them to what is left.
+    /// One to three years; a renewal adds them to the rest of the term.
     Years(i64),
-    /// A renewal begins anew.
+    /// A number of days, counted from the purchase.
     Days(i64),
 }
 
@@ -24,7 +24,7 @@ impl OrderTerm {
         }
     }
 
-    /// What the API calls its years.
+    /// Returns the term in years as the API reports it; 0 for terms in days.
     pub fn years(self) -> i64 {
         match self {
             Self::Years(years) => years,
@@ -32,7 +32,7 @@ impl OrderTerm {
         }
     }
 
-    /// What it costs where a year costs so much.
+    /// Returns the price of the term, given the price of a year.
     pub fn price(self, year: i64) -> i64 {
         match self {
             Self::Years(years) => year * YEARS_PRICE_PERCENT[usize::try_from(years - 1).unwrap()] / 100,

@@ -1,4 +1,5 @@
-//! Generated accounts as the program sees them: shown by the sandbox over HTTP, read by the real client and the real keeper.
+//! Generated accounts as the program sees them: served by the sandbox over HTTP, read by the real client and
+//! refresher.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,10 +24,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use url::Url;
 
-/// Longer than any account takes.
+/// Longer than reading any account takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Stands still at one moment; who waits by it waits by real time.
+/// A clock that stands still. Waits take real time.
 struct FrozenClock(Time);
 
 #[async_trait]
@@ -40,7 +41,7 @@ impl Clock for FrozenClock {
     }
 }
 
-/// Reads one account after the other, all of them from one server.
+/// Reads accounts one after the other from one server.
 pub struct AccountReader {
     runtime: Runtime,
     clock: Arc<dyn Clock>,
@@ -50,7 +51,7 @@ pub struct AccountReader {
 }
 
 impl AccountReader {
-    /// All accounts are read at `now`.
+    /// Creates a reader that reads all accounts at `now`.
     pub fn new(now: Time) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(FrozenClock(now));
@@ -64,7 +65,7 @@ impl AccountReader {
         Self { runtime, clock, sandbox, base, http }
     }
 
-    /// The funds of an account that holds these records, and its books, those of all divisions together.
+    /// Reads the funds and the history of an account with these records, for all divisions together.
     pub fn read(&self, records: AccountRecords) -> (Decimal, AccountHistory) {
         self.sandbox.replace_world(SimulatedWorld::recorded(records, self.clock.now()));
         self.runtime.block_on(self.read_history())

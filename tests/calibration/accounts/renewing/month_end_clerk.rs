@@ -1,4 +1,4 @@
-//! The renewals of an account in which one person renews everything at the end of each month.
+//! Accounts in which one person renews everything at the end of each month.
 
 use std::ops::RangeInclusive;
 
@@ -9,38 +9,37 @@ use rand_chacha::ChaCha8Rng;
 use super::super::{AFTER, days, now};
 use super::calendar::{YEAR, is_working};
 
-/// Who renews at the end of each month, or on the first day after a holiday.
+/// A person who renews orders at the end of each month, or on the first day after a holiday.
 pub struct MonthEndClerk {
-    /// So many working days before the last one of the month.
+    /// Working days between the day of the renewals and the last one of the month.
     before: usize,
-    /// What ends within so many days is renewed.
+    /// Days ahead within which an order must end to be renewed.
     reach: i64,
-    /// Days of holidays, at about the same time each year.
+    /// Holidays, at about the same time each year.
     holidays: Vec<RangeInclusive<i64>>,
 }
 
 impl MonthEndClerk {
-    pub fn new(begins: i64, chance: &mut ChaCha8Rng) -> Self {
-        let (before, reach, usual) =
-            (chance.random_range(0..=4), chance.random_range(35..=55), chance.random_range(0..YEAR));
+    pub fn new(begins: i64, rng: &mut ChaCha8Rng) -> Self {
+        let (before, reach, usual) = (rng.random_range(0..=4), rng.random_range(35..=55), rng.random_range(0..YEAR));
         let mut holidays = Vec::new();
         for year in (begins - YEAR..i64::try_from(AFTER).unwrap() + YEAR).step_by(365) {
-            let first = year + usual + chance.random_range(-7..=7);
-            holidays.push(first..=first + chance.random_range(13..=22));
+            let first = year + usual + rng.random_range(-7..=7);
+            holidays.push(first..=first + rng.random_range(13..=22));
         }
         Self { before, reach, holidays }
     }
 
-    /// The day on which an order with this end is renewed.
+    /// Returns the day on which an order with this end is renewed.
     pub fn renewal_day(&self, ends: i64) -> i64 {
         let opens = date(ends - self.reach);
         let month = opens.year() * 12 + opens.month0().cast_signed();
-        // Holidays can put off a month's renewals until the month after the next.
+        // Holidays can postpone a month's renewals until the month after the next.
         let mut days = (month - 2..=month + 3).map(|month| self.day_of(month));
         days.find(|day| day + self.reach >= ends).unwrap()
     }
 
-    /// The day of a month's renewals; months count from the year 0.
+    /// Returns the day of a month's renewals. Months are counted from year 0.
     fn day_of(&self, month: i32) -> i64 {
         let next = month + 1;
         let first = NaiveDate::from_ymd_opt(next.div_euclid(12), next.rem_euclid(12).unsigned_abs() + 1, 1).unwrap();

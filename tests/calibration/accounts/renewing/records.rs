@@ -1,4 +1,4 @@
-//! A life as the API shows it today, and what it will spend.
+//! Conversion of a simulated account to the records that the API shows, and its future spend.
 
 use lowtide::domain::Time;
 use lowtide::sandbox::world::{SimulatedEntry, SimulatedOrder};
@@ -8,10 +8,10 @@ use super::super::{
     AFTER, AccountKind, FIRST_DIVISION, GeneratedAccount, days, now, scrambled_id, sorted_by_time, truncated,
 };
 use super::calendar::YEAR;
-use super::habits::PRODUCTS;
+use super::traits::PRODUCTS;
 use super::{PlacedOrder, RenewingAccount};
 
-/// The ledger reaches back so far.
+/// Days that the ledger covers.
 const LEDGER_DAYS: i64 = 400;
 
 impl RenewingAccount {
@@ -28,20 +28,20 @@ impl RenewingAccount {
                 *spent -= line.change;
             }
         }
-        let worth = past.iter().sum::<i64>() / i64::try_from(past.len()).unwrap();
+        let daily_spend = past.iter().sum::<i64>() / i64::try_from(past.len()).unwrap();
         let prices = self.purchases().collect();
-        let mut case = GeneratedAccount {
+        let mut account = GeneratedAccount {
             entries: Vec::new(),
             orders: self.orders.iter().filter_map(|order| self.listed(order)).collect(),
             divisions: self.traits.divisions,
             is_young: self.traits.begins > -LEDGER_DAYS,
             future,
             past,
-            daily_spend: worth,
+            daily_spend,
             prices,
         };
-        case.entries = self.entries(case.available(15), worth);
-        case
+        account.entries = self.entries(account.available(15), daily_spend);
+        account
     }
 
     fn listed(&self, order: &PlacedOrder) -> Option<SimulatedOrder> {
@@ -62,11 +62,11 @@ impl RenewingAccount {
         })
     }
 
-    /// The ledger, with deposits that kept the funds above what they are at least today.
-    fn entries(&self, least: i64, worth: i64) -> Vec<SimulatedEntry> {
+    /// Returns the ledger, with deposits that kept the funds at `least` or above.
+    fn entries(&self, least: i64, daily_spend: i64) -> Vec<SimulatedEntry> {
         #[allow(clippy::cast_precision_loss)]
         let deposit =
-            i64::try_from(truncated((worth as f64 * self.traits.deposit / 50_000.0).max(2.0)) * 50_000).unwrap();
+            i64::try_from(truncated((daily_spend as f64 * self.traits.deposit / 50_000.0).max(2.0)) * 50_000).unwrap();
         let mut entries = Vec::new();
         let mut put = |at: Time, change: i64, kind: &'static str, order: Option<u64>, division: u64| {
             let (id, change) = (scrambled_id(entries.len()), Decimal::new(change, 2));
