@@ -26,7 +26,7 @@ const FIRST_FIGURES_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time between two checks of the figures.
 const FIGURES_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// One configured report.
+/// Schedule and recipients of one configured report.
 #[derive(Debug, Clone)]
 pub struct ReportPlan {
     /// Name of the report.

@@ -58,7 +58,7 @@ impl From<JobScheduler> for CronJobs {
 /// Request to stop an account's cycles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
-    /// Cycles continue.
+    /// Cycles run on schedule.
     No,
     /// The running cycle is the last.
     AfterThis,
