@@ -445,10 +445,10 @@ impl ReadingsProcessor<'_> {
             (Some(TransitionKind::Eased), true) => "alert eased",
             (Some(TransitionKind::Reminder), true) => "alert still fires",
             (Some(TransitionKind::Resolved), _) => "alert resolved",
-            (Some(TransitionKind::Raised), false) => "alert raised, but silenced: nobody is told",
-            (Some(TransitionKind::Escalated), false) => "alert escalated, but silenced: nobody is told",
-            (Some(TransitionKind::Eased), false) => "alert eased, but silenced: nobody is told",
-            (Some(TransitionKind::Reminder), false) => "alert still fires, but silenced: nobody is told",
+            (Some(TransitionKind::Raised), false) => "alert raised, but silenced: not notified",
+            (Some(TransitionKind::Escalated), false) => "alert escalated, but silenced: not notified",
+            (Some(TransitionKind::Eased), false) => "alert eased, but silenced: not notified",
+            (Some(TransitionKind::Reminder), false) => "alert still fires, but silenced: not notified",
         };
         let (kind, level) = (line.kind.name(), line.level.to_string());
         self.log_entries.push(AlertLogEntry {

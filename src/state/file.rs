@@ -340,10 +340,10 @@ mod tests {
             assert_eq!(fs::read(&aside[0]).unwrap(), &whole[..length]);
             fs::remove_file(&aside[0]).unwrap();
         }
-        fs::write(&path, br#"{"version": 2, "unknown": []}"#).unwrap();
+        fs::write(&path, br#"{"version": 3, "unknown": []}"#).unwrap();
         let refused = FileBackend::open(&path, now()).unwrap_err();
-        assert!(matches!(&refused, StateOpenError::Newer { found, .. } if found == "2"), "{refused}");
-        assert_eq!(fs::read(&path).unwrap(), br#"{"version": 2, "unknown": []}"#);
+        assert!(matches!(&refused, StateOpenError::Newer { found, .. } if found == "3"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), br#"{"version": 3, "unknown": []}"#);
         fs::write(&path, br#"{"version": 99999999999999999999999}"#).unwrap();
         assert!(matches!(FileBackend::open(&path, now()), Err(StateOpenError::Newer { .. })));
     }

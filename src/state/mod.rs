@@ -6,6 +6,7 @@
 mod file;
 mod json;
 pub mod silences;
+mod version1;
 
 use std::io::{BufWriter, Write as _};
 use std::iter;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Deserialize as _;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -39,7 +41,7 @@ const MARK_BYTES_PER_SECOND: usize = 1024 * 1024;
 /// And no longer than this.
 const MAX_MARK_DELAY: Duration = Duration::from_secs(2);
 /// The version of the state file that this program writes.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 /// So many bytes of a file are put through the checksum at once.
 const CHECKSUM_CHUNK_BYTES: usize = 8192;
 
@@ -361,9 +363,9 @@ struct StateDocument<'a> {
 /// What stands in the place of a checksum that is still to be made.
 const CHECKSUM_PLACEHOLDER: &str = "0000000000000000";
 
-/// How a file begins that this program wrote, up to its checksum.
-fn document_head() -> String {
-    format!("{{\n  \"version\": {STATE_VERSION},\n  \"checksum\": \"")
+/// Returns the first bytes of a file of this version as the program writes it, up to the checksum.
+fn document_head(version: u32) -> String {
+    format!("{{\n  \"version\": {version},\n  \"checksum\": \"")
 }
 
 /// The checksum of all the text around its own place, which lies in the first piece, but for white space: that of a layout
@@ -406,53 +408,94 @@ pub struct DecodedState {
     pub altered: bool,
 }
 
-/// Reads a state file's bytes. A file whose checksum does not fit is still used where it is a whole state, every key known
-/// and in its place: a wrong value is told, but to forget every alert for it would be worse.
+/// Decodes the bytes of a state file of this version or of version 1, which is migrated. A file whose checksum does not
+/// match is still used if it is a whole state with nothing but known keys: one wrong value does less harm than forgetting
+/// every alert.
 pub fn decode(bytes: &[u8]) -> Result<DecodedState, StateDecodeError> {
     #[derive(serde::Deserialize)]
     struct Version {
         version: serde_json::Number,
     }
     // What this very program wrote needs no closer look.
-    if let Some(place) = checksum_range(bytes)
-        && checksum_around(&place, bytes, iter::empty()).as_bytes() == &bytes[place]
+    if has_matching_checksum(bytes, STATE_VERSION)
         && let Ok(state) = serde_json::from_slice(bytes)
     {
         return Ok(DecodedState { state, altered: false });
     }
-    let unusable = |error: serde_json::Error| StateDecodeError::Unusable(error.to_string());
     let Version { version } = serde_json::from_slice(bytes).map_err(unusable)?;
     // Whatever its size or form, a number beyond ours is a newer program's.
     if version.as_f64().is_some_and(|found| found > f64::from(STATE_VERSION)) {
         return Err(StateDecodeError::Newer(version.to_string()));
     }
-    if version.as_u64() != Some(u64::from(STATE_VERSION)) {
-        return Err(StateDecodeError::Unusable(format!("version {version} was never written")));
+    match version.as_u64() {
+        Some(found) if found == u64::from(STATE_VERSION) => decode_current(bytes),
+        Some(1) => decode_version1(bytes),
+        _ => Err(StateDecodeError::Unusable(format!("version {version} was never written"))),
     }
-    let mut file: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
+}
+
+fn decode_current(bytes: &[u8]) -> Result<DecodedState, StateDecodeError> {
+    let mut document: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
     let state: State = serde_json::from_slice(bytes).map_err(unusable)?;
-    let Some(claimed) = take_checksum(&mut file) else { return Ok(DecodedState { state, altered: false }) };
-    // An editor that sorts or reformats leaves what this program would write, in other words.
-    let reencoded = encode(&state).map_err(|error| StateDecodeError::Unusable(error.to_string()))?;
-    let mut reencoded: serde_json::Value = serde_json::from_slice(&reencoded.to_bytes()).map_err(unusable)?;
-    let altered = take_checksum(&mut reencoded) != Some(claimed) || file != reencoded;
-    if altered && !same_shape(&file, &reencoded) {
-        return Err(StateDecodeError::Unusable(
-            "its checksum does not fit, and parts of it are not understood".to_owned(),
-        ));
+    let Some(claimed) = take_checksum(&mut document) else { return Ok(DecodedState { state, altered: false }) };
+    let (reencoded, checksum) = reencode(&state)?;
+    // An editor that sorts or reformats leaves a document with the same content.
+    if checksum == Some(claimed) && document == reencoded {
+        return Ok(DecodedState { state, altered: false });
     }
-    Ok(DecodedState { state, altered })
+    altered_state(state, &document, &reencoded)
 }
 
-fn take_checksum(file: &mut serde_json::Value) -> Option<serde_json::Value> {
-    file.as_object_mut().and_then(|keys| keys.remove("checksum"))
+fn decode_version1(bytes: &[u8]) -> Result<DecodedState, StateDecodeError> {
+    let mut document: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
+    version1::migrate(&mut document);
+    let claimed = take_checksum(&mut document);
+    let state = State::deserialize(&document).map_err(unusable)?;
+    if claimed.is_none() || has_matching_checksum(bytes, 1) {
+        return Ok(DecodedState { state, altered: false });
+    }
+    let (reencoded, _) = reencode(&state)?;
+    altered_state(state, &document, &reencoded)
 }
 
-/// Where the checksum stands in a file that begins as this program writes it.
-fn checksum_range(bytes: &[u8]) -> Option<Range<usize>> {
-    let document_head = document_head();
-    let place = document_head.len()..document_head.len() + CHECKSUM_PLACEHOLDER.len();
-    (bytes.starts_with(document_head.as_bytes()) && bytes.get(place.end) == Some(&b'"')).then_some(place)
+/// Accepts a document whose checksum does not match if every part of it was understood.
+fn altered_state(
+    state: State,
+    document: &serde_json::Value,
+    reencoded: &serde_json::Value,
+) -> Result<DecodedState, StateDecodeError> {
+    if same_shape(document, reencoded) {
+        return Ok(DecodedState { state, altered: true });
+    }
+    Err(StateDecodeError::Unusable("its checksum does not match, and parts of it are not understood".to_owned()))
+}
+
+/// Returns the document that this program would write, and its checksum.
+fn reencode(state: &State) -> Result<(serde_json::Value, Option<serde_json::Value>), StateDecodeError> {
+    let json = encode(state).map_err(|error| StateDecodeError::Unusable(error.to_string()))?;
+    let mut document: serde_json::Value = serde_json::from_slice(&json.to_bytes()).map_err(unusable)?;
+    let checksum = take_checksum(&mut document);
+    Ok((document, checksum))
+}
+
+fn unusable(error: serde_json::Error) -> StateDecodeError {
+    StateDecodeError::Unusable(error.to_string())
+}
+
+fn take_checksum(document: &mut serde_json::Value) -> Option<serde_json::Value> {
+    document.as_object_mut().and_then(|keys| keys.remove("checksum"))
+}
+
+/// Finds the checksum in a file that begins as a program of this version writes it.
+fn checksum_range(bytes: &[u8], version: u32) -> Option<Range<usize>> {
+    let head = document_head(version);
+    let place = head.len()..head.len() + CHECKSUM_PLACEHOLDER.len();
+    (bytes.starts_with(head.as_bytes()) && bytes.get(place.end) == Some(&b'"')).then_some(place)
+}
+
+fn has_matching_checksum(bytes: &[u8], version: u32) -> bool {
+    checksum_range(bytes, version)
+        .is_some_and(|place| checksum_around(&place, bytes, iter::empty()).as_bytes() == &bytes[place])
 }
 
 /// Whether two values have the same keys and as many items in the same places, whatever stands there. A key with nothing
@@ -492,7 +535,7 @@ pub fn encode(state: &State) -> std::io::Result<JsonPieces> {
     to.write_all(b"\n")?;
     let mut json = to.into_inner()?;
     // It stands in the first piece: what is before it is far shorter than a piece, and written in small parts.
-    let place = json.pieces().next().and_then(checksum_range);
+    let place = json.pieces().next().and_then(|first| checksum_range(first, STATE_VERSION));
     debug_assert!(place.is_some(), "a file begins with its checksum");
     if let Some(place) = place {
         let mut pieces = json.pieces();
@@ -515,7 +558,7 @@ mod tests {
         for alerts in 0..4u64 {
             let json = encode(&state).unwrap().to_bytes();
             assert!(
-                checksum_range(&json).is_some_and(|place| json[place] != *CHECKSUM_PLACEHOLDER.as_bytes()),
+                checksum_range(&json, STATE_VERSION).is_some_and(|place| json[place] != *CHECKSUM_PLACEHOLDER.as_bytes()),
                 "{alerts} alerts"
             );
             assert_eq!(decode(&json).unwrap(), DecodedState { state: state.clone(), altered: false });

@@ -204,7 +204,7 @@ async fn a_division_that_is_gone_from_the_listing_ends_with_one_notice() {
     world.division_funds(12, "1200.00");
     let service = world.start();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("told") && !world.state().contains("\"owed\""));
+    wait_until("the delivery in the state", || world.state().contains("notified") && !world.state().contains("\"queue\""));
     assert_eq!(service.stop(), Some(0));
     world.list(&[(11, "History", true)]);
     let service = world.start();
@@ -224,7 +224,7 @@ async fn a_division_removed_at_runtime_is_unwatched_and_not_unreadable() {
     world.division_funds(12, "1200.00");
     let service = world.start();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("told") && !world.state().contains("\"owed\""));
+    wait_until("the delivery in the state", || world.state().contains("notified") && !world.state().contains("\"queue\""));
     world.list(&[(11, "History", true)]);
     world.answer(12, ResponseTemplate::new(404));
     says(&world.wait_told(2), &["no longer watched", "Physics"]);
@@ -260,7 +260,7 @@ async fn a_sudden_death_in_the_middle_of_a_send_repeats_it_once_at_most() {
     world.slack_answers(ResponseTemplate::new(200));
     let service = world.start();
     world.wait_told(2);
-    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
     service.kill();
     let service = world.start();
     service.wait_cycles(2);
@@ -295,7 +295,7 @@ async fn no_secret_is_shown_anywhere_even_where_a_server_echoes_it() {
     let page = format!("no such hook: {} ({TOKEN})", world.webhook());
     world.slack_answers(ResponseTemplate::new(500).set_body_string(page));
     world.funds("100.00");
-    wait_until("the failure of Slack in the state", || world.state().contains("\"notifiers\""));
+    wait_until("the failure of Slack in the state", || world.state().contains("\"failing_notifiers\""));
     let mut shown = vec![("log", service.log()), ("state", world.state()), ("Slack", world.told().join("\n"))];
     assert!(shown[0].1.contains("TRACE"), "the log is as talkative as it can be");
     for args in [["status"].as_slice(), &["status", "-o", "json"]] {

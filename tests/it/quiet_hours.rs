@@ -199,7 +199,7 @@ async fn the_real_service_lets_critical_through() {
     world.funds("411.00");
     let sent = world.wait_told(1);
     assert!(sent.contains("Got worse: USD 411.00 left") && sent.contains("Raised "), "{sent}");
-    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
 }
 
 #[test]

@@ -77,14 +77,14 @@ async fn a_report_is_saved_before_it_is_sent_and_survives_a_restart() {
     let service = world.start();
     wait_until("a try", || !pages(&world).is_empty());
     let state: Value = serde_json::from_str(&world.state()).unwrap();
-    assert_eq!(state["owed"][0]["event"]["about"], "report");
+    assert_eq!(state["queue"][0]["event"]["about"], "report");
     assert_eq!(state["reports"]["weekly"]["figures"][0]["account"], "acme");
     service.kill();
     world.slack_answers(ResponseTemplate::new(200).set_body_string("ok"));
     let tries = pages(&world).len();
     let service = world.start();
     wait_until("the report", || pages(&world).len() > tries);
-    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
     assert_eq!(service.stop(), Some(0));
     assert_eq!(pages(&world).len(), tries + 1);
 }

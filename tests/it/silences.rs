@@ -80,13 +80,13 @@ async fn a_silence_made_offline_expires_and_what_fires_is_notified_once() {
     let service = world.start();
     service.wait_event("raised funds/acme");
     world.let_a_cycle_pass();
-    assert!(world.state().contains("\"hushed\""), "{}", world.state());
+    assert!(world.state().contains("\"suppressed\""), "{}", world.state());
     assert_eq!(world.told().len(), 0, "judged and remembered, not told");
-    assert!(service.log().contains("alert raised, but silenced: nobody is told"));
+    assert!(service.log().contains("alert raised, but silenced: not notified"));
     let sent = world.wait_told(1);
     assert!(sent.contains("acme: USD 1,500.00 left (warning below USD 2,000.00)"), "{sent}");
     assert!(sent.contains("It was silenced until ") && sent.contains("(known)"), "{sent}");
-    assert!(!world.state().contains("silences") && !world.state().contains("hushed"), "{}", world.state());
+    assert!(!world.state().contains("silences") && !world.state().contains("suppressed"), "{}", world.state());
     assert!(ids(&world).is_empty());
     world.let_a_cycle_pass();
     assert_eq!(world.told().len(), 1, "told once");
@@ -104,7 +104,7 @@ async fn an_alert_without_notifications_is_resolved_silently() {
     service.wait_event("resolved funds/acme");
     world.let_a_cycle_pass();
     assert_eq!(world.told().len(), 0);
-    assert!(!world.state().contains("owed"), "{}", world.state());
+    assert!(!world.state().contains("queue"), "{}", world.state());
 }
 
 #[tokio::test]

@@ -67,6 +67,24 @@ async fn an_older_state_file_is_read_and_rewritten_with_the_next_change() {
 }
 
 #[tokio::test]
+async fn a_state_file_of_version_1_is_migrated_and_its_events_are_delivered() {
+    let world = World::new().await;
+    world.funds("10000.00");
+    // The file that the real binary of version 0.1.0 wrote, with the names of this configuration.
+    let written = include_str!("../fixtures/state-version-1.json");
+    let renamed = written.replace("\"dead\"", "\"slack\"");
+    std::fs::write(world.path("state.json"), &renamed).unwrap();
+    let service = world.start();
+    wait_until("the pending events", || !world.told().is_empty());
+    service.wait_event("resolved funds/acme");
+    wait_until("the migrated file", || world.state().contains("\"version\": 2"));
+    let log = service.log();
+    assert!(!log.contains("it is kept as"), "{log}");
+    assert_eq!(service.stop(), Some(0));
+    assert!(world.state().contains("PO 4711"), "the silences are kept: {}", world.state());
+}
+
+#[tokio::test]
 async fn an_older_program_drops_unknown_keys_of_the_same_state_version() {
     let world = World::new().await;
     world.funds("1000.00");
@@ -118,7 +136,7 @@ async fn quiet_cycles_leave_the_state_file_alone() {
     let service = world.start();
     service.wait_event("raised funds/acme");
     wait_until("the delivery in the state", || {
-        world.state().contains("\"told\"") && !world.state().contains("\"owed\"")
+        world.state().contains("\"notified\"") && !world.state().contains("\"queue\"")
     });
     let changed = || std::fs::metadata(world.path("state.json")).unwrap().modified().unwrap();
     let (before, cycles) = (changed(), service.cycles());
@@ -148,7 +166,7 @@ async fn a_shutdown_while_slack_hangs_ends_in_time_and_keeps_the_queue() {
     let requested_at = Instant::now();
     assert_eq!(service.stop(), Some(0));
     assert!(requested_at.elapsed() < Duration::from_secs(13), "{:?}", requested_at.elapsed());
-    assert!(world.state().contains("\"owed\""), "{}", world.state());
+    assert!(world.state().contains("\"queue\""), "{}", world.state());
     let status = world.run(&["status", "-o", "json"]).json();
     assert_eq!((&status["owed"][0]["notifier"], &status["owed"][0]["events"]), (&"slack".into(), &1.into()));
 }
@@ -159,12 +177,12 @@ async fn events_refused_by_slack_are_sent_when_it_is_back() {
     world.slack_answers(ResponseTemplate::new(500));
     world.funds("1000.00");
     let service = world.start();
-    wait_until("the failure in the state", || world.state().contains("\"notifiers\""));
+    wait_until("the failure in the state", || world.state().contains("\"failing_notifiers\""));
     assert_eq!(service.stop(), Some(0));
-    assert!(world.state().contains("\"owed\""));
+    assert!(world.state().contains("\"queue\""));
     world.slack_answers(ResponseTemplate::new(200));
     let _service = world.start();
-    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
     assert!(world.told().last().unwrap().contains("USD 1,000.00"));
 }
 
