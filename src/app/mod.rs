@@ -20,7 +20,7 @@ pub use self::reload::ConfigSource;
 
 use self::generation::{AppContext, CarriedOver, Generation, PreparedConfig};
 use self::reload::ReloadOutcome;
-use crate::alerting::process;
+use crate::alerting::ended;
 use crate::certcentral::{CertCentralClient, HistorySource, LimiterAccount, RateLimitWindow, RateLimiter};
 use crate::config::{Account, ChannelConfig, Config, ConnectionOptions, Divisions, Loaded, NotifierConfig};
 use crate::domain::{Name, Time};
@@ -442,7 +442,7 @@ async fn forget_unconfigured(
     let incident_notifiers = policies.first().map(|policy| Arc::clone(&policy.incident_notifiers)).unwrap_or_default();
     let (alerts, redirected, dropped) = store
         .change(|state| {
-            let alerts = process::end_unconfigured_alerts(state, &policies, now);
+            let alerts = ended::end_unconfigured_alerts(state, &policies, now);
             let before = state.failing_notifiers.len();
             let configured = |name: &str| routes.contains_key(name);
             state.end_removed_notifiers(configured, &incident_notifiers, now);
@@ -455,7 +455,7 @@ async fn forget_unconfigured(
         .await;
     for key in alerts {
         tracing::info!(
-            alert = process::alert_label(&key),
+            alert = key.label(),
             "alert ended quietly: its rule, account or division left the configuration"
         );
     }

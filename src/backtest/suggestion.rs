@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
 use crate::domain::Time;
-use crate::domain::history::Ledger;
+use crate::domain::ledger::Ledger;
 use crate::forecast::{MIN_HISTORY_DAYS, MIN_PURCHASES, Spending, is_depleted, typical_order};
 
 /// The notice that a warning is to give: a purchase order takes a week, and somebody is on holiday in the other.

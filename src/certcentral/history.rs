@@ -15,7 +15,8 @@ use super::{HistorySource, OrderList, ReadError, ReadErrorKind};
 use crate::certcentral::response::ApiEndpoint;
 use crate::domain::Division;
 use crate::domain::balance::Balance;
-use crate::domain::history::{LedgerEntry, Order};
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::order::Order;
 
 /// Lines asked for at once. One is about 300 bytes, so that even lines with long notes stay far below the cap on bodies;
 /// where they do not, fewer are asked for.

@@ -21,7 +21,8 @@ use chrono::NaiveDate;
 
 use crate::domain::Division;
 use crate::domain::balance::{Balance, Persistence, Unreadable};
-use crate::domain::history::{LedgerEntry, Order};
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::order::Order;
 
 /// Where a cycle's balances come from.
 #[async_trait]
@@ -144,7 +145,8 @@ pub mod bodies {
 
     use super::{ListedDivision, wire};
     use crate::domain::balance::Balance;
-    use crate::domain::history::{LedgerEntry, Order};
+    use crate::domain::ledger::LedgerEntry;
+    use crate::domain::order::Order;
     use crate::util::secret::Redactor;
 
     /// `GET /finance/balance`, or what is wrong with it.

@@ -7,7 +7,7 @@ use super::Spending;
 use super::purchases::{RefundMatch, net_purchases};
 use super::spending::entries_until;
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry};
+use crate::domain::ledger::{Ledger, LedgerEntry};
 
 /// What a purchase usually costs: the median of the ledger's purchases of the year up to `now`, without what was refunded;
 /// 0 where it has none.

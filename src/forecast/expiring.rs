@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use super::Spending;
 use super::spending::entries_until;
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry};
+use crate::domain::ledger::{Ledger, LedgerEntry};
 
 /// A write-off belongs to a deposit that expires at most so far from it: the API names no zone.
 const MAX_WRITE_OFF_DAYS: i64 = 2;

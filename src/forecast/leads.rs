@@ -9,7 +9,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 use super::purchases::{Renewal, order_end};
 use super::ratio::count;
 use super::renewals::{MAX_DAYS_AFTER_END, MAX_LEAD_DAYS, days_before, days_between};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::forecast::spend_history::minor;
 
 /// Number of the newest renewals that tell the leads, as far as they were made within a year …

@@ -10,7 +10,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::purchases::{Purchase, PurchaseKind, Renewal, order_end};
 use super::renewals::{MAX_DAYS_AFTER_END, MAX_DAYS_AFTER_END_BY_PRICE, MAX_DAYS_BEFORE_END, days_before};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 
 /// A debit that names an order pays for it from so many days before the order's date to so many after.
 const MAX_DAYS_PAID_BEFORE: i64 = 2;

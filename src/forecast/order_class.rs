@@ -6,7 +6,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 use super::purchases::{Purchases, Renewal, order_end};
 use super::renewals::{MAX_DAYS_AFTER_END, days_before};
 use super::share::{RenewalOutcome, ShareDistribution, change_probabilities};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 
 /// Before any order has ended, the parameters of a beta distribution: about six in seven are renewed.
 const RENEWED_PRIOR: (u32, u32) = (6, 1);

@@ -7,7 +7,7 @@ use chrono::NaiveDate;
 
 use super::purchases::Purchases;
 use super::ratio::{Ratio, UNCHANGED};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::forecast::spend_history::{Minor, minor};
 
 /// So many of the newest payments for a price say what it has become.

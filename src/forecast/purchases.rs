@@ -14,7 +14,8 @@ use super::matching::{paid_orders, renewals};
 use super::renewals::days_before;
 use super::spending::entries_until;
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
+use crate::domain::order::Order;
 use crate::forecast::depletion::typical_cost;
 
 /// An order of the last days may not be charged yet.

@@ -14,7 +14,7 @@ use super::purchases::{PaymentSource, PurchaseKind, Purchases, Renewal, order_en
 use super::ratio::{Ratio, UNCHANGED, scaled, share};
 use super::renewals::{MAX_DAYS_AFTER_END, MAX_LEAD_DAYS, days_before, days_between, must_be_renewed};
 use super::share::ShareDistribution;
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::forecast::order_class::{ByOrderClass, OrderClass, OrderClasses};
 use crate::forecast::spend_history::{Minor, minor};
 

@@ -8,7 +8,8 @@ use rust_decimal::Decimal;
 
 use super::Spending;
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
+use crate::domain::order::Order;
 
 /// Number of days before its order ends from which a renewal can be placed (documented: 90; two more for other time zones).
 pub(super) const MAX_DAYS_BEFORE_END: i64 = 92;

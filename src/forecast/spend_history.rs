@@ -13,7 +13,7 @@ use super::renewal_model::{FundsHistory, RenewalModel};
 use super::renewals::days_before;
 use super::{ForecastUnavailable, MIN_HISTORY_DAYS, MIN_PURCHASES};
 use crate::domain::Time;
-use crate::domain::history::LedgerEntry;
+use crate::domain::ledger::LedgerEntry;
 use crate::forecast::depletion::{daily_highs, depleted_weeks};
 
 /// Hundredths of the account's unit: what the forecast counts in.

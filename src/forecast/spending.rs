@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 use super::purchases::{RefundMatch, net_purchases};
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry};
+use crate::domain::ledger::{Ledger, LedgerEntry};
 
 /// Transaction types whose debits buy nothing, unless the configuration names others.
 ///

@@ -13,7 +13,9 @@ use super::unlisted::UnlistedOrders;
 use super::window;
 use crate::certcentral::{ReadError, ReadErrorKind};
 use crate::domain::balance::{Persistence, Unreadable};
-use crate::domain::history::{AccountHistory, HistoryGap, Ledger, LedgerEntry, Order};
+use crate::domain::history::{AccountHistory, HistoryGap};
+use crate::domain::ledger::{Ledger, LedgerEntry};
+use crate::domain::order::Order;
 use crate::domain::{Division, Time};
 
 /// A ledger is read so often at most, and is good for so long when it can be read no more.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
-use crate::domain::history::{Ledger, Order};
+use crate::domain::ledger::Ledger;
+use crate::domain::order::Order;
 
 /// Order ids from new debits that the listing at hand lacks.
 #[derive(Debug, Default)]

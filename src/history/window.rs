@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use chrono::{Days, NaiveDate};
 
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 
 /// The part of a ledger that is kept: a deposit lasts a year.
 const LEDGER_WINDOW_DAYS: u64 = 400;

@@ -11,8 +11,9 @@ use rust_decimal::Decimal;
 
 use crate::alerting::evaluate::evaluate;
 use crate::alerting::state::{AlertRecord, State};
+use crate::alerting::transition::transition;
 use crate::certcentral::HistorySource;
-use crate::domain::alert::{AlertKey, TransitionKind, transition};
+use crate::domain::alert::{AlertKey, TransitionKind};
 use crate::domain::balance::{Balance, Reading};
 use crate::domain::history::AccountHistory;
 use crate::domain::money::plain;

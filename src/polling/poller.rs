@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::polling::forecasts::{ForecastPurpose, HistoryAccess};
 
-use crate::alerting::process::{AlertLogEntry, process};
+use crate::alerting::log_entry::AlertLogEntry;
+use crate::alerting::process::process;
 use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
-use crate::domain::balance::{Balance, BalanceAnomaly, Persistence, Reading, Unreadable};
-use crate::domain::event::MetricValue;
+use crate::domain::balance::{Balance, BalanceAnomaly, MetricValue, Persistence, Reading, Unreadable};
 use crate::domain::history::AccountHistory;
 use crate::domain::money::Money;
 use crate::domain::report::{FundFigures, LatestFigures};

@@ -548,6 +548,7 @@ pub fn encode(state: &State) -> std::io::Result<JsonPieces> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerting::queue::NewEvent;
     use crate::alerting::state::AlertRecord;
     use crate::domain::alert::{AlertKey, LevelState};
 
@@ -558,7 +559,8 @@ mod tests {
         for alerts in 0..4u64 {
             let json = encode(&state).unwrap().to_bytes();
             assert!(
-                checksum_range(&json, STATE_VERSION).is_some_and(|place| json[place] != *CHECKSUM_PLACEHOLDER.as_bytes()),
+                checksum_range(&json, STATE_VERSION)
+                    .is_some_and(|place| json[place] != *CHECKSUM_PLACEHOLDER.as_bytes()),
                 "{alerts} alerts"
             );
             assert_eq!(decode(&json).unwrap(), DecodedState { state: state.clone(), altered: false });
@@ -577,7 +579,7 @@ mod tests {
             record.alert.warning = Some(LevelState { since: now, firing: true });
             state.alerts.insert(key.clone(), record);
             let subject = crate::domain::event::EventSubject::NotifierRecovered { notifier: "mail".into(), since: now };
-            state.enqueue_one(subject, now, &["slack".into()].into(), &std::collections::BTreeMap::new());
+            state.queue.enqueue(NewEvent::notice(subject, now, ["slack".into()].into()));
             state.record_failure(&"slack".into(), "no", now);
         }
         assert_eq!((state.alerts.len(), state.queue.is_empty()), (4, false));

@@ -204,7 +204,9 @@ async fn a_division_that_is_gone_from_the_listing_ends_with_one_notice() {
     world.division_funds(12, "1200.00");
     let service = world.start();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("notified") && !world.state().contains("\"queue\""));
+    wait_until("the delivery in the state", || {
+        world.state().contains("notified") && !world.state().contains("\"queue\"")
+    });
     assert_eq!(service.stop(), Some(0));
     world.list(&[(11, "History", true)]);
     let service = world.start();
@@ -224,7 +226,9 @@ async fn a_division_removed_at_runtime_is_unwatched_and_not_unreadable() {
     world.division_funds(12, "1200.00");
     let service = world.start();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("notified") && !world.state().contains("\"queue\""));
+    wait_until("the delivery in the state", || {
+        world.state().contains("notified") && !world.state().contains("\"queue\"")
+    });
     world.list(&[(11, "History", true)]);
     world.answer(12, ResponseTemplate::new(404));
     says(&world.wait_told(2), &["no longer watched", "Physics"]);

@@ -406,7 +406,7 @@ impl NotifiedLevels {
             }
         }
         for name in ["slack", "pager"] {
-            let ids = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+            let ids = state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect();
             state.mark_delivered(&name.into(), &ids, None, &[]);
         }
         assert!(state.queue.is_empty());

@@ -322,7 +322,9 @@ async fn in_a_read_only_folder_it_goes_on_from_memory_and_saves_later() {
     world.funds("1000.00");
     let service = world.start_unprivileged();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("notified") && !world.state().contains("\"queue\""));
+    wait_until("the delivery in the state", || {
+        world.state().contains("notified") && !world.state().contains("\"queue\"")
+    });
     service.kill();
     fs::remove_file(world.path("state.json.lock")).unwrap();
     set(0o555);
@@ -369,7 +371,9 @@ async fn the_next_process_takes_over_at_once_when_the_first_was_killed() {
     world.funds("1000.00");
     let first = world.start();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("notified") && !world.state().contains("\"queue\""));
+    wait_until("the delivery in the state", || {
+        world.state().contains("notified") && !world.state().contains("\"queue\"")
+    });
     let mut second = world.start();
     assert_eq!(second.wait(), Some(1));
     first.kill();
@@ -435,7 +439,9 @@ async fn a_folder_in_place_of_the_state_file_is_reported_and_left_alone() {
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("notified") && !world.state().contains("\"queue\""));
+    wait_until("the delivery in the state", || {
+        world.state().contains("notified") && !world.state().contains("\"queue\"")
+    });
     fs::remove_file(world.path("state.json")).unwrap();
     fs::create_dir(world.path("state.json")).unwrap();
     fs::write(world.path("state.json/mine"), "of nobody's business").unwrap();

@@ -162,7 +162,7 @@ impl Bench {
     }
 
     pub fn owed(&self, name: &str) -> usize {
-        self.book.read(|state| state.pending_for(name).count())
+        self.book.read(|state| state.queue.pending_for(name).count())
     }
 
     pub async fn end(mut self) {

@@ -135,7 +135,7 @@ pub async fn run_days(divisions: u64, days: u64) -> Vec<f64> {
             let now = run.clock.now();
             run.store
                 .change(|state| {
-                    (lowtide::alerting::process::end_unconfigured_alerts(state, &[&generation.0], now).len(), false)
+                    (lowtide::alerting::ended::end_unconfigured_alerts(state, &[&generation.0], now).len(), false)
                 })
                 .await;
         }

@@ -16,7 +16,8 @@ use serde_json::value::RawValue;
 use super::{BodyProblem, FieldReader, MAX_ERRORS_CHARS, clean, errors, id, object, present, required, shown, string};
 use crate::domain::Time;
 use crate::domain::balance::{BalanceField, FieldProblem};
-use crate::domain::history::{LedgerEntry, Order};
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::order::Order;
 use crate::util::secret::Redactor;
 
 /// The longest id and the longest kind that are kept.

@@ -14,12 +14,15 @@ use super::renewals::{must_be_renewed, renewed_since};
 use super::{Confidence, PurchaseSums, Purchases, RenewalsSum, Simulation, Spending};
 use super::{deposit, expiring, past_funds, renewals_due, shortfall, sparkline, spend};
 use crate::alerting::evaluate::{Evaluation, NotEvaluated, evaluate};
+use crate::alerting::transition::transition;
 use crate::domain::Time;
-use crate::domain::alert::{Alert, transition};
+use crate::domain::alert::Alert;
 use crate::domain::balance::{Balance, Persistence, Reading, Unreadable};
 use crate::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
-use crate::domain::history::{AccountHistory, HistoryGap, Ledger, Order};
+use crate::domain::history::{AccountHistory, HistoryGap};
+use crate::domain::ledger::Ledger;
 use crate::domain::money::{Currency, Money};
+use crate::domain::order::Order;
 use crate::domain::rule::{Level, Metric, Rule, Severity, ThresholdSide, ThresholdValue};
 
 /// A message says what has to be paid, and what to deposit, for so many days.

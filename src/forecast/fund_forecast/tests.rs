@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 
 use super::*;
 use crate::domain::balance::tests::sample;
-use crate::domain::history::LedgerEntry;
+use crate::domain::ledger::LedgerEntry;
 use crate::domain::rule::ThresholdAmount;
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ mod backoff;
 mod batch;
 mod fallback;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ pub use fallback::{FALLBACK_AFTER, REPORT_AFTER};
 use self::backoff::{DeliveryLane, LaneBackoff};
 use self::batch::DeliveryBatch;
 use super::{Delivered, Notifier, RecipientRefusal, SendError};
-use crate::alerting::state::{NotifierFailure, PendingDelivery, State};
+use crate::alerting::queue::{NewEvent, PendingDelivery};
+use crate::alerting::state::{NotifierFailure, State};
 use crate::domain::event::{Event, EventSubject};
 use crate::domain::quiet_hours::QuietHours;
 use crate::domain::{Name, Time};
@@ -240,7 +241,7 @@ impl DeliveryWorker {
     fn hold(&self) -> Option<Duration> {
         let (quiet, now) = (self.route.quiet_hours.as_ref()?, self.clock.now());
         let critical =
-            self.store.read(|state| state.pending_for(&self.name).any(|(event, _)| event.is_about_critical()));
+            self.store.read(|state| state.queue.pending_for(&self.name).any(|(event, _)| event.is_about_critical()));
         let until = quiet.quiet_until(now, critical)?;
         Some((until - now).to_std().unwrap_or_default().clamp(Duration::from_millis(1), MAX_HOLD_WAIT))
     }
@@ -309,7 +310,7 @@ impl DeliveryWorker {
                 if let Some(retried) = batch.retried_recipients() {
                     let reached: Vec<String> = retried.iter().filter(|it| !deferred.contains(it)).cloned().collect();
                     state.record_notified(&name, ids, delivered.message_id.as_deref());
-                    state.mark_recipients_done(&name, ids, &reached);
+                    state.queue.mark_recipients_done(&name, ids, &reached);
                 } else {
                     let left = [&batch.left_out[..], &deferred].concat();
                     state.mark_delivered(&name, ids, delivered.message_id.as_deref(), &left);
@@ -318,7 +319,7 @@ impl DeliveryWorker {
                 let reported = failure.as_ref().filter(|failure| failure.reported);
                 if let Some(failure) = reported {
                     let subject = EventSubject::NotifierRecovered { notifier: name.clone(), since: failure.since };
-                    state.enqueue_one(subject, now, &other_notifiers, &BTreeMap::new());
+                    state.queue.enqueue(NewEvent::notice(subject, now, other_notifiers));
                 }
                 (failure.is_some(), if reported.is_some() { SaveDue::BeforeSending } else { SaveDue::Soon })
             })
@@ -355,12 +356,12 @@ impl DeliveryWorker {
             .store
             .mark(|state| {
                 if let Some(retried) = batch.retried_recipients() {
-                    state.mark_recipients_done(&name, ids, retried);
+                    state.queue.mark_recipients_done(&name, ids, retried);
                     return (0, SaveDue::Soon);
                 }
                 state.record_failure(&name, &error.reason, now);
                 let handed = fallback.map_or(0, |fallback| state.hand_over(&name, &fallback, &error.reason, Some(ids)));
-                state.mark_refused(&name, ids, &batch.left_out);
+                state.queue.mark_refused(&name, ids, &batch.left_out);
                 (handed, if handed > 0 { SaveDue::BeforeSending } else { SaveDue::Soon })
             })
             .await;
@@ -379,7 +380,7 @@ impl DeliveryWorker {
                 .mark(|state| {
                     let before = state.failing_notifiers.get(&name).cloned();
                     let changed = Some(&*state.record_failure(&name, &error.reason, since)) != before.as_ref();
-                    let changed = state.mark_failing(&name, ids, since) || changed;
+                    let changed = state.queue.mark_failing(&name, ids, since) || changed;
                     ((), if changed { SaveDue::Soon } else { SaveDue::Never })
                 })
                 .await;
@@ -405,7 +406,7 @@ impl DeliveryWorker {
                 None => vec![self.lane_of(event)],
                 Some(only) => only.iter().cloned().map(DeliveryLane::RetriedRecipient).collect(),
             };
-            state.pending_for(&self.name).flat_map(of).collect()
+            state.queue.pending_for(&self.name).flat_map(of).collect()
         });
         self.backoff.retain(|lane| lanes.contains(lane));
     }
@@ -418,7 +419,7 @@ impl DeliveryWorker {
 /// A notifier that delivered something works, unless something else still fails: then it has failed since that began.
 /// Returns what is over.
 fn clear_failure(state: &mut State, name: &Name) -> Option<NotifierFailure> {
-    let Some(since) = state.oldest_failure(name) else { return state.failing_notifiers.remove(name) };
+    let Some(since) = state.queue.oldest_failure(name) else { return state.failing_notifiers.remove(name) };
     if let Some(failure) = state.failing_notifiers.get_mut(name).filter(|failure| !failure.reported) {
         failure.since = since;
     }

@@ -10,8 +10,8 @@ use chrono::Duration;
 use rust_decimal::Decimal;
 
 use crate::domain::alert::{AlertKey, TransitionKind};
-use crate::domain::balance::{Balance, Persistence, Reading};
-use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use crate::domain::balance::{Balance, MetricValue, Persistence, Reading};
+use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent, UnreadableEvent};
 use crate::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
 use crate::domain::money::{Currency, Money};
 use crate::domain::report::{FundFigures, ReportAlert, ReportPage, ReportRow};
