@@ -8,7 +8,7 @@ use crate::domain::rule::UNREADABLE;
 pub struct AlertLogEntry {
     /// Name of the event.
     pub kind: &'static str,
-    /// `rule/account/division`.
+    /// Alert as `rule/account/division`.
     pub alert: String,
     /// Set if the alert is about an unreadable balance.
     pub of_unreadable: bool,

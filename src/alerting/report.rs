@@ -8,22 +8,22 @@ use crate::domain::report::{FundFigures, LastReport, LatestFigures, ReportAlert,
 use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
 
-/// Which page is made, and when.
+/// Argument of [`build_page`]: the page to build.
 #[derive(Debug, Clone, Copy)]
 pub struct ReportRequest<'a> {
-    /// The report's name in the configuration.
+    /// Name of the report in the configuration.
     pub name: &'a Name,
-    /// The time of its schedule that it is for.
+    /// Time of the schedule that the page is for.
     pub due: Time,
-    /// When the next one comes.
+    /// Time of the next page.
     pub next: Option<Time>,
-    /// Now: a silence that has ended is on no page.
+    /// Present time. Silences that have ended are not shown.
     pub now: Time,
-    /// The silences of the configuration; those made by command are in the state.
+    /// Silences of the configuration. Those added by command are in the state.
     pub silences: &'a [Silence],
 }
 
-/// The page as of now, and what is to be remembered of it.
+/// Builds a page, and the part of it to be saved.
 pub fn build_page(request: &ReportRequest, latest: &[LatestFigures], state: &State) -> (ReportPage, LastReport) {
     let before = state.reports.get(request.name);
     let previous = before.map(|before| before.figures.as_slice()).unwrap_or_default();
@@ -31,16 +31,16 @@ pub fn build_page(request: &ReportRequest, latest: &[LatestFigures], state: &Sta
     let builder = RowBuilder { previous, state, silences: &silences };
     let mut rows: Vec<ReportRow> = latest.iter().map(|latest| builder.row(latest)).collect();
     for (at, latest) in latest.iter().enumerate() {
-        // An account that cannot even be listed: what the page before knew of it is shown as old.
+        // If an account cannot be listed, the divisions of the page before are shown with stale figures.
         let Some(why) = latest.failure.as_ref().filter(|_| latest.figures.at.is_none()) else { continue };
-        let mut lost = previous.iter().filter(|it| it.account == latest.figures.account && it.division.is_some());
+        let mut unlisted = previous.iter().filter(|it| it.account == latest.figures.account && it.division.is_some());
         if latest.figures.division.is_none()
-            && !rows.iter().any(|row| lost.clone().any(|it| it.is_same_division(&row.figures)))
+            && !rows.iter().any(|row| unlisted.clone().any(|it| it.is_same_division(&row.figures)))
         {
-            let old =
+            let stale =
                 |it: &FundFigures| builder.row(&LatestFigures { figures: it.clone(), failure: Some(why.clone()) });
             rows[at].unreadable = Some(why.clone());
-            rows.extend(lost.by_ref().map(old));
+            rows.extend(unlisted.by_ref().map(stale));
         }
     }
     rows.sort_by_cached_key(|row| (row.rank(), row.figures.account.clone(), row.figures.division));
@@ -51,7 +51,7 @@ pub fn build_page(request: &ReportRequest, latest: &[LatestFigures], state: &Sta
     (ReportPage { name: name.clone(), due, compared_with, next, rows, silences, failing }, LastReport { due, figures })
 }
 
-/// The silences in force about what is on the page.
+/// Returns the silences in force about accounts on the page, those that end first at the beginning.
 fn silences(request: &ReportRequest, latest: &[LatestFigures], state: &State) -> Vec<Silence> {
     let all = request.silences.iter().chain(state.silences.values());
     let about = |silence: &&Silence| latest.iter().any(|it| it.figures.account == silence.account);
@@ -60,9 +60,9 @@ fn silences(request: &ReportRequest, latest: &[LatestFigures], state: &State) ->
     silences
 }
 
-/// What rows are made from, beside the figures.
+/// Context from which rows are built.
 struct RowBuilder<'a> {
-    /// The page before.
+    /// Figures of the page before.
     previous: &'a [FundFigures],
     state: &'a State,
     silences: &'a [Silence],
@@ -157,6 +157,10 @@ mod tests {
         let (page, _) = build_page(&request, &[latest], &state);
         assert_eq!(page.silences.iter().map(|it| it.until).collect::<Vec<_>>(), [at(40), at(50)]);
         let marks: Vec<_> = page.rows[0].alerts.iter().map(|it| (&*it.rule, it.silenced_until)).collect();
-        assert_eq!(marks, [("balance", None), ("funds", Some(at(50)))], "a warning silence hushes no critical");
+        assert_eq!(
+            marks,
+            [("balance", None), ("funds", Some(at(50)))],
+            "a silence up to warning does not suppress critical"
+        );
     }
 }

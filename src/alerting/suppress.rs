@@ -26,7 +26,7 @@ pub struct SuppressionInput<'a> {
     pub now: Time,
 }
 
-/// Result of [`suppress`].
+/// Result of [`suppress`] for one reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suppression {
     /// To be saved with the alert; `Some` if a silence suppresses it.

@@ -65,11 +65,11 @@ pub struct Unreadable {
 /// Reading of one metric of one account or division.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
-    /// An exact amount.
+    /// An exact amount of money.
     Amount(Money),
-    /// A duration.
+    /// A duration, for a runway.
     Time(Duration),
-    /// Above every threshold.
+    /// A value above every threshold.
     Unlimited,
     /// Too little history for a value, and the reason. No failure, and no alert.
     NotYetKnown(String),
@@ -83,12 +83,12 @@ pub enum Reading {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MetricValue {
-    /// An amount.
+    /// An exact amount of money.
     Amount(Money),
-    /// A duration.
+    /// A duration, for a runway.
     #[serde(with = "super::seconds")]
     Time(Duration),
-    /// Above every threshold.
+    /// A value above every threshold.
     Unlimited,
 }
 
@@ -97,14 +97,14 @@ pub enum MetricValue {
 pub enum BalanceAnomaly {
     /// The reported total differs from the computed one, which is used.
     ReportedTotalDiffers {
-        /// `total_available_funds`.
+        /// `total_available_funds` as reported.
         reported: Money,
         /// Result of the formula.
         computed: Money,
     },
     /// The limit is missing and the account is not unlimited, so the reported total is used.
     ReportedTotalUsed {
-        /// `total_available_funds`.
+        /// `total_available_funds` as reported.
         reported: Money,
     },
 }
@@ -128,7 +128,7 @@ impl std::fmt::Display for BalanceAnomaly {
 pub struct Breakdown {
     /// Currency of every amount.
     pub currency: Currency,
-    /// The prepaid balance.
+    /// The prepaid balance, possibly negative.
     pub balance: Decimal,
     /// Credit limit; `None` if it is unlimited or not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -60,7 +60,7 @@ pub enum EventSubject {
     /// End of an alert whose rule, account or division left the configuration, or whose division left the listing. Queued only
     /// for notifiers that keep incidents, which resolve theirs. People get no message.
     AlertEnded {
-        /// Alert that ended.
+        /// Key of the alert that ended.
         #[serde(flatten)]
         key: AlertKey,
         /// Level that it fired at.
@@ -77,7 +77,7 @@ pub enum EventSubject {
         notifier: Name,
         /// Time of its first failure.
         since: Time,
-        /// Its last failure, as a sentence for people.
+        /// Last failure, as a sentence for people.
         error: String,
     },
     /// Recovery of a notifier whose failure was reported.
@@ -94,7 +94,7 @@ pub enum EventSubject {
 /// Transition of a rule's alert, with the reading that caused it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThresholdEvent {
-    /// Alert that changed.
+    /// Key of the alert that changed.
     #[serde(flatten)]
     pub key: AlertKey,
     /// Name of the division as last listed.

@@ -39,7 +39,7 @@ pub struct ForecastSummary {
 pub enum Runway {
     /// The funds run out within the forecast's year in some simulated futures. A date that is `None` lies beyond that year.
     Until {
-        /// Median date.
+        /// Median of the simulated dates.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         about: Option<Time>,
         /// Early end of the range.
@@ -59,10 +59,10 @@ pub enum Runway {
     NotYetKnown(String),
 }
 
-/// Orders to renew.
+/// Orders that have to be renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewalsDue {
-    /// Number of orders.
+    /// Number of these orders.
     pub count: u32,
     /// Sum of their prices.
     pub amount: Money,

@@ -11,6 +11,7 @@ pub mod forecast;
 pub mod history;
 pub mod ledger;
 pub mod local;
+pub mod metric;
 pub mod money;
 pub mod order;
 pub mod quiet_hours;
@@ -18,6 +19,7 @@ pub mod report;
 pub mod rule;
 pub(crate) mod seconds;
 pub mod silence;
+pub mod threshold;
 
 use std::sync::Arc;
 

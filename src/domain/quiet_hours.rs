@@ -28,7 +28,7 @@ pub enum QuietHoursError {
     /// Neither hours nor days were given.
     #[error("neither hours nor days")]
     Never,
-    /// They begin and end at the same local time.
+    /// The hours begin and end at the same local time.
     #[error("hours that end when they begin")]
     NoLength,
     /// No message would ever be sent.

@@ -1,6 +1,7 @@
-//! A report: every account and division on one page, with what changed since the page before. Pure.
+//! Reports: every account and division on one page, with the change since the page before.
 //!
-//! A page is an event like others: owed and saved before it is sent. What it is compared with is kept in the state.
+//! A page is an event: it is queued and saved before it is sent. The figures that the next page is compared with are part of the
+//! state.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,30 +11,30 @@ use super::rule::Severity;
 use super::silence::Silence;
 use super::{Division, Name, Time};
 
-/// The figures of one account or division, as they were last known.
+/// Last known figures of one account or division.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FundFigures {
-    /// The account's name.
+    /// Name of the account.
     pub account: Name,
-    /// The division, where the account is read by division.
+    /// Division, if the account is read by division.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub division: Division,
-    /// Its name as last listed.
+    /// Name of the division as last listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub division_name: Option<String>,
-    /// When they were read; `None`: never.
+    /// Time at which they were read; `None` if they never were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
-    /// Available funds.
+    /// Available funds, if they were ever read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub funds: Option<MetricValue>,
-    /// Owed for unpaid invoices.
+    /// Sum of unpaid invoices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unpaid: Option<Money>,
 }
 
 impl FundFigures {
-    /// Of a place that was never read.
+    /// Creates figures of an account or division that was never read.
     pub fn never_read(account: Name, division: Division, division_name: Option<String>) -> Self {
         Self { account, division, division_name, at: None, funds: None, unpaid: None }
     }
@@ -44,101 +45,101 @@ impl FundFigures {
     }
 }
 
-/// What the last cycle knows of an account or division.
+/// Result of the last cycle for an account or division.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatestFigures {
-    /// The last good figures.
+    /// Last figures that could be read.
     pub figures: FundFigures,
-    /// Why they are not of the last cycle; `None`: they are.
+    /// Reason why the last cycle could not read them; `None` if it could.
     pub failure: Option<String>,
 }
 
-/// What is remembered of a report.
+/// Part of a report that is saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastReport {
-    /// The time of its schedule that was told last; at first, when the report was first seen.
+    /// Time of the schedule that the last page was for; before the first page, the time at which the report was first configured.
     pub due: Time,
-    /// Its figures.
+    /// Figures of the last page.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub figures: Vec<FundFigures>,
 }
 
-/// One page.
+/// One page of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportPage {
-    /// The report's name in the configuration.
+    /// Name of the report in the configuration.
     pub name: Name,
-    /// The time of its schedule that it is for.
+    /// Time of the schedule that the page is for.
     pub due: Time,
-    /// What `before` in its rows is of; `None`: this is the first page.
+    /// Time of the page that `before` in its rows refers to; `None` on the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<Time>,
-    /// When the next one comes.
+    /// Time of the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Time>,
-    /// The worst first.
+    /// Rows, the worst first.
     pub rows: Vec<ReportRow>,
-    /// What is silenced, whether or not anything fires there; what ends first comes first.
+    /// Silences in force, whether or not an alert fires; those that end first come first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silences: Vec<Silence>,
-    /// Notifiers that fail, and since when.
+    /// Failing notifiers, each with the time since which it has failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<(Name, Time)>,
 }
 
-/// One account or division on a page.
+/// An account or division on a page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportRow {
-    /// As last known.
+    /// Last known figures of the row.
     #[serde(flatten)]
     pub figures: FundFigures,
-    /// Why they are old; `None`: they are not.
+    /// Reason why the figures are stale; `None` if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
     /// Available funds on the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<MetricValue>,
-    /// Its alerts that are not ok, the most severe first.
+    /// Alerts that are not ok, the most severe first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<ReportAlert>,
 }
 
-/// An alert that is not ok.
+/// An alert on a page that is not ok.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportAlert {
-    /// The rule's name, or `unreadable`.
+    /// Name of the rule, or `unreadable`.
     pub rule: Name,
-    /// At which level.
+    /// Level that is breached or fires.
     pub level: Severity,
-    /// Whether it fires; else its `for` is not over.
+    /// `false` while the time in the level's `for` has not passed.
     pub firing: bool,
-    /// The first breached reading of that level.
+    /// Time of the first breached reading of that level.
     pub since: Option<Time>,
-    /// Until when a silence keeps people from hearing of it.
+    /// End of the silence that suppresses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silenced_until: Option<Time>,
-    /// Of `unreadable`: the rules that cannot be judged while the balance was read.
+    /// For `unreadable`: rules that cannot be evaluated although the balance was read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unevaluated_rules: Vec<Name>,
 }
 
-/// How bad a row is; ordered worst first.
+/// Rank of a row, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReportRowRank {
-    /// An alert fires at critical.
+    /// An alert fires at level critical.
     Critical,
-    /// Not known.
+    /// The balance could not be read.
     Unreadable,
-    /// An alert fires at warning.
+    /// An alert fires at level warning.
     Warning,
-    /// An alert is pending.
+    /// An alert is pending, and none fires.
     Pending,
-    /// Nothing.
+    /// No alert is pending or firing.
     Ok,
 }
 
 impl ReportRow {
-    /// How bad it is.
+    /// Returns the rank of the row.
     pub fn rank(&self) -> ReportRowRank {
         let firing = self.alerts.iter().filter(|alert| alert.firing).map(|alert| alert.level).max();
         match firing {
@@ -151,28 +152,28 @@ impl ReportRow {
     }
 }
 
-/// What is to be done about a report.
+/// Timing of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportTiming {
-    /// It was never seen before: from now on it comes.
+    /// The report is new. Its first page comes at the next time of its schedule.
     FirstSeen,
-    /// It is due, for this time of its schedule.
+    /// A page is due for this time of the schedule.
     Now(Time),
-    /// It comes at this time.
+    /// The next page is due at this time.
     At(Time),
-    /// It never comes again.
+    /// The schedule has no further times.
     Never,
 }
 
-/// When a report is due. A time that was missed is made up for, the latest only, while it is younger than a day; no time is
-/// told twice. `next` is the schedule: of a run whose first time was one moment, the first time after another. The run
-/// begins with the time that was told last, so that times stay the same over restarts.
+/// Computes when a report is due. Of missed times, only the latest is made up for, if it is less than a day old. No time of the
+/// schedule has two pages. `next(start, after)` is the schedule: in a series that begins at `start`, it returns the first time after
+/// `after`. The series begins with the time of the last page, so that times stay the same across restarts.
 pub fn report_timing(last: Option<&LastReport>, now: Time, next: impl Fn(Time, Time) -> Option<Time>) -> ReportTiming {
     let day = chrono::Duration::days(1);
     let Some(last) = last.map(|last| last.due).filter(|last| *last <= now + day) else {
         return ReportTiming::FirstSeen;
     };
-    // A clock that went back a little must not tell a time again; one that went back far begins anew, above.
+    // If the clock was set back a little, no time is repeated. If it was set back far, the report starts anew, above.
     let mut due = None;
     let mut at = last.max(now - day);
     loop {
@@ -198,18 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_time_is_made_up_for_once_and_only_while_it_is_young() {
+    fn a_missed_time_is_made_up_for_once_within_a_day() {
         let last = |hours| Some(LastReport { due: at(hours), figures: Vec::new() });
         for (last, now, expected) in [
             (None, at(100), ReportTiming::FirstSeen),
             (last(9), at(10), ReportTiming::At(at(33))),
             (last(9), at(33), ReportTiming::Now(at(33))),
             (last(33), at(33), ReportTiming::At(at(57))),
-            // Down for three days: only the latest is told.
+            // Down for three days: only the latest time is made up for.
             (last(9), at(24 * 4), ReportTiming::Now(at(24 * 3 + 9))),
-            // The clock went back by an hour: 33 is not told again.
+            // The clock was set back by an hour: 33 is not repeated.
             (last(33), at(32), ReportTiming::At(at(57))),
-            // It had been wrong by a year.
+            // The clock had been wrong by a year.
             (last(9000), at(32), ReportTiming::FirstSeen),
         ] {
             assert_eq!(report_timing(last.as_ref(), now, daily), expected, "{last:?} {now}");
@@ -222,7 +223,7 @@ mod tests {
             "older than a day"
         );
         assert_eq!(report_timing(last(9).as_ref(), at(10), |_, _| None), ReportTiming::Never);
-        // Every 25 hours from the last time that was told.
+        // Every 25 hours from the last page.
         let every = |start: Time, after: Time| {
             (0..2000).map(|n| start + chrono::Duration::hours(25 * n)).find(|time| *time > after)
         };

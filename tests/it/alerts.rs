@@ -1,4 +1,4 @@
-//! What the service tells, and what it keeps to itself, seen from outside: balances go in, Slack messages come out.
+//! Alerts of the real service, from balances to Slack messages, and what is not sent.
 
 use std::time::{Duration, Instant};
 
@@ -72,7 +72,7 @@ async fn a_refused_read_is_notified_at_once_and_resolves_nothing() {
 }
 
 #[tokio::test]
-async fn maintenance_is_notified_only_when_it_lasts() {
+async fn maintenance_is_notified_only_if_it_lasts() {
     let world = World::new().await;
     world.config(&format!("unreadable: {{ after: 2s }}\n{FUNDS}"));
     world.answer(None, ResponseTemplate::new(503).set_body_string("Service is unavailable"));
@@ -133,7 +133,7 @@ async fn a_level_in_another_currency_leaves_the_other_level_working() {
     world.funds("9000.00");
     says(&world.wait_told(2), &["resolved", "USD 9,000.00"]);
     service.expect_events(&["raised funds/acme", "raised unreadable/acme", "resolved funds/acme"]);
-    assert_eq!(world.run(&["check"]).code, Some(3), "a level that is not known is no good news");
+    assert_eq!(world.run(&["check"]).code, Some(3), "an unknown level is not ok");
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn a_restart_repeats_nothing_and_later_resolutions_are_notified() {
 }
 
 #[tokio::test]
-async fn a_sudden_death_in_the_middle_of_a_send_repeats_it_once_at_most() {
+async fn a_kill_during_a_send_repeats_the_message_at_most_once() {
     let world = World::new().await;
     world.funds("1000.00");
     world.slack_answers(ResponseTemplate::new(200).set_delay(Duration::from_secs(1)));

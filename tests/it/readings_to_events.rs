@@ -1,4 +1,4 @@
-//! What one cycle makes of what it read: the pure middle, from reading to event, without a process and without a clock.
+//! From the readings of one cycle to queued events: the pure steps, without a process and without a clock.
 
 #![allow(clippy::unnecessary_wraps)]
 
@@ -84,7 +84,7 @@ fn divisions(ids: &[u64]) -> AccountReadings {
     AccountReadings { divisions: reads.collect(), listing_failure: None, active: Some(ids.iter().copied().collect()) }
 }
 
-/// Every event that is owed, as `kind rule → recipients`, and nothing owed any more.
+/// Removes all pending events, and returns them as `kind rule → recipients`.
 fn take_events(state: &mut State) -> Vec<String> {
     let events = state.queue.iter().map(|owed| {
         let names = owed.pending.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
@@ -384,7 +384,7 @@ fn a_level_that_can_no_longer_be_compared_stands_still() {
 }
 
 #[test]
-fn a_level_is_not_compared_with_another_currency_than_it_fired_in() {
+fn a_level_is_compared_only_in_the_currency_that_it_fired_in() {
     let (policy, mut state) = (with_funds(euros("2000", "slack"), level("500", "pager")), State::default());
     process(&mut state, &policy, &account_readings(good("88")), at(0));
     take_events(&mut state);
@@ -409,7 +409,7 @@ fn no_two_alerts_or_notices_share_an_event_id() {
     let (account, division_name, rules) = (Name::from("c"), None, Vec::new());
     let gone = EventSubject::Unwatched { account, division: None, division_name, rules };
     state.queue.enqueue(NewEvent::notice(gone, now, ["slack".into()].into()));
-    // What was delivered is no longer there to be told apart from: each alone must be unlike all others.
+    // Delivered events are no longer in the queue to compare with: each id must differ from all others on its own.
     let stems: BTreeSet<&str> = state.queue.iter().filter_map(|queued| queued.event.id.split('@').next()).collect();
     assert_eq!(stems.len(), pairs.len() + 1, "{stems:?}");
     assert!(state.queue.iter().all(|queued| !queued.event.id.contains(".2")), "{stems:?}");
@@ -427,7 +427,7 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     let of = ReportRequest { name: &name, due: at(901), next: None, now: at(901), silences: &[] };
     let (page, _) = build_page(&of, &latest, &state);
     assert_eq!(page.rows[0].alerts[0].since, Some(at(900)));
-    // Within a `for`, too.
+    // The same within a `for`.
     let mut slow = level("500", "pager");
     slow.hold = Duration::from_secs(3600);
     let mut both = level("2000", "slack");
@@ -439,7 +439,7 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
 }
 
-/// Answers after ten minutes, in a currency that changes with every reading.
+/// Source that answers after ten minutes, in a currency that changes with every reading.
 struct SlowSource(Arc<dyn Clock>, std::sync::Mutex<Vec<&'static str>>);
 
 #[async_trait]
@@ -471,9 +471,9 @@ async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
 }
 
 #[test]
-fn what_is_over_lasted_from_its_first_planned_reading_to_its_last() {
+fn an_ended_alert_lasted_from_first_to_last_planned_reading() {
     let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
-    // Each cycle is read for ten minutes.
+    // Reading takes ten minutes in each cycle.
     let cycle =
         |hours: i64| CycleTime::new(at(0) + TimeDelta::hours(hours), at(0) + TimeDelta::minutes(60 * hours + 10));
     process(&mut state, &policy, &account_readings(good("100")), cycle(0));
@@ -517,7 +517,7 @@ fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
     let all = with_incidents(policy(DivisionScope::All(BTreeSet::new())));
     let mut state = State::default();
     process(&mut state, &all, &divisions(&[7, 8, 9]), at(0));
-    // One is told, the other still owed to them.
+    // One event is delivered, the other is pending for the same notifier.
     let ids = BTreeSet::from([state.queue.events()[0].event.id.clone()]);
     state.mark_delivered(&"pager".into(), &ids, None, &[]);
     let narrowed = with_incidents(policy(DivisionScope::All(BTreeSet::from([7, 8]))));
@@ -530,7 +530,7 @@ fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
         "ended funds critical → pager",
     ];
     assert_eq!(take_events(&mut state), expected);
-    // One whose division is gone from the listing: people get a notice, incidents are resolved one by one.
+    // For a division that is gone from the listing, people get one notice, and each incident is resolved.
     process(&mut state, &narrowed, &AccountReadings { divisions: Vec::new(), ..divisions(&[7, 8]) }, at(2));
     assert_eq!(take_events(&mut state), ["ended funds critical → pager", "unwatched 9 funds → mail"]);
     assert_eq!(state, State::default());
@@ -551,7 +551,7 @@ fn a_failing_notifier_removed_from_the_configuration_is_resolved() {
 }
 
 #[test]
-fn what_is_pending_of_an_ended_alert_opens_no_incident_in_its_place() {
+fn pending_events_of_an_ended_alert_open_no_incident_by_fallback() {
     let (policy, mut state) = (with_incidents(policy(DivisionScope::Undivided)), State::default());
     process(&mut state, &policy, &account_readings(good("1000")), at(0));
     let other = with_incidents(unread_account::policy(DivisionScope::Undivided, Vec::new(), None));
@@ -561,7 +561,7 @@ fn what_is_pending_of_an_ended_alert_opens_no_incident_in_its_place() {
 }
 
 #[test]
-fn what_an_older_version_queued_keeps_its_id_and_its_thread() {
+fn events_queued_by_an_older_version_keep_id_and_thread() {
     let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
     process(&mut state, &policy, &account_readings(good("1000")), at(0));
     let new = state.queue.events()[0].event.id.clone();

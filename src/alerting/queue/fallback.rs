@@ -10,11 +10,11 @@ use crate::domain::alert::AlertKey;
 /// Events to queue for the fallback of a notifier that fails.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Handover<'a> {
-    /// Failing notifier.
+    /// Notifier whose deliveries fail.
     pub(crate) notifier: &'a Name,
     /// Notifier that takes over.
     pub(crate) fallback: &'a Name,
-    /// Failure, for people.
+    /// Description of the failure for people.
     pub(crate) error: &'a str,
     /// Ids of the events; `None` for everything that is pending for the notifier.
     pub(crate) ids: Option<&'a BTreeSet<String>>,

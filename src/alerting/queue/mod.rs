@@ -69,7 +69,7 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-/// Argument of [`DeliveryQueue::enqueue`].
+/// An event to queue, the argument of [`DeliveryQueue::enqueue`].
 #[derive(Debug, Clone)]
 pub struct NewEvent {
     /// Content of the event.
@@ -117,7 +117,7 @@ impl DeliveryQueue {
         self.events.is_empty()
     }
 
-    /// Drops every event.
+    /// Drops every event, whether it was delivered or not.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -334,3 +334,6 @@ impl EventThread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

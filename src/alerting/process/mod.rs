@@ -3,27 +3,29 @@
 //! The only place where a reading becomes an event. No I/O, no clock, no logging: lines for the log are returned as
 //! [`AlertLogEntry`].
 
+mod unreadable;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alerting::ended::end_removed_divisions;
-use crate::alerting::evaluate::{Evaluation, LevelCondition, LevelEvaluation, NotEvaluated, evaluate_in};
+use crate::alerting::evaluate::{Evaluation, NotEvaluated, evaluate_in};
 use crate::alerting::log_entry::AlertLogEntry;
 use crate::alerting::queue::NewEvent;
 use crate::alerting::state::{AlertRecord, State};
 use crate::alerting::suppress::{SuppressionInput, suppress};
 use crate::alerting::transition::transition;
 use crate::domain::alert::{AlertKey, AlertStatus, Transition, TransitionKind};
-use crate::domain::balance::{Balance, MetricValue, Persistence, Reading, Unreadable};
-use crate::domain::event::{EvaluatedThreshold, EventSubject, ThresholdEvent, UnreadableEvent};
+use crate::domain::balance::{Balance, MetricValue, Reading, Unreadable};
+use crate::domain::event::{EvaluatedThreshold, EventSubject, ThresholdEvent};
 use crate::domain::money::Currency;
 use crate::domain::rule::{Level, Rule, Severity, UNREADABLE};
 use crate::domain::silence::{Silence, SilenceSummary};
 use crate::domain::{Division, Name, Time};
 use crate::polling::poller::{AccountPolicy, AccountReadings, CycleTime, DivisionReading, DivisionScope};
 
-/// Result of [`process`].
+/// Result of processing the readings of one account.
 pub struct ProcessedReadings {
     /// Lines for the log, in the order of the readings.
     pub log_entries: Vec<AlertLogEntry>,
@@ -93,7 +95,7 @@ struct EvaluationProblems {
     failures: Vec<Unreadable>,
     /// Rules of which one level or both cannot be evaluated.
     unevaluated_rules: BTreeSet<Name>,
-    /// Those among them whose alerts do not change.
+    /// Rules among them whose alerts do not change.
     unchanged_rules: BTreeSet<Name>,
     /// Set if something is being read for the first time: it is not known whether it is readable.
     not_yet_read: bool,
@@ -116,23 +118,6 @@ impl ReadingsProcessor<'_> {
         AlertKey { account: self.policy.account.clone(), division, rule: rule.clone() }
     }
 
-    /// Returns the alerts of a division, or of the whole account for `None`.
-    fn alerts_of(&self, division: Division) -> impl Iterator<Item = (&AlertKey, &AlertRecord)> {
-        let account = self.policy.account.clone();
-        let first = AlertKey { account: account.clone(), division, rule: "".into() };
-        let is_of = move |key: &AlertKey| key.account == account && (division.is_none() || key.division == division);
-        self.state.alerts.range(first..).take_while(move |(key, _)| is_of(key))
-    }
-
-    /// Processes the alert about divisions that cannot be listed.
-    fn process_listing(&mut self, readings: &AccountReadings) {
-        let failure = readings.listing_failure.as_ref();
-        let context = AlertContext { reason: failure.map(|why| why.reason.clone()), ..AlertContext::default() };
-        let nothing_read = readings.divisions.is_empty();
-        let account = self.policy.account.clone();
-        self.process_unreadable(None, context, failure, |key| nothing_read && key.account == account);
-    }
-
     fn process_reading(&mut self, division_reading: &DivisionReading) {
         let mut problems = EvaluationProblems::default();
         let rules = Arc::clone(&self.policy.rules);
@@ -145,7 +130,7 @@ impl ReadingsProcessor<'_> {
             }
         }
         let EvaluationProblems { failures, unevaluated_rules, unchanged_rules, not_yet_read } = problems;
-        let failure = merge_failures(failures);
+        let failure = unreadable::merge_failures(failures);
         self.complete &= failure.is_none();
         if failure.is_none() && not_yet_read {
             return;
@@ -252,63 +237,6 @@ impl ReadingsProcessor<'_> {
             key,
         });
         self.enqueue(subject, notification);
-    }
-
-    /// Processes the alert `unreadable` of a division or, for `None`, of the account. `is_unchanged` selects the alerts that do
-    /// not change meanwhile.
-    fn process_unreadable(
-        &mut self,
-        division: Division,
-        context: AlertContext,
-        failure: Option<&Unreadable>,
-        is_unchanged: impl Fn(&AlertKey) -> bool,
-    ) {
-        let policy = Arc::clone(&self.policy.unreadable);
-        let condition = if failure.is_some() { LevelCondition::Breached } else { LevelCondition::Clear };
-        let at_once = failure.is_some_and(|why| why.persistence == Persistence::Permanent);
-        let hold = if at_once { Duration::ZERO } else { policy.after };
-        let evaluation = Evaluation::single(policy.level, LevelEvaluation { condition, hold });
-        let key = self.key(division, &self.unreadable);
-        self.change_level(&key, policy.level);
-        let (division_name, reason) = (context.division_name.map(str::to_owned), context.reason.clone());
-        // `resolved` names the rules that could not be evaluated at any time.
-        let before = || self.state.alerts.get(&key).map(|before| before.unevaluated_rules.clone());
-        let unevaluated_rules =
-            if failure.is_some() { context.unevaluated_rules.clone() } else { before().unwrap_or_default() };
-        let (remind, notify) = (|_| policy.remind_every, |_| policy.notify.as_slice());
-        let Some(notification) = self.apply_evaluation(&key, context, &evaluation, remind, notify) else { return };
-        let transition = notification.transition;
-        let unchanged = self
-            .alerts_of(division)
-            .filter(|(key, _)| failure.is_some() && *key.rule != *UNREADABLE && is_unchanged(key));
-        let firing_alerts = unchanged.filter_map(|(key, record)| Some((key.clone(), record.alert.firing()?))).collect();
-        let subject = EventSubject::Unreadable(UnreadableEvent {
-            division_name,
-            kind: transition.kind,
-            level: transition.level,
-            since: transition.since,
-            reason,
-            persistence: failure.map(|why| why.persistence),
-            firing_alerts,
-            unevaluated_rules,
-            next_reminder: self.next_reminder(transition, policy.remind_every),
-            key,
-        });
-        self.enqueue(subject, notification);
-    }
-
-    /// Moves an alert to the level that `unreadable.level` was changed to. This is not an event.
-    fn change_level(&mut self, key: &AlertKey, level: Severity) {
-        let Some(record) = self.state.alerts.get_mut(key) else { return };
-        let alert = &mut record.alert;
-        let (from, to) = match level {
-            Severity::Warning => (&mut alert.critical, &mut alert.warning),
-            Severity::Critical => (&mut alert.warning, &mut alert.critical),
-        };
-        if let Some(level_state) = from.take() {
-            self.changed = true;
-            to.get_or_insert(level_state);
-        }
     }
 
     /// Changes one alert by an evaluation and saves it. Returns the notification to queue, unless nothing happened or a silence
@@ -422,17 +350,4 @@ fn shown_level<'r>(rule: &'r Rule, evaluation: &Evaluation, transition: Transiti
     let evaluated = |severity| rule.level(severity).filter(|_| evaluation.is_evaluated(severity));
     let warning = evaluated(Severity::Warning).filter(|_| transition.kind == TransitionKind::Resolved);
     warning.or_else(|| evaluated(transition.level))
-}
-
-/// Merges several failures into one, which is permanent if any is, and contains every different reason.
-fn merge_failures(failures: Vec<Unreadable>) -> Option<Unreadable> {
-    let persistences = failures.iter().map(|failure| failure.persistence);
-    let persistence = persistences.max_by_key(|persistence| *persistence == Persistence::Permanent)?;
-    let mut reasons: Vec<String> = Vec::new();
-    for failure in failures {
-        if !reasons.contains(&failure.reason) {
-            reasons.push(failure.reason);
-        }
-    }
-    Some(Unreadable { persistence, reason: reasons.join("; ") })
 }
