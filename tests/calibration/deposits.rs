@@ -15,7 +15,6 @@ use lowtide::domain::Time;
 use lowtide::domain::balance::Reading;
 use lowtide::domain::rule::Metric;
 use lowtide::polling::forecasts::ForecastPurpose;
-use lowtide::polling::poller;
 use lowtide::sandbox::clock::SteppedClock;
 use lowtide::sandbox::scenario::{CreditLimit, DepositPlan, DepositTime, DivisionPlan, InvoicePlan, SHIPPED, Scenario};
 use lowtide::sandbox::server::{API_KEY, PATH, SandboxServer};
@@ -223,8 +222,8 @@ async fn read(alert: &RaisedAlert, division: u64, available: Decimal, seed: u64)
     let server = tokio::spawn(sandbox.serve(listener));
     let clock: Arc<dyn Clock> = clock;
     let config = configuration(&base_url, division, alert.threshold);
-    let policies = lowtide::app::build_policies(&config, &Redactor::default(), &clock).unwrap();
-    let readings = poller::read_once(&policies[0], &clock, ForecastPurpose::Messages).await;
+    let pollers = lowtide::app::build_pollers(&config, &Redactor::default(), &clock).unwrap();
+    let readings = pollers[0].read_once(ForecastPurpose::Messages).await;
     server.abort();
     let read = &readings.divisions[0];
     let funds = read.balance.as_ref().unwrap().reading(Metric::AvailableFunds);

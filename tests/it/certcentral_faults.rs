@@ -11,7 +11,9 @@ use crate::support::bin::{self, KEY, World, wait_until};
 use crate::support::faults::{Fault, FaultServer, Identity, gzip_bomb, http, nobody, ok, status};
 use crate::support::sample;
 use async_trait::async_trait;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, CertCentralClient, RateLimiter, ReadError, ReadErrorKind};
 use lowtide::domain::alert::{AlertKey, TransitionKind};
@@ -21,8 +23,7 @@ use lowtide::domain::money::parse_amount;
 use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UnreadablePolicy};
 use lowtide::domain::{Name, Time};
 use lowtide::notify::channels::email::rendering::email;
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
 use lowtide::util::clock::SystemClock;
@@ -627,19 +628,17 @@ fn rules() -> Vec<Rule> {
     ]
 }
 
-fn policy(source: Arc<dyn BalanceSource>, scope: DivisionScope, rules: Vec<Rule>) -> AccountPolicy {
+fn policy(scope: DivisionScope, rules: Vec<Rule>) -> AccountPolicy {
     let after = Duration::from_secs(3 * 3600);
     let unreadable =
         UnreadablePolicy { after, level: Severity::Warning, remind_every: None, notify: vec!["slack".into()] };
     AccountPolicy {
         account: "acme".into(),
-        source,
         scope,
         rules: rules.into(),
         unreadable: Arc::new(unreadable),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        history: None,
     }
 }
 
@@ -712,7 +711,7 @@ async fn whatever_a_field_holds_it_spoils_its_own_metrics_and_moves_no_alert() {
     )
     .unwrap();
     let source: Arc<dyn BalanceSource> = Arc::new(source);
-    let policy = policy(Arc::clone(&source), DivisionScope::Undivided, rules());
+    let policy = policy(DivisionScope::Undivided, rules());
     let good = source.balance(None).await.unwrap();
     for (name, body, spoils) in bodies {
         server.become_(ok(&body));
@@ -788,7 +787,7 @@ async fn odd_but_sound_amounts_are_read_exactly() {
 /// A service of one account in a time that the test steps: each cycle reads for real, and settles as of the test's clock.
 struct SteppedService {
     server: FaultServer,
-    policy: AccountPolicy,
+    poller: Poller,
     poller_state: PollerState,
     store: StateStore,
     clock: ManualClock,
@@ -821,14 +820,10 @@ impl SteppedService {
         let server = FaultServer::plain(ok(GOOD));
         let source = Arc::new(client(&server.base(), "", LIMIT));
         let store = StateStore::new(State::default(), Arc::new(AcceptingBackend));
-        let policy = policy(source, scope, rules().into_iter().take(1).collect());
-        Self {
-            server,
-            policy: policy,
-            poller_state: PollerState::default(),
-            store: store,
-            clock: ManualClock(Arc::new(Mutex::new(at(0)))),
-        }
+        let policy = policy(scope, rules().into_iter().take(1).collect());
+        let clock = ManualClock(Arc::new(Mutex::new(at(0))));
+        let poller = Poller { policy, source, history: None, clock: Arc::new(clock.clone()) };
+        Self { server, poller, poller_state: PollerState::default(), store, clock }
     }
 
     /// What the listing answers, and what every balance does.
@@ -841,7 +836,7 @@ impl SteppedService {
     async fn cycle(&mut self, minutes: i64) -> Vec<String> {
         let now = self.clock.now() + chrono::Duration::minutes(minutes);
         *self.clock.0.lock().unwrap() = now;
-        poller::run_cycle(&self.policy, &mut self.poller_state, &self.store, &self.clock, now).await;
+        self.poller.run_cycle(&mut self.poller_state, &self.store, now).await;
         self.store.change(|state| (take_events(state), true)).await
     }
 

@@ -62,10 +62,68 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Imports that are still to be removed: (file, imported file). The first group breaks purity as well.
-const EXCEPTIONS: &[(&str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("backtest/mod.rs", "polling/schedule/mod.rs"),
+    ("certcentral/rate_limiter.rs", "polling/pacing.rs"),
+    ("config/accounts.rs", "polling/pacing.rs"),
+    ("config/accounts.rs", "polling/schedule/mod.rs"),
+    ("config/load.rs", "polling/schedule/mod.rs"),
+    ("config/mod.rs", "notify/message/template.rs"),
+    ("config/mod.rs", "polling/schedule/mod.rs"),
+    ("config/silences.rs", "polling/schedule/mod.rs"),
+    ("config/templates.rs", "notify/message/template.rs"),
+    ("config/values.rs", "notify/channels/email/address.rs"),
+    ("config/values.rs", "polling/schedule/mod.rs"),
+];
 
 /// Cycles that are still to be removed.
-const CYCLES: &[&[&str]] = &[];
+const CYCLES: &[&[&str]] = &[
+    &["cli/backtest/chart.rs", "cli/backtest/html.rs"],
+    &["cli/silence.rs", "cli/status.rs"],
+    &[
+        "config/accounts.rs",
+        "config/channels.rs",
+        "config/cursor.rs",
+        "config/email.rs",
+        "config/load.rs",
+        "config/notifiers.rs",
+        "config/quiet.rs",
+        "config/reports.rs",
+        "config/rules.rs",
+        "config/secrets.rs",
+        "config/silences.rs",
+        "config/templates.rs",
+        "config/values.rs",
+        "config/watching.rs",
+    ],
+    &["config/syntax.rs", "config/tree.rs"],
+    &[
+        "forecast/calendar.rs",
+        "forecast/irregular_purchases.rs",
+        "forecast/leads.rs",
+        "forecast/list_prices.rs",
+        "forecast/prices.rs",
+        "forecast/ratio.rs",
+        "forecast/regimes.rs",
+        "forecast/renewal_model.rs",
+        "forecast/sampling.rs",
+        "forecast/seasonality.rs",
+        "forecast/spend_history.rs",
+        "forecast/trend.rs",
+    ],
+    &["forecast/depletion.rs", "forecast/matching.rs", "forecast/purchases.rs", "forecast/spending.rs"],
+    &["notify/channels/email/html.rs", "notify/channels/email/report.rs"],
+    &["notify/channels/slack/blocks.rs", "notify/channels/slack/report.rs"],
+    &["notify/message/forecast_lines.rs", "notify/message/phrase.rs", "notify/message/report/mod.rs"],
+    &[
+        "polling/cycle_log.rs",
+        "polling/forecasts.rs",
+        "polling/history_access.rs",
+        "polling/listing.rs",
+        "polling/poller.rs",
+    ],
+    &["polling/reports.rs", "status/control/mod.rs", "status/tally.rs"],
+];
 
 /// Files below `src`, and what they use.
 struct ImportGraph {

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::account_policy::{self, at};
 use crate::support::bin::{self, FUNDS, Ran, World, wait_until};
-use crate::support::unread_account::{self, at};
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::domain::alert::{Alert, AlertKey, TransitionKind};
 use lowtide::domain::balance::{Balance, Persistence, Unreadable};
 use lowtide::domain::money::{Currency, parse_amount};
 use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::silence::Silence;
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use proptest::prelude::*;
 use wiremock::ResponseTemplate;
 
@@ -360,7 +361,7 @@ fn policy() -> AccountPolicy {
     };
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
-    unread_account::policy(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
+    account_policy::policy(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
 fn account_readings(funds: Option<i64>) -> AccountReadings {

@@ -1,46 +1,32 @@
-//! End of alerts that nothing evaluates any more: their rule, account or division left the configuration, or the division is
-//! gone from a good listing.
+//! Ends alerts that nothing evaluates any more: their rule, account or division left the configuration, or the division is gone
+//! from a good listing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::alerting::log_entry::AlertLogEntry;
-use crate::alerting::queue::NewEvent;
-use crate::alerting::state::{AlertRecord, State};
+use super::log_entry::AlertLogEntry;
+use super::policy::AccountPolicy;
+use super::queue::NewEvent;
+use super::state::{AlertRecord, State};
 use crate::domain::alert::AlertKey;
 use crate::domain::event::EventSubject;
-use crate::domain::rule::UNREADABLE;
-use crate::domain::{Division, Name, Time};
-use crate::polling::poller::{AccountPolicy, DivisionScope};
+use crate::domain::{Name, Time};
 
-/// Ends, without a message, every alert whose rule, account or division left the configuration. Incidents of these alerts are
-/// resolved. Returns the alerts.
+/// Ends all alerts whose rule, account or division left the configuration, without a message to people. Returns their keys.
 pub fn end_unconfigured_alerts(state: &mut State, policies: &[&AccountPolicy], now: Time) -> Vec<AlertKey> {
-    let gone: Vec<AlertKey> = state.alerts.keys().filter(|key| !is_configured(key, policies)).cloned().collect();
+    let is_configured =
+        |key: &AlertKey| policies.iter().any(|policy| policy.account == key.account && policy.covers(key));
+    let ended: Vec<AlertKey> = state.alerts.keys().filter(|key| !is_configured(key)).cloned().collect();
     let incident_notifiers = policies.first().map(|policy| Arc::clone(&policy.incident_notifiers)).unwrap_or_default();
-    for key in &gone {
+    for key in &ended {
         end_alert(state, key, &incident_notifiers, now);
     }
-    gone
+    ended
 }
 
-fn is_configured(key: &AlertKey, policies: &[&AccountPolicy]) -> bool {
-    let Some(policy) = policies.iter().find(|policy| policy.account == key.account) else { return false };
-    let unreadable = *key.rule == *UNREADABLE;
-    let in_scope = match (&policy.scope, key.division) {
-        (DivisionScope::Undivided, division) => division.is_none(),
-        (DivisionScope::Listed(ids), Some(id)) => ids.contains(&id),
-        (DivisionScope::All(exclude), Some(id)) => !exclude.contains(&id),
-        (DivisionScope::Listed(_), None) => false,
-        (DivisionScope::All(_), None) => unreadable,
-    };
-    let rule = policy.rules.iter().find(|rule| rule.name == key.rule);
-    in_scope && (unreadable || rule.is_some_and(|rule| rule.watches(&key.account, key.division)))
-}
-
-/// Ends the alerts of divisions that are not among the `active` ones of a good listing. Those who were notified get one notice
-/// for each division. Returns a line for the log for each division.
-pub(crate) fn end_removed_divisions(
+/// Ends the alerts of divisions that are not among the `active` ones of a good listing, with one notice for each division to
+/// those notified. Returns a line for the log for each division.
+pub(super) fn end_removed_divisions(
     state: &mut State,
     policy: &AccountPolicy,
     active: &BTreeSet<u64>,
@@ -60,7 +46,7 @@ pub(crate) fn end_removed_divisions(
 
 /// Ends the alerts of one division.
 fn end_division(state: &mut State, keys: &[AlertKey], incident_notifiers: &BTreeSet<Name>, queued_at: Time) {
-    let Some(AlertKey { account, division, .. }) = keys.first() else { return };
+    let Some(AlertKey { account, division, .. }) = keys.first().cloned() else { return };
     let (mut recipients, mut rules, mut division_name) = (BTreeSet::new(), Vec::new(), None);
     for key in keys {
         let Some((record, notified)) = end_alert(state, key, incident_notifiers, queued_at) else { continue };
@@ -70,13 +56,12 @@ fn end_division(state: &mut State, keys: &[AlertKey], incident_notifiers: &BTree
             rules.push(key.rule.clone());
         }
     }
-    let (account, division): (Name, Division) = (account.clone(), *division);
     let subject = EventSubject::Unwatched { account, division, division_name, rules };
     state.queue.enqueue(NewEvent::notice(subject, queued_at, recipients));
 }
 
-/// Removes an alert. Notifiers that keep incidents resolve theirs. Returns the alert, and the other notifiers that were notified
-/// of it.
+/// Removes an alert that nothing evaluates any more. Incident notifiers get an event that resolves their incident. Returns
+/// the record and the other notifiers that were notified.
 fn end_alert(
     state: &mut State,
     key: &AlertKey,
@@ -85,7 +70,8 @@ fn end_alert(
 ) -> Option<(AlertRecord, BTreeSet<Name>)> {
     let notified = state.notified_or_pending(key);
     let record = state.alerts.remove(key)?;
-    // Pending events are still delivered, but must not open an incident as a fallback: nothing would resolve it.
+    // Events that are pending for other notifiers still go out. As fallbacks, incident notifiers must not get them: nothing
+    // would resolve the incident.
     state.queue.exclude(key, incident_notifiers);
     if let Some(level) = record.alert.firing() {
         let subject = EventSubject::AlertEnded { key: key.clone(), level };
