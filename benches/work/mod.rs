@@ -10,10 +10,12 @@ use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
 use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
-use lowtide::domain::alert::{Alert, transition};
+use lowtide::alerting::transition::transition;
+use lowtide::domain::alert::Alert;
 use lowtide::domain::balance::{Balance, Reading};
-use lowtide::domain::history::{Ledger, LedgerEntry, Order};
+use lowtide::domain::ledger::{Ledger, LedgerEntry};
 use lowtide::domain::money::{Currency, Money};
+use lowtide::domain::order::Order;
 use lowtide::domain::rule::{Level, Metric, Rule, ThresholdAmount, ThresholdSide};
 use lowtide::notify::{Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
 use rust_decimal::Decimal;
@@ -176,6 +178,7 @@ pub fn renewing_history(sites: i64) -> (Ledger, Vec<Order>) {
 pub fn message(alerts: u64) -> Message {
     let state = firing_state(alerts);
     let items = state
+        .queue
         .pending_for("slack")
         .map(|(event, _)| MessageEvent { event: event.clone(), omitted: 0, in_place_of: None })
         .collect();

@@ -22,7 +22,6 @@ use self::generation::{AppContext, CarriedOver, Generation, PreparedConfig};
 use self::reload::ReloadOutcome;
 use crate::alerting::end_alerts::end_unconfigured_alerts;
 use crate::alerting::policy::{AccountPolicy, DivisionScope};
-use crate::alerting::process;
 use crate::certcentral::{CertCentralClient, HistorySource, LimiterAccount, RateLimitWindow, RateLimiter};
 use crate::config::{Account, ChannelConfig, Config, ConnectionOptions, Divisions, Loaded, NotifierConfig};
 use crate::domain::{Name, Time};
@@ -447,7 +446,7 @@ async fn forget_unconfigured(store: &StateStore, pollers: &[Arc<Poller>], routes
         .await;
     for key in alerts {
         tracing::info!(
-            alert = process::alert_label(&key),
+            alert = key.label(),
             "alert ended quietly: its rule, account or division left the configuration"
         );
     }

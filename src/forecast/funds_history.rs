@@ -8,7 +8,8 @@ use super::minor::{Minor, minor};
 use super::purchase::Purchase;
 use super::requirements::{MIN_HISTORY_DAYS, MIN_PURCHASES};
 use crate::domain::Time;
-use crate::domain::history::{LedgerEntry, Order};
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::order::Order;
 
 /// Past funds of an account, as far as they explain what was bought.
 pub(super) struct FundsHistory {

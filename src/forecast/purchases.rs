@@ -16,7 +16,8 @@ use super::refunds::{RefundMatch, net_purchases};
 use super::renewal_window::days_before;
 use super::spending::{Spending, entries_until};
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
+use crate::domain::order::Order;
 use crate::forecast::depletion::typical_cost;
 
 /// Days after which an order is charged, at most.

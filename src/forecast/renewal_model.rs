@@ -17,7 +17,7 @@ use super::ratio::{Ratio, UNCHANGED, scaled, share};
 use super::renewal_window::{MAX_DAYS_LATE, MAX_LEAD_DAYS, days_before, days_between};
 use super::renewals::must_be_renewed;
 use super::share::ShareDistribution;
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::domain::rule::HORIZON_DAYS;
 use crate::forecast::order_class::{ByOrderClass, OrderClass, OrderClasses};
 

@@ -9,7 +9,8 @@ use rust_decimal::Decimal;
 use super::renewal_window::{MAX_DAYS_BEFORE_END, MAX_DAYS_LATE_BY_PRICE};
 use super::spending::Spending;
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
+use crate::domain::order::Order;
 
 /// Renewals that are due within a window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

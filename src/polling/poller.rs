@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alerting::commit::commit;
+use crate::alerting::commit::{ProcessedReadings, commit};
 use crate::alerting::decide::BalanceDecisions;
+use crate::alerting::log_entry::AlertLogEntry;
 use crate::alerting::policy::AccountPolicy;
-use crate::alerting::process::{AlertLogEntry, ProcessedReadings};
 use crate::alerting::readings::{AccountReadings, CycleTime, DivisionReading};
 use crate::certcentral::{BalanceSource, ReadErrorKind};
 use crate::domain::history::AccountHistory;

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::alerting::queue::NewEvent;
+use crate::alerting::report::{ReportRequest, build_page};
 use crate::domain::event::EventSubject;
-use crate::domain::report::{self, LastReport, LatestFigures, ReportRequest, ReportTiming};
+use crate::domain::report::{FundFigures, LastReport, LatestFigures, ReportTiming, report_timing};
 use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
 use crate::polling::schedule::Schedule;
@@ -68,7 +70,7 @@ impl FiguresByAccount {
                 old.failure = Some(why.to_owned());
             }
             if latest.is_empty() {
-                let figures = report::FundFigures::never_read(account.clone(), None, None);
+                let figures = FundFigures::never_read(account.clone(), None, None);
                 latest.push(LatestFigures { figures, failure: Some(why.to_owned()) });
             }
         }
@@ -87,7 +89,7 @@ impl FiguresByAccount {
         let figures = |account: &Name| match known.get(account) {
             Some(it) => it.latest.clone(),
             None => vec![LatestFigures {
-                figures: report::FundFigures::never_read(account.clone(), None, None),
+                figures: FundFigures::never_read(account.clone(), None, None),
                 failure: Some("not read yet since the service started".to_owned()),
             }],
         };
@@ -108,7 +110,7 @@ pub async fn run(
     loop {
         let now = clock.now();
         let next = |start, after| plan.schedule.next_of_run(start, after);
-        let when = store.read(|state| report::report_timing(state.reports.get(&plan.name), now, next));
+        let when = store.read(|state| report_timing(state.reports.get(&plan.name), now, next));
         let work = async {
             match when {
                 ReportTiming::FirstSeen => register(&plan, &store, now).await,
@@ -162,9 +164,9 @@ async fn enqueue(plan: &ReportPlan, due: Time, latest: &[LatestFigures], store: 
         .change(|state| {
             let next = plan.schedule.next_of_run(due, now);
             let context = ReportRequest { name: &plan.name, due, next, now, silences: &plan.silences };
-            let (page, reported) = report::build_page(&context, latest, state);
+            let (page, reported) = build_page(&context, latest, state);
             let rows = page.rows.len();
-            state.enqueue_one(EventSubject::Report(Box::new(page)), now, &plan.notify, &BTreeMap::new());
+            state.queue.enqueue(NewEvent::notice(EventSubject::Report(Box::new(page)), now, plan.notify.clone()));
             state.reports.insert(plan.name.clone(), reported);
             (rows, true)
         })
@@ -175,7 +177,6 @@ async fn enqueue(plan: &ReportPlan, due: Time, latest: &[LatestFigures], store: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::report::FundFigures;
 
     #[test]
     fn old_figures_are_kept_until_a_division_is_read_again() {

@@ -275,7 +275,7 @@ async fn a_stopping_service_begins_no_overdue_cycle() {
 
 /// Returns the queued pages of a report: the time of each, the next time, and the delay.
 fn pages(state: &State) -> Vec<(Time, Option<Time>, chrono::Duration)> {
-    let page = |queued: &lowtide::alerting::state::QueuedEvent| match &queued.event.subject {
+    let page = |queued: &lowtide::alerting::queue::QueuedEvent| match &queued.event.subject {
         lowtide::domain::event::EventSubject::Report(page) => Some((page.due, page.next, queued.event.at - page.due)),
         _ => None,
     };
@@ -525,7 +525,7 @@ proptest! {
             }
             if step.delivered {
                 for name in ["chat", "mail"] {
-                    let all = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+                    let all = state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect();
                     state.mark_delivered(&name.into(), &all, None, &[]);
                 }
                 prop_assert!(state.queue.is_empty());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::support::stepped::{self, AcceptingBackend, VirtualClock, epoch};
 use async_trait::async_trait;
+use lowtide::alerting::queue::NewEvent;
 use lowtide::alerting::state::State;
 use lowtide::domain::Name;
 use lowtide::domain::alert::{AlertKey, TransitionKind};
@@ -179,7 +180,7 @@ impl DeliveryBench {
     }
 
     fn pending(&self, name: &str) -> usize {
-        self.store.read(|state| state.pending_for(name).count())
+        self.store.read(|state| state.queue.pending_for(name).count())
     }
 
     async fn end(mut self) {
@@ -514,7 +515,7 @@ async fn a_notice_that_a_division_is_gone_stays_in_order_with_its_alerts() {
             let rules = vec!["funds".into()];
             let subject =
                 EventSubject::Unwatched { account: account.into(), division: None, division_name: None, rules };
-            state.enqueue_one(subject, bench.clock.now(), &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+            state.queue.enqueue(NewEvent::notice(subject, bench.clock.now(), ["hook".into()].into()));
         }
         ((), true)
     };
@@ -838,12 +839,12 @@ fn queue_of(state: &mut State, at: lowtide::domain::Time, rule: &str, gone: bool
     } else {
         let mut other = State::default();
         stepped::enqueue_in(&mut other, at, "acme", TransitionKind::Escalated, &["hook"]);
-        let mut subject = other.queue[0].event.subject.clone();
+        let mut subject = other.queue.events()[0].event.subject.clone();
         let EventSubject::Threshold(event) = &mut subject else { panic!("no alert") };
         event.key.rule = rule.into();
         subject
     };
-    state.enqueue_one(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+    state.queue.enqueue(NewEvent::notice(subject, at, ["hook".into()].into()));
 }
 
 /// Returns the rule of a message's alert, or `gone` and the rules of a notice.
@@ -898,7 +899,7 @@ async fn the_fallback_gets_what_waits_behind_an_alert_that_fails() {
         queue_of(state, at, "a", false);
         let rules = vec!["a".into(), "b".into()];
         let subject = EventSubject::Unwatched { account: "acme".into(), division: None, division_name: None, rules };
-        state.enqueue_one(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+        state.queue.enqueue(NewEvent::notice(subject, at, ["hook".into()].into()));
         queue_of(state, at, "b", false);
         queue_of(state, at, "c", false);
         ((), true)
@@ -928,7 +929,7 @@ async fn a_report_that_is_refused_for_the_moment_holds_up_no_alert() {
     };
     let enqueue = |state: &mut State| {
         let to = BTreeSet::from([Name::from("slack")]);
-        state.enqueue_one(EventSubject::Report(Box::new(page)), epoch(), &to, &BTreeMap::new());
+        state.queue.enqueue(NewEvent::notice(EventSubject::Report(Box::new(page)), epoch(), to.clone()));
         ((), true)
     };
     bench.store.change(enqueue).await;
@@ -985,7 +986,7 @@ fn what_a_removed_fallback_had_queued_goes_to_the_new_one() {
     assert_eq!(state.hand_over_to_new_fallbacks(|name| (name == "slack").then(|| "new".into())), 0, "once");
     let dropped = state.drop_unconfigured_notifiers(|name| name != "old");
     assert_eq!(dropped, [(Name::from("old"), 3)].into());
-    let queued = |name: &str| state.pending_for(name).map(|(event, _)| event.id.clone()).collect::<Vec<_>>();
+    let queued = |name: &str| state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect::<Vec<_>>();
     assert_eq!((queued("new"), queued("slack")), (vec!["1".to_owned(), "2".to_owned()], vec!["2".to_owned()]));
 }
 

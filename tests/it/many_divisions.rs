@@ -16,8 +16,9 @@ use crate::support::service::{
 use async_trait::async_trait;
 use lowtide::alerting::policy::DivisionScope;
 use lowtide::alerting::process::process;
+use lowtide::alerting::queue::MAX_QUEUED_PER_ALERT;
 use lowtide::alerting::readings::{AccountReadings, DivisionReading};
-use lowtide::alerting::state::{MAX_QUEUED_PER_ALERT, State};
+use lowtide::alerting::state::State;
 use lowtide::domain::Name;
 use lowtide::domain::event::EventSubject;
 use lowtide::notify::channels::email::rendering::email;
@@ -160,7 +161,7 @@ impl Notifier for DiskWitness {
         };
         if taken.len() % 11 == 0 {
             let state = decode(&self.disk.last.lock().unwrap()).unwrap().state;
-            let queued: BTreeSet<String> = state.pending_for("hook").map(|(event, _)| event.id.clone()).collect();
+            let queued: BTreeSet<String> = state.queue.pending_for("hook").map(|(event, _)| event.id.clone()).collect();
             assert_eq!(queued.union(&taken).count(), 400, "nothing is lost");
             self.repeats.fetch_max(queued.intersection(&taken).count(), Ordering::SeqCst);
         }
@@ -234,7 +235,7 @@ async fn the_queue_stays_bounded_with_five_hundred_flapping_divisions() {
 
     // Everything that is owed is one message, with every event of every alert in it or counted.
     let items: Vec<MessageEvent> = store.read(|state| {
-        let owed = state.pending_for("chat");
+        let owed = state.queue.pending_for("chat");
         owed.map(|(event, delivery)| MessageEvent {
             event: event.clone(),
             omitted: delivery.omitted,
@@ -279,7 +280,7 @@ fn any_number_of_alerts_fits_slack_with_each_shown_or_counted() {
             let readings = AccountReadings { divisions: reads.collect(), listing_failure: None, active: None };
             let mut state = State::default();
             process(&mut state, &policy, &readings, hostile::at(0));
-            let owed = state.pending_for("chat").map(|(event, _)| MessageEvent {
+            let owed = state.queue.pending_for("chat").map(|(event, _)| MessageEvent {
                 event: event.clone(),
                 omitted: 0,
                 in_place_of: None,
@@ -334,7 +335,7 @@ fn a_state_of_two_thousand_alerts_is_saved_and_read_again_as_it_is() {
     // The channel fails: everything goes to its fallback at once, and is still bounded and whole.
     let began = Instant::now();
     assert_eq!(state.hand_over(&"chat".into(), &"pager".into(), "Slack answered 410", None), 1999);
-    assert_eq!(state.pending_for("pager").count(), 1999);
+    assert_eq!(state.queue.pending_for("pager").count(), 1999);
     assert!(began.elapsed() < Duration::from_secs(5), "handing over took {:?}", began.elapsed());
     println!("handing over {:?}", began.elapsed());
 }

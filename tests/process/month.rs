@@ -166,9 +166,9 @@ fn notification(who: &str, event: &Event) -> Notification {
     let cycle_of = |at: Time| hours((at - epoch()).num_hours() / PERIOD * PERIOD);
     let level = event.level().map_or("-".to_owned(), |level| level.to_string());
     let (alert, kind, at) = match &event.subject {
-        EventSubject::Threshold(it) => (lowtide::alerting::process::alert_label(&it.key), it.kind.name(), event.at),
-        EventSubject::Unreadable(it) => (lowtide::alerting::process::alert_label(&it.key), it.kind.name(), event.at),
-        EventSubject::AlertEnded { key, .. } => (lowtide::alerting::process::alert_label(key), "ended", event.at),
+        EventSubject::Threshold(it) => (it.key.label(), it.kind.name(), event.at),
+        EventSubject::Unreadable(it) => (it.key.label(), it.kind.name(), event.at),
+        EventSubject::AlertEnded { key, .. } => (key.label(), "ended", event.at),
         EventSubject::NotifierRemoved { notifier } => (notifier.to_string(), "notifier-removed", event.at),
         EventSubject::Unwatched { account, division, rules, .. } => {
             (format!("{}/{account}/{}", rules.join("+"), division.unwrap()), "unwatched", event.at)
@@ -286,7 +286,7 @@ impl StateBackend for CrashingBackend {
         let mut unconfirmed = world.unconfirmed.lock().unwrap();
         if !unconfirmed.is_empty() {
             let still = |notifier: &str, id: &str, recipient: &String| {
-                let owed = state.pending_for(notifier).find(|(event, _)| event.id == id);
+                let owed = state.queue.pending_for(notifier).find(|(event, _)| event.id == id);
                 owed.is_some_and(|(_, delivery)| {
                     delivery.remaining_recipients.as_ref().is_none_or(|only| only.contains(recipient))
                 })

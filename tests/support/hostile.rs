@@ -7,12 +7,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use lowtide::alerting::state::{MAX_QUEUED_PER_ALERT, State};
+use lowtide::alerting::queue::{MAX_QUEUED_PER_ALERT, NewEvent};
+use lowtide::alerting::state::State;
 use lowtide::certcentral::bodies;
 use lowtide::config::{self, Environment};
 use lowtide::domain::alert::{AlertKey, TransitionKind};
-use lowtide::domain::balance::{Breakdown, Persistence, Reading};
-use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use lowtide::domain::balance::{Breakdown, MetricValue, Persistence, Reading};
+use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent, UnreadableEvent};
 use lowtide::domain::forecast::{ForecastSummary, RenewalsDue, Runway};
 use lowtide::domain::money::{Currency, Money};
 use lowtide::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
@@ -237,7 +238,7 @@ pub fn state(data: &[u8]) {
             let mut event =
                 threshold(key.clone(), if n % 2 == 0 { TransitionKind::Raised } else { TransitionKind::Resolved });
             event.since = now;
-            state.enqueue_one(EventSubject::Threshold(event), at(n), &names, &BTreeMap::new());
+            state.queue.enqueue(NewEvent::notice(EventSubject::Threshold(event), at(n), names.clone()));
         }
         for name in &names {
             let queued = state.pending_for(name).filter(|(event, _)| {
@@ -271,6 +272,7 @@ fn survives(state: &State) {
 
 fn can_be_rendered(state: &State, name: &Name) {
     let items: Vec<MessageEvent> = state
+        .queue
         .pending_for(name)
         .map(|(event, pending)| MessageEvent {
             event: event.clone(),

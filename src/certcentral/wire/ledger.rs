@@ -15,7 +15,7 @@ use super::fields::{FieldReader, required};
 use super::list::{ItemProblem, ListPage, ListedItem, missing_list, parse_items, parse_object, total};
 use super::{BodyProblem, clean, id, object, present, string};
 use crate::domain::balance::{BalanceField, FieldProblem};
-use crate::domain::history::LedgerEntry;
+use crate::domain::ledger::LedgerEntry;
 use crate::util::secret::Redactor;
 
 /// Longest kind of an entry.

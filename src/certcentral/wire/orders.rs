@@ -15,7 +15,7 @@ use super::fields::{FieldReader, day, is_sane_day, required};
 use super::list::{ItemProblem, ListPage, ListedItem, missing_list, parse_items, parse_object, total};
 use super::{BodyProblem, clean, id, object, present, string};
 use crate::domain::balance::FieldProblem;
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::util::secret::Redactor;
 
 /// Longest product; longer ones are dropped.

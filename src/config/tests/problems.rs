@@ -396,7 +396,7 @@ fn empty_or_endless_quiet_hours_are_refused() {
     135: notifiers.n.quiet_hours.days[2]: found `Sat` again, expected each only once
     149: notifiers.n.quiet_hours.except: found `warning`, expected critical
     158: notifiers.n.quiet_hours.form: found `form`, expected one of from, to, days, except; did you mean `from`?
-    91: notifiers.n.quiet_hours.days: found every day of the week, so that nothing would ever be told, expected at most six days
+    91: notifiers.n.quiet_hours.days: found every day of the week, so that no message would ever be sent, expected at most six days
     91: notifiers.n.quiet_hours.days: found an empty list, expected a list of days such as [Sat, Sun]
     "#);
     assert_eq!(quiet("from: 19:00, to: 07:30, days: [Sat, sunday], except: critical"), "");

@@ -11,7 +11,7 @@ use crate::domain::Time;
 use crate::domain::balance::Reading;
 use crate::domain::confidence::Confidence;
 use crate::domain::forecast::{ForecastSummary, FundChart, RenewalsDue, Runway};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::domain::money::Money;
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::forecast::funds::{past_funds, sparkline};

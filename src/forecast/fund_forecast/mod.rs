@@ -23,11 +23,14 @@ use super::refunds::spend;
 use super::renewals::{RenewalsSum, renewals_due, renewed_since, shortfall};
 use super::spending::Spending;
 use crate::alerting::evaluate::{Evaluation, NotEvaluated, evaluate};
+use crate::alerting::transition::transition;
 use crate::domain::Time;
-use crate::domain::alert::{Alert, transition};
+use crate::domain::alert::Alert;
 use crate::domain::balance::{Balance, Persistence, Reading, Unreadable};
 use crate::domain::confidence::Confidence;
-use crate::domain::history::{AccountHistory, HistoryGap, Ledger, Order};
+use crate::domain::history::{AccountHistory, HistoryGap};
+use crate::domain::ledger::Ledger;
+use crate::domain::order::Order;
 use crate::domain::money::{Currency, Money};
 use crate::domain::rule::{Metric, Rule};
 

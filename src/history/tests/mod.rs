@@ -22,8 +22,10 @@ use super::*;
 use crate::certcentral::{HistorySource, OrderList, ReadError, ReadErrorKind};
 use crate::domain::Time;
 use crate::domain::balance::{Balance, Persistence};
-use crate::domain::history::{HistoryGap, LedgerEntry, Order};
+use crate::domain::history::HistoryGap;
+use crate::domain::ledger::LedgerEntry;
 use crate::domain::money::Currency;
+use crate::domain::order::Order;
 
 fn start() -> Time {
     "2026-11-23T08:00:00Z".parse().unwrap()

@@ -25,7 +25,7 @@ pub use fallback::{FALLBACK_AFTER, REPORT_AFTER};
 use self::backoff::{DeliveryLane, LaneBackoff};
 use self::batch::DeliveryBatch;
 use super::{Delivered, MAX_RETRY_AFTER, Notifier, SendError};
-use crate::alerting::state::PendingDelivery;
+use crate::alerting::queue::PendingDelivery;
 use crate::domain::event::Event;
 use crate::domain::quiet_hours::QuietHours;
 use crate::domain::{Name, Time};
@@ -231,7 +231,7 @@ impl DeliveryWorker {
     fn hold(&self) -> Option<Duration> {
         let (quiet, now) = (self.route.quiet_hours.as_ref()?, self.clock.now());
         let critical =
-            self.store.read(|state| state.pending_for(&self.name).any(|(event, _)| event.is_about_critical()));
+            self.store.read(|state| state.queue.pending_for(&self.name).any(|(event, _)| event.is_about_critical()));
         let until = quiet.quiet_until(now, critical)?;
         Some((until - now).to_std().unwrap_or_default().clamp(Duration::from_millis(1), MAX_HOLD_WAIT))
     }
@@ -278,7 +278,7 @@ impl DeliveryWorker {
                 None => vec![self.lane_of(event)],
                 Some(only) => only.iter().cloned().map(DeliveryLane::RetriedRecipient).collect(),
             };
-            state.pending_for(&self.name).flat_map(of).collect()
+            state.queue.pending_for(&self.name).flat_map(of).collect()
         });
         self.backoff.retain(|lane| lanes.contains(lane));
     }

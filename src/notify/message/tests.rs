@@ -9,8 +9,8 @@ use serde_json::{Value as Json, json};
 
 use crate::domain::Time;
 use crate::domain::alert::{AlertKey, TransitionKind};
-use crate::domain::balance::{Breakdown, Persistence};
-use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use crate::domain::balance::{Breakdown, MetricValue, Persistence};
+use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent, UnreadableEvent};
 use crate::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
 use crate::domain::money::{Currency, Money, parse_amount};
 use crate::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};

@@ -6,7 +6,7 @@ mod tests;
 use super::text::{TimeFormatter, name};
 use super::{MessageStatus, phrase};
 use crate::domain::Division;
-use crate::domain::event::MetricValue;
+use crate::domain::balance::MetricValue;
 use crate::domain::money::Money;
 use crate::domain::report::{FundFigures, ReportAlert, ReportPage, ReportRow, ReportRowRank};
 use crate::domain::rule::{Severity, UNREADABLE};

@@ -7,8 +7,8 @@ use rust_decimal::Decimal;
 
 use crate::domain::Time;
 use crate::domain::alert::TransitionKind;
-use crate::domain::balance::{Balance, Reading};
-use crate::domain::event::{EventSubject, MetricValue};
+use crate::domain::balance::{MetricValue, Balance, Reading};
+use crate::domain::event::EventSubject;
 use crate::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
 use crate::domain::money::Money;
 use crate::domain::rule::{Metric, Rule, Severity};
