@@ -23,8 +23,8 @@ pub(super) struct FundsHistory {
 }
 
 impl FundsHistory {
-    /// Computes the funds of these weeks up to `now` from the available funds and the ledger lines up to `now`. `recent`
-    /// are the purchases in these weeks.
+    /// Computes the funds of these weeks up to `now` from the available funds and the ledger lines up to `now`.
+    /// `recent` are the purchases in these weeks.
     pub(super) fn read(
         known: &[LedgerEntry],
         recent: &[&Purchase<'_>],

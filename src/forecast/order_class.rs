@@ -37,7 +37,7 @@ pub(super) enum OrderClass {
     Idle,
 }
 
-/// One value for each class of orders.
+/// A value for each class of orders.
 #[derive(Debug, Clone)]
 pub(super) struct ByOrderClass<T> {
     pub(super) renewal: T,

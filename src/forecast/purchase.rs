@@ -1,4 +1,4 @@
-//! One purchase, and one renewal.
+//! Purchases and renewals, each as matched to its orders.
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;

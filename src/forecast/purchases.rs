@@ -26,7 +26,7 @@ const MAX_CHARGE_DELAY_DAYS: u64 = 2;
 /// Number and cost of some purchases, in the account's currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PurchaseSum {
-    /// Number of purchases.
+    /// Number of the purchases.
     pub count: usize,
     /// Their cost, minus refunds.
     pub amount: Decimal,

@@ -17,7 +17,7 @@ const MAX_CREDIT_LEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
 pub(super) enum RefundMatch {
     /// The newest purchase before the refund.
     Newest,
-    /// The oldest purchase.
+    /// The oldest purchase in the ledger.
     Oldest,
 }
 

@@ -26,7 +26,7 @@ const DEFAULT_LENGTH_DAYS: u32 = 365;
 /// Shortest length of an order in days; bounds the number of its renewals in a year.
 const MIN_LENGTH_DAYS: u32 = 7;
 
-/// A future renewal.
+/// A renewal that is expected.
 #[derive(Debug, Clone)]
 pub(super) struct DueRenewal {
     /// Price that is charged for the order.

@@ -15,7 +15,7 @@ use crate::domain::order::Order;
 /// Renewals that are due within a window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RenewalsSum {
-    /// Number of orders.
+    /// Number of the orders to renew.
     pub count: u32,
     /// Sum of their prices, in the account's currency.
     pub amount: Decimal,

@@ -45,7 +45,7 @@ pub(super) struct SpendHistory {
     pub(super) today: NaiveDate,
     /// Day on which each week began.
     pub(super) begins: Vec<NaiveDate>,
-    /// Regular spend.
+    /// Regular spend of each week.
     pub(super) base: Vec<WeekSpend>,
     /// Spend on irregular days.
     pub(super) irregular: Vec<WeekSpend>,

@@ -6,6 +6,7 @@
 mod deposits;
 mod messages;
 mod results;
+mod rules;
 mod simulate;
 
 use std::sync::Arc;
@@ -14,9 +15,9 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
-use self::deposits::is_resolved_by_deposit;
-pub use self::messages::shows_forecast;
 use self::results::{PurchaseAnalysis, RequiredDeposit, SimulationResults};
+use self::rules::is_resolved_by_deposit;
+pub use self::rules::shows_forecast;
 use super::expiring::expiring;
 use super::purchases::PurchaseSums;
 use super::refunds::spend;
