@@ -98,15 +98,16 @@ impl CommandContext {
     }
 }
 
-/// Every problem, to standard error.
+/// Prints every problem to standard error.
 fn report_problems(file: &Path, problems: &ConfigProblems) {
+    let colour = output::diagnostics::has_colour(&std::io::stderr());
     for problem in problems {
-        print_error!("{problem}");
+        print_error!("{}\n", output::diagnostics::render(problem, colour));
     }
-    print_error!("{}: {}", file.display(), count(problems.len(), "problem"));
+    print_error!("{}: {}", file.display(), count(problems.len(), "error"));
 }
 
-/// `1 problem`, `2 problems`.
+/// Formats a number with its noun: `1 error`, `2 errors`.
 pub(crate) fn count(n: usize, what: &str) -> String {
     crate::util::text::counted(n, what)
 }

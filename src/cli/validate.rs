@@ -10,7 +10,7 @@ use crate::alerting::evaluate::{NotEvaluated, evaluate};
 use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::alerting::readings::AccountReadings;
 use crate::app;
-use crate::cli::output::{print_error, print_line};
+use crate::cli::output::{diagnostics, print_error, print_line};
 use crate::config::{self, Config, ConfigProblem};
 use crate::domain::Time;
 use crate::domain::balance::Reading;
@@ -80,11 +80,8 @@ pub(super) async fn run(context: &CommandContext, online: bool, output: OutputFo
 }
 
 fn print_text(context: &CommandContext, outcome: &ValidationReport) {
-    for problem in &outcome.problems {
-        print_line!("{problem}");
-    }
-    for warning in &outcome.warnings {
-        print_line!("warning: {warning}");
+    for problem in outcome.problems.iter().chain(&outcome.warnings) {
+        print_line!("{}\n", diagnostics::render(problem, context.colour));
     }
     for it in outcome.online.iter().flatten() {
         let what = if it.failures.is_empty() {
@@ -97,10 +94,14 @@ fn print_text(context: &CommandContext, outcome: &ValidationReport) {
         it.suggestions.iter().for_each(|suggestion| print_line!("  suggestion: {}", clean(suggestion)));
     }
     let file = context.file.display();
+    let warnings = match outcome.warnings.len() {
+        0 => String::new(),
+        warnings => format!(", {}", count(warnings, "warning")),
+    };
     if outcome.valid {
-        print_line!("{file}: valid");
+        print_line!("{file}: valid{warnings}");
     } else {
-        print_line!("{file}: {}", count(outcome.problems.len(), "problem"));
+        print_line!("{file}: {}{warnings}", count(outcome.problems.len(), "error"));
     }
 }
 

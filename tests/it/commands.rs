@@ -107,12 +107,12 @@ async fn validate_prints_every_problem_at_once_with_its_place() {
     let ran = world.run(&["validate"]);
     assert_eq!(ran.code, Some(78));
     let places = [
-        "1:11: schedule",
-        "5:5: accounts.acme.regoin",
+        "1:11  schedule",
+        "5:5  accounts.acme.regoin",
         "7:",
-        "10:13: rules.funds.metric",
-        "11:23: rules.funds.warning.below",
-        "12:14: rules.funds.notify",
+        "10:13  rules.funds.metric",
+        "11:23  rules.funds.warning.below",
+        "12:14  rules.funds.notify",
     ];
     for place in places {
         assert!(ran.stdout.contains(&format!("alerts.yaml:{place}")), "{place} is not in {}", ran.stdout);
@@ -508,7 +508,7 @@ async fn an_override_replaces_what_excludes_it_in_the_file() {
     let found = world.run_with(&["check", "-o", "json"], &above).json();
     assert_eq!(found["results"][0]["critical"], json!({ "above": "2.50", "currency": null }), "{found}");
     let both = world.run_with(&["validate"], &[key, ("LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE", "alerts.yaml")]);
-    assert!(both.code == Some(78) && both.stdout.contains("LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE: "), "{both:?}");
+    assert!(both.code == Some(78) && both.stdout.contains("LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE  "), "{both:?}");
     assert!(both.stdout.contains("(LOWTIDE_ACCOUNTS__ACME__API_KEY)"), "both are named: {both:?}");
 }
 
@@ -560,7 +560,7 @@ async fn the_last_lines_of_a_service_and_of_a_command_are_not_lost() {
     world.config("rules: {}\n");
     for command in ["run", "check"] {
         let ran = world.run(&[command]);
-        assert!(ran.stderr.ends_with("alerts.yaml: 1 problem\n"), "{command}: {ran:?}");
+        assert!(ran.stderr.ends_with("alerts.yaml: 1 error\n"), "{command}: {ran:?}");
     }
 }
 

@@ -288,7 +288,8 @@ fn a_wrong_scenario_seed_or_speed_is_refused_with_the_right_exit_code() {
         let (code, said) = run(&[command, "--scenario", "wrong.yaml"]);
         assert_eq!(code, 78);
         assert!(
-            said.contains("wrong.yaml:2:30: divisions.Main.credit_limt: found") && said.contains("credit_limit"),
+            said.contains("wrong.yaml:2:30  divisions.Main.credit_limt")
+                && said.contains("did you mean `credit_limit`?"),
             "{said}"
         );
         for wrong in [["--speed", "0x"], ["--speed", "fast"], ["--seed", "-1"]] {

@@ -333,7 +333,10 @@ async fn a_configured_silence_applies_until_its_end_and_then_only_warns() {
     world.config(&silence("2020-12-01T09:00"));
     let valid = world.run(&["validate"]);
     assert_eq!(valid.code, Some(0), "{valid:?}");
-    assert!(valid.stdout.contains("silences.purchase-order.until: found `2020-12-01T09:00`"), "{valid:?}");
+    assert!(
+        valid.stdout.contains("the silence has ended") && valid.stdout.contains("silences.purchase-order.until"),
+        "{valid:?}"
+    );
     let _service = world.start();
     assert!(world.wait_told(1).contains("acme: USD 1,500.00 left"), "its end came while nobody was there");
 }

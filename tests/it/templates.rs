@@ -68,11 +68,14 @@ async fn mistakes_are_reported_at_load_with_their_places() {
     let ran = world.run(&["validate"]);
     assert_eq!(ran.code, Some(78));
     for said in [
-        "alerts.yaml:12:24: notifiers.slack.template.slack: found a template that fails: undefined variable `amountt`; did you mean `amount`?",
-        "notifiers.mail.template.subject: found a template that fails: line 1 of the template: syntax error",
-        "notifiers.mail.template.text: found a template that fails: line 1 of the template: undefined value",
-        "notifiers.mail.template.slack: found `slack`, expected only `subject`, `text` and `html` for a notifier of this type",
-        "notifiers.mail.template.htlm: found `htlm`, expected one of subject, slack, text, html; did you mean `html`?",
+        "error: the template fails: there is no variable `amountt`; did you mean `amount`?",
+        "alerts.yaml:12:24  notifiers.slack.template.slack",
+        "the template fails: line 1 of the template: syntax error",
+        "the template fails: line 1 of the template: `breakdown.x` is undefined",
+        "`slack` is not a key of an email template",
+        "expected only `subject`, `text` and `html` for a notifier of this type",
+        "unknown key `htlm`",
+        "did you mean `html`?",
     ] {
         assert!(ran.stdout.contains(said), "{said} is not in {}", ran.stdout);
     }

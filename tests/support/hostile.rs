@@ -67,7 +67,9 @@ pub fn config(data: &[u8]) {
     for problem in problems {
         one_line(&problem.to_string(), 4000);
         for secret in loaded.secrets.iter().map(Secret::expose).filter(|it| it.len() >= 6 && !it.contains('*')) {
-            assert!(!problem.found.contains(secret) && !problem.expected.contains(secret), "a secret in {problem}");
+            let excerpt = problem.excerpt.as_ref().map_or("", |excerpt| &excerpt.text);
+            let shown = [&problem.found, &problem.expected, &problem.message].map(String::as_str);
+            assert!(!shown.iter().chain([&excerpt]).any(|text| text.contains(secret)), "a secret in {problem}");
         }
     }
     match loaded.config {

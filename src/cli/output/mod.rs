@@ -1,5 +1,6 @@
 //! Writing to the terminal or pipe without ever panicking: a reader who left early is no failure, a full disk is one.
 
+pub(crate) mod diagnostics;
 pub(crate) mod table;
 pub(crate) mod threshold;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, Error, Output, State, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
 use super::{cut, flat, sample};
 use crate::domain::Time;
@@ -65,9 +65,18 @@ impl From<Error> for TemplateError {
     fn from(error: Error) -> Self {
         let line = error.line().map(|line| format!("line {line} of the template: ")).unwrap_or_default();
         let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
-        let problem = format!("{line}{}{detail}", error.kind());
+        let undefined = (error.kind() == ErrorKind::UndefinedError).then(|| failing_expression(&error)).flatten();
+        let problem = match undefined {
+            Some(expression) => format!("{line}`{expression}` is undefined"),
+            None => format!("{line}{}{detail}", error.kind()),
+        };
         Self(cut(&flat(&problem), MAX_ERROR_CHARS))
     }
+}
+
+/// Returns the source of the expression that failed.
+fn failing_expression(error: &Error) -> Option<&str> {
+    error.template_source()?.get(error.range()?)
 }
 
 impl Templates {
@@ -164,6 +173,8 @@ fn empty_text_error() -> TemplateError {
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // Errors then name the expression that failed.
+    environment.set_debug(true);
     environment.set_fuel(Some(MAX_STEPS));
     environment.set_auto_escape_callback(|name| match name {
         "html" => AutoEscape::Html,
