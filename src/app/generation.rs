@@ -1,7 +1,7 @@
-//! What runs by one configuration: built as a whole, started as a whole, ended between two cycles.
+//! Everything that runs with one configuration: prepared as a whole, started as a whole, stopped between two cycles.
 //!
-//! What outlives a reload is not its own: the book, the board, what is [`CarriedOver`] of accounts that stay, and sends that run,
-//! which nothing waits for.
+//! The store and the registry outlive a reload. So do the resources in [`CarriedOver`] and sends in progress, which no other
+//! notifier waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
@@ -40,45 +40,46 @@ use crate::status::http::HttpServer;
 use crate::util::clock::Clock;
 use crate::util::secret::Redactor;
 
-/// How long a running cycle may take when the next configuration waits for it. Then it is begun anew.
+/// Time that a running cycle gets to finish at a reload. After that it is abandoned, and starts again with the new
+/// configuration.
 const CYCLE_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What every generation uses.
+/// Handles that every generation uses.
 pub(super) struct AppContext {
     pub(super) store: Arc<StateStore>,
     pub(super) registry: Arc<Registry>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) jobs: CronJobs,
-    /// Who is told that the service is awake.
+    /// Target of the heartbeat; `None` while none is configured.
     pub(super) heartbeat: watch::Sender<Option<HeartbeatTarget>>,
 }
 
-/// What a reload forgets only with the account that it belongs to.
+/// Resources that survive a reload as long as their account or notifier stays configured.
 #[derive(Default)]
 pub(super) struct CarriedOver {
     pub(super) resources: AccountResources,
     pub(super) http: Option<HttpServer>,
     pollers: BTreeMap<Name, CarriedPoller>,
-    /// Sends that still ran when their workers were stopped. That of a notifier that left stays here to its end.
+    /// Sends in progress when their workers were stopped. The send of a removed notifier stays here until it ends.
     sending: BTreeMap<Name, RunningSend>,
-    /// The pauses of notifiers after failures, and by which configuration these send.
+    /// Retry pauses of notifiers after failures, with the configuration that they apply to.
     pauses: BTreeMap<Name, (NotifierConfig, RetryPauses)>,
 }
 
-/// What an account's cycles remember, and of what.
+/// State of an account's poller, with the settings that it is valid for.
 struct CarriedPoller {
     base_url: Url,
     scope: DivisionScope,
     poller_state: Arc<Mutex<PollerState>>,
 }
 
-/// Everything that can fail about a configuration, done; nothing of it runs yet.
+/// A configuration after every step that can fail. Nothing of it runs yet.
 pub(super) struct PreparedConfig {
     pub(super) config: Config,
     policies: Vec<Arc<AccountPolicy>>,
     routes: BTreeMap<Name, Route>,
     resources: AccountResources,
-    /// Where it will answer, if that is not where it answers now.
+    /// Bound listener of the HTTP server, if its address changes.
     listener: Option<TcpListener>,
     heartbeat: Option<HeartbeatTarget>,
 }
@@ -103,32 +104,34 @@ fn heartbeat_target(config: &Heartbeat) -> anyhow::Result<HeartbeatTarget> {
     Ok(HeartbeatTarget { url: config.url.clone(), interval: config.every, http })
 }
 
-/// The address that is new, taken.
+/// Binds the HTTP address if it differs from that of the running server.
 fn bind_listener(config: &Config, running: Option<&HttpServer>) -> anyhow::Result<Option<TcpListener>> {
-    let Some(http) = config.http.as_ref().filter(|http| running.is_none_or(|it| it.listen != http.listen)) else {
+    let Some(http) = config.http.as_ref().filter(|http| running.is_none_or(|server| server.listen != http.listen))
+    else {
         return Ok(None);
     };
-    let own = running.is_some_and(|it| it.listen.port() == http.listen.port());
-    let what = if own { "this service has the port: restart it, or choose another" } else { "choose another address" };
+    let own = running.is_some_and(|server| server.listen.port() == http.listen.port());
+    let advice =
+        if own { "this service uses the port: restart it, or choose another" } else { "choose another address" };
     let bound = http::bind(http.listen);
-    bound.map(Some).with_context(|| format!("http.listen: {} cannot be listened on ({what})", http.listen))
+    bound.map(Some).with_context(|| format!("http.listen: {} cannot be listened on ({advice})", http.listen))
 }
 
-/// The running tasks of one configuration.
+/// Running tasks of one configuration.
 pub(super) struct Generation {
     cycles: JoinSet<()>,
     notifiers: BTreeMap<Name, NotifierConfig>,
     workers: JoinSet<(Name, StoppedWorker)>,
-    /// Workers that have been stopped.
+    /// Workers that have stopped.
     stopped: BTreeMap<Name, StoppedWorker>,
-    /// Reports, and what keeps ledgers and orders fresh.
+    /// Tasks that send reports and refresh ledgers and orders.
     others: JoinSet<()>,
     halt: watch::Sender<Halt>,
     no_more_sends: watch::Sender<bool>,
 }
 
 impl Generation {
-    /// Takes over: forgets what is no longer configured, then lets cycles and sends begin.
+    /// Starts a prepared configuration: drops everything that is no longer configured, then spawns workers and cycles.
     pub(super) async fn start(prepared: PreparedConfig, context: &AppContext, carried_over: &mut CarriedOver) -> Self {
         let PreparedConfig { config, policies, routes, resources, listener, heartbeat } = prepared;
         forget_unconfigured(&context.store, &policies, &routes, context.clock.now()).await;
@@ -171,8 +174,8 @@ impl Generation {
         Self { cycles, notifiers, workers, stopped: BTreeMap::new(), others, halt, no_more_sends }
     }
 
-    /// Ends between two cycles; messages are sent meanwhile. A send that runs goes on: the next worker of its notifier marks
-    /// it, and nobody else waits for it.
+    /// Stops between two cycles; messages are sent meanwhile. A send in progress continues: the next worker of its notifier
+    /// records its outcome, and no other notifier waits for it.
     pub(super) async fn stop_between_cycles(&mut self, carried_over: &mut CarriedOver) {
         let _ = self.halt.send(Halt::AfterThis);
         let last = async { while self.cycles.join_next().await.is_some() {} };
@@ -190,7 +193,7 @@ impl Generation {
         }
     }
 
-    /// Ends for good: cycles at once; running sends get ten seconds.
+    /// Stops for shutdown: cycles at once, sends after [`DELIVERY_SHUTDOWN_TIMEOUT`] at the latest.
     pub(super) async fn stop(mut self, carried_over: &mut CarriedOver) {
         let _ = self.halt.send(Halt::Now);
         let all = async {
@@ -201,13 +204,13 @@ impl Generation {
             tokio::join!(join_all(marked), join_all(unmarked));
         };
         if tokio::time::timeout(DELIVERY_SHUTDOWN_TIMEOUT, all).await.is_err() {
-            tracing::warn!("a send still runs after ten seconds: it is abandoned and stays owed");
+            tracing::warn!("a send still runs after ten seconds: abandoned; its notifications stay pending");
         }
     }
 
-    /// Stops whatever sends or has something sent, without a wait for sends that run.
+    /// Stops workers, reports and refreshers without waiting for sends in progress.
     async fn stop_workers(&mut self) {
-        let _ = self.no_more_sends.send(true); // everybody who listens may have ended already
+        let _ = self.no_more_sends.send(true); // all receivers may have ended already
         while self.others.join_next().await.is_some() {}
         while let Some(joined) = self.workers.join_next().await {
             self.stopped.extend(joined); // a worker that panicked leaves nothing
@@ -215,10 +218,10 @@ impl Generation {
     }
 }
 
-/// Where the books are kept between two starts: beside the state, and worth nothing but time.
+/// Returns the folder of the history cache, beside the state. Its loss costs only the time to read it again.
 fn history_folder(state: &Path) -> PathBuf {
     let mut name = state.file_name().unwrap_or_default().to_owned();
-    name.push(".books");
+    name.push(".history");
     state.with_file_name(name)
 }
 
@@ -236,7 +239,7 @@ impl AppContext {
 }
 
 impl CarriedOver {
-    /// Answers over HTTP as configured from now on.
+    /// Starts, stops or updates the HTTP server as configured.
     fn update_http_server(&mut self, config: &Config, listener: Option<TcpListener>, context: &AppContext) {
         let Some(configured) = &config.http else {
             self.http = None;
@@ -258,17 +261,18 @@ impl CarriedOver {
         }
     }
 
-    /// What an account that stays remembers of its divisions; of another place, or read in another way, it is worthless.
+    /// Returns the poller state of an account that stays. With another base URL or kind of scope it starts empty.
     fn poller_state(&self, policy: &AccountPolicy, base_url: &Url) -> Arc<Mutex<PollerState>> {
-        let same =
-            |it: &&CarriedPoller| it.base_url == *base_url && discriminant(&it.scope) == discriminant(&policy.scope);
+        let same = |poller: &&CarriedPoller| {
+            poller.base_url == *base_url && discriminant(&poller.scope) == discriminant(&policy.scope)
+        };
         let known = self.pollers.get(&policy.account).filter(same);
-        known.map_or_else(Arc::default, |it| Arc::clone(&it.poller_state))
+        known.map_or_else(Arc::default, |poller| Arc::clone(&poller.poller_state))
     }
 }
 
-/// One worker a notifier. It begins with the send that its predecessor left running, so that there are never two at once,
-/// and with its pauses, unless it sends in another way now.
+/// Spawns one worker for each notifier. A worker takes over the send in progress of its predecessor, so that there are never
+/// two at once, and its retry pauses, unless the notifier now sends in another way.
 fn spawn_workers(
     routes: BTreeMap<Name, Route>,
     notifiers: &BTreeMap<Name, NotifierConfig>,
@@ -276,14 +280,15 @@ fn spawn_workers(
     carried_over: &mut CarriedOver,
     stopped: &watch::Receiver<bool>,
 ) -> JoinSet<(Name, StoppedWorker)> {
-    let everyone: BTreeSet<Name> = routes.keys().cloned().collect();
+    let all_notifiers: BTreeSet<Name> = routes.keys().cloned().collect();
     let mut pauses = std::mem::take(&mut carried_over.pauses);
     let mut tasks = JoinSet::new();
     for (name, route) in routes {
         let registry = Arc::clone(&context.registry);
         let counter = Arc::new(move |name: &Name, outcome: DeliveryOutcome| registry.count_delivery(name, outcome));
         let (store, clock) = (Arc::clone(&context.store), Arc::clone(&context.clock));
-        let worker = DeliveryWorker::new(name.clone(), route, everyone.clone(), store, clock).with_counter(counter);
+        let worker =
+            DeliveryWorker::new(name.clone(), route, all_notifiers.clone(), store, clock).with_counter(counter);
         let same =
             pauses.remove(&name).filter(|(before, _)| notifiers.get(&name).is_some_and(|now| now.sends_as(before)));
         let worker =
@@ -297,7 +302,7 @@ fn spawn_workers(
     tasks
 }
 
-/// Reports end with the sends. What is remembered of reports that left the configuration goes.
+/// Spawns a task for each report and forgets reports that left the configuration.
 async fn spawn_reports(
     config: &Config,
     context: &AppContext,

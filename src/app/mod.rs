@@ -1,4 +1,4 @@
-//! The only place that builds concrete things from a configuration and spawns tasks.
+//! Builds the service from a configuration, runs it, reloads it and shuts it down.
 
 mod channels;
 mod generation;
@@ -29,7 +29,6 @@ use crate::history::HistoryCache;
 use crate::notify::delivery::Route;
 use crate::notify::{MessageContext, RuleTexts};
 use crate::polling::forecasts::HistoryAccess;
-use crate::polling::poller;
 use crate::polling::poller::{AccountPolicy, DivisionScope};
 use crate::polling::scheduler::CronJobs;
 use crate::state::{FileBackend, OpenedState, StateOpenError, StateStore};
@@ -41,56 +40,56 @@ use crate::util::clock::Clock;
 use crate::util::http_client;
 use crate::util::secret::Redactor;
 
-/// How long running sends get after the service was told to stop.
+/// Time that running sends get at shutdown.
 const DELIVERY_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// So many problems of a refused configuration are told.
+/// Maximum number of problems of a refused configuration that are logged and shown.
 const MAX_REPORTED_PROBLEMS: usize = 50;
 
-/// The pause before the control socket is tried again, where its folder was not to be used.
+/// Pause before the control socket is created again after a failure.
 const SOCKET_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// The pause between two looks at the lock file and the control socket: somebody may have cleaned them away.
+/// Interval at which the lock file and the control socket are checked: someone may have deleted them.
 const OWNERSHIP_CHECK_INTERVAL: Duration = Duration::from_secs(3);
 
-/// How often a state that somebody else has is tried before it is refused, and the pause between.
+/// Number of attempts to open a state that another process holds, and the pause between them.
 const STATE_OPEN_ATTEMPTS: u32 = 10;
 const STATE_OPEN_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why the service did not run.
+/// An error that keeps the service from running or ends it.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The state is refused.
+    /// The state cannot be used.
     #[error(transparent)]
     State(#[from] StateOpenError),
     /// Another process has taken the state while this one ran.
     #[error(
-        "state {path} was taken by another lowtide after its lock file had gone: this one ends, so that nothing is sent twice"
+        "state {path} was taken by another lowtide after its lock file was deleted: this one ends, so that nothing is sent twice"
     )]
     StateTaken {
-        /// The state file.
+        /// Path of the state file.
         path: PathBuf,
     },
-    /// Something could not be built.
+    /// A part of the service could not be built.
     #[error("{0:#}")]
     Build(#[from] anyhow::Error),
 }
 
-/// The limiters by API key: everything that uses a key shares one.
+/// Limiters by API key: all requests with one key share a limiter.
 type Limiters = BTreeMap<String, (Vec<RateLimitWindow>, Arc<RateLimiter>)>;
 
-/// Tells whether a key is the one before; it is in memory only.
+/// Digest that shows whether an API key has changed. Kept in memory only.
 type KeyDigest = [u8; 32];
 
-/// What a reload leaves as it is where it still fits.
+/// Resources of accounts that a reload keeps where they still fit the configuration.
 #[derive(Default)]
 struct AccountResources {
     limiters: Limiters,
-    /// The books by account, of which place they are, and a digest of the key that they are read with.
+    /// History caches by account, with the base URL and the digest of the API key that they belong to.
     history_caches: BTreeMap<Name, (Url, KeyDigest, Arc<HistoryCache>)>,
 }
 
-/// What each account's cycles need, built.
+/// Builds the policy of each account.
 pub fn build_policies(
     config: &Config,
     redactor: &Redactor,
@@ -99,7 +98,8 @@ pub fn build_policies(
     Ok(build_policies_reusing(config, redactor, clock, &AccountResources::default())?.0)
 }
 
-/// The same with what is `previous` and still fits, and with what to know next time.
+/// Builds the policies like [`build_policies`], reusing `previous` resources that still fit. Also returns the resources in use
+/// from now on.
 fn build_policies_reusing(
     config: &Config,
     redactor: &Redactor,
@@ -135,7 +135,7 @@ fn build_policies_reusing(
         let digest: KeyDigest = Sha256::digest(account.api_key.expose()).into();
         let history_cache =
             match previous.history_caches.get(name).filter(|(base_url, ..)| *base_url == account.base_url) {
-                Some((_, before, shelf)) if *before == digest => Arc::clone(shelf),
+                Some((_, before, cache)) if *before == digest => Arc::clone(cache),
                 Some(_) => Arc::new(HistoryCache::unverified(Arc::clone(clock))),
                 None => Arc::new(HistoryCache::new(Arc::clone(clock))),
             };
@@ -157,7 +157,7 @@ fn build_policies_reusing(
     Ok((policies, AccountResources { limiters, history_caches }))
 }
 
-/// A limiter that is known goes on counting.
+/// Returns the previous limiter of a key if its windows are unchanged, so that it keeps counting.
 fn limiter(
     key: String,
     windows: Vec<RateLimitWindow>,
@@ -168,7 +168,7 @@ fn limiter(
     (key, (windows, limiter))
 }
 
-/// Accounts that share a key share its limit: the windows of all of them hold.
+/// Collects the rate limits by API key. Accounts that share a key must keep to the limits of all of them.
 fn limits_by_key(config: &Config) -> BTreeMap<String, Vec<RateLimitWindow>> {
     let mut limits: BTreeMap<String, Vec<RateLimitWindow>> = BTreeMap::new();
     for account in config.accounts.values() {
@@ -180,13 +180,15 @@ fn limits_by_key(config: &Config) -> BTreeMap<String, Vec<RateLimitWindow>> {
     limits
 }
 
-/// Notifiers that keep an incident open for each alert.
+/// Returns the notifiers that keep an incident open for each alert.
 fn incident_notifiers(config: &Config) -> BTreeSet<Name> {
-    let keeping = config.notifiers.iter().filter(|(_, it)| matches!(it.channel, ChannelConfig::PagerDuty { .. }));
+    let keeping =
+        config.notifiers.iter().filter(|(_, notifier)| matches!(notifier.channel, ChannelConfig::PagerDuty { .. }));
     keeping.map(|(name, _)| name.clone()).collect()
 }
 
-/// What the accounts of each API key ask, as far as their configuration says: only a listing tells how many `all` are.
+/// Returns the load of each account by API key, as far as the configuration shows it: the number of divisions that `all`
+/// stands for is known only after a listing.
 fn sharers(config: &Config, now: Time) -> BTreeMap<&str, Vec<LimiterAccount>> {
     let mut sharers: BTreeMap<&str, Vec<LimiterAccount>> = BTreeMap::new();
     for (name, account) in &config.accounts {
@@ -208,7 +210,7 @@ fn scope(divisions: &Divisions) -> DivisionScope {
     }
 }
 
-/// A client for requests to `url`; `None`: an address that is not understood is nobody's own.
+/// Builds a client for requests to `url`. `None` stands for an address that could not be parsed; it is treated as remote.
 fn http_client(connection: &ConnectionOptions, url: Option<&Url>) -> anyhow::Result<reqwest::Client> {
     if connection.ca_pem.is_none() && url.is_some_and(http_client::is_plain_loopback) {
         return Ok(http_client::plain_client(connection.timeout)?);
@@ -221,7 +223,7 @@ fn http_client(connection: &ConnectionOptions, url: Option<&Url>) -> anyhow::Res
     })?)
 }
 
-/// What messages say beside the events' own figures.
+/// Builds the texts of messages that come from the configuration.
 pub fn message_context(config: &Config) -> MessageContext {
     let rule = |rule: &crate::domain::rule::Rule| {
         (rule.name.clone(), RuleTexts { description: rule.description.clone(), link: rule.link.clone() })
@@ -237,7 +239,7 @@ pub fn message_context(config: &Config) -> MessageContext {
     }
 }
 
-/// The notifiers, built.
+/// Builds every notifier, with its fallback and quiet hours.
 pub fn build_routes(config: &Config, redactor: &Redactor) -> anyhow::Result<BTreeMap<Name, Route>> {
     let context = Arc::new(message_context(config));
     let build = |(name, notifier): (&Name, &NotifierConfig)| {
@@ -249,16 +251,16 @@ pub fn build_routes(config: &Config, redactor: &Redactor) -> anyhow::Result<BTre
     config.notifiers.iter().map(build).collect()
 }
 
-/// What the service is asked by from outside, beside its control socket.
+/// Connections of the service to the outside, besides its control socket.
 #[derive(Default)]
 pub struct RunOptions {
-    /// Where its configuration is read again; `None`: it keeps the one that it has.
+    /// Source that the configuration is reloaded from. `None` disables reloading.
     pub source: Option<ConfigSource>,
-    /// Who is told how it is.
+    /// Supervisor that is notified of readiness, reloads and shutdown.
     pub supervisor: Supervisor,
 }
 
-/// Runs the service until `stop` completes. Returns when everything has ended and is saved.
+/// Runs the service until `stop` completes. Returns once every task has ended and the state is saved.
 pub async fn run(
     config: &Config,
     redactor: &Redactor,
@@ -330,7 +332,7 @@ fn log_start(config: &Config) {
     tracing::info!(accounts = config.accounts.len(), rules = config.rules.len(), notifiers = config.notifiers.len(), state = %config.state.display(), "lowtide runs");
 }
 
-/// A sign of life for as long as cycles are on time.
+/// Pings the watchdog while cycles are on time.
 async fn run_watchdog(supervisor: Arc<Supervisor>, registry: Arc<Registry>, clock: Arc<dyn Clock>) {
     let Some(pause) = supervisor.watchdog_interval() else { return };
     loop {
@@ -343,12 +345,12 @@ async fn run_watchdog(supervisor: Arc<Supervisor>, registry: Arc<Registry>, cloc
 
 async fn finish(generation: Generation, carried_over: &mut CarriedOver, supervisor: &Supervisor) {
     supervisor.stopping();
-    tracing::info!("told to stop: running sends get ten seconds");
+    tracing::info!("shutting down, waiting up to 10 s for deliveries");
     generation.stop(carried_over).await;
 }
 
-/// The next configuration that can be used, everything of it that can fail done. One that cannot is reported, and changes
-/// nothing.
+/// Waits for the next usable configuration and prepares it. An unusable one is logged and shown by `status`; the one in use
+/// stays.
 async fn await_next_config(
     source: &mut Option<ConfigSource>,
     state: &Path,
@@ -394,7 +396,7 @@ async fn await_next_config(
     }
 }
 
-/// What was read, built, with what there is to note about it; or what is wrong with it.
+/// Prepares a loaded configuration. Returns it with notes for the operator, or the list of its problems.
 fn prepare(
     loaded: Loaded,
     state: &Path,
@@ -420,7 +422,7 @@ fn prepare(
     Ok((prepared, notes))
 }
 
-/// Opens the state. Whoever has it may be a command that lets go in a moment; a service does not.
+/// Opens the state. Retries while another process holds it: a command releases it within moments, a service does not.
 async fn open_state(path: &Path, clock: &dyn Clock) -> Result<OpenedState, StateOpenError> {
     for _ in 0..STATE_OPEN_ATTEMPTS {
         match FileBackend::open(path, clock.now()) {
@@ -431,7 +433,8 @@ async fn open_state(path: &Path, clock: &dyn Clock) -> Result<OpenedState, State
     FileBackend::open(path, clock.now())
 }
 
-/// What left the configuration ends quietly: a line in the log, no message. Its incidents are resolved.
+/// Ends the alerts and notifications of everything that left the configuration: logged, without a message. Incidents are
+/// resolved.
 async fn forget_unconfigured(
     store: &StateStore,
     policies: &[Arc<AccountPolicy>],
@@ -466,11 +469,11 @@ async fn forget_unconfigured(
         );
     }
     for (notifier, events) in dropped {
-        tracing::warn!(%notifier, events, "owed notifications dropped: their notifier is no longer configured");
+        tracing::warn!(%notifier, events, "pending notifications dropped: their notifier is no longer configured");
     }
 }
 
-/// Saving again and answering questions; ends when dropped.
+/// Spawns the tasks that retry failed saves and serve the control socket. They end when the set is dropped.
 fn spawn_background_tasks(
     state: &Path,
     store: &Arc<StateStore>,
@@ -478,8 +481,8 @@ fn spawn_background_tasks(
     clock: &Arc<dyn Clock>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let (saver, its_clock) = (Arc::clone(store), Arc::clone(clock));
-    tasks.spawn(async move { saver.retry_saves(its_clock.as_ref()).await });
+    let (saver, saver_clock) = (Arc::clone(store), Arc::clone(clock));
+    tasks.spawn(async move { saver.retry_saves(saver_clock.as_ref()).await });
     let (path, store, registry, clock) = (state.to_owned(), Arc::clone(store), Arc::clone(registry), Arc::clone(clock));
     tasks.spawn(async move {
         let mut reported = false;
@@ -501,7 +504,7 @@ fn spawn_background_tasks(
     tasks
 }
 
-/// Keeps the state this process's own. Completes when the control socket is gone while it is.
+/// Keeps the lock on the state. Completes once the control socket has been deleted while this process still owns the state.
 async fn await_socket_removal(state: &Path, store: &StateStore) {
     let socket = control::socket_path(state);
     loop {

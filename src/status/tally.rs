@@ -1,6 +1,5 @@
-//! What the board knows beside beats and readings: what is configured, how reading it went, and how each account fares.
-//!
-//! It notes and counts; what is made of it is decided by who asks.
+//! Parts of the registry besides timings and readings: the active configuration, the result of reading it, and the health of each
+//! account.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +12,7 @@ use crate::polling::poller::{CycleOutcome, CycleProgress};
 use crate::polling::scheduler::CycleTiming;
 use crate::status::control::{Registry, ReloadStatus};
 
-/// See the module.
+/// The active configuration and the health of its accounts.
 #[derive(Default)]
 pub(crate) struct ActiveConfig {
     reload: Option<ReloadStatus>,
@@ -21,21 +20,21 @@ pub(crate) struct ActiveConfig {
     rules: Vec<Rule>,
 }
 
-/// How one account fares.
+/// Health of one account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AccountHealth {
-    /// Cycles that ended.
+    /// Number of finished cycles.
     pub cycles: u64,
-    /// Whether its latest cycle could read everything that the rules look at; `None` before the first ended.
+    /// `true` if the latest cycle could read everything that the rules look at; `None` before the first cycle has ended.
     pub readable: Option<bool>,
 }
 
-/// How the cycles of each account go on.
+/// Progress of running cycles by account.
 #[derive(Default)]
 pub(crate) struct ProgressByAccount(Mutex<BTreeMap<Name, Arc<CycleProgress>>>);
 
 impl ProgressByAccount {
-    /// A cycle that cannot end before the next one is due makes that one come later; it is not late for it.
+    /// Returns the timing with a later due time if the running cycle needs longer than its period.
     pub(crate) fn adjusted_timing(&self, account: &Name, timing: CycleTiming) -> CycleTiming {
         let needs = self.get(account).map(|progress| progress.needed_duration()).unwrap_or_default();
         let needs = chrono::TimeDelta::from_std(needs).ok();
@@ -43,7 +42,7 @@ impl ProgressByAccount {
         CycleTiming { due: timing.due.max(end.filter(|_| timing.due.is_some())), ..timing }
     }
 
-    /// Whether an account's cycles are on time: a long one is, while its reads go on.
+    /// Returns `true` if an account's cycles are on time. A long cycle is on time while its reads make progress.
     pub(crate) fn on_time(&self, account: &Name, timing: CycleTiming, now: Time) -> bool {
         let is_progressing =
             || self.get(account).is_some_and(|progress| timing.is_progressing(progress.last_read(), now));
@@ -56,12 +55,12 @@ impl ProgressByAccount {
 }
 
 impl Registry {
-    /// Notes where the account's cycles say how they go on.
+    /// Sets the progress that an account's cycles update.
     pub fn set_progress(&self, account: &Name, progress: Arc<CycleProgress>) {
         self.progress.0.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), progress);
     }
 
-    /// Notes what is configured from now on; what left is shown no more. Everything that can be counted begins at 0.
+    /// Sets the active configuration, drops accounts that left it, and starts missing counters at 0.
     pub fn apply_config(&self, accounts: &BTreeSet<Name>, rules: &[Rule], notifiers: &BTreeSet<Name>) {
         let is_configured = |name: &Name| accounts.contains(name);
         self.timings.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| is_configured(name));
@@ -85,7 +84,7 @@ impl Registry {
         }
     }
 
-    /// Notes how reading the configuration went: what there is to know about it, or what is wrong with it.
+    /// Records the result of reading the configuration: notes about it, or its problems.
     pub fn record_reload(&self, at: Time, result: Result<Vec<String>, Vec<String>>) {
         let ok = result.is_ok();
         let problems = result.unwrap_or_else(|problems| problems);
@@ -94,23 +93,23 @@ impl Registry {
         active.reload = Some(ReloadStatus { at, ok, in_use_since, problems });
     }
 
-    /// Counts a try to send.
+    /// Counts a delivery attempt.
     pub fn count_delivery(&self, notifier: &Name, outcome: DeliveryOutcome) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.deliveries.entry(notifier.clone()).or_default().entry(outcome.name().to_owned()).or_default() += 1;
     }
 
-    /// How the configuration was last read.
+    /// Returns the result of the last read of the configuration.
     pub fn reload(&self) -> Option<ReloadStatus> {
         self.lock_active().reload.clone()
     }
 
-    /// The rules in use.
+    /// Returns the rules in use.
     pub fn rules(&self) -> Vec<Rule> {
         self.lock_active().rules.clone()
     }
 
-    /// How each configured account fares.
+    /// Returns the health of each configured account.
     pub fn accounts(&self) -> BTreeMap<Name, AccountHealth> {
         self.lock_active().accounts.clone()
     }

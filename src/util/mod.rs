@@ -1,4 +1,4 @@
-//! Tools without a subject of their own: the clock, secrets, text from outside, files, logging and the HTTP client.
+//! Shared helpers: the clock, secrets, text from outside, files, logging and the HTTP client.
 
 pub(crate) mod atomic_file;
 pub mod clock;

@@ -109,7 +109,7 @@ async fn a_low_funds_message_shows_runway_renewals_and_deposit() {
     }
     // What the forecast is made of is not the state's.
     assert!(!world.state().contains("LINE-"), "{}", world.state());
-    std::fs::remove_dir_all(world.path("state.json.books")).unwrap();
+    std::fs::remove_dir_all(world.path("state.json.history")).unwrap();
     world.let_a_cycle_pass();
     service.expect_events(&["raised funds/acme"]);
     assert_eq!(world.asked(HISTORY).await, 1, "read once, then hourly");

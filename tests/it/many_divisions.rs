@@ -79,7 +79,7 @@ async fn two_thousand_falls_at_once_are_all_shown_or_counted_in_slack() {
     // Every division has figures of its own, so that none share an entry.
     funds.set(|division| 100 + i64::try_from(division.unwrap() % 1900).unwrap());
     service.pass(PERIOD).await;
-    assert_eq!(service.book.read(|state| state.queue.len()), 2000);
+    assert_eq!(service.store.read(|state| state.queue.len()), 2000);
     service.pass(PERIOD * 3).await;
     let tries = requests.load(Ordering::SeqCst);
     assert!((10..=30).contains(&tries), "{tries} tries in an hour of Retry-After: 120");
@@ -94,8 +94,8 @@ async fn two_thousand_falls_at_once_are_all_shown_or_counted_in_slack() {
     let (shown, counted) = shown_and_counted(taken[0]);
     // Of 2,000 figures 100 come twice: those two divisions are one entry that names both.
     assert_eq!((shown >= 11, shown + counted), (true, 1900));
-    assert!(service.book.read(|state| state.queue.is_empty() && state.alerts.len() == 2000));
-    assert!(service.book.read(|state| state.alerts.values().all(|it| it.alert.notified.len() == 1)));
+    assert!(service.store.read(|state| state.queue.is_empty() && state.alerts.len() == 2000));
+    assert!(service.store.read(|state| state.alerts.values().all(|it| it.alert.notified.len() == 1)));
     service.stop().await;
 }
 

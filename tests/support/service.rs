@@ -1,4 +1,4 @@
-//! The service without a process: the real scheduler, cycles, book and outbox on a clock that a test steps and sets, with
+//! The service without a process: the real scheduler, cycles, store and outbox on a clock that a test steps and sets, with
 //! a balance that the test decides and channels that it listens to. No real time passes: run it on tokio's paused time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -241,7 +241,7 @@ pub fn policy(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule) 
 /// Everything at work.
 pub struct TestService {
     pub clock: Arc<JumpingClock>,
-    pub book: Arc<StateStore>,
+    pub store: Arc<StateStore>,
     stop: watch::Sender<bool>,
     halt: watch::Sender<scheduler::Halt>,
     tasks: JoinSet<()>,
@@ -255,7 +255,7 @@ impl TestService {
         schedule: Schedule,
         notifiers: &[(&str, Option<&str>, &Arc<RecordingNotifier>)],
     ) -> Self {
-        let book =
+        let store =
             Arc::new(StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>));
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = notifiers.iter().map(|(name, ..)| Name::from(*name)).collect();
@@ -267,13 +267,13 @@ impl TestService {
                 quiet_hours: None,
             };
             let clock = Arc::clone(clock) as Arc<dyn Clock>;
-            let worker = DeliveryWorker::new((*name).into(), route, everyone.clone(), Arc::clone(&book), clock);
+            let worker = DeliveryWorker::new((*name).into(), route, everyone.clone(), Arc::clone(&store), clock);
             tasks.spawn(worker.run(stopped.clone()));
         }
         // It reads the system's clock, which no test can set. It is never started, so that elapsed time alone rings.
         let jobs = JobScheduler::new().await.unwrap();
         let poller_state = Arc::new(AsyncMutex::new(PollerState::default()));
-        let (name, its_clock, its_store) = (policy.account.clone(), Arc::clone(clock), Arc::clone(&book));
+        let (name, its_clock, its_store) = (policy.account.clone(), Arc::clone(clock), Arc::clone(&store));
         let cycle = move |planned| {
             let (policy, poller_state) = (Arc::clone(&policy), Arc::clone(&poller_state));
             let (store, clock) = (Arc::clone(&its_store), Arc::clone(&its_clock));
@@ -284,7 +284,7 @@ impl TestService {
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;
         let (halt, halted) = watch::channel(scheduler::Halt::No);
         tasks.spawn(scheduler::run(name, schedule, jobs, its_clock, halted, cycle, |_| {}));
-        Self { clock: Arc::clone(clock), book, stop, halt, tasks }
+        Self { clock: Arc::clone(clock), store, stop, halt, tasks }
     }
 
     /// Lets so much time pass.
