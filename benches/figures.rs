@@ -309,7 +309,7 @@ fn cycle() {
         let of = |value: fn(&(PassCost, PassCost)) -> f64| median(&mut both.iter().map(value).collect::<Vec<_>>());
         let micros = |seconds: f64| format!("{:.1}", seconds * 1e6 / DIVISIONS as f64);
         let (cpu, wall) = (of(|(ours, bare)| ours.cpu / bare.cpu), of(|(ours, bare)| ours.wall / bare.wall));
-        let goals = if rules == 3 { ("≤ 1.5 ×", "") } else { ("", "≤ 2.5 ×") };
+        let goals = if rules == 3 { ("≤ 1.15 ×", "") } else { ("", "≤ 1.15 ×") };
         let (mine, limit) = (micros(of(|it| it.0.cpu)), micros(of(|it| it.1.cpu)));
         row(&format!("CPU per reading, judged by {name}, µs"), "", &mine, &limit);
         row("    ratio, median of pairs", goals.0, &format!("{cpu:.2} ×"), "1");
