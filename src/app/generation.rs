@@ -14,6 +14,8 @@ use anyhow::Context as _;
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::{
@@ -31,7 +33,7 @@ use crate::polling::reports;
 use crate::polling::reports::ReportPlan;
 use crate::polling::schedule::Schedule;
 use crate::polling::scheduler;
-use crate::polling::scheduler::{CronJobs, Halt};
+use crate::polling::scheduler::CronJobs;
 use crate::state::StateStore;
 use crate::status::control::Registry;
 use crate::status::heartbeat::HeartbeatTarget;
@@ -39,6 +41,7 @@ use crate::status::http;
 use crate::status::http::HttpServer;
 use crate::util::clock::Clock;
 use crate::util::secret::Redactor;
+use crate::util::shutdown::StagedShutdown;
 
 /// Time that a running cycle gets to finish at a reload. After that it is abandoned, and starts again with the new
 /// configuration.
@@ -52,6 +55,8 @@ pub(super) struct AppContext {
     pub(super) jobs: CronJobs,
     /// Target of the heartbeat; `None` while none is configured.
     pub(super) heartbeat: watch::Sender<Option<HeartbeatTarget>>,
+    /// Cancelled when the service ends, for whatever reason. Every task ends then.
+    pub(super) shutdown: CancellationToken,
 }
 
 /// Resources that survive a reload as long as their account or notifier stays configured.
@@ -119,15 +124,16 @@ fn bind_listener(config: &Config, running: Option<&HttpServer>) -> anyhow::Resul
 
 /// Running tasks of one configuration.
 pub(super) struct Generation {
-    cycles: JoinSet<()>,
+    cycles: TaskTracker,
+    cycle_shutdown: StagedShutdown,
     notifiers: BTreeMap<Name, NotifierConfig>,
     workers: JoinSet<(Name, StoppedWorker)>,
     /// Workers that have stopped.
     stopped: BTreeMap<Name, StoppedWorker>,
     /// Tasks that send reports and refresh ledgers and orders.
-    others: JoinSet<()>,
-    halt: watch::Sender<Halt>,
-    no_more_sends: watch::Sender<bool>,
+    others: TaskTracker,
+    /// Stops workers, reports and refreshers.
+    delivery_shutdown: CancellationToken,
 }
 
 impl Generation {
@@ -140,20 +146,20 @@ impl Generation {
         carried_over.resources = resources;
         carried_over.update_http_server(&config, listener, context);
         context.heartbeat.send_replace(heartbeat);
-        let (no_more_sends, sends_end) = watch::channel(false);
-        let (halt, halted) = watch::channel(Halt::No);
+        let cycle_shutdown = StagedShutdown::child_of(&context.shutdown);
+        let delivery_shutdown = context.shutdown.child_token();
         let quiet = routes.iter().filter_map(|(name, route)| Some((name.clone(), route.quiet_hours.clone()?)));
         context.registry.set_quiet_hours(quiet.collect());
-        let workers = spawn_workers(routes, &config.notifiers, context, carried_over, &sends_end);
-        let mut others = JoinSet::new();
-        spawn_reports(&config, context, &sends_end, &mut others).await;
+        let workers = spawn_workers(routes, &config.notifiers, context, carried_over, &delivery_shutdown);
+        let others = TaskTracker::new();
+        spawn_reports(&config, context, &delivery_shutdown, &others).await;
         let mut pollers = BTreeMap::new();
-        let mut cycles = JoinSet::new();
+        let cycles = TaskTracker::new();
         for policy in policies {
             let Some(account) = config.accounts.get(&policy.account) else { continue };
             if let Some(history) = &policy.history {
                 let cache = DiskCache::new(history_folder(&config.state), &policy.account, account.base_url.as_str());
-                others.spawn(history.refresher(&policy, &context.clock, Some(cache)).run(sends_end.clone()));
+                others.spawn(history.refresher(&policy, &context.clock, Some(cache)).run(delivery_shutdown.clone()));
             }
             let poller_state = carried_over.poller_state(&policy, &account.base_url);
             let (base_url, scope) = (account.base_url.clone(), policy.scope.clone());
@@ -166,23 +172,24 @@ impl Generation {
                 poller_state,
                 account.schedule.clone(),
                 context.clone_handles(),
-                halted.clone(),
+                cycle_shutdown.clone(),
             ));
         }
         carried_over.pollers = pollers;
-        let notifiers = config.notifiers;
-        Self { cycles, notifiers, workers, stopped: BTreeMap::new(), others, halt, no_more_sends }
+        cycles.close();
+        others.close();
+        let (notifiers, stopped) = (config.notifiers, BTreeMap::new());
+        Self { cycles, cycle_shutdown, notifiers, workers, stopped, others, delivery_shutdown }
     }
 
     /// Stops between two cycles; messages are sent meanwhile. A send in progress continues: the next worker of its notifier
     /// records its outcome, and no other notifier waits for it.
     pub(super) async fn stop_between_cycles(&mut self, carried_over: &mut CarriedOver) {
-        let _ = self.halt.send(Halt::AfterThis);
-        let last = async { while self.cycles.join_next().await.is_some() {} };
-        if tokio::time::timeout(CYCLE_SHUTDOWN_TIMEOUT, last).await.is_err() {
+        self.cycle_shutdown.begin();
+        if tokio::time::timeout(CYCLE_SHUTDOWN_TIMEOUT, self.cycles.wait()).await.is_err() {
             tracing::info!("a cycle still runs after ten seconds: it is begun anew with the new configuration");
-            let _ = self.halt.send(Halt::Now);
-            while self.cycles.join_next().await.is_some() {}
+            self.cycle_shutdown.abandon();
+            self.cycles.wait().await;
         }
         self.stop_workers().await;
         carried_over.sending.retain(|_, sending| !sending.has_ended());
@@ -195,9 +202,9 @@ impl Generation {
 
     /// Stops for shutdown: cycles at once, sends after [`DELIVERY_SHUTDOWN_TIMEOUT`] at the latest.
     pub(super) async fn stop(mut self, carried_over: &mut CarriedOver) {
-        let _ = self.halt.send(Halt::Now);
+        self.cycle_shutdown.abandon();
         let all = async {
-            while self.cycles.join_next().await.is_some() {}
+            self.cycles.wait().await;
             self.stop_workers().await;
             let marked = std::mem::take(&mut self.stopped).into_values().map(StoppedWorker::finish);
             let unmarked = carried_over.sending.values_mut().map(RunningSend::ended);
@@ -210,8 +217,8 @@ impl Generation {
 
     /// Stops workers, reports and refreshers without waiting for sends in progress.
     async fn stop_workers(&mut self) {
-        let _ = self.no_more_sends.send(true); // all receivers may have ended already
-        while self.others.join_next().await.is_some() {}
+        self.delivery_shutdown.cancel();
+        self.others.wait().await;
         while let Some(joined) = self.workers.join_next().await {
             self.stopped.extend(joined); // a worker that panicked leaves nothing
         }
@@ -234,6 +241,7 @@ impl AppContext {
             clock: Arc::clone(&self.clock),
             jobs: self.jobs.clone(),
             heartbeat: self.heartbeat.clone(),
+            shutdown: self.shutdown.clone(),
         }
     }
 }
@@ -278,7 +286,7 @@ fn spawn_workers(
     notifiers: &BTreeMap<Name, NotifierConfig>,
     context: &AppContext,
     carried_over: &mut CarriedOver,
-    stopped: &watch::Receiver<bool>,
+    shutdown: &CancellationToken,
 ) -> JoinSet<(Name, StoppedWorker)> {
     let all_notifiers: BTreeSet<Name> = routes.keys().cloned().collect();
     let mut pauses = std::mem::take(&mut carried_over.pauses);
@@ -293,8 +301,8 @@ fn spawn_workers(
             pauses.remove(&name).filter(|(before, _)| notifiers.get(&name).is_some_and(|now| now.sends_as(before)));
         let worker =
             worker.with_running_send(carried_over.sending.remove(&name)).with_pauses(same.map(|(_, pauses)| pauses));
-        let stopped = stopped.clone();
-        tasks.spawn(async move { (name, worker.run_until_stopped(stopped).await) });
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { (name, worker.run_until_stopped(shutdown).await) });
     }
     for notifier in carried_over.sending.keys() {
         tracing::info!(%notifier, "a send of a notifier that is no longer configured still runs: it is finished");
@@ -303,12 +311,7 @@ fn spawn_workers(
 }
 
 /// Spawns a task for each report and forgets reports that left the configuration.
-async fn spawn_reports(
-    config: &Config,
-    context: &AppContext,
-    stopped: &watch::Receiver<bool>,
-    tasks: &mut JoinSet<()>,
-) {
+async fn spawn_reports(config: &Config, context: &AppContext, shutdown: &CancellationToken, tasks: &TaskTracker) {
     let forget = |state: &mut State| {
         let before = state.reports.len();
         state.reports.retain(|name, _| config.reports.contains_key(name));
@@ -321,7 +324,7 @@ async fn spawn_reports(
         let (schedule, notify) = (report.schedule.clone(), report.notify.clone());
         let plan = ReportPlan { name: name.clone(), schedule, notify, silences: Arc::clone(&silences) };
         let AppContext { store, registry, clock, .. } = context.clone_handles();
-        tasks.spawn(reports::run(plan, Arc::clone(&accounts), registry, store, clock, stopped.clone()));
+        tasks.spawn(reports::run(plan, Arc::clone(&accounts), registry, store, clock, shutdown.clone()));
     }
 }
 
@@ -330,7 +333,7 @@ async fn run_account(
     poller_state: Arc<Mutex<PollerState>>,
     schedule: Schedule,
     context: AppContext,
-    halted: watch::Receiver<Halt>,
+    shutdown: StagedShutdown,
 ) {
     let AppContext { store, registry, clock, jobs, .. } = context;
     registry.set_progress(&policy.account, poller_state.lock().await.progress());
@@ -346,6 +349,6 @@ async fn run_account(
         }
     };
     let record_timing = |timing| registry.record_timing(&policy.account, timing);
-    scheduler::run(policy.account.clone(), schedule.clone(), jobs, Arc::clone(&clock), halted, cycle, record_timing)
+    scheduler::run(policy.account.clone(), schedule.clone(), jobs, Arc::clone(&clock), shutdown, cycle, record_timing)
         .await;
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use self::reload::ConfigSource;
@@ -293,13 +294,22 @@ async fn run_with(
     let state = config.state.clone();
     let registry = Arc::new(Registry::default());
     registry.record_reload(clock.now(), Ok(Vec::new()));
-    let mut background = spawn_background_tasks(&state, &store, &registry, &clock);
+    let shutdown = CancellationToken::new();
+    let _guard = shutdown.clone().drop_guard(); // also ends everything when this future is dropped
+    let background = BackgroundTasks::new(&shutdown);
+    background.spawn(retry_saves(Arc::clone(&store), Arc::clone(&clock)));
+    background.spawn(serve_control_socket(
+        state.clone(),
+        Arc::clone(&store),
+        Arc::clone(&registry),
+        Arc::clone(&clock),
+    ));
     let (heartbeat, targets) = watch::channel(None);
     background.spawn(heartbeat::run(targets, Arc::clone(&registry), Arc::clone(&store), Arc::clone(&clock)));
     let supervisor = Arc::new(options.supervisor);
     background.spawn(run_watchdog(Arc::clone(&supervisor), Arc::clone(&registry), Arc::clone(&clock)));
     let jobs = CronJobs::on_demand().await.context("the scheduler cannot be made")?;
-    let context = AppContext { store, registry, clock, jobs, heartbeat };
+    let context = AppContext { store, registry, clock, jobs, heartbeat, shutdown };
     tokio::pin!(stop);
     loop {
         log_start(&prepared.config);
@@ -321,7 +331,7 @@ async fn run_with(
         prepared = next;
     }
     let saved = context.store.flush().await;
-    drop(background);
+    background.stop().await;
     let _ = std::fs::remove_file(control::socket_path(&state)); // its absence is what matters
     let pending = context.store.read(|state| state.queue.len());
     tracing::info!(pending, saved, "stopped");
@@ -473,35 +483,50 @@ async fn forget_unconfigured(
     }
 }
 
-/// Spawns the tasks that retry failed saves and serve the control socket. They end when the set is dropped.
-fn spawn_background_tasks(
-    state: &Path,
-    store: &Arc<StateStore>,
-    registry: &Arc<Registry>,
-    clock: &Arc<dyn Clock>,
-) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    let (saver, saver_clock) = (Arc::clone(store), Arc::clone(clock));
-    tasks.spawn(async move { saver.retry_saves(saver_clock.as_ref()).await });
-    let (path, store, registry, clock) = (state.to_owned(), Arc::clone(store), Arc::clone(registry), Arc::clone(clock));
-    tasks.spawn(async move {
-        let mut reported = false;
-        loop {
-            let served = control::serve(&path, Arc::clone(&store), Arc::clone(&registry), Arc::clone(&clock));
-            let served = tokio::select! {
-                served = served => served,
-                () = await_socket_removal(&path, &store) => continue,
-            };
-            if let Err(error) = served
-                && !std::mem::replace(&mut reported, true)
-            {
-                tracing::error!(%error, "no control socket: `status` shows only the state file, `health` fails; tried again");
-            }
-            store.ensure_ownership().await;
-            tokio::time::sleep(SOCKET_RETRY_PAUSE).await;
+/// Tasks that outlive every generation. They end at once when they are stopped.
+struct BackgroundTasks {
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl BackgroundTasks {
+    fn new(parent: &CancellationToken) -> Self {
+        Self { tracker: TaskTracker::new(), shutdown: parent.child_token() }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(self.shutdown.clone().run_until_cancelled_owned(task));
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// Retries failed saves of the state.
+async fn retry_saves(store: Arc<StateStore>, clock: Arc<dyn Clock>) {
+    store.retry_saves(clock.as_ref()).await;
+}
+
+/// Serves the control socket, and creates it again after a failure or when it was deleted.
+async fn serve_control_socket(path: PathBuf, store: Arc<StateStore>, registry: Arc<Registry>, clock: Arc<dyn Clock>) {
+    let mut reported = false;
+    loop {
+        let served = control::serve(&path, Arc::clone(&store), Arc::clone(&registry), Arc::clone(&clock));
+        let served = tokio::select! {
+            served = served => served,
+            () = await_socket_removal(&path, &store) => continue,
+        };
+        if let Err(error) = served
+            && !std::mem::replace(&mut reported, true)
+        {
+            tracing::error!(%error, "no control socket: `status` shows only the state file, `health` fails; trying again");
         }
-    });
-    tasks
+        store.ensure_ownership().await;
+        tokio::time::sleep(SOCKET_RETRY_PAUSE).await;
+    }
 }
 
 /// Keeps the lock on the state. Completes once the control socket has been deleted while this process still owns the state.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::listing::OrderListing;
 use super::{DiskCache, HistoryCache};
@@ -78,13 +78,10 @@ impl Refresher {
         }
     }
 
-    /// Runs until `stopped` says `true` or its sender is gone. A request under way is abandoned then; what was answered of a
+    /// Runs until `shutdown` is cancelled. A request under way is abandoned then; what was answered of a
     /// listing that is not finished is kept for the next start.
-    pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        tokio::select! {
-            () = self.work() => {}
-            _ = stopped.wait_for(|stopped| *stopped) => {}
-        }
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        shutdown.run_until_cancelled(self.work()).await;
         if self.ends_unsaved > 0 {
             let _ = tokio::time::timeout(FINAL_SAVE_TIMEOUT, self.save_ends()).await; // they are asked for again
         }

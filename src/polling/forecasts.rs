@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use rust_decimal::Decimal;
 
@@ -131,9 +132,8 @@ pub(crate) async fn add_forecasts_once(
         return;
     }
     history.cache.request_shared(&needed, &watched(policy, &readings.divisions, &funds));
-    let (_go_on, stopped) = tokio::sync::watch::channel(false);
     tokio::select! {
-        () = history.refresher(policy, clock, None).run(stopped) => {}
+        () = history.refresher(policy, clock, None).run(CancellationToken::new()) => {}
         () = history.cache.wait_until_settled(&needed, CHECK_HISTORY_TIMEOUT) => {}
     }
     for fund in &funds {
@@ -238,8 +238,7 @@ pub(crate) async fn read_history_once(
     let funds: Vec<FundIndices> = funds(readings, needs);
     let needed = division_ids(readings, &funds);
     history.cache.request_shared(&needed, &watched(policy, readings, &funds));
-    let (_go_on, stopped) = tokio::sync::watch::channel(false);
-    let refresher = history.refresher(policy, clock, None).run(stopped);
+    let refresher = history.refresher(policy, clock, None).run(CancellationToken::new());
     tokio::pin!(refresher);
     let parts = |fund: &FundIndices| {
         let divisions: Vec<Division> = fund.iter().map(|place| readings[*place].division).collect();

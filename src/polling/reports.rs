@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::event::EventSubject;
 use crate::domain::report::{self, LastReport, LatestFigures, ReportRequest, ReportTiming};
@@ -94,14 +94,14 @@ impl FiguresByAccount {
     }
 }
 
-/// Owes one report whenever it is due, until `stop` turns true.
+/// Owes one report whenever it is due, until `shutdown` is cancelled.
 pub async fn run(
     plan: ReportPlan,
     accounts: Arc<[Name]>,
     registry: Arc<Registry>,
     store: Arc<StateStore>,
     clock: Arc<dyn Clock>,
-    mut stop: watch::Receiver<bool>,
+    shutdown: CancellationToken,
 ) {
     let begun = clock.now();
     loop {
@@ -126,7 +126,7 @@ pub async fn run(
         };
         tokio::select! {
             () = work => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = shutdown.cancelled() => return,
         }
     }
 }

@@ -10,12 +10,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::sync::{Notify, OnceCell};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::domain::{Name, Time};
 use crate::polling::schedule::Schedule;
 use crate::util::clock::Clock;
+use crate::util::shutdown::StagedShutdown;
 
 /// When an account's cycles run and ran, for `health` and `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,17 +56,6 @@ impl From<JobScheduler> for CronJobs {
     }
 }
 
-/// Whether cycles go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Halt {
-    /// They do.
-    No,
-    /// The running one is the last.
-    AfterThis,
-    /// A running one is abandoned.
-    Now,
-}
-
 /// Waits up to so long are slept: a machine that was suspended meanwhile reads that much late at most.
 const SHORT_WAIT: Duration = Duration::from_secs(60);
 
@@ -94,13 +84,13 @@ impl CycleTiming {
     }
 }
 
-/// Runs `cycle` at once and then by `schedule`, until `halt` says otherwise.
+/// Runs `cycle` at once and then by `schedule`, until `shutdown` begins.
 pub async fn run<F: Future<Output = ()>>(
     account: Name,
     schedule: Schedule,
     jobs: impl Into<CronJobs>,
     clock: Arc<dyn Clock>,
-    mut halt: watch::Receiver<Halt>,
+    shutdown: StagedShutdown,
     mut cycle: impl FnMut(Time) -> F,
     mut record_timing: impl FnMut(CycleTiming),
 ) {
@@ -113,7 +103,7 @@ pub async fn run<F: Future<Output = ()>>(
         record_timing(CycleTiming { began, ended, due });
         tokio::select! {
             () = cycle(began) => {}
-            _ = halt.wait_for(|halt| *halt == Halt::Now) => return,
+            () = shutdown.abandoned() => return,
         }
         let now = clock.now();
         ended = Some(now);
@@ -129,7 +119,7 @@ pub async fn run<F: Future<Output = ()>>(
         record_timing(CycleTiming { began, ended, due: Some(planned) });
         tokio::select! {
             biased;
-            _ = halt.wait_for(|halt| *halt != Halt::No) => return,
+            () = shutdown.begun() => return,
             () = wait_until(planned, &jobs, &clock) => {}
         }
     }

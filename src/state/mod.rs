@@ -13,9 +13,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use sha2::{Digest, Sha256};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use crate::util::atomic_file::beside;
@@ -122,7 +123,7 @@ struct SaveHealth {
     /// A write took longer than anybody waits.
     hanging: AtomicBool,
     /// Another process has the state.
-    taken: watch::Sender<bool>,
+    taken: CancellationToken,
 }
 
 impl SavedRevision {
@@ -283,23 +284,22 @@ impl StateStore {
                 self.lock().revision += 1;
                 self.flush().await;
             }
-            Ok(StateOwnership::Taken) => drop(self.health.taken.send_replace(true)),
+            Ok(StateOwnership::Taken) => self.health.taken.cancel(),
             Ok(StateOwnership::Held) | Err(_) => {}
         }
-        !*self.health.taken.borrow()
+        !self.health.taken.is_cancelled()
     }
 
     /// Completes when another process has taken the state. Nothing may be sent from then on.
     pub async fn wait_until_taken(&self) {
-        // The sender lives as long as this does.
-        let _ = self.health.taken.subscribe().wait_for(|taken| *taken).await;
+        self.health.taken.cancelled().await;
     }
 
     /// Makes sure that `revision` is on disk, and waits so long and no longer: on a disk that hangs, readings and messages
     /// go on as they do on one that fails.
     async fn save(&self, revision: u64) -> bool {
         let saved = tokio::time::timeout(SAVE_TIMEOUT, self.write(revision)).await;
-        if *self.health.taken.borrow() {
+        if self.health.taken.is_cancelled() {
             // Whoever has changed something would send it next.
             std::future::pending::<()>().await;
         }
@@ -335,7 +335,7 @@ impl StateStore {
             let good = saved.record_write(revision, json.and_then(|json| backend.save(&json)));
             if !good {
                 if backend.ensure_ownership() == StateOwnership::Taken {
-                    saved.health.taken.send_replace(true);
+                    saved.health.taken.cancel();
                 }
                 unsaved.notify_one();
             }

@@ -5,5 +5,6 @@ pub mod clock;
 pub mod http_client;
 pub mod logging;
 pub mod secret;
+pub mod shutdown;
 pub mod signature;
 pub mod text;

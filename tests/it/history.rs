@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate, TimeDelta};
@@ -26,7 +27,6 @@ use rand::seq::SliceRandom as _;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use url::Url;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
@@ -525,10 +525,7 @@ async fn a_ledger_failure_has_its_kind_and_does_not_pause_the_balance() {
 }
 
 /// A shelf that is filled from `source`.
-fn start_refresher(
-    source: Arc<CertCentralClient>,
-    cache: Option<DiskCache>,
-) -> (Arc<HistoryCache>, watch::Sender<bool>) {
+fn start_refresher(source: Arc<CertCentralClient>, cache: Option<DiskCache>) -> (Arc<HistoryCache>, CancellationToken) {
     start_refresher_with_clock(&Arc::new(SystemClock), source, cache)
 }
 
@@ -536,12 +533,12 @@ fn start_refresher_with_clock<C: Clock + 'static>(
     clock: &Arc<C>,
     source: Arc<CertCentralClient>,
     cache: Option<DiskCache>,
-) -> (Arc<HistoryCache>, watch::Sender<bool>) {
+) -> (Arc<HistoryCache>, CancellationToken) {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let history_cache = Arc::new(HistoryCache::new(Arc::clone(&clock)));
     let refresher = Refresher::new("acme".into(), source, Arc::clone(&history_cache), clock, cache, 30);
-    let (stop, stopped) = watch::channel(false);
-    tokio::spawn(refresher.run(stopped));
+    let stop = CancellationToken::new();
+    tokio::spawn(refresher.run(stop.clone()));
     (history_cache, stop)
 }
 
@@ -582,7 +579,7 @@ async fn ledger_and_orders_of_every_scenario_match_its_world() {
             assert!(orders.iter().all(|order| order.division == Some(id)), "{name}");
         }
         assert!(sums.values().all(|(sum, balance)| sum == balance), "{name}: {sums:?}");
-        stop.send(true).unwrap();
+        stop.cancel();
     }
 }
 
@@ -757,7 +754,7 @@ async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
     assert!(second.len() * 2 < first.len() && half(&second));
     let shown = history_cache.history(None).orders.unwrap();
     saved(&folder.path().join("books"), clock.now()).await;
-    stop.send(true).unwrap();
+    stop.cancel();
 
     // After a restart nothing is listed until a day has passed.
     let (history_cache, _stop) = start_refresher_with_clock(&clock, limited(), cache());
@@ -822,7 +819,7 @@ async fn a_hundred_thousand_lines_are_read_and_kept_within_time_and_memory() {
     let (took, grown) = (began.elapsed(), resident().saturating_sub(before));
     let ledger = history_cache.history(None).ledger.unwrap();
     assert_eq!(ledger.entries().len() as u64, lines);
-    stop.send(true).unwrap();
+    stop.cancel();
     println!("{lines} lines in {took:?}, {} bytes a line with everything else", grown * 1024 / lines);
     assert!(took < Duration::from_secs(120), "{took:?}");
     // The sample server's own bodies are among it.

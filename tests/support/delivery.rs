@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use lowtide::alerting::state::State;
@@ -18,7 +19,6 @@ use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, MessageContent, Notifier, SendError};
 use lowtide::state::StateStore;
 use lowtide::util::clock::Clock;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use super::stepped::epoch;
@@ -111,7 +111,7 @@ impl Seat {
 pub struct Bench {
     pub book: Arc<StateStore>,
     clock: Arc<dyn Clock>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     tasks: JoinSet<()>,
     tries: BTreeMap<&'static str, Tries>,
 }
@@ -125,7 +125,7 @@ impl Bench {
     pub fn with_quiet_hours(seats: Vec<Seat>, mut quiet: Option<QuietHours>) -> Self {
         let clock = VirtualClock::begin();
         let book = Arc::new(StateStore::new(State::default(), Arc::new(AcceptingBackend)));
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let everyone: BTreeSet<Name> = seats.iter().map(|seat| Name::from(seat.name)).collect();
         let (mut tasks, mut tries) = (JoinSet::new(), BTreeMap::new());
         for seat in seats {
@@ -139,7 +139,7 @@ impl Bench {
             };
             let worker =
                 DeliveryWorker::new(seat.name.into(), desk, everyone.clone(), Arc::clone(&book), Arc::clone(&clock));
-            tasks.spawn(worker.run(stopped.clone()));
+            tasks.spawn(worker.run(stop.clone()));
         }
         Self { book, clock, stop, tasks, tries }
     }
@@ -166,7 +166,7 @@ impl Bench {
     }
 
     pub async fn end(mut self) {
-        self.stop.send(true).unwrap();
+        self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }

@@ -19,8 +19,8 @@ use lowtide::state::{JsonPieces, StateBackend, StateStore, encode};
 use lowtide::status::control::Registry;
 use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::service::{JumpingClock, balance, policy, rule};
 
@@ -101,7 +101,7 @@ struct LongRun {
 
 impl LongRun {
     /// What a reload makes anew: the rules, and who delivers.
-    fn start_generation(&self, day: u64) -> (Arc<AccountPolicy>, JoinSet<()>, watch::Sender<bool>) {
+    fn start_generation(&self, day: u64) -> (Arc<AccountPolicy>, JoinSet<()>, CancellationToken) {
         let every = Duration::from_secs((6 + day % 2) * 3600);
         let source = Arc::clone(&self.world) as Arc<dyn BalanceSource>;
         let policy = policy(source, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
@@ -111,9 +111,9 @@ impl LongRun {
         let route = Route { notifier, fallback: None, quiet_hours: None };
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let worker = DeliveryWorker::new("chat".into(), route, names, Arc::clone(&self.store), clock);
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(worker.run(stopped));
+        tasks.spawn(worker.run(stop.clone()));
         (policy, tasks, stop)
     }
 }
@@ -129,7 +129,7 @@ pub async fn run_days(divisions: u64, days: u64) -> Vec<f64> {
     for n in 0..days * CYCLES_PER_DAY {
         if n > 0 && n % CYCLES_PER_DAY == 0 {
             let (_, mut tasks, stop) = generation;
-            stop.send(true).unwrap();
+            stop.cancel();
             while tasks.join_next().await.is_some() {}
             generation = run.start_generation(n / CYCLES_PER_DAY);
             let now = run.clock.now();

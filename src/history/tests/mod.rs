@@ -4,11 +4,11 @@ mod unlisted;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate, TimeDelta};
 use rust_decimal::Decimal;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -163,7 +163,7 @@ fn order(id: u64, ends_in: i64, years: u64, division: Option<u64>) -> Order {
 struct RefresherHarness {
     fake_source: Arc<FakeHistorySource>,
     history: Arc<HistoryCache>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -179,8 +179,9 @@ fn harness_of(
 ) -> RefresherHarness {
     let (source, clock) = (Arc::clone(&fake_source) as _, Arc::clone(&history.clock));
     let refresher = Refresher::new("acme".into(), source, Arc::clone(&history), clock, cache, watched_days);
-    let (stop, stopped) = watch::channel(false);
-    RefresherHarness { fake_source, history, stop, task: tokio::spawn(refresher.run(stopped)) }
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(refresher.run(stop.clone()));
+    RefresherHarness { fake_source, history, stop, task }
 }
 
 fn harness() -> RefresherHarness {
@@ -219,7 +220,7 @@ impl RefresherHarness {
     }
 
     async fn end(self) -> Arc<FakeHistorySource> {
-        self.stop.send(true).unwrap();
+        self.stop.cancel();
         self.task.await.unwrap();
         self.fake_source
     }
@@ -690,8 +691,9 @@ async fn history_is_saved_once_a_hanging_file_system_answers() {
     let (answer, hangs) = std::sync::mpsc::channel::<()>();
     let advance = tokio::time::advance(Duration::from_secs(30));
     assert!(tokio::join!(refresher.disk.run(move |_| hangs.recv()), advance).0.is_none(), "it hangs");
-    let (stop, stopped) = watch::channel(false);
-    let harness = RefresherHarness { fake_source, history, stop, task: tokio::spawn(refresher.run(stopped)) };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(refresher.run(stop.clone()));
+    let harness = RefresherHarness { fake_source, history, stop, task };
     harness.request(&[None]).wait_until_settled(&[None]).await;
     assert_eq!((harness.lines(None), files(folder.path()).len()), (Ok(2), 0), "nothing waits for it");
     answer.send(()).unwrap();

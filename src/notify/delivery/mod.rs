@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 pub use fallback::{FALLBACK_AFTER, REPORT_AFTER};
 
@@ -184,14 +184,14 @@ impl DeliveryWorker {
         self
     }
 
-    /// Works until `stop` turns true; a send that runs then is finished first.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
-        self.run_until_stopped(stop).await.finish().await;
+    /// Works until `shutdown` is cancelled; a send that runs then is finished first.
+    pub async fn run(self, shutdown: CancellationToken) {
+        self.run_until_stopped(shutdown).await.finish().await;
     }
 
-    /// Works until `stop` turns true, and waits for nothing then: a send that runs goes on by itself.
-    pub async fn run_until_stopped(mut self, mut stop: watch::Receiver<bool>) -> StoppedWorker {
-        while !*stop.borrow() {
+    /// Works until `shutdown` is cancelled, and waits for nothing then: a send that runs goes on by itself.
+    pub async fn run_until_stopped(mut self, shutdown: CancellationToken) -> StoppedWorker {
+        while !shutdown.is_cancelled() {
             let store = Arc::clone(&self.store);
             let changed = store.changed();
             tokio::pin!(changed);
@@ -220,7 +220,7 @@ impl DeliveryWorker {
                 () = &mut changed => None,
                 () = self.backoff.pause_ended() => None,
                 () = async { match due { Some(due) => due.await, None => std::future::pending().await } } => None,
-                () = stopped(&mut stop) => break,
+                () = shutdown.cancelled() => break,
             };
             if let Some(outcome) = ended {
                 self.mark(outcome).await;
@@ -423,11 +423,6 @@ fn clear_failure(state: &mut State, name: &Name) -> Option<NotifierFailure> {
         failure.since = since;
     }
     None
-}
-
-/// Waits until `stop` turns true, or nobody is left to turn it.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn delivery_outcome(sent: &Result<Delivered, SendError>) -> DeliveryOutcome {

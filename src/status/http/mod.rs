@@ -17,7 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::metrics::ProcessStatus;
 use self::serve::ConnectionLimits;
@@ -50,7 +50,7 @@ pub struct HttpServer {
     /// Address in the configuration.
     pub listen: SocketAddr,
     token: SharedToken,
-    _end: oneshot::Sender<()>,
+    _shutdown: DropGuard,
 }
 
 /// Binds an address without serving it yet.
@@ -72,9 +72,9 @@ impl HttpServer {
         tracing::info!(listen = %listener.local_addr()?, token = token.is_some(), "http listens");
         let token: SharedToken = Arc::new(RwLock::new(token));
         let router = router(Arc::new(HttpState { context, token: Arc::clone(&token) }));
-        let (end, ended) = oneshot::channel::<()>();
-        tokio::spawn(serve::serve(listener, router, ConnectionLimits::default(), async { drop(ended.await) }));
-        Ok(Self { listen, token, _end: end })
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve::serve(listener, router, ConnectionLimits::default(), shutdown.clone()));
+        Ok(Self { listen, token, _shutdown: shutdown.drop_guard() })
     }
 
     /// Replaces the required token.

@@ -3,7 +3,6 @@
 //! need nor lock out other clients.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// Limits on the number and duration of connections.
 #[derive(Debug, Clone, Copy)]
@@ -31,19 +31,18 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Serves connections until `ended` completes. Requests in progress are finished.
+/// Serves connections until `shutdown` is cancelled. Requests in progress are finished.
 pub(super) async fn serve(
     mut listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
-    ended: impl Future<Output = ()>,
+    shutdown: CancellationToken,
 ) {
     let mut connections: VecDeque<JoinHandle<()>> = VecDeque::new();
-    tokio::pin!(ended);
     loop {
         let (stream, _) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
-            () = &mut ended => return,
+            () = shutdown.cancelled() => return,
         };
         connections.retain(|connection| !connection.is_finished());
         if connections.len() >= limits.connections
@@ -86,7 +85,7 @@ mod tests {
         let router = Router::new().route("/", get(async || "ok")).route("/endless", get(endless));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, router, limits, std::future::pending()));
+        tokio::spawn(serve(listener, router, limits, CancellationToken::new()));
         address
     }
 
