@@ -1,6 +1,7 @@
 //! Notifies systemd: ready, reloading, stopping and, while cycles are on time, the watchdog.
 //!
 //! Uses the protocol of `sd_notify`: datagrams to the socket in `NOTIFY_SOCKET`. Does nothing if that is not set.
+//! The `sd-notify` crate does not fit: it blocks while the socket is full, and it cannot connect to abstract sockets.
 
 use std::io;
 #[cfg(target_os = "linux")]

@@ -17,6 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::metrics::ProcessStatus;
@@ -110,8 +111,7 @@ fn presents_token(headers: &HeaderMap, token: &Secret) -> bool {
     let presented = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
     let (scheme, presented) = presented.split_at_checked(7).unwrap_or_default();
     let (presented, expected) = (Sha256::digest(presented), Sha256::digest(token.expose()));
-    let differences = presented.iter().zip(&expected).fold(0, |sum, (one, other)| sum | (one ^ other));
-    scheme.eq_ignore_ascii_case(b"bearer ") && differences == 0
+    scheme.eq_ignore_ascii_case(b"bearer ") && presented[..].ct_eq(&expected[..]).into()
 }
 
 async fn ready(State(shared): State<Arc<HttpState>>) -> Response {
