@@ -3,7 +3,7 @@
 //! What is on a page is decided in [`crate::domain::report`], how it looks in the rendering; the outbox delivers it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
 use crate::polling::schedule::Schedule;
 use crate::state::StateStore;
-use crate::status::control::Registry;
+use crate::status::registry::Registry;
 use crate::util::clock::Clock;
 
 /// The longest sleep: a machine that was suspended is that late at most.
@@ -23,8 +23,6 @@ const MAX_SLEEP: Duration = Duration::from_secs(30);
 const FRESH_FIGURES_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it waits for accounts that were not read since the start.
 const FIRST_FIGURES_TIMEOUT: Duration = Duration::from_secs(120);
-/// The pause between two looks at what has been read.
-const FIGURES_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// One report of the configuration.
 #[derive(Debug, Clone)]
@@ -41,7 +39,7 @@ pub struct ReportPlan {
 
 /// The last figures of every account, in memory only.
 #[derive(Debug, Default)]
-pub struct FiguresByAccount(Mutex<BTreeMap<Name, AccountFigures>>);
+pub struct FiguresByAccount(BTreeMap<Name, AccountFigures>);
 
 #[derive(Debug)]
 struct AccountFigures {
@@ -52,9 +50,8 @@ struct AccountFigures {
 
 impl FiguresByAccount {
     /// Notes what a cycle read. Where it could not read, the figures before stand, with the reason why they are old.
-    pub fn note(&self, account: &Name, mut latest: Vec<LatestFigures>, listing_failure: Option<&str>, at: Time) {
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = accounts.remove(account).map(|before| before.latest).unwrap_or_default();
+    pub fn note(&mut self, account: &Name, mut latest: Vec<LatestFigures>, listing_failure: Option<&str>, at: Time) {
+        let before = self.0.remove(account).map(|before| before.latest).unwrap_or_default();
         for it in latest.iter_mut().filter(|it| it.figures.at.is_none()) {
             let same = before.iter().find(|before| before.figures.division == it.figures.division);
             if let Some(before) = same.filter(|before| before.figures.at.is_some()) {
@@ -71,19 +68,17 @@ impl FiguresByAccount {
                 latest.push(LatestFigures { figures, failure: Some(why.to_owned()) });
             }
         }
-        accounts.insert(account.clone(), AccountFigures { at, latest });
+        self.0.insert(account.clone(), AccountFigures { at, latest });
     }
 
     /// Whether every one of these accounts was read at or after `since`.
-    fn covers(&self, accounts: &[Name], since: Time) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        accounts.iter().all(|account| known.get(account).is_some_and(|it| it.at >= since))
+    pub(crate) fn covers(&self, accounts: &[Name], since: Time) -> bool {
+        accounts.iter().all(|account| self.0.get(account).is_some_and(|it| it.at >= since))
     }
 
     /// What is known of these accounts, in this order; an account that was never read says so.
     pub fn latest(&self, accounts: &[Name]) -> Vec<LatestFigures> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = |account: &Name| match known.get(account) {
+        let of = |account: &Name| match self.0.get(account) {
             Some(it) => it.latest.clone(),
             None => vec![LatestFigures {
                 figures: report::FundFigures::never_read(account.clone(), None, None),
@@ -116,7 +111,7 @@ pub async fn run(
                 }
                 ReportTiming::Now(due) => {
                     wait_for_figures(&registry, &accounts, due, begun, clock.as_ref()).await;
-                    enqueue(&plan, due, &registry.figures.latest(&accounts), &store, clock.now()).await;
+                    enqueue(&plan, due, &registry.latest_figures(&accounts), &store, clock.now()).await;
                 }
                 ReportTiming::Never => {
                     tracing::error!(report = %plan.name, schedule = plan.schedule.text(), "schedule never comes again: no further report");
@@ -141,16 +136,17 @@ async fn register(plan: &ReportPlan, store: &StateStore, now: Time) {
         .await;
 }
 
+/// Waits for figures from cycles at the time of the report, and for at most [`FRESH_FIGURES_TIMEOUT`] once every account has been
+/// read since the start.
 async fn wait_for_figures(registry: &Registry, accounts: &[Name], due: Time, begun: Time, clock: &dyn Clock) {
-    let started = clock.now();
-    loop {
-        let waited = (clock.now() - started).to_std().unwrap_or(FIRST_FIGURES_TIMEOUT);
-        let fresh = registry.figures.covers(accounts, due);
-        let any = registry.figures.covers(accounts, begun.min(due));
-        if fresh || (any && waited >= FRESH_FIGURES_TIMEOUT) || waited >= FIRST_FIGURES_TIMEOUT {
-            return;
-        }
-        clock.sleep(FIGURES_CHECK_INTERVAL).await;
+    let all_read_once = async {
+        clock.sleep(FRESH_FIGURES_TIMEOUT).await;
+        registry.wait_until_read(accounts, begun.min(due)).await;
+    };
+    tokio::select! {
+        () = registry.wait_until_read(accounts, due) => {}
+        () = all_read_once => {}
+        () = clock.sleep(FIRST_FIGURES_TIMEOUT) => {}
     }
 }
 
@@ -178,7 +174,7 @@ mod tests {
     #[test]
     fn old_figures_stand_while_nothing_better_is_read() {
         let at = |n: i64| Time::from_timestamp(1_795_500_000 + n, 0).unwrap();
-        let (figures, a): (_, Name) = (FiguresByAccount::default(), "a".into());
+        let (mut figures, a): (_, Name) = (FiguresByAccount::default(), "a".into());
         let accounts = [a.clone()];
         assert!(!figures.covers(&accounts, at(0)));
         assert!(figures.latest(&accounts)[0].failure.is_some());

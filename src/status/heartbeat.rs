@@ -13,15 +13,17 @@ use url::Url;
 use crate::alerting::state::QueuedEvent;
 use crate::domain::{Name, Time};
 use crate::state::StateStore;
-use crate::status::control::Registry;
+use crate::status::registry::Registry;
 use crate::util::clock::Clock;
 use crate::util::http_client;
 use crate::util::secret::Secret;
 
 /// Age from which a pending event makes the service unhealthy.
 const MAX_PENDING_AGE: Duration = Duration::from_secs(600);
-/// Interval at which the health is checked.
-const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Shortest pause between two checks of the health while the registry or the state change.
+const MIN_CHECK_PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause between two checks: time alone makes cycles late and pending events old.
+const MAX_CHECK_PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause before a failed ping is tried again.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(30);
 
@@ -72,7 +74,12 @@ pub async fn run(
 ) {
     let mut address: Option<Secret> = None;
     let mut history = PingHistory::new();
+    let mut registry_changes = registry.changes();
     loop {
+        let state_changed = store.changed();
+        tokio::pin!(state_changed);
+        state_changed.as_mut().enable();
+        registry_changes.mark_seen();
         let target = targets.borrow_and_update().clone();
         let configured = target.as_ref().map(|target| target.url.clone());
         if address != configured {
@@ -84,11 +91,20 @@ pub async fn run(
             if let Some(ping) = history.due(&health, Instant::now()) {
                 let sent = send(&target, ping).await;
                 history.record(ping, sent, target.interval);
+                continue;
             }
         }
+        let health_changed = async {
+            tokio::select! {
+                () = registry_changes.next() => {}
+                () = state_changed => {}
+            }
+            tokio::time::sleep(MIN_CHECK_PAUSE).await;
+        };
         tokio::select! {
             // Without a target, only a new configuration matters.
-            () = tokio::time::sleep(CHECK_INTERVAL), if address.is_some() => {}
+            () = health_changed, if address.is_some() => {}
+            () = tokio::time::sleep_until(history.next_check(Instant::now())), if address.is_some() => {}
             changed = targets.changed() => if changed.is_err() { return },
         }
     }
@@ -158,6 +174,12 @@ impl PingHistory {
             }
             (Some(_), ServiceHealth::Good) => (is_due || !self.failing).then_some(HeartbeatPing::Good),
         }
+    }
+
+    /// Returns when the health is to be checked again, even if nothing changes.
+    fn next_check(&self, now: Instant) -> Instant {
+        let latest = now + MAX_CHECK_PAUSE;
+        if self.next > now { self.next.min(latest) } else { latest }
     }
 
     /// Records the outcome of a ping, and logs when pings begin to fail or succeed again.

@@ -25,7 +25,7 @@ use lowtide::polling::reports::ReportPlan;
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
 use lowtide::state::StateStore;
-use lowtide::status::control::Registry;
+use lowtide::status::registry::Registry;
 use lowtide::util::clock::Clock;
 use proptest::prelude::*;
 use tokio_cron_scheduler::JobScheduler;

@@ -21,7 +21,7 @@ use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
 use lowtide::polling::scheduler::CycleTiming;
 use lowtide::state::{StateBackend, StateStore};
-use lowtide::status::control::Registry;
+use lowtide::status::registry::Registry;
 use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
 use tokio::sync::Mutex as AsyncMutex;

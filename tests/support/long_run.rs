@@ -16,7 +16,7 @@ use lowtide::notify::{Delivered, Message, Notifier, SendError};
 use lowtide::polling::poller;
 use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
 use lowtide::state::{JsonPieces, StateBackend, StateStore, encode};
-use lowtide::status::control::Registry;
+use lowtide::status::registry::Registry;
 use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
 use tokio::task::JoinSet;

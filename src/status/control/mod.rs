@@ -6,7 +6,6 @@
 
 mod answers;
 
-pub use crate::status::tally::AccountHealth;
 pub use answers::{
     AccountSummary, AlertSummary, ControlRequest, CycleHealth, PendingSummary, ReloadStatus, ServiceCounters,
     ServiceStatus, SilenceReply, SilenceReport,
@@ -16,7 +15,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -24,16 +23,12 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::alerting::state::State;
 use crate::domain::alert::{AlertKey, AlertStatus};
-use crate::domain::quiet_hours::QuietHours;
 use crate::domain::silence::Silence;
-use crate::domain::{Division, Name, Time};
-use crate::polling::poller::{CycleOutcome, TimedReading};
-use crate::polling::reports::FiguresByAccount;
-use crate::polling::scheduler::CycleTiming;
+use crate::domain::{Name, Time};
 use crate::state::StateStore;
 use crate::state::silences;
 use crate::state::silences::{SilenceChange, SilenceResult};
-use crate::status::tally;
+use crate::status::registry::Registry;
 use crate::util::clock::Clock;
 
 /// Longest wait for the other side of the socket.
@@ -42,114 +37,6 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_REQUEST_BYTES: u64 = 4096;
 /// Longest socket path that every system accepts, in bytes.
 const MAX_PATH_BYTES: usize = 100;
-
-/// Figures that the running service publishes about itself. Shared by the tasks that produce them.
-#[derive(Default)]
-pub struct Registry {
-    pub(crate) timings: Mutex<std::collections::BTreeMap<Name, CycleTiming>>,
-    pub(crate) readings: Mutex<std::collections::BTreeMap<Name, Vec<TimedReading>>>,
-    pub(crate) counts: Mutex<ServiceCounters>,
-    pub(crate) active: Mutex<tally::ActiveConfig>,
-    quiet: Mutex<std::collections::BTreeMap<Name, QuietHours>>,
-    pub(crate) progress: tally::ProgressByAccount,
-    /// Last figures of every account, for reports.
-    pub(crate) figures: FiguresByAccount,
-}
-
-impl Registry {
-    /// Sets the quiet hours of notifiers.
-    pub fn set_quiet_hours(&self, quiet: std::collections::BTreeMap<Name, QuietHours>) {
-        *self.quiet.lock().unwrap_or_else(PoisonError::into_inner) = quiet;
-    }
-
-    /// Returns `true` if the quiet hours of a notifier hold its pending events at the given time.
-    pub fn is_held(&self, notifier: &Name, at: Time, about_critical: bool) -> bool {
-        let quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        quiet.get(notifier).is_some_and(|quiet| quiet.quiet_until(at, about_critical).is_some())
-    }
-
-    /// Records when an account's cycles run.
-    pub fn record_timing(&self, account: &Name, timing: CycleTiming) {
-        let mut timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
-        // A reload starts the cycles anew, but the end of the last cycle still counts.
-        let ended = timing.ended.or(timings.get(account).and_then(|known| known.ended));
-        timings.insert(account.clone(), CycleTiming { ended, ..timing });
-    }
-
-    /// Records the outcome of an account's cycle.
-    pub fn record_cycle(&self, account: &Name, mut outcome: CycleOutcome) {
-        let latest = std::mem::take(&mut outcome.latest);
-        self.figures.note(account, latest, outcome.listing_failure.as_deref(), outcome.ended);
-        self.note_cycle(account, &outcome);
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.cycles += 1;
-        counts.readings += (outcome.readings.len() - outcome.unreadable.min(outcome.readings.len())) as u64;
-        counts.unreadable += outcome.unreadable as u64;
-        for event in outcome.events {
-            *counts.events.entry(event).or_default() += 1;
-        }
-        drop(counts);
-        let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
-        // A failed reading keeps the time of the last good one.
-        let some_failed = outcome.readings.iter().any(|reading| reading.last_good.is_none());
-        let before = readings.remove(account).filter(|_| some_failed);
-        let mut good: std::collections::BTreeMap<Division, Option<Time>> =
-            before.into_iter().flatten().map(|it| (it.reading.division, it.last_good)).collect();
-        for reading in outcome.readings.iter_mut().filter(|reading| reading.last_good.is_none()) {
-            reading.last_good = good.remove(&reading.reading.division).flatten();
-        }
-        readings.insert(account.clone(), outcome.readings);
-    }
-
-    /// Returns which accounts have late cycles.
-    pub fn health(&self, now: Time) -> CycleHealth {
-        let timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
-        let late: Vec<Name> = timings
-            .iter()
-            .filter(|(name, timing)| !self.progress.on_time(name, **timing, now))
-            .map(|(name, _)| name.clone())
-            .collect();
-        CycleHealth { on_time: late.is_empty(), late }
-    }
-
-    /// Returns the accounts without a cycle that ended within twice its period.
-    pub fn not_ready(&self, now: Time) -> Vec<Name> {
-        let timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = |name: &Name| {
-            timings.get(name).is_some_and(|timing| self.progress.adjusted_timing(name, *timing).ready(now))
-        };
-        self.accounts().into_keys().filter(|name| !ready(name)).collect()
-    }
-
-    /// Builds the status from the state and this registry.
-    pub fn status(&self, state: &State, now: Time) -> ServiceStatus {
-        let timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
-        let account = |(name, timing): (&Name, &CycleTiming)| {
-            let on_time = self.progress.on_time(name, *timing, now);
-            let adjusted = self.progress.adjusted_timing(name, *timing);
-            AccountSummary {
-                account: name.clone(),
-                last_cycle: adjusted.ended,
-                next_cycle: adjusted.due,
-                on_time,
-                reading: adjusted.ended.is_none_or(|ended| ended < adjusted.began),
-            }
-        };
-        let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
-        ServiceStatus {
-            running: true,
-            accounts: timings.iter().map(account).collect(),
-            rules: self.rules().into_iter().map(|rule| rule.name).collect(),
-            readings: readings
-                .iter()
-                .flat_map(|(account, divisions)| divisions.iter().map(|it| it.figures(account)))
-                .collect(),
-            counts: self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            reload: self.reload(),
-            ..status_from_state(state)
-        }
-    }
-}
 
 /// Builds the status from the state alone.
 pub fn status_from_state(state: &State) -> ServiceStatus {

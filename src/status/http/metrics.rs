@@ -1,6 +1,7 @@
 //! Writes the metrics in the Prometheus text format 0.0.4. Pure.
 //!
-//! Names and units follow the conventions of Prometheus. Amounts are exact decimals; an unreadable balance has no amount.
+//! Names and units follow the conventions of Prometheus. Amounts are exact decimals, which rules out the `prometheus-client` crate: its
+//! gauges are floating-point numbers, and it writes OpenMetrics. An unreadable balance has no amount.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,7 +9,8 @@ use std::fmt::Write as _;
 use crate::domain::rule::{Metric, Rule, Severity, UNREADABLE};
 use crate::domain::{Division, Name, Time};
 use crate::polling::poller::LastReading;
-use crate::status::control::{AccountHealth, ServiceStatus};
+use crate::status::control::ServiceStatus;
+use crate::status::registry::AccountHealth;
 
 /// Maximum number of divisions with series of their own. Divisions with alerts come first.
 const MAX_DIVISIONS: usize = 2000;

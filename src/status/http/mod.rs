@@ -24,7 +24,7 @@ use self::metrics::ProcessStatus;
 use self::serve::ConnectionLimits;
 use crate::domain::Time;
 use crate::state::StateStore;
-use crate::status::control::Registry;
+use crate::status::registry::Registry;
 use crate::util::clock::Clock;
 use crate::util::secret::Secret;
 
