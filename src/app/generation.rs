@@ -18,9 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use super::{
-    AccountResources, DELIVERY_SHUTDOWN_TIMEOUT, build_policies_reusing, build_routes, forget_unconfigured, http_client,
-};
+use super::build::{AccountResources, build_policies_reusing, build_routes, http_client};
+use super::{DELIVERY_SHUTDOWN_TIMEOUT, forget_unconfigured};
 use crate::alerting::state::State;
 use crate::config::{Config, Heartbeat, NotifierConfig};
 use crate::domain::Name;
