@@ -1,4 +1,4 @@
-//! Builds policies, clients and notifiers from a configuration.
+//! Builds pollers, clients and notifiers from a configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::channels;
+use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::certcentral::{CertCentralClient, HistorySource, LimiterAccount, RateLimitWindow, RateLimiter};
 use crate::config::{Account, ChannelConfig, Config, ConnectionOptions, Divisions, NotifierConfig};
 use crate::domain::{Name, Time};
@@ -15,8 +16,8 @@ use crate::forecast::Spending;
 use crate::history::HistoryCache;
 use crate::notify::delivery::Route;
 use crate::notify::{MessageContext, RuleTexts};
-use crate::polling::forecasts::HistoryAccess;
-use crate::polling::poller::{AccountPolicy, DivisionScope};
+use crate::polling::history_access::HistoryAccess;
+use crate::polling::poller::Poller;
 use crate::util::clock::Clock;
 use crate::util::http_client;
 use crate::util::secret::Redactor;
@@ -37,23 +38,19 @@ pub(super) struct AccountResources {
     history_caches: BTreeMap<Name, KnownHistoryCache>,
 }
 
-/// Builds the policy of each account.
-pub fn build_policies(
-    config: &Config,
-    redactor: &Redactor,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Vec<Arc<AccountPolicy>>> {
-    Ok(build_policies_reusing(config, redactor, clock, &AccountResources::default())?.0)
+/// Builds the poller of each account.
+pub fn build_pollers(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Arc<Poller>>> {
+    Ok(build_pollers_reusing(config, redactor, clock, &AccountResources::default())?.0)
 }
 
-/// Builds the policies like [`build_policies`], reusing `previous` resources that still fit. Also returns the resources in use
+/// Builds the pollers like [`build_pollers`], reusing `previous` resources that still fit. Also returns the resources in use
 /// from now on.
-pub(super) fn build_policies_reusing(
+pub(super) fn build_pollers_reusing(
     config: &Config,
     redactor: &Redactor,
     clock: &Arc<dyn Clock>,
     previous: &AccountResources,
-) -> anyhow::Result<(Vec<Arc<AccountPolicy>>, AccountResources)> {
+) -> anyhow::Result<(Vec<Arc<Poller>>, AccountResources)> {
     let rules: Arc<[_]> = config.rules.clone().into();
     let unreadable = Arc::new(config.unreadable.clone());
     let limiters: Limiters =
@@ -75,19 +72,19 @@ pub(super) fn build_policies_reusing(
         history_caches.insert(name.clone(), (account.base_url.clone(), digest, Arc::clone(&cache)));
         let spending = account.not_spend.as_ref().map_or_else(Spending::default, Spending::without);
         let source: Arc<dyn HistorySource> = Arc::clone(&client) as _;
-        Ok(Arc::new(AccountPolicy {
+        let policy = AccountPolicy {
             account: name.clone(),
-            source: client,
-            history: Some(Arc::new(HistoryAccess { cache, source, spending })),
             scope: scope(&account.divisions),
             rules: Arc::clone(&rules),
             unreadable: Arc::clone(&unreadable),
             silences: Arc::clone(&silences),
             incident_notifiers: Arc::clone(&incident_notifiers),
-        }))
+        };
+        let history = Some(Arc::new(HistoryAccess { cache, source, spending }));
+        Ok(Arc::new(Poller { policy, source: client, history, clock: Arc::clone(clock) }))
     };
-    let policies = config.accounts.iter().map(&mut build).collect::<anyhow::Result<_>>()?;
-    Ok((policies, AccountResources { limiters, history_caches }))
+    let pollers = config.accounts.iter().map(&mut build).collect::<anyhow::Result<_>>()?;
+    Ok((pollers, AccountResources { limiters, history_caches }))
 }
 
 fn build_client(
@@ -233,7 +230,7 @@ mod tests {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut resources = AccountResources::default();
         let mut history_cache = |host, key| {
-            let rebuilt = build_policies_reusing(&config(host, key), &Redactor::default(), &clock, &resources).unwrap();
+            let rebuilt = build_pollers_reusing(&config(host, key), &Redactor::default(), &clock, &resources).unwrap();
             resources = rebuilt.1;
             Arc::clone(&resources.history_caches.values().next().unwrap().2)
         };

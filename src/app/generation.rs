@@ -18,16 +18,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use super::build::{AccountResources, build_policies_reusing, build_routes, http_client};
+use super::build::{AccountResources, build_pollers_reusing, build_routes, http_client};
 use super::{DELIVERY_SHUTDOWN_TIMEOUT, forget_unconfigured};
+use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::alerting::state::State;
 use crate::config::{Config, Heartbeat, NotifierConfig};
 use crate::domain::Name;
 use crate::domain::silence::Silence;
 use crate::history::DiskCache;
 use crate::notify::delivery::{DeliveryOutcome, DeliveryWorker, RetryPauses, Route, RunningSend, StoppedWorker};
-use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use crate::polling::poller::{Poller, PollerState};
 use crate::polling::reports;
 use crate::polling::reports::ReportPlan;
 use crate::polling::schedule::Schedule;
@@ -80,7 +80,7 @@ struct CarriedPoller {
 /// A configuration after every step that can fail. Nothing of it runs yet.
 pub(super) struct PreparedConfig {
     pub(super) config: Config,
-    policies: Vec<Arc<AccountPolicy>>,
+    pollers: Vec<Arc<Poller>>,
     routes: BTreeMap<Name, Route>,
     resources: AccountResources,
     /// Bound listener of the HTTP server, if its address changes.
@@ -95,11 +95,11 @@ impl PreparedConfig {
         clock: &Arc<dyn Clock>,
         carried_over: &CarriedOver,
     ) -> anyhow::Result<Self> {
-        let (policies, resources) = build_policies_reusing(config, redactor, clock, &carried_over.resources)?;
+        let (pollers, resources) = build_pollers_reusing(config, redactor, clock, &carried_over.resources)?;
         let routes = build_routes(config, redactor)?;
         let listener = bind_listener(config, carried_over.http.as_ref())?;
         let heartbeat = config.heartbeat.as_ref().map(heartbeat_target).transpose().context("heartbeat")?;
-        Ok(Self { config: config.clone(), policies, routes, resources, listener, heartbeat })
+        Ok(Self { config: config.clone(), pollers, routes, resources, listener, heartbeat })
     }
 }
 
@@ -138,8 +138,8 @@ pub(super) struct Generation {
 impl Generation {
     /// Starts a prepared configuration: drops everything that is no longer configured, then spawns workers and cycles.
     pub(super) async fn start(prepared: PreparedConfig, context: &AppContext, carried_over: &mut CarriedOver) -> Self {
-        let PreparedConfig { config, policies, routes, resources, listener, heartbeat } = prepared;
-        forget_unconfigured(&context.store, &policies, &routes, context.clock.now()).await;
+        let PreparedConfig { config, pollers, routes, resources, listener, heartbeat } = prepared;
+        forget_unconfigured(&context.store, &pollers, &routes, context.clock.now()).await;
         let accounts = config.accounts.keys().cloned().collect();
         context.registry.apply_config(&accounts, &config.rules, &routes.keys().cloned().collect());
         carried_over.resources = resources;
@@ -152,29 +152,30 @@ impl Generation {
         let workers = spawn_workers(routes, &config.notifiers, context, carried_over, &delivery_shutdown);
         let others = TaskTracker::new();
         spawn_reports(&config, context, &delivery_shutdown, &others).await;
-        let mut pollers = BTreeMap::new();
+        let mut carried_pollers = BTreeMap::new();
         let cycles = TaskTracker::new();
-        for policy in policies {
+        for poller in pollers {
+            let policy = &poller.policy;
             let Some(account) = config.accounts.get(&policy.account) else { continue };
-            if let Some(history) = &policy.history {
-                let cache = DiskCache::new(history_folder(&config.state), &policy.account, account.base_url.as_str());
-                others.spawn(history.refresher(&policy, &context.clock, Some(cache)).run(delivery_shutdown.clone()));
+            let cache = DiskCache::new(history_folder(&config.state), &policy.account, account.base_url.as_str());
+            if let Some(refresher) = poller.refresher(Some(cache)) {
+                others.spawn(refresher.run(delivery_shutdown.clone()));
             }
-            let poller_state = carried_over.poller_state(&policy, &account.base_url);
+            let poller_state = carried_over.poller_state(policy, &account.base_url);
             let (base_url, scope) = (account.base_url.clone(), policy.scope.clone());
-            pollers.insert(
+            carried_pollers.insert(
                 policy.account.clone(),
                 CarriedPoller { base_url, scope, poller_state: Arc::clone(&poller_state) },
             );
             cycles.spawn(run_account(
-                policy,
+                poller,
                 poller_state,
                 account.schedule.clone(),
                 context.clone_handles(),
                 cycle_shutdown.clone(),
             ));
         }
-        carried_over.pollers = pollers;
+        carried_over.pollers = carried_pollers;
         cycles.close();
         others.close();
         let (notifiers, stopped) = (config.notifiers, BTreeMap::new());
@@ -328,26 +329,26 @@ async fn spawn_reports(config: &Config, context: &AppContext, shutdown: &Cancell
 }
 
 async fn run_account(
-    policy: Arc<AccountPolicy>,
+    poller: Arc<Poller>,
     poller_state: Arc<Mutex<PollerState>>,
     schedule: Schedule,
     context: AppContext,
     shutdown: StagedShutdown,
 ) {
     let AppContext { store, registry, clock, jobs, .. } = context;
-    registry.set_progress(&policy.account, poller_state.lock().await.progress());
+    let account = &poller.policy.account;
+    registry.set_progress(account, poller_state.lock().await.progress());
     let cycle = |planned| {
-        let (policy, poller_state, store) = (Arc::clone(&policy), Arc::clone(&poller_state), Arc::clone(&store));
-        let (registry, clock) = (Arc::clone(&registry), Arc::clone(&clock));
+        let (poller, poller_state, store) = (Arc::clone(&poller), Arc::clone(&poller_state), Arc::clone(&store));
+        let registry = Arc::clone(&registry);
         let period = schedule.next_after(planned).and_then(|next| (next - planned).to_std().ok());
         async move {
             let mut poller_state = poller_state.lock().await;
             poller_state.set_period(period);
-            let outcome = poller::run_cycle(&policy, &mut poller_state, &store, clock.as_ref(), planned).await;
-            registry.record_cycle(&policy.account, outcome);
+            let outcome = poller.run_cycle(&mut poller_state, &store, planned).await;
+            registry.record_cycle(&poller.policy.account, outcome);
         }
     };
-    let record_timing = |timing| registry.record_timing(&policy.account, timing);
-    scheduler::run(policy.account.clone(), schedule.clone(), jobs, Arc::clone(&clock), shutdown, cycle, record_timing)
-        .await;
+    let record_timing = |timing| registry.record_timing(account, timing);
+    scheduler::run(account.clone(), schedule.clone(), jobs, Arc::clone(&clock), shutdown, cycle, record_timing).await;
 }

@@ -16,17 +16,19 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::build::{build_policies, build_routes, message_context};
+pub use self::build::{build_pollers, build_routes, message_context};
 pub use self::reload::ConfigSource;
 
 use self::background::{BackgroundTasks, retry_saves, run_watchdog, serve_control_socket};
 use self::generation::{AppContext, CarriedOver, Generation, PreparedConfig};
 use self::reload::ReloadOutcome;
+use crate::alerting::end_alerts::end_unconfigured_alerts;
+use crate::alerting::policy::AccountPolicy;
 use crate::alerting::process;
 use crate::config::{Config, Loaded};
 use crate::domain::{Name, Time};
 use crate::notify::delivery::Route;
-use crate::polling::poller::AccountPolicy;
+use crate::polling::poller::Poller;
 use crate::polling::scheduler::CronJobs;
 use crate::state::{FileBackend, OpenedState, StateOpenError, StateStore};
 use crate::status::control;
@@ -247,17 +249,12 @@ async fn open_state(path: &Path, clock: &dyn Clock) -> Result<OpenedState, State
 
 /// Ends the alerts and notifications of everything that left the configuration: logged, without a message. Incidents are
 /// resolved.
-async fn forget_unconfigured(
-    store: &StateStore,
-    policies: &[Arc<AccountPolicy>],
-    routes: &BTreeMap<Name, Route>,
-    now: Time,
-) {
-    let policies: Vec<&AccountPolicy> = policies.iter().map(AsRef::as_ref).collect();
+async fn forget_unconfigured(store: &StateStore, pollers: &[Arc<Poller>], routes: &BTreeMap<Name, Route>, now: Time) {
+    let policies: Vec<&AccountPolicy> = pollers.iter().map(|poller| &poller.policy).collect();
     let incident_notifiers = policies.first().map(|policy| Arc::clone(&policy.incident_notifiers)).unwrap_or_default();
     let (alerts, redirected, dropped) = store
         .change(|state| {
-            let alerts = process::end_unconfigured_alerts(state, &policies, now);
+            let alerts = end_unconfigured_alerts(state, &policies, now);
             let before = state.failing_notifiers.len();
             let configured = |name: &str| routes.contains_key(name);
             state.end_removed_notifiers(configured, &incident_notifiers, now);

@@ -15,7 +15,9 @@ use crate::domain::report::LatestFigures;
 use crate::domain::rule::Rule;
 use crate::domain::{Division, Name, Time};
 use crate::notify::delivery::DeliveryOutcome;
-use crate::polling::poller::{CycleOutcome, CycleProgress, TimedReading};
+use crate::polling::figures::TimedReading;
+use crate::polling::poller::CycleOutcome;
+use crate::polling::progress::CycleProgress;
 use crate::polling::reports::FiguresByAccount;
 use crate::polling::scheduler::CycleTiming;
 
@@ -23,7 +25,7 @@ use crate::polling::scheduler::CycleTiming;
 #[derive(Debug, Default)]
 pub struct Registry(watch::Sender<PublishedFigures>);
 
-/// Everything in the registry.
+/// Contents of the registry.
 #[derive(Debug, Default)]
 struct PublishedFigures {
     timings: BTreeMap<Name, CycleTiming>,
@@ -65,7 +67,6 @@ impl RegistryChanges {
     }
 }
 
-/// Publishing.
 impl Registry {
     /// Sets the active configuration, drops accounts that left it, and starts missing counters at 0.
     pub fn apply_config(&self, accounts: &BTreeSet<Name>, rules: &[Rule], notifiers: &BTreeSet<Name>) {
@@ -133,7 +134,6 @@ impl Registry {
     }
 }
 
-/// Reading.
 impl Registry {
     /// Returns changes from now on.
     pub(crate) fn changes(&self) -> RegistryChanges {

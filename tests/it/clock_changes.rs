@@ -1,6 +1,5 @@
-//! Clock jumps, suspend and daylight saving: no level is missed, nothing is notified twice, and reminders keep their interval.
-//!
-//! Scheduler, cycles, state and delivery are real. The tests set the wall clock and step the elapsed time.
+//! Clock jumps, suspend and clock changes: no level is missed, nothing is repeated, and reminders keep their interval. Scheduler,
+//! poller, state and delivery are the real ones. The test sets the clock and steps the elapsed time.
 
 #![allow(clippy::unchecked_time_subtraction)]
 
@@ -11,15 +10,16 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::service::{
-    JumpingClock, RecordingBackend, RecordingNotifier, TestFunds, TestService, balance, fails, policy, rule,
+    JumpingClock, RecordingBackend, RecordingNotifier, TestFunds, TestService, balance, fails, policy, poller, rule,
 };
 use chrono::{Datelike, Timelike};
 use chrono_tz::Tz;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::domain::Time;
 use lowtide::domain::alert::TransitionKind;
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use lowtide::polling::reports;
 use lowtide::polling::reports::ReportPlan;
 use lowtide::polling::schedule::Schedule;
@@ -39,7 +39,7 @@ fn at(text: &str) -> Time {
     text.parse().unwrap()
 }
 
-/// Jumps by an hour, a day, a week (as after suspend) and ten years, forward and back.
+/// Jumps by an hour, a day, a week (as after a suspend) and ten years, forward and back.
 fn jumps() -> Vec<chrono::Duration> {
     let lengths = [1, 24, 7 * 24, 10 * 365 * 24].map(chrono::Duration::hours);
     lengths.into_iter().flat_map(|length| [length, -length]).collect()
@@ -54,9 +54,10 @@ struct ServiceFixture {
 async fn start_service(schedule: &str, start: &str, hold: Duration, remind_every: Duration) -> ServiceFixture {
     let clock = JumpingClock::new(at(start));
     let (funds, channel) = (TestFunds::new(&clock, [None], 5000), RecordingNotifier::new(&clock));
-    let watched = policy(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(hold, remind_every, &["chat"]));
+    let policy = policy(DivisionScope::Undivided, rule(hold, remind_every, &["chat"]));
+    let poller = poller(Arc::clone(&funds) as _, &clock, policy);
     let schedule = Schedule::parse(schedule, chrono_tz::Europe::Berlin).unwrap();
-    let service = TestService::start(&clock, watched, schedule, &[("chat", None, &channel)]).await;
+    let service = TestService::start(&clock, poller, schedule, &[("chat", None, &channel)]).await;
     ServiceFixture { service, funds, channel }
 }
 
@@ -67,16 +68,16 @@ impl ServiceFixture {
     }
 }
 
-/// Asserts that readings are at most a period apart, and no more frequent than the schedule except for one extra per jump.
+/// Asserts that readings are at most a period apart and no more than scheduled, apart from one for each jump of the clock.
 fn expect_steady_readings(fixture: &ServiceFixture, jumped: usize) {
     let after = fixture.funds.read_after();
-    assert!(after.windows(2).all(|two| two[1] - two[0] <= PERIOD), "a gap in {after:?}");
+    assert!(after.windows(2).all(|two| two[1] - two[0] <= PERIOD), "a pause in {after:?}");
     let most = fixture.service.clock.elapsed().as_secs() / PERIOD.as_secs() + 1;
     assert!(after.len() as u64 <= most + jumped as u64, "{} readings where {most} were due", after.len());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_jump_while_an_alert_fires_costs_at_most_one_reminder_and_no_level() {
+async fn a_jump_while_an_alert_fires_adds_at_most_one_reminder() {
     for schedule in ["*/15 * * * *", "every 15m"] {
         for jump in jumps() {
             let fixture = start_service(schedule, "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
@@ -169,7 +170,7 @@ async fn a_fall_during_a_week_of_suspend_is_notified_once() {
     fixture.service.clock.jump(chrono::Duration::days(7));
     fixture.funds.set(|_| 100);
     fixture.pass(PERIOD).await;
-    assert_eq!(fixture.channel.words_since(slept), ["reminder"], "the `for` of critical has just begun");
+    assert_eq!(fixture.channel.words_since(slept), ["reminder"], "the first critical reading only begins its `for`");
     fixture.pass(2 * HOUR).await;
     assert_eq!(fixture.channel.words_since(slept), ["reminder", "escalated"]);
     fixture.service.stop().await;
@@ -203,7 +204,7 @@ async fn readings_have_no_gap_or_double_at_daylight_saving_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_hours_of_one_crontab_are_read_once_each_through_both_changes() {
+async fn hours_of_a_crontab_are_read_once_each_across_clock_changes() {
     for (start, skipped) in [("2026-03-27T22:00:00Z", Some((29, "03:00"))), ("2026-10-23T21:00:00Z", None)] {
         let fixture = start_service("0 2,14 * * *", start, Duration::ZERO, DAY).await;
         fixture.pass(3 * DAY).await;
@@ -218,8 +219,7 @@ async fn several_hours_of_one_crontab_are_read_once_each_through_both_changes() 
     }
 }
 
-/// Returns when cycles begin, in milliseconds from the start. Each takes as long as the next item of `takes`; the last item
-/// repeats.
+/// Returns the begin of each cycle, in milliseconds from the start. `takes` holds their durations; the last one repeats.
 async fn cycle_starts(schedule: &str, takes: &[u64], length: Duration) -> Vec<u128> {
     let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));
     let begun = Mutex::new(Vec::new());
@@ -235,7 +235,7 @@ async fn cycle_starts(schedule: &str, takes: &[u64], length: Duration) -> Vec<u1
     let (schedule, jobs) = (Schedule::parse(schedule, Tz::UTC).unwrap(), JobScheduler::new().await.unwrap());
     let clock_handle = Arc::clone(&clock) as Arc<dyn Clock>;
     let running = scheduler::run("acme".into(), schedule, jobs, clock_handle, shutdown.clone(), cycle, |_| {});
-    assert!(tokio::time::timeout(length, running).await.is_err(), "the scheduler ended");
+    assert!(tokio::time::timeout(length, running).await.is_err(), "cycles continue");
     begun.into_inner().unwrap()
 }
 
@@ -245,10 +245,10 @@ async fn a_cycle_that_took_too_long_is_followed_at_once_by_one_cycle() {
     for (schedule, takes, expected) in [
         ("every 6s", &[8000][..], &[0, 8000, 16_000, 24_000][..]),
         ("*/6 * * * * *", &[8000], &[0, 8000, 16_000, 24_000]),
-        // Several missed times cause one cycle; the schedule continues from there.
+        // Several times were missed: one cycle, then on schedule.
         ("every 6s", &[20_000, 100], &[0, 20_000, 26_000]),
         ("*/6 * * * * *", &[20_000, 100], &[0, 20_000, 24_000, 30_000]),
-        // Cycles as long as the period, and shorter ones, do not drift.
+        // Cycles as long as the period and shorter: no drift.
         ("every 6s", &[6000], &[0, 6000, 12_000, 18_000, 24_000, 30_000]),
         ("every 6s", &[1300], &[0, 6000, 12_000, 18_000, 24_000, 30_000]),
     ] {
@@ -273,7 +273,7 @@ async fn a_stopping_service_begins_no_overdue_cycle() {
     }
 }
 
-/// Returns the queued pages of a report: due time, next due time, and delay.
+/// Returns the queued pages of a report: the time of each, the next time, and the delay.
 fn pages(state: &State) -> Vec<(Time, Option<Time>, chrono::Duration)> {
     let page = |queued: &lowtide::alerting::state::QueuedEvent| match &queued.event.subject {
         lowtide::domain::event::EventSubject::Report(page) => Some((page.due, page.next, queued.event.at - page.due)),
@@ -305,7 +305,7 @@ async fn reports_keep_their_times_over_restarts_and_make_up_for_one_missed() {
             let registry = Arc::new(Registry::default());
             let running =
                 tokio::spawn(reports::run(plan, [].into(), registry, Arc::clone(&store), clock_handle, stop.clone()));
-            // Fetches each page before a second one of the report would replace it.
+            // Pages are taken before a second page of the same report replaces the first.
             for _ in 0..up {
                 tokio::time::sleep(HOUR).await;
                 made.extend(store.read(pages));
@@ -326,8 +326,8 @@ async fn reports_keep_their_times_over_restarts_and_make_up_for_one_missed() {
         }
         let start = at("2026-11-02T09:00:00Z");
         let whole = |n: i64| start + chrono::Duration::hours(n * hours);
-        let expected = usize::try_from(14 * 24 / hours).unwrap();
-        assert!(made.len() >= expected, "{schedule}: {made:?}");
+        let least = usize::try_from(14 * 24 / hours).unwrap();
+        assert!(made.len() >= least, "{schedule}: {made:?}");
         for (n, (due, next, late)) in (1..).zip(&made) {
             assert_eq!((*due, *next), (whole(n), Some(whole(n + 1))), "{schedule}: {made:?}");
             assert!(*late <= chrono::Duration::hours(3) + chrono::Duration::minutes(2), "{schedule}: {late} late");
@@ -336,9 +336,9 @@ async fn reports_keep_their_times_over_restarts_and_make_up_for_one_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeated_leap_second_is_read_once() {
+async fn a_second_repeated_by_a_leap_second_is_read_once() {
     for schedule in ["*/10 * * * * *", "0 * * * * *", "every 10s"] {
-        // The last second of June occurs twice. The clock is set back just before, at or just after midnight.
+        // The last second of June occurs twice. The clock is set back before, at and after midnight.
         for lead in [58_900, 59_500, 60_000, 60_400, 60_900] {
             let fixture = start_service(schedule, "2026-06-30T23:59:00Z", Duration::ZERO, DAY).await;
             fixture.funds.set(|_| 1000);
@@ -366,18 +366,18 @@ async fn fallback_and_failure_report_come_in_time_despite_clock_jumps() {
         let (funds, chat, mail) =
             (TestFunds::new(&clock, [None], 1000), RecordingNotifier::new(&clock), RecordingNotifier::new(&clock));
         chat.answers(|_| fails(None));
-        let watched = policy(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(Duration::ZERO, DAY, &["chat"]));
+        let policy = policy(DivisionScope::Undivided, rule(Duration::ZERO, DAY, &["chat"]));
+        let poller = poller(Arc::clone(&funds) as _, &clock, policy);
         let schedule = Schedule::parse("*/15 * * * *", Tz::UTC).unwrap();
-        let routes = [("chat", Some("mail"), &chat), ("mail", None, &mail)];
-        let service = TestService::start(&clock, watched, schedule, &routes).await;
+        let channels = [("chat", Some("mail"), &chat), ("mail", None, &mail)];
+        let service = TestService::start(&clock, poller, schedule, &channels).await;
         service.pass(2 * MINUTE).await;
         assert!(mail.words_since(Duration::ZERO).is_empty());
         let jumped = clock.elapsed();
         clock.jump(jump);
         service.pass(12 * MINUTE).await;
-        let fallback_at =
-            mail.first("raised", jumped).unwrap_or_else(|| panic!("{jump}: the fallback received nothing"));
-        assert!(fallback_at - jumped <= 11 * MINUTE, "{jump}: the fallback received it after {fallback_at:?}");
+        let handed_over = mail.first("raised", jumped).unwrap_or_else(|| panic!("{jump}: the fallback was never used"));
+        assert!(handed_over - jumped <= 11 * MINUTE, "{jump}: used after {handed_over:?}");
         service.pass(2 * HOUR).await;
         let words = mail.words_since(Duration::ZERO);
         let count = |word: &str| words.iter().filter(|it| *it == word).count();
@@ -401,7 +401,7 @@ async fn messages_at_a_repeated_clock_time_have_distinct_ids() {
     fixture.pass(PERIOD).await;
     fixture.funds.set(|_| 5000);
     fixture.pass(PERIOD).await;
-    // Resolved at half past eight, a time that occurs again.
+    // Resolved at half past eight, which occurs again.
     fixture.service.clock.jump(chrono::Duration::minutes(-30));
     fixture.pass(PERIOD).await;
     fixture.funds.set(|_| 900);
@@ -421,11 +421,11 @@ async fn a_permanent_refusal_is_reported_within_two_hours_of_a_clock_jump() {
         let (funds, chat, mail) =
             (TestFunds::new(&clock, [None], 1000), RecordingNotifier::new(&clock), RecordingNotifier::new(&clock));
         chat.answers(|_| fails(None).map_err(|error| lowtide::notify::SendError { permanent: true, ..error }));
-        let watched =
-            policy(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(Duration::ZERO, 8 * DAY * 1000, &["chat"]));
+        let policy = policy(DivisionScope::Undivided, rule(Duration::ZERO, 8 * DAY * 1000, &["chat"]));
+        let poller = poller(Arc::clone(&funds) as _, &clock, policy);
         let schedule = Schedule::parse("*/15 * * * *", Tz::UTC).unwrap();
-        let routes = [("chat", None, &chat), ("mail", None, &mail)];
-        let service = TestService::start(&clock, watched, schedule, &routes).await;
+        let channels = [("chat", None, &chat), ("mail", None, &mail)];
+        let service = TestService::start(&clock, poller, schedule, &channels).await;
         service.pass(10 * MINUTE).await;
         clock.jump(jump);
         service.pass(2 * HOUR + MINUTE).await;
@@ -434,26 +434,11 @@ async fn a_permanent_refusal_is_reported_within_two_hours_of_a_clock_jump() {
     }
 }
 
-fn pure_account(hold: Duration) -> Arc<AccountPolicy> {
-    struct EmptySource;
-    #[async_trait::async_trait]
-    impl lowtide::certcentral::BalanceSource for EmptySource {
-        async fn balance(
-            &self,
-            _: lowtide::domain::Division,
-        ) -> Result<lowtide::domain::balance::Balance, lowtide::certcentral::ReadError> {
-            unreachable!("evaluation reads nothing")
-        }
-        async fn divisions(
-            &self,
-        ) -> Result<Vec<lowtide::certcentral::ListedDivision>, lowtide::certcentral::ReadError> {
-            unreachable!("evaluation reads nothing")
-        }
-    }
-    policy(Arc::new(EmptySource), DivisionScope::Listed(vec![1, 2, 3]), rule(hold, DAY, &["chat", "mail"]))
+fn account_of_three_divisions(hold: Duration) -> AccountPolicy {
+    policy(DivisionScope::Listed(vec![1, 2, 3]), rule(hold, DAY, &["chat", "mail"]))
 }
 
-/// Time between two readings, in seconds: elapsed time, and the jump of the clock on top of it.
+/// The time between two readings: elapsed seconds, and the seconds by which the clock is set.
 #[derive(Debug, Clone)]
 struct ClockStep {
     passes: u64,
@@ -485,17 +470,17 @@ proptest! {
         hold in prop_oneof![Just(0u64), Just(1800), Just(7200), Just(86_400)],
     ) {
         let hold_for = Duration::from_secs(hold);
-        let policy = pure_account(hold_for);
+        let policy = account_of_three_divisions(hold_for);
         let mut state = State::default();
         let mut now = at("2026-11-23T08:00:00Z");
-        // Elapsed seconds of the breach of each division, counted from the first reading after the last jump back.
+        // Elapsed seconds of each division's breach, counted from the first reading after the last jump back.
         let mut breached = [None::<u64>; 3];
         let mut last_event: BTreeMap<u64, Time> = BTreeMap::new();
         for step in steps {
             now = now + Duration::from_secs(step.passes) + chrono::Duration::seconds(step.jump);
             let back = step.jump < 0;
-            for time in last_event.values_mut() {
-                *time = (*time).min(now);
+            for it in last_event.values_mut() {
+                *it = (*it).min(now);
             }
             let known: BTreeSet<String> = state.queue.iter().map(|it| it.event.id.clone()).collect();
             let reads = (1..=3).zip(step.amounts).map(|(id, amount)| DivisionReading {
@@ -525,7 +510,7 @@ proptest! {
                     last_event.insert(id, now);
                 }
                 prop_assert_eq!(made.is_empty() || made == [TransitionKind::Reminder], was[i] == firing(&state, id));
-                // A jump back may restart the time of a breach, but never reduce it further.
+                // A jump back may discard the time that had passed, no more.
                 breached[i] = match breached[i] {
                     _ if step.amounts[i] >= 2000 => None,
                     Some(before) if !back => Some(before + step.passes),
@@ -535,7 +520,7 @@ proptest! {
                     prop_assert!(firing(&state, id).is_some(), "breached for {:?} s without firing", breached[i]);
                 }
                 if step.amounts[i] >= 2000 {
-                    prop_assert!(firing(&state, id).is_none(), "the alert fires although the amount is above the threshold");
+                    prop_assert!(firing(&state, id).is_none(), "fires without a breach");
                 }
             }
             if step.delivered {
@@ -559,9 +544,9 @@ proptest! {
         near_a_change in any::<bool>(),
     ) {
         let now = Time::from_timestamp(seconds, 0).unwrap();
-        // Half of the cases are within two hours of a change of the offset.
+        // Half of the cases are within two hours of a change of the zone's offset.
         let now = if near_a_change { change_near(now, zone) + chrono::Duration::seconds(seconds % 14_400 - 7_200) } else { now };
-        // Lord Howe changes its offset by half an hour, so two full hours can be an hour and a half apart.
+        // Lord Howe's clock changes by half an hour, so two of its full hours are an hour and a half apart.
         for (text, longest) in [
             ("*/15 * * * *", 15 * 60), ("0 * * * *", 3600 + 1800), ("*/10 * * * * *", 10), ("30 2 * * *", 25 * 3600 + 1800),
             ("0 9 * * *", 25 * 3600), ("0 0 * * *", 25 * 3600 + 1800), ("59 23 * * *", 25 * 3600),
@@ -576,7 +561,7 @@ proptest! {
     }
 }
 
-/// Returns the next change of the offset within a year, to the second, or `now` if there is none.
+/// Returns the next change of the zone's offset within a year, to the second, or `now` if there is none.
 fn change_near(now: Time, zone: Tz) -> Time {
     use chrono::Offset;
     let offset = |at: Time| at.with_timezone(&zone).offset().fix().local_minus_utc();

@@ -1,5 +1,5 @@
-//! The service without a process: the real scheduler, cycles, store and outbox on a clock that a test steps and sets, with
-//! a balance that the test decides and channels that it listens to. No real time passes: run it on tokio's paused time.
+//! The service without a process: the real scheduler, poller, state and delivery, with balances that the test sets, channels that
+//! record, and a clock that the test steps and sets. No real time passes: run it on tokio's paused time.
 
 use lowtide::util::shutdown::StagedShutdown;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::domain::balance::Balance;
@@ -18,8 +19,7 @@ use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, Thre
 use lowtide::domain::{Division, Name, Time};
 use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, MessageContent, Notifier, SendError};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_cron_scheduler::JobScheduler;
 
-/// Shows whatever it is set to and goes on from there; waits by elapsed time, as a machine's monotonic clock does.
+/// A clock that can be set. Waits follow elapsed time, as with a machine's monotonic clock.
 pub struct JumpingClock {
     start: Time,
     began: Instant,
@@ -42,12 +42,12 @@ impl JumpingClock {
         Arc::new(Self { start, began: Instant::now(), offset_ms: AtomicI64::new(0) })
     }
 
-    /// Sets the clock forward, or back.
+    /// Sets the clock forward or back.
     pub fn jump(&self, by: chrono::Duration) {
         self.offset_ms.fetch_add(by.num_milliseconds(), Ordering::SeqCst);
     }
 
-    /// What has really passed.
+    /// Returns the elapsed time, independent of jumps.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
@@ -65,7 +65,7 @@ impl Clock for JumpingClock {
     }
 }
 
-/// Balances as the test sets them, and when they were asked for: by the clock, and in elapsed time.
+/// A source with balances that the test sets. Records the time of each read, by the clock and in elapsed time.
 pub struct TestFunds {
     clock: Arc<JumpingClock>,
     amounts: Mutex<BTreeMap<Division, Decimal>>,
@@ -78,17 +78,17 @@ impl TestFunds {
         Arc::new(Self { clock: Arc::clone(clock), amounts: Mutex::new(amounts), reads: Mutex::default() })
     }
 
-    /// From now on so much is left, depending on the division.
+    /// Sets the balance of each division.
     pub fn set(&self, amount: impl Fn(Division) -> i64) {
         self.amounts.lock().unwrap().iter_mut().for_each(|(division, it)| *it = Decimal::from(amount(*division)));
     }
 
-    /// When readings were, by the clock.
+    /// Returns the times of the reads by the clock.
     pub fn read_at(&self) -> Vec<Time> {
         self.reads.lock().unwrap().iter().map(|(at, _)| *at).collect()
     }
 
-    /// When readings were, in elapsed time.
+    /// Returns the times of the reads in elapsed time.
     pub fn read_after(&self) -> Vec<Duration> {
         self.reads.lock().unwrap().iter().map(|(_, after)| *after).collect()
     }
@@ -119,7 +119,7 @@ impl BalanceSource for TestFunds {
     }
 }
 
-/// What an event is, in a word or two.
+/// Returns a short description of an event.
 pub fn event_word(event: &Event) -> String {
     match &event.subject {
         EventSubject::Threshold(it) => it.kind.name().to_owned(),
@@ -135,7 +135,7 @@ pub fn event_word(event: &Event) -> String {
 
 type NotifierAnswer = Box<dyn Fn(&Message) -> Result<Delivered, SendError> + Send + Sync>;
 
-/// A channel: answers as the test says, and remembers what was sent when, in elapsed time, and whether it was taken.
+/// A channel that answers as the test sets it. Records each message with its elapsed time and whether it was accepted.
 pub struct RecordingNotifier {
     clock: Arc<JumpingClock>,
     answer: Mutex<NotifierAnswer>,
@@ -152,14 +152,14 @@ impl RecordingNotifier {
         *self.answer.lock().unwrap() = Box::new(answer);
     }
 
-    /// What was delivered from so much elapsed time on, a word an event.
+    /// Returns the descriptions of the events that were delivered since this elapsed time.
     pub fn words_since(&self, since: Duration) -> Vec<String> {
         let sent = self.sent.lock().unwrap();
         let taken = sent.iter().filter(|(at, taken, _)| *taken && *at >= since);
         taken.flat_map(|(_, _, message)| items(message).iter().map(|item| event_word(&item.event))).collect()
     }
 
-    /// When, in elapsed time, the first event of that word was delivered after `since`.
+    /// Returns the elapsed time at which the first event with this description was delivered after `since`.
     pub fn first(&self, word: &str, since: Duration) -> Option<Duration> {
         let sent = self.sent.lock().unwrap();
         let mut taken = sent.iter().filter(|(at, taken, _)| *taken && *at >= since);
@@ -170,7 +170,7 @@ impl RecordingNotifier {
 pub fn items(message: &Message) -> &[lowtide::notify::MessageEvent] {
     match &message.content {
         MessageContent::Events(items) => items,
-        MessageContent::Test { .. } => panic!("nobody asked for a test"),
+        MessageContent::Test { .. } => panic!("unexpected test message"),
     }
 }
 
@@ -187,7 +187,7 @@ impl Notifier for RecordingNotifier {
     }
 }
 
-/// A disk that takes everything and remembers the last state, how large the largest was, and how much it was given.
+/// A backend that accepts every save. Records the last state, the size of the largest, and the bytes written in total.
 #[derive(Default)]
 pub struct RecordingBackend {
     pub largest: Mutex<usize>,
@@ -208,7 +208,7 @@ impl StateBackend for RecordingBackend {
     }
 }
 
-/// Warning below 2000, critical below 500, held and repeated as given.
+/// Returns a rule with warning below 2000 and critical below 500.
 pub fn rule(hold: Duration, remind_every: Duration, notify: &[&str]) -> Rule {
     let level = |below: &str| {
         let threshold = ThresholdAmount { value: parse_amount(below).unwrap(), currency: None };
@@ -221,11 +221,10 @@ pub fn rule(hold: Duration, remind_every: Duration, notify: &[&str]) -> Rule {
     Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000")), Some(level("500"))).unwrap()
 }
 
-pub fn policy(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule) -> Arc<AccountPolicy> {
+pub fn policy(scope: DivisionScope, rule: Rule) -> AccountPolicy {
     let notify = rule.level(Severity::Warning).unwrap().notify.clone();
-    Arc::new(AccountPolicy {
+    AccountPolicy {
         account: "acme".into(),
-        source,
         scope,
         rules: vec![rule].into(),
         unreadable: Arc::new(UnreadablePolicy {
@@ -236,11 +235,15 @@ pub fn policy(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule) 
         }),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        history: None,
-    })
+    }
 }
 
-/// Everything at work.
+/// Returns a poller without ledger and orders.
+pub fn poller(source: Arc<dyn BalanceSource>, clock: &Arc<JumpingClock>, policy: AccountPolicy) -> Arc<Poller> {
+    Arc::new(Poller { policy, source, history: None, clock: Arc::clone(clock) as Arc<dyn Clock> })
+}
+
+/// A running service.
 pub struct TestService {
     pub clock: Arc<JumpingClock>,
     pub store: Arc<StateStore>,
@@ -250,10 +253,10 @@ pub struct TestService {
 }
 
 impl TestService {
-    /// Channels are given with their names and fallbacks.
+    /// Starts the service with these notifiers: name, fallback, channel.
     pub async fn start(
         clock: &Arc<JumpingClock>,
-        policy: Arc<AccountPolicy>,
+        poller: Arc<Poller>,
         schedule: Schedule,
         notifiers: &[(&str, Option<&str>, &Arc<RecordingNotifier>)],
     ) -> Self {
@@ -272,15 +275,16 @@ impl TestService {
             let worker = DeliveryWorker::new((*name).into(), route, everyone.clone(), Arc::clone(&store), clock);
             tasks.spawn(worker.run(stop.clone()));
         }
-        // It reads the system's clock, which no test can set. It is never started, so that elapsed time alone rings.
+        // The cron scheduler follows the system's clock, which tests cannot set. It is never started, so waits follow elapsed
+        // time alone.
         let jobs = JobScheduler::new().await.unwrap();
         let poller_state = Arc::new(AsyncMutex::new(PollerState::default()));
-        let (name, its_clock, its_store) = (policy.account.clone(), Arc::clone(clock), Arc::clone(&store));
+        let (name, its_store) = (poller.policy.account.clone(), Arc::clone(&store));
         let cycle = move |planned| {
-            let (policy, poller_state) = (Arc::clone(&policy), Arc::clone(&poller_state));
-            let (store, clock) = (Arc::clone(&its_store), Arc::clone(&its_clock));
+            let (poller, poller_state) = (Arc::clone(&poller), Arc::clone(&poller_state));
+            let store = Arc::clone(&its_store);
             async move {
-                poller::run_cycle(&policy, &mut *poller_state.lock().await, &store, clock.as_ref(), planned).await;
+                poller.run_cycle(&mut *poller_state.lock().await, &store, planned).await;
             }
         };
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;
@@ -289,7 +293,7 @@ impl TestService {
         Self { clock: Arc::clone(clock), store, stop, shutdown, tasks }
     }
 
-    /// Lets so much time pass.
+    /// Lets this much time pass.
     pub async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }

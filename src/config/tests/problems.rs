@@ -198,7 +198,7 @@ fn accounts_that_make_no_sense() {
     alerts.yaml:2:20: accounts.acme.api_key: found a value that is not shown, expected an API key of printable ASCII characters, without spaces around it
     alerts.yaml:2:41: accounts.acme.console_url: found `ftp://x`, expected an address that begins with https://
     alerts.yaml:2:59: accounts.acme.ca_file: found no such file (`nowhere.pem`), expected a readable PEM file with at least one certificate
-    alerts.yaml:2:82: accounts.acme.schedule: found `0 0 30 2 *`, expected a crontab of 5 fields ("*/15 * * * *"), of 6 with seconds first, or "every 15m" (this crontab never comes)
+    alerts.yaml:2:82: accounts.acme.schedule: found `0 0 30 2 *`, expected a crontab of 5 fields ("*/15 * * * *"), of 6 with seconds first, or "every 15m" (this crontab never matches)
     "#);
     assert_eq!(account("api_key: k, base_url: 'http://api.example.com', allow_insecure: true"), "");
     let files = Files::new(with("accounts:\n  acme: { api_key: k, ca_file: ca.pem }"));

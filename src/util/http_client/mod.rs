@@ -2,17 +2,20 @@
 //!
 //! No text that leaves this module contains an address, because an address can be a secret.
 
+mod body;
 mod proxy;
+mod retry_after;
+
+pub use body::{MAX_BODY_BYTES, ResponseBody, read_body};
+pub use retry_after::retry_after;
 
 use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Proxy, Response, redirect};
+use reqwest::{Certificate, Client, Proxy, redirect};
 use url::{Host, Url};
 
-/// Maximum number of bytes read of a response body.
-pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Value of the `User-Agent` header.
 const USER_AGENT: &str = concat!("lowtide/", env!("CARGO_PKG_VERSION"));
 /// Maximum length of the text of a library's error.
@@ -65,20 +68,6 @@ pub struct TransportError {
     pub kind: TransportErrorKind,
     /// Reason as a clause, such as `no connection (Connection refused)`.
     pub text: String,
-}
-
-/// An error while reading a body.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    /// The body is longer than the limit.
-    #[error("the body is longer than {cap} bytes")]
-    TooLarge {
-        /// Maximum length in bytes.
-        cap: usize,
-    },
-    /// The body ended early or took too long.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
 }
 
 /// Builds a client. It follows no redirects, because headers with secrets would follow them.
@@ -143,22 +132,6 @@ pub fn is_loopback(url: &Url) -> bool {
 /// Returns `true` for plain HTTP that never leaves this machine.
 pub fn is_plain_loopback(url: &Url) -> bool {
     url.scheme() == "http" && is_loopback(url)
-}
-
-/// Reads a body of up to `cap` bytes. A longer one is an error.
-pub async fn read_capped(mut response: Response, cap: usize) -> Result<Vec<u8>, BodyError> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = match response.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => return Ok(body),
-            Err(error) => return Err(explain(&error).await.into()),
-        };
-        if body.len() + chunk.len() > cap {
-            return Err(BodyError::TooLarge { cap });
-        }
-        body.extend_from_slice(&chunk);
-    }
 }
 
 /// Explains an error in words, without the address. Names the proxy if one was used.
@@ -294,8 +267,6 @@ mod tests {
         let pem = own.cert.pem().into_bytes();
         let trusting = client(&HttpClientOptions { extra_ca_pem: Some(pem), ..options() }).unwrap();
         let response = trusting.get(&url).send().await.unwrap();
-        assert_eq!(read_capped(response, 2).await.unwrap(), b"ok");
-        let response = trusting.get(&url).send().await.unwrap();
-        assert_eq!(read_capped(response, 1).await, Err(BodyError::TooLarge { cap: 1 }));
+        assert_eq!(read_body(response).await.unwrap().bytes, b"ok");
     }
 }
