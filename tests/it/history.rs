@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate, TimeDelta};
@@ -27,7 +28,6 @@ use rand::seq::SliceRandom as _;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use url::Url;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
@@ -536,10 +536,7 @@ async fn a_ledger_failure_has_its_kind_and_does_not_pause_the_balance() {
 }
 
 /// Starts a refresher that reads from `source`.
-fn start_refresher(
-    source: Arc<CertCentralClient>,
-    cache: Option<DiskCache>,
-) -> (Arc<HistoryCache>, watch::Sender<bool>) {
+fn start_refresher(source: Arc<CertCentralClient>, cache: Option<DiskCache>) -> (Arc<HistoryCache>, CancellationToken) {
     start_refresher_with_clock(&Arc::new(SystemClock), source, cache)
 }
 
@@ -547,12 +544,12 @@ fn start_refresher_with_clock<C: Clock + 'static>(
     clock: &Arc<C>,
     source: Arc<CertCentralClient>,
     cache: Option<DiskCache>,
-) -> (Arc<HistoryCache>, watch::Sender<bool>) {
+) -> (Arc<HistoryCache>, CancellationToken) {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let history_cache = Arc::new(HistoryCache::new(Arc::clone(&clock)));
     let refresher = Refresher::new("acme".into(), source, Arc::clone(&history_cache), clock, cache, 30);
-    let (stop, stopped) = watch::channel(false);
-    tokio::spawn(refresher.run(stopped));
+    let stop = CancellationToken::new();
+    tokio::spawn(refresher.run(stop.clone()));
     (history_cache, stop)
 }
 
@@ -593,7 +590,7 @@ async fn ledger_and_orders_of_every_scenario_match_its_world() {
             assert!(orders.iter().all(|order| order.division == Some(id)), "{name}");
         }
         assert!(sums.values().all(|(sum, balance)| sum == balance), "{name}: {sums:?}");
-        stop.send(true).unwrap();
+        stop.cancel();
     }
 }
 
@@ -768,7 +765,7 @@ async fn ended_orders_are_listed_once_and_balances_take_precedence() {
     assert!(second.len() * 2 < first.len() && half(&second));
     let shown = history_cache.history(None).orders.unwrap();
     wait_saved_orders(&folder.path().join("history"), clock.now()).await;
-    stop.send(true).unwrap();
+    stop.cancel();
 
     // After a restart, nothing is listed until a day has passed.
     let (history_cache, _stop) = start_refresher_with_clock(&clock, limited(), cache());
@@ -836,7 +833,7 @@ async fn a_long_ledger_is_read_and_cached_within_time_and_memory() {
     let (took, grown) = (began.elapsed(), resident_kib().saturating_sub(before));
     let ledger = history_cache.history(None).ledger.unwrap();
     assert_eq!(ledger.entries().len() as u64, entries);
-    stop.send(true).unwrap();
+    stop.cancel();
     println!("{entries} entries in {took:?}, {} bytes each with everything else", grown * 1024 / entries);
     assert!(took < Duration::from_secs(120), "{took:?}");
     // This includes the bodies of the test server.

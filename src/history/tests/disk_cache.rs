@@ -1,6 +1,7 @@
 //! Tests of the disk cache: restarts, damaged files, and file systems that fail or hang.
 
 use super::*;
+use tokio_util::sync::CancellationToken;
 
 /// Returns whether the cache files contain a ledger and orders that were read at `read` or later.
 fn files_read_since(folder: &Path, read: Time) -> bool {
@@ -37,8 +38,9 @@ async fn history_is_saved_once_a_hanging_file_system_responds() {
     let (release, hangs) = std::sync::mpsc::channel::<()>();
     let advance = tokio::time::advance(Duration::from_secs(30));
     assert!(tokio::join!(refresher.disk.run(move |_| hangs.recv()), advance).0.is_none(), "the file system hangs");
-    let (stop, stopped) = watch::channel(false);
-    let harness = RefresherHarness { fake_source, history, stop, task: tokio::spawn(refresher.run(stopped)) };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(refresher.run(stop.clone()));
+    let harness = RefresherHarness { fake_source, history, stop, task };
     harness.request(&[None]).wait_until_settled(&[None]).await;
     assert_eq!((harness.entries(None), files(folder.path()).len()), (Ok(2), 0), "nothing waits for the file system");
     release.send(()).unwrap();
