@@ -167,7 +167,7 @@ impl DeliveryBench {
     }
 
     pub fn pending(&self, name: &str) -> usize {
-        self.store.read(|state| state.pending_for(name).count())
+        self.store.read(|state| state.queue.pending_for(name).count())
     }
 
     pub async fn end(mut self) {
