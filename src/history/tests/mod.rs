@@ -238,7 +238,7 @@ impl RefresherHarness {
 
 /// Returns the requests other than those of ledgers.
 fn without_ledgers(requests: Vec<String>) -> Vec<String> {
-    requests.into_iter().filter(|it| !it.starts_with("ledger")).collect()
+    requests.into_iter().filter(|request| !request.starts_with("ledger")).collect()
 }
 
 fn expired(id: u64, ended: i64) -> Order {
@@ -247,7 +247,7 @@ fn expired(id: u64, ended: i64) -> Order {
 
 impl RefresherHarness {
     fn ids(&self) -> Vec<u64> {
-        self.history.history(None).orders.unwrap().iter().map(|it| it.id).collect()
+        self.history.history(None).orders.unwrap().iter().map(|order| order.id).collect()
     }
 }
 
