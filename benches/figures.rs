@@ -22,11 +22,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{CertCentralClient, RateLimiter};
 use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UnreadablePolicy};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::{Clock, SystemClock};
 use lowtide::util::http_client;
@@ -235,7 +235,7 @@ fn rule(n: usize) -> Rule {
     Rule::new(format!("rule-{n}").into(), metric, Some(level(2000)), Some(level(500))).unwrap()
 }
 
-fn policy(address: &str, rules: usize) -> AccountPolicy {
+fn poller(address: &str, rules: usize) -> Poller {
     let options =
         http_client::HttpClientOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true };
     let client = CertCentralClient::new(
@@ -247,9 +247,8 @@ fn policy(address: &str, rules: usize) -> AccountPolicy {
         Redactor::default(),
         Arc::new(SystemClock),
     );
-    AccountPolicy {
+    let policy = AccountPolicy {
         account: "acme".into(),
-        source: Arc::new(client.unwrap()),
         scope: DivisionScope::All(BTreeSet::new()),
         rules: (0..rules).map(rule).collect(),
         unreadable: Arc::new(UnreadablePolicy {
@@ -260,8 +259,8 @@ fn policy(address: &str, rules: usize) -> AccountPolicy {
         }),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        history: None,
-    }
+    };
+    Poller { policy, source: Arc::new(client.unwrap()), history: None, clock: Arc::new(SystemClock) }
 }
 
 /// What one pass cost.
@@ -291,14 +290,13 @@ fn cycle() {
     let (runtime, http, base) = (runtime(), bare::client(), format!("http://{address}/services/v2"));
     let bare = || cost(|| runtime.block_on(bare::cycle(&http, &base, DIVISIONS)));
     for (rules, name) in [(3, "3 rules"), (10, "10 rules")] {
-        let policy = policy(address, rules);
+        let poller = poller(address, rules);
         let store = StateStore::new(State::default(), Arc::new(NullBackend));
         let mut poller_state = PollerState::default();
         let mut ours = || {
             cost(|| {
                 let planned = SystemClock.now();
-                let outcome =
-                    runtime.block_on(poller::run_cycle(&policy, &mut poller_state, &store, &SystemClock, planned));
+                let outcome = runtime.block_on(poller.run_cycle(&mut poller_state, &store, planned));
                 assert!(outcome.complete && outcome.readings.len() == 10_000);
             })
         };

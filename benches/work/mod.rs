@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lowtide::alerting::evaluate::evaluate;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::domain::alert::{Alert, transition};
 use lowtide::domain::balance::{Balance, Reading};
@@ -14,13 +16,12 @@ use lowtide::domain::history::{Ledger, LedgerEntry, Order};
 use lowtide::domain::money::{Currency, Money};
 use lowtide::domain::rule::{Level, Metric, Rule, ThresholdAmount, ThresholdSide};
 use lowtide::notify::{Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use rust_decimal::Decimal;
 
-#[path = "../../tests/support/unread_account.rs"]
-mod unread_account;
+#[path = "../../tests/support/account_policy.rs"]
+mod account_policy;
 
-pub use unread_account::at;
+pub use account_policy::at;
 
 /// So many rules: warning below 2000 and critical below 500, each cleared 250 higher.
 pub fn rules(count: usize) -> Vec<Rule> {
@@ -62,7 +63,7 @@ pub fn evaluate_all(rule: &Rule, readings: &[Reading]) -> usize {
 
 /// An account with so many rules.
 pub fn policy(count: usize) -> AccountPolicy {
-    unread_account::policy(DivisionScope::Listed(Vec::new()), rules(count), None)
+    account_policy::policy(DivisionScope::Listed(Vec::new()), rules(count), None)
 }
 
 /// So many divisions, each with figures of its own from `funds` on.

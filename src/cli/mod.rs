@@ -109,7 +109,7 @@ fn report_problems(file: &Path, problems: &ConfigProblems) {
 
 /// Formats a number with its noun: `1 error`, `2 errors`.
 pub(crate) fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+    crate::util::text::counted(n, what)
 }
 
 /// Parses the arguments, runs the command and returns its exit code.

@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::args::OutputFormat;
 use super::{CommandContext, Exit, count, print_json};
 use crate::alerting::evaluate::{NotEvaluated, evaluate};
+use crate::alerting::policy::{AccountPolicy, DivisionScope};
+use crate::alerting::readings::AccountReadings;
 use crate::app;
 use crate::cli::output::{diagnostics, print_error, print_line};
 use crate::config::{self, Config, ConfigProblem};
@@ -15,8 +17,7 @@ use crate::domain::balance::Reading;
 use crate::polling::forecasts::ForecastPurpose;
 use crate::polling::pacing;
 use crate::polling::pacing::RequestLoad;
-use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, AccountReadings};
+use crate::polling::poller::Poller;
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::clean;
 
@@ -48,13 +49,13 @@ pub(super) async fn run(context: &CommandContext, online: bool, output: OutputFo
     let mut outcome = ValidationReport { valid: config.is_some(), problems, warnings: loaded.warnings.0, online: None };
     if let Some(config) = config.filter(|_| online) {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        match app::build_policies(&config, &context.redactor, &clock) {
-            Ok(policies) => {
-                let reads = policies.iter().map(|policy| poller::read_once(policy, &clock, ForecastPurpose::Rules));
+        match app::build_pollers(&config, &context.redactor, &clock) {
+            Ok(pollers) => {
+                let reads = pollers.iter().map(|poller| poller.read_once(ForecastPurpose::Rules));
                 let all_readings = futures_util::future::join_all(reads).await;
-                let reads: Vec<_> = policies.iter().zip(&all_readings).map(|(policy, it)| (&**policy, it)).collect();
+                let reads: Vec<_> = pollers.iter().zip(&all_readings).map(|(poller, it)| (&**poller, it)).collect();
                 let mut online: Vec<OnlineResult> =
-                    reads.iter().map(|(policy, readings)| online_result(policy, readings)).collect();
+                    reads.iter().map(|(poller, readings)| online_result(&poller.policy, readings)).collect();
                 for (read, suggestion) in online.iter_mut().zip(schedule_suggestions(&reads, &config, clock.now())) {
                     read.suggestions.extend(suggestion);
                 }
@@ -115,20 +116,16 @@ fn online_result(policy: &AccountPolicy, readings: &AccountReadings) -> OnlineRe
 
 /// For each account whose divisions only its listing knows, whether they can all be read between two times of its schedule,
 /// beside those of the other accounts with its API key. Of several with one key, the first is told.
-fn schedule_suggestions(
-    reads: &[(&AccountPolicy, &AccountReadings)],
-    config: &Config,
-    now: Time,
-) -> Vec<Option<String>> {
+fn schedule_suggestions(reads: &[(&Poller, &AccountReadings)], config: &Config, now: Time) -> Vec<Option<String>> {
     let period = |policy: &AccountPolicy| config.accounts.get(&policy.account)?.schedule.shortest_pause(now);
-    for (policy, readings) in reads {
-        if let Some((limiter, period)) = policy.source.limiter().zip(period(policy)) {
+    for (Poller { policy, source, .. }, readings) in reads {
+        if let Some((limiter, period)) = source.limiter().zip(period(policy)) {
             limiter.record_load(&policy.account, RequestLoad { requests: readings.divisions.len(), period });
         }
     }
-    let suggestion = |(policy, readings): &(&AccountPolicy, &AccountReadings)| {
-        let listed = matches!(policy.scope, poller::DivisionScope::All(_));
-        let (limiter, period) = policy.source.limiter().zip(period(policy)).filter(|_| listed)?;
+    let suggestion = |(Poller { policy, source, .. }, readings): &(&Poller, &AccountReadings)| {
+        let listed = matches!(policy.scope, DivisionScope::All(_));
+        let (limiter, period) = source.limiter().zip(period(policy)).filter(|_| listed)?;
         let (limits, own) = (limiter.limits(), RequestLoad { requests: readings.divisions.len(), period });
         let loads = limiter.record_load(&policy.account, own);
         let why = pacing::explain_overload(&loads, period, &limits).filter(|_| limiter.should_warn_too_short())?;

@@ -379,11 +379,7 @@ fn checksum_around<'a>(place: &Range<usize>, first: &'a [u8], more: impl Iterato
             digest.update(&dense);
         }
     }
-    digest
-        .finalize()
-        .iter()
-        .take(CHECKSUM_PLACEHOLDER.len() / 2)
-        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    crate::util::text::hex(&digest.finalize()[..CHECKSUM_PLACEHOLDER.len() / 2])
 }
 
 /// Why bytes are no state of ours.

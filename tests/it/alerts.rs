@@ -121,7 +121,10 @@ async fn a_level_in_another_currency_leaves_the_other_level_working() {
     let checked = world.run(&["check", "-o", "json"]);
     assert_eq!((checked.code, &checked.json()["level"]), (Some(2), &json!("critical")));
     says(checked.json()["results"][0]["reason"].as_str().unwrap(), &["warning threshold in EUR"]);
-    says(&world.run(&["check"]).stdout, &["one level cannot be compared: rule funds has its warning threshold in EUR"]);
+    says(
+        &world.run(&["check"]).stdout,
+        &["one level cannot be compared: acme: rule funds has its warning threshold in EUR"],
+    );
     let plugin = world.run(&["check", "-o", "plugin"]).stdout;
     says(
         &plugin,

@@ -281,7 +281,7 @@ async fn a_notifier_that_refused_permanently_is_failing_with_nothing_pending() {
     world.slack_answers(ResponseTemplate::new(404).set_body_string("no_service"));
     world.funds("1500.00");
     let service = world.start();
-    wait_until("the refusal", || service.log().contains("notification refused for good"));
+    wait_until("the refusal", || service.log().contains("notification permanently rejected"));
     wait_until("the status", || world.run(&["status"]).stdout.contains("Failing notifiers (1 row)"));
     let status = world.run(&["status"]).stdout;
     assert!(status.contains("Nothing is owed.") && !status.contains("Owed (") && status.contains("404"), "{status}");

@@ -95,8 +95,15 @@ fn the_default_scenario_shows_every_event_and_matches_its_summary() {
     assert_eq!(output.figures("unreadable"), [1, 0, 1], "{}", output.text);
     assert_eq!(output.figures("messages"), [output.slack.len() as u64, output.mails.len() as u64]);
     // While CertCentral could not be read, nothing resolved.
-    let order =
-        ["WARNING", "Got worse", "CRITICAL", "UNREADABLE", "No alert resolves", "deposit arrives", "Resolved: USD"];
+    let order = [
+        "WARNING",
+        "Now critical",
+        "CRITICAL",
+        "UNREADABLE",
+        "Open alerts stay open",
+        "deposit arrives",
+        "Resolved: acme: USD",
+    ];
     let mut from = 0;
     for word in order {
         from += output.text[from..].find(word).unwrap_or_else(|| panic!("{word} is not in order:\n{}", output.text));
@@ -208,8 +215,8 @@ fn crossings(scenario: &Scenario, seed: u64) -> Vec<(String, &'static str, Decim
         let now = if funds < Decimal::from(500) { 2 } else { i32::from(funds < Decimal::from(2000)) };
         let event = match (severity, now) {
             (0, 1 | 2) => Some("raised"),
-            (1, 2) => Some("Got worse"),
-            (2, 1) => Some("Eased"),
+            (1, 2) => Some("Now critical"),
+            (2, 1) => Some("Improved"),
             (1 | 2, 0) => Some("Resolved"),
             _ => None,
         };
@@ -242,7 +249,7 @@ fn in_a_simulated_week_every_crossing_is_notified_exactly_once() {
                 "{headline}: {expected:#?}"
             );
             let dated = said.contains(&format!("since {at}"));
-            assert!(dated || matches!(*event, "Eased" | "Resolved"), "{said}: {expected:#?}");
+            assert!(dated || matches!(*event, "Improved" | "Resolved"), "{said}: {expected:#?}");
         }
         let [raised, escalated, eased, _, resolved] = output.figures("events")[..] else { panic!("{}", output.text) };
         assert_eq!(raised + escalated + eased + resolved, expected.len() as u64);

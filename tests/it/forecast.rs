@@ -100,7 +100,7 @@ async fn a_low_funds_message_shows_runway_renewals_and_deposit() {
     for words in [
         "USD 1,000.00 left",
         "Funds last until about",
-        "9 in 10 between",
+        "90 % likely between",
         "Renewals due in the next 30 days: 1 for USD 399.00.",
         "Last 4 weeks",
         "*Deposit USD ",
@@ -109,7 +109,7 @@ async fn a_low_funds_message_shows_runway_renewals_and_deposit() {
     }
     // What the forecast is made of is not the state's.
     assert!(!world.state().contains("LINE-"), "{}", world.state());
-    std::fs::remove_dir_all(world.path("state.json.books")).unwrap();
+    std::fs::remove_dir_all(world.path("state.json.history")).unwrap();
     world.let_a_cycle_pass();
     service.expect_events(&["raised funds/acme"]);
     assert_eq!(world.asked(HISTORY).await, 1, "read once, then hourly");
@@ -281,7 +281,10 @@ async fn a_refused_ledger_blinds_the_rules_that_need_it_and_no_other() {
     service.wait_cycles(2);
     service.expect_events(&["raised funds/acme", "raised due/acme", "raised unreadable/acme"]);
     let sent = world.told().concat();
-    assert!(sent.contains("acme: rule lasts cannot be judged") && !sent.contains("balance cannot be read"), "{sent}");
+    assert!(
+        sent.contains("acme: rule lasts cannot be evaluated") && !sent.contains("balance cannot be read"),
+        "{sent}"
+    );
     assert!(sent.contains("balance-history") && sent.contains("403") && sent.contains("no finances for you"), "{sent}");
     let validated = world.run(&["validate", "--online"]);
     assert_eq!(validated.code, Some(1), "{validated:?}");
@@ -460,8 +463,8 @@ async fn where_divisions_cannot_be_listed_a_forecast_uses_those_that_are_named()
     assert!(!validated.stdout.contains("enough") && !validated.stdout.contains("suggestion"), "{}", validated.stdout);
 }
 
-/// An account in the middle of its wave of renewals, over HTTP. Its purchases of the working hours are hours away from the
-/// time of day that it is now.
+/// An account in the middle of its wave of renewals, over HTTP. Its purchases of the working hours are hours away from
+/// the time of day that it is now.
 async fn renewals_half_way() -> String {
     let (name, text) = SHIPPED.iter().find(|(name, _)| *name == "renewal-wave").unwrap();
     let scenario = scenario::parse(name, text).unwrap();
@@ -473,8 +476,8 @@ async fn renewals_half_way() -> String {
     base_url
 }
 
-/// What a forecast of these books says, read and computed as the calibration does it: the early end in seconds, and the days
-/// of the early end, the middle and the late end.
+/// What a forecast of these books says, read and computed as the calibration does it: the early end in seconds, and the
+/// days of the early end, the middle and the late end.
 async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let http = http_client::client(&HttpClientOptions {
@@ -536,7 +539,7 @@ async fn check_preview_and_calibration_agree_about_the_same_ledger() {
             |day: NaiveDate| day.format(if day.year() == now().year() { "%-d %b" } else { "%-d %b %Y" }).to_string();
         let [early, about, late] = days.map(short);
         // A range of one day is not shown.
-        let range = if early == late { String::new() } else { format!("; 9 in 10 between {early} and {late}") };
+        let range = if early == late { String::new() } else { format!(" (90 % likely between {early} and {late})") };
         let about = format!("Funds last until about {} {about}{range}.", days[1].format("%a"));
         for shown in shown {
             assert!(shown.contains(&about), "{about:?} is not in {shown}");

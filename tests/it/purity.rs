@@ -30,7 +30,7 @@ fn the_forecast_touches_nothing_outside_itself_and_the_domain() {
 
 #[test]
 fn the_backtest_is_pure() {
-    holds("src/rehearsal");
+    holds("src/backtest");
 }
 
 fn holds(folder: &str) {

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::account_policy::{self, at};
 use crate::support::bin::{self, FUNDS, Ran, World, wait_until};
-use crate::support::unread_account::{self, at};
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::domain::alert::{Alert, AlertKey, TransitionKind};
 use lowtide::domain::balance::{Balance, Persistence, Unreadable};
 use lowtide::domain::money::{Currency, parse_amount};
 use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::silence::Silence;
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use proptest::prelude::*;
 use wiremock::ResponseTemplate;
 
@@ -51,18 +52,21 @@ async fn a_silence_survives_a_crash_and_ends_when_the_alert_gets_worse() {
 
     world.funds("411.00");
     let broken = world.wait_told(2);
-    assert!(broken.contains("Got worse: USD 411.00 left"), "{broken}");
+    assert!(broken.contains("Now critical: acme: USD 411.00 left"), "{broken}");
     assert!(
         broken.contains("Only its warnings are silenced, until ") && broken.contains("(PO 4711 raised)"),
         "{broken}"
     );
     world.funds("1600.00");
-    assert!(world.wait_told(3).contains("Eased to warning"), "who heard critical hears that it is over");
+    assert!(world.wait_told(3).contains("Improved to warning"), "who heard critical hears that it is over");
     world.funds("1700.00");
     world.let_a_cycle_pass();
     world.funds("5000.00");
     let over = world.wait_told(4);
-    assert!(over.contains("Resolved: USD 5,000.00 left") && over.contains("told because you heard"), "{over}");
+    assert!(
+        over.contains("Resolved: acme: USD 5,000.00 left") && over.contains("you were notified when it began"),
+        "{over}"
+    );
     assert_eq!(service.stop(), Some(0));
 }
 
@@ -82,7 +86,7 @@ async fn a_silence_made_offline_expires_and_what_fires_is_notified_once() {
     world.let_a_cycle_pass();
     assert!(world.state().contains("\"hushed\""), "{}", world.state());
     assert_eq!(world.told().len(), 0, "judged and remembered, not told");
-    assert!(service.log().contains("alert raised, but silenced: nobody is told"));
+    assert!(service.log().contains("alert raised, but silenced: not notified"));
     let sent = world.wait_told(1);
     assert!(sent.contains("acme: USD 1,500.00 left (warning below USD 2,000.00)"), "{sent}");
     assert!(sent.contains("It was silenced until ") && sent.contains("(known)"), "{sent}");
@@ -363,7 +367,7 @@ fn policy() -> AccountPolicy {
     };
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
-    unread_account::policy(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
+    account_policy::policy(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
 fn account_readings(funds: Option<i64>) -> AccountReadings {

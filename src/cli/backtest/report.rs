@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 
 use super::{NotifierCounts, Options, orders_problem};
+use crate::alerting::readings::DivisionReading;
 use crate::backtest::{
     BacktestFund, BacktestInput, BacktestResult, CRITICAL_NOTICE_DAYS, DepletedPeriod, Episode, EpisodeEvent,
     PastBalances, RuleBacktest, WARNING_NOTICE_DAYS, crossings, depleted_periods, propose_thresholds,
@@ -24,8 +25,7 @@ use crate::domain::money::{Currency, Money, plain};
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::domain::{Division, Name, Time};
 use crate::forecast::{PurchaseSum, Purchases, typical_order};
-use crate::polling::poller;
-use crate::polling::poller::DivisionReading;
+use crate::polling::figures;
 
 /// An amount in the currency of its fund; in the JSON a string with the decimals of that currency.
 #[derive(Clone, Copy)]
@@ -305,7 +305,7 @@ impl BacktestAccountReport {
             self.notes.push(format!(
                 "{} {}; each is replayed with the ledgers of all of them",
                 sharing.len(),
-                poller::SHARED_FUND_NOTE
+                figures::SHARED_FUND_NOTE
             ));
         }
         let mut parts = result.rule_backtests;
@@ -320,7 +320,7 @@ impl BacktestAccountReport {
 }
 
 fn count_days(days: i64) -> String {
-    if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
+    crate::util::text::counted(days, "day")
 }
 
 /// A ledger that does not end where the balance is.

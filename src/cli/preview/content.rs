@@ -7,7 +7,9 @@ use chrono::Duration;
 use rust_decimal::Decimal;
 
 use crate::alerting::evaluate::{NotEvaluated, evaluate};
+use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::alerting::process;
+use crate::alerting::readings::DivisionReading;
 use crate::alerting::state::State;
 use crate::app;
 use crate::cli::Exit;
@@ -24,9 +26,9 @@ use crate::domain::{Name, Time};
 use crate::notify::message::sample;
 use crate::notify::message::sample::SampleTarget;
 use crate::notify::{Message, MessageContent};
+use crate::polling::figures::report_figures;
 use crate::polling::forecasts::ForecastPurpose;
-use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, DivisionReading, DivisionScope};
+use crate::polling::poller::Poller;
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::secret::Redactor;
 use crate::util::text::clean;
@@ -148,8 +150,8 @@ fn sample_failure(channel: &ChannelConfig) -> &'static str {
     match channel {
         ChannelConfig::Slack { .. } => sample::NOTIFIER_ERROR,
         ChannelConfig::Email { .. } => "the mail server answered 535 to logging in: 5.7.8 authentication failed",
-        ChannelConfig::Webhook { .. } => "the webhook answered 404 (nothing is there: look at `url`)",
-        ChannelConfig::PagerDuty { .. } => "PagerDuty answered 403 (look at `routing_key` and `url`)",
+        ChannelConfig::Webhook { .. } => "the webhook answered 404 (not found: check `url`)",
+        ChannelConfig::PagerDuty { .. } => "PagerDuty answered 403 (check `routing_key` and `url`)",
         ChannelConfig::Teams { .. } => "Teams answered 404 (the workflow was removed or turned off: make a new one)",
     }
 }
@@ -184,12 +186,13 @@ async fn report_content(
         let (subjects, notes) = (vec![sample::report(name, now)], vec!["sample figures".to_owned()]);
         return Ok(PreviewContent { subjects, silence: None, notifiers, real: false, notes });
     }
-    let policies = account_policies(config, redactor)?;
+    let pollers = account_pollers(config, redactor)?;
     let is_selected =
-        |policy: &&Arc<AccountPolicy>| options.account.as_deref().is_none_or(|name| name == &*policy.account);
-    let reads = policies.iter().filter(is_selected).map(|policy| async move {
-        let readings = poller::read_once(policy, &clock(), ForecastPurpose::Rules).await;
-        let mut latest = poller::report_figures(&policy.account, &readings.divisions, now);
+        |poller: &&Arc<Poller>| options.account.as_deref().is_none_or(|name| name == &*poller.policy.account);
+    let reads = pollers.iter().filter(is_selected).map(|poller| async move {
+        let readings = poller.read_once(ForecastPurpose::Rules).await;
+        let policy = &poller.policy;
+        let mut latest = report_figures(&policy.account, &readings.divisions, now);
         if let Some(why) = readings.listing_failure.as_ref().filter(|_| latest.is_empty()) {
             let figures = FundFigures::never_read(policy.account.clone(), None, None);
             latest.push(LatestFigures { figures, failure: Some(why.reason.clone()) });
@@ -223,8 +226,8 @@ fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
-fn account_policies(config: &Config, redactor: &Redactor) -> Result<Vec<Arc<AccountPolicy>>, Exit> {
-    app::build_policies(config, redactor, &clock()).map_err(|error| {
+fn account_pollers(config: &Config, redactor: &Redactor) -> Result<Vec<Arc<Poller>>, Exit> {
+    app::build_pollers(config, redactor, &clock()).map_err(|error| {
         print_error!("lowtide: {error:#}");
         Exit::Failure
     })
@@ -382,13 +385,14 @@ async fn find_target(
     options: &Options,
     rule: Option<&Rule>,
 ) -> Result<PreviewTarget, Exit> {
-    let policies = account_policies(config, redactor)?;
-    let watched = |policy: &&Arc<AccountPolicy>| match (&options.account, rule) {
-        (Some(account), _) => **account == *policy.account,
-        (None, Some(rule)) => rule.accounts.as_ref().is_none_or(|names| names.contains(&policy.account)),
+    let pollers = account_pollers(config, redactor)?;
+    let watched = |poller: &&Arc<Poller>| match (&options.account, rule) {
+        (Some(account), _) => **account == *poller.policy.account,
+        (None, Some(rule)) => rule.accounts.as_ref().is_none_or(|names| names.contains(&poller.policy.account)),
         (None, None) => true,
     };
-    let Some(policy) = policies.iter().find(watched) else { return Err(Exit::Failure) };
+    let Some(poller) = pollers.iter().find(watched) else { return Err(Exit::Failure) };
+    let policy = &poller.policy;
     if let Some(rule) = rule.filter(|rule| rule.accounts.as_ref().is_some_and(|names| !names.contains(&policy.account)))
     {
         print_error!("lowtide: rule `{}` does not watch account `{}`", clean(&rule.name), clean(&policy.account));
@@ -407,21 +411,21 @@ async fn find_target(
     if options.sample {
         return Ok(PreviewTarget { place: sampled, read: Err(None) });
     }
-    match first_scope(policy, options, rule).await {
+    match first_scope(poller, options, rule).await {
         Err(why) => Ok(PreviewTarget { place: sampled, read: Err(Some(why)) }),
         Ok(None) => {
             print_error!("lowtide: no such division of account `{}` is watched", clean(&policy.account));
             Err(Exit::Usage)
         }
         Ok(Some(scope)) => {
-            Ok(read_target(policy, scope).await.unwrap_or(PreviewTarget { place: sampled, read: Err(None) }))
+            Ok(read_target(poller, scope).await.unwrap_or(PreviewTarget { place: sampled, read: Err(None) }))
         }
     }
 }
 
 /// The one division to read: enough for a preview, and no burden on an account with hundreds. `None`: none is watched.
 async fn first_scope(
-    policy: &AccountPolicy,
+    Poller { policy, source, .. }: &Poller,
     options: &Options,
     rule: Option<&Rule>,
 ) -> Result<Option<DivisionScope>, Unreadable> {
@@ -429,7 +433,7 @@ async fn first_scope(
         DivisionScope::Undivided => return Ok(Some(DivisionScope::Undivided)),
         DivisionScope::Listed(ids) => ids.clone(),
         DivisionScope::All(exclude) => {
-            let listed = policy.source.divisions().await.map_err(Unreadable::from)?;
+            let listed = source.divisions().await.map_err(Unreadable::from)?;
             listed.into_iter().map(|it| it.id).filter(|id| !exclude.contains(id)).collect()
         }
     };
@@ -438,20 +442,15 @@ async fn first_scope(
     Ok(ids.into_iter().find(|id| is_requested(id) && watched(id)).map(|id| DivisionScope::Listed(vec![id])))
 }
 
-async fn read_target(policy: &AccountPolicy, scope: DivisionScope) -> Option<PreviewTarget> {
-    let single = AccountPolicy {
-        account: policy.account.clone(),
-        source: Arc::clone(&policy.source),
-        scope,
-        rules: Arc::clone(&policy.rules),
-        unreadable: Arc::clone(&policy.unreadable),
-        silences: Arc::clone(&policy.silences),
-        incident_notifiers: Arc::clone(&policy.incident_notifiers),
-        history: policy.history.clone(),
+async fn read_target(poller: &Poller, scope: DivisionScope) -> Option<PreviewTarget> {
+    let policy = AccountPolicy { scope, ..poller.policy.clone() };
+    let single = Poller { policy, ..poller.clone() };
+    let read = single.read_once(ForecastPurpose::Messages).await.divisions.into_iter().next()?;
+    let place = SampleTarget {
+        account: single.policy.account.clone(),
+        division: read.division,
+        division_name: read.name.clone(),
     };
-    let read = poller::read_once(&single, &clock(), ForecastPurpose::Messages).await.divisions.into_iter().next()?;
-    let place =
-        SampleTarget { account: policy.account.clone(), division: read.division, division_name: read.name.clone() };
     let failed = read.balance.as_ref().err().cloned();
     Some(PreviewTarget { place, read: failed.map_or(Ok(read), |why| Err(Some(why))) })
 }

@@ -202,7 +202,7 @@ fn invalid_accounts_are_refused() {
     alerts.yaml:2:20: accounts.acme.api_key: the value of `api_key` is not an API key; expected an API key of printable ASCII characters, without spaces around it
     alerts.yaml:2:41: accounts.acme.console_url: `ftp://x` is not an https address; expected an address that begins with https://
     alerts.yaml:2:59: accounts.acme.ca_file: cannot use `nowhere.pem`: no such file; expected a readable PEM file with at least one certificate
-    alerts.yaml:2:82: accounts.acme.schedule: `0 0 30 2 *` is not a schedule; expected a crontab of 5 fields ("*/15 * * * *"), of 6 with seconds first, or "every 15m" (this crontab never comes)
+    alerts.yaml:2:82: accounts.acme.schedule: `0 0 30 2 *` is not a schedule; expected a crontab of 5 fields ("*/15 * * * *"), of 6 with seconds first, or "every 15m" (this crontab never matches)
     "#);
     assert_eq!(account("api_key: k, base_url: 'http://api.example.com', allow_insecure: true"), "");
     let files = Files::new(with("accounts:\n  acme: { api_key: k, ca_file: ca.pem }"));

@@ -12,6 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mail_parser::{Addr, Address, MessageParser, MimeHeaders, PartType};
 
+use crate::util::text::escape_html;
+
 /// Longest part of a file name that comes from a subject.
 const MAX_SLUG_CHARS: usize = 50;
 /// Multiparts within multiparts; deeper ones are not looked into.
@@ -75,7 +77,7 @@ impl ReceivedMail {
     /// Its HTML with the pictures inside, or its text as a page.
     fn page(&self) -> String {
         let Some(html) = &self.html else {
-            let [title, text] = [&self.subject, &self.text].map(|text| escaped(text));
+            let [title, text] = [&self.subject, &self.text].map(|text| escape_html(text));
             return format!(
                 "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
                  <body><pre>{text}</pre></body></html>\n"
@@ -187,10 +189,6 @@ fn slug(subject: &str) -> String {
     }
     let slug = slug.trim_end_matches('-');
     if slug.is_empty() { "mail".to_owned() } else { slug.to_owned() }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A new file. An old one would keep its mode, and a link would be followed: both go first.
