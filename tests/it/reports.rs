@@ -197,7 +197,7 @@ async fn mistakes_in_reports_are_listed_with_the_others() {
         "expected schedule or notify",
         "did you mean `schedule`?",
     ] {
-        assert!(ran.stdout.contains(said), "{said} is not in {}", ran.stdout);
+        assert!(ran.stdout.contains(expected), "{expected} is not in {}", ran.stdout);
     }
     world.config(FUNDS);
     let preview = world.run(&["preview", "--event", "report", "-o", "json"]).json();
