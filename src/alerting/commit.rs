@@ -16,7 +16,7 @@ use super::readings::{AccountReadings, DivisionReading};
 use super::state::{AlertRecord, State};
 use super::suppress::{SuppressionInput, suppress};
 use crate::domain::alert::{AlertKey, AlertStatus, Transition, TransitionKind};
-use crate::domain::balance::{MetricValue, Balance, Reading};
+use crate::domain::balance::{Balance, MetricValue, Reading};
 use crate::domain::event::{EvaluatedThreshold, EventSubject, ThresholdEvent, UnreadableEvent};
 use crate::domain::money::Currency;
 use crate::domain::rule::{Rule, Severity, UNREADABLE};

@@ -31,8 +31,8 @@ use crate::domain::balance::{Balance, Persistence, Reading, Unreadable};
 use crate::domain::confidence::Confidence;
 use crate::domain::history::{AccountHistory, HistoryGap};
 use crate::domain::ledger::Ledger;
-use crate::domain::order::Order;
 use crate::domain::money::{Currency, Money};
+use crate::domain::order::Order;
 use crate::domain::rule::{Metric, Rule};
 
 /// Age of a ledger beyond which recent purchases may be missing. The ledger is read hourly.

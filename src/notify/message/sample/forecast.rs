@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 use crate::domain::Time;
 use crate::domain::alert::TransitionKind;
-use crate::domain::balance::{MetricValue, Balance, Reading};
+use crate::domain::balance::{Balance, MetricValue, Reading};
 use crate::domain::event::EventSubject;
 use crate::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
 use crate::domain::money::Money;

@@ -16,7 +16,7 @@ pub use self::figures::{balance, reading};
 pub use self::forecast::add_forecast;
 pub use self::report::report;
 use crate::domain::alert::{AlertKey, TransitionKind};
-use crate::domain::balance::{MetricValue, Balance, Persistence, Reading};
+use crate::domain::balance::{Balance, MetricValue, Persistence, Reading};
 use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent, UnreadableEvent};
 use crate::domain::money::Money;
 use crate::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UNREADABLE};
