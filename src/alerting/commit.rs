@@ -14,7 +14,7 @@ use super::process::{AlertLogEntry, ProcessedReadings, alert_label};
 use super::readings::{AccountReadings, DivisionReading};
 use super::state::{AlertRecord, NewEvent, PendingIndex, State};
 use crate::domain::alert::{AlertKey, AlertStatus, Transition, TransitionKind};
-use crate::domain::balance::Reading;
+use crate::domain::balance::{Balance, Reading};
 use crate::domain::event::{EvaluatedThreshold, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
 use crate::domain::money::Currency;
 use crate::domain::rule::{Rule, Severity, UNREADABLE};
@@ -356,7 +356,7 @@ fn threshold_event(
             // If the level names a currency, the reading has the same one or none.
             bound: level.threshold().with_default_currency(currency.or(level.currency())),
         }),
-        breakdown: reading.balance.as_ref().ok().and_then(|balance| balance.breakdown()),
+        breakdown: reading.balance.as_ref().ok().and_then(Balance::breakdown),
         next_reminder,
         forecast: forecast.and_then(|forecast| forecast.summary(rule)).map(Box::new),
         chart: forecast.and_then(|forecast| forecast.chart(rule)).map(Arc::new),

@@ -17,7 +17,7 @@ use crate::domain::rule::{Rule, Severity, UNREADABLE, UnreadablePolicy};
 use crate::domain::{Division, Name, Time};
 use crate::forecast::shows_forecast;
 
-/// How one alert changes.
+/// The decided change of one alert.
 pub(super) struct AlertDecision {
     pub(super) key: AlertKey,
     /// The alert after the reading. Its `notified` is that of the state at commit.
@@ -72,7 +72,7 @@ pub(super) struct UnreadableDecision {
     pub(super) unchanged: UnchangedAlerts,
 }
 
-/// Everything that was decided on one division.
+/// All decisions on one division.
 #[derive(Default)]
 pub(super) struct DivisionDecisions {
     /// In the order of the rules. Rules whose alert was ok and stays ok are left out.
@@ -88,7 +88,7 @@ struct EvaluationProblems {
     failures: Vec<(usize, Unreadable)>,
     /// Rules of which at least one level could not be evaluated.
     unevaluated_rules: BTreeSet<Name>,
-    /// Those of them whose alerts stay unchanged.
+    /// The unevaluated rules whose alerts stay unchanged.
     unchanged_rules: BTreeSet<Name>,
     /// Some history is being read for the first time, so nothing can be said to be readable again.
     not_yet_read: bool,
@@ -105,7 +105,7 @@ pub struct Decisions {
     pub(super) unreadable_account: Option<UnreadableDecision>,
     /// One entry for each reading, in their order.
     pub(super) divisions: Vec<DivisionDecisions>,
-    /// Everything that the rules watch could be read and evaluated.
+    /// True if everything that the rules watch could be read and evaluated.
     pub(super) complete: bool,
 }
 

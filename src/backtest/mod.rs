@@ -71,7 +71,7 @@ pub struct BacktestInput<'a> {
 pub struct BacktestResult {
     /// One entry for each rule on each fund that it watches: by fund, then in the order of the configuration.
     pub rule_backtests: Vec<RuleBacktest>,
-    /// Notifications by notifier.
+    /// Number of notifications by notifier.
     pub notified: BTreeMap<Name, NotificationCount>,
 }
 
@@ -89,7 +89,7 @@ pub struct RuleBacktest {
 /// One alert from its first event to its last; never without an event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Episode {
-    /// Events in order.
+    /// Events in order of time.
     pub events: Vec<EpisodeEvent>,
 }
 
@@ -110,7 +110,7 @@ impl Episode {
 pub struct EpisodeEvent {
     /// Time of the step.
     pub at: Time,
-    /// Kind of transition.
+    /// Kind of the alert's transition.
     pub kind: TransitionKind,
     /// Level of the event.
     pub level: Severity,

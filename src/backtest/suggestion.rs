@@ -17,9 +17,9 @@ pub const COVERED_WINDOWS_PERCENT: usize = 95;
 /// Proposed thresholds for `available_funds`, and their basis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThresholdProposal {
-    /// Threshold of warning.
+    /// Proposed threshold of warning.
     pub warning: Decimal,
-    /// Threshold of critical.
+    /// Proposed threshold of critical.
     pub critical: Decimal,
     /// Spend that 95 % of all windows of 14 days did not exceed.
     pub spent_in_14_days: Decimal,
@@ -44,7 +44,7 @@ pub enum ProposalError {
     /// There were too few purchases.
     #[error("there were {count} purchases; a proposal needs {MIN_PURCHASES}")]
     TooFewPurchases {
-        /// Number of purchases.
+        /// Number of purchases in the ledger.
         count: usize,
     },
 }
@@ -106,7 +106,7 @@ fn round_up(amount: Decimal) -> Decimal {
 pub struct ThresholdCrossing {
     /// Time of the ledger entry.
     pub at: Time,
-    /// Funds after it.
+    /// Funds after this entry.
     pub funds: Decimal,
     /// Time until these funds would have been depleted without a deposit.
     pub notice: NoticePeriod,
@@ -115,7 +115,7 @@ pub struct ThresholdCrossing {
 /// Time for which the funds left at a crossing would have lasted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticePeriod {
-    /// Exactly this long.
+    /// The funds lasted exactly this long.
     Lasted(TimeDelta),
     /// At least until the present.
     AtLeast(TimeDelta),

@@ -43,7 +43,7 @@ impl LastReading {
 /// Last reading of one division. Its figures are computed on request.
 #[derive(Debug, Clone)]
 pub struct TimedReading {
-    /// The reading itself.
+    /// Balance and forecast as read.
     pub reading: DivisionReading,
     /// Time of the reading.
     pub at: Time,

@@ -39,7 +39,7 @@ const MAX_FORECASTS_PER_CYCLE: usize = 500;
 pub enum ForecastPurpose {
     /// Forecasts for rules that evaluate one.
     Rules,
-    /// Those, and forecasts for messages about low funds.
+    /// Forecasts for rules, and for messages about low funds.
     Messages,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct CachedForecast {
     forecast: Arc<FundForecast>,
 }
 
-/// Everything that the forecast of a fund is computed from.
+/// Input of a fund's forecast.
 struct ForecastInput {
     balance: Balance,
     /// Histories of the fund's divisions.

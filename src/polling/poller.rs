@@ -87,7 +87,7 @@ pub struct CycleOutcome {
     pub errors: Vec<ReadErrorKind>,
     /// True if everything that the rules watch could be read and evaluated.
     pub complete: bool,
-    /// Figures for reports.
+    /// Figures that reports show.
     pub latest: Vec<LatestFigures>,
     /// Reason why the divisions could not be listed, for reports.
     pub listing_failure: Option<String>,

@@ -24,7 +24,7 @@ const FRESH_FIGURES_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest wait for accounts that have not been read since the service started.
 const FIRST_FIGURES_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// One configured report.
+/// Schedule and recipients of one configured report.
 #[derive(Debug, Clone)]
 pub struct ReportPlan {
     /// Name of the report.

@@ -108,7 +108,7 @@ async fn a_page_names_firing_alerts_and_old_figures_in_slack_and_email() {
     world.division_funds(3, "9088");
     wait_until("a page with an old figure", || pages(&world).iter().any(|page| page.contains("(stale, last read ")));
     let page = pages(&world).into_iter().find(|page| page.contains("(stale, last read ")).unwrap();
-    for said in
+    for expected in
         ["1 critical", "1 unreadable", "USD 431.00", "funds: critical since ", "USD 3,120.00 (stale, last read ", "503"]
     {
         assert!(page.contains(expected), "{expected} is not in {page}");

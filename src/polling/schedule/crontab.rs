@@ -157,7 +157,7 @@ fn steps(field: &str) -> impl Iterator<Item = u64> {
     field.split(',').filter_map(|part| part.rsplit_once('/')?.1.parse().ok())
 }
 
-/// Escapes control characters.
+/// Escapes control characters, for error texts.
 fn visible(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escaped).collect()
