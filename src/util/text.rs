@@ -15,7 +15,7 @@ pub fn clean(text: &str) -> String {
 }
 
 /// Returns a number with its noun: `1 alert`, `3 alerts`. For nouns whose plural ends with `s`.
-pub fn counted<N: std::fmt::Display + PartialEq + From<u8>>(n: N, noun: &str) -> String {
+pub fn counted<N: Copy + std::fmt::Display + PartialEq + From<u8>>(n: N, noun: &str) -> String {
     let ending = if n == N::from(1) { "" } else { "s" };
     format!("{n} {noun}{ending}")
 }

@@ -332,7 +332,7 @@ async fn every_mail_server_reply_has_its_class_and_its_retry_pace() {
         let server = Server::start(answering(step, reply)).await;
         let name = format!("{step}: {reply}");
         play_alert(&name, mail_notifier(&server, SmtpTls::Starttls, true), class, &[word], || {
-            server.become_(accepting())
+            server.become_(accepting());
         })
         .await;
         let all = server.conversations();
