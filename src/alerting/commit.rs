@@ -8,18 +8,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decide::{AlertDecision, Decisions, RuleDecision, UnreadableDecision, at_level};
-use super::end_alerts::end_alert;
+use super::end_alerts::end_removed_divisions;
+use super::log_entry::AlertLogEntry;
 use super::policy::AccountPolicy;
-use super::process::{AlertLogEntry, ProcessedReadings, alert_label};
+use super::queue::NewEvent;
 use super::readings::{AccountReadings, DivisionReading};
-use super::state::{AlertRecord, NewEvent, PendingIndex, State};
+use super::state::{AlertRecord, State};
+use super::suppress::{SuppressionInput, suppress};
 use crate::domain::alert::{AlertKey, AlertStatus, Transition, TransitionKind};
-use crate::domain::balance::{Balance, Reading};
-use crate::domain::event::{EvaluatedThreshold, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use crate::domain::balance::{MetricValue, Balance, Reading};
+use crate::domain::event::{EvaluatedThreshold, EventSubject, ThresholdEvent, UnreadableEvent};
 use crate::domain::money::Currency;
 use crate::domain::rule::{Rule, Severity, UNREADABLE};
-use crate::domain::silence::{Silence, SilenceSummary, suppress};
+use crate::domain::silence::{Silence, SilenceSummary};
 use crate::domain::{Division, Name, Time};
+
+/// Result of processing the readings of one account.
+pub struct ProcessedReadings {
+    /// Events that happened, suppressed ones included.
+    pub log_entries: Vec<AlertLogEntry>,
+    /// True if the state changed and must be saved.
+    pub changed: bool,
+    /// True if everything that the rules watch could be read and evaluated.
+    pub complete: bool,
+}
 
 /// Commits the decisions on these readings. Events carry the time `queued_at`. At most one event for each alert.
 pub fn commit(
@@ -31,9 +43,11 @@ pub fn commit(
 ) -> ProcessedReadings {
     let Decisions { now, unreadable_account, divisions, complete } = decisions;
     let changed = state.drop_ended_silences(now);
-    let mut commit = Commit { state, policy, now, queued_at, log_entries: Vec::new(), changed, pending_index: None };
+    let mut commit = Commit { state, policy, now, queued_at, log_entries: Vec::new(), changed };
     if let Some(active) = &readings.active {
-        commit.end_removed_divisions(active);
+        let log_entries = end_removed_divisions(commit.state, policy, active, queued_at);
+        commit.changed |= !log_entries.is_empty();
+        commit.log_entries.extend(log_entries);
     }
     if let Some(unreadable) = unreadable_account {
         commit.commit_unreadable(unreadable);
@@ -59,8 +73,6 @@ struct Commit<'a> {
     queued_at: Time,
     log_entries: Vec<AlertLogEntry>,
     changed: bool,
-    /// Index of the queue; built with the first event.
-    pending_index: Option<PendingIndex>,
 }
 
 /// Fields of an alert's record that the reading sets.
@@ -158,16 +170,23 @@ impl Commit<'_> {
             alert.notified.clone_from(&before.alert.notified);
         }
         let silences = self.silences(key);
-        let suppression = suppress(before.suppressed.as_ref(), &before.alert, &alert, *transition, &silences, self.now);
-        if suppression.notified.is_some() && self.pending_index.is_none() {
-            self.pending_index = Some(PendingIndex::of(self.state));
-        }
+        let suppression = suppress(&SuppressionInput {
+            suppressed: before.suppressed.as_ref(),
+            before: &before.alert,
+            after: &alert,
+            transition: *transition,
+            silences: &silences,
+            now: self.now,
+        });
         let notification = suppression.notified.map(|transition| {
             let (recipients, excluded) = self.recipients(key, transition, &notify);
             let threads = before.alert.notified.clone();
             AlertNotification { transition, recipients, excluded, threads, silence: suppression.silence }
         });
-        self.log_transition(key, *transition, notification.as_ref().map(|notification| notification.transition));
+        if let Some(log_entry) = AlertLogEntry::of_alert(key, *transition, suppression.notified) {
+            self.log_entries.push(log_entry);
+            self.changed = true;
+        }
         if notification.is_some() && alert.firing().is_some() {
             alert.last_event = Some(self.now);
         }
@@ -227,42 +246,12 @@ impl Commit<'_> {
             TransitionKind::Raised | TransitionKind::Escalated | TransitionKind::Reminder => {
                 (of_the_level, BTreeSet::new())
             }
-            TransitionKind::Resolved => (self.notified_or_pending(key), BTreeSet::new()),
+            TransitionKind::Resolved => (self.state.notified_or_pending(key), BTreeSet::new()),
             TransitionKind::Eased => {
                 let excluded = &*self.policy.incident_notifiers - &of_the_level;
-                (&(&self.notified_or_pending(key) | &of_the_level) - &excluded, excluded)
+                (&(&self.state.notified_or_pending(key) | &of_the_level) - &excluded, excluded)
             }
         }
-    }
-
-    /// Returns everyone who was notified of an alert or is about to be. Searches the queue only if the index has the alert.
-    fn notified_or_pending(&self, key: &AlertKey) -> BTreeSet<Name> {
-        let may_be_pending = self.pending_index.as_ref().is_none_or(|index| index.may_be_pending(key));
-        if may_be_pending { self.state.notified_or_pending(key) } else { self.state.notified_of(key).collect() }
-    }
-
-    fn log_transition(&mut self, key: &AlertKey, transition: Option<Transition>, notified: Option<Transition>) {
-        let Some(logged) = transition.or(notified) else { return };
-        let text = match (transition.map(|transition| transition.kind), notified.is_some()) {
-            (None, _) => "silence is over: alert still fires",
-            (Some(TransitionKind::Raised), true) => "alert raised",
-            (Some(TransitionKind::Escalated), true) => "alert escalated",
-            (Some(TransitionKind::Eased), true) => "alert eased",
-            (Some(TransitionKind::Reminder), true) => "alert still fires",
-            (Some(TransitionKind::Resolved), _) => "alert resolved",
-            (Some(TransitionKind::Raised), false) => "alert raised, but silenced: not notified",
-            (Some(TransitionKind::Escalated), false) => "alert escalated, but silenced: not notified",
-            (Some(TransitionKind::Eased), false) => "alert eased, but silenced: not notified",
-            (Some(TransitionKind::Reminder), false) => "alert still fires, but silenced: not notified",
-        };
-        self.log_entries.push(AlertLogEntry {
-            kind: logged.kind.name(),
-            alert: alert_label(key),
-            of_unreadable: *key.rule == *UNREADABLE,
-            level: logged.level.to_string(),
-            text,
-        });
-        self.changed = true;
     }
 
     fn next_reminder(&self, transition: Transition, every: Option<Duration>) -> Option<Time> {
@@ -272,52 +261,8 @@ impl Commit<'_> {
 
     fn enqueue(&mut self, subject: EventSubject, notification: AlertNotification) {
         let AlertNotification { recipients, excluded, threads, silence, .. } = notification;
-        let pending_index = self.pending_index.get_or_insert_with(|| PendingIndex::of(self.state));
-        let (recipients, threads) = (&recipients, &threads);
         let (at, evaluated_at) = (self.queued_at, Some(self.now));
-        self.state
-            .enqueue(NewEvent { subject, at, evaluated_at, recipients, threads, silence, excluded }, pending_index);
-    }
-
-    /// Ends the alerts of divisions that are gone from a good listing, with one notice for each division to those notified.
-    fn end_removed_divisions(&mut self, active: &BTreeSet<u64>) {
-        let account = self.policy.account.clone();
-        let gone = |key: &AlertKey| key.account == account && key.division.is_some_and(|id| !active.contains(&id));
-        let mut keys_by_division: BTreeMap<Division, Vec<AlertKey>> = BTreeMap::new();
-        for key in self.state.alerts.keys().filter(|key| gone(key)) {
-            keys_by_division.entry(key.division).or_default().push(key.clone());
-        }
-        for (division, keys) in keys_by_division {
-            self.end_removed_division(division, &keys);
-        }
-    }
-
-    fn end_removed_division(&mut self, division: Division, keys: &[AlertKey]) {
-        let (mut recipients, mut rules, mut division_name) = (BTreeSet::new(), Vec::new(), None);
-        for key in keys {
-            let incidents = &self.policy.incident_notifiers;
-            let pending_index = self.pending_index.get_or_insert_with(|| PendingIndex::of(self.state));
-            let Some((record, notified)) = end_alert(self.state, pending_index, key, incidents, self.queued_at) else {
-                continue;
-            };
-            recipients.extend(notified);
-            self.changed = true;
-            division_name = division_name.or(record.division_name);
-            if record.alert.firing().is_some() {
-                rules.push(key.rule.clone());
-            }
-        }
-        let account = self.policy.account.clone();
-        self.log_entries.push(AlertLogEntry {
-            kind: "unwatched",
-            alert: alert_label(&AlertKey { account: account.clone(), division, rule: "*".into() }),
-            of_unreadable: false,
-            level: "-".to_owned(),
-            text: "division is gone from CertCentral's list: no longer watched",
-        });
-        let subject = EventSubject::Unwatched { account, division, division_name, rules };
-        let pending_index = self.pending_index.get_or_insert_with(|| PendingIndex::of(self.state));
-        self.state.enqueue_notice(subject, self.queued_at, &recipients, pending_index);
+        self.state.queue.enqueue(NewEvent { subject, at, evaluated_at, recipients, threads, silence, excluded });
     }
 }
 

@@ -10,7 +10,8 @@ use super::evaluate::{Evaluation, LevelCondition, LevelEvaluation, NotEvaluated,
 use super::policy::{AccountPolicy, DivisionScope};
 use super::readings::{AccountReadings, DivisionReading};
 use super::state::State;
-use crate::domain::alert::{Alert, AlertKey, AlertStatus, Transition, TransitionKind, transition};
+use super::transition::transition;
+use crate::domain::alert::{Alert, AlertKey, AlertStatus, Transition, TransitionKind};
 use crate::domain::balance::{Persistence, Reading, Unreadable};
 use crate::domain::money::Currency;
 use crate::domain::rule::{Rule, Severity, UNREADABLE, UnreadablePolicy};

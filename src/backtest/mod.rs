@@ -24,8 +24,8 @@ pub use suggestion::{
 };
 
 use crate::domain::alert::TransitionKind;
-use crate::domain::balance::Balance;
-use crate::domain::event::{EvaluatedThreshold, MetricValue};
+use crate::domain::balance::{Balance, MetricValue};
+use crate::domain::event::EvaluatedThreshold;
 use crate::domain::history::AccountHistory;
 use crate::domain::rule::{Rule, Severity};
 use crate::domain::{Division, Name, Time};

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use super::BacktestFund;
 use crate::domain::Time;
 use crate::domain::balance::{Balance, Reading};
-use crate::domain::history::{Ledger, LedgerEntry};
+use crate::domain::ledger::{Ledger, LedgerEntry};
 use crate::domain::rule::Metric;
 
 /// Past balances of one fund.

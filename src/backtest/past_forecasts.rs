@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{BacktestFund, BacktestInput, PastBalances};
 use crate::domain::Time;
 use crate::domain::balance::Reading;
-use crate::domain::history::{AccountHistory, Order};
+use crate::domain::history::AccountHistory;
+use crate::domain::order::Order;
 use crate::domain::rule::{Metric, Rule};
 use crate::forecast::{FundForecast, Purchases};
 

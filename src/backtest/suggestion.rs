@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
 use crate::domain::Time;
-use crate::domain::history::Ledger;
+use crate::domain::ledger::Ledger;
 use crate::forecast::{MIN_HISTORY_DAYS, MIN_PURCHASES, Spending, is_depleted, typical_order};
 
 /// Notice that a warning should give, in days: a week for a purchase order, and another in case somebody is on holiday.

@@ -16,7 +16,8 @@ use super::{HistorySource, OrderList, ReadError, ReadErrorKind};
 use crate::certcentral::response::ApiEndpoint;
 use crate::domain::Division;
 use crate::domain::balance::Balance;
-use crate::domain::history::{LedgerEntry, Order};
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::order::Order;
 
 /// Number of ledger entries in one request. An entry is about 300 bytes, so that even a page of entries with long notes
 /// is far smaller than the limit on bodies. If a page is larger, fewer entries are requested.

@@ -22,7 +22,8 @@ use chrono::NaiveDate;
 
 use crate::domain::Division;
 use crate::domain::balance::{Balance, Persistence, Unreadable};
-use crate::domain::history::{LedgerEntry, Order};
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::order::Order;
 
 /// A source of balances for the cycles of one account.
 #[async_trait]
@@ -145,7 +146,8 @@ pub mod bodies {
 
     use super::{ListedDivision, wire};
     use crate::domain::balance::Balance;
-    use crate::domain::history::{LedgerEntry, Order};
+    use crate::domain::ledger::LedgerEntry;
+    use crate::domain::order::Order;
     use crate::util::secret::Redactor;
 
     /// Parses the body of `GET /finance/balance`. The error says what is wrong with the body.

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use super::refunds::{RefundMatch, net_purchases};
 use super::spending::{Spending, entries_until};
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry};
+use crate::domain::ledger::{Ledger, LedgerEntry};
 
 /// Returns the typical order: the median of the ledger's purchases in the year up to `now`, without refunded ones; 0
 /// if there are none.

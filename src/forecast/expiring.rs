@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 use super::spending::{Spending, entries_until};
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry};
+use crate::domain::ledger::{Ledger, LedgerEntry};
 
 /// Days between a write-off and the expiry of its deposit, at most. The API states no time zone.
 const MAX_WRITE_OFF_DAYS: i64 = 2;

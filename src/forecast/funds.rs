@@ -4,7 +4,7 @@ use rust_decimal::Decimal;
 
 use super::spending::entries_until;
 use crate::domain::Time;
-use crate::domain::history::Ledger;
+use crate::domain::ledger::Ledger;
 
 /// Days that a sparkline shows.
 const SPARKLINE_DAYS: u32 = 28;

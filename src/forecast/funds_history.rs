@@ -8,7 +8,8 @@ use super::minor::{Minor, minor};
 use super::purchase::Purchase;
 use super::requirements::{MIN_HISTORY_DAYS, MIN_PURCHASES};
 use crate::domain::Time;
-use crate::domain::history::{LedgerEntry, Order};
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::order::Order;
 
 /// Past funds of an account, as far as they explain what was bought.
 pub(super) struct FundsHistory {
@@ -22,8 +23,8 @@ pub(super) struct FundsHistory {
 }
 
 impl FundsHistory {
-    /// Computes the funds of these weeks up to `now` from the available funds and the ledger lines up to `now`. `recent`
-    /// are the purchases in these weeks.
+    /// Computes the funds of these weeks up to `now` from the available funds and the ledger lines up to `now`.
+    /// `recent` are the purchases in these weeks.
     pub(super) fn read(
         known: &[LedgerEntry],
         recent: &[&Purchase<'_>],

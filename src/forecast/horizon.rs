@@ -2,7 +2,7 @@
 
 use crate::domain::rule::HORIZON_DAYS;
 
-/// Number of futures.
+/// Number of futures that are drawn.
 pub(super) const FUTURES: usize = 600;
 /// Days of a future.
 pub(super) const DAYS: usize = HORIZON_DAYS as usize;

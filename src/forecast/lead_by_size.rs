@@ -9,7 +9,7 @@ use super::minor::minor;
 use super::purchase::Renewal;
 use super::ratio::count;
 use super::renewal_window::{MAX_LEAD_DAYS, days_before};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 
 /// Days by which expensive orders are renewed earlier than cheap ones.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use super::lead_by_size::LeadBySize;
 use super::purchase::{Renewal, order_end};
 use super::ratio::count;
 use super::renewal_window::{MAX_DAYS_LATE, MAX_LEAD_DAYS, days_before, days_between};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 
 /// Leads are learnt from this number of the newest renewals, not older than a year …
 const MAX_NEWEST: usize = 40;

@@ -7,7 +7,7 @@ use super::purchase::{Renewal, order_end};
 use super::purchases::Purchases;
 use super::renewal_window::{MAX_DAYS_LATE, MIN_DAYS_LATE, days_before};
 use super::share::{RenewalOutcome, ShareDistribution, change_probabilities};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 
 /// Parameters of a beta distribution, before any order has ended: about six in seven are renewed.
 const RENEWED_PRIOR: (u32, u32) = (6, 1);
@@ -37,7 +37,7 @@ pub(super) enum OrderClass {
     Idle,
 }
 
-/// One value for each class of orders.
+/// A value for each class of orders.
 #[derive(Debug, Clone)]
 pub(super) struct ByOrderClass<T> {
     pub(super) renewal: T,

@@ -16,7 +16,7 @@ const UNKNOWN_PRIOR: (u32, u32) = (13, 1);
 /// Number of renewals beyond which a share becomes no more certain.
 const MAX_CASES: u32 = 200;
 
-/// One value for each source of payment.
+/// A value for each source of payment.
 #[derive(Debug, Clone)]
 pub(super) struct ByPaymentSource<T> {
     pub(super) balance: T,

@@ -12,7 +12,7 @@ use chrono::NaiveDate;
 use super::minor::{Minor, minor};
 use super::purchases::Purchases;
 use super::ratio::{Ratio, UNCHANGED};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 
 /// Number of the newest payments of a price that show its present value.
 const MAX_PRICE_EVENTS: usize = 4;

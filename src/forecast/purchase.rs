@@ -1,9 +1,10 @@
-//! One purchase, and one renewal.
+//! Purchases and renewals, each as matched to its orders.
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
-use crate::domain::history::{LedgerEntry, Order};
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::order::Order;
 
 /// Kind of a purchase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -16,7 +16,8 @@ use super::refunds::{RefundMatch, net_purchases};
 use super::renewal_window::days_before;
 use super::spending::{Spending, entries_until};
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
+use crate::domain::order::Order;
 use crate::forecast::depletion::typical_cost;
 
 /// Days after which an order is charged, at most.
@@ -25,7 +26,7 @@ const MAX_CHARGE_DELAY_DAYS: u64 = 2;
 /// Number and cost of some purchases, in the account's currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PurchaseSum {
-    /// Number of purchases.
+    /// Number of the purchases.
     pub count: usize,
     /// Their cost, minus refunds.
     pub amount: Decimal,

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 use super::spending::{Spending, entries_until};
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry};
+use crate::domain::ledger::{Ledger, LedgerEntry};
 
 /// Time by which a credit can come before the debit that it cancels.
 const MAX_CREDIT_LEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
@@ -17,7 +17,7 @@ const MAX_CREDIT_LEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
 pub(super) enum RefundMatch {
     /// The newest purchase before the refund.
     Newest,
-    /// The oldest purchase.
+    /// The oldest purchase in the ledger.
     Oldest,
 }
 

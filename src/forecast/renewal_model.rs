@@ -17,7 +17,7 @@ use super::ratio::{Ratio, UNCHANGED, scaled, share};
 use super::renewal_window::{MAX_DAYS_LATE, MAX_LEAD_DAYS, days_before, days_between};
 use super::renewals::must_be_renewed;
 use super::share::ShareDistribution;
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::domain::rule::HORIZON_DAYS;
 use crate::forecast::order_class::{ByOrderClass, OrderClass, OrderClasses};
 
@@ -26,7 +26,7 @@ const DEFAULT_LENGTH_DAYS: u32 = 365;
 /// Shortest length of an order in days; bounds the number of its renewals in a year.
 const MIN_LENGTH_DAYS: u32 = 7;
 
-/// A future renewal.
+/// A renewal that is expected.
 #[derive(Debug, Clone)]
 pub(super) struct DueRenewal {
     /// Price that is charged for the order.

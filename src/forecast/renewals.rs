@@ -9,12 +9,13 @@ use rust_decimal::Decimal;
 use super::renewal_window::{MAX_DAYS_BEFORE_END, MAX_DAYS_LATE_BY_PRICE};
 use super::spending::Spending;
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
+use crate::domain::order::Order;
 
 /// Renewals that are due within a window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RenewalsSum {
-    /// Number of orders.
+    /// Number of the orders to renew.
     pub count: u32,
     /// Sum of their prices, in the account's currency.
     pub amount: Decimal,

@@ -15,7 +15,8 @@ use super::spending::Spending;
 use crate::domain::Time;
 use crate::domain::confidence::Confidence;
 use crate::domain::forecast::{ForecastBand, Runway};
-use crate::domain::history::{Ledger, Order};
+use crate::domain::ledger::Ledger;
+use crate::domain::order::Order;
 use crate::domain::rule::HORIZON_DAYS;
 
 /// Expected spend in a number of days, in the account's currency.

@@ -17,7 +17,7 @@ use super::renewal_model::RenewalModel;
 use super::renewal_window::days_before;
 use super::requirements::{ForecastUnavailable, MIN_HISTORY_DAYS, MIN_PURCHASES};
 use crate::domain::Time;
-use crate::domain::history::LedgerEntry;
+use crate::domain::ledger::LedgerEntry;
 
 /// Spend on each day of a week.
 pub(super) type WeekSpend = [Minor; 7];
@@ -45,7 +45,7 @@ pub(super) struct SpendHistory {
     pub(super) today: NaiveDate,
     /// Day on which each week began.
     pub(super) begins: Vec<NaiveDate>,
-    /// Regular spend.
+    /// Regular spend of each week.
     pub(super) base: Vec<WeekSpend>,
     /// Spend on irregular days.
     pub(super) irregular: Vec<WeekSpend>,

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::listing::OrderEnds;
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
 use crate::domain::money::{Currency, parse_amount};
+use crate::domain::order::Order;
 use crate::domain::{Division, Time};
 use crate::util::atomic_file;
 

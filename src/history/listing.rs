@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 
 use super::window::may_change;
 use crate::domain::balance::{Persistence, Unreadable};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::domain::{Division, Time};
 
 /// Number of failed order ends in a row after which the rest is left for later.

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
-use crate::domain::history::{Ledger, Order};
+use crate::domain::ledger::Ledger;
+use crate::domain::order::Order;
 
 /// Ids of orders that new debits name and the known listing lacks.
 #[derive(Debug, Default)]

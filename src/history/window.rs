@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use chrono::{Days, NaiveDate};
 
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 
 /// Number of past days of the ledger that are kept. A deposit lasts a year.
 const LEDGER_WINDOW_DAYS: u64 = 400;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::alerting::process::AlertLogEntry;
+use crate::alerting::log_entry::AlertLogEntry;
 use crate::alerting::readings::{AccountReadings, DivisionReading};
 use crate::domain::balance::{BalanceAnomaly, Unreadable};
 use crate::domain::{Division, Name};

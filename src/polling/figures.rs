@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::alerting::readings::DivisionReading;
-use crate::domain::balance::{Balance, Reading};
-use crate::domain::event::MetricValue;
+use crate::domain::balance::{Balance, MetricValue, Reading};
 use crate::domain::money::Money;
 use crate::domain::report::{FundFigures, LatestFigures};
 use crate::domain::rule::Metric;

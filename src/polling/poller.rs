@@ -1,16 +1,16 @@
 //! One cycle of one account: read → decide → add forecasts → commit → save. The delivery workers send what is queued.
 //!
-//! [`Poller::run_cycle`] runs the steps. Reading is in [`super::account_reader`], forecasts are in [`super::forecasts`], and
-//! everything that turns readings into events is in [`crate::alerting`].
+//! [`Poller::run_cycle`] runs the steps. Reading is in `account_reader`, forecasts are in [`super::forecasts`], and everything
+//! that turns readings into events is in [`crate::alerting`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alerting::commit::commit;
+use crate::alerting::commit::{ProcessedReadings, commit};
 use crate::alerting::decide::BalanceDecisions;
+use crate::alerting::log_entry::AlertLogEntry;
 use crate::alerting::policy::AccountPolicy;
-use crate::alerting::process::{AlertLogEntry, ProcessedReadings};
 use crate::alerting::readings::{AccountReadings, CycleTime, DivisionReading};
 use crate::certcentral::{BalanceSource, ReadErrorKind};
 use crate::domain::history::AccountHistory;

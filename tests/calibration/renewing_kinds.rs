@@ -111,8 +111,8 @@ fn product_changes_affect_a_third_of_the_renewals() {
     let renewals = || records.iter().flat_map(renewals);
     let changed = share(renewals(), |it| it.new.product != it.old.product);
     assert!((0.3..0.37).contains(&changed), "{changed}");
-    let dearer = share(renewals().filter(|it| it.new.price != it.old.price), |it| it.new.price > it.old.price);
-    assert!((0.3..0.7).contains(&dearer), "{dearer}");
+    let more_expensive = share(renewals().filter(|it| it.new.price != it.old.price), |it| it.new.price > it.old.price);
+    assert!((0.3..0.7).contains(&more_expensive), "{more_expensive}");
 }
 
 #[test]

@@ -12,8 +12,10 @@ use lowtide::backtest::{
 };
 use lowtide::domain::alert::TransitionKind;
 use lowtide::domain::balance::Balance;
-use lowtide::domain::history::{AccountHistory, Ledger, LedgerEntry, Order};
+use lowtide::domain::history::AccountHistory;
+use lowtide::domain::ledger::{Ledger, LedgerEntry};
 use lowtide::domain::money::Currency;
+use lowtide::domain::order::Order;
 use lowtide::domain::rule::{Level, Metric, Rule, ThresholdAmount, ThresholdSide, ThresholdValue};
 use lowtide::domain::{Name, Time};
 use lowtide::forecast::Spending;

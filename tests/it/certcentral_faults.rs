@@ -606,7 +606,7 @@ fn malformed_values() -> Vec<String> {
         format!("\"0.{}1\"", "0".repeat(30)),
         format!("\"{}\"", "x".repeat(9000)),
     ];
-    words.iter().chain(&numbers).chain(&digits).map(|it| (*it).to_owned()).chain(long).collect()
+    words.iter().chain(&numbers).chain(&digits).map(|value| (*value).to_owned()).chain(long).collect()
 }
 
 /// Returns [`GOOD`] with one field replaced, or removed for `None`.
@@ -658,10 +658,10 @@ fn at(seconds: i64) -> Time {
 fn take_events(state: &mut State) -> Vec<String> {
     let texts = state.queue.iter().map(|queued| match &queued.event.subject {
         EventSubject::Threshold(event) => {
-            format!("{} {}", event.kind.name(), lowtide::alerting::process::alert_label(&event.key))
+            format!("{} {}", event.kind.name(), event.key.label())
         }
         EventSubject::Unreadable(event) => {
-            format!("{} {}", event.kind.name(), lowtide::alerting::process::alert_label(&event.key))
+            format!("{} {}", event.kind.name(), event.key.label())
         }
         EventSubject::Unwatched { division, .. } => format!("unwatched {}", division.unwrap()),
         EventSubject::AlertEnded { .. }
@@ -842,7 +842,7 @@ impl SteppedService {
     fn firing(&self) -> Vec<String> {
         self.store.read(|state| {
             let firing = state.alerts.iter().filter(|(_, known)| known.alert.firing().is_some());
-            let mut firing: Vec<String> = firing.map(|(key, _)| lowtide::alerting::process::alert_label(key)).collect();
+            let mut firing: Vec<String> = firing.map(|(key, _)| key.label()).collect();
             firing.sort();
             firing
         })

@@ -221,7 +221,7 @@ async fn health_and_status_know_whether_the_service_runs() {
     let service = world.start();
     service.wait_event("raised funds/acme");
     wait_until("a healthy service", || world.run(&["health"]).code == Some(0));
-    wait_until("the delivery", || world.state().contains("\"told\"") && !world.state().contains("\"owed\""));
+    wait_until("the delivery", || world.state().contains("\"notified\"") && !world.state().contains("\"queue\""));
     let live = world.run(&["status", "-o", "json"]).json();
     assert_eq!(live["running"], true);
     assert_eq!(live["accounts"][0]["account"], "acme");

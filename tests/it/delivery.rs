@@ -5,9 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::stepped::{self, AcceptingBackend, VirtualClock, epoch};
 use async_trait::async_trait;
+use lowtide::alerting::queue::NewEvent;
 use lowtide::alerting::state::State;
 use lowtide::domain::Name;
 use lowtide::domain::alert::{AlertKey, TransitionKind};
@@ -18,7 +20,6 @@ use lowtide::notify::{Delivered, Message, MessageContent, Notifier, RecipientRef
 use lowtide::state::StateStore;
 use lowtide::util::clock::Clock;
 use proptest::prelude::*;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 type AttemptResult = Result<Delivered, SendError>;
@@ -98,7 +99,7 @@ impl TestNotifier {
 struct DeliveryBench {
     store: Arc<StateStore>,
     clock: Arc<dyn Clock>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     tasks: JoinSet<()>,
     attempts: BTreeMap<&'static str, AttemptLog>,
 }
@@ -126,7 +127,7 @@ impl DeliveryBench {
     }
 
     fn with_store(notifiers: Vec<TestNotifier>, clock: Arc<dyn Clock>, store: Arc<StateStore>) -> Self {
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let everyone: BTreeSet<Name> = notifiers.iter().map(|notifier| Name::from(notifier.name)).collect();
         let (mut tasks, mut attempts) = (JoinSet::new(), BTreeMap::new());
         for TestNotifier { name, fallback, answers, one_by_one, recipients } in notifiers {
@@ -143,7 +144,7 @@ impl DeliveryBench {
             };
             let route = Route { notifier: Arc::new(fake), fallback: fallback.map(Name::from), quiet_hours: None };
             let worker = DeliveryWorker::new(name.into(), route, everyone.clone(), Arc::clone(&store), clock);
-            tasks.spawn(worker.run(stopped.clone()));
+            tasks.spawn(worker.run(stop.clone()));
         }
         Self { store, clock, stop, tasks, attempts }
     }
@@ -179,11 +180,11 @@ impl DeliveryBench {
     }
 
     fn pending(&self, name: &str) -> usize {
-        self.store.read(|state| state.pending_for(name).count())
+        self.store.read(|state| state.queue.pending_for(name).count())
     }
 
     async fn end(mut self) {
-        self.stop.send(true).unwrap();
+        self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }
@@ -334,17 +335,16 @@ async fn a_notifier_that_hangs_delays_no_other() {
         }
     }
     let bench = DeliveryBench::new(&[("slack", None, always(ok))]);
-    let (stop, stopped) = watch::channel(false);
+    let stop = CancellationToken::new();
     let route = Route { notifier: Arc::new(HangingNotifier), fallback: None, quiet_hours: None };
     let worker =
         DeliveryWorker::new("mail".into(), route, BTreeSet::new(), Arc::clone(&bench.store), Arc::clone(&bench.clock));
-    let hanging = tokio::spawn(worker.run(stopped));
+    let hanging = tokio::spawn(worker.run(stop.clone()));
     bench.enqueue("acme", TransitionKind::Raised, &["mail", "slack"]).await;
     bench.pass(1).await;
     assert_eq!(bench.attempts("slack"), [(0, vec!["raised acme".to_owned()])]);
     assert_eq!(bench.pending("mail"), 1);
     hanging.abort();
-    drop(stop);
     bench.end().await;
 }
 
@@ -363,18 +363,18 @@ async fn a_hanging_retry_does_not_delay_the_fallback() {
         }
     }
     let bench = DeliveryBench::new(&[("slack", None, always(ok))]);
-    let (stop, stopped) = watch::channel(false);
+    let stop = CancellationToken::new();
     let route =
         Route { notifier: Arc::new(SlowNotifier(Mutex::new(0))), fallback: Some("slack".into()), quiet_hours: None };
     let worker =
         DeliveryWorker::new("mail".into(), route, BTreeSet::new(), Arc::clone(&bench.store), Arc::clone(&bench.clock));
-    let slow = tokio::spawn(worker.run(stopped));
+    let slow = tokio::spawn(worker.run(stop.clone()));
     bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(302).await;
     assert_eq!(bench.sent("slack"), ["raised acme via mail"]);
     bench.pass(600).await;
     assert_eq!((bench.pending("mail"), bench.sent("slack").len()), (0, 1));
-    stop.send(true).unwrap();
+    stop.cancel();
     slow.await.unwrap();
     bench.end().await;
 }
@@ -514,7 +514,7 @@ async fn a_notice_that_a_division_is_gone_stays_in_order_with_its_alerts() {
             let rules = vec!["funds".into()];
             let subject =
                 EventSubject::Unwatched { account: account.into(), division: None, division_name: None, rules };
-            state.enqueue_one(subject, bench.clock.now(), &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+            state.queue.enqueue(NewEvent::notice(subject, bench.clock.now(), ["hook".into()].into()));
         }
         ((), true)
     };
@@ -838,12 +838,12 @@ fn queue_of(state: &mut State, at: lowtide::domain::Time, rule: &str, gone: bool
     } else {
         let mut other = State::default();
         stepped::enqueue_in(&mut other, at, "acme", TransitionKind::Escalated, &["hook"]);
-        let mut subject = other.queue[0].event.subject.clone();
+        let mut subject = other.queue.events()[0].event.subject.clone();
         let EventSubject::Threshold(event) = &mut subject else { panic!("no alert") };
         event.key.rule = rule.into();
         subject
     };
-    state.enqueue_one(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+    state.queue.enqueue(NewEvent::notice(subject, at, ["hook".into()].into()));
 }
 
 /// Returns the rule of a message's alert, or `gone` and the rules of a notice.
@@ -898,7 +898,7 @@ async fn the_fallback_gets_what_waits_behind_an_alert_that_fails() {
         queue_of(state, at, "a", false);
         let rules = vec!["a".into(), "b".into()];
         let subject = EventSubject::Unwatched { account: "acme".into(), division: None, division_name: None, rules };
-        state.enqueue_one(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+        state.queue.enqueue(NewEvent::notice(subject, at, ["hook".into()].into()));
         queue_of(state, at, "b", false);
         queue_of(state, at, "c", false);
         ((), true)
@@ -928,7 +928,7 @@ async fn a_report_that_is_refused_for_the_moment_holds_up_no_alert() {
     };
     let enqueue = |state: &mut State| {
         let to = BTreeSet::from([Name::from("slack")]);
-        state.enqueue_one(EventSubject::Report(Box::new(page)), epoch(), &to, &BTreeMap::new());
+        state.queue.enqueue(NewEvent::notice(EventSubject::Report(Box::new(page)), epoch(), to.clone()));
         ((), true)
     };
     bench.store.change(enqueue).await;
@@ -985,7 +985,7 @@ fn what_a_removed_fallback_had_queued_goes_to_the_new_one() {
     assert_eq!(state.hand_over_to_new_fallbacks(|name| (name == "slack").then(|| "new".into())), 0, "once");
     let dropped = state.drop_unconfigured_notifiers(|name| name != "old");
     assert_eq!(dropped, [(Name::from("old"), 3)].into());
-    let queued = |name: &str| state.pending_for(name).map(|(event, _)| event.id.clone()).collect::<Vec<_>>();
+    let queued = |name: &str| state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect::<Vec<_>>();
     assert_eq!((queued("new"), queued("slack")), (vec!["1".to_owned(), "2".to_owned()], vec!["2".to_owned()]));
 }
 
@@ -1014,13 +1014,13 @@ impl Notifier for HangingChannel {
 async fn alerts_that_run_into_time_outs_leave_every_other_alert_its_turn() {
     for hanging in [2usize, 5, 40] {
         let bench = DeliveryBench::of(Vec::new());
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let log = AttemptLog::default();
         let hook = HangingChannel(Arc::clone(&bench.clock), "bad", Arc::clone(&log));
         let route = Route { notifier: Arc::new(hook), fallback: None, quiet_hours: None };
         let (store, clock) = (Arc::clone(&bench.store), Arc::clone(&bench.clock));
         let worker =
-            tokio::spawn(DeliveryWorker::new("hook".into(), route, BTreeSet::new(), store, clock).run(stopped));
+            tokio::spawn(DeliveryWorker::new("hook".into(), route, BTreeSet::new(), store, clock).run(stop.clone()));
         for n in 0..hanging {
             bench.enqueue(&format!("bad{n}"), TransitionKind::Escalated, &["hook"]).await;
         }
@@ -1043,7 +1043,7 @@ async fn alerts_that_run_into_time_outs_leave_every_other_alert_its_turn() {
             assert!(waited(&name).is_some_and(|at| at <= queued + 21), "{hanging}: {:?}", waited(&name));
         }
         assert_eq!(bench.pending("hook"), hanging);
-        stop.send(true).unwrap();
+        stop.cancel();
         worker.await.unwrap();
     }
 }

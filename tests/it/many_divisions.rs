@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::hostile;
 use crate::support::service::{
@@ -16,8 +17,9 @@ use crate::support::service::{
 use async_trait::async_trait;
 use lowtide::alerting::policy::DivisionScope;
 use lowtide::alerting::process::process;
+use lowtide::alerting::queue::MAX_QUEUED_PER_ALERT;
 use lowtide::alerting::readings::{AccountReadings, DivisionReading};
-use lowtide::alerting::state::{MAX_QUEUED_PER_ALERT, State};
+use lowtide::alerting::state::State;
 use lowtide::domain::Name;
 use lowtide::domain::event::EventSubject;
 use lowtide::notify::channels::email::rendering::email;
@@ -130,11 +132,11 @@ async fn a_thousand_deliveries_one_by_one_share_their_saves() {
     let before = saved();
     let route = Route { notifier: Arc::new(OneByOneNotifier(1)), fallback: None, quiet_hours: None };
     let worker = DeliveryWorker::new("hook".into(), route, BTreeSet::new(), Arc::clone(&store), clock);
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let task = tokio::spawn(worker.run(stopped));
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(worker.run(stop.clone()));
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!(decode(&disk.last.lock().unwrap()).unwrap().state.queue.is_empty(), "all of it is marked on disk");
-    stop.send(true).unwrap();
+    stop.cancel();
     task.await.unwrap();
     let (bytes, saves) = (saved().0 - before.0, saved().1 - before.1);
     println!("{saves} saves, {:.1} MB", bytes as f64 / 1e6);
@@ -160,7 +162,7 @@ impl Notifier for DiskWitness {
         };
         if taken.len() % 11 == 0 {
             let state = decode(&self.disk.last.lock().unwrap()).unwrap().state;
-            let queued: BTreeSet<String> = state.pending_for("hook").map(|(event, _)| event.id.clone()).collect();
+            let queued: BTreeSet<String> = state.queue.pending_for("hook").map(|(event, _)| event.id.clone()).collect();
             assert_eq!(queued.union(&taken).count(), 400, "nothing is lost");
             self.repeats.fetch_max(queued.intersection(&taken).count(), Ordering::SeqCst);
         }
@@ -183,11 +185,11 @@ async fn a_crash_repeats_no_more_than_the_few_deliveries_that_share_a_save() {
     let repeats = Arc::new(AtomicUsize::new(0));
     let witness = DiskWitness { disk, taken: Mutex::default(), repeats: Arc::clone(&repeats) };
     let route = Route { notifier: Arc::new(witness), fallback: None, quiet_hours: None };
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let stop = CancellationToken::new();
     let worker = DeliveryWorker::new("hook".into(), route, BTreeSet::new(), Arc::clone(&store), clock);
-    let task = tokio::spawn(worker.run(stopped));
+    let task = tokio::spawn(worker.run(stop.clone()));
     tokio::time::sleep(Duration::from_secs(10)).await;
-    stop.send(true).unwrap();
+    stop.cancel();
     task.await.unwrap();
     assert!(store.read(|state| state.queue.is_empty()));
     // The one that is under way is the twenty-sixth.
@@ -234,7 +236,7 @@ async fn the_queue_stays_bounded_with_five_hundred_flapping_divisions() {
 
     // Everything that is owed is one message, with every event of every alert in it or counted.
     let items: Vec<MessageEvent> = store.read(|state| {
-        let owed = state.pending_for("chat");
+        let owed = state.queue.pending_for("chat");
         owed.map(|(event, delivery)| MessageEvent {
             event: event.clone(),
             omitted: delivery.omitted,
@@ -279,7 +281,7 @@ fn any_number_of_alerts_fits_slack_with_each_shown_or_counted() {
             let readings = AccountReadings { divisions: reads.collect(), listing_failure: None, active: None };
             let mut state = State::default();
             process(&mut state, &policy, &readings, hostile::at(0));
-            let owed = state.pending_for("chat").map(|(event, _)| MessageEvent {
+            let owed = state.queue.pending_for("chat").map(|(event, _)| MessageEvent {
                 event: event.clone(),
                 omitted: 0,
                 in_place_of: None,
@@ -334,7 +336,7 @@ fn a_state_of_two_thousand_alerts_is_saved_and_read_again_as_it_is() {
     // The channel fails: everything goes to its fallback at once, and is still bounded and whole.
     let began = Instant::now();
     assert_eq!(state.hand_over(&"chat".into(), &"pager".into(), "Slack answered 410", None), 1999);
-    assert_eq!(state.pending_for("pager").count(), 1999);
+    assert_eq!(state.queue.pending_for("pager").count(), 1999);
     assert!(began.elapsed() < Duration::from_secs(5), "handing over took {:?}", began.elapsed());
     println!("handing over {:?}", began.elapsed());
 }

@@ -322,7 +322,7 @@ async fn what_leaves_the_configuration_resolves_its_incident_quietly() {
     let service = world.start();
     duty.wait(2);
     world.wait_told(1);
-    wait_until("both deliveries in the state", || !world.state().contains("\"owed\""));
+    wait_until("both deliveries in the state", || !world.state().contains("\"queue\""));
     world.config(&format!("{}rules:\n{funds}", pagerduty(&duty)));
     service.hangup();
     assert_eq!(incidents(&duty).len().max(duty.wait(3).len()), 3);

@@ -1,4 +1,4 @@
-//! Quiet hours: what is held is told as one when they end, nothing is lost, and held is not failing.
+//! Quiet hours: held events are sent as one message at the end, none is lost, and holding is no failure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use lowtide::notify::{Delivered, Message, Notifier, SendError};
 use lowtide::util::clock::{Clock, SystemClock};
 use proptest::prelude::*;
 
-/// The bench begins on Tue 24 Nov 2026, 06:00 UTC: 10 minutes later it is quiet for 80 minutes.
+/// Quiet hours of the bench, which begins on Tue 24 Nov 2026, 06:00 UTC: from 10 minutes later, for 80 minutes.
 const BEGINS: u64 = 600;
 const ENDS: i64 = 5400;
 
@@ -30,7 +30,7 @@ fn bench(except_critical: bool) -> DeliveryBench {
     )
 }
 
-/// A channel that never works.
+/// Channel on which every send fails.
 struct BrokenNotifier;
 
 #[async_trait]
@@ -144,7 +144,7 @@ fn play(steps: Vec<(u64, usize)>, except_critical: bool) -> Result<(), TestCaseE
             prop_assert!(hours.until(at).is_none() || except_critical && critical, "{at}: {sent:?}");
         }
         let sent: Vec<String> = delivered.into_iter().flat_map(|(_, sent)| sent).collect();
-        prop_assert_eq!(sent, queued, "everything is sent, once and in order");
+        prop_assert_eq!(sent, queued, "every event is sent once and in order");
         bench.end().await;
         Ok(())
     })
@@ -161,7 +161,7 @@ proptest! {
     }
 }
 
-/// Quiet from two hours ago to two hours hence, and today and tomorrow, should that be over midnight.
+/// Configures quiet hours from two hours ago to two hours from now, or all of today and tomorrow if that crosses midnight.
 fn quiet_now(except: &str) -> String {
     let hour = |ahead: i64| (SystemClock.now() + chrono::Duration::hours(ahead)).hour();
     format!("quiet_hours: {{ from: \"{:02}:00\", to: \"{:02}:00\"{except} }}", hour(-2), hour(2))
@@ -183,8 +183,8 @@ async fn the_service_holds_warnings_and_sends_them_after_a_restart_as_one() {
     world.let_a_cycle_pass();
     assert_eq!(world.told().len(), 0);
     let status = world.run(&["status", "-o", "json"]).json();
-    assert_eq!((&status["owed"][0]["events"], &status["owed"][0]["notifier"]), (&2.into(), &"slack".into()));
-    let until: chrono::DateTime<Utc> = status["owed"][0]["held_until"].as_str().unwrap().parse().unwrap();
+    assert_eq!((&status["pending"][0]["events"], &status["pending"][0]["notifier"]), (&2.into(), &"slack".into()));
+    let until: chrono::DateTime<Utc> = status["pending"][0]["held_until"].as_str().unwrap().parse().unwrap();
     assert!(until > SystemClock.now() && until.minute() == 0, "{until}");
     assert!(world.run(&["status"]).stdout.contains(&until.format("%Y-%m-%d %H:%M:%S UTC").to_string()));
     service.kill();

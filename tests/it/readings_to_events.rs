@@ -13,15 +13,18 @@ use chrono::TimeDelta;
 use lowtide::alerting::end_alerts::end_unconfigured_alerts;
 use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::queue::NewEvent;
 use lowtide::alerting::readings::{AccountReadings, CycleTime, DivisionReading};
+use lowtide::alerting::report::{ReportRequest, build_page};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::domain::alert::TransitionKind;
 use lowtide::domain::balance::{Balance, Persistence, Unreadable};
 use lowtide::domain::event::EventSubject;
-use lowtide::domain::history::{AccountHistory, Ledger};
+use lowtide::domain::history::AccountHistory;
+use lowtide::domain::ledger::Ledger;
 use lowtide::domain::money::{Currency, parse_amount};
-use lowtide::domain::report::{self, FundFigures, LatestFigures, ReportRequest};
+use lowtide::domain::report::{FundFigures, LatestFigures};
 use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::{Division, Name};
 use lowtide::forecast::{FundForecast, Spending};
@@ -102,7 +105,7 @@ fn take_events(state: &mut State) -> Vec<String> {
     });
     let events = events.collect();
     for name in ["slack", "pager", "mail"] {
-        let ids: BTreeSet<String> = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+        let ids: BTreeSet<String> = state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect();
         state.mark_delivered(&name.into(), &ids, None, &[]);
     }
     assert!(state.queue.is_empty());
@@ -375,7 +378,7 @@ fn a_level_that_can_no_longer_be_compared_stays_unchanged() {
 }
 
 #[test]
-fn a_level_is_not_compared_with_another_currency_than_it_fired_in() {
+fn a_level_is_compared_only_in_the_currency_that_it_fired_in() {
     let (policy, mut state) = (with_funds(euros("2000", "slack"), level("500", "pager")), State::default());
     process(&mut state, &policy, &account_readings(good("88")), at(0));
     take_events(&mut state);
@@ -399,7 +402,7 @@ fn no_two_alerts_or_notices_share_an_event_id() {
     }
     let (account, division_name, rules) = (Name::from("c"), None, Vec::new());
     let gone = EventSubject::Unwatched { account, division: None, division_name, rules };
-    state.enqueue_one(gone, now, &["slack".into()].into(), &std::collections::BTreeMap::new());
+    state.queue.enqueue(NewEvent::notice(gone, now, ["slack".into()].into()));
     // Delivered events are gone from the queue, so each id must differ from all others by itself.
     let stems: BTreeSet<&str> = state.queue.iter().filter_map(|queued| queued.event.id.split('@').next()).collect();
     assert_eq!(stems.len(), pairs.len() + 1, "{stems:?}");
@@ -416,7 +419,7 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     let latest = [LatestFigures { figures: FundFigures::never_read("acme".into(), None, None), failure: None }];
     let name = Name::from("weekly");
     let request = ReportRequest { name: &name, due: at(901), next: None, now: at(901), silences: &[] };
-    let (page, _) = report::build_page(&request, &latest, &state);
+    let (page, _) = build_page(&request, &latest, &state);
     assert_eq!(page.rows[0].alerts[0].since, Some(at(900)));
     // The same within a `for`.
     let mut slow = level("500", "pager");
@@ -453,7 +456,7 @@ async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
     poller.run_cycle(&mut PollerState::default(), &store, epoch()).await;
     let queued = epoch() + Duration::from_secs(600);
     store.read(|state| {
-        let event = &state.queue[0].event;
+        let event = &state.queue.events()[0].event;
         let EventSubject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
         assert_eq!((event.at, threshold.since), (queued, epoch()));
         assert_eq!(threshold.next_reminder, Some(epoch() + Duration::from_secs(24 * 3600)));
@@ -469,7 +472,7 @@ fn an_alert_lasts_from_its_first_planned_reading_to_its_last() {
         |hours: i64| CycleTime::new(at(0) + TimeDelta::hours(hours), at(0) + TimeDelta::minutes(60 * hours + 10));
     process(&mut state, &policy, &account_readings(good("100")), cycle(0));
     process(&mut state, &policy, &account_readings(good("9000")), cycle(2));
-    let event = &state.queue.last().unwrap().event;
+    let event = &state.queue.events().last().unwrap().event;
     let EventSubject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
     assert_eq!((threshold.kind, event.lasted(threshold.since)), (TransitionKind::Resolved, TimeDelta::hours(2)));
     assert_eq!(event.at, at(0) + TimeDelta::minutes(130));
@@ -509,7 +512,7 @@ fn an_unconfigured_alert_resolves_its_incident_without_a_message() {
     let mut state = State::default();
     process(&mut state, &all, &divisions(&[7, 8, 9]), at(0));
     // One event is delivered, the others are pending.
-    let ids = BTreeSet::from([state.queue[0].event.id.clone()]);
+    let ids = BTreeSet::from([state.queue.events()[0].event.id.clone()]);
     state.mark_delivered(&"pager".into(), &ids, None, &[]);
     let narrowed = with_incidents(policy(DivisionScope::All(BTreeSet::from([7, 8]))));
     assert_eq!(end_unconfigured_alerts(&mut state, &[&narrowed], at(1)).len(), 2);
@@ -555,13 +558,13 @@ fn pending_events_of_an_ended_alert_open_no_incident_by_fallback() {
 fn an_event_queued_by_an_older_version_keeps_its_id_and_thread() {
     let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
     process(&mut state, &policy, &account_readings(good("1000")), at(0));
-    let new = state.queue[0].event.id.clone();
+    let new = state.queue.events()[0].event.id.clone();
     let old = "a/b/funds/acme@1";
     let json = String::from_utf8(lowtide::state::encode(&state).unwrap().to_bytes()).unwrap();
     let mut state: State = serde_json::from_str(&json.replace(&new, old)).unwrap();
     process(&mut state, &policy, &account_readings(good("5000")), at(60));
     state.mark_delivered(&"slack".into(), &BTreeSet::from([old.to_owned()]), Some("<first@example.com>"), &[]);
-    let (event, delivery) = state.pending_for("slack").next().unwrap();
+    let (event, delivery) = state.queue.pending_for("slack").next().unwrap();
     assert_eq!(
         (event.kind(), delivery.thread.as_deref()),
         (Some(TransitionKind::Resolved), Some("<first@example.com>"))

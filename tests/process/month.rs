@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use lowtide::alerting::end_alerts::end_unconfigured_alerts;
@@ -28,7 +29,7 @@ use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state;
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::stepped::VirtualClock;
@@ -166,9 +167,9 @@ fn notification(who: &str, event: &Event) -> Notification {
     let cycle_of = |at: Time| hours((at - epoch()).num_hours() / PERIOD * PERIOD);
     let level = event.level().map_or("-".to_owned(), |level| level.to_string());
     let (alert, kind, at) = match &event.subject {
-        EventSubject::Threshold(it) => (lowtide::alerting::process::alert_label(&it.key), it.kind.name(), event.at),
-        EventSubject::Unreadable(it) => (lowtide::alerting::process::alert_label(&it.key), it.kind.name(), event.at),
-        EventSubject::AlertEnded { key, .. } => (lowtide::alerting::process::alert_label(key), "ended", event.at),
+        EventSubject::Threshold(it) => (it.key.label(), it.kind.name(), event.at),
+        EventSubject::Unreadable(it) => (it.key.label(), it.kind.name(), event.at),
+        EventSubject::AlertEnded { key, .. } => (key.label(), "ended", event.at),
         EventSubject::NotifierRemoved { notifier } => (notifier.to_string(), "notifier-removed", event.at),
         EventSubject::Unwatched { account, division, rules, .. } => {
             (format!("{}/{account}/{}", rules.join("+"), division.unwrap()), "unwatched", event.at)
@@ -286,7 +287,7 @@ impl StateBackend for CrashingBackend {
         let mut unconfirmed = world.unconfirmed.lock().unwrap();
         if !unconfirmed.is_empty() {
             let still = |notifier: &str, id: &str, recipient: &String| {
-                let owed = state.pending_for(notifier).find(|(event, _)| event.id == id);
+                let owed = state.queue.pending_for(notifier).find(|(event, _)| event.id == id);
                 owed.is_some_and(|(_, delivery)| {
                     delivery.remaining_recipients.as_ref().is_none_or(|only| only.contains(recipient))
                 })
@@ -605,14 +606,14 @@ async fn run_process(run: &Arc<ProcessRun>, clock: &Arc<dyn Clock>) {
             ((), false)
         })
         .await;
-    let (_stop, stopped) = watch::channel(false);
+    let stop = CancellationToken::new();
     let mut workers = JoinSet::new();
     for (name, fallback, recipients) in NOTIFIERS {
         let (clock, run) = (Arc::clone(clock), Arc::clone(run));
         let channel = ScriptedNotifier { name, recipients, clock: Arc::clone(&clock), run };
         let desk = Route { notifier: Arc::new(channel), fallback: fallback.map(Name::from), quiet_hours: None };
         workers.spawn(
-            DeliveryWorker::new(name.into(), desk, everyone.clone(), Arc::clone(&store), clock).run(stopped.clone()),
+            DeliveryWorker::new(name.into(), desk, everyone.clone(), Arc::clone(&store), clock).run(stop.clone()),
         );
     }
     let (store_to_retry, its_clock) = (Arc::clone(&store), Arc::clone(clock));

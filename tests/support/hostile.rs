@@ -7,12 +7,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use lowtide::alerting::state::{MAX_QUEUED_PER_ALERT, State};
+use lowtide::alerting::queue::{MAX_QUEUED_PER_ALERT, NewEvent};
+use lowtide::alerting::state::State;
 use lowtide::certcentral::bodies;
 use lowtide::config::{self, Environment};
 use lowtide::domain::alert::{AlertKey, TransitionKind};
-use lowtide::domain::balance::{Breakdown, Persistence, Reading};
-use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use lowtide::domain::balance::{Breakdown, MetricValue, Persistence, Reading};
+use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent, UnreadableEvent};
 use lowtide::domain::forecast::{ForecastSummary, RenewalsDue, Runway};
 use lowtide::domain::money::{Currency, Money};
 use lowtide::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
@@ -239,10 +240,10 @@ pub fn state(data: &[u8]) {
             let mut event =
                 threshold(key.clone(), if n % 2 == 0 { TransitionKind::Raised } else { TransitionKind::Resolved });
             event.since = now;
-            state.enqueue_one(EventSubject::Threshold(event), at(n), &names, &BTreeMap::new());
+            state.queue.enqueue(NewEvent::notice(EventSubject::Threshold(event), at(n), names.clone()));
         }
         for name in &names {
-            let queued = state.pending_for(name).filter(|(event, _)| {
+            let queued = state.queue.pending_for(name).filter(|(event, _)| {
                 let same = event.alert().map(|it| (&it.rule, &it.account, it.division));
                 same == Some((&key.rule, &key.account, key.division))
             });
@@ -253,13 +254,13 @@ pub fn state(data: &[u8]) {
     }
     for name in &names {
         can_be_rendered(&state, name);
-        let ids: BTreeSet<String> = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+        let ids: BTreeSet<String> = state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect();
         let half: BTreeSet<String> = ids.iter().step_by(2).cloned().collect();
         state.mark_delivered(name, &half, Some("<first@example.com>"), &[]);
         state.mark_delivered(name, &ids, None, &["late@example.com".to_owned()]);
         survives(&state);
         state.mark_delivered(name, &ids, None, &[]);
-        assert_eq!(state.pending_for(name).count(), 0, "delivered events are no longer pending");
+        assert_eq!(state.queue.pending_for(name).count(), 0, "delivered events are no longer pending");
     }
     state.drop_unconfigured_notifiers(|_| false);
     assert!(state.queue.is_empty() && state.failing_notifiers.is_empty());
@@ -273,6 +274,7 @@ fn survives(state: &State) {
 
 fn can_be_rendered(state: &State, name: &Name) {
     let items: Vec<MessageEvent> = state
+        .queue
         .pending_for(name)
         .map(|(event, pending)| MessageEvent {
             event: event.clone(),
@@ -283,7 +285,7 @@ fn can_be_rendered(state: &State, name: &Name) {
     if items.is_empty() {
         return;
     }
-    let references = state.pending_for(name).filter_map(|(_, pending)| pending.thread.clone()).collect();
+    let references = state.queue.pending_for(name).filter_map(|(_, pending)| pending.thread.clone()).collect();
     let message = Message {
         id: "abc".to_owned(),
         at: at(60),

@@ -2,14 +2,15 @@
 //!
 //! Paused time jumps to the next timer as soon as nothing else can run.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lowtide::alerting::queue::NewEvent;
 use lowtide::alerting::state::{AlertRecord, State};
 use lowtide::domain::alert::{Alert, AlertKey, LevelState, TransitionKind};
-use lowtide::domain::event::{EvaluatedThreshold, EventSubject, MetricValue, ThresholdEvent};
+use lowtide::domain::balance::MetricValue;
+use lowtide::domain::event::{EvaluatedThreshold, EventSubject, ThresholdEvent};
 use lowtide::domain::money::{Currency, Money, parse_amount};
 use lowtide::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::{Name, Time};
@@ -92,5 +93,5 @@ pub fn enqueue_in(state: &mut State, now: Time, account: &str, kind: TransitionK
         };
         state.alerts.entry(key).or_insert_with(fresh).alert.last_event = Some(now);
     }
-    state.enqueue_one(subject, now, &recipients, &BTreeMap::new());
+    state.queue.enqueue(NewEvent::notice(subject, now, recipients));
 }

@@ -15,7 +15,7 @@ use super::fields::{FieldReader, day, is_sane_day, required};
 use super::list::{ItemProblem, ListPage, ListedItem, missing_list, parse_items, parse_object, total};
 use super::{BodyProblem, clean, id, object, present, string};
 use crate::domain::balance::FieldProblem;
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::util::secret::Redactor;
 
 /// Longest product; longer ones are dropped.
@@ -338,7 +338,7 @@ mod tests {
         let item = format!(r#"{{"id":1,"status":"issued","price":1,"certificate":{certificate}{fields}}}"#);
         let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), redactor).unwrap();
         let order = page.into_items().remove(0);
-        (order.product.map(|it| it.to_string()), order.common_name.map(|it| it.to_string()))
+        (order.product.map(|text| text.to_string()), order.common_name.map(|text| text.to_string()))
     }
 
     #[test]

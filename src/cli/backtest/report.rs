@@ -18,9 +18,8 @@ use crate::backtest::{
 use crate::cli::output::threshold::RuleThreshold;
 use crate::config::{ChannelConfig, Config};
 use crate::domain::alert::TransitionKind;
-use crate::domain::balance::Reading;
-use crate::domain::event::MetricValue;
-use crate::domain::history::Ledger;
+use crate::domain::balance::{MetricValue, Reading};
+use crate::domain::ledger::Ledger;
 use crate::domain::money::{Currency, Money, plain};
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::domain::{Division, Name, Time};

@@ -10,6 +10,7 @@ use crate::alerting::evaluate::{NotEvaluated, evaluate};
 use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::alerting::process;
 use crate::alerting::readings::DivisionReading;
+use crate::alerting::report::{ReportRequest, build_page};
 use crate::alerting::state::State;
 use crate::app;
 use crate::cli::Exit;
@@ -19,7 +20,7 @@ use crate::config::{ChannelConfig, Config};
 use crate::domain::alert::TransitionKind;
 use crate::domain::balance::{Reading, Unreadable};
 use crate::domain::event::EventSubject;
-use crate::domain::report::{self, FundFigures, LatestFigures, ReportRequest};
+use crate::domain::report::{FundFigures, LatestFigures};
 use crate::domain::rule::{Metric, Rule, Severity, ThresholdSide, UNREADABLE};
 use crate::domain::silence::{Silence, SilenceSummary};
 use crate::domain::{Name, Time};
@@ -207,7 +208,7 @@ async fn report_content(
     }
     let silences: Vec<Silence> = config.silences.values().cloned().collect();
     let context = ReportRequest { name: &name, due: now, next, now, silences: &silences };
-    let (page, _) = report::build_page(&context, &latest, &state);
+    let (page, _) = build_page(&context, &latest, &state);
     let notes = vec![
         "levels are as a service that starts now would show them; only the running one knows since when something fires, \
          what changed since the last report and what was silenced by command"

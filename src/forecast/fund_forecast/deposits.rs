@@ -3,9 +3,10 @@
 use rust_decimal::Decimal;
 
 use super::FundForecast;
-use super::results::{DAY, MESSAGE_HORIZON_DAYS, RequiredDeposit};
+use super::results::RequiredDeposit;
+use super::rules::{deposit_days, last_to_clear};
 use crate::domain::balance::Reading;
-use crate::domain::rule::{Level, Metric, Rule, ThresholdSide, ThresholdValue};
+use crate::domain::rule::{Level, Metric, Rule, ThresholdSide};
 use crate::forecast::renewals::shortfall;
 use crate::forecast::simulation::deposit;
 
@@ -45,28 +46,4 @@ impl FundForecast {
     pub(super) fn compares_with(&self, level: &Level) -> bool {
         self.currency.as_ref().is_ok_and(|currency| level.compares_with(*currency))
     }
-}
-
-/// Reports whether a deposit can end this rule's alert.
-pub(super) fn is_resolved_by_deposit(rule: &Rule) -> bool {
-    let bad = match rule.metric {
-        Metric::AvailableFunds | Metric::Balance | Metric::Runway => ThresholdSide::Below,
-        Metric::Shortfall => ThresholdSide::Above,
-        _ => return false,
-    };
-    rule.levels().any(|level| level.side() == bad)
-}
-
-/// Returns the level that clears last, among those that count.
-fn last_to_clear(rule: &Rule, counts: impl Fn(&Level) -> bool) -> Option<&Level> {
-    rule.levels().find(|level| counts(level))
-}
-
-/// Returns the number of days that a deposit for this rule's alert must last.
-pub(super) fn deposit_days(rule: &Rule) -> u32 {
-    let lasts = match (rule.metric, last_to_clear(rule, |_| true).map(Level::clear_at)) {
-        (Metric::Runway, Some(ThresholdValue::Time { lasts })) => lasts,
-        _ => rule.within().filter(|_| rule.metric == Metric::Shortfall).unwrap_or_default(),
-    };
-    u32::try_from(lasts.as_secs().div_ceil(DAY.as_secs())).unwrap_or(u32::MAX).max(MESSAGE_HORIZON_DAYS)
 }

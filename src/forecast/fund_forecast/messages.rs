@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 
 use super::FundForecast;
-use super::deposits::is_resolved_by_deposit;
 use super::results::{CHART_FUTURE_DAYS, DAY, MESSAGE_HORIZON_DAYS, RequiredDeposit};
+use super::rules::{is_resolved_by_deposit, shows_forecast};
 use crate::domain::Time;
 use crate::domain::balance::Reading;
 use crate::domain::confidence::Confidence;
 use crate::domain::forecast::{ForecastSummary, FundChart, RenewalsDue, Runway};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::domain::money::Money;
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::forecast::funds::{past_funds, sparkline};
@@ -19,11 +19,6 @@ use crate::forecast::renewals::{RenewalsSum, must_be_renewed};
 
 /// Days of the past that the chart shows.
 const CHART_PAST_DAYS: u32 = 56;
-
-/// Reports whether messages about this rule's alert show a forecast.
-pub fn shows_forecast(rule: &Rule) -> bool {
-    rule.metric.needs_history() || matches!(rule.metric, Metric::AvailableFunds | Metric::Balance)
-}
 
 impl FundForecast {
     /// Returns the forecast section of a message about this rule's alert.

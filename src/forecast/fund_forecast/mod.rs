@@ -6,6 +6,7 @@
 mod deposits;
 mod messages;
 mod results;
+mod rules;
 mod simulate;
 
 use std::sync::Arc;
@@ -14,20 +15,23 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
-use self::deposits::is_resolved_by_deposit;
-pub use self::messages::shows_forecast;
 use self::results::{PurchaseAnalysis, RequiredDeposit, SimulationResults};
+use self::rules::is_resolved_by_deposit;
+pub use self::rules::shows_forecast;
 use super::expiring::expiring;
 use super::purchases::PurchaseSums;
 use super::refunds::spend;
 use super::renewals::{RenewalsSum, renewals_due, renewed_since, shortfall};
 use super::spending::Spending;
 use crate::alerting::evaluate::{Evaluation, NotEvaluated, evaluate};
+use crate::alerting::transition::transition;
 use crate::domain::Time;
-use crate::domain::alert::{Alert, transition};
+use crate::domain::alert::Alert;
 use crate::domain::balance::{Balance, Persistence, Reading, Unreadable};
 use crate::domain::confidence::Confidence;
-use crate::domain::history::{AccountHistory, HistoryGap, Ledger, Order};
+use crate::domain::history::{AccountHistory, HistoryGap};
+use crate::domain::ledger::Ledger;
+use crate::domain::order::Order;
 use crate::domain::money::{Currency, Money};
 use crate::domain::rule::{Metric, Rule};
 

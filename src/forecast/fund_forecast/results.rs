@@ -17,7 +17,7 @@ pub(super) const MESSAGE_HORIZON_DAYS: u32 = 30;
 pub(super) const CHART_FUTURE_DAYS: u32 = 45;
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Amount to deposit.
+/// Amount that must be deposited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RequiredDeposit {
     pub(super) amount: Decimal,

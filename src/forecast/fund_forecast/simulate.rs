@@ -1,9 +1,8 @@
 //! The simulation for a fund's rules and messages.
 
 use super::FundForecast;
-use super::deposits::deposit_days;
-use super::messages::shows_forecast;
 use super::results::{CHART_FUTURE_DAYS, PurchaseAnalysis, SimulationResults};
+use super::rules::{deposit_days, shows_forecast};
 use crate::domain::balance::{Persistence, Reading};
 use crate::domain::rule::Rule;
 use crate::forecast::payments::PaymentShares;

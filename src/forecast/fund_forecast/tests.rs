@@ -6,7 +6,7 @@ use super::results::DAY;
 use super::*;
 use crate::domain::balance::tests::sample;
 use crate::domain::forecast::Runway;
-use crate::domain::history::LedgerEntry;
+use crate::domain::ledger::LedgerEntry;
 use crate::domain::rule::{Level, ThresholdAmount, ThresholdSide};
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use chrono::{NaiveDate, TimeDelta};
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::forecast::purchase::{Purchase, PurchaseKind};
 
 /// A debit that names an order can pay for it from this number of days before the order's date to this number of days

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use chrono::{Datelike as _, NaiveDate};
 use rust_decimal::Decimal;
 
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::forecast::purchase::{Purchase, Renewal, order_end};
 use crate::forecast::renewal_window::{
     MAX_DAYS_BEFORE_END, MAX_DAYS_LATE, MAX_DAYS_LATE_BY_PRICE, days_after, days_before,

@@ -9,7 +9,8 @@ use rust_decimal::Decimal;
 use super::*;
 use crate::domain::Time;
 use crate::domain::forecast::Runway;
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
+use crate::domain::order::Order;
 
 mod depletion;
 mod purchases;

@@ -267,9 +267,13 @@ fn some_orders_are_renewed_for_another_product() {
     let renewals_for = |another: &str| {
         let mut account = RenewingOrders::default();
         for number in 0..40 {
-            let dearer = number % 2 == 0;
-            account.renewal(&format!("{number}.example.com"), 8 + 8 * number, (700, if dearer { 2100 } else { 700 }));
-            if dearer {
+            let more_expensive = number % 2 == 0;
+            account.renewal(
+                &format!("{number}.example.com"),
+                8 + 8 * number,
+                (700, if more_expensive { 2100 } else { 700 }),
+            );
+            if more_expensive {
                 account.orders.last_mut().unwrap().product = Some(another.into());
             }
         }
@@ -279,11 +283,11 @@ fn some_orders_are_renewed_for_another_product() {
         account.with_weekly_purchases().middle(30)
     };
     // Half of the twelve renewals cost three times the price, but new orders cost the same as before.
-    let dearer = renewals_for("ssl_ev");
-    assert!(within(13_500..=20_000, dearer), "{dearer}");
+    let more_expensive = renewals_for("ssl_ev");
+    assert!(within(13_500..=20_000, more_expensive), "{more_expensive}");
     // Within one product, the same prices mean that the price either rose or did not, with equal probability.
     let risen = renewals_for("ssl_plus");
-    assert!(within(8_400..=26_000, risen) && risen != dearer, "{risen}");
+    assert!(within(8_400..=26_000, risen) && risen != more_expensive, "{risen}");
 }
 
 #[test]
@@ -296,8 +300,8 @@ fn a_renewal_costs_the_present_price() {
     for (number, placed) in (0..10).map(|number| (number, 355 - number)) {
         account.new_order(&format!("old-{number}.example.com"), placed, 700);
     }
-    let dearer = account.with_weekly_purchases();
-    assert!(within(7_600..=8_800, dearer.middle(30)), "{}", dearer.middle(30));
+    let more_expensive = account.with_weekly_purchases();
+    assert!(within(7_600..=8_800, more_expensive.middle(30)), "{}", more_expensive.middle(30));
     let purchases_at = |price: i64| {
         let mut account = RenewingOrders::default();
         for number in 0..30 {

@@ -19,7 +19,8 @@ use super::part::HistoryPart;
 use super::sharing::{SharedFund, SharingSearch, WatchedFunds};
 use super::unlisted::UnlistedOrders;
 use crate::domain::balance::{Persistence, Unreadable};
-use crate::domain::history::{AccountHistory, HistoryGap, Ledger};
+use crate::domain::history::{AccountHistory, HistoryGap};
+use crate::domain::ledger::Ledger;
 use crate::domain::{Division, Time};
 
 /// Time between two reads of a ledger.

@@ -15,7 +15,8 @@ use super::next::{OUTAGE_PAUSE, OVERLAP_DAYS};
 use super::{HistoryState, LEDGER_INTERVAL, ORDERS_INTERVAL, last_day};
 use crate::certcentral::{ReadError, ReadErrorKind};
 use crate::domain::balance::{Persistence, Unreadable};
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
+use crate::domain::order::Order;
 use crate::domain::{Division, Time};
 
 /// Least time between two listings, if debits name orders that the first one lacks.

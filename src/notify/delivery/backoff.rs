@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::retry_delay;
-use crate::alerting::state::EventThread;
+use crate::alerting::queue::EventThread;
 use crate::domain::Name;
 use crate::domain::alert::AlertKey;
 use crate::domain::event::{Event, EventSubject};
@@ -51,7 +51,7 @@ impl DeliveryLane {
         match &event.subject {
             _ if !single => Self::Combined,
             EventSubject::Unwatched { .. } => Self::EndedAlerts(alerts_of(event)),
-            _ => Self::Single(EventThread::of(event)),
+            _ => Self::Single(EventThread::of(&event.subject)),
         }
     }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::DeliveryWorker;
-use crate::alerting::state::{PendingDelivery, State};
+use crate::alerting::queue::PendingDelivery;
+use crate::alerting::state::State;
 use crate::domain::event::{Event, EventSubject};
 use crate::notify::delivery::backoff::{DeliveryLane, LaneCandidate};
 use crate::notify::{FallbackOrigin, Message, MessageContent, MessageEvent, digest};
@@ -41,10 +42,12 @@ impl DeliveryWorker {
 
     /// Returns a message to all recipients, except those that something older is pending for.
     fn batch_for_everyone(&self, state: &State) -> Option<DeliveryBatch> {
-        let pending = || state.pending_for(&self.name).filter(|(_, delivery)| delivery.remaining_recipients.is_none());
+        let pending =
+            || state.queue.pending_for(&self.name).filter(|(_, delivery)| delivery.remaining_recipients.is_none());
         let lane = self.backoff.next_lane(self.candidates(pending().map(|(event, _)| event)).into_iter())?;
         let chosen = pending().filter(|(event, _)| self.lane_of(event) == lane).take(lane.max_events_per_message());
         let waiting: BTreeSet<&String> = state
+            .queue
             .pending_for(&self.name)
             .filter_map(|(_, delivery)| delivery.remaining_recipients.as_ref())
             .flatten()
@@ -75,7 +78,7 @@ impl DeliveryWorker {
     /// all recipients that have not received the same.
     fn batch_for_retried(&self, state: &State) -> Option<DeliveryBatch> {
         let mut missing_events: BTreeMap<&String, BTreeSet<usize>> = BTreeMap::new();
-        for (place, (_, delivery)) in state.pending_for(&self.name).enumerate() {
+        for (place, (_, delivery)) in state.queue.pending_for(&self.name).enumerate() {
             for recipient in delivery.remaining_recipients.iter().flatten() {
                 missing_events.entry(recipient).or_default().insert(place);
             }
@@ -89,7 +92,7 @@ impl DeliveryWorker {
             .map(|(recipient, _)| (*recipient).clone())
             .collect();
         let lanes = recipients.iter().cloned().map(DeliveryLane::RetriedRecipient).collect();
-        let events = || state.pending_for(&self.name).enumerate().filter(|(place, _)| first.contains(place));
+        let events = || state.queue.pending_for(&self.name).enumerate().filter(|(place, _)| first.contains(place));
         // A report never shares a message.
         let lane = events().next().map(|(_, (event, _))| self.lane_of(event))?;
         let alike = events().map(|(_, it)| it).filter(|(event, _)| self.lane_of(event) == lane);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::DeliveryWorker;
+use crate::alerting::queue::NewEvent;
 use crate::alerting::state::{NotifierFailure, State};
 use crate::domain::alert::AlertKey;
 use crate::domain::event::{Event, EventSubject};
@@ -66,7 +67,7 @@ impl DeliveryWorker {
         let mut handover = FallbackHandover { due: BTreeSet::new(), error: failure.error.clone(), next: None };
         self.store.read(|state| {
             let pending =
-                || state.pending_for(&self.name).filter(|(_, delivery)| delivery.remaining_recipients.is_none());
+                || state.queue.pending_for(&self.name).filter(|(_, delivery)| delivery.remaining_recipients.is_none());
             let mut failing: BTreeMap<DeliveryLane, Duration> = BTreeMap::new();
             for (event, since) in pending().filter_map(|(event, delivery)| Some((event, delivery.failing_since?))) {
                 let lane = self.lane_of(event);
@@ -114,7 +115,7 @@ impl DeliveryWorker {
     async fn current_failure(&mut self, now: Time) -> Option<NotifierFailure> {
         let (failure, oldest) = self
             .store
-            .read(|state| (state.failing_notifiers.get(&self.name).cloned(), state.oldest_failure(&self.name)));
+            .read(|state| (state.failing_notifiers.get(&self.name).cloned(), state.queue.oldest_failure(&self.name)));
         let failure = failure?;
         if failure.since <= now && oldest.is_none_or(|oldest| oldest <= now) {
             return Some(failure);
@@ -131,7 +132,7 @@ impl DeliveryWorker {
         self.store
             .change(|state| {
                 let subject = EventSubject::NotifierFailing { notifier: name.clone(), since, error: error.to_owned() };
-                state.enqueue_one(subject, now, &other_notifiers, &BTreeMap::new());
+                state.queue.enqueue(NewEvent::notice(subject, now, other_notifiers));
                 if let Some(failure) = state.failing_notifiers.get_mut(&name) {
                     failure.reported = true;
                 }

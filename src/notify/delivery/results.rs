@@ -1,12 +1,11 @@
 //! Results of attempts: what is marked in the state, the pauses before the next attempt, and the log.
 
-use std::collections::BTreeMap;
-
 use tokio::task::JoinError;
 
 use super::backoff::DeliveryLane;
 use super::batch::DeliveryBatch;
 use super::{DeliveryWorker, RunningSend, SendResult, delivery_outcome};
+use crate::alerting::queue::NewEvent;
 use crate::alerting::state::{NotifierFailure, State};
 use crate::domain::event::EventSubject;
 use crate::domain::{Name, Time};
@@ -46,7 +45,7 @@ impl DeliveryWorker {
                 if let Some(retried) = batch.retried_recipients() {
                     let reached: Vec<String> = retried.iter().filter(|it| !deferred.contains(it)).cloned().collect();
                     state.record_notified(&name, ids, delivered.message_id.as_deref());
-                    state.mark_recipients_done(&name, ids, &reached);
+                    state.queue.mark_recipients_done(&name, ids, &reached);
                 } else {
                     let left = [&batch.left_out[..], &deferred].concat();
                     state.mark_delivered(&name, ids, delivered.message_id.as_deref(), &left);
@@ -55,7 +54,7 @@ impl DeliveryWorker {
                 let reported = failure.as_ref().filter(|failure| failure.reported);
                 if let Some(failure) = reported {
                     let subject = EventSubject::NotifierRecovered { notifier: name.clone(), since: failure.since };
-                    state.enqueue_one(subject, now, &other_notifiers, &BTreeMap::new());
+                    state.queue.enqueue(NewEvent::notice(subject, now, other_notifiers));
                 }
                 (failure.is_some(), if reported.is_some() { SaveDue::BeforeSending } else { SaveDue::Soon })
             })
@@ -92,12 +91,12 @@ impl DeliveryWorker {
             .store
             .mark(|state| {
                 if let Some(retried) = batch.retried_recipients() {
-                    state.mark_recipients_done(&name, ids, retried);
+                    state.queue.mark_recipients_done(&name, ids, retried);
                     return (0, SaveDue::Soon);
                 }
                 state.record_failure(&name, &error.reason, now);
                 let handed = fallback.map_or(0, |fallback| state.hand_over(&name, &fallback, &error.reason, Some(ids)));
-                state.mark_refused(&name, ids, &batch.left_out);
+                state.queue.mark_refused(&name, ids, &batch.left_out);
                 (handed, if handed > 0 { SaveDue::BeforeSending } else { SaveDue::Soon })
             })
             .await;
@@ -116,7 +115,7 @@ impl DeliveryWorker {
                 .mark(|state| {
                     let before = state.failing_notifiers.get(&name).cloned();
                     let changed = Some(&*state.record_failure(&name, &error.reason, since)) != before.as_ref();
-                    let changed = state.mark_failing(&name, ids, since) || changed;
+                    let changed = state.queue.mark_failing(&name, ids, since) || changed;
                     ((), if changed { SaveDue::Soon } else { SaveDue::Never })
                 })
                 .await;
@@ -136,7 +135,7 @@ impl DeliveryWorker {
 /// Clears the failure of a notifier that delivered something. If another lane still fails, the notifier has failed since
 /// that began. Returns the failure that is over.
 fn clear_failure(state: &mut State, name: &Name) -> Option<NotifierFailure> {
-    let Some(since) = state.oldest_failure(name) else { return state.failing_notifiers.remove(name) };
+    let Some(since) = state.queue.oldest_failure(name) else { return state.failing_notifiers.remove(name) };
     if let Some(failure) = state.failing_notifiers.get_mut(name).filter(|failure| !failure.reported) {
         failure.since = since;
     }

@@ -239,8 +239,8 @@ impl RenewingAccount {
     /// Returns a product one or two steps up or down the price list.
     fn other_product(&mut self, product: usize) -> usize {
         let (places, last) = (self.rng.random_range(1..=2), PRODUCTS.len() - 1);
-        let is_dearer = product == 0 || product < last && self.rng.random::<f64>() < self.traits.dearer;
-        if is_dearer { (product + places).min(last) } else { product.saturating_sub(places) }
+        let is_more_expensive = product == 0 || product < last && self.rng.random::<f64>() < self.traits.more_expensive;
+        if is_more_expensive { (product + places).min(last) } else { product.saturating_sub(places) }
     }
 
     /// Adds a domain, charged for the rest of the order's term.

@@ -7,8 +7,8 @@ use chrono::SecondsFormat;
 use serde_json::{Map, Value as Json, json};
 
 use crate::domain::alert::TransitionKind;
-use crate::domain::balance::{Breakdown, Persistence};
-use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use crate::domain::balance::{Breakdown, MetricValue, Persistence};
+use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent, UnreadableEvent};
 use crate::domain::forecast::{ForecastSummary, RenewalsDue, Runway};
 use crate::domain::money::{Money, plain};
 use crate::domain::rule::{ThresholdAmount, ThresholdValue};

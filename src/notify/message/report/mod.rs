@@ -6,7 +6,7 @@ mod tests;
 use super::text::{TimeFormatter, name};
 use super::{MessageStatus, phrase};
 use crate::domain::Division;
-use crate::domain::event::MetricValue;
+use crate::domain::balance::MetricValue;
 use crate::domain::money::Money;
 use crate::domain::report::{FundFigures, ReportAlert, ReportPage, ReportRow, ReportRowRank};
 use crate::domain::rule::{Severity, UNREADABLE};
@@ -154,8 +154,8 @@ fn silence_line(silence: &Silence, page: &ReportPage, times: TimeFormatter) -> S
 }
 
 /// Returns `acme · History department`.
-fn fund_name(account: &str, division: Division, known_as: Option<&str>) -> String {
-    let division = division.map(|id| match known_as.map(name) {
+fn fund_name(account: &str, division: Division, division_name: Option<&str>) -> String {
+    let division = division.map(|id| match division_name.map(name) {
         Some(name) if !name.is_empty() => name,
         _ => format!("division {id}"),
     });

@@ -4,7 +4,8 @@ use chrono::Duration;
 use rust_decimal::Decimal;
 
 use super::{DIVISION, DIVISION_NAME, REASON};
-use crate::domain::event::{EventSubject, MetricValue};
+use crate::domain::balance::MetricValue;
+use crate::domain::event::EventSubject;
 use crate::domain::money::{Currency, Money};
 use crate::domain::report::{FundFigures, ReportAlert, ReportPage, ReportRow};
 use crate::domain::rule::Severity;

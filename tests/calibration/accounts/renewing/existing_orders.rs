@@ -25,27 +25,8 @@ impl RenewingAccount {
                 }
             }
             (AccountKind::YoungerThanAYear, None) => {}
-            (AccountKind::RenewalsInWaves, _) => {
-                for _ in 0..self.rng.random_range(4..=8) {
-                    let wave = begins + self.rng.random_range(0..YEAR);
-                    for _ in 0..self.rng.random_range(10..=40) {
-                        let end = wave + self.rng.random_range(0..10);
-                        self.place_older_order(end, OrderTerm::Years(1));
-                    }
-                }
-                #[allow(clippy::cast_precision_loss)]
-                let renewals = self.orders.len() as f64;
-                self.traits.new *= renewals / self.traits.renewals;
-            }
-            (AccountKind::OrdersOf90To199Days, _) => {
-                #[allow(clippy::cast_precision_loss)]
-                let days = self.traits.lengths.iter().sum::<i64>() as f64 / self.traits.lengths.len() as f64;
-                for _ in 0..truncated(self.traits.renewals / self.traits.share * days / 365.0) {
-                    let term = self.term();
-                    let end = begins + self.rng.random_range(0..term.days());
-                    self.place_older_order(end, term);
-                }
-            }
+            (AccountKind::RenewalsInWaves, _) => self.place_waves(),
+            (AccountKind::OrdersOf90To199Days, _) => self.place_orders_by_days(),
             (AccountKind::MultiYearMixed, _) => {
                 for years in 1..=3 {
                     for _ in
@@ -56,15 +37,7 @@ impl RenewingAccount {
                     }
                 }
             }
-            (AccountKind::RenewalsInOneMonth, _) => {
-                let (month, within) = (self.rng.random_range(0..YEAR), self.rng.random_range(0.7..0.9));
-                for _ in 0..truncated(self.traits.renewals / self.traits.share) {
-                    let in_month = self.rng.random::<f64>() < within;
-                    let (first, days) = if in_month { (month, MONTH) } else { (0, YEAR) };
-                    let end = begins + first + self.rng.random_range(0..days);
-                    self.place_older_order(end, OrderTerm::Years(1));
-                }
-            }
+            (AccountKind::RenewalsInOneMonth, _) => self.place_orders_of_one_month(),
             _ => {
                 // A declining account was larger before.
                 let declines = self.traits.kind == AccountKind::RenewalsDeclining;
@@ -74,6 +47,45 @@ impl RenewingAccount {
                     self.place_older_order(end, OrderTerm::Years(1));
                 }
             }
+        }
+    }
+
+    /// Places orders that end in four to eight waves.
+    fn place_waves(&mut self) {
+        let begins = self.traits.begins;
+        for _ in 0..self.rng.random_range(4..=8) {
+            let wave = begins + self.rng.random_range(0..YEAR);
+            for _ in 0..self.rng.random_range(10..=40) {
+                let end = wave + self.rng.random_range(0..10);
+                self.place_older_order(end, OrderTerm::Years(1));
+            }
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let renewals = self.orders.len() as f64;
+        self.traits.new *= renewals / self.traits.renewals;
+    }
+
+    /// Places orders that were bought by days.
+    fn place_orders_by_days(&mut self) {
+        let begins = self.traits.begins;
+        #[allow(clippy::cast_precision_loss)]
+        let days = self.traits.lengths.iter().sum::<i64>() as f64 / self.traits.lengths.len() as f64;
+        for _ in 0..truncated(self.traits.renewals / self.traits.share * days / 365.0) {
+            let term = self.term();
+            let end = begins + self.rng.random_range(0..term.days());
+            self.place_older_order(end, term);
+        }
+    }
+
+    /// Places orders of which most end in the same month.
+    fn place_orders_of_one_month(&mut self) {
+        let begins = self.traits.begins;
+        let (month, within) = (self.rng.random_range(0..YEAR), self.rng.random_range(0.7..0.9));
+        for _ in 0..truncated(self.traits.renewals / self.traits.share) {
+            let in_month = self.rng.random::<f64>() < within;
+            let (first, days) = if in_month { (month, MONTH) } else { (0, YEAR) };
+            let end = begins + first + self.rng.random_range(0..days);
+            self.place_older_order(end, OrderTerm::Years(1));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Terms of orders.
+//! Terms and prices of orders.
 
 use super::calendar::YEAR;
 

@@ -67,7 +67,7 @@ pub struct AccountTraits {
     /// Probability that a new site is given up when its order ends.
     pub one_off: f64,
     /// Probability that a renewal for another product is for a more expensive one.
-    pub dearer: f64,
+    pub more_expensive: f64,
     /// Past days on which funds were too low for automatic renewals.
     pub unfunded: Vec<RangeInclusive<i64>>,
     /// Relative frequency of each product.
@@ -112,7 +112,7 @@ impl AccountTraits {
             new: rng.random_range(0.1..0.3) * renewals / 260.0,
             growth: 0.0,
             one_off: 0.0,
-            dearer: 0.5,
+            more_expensive: 0.5,
             unfunded: Vec::new(),
             product_weights: std::array::from_fn(|_| rng.random::<f64>().powi(3)),
             divisions: 1,
@@ -121,27 +121,33 @@ impl AccountTraits {
             deposit: rng.random_range(45.0..120.0),
             migration: None,
         };
-        match kind {
+        traits.draw_tuned(rng);
+        traits
+    }
+
+    /// Draws the traits of the other kinds.
+    fn draw_tuned(&mut self, rng: &mut ChaCha8Rng) {
+        let renewals = self.renewals;
+        match self.kind {
             AccountKind::RenewalsDeclining => {
-                traits.share = rng.random_range(0.45..0.75);
-                traits.new = rng.random_range(0.0..0.03) * renewals / 260.0;
+                self.share = rng.random_range(0.45..0.75);
+                self.new = rng.random_range(0.0..0.03) * renewals / 260.0;
             }
             AccountKind::EverySecondNew => {
-                traits.new = renewals / 260.0;
-                traits.one_off = rng.random_range(0.6..0.9);
+                self.new = renewals / 260.0;
+                self.one_off = rng.random_range(0.6..0.9);
             }
             AccountKind::YoungerThanAYear => {
-                traits.begins = -rng.random_range(84..=330);
-                traits.migration = rng.random_bool(0.6).then(|| rng.random_range(14..=56));
+                self.begins = -rng.random_range(84..=330);
+                self.migration = rng.random_bool(0.6).then(|| rng.random_range(14..=56));
             }
-            AccountKind::SharedByDivisions => traits.divisions = rng.random_range(3..=6),
-            AccountKind::PartlyPaidByCard => traits.card = rng.random_range(0.2..0.6),
+            AccountKind::SharedByDivisions => self.divisions = rng.random_range(3..=6),
+            AccountKind::PartlyPaidByCard => self.card = rng.random_range(0.2..0.6),
             _ => {
-                traits.draw_once_held_out(rng);
-                traits.draw_held_out(rng);
+                self.draw_once_held_out(rng);
+                self.draw_held_out(rng);
             }
         }
-        traits
     }
 
     /// Draws the traits of the kinds that were held out at first.
@@ -164,7 +170,7 @@ impl AccountTraits {
                 self.new = rng.random_range(0.4..1.2) * self.renewals / 260.0;
                 self.growth = rng.random_range(0.02..0.04);
             }
-            AccountKind::ProductChange => self.dearer = rng.random_range(0.2..0.8),
+            AccountKind::ProductChange => self.more_expensive = rng.random_range(0.2..0.8),
             AccountKind::ChangingShare => {
                 let (high, low) = (rng.random_range(0.9..0.97), rng.random_range(0.5..0.7));
                 let day = -rng.random_range(30..=330);
