@@ -24,7 +24,6 @@ use self::generation::{AppContext, CarriedOver, Generation, PreparedConfig};
 use self::reload::ReloadOutcome;
 use crate::alerting::end_alerts::end_unconfigured_alerts;
 use crate::alerting::policy::AccountPolicy;
-use crate::alerting::process;
 use crate::config::{Config, Loaded};
 use crate::domain::{Name, Time};
 use crate::notify::delivery::Route;

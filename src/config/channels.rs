@@ -48,9 +48,9 @@ const OWN_HEADERS: &[&str] = &[
 
 /// Returns the type of the notifier at `cursor`, without reporting anything.
 pub(super) fn type_of(cursor: &Cursor<'_>) -> Option<&'static ChannelType> {
+    static TYPES: [ChannelType; 5] = CHANNEL_TYPES;
     let cursor = cursor.peek("type")?;
     let text = cursor.quietly_expanded()?;
-    static TYPES: [ChannelType; 5] = CHANNEL_TYPES;
     TYPES.iter().find(|known| known.name == text)
 }
 

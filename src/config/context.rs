@@ -93,8 +93,8 @@ impl<'a> LoadContext<'a> {
         text.clone_into(&mut self.text.borrow_mut());
         let (root, errors) = tree::parse(text, expected);
         for error in errors {
-            let report = ProblemReport::error(error.path, error.message, error.found, error.expected);
-            self.add(Some(error.place), self.file.clone(), ProblemReport { source: error.source, ..report });
+            let report = ProblemReport::error(error.path.into(), error.message, error.found, error.expected);
+            self.add(Some(error.place), self.file.clone(), ProblemReport { source: error.source.map(Into::into), ..report });
         }
         root
     }

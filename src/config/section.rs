@@ -96,6 +96,7 @@ impl<'a> Section<'a> {
         self.get(key).map_or(Some(default), |cursor| cursor.read(parse))
     }
 
+    #[expect(clippy::option_option, reason = "a missing key is not a wrong one")]
     /// Returns `Some(None)` without the key, `Some(value)` for a valid scalar, and `None` for a wrong one.
     pub(super) fn read_optional<T>(
         &self,

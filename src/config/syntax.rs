@@ -12,19 +12,19 @@ pub(super) type TextPosition = (usize, usize);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct YamlError {
     pub(super) place: TextPosition,
-    pub(super) path: String,
+    pub(super) path: Box<str>,
     pub(super) message: String,
     pub(super) found: String,
     pub(super) expected: String,
     /// Source text at the place that may be shown.
-    pub(super) source: Option<String>,
+    pub(super) source: Option<Box<str>>,
 }
 
 impl YamlError {
     /// Creates an error without a key path, whose message is `found`.
     pub(super) fn new(place: TextPosition, found: impl Into<String>, expected: impl Into<String>) -> Self {
         let found = found.into();
-        let (path, message) = (String::new(), found.clone());
+        let (path, message) = (Box::default(), found.clone());
         Self { place, path, message, found, expected: expected.into(), source: None }
     }
 }

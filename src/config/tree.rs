@@ -244,8 +244,8 @@ impl Builder {
         } else {
             format!("duplicate key {}, first used in line {first}", quoted(shown_key(name)))
         };
-        let path = path.join(".");
-        let source = (!secret).then(|| shown_key(name).to_owned());
+        let path = path.join(".").into();
+        let source = (!secret).then(|| shown_key(name).into());
         self.errors.push(YamlError { place, path, message, found, expected: "each key once".to_owned(), source });
     }
 

@@ -81,7 +81,7 @@ pub fn decode(bytes: &[u8]) -> Result<DecodedState, StateDecodeError> {
     {
         return Ok(DecodedState { state, altered: false });
     }
-    let Version { version } = serde_json::from_slice(bytes).map_err(unusable)?;
+    let Version { version } = serde_json::from_slice(bytes).map_err(|error| unusable(&error))?;
     // Whatever its size or form, a number beyond ours is a newer program's.
     if version.as_f64().is_some_and(|found| found > f64::from(STATE_VERSION)) {
         return Err(StateDecodeError::Newer(version.to_string()));
@@ -94,8 +94,8 @@ pub fn decode(bytes: &[u8]) -> Result<DecodedState, StateDecodeError> {
 }
 
 fn decode_current(bytes: &[u8]) -> Result<DecodedState, StateDecodeError> {
-    let mut document: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
-    let state: State = serde_json::from_slice(bytes).map_err(unusable)?;
+    let mut document: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| unusable(&error))?;
+    let state: State = serde_json::from_slice(bytes).map_err(|error| unusable(&error))?;
     let Some(claimed) = take_checksum(&mut document) else { return Ok(DecodedState { state, altered: false }) };
     let (reencoded, checksum) = reencode(&state)?;
     // An editor that sorts or reformats leaves a document with the same content.
@@ -106,10 +106,10 @@ fn decode_current(bytes: &[u8]) -> Result<DecodedState, StateDecodeError> {
 }
 
 fn decode_version1(bytes: &[u8]) -> Result<DecodedState, StateDecodeError> {
-    let mut document: serde_json::Value = serde_json::from_slice(bytes).map_err(unusable)?;
+    let mut document: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| unusable(&error))?;
     version1::migrate(&mut document);
     let claimed = take_checksum(&mut document);
-    let state = State::deserialize(&document).map_err(unusable)?;
+    let state = State::deserialize(&document).map_err(|error| unusable(&error))?;
     if claimed.is_none() || has_matching_checksum(bytes, 1) {
         return Ok(DecodedState { state, altered: false });
     }
@@ -132,12 +132,12 @@ fn altered_state(
 /// Returns the document that this program would write, and its checksum.
 fn reencode(state: &State) -> Result<(serde_json::Value, Option<serde_json::Value>), StateDecodeError> {
     let json = encode(state).map_err(|error| StateDecodeError::Unusable(error.to_string()))?;
-    let mut document: serde_json::Value = serde_json::from_slice(&json.to_bytes()).map_err(unusable)?;
+    let mut document: serde_json::Value = serde_json::from_slice(&json.to_bytes()).map_err(|error| unusable(&error))?;
     let checksum = take_checksum(&mut document);
     Ok((document, checksum))
 }
 
-fn unusable(error: serde_json::Error) -> StateDecodeError {
+fn unusable(error: &serde_json::Error) -> StateDecodeError {
     StateDecodeError::Unusable(error.to_string())
 }
 

@@ -87,6 +87,7 @@ fn rename_value(object: &mut Map<String, Value>, key: &str, names: &[(&str, &str
 }
 
 /// Returns the objects directly inside an array or an object.
+#[expect(clippy::needless_pass_by_value, reason = "a mutable reference is moved on")]
 fn objects_in(container: Option<&mut Value>) -> Vec<&mut Map<String, Value>> {
     match container {
         Some(Value::Array(items)) => items.iter_mut().filter_map(Value::as_object_mut).collect(),

@@ -62,7 +62,7 @@ impl RegistryChanges {
     /// Waits for a change since the figures were last marked as seen. Never completes after the registry is gone.
     pub(crate) async fn next(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

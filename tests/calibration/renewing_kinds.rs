@@ -28,7 +28,7 @@ fn accounts_that_live_on_renewals_match_their_kind() {
             AccountKind::YoungerThanAYear => assert!(renewed.is_nan(), "no order has ended yet"),
             AccountKind::RenewalsDeclining => assert!((0.5..0.7).contains(&renewed), "{renewed}"),
             AccountKind::EverySecondNew | AccountKind::RenewalsAndBatches => {
-                assert!((0.45..0.7).contains(&renewed), "{renewed}")
+                assert!((0.45..0.7).contains(&renewed), "{renewed}");
             }
             AccountKind::ChangingShare => assert!((0.65..0.9).contains(&renewed), "{renewed}"),
             AccountKind::RenewalsByAutomation | AccountKind::OrdersOf90To199Days => {

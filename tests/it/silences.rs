@@ -403,7 +403,7 @@ impl NotifiedLevels {
             let level = queued.event.level().unwrap();
             match kind {
                 TransitionKind::Resolved => {
-                    assert!(self.0.remove(key).is_some(), "resolved without a notification before")
+                    assert!(self.0.remove(key).is_some(), "resolved without a notification before");
                 }
                 TransitionKind::Raised => assert!(before.is_none(), "raised twice"),
                 TransitionKind::Reminder => assert_eq!(before, Some(level), "still what nobody knew"),

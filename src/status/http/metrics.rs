@@ -1,7 +1,7 @@
 //! Writes the metrics in the Prometheus text format 0.0.4. Pure.
 //!
 //! Names and units follow the conventions of Prometheus. Amounts are exact decimals, which rules out the `prometheus-client` crate: its
-//! gauges are floating-point numbers, and it writes OpenMetrics. An unreadable balance has no amount.
+//! gauges are floating-point numbers, and it writes the `OpenMetrics` format. An unreadable balance has no amount.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
