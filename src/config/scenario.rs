@@ -383,7 +383,7 @@ mod tests {
     mine.yaml:10:24: divisions.Main.deposits[0].ago: found `ago` beside `on`, expected only one of them
     mine.yaml:11:16: divisions.Other.id: found `1` again, expected another number for each division
     mine.yaml:11:45: divisions.Other.credit_limit: found `none`, expected unlimited, or an amount such as 2000, with at most 18 digits before the point and 2 after it
-    mine.yaml:13:32: faults[0].kind: found `maintainance`, expected one of maintenance, rate_limited, server_error, hang, html, revoked_key, forbidden, books_forbidden, broken; did you mean `maintenance`?
+    mine.yaml:13:32: faults[0].kind: found `maintainance`, expected one of maintenance, rate_limited, server_error, hang, html, revoked_key, forbidden, history_forbidden, broken; did you mean `maintenance`?
     "#);
     }
 }
