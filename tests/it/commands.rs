@@ -235,9 +235,9 @@ async fn health_and_status_know_whether_the_service_runs() {
     assert_eq!(file["running"], false);
     for report in [&live, &file] {
         let alert = &report["alerts"][0];
-        let shown = [&alert["rule"], &alert["account"], &alert["level"], &alert["told"][0]];
+        let shown = [&alert["rule"], &alert["account"], &alert["level"], &alert["notified"][0]];
         assert_eq!(shown, ["funds", "acme", "warning", "slack"], "{alert}");
-        assert!(alert["status"].as_str().unwrap().starts_with("firing") && report["owed"] == json!([]), "{report}");
+        assert!(alert["status"].as_str().unwrap().starts_with("firing") && report["pending"] == json!([]), "{report}");
     }
 }
 
@@ -284,7 +284,11 @@ async fn a_notifier_that_refused_permanently_is_failing_with_nothing_pending() {
     wait_until("the refusal", || service.log().contains("notification refused for good"));
     wait_until("the status", || world.run(&["status"]).stdout.contains("Failing notifiers (1 row)"));
     let status = world.run(&["status"]).stdout;
-    assert!(status.contains("Nothing is owed.") && !status.contains("Owed (") && status.contains("404"), "{status}");
+    assert!(
+        status.contains("No undelivered notifications.") && !status.contains("Pending notifications ("),
+        "{status}"
+    );
+    assert!(status.contains("404"), "{status}");
 }
 
 #[tokio::test]
@@ -390,7 +394,7 @@ async fn validate_and_test_notify_give_scripts_every_key() {
     let offline = world.run(&["validate", "-o", "json"]).json();
     assert_eq!((keys(&offline), &offline["online"]), (words("online problems valid warnings"), &Value::Null));
     let online = world.run(&["validate", "--online", "-o", "json"]).json();
-    assert_eq!(keys(&online["online"]), words("account failures read suggestions"));
+    assert_eq!(keys(&online["online"]), words("account failures good_readings suggestions"));
     let delivered = world.run(&["test-notify", "-o", "json"]).json();
     assert_eq!(delivered, json!([{ "notifier": "slack", "delivered": true, "detail": null }]));
     world.slack_answers(ResponseTemplate::new(403));
@@ -411,7 +415,7 @@ async fn json_of_status_and_silences_has_every_key_without_a_service_too() {
     );
     world.division_funds(1, "1500.00");
     world.answer(2, ResponseTemplate::new(403));
-    let status = "accounts alerts counts owed readings reload rules running silences";
+    let status = "accounts alerts counts pending readings reload rules running silences";
     let empty = world.run(&["status", "-o", "json"]).json();
     assert_eq!((keys(&empty), &empty["reload"]), (words(status), &Value::Null));
     let service = world.start();
@@ -429,7 +433,7 @@ async fn json_of_status_and_silences_has_every_key_without_a_service_too() {
     for reading in live["readings"].as_array().unwrap() {
         assert_eq!((keys(&reading["amounts"]), keys(&reading["metrics"])), (metrics.clone(), metrics.clone()));
     }
-    let alert = "account division division_name last_event level reason rule silenced since status told";
+    let alert = "account division division_name last_event level notified reason rule silenced since status";
     assert_eq!(keys(&live["alerts"]), words(alert));
     assert_eq!(keys(&live["alerts"][0]["silenced"]), words("level reason until"));
     assert_eq!(service.stop(), Some(0));

@@ -56,7 +56,7 @@ async fn a_real_reading_is_used_and_a_sample_says_that_it_is_one() {
     assert!(text(&critical, "mail", "subject").starts_with("[critical]"), "the level of the figures: {critical:#}");
     world.funds("90000");
     let high = world.run(&["preview"]);
-    assert!(high.stdout.starts_with("note: these are the present figures, at which the rule is ok"), "{high:?}");
+    assert!(high.stdout.starts_with("note: present figures, at which the rule is ok"), "{high:?}");
     let fits = world.run(&["preview", "--event", "resolved", "-o", "json"]).json();
     assert_eq!(fits["notes"].as_array().unwrap().len(), 0, "{fits:#}");
 
@@ -101,7 +101,7 @@ async fn every_event_has_a_preview_on_every_notifier_and_sends_nothing() {
         assert!(plain.stdout.contains("==== mail ====") && !plain.stdout.contains("==== slack"), "{plain:?}");
     }
     let reminder = world.run(&["preview", "--rule", "unreadable", "--event", "reminder", "--sample"]);
-    assert!(reminder.stdout.contains("Still warning: the balance cannot be read"), "{reminder:?}");
+    assert!(reminder.stdout.contains("Still warning: acme: the balance cannot be read"), "{reminder:?}");
     assert!(world.told().is_empty() && world.state().is_empty());
     assert!(!world.path("state.json.lock").exists());
 }
