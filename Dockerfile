@@ -1,7 +1,7 @@
 FROM rust:1-slim-bookworm AS builder
 WORKDIR /build
 # The dependencies first: as long as they stay the same, this layer comes from the cache.
-COPY Cargo.toml Cargo.lock build.rs ./
+COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \

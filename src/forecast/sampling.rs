@@ -1,6 +1,6 @@
 //! Futures, drawn from the past: what each spends, day by day.
 
-use rand::{RngCore as _, SeedableRng as _};
+use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rust_decimal::prelude::ToPrimitive as _;
 

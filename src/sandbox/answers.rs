@@ -46,7 +46,7 @@ fn money(amount: Decimal) -> String {
     format!("{amount:.2}")
 }
 
-/// Answers `finance/balance`.
+/// Answers `finance/balance` with the figures of one division.
 pub(super) fn balance(world: &SimulatedWorld, query: &ApiQuery) -> Result<Value, ApiRefusal> {
     let id = container(world, query)?;
     let sheet = world.sheet(id).ok_or(ApiRefusal::Internal)?;
@@ -100,7 +100,7 @@ pub(super) fn me(world: &SimulatedWorld) -> Value {
     })
 }
 
-/// Answers `finance/balance-history`.
+/// Answers `finance/balance-history` with ledger lines of one division.
 pub(super) fn history(world: &SimulatedWorld, query: &ApiQuery) -> Result<Value, ApiRefusal> {
     // The filter is documented as well as the parameter of the same name.
     let id = match query.filter("container_id") {
@@ -155,7 +155,7 @@ fn adjustment(entry: &SimulatedEntry, container: &str, currency: Option<&str>) -
     Value::Object(item)
 }
 
-/// Answers `order/certificate`.
+/// Answers `order/certificate` with a list of orders.
 pub(super) fn orders(world: &SimulatedWorld, query: &ApiQuery, now: Time) -> Result<Value, ApiRefusal> {
     let id = match query.filter("container_id") {
         Some(id) => Some(container(world, &ApiQuery::of("container_id", id))?),
@@ -186,7 +186,7 @@ pub(super) fn orders(world: &SimulatedWorld, query: &ApiQuery, now: Time) -> Res
     Ok(json!({ "orders": list, "page": page }))
 }
 
-/// Answers `order/certificate/{id}`.
+/// Answers `order/certificate/{id}` with one order.
 pub(super) fn order(world: &SimulatedWorld, id: &str, now: Time) -> Result<Value, ApiRefusal> {
     let found = id.parse().ok().and_then(|id: u64| all_orders(world).find(|order| order.id == id));
     let order = found.ok_or_else(|| ApiRefusal::NotFound(format!("Order {id} does not exist.")))?;

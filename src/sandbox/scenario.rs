@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 
 use crate::domain::money::Currency;
 
-/// A valid scenario.
+/// A valid scenario of one account.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// Name of a shipped scenario, or path of a custom one.
@@ -61,7 +61,7 @@ pub struct DivisionPlan {
 pub enum CreditLimit {
     /// At most this amount.
     Limit(Decimal),
-    /// Any amount.
+    /// Any amount below zero.
     Unlimited,
 }
 
@@ -109,7 +109,7 @@ pub struct DomainPlan {
 pub struct RenewalPlan {
     /// Product that is renewed.
     pub product: ProductPlan,
-    /// Number of sites.
+    /// Number of sites with orders.
     pub count: u32,
     /// Earliest end of an order.
     pub from: Duration,
@@ -161,7 +161,7 @@ pub struct ApiFault {
     pub from: Duration,
     /// Length of the period; above 0.
     pub length: Duration,
-    /// Kind of failure.
+    /// Kind of failure in the period.
     pub kind: ApiFaultKind,
 }
 

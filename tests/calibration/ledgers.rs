@@ -11,7 +11,7 @@ use lowtide::domain::Time;
 use lowtide::domain::money::Currency;
 use lowtide::sandbox::scenario::CreditLimit;
 use lowtide::sandbox::world::{AccountRecords, CertificateIssuance, RecordedDivision, SimulatedEntry, SimulatedOrder};
-use rand::{Rng as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;

@@ -23,7 +23,7 @@ static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
 
 fn errors(text: &str) -> Vec<String> {
     let file = yaml(text);
-    VALIDATOR.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path)).collect()
+    VALIDATOR.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
 /// A whole file with these three sections.

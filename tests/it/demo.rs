@@ -31,9 +31,9 @@ struct DemoOutput {
     text: String,
     /// Requests to Slack, in order.
     slack: Vec<Value>,
-    /// Emails, in order.
+    /// Emails in their order.
     mails: Vec<String>,
-    /// Kept until the end of the test.
+    /// Folder of the run, deleted when dropped.
     _folder: tempfile::TempDir,
 }
 
@@ -95,8 +95,15 @@ fn the_default_scenario_shows_every_event_and_matches_its_summary() {
     assert_eq!(output.figures("unreadable"), [1, 0, 1], "{}", output.text);
     assert_eq!(output.figures("messages"), [output.slack.len() as u64, output.mails.len() as u64]);
     // While CertCentral could not be read, nothing resolved.
-    let order =
-        ["WARNING", "Got worse", "CRITICAL", "UNREADABLE", "No alert resolves", "deposit arrives", "Resolved: acme: USD"];
+    let order = [
+        "WARNING",
+        "Got worse",
+        "CRITICAL",
+        "UNREADABLE",
+        "No alert resolves",
+        "deposit arrives",
+        "Resolved: acme: USD",
+    ];
     let mut from = 0;
     for word in order {
         from += output.text[from..].find(word).unwrap_or_else(|| panic!("{word} is not in order:\n{}", output.text));
@@ -151,7 +158,7 @@ fn every_shipped_scenario_plays_to_its_end() {
     assert_eq!(events("renewal-wave")[1], 1, "escalated");
     assert_eq!((events("unpaid-invoices")[0], events("unpaid-invoices")[4]), (1, 1));
     assert!(events("divisions")[0] >= 2 && outputs["divisions"].text.contains("Physics department"));
-    assert!(events("flapping")[0] >= 3, "again and again");
+    assert!(events("flapping")[0] >= 3, "one alert after another");
     // Funds were low before the outage and until the deposit on the day before the last: one alert, resolved once.
     let outage = events("outage");
     assert_eq!((outage[0], outage[4]), (1, 1));

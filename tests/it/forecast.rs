@@ -1,4 +1,4 @@
-//! Before it is low: rules that look ahead, and messages that say how long funds last, seen from outside.
+//! Tests of forecast rules, and of messages that say how long funds last, with the real binary.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn day(ahead: i64) -> NaiveDate {
     (now() + TimeDelta::days(ahead)).date_naive()
 }
 
-/// A list that is answered as a whole, page by page.
+/// Responder that serves a list page by page.
 struct PagedList {
     name: &'static str,
     items: Vec<Value>,
@@ -61,7 +61,7 @@ fn orders(items: Vec<Value>) -> PagedList {
     PagedList { name: "orders", items }
 }
 
-/// A purchase of 40 a day for so many days, newest first, after a deposit that expires in ten days.
+/// Returns a purchase of 40 a day for a number of days, newest first, after a deposit that expires in ten days.
 fn ledger(days: i64) -> PagedList {
     let stamp = |ago: i64| (now() - TimeDelta::days(ago)).format("%Y-%m-%d %H:%M:%S").to_string();
     let purchase = |ago: i64| {
@@ -107,7 +107,7 @@ async fn a_low_funds_message_shows_runway_renewals_and_deposit() {
     ] {
         assert!(sent.contains(words), "{words:?} is not in {sent}");
     }
-    // What the forecast is made of is not the state's.
+    // The state does not contain the history of the forecast.
     assert!(!world.state().contains("LINE-"), "{}", world.state());
     std::fs::remove_dir_all(world.path("state.json.books")).unwrap();
     world.let_a_cycle_pass();
@@ -115,7 +115,7 @@ async fn a_low_funds_message_shows_runway_renewals_and_deposit() {
     assert_eq!(world.asked(HISTORY).await, 1, "read once, then hourly");
 }
 
-/// The deposit that a text asks for.
+/// Returns the deposit in a message.
 fn deposit(text: &str) -> Option<&str> {
     Some(text.split_once("Deposit USD ")?.1.split_once(" to end all alerts")?.0)
 }
@@ -166,7 +166,7 @@ async fn a_message_counts_the_alerts_that_go_on_until_their_clear_at() {
     let later = world.wait_told(2);
     assert!(later.contains("below USD 4,000.00") && later.contains("USD 3,000.00 left"), "{later}");
     service.expect_events(&["raised funds/acme", "raised later/acme"]);
-    // No state says here that `funds` fires, unless it is the one that is shown.
+    // There is no state in which `funds` fires, unless it is the rule shown.
     let shown = |rule| world.run(&["preview", "--rule", rule, "--notifier", "slack"]).stdout;
     assert_eq!(deposit(&later), deposit(&shown("funds")));
     assert_ne!(deposit(&later), deposit(&shown("later")));
@@ -196,7 +196,7 @@ async fn purchases_are_logged_once_and_shown_in_the_message_by_kind() {
     let mut lines = ledger(90).items;
     lines[20]["order_id"] = json!(8);
     world.serve(HISTORY, history(lines)).await;
-    // The first was paid by card: the ledger has no debit for it.
+    // The first order was paid by card, so the ledger has no debit for it.
     let due = |id, price, placed, ends| {
         let mut order = order(id, price, 1, placed, ends);
         order["order_valid_till"] = json!(day(ends).to_string());
@@ -216,7 +216,7 @@ async fn purchases_are_logged_once_and_shown_in_the_message_by_kind() {
         lines.filter(|line| line["message"] == "purchases of the past year").collect::<Vec<_>>()
     };
     wait_until("the purchases in the log", || !logged().is_empty());
-    // Another balance draws the forecast anew.
+    // A different balance leads to a new forecast.
     world.funds("999.00");
     service.wait_cycles(service.cycles() + 3);
     let lines = logged();
@@ -236,7 +236,7 @@ async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
     let world = World::new().await;
     world.serve(HISTORY, ledger(90)).await;
     world.serve(ORDERS, orders(vec![order(7, 12_000, 1, -340, 12)])).await;
-    // Ten days and a half: a slow start pushes no line out of the window.
+    // Ten and a half days, so that a slow start leaves every line in the window.
     let rules = [
         rule("lasts", "metric: runway, warning: { below: 300d }"),
         rule("spent", "metric: spend, within: 252h, warning: { above: 350 USD }"),
@@ -314,7 +314,7 @@ async fn too_short_a_history_is_not_yet_known_and_alerts_nobody() {
 }
 
 #[tokio::test]
-async fn books_that_take_for_ever_delay_no_reading_and_no_alert_for_long() {
+async fn a_history_that_never_arrives_delays_no_reading_or_alert_for_long() {
     let world = World::new().await;
     let slow = ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
     world.serve(HISTORY, slow.clone()).await;
@@ -389,7 +389,7 @@ async fn what_divisions_of_one_fund_have_to_renew_counts_together() {
     assert_eq!(amounts, ["6000.00", "6000.00", "50.00"], "{check:#}");
 }
 
-/// Each division's own ledger.
+/// Responder with a separate ledger for each division.
 struct ListsByDivision(Vec<(u64, PagedList)>);
 
 impl Respond for ListsByDivision {
@@ -401,7 +401,7 @@ impl Respond for ListsByDivision {
     }
 }
 
-/// A purchase of so much a day, for ninety days.
+/// Returns a purchase of the same amount every day for ninety days.
 fn purchases(division: u64, amount: u32) -> PagedList {
     let stamp = |ago: i64| (now() - TimeDelta::days(ago)).format("%Y-%m-%d %H:%M:%S").to_string();
     let purchase = |ago: i64| {
@@ -411,7 +411,7 @@ fn purchases(division: u64, amount: u32) -> PagedList {
     history((1..90).map(purchase).collect())
 }
 
-/// Divisions 1 and 2 share USD 1,500.00, of which 2 spends nearly everything; 3 has a fund of its own.
+/// Serves divisions 1 and 2, which share USD 1,500.00 and of which 2 spends nearly everything, and 3 with a separate fund.
 async fn shared_fund(account: &str) -> World {
     let world = World::new().await;
     world
@@ -460,8 +460,8 @@ async fn where_divisions_cannot_be_listed_a_forecast_uses_those_that_are_named()
     assert!(!validated.stdout.contains("enough") && !validated.stdout.contains("suggestion"), "{}", validated.stdout);
 }
 
-/// An account in the middle of its wave of renewals, over HTTP. Its purchases of the working hours are hours away from the
-/// time of day that it is now.
+/// Serves an account in the middle of a renewal wave. Its purchases in working hours are hours away from the current time of
+/// day.
 async fn renewals_half_way() -> String {
     let (name, text) = SHIPPED.iter().find(|(name, _)| *name == "renewal-wave").unwrap();
     let scenario = scenario::parse(name, text).unwrap();
@@ -473,8 +473,8 @@ async fn renewals_half_way() -> String {
     base_url
 }
 
-/// What a forecast of these books says, read and computed as the calibration does it: the early end in seconds, and the days
-/// of the early end, the middle and the late end.
+/// Computes the forecast of an account in the same way as the calibration: the early end in seconds, and the days of the early
+/// end, the middle and the late end.
 async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let http = http_client::client(&HttpClientOptions {
@@ -518,7 +518,7 @@ async fn check_preview_and_calibration_agree_about_the_same_ledger() {
         rule("lasts", "metric: runway, warning: { below: 14d }"),
     );
     std::fs::write(world.path("alerts.yaml"), config).unwrap();
-    // At midnight, and where a purchase becomes a day older just then, they need not agree.
+    // They may differ at midnight, and when a purchase becomes a day older in between.
     for _ in 0..3 {
         let before = forecast_of(&base_url).await;
         let checked = world.run(&["check", "-o", "json"]).json();
@@ -535,7 +535,7 @@ async fn check_preview_and_calibration_agree_about_the_same_ledger() {
         let short =
             |day: NaiveDate| day.format(if day.year() == now().year() { "%-d %b" } else { "%-d %b %Y" }).to_string();
         let [early, about, late] = days.map(short);
-        // A range of one day is not shown.
+        // A range of a single day is not shown.
         let range = if early == late { String::new() } else { format!("; 9 in 10 between {early} and {late}") };
         let about = format!("Funds last until about {} {about}{range}.", days[1].format("%a"));
         for shown in shown {

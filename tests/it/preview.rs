@@ -1,4 +1,4 @@
-//! `lowtide preview`: what is shown is what would be sent, and nothing is sent.
+//! Tests of `lowtide preview`: it shows what would be sent, and sends nothing.
 
 use crate::support::bin::{FUNDS, KEY, TOKEN, World};
 use serde_json::Value;
@@ -27,12 +27,12 @@ async fn what_is_shown_is_what_the_service_sends() {
     let service = world.start();
     world.wait_told(1);
     assert_eq!(service.stop(), Some(0));
-    // Both say when, to the minute: the clock may have moved on between them.
+    // Both have a time in minutes, and the clock may have moved on between them.
     let timeless = |body: &Value| without_times(&body.to_string());
     assert_eq!(timeless(&shown["notifiers"]["slack"]["body"]), timeless(&world.slack_bodies()[0]));
 }
 
-/// Without `since …, 09:15 UTC` and `next reminder …`.
+/// Removes `since …, 09:15 UTC` and `next reminder …`.
 fn without_times(text: &str) -> String {
     let cut = |text: &str, from: &str, to: &str| match text.split_once(from) {
         Some((head, tail)) => format!("{head}{}", tail.split_once(to).map_or("", |(_, rest)| rest)),
@@ -107,7 +107,7 @@ async fn every_event_has_a_preview_on_every_notifier_and_sends_nothing() {
 }
 
 #[tokio::test]
-async fn many_alerts_and_silences_can_be_looked_at_too() {
+async fn many_alerts_and_silences_can_be_previewed() {
     let world = world().await;
     let many = world.run(&["preview", "--event", "several", "-o", "json"]).json();
     assert_eq!(text(&many, "slack", "text"), "acme: 13 alerts: 5 critical, 4 warnings, 4 resolved");
@@ -126,7 +126,7 @@ async fn many_alerts_and_silences_can_be_looked_at_too() {
 }
 
 #[tokio::test]
-async fn a_test_is_marked_as_one_in_every_part_that_is_seen_first() {
+async fn a_test_message_is_marked_in_every_part_that_is_seen_first() {
     let world = world().await;
     let shown = world.run(&["preview", "--event", "test", "-o", "json"]).json();
     assert!(text(&shown, "slack", "text").starts_with("TEST: This is a test from lowtide"));
@@ -147,7 +147,7 @@ async fn the_html_goes_into_a_file_and_a_division_is_shown_by_its_name() {
     assert!(ran.stdout.contains("written to page.html") && !ran.stdout.contains("<!doctype"), "{ran:?}");
     let page = std::fs::read_to_string(world.path("page.html")).unwrap();
     assert!(page.contains("acme · Physics &lt;b&gt;: USD 100.00 left"), "{page}");
-    // Its own is read for the message, and twice to be compared with the other's, which may share the fund.
+    // One read for the message, and two to compare with the other division, which may share the fund.
     assert_eq!((world.reads(7), world.reads(9)), (3, 1));
     let other = world.run(&["preview", "--division", "9"]);
     assert!(other.stdout.contains("acme · History: USD 700.00 left"), "{other:?}");
@@ -157,7 +157,7 @@ async fn the_html_goes_into_a_file_and_a_division_is_shown_by_its_name() {
 }
 
 #[tokio::test]
-async fn what_nothing_defines_is_bad_usage_with_a_suggestion() {
+async fn undefined_names_are_bad_usage_with_a_suggestion() {
     let world = world().await;
     for (args, said) in [
         (["--rule", "finds"].as_slice(), "no rule is called `finds`; did you mean `funds`?"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::bin::{FUNDS, World, wait_until};
 use crate::month::{CrashPlan, MonthResult, Notification, is_transition, run_month};
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use wiremock::ResponseTemplate;
 
 fn long() -> bool {

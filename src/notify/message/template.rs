@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, Output, State, UndefinedBehavior, Value};
 
 use super::sample;
@@ -120,7 +121,7 @@ fn render(part: TemplatePart, source: &str, variables: &TemplateVariables) -> Re
     let environment = environment();
     let mut out = BoundedOutput(Vec::new());
     let template = environment.template_from_named_str(part.name(), source)?;
-    template.render_captured_to(variables, &mut out).map(drop).map_err(|error| {
+    template.render_captured_to(Serde(variables), &mut out).map(drop).map_err(|error| {
         if out.0.len() >= MAX_TEXT_BYTES {
             TemplateError(format!("it gets longer than {MAX_TEXT_BYTES} bytes"))
         } else {
@@ -141,7 +142,7 @@ fn environment() -> Environment<'static> {
     environment.set_fuel(Some(MAX_STEPS));
     environment.set_auto_escape_callback(|name| match name {
         "html" => AutoEscape::Html,
-        "slack" => AutoEscape::Custom("mrkdwn"),
+        "slack" => AutoEscape::Custom("mrkdwn".into()),
         _ => AutoEscape::None,
     });
     environment.set_formatter(format_value);
@@ -149,8 +150,8 @@ fn environment() -> Environment<'static> {
 }
 
 /// What comes from outside is shown in Slack and not interpreted, unless the template says `|safe`.
-fn format_value(out: &mut Output, state: &State, value: &Value) -> Result<(), Error> {
-    if state.auto_escape() != AutoEscape::Custom("mrkdwn") {
+fn format_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    if *state.auto_escape() != AutoEscape::Custom("mrkdwn".into()) {
         return minijinja::escape_formatter(out, state, value);
     }
     let text = value.to_string();

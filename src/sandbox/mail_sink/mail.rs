@@ -22,7 +22,7 @@ const MAX_PICTURES: usize = 10;
 /// Image types that a page may embed; none of them can contain scripts.
 const PICTURES: [&str; 3] = ["png", "jpeg", "gif"];
 
-/// An accepted email.
+/// An email that the sink accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReceivedMail {
     /// Sender's address from the MAIL command; empty for a bounce.
@@ -39,7 +39,7 @@ pub struct ReceivedMail {
     pub to: Vec<String>,
     /// First plain text part; empty without one.
     pub text: String,
-    /// First HTML part.
+    /// First HTML part of the email.
     pub html: Option<String>,
     /// Pictures that the HTML shows by `cid:`: the Content-ID and a `data:` address.
     pub pictures: Vec<(String, String)>,

@@ -78,7 +78,7 @@ impl SandboxServer {
         Arc::new(Self { world, faults, rate_limit, clock, activity, request_times: Mutex::default() })
     }
 
-    /// Replaces the account.
+    /// Replaces the simulated account.
     pub fn replace_world(&self, world: SimulatedWorld) {
         *self.world.lock().unwrap_or_else(PoisonError::into_inner) = world;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rust_decimal::Decimal;
 

@@ -88,9 +88,9 @@ impl Default for CertificateIssuance {
 pub struct SimulatedCertificate {
     /// Number of earlier certificates of the order.
     pub number: u64,
-    /// Time of issuance.
+    /// Time of its issuance.
     pub from: Time,
-    /// End of validity.
+    /// End of its validity.
     pub ends: Time,
 }
 
@@ -156,7 +156,7 @@ pub struct RecordedDivision {
     pub name: String,
     /// Currency of all amounts.
     pub currency: Currency,
-    /// Current balance.
+    /// Current balance of the division.
     pub balance: Decimal,
     /// Lower limit of the balance.
     pub credit: CreditLimit,
@@ -185,7 +185,7 @@ impl RecordedDivision {
 pub struct BalanceSheet {
     /// Currency of all amounts.
     pub currency: Currency,
-    /// Prepaid balance.
+    /// Prepaid balance of the fund.
     pub balance: Decimal,
     /// Sum of the unpaid invoices.
     pub unpaid_invoices: Decimal,

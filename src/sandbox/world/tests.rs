@@ -121,7 +121,7 @@ fn renewing(history: &str, renewals: &str) -> Scenario {
     parse("x", &text).unwrap()
 }
 
-/// Formats the ledger.
+/// Formats the ledger for comparison.
 fn ledger_text(world: &SimulatedWorld) -> String {
     world.entries().iter().fold(String::new(), |text, entry| text + &format!("{entry:?}\n"))
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use lowtide::domain::Time;
 use lowtide::sandbox::world::CertificateIssuance;
-use rand::{Rng as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::{AFTER, AccountKind, FIRST_DIVISION, GeneratedAccount, poisson, truncated};

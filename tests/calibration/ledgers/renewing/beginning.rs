@@ -1,6 +1,6 @@
 //! What an account has when its life begins.
 
-use rand::Rng as _;
+use rand::RngExt as _;
 
 use super::super::{AFTER, AccountKind, truncated};
 use super::calendar::{YEAR, working};

@@ -1,7 +1,7 @@
 //! Days, counted from the present one, which is 0.
 
 use lowtide::domain::Time;
-use rand::Rng as _;
+use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::super::{days, now};

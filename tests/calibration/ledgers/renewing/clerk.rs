@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use chrono::{Datelike as _, NaiveDate};
-use rand::Rng as _;
+use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::super::{AFTER, days, now};

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use rand::Rng as _;
+use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::super::{AccountKind, truncated};
