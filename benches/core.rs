@@ -1,4 +1,5 @@
-//! The pure core and what costs time beside the network: verdicts, a quiet cycle, rendering, state save and load, forecast.
+//! Benchmarks of the pure core and of other work beside the network: evaluation, a quiet cycle, rendering, saving and loading the
+//! state, the forecast.
 //!
 //!     cargo bench --bench core
 
@@ -17,11 +18,11 @@ use lowtide::notify::channels::email::rendering::email;
 use lowtide::notify::channels::slack::payload;
 use lowtide::state::{decode, encode};
 
-fn verdicts(criterion: &mut Criterion) {
+fn evaluation(criterion: &mut Criterion) {
     let (rules, readings) = (work::rules(1), work::readings());
-    let mut group = criterion.benchmark_group("verdicts");
+    let mut group = criterion.benchmark_group("evaluation");
     group.throughput(Throughput::Elements(readings.len() as u64));
-    group.bench_function("judged and moved, two levels with hysteresis", |bench| {
+    group.bench_function("evaluate and transition, two levels with hysteresis", |bench| {
         bench.iter(|| work::evaluate_all(black_box(&rules[0]), black_box(&readings)));
     });
     group.finish();
@@ -30,9 +31,9 @@ fn verdicts(criterion: &mut Criterion) {
 fn cycles(criterion: &mut Criterion) {
     let policy = work::policy(3);
     let readings = work::account_readings(1000, 5000);
-    let mut group = criterion.benchmark_group("settle");
+    let mut group = criterion.benchmark_group("process");
     group.throughput(Throughput::Elements(1000));
-    group.bench_function("1,000 divisions × 3 rules, nothing to tell", |bench| {
+    group.bench_function("1,000 divisions × 3 rules, no event", |bench| {
         let mut state = State::default();
         bench.iter(|| process(&mut state, &policy, black_box(&readings), work::at(0)).log_entries.len());
     });
@@ -53,7 +54,7 @@ fn rendering(criterion: &mut Criterion) {
         group.bench_function(format!("Slack, {name}"), |bench| {
             bench.iter(|| payload(black_box(&message), &context, &std::collections::BTreeMap::new()).to_string().len());
         });
-        group.bench_function(format!("mail, {name}"), |bench| {
+        group.bench_function(format!("email, {name}"), |bench| {
             bench.iter(|| email(black_box(&message), &context).html.len());
         });
     }
@@ -62,8 +63,8 @@ fn rendering(criterion: &mut Criterion) {
 
 fn state(criterion: &mut Criterion) {
     let states = [
-        ("told to two notifiers", work::delivered_state(10_000)),
-        ("owed to two notifiers", work::firing_state(10_000)),
+        ("delivered to two notifiers", work::delivered_state(10_000)),
+        ("pending for two notifiers", work::firing_state(10_000)),
     ];
     for (name, state) in states {
         let json = encode(&state).unwrap().to_bytes();
@@ -84,10 +85,10 @@ fn forecast(criterion: &mut Criterion) {
     let spending = Spending::default();
     let by_lines = [1000, 10_000, 100_000].map(|lines| (format!("{lines} ledger lines"), work::history(lines)));
     let by_renewals = [400, 10_000].map(|sites| (format!("{sites} renewals a year"), work::renewing_history(sites)));
-    for (what, (ledger, orders)) in by_lines.into_iter().chain(by_renewals) {
-        let mut group = criterion.benchmark_group(format!("forecast of {what}"));
+    for (account, (ledger, orders)) in by_lines.into_iter().chain(by_renewals) {
+        let mut group = criterion.benchmark_group(format!("forecast of {account}"));
         group.sample_size(20);
-        group.bench_function("all futures of a year, the runway and its range", |bench| {
+        group.bench_function("all simulated futures of a year, the runway and its range", |bench| {
             bench.iter(|| {
                 let forecast =
                     Simulation::new(black_box(&ledger), Some(&orders), &spending, 20_000.into(), work::at(0));
@@ -98,5 +99,5 @@ fn forecast(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, verdicts, cycles, rendering, state, forecast);
+criterion_group!(benches, evaluation, cycles, rendering, state, forecast);
 criterion_main!(benches);

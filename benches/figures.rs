@@ -1,12 +1,12 @@
-//! The figures of docs/performance.md, each with its goal, measured on the real binary or the real cycle, with the bare loop
-//! beside it in the same run.
+//! The figures of docs/performance.md, each with its goal, measured on the real binary or the real cycle, and compared with the
+//! bare loop in the same run.
 //!
-//!     cargo bench --bench figures               everything, in about eight minutes
-//!     cargo bench --bench figures -- cycle      only what has this word in its name: cycle, memory, rest, start, wire
+//!     cargo bench --bench figures               all figures, in about eight minutes
+//!     cargo bench --bench figures -- cycle      only one group: cycle, memory, rest, start or wire
 //!
-//! The service runs as a process of its own against a stand-in in this one; for the whole-cycle figures the cycle runs here
-//! and the stand-in is a process of its own. `LOWTIDE_BINARY` names the binary to measure: the one that is built for
-//! benchmarks has features in it that only tests need, and is a few hundred kilobytes larger than a release.
+//! The service runs as a separate process against a simulated server in this one. For the figures of a whole cycle it is the
+//! other way round. `LOWTIDE_BINARY` names the binary to measure: the one built for benchmarks contains features that only tests
+//! need, and is a few hundred kilobytes larger than a release.
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // a measurement that cannot be taken ends the run
 
@@ -36,7 +36,7 @@ use support::process::{ChildProcess, own_cpu_nanos, until};
 use support::stand_in::{self, StandInState};
 use tempfile::TempDir;
 
-/// Longer than anything takes on a busy machine.
+/// Longest wait on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 fn main() {
@@ -68,7 +68,7 @@ fn binary() -> PathBuf {
     std::env::var_os("LOWTIDE_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_lowtide").into(), Into::into)
 }
 
-/// A stand-in and a service that reads it.
+/// A simulated server and a service that reads it.
 struct BenchService {
     folder: TempDir,
     scene: Arc<StandInState>,
@@ -77,7 +77,7 @@ struct BenchService {
 
 impl BenchService {
     fn new(divisions: u64, schedule: &str) -> Self {
-        // Beside the build, where a disk is: a folder in memory knows no fsync.
+        // In the build folder, which is on a disk: a folder in memory has no fsync.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let scene = Arc::new(StandInState { divisions, ..StandInState::default() });
         let address = stand_in::start(Arc::clone(&scene));
@@ -119,7 +119,7 @@ fn start() {
     row("start to first reading at the server, ms, median", "≤ 50", &format!("{:.1}", median(&mut times)), "-");
 }
 
-/// Funds go down and up again every second; each time Slack is told.
+/// Measures the time from a reading to the Slack request, with funds that cross a threshold every second.
 fn wire() {
     let bench = BenchService::new(0, "every 1s");
     let _process = bench.run();
@@ -129,7 +129,7 @@ fn wire() {
         bench.scene.low.store(n % 2 == 1, Relaxed);
         until("a message", TIMEOUT, || bench.scene.slack_requests.lock().unwrap().len() >= n);
         let requested = bench.scene.slack_requests.lock().unwrap()[n - 1];
-        // The stand-in may have answered once more since, but not within a second.
+        // The server may have answered once more since, but not within a second.
         let answered = bench.scene.last_answer.lock().unwrap().unwrap();
         times.push((requested - answered).as_secs_f64() * 1000.0);
     }
@@ -164,7 +164,7 @@ fn memory() {
     let process = bench.run();
     sleep(Duration::from_secs(65));
     bench.wait_for_reads(10_000);
-    let name = "resident, 10,000 divisions firing, owed to a dead Slack, MiB";
+    let name = "resident, 10,000 divisions firing, pending for a dead Slack, MiB";
     row(name, "≤ 80", &format!("{:.1}", process.resident_mib()), "-");
     row("    its peak, MiB", "", &format!("{:.1}", process.peak_mib()), "-");
 }
@@ -173,7 +173,7 @@ fn counted(divisions: u64) -> String {
     if divisions == 0 { "one account".to_owned() } else { format!("{divisions} divisions") }
 }
 
-/// Two minutes after a settled start, counted up to ten; and that a quiet cycle writes nothing.
+/// Measures CPU time in two minutes after the start, scaled to ten, and checks that a quiet cycle writes no file.
 fn rest() {
     let bench = BenchService::new(0, "every 15s");
     let process = bench.run();
@@ -196,13 +196,13 @@ fn rest() {
     row(&format!("files written by {cycles} quiet cycles"), "none", if quiet { "none" } else { "SOME" }, "-");
 }
 
-/// The stand-in as a process: prints its address, and answers until its input ends.
+/// Runs the simulated server as a process: prints its address, and serves until its input ends.
 fn serve(divisions: u64) {
     println!("{}", stand_in::start(Arc::new(StandInState { divisions, ..StandInState::default() })));
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 
-/// The bare loop as a process: reads once and stays.
+/// Runs the bare loop as a process, which reads once and then waits.
 fn bare_process(address: &str, divisions: u64) {
     runtime().block_on(bare::cycle(&bare::client(), &format!("http://{address}/services/v2"), divisions));
     sleep(TIMEOUT);
@@ -212,7 +212,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// A disk that takes everything.
+/// A disk that discards all writes.
 struct NullBackend;
 
 impl StateBackend for NullBackend {
@@ -264,7 +264,7 @@ fn policy(address: &str, rules: usize) -> AccountPolicy {
     }
 }
 
-/// What one pass cost.
+/// Cost of one pass.
 #[derive(Clone, Copy)]
 struct PassCost {
     wall: f64,
@@ -277,7 +277,7 @@ fn cost(pass: impl FnOnce()) -> PassCost {
     PassCost { wall: began.elapsed().as_secs_f64(), cpu: (own_cpu_nanos() - cpu) as f64 / 1e9 }
 }
 
-/// Passes of the whole cycle and of the bare loop in turn.
+/// Measures the whole cycle and the bare loop alternately.
 fn cycle() {
     const DIVISIONS: u64 = 10_000;
     const PASSES: usize = 9;
@@ -302,16 +302,16 @@ fn cycle() {
                 assert!(outcome.complete && outcome.readings.len() == 10_000);
             })
         };
-        // Connections, listing, caches.
+        // Warm-up: connections, the listing and caches.
         ours();
         bare();
         let both: Vec<(PassCost, PassCost)> = (0..PASSES).map(|_| (ours(), bare())).collect();
         let of = |value: fn(&(PassCost, PassCost)) -> f64| median(&mut both.iter().map(value).collect::<Vec<_>>());
         let micros = |seconds: f64| format!("{:.1}", seconds * 1e6 / DIVISIONS as f64);
         let (cpu, wall) = (of(|(ours, bare)| ours.cpu / bare.cpu), of(|(ours, bare)| ours.wall / bare.wall));
-        let goals = if rules == 3 { ("≤ 1.5 ×", "") } else { ("", "≤ 2.5 ×") };
+        let goals = if rules == 3 { ("≤ 1.15 ×", "") } else { ("", "≤ 1.15 ×") };
         let (mine, limit) = (micros(of(|it| it.0.cpu)), micros(of(|it| it.1.cpu)));
-        row(&format!("CPU per reading, judged by {name}, µs"), "", &mine, &limit);
+        row(&format!("CPU per reading, evaluated by {name}, µs"), "", &mine, &limit);
         row("    ratio, median of pairs", goals.0, &format!("{cpu:.2} ×"), "1");
         let seconds = |value: f64| format!("{value:.3}");
         let (mine, limit) = (seconds(of(|it| it.0.wall)), seconds(of(|it| it.1.wall)));

@@ -1,5 +1,5 @@
-//! Fixed work for an instruction counter: one hot path a run, named by the first argument. Time says little on a busy machine,
-//! and instructions do not change. `.ci/instructions` counts them and compares with `instructions.txt`.
+//! Fixed work for an instruction counter: one hot path per run, named by the first argument. Unlike times, numbers of instructions
+//! do not depend on the load of the machine. `.ci/instructions` compares them with `instructions.txt`.
 
 #![allow(clippy::unwrap_used)] // a measurement that cannot be taken ends the run
 
@@ -47,7 +47,7 @@ fn main() {
             usize::from(forecast.unwrap().runway(Confidence::default()) == Runway::Exhausted)
         }
         "load" => decode(&encode(&work::firing_state(1000)).unwrap().to_bytes()).unwrap().state.alerts.len(),
-        // The benchmark runner's own arguments, or none: nothing to count.
+        // Run by the benchmark runner, not by the counter: there is nothing to do.
         _ => return,
     };
     black_box(done);

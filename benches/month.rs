@@ -1,5 +1,4 @@
-//! A simulated month of ten thousand divisions with flapping, outages and daily reloads, and the memory that it takes, as a
-//! plot.
+//! Plot of the memory during a simulated month of ten thousand divisions with flapping, outages and daily reloads.
 //!
 //!     cargo bench --bench month -- docs/memory.svg
 
@@ -15,7 +14,7 @@ use std::fmt::Write as _;
 
 const DIVISIONS: u64 = 10_000;
 const DAYS: u64 = 30;
-/// Of the plot, in pixels.
+/// Width of the plot's margin, in pixels.
 const SIZE: (f64, f64) = (900.0, 320.0);
 const MARGIN: f64 = 50.0;
 

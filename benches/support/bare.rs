@@ -1,10 +1,9 @@
-//! The limit: the least that a program with this HTTP client and this parser can do with the same answers. It reads, parses
-//! and forgets.
+//! The limit: the least work that a program with the same HTTP client and parser can do. It reads, parses and discards.
 
 use futures_util::StreamExt;
 use serde::Deserialize;
 
-/// So many are read side by side, as the service does it.
+/// Number of concurrent reads, the same as in the service.
 pub const CONCURRENT_READS: usize = 16;
 
 #[derive(Deserialize)]
@@ -14,7 +13,7 @@ struct BareBalance<'a> {
     _currency: &'a str,
 }
 
-/// A client as its library makes it.
+/// Creates a client with the defaults of its library.
 pub fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()

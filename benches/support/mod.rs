@@ -1,4 +1,4 @@
-//! What the benchmarks share: the stand-in that answers, the bare loop that is the limit, and the figures of a process.
+//! Helpers of the benchmarks: a simulated server, the bare loop as the limit, and figures of a process.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // every benchmark uses its own part, and panicking ends it
 

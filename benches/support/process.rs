@@ -1,11 +1,11 @@
-//! What the system says of a process, and running the service as one.
+//! Figures of a process from the operating system, and running the service as a process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A child that ends with its value.
+/// A child process that is killed when dropped.
 pub struct ChildProcess(pub Child);
 
 impl Drop for ChildProcess {
@@ -16,7 +16,7 @@ impl Drop for ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts a program with nothing but these variables in its environment.
+    /// Starts a program with only these environment variables.
     pub fn start(program: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program);
         command.args(args).env_clear().envs(variables.iter().copied());
@@ -30,17 +30,17 @@ impl ChildProcess {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// Resident memory now, in MiB.
+    /// Returns the current resident memory, in MiB.
     pub fn resident_mib(&self) -> f64 {
         mib(self.field("VmRSS:"))
     }
 
-    /// The most resident memory so far, in MiB.
+    /// Returns the peak resident memory, in MiB.
     pub fn peak_mib(&self) -> f64 {
         mib(self.field("VmHWM:"))
     }
 
-    /// CPU time of the threads that live, in nanoseconds.
+    /// Returns the CPU time of the living threads, in nanoseconds.
     pub fn cpu_nanos(&self) -> u64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
         let of = |task: PathBuf| fs::read_to_string(task.join("schedstat")).unwrap_or_default();
@@ -50,7 +50,7 @@ impl ChildProcess {
         all
     }
 
-    /// Bytes that it had written to disks.
+    /// Returns the number of bytes written to disks.
     pub fn written_bytes(&self) -> u64 {
         let io = fs::read_to_string(format!("/proc/{}/io", self.0.id())).unwrap();
         io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap()
@@ -62,13 +62,13 @@ fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 
-/// CPU time of this process, all threads, in nanoseconds.
+/// Returns the CPU time of all threads of this process, in nanoseconds.
 pub fn own_cpu_nanos() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub fn until(what: &str, timeout: Duration, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {

@@ -1,5 +1,5 @@
-//! A `CertCentral` and a Slack on loopback that cost next to nothing: raw HTTP/1.1 with keep-alive, one thread a connection,
-//! answers made beforehand. So what is measured is who asks.
+//! A simulated `CertCentral` and Slack on loopback that use hardly any CPU: raw HTTP/1.1 with keep-alive, one thread per
+//! connection, responses built in advance. The measurements therefore show the client's cost.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,26 +8,26 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-/// What it answers, and what it was asked.
+/// Settings of the server, and its record of requests.
 #[derive(Default)]
 pub struct StandInState {
-    /// Divisions that are listed: 1, 2, 3, …
+    /// Number of divisions, with the ids 1, 2, 3, …
     pub divisions: u64,
-    /// Funds are below every threshold.
+    /// Set if funds are below every threshold.
     pub low: AtomicBool,
-    /// Slack answers 503.
+    /// Set if Slack answers 503.
     pub slack_fails: AtomicBool,
-    /// Balances that were asked for.
+    /// Number of requests for a balance.
     pub reads: AtomicU64,
-    /// When the first balance was asked for.
+    /// Time of the first request for a balance.
     pub first_read: Mutex<Option<Instant>>,
-    /// When a balance was last answered.
+    /// Time of the last response with a balance.
     pub last_answer: Mutex<Option<Instant>>,
-    /// When each request reached Slack.
+    /// Time of each request to Slack.
     pub slack_requests: Mutex<Vec<Instant>>,
 }
 
-/// Starts to answer, until the process ends.
+/// Starts the server, which runs until the process ends.
 pub fn start(scene: Arc<StandInState>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -35,7 +35,7 @@ pub fn start(scene: Arc<StandInState>) -> SocketAddr {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let (scene, listing) = (Arc::clone(&scene), Arc::clone(&listing));
-            // Small stacks, since thousands of connections are no reason for gigabytes.
+            // Small stacks, so that thousands of connections do not take gigabytes.
             let connection = thread::Builder::new().stack_size(64 * 1024);
             connection.spawn(move || answer(stream, &scene, &listing)).unwrap();
         }
@@ -55,7 +55,7 @@ fn response(status: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// A balance with figures of its own, as `CertCentral` words it.
+/// Formats a balance with distinct figures, in the format of `CertCentral`.
 pub fn balance(division: u64, low: bool) -> String {
     let balance = if low { 100 + division % 300 } else { 5000 + division };
     let total = balance + 100;

@@ -1,4 +1,4 @@
-//! Work of a fixed size for the benchmarks of the core: the same at every run.
+//! Work of a fixed size for the benchmarks of the core, the same in every run.
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // every benchmark uses its own part
 
@@ -22,7 +22,7 @@ mod unread_account;
 
 pub use unread_account::at;
 
-/// So many rules: warning below 2000 and critical below 500, each cleared 250 higher.
+/// Returns `count` rules with warning below 2000 and critical below 500, each cleared 250 higher.
 pub fn rules(count: usize) -> Vec<Rule> {
     let amount = |value: i64| ThresholdAmount { value: value.into(), currency: None };
     let level = |below: i64| {
@@ -41,12 +41,12 @@ fn usd() -> Currency {
     Currency::parse("USD").unwrap()
 }
 
-/// Amounts on every side of every threshold.
+/// Returns amounts on every side of every threshold.
 pub fn readings() -> Vec<Reading> {
     (0..1000i64).map(|n| Reading::Amount(Money::new(Decimal::new(n * 7919 % 300_000, 2), usd()))).collect()
 }
 
-/// Judges every reading and moves an alert by every verdict. Returns how often it moved.
+/// Evaluates every reading and updates one alert with each result. Returns the number of transitions.
 pub fn evaluate_all(rule: &Rule, readings: &[Reading]) -> usize {
     let (mut alert, now) = (Alert::default(), at(0));
     let daily = |_| Some(Duration::from_secs(24 * 3600));
@@ -60,12 +60,12 @@ pub fn evaluate_all(rule: &Rule, readings: &[Reading]) -> usize {
     transitions
 }
 
-/// An account with so many rules.
+/// Returns an account with `count` rules.
 pub fn policy(count: usize) -> AccountPolicy {
     unread_account::policy(DivisionScope::Listed(Vec::new()), rules(count), None)
 }
 
-/// So many divisions, each with figures of its own from `funds` on.
+/// Returns readings of `divisions` divisions, each with distinct figures from `funds` upwards.
 pub fn account_readings(divisions: u64, funds: u64) -> AccountReadings {
     let balance = |id: u64| Balance {
         currency: Ok(usd()),
@@ -85,7 +85,7 @@ pub fn account_readings(divisions: u64, funds: u64) -> AccountReadings {
     AccountReadings { divisions: (1..=divisions).map(read).collect(), listing_failure: None, active: None }
 }
 
-/// A state with so many firing alerts, owed to two notifiers that never answered.
+/// Returns a state with `alerts` firing alerts, whose events are pending for two notifiers.
 pub fn firing_state(alerts: u64) -> State {
     let mut state = State::default();
     process(&mut state, &policy(1), &account_readings(alerts, 100), at(0));
@@ -93,7 +93,7 @@ pub fn firing_state(alerts: u64) -> State {
     state
 }
 
-/// The same, delivered: a mail's Message-ID is remembered.
+/// Returns the same state with all events delivered, and the Message-ID of an email for each.
 pub fn delivered_state(alerts: u64) -> State {
     let mut state = firing_state(alerts);
     let ids: BTreeSet<String> = state.queue.iter().map(|queued| queued.event.id.clone()).collect();
@@ -103,7 +103,7 @@ pub fn delivered_state(alerts: u64) -> State {
     state
 }
 
-/// So many purchases, one an hour, and the orders of the last hundred, which are due one by one in the months ahead.
+/// Returns `lines` purchases, one per hour, and the orders of the last hundred, which are due one by one in the coming months.
 pub fn history(lines: i64) -> (Ledger, Vec<Order>) {
     let hours = chrono::Duration::hours;
     let line = |ago: i64| LedgerEntry {
@@ -133,8 +133,7 @@ pub fn history(lines: i64) -> (Ledger, Vec<Order>) {
     (Ledger::new((1..=lines).map(line).collect()), (1..=100).map(order).collect())
 }
 
-/// An account that lives by so many renewals a year, spread evenly, each ten days before the end; of each site the books hold the last order
-/// and the one before it.
+/// Returns an account with `sites` renewals a year, spread evenly, each ten days before the end. Each site has its last two orders.
 pub fn renewing_history(sites: i64) -> (Ledger, Vec<Order>) {
     let day = |ago: i64| (at(0) - chrono::Duration::days(ago)).date_naive();
     let (mut lines, mut orders) = (Vec::new(), Vec::new());
@@ -171,7 +170,7 @@ pub fn renewing_history(sites: i64) -> (Ledger, Vec<Order>) {
     (Ledger::new(lines), orders)
 }
 
-/// What a notifier is given when so many alerts fire at once.
+/// Returns the message for `alerts` alerts that fire at once.
 pub fn message(alerts: u64) -> Message {
     let state = firing_state(alerts);
     let items = state

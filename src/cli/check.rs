@@ -35,7 +35,7 @@ pub enum CheckLevel {
     Ok,
     /// A warning threshold is breached.
     Warning,
-    /// Something could not be read or understood.
+    /// A reading or a comparison is missing.
     Unknown,
     /// A critical threshold is breached.
     Critical,

@@ -33,7 +33,7 @@ use crate::util::secret::Redactor;
 /// Result of a command, which becomes its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Exit code 0.
+    /// Exit code 0: the command did what it should.
     Success,
     /// Exit code 1: something failed while running.
     Failure,
@@ -173,16 +173,6 @@ fn start(cli: Cli) -> Exit {
     }
     let colour = is_colour_allowed(&std::io::stdout());
     let context = CommandContext { file: config::find(cli.config.as_deref()), environment, redactor, colour, service };
-    if let Command::Completions { shell } = cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "lowtide", &mut script);
-        output::write_stdout(&String::from_utf8_lossy(&script));
-        return exit_after_output(Exit::Success);
-    }
-    if matches!(cli.command, Command::Schema) {
-        print_json(&config::schema());
-        return exit_after_output(Exit::Success);
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -226,7 +216,16 @@ async fn dispatch(cli: Cli, context: &CommandContext) -> Exit {
         }
         Command::Demo { simulation, speed, seconds } => demo::run(context, &simulation, speed, seconds).await,
         Command::Init => init::command(cli.config.as_deref()),
-        Command::Completions { .. } | Command::Schema => Exit::Success,
+        Command::Schema => {
+            print_json(&config::schema());
+            Exit::Success
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lowtide", &mut script);
+            output::write_stdout(&String::from_utf8_lossy(&script));
+            Exit::Success
+        }
     }
 }
 

@@ -43,7 +43,7 @@ struct PlotScale {
     high: Decimal,
 }
 
-/// Draws the chart.
+/// Draws the chart as an SVG image.
 pub(super) fn svg(fund: &BacktestFundReport, from: Time, to: Time, zone: Tz) -> String {
     let has_path = !fund.path.is_empty();
     let scale = PlotScale::new(fund, from, to);

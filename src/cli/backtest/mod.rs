@@ -18,12 +18,12 @@ use crate::app;
 use crate::backtest::{BacktestFund, BacktestInput, replay};
 use crate::cli::output::{print_error, write_stdout};
 use crate::config::{Account, Config};
-use crate::domain::Time;
 use crate::domain::history::{AccountHistory, HistoryGap};
 use crate::domain::rule::Rule;
+use crate::domain::{Division, Time};
 use crate::forecast::Spending;
 use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, DivisionReading};
+use crate::polling::poller::{AccountPolicy, AccountReadings, DivisionReading};
 use crate::util::clock::{Clock, SystemClock};
 
 pub(super) async fn run(context: &CommandContext, args: &BacktestArgs) -> Exit {
@@ -124,19 +124,8 @@ async fn backtest_account(
     let mut show_progress = |ledgers: usize, lines: usize| progress.show_read(ledgers, lines);
     let (readings, mut histories) = poller::read_history(policy, args.division, clock, &mut show_progress).await;
     let mut report = BacktestAccountReport::new(policy.account.clone(), account.schedule.text().to_owned());
-    report.failures.extend(readings.listing_failure.map(|why| why.reason));
-    let mut funds: Vec<BacktestFund> = Vec::new();
-    for read in &readings.divisions {
-        let history = histories.remove(&read.division).unwrap_or_else(AccountHistory::unread);
-        match (&read.balance, ledger_problem(&history, read)) {
-            (Err(why), _) => report.fail(read, &why.reason),
-            (Ok(_), Some(why)) => report.fail(read, &why),
-            (Ok(balance), None) => {
-                let (division, name) = (read.division, read.name.clone());
-                funds.push(BacktestFund { division, name, balance: balance.clone(), history });
-            }
-        }
-    }
+    report.failures.extend(readings.listing_failure.as_ref().map(|failure| failure.reason.clone()));
+    let funds = readable_funds(&readings, &mut histories, &mut report);
     if args.division.is_some() && readings.divisions.is_empty() && report.failures.is_empty() {
         report.lacks_division = true;
     }
@@ -170,6 +159,27 @@ async fn backtest_account(
     let result = replay(&input, &mut |at| progress.show_replay(at));
     report.add_result(&input, result, first, args, poller::shared_fund(&readings.divisions));
     report
+}
+
+/// Returns the funds that can be replayed, and adds the failures of the others to the report.
+fn readable_funds(
+    readings: &AccountReadings,
+    histories: &mut BTreeMap<Division, AccountHistory>,
+    report: &mut BacktestAccountReport,
+) -> Vec<BacktestFund> {
+    let mut funds = Vec::new();
+    for read in &readings.divisions {
+        let history = histories.remove(&read.division).unwrap_or_else(AccountHistory::unread);
+        match (&read.balance, ledger_problem(&history, read)) {
+            (Err(failure), _) => report.fail(read, &failure.reason),
+            (Ok(_), Some(reason)) => report.fail(read, &reason),
+            (Ok(balance), None) => {
+                let (division, name) = (read.division, read.name.clone());
+                funds.push(BacktestFund { division, name, balance: balance.clone(), history });
+            }
+        }
+    }
+    funds
 }
 
 /// Returns why the ledger is missing, or why it cannot be the past of this balance.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::sandbox::scenario::Scenario;
 use crate::sandbox::server::{API_KEY, PATH};
 
-/// Formats alerts.yaml.
+/// Formats the text of alerts.yaml.
 pub(super) fn text(scenario: &Scenario, certcentral: SocketAddr, webhook_url: &str, smtp: SocketAddr) -> String {
     let divisions = if scenario.divisions.len() > 1 { "\n    divisions: all" } else { "" };
     let (smtp_host, smtp_port) = (smtp.ip(), smtp.port());

@@ -82,7 +82,7 @@ impl DemoScreen {
         }
     }
 
-    /// Prints the introduction.
+    /// Prints the scenario and the folder of the run.
     pub(super) fn open(&self, scenario: &Scenario, seed: u64, timing: &DemoTiming, folder: &Path) {
         if !scenario.about.is_empty() {
             print_line!("{}", self.paint(BOLD, &clean(&scenario.about)));
@@ -236,7 +236,7 @@ impl DemoScreen {
             write_stdout(&lines(text));
         } else {
             // Fails only if the terminal is gone.
-            let _ = self.live.println(text.join("\n"));
+            let _ = self.live.println(lines(text));
         }
     }
 

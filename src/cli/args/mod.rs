@@ -1,5 +1,7 @@
 //! Command-line arguments, and the texts of `--help`.
 
+mod values;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +9,6 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::domain::rule::Severity;
-use crate::polling::schedule::parse_duration;
 use crate::util::logging::LogFormat;
 
 /// Warns people before their DigiCert CertCentral funds run out.
@@ -23,7 +24,7 @@ pub struct Cli {
     /// Log level: error, warn, info, debug or trace, or a filter in the syntax of `RUST_LOG`
     #[arg(long, global = true, env = "LOWTIDE_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// Selected command
+    /// Command to run, with its arguments
     #[command(subcommand)]
     pub command: Command,
 }
@@ -42,7 +43,7 @@ pub enum Command {
     /// Compares the present reading with the thresholds alone. Uses the exit codes of monitoring plugins: 0 ok, 1 warning,
     /// 2 critical, 3 unknown.
     Check {
-        /// Output format
+        /// Format of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: CheckOutputFormat,
     },
@@ -51,7 +52,7 @@ pub enum Command {
         /// Also read each account once
         #[arg(long)]
         online: bool,
-        /// Output format
+        /// Format of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
     },
@@ -60,7 +61,7 @@ pub enum Command {
         /// Notifiers to test [default: all]
         #[arg(value_name = "NAME")]
         names: Vec<String>,
-        /// Output format
+        /// Format of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
     },
@@ -78,7 +79,7 @@ pub enum Command {
     Backtest(BacktestArgs),
     /// Show pending and firing alerts, silences and pending notifications; if the service runs, also its last readings
     Status {
-        /// Output format
+        /// Format of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
     },
@@ -92,7 +93,7 @@ pub enum Command {
     /// because the running service uses the previous configuration. Run it as the user of the service or as root. To silence
     /// alerts from the configuration, use `silences:`.
     Silence {
-        /// Change or query
+        /// Change or query of silences
         #[command(subcommand)]
         action: SilenceAction,
     },
@@ -102,28 +103,28 @@ pub enum Command {
     /// scenario describes. Its API key is `sandbox-api-key`. Runs until Ctrl-C.
     Sandbox {
         /// Listening address, loopback only
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8099", value_parser = loopback)]
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8099", value_parser = values::loopback)]
         listen: SocketAddr,
-        /// Scenario and seed
+        /// Scenario and seed of the simulation
         #[command(flatten)]
         simulation: SimulationArgs,
         /// Simulated seconds per second, such as 60x
-        #[arg(long, value_name = "Nx", default_value = "60x", value_parser = speed, allow_negative_numbers = true)]
+        #[arg(long, value_name = "Nx", default_value = "60x", value_parser = values::speed, allow_negative_numbers = true)]
         speed: u32,
-        /// How much of the scenario has already happened at the start, such as 16d, so that there is a past to replay
-        #[arg(long, value_name = "DURATION", default_value = "0", value_parser = passed, allow_hyphen_values = true)]
+        /// Part of the scenario that has already happened at the start, such as 16d, so that there is a past to replay
+        #[arg(long, value_name = "DURATION", default_value = "0", value_parser = values::passed, allow_hyphen_values = true)]
         passed: Duration,
     },
     /// Run the whole service against the sandbox, with simulated Slack and email: no account, no key, no network
     Demo {
-        /// Scenario and seed
+        /// Scenario and seed of the simulation
         #[command(flatten)]
         simulation: SimulationArgs,
         /// Simulated seconds per second, such as 10000x [default: as fast as --seconds requires]
-        #[arg(long, value_name = "Nx", value_parser = speed, allow_negative_numbers = true)]
+        #[arg(long, value_name = "Nx", value_parser = values::speed, allow_negative_numbers = true)]
         speed: Option<u32>,
         /// Length of the run in seconds; with --speed, the latest end of the run [default: 60]
-        #[arg(long, value_name = "N", value_parser = seconds, allow_negative_numbers = true)]
+        #[arg(long, value_name = "N", value_parser = values::seconds, allow_negative_numbers = true)]
         seconds: Option<u32>,
     },
     /// Health check (exits 0 if healthy)
@@ -149,13 +150,13 @@ pub enum SilenceAction {
         /// Scope, end and reason
         #[command(flatten)]
         terms: SilenceTerms,
-        /// Output format
+        /// Format of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
     },
     /// List silences, those added by command and those in the configuration
     List {
-        /// Output format
+        /// Format of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
     },
@@ -169,23 +170,23 @@ pub enum SilenceAction {
 /// Scope, end and reason of a new silence.
 #[derive(Debug, clap::Args)]
 pub struct SilenceTerms {
-    /// Account to silence
+    /// Name of the account to silence
     #[arg(long, value_name = "NAME")]
     pub account: String,
     /// Silence only this division [default: the whole account]
-    #[arg(long, value_name = "ID", value_parser = division, allow_negative_numbers = true)]
+    #[arg(long, value_name = "ID", value_parser = values::division, allow_negative_numbers = true)]
     pub division: Option<u64>,
     /// Silence only this rule, or `unreadable` [default: all]
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
     /// Length, such as 90m, 4h, 3d or 1w; either this or --until is required
-    #[arg(long = "for", value_name = "DURATION", value_parser = length, conflicts_with = "until", allow_hyphen_values = true)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = values::length, conflicts_with = "until", allow_hyphen_values = true)]
     pub length: Option<Duration>,
     /// End: 2026-12-01T09:00 in the configured time zone, or with an offset: 2026-12-01T09:00+01:00
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
     /// Reason, shown in messages and by `lowtide status`
-    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    #[arg(long, value_name = "TEXT", value_parser = values::reason)]
     pub reason: Option<String>,
     /// Highest level that is silenced
     #[arg(long, value_enum, default_value_t)]
@@ -218,41 +219,17 @@ impl From<SilenceLevel> for Severity {
     }
 }
 
-fn length(text: &str) -> Result<Duration, String> {
-    let length = parse_duration(text).map_err(|error| error.to_string())?;
-    if length.is_zero() { Err("a silence of length 0 ends at once".to_owned()) } else { Ok(length) }
-}
-
-fn passed(text: &str) -> Result<Duration, String> {
-    let passed = parse_duration(text).map_err(|error| error.to_string())?;
-    let year = Duration::from_secs(366 * 24 * 3600);
-    if passed <= year { Ok(passed) } else { Err("must be at most 366d".to_owned()) }
-}
-
-/// Parses an unsigned number that is written in digits alone.
-fn digits<T: std::str::FromStr>(text: &str) -> Option<T> {
-    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
-}
-
-fn division(text: &str) -> Result<u64, String> {
-    digits(text).filter(|id| *id > 0).ok_or_else(|| "must be the number of a division (its container id)".to_owned())
-}
-
-fn reason(text: &str) -> Result<String, String> {
-    crate::config::silence_reason(text)
-}
-
 /// Arguments of `lowtide backtest`.
 #[derive(Debug, clap::Args)]
 pub struct BacktestArgs {
     /// Number of days to replay, 1 to 365; fewer if the ledger does not reach back that far
-    #[arg(long, value_name = "N", default_value_t = 90, value_parser = days, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = values::days, allow_negative_numbers = true)]
     pub days: u16,
     /// Replay only this account [default: all]
     #[arg(long, value_name = "NAME")]
     pub account: Option<String>,
     /// Replay only this division [default: all divisions in the configuration]
-    #[arg(long, value_name = "ID", value_parser = division, allow_negative_numbers = true)]
+    #[arg(long, value_name = "ID", value_parser = values::division, allow_negative_numbers = true)]
     pub division: Option<u64>,
     /// Replay only this rule; can be repeated [default: all]
     #[arg(long, value_name = "NAME")]
@@ -260,7 +237,7 @@ pub struct BacktestArgs {
     /// Also propose thresholds from the account's own history, and show how the current ones performed
     #[arg(long)]
     pub suggest: bool,
-    /// Output format
+    /// Format of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: BacktestOutputFormat,
 }
@@ -268,7 +245,7 @@ pub struct BacktestArgs {
 /// Output format of `backtest`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum BacktestOutputFormat {
-    /// Tables for people
+    /// Aligned tables for people
     #[default]
     Text,
     /// Stable JSON for scripts
@@ -277,18 +254,13 @@ pub enum BacktestOutputFormat {
     Html,
 }
 
-fn days(text: &str) -> Result<u16, String> {
-    let days = digits(text).filter(|days| (1..=365).contains(days));
-    days.ok_or_else(|| "must be a whole number from 1 to 365".to_owned())
-}
-
 /// Arguments of `lowtide preview`.
 #[derive(Debug, clap::Args)]
 pub struct PreviewArgs {
     /// Rule that the notification is about, or `unreadable` [default: the first rule in the file]
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
-    /// Event to show
+    /// Event that the notification is about
     #[arg(long, value_enum, default_value_t)]
     pub event: PreviewEvent,
     /// Notifier to render for; can be repeated [default: all that would be notified]
@@ -312,7 +284,7 @@ pub struct PreviewArgs {
     /// Write the HTML of the email to this file instead of printing it
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Output format
+    /// Format of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: OutputFormat,
 }
@@ -352,9 +324,9 @@ pub enum PreviewEvent {
 /// The level of a previewed notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PreviewLevel {
-    /// Somebody should plan for it
+    /// Level that calls for planning
     Warning,
-    /// Somebody should act now
+    /// Level that calls for action now
     Critical,
 }
 
@@ -366,40 +338,14 @@ pub struct SimulationArgs {
     #[arg(long, value_name = "NAME|FILE", default_value = "drain")]
     pub scenario: String,
     /// Seed of the random choices; the same seed gives the same run
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::seed, allow_negative_numbers = true)]
     pub seed: u64,
-}
-
-/// Parses `60x` or `60`.
-fn speed(text: &str) -> Result<u32, String> {
-    let number = text.strip_suffix(['x', 'X']).unwrap_or(text);
-    let speed = digits(number).filter(|speed| (1..=1_000_000).contains(speed));
-    speed.ok_or_else(|| "must be a whole number from 1 to 1000000, such as 60x".to_owned())
-}
-
-fn seconds(text: &str) -> Result<u32, String> {
-    let seconds = digits(text).filter(|seconds| (1..=86_400).contains(seconds));
-    seconds.ok_or_else(|| "must be a whole number from 1 to 86400".to_owned())
-}
-
-fn seed(text: &str) -> Result<u64, String> {
-    digits(text).ok_or_else(|| format!("must be a whole number from 0 to {}", u64::MAX))
-}
-
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8099".to_owned())?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("must be a loopback address, such as 127.0.0.1:8099".to_owned())
-    }
 }
 
 /// Output format of commands that print data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum OutputFormat {
-    /// Tables for people
+    /// Aligned tables for people
     #[default]
     Text,
     /// Stable JSON for scripts
@@ -409,7 +355,7 @@ pub enum OutputFormat {
 /// Output format of `check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum CheckOutputFormat {
-    /// Tables for people
+    /// Aligned tables for people
     #[default]
     Text,
     /// Stable JSON for scripts
