@@ -56,7 +56,7 @@ class Web(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def books(self, path):
+    def history(self, path):
         """Sixty purchases, one a day; no orders."""
         purchases = []
         if path.endswith("balance-history"):
@@ -73,7 +73,7 @@ class Web(http.server.BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         known = self.headers.get("X-DC-DEVKEY") == API_KEY
         if known and path in ("/services/v2/finance/balance-history", "/services/v2/order/certificate"):
-            self.books(path)
+            self.history(path)
             return
         if not known or self.path != "/services/v2/finance/balance":
             with lock:

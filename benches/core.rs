@@ -1,5 +1,5 @@
-//! Benchmarks of the pure core and of other work beside the network: evaluation, a quiet cycle, rendering, saving and loading the
-//! state, the forecast.
+//! Benchmarks of the pure core and of everything else that costs time besides the network: evaluation, processing,
+//! rendering, saving and loading the state, forecast.
 //!
 //!     cargo bench --bench core
 
@@ -22,18 +22,18 @@ fn evaluation(criterion: &mut Criterion) {
     let (rules, readings) = (work::rules(1), work::readings());
     let mut group = criterion.benchmark_group("evaluation");
     group.throughput(Throughput::Elements(readings.len() as u64));
-    group.bench_function("evaluate and transition, two levels with hysteresis", |bench| {
+    group.bench_function("evaluated, with transitions, two levels with hysteresis", |bench| {
         bench.iter(|| work::evaluate_all(black_box(&rules[0]), black_box(&readings)));
     });
     group.finish();
 }
 
-fn cycles(criterion: &mut Criterion) {
+fn processing(criterion: &mut Criterion) {
     let policy = work::policy(3);
     let readings = work::account_readings(1000, 5000);
     let mut group = criterion.benchmark_group("process");
     group.throughput(Throughput::Elements(1000));
-    group.bench_function("1,000 divisions × 3 rules, no event", |bench| {
+    group.bench_function("1,000 divisions × 3 rules, no transitions", |bench| {
         let mut state = State::default();
         bench.iter(|| process(&mut state, &policy, black_box(&readings), work::at(0)).log_entries.len());
     });
@@ -85,10 +85,10 @@ fn forecast(criterion: &mut Criterion) {
     let spending = Spending::default();
     let by_lines = [1000, 10_000, 100_000].map(|lines| (format!("{lines} ledger lines"), work::history(lines)));
     let by_renewals = [400, 10_000].map(|sites| (format!("{sites} renewals a year"), work::renewing_history(sites)));
-    for (account, (ledger, orders)) in by_lines.into_iter().chain(by_renewals) {
-        let mut group = criterion.benchmark_group(format!("forecast of {account}"));
+    for (what, (ledger, orders)) in by_lines.into_iter().chain(by_renewals) {
+        let mut group = criterion.benchmark_group(format!("forecast of {what}"));
         group.sample_size(20);
-        group.bench_function("all simulated futures of a year, the runway and its range", |bench| {
+        group.bench_function("all futures of a year, the runway and its range", |bench| {
             bench.iter(|| {
                 let forecast =
                     Simulation::new(black_box(&ledger), Some(&orders), &spending, 20_000.into(), work::at(0));
@@ -99,5 +99,5 @@ fn forecast(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, evaluation, cycles, rendering, state, forecast);
+criterion_group!(benches, evaluation, processing, rendering, state, forecast);
 criterion_main!(benches);

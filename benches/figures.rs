@@ -1,12 +1,12 @@
-//! The figures of docs/performance.md, each with its goal, measured on the real binary or the real cycle, and compared with the
-//! bare loop in the same run.
+//! Measures the figures of docs/performance.md, each with its goal, on the real binary or the real cycle, alternating
+//! with the bare loop.
 //!
-//!     cargo bench --bench figures               all figures, in about eight minutes
-//!     cargo bench --bench figures -- cycle      only one group: cycle, memory, rest, start or wire
+//!     cargo bench --bench figures               everything, in about eight minutes
+//!     cargo bench --bench figures -- cycle      only what has this word in its name: cycle, memory, rest, start, wire
 //!
-//! The service runs as a separate process against a simulated server in this one. For the figures of a whole cycle it is the
-//! other way round. `LOWTIDE_BINARY` names the binary to measure: the one built for benchmarks contains features that only tests
-//! need, and is a few hundred kilobytes larger than a release.
+//! The service runs as a process of its own against a stand-in in this process. For the whole-cycle figures, the
+//! cycle runs here and the stand-in is a process of its own. `LOWTIDE_BINARY` names the binary to measure: the one
+//! built for benchmarks includes features that only tests need, and is a few hundred kilobytes larger than a release.
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // a measurement that cannot be taken ends the run
 
@@ -22,11 +22,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{CertCentralClient, RateLimiter};
 use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UnreadablePolicy};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::{Clock, SystemClock};
 use lowtide::util::http_client;
@@ -36,7 +36,7 @@ use support::process::{ChildProcess, own_cpu_nanos, until};
 use support::stand_in::{self, StandInState};
 use tempfile::TempDir;
 
-/// Longest wait on a busy machine.
+/// Longer than any step takes on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 fn main() {
@@ -68,7 +68,7 @@ fn binary() -> PathBuf {
     std::env::var_os("LOWTIDE_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_lowtide").into(), Into::into)
 }
 
-/// A simulated server and a service that reads it.
+/// A stand-in, and the configuration of a service that reads it.
 struct BenchService {
     folder: TempDir,
     scene: Arc<StandInState>,
@@ -77,7 +77,7 @@ struct BenchService {
 
 impl BenchService {
     fn new(divisions: u64, schedule: &str) -> Self {
-        // In the build folder, which is on a disk: a folder in memory has no fsync.
+        // The folder is beside the build, on a disk: fsync costs nothing in a folder in memory.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let scene = Arc::new(StandInState { divisions, ..StandInState::default() });
         let address = stand_in::start(Arc::clone(&scene));
@@ -119,7 +119,8 @@ fn start() {
     row("start to first reading at the server, ms, median", "≤ 50", &format!("{:.1}", median(&mut times)), "-");
 }
 
-/// Measures the time from a reading to the Slack request, with funds that cross a threshold every second.
+/// Measures the time from a reading to the message. Funds fall and recover every second, and Slack is notified each
+/// time.
 fn wire() {
     let bench = BenchService::new(0, "every 1s");
     let _process = bench.run();
@@ -129,7 +130,7 @@ fn wire() {
         bench.scene.low.store(n % 2 == 1, Relaxed);
         until("a message", TIMEOUT, || bench.scene.slack_requests.lock().unwrap().len() >= n);
         let requested = bench.scene.slack_requests.lock().unwrap()[n - 1];
-        // The server may have answered once more since, but not within a second.
+        // The stand-in may have answered once more since then, but only a second later.
         let answered = bench.scene.last_answer.lock().unwrap().unwrap();
         times.push((requested - answered).as_secs_f64() * 1000.0);
     }
@@ -156,7 +157,7 @@ fn memory() {
         let state = bench.folder.path().join("state.json");
         let name = format!("resident, {} all ok, after {wait} s, MiB", counted(divisions));
         row(&name, goal, &format!("{:.1}", process.resident_mib()), &held(divisions));
-        assert!(!state.exists(), "nothing is to be remembered");
+        assert!(!state.exists(), "a state without alerts is not saved");
     }
     let bench = BenchService::new(10_000, "every 20s");
     bench.scene.low.store(true, Relaxed);
@@ -164,7 +165,7 @@ fn memory() {
     let process = bench.run();
     sleep(Duration::from_secs(65));
     bench.wait_for_reads(10_000);
-    let name = "resident, 10,000 divisions firing, pending for a dead Slack, MiB";
+    let name = "resident, 10,000 divisions firing, pending for a failing Slack, MiB";
     row(name, "≤ 80", &format!("{:.1}", process.resident_mib()), "-");
     row("    its peak, MiB", "", &format!("{:.1}", process.peak_mib()), "-");
 }
@@ -173,7 +174,7 @@ fn counted(divisions: u64) -> String {
     if divisions == 0 { "one account".to_owned() } else { format!("{divisions} divisions") }
 }
 
-/// Measures CPU time in two minutes after the start, scaled to ten, and checks that a quiet cycle writes no file.
+/// Measures two minutes at rest after the start, extrapolated to ten, and checks that a quiet cycle writes nothing.
 fn rest() {
     let bench = BenchService::new(0, "every 15s");
     let process = bench.run();
@@ -196,13 +197,13 @@ fn rest() {
     row(&format!("files written by {cycles} quiet cycles"), "none", if quiet { "none" } else { "SOME" }, "-");
 }
 
-/// Runs the simulated server as a process: prints its address, and serves until its input ends.
+/// Runs the stand-in as a process: prints its address, and answers until its input ends.
 fn serve(divisions: u64) {
     println!("{}", stand_in::start(Arc::new(StandInState { divisions, ..StandInState::default() })));
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 
-/// Runs the bare loop as a process, which reads once and then waits.
+/// Runs the bare loop as a process: reads once and stays.
 fn bare_process(address: &str, divisions: u64) {
     runtime().block_on(bare::cycle(&bare::client(), &format!("http://{address}/services/v2"), divisions));
     sleep(TIMEOUT);
@@ -212,7 +213,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// A disk that discards all writes.
+/// A state backend that stores nothing.
 struct NullBackend;
 
 impl StateBackend for NullBackend {
@@ -235,7 +236,7 @@ fn rule(n: usize) -> Rule {
     Rule::new(format!("rule-{n}").into(), metric, Some(level(2000)), Some(level(500))).unwrap()
 }
 
-fn policy(address: &str, rules: usize) -> AccountPolicy {
+fn poller(address: &str, rules: usize) -> Poller {
     let options =
         http_client::HttpClientOptions { timeout: Duration::from_secs(10), extra_ca_pem: None, loopback: true };
     let client = CertCentralClient::new(
@@ -247,9 +248,8 @@ fn policy(address: &str, rules: usize) -> AccountPolicy {
         Redactor::default(),
         Arc::new(SystemClock),
     );
-    AccountPolicy {
+    let policy = AccountPolicy {
         account: "acme".into(),
-        source: Arc::new(client.unwrap()),
         scope: DivisionScope::All(BTreeSet::new()),
         rules: (0..rules).map(rule).collect(),
         unreadable: Arc::new(UnreadablePolicy {
@@ -260,11 +260,11 @@ fn policy(address: &str, rules: usize) -> AccountPolicy {
         }),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        history: None,
-    }
+    };
+    Poller { policy, source: Arc::new(client.unwrap()), history: None, clock: Arc::new(SystemClock) }
 }
 
-/// Cost of one pass.
+/// Time that one pass took, in seconds.
 #[derive(Clone, Copy)]
 struct PassCost {
     wall: f64,
@@ -277,7 +277,7 @@ fn cost(pass: impl FnOnce()) -> PassCost {
     PassCost { wall: began.elapsed().as_secs_f64(), cpu: (own_cpu_nanos() - cpu) as f64 / 1e9 }
 }
 
-/// Measures the whole cycle and the bare loop alternately.
+/// Measures passes of the whole cycle and of the bare loop in turn.
 fn cycle() {
     const DIVISIONS: u64 = 10_000;
     const PASSES: usize = 9;
@@ -291,18 +291,17 @@ fn cycle() {
     let (runtime, http, base) = (runtime(), bare::client(), format!("http://{address}/services/v2"));
     let bare = || cost(|| runtime.block_on(bare::cycle(&http, &base, DIVISIONS)));
     for (rules, name) in [(3, "3 rules"), (10, "10 rules")] {
-        let policy = policy(address, rules);
+        let poller = poller(address, rules);
         let store = StateStore::new(State::default(), Arc::new(NullBackend));
         let mut poller_state = PollerState::default();
         let mut ours = || {
             cost(|| {
                 let planned = SystemClock.now();
-                let outcome =
-                    runtime.block_on(poller::run_cycle(&policy, &mut poller_state, &store, &SystemClock, planned));
+                let outcome = runtime.block_on(poller.run_cycle(&mut poller_state, &store, planned));
                 assert!(outcome.complete && outcome.readings.len() == 10_000);
             })
         };
-        // Warm-up: connections, the listing and caches.
+        // The first pass opens connections, lists divisions and fills caches.
         ours();
         bare();
         let both: Vec<(PassCost, PassCost)> = (0..PASSES).map(|_| (ours(), bare())).collect();

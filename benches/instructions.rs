@@ -1,5 +1,6 @@
-//! Fixed work for an instruction counter: one hot path per run, named by the first argument. Unlike times, numbers of instructions
-//! do not depend on the load of the machine. `.ci/instructions` compares them with `instructions.txt`.
+//! Fixed work for an instruction counter: one hot path in each run, named by the first argument. Instruction counts
+//! do not depend on the load of the machine, as times do. `.ci/instructions` counts them and compares them with
+//! `instructions.txt`.
 
 #![allow(clippy::unwrap_used)] // a measurement that cannot be taken ends the run
 
@@ -47,7 +48,7 @@ fn main() {
             usize::from(forecast.unwrap().runway(Confidence::default()) == Runway::Exhausted)
         }
         "load" => decode(&encode(&work::firing_state(1000)).unwrap().to_bytes()).unwrap().state.alerts.len(),
-        // Run by the benchmark runner, not by the counter: there is nothing to do.
+        // Without a path, or with the benchmark runner's own arguments, there is nothing to count.
         _ => return,
     };
     black_box(done);

@@ -1,4 +1,5 @@
-//! Plot of the memory during a simulated month of ten thousand divisions with flapping, outages and daily reloads.
+//! Simulates a month of ten thousand divisions with flapping, outages and daily reloads, and plots the memory that it
+//! uses.
 //!
 //!     cargo bench --bench month -- docs/memory.svg
 
@@ -14,7 +15,7 @@ use std::fmt::Write as _;
 
 const DIVISIONS: u64 = 10_000;
 const DAYS: u64 = 30;
-/// Width of the plot's margin, in pixels.
+/// Size of the plot in pixels.
 const SIZE: (f64, f64) = (900.0, 320.0);
 const MARGIN: f64 = 50.0;
 

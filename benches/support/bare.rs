@@ -1,9 +1,10 @@
-//! The limit: the least work that a program with the same HTTP client and parser can do. It reads, parses and discards.
+//! The bare loop: the least work for the same responses with this HTTP client and parser. It reads, parses and
+//! discards.
 
 use futures_util::StreamExt;
 use serde::Deserialize;
 
-/// Number of concurrent reads, the same as in the service.
+/// Number of concurrent reads, as in the service.
 pub const CONCURRENT_READS: usize = 16;
 
 #[derive(Deserialize)]
@@ -13,7 +14,7 @@ struct BareBalance<'a> {
     _currency: &'a str,
 }
 
-/// Creates a client with the defaults of its library.
+/// Creates an HTTP client with default settings.
 pub fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()

@@ -1,4 +1,4 @@
-//! Helpers of the benchmarks: a simulated server, the bare loop as the limit, and figures of a process.
+//! Shared parts of the benchmarks: the stand-in, the bare loop, and the figures of a process.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // every benchmark uses its own part, and panicking ends it
 

@@ -1,11 +1,11 @@
-//! Figures of a process from the operating system, and running the service as a process.
+//! Runs the service as a process, and reads its figures from the system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A child process that is killed when dropped.
+/// A child process that is killed when it is dropped.
 pub struct ChildProcess(pub Child);
 
 impl Drop for ChildProcess {
@@ -30,17 +30,17 @@ impl ChildProcess {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// Returns the current resident memory, in MiB.
+    /// Returns the resident memory now, in MiB.
     pub fn resident_mib(&self) -> f64 {
         mib(self.field("VmRSS:"))
     }
 
-    /// Returns the peak resident memory, in MiB.
+    /// Returns the peak of the resident memory, in MiB.
     pub fn peak_mib(&self) -> f64 {
         mib(self.field("VmHWM:"))
     }
 
-    /// Returns the CPU time of the living threads, in nanoseconds.
+    /// Returns the CPU time of the running threads, in nanoseconds.
     pub fn cpu_nanos(&self) -> u64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
         let of = |task: PathBuf| fs::read_to_string(task.join("schedstat")).unwrap_or_default();
@@ -50,7 +50,7 @@ impl ChildProcess {
         all
     }
 
-    /// Returns the number of bytes written to disks.
+    /// Returns the number of bytes written to disk.
     pub fn written_bytes(&self) -> u64 {
         let io = fs::read_to_string(format!("/proc/{}/io", self.0.id())).unwrap();
         io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap()
@@ -62,7 +62,7 @@ fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 
-/// Returns the CPU time of all threads of this process, in nanoseconds.
+/// Returns the CPU time of this process, including all threads, in nanoseconds.
 pub fn own_cpu_nanos() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
@@ -72,7 +72,7 @@ pub fn own_cpu_nanos() -> u64 {
 pub fn until(what: &str, timeout: Duration, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < timeout, "waited in vain: {what}");
+        assert!(began.elapsed() < timeout, "timed out waiting for: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

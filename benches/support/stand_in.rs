@@ -1,5 +1,5 @@
-//! A simulated `CertCentral` and Slack on loopback that use hardly any CPU: raw HTTP/1.1 with keep-alive, one thread per
-//! connection, responses built in advance. The measurements therefore show the client's cost.
+//! A CertCentral and a Slack on loopback that cost next to nothing: raw HTTP/1.1 with keep-alive, one thread for each
+//! connection, prepared responses. So the measurement is of the client.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,26 +8,26 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-/// Settings of the server, and its record of requests.
+/// State of the stand-in: its responses, and the requests that it received.
 #[derive(Default)]
 pub struct StandInState {
-    /// Number of divisions, with the ids 1, 2, 3, …
+    /// Number of divisions that are listed, with ids from 1.
     pub divisions: u64,
-    /// Set if funds are below every threshold.
+    /// True if funds are below every threshold.
     pub low: AtomicBool,
-    /// Set if Slack answers 503.
+    /// True if Slack answers with 503.
     pub slack_fails: AtomicBool,
-    /// Number of requests for a balance.
+    /// Number of balance requests.
     pub reads: AtomicU64,
-    /// Time of the first request for a balance.
+    /// Time of the first balance request.
     pub first_read: Mutex<Option<Instant>>,
-    /// Time of the last response with a balance.
+    /// Time of the last balance response.
     pub last_answer: Mutex<Option<Instant>>,
     /// Time of each request to Slack.
     pub slack_requests: Mutex<Vec<Instant>>,
 }
 
-/// Starts the server, which runs until the process ends.
+/// Starts to answer in the background, until the process ends.
 pub fn start(scene: Arc<StandInState>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -35,7 +35,7 @@ pub fn start(scene: Arc<StandInState>) -> SocketAddr {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let (scene, listing) = (Arc::clone(&scene), Arc::clone(&listing));
-            // Small stacks, so that thousands of connections do not take gigabytes.
+            // Small stacks keep thousands of connections from using gigabytes.
             let connection = thread::Builder::new().stack_size(64 * 1024);
             connection.spawn(move || answer(stream, &scene, &listing)).unwrap();
         }
@@ -55,7 +55,7 @@ fn response(status: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Formats a balance with distinct figures, in the format of `CertCentral`.
+/// Returns the balance of a division, with figures of its own, in CertCentral's format.
 pub fn balance(division: u64, low: bool) -> String {
     let balance = if low { 100 + division % 300 } else { 5000 + division };
     let total = balance + 100;
@@ -105,7 +105,7 @@ fn read(stream: &mut TcpStream, scene: &StandInState, head: &str, now: Instant) 
     written
 }
 
-/// The length of the first request, once all of it is here.
+/// Returns the length of the first request, if it is complete.
 fn request_length(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! Work of a fixed size for the benchmarks of the core, the same in every run.
+//! Fixed work for the benchmarks of the core, the same in every run.
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // every benchmark uses its own part
 
@@ -6,23 +6,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lowtide::alerting::evaluate::evaluate;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
-use lowtide::domain::alert::{Alert, transition};
+use lowtide::alerting::transition::transition;
+use lowtide::domain::alert::Alert;
 use lowtide::domain::balance::{Balance, Reading};
-use lowtide::domain::history::{Ledger, LedgerEntry, Order};
+use lowtide::domain::ledger::{Ledger, LedgerEntry};
 use lowtide::domain::money::{Currency, Money};
+use lowtide::domain::order::Order;
 use lowtide::domain::rule::{Level, Metric, Rule, ThresholdAmount, ThresholdSide};
 use lowtide::notify::{Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use rust_decimal::Decimal;
 
-#[path = "../../tests/support/unread_account.rs"]
-mod unread_account;
+#[path = "../../tests/support/account_policy.rs"]
+mod account_policy;
 
-pub use unread_account::at;
+pub use account_policy::at;
 
-/// Returns `count` rules with warning below 2000 and critical below 500, each cleared 250 higher.
+/// Creates rules with a warning below 2,000 and critical below 500, each cleared 250 higher.
 pub fn rules(count: usize) -> Vec<Rule> {
     let amount = |value: i64| ThresholdAmount { value: value.into(), currency: None };
     let level = |below: i64| {
@@ -41,31 +44,31 @@ fn usd() -> Currency {
     Currency::parse("USD").unwrap()
 }
 
-/// Returns amounts on every side of every threshold.
+/// Creates readings on both sides of every threshold.
 pub fn readings() -> Vec<Reading> {
     (0..1000i64).map(|n| Reading::Amount(Money::new(Decimal::new(n * 7919 % 300_000, 2), usd()))).collect()
 }
 
-/// Evaluates every reading and updates one alert with each result. Returns the number of transitions.
+/// Evaluates every reading and applies the transitions to an alert. Returns the number of transitions.
 pub fn evaluate_all(rule: &Rule, readings: &[Reading]) -> usize {
     let (mut alert, now) = (Alert::default(), at(0));
     let daily = |_| Some(Duration::from_secs(24 * 3600));
     let mut transitions = 0;
     for reading in readings {
-        let verdict = evaluate(rule, reading).unwrap();
-        let (next, happened) = transition(&alert, &verdict, daily, now);
+        let evaluation = evaluate(rule, reading).unwrap();
+        let (next, happened) = transition(&alert, &evaluation, daily, now);
         alert = next;
         transitions += usize::from(happened.is_some());
     }
     transitions
 }
 
-/// Returns an account with `count` rules.
+/// Creates a policy with this number of rules.
 pub fn policy(count: usize) -> AccountPolicy {
-    unread_account::policy(DivisionScope::Listed(Vec::new()), rules(count), None)
+    account_policy::policy(DivisionScope::Listed(Vec::new()), rules(count), None)
 }
 
-/// Returns readings of `divisions` divisions, each with distinct figures from `funds` upwards.
+/// Creates readings of divisions, each with figures of its own from `funds` on.
 pub fn account_readings(divisions: u64, funds: u64) -> AccountReadings {
     let balance = |id: u64| Balance {
         currency: Ok(usd()),
@@ -85,7 +88,7 @@ pub fn account_readings(divisions: u64, funds: u64) -> AccountReadings {
     AccountReadings { divisions: (1..=divisions).map(read).collect(), listing_failure: None, active: None }
 }
 
-/// Returns a state with `alerts` firing alerts, whose events are pending for two notifiers.
+/// Creates a state with firing alerts, pending for two notifiers that never answered.
 pub fn firing_state(alerts: u64) -> State {
     let mut state = State::default();
     process(&mut state, &policy(1), &account_readings(alerts, 100), at(0));
@@ -93,7 +96,7 @@ pub fn firing_state(alerts: u64) -> State {
     state
 }
 
-/// Returns the same state with all events delivered, and the Message-ID of an email for each.
+/// Creates a state with firing alerts that were delivered, with the Message-IDs of their emails.
 pub fn delivered_state(alerts: u64) -> State {
     let mut state = firing_state(alerts);
     let ids: BTreeSet<String> = state.queue.iter().map(|queued| queued.event.id.clone()).collect();
@@ -103,7 +106,7 @@ pub fn delivered_state(alerts: u64) -> State {
     state
 }
 
-/// Returns `lines` purchases, one per hour, and the orders of the last hundred, which are due one by one in the coming months.
+/// Creates a ledger with a purchase every hour, and 100 orders that are due one by one in the coming months.
 pub fn history(lines: i64) -> (Ledger, Vec<Order>) {
     let hours = chrono::Duration::hours;
     let line = |ago: i64| LedgerEntry {
@@ -133,7 +136,8 @@ pub fn history(lines: i64) -> (Ledger, Vec<Order>) {
     (Ledger::new((1..=lines).map(line).collect()), (1..=100).map(order).collect())
 }
 
-/// Returns an account with `sites` renewals a year, spread evenly, each ten days before the end. Each site has its last two orders.
+/// Creates an account with this number of renewals a year, evenly spread, each ten days before the end. The last two
+/// orders of each site are listed.
 pub fn renewing_history(sites: i64) -> (Ledger, Vec<Order>) {
     let day = |ago: i64| (at(0) - chrono::Duration::days(ago)).date_naive();
     let (mut lines, mut orders) = (Vec::new(), Vec::new());
@@ -170,10 +174,11 @@ pub fn renewing_history(sites: i64) -> (Ledger, Vec<Order>) {
     (Ledger::new(lines), orders)
 }
 
-/// Returns the message for `alerts` alerts that fire at once.
+/// Creates a message for this number of simultaneous alerts.
 pub fn message(alerts: u64) -> Message {
     let state = firing_state(alerts);
     let items = state
+        .queue
         .pending_for("slack")
         .map(|(event, _)| MessageEvent { event: event.clone(), omitted: 0, in_place_of: None })
         .collect();

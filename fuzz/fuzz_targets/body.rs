@@ -1,7 +1,7 @@
-//! Whatever CertCentral answers is read or named as unreadable, never read as another amount.
+//! Every response body is read exactly, or reported as unreadable.
 #![no_main]
 
-#[allow(dead_code)] // every target calls its own part
+#[allow(dead_code)] // each target calls its own part
 #[path = "../../tests/support/hostile.rs"]
 mod hostile;
 

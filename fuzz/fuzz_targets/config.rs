@@ -1,7 +1,7 @@
-//! Whatever stands in `alerts.yaml` and in an overriding variable is loaded or refused, quickly and without a panic.
+//! Every `alerts.yaml` and every overriding variable is loaded or refused, quickly and without a panic.
 #![no_main]
 
-#[allow(dead_code)] // every target calls its own part
+#[allow(dead_code)] // each target calls its own part
 #[path = "../../tests/support/hostile.rs"]
 mod hostile;
 

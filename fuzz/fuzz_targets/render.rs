@@ -1,7 +1,7 @@
-//! Whatever names and figures an event has, the message is well-formed, fits Slack, and smuggles nothing.
+//! For all names and figures of an event, the message is well-formed and safe, and fits the limits of Slack.
 #![no_main]
 
-#[allow(dead_code)] // every target calls its own part
+#[allow(dead_code)] // each target calls its own part
 #[path = "../../tests/support/hostile.rs"]
 mod hostile;
 

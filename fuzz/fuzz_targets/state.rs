@@ -1,7 +1,7 @@
-//! Whatever stands in the state file is a state or is refused, and every state can be lived with.
+//! Every state file is loaded or refused, and the service runs with every state that is loaded.
 #![no_main]
 
-#[allow(dead_code)] // every target calls its own part
+#[allow(dead_code)] // each target calls its own part
 #[path = "../../tests/support/hostile.rs"]
 mod hostile;
 

@@ -1,4 +1,4 @@
-//! (rule, reading) → verdict: where a value stands, level by level. Knows no past and no time.
+//! Evaluation of a reading: (rule, reading) → condition of each level, without regard to earlier readings.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,41 +8,41 @@ use crate::domain::balance::{Persistence, Reading, Unreadable};
 use crate::domain::money::Currency;
 use crate::domain::rule::{Level, Rule, Severity, ThresholdAmount, ThresholdSide, ThresholdValue};
 
-/// Where a value stands against one level.
+/// Condition of one level for one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LevelCondition {
-    /// At or beyond `clear_at`: the level clears.
+    /// At or beyond `clear_at` on the safe side. The level clears.
     Clear,
-    /// Not beyond the threshold, not yet at `clear_at`: a level that fires goes on, one that does not stays quiet.
+    /// Between the threshold and `clear_at`. A level that fires continues to fire.
     Between,
-    /// Beyond the threshold.
+    /// Beyond the threshold on the firing side.
     Breached,
-    /// The level cannot be compared with the value: it stays as it is.
+    /// Not comparable with the value. The level stays as it is.
     NotEvaluated,
 }
 
-/// What one level makes of a reading.
+/// Evaluation of one level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LevelEvaluation {
-    /// Where the value stands.
+    /// Condition for the value.
     pub condition: LevelCondition,
-    /// How long it must stay breached before the level fires.
+    /// Time for which it must stay breached before the level fires.
     pub hold: Duration,
 }
 
-/// What a rule makes of a reading; `None` for a level that it does not have.
+/// Evaluation of a rule; `None` for a level that the rule does not have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Evaluation {
-    /// The warning level.
+    /// Evaluation of the warning level.
     pub warning: Option<LevelEvaluation>,
-    /// The critical level.
+    /// Evaluation of the critical level.
     pub critical: Option<LevelEvaluation>,
-    /// Why one of them could not be evaluated, if so. Where none could, there is no verdict.
+    /// Reason why one of the levels could not be evaluated. If none could, there is no evaluation.
     pub problem: Option<Box<Unreadable>>,
 }
 
 impl Evaluation {
-    /// A verdict with one level only.
+    /// Creates an evaluation with one level.
     pub fn single(severity: Severity, level: LevelEvaluation) -> Self {
         match severity {
             Severity::Warning => Self { warning: Some(level), ..Self::default() },
@@ -50,7 +50,7 @@ impl Evaluation {
         }
     }
 
-    /// The verdict on one level.
+    /// Returns the evaluation of one level.
     pub fn level(&self, severity: Severity) -> Option<LevelEvaluation> {
         match severity {
             Severity::Warning => self.warning,
@@ -58,27 +58,27 @@ impl Evaluation {
         }
     }
 
-    /// The most severe level whose threshold is breached right now, without regard to any past.
+    /// Returns the most severe level that is breached.
     pub fn breached(&self) -> Option<Severity> {
         [Severity::Critical, Severity::Warning]
             .into_iter()
             .find(|severity| self.level(*severity).is_some_and(|level| level.condition == LevelCondition::Breached))
     }
 
-    /// Whether the rule has this level and it could be evaluated.
+    /// Returns `true` if the rule has this level and it could be evaluated.
     pub fn is_evaluated(&self, severity: Severity) -> bool {
         self.level(severity).is_some_and(|level| level.condition != LevelCondition::NotEvaluated)
     }
 }
 
-/// Why there is no verdict.
+/// Reason why a reading could not be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotEvaluated {
-    /// Too little history: nobody has to do anything, and nothing changes.
+    /// Too little history. No action is needed, and no alert changes.
     NotYetKnown(String),
-    /// Being read for the first time: nothing changes, and nothing is known to work again.
+    /// Ledger or orders are being read for the first time. No alert changes, not even `unreadable`.
     NotYetRead(String),
-    /// A failure.
+    /// A failure, or amounts in different currencies.
     Unreadable(Unreadable),
 }
 
@@ -91,14 +91,14 @@ impl fmt::Display for NotEvaluated {
     }
 }
 
-/// Judges a reading. A threshold in another currency than the account reports is a problem, never a comparison; the other
-/// level is evaluated all the same.
+/// Evaluates a reading. A threshold in another currency than the account reports is a problem and is not compared; the other
+/// level is still evaluated.
 pub fn evaluate(rule: &Rule, reading: &Reading) -> Result<Evaluation, NotEvaluated> {
     evaluate_in(rule, reading, None)
 }
 
-/// The same for an alert that fires on amounts in the currency `alert_currency`. A level that names no currency is compared with
-/// amounts in that one only: JPY 5,000 are no recovery from USD 1,000.
+/// Evaluates a reading for an alert that fires on amounts in `alert_currency`. A level without a currency is compared with amounts
+/// in that currency only: JPY 5,000 is no recovery from USD 1,000.
 pub fn evaluate_in(
     rule: &Rule,
     reading: &Reading,
@@ -114,9 +114,9 @@ pub fn evaluate_in(
         Reading::NotYetRead(why) => return Err(NotEvaluated::NotYetRead(why.clone())),
         Reading::Unreadable(why) => return Err(NotEvaluated::Unreadable(why.clone())),
     };
-    // Its levels are in the unit of its metric; a reading in another one would compare with nothing, and resolve things.
+    // A reading in another unit than the levels would be beyond no threshold, and so resolve alerts.
     if value.is_some_and(|value| value.unit() != rule.metric.unit()) {
-        let reason = format!("rule {} was handed a reading in another unit than {}", rule.name, rule.metric);
+        let reason = format!("rule {} received a reading in another unit than {}", rule.name, rule.metric);
         return Err(NotEvaluated::Unreadable(Unreadable { persistence: Persistence::Transient, reason }));
     }
     let reported = value.and_then(ThresholdValue::currency);
@@ -137,9 +137,9 @@ pub fn evaluate_in(
     let levels = [evaluation.warning, evaluation.critical];
     let any_level =
         |predicate: fn(&LevelCondition) -> bool| levels.iter().flatten().any(|level| predicate(&level.condition));
-    if let Some(reported) = reported.filter(|_| any_level(|it| *it == LevelCondition::NotEvaluated)) {
+    if let Some(reported) = reported.filter(|_| any_level(|condition| *condition == LevelCondition::NotEvaluated)) {
         let problem = currency_mismatch(rule, reported, alert_currency);
-        if !any_level(|it| *it != LevelCondition::NotEvaluated) {
+        if !any_level(|condition| *condition != LevelCondition::NotEvaluated) {
             return Err(NotEvaluated::Unreadable(problem));
         }
         evaluation.problem = Some(Box::new(problem));
@@ -147,7 +147,7 @@ pub fn evaluate_in(
     Ok(evaluation)
 }
 
-/// The reason why levels of this rule cannot be compared with amounts in the currency that is reported.
+/// Describes why levels of this rule cannot be compared with amounts in the reported currency.
 fn currency_mismatch(rule: &Rule, reported: Currency, alert_currency: Option<Currency>) -> Unreadable {
     let named = rule.currency().filter(|named| *named != reported).map(|named| {
         let own: Vec<Severity> = [Severity::Warning, Severity::Critical]
@@ -176,13 +176,13 @@ fn currency_mismatch(rule: &Rule, reported: Currency, alert_currency: Option<Cur
     Unreadable { persistence: Persistence::Permanent, reason: reasons.join("; ") }
 }
 
-/// `None` is unlimited: above every threshold.
+/// Returns the condition of a level. `None` is unlimited, above every threshold.
 fn level_condition(level: &Level, value: Option<ThresholdValue>) -> LevelCondition {
-    let bad = match level.side() {
+    let firing_side = match level.side() {
         ThresholdSide::Below => Ordering::Less,
         ThresholdSide::Above => Ordering::Greater,
     };
-    let beyond = |bound| value.map_or(Some(Ordering::Greater), |value| value.compare(bound)) == Some(bad);
+    let beyond = |bound| value.map_or(Some(Ordering::Greater), |value| value.compare(bound)) == Some(firing_side);
     match (beyond(level.threshold()), beyond(level.clear_at())) {
         (true, _) => LevelCondition::Breached,
         (false, true) => LevelCondition::Between,
@@ -299,7 +299,7 @@ mod tests {
         assert!(evaluation.problem.is_some() && !evaluation.is_evaluated(Severity::Critical));
         // Unlimited funds have no currency.
         assert_eq!(evaluate(&critical_in_eur, &Reading::Unlimited).unwrap().problem, None);
-        // The level without a currency fired in another one than is reported now.
+        // The level without a currency fired on amounts in another currency than is reported now.
         let jpy = Some(Currency::parse("JPY").unwrap());
         let Err(NotEvaluated::Unreadable(why)) = evaluate_in(&critical_in_eur, &usd("88"), jpy) else {
             panic!("compared")

@@ -1,7 +1,7 @@
 //! What runs by one configuration: built as a whole, started as a whole, ended between two cycles.
 //!
-//! What outlives a reload is not its own: the book, the board, what is [`CarriedOver`] of accounts that stay, and sends that run,
-//! which nothing waits for.
+//! What outlives a reload is not its own: the book, the board, what is [`CarriedOver`] of accounts that stay, and sends
+//! that run, which nothing waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
@@ -17,16 +17,16 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use super::{
-    AccountResources, DELIVERY_SHUTDOWN_TIMEOUT, build_policies_reusing, build_routes, forget_unconfigured, http_client,
+    AccountResources, DELIVERY_SHUTDOWN_TIMEOUT, build_pollers_reusing, build_routes, forget_unconfigured, http_client,
 };
+use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::alerting::state::State;
 use crate::config::{Config, Heartbeat, NotifierConfig};
 use crate::domain::Name;
 use crate::domain::silence::Silence;
 use crate::history::DiskCache;
 use crate::notify::delivery::{DeliveryOutcome, DeliveryWorker, RetryPauses, Route, RunningSend, StoppedWorker};
-use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use crate::polling::poller::{Poller, PollerState};
 use crate::polling::reports;
 use crate::polling::reports::ReportPlan;
 use crate::polling::schedule::Schedule;
@@ -75,7 +75,7 @@ struct CarriedPoller {
 /// Everything that can fail about a configuration, done; nothing of it runs yet.
 pub(super) struct PreparedConfig {
     pub(super) config: Config,
-    policies: Vec<Arc<AccountPolicy>>,
+    pollers: Vec<Arc<Poller>>,
     routes: BTreeMap<Name, Route>,
     resources: AccountResources,
     /// Where it will answer, if that is not where it answers now.
@@ -90,11 +90,11 @@ impl PreparedConfig {
         clock: &Arc<dyn Clock>,
         carried_over: &CarriedOver,
     ) -> anyhow::Result<Self> {
-        let (policies, resources) = build_policies_reusing(config, redactor, clock, &carried_over.resources)?;
+        let (pollers, resources) = build_pollers_reusing(config, redactor, clock, &carried_over.resources)?;
         let routes = build_routes(config, redactor)?;
         let listener = bind_listener(config, carried_over.http.as_ref())?;
         let heartbeat = config.heartbeat.as_ref().map(heartbeat_target).transpose().context("heartbeat")?;
-        Ok(Self { config: config.clone(), policies, routes, resources, listener, heartbeat })
+        Ok(Self { config: config.clone(), pollers, routes, resources, listener, heartbeat })
     }
 }
 
@@ -130,8 +130,8 @@ pub(super) struct Generation {
 impl Generation {
     /// Takes over: forgets what is no longer configured, then lets cycles and sends begin.
     pub(super) async fn start(prepared: PreparedConfig, context: &AppContext, carried_over: &mut CarriedOver) -> Self {
-        let PreparedConfig { config, policies, routes, resources, listener, heartbeat } = prepared;
-        forget_unconfigured(&context.store, &policies, &routes, context.clock.now()).await;
+        let PreparedConfig { config, pollers, routes, resources, listener, heartbeat } = prepared;
+        forget_unconfigured(&context.store, &pollers, &routes, context.clock.now()).await;
         let accounts = config.accounts.keys().cloned().collect();
         context.registry.apply_config(&accounts, &config.rules, &routes.keys().cloned().collect());
         carried_over.resources = resources;
@@ -144,35 +144,36 @@ impl Generation {
         let workers = spawn_workers(routes, &config.notifiers, context, carried_over, &sends_end);
         let mut others = JoinSet::new();
         spawn_reports(&config, context, &sends_end, &mut others).await;
-        let mut pollers = BTreeMap::new();
+        let mut carried_pollers = BTreeMap::new();
         let mut cycles = JoinSet::new();
-        for policy in policies {
+        for poller in pollers {
+            let policy = &poller.policy;
             let Some(account) = config.accounts.get(&policy.account) else { continue };
-            if let Some(history) = &policy.history {
-                let cache = DiskCache::new(history_folder(&config.state), &policy.account, account.base_url.as_str());
-                others.spawn(history.refresher(&policy, &context.clock, Some(cache)).run(sends_end.clone()));
+            let cache = DiskCache::new(history_folder(&config.state), &policy.account, account.base_url.as_str());
+            if let Some(refresher) = poller.refresher(Some(cache)) {
+                others.spawn(refresher.run(sends_end.clone()));
             }
-            let poller_state = carried_over.poller_state(&policy, &account.base_url);
+            let poller_state = carried_over.poller_state(policy, &account.base_url);
             let (base_url, scope) = (account.base_url.clone(), policy.scope.clone());
-            pollers.insert(
+            carried_pollers.insert(
                 policy.account.clone(),
                 CarriedPoller { base_url, scope, poller_state: Arc::clone(&poller_state) },
             );
             cycles.spawn(run_account(
-                policy,
+                poller,
                 poller_state,
                 account.schedule.clone(),
                 context.clone_handles(),
                 halted.clone(),
             ));
         }
-        carried_over.pollers = pollers;
+        carried_over.pollers = carried_pollers;
         let notifiers = config.notifiers;
         Self { cycles, notifiers, workers, stopped: BTreeMap::new(), others, halt, no_more_sends }
     }
 
-    /// Ends between two cycles; messages are sent meanwhile. A send that runs goes on: the next worker of its notifier marks
-    /// it, and nobody else waits for it.
+    /// Ends between two cycles; messages are sent meanwhile. A send that runs goes on: the next worker of its notifier
+    /// marks it, and nobody else waits for it.
     pub(super) async fn stop_between_cycles(&mut self, carried_over: &mut CarriedOver) {
         let _ = self.halt.send(Halt::AfterThis);
         let last = async { while self.cycles.join_next().await.is_some() {} };
@@ -215,10 +216,10 @@ impl Generation {
     }
 }
 
-/// Where the books are kept between two starts: beside the state, and worth nothing but time.
+/// Returns the folder of the history cache, beside the state file. Deleting it only makes the next start slower.
 fn history_folder(state: &Path) -> PathBuf {
     let mut name = state.file_name().unwrap_or_default().to_owned();
-    name.push(".books");
+    name.push(".history");
     state.with_file_name(name)
 }
 
@@ -258,7 +259,8 @@ impl CarriedOver {
         }
     }
 
-    /// What an account that stays remembers of its divisions; of another place, or read in another way, it is worthless.
+    /// What an account that stays remembers of its divisions; of another place, or read in another way, it is
+    /// worthless.
     fn poller_state(&self, policy: &AccountPolicy, base_url: &Url) -> Arc<Mutex<PollerState>> {
         let same =
             |it: &&CarriedPoller| it.base_url == *base_url && discriminant(&it.scope) == discriminant(&policy.scope);
@@ -267,8 +269,8 @@ impl CarriedOver {
     }
 }
 
-/// One worker a notifier. It begins with the send that its predecessor left running, so that there are never two at once,
-/// and with its pauses, unless it sends in another way now.
+/// One worker a notifier. It begins with the send that its predecessor left running, so that there are never two at
+/// once, and with its pauses, unless it sends in another way now.
 fn spawn_workers(
     routes: BTreeMap<Name, Route>,
     notifiers: &BTreeMap<Name, NotifierConfig>,
@@ -321,26 +323,26 @@ async fn spawn_reports(
 }
 
 async fn run_account(
-    policy: Arc<AccountPolicy>,
+    poller: Arc<Poller>,
     poller_state: Arc<Mutex<PollerState>>,
     schedule: Schedule,
     context: AppContext,
     halted: watch::Receiver<Halt>,
 ) {
     let AppContext { store, registry, clock, jobs, .. } = context;
-    registry.set_progress(&policy.account, poller_state.lock().await.progress());
+    let account = &poller.policy.account;
+    registry.set_progress(account, poller_state.lock().await.progress());
     let cycle = |planned| {
-        let (policy, poller_state, store) = (Arc::clone(&policy), Arc::clone(&poller_state), Arc::clone(&store));
-        let (registry, clock) = (Arc::clone(&registry), Arc::clone(&clock));
+        let (poller, poller_state, store) = (Arc::clone(&poller), Arc::clone(&poller_state), Arc::clone(&store));
+        let registry = Arc::clone(&registry);
         let period = schedule.next_after(planned).and_then(|next| (next - planned).to_std().ok());
         async move {
             let mut poller_state = poller_state.lock().await;
             poller_state.set_period(period);
-            let outcome = poller::run_cycle(&policy, &mut poller_state, &store, clock.as_ref(), planned).await;
-            registry.record_cycle(&policy.account, outcome);
+            let outcome = poller.run_cycle(&mut poller_state, &store, planned).await;
+            registry.record_cycle(&poller.policy.account, outcome);
         }
     };
-    let record_timing = |timing| registry.record_timing(&policy.account, timing);
-    scheduler::run(policy.account.clone(), schedule.clone(), jobs, Arc::clone(&clock), halted, cycle, record_timing)
-        .await;
+    let record_timing = |timing| registry.record_timing(account, timing);
+    scheduler::run(account.clone(), schedule.clone(), jobs, Arc::clone(&clock), halted, cycle, record_timing).await;
 }

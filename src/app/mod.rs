@@ -20,7 +20,8 @@ pub use self::reload::ConfigSource;
 
 use self::generation::{AppContext, CarriedOver, Generation, PreparedConfig};
 use self::reload::ReloadOutcome;
-use crate::alerting::process;
+use crate::alerting::end_alerts::end_unconfigured_alerts;
+use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::certcentral::{CertCentralClient, HistorySource, LimiterAccount, RateLimitWindow, RateLimiter};
 use crate::config::{Account, ChannelConfig, Config, ConnectionOptions, Divisions, Loaded, NotifierConfig};
 use crate::domain::{Name, Time};
@@ -28,9 +29,8 @@ use crate::forecast::Spending;
 use crate::history::HistoryCache;
 use crate::notify::delivery::Route;
 use crate::notify::{MessageContext, RuleTexts};
-use crate::polling::forecasts::HistoryAccess;
-use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, DivisionScope};
+use crate::polling::history_access::HistoryAccess;
+use crate::polling::poller::Poller;
 use crate::polling::scheduler::CronJobs;
 use crate::state::{FileBackend, OpenedState, StateOpenError, StateStore};
 use crate::status::control;
@@ -90,22 +90,18 @@ struct AccountResources {
     history_caches: BTreeMap<Name, (Url, KeyDigest, Arc<HistoryCache>)>,
 }
 
-/// What each account's cycles need, built.
-pub fn build_policies(
-    config: &Config,
-    redactor: &Redactor,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Vec<Arc<AccountPolicy>>> {
-    Ok(build_policies_reusing(config, redactor, clock, &AccountResources::default())?.0)
+/// Builds the poller of each account.
+pub fn build_pollers(config: &Config, redactor: &Redactor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Arc<Poller>>> {
+    Ok(build_pollers_reusing(config, redactor, clock, &AccountResources::default())?.0)
 }
 
 /// The same with what is `previous` and still fits, and with what to know next time.
-fn build_policies_reusing(
+fn build_pollers_reusing(
     config: &Config,
     redactor: &Redactor,
     clock: &Arc<dyn Clock>,
     previous: &AccountResources,
-) -> anyhow::Result<(Vec<Arc<AccountPolicy>>, AccountResources)> {
+) -> anyhow::Result<(Vec<Arc<Poller>>, AccountResources)> {
     let rules: Arc<[_]> = config.rules.clone().into();
     let unreadable = Arc::new(config.unreadable.clone());
     let limiters: Limiters =
@@ -142,19 +138,19 @@ fn build_policies_reusing(
         history_caches.insert(name.clone(), (account.base_url.clone(), digest, Arc::clone(&history_cache)));
         let spending = account.not_spend.as_ref().map_or_else(Spending::default, Spending::without);
         let source: Arc<dyn HistorySource> = Arc::clone(&client) as _;
-        Ok(Arc::new(AccountPolicy {
+        let policy = AccountPolicy {
             account: name.clone(),
-            source: client,
-            history: Some(Arc::new(HistoryAccess { cache: history_cache, source, spending })),
             scope: scope(&account.divisions),
             rules: Arc::clone(&rules),
             unreadable: Arc::clone(&unreadable),
             silences: Arc::clone(&silences),
             incident_notifiers: Arc::clone(&incident_notifiers),
-        }))
+        };
+        let history = Some(Arc::new(HistoryAccess { cache: history_cache, source, spending }));
+        Ok(Arc::new(Poller { policy, source: client, history, clock: Arc::clone(clock) }))
     };
-    let policies = config.accounts.iter().map(&mut build).collect::<anyhow::Result<_>>()?;
-    Ok((policies, AccountResources { limiters, history_caches }))
+    let pollers = config.accounts.iter().map(&mut build).collect::<anyhow::Result<_>>()?;
+    Ok((pollers, AccountResources { limiters, history_caches }))
 }
 
 /// A limiter that is known goes on counting.
@@ -432,17 +428,12 @@ async fn open_state(path: &Path, clock: &dyn Clock) -> Result<OpenedState, State
 }
 
 /// What left the configuration ends quietly: a line in the log, no message. Its incidents are resolved.
-async fn forget_unconfigured(
-    store: &StateStore,
-    policies: &[Arc<AccountPolicy>],
-    routes: &BTreeMap<Name, Route>,
-    now: Time,
-) {
-    let policies: Vec<&AccountPolicy> = policies.iter().map(AsRef::as_ref).collect();
+async fn forget_unconfigured(store: &StateStore, pollers: &[Arc<Poller>], routes: &BTreeMap<Name, Route>, now: Time) {
+    let policies: Vec<&AccountPolicy> = pollers.iter().map(|poller| &poller.policy).collect();
     let incident_notifiers = policies.first().map(|policy| Arc::clone(&policy.incident_notifiers)).unwrap_or_default();
     let (alerts, redirected, dropped) = store
         .change(|state| {
-            let alerts = process::end_unconfigured_alerts(state, &policies, now);
+            let alerts = end_unconfigured_alerts(state, &policies, now);
             let before = state.failing_notifiers.len();
             let configured = |name: &str| routes.contains_key(name);
             state.end_removed_notifiers(configured, &incident_notifiers, now);
@@ -455,7 +446,7 @@ async fn forget_unconfigured(
         .await;
     for key in alerts {
         tracing::info!(
-            alert = process::alert_label(&key),
+            alert = key.label(),
             "alert ended quietly: its rule, account or division left the configuration"
         );
     }
@@ -534,7 +525,7 @@ mod tests {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut resources = AccountResources::default();
         let mut history_cache = |host, key| {
-            let rebuilt = build_policies_reusing(&config(host, key), &Redactor::default(), &clock, &resources).unwrap();
+            let rebuilt = build_pollers_reusing(&config(host, key), &Redactor::default(), &clock, &resources).unwrap();
             resources = rebuilt.1;
             Arc::clone(&resources.history_caches.values().next().unwrap().2)
         };

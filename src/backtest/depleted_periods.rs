@@ -1,22 +1,22 @@
-//! When funds ran out, whatever the rules say of it.
+//! Periods in which funds were depleted, independent of any rule.
 
 use rust_decimal::Decimal;
 
 use crate::domain::Time;
 use crate::forecast::is_depleted;
 
-/// A time in which there was nothing left to buy with.
+/// A period in which the funds did not cover a typical order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DepletedPeriod {
-    /// When it began.
+    /// Begin of the period.
     pub from: Time,
-    /// When there was enough again; `None`: it lasts.
+    /// End of the period; `None` if it goes on.
     pub until: Option<Time>,
-    /// The least that was left in it.
+    /// Lowest funds in the period.
     pub lowest: Decimal,
 }
 
-/// Each time that funds ran out along this path, in order.
+/// Returns the depleted periods along this path of funds, in order.
 pub fn depleted_periods(path: &[(Time, Decimal)], typical: Decimal) -> Vec<DepletedPeriod> {
     let mut periods: Vec<DepletedPeriod> = Vec::new();
     for (at, funds) in path {

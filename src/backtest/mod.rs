@@ -1,11 +1,11 @@
-//! The rehearsal: what today's rules would have done over the days that an account's ledger tells of.
+//! Backtesting: the notifications that today's rules would have sent over the period that an account's ledger covers.
 //!
-//! Pure: no I/O, no clock; the present is an argument. Nothing of an alert's life is written twice: each step is a
-//! [`crate::alerting::process()`] of a state in memory, with readings that are computed back from the present. `docs/backtest.md`
-//! says what is taken as it is today because no history of it exists.
+//! Pure: no I/O, no clock; the present is an argument. Each step calls [`crate::alerting::process::process`] on a state in
+//! memory, with readings that are computed back from the present, so alerts behave as in the service. `docs/backtest.md` lists
+//! the values that have no history and are taken as they are today.
 //!
-//! [`replay`] walks; [`PastBalances`] knows the funds of any moment; [`droughts`] tells when they ran out, whatever the rules;
-//! [`suggest`] proposes thresholds.
+//! [`replay`] runs the steps, [`PastBalances`] computes the funds at any moment, [`depleted_periods`] finds when they were
+//! depleted, and [`propose_thresholds`] proposes thresholds.
 
 mod depleted_periods;
 mod past_balances;
@@ -24,125 +24,125 @@ pub use suggestion::{
 };
 
 use crate::domain::alert::TransitionKind;
-use crate::domain::balance::Balance;
-use crate::domain::event::{EvaluatedThreshold, MetricValue};
+use crate::domain::balance::{Balance, MetricValue};
+use crate::domain::event::EvaluatedThreshold;
 use crate::domain::history::AccountHistory;
 use crate::domain::rule::{Rule, Severity};
 use crate::domain::{Division, Name, Time};
 use crate::forecast::Spending;
 use crate::polling::schedule::Schedule;
 
-/// One fund as it is now, with its books.
+/// One fund as it is now, with its ledger and orders.
 #[derive(Debug, Clone)]
 pub struct BacktestFund {
-    /// The division; `None`: the account itself.
+    /// The division; `None` is the account itself.
     pub division: Division,
-    /// Its name, where a listing told it.
+    /// Name of the division, if a listing gave one.
     pub name: Option<String>,
-    /// What it holds now.
+    /// Present balance of the fund.
     pub balance: Balance,
-    /// Its ledger and orders.
+    /// Ledger and orders of the fund.
     pub history: AccountHistory,
 }
 
-/// What is rehearsed: one account's cycles from one moment to another.
+/// Input of a replay: one account's cycles from one moment to another.
 #[derive(Debug, Clone, Copy)]
 pub struct BacktestInput<'a> {
-    /// The account's name.
+    /// Name of the account.
     pub account: &'a Name,
-    /// Its funds: what one cycle reads.
+    /// Funds of the account: everything that one cycle reads.
     pub funds: &'a [BacktestFund],
-    /// The rules; those that do not watch a fund are passed over.
+    /// All rules. Those that do not watch a fund are skipped.
     pub rules: &'a [Rule],
-    /// When its cycles run.
+    /// Schedule of the account's cycles.
     pub schedule: &'a Schedule,
-    /// What counts as a purchase.
+    /// Ledger entries that count as purchases.
     pub spending: &'a Spending,
     /// Notifiers that keep an incident open for each alert.
     pub incident_notifiers: &'a BTreeSet<Name>,
-    /// The first step, as if the service had been started then with nothing to remember.
+    /// Time of the first step, which begins with an empty state.
     pub from: Time,
-    /// The present, which the balances are of; the last step is not after it.
+    /// The present, at which the balances were read. No step is later.
     pub to: Time,
 }
 
-/// What would have happened.
+/// Result of a replay.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BacktestResult {
-    /// Each rule on each fund that it watches: funds in order, and the rules of each in the order of the file.
+    /// One entry for each rule on each fund that it watches: by fund, then in the order of the configuration.
     pub rule_backtests: Vec<RuleBacktest>,
-    /// What each notifier would have been sent.
+    /// Number of notifications by notifier.
     pub notified: BTreeMap<Name, NotificationCount>,
 }
 
-/// One rule on one fund.
+/// Result of one rule on one fund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleBacktest {
-    /// The rule's name.
+    /// Name of the rule.
     pub rule: Name,
-    /// The fund's division.
+    /// Division of the fund.
     pub division: Division,
-    /// Its alerts one after the other, or why it cannot be rehearsed.
+    /// Alerts of the rule in order, or why it cannot be backtested.
     pub episodes: Result<Vec<Episode>, SkipReason>,
 }
 
 /// One alert from its first event to its last; never without an event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Episode {
-    /// What happened, in order.
+    /// Events in order of time.
     pub events: Vec<EpisodeEvent>,
 }
 
 impl Episode {
-    /// When it was raised.
+    /// Returns the time of the first event.
     pub fn raised(&self) -> Option<Time> {
         self.events.first().map(|event| event.at)
     }
 
-    /// When it resolved; `None`: it still fires at the end.
+    /// Returns the time at which the alert resolved; `None` if it still fires at the end.
     pub fn resolved(&self) -> Option<Time> {
         self.events.last().filter(|event| event.kind == TransitionKind::Resolved).map(|event| event.at)
     }
 }
 
-/// One event.
+/// One event of an episode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpisodeEvent {
-    /// The step.
+    /// Time of the step.
     pub at: Time,
-    /// What happened.
+    /// Kind of the alert's transition.
     pub kind: TransitionKind,
-    /// The level that it is about.
+    /// Level of the event.
     pub level: Severity,
-    /// The first breached reading.
+    /// First breached reading of the level.
     pub since: Time,
-    /// What was read.
+    /// Value of the metric.
     pub value: MetricValue,
-    /// What it was judged by.
+    /// Threshold that the value was compared with.
     pub threshold: Option<EvaluatedThreshold>,
-    /// Who would have been told.
+    /// Notifiers that would have got the event.
     pub notified: BTreeSet<Name>,
 }
 
-/// What a notifier would have been sent.
+/// Number of notifications that a notifier would have got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NotificationCount {
-    /// The events of one cycle are one message.
+    /// Number of messages. All events of one cycle are one message.
     pub messages: u64,
-    /// Events in them.
+    /// Number of events in these messages.
     pub events: u64,
 }
 
-/// Why a rule cannot be rehearsed.
+/// Reason why a rule cannot be backtested.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
-    /// Of this, `CertCentral` tells only the present.
+    /// The metric has no history in `CertCentral`.
     #[error("CertCentral keeps no history of {0}: only its present value is known")]
     NoHistory(&'static str),
-    /// It cannot even be read now.
+    /// The metric cannot be read at present.
     #[error("{0}")]
     Unreadable(String),
-    /// At no step was enough known of it, nor is now.
+    /// There was too little history at every step, and still is.
     #[error("not yet known on any of these days: {0}")]
     NotYetKnown(String),
 }

@@ -1,4 +1,4 @@
-//! What lay ahead of a fund at moments of its past, as far as the books of today can tell.
+//! Forecasts of a fund at moments of its past, as far as today's ledger and orders allow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,50 +6,51 @@ use std::sync::Arc;
 use super::{BacktestFund, BacktestInput, PastBalances};
 use crate::domain::Time;
 use crate::domain::balance::Reading;
-use crate::domain::history::{AccountHistory, Order};
+use crate::domain::history::AccountHistory;
+use crate::domain::order::Order;
 use crate::domain::rule::{Metric, Rule};
 use crate::forecast::{FundForecast, Purchases};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
-/// Looks ahead for one rule go through at most so many lines of the ledger together.
+/// The largest number of ledger entries that all forecasts for one rule may process together.
 const MAX_LINES_READ: usize = 40_000_000;
-/// Drawing the futures costs as much as so many lines.
+/// Cost of one simulation, in ledger entries.
 const SIMULATION_LINES: usize = 100_000;
 
-/// The looks ahead of one fund: at which moments each rule's books would have been looked at, and what they said then.
+/// Past forecasts of one fund, at the times at which each rule would have read its ledger and orders.
 ///
-/// A rule's looks depend on nothing but the rule and the ledger: what is told of it does not change with the rules beside it.
+/// The read times of a rule depend only on the rule and the ledger, so its result does not change with the other rules.
 pub(super) struct PastForecasts<'a> {
     fund: &'a BacktestFund,
     past: &'a PastBalances,
     input: &'a BacktestInput<'a>,
     rules: Vec<ForecastRule<'a>>,
-    /// When each order was renewed; orders of which that is not known are not in the books.
+    /// Orders with the time of their renewal. Orders that were renewed at an unknown time are left out.
     orders: Vec<(Order, Option<Time>)>,
-    /// The prospect of the last step.
+    /// Forecast at the last step.
     forecast: Option<Arc<FundForecast>>,
 }
 
-/// One rule that looks ahead.
+/// A rule that evaluates a forecast.
 struct ForecastRule<'a> {
     rule: &'a Rule,
-    /// The moments at which its books are looked at, in order.
+    /// Times at which its history is read, in order.
     read_times: Vec<Time>,
-    /// The last look, and the reading that it gave.
+    /// Last read time and the reading at that time.
     last_reading: Option<(Time, Reading)>,
 }
 
 impl ForecastRule<'_> {
-    /// The last look at this step; `None` before the first one.
+    /// Returns the last read time at this step; `None` before the first one.
     fn last_read_time(&self, step: Time) -> Option<Time> {
-        let place = self.read_times.partition_point(|time| *time <= step).checked_sub(1)?;
-        Some(self.read_times[place])
+        let last = self.read_times.partition_point(|time| *time <= step).checked_sub(1)?;
+        Some(self.read_times[last])
     }
 }
 
 impl<'a> PastForecasts<'a> {
-    /// `None` where none of these rules looks ahead.
+    /// Returns `None` if none of these rules evaluates a forecast.
     pub(super) fn new(
         fund: &'a BacktestFund,
         past: &'a PastBalances,
@@ -66,24 +67,24 @@ impl<'a> PastForecasts<'a> {
         Some(Self { fund, past, input, rules, orders: orders(fund, input), forecast: None })
     }
 
-    /// The moments at which the books are looked at.
+    /// Returns the read times of all rules.
     pub(super) fn read_times(&self) -> impl Iterator<Item = &Time> {
         self.rules.iter().flat_map(|rule| &rule.read_times)
     }
 
-    /// What was known at this step: each rule's reading is of its last look before it, which the first step always has.
+    /// Returns the forecast at this step. Each rule's reading is that of its last read time; the first step is one for all rules.
     pub(super) fn at(&mut self, step: Time) -> Option<Arc<FundForecast>> {
         let mut due: BTreeMap<Time, Vec<usize>> = BTreeMap::new();
-        for (place, rule) in self.rules.iter().enumerate() {
+        for (index, rule) in self.rules.iter().enumerate() {
             let time = rule.last_read_time(step)?;
             if rule.last_reading.as_ref().is_none_or(|(read_at, _)| *read_at != time) {
-                due.entry(time).or_default().push(place);
+                due.entry(time).or_default().push(index);
             }
         }
-        for (time, places) in due {
-            let forecast = self.forecast_at(time, &places);
-            for place in places {
-                let rule = &mut self.rules[place];
+        for (time, indices) in due {
+            let forecast = self.forecast_at(time, &indices);
+            for index in indices {
+                let rule = &mut self.rules[index];
                 rule.last_reading = Some((time, forecast.reading(rule.rule)));
             }
             self.forecast = Some(Arc::new(forecast.with_readings(self.readings())));
@@ -91,10 +92,10 @@ impl<'a> PastForecasts<'a> {
         self.forecast.clone()
     }
 
-    /// What the books said at a moment, to the rules at these places.
-    fn forecast_at(&self, time: Time, places: &[usize]) -> FundForecast {
-        // Only a runway takes the futures.
-        let rules = places.iter().map(|place| self.rules[*place].rule);
+    /// Computes the forecast at a time for the rules at these indices.
+    fn forecast_at(&self, time: Time, indices: &[usize]) -> FundForecast {
+        // Only a runway needs a simulation.
+        let rules = indices.iter().map(|index| self.rules[*index].rule);
         let simulated_rules = rules.filter(|rule| rule.metric == Metric::Runway);
         FundForecast::new(&self.past.balance(time), self.history_at(time), self.input.spending, simulated_rules, time)
     }
@@ -103,7 +104,7 @@ impl<'a> PastForecasts<'a> {
         self.rules.iter().filter_map(|rule| Some((rule.rule, rule.last_reading.as_ref()?.1.clone())))
     }
 
-    /// The books as they were at the look, and as if they had been read then.
+    /// Returns ledger and orders as they were at that time, as if they had been read then.
     fn history_at(&self, time: Time) -> AccountHistory {
         let today = time.date_naive();
         let then = |(order, renewed): &(Order, Option<Time>)| Order {
@@ -123,8 +124,8 @@ impl<'a> PastForecasts<'a> {
     }
 }
 
-/// The orders with the moment of their renewal. An order that was renewed at an unknown time is left out. One of which only
-/// its details could tell when it ends, ends when what it was bought for is over.
+/// Returns the orders with the time of their renewal. An order that was renewed at an unknown time is left out. An order without
+/// an end date ends at its probable end.
 fn orders(fund: &BacktestFund, input: &BacktestInput<'_>) -> Vec<(Order, Option<Time>)> {
     let (Ok(ledger), Ok(orders)) = (&fund.history.ledger, &fund.history.orders) else { return Vec::new() };
     let renewals = Purchases::read(ledger, Some(orders), input.spending, input.to).renewed_at();
@@ -133,13 +134,14 @@ fn orders(fund: &BacktestFund, input: &BacktestInput<'_>) -> Vec<(Order, Option<
     known.filter(|(order, renewed)| !order.renewed || renewed.is_some()).collect()
 }
 
-/// The first step; each UTC day; and each full hour after a change of the ledger, or of the rule's window of `spend`. Where
-/// these are too many to be looked at in seconds, the days alone.
+/// Returns the times at which a rule reads its history: the first step, each UTC midnight, and the next full hour after each
+/// change of the ledger or of the rule's `spend` window. If all of these would take too long, the days alone.
 fn read_times(past: &PastBalances, input: &BacktestInput<'_>, rule: &Rule) -> Vec<Time> {
     let (from, to) = (input.from, input.to);
-    let grid = |every: i64, at: Time| Time::from_timestamp((at.timestamp() + every - 1).div_euclid(every) * every, 0);
+    let round_up =
+        |every: i64, at: Time| Time::from_timestamp((at.timestamp() + every - 1).div_euclid(every) * every, 0);
     let mut times = BTreeSet::from([from]);
-    let mut day = grid(DAY, from);
+    let mut day = round_up(DAY, from);
     while let Some(at) = day.filter(|at| *at <= to) {
         times.insert(at);
         day = Time::from_timestamp(at.timestamp() + DAY, 0);
@@ -149,10 +151,10 @@ fn read_times(past: &PastBalances, input: &BacktestInput<'_>, rule: &Rule) -> Ve
     let window = window.and_then(|within| chrono::Duration::from_std(within).ok());
     for delay in std::iter::once(chrono::Duration::zero()).chain(window) {
         let changes = past.changes(from - delay, to - delay).iter();
-        times.extend(changes.filter_map(|at| grid(HOUR, *at + delay)).filter(|at| *at > from && *at <= to));
+        times.extend(changes.filter_map(|at| round_up(HOUR, *at + delay)).filter(|at| *at > from && *at <= to));
     }
     let simulation = if rule.metric == Metric::Runway { SIMULATION_LINES } else { 0 };
-    let each = simulation + past.changes(Time::MIN_UTC, to).len();
-    let affordable = times.len().saturating_mul(each) <= MAX_LINES_READ;
+    let cost_of_each = simulation + past.changes(Time::MIN_UTC, to).len();
+    let affordable = times.len().saturating_mul(cost_of_each) <= MAX_LINES_READ;
     (if affordable { times } else { days }).into_iter().collect()
 }

@@ -1,35 +1,32 @@
-//! The walk: one settled cycle a step, of every step at which something can change.
+//! Replays the cycles of an account at every step at which something can change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
 use super::{
     BacktestFund, BacktestInput, BacktestResult, Episode, EpisodeEvent, PastBalances, RuleBacktest, SkipReason,
 };
 use crate::alerting::evaluate::{NotEvaluated, evaluate};
+use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::alerting::process::process;
+use crate::alerting::readings::{AccountReadings, DivisionReading};
 use crate::alerting::state::State;
 use crate::backtest::past_forecasts::PastForecasts;
-use crate::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use crate::domain::alert::{Alert, LevelState, TransitionKind};
-use crate::domain::balance::Balance;
 use crate::domain::event::EventSubject;
 use crate::domain::rule::{Metric, Rule, Severity, UnreadablePolicy};
 use crate::domain::{Division, Name, Time};
-use crate::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 
-/// Replays what the script says. `progress` hears of each step.
+/// Replays the cycles of an account. `progress` is called with the time of each step.
 ///
-/// Steps at which nothing can change are passed over: between two changes of the ledger, two looks ahead, the end of a `for` and
-/// a reminder that is due, every cycle reads what the one before it read, and moves nothing.
+/// Steps at which nothing can change are skipped. Readings change only with the ledger or a new forecast; alerts also change
+/// at the end of a `for` and when a reminder is due.
 pub fn replay(input: &BacktestInput<'_>, progress: &mut dyn FnMut(Time)) -> BacktestResult {
     replay_steps(input, ReplaySteps::Changes, progress)
 }
 
-/// The same, at every single step of the schedule: slow, and what [`replay`] is held against.
+/// Replays every single step of the schedule. Slow; tests compare [`replay`] with it.
 pub fn replay_every_step(input: &BacktestInput<'_>) -> BacktestResult {
     replay_steps(input, ReplaySteps::All, &mut |_| {})
 }
@@ -44,31 +41,21 @@ fn replay_steps(input: &BacktestInput<'_>, steps: ReplaySteps, progress: &mut dy
     let pasts: Vec<PastBalances> = input.funds.iter().map(PastBalances::of).collect();
     let (mut replay, skipped) = Replay::new(input, &pasts);
     let mut changes = replay.changes();
-    changes.reverse();
+    changes.reverse(); // the next one last
     let mut step = Some(input.from);
     while let Some(now) = step.filter(|now| *now <= input.to) {
         progress(now);
         replay.run_cycle(now);
         let next = match steps {
             ReplaySteps::All => input.schedule.next_after(now),
-            ReplaySteps::Changes => {
-                while changes.last().is_some_and(|at| *at <= now) {
-                    changes.pop();
-                }
-                // Whatever was due by now has been done, or waits for a reading that can be judged: that takes a change.
-                let soonest = replay.due_times().filter(|at| *at > now).chain(changes.last().copied()).min();
-                soonest.and_then(|at| match input.schedule.first_from(input.from, at) {
-                    Some(at) if at > now => Some(at),
-                    _ => input.schedule.next_after(now),
-                })
-            }
+            ReplaySteps::Changes => replay.next_change(now, &mut changes),
         };
         step = next.filter(|next| *next > now);
     }
     replay.finish(skipped)
 }
 
-/// Everything that a walk moves.
+/// A replay in progress.
 struct Replay<'a> {
     input: &'a BacktestInput<'a>,
     pasts: &'a [PastBalances],
@@ -76,7 +63,7 @@ struct Replay<'a> {
     policy: AccountPolicy,
     state: State,
     episodes: BTreeMap<(Division, Name), Vec<Episode>>,
-    /// What is not yet known now, and was not at any step so far.
+    /// Rules that had too little history at every step so far.
     not_yet_known: SkipReasons,
     result: BacktestResult,
 }
@@ -96,7 +83,7 @@ impl<'a> Replay<'a> {
                 let key = (fund.division, rule.name.clone());
                 match reason {
                     None => return true,
-                    // It may have been known before: that shows on the way.
+                    // There may have been enough history at an earlier step.
                     Some(reason @ SkipReason::NotYetKnown(_)) => {
                         not_yet_known.insert(key, reason);
                         return true;
@@ -124,16 +111,16 @@ impl<'a> Replay<'a> {
         (replay, skipped)
     }
 
-    /// When something may change by itself: lines of the ledgers, and looks ahead.
+    /// Returns the times at which a reading may change: ledger entries and forecasts, in order.
     fn changes(&self) -> Vec<Time> {
         let (from, to) = (self.input.from, self.input.to);
-        let lines = self.pasts.iter().flat_map(|past| past.changes(from, to));
-        let looks = self.forecasts.iter().flatten().flat_map(PastForecasts::read_times);
-        let all: BTreeSet<Time> = lines.chain(looks).copied().collect();
+        let entries = self.pasts.iter().flat_map(|past| past.changes(from, to));
+        let read_times = self.forecasts.iter().flatten().flat_map(PastForecasts::read_times);
+        let all: BTreeSet<Time> = entries.chain(read_times).copied().collect();
         all.into_iter().collect()
     }
 
-    /// When an alert may move though nothing changes: the end of its `for`, and its reminder.
+    /// Returns the times at which an alert may change without a new reading.
     fn due_times(&self) -> impl Iterator<Item = Time> {
         self.state.alerts.iter().flat_map(|(key, record)| {
             let rule = self.policy.rules.iter().find(|rule| rule.name == key.rule);
@@ -141,29 +128,44 @@ impl<'a> Replay<'a> {
         })
     }
 
+    /// Returns the first step after `now` at which something may change. `changes` holds the later changes of readings, the
+    /// next one last.
+    fn next_change(&self, now: Time, changes: &mut Vec<Time>) -> Option<Time> {
+        while changes.last().is_some_and(|at| *at <= now) {
+            changes.pop();
+        }
+        // Alerts that were due by now have changed, or wait for a reading that can be evaluated, which takes a change.
+        let soonest = self.due_times().filter(|at| *at > now).chain(changes.last().copied()).min()?;
+        match self.input.schedule.first_from(self.input.from, soonest) {
+            Some(at) if at > now => Some(at),
+            _ => self.input.schedule.next_after(now),
+        }
+    }
+
     fn run_cycle(&mut self, now: Time) {
         let funds = self.input.funds.iter().zip(self.pasts).zip(&mut self.forecasts);
-        let read =
+        let division_reading =
             |((fund, past), past_forecasts): ((&BacktestFund, &PastBalances), &mut Option<PastForecasts<'_>>)| {
                 DivisionReading {
                     division: fund.division,
                     name: fund.name.clone(),
                     balance: Ok(past.balance(now)),
-                    forecast: past_forecasts.as_mut().and_then(|hindsight| hindsight.at(now)),
+                    forecast: past_forecasts.as_mut().and_then(|forecasts| forecasts.at(now)),
                 }
             };
-        let readings = AccountReadings { divisions: funds.map(read).collect(), listing_failure: None, active: None };
-        let (rules, reads) = (&self.policy.rules, &readings.divisions);
+        let readings =
+            AccountReadings { divisions: funds.map(division_reading).collect(), listing_failure: None, active: None };
+        let (rules, divisions) = (&self.policy.rules, &readings.divisions);
         self.not_yet_known.retain(|(division, name), _| {
             let rule = rules.iter().find(|rule| rule.name == *name);
-            let read = reads.iter().find(|read| read.division == *division);
-            rule.zip(read).is_none_or(|(rule, read)| evaluate(rule, &read.reading(rule)).is_err())
+            let reading = divisions.iter().find(|reading| reading.division == *division);
+            rule.zip(reading).is_none_or(|(rule, reading)| evaluate(rule, &reading.reading(rule)).is_err())
         });
         process(&mut self.state, &self.policy, &readings, now);
         self.deliver_pending();
     }
 
-    /// Everything that is owed is delivered at once: one message a notifier.
+    /// Delivers everything that is pending: one message for each notifier.
     fn deliver_pending(&mut self) {
         let mut delivered: BTreeMap<Name, BTreeSet<String>> = BTreeMap::new();
         for queued in &self.state.queue {
@@ -194,7 +196,7 @@ impl<'a> Replay<'a> {
             count.events += u64::try_from(ids.len()).unwrap_or(u64::MAX);
             self.state.mark_delivered(&name, &ids, None, &[]);
         }
-        // What nobody is to be told is not owed either.
+        // Notices that no notifier gets are not kept for the next step.
         self.state.queue.clear();
     }
 
@@ -219,7 +221,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// When this alert may move though its readings stay.
+/// Returns the times at which an alert may change without a new reading: the end of a `for`, and its reminder.
 fn due_times(alert: &Alert, rule: &Rule) -> Vec<Time> {
     let after = |at: Time, pause: Duration| {
         chrono::Duration::from_std(pause).ok().and_then(|pause| at.checked_add_signed(pause))
@@ -235,7 +237,7 @@ fn due_times(alert: &Alert, rule: &Rule) -> Vec<Time> {
         .collect()
 }
 
-/// Why this rule cannot be rehearsed on this fund, as far as the present tells.
+/// Returns why a rule cannot be backtested on a fund, as far as its present reading shows.
 fn skip_reason(
     rule: &Rule,
     fund: &BacktestFund,
@@ -252,7 +254,7 @@ fn skip_reason(
         division: fund.division,
         name: None,
         balance: Ok(past.balance(to)),
-        forecast: past_forecasts.and_then(|hindsight| hindsight.at(to)),
+        forecast: past_forecasts.and_then(|forecasts| forecasts.at(to)),
     };
     let reading = reading_of_division.reading(rule);
     match evaluate(rule, &reading) {
@@ -263,14 +265,14 @@ fn skip_reason(
     }
 }
 
-/// A watch on these funds that reads nothing.
+/// Returns the policy for these funds, with the rules that can be backtested.
 fn account_policy(input: &BacktestInput<'_>, skipped: &SkipReasons) -> AccountPolicy {
     let listed: Vec<u64> = input.funds.iter().filter_map(|fund| fund.division).collect();
     let is_evaluated = |rule: &Rule, division: Division| {
         rule.watches(input.account, division) && !skipped.contains_key(&(division, rule.name.clone()))
     };
-    // A rule that cannot be rehearsed on one fund may be on its neighbour.
-    let narrow_to_funds = |rule: &Rule| {
+    // A rule that cannot be backtested on one fund may work on another.
+    let limit_to_funds = |rule: &Rule| {
         let mut evaluated =
             input.funds.iter().map(|fund| fund.division).filter(|division| is_evaluated(rule, *division)).peekable();
         evaluated.peek()?;
@@ -279,10 +281,9 @@ fn account_policy(input: &BacktestInput<'_>, skipped: &SkipReasons) -> AccountPo
         rule.divisions = if divisions.is_empty() { rule.divisions } else { Some(divisions) };
         Some(rule)
     };
-    let rules: Vec<Rule> = input.rules.iter().filter_map(narrow_to_funds).collect();
+    let rules: Vec<Rule> = input.rules.iter().filter_map(limit_to_funds).collect();
     AccountPolicy {
         account: input.account.clone(),
-        source: Arc::new(NoSource),
         scope: if listed.is_empty() { DivisionScope::Undivided } else { DivisionScope::Listed(listed) },
         rules: rules.into(),
         unreadable: Arc::new(UnreadablePolicy {
@@ -293,26 +294,5 @@ fn account_policy(input: &BacktestInput<'_>, skipped: &SkipReasons) -> AccountPo
         }),
         silences: Arc::new([]),
         incident_notifiers: Arc::new(input.incident_notifiers.clone()),
-        history: None,
-    }
-}
-
-/// Answers nothing: a rehearsal reads nothing.
-struct NoSource;
-
-impl NoSource {
-    fn refuse() -> ReadError {
-        ReadError { kind: ReadErrorKind::Refused, reason: "a rehearsal reads nothing".to_owned() }
-    }
-}
-
-#[async_trait]
-impl BalanceSource for NoSource {
-    async fn balance(&self, _: Division) -> Result<Balance, ReadError> {
-        Err(Self::refuse())
-    }
-
-    async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
-        Err(Self::refuse())
     }
 }

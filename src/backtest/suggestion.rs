@@ -1,56 +1,56 @@
-//! Thresholds from the account's own history, and what any threshold's warning would have been worth.
+//! Proposes thresholds from the ledger, and computes how much notice a threshold would have given.
 
 use chrono::TimeDelta;
 use rust_decimal::Decimal;
 
 use crate::domain::Time;
-use crate::domain::history::Ledger;
+use crate::domain::ledger::Ledger;
 use crate::forecast::{MIN_HISTORY_DAYS, MIN_PURCHASES, Spending, is_depleted, typical_order};
 
-/// The notice that a warning is to give: a purchase order takes a week, and somebody is on holiday in the other.
+/// Notice that a warning should give, in days: a week for a purchase order, and another in case somebody is on holiday.
 pub const WARNING_NOTICE_DAYS: i64 = 14;
-/// The notice that critical is to give: three working days, with a weekend between them.
+/// Notice that critical should give, in days: three working days with a weekend between them.
 pub const CRITICAL_NOTICE_DAYS: i64 = 5;
-/// The proposal would have sufficed in so many windows of a hundred.
+/// Percentage of past windows in which the proposed threshold covers the spend.
 pub const COVERED_WINDOWS_PERCENT: usize = 95;
 
-/// What is proposed for `available_funds`, and from what.
+/// Proposed thresholds for `available_funds`, and their basis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThresholdProposal {
-    /// Below this is a warning.
+    /// Proposed threshold of warning.
     pub warning: Decimal,
-    /// Below this is critical.
+    /// Proposed threshold of critical.
     pub critical: Decimal,
-    /// Not more than this was spent in 95 of 100 windows of 14 days.
+    /// Spend that 95 % of all windows of 14 days did not exceed.
     pub spent_in_14_days: Decimal,
-    /// The same of 5 days.
+    /// Spend that 95 % of all windows of 5 days did not exceed.
     pub spent_in_5_days: Decimal,
-    /// A usual purchase, of which two are added: the one that crosses the threshold is paid already when the alert comes, and
-    /// with less than one left funds have run out.
+    /// Price of a typical order. Two are added: the order that crosses the threshold is already paid when the alert fires, and
+    /// with less than one left the funds are depleted.
     pub typical_order: Decimal,
-    /// Whole days of history that it is made from.
+    /// Length of the history, in whole days.
     pub days: i64,
 }
 
-/// Why nothing is proposed.
+/// Reason why no thresholds are proposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProposalError {
-    /// The history is too short.
+    /// The ledger does not reach back far enough.
     #[error("the ledger reaches back {days} days; a proposal needs {MIN_HISTORY_DAYS}")]
     LedgerTooShort {
-        /// Whole days since its first line.
+        /// Whole days since the first entry.
         days: i64,
     },
-    /// Next to nothing was bought.
+    /// There were too few purchases.
     #[error("there were {count} purchases; a proposal needs {MIN_PURCHASES}")]
     TooFewPurchases {
-        /// How many.
+        /// Number of purchases in the ledger.
         count: usize,
     },
 }
 
-/// Proposes thresholds for available funds: what was spent in 95 of 100 windows of 14 (critical: 5) days, and two usual purchases
-/// on top, rounded up to two digits.
+/// Proposes thresholds for available funds: the spend that 95 % of all windows of 14 (critical: 5) days did not exceed, plus two
+/// typical orders, rounded up to two digits.
 pub fn propose_thresholds(ledger: &Ledger, spending: &Spending, now: Time) -> Result<ThresholdProposal, ProposalError> {
     let first = ledger.entries().first().map_or(now, |entry| entry.at);
     let days = (now - first).num_days();
@@ -75,11 +75,11 @@ pub fn propose_thresholds(ledger: &Ledger, spending: &Spending, now: Time) -> Re
     Ok(ThresholdProposal { warning, critical, spent_in_14_days, spent_in_5_days, typical_order, days })
 }
 
-/// What was spent in 95 of 100 windows of so many days at most; a window ends on each day of the history.
+/// Returns the spend that 95 % of all windows of this length did not exceed. One window ends on each day of the history.
 fn high_spend(spent: &[(Time, Decimal)], first: Time, now: Time, days: i64) -> Decimal {
     let until = |at: Time| {
-        let place = spent.partition_point(|(line, _)| *line <= at);
-        place.checked_sub(1).and_then(|place| spent.get(place)).map_or(Decimal::ZERO, |(_, sum)| *sum)
+        let later = spent.partition_point(|(entry_at, _)| *entry_at <= at);
+        later.checked_sub(1).and_then(|last| spent.get(last)).map_or(Decimal::ZERO, |(_, sum)| *sum)
     };
     let length = TimeDelta::days(days);
     let mut windows: Vec<Decimal> = (0..=(now - first).num_days())
@@ -88,11 +88,11 @@ fn high_spend(spent: &[(Time, Decimal)], first: Time, now: Time, days: i64) -> D
         .map(|end| until(end) - until(end - length))
         .collect();
     windows.sort_unstable();
-    let place = (windows.len() * COVERED_WINDOWS_PERCENT).div_ceil(100).saturating_sub(1);
-    windows.get(place).copied().unwrap_or_default()
+    let index = (windows.len() * COVERED_WINDOWS_PERCENT).div_ceil(100).saturating_sub(1);
+    windows.get(index).copied().unwrap_or_default()
 }
 
-/// Rounded up to two digits, and to a whole unit: 3,412 is 3,500.
+/// Rounds up to two digits and a whole unit: 3,412 becomes 3,500.
 fn round_up(amount: Decimal) -> Decimal {
     let mut unit = Decimal::ONE;
     while unit * Decimal::ONE_HUNDRED <= amount.ceil() {
@@ -101,28 +101,28 @@ fn round_up(amount: Decimal) -> Decimal {
     (amount / unit).ceil() * unit
 }
 
-/// A moment at which funds fell below a threshold.
+/// A time at which funds fell below a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThresholdCrossing {
-    /// When.
+    /// Time of the ledger entry.
     pub at: Time,
-    /// What was left.
+    /// Funds after this entry.
     pub funds: Decimal,
-    /// How long that would have lasted, had nothing been deposited.
+    /// Time until these funds would have been depleted without a deposit.
     pub notice: NoticePeriod,
 }
 
-/// How long what was left would have lasted.
+/// Time for which the funds left at a crossing would have lasted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticePeriod {
-    /// So long.
+    /// The funds lasted exactly this long.
     Lasted(TimeDelta),
-    /// At least so long: until the present.
+    /// At least until the present.
     AtLeast(TimeDelta),
 }
 
 impl NoticePeriod {
-    /// Whether it was as long as this; `None` where the present is too near to tell.
+    /// Returns true if the notice was at least this long. `None` if too little time has passed since then.
     pub fn is_at_least(self, required: TimeDelta) -> Option<bool> {
         match self {
             NoticePeriod::Lasted(lasted) => Some(lasted >= required),
@@ -131,8 +131,8 @@ impl NoticePeriod {
     }
 }
 
-/// Each time that funds fell below the threshold along this path, with what the warning was worth: how long what was left would
-/// have paid for what was in fact debited afterwards, without any deposit.
+/// Returns each time at which funds fell below the threshold along this path. The notice is how long the funds left would have
+/// paid for the later debits, without any deposit.
 pub fn crossings(
     path: &[(Time, Decimal)],
     ledger: &Ledger,

@@ -1,7 +1,7 @@
-//! The HTTP client of the `CertCentral` Services API: one call, its retries, and what it says when it fails.
+//! HTTP client of the `CertCentral` Services API: one request, its retries, and its error messages.
 //!
-//! It only ever asks (GET), follows no redirect, and keeps no amount. Whoever builds it hands it an HTTP client made by
-//! [`crate::util::http_client::client`] and the limiter that all users of the API key share.
+//! The client sends GET requests only, follows no redirect, and keeps no amount. Its HTTP client comes from
+//! [`crate::util::http_client::client`]; all users of an API key share its rate limiter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,15 @@ use crate::domain::Division;
 use crate::domain::balance::Balance;
 use crate::util::clock::Clock;
 use crate::util::http_client;
-use crate::util::http_client::{BodyError, MAX_BODY_BYTES, TransportError, TransportErrorKind};
+use crate::util::http_client::{MAX_BODY_BYTES, TransportError, TransportErrorKind};
 use crate::util::secret::{Redactor, Secret};
 
-/// The longest piece of a transport failure that is shown.
+/// Longest text of a transport failure in an error message.
 const MAX_TEXT_CHARS: usize = 200;
+/// Longest pause that the server may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Reads one account.
+/// A client for one account.
 pub struct CertCentralClient {
     account: String,
     base_url: Url,
@@ -36,43 +38,43 @@ pub struct CertCentralClient {
     redactor: Redactor,
     clock: Arc<dyn Clock>,
     retry_budget: RetryBudget,
-    /// Of requests that take spare places: what they suffer is no balance reading's business.
+    /// Budget of background requests, whose failures must not affect balance readings.
     background_retry_budget: RetryBudget,
 }
 
-/// How urgent a request is.
+/// Urgency of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestPriority {
-    /// A balance reading: in turn.
+    /// A balance reading, sent in the order of its request.
     Balance,
-    /// Steps back for those.
+    /// A read of the history, which gives way to balance readings.
     Background,
 }
 
-/// The API key cannot be sent in a header.
+/// Error for an API key that cannot be sent in a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the API key holds a character that no HTTP header can carry, such as a line break")]
 pub struct InvalidApiKey;
 
-/// A good answer, not yet parsed.
+/// A successful response whose body is not yet parsed.
 pub(super) struct ApiResponse {
     status: StatusCode,
     headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
-/// A bad one, and the pause that it asks for.
+/// A failed request, and the pause that its response asks for.
 pub(super) struct RequestFailure {
     pub(super) error: ReadError,
     pause: Option<Duration>,
-    /// The body is longer than is ever read.
+    /// The body is longer than the limit.
     pub(super) too_large: bool,
 }
 
-/// The account's name and nothing else: no address and no header belongs into a log.
+/// Shows only the account's name: addresses and headers must not reach a log.
 impl std::fmt::Debug for CertCentralClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("account", &self.account).finish_non_exhaustive()
+        f.debug_struct("CertCentralClient").field("account", &self.account).finish_non_exhaustive()
     }
 }
 
@@ -83,7 +85,7 @@ impl From<ReadError> for RequestFailure {
 }
 
 impl CertCentralClient {
-    /// A client for one account; `account` is its name in the log; pauses are by `clock`. The redactor learns the key.
+    /// Returns a client for the account with this name. The redactor learns the API key.
     pub fn new(
         account: impl Into<String>,
         base_url: Url,
@@ -139,7 +141,7 @@ impl CertCentralClient {
             .map_err(|problem| self.invalid_response(endpoint, &response, &problem))
     }
 
-    /// Active divisions alone.
+    /// Lists the active divisions.
     pub(super) async fn read_divisions(&self, priority: RequestPriority) -> Result<Vec<ListedDivision>, ReadError> {
         let endpoint = ApiEndpoint { path: "/container", division: false, optional: false };
         let response = self.get(priority, endpoint, None).await.map_err(|failure| failure.error)?;
@@ -156,7 +158,7 @@ impl CertCentralClient {
         }
     }
 
-    /// One good answer, or the last failure.
+    /// Sends a request with its retries. Returns a successful response or the last failure.
     pub(super) async fn get(
         &self,
         priority: RequestPriority,
@@ -194,7 +196,8 @@ impl CertCentralClient {
         }
     }
 
-    /// Waits for a place in every window, and out a short pause; refuses during a long one.
+    /// Waits until the rate limiter admits a request and a short pause is over. Fails during a pause longer than
+    /// [`MAX_WAIT`].
     async fn acquire_permit(
         &self,
         priority: RequestPriority,
@@ -206,14 +209,15 @@ impl CertCentralClient {
                 RequestPriority::Balance => self.limiter.acquire().await,
                 RequestPriority::Background => self.limiter.acquire_background().await,
             };
-            // A pause may have begun while this request stood in line.
+            // A pause may have begun while this request waited for the limiter.
             if self.paused(priority).is_none() {
                 return Ok(permit);
             }
         }
     }
 
-    /// A pause that balance readings were asked for is everybody's; one that others were asked for is theirs alone.
+    /// Returns the rest of a pause, and its reason. A pause that a balance reading was asked for holds for all
+    /// requests; one that a background request was asked for holds for those alone.
     fn paused(&self, priority: RequestPriority) -> Option<(Duration, ReadError)> {
         let now = self.clock.now();
         self.retry_budget.paused(now).or_else(|| self.retry_budget(priority).paused(now))
@@ -230,7 +234,7 @@ impl CertCentralClient {
         Ok(())
     }
 
-    /// Remembers a pause; where calls will be refused until it is over, the error says so.
+    /// Records a pause. If requests will fail until it is over, the returned error says so.
     fn with_pause(&self, retry_budget: &RetryBudget, mut error: ReadError, pause: Option<Duration>) -> ReadError {
         let Some(pause) = pause.filter(|pause| !pause.is_zero()) else { return error };
         let until = (self.clock.now() + pause).format("%Y-%m-%d %H:%M:%S UTC");
@@ -255,26 +259,32 @@ impl CertCentralClient {
             Err(error) => return Err(self.transport_error(endpoint, &http_client::explain(&error).await).into()),
         };
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let body = http_client::read_capped(response, MAX_BODY_BYTES).await;
+        let body = http_client::read_body(response).await;
         if !status.is_success() {
-            // The status says enough, whatever became of the body.
-            let error = response::refusal(endpoint, status, &url, &headers, &body.unwrap_or_default(), &self.redactor);
+            // The status is sufficient, even if the body cannot be read.
+            let body = body.unwrap_or_default().bytes;
+            let error = response::refusal(endpoint, status, &url, &headers, &body, &self.redactor);
             let may_pause = matches!(error.kind, ReadErrorKind::Server | ReadErrorKind::RateLimited);
-            let pause = if may_pause { response::pause(&headers, self.clock.now()) } else { None };
+            let pause =
+                if may_pause { http_client::retry_after(&headers, self.clock.now(), MAX_RETRY_AFTER) } else { None };
             return Err(RequestFailure { error, pause, too_large: false });
         }
         match body {
-            Ok(body) => Ok(ApiResponse { status, headers, body }),
-            Err(BodyError::Transport(transport)) => Err(self.transport_error(endpoint, &transport).into()),
-            Err(error @ BodyError::TooLarge { .. }) => {
-                let reason = format!("GET {} answered {}, but {error}", endpoint.path, response::status_text(status));
+            Ok(body) if body.truncated => {
+                let status = response::status_text(status);
+                let reason = format!(
+                    "GET {} answered {status}, but the body is longer than {MAX_BODY_BYTES} bytes",
+                    endpoint.path
+                );
                 let error = ReadError { kind: ReadErrorKind::InvalidResponse, reason };
                 Err(RequestFailure { error, pause: None, too_large: true })
             }
+            Ok(body) => Ok(ApiResponse { status, headers, body: body.bytes }),
+            Err(transport) => Err(self.transport_error(endpoint, &transport).into()),
         }
     }
 
-    /// A 2xx that is not what is documented.
+    /// Returns the error for a 2xx whose body is not as documented.
     pub(super) fn invalid_response(
         &self,
         endpoint: ApiEndpoint<'_>,

@@ -1,7 +1,8 @@
-//! Reading an account's books: the ledger and the orders, page by page, behind whatever balances need.
+//! Reads an account's history page by page: the ledger and the orders.
 //!
-//! Every request takes a spare place of the limiter and has retries and pauses of its own, so that no balance reading ever
-//! waits because of the books or is refused for a pause that they were asked for. It keeps nothing between two calls.
+//! Every request is a background request of the rate limiter, with a retry budget and pauses of its own: no balance
+//! reading waits for the history, or fails because of a pause that the history was asked for. Nothing is kept between
+//! two calls.
 
 use std::collections::BTreeMap;
 
@@ -15,34 +16,40 @@ use super::{HistorySource, OrderList, ReadError, ReadErrorKind};
 use crate::certcentral::response::ApiEndpoint;
 use crate::domain::Division;
 use crate::domain::balance::Balance;
-use crate::domain::history::{LedgerEntry, Order};
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::order::Order;
 
-/// Lines asked for at once. One is about 300 bytes, so that even lines with long notes stay far below the cap on bodies;
-/// where they do not, fewer are asked for.
-const LINES_PER_PAGE: usize = 500;
-/// Orders asked for at once: one may list hundreds of names.
+/// Number of ledger entries in one request. An entry is about 300 bytes, so that even a page of entries with long notes
+/// is far smaller than the limit on bodies. If a page is larger, fewer entries are requested.
+const ENTRIES_PER_PAGE: usize = 500;
+/// Number of orders in one request. An order may list hundreds of names.
 const ORDERS_PER_PAGE: usize = 250;
-/// Fewer orders than that may leave a listing between two of its pages without it being read again.
+/// Number of orders that each page repeats of the page before it. If fewer orders than this leave a listing between two
+/// pages, it is not read again.
 const ORDERS_OVERLAP: usize = 10;
-/// Undocumented statuses and forms that are told apart.
+/// Number of undocumented statuses and forms that are counted separately.
 const MAX_UNDOCUMENTED: usize = 20;
 
-const HISTORY: ApiEndpoint<'static> =
-    ApiEndpoint { path: "/finance/balance-history", division: false, optional: false };
-const LISTING: ApiEndpoint<'static> = ApiEndpoint { path: "/order/certificate", division: false, optional: false };
+const LEDGER: ApiEndpoint<'static> = ApiEndpoint { path: "/finance/balance-history", division: false, optional: false };
+const ORDERS: ApiEndpoint<'static> = ApiEndpoint { path: "/order/certificate", division: false, optional: false };
 
-/// The status under which orders are listed that were paid, those that have expired among them.
+/// Filter for orders that were paid, including expired ones.
 const ISSUED: &str = "issued";
-/// The status of orders that were paid and get another certificate.
+/// Filter for orders that were paid and are waiting for another certificate.
 const REISSUED: &str = "reissue_pending";
 
 impl CertCentralClient {
-    /// The orders that are listed under a status, and whose certificates end from one day to another.
-    async fn orders_of(&self, status: &str, from: NaiveDate, to: NaiveDate) -> Result<ListItems<Order>, ReadError> {
-        let parameters = [("filters[status]", status.to_owned()), ("filters[valid_till]", days(from, to))];
+    /// Lists the orders of one status whose certificates end between two days, both included.
+    async fn orders_with_status(
+        &self,
+        status: &str,
+        from: NaiveDate,
+        to: NaiveDate,
+    ) -> Result<ListItems<Order>, ReadError> {
+        let parameters = [("filters[status]", status.to_owned()), ("filters[valid_till]", date_range(from, to))];
         let redactor = self.redactor();
         let list = ListRequest {
-            endpoint: ApiEndpoint { optional: status == REISSUED, ..LISTING },
+            endpoint: ApiEndpoint { optional: status == REISSUED, ..ORDERS },
             parameters: &parameters,
             limit: ORDERS_PER_PAGE,
             overlap: ORDERS_OVERLAP,
@@ -54,27 +61,28 @@ impl CertCentralClient {
     }
 }
 
-/// A filter's days, both included.
-fn days(from: NaiveDate, to: NaiveDate) -> String {
+/// Formats a date filter, both days included.
+fn date_range(from: NaiveDate, to: NaiveDate) -> String {
     format!("{from}...{to}")
 }
 
-/// Lists of which a later one counts where an order is in two.
+/// Merges listings. If an order is in several of them, the last one counts.
 fn merge_lists(lists: Vec<ListItems<Order>>) -> OrderList {
     let (mut orders, mut undocumented) = (BTreeMap::new(), BTreeMap::new());
     for list in lists {
         orders.extend(list.items.into_iter().map(|order| (order.id, order)));
         undocumented.extend(list.undocumented);
     }
-    OrderList { orders: orders.into_values().collect(), undocumented: counted(undocumented) }
+    OrderList { orders: orders.into_values().collect(), undocumented: count(undocumented) }
 }
 
-/// How many are of each kind; those beyond the first kinds are counted as one.
-fn counted(undocumented: BTreeMap<String, String>) -> BTreeMap<String, usize> {
+/// Counts undocumented orders by status or form. Those beyond the first [`MAX_UNDOCUMENTED`] are counted together as
+/// `others`.
+fn count(undocumented: BTreeMap<String, String>) -> BTreeMap<String, usize> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for what in undocumented.into_values() {
-        let is_told_apart = counts.contains_key(&what) || counts.len() < MAX_UNDOCUMENTED;
-        *counts.entry(if is_told_apart { what } else { "others".to_owned() }).or_default() += 1;
+        let is_separate = counts.contains_key(&what) || counts.len() < MAX_UNDOCUMENTED;
+        *counts.entry(if is_separate { what } else { "others".to_owned() }).or_default() += 1;
     }
     counts
 }
@@ -84,37 +92,37 @@ impl HistorySource for CertCentralClient {
     async fn ledger(&self, division: Division, since: Option<NaiveDate>) -> Result<Vec<LedgerEntry>, ReadError> {
         let mut parameters = vec![("sort", "-transaction_date".to_owned())];
         parameters.extend(division.map(|id| ("container_id", id.to_string())));
-        // Whatever zone the days are of, tomorrow has not begun anywhere in it without being today here.
+        // The time zone of the filter is not documented. The end of tomorrow in UTC is in the future in every zone.
         let tomorrow = self.clock().now().date_naive() + Days::new(1);
-        parameters.extend(since.map(|from| ("filters[transaction_date]", days(from, tomorrow.max(from)))));
+        parameters.extend(since.map(|from| ("filters[transaction_date]", date_range(from, tomorrow.max(from)))));
         let redactor = self.redactor();
         let kinds = wire::EntryKinds::default();
         let list = ListRequest {
-            endpoint: ApiEndpoint { division: division.is_some(), ..HISTORY },
+            endpoint: ApiEndpoint { division: division.is_some(), ..LEDGER },
             parameters: &parameters,
-            limit: LINES_PER_PAGE,
-            // No line is ever taken back.
+            limit: ENTRIES_PER_PAGE,
+            // Entries are never removed from a ledger.
             overlap: 0,
-            read: &|body: &[u8]| wire::history(body, redactor, &kinds),
+            read: &|body: &[u8]| wire::ledger(body, redactor, &kinds),
         };
         let mut entries = self.all_pages(&list).await?.items;
         entries.reverse();
         Ok(entries)
     }
 
-    /// No filter has both statuses. What is reissued is listed before and after the other orders: one that changes from one
-    /// status to the other meanwhile is in one of the lists.
+    /// A filter takes only one status. Orders that are being reissued are listed before and after the others, so that
+    /// an order whose status changes meanwhile is in at least one of the listings.
     async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<OrderList, ReadError> {
-        let before = self.orders_of(REISSUED, from, to).await;
+        let before = self.orders_with_status(REISSUED, from, to).await;
         if let Err(error) = &before
             && error.kind != ReadErrorKind::Refused
         {
             return Err(error.clone());
         }
-        let issued = self.orders_of(ISSUED, from, to).await?;
+        let issued = self.orders_with_status(ISSUED, from, to).await?;
         let lists = match before {
-            Ok(before) => vec![before, issued, self.orders_of(REISSUED, from, to).await?],
-            // An account that knows no such status has no such orders.
+            Ok(before) => vec![before, issued, self.orders_with_status(REISSUED, from, to).await?],
+            // An account without reissues refuses the filter, and has no such orders.
             Err(error) => {
                 tracing::info!(account = self.account(), status = REISSUED, %error, "orders of a status cannot be listed");
                 vec![issued]
@@ -132,8 +140,8 @@ impl HistorySource for CertCentralClient {
     }
 
     async fn order_end(&self, id: u64) -> Result<Option<NaiveDate>, ReadError> {
-        let path = format!("{}/{id}", LISTING.path);
-        let endpoint = ApiEndpoint { path: &path, ..LISTING };
+        let path = format!("{}/{id}", ORDERS.path);
+        let endpoint = ApiEndpoint { path: &path, ..ORDERS };
         let response = self.get(RequestPriority::Background, endpoint, None).await.map_err(|failure| failure.error)?;
         wire::order_end(&response.body, self.redactor())
             .map_err(|problem| self.invalid_response(endpoint, &response, &problem))

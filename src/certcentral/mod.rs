@@ -1,6 +1,7 @@
-//! Reading balances and books: the traits that they are read through, and the `CertCentral` client behind them.
+//! Reads balances, ledgers and orders: the traits that callers use, and the `CertCentral` client that implements them.
 //!
-//! Wire types stay inside; what leaves is the domain's. Nothing here judges or remembers an amount.
+//! Types of the wire format stay inside this module; callers get types of the domain. This module evaluates no amount
+//! and keeps none.
 
 mod client;
 mod history;
@@ -21,103 +22,104 @@ use chrono::NaiveDate;
 
 use crate::domain::Division;
 use crate::domain::balance::{Balance, Persistence, Unreadable};
-use crate::domain::history::{LedgerEntry, Order};
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::order::Order;
 
-/// Where a cycle's balances come from.
+/// A source of balances for the cycles of one account.
 #[async_trait]
 pub trait BalanceSource: Send + Sync {
-    /// One good read of one division (`None`: the account itself), retries included.
+    /// Reads the balance of a division (`None`: of the account itself), with retries.
     async fn balance(&self, division: Division) -> Result<Balance, ReadError>;
-    /// The account's active divisions; inactive ones are left out here, and nowhere else.
+    /// Lists the account's active divisions. Inactive ones are removed here and nowhere else.
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError>;
-    /// The limiter that its reads keep to; `None` where it has none.
+    /// Returns the rate limiter of the reads; `None` if there is none.
     fn limiter(&self) -> Option<&RateLimiter> {
         None
     }
 }
 
-/// Where an account's books come from. Each call is one good read with its retries; it steps back for balance readings.
+/// A source of an account's ledger and orders. Each call includes its retries, and gives way to balance readings.
 #[async_trait]
 pub trait HistorySource: Send + Sync {
-    /// The ledger's lines of one division (`None`: the account itself), oldest first, each once: all of them, or those from
-    /// the day `since` on.
+    /// Reads the ledger of a division (`None`: of the account itself): all of its entries, or those from the day
+    /// `since` on, oldest first and without duplicates.
     async fn ledger(&self, division: Division, since: Option<NaiveDate>) -> Result<Vec<LedgerEntry>, ReadError>;
-    /// The whole account's orders that were issued and paid, those that have expired among them, whose certificates end from
-    /// one day to another, both included.
+    /// Lists the paid orders of the whole account, including expired ones, whose certificates end between two days,
+    /// both included.
     async fn orders(&self, from: NaiveDate, to: NaiveDate) -> Result<OrderList, ReadError>;
-    /// The account's active divisions.
+    /// Lists the ids of the account's active divisions.
     async fn division_ids(&self) -> Result<Vec<u64>, ReadError>;
-    /// What one division holds now: it tells which divisions share one fund.
+    /// Reads the present balance of a division, to determine which divisions share a fund.
     async fn figures(&self, division: u64) -> Result<Balance, ReadError>;
-    /// When one order ends, which may be later than its certificate; `None` where its details do not say.
+    /// Reads the end of an order, which may be later than the end of its certificate; `None` if its details do not say.
     async fn order_end(&self, id: u64) -> Result<Option<NaiveDate>, ReadError>;
 }
 
-/// The orders of an account, as they are listed.
+/// The orders of an account, as `CertCentral` lists them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OrderList {
-    /// Each once, by its number.
+    /// Orders by ascending id, without duplicates.
     pub orders: Vec<Order>,
-    /// Number of orders that are missing among them because their status or form is not documented, by what that is.
+    /// Number of orders left out because of an undocumented status or form, by that status or form.
     pub undocumented: BTreeMap<String, usize>,
 }
 
 /// A division as the account lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedDivision {
-    /// The container id.
+    /// Id of the container, which is what a division is called in the API.
     pub id: u64,
-    /// Its name, as it comes: hostile until rendered.
+    /// Name as received, without secrets. It is not escaped for any output.
     pub name: String,
-    /// Whether it is in use; an absent `is_active` counts as active.
+    /// False only if `is_active` is `false`; an absent `is_active` counts as active.
     pub active: bool,
 }
 
-/// Why a read failed. Its text is for people and free of secrets: the request, the status, `DigiCert`'s own code and message.
+/// A failed read. Its text is for people and contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct ReadError {
-    /// What kind of failure, for decisions and labels.
+    /// Kind of failure, for decisions and metric labels.
     pub kind: ReadErrorKind,
-    /// One sentence for people: what failed, why, and what to do about it.
+    /// One sentence: what failed, why, and what to do about it.
     pub reason: String,
 }
 
-/// The kinds of failure that a caller tells apart.
+/// Kinds of failures that callers distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadErrorKind {
-    /// No connection: refused, DNS, TLS.
+    /// No usable connection: refused, broken, DNS, TLS or a proxy.
     Connect,
-    /// No answer in time.
+    /// No complete response within the timeout.
     Timeout,
-    /// 429, or a pause that the server asked for.
+    /// Status 429, or no request because of a pause that it asked for.
     RateLimited,
-    /// 408, 425 or 5xx.
+    /// Status 408, 425 or 5xx.
     Server,
-    /// A 2xx whose body is not what is documented.
+    /// A 2xx whose body is not as documented.
     InvalidResponse,
-    /// A 3xx or any other 4xx: somebody has to act.
+    /// A 3xx or any other 4xx: someone has to act.
     Refused,
 }
 
 impl ReadErrorKind {
-    /// Every kind.
+    /// All kinds, in the order of the metric's labels.
     pub const ALL: [ReadErrorKind; 6] =
         [Self::Connect, Self::Timeout, Self::RateLimited, Self::Server, Self::InvalidResponse, Self::Refused];
 
-    /// A word for labels.
+    /// Returns the value of the metric label `kind`.
     pub fn name(self) -> &'static str {
         match self {
             ReadErrorKind::Connect => "connect",
             ReadErrorKind::Timeout => "timeout",
             ReadErrorKind::RateLimited => "rate_limited",
             ReadErrorKind::Server => "server",
-            ReadErrorKind::InvalidResponse => "nonsense",
+            ReadErrorKind::InvalidResponse => "invalid_response",
             ReadErrorKind::Refused => "refused",
         }
     }
 
-    /// Whether it can heal by itself.
+    /// Returns whether such a failure can clear on its own.
     pub fn persistence(self) -> Persistence {
         match self {
             ReadErrorKind::Refused => Persistence::Permanent,
@@ -136,7 +138,7 @@ impl From<ReadError> for Unreadable {
     }
 }
 
-/// What the client makes of a body. Public for `fuzz/` and `tests/it/fuzz_corpus.rs` alone: everybody else reads through
+/// Parsers of response bodies, public only for `fuzz/`, its corpus test and the benchmarks. Other callers read through
 /// [`BalanceSource`] and [`HistorySource`].
 #[doc(hidden)]
 pub mod bodies {
@@ -144,39 +146,40 @@ pub mod bodies {
 
     use super::{ListedDivision, wire};
     use crate::domain::balance::Balance;
-    use crate::domain::history::{LedgerEntry, Order};
+    use crate::domain::ledger::LedgerEntry;
+    use crate::domain::order::Order;
     use crate::util::secret::Redactor;
 
-    /// `GET /finance/balance`, or what is wrong with it.
+    /// Parses the body of `GET /finance/balance`. The error says what is wrong with the body.
     pub fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, String> {
         wire::balance(body, redactor)
     }
 
-    /// `GET /container`, or what is wrong with it.
+    /// Parses the body of `GET /container`.
     pub fn divisions(body: &[u8], redactor: &Redactor) -> Result<Vec<ListedDivision>, String> {
         wire::divisions(body, redactor)
     }
 
-    /// One page of `GET /finance/balance-history`: its lines and the number on all pages, or what is wrong with it.
+    /// Parses one page of `GET /finance/balance-history`: its entries, and the number of entries on all pages.
     pub fn history(body: &[u8], redactor: &Redactor) -> Result<(Vec<LedgerEntry>, Option<u64>), String> {
-        let page = wire::history(body, redactor, &wire::EntryKinds::default())?;
+        let page = wire::ledger(body, redactor, &wire::EntryKinds::default())?;
         let total = page.total;
         Ok((page.into_items(), total))
     }
 
-    /// One page of `GET /order/certificate`: its paid orders and the number on all pages, or what is wrong with it.
+    /// Parses one page of `GET /order/certificate`: its paid orders, and the number of orders on all pages.
     pub fn orders(body: &[u8], redactor: &Redactor) -> Result<(Vec<Order>, Option<u64>), String> {
         let page = wire::orders(body, redactor)?;
         let total = page.total;
         Ok((page.into_items(), total))
     }
 
-    /// `GET /order/certificate/{id}`: when the order ends, or what is wrong with it.
+    /// Parses the body of `GET /order/certificate/{id}`, and returns when the order ends.
     pub fn order_end(body: &[u8], redactor: &Redactor) -> Result<Option<NaiveDate>, String> {
         wire::order_end(body, redactor)
     }
 
-    /// An error body's words.
+    /// Returns the codes and messages of an error body.
     pub fn errors(body: &[u8], redactor: &Redactor) -> Option<String> {
         wire::errors(body, redactor)
     }

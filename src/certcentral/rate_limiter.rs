@@ -1,12 +1,13 @@
-//! The rolling-window limit on requests of one API key, shared by everything that uses the key.
+//! Rolling-window rate limit of one API key, shared by everything that uses the key.
 //!
-//! The quota holds where it is counted: at the server, however long requests travel. A request arrives somewhere between
-//! [`RateLimiter::acquire`] and the drop of its [`RequestPermit`]. While the permit lives it counts as "now"; afterwards it counts
-//! from its drop. Of any N + 1 requests arriving within one window, let R be the one admitted last: each of the others
-//! was then still in flight, or had been dropped no earlier than it arrived, hence no longer than the window before R was
-//! admitted. So N others counted when R was admitted, which the rule below forbids.
+//! The quota holds where it is counted, at the server, independent of latency. A request arrives at some time between
+//! [`RateLimiter::acquire`] and the drop of its [`RequestPermit`]. While the permit exists, the request counts as
+//! "now"; afterwards it counts from the time of the drop. Of any N + 1 requests that arrive within one window, let R be
+//! the one admitted last. When R was admitted, each of the others was in flight, or its permit had been dropped no
+//! earlier than it arrived, and therefore within the window before R. So N others counted when R was admitted, and the
+//! rule in `RequestLog::admit` forbids that.
 //!
-//! It decides nothing about retries, and it never spins: a waiting caller sleeps until the moment that a place gets free.
+//! The limiter decides no retry. A waiting caller sleeps until the next request can be admitted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,44 +19,47 @@ use tokio::time::{Instant, sleep_until};
 use crate::domain::Name;
 use crate::polling::pacing::{RequestLoad, RequestRate};
 
-/// The server's windows may include both of their ends: a place is free strictly after the window, by one tick of the timer.
+/// Resolution of the timer. The server's windows may include both of their ends, so that a request leaves a window one
+/// tick after its length.
 const TICK: Duration = Duration::from_millis(1);
 
-/// At most `requests` in any window of this length.
+/// A limit of `requests` within any span of time of this `length`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimitWindow {
-    /// How many; 0 counts as 1, since a limit that nothing passes would be a hang.
+    /// Number of requests; 0 counts as 1, since a limit of 0 would wait forever.
     pub requests: usize,
-    /// In any span of this length.
+    /// Length of the rolling window.
     pub length: Duration,
 }
 
-/// An account that shares a limiter.
+/// An account whose requests a limiter counts.
 #[derive(Debug, Clone)]
 pub struct LimiterAccount {
-    /// Its name.
+    /// Name of the account.
     pub account: Name,
-    /// How many requests one of its cycles makes; `None`: only a listing tells.
+    /// Number of requests in each cycle; `None` if it is known only after the divisions are listed.
     pub requests: Option<usize>,
-    /// The time from one cycle to the next.
+    /// Time from one cycle to the next.
     pub period: Duration,
 }
 
-/// Admits requests so that no window is ever exceeded, first come, first served.
+/// A limiter that admits requests in the order in which they were asked for, and never exceeds a window.
 #[derive(Debug)]
 pub struct RateLimiter {
     windows: Vec<RateLimitWindow>,
-    /// Held by whoever is next; tokio's mutex hands it on in the order of asking.
+    /// Held by the next caller to be admitted; tokio's mutex is fair, so callers get it in order.
     turn: tokio::sync::Mutex<()>,
-    /// The same for spare places.
+    /// Held by the next background caller to be admitted.
     background_turn: tokio::sync::Mutex<()>,
-    /// Half of each window, rounded up: where one of two places is taken, no spare one is left.
+    /// Windows with half the requests, rounded up, for background requests.
     background_windows: Vec<RateLimitWindow>,
     log: Mutex<RequestLog>,
-    /// A permit was dropped: for whoever is next in each line.
+    /// Notified when a permit is dropped, for the caller that holds `turn`.
     freed: Notify,
+    /// Notified when a permit is dropped, for the caller that holds `background_turn`.
     freed_background: Notify,
-    /// What the accounts ask that share it, so that each paces itself with the others in view.
+    /// Loads of the accounts that share the limiter; each account paces its requests with the loads of the others in
+    /// mind.
     loads: Mutex<AccountLoads>,
 }
 
@@ -68,27 +72,27 @@ struct AccountLoads {
 #[derive(Debug, Default)]
 struct RequestLog {
     in_flight: usize,
-    /// When requests ended, oldest first; only as far back as the longest window.
+    /// Times at which requests ended, oldest first, as far back as the longest window.
     ended: VecDeque<Instant>,
 }
 
-/// What the next in line has to do.
+/// Decision about the next caller.
 #[derive(Debug, PartialEq, Eq)]
 enum AdmissionDecision {
     Granted,
-    /// Enough requests leave the window then.
+    /// Enough requests have left the windows at this time.
     At(Instant),
-    /// Even with every ended request forgotten, too many are in flight.
+    /// Too many requests are in flight; one of them has to end first.
     AfterRelease,
 }
 
-/// One admitted request. Hold it until the response is complete: its drop is the latest moment the server can have counted.
+/// Permission for one request. Hold it until the response is complete: the server counts the request before the drop.
 #[derive(Debug)]
 #[must_use = "dropping the permit ends the request that it stands for"]
 pub struct RequestPermit(Option<Arc<RateLimiter>>);
 
 impl RateLimiter {
-    /// A limiter that respects every window at once; without windows there is no limit.
+    /// Returns a limiter that respects all of these windows. Without windows there is no limit.
     pub fn new(windows: impl IntoIterator<Item = RateLimitWindow>) -> Self {
         let windows: Vec<RateLimitWindow> = windows.into_iter().collect();
         let half = |window: &RateLimitWindow| RateLimitWindow { requests: window.requests.div_ceil(2), ..*window };
@@ -104,12 +108,13 @@ impl RateLimiter {
         }
     }
 
-    /// The windows as plain limits.
+    /// Returns the windows as rates, for [`crate::polling::pacing`].
     pub fn limits(&self) -> Vec<RequestRate> {
         self.windows.iter().map(|window| (window.requests, window.length)).collect()
     }
 
-    /// Exactly these accounts share it from now on. Of one whose number of requests is not given, what it noted before counts.
+    /// Replaces the accounts that share the limiter. An account without a number of requests keeps its last recorded
+    /// load.
     pub fn set_accounts(&self, accounts: impl IntoIterator<Item = LimiterAccount>) {
         let mut loads = self.loads();
         let before = std::mem::take(&mut loads.by_account);
@@ -119,14 +124,14 @@ impl RateLimiter {
         }));
     }
 
-    /// Notes what an account asks in each of its cycles. Returns the loads of all accounts that share the limiter.
+    /// Records the load of an account's cycles. Returns the loads of all accounts that share the limiter.
     pub fn record_load(&self, account: &Name, load: RequestLoad) -> BTreeMap<Name, RequestLoad> {
         let mut loads = self.loads();
         loads.by_account.insert(account.clone(), load);
         loads.by_account.clone()
     }
 
-    /// Whether nobody has said yet that a schedule is too short for it; from now on somebody has.
+    /// Returns true on the first call, so that a schedule that is too short for the limiter is reported once.
     pub fn should_warn_too_short(&self) -> bool {
         !std::mem::replace(&mut self.loads().too_short_warned, true)
     }
@@ -135,12 +140,12 @@ impl RateLimiter {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The windows that it respects.
+    /// Returns the windows of the limit.
     pub fn windows(&self) -> &[RateLimitWindow] {
         &self.windows
     }
 
-    /// Waits for this request's turn. Dropping the future gives up the place in line.
+    /// Waits until a request is admitted. Dropping the future gives up the place in the queue.
     pub async fn acquire(self: &Arc<Self>) -> RequestPermit {
         if self.windows.is_empty() {
             return RequestPermit(None);
@@ -149,10 +154,12 @@ impl RateLimiter {
         self.wait_for_permit(&self.windows, &self.freed).await
     }
 
-    /// Waits until less than half of every window is used. So at least the other half, rounded down, is left to
-    /// [`RateLimiter::acquire`]: whoever asks there for no more than that within a window never waits because of spare requests.
-    /// Whoever asks for more does: a spare request counts in its windows like any other. Of a window of one request there
-    /// is no other half: it is given where nothing uses it, and whoever comes then waits until it has left the window.
+    /// Waits until less than half of every window is used, and admits a background request.
+    ///
+    /// At least the other half of each window, rounded down, remains for [`RateLimiter::acquire`]: callers that need no
+    /// more than that never wait because of background requests. Callers that need more may wait, since a background
+    /// request counts like any other. A window of one request has no other half: a background request is admitted when
+    /// the window is empty, and the next request waits until it has left the window.
     pub async fn acquire_background(self: &Arc<Self>) -> RequestPermit {
         if self.windows.is_empty() {
             return RequestPermit(None);
@@ -166,7 +173,7 @@ impl RateLimiter {
             let admission = self.log().admit(windows, Instant::now());
             match admission {
                 AdmissionDecision::Granted => return RequestPermit(Some(Arc::clone(self))),
-                // What ends meanwhile leaves its windows later than this, so there is nothing else to listen for.
+                // Requests that end meanwhile leave their windows later, so that no notification can shorten this wait.
                 AdmissionDecision::At(instant) => sleep_until(instant).await,
                 AdmissionDecision::AfterRelease => freed.notified().await,
             }
@@ -174,7 +181,7 @@ impl RateLimiter {
     }
 
     fn log(&self) -> MutexGuard<'_, RequestLog> {
-        // No code that holds the lock can panic half-way through a change.
+        // No code that holds the lock can panic in the middle of a change.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -210,7 +217,7 @@ impl Drop for RequestPermit {
         let Some(limiter) = self.0.take() else { return };
         let mut log = limiter.log();
         log.in_flight = log.in_flight.saturating_sub(1);
-        // Read under the lock, so that the list stays in order.
+        // The time is taken under the lock, so that the list stays sorted.
         log.ended.push_back(Instant::now());
         drop(log);
         limiter.freed.notify_one();
@@ -229,13 +236,13 @@ mod tests {
         Arc::new(RateLimiter::new(windows.iter().map(window)))
     }
 
-    /// Small, seeded and good enough: the same latencies at every run.
+    /// A seeded linear congruential generator, so that every run has the same latencies.
     fn random(seed: &mut u64) -> u64 {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         *seed >> 33
     }
 
-    /// Sends `count` requests that travel up to `latency` ms each way; when they arrived at the server, in order.
+    /// Sends `count` requests with a latency of up to `latency` ms each way. Returns their sorted times of arrival.
     async fn arrivals(limiter: &Arc<RateLimiter>, count: usize, latency: u64, seed: u64) -> Vec<Instant> {
         let mut seed = seed;
         let mut tasks = JoinSet::new();
@@ -259,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_window_is_exceeded_at_the_server_whatever_the_latencies() {
+    async fn no_window_is_exceeded_at_the_server_at_any_latency() {
         let cases: [&[(usize, u64)]; 4] =
             [&[(10, 1000)], &[(100, 5000), (300, 30_000)], &[(1, 50)], &[(7, 300), (20, 1500), (50, 9000)]];
         for (seed, windows) in (1u64..).zip(cases) {
@@ -280,11 +287,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_makes_progress_at_about_the_quotas_pace() {
+    async fn requests_are_admitted_at_about_the_rate_of_the_quota() {
         let started = Instant::now();
         arrivals(&limiter(&[(100, 5000)]), 1000, 200, 9).await;
         let took = started.elapsed();
-        // Nine full windows have to pass; each costs at most one round trip more, and the start is spread over 2 s.
+        // Nine full windows have to pass, each at most one round trip longer, and the starts are spread over 2 s.
         assert!(took >= Duration::from_secs(45) && took < Duration::from_secs(52), "{took:?}");
     }
 
@@ -309,7 +316,7 @@ mod tests {
         assert_eq!(
             *order.lock().unwrap_or_else(PoisonError::into_inner),
             [] as [i32; 0],
-            "the first is still in flight"
+            "the first request is still in flight"
         );
         drop(first);
         while tasks.join_next().await.is_some() {}
@@ -332,15 +339,15 @@ mod tests {
                 Instant::now()
             }
         });
-        // Whoever is urgent has the other half at once, though somebody stands in the other line.
+        // The other half is available at once, although a background request waits.
         for _ in 0..5 {
             tokio::task::yield_now().await;
             held.push(limiter.acquire().await);
         }
         assert_eq!(started.elapsed(), Duration::ZERO);
-        assert!(!sixth.is_finished(), "half is used");
+        assert!(!sixth.is_finished(), "half of the window is used");
         held.clear();
-        // Ten of sixteen places are used for a minute: the long window has no spare one before.
+        // Ten of the sixteen requests count for a minute: until then the long window admits no background request.
         let got = sixth.await.unwrap();
         assert_eq!(got - started, Duration::from_secs(60) + TICK);
     }
@@ -368,7 +375,7 @@ mod tests {
             assert_eq!(began.elapsed(), Duration::from_millis(4));
         }
         let done = std::iter::from_fn(|| tasks.try_join_next()).count();
-        assert!(done > 20, "the others make progress too: {done}");
+        assert!(done > 20, "background requests make progress too: {done}");
     }
 
     #[tokio::test(start_paused = true)]

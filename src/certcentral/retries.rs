@@ -1,6 +1,6 @@
-//! When to ask again: pauses that a server asked for, and a budget that keeps retries from multiplying in an outage.
+//! Retries of requests: pauses that a server asked for, and a budget that keeps retries from multiplying in an outage.
 //!
-//! It sends nothing, and knows requests only by their failures.
+//! This module sends nothing, and sees only the failures of requests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::domain::Time;
 
 /// Pauses before the first and the second retry, before jitter.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
-/// The longest pause that a call waits for; a longer one makes calls fail at once until it is over.
+/// Longest pause that a call waits for. During a longer one, calls fail at once.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(5);
-/// Retries that may be made in a row before something succeeds or time passes.
+/// Number of retries in a row before a request succeeds or time passes.
 const MAX_RETRIES: u32 = 10;
-/// One more retry every so often, so that a later cycle of a long outage has some again.
+/// Time after which one more retry is allowed, so that later cycles of a long outage have retries again.
 const REFILL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What one client remembers between its calls.
+/// Retries and pauses of one client, kept between its calls.
 #[derive(Debug)]
 pub(super) struct RetryBudget {
     state: Mutex<RetryState>,
@@ -30,7 +30,7 @@ struct RetryState {
     refilled: Time,
 }
 
-/// No request from `from` to `until`.
+/// A pause without requests, and the error of calls during it.
 #[derive(Debug)]
 struct ServerPause {
     from: Time,
@@ -49,7 +49,7 @@ impl RetryBudget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers that the server wants no request for so long, and what calls are told meanwhile.
+    /// Starts a pause of this length, unless a longer one is in progress. Calls fail with `error` meanwhile.
     pub(super) fn pause(&self, now: Time, length: Duration, error: ReadError) {
         let until = now + length;
         let mut state = self.state();
@@ -59,8 +59,8 @@ impl RetryBudget {
         }
     }
 
-    /// How long the pause still lasts, and what to say of it; `None` if there is none. A clock that is set back to before
-    /// its beginning ends it: it must not become longer than it was asked for.
+    /// Returns the rest of the pause in progress, and its error. A clock that is set back to before the pause began
+    /// ends it, so that no pause lasts longer than the server asked for.
     pub(super) fn paused(&self, now: Time) -> Option<(Duration, ReadError)> {
         let state = self.state();
         let pause = state.pause.as_ref().filter(|pause| pause.from <= now)?;
@@ -68,25 +68,26 @@ impl RetryBudget {
         Some((left, pause.error.clone()))
     }
 
-    /// A request succeeded: the server is well, so one more retry may be spent.
+    /// Refunds one retry after a successful request.
     pub(super) fn succeeded(&self) {
         let mut state = self.state();
         state.retries = (state.retries + 1).min(MAX_RETRIES);
     }
 
-    /// The pause before retry number `made + 1` after such a failure; `None` if there is none to be made.
+    /// Returns the delay before the next retry after a failure of this kind and `made` retries; `None` if there is no
+    /// retry.
     pub(super) fn retry(&self, now: Time, kind: ReadErrorKind, made: usize) -> Option<Duration> {
         let allowed = match kind {
             ReadErrorKind::Connect | ReadErrorKind::Server | ReadErrorKind::RateLimited => BACKOFF.len(),
-            // It has cost a whole timeout already.
+            // Each attempt takes the whole timeout.
             ReadErrorKind::Timeout => 1,
             ReadErrorKind::InvalidResponse | ReadErrorKind::Refused => 0,
         };
-        let pause = BACKOFF.get(made).filter(|_| made < allowed)?;
-        self.spend(now).then(|| pause.mul_f64(rand::random_range(0.8..1.2)))
+        let delay = BACKOFF.get(made).filter(|_| made < allowed)?;
+        self.take_retry(now).then(|| delay.mul_f64(rand::random_range(0.8..1.2)))
     }
 
-    fn spend(&self, now: Time) -> bool {
+    fn take_retry(&self, now: Time) -> bool {
         let mut state = self.state();
         let passed = |since: Time| (now - since).to_std().unwrap_or_default();
         while state.retries < MAX_RETRIES && passed(state.refilled) >= REFILL_INTERVAL {
@@ -96,9 +97,9 @@ impl RetryBudget {
         if state.retries == MAX_RETRIES || state.refilled > now {
             state.refilled = now;
         }
-        let may = state.retries > 0;
+        let allowed = state.retries > 0;
         state.retries = state.retries.saturating_sub(1);
-        may
+        allowed
     }
 }
 
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_run_out_and_come_back_with_success_or_time() {
+    fn retries_run_out_and_return_with_success_or_time() {
         let retry_budget = RetryBudget::new(at(0));
         let retries =
             |now| (0..1000).filter(|_| retry_budget.retry(at(now), ReadErrorKind::Server, 0).is_some()).count();
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(retries(0), 1);
         assert_eq!(retries(180), 3);
         assert_eq!(retries(20_000), 10);
-        // A clock that is set back does not keep them from coming back.
+        // Retries return after a clock is set back, too.
         assert_eq!(retries(-5000), 0);
         assert_eq!(retries(-5000 + 120), 2);
     }
@@ -142,7 +143,7 @@ mod tests {
         retry_budget.pause(at(0), Duration::from_secs(60), error);
         let left = |now| retry_budget.paused(at(now)).map(|(left, _)| left.as_secs());
         assert_eq!((left(0), left(59), left(60), left(-1)), (Some(60), Some(1), None, None));
-        // What is asked for after that counts, though it ends earlier than the one that is over.
+        // A pause that begins after that counts, although it ends earlier than the former one.
         let error = ReadError { kind: ReadErrorKind::RateLimited, reason: "later".to_owned() };
         retry_budget.pause(at(-5000), Duration::from_secs(60), error);
         assert_eq!(retry_budget.paused(at(-5000)).map(|(left, _)| left.as_secs()), Some(60));

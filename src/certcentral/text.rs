@@ -1,24 +1,24 @@
-//! Text that came from a server, made fit for a sentence: secrets struck out, control characters gone, short.
+//! Cleans text that comes from a server: removes secrets and control characters, and shortens it.
 //!
-//! It does not escape for any channel; that is the renderers' work.
+//! The text is not escaped for any channel; renderers do that.
 
 use crate::util::secret::Redactor;
 use crate::util::text::is_hidden;
 
-/// So many characters of a text are looked at: far more than is ever shown, far less than a body may hold.
+/// Number of characters of a text that are processed: more than is ever shown, far fewer than a body may have.
 const MAX_INSPECTED_CHARS: usize = 16 * 1024;
 
-/// The text on one line, without secrets, at most `longest` characters.
+/// Returns the text on one line, without secrets, at most `longest` characters.
 pub(super) fn clean(redactor: &Redactor, text: &str, longest: usize) -> String {
     let text: String = text.chars().take(MAX_INSPECTED_CHARS).collect();
-    let struck = redactor.redact(&text);
-    let spaced: String = struck.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect();
-    let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Once more: a secret may have been broken over lines.
+    let redacted = redactor.redact(&text);
+    let visible: String = redacted.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect();
+    let line = visible.split_whitespace().collect::<Vec<_>>().join(" ");
+    // A secret that was broken over several lines is in one piece only now.
     shorten(&redactor.redact(&line), longest)
 }
 
-/// The text as it was found, with control characters escaped, without secrets, at most `longest` characters.
+/// Returns the text with escaped control characters, without secrets, at most `longest` characters.
 pub(super) fn found(redactor: &Redactor, text: &str, longest: usize) -> String {
     let mut escaped = String::new();
     for c in redactor.redact(text).chars() {

@@ -1,4 +1,4 @@
-//! What a chart shows, in words: the text alternative of its picture.
+//! Description of a chart in words: the text alternative of its image.
 
 use chrono::{DateTime, Datelike};
 use chrono_tz::Tz;
@@ -9,12 +9,12 @@ use crate::domain::Time;
 use crate::domain::forecast::{FundChart, Runway};
 use crate::domain::money::Money;
 
-/// `9 in 10`, or `95 in 100`.
-pub(crate) fn share_text(percent: u8) -> String {
-    if percent.is_multiple_of(10) { format!("{} in 10", percent / 10) } else { format!("{percent} in 100") }
+/// Returns the likelihood of a range in words: `90 % likely`.
+pub(crate) fn likelihood_text(percent: u8) -> String {
+    format!("{percent} % likely")
 }
 
-/// One paragraph that says what the picture shows; no line breaks, nothing from outside but amounts.
+/// Returns one paragraph that describes the chart, without line breaks. The only data from outside are amounts.
 pub fn alt_text(chart: &FundChart, zone: Tz) -> String {
     let money = |amount: Decimal| Money::new(amount, chart.currency).to_string();
     let local = |at: Time| displayable(at).with_timezone(&zone);
@@ -37,7 +37,7 @@ pub fn alt_text(chart: &FundChart, zone: Tz) -> String {
     format!("Chart of {}.", parts.join("; "))
 }
 
-/// The dates of the runway, so that the picture's words and the message's text name the same days.
+/// Returns the dates of the runway. Chart and message name the same days.
 fn forecast_text(chart: &FundChart, day: impl Fn(Time) -> String) -> String {
     match &chart.runway {
         Runway::Exhausted if chart.past.last().is_some_and(|(_, left)| *left <= Decimal::ZERO) => {
@@ -53,9 +53,9 @@ fn forecast_text(chart: &FundChart, day: impl Fn(Time) -> String) -> String {
             let range = match (early, late) {
                 (Some(early), Some(late)) if day(*early) == day(*late) => String::new(),
                 (Some(early), Some(late)) => {
-                    format!(", {} futures between {} and {}", share_text(*percent), day(*early), day(*late))
+                    format!(" ({} between {} and {})", likelihood_text(*percent), day(*early), day(*late))
                 }
-                (Some(early), None) => format!(", {} futures from {} on", share_text(*percent), day(*early)),
+                (Some(early), None) => format!(" ({} from {} on)", likelihood_text(*percent), day(*early)),
                 (None, _) => String::new(),
             };
             format!("used up about {}{range}", day(*about))
@@ -63,7 +63,7 @@ fn forecast_text(chart: &FundChart, day: impl Fn(Time) -> String) -> String {
     }
 }
 
-/// `4 Dec`, with the year if it is another one than now.
+/// Returns `4 Dec`, with the year if it is not the current one.
 fn date_text(at: &DateTime<Tz>, this_year: i32) -> String {
     let year = if at.year() == this_year { "" } else { " %Y" };
     at.format(&format!("%-d %b{year}")).to_string()

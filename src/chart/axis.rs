@@ -1,4 +1,4 @@
-//! Money and days → places on an axis, in whole steps; and where an axis is labelled. No float touches an amount.
+//! Positions of amounts and days on an axis, in whole steps, and the labels of an axis. Amounts never become floats.
 
 use std::ops::Range;
 
@@ -13,20 +13,20 @@ use crate::domain::forecast::FundChart;
 use crate::domain::money::figure;
 use crate::domain::{forecast, local};
 
-/// Steps from the bottom of the money axis to its top.
+/// Number of steps of the money axis.
 const STEPS: i64 = 1_000_000;
-/// No fund is larger than this: what is, is drawn at the edge.
+/// Largest amount on the axis. A larger one is drawn at the edge.
 const MAX_AMOUNT: i64 = 100_000_000_000_000_000;
-/// The days that are drawn at most, before and after the reading.
+/// Maximum number of days before and after the reading.
 const MAX_PAST_DAYS: i64 = 92;
 const MAX_FUTURE_DAYS: i64 = 62;
-/// Points of the past that are drawn at most.
+/// Maximum number of points of the past.
 const MAX_POINTS: usize = 1_000;
-/// The years 1 to 9999, in seconds.
+/// Years 1 to 9999, in seconds since 1970.
 const MIN_SECONDS: i64 = -62_135_000_000;
 const MAX_SECONDS: i64 = 253_402_000_000;
 
-/// One axis: whole numbers from one end to the other, with labels at some.
+/// An axis of whole numbers, with labels at some of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ChartAxis {
     pub(super) range: Range<i64>,
@@ -54,7 +54,8 @@ impl Ranged for ChartAxis {
     }
 }
 
-/// The money axis: from zero to above everything that is drawn; below zero only where funds were: a forecast ends there.
+/// Scale of the money axis: from zero to above everything that is drawn. It goes below zero only where funds did; a forecast
+/// ends at zero.
 #[derive(Debug, Clone)]
 pub(super) struct MoneyScale {
     low: Decimal,
@@ -76,13 +77,13 @@ impl MoneyScale {
         Self { low, high: up(top).max(low + step), step }
     }
 
-    /// The place of an amount, at the edge if it lies beyond.
+    /// Returns the position of an amount, at the edge if it lies beyond.
     pub(super) fn place(&self, amount: Decimal) -> i64 {
         let share = (clamped(amount) - self.low) / (self.high - self.low);
         (share * Decimal::from(STEPS)).round().to_i64().unwrap_or(0).clamp(0, STEPS)
     }
 
-    /// The amounts that are labelled, each at its place.
+    /// Returns the labelled amounts, each with its position.
     pub(super) fn labels(&self) -> Vec<(i64, String)> {
         let mut labels = Vec::new();
         let mut at = self.low;
@@ -98,12 +99,12 @@ impl MoneyScale {
     }
 }
 
-/// Within what can be multiplied without an overflow.
+/// Limits an amount to what can be multiplied without an overflow.
 fn clamped(amount: Decimal) -> Decimal {
     amount.clamp(-Decimal::from(MAX_AMOUNT), Decimal::from(MAX_AMOUNT))
 }
 
-/// A round step (1, 2 or 5 and zeros) of which four or five fill the span.
+/// Returns a round step (1, 2 or 5 with zeros) of which four or five fill the span.
 fn round_step(span: Decimal) -> Decimal {
     let enough = |step: &Decimal| *step * Decimal::from(5) >= span;
     let decades = (0..20).map(|power| Decimal::from(10_i64.saturating_pow(power)));
@@ -113,7 +114,7 @@ fn round_step(span: Decimal) -> Decimal {
         .unwrap_or(Decimal::from(MAX_AMOUNT))
 }
 
-/// An amount in few characters: `1,500`, `2.5M`.
+/// Returns an amount in few characters: `1,500`, `2.5M`.
 pub(super) fn short_amount(amount: Decimal) -> String {
     let powers = [(1_000_000_000_000_i64, "T"), (1_000_000_000, "B"), (1_000_000, "M")];
     for (power, letter) in powers {
@@ -125,7 +126,7 @@ pub(super) fn short_amount(amount: Decimal) -> String {
     figure(amount.normalize(), 0)
 }
 
-/// What of a chart is drawn: no more days than can be told apart, in order.
+/// Visible part of a chart, in order: no more days than can be told apart.
 #[derive(Debug, Clone)]
 pub(super) struct ChartWindow<'a> {
     pub(super) past: Vec<(Time, Decimal)>,
@@ -137,7 +138,7 @@ pub(super) struct ChartWindow<'a> {
     until: Time,
 }
 
-/// A time that every zone's clock can show.
+/// Limits a time to the years that can be shown in every zone.
 pub(super) fn displayable(at: Time) -> Time {
     let edge = |seconds| Time::from_timestamp(seconds, 0).unwrap_or_default();
     at.clamp(edge(MIN_SECONDS), edge(MAX_SECONDS))
@@ -152,7 +153,7 @@ impl<'a> ChartWindow<'a> {
             chart.past.iter().copied().filter(|(at, _)| (earliest..=now).contains(at)).collect();
         past.sort_by_key(|(at, _)| *at);
         let every = past.len().div_ceil(MAX_POINTS).max(1);
-        // Thinned from the end, so that the reading stays.
+        // Points are dropped counting from the end, so that the reading stays.
         let mut past: Vec<(Time, Decimal)> = past.into_iter().rev().step_by(every).collect();
         past.reverse();
         let ahead = |at: Time| at >= now && at <= latest;
@@ -181,14 +182,14 @@ impl<'a> ChartWindow<'a> {
         }
     }
 
-    /// The days, and the dates that are labelled.
+    /// Returns the axis of days, and the labelled dates with their positions.
     pub(super) fn axis(&self, zone: Tz) -> (ChartAxis, Vec<(i64, String)>) {
         let range = self.from.timestamp()..self.until.timestamp();
         let labels = self.labels(zone);
         (ChartAxis { ticks: labels.iter().map(|(at, _)| *at).collect(), range }, labels)
     }
 
-    /// Midnights, as many as have room: each day, each second, or on Mondays.
+    /// Returns the labelled midnights, as many as fit: every day, every second day, or Mondays.
     fn labels(&self, zone: Tz) -> Vec<(i64, String)> {
         let days = (self.until - self.from).num_days().unsigned_abs();
         let step = [1, 2, 7, 14, 28, 56].into_iter().find(|step| days / step <= 5).unwrap_or(56);

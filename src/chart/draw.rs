@@ -1,4 +1,4 @@
-//! A chart, drawn on any of the library's backends.
+//! Drawing of a chart with any backend of the library.
 
 use chrono_tz::Tz;
 use plotters::coord::Shift;
@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 
 use super::axis::{ChartAxis, ChartWindow, MoneyScale, short_amount};
 use super::{DrawError, FAMILY};
-use crate::chart::alt_text::share_text;
+use crate::chart::alt_text::likelihood_text;
 use crate::domain::Time;
 use crate::domain::forecast::FundChart;
 use crate::domain::rule::Severity;
@@ -22,13 +22,13 @@ const RANGE: RGBColor = RGBColor(0xd3, 0xe2, 0xfa);
 const RENEWAL: RGBColor = RGBColor(0x8e, 0x63, 0xb5);
 const WARNING: RGBColor = RGBColor(0xf2, 0xa1, 0x00);
 const CRITICAL: RGBColor = RGBColor(0xc6, 0x28, 0x28);
-/// The warning's colour as letters on paper, where its own is too light to read.
+/// Text colour of warnings. Their line's colour is too light to read as text.
 const WARNING_INK: RGBColor = RGBColor(0x8a, 0x5a, 0x00);
 
-/// Letters, in pixels.
+/// Font sizes, in pixels.
 const TITLE_SIZE: i32 = 50;
 const LABEL_SIZE: i32 = 44;
-/// Above the plot: title and legend.
+/// Height above the plot, for title and legend.
 const HEADER_HEIGHT: i32 = 172;
 
 type ChartPlot<'a, DB> = ChartContext<'a, DB, Cartesian2d<ChartAxis, ChartAxis>>;
@@ -59,7 +59,7 @@ fn text_style(size: i32, colour: RGBColor, horizontal: HPos, vertical: VPos) -> 
     (FAMILY, size).into_font().color(&colour).pos(Pos::new(horizontal, vertical))
 }
 
-/// Axes with their labels, and faint lines across.
+/// Draws the axes with their labels, and faint horizontal lines.
 fn axes<'a, DB: DrawingBackend>(
     root: &'a DrawingArea<DB, Shift>,
     window: &ChartWindow,
@@ -94,7 +94,7 @@ fn axes<'a, DB: DrawingBackend>(
     Ok(plot)
 }
 
-/// Draws on the plot, in days and places of amounts.
+/// Draws on the plot, in days and positions of amounts.
 struct ChartPen<'a, DB: DrawingBackend> {
     plot: ChartPlot<'a, DB>,
     window: &'a ChartWindow<'a>,
@@ -107,12 +107,12 @@ impl<DB: DrawingBackend> ChartPen<'_, DB> {
         (at.timestamp(), self.scale.place(amount))
     }
 
-    /// Where the forecast begins: what was read.
+    /// Returns the position of the reading, where the forecast begins.
     fn reading(&self) -> Option<(i64, i64)> {
         self.window.past.last().map(|(_, amount)| self.at(self.now, *amount))
     }
 
-    /// The range of the forecast, and its middle.
+    /// Draws the range of the forecast and its median.
     fn range(&self) -> Result<(), DrawError> {
         let future = &self.window.future;
         if future.is_empty() {
@@ -124,14 +124,14 @@ impl<DB: DrawingBackend> ChartPen<'_, DB> {
         let lower = future.iter().rev().map(|band| self.at(band.at, band.low));
         let outline: Vec<(i64, i64)> = upper.chain(lower).collect();
         area.draw(&Polygon::new(outline, RANGE.filled())).map_err(DrawError::new)?;
-        // Up to the day on which the funds are gone, and no further.
+        // The line ends on the day on which the funds are gone.
         let gone = future.iter().position(|band| band.middle <= Decimal::ZERO).map_or(future.len(), |last| last + 1);
         let middle: Vec<(i64, i64)> =
             start.into_iter().chain(future[..gone].iter().map(|band| self.at(band.at, band.middle))).collect();
         area.draw(&DashedPathElement::new(middle, 14, 10, FUNDS.stroke_width(4))).map_err(DrawError::new)
     }
 
-    /// A bar for every day on which orders end.
+    /// Draws a bar for every day on which orders end.
     fn renewals(&self) -> Result<(), DrawError> {
         let area = self.plot.plotting_area();
         let paper = area.strip_coord_spec();
@@ -161,7 +161,7 @@ impl<DB: DrawingBackend> ChartPen<'_, DB> {
             paper.draw(&PathElement::new(line, colour.stroke_width(4))).map_err(DrawError::new)?;
             let text = format!("{level} {}", short_amount(*amount));
             let style = text_style(LABEL_SIZE, ink, HPos::Left, VPos::Bottom);
-            // Two lines that are close have their labels side by side.
+            // Labels of two lines that are close are placed side by side.
             let across = if labelled.is_some_and(|other| (other - y).abs() < LABEL_SIZE + 8) { 400 } else { 16 };
             labelled = Some(y);
             paper.draw(&Text::new(text, (across, y - 4), style)).map_err(DrawError::new)?;
@@ -179,7 +179,7 @@ impl<DB: DrawingBackend> ChartPen<'_, DB> {
         }
     }
 
-    /// A line where the past ends.
+    /// Draws a line at the time of the reading.
     fn today_line(&self) -> Result<(), DrawError> {
         let area = self.plot.plotting_area();
         let paper = area.strip_coord_spec();
@@ -195,7 +195,7 @@ impl<DB: DrawingBackend> ChartPen<'_, DB> {
     }
 }
 
-/// What is drawn, and what its colours mean.
+/// Draws the title and the legend.
 fn legend<DB: DrawingBackend>(
     root: &DrawingArea<DB, Shift>,
     chart: &FundChart,
@@ -206,7 +206,7 @@ fn legend<DB: DrawingBackend>(
         .map_err(DrawError::new)?;
     let mut keys = Vec::new();
     if !window.future.is_empty() {
-        keys.push((RANGE, format!("forecast, {}", share_text(chart.percent))));
+        keys.push((RANGE, format!("forecast, {}", likelihood_text(chart.percent))));
     }
     if !window.renewals.is_empty() {
         keys.push((RENEWAL, "renewals due".to_owned()));

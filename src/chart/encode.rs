@@ -1,15 +1,15 @@
-//! Pixels → PNG with a palette: a third of the size, for a picture of few colours.
+//! Encoding of pixels as PNG with a palette, which takes a third of the size for an image of few colours.
 
 use std::collections::HashMap;
 
 use super::{HEIGHT, WIDTH};
 
-/// Bits of a channel that shades have of their own; the colours that fill areas keep all of theirs.
+/// Bits of a channel that distinguish shades. Colours that fill areas keep all bits.
 const SHADE_MASK: u8 = 0b1110_0000;
-/// So often a colour must stand to be more than the soft edge of something.
+/// Number of pixels from which a colour counts as filling an area. Rarer colours are soft edges.
 const MIN_AREA_PIXELS: usize = 600;
 
-/// The PNG of RGB pixels, in rows from the top.
+/// Encodes RGB pixels, in rows from the top.
 pub(super) fn png(pixels: &[u8]) -> Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, WIDTH, HEIGHT);
@@ -22,7 +22,7 @@ pub(super) fn png(pixels: &[u8]) -> Result<Vec<u8>, png::EncodingError> {
     } else {
         encoder.set_color(png::ColorType::Indexed);
         encoder.set_palette(palette);
-        // Neighbours in a palette have nothing in common that a filter could use.
+        // Filters do not help here: neighbouring entries of a palette are unrelated.
         encoder.set_filter(png::Filter::NoFilter);
         &indexed
     };
@@ -32,14 +32,14 @@ pub(super) fn png(pixels: &[u8]) -> Result<Vec<u8>, png::EncodingError> {
     Ok(bytes)
 }
 
-/// The palette and each pixel's place in it; nothing where there are more colours than a palette holds.
+/// Returns the palette and each pixel's index in it. Both are empty if there are more colours than a palette holds.
 fn indexed(pixels: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (colours, _) = pixels.as_chunks::<3>();
     let mut counts: HashMap<[u8; 3], usize> = HashMap::new();
     for colour in colours {
         *counts.entry(*colour).or_default() += 1;
     }
-    // In order of appearance: the same picture has the same palette.
+    // In order of appearance, so that the same image has the same palette.
     let mut places: HashMap<[u8; 3], u8> = HashMap::new();
     let mut shades: HashMap<[u8; 3], u8> = HashMap::new();
     let (mut palette, mut indexed) = (Vec::new(), Vec::with_capacity(colours.len()));

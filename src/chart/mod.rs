@@ -1,7 +1,7 @@
-//! The picture of a fund ([`FundChart`]): as PNG for mails, as SVG for pages, and in words for who sees no picture.
+//! Chart of a fund ([`FundChart`]): as PNG for emails, as SVG for pages, and as a description in words.
 //!
-//! Pure: the same chart gives the same bytes. Amounts stay decimals until they are a place on an axis; floats
-//! only measure pixels inside the drawing library. Drawing takes some tens of milliseconds: not for async threads.
+//! Pure: the same chart gives the same bytes. Amounts stay decimals until they become a position on an axis; floats only
+//! measure pixels inside the drawing library. Drawing takes some tens of milliseconds: not for async threads.
 
 mod alt_text;
 mod axis;
@@ -15,20 +15,21 @@ use plotters::backend::{BitMapBackend, SVGBackend};
 use plotters::style::{FontStyle, register_font};
 
 use crate::domain::forecast::FundChart;
+use crate::util::text::escape_html;
 pub use alt_text::alt_text;
-pub(crate) use alt_text::share_text;
+pub(crate) use alt_text::likelihood_text;
 
-/// Pixels of a picture, twice of what a mail shows: sharp on phones too.
+/// Width of the PNG in pixels. An email shows it at half this size, so that it is sharp on phones too.
 pub const WIDTH: u32 = 1120;
-/// Pixels of a picture.
+/// Height of the PNG in pixels.
 pub const HEIGHT: u32 = 680;
 
-/// The family that the embedded font stands for here; SVG readers take their own of that name.
+/// Font family that stands for the embedded font here. Programs that show the SVG use their own font of that name.
 const FAMILY: &str = "sans-serif";
-/// A subset of `DejaVu` Sans; its licence is beside it.
+/// Subset of `DejaVu` Sans; its licence is in the same folder.
 const FONT: &[u8] = include_bytes!("dejavu-sans.ttf");
 
-/// A picture could not be drawn.
+/// Error of a chart that cannot be drawn.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the chart cannot be drawn: {0}")]
 pub struct DrawError(String);
@@ -39,7 +40,7 @@ impl DrawError {
     }
 }
 
-/// The chart as a PNG of [`WIDTH`] × [`HEIGHT`], its dates as a clock in `zone` shows them.
+/// Draws the chart as a PNG of [`WIDTH`] × [`HEIGHT`], with dates in the zone.
 pub fn png(chart: &FundChart, zone: Tz) -> Result<Vec<u8>, DrawError> {
     register_embedded_font()?;
     let mut pixels = vec![0xff; (WIDTH * HEIGHT * 3) as usize];
@@ -47,13 +48,13 @@ pub fn png(chart: &FundChart, zone: Tz) -> Result<Vec<u8>, DrawError> {
     encode::png(&pixels).map_err(DrawError::new)
 }
 
-/// The chart as an SVG element for a page: as wide as its place, with its text alternative.
+/// Draws the chart as an SVG element for a page: as wide as its container, with a text alternative.
 pub fn svg(chart: &FundChart, zone: Tz) -> Result<String, DrawError> {
     register_embedded_font()?;
     let mut drawn = String::new();
     draw::draw(chart, zone, SVGBackend::with_string(&mut drawn, (WIDTH, HEIGHT)))?;
     let inside = drawn.split_once('>').map_or("", |(_, inside)| inside);
-    let label = alt_text(chart, zone).replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    let label = escape_html(&alt_text(chart, zone));
     Ok(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\" \
          style=\"width:100%;max-width:{}px;height:auto;\">{inside}",
@@ -61,7 +62,7 @@ pub fn svg(chart: &FundChart, zone: Tz) -> Result<String, DrawError> {
     ))
 }
 
-/// The font is the library's to keep: it is handed over once.
+/// Registers the embedded font with the drawing library, once per process.
 fn register_embedded_font() -> Result<(), DrawError> {
     static READY: OnceLock<bool> = OnceLock::new();
     let ready = READY.get_or_init(|| register_font(FAMILY, FontStyle::Normal, FONT).is_ok());

@@ -1,4 +1,4 @@
-//! What is drawn can be read, is the same every time, and survives whatever amounts and days there are.
+//! Tests that charts are legible, reproducible, and possible for any amounts and days.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ fn now() -> Time {
     Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap()
 }
 
-/// Four weeks down to 1,431, two renewals, and five weeks ahead.
+/// Returns a chart with four weeks down to 1,431, two renewals, and five weeks of forecast.
 fn chart() -> FundChart {
     let day = |n: i64| now() + Duration::days(n);
     let step = |n: i64| Decimal::from(5431 - 1000 * (n / 7));
@@ -50,10 +50,10 @@ fn decoded(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_picture_is_small_has_its_colours_and_is_the_same_every_time() {
+fn a_png_is_small_has_its_colours_and_is_reproducible() {
     let started = Instant::now();
     let bytes = png(&chart(), Tz::Europe__Amsterdam).unwrap();
-    // Some ten milliseconds in a release.
+    // Some ten milliseconds in a release build.
     assert!(started.elapsed() < Duration::seconds(30).to_std().unwrap());
     assert!(bytes.len() < 40_000, "{}", bytes.len());
     assert_eq!(bytes, png(&chart(), Tz::Europe__Amsterdam).unwrap());
@@ -72,8 +72,8 @@ fn a_picture_is_small_has_its_colours_and_is_the_same_every_time() {
 }
 
 #[test]
-fn the_alt_text_says_what_the_picture_shows() {
-    insta::assert_snapshot!(alt_text(&chart(), Tz::Europe__Amsterdam), @"Chart of available funds from USD 5,431.00 on 26 Oct to USD 1,431.00 now; warning line at USD 2,000.00; critical line at USD 500.00; renewals due for USD 1,995.00 until 12 Dec; used up about 16 Dec, 9 in 10 futures from 8 Dec on.");
+fn the_alt_text_describes_the_chart() {
+    insta::assert_snapshot!(alt_text(&chart(), Tz::Europe__Amsterdam), @"Chart of available funds from USD 5,431.00 on 26 Oct to USD 1,431.00 now; warning line at USD 2,000.00; critical line at USD 500.00; renewals due for USD 1,995.00 until 12 Dec; used up about 16 Dec (90 % likely from 8 Dec on).");
     let runway = Runway::NotYetKnown("the ledger is too short".to_owned());
     let (past, thresholds, renewals, future) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let little = FundChart { past, thresholds, renewals, runway, future, ..chart() };
@@ -85,7 +85,7 @@ fn the_svg_has_the_same_content_and_the_alt_text() {
     let svg = svg(&chart(), Tz::UTC).unwrap();
     assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"), "{svg}");
     assert!(svg.contains("aria-label=\"Chart of available funds from USD 5,431.00"), "{svg}");
-    for word in ["Available funds, USD", "forecast, 9 in 10", "warning 2,000", "critical 500", "today", "7 Dec"] {
+    for word in ["Available funds, USD", "forecast, 90 % likely", "warning 2,000", "critical 500", "today", "7 Dec"] {
         assert!(svg.contains(word), "{word} in {svg}");
     }
     assert_eq!(svg.matches("http").count(), 1, "only the name of SVG: {svg}");
@@ -93,7 +93,7 @@ fn the_svg_has_the_same_content_and_the_alt_text() {
 
 #[test]
 fn no_line_is_drawn_after_the_funds_are_gone() {
-    // A curve that falls below zero on the given day, with 35 days ahead.
+    // A forecast that falls below zero on the given day, with 35 days in total.
     let rightmost = |gone: i64| {
         let future = (1..=35).map(|n| ForecastBand {
             at: now() + Duration::days(n),
@@ -113,7 +113,7 @@ fn no_line_is_drawn_after_the_funds_are_gone() {
 
 #[test]
 fn every_drawn_character_is_in_the_font() {
-    // The letters of a missing glyph are a box, which nobody can read.
+    // A missing glyph is drawn as a box, which nobody can read.
     let text = "Available funds, warning critical today futures renewals due 0123456789.,\u{2212}TBM JanFebMarAprMayJunJulAugSepOctNovDec";
     let font = font_code_points(FONT);
     for sign in text.chars() {
@@ -121,7 +121,7 @@ fn every_drawn_character_is_in_the_font() {
     }
 }
 
-/// The code points of a font's format 4 character map.
+/// Returns the code points of a font's format 4 character map.
 fn font_code_points(font: &[u8]) -> Vec<u32> {
     let u16_at = |at: usize| u32::from(u16::from_be_bytes([font[at], font[at + 1]]));
     let u32_at = |at: usize| (u16_at(at) << 16 | u16_at(at + 2)) as usize;
@@ -170,7 +170,7 @@ proptest! {
     ) {
         let future = future.into_iter().map(|(at, low, middle, high)| ForecastBand { at, low, middle, high }).collect();
         let chart = FundChart { currency: Currency::parse("USD").unwrap(), now, past, thresholds, renewals, runway: Runway::BeyondHorizon, future, percent };
-        // Vectors go the same way as pixels, in less time.
+        // SVG is drawn by the same code as PNG, in less time.
         if percent.is_multiple_of(8) {
             decoded(&png(&chart, zone).unwrap());
         }

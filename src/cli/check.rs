@@ -12,6 +12,8 @@ use super::args::CheckOutputFormat;
 use super::status::division_label;
 use super::{CommandContext, Exit, print_json};
 use crate::alerting::evaluate::{NotEvaluated, evaluate};
+use crate::alerting::policy::AccountPolicy;
+use crate::alerting::readings::{AccountReadings, DivisionReading};
 use crate::app;
 use crate::cli::output::style::{BOLD, GREEN, RED, YELLOW, paint};
 use crate::cli::output::table::Table;
@@ -21,9 +23,9 @@ use crate::domain::balance::Reading;
 use crate::domain::rule::{Rule, Severity, ThresholdSide, ThresholdValue};
 use crate::domain::seconds::format_compact;
 use crate::domain::{Division, Name};
+use crate::polling::figures;
 use crate::polling::forecasts::ForecastPurpose;
-use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, AccountReadings, DivisionReading};
+use crate::polling::poller::Poller;
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::clean;
 
@@ -138,22 +140,22 @@ pub(super) async fn run(context: &CommandContext, output: CheckOutputFormat) -> 
         return unknown(output, "the configuration is invalid, see standard error");
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let policies = match app::build_policies(&config, &context.redactor, &clock) {
-        Ok(policies) => policies,
+    let pollers = match app::build_pollers(&config, &context.redactor, &clock) {
+        Ok(pollers) => pollers,
         Err(error) => {
             print_error!("lowtide: {error:#}");
             return unknown(output, "the configuration cannot be used, see standard error");
         }
     };
-    let clock = &clock;
-    let reads = policies.into_iter().map(|policy: Arc<AccountPolicy>| async move {
-        let readings = poller::read_once(&policy, clock, ForecastPurpose::Rules).await;
-        (policy, readings)
+    let reads = pollers.into_iter().map(|poller: Arc<Poller>| async move {
+        let readings = poller.read_once(ForecastPurpose::Rules).await;
+        (poller, readings)
     });
     let all_readings = futures_util::future::join_all(reads).await;
-    let rows: Vec<CheckResult> = all_readings.iter().flat_map(|(policy, readings)| rows(policy, readings)).collect();
+    let rows: Vec<CheckResult> =
+        all_readings.iter().flat_map(|(poller, readings)| rows(&poller.policy, readings)).collect();
     let notes: Vec<String> =
-        all_readings.iter().flat_map(|(policy, readings)| notes(&policy.account, readings)).collect();
+        all_readings.iter().flat_map(|(poller, readings)| notes(&poller.policy.account, readings)).collect();
     let worst = rows.iter().map(|row| row.level).max().unwrap_or(CheckLevel::Unknown);
     match output {
         CheckOutputFormat::Text => write_stdout(&text(&rows, &notes, context.colour)),
@@ -286,8 +288,8 @@ fn notes(account: &Name, readings: &AccountReadings) -> Vec<String> {
     };
     let noted = |read: &DivisionReading| Some(format!("{}: {}", label(read), read.balance.as_ref().ok()?.anomaly()?));
     let mut notes: Vec<String> = readings.divisions.iter().filter_map(noted).collect();
-    if let Some(sharing) = poller::shared_fund(&readings.divisions) {
-        notes.push(format!("{account}: {} {}", sharing.len(), poller::SHARED_FUND_NOTE));
+    if let Some(sharing) = figures::shared_fund(&readings.divisions) {
+        notes.push(format!("{account}: {} {}", sharing.len(), figures::SHARED_FUND_NOTE));
     }
     notes
 }

@@ -101,15 +101,16 @@ impl CommandContext {
 
 /// Prints every problem to standard error.
 fn report_problems(file: &Path, problems: &ConfigProblems) {
+    let colour = is_colour_allowed(&std::io::stderr());
     for problem in problems {
-        print_error!("{problem}");
+        print_error!("{}\n", output::diagnostics::render(problem, colour));
     }
-    print_error!("{}: {}", file.display(), count(problems.len(), "problem"));
+    print_error!("{}: {}", file.display(), count(problems.len(), "error"));
 }
 
 /// Formats a number with its noun: `1 problem`, `2 problems`.
 pub(crate) fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+    crate::util::text::counted(n, what)
 }
 
 /// Parses the arguments, runs the command and returns its exit code.

@@ -143,7 +143,7 @@ async fn division_not_read(state: &Path, account: &str, division: u64) -> bool {
 
 /// Prints how the silence affects an alert that fires now.
 fn print_effect(firing: &AlertUnderSilence) {
-    let alert = clean(&crate::alerting::process::alert_label(&firing.key));
+    let alert = clean(&firing.key.label());
     if firing.suppressed {
         print_line!("Silenced: {alert}, which fires at {}.", firing.level);
     } else {

@@ -12,7 +12,7 @@ use crate::config::{self, Config, Loaded};
 use crate::domain::alert::AlertKey;
 use crate::domain::silence::Silence;
 use crate::domain::{Division, Time};
-use crate::polling::poller::LastReading;
+use crate::polling::figures::LastReading;
 use crate::state;
 use crate::status::control;
 use crate::status::control::{

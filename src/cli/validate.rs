@@ -7,16 +7,17 @@ use serde::Serialize;
 use super::args::OutputFormat;
 use super::{CommandContext, Exit, count, print_json};
 use crate::alerting::evaluate::{NotEvaluated, evaluate};
+use crate::alerting::policy::{AccountPolicy, DivisionScope};
+use crate::alerting::readings::AccountReadings;
 use crate::app;
-use crate::cli::output::{print_error, print_line};
+use crate::cli::output::{diagnostics, print_error, print_line};
 use crate::config::{self, Config, ConfigProblem};
 use crate::domain::Time;
 use crate::domain::balance::Reading;
 use crate::polling::forecasts::ForecastPurpose;
 use crate::polling::pacing;
 use crate::polling::pacing::RequestLoad;
-use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, AccountReadings};
+use crate::polling::poller::Poller;
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::clean;
 
@@ -48,13 +49,13 @@ pub(super) async fn run(context: &CommandContext, online: bool, output: OutputFo
     let mut outcome = ValidationReport { valid: config.is_some(), problems, warnings: loaded.warnings.0, online: None };
     if let Some(config) = config.filter(|_| online) {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        match app::build_policies(&config, &context.redactor, &clock) {
-            Ok(policies) => {
-                let reads = policies.iter().map(|policy| poller::read_once(policy, &clock, ForecastPurpose::Rules));
+        match app::build_pollers(&config, &context.redactor, &clock) {
+            Ok(pollers) => {
+                let reads = pollers.iter().map(|poller| poller.read_once(ForecastPurpose::Rules));
                 let all_readings = futures_util::future::join_all(reads).await;
-                let reads: Vec<_> = policies.iter().zip(&all_readings).map(|(policy, it)| (&**policy, it)).collect();
+                let reads: Vec<_> = pollers.iter().zip(&all_readings).map(|(poller, it)| (&**poller, it)).collect();
                 let mut online: Vec<OnlineResult> =
-                    reads.iter().map(|(policy, readings)| online_result(policy, readings)).collect();
+                    reads.iter().map(|(poller, readings)| online_result(&poller.policy, readings)).collect();
                 for (read, suggestion) in online.iter_mut().zip(schedule_suggestions(&reads, &config, clock.now())) {
                     read.suggestions.extend(suggestion);
                 }
@@ -79,11 +80,8 @@ pub(super) async fn run(context: &CommandContext, online: bool, output: OutputFo
 }
 
 fn print_text(context: &CommandContext, outcome: &ValidationReport) {
-    for problem in &outcome.problems {
-        print_line!("{problem}");
-    }
-    for warning in &outcome.warnings {
-        print_line!("warning: {warning}");
+    for problem in outcome.problems.iter().chain(&outcome.warnings) {
+        print_line!("{}\n", diagnostics::render(problem, context.colour));
     }
     for OnlineResult { account, good_readings, failures, suggestions } in outcome.online.iter().flatten() {
         let result = if failures.is_empty() { count(*good_readings, "good reading") } else { "FAILED".to_owned() };
@@ -92,10 +90,14 @@ fn print_text(context: &CommandContext, outcome: &ValidationReport) {
         suggestions.iter().for_each(|suggestion| print_line!("  suggestion: {}", clean(suggestion)));
     }
     let file = context.file.display();
+    let warnings = match outcome.warnings.len() {
+        0 => String::new(),
+        warnings => format!(", {}", count(warnings, "warning")),
+    };
     if outcome.valid {
-        print_line!("{file}: valid");
+        print_line!("{file}: valid{warnings}");
     } else {
-        print_line!("{file}: {}", count(outcome.problems.len(), "problem"));
+        print_line!("{file}: {}{warnings}", count(outcome.problems.len(), "error"));
     }
 }
 
@@ -111,20 +113,16 @@ fn online_result(policy: &AccountPolicy, readings: &AccountReadings) -> OnlineRe
 /// Suggests a slower schedule for each account with `divisions: all` whose divisions, together with those of the other
 /// accounts with its API key, cannot all be read within one period. Of several accounts with one key, the first gets the
 /// suggestion.
-fn schedule_suggestions(
-    reads: &[(&AccountPolicy, &AccountReadings)],
-    config: &Config,
-    now: Time,
-) -> Vec<Option<String>> {
+fn schedule_suggestions(reads: &[(&Poller, &AccountReadings)], config: &Config, now: Time) -> Vec<Option<String>> {
     let period = |policy: &AccountPolicy| config.accounts.get(&policy.account)?.schedule.shortest_pause(now);
-    for (policy, readings) in reads {
-        if let Some((limiter, period)) = policy.source.limiter().zip(period(policy)) {
+    for (Poller { policy, source, .. }, readings) in reads {
+        if let Some((limiter, period)) = source.limiter().zip(period(policy)) {
             limiter.record_load(&policy.account, RequestLoad { requests: readings.divisions.len(), period });
         }
     }
-    let suggestion = |(policy, readings): &(&AccountPolicy, &AccountReadings)| {
-        let listed = matches!(policy.scope, poller::DivisionScope::All(_));
-        let (limiter, period) = policy.source.limiter().zip(period(policy)).filter(|_| listed)?;
+    let suggestion = |(Poller { policy, source, .. }, readings): &(&Poller, &AccountReadings)| {
+        let listed = matches!(policy.scope, DivisionScope::All(_));
+        let (limiter, period) = source.limiter().zip(period(policy)).filter(|_| listed)?;
         let (limits, own) = (limiter.limits(), RequestLoad { requests: readings.divisions.len(), period });
         let loads = limiter.record_load(&policy.account, own);
         let why = pacing::explain_overload(&loads, period, &limits).filter(|_| limiter.should_warn_too_short())?;

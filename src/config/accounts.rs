@@ -1,14 +1,16 @@
-//! `accounts`: who is asked, with which key, for which divisions.
+//! Decodes `accounts`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use chrono_tz::Tz;
 use url::Url;
 
-use super::cursor::{Cursor, Section, ValueError};
-use super::keys::ACCOUNT;
-use super::{Account, Divisions, Quota, secrets, values};
+use super::catalog::{ACCOUNT, REGIONS};
+use super::cursor::Cursor;
+use super::model::{Account, Divisions, Quota};
+use super::problem::ValueError;
+use super::section::Section;
+use super::{secrets, section, values};
 use crate::domain::Name;
 use crate::polling::pacing;
 use crate::polling::pacing::RequestLoad;
@@ -16,21 +18,14 @@ use crate::polling::schedule::{Schedule, ScheduleError};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::nearest;
 
-/// An account as far as it can be understood: rules that name it are judged even if it has problems of its own.
+/// An account, as far as it is valid. Rules that name it are checked even if it has problems of its own.
 pub(super) struct AccountDraft {
     pub(super) name: Name,
-    /// `None`: its divisions are not understood.
+    /// Selection of divisions; `None` if it is not valid.
     pub(super) divisions: Option<Divisions>,
     pub(super) account: Option<Account>,
 }
 
-/// Regions: name, API, console.
-pub(super) const REGIONS: [(&str, (&str, &str)); 2] = [
-    ("us", ("https://www.digicert.com/services/v2", "https://www.digicert.com/secure/")),
-    ("eu", ("https://certcentral.digicert.eu/services/v2", "https://certcentral.digicert.eu/secure/")),
-];
-
-/// Reads all accounts.
 pub(super) fn accounts(cursor: &Cursor<'_>, schedule: Option<&Schedule>, timezone: Tz) -> Vec<AccountDraft> {
     let accounts = cursor.named("account");
     let sections = accounts.into_iter().map(|(name, cursor)| (name, cursor.section(ACCOUNT)));
@@ -42,7 +37,7 @@ pub(super) fn accounts(cursor: &Cursor<'_>, schedule: Option<&Schedule>, timezon
 
 fn draft(name: Name, section: Option<&Section<'_>>, default_schedule: Option<&Schedule>, timezone: Tz) -> AccountDraft {
     let Some(section) = section else { return AccountDraft { name, divisions: None, account: None } };
-    let api_key = secrets::secret(section, "api_key", "api_key_file", true, secrets::header_value);
+    let api_key = secrets::secret(section, "api_key", "api_key_file", true, secrets::api_key);
     let connection = secrets::connection(section);
     let urls = urls(section);
     let divisions = divisions(section);
@@ -61,20 +56,26 @@ fn draft(name: Name, section: Option<&Section<'_>>, default_schedule: Option<&Sc
     AccountDraft { name, divisions, account }
 }
 
-/// Reads a schedule.
+/// Description of a schedule.
+const SCHEDULE: &str = "a crontab of 5 fields (\"*/15 * * * *\"), of 6 with seconds first, or \"every 15m\"";
+
 pub(super) fn schedule(cursor: &Cursor<'_>, timezone: Tz) -> Option<Schedule> {
-    let expected = "a crontab of 5 fields (\"*/15 * * * *\"), of 6 with seconds first, or \"every 15m\"";
     cursor.read(|text| {
-        Schedule::parse(text, timezone).map_err(|error| match error {
-            ScheduleError::NotASchedule => ValueError::from(expected),
-            // The parser's words may quote the value; what variables hold is not shown.
-            ScheduleError::NotACrontab(_) if cursor.is_interpolated() => ValueError::from(expected),
-            other => ValueError::from(format!("{expected} ({other})")),
-        })
+        let parsed = parse_schedule(text, timezone);
+        // The parser's message may quote the value, which must not be shown if variables were put in.
+        let hides = cursor.is_interpolated();
+        parsed.map_err(|error| if hides { ValueError { expected: SCHEDULE.to_owned(), ..error } } else { error })
     })
 }
 
-/// Warns, once for each API key, where the divisions of its accounts cannot be read between two times of their schedules.
+pub(super) fn parse_schedule(text: &str, timezone: Tz) -> Result<Schedule, ValueError> {
+    Schedule::parse(text, timezone).map_err(|error| match error {
+        ScheduleError::NotASchedule => ValueError::new("is not a schedule", SCHEDULE),
+        other => ValueError::new("is not a schedule", format!("{SCHEDULE} ({other})")),
+    })
+}
+
+/// Warns, once for each API key, if the rate limit does not allow all divisions to be read within one period.
 fn warn_if_too_short(drafts: &[AccountDraft], sections: &[Option<Section<'_>>]) {
     let (now, mut pauses) = (SystemClock.now(), BTreeMap::new());
     let mut pause = |schedule: &Schedule| {
@@ -87,7 +88,7 @@ fn warn_if_too_short(drafts: &[AccountDraft], sections: &[Option<Section<'_>>]) 
             keys.entry(account.api_key.expose()).or_default().push((draft, account, section));
         }
     }
-    // One account that is read at once has time under every schedule.
+    // A single account with a single request has time in every schedule.
     let few = |accounts: &[(&AccountDraft, &Account, &Section<'_>)]| matches!(accounts, [(_, account, _)] if account.divisions.count().is_none_or(|count| count == 1));
     for accounts in keys.values().filter(|accounts| !few(accounts)) {
         let quotas = accounts.iter().flat_map(|(_, account, _)| &account.rate_limit);
@@ -104,19 +105,15 @@ fn warn_if_too_short(drafts: &[AccountDraft], sections: &[Option<Section<'_>>]) 
             Some((at, why))
         });
         if let Some((cursor, why)) = too_short {
-            cursor.warn(format!("fewer, or a slower schedule: {why}"));
+            let message = "the rate limit is too low for the schedule";
+            cursor.warn(message, format!("fewer divisions, or a slower schedule: {why}"));
         }
     }
 }
 
 fn urls(section: &Section<'_>) -> Option<(Url, Url)> {
     let insecure = secrets::allow_insecure(section);
-    let words = REGIONS.map(|(word, urls)| (word, urls));
-    let region = section.get("region");
-    let region = match region {
-        Some(cursor) => cursor.read(values::choice(&words)),
-        None => Some(REGIONS[0].1),
-    };
+    let region = section.read_or_default("region", values::choice("is not a region", &REGIONS));
     let default = |address: fn((&'static str, &'static str)) -> &'static str| Url::parse(address(region?)).ok();
     let base = match section.get("base_url") {
         Some(cursor) => cursor.read(|text| values::base(text, insecure)),
@@ -136,7 +133,8 @@ fn divisions(section: &Section<'_>) -> Option<Divisions> {
         Some(cursor) if cursor.is_text() => cursor.read(|text| match text {
             "all" => Ok(Divisions::All { exclude: BTreeSet::new() }),
             other => {
-                Err(ValueError { found: None, expected: expected.to_owned(), suggestion: nearest(other, ["all"]) })
+                let suggestion = nearest(other, ["all"]);
+                Err(ValueError::new("is neither `all` nor a list", expected).suggesting(suggestion))
             }
         }),
         Some(cursor) => cursor.distinct(expected, values::division).map(Divisions::Listed),
@@ -153,27 +151,36 @@ fn divisions(section: &Section<'_>) -> Option<Divisions> {
         Some(Divisions::All { .. }) => exclude.map(|ids| Divisions::All { exclude: ids.into_iter().collect() }),
         None => None,
         other => {
-            excluded.refuse("`exclude_divisions` without `divisions: all`", "`divisions: all` beside it");
+            let (message, found) =
+                ("`exclude_divisions` needs `divisions: all`", "`exclude_divisions` without `divisions: all`");
+            if !section.has_misspelt("divisions") {
+                excluded.refuse(message, found, "`divisions: all` beside it");
+            }
             other
         }
     }
 }
 
-/// Types of the ledger's debits that are no purchases; `None`: the default ones.
+/// Reads the transaction types that do not count as spend.
 fn not_spend(section: &Section<'_>) -> Option<Vec<String>> {
     let expected = "a list of transaction types such as [Expired Deposit, Adjustment]";
     let items = section.get("not_spend")?.items(expected)?;
     Some(items.iter().filter_map(|item| item.read(values::line)).collect())
 }
 
+/// Parses the default quotas, as a file would write them.
+fn quotas(text: &str) -> Result<Vec<Quota>, ValueError> {
+    text.trim_matches(['[', ']']).split(", ").map(values::quota).collect()
+}
+
+/// Reads the request quotas; empty for `off`.
 pub(super) fn rate_limit(section: &Section<'_>) -> Option<Vec<Quota>> {
-    let quota = |requests, seconds| Quota { requests, window: Duration::from_secs(seconds) };
     let expected = "off, or a list such as [100/5s, 1000/3m]";
     match section.get("rate_limit") {
-        None => Some(vec![quota(100, 5), quota(1000, 180)]),
+        None => section::default(ACCOUNT, "rate_limit", quotas),
         Some(cursor) if cursor.is_text() => cursor.read(|text| match text {
             "off" => Ok(Vec::new()),
-            _ => Err(expected.into()),
+            _ => Err(ValueError::new("is neither `off` nor a list", expected)),
         }),
         Some(cursor) => {
             let items = cursor.items(expected)?;

@@ -1,4 +1,4 @@
-//! The environment as a value, and `LOWTIDE_ACCOUNTS__ACME__TIMEOUT=5s` laid over the file by figment.
+//! The environment, and the overrides in it (`LOWTIDE_ACCOUNTS__ACME__TIMEOUT=5s`), which figment merges into the file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,14 +7,15 @@ use std::rc::Rc;
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 
+use super::catalog;
 use super::keys::{self, Key, Shape};
-use super::problem::{ConfigProblem, ProblemSeverity, one_of, printable, quoted};
+use super::problem::{ConfigProblem, ProblemReport, one_of, printable, quoted};
 use super::tree::{Node, NodeEntry, NodeKind, SourceLocation};
 use crate::util::text::nearest;
 
 const PREFIX: &str = "LOWTIDE_";
 
-/// The variables that a configuration may use.
+/// Environment variables that a configuration may use.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment(BTreeMap<String, String>);
 
@@ -25,13 +26,13 @@ impl std::fmt::Debug for Environment {
 }
 
 impl Environment {
-    /// From what `std::env::vars_os()` gives; variables that are not UTF-8 are left out.
+    /// Creates it from the result of `std::env::vars_os()`. Variables that are not UTF-8 are left out.
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let utf8 = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         Self(variables.into_iter().filter_map(utf8).collect())
     }
 
-    /// The value of a variable.
+    /// Returns the value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -43,7 +44,7 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     }
 }
 
-/// The file's tree with the environment's values laid over it, and what is odd about the variables.
+/// Returns the file's tree with the overrides of the environment, and warnings about variables that override nothing.
 pub(super) fn overlay(root: &Rc<Node>, environment: &Environment) -> (Rc<Node>, Vec<ConfigProblem>) {
     let mut warnings = Vec::new();
     let mut overrides = Vec::new();
@@ -58,24 +59,24 @@ pub(super) fn overlay(root: &Rc<Node>, environment: &Environment) -> (Rc<Node>, 
             Err(error) => warnings.push(error.warn(variable, &path)),
         }
     }
-    let paths: Vec<&[String]> = overrides.iter().map(|it| it.path.as_slice()).collect();
-    let root = &without_replaced(root, Shape::Map(keys::ROOT), &paths);
+    let paths: Vec<&[String]> = overrides.iter().map(|over| over.path.as_slice()).collect();
+    let root = &without_replaced(root, Shape::Map(catalog::ROOT), &paths);
     let figment = overrides.iter().fold(Figment::from(FileValues(root)), Figment::merge);
     let merged = match figment.data() {
         Ok(mut data) => data.remove(&Profile::Default).unwrap_or_default(),
-        // Neither provider fails, so there is nothing to report here; the file alone stands.
+        // Neither provider can fail, so there is nothing to report; the file is used as it is.
         Err(_) => return (Rc::clone(root), warnings),
     };
     (resolve(Some(root), &Value::Dict(Tag::Default, merged), &figment), warnings)
 }
 
-/// Tells whether a container platform sets a variable of this name for a service that is called `lowtide`.
+/// Returns `true` for a variable that a container platform sets for a service called `lowtide`.
 fn is_injected(name: &str) -> bool {
     name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
 }
 
-/// The file's tree without the keys that an override excludes: one that says the same in another way replaces them.
-/// `paths` are those of the overrides below this node.
+/// Returns the file's tree without the keys that an override replaces because they exclude each other. `paths` are those of
+/// the overrides below this node.
 fn without_replaced(node: &Rc<Node>, shape: Shape, paths: &[&[String]]) -> Rc<Node> {
     let NodeKind::Map(entries) = &node.kind else { return Rc::clone(node) };
     let overridden = |key: &str| paths.iter().any(|path| path.first().is_some_and(|first| first == key));
@@ -105,7 +106,7 @@ fn without_replaced(node: &Rc<Node>, shape: Shape, paths: &[&[String]]) -> Rc<No
     Node::new(node.place.clone(), NodeKind::Map(entries.iter().filter(is_kept).map(below).collect()))
 }
 
-/// The file as figment sees it: every scalar is a string.
+/// The file as a provider of figment, in which every scalar is a string.
 struct FileValues<'a>(&'a Node);
 
 impl Provider for FileValues<'_> {
@@ -173,7 +174,7 @@ fn value_of(text: &str, shape: Shape) -> Value {
     Value::from(if inner.trim().is_empty() { Vec::new() } else { items })
 }
 
-/// Back from figment: where its tag says that the file's value stands, the file's node with its place.
+/// Converts a merged value back. A value that figment took from the file becomes the file's node with its place.
 fn resolve(file: Option<&Rc<Node>>, value: &Value, figment: &Figment) -> Rc<Node> {
     let variable = figment.get_metadata(value.tag()).and_then(|metadata| metadata.source.as_ref()?.custom());
     let place = SourceLocation::Variable(Rc::from(variable.unwrap_or_default()));
@@ -195,7 +196,7 @@ fn resolve(file: Option<&Rc<Node>>, value: &Value, figment: &Figment) -> Rc<Node
             });
             let all = of_file.chain(new).collect();
             match file {
-                // An empty map of the file stays what it is.
+                // An empty map of the file is kept.
                 Some(node) if merged.is_empty() => Rc::clone(node),
                 _ => Node::new(place, NodeKind::Map(all)),
             }
@@ -212,18 +213,18 @@ fn resolve(file: Option<&Rc<Node>>, value: &Value, figment: &Figment) -> Rc<Node
     }
 }
 
-/// Why a variable overrides nothing.
+/// Reason why a variable overrides nothing.
 enum OverrideError {
-    /// This part of its path is no key; these are.
+    /// A part of the path, by its index, is none of these keys.
     Unknown(usize, &'static [Key]),
-    /// This part of its path is a name that the file does not define.
+    /// A part of the path, by its index, is a name that the file does not define in this section.
     Undefined(usize, &'static str),
-    /// It names a whole section.
+    /// The path names a whole section.
     Section,
 }
 
 fn shape_at(path: &[String], root: &Node) -> Result<Shape, OverrideError> {
-    let mut shape = Shape::Map(keys::ROOT);
+    let mut shape = Shape::Map(catalog::ROOT);
     let mut section = "";
     let mut node = Some(root);
     for (i, part) in path.iter().enumerate() {
@@ -266,15 +267,12 @@ impl OverrideError {
             }
             OverrideError::Section => ("a whole section".to_owned(), "one key of it".to_owned(), None),
         };
-        ConfigProblem {
-            severity: ProblemSeverity::Warning,
-            file: printable(variable),
-            line: None,
-            column: None,
-            path: printable(&path.join(".")),
-            found,
-            expected: format!("{expected} (ignored)"),
-            suggestion,
-        }
+        let message = match self {
+            OverrideError::Unknown(..) => format!("ignored, since {found} is not a key"),
+            OverrideError::Undefined(..) => format!("ignored, since {found} is not defined in the file"),
+            OverrideError::Section => "ignored, since it names a whole section".to_owned(),
+        };
+        let report = ProblemReport::warning(printable(&path.join(".")), message, found, expected);
+        ConfigProblem::new(printable(variable), None, ProblemReport { suggestion, ..report })
     }
 }

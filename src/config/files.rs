@@ -1,4 +1,4 @@
-//! The files that a configuration is made of: itself, the secrets beside it, and certificates.
+//! Reads the files of a configuration: the YAML file, secrets and certificates.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use super::pem::{self, PemError};
 use super::problem::printable;
 
-/// Largest configuration, in bytes.
+/// Maximum size of a configuration, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
-/// Largest secret, in bytes.
+/// Maximum size of a file with a secret, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
-/// Largest bundle of certificates, in bytes.
+/// Maximum size of a file with certificates, in bytes.
 const MAX_BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The configuration to use: the given one, else `./alerts.yaml` if it is there, else `/etc/lowtide/alerts.yaml`
-/// if that is there, else `./alerts.yaml`, whose absence is then the problem.
+/// Returns the path of the configuration: the given one, otherwise the first of `./alerts.yaml` and
+/// `/etc/lowtide/alerts.yaml` that exists, otherwise `./alerts.yaml`.
 pub fn find(explicit: Option<&Path>) -> PathBuf {
     let here = Path::new("alerts.yaml");
     let system = Path::new("/etc/lowtide/alerts.yaml");
@@ -23,7 +23,7 @@ pub fn find(explicit: Option<&Path>) -> PathBuf {
     explicit.unwrap_or(default).to_owned()
 }
 
-/// Why a file is of no use.
+/// Reason why a file cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ConfigFileError {
     pub(super) found: String,
@@ -35,20 +35,20 @@ fn file_error(found: impl Into<String>, expected: impl Into<String>) -> ConfigFi
     ConfigFileError { found: found.into(), expected: expected.into(), place: None }
 }
 
-/// The text of a YAML file, without a byte order mark, and its permission bits.
+/// Returns the text of a YAML file, without a byte order mark, and its permission bits.
 pub(super) fn yaml(path: &Path, expected: &str) -> Result<(String, Option<u32>), ConfigFileError> {
     let (bytes, mode) =
-        read(path, MAX_CONFIG_BYTES, "a file of at most 1 MiB").map_err(|error| about(error, expected))?;
+        read(path, MAX_CONFIG_BYTES, "a file of at most 1 MiB").map_err(|error| with_expectation(error, expected))?;
     let text = text(bytes)?;
-    let odd = |c: char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')) || c == '\u{feff}';
-    if let Some((at, c)) = text.char_indices().find(|(_, c)| odd(*c)) {
+    let is_forbidden = |c: char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')) || c == '\u{feff}';
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| is_forbidden(*c)) {
         let found = format!("the control character U+{:04X}", u32::from(c));
         return Err(ConfigFileError { found, expected: "text".to_owned(), place: Some(place_after(&text[..at])) });
     }
     Ok((text, mode))
 }
 
-/// The text of a file without a byte order mark.
+/// Decodes the text of a file and removes the byte order mark.
 fn text(bytes: Vec<u8>) -> Result<String, ConfigFileError> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(file_error("text in UTF-16", "text in UTF-8"));
@@ -65,17 +65,17 @@ fn text(bytes: Vec<u8>) -> Result<String, ConfigFileError> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Line and column of what follows this text.
+/// Returns the line and column that follow this text.
 fn place_after(text: &str) -> (usize, usize) {
     let last = text.rsplit('\n').next().unwrap_or_default();
     (text.matches('\n').count() + 1, last.chars().count() + 1)
 }
 
-/// The content of a secret's file without the line breaks at its end.
+/// Returns the secret in a file, without the line breaks at its end.
 pub(super) fn secret(path: &Path) -> Result<String, ConfigFileError> {
     let limit = "a file of at most 64 KiB with the secret and nothing else";
-    let (bytes, _) =
-        read(path, MAX_SECRET_BYTES, limit).map_err(|error| about(error, "a readable file with the secret"))?;
+    let (bytes, _) = read(path, MAX_SECRET_BYTES, limit)
+        .map_err(|error| with_expectation(error, "a readable file with the secret"))?;
     let text = text(bytes)?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.trim().is_empty() {
@@ -91,40 +91,41 @@ pub(super) fn secret(path: &Path) -> Result<String, ConfigFileError> {
     Ok(text.to_owned())
 }
 
-/// The certificates of a file in PEM form, each of them one that a client can trust.
+/// Returns the certificates of a file in PEM form. A client can trust each of them.
 pub(super) fn certificates(path: &Path) -> Result<Vec<u8>, ConfigFileError> {
-    let (bytes, _) = read(path, MAX_BUNDLE_BYTES, "a file of at most 8 MiB").map_err(|error| about(error, PEM))?;
+    let (bytes, _) = read(path, MAX_BUNDLE_BYTES, "a file of at most 8 MiB")
+        .map_err(|error| with_expectation(error, EXPECTED_PEM))?;
     if is_der(&bytes) {
-        let expected = "the same in PEM form: openssl x509 -inform der -in … -out ca.pem";
+        let expected = "a PEM file: openssl x509 -inform der -in … -out ca.pem";
         return Err(file_error("a certificate in DER form", expected));
     }
     pem::certificates(&text(bytes)?).map_err(|error| match error {
-        PemError::Empty => file_error("an empty file", PEM),
-        PemError::NoCertificate(None) => file_error("no certificate", PEM),
+        PemError::Empty => file_error("an empty file", EXPECTED_PEM),
+        PemError::NoCertificate(None) => file_error("no certificate", EXPECTED_PEM),
         PemError::NoCertificate(Some(label)) => {
-            file_error(format!("`BEGIN {}` and no certificate", printable(&label)), PEM)
+            file_error(format!("`BEGIN {}` and no certificate", printable(&label)), EXPECTED_PEM)
         }
-        broken @ PemError::Broken { .. } => file_error(broken.to_string(), "certificates of which none is broken"),
+        broken @ PemError::Broken { .. } => file_error(broken.to_string(), "only valid certificates"),
     })
 }
 
-/// What a `ca_file` has to be.
-const PEM: &str = "a readable PEM file with at least one certificate";
+/// Description of a valid `ca_file`.
+const EXPECTED_PEM: &str = "a readable PEM file with at least one certificate";
 
-/// Whether this begins as binary certificates do: with an ASN.1 sequence whose length takes two bytes.
+/// Returns `true` if the bytes begin like a binary certificate: with an ASN.1 sequence whose length takes two bytes.
 fn is_der(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x30\x82")
 }
 
-/// Fills in the expectation where the fault has none.
-fn about(mut error: ConfigFileError, expected: &str) -> ConfigFileError {
+/// Adds the expectation to an error that has none.
+fn with_expectation(mut error: ConfigFileError, expected: &str) -> ConfigFileError {
     if error.expected.is_empty() {
         expected.clone_into(&mut error.expected);
     }
     error
 }
 
-/// Reads a file up to a limit, and its permission bits. The faults of the system have no expectation yet.
+/// Reads a file up to a size limit, and its permission bits. Errors of the operating system have no expectation yet.
 fn read(path: &Path, limit: u64, too_large: &str) -> Result<(Vec<u8>, Option<u32>), ConfigFileError> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => file_error("no such file", ""),
@@ -147,7 +148,7 @@ fn read(path: &Path, limit: u64, too_large: &str) -> Result<(Vec<u8>, Option<u32
 }
 
 #[cfg(unix)]
-#[allow(clippy::unnecessary_wraps)] // elsewhere there is none
+#[allow(clippy::unnecessary_wraps)] // other systems have none
 fn mode(metadata: &std::fs::Metadata) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     Some(metadata.permissions().mode() & 0o777)

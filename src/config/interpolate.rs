@@ -1,27 +1,26 @@
-//! `${NAME}` inside values of the file, after the YAML is parsed.
+//! Replaces `${NAME}` inside values of the file, after the YAML is parsed.
 
 use super::environment::Environment;
 
-/// A value with its variables put in.
+/// A value whose variables have been replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Expanded {
     pub(super) text: String,
-    /// Whether any variable was put in.
+    /// Set if the value contained a variable.
     pub(super) from_environment: bool,
 }
 
-/// Why a value cannot be expanded.
+/// Reason why a value cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ExpandError {
-    /// This variable is not set.
+    /// The variable of this name is not set.
     Unset(String),
-    /// `${` without `}`.
     Unterminated,
-    /// What stands between `${` and `}` is no variable's name.
+    /// The text between `${` and `}` is not the name of a variable.
     NotAName,
 }
 
-/// Puts the variables in; `$$` is a dollar, and so is a `$` before anything but `{`.
+/// Replaces the variables of a text. `$$` is a dollar sign, and so is a `$` that is not followed by `{`.
 pub(super) fn expand(text: &str, environment: &Environment) -> Result<Expanded, ExpandError> {
     let mut expanded = Expanded { text: String::with_capacity(text.len()), from_environment: false };
     let mut rest = text;
@@ -58,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_are_put_in_and_dollars_are_kept() {
+    fn variables_are_replaced_and_dollar_signs_kept() {
         let environment = Environment::from_iter([("A", "one"), ("B_2", "${A} $$"), ("EMPTY", "")]);
         let text = |text: &str| expand(text, &environment).map(|expanded| expanded.text);
         assert_eq!(text("${A}-${B_2}-${EMPTY}").as_deref(), Ok("one-${A} $$-"));

@@ -1,24 +1,41 @@
-//! The keys of `alerts.yaml`, as data: what the file may hold and what a variable of the environment may override.
+//! The description of a key: one for the loader, the JSON Schema and docs/configuration.md. `catalog` has those of
+//! `alerts.yaml`.
 
-use crate::util::text::resembles;
-
-/// A key and what belongs below it.
+/// Description of a key.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
+    /// Type of the scalar, or of the items of a list.
+    pub(super) value: ValueKind,
+    /// Purpose of the key, in sentences.
+    pub(super) text: &'static str,
+    /// Default as the file would write it, or a phrase that names it.
+    pub(super) default: Option<&'static str>,
+    /// Value as the file would write it.
+    pub(super) example: Option<&'static str>,
+    pub(super) secret: bool,
+    pub(super) required: Required,
+    /// Types of notifiers that have the key; empty: all of them.
+    pub(super) types: &'static [&'static str],
 }
 
-/// What belongs below a key.
+/// Sections in which a key, or an alternative to it, must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Required {
+    Never,
+    Always,
+    /// Required for these types of notifiers.
+    ForTypes(&'static [&'static str]),
+}
+
+/// Structure of what belongs below a key.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
-    /// One scalar.
     Scalar,
-    /// A list.
     List,
     /// This word, or a list.
     WordOrList(&'static str),
-    /// Known keys.
     Map(&'static [Key]),
     /// Names that the user chooses, each with known keys.
     Named(&'static [Key]),
@@ -26,148 +43,132 @@ pub(super) enum Shape {
     Texts,
 }
 
-const fn scalar(name: &'static str) -> Key {
-    Key { name, shape: Shape::Scalar }
+/// Type of a scalar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ValueKind {
+    Text,
+    /// An interval such as `every 15m`, or a crontab.
+    Schedule,
+    /// A duration such as `30m`, or 0.
+    Duration,
+    /// A duration such as `30m`, or `never`.
+    DurationOrNever,
+    /// An amount or a duration, depending on the metric.
+    Threshold,
+    /// A probability such as `0.9` or `90%`.
+    Confidence,
+    Boolean,
+    Port,
+    /// Container id of a division.
+    Division,
+    /// A number of requests in a window, such as `100/5s`.
+    Quota,
+    Url,
+    Level,
+    Metric,
+    Region,
+    NotifierType,
+    EmailTls,
+    /// A file, relative to the configuration.
+    Path,
+    Email,
+    /// Name of a notifier, account or rule.
+    Name,
+    /// A time such as `2026-12-01T09:00`.
+    Moment,
+    TimeOfDay,
+    Weekday,
 }
 
-const fn list(name: &'static str) -> Key {
-    Key { name, shape: Shape::List }
+impl Key {
+    const fn new(name: &'static str, shape: Shape, value: ValueKind, text: &'static str) -> Self {
+        Self {
+            name,
+            shape,
+            value,
+            text,
+            default: None,
+            example: None,
+            secret: false,
+            required: Required::Never,
+            types: &[],
+        }
+    }
+
+    /// Describes the key of a text that needs no description, as in scenarios.
+    pub(super) const fn plain(name: &'static str) -> Self {
+        Self::new(name, Shape::Scalar, ValueKind::Text, "")
+    }
+
+    pub(super) const fn scalar(name: &'static str, value: ValueKind, text: &'static str) -> Self {
+        Self::new(name, Shape::Scalar, value, text)
+    }
+
+    pub(super) const fn list(name: &'static str, value: ValueKind, text: &'static str) -> Self {
+        Self::new(name, Shape::List, value, text)
+    }
+
+    pub(super) const fn word_or_list(
+        name: &'static str,
+        word: &'static str,
+        value: ValueKind,
+        text: &'static str,
+    ) -> Self {
+        Self::new(name, Shape::WordOrList(word), value, text)
+    }
+
+    pub(super) const fn map(name: &'static str, keys: &'static [Key], text: &'static str) -> Self {
+        Self::new(name, Shape::Map(keys), ValueKind::Text, text)
+    }
+
+    pub(super) const fn named(name: &'static str, keys: &'static [Key], text: &'static str) -> Self {
+        Self::new(name, Shape::Named(keys), ValueKind::Text, text)
+    }
+
+    pub(super) const fn texts(name: &'static str, text: &'static str) -> Self {
+        Self::new(name, Shape::Texts, ValueKind::Text, text)
+    }
+
+    pub(super) const fn default(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+
+    pub(super) const fn example(self, example: &'static str) -> Self {
+        Self { example: Some(example), ..self }
+    }
+
+    pub(super) const fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+
+    pub(super) const fn required(self) -> Self {
+        Self { required: Required::Always, ..self }
+    }
+
+    pub(super) const fn required_for(self, types: &'static [&'static str]) -> Self {
+        Self { required: Required::ForTypes(types), ..self }
+    }
+
+    pub(super) const fn only_for(self, types: &'static [&'static str]) -> Self {
+        Self { types, ..self }
+    }
+
+    /// Returns `true` if notifiers of this type have the key.
+    pub(super) fn fits_type(&self, notifier_type: &str) -> bool {
+        self.types.is_empty() || self.types.contains(&notifier_type)
+    }
+
+    /// Returns the keys below this one, if they are known.
+    pub(super) fn below(&self) -> &'static [Key] {
+        match self.shape {
+            Shape::Map(keys) | Shape::Named(keys) => keys,
+            _ => &[],
+        }
+    }
 }
 
-const fn word_or_list(name: &'static str, word: &'static str) -> Key {
-    Key { name, shape: Shape::WordOrList(word) }
-}
-
-const fn map(name: &'static str, keys: &'static [Key]) -> Key {
-    Key { name, shape: Shape::Map(keys) }
-}
-
-const fn named(name: &'static str, keys: &'static [Key]) -> Key {
-    Key { name, shape: Shape::Named(keys) }
-}
-
-/// The whole file.
-pub(super) const ROOT: &[Key] = &[
-    scalar("schedule"),
-    scalar("timezone"),
-    scalar("state"),
-    named("accounts", ACCOUNT),
-    named("notifiers", NOTIFIER),
-    named("rules", RULE),
-    map("unreadable", UNREADABLE),
-    map("http", HTTP),
-    map("heartbeat", HEARTBEAT),
-    named("silences", SILENCE),
-    named("reports", REPORT),
-];
-
-/// Below an account.
-pub(super) const ACCOUNT: &[Key] = &[
-    scalar("api_key"),
-    scalar("api_key_file"),
-    scalar("region"),
-    scalar("base_url"),
-    word_or_list("divisions", "all"),
-    list("exclude_divisions"),
-    scalar("schedule"),
-    scalar("console_url"),
-    word_or_list("rate_limit", "off"),
-    list("not_spend"),
-    scalar("timeout"),
-    scalar("ca_file"),
-    scalar("allow_insecure"),
-];
-
-/// Below a notifier, of whatever type.
-pub(super) const NOTIFIER: &[Key] = &[
-    scalar("type"),
-    scalar("webhook_url"),
-    scalar("webhook_url_file"),
-    map("mention", MENTION),
-    map("template", TEMPLATE),
-    scalar("host"),
-    scalar("port"),
-    scalar("tls"),
-    scalar("username"),
-    scalar("password"),
-    scalar("password_file"),
-    map("oauth2", OAUTH2),
-    scalar("hello"),
-    scalar("from"),
-    list("to"),
-    scalar("url"),
-    scalar("url_file"),
-    Key { name: "headers", shape: Shape::Texts },
-    scalar("signing_secret"),
-    scalar("signing_secret_file"),
-    scalar("routing_key"),
-    scalar("routing_key_file"),
-    scalar("fallback"),
-    map("quiet_hours", QUIET_HOURS),
-    scalar("timeout"),
-    scalar("ca_file"),
-    scalar("allow_insecure"),
-];
-
-/// Below `oauth2`.
-pub(super) const OAUTH2: &[Key] =
-    &[scalar("token_url"), scalar("client_id"), scalar("client_secret"), scalar("client_secret_file"), scalar("scope")];
-
-/// Below `set_quiet_hours`.
-pub(super) const QUIET_HOURS: &[Key] = &[scalar("from"), scalar("to"), list("days"), scalar("except")];
-
-/// Below `mention`.
-pub(super) const MENTION: &[Key] = &[scalar("warning"), scalar("critical")];
-
-/// Below `template`.
-pub(super) const TEMPLATE: &[Key] = &[scalar("subject"), scalar("slack"), scalar("text"), scalar("html")];
-
-/// Below a rule.
-pub(super) const RULE: &[Key] = &[
-    scalar("metric"),
-    scalar("within"),
-    scalar("confidence"),
-    map("warning", LEVEL),
-    map("critical", LEVEL),
-    scalar("clear_at"),
-    scalar("for"),
-    scalar("remind_every"),
-    list("notify"),
-    list("accounts"),
-    list("divisions"),
-    scalar("description"),
-    scalar("link"),
-];
-
-/// Below a rule's level.
-pub(super) const LEVEL: &[Key] =
-    &[scalar("below"), scalar("above"), scalar("clear_at"), scalar("for"), scalar("remind_every"), list("notify")];
-
-/// Below `unreadable`.
-pub(super) const UNREADABLE: &[Key] = &[scalar("after"), scalar("level"), scalar("remind_every"), list("notify")];
-
-/// Below `http`.
-pub(super) const HTTP: &[Key] = &[scalar("listen"), scalar("token"), scalar("token_file"), scalar("allow_public")];
-
-/// Below `heartbeat`.
-pub(super) const HEARTBEAT: &[Key] = &[
-    scalar("url"),
-    scalar("url_file"),
-    scalar("every"),
-    scalar("timeout"),
-    scalar("ca_file"),
-    scalar("allow_insecure"),
-];
-
-/// Below a silence.
-pub(super) const SILENCE: &[Key] =
-    &[scalar("account"), scalar("division"), scalar("rule"), scalar("until"), scalar("reason"), scalar("level")];
-
-/// Below a report.
-pub(super) const REPORT: &[Key] = &[scalar("schedule"), list("notify")];
-
-/// Keys of one section that say the same in different ways: only one of each row may be there. A variable of the
-/// environment for one of them replaces the others of the file.
+/// Groups of keys that set the same thing in different ways: a section may have only one of each group. An environment
+/// variable for one of them replaces the others of the file.
 const ALTERNATIVES: &[&[&str]] = &[
     &["api_key", "api_key_file"],
     &["base_url", "region"],
@@ -179,57 +180,31 @@ const ALTERNATIVES: &[&[&str]] = &[
     &["client_secret", "client_secret_file"],
     &["token", "token_file"],
     &["below", "above"],
-    // Of a scenario.
+    // In a scenario.
     &["on", "ago"],
 ];
 
-/// Keys that mean nothing without one of others: where a variable replaces that one, they leave the file with it.
+/// Keys that mean nothing without one of others: an override that replaces that one removes them from the file, too.
 const DEPENDENTS: &[(&str, &[&str])] = &[("clear_at", &["below", "above"])];
 
-/// The keys that this one depends on.
+/// Returns the keys that this one depends on.
 pub(super) fn depends_on(name: &str) -> &'static [&'static str] {
     DEPENDENTS.iter().find(|(dependent, _)| *dependent == name).map_or(&[], |(_, others)| others)
 }
 
-/// The alternatives of which a section with these keys can have only one.
+/// Returns the groups of alternatives among these keys.
 pub(super) fn alternatives(known: &'static [Key]) -> impl Iterator<Item = &'static [&'static str]> {
     let has = |name: &&str| known.iter().any(|key| key.name == *name);
     ALTERNATIVES.iter().copied().filter(move |row| row.iter().all(has))
 }
 
-/// The keys that exclude this one in a section with these keys.
+/// Returns the alternatives to a key among these keys.
 pub(super) fn excluded_by(name: &str, known: &'static [Key]) -> impl Iterator<Item = &'static str> {
     let rows = alternatives(known).filter(move |row| row.contains(&name));
     rows.flat_map(|row| row.iter().copied()).filter(move |other| *other != name)
 }
 
-/// Keys whose value is never shown.
-const SECRETS: &[&str] = &[
-    "api_key",
-    "webhook_url",
-    "password",
-    "url",
-    "headers",
-    "signing_secret",
-    "routing_key",
-    "client_secret",
-    "token",
-];
-
-/// Whether the value of this key is a secret.
-pub(super) fn is_secret(key: &str) -> bool {
-    SECRETS.contains(&key)
-}
-
-/// A key as messages show it. `api_key=VALUE` or `password:VALUE`, a colon or space forgotten, shows no value.
-pub(super) fn shown_key(key: &str) -> &str {
-    let end = key.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(key.len());
-    let (word, rest) = key.split_at(end);
-    let secret = !rest.is_empty() && SECRETS.iter().any(|secret| resembles(word, secret));
-    if secret { word } else { key }
-}
-
-/// The names of keys.
+/// Returns the names of keys.
 pub(super) fn names(keys: &'static [Key]) -> impl Iterator<Item = &'static str> + Clone {
     keys.iter().map(|key| key.name)
 }

@@ -1,108 +1,82 @@
-//! The one way in: file and environment → configuration, or everything that is wrong with them.
+//! Entry point of loading: file and environment in, configuration or all problems out.
 
 use std::path::{Path, PathBuf};
 
-use chrono_tz::Tz;
-
-use super::cursor::{Cursor, LoadContext};
+use super::context::{ConfigOutline, LoadContext};
+use super::cursor::Cursor;
 use super::environment::{Environment, overlay};
-use super::problem::{ConfigProblem, ConfigProblems, ProblemSeverity};
+use super::model::Config;
+use super::problem::{ConfigProblem, ConfigProblems, ProblemReport, ProblemSeverity};
 use super::rules::RuleReferences;
 use super::sources::Sources;
-use super::{Config, accounts, keys, notifiers, reports, rules, silences, values, watching};
+use super::{accounts, catalog, monitoring, notifiers, reports, rules, section, silences, values};
 use crate::domain::Name;
-use crate::polling::schedule::Schedule;
 use crate::util::clock::{Clock, SystemClock};
-use crate::util::secret::{Redactor, Secret};
+use crate::util::secret::Secret;
 
-/// What loading gave.
+/// Result of loading a configuration, valid or not.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The configuration, or every error in it.
+    /// Configuration, or all errors in it.
     pub config: Result<Config, ConfigProblems>,
-    /// What does not keep it from being used.
+    /// Problems that do not prevent the configuration from being used.
     pub warnings: ConfigProblems,
-    /// Every secret that was seen, also in a configuration that is refused.
+    /// Secrets that were read, also from an invalid configuration.
     pub secrets: Vec<Secret>,
-    /// The files that it was read from, also where it is refused.
+    /// Files that were read, also for an invalid configuration.
     pub sources: Sources,
-    /// What can be said of it even if it is refused.
+    /// Facts that are known even if the configuration is invalid.
     pub outline: ConfigOutline,
 }
 
-/// What asking a running service needs of a configuration: it is still running when its file has become a bad one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ConfigOutline {
-    /// Where alerts are remembered; `None` where the file says it in a way that is not understood.
-    pub state: Option<PathBuf>,
-    /// For the times that are shown.
-    pub timezone: Tz,
-}
-
-/// When cycles run unless the file says otherwise.
-const DEFAULT_SCHEDULE: &str = "every 15m";
-/// The state's file name unless the file says otherwise.
+/// Default name of the state file.
 const DEFAULT_STATE: &str = "lowtide-state.json";
 
-/// Reads a configuration.
+/// Loads the configuration at `path`. Overrides and `${NAME}` are taken from `environment`.
 pub fn load(path: &Path, environment: &Environment) -> Loaded {
     let ctx = LoadContext::new(path, environment);
     let mut warnings = Vec::new();
     let config = read(path, &ctx, &mut warnings);
-    let secrets = ctx.secrets.into_inner();
-    let (sources, outline) = (ctx.sources.into_inner(), ctx.outline.into_inner());
-    let redactor = Redactor::default();
-    for secret in &secrets {
-        redactor.learn(secret);
-    }
-    let all = ctx.problems.into_inner();
-    let (mut errors, mild_problems): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|it| it.severity == ProblemSeverity::Error);
-    warnings.extend(mild_problems);
-    for problem in errors.iter_mut().chain(&mut warnings) {
-        // A secret that was put under a wrong key as well, or in the place of one.
-        problem.path = redactor.redact(&problem.path);
-        problem.found = redactor.redact(&problem.found);
-        problem.expected = redactor.redact(&problem.expected);
-    }
-    sort(&mut errors);
+    let (errors, mild): (Vec<_>, Vec<_>) =
+        ctx.take_problems().into_iter().partition(|problem| problem.severity == ProblemSeverity::Error);
+    warnings.extend(mild);
     let config = config.filter(|_| errors.is_empty()).ok_or(ConfigProblems(errors));
-    Loaded { config, warnings: ConfigProblems(warnings), secrets, sources, outline }
-}
-
-/// In the order of the file. Those of the environment have no line: they come last.
-pub(super) fn sort(problems: &mut [ConfigProblem]) {
-    problems.sort_by_key(|problem| (problem.line.is_none() && !problem.path.is_empty(), problem.line, problem.column));
+    Loaded {
+        config,
+        warnings: ConfigProblems(warnings),
+        secrets: ctx.secrets.into_inner(),
+        sources: ctx.sources.into_inner(),
+        outline: ctx.outline.into_inner(),
+    }
 }
 
 fn read(path: &Path, ctx: &LoadContext<'_>, warnings: &mut Vec<ConfigProblem>) -> Option<Config> {
-    let expected = "a readable file with accounts, notifiers and rules (lowtide init writes one to start from)";
+    let expected = "a readable file with accounts, notifiers and rules (`lowtide init` writes one to start from)";
     ctx.outline.borrow_mut().state = Some(default_state(ctx));
     let (text, mode) = ctx.file(path, expected)?;
     let root = ctx.tree(&text, "accounts, notifiers and rules")?;
     let (root, ignored) = overlay(&root, ctx.environment);
     warnings.extend(ignored);
     let config = decode(&Cursor::root(ctx, &root), path);
-    let open = mode.filter(|mode| mode & 0o044 != 0 && ctx.literal_secret.get());
-    warnings.extend(open.map(|mode| ConfigProblem {
-        severity: ProblemSeverity::Warning,
-        file: ctx.file.clone(),
-        line: None,
-        column: None,
-        path: String::new(),
-        found: format!("secrets in a file that others can read (mode {mode:04o})"),
-        expected: "mode 0600, or ${NAME} or a `_file` key instead of the secrets".to_owned(),
-        suggestion: None,
-    }));
+    let readable_by_others = mode.filter(|mode| mode & 0o044 != 0 && ctx.literal_secret.get());
+    warnings.extend(readable_by_others.map(|mode| readable_secrets(ctx, mode)));
     config
 }
 
+/// Returns the warning about a file with secrets that other users can read.
+fn readable_secrets(ctx: &LoadContext<'_>, mode: u32) -> ConfigProblem {
+    let message = format!("other users can read this file, and it contains secrets (mode {mode:04o})");
+    let found = format!("secrets in a file that others can read (mode {mode:04o})");
+    let expected = "mode 0600, or ${NAME} or a `_file` key instead of the secrets".to_owned();
+    ConfigProblem::new(ctx.file.clone(), None, ProblemReport::warning(String::new(), message, found, expected))
+}
+
 fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
-    let section = cursor.section(keys::ROOT)?;
-    let timezone = section.read("timezone", values::timezone).unwrap_or(Tz::UTC);
+    let section = cursor.section(catalog::ROOT)?;
+    let timezone = section.read_or_default("timezone", values::timezone).unwrap_or_default();
     let schedule = match section.get("schedule") {
         Some(cursor) => accounts::schedule(&cursor, timezone),
-        None => Schedule::parse(DEFAULT_SCHEDULE, timezone).ok(),
+        None => section::default(catalog::ROOT, "schedule", |text| accounts::parse_schedule(text, timezone)),
     };
     let state = match section.get("state") {
         Some(cursor) => cursor.read(values::line).map(|state| cursor.ctx.folder.join(state)),
@@ -119,8 +93,8 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
     let rules = section.required("rules", "at least one rule");
     let rules = rules.map_or_else(Vec::new, |cursor| rules::rules(&cursor, &references));
     let unreadable = rules::unreadable(section.get("unreadable").as_ref(), &notifier_names);
-    let http = section.get("http").map(|cursor| watching::http(&cursor));
-    let heartbeat = section.get("heartbeat").map(|cursor| watching::heartbeat(&cursor));
+    let http = section.get("http").map(|cursor| monitoring::http(&cursor));
+    let heartbeat = section.get("heartbeat").map(|cursor| monitoring::heartbeat(&cursor));
     let silence_references = silences::SilenceReferences {
         accounts: &accounts,
         account_names: &account_names,
@@ -139,7 +113,7 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
         accounts: accounts.into_iter().filter_map(|draft| Some((draft.name, draft.account?))).collect(),
         notifiers: notifiers.into_iter().filter_map(|(name, notifier)| Some((name, notifier?))).collect(),
         rules,
-        unreadable,
+        unreadable: unreadable?,
         http: http.flatten(),
         heartbeat: heartbeat.flatten(),
         silences,
@@ -148,7 +122,7 @@ fn decode(cursor: &Cursor<'_>, path: &Path) -> Option<Config> {
 }
 
 fn default_state(ctx: &LoadContext<'_>) -> PathBuf {
-    // systemd gives several folders with colons between them.
+    // systemd separates several folders by colons.
     let folders = ctx.environment.get("STATE_DIRECTORY").unwrap_or_default();
     match folders.split(':').find(|folder| !folder.is_empty()) {
         Some(folder) => Path::new(folder).join(DEFAULT_STATE),

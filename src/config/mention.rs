@@ -1,51 +1,51 @@
-//! `mention`: what Slack takes for a mention, and what it only shows as text.
+//! Checks `mention`: distinguishes the mentions that Slack recognises from plain text.
 
-/// Who can be named without an id.
+/// Groups that can be mentioned without an id.
 const EVERYBODY: [&str; 3] = ["here", "channel", "everyone"];
-/// How somebody with an id is named.
+/// Description of the mentions with an id.
 const BY_ID: &str = "`<@U012AB3CD>` with the id of a member, or `<!subteam^S012AB3CD>` with the id of a user group";
 
-/// Returns what to write instead where a text, or a part of it, looks like a mention and pings nobody.
+/// Returns what to write instead if a text, or a part of it, looks like a mention but notifies nobody.
 pub(super) fn correction(text: &str) -> Option<String> {
-    let (mut pings, mut advice) = (false, Vec::new());
+    let (mut notifies, mut advice) = (false, Vec::new());
     let mut rest = text;
     while let Some((plain, bracketed)) = rest.split_once('<') {
-        advice.extend(words(plain).filter_map(of_word));
+        advice.extend(words(plain).filter_map(correction_of_word));
         let (inner, after) = bracketed.split_once('>').unwrap_or((bracketed, ""));
         if is_mention(inner) && bracketed.contains('>') {
-            pings = true;
+            notifies = true;
         } else {
-            advice.extend(inner.strip_prefix(['@', '!']).map(of_name));
+            advice.extend(inner.strip_prefix(['@', '!']).map(correction_of_name));
         }
         rest = after;
     }
-    advice.extend(words(rest).filter_map(of_word));
-    if advice.is_empty() && !pings {
-        advice.push(format!("`<!here>` for who is online, {BY_ID}"));
+    advice.extend(words(rest).filter_map(correction_of_word));
+    if advice.is_empty() && !notifies {
+        advice.push(format!("`<!here>` for everyone who is online, {BY_ID}"));
     }
     advice.dedup();
     (!advice.is_empty())
-        .then(|| format!("{}: Slack shows anything else as text and pings nobody", advice.join(", and ")))
+        .then(|| format!("{} (Slack shows anything else as plain text and notifies nobody)", advice.join(", and ")))
 }
 
-/// Words without the punctuation around them.
+/// Returns the words without the punctuation around them.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric() && c != '@' && c != '#'))
 }
 
-fn of_word(word: &str) -> Option<String> {
+fn correction_of_word(word: &str) -> Option<String> {
     if word.len() > 1 && word.starts_with('#') {
         return Some("`<!channel>` for everyone in the channel of the webhook".to_owned());
     }
-    word.strip_prefix('@').map(of_name)
+    word.strip_prefix('@').map(correction_of_name)
 }
 
-fn of_name(name: &str) -> String {
+fn correction_of_name(name: &str) -> String {
     let everybody = EVERYBODY.iter().find(|known| name.eq_ignore_ascii_case(known));
     everybody.map_or_else(|| BY_ID.to_owned(), |name| format!("`<!{name}>`"))
 }
 
-/// Tells whether Slack pings somebody for what stands between `<` and `>`; a label may follow.
+/// Returns `true` if Slack notifies somebody for the text between `<` and `>`, which may end with a label.
 fn is_mention(inner: &str) -> bool {
     let (who, _label) = inner.split_once('|').unwrap_or((inner, ""));
     let is_id = |id: &str, kinds: &[char]| {
@@ -81,13 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn what_pings_nobody_is_corrected() {
+    fn mentions_that_notify_nobody_are_corrected() {
         for (text, right) in [
-            ("@here", "`<!here>`:"),
-            ("@Channel:", "`<!channel>`:"),
-            ("(@everyone)", "`<!everyone>`:"),
-            ("@here and @channel", "`<!here>`, and `<!channel>`:"),
-            ("<@here>", "`<!here>`:"),
+            ("@here", "`<!here>` ("),
+            ("@Channel:", "`<!channel>` ("),
+            ("(@everyone)", "`<!everyone>` ("),
+            ("@here and @channel", "`<!here>`, and `<!channel>` ("),
+            ("<@here>", "`<!here>` ("),
             ("@jane", "`<@U012AB3CD>` with the id"),
             ("<@jane>", "`<@U012AB3CD>` with the id"),
             ("<!pki-team>", "`<!subteam^S012AB3CD>`"),
@@ -95,7 +95,7 @@ mod tests {
             ("@U012AB3CD", "`<@U012AB3CD>`"),
             ("#pki", "`<!channel>` for everyone"),
             ("<!here> @jane", "`<@U012AB3CD>` with the id"),
-            ("urgent", "`<!here>` for who is online"),
+            ("urgent", "`<!here>` for everyone who is online"),
             ("<!here", "`<!here>`"),
         ] {
             let correction = correction(text).unwrap_or_default();

@@ -1,5 +1,4 @@
-//! Certificates in PEM form. What is checked here is exactly what clients are given to trust: the same bytes, by the same
-//! check.
+//! Checks certificates in PEM form with the same code, and on the same bytes, as the clients that trust them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,32 +9,32 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 const CERTIFICATE: &str = "CERTIFICATE";
-/// Characters in a line of base64 (RFC 7468).
-const LINE: usize = 64;
+/// Number of base64 characters in a line (RFC 7468).
+const LINE_CHARS: usize = 64;
 
-/// Why a text gives no certificates to trust.
+/// Reason why a text contains no usable certificates.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PemError {
-    /// It holds nothing.
+    /// The text is empty.
     #[error("empty")]
     Empty,
-    /// It holds nothing, or something else by this label.
+    /// The text contains no certificate, perhaps a block with another label.
     #[error("no certificate")]
     NoCertificate(Option<String>),
-    /// One of its certificates is unusable.
+    /// One of the certificates is unusable.
     #[error("certificate {number} (line {line}) is broken: {why}")]
     Broken {
-        /// Which one, from 1.
+        /// Number of the certificate, from 1.
         number: usize,
-        /// The line where it begins, from 1.
+        /// First line of the certificate, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Explanation of the defect.
         why: &'static str,
     },
 }
 
-/// The certificates of a text, in PEM form without anything else. Space around lines is left out, as is what stands between
-/// certificates; a certificate that no client could trust spoils all of them.
+/// Returns the certificates of a text in PEM form. Spaces around lines and text between certificates are removed. A single
+/// unusable certificate is an error.
 pub(super) fn certificates(text: &str) -> Result<Vec<u8>, PemError> {
     if text.trim().is_empty() {
         return Err(PemError::Empty);
@@ -50,14 +49,14 @@ pub(super) fn certificates(text: &str) -> Result<Vec<u8>, PemError> {
             continue;
         }
         number += 1;
-        let body = if rest.is_empty() { body(&mut lines) } else { Err("its first line goes on after the dashes") };
-        let base64 = body.and_then(|body| trusted(&body));
+        let body = if rest.is_empty() { body(&mut lines) } else { Err("its first line continues after the dashes") };
+        let base64 = body.and_then(|body| usable_pem(&body));
         pem.push_str(&base64.map_err(|why| PemError::Broken { number, line, why })?);
     }
     if number == 0 { Err(PemError::NoCertificate(other)) } else { Ok(pem.into_bytes()) }
 }
 
-/// What stands between the first line of a certificate and its last one, which is taken too.
+/// Returns the lines up to the last line of a certificate, which is consumed, too.
 fn body<'a>(lines: &mut impl Iterator<Item = (&'a str, usize)>) -> Result<String, &'static str> {
     let mut body = String::new();
     for (line, _) in lines {
@@ -72,14 +71,14 @@ fn body<'a>(lines: &mut impl Iterator<Item = (&'a str, usize)>) -> Result<String
     Err("its line -----END CERTIFICATE----- is missing")
 }
 
-/// The certificate as PEM, if a client can trust it.
-fn trusted(base64: &str) -> Result<String, &'static str> {
+/// Returns the certificate in PEM form if a client can trust it.
+fn usable_pem(base64: &str) -> Result<String, &'static str> {
     let der = BASE64.decode(base64).map_err(|_| "it is not base64, or a part of it is missing")?;
     let checked = RootCertStore::empty().add(CertificateDer::from(der));
-    checked.map_err(|_| "it is no X.509 certificate that can be trusted")?;
+    checked.map_err(|_| "it is not an X.509 certificate that can be trusted")?;
     let mut pem = format!("{BEGIN}{CERTIFICATE}{DASHES}\n");
     for (i, c) in base64.chars().enumerate() {
-        if i > 0 && i % LINE == 0 {
+        if i > 0 && i % LINE_CHARS == 0 {
             pem.push('\n');
         }
         pem.push(c);

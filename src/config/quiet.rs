@@ -1,14 +1,16 @@
-//! `set_quiet_hours` of a notifier: when its messages are held until somebody is at work again.
+//! Decodes `quiet_hours` of a notifier.
 
 use chrono::{NaiveTime, Weekday};
 use chrono_tz::Tz;
 
-use super::cursor::{Cursor, Section, ValueError};
-use super::keys::QUIET_HOURS;
+use super::catalog::QUIET_HOURS;
+use super::cursor::Cursor;
+use super::problem::ValueError;
+use super::section::Section;
 use super::values;
 use crate::domain::quiet_hours::{QuietHours, QuietHoursError};
 
-/// Reads quiet hours; `None` after reporting what is wrong with them.
+/// Reads quiet hours. Returns `None` after reporting what is wrong with them.
 pub(super) fn quiet_hours(cursor: &Cursor<'_>, timezone: Tz) -> Option<QuietHours> {
     let section = cursor.section(QUIET_HOURS)?;
     let hours = hours(&section);
@@ -17,7 +19,7 @@ pub(super) fn quiet_hours(cursor: &Cursor<'_>, timezone: Tz) -> Option<QuietHour
         None => Some(Vec::new()),
     };
     let except = match section.get("except") {
-        Some(cursor) => cursor.read(values::choice(&[("critical", true)])),
+        Some(cursor) => cursor.read(values::choice("is not a level that can be excepted", &[("critical", true)])),
         None => Some(false),
     };
     let (hours, days, except) = (hours.ok()?, days?, except?);
@@ -25,22 +27,31 @@ pub(super) fn quiet_hours(cursor: &Cursor<'_>, timezone: Tz) -> Option<QuietHour
         Ok(quiet) => return Some(quiet),
         Err(error) => error,
     };
-    let (key, expected) = match error {
-        QuietHoursError::Never => ("", "`from` and `to`, such as \"19:00\" and \"07:30\", or `days`, or all of them"),
-        QuietHoursError::NoLength => ("to", "another time than `from` (for whole days there is `days`)"),
-        QuietHoursError::Always => ("days", "at most six days"),
+    let (key, message, expected) = match error {
+        QuietHoursError::Never => {
+            let expected = "`from` and `to`, such as \"19:00\" and \"07:30\", or `days`, or all of them";
+            ("", "`quiet_hours` is empty", expected)
+        }
+        QuietHoursError::NoLength => {
+            ("to", "the quiet hours end when they begin", "another time than `from` (for whole days, use `days`)")
+        }
+        QuietHoursError::Always => {
+            ("days", "the quiet hours never end, so no message would be sent", "at most six days")
+        }
     };
-    section.get(key).unwrap_or_else(|| cursor.clone()).refuse(error.to_string(), expected);
+    if !["from", "to", "days"].into_iter().any(|key| section.has_misspelt(key)) {
+        section.get(key).unwrap_or_else(|| cursor.clone()).refuse(message, error.to_string(), expected);
+    }
     None
 }
 
-/// Both or neither; `Err` after reporting what is wrong with them.
+/// Reads `from` and `to`, of which either both or neither are there. Returns `Err` after reporting a problem.
 fn hours(section: &Section<'_>) -> Result<Option<(NaiveTime, NaiveTime)>, ()> {
     let read = |key: &str| section.get(key).map(|cursor| cursor.read(time));
     match (read("from"), read("to")) {
         (None, None) => return Ok(None),
-        (Some(_), None) => section.missing("to", "when they end, such as \"07:30\", beside `from`"),
-        (None, Some(_)) => section.missing("from", "when they begin, such as \"19:00\", beside `to`"),
+        (Some(_), None) => section.missing("to", "the end of the quiet hours, such as \"07:30\", beside `from`"),
+        (None, Some(_)) => section.missing("from", "the start of the quiet hours, such as \"19:00\", beside `to`"),
         (Some(from), Some(to)) => return from.zip(to).map(Some).ok_or(()),
     }
     Err(())
@@ -48,9 +59,9 @@ fn hours(section: &Section<'_>) -> Result<Option<(NaiveTime, NaiveTime)>, ()> {
 
 fn time(text: &str) -> Result<NaiveTime, ValueError> {
     let time = NaiveTime::parse_from_str(text, "%H:%M").ok().filter(|_| text.len() == 5);
-    time.ok_or_else(|| "a time of day such as \"19:00\" or \"07:30\"".into())
+    time.ok_or_else(|| ValueError::new("is not a time of day", "a time of day such as \"19:00\" or \"07:30\""))
 }
 
 fn weekday(text: &str) -> Result<Weekday, ValueError> {
-    text.parse().map_err(|_| "Mon, Tue, Wed, Thu, Fri, Sat or Sun".into())
+    text.parse().map_err(|_| ValueError::new("is not a day of the week", "Mon, Tue, Wed, Thu, Fri, Sat or Sun"))
 }

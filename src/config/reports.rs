@@ -1,15 +1,16 @@
-//! `reports`: pages of figures, when they come and who gets them.
+//! Decodes `reports`.
 
 use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
 
+use super::catalog::REPORT;
 use super::cursor::Cursor;
-use super::keys::REPORT;
-use super::{ReportConfig, accounts, rules};
+use super::model::ReportConfig;
+use super::{accounts, rules};
 use crate::domain::Name;
 
-/// Reads all reports; those with problems are left out.
+/// Reads all reports and leaves out those with problems.
 pub(super) fn reports(cursor: &Cursor<'_>, notifiers: &[Name], timezone: Tz) -> BTreeMap<Name, ReportConfig> {
     let reports = cursor.named("report").into_iter();
     reports.filter_map(|(name, cursor)| Some((name, report(&cursor, notifiers, timezone)?))).collect()
@@ -17,7 +18,7 @@ pub(super) fn reports(cursor: &Cursor<'_>, notifiers: &[Name], timezone: Tz) -> 
 
 fn report(cursor: &Cursor<'_>, notifiers: &[Name], timezone: Tz) -> Option<ReportConfig> {
     let section = cursor.section(REPORT)?;
-    let schedule = section.required("schedule", "when the report comes, such as \"0 9 * * Mon\"");
+    let schedule = section.required("schedule", "when the report is sent, such as \"0 9 * * Mon\"");
     let schedule = schedule.and_then(|cursor| accounts::schedule(&cursor, timezone));
     let notify = match section.get("notify") {
         Some(cursor) => rules::notify(&cursor, notifiers),

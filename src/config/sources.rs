@@ -1,6 +1,5 @@
-//! What a configuration was read from, so that a running service can tell whether any of it has changed.
-//!
-//! It remembers digests, never contents: a secret's file is among them.
+//! Files that a configuration was read from, so that a running service notices changes. Only digests of the contents are
+//! kept, since files of secrets are among them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,18 +7,18 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// The files of a configuration, and a digest of what each of them held. Equal ones held the same.
+/// Files of a configuration with a digest of each content. Two of them are equal if the contents were the same.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sources(BTreeMap<PathBuf, [u8; 32]>);
 
-/// What the file system says of some files. It differs when one was saved, replaced or removed.
+/// Metadata of files, which differs when one of them was saved, replaced or removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stamps(BTreeMap<PathBuf, Option<Stamp>>);
 
-/// Device and inode, time of the last change in seconds and nanoseconds, and size; what a link leads to counts.
+/// Device and inode, time of the last change in seconds and nanoseconds, and size. Links are followed.
 type Stamp = (u64, u64, i64, i64, u64);
 
-/// The paths alone: the digest of a short secret would tell it to whoever has time.
+/// Shows the paths only, since a short secret could be guessed from its digest.
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
@@ -27,19 +26,19 @@ impl fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// Remembers a file by its content, or by what is wrong with it.
+    /// Records a file with its content, or with the reason why it cannot be used.
     pub(super) fn note(&mut self, path: &Path, content: &[u8]) {
         self.0.insert(path.to_owned(), Sha256::digest(content).into());
     }
 
-    /// What the file system says of these files now. Reads no file.
+    /// Returns the current metadata of these files, without reading them.
     pub fn stamps(&self) -> Stamps {
         Stamps(self.0.keys().map(|path| (path.clone(), stamp(path))).collect())
     }
 }
 
 impl Stamps {
-    /// Those of the files that `sources` has as well.
+    /// Keeps the files that are also in `sources`.
     #[must_use]
     pub fn within(mut self, sources: &Sources) -> Self {
         self.0.retain(|path, _| sources.0.contains_key(path));
@@ -50,15 +49,15 @@ impl Stamps {
 #[cfg(unix)]
 fn stamp(path: &Path) -> Option<Stamp> {
     use std::os::unix::fs::MetadataExt;
-    let it = std::fs::metadata(path).ok()?;
-    Some((it.dev(), it.ino(), it.mtime(), it.mtime_nsec(), it.size()))
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size()))
 }
 
 #[cfg(not(unix))]
 fn stamp(path: &Path) -> Option<Stamp> {
-    let it = std::fs::metadata(path).ok()?;
-    let changed = it.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some((0, 0, i64::try_from(changed.as_secs()).ok()?, changed.subsec_nanos().into(), it.len()))
+    let metadata = std::fs::metadata(path).ok()?;
+    let changed = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some((0, 0, i64::try_from(changed.as_secs()).ok()?, changed.subsec_nanos().into(), metadata.len()))
 }
 
 #[cfg(test)]

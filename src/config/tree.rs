@@ -1,44 +1,45 @@
-//! YAML text → a tree of raw scalars, maps and lists that know their place. Nothing is given a type here.
+//! Parses YAML text into a tree of raw scalars, maps and lists with their places. Nothing is given a type here.
 //!
-//! Bounded on purpose: 64 levels, and a budget of values in which an alias costs as much as what it stands for.
+//! The tree is bounded against hostile files: by depth, and by a number of values, in which an alias counts as much as
+//! the value it stands for.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::keys::{is_secret, shown_key};
 use super::problem::{printable, quoted};
-use super::syntax;
+use super::syntax::{self, YamlError};
+use super::vocabulary::{is_secret, shown_key};
 
-/// Deepest nesting.
+/// Maximum depth of nesting.
 const MAX_DEPTH: usize = 64;
-/// Most values in a file; long ones count as several.
+/// Maximum number of values in a file; long ones count as several.
 const MAX_VALUES: usize = 10_000;
-/// So many bytes of a text cost as much as one value.
+/// Number of bytes of a text that count as one value.
 const BYTES_PER_VALUE: usize = 32;
 
-/// Where something was written.
+/// Place of a value in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SourceLocation {
     /// Line and column of the file, both from 1.
     At(usize, usize),
-    /// An environment variable.
+    /// Name of an environment variable.
     Variable(Rc<str>),
 }
 
-/// A value with its place.
+/// A value with its place in the source.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) place: SourceLocation,
     pub(super) kind: NodeKind,
-    /// Levels below it, itself included.
+    /// Number of levels, including this one.
     height: usize,
-    /// Its share of the budget.
+    /// Number of values that it counts as.
     cost: usize,
 }
 
-/// What a value is.
+/// Content of a value.
 #[derive(Debug)]
 pub(super) enum NodeKind {
     /// Empty, `~` or `null`, not in quotes.
@@ -47,7 +48,6 @@ pub(super) enum NodeKind {
     Text(String),
     /// Entries in the order of the file; keys are unique.
     Map(Vec<NodeEntry>),
-    /// Items in order.
     List(Vec<Rc<Node>>),
 }
 
@@ -72,7 +72,7 @@ impl Node {
         Rc::new(Self { place, kind, height, cost })
     }
 
-    /// The value of a key of a map.
+    /// Returns the entry of a key; `None` if the value is not a map or has no such key.
     pub(super) fn get(&self, key: &str) -> Option<&NodeEntry> {
         match &self.kind {
             NodeKind::Map(entries) => entries.iter().find(|entry| entry.key == key),
@@ -87,29 +87,13 @@ fn measure<'a>(children: impl Iterator<Item = (&'a Rc<Node>, usize)>) -> (usize,
     })
 }
 
-/// What is wrong with the text itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct YamlError {
-    pub(super) place: (usize, usize),
-    pub(super) path: String,
-    pub(super) found: String,
-    pub(super) expected: String,
-}
-
-impl YamlError {
-    /// A flaw of the text, wherever in the file that is.
-    pub(super) fn new(place: (usize, usize), found: impl Into<String>, expected: &str) -> Self {
-        Self { place, path: String::new(), found: found.into(), expected: expected.to_owned() }
-    }
-}
-
-/// Parses a text. The tree is there unless a flaw made it impossible to go on; repeated keys are flaws that do not. An
-/// empty text is a flaw that says what was `expected`.
+/// Parses a text into its tree and a list of errors. The tree is missing after an error that ends the parsing; a repeated
+/// key does not. `expected` completes the error about an empty text.
 pub(super) fn parse(text: &str, expected: &str) -> (Option<Rc<Node>>, Vec<YamlError>) {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let step = match event {
-            Ok((event, span)) => builder.take(event, span),
+            Ok((event, span)) => builder.add_event(event, span),
             Err(error) => {
                 let place = (error.marker().line(), error.marker().col() + 1);
                 Err(syntax::explain(text, place, error.info(), builder.frames.iter().map(|frame| frame.place)))
@@ -122,7 +106,8 @@ pub(super) fn parse(text: &str, expected: &str) -> (Option<Rc<Node>>, Vec<YamlEr
     }
     let empty = builder.root.as_ref().is_none_or(|root| matches!(root.kind, NodeKind::Null));
     if empty {
-        builder.errors.push(YamlError::new((1, 1), "an empty file".to_owned(), expected));
+        let error = YamlError::new((1, 1), "an empty file", expected);
+        builder.errors.push(YamlError { message: "the file is empty".to_owned(), ..error });
         return (None, builder.errors);
     }
     (builder.root, builder.errors)
@@ -150,13 +135,13 @@ enum OpenCollection {
 }
 
 impl Builder {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
+    fn add_event(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
         let place = (span.start.line(), span.start.col() + 1);
         match event {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(YamlError::new(place, "a second document".to_owned(), "one document in a file"));
+                    return Err(YamlError::new(place, "a second document", "one document in a file"));
                 }
                 Ok(())
             }
@@ -178,11 +163,8 @@ impl Builder {
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(id) => {
                 let Some(node) = self.anchors.get(&id).cloned() else {
-                    return Err(YamlError::new(
-                        place,
-                        "an alias inside its own anchor".to_owned(),
-                        "an anchor that ends before its alias",
-                    ));
+                    let expected = "an anchor that ends before its alias";
+                    return Err(YamlError::new(place, "an alias inside its own anchor", expected));
                 };
                 self.spend(node.cost, place)?;
                 self.put(node, place)
@@ -195,7 +177,7 @@ impl Builder {
         self.spend(1, place)?;
         self.fits(1, place)?;
         if let Some(OpenFrame { open: OpenCollection::Map { key: None, .. }, .. }) = self.frames.last() {
-            return Err(YamlError::new(place, "a key that is a map or a list".to_owned(), "a name as the key"));
+            return Err(YamlError::new(place, "a key that is a map or a list", "a name as the key"));
         }
         self.frames.push(OpenFrame { place, anchor, open });
         Ok(())
@@ -227,18 +209,14 @@ impl Builder {
         match self.frames.last_mut().map(|frame| &mut frame.open) {
             None => self.root = Some(node),
             Some(OpenCollection::List(items)) => items.push(node),
-            Some(OpenCollection::Map { key: unset @ None, .. }) => match &node.kind {
+            Some(OpenCollection::Map { key: pending @ None, .. }) => match &node.kind {
                 NodeKind::Text(text) if text.starts_with(|c: char| c.is_whitespace() && !c.is_ascii()) => {
-                    return Err(YamlError::new(
-                        place,
-                        "a no-break space in the indentation".to_owned(),
-                        "ordinary spaces",
-                    ));
+                    return Err(YamlError::new(place, "a no-break space in the indentation", "ordinary spaces"));
                 }
-                NodeKind::Text(text) => *unset = Some((text.clone(), place)),
-                NodeKind::Null => *unset = Some(("null".to_owned(), place)),
+                NodeKind::Text(text) => *pending = Some((text.clone(), place)),
+                NodeKind::Null => *pending = Some(("null".to_owned(), place)),
                 _ => {
-                    return Err(YamlError::new(place, "a key that is a map or a list".to_owned(), "a name as the key"));
+                    return Err(YamlError::new(place, "a key that is a map or a list", "a name as the key"));
                 }
             },
             Some(OpenCollection::Map { entries, seen, key }) => {
@@ -261,16 +239,19 @@ impl Builder {
         let path: Vec<String> = keys.into_iter().map(|key| printable(shown_key(key))).collect();
         let what = if secret { "a key".to_owned() } else { format!("the key {}", quoted(shown_key(name))) };
         let found = format!("{what} again, after line {first}");
-        self.errors.push(YamlError { place, path: path.join("."), found, expected: "each key once".to_owned() });
+        let message = if secret {
+            format!("duplicate key, first used in line {first}")
+        } else {
+            format!("duplicate key {}, first used in line {first}", quoted(shown_key(name)))
+        };
+        let path = path.join(".");
+        let source = (!secret).then(|| shown_key(name).to_owned());
+        self.errors.push(YamlError { place, path, message, found, expected: "each key once".to_owned(), source });
     }
 
     fn fits(&self, height: usize, place: (usize, usize)) -> Result<(), YamlError> {
         if self.frames.len() + height > MAX_DEPTH {
-            return Err(YamlError::new(
-                place,
-                "deeper nesting than that".to_owned(),
-                &format!("at most {MAX_DEPTH} levels"),
-            ));
+            return Err(YamlError::new(place, "nesting is too deep", format!("at most {MAX_DEPTH} levels")));
         }
         Ok(())
     }
@@ -278,8 +259,8 @@ impl Builder {
     fn spend(&mut self, cost: usize, place: (usize, usize)) -> Result<(), YamlError> {
         self.spent = self.spent.saturating_add(cost);
         if self.spent > MAX_VALUES {
-            let expected = format!("at most {MAX_VALUES}, where an alias counts as all that it stands for");
-            return Err(YamlError::new(place, "too many values".to_owned(), &expected));
+            let expected = format!("at most {MAX_VALUES}; an alias counts as much as the value it stands for");
+            return Err(YamlError::new(place, "too many values", expected));
         }
         Ok(())
     }
@@ -294,13 +275,13 @@ impl OpenFrame {
     }
 }
 
-/// The standard tags say nothing that the key does not say; any other would be silently without effect.
+/// Refuses a tag that is not one of the standard ones: it would silently have no effect.
 fn refuse_tag(tag: Option<&Tag>, place: (usize, usize)) -> Result<(), YamlError> {
     match tag {
         Some(tag) if !tag.is_yaml_core_schema() || tag.suffix == "binary" => Err(YamlError::new(
             place,
             format!("the tag {}", quoted(&tag.to_string())),
-            "a value without a tag (quote a text that begins with !)",
+            "a value without a tag (put a text that begins with `!` in quotes)",
         )),
         _ => Ok(()),
     }

@@ -1,6 +1,6 @@
-//! What an account reported about its money, and the readings that rules get of it.
+//! Balances as CertCentral reports them, and the readings that rules get.
 //!
-//! Every field stands on its own: one that is malformed makes unreadable exactly the metrics that need it, never 0.
+//! Fields are read independently. A malformed field makes the metrics that need it unreadable, and is never read as 0.
 
 use std::time::Duration;
 
@@ -10,88 +10,101 @@ use serde::{Deserialize, Serialize};
 use super::money::{AvailableFunds, Currency, Money};
 use super::rule::Metric;
 
-/// A field that the response had, but not in a form that can be read.
+/// A field of the response that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("the response's `{field}` {problem}")]
 pub struct FieldProblem {
-    /// The field's name in the API.
+    /// Name of the field in the API.
     pub field: &'static str,
-    /// What is wrong with it, as the rest of a sentence: `is missing`, `is not a plain decimal number (found "NaN")`.
+    /// Problem, as the rest of a sentence: `is missing`, `is not a plain decimal number (found "NaN")`.
     pub problem: String,
 }
 
-/// One field of the response: its value, or why there is none; boxed, because thousands of readings are kept and hardly one
-/// has a problem.
+/// A field of the response: its value or its problem. Problems are boxed, because thousands of readings are kept and few have
+/// one.
 pub type BalanceField<T> = Result<T, Box<FieldProblem>>;
 
-/// One `GET /finance/balance`, field by field, already parsed but not yet judged.
+/// Response to `GET /finance/balance`, parsed field by field.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Balance {
     /// Currency of every amount.
     pub currency: BalanceField<Currency>,
     /// The prepaid balance; may be negative.
     pub balance: BalanceField<Decimal>,
-    /// Owed for unpaid invoices. An absent field is 0 (the API got it later).
+    /// Sum of unpaid invoices. 0 if the field is absent: the API added it later.
     pub unpaid_invoices: BalanceField<Decimal>,
-    /// Owed by the account's other divisions. An absent field is 0 (the API got it later).
+    /// Credit used by the account's other divisions. 0 if the field is absent: the API added it later.
     pub used_credit: BalanceField<Decimal>,
-    /// How far the balance may go below zero; `None` if the response does not say.
+    /// Amount by which the balance may go below zero; `None` if the response does not contain it.
     pub credit_limit: BalanceField<Option<Decimal>>,
     /// `unlimited_negative_balance`: the balance may go below zero without limit.
     pub unlimited: BalanceField<bool>,
-    /// `total_available_funds` as reported; compared, and used only where the limit is missing.
+    /// `total_available_funds` as reported. It is compared with the computed amount, and used only if the limit is missing.
     pub reported_total: BalanceField<Option<Decimal>>,
 }
 
-/// Whether what made a reading impossible can go away without anybody doing something.
+/// Persistence of a failure: whether it can clear on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Persistence {
-    /// It may heal by itself: no connection, a time-out, 429, 5xx, a body that makes no sense.
+    /// Usually clears on its own: no connection, a timeout, 429, 5xx, an invalid body.
     Transient,
-    /// Somebody has to act: a 3xx, any other 4xx, a currency mismatch.
+    /// Needs somebody to act: a 3xx, any other 4xx, a currency mismatch.
     Permanent,
 }
 
-/// Why there is no reading. The reason is a sentence for people, free of secrets.
+/// Failure that made a reading impossible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreadable {
-    /// Whether it can heal by itself.
+    /// Persistence of the failure.
     pub persistence: Persistence,
-    /// What failed and why, for people.
+    /// Description of the failure for people, without secrets.
     pub reason: String,
 }
 
-/// What a rule sees of one metric of one account or division.
+/// Reading of one metric of one account or division.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
-    /// An exact amount.
+    /// An exact amount of money.
     Amount(Money),
-    /// A duration.
+    /// A duration, for a runway.
     Time(Duration),
-    /// More than every threshold.
+    /// A value above every threshold.
     Unlimited,
-    /// There is too little history to say it, and why: no failure, and no alert.
+    /// Too little history for a value, and the reason. No failure, and no alert.
     NotYetKnown(String),
-    /// What it takes is being read for the first time: nothing is known, not even whether it can be read.
+    /// Ledger or orders are being read for the first time, so it is not known whether they are readable.
     NotYetRead(String),
-    /// Not known; changes no alert.
+    /// No value because of a failure. Changes no alert.
     Unreadable(Unreadable),
 }
 
-/// Something about a response that is worth telling once, though the reading is good.
+/// Value of a reading that could be evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricValue {
+    /// An exact amount of money.
+    Amount(Money),
+    /// A duration, for a runway.
+    #[serde(with = "super::seconds")]
+    Time(Duration),
+    /// A value above every threshold.
+    Unlimited,
+}
+
+/// Anomaly in a response whose reading is good. It is logged once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BalanceAnomaly {
-    /// The reported total is not what the formula gives; the formula counts.
+    /// The reported total differs from the computed one, which is used.
     ReportedTotalDiffers {
-        /// `total_available_funds`.
+        /// `total_available_funds` as reported.
         reported: Money,
-        /// What the formula gives.
+        /// Result of the formula.
         computed: Money,
     },
-    /// The limit is missing and the account is not unlimited: the reported total stands in for the formula.
+    /// The limit is missing and the account is not unlimited, so the reported total is used.
     ReportedTotalUsed {
-        /// `total_available_funds`.
+        /// `total_available_funds` as reported.
         reported: Money,
     },
 }
@@ -110,36 +123,36 @@ impl std::fmt::Display for BalanceAnomaly {
     }
 }
 
-/// The parts that available funds are made of, for the messages.
+/// Parts of the available funds, for messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Breakdown {
-    /// Of every amount here.
+    /// Currency of every amount.
     pub currency: Currency,
-    /// The prepaid balance.
+    /// The prepaid balance, possibly negative.
     pub balance: Decimal,
-    /// `None`: unlimited, or not reported (then `total` is what CertCentral reported).
+    /// Credit limit; `None` if it is unlimited or not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credit_limit: Option<Decimal>,
-    /// Owed for unpaid invoices.
+    /// Sum of unpaid invoices.
     pub unpaid_invoices: Decimal,
-    /// Owed by other divisions.
+    /// Credit used by other divisions.
     pub used_credit: Decimal,
 }
 
 impl Breakdown {
-    /// Sum of the parts; `None` without a credit limit.
+    /// Returns the sum of the parts; `None` without a credit limit.
     pub fn available(&self) -> Option<Decimal> {
         available(self.balance, self.credit_limit?, self.unpaid_invoices, self.used_credit)
     }
 }
 
-/// The one formula: balance + credit limit − unpaid invoices − credit used by other divisions. `None` on overflow.
+/// Computes balance + credit limit − unpaid invoices − credit used by other divisions. `None` on overflow.
 fn available(balance: Decimal, limit: Decimal, unpaid: Decimal, used: Decimal) -> Option<Decimal> {
     balance.checked_add(limit)?.checked_sub(unpaid)?.checked_sub(used)
 }
 
 impl Balance {
-    /// Available funds by the formula, or as reported where the response names no credit limit.
+    /// Returns the computed available funds or, if the response contains no credit limit, the reported ones.
     pub fn available_funds(&self) -> BalanceField<AvailableFunds> {
         if self.unlimited.clone()? {
             return Ok(AvailableFunds::Unlimited);
@@ -157,7 +170,7 @@ impl Balance {
         Ok(AvailableFunds::Limited(Money::new(amount, currency)))
     }
 
-    /// The reading of a metric, as far as a balance alone tells it.
+    /// Returns the reading of a metric. Metrics that need the ledger or orders are not yet read.
     pub fn reading(&self, metric: Metric) -> Reading {
         let funds = match metric {
             Metric::Runway | Metric::Spend | Metric::ExpiringFunds | Metric::RenewalsDue | Metric::Shortfall => {
@@ -177,7 +190,7 @@ impl Balance {
         }
     }
 
-    /// What is odd about a response that can be read.
+    /// Returns an anomaly of a response that can be read.
     pub fn anomaly(&self) -> Option<BalanceAnomaly> {
         let (Ok(currency), Ok(false)) = (&self.currency, &self.unlimited) else { return None };
         let reported = Money::new(self.reported_total.clone().ok()??, *currency);
@@ -190,7 +203,7 @@ impl Balance {
         }
     }
 
-    /// The parts, if each of them can be read.
+    /// Returns the parts, if each of them can be read.
     pub fn breakdown(&self) -> Option<Breakdown> {
         Some(Breakdown {
             currency: self.currency.clone().ok()?,
@@ -205,7 +218,7 @@ impl Balance {
         Ok(AvailableFunds::Limited(Money::new(amount.clone()?, self.currency.clone()?)))
     }
 
-    /// What the formula gives; `None` where the response names no limit.
+    /// Returns the result of the formula; `None` if the response contains no limit.
     fn computed(&self) -> BalanceField<Option<Decimal>> {
         let Some(limit) = self.credit_limit.clone()? else { return Ok(None) };
         let (balance, unpaid, used) = (self.balance.clone()?, self.unpaid_invoices.clone()?, self.used_credit.clone()?);

@@ -1,26 +1,26 @@
-//! How cautious a forecast is: how many futures of a hundred its range holds.
+//! Confidence of a forecast: the percentage of simulated futures that its range contains.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// From 50 to 99 futures of a hundred; 90 unless somebody says otherwise.
+/// Percentage from 50 to 99; default 90.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Confidence(u8);
 
-/// Why a text or number is no confidence.
+/// Error for a text or number that is not a confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a confidence: 0.5 to 0.99, or 50% to 99%")]
 pub struct ConfidenceError;
 
 impl Confidence {
-    /// So many futures of a hundred.
+    /// Creates a confidence of this percentage.
     pub fn new(percent: u8) -> Result<Self, ConfidenceError> {
         if (50..=99).contains(&percent) { Ok(Self(percent)) } else { Err(ConfidenceError) }
     }
 
-    /// Reads `0.9`, `0.95` or `90%`, exactly.
+    /// Parses `0.9`, `0.95` or `90%`, exactly.
     pub fn parse(text: &str) -> Result<Self, ConfidenceError> {
         let digits = match (text.strip_suffix('%'), text.strip_prefix("0.")) {
             (Some(percent), _) => percent.to_owned(),
@@ -39,7 +39,7 @@ impl Confidence {
         digits.parse().map_err(|_| ConfidenceError).and_then(Self::new)
     }
 
-    /// How many futures of a hundred.
+    /// Returns the percentage.
     pub fn percent(self) -> u8 {
         self.0
     }

@@ -1,5 +1,5 @@
-//! What happened, with every figure that a message about it needs. Free of any channel: the store saves it as it is, the
-//! notifiers render it.
+//! Events, with every figure that a message about them needs. They depend on no channel: the state saves them as they are, and
+//! notifiers render them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,186 +9,172 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{AlertKey, TransitionKind, identity};
-use super::balance::{Breakdown, Persistence};
-use super::money::Money;
+use super::balance::{Breakdown, MetricValue, Persistence};
 use super::report::ReportPage;
 use super::rule::{Metric, Severity, ThresholdSide, ThresholdValue};
 use super::silence::SilenceSummary;
 use super::{Division, Name, Time};
 use crate::domain::forecast::{ForecastSummary, FundChart};
 
-/// One event. Self-contained but for what the configuration says about its rule and account (description, links).
+/// An event. It contains everything but the texts of the configuration about its rule and account (description, links).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Unique among all events of this state, and stable across restarts.
+    /// Id, unique among the events of the state, and stable across restarts.
     pub id: String,
-    /// When it was queued: a cycle's events when everything was read.
+    /// Time at which it was queued. Events of a cycle are queued after everything was read.
     pub at: Time,
-    /// The planned time of its cycle, which its alert was judged by, where that is another.
+    /// Planned time of the cycle that evaluated its alert, if it differs from `at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_at: Option<Time>,
-    /// What happened.
+    /// Content of the event.
     #[serde(flatten)]
     pub subject: EventSubject,
-    /// The silence about it, where there is one that this event breaks, ends under or follows.
+    /// Silence that is in force and does not cover this event, or that has just ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silence: Option<SilenceSummary>,
-    /// Notifiers that were ever asked to tell it, fallbacks among them, so that nobody is asked twice; and those that it is
-    /// kept from.
+    /// Notifiers that were ever asked to deliver it, including fallbacks, and those that must not deliver it. None of them is
+    /// asked again.
     pub audience: BTreeSet<Name>,
 }
 
-/// What an event is about.
+/// Content of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "snake_case")]
 pub enum EventSubject {
-    /// A rule's alert moved.
+    /// Transition of a rule's alert.
     Threshold(ThresholdEvent),
-    /// An account or division can no longer, or again, be read.
+    /// Transition of the alert `unreadable`.
     Unreadable(UnreadableEvent),
-    /// A division is gone from a good listing: its alerts ended.
+    /// Removal of a division from CertCentral's list. Its alerts ended.
     Unwatched {
-        /// The account's name.
+        /// Name of the account.
         account: Name,
-        /// The division that is gone.
+        /// Division that is gone.
         division: Division,
-        /// Its name as last listed.
+        /// Name of the division as last listed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         division_name: Option<String>,
-        /// The rules whose alerts ended.
+        /// Rules whose alerts ended.
         rules: Vec<Name>,
     },
-    /// An alert ended because its rule, account or division left the configuration, or its division the listing. Queued only
-    /// for notifiers that keep incidents, which resolve theirs; people get no message.
+    /// End of an alert whose rule, account or division left the configuration, or whose division left the listing. Queued only
+    /// for notifiers that keep incidents, which resolve theirs. People get no message.
     AlertEnded {
-        /// Whose.
+        /// Key of the alert that ended.
         #[serde(flatten)]
         key: AlertKey,
-        /// The level that it fired at.
+        /// Level that it fired at.
         level: Severity,
     },
-    /// A failing notifier left the configuration. Queued only for notifiers that keep incidents, as [`EventSubject::AlertEnded`] is.
+    /// Removal of a failing notifier from the configuration. Queued for the same notifiers as [`EventSubject::AlertEnded`].
     NotifierRemoved {
-        /// Its name.
+        /// Name of the notifier.
         notifier: Name,
     },
-    /// A notifier has failed for an hour.
+    /// Failure of a notifier for an hour.
     NotifierFailing {
-        /// Its name.
+        /// Name of the notifier.
         notifier: Name,
-        /// Its first failure.
+        /// Time of its first failure.
         since: Time,
-        /// Its last failure, for people.
+        /// Last failure, as a sentence for people.
         error: String,
     },
-    /// It works again.
+    /// Recovery of a notifier whose failure was reported.
     NotifierRecovered {
-        /// Its name.
+        /// Name of the notifier.
         notifier: Name,
-        /// Its first failure.
+        /// Time of its first failure.
         since: Time,
     },
-    /// A report is due.
+    /// Page of a report.
     Report(Box<ReportPage>),
 }
 
-/// A move of a threshold alert, with the reading that made it.
+/// Transition of a rule's alert, with the reading that caused it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThresholdEvent {
-    /// Whose.
+    /// Key of the alert that changed.
     #[serde(flatten)]
     pub key: AlertKey,
-    /// The division's name as last listed.
+    /// Name of the division as last listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub division_name: Option<String>,
-    /// What happened.
+    /// Kind of the transition.
     pub kind: TransitionKind,
-    /// The level that it is about; for `resolved` the one that it fired at last.
+    /// Level that the event is about; for `resolved`, the level that fired last.
     pub level: Severity,
-    /// The first breached reading.
+    /// Time of the first breached reading of that level; for `resolved`, of any level.
     pub since: Time,
-    /// What the rule looks at.
+    /// Metric of the rule.
     pub metric: Metric,
-    /// The value of the reading.
+    /// Value of the reading.
     pub value: MetricValue,
-    /// The window of a metric that has one.
+    /// Window of the metric, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "super::seconds::option")]
     pub within: Option<Duration>,
-    /// The threshold of `level`; `None` if the rule has lost that level meanwhile.
+    /// Threshold of `level`; `None` if that level has left the rule or could not be evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<EvaluatedThreshold>,
-    /// How available funds were made up, where every part could be read.
+    /// Parts of the available funds, if every part could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breakdown: Option<Breakdown>,
-    /// When a reminder would come if nothing changes; `None`: never, or resolved.
+    /// Time of the next reminder if nothing changes; `None` for `resolved` or if reminders are off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_reminder: Option<Time>,
-    /// What lies ahead of the funds, where it is known.
+    /// Forecast of the fund, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Box<ForecastSummary>>,
-    /// The picture of the funds. In memory only: a message that is sent after a restart goes without it.
+    /// Chart of the fund. It is kept in memory only; a message that is sent after a restart has none.
     #[serde(skip)]
     pub chart: Option<Arc<FundChart>>,
 }
 
-/// A value that was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MetricValue {
-    /// An amount.
-    Amount(Money),
-    /// A duration.
-    #[serde(with = "super::seconds")]
-    Time(Duration),
-    /// More than every threshold.
-    Unlimited,
-}
-
-/// A threshold as it was judged: an amount in the currency of the reading (in its own, or bare, beside unlimited funds).
+/// Threshold as it was evaluated. An amount has the currency of the reading. For unlimited funds, it has its own or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvaluatedThreshold {
-    /// The bad side.
+    /// Side on which the level fires.
     pub side: ThresholdSide,
-    /// Where it is.
+    /// Value beyond which the level fires.
     #[serde(flatten)]
     pub bound: ThresholdValue,
 }
 
-/// A move of the unreadable alert.
+/// Transition of the alert `unreadable`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnreadableEvent {
-    /// Whose; its rule is `unreadable`.
+    /// Alert that changed; its rule is `unreadable`.
     #[serde(flatten)]
     pub key: AlertKey,
-    /// The division's name as last listed.
+    /// Name of the division as last listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub division_name: Option<String>,
-    /// What happened.
+    /// Kind of the transition.
     pub kind: TransitionKind,
-    /// The level that `unreadable.level` sets.
+    /// Level, as `unreadable.level` sets it.
     pub level: Severity,
-    /// The first failed reading.
+    /// Time of the first failed reading.
     pub since: Time,
-    /// Why it cannot be read, for people; `None` when resolved.
+    /// Reason, as a sentence for people; `None` for `resolved`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether it can heal by itself; `None` when resolved.
+    /// Persistence of the failure; `None` for `resolved`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence: Option<Persistence>,
-    /// The alerts of this account or division that fired at the last reading, and stand still meanwhile.
+    /// Alerts of this account or division that fired at the last reading, and do not change meanwhile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub firing_alerts: Vec<(AlertKey, Severity)>,
-    /// The rules that cannot be judged while the balance itself was read; empty: nothing could be read. When resolved, those
-    /// that could not at some time.
+    /// Rules that could not be evaluated although the balance was read; empty if nothing could be read. For `resolved`, rules that
+    /// could not be evaluated at any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unevaluated_rules: Vec<Name>,
-    /// When a reminder would come if nothing changes.
+    /// Time of the next reminder if nothing changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_reminder: Option<Time>,
 }
 
 impl EventSubject {
-    /// The alert that it belongs to; notices belong to none.
+    /// Returns the alert that it belongs to. Notices belong to none.
     pub fn alert(&self) -> Option<&AlertKey> {
         match self {
             EventSubject::Threshold(event) => Some(&event.key),
@@ -202,8 +188,8 @@ impl EventSubject {
         }
     }
 
-    /// Returns the identity of what it continues: its alert, or the notices of one kind about one thing. A notice's begins
-    /// with a tilde, which no alert's does.
+    /// Returns the identity of its thread: its alert, or the notices of one kind about one thing. Only the identity of a notice
+    /// begins with a tilde.
     pub fn identity(&self) -> String {
         match self {
             EventSubject::Threshold(ThresholdEvent { key, .. })
@@ -224,24 +210,24 @@ pub fn notice_identity(kind: &str, name: &str, division: Division) -> String {
 }
 
 impl Event {
-    /// Returns how long what began at `since` lasted until this event, both on the scale that it was judged by.
+    /// Returns the time from `since` to this event, both as planned times of cycles.
     pub fn lasted(&self, since: Time) -> TimeDelta {
         self.evaluated_at.unwrap_or(self.at) - since
     }
 
-    /// The alert that it belongs to; notices belong to none.
+    /// Returns the alert that it belongs to. Notices belong to none.
     pub fn alert(&self) -> Option<&AlertKey> {
         self.subject.alert()
     }
 
-    /// Whether it may go to `notifier` in place of another that fails.
+    /// Returns `true` if it may be delivered by `notifier` as a fallback.
     pub fn may_be_handed_to(&self, notifier: &str) -> bool {
         let for_incidents =
             matches!(self.subject, EventSubject::AlertEnded { .. } | EventSubject::NotifierRemoved { .. });
         !for_incidents && !self.audience.contains(notifier)
     }
 
-    /// How the alert moved, where it belongs to one.
+    /// Returns the kind of transition, if it belongs to an alert.
     pub fn kind(&self) -> Option<TransitionKind> {
         match &self.subject {
             EventSubject::Threshold(event) => Some(event.kind),
@@ -255,12 +241,12 @@ impl Event {
         }
     }
 
-    /// Whether critical begins, goes on or ends with it.
+    /// Returns `true` if critical begins, continues or ends with it.
     pub fn is_about_critical(&self) -> bool {
         self.level() == Some(Severity::Critical) || self.kind() == Some(TransitionKind::Eased)
     }
 
-    /// The level that it is about, where it belongs to an alert.
+    /// Returns the level that it is about, if it belongs to an alert.
     pub fn level(&self) -> Option<Severity> {
         match &self.subject {
             EventSubject::Threshold(event) => Some(event.level),
@@ -274,7 +260,7 @@ impl Event {
         }
     }
 
-    /// When a reminder would come if nothing changes.
+    /// Returns the time of the next reminder if nothing changes.
     pub fn next_reminder(&self) -> Option<Time> {
         match &self.subject {
             EventSubject::Threshold(event) => event.next_reminder,
@@ -283,7 +269,7 @@ impl Event {
         }
     }
 
-    /// The report that it is.
+    /// Returns the page, if it is a report.
     pub fn report(&self) -> Option<&ReportPage> {
         match &self.subject {
             EventSubject::Report(page) => Some(page),

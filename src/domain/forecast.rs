@@ -1,6 +1,6 @@
-//! What lies ahead of a fund, as messages tell it: how long it lasts, what has to be paid, and what to deposit.
+//! Forecast of a fund as messages show it: how long the funds last, which renewals are due, and how much to deposit.
 //!
-//! Results of [`crate::forecast`], small enough to be saved with an event; only the [`FundChart`] stays in memory.
+//! Results of [`crate::forecast`] that are small enough to be saved with an event. Only the [`FundChart`] stays in memory.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -9,107 +9,106 @@ use super::Time;
 use super::money::{Currency, Money};
 use super::rule::Severity;
 
-/// What a message about low funds says of the days to come.
+/// Forecast in a message about low funds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForecastSummary {
-    /// How long the funds last.
+    /// Runway of the fund.
     pub runway: Runway,
-    /// What a typical order costs (the usual purchase: the median of the last year's), where the funds do not cover it.
+    /// Price of a typical order (the median of the last year's purchases), if the funds do not cover it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub typical_order: Option<Money>,
-    /// What brings them back above the threshold and through the next 30 days, rounded up to a whole unit; `None` where
-    /// nothing is missing, or not enough is known to say.
+    /// Deposit that brings the funds back above the threshold and pays for the next 30 days, rounded up to a whole unit; `None`
+    /// if no deposit is needed or too little is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deposit: Option<Money>,
-    /// Renewals that the deposit pays for at their whole price, where it would be smaller if it paid for what is usually paid
-    /// from the balance.
+    /// Renewals for which the deposit includes the full price, although usually only a part is paid from the balance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paid_in_full: Option<RenewalsDue>,
-    /// Orders that end in the next 30 days and are not renewed yet; `None` where they cannot be known.
+    /// Orders that end in the next 30 days and are not renewed yet; `None` if they are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewals: Option<RenewalsDue>,
-    /// Available funds of the last four weeks, one a day, oldest first: from 0 (none are left) to 8 (the most in these
-    /// weeks). Empty where the ledger does not say.
+    /// Available funds of the last four weeks, one value for each day, oldest first, from 0 (nothing left) to 8 (the highest
+    /// value of these weeks). Empty if the ledger is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sparkline: Vec<u8>,
 }
 
-/// How long funds last at the recent pace, known renewals included.
+/// Runway of a fund: how long the funds last at the recent rate of spending, including known renewals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Runway {
-    /// Some futures end within the forecast's year. A date that is `None` lies beyond it.
+    /// The funds run out within the forecast's year in some simulated futures. A date that is `None` lies beyond that year.
     Until {
-        /// As likely before as after it.
+        /// Median of the simulated dates.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         about: Option<Time>,
-        /// The early end of the range.
+        /// Early end of the range.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         early: Option<Time>,
-        /// The late end of the range.
+        /// Late end of the range.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         late: Option<Time>,
-        /// How many futures of a hundred lie in the range.
+        /// Percentage of the simulated futures that lie in the range.
         percent: u8,
     },
-    /// Less than a usual purchase is left, or nothing.
+    /// Nothing is left, or less than a typical order.
     Exhausted,
-    /// Longer than the forecast looks (a year), or without end.
+    /// The funds last longer than the forecast's year, or without end.
     BeyondHorizon,
-    /// There is no forecast yet, and why.
+    /// No forecast yet, and the reason.
     NotYetKnown(String),
 }
 
-/// What has to be renewed.
+/// Orders that have to be renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewalsDue {
-    /// How many orders.
+    /// Number of these orders.
     pub count: u32,
-    /// Their price together.
+    /// Sum of their prices.
     pub amount: Money,
-    /// The part of it that is usually paid from the balance, in the same currency; `None` where that is not known.
+    /// Part of the sum that is usually paid from the balance, in the same currency; `None` if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_balance: Option<Decimal>,
 }
 
 impl RenewalsDue {
-    /// The part that is usually paid from the balance, where it is less than the whole by more than 5 %.
+    /// Returns the part that is usually paid from the balance, if it is less than the sum by more than 5 %.
     pub fn part_from_balance(&self) -> Option<Decimal> {
         let nearly_all = self.amount.amount.checked_mul(Decimal::new(95, 2))?;
         self.from_balance.filter(|part| *part < nearly_all)
     }
 }
 
-/// The picture of a fund: its past, its thresholds, what is to be renewed, and the range of its future.
+/// Data of a fund's chart: its past, its thresholds, renewals due, and the range of its future.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FundChart {
-    /// Of every amount here.
+    /// Currency of every amount.
     pub currency: Currency,
-    /// The reading that it was drawn for; the past ends and the future begins here.
+    /// Time of the reading that it was drawn for. The past ends and the future begins here.
     pub now: Time,
-    /// Available funds at these times, oldest first; the last is the reading.
+    /// Available funds at past times, oldest first. The last value is the reading.
     pub past: Vec<(Time, Decimal)>,
-    /// Where the rule fires.
+    /// Thresholds of the rule, by level.
     pub thresholds: Vec<(Severity, Decimal)>,
-    /// The price of the orders that end on a day and are not renewed yet, in order.
+    /// Sum of the prices of orders that end on a day and are not renewed yet, in order of days.
     pub renewals: Vec<(Time, Decimal)>,
-    /// How long the funds last: the same as the message says.
+    /// Runway, the same as in the message.
     pub runway: Runway,
-    /// Day by day from now on; empty where there is no forecast yet, and where the funds are over.
+    /// Range of the funds for each coming day; empty if there is no forecast yet or the funds are exhausted.
     pub future: Vec<ForecastBand>,
-    /// How many futures of a hundred lie in the range.
+    /// Percentage of the simulated futures that lie in the range.
     pub percent: u8,
 }
 
-/// Where funds are on a day to come.
+/// Range of the funds on a coming day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForecastBand {
-    /// The day.
+    /// Time on that day.
     pub at: Time,
-    /// The low end of the range.
+    /// Low end of the range.
     pub low: Decimal,
-    /// As likely more as less.
+    /// Median of the simulated futures.
     pub middle: Decimal,
-    /// The high end of the range.
+    /// High end of the range.
     pub high: Decimal,
 }

@@ -1,37 +1,37 @@
-//! Times as a clock on the wall shows them → moments, on nights too when that clock is changed.
+//! Conversion of local times to UTC, including nights on which clocks change.
 //!
-//! A time that the clock shows twice is two moments: callers say which they mean. A time that it skips is the moment at
-//! which it goes on. Pure but for the zone tables; no present is read here.
+//! A local time that occurs twice corresponds to two times; the caller chooses. A local time that is skipped corresponds to the
+//! time at which the clock continues.
 
 use chrono::{Duration, NaiveDateTime, TimeZone, Timelike};
 use chrono_tz::Tz;
 
 use super::Time;
 
-/// Longest that a zone's clock ever skipped: a whole day, where the date line was moved.
+/// Longest gap of any zone's clock, in minutes, with a margin: a whole day, when the date line was moved.
 const LONGEST_GAP: i64 = 26 * 60;
 
-/// The first moment at which the clock in `zone` shows `local`.
+/// Returns the first time at which the clock in `zone` shows `local`.
 pub fn first(zone: Tz, local: NaiveDateTime) -> Time {
-    moments(zone, local).0
+    first_and_last(zone, local).0
 }
 
-/// The last moment at which the clock in `zone` shows `local`.
+/// Returns the last time at which the clock in `zone` shows `local`.
 pub fn last(zone: Tz, local: NaiveDateTime) -> Time {
-    moments(zone, local).1
+    first_and_last(zone, local).1
 }
 
-fn moments(zone: Tz, local: NaiveDateTime) -> (Time, Time) {
-    let moments = |local: NaiveDateTime| {
+fn first_and_last(zone: Tz, local: NaiveDateTime) -> (Time, Time) {
+    let times_of = |local: NaiveDateTime| {
         let at = zone.from_local_datetime(&local);
         Some((at.earliest()?.to_utc(), at.latest()?.to_utc()))
     };
-    // Clocks are changed on whole minutes: the first minute that is shown again is where the clock goes on.
+    // Clocks change on whole minutes: the clock continues at the first minute that exists.
     let minute = || local.with_second(0)?.with_nanosecond(0);
-    let later = |skipped| moments(minute()?.checked_add_signed(Duration::minutes(skipped))?);
-    let shown = moments(local).or_else(|| (1..=LONGEST_GAP).find_map(later));
-    // Beyond the calendar: taken as it stands.
-    shown.unwrap_or((local.and_utc(), local.and_utc()))
+    let later = |skipped| times_of(minute()?.checked_add_signed(Duration::minutes(skipped))?);
+    let times = times_of(local).or_else(|| (1..=LONGEST_GAP).find_map(later));
+    // Beyond the range of the calendar: read as UTC.
+    times.unwrap_or((local.and_utc(), local.and_utc()))
 }
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_local_times_are_two_moments_and_skipped_ones_one() {
+    fn repeated_local_times_are_two_times_and_skipped_ones_one() {
         let berlin = Tz::Europe__Berlin;
         assert_eq!(first(berlin, shown("2026-11-23T09:15:00")), at("2026-11-23T08:15:00Z"));
         assert_eq!(first(berlin, shown("2026-10-25T02:30:00")), at("2026-10-25T00:30:00Z"));

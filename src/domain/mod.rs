@@ -1,7 +1,7 @@
-//! The pure core: what a reading is, how it is judged, how an alert lives, and what is owed to whom.
+//! Domain types: accounts, money, balances, rules, alerts, events, silences, ledger, orders and reports. Pure.
 //!
-//! Nothing here reads a clock, a file, the environment or the network, and nothing logs: `now` is an argument, results
-//! are values. A test (`tests/it/purity.rs`) holds the folder to that.
+//! Nothing here reads a clock, a file, the environment or the network, and nothing logs: `now` is an argument, results are
+//! values. A test (`tests/it/purity.rs`) proves it from the imports.
 
 pub mod alert;
 pub mod balance;
@@ -9,13 +9,17 @@ pub mod confidence;
 pub mod event;
 pub mod forecast;
 pub mod history;
+pub mod ledger;
 pub mod local;
+pub mod metric;
 pub mod money;
+pub mod order;
 pub mod quiet_hours;
 pub mod report;
 pub mod rule;
 pub(crate) mod seconds;
 pub mod silence;
+pub mod threshold;
 
 use std::sync::Arc;
 

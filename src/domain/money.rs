@@ -1,6 +1,6 @@
-//! Exact money: a decimal with its currency, how it is read from text, and how it is written for people.
+//! Exact money: a decimal with its currency, parsed from text and formatted for people.
 //!
-//! No floating point ever touches an amount, and no operation rounds: what cannot be held exactly is an error.
+//! Amounts are never floating-point numbers, and no operation rounds. A value that cannot be represented exactly is an error.
 
 use std::fmt;
 
@@ -8,46 +8,46 @@ use rust_decimal::Decimal;
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Longest integer part that is accepted, in digits. With [`MAX_DECIMALS`] every sum that the formula makes stays exact.
+/// Longest accepted integer part, in digits. With [`MAX_DECIMALS`], every sum that is computed is exact.
 const MAX_INTEGER_DIGITS: usize = 18;
-/// Longest fraction that is accepted, in digits, trailing zeros not counted.
+/// Longest accepted fraction, in digits without trailing zeros.
 pub const MAX_DECIMALS: usize = 8;
-/// Longest currency code that is accepted. ISO 4217 codes have three letters; others are taken as they come.
+/// Longest accepted currency code. Codes of ISO 4217 have three letters; an account may report others.
 const MAX_CODE: usize = 12;
-/// The sign people read: a real minus, which no line break separates from its number.
+/// Sign for people: a real minus, which no line break separates from its number.
 const MINUS: char = '\u{2212}';
 
-/// A currency code. Known ISO 4217 codes are upper-cased; unknown ones are kept and printed as they are.
+/// A currency code. Codes of ISO 4217 are in upper case; others are kept and shown as they are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Currency {
     code: [u8; MAX_CODE],
     len: u8,
 }
 
-/// Why a text is no currency code.
+/// Error for a text that is no currency code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a currency code: 1 to {MAX_CODE} ASCII letters or digits, such as USD")]
 pub struct CurrencyError;
 
-/// Why a text names no currency that an account can be kept in.
+/// Error for a code that no account can have as its currency.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownCurrency {
-    /// ISO 4217 has no such code.
+    /// The code is not in ISO 4217.
     #[error("not a currency code of ISO 4217")]
     NoSuchCode,
-    /// The code of a metal, of a unit of account, or of nothing at all.
+    /// The code stands for a metal, a unit of account, or no currency.
     #[error("{code} is not money: it stands for \"{name}\"")]
     NotMoney {
-        /// The code.
+        /// Code in upper case.
         code: &'static str,
-        /// What ISO 4217 calls it.
+        /// Name in ISO 4217.
         name: String,
     },
 }
 
 impl Currency {
-    /// Reads the code of a currency that an account can be kept in; stricter than [`Currency::parse`], which takes
-    /// whatever an account reports.
+    /// Parses the code of a currency that an account can have. Stricter than [`Currency::parse`], which accepts whatever an account
+    /// reports.
     pub fn parse_known(text: &str) -> Result<Self, UnknownCurrency> {
         let known = iso_currency::Currency::from_code(&text.to_ascii_uppercase()).ok_or(UnknownCurrency::NoSuchCode)?;
         if !is_money(known) {
@@ -56,22 +56,22 @@ impl Currency {
         Self::parse(text).map_err(|_| UnknownCurrency::NoSuchCode)
     }
 
-    /// The codes that [`Currency::parse_known`] takes, those first that most accounts are kept in.
+    /// Returns the codes that [`Currency::parse_known`] accepts, the most common ones first.
     pub fn known_codes() -> impl Iterator<Item = &'static str> {
         use iso_currency::Currency as Iso;
         let common = [Iso::USD, Iso::EUR, Iso::GBP];
-        let all = (0..=999).filter_map(Iso::from_numeric).filter(|it| is_money(*it));
-        common.into_iter().chain(all).map(|it| it.code())
+        let all = (0..=999).filter_map(Iso::from_numeric).filter(|currency| is_money(*currency));
+        common.into_iter().chain(all).map(|currency| currency.code())
     }
 
-    /// Reads a code such as `USD`.
+    /// Parses a code such as `USD`.
     pub fn parse(text: &str) -> Result<Self, CurrencyError> {
         let fits = (1..=MAX_CODE).contains(&text.len());
         if !fits || !text.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(CurrencyError);
         }
         let upper = text.to_ascii_uppercase();
-        // Compared with every code there is: only where it makes a difference, which it does for no code of the API.
+        // The comparison with every code is slow, and not needed for codes in upper case, as the API reports them.
         let known = upper != text && iso_currency::Currency::from_code(&upper).is_some();
         let text = if known { upper.as_str() } else { text };
         let mut code = [0; MAX_CODE];
@@ -80,18 +80,18 @@ impl Currency {
         Ok(Self { code, len })
     }
 
-    /// The code as people write it.
+    /// Returns the code as text.
     pub fn code(&self) -> &str {
         std::str::from_utf8(&self.code[..usize::from(self.len)]).unwrap_or_default()
     }
 
-    /// Decimals that amounts in this currency are written with; 2 where the code is not in ISO 4217.
+    /// Returns the number of decimals of amounts in this currency; 2 for codes that are not in ISO 4217.
     pub fn decimals(&self) -> usize {
         iso_currency::Currency::from_code(self.code()).and_then(iso_currency::Currency::exponent).map_or(2, usize::from)
     }
 }
 
-/// Whether anybody can pay with it.
+/// Returns `true` for currencies that people pay with.
 fn is_money(currency: iso_currency::Currency) -> bool {
     !currency.is_special() && !currency.is_fund()
 }
@@ -120,19 +120,19 @@ impl fmt::Debug for Currency {
     }
 }
 
-/// Why a text is no amount.
+/// Error for a text that is no amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
-    /// Something other than an optional minus, digits, and an optional point with digits.
+    /// The text is not an optional minus, digits, and an optional point with digits.
     #[error("not a plain decimal number")]
     NotANumber,
-    /// More digits than any account holds.
+    /// The number has more digits than any amount of money.
     #[error("more than {MAX_INTEGER_DIGITS} digits, or more than {MAX_DECIMALS} decimals")]
     TooLong,
 }
 
-/// Reads a plain decimal exactly: `2000`, `-569.00`, `1999.95`. No thousands separators, exponents, spaces or
-/// underscores, and ASCII digits only, so that a misread amount is an error rather than another amount.
+/// Parses a plain decimal exactly: `2000`, `-569.00`, `1999.95`. Thousands separators, exponents, spaces, underscores and
+/// digits other than ASCII are errors, so that no amount is misread.
 pub fn parse_amount(text: &str) -> Result<Decimal, AmountError> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let (integer, fraction) = match unsigned.split_once('.') {
@@ -156,7 +156,7 @@ pub fn parse_amount(text: &str) -> Result<Decimal, AmountError> {
     Decimal::try_from_i128_with_scale(signed, scale).map_err(|_| AmountError::TooLong)
 }
 
-/// Reads a JSON number exactly, exponent included (`12.5`, `1e3`).
+/// Parses a JSON number exactly, including exponents (`12.5`, `1e3`).
 pub fn parse_json_number(text: &str) -> Result<Decimal, AmountError> {
     let Some((mantissa, exponent)) = text.split_once(['e', 'E']) else { return parse_amount(text) };
     let exponent: i32 = exponent.parse().map_err(|_| AmountError::TooLong)?;
@@ -184,37 +184,37 @@ pub fn parse_json_number(text: &str) -> Result<Decimal, AmountError> {
 /// An amount of one currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub struct Money {
-    /// The exact amount.
+    /// Exact amount, without rounding.
     pub amount: Decimal,
-    /// What it is an amount of.
+    /// Currency of the amount.
     pub currency: Currency,
 }
 
 impl Money {
-    /// Puts an amount and its currency together.
+    /// Creates an amount of a currency.
     pub fn new(amount: Decimal, currency: Currency) -> Self {
         Self { amount, currency }
     }
 
-    /// The exact amount as programs read it, with at least the currency's decimals: `-1431.00`.
+    /// Formats the exact amount for programs, with at least the currency's decimals: `-1431.00`.
     pub fn plain(&self) -> String {
         plain(self.amount, Some(self.currency))
     }
 
-    /// The amount alone as people read it, with thousands separators and at least the currency's decimals: `−1,431.00`.
+    /// Formats the amount alone for people, with thousands separators and at least the currency's decimals: `−1,431.00`.
     pub fn figure(&self) -> String {
         figure(self.amount, self.currency.decimals())
     }
 }
 
 impl fmt::Display for Money {
-    /// `USD 1,431.00`; a negative amount carries its sign at the figure: `USD −569.00`.
+    /// Formats the amount as `USD 1,431.00`, and a negative one as `USD −569.00`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.currency, self.figure())
     }
 }
 
-/// `{ "amount": "1431.00", "currency": "USD" }`.
+/// Serializes as `{ "amount": "1431.00", "currency": "USD" }`.
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut fields = to.serialize_struct("Money", 2)?;
@@ -224,16 +224,16 @@ impl Serialize for Money {
     }
 }
 
-/// What an account can still spend.
+/// Available funds of an account or division.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AvailableFunds {
-    /// So much.
+    /// Exact amount that can be spent.
     Limited(Money),
     /// The balance may go below zero without limit.
     Unlimited,
 }
 
-/// Writes an amount exactly as programs read it, with at least the decimals of its currency, or 2 where that is not known.
+/// Formats an amount exactly for programs, with at least the decimals of its currency, or 2 without a currency.
 pub fn plain(amount: Decimal, currency: Option<Currency>) -> String {
     let mut amount = amount.normalize();
     let decimals = currency.map_or(2, |currency| currency.decimals());
@@ -241,7 +241,7 @@ pub fn plain(amount: Decimal, currency: Option<Currency>) -> String {
     amount.to_string()
 }
 
-/// Writes an amount exactly with thousands separators, with `decimals` decimals or more where it has more.
+/// Formats an amount exactly with thousands separators and at least `decimals` decimals.
 pub fn figure(amount: Decimal, decimals: usize) -> String {
     let plain = amount.abs().normalize().to_string();
     let (integer, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_currency_that_nobody_can_pay_with_is_not_known() {
+    fn codes_that_stand_for_no_currency_are_not_known() {
         for code in ["USD", "eur", "JPY", "KWD", "XAF", "XOF", "XPF", "XCD"] {
             assert_eq!(Currency::parse_known(code).unwrap().code(), code.to_uppercase());
         }
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_plain_decimal_is_refused_never_guessed() {
+    fn a_text_that_is_no_plain_decimal_is_rejected() {
         for text in
             ["", "-", ".", ".5", "5.", "1,500.00", "1_000", "+5", " 5", "5 ", "1e3", "NaN", "inf", "５", "0x10", "--1"]
         {

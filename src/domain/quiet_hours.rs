@@ -1,7 +1,7 @@
-//! Quiet hours: when a notifier holds its messages, and until when. Pure: `now` is an argument.
+//! Quiet hours: times at which a notifier holds its messages.
 //!
-//! Hours are as the clock on the wall shows them, on nights too when it is changed: of a time that it shows twice, quiet
-//! begins at the first and ends at the last; of one that it skips, where the clock goes on.
+//! Hours are local times, including nights on which clocks change. If a local time occurs twice, quiet hours begin at its first
+//! and end at its last occurrence. If it is skipped, they begin or end when the clock continues.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use chrono_tz::Tz;
 
 use super::{Time, local};
 
-/// More than a week has nights and days: after so many in a row, quiet counts as over.
+/// Maximum number of adjoining quiet periods, more than the nights and days of a week. Quiet hours end after that many.
 const MAX_CONSECUTIVE_PERIODS: usize = 32;
 
-/// When a notifier is quiet. Some hour of the week is not: the constructor sees to it.
+/// Quiet hours of a notifier. The constructor ensures that some hour of the week is not quiet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuietHours {
     zone: Tz,
@@ -22,22 +22,22 @@ pub struct QuietHours {
     except_critical: bool,
 }
 
-/// Why there can be no such quiet hours.
+/// Error for quiet hours that are impossible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QuietHoursError {
-    /// Neither hours nor days.
+    /// Neither hours nor days were given.
     #[error("neither hours nor days")]
     Never,
-    /// From a time to the same time.
+    /// The hours begin and end at the same local time.
     #[error("hours that end when they begin")]
     NoLength,
-    /// Nothing would ever be told.
-    #[error("every day of the week, so that nothing would ever be told")]
+    /// No message would ever be sent.
+    #[error("every day of the week, so that no message would ever be sent")]
     Always,
 }
 
 impl QuietHours {
-    /// Quiet daily from a time to another (over midnight where the second is the earlier one), and all day on some days.
+    /// Creates quiet hours: daily from one time to another (over midnight if the second is earlier), and all day on some days.
     pub fn new(
         zone: Tz,
         hours: Option<(NaiveTime, NaiveTime)>,
@@ -53,10 +53,10 @@ impl QuietHours {
         }
     }
 
-    /// When the quiet that is at `now` ends; `None` if it is not quiet.
+    /// Returns the end of the quiet hours at `now`; `None` outside quiet hours.
     pub fn until(&self, now: Time) -> Option<Time> {
         let mut end = None;
-        // What follows without a pause is one quiet: a night, a weekend, and the night after it.
+        // Adjoining periods count as one: a night, a weekend, and the night after it.
         for _ in 0..MAX_CONSECUTIVE_PERIODS {
             let Some(later) = self.end_of_period(end.unwrap_or(now)) else { break };
             end = Some(later);
@@ -64,16 +64,16 @@ impl QuietHours {
         end
     }
 
-    /// Until when what is owed is held at `now`; `None` if it may be told, as it may where critical is excepted and
-    /// something about critical is among it: its beginning, reminders and end.
+    /// Returns the time until which pending events are held at `now`; `None` if they may be sent. If critical is excepted, they may
+    /// be sent as soon as one of them is about critical: its beginning, a reminder or its end.
     pub fn quiet_until(&self, now: Time, about_critical: bool) -> Option<Time> {
         self.until(now).filter(|_| !(self.except_critical && about_critical))
     }
 
-    /// Of the hours and days that hold `at`, the latest end.
+    /// Returns the latest end of the hours and days that contain `at`.
     fn end_of_period(&self, at: Time) -> Option<Time> {
         let today = at.with_timezone(&self.zone).date_naive();
-        // Yesterday's hours may reach into today; so may, where the clock was put back at midnight, yesterday itself.
+        // Yesterday's hours may reach into today. So may yesterday itself, if the clock was set back at midnight.
         let dates = [today.pred_opt(), Some(today), today.succ_opt()].into_iter().flatten();
         let spans = dates.flat_map(|date| [self.hours_from(date), self.day(date)]).flatten();
         spans.filter(|(start, end)| *start <= at && at < *end).map(|(_, end)| end).max()
@@ -92,7 +92,7 @@ impl QuietHours {
     }
 }
 
-/// Weekdays have no order of their own.
+/// Returns a number to sort weekdays by, which have no order of their own.
 fn weekday_number(day: Weekday) -> u8 {
     u8::try_from(day.num_days_from_monday()).unwrap_or_default()
 }
@@ -240,10 +240,10 @@ mod tests {
             let now = at("2026-01-01T00:00:00Z") + Duration::minutes(minutes);
             if let Some(until) = quiet.until(now) {
                 prop_assert!(until > now && until - now < Duration::days(8), "{until}");
-                prop_assert_eq!(quiet.until(until), None, "it is over when it says so");
+                prop_assert_eq!(quiet.until(until), None, "it has ended at its end");
                 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
                 let within = now + Duration::seconds(((until - now).num_seconds() as f64 * share) as i64);
-                prop_assert_eq!(quiet.until(within.min(until - Duration::seconds(1))), Some(until), "one quiet has one end");
+                prop_assert_eq!(quiet.until(within.min(until - Duration::seconds(1))), Some(until), "one quiet period has one end");
             }
         }
 

@@ -1,162 +1,145 @@
-//! A report: every account and division on one page, with what changed since the page before. Pure.
+//! Reports: every account and division on one page, with the change since the page before.
 //!
-//! A page is an event like others: owed and saved before it is sent. What it is compared with is kept in the state.
-
-use std::cmp::Reverse;
+//! A page is an event: it is queued and saved before it is sent. The figures that the next page is compared with are part of the
+//! state.
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::{AlertKey, AlertStatus};
-use super::event::MetricValue;
+use super::balance::MetricValue;
 use super::money::Money;
 use super::rule::Severity;
 use super::silence::Silence;
 use super::{Division, Name, Time};
-use crate::alerting::state::{AlertRecord, State};
 
-/// The figures of one account or division, as they were last known.
+/// Last known figures of one account or division.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FundFigures {
-    /// The account's name.
+    /// Name of the account.
     pub account: Name,
-    /// The division, where the account is read by division.
+    /// Division, if the account is read by division.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub division: Division,
-    /// Its name as last listed.
+    /// Name of the division as last listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub division_name: Option<String>,
-    /// When they were read; `None`: never.
+    /// Time at which they were read; `None` if they never were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
-    /// Available funds.
+    /// Available funds, if they were ever read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub funds: Option<MetricValue>,
-    /// Owed for unpaid invoices.
+    /// Sum of unpaid invoices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unpaid: Option<Money>,
 }
 
 impl FundFigures {
-    /// Of a place that was never read.
+    /// Creates figures of an account or division that was never read.
     pub fn never_read(account: Name, division: Division, division_name: Option<String>) -> Self {
         Self { account, division, division_name, at: None, funds: None, unpaid: None }
     }
 
-    fn is_of(&self, other: &FundFigures) -> bool {
+    /// Returns `true` if both are figures of the same account and division.
+    pub(crate) fn is_same_division(&self, other: &FundFigures) -> bool {
         self.account == other.account && self.division == other.division
     }
 }
 
-/// What the last cycle knows of an account or division.
+/// Result of the last cycle for an account or division.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatestFigures {
-    /// The last good figures.
+    /// Last figures that could be read.
     pub figures: FundFigures,
-    /// Why they are not of the last cycle; `None`: they are.
+    /// Reason why the last cycle could not read them; `None` if it could.
     pub failure: Option<String>,
 }
 
-/// What is remembered of a report.
+/// Part of a report that is saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastReport {
-    /// The time of its schedule that was told last; at first, when the report was first seen.
+    /// Time of the schedule that the last page was for; before the first page, the time at which the report was first configured.
     pub due: Time,
-    /// Its figures.
+    /// Figures of the last page.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub figures: Vec<FundFigures>,
 }
 
-/// Which page is made, and when.
-#[derive(Debug, Clone, Copy)]
-pub struct ReportRequest<'a> {
-    /// The report's name in the configuration.
-    pub name: &'a Name,
-    /// The time of its schedule that it is for.
-    pub due: Time,
-    /// When the next one comes.
-    pub next: Option<Time>,
-    /// Now: a silence that has ended is on no page.
-    pub now: Time,
-    /// The silences of the configuration; those made by command are in the state.
-    pub silences: &'a [Silence],
-}
-
-/// One page.
+/// One page of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportPage {
-    /// The report's name in the configuration.
+    /// Name of the report in the configuration.
     pub name: Name,
-    /// The time of its schedule that it is for.
+    /// Time of the schedule that the page is for.
     pub due: Time,
-    /// What `before` in its rows is of; `None`: this is the first page.
+    /// Time of the page that `before` in its rows refers to; `None` on the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<Time>,
-    /// When the next one comes.
+    /// Time of the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Time>,
-    /// The worst first.
+    /// Rows, the worst first.
     pub rows: Vec<ReportRow>,
-    /// What is silenced, whether or not anything fires there; what ends first comes first.
+    /// Silences in force, whether or not an alert fires; those that end first come first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silences: Vec<Silence>,
-    /// Notifiers that fail, and since when.
+    /// Failing notifiers, each with the time since which it has failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<(Name, Time)>,
 }
 
-/// One account or division on a page.
+/// An account or division on a page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportRow {
-    /// As last known.
+    /// Last known figures of the row.
     #[serde(flatten)]
     pub figures: FundFigures,
-    /// Why they are old; `None`: they are not.
+    /// Reason why the figures are stale; `None` if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
     /// Available funds on the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<MetricValue>,
-    /// Its alerts that are not ok, the most severe first.
+    /// Alerts that are not ok, the most severe first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<ReportAlert>,
 }
 
-/// An alert that is not ok.
+/// An alert on a page that is not ok.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportAlert {
-    /// The rule's name, or `unreadable`.
+    /// Name of the rule, or `unreadable`.
     pub rule: Name,
-    /// At which level.
+    /// Level that is breached or fires.
     pub level: Severity,
-    /// Whether it fires; else its `for` is not over.
+    /// `false` while the time in the level's `for` has not passed.
     pub firing: bool,
-    /// The first breached reading of that level.
+    /// Time of the first breached reading of that level.
     pub since: Option<Time>,
-    /// Until when a silence keeps people from hearing of it.
+    /// End of the silence that suppresses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silenced_until: Option<Time>,
-    /// Of `unreadable`: the rules that cannot be judged while the balance was read.
+    /// For `unreadable`: rules that cannot be evaluated although the balance was read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unevaluated_rules: Vec<Name>,
 }
 
-/// How bad a row is; ordered worst first.
+/// Rank of a row, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReportRowRank {
-    /// An alert fires at critical.
+    /// An alert fires at level critical.
     Critical,
-    /// Not known.
+    /// The balance could not be read.
     Unreadable,
-    /// An alert fires at warning.
+    /// An alert fires at level warning.
     Warning,
-    /// An alert is pending.
+    /// An alert is pending, and none fires.
     Pending,
-    /// Nothing.
+    /// No alert is pending or firing.
     Ok,
 }
 
 impl ReportRow {
-    /// How bad it is.
+    /// Returns the rank of the row.
     pub fn rank(&self) -> ReportRowRank {
         let firing = self.alerts.iter().filter(|alert| alert.firing).map(|alert| alert.level).max();
         match firing {
@@ -169,100 +152,28 @@ impl ReportRow {
     }
 }
 
-/// The page as of now, and what is to be remembered of it.
-pub fn build_page(request: &ReportRequest, latest: &[LatestFigures], state: &State) -> (ReportPage, LastReport) {
-    let before = state.reports.get(request.name);
-    let previous = before.map(|before| before.figures.as_slice()).unwrap_or_default();
-    let silences = silences(request, latest, state);
-    let builder = RowBuilder { previous, state, silences: &silences };
-    let mut rows: Vec<ReportRow> = latest.iter().map(|latest| builder.row(latest)).collect();
-    for (at, latest) in latest.iter().enumerate() {
-        // An account that cannot even be listed: what the page before knew of it is shown as old.
-        let Some(why) = latest.failure.as_ref().filter(|_| latest.figures.at.is_none()) else { continue };
-        let mut lost = previous.iter().filter(|it| it.account == latest.figures.account && it.division.is_some());
-        if latest.figures.division.is_none() && !rows.iter().any(|row| lost.clone().any(|it| it.is_of(&row.figures))) {
-            let old =
-                |it: &FundFigures| builder.row(&LatestFigures { figures: it.clone(), failure: Some(why.clone()) });
-            rows[at].unreadable = Some(why.clone());
-            rows.extend(lost.by_ref().map(old));
-        }
-    }
-    rows.sort_by_cached_key(|row| (row.rank(), row.figures.account.clone(), row.figures.division));
-    let figures = rows.iter().filter(|row| row.figures.at.is_some()).map(|row| row.figures.clone()).collect();
-    let compared_with = before.filter(|before| !before.figures.is_empty()).map(|before| before.due);
-    let failing = state.failing_notifiers.iter().map(|(name, failure)| (name.clone(), failure.since)).collect();
-    let ReportRequest { name, due, next, .. } = *request;
-    (ReportPage { name: name.clone(), due, compared_with, next, rows, silences, failing }, LastReport { due, figures })
-}
-
-/// The silences in force about what is on the page.
-fn silences(request: &ReportRequest, latest: &[LatestFigures], state: &State) -> Vec<Silence> {
-    let all = request.silences.iter().chain(state.silences.values());
-    let about = |silence: &&Silence| latest.iter().any(|it| it.figures.account == silence.account);
-    let mut silences: Vec<Silence> = all.filter(|it| it.in_force(request.now)).filter(about).cloned().collect();
-    silences.sort_by_key(|silence| silence.until);
-    silences
-}
-
-/// What rows are made from, beside the figures.
-struct RowBuilder<'a> {
-    /// The page before.
-    previous: &'a [FundFigures],
-    state: &'a State,
-    silences: &'a [Silence],
-}
-
-impl RowBuilder<'_> {
-    fn row(&self, latest: &LatestFigures) -> ReportRow {
-        let before = self.previous.iter().find(|it| it.is_of(&latest.figures));
-        let mut figures = latest.figures.clone();
-        if let Some(before) = before.filter(|_| figures.at.is_none()) {
-            figures =
-                FundFigures { division_name: figures.division_name.or(before.division_name.clone()), ..before.clone() };
-        }
-        let mine = |key: &AlertKey| key.account == latest.figures.account && key.division == latest.figures.division;
-        let alerts = self.state.alerts.iter().filter(|(key, _)| mine(key));
-        let mut alerts: Vec<ReportAlert> = alerts.filter_map(|(key, record)| self.report_alert(key, record)).collect();
-        alerts.sort_by_key(|alert| Reverse((alert.firing, alert.level)));
-        ReportRow { figures, unreadable: latest.failure.clone(), before: before.and_then(|it| it.funds), alerts }
-    }
-
-    fn report_alert(&self, key: &AlertKey, record: &AlertRecord) -> Option<ReportAlert> {
-        let (level, firing) = match record.alert.status() {
-            AlertStatus::Ok => return None,
-            AlertStatus::Pending(level) => (level, false),
-            AlertStatus::Firing(level) => (level, true),
-        };
-        let silencing = self.silences.iter().filter(|silence| silence.matches(key) && silence.level >= level);
-        let silenced_until = silencing.map(|silence| silence.until).max();
-        let (rule, since, unevaluated_rules) =
-            (key.rule.clone(), record.alert.level_since(), record.unevaluated_rules.clone());
-        Some(ReportAlert { rule, level, firing, since, silenced_until, unevaluated_rules })
-    }
-}
-
-/// What is to be done about a report.
+/// Timing of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportTiming {
-    /// It was never seen before: from now on it comes.
+    /// The report is new. Its first page comes at the next time of its schedule.
     FirstSeen,
-    /// It is due, for this time of its schedule.
+    /// A page is due for this time of the schedule.
     Now(Time),
-    /// It comes at this time.
+    /// The next page is due at this time.
     At(Time),
-    /// It never comes again.
+    /// The schedule has no further times.
     Never,
 }
 
-/// When a report is due. A time that was missed is made up for, the latest only, while it is younger than a day; no time is
-/// told twice. `next` is the schedule: of a run whose first time was one moment, the first time after another. The run
-/// begins with the time that was told last, so that times stay the same over restarts.
+/// Computes when a report is due. Of missed times, only the latest is made up for, if it is less than a day old. No time of the
+/// schedule has two pages. `next(start, after)` is the schedule: in a series that begins at `start`, it returns the first time after
+/// `after`. The series begins with the time of the last page, so that times stay the same across restarts.
 pub fn report_timing(last: Option<&LastReport>, now: Time, next: impl Fn(Time, Time) -> Option<Time>) -> ReportTiming {
     let day = chrono::Duration::days(1);
     let Some(last) = last.map(|last| last.due).filter(|last| *last <= now + day) else {
         return ReportTiming::FirstSeen;
     };
-    // A clock that went back a little must not tell a time again; one that went back far begins anew, above.
+    // If the clock was set back a little, no time is repeated. If it was set back far, the report starts anew, above.
     let mut due = None;
     let mut at = last.max(now - day);
     loop {
@@ -276,7 +187,6 @@ pub fn report_timing(last: Option<&LastReport>, now: Time, next: impl Fn(Time, T
 
 #[cfg(test)]
 mod tests {
-    use super::super::alert::{Alert, LevelState};
     use super::*;
 
     fn at(hours: i64) -> Time {
@@ -289,18 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_time_is_made_up_for_once_and_only_while_it_is_young() {
+    fn a_missed_time_is_made_up_for_once_within_a_day() {
         let last = |hours| Some(LastReport { due: at(hours), figures: Vec::new() });
         for (last, now, expected) in [
             (None, at(100), ReportTiming::FirstSeen),
             (last(9), at(10), ReportTiming::At(at(33))),
             (last(9), at(33), ReportTiming::Now(at(33))),
             (last(33), at(33), ReportTiming::At(at(57))),
-            // Down for three days: only the latest is told.
+            // Down for three days: only the latest time is made up for.
             (last(9), at(24 * 4), ReportTiming::Now(at(24 * 3 + 9))),
-            // The clock went back by an hour: 33 is not told again.
+            // The clock was set back by an hour: 33 is not repeated.
             (last(33), at(32), ReportTiming::At(at(57))),
-            // It had been wrong by a year.
+            // The clock had been wrong by a year.
             (last(9000), at(32), ReportTiming::FirstSeen),
         ] {
             assert_eq!(report_timing(last.as_ref(), now, daily), expected, "{last:?} {now}");
@@ -313,7 +223,7 @@ mod tests {
             "older than a day"
         );
         assert_eq!(report_timing(last(9).as_ref(), at(10), |_, _| None), ReportTiming::Never);
-        // Every 25 hours from the last time that was told.
+        // Every 25 hours from the last page.
         let every = |start: Time, after: Time| {
             (0..2000).map(|n| start + chrono::Duration::hours(25 * n)).find(|time| *time > after)
         };
@@ -321,57 +231,5 @@ mod tests {
         assert_eq!(report_timing(last(0).as_ref(), at(26), every), ReportTiming::Now(at(25)), "missed by an hour");
         assert_eq!(report_timing(last(0).as_ref(), at(98), every), ReportTiming::Now(at(75)));
         assert_eq!(report_timing(last(0).as_ref(), at(48), every), ReportTiming::Now(at(25)));
-    }
-
-    #[test]
-    fn unreadable_divisions_show_the_figures_of_the_previous_page() {
-        let old =
-            FundFigures { at: Some(at(1)), ..FundFigures::never_read("a".into(), Some(7), Some("Physics".to_owned())) };
-        let mut state = State::default();
-        state.reports.insert("weekly".into(), LastReport { due: at(2), figures: vec![old.clone()] });
-        let unreadable = |division| LatestFigures {
-            figures: FundFigures::never_read("a".into(), division, None),
-            failure: Some("503".to_owned()),
-        };
-        let weekly = "weekly".into();
-        let request = ReportRequest { name: &weekly, due: at(9), next: None, now: at(9), silences: &[] };
-        let (page_of_one, reported) = build_page(&request, &[unreadable(Some(7))], &state);
-        assert_eq!((page_of_one.rows.len(), page_of_one.compared_with), (1, Some(at(2))));
-        assert_eq!((&page_of_one.rows[0].figures, page_of_one.rows[0].rank()), (&old, ReportRowRank::Unreadable));
-        assert_eq!(reported, LastReport { due: at(9), figures: vec![old.clone()] });
-        // After a restart, with an account that cannot be listed.
-        let (whole, _) = build_page(&request, &[unreadable(None)], &state);
-        assert_eq!(whole.rows.iter().map(|row| row.figures.division).collect::<Vec<_>>(), [None, Some(7)]);
-        assert!(whole.rows.iter().all(|row| row.unreadable.is_some()));
-    }
-
-    #[test]
-    fn a_page_lists_silences_in_force_and_marks_silenced_alerts() {
-        let silence = |account: &str, level, until| Silence {
-            account: account.into(),
-            division: None,
-            rule: None,
-            until: at(until),
-            reason: None,
-            level,
-            created_at: None,
-        };
-        let mut state = State::default();
-        state.silences.insert(1, silence("a", Severity::Warning, 50));
-        state.silences.insert(2, silence("a", Severity::Critical, 9));
-        for (rule, critical) in [("funds", false), ("balance", true)] {
-            let level_state = Some(LevelState { since: at(1), firing: true });
-            let alert = Alert { warning: level_state, critical: level_state.filter(|_| critical), ..Alert::default() };
-            let key = AlertKey { account: "a".into(), division: None, rule: rule.into() };
-            state.alerts.insert(key, AlertRecord { alert, ..AlertRecord::default() });
-        }
-        let configured = [silence("a", Severity::Warning, 40), silence("elsewhere", Severity::Critical, 90)];
-        let weekly = "weekly".into();
-        let request = ReportRequest { name: &weekly, due: at(9), next: None, now: at(9), silences: &configured };
-        let latest = LatestFigures { figures: FundFigures::never_read("a".into(), None, None), failure: None };
-        let (page, _) = build_page(&request, &[latest], &state);
-        assert_eq!(page.silences.iter().map(|it| it.until).collect::<Vec<_>>(), [at(40), at(50)]);
-        let marks: Vec<_> = page.rows[0].alerts.iter().map(|it| (&*it.rule, it.silenced_until)).collect();
-        assert_eq!(marks, [("balance", None), ("funds", Some(at(50)))], "a warning silence hushes no critical");
     }
 }

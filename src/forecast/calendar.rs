@@ -1,32 +1,34 @@
-//! Days on which somebody renews: some days of the week, or one working day of each month.
+//! Days on which an account places its renewals: certain weekdays, or one working day of each month.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{Datelike as _, NaiveDate};
 
-use super::purchases::Renewal;
+use super::horizon::DAYS;
+use super::purchase::Renewal;
+use super::random::SeededRng;
 use super::ratio::count;
-use crate::forecast::sampling::{DAYS, SeededRng};
 
-/// Renewals from which on their days tell something.
+/// Number of renewals needed to recognise a pattern in their days.
 const MIN_RENEWALS: usize = 14;
-/// A day of the week is avoided if less than this share of a usual one's are made on it.
+/// A weekday is avoided if its share of the renewals is below this part of an even share.
 const AVOIDED_SHARE: f64 = 0.5;
-/// A day of the month is that of the renewals if this share of them is made on it, …
+/// A working day of the month is the renewal day if at least this share of the renewals is placed on it …
 const USUAL_DAY_SHARE: f64 = 0.6;
-/// … in so many months at least.
+/// … in at least this number of months.
 const MIN_MONTHS: usize = 3;
-/// A month's day is one of so many working days at its beginning or end.
+/// Working days looked at, counted from the beginning and from the end of a month.
 const MAX_WORKING_DAY: i32 = 8;
-/// A day and those next to it, nearest first.
+/// Offsets of the days near a planned day, nearest first.
 const NEAREST_OFFSETS: [isize; 7] = [0, -1, 1, -2, 2, -3, 3];
 
-/// The days of an account's renewals.
+/// Days on which an account places renewals.
 #[derive(Debug, Clone)]
 pub(super) enum RenewalCalendar {
-    /// The chance of each day to come, beginning with today, that a renewal due then is made on it, and not on one next to it.
+    /// Probability, for each of the next seven days and every seventh day after it, that a renewal planned for that
+    /// day is placed then and not on a day near it.
     Weekdays([f64; 7]),
-    /// Of each day to come, the nearest of the days of the months on which renewals are made.
+    /// Index of the renewal day nearest to each future day.
     Months(Vec<usize>),
 }
 
@@ -68,15 +70,15 @@ impl RenewalCalendar {
         Self::Months((0..DAYS).map(nearest).collect())
     }
 
-    /// The day on which a renewal is made that is due so many days ahead.
-    pub(super) fn nearest_renewal_day(&self, day: usize, chance: &mut SeededRng) -> usize {
+    /// Returns the day on which a renewal is placed that is planned `day` days from now.
+    pub(super) fn nearest_renewal_day(&self, day: usize, rng: &mut SeededRng) -> usize {
         match self {
             Self::Months(nearest) => nearest.get(day).copied().unwrap_or(day),
             Self::Weekdays(weekdays) => {
                 let mut near = NEAREST_OFFSETS.into_iter().filter_map(|days| day.checked_add_signed(days));
                 let mut is_made = |day: &usize| {
                     let made = weekdays[day % 7];
-                    made >= 1.0 || made > 0.0 && chance.share() < made
+                    made >= 1.0 || made > 0.0 && rng.uniform() < made
                 };
                 near.find(|day| is_made(day)).unwrap_or(day)
             }
@@ -84,7 +86,8 @@ impl RenewalCalendar {
     }
 }
 
-/// Tells if a day is this working day of its month: counted from its beginning, or, below 0, from its end.
+/// Reports whether a day is the working day of its month with this number, counted from the beginning, or from the
+/// end if negative.
 fn is_working_day_number(day: NaiveDate, rank: i32) -> bool {
     let is_working = |day: &NaiveDate| day.weekday().num_days_from_monday() < 5;
     let same_month = |other: &NaiveDate| other.month() == day.month();
@@ -127,7 +130,7 @@ mod tests {
         let ends = [(8, 31), (9, 30), (10, 30)].map(|(month, of)| day(2026, month, of));
         let renewals: Vec<Renewal> = ends.iter().flat_map(|end| vec![renewal(*end); 6]).collect();
         let RenewalCalendar::Months(nearest) = RenewalCalendar::read(&renewals, day(2026, 11, 24)) else {
-            panic!("no month's day")
+            panic!("no monthly calendar")
         };
         assert_eq!((nearest[0], nearest[18], nearest[25]), (6, 6, 37), "30 November and 31 December");
         let one_month = vec![renewal(ends[0]); 18];

@@ -1,16 +1,15 @@
-//! What of the deposits expires unused.
+//! Deposits that are about to expire.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::Spending;
-use super::spending::entries_until;
+use super::spending::{Spending, entries_until};
 use crate::domain::Time;
-use crate::domain::history::{Ledger, LedgerEntry};
+use crate::domain::ledger::{Ledger, LedgerEntry};
 
-/// A write-off belongs to a deposit that expires at most so far from it: the API names no zone.
+/// Days between a write-off and the expiry of its deposit, at most. The API states no time zone.
 const MAX_WRITE_OFF_DAYS: i64 = 2;
 
 struct DepositLot {
@@ -18,11 +17,11 @@ struct DepositLot {
     expires: Option<Time>,
 }
 
-/// What is left at `now` of the deposits that expire after `now` and not after `now + within`.
+/// Returns what is left at `now` of the deposits that expire after `now` and not after `now + within`.
 ///
-/// Debits eat the oldest deposit first, whatever they are for; a refund goes back to the oldest; a write-off takes from the
-/// deposit that expires at that time. What was there before the first line is the oldest deposit and never expires. What will be spent until
-/// they expire is not deducted: the result is a fact of the books, not a guess.
+/// Debits of any kind consume the oldest deposit first. A refund goes back to the oldest deposit. A write-off takes
+/// from the deposit that expires at that time. Funds from before the first line count as the oldest deposit, which
+/// never expires. Spend expected before the expiry is not deducted: the result is a fact, not a forecast.
 pub fn expiring(ledger: &Ledger, spending: &Spending, now: Time, within: Duration) -> Decimal {
     let last = chrono::Duration::from_std(within).ok().and_then(|within| now.checked_add_signed(within));
     let due = |expires: Time| expires > now && last.is_none_or(|last| expires <= last);
@@ -30,7 +29,7 @@ pub fn expiring(ledger: &Ledger, spending: &Spending, now: Time, within: Duratio
     lots.iter().filter(|lot| lot.expires.is_some_and(due)).map(|lot| lot.left).sum()
 }
 
-/// What is left of each deposit, oldest first; or how much debt there is.
+/// Deposits that are not used up, oldest first, and the account's debt. One of the two is empty.
 #[derive(Default)]
 struct DepositLots {
     lots: VecDeque<DepositLot>,
@@ -47,7 +46,7 @@ impl DepositLots {
             let of_order = entry.change > Decimal::ZERO && entry.order.is_some_and(|order| paid.contains(&order));
             let refund = of_order || spending.is_refund(entry);
             match lots.find_written_off(entry) {
-                Some(place) => lots.write_off(place, -entry.change),
+                Some(index) => lots.write_off(index, -entry.change),
                 None if refund => lots.refund(entry.change),
                 None => lots.apply(entry.change, entry.expires),
             }
@@ -68,7 +67,7 @@ impl DepositLots {
         }
     }
 
-    /// A refund is no deposit: it fills up the oldest one.
+    /// Adds a refund to the oldest deposit. A refund is not a deposit of its own.
     fn refund(&mut self, amount: Decimal) {
         match self.lots.front_mut() {
             Some(oldest) => oldest.left += amount,
@@ -91,24 +90,24 @@ impl DepositLots {
         }
     }
 
-    /// The deposit that a line writes off, if it is such a line and the deposit is known.
+    /// Returns the index of the deposit that a line writes off, if the line is a write-off of a known deposit.
     fn find_written_off(&self, entry: &LedgerEntry) -> Option<usize> {
         let is_write_off = |kind: &str| kind.as_bytes().windows(5).any(|part| part.eq_ignore_ascii_case(b"expir"));
         if entry.change >= Decimal::ZERO || !is_write_off(&entry.kind) {
             return None;
         }
         let away = |lot: &DepositLot| lot.expires.map(|at| (at - entry.at).abs());
-        let near = self.lots.iter().enumerate().filter_map(|(place, lot)| Some((away(lot)?, place)));
-        let (distance, place) = near.min()?;
-        (distance <= chrono::Duration::days(MAX_WRITE_OFF_DAYS)).then_some(place)
+        let near = self.lots.iter().enumerate().filter_map(|(index, lot)| Some((away(lot)?, index)));
+        let (distance, index) = near.min()?;
+        (distance <= chrono::Duration::days(MAX_WRITE_OFF_DAYS)).then_some(index)
     }
 
-    fn write_off(&mut self, place: usize, amount: Decimal) {
-        let taken = self.lots.get(place).map_or(Decimal::ZERO, |lot| lot.left.min(amount));
-        if let Some(lot) = self.lots.get_mut(place) {
+    fn write_off(&mut self, index: usize, amount: Decimal) {
+        let taken = self.lots.get(index).map_or(Decimal::ZERO, |lot| lot.left.min(amount));
+        if let Some(lot) = self.lots.get_mut(index) {
             lot.left -= taken;
             if lot.left.is_zero() {
-                self.lots.remove(place);
+                self.lots.remove(index);
             }
         }
         self.consume(amount - taken);

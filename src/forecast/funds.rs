@@ -1,18 +1,18 @@
-//! Where the funds have been, told backwards from where they are.
+//! Past funds, computed backwards from the present.
 
 use rust_decimal::Decimal;
 
 use super::spending::entries_until;
 use crate::domain::Time;
-use crate::domain::history::Ledger;
+use crate::domain::ledger::Ledger;
 
-/// How many days a sparkline shows.
+/// Days that a sparkline shows.
 const SPARKLINE_DAYS: u32 = 28;
 
-/// Available funds once a day for the last `days` days, oldest first; the last is `now`'s.
+/// Returns the available funds once a day for the last `days` days, oldest first; the last value is the one at `now`.
 ///
-/// Each line of the ledger is taken back from what is available now. Days before the ledger's first line are left
-/// out; what the ledger does not tell (invoices, another credit limit) is taken as it is today.
+/// Past funds are today's funds minus every later ledger line. Days before the first line are left out. Invoices and
+/// the credit limit are not in the ledger, so their present values are used.
 pub fn past_funds(ledger: &Ledger, available_now: Decimal, now: Time, days: u32) -> Vec<(Time, Decimal)> {
     let known = entries_until(ledger, now);
     let Some(first) = known.first().map(|entry| entry.at) else { return vec![(now, available_now)] };
@@ -33,8 +33,8 @@ pub fn past_funds(ledger: &Ledger, available_now: Decimal, now: Time, days: u32)
     past
 }
 
-/// Available funds of the last four weeks, one value a day, the last `now`'s: from 0 (nothing left) to 8 (the most in
-/// these weeks). Fewer where the ledger does not reach back so far; none where it says nothing.
+/// Returns the available funds of the last four weeks as heights from 0 (no funds) to 8 (the highest funds in these
+/// weeks), one a day, the last at `now`. Shorter if the ledger is; empty if it has fewer than two days.
 pub fn sparkline(ledger: &Ledger, available_now: Decimal, now: Time) -> Vec<u8> {
     let funds = past_funds(ledger, available_now, now, SPARKLINE_DAYS - 1);
     if funds.len() < 2 {
@@ -44,7 +44,7 @@ pub fn sparkline(ledger: &Ledger, available_now: Decimal, now: Time) -> Vec<u8> 
     funds.into_iter().map(|(_, amount)| sparkline_height(amount, most)).collect()
 }
 
-/// Something that is left is at least 1 high.
+/// Returns the height for an amount; at least 1 if any funds are left.
 fn sparkline_height(amount: Decimal, most: Decimal) -> u8 {
     if amount <= Decimal::ZERO || most <= Decimal::ZERO {
         return 0;

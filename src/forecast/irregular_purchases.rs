@@ -1,46 +1,48 @@
-//! When lumps come: how often, and how regularly, as far as the gaps between those of the past tell.
+//! Gaps between irregular purchases: their length and regularity, learnt from the past gaps.
 //!
-//! A gap is told as a number of stages, each of which ends on a day with the same likelihood: one stage makes a gap of
-//! any length, many make gaps that are all alike. Only likelihoods are floating point here, made with `+ − × ÷` alone.
+//! A gap is modelled as a number of stages. Each stage ends on any day with the same probability. One stage gives
+//! gaps of any length; many stages give gaps of nearly equal length. Only probabilities are floating point here, and
+//! only `+ − × ÷` are used, which give the same result on every machine.
 
+use super::minor::Minor;
 use super::ratio::count;
-use crate::forecast::spend_history::{Minor, WeekSpend};
+use crate::forecast::spend_history::WeekSpend;
 
-/// How many stages a gap may have, and how believable that is before the ledger is read.
+/// Numbers of stages to try, with their prior probabilities.
 const STAGE_PRIORS: [(i32, f64); 4] = [(1, 0.3), (4, 0.2), (16, 0.25), (64, 0.25)];
-/// The mean gap may be so many tenths of the one that the past would be shared by.
+/// Mean gaps to try, in tenths of the mean gap of the past.
 const MEAN_TENTHS: [i64; 9] = [4, 5, 7, 9, 12, 16, 21, 28, 37];
-/// No gap is longer, in days.
+/// Longest gap, in days.
 const MAX_GAP_DAYS: usize = 800;
-/// Ways that are less believable than this share of the best are not told.
+/// Models with a weight below this share of the best model's are dropped.
 const MIN_RELATIVE_WEIGHT: f64 = 0.002;
 
-/// How lumps come.
+/// Irregular purchases of the past, and models of the gaps between them.
 pub(super) struct IrregularPurchases {
-    /// What each cost.
+    /// Cost of each past purchase.
     pub(super) prices: Vec<Minor>,
-    /// Days since the last one.
+    /// Days since the last purchase.
     pub(super) days_since_last: usize,
-    /// How long gaps are, by the ways in which they may come.
+    /// Models of the gaps, with their weights.
     pub(super) gap_models: Vec<GapModel>,
-    /// How believable all of them are together.
+    /// Sum of the models' weights.
     pub(super) total_weight: f64,
 }
 
-/// One way in which they may come.
+/// Distribution of the gaps for one number of stages and one mean.
 pub(super) struct GapModel {
-    /// How believable it is, among all of them.
+    /// Posterior weight, not normalised.
     pub(super) weight: f64,
-    /// How likely it is that a gap is longer than so many days.
+    /// Probability that a gap is longer than the index, in days.
     pub(super) longer: Vec<f64>,
 }
 
 impl IrregularPurchases {
-    /// None if there were none.
+    /// Returns `None` if there were no irregular purchases.
     pub(super) fn read(weeks: &[WeekSpend]) -> Option<Self> {
         let days: Vec<Minor> = weeks.iter().flatten().copied().collect();
         let purchase_days: Vec<usize> =
-            days.iter().enumerate().filter_map(|(day, it)| (*it > 0).then_some(day)).collect();
+            days.iter().enumerate().filter_map(|(day, spend)| (*spend > 0).then_some(day)).collect();
         let (first, last) = (*purchase_days.first()?, *purchase_days.last()?);
         let days_since_last = days.len() - 1 - last;
         let gaps: Vec<usize> = purchase_days.windows(2).map(|two| two[1] - two[0]).collect();
@@ -53,13 +55,13 @@ impl IrregularPurchases {
                 GapModel::new(stages, mean, prior, (first, &gaps, days_since_last))
             })
             .collect();
-        // Each gap makes likelihoods smaller: only what is left beside the best counts.
-        let best = gap_models.iter().map(|way| way.weight).fold(0.0, f64::max);
-        gap_models.retain(|way| way.weight > best * MIN_RELATIVE_WEIGHT);
+        // Likelihoods shrink with every gap, so only their size relative to the best one matters.
+        let best = gap_models.iter().map(|model| model.weight).fold(0.0, f64::max);
+        gap_models.retain(|model| model.weight > best * MIN_RELATIVE_WEIGHT);
         Some(Self {
             prices: purchase_days.iter().map(|day| days[*day]).collect(),
             days_since_last,
-            total_weight: gap_models.iter().map(|way| way.weight).sum(),
+            total_weight: gap_models.iter().map(|model| model.weight).sum(),
             gap_models,
         })
     }
@@ -67,16 +69,16 @@ impl IrregularPurchases {
 
 impl GapModel {
     fn new(stages: i32, mean: f64, prior: f64, (first, gaps, since): (usize, &[usize], usize)) -> Option<Self> {
-        let chance = f64::from(stages) / mean;
-        if chance >= 0.97 {
+        let end_probability = f64::from(stages) / mean;
+        if end_probability >= 0.97 {
             return None;
         }
         let stages = usize::try_from(stages).ok()?;
         let mut ends = vec![0.0; MAX_GAP_DAYS + 1];
-        let mut likely = (0..stages).fold(1.0, |so_far, _| so_far * chance);
+        let mut likelihood = (0..stages).fold(1.0, |so_far, _| so_far * end_probability);
         for (day, end) in ends.iter_mut().enumerate().skip(stages) {
-            *end = likely;
-            likely *= count(day) / count(day + 1 - stages) * (1.0 - chance);
+            *end = likelihood;
+            likelihood *= count(day) / count(day + 1 - stages) * (1.0 - end_probability);
         }
         let mut left = 1.0;
         let longer: Vec<f64> = ends
@@ -92,14 +94,14 @@ impl GapModel {
         Some(Self { weight: prior * begins * scale * at(&longer, since).max(1e-12), longer })
     }
 
-    /// How long a gap is that has already lasted so long: the day by which this share of such gaps has ended.
+    /// Returns the length in days of a gap that has lasted `since` days already, at this quantile.
     pub(super) fn gap_end(&self, since: usize, share: f64) -> usize {
         let left = self.longer.get(since).copied().unwrap_or(0.0) * (1.0 - share);
         self.longer.partition_point(|longer| *longer > left).max(since + 1)
     }
 }
 
-/// Keeps the product of likelihoods within what a number can hold.
+/// Returns the mean gap: a factor that keeps the product of likelihoods within the range of `f64`.
 fn mean_gap(gaps: &[usize]) -> f64 {
     count(gaps.iter().sum()) / count(gaps.len().max(1))
 }

@@ -1,27 +1,36 @@
-//! Ledger and orders → what lies ahead. Pure, as the domain is: `now` is an argument, chance is seeded, and no floating
-//! point touches an amount.
+//! Forecasts of how long a fund lasts, from its ledger and orders. Pure: `now` is an argument, random numbers are
+//! seeded, and amounts are never floating point.
 //!
-//! Sums that the books say exactly: [`spend`], [`expiring`], [`renewals_due`], [`shortfall`]. What they only suggest:
-//! [`Simulation`], many futures of the fund, drawn from its own past. `docs/forecast.md` tells both to people. Whatever
-//! the books hold of the time after `now` is not looked at, so that a rehearsal of the past sees what it could.
+//! [`spend`], [`expiring`], [`renewals_due`] and [`shortfall`] are facts: sums over the ledger and the orders.
+//! [`Simulation`] is an estimate: many futures of the fund, drawn from its own past. `docs/forecast.md` explains
+//! both. Ledger lines after `now` are ignored, so that a backtest sees only what was known at that time.
 
 mod calendar;
 mod depletion;
 mod expiring;
 mod fund_forecast;
 mod funds;
+mod funds_history;
+mod horizon;
 mod irregular_purchases;
+mod lead_by_size;
 mod leads;
 mod list_prices;
 mod matching;
+mod minor;
 mod order_class;
 mod payments;
 mod prices;
+mod purchase;
 mod purchases;
+mod random;
 mod ratio;
+mod refunds;
 mod regimes;
 mod renewal_model;
+mod renewal_window;
 mod renewals;
+mod requirements;
 mod sampling;
 mod seasonality;
 mod share;
@@ -36,15 +45,13 @@ pub use depletion::{is_depleted, typical_order};
 pub use expiring::expiring;
 pub use fund_forecast::{FundForecast, shows_forecast};
 pub use funds::{past_funds, sparkline};
-pub use purchases::{PurchaseKind, PurchaseSum, PurchaseSums, Purchases};
+pub use purchase::PurchaseKind;
+pub use purchases::{PurchaseSum, PurchaseSums, Purchases};
+pub use refunds::spend;
 pub use renewals::{RenewalsSum, renewals_due, shortfall};
-pub use simulation::{ForecastUnavailable, Simulation, SpendRange, deposit};
-pub use spending::{Spending, spend};
-
-/// Histories shorter than this, in days, make no forecast.
-pub const MIN_HISTORY_DAYS: u32 = 28;
-/// Fewer purchases than this make no forecast.
-pub const MIN_PURCHASES: u32 = 4;
+pub use requirements::{ForecastUnavailable, MIN_HISTORY_DAYS, MIN_PURCHASES};
+pub use simulation::{Simulation, SpendRange, deposit};
+pub use spending::Spending;
 
 #[cfg(test)]
 mod tests;

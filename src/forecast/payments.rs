@@ -1,21 +1,22 @@
-//! The share of renewals that is paid from the balance, by the source of the money for the order itself.
+//! Share of renewals that is paid from the balance, by how the renewed order was paid.
 
 use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive as _;
 
-use super::MIN_HISTORY_DAYS;
-use super::purchases::{PaymentSource, Purchases, Renewal};
-use super::renewals::days_before;
+use super::purchase::{PaymentSource, Renewal};
+use super::purchases::Purchases;
+use super::renewal_window::days_before;
+use super::requirements::MIN_HISTORY_DAYS;
 use super::share::ShareDistribution;
 
-/// The source of the money for an order probably pays for its renewal, too: parameters of beta distributions.
+/// Parameters of beta distributions: an order and its renewal are probably paid in the same way.
 const BALANCE_PRIOR: (u32, u32) = (21, 1);
 const ELSEWHERE_PRIOR: (u32, u32) = (1, 13);
 const UNKNOWN_PRIOR: (u32, u32) = (13, 1);
-/// More cases than these make a share no more certain.
+/// Number of renewals beyond which a share becomes no more certain.
 const MAX_CASES: u32 = 200;
 
-/// A value for the orders of each source.
+/// A value for each source of payment.
 #[derive(Debug, Clone)]
 pub(super) struct ByPaymentSource<T> {
     pub(super) balance: T,
@@ -41,15 +42,15 @@ impl<T> ByPaymentSource<T> {
     }
 }
 
-/// The share of the renewals of such orders that is paid from the balance, as these renewals show it.
+/// Returns the share of renewals that is paid from the balance, for each source of payment of the renewed order.
 pub(super) fn from_balance(purchases: &Purchases<'_>, renewals: &[Renewal]) -> ByPaymentSource<ShareDistribution> {
     let after = |payment| {
-        let its = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
-        count_by_source(&its.map(|renewal| renewal.by.map_or(PaymentSource::Balance, |by| purchases.payments[by])))
+        let matching = renewals.iter().filter(|renewal| purchases.payments[renewal.renewed] == payment);
+        count_by_source(&matching.map(|renewal| renewal.by.map_or(PaymentSource::Balance, |by| purchases.payments[by])))
     };
     let (balance, elsewhere) = count_by_source(&purchases.payments.iter().copied());
     let (stays, leaves) = after(PaymentSource::Balance);
-    // Where nothing was ever paid from elsewhere, every order says so.
+    // If nothing was ever paid elsewhere, every order counts as evidence for it.
     let stays = if elsewhere == 0 { stays + balance } else { stays };
     ByPaymentSource {
         balance: ShareDistribution::new((stays, leaves), BALANCE_PRIOR, MAX_CASES),
@@ -58,24 +59,24 @@ pub(super) fn from_balance(purchases: &Purchases<'_>, renewals: &[Renewal]) -> B
     }
 }
 
-/// The same of orders that are older than the ledger.
+/// Returns the share for renewals of orders that are older than the ledger.
 fn unknown_share(balance: usize, elsewhere: usize) -> ShareDistribution {
     ShareDistribution::new((balance, elsewhere), UNKNOWN_PRIOR, MAX_CASES)
 }
 
-/// Numbers of these that were made from the balance, and from elsewhere.
+/// Counts the payments from the balance and those from elsewhere.
 fn count_by_source(all: &(impl Iterator<Item = PaymentSource> + Clone)) -> (usize, usize) {
-    let count = |payment| all.clone().filter(|its| *its == payment).count();
+    let count = |payment| all.clone().filter(|source| *source == payment).count();
     (count(PaymentSource::Balance), count(PaymentSource::Elsewhere))
 }
 
-/// The share of the renewals of each order that is usually paid from the balance, as people are told.
+/// Share of each order's renewal that is usually paid from the balance, as shown in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PaymentShares {
-    /// Of each order, in the order of the listing.
+    /// Source of each order's payment, in the order of the listing.
     payments: Vec<PaymentSource>,
-    /// The share of an order whose payment the ledger does not show: 0 where nothing at all was bought from the balance,
-    /// `None` where the ledger is too short to tell.
+    /// Share for orders whose payment is not in the ledger: 0 if nothing was bought from the balance, `None` if the
+    /// ledger is too short to tell.
     unknown: Option<Decimal>,
 }
 
@@ -85,7 +86,7 @@ impl PaymentShares {
         let unknown = if too_short {
             None
         } else if purchases.all.is_empty() {
-            // What was ordered meanwhile was paid elsewhere; where nothing was, nothing is known.
+            // Orders placed within the year were paid elsewhere. Without any, nothing is known.
             let first = days_before(purchases.now.date_naive(), 365);
             let was_ordered = purchases.orders.iter().any(|order| order.placed >= Some(first));
             was_ordered.then_some(Decimal::ZERO)
@@ -95,9 +96,9 @@ impl PaymentShares {
         Self { payments: purchases.payments.clone(), unknown }
     }
 
-    /// The share of its price that the renewal of the order at this place usually takes from the balance, from 0 to 1.
-    pub(super) fn share_from_balance(&self, place: usize) -> Option<Decimal> {
-        match self.payments.get(place)? {
+    /// Returns the share, from 0 to 1, of the price of this order's renewal that is usually paid from the balance.
+    pub(super) fn share_from_balance(&self, index: usize) -> Option<Decimal> {
+        match self.payments.get(index)? {
             PaymentSource::Balance => Some(Decimal::ONE),
             PaymentSource::Elsewhere => Some(Decimal::ZERO),
             PaymentSource::Unknown => self.unknown,
@@ -105,8 +106,8 @@ impl PaymentShares {
     }
 }
 
-/// The mean share of orders that are older than the ledger: all of it where no payment is known to have been made elsewhere, and
-/// `None` where no payment is known.
+/// Returns the mean share for orders that are older than the ledger: 1 if no payment is known to have been made
+/// elsewhere, `None` if no payment is known.
 pub(super) fn mean_balance_share(payments: &[PaymentSource]) -> Option<Decimal> {
     /// Decimal places of the share.
     const PLACES: u32 = 4;

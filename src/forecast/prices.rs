@@ -1,35 +1,40 @@
-//! Changes of prices: the price of an order's renewal beside that of the order, as other purchases show it.
+//! Changes of single prices: the ratio of a renewal's price to that of the renewed order, learnt from orders and
+//! their renewals.
+//!
+//! `list_prices.rs` finds a change of the whole price list in the ledger alone. It is used only for purchases whose
+//! price shows no change here, such as those of accounts whose orders are not known.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 
+use super::minor::{Minor, minor};
 use super::purchases::Purchases;
 use super::ratio::{Ratio, UNCHANGED};
-use crate::domain::history::Order;
-use crate::forecast::spend_history::{Minor, minor};
+use crate::domain::order::Order;
 
-/// So many of the newest payments for a price say what it has become.
+/// Number of the newest payments of a price that show its present value.
 const MAX_PRICE_EVENTS: usize = 4;
-/// They say it for so many days; what is older is told by other prices.
+/// Days for which a payment shows the present price. After that, other prices show it.
 const MAX_PRICE_AGE_DAYS: i64 = 60;
-/// So many of the newest renewals tell it of other prices, and no fewer than so many.
+/// Number of the newest renewals that show the change of other prices: at most, and at least.
 const MAX_PRICE_RENEWALS: usize = 8;
 const MIN_PRICE_RENEWALS: usize = 3;
-/// So many tell how often, and at what price, an order is renewed for another product, and no fewer of its own than so many.
+/// Number of the newest renewals that show the price and frequency of product changes, and the number of renewals
+/// from which on a product has figures of its own.
 const MAX_PRODUCT_RENEWALS: usize = 60;
 const MIN_PRODUCT_RENEWALS: usize = 12;
 
-/// A product and one of its prices.
+/// Product and one of its prices.
 pub(super) type PriceKey<'a> = (Option<&'a str>, Minor);
 
-/// A day on which a price was paid, and the ratio to the price before.
+/// Day on which a price was paid, and its ratio to the previous price.
 type PriceEvent = (NaiveDate, Ratio);
 
-/// The changes of each price of each product.
+/// Changes of each price of each product.
 pub(super) struct PriceHistory<'a> {
-    /// Payments of a price, and renewals of such orders for the same product that cost another; oldest first.
+    /// Payments of a price, and renewals of such orders for the same product at another price; oldest first.
     events: BTreeMap<PriceKey<'a>, Vec<PriceEvent>>,
     by_product: BTreeMap<Option<&'a str>, RenewalPriceRatios>,
     all_products: RenewalPriceRatios,
@@ -38,9 +43,9 @@ pub(super) struct PriceHistory<'a> {
 /// Ratios of the newest renewals of some orders, newest first.
 #[derive(Default)]
 struct RenewalPriceRatios {
-    /// For the same product.
+    /// Renewals for the same product.
     same_product: Vec<PriceEvent>,
-    /// For any product: `None` is the same one.
+    /// Renewals for any product; `None` for the same product.
     any_product: Vec<Option<Ratio>>,
 }
 
@@ -77,8 +82,8 @@ impl<'a> PriceHistory<'a> {
                 events.entry(price_key(old)).or_default().push((renewal.on, ratio));
             }
         }
-        for its in events.values_mut() {
-            its.sort_by_key(|(on, _)| *on);
+        for list in events.values_mut() {
+            list.sort_by_key(|(on, _)| *on);
         }
         renewals.sort_by_key(|(on, ..)| Reverse(*on));
         let (mut by_product, mut all_products) =
@@ -90,16 +95,19 @@ impl<'a> PriceHistory<'a> {
         Self { events, by_product, all_products }
     }
 
-    /// Tells if prices of this product had changed already when this order was placed, so that its own is one of the new.
+    /// Reports whether prices of this product had changed before this order was placed, so that its price is a new
+    /// one already.
     pub(super) fn has_changed_before(&self, order: &Order) -> bool {
         self.product_events(order).iter().any(|(on, ratio)| *ratio != UNCHANGED && Some(*on) <= order.placed)
     }
 
-    /// Possible prices of the order's renewal, as ratios to its last: some are for other products.
+    /// Returns possible prices of the order's renewal, as ratios to its price, including those for other products.
     pub(super) fn renewal_ratios(&self, order: &Order, today: NaiveDate) -> Vec<Ratio> {
         let same = self.same_product_ratios(order, today);
-        let own =
-            self.by_product.get(&order.product.as_deref()).filter(|its| its.any_product.len() >= MIN_PRODUCT_RENEWALS);
+        let own = self
+            .by_product
+            .get(&order.product.as_deref())
+            .filter(|ratios| ratios.any_product.len() >= MIN_PRODUCT_RENEWALS);
         let any = &own.unwrap_or(&self.all_products).any_product;
         if any.iter().all(Option::is_none) {
             return same;
@@ -107,7 +115,7 @@ impl<'a> PriceHistory<'a> {
         any.iter().zip(same.iter().cycle()).map(|(other, same)| other.unwrap_or(*same)).collect()
     }
 
-    /// Possible prices of such an order today, as ratios to its last.
+    /// Returns possible prices of the same order today, as ratios to its price.
     pub(super) fn same_product_ratios(&self, order: &Order, today: NaiveDate) -> Vec<Ratio> {
         let own = self.events.get(&price_key(order)).map(Vec::as_slice).unwrap_or_default();
         let own = own
@@ -117,25 +125,25 @@ impl<'a> PriceHistory<'a> {
             .take_while(|(on, _)| (today - *on).num_days() <= MAX_PRICE_AGE_DAYS);
         let mut newest: Vec<Ratio> = own.map(|(_, ratio)| *ratio).collect();
         if !newest.is_empty() {
-            // One alone may be an exception: as if another had cost what it did before.
+            // A single payment may be an exception, so a second one at the old price is assumed.
             newest.resize(newest.len().max(2), UNCHANGED);
             return newest;
         }
-        let ratios = [self.product_events(order), &self.all_products.same_product]
+        let events = [self.product_events(order), &self.all_products.same_product]
             .into_iter()
-            .find(|its| its.len() >= MIN_PRICE_RENEWALS);
-        match ratios {
-            Some(its) if !self.has_changed_before(order) => its.iter().map(|(_, ratio)| *ratio).collect(),
+            .find(|ratios| ratios.len() >= MIN_PRICE_RENEWALS);
+        match events {
+            Some(events) if !self.has_changed_before(order) => events.iter().map(|(_, ratio)| *ratio).collect(),
             _ => vec![UNCHANGED],
         }
     }
 
     fn product_events<'s>(&'s self, order: &'s Order) -> &'s [PriceEvent] {
-        self.by_product.get(&order.product.as_deref()).map(|its| its.same_product.as_slice()).unwrap_or_default()
+        self.by_product.get(&order.product.as_deref()).map(|ratios| ratios.same_product.as_slice()).unwrap_or_default()
     }
 }
 
-/// Tells if two orders were bought for about as long, so that their prices can be compared.
+/// Reports whether two orders were bought for about the same time, so that their prices can be compared.
 fn have_similar_length(one: &Order, other: &Order) -> bool {
     let days = |order: &Order| Some((order.bought_until? - order.placed?).num_days());
     days(one).zip(days(other)).is_none_or(|(one, other)| (one - other).abs() * 10 <= one.max(other))
@@ -145,7 +153,7 @@ pub(super) fn price_key(order: &Order) -> PriceKey<'_> {
     (order.product.as_deref(), minor(order.price))
 }
 
-/// The ratio of two prices; `None` where they have nothing to do with each other.
+/// Returns the ratio of two prices; `None` if they are too different to be related.
 pub(super) fn price_ratio(old: Minor, new: Minor) -> Option<Ratio> {
     let ratio = i64::try_from(i128::from(new) * 65_536 / i128::from(old.max(1))).ok()?;
     (UNCHANGED / 10..=UNCHANGED * 10).contains(&ratio).then_some(ratio)

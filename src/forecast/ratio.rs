@@ -1,13 +1,14 @@
-//! Ratios: of amounts in 65 536ths, which scale whole numbers of hundredths, and as floating point where no amount is touched.
+//! Ratios: of amounts in 65,536ths, to scale whole numbers of hundredths exactly, and as floating point for
+//! everything that is not an amount.
 
-use crate::forecast::spend_history::Minor;
+use super::minor::Minor;
 
-/// A ratio of two amounts, in 65 536ths.
+/// A ratio of two amounts, in 65,536ths.
 pub(super) type Ratio = i64;
-/// The ratio of two amounts that are the same.
+/// The ratio of two equal amounts.
 pub(super) const UNCHANGED: Ratio = 65_536;
 
-/// An amount times a ratio.
+/// Returns an amount times a ratio.
 pub(super) fn scaled(amount: Minor, ratio: Ratio) -> Minor {
     match amount.checked_mul(ratio) {
         Some(product) => product >> 16,
@@ -15,13 +16,13 @@ pub(super) fn scaled(amount: Minor, ratio: Ratio) -> Minor {
     }
 }
 
-/// A ratio of two amounts, to 16 binary places.
+/// Returns the ratio of two amounts, to 16 binary places.
 pub(super) fn share(part: Minor, whole: Minor) -> f64 {
     let ratio = i128::from(part) * i128::from(UNCHANGED) / i128::from(whole.max(1));
     f64::from(i32::try_from(ratio).unwrap_or(i32::MAX)) / 65_536.0
 }
 
-/// A number of things as floating point.
-pub(super) fn count(it: usize) -> f64 {
-    f64::from(u32::try_from(it).unwrap_or(u32::MAX))
+/// Returns a number of items as floating point.
+pub(super) fn count(items: usize) -> f64 {
+    f64::from(u32::try_from(items).unwrap_or(u32::MAX))
 }

@@ -1,42 +1,43 @@
-//! Two habits that the pace keeps in turn, each for some weeks: when it changed between them, and how soon it may again.
+//! Two regimes of spend that alternate: when spend changed between them, and how soon it may change again.
 //!
-//! A set of changes is only offered here; how far it is believed is `pace.rs`'s to say. As there, only ratios are floating
-//! point, made with `+ − × ÷ √` alone.
+//! This module only proposes sets of change points; `trend.rs` weighs them. As there, only ratios are floating point,
+//! and only `+ − × ÷ √` are used.
 
+use super::horizon::WEEKS;
+use super::random::SeededRng;
 use super::ratio::count;
-use crate::forecast::sampling::{SeededRng, WEEKS};
 
-/// How believable it is, before the ledger is read, that the pace changed once, twice, …
+/// Prior probability that the regime changed once, twice, …
 const CHANGE_COUNT_PRIORS: [f64; 8] = [0.3, 0.06, 0.05, 0.04, 0.02, 0.02, 0.01, 0.01];
-/// Changes are so many weeks apart at least, but for a single one.
+/// Weeks between two changes, at least. A single change may be in any week.
 const MIN_REGIME_WEEKS: usize = 2;
-/// So many of the likeliest sets of as many changes are offered at most …
+/// Number of the most likely sets of one size that are proposed, at most …
 const MAX_CANDIDATES: usize = 24;
-/// … and so many of those are looked at for two changes more.
+/// … and of those that are extended by two more changes.
 const MAX_EXTENDED: usize = 3;
-/// Sets less believable than this share of the best one are not offered.
+/// Sets with a weight below this share of the best one's are dropped.
 const MIN_RELATIVE_WEIGHT: f64 = 0.002;
-/// How likely a habit that was never given up is to be, a week after it was taken up; the chance falls with the square
+/// Probability that a regime that has never ended before ends one week after its beginning. It falls with the square
 /// of the weeks.
 const REVERSAL_RATE: f64 = 1.0;
-/// Where the ledger shows no end of a habit, it counts as kept for so many times the weeks of the ledger.
+/// Assumed length of a regime whose end is not in the ledger, as a multiple of the ledger's weeks.
 const UNENDED_FACTOR: f64 = 1.5;
-/// More endings than this make a habit's length no surer.
+/// Number of endings beyond which the length of a regime becomes no more certain.
 const MAX_COUNTED_ENDS: u32 = 4;
-/// How much more often than usual a habit is given up that has been kept for long.
+/// Factor by which a regime that has lasted long ends more often than usual.
 const OVERDUE_FACTOR: f64 = 3.0;
-/// How likely it is that changes of the past year come again at the same time of the next.
+/// Probability that the changes of the past year recur at the same time of the next year.
 const YEARLY_PROBABILITY: f64 = 0.5;
 
-/// Weeks before which the pace may have changed from one habit to the other.
+/// Weeks before which the regime may have changed.
 pub(super) struct ChangePoints {
     pub(super) weeks: Vec<usize>,
-    /// How believable that is before the ledger is read.
+    /// Prior probability of these changes.
     pub(super) prior: f64,
 }
 
-/// Each single week, and of more weeks the likeliest, where habits are levels apart by a deviation of this variance, in
-/// that of a week's chance.
+/// Returns every single week, and the most likely sets of several weeks. `apart` is the variance of the difference
+/// between the two levels, in units of a week's noise variance.
 pub(super) fn change_points(roots: &[f64], apart: f64) -> Vec<ChangePoints> {
     let weeks = roots.len();
     let single = |week| ChangePoints { weeks: vec![week], prior: CHANGE_COUNT_PRIORS[0] / count(weeks - 1) };
@@ -49,22 +50,23 @@ pub(super) fn change_points(roots: &[f64], apart: f64) -> Vec<ChangePoints> {
         let mut found: Vec<(f64, Vec<usize>)> = extended.iter().flat_map(|set| likelihood.extended(set)).collect();
         found.sort_by(|(one, first), (other, second)| other.total_cmp(one).then_with(|| first.cmp(second)));
         found.dedup();
-        let of = |many: usize| found.iter().filter(move |(_, set)| set.len() == many).take(MAX_CANDIDATES).cloned();
-        extended = of(more).take(MAX_EXTENDED).map(|(_, set)| set).collect();
-        candidates.extend(of(more).chain(of(more - 1).filter(|(_, set)| set.len() > 1)));
+        let of_size =
+            |size: usize| found.iter().filter(move |(_, set)| set.len() == size).take(MAX_CANDIDATES).cloned();
+        extended = of_size(more).take(MAX_EXTENDED).map(|(_, set)| set).collect();
+        candidates.extend(of_size(more).chain(of_size(more - 1).filter(|(_, set)| set.len() > 1)));
     }
     let prior = |set: &[usize]| CHANGE_COUNT_PRIORS[set.len() - 1] / combinations(weeks - 1, set.len());
     let weights: Vec<f64> = candidates.iter().map(|(likelihood, set)| likelihood * prior(set)).collect();
     let least = weights.iter().copied().fold(likelihood.without_change(), f64::max) * MIN_RELATIVE_WEIGHT;
-    let believed = candidates.into_iter().zip(weights).filter(|(_, weight)| *weight > least);
-    let many = believed.map(|((_, set), _)| ChangePoints { prior: prior(&set), weeks: set });
-    (1..weeks).map(single).chain(many).collect()
+    let likely = candidates.into_iter().zip(weights).filter(|(_, weight)| *weight > least);
+    let several = likely.map(|((_, set), _)| ChangePoints { prior: prior(&set), weeks: set });
+    (1..weeks).map(single).chain(several).collect()
 }
 
-/// How well two levels, taken in turn, tell the roots: up to a factor that is the same for all sets of changes.
+/// Likelihoods of two alternating levels, up to a factor that is the same for all sets of changes.
 struct ChangeLikelihood {
     apart: f64,
-    /// Sum of the roots before each week, and after the last.
+    /// Sum of the roots before each week, and after the last one.
     before: Vec<f64>,
     squares: f64,
 }
@@ -78,7 +80,7 @@ impl ChangeLikelihood {
         self.before.len() - 1
     }
 
-    /// This set with one change more, or two: the likeliest.
+    /// Returns the most likely extensions of this set by one change or two.
     fn extended(&self, set: &[usize]) -> Vec<(f64, Vec<usize>)> {
         let weeks = self.weeks();
         let other = |week: usize| set.partition_point(|change| *change <= week) % 2 == 1;
@@ -112,7 +114,7 @@ impl ChangeLikelihood {
         found.into_iter().flat_map(likeliest).map(grown).collect()
     }
 
-    /// Where so many weeks were spent in the other habit, and so much in them.
+    /// Returns the likelihood if this number of weeks was in the other regime, with this sum of roots.
     fn of(&self, in_other: f64, spent: f64) -> f64 {
         let weeks = self.weeks();
         let (in_own, own_spent) = (count(weeks) - in_other, self.before[weeks] - spent);
@@ -122,13 +124,13 @@ impl ChangeLikelihood {
         self.power(squares) / (in_own * in_other * spread).sqrt()
     }
 
-    /// Of one level throughout.
+    /// Returns the likelihood of one level throughout.
     fn without_change(&self) -> f64 {
         let (weeks, sum) = (count(self.weeks()), self.before[self.weeks()]);
         self.power(self.squares - sum * sum / weeks) / weeks.sqrt()
     }
 
-    /// What so small a sum of squares makes of a likelihood.
+    /// Returns the likelihood factor for a residual sum of squares.
     fn power(&self, squares: f64) -> f64 {
         let (mut power, mut ratio, mut left) = (1.0, (self.squares / squares.max(1e-6)).sqrt(), self.weeks() - 1);
         while left > 0 {
@@ -142,43 +144,44 @@ impl ChangeLikelihood {
     }
 }
 
-/// What each and those before it add up to, beginning with 0.
-fn sums(of: impl Iterator<Item = f64>) -> Vec<f64> {
+/// Returns the running sums, beginning with 0.
+fn sums(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut sum = 0.0;
-    let added = of.map(|it| {
-        sum += it;
+    let added = values.map(|value| {
+        sum += value;
         sum
     });
     [0.0].into_iter().chain(added).collect()
 }
 
-/// In how many ways so many can be chosen of all.
+/// Returns the binomial coefficient.
 fn combinations(all: usize, chosen: usize) -> f64 {
-    (0..chosen).fold(1.0, |ways, place| ways * count(all.saturating_sub(place)) / count(place + 1))
+    (0..chosen).fold(1.0, |ways, index| ways * count(all.saturating_sub(index)) / count(index + 1))
 }
 
-/// Two habits, as the past shows them.
+/// The two regimes of a past.
 pub(super) struct Regimes {
     /// Weeks since the last change.
     weeks_since_change: f64,
-    /// The habit that is kept now …
+    /// The present regime …
     current: RegimeDuration,
-    /// … and the other.
+    /// … and the other one.
     other: RegimeDuration,
-    /// The weeks before which it changes if the year comes again; empty if that cannot be said.
+    /// Weeks before which the regime changes if last year repeats; empty if the weeks are not exactly one year.
     yearly_changes: Vec<usize>,
 }
 
-/// How long and how often a habit was kept.
+/// Total weeks and number of endings of a regime.
 #[derive(Clone, Copy, Default)]
 struct RegimeDuration {
     weeks: f64,
-    /// How often it was given up.
+    /// Number of times that the regime ended.
     ended_count: u32,
 }
 
 impl Regimes {
-    /// Those of so many weeks, changed before each of these. The weeks may be those of the year that ends now.
+    /// Measures the regimes of this number of weeks, changed before each of these. `are_a_year` is true if the weeks
+    /// are exactly the year up to now.
     pub(super) fn new(weeks: usize, changes: &[usize], are_a_year: bool) -> Self {
         let (mut current, mut other) = (RegimeDuration::default(), RegimeDuration::default());
         let mut begin = 0;
@@ -191,18 +194,20 @@ impl Regimes {
         let weeks_since_change = count(weeks - begin);
         current.weeks += weeks_since_change;
         let yearly_changes = if are_a_year && changes.len().is_multiple_of(2) { changes.to_vec() } else { Vec::new() };
-        Self { weeks_since_change: weeks_since_change, current: current, other, yearly_changes: yearly_changes }
+        Self { weeks_since_change, current, other, yearly_changes }
     }
 
-    /// Draws a future of them: the weeks before which the pace changes.
-    pub(super) fn draw_changes(&self, chance: &mut SeededRng) -> Vec<usize> {
-        if !self.yearly_changes.is_empty() && chance.share() < YEARLY_PROBABILITY {
+    /// Draws the weeks of a future before which the regime changes.
+    pub(super) fn draw_changes(&self, rng: &mut SeededRng) -> Vec<usize> {
+        if !self.yearly_changes.is_empty() && rng.uniform() < YEARLY_PROBABILITY {
             return self.yearly_changes.clone();
         }
         let all = (self.current.weeks + self.other.weeks) * UNENDED_FACTOR;
         let mut rate = |duration: RegimeDuration| {
-            let squares: f64 =
-                (0..=2 * duration.ended_count.min(MAX_COUNTED_ENDS)).map(|_| chance.normal()).map(|it| it * it).sum();
+            let squares: f64 = (0..=2 * duration.ended_count.min(MAX_COUNTED_ENDS))
+                .map(|_| rng.normal())
+                .map(|draw| draw * draw)
+                .sum();
             squares / 2.0 / if duration.ended_count > 0 { duration.weeks } else { all }
         };
         let (mut current, mut other) = (rate(self.current), rate(self.other));
@@ -212,7 +217,7 @@ impl Regimes {
         for week in 0..WEEKS {
             let turns = weeks_since_change * current;
             let overdue = OVERDUE_FACTOR * turns * turns / (0.25 + turns * turns);
-            if chance.share() < current * overdue + reversal_rate / (weeks_since_change * weeks_since_change) {
+            if rng.uniform() < current * overdue + reversal_rate / (weeks_since_change * weeks_since_change) {
                 changes.push(week);
                 std::mem::swap(&mut current, &mut other);
                 (weeks_since_change, reversal_rate) = (0.0, 0.0);

@@ -1,13 +1,14 @@
-//! Rhythms longer than a week: how much more or less is spent in each part of a cycle, such as a month or a quarter.
+//! Seasonality: cycles longer than a week, such as a month or a quarter, and how much more or less is spent in each
+//! part of one.
 //!
-//! A rhythm is only offered here; how far it is believed is `pace.rs`'s to say, by what it would have foretold.
+//! This module only proposes cycles; `trend.rs` weighs them by how well they would have predicted the past.
 
 use chrono::{Datelike as _, NaiveDate};
 use rust_decimal::prelude::ToPrimitive as _;
 
-use crate::forecast::sampling::WEEKS;
+use super::horizon::WEEKS;
 
-/// Every cycle that is offered, and how believable each is before the ledger is read.
+/// Cycles to propose, with their prior probabilities.
 const CYCLE_PRIORS: [(SpendCycle, f64); 6] = [
     (SpendCycle::Days(14), 0.06),
     (SpendCycle::Days(28), 0.04),
@@ -16,27 +17,27 @@ const CYCLE_PRIORS: [(SpendCycle, f64); 6] = [
     (SpendCycle::Days(91), 0.04),
     (SpendCycle::Quarter, 0.08),
 ];
-/// How believable it is that there is none of them.
+/// Prior probability that there is no cycle.
 const NO_CYCLE_PRIOR: f64 = 0.6;
-/// A cycle is offered once the ledger holds it so many times.
+/// Number of whole cycles that the ledger must cover.
 const MIN_CYCLES: i64 = 2;
-/// Weeks whose places in the cycle are less than this apart, in days, are alike.
+/// Days from which on two positions in a cycle are not similar at all.
 const SIMILAR_DAYS: i64 = 6;
-/// As if so many weeks more had shown that nothing is special here.
+/// Weight of the assumption that a position is like the mean, in weeks.
 const PRIOR_WEEKS: f64 = 0.5;
-/// The roots of the most and of the least that a week's place alone makes of its share.
+/// Largest and smallest factor that the position of a week can give its root.
 const MAX_ROOT_RATIO: f64 = 4.0;
 const MIN_ROOT_RATIO: f64 = 0.2;
-/// Weeks at least so much alike may stand for each other in a future.
+/// Similarity from which on a past week can stand for a future week.
 const MIN_SIMILARITY: f64 = 0.3;
 
 #[derive(Clone, Copy)]
 enum SpendCycle {
-    /// So many days, whatever the date.
+    /// A fixed number of days, whatever the date.
     Days(i64),
-    /// Counted from the end of each calendar month …
+    /// A calendar month, counted from its end.
     Month,
-    /// … and of each calendar quarter.
+    /// A calendar quarter, counted from its end.
     Quarter,
 }
 
@@ -49,7 +50,7 @@ impl SpendCycle {
         }
     }
 
-    /// How many days are left of it.
+    /// Returns the days left in the cycle.
     fn days_left(self, day: NaiveDate) -> i64 {
         let months = match self {
             Self::Days(days) => return i64::from(day.num_days_from_ce()).rem_euclid(days),
@@ -62,7 +63,7 @@ impl SpendCycle {
         (next - day).num_days().min(self.length())
     }
 
-    /// How alike two places are: 1 if they are the same, 0 if they are not alike at all.
+    /// Returns the similarity of two positions, from 0 to 1 for the same position.
     fn similarity(self, one: i64, other: i64) -> f64 {
         let apart = (one - other).abs();
         let apart = apart.min(self.length() - apart).min(SIMILAR_DAYS);
@@ -70,21 +71,21 @@ impl SpendCycle {
     }
 }
 
-/// What a cycle, or none, says of each week: the root of its share of a usual week.
+/// Factors of each week's root under one cycle, or none.
 pub(super) struct Seasonality {
     pub(super) prior: f64,
-    /// Of each past week, as the weeks before it tell.
+    /// Factor of each past week, estimated from earlier weeks only.
     pub(super) predicted: Vec<f64>,
-    /// Of each past week, as the others tell.
+    /// Factor of each past week, estimated from all other weeks.
     pub(super) past_weeks: Vec<f64>,
-    /// Of each week to come.
+    /// Factor of each future week.
     pub(super) future_weeks: Vec<f64>,
-    /// For each week to come, the past weeks in the same place; empty if all are.
+    /// Past weeks at a similar position, for each future week; an empty list stands for all weeks.
     pub(super) similar_weeks: Vec<Vec<usize>>,
 }
 
-/// No rhythm at all, and each whose cycle has come often enough in these weeks, each of which began on one of these
-/// days; the first week to come begins on `today`.
+/// Returns the seasonality without a cycle, and one for each cycle that these weeks cover often enough. `begins` are
+/// the days on which the past weeks began; the first future week begins on `today`.
 pub(super) fn seasonalities(roots: &[f64], begins: &[NaiveDate], today: NaiveDate) -> Vec<Seasonality> {
     let flat = |weeks: usize| vec![1.0; weeks];
     let none = Seasonality {
@@ -96,7 +97,7 @@ pub(super) fn seasonalities(roots: &[f64], begins: &[NaiveDate], today: NaiveDat
     };
     let days = 7 * i64::try_from(roots.len()).unwrap_or(0);
     let offered = CYCLE_PRIORS.iter().filter(|(cycle, _)| cycle.length() * MIN_CYCLES <= days);
-    let seasonalities = offered.map(|(cycle, belief)| Seasonality::new(*cycle, *belief, roots, (begins, today)));
+    let seasonalities = offered.map(|(cycle, prior)| Seasonality::new(*cycle, *prior, roots, (begins, today)));
     [none].into_iter().chain(seasonalities).collect()
 }
 
@@ -106,31 +107,31 @@ impl Seasonality {
         let coming = |week: i64| cycle.days_left(today + chrono::Duration::days(7 * week));
         let future_weeks: Vec<i64> = (0..).take(WEEKS).map(coming).collect();
         let ratios = ratios(cycle, roots);
-        let estimate = |place: i64, from: &[usize]| {
+        let estimate = |position: i64, from: &[usize]| {
             let (mut sum, mut all) = (PRIOR_WEEKS, PRIOR_WEEKS);
             for week in from {
-                let similarity = cycle.similarity(place, past[*week]);
+                let similarity = cycle.similarity(position, past[*week]);
                 sum += similarity * ratios[*week];
                 all += similarity;
             }
             (sum / all).clamp(MIN_ROOT_RATIO, MAX_ROOT_RATIO)
         };
         let every: Vec<usize> = (0..roots.len()).collect();
-        let others = |week: usize| -> Vec<usize> { every.iter().copied().filter(|it| *it != week).collect() };
-        let same = |place: i64| -> Vec<usize> {
-            every.iter().copied().filter(|week| cycle.similarity(place, past[*week]) > MIN_SIMILARITY).collect()
+        let others = |week: usize| -> Vec<usize> { every.iter().copied().filter(|other| *other != week).collect() };
+        let same = |position: i64| -> Vec<usize> {
+            every.iter().copied().filter(|week| cycle.similarity(position, past[*week]) > MIN_SIMILARITY).collect()
         };
         Self {
-            prior: prior,
+            prior,
             predicted: every.iter().map(|week| estimate(past[*week], &every[..*week])).collect(),
             past_weeks: every.iter().map(|week| estimate(past[*week], &others(*week))).collect(),
-            future_weeks: future_weeks.iter().map(|place| estimate(*place, &every)).collect(),
-            similar_weeks: future_weeks.iter().map(|place| same(*place)).collect(),
+            future_weeks: future_weeks.iter().map(|position| estimate(*position, &every)).collect(),
+            similar_weeks: future_weeks.iter().map(|position| same(*position)).collect(),
         }
     }
 }
 
-/// Each week's root as a share of the mean of those around it, a whole cycle in all.
+/// Returns each week's root as a share of the mean root within half a cycle around it.
 fn ratios(cycle: SpendCycle, roots: &[f64]) -> Vec<f64> {
     let around = usize::try_from(cycle.length() / 14).unwrap_or(1).max(1);
     let ratio = |(week, root): (usize, &f64)| {

@@ -1,35 +1,36 @@
-//! A share of which only some cases are known, such as that of orders that are renewed, or paid from the balance.
+//! Distributions of a share, such as the share of orders that are renewed or paid from the balance, of which only
+//! some cases are known.
 //!
-//! A beta distribution on a grid, made with `+ − × ÷` alone, which give the same result everywhere.
+//! A beta distribution on a grid. Only `+ − × ÷` are used, which give the same result on every machine.
 
 use rust_decimal::prelude::ToPrimitive as _;
 
-/// Places of the grid.
+/// Number of grid cells.
 const GRID_CELLS: usize = 128;
-/// Probability, before any case is seen, that a share changed among them.
+/// Prior probability that a share changed within the cases.
 const CHANGE_PRIOR: f64 = 0.2;
-/// Parameters of the beta distribution of a share of which nothing is known.
+/// Parameters of a uniform beta distribution.
 const UNIFORM_PRIOR: [f64; 2] = [1.0; 2];
 
-/// An order whose share is learnt: whether it was renewed.
+/// An ended order, and whether it was renewed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RenewalOutcome {
-    /// True if it is a renewal itself: such orders have a share of their own.
+    /// True if the order is itself a renewal. Such orders have a share of their own.
     pub(super) is_renewal: bool,
     pub(super) renewed: bool,
 }
 
-/// The distribution of a share.
+/// Distribution of a share.
 #[derive(Debug, Clone)]
 pub(super) struct ShareDistribution {
-    /// Probability that the share is not above each place of the grid.
+    /// Probability that the share is not above the end of each cell.
     cumulative: [f64; GRID_CELLS],
     mean: f64,
 }
 
 impl ShareDistribution {
-    /// So many cases of one kind and of the other, on top of a prior: the two parameters of a beta distribution, at least 1.
-    /// More cases than `most` make the share no more certain.
+    /// Returns the distribution after these cases and a prior: the two parameters of a beta distribution, at least 1.
+    /// More than `most` cases make the share no more certain.
     pub(super) fn new((hits, misses): (usize, usize), prior: (u32, u32), most: u32) -> Self {
         let (hits, misses) = (as_float(hits), as_float(misses));
         let scale = (f64::from(most) / (hits + misses).max(1.0)).min(1.0);
@@ -40,8 +41,9 @@ impl ShareDistribution {
         Self::from_weights(&curve.weights)
     }
 
-    /// The share at the end of these cases, oldest first, of which one kind counts. It may have changed before any of them, with the
-    /// probabilities that `change_probabilities` gives. No more than the newest `most` make it more certain.
+    /// Returns the distribution at the end of these cases, oldest first, using those that `counts` selects. The share
+    /// may have changed before any case, with the probabilities of [`change_probabilities`]. Only the newest `most`
+    /// cases make it more certain.
     pub(super) fn after_changes(
         cases: &[RenewalOutcome],
         counts: impl Fn(&RenewalOutcome) -> bool,
@@ -52,13 +54,13 @@ impl ShareDistribution {
         let mut curve = GridDistribution::new(prior);
         let mut mixed = [0.0; GRID_CELLS];
         let mut left = most;
-        for (case, belief) in cases.iter().zip(changed).rev() {
+        for (case, probability) in cases.iter().zip(changed).rev() {
             if left > 0 && counts(case) {
                 curve.add(case.renewed);
                 left -= 1;
             }
             for (mixed, weight) in mixed.iter_mut().zip(&curve.weights) {
-                *mixed += belief * weight;
+                *mixed += probability * weight;
             }
         }
         if cases.is_empty() { Self::from_weights(&curve.weights) } else { Self::from_weights(&mixed) }
@@ -71,7 +73,7 @@ impl ShareDistribution {
             so_far += weight / all;
             so_far
         });
-        let mean = weights.iter().enumerate().map(|(place, weight)| cell_middle(place) * weight / all).sum();
+        let mean = weights.iter().enumerate().map(|(cell, weight)| cell_middle(cell) * weight / all).sum();
         Self { cumulative, mean }
     }
 
@@ -79,14 +81,15 @@ impl ShareDistribution {
         self.mean
     }
 
-    /// One of the shares that it may be, chosen by two numbers from 0 to 1.
-    pub(super) fn sample(&self, place: f64, within: f64) -> f64 {
-        let place = self.cumulative.partition_point(|up_to| *up_to <= place).min(GRID_CELLS - 1);
-        (as_float(place) + within) / as_float(GRID_CELLS)
+    /// Returns a share of the distribution, selected by two numbers from 0 to 1: its cell, and its position in the
+    /// cell.
+    pub(super) fn sample(&self, cell: f64, within: f64) -> f64 {
+        let cell = self.cumulative.partition_point(|up_to| *up_to <= cell).min(GRID_CELLS - 1);
+        (as_float(cell) + within) / as_float(GRID_CELLS)
     }
 }
 
-/// A distribution on the grid, of which the sum is kept at 1.
+/// A distribution on the grid, normalised to 1.
 struct GridDistribution {
     weights: [f64; GRID_CELLS],
 }
@@ -101,8 +104,8 @@ impl GridDistribution {
 
     fn add(&mut self, hit: bool) {
         let mut all = 0.0;
-        for (place, weight) in self.weights.iter_mut().enumerate() {
-            *weight *= if hit { cell_middle(place) } else { 1.0 - cell_middle(place) };
+        for (cell, weight) in self.weights.iter_mut().enumerate() {
+            *weight *= if hit { cell_middle(cell) } else { 1.0 - cell_middle(cell) };
             all += *weight;
         }
         for weight in &mut self.weights {
@@ -111,8 +114,8 @@ impl GridDistribution {
     }
 }
 
-/// Probabilities that the shares of both kinds of cases changed for good before each of these cases, oldest first; at the place of the
-/// first case, that they never did.
+/// Returns for each case the probability that the shares of both kinds of orders changed for good just before it,
+/// oldest first. The first value is the probability that they never changed.
 pub(super) fn change_probabilities(cases: &[RenewalOutcome]) -> Vec<f64> {
     let likelihoods = |cases: &mut dyn Iterator<Item = &RenewalOutcome>| -> Vec<f64> {
         let (mut known, mut likelihood) = ([UNIFORM_PRIOR; 2], 1.0);
@@ -127,17 +130,17 @@ pub(super) fn change_probabilities(cases: &[RenewalOutcome]) -> Vec<f64> {
     };
     let (before, after) = (likelihoods(&mut cases.iter()), likelihoods(&mut cases.iter().rev()));
     let each = CHANGE_PRIOR / as_float(cases.len().saturating_sub(1).max(1));
-    let belief = |place: usize| match place {
+    let probability = |cell: usize| match cell {
         0 => (1.0 - CHANGE_PRIOR) * after[cases.len()],
-        place => each * before[place] * after[cases.len() - place],
+        cell => each * before[cell] * after[cases.len() - cell],
     };
-    let beliefs: Vec<f64> = (0..cases.len()).map(belief).collect();
-    let all: f64 = beliefs.iter().sum();
-    beliefs.into_iter().map(|belief| belief / all).collect()
+    let probabilities: Vec<f64> = (0..cases.len()).map(probability).collect();
+    let all: f64 = probabilities.iter().sum();
+    probabilities.into_iter().map(|probability| probability / all).collect()
 }
 
-fn cell_middle(place: usize) -> f64 {
-    (as_float(place) + 0.5) / as_float(GRID_CELLS)
+fn cell_middle(cell: usize) -> f64 {
+    (as_float(cell) + 0.5) / as_float(GRID_CELLS)
 }
 
 fn as_float(cases: usize) -> f64 {
@@ -167,7 +170,7 @@ mod tests {
         let share = ShareDistribution::new((0, 0), (6, 1), 100);
         assert!((share.mean() - 6.0 / 7.0).abs() < 0.01);
         assert!(share.sample(0.0, 0.0) < share.sample(1.0, 1.0) && share.sample(1.0, 1.0) <= 1.0);
-        let all: Vec<f64> = (0..=10).map(|place| share.sample(f64::from(place) / 10.0, 0.5)).collect();
+        let all: Vec<f64> = (0..=10).map(|cell| share.sample(f64::from(cell) / 10.0, 0.5)).collect();
         assert!(all.is_sorted());
     }
 

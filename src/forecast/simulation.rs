@@ -1,62 +1,49 @@
-//! The forecast: what its futures say together.
+//! The simulated futures of a fund, and the figures derived from them.
 
 use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::{Confidence, HORIZON_DAYS, MIN_HISTORY_DAYS, MIN_PURCHASES, Purchases, Spending};
+use super::depletion::is_depleted;
+use super::horizon::{DAYS, FUTURES};
+use super::minor::Minor;
+use super::purchases::Purchases;
+use super::requirements::{ForecastUnavailable, MIN_HISTORY_DAYS};
+use super::sampling::simulate;
+use super::spend_history::SpendHistory;
+use super::spending::Spending;
 use crate::domain::Time;
+use crate::domain::confidence::Confidence;
 use crate::domain::forecast::{ForecastBand, Runway};
-use crate::domain::history::{Ledger, Order};
-use crate::forecast::depletion::is_depleted;
-use crate::forecast::sampling::{DAYS, FUTURES, simulate};
-use crate::forecast::spend_history::{Minor, SpendHistory};
+use crate::domain::ledger::Ledger;
+use crate::domain::order::Order;
+use crate::domain::rule::HORIZON_DAYS;
 
-/// Why there is no forecast yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ForecastUnavailable {
-    /// The ledger does not reach back far enough.
-    #[error("the ledger reaches back {days} {}; a forecast needs {MIN_HISTORY_DAYS}", if *days == 1 { "day" } else { "days" })]
-    LedgerTooShort {
-        /// Whole days since its first line.
-        days: u32,
-    },
-    /// The ledger, which is read 400 days back, has no purchase.
-    #[error("nothing was bought from the balance in the last 400 days; a forecast needs {MIN_PURCHASES} purchases")]
-    NoPurchases,
-    /// Nothing can be told from so few.
-    #[error("purchases in the last year: {count}; a forecast needs {MIN_PURCHASES}")]
-    TooFewPurchases {
-        /// Purchases in the weeks that are looked at.
-        count: u32,
-    },
-}
-
-/// What will be spent in a number of days, as a range of sums in the account's currency.
+/// Expected spend in a number of days, in the account's currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpendRange {
-    /// The low end of the range.
+    /// Low end of the range.
     pub low: Decimal,
-    /// As likely more as less.
+    /// Median of the futures.
     pub middle: Decimal,
-    /// The high end of the range.
+    /// High end of the range.
     pub high: Decimal,
 }
 
-/// Six hundred futures of a fund, each a year long, none with a deposit.
+/// Simulated futures of a fund, each a year long, without deposits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Simulation {
     now: Time,
     available: Decimal,
-    /// With less than a usual purchase left, funds have run out.
+    /// True if funds have run out: less than a typical order is left.
     is_depleted: bool,
-    /// Future after future: what it has spent by the end of each day.
+    /// Cumulative spend of each future at the end of each day, one future after the other.
     spent: Vec<Minor>,
 }
 
 impl Simulation {
-    /// Draws the futures of a fund with this much available, from what is known at `now`. Without orders, renewals
-    /// come as any purchase does.
+    /// Simulates a fund with these available funds from what is known at `now`. Without orders, renewals are treated
+    /// like other purchases.
     pub fn new(
         ledger: &Ledger,
         orders: Option<&[Order]>,
@@ -67,7 +54,7 @@ impl Simulation {
         Self::from_purchases(&Purchases::read(ledger, orders, spending, now), available)
     }
 
-    /// The same from purchases that are known for what they are.
+    /// Simulates a fund from classified purchases.
     pub fn from_purchases(purchases: &Purchases<'_>, available: Decimal) -> Result<Self, ForecastUnavailable> {
         if purchases.all.is_empty() {
             let too_short = purchases.days_covered().filter(|days| *days < MIN_HISTORY_DAYS);
@@ -85,8 +72,8 @@ impl Simulation {
         })
     }
 
-    /// How long the funds last: the middle, and the range that holds so many futures of a hundred. They are over once
-    /// they are less than a usual purchase, whatever could still be bought with them.
+    /// Returns how long the funds last: the median and the range. Funds have run out once they are below a typical
+    /// order, even if they could still pay for a cheaper one.
     pub fn runway(&self, confidence: Confidence) -> Runway {
         if self.is_depleted {
             return Runway::Exhausted;
@@ -101,15 +88,14 @@ impl Simulation {
         }
     }
 
-    /// How long the funds last at least, as far as this confidence goes: the early end of [`Simulation::runway`]'s range.
-    /// `None`: longer than the forecast looks.
+    /// Returns the early end of [`Simulation::runway`]'s range; `None` beyond the horizon.
     pub fn runway_early(&self, confidence: Confidence) -> Option<Duration> {
         let (early, _, _) = self.runway_days(confidence);
         let early = if self.is_depleted { Some(0) } else { early };
         early.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600))
     }
 
-    /// What is left on each day from `now` on, the last `days` days from now; nothing where the funds are over, since
+    /// Returns the remaining funds for `now` and each of the next `days` days; empty if funds have run out, since
     /// nothing more can be bought.
     pub fn bands(&self, days: u32, confidence: Confidence) -> Vec<ForecastBand> {
         if self.is_depleted {
@@ -123,7 +109,7 @@ impl Simulation {
         (0..=days.min(HORIZON_DAYS)).map(band).collect()
     }
 
-    /// What will be spent in the next `days` days (a year at most): the middle, and the range.
+    /// Returns the expected spend in the next `days` days (at most a year).
     pub fn spend_range(&self, days: u32, confidence: Confidence) -> SpendRange {
         let day = usize::try_from(days).unwrap_or(DAYS).min(DAYS);
         let Some(day) = day.checked_sub(1) else {
@@ -135,17 +121,18 @@ impl Simulation {
         SpendRange { low: money(low), middle: money(middle), high: money(high) }
     }
 
-    /// What will be spent in the next `days` days at most, as far as this confidence goes: the high end of its range.
+    /// Returns the high end of the expected spend in the next `days` days.
     pub fn max_spend(&self, days: u32, confidence: Confidence) -> Decimal {
         self.spend_range(days, confidence).high
     }
 
-    /// What to deposit now so that funds end the next `days` days no lower than the threshold, cautiously.
+    /// Returns the deposit that keeps funds at or above the threshold for `days` days, at the high end of the
+    /// expected spend.
     pub fn deposit(&self, threshold: Decimal, days: u32, confidence: Confidence) -> Option<Decimal> {
         deposit(threshold, self.available, self.max_spend(days, confidence))
     }
 
-    /// Early end, middle and late end in days; `None` beyond the horizon.
+    /// Returns the early end, median and late end of the runway in days; `None` beyond the horizon.
     fn runway_days(&self, confidence: Confidence) -> (Option<u32>, Option<u32>, Option<u32>) {
         let enough = |future: &[Minor]| future.partition_point(|spent| Decimal::new(*spent, 2) <= self.available);
         let lasts = self.spent.chunks_exact(DAYS).map(enough).collect();
@@ -159,14 +146,14 @@ impl Simulation {
     }
 }
 
-/// What brings `available` back to the threshold and pays for what will be spent, rounded up to a whole unit; `None`
-/// where nothing is missing.
+/// Returns the deposit that brings `available` back to the threshold and pays for `spend`, rounded up to a whole
+/// unit; `None` if nothing is missing.
 pub fn deposit(threshold: Decimal, available: Decimal, spend: Decimal) -> Option<Decimal> {
     let missing = (threshold + spend - available).ceil();
     (missing > Decimal::ZERO).then_some(missing)
 }
 
-/// Of a value for each future: the low end of the central range, the middle, and the high end.
+/// Returns the low end, median and high end of one value for each future.
 fn central_range<T: Ord + Copy>(mut values: Vec<T>, confidence: Confidence) -> (T, T, T) {
     values.sort_unstable();
     let low = FUTURES * usize::from(100 - confidence.percent()) / 200;

@@ -1,122 +1,119 @@
-//! The past that a forecast draws from: purchases by day in whole weeks, without the renewals, whose turn is known.
+//! Past spend that a forecast draws from: purchases by day in whole weeks, without renewals, which are modelled by
+//! order.
 
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 
+use super::funds_history::FundsHistory;
 use super::list_prices::price_list_change;
+use super::minor::{MAX_DAY_SPEND, Minor, minor};
 use super::prices::PriceHistory;
-use super::purchases::{Purchase, PurchaseKind, Purchases};
+use super::purchase::{Purchase, PurchaseKind};
+use super::purchases::Purchases;
 use super::ratio::{Ratio, UNCHANGED, scaled};
-use super::renewal_model::{FundsHistory, RenewalModel};
-use super::renewals::days_before;
-use super::{ForecastUnavailable, MIN_HISTORY_DAYS, MIN_PURCHASES};
+use super::renewal_model::RenewalModel;
+use super::renewal_window::days_before;
+use super::requirements::{ForecastUnavailable, MIN_HISTORY_DAYS, MIN_PURCHASES};
 use crate::domain::Time;
-use crate::domain::history::LedgerEntry;
-use crate::forecast::depletion::{daily_highs, depleted_weeks};
+use crate::domain::ledger::LedgerEntry;
 
-/// Hundredths of the account's unit: what the forecast counts in.
-pub(super) type Minor = i64;
-/// What was spent on each day of a week.
+/// Spend on each day of a week.
 pub(super) type WeekSpend = [Minor; 7];
 
-/// More than any account spends on a day; keeps every sum of a year's days far from the end of its type.
-const MAX_DAY_SPEND: Minor = 1_000_000_000_000_000;
-/// How many weeks are looked at, at most.
+/// Number of weeks that are used, at most.
 const MAX_WEEKS: usize = 52;
-/// A ledger begins with its account if its first line found nothing; where that line does not say so, if it is younger than this.
+/// Age below which an account is assumed to have begun with its ledger, if the first line does not say so.
 const MAX_YOUNG_AGE: chrono::TimeDelta = chrono::TimeDelta::days(390);
-/// A migration takes so many weeks at most, which cost more than so many times as many later ones; its last week alone more
-/// than so many times a later one.
+/// Longest migration in weeks. Its weeks cost on average more than `MIGRATION_FACTOR` times the most expensive
+/// average of later weeks, and its last week more than `LAST_WEEK_FACTOR` times.
 const MAX_MIGRATION_WEEKS: usize = 10;
 const MIGRATION_FACTOR: i128 = 4;
 const LAST_WEEK_FACTOR: i128 = 2;
-/// So many weeks must follow it.
+/// Number of weeks that must follow a migration.
 const MIN_LATER_WEEKS: usize = 4;
-/// A day that costs more than this many halves of a typical week, and of a busy day, is a lump.
+/// A day is irregular if it costs more than this number of halves of a typical week and of a busy day.
 const IRREGULAR_HALVES: i64 = 3;
-/// A typical week is the median of all weeks, or of so many newest if these cost more.
+/// A typical week is the median of all weeks, or of this number of the newest weeks if that is higher.
 const RECENT_WEEKS: usize = 12;
 
-/// What happened, in whole weeks counted back from `now`, oldest first. Weeks in which funds were too low to buy with
-/// are left out, as if time had stood still: what was not bought in them tells nothing.
+/// Past spend in whole weeks counted back from `now`, oldest first. Depleted weeks are left out, as if time had
+/// stopped, since the missing purchases in them say nothing about the account.
 pub(super) struct SpendHistory {
-    /// The last day.
+    /// Day of the forecast.
     pub(super) today: NaiveDate,
-    /// The day on which each of the weeks began.
+    /// Day on which each week began.
     pub(super) begins: Vec<NaiveDate>,
-    /// Days without lumps.
+    /// Regular spend of each week.
     pub(super) base: Vec<WeekSpend>,
-    /// Days that cost more than a week does.
+    /// Spend on irregular days.
     pub(super) irregular: Vec<WeekSpend>,
-    /// Renewals to come.
+    /// Model of the future renewals.
     pub(super) renewals: RenewalModel,
 }
 
 impl SpendHistory {
+    /// Reads the past of a fund with these available funds, in which a typical order costs `typical`.
     pub(super) fn read(
         purchases: &Purchases<'_>,
         (available, typical): (Decimal, Decimal),
     ) -> Result<Self, ForecastUnavailable> {
-        let (known, now) = (purchases.known, purchases.now);
-        let days = purchases.days_covered().unwrap_or(0);
-        if days < MIN_HISTORY_DAYS {
-            // Where its first line found something, the account is older than that: it bought nothing for long.
-            let is_older =
-                known.first().is_some_and(|first| first.balance_after.is_some_and(|after| after != first.change));
-            let count = u32::try_from(purchases.all.len()).unwrap_or(u32::MAX).min(MIN_PURCHASES - 1);
-            return Err(if is_older {
-                ForecastUnavailable::TooFewPurchases { count }
-            } else {
-                ForecastUnavailable::LedgerTooShort { days }
-            });
-        }
-        let weeks = usize::try_from(days / 7).unwrap_or(MAX_WEEKS).min(MAX_WEEKS);
-        let first = now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0));
-        let recent = &purchases.all[purchases.all.partition_point(|purchase| purchase.entry.at <= first)..];
-        let recent: Vec<&Purchase<'_>> = recent.iter().filter(|purchase| !purchase.cost.is_zero()).collect();
-        let count = u32::try_from(recent.len()).unwrap_or(u32::MAX);
-        if count < MIN_PURCHASES {
-            return Err(ForecastUnavailable::TooFewPurchases { count });
-        }
-        let today = now.date_naive();
+        let (now, today) = (purchases.now, purchases.now.date_naive());
+        let weeks = usable_weeks(purchases)?;
+        let recent = recent_purchases(purchases, weeks)?;
         let prices = PriceHistory::read(purchases);
         let mut base = base_spend(&recent, purchases, &prices, weeks);
-        let moved = migration_weeks(purchases, &base);
-        base.drain(..moved);
-        let weeks = weeks - moved;
-        let begin = now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0));
-        let recent = &recent[recent.partition_point(|purchase| purchase.entry.at <= begin)..];
-        if moved > 0 && recent.len() < as_usize(MIN_PURCHASES) {
-            // As if one more had been bought: that none was in a few weeks does not mean that none will be.
+        let migration = migration_weeks(purchases, &base);
+        base.drain(..migration);
+        let weeks = weeks - migration;
+        let recent = &recent[recent.partition_point(|purchase| purchase.entry.at <= weeks_before(now, weeks))..];
+        if migration > 0 && u32::try_from(recent.len()).is_ok_and(|count| count < MIN_PURCHASES) {
+            // Assumes one more purchase: none within a few weeks does not mean none ever.
             base[0][0] = base[0][0].saturating_add(minor(typical)).min(MAX_DAY_SPEND);
         }
-        let daily_highs = daily_highs(known, available, now, 7 * weeks);
-        let depleted = depleted_weeks(&daily_highs, typical);
-        let informative = informative_weeks(&depleted, recent, now);
-        let is_uninformative = |day: NaiveDate| {
-            let ago = usize::try_from((today - day).num_days()).unwrap_or(usize::MAX);
-            weeks.checked_sub(1 + ago / 7).is_some_and(|week| informative.binary_search(&week).is_err())
-        };
-        let mut most = Minor::MIN;
-        let since = daily_highs.into_iter().map(|held| {
-            most = most.max(minor(held));
-            most
-        });
-        // Where all weeks count although there was too little in some, purchases were made all the same: nothing could be told from it.
-        let are_known = informative.len() < weeks || !depleted.contains(&true);
-        let funds = FundsHistory { highest_since: since.filter(|_| are_known).collect(), is_uninformative };
+        let funds = FundsHistory::read(purchases.known, recent, (available, typical), (now, weeks));
         let renewals = RenewalModel::read(purchases, &prices, &funds);
-        let mut base: Vec<WeekSpend> = informative.iter().map(|week| base[*week]).collect();
+        let mut base: Vec<WeekSpend> = funds.informative_weeks.iter().map(|week| base[*week]).collect();
         let begin = |week: &usize| days_before(today, 7 * u64::try_from(weeks - week).unwrap_or(0));
-        let begins = informative.iter().map(begin).collect();
+        let begins = funds.informative_weeks.iter().map(begin).collect();
         let irregular = take_irregular(&mut base);
         Ok(Self { today, begins, base, irregular, renewals })
     }
 }
 
-/// What was bought beside renewals on each day of these weeks, at the prices of today.
+/// Returns the number of whole weeks that the ledger covers, up to `MAX_WEEKS`.
+fn usable_weeks(purchases: &Purchases<'_>) -> Result<usize, ForecastUnavailable> {
+    let days = purchases.days_covered().unwrap_or(0);
+    if days >= MIN_HISTORY_DAYS {
+        return Ok(usize::try_from(days / 7).unwrap_or(MAX_WEEKS).min(MAX_WEEKS));
+    }
+    // Funds before the first line show that the account is older: it just bought nothing for a long time.
+    let had_funds = |first: &LedgerEntry| first.balance_after.is_some_and(|after| after != first.change);
+    if purchases.known.first().is_some_and(had_funds) {
+        let count = u32::try_from(purchases.all.len()).unwrap_or(u32::MAX).min(MIN_PURCHASES - 1);
+        return Err(ForecastUnavailable::TooFewPurchases { count });
+    }
+    Err(ForecastUnavailable::LedgerTooShort { days })
+}
+
+/// Returns the purchases of the last weeks that were not fully refunded.
+fn recent_purchases<'p, 'l>(
+    purchases: &'p Purchases<'l>,
+    weeks: usize,
+) -> Result<Vec<&'p Purchase<'l>>, ForecastUnavailable> {
+    let first = weeks_before(purchases.now, weeks);
+    let recent = &purchases.all[purchases.all.partition_point(|purchase| purchase.entry.at <= first)..];
+    let recent: Vec<&Purchase<'_>> = recent.iter().filter(|purchase| !purchase.cost.is_zero()).collect();
+    let count = u32::try_from(recent.len()).unwrap_or(u32::MAX);
+    if count < MIN_PURCHASES { Err(ForecastUnavailable::TooFewPurchases { count }) } else { Ok(recent) }
+}
+
+fn weeks_before(now: Time, weeks: usize) -> Time {
+    now - chrono::Duration::days(7 * i64::try_from(weeks).unwrap_or(0))
+}
+
+/// Returns the spend besides renewals on each day of these weeks, at today's prices.
 fn base_spend(
     recent: &[&Purchase<'_>],
     purchases: &Purchases<'_>,
@@ -144,8 +141,8 @@ fn base_spend(
     base
 }
 
-/// How many weeks an account that began within its ledger took to move its certificates here: a first run of weeks that cost
-/// much more than the later ones do. It moves them once.
+/// Returns the number of weeks in which a new account migrated its certificates: a first run of weeks that cost much
+/// more than later ones.
 fn migration_weeks(purchases: &Purchases<'_>, base: &[WeekSpend]) -> usize {
     let begins = |line: &LedgerEntry| match line.balance_after {
         Some(after) => after == line.change,
@@ -168,46 +165,19 @@ fn migration_weeks(purchases: &Purchases<'_>, base: &[WeekSpend]) -> usize {
     (1..=longest).rev().find(is_migration).unwrap_or(0)
 }
 
-/// The middle of these, the lower one of two; 0 where there are none.
+/// Returns the median, the lower one of two; 0 if there are no values.
 fn median(mut values: Vec<Minor>) -> Minor {
     values.sort_unstable();
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0)
 }
 
-/// The weeks that tell something: those in which there was enough to buy with, or all where too few are left of them.
-fn informative_weeks(depleted: &[bool], purchases: &[&Purchase<'_>], now: Time) -> Vec<usize> {
-    let is_informative = |week: &usize| depleted.get(*week) == Some(&false);
-    let week = |at: Time| depleted.len().checked_sub(1 + usize::try_from((now - at).num_days() / 7).ok()?);
-    let count = purchases.iter().filter(|it| week(it.entry.at).as_ref().is_some_and(is_informative)).count();
-    let (least_weeks, least) = (as_usize(MIN_HISTORY_DAYS / 7), as_usize(MIN_PURCHASES));
-    let all = 0..depleted.len();
-    let left: Vec<usize> = all.clone().filter(is_informative).collect();
-    if left.len() < least_weeks || count < least { all.collect() } else { left }
-}
-
-fn as_usize(count: u32) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
-}
-
-/// Rounded to hundredths, away from 0; never more than a day may cost.
-pub(super) fn minor(amount: Decimal) -> Minor {
-    let whole = match amount.scale() {
-        0 => amount.mantissa() * 100,
-        1 => amount.mantissa() * 10,
-        2 => amount.mantissa(),
-        _ => amount.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero).mantissa(),
-    };
-    let most = i128::from(MAX_DAY_SPEND);
-    Minor::try_from(whole.clamp(-most, most)).unwrap_or(MAX_DAY_SPEND)
-}
-
-/// Moves the days that cost much more than a typical week and a busy day into weeks of their own.
+/// Moves the irregular days, which cost much more than a typical week and a busy day, into weeks of their own.
 fn take_irregular(base: &mut [WeekSpend]) -> Vec<WeekSpend> {
     let totals: Vec<Minor> = base.iter().map(|week| week.iter().sum()).collect();
     let recent = &totals[totals.len().saturating_sub(RECENT_WEEKS)..];
-    // Where the pace has grown, its usual days are no lumps.
+    // If spend has grown, its usual days are not irregular.
     let typical = median(totals.clone()).max(median(recent.to_vec()));
-    // Nor are those of somebody who buys all of a week's orders on one day.
+    // Nor are those of an account that buys all of a week's orders on one day.
     let mut days: Vec<Minor> = base.iter().flatten().copied().filter(|day| *day > 0).collect();
     days.sort_unstable();
     let busy = days.get(days.len() * 9 / 10).copied().unwrap_or(0);
@@ -221,17 +191,4 @@ fn take_irregular(base: &mut [WeekSpend]) -> Vec<WeekSpend> {
         }
     }
     irregular
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_hundredths_and_bounded() {
-        let of = |amount: &str| minor(amount.parse().unwrap());
-        assert_eq!(["1", "1.5", "1.25", "-3.0"].map(of), [100, 150, 125, -300]);
-        assert_eq!(["1.255", "-1.255", "0.00000001", "2.000000"].map(of), [126, -126, 0, 200]);
-        assert_eq!(["99999999999999999999", "-99999999999999999999.5"].map(of), [MAX_DAY_SPEND, -MAX_DAY_SPEND]);
-    }
 }

@@ -1,9 +1,9 @@
-//! Books on disk, so that a restart does not read all of them again. Any of its files may be deleted at any time.
+//! A copy of the history on disk, so that a restart does not read all of it again. Any of its files may be deleted at
+//! any time.
 //!
-//! A file is believed only if it is whole, of this version and of this account at this address. It holds no secret, and
-//! nobody but its owner can read it. What is in it is the account's ledger and orders, as they were read.
+//! A file is used only if it is complete, of this version, and of this account at this address. It contains the ledger
+//! or the orders of the account, no secret, and only its owner can read it.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::PathBuf;
@@ -14,36 +14,38 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::listing::OrderEnds;
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
 use crate::domain::money::{Currency, parse_amount};
+use crate::domain::order::Order;
 use crate::domain::{Division, Time};
 use crate::util::atomic_file;
 
-/// Another form is another version, and so is another window of days: what a file lacks is never listed again.
+/// Version of the file format. Increase it when the format or the window of days changes, since days that a file lacks
+/// are never listed again.
 const VERSION: u32 = 4;
-/// No file is longer: what is, is read anew at each start.
+/// Size limit of a file. Longer data is not saved, and is read from `CertCentral` at each start.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Where one account's books are kept.
+/// The history cache of one account on disk.
 #[derive(Debug)]
 pub struct DiskCache {
     folder: PathBuf,
-    /// A digest of the account's name and place: safe in a file's name, whatever they are.
+    /// Digest of the account's name and address, which is safe in a file name.
     owner: String,
 }
 
-/// The first line of a file.
+/// Header in the first line of a file.
 #[derive(Serialize, Deserialize)]
 struct CacheFileHeader {
     version: u32,
     owner: String,
     division: Division,
     read: Time,
-    /// Of everything below this line.
+    /// Digest of all lines after the header.
     checksum: String,
 }
 
-/// Id, seconds, change, kind, balance after, currency, order, expiry.
+/// A ledger entry: id, time in seconds, change, kind, balance after, currency, order, expiry in seconds.
 #[derive(Serialize, Deserialize)]
 struct CachedEntry<'a>(
     #[serde(borrow)] std::borrow::Cow<'a, str>,
@@ -56,8 +58,8 @@ struct CachedEntry<'a>(
     Option<i64>,
 );
 
-/// Id, division, price, expired, renewed, placed, bought until, plan, the certificate's end, the order's end by the listing,
-/// the end that was asked for and at which certificate, product, common name.
+/// An order: id, division, price, expired, renewed, placed, bought until, plan, end of the certificate, end of the
+/// order in the listing, end of the certificate and of the order when the latter was requested, product, common name.
 #[derive(Serialize, Deserialize)]
 struct CachedOrder(
     u64,
@@ -75,54 +77,57 @@ struct CachedOrder(
     Option<Arc<str>>,
 );
 
-/// Id, the end that was asked for, and at which certificate; what a listing that is not finished knows of an order.
+/// The end of an order in a listing that is not complete: id, end of the certificate when it was requested, end of the
+/// order.
 #[derive(Serialize, Deserialize)]
 struct CachedOrderEnd(u64, (NaiveDate, NaiveDate));
 
 impl DiskCache {
-    /// Files in `folder`, which is made when it is needed, for the account of this name at this address.
+    /// Returns the cache of an account in `folder`, which is created by the first save.
     pub fn new(folder: PathBuf, account: &str, base_url: &str) -> Self {
         Self { folder, owner: digest(format!("{account}\n{base_url}").as_bytes()) }
     }
 
-    fn path(&self, what: &str) -> PathBuf {
-        self.folder.join(format!("{}-{what}.jsonl", &self.owner[..16]))
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{}-{name}.jsonl", &self.owner[..16]))
     }
 
     fn ledger_path(&self, division: Division) -> PathBuf {
         self.path(&division.map_or_else(|| "ledger".to_owned(), |id| format!("ledger-{id}")))
     }
 
+    /// Loads the ledger of a division, and the time at which it was read.
     pub(super) fn ledger(&self, division: Division) -> Option<(Ledger, Time)> {
         self.read_valid(&self.ledger_path(division), division, |lines| {
             let mut kinds = std::collections::BTreeSet::<Arc<str>>::new();
-            let lines = lines.map(|line| {
-                let line: CachedEntry<'_> = serde_json::from_str(line).ok()?;
-                if !kinds.contains(&*line.3) {
-                    kinds.insert(line.3.as_ref().into());
+            let entries = lines.map(|line| {
+                let cached: CachedEntry<'_> = serde_json::from_str(line).ok()?;
+                if !kinds.contains(&*cached.3) {
+                    kinds.insert(cached.3.as_ref().into());
                 }
-                entry(line, |kind| kinds.get(kind).map(Arc::clone))
+                entry(cached, |kind| kinds.get(kind).map(Arc::clone))
             });
-            lines.collect::<Option<Vec<_>>>().map(Ledger::new)
+            entries.collect::<Option<Vec<_>>>().map(Ledger::new)
         })
     }
 
     pub(super) fn save_ledger(&self, division: Division, ledger: &Ledger, read: Time) -> io::Result<()> {
-        let lines = ledger.entries().iter().map(|it| {
+        let lines = ledger.entries().iter().map(|entry| {
             serde_json::to_string(&CachedEntry(
-                it.id.as_ref().into(),
-                it.at.timestamp(),
-                it.change.to_string(),
-                it.kind.as_ref().into(),
-                it.balance_after.map(|amount| amount.to_string()),
-                it.currency,
-                it.order,
-                it.expires.map(|at| at.timestamp()),
+                entry.id.as_ref().into(),
+                entry.at.timestamp(),
+                entry.change.to_string(),
+                entry.kind.as_ref().into(),
+                entry.balance_after.map(|amount| amount.to_string()),
+                entry.currency,
+                entry.order,
+                entry.expires.map(|at| at.timestamp()),
             ))
         });
         self.save(&self.ledger_path(division), division, read, lines)
     }
 
+    /// Loads the orders, the ends that were requested for them, and the time at which they were listed.
     pub(super) fn orders(&self) -> Option<(Vec<Order>, OrderEnds, Time)> {
         let orders = self.read_valid(&self.path("orders"), None, |lines| {
             let mut ends = OrderEnds::new();
@@ -154,27 +159,27 @@ impl DiskCache {
     }
 
     pub(super) fn save_orders(&self, orders: &[Order], ends: &OrderEnds, read: Time) -> io::Result<()> {
-        let lines = orders.iter().map(|it| {
+        let lines = orders.iter().map(|order| {
             serde_json::to_string(&CachedOrder(
-                it.id,
-                it.division,
-                it.price.to_string(),
-                it.expired,
-                it.renewed,
-                it.placed,
-                it.bought_until,
-                it.is_plan,
-                it.certificate_ends,
-                it.order_ends,
-                ends.get(&it.id).copied(),
-                it.product.clone(),
-                it.common_name.clone(),
+                order.id,
+                order.division,
+                order.price.to_string(),
+                order.expired,
+                order.renewed,
+                order.placed,
+                order.bought_until,
+                order.is_plan,
+                order.certificate_ends,
+                order.order_ends,
+                ends.get(&order.id).copied(),
+                order.product.clone(),
+                order.common_name.clone(),
             ))
         });
         self.save(&self.path("orders"), None, read, lines)
     }
 
-    /// The ends that were asked for, for a listing that has not been saved.
+    /// Loads the ends that were requested for a listing that was not complete.
     pub(super) fn requested_ends(&self) -> OrderEnds {
         let ends = self.read_valid(&self.path("ends"), None, |lines| {
             let parse_end = |line| serde_json::from_str(line).ok().map(|CachedOrderEnd(id, end)| (id, end));
@@ -188,14 +193,14 @@ impl DiskCache {
         self.save(&self.path("ends"), None, read, lines)
     }
 
-    /// They are in the listing, now that it has been saved.
+    /// Deletes the separate file of requested ends, after a listing that includes them was saved.
     pub(super) fn remove_requested_ends(&self) {
-        let _ = fs::remove_file(self.path("ends")); // its absence is what matters
+        let _ = fs::remove_file(self.path("ends")); // fails if there is no such file, which is fine
     }
 
-    /// A division that is wanted no more takes no space.
+    /// Deletes the ledger of a division.
     pub(super) fn remove_ledger(&self, division: Division) {
-        let _ = fs::remove_file(self.ledger_path(division)); // its absence is what matters
+        let _ = fs::remove_file(self.ledger_path(division)); // fails if there is no such file, which is fine
     }
 
     fn save(
@@ -219,13 +224,13 @@ impl DiskCache {
         };
         let file = format!("{}\n{body}", serde_json::to_string(&header)?);
         if file.len() as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::other(format!("they are longer than {MAX_FILE_BYTES} bytes")));
+            return Err(io::Error::other(format!("the file would be longer than {MAX_FILE_BYTES} bytes")));
         }
         atomic_file::make_folder(&self.folder)?;
         atomic_file::replace(path, [file.as_bytes()])
     }
 
-    /// What is in a file, if it is to be believed; what is not is told and left, and overwritten by the next save.
+    /// Reads a file and the time of its data. An invalid file is logged and ignored, and the next save replaces it.
     fn read_valid<T>(
         &self,
         path: &std::path::Path,
@@ -236,22 +241,22 @@ impl DiskCache {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::info!(file = %path.display(), %error, "books on disk cannot be read: they are read from CertCentral");
+                tracing::info!(file = %path.display(), %error, "cannot read the history cache, reading from CertCentral");
                 return None;
             }
         };
-        let whole = || {
+        let contents = || {
             let (header, body) = text.split_once('\n')?;
             let header: CacheFileHeader = serde_json::from_str(header).ok()?;
             let ours = header.version == VERSION && header.owner == self.owner && header.division == division;
-            let whole = ours && header.checksum == digest(body.as_bytes());
-            Some((whole.then(|| parse(body.lines()))??, header.read))
+            let valid = ours && header.checksum == digest(body.as_bytes());
+            Some((valid.then(|| parse(body.lines()))??, header.read))
         };
-        let valid = whole();
-        if valid.is_none() {
-            tracing::info!(file = %path.display(), "books on disk are damaged or another account's: they are read from CertCentral");
+        let contents = contents();
+        if contents.is_none() {
+            tracing::info!(file = %path.display(), "history cache is damaged or belongs to another account, reading from CertCentral");
         }
-        valid
+        contents
     }
 }
 
@@ -261,8 +266,8 @@ fn read(path: &std::path::Path) -> io::Result<String> {
     if read as u64 > MAX_FILE_BYTES { Err(io::Error::other("the file is too long")) } else { Ok(text) }
 }
 
-fn entry(line: CachedEntry<'_>, share: impl FnOnce(&str) -> Option<Arc<str>>) -> Option<LedgerEntry> {
-    let CachedEntry(id, at, change, kind, balance_after, currency, order, expires) = line;
+fn entry(cached: CachedEntry<'_>, share: impl FnOnce(&str) -> Option<Arc<str>>) -> Option<LedgerEntry> {
+    let CachedEntry(id, at, change, kind, balance_after, currency, order, expires) = cached;
     Some(LedgerEntry {
         id: id.into(),
         at: Time::from_timestamp(at, 0)?,
@@ -282,8 +287,5 @@ fn entry(line: CachedEntry<'_>, share: impl FnOnce(&str) -> Option<Arc<str>>) ->
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a string takes everything
-        text
-    })
+    crate::util::text::hex(&Sha256::digest(bytes))
 }

@@ -1,4 +1,4 @@
-//! The cache behind a deadline: a network file system may hang, and no book waits for it.
+//! Access to the disk cache with a timeout, since a network file system may hang.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use tokio::time::timeout;
 use super::DiskCache;
 use crate::domain::Name;
 
-/// How long one file may take to be read or written.
+/// Time limit for reading or writing one file.
 const FILE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A cache, whose files are read and written on other threads.
+/// A disk cache whose files are read and written on blocking threads.
 pub(super) struct DiskCacheWorker {
     account: Name,
     cache: Option<Arc<DiskCache>>,
-    /// Work that took too long. Until it is over there is no other: each would take one more thread.
+    /// Work that exceeded the time limit. No other work starts before it ends, since each would block one more thread.
     overdue: Option<AbortHandle>,
 }
 
 impl DiskCacheWorker {
-    /// `account` is its name in the log.
+    /// Returns a worker for the cache of an account; without a cache it does nothing.
     pub(super) fn new(account: Name, cache: Option<DiskCache>) -> Self {
         Self { account, cache: cache.map(Arc::new), overdue: None }
     }
@@ -30,7 +30,7 @@ impl DiskCacheWorker {
         self.cache.is_some()
     }
 
-    /// Runs something on the cache; `None` where there is none, or where it panics or takes too long.
+    /// Runs `work` on the cache. Returns `None` if there is no cache, or if the work panics or exceeds the time limit.
     pub(super) async fn run<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&DiskCache) -> T + Send + 'static,
@@ -43,13 +43,13 @@ impl DiskCacheWorker {
         if let Ok(done) = timeout(FILE_TIMEOUT, &mut task).await {
             self.overdue = None;
             if let Err(error) = &done {
-                tracing::error!(account = %self.account, %error, "books on disk: internal error, please report it; without them, a start reads them from CertCentral");
+                tracing::error!(account = %self.account, %error, "history cache: internal error, please report it; the next start reads what is missing from CertCentral");
             }
             return done.ok();
         }
         if self.overdue.replace(task.abort_handle()).is_none() {
             let seconds = FILE_TIMEOUT.as_secs();
-            tracing::warn!(account = %self.account, seconds, "books on disk: the file system does not answer; without it, a start reads them from CertCentral");
+            tracing::warn!(account = %self.account, seconds, "history cache: the file system does not respond; the next start reads what is missing from CertCentral");
         }
         None
     }
@@ -61,7 +61,7 @@ mod tests {
     use std::sync::{Mutex, mpsc};
 
     #[tokio::test]
-    async fn a_panic_of_work_on_the_cache_is_logged() {
+    async fn a_panic_during_cache_access_is_logged() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let writer = Mutex::new(file.reopen().unwrap());
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
@@ -72,24 +72,24 @@ mod tests {
         let logged = std::fs::read_to_string(file.path()).unwrap();
         assert!(logged.contains("ERROR") && logged.contains("account=acme"), "{logged}");
         assert!(logged.contains("no such line"), "{logged}");
-        assert_eq!(disk.run(|_| 1).await, Some(1), "it is asked again");
+        assert_eq!(disk.run(|_| 1).await, Some(1), "later work runs again");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hanging_file_system_is_left_alone_until_it_answers() {
+    async fn a_hanging_file_system_gets_no_work_until_it_responds() {
         let mut disk =
             DiskCacheWorker::new("acme".into(), Some(DiskCache::new("nowhere".into(), "acme", "https://us")));
-        let (answer, hangs) = mpsc::channel::<()>();
+        let (release, hangs) = mpsc::channel::<()>();
         let hung = tokio::join!(disk.run(move |_| hangs.recv()), tokio::time::advance(FILE_TIMEOUT)).0;
         assert!(hung.is_none());
-        assert_eq!(disk.run(|_| 1).await, None, "no second thread is lost");
-        answer.send(()).unwrap();
+        assert_eq!(disk.run(|_| 1).await, None, "no second thread is blocked");
+        release.send(()).unwrap();
         for _ in 0..500 {
             if disk.run(|_| 1).await == Some(1) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("it is never asked again");
+        panic!("no work runs again within five seconds");
     }
 }

@@ -1,5 +1,5 @@
-//! The orders as they are shown, and a listing on its way there, whose orders' ends are still being asked for. It asks nothing
-//! itself.
+//! The published orders, and the draft of a listing whose missing order ends are still being read. Nothing here sends a
+//! request.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -8,19 +8,20 @@ use chrono::NaiveDate;
 
 use super::window::may_change;
 use crate::domain::balance::{Persistence, Unreadable};
-use crate::domain::history::Order;
+use crate::domain::order::Order;
 use crate::domain::{Division, Time};
 
-/// So many orders' ends may fail in a row before the rest is left for later.
+/// Number of failed order ends in a row after which the rest is left for later.
 const MAX_CONSECUTIVE_FAILURES: usize = 3;
 
-/// An order's own end, and the end of the certificate that it was asked at.
+/// By order id: the end of its certificate when the order's end was requested, and the order's end.
 pub(super) type OrderEnds = BTreeMap<u64, (NaiveDate, NaiveDate)>;
 
-/// Why ends could not be read, by order, with the division that pays for it.
+/// Failures of order ends by order id, with the division that pays for the order.
 pub(super) type OrderEndFailures = BTreeMap<u64, (Division, Unreadable)>;
 
-/// The orders by the division that pays. One whose division is not said is everybody's: better one too many.
+/// The orders by the division that pays for them. An order without a division counts for every division, since one
+/// order too many is the smaller mistake.
 #[derive(Debug)]
 pub(super) struct OrderListing {
     pub(super) all: Arc<[Order]>,
@@ -29,7 +30,8 @@ pub(super) struct OrderListing {
 }
 
 impl OrderListing {
-    /// These orders with their ends, where the list does not tell them and they were asked for at the present certificate.
+    /// Returns a listing of these orders. Ends that the list lacks are added if they were requested for the present
+    /// certificate.
     pub(super) fn new(orders: &[Order], ends: &OrderEnds) -> Self {
         let with_end = |order: &Order| {
             let known = ends.get(&order.id).filter(|(certificate, _)| *certificate == order.certificate_ends);
@@ -52,7 +54,8 @@ impl OrderListing {
         Self { all: orders.into(), by_division, without_division: without_division.into() }
     }
 
-    pub(super) fn of(&self, division: Division) -> &Arc<[Order]> {
+    /// Returns the orders of a division (`None`: of the whole account).
+    pub(super) fn for_division(&self, division: Division) -> &Arc<[Order]> {
         match division {
             None => &self.all,
             Some(id) => self.by_division.get(&id).unwrap_or(&self.without_division),
@@ -60,7 +63,7 @@ impl OrderListing {
     }
 }
 
-/// An order whose end is to be asked for.
+/// An order whose end has to be read.
 #[derive(Debug)]
 struct MissingEnd {
     order: u64,
@@ -68,29 +71,30 @@ struct MissingEnd {
     division: Division,
 }
 
-/// A listing whose orders' ends are still being asked for.
+/// A listing whose missing order ends are still being read.
 #[derive(Debug)]
 pub(super) struct ListingDraft {
     orders: Arc<[Order]>,
     read: Time,
-    /// Whether it was just read; else it is the one that is shown.
+    /// True for a new listing, false for the published one.
     is_new: bool,
-    /// The last day on which a certificate's end matters.
+    /// Last day on which the end of a certificate matters.
     until: NaiveDate,
     missing: VecDeque<MissingEnd>,
     failed: OrderEndFailures,
-    /// The failures since an end was last read.
+    /// Failures since the last good read of an end.
     consecutive_failures: Vec<Unreadable>,
 }
 
 impl ListingDraft {
-    /// A listing that was just read.
+    /// Returns the draft of a new listing.
     pub(super) fn for_new_listing(orders: Arc<[Order]>, read: Time, until: NaiveDate, ends: &OrderEnds) -> Self {
         Self::new(orders, read, true, until, ends, OrderEndFailures::new())
     }
 
-    /// The listing that is shown, once more. Of the ends that failed, those are not asked for that somebody has to see to.
-    pub(super) fn for_shown_listing(
+    /// Returns a draft of the published listing, to read more of its ends. Ends that failed permanently are not read
+    /// again.
+    pub(super) fn for_published_listing(
         listing: &OrderListing,
         read: Time,
         until: NaiveDate,
@@ -123,21 +127,22 @@ impl ListingDraft {
             division: order.division,
         };
         let missing = orders.iter().filter(matters).filter(unknown).map(missing_end).collect();
-        Self { orders, read, is_new: is_new, until, missing: missing, failed, consecutive_failures: Vec::new() }
+        Self { orders, read, is_new, until, missing, failed, consecutive_failures: Vec::new() }
     }
 
-    /// The order whose end is to be asked for next, and the end of its certificate.
+    /// Returns the order whose end is to be read next, and the end of its certificate.
     pub(super) fn next(&self) -> Option<(u64, NaiveDate)> {
-        self.missing.front().map(|it| (it.order, it.certificate_ends))
+        self.missing.front().map(|missing| (missing.order, missing.certificate_ends))
     }
 
-    /// The end of the next order is known.
-    pub(super) fn answered(&mut self) {
+    /// Removes the next order, whose end is now known.
+    pub(super) fn complete_next(&mut self) {
         self.missing.pop_front();
         self.consecutive_failures.clear();
     }
 
-    /// The end of the next order could not be read. What keeps several in a row from being read keeps the others too.
+    /// Records that the end of the next order cannot be read. After several failures in a row, all remaining ends fail,
+    /// too.
     pub(super) fn fail(&mut self, why: Unreadable) {
         let Some(next) = self.missing.pop_front() else { return };
         self.failed.insert(next.order, (next.division, why.clone()));
@@ -147,20 +152,21 @@ impl ListingDraft {
         }
         let transient = self.consecutive_failures.iter().find(|why| why.persistence == Persistence::Transient);
         if let Some(why) = transient.or(self.consecutive_failures.last()) {
-            self.failed.extend(self.missing.drain(..).map(|it| (it.order, (it.division, why.clone()))));
+            let rest = self.missing.drain(..);
+            self.failed.extend(rest.map(|missing| (missing.order, (missing.division, why.clone()))));
         }
     }
 }
 
-/// A draft that lacks nothing any more.
+/// A draft without missing ends.
 pub(super) struct CompleteDraft {
     pub(super) draft: ListingDraft,
     pub(super) ends: Arc<OrderEnds>,
-    /// What is shown at present.
-    pub(super) shown: Option<Arc<[Order]>>,
+    /// Orders that are published at present.
+    pub(super) published: Option<Arc<[Order]>>,
 }
 
-/// What becomes of it.
+/// A listing that is ready to be published.
 pub(super) struct BuiltListing {
     pub(super) listing: OrderListing,
     pub(super) ends: Arc<OrderEnds>,
@@ -168,19 +174,19 @@ pub(super) struct BuiltListing {
     pub(super) read: Time,
     pub(super) is_new: bool,
     pub(super) until: NaiveDate,
-    /// Whether it differs from what is shown.
+    /// True if the orders differ from the published ones.
     pub(super) changed: bool,
 }
 
 impl CompleteDraft {
-    /// Takes a moment where there are many orders.
+    /// Builds the listing. Takes some time for many orders.
     pub(super) fn build(self) -> BuiltListing {
-        let Self { draft, mut ends, shown } = self;
+        let Self { draft, mut ends, published } = self;
         let ListingDraft { orders, read, is_new, until, failed, .. } = draft;
         let listed: BTreeSet<u64> = orders.iter().map(|order| order.id).collect();
         Arc::make_mut(&mut ends).retain(|order, _| listed.contains(order));
         let listing = OrderListing::new(&orders, &ends);
-        let changed = shown.is_none_or(|before| before != listing.all);
+        let changed = published.is_none_or(|before| before != listing.all);
         BuiltListing { listing, ends, failed, read, is_new, until, changed }
     }
 }

@@ -1,11 +1,10 @@
-//! Keeping an account's books fresh: what was last read of its ledger and orders, and the task that reads it.
+//! The history of an account, that is, its ledger and its orders: the data read last, and the task that refreshes it.
 //!
-//! An edge: it imports the domain and `certcentral`'s trait [`HistorySource`](crate::certcentral::HistorySource), and `app` hands
-//! it plain values. It judges nothing, it sends no message, and no balance reading ever waits for it. What it keeps on disk
-//! is a cache that may be deleted at any time.
+//! Cycles look at a [`HistoryCache`], which a [`Refresher`] fills from a
+//! [`HistorySource`](crate::certcentral::HistorySource). Its copy on disk is a [`DiskCache`], which may be deleted at
+//! any time. `refresh_state` determines how often each part is read, and `window` how much of it.
 //!
-//! A [`HistoryCache`] is what cycles look at; a [`Refresher`] fills it. How often each part is read is said in `state.rs`, and how
-//! much of it in `window.rs`.
+//! This module evaluates no rule and sends no message, and no balance reading waits for its requests.
 
 mod disk_cache;
 mod disk_worker;
@@ -32,35 +31,35 @@ use crate::domain::Division;
 use crate::domain::history::AccountHistory;
 use crate::util::clock::Clock;
 
-/// What a keeper does.
+/// Activity of a refresher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RefresherActivity {
     Working,
     Idle,
-    /// It dozes, but somebody has called it.
+    /// The refresher is still idle, but a request has woken it.
     Waking,
 }
 
-/// The books of one account as they are known now. It outlives the task that fills it.
+/// The known history of one account. It outlives the refresher that fills it.
 pub struct HistoryCache {
     state: Mutex<HistoryState>,
     clock: Arc<dyn Clock>,
-    /// For the keeper: what is wanted may have changed, or the clock.
+    /// Wakes the refresher, because the requested divisions or the clock may have changed.
     requested: Notify,
-    /// What the keeper does, for clocks that are moved when everybody rests.
+    /// Activity of the refresher, for simulated clocks that advance only while all tasks are idle.
     activity: Mutex<RefresherActivity>,
-    /// For whoever waits until something was tried.
+    /// Notified when the refresher has completed a task, for callers of [`HistoryCache::wait_until_settled`].
     attempted: Notify,
 }
 
 impl HistoryCache {
-    /// An empty one: nothing is wanted yet.
+    /// Returns an empty cache. Nothing is requested yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self::with(HistoryState::default(), clock)
     }
 
-    /// An empty one for an account whose key is another than before: what the cache has may be another account's. It is read
-    /// on from at once, and not shown before that.
+    /// Returns an empty cache for an account whose API key has changed. Data from the disk cache may belong to another
+    /// account: it is hidden until a read from `CertCentral` continues it.
     pub fn unverified(clock: Arc<dyn Clock>) -> Self {
         Self::with(HistoryState::unverified(), clock)
     }
@@ -75,26 +74,25 @@ impl HistoryCache {
         }
     }
 
-    /// The books of one division (`None`: of the account itself) as far as they are fresh enough to be used. Cheap: what was
-    /// read is shared, not copied.
+    /// Returns the history of a division (`None`: of the account itself) as far as it is fresh. The data is shared, not
+    /// copied.
     pub fn history(&self, division: Division) -> AccountHistory {
         self.state().history(division, self.clock.now())
     }
 
-    /// The books of one fund: those of each of these divisions, and of the others that share it. While it is not known who
-    /// does, one of them is a gap.
+    /// Returns the history of one fund: of each of these divisions, and of the unwatched divisions that share it. While
+    /// those are unknown, one entry is a gap.
     pub fn fund_histories(&self, divisions: &[Division]) -> Vec<AccountHistory> {
         self.state().fund_histories(divisions, self.clock.now())
     }
 
-    /// The divisions whose books are wanted from now on, all of them; of others nothing is shown, and what is known of them is
-    /// forgotten after a day. Say it at each
-    /// cycle: it also makes the keeper look at the clock again.
+    /// Replaces the divisions whose history is requested. The history of all others is hidden, and dropped from memory
+    /// after a day. Call it in each cycle, because it also makes the refresher check the clock.
     pub fn request(&self, divisions: &BTreeSet<Division>) {
         self.request_shared(divisions, &WatchedFunds::default());
     }
 
-    /// The same, with the books of whoever shares these funds and is not watched.
+    /// Like [`HistoryCache::request`], and also requests the history of unwatched divisions that share a watched fund.
     pub fn request_shared(&self, divisions: &BTreeSet<Division>, watched: &WatchedFunds) {
         self.state().request(divisions, watched, self.clock.now());
         self.wake();
@@ -102,29 +100,29 @@ impl HistoryCache {
         self.attempted.notify_waiters();
     }
 
-    /// Waits until ledger and orders of each of these divisions, and of whoever shares their fund, have been tried at least
-    /// once and nothing of them is due, or for so long. Those that are not wanted are not waited for.
+    /// Waits until the history of these divisions, and of those that share their funds, has been read or tried and is
+    /// not due, or until the timeout. Divisions that are not requested are not waited for.
     pub async fn wait_until_settled(&self, divisions: &BTreeSet<Division>, timeout: Duration) {
-        let all = async {
+        let settled = async {
             loop {
-                let tried = self.attempted.notified();
-                tokio::pin!(tried);
-                // From here on no change is missed.
-                tried.as_mut().enable();
+                let attempted = self.attempted.notified();
+                tokio::pin!(attempted);
+                // No notification is missed from here on.
+                attempted.as_mut().enable();
                 if self.state().settled(divisions, self.clock.now()) {
                     return;
                 }
-                tried.await;
+                attempted.await;
             }
         };
         tokio::select! {
             biased;
-            () = all => {}
+            () = settled => {}
             () = self.clock.sleep(timeout) => {}
         }
     }
 
-    /// A keeper that dozes is there from this moment on, not only once it has noticed.
+    /// Marks an idle refresher as active before it wakes.
     fn wake(&self) {
         let mut activity = self.activity();
         if *activity == RefresherActivity::Idle {
@@ -133,16 +131,16 @@ impl HistoryCache {
         }
     }
 
-    /// The keeper dozes until it is called, and for so long at most.
-    async fn wait_idle(&self, pause: Duration) {
+    /// Waits, as the idle refresher, until it is woken or `timeout` is over.
+    async fn wait_idle(&self, timeout: Duration) {
         *self.activity() = RefresherActivity::Idle;
         tokio::select! {
-            () = self.clock.sleep_idle(pause) => {}
+            () = self.clock.sleep_idle(timeout) => {}
             () = self.requested.notified() => {}
         }
-        let was = std::mem::replace(&mut *self.activity(), RefresherActivity::Working);
-        if was == RefresherActivity::Waking {
-            self.clock.set_background_active(false); // it counts itself again
+        let before = std::mem::replace(&mut *self.activity(), RefresherActivity::Working);
+        if before == RefresherActivity::Waking {
+            self.clock.set_background_active(false); // the end of `sleep_idle` has marked the refresher as active, too
         }
     }
 
@@ -151,7 +149,7 @@ impl HistoryCache {
     }
 
     fn state(&self) -> MutexGuard<'_, HistoryState> {
-        // What is kept is whole between any two of its own steps.
+        // The state is consistent between any two of its own steps.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

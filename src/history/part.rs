@@ -1,4 +1,5 @@
-//! One part of the books: what was read last, how fresh it is, why it cannot be read, and when to read it again.
+//! One part of the history, such as a ledger: its data, the time of its last read, its last failure, and when it is
+//! due.
 
 use chrono::TimeDelta;
 
@@ -6,28 +7,29 @@ use crate::domain::Time;
 use crate::domain::balance::{Persistence, Unreadable};
 use crate::domain::history::HistoryGap;
 
-/// What failed is not tried again before that; nor, where somebody has to act first, before the longer time.
+/// Pause after a transient failure.
 pub(super) const RETRY_INTERVAL: TimeDelta = TimeDelta::minutes(10);
+/// Pause after a permanent failure, on which someone has to act.
 const REFUSED_RETRY_INTERVAL: TimeDelta = TimeDelta::hours(1);
-/// A cache is written at least so often, that it is known to be fresh.
+/// Time after which even unchanged data is saved, so that the disk cache counts as fresh.
 const SAVE_INTERVAL: TimeDelta = TimeDelta::hours(12);
 
-/// One part of the books.
+/// One part of the history, of type `T`.
 #[derive(Debug)]
 pub(super) struct HistoryPart<T> {
-    /// What was read last, and when.
+    /// Data of the last good read, and its time.
     pub(super) known: Option<(T, Time)>,
-    /// Why the last try failed; `None` after a good one.
+    /// Failure of the last read; `None` after a good one.
     pub(super) failure: Option<Unreadable>,
-    /// When to read it again; `None`: now.
+    /// Time of the next read; `None` if it is due now.
     pub(super) due: Option<Time>,
-    /// Whether the cache was looked at.
+    /// True after the disk cache was looked up.
     pub(super) loaded: bool,
-    /// Whether it was tried, or came fresh from the cache.
+    /// True after a read, good or failed, or if the disk cache had fresh data.
     pub(super) settled: bool,
-    /// When the cache was last written, and of when.
+    /// Read time of the data that was saved last.
     pub(super) saved: Option<Time>,
-    /// What is known may be another account's: it is not shown, but read on from.
+    /// True while the data may belong to another account. It is hidden, but the next read continues it.
     pub(super) unverified: bool,
 }
 
@@ -38,15 +40,17 @@ impl<T> Default for HistoryPart<T> {
 }
 
 impl<T> HistoryPart<T> {
-    /// A time that is further ahead than anybody waits was noted before the clock was set back.
-    pub(super) fn is_due(&self, now: Time, every: TimeDelta) -> bool {
-        self.due.is_none_or(|due| due <= now || due - now > every)
+    /// Returns whether the part is due. A due time further ahead than `interval` was set before the clock was set back.
+    pub(super) fn is_due(&self, now: Time, interval: TimeDelta) -> bool {
+        self.due.is_none_or(|due| due <= now || due - now > interval)
     }
 
+    /// Returns the time of the last good read, unless the data is unverified.
     pub(super) fn read_at(&self) -> Option<Time> {
         self.known.as_ref().filter(|_| !self.unverified).map(|(_, read)| *read)
     }
 
+    /// Returns the data if it is at most `max_age` old.
     pub(super) fn fresh(&self, now: Time, max_age: TimeDelta) -> Result<&T, HistoryGap> {
         match (&self.known, &self.failure) {
             (Some((known, read)), _) if !self.unverified && now - *read <= max_age => Ok(known),
@@ -55,40 +59,44 @@ impl<T> HistoryPart<T> {
         }
     }
 
-    pub(super) fn loaded(&mut self, cached: Option<(T, Time)>, now: Time, every: TimeDelta) {
+    /// Records the data of the disk cache. Data from a later day than today is ignored.
+    pub(super) fn loaded(&mut self, cached: Option<(T, Time)>, now: Time, interval: TimeDelta) {
         self.loaded = true;
         let Some((known, read)) = cached.filter(|(_, read)| !is_ahead(*read, now)) else { return };
         self.saved = Some(read);
-        if read <= now && now - read < every {
-            self.due = Some(read + every);
+        if read <= now && now - read < interval {
+            self.due = Some(read + interval);
             self.settled = true;
         }
         self.known = Some((known, read.min(now)));
     }
 
-    /// Drops what was read by a clock that was ahead: by that clock the oldest days were no longer of interest, and nothing
-    /// says that they are missing. It is read anew, as a whole.
+    /// Drops data that was read while the clock was ahead: it lacks the oldest days, which were outside of the window
+    /// by that clock. Everything is read again.
     pub(super) fn drop_if_ahead(&mut self, now: Time) {
         if self.known.as_ref().is_some_and(|(_, read)| is_ahead(*read, now)) {
             (self.known, self.due, self.settled) = (None, None, false);
         }
     }
 
-    pub(super) fn read(&mut self, known: T, now: Time, every: TimeDelta) {
+    /// Records a good read.
+    pub(super) fn read(&mut self, known: T, now: Time, interval: TimeDelta) {
         (self.known, self.failure) = (Some((known, now)), None);
-        (self.due, self.settled, self.unverified) = (Some(now + every), true, false);
+        (self.due, self.settled, self.unverified) = (Some(now + interval), true, false);
     }
 
+    /// Hides the data until a read continues it, and makes that read due.
     pub(super) fn mark_unverified(&mut self) {
         (self.due, self.settled, self.unverified) = (None, false, true);
     }
 
+    /// Records a failed read. The next one is due after a pause.
     pub(super) fn fail(&mut self, failure: Unreadable, now: Time) {
         let pause = if failure.persistence == Persistence::Permanent { REFUSED_RETRY_INTERVAL } else { RETRY_INTERVAL };
         (self.failure, self.due, self.settled) = (Some(failure), Some(now + pause), true);
     }
 
-    /// Reports whether the cache is to be written now. Then it counts as written, unless whoever fails to clears `saved`.
+    /// Returns whether to save now, and notes `now` as the time of the save. Clear `saved` if saving fails.
     pub(super) fn should_save(&mut self, changed: bool, now: Time) -> bool {
         let save = changed || self.saved.is_none_or(|saved| saved > now || now - saved >= SAVE_INTERVAL);
         if save {
@@ -98,7 +106,7 @@ impl<T> HistoryPart<T> {
     }
 }
 
-/// Whether something was read on a later day than today.
+/// Returns whether a time is on a later day than `now`.
 fn is_ahead(read: Time, now: Time) -> bool {
     read.date_naive() > now.date_naive()
 }

@@ -1,39 +1,40 @@
-//! The task that fills a shelf: one request at a time, of what is wanted and due, until it is told to stop.
+//! The task that fills a [`HistoryCache`]. It sends one request at a time for what is requested and due, until it is
+//! stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
 use tokio::sync::watch;
 
+use super::disk_worker::DiskCacheWorker;
 use super::listing::OrderListing;
-use super::{DiskCache, HistoryCache};
-use super::{sharing, window};
+use super::refresh_state::{self, LedgerUpdate, NextStep, RefreshTask};
+use super::sharing::{self, SharingSearch};
+use super::{DiskCache, HistoryCache, window};
 use crate::certcentral::{HistorySource, OrderList, ReadError};
 use crate::domain::{Division, Name, Time};
-use crate::history::disk_worker::DiskCacheWorker;
-use crate::history::refresh_state;
-use crate::history::refresh_state::{LedgerUpdate, NextStep, RefreshTask};
 use crate::util::clock::{BackgroundActivity, Clock};
 
-/// Nothing is wanted: a look at the clock now and then does no harm.
+/// Longest wait while no history is requested.
 const IDLE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// An order's end can matter at least so many days ahead.
+/// Least number of days ahead for which order ends matter.
 const MIN_WATCHED_DAYS: u64 = 30;
-/// The longest window that is looked ahead.
+/// Largest number of days ahead for which order ends matter.
 const MAX_WATCHED_DAYS: u64 = 400;
-/// Ends are asked for so many days further: a listing is shown for up to three days after it was read, and the window goes on.
+/// Number of further days for which order ends are read, since a listing is used for three days and the window moves on
+/// meanwhile.
 const EXTRA_WATCHED_DAYS: u64 = 4;
-/// Ends that were asked for are written to disk as soon as there are so many more, or a tenth of all where that is more.
+/// Number of new order ends after which all are saved, or a tenth of all if that is more.
 const MIN_ENDS_PER_SAVE: usize = 100;
-/// Time that a keeper that is stopped has to write what it has asked for.
+/// Time limit for the last save of a refresher that is stopped.
 const FINAL_SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What to say where a search fails.
-const SHARING_UNKNOWN: &str = "which divisions share a fund cannot be found out";
+/// Log message of a failed search for shared funds.
+const SHARING_UNKNOWN: &str = "cannot determine which divisions share a fund";
 
-/// Reads one account's books.
+/// A task that keeps the history of one account up to date.
 pub struct Refresher {
     account: Name,
     source: Arc<dyn HistorySource>,
@@ -41,19 +42,19 @@ pub struct Refresher {
     clock: Arc<dyn Clock>,
     pub(super) disk: DiskCacheWorker,
     watched_days: u64,
-    /// The cache could not be written, and that was told.
+    /// True after a failed save was logged.
     save_failure_logged: bool,
-    /// Number of ends that were asked for and are not on disk.
+    /// Number of order ends that were read and are not on disk.
     ends_unsaved: usize,
-    /// Number of unsaved ends at which all are written.
+    /// Number of unsaved ends at which all are saved.
     ends_due: usize,
     ends_failure_logged: bool,
     _presence: BackgroundActivity,
 }
 
 impl Refresher {
-    /// `account` is its name in the log; `watched_days` the longest window that rules look ahead; without a `cache` every
-    /// start reads the whole ledger.
+    /// Returns a refresher for the account with this name. `watched_days` is the longest time that rules look ahead.
+    /// Without a `cache`, every start reads the whole history.
     pub fn new(
         account: Name,
         source: Arc<dyn HistorySource>,
@@ -67,7 +68,7 @@ impl Refresher {
             disk: DiskCacheWorker::new(account.clone(), cache),
             account,
             source,
-            history: history,
+            history,
             clock,
             watched_days: watched_days.clamp(MIN_WATCHED_DAYS, MAX_WATCHED_DAYS) + EXTRA_WATCHED_DAYS,
             save_failure_logged: false,
@@ -78,15 +79,15 @@ impl Refresher {
         }
     }
 
-    /// Runs until `stopped` says `true` or its sender is gone. A request under way is abandoned then; what was answered of a
-    /// listing that is not finished is kept for the next start.
+    /// Runs until `stopped` is true or its sender is dropped. The request in progress is abandoned; order ends read so
+    /// far are saved for the next start.
     pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         tokio::select! {
             () = self.work() => {}
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }
         if self.ends_unsaved > 0 {
-            let _ = tokio::time::timeout(FINAL_SAVE_TIMEOUT, self.save_ends()).await; // they are asked for again
+            let _ = tokio::time::timeout(FINAL_SAVE_TIMEOUT, self.save_ends()).await; // unsaved ends are read again
         }
     }
 
@@ -113,81 +114,88 @@ impl Refresher {
                 let cached = self.disk.run(move |cache| cache.ledger(division)).await.flatten();
                 self.history.state().loaded_ledger(division, cached, now);
             }
-            RefreshTask::LoadOrders => {
-                let cached = self.disk.run(|cache| (cache.orders(), cache.requested_ends())).await;
-                let (orders, requested) = cached.unwrap_or_default();
-                let (orders, mut ends) = orders.map_or_else(Default::default, |(orders, ends, read)| {
-                    (Some((OrderListing::new(&orders, &ends), read)), ends)
-                });
-                ends.extend(requested);
-                self.history.state().loaded_orders(orders, ends, now, self.watched_days);
-            }
-            RefreshTask::Forget(division) => {
+            RefreshTask::LoadOrders => self.load_orders(now).await,
+            RefreshTask::DeleteLedger(division) => {
                 self.disk.run(move |cache| cache.remove_ledger(division)).await;
             }
             RefreshTask::Sharing { watched, search, only_failed } => {
-                let found = sharing::search_round(self.source.as_ref(), &watched, search, only_failed).await;
-                let now = self.clock.now();
-                match found {
-                    Ok(search) => {
-                        let others: usize = search.funds.iter().map(|fund| fund.others.len()).sum();
-                        let (failed, complete) = (search.failed.len(), search.complete);
-                        tracing::debug!(account = %self.account, others, failed, complete, "divisions that share the funds of those that are watched");
-                        let interrupted = search.interrupted.clone();
-                        let already_logged = self.history.state().read_sharing(search, only_failed, now);
-                        if let Some(error) = interrupted {
-                            self.log_failure(already_logged, SHARING_UNKNOWN, None, &error);
-                        }
-                    }
-                    Err(error) => {
-                        let already_logged = self.history.state().fail_sharing(error.clone(), now);
-                        self.log_failure(already_logged, SHARING_UNKNOWN, None, &error);
-                    }
+                self.search_sharing(&watched, search, only_failed).await;
+            }
+            RefreshTask::Ledger { division, since } => self.read_ledger(division, since, now).await,
+            RefreshTask::Orders { from, to } => self.list_orders(from, to, now).await,
+            RefreshTask::OrderEnd { order, certificate_ends } => self.read_order_end(order, certificate_ends).await,
+        }
+    }
+
+    async fn load_orders(&mut self, now: Time) {
+        let cached = self.disk.run(|cache| (cache.orders(), cache.requested_ends())).await;
+        let (orders, requested) = cached.unwrap_or_default();
+        let (orders, mut ends) = orders.map_or_else(Default::default, |(orders, ends, read)| {
+            (Some((OrderListing::new(&orders, &ends), read)), ends)
+        });
+        ends.extend(requested);
+        self.history.state().loaded_orders(orders, ends, now, self.watched_days);
+    }
+
+    async fn search_sharing(&self, watched: &BTreeSet<u64>, search: SharingSearch, only_failed: bool) {
+        let result = sharing::search_round(self.source.as_ref(), watched, search, only_failed).await;
+        let now = self.clock.now();
+        match result {
+            Ok(search) => {
+                let others: usize = search.funds.iter().map(|fund| fund.others.len()).sum();
+                let (failed, complete) = (search.failed.len(), search.complete);
+                tracing::debug!(account = %self.account, others, failed, complete, "unwatched divisions that share a watched fund");
+                let interrupted = search.interrupted.clone();
+                let already_logged = self.history.state().read_sharing(search, only_failed, now);
+                if let Some(error) = interrupted {
+                    self.log_failure(already_logged, SHARING_UNKNOWN, None, &error);
                 }
             }
-            RefreshTask::Ledger { division, since } => self.ledger(division, since, now).await,
-            RefreshTask::Orders { from, to } => self.orders(from, to, now).await,
-            RefreshTask::End { order, certificate_ends } => {
-                let read = self.source.order_end(order).await;
-                match read {
-                    Ok(end) => {
-                        self.history.state().read_end(order, certificate_ends, end);
-                        self.ends_unsaved += 1;
-                        if self.ends_unsaved >= self.ends_due {
-                            self.save_ends().await;
-                        }
-                    }
-                    Err(error) => {
-                        self.history.state().fail_end(error.clone());
-                        let already_logged = std::mem::replace(&mut self.ends_failure_logged, true);
-                        self.log_failure(already_logged, "the end of an order cannot be read", None, &error);
-                    }
-                }
+            Err(error) => {
+                let already_logged = self.history.state().fail_sharing(error.clone(), now);
+                self.log_failure(already_logged, SHARING_UNKNOWN, None, &error);
             }
         }
     }
 
-    async fn ledger(&mut self, division: Division, since: NaiveDate, began: Time) {
-        let read = self.source.ledger(division, Some(since)).await;
-        let lines = match read {
-            Ok(lines) => lines,
+    async fn read_order_end(&mut self, order: u64, certificate_ends: NaiveDate) {
+        let result = self.source.order_end(order).await;
+        match result {
+            Ok(end) => {
+                self.history.state().read_end(order, certificate_ends, end);
+                self.ends_unsaved += 1;
+                if self.ends_unsaved >= self.ends_due {
+                    self.save_ends().await;
+                }
+            }
+            Err(error) => {
+                self.history.state().fail_end(error.clone());
+                let already_logged = std::mem::replace(&mut self.ends_failure_logged, true);
+                self.log_failure(already_logged, "the end of an order cannot be read", None, &error);
+            }
+        }
+    }
+
+    async fn read_ledger(&mut self, division: Division, since: NaiveDate, began: Time) {
+        let result = self.source.ledger(division, Some(since)).await;
+        let read = match result {
+            Ok(entries) => entries,
             Err(error) => {
                 let already_logged = self.history.state().fail_ledger(division, error.clone(), self.clock.now());
                 return self.log_failure(already_logged || self.runs_once(), "ledger cannot be read", division, &error);
             }
         };
-        let (entries, duration_ms) = (lines.len(), self.since(began));
-        // Put together while the shelf is free for others. The clock may have been set meanwhile: the days are those that
-        // were asked for.
+        let (entries, duration_ms) = (read.len(), self.milliseconds_since(began));
+        // The merge holds no lock. Its days are those of the request, since the clock may have been set meanwhile.
         let before = self.history.state().ledger(division);
-        let merged = refresh_state::merge(before.as_ref(), lines, began);
+        let merged = refresh_state::merge(before.as_ref(), read, began);
         let Some((update, save)) = self.history.state().read_ledger(division, merged, began) else { return };
         let account = &self.account;
         match update {
             LedgerUpdate::First => tracing::info!(%account, division, entries, duration_ms, "ledger read"),
             LedgerUpdate::Extended => tracing::debug!(%account, division, entries, duration_ms, "ledger read"),
             LedgerUpdate::Discontinuous => {
-                tracing::info!(%account, division, "ledger does not go on where it ended before: it is read as a whole");
+                tracing::info!(%account, division, "ledger does not continue where it ended, reading all of it");
             }
         }
         if let Some(ledger) = save
@@ -197,59 +205,60 @@ impl Refresher {
         }
     }
 
-    async fn orders(&self, from: NaiveDate, to: NaiveDate, began: Time) {
-        let read = self.source.orders(from, to).await;
-        let OrderList { orders: listed, undocumented } = match read {
+    async fn list_orders(&self, from: NaiveDate, to: NaiveDate, began: Time) {
+        let result = self.source.orders(from, to).await;
+        let OrderList { orders: listed, undocumented } = match result {
             Ok(list) => list,
             Err(error) => {
                 let already_logged = self.history.state().fail_orders(error.clone(), self.clock.now());
                 return self.log_failure(already_logged || self.runs_once(), "orders cannot be read", None, &error);
             }
         };
-        let (orders, duration_ms) = (listed.len(), self.since(began));
-        tracing::debug!(account = %self.account, orders, since = %from, duration_ms, "orders read");
+        let (orders, duration_ms) = (listed.len(), self.milliseconds_since(began));
+        tracing::debug!(account = %self.account, orders, since = %from, duration_ms, "orders listed");
         self.log_undocumented(&undocumented);
-        // Put together while the shelf is free for others.
+        // The merge holds no lock.
         let before = self.history.state().known_orders().unwrap_or_default();
         let merged = window::merge(&before, listed, from, began.date_naive());
         self.history.state().read_orders(merged.into(), began, self.watched_days);
     }
 
-    /// Shows the orders once nothing that matters of them is left to be asked.
+    /// Publishes the orders of a draft that is complete, and saves them.
     async fn publish(&mut self) {
         let now = self.clock.now();
-        let Some(finished) = self.history.state().finished() else { return };
-        // Put together while the shelf is free for others.
-        let built = finished.build();
+        let Some(draft) = self.history.state().take_complete_draft() else { return };
+        // Building holds no lock.
+        let built = draft.build();
         let (orders, save) = self.history.state().publish(built, now);
-        tracing::info!(account = %self.account, orders, "orders are known");
+        tracing::info!(account = %self.account, orders, "orders read");
         self.ends_failure_logged = false;
         if let Some((orders, ends, read)) = save {
-            let more = ends_between_saves(ends.len());
+            let ends_due = ends_between_saves(ends.len());
             let saved = self.save(move |cache| {
                 cache.save_orders(&orders, &ends, read)?;
                 cache.remove_requested_ends();
                 Ok(())
             });
             if saved.await {
-                (self.ends_unsaved, self.ends_due) = (0, more);
+                (self.ends_unsaved, self.ends_due) = (0, ends_due);
             } else {
                 self.history.state().orders_not_saved();
             }
         }
     }
 
-    /// Keeps what was asked for: an account with very many such orders, restarted often, would never have asked for all.
+    /// Saves the ends read so far, so that an account with very many orders completes its listing even if restarts are
+    /// frequent.
     async fn save_ends(&mut self) {
         let (ends, now) = (self.history.state().ends(), self.clock.now());
-        let more = ends_between_saves(ends.len());
+        let until_next_save = ends_between_saves(ends.len());
         if self.save(move |cache| cache.save_requested_ends(&ends, now)).await {
             self.ends_unsaved = 0;
         }
-        self.ends_due = self.ends_unsaved + more;
+        self.ends_due = self.ends_unsaved + until_next_save;
     }
 
-    /// Orders that are missing from every figure are told where they are news.
+    /// Logs orders that every figure lacks, as a warning if their status is new.
     fn log_undocumented(&self, undocumented: &BTreeMap<String, usize>) {
         if undocumented.is_empty() {
             return;
@@ -257,24 +266,25 @@ impl Refresher {
         let account = &self.account;
         let orders: usize = undocumented.values().sum();
         let statuses =
-            undocumented.iter().map(|(what, orders)| format!("{what}: {orders}")).collect::<Vec<_>>().join(", ");
+            undocumented.iter().map(|(status, orders)| format!("{status}: {orders}")).collect::<Vec<_>>().join(", ");
         if self.history.state().has_new_status(undocumented) {
-            tracing::warn!(%account, orders, statuses, "orders have a status that is not documented: they are left out, so renewals may cost more than is said");
+            tracing::warn!(%account, orders, statuses, "orders with undocumented statuses are ignored, renewals may cost more than forecast");
         } else {
-            tracing::debug!(%account, orders, statuses, "orders have a status that is not documented: they are left out");
+            tracing::debug!(%account, orders, statuses, "orders with undocumented statuses are ignored");
         }
     }
 
-    fn since(&self, began: Time) -> i64 {
+    fn milliseconds_since(&self, began: Time) -> i64 {
         (self.clock.now() - began).num_milliseconds()
     }
 
-    /// Whether this is a command that reads once: nothing was read before, and its answer says what is missing.
+    /// Returns whether a command reads the history once. Such a command has no cache, and its output says what is
+    /// missing.
     fn runs_once(&self) -> bool {
         !self.disk.has_cache()
     }
 
-    /// A failure is told once for as long as it stays the same.
+    /// Logs a failure as a warning, or at debug level if it is `already_logged`.
     fn log_failure(&self, already_logged: bool, what: &str, division: Division, error: &ReadError) {
         let account = &self.account;
         if already_logged {
@@ -282,26 +292,26 @@ impl Refresher {
         } else if self.runs_once() {
             tracing::warn!(%account, division, reason = %error.reason, "{what}");
         } else {
-            tracing::warn!(%account, division, reason = %error.reason, "{what}: what was read before is used while it is fresh");
+            tracing::warn!(%account, division, reason = %error.reason, "{what}: earlier data is used while it is fresh");
         }
     }
 
-    /// Writes into the cache, and returns whether that was done. A cache that cannot be written costs time at the next start
-    /// and nothing else.
+    /// Writes to the disk cache, and returns whether that succeeded. A failure only makes the next start slower.
     async fn save(&mut self, save: impl FnOnce(&DiskCache) -> std::io::Result<()> + Send + 'static) -> bool {
-        let done = self.disk.run(save).await;
-        match &done {
+        let result = self.disk.run(save).await;
+        match &result {
             Some(Err(error)) if !std::mem::replace(&mut self.save_failure_logged, true) => {
-                tracing::info!(account = %self.account, %error, "books are not kept on disk: the next start reads them as a whole");
+                tracing::info!(account = %self.account, %error, "cannot write the history cache: the next start reads the whole history");
             }
             Some(Ok(())) => self.save_failure_logged = false,
             _ => {}
         }
-        matches!(done, Some(Ok(())))
+        matches!(result, Some(Ok(())))
     }
 }
 
-/// Number of new ends after which all are written again. It grows with them: each time costs as much as there are.
+/// Returns the number of new ends after which all are saved. It grows with the known ends, since each save writes all
+/// of them.
 fn ends_between_saves(known: usize) -> usize {
     MIN_ENDS_PER_SAVE.max(known / 10)
 }
@@ -311,11 +321,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn saving_many_ends_takes_few_writes() {
+    fn many_ends_are_saved_in_few_writes() {
         let (mut saved, mut saves) = (0, 0);
         while saved < 100_000 {
             let more = ends_between_saves(saved);
-            assert!(more == 100 || more <= saved / 10, "{more} behind {saved}");
+            assert!(more == 100 || more <= saved / 10, "{more} after {saved}");
             (saved, saves) = (saved + more, saves + 1);
         }
         assert!(saves < 100, "{saves}");

@@ -1,5 +1,5 @@
-//! Who else shares the funds of the divisions that are watched: their purchases empty the same fund, so that a forecast needs
-//! their ledgers too.
+//! Finds unwatched divisions that share a fund with watched ones. A forecast needs their ledgers, too, since their
+//! purchases reduce the same fund.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
@@ -8,25 +8,25 @@ use crate::certcentral::{HistorySource, ReadError, ReadErrorKind};
 use crate::domain::Time;
 use crate::domain::balance::Balance;
 
-/// So many unwatched divisions are asked in one round of a search.
+/// Number of unwatched divisions that are read in one round of a search.
 const DIVISIONS_PER_ROUND: usize = 200;
-/// A round ends when so many divisions in a row cannot be read.
+/// Number of failures in a row that end a round.
 const MAX_CONSECUTIVE_FAILURES: usize = 3;
 
-/// What is watched, where an account may have further divisions.
+/// The watched divisions of an account that may have unwatched ones as well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchedFunds {
-    /// The watched divisions of each fund whose books are wanted.
+    /// Watched divisions of each fund whose history is requested.
     pub funds: Vec<BTreeSet<u64>>,
-    /// All watched divisions.
+    /// All watched divisions of the account.
     pub divisions: BTreeSet<u64>,
 }
 
-/// One fund.
+/// A fund, with the divisions that share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SharedFund {
     pub(super) watched: BTreeSet<u64>,
-    /// The divisions that report exactly the same figures and are not watched.
+    /// Unwatched divisions that report exactly the same figures.
     pub(super) others: BTreeSet<u64>,
 }
 
@@ -36,32 +36,33 @@ impl SharedFund {
     }
 }
 
-/// How far the search for those who share some funds has come. It goes on in rounds, over all divisions and then again.
+/// Progress of a search for the divisions that share funds. It goes through all divisions in rounds, again and again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SharingSearch {
-    /// Each fund, with those who were found to share it, or did when the search began.
+    /// Funds, with the divisions that were found to share them, or did so before the search.
     pub(super) funds: Vec<SharedFund>,
-    /// The division that was asked last; `None`: the next round begins with the first.
+    /// Division that was read last; `None` if the next round begins with the first one.
     after: Option<u64>,
-    /// Divisions that could not be read when they were asked last.
+    /// Divisions whose last read failed.
     pub(super) failed: BTreeSet<u64>,
-    /// Every division was asked once.
+    /// True after every division was read or tried once.
     pub(super) complete: bool,
-    /// Why the last round ended early: one division after the other could not be read.
+    /// Failure that ended the last round early, after several divisions in a row could not be read.
     pub(super) interrupted: Option<ReadError>,
-    /// When to go on with the divisions that come next; `None`: now.
+    /// Time of the next round; `None` if it is due now.
     pub(super) due: Option<Time>,
 }
 
 impl SharingSearch {
-    /// A search that begins with what was found before.
+    /// Returns a search for the unwatched divisions of these funds. It starts with the divisions that were known
+    /// `before`.
     pub(super) fn new(funds: &[BTreeSet<u64>], before: &[SharedFund]) -> Self {
         let mut search = Self::default();
         search.set_funds(funds, before);
         search
     }
 
-    /// Goes on with these funds in the place of the others.
+    /// Replaces the funds of the search, and keeps its progress.
     pub(super) fn set_funds(&mut self, funds: &[BTreeSet<u64>], before: &[SharedFund]) {
         let known = |watched: &BTreeSet<u64>| {
             let others = before.iter().filter(|fund| fund.has_any(watched)).flat_map(|fund| &fund.others);
@@ -71,17 +72,18 @@ impl SharingSearch {
             funds.iter().map(|watched| SharedFund { watched: watched.clone(), others: known(watched) }).collect();
     }
 
+    /// Returns whether the search includes the fund of any of these divisions.
     pub(super) fn covers(&self, watched: &BTreeSet<u64>) -> bool {
         self.funds.iter().any(|fund| fund.has_any(watched))
     }
 
-    /// Whether both look for the same funds.
-    pub(super) fn is_the_same_as(&self, other: &Self) -> bool {
+    /// Returns whether both searches have the same funds.
+    pub(super) fn has_same_funds(&self, other: &Self) -> bool {
         self.funds.iter().map(|fund| &fund.watched).eq(other.funds.iter().map(|fund| &fund.watched))
     }
 
-    /// The divisions that the next round asks.
-    fn next(&self, others: &BTreeSet<u64>, only_failed: bool) -> Vec<u64> {
+    /// Returns the divisions to read in the next round.
+    fn next_divisions(&self, others: &BTreeSet<u64>, only_failed: bool) -> Vec<u64> {
         if only_failed {
             return self.failed.iter().copied().take(DIVISIONS_PER_ROUND).collect();
         }
@@ -93,25 +95,25 @@ impl SharingSearch {
         self.funds.iter().position(|fund| fund.others.contains(&other))
     }
 
-    /// Notes whose fund a division shares.
-    fn found(&mut self, other: u64, fund: Option<usize>) {
+    /// Records the index of the fund that a division shares; `None` if it shares none.
+    fn record(&mut self, other: u64, fund: Option<usize>) {
         self.failed.remove(&other);
-        for (place, its) in self.funds.iter_mut().enumerate() {
-            if Some(place) == fund {
-                its.others.insert(other);
+        for (index, shared) in self.funds.iter_mut().enumerate() {
+            if Some(index) == fund {
+                shared.others.insert(other);
             } else {
-                its.others.remove(&other);
+                shared.others.remove(&other);
             }
         }
     }
 }
 
-/// Goes on with a search for one round: asks those divisions, of all but these `watched` ones, that come next, or `only_failed`
-/// once more those that could not be read.
+/// Continues a search for one round. It reads the unwatched divisions that come next or, with `only_failed`, those that
+/// could not be read before.
 ///
-/// A balance may change while one division after the other is asked. So whoever reports other figures than any fund is
-/// compared with each fund's figures of a moment later, and one that shared a fund before is asked again together with it:
-/// none is lost by a purchase that came in between. Of one that cannot be read, what was known before stays.
+/// Balances may change between two reads. A division whose figures match no fund is therefore compared again with later
+/// figures of each fund. If it shared a fund before, it is read again together with that fund. So a purchase between
+/// two reads separates no division from its fund. A division that cannot be read keeps its known fund.
 pub(super) async fn search_round(
     source: &dyn HistorySource,
     watched: &BTreeSet<u64>,
@@ -119,7 +121,7 @@ pub(super) async fn search_round(
     only_failed: bool,
 ) -> Result<SharingSearch, ReadError> {
     let Some(listed) = unless_refused(source.division_ids().await)? else {
-        // Whoever may not list them can name them in the configuration.
+        // A key that may not list divisions: the configuration can name all divisions that share a fund.
         (search.interrupted, search.complete) = (None, true);
         search.failed.clear();
         return Ok(search);
@@ -127,7 +129,7 @@ pub(super) async fn search_round(
     let others: BTreeSet<u64> = listed.into_iter().filter(|id| !watched.contains(id)).collect();
     search.funds.iter_mut().for_each(|fund| fund.others.retain(|id| others.contains(id)));
     search.failed.retain(|id| others.contains(id));
-    let divisions = search.next(&others, only_failed);
+    let divisions = search.next_divisions(&others, only_failed);
     let last = search_divisions(source, &mut search, &divisions).await?;
     if !only_failed {
         let at_end = last.is_none() || last == others.last().copied();
@@ -137,7 +139,7 @@ pub(super) async fn search_round(
     Ok(search)
 }
 
-/// Asks these divisions whose funds they share. Returns the last that was asked.
+/// Reads these divisions, and records which funds they share. Returns the last division that was read.
 async fn search_divisions(
     source: &dyn HistorySource,
     search: &mut SharingSearch,
@@ -147,16 +149,16 @@ async fn search_divisions(
     if divisions.is_empty() {
         return Ok(None);
     }
-    let first = figures_of(source, &search.funds).await?;
+    let before = fund_figures(source, &search.funds).await?;
     let (mut unmatched, mut failures, mut last) = (Vec::new(), 0, None);
     for other in divisions.iter().copied() {
         last = Some(other);
         let figures = unless_refused(source.figures(other).await);
         failures = if figures.is_ok() { 0 } else { failures + 1 };
         match figures {
-            Ok(None) => search.found(other, None),
-            Ok(Some(figures)) => match first.get(&figures) {
-                Some(fund) => search.found(other, Some(*fund)),
+            Ok(None) => search.record(other, None),
+            Ok(Some(figures)) => match before.get(&figures) {
+                Some(fund) => search.record(other, Some(*fund)),
                 None => unmatched.push((other, figures)),
             },
             Err(error) => {
@@ -168,50 +170,53 @@ async fn search_divisions(
             break;
         }
     }
-    let later = if unmatched.is_empty() { HashMap::new() } else { figures_of(source, &search.funds).await? };
+    let after = if unmatched.is_empty() { HashMap::new() } else { fund_figures(source, &search.funds).await? };
     for (other, figures) in unmatched {
-        match (later.get(&figures), search.fund_of(other)) {
-            (Some(fund), _) => search.found(other, Some(*fund)),
-            (None, Some(fund)) => still_shares(source, search, fund, other).await?,
-            (None, None) => search.found(other, None),
+        match (after.get(&figures), search.fund_of(other)) {
+            (Some(fund), _) => search.record(other, Some(*fund)),
+            (None, Some(fund)) => compare_again(source, search, fund, other).await?,
+            (None, None) => search.record(other, None),
         }
     }
     Ok(last)
 }
 
-/// The present figures of each fund; one that must not be read has none.
-async fn figures_of(source: &dyn HistorySource, funds: &[SharedFund]) -> Result<HashMap<Balance, usize>, ReadError> {
+/// Reads the present figures of each fund, and returns the fund's index by its figures. Funds that may not be read are
+/// left out.
+async fn fund_figures(source: &dyn HistorySource, funds: &[SharedFund]) -> Result<HashMap<Balance, usize>, ReadError> {
     let mut figures = HashMap::new();
-    for (place, fund) in funds.iter().enumerate() {
-        if let Some(its) = own_figures(source, fund).await? {
-            figures.insert(its, place);
+    for (index, fund) in funds.iter().enumerate() {
+        if let Some(balance) = read_fund(source, fund).await? {
+            figures.insert(balance, index);
         }
     }
     Ok(figures)
 }
 
-async fn own_figures(source: &dyn HistorySource, fund: &SharedFund) -> Result<Option<Balance>, ReadError> {
+async fn read_fund(source: &dyn HistorySource, fund: &SharedFund) -> Result<Option<Balance>, ReadError> {
     match fund.watched.first() {
         Some(division) => unless_refused(source.figures(*division).await),
         None => Ok(None),
     }
 }
 
-/// Asks a fund, and one that shared it before, together.
-async fn still_shares(
+/// Reads a fund and a division that shared it before one directly after the other, and records whether the division
+/// still does.
+async fn compare_again(
     source: &dyn HistorySource,
     search: &mut SharingSearch,
     fund: usize,
     other: u64,
 ) -> Result<(), ReadError> {
-    let own = own_figures(source, &search.funds[fund]).await?;
+    let fund_balance = read_fund(source, &search.funds[fund]).await?;
     match unless_refused(source.figures(other).await) {
-        Ok(its) => search.found(other, (own.is_some() && own == its).then_some(fund)),
+        Ok(balance) => search.record(other, (fund_balance.is_some() && fund_balance == balance).then_some(fund)),
         Err(_) => drop(search.failed.insert(other)),
     }
     Ok(())
 }
 
+/// Returns `None` for a refused read.
 fn unless_refused<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
     match read {
         Err(error) if error.kind == ReadErrorKind::Refused => Ok(None),

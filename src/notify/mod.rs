@@ -1,6 +1,6 @@
-//! Telling people: the trait that every channel implements, and what it is given and gives back.
+//! Notifications: the trait that every channel implements, the message that it is given, and the result that it returns.
 //!
-//! A notifier sends once and reports; when to try again, and who else to try, is the outbox's business.
+//! A notifier makes one attempt and reports the result. Retries and fallbacks are decided by [`delivery`].
 
 pub mod channels;
 pub mod delivery;
@@ -16,73 +16,75 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::event::Event;
 use crate::domain::{Name, Time};
+use crate::util::text::hex;
 
-/// One channel to people.
+/// A channel that messages are sent through.
 #[async_trait]
 pub trait Notifier: Send + Sync {
-    /// Sends one message, once, within the notifier's timeout.
+    /// Makes one attempt to send the message, within the notifier's timeout.
     async fn send(&self, message: &Message) -> Result<Delivered, SendError>;
 
-    /// Whether every event is a request of its own. Such a notifier is given one event at a time, so that what was taken
-    /// is never repeated because of what was not.
+    /// Returns true if each event is a request of its own. Such a notifier is given one event at a time, so that an accepted
+    /// event is never repeated because another one failed.
     fn one_event_per_request(&self) -> bool {
         false
     }
 
-    /// The recipients of one message, where each is accepted or refused on its own: those that are refused for the moment
-    /// are retried alone, by these names. Empty where a message is accepted as a whole.
+    /// Returns the recipients of a message, if each of them is accepted or rejected on its own. Recipients that are rejected
+    /// temporarily are retried alone, under these names. Empty if a message is accepted or rejected as a whole.
     fn recipients(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What [`send`](Self::send) would send, made by the same functions, without secrets; nothing is sent. Empty where
-    /// it would send nothing.
+    /// Returns what [`send`](Self::send) would send, without secrets and made by the same functions, and sends nothing.
+    /// Empty if nothing would be sent.
     fn preview(&self, message: &Message) -> MessagePreview {
         let _ = message;
         MessagePreview::default()
     }
 }
 
-/// What a message looks like on one channel; each part where the channel has such a thing.
+/// Appearance of a message on one channel. A part that the channel does not have is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MessagePreview {
-    /// A mail's subject.
+    /// Subject of the email.
     pub subject: Option<String>,
-    /// Plain text: of a mail, or the line that a chat's notification shows.
+    /// Plain text of the email, or the line that a chat program shows in its notification.
     pub text: Option<String>,
-    /// A mail's HTML.
+    /// HTML part of the email.
     pub html: Option<String>,
-    /// What the HTML shows by `cid:` and a key of this: the picture as a `data:` address.
+    /// Pictures of the HTML part as `data:` addresses, by the id after `cid:`.
     pub pictures: BTreeMap<String, String>,
-    /// The body of the request; a list of them where there are several.
+    /// Body of the request, or a list of bodies if there are several requests.
     pub body: Option<serde_json::Value>,
 }
 
 impl MessagePreview {
-    /// Nothing but requests with these bodies.
+    /// Returns the preview of a channel that sends only requests with these bodies.
     fn of_requests(mut bodies: Vec<serde_json::Value>) -> Self {
         let body = if bodies.len() > 1 { Some(bodies.into()) } else { bodies.pop() };
         Self { body, ..Self::default() }
     }
 }
 
-/// One message to one notifier.
+/// A message to one notifier.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Stable for the same notification: a hash of the notifier and the events' ids; the stem of an e-mail's Message-ID.
+    /// Id that is stable for the same notification: a hash of the notifier and the events' ids. The Message-ID of an email
+    /// begins with it.
     pub id: String,
-    /// When it is sent.
+    /// Time of the attempt.
     pub at: Time,
-    /// What it says.
+    /// Content of the message.
     pub content: MessageContent,
-    /// Message-IDs of the first messages of the alerts in it, for threading; empty for first messages.
+    /// Message-IDs of the first messages of its alerts, for threading. Empty for first messages.
     pub references: Vec<String>,
-    /// Recipients that are still to be reached; `None`: all of the notifier's.
+    /// Recipients that have not been reached yet. `None` means all recipients of the notifier.
     pub remaining_recipients: Option<Vec<String>>,
 }
 
 impl Message {
-    /// A message an event, each with an id that only its event decides: a test keeps its own.
+    /// Returns one message for each event, with an id that depends on the event alone. A test message keeps its id.
     pub(crate) fn split_by_event(&self) -> Vec<Message> {
         match &self.content {
             MessageContent::Test { .. } => vec![self.clone()],
@@ -98,7 +100,7 @@ impl Message {
     }
 }
 
-/// Short, and the same for the same texts.
+/// Returns 16 bytes of the hash of these texts, in hexadecimal.
 fn digest(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let mut hash = Sha256::new();
     for (n, text) in texts.into_iter().enumerate() {
@@ -107,91 +109,94 @@ fn digest(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
         }
         hash.update(text.as_ref());
     }
-    hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex(&hash.finalize()[..16])
 }
 
-/// What a message says.
+/// Content of a message.
 #[derive(Debug, Clone)]
 pub enum MessageContent {
-    /// Everything that is owed, oldest first.
+    /// Pending events, oldest first.
     Events(Vec<MessageEvent>),
-    /// A test, unmistakably.
+    /// Test message, marked as such.
     Test {
-        /// The notifier that is tested.
+        /// Notifier that is tested.
         notifier: Name,
     },
 }
 
-/// One owed event.
+/// A pending event of a message.
 #[derive(Debug, Clone)]
 pub struct MessageEvent {
-    /// The event.
+    /// Event that is pending for the notifier.
     pub event: Arc<Event>,
-    /// Events of the same alert between the one before and this one that were dropped to keep what is owed bounded.
+    /// Number of earlier events of the same alert that were dropped while pending.
     pub omitted: u32,
-    /// Set when this notifier is told in place of another that fails.
+    /// The failing notifier that this one replaces, if it receives the event as a fallback.
     pub in_place_of: Option<FallbackOrigin>,
 }
 
-/// In place of whom a fallback is told.
+/// The notifier that a fallback stands in for, and its error.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FallbackOrigin {
-    /// The notifier that could not deliver.
+    /// Notifier that could not deliver.
     pub notifier: Name,
-    /// Its last failure, for people.
+    /// Last error of that notifier, without secrets.
     pub error: String,
 }
 
-/// What became of a message that was accepted.
+/// Result of an accepted message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Delivered {
-    /// The Message-ID, where the channel has such a thing.
+    /// Message-ID, if the channel has one.
     pub message_id: Option<String>,
-    /// Recipients refused for the moment: to be retried alone.
+    /// Recipients rejected temporarily, to be retried alone.
     pub deferred: Vec<RecipientRefusal>,
-    /// Recipients refused for good: reported, not retried.
+    /// Recipients rejected permanently. They are reported and not retried.
     pub refused: Vec<RecipientRefusal>,
 }
 
-/// One recipient that the server did not take.
+/// A recipient that the server rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecipientRefusal {
-    /// The address.
+    /// Address of the recipient.
     pub recipient: String,
-    /// The server's words, free of secrets.
+    /// Reply of the server, without secrets.
     pub reason: String,
 }
 
-/// Nobody was reached.
+/// Longest pause that a server may ask for; a longer one is considered a mistake.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// An attempt that reached nobody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct SendError {
-    /// Whether trying again can help.
+    /// True if a retry cannot help.
     pub permanent: bool,
-    /// For people, free of secrets.
+    /// Reason for people to read, without secrets.
     pub reason: String,
-    /// How long the server asked to wait.
+    /// Pause that the server asked for.
     pub retry_after: Option<Duration>,
-    /// Recipients refused for good while others may still be reached by a retry (only where `permanent` is false).
+    /// Recipients rejected permanently while a retry may still reach others. Empty if `permanent` is true.
     pub refused: Vec<RecipientRefusal>,
 }
 
-/// What messages say beside the events' own figures; from the configuration.
+/// Texts for messages that come from the configuration, not from the events.
 #[derive(Debug, Clone)]
 pub struct MessageContext {
-    /// The zone of every time in a message.
+    /// Time zone of all times in messages.
     pub timezone: Tz,
-    /// Description and link, by rule.
+    /// Description and link of each rule.
     pub rules: BTreeMap<Name, RuleTexts>,
-    /// What the deposit link opens, by account.
+    /// Address of the deposit link for each account.
     pub console_urls: BTreeMap<Name, String>,
 }
 
-/// What a rule adds to its messages.
+/// Texts that a rule adds to its messages.
 #[derive(Debug, Clone, Default)]
 pub struct RuleTexts {
-    /// Shown in every message.
+    /// Description of the rule, shown in each of its messages.
     pub description: Option<String>,
-    /// Shown in every message.
+    /// Link of the rule, shown in each of its messages.
     pub link: Option<String>,
 }

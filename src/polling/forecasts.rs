@@ -1,333 +1,237 @@
-//! Looking ahead: whose books are wanted, and what they say beside a balance that was just read.
+//! Adds forecasts to the readings of a cycle, for rules on a forecast and for messages.
 //!
-//! Reads nothing itself: books come from the [`HistoryCache`], which is filled in the background. A cycle waits for it once, at its
-//! first need and not for long; balances are read on time whatever becomes of the books.
+//! Ledger and orders come from the [`HistoryCache`](crate::history::HistoryCache), which a background task fills. A cycle waits
+//! for it briefly: once when history is first needed, and later if a message needs it. Balances are read on time in any case.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use crate::alerting::evaluate::evaluate;
-use crate::alerting::state::{AlertRecord, State};
-use crate::certcentral::HistorySource;
-use crate::domain::alert::{AlertKey, TransitionKind, transition};
+use crate::alerting::decide::BalanceDecisions;
+use crate::alerting::policy::AccountPolicy;
+use crate::alerting::readings::{AccountReadings, DivisionReading};
+use crate::domain::alert::{Alert, AlertKey};
 use crate::domain::balance::{Balance, Reading};
 use crate::domain::history::AccountHistory;
 use crate::domain::money::plain;
 use crate::domain::rule::{Metric, Rule, ThresholdSide};
 use crate::domain::{Division, Time};
-use crate::forecast::{FundForecast, PurchaseSums, Spending, shows_forecast};
-use crate::history::{HistoryCache, Refresher, WatchedFunds};
-use crate::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope, PollerState};
+use crate::forecast::{FundForecast, PurchaseSums, Spending};
+use crate::polling::funds::{FundIndices, division_ids, funds, watched_funds};
+use crate::polling::history_access::HistoryAccess;
+use crate::polling::poller::{Poller, PollerState};
 use crate::state::StateStore;
-use crate::util::clock::Clock;
 
-/// How long a cycle waits for books that are just being read: the first one that wants them, and one that has something to
-/// tell, so that the message says how long funds last.
+/// The longest wait of a cycle for history that is being read.
 const CYCLE_HISTORY_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long `check` waits for them.
-const CHECK_HISTORY_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long `backtest` waits for them: every division's, and a ledger may be long.
-const BACKTEST_HISTORY_TIMEOUT: Duration = Duration::from_secs(1800);
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-/// So many funds that only messages ask about are drawn anew in one cycle; the others keep what was drawn before.
+
+/// The longest wait of commands such as `check`.
+const COMMAND_HISTORY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Number of forecasts that one cycle computes for messages alone. The other funds keep their cached forecasts.
 const MAX_FORECASTS_PER_CYCLE: usize = 500;
 
-/// An account's books, and how they are read.
-pub struct HistoryAccess {
-    /// Where they stand.
-    pub cache: Arc<HistoryCache>,
-    /// Where they come from.
-    pub source: Arc<dyn HistorySource>,
-    /// What counts as a purchase.
-    pub spending: Spending,
-}
-
-/// What was drawn of a fund, and from what: it holds until one of them changes, or the hour.
-pub(crate) struct CachedForecast {
-    balance: Balance,
-    /// Of each of its divisions.
-    parts: Vec<AccountHistory>,
-    rules: Arc<[Rule]>,
-    spending: Spending,
-    hour: i64,
-    forecast: Arc<FundForecast>,
-}
-
-/// Whose prospects are wanted.
+/// The forecasts that a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForecastPurpose {
-    /// Rules that look ahead.
+    /// Forecasts for rules that evaluate one.
     Rules,
-    /// Them, and the messages about low funds.
+    /// Forecasts for rules, and for messages about low funds.
     Messages,
 }
 
-/// Looks ahead of everything that was read, for the service's cycles.
-pub(crate) async fn add_forecasts(
-    policy: &AccountPolicy,
-    poller: &mut PollerState,
-    readings: &mut AccountReadings,
-    store: &StateStore,
-    now: Time,
-) {
-    let Some(history) = &policy.history else { return };
-    if readings.divisions.is_empty() {
-        return; // nothing could be listed: what was wanted before is wanted still
+/// A forecast with its input. It is valid until any of the input changes.
+pub(super) struct CachedForecast {
+    input: ForecastInput,
+    forecast: Arc<FundForecast>,
+}
+
+/// Input of a fund's forecast.
+struct ForecastInput {
+    balance: Balance,
+    /// Histories of the fund's divisions.
+    histories: Vec<AccountHistory>,
+    rules: Arc<[Rule]>,
+    spending: Spending,
+    /// Hours since the Unix epoch.
+    hour: i64,
+}
+
+impl ForecastInput {
+    fn is_same(&self, other: &Self) -> bool {
+        let same_histories = self.histories.len() == other.histories.len()
+            && self.histories.iter().zip(&other.histories).all(|(one, other)| is_same_history(one, other));
+        same_histories
+            && self.hour == other.hour
+            && self.balance == other.balance
+            && self.spending == other.spending
+            && Arc::ptr_eq(&self.rules, &other.rules)
     }
-    let before = std::mem::take(&mut poller.history_needed);
-    let needs = |reading: &DivisionReading| match &reading.balance {
-        Ok(balance) => needs_forecast(policy, reading, balance, ForecastPurpose::Messages),
-        Err(_) => before.contains(&reading.division),
-    };
-    let funds = funds(&readings.divisions, needs);
-    let needed: BTreeSet<Division> = division_ids(&readings.divisions, &funds);
-    history.cache.request_shared(&needed, &watched(policy, &readings.divisions, &funds));
-    let notifying_funds: Vec<&FundIndices> = store.read(|state| {
-        let may_notify_fund =
-            |fund: &&FundIndices| fund.iter().any(|place| may_notify(state, policy, &readings.divisions[*place], now));
-        funds.iter().filter(may_notify_fund).collect()
-    });
-    let notifying_divisions = division_ids(&readings.divisions, notifying_funds.iter().copied());
-    let first = !needed.is_empty() && !std::mem::replace(&mut poller.history_awaited, true);
-    history.cache.wait_until_settled(if first { &needed } else { &notifying_divisions }, CYCLE_HISTORY_TIMEOUT).await;
-    poller.forecasts.retain(|division, _| needed.contains(division));
-    let mut budget = MAX_FORECASTS_PER_CYCLE;
-    for fund in &funds {
-        let has_forecast_rule = fund
-            .iter()
-            .any(|place| rules_watching(policy, &readings.divisions[*place]).any(|it| it.metric.needs_history()));
-        let is_notifying = fund.iter().any(|place| notifying_divisions.contains(&readings.divisions[*place].division));
-        if has_forecast_rule || is_notifying {
-            // A little old is better than nothing, in a message.
+}
+
+/// Computes forecasts for the funds of one cycle.
+struct FundForecaster<'a> {
+    policy: &'a AccountPolicy,
+    history: &'a HistoryAccess,
+    readings: &'a [DivisionReading],
+    now: Time,
+}
+
+impl Poller {
+    /// Adds the forecasts that rules and the messages of these decisions need.
+    pub(super) async fn add_forecasts(
+        &self,
+        state: &mut PollerState,
+        readings: &mut AccountReadings,
+        decisions: &BalanceDecisions,
+        store: &StateStore,
+        now: Time,
+    ) {
+        let Some(history) = &self.history else { return };
+        if readings.divisions.is_empty() {
+            return; // The listing failed: the history that was needed before is still needed.
+        }
+        let (policy, divisions) = (&self.policy, &readings.divisions);
+        let needed_before = std::mem::take(&mut state.history_needed);
+        let funds = funds(divisions, |reading| match &reading.balance {
+            Ok(balance) => needs_forecast(policy, reading, balance, ForecastPurpose::Messages),
+            Err(_) => needed_before.contains(&reading.division),
+        });
+        let needed: BTreeSet<Division> = division_ids(divisions, &funds);
+        history.cache.request_shared(&needed, &watched_funds(policy, divisions, &funds));
+        let may_notify = |fund: &FundIndices| fund.iter().any(|index| decisions.may_notify(policy, *index));
+        let notifying = division_ids(divisions, funds.iter().filter(|fund| may_notify(fund)));
+        let is_first = !needed.is_empty() && !std::mem::replace(&mut state.history_awaited, true);
+        let awaited = if is_first { &needed } else { &notifying };
+        history.cache.wait_until_settled(awaited, CYCLE_HISTORY_TIMEOUT).await;
+        state.forecasts.retain(|division, _| needed.contains(division));
+        let forecaster = FundForecaster { policy, history, readings: divisions, now };
+        let mut forecasts = Vec::new();
+        let mut budget = MAX_FORECASTS_PER_CYCLE;
+        for fund in &funds {
+            let has_forecast_rule = fund.iter().any(|index| has_forecast_rule(policy, &divisions[*index]));
+            if !has_forecast_rule && !may_notify(fund) {
+                continue;
+            }
+            // A slightly old forecast in a message is better than none.
             let may_compute = has_forecast_rule || budget > 0;
             budget = budget.saturating_sub(usize::from(!has_forecast_rule));
-            let forecast =
-                forecast_fund(policy, history, &mut poller.forecasts, &readings.divisions, fund, now, may_compute)
-                    .await;
-            let forecast = forecast.map(|forecast| with_alerts(forecast, policy, store, &readings.divisions, fund));
+            let forecast = forecaster.forecast(&mut state.forecasts, fund, may_compute).await;
+            forecasts.push((fund, forecast.map(|forecast| forecaster.with_alerts(forecast, store, fund))));
+        }
+        for (fund, forecast) in forecasts {
+            assign_forecast(&mut readings.divisions, fund, forecast.as_ref());
+        }
+        state.history_needed = needed;
+    }
+
+    /// Adds the forecasts that `purpose` needs, with history that is read now and not kept.
+    pub(super) async fn add_forecasts_once(&self, readings: &mut AccountReadings, purpose: ForecastPurpose) {
+        let Some(history) = &self.history else { return };
+        let (policy, divisions) = (&self.policy, &readings.divisions);
+        let funds = funds(divisions, |reading| {
+            reading.balance.as_ref().is_ok_and(|balance| needs_forecast(policy, reading, balance, purpose))
+        });
+        let needed = division_ids(divisions, &funds);
+        if needed.is_empty() {
+            return;
+        }
+        history.cache.request_shared(&needed, &watched_funds(policy, divisions, &funds));
+        let (_running, stopped) = tokio::sync::watch::channel(false);
+        tokio::select! {
+            () = history.refresher(policy, &self.clock, None).run(stopped) => {}
+            () = history.cache.wait_until_settled(&needed, COMMAND_HISTORY_TIMEOUT) => {}
+        }
+        let forecaster = FundForecaster { policy, history, readings: divisions, now: self.clock.now() };
+        let mut forecasts = Vec::new();
+        for fund in &funds {
+            forecasts.push((fund, forecaster.forecast(&mut HashMap::new(), fund, true).await));
+        }
+        for (fund, forecast) in forecasts {
             assign_forecast(&mut readings.divisions, fund, forecast.as_ref());
         }
     }
-    poller.history_needed = needed;
 }
 
-/// The same once and for all, with the books read for it and kept nowhere: for `check` and `preview`.
-pub(crate) async fn add_forecasts_once(
-    policy: &AccountPolicy,
-    readings: &mut AccountReadings,
-    clock: &Arc<dyn Clock>,
-    purpose: ForecastPurpose,
-) {
-    let Some(history) = &policy.history else { return };
-    let needs = |reading: &DivisionReading| {
-        reading.balance.as_ref().is_ok_and(|balance| needs_forecast(policy, reading, balance, purpose))
-    };
-    let funds = funds(&readings.divisions, needs);
-    let needed = division_ids(&readings.divisions, &funds);
-    if needed.is_empty() {
-        return;
-    }
-    history.cache.request_shared(&needed, &watched(policy, &readings.divisions, &funds));
-    let (_go_on, stopped) = tokio::sync::watch::channel(false);
-    tokio::select! {
-        () = history.refresher(policy, clock, None).run(stopped) => {}
-        () = history.cache.wait_until_settled(&needed, CHECK_HISTORY_TIMEOUT) => {}
-    }
-    for fund in &funds {
-        let forecast =
-            forecast_fund(policy, history, &mut HashMap::new(), &readings.divisions, fund, clock.now(), true).await;
-        assign_forecast(&mut readings.divisions, fund, forecast.as_ref());
-    }
-}
-
-/// The places of the reads that are one fund: one division, or several that report exactly the same figures.
-type FundIndices = Vec<usize>;
-
-/// The funds of which somebody wants any division's prospects. What one division of a shared fund spends, all of them have
-/// spent: their books belong together.
-fn funds(readings: &[DivisionReading], needs: impl Fn(&DivisionReading) -> bool) -> Vec<FundIndices> {
-    let mut funds: Vec<FundIndices> = Vec::new();
-    let mut fund_by_balance: HashMap<&Balance, usize> = HashMap::new();
-    for (place, reading) in readings.iter().enumerate() {
-        let shared = reading.balance.as_ref().ok().filter(|_| reading.division.is_some());
-        match shared.and_then(|balance| fund_by_balance.get(balance)) {
-            Some(fund) => funds[*fund].push(place),
-            None => {
-                fund_by_balance.extend(shared.map(|balance| (balance, funds.len())));
-                funds.push(vec![place]);
-            }
+impl FundForecaster<'_> {
+    /// Returns the forecast of a fund: the cached one if its input is unchanged, else a new one. If `may_compute` is false,
+    /// returns the cached one or nothing.
+    async fn forecast(
+        &self,
+        cache: &mut HashMap<Division, CachedForecast>,
+        fund: &FundIndices,
+        may_compute: bool,
+    ) -> Option<Arc<FundForecast>> {
+        let first = self.readings.get(*fund.first()?)?;
+        let balance = first.balance.as_ref().ok()?;
+        let cached = cache.get(&first.division);
+        if !may_compute {
+            return cached.map(|cached| Arc::clone(&cached.forecast));
         }
+        let divisions: Vec<Division> = fund.iter().map(|index| self.readings[*index].division).collect();
+        let input = ForecastInput {
+            balance: balance.clone(),
+            histories: self.history.cache.fund_histories(&divisions),
+            rules: Arc::clone(&self.policy.rules),
+            spending: self.history.spending.clone(),
+            hour: self.now.timestamp().div_euclid(3600),
+        };
+        if let Some(cached) = cached.filter(|cached| cached.input.is_same(&input)) {
+            return Some(Arc::clone(&cached.forecast));
+        }
+        let forecast = Arc::new(self.compute(&input, &divisions).await?);
+        let sums_before = cached.and_then(|cached| cached.forecast.past_year());
+        if let Some(sums) = forecast.past_year().filter(|sums| sums_before != Some(sums)) {
+            log_purchases(self.policy, &divisions, balance, sums);
+        }
+        cache.insert(first.division, CachedForecast { input, forecast: Arc::clone(&forecast) });
+        Some(forecast)
     }
-    funds.retain(|fund| fund.iter().any(|place| needs(&readings[*place])));
-    funds
-}
 
-/// What is watched, for finding out who else shares these funds. Where every division is watched there is nobody else.
-fn watched(policy: &AccountPolicy, readings: &[DivisionReading], funds: &[FundIndices]) -> WatchedFunds {
-    let all = match &policy.scope {
-        DivisionScope::Undivided => true,
-        DivisionScope::All(excluded) => excluded.is_empty(),
-        DivisionScope::Listed(_) => false,
-    };
-    if all {
-        return WatchedFunds::default();
+    /// Computes a forecast on a thread for blocking work. It takes milliseconds, sometimes much longer, and must not block the
+    /// threads that read and send.
+    async fn compute(&self, input: &ForecastInput, divisions: &[Division]) -> Option<FundForecast> {
+        let is_watching = |rule: &&Rule| divisions.iter().any(|division| rule.watches(&self.policy.account, *division));
+        let rules: Vec<Rule> = self.policy.rules.iter().filter(is_watching).cloned().collect();
+        let (balance, spending, histories) = (input.balance.clone(), input.spending.clone(), input.histories.clone());
+        let now = self.now;
+        let computing = tokio::task::spawn_blocking(move || {
+            FundForecast::new(&balance, AccountHistory::merge(&histories), &spending, &rules, now)
+        });
+        computing.await.ok()
     }
-    let ids = |fund: &FundIndices| fund.iter().filter_map(|place| readings[*place].division).collect();
-    let readable = funds.iter().filter(|fund| fund.iter().any(|place| readings[*place].balance.is_ok()));
-    WatchedFunds {
-        funds: readable.map(ids).collect(),
-        divisions: readings.iter().filter_map(|reading| reading.division).collect(),
+
+    /// Raises the deposit so that it also resolves alerts that keep firing beyond their thresholds.
+    fn with_alerts(&self, forecast: Arc<FundForecast>, store: &StateStore, fund: &FundIndices) -> Arc<FundForecast> {
+        store.read(|state| {
+            let firing_alerts = |rule: &Rule| -> Vec<&Alert> {
+                let watched = fund
+                    .iter()
+                    .map(|index| self.readings[*index].division)
+                    .filter(|division| rule.watches(&self.policy.account, *division));
+                let keys = watched.map(|division| AlertKey {
+                    account: self.policy.account.clone(),
+                    division,
+                    rule: rule.name.clone(),
+                });
+                let alerts = keys.filter_map(|key| Some(&state.alerts.get(&key)?.alert));
+                alerts.filter(|alert| alert.firing().is_some()).collect()
+            };
+            let alerts = self.policy.rules.iter().map(|rule| (rule, firing_alerts(rule)));
+            forecast.with_alerts(alerts.filter(|(_, alerts)| !alerts.is_empty()))
+        })
     }
 }
 
 fn assign_forecast(readings: &mut [DivisionReading], fund: &FundIndices, forecast: Option<&Arc<FundForecast>>) {
-    for place in fund {
-        readings[*place].forecast = forecast.cloned();
+    for index in fund {
+        readings[*index].forecast = forecast.cloned();
     }
 }
 
-/// Makes the deposit of a fund end the alerts, too, that go on beyond their thresholds.
-fn with_alerts(
-    forecast: Arc<FundForecast>,
-    policy: &AccountPolicy,
-    store: &StateStore,
-    readings: &[DivisionReading],
-    fund: &FundIndices,
-) -> Arc<FundForecast> {
-    store.read(|state| {
-        let firing = |rule: &Rule| -> Vec<_> {
-            let watched =
-                fund.iter().map(|place| &readings[*place]).filter(|it| rule.watches(&policy.account, it.division));
-            let records = watched.filter_map(|reading| alert_record(state, policy, reading, rule));
-            records.map(|record| &record.alert).filter(|alert| alert.firing().is_some()).collect()
-        };
-        let alerts = policy.rules.iter().map(|rule| (rule, firing(rule)));
-        forecast.with_alerts(alerts.filter(|(_, alerts)| !alerts.is_empty()))
-    })
-}
-
-fn alert_record<'s>(
-    state: &'s State,
-    policy: &AccountPolicy,
-    reading: &DivisionReading,
-    rule: &Rule,
-) -> Option<&'s AlertRecord> {
-    state.alerts.get(&AlertKey { account: policy.account.clone(), division: reading.division, rule: rule.name.clone() })
-}
-
-fn division_ids<'f>(
-    readings: &[DivisionReading],
-    funds: impl IntoIterator<Item = &'f FundIndices>,
-) -> BTreeSet<Division> {
-    funds.into_iter().flatten().map(|place| readings[*place].division).collect()
-}
-
-/// Reads the books of the funds of these reads, once and for `backtest`; kept nowhere. `may_notify_fund` hears, several times a second,
-/// how many ledgers were read and how many lines they have together.
-pub(crate) async fn read_history_once(
-    policy: &AccountPolicy,
-    readings: &[DivisionReading],
-    needs: impl Fn(&DivisionReading) -> bool,
-    clock: &Arc<dyn Clock>,
-    on_progress: &mut (dyn FnMut(usize, usize) + Send),
-) -> BTreeMap<Division, AccountHistory> {
-    let Some(history) = &policy.history else { return BTreeMap::new() };
-    let funds: Vec<FundIndices> = funds(readings, needs);
-    let needed = division_ids(readings, &funds);
-    history.cache.request_shared(&needed, &watched(policy, readings, &funds));
-    let (_go_on, stopped) = tokio::sync::watch::channel(false);
-    let refresher = history.refresher(policy, clock, None).run(stopped);
-    tokio::pin!(refresher);
-    let parts = |fund: &FundIndices| {
-        let divisions: Vec<Division> = fund.iter().map(|place| readings[*place].division).collect();
-        let parts = history.cache.fund_histories(&divisions);
-        (divisions, parts)
-    };
-    for _ in 0..BACKTEST_HISTORY_TIMEOUT.as_millis() / PROGRESS_INTERVAL.as_millis() {
-        let settled = tokio::select! {
-            () = &mut refresher => true,
-            settled = tokio::time::timeout(PROGRESS_INTERVAL, history.cache.wait_until_settled(&needed, BACKTEST_HISTORY_TIMEOUT)) => settled.is_ok(),
-        };
-        if settled {
-            break;
-        }
-        let ledgers: Vec<_> = funds.iter().flat_map(|fund| parts(fund).1).map(|history| history.ledger).collect();
-        let lines: Vec<usize> = ledgers.iter().flatten().map(|ledger| ledger.entries().len()).collect();
-        on_progress(lines.len(), lines.iter().sum());
-    }
-    let together = |fund: &FundIndices| {
-        let (divisions, parts) = parts(fund);
-        let merged = AccountHistory::merge(&parts);
-        divisions.into_iter().map(move |division| (division, merged.clone()))
-    };
-    funds.iter().flat_map(together).collect()
-}
-
-impl HistoryAccess {
-    /// The task that fills the shelf for this watch.
-    pub fn refresher(
-        &self,
-        policy: &AccountPolicy,
-        clock: &Arc<dyn Clock>,
-        cache: Option<crate::history::DiskCache>,
-    ) -> Refresher {
-        let windows = policy.rules.iter().filter_map(Rule::within).map(|within| within.as_secs().div_ceil(24 * 3600));
-        let (source, history_cache) = (Arc::clone(&self.source), Arc::clone(&self.cache));
-        let longest = windows.max().unwrap_or_default();
-        Refresher::new(policy.account.clone(), source, history_cache, Arc::clone(clock), cache, longest)
-    }
-}
-
-/// What lies ahead of a fund: as it was drawn before, if nothing has changed, else drawn anew where that may be.
-async fn forecast_fund(
-    policy: &AccountPolicy,
-    history: &HistoryAccess,
-    cached_forecasts: &mut HashMap<Division, CachedForecast>,
-    readings: &[DivisionReading],
-    fund: &FundIndices,
-    now: Time,
-    may_compute: bool,
-) -> Option<Arc<FundForecast>> {
-    let first = readings.get(*fund.first()?)?;
-    let balance = first.balance.as_ref().ok()?.clone();
-    let ids: Vec<Division> = fund.iter().map(|place| readings[*place].division).collect();
-    let parts = history.cache.fund_histories(&ids);
-    let hour = now.timestamp().div_euclid(3600);
-    let cached = cached_forecasts.get(&first.division);
-    let fits = |it: &&CachedForecast| {
-        let same_histories =
-            it.parts.len() == parts.len() && it.parts.iter().zip(&parts).all(|(one, other)| same_history(one, other));
-        same_histories && it.hour == hour && it.balance == balance && Arc::ptr_eq(&it.rules, &policy.rules)
-    };
-    if let Some(cached) = cached.filter(|it| !may_compute || (fits(it) && it.spending == history.spending)) {
-        return Some(Arc::clone(&cached.forecast));
-    }
-    if !may_compute {
-        return None;
-    }
-    let watched = |rule: &&Rule| fund.iter().any(|place| rule.watches(&policy.account, readings[*place].division));
-    let rules: Vec<Rule> = policy.rules.iter().filter(watched).cloned().collect();
-    let (of, spending, histories) = (balance.clone(), history.spending.clone(), parts.clone());
-    // Milliseconds, and now and then much more: not for the threads that read and send.
-    let computing = tokio::task::spawn_blocking(move || {
-        FundForecast::new(&of, AccountHistory::merge(&histories), &spending, &rules, now)
-    });
-    let forecast = Arc::new(computing.await.ok()?);
-    let before = cached_forecasts.get(&first.division).and_then(|it| it.forecast.past_year());
-    if let Some(sums) = forecast.past_year().filter(|sums| before != Some(sums)) {
-        log_purchases(policy, &ids, &balance, sums);
-    }
-    let (rules, spending, cached_forecast) =
-        (Arc::clone(&policy.rules), history.spending.clone(), Arc::clone(&forecast));
-    cached_forecasts
-        .insert(first.division, CachedForecast { balance, parts, rules, spending, hour, forecast: cached_forecast });
-    Some(forecast)
-}
-
-/// How much of the past year's purchases was what, of the divisions that share a fund.
+/// Logs how the past year's purchases of a fund were classified.
 fn log_purchases(policy: &AccountPolicy, divisions: &[Division], balance: &Balance, sums: &PurchaseSums) {
     let currency = balance.currency.as_ref().ok().copied();
     tracing::debug!(
@@ -348,51 +252,40 @@ fn log_purchases(policy: &AccountPolicy, divisions: &[Division], balance: &Balan
     );
 }
 
-/// Whether two looks at the shelf found the very same reads.
-fn same_history(one: &AccountHistory, other: &AccountHistory) -> bool {
-    let ledgers = match (&one.ledger, &other.ledger) {
+/// Returns true if both come from the same reads. Compares pointers, not entries.
+fn is_same_history(one: &AccountHistory, other: &AccountHistory) -> bool {
+    let same_ledger = match (&one.ledger, &other.ledger) {
         (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
         (one, other) => one == other,
     };
-    let orders = match (&one.orders, &other.orders) {
+    let same_orders = match (&one.orders, &other.orders) {
         (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
         (one, other) => one == other,
     };
-    let when = |history: &AccountHistory| (history.ledger_read, history.orders_read);
-    ledgers && orders && when(one) == when(other) && one.order_ends_failure == other.order_ends_failure
+    let read_times = |history: &AccountHistory| (history.ledger_read, history.orders_read);
+    same_ledger
+        && same_orders
+        && read_times(one) == read_times(other)
+        && one.order_ends_failure == other.order_ends_failure
 }
 
-fn rules_watching<'w>(policy: &'w AccountPolicy, reading: &DivisionReading) -> impl Iterator<Item = &'w Rule> {
-    let (account, division) = (&policy.account, reading.division);
-    policy.rules.iter().filter(move |rule| rule.watches(account, division))
+fn has_forecast_rule(policy: &AccountPolicy, reading: &DivisionReading) -> bool {
+    policy.rules_watching(reading.division).any(|rule| rule.metric.needs_history())
 }
 
-/// Whether a message about funds may come of this reading, so that what lies ahead is worth the drawing.
-fn may_notify(state: &State, policy: &AccountPolicy, reading: &DivisionReading, now: Time) -> bool {
-    rules_watching(policy, reading).filter(|rule| shows_forecast(rule) && !rule.metric.needs_history()).any(|rule| {
-        let record = alert_record(state, policy, reading, rule);
-        let before = record.map(|record| record.alert.clone()).unwrap_or_default();
-        let Ok(evaluation) = evaluate(rule, &reading.reading(rule)) else { return false };
-        let remind = |severity| rule.level(severity).and_then(|level| level.remind_every);
-        let (_, transition) = transition(&before, &evaluation, remind, now);
-        transition.is_some_and(|transition| transition.kind != TransitionKind::Resolved)
-            || record.is_some_and(|record| record.suppressed.is_some())
-    })
-}
-
-/// Whether somebody wants to know what lies ahead: a rule, or a message that is due or may soon be.
+/// Returns true if a rule evaluates a forecast or, with [`ForecastPurpose::Messages`], if a message may soon need one.
 fn needs_forecast(
     policy: &AccountPolicy,
     reading: &DivisionReading,
     balance: &Balance,
     purpose: ForecastPurpose,
 ) -> bool {
-    rules_watching(policy, reading).any(|rule| {
+    policy.rules_watching(reading.division).any(|rule| {
         rule.metric.needs_history() || (purpose == ForecastPurpose::Messages && is_near_threshold(rule, balance))
     })
 }
 
-/// Whether funds are within reach of a threshold: at most twice as much, so that the books are at hand when it is crossed.
+/// Returns true if funds are at most twice `clear_at`, so that their history has been read by the time they cross a threshold.
 fn is_near_threshold(rule: &Rule, balance: &Balance) -> bool {
     if !matches!(rule.metric, Metric::AvailableFunds | Metric::Balance) {
         return false;

@@ -1,52 +1,52 @@
-//! How fast the divisions of an account are read: what a rate limit makes of their number. Pure arithmetic.
+//! The pace at which the divisions of an account are read under a rate limit. Pure arithmetic.
 //!
-//! A cycle is settled once, at its end, and its messages go out then. So few divisions are read at once, and many are spread
-//! evenly, but never over more than half of the time to the next cycle, nor more than twice as slowly as the limit allows:
-//! the rest of the quota is for whoever else uses the API key.
+//! The messages of a cycle go out at its end. A few divisions are therefore read at once. Many are spread evenly, over at most
+//! half of the time to the next cycle and at most twice as slowly as the limit allows. The rest of the quota is left to other
+//! users of the API key.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::Name;
 
-/// At most so many requests in any span of that length.
+/// The largest number of requests in any time window of this length.
 pub type RequestRate = (usize, Duration);
 
-/// What an account's cycles ask.
+/// Requests that an account's cycles make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestLoad {
-    /// Requests of one cycle.
+    /// Number of requests in one cycle.
     pub requests: usize,
-    /// The time from one cycle to the next.
+    /// Time from one cycle to the next.
     pub period: Duration,
 }
 
-/// How many requests accounts with these loads make together in `period`.
+/// Returns the number of requests that accounts with these loads make together in `period`.
 pub fn total_requests(loads: impl IntoIterator<Item = RequestLoad>, period: Duration) -> usize {
-    let of = |load: RequestLoad| {
+    let requests_in_period = |load: RequestLoad| {
         let requests = u128::try_from(load.requests).unwrap_or(u128::MAX);
         let made = requests.saturating_mul(period.as_millis()).div_ceil(load.period.as_millis().max(1));
         usize::try_from(made).unwrap_or(usize::MAX)
     };
-    loads.into_iter().map(of).fold(0, usize::saturating_add)
+    loads.into_iter().map(requests_in_period).fold(0, usize::saturating_add)
 }
 
-/// An account that needs no more than this part of the smallest quota is read at once.
+/// Divisor of the smallest quota: accounts that together need at most this fraction are read at once.
 const BURST_DIVISOR: usize = 4;
 
-/// How long so many requests take at the pace that all limits can be kept at for ever.
+/// Returns the time that this number of requests takes at the fastest pace that all limits allow continuously.
 pub fn required_duration(requests: usize, limits: impl IntoIterator<Item = RequestRate>) -> Duration {
     let count = u32::try_from(requests).unwrap_or(u32::MAX);
-    let of =
+    let duration =
         |(most, length): RequestRate| length.saturating_mul(count) / u32::try_from(most.max(1)).unwrap_or(u32::MAX);
-    limits.into_iter().map(of).max().unwrap_or_default()
+    limits.into_iter().map(duration).max().unwrap_or_default()
 }
 
-/// The pause from one request to the next of a cycle with `requests` of them, `period` before the next cycle, where the accounts
-/// of the API key have these loads. Zero: at once, as the limits let them through.
+/// Returns the pause from one request to the next in a cycle of `requests`, if the accounts that share the API key have these
+/// `loads` and the next cycle begins after `period`. Zero means no pause: the rate limiter alone delays requests.
 ///
-/// Each account takes its share of the span that all need together. One that is smaller than the others goes on as if all
-/// were asked in turns, so that it never waits for the end of a large one.
+/// Each account takes its share of the time that all accounts need together. A small account reads as if all accounts took
+/// turns, so that it never waits for a large one to end.
 pub fn pause(
     requests: usize,
     loads: impl IntoIterator<Item = RequestLoad> + Clone,
@@ -61,12 +61,12 @@ pub fn pause(
     let least = required_duration(all, limits);
     let span = (least * 2).min(period / 2).max(least);
     let part = |count: usize| u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-    let asking = loads.into_iter().filter(|load| load.requests > 0).count();
-    let in_turns = (span / part(all)).saturating_mul(part(asking));
+    let active_accounts = loads.into_iter().filter(|load| load.requests > 0).count();
+    let in_turns = (span / part(all)).saturating_mul(part(active_accounts));
     (span / part(requests)).min(in_turns)
 }
 
-/// `6m`, `1m 30s`, `1h 5m`, for people.
+/// Formats a duration for people: `6m`, `1m 30s`, `1h 5m`.
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
@@ -74,7 +74,7 @@ pub fn format_duration(duration: Duration) -> String {
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
-/// Returns why accounts with these loads cannot keep a schedule of this period, for people. `None`: the limits let them.
+/// Returns why accounts with these loads cannot keep a schedule of this period, for people. `None` if they can.
 pub fn explain_overload(
     loads: &BTreeMap<Name, RequestLoad>,
     period: Duration,
@@ -87,20 +87,19 @@ pub fn explain_overload(
     })
 }
 
-/// What these accounts read in `period`, for people: `1200 readings at 1000 requests in 3m`, and whose they are where it is
-/// more than one account's.
+/// Describes the requests in `period` for people: `1200 readings at 1000 requests in 3m`, with the accounts if there are several.
 fn describe_requests(loads: &BTreeMap<Name, RequestLoad>, period: Duration, limits: &[RequestRate]) -> String {
-    let asking: Vec<&str> = loads.iter().filter(|(_, load)| load.requests > 0).map(|(name, _)| &**name).collect();
+    let accounts: Vec<&str> = loads.iter().filter(|(_, load)| load.requests > 0).map(|(name, _)| &**name).collect();
     let all = total_requests(loads.values().copied(), period);
     let limit = describe_slowest_limit(all, limits.iter().copied());
-    match asking.len() {
+    match accounts.len() {
         0 | 1 => format!("{all} readings at {limit}"),
-        2..=5 => format!("{all} readings of {} with the same API key at {limit}", asking.join(", ")),
+        2..=5 => format!("{all} readings of {} with the same API key at {limit}", accounts.join(", ")),
         many => format!("{all} readings of {many} accounts with the same API key at {limit}"),
     }
 }
 
-/// The limits that decide, for people: `1000 requests in 3m`.
+/// Describes the slowest of the limits for people: `1000 requests in 3m`.
 fn describe_slowest_limit(requests: usize, limits: impl IntoIterator<Item = RequestRate>) -> String {
     let slowest = limits.into_iter().max_by_key(|limit| required_duration(requests, [*limit]));
     slowest.map_or_else(String::new, |(most, length)| format!("{most} requests in {}", format_duration(length)))
@@ -139,10 +138,10 @@ mod tests {
         assert_eq!(span(25, 900), Duration::ZERO);
         assert_eq!(span(1000, 900), seconds(360));
         assert_eq!(span(2000, 900), seconds(450));
-        // More than half of the period is taken only where the limit leaves no choice.
+        // Reads take more than half of the period only if the limit requires it.
         assert_eq!(span(4000, 900), seconds(720));
         assert_eq!(span(10_000, 900), seconds(1800));
-        // A rare schedule is no reason to wait for hours.
+        // With a rare schedule, reads are not spread over hours.
         assert_eq!(span(1000, 24 * 3600), seconds(360));
         assert_eq!(pause(10_000, [load(10_000, 900)], [], seconds(900)), Duration::ZERO);
     }
@@ -152,7 +151,7 @@ mod tests {
         assert_eq!(total_requests([load(600, 900), load(600, 900)], seconds(900)), 1200);
         assert_eq!(total_requests([load(600, 900), load(10, 60), load(1, 3600)], seconds(900)), 751);
         assert_eq!(total_requests([load(5, 900)], seconds(900)), 5);
-        // Two accounts that could each be read at once, and together cannot.
+        // Each of these accounts alone could be read at once, but not all together.
         let all = [load(20, 900); 6];
         assert_eq!(pause(20, [load(20, 900)], DEFAULT, seconds(900)), Duration::ZERO);
         assert_eq!(pause(20, all, DEFAULT, seconds(900)) * 20, seconds(43) + Duration::from_millis(200));
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_shown_as_people_write_them() {
+    fn durations_are_written_in_hours_minutes_and_seconds() {
         for (n, text) in [(0, "0s"), (5, "5s"), (90, "1m 30s"), (180, "3m"), (3900, "1h 5m"), (86_400, "24h")] {
             assert_eq!(format_duration(seconds(n)), text);
         }

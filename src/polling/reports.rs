@@ -1,6 +1,6 @@
-//! When reports come, and from what they are made: the figures that the cycles read anyway. A report never reads itself.
+//! Enqueues reports when they are due, from the figures that cycles have read. Reports cause no reads of their own.
 //!
-//! What is on a page is decided in [`crate::domain::report`], how it looks in the rendering; the outbox delivers it.
+//! The content of a page comes from [`crate::domain::report`]. The delivery workers render and send it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::alerting::queue::NewEvent;
+use crate::alerting::report::{ReportRequest, build_page};
 use crate::domain::event::EventSubject;
-use crate::domain::report::{self, LastReport, LatestFigures, ReportRequest, ReportTiming};
+use crate::domain::report::{FundFigures, LastReport, LatestFigures, ReportTiming, report_timing};
 use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
 use crate::polling::schedule::Schedule;
@@ -17,84 +19,85 @@ use crate::state::StateStore;
 use crate::status::control::Registry;
 use crate::util::clock::Clock;
 
-/// The longest sleep: a machine that was suspended is that late at most.
+/// The longest sleep. After a suspend, a report is late by at most this.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
-/// How long a report waits for cycles that began at its own time.
+/// The longest wait for cycles that run at the time of the report.
 const FRESH_FIGURES_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long it waits for accounts that were not read since the start.
+/// The longest wait for accounts that have not been read since the service started.
 const FIRST_FIGURES_TIMEOUT: Duration = Duration::from_secs(120);
-/// The pause between two looks at what has been read.
+/// Time between two checks of the figures.
 const FIGURES_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// One report of the configuration.
+/// Schedule and recipients of one configured report.
 #[derive(Debug, Clone)]
 pub struct ReportPlan {
-    /// Its name.
+    /// Name of the report.
     pub name: Name,
-    /// When it comes.
+    /// Times at which it is due.
     pub schedule: Schedule,
-    /// Who is told.
+    /// Notifiers that get it.
     pub notify: BTreeSet<Name>,
-    /// The silences of the configuration, all of them.
+    /// All silences of the configuration.
     pub silences: Arc<[Silence]>,
 }
 
-/// The last figures of every account, in memory only.
+/// Last figures of every account, in memory only.
 #[derive(Debug, Default)]
 pub struct FiguresByAccount(Mutex<BTreeMap<Name, AccountFigures>>);
 
 #[derive(Debug)]
 struct AccountFigures {
-    /// When its last cycle ended.
+    /// End of the account's last cycle.
     at: Time,
     latest: Vec<LatestFigures>,
 }
 
 impl FiguresByAccount {
-    /// Notes what a cycle read. Where it could not read, the figures before stand, with the reason why they are old.
+    /// Records the figures of a cycle. Divisions that could not be read keep their earlier figures, with the reason why they
+    /// are old.
     pub fn note(&self, account: &Name, mut latest: Vec<LatestFigures>, listing_failure: Option<&str>, at: Time) {
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = accounts.remove(account).map(|before| before.latest).unwrap_or_default();
-        for it in latest.iter_mut().filter(|it| it.figures.at.is_none()) {
-            let same = before.iter().find(|before| before.figures.division == it.figures.division);
+        for unread in latest.iter_mut().filter(|latest| latest.figures.at.is_none()) {
+            let same = before.iter().find(|before| before.figures.division == unread.figures.division);
             if let Some(before) = same.filter(|before| before.figures.at.is_some()) {
-                it.figures = before.figures.clone();
+                unread.figures = before.figures.clone();
             }
         }
         if let Some(why) = listing_failure.filter(|_| latest.is_empty()) {
             latest = before;
-            for it in &mut latest {
-                it.failure = Some(why.to_owned());
+            for old in &mut latest {
+                old.failure = Some(why.to_owned());
             }
             if latest.is_empty() {
-                let figures = report::FundFigures::never_read(account.clone(), None, None);
+                let figures = FundFigures::never_read(account.clone(), None, None);
                 latest.push(LatestFigures { figures, failure: Some(why.to_owned()) });
             }
         }
         accounts.insert(account.clone(), AccountFigures { at, latest });
     }
 
-    /// Whether every one of these accounts was read at or after `since`.
+    /// Returns true if a cycle of each of these accounts ended at or after `since`.
     fn covers(&self, accounts: &[Name], since: Time) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         accounts.iter().all(|account| known.get(account).is_some_and(|it| it.at >= since))
     }
 
-    /// What is known of these accounts, in this order; an account that was never read says so.
+    /// Returns the figures of these accounts in order. An account that was never read has an entry that says so.
     pub fn latest(&self, accounts: &[Name]) -> Vec<LatestFigures> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = |account: &Name| match known.get(account) {
+        let figures = |account: &Name| match known.get(account) {
             Some(it) => it.latest.clone(),
             None => vec![LatestFigures {
-                figures: report::FundFigures::never_read(account.clone(), None, None),
+                figures: FundFigures::never_read(account.clone(), None, None),
                 failure: Some("not read yet since the service started".to_owned()),
             }],
         };
-        accounts.iter().flat_map(of).collect()
+        accounts.iter().flat_map(figures).collect()
     }
 }
 
-/// Owes one report whenever it is due, until `stop` turns true.
+/// Enqueues one report whenever it is due, until `stop` becomes true.
 pub async fn run(
     plan: ReportPlan,
     accounts: Arc<[Name]>,
@@ -107,7 +110,7 @@ pub async fn run(
     loop {
         let now = clock.now();
         let next = |start, after| plan.schedule.next_of_run(start, after);
-        let when = store.read(|state| report::report_timing(state.reports.get(&plan.name), now, next));
+        let when = store.read(|state| report_timing(state.reports.get(&plan.name), now, next));
         let work = async {
             match when {
                 ReportTiming::FirstSeen => register(&plan, &store, now).await,
@@ -131,7 +134,7 @@ pub async fn run(
     }
 }
 
-/// A report that was never seen comes from now on: what was due before it existed is no one's loss.
+/// Registers a new report. It is due from now on; earlier times are not made up for.
 async fn register(plan: &ReportPlan, store: &StateStore, now: Time) {
     store
         .change(|state| {
@@ -141,6 +144,7 @@ async fn register(plan: &ReportPlan, store: &StateStore, now: Time) {
         .await;
 }
 
+/// Waits until the figures are recent enough for a report that is due at `due`.
 async fn wait_for_figures(registry: &Registry, accounts: &[Name], due: Time, begun: Time, clock: &dyn Clock) {
     let started = clock.now();
     loop {
@@ -154,15 +158,15 @@ async fn wait_for_figures(registry: &Registry, accounts: &[Name], due: Time, beg
     }
 }
 
-/// The page and what is remembered of it are one change: whatever happens afterwards, no time is told twice or not at all.
+/// Enqueues the page and stores the reported time in one change, so that a crash neither repeats nor loses a report.
 async fn enqueue(plan: &ReportPlan, due: Time, latest: &[LatestFigures], store: &StateStore, now: Time) {
     let rows = store
         .change(|state| {
             let next = plan.schedule.next_of_run(due, now);
             let context = ReportRequest { name: &plan.name, due, next, now, silences: &plan.silences };
-            let (page, reported) = report::build_page(&context, latest, state);
+            let (page, reported) = build_page(&context, latest, state);
             let rows = page.rows.len();
-            state.enqueue_one(EventSubject::Report(Box::new(page)), now, &plan.notify, &BTreeMap::new());
+            state.queue.enqueue(NewEvent::notice(EventSubject::Report(Box::new(page)), now, plan.notify.clone()));
             state.reports.insert(plan.name.clone(), reported);
             (rows, true)
         })
@@ -173,10 +177,9 @@ async fn enqueue(plan: &ReportPlan, due: Time, latest: &[LatestFigures], store: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::report::FundFigures;
 
     #[test]
-    fn old_figures_stand_while_nothing_better_is_read() {
+    fn old_figures_are_kept_until_a_division_is_read_again() {
         let at = |n: i64| Time::from_timestamp(1_795_500_000 + n, 0).unwrap();
         let (figures, a): (_, Name) = (FiguresByAccount::default(), "a".into());
         let accounts = [a.clone()];

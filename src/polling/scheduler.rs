@@ -1,10 +1,10 @@
-//! When cycles run: at start, then by the schedule, never two of one account at a time, until told to stop.
+//! Runs the cycles of an account: the first at start, the others by the schedule, never two at a time, until halted.
 //!
-//! Each wait is armed twice. A one-shot job of the cron scheduler fires by the wall clock, so that a suspended machine
-//! reads as soon as it wakes; a plain sleep of the same length fires by elapsed time, so that a clock that is set back
-//! never silences an account. Whichever comes first wins; both wait for the time that [`Schedule::set_period`] computed.
-//! Of a short wait there is not much to oversleep: the sleep alone does, and the cron scheduler, which looks at the clock
-//! twice a second for as long as the process lives, is not even started.
+//! Each wait ends by whichever of two timers fires first. A one-shot job of the cron scheduler follows the wall clock, so that
+//! a suspended machine reads as soon as it wakes. A sleep of the same length follows elapsed time, so that a clock that is set
+//! back never silences an account. Both wait for the time that [`Schedule::next_after`] returns. For short waits the sleep
+//! alone is enough. The cron scheduler checks the clock twice a second until the process ends, so it is started only when the
+//! first long wait needs it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,27 +17,27 @@ use crate::domain::{Name, Time};
 use crate::polling::schedule::Schedule;
 use crate::util::clock::Clock;
 
-/// When an account's cycles run and ran, for `health` and `status`.
+/// Times of an account's cycles, for `health` and `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CycleTiming {
-    /// When the cycle that last began did so; at start, when waiting for it began.
+    /// Begin of the last cycle, running or not.
     pub began: Time,
-    /// When the last cycle ended.
+    /// End of the last cycle that has ended.
     pub ended: Option<Time>,
-    /// When the next one is due.
+    /// Time of the next cycle; `None` if there is none.
     pub due: Option<Time>,
 }
 
-/// The cron scheduler that waits are armed with.
+/// The cron scheduler, with whether to start it.
 #[derive(Clone)]
 pub struct CronJobs {
     scheduler: JobScheduler,
-    /// Set once it runs; `None`: it is left as it is.
+    /// Set once the scheduler runs. `None`: the caller starts it, or does not.
     running: Option<Arc<OnceCell<()>>>,
 }
 
 impl CronJobs {
-    /// One that begins to run with the first wait that needs it.
+    /// Returns a cron scheduler that starts with the first wait that needs it.
     pub async fn on_demand() -> Result<Self, JobSchedulerError> {
         Ok(Self { scheduler: JobScheduler::new().await?, running: Some(Arc::default()) })
     }
@@ -48,45 +48,45 @@ impl CronJobs {
     }
 }
 
-/// As it is: whoever made it runs it, or does not.
+/// Wraps a cron scheduler that the caller starts, or does not.
 impl From<JobScheduler> for CronJobs {
     fn from(scheduler: JobScheduler) -> Self {
         Self { scheduler, running: None }
     }
 }
 
-/// Whether cycles go on.
+/// Request to stop an account's cycles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
-    /// They do.
+    /// Cycles run on schedule.
     No,
-    /// The running one is the last.
+    /// The running cycle is the last.
     AfterThis,
-    /// A running one is abandoned.
+    /// A running cycle is abandoned.
     Now,
 }
 
-/// Waits up to so long are slept: a machine that was suspended meanwhile reads that much late at most.
+/// Waits up to this length use a sleep alone. A machine that was suspended meanwhile reads late by at most this.
 const SHORT_WAIT: Duration = Duration::from_secs(60);
 
-/// How late a cycle may be before `health` calls it late.
+/// Delay up to which `health` does not consider a cycle late.
 const GRACE_PERIOD: Duration = Duration::from_secs(60);
 
 impl CycleTiming {
-    /// Whether a cycle has ended within twice the period before `now`, or within two minutes where that is longer.
+    /// Returns true if a cycle ended within two periods before `now`, at least within two minutes.
     pub fn ready(&self, now: Time) -> bool {
         let period = (self.due.unwrap_or(self.began) - self.began).to_std().unwrap_or_default();
         self.ended.is_some_and(|ended| (now - ended).to_std().unwrap_or_default() <= 2 * period.max(GRACE_PERIOD))
     }
 
-    /// Whether a cycle runs that still made progress at `last`, no longer ago than a period, and at least a minute.
+    /// Returns true if a cycle is running and its last read, at `last`, was at most a period ago, at least at most a minute.
     pub fn is_progressing(&self, last: Time, now: Time) -> bool {
         let runs = self.ended.is_none_or(|ended| ended < self.began);
         let period = (self.due.unwrap_or(self.began) - self.began).to_std().unwrap_or_default();
         runs && last >= self.began && (now - last).to_std().is_ok_and(|ago| ago <= period.max(GRACE_PERIOD))
     }
 
-    /// Whether the cycles are on time at `now`: the next one is overdue by no more than a period, and at least a minute.
+    /// Returns true unless the next cycle is overdue at `now` by more than a period and more than a minute.
     pub fn on_time(&self, now: Time) -> bool {
         let due = self.due.unwrap_or(self.began);
         let period = (due - self.began).to_std().unwrap_or_default();
@@ -94,7 +94,7 @@ impl CycleTiming {
     }
 }
 
-/// Runs `cycle` at once and then by `schedule`, until `halt` says otherwise.
+/// Runs `cycle` at once and then by `schedule`, until `halt` ends it.
 pub async fn run<F: Future<Output = ()>>(
     account: Name,
     schedule: Schedule,
@@ -117,14 +117,14 @@ pub async fn run<F: Future<Output = ()>>(
         }
         let now = clock.now();
         ended = Some(now);
-        // A clock that went back counts from where it is now.
+        // If the clock was set back, the next time is computed from the present.
         let went_back = (began - now).to_std().is_ok_and(|back| back >= GRACE_PERIOD);
         let next = if went_back { schedule.next_after(now) } else { due };
         let Some(next) = next else {
             tracing::error!(%account, schedule = schedule.text(), "schedule never comes again: no further cycle");
             return;
         };
-        // Times that passed while the cycle ran, one or many, make one cycle: now.
+        // All times that passed while the cycle ran are made up for by one cycle, now.
         planned = next.max(now);
         record_timing(CycleTiming { began, ended, due: Some(planned) });
         tokio::select! {
@@ -135,14 +135,15 @@ pub async fn run<F: Future<Output = ()>>(
     }
 }
 
-/// The planned time, if it was kept to within a minute: so a reminder of 24 h comes on the schedule's own beat and not a
-/// period later for want of a millisecond, and a clock that is slewed back a little makes no second cycle of one time.
-/// After a jump of the clock the present counts.
+/// Returns the planned time if the cycle begins within a minute of it, else the present, because the clock jumped.
+///
+/// With exact planned times, a reminder after 24 h is not delayed by a period because a millisecond is missing, and a clock
+/// that is slewed back slightly causes no second cycle for the same time.
 fn planned_or_now(planned: Time, now: Time) -> Time {
     if (now - planned).abs().to_std().is_ok_and(|off| off < GRACE_PERIOD) { planned } else { now }
 }
 
-/// Waits until `due`, by the wall clock or by elapsed time, whichever says so first.
+/// Waits until `due` by the wall clock or by elapsed time, whichever comes first.
 async fn wait_until(due: Time, jobs: &CronJobs, clock: &Arc<dyn Clock>) {
     let length = (due - clock.now()).to_std().unwrap_or_default();
     if length <= SHORT_WAIT {
@@ -150,7 +151,7 @@ async fn wait_until(due: Time, jobs: &CronJobs, clock: &Arc<dyn Clock>) {
     }
     let fired = Arc::new(Notify::new());
     let signal = Arc::clone(&fired);
-    // The scheduler counts in whole seconds and may ring up to one too early; what is left then is slept.
+    // The cron scheduler counts whole seconds and may fire up to one second early. The rest is slept.
     let armed = Job::new_one_shot_async(length + Duration::from_secs(1), move |_, _| {
         let signal = Arc::clone(&signal);
         Box::pin(async move { signal.notify_one() })
@@ -159,7 +160,6 @@ async fn wait_until(due: Time, jobs: &CronJobs, clock: &Arc<dyn Clock>) {
         (Ok(job), Ok(())) => jobs.scheduler.add(job).await,
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
-
     if let Err(error) = &job {
         tracing::warn!(%error, "cron job cannot be armed: waiting by elapsed time alone");
     }
@@ -171,7 +171,7 @@ async fn wait_until(due: Time, jobs: &CronJobs, clock: &Arc<dyn Clock>) {
         () = clock.sleep(length) => {}
     }
     if let Ok(id) = job {
-        let _ = jobs.scheduler.remove(&id).await; // gone already if it rang
+        let _ = jobs.scheduler.remove(&id).await; // already gone if it fired
     }
 }
 

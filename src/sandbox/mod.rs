@@ -55,8 +55,8 @@ mod testing {
     use chrono::{Duration, TimeZone, Utc};
 
     use crate::domain::alert::{AlertKey, TransitionKind};
-    use crate::domain::balance::Breakdown;
-    use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent};
+    use crate::domain::balance::{Breakdown, MetricValue};
+    use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent};
     use crate::domain::money::{Currency, Money, parse_amount};
     use crate::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
     use crate::notify::{Message, MessageContent, MessageContext, MessageEvent, RuleTexts};

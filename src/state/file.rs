@@ -1,6 +1,6 @@
-//! The state file: loaded once, replaced atomically, guarded by a lock on another file beside it.
+//! State in a file: loaded once, replaced atomically, and protected by a lock on another file beside it.
 //!
-//! What cannot be understood is kept aside, never overwritten; what is newer than this program is refused.
+//! A file that cannot be understood is moved aside and never overwritten. A file of a newer version is refused.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _};
@@ -9,65 +9,67 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{DecodedState, JsonPieces, STATE_VERSION, StateBackend, StateDecodeError, StateOwnership, decode};
+use super::document::{DecodedState, STATE_VERSION, StateDecodeError, decode};
+use super::json::JsonPieces;
+use super::{StateBackend, StateOwnership};
 use crate::alerting::state::State;
 use crate::domain::Time;
 use crate::util::atomic_file;
 use crate::util::atomic_file::{beside, folder_of};
 
-/// Number of tries for a lock that had gone: a command may hold it for a moment.
+/// Number of attempts to lock again after the lock was lost. A command may hold the lock for a moment.
 const LOCK_TRIES: u32 = 10;
-/// The pause after each of them.
+/// Pause after each attempt to lock again.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// Number of tries to lock the file that stands in its place, where another one is put there meanwhile.
+/// Number of attempts to lock a file that is being replaced.
 const LOCK_PLACE_TRIES: u32 = 3;
-/// The pause after each of them.
+/// Pause after each attempt to lock a file that is being replaced.
 const LOCK_PLACE_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A state file that this process owns for as long as the value lives.
+/// A state file that this process owns until the value is dropped.
 #[derive(Debug)]
 pub struct FileBackend {
     path: PathBuf,
-    /// Held for its lock; `None` where no lock file could be made yet.
+    /// Lock on the file beside it; `None` if no lock file could be created yet.
     lock: Mutex<Option<StateLock>>,
-    /// Where to move what stands at the path, is not ours and could not be moved aside yet: it must not be overwritten.
+    /// Destination for a file at `path` that is no state and could not be moved aside yet. It must not be overwritten.
     foreign: Mutex<Option<PathBuf>>,
 }
 
-/// An opened state file, and what the operator should hear about it.
+/// An opened state file, and its problems.
 #[derive(Debug)]
 pub struct OpenedState {
-    /// Where to save.
+    /// Backend that saves to the file.
     pub backend: FileBackend,
-    /// What was remembered.
+    /// State that the file contained.
     pub state: State,
-    /// What is wrong, though not enough to stop: one sentence each.
+    /// Problems that do not prevent the start, one sentence each, for the log.
     pub problems: Vec<String>,
 }
 
-/// Why a state file is refused.
+/// Error for a state file that is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StateOpenError {
-    /// Another process has it.
+    /// Another process uses the file.
     #[error("state {path} is in use by another lowtide: stop that one, or give this one a `state` of its own")]
     InUse {
-        /// The state file.
+        /// Path of the state file.
         path: PathBuf,
     },
-    /// A newer program wrote it.
+    /// A newer program wrote the file.
     #[error(
         "state {path} has version {found}, this lowtide writes version {STATE_VERSION}: it was written by a newer lowtide; upgrade, or move the file away"
     )]
     Newer {
-        /// The state file.
+        /// Path of the state file.
         path: PathBuf,
-        /// Its version.
+        /// Version in the file.
         found: String,
     },
 }
 
 impl FileBackend {
-    /// Locks and loads the state file. A missing one is an empty state. `now` names a file that is kept aside.
+    /// Locks and loads the state file. A missing file is an empty state. `now` is part of the name of a file that is moved aside.
     pub fn open(path: &Path, now: Time) -> Result<OpenedState, StateOpenError> {
         let mut problems = Vec::new();
         let lock = match lock(path) {
@@ -87,7 +89,7 @@ impl FileBackend {
                 state = loaded;
                 if altered {
                     let path = path.display();
-                    problems.push(format!("state {path} was edited by hand or is damaged (its checksum does not fit); nothing is missing, so it is used as it is: look whether its figures are right"));
+                    problems.push(format!("state {path} was edited or is damaged (its checksum does not match); every key is known, so it is used as it is: check that its figures are right"));
                 }
             }
             Err(StateDecodeError::Newer(found)) => return Err(StateOpenError::Newer { path: path.to_owned(), found }),
@@ -108,7 +110,7 @@ impl FileBackend {
         Ok(OpenedState { backend, state, problems })
     }
 
-    /// Moves aside what could not be moved at start, before the first save: nobody else's file is overwritten.
+    /// Moves aside, before the first save, a file that could not be moved at the start.
     fn move_foreign_aside(&self) -> io::Result<()> {
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(aside) = foreign.as_ref() {
@@ -119,7 +121,7 @@ impl FileBackend {
     }
 }
 
-/// Looks at a state file without locking or changing anything, for `status` beside a service that does not answer.
+/// Reads a state file without locking or changing anything, for `status` while the service does not answer.
 pub fn read_only(path: &Path) -> Result<State, String> {
     load(path).map(|decoded| decoded.state).map_err(|error| match error {
         StateDecodeError::Newer(found) => {
@@ -143,14 +145,14 @@ fn load(path: &Path) -> Result<DecodedState, StateDecodeError> {
     }
 }
 
-/// A free name for a file that is no state, so that nobody's evidence is overwritten.
+/// Returns an unused name for a file that is no state, so that no such file is lost.
 fn aside_path(path: &Path, now: Time) -> PathBuf {
     let stem = beside(path, &format!("unreadable-{}", now.format("%Y%m%dT%H%M%SZ")));
     let places = (0..100).map(|n| if n == 0 { stem.clone() } else { beside(&stem, &n.to_string()) });
     places.into_iter().find(|place| !place.exists()).unwrap_or_else(|| stem.clone())
 }
 
-/// A folder stays where it is: it holds what is none of our business.
+/// Moves a file aside. A folder stays where it is: its content is unrelated.
 fn move_aside(path: &Path, aside: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -166,20 +168,20 @@ enum LockError {
     Impossible(io::Error),
 }
 
-/// A locked file.
+/// Lock on a file.
 #[derive(Debug)]
 struct StateLock {
-    /// Open for as long as it is locked.
+    /// Open for as long as the lock is held.
     _file: File,
-    /// What was in its place when it was locked; `None`: could not be found out.
+    /// Identity of the file at the path when it was locked; `None` if it could not be determined.
     file_id: Option<FileId>,
 }
 
-/// Device and inode. Some file systems show others for an open file than for its name, or others after a remount.
+/// Device and inode. Some file systems show different ones for an open file and for its name, or after a remount.
 type FileId = (u64, u64);
 
 impl StateLock {
-    /// Whether it still stands in its place, as far as can be seen.
+    /// Returns `false` if the file at `place` is known to be another one or missing.
     fn is_at(&self, place: &Path) -> bool {
         match place.metadata() {
             Ok(there) => self.file_id.is_none_or(|id| id == file_id(&there)),
@@ -192,8 +194,8 @@ fn file_id(metadata: &Metadata) -> FileId {
     (metadata.dev(), metadata.ino())
 }
 
-/// Locks the file beside the state. Makes it, and its folder, where they are missing: without them a second process would
-/// not be noticed.
+/// Locks the file beside the state. Creates it and its folder if they are missing: without them, a second process would not be
+/// detected.
 fn lock(path: &Path) -> Result<StateLock, LockError> {
     let place = beside(path, "lock");
     for left in (0..LOCK_PLACE_TRIES).rev() {
@@ -205,8 +207,8 @@ fn lock(path: &Path) -> Result<StateLock, LockError> {
             Err(TryLockError::WouldBlock) => return Err(LockError::Taken),
             Err(TryLockError::Error(error)) => return Err(LockError::Impossible(error)),
         }
-        // Between the opening and the lock, somebody may have put another file there. Where that seems so each time, the file
-        // system shows one file as two.
+        // The file may have been replaced between opening and locking. If that seems to happen every time, the file system shows
+        // different identities for one file.
         let held = file.metadata().ok().as_ref().map(file_id);
         let lock = StateLock { file_id: place.metadata().ok().as_ref().map(file_id).or(held), _file: file };
         if lock.file_id == held && lock.is_at(&place) || left == 0 {
@@ -230,24 +232,24 @@ impl StateBackend for FileBackend {
 
     fn ensure_ownership(&self) -> StateOwnership {
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        // A lock on a file that was cleaned away, or went with its folder, keeps nobody out.
+        // A lock on a file that was deleted, alone or with its folder, protects nothing.
         if held.as_ref().is_some_and(|lock| lock.is_at(&beside(&self.path, "lock"))) {
             return StateOwnership::Held;
         }
-        let mut let_go = false;
+        let mut released = false;
         for _ in 0..LOCK_TRIES {
             match lock(&self.path) {
                 Ok(lock) => {
                     *held = Some(lock);
-                    // Only the lock that was let go was in the way: it is the same file, whatever number it has now.
-                    return if let_go { StateOwnership::Held } else { StateOwnership::Renewed };
+                    // Only this process held the lock, so the file is the same, whatever its inode is now.
+                    return if released { StateOwnership::Held } else { StateOwnership::Renewed };
                 }
-                // The save itself will tell whether the folder can be used.
+                // The save itself will fail if the folder cannot be used.
                 Err(LockError::Impossible(_)) => return StateOwnership::Held,
-                // The other may be this process itself, by the lock that seems to be on another file.
+                // The other process may be this one, by a lock that seems to be on another file.
                 Err(LockError::Taken) => {
-                    let_go = held.take().is_some();
-                    if !let_go {
+                    released = held.take().is_some();
+                    if !released {
                         std::thread::sleep(LOCK_RETRY_INTERVAL);
                     }
                 }
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_what_is_loaded_and_nothing_else_is_left_behind() {
+    fn a_saved_state_is_loaded_again_and_leaves_no_other_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
         let opened = FileBackend::open(&path, now()).unwrap();
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_owner_is_refused_until_the_first_is_gone() {
+    fn a_second_process_is_refused_until_the_first_has_ended() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
         let first = FileBackend::open(&path, now()).unwrap();
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_with_a_new_inode_is_still_ours() {
+    fn a_lock_file_with_a_new_inode_is_still_held() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
         let backend = FileBackend::open(&path, now()).unwrap().backend;
@@ -340,10 +342,10 @@ mod tests {
             assert_eq!(fs::read(&aside[0]).unwrap(), &whole[..length]);
             fs::remove_file(&aside[0]).unwrap();
         }
-        fs::write(&path, br#"{"version": 2, "unknown": []}"#).unwrap();
+        fs::write(&path, br#"{"version": 3, "unknown": []}"#).unwrap();
         let refused = FileBackend::open(&path, now()).unwrap_err();
-        assert!(matches!(&refused, StateOpenError::Newer { found, .. } if found == "2"), "{refused}");
-        assert_eq!(fs::read(&path).unwrap(), br#"{"version": 2, "unknown": []}"#);
+        assert!(matches!(&refused, StateOpenError::Newer { found, .. } if found == "3"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), br#"{"version": 3, "unknown": []}"#);
         fs::write(&path, br#"{"version": 99999999999999999999999}"#).unwrap();
         assert!(matches!(FileBackend::open(&path, now()), Err(StateOpenError::Newer { .. })));
     }

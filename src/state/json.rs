@@ -1,27 +1,26 @@
-//! The bytes of a state file while they are in memory: in pieces, because one block of many megabytes, made anew for every
-//! save, leaves holes of that size between what stays.
+//! Bytes of a state document in memory, in pieces: a block of many megabytes for every save would fragment the heap.
 
 use std::io::{self, Write};
 
-/// So long a piece should be, in bytes: far below what the allocator takes for large.
+/// Length of a piece, in bytes, far below the size from which the allocator treats blocks as large.
 pub(super) const PIECE_BYTES: usize = 32 * 1024;
 
-/// Bytes in pieces, each as it was written: put a buffer before it that is as long as a piece should be.
+/// Bytes in pieces. Every write adds a piece, so write through a buffer of the length of a piece.
 #[derive(Debug, Default)]
 pub struct JsonPieces(Vec<Vec<u8>>);
 
 impl JsonPieces {
-    /// The pieces, in order.
+    /// Returns the pieces in order.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(Vec::as_slice)
     }
 
-    /// All of it as one.
+    /// Returns all bytes in one piece.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.concat()
     }
 
-    /// Its first piece.
+    /// Returns the first piece, to be changed.
     pub(super) fn first_piece(&mut self) -> &mut [u8] {
         self.0.first_mut().map_or(&mut [], Vec::as_mut_slice)
     }

@@ -1,7 +1,7 @@
-//! Silences by command: the one change that `lowtide silence` asks for, whoever owns the state.
+//! Changes of the silences in the state, as requested by `lowtide silence`.
 //!
-//! The same function serves the running service (asked through its control socket) and the command itself where no service
-//! runs. It judges nothing: what a silence hushes is decided at each reading.
+//! The running service applies them when asked through its control socket; without a service, the command itself does. They
+//! evaluate nothing: what a silence suppresses is decided at each reading.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,57 +11,57 @@ use crate::domain::alert::AlertKey;
 use crate::domain::rule::Severity;
 use crate::domain::silence::Silence;
 
-/// What is asked.
+/// Change that a command requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum SilenceChange {
-    /// A new one.
+    /// Adds a silence to the state.
     Add {
-        /// The silence.
+        /// Silence to be added.
         silence: Silence,
     },
-    /// An old one ends now.
+    /// Removes a silence by its id.
     Remove {
-        /// Its id.
+        /// Id of the silence.
         id: u32,
     },
 }
 
-/// What came of it.
+/// Result of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "changed", rename_all = "snake_case")]
 pub enum SilenceResult {
-    /// It is there.
+    /// The silence was added.
     Added {
-        /// Its id.
+        /// Id of the silence.
         id: u32,
-        /// The alerts about which it is that fire at this moment.
+        /// Firing alerts that it matches.
         firing: Vec<AlertUnderSilence>,
     },
-    /// It is gone; what fires is told at the next reading.
+    /// The silence was removed. Alerts that fire notify at the next reading.
     Removed {
-        /// What it was.
+        /// Silence that was removed.
         silence: Silence,
     },
     /// No silence has that id.
     Unknown,
-    /// It had ended before it was made.
+    /// The end of the silence to add has passed.
     AlreadyEnded,
 }
 
-/// An alert that fires while a silence about it is made.
+/// A firing alert that a new silence matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertUnderSilence {
-    /// Whose.
+    /// Key of the alert.
     #[serde(flatten)]
     pub key: AlertKey,
-    /// At which level.
+    /// Level that it fires at.
     pub level: Severity,
-    /// Whether the silence reaches that level.
+    /// `true` if the silence covers that level.
     pub suppressed: bool,
 }
 
-/// Makes the change. Returns what came of it, and whether the state is another one now.
+/// Applies a change. Returns the result, and `true` if the state changed.
 pub fn apply_change(state: &mut State, change: SilenceChange, now: Time) -> (SilenceResult, bool) {
     match change {
         SilenceChange::Add { silence } if silence.ended(now) => (SilenceResult::AlreadyEnded, false),

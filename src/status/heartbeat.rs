@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::alerting::state::QueuedEvent;
+use crate::alerting::queue::QueuedEvent;
 use crate::domain::{Name, Time};
 use crate::state::StateStore;
 use crate::status::control::Registry;
@@ -201,6 +201,7 @@ fn ping_url(url: &str, ping: HeartbeatPing) -> Option<Url> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerting::queue::NewEvent;
     use crate::alerting::state::State;
     use crate::domain::event::EventSubject;
     use crate::domain::quiet_hours::QuietHours;
@@ -218,12 +219,7 @@ mod tests {
         let at = |text: &str| text.parse::<Time>().unwrap();
         let (registry, mut state) = (Registry::default(), State::default());
         let subject = EventSubject::NotifierRecovered { notifier: "slack".into(), since: at("2026-11-23T20:00:00Z") };
-        state.enqueue_one(
-            subject,
-            at("2026-11-23T20:00:00Z"),
-            &["mail".into()].into(),
-            &std::collections::BTreeMap::new(),
-        );
+        state.queue.enqueue(NewEvent::notice(subject, at("2026-11-23T20:00:00Z"), ["mail".into()].into()));
         let store = StateStore::new(state, std::sync::Arc::new(NoopBackend));
         let bad = |text: &str| matches!(health(&registry, &store, at(text)), ServiceHealth::Bad(_));
         let reason = ServiceHealth::Bad("owed to mail since 2026-11-23T20:00:00Z".to_owned());

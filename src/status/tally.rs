@@ -9,7 +9,8 @@ use crate::certcentral::ReadErrorKind;
 use crate::domain::rule::Rule;
 use crate::domain::{Name, Time};
 use crate::notify::delivery::DeliveryOutcome;
-use crate::polling::poller::{CycleOutcome, CycleProgress};
+use crate::polling::poller::CycleOutcome;
+use crate::polling::progress::CycleProgress;
 use crate::polling::scheduler::CycleTiming;
 use crate::status::control::{Registry, ReloadStatus};
 

@@ -15,6 +15,34 @@ pub fn clean(text: &str) -> String {
     text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// Returns a number with its noun: `1 alert`, `3 alerts`. For nouns whose plural ends with `s`.
+pub fn counted<N: std::fmt::Display + PartialEq + From<u8>>(n: N, noun: &str) -> String {
+    let ending = if n == N::from(1) { "" } else { "s" };
+    format!("{n} {noun}{ending}")
+}
+
+/// Escapes text for HTML: for use between tags and inside a quoted attribute.
+pub fn escape_html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Returns bytes in hexadecimal, in lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 /// Longer words are compared with nothing: it would take long, and they are no typing mistakes.
 const MAX_COMPARED_CHARS: usize = 64;
 
@@ -44,6 +72,13 @@ fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn html_is_escaped_and_bytes_become_two_digits_each() {
+        assert_eq!(escape_html("<a b=\"c\" d='e'>&\n"), "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;\n");
+        assert_eq!(hex(&[0, 9, 0xa0, 0xff]), "0009a0ff");
+        assert_eq!([counted(0, "day"), counted(1, "day"), counted(2_u64, "day")], ["0 days", "1 day", "2 days"]);
+    }
 
     #[test]
     fn a_word_is_suggested_only_where_most_of_its_letters_were_written() {

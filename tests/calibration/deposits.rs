@@ -1,10 +1,10 @@
-//! Whether the deposit that a message asks for lasts 30 days, and whether it is not too much: measured on the accounts of
-//! the shipped scenarios.
+//! Deposits that messages ask for, measured on the accounts of the shipped scenarios: do they last 30 days, and are
+//! they not too large?
 //!
-//! Each account lives until its alert is raised. It is read over HTTP as `lowtide check` and `preview` read one, the
-//! deposit of the message is paid in, and 30 days go by. Some seeds are tried each time. `LOWTIDE_LONG=1` (with
-//! `--release`) tries two hundred, holds every fund to the promise, and the table in `docs/forecast.md` to what came out;
-//! `LOWTIDE_WRITE=1` writes it there.
+//! Each account runs until its alert is raised. It is read over HTTP as `lowtide check` and `preview` do, the deposit
+//! of the message is paid in, and 30 days pass. An ordinary run tries a few seeds. `LOWTIDE_LONG=1` (with
+//! `--release`) tries two hundred, checks every fund against the target, and compares the table in `docs/forecast.md`
+//! with the result; `LOWTIDE_WRITE=1` writes the table.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,6 @@ use lowtide::domain::Time;
 use lowtide::domain::balance::Reading;
 use lowtide::domain::rule::Metric;
 use lowtide::polling::forecasts::ForecastPurpose;
-use lowtide::polling::poller;
 use lowtide::sandbox::clock::SteppedClock;
 use lowtide::sandbox::scenario::{CreditLimit, DepositPlan, DepositTime, DivisionPlan, InvoicePlan, SHIPPED, Scenario};
 use lowtide::sandbox::server::{API_KEY, PATH, SandboxServer};
@@ -26,70 +25,70 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 use tokio::net::TcpListener;
 
-/// The Monday on which the demo begins.
+/// Start of the demo, a Monday.
 const START: &str = "2026-11-02T08:00:00Z";
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// The time from one cycle of the demo to the next.
+/// Time between two cycles of the demo.
 const CYCLE: Duration = Duration::from_secs(2 * 3600);
-/// The demo warns below this amount of available funds.
+/// Threshold of the demo's warning on available funds.
 const DEMO_THRESHOLD: Decimal = Decimal::from_parts(2000, 0, 0, false, 0);
-/// A fund that never runs low in its scenario is made to within the week that begins on this day.
+/// First day of the week within which a fund that never runs low in its scenario is made to.
 const CHOSEN_DAY: u32 = 14;
 const CYCLES_A_WEEK: u64 = 7 * 12;
-/// So many days a deposit has to last.
+/// Days that a deposit must last.
 const DAYS: u32 = 30;
 const FULL: u64 = 200;
 const QUICK: u64 = 3;
-/// The promise: so many of a hundred deposits last, and the median one is at most so many times what was needed.
-const LEAST_LASTING: f64 = 95.0;
-const MOST_TIMES: f64 = 1.4;
-/// Scenarios without any fund that a deposit can be asked for: the credit has no limit.
-const LEFT_OUT: [&str; 1] = ["unlimited"];
-/// The name of the table on the page.
+/// Targets: percentage of deposits that last, and median of the deposit divided by what was needed.
+const MIN_LASTING_PERCENT: f64 = 95.0;
+const MAX_DEPOSIT_RATIO: f64 = 1.4;
+/// Scenarios without a fund that can need a deposit, since its credit is unlimited.
+const UNLIMITED_SCENARIOS: [&str; 1] = ["unlimited"];
+/// Name of the table in the document.
 const TABLE: &str = "deposits";
 
-/// A division with limited funds of a shipped scenario.
+/// A division with limited funds in a shipped scenario.
 struct ScenarioFund {
-    /// The scenario, and the division where there are several.
+    /// Name of the scenario, and of the division if there are several.
     name: String,
     scenario: Scenario,
     division: u64,
 }
 
-/// When a fund's alert is raised, and in which life.
+/// Time and world at which a fund's alert is raised.
 struct RaisedAlert {
-    /// The scenario without the deposits that come after the alert.
+    /// Scenario without the deposits after the alert.
     scenario: Scenario,
     at: Time,
-    /// The rule warns below this amount.
+    /// Threshold of the rule's warning.
     threshold: Decimal,
 }
 
-/// What came of one deposit.
+/// Outcome of one deposit.
 struct DepositOutcome {
-    /// Nothing was refused for want of funds, and they never were below zero.
+    /// True if no order was refused for lack of funds, and funds never fell below zero.
     lasts: bool,
-    /// Funds never came below the threshold again.
+    /// True if funds never fell below the threshold again.
     stays_over: bool,
-    /// The deposit, as a multiple of what was bought plus what was missing to the threshold.
+    /// Deposit, divided by the purchases plus the amount missing to the threshold.
     of_needed: f64,
-    /// The high end of the forecast, as a multiple of what was bought.
+    /// High end of the forecast, divided by the purchases.
     high_of_bought: f64,
-    /// The same of the forecast's middle.
+    /// Median of the forecast, divided by the purchases.
     middle_of_bought: f64,
 }
 
-/// What the message and the forecast say when the alert is raised.
+/// Figures of the message and the forecast when the alert is raised.
 struct MessageFigures {
-    /// The amount that the message asks for.
+    /// Deposit that the message asks for.
     deposit: Decimal,
-    /// The middle of what the forecast expects to be bought in the next 30 days.
+    /// Median of the expected purchases in the next 30 days.
     middle: Decimal,
-    /// The high end of the same.
+    /// High end of the expected purchases in the next 30 days.
     high: Decimal,
 }
 
-/// What came of the deposits of one fund.
+/// Outcomes of the deposits for one fund.
 struct DepositRow {
     fund: String,
     outcomes: Vec<DepositOutcome>,
@@ -102,7 +101,7 @@ fn start() -> Time {
 fn funds() -> Vec<ScenarioFund> {
     let of = |(name, text): &(&str, &str)| {
         let mut scenario = scenario::parse(name, text).unwrap();
-        // Limits are of real time, and this time is none.
+        // Rate limits apply to real time, but this clock is simulated.
         scenario.rate_limit.clear();
         let limited = scenario.divisions.iter().filter(|plan| plan.credit != CreditLimit::Unlimited);
         let fund = |plan: &DivisionPlan| ScenarioFund {
@@ -120,16 +119,16 @@ impl ScenarioFund {
         world.sheet(self.division).unwrap().available().unwrap()
     }
 
-    /// What was bought after `from`.
+    /// Returns the purchases after `from`.
     fn bought(&self, world: &SimulatedWorld, from: Time) -> Decimal {
         let of_fund = |entry: &SimulatedEntry| self.scenario.shared_funds || entry.division == self.division;
         let its = |entry: &&SimulatedEntry| of_fund(entry) && entry.kind == "Charge";
         world.entries().iter().filter(its).filter(|entry| entry.at > from).map(|entry| -entry.change).sum()
     }
 
-    /// The first cycle of the demo at which its rule on available funds is raised. Where that never happens while the
-    /// scenario lasts, an invoice comes in the third week, at another cycle for each seed; it leaves a little less than two
-    /// weeks' purchases, and the rule warns below these.
+    /// Finds the first cycle of the demo at which its rule on available funds is raised. If there is none during the
+    /// scenario, an invoice arrives in the third week, in another cycle for each seed. It leaves slightly less than
+    /// two weeks' purchases, and the rule warns below that amount.
     fn alert(&self, seed: u64) -> RaisedAlert {
         let mut world = SimulatedWorld::new(&self.scenario, start(), seed);
         let cycles = u32::try_from(self.scenario.length.as_secs() / CYCLE.as_secs()).unwrap();
@@ -156,13 +155,13 @@ impl ScenarioFund {
 
     fn try_deposit(&self, seed: u64) -> DepositOutcome {
         let alert = self.alert(seed);
-        // The same life as the one that is read, since it depends on nothing but the seed.
+        // A second world with the same seed runs exactly like the one that is read.
         let mut world = SimulatedWorld::new(&alert.scenario, start(), seed);
         world.advance(alert.at);
         let available = self.available(&world);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let said = runtime.block_on(read(&alert, self.division, available, seed));
-        world.pay_in(self.division, said.deposit);
+        let figures = runtime.block_on(read(&alert, self.division, available, seed));
+        world.pay_in(self.division, figures.deposit);
         let refused = world.refused(self.division);
         let mut least = self.available(&world);
         for cycle in 1..=DAYS * 12 {
@@ -174,14 +173,14 @@ impl ScenarioFund {
         DepositOutcome {
             lasts: least >= Decimal::ZERO && world.refused(self.division) == refused,
             stays_over: least >= alert.threshold,
-            of_needed: ratio(said.deposit, bought + missing),
-            high_of_bought: ratio(said.high, bought),
-            middle_of_bought: ratio(said.middle, bought),
+            of_needed: ratio(figures.deposit, bought + missing),
+            high_of_bought: ratio(figures.high, bought),
+            middle_of_bought: ratio(figures.middle, bought),
         }
     }
 }
 
-/// The scenario without the deposits that come after that time: only the one that is tried is paid in then.
+/// Removes the deposits after this time, so that only the tested one is paid in.
 fn without_deposits_after(mut scenario: Scenario, until: Duration) -> Scenario {
     let until_then = |deposit: &DepositPlan| {
         let (first, every) = match (deposit.on, deposit.every) {
@@ -198,7 +197,7 @@ fn without_deposits_after(mut scenario: Scenario, until: Duration) -> Scenario {
     scenario
 }
 
-/// The demo's rule on available funds, for this threshold.
+/// Returns the demo's rule on available funds, with this threshold.
 fn configuration(base_url: &str, division: u64, threshold: Decimal) -> Config {
     let critical = threshold / Decimal::from(4);
     let text = format!(
@@ -213,7 +212,7 @@ fn configuration(base_url: &str, division: u64, threshold: Decimal) -> Config {
     config::load(&file, &Environment::new(std::iter::empty())).config.unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-/// Reads the account over HTTP when its alert is raised. It has this much available then.
+/// Reads the account over HTTP when its alert is raised, with these available funds.
 async fn read(alert: &RaisedAlert, division: u64, available: Decimal, seed: u64) -> MessageFigures {
     let clock = SteppedClock::new(start());
     let sandbox = SandboxServer::new(alert.scenario.clone(), seed, Arc::clone(&clock) as _, Arc::new(()));
@@ -223,15 +222,15 @@ async fn read(alert: &RaisedAlert, division: u64, available: Decimal, seed: u64)
     let server = tokio::spawn(sandbox.serve(listener));
     let clock: Arc<dyn Clock> = clock;
     let config = configuration(&base_url, division, alert.threshold);
-    let policies = lowtide::app::build_policies(&config, &Redactor::default(), &clock).unwrap();
-    let readings = poller::read_once(&policies[0], &clock, ForecastPurpose::Messages).await;
+    let pollers = lowtide::app::build_pollers(&config, &Redactor::default(), &clock).unwrap();
+    let readings = pollers[0].read_once(ForecastPurpose::Messages).await;
     server.abort();
     let read = &readings.divisions[0];
     let funds = read.balance.as_ref().unwrap().reading(Metric::AvailableFunds);
     assert!(matches!(&funds, Reading::Amount(it) if it.amount == available), "{funds:?}");
     let (forecast, rule) = (read.forecast.as_ref().unwrap(), &config.rules[0]);
-    let ahead = forecast.summary(rule).unwrap();
-    let deposit = ahead.deposit.unwrap_or_else(|| panic!("no deposit is asked for: {ahead:?}")).amount;
+    let summary = forecast.summary(rule).unwrap();
+    let deposit = summary.deposit.unwrap_or_else(|| panic!("the message asks for no deposit: {summary:?}")).amount;
     let last = forecast.chart(rule).unwrap().future[usize::try_from(DAYS).unwrap()];
     MessageFigures { deposit, middle: available - last.middle, high: available - last.low }
 }
@@ -268,7 +267,7 @@ fn table(rows: &[DepositRow]) -> String {
 }
 
 #[test]
-fn the_deposit_of_a_message_lasts_30_days_and_is_not_too_much() {
+fn the_deposit_of_a_message_lasts_30_days_and_is_not_too_large() {
     let long = std::env::var_os("LOWTIDE_LONG").is_some();
     let (seeds, funds) = (if long { FULL } else { QUICK }, funds());
     let rows: Vec<DepositRow> = std::thread::scope(|scope| {
@@ -280,9 +279,9 @@ fn the_deposit_of_a_message_lasts_30_days_and_is_not_too_much() {
     if !long {
         let all: Vec<&DepositOutcome> = rows.iter().flat_map(|row| &row.outcomes).collect();
         let lasting = all.iter().filter(|outcome| outcome.lasts).count();
-        assert!(lasting as f64 >= all.len() as f64 * LEAST_LASTING / 100.0, "{lasting} of {}", all.len());
+        assert!(lasting as f64 >= all.len() as f64 * MIN_LASTING_PERCENT / 100.0, "{lasting} of {}", all.len());
         let times = median(all, |outcome| outcome.of_needed);
-        assert!(times <= MOST_TIMES, "{times:.2}");
+        assert!(times <= MAX_DEPOSIT_RATIO, "{times:.2}");
         return;
     }
     if std::env::var_os("LOWTIDE_WRITE").is_some() {
@@ -290,15 +289,19 @@ fn the_deposit_of_a_message_lasts_30_days_and_is_not_too_much() {
     }
     for row in &rows {
         let (lasts, times) = (row.percent(|outcome| outcome.lasts), median(&row.outcomes, |outcome| outcome.of_needed));
-        assert!(lasts >= LEAST_LASTING && times <= MOST_TIMES, "{}: {lasts:.1} %, {times:.2} times", row.fund);
+        assert!(
+            lasts >= MIN_LASTING_PERCENT && times <= MAX_DEPOSIT_RATIO,
+            "{}: {lasts:.1} %, {times:.2} times",
+            row.fund
+        );
     }
     let text = published(TABLE);
     assert_eq!(text, table, "docs/forecast.md has other figures: LOWTIDE_LONG=1 LOWTIDE_WRITE=1");
 }
 
-/// An empty table stands for figures that are still to be measured.
+/// The table may be empty if its figures are still to be measured.
 #[test]
-fn the_published_table_of_deposits_keeps_the_promise() {
+fn the_published_table_of_deposits_meets_its_targets() {
     let text = published(TABLE);
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("**")).collect();
     let funds = funds();
@@ -306,7 +309,10 @@ fn the_published_table_of_deposits_keeps_the_promise() {
     for (fund, line) in funds.iter().zip(lines) {
         assert!(line.starts_with(&format!("| {} |", fund.name)), "{line}");
         let cells: Vec<f64> = line.split("**").skip(1).step_by(2).map(|cell| cell.parse().unwrap()).collect();
-        assert!(matches!(cells[..], [lasts, times] if lasts >= LEAST_LASTING && times <= MOST_TIMES), "{line}");
+        assert!(
+            matches!(cells[..], [lasts, times] if lasts >= MIN_LASTING_PERCENT && times <= MAX_DEPOSIT_RATIO),
+            "{line}"
+        );
     }
 }
 
@@ -315,6 +321,6 @@ fn every_shipped_scenario_but_the_unlimited_one_is_measured() {
     let funds = funds();
     for (name, _) in SHIPPED {
         let measured = funds.iter().any(|fund| fund.scenario.name == name);
-        assert_eq!(measured, !LEFT_OUT.contains(&name), "{name}");
+        assert_eq!(measured, !UNLIMITED_SCENARIOS.contains(&name), "{name}");
     }
 }

@@ -1,10 +1,10 @@
-//! The forecast, measured on accounts whose future is known. Takes every processor it can get.
+//! Calibration of the forecast: measurements on accounts whose future is known. Uses all processors.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::cast_precision_loss)] // panicking is how a test ends; shares are no money
 
+mod account_reader;
+mod accounts;
 mod deposits;
-mod ledgers;
-mod over_http;
 mod ranges;
 mod renewing_kinds;
 
@@ -12,23 +12,23 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/forecast.md");
-/// Held while the page is read or written, for several tests do at once.
+/// Held while the document is read or written, since tests run in parallel.
 static PAGE_LOCK: Mutex<()> = Mutex::new(());
 
-/// Where a table stands on the page: between the comments of that name.
+/// Returns the position of a table in the document, between the comments with its name.
 fn place(page: &str, name: &str) -> Range<usize> {
     let begin = format!("<!-- {name}: begin -->\n");
     page.find(&begin).unwrap() + begin.len()..page.find(&format!("<!-- {name}: end -->")).unwrap()
 }
 
-/// The published table of that name.
+/// Returns the published table with this name.
 fn published(name: &str) -> String {
     let _lock = PAGE_LOCK.lock().unwrap();
     let page = std::fs::read_to_string(PAGE).unwrap();
     page[place(&page, name)].to_owned()
 }
 
-/// Publishes a table in the place of the one of that name.
+/// Replaces the published table with this name.
 fn publish(name: &str, table: &str) {
     let _lock = PAGE_LOCK.lock().unwrap();
     let mut page = std::fs::read_to_string(PAGE).unwrap();

@@ -1,4 +1,4 @@
-//! Tests that accounts that live by renewals are what their kind says.
+//! Tests that the generated accounts that live on renewals match the descriptions of their kinds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,17 +6,16 @@ use chrono::Datelike as _;
 use lowtide::domain::Time;
 use lowtide::sandbox::world::{AccountRecords, SimulatedEntry, SimulatedOrder};
 
-use crate::ledgers::{self, AccountKind, GeneratedAccount, RENEWING, RENEWING_HELD_OUT, RENEWING_ONCE_HELD_OUT};
-use crate::ranges::name;
+use crate::accounts::{self, AccountKind, GeneratedAccount, RENEWING, RENEWING_HELD_OUT, RENEWING_ONCE_HELD_OUT, name};
 
 mod held_out;
 
 #[test]
-fn accounts_that_live_by_renewals_are_what_their_kind_says() {
-    let now = ledgers::now();
+fn accounts_that_live_on_renewals_match_their_kind() {
+    let now = accounts::now();
     let year = chrono::Duration::days(365);
     for kind in all() {
-        let records = accounts(kind);
+        let records = records_of(kind);
         let orders: Vec<&SimulatedOrder> = records.iter().flat_map(|it| &it.orders).collect();
         let lines: Vec<&SimulatedEntry> = records.iter().flat_map(|it| &it.entries).collect();
         let share = |of: &dyn Fn(&SimulatedOrder) -> bool, so: &dyn Fn(&SimulatedOrder) -> bool| {
@@ -26,7 +25,7 @@ fn accounts_that_live_by_renewals_are_what_their_kind_says() {
         let ended = |order: &SimulatedOrder| order.expired(now) && order.ends > now - year;
         let renewed = share(&ended, &|order| order.renewed);
         match kind {
-            AccountKind::YoungerThanAYear => assert!(renewed.is_nan(), "nothing has ended yet"),
+            AccountKind::YoungerThanAYear => assert!(renewed.is_nan(), "no order has ended yet"),
             AccountKind::RenewalsDeclining => assert!((0.5..0.7).contains(&renewed), "{renewed}"),
             AccountKind::EverySecondNew | AccountKind::RenewalsAndBatches => {
                 assert!((0.45..0.7).contains(&renewed), "{renewed}")
@@ -50,7 +49,7 @@ fn accounts_that_live_by_renewals_are_what_their_kind_says() {
         let any = |so: &dyn Fn(&SimulatedOrder) -> bool| orders.iter().any(|order| so(order));
         assert_eq!(any(&|order| order.auto_renew), kind == AccountKind::RenewalsByAutomation);
         let without = |order: &SimulatedOrder| !order.expired(now) && order.certificate_ends(now) < now;
-        assert_eq!(any(&without), kind == AccountKind::ReissuesOf199Days, "a certificate that ended before its order");
+        assert_eq!(any(&without), kind == AccountKind::ReissuesOf199Days, "certificates that end before their orders");
         assert_eq!(
             any(&|order| order.reissuing(now)),
             kind == AccountKind::ReissuesOf199Days,
@@ -69,36 +68,36 @@ fn accounts_that_live_by_renewals_are_what_their_kind_says() {
 }
 
 #[test]
-fn accounts_renewed_automatically_are_renewed_30_days_before_the_end() {
-    let records = accounts(AccountKind::RenewalsByAutomation);
+fn automatic_renewals_come_30_days_before_the_end() {
+    let records = records_of(AccountKind::RenewalsByAutomation);
     let leads = || records.iter().flat_map(renewals).filter(|it| is_recent(it.new.placed)).map(|it| it.lead());
-    assert!((0.8..0.99).contains(&share(leads(), |lead| lead == 30)), "some came when there were no funds");
+    assert!((0.8..0.99).contains(&share(leads(), |lead| lead == 30)), "some came later for lack of funds");
     assert!(leads().all(|lead| (15..=30).contains(&lead)), "{:?}", leads().min());
     let purchases = records.iter().flat_map(purchases);
-    assert!(share(purchases, |it| it.renewal) > 0.93, "hardly any is new");
+    assert!(share(purchases, |it| it.renewal) > 0.93, "hardly any order is new");
 }
 
 #[test]
-fn accounts_renewed_in_one_month_are_so_on_tuesdays() {
-    let records = accounts(AccountKind::RenewalsInOneMonth);
+fn accounts_of_one_month_renew_on_tuesdays() {
+    let records = records_of(AccountKind::RenewalsInOneMonth);
     let placed = || records.iter().flat_map(renewals).map(|it| it.new.placed).filter(|at| is_recent(*at));
     assert!(share(placed(), |at| at.weekday() == chrono::Weekday::Tue) > 0.9);
     for its in &records {
         let ends: Vec<i64> =
-            its.orders.iter().map(|it| (it.ends - ledgers::now()).num_days().rem_euclid(365)).collect();
+            its.orders.iter().map(|it| (it.ends - accounts::now()).num_days().rem_euclid(365)).collect();
         let in_month = |first: i64| share(ends.iter(), |end| (*end - first).rem_euclid(365) < 28);
         let most = (0..365).map(in_month).fold(0.0, f64::max);
         assert!((0.5..0.95).contains(&most), "{most}");
         let placed = renewals(its).iter().map(|it| it.new.placed).filter(|at| is_recent(*at)).collect::<Vec<_>>();
         let weeks: BTreeSet<_> = placed.iter().map(chrono::Datelike::iso_week).collect();
-        assert!(weeks.len() > 4, "batch by batch");
+        assert!(weeks.len() > 4, "batches are spread over weeks");
     }
 }
 
 #[test]
-fn accounts_that_grow_buy_more_new_orders_each_week() {
-    let records = accounts(AccountKind::GrowingByRenewals);
-    let weeks_ago = |at: Time| (ledgers::now() - at).num_weeks();
+fn growing_accounts_buy_more_new_orders_each_week() {
+    let records = records_of(AccountKind::GrowingByRenewals);
+    let weeks_ago = |at: Time| (accounts::now() - at).num_weeks();
     let new = || records.iter().flat_map(purchases).filter(|it| !it.renewal).map(|it| weeks_ago(it.at));
     let (late, early) =
         (new().filter(|weeks| *weeks < 24).count(), new().filter(|weeks| (24..48).contains(weeks)).count());
@@ -108,33 +107,33 @@ fn accounts_that_grow_buy_more_new_orders_each_week() {
 
 #[test]
 fn product_changes_affect_a_third_of_the_renewals() {
-    let records = accounts(AccountKind::ProductChange);
+    let records = records_of(AccountKind::ProductChange);
     let renewals = || records.iter().flat_map(renewals);
     let changed = share(renewals(), |it| it.new.product != it.old.product);
     assert!((0.3..0.37).contains(&changed), "{changed}");
-    let dearer = share(renewals().filter(|it| it.new.price != it.old.price), |it| it.new.price > it.old.price);
-    assert!((0.3..0.7).contains(&dearer), "{dearer}");
+    let more_expensive = share(renewals().filter(|it| it.new.price != it.old.price), |it| it.new.price > it.old.price);
+    assert!((0.3..0.7).contains(&more_expensive), "{more_expensive}");
 }
 
 #[test]
 fn a_changed_share_applies_to_the_latest_renewals() {
-    let now = ledgers::now();
+    let now = accounts::now();
     let renewed = |its: &[AccountRecords], days: std::ops::Range<i64>| {
         let orders = its.iter().flat_map(|it| &it.orders).filter(|it| days.contains(&(now - it.ends).num_days()));
-        // A few of those that just ended are renewed late.
+        // Some of the orders that have just ended will be renewed late.
         share(orders.filter(|it| it.expired(now)), |it| it.renewed)
     };
     let (before, after) = (365..730, 0..30);
     let is_high = |its: &AccountRecords| renewed(std::slice::from_ref(its), before.clone()) > 0.8;
-    let (falling, rising): (Vec<_>, Vec<_>) = accounts(AccountKind::ChangingShare).into_iter().partition(is_high);
+    let (falling, rising): (Vec<_>, Vec<_>) = records_of(AccountKind::ChangingShare).into_iter().partition(is_high);
     let shares = [&falling, &rising].map(|its| (renewed(its, before.clone()), renewed(its, after.clone())));
     assert!((0.9..0.97).contains(&shares[0].0) && (0.5..0.7).contains(&shares[0].1), "{shares:?}");
     assert!((0.5..0.7).contains(&shares[1].0) && (0.85..0.97).contains(&shares[1].1), "{shares:?}");
 }
 
 #[test]
-fn accounts_of_renewals_and_batches_buy_new_orders_by_batches() {
-    let records = accounts(AccountKind::RenewalsAndBatches);
+fn accounts_of_renewals_and_batches_buy_in_batches() {
+    let records = records_of(AccountKind::RenewalsAndBatches);
     let new = share(records.iter().flat_map(purchases), |it| !it.renewal);
     assert!((0.4..0.6).contains(&new), "{new}");
     let mut days = BTreeMap::new();
@@ -150,16 +149,16 @@ fn accounts_of_renewals_and_batches_buy_new_orders_by_batches() {
     assert!((14..42).contains(&apart), "{apart} days");
 }
 
-/// All kinds that live by renewals.
+/// All kinds that live on renewals.
 fn all() -> impl Iterator<Item = AccountKind> {
     RENEWING.into_iter().chain(RENEWING_ONCE_HELD_OUT).chain(RENEWING_HELD_OUT)
 }
 
-fn accounts(kind: AccountKind) -> Vec<AccountRecords> {
+fn records_of(kind: AccountKind) -> Vec<AccountRecords> {
     (0..16).map(|number| GeneratedAccount::new(kind, number).records(0)).collect()
 }
 
-/// The share of them of which something is true.
+/// Returns the share of the items for which something is true.
 fn share<T>(all: impl Iterator<Item = T>, is_so: impl Fn(T) -> bool) -> f64 {
     let (mut so, mut count) = (0, 0);
     for it in all {
@@ -169,30 +168,31 @@ fn share<T>(all: impl Iterator<Item = T>, is_so: impl Fn(T) -> bool) -> f64 {
     f64::from(so) / f64::from(count)
 }
 
-/// True within the last year.
+/// Reports whether a time is within the last year.
 fn is_recent(at: Time) -> bool {
-    at > ledgers::now() - chrono::Duration::days(365)
+    at > accounts::now() - chrono::Duration::days(365)
 }
 
-/// From the date of one moment to that of another.
+/// Returns the days from the date of one time to that of another.
 fn days(from: Time, to: Time) -> i64 {
     (to.date_naive() - from.date_naive()).num_days()
 }
 
-/// An order and the one that took its place.
+/// An order and its renewal.
 struct RenewalPair<'r> {
     old: &'r SimulatedOrder,
     new: &'r SimulatedOrder,
 }
 
 impl RenewalPair<'_> {
-    /// Days from the renewal to the end.
+    /// Returns the days from the renewal to the end of the order.
     fn lead(&self) -> i64 {
         days(self.new.placed, self.old.ends)
     }
 }
 
-/// The renewals: for the same name, and ending whole years after their orders, or anew after what they were bought for.
+/// Returns the renewals: orders for the same name that end whole years after the renewed order, or as long after
+/// their own date as they were bought for.
 fn renewals(records: &AccountRecords) -> Vec<RenewalPair<'_>> {
     let mut by_name: BTreeMap<_, Vec<&SimulatedOrder>> = BTreeMap::new();
     for order in &records.orders {
@@ -219,21 +219,22 @@ struct RecordedPurchase {
     renewal: bool,
 }
 
-/// The orders of the last year.
+/// Returns the orders of the last year, and whether each is a renewal.
 fn purchases(records: &AccountRecords) -> Vec<RecordedPurchase> {
     let renewals: BTreeSet<u64> = renewals(records).iter().map(|it| it.new.id).collect();
     let recent = records.orders.iter().filter(|it| is_recent(it.placed));
     recent.map(|it| RecordedPurchase { at: it.placed, renewal: renewals.contains(&it.id) }).collect()
 }
 
-/// The share of the orders of the last year that no line of the ledger belongs to.
+/// Returns the share of the orders of the last year that have no ledger line.
 fn share_without_entry(records: &AccountRecords) -> f64 {
     let paid: BTreeSet<u64> = records.entries.iter().filter_map(|line| line.order).collect();
-    let recent = || records.orders.iter().filter(|it| it.placed > ledgers::now() - chrono::Duration::days(365));
+    let recent = || records.orders.iter().filter(|it| it.placed > accounts::now() - chrono::Duration::days(365));
     recent().filter(|order| !paid.contains(&order.id)).count() as f64 / recent().count() as f64
 }
 
-/// Each order that was renewed has its renewal, for the same product where products do not change, unless it was taken back.
+/// Checks that each renewed order has its renewal, unless it was refunded, for the same product unless products
+/// change.
 fn renewals_follow_their_orders(kind: AccountKind, records: &AccountRecords) {
     let renewals = renewals(records);
     let lost = records.orders.iter().filter(|order| order.renewed).count() - renewals.len();

@@ -1,4 +1,4 @@
-//! What the service tells, and what it keeps to itself, seen from outside: balances go in, Slack messages come out.
+//! Alerts of the real service, from balances to Slack messages, and what is not sent.
 
 use std::time::{Duration, Instant};
 
@@ -72,7 +72,7 @@ async fn a_refused_read_is_notified_at_once_and_resolves_nothing() {
 }
 
 #[tokio::test]
-async fn maintenance_is_notified_only_when_it_lasts() {
+async fn maintenance_is_notified_only_if_it_lasts() {
     let world = World::new().await;
     world.config(&format!("unreadable: {{ after: 2s }}\n{FUNDS}"));
     world.answer(None, ResponseTemplate::new(503).set_body_string("Service is unavailable"));
@@ -121,7 +121,10 @@ async fn a_level_in_another_currency_leaves_the_other_level_working() {
     let checked = world.run(&["check", "-o", "json"]);
     assert_eq!((checked.code, &checked.json()["level"]), (Some(2), &json!("critical")));
     says(checked.json()["results"][0]["reason"].as_str().unwrap(), &["warning threshold in EUR"]);
-    says(&world.run(&["check"]).stdout, &["one level cannot be compared: rule funds has its warning threshold in EUR"]);
+    says(
+        &world.run(&["check"]).stdout,
+        &["one level cannot be compared: acme: rule funds has its warning threshold in EUR"],
+    );
     let plugin = world.run(&["check", "-o", "plugin"]).stdout;
     says(
         &plugin,
@@ -133,7 +136,7 @@ async fn a_level_in_another_currency_leaves_the_other_level_working() {
     world.funds("9000.00");
     says(&world.wait_told(2), &["resolved", "USD 9,000.00"]);
     service.expect_events(&["raised funds/acme", "raised unreadable/acme", "resolved funds/acme"]);
-    assert_eq!(world.run(&["check"]).code, Some(3), "a level that is not known is no good news");
+    assert_eq!(world.run(&["check"]).code, Some(3), "an unknown level is not ok");
 }
 
 #[tokio::test]
@@ -204,7 +207,9 @@ async fn a_division_that_is_gone_from_the_listing_ends_with_one_notice() {
     world.division_funds(12, "1200.00");
     let service = world.start();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("told") && !world.state().contains("\"owed\""));
+    wait_until("the delivery in the state", || {
+        world.state().contains("notified") && !world.state().contains("\"queue\"")
+    });
     assert_eq!(service.stop(), Some(0));
     world.list(&[(11, "History", true)]);
     let service = world.start();
@@ -224,7 +229,9 @@ async fn a_division_removed_at_runtime_is_unwatched_and_not_unreadable() {
     world.division_funds(12, "1200.00");
     let service = world.start();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("told") && !world.state().contains("\"owed\""));
+    wait_until("the delivery in the state", || {
+        world.state().contains("notified") && !world.state().contains("\"queue\"")
+    });
     world.list(&[(11, "History", true)]);
     world.answer(12, ResponseTemplate::new(404));
     says(&world.wait_told(2), &["no longer watched", "Physics"]);
@@ -250,7 +257,7 @@ async fn a_restart_repeats_nothing_and_later_resolutions_are_notified() {
 }
 
 #[tokio::test]
-async fn a_sudden_death_in_the_middle_of_a_send_repeats_it_once_at_most() {
+async fn a_kill_during_a_send_repeats_the_message_at_most_once() {
     let world = World::new().await;
     world.funds("1000.00");
     world.slack_answers(ResponseTemplate::new(200).set_delay(Duration::from_secs(1)));
@@ -260,7 +267,7 @@ async fn a_sudden_death_in_the_middle_of_a_send_repeats_it_once_at_most() {
     world.slack_answers(ResponseTemplate::new(200));
     let service = world.start();
     world.wait_told(2);
-    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
     service.kill();
     let service = world.start();
     service.wait_cycles(2);
@@ -295,7 +302,7 @@ async fn no_secret_is_shown_anywhere_even_where_a_server_echoes_it() {
     let page = format!("no such hook: {} ({TOKEN})", world.webhook());
     world.slack_answers(ResponseTemplate::new(500).set_body_string(page));
     world.funds("100.00");
-    wait_until("the failure of Slack in the state", || world.state().contains("\"notifiers\""));
+    wait_until("the failure of Slack in the state", || world.state().contains("\"failing_notifiers\""));
     let mut shown = vec![("log", service.log()), ("state", world.state()), ("Slack", world.told().join("\n"))];
     assert!(shown[0].1.contains("TRACE"), "the log is as talkative as it can be");
     for args in [["status"].as_slice(), &["status", "-o", "json"]] {

@@ -1,4 +1,4 @@
-//! The replay against what it stands for: the service's `settle` at every single step of the schedule.
+//! The replay gives the same result as processing every single step of the schedule.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +12,10 @@ use lowtide::backtest::{
 };
 use lowtide::domain::alert::TransitionKind;
 use lowtide::domain::balance::Balance;
-use lowtide::domain::history::{AccountHistory, Ledger, LedgerEntry, Order};
+use lowtide::domain::history::AccountHistory;
+use lowtide::domain::ledger::{Ledger, LedgerEntry};
 use lowtide::domain::money::Currency;
+use lowtide::domain::order::Order;
 use lowtide::domain::rule::{Level, Metric, Rule, ThresholdAmount, ThresholdSide, ThresholdValue};
 use lowtide::domain::{Name, Time};
 use lowtide::forecast::Spending;
@@ -83,25 +85,25 @@ fn spend_rule() -> Rule {
     Rule::new("spend".into(), Metric::Spend, Some(warning), None).unwrap()
 }
 
-/// What `walk` finds in so many days of these funds.
-fn walked<R>(
+/// Runs `replay_input` on this many days of these funds.
+fn with_input<R>(
     funds: &[BacktestFund],
     rules: &[Rule],
     schedule: &str,
     days: i64,
-    walk: impl FnOnce(&BacktestInput<'_>) -> R,
+    replay_input: impl FnOnce(&BacktestInput<'_>) -> R,
 ) -> R {
     let (account, spending) = (Name::from("acme"), Spending::default());
     let schedule = Schedule::parse(schedule, Tz::Europe__Berlin).unwrap();
     let to = start() + TimeDelta::days(days);
-    let (schedule, nobody) = (&schedule, BTreeSet::new());
-    let (account, spending, incident_notifiers) = (&account, &spending, &nobody);
-    walk(&BacktestInput { account, funds, rules, schedule, spending, incident_notifiers, from: start(), to })
+    let (schedule, no_notifiers) = (&schedule, BTreeSet::new());
+    let (account, spending, incident_notifiers) = (&account, &spending, &no_notifiers);
+    replay_input(&BacktestInput { account, funds, rules, schedule, spending, incident_notifiers, from: start(), to })
 }
 
-/// Both ways to walk.
+/// Returns the quick replay, the replay of every step, and the number of steps of the quick one.
 fn both(funds: &[BacktestFund], rules: &[Rule], schedule: &str, days: i64) -> (BacktestResult, BacktestResult, usize) {
-    walked(funds, rules, schedule, days, |input| {
+    with_input(funds, rules, schedule, days, |input| {
         let mut steps = 0;
         let quick = replay(input, &mut |_| steps += 1);
         (quick, replay_every_step(input), steps)
@@ -111,7 +113,7 @@ fn both(funds: &[BacktestFund], rules: &[Rule], schedule: &str, days: i64) -> (B
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
-    fn passing_over_idle_steps_changes_nothing(
+    fn skipping_idle_steps_changes_nothing(
         lines in proptest::collection::vec((0i64..28_800, -700i64..500), 0..60),
         twin in proptest::collection::vec((0i64..28_800, -700i64..700), 0..20),
         balance in -1500i64..2500,
@@ -129,7 +131,7 @@ proptest! {
 }
 
 #[test]
-fn a_runway_too_is_the_same_at_every_step_and_takes_a_hundredth_of_them() {
+fn a_runway_replay_is_the_same_with_a_fiftieth_of_the_steps() {
     let lines: Vec<(i64, i64)> =
         (0..60).map(|n| (n * 24 * 60 + 600, if n % 25 == 0 { 4000 } else { -100 - n })).collect();
     let runway = {
@@ -145,7 +147,7 @@ fn a_runway_too_is_the_same_at_every_step_and_takes_a_hundredth_of_them() {
 }
 
 #[test]
-fn what_is_found_for_a_rule_does_not_change_with_the_rules_beside_it() {
+fn the_result_of_a_rule_does_not_depend_on_other_rules() {
     let change = |n: i64| match (n % 25, n % 9) {
         (0, _) => 5000,
         (_, 5) => -950,
@@ -160,11 +162,11 @@ fn what_is_found_for_a_rule_does_not_change_with_the_rules_beside_it() {
         Rule::new("runway".into(), Metric::Runway, Some(warning), None).unwrap()
     };
     let rules = [runway, spend_rule(), funds_rule(0, Some(24), 0)];
-    let found =
-        |rules: &[Rule]| walked(&[fund(&lines, 500)], rules, "every 15m", 60, |input| replay(input, &mut |_| {}));
-    let all = found(&rules);
+    let result =
+        |rules: &[Rule]| with_input(&[fund(&lines, 500)], rules, "every 15m", 60, |input| replay(input, &mut |_| {}));
+    let all = result(&rules);
     for rule in &rules {
-        let alone = found(std::slice::from_ref(rule));
+        let alone = result(std::slice::from_ref(rule));
         let beside = all.rule_backtests.iter().find(|part| part.rule == rule.name).unwrap();
         assert!(!beside.episodes.as_ref().unwrap().is_empty(), "{} fires", rule.name);
         assert_eq!(alone.rule_backtests[0].episodes, beside.episodes, "{}", rule.name);
@@ -175,8 +177,8 @@ fn what_is_found_for_a_rule_does_not_change_with_the_rules_beside_it() {
 fn a_fall_and_a_deposit_make_events_at_the_steps_of_the_schedule() {
     // 3,000 available at first; 1,900 after 10:07, 400 on the next day, 5,400 three days later.
     let lines = [(607, -1100), (2047, -1500), (5047, 5000)];
-    let (found, _, _) = both(&[fund(&lines, 3400)], &[funds_rule(0, Some(24), 0)], "every 15m", 10);
-    let episodes = found.rule_backtests[0].episodes.as_ref().unwrap();
+    let (result, _, _) = both(&[fund(&lines, 3400)], &[funds_rule(0, Some(24), 0)], "every 15m", 10);
+    let episodes = result.rule_backtests[0].episodes.as_ref().unwrap();
     assert_eq!(episodes.len(), 1);
     let events: Vec<_> = episodes[0].events.iter().map(|it| (it.kind, (it.at - start()).num_minutes())).collect();
     let reminders = (1..=12).map(|n| (TransitionKind::Reminder, 2055 + 240 * n));
@@ -186,12 +188,12 @@ fn a_fall_and_a_deposit_make_events_at_the_steps_of_the_schedule() {
         .chain([(TransitionKind::Resolved, 5055)])
         .collect();
     assert_eq!(events, expected);
-    // Slack heard all of it; the pager was called when it became critical, and heard the end.
-    assert_eq!((found.notified["slack"].messages, found.notified["pager"].messages), (15, 14));
+    // Slack gets every event; the pager gets those from critical on, and the end.
+    assert_eq!((result.notified["slack"].messages, result.notified["pager"].messages), (15, 14));
 }
 
 #[test]
-fn what_has_no_history_is_left_out_and_unlimited_funds_never_fire() {
+fn metrics_without_history_are_skipped_and_unlimited_never_fires() {
     let mut unlimited = fund(&[(600, -5000)], -4000);
     unlimited.balance.unlimited = Ok(true);
     let invoices = Rule::new(
@@ -200,14 +202,14 @@ fn what_has_no_history_is_left_out_and_unlimited_funds_never_fire() {
         Some(level(ThresholdSide::Above, -1, -1, 0, None, &["slack"])),
         None,
     );
-    let (found, _, _) = both(&[unlimited], &[funds_rule(0, None, 0), invoices.unwrap()], "every 15m", 3);
-    assert_eq!(found.rule_backtests[0].episodes, Ok(Vec::new()));
-    assert!(matches!(found.rule_backtests[1].episodes, Err(SkipReason::NoHistory(_))));
-    assert!(found.notified.is_empty());
+    let (result, _, _) = both(&[unlimited], &[funds_rule(0, None, 0), invoices.unwrap()], "every 15m", 3);
+    assert_eq!(result.rule_backtests[0].episodes, Ok(Vec::new()));
+    assert!(matches!(result.rule_backtests[1].episodes, Err(SkipReason::NoHistory(_))));
+    assert!(result.notified.is_empty());
 }
 
 #[test]
-fn what_was_never_known_is_left_out_and_what_was_known_once_is_not() {
+fn rules_are_skipped_only_if_never_known_at_any_step() {
     let bound = ThresholdValue::from(Duration::from_secs(14 * 24 * HOUR));
     let runway = || {
         Rule::new("runway".into(), Metric::Runway, Some(Level::new(ThresholdSide::Below, bound, None).unwrap()), None)
@@ -222,21 +224,21 @@ fn what_was_never_known_is_left_out_and_what_was_known_once_is_not() {
 }
 
 #[test]
-fn funds_run_out_when_a_usual_purchase_can_no_longer_be_paid() {
+fn funds_are_depleted_when_they_cannot_pay_a_typical_order() {
     let fund = fund(&[(10, -300), (20, -200), (30, 600), (40, -500)], -1900);
     let ledger = fund.history.ledger.as_ref().unwrap();
     let path = PastBalances::new(&fund.balance, ledger).path(start(), after(60));
     let funds: Vec<i64> = path.iter().map(|(_, left)| left.to_string().parse().unwrap()).collect();
     assert_eq!(funds, [500, 200, 0, 600, 100]);
-    let found = depleted_periods(&path, Decimal::from(300));
-    assert_eq!(found.len(), 2);
-    assert_eq!((found[0].from, found[0].until, found[0].lowest), (after(10), Some(after(30)), Decimal::ZERO));
-    assert_eq!((found[1].from, found[1].until, found[1].lowest), (after(40), None, Decimal::from(100)));
+    let periods = depleted_periods(&path, Decimal::from(300));
+    assert_eq!(periods.len(), 2);
+    assert_eq!((periods[0].from, periods[0].until, periods[0].lowest), (after(10), Some(after(30)), Decimal::ZERO));
+    assert_eq!((periods[1].from, periods[1].until, periods[1].lowest), (after(40), None, Decimal::from(100)));
 }
 
 #[test]
 fn a_suggestion_covers_two_weeks_of_spend_and_needs_enough_history() {
-    // 100 a day for 60 days: 1,400 in a fortnight, 500 in five days; a usual purchase is 100.
+    // 100 a day for 60 days: 1,400 in 14 days, 500 in 5 days; a typical order is 100.
     let lines: Vec<(i64, i64)> = (0..60).map(|n| (n * 1440 + 600, -100)).collect();
     let fund = fund(&lines, 0);
     let ledger = fund.history.ledger.as_ref().unwrap();
@@ -245,7 +247,7 @@ fn a_suggestion_covers_two_weeks_of_spend_and_needs_enough_history() {
     assert_eq!((proposal.warning, proposal.critical), (1600.into(), 700.into()));
     assert_eq!((proposal.spent_in_14_days, proposal.spent_in_5_days), (1400.into(), 500.into()));
     let path = PastBalances::new(&fund.balance, ledger).path(after(0), now);
-    // 2,000 are left at the end, 8,000 at first: nothing fell that far.
+    // Funds fall from 8,000 to 2,000, so they never cross 1,600.
     assert_eq!(crossings(&path, ledger, 1600.into(), 100.into(), now), []);
     let crossing = crossings(&path, ledger, 2500.into(), 100.into(), now);
     assert_eq!((crossing.len(), crossing[0].funds), (1, 2400.into()));
@@ -256,7 +258,7 @@ fn a_suggestion_covers_two_weeks_of_spend_and_needs_enough_history() {
 
 #[test]
 fn notice_is_how_long_the_remaining_funds_would_have_lasted() {
-    // 1,000 at first, 100 a day, and a deposit on the fourth day that hides that it ends on the tenth.
+    // 1,000 at first and 100 a day last ten days; a deposit on the fourth day extends that.
     let mut lines: Vec<(i64, i64)> = (0..20).map(|n| (n * 1440 + 600, -100)).collect();
     lines.push((3 * 1440, 5000));
     let fund = fund(&lines, 2000);
@@ -264,14 +266,14 @@ fn notice_is_how_long_the_remaining_funds_would_have_lasted() {
     let now = start() + TimeDelta::days(20);
     let path = PastBalances::new(&fund.balance, ledger).path(after(0), now);
     assert_eq!(path[0].1, 1000.into());
-    let found = crossings(&path, ledger, 900.into(), 100.into(), now);
-    assert_eq!(found.len(), 1);
-    assert_eq!((found[0].funds, found[0].notice), (800.into(), NoticePeriod::Lasted(TimeDelta::days(8))));
-    assert_eq!(found[0].notice.is_at_least(TimeDelta::days(14)), Some(false));
+    let crossings = crossings(&path, ledger, 900.into(), 100.into(), now);
+    assert_eq!(crossings.len(), 1);
+    assert_eq!((crossings[0].funds, crossings[0].notice), (800.into(), NoticePeriod::Lasted(TimeDelta::days(8))));
+    assert_eq!(crossings[0].notice.is_at_least(TimeDelta::days(14)), Some(false));
     assert_eq!(NoticePeriod::AtLeast(TimeDelta::days(3)).is_at_least(TimeDelta::days(14)), None);
 }
 
-/// An order of 500 for a year, which ends on this day of the story.
+/// Returns an order of 500 for a year that ends on this day after the start.
 fn order_ending(id: u64, day: i64) -> Order {
     let date = |day: i64| (start() + TimeDelta::days(day)).date_naive();
     Order {
@@ -296,7 +298,7 @@ fn due_rule() -> Rule {
 }
 
 #[test]
-fn an_order_that_is_over_today_was_due_in_its_own_time() {
+fn an_order_that_has_expired_by_today_was_due_in_its_time() {
     let run = |expired: bool| {
         let mut fund = fund(&[(5, -10)], 1000);
         fund.history.orders = Ok(Arc::from(vec![Order { expired, ..order_ending(1, 40) }]));
@@ -311,7 +313,7 @@ fn an_order_was_due_until_it_was_renewed() {
     const DAY: i64 = 24 * 60;
     let renewed = Order { renewed: true, expired: true, ..order_ending(1, 40) };
     let follower = Order { placed: Some((start() + TimeDelta::days(38)).date_naive()), ..order_ending(2, 405) };
-    // The order that a debit of the day names, whether there is a debit, and whether the renewal is listed.
+    // The order that the day's debit names, whether there is a debit, and whether the renewal is listed.
     for (what, named, paid, listed) in [
         ("its renewal is listed, and a debit names it", Some(2), true, true),
         ("its renewal is listed, and a debit has its price", None, true, true),
@@ -330,7 +332,7 @@ fn an_order_was_due_until_it_was_renewed() {
         let episodes = quick.rule_backtests[0].episodes.as_ref().unwrap();
         let spans: Vec<_> =
             episodes.iter().map(|episode| (episode.raised().unwrap(), episode.resolved().unwrap())).collect();
-        // The window of 30 days reaches its end on day 10; debits count from the next full hour, cards from the day.
+        // The order enters the window of 30 days on day 10. Debits count from the next full hour, card payments from the day.
         let (raised, resolved) = (after(10 * DAY), after(38 * DAY));
         assert_eq!(spans.len(), 1, "{what}: {spans:?}");
         assert!((raised..raised + TimeDelta::hours(7)).contains(&spans[0].0), "{what}: {spans:?}");

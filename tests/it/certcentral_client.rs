@@ -1,4 +1,5 @@
-//! What the `CertCentral` client sends, and what it makes of every kind of answer. No test leaves this machine.
+//! Tests of the `CertCentral` client: its requests, and its errors for every kind of response. No test leaves this
+//! machine.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -41,14 +42,14 @@ fn good() -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_raw(BALANCE, "application/json")
 }
 
-/// A server that answers every request alike.
+/// Starts a server that answers every request in the same way.
 async fn always(answer: impl Respond + 'static) -> MockServer {
     let server = MockServer::start().await;
     Mock::given(method("GET")).respond_with(answer).mount(&server).await;
     server
 }
 
-/// A server that answers the first request in one way, later ones well.
+/// Starts a server that answers the first request with `answer`, and later ones with a good balance.
 async fn first(answer: ResponseTemplate) -> MockServer {
     let server = MockServer::start().await;
     Mock::given(method("GET")).respond_with(answer).up_to_n_times(1).with_priority(1).mount(&server).await;
@@ -66,7 +67,7 @@ async fn failure(client: &CertCentralClient) -> ReadError {
     error
 }
 
-/// A bare TCP server: `serve` gets each connection after its request was read. Its base address.
+/// Starts a TCP server that calls `serve` for each connection after reading its request, and returns its base URL.
 fn raw(serve: impl Fn(std::net::TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -81,7 +82,7 @@ fn raw(serve: impl Fn(std::net::TcpStream) + Send + 'static) -> String {
 }
 
 #[tokio::test]
-async fn a_request_carries_the_key_and_says_who_asks() {
+async fn a_request_carries_the_key_and_the_user_agent() {
     let server = MockServer::start().await;
     Mock::given(path("/services/v2/finance/balance"))
         .and(query_param_is_missing("container_id"))
@@ -118,7 +119,7 @@ async fn active_divisions_are_listed() {
     let body = r#"{"containers":[{"id":5,"name":"History"},{"id":6,"name":"Arts","is_active":false},{"id":7,"is_active":true}]}"#;
     Mock::given(path("/container")).respond_with(ResponseTemplate::new(200).set_body_string(body)).mount(&server).await;
     let listed = client(&server.uri()).divisions().await.unwrap();
-    let found: Vec<(u64, &str)> = listed.iter().map(|d| (d.id, d.name.as_str())).collect();
+    let found: Vec<(u64, &str)> = listed.iter().map(|division| (division.id, division.name.as_str())).collect();
     assert_eq!(found, [(5, "History"), (7, "division 7")]);
 }
 
@@ -179,7 +180,7 @@ async fn a_wrong_key_and_an_insufficient_role_are_distinguished() {
 }
 
 #[tokio::test]
-async fn a_passing_failure_is_retried_to_success() {
+async fn a_transient_failure_is_retried_to_success() {
     let server = first(ResponseTemplate::new(502)).await;
     assert!(client(&server.uri()).balance(None).await.is_ok());
     assert_eq!(requests(&server).await, 2);
@@ -198,7 +199,7 @@ async fn a_redirect_is_reported_by_host_and_not_followed() {
 }
 
 #[tokio::test]
-async fn no_answer_in_time_is_a_timeout_and_retried_once() {
+async fn a_late_response_is_a_timeout_and_retried_once() {
     let server = always(good().set_delay(Duration::from_secs(30))).await;
     let error = failure(&client_with(&server.uri(), Duration::from_millis(200))).await;
     assert_eq!((error.kind, requests(&server).await), (ReadErrorKind::Timeout, 2), "{error}");
@@ -222,7 +223,7 @@ async fn a_body_that_trickles_does_not_outlast_the_timeout() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_not_what_is_documented_are_nonsense_and_not_retried() {
+async fn undocumented_bodies_are_invalid_and_not_retried() {
     let html = "<html><body>We are\nsorry</body></html>".to_owned();
     let cases = [
         (html, "text/html", "its body (text/html) is not a JSON object; it begins with: <html><body>We are sorry"),
@@ -248,7 +249,7 @@ async fn a_connection_closed_within_a_body_is_a_connection_failure() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_server_echoes_is_struck_out() {
+async fn a_key_that_the_server_echoes_is_redacted() {
     let error_body = format!(r#"{{"errors":[{{"code":"bad","message":"key {KEY} unknown"}}]}}"#);
     let balance_body = format!(r#"{{"balance":"{KEY}","currency":"USD"}}"#);
     for (status, body) in
@@ -273,7 +274,7 @@ async fn a_short_pause_is_waited_out() {
 }
 
 #[tokio::test]
-async fn during_a_long_pause_nothing_is_sent() {
+async fn no_request_is_sent_during_a_long_pause() {
     for (status, kind) in [(429, ReadErrorKind::RateLimited), (503, ReadErrorKind::Server)] {
         let server = first(ResponseTemplate::new(status).insert_header("Retry-After", "120")).await;
         let client = client(&server.uri());
@@ -298,7 +299,7 @@ async fn an_outage_does_not_multiply_requests() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_reached_is_a_failed_connection() {
+async fn an_unreachable_server_is_a_failed_connection() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (refused, unknown) =
         (client(&format!("http://127.0.0.1:{port}")), client("http://no-such-host.invalid/services/v2"));
@@ -309,12 +310,12 @@ async fn what_cannot_be_reached_is_a_failed_connection() {
 }
 
 #[tokio::test]
-async fn a_key_that_no_header_can_carry_is_refused() {
+async fn a_key_that_fits_no_header_is_refused() {
     let http =
         http_client::client(&HttpClientOptions { timeout: Duration::from_secs(1), extra_ca_pem: None, loopback: true })
             .unwrap();
     let base = Url::parse("http://localhost").unwrap();
-    let made = CertCentralClient::new(
+    let result = CertCentralClient::new(
         "acme",
         base,
         &Secret::new("line\nbreak"),
@@ -323,5 +324,5 @@ async fn a_key_that_no_header_can_carry_is_refused() {
         Redactor::default(),
         Arc::new(SystemClock),
     );
-    assert!(!made.unwrap_err().to_string().contains("break\n"));
+    assert!(!result.unwrap_err().to_string().contains("break\n"));
 }

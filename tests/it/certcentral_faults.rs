@@ -1,7 +1,8 @@
-//! Every fault that `CertCentral`, or whatever stands in its place, can show: what is read, what is told, what is not.
+//! Faults of `CertCentral`, or of a server in its place: the readings, the messages, and the alerts that must not
+//! change.
 //!
-//! A table of raw answers times what they must be taken for; then a service that walks through them in stepped time; then
-//! the real binary, whose low alerts stand whatever comes. Nothing leaves this machine.
+//! The first tests read a table of raw responses with the client; then a service meets them in stepped time; then the
+//! real binary does. No test leaves this machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,9 @@ use crate::support::bin::{self, KEY, World, wait_until};
 use crate::support::faults::{Fault, FaultServer, Identity, gzip_bomb, http, nobody, ok, status};
 use crate::support::sample;
 use async_trait::async_trait;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, CertCentralClient, RateLimiter, ReadError, ReadErrorKind};
 use lowtide::domain::alert::{AlertKey, TransitionKind};
@@ -21,8 +24,7 @@ use lowtide::domain::money::parse_amount;
 use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide, UnreadablePolicy};
 use lowtide::domain::{Name, Time};
 use lowtide::notify::channels::email::rendering::email;
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
 use lowtide::util::clock::SystemClock;
@@ -31,23 +33,23 @@ use lowtide::util::http_client::HttpClientOptions;
 use lowtide::util::secret::{Redactor, Secret};
 use url::Url;
 
-/// USD 900.00 are available; every field that the API knows is there.
+/// A balance with all fields of the API and available funds of USD 900.00.
 const GOOD: &str = r#"{"balance":"-1000.00","currency":"USD","unpaid_invoice_balance":"90.00","negative_balance_limit":"2000.00","used_credit_from_other_containers":"10.00","total_available_funds":"900.00"}"#;
-/// What [`GOOD`] says: available funds, balance, unpaid invoices, used credit.
-const SAYS: [&str; 4] = ["USD 900.00", "USD \u{2212}1,000.00", "USD 90.00", "USD 10.00"];
-/// A timeout for what never comes.
-const LIMIT: Duration = Duration::from_millis(1500);
-/// A timeout for what does come, however busy this machine is.
-const PATIENT: Duration = Duration::from_secs(30);
+/// Readings of [`GOOD`]: available funds, balance, unpaid invoices, used credit.
+const GOOD_READINGS: [&str; 4] = ["USD 900.00", "USD \u{2212}1,000.00", "USD 90.00", "USD 10.00"];
+/// Timeout for responses that never come.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Timeout for responses that do come, even on a busy machine.
+const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn client(base: &str, ca_pem: &str, timeout: Duration) -> CertCentralClient {
-    // Building one takes a while, during which a neighbour's time would run out: they are built once.
-    static BUILT: Mutex<BTreeMap<(String, Duration), reqwest::Client>> = Mutex::new(BTreeMap::new());
+    // Clients are shared, since building one takes so long that timeouts of other requests would expire meanwhile.
+    static CLIENTS: Mutex<BTreeMap<(String, Duration), reqwest::Client>> = Mutex::new(BTreeMap::new());
     let build = || {
         let extra_ca_pem = (!ca_pem.is_empty()).then(|| ca_pem.as_bytes().to_vec());
         http_client::client(&HttpClientOptions { timeout, extra_ca_pem, loopback: true }).unwrap()
     };
-    let http = BUILT.lock().unwrap().entry((ca_pem.to_owned(), timeout)).or_insert_with(build).clone();
+    let http = CLIENTS.lock().unwrap().entry((ca_pem.to_owned(), timeout)).or_insert_with(build).clone();
     let (base, redactor) = (Url::parse(base).unwrap(), Redactor::default());
     CertCentralClient::new(
         "acme",
@@ -66,13 +68,13 @@ fn readings(balance: &Balance) -> Vec<String> {
         Reading::Amount(money) => money.to_string(),
         Reading::Unlimited => "unlimited".to_owned(),
         Reading::Time(_) | Reading::NotYetKnown(_) | Reading::NotYetRead(_) => {
-            panic!("a balance always tells {metric}")
+            panic!("a balance always has a reading of {metric}")
         }
         Reading::Unreadable(why) => {
             assert_eq!(
                 why.persistence,
                 Persistence::Transient,
-                "a malformed body may be whole again next time: {}",
+                "a malformed field is a transient failure: {}",
                 why.reason
             );
             format!("unreadable: {}", why.reason)
@@ -81,11 +83,11 @@ fn readings(balance: &Balance) -> Vec<String> {
     metrics.collect()
 }
 
-/// What a fault must be taken for.
+/// The expected result of a read.
 enum ExpectedOutcome {
     /// A good reading of [`GOOD`].
     Good,
-    /// A failure of a kind, after so many requests, whose reason has these words.
+    /// A failure of this kind, after this number of requests, whose reason contains these texts.
     Failure(ReadErrorKind, usize, &'static [&'static str]),
 }
 
@@ -104,17 +106,17 @@ fn head(extra: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{extra}\r\n").into_bytes()
 }
 
-/// The good answer, declared and made in other ways than usual.
+/// A response that declares its body as gzip.
 fn gzipped(body: &[u8]) -> Fault {
     Fault::Bytes(http("200 OK", &["Content-Type: application/json", "Content-Encoding: gzip"], body))
 }
 
-/// A body of exactly this length that says what [`GOOD`] says.
+/// Returns [`GOOD`] padded to this length.
 fn padded(length: usize) -> String {
     format!("{GOOD}{}", " ".repeat(length - GOOD.len()))
 }
 
-/// A gzip stream with one stored block: what a careless client would unpack into a good balance.
+/// Returns a gzip stream with one stored block, which a careless client would decompress into a good balance.
 fn stored_gzip(body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(body.len()).unwrap();
     let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
@@ -126,7 +128,7 @@ fn stored_gzip(body: &[u8]) -> Vec<u8> {
 }
 
 fn answers() -> Vec<(&'static str, Fault, ExpectedOutcome)> {
-    let second = Duration::from_millis(100);
+    let interval = Duration::from_millis(100);
     let mebibyte = 1024 * 1024;
     let half = &GOOD.as_bytes()[..60];
     let utf16: Vec<u8> = GOOD.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -134,7 +136,7 @@ fn answers() -> Vec<(&'static str, Fault, ExpectedOutcome)> {
     latin1.insert(2, 0xe4);
     let html = "<!doctype html><html><title>Sign in</title>";
     let duplicate = |key: &str, value: &str| ok(GOOD.replacen('{', &format!("{{\"{key}\":{value},"), 1));
-    let trickled = |extra: &str| Fault::Drip(head(extra), second);
+    let trickled = |extra: &str| Fault::Drip(head(extra), interval);
     vec![
         ("a good answer", ok(GOOD), ExpectedOutcome::Good),
         ("no answer at all", Fault::Hang(vec![]), Failure(Timeout, 2, &["no complete answer in time"])),
@@ -145,7 +147,7 @@ fn answers() -> Vec<(&'static str, Fault, ExpectedOutcome)> {
         ),
         (
             "a head that trickles",
-            Fault::Drip(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), second),
+            Fault::Drip(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), interval),
             Failure(Timeout, 2, &["in time"]),
         ),
         (
@@ -213,7 +215,7 @@ fn answers() -> Vec<(&'static str, Fault, ExpectedOutcome)> {
         (
             "an end that hides that it is early",
             Fault::Bytes([head(""), half.to_vec()].concat()),
-            Failure(InvalidResponse, 1, &["is not the JSON that is documented", "EOF"]),
+            Failure(InvalidResponse, 1, &["is not the documented JSON", "EOF"]),
         ),
         (
             "a length that is too short",
@@ -249,7 +251,7 @@ fn answers() -> Vec<(&'static str, Fault, ExpectedOutcome)> {
         (
             "a good balance in gzip",
             gzipped(&stored_gzip(GOOD.as_bytes())),
-            Failure(InvalidResponse, 1, &["is compressed", "not asked for"]),
+            Failure(InvalidResponse, 1, &["is compressed", "not requested"]),
         ),
         ("a gzip bomb of 64 MiB", gzipped(&gzip_bomb(64)), Failure(InvalidResponse, 1, &["is compressed"])),
         (
@@ -271,7 +273,7 @@ fn answers() -> Vec<(&'static str, Fault, ExpectedOutcome)> {
         ),
         ("no content", status("204 No Content", &[], ""), Failure(InvalidResponse, 1, &["204 No Content", "is empty"])),
         ("white space", ok(" \r\n "), Failure(InvalidResponse, 1, &["is empty"])),
-        ("UTF-16", ok(utf16), Failure(InvalidResponse, 1, &["is not the JSON that is documented"])),
+        ("UTF-16", ok(utf16), Failure(InvalidResponse, 1, &["is not the documented JSON"])),
         ("Latin-1", ok(latin1), Failure(InvalidResponse, 1, &["is not UTF-8"])),
         ("a list", ok(format!("[{GOOD}]")), Failure(InvalidResponse, 1, &["is not a JSON object"])),
         ("two objects", ok([GOOD, GOOD].concat()), Failure(InvalidResponse, 1, &["trailing characters"])),
@@ -309,64 +311,65 @@ fn answers() -> Vec<(&'static str, Fault, ExpectedOutcome)> {
     ]
 }
 
-/// Reads once, and says what is wrong with what came.
-async fn mistakes(
+/// Reads once, and returns the differences from the expected result.
+async fn differences(
     name: &str,
     client: &CertCentralClient,
     server: Option<&FaultServer>,
-    taken: &ExpectedOutcome,
+    expected: &ExpectedOutcome,
 ) -> Vec<String> {
     let read = client.balance(None).await;
     let mut wrong = Vec::new();
-    match (&read, taken) {
-        (Ok(balance), ExpectedOutcome::Good) if readings(balance) == SAYS => {}
-        (Err(error), Failure(kind, tries, words)) => {
+    match (&read, expected) {
+        (Ok(balance), ExpectedOutcome::Good) if readings(balance) == GOOD_READINGS => {}
+        (Err(error), Failure(kind, attempts, texts)) => {
             if error.kind != *kind {
-                wrong.push(format!("it is {:?}", error.kind));
+                wrong.push(format!("the kind is {:?}", error.kind));
             }
-            wrong.extend(words.iter().filter(|it| !error.reason.contains(**it)).map(|it| format!("{it:?} is missing")));
-            let sent = server.map_or(*tries, |server| server.requests().len());
-            if sent != *tries {
+            let missing = texts.iter().filter(|text| !error.reason.contains(**text));
+            wrong.extend(missing.map(|text| format!("{text:?} is missing")));
+            let sent = server.map_or(*attempts, |server| server.requests().len());
+            if sent != *attempts {
                 wrong.push(format!("{sent} requests"));
             }
-            wrong.extend(unreadable_text(error).into_iter().map(str::to_owned));
+            wrong.extend(reason_problems(error).into_iter().map(str::to_owned));
         }
-        _ => wrong.push("wrong altogether".to_owned()),
+        _ => wrong.push("another result".to_owned()),
     }
     wrong.into_iter().map(|what| format!("{name}: {what}: {read:?}")).collect()
 }
 
-/// A reason is one printable line that says what was done; it is neither endless nor does it tell the key.
-fn unreadable_text(error: &ReadError) -> Vec<&'static str> {
+/// Returns the problems of a reason. It must be one short printable line that names the request and contains no secret.
+fn reason_problems(error: &ReadError) -> Vec<&'static str> {
     let reason = &error.reason;
-    let outlook = Unreadable::from(error.clone()).persistence;
+    let persistence = Unreadable::from(error.clone()).persistence;
     let checks = [
-        (reason.starts_with("GET /"), "it does not say what was done"),
-        (reason.chars().count() < 500, "it is endless"),
+        (reason.starts_with("GET /"), "it does not name the request"),
+        (reason.chars().count() < 500, "it is too long"),
         (!reason.chars().any(char::is_control) && !reason.contains("\u{fffd}\u{fffd}"), "it is not printable"),
-        (!reason.contains(KEY) && !reason.contains("://"), "it tells too much"),
-        ((outlook == Persistence::Transient) == (error.kind != Refused), "its outlook is wrong"),
+        (!reason.contains(KEY) && !reason.contains("://"), "it contains a secret or an address"),
+        ((persistence == Persistence::Transient) == (error.kind != Refused), "its persistence is wrong"),
     ];
     checks.into_iter().filter(|(holds, _)| !holds).map(|(_, what)| what).collect()
 }
 
-fn expect_no_mistakes(wrong: Vec<Vec<String>>) {
+fn expect_no_differences(wrong: Vec<Vec<String>>) {
     let wrong: Vec<String> = wrong.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[tokio::test]
-async fn every_answer_is_taken_for_what_it_is() {
-    let rows = answers().into_iter().map(|(name, fault, taken)| async move {
+async fn every_response_has_its_reading_or_failure() {
+    let rows = answers().into_iter().map(|(name, fault, expected)| async move {
         let server = FaultServer::plain(fault);
-        let limit = if matches!(taken, Failure(Timeout, ..)) { LIMIT } else { PATIENT };
-        mistakes(name, &client(&server.base(), "", limit), Some(&server), &taken).await
+        let limit = if matches!(expected, Failure(Timeout, ..)) { SHORT_TIMEOUT } else { LONG_TIMEOUT };
+        differences(name, &client(&server.base(), "", limit), Some(&server), &expected).await
     });
-    expect_no_mistakes(futures_util::future::join_all(rows).await);
+    expect_no_differences(futures_util::future::join_all(rows).await);
 }
 
 #[tokio::test]
-async fn every_certificate_but_the_right_one_is_refused_before_the_key_is_sent() {
+async fn invalid_certificates_are_refused_before_the_key_is_sent() {
     let rows: [(Identity, ExpectedOutcome); 8] = [
         (Identity::Good, ExpectedOutcome::Good),
         (Identity::Expired, Failure(Connect, 0, &["no trustworthy TLS connection", "expired"])),
@@ -380,18 +383,18 @@ async fn every_certificate_but_the_right_one_is_refused_before_the_key_is_sent()
         (Identity::Broken, Failure(Connect, 0, &["no connection"])),
         (Identity::Mute, Failure(Timeout, 0, &["no connection in time"])),
     ];
-    let rows = rows.map(|(identity, taken)| {
+    let rows = rows.map(|(identity, expected)| {
         let (name, server) = (format!("{identity:?}"), FaultServer::start(identity, ok(GOOD)));
-        let limit = if identity == Identity::Mute { LIMIT } else { PATIENT };
+        let limit = if identity == Identity::Mute { SHORT_TIMEOUT } else { LONG_TIMEOUT };
         let client = client(&server.base(), &server.ca_pem, limit);
         async move {
-            let wrong = mistakes(&name, &client, Some(&server), &taken).await;
+            let wrong = differences(&name, &client, Some(&server), &expected).await;
             let arrived = server.requests().iter().any(|request| request.contains(KEY));
             assert_eq!(arrived, identity == Identity::Good, "{name}: the key");
             wrong
         }
     });
-    expect_no_mistakes(futures_util::future::join_all(rows).await);
+    expect_no_differences(futures_util::future::join_all(rows).await);
 }
 
 #[tokio::test]
@@ -402,7 +405,7 @@ async fn connection_failures_are_transient() {
     let address = full.local_addr().unwrap();
     let fill = (0..16).map(|_| {
         let connect = tokio::net::TcpStream::connect(address);
-        tokio::spawn(tokio::time::timeout(LIMIT * 5, connect))
+        tokio::spawn(tokio::time::timeout(SHORT_TIMEOUT * 5, connect))
     });
     let _queue: Vec<_> = fill.collect();
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -411,12 +414,14 @@ async fn connection_failures_are_transient() {
         ("unknown", "http://no-such-host.invalid".to_owned(), Failure(Connect, 0, &["cannot be resolved", "base_url"])),
         ("a queue that is full", format!("http://{address}"), Failure(Timeout, 0, &["no connection in time"])),
     ];
-    let rows =
-        rows.map(|(name, base, taken)| async move { mistakes(name, &client(&base, "", LIMIT), None, &taken).await });
-    expect_no_mistakes(futures_util::future::join_all(rows).await);
+    let rows = rows.map(|(name, base, expected)| async move {
+        differences(name, &client(&base, "", SHORT_TIMEOUT), None, &expected).await
+    });
+    expect_no_differences(futures_util::future::join_all(rows).await);
 }
 
-/// A proxy that answers every request to connect with this status line; and what it was asked.
+/// Starts a proxy that answers every CONNECT request with this status line. Returns its address and the requests it
+/// receives.
 fn proxy(status: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -435,8 +440,8 @@ fn proxy(status: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
     (address, proxied)
 }
 
-/// A world whose account and webhook are elsewhere: nothing of them resolves.
-async fn elsewhere() -> World {
+/// Returns a world whose account and webhook have host names that do not resolve.
+async fn unresolvable_world() -> World {
     let world = World::new().await;
     let text = format!(
         "accounts: {{ acme: {{ api_key: {KEY}, base_url: 'https://api.lowtide.invalid:8443/v2' }} }}\nnotifiers: {{ hook: {{ type: webhook, url: 'https://hooks.lowtide.invalid/x' }} }}\nrules:\n  funds: {{ metric: available_funds, warning: {{ below: 1000 }} }}\n"
@@ -446,8 +451,8 @@ async fn elsewhere() -> World {
 }
 
 #[tokio::test]
-async fn a_failure_of_the_proxy_names_the_proxy_its_status_and_what_to_do() {
-    let world = elsewhere().await;
+async fn a_proxy_failure_names_the_proxy_its_status_and_a_hint() {
+    let world = unresolvable_world().await;
     let rows = [
         (Some("407 Proxy Authentication Required"), "answered 407", "credentials in HTTPS_PROXY"),
         (Some("403 Forbidden"), "answered 403", "NO_PROXY"),
@@ -483,20 +488,20 @@ async fn a_failure_of_the_proxy_names_the_proxy_its_status_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_works_is_used() {
+async fn a_working_proxy_is_used() {
     let world = World::new().await;
     let config = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
     let base = config.lines().find_map(|line| line.trim().strip_prefix("base_url: ")).unwrap();
     let far = config.replace(base, "http://api.lowtide.invalid\n    allow_insecure: true");
     std::fs::write(world.path("alerts.yaml"), far).unwrap();
-    assert_eq!(world.run(&["validate", "--online"]).code, Some(1), "nothing of that name resolves");
+    assert_eq!(world.run(&["validate", "--online"]).code, Some(1), "the host name does not resolve");
     let ran = world.run_with(&["validate", "--online"], &[("HTTP_PROXY", base)]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
 #[tokio::test]
 async fn hosts_in_no_proxy_by_wildcard_or_port_are_reached_directly() {
-    let world = elsewhere().await;
+    let world = unresolvable_world().await;
     let (address, proxied) = proxy("502 Bad Gateway");
     for (exceptions, to_account, to_hook) in [
         ("*.lowtide.invalid", false, false),
@@ -517,32 +522,36 @@ async fn hosts_in_no_proxy_by_wildcard_or_port_are_reached_directly() {
 
 #[tokio::test]
 async fn every_http_status_has_its_persistence_and_no_redirect_gets_the_key() {
-    let elsewhere = FaultServer::plain(ok(GOOD));
+    let redirect_target = FaultServer::plain(ok(GOOD));
     let refused: Vec<u16> =
-        (300..=308).chain(400..=451).chain([498, 499]).filter(|it| ![408, 425, 429].contains(it)).collect();
-    let heals: Vec<u16> = [408, 425, 429]
+        (300..=308).chain(400..=451).chain([498, 499]).filter(|code| ![408, 425, 429].contains(code)).collect();
+    let transient: Vec<u16> = [408, 425, 429]
         .into_iter()
         .chain(500..=511)
         .chain([520, 521, 522, 523, 524, 525, 526, 527, 530, 598, 599])
         .collect();
-    let codes = refused.iter().map(|code| (*code, false)).chain(heals.iter().map(|code| (*code, true)));
-    let rows = codes.map(|(code, heals)| {
-        let location = format!("Location: http://localhost:{}/services/v2/finance/balance", elsewhere.port);
+    let codes = refused.iter().map(|code| (*code, false)).chain(transient.iter().map(|code| (*code, true)));
+    let rows = codes.map(|(code, transient)| {
+        let location = format!("Location: http://localhost:{}/services/v2/finance/balance", redirect_target.port);
         async move {
             let server =
                 FaultServer::plain(status(&format!("{code} X"), &[&location], "{\"errors\":[{\"code\":\"c\"}]}"));
-            let error = client(&server.base(), "", PATIENT).balance(None).await.unwrap_err();
-            assert_eq!(Unreadable::from(error.clone()).persistence == Persistence::Transient, heals, "{code}: {error}");
-            assert_eq!(server.requests().len(), if heals { 3 } else { 1 }, "{code}: {error}");
+            let error = client(&server.base(), "", LONG_TIMEOUT).balance(None).await.unwrap_err();
+            assert_eq!(
+                Unreadable::from(error.clone()).persistence == Persistence::Transient,
+                transient,
+                "{code}: {error}"
+            );
+            assert_eq!(server.requests().len(), if transient { 3 } else { 1 }, "{code}: {error}");
             assert!(error.reason.contains(&format!("answered {code}")), "{error}");
-            assert_eq!(unreadable_text(&error), [""; 0], "{error}");
+            assert_eq!(reason_problems(&error), [""; 0], "{error}");
         }
     });
     futures_util::future::join_all(rows).await;
-    assert!(elsewhere.requests().is_empty(), "{:?}", elsewhere.requests());
+    assert!(redirect_target.requests().is_empty(), "{:?}", redirect_target.requests());
 }
 
-/// The fields of a balance, and which of the four metrics each one spoils when it cannot be read.
+/// Fields of a balance, with the metrics of [`GOOD_READINGS`] that are unreadable if the field is malformed.
 const FIELDS: [(&str, [bool; 4]); 7] = [
     ("currency", [true, true, true, true]),
     ("balance", [true, true, false, false]),
@@ -553,8 +562,8 @@ const FIELDS: [(&str, [bool; 4]); 7] = [
     ("unlimited_negative_balance", [true, false, false, false]),
 ];
 
-/// Values that are no amount, no currency and no flag.
-fn absurd() -> Vec<String> {
+/// Returns values that are no amount, no currency and no flag.
+fn malformed_values() -> Vec<String> {
     let words = [
         "null",
         "[]",
@@ -600,7 +609,7 @@ fn absurd() -> Vec<String> {
     words.iter().chain(&numbers).chain(&digits).map(|it| (*it).to_owned()).chain(long).collect()
 }
 
-/// [`GOOD`] with one field that is otherwise; `None`: absent.
+/// Returns [`GOOD`] with one field replaced, or removed for `None`.
 fn with(field: &str, value: Option<&str>) -> String {
     let mut parts: Vec<String> = Vec::new();
     for part in GOOD.trim_matches(['{', '}']).split(',').filter(|part| !part.starts_with(&format!("\"{field}\""))) {
@@ -617,7 +626,7 @@ fn rule(name: &str, metric: Metric, side: ThresholdSide, threshold: &str) -> Rul
     Rule::new(name.into(), metric, Some(level), None).unwrap()
 }
 
-/// Four rules, one a metric, all of which fire at [`GOOD`].
+/// Returns one rule for each metric; all four fire at [`GOOD`].
 fn rules() -> Vec<Rule> {
     vec![
         rule("funds", Metric::AvailableFunds, ThresholdSide::Below, "1000"),
@@ -627,19 +636,17 @@ fn rules() -> Vec<Rule> {
     ]
 }
 
-fn policy(source: Arc<dyn BalanceSource>, scope: DivisionScope, rules: Vec<Rule>) -> AccountPolicy {
+fn policy(scope: DivisionScope, rules: Vec<Rule>) -> AccountPolicy {
     let after = Duration::from_secs(3 * 3600);
     let unreadable =
         UnreadablePolicy { after, level: Severity::Warning, remind_every: None, notify: vec!["slack".into()] };
     AccountPolicy {
         account: "acme".into(),
-        source,
         scope,
         rules: rules.into(),
         unreadable: Arc::new(unreadable),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        history: None,
     }
 }
 
@@ -647,14 +654,14 @@ fn at(seconds: i64) -> Time {
     Time::from_timestamp(1_795_500_000 + seconds, 0).unwrap()
 }
 
-/// Everything that is newly owed, as `raised funds/acme/7`.
+/// Removes all queued events, and returns them as text such as `raised funds/acme/7`.
 fn take_events(state: &mut State) -> Vec<String> {
-    let told = state.queue.iter().map(|owed| match &owed.event.subject {
+    let texts = state.queue.iter().map(|queued| match &queued.event.subject {
         EventSubject::Threshold(event) => {
-            format!("{} {}", event.kind.name(), lowtide::alerting::process::alert_label(&event.key))
+            format!("{} {}", event.kind.name(), event.key.label())
         }
         EventSubject::Unreadable(event) => {
-            format!("{} {}", event.kind.name(), lowtide::alerting::process::alert_label(&event.key))
+            format!("{} {}", event.kind.name(), event.key.label())
         }
         EventSubject::Unwatched { division, .. } => format!("unwatched {}", division.unwrap()),
         EventSubject::AlertEnded { .. }
@@ -663,7 +670,7 @@ fn take_events(state: &mut State) -> Vec<String> {
         | EventSubject::NotifierRemoved { .. }
         | EventSubject::Report(_) => "notice".to_owned(),
     });
-    let mut events: Vec<String> = told.collect();
+    let mut events: Vec<String> = texts.collect();
     events.sort();
     let ids: BTreeSet<String> = state.queue.iter().map(|queued| queued.event.id.clone()).collect();
     state.mark_delivered(&"slack".into(), &ids, None, &[]);
@@ -671,57 +678,43 @@ fn take_events(state: &mut State) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn whatever_a_field_holds_it_spoils_its_own_metrics_and_moves_no_alert() {
+async fn a_malformed_field_affects_only_its_metrics_and_no_alert() {
     let mut bodies: Vec<(String, String, [bool; 4])> = Vec::new();
-    for (field, spoils) in FIELDS {
+    for (field, affected) in FIELDS {
         let none = [false; 4];
         let amount = !["currency", "unlimited_negative_balance"].contains(&field);
-        for value in absurd().into_iter().chain(amount.then(|| "true".to_owned())) {
+        for value in malformed_values().into_iter().chain(amount.then(|| "true".to_owned())) {
             if field == "currency" && ["\"NaN\"", "\"1e3\"", "\"0x10\"", "\"Infinity\""].contains(&value.as_str()) {
-                continue; // no amounts, but for all that anybody knows a currency's code
+                continue; // not an amount, but possibly a currency code
             }
-            bodies.push((format!("{field}: {value:.60}"), with(field, Some(&value)), spoils));
+            bodies.push((format!("{field}: {value:.60}"), with(field, Some(&value)), affected));
         }
         if field == "unlimited_negative_balance" {
             for value in ["\"true\"", "1", "0", "\"false\""] {
-                bodies.push((format!("{field}: {value}"), with(field, Some(value)), spoils));
+                bodies.push((format!("{field}: {value}"), with(field, Some(value)), affected));
             }
         }
         let absent = match field {
-            "currency" | "balance" => spoils,
-            // Absent amounts owed are 0, so that these two readings move, and rightly.
+            "currency" | "balance" => affected,
+            // These two count as 0 if they are absent, so that their readings change.
             "unpaid_invoice_balance" | "used_credit_from_other_containers" => continue,
             _ => none,
         };
         bodies.push((format!("no {field}"), with(field, None), absent));
     }
     assert!(bodies.len() > 240, "{}", bodies.len());
-    let http =
-        http_client::client(&HttpClientOptions { timeout: PATIENT, extra_ca_pem: None, loopback: true }).unwrap();
     let server = FaultServer::plain(ok(GOOD));
-    let base = Url::parse(&server.base()).unwrap();
-    let redactor = Redactor::default();
-    let source = CertCentralClient::new(
-        "acme",
-        base,
-        &Secret::new(KEY),
-        http,
-        Arc::new(RateLimiter::new([])),
-        redactor,
-        Arc::new(SystemClock),
-    )
-    .unwrap();
-    let source: Arc<dyn BalanceSource> = Arc::new(source);
-    let policy = policy(Arc::clone(&source), DivisionScope::Undivided, rules());
+    let source: Arc<dyn BalanceSource> = Arc::new(client(&server.base(), "", LONG_TIMEOUT));
+    let policy = policy(DivisionScope::Undivided, rules());
     let good = source.balance(None).await.unwrap();
-    for (name, body, spoils) in bodies {
+    for (name, body, affected) in bodies {
         server.become_(ok(&body));
         let read = source.balance(None).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        for (at, shown) in readings(&read).iter().enumerate() {
-            if spoils[at] {
+        for (index, shown) in readings(&read).iter().enumerate() {
+            if affected[index] {
                 assert!(shown.starts_with("unreadable: the response's `"), "{name}: {shown}");
             } else {
-                assert_eq!(shown, SAYS[at], "{name}");
+                assert_eq!(shown, GOOD_READINGS[index], "{name}");
             }
         }
         let one = |balance: Balance| AccountReadings {
@@ -734,42 +727,47 @@ async fn whatever_a_field_holds_it_spoils_its_own_metrics_and_moves_no_alert() {
         assert_eq!(take_events(&mut state).len(), 4, "all four fire");
         let before: Vec<_> = state.alerts.values().cloned().collect();
         process(&mut state, &policy, &one(read.clone()), at(900));
-        assert_eq!(take_events(&mut state), [""; 0], "{name}: nothing is told at once");
+        assert_eq!(take_events(&mut state), [""; 0], "{name}: no event at once");
         let after: Vec<_> =
-            state.alerts.iter().filter(|(key, _)| &*key.rule != "unreadable").map(|(_, it)| it.clone()).collect();
-        assert_eq!(before, after, "{name}: no alert moves");
+            state.alerts.iter().filter(|(key, _)| &*key.rule != "unreadable").map(|(_, alert)| alert.clone()).collect();
+        assert_eq!(before, after, "{name}: no alert changes");
         process(&mut state, &policy, &one(read.clone()), at(900 + 3 * 3600));
-        let expected: &[&str] = if spoils.contains(&true) { &["raised unreadable/acme"] } else { &[] };
+        let expected: &[&str] = if affected.contains(&true) { &["raised unreadable/acme"] } else { &[] };
         assert_eq!(take_events(&mut state), expected, "{name}: after three hours");
         process(&mut state, &policy, &one(good.clone()), at(900 + 4 * 3600));
-        let expected: &[&str] = if spoils.contains(&true) { &["resolved unreadable/acme"] } else { &[] };
-        assert_eq!(take_events(&mut state), expected, "{name}: and it is over with the first good reading");
+        let expected: &[&str] = if affected.contains(&true) { &["resolved unreadable/acme"] } else { &[] };
+        assert_eq!(take_events(&mut state), expected, "{name}: after the first good reading");
     }
 }
 
 #[tokio::test]
-async fn odd_but_sound_amounts_are_read_exactly() {
+async fn unusual_but_valid_amounts_are_read_exactly() {
     let zero = "{\"balance\":-0.00,\"currency\":\"USD\",\"negative_balance_limit\":\"-0.00\"}";
     let rows: [(&str, String, [&str; 4]); 9] = [
-        ("minus nothing", zero.to_owned(), ["USD 0.00", "USD 0.00", "USD 0.00", "USD 0.00"]),
+        ("minus zero", zero.to_owned(), ["USD 0.00", "USD 0.00", "USD 0.00", "USD 0.00"]),
         (
-            "owed fields absent",
+            "optional amounts absent",
             r#"{"balance":"5","currency":"USD","negative_balance_limit":1}"#.to_owned(),
             ["USD 6.00", "USD 5.00", "USD 0.00", "USD 0.00"],
         ),
-        ("a number with an exponent", with("balance", Some("-1e3")), SAYS),
-        ("leading and trailing zeros", with("balance", Some("\"-0001000.000000000000000000000\"")), SAYS),
-        ("a total that differs", with("total_available_funds", Some("\"1e9\"")), SAYS),
-        ("no limit, but a total", with("negative_balance_limit", None), SAYS),
+        ("a number with an exponent", with("balance", Some("-1e3")), GOOD_READINGS),
+        ("leading and trailing zeros", with("balance", Some("\"-0001000.000000000000000000000\"")), GOOD_READINGS),
+        ("a total that differs", with("total_available_funds", Some("\"1e9\"")), GOOD_READINGS),
+        ("no limit, but a total", with("negative_balance_limit", None), GOOD_READINGS),
         (
-            "what no binary number can hold",
+            "an amount that is inexact in binary",
             with("balance", Some("-1000.10")),
-            ["USD 899.90", "USD \u{2212}1,000.10", SAYS[2], SAYS[3]],
+            ["USD 899.90", "USD \u{2212}1,000.10", GOOD_READINGS[2], GOOD_READINGS[3]],
         ),
         (
-            "the largest that is taken",
+            "the largest amount that is accepted",
             with("balance", Some("999999999999999999.99999999")),
-            ["USD 1,000,000,000,000,001,899.99999999", "USD 999,999,999,999,999,999.99999999", SAYS[2], SAYS[3]],
+            [
+                "USD 1,000,000,000,000,001,899.99999999",
+                "USD 999,999,999,999,999,999.99999999",
+                GOOD_READINGS[2],
+                GOOD_READINGS[3],
+            ],
         ),
         (
             "another currency without decimals",
@@ -778,23 +776,23 @@ async fn odd_but_sound_amounts_are_read_exactly() {
         ),
     ];
     let server = FaultServer::plain(ok(GOOD));
-    let client = client(&server.base(), "", PATIENT);
+    let client = client(&server.base(), "", LONG_TIMEOUT);
     for (name, body, expected) in rows {
         server.become_(ok(body));
         assert_eq!(readings(&client.balance(None).await.unwrap()), expected, "{name}");
     }
 }
 
-/// A service of one account in a time that the test steps: each cycle reads for real, and settles as of the test's clock.
+/// A service with one account whose clock the test sets. Its cycles read from a real server.
 struct SteppedService {
     server: FaultServer,
-    policy: AccountPolicy,
+    poller: Poller,
     poller_state: PollerState,
     store: StateStore,
     clock: ManualClock,
 }
 
-/// A clock that stands until it is set.
+/// A clock that stands still until it is set.
 #[derive(Clone)]
 struct ManualClock(Arc<Mutex<Time>>);
 
@@ -819,36 +817,32 @@ impl StateBackend for AcceptingBackend {
 impl SteppedService {
     fn new(scope: DivisionScope) -> Self {
         let server = FaultServer::plain(ok(GOOD));
-        let source = Arc::new(client(&server.base(), "", LIMIT));
+        let source = Arc::new(client(&server.base(), "", SHORT_TIMEOUT));
         let store = StateStore::new(State::default(), Arc::new(AcceptingBackend));
-        let policy = policy(source, scope, rules().into_iter().take(1).collect());
-        Self {
-            server,
-            policy: policy,
-            poller_state: PollerState::default(),
-            store: store,
-            clock: ManualClock(Arc::new(Mutex::new(at(0)))),
-        }
+        let policy = policy(scope, rules().into_iter().take(1).collect());
+        let clock = ManualClock(Arc::new(Mutex::new(at(0))));
+        let poller = Poller { policy, source, history: None, clock: Arc::new(clock.clone()) };
+        Self { server, poller, poller_state: PollerState::default(), store, clock }
     }
 
-    /// What the listing answers, and what every balance does.
+    /// Sets the responses for the list of divisions and for all balances.
     fn serve(&self, listing: Fault, balance: Fault) {
         let routes = vec![("/container".to_owned(), listing), (String::new(), balance)];
         self.server.become_(Fault::ByPath(routes));
     }
 
-    /// One cycle so many minutes later. What it tells.
+    /// Runs a cycle after these minutes, and returns its events.
     async fn cycle(&mut self, minutes: i64) -> Vec<String> {
         let now = self.clock.now() + chrono::Duration::minutes(minutes);
         *self.clock.0.lock().unwrap() = now;
-        poller::run_cycle(&self.policy, &mut self.poller_state, &self.store, &self.clock, now).await;
+        self.poller.run_cycle(&mut self.poller_state, &self.store, now).await;
         self.store.change(|state| (take_events(state), true)).await
     }
 
     fn firing(&self) -> Vec<String> {
         self.store.read(|state| {
             let firing = state.alerts.iter().filter(|(_, known)| known.alert.firing().is_some());
-            let mut firing: Vec<String> = firing.map(|(key, _)| lowtide::alerting::process::alert_label(key)).collect();
+            let mut firing: Vec<String> = firing.map(|(key, _)| key.label()).collect();
             firing.sort();
             firing
         })
@@ -862,11 +856,11 @@ fn listing(items: &str) -> Fault {
 const SEVEN_AND_EIGHT: &str = r#"{"id":7,"name":"History","is_active":true},{"id":8,"name":"Arts","is_active":true}"#;
 
 #[tokio::test]
-async fn no_fault_of_the_listing_ends_or_resolves_the_alert_of_a_division() {
+async fn no_fault_of_the_listing_ends_an_alert_of_a_division() {
     let refusals = ["401 X", "403 X", "404 X", "302 Found"]
         .map(|line| (line, status(line, &["Location: http://localhost:1/"], ""), true));
-    let twice = listing(SEVEN_AND_EIGHT).clone();
-    let heals = [
+    let both = listing(SEVEN_AND_EIGHT);
+    let transient = [
         ("503", status("503 X", &[], "Service is unavailable"), false),
         ("429", status("429 X", &[], r#"{"errors":[{"code":"request_limit_exceeded"}]}"#), false),
         ("an end", Fault::Bytes(vec![]), false),
@@ -878,38 +872,42 @@ async fn no_fault_of_the_listing_ends_or_resolves_the_alert_of_a_division() {
         ("another object", ok("{}"), false),
         ("the list twice", ok(r#"{"containers":[],"containers":[]}"#), false),
         ("a division without an id", listing(r#"{"id":7},{"name":"Arts"}"#), false),
-        ("a division of an absurd id", listing(r#"{"id":7},{"id":1e400}"#), false),
-        ("a division of too large an id", listing(r#"{"id":7},{"id":99999999999999999999999}"#), false),
+        ("a division with an id in exponent form", listing(r#"{"id":7},{"id":1e400}"#), false),
+        ("a division with too large an id", listing(r#"{"id":7},{"id":99999999999999999999999}"#), false),
         ("half a list", ok(format!("{{\"containers\":[{SEVEN_AND_EIGHT}")), false),
         ("a bomb", gzipped(&gzip_bomb(1)), false),
         ("a list of more than a mebibyte", listing(&vec![SEVEN_AND_EIGHT; 20_000].join(",")), false),
     ];
-    let rows = refusals.into_iter().chain(heals).map(|(name, fault, at_once)| {
-        let good = twice.clone();
+    let rows = refusals.into_iter().chain(transient).map(|(name, fault, at_once)| {
+        let good = both.clone();
         async move {
-            let mut stage = SteppedService::new(DivisionScope::All(BTreeSet::new()));
-            stage.serve(good.clone(), ok(GOOD));
-            assert_eq!(stage.cycle(0).await, ["raised funds/acme/7", "raised funds/acme/8"], "{name}");
-            stage.serve(fault, ok(GOOD));
+            let mut service = SteppedService::new(DivisionScope::All(BTreeSet::new()));
+            service.serve(good.clone(), ok(GOOD));
+            assert_eq!(service.cycle(0).await, ["raised funds/acme/7", "raised funds/acme/8"], "{name}");
+            service.serve(fault, ok(GOOD));
             let expected: &[&str] = if at_once { &["raised unreadable/acme"] } else { &[] };
-            assert_eq!(stage.cycle(61).await, expected, "{name}: at once");
+            assert_eq!(service.cycle(61).await, expected, "{name}: at once");
             let expected: &[&str] = if at_once { &[] } else { &["raised unreadable/acme"] };
-            assert_eq!(stage.cycle(180).await, expected, "{name}: three hours later");
-            assert_eq!(stage.firing(), ["funds/acme/7", "funds/acme/8", "unreadable/acme"], "{name}");
-            stage.serve(good.clone(), ok(GOOD));
-            assert_eq!(stage.cycle(15).await, ["resolved unreadable/acme"], "{name}: over");
-            stage.serve(good, ok(with("balance", Some("5000"))));
-            assert_eq!(stage.cycle(15).await, ["resolved funds/acme/7", "resolved funds/acme/8"], "{name}: alive");
+            assert_eq!(service.cycle(180).await, expected, "{name}: three hours later");
+            assert_eq!(service.firing(), ["funds/acme/7", "funds/acme/8", "unreadable/acme"], "{name}");
+            service.serve(good.clone(), ok(GOOD));
+            assert_eq!(service.cycle(15).await, ["resolved unreadable/acme"], "{name}: the listing is good again");
+            service.serve(good, ok(with("balance", Some("5000"))));
+            assert_eq!(
+                service.cycle(15).await,
+                ["resolved funds/acme/7", "resolved funds/acme/8"],
+                "{name}: the alerts still resolve"
+            );
         }
     });
     futures_util::future::join_all(rows).await;
 }
 
 #[tokio::test]
-async fn divisions_that_come_and_go_are_watched_and_no_longer_watched() {
-    let mut stage = SteppedService::new(DivisionScope::All(BTreeSet::new()));
-    stage.serve(Fault::Bytes(vec![]), ok(GOOD));
-    assert_eq!(stage.cycle(0).await, [""; 0], "nothing is known yet, and that may heal");
+async fn new_divisions_are_watched_and_removed_ones_are_not() {
+    let mut service = SteppedService::new(DivisionScope::All(BTreeSet::new()));
+    service.serve(Fault::Bytes(vec![]), ok(GOOD));
+    assert_eq!(service.cycle(0).await, [""; 0], "a transient failure before the first listing");
     let steps: [(&str, &[&str]); 7] = [
         (r#"{"id":7}"#, &["raised funds/acme/7"]),
         (r#"{"id":7},{"id":8}"#, &["raised funds/acme/8"]),
@@ -920,32 +918,32 @@ async fn divisions_that_come_and_go_are_watched_and_no_longer_watched() {
         (r#"{"id":"7"},{"id":"8"}"#, &["raised funds/acme/8"]),
     ];
     for (items, expected) in steps {
-        stage.serve(listing(items), ok(GOOD));
-        assert_eq!(stage.cycle(61).await, expected, "{items}");
+        service.serve(listing(items), ok(GOOD));
+        assert_eq!(service.cycle(61).await, expected, "{items}");
     }
 }
 
 #[tokio::test]
-async fn a_currency_that_changes_neither_resolves_nor_worsens_what_fires() {
-    let mut stage = SteppedService::new(DivisionScope::Undivided);
-    assert_eq!(stage.cycle(0).await, ["raised funds/acme"]);
+async fn a_changed_currency_neither_resolves_nor_escalates_an_alert() {
+    let mut service = SteppedService::new(DivisionScope::Undivided);
+    assert_eq!(service.cycle(0).await, ["raised funds/acme"]);
     for (currency, balance) in [("JPY", "500000"), ("EUR", "-1999"), ("usdollar", "5000")] {
-        stage.server.become_(ok(with("currency", Some(&format!("\"{currency}\""))).replace("-1000.00", balance)));
-        let events = stage.cycle(15).await;
+        service.server.become_(ok(with("currency", Some(&format!("\"{currency}\""))).replace("-1000.00", balance)));
+        let events = service.cycle(15).await;
         assert!(events.is_empty() || events == ["raised unreadable/acme"], "{currency}: {events:?}");
-        assert_eq!(stage.firing(), ["funds/acme", "unreadable/acme"], "{currency}");
+        assert_eq!(service.firing(), ["funds/acme", "unreadable/acme"], "{currency}");
     }
-    let reason = stage.store.read(|state| state.alerts.values().find_map(|known| known.reason.clone()).unwrap());
+    let reason = service.store.read(|state| state.alerts.values().find_map(|known| known.reason.clone()).unwrap());
     assert!(reason.contains("an amount in USD") && reason.contains("in usdollar now"), "{reason}");
-    stage.server.become_(ok(with("currency", Some("\"usd\""))));
-    assert_eq!(stage.cycle(15).await, ["resolved unreadable/acme"]);
-    stage.server.become_(ok(with("balance", Some("5000"))));
-    assert_eq!(stage.cycle(15).await, ["resolved funds/acme"]);
-    stage.server.become_(ok(with("currency", Some("\"EUR\""))));
-    assert_eq!(stage.cycle(15).await, ["raised funds/acme"], "what does not fire takes the account's own currency");
+    service.server.become_(ok(with("currency", Some("\"usd\""))));
+    assert_eq!(service.cycle(15).await, ["resolved unreadable/acme"]);
+    service.server.become_(ok(with("balance", Some("5000"))));
+    assert_eq!(service.cycle(15).await, ["resolved funds/acme"]);
+    service.server.become_(ok(with("currency", Some("\"EUR\""))));
+    assert_eq!(service.cycle(15).await, ["raised funds/acme"], "a rule that does not fire uses the present currency");
 }
 
-/// What a mail says of an account that cannot be read for such a reason.
+/// Returns the text of an email about an account that cannot be read for this reason.
 fn message(reason: &str) -> String {
     let unreadable = UnreadableEvent {
         key: AlertKey { account: "acme".into(), division: None, rule: "unreadable".into() },
@@ -964,7 +962,7 @@ fn message(reason: &str) -> String {
 }
 
 #[tokio::test]
-async fn no_bad_answer_resolves_anything_and_its_reason_is_shown_everywhere() {
+async fn no_bad_response_resolves_an_alert_and_its_reason_is_shown() {
     let good = || ok(GOOD);
     let statuses = [
         ("401 Unauthorized", &["401", "check the account's API key"][..]),
@@ -976,7 +974,7 @@ async fn no_bad_answer_resolves_anything_and_its_reason_is_shown_everywhere() {
         ("302 Found", &["redirected to host localhost, not followed"]),
     ];
     let statuses = statuses.map(|(line, words)| (line, status(line, &["Location: http://localhost:1/"], ""), words));
-    let answers = answers().into_iter().filter_map(|(name, fault, taken)| match taken {
+    let answers = answers().into_iter().filter_map(|(name, fault, expected)| match expected {
         Failure(_, _, words) => Some((name, fault, words)),
         ExpectedOutcome::Good => None,
     });
@@ -995,8 +993,8 @@ async fn no_bad_answer_resolves_anything_and_its_reason_is_shown_everywhere() {
     let service = world.start();
     let all = |event: &str| (0..rows.len()).map(|at| format!("{event}/f{at}")).collect::<Vec<_>>();
     let wait_for = |events: Vec<String>| {
-        wait_until("every account's event", || {
-            std::thread::sleep(Duration::from_millis(200)); // reading the log is work, and the service needs the machine
+        wait_until("an event of every account", || {
+            std::thread::sleep(Duration::from_millis(200)); // reading the log takes time that the service needs
             let seen = service.events();
             events.iter().all(|event| seen.contains(event))
         });
@@ -1010,8 +1008,8 @@ async fn no_bad_answer_resolves_anything_and_its_reason_is_shown_everywhere() {
     assert_eq!(service.events().len(), 2 * rows.len(), "nothing but `raised`: {:#?}", service.events());
     let status = world.run(&["status", "-o", "json"]).json();
     let log: Vec<serde_json::Value> = service.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for (at, (name, _, words)) in rows.iter().enumerate() {
-        let account = format!("f{at}");
+    for (index, (name, _, words)) in rows.iter().enumerate() {
+        let account = format!("f{index}");
         let alert = |rule: &str| {
             let mut alerts = status["alerts"].as_array().unwrap().iter();
             alerts
@@ -1036,12 +1034,12 @@ async fn no_bad_answer_resolves_anything_and_its_reason_is_shown_everywhere() {
         server.become_(good());
     }
     wait_for(all("resolved unreadable"));
-    assert_eq!(service.events().len(), 3 * rows.len(), "no alert about funds has moved");
+    assert_eq!(service.events().len(), 3 * rows.len(), "no alert about funds has changed");
     for server in &servers {
         server.become_(ok(with("balance", Some("5000"))));
     }
     wait_for(all("resolved funds"));
-    assert_eq!(service.events().len(), 4 * rows.len(), "each of them was alive");
+    assert_eq!(service.events().len(), 4 * rows.len(), "all alerts still resolve");
     assert_eq!(service.stop(), Some(0));
 }
 
@@ -1059,7 +1057,7 @@ async fn a_hanging_api_ends_a_cycle_early_and_resolves_nothing() {
     wait_until("a cycle that reads nothing", || service.log().contains("\"unreadable\":200"));
     let log = service.log();
     assert!(log.contains("CertCentral does not answer"), "{log}");
-    // All of them are unreadable for one reason, which is told once.
+    // All divisions are unreadable for the same reason, which is logged once.
     let failed = log.lines().find(|line| line.contains("balance cannot be read") && line.contains("\"divisions\":200"));
     assert!(failed.is_some_and(|line| line.contains("no complete answer in time")), "{log}");
     assert_eq!(world.run(&["health"]).code, Some(0));

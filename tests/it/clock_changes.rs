@@ -1,5 +1,5 @@
-//! Whatever the clock does: no level is missed, nothing is said twice, and reminders keep their measure. The scheduler,
-//! cycles, book and outbox are the real ones; the clock is set to anything, and what really passes is stepped.
+//! Clock jumps, suspend and clock changes: no level is missed, nothing is repeated, and reminders keep their interval. Scheduler,
+//! poller, state and delivery are the real ones. The test sets the clock and steps the elapsed time.
 
 #![allow(clippy::unchecked_time_subtraction)]
 
@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::service::{
-    JumpingClock, RecordingBackend, RecordingNotifier, TestFunds, TestService, balance, fails, policy, rule,
+    JumpingClock, RecordingBackend, RecordingNotifier, TestFunds, TestService, balance, fails, policy, poller, rule,
 };
 use chrono::{Datelike, Timelike};
 use chrono_tz::Tz;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::domain::Time;
 use lowtide::domain::alert::TransitionKind;
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use lowtide::polling::reports;
 use lowtide::polling::reports::ReportPlan;
 use lowtide::polling::schedule::Schedule;
@@ -38,7 +39,7 @@ fn at(text: &str) -> Time {
     text.parse().unwrap()
 }
 
-/// By an hour, a day, a week (as after being suspended), ten years, forward and back.
+/// Jumps by an hour, a day, a week (as after a suspend) and ten years, forward and back.
 fn jumps() -> Vec<chrono::Duration> {
     let lengths = [1, 24, 7 * 24, 10 * 365 * 24].map(chrono::Duration::hours);
     lengths.into_iter().flat_map(|length| [length, -length]).collect()
@@ -47,16 +48,17 @@ fn jumps() -> Vec<chrono::Duration> {
 struct ServiceFixture {
     service: TestService,
     funds: Arc<TestFunds>,
-    ear: Arc<RecordingNotifier>,
+    channel: Arc<RecordingNotifier>,
 }
 
 async fn start_service(schedule: &str, start: &str, hold: Duration, remind_every: Duration) -> ServiceFixture {
     let clock = JumpingClock::new(at(start));
-    let (funds, ear) = (TestFunds::new(&clock, [None], 5000), RecordingNotifier::new(&clock));
-    let watched = policy(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(hold, remind_every, &["chat"]));
+    let (funds, channel) = (TestFunds::new(&clock, [None], 5000), RecordingNotifier::new(&clock));
+    let policy = policy(DivisionScope::Undivided, rule(hold, remind_every, &["chat"]));
+    let poller = poller(Arc::clone(&funds) as _, &clock, policy);
     let schedule = Schedule::parse(schedule, chrono_tz::Europe::Berlin).unwrap();
-    let service = TestService::start(&clock, watched, schedule, &[("chat", None, &ear)]).await;
-    ServiceFixture { service, funds, ear }
+    let service = TestService::start(&clock, poller, schedule, &[("chat", None, &channel)]).await;
+    ServiceFixture { service, funds, channel }
 }
 
 impl ServiceFixture {
@@ -66,45 +68,44 @@ impl ServiceFixture {
     }
 }
 
-/// Readings never pause for longer than a period, and never come more often than the schedule says, but for one where the
-/// clock was set.
-fn expect_steady_readings(scene: &ServiceFixture, jumped: usize) {
-    let after = scene.funds.read_after();
+/// Asserts that readings are at most a period apart and no more than scheduled, apart from one for each jump of the clock.
+fn expect_steady_readings(fixture: &ServiceFixture, jumped: usize) {
+    let after = fixture.funds.read_after();
     assert!(after.windows(2).all(|two| two[1] - two[0] <= PERIOD), "a pause in {after:?}");
-    let most = scene.service.clock.elapsed().as_secs() / PERIOD.as_secs() + 1;
+    let most = fixture.service.clock.elapsed().as_secs() / PERIOD.as_secs() + 1;
     assert!(after.len() as u64 <= most + jumped as u64, "{} readings where {most} were due", after.len());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_jump_while_an_alert_fires_costs_at_most_one_reminder_and_no_level() {
+async fn a_jump_while_an_alert_fires_adds_at_most_one_reminder() {
     for schedule in ["*/15 * * * *", "every 15m"] {
         for jump in jumps() {
-            let scene = start_service(schedule, "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
-            scene.pass(HOUR).await;
-            scene.funds.set(|_| 1000);
-            let jumped = scene.pass(HOUR + 7 * MINUTE).await;
-            assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised"]);
+            let fixture = start_service(schedule, "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
+            fixture.pass(HOUR).await;
+            fixture.funds.set(|_| 1000);
+            let jumped = fixture.pass(HOUR + 7 * MINUTE).await;
+            assert_eq!(fixture.channel.words_since(Duration::ZERO), ["raised"]);
 
-            scene.service.clock.jump(jump);
-            let fell = scene.pass(3 * HOUR).await;
+            fixture.service.clock.jump(jump);
+            let fell = fixture.pass(3 * HOUR).await;
             let reminded: &[&str] = if jump >= chrono::Duration::hours(24) { &["reminder"] } else { &[] };
-            assert_eq!(scene.ear.words_since(jumped), reminded, "{schedule}, {jump}");
+            assert_eq!(fixture.channel.words_since(jumped), reminded, "{schedule}, {jump}");
 
-            scene.funds.set(|_| 100);
-            scene.pass(PERIOD).await;
-            assert_eq!(scene.ear.words_since(fell), ["escalated"], "{schedule}, {jump}");
-            let escalated = scene.ear.first("escalated", fell).unwrap();
-            let rose = scene.pass(DAY).await;
-            assert_eq!(scene.ear.words_since(fell), ["escalated", "reminder"], "{schedule}, {jump}");
-            let reminder = scene.ear.first("reminder", fell).unwrap();
+            fixture.funds.set(|_| 100);
+            fixture.pass(PERIOD).await;
+            assert_eq!(fixture.channel.words_since(fell), ["escalated"], "{schedule}, {jump}");
+            let escalated = fixture.channel.first("escalated", fell).unwrap();
+            let rose = fixture.pass(DAY).await;
+            assert_eq!(fixture.channel.words_since(fell), ["escalated", "reminder"], "{schedule}, {jump}");
+            let reminder = fixture.channel.first("reminder", fell).unwrap();
             assert!(reminder - escalated >= DAY && reminder - escalated <= DAY + PERIOD);
 
-            scene.funds.set(|_| 5000);
-            scene.pass(HOUR).await;
-            assert_eq!(scene.ear.words_since(rose), ["resolved"], "{schedule}, {jump}");
-            expect_steady_readings(&scene, 1);
-            assert_eq!(scene.service.book.read(Clone::clone), State::default());
-            scene.service.stop().await;
+            fixture.funds.set(|_| 5000);
+            fixture.pass(HOUR).await;
+            assert_eq!(fixture.channel.words_since(rose), ["resolved"], "{schedule}, {jump}");
+            expect_steady_readings(&fixture, 1);
+            assert_eq!(fixture.service.store.read(Clone::clone), State::default());
+            fixture.service.stop().await;
         }
     }
 }
@@ -112,67 +113,67 @@ async fn a_jump_while_an_alert_fires_costs_at_most_one_reminder_and_no_level() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_jump_back_delays_a_reminder_by_one_interval_at_most() {
     for jump in jumps() {
-        let scene = start_service("*/15 * * * *", "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
-        scene.funds.set(|_| 1000);
-        let jumped = scene.pass(20 * HOUR).await;
-        scene.service.clock.jump(jump);
-        scene.pass(DAY + 2 * PERIOD).await;
-        let words = scene.ear.words_since(jumped);
+        let fixture = start_service("*/15 * * * *", "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
+        fixture.funds.set(|_| 1000);
+        let jumped = fixture.pass(20 * HOUR).await;
+        fixture.service.clock.jump(jump);
+        fixture.pass(DAY + 2 * PERIOD).await;
+        let words = fixture.channel.words_since(jumped);
         assert!((1..=2).contains(&words.len()) && words.iter().all(|it| it == "reminder"), "{jump}: {words:?}");
-        let first = scene.ear.first("reminder", jumped).unwrap();
+        let first = fixture.channel.first("reminder", jumped).unwrap();
         assert!(first - jumped <= DAY + PERIOD, "{jump}: the reminder came after {first:?}");
-        scene.service.stop().await;
+        fixture.service.stop().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_level_with_for_fires_once_within_that_time_of_a_clock_jump() {
     for jump in jumps() {
-        let scene = start_service("*/15 * * * *", "2026-11-23T08:00:00Z", 2 * HOUR, DAY).await;
-        scene.pass(HOUR).await;
-        scene.funds.set(|_| 1000);
-        let jumped = scene.pass(HOUR).await;
-        assert!(scene.ear.words_since(Duration::ZERO).is_empty());
-        scene.service.clock.jump(jump);
-        scene.pass(6 * HOUR).await;
-        assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised"], "{jump}");
-        let raised = scene.ear.first("raised", Duration::ZERO).unwrap();
+        let fixture = start_service("*/15 * * * *", "2026-11-23T08:00:00Z", 2 * HOUR, DAY).await;
+        fixture.pass(HOUR).await;
+        fixture.funds.set(|_| 1000);
+        let jumped = fixture.pass(HOUR).await;
+        assert!(fixture.channel.words_since(Duration::ZERO).is_empty());
+        fixture.service.clock.jump(jump);
+        fixture.pass(6 * HOUR).await;
+        assert_eq!(fixture.channel.words_since(Duration::ZERO), ["raised"], "{jump}");
+        let raised = fixture.channel.first("raised", Duration::ZERO).unwrap();
         assert!(raised - jumped <= 2 * HOUR + PERIOD, "{jump}: it fired after {raised:?}");
-        expect_steady_readings(&scene, 1);
-        scene.service.stop().await;
+        expect_steady_readings(&fixture, 1);
+        fixture.service.stop().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_jumps_in_a_row_make_no_storm() {
-    let scene = start_service("*/15 * * * *", "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
-    scene.funds.set(|_| 1000);
-    let start = scene.pass(HOUR).await;
+    let fixture = start_service("*/15 * * * *", "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
+    fixture.funds.set(|_| 1000);
+    let start = fixture.pass(HOUR).await;
     for round in 0..50 {
         let by = chrono::Duration::hours([1, -1, 5, -5, 30, -30][round % 6]);
-        scene.service.clock.jump(by);
-        scene.pass(7 * MINUTE).await;
+        fixture.service.clock.jump(by);
+        fixture.pass(7 * MINUTE).await;
     }
-    let words = scene.ear.words_since(start);
+    let words = fixture.channel.words_since(start);
     // Each of the nine jumps of thirty hours forward may be a downtime that a reminder is due after.
     assert!(words.len() <= 9 && words.iter().all(|it| it == "reminder"), "{words:?}");
-    expect_steady_readings(&scene, 50);
-    scene.service.stop().await;
+    expect_steady_readings(&fixture, 50);
+    fixture.service.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fall_during_a_week_of_suspend_is_notified_once() {
-    let scene = start_service("*/15 * * * *", "2026-11-23T08:00:00Z", 2 * HOUR, DAY).await;
-    scene.funds.set(|_| 1000);
-    let slept = scene.pass(3 * HOUR).await;
-    assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised"]);
-    scene.service.clock.jump(chrono::Duration::days(7));
-    scene.funds.set(|_| 100);
-    scene.pass(PERIOD).await;
-    assert_eq!(scene.ear.words_since(slept), ["reminder"], "critical has been seen once: its `for` has just begun");
-    scene.pass(2 * HOUR).await;
-    assert_eq!(scene.ear.words_since(slept), ["reminder", "escalated"]);
-    scene.service.stop().await;
+    let fixture = start_service("*/15 * * * *", "2026-11-23T08:00:00Z", 2 * HOUR, DAY).await;
+    fixture.funds.set(|_| 1000);
+    let slept = fixture.pass(3 * HOUR).await;
+    assert_eq!(fixture.channel.words_since(Duration::ZERO), ["raised"]);
+    fixture.service.clock.jump(chrono::Duration::days(7));
+    fixture.funds.set(|_| 100);
+    fixture.pass(PERIOD).await;
+    assert_eq!(fixture.channel.words_since(slept), ["reminder"], "the first critical reading only begins its `for`");
+    fixture.pass(2 * HOUR).await;
+    assert_eq!(fixture.channel.words_since(slept), ["reminder", "escalated"]);
+    fixture.service.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +195,7 @@ async fn readings_have_no_gap_or_double_at_daylight_saving_changes() {
             assert_eq!((local.len(), days.len()), (5, 5), "once a day: {local:?}");
             let off = local.iter().filter(|it| (it.hour(), it.minute()) != (hour, minute)).count();
             assert!(off <= usize::from(schedule.starts_with("30 2")), "at its own time, where there is one: {local:?}");
-            let sent = daily.ear.words_since(Duration::ZERO);
+            let sent = daily.channel.words_since(Duration::ZERO);
             assert_eq!(sent.iter().filter(|it| *it == "raised").count(), 1);
             assert!((4..=5).contains(&(sent.len() - 1)), "a reminder a day: {sent:?}");
             daily.service.stop().await;
@@ -203,23 +204,22 @@ async fn readings_have_no_gap_or_double_at_daylight_saving_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_hours_of_one_crontab_are_read_once_each_through_both_changes() {
+async fn hours_of_a_crontab_are_read_once_each_across_clock_changes() {
     for (start, skipped) in [("2026-03-27T22:00:00Z", Some((29, "03:00"))), ("2026-10-23T21:00:00Z", None)] {
-        let scene = start_service("0 2,14 * * *", start, Duration::ZERO, DAY).await;
-        scene.pass(3 * DAY).await;
-        let reads = scene.funds.read_at();
+        let fixture = start_service("0 2,14 * * *", start, Duration::ZERO, DAY).await;
+        fixture.pass(3 * DAY).await;
+        let reads = fixture.funds.read_at();
         let local = reads.iter().skip(1).map(|it| it.with_timezone(&chrono_tz::Europe::Berlin));
         let local: Vec<(u32, String)> = local.map(|it| (it.day(), it.format("%H:%M").to_string())).collect();
         let first = at(start).with_timezone(&chrono_tz::Europe::Berlin).day() + 1;
         let early = |day: u32| skipped.filter(|(on, _)| *on == day).map_or("02:00", |(_, at)| at);
         let expected = (first..first + 3).flat_map(|day| [(day, early(day).to_owned()), (day, "14:00".to_owned())]);
         assert_eq!(local, expected.collect::<Vec<_>>());
-        scene.service.stop().await;
+        fixture.service.stop().await;
     }
 }
 
-/// When cycles begin, in milliseconds from the start. Each takes as long as the next of `takes` says, the last of them again
-/// and again.
+/// Returns the begin of each cycle, in milliseconds from the start. `takes` holds their durations; the last one repeats.
 async fn cycle_starts(schedule: &str, takes: &[u64], length: Duration) -> Vec<u128> {
     let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));
     let begun = Mutex::new(Vec::new());
@@ -233,9 +233,9 @@ async fn cycle_starts(schedule: &str, takes: &[u64], length: Duration) -> Vec<u1
     };
     let (_halt, halted) = watch::channel(Halt::No);
     let (schedule, jobs) = (Schedule::parse(schedule, Tz::UTC).unwrap(), JobScheduler::new().await.unwrap());
-    let its_clock = Arc::clone(&clock) as Arc<dyn Clock>;
-    let running = scheduler::run("acme".into(), schedule, jobs, its_clock, halted, cycle, |_| {});
-    assert!(tokio::time::timeout(length, running).await.is_err(), "it goes on");
+    let clock_handle = Arc::clone(&clock) as Arc<dyn Clock>;
+    let running = scheduler::run("acme".into(), schedule, jobs, clock_handle, halted, cycle, |_| {});
+    assert!(tokio::time::timeout(length, running).await.is_err(), "cycles continue");
     begun.into_inner().unwrap()
 }
 
@@ -245,10 +245,10 @@ async fn a_cycle_that_took_too_long_is_followed_at_once_by_one_cycle() {
     for (schedule, takes, expected) in [
         ("every 6s", &[8000][..], &[0, 8000, 16_000, 24_000][..]),
         ("*/6 * * * * *", &[8000], &[0, 8000, 16_000, 24_000]),
-        // Several times were missed: one cycle, and the rhythm goes on from there.
+        // Several times were missed: one cycle, then on schedule.
         ("every 6s", &[20_000, 100], &[0, 20_000, 26_000]),
         ("*/6 * * * * *", &[20_000, 100], &[0, 20_000, 24_000, 30_000]),
-        // As long as the period to the millisecond, and shorter: no drift.
+        // Cycles as long as the period and shorter: no drift.
         ("every 6s", &[6000], &[0, 6000, 12_000, 18_000, 24_000, 30_000]),
         ("every 6s", &[1300], &[0, 6000, 12_000, 18_000, 24_000, 30_000]),
     ] {
@@ -273,9 +273,9 @@ async fn a_stopping_service_begins_no_overdue_cycle() {
     }
 }
 
-/// The pages of a report that are owed: the time of each, of the next, and how late it was made.
+/// Returns the queued pages of a report: the time of each, the next time, and the delay.
 fn pages(state: &State) -> Vec<(Time, Option<Time>, chrono::Duration)> {
-    let page = |queued: &lowtide::alerting::state::QueuedEvent| match &queued.event.subject {
+    let page = |queued: &lowtide::alerting::queue::QueuedEvent| match &queued.event.subject {
         lowtide::domain::event::EventSubject::Report(page) => Some((page.due, page.next, queued.event.at - page.due)),
         _ => None,
     };
@@ -288,9 +288,9 @@ async fn reports_keep_their_times_over_restarts_and_make_up_for_one_missed() {
         let clock = JumpingClock::new(at("2026-11-02T09:00:00Z"));
         let mut state = State::default();
         let mut made = Vec::new();
-        // Up for so many hours, then down for so many.
+        // Hours of running, then hours of downtime.
         for (up, down) in [(7, 1), (23, 3), (2, 1)].into_iter().cycle() {
-            let book = Arc::new(StateStore::new(
+            let store = Arc::new(StateStore::new(
                 state,
                 Arc::new(RecordingBackend::default()) as Arc<dyn lowtide::state::StateBackend>,
             ));
@@ -301,22 +301,24 @@ async fn reports_keep_their_times_over_restarts_and_make_up_for_one_missed() {
                 silences: [].into(),
             };
             let (stop, stopped) = watch::channel(false);
-            let its_clock = Arc::clone(&clock) as Arc<dyn Clock>;
-            let board = Arc::new(Registry::default());
-            let running = tokio::spawn(reports::run(plan, [].into(), board, Arc::clone(&book), its_clock, stopped));
-            // Pages are fetched before there are two of one report, of which one would be dropped.
+            let clock_handle = Arc::clone(&clock) as Arc<dyn Clock>;
+            let registry = Arc::new(Registry::default());
+            let running =
+                tokio::spawn(reports::run(plan, [].into(), registry, Arc::clone(&store), clock_handle, stopped));
+            // Pages are taken before a second page of the same report replaces the first.
             for _ in 0..up {
                 tokio::time::sleep(HOUR).await;
-                made.extend(book.read(pages));
-                book.change(|state| {
-                    state.queue.clear();
-                    ((), true)
-                })
-                .await;
+                made.extend(store.read(pages));
+                store
+                    .change(|state| {
+                        state.queue.clear();
+                        ((), true)
+                    })
+                    .await;
             }
             stop.send(true).unwrap();
             running.await.unwrap();
-            state = book.read(Clone::clone);
+            state = store.read(Clone::clone);
             tokio::time::sleep(down * HOUR).await;
             if clock.elapsed() > 15 * DAY {
                 break;
@@ -334,16 +336,16 @@ async fn reports_keep_their_times_over_restarts_and_make_up_for_one_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leap_seconds_repeated_second_is_read_once() {
+async fn a_second_repeated_by_a_leap_second_is_read_once() {
     for schedule in ["*/10 * * * * *", "0 * * * * *", "every 10s"] {
-        // The last second of June comes twice; the clock is set back just before, at and just after midnight.
+        // The last second of June occurs twice. The clock is set back before, at and after midnight.
         for lead in [58_900, 59_500, 60_000, 60_400, 60_900] {
-            let scene = start_service(schedule, "2026-06-30T23:59:00Z", Duration::ZERO, DAY).await;
-            scene.funds.set(|_| 1000);
-            scene.pass(Duration::from_millis(lead)).await;
-            scene.service.clock.jump(chrono::Duration::seconds(-1));
-            scene.pass(3 * MINUTE).await;
-            let after = scene.funds.read_after();
+            let fixture = start_service(schedule, "2026-06-30T23:59:00Z", Duration::ZERO, DAY).await;
+            fixture.funds.set(|_| 1000);
+            fixture.pass(Duration::from_millis(lead)).await;
+            fixture.service.clock.jump(chrono::Duration::seconds(-1));
+            fixture.pass(3 * MINUTE).await;
+            let after = fixture.funds.read_after();
             let period = if schedule.starts_with('0') { MINUTE } else { Duration::from_secs(10) };
             let slack = Duration::from_secs(1);
             let apart = after.windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>();
@@ -351,8 +353,8 @@ async fn a_leap_seconds_repeated_second_is_read_once() {
                 apart.iter().all(|it| *it + slack >= period && *it <= period + slack),
                 "{schedule} {lead}: {apart:?}"
             );
-            assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised"]);
-            scene.service.stop().await;
+            assert_eq!(fixture.channel.words_since(Duration::ZERO), ["raised"]);
+            fixture.service.stop().await;
         }
     }
 }
@@ -364,17 +366,18 @@ async fn fallback_and_failure_report_come_in_time_despite_clock_jumps() {
         let (funds, chat, mail) =
             (TestFunds::new(&clock, [None], 1000), RecordingNotifier::new(&clock), RecordingNotifier::new(&clock));
         chat.answers(|_| fails(None));
-        let watched = policy(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(Duration::ZERO, DAY, &["chat"]));
+        let policy = policy(DivisionScope::Undivided, rule(Duration::ZERO, DAY, &["chat"]));
+        let poller = poller(Arc::clone(&funds) as _, &clock, policy);
         let schedule = Schedule::parse("*/15 * * * *", Tz::UTC).unwrap();
-        let ears = [("chat", Some("mail"), &chat), ("mail", None, &mail)];
-        let service = TestService::start(&clock, watched, schedule, &ears).await;
+        let channels = [("chat", Some("mail"), &chat), ("mail", None, &mail)];
+        let service = TestService::start(&clock, poller, schedule, &channels).await;
         service.pass(2 * MINUTE).await;
         assert!(mail.words_since(Duration::ZERO).is_empty());
         let jumped = clock.elapsed();
         clock.jump(jump);
         service.pass(12 * MINUTE).await;
-        let stood_in = mail.first("raised", jumped).unwrap_or_else(|| panic!("{jump}: the fallback was never asked"));
-        assert!(stood_in - jumped <= 11 * MINUTE, "{jump}: asked after {stood_in:?}");
+        let handed_over = mail.first("raised", jumped).unwrap_or_else(|| panic!("{jump}: the fallback was never used"));
+        assert!(handed_over - jumped <= 11 * MINUTE, "{jump}: used after {handed_over:?}");
         service.pass(2 * HOUR).await;
         let words = mail.words_since(Duration::ZERO);
         let count = |word: &str| words.iter().filter(|it| *it == word).count();
@@ -385,30 +388,30 @@ async fn fallback_and_failure_report_come_in_time_despite_clock_jumps() {
         let words = chat.words_since(Duration::ZERO);
         assert_eq!(words.iter().filter(|it| *it == "raised").count(), 1, "{jump}: {words:?}");
         assert_eq!(mail.words_since(Duration::ZERO).last().unwrap(), "chat works", "{jump}");
-        assert!(service.book.read(|state| state.queue.is_empty()));
+        assert!(service.store.read(|state| state.queue.is_empty()));
         service.stop().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn messages_at_a_repeated_clock_time_have_distinct_ids() {
-    let scene = start_service("*/15 * * * *", "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
-    scene.pass(10 * MINUTE).await;
-    scene.funds.set(|_| 1000);
-    scene.pass(PERIOD).await;
-    scene.funds.set(|_| 5000);
-    scene.pass(PERIOD).await;
-    // Resolved at half past eight, which comes again.
-    scene.service.clock.jump(chrono::Duration::minutes(-30));
-    scene.pass(PERIOD).await;
-    scene.funds.set(|_| 900);
-    scene.pass(HOUR).await;
-    assert_eq!(scene.ear.words_since(Duration::ZERO), ["raised", "resolved", "raised"]);
-    let received = scene.ear.sent.lock().unwrap().clone();
+    let fixture = start_service("*/15 * * * *", "2026-11-23T08:00:00Z", Duration::ZERO, DAY).await;
+    fixture.pass(10 * MINUTE).await;
+    fixture.funds.set(|_| 1000);
+    fixture.pass(PERIOD).await;
+    fixture.funds.set(|_| 5000);
+    fixture.pass(PERIOD).await;
+    // Resolved at half past eight, which occurs again.
+    fixture.service.clock.jump(chrono::Duration::minutes(-30));
+    fixture.pass(PERIOD).await;
+    fixture.funds.set(|_| 900);
+    fixture.pass(HOUR).await;
+    assert_eq!(fixture.channel.words_since(Duration::ZERO), ["raised", "resolved", "raised"]);
+    let received = fixture.channel.sent.lock().unwrap().clone();
     assert_eq!(received[1].2.at, received[2].2.at, "both at half past eight");
     let ids: BTreeSet<&str> = received.iter().map(|(_, _, message)| message.id.as_str()).collect();
     assert_eq!(ids.len(), 3, "{received:?}");
-    scene.service.stop().await;
+    fixture.service.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -418,11 +421,11 @@ async fn a_permanent_refusal_is_reported_within_two_hours_of_a_clock_jump() {
         let (funds, chat, mail) =
             (TestFunds::new(&clock, [None], 1000), RecordingNotifier::new(&clock), RecordingNotifier::new(&clock));
         chat.answers(|_| fails(None).map_err(|error| lowtide::notify::SendError { permanent: true, ..error }));
-        let watched =
-            policy(Arc::clone(&funds) as _, DivisionScope::Undivided, rule(Duration::ZERO, 8 * DAY * 1000, &["chat"]));
+        let policy = policy(DivisionScope::Undivided, rule(Duration::ZERO, 8 * DAY * 1000, &["chat"]));
+        let poller = poller(Arc::clone(&funds) as _, &clock, policy);
         let schedule = Schedule::parse("*/15 * * * *", Tz::UTC).unwrap();
-        let ears = [("chat", None, &chat), ("mail", None, &mail)];
-        let service = TestService::start(&clock, watched, schedule, &ears).await;
+        let channels = [("chat", None, &chat), ("mail", None, &mail)];
+        let service = TestService::start(&clock, poller, schedule, &channels).await;
         service.pass(10 * MINUTE).await;
         clock.jump(jump);
         service.pass(2 * HOUR + MINUTE).await;
@@ -431,26 +434,11 @@ async fn a_permanent_refusal_is_reported_within_two_hours_of_a_clock_jump() {
     }
 }
 
-fn pure_account(hold: Duration) -> Arc<AccountPolicy> {
-    struct EmptySource;
-    #[async_trait::async_trait]
-    impl lowtide::certcentral::BalanceSource for EmptySource {
-        async fn balance(
-            &self,
-            _: lowtide::domain::Division,
-        ) -> Result<lowtide::domain::balance::Balance, lowtide::certcentral::ReadError> {
-            unreachable!("settling reads nothing")
-        }
-        async fn divisions(
-            &self,
-        ) -> Result<Vec<lowtide::certcentral::ListedDivision>, lowtide::certcentral::ReadError> {
-            unreachable!("settling reads nothing")
-        }
-    }
-    policy(Arc::new(EmptySource), DivisionScope::Listed(vec![1, 2, 3]), rule(hold, DAY, &["chat", "mail"]))
+fn account_of_three_divisions(hold: Duration) -> AccountPolicy {
+    policy(DivisionScope::Listed(vec![1, 2, 3]), rule(hold, DAY, &["chat", "mail"]))
 }
 
-/// What happens between two readings: so much passes, and the clock is set by so much more.
+/// The time between two readings: elapsed seconds, and the seconds by which the clock is set.
 #[derive(Debug, Clone)]
 struct ClockStep {
     passes: u64,
@@ -482,10 +470,10 @@ proptest! {
         hold in prop_oneof![Just(0u64), Just(1800), Just(7200), Just(86_400)],
     ) {
         let hold_for = Duration::from_secs(hold);
-        let policy = pure_account(hold_for);
+        let policy = account_of_three_divisions(hold_for);
         let mut state = State::default();
         let mut now = at("2026-11-23T08:00:00Z");
-        // Elapsed seconds of the breach of each division, counted from the first reading after the last jump back.
+        // Elapsed seconds of each division's breach, counted from the first reading after the last jump back.
         let mut breached = [None::<u64>; 3];
         let mut last_event: BTreeMap<u64, Time> = BTreeMap::new();
         for step in steps {
@@ -522,32 +510,32 @@ proptest! {
                     last_event.insert(id, now);
                 }
                 prop_assert_eq!(made.is_empty() || made == [TransitionKind::Reminder], was[i] == firing(&state, id));
-                // The measure of a breach: a jump back may take from it what had passed, never more.
+                // A jump back may discard the time that had passed, no more.
                 breached[i] = match breached[i] {
                     _ if step.amounts[i] >= 2000 => None,
                     Some(before) if !back => Some(before + step.passes),
                     _ => Some(0),
                 };
                 if breached[i].is_some_and(|held| held >= hold) {
-                    prop_assert!(firing(&state, id).is_some(), "breached for {:?} s and silent", breached[i]);
+                    prop_assert!(firing(&state, id).is_some(), "breached for {:?} s without firing", breached[i]);
                 }
                 if step.amounts[i] >= 2000 {
-                    prop_assert!(firing(&state, id).is_none(), "it fires though all is well");
+                    prop_assert!(firing(&state, id).is_none(), "fires without a breach");
                 }
             }
             if step.delivered {
                 for name in ["chat", "mail"] {
-                    let all = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+                    let all = state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect();
                     state.mark_delivered(&name.into(), &all, None, &[]);
                 }
                 prop_assert!(state.queue.is_empty());
             }
-            prop_assert!(state.queue.len() <= 3 * 2 * 10, "what is owed is bounded");
+            prop_assert!(state.queue.len() <= 3 * 2 * 10, "the queue is bounded");
         }
     }
 
     #[test]
-    fn a_crontab_always_comes_again_and_no_later_than_it_should(
+    fn the_next_time_of_a_crontab_is_never_too_late(
         seconds in 1_767_225_600i64..1_956_528_000,
         zone in proptest::sample::select(vec![
             chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Australia::Lord_Howe,
@@ -556,9 +544,9 @@ proptest! {
         near_a_change in any::<bool>(),
     ) {
         let now = Time::from_timestamp(seconds, 0).unwrap();
-        // Half of the cases lie within two hours of a change of the zone's offset.
+        // Half of the cases are within two hours of a change of the zone's offset.
         let now = if near_a_change { change_near(now, zone) + chrono::Duration::seconds(seconds % 14_400 - 7_200) } else { now };
-        // Lord Howe's clock changes by half an hour, so that its full hours are once an hour and a half apart.
+        // Lord Howe's clock changes by half an hour, so two of its full hours are an hour and a half apart.
         for (text, longest) in [
             ("*/15 * * * *", 15 * 60), ("0 * * * *", 3600 + 1800), ("*/10 * * * * *", 10), ("30 2 * * *", 25 * 3600 + 1800),
             ("0 9 * * *", 25 * 3600), ("0 0 * * *", 25 * 3600 + 1800), ("59 23 * * *", 25 * 3600),
@@ -573,7 +561,7 @@ proptest! {
     }
 }
 
-/// The next change of the zone's offset within a year, to the second; `now` where there is none.
+/// Returns the next change of the zone's offset within a year, to the second, or `now` if there is none.
 fn change_near(now: Time, zone: Tz) -> Time {
     use chrono::Offset;
     let offset = |at: Time| at.with_timezone(&zone).offset().fix().local_minus_utc();

@@ -1,5 +1,5 @@
-//! The JSON Schema of alerts.yaml, judged by a validator that is not ours: it takes what the loader takes, and refuses
-//! what a schema can.
+//! The JSON Schema of alerts.yaml, checked with an independent validator, and the configuration reference. The schema accepts
+//! what the loader accepts, and refuses most of what the loader refuses.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -26,7 +26,7 @@ fn errors(text: &str) -> Vec<String> {
     VALIDATOR.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
-/// A whole file with these three sections.
+/// Returns a complete file with one account, notifier and rule.
 fn file(account: &str, notifier: &str, rule: &str) -> String {
     format!("accounts: {{ a: {{ {account} }} }}\nnotifiers: {{ n: {{ {notifier} }} }}\nrules: {{ r: {{ {rule} }} }}\n")
 }
@@ -37,16 +37,16 @@ const MAIL: &str = "type: email, host: mx, from: a@example.com, to: [b@example.c
 const RULE: &str = "metric: balance, warning: { below: 5 }";
 
 #[tokio::test]
-async fn the_schema_in_docs_is_what_the_command_prints() {
+async fn the_schema_in_docs_is_the_one_that_the_command_prints() {
     let world = World::new().await;
     let printed = world.run(&["schema", "-c", "missing.yaml"]);
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/alerts.schema.json");
-    if std::env::var_os("LOWTIDE_WRITE_SCHEMA").is_some() {
+    if std::env::var_os("LOWTIDE_WRITE_DOCS").is_some() {
         std::fs::write(&path, &printed.stdout).unwrap();
     }
     let saved = std::fs::read_to_string(path).unwrap();
-    assert!(printed.stdout == saved, "write it anew: cargo run -- schema > docs/alerts.schema.json");
+    assert!(printed.stdout == saved, "docs/alerts.schema.json is out of date: set LOWTIDE_WRITE_DOCS to write it");
     assert_eq!(EXAMPLE.lines().next(), Some("# yaml-language-server: $schema=docs/alerts.schema.json"));
     assert_eq!(world.run(&["init", "-c", "fresh.yaml"]).code, Some(0));
     let fresh = std::fs::read_to_string(world.path("fresh.yaml")).unwrap();
@@ -54,7 +54,18 @@ async fn the_schema_in_docs_is_what_the_command_prints() {
 }
 
 #[test]
-fn the_example_and_every_other_valid_form_is_taken() {
+fn the_configuration_reference_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let reference = lowtide::config::reference();
+    if std::env::var_os("LOWTIDE_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &reference).unwrap();
+    }
+    let saved = std::fs::read_to_string(path).unwrap();
+    assert!(reference == saved, "docs/configuration.md is out of date: set LOWTIDE_WRITE_DOCS to write it");
+}
+
+#[test]
+fn the_example_and_other_valid_files_are_accepted() {
     assert_eq!(errors(EXAMPLE), Vec::<String>::new());
     for (account, notifier, rule) in [
         (ACCOUNT, NOTIFIER, RULE),
@@ -81,7 +92,7 @@ fn the_example_and_every_other_valid_form_is_taken() {
 }
 
 #[test]
-fn each_broken_one_that_a_schema_can_catch_is_refused() {
+fn invalid_files_are_refused() {
     let broken = [
         format!("shedule: every 15m\n{}", file(ACCOUNT, NOTIFIER, RULE)),
         format!("schedule: whenever\n{}", file(ACCOUNT, NOTIFIER, RULE)),
@@ -135,11 +146,11 @@ fn each_broken_one_that_a_schema_can_catch_is_refused() {
         file(ACCOUNT, NOTIFIER, "metric: balance, warning: { below: 5 }, link: wiki"),
     ];
     for text in broken {
-        assert!(!errors(&text).is_empty(), "taken: {text}");
+        assert!(!errors(&text).is_empty(), "accepted: {text}");
     }
 }
 
-/// The descriptions in a schema, with the path of the key that they are of. Names of one's own are left out of paths.
+/// Collects the descriptions in a schema with the paths of their keys, without names that the user chooses.
 fn descriptions(path: &str, schema: &Value, out: &mut Vec<(String, String)>) {
     for (key, below) in schema["properties"].as_object().into_iter().flatten() {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -149,7 +160,7 @@ fn descriptions(path: &str, schema: &Value, out: &mut Vec<(String, String)>) {
     }
 }
 
-/// What the example says of a key: its own line, active or not, within its section, and the lines above it.
+/// Returns what the example says about a key: its line, commented out or not, with the lines above it, in its section.
 fn described_in_example(path: &str) -> Vec<String> {
     let (section, key) = (path.split('.').next().unwrap(), path.rsplit('.').next().unwrap());
     let bare = |line: &str| line.trim_start_matches([' ', '#']).to_owned();
@@ -176,22 +187,22 @@ fn the_defaults_in_the_schema_are_those_of_the_example() {
             assert!(EXAMPLE.contains("# For both levels, unless a level says otherwise."), "{path}");
             continue;
         }
-        // `its threshold`, `all of them`: the first words that carry the fact.
+        // The first word of `the threshold` or `all of them` that states the fact.
         let fact = default
             .trim_end_matches('.')
             .split([',', ' '])
-            .find(|it| !["the", "its", "by", "those", "named", "in"].contains(it))
+            .find(|word| !["the", "by", "those", "named", "in", "top-level"].contains(word))
             .unwrap();
-        let said = described_in_example(&path);
-        // A level's keys are its rule's, and shown there.
-        if said.is_empty() {
+        let described = described_in_example(&path);
+        // The keys of a level are shown with those of the rule.
+        if described.is_empty() {
             assert!(path.starts_with("rules.") || path.starts_with("accounts."), "{path} is not in the example");
             continue;
         }
         checked += 1;
         let words = if fact == "all" { vec!["all", "every"] } else { vec![fact] };
         let mentions = |lines: &String| words.iter().any(|word| lines.contains(word));
-        assert!(said.iter().any(mentions), "{path}: {default} in {said:#?}");
+        assert!(described.iter().any(mentions), "{path}: {default} in {described:#?}");
     }
     assert!(checked > 15, "{checked}");
 }

@@ -1,4 +1,4 @@
-//! What becomes of what is owed, on a clock that the test steps: pace, fallback, reports, order, bounds. No real time passes.
+//! Delivery of pending events on a stepped clock: pauses, fallbacks, reports, order and bounds. No real time passes.
 
 #![allow(clippy::unnecessary_wraps)] // answers have one shape
 
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::support::stepped::{self, AcceptingBackend, VirtualClock, epoch};
 use async_trait::async_trait;
+use lowtide::alerting::queue::NewEvent;
 use lowtide::alerting::state::State;
 use lowtide::domain::Name;
 use lowtide::domain::alert::{AlertKey, TransitionKind};
@@ -22,16 +23,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 type AttemptResult = Result<Delivered, SendError>;
-/// When a channel was asked, in seconds, and what it was to tell.
+/// Times of attempts in seconds, with the events of each.
 type AttemptLog = Arc<Mutex<Vec<(i64, Vec<String>)>>>;
 type Answers = Arc<dyn Fn(&Message, u32) -> AttemptResult + Send + Sync>;
 
-/// A channel that answers as the test says, and remembers when it was asked and for what.
+/// A notifier that answers as the test decides, and records its attempts.
 struct FakeNotifier {
     clock: Arc<dyn Clock>,
     answers: Answers,
     attempts: AttemptLog,
-    tries: Mutex<u32>,
+    attempt_count: Mutex<u32>,
     one_by_one: bool,
     recipients: &'static [&'static str],
 }
@@ -47,18 +48,18 @@ impl Notifier for FakeNotifier {
                 EventSubject::NotifierRecovered { notifier, .. } => format!("{notifier} recovered"),
                 _ => "other".to_owned(),
             };
-            let via = item.in_place_of.as_ref().map(|via| format!(" via {}", via.notifier)).unwrap_or_default();
+            let via = item.in_place_of.as_ref().map(|origin| format!(" via {}", origin.notifier)).unwrap_or_default();
             let omitted = if item.omitted > 0 { format!(" after {} more", item.omitted) } else { String::new() };
             what + &via + &omitted
         });
         let events = events.collect();
         self.attempts.lock().unwrap().push(((self.clock.now() - epoch()).num_seconds(), events));
-        let tries = {
-            let mut tries = self.tries.lock().unwrap();
-            *tries += 1;
-            *tries
+        let attempt_count = {
+            let mut attempt_count = self.attempt_count.lock().unwrap();
+            *attempt_count += 1;
+            *attempt_count
         };
-        (self.answers)(message, tries)
+        (self.answers)(message, attempt_count)
     }
 
     fn one_event_per_request(&self) -> bool {
@@ -84,12 +85,12 @@ impl TestNotifier {
         Self { name, fallback: None, answers, one_by_one: false, recipients: &[] }
     }
 
-    /// Every event is a request of its own.
+    /// Creates a notifier that sends one request for each event.
     fn one_by_one(answers: Answers) -> Self {
         Self { one_by_one: true, ..Self::new("hook", answers) }
     }
 
-    /// A mail to several people.
+    /// Creates a notifier that sends email to several recipients.
     fn mail(recipients: &'static [&'static str], answers: Answers) -> Self {
         Self { recipients, ..Self::new("mail", answers) }
     }
@@ -113,46 +114,53 @@ fn fails(permanent: bool) -> AttemptResult {
 
 impl DeliveryBench {
     fn new(notifiers: &[(&'static str, Option<&'static str>, Answers)]) -> Self {
-        let seat = |(name, fallback, answers): &(&'static str, Option<&'static str>, Answers)| TestNotifier {
+        let notifier = |(name, fallback, answers): &(&'static str, Option<&'static str>, Answers)| TestNotifier {
             fallback: *fallback,
             ..TestNotifier::new(name, Arc::clone(answers))
         };
-        Self::of(notifiers.iter().map(seat).collect())
+        Self::of(notifiers.iter().map(notifier).collect())
     }
 
-    fn of(seats: Vec<TestNotifier>) -> Self {
+    fn of(notifiers: Vec<TestNotifier>) -> Self {
         let clock: Arc<dyn Clock> = VirtualClock::begin();
-        Self::with_store(seats, clock, Arc::new(StateStore::new(State::default(), Arc::new(AcceptingBackend))))
+        Self::with_store(notifiers, clock, Arc::new(StateStore::new(State::default(), Arc::new(AcceptingBackend))))
     }
 
-    fn with_store(seats: Vec<TestNotifier>, clock: Arc<dyn Clock>, store: Arc<StateStore>) -> Self {
+    fn with_store(notifiers: Vec<TestNotifier>, clock: Arc<dyn Clock>, store: Arc<StateStore>) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let everyone: BTreeSet<Name> = seats.iter().map(|seat| Name::from(seat.name)).collect();
+        let everyone: BTreeSet<Name> = notifiers.iter().map(|notifier| Name::from(notifier.name)).collect();
         let (mut tasks, mut attempts) = (JoinSet::new(), BTreeMap::new());
-        for TestNotifier { name, fallback, answers, one_by_one, recipients } in seats {
+        for TestNotifier { name, fallback, answers, one_by_one, recipients } in notifiers {
             let log = Arc::new(Mutex::new(Vec::new()));
             attempts.insert(name, Arc::clone(&log));
-            let (clock, tries) = (Arc::clone(&clock), Mutex::new(0));
-            let fake =
-                FakeNotifier { clock: Arc::clone(&clock), answers, attempts: log, tries, one_by_one, recipients };
+            let (clock, attempt_count) = (Arc::clone(&clock), Mutex::new(0));
+            let fake = FakeNotifier {
+                clock: Arc::clone(&clock),
+                answers,
+                attempts: log,
+                attempt_count,
+                one_by_one,
+                recipients,
+            };
             let route = Route { notifier: Arc::new(fake), fallback: fallback.map(Name::from), quiet_hours: None };
             let worker = DeliveryWorker::new(name.into(), route, everyone.clone(), Arc::clone(&store), clock);
             tasks.spawn(worker.run(stopped.clone()));
         }
-        Self { store: store, clock, stop, tasks, attempts: attempts }
+        Self { store, clock, stop, tasks, attempts }
     }
 
-    /// Ends its workers, and goes on with others, as a reload does.
-    async fn reload(self, seats: Vec<TestNotifier>) -> Self {
+    /// Stops the workers and continues with others, as a reload does.
+    async fn reload(self, notifiers: Vec<TestNotifier>) -> Self {
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
         self.end().await;
-        let names: BTreeMap<&str, Option<&str>> = seats.iter().map(|seat| (seat.name, seat.fallback)).collect();
+        let names: BTreeMap<&str, Option<&str>> =
+            notifiers.iter().map(|notifier| (notifier.name, notifier.fallback)).collect();
         let follow = |state: &mut State| {
             state.hand_over_to_new_fallbacks(|name| names.get(name).copied().flatten().map(Name::from));
             (state.drop_unconfigured_notifiers(|name| names.contains_key(name)), true)
         };
         store.change(follow).await;
-        Self::with_store(seats, clock, store)
+        Self::with_store(notifiers, clock, store)
     }
 
     async fn enqueue(&self, account: &str, kind: TransitionKind, to: &[&str]) {
@@ -172,7 +180,7 @@ impl DeliveryBench {
     }
 
     fn pending(&self, name: &str) -> usize {
-        self.store.read(|state| state.pending_for(name).count())
+        self.store.read(|state| state.queue.pending_for(name).count())
     }
 
     async fn end(mut self) {
@@ -221,7 +229,7 @@ async fn after_five_minutes_of_failure_the_fallback_is_used_once() {
     assert_eq!(bench.sent("mail"), ["raised acme via slack"]);
     bench.pass(3000).await;
     assert_eq!(bench.sent("mail"), ["raised acme via slack"]);
-    assert_eq!(bench.pending("slack"), 1, "it is still owed to the notifier itself");
+    assert_eq!(bench.pending("slack"), 1, "still pending for the notifier itself");
     bench.end().await;
 }
 
@@ -258,7 +266,7 @@ async fn who_got_the_beginning_through_a_fallback_gets_the_end() {
 #[tokio::test(start_paused = true)]
 async fn an_hour_of_failure_and_its_recovery_are_reported_by_the_others() {
     let until = |answer: fn() -> AttemptResult| -> Answers {
-        Arc::new(move |_, tries| if tries < 25 { answer() } else { ok() })
+        Arc::new(move |_, attempt| if attempt < 25 { answer() } else { ok() })
     };
     let bench = DeliveryBench::new(&[
         ("slack", None, until(|| fails(false))),
@@ -328,9 +336,9 @@ async fn a_notifier_that_hangs_delays_no_other() {
     }
     let bench = DeliveryBench::new(&[("slack", None, always(ok))]);
     let (stop, stopped) = watch::channel(false);
-    let desk = Route { notifier: Arc::new(HangingNotifier), fallback: None, quiet_hours: None };
+    let route = Route { notifier: Arc::new(HangingNotifier), fallback: None, quiet_hours: None };
     let worker =
-        DeliveryWorker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.store), Arc::clone(&bench.clock));
+        DeliveryWorker::new("mail".into(), route, BTreeSet::new(), Arc::clone(&bench.store), Arc::clone(&bench.clock));
     let hanging = tokio::spawn(worker.run(stopped));
     bench.enqueue("acme", TransitionKind::Raised, &["mail", "slack"]).await;
     bench.pass(1).await;
@@ -357,10 +365,10 @@ async fn a_hanging_retry_does_not_delay_the_fallback() {
     }
     let bench = DeliveryBench::new(&[("slack", None, always(ok))]);
     let (stop, stopped) = watch::channel(false);
-    let desk =
+    let route =
         Route { notifier: Arc::new(SlowNotifier(Mutex::new(0))), fallback: Some("slack".into()), quiet_hours: None };
     let worker =
-        DeliveryWorker::new("mail".into(), desk, BTreeSet::new(), Arc::clone(&bench.store), Arc::clone(&bench.clock));
+        DeliveryWorker::new("mail".into(), route, BTreeSet::new(), Arc::clone(&bench.store), Arc::clone(&bench.clock));
     let slow = tokio::spawn(worker.run(stopped));
     bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(302).await;
@@ -412,7 +420,7 @@ async fn a_recipient_refused_on_its_own_retry_does_not_fail_the_notifier() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_of_long_ago_does_not_hurry_a_new_event_to_the_fallback() {
-    let answers: Answers = Arc::new(|_, tries| match tries {
+    let answers: Answers = Arc::new(|_, attempt| match attempt {
         1 => fails(true),
         2 => fails(false),
         _ => ok(),
@@ -430,7 +438,7 @@ async fn a_failure_of_long_ago_does_not_hurry_a_new_event_to_the_fallback() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_the_server_asks_for_is_obeyed() {
-    let answers: Answers = Arc::new(|_, tries| match tries {
+    let answers: Answers = Arc::new(|_, attempt| match attempt {
         1 => Err(SendError {
             permanent: false,
             reason: "429".to_owned(),
@@ -448,13 +456,13 @@ async fn a_pause_that_the_server_asks_for_is_obeyed() {
     bench.end().await;
 }
 
-/// What an event is about: its account.
+/// Returns the account of the first event.
 fn account_of(message: &Message) -> String {
     let MessageContent::Events(items) = &message.content else { panic!("no events") };
     items[0].event.alert().map(|key| key.account.to_string()).unwrap_or_default()
 }
 
-/// Fails for alerts of accounts with this in their names.
+/// Returns answers that fail for alerts of accounts with this in their names.
 fn fails_for(part: &'static str) -> Answers {
     Arc::new(move |message, _| if account_of(message).contains(part) { fails(false) } else { ok() })
 }
@@ -475,7 +483,7 @@ async fn one_alert_that_fails_delays_no_other_and_keeps_its_order() {
         bench.pass(1).await;
         let one = usize::try_from(1 + hour).unwrap();
         assert_eq!(bench.pending("hook"), one, "all of the one, nothing of the other");
-        // In the same second the other one may be tried again.
+        // The other alert may be retried in the same second.
         assert!(bench.attempts("hook").contains(&(hour * 3601, vec!["eased good".to_owned()])));
     }
     let bad: Vec<(i64, Vec<String>)> =
@@ -507,7 +515,7 @@ async fn a_notice_that_a_division_is_gone_stays_in_order_with_its_alerts() {
             let rules = vec!["funds".into()];
             let subject =
                 EventSubject::Unwatched { account: account.into(), division: None, division_name: None, rules };
-            state.enqueue_one(subject, bench.clock.now(), &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+            state.queue.enqueue(NewEvent::notice(subject, bench.clock.now(), ["hook".into()].into()));
         }
         ((), true)
     };
@@ -563,13 +571,13 @@ async fn a_dead_endpoint_gets_few_requests_even_with_five_hundred_alerts() {
     bench.pass(330).await;
     assert_eq!(bench.sent("mail").len(), 500, "after five minutes all of it is the fallback's");
     bench.pass(3300).await;
-    let tries = bench.attempts("hook").len();
-    assert!((15..=40).contains(&tries), "{tries} tries in an hour");
+    let attempts = bench.attempts("hook").len();
+    assert!((15..=40).contains(&attempts), "{attempts} attempts in an hour");
     assert_eq!(bench.sent("mail").len(), 501, "{:?}", bench.sent("mail").last());
     *gate.lock().unwrap() = true;
     bench.pass(301).await;
-    let after = bench.sent("hook").split_off(tries);
-    // The first success may be of any alert.
+    let after = bench.sent("hook").split_off(attempts);
+    // The first success may concern any alert.
     let first_mild = after[1..].iter().position(|it| it.starts_with("raised")).unwrap();
     let severe_after = after[1 + first_mild..].iter().filter(|it| it.starts_with("escalated")).count();
     assert!(first_mild >= 9 && severe_after == 0, "the most severe first: {after:?}");
@@ -589,8 +597,8 @@ async fn many_alerts_that_fail_do_not_stop_those_that_pass() {
         }
         bench.pass(240).await;
         assert_eq!(bench.pending("hook"), 100);
-        let tries = bench.attempts("hook").len();
-        assert!(tries < 1200, "{tries} tries");
+        let attempts = bench.attempts("hook").len();
+        assert!(attempts < 1200, "{attempts} attempts");
         for n in 0..10 {
             bench.pass(1000).await;
             bench.enqueue(&format!("late{n}"), good, &["hook"]).await;
@@ -603,7 +611,7 @@ async fn many_alerts_that_fail_do_not_stop_those_that_pass() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_the_server_asks_for_holds_for_all_alerts_of_a_notifier() {
-    let answers: Answers = Arc::new(|_, tries| match tries {
+    let answers: Answers = Arc::new(|_, attempt| match attempt {
         1 => fails(false).map_err(|error| SendError { retry_after: Some(Duration::from_secs(120)), ..error }),
         _ => ok(),
     });
@@ -617,10 +625,11 @@ async fn a_pause_that_the_server_asks_for_holds_for_all_alerts_of_a_notifier() {
     bench.end().await;
 }
 
-/// A mail server that answers 451 for a recipient as long as `puts_off` says so, by recipient and number of the try.
+/// Returns answers of a mail server that defers a recipient as long as `defers` returns true for it, at the time of the
+/// attempt.
 fn mail_server(
     all: &'static [&'static str],
-    puts_off: impl Fn(&str, i64) -> bool + Send + Sync + 'static,
+    defers: impl Fn(&str, i64) -> bool + Send + Sync + 'static,
     received: &ReceivedEvents,
     clock: Now,
 ) -> Answers {
@@ -629,8 +638,7 @@ fn mail_server(
         let wanted =
             |it: &&&str| message.remaining_recipients.as_ref().is_none_or(|only| only.iter().any(|one| one == **it));
         let now = clock();
-        let (later, taken): (Vec<&str>, Vec<&str>) =
-            all.iter().filter(wanted).copied().partition(|it| puts_off(it, now));
+        let (later, taken): (Vec<&str>, Vec<&str>) = all.iter().filter(wanted).copied().partition(|it| defers(it, now));
         if taken.is_empty() {
             return fails(false);
         }
@@ -652,13 +660,13 @@ type Now = Box<dyn Fn() -> i64 + Send + Sync>;
 const ALL: &[&str] = &["r1", "r2", "r3"];
 const OTHERS: &[&str] = &["r1", "r4"];
 
-/// A bench of one mail notifier, and what each of its recipients hears.
-fn mail_bench(puts_off: fn(&str, i64) -> bool) -> (DeliveryBench, ReceivedEvents) {
+/// Returns a bench with one email notifier, and the events that each recipient has received.
+fn mail_bench(defers: fn(&str, i64) -> bool) -> (DeliveryBench, ReceivedEvents) {
     let received = ReceivedEvents::default();
     let began = tokio::time::Instant::now();
     let now: Now = Box::new(move || i64::try_from(began.elapsed().as_secs()).unwrap());
     let mail =
-        TestNotifier { fallback: Some("slack"), ..TestNotifier::mail(ALL, mail_server(ALL, puts_off, &received, now)) };
+        TestNotifier { fallback: Some("slack"), ..TestNotifier::mail(ALL, mail_server(ALL, defers, &received, now)) };
     (DeliveryBench::of(vec![mail, TestNotifier::new("slack", always(ok))]), received)
 }
 
@@ -669,7 +677,7 @@ async fn a_deferred_recipient_never_gets_an_older_state_after_a_newer() {
     bench.pass(5).await;
     bench.enqueue("acme", TransitionKind::Resolved, &["mail"]).await;
     bench.pass(1).await;
-    assert_eq!(received.lock().unwrap()["r1"], ["raised acme", "resolved acme"], "the others hear it at once");
+    assert_eq!(received.lock().unwrap()["r1"], ["raised acme", "resolved acme"], "the others get it at once");
     bench.pass(60).await;
     for who in ALL {
         assert_eq!(received.lock().unwrap()[who], ["raised acme", "resolved acme"], "{who}");
@@ -701,16 +709,16 @@ async fn a_recipient_deferred_for_long_holds_up_no_other_deferred_one() {
     bench.end().await;
 }
 
-/// Whom a server puts off in which seconds: each recipient in spans of its own.
+/// Plays events to recipients that are deferred in the given spans of time.
 fn play_with_deferred_recipients(events: &[(u64, usize)], spans: &[(usize, i64, i64)]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let (received, began, spans) = (ReceivedEvents::default(), tokio::time::Instant::now(), spans.to_vec());
         let now: Now = Box::new(move || i64::try_from(began.elapsed().as_secs()).unwrap());
-        let puts_off = move |who: &str, now: i64| {
+        let defers = move |who: &str, now: i64| {
             spans.iter().any(|(index, from, length)| ALL[*index] == who && (*from..from + length).contains(&now))
         };
-        let bench = DeliveryBench::of(vec![TestNotifier::mail(ALL, mail_server(ALL, puts_off, &received, now))]);
+        let bench = DeliveryBench::of(vec![TestNotifier::mail(ALL, mail_server(ALL, defers, &received, now))]);
         let mut expected = Vec::new();
         for (n, (pause, account)) in events.iter().enumerate() {
             let kind =
@@ -724,7 +732,7 @@ fn play_with_deferred_recipients(events: &[(u64, usize)], spans: &[(usize, i64, 
         bench.pass(2000).await;
         assert_eq!(bench.pending("mail"), 0);
         for who in ALL {
-            assert_eq!(received.lock().unwrap()[who], expected, "{who} hears all of it, once and in order");
+            assert_eq!(received.lock().unwrap()[who], expected, "{who} gets all of it, once and in order");
         }
         bench.end().await;
     });
@@ -744,7 +752,7 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn the_fallback_is_used_when_all_recipients_wait_for_older_events() {
-    // Everybody but r1 is put off, then only r1 is taken off, then all of them.
+    // All but r1 are deferred, then only r1 is accepted, then all of them.
     let (bench, received) = mail_bench(|who, now| match now {
         0..10 => who != "r1",
         _ => now < 4000,
@@ -770,7 +778,7 @@ async fn a_recipient_that_leaves_the_configuration_is_waited_for_no_longer() {
     let received = ReceivedEvents::default();
     let answers: Answers = {
         let server = mail_server(OTHERS, |_, _| false, &received, Box::new(|| 0));
-        Arc::new(move |message, tries| match &message.remaining_recipients {
+        Arc::new(move |message, attempt| match &message.remaining_recipients {
             Some(only) if only == &["r2".to_owned()] => Ok(Delivered {
                 refused: vec![RecipientRefusal {
                     recipient: "r2".to_owned(),
@@ -778,7 +786,7 @@ async fn a_recipient_that_leaves_the_configuration_is_waited_for_no_longer() {
                 }],
                 ..Delivered::default()
             }),
-            _ => server(message, tries),
+            _ => server(message, attempt),
         })
     };
     let bench = bench.reload(vec![TestNotifier::mail(OTHERS, answers)]).await;
@@ -793,7 +801,7 @@ async fn a_recipient_that_leaves_the_configuration_is_waited_for_no_longer() {
 async fn a_permanent_refusal_drops_nothing_for_other_recipients() {
     let taken: Arc<Mutex<Vec<String>>> = Arc::default();
     let (log, began) = (Arc::clone(&taken), tokio::time::Instant::now());
-    // Of r1 and r2, r2 is put off for a minute, and from the tenth second r1 does not exist any more.
+    // Of r1 and r2, r2 is deferred for a minute, and from the tenth second r1 no longer exists.
     let answers: Answers = Arc::new(move |message, _| {
         let now = began.elapsed().as_secs();
         let asks = |who: &str| message.remaining_recipients.as_ref().is_none_or(|only| only.iter().any(|it| it == who));
@@ -831,15 +839,15 @@ fn queue_of(state: &mut State, at: lowtide::domain::Time, rule: &str, gone: bool
     } else {
         let mut other = State::default();
         stepped::enqueue_in(&mut other, at, "acme", TransitionKind::Escalated, &["hook"]);
-        let mut subject = other.queue[0].event.subject.clone();
+        let mut subject = other.queue.events()[0].event.subject.clone();
         let EventSubject::Threshold(event) = &mut subject else { panic!("no alert") };
         event.key.rule = rule.into();
         subject
     };
-    state.enqueue_one(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+    state.queue.enqueue(NewEvent::notice(subject, at, ["hook".into()].into()));
 }
 
-/// What a message is about: the rule of its alert, or `gone` and the rules of a notice.
+/// Returns the rule of a message's alert, or `gone` and the rules of a notice.
 fn about(message: &Message) -> String {
     let MessageContent::Events(items) = &message.content else { panic!("no events") };
     match &items[0].event.subject {
@@ -891,7 +899,7 @@ async fn the_fallback_gets_what_waits_behind_an_alert_that_fails() {
         queue_of(state, at, "a", false);
         let rules = vec!["a".into(), "b".into()];
         let subject = EventSubject::Unwatched { account: "acme".into(), division: None, division_name: None, rules };
-        state.enqueue_one(subject, at, &BTreeSet::from(["hook".into()]), &BTreeMap::new());
+        state.queue.enqueue(NewEvent::notice(subject, at, ["hook".into()].into()));
         queue_of(state, at, "b", false);
         queue_of(state, at, "c", false);
         ((), true)
@@ -921,7 +929,7 @@ async fn a_report_that_is_refused_for_the_moment_holds_up_no_alert() {
     };
     let enqueue = |state: &mut State| {
         let to = BTreeSet::from([Name::from("slack")]);
-        state.enqueue_one(EventSubject::Report(Box::new(page)), epoch(), &to, &BTreeMap::new());
+        state.queue.enqueue(NewEvent::notice(EventSubject::Report(Box::new(page)), epoch(), to.clone()));
         ((), true)
     };
     bench.store.change(enqueue).await;
@@ -933,7 +941,7 @@ async fn a_report_that_is_refused_for_the_moment_holds_up_no_alert() {
     bench.end().await;
 }
 
-fn seat(name: &'static str, fallback: Option<&'static str>, answer: fn() -> AttemptResult) -> TestNotifier {
+fn notifier(name: &'static str, fallback: Option<&'static str>, answer: fn() -> AttemptResult) -> TestNotifier {
     TestNotifier { fallback, ..TestNotifier::new(name, always(answer)) }
 }
 
@@ -941,21 +949,18 @@ fn seat(name: &'static str, fallback: Option<&'static str>, answer: fn() -> Atte
 async fn a_fallback_replaced_while_both_are_down_is_used_too() {
     for (permanent, old_stays) in [(false, false), (false, true), (true, false), (true, true)] {
         let slack: fn() -> AttemptResult = if permanent { || fails(true) } else { || fails(false) };
-        let bench = DeliveryBench::of(vec![seat("slack", Some("old"), slack), seat("old", None, || fails(false))]);
+        let bench =
+            DeliveryBench::of(vec![notifier("slack", Some("old"), slack), notifier("old", None, || fails(false))]);
         bench.enqueue("acme", TransitionKind::Raised, &["slack"]).await;
         bench.pass(400).await;
         assert!(bench.sent("old").contains(&"raised acme via slack".to_owned()));
-        let mut seats = vec![seat("slack", Some("new"), slack), seat("new", None, ok)];
+        let mut notifiers = vec![notifier("slack", Some("new"), slack), notifier("new", None, ok)];
         if old_stays {
-            seats.push(seat("old", None, || fails(false)));
+            notifiers.push(notifier("old", None, || fails(false)));
         }
-        let bench = bench.reload(seats).await;
+        let bench = bench.reload(notifiers).await;
         bench.pass(2).await;
-        assert_eq!(
-            bench.sent("new"),
-            ["raised acme via slack"],
-            "refused for good: {permanent}, old stays: {old_stays}"
-        );
+        assert_eq!(bench.sent("new"), ["raised acme via slack"], "permanent: {permanent}, old stays: {old_stays}");
         bench.pass(1000).await;
         assert_eq!(bench.sent("new").len(), 1);
         assert_eq!((bench.pending("slack"), bench.pending("new")), (usize::from(!permanent), 0));
@@ -965,7 +970,7 @@ async fn a_fallback_replaced_while_both_are_down_is_used_too() {
 
 #[test]
 fn what_a_removed_fallback_had_queued_goes_to_the_new_one() {
-    // As an earlier version wrote it: Slack refused for good, or is still tried, and `old` was asked.
+    // As an earlier version wrote it: Slack rejected permanently, or is still retried, and `old` has taken over.
     let older = r#"{ "version": 1, "owed": [
         { "event": { "id": "1", "at": "2026-11-20T09:15:00Z", "about": "notifier_recovered", "notifier": "x",
             "since": "2026-11-20T09:00:00Z", "audience": ["slack", "old"] },
@@ -981,11 +986,11 @@ fn what_a_removed_fallback_had_queued_goes_to_the_new_one() {
     assert_eq!(state.hand_over_to_new_fallbacks(|name| (name == "slack").then(|| "new".into())), 0, "once");
     let dropped = state.drop_unconfigured_notifiers(|name| name != "old");
     assert_eq!(dropped, [(Name::from("old"), 3)].into());
-    let queued = |name: &str| state.pending_for(name).map(|(event, _)| event.id.clone()).collect::<Vec<_>>();
+    let queued = |name: &str| state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect::<Vec<_>>();
     assert_eq!((queued("new"), queued("slack")), (vec!["1".to_owned(), "2".to_owned()], vec!["2".to_owned()]));
 }
 
-/// Hangs for a time-out and fails, for alerts of accounts with this in their names.
+/// Hangs until the time-out and fails, for alerts of accounts with this in their names.
 struct HangingChannel(Arc<dyn Clock>, &'static str, AttemptLog);
 
 #[async_trait]
@@ -1024,7 +1029,7 @@ async fn alerts_that_run_into_time_outs_leave_every_other_alert_its_turn() {
             bench.enqueue(&format!("good{n}"), TransitionKind::Raised, &["hook"]).await;
         }
         let waited = |name: &str| log.lock().unwrap().iter().find(|it| it.1 == [name.to_owned()]).map(|it| it.0);
-        // What is critical is tried once before.
+        // Critical events are tried once before.
         let most = 10 * (i64::try_from(hanging).unwrap() + 40);
         bench.pass(1000).await;
         for n in 0..20 {
@@ -1052,9 +1057,9 @@ async fn a_message_refused_by_others_still_reaches_a_deferred_recipient() {
         let now: Now = Box::new(move || i64::try_from(began.elapsed().as_secs()).unwrap());
         mail_server(ALL, |who, now| who == "r2" && now < 100, &received, now)
     };
-    let answers: Answers = Arc::new(move |message, tries| match &message.remaining_recipients {
+    let answers: Answers = Arc::new(move |message, attempt| match &message.remaining_recipients {
         Some(only) if only.len() == 2 => fails(true),
-        _ => server(message, tries),
+        _ => server(message, attempt),
     });
     let mail = TestNotifier { fallback: Some("slack"), ..TestNotifier::mail(ALL, answers) };
     let bench = DeliveryBench::of(vec![mail, TestNotifier::new("slack", always(ok))]);
@@ -1071,7 +1076,7 @@ async fn a_message_refused_by_others_still_reaches_a_deferred_recipient() {
 
 #[tokio::test(start_paused = true)]
 async fn reminders_that_replace_one_another_reach_the_fallback_all_the_same() {
-    let bench = DeliveryBench::of(vec![seat("slack", Some("mail"), || fails(false)), seat("mail", None, ok)]);
+    let bench = DeliveryBench::of(vec![notifier("slack", Some("mail"), || fails(false)), notifier("mail", None, ok)]);
     for _ in 0..5 {
         bench.enqueue("acme", TransitionKind::Reminder, &["slack"]).await;
         bench.pass(200).await;
@@ -1082,7 +1087,7 @@ async fn reminders_that_replace_one_another_reach_the_fallback_all_the_same() {
 
 #[test]
 fn pauses_double_from_a_second_to_five_minutes() {
-    let seconds = |tries| retry_delay(tries, None, 1.0).as_secs();
+    let seconds = |attempts| retry_delay(attempts, None, 1.0).as_secs();
     assert_eq!((1..12).map(seconds).collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     assert_eq!(retry_delay(u32::MAX, None, 1.25).as_secs(), 300);
     assert_eq!(retry_delay(1, Some(Duration::from_secs(90)), 1.0).as_secs(), 90);

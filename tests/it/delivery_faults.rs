@@ -1,11 +1,11 @@
-//! Every fault that Slack or a mail server can show, through the outbox, on a stepped clock: what is tried again and when,
-//! what is given up and handed to the fallback, in which order it is told in the end, and that nobody else notices.
+//! Every fault of Slack or a mail server, through the delivery worker on a stepped clock: retries and their pauses,
+//! hand-over to the fallback, the order of the messages in the end, and that no other notifier is affected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::delivery::{Bench, Seat, Try};
+use crate::support::delivery::{Attempt, DeliveryBench, TestNotifier};
 use crate::support::faults::{Fault, FaultServer, Identity, nobody, status};
 use crate::support::sample::message_context;
 use crate::support::smtp::{CLOSE, HANG, Script, Server};
@@ -16,55 +16,65 @@ use lowtide::util::http_client;
 use lowtide::util::http_client::HttpClientOptions;
 use lowtide::util::secret::{Redactor, Secret};
 
-/// The time limit of a request, and of each step of a mail.
+/// Time limit of a request, and of each step of an SMTP conversation.
 const LIMIT: Duration = Duration::from_secs(2);
 const PATH: &str = "/services/T0000/B0000/abcdefghijklmnop";
 const PASSWORD: &str = "hunter2hunter2";
 
-/// What must come of a fault.
+/// Expected effect of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExpectedDelivery {
-    /// The message is there.
+    /// The message is delivered.
     Delivered,
-    /// Tried again with growing pauses; the fallback is asked after five minutes.
+    /// Retried with growing pauses; the fallback takes over after five minutes.
     Retry,
-    /// Tried again not before so many seconds have passed.
+    /// Retried no earlier than after this number of seconds.
     After(i64),
-    /// Not tried again; the fallback is asked at once.
+    /// Not retried; the fallback takes over at once.
     GiveUp,
 }
 
 use ExpectedDelivery::{After, Delivered, GiveUp, Retry};
 
-/// One life: raised at 0, escalated at 60 s, resolved at 360 s, when the fault is over. Everything is also told to a
-/// neighbour; a fallback stands by.
-async fn play_alert(name: &str, seat: Seat, class: ExpectedDelivery, words: &[&str], heal: impl FnOnce()) -> Vec<Try> {
-    let bench = Bench::new(vec![seat, Seat::willing("spare"), Seat::willing("other")]);
-    bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
+/// Plays one alert: raised at 0, escalated at 60 s, resolved at 360 s, when the fault is over. Another notifier gets
+/// everything too, and a fallback is configured.
+async fn play_alert(
+    name: &str,
+    notifier: TestNotifier,
+    class: ExpectedDelivery,
+    words: &[&str],
+    recover: impl FnOnce(),
+) -> Vec<Attempt> {
+    let bench = DeliveryBench::new(vec![notifier, TestNotifier::accepting("spare"), TestNotifier::accepting("other")]);
+    bench.enqueue("acme", TransitionKind::Raised, &["it", "other"]).await;
     bench.pass(60).await;
-    bench.owe("acme", TransitionKind::Escalated, &["it", "other"]).await;
+    bench.enqueue("acme", TransitionKind::Escalated, &["it", "other"]).await;
     bench.pass(300).await;
-    let tries = bench.tries("it");
+    let attempts = bench.attempts("it");
     let spare = bench.delivered("spare");
     match class {
-        Delivered => assert_eq!((tries.len(), spare.len()), (2, 0), "{name}: {tries:?}"),
+        Delivered => assert_eq!((attempts.len(), spare.len()), (2, 0), "{name}: {attempts:?}"),
         Retry | After(_) => {
             let via = ["raised acme via it", "escalated acme via it"];
-            assert!(spare.len() == 1 && spare[0].1 == via, "{name}: the fallback hears of both at once: {spare:?}");
+            assert!(spare.len() == 1 && spare[0].1 == via, "{name}: the fallback gets both at once: {spare:?}");
             assert!((300..315).contains(&spare[0].0), "{name}: after five minutes: {spare:?}");
-            assert_eq!(bench.owed("it"), 2, "{name}: it is still owed");
-            expect_retry_pace(name, &tries, class);
+            assert_eq!(bench.pending("it"), 2, "{name}: still pending");
+            expect_retry_pace(name, &attempts, class);
         }
         GiveUp => {
             let at_once = spare.iter().zip([0, 60]).all(|((at, _), begun)| (begun..begun + 3).contains(at));
             let sent: Vec<&[String]> = spare.iter().map(|(_, sent)| sent.as_slice()).collect();
             assert_eq!(sent, [["raised acme via it"], ["escalated acme via it"]], "{name}");
-            assert!(at_once, "{name}: the fallback hears of each at once: {spare:?}");
-            assert_eq!((tries.len(), bench.owed("it")), (2, 0), "{name}: one try each, and nothing is owed: {tries:?}");
+            assert!(at_once, "{name}: the fallback gets each at once: {spare:?}");
+            assert_eq!(
+                (attempts.len(), bench.pending("it")),
+                (2, 0),
+                "{name}: one attempt each, and nothing is pending: {attempts:?}"
+            );
         }
     }
-    for one in &tries {
-        let Err(error) = &one.came else { continue };
+    for one in &attempts {
+        let Err(error) = &one.result else { continue };
         assert_eq!(error.permanent, class == GiveUp, "{name}: {error:?}");
         assert!(
             error.reason.chars().count() <= 200 && !error.reason.chars().any(char::is_control),
@@ -76,38 +86,38 @@ async fn play_alert(name: &str, seat: Seat, class: ExpectedDelivery, words: &[&s
         }
     }
 
-    // Where tries go on, one could fall between the two, and tell what is owed so far as a message of its own.
+    // With retries, one could happen between the two and send the pending events as a message of its own.
     if matches!(class, Retry | After(_)) {
-        bench.owe("acme", TransitionKind::Resolved, &["it", "other"]).await;
-        heal();
+        bench.enqueue("acme", TransitionKind::Resolved, &["it", "other"]).await;
+        recover();
     } else {
-        heal();
-        bench.owe("acme", TransitionKind::Resolved, &["it", "other"]).await;
+        recover();
+        bench.enqueue("acme", TransitionKind::Resolved, &["it", "other"]).await;
     }
     bench.pass(700).await;
-    let last = bench.delivered("it").pop().unwrap_or_else(|| panic!("{name}: nothing was told in the end"));
+    let last = bench.delivered("it").pop().unwrap_or_else(|| panic!("{name}: nothing was sent in the end"));
     let expected: &[&str] = match class {
         Retry | After(_) => &["raised acme", "escalated acme", "resolved acme"],
         Delivered | GiveUp => &["resolved acme"],
     };
-    assert_eq!(last.1, expected, "{name}: what is owed is told as one message, in order");
+    assert_eq!(last.1, expected, "{name}: pending events are sent as one message, in order");
     let delivered: usize = bench.delivered("it").iter().map(|(_, sent)| sent.len()).sum();
     assert_eq!(delivered, if class == GiveUp { 1 } else { 3 }, "{name}: and nothing twice");
     let after: Vec<String> =
         bench.delivered("spare").split_off(spare.len()).into_iter().flat_map(|(_, sent)| sent).collect();
     let expected: &[&str] = if matches!(class, Retry | After(_)) { &["resolved acme via it"] } else { &[] };
-    assert_eq!(after, expected, "{name}: while it fails, its fallback hears of what is new");
-    assert_eq!(bench.owed("it"), 0, "{name}: it is over");
+    assert_eq!(after, expected, "{name}: while it fails, its fallback gets new events");
+    assert_eq!(bench.pending("it"), 0, "{name}: it is over");
     let other: Vec<i64> = bench.delivered("other").iter().map(|(at, _)| *at).collect();
-    assert_eq!(other[..2], [0, 60], "{name}: the neighbour hears everything at once");
+    assert_eq!(other[..2], [0, 60], "{name}: the other notifier gets everything at once");
     assert!(other.len() == 3 && (360..362).contains(&other[2]), "{name}: {other:?}");
     bench.end().await;
-    tries
+    attempts
 }
 
-/// Pauses double from one second, with jitter; a send may take its time limit on top.
-fn expect_retry_pace(name: &str, tries: &[Try], class: ExpectedDelivery) {
-    let times: Vec<i64> = tries.iter().map(|it| it.at).collect();
+/// Checks that pauses double from one second, with jitter. A send may take its time limit in addition.
+fn expect_retry_pace(name: &str, attempts: &[Attempt], class: ExpectedDelivery) {
+    let times: Vec<i64> = attempts.iter().map(|it| it.at).collect();
     let pauses: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     let least = if let After(seconds) = class { seconds } else { 0 };
     let most_own = 6 * i64::try_from(LIMIT.as_secs()).unwrap() + 1;
@@ -118,12 +128,12 @@ fn expect_retry_pace(name: &str, tries: &[Try], class: ExpectedDelivery) {
         doubled *= 2;
     }
     match class {
-        After(seconds) if seconds > 300 => assert_eq!(tries.len(), 1, "{name}"),
+        After(seconds) if seconds > 300 => assert_eq!(attempts.len(), 1, "{name}"),
         After(seconds) => assert!(
-            (360 / (seconds * 3)..=360 / seconds + 1).contains(&i64::try_from(tries.len()).unwrap()),
+            (360 / (seconds * 3)..=360 / seconds + 1).contains(&i64::try_from(attempts.len()).unwrap()),
             "{name}: {times:?}"
         ),
-        _ => assert!((7..=10).contains(&tries.len()), "{name}: {times:?}"),
+        _ => assert!((7..=10).contains(&attempts.len()), "{name}: {times:?}"),
     }
 }
 
@@ -135,9 +145,9 @@ fn slack(base: &str, ca_pem: &str) -> Arc<SlackNotifier> {
     Arc::new(SlackNotifier::new("it".into(), secret, BTreeMap::new(), http, Arc::new(message_context()), redactor))
 }
 
-fn slack_notifier(server: &FaultServer) -> Seat {
+fn slack_notifier(server: &FaultServer) -> TestNotifier {
     let hangs = Arc::clone(&server.hangs);
-    Seat { name: "it", fallback: Some("spare"), notifier: slack(&server.base(), &server.ca_pem), hangs }
+    TestNotifier { name: "it", fallback: Some("spare"), notifier: slack(&server.base(), &server.ca_pem), hangs }
 }
 
 fn fine() -> Fault {
@@ -218,14 +228,14 @@ async fn every_answer_of_slack_has_its_class_its_pace_and_its_order() {
 async fn an_idle_connection_closed_by_slack_loses_no_message() {
     let kept = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok".to_vec();
     let server = FaultServer::plain(Fault::OnceThenClose(kept));
-    let bench = Bench::new(vec![slack_notifier(&server), Seat::willing("spare")]);
+    let bench = DeliveryBench::new(vec![slack_notifier(&server), TestNotifier::accepting("spare")]);
     for (account, passes) in [("a", 20), ("b", 20), ("c", 20)] {
-        bench.owe(account, TransitionKind::Raised, &["it"]).await;
+        bench.enqueue(account, TransitionKind::Raised, &["it"]).await;
         bench.pass(passes).await;
     }
     let delivered: Vec<Vec<String>> = bench.delivered("it").into_iter().map(|(_, sent)| sent).collect();
     assert_eq!(delivered, [["raised a"], ["raised b"], ["raised c"]]);
-    assert!(bench.tries("it").len() <= 5 && bench.delivered("spare").is_empty(), "{:?}", bench.tries("it"));
+    assert!(bench.attempts("it").len() <= 5 && bench.delivered("spare").is_empty(), "{:?}", bench.attempts("it"));
     bench.end().await;
 }
 
@@ -234,27 +244,28 @@ async fn slack_behind_a_wrong_certificate_is_tried_again_and_is_sent_nothing() {
     let identities = [Identity::Expired, Identity::OtherName, Identity::SelfSigned, Identity::NoTls, Identity::Mute];
     let rows = identities.map(|identity| async move {
         let server = FaultServer::start(identity, fine());
-        let bench = Bench::new(vec![slack_notifier(&server), Seat::willing("spare")]);
-        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+        let bench = DeliveryBench::new(vec![slack_notifier(&server), TestNotifier::accepting("spare")]);
+        bench.enqueue("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(330).await;
         assert_eq!(bench.delivered("spare")[0].1, ["raised acme via it"], "{identity:?}");
-        assert!(bench.owed("it") == 1 && server.requests().is_empty(), "{identity:?}: {:?}", server.requests());
-        expect_retry_pace(&format!("{identity:?}"), &bench.tries("it"), Retry);
+        assert!(bench.pending("it") == 1 && server.requests().is_empty(), "{identity:?}: {:?}", server.requests());
+        expect_retry_pace(&format!("{identity:?}"), &bench.attempts("it"), Retry);
         bench.end().await;
     });
     futures_util::future::join_all(rows).await;
-    let gone = Seat { name: "it", fallback: Some("spare"), notifier: slack(&nobody(), ""), hangs: Arc::default() };
-    let bench = Bench::new(vec![gone, Seat::willing("spare")]);
-    bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+    let gone =
+        TestNotifier { name: "it", fallback: Some("spare"), notifier: slack(&nobody(), ""), hangs: Arc::default() };
+    let bench = DeliveryBench::new(vec![gone, TestNotifier::accepting("spare")]);
+    bench.enqueue("acme", TransitionKind::Raised, &["it"]).await;
     bench.pass(330).await;
-    assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "nobody listens");
-    expect_retry_pace("nobody listens", &bench.tries("it"), Retry);
+    assert_eq!((bench.pending("it"), bench.delivered("spare").len()), (1, 1), "nobody listens");
+    expect_retry_pace("nobody listens", &bench.attempts("it"), Retry);
     bench.end().await;
 }
 
 const ALL: [&str; 3] = ["a@example.com", "b@example.com", "c@example.com"];
 
-fn mail_notifier(server: &Server, tls: SmtpTls, login: bool) -> Seat {
+fn mail_notifier(server: &Server, tls: SmtpTls, login: bool) -> TestNotifier {
     let redactor = Redactor::default();
     redactor.learn(&Secret::new(PASSWORD));
     let options = EmailOptions {
@@ -268,10 +279,10 @@ fn mail_notifier(server: &Server, tls: SmtpTls, login: bool) -> Seat {
         timeout: LIMIT,
     };
     let email = EmailNotifier::new(options, Arc::new(message_context()), redactor).unwrap();
-    Seat { name: "it", fallback: Some("spare"), notifier: Arc::new(email), hangs: Arc::clone(&server.hangs) }
+    TestNotifier { name: "it", fallback: Some("spare"), notifier: Arc::new(email), hangs: Arc::clone(&server.hangs) }
 }
 
-/// A server that offers everything.
+/// Returns a server that offers all extensions.
 fn accepting() -> Script {
     let extensions = ["8BITMIME", "STARTTLS", "AUTH PLAIN LOGIN", "SIZE 1000000"].map(str::to_owned).to_vec();
     Script { extensions, ..Script::default() }
@@ -312,9 +323,9 @@ async fn every_mail_server_reply_has_its_class_and_its_retry_pace() {
         ("MAIL", "no number", Retry, "MAIL failed"),
         ("MAIL", "999 no such severity", Retry, "MAIL"),
     ];
-    // The reply to the end of the message is waited for much longer: it has a test of its own.
+    // The reply to the end of the message has a longer timeout, and a test of its own.
     let all = all.filter(|(step, reply, ..)| (*step, *reply) != (".", HANG));
-    // A refusal in the clear, where TLS was to begin, may be anybody's; one of our greeting is about us.
+    // A plaintext rejection before TLS may be forged, and one of our greeting is about us: both are transient.
     let may_pass = |step: &str, class| if ["STARTTLS", "EHLO"].contains(&step) { Retry } else { class };
     let all = all.map(|(step, reply, class, word)| (step, reply, may_pass(step, class), word));
     let rows = all.chain(more).map(|(step, reply, class, word)| async move {
@@ -327,13 +338,13 @@ async fn every_mail_server_reply_has_its_class_and_its_retry_pace() {
         let all = server.conversations();
         let in_the_clear =
             all.iter().filter(|it| !it.encrypted).any(|it| !it.auth.is_empty() || !it.mail_from.is_empty());
-        assert!(!in_the_clear, "{name}: nothing of weight is said in the clear");
+        assert!(!in_the_clear, "{name}: no login and no mail in plaintext");
         let ids = all
             .iter()
             .flat_map(|it| &it.data)
             .filter_map(|data| data.lines().find(|line| line.starts_with("Message-ID")));
         let ids: std::collections::BTreeSet<&str> = ids.collect();
-        assert!(ids.len() <= 3, "{name}: a try that is repeated bears the same Message-ID: {ids:?}");
+        assert!(ids.len() <= 3, "{name}: a repeated attempt has the same Message-ID: {ids:?}");
     });
     futures_util::future::join_all(rows).await;
 }
@@ -341,16 +352,20 @@ async fn every_mail_server_reply_has_its_class_and_its_retry_pace() {
 #[tokio::test(start_paused = true)]
 async fn a_mail_whose_acceptance_takes_minutes_is_not_sent_again_meanwhile() {
     let server = Server::start(answering(".", HANG)).await;
-    let bench = Bench::new(vec![mail_notifier(&server, SmtpTls::Starttls, true), Seat::willing("other")]);
-    bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
+    let bench =
+        DeliveryBench::new(vec![mail_notifier(&server, SmtpTls::Starttls, true), TestNotifier::accepting("other")]);
+    bench.enqueue("acme", TransitionKind::Raised, &["it", "other"]).await;
     bench.pass(595).await;
     assert_eq!((server.conversations().len(), bench.delivered("other").len()), (1, 1));
     assert_eq!(server.conversations()[0].data.len(), 1);
     server.become_(accepting());
     bench.pass(30).await;
-    let tries = bench.tries("it");
-    assert!(tries[0].came.as_ref().is_err_and(|error| !error.permanent && error.reason.contains("600s")), "{tries:?}");
-    assert_eq!((tries.len(), bench.delivered("it").len(), bench.owed("it")), (2, 1, 0));
+    let attempts = bench.attempts("it");
+    assert!(
+        attempts[0].result.as_ref().is_err_and(|error| !error.permanent && error.reason.contains("600s")),
+        "{attempts:?}"
+    );
+    assert_eq!((attempts.len(), bench.delivered("it").len(), bench.pending("it")), (2, 1, 0));
     bench.end().await;
 }
 
@@ -365,13 +380,14 @@ async fn an_untrusted_mail_server_gets_no_password_and_is_transient() {
     ];
     let rows = rows.map(|(name, script, host, word)| async move {
         let server = Server::start_as(script, host).await;
-        let bench = Bench::new(vec![mail_notifier(&server, SmtpTls::Starttls, true), Seat::willing("spare")]);
-        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+        let bench =
+            DeliveryBench::new(vec![mail_notifier(&server, SmtpTls::Starttls, true), TestNotifier::accepting("spare")]);
+        bench.enqueue("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(330).await;
-        assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "{name}");
-        expect_retry_pace(name, &bench.tries("it"), Retry);
-        for one in bench.tries("it") {
-            assert!(one.came.as_ref().unwrap_err().reason.contains(word), "{name}: {one:?}");
+        assert_eq!((bench.pending("it"), bench.delivered("spare").len()), (1, 1), "{name}");
+        expect_retry_pace(name, &bench.attempts("it"), Retry);
+        for one in bench.attempts("it") {
+            assert!(one.result.as_ref().unwrap_err().reason.contains(word), "{name}: {one:?}");
         }
         let all = server.conversations();
         assert!(all.iter().all(|it| it.auth.is_empty() && it.mail_from.is_empty()), "{name}: {all:?}");
@@ -393,12 +409,18 @@ async fn replies_injected_after_the_starttls_reply_are_discarded() {
             replies.into_iter().filter(|(command, _)| *command == "STARTTLS" || *command == refusal).collect();
         let refused = ALL.iter().map(|to| ((*to).to_owned(), "550 no".to_owned())).filter(|_| refusal == "RCPT");
         let server = Server::start(Script { replies, recipients: refused.collect(), ..accepting() }).await;
-        let bench = Bench::new(vec![mail_notifier(&server, SmtpTls::Starttls, false), Seat::willing("spare")]);
-        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+        let bench = DeliveryBench::new(vec![
+            mail_notifier(&server, SmtpTls::Starttls, false),
+            TestNotifier::accepting("spare"),
+        ]);
+        bench.enqueue("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(330).await;
-        let tries = bench.tries("it");
-        assert!(tries.iter().all(|it| it.came.as_ref().is_err_and(|error| !error.permanent)), "{injected}: {tries:?}");
-        assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (1, 1), "{injected}");
+        let attempts = bench.attempts("it");
+        assert!(
+            attempts.iter().all(|it| it.result.as_ref().is_err_and(|error| !error.permanent)),
+            "{injected}: {attempts:?}"
+        );
+        assert_eq!((bench.pending("it"), bench.delivered("spare").len()), (1, 1), "{injected}");
         bench.end().await;
     });
     futures_util::future::join_all(rows).await;
@@ -423,8 +445,9 @@ async fn each_of_three_recipients_gets_the_mail_once() {
     ];
     let rows = rows.map(|(replies, reached, spare)| async move {
         let server = Server::start(refuse(replies)).await;
-        let bench = Bench::new(vec![mail_notifier(&server, SmtpTls::None, false), Seat::willing("spare")]);
-        bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+        let bench =
+            DeliveryBench::new(vec![mail_notifier(&server, SmtpTls::None, false), TestNotifier::accepting("spare")]);
+        bench.enqueue("acme", TransitionKind::Raised, &["it"]).await;
         bench.pass(100).await;
         server.become_(refuse(replies.map(|reply| if reply.starts_with('5') { reply } else { "" })));
         bench.pass(1000).await;
@@ -432,25 +455,26 @@ async fn each_of_three_recipients_gets_the_mail_once() {
         let sent =
             |to: &str| all.iter().filter(|it| !it.data.is_empty() && it.rcpt_to.iter().any(|it| it == to)).count();
         assert_eq!(ALL.map(sent), reached, "{replies:?}");
-        assert_eq!((bench.owed("it"), bench.delivered("spare").len()), (0, spare), "{replies:?}");
+        assert_eq!((bench.pending("it"), bench.delivered("spare").len()), (0, spare), "{replies:?}");
         bench.end().await;
     });
     futures_util::future::join_all(rows).await;
 }
 
-/// A day in which one alert rises, worsens and resolves, another flaps, and a third stays, with a reminder every four hours.
-async fn play_a_day(bench: &Bench) {
+/// Plays a day in which one alert is raised, escalates and resolves, another flaps, and a third keeps firing, with a
+/// reminder every four hours.
+async fn play_a_day(bench: &DeliveryBench) {
     for hour in 0..24 {
         match hour {
-            0 => bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await,
-            1 => bench.owe("stays", TransitionKind::Raised, &["it", "other"]).await,
-            3 => bench.owe("acme", TransitionKind::Escalated, &["it", "other"]).await,
-            20 => bench.owe("acme", TransitionKind::Resolved, &["it", "other"]).await,
-            hour if hour % 4 == 0 => bench.owe("stays", TransitionKind::Reminder, &["it", "other"]).await,
+            0 => bench.enqueue("acme", TransitionKind::Raised, &["it", "other"]).await,
+            1 => bench.enqueue("stays", TransitionKind::Raised, &["it", "other"]).await,
+            3 => bench.enqueue("acme", TransitionKind::Escalated, &["it", "other"]).await,
+            20 => bench.enqueue("acme", TransitionKind::Resolved, &["it", "other"]).await,
+            hour if hour % 4 == 0 => bench.enqueue("stays", TransitionKind::Reminder, &["it", "other"]).await,
             _ => {
-                bench.owe("flaps", TransitionKind::Raised, &["it", "other"]).await;
+                bench.enqueue("flaps", TransitionKind::Raised, &["it", "other"]).await;
                 bench.pass(60).await;
-                bench.owe("flaps", TransitionKind::Resolved, &["it", "other"]).await;
+                bench.enqueue("flaps", TransitionKind::Resolved, &["it", "other"]).await;
                 bench.pass(3540).await;
                 continue;
             }
@@ -459,10 +483,10 @@ async fn play_a_day(bench: &Bench) {
     }
 }
 
-/// What a day's outage must have come to, whatever the channel: the tries, and the one message.
-fn one_message(name: &str, bench: &Bench) -> Vec<String> {
-    let tries = bench.tries("it").len();
-    assert!((288..=400).contains(&tries), "{name}: {tries} tries in a day");
+/// Checks the effect of a day's outage for any channel: the number of attempts, and one message.
+fn one_message(name: &str, bench: &DeliveryBench) -> Vec<String> {
+    let attempts = bench.attempts("it").len();
+    assert!((288..=400).contains(&attempts), "{name}: {attempts} attempts in a day");
     let delivered = bench.delivered("it");
     assert_eq!(delivered.len(), 1, "{name}: no flood: {delivered:?}");
     let sent = delivered[0].1.clone();
@@ -470,7 +494,7 @@ fn one_message(name: &str, bench: &Bench) -> Vec<String> {
     assert_eq!(of("acme"), ["raised acme", "escalated acme", "resolved acme"], "{name}");
     assert_eq!(of("stays"), ["raised stays", "reminder stays"], "{name}: the last reminder only");
     assert_eq!((of("flaps").len(), of("flaps").last().unwrap().as_str()), (10, "resolved flaps"), "{name}");
-    assert_eq!(bench.owed("it"), 0, "{name}");
+    assert_eq!(bench.pending("it"), 0, "{name}");
     sent
 }
 
@@ -483,7 +507,10 @@ async fn slack_down_for_a_day_gets_one_message_with_what_resolved() {
     ];
     let rows = faults.map(|(name, fault)| async move {
         let server = FaultServer::plain(fault);
-        let bench = Bench::new(vec![Seat { fallback: None, ..slack_notifier(&server) }, Seat::willing("other")]);
+        let bench = DeliveryBench::new(vec![
+            TestNotifier { fallback: None, ..slack_notifier(&server) },
+            TestNotifier::accepting("other"),
+        ]);
         play_a_day(&bench).await;
         server.become_(fine());
         bench.pass(400).await;
@@ -502,7 +529,7 @@ async fn slack_down_for_a_day_gets_one_message_with_what_resolved() {
         );
         let sent = bench.delivered("other");
         let notices: Vec<&String> = sent.iter().flat_map(|(_, sent)| sent).filter(|it| it.starts_with("it ")).collect();
-        assert_eq!(notices, ["it fails", "it recovered"], "{name}: the neighbour hears of the outage once");
+        assert_eq!(notices, ["it fails", "it recovered"], "{name}: the other notifier reports the outage once");
         assert!(
             sent.iter().any(|(at, sent)| (3600..3700).contains(at) && sent.iter().any(|it| it == "it fails")),
             "{name}: {sent:?}"
@@ -523,9 +550,9 @@ async fn a_mail_server_down_for_a_day_gets_one_mail_with_what_resolved() {
     let rows = faults.map(|script| async move {
         let name = format!("{:?} {:?}", script.greeting, script.replies);
         let server = Server::start(script).await;
-        let bench = Bench::new(vec![
-            Seat { fallback: None, ..mail_notifier(&server, SmtpTls::None, false) },
-            Seat::willing("other"),
+        let bench = DeliveryBench::new(vec![
+            TestNotifier { fallback: None, ..mail_notifier(&server, SmtpTls::None, false) },
+            TestNotifier::accepting("other"),
         ]);
         play_a_day(&bench).await;
         server.become_(accepting());

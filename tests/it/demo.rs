@@ -97,10 +97,10 @@ fn the_default_scenario_shows_every_event_and_matches_its_summary() {
     // While CertCentral could not be read, nothing resolved.
     let order = [
         "WARNING",
-        "Got worse",
+        "Now critical",
         "CRITICAL",
         "UNREADABLE",
-        "No alert resolves",
+        "Open alerts stay open",
         "deposit arrives",
         "Resolved: acme: USD",
     ];
@@ -217,8 +217,8 @@ fn crossings(scenario: &Scenario, seed: u64) -> Vec<(String, &'static str, Decim
         let now = if funds < Decimal::from(500) { 2 } else { i32::from(funds < Decimal::from(2000)) };
         let event = match (severity, now) {
             (0, 1 | 2) => Some("raised"),
-            (1, 2) => Some("Got worse"),
-            (2, 1) => Some("Eased"),
+            (1, 2) => Some("Now critical"),
+            (2, 1) => Some("Improved"),
             (1 | 2, 0) => Some("Resolved"),
             _ => None,
         };
@@ -251,7 +251,7 @@ fn in_a_simulated_week_every_crossing_is_notified_exactly_once() {
                 "{headline}: {expected:#?}"
             );
             let dated = said.contains(&format!("since {at}"));
-            assert!(dated || matches!(*event, "Eased" | "Resolved"), "{said}: {expected:#?}");
+            assert!(dated || matches!(*event, "Improved" | "Resolved"), "{said}: {expected:#?}");
         }
         let [raised, escalated, eased, _, resolved] = output.figures("events")[..] else { panic!("{}", output.text) };
         assert_eq!(raised + escalated + eased + resolved, expected.len() as u64);
@@ -290,7 +290,8 @@ fn a_wrong_scenario_seed_or_speed_is_refused_with_the_right_exit_code() {
         let (code, said) = run(&[command, "--scenario", "wrong.yaml"]);
         assert_eq!(code, 78);
         assert!(
-            said.contains("wrong.yaml:2:30: divisions.Main.credit_limt: found") && said.contains("credit_limit"),
+            said.contains("wrong.yaml:2:30  divisions.Main.credit_limt")
+                && said.contains("did you mean `credit_limit`?"),
             "{said}"
         );
         for wrong in [["--speed", "0x"], ["--speed", "fast"], ["--seed", "-1"]] {

@@ -1,4 +1,4 @@
-//! Mail, through real SMTP conversations: who is reached, what a refusal means, and that nothing holds it up.
+//! Email, through real SMTP conversations: who is reached, the meaning of a rejection, and time limits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn recipients(replies: &[(&str, &str)]) -> BTreeMap<String, String> {
     replies.iter().map(|(address, reply)| ((*address).to_owned(), (*reply).to_owned())).collect()
 }
 
-/// Headers, unfolded.
+/// Returns the headers, unfolded.
 fn headers(data: &str) -> Vec<String> {
     let head = data.split("\r\n\r\n").next().unwrap().replace("\r\n ", " ").replace("\r\n\t", " ");
     head.split("\r\n").map(str::to_owned).collect()
@@ -123,7 +123,7 @@ async fn a_server_that_never_answers_costs_one_timeout() {
 #[tokio::test]
 async fn a_negative_answer_is_final_exactly_if_it_is_5xx() {
     for (step, code, permanent) in [
-        // It is about us, and not about the mail.
+        // A rejection of EHLO is about us, and not about the email.
         ("EHLO", "554", false),
         ("MAIL", "451", false),
         ("MAIL", "553", true),
@@ -252,7 +252,7 @@ async fn the_picture_is_inline_in_the_html_and_what_it_shows_is_in_words_too() {
     assert_eq!(kinds, ["multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png"]);
     let text = mail.body_text(0).unwrap();
     assert!(text.contains("Deposit USD 3,200.00 to end all alerts for these funds"), "{text}");
-    assert!(text.contains("9 in 10 between 27 Nov and 12 Dec."), "{text}");
+    assert!(text.contains("(90 % likely between 27 Nov and 12 Dec)."), "{text}");
     let html = mail.body_html(0).unwrap();
     assert!(html.contains("<img src=\"cid:chart-1.abc123@lowtide\" alt=\"Chart of available funds"), "{html}");
     let picture = &mail.parts[4];
@@ -269,7 +269,7 @@ async fn the_picture_is_inline_in_the_html_and_what_it_shows_is_in_words_too() {
     assert_eq!((frame.width, frame.height), (lowtide::chart::WIDTH, lowtide::chart::HEIGHT));
     let funds = pixels.chunks(3).filter(|pixel| *pixel == [0x1a, 0x56, 0xc4]).count();
     assert!(funds > 1_000, "the line of the funds is drawn: {funds}");
-    // Whoever forwards it on white or on black paper sees the same: there is nothing to look through.
+    // The background is opaque, so that the chart looks the same on a light and on a dark page.
     assert_eq!(pixels[3..6], [0xda, 0xdc, 0xe0]);
 }
 
@@ -290,7 +290,7 @@ async fn a_domain_beyond_ascii_is_sent_as_an_a_label_to_every_server() {
             conversation.rcpt_to,
             ["einkauf@xn--mller-shne-kcb9d.de", "jürgen@xn--mller-shne-kcb9d.de"][..taken]
         );
-        // People read the address as they wrote it.
+        // Reports show the address as it is written in the configuration.
         let refused: Vec<&str> = sent.refused.iter().map(|it| it.recipient.as_str()).collect();
         assert_eq!(refused, ["jürgen@müller-söhne.de"][..2 - taken]);
         let headers = headers(&conversation.data[0]);
@@ -334,7 +334,7 @@ async fn a_mail_only_to_addresses_beyond_ascii_is_refused_by_name() {
     assert!(error.permanent && error.reason.contains("jürgen@example.com") && error.reason.contains("SMTPUTF8"));
 }
 
-/// Fifty recipients of one kind: their names and addresses.
+/// Returns fifty recipients of one kind: their names and addresses.
 fn fifty(kind: impl Fn(usize) -> (Option<String>, String)) -> Vec<(Option<String>, String)> {
     (0..50).map(kind).collect()
 }

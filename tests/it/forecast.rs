@@ -1,4 +1,4 @@
-//! Tests of forecast rules, and of messages that say how long funds last, with the real binary.
+//! Forecast rules, and the forecast in messages, tested on the running program.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn day(ahead: i64) -> NaiveDate {
     (now() + TimeDelta::days(ahead)).date_naive()
 }
 
-/// Responder that serves a list page by page.
+/// A complete list, served page by page.
 struct PagedList {
     name: &'static str,
     items: Vec<Value>,
@@ -61,7 +61,7 @@ fn orders(items: Vec<Value>) -> PagedList {
     PagedList { name: "orders", items }
 }
 
-/// Returns a purchase of 40 a day for a number of days, newest first, after a deposit that expires in ten days.
+/// A ledger with a purchase of 40 on each of the last days, newest first, after a deposit that expires in ten days.
 fn ledger(days: i64) -> PagedList {
     let stamp = |ago: i64| (now() - TimeDelta::days(ago)).format("%Y-%m-%d %H:%M:%S").to_string();
     let purchase = |ago: i64| {
@@ -100,28 +100,28 @@ async fn a_low_funds_message_shows_runway_renewals_and_deposit() {
     for words in [
         "USD 1,000.00 left",
         "Funds last until about",
-        "9 in 10 between",
+        "90 % likely between",
         "Renewals due in the next 30 days: 1 for USD 399.00.",
         "Last 4 weeks",
         "*Deposit USD ",
     ] {
         assert!(sent.contains(words), "{words:?} is not in {sent}");
     }
-    // The state does not contain the history of the forecast.
+    // The ledger is not part of the state.
     assert!(!world.state().contains("LINE-"), "{}", world.state());
-    std::fs::remove_dir_all(world.path("state.json.books")).unwrap();
+    std::fs::remove_dir_all(world.path("state.json.history")).unwrap();
     world.let_a_cycle_pass();
     service.expect_events(&["raised funds/acme"]);
-    assert_eq!(world.asked(HISTORY).await, 1, "read once, then hourly");
+    assert_eq!(world.asked(HISTORY).await, 1, "the ledger is read once, then hourly");
 }
 
-/// Returns the deposit in a message.
+/// Returns the deposit that a text asks for.
 fn deposit(text: &str) -> Option<&str> {
     Some(text.split_once("Deposit USD ")?.1.split_once(" to end all alerts")?.0)
 }
 
 #[tokio::test]
-async fn previews_of_one_fund_ask_for_the_deposit_that_its_messages_ask_for() {
+async fn previews_and_messages_of_a_fund_ask_for_the_same_deposit() {
     let world = World::new().await;
     world.serve(HISTORY, ledger(90)).await;
     world.serve(ORDERS, orders(vec![order(7, 399, 1, -340, 12)])).await;
@@ -138,7 +138,7 @@ async fn previews_of_one_fund_ask_for_the_deposit_that_its_messages_ask_for() {
     let (funds, assumed) = (shown("funds"), "note: the deposit assumes that this rule fires, too");
     let deposit_amount = deposit(&funds).unwrap_or_else(|| panic!("{funds}"));
     assert!(!funds.contains("note: "), "{funds}");
-    assert_eq!(deposit(&shown("lasts")), Some(deposit_amount), "both fire");
+    assert_eq!(deposit(&shown("lasts")), Some(deposit_amount), "both rules fire");
     let ok = shown("ok");
     assert!(deposit(&ok) == Some(deposit_amount) && ok.contains(assumed), "{ok}");
     assert_eq!(deposit(&shown("due")), None, "no deposit ends it");
@@ -150,7 +150,7 @@ async fn previews_of_one_fund_ask_for_the_deposit_that_its_messages_ask_for() {
 }
 
 #[tokio::test]
-async fn a_message_counts_the_alerts_that_go_on_until_their_clear_at() {
+async fn a_message_counts_alerts_that_fire_until_clear_at() {
     let world = World::new().await;
     world.serve(HISTORY, ledger(90)).await;
     world.serve(ORDERS, orders(Vec::new())).await;
@@ -166,14 +166,14 @@ async fn a_message_counts_the_alerts_that_go_on_until_their_clear_at() {
     let later = world.wait_told(2);
     assert!(later.contains("below USD 4,000.00") && later.contains("USD 3,000.00 left"), "{later}");
     service.expect_events(&["raised funds/acme", "raised later/acme"]);
-    // There is no state in which `funds` fires, unless it is the rule shown.
+    // `preview` does not read the state, so it knows that `funds` fires only if `funds` is previewed.
     let shown = |rule| world.run(&["preview", "--rule", rule, "--notifier", "slack"]).stdout;
     assert_eq!(deposit(&later), deposit(&shown("funds")));
     assert_ne!(deposit(&later), deposit(&shown("later")));
 }
 
 #[tokio::test]
-async fn the_message_says_when_an_account_is_paid_by_card_alone() {
+async fn the_message_says_that_an_account_is_paid_by_card_only() {
     let world = World::new().await;
     world.serve(HISTORY, history(Vec::new())).await;
     world.serve(ORDERS, orders(vec![order(7, 399, 1, -340, 12)])).await;
@@ -196,7 +196,7 @@ async fn purchases_are_logged_once_and_shown_in_the_message_by_kind() {
     let mut lines = ledger(90).items;
     lines[20]["order_id"] = json!(8);
     world.serve(HISTORY, history(lines)).await;
-    // The first order was paid by card, so the ledger has no debit for it.
+    // The first order was paid by card: it has no debit in the ledger.
     let due = |id, price, placed, ends| {
         let mut order = order(id, price, 1, placed, ends);
         order["order_valid_till"] = json!(day(ends).to_string());
@@ -216,7 +216,7 @@ async fn purchases_are_logged_once_and_shown_in_the_message_by_kind() {
         lines.filter(|line| line["message"] == "purchases of the past year").collect::<Vec<_>>()
     };
     wait_until("the purchases in the log", || !logged().is_empty());
-    // A different balance leads to a new forecast.
+    // A new balance gives a new forecast.
     world.funds("999.00");
     service.wait_cycles(service.cycles() + 3);
     let lines = logged();
@@ -232,11 +232,11 @@ async fn purchases_are_logged_once_and_shown_in_the_message_by_kind() {
 }
 
 #[tokio::test]
-async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
+async fn every_forecast_metric_alerts_from_the_first_day() {
     let world = World::new().await;
     world.serve(HISTORY, ledger(90)).await;
     world.serve(ORDERS, orders(vec![order(7, 12_000, 1, -340, 12)])).await;
-    // Ten and a half days, so that a slow start leaves every line in the window.
+    // The window is ten and a half days, so that a slow start moves no line out of it.
     let rules = [
         rule("lasts", "metric: runway, warning: { below: 300d }"),
         rule("spent", "metric: spend, within: 252h, warning: { above: 350 USD }"),
@@ -269,7 +269,7 @@ async fn every_metric_that_looks_ahead_alerts_from_the_first_day() {
 }
 
 #[tokio::test]
-async fn a_refused_ledger_blinds_the_rules_that_need_it_and_no_other() {
+async fn a_refused_ledger_affects_only_the_rules_that_need_it() {
     let world = World::new().await;
     world.serve(HISTORY, refusal()).await;
     world.serve(ORDERS, orders(vec![order(7, 500, 1, -340, 12)])).await;
@@ -281,7 +281,10 @@ async fn a_refused_ledger_blinds_the_rules_that_need_it_and_no_other() {
     service.wait_cycles(2);
     service.expect_events(&["raised funds/acme", "raised due/acme", "raised unreadable/acme"]);
     let sent = world.told().concat();
-    assert!(sent.contains("acme: rule lasts cannot be judged") && !sent.contains("balance cannot be read"), "{sent}");
+    assert!(
+        sent.contains("acme: rule lasts cannot be evaluated") && !sent.contains("balance cannot be read"),
+        "{sent}"
+    );
     assert!(sent.contains("balance-history") && sent.contains("403") && sent.contains("no finances for you"), "{sent}");
     let validated = world.run(&["validate", "--online"]);
     assert_eq!(validated.code, Some(1), "{validated:?}");
@@ -296,7 +299,7 @@ async fn an_unreadable_ledger_without_forecast_rules_is_no_alert() {
     assert!(sent.contains("USD 1,000.00 left"), "{sent}");
     service.wait_cycles(2);
     service.expect_events(&["raised funds/acme"]);
-    assert_eq!(world.asked(HISTORY).await, 1, "what is not there is not asked for at every cycle");
+    assert_eq!(world.asked(HISTORY).await, 1, "a missing ledger is not requested in every cycle");
 }
 
 #[tokio::test]
@@ -314,7 +317,7 @@ async fn too_short_a_history_is_not_yet_known_and_alerts_nobody() {
 }
 
 #[tokio::test]
-async fn a_history_that_never_arrives_delays_no_reading_or_alert_for_long() {
+async fn a_slow_ledger_delays_no_reading_and_no_alert() {
     let world = World::new().await;
     let slow = ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
     world.serve(HISTORY, slow.clone()).await;
@@ -345,11 +348,11 @@ async fn a_multi_year_order_is_due_when_the_order_ends() {
     let check = world.run(&["check", "-o", "json"]);
     assert_eq!(check.json()["results"][0]["amount"], "350.00", "{check:?}");
     assert_eq!(world.asked("/order/certificate/7").await, 1);
-    assert_eq!(world.asked("/order/certificate/9").await, 0, "its certificate is its last");
+    assert_eq!(world.asked("/order/certificate/9").await, 0, "its certificate ends with the order");
 }
 
 #[tokio::test]
-async fn unlimited_funds_last_for_ever_and_fall_short_of_nothing() {
+async fn unlimited_funds_have_no_runway_end_and_no_shortfall() {
     let world = World::new().await;
     world.serve(HISTORY, ledger(60)).await;
     world.serve(ORDERS, orders(vec![order(7, 900, 1, -350, 12)])).await;
@@ -367,7 +370,7 @@ async fn unlimited_funds_last_for_ever_and_fall_short_of_nothing() {
 }
 
 #[tokio::test]
-async fn what_divisions_of_one_fund_have_to_renew_counts_together() {
+async fn renewals_of_divisions_that_share_a_fund_are_added() {
     let world = World::new().await;
     world.serve(HISTORY, ledger(60)).await;
     let of = |division: u64, mut order: Value| {
@@ -389,7 +392,7 @@ async fn what_divisions_of_one_fund_have_to_renew_counts_together() {
     assert_eq!(amounts, ["6000.00", "6000.00", "50.00"], "{check:#}");
 }
 
-/// Responder with a separate ledger for each division.
+/// A list for each division.
 struct ListsByDivision(Vec<(u64, PagedList)>);
 
 impl Respond for ListsByDivision {
@@ -401,7 +404,7 @@ impl Respond for ListsByDivision {
     }
 }
 
-/// Returns a purchase of the same amount every day for ninety days.
+/// A ledger with a purchase of this amount on each of the last ninety days.
 fn purchases(division: u64, amount: u32) -> PagedList {
     let stamp = |ago: i64| (now() - TimeDelta::days(ago)).format("%Y-%m-%d %H:%M:%S").to_string();
     let purchase = |ago: i64| {
@@ -411,7 +414,7 @@ fn purchases(division: u64, amount: u32) -> PagedList {
     history((1..90).map(purchase).collect())
 }
 
-/// Serves divisions 1 and 2, which share USD 1,500.00 and of which 2 spends nearly everything, and 3 with a separate fund.
+/// Divisions 1 and 2 share USD 1,500.00, nearly all of which division 2 spends. Division 3 has a fund of its own.
 async fn shared_fund(account: &str) -> World {
     let world = World::new().await;
     world
@@ -451,7 +454,7 @@ async fn the_runway_of_a_shared_fund_counts_unwatched_divisions_too() {
 }
 
 #[tokio::test]
-async fn where_divisions_cannot_be_listed_a_forecast_uses_those_that_are_named() {
+async fn if_divisions_cannot_be_listed_a_forecast_uses_the_named_ones() {
     let world = shared_fund("divisions: [1, 2]").await;
     let check = world.run(&["check", "-o", "json"]).json();
     assert!((6..=8).contains(&days_left(&check)), "{check:#}");
@@ -460,9 +463,9 @@ async fn where_divisions_cannot_be_listed_a_forecast_uses_those_that_are_named()
     assert!(!validated.stdout.contains("enough") && !validated.stdout.contains("suggestion"), "{}", validated.stdout);
 }
 
-/// Serves an account in the middle of a renewal wave. Its purchases in working hours are hours away from the current time of
-/// day.
-async fn renewals_half_way() -> String {
+/// Serves an account in the middle of its wave of renewals over HTTP. Its purchases, in working hours, are twelve
+/// hours away from the present time of day.
+async fn half_renewed_account() -> String {
     let (name, text) = SHIPPED.iter().find(|(name, _)| *name == "renewal-wave").unwrap();
     let scenario = scenario::parse(name, text).unwrap();
     let start = now() - TimeDelta::days(12) - TimeDelta::hours(12);
@@ -473,8 +476,8 @@ async fn renewals_half_way() -> String {
     base_url
 }
 
-/// Computes the forecast of an account in the same way as the calibration: the early end in seconds, and the days of the early
-/// end, the middle and the late end.
+/// Reads and forecasts an account as the calibration does. Returns the early end in seconds, and the days of the
+/// early end, the median and the late end.
 async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let http = http_client::client(&HttpClientOptions {
@@ -510,7 +513,7 @@ async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_preview_and_calibration_agree_about_the_same_ledger() {
-    let (world, base_url) = (World::new().await, renewals_half_way().await);
+    let (world, base_url) = (World::new().await, half_renewed_account().await);
     let config = format!(
         "accounts:\n  acme: {{ api_key: {API_KEY}, base_url: '{base_url}' }}\nnotifiers:\n  slack: {{ type: slack, \
          webhook_url: 'http://127.0.0.1:9/services/T/B/{TOKEN}' }}\nrules:\n{}{}",
@@ -518,7 +521,7 @@ async fn check_preview_and_calibration_agree_about_the_same_ledger() {
         rule("lasts", "metric: runway, warning: { below: 14d }"),
     );
     std::fs::write(world.path("alerts.yaml"), config).unwrap();
-    // They may differ at midnight, and when a purchase becomes a day older in between.
+    // The results may differ at midnight, and at the moment when a purchase becomes a day older.
     for _ in 0..3 {
         let before = forecast_of(&base_url).await;
         let checked = world.run(&["check", "-o", "json"]).json();
@@ -535,8 +538,8 @@ async fn check_preview_and_calibration_agree_about_the_same_ledger() {
         let short =
             |day: NaiveDate| day.format(if day.year() == now().year() { "%-d %b" } else { "%-d %b %Y" }).to_string();
         let [early, about, late] = days.map(short);
-        // A range of a single day is not shown.
-        let range = if early == late { String::new() } else { format!("; 9 in 10 between {early} and {late}") };
+        // A range of one day is not shown.
+        let range = if early == late { String::new() } else { format!(" (90 % likely between {early} and {late})") };
         let about = format!("Funds last until about {} {about}{range}.", days[1].format("%a"));
         for shown in shown {
             assert!(shown.contains(&about), "{about:?} is not in {shown}");

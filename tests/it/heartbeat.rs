@@ -96,12 +96,12 @@ async fn events_pending_for_ten_minutes_fail_the_heartbeat() {
     world.funds("1000.00");
     let service = world.start();
     wait_pings(&server, &["/start", ""]).await;
-    wait_until("the debt", || world.state().contains("\"owed\""));
+    wait_until("the debt", || world.state().contains("\"queue\""));
     assert_eq!(service.stop(), Some(0));
     let mut state: serde_json::Value = serde_json::from_str(&world.state()).unwrap();
     let old =
         chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::UNIX_EPOCH) + Duration::from_secs(1_700_000_000);
-    state["owed"][0]["event"]["at"] = serde_json::json!(old);
+    state["queue"][0]["event"]["at"] = serde_json::json!(old);
     state.as_object_mut().unwrap().remove("checksum");
     std::fs::write(world.path("state.json"), state.to_string()).unwrap();
     let service = world.start();

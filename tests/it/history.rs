@@ -1,4 +1,5 @@
-//! Reading an account's books over HTTP: pages, failures, what is asked and what is not. No test leaves this machine.
+//! Tests of reading an account's ledger and orders over HTTP: pages, failures and requests. No test leaves this
+//! machine.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -32,14 +33,14 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 fn client_with(base: &str, timeout: Duration, key: &str) -> Arc<CertCentralClient> {
-    client_of(base, timeout, key, RateLimiter::new([]))
+    client_with_limiter(base, timeout, key, RateLimiter::new([]))
 }
 
 fn limited_client(base: &str, limiter: RateLimiter) -> Arc<CertCentralClient> {
-    client_of(base, Duration::from_secs(5), "KEY-0123456789-SECRET", limiter)
+    client_with_limiter(base, Duration::from_secs(5), "KEY-0123456789-SECRET", limiter)
 }
 
-fn client_of(base: &str, timeout: Duration, key: &str, limiter: RateLimiter) -> Arc<CertCentralClient> {
+fn client_with_limiter(base: &str, timeout: Duration, key: &str, limiter: RateLimiter) -> Arc<CertCentralClient> {
     let http = http_client::client(&HttpClientOptions { timeout, extra_ca_pem: None, loopback: true }).unwrap();
     let limiter = Arc::new(limiter);
     let clock = Arc::new(SystemClock);
@@ -53,20 +54,28 @@ fn client(base: &str) -> Arc<CertCentralClient> {
     limited_client(base, RateLimiter::new([]))
 }
 
-/// A ledger of so many lines, newest first, that pages as documented; `more` lines appear at each request.
+/// A ledger with entries in pages, newest first, as documented. `more` entries are added after each request.
 struct PagedLedger {
-    lines: Mutex<u64>,
+    entries: Mutex<u64>,
     more: u64,
     total: Option<u64>,
-    heedless: bool,
-    /// So many pages behind the first come without lines.
-    blank: Mutex<usize>,
-    note: usize,
+    ignores_offset: bool,
+    /// Number of pages after the first that come without entries.
+    empty_pages: Mutex<usize>,
+    /// Length of the note of each entry.
+    note_chars: usize,
 }
 
 impl PagedLedger {
-    fn of(lines: u64) -> Self {
-        Self { lines: Mutex::new(lines), more: 0, total: None, heedless: false, blank: Mutex::new(0), note: 0 }
+    fn new(entries: u64) -> Self {
+        Self {
+            entries: Mutex::new(entries),
+            more: 0,
+            total: None,
+            ignores_offset: false,
+            empty_pages: Mutex::new(0),
+            note_chars: 0,
+        }
     }
 }
 
@@ -76,22 +85,22 @@ impl Respond for PagedLedger {
             let found = request.url.query_pairs().find(|(key, _)| key == name);
             found.unwrap().1.parse::<usize>().unwrap()
         };
-        let mut lines = self.lines.lock().unwrap();
-        let offset = if self.heedless { 0 } else { parameter("offset") };
-        let numbers = (1..=*lines).rev().skip(offset).take(parameter("limit"));
-        let line = |n: u64| {
+        let mut entries = self.entries.lock().unwrap();
+        let offset = if self.ignores_offset { 0 } else { parameter("offset") };
+        let numbers = (1..=*entries).rev().skip(offset).take(parameter("limit"));
+        let entry = |n: u64| {
             let at = chrono::DateTime::from_timestamp(1_790_000_000 + i64::try_from(n).unwrap() * 60, 0).unwrap();
             json!({ "id": n.to_string(), "debit": format!("{n}.05"), "transaction_type": "Charge",
-                "transaction_date": at.format("%Y-%m-%d %H:%M:%S").to_string(), "note": "x".repeat(self.note) })
+                "transaction_date": at.format("%Y-%m-%d %H:%M:%S").to_string(), "note": "x".repeat(self.note_chars) })
         };
-        let mut list: Vec<Value> = numbers.map(line).collect();
-        let mut blank = self.blank.lock().unwrap();
-        if offset > 0 && *blank > 0 {
-            *blank -= 1;
+        let mut list: Vec<Value> = numbers.map(entry).collect();
+        let mut empty_pages = self.empty_pages.lock().unwrap();
+        if offset > 0 && *empty_pages > 0 {
+            *empty_pages -= 1;
             list.clear();
         }
-        let total = self.total.unwrap_or(*lines);
-        *lines += self.more;
+        let total = self.total.unwrap_or(*entries);
+        *entries += self.more;
         ResponseTemplate::new(200).set_body_json(json!({ "adjustments": list, "page": { "total": total } }))
     }
 }
@@ -104,22 +113,22 @@ async fn always(answer: impl Respond + 'static) -> MockServer {
 
 async fn queries(server: &MockServer) -> Vec<String> {
     let requests = server.received_requests().await.unwrap();
-    let describe = |it: &Request| {
-        let query = it.url.query_pairs().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
-        format!("{} {}", it.url.path(), query.join(" "))
+    let describe = |request: &Request| {
+        let query = request.url.query_pairs().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        format!("{} {}", request.url.path(), query.join(" "))
     };
     requests.iter().map(describe).collect()
 }
 
 #[tokio::test]
-async fn all_pages_are_read_oldest_first_and_the_query_is_restricted() {
-    let server = always(PagedLedger::of(1200)).await;
+async fn all_pages_of_the_ledger_are_read_oldest_first() {
+    let server = always(PagedLedger::new(1200)).await;
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
-    let lines = client(&server.uri()).ledger(Some(77), Some(day)).await.unwrap();
-    let ids: Vec<u64> = lines.iter().map(|it| it.id.parse().unwrap()).collect();
+    let entries = client(&server.uri()).ledger(Some(77), Some(day)).await.unwrap();
+    let ids: Vec<u64> = entries.iter().map(|entry| entry.id.parse().unwrap()).collect();
     assert_eq!(ids, (1..=1200).collect::<Vec<_>>());
-    assert_eq!(lines[4].change, "-5.05".parse::<Decimal>().unwrap());
-    assert!(Arc::ptr_eq(&lines[0].kind, &lines[1199].kind), "one text for all lines of a kind");
+    assert_eq!(entries[4].change, "-5.05".parse::<Decimal>().unwrap());
+    assert!(Arc::ptr_eq(&entries[0].kind, &entries[1199].kind), "all entries of a kind share its text");
     let requested = queries(&server).await;
     let tomorrow = SystemClock.now().date_naive().succ_opt().unwrap();
     let same = format!("sort=-transaction_date container_id=77 filters[transaction_date]=2026-09-01...{tomorrow}");
@@ -130,41 +139,41 @@ async fn all_pages_are_read_oldest_first_and_the_query_is_restricted() {
 }
 
 #[tokio::test]
-async fn lines_that_appear_between_two_pages_neither_hide_nor_double_others() {
+async fn entries_added_between_two_pages_hide_and_duplicate_no_others() {
     for more in [1, 7, 99] {
-        let server = always(PagedLedger { more, ..PagedLedger::of(1600) }).await;
-        let lines = client(&server.uri()).ledger(None, None).await.unwrap();
-        let ids: Vec<u64> = lines.iter().map(|it| it.id.parse().unwrap()).collect();
-        assert_eq!(ids, (1..=1600).collect::<Vec<_>>(), "{more} more at each page");
+        let server = always(PagedLedger { more, ..PagedLedger::new(1600) }).await;
+        let entries = client(&server.uri()).ledger(None, None).await.unwrap();
+        let ids: Vec<u64> = entries.iter().map(|entry| entry.id.parse().unwrap()).collect();
+        assert_eq!(ids, (1..=1600).collect::<Vec<_>>(), "{more} more entries with each page");
     }
 }
 
 #[tokio::test]
-async fn no_total_and_no_heedless_server_makes_it_ask_for_ever_or_stop_early() {
+async fn a_wrong_total_or_an_ignored_offset_ends_no_ledger_early_or_never() {
     for total in [0, 1, u64::MAX] {
-        let server = always(PagedLedger { total: Some(total), ..PagedLedger::of(1100) }).await;
+        let server = always(PagedLedger { total: Some(total), ..PagedLedger::new(1100) }).await;
         assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1100, "{total}");
         assert!(queries(&server).await.len() <= 4);
     }
-    let server = always(PagedLedger { heedless: true, ..PagedLedger::of(1100) }).await;
+    let server = always(PagedLedger { ignores_offset: true, ..PagedLedger::new(1100) }).await;
     let error = client(&server.uri()).ledger(None, None).await.unwrap_err();
     assert_eq!(error.kind, ReadErrorKind::InvalidResponse);
-    assert!(error.reason.contains("repeats the pages before it"), "{error}");
+    assert!(error.reason.contains("repeats earlier pages"), "{error}");
     assert_eq!(queries(&server).await.len(), 5);
 }
 
 #[tokio::test]
 async fn an_empty_page_before_the_total_is_retried_once_and_then_an_error() {
-    let server = always(PagedLedger { blank: Mutex::new(1), ..PagedLedger::of(1100) }).await;
+    let server = always(PagedLedger { empty_pages: Mutex::new(1), ..PagedLedger::new(1100) }).await;
     assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1100);
     let requested = queries(&server).await;
     let pages: Vec<&str> = requested.iter().map(|it| &it[it.find("offset").unwrap()..]).collect();
     assert_eq!(pages[..3], ["offset=0 limit=500", "offset=500 limit=500", "offset=500 limit=250"]);
-    let lost = PagedLedger { blank: Mutex::new(99), ..PagedLedger::of(1100) };
+    let truncated = PagedLedger { empty_pages: Mutex::new(99), ..PagedLedger::new(1100) };
     for (server, reason, requests) in [
-        (lost, "ends after 500 of 1100 items", 3),
-        (PagedLedger { total: Some(1101), ..PagedLedger::of(1100) }, "ends after 1100 of 1101 items", 5),
-        (PagedLedger { total: Some(2), ..PagedLedger::of(0) }, "ends after 0 of 2 items", 2),
+        (truncated, "ends after 500 of 1100 items", 3),
+        (PagedLedger { total: Some(1101), ..PagedLedger::new(1100) }, "ends after 1100 of 1101 items", 5),
+        (PagedLedger { total: Some(2), ..PagedLedger::new(0) }, "ends after 0 of 2 items", 2),
     ] {
         let server = always(server).await;
         let error = client(&server.uri()).ledger(None, None).await.unwrap_err();
@@ -176,7 +185,7 @@ async fn an_empty_page_before_the_total_is_retried_once_and_then_an_error() {
 
 #[tokio::test]
 async fn a_page_over_the_size_limit_is_requested_in_smaller_ones() {
-    let server = always(PagedLedger { note: 5000, ..PagedLedger::of(600) }).await;
+    let server = always(PagedLedger { note_chars: 5000, ..PagedLedger::new(600) }).await;
     assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 600);
     let requested = queries(&server).await;
     let limits: Vec<&str> = requested.iter().map(|it| it.rsplit('=').next().unwrap()).collect();
@@ -206,8 +215,8 @@ async fn orders_are_requested_by_status_and_end_date() {
     let filters = "filters[status]=issued filters[valid_till]=2026-06-01...2027-12-01";
     let requested = queries(&server).await;
     assert_eq!(requested[2], format!("/order/certificate {filters} offset=0 limit=250"));
-    assert_eq!(requested[0], requested[2].replace("issued", "reissue_pending"), "no filter has both");
-    assert_eq!(requested[3], requested[0], "one that changes from one to the other meanwhile is in one of them");
+    assert_eq!(requested[0], requested[2].replace("issued", "reissue_pending"), "a filter takes only one status");
+    assert_eq!(requested[3], requested[0], "an order whose status changes meanwhile is in one of the lists");
     assert_eq!(client(&server.uri()).order_end(1).await.unwrap(), NaiveDate::from_ymd_opt(2028, 1, 2));
     let error = client(&server.uri()).order_end(9).await.unwrap_err();
     assert_eq!(
@@ -216,7 +225,7 @@ async fn orders_are_requested_by_status_and_end_date() {
     );
 }
 
-/// As the API lists orders: `issued` includes those that have expired.
+/// Orders listed by status as in the API, where `issued` includes expired orders.
 struct OrdersByStatus(Value);
 
 impl Respond for OrdersByStatus {
@@ -233,7 +242,7 @@ impl Respond for OrdersByStatus {
 }
 
 #[tokio::test]
-async fn orders_that_have_expired_or_get_a_new_certificate_are_read_too() {
+async fn expired_and_reissued_orders_are_read_too() {
     let order = |id: u64, status: &str, renewed: bool| {
         json!({ "id": id, "status": status, "price": 1, "is_renewed": renewed,
         "order_valid_till": "2026-09-01", "certificate": { "valid_till": "2026-09-01" } })
@@ -254,7 +263,7 @@ async fn orders_that_have_expired_or_get_a_new_certificate_are_read_too() {
 }
 
 #[tokio::test]
-async fn an_account_that_knows_no_reissues_still_lists_its_orders() {
+async fn an_account_without_reissues_still_lists_its_orders() {
     let server = MockServer::start().await;
     let (_guard, logged) = logged();
     let refused = ResponseTemplate::new(403).set_body_json(json!({ "errors": [{ "code": "access_denied" }] }));
@@ -271,10 +280,10 @@ async fn an_account_that_knows_no_reissues_still_lists_its_orders() {
     let log_text = logged();
     let warnings: Vec<&str> = log_text.lines().filter(|it| it.contains("cannot be listed")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("403 Forbidden: access_denied"), "{warnings:?}");
-    assert!(warnings[0].contains(" INFO ") && !warnings[0].contains("role"), "nobody has to do anything: {warnings:?}");
+    assert!(warnings[0].contains(" INFO ") && !warnings[0].contains("role"), "no action needed: {warnings:?}");
 }
 
-/// What this thread logs from here on, until the guard is dropped.
+/// Captures the log of this thread until the guard is dropped.
 fn logged() -> (tracing::subscriber::DefaultGuard, impl Fn() -> String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let writer = Mutex::new(file.reopen().unwrap());
@@ -282,10 +291,10 @@ fn logged() -> (tracing::subscriber::DefaultGuard, impl Fn() -> String) {
     (tracing::subscriber::set_default(subscriber), move || std::fs::read_to_string(file.path()).unwrap())
 }
 
-/// Orders of which some leave before a page is listed, the oldest ones first.
+/// Orders of which some leave the list before each page, the oldest first.
 struct ShrinkingOrders {
     orders: Mutex<Vec<u64>>,
-    /// How many leave before each page of those that were issued.
+    /// Numbers of issued orders that leave before each page.
     leave: Mutex<VecDeque<usize>>,
     says_total: bool,
     status: &'static str,
@@ -317,7 +326,7 @@ impl Respond for ShrinkingOrders {
 }
 
 #[tokio::test]
-async fn orders_that_leave_between_two_pages_hide_no_others() {
+async fn orders_that_leave_between_two_pages_hide_no_other_orders() {
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     for (leave, says_total, left, pages) in [
         (&[][..], true, 800, 4),
@@ -343,8 +352,9 @@ async fn orders_that_leave_between_two_pages_hide_no_others() {
 }
 
 #[tokio::test]
-async fn a_listing_that_is_never_the_same_for_two_pages_is_an_error() {
-    // The third time it is read to its end. With a total, some were on no page at all; without one, nothing says that all were.
+async fn a_listing_that_changes_between_all_pages_is_an_error() {
+    // The third attempt reads to the end. With a total, some orders were on no page; without one, nothing shows that
+    // all were.
     for (leave, says_total, pages) in [(&[0, 40, 0, 40, 0, 40, 40][..], true, 7), (&[0, 40, 0, 40, 0, 40], false, 8)] {
         let server = MockServer::start().await;
         let orders = ShrinkingOrders::new(leave, says_total);
@@ -352,8 +362,12 @@ async fn a_listing_that_is_never_the_same_for_two_pages_is_an_error() {
         Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
         let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
         let error = client(&server.uri()).orders(day, day).await.unwrap_err();
-        assert_eq!((error.kind, *page_count.lock().unwrap()), (ReadErrorKind::InvalidResponse, pages), "three times");
-        assert!(error.reason.contains("does not go on where the page before it ended"), "{error}");
+        assert_eq!(
+            (error.kind, *page_count.lock().unwrap()),
+            (ReadErrorKind::InvalidResponse, pages),
+            "three attempts"
+        );
+        assert!(error.reason.contains("does not continue where the previous page ended"), "{error}");
     }
 }
 
@@ -367,18 +381,18 @@ async fn a_listing_with_a_different_gap_each_time_is_read_completely() {
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
     let read: BTreeSet<u64> = read.iter().map(|order| order.id).collect();
-    assert!((121..=800).all(|id| read.contains(&id)), "none that is still there is missing");
+    assert!((121..=800).all(|id| read.contains(&id)), "all orders that stayed are read");
 }
 
-/// Orders that are listed in another order at each request, as by a server that does not sort them.
+/// Orders that are shuffled for each request, as by a server that does not sort them.
 struct ShuffledOrders {
     orders: u64,
-    /// The orders of each page that was asked for.
+    /// Orders of each requested page.
     pages: Arc<Mutex<Vec<Vec<u64>>>>,
 }
 
 impl ShuffledOrders {
-    fn of(orders: u64) -> (Self, Arc<Mutex<Vec<Vec<u64>>>>) {
+    fn new(orders: u64) -> (Self, Arc<Mutex<Vec<Vec<u64>>>>) {
         let pages = Arc::default();
         (Self { orders, pages: Arc::clone(&pages) }, pages)
     }
@@ -395,7 +409,7 @@ impl Respond for ShuffledOrders {
         let mut ids: Vec<u64> = (1..=self.orders).collect();
         ids.shuffle(&mut StdRng::seed_from_u64(pages.len() as u64));
         let page: Vec<u64> = ids.into_iter().skip(number("offset")).take(number("limit")).collect();
-        // The price tells which page an order is from.
+        // The price of an order is the number of its page.
         let order = |id: &u64| json!({ "id": id, "status": "issued", "price": pages.len(), "certificate": { "valid_till": "2026-09-01" } });
         let orders: Vec<Value> = page.iter().map(order).collect();
         pages.push(page);
@@ -404,45 +418,42 @@ impl Respond for ShuffledOrders {
 }
 
 #[tokio::test]
-async fn a_listing_without_a_stable_order_is_put_together_from_all_tries() {
+async fn an_unstably_ordered_listing_is_merged_from_all_attempts() {
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     let (_guard, logged) = logged();
-    let (orders, pages) = ShuffledOrders::of(270);
+    let (orders, pages) = ShuffledOrders::new(270);
     let server = always(orders).await;
     let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
     assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), (1..=270).collect::<Vec<_>>());
     let pages = pages.lock().unwrap();
-    assert_eq!(pages.len(), 6, "three tries of two pages");
+    assert_eq!(pages.len(), 6, "three attempts of two pages");
     for order in read {
         let newest = pages.chunks(2).rposition(|pages| pages.iter().flatten().any(|id| *id == order.id));
         let page: usize = order.price.try_into().unwrap();
-        assert_eq!(newest, Some(page / 2), "the newest answer counts");
+        assert_eq!(newest, Some(page / 2), "the latest page counts");
     }
     let log_text = logged();
     let warnings: Vec<&str> = log_text.lines().filter(|it| it.contains(" WARN ")).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(
-        warnings[0].contains("what all tries brought is used") && warnings[0].contains("items=270"),
-        "{warnings:?}"
-    );
+    assert!(warnings[0].contains("using all that was read") && warnings[0].contains("items=270"), "{warnings:?}");
 }
 
 #[tokio::test]
 async fn an_unstably_ordered_listing_with_missing_items_is_an_error() {
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
-    let (orders, pages) = ShuffledOrders::of(1000);
+    let (orders, pages) = ShuffledOrders::new(1000);
     let server = always(orders).await;
     let error = client(&server.uri()).orders(day, day).await.unwrap_err();
     let seen: BTreeSet<u64> = pages.lock().unwrap().iter().flatten().copied().collect();
-    assert!(seen.len() < 1000, "else there is nothing to complain of");
+    assert!(seen.len() < 1000, "some orders must be missing");
     assert!(
-        error.kind == ReadErrorKind::InvalidResponse && error.reason.contains("of 1000 items and others twice"),
+        error.kind == ReadErrorKind::InvalidResponse && error.reason.contains("of 1000 items and duplicates"),
         "{error}"
     );
 }
 
 #[tokio::test]
-async fn an_undocumented_order_that_is_on_two_pages_counts_once() {
+async fn an_undocumented_order_on_two_pages_counts_once() {
     let orders = ShrinkingOrders { status: "frozen", ..ShrinkingOrders::new(&[], true) };
     let server = MockServer::start().await;
     Mock::given(path("/order/certificate")).respond_with(orders).mount(&server).await;
@@ -459,12 +470,12 @@ async fn endlessly_repeated_skipped_orders_end_the_listing() {
         let server = always(ResponseTemplate::new(200).set_body_json(json!({ "orders": orders }))).await;
         let error = client(&server.uri()).orders(day, day).await.unwrap_err();
         assert_eq!(error.kind, ReadErrorKind::InvalidResponse);
-        assert!(error.reason.contains("repeats the pages before it, whatever offset is asked for"), "{error}");
+        assert!(error.reason.contains("repeats earlier pages, whatever offset is requested"), "{error}");
         assert_eq!(queries(&server).await.len(), 5, "{count}");
     }
 }
 
-/// An order that changes its status once, behind so many requests.
+/// An order whose status changes once, after this number of requests.
 struct ChangingOrder {
     statuses: [&'static str; 2],
     after: usize,
@@ -490,7 +501,7 @@ async fn an_order_that_changes_status_between_two_listings_is_found() {
         for after in 0..=3 {
             let server = always(ChangingOrder { statuses, after, requests: Mutex::new(0) }).await;
             let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
-            assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), [7], "{statuses:?}, behind {after} requests");
+            assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), [7], "{statuses:?}, after {after} requests");
         }
     }
 }
@@ -524,7 +535,7 @@ async fn a_ledger_failure_has_its_kind_and_does_not_pause_the_balance() {
     }
 }
 
-/// A shelf that is filled from `source`.
+/// Starts a refresher that reads from `source`.
 fn start_refresher(
     source: Arc<CertCentralClient>,
     cache: Option<DiskCache>,
@@ -570,14 +581,14 @@ async fn ledger_and_orders_of_every_scenario_match_its_world() {
         for id in divisions {
             let history = history_cache.history(Some(id));
             let ledger = history.ledger.unwrap();
-            let sum: Decimal = ledger.entries().iter().map(|line| line.change).sum();
-            // Divisions that share one fund have the lines of its ledger between them.
+            let sum: Decimal = ledger.entries().iter().map(|entry| entry.change).sum();
+            // The ledgers of divisions that share a fund add up to its balance.
             let figures = sandbox.read_world(|world| world.sheet(id).unwrap());
             let fund = if name == "shared-funds" { 0 } else { id };
             let (total, balance) = sums.entry(fund).or_insert((Decimal::ZERO, figures.balance));
             *total += sum;
             assert_eq!(*balance, figures.balance, "{name} {id}");
-            assert!(ledger.entries().is_sorted_by_key(|line| line.at));
+            assert!(ledger.entries().is_sorted_by_key(|entry| entry.at));
             let orders = history.orders.unwrap();
             assert!(orders.iter().all(|order| order.division == Some(id)), "{name}");
         }
@@ -603,11 +614,11 @@ async fn a_key_without_access_to_the_ledger_still_reads_the_balance() {
     }
 }
 
-/// A clock that the test sets; it waits in real time.
+/// A clock that the test sets. It sleeps in real time.
 struct SettableClock(Mutex<Time>);
 
 impl SettableClock {
-    fn begin() -> Arc<Self> {
+    fn start() -> Arc<Self> {
         Arc::new(Self(Mutex::new("2026-11-23T08:00:00Z".parse().unwrap())))
     }
 
@@ -626,18 +637,18 @@ impl Clock for SettableClock {
     }
 }
 
-/// Orders that the API would list, by their ids and the days on which their certificates end.
+/// Orders listed as in the API, by id and the end of their certificates.
 struct ExpiringOrders {
     clock: Arc<SettableClock>,
     ends: BTreeMap<u64, NaiveDate>,
-    /// When each page was asked for, and from which day on.
+    /// Time and first day of each requested page.
     pages: Arc<Mutex<Vec<(Instant, NaiveDate)>>>,
-    /// The page with this offset is unreadable, once.
+    /// Offset of a page that is invalid once.
     broken: Arc<Mutex<Option<usize>>>,
 }
 
 impl ExpiringOrders {
-    /// So many orders that ended within the last 410 days, and so many that end within the next 400.
+    /// Returns orders of which some `ended` within the last 410 days, and the `open` ones end within the next 400.
     fn new(clock: &Arc<SettableClock>, ended: u64, open: u64) -> Self {
         let today = clock.now().date_naive();
         let ended_on = |n: u64| (n, today - Days::new(1 + n * 410 / ended));
@@ -646,7 +657,7 @@ impl ExpiringOrders {
         Self { clock: Arc::clone(clock), ends, pages: Arc::default(), broken: Arc::default() }
     }
 
-    /// The orders whose certificates end on these days.
+    /// Returns the orders whose certificates end within these days.
     fn within(&self, from: NaiveDate, to: NaiveDate) -> Vec<u64> {
         self.ends.iter().filter(|(_, end)| (from..=to).contains(*end)).map(|(id, _)| *id).collect()
     }
@@ -675,7 +686,7 @@ impl Respond for ExpiringOrders {
     }
 }
 
-/// An account without ledger lines whose orders are listed by `orders`.
+/// Returns a server for an account with an empty ledger and these orders.
 async fn account_with(orders: ExpiringOrders) -> MockServer {
     let server = MockServer::builder().disable_request_recording().start().await;
     let answer = |body: Value| ResponseTemplate::new(200).set_body_json(body);
@@ -687,8 +698,8 @@ async fn account_with(orders: ExpiringOrders) -> MockServer {
     server
 }
 
-/// Waits until the orders that are shown were asked for at the clock's present time; how many are shown.
-async fn wait_known_orders(history_cache: &HistoryCache, clock: &SettableClock) -> usize {
+/// Waits until orders requested at the clock's present time are published, and returns their number.
+async fn wait_published_orders(history_cache: &HistoryCache, clock: &SettableClock) -> usize {
     history_cache.request(&BTreeSet::from([None]));
     for _ in 0..3000 {
         let history = history_cache.history(None);
@@ -700,8 +711,8 @@ async fn wait_known_orders(history_cache: &HistoryCache, clock: &SettableClock) 
     panic!("the orders were not read within a minute");
 }
 
-/// Waits until the orders that were read then are on disk.
-async fn saved(folder: &Path, read: Time) {
+/// Waits until the orders read at this time are on disk.
+async fn wait_saved_orders(folder: &Path, read: Time) {
     let read = format!("\"read\":{}", serde_json::to_string(&read).unwrap());
     for _ in 0..3000 {
         let mut files = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
@@ -715,21 +726,21 @@ async fn saved(folder: &Path, read: Time) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
+async fn ended_orders_are_listed_once_and_balances_take_precedence() {
     const WINDOW: RateLimitWindow = RateLimitWindow { requests: 16, length: Duration::from_secs(1) };
-    let clock = SettableClock::begin();
+    let clock = SettableClock::start();
     let orders = ExpiringOrders::new(&clock, 4000, 1000);
     let pages = Arc::clone(&orders.pages);
     let within = |from: i64, to: i64| {
         let today = clock.now().date_naive();
         orders.within(today + TimeDelta::days(from), today + TimeDelta::days(to)).len()
     };
-    let (all, of_second_day) = (within(-410, 400), within(-60, 401));
+    let (all, listed_second_day) = (within(-410, 400), within(-60, 401));
     let after_a_day = within(-409, 401);
     let server = account_with(orders).await;
     let limited = || limited_client(&server.uri(), RateLimiter::new([WINDOW]));
     let folder = tempfile::tempdir().unwrap();
-    let cache = || Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
+    let cache = || Some(DiskCache::new(folder.path().join("history"), "acme", "http://here"));
 
     let source = limited();
     let (history_cache, stop) = start_refresher_with_clock(&clock, Arc::clone(&source), cache());
@@ -741,25 +752,25 @@ async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
         source.balance(None).await.unwrap();
     }
     let balances_read = Instant::now();
-    assert_eq!(wait_known_orders(&history_cache, &clock).await, all);
+    assert_eq!(wait_published_orders(&history_cache, &clock).await, all);
     let first = std::mem::take(&mut *pages.lock().unwrap());
-    // The last page of a list is not full, and there are two pages without reissues.
+    // The last page of the list is not full, and the two listings of reissues have one page each.
     assert_eq!(first.len(), all / 250 + 3);
-    assert!(balances_read < first.last().unwrap().0, "balances were read while the orders were listed");
+    assert!(balances_read < first.last().unwrap().0, "balances are read while the orders are listed");
     let half = |pages: &[(Instant, NaiveDate)]| pages.windows(9).all(|it| it[8].0 - it[0].0 > WINDOW.length);
     assert!(half(&first), "at most half of the window is used");
 
     clock.pass(TimeDelta::hours(24));
-    assert_eq!(wait_known_orders(&history_cache, &clock).await, after_a_day);
+    assert_eq!(wait_published_orders(&history_cache, &clock).await, after_a_day);
     let second = std::mem::take(&mut *pages.lock().unwrap());
-    assert_eq!(second.len(), of_second_day / 250 + 3);
-    println!("{all} orders: {} pages at first, {} on the next day", first.len(), second.len());
+    assert_eq!(second.len(), listed_second_day / 250 + 3);
+    println!("{all} orders: {} pages on the first day, {} on the next", first.len(), second.len());
     assert!(second.len() * 2 < first.len() && half(&second));
     let shown = history_cache.history(None).orders.unwrap();
-    saved(&folder.path().join("books"), clock.now()).await;
+    wait_saved_orders(&folder.path().join("history"), clock.now()).await;
     stop.send(true).unwrap();
 
-    // After a restart nothing is listed until a day has passed.
+    // After a restart, nothing is listed until a day has passed.
     let (history_cache, _stop) = start_refresher_with_clock(&clock, limited(), cache());
     history_cache.request(&BTreeSet::from([None]));
     history_cache.wait_until_settled(&BTreeSet::from([None]), Duration::from_secs(20)).await;
@@ -768,14 +779,14 @@ async fn thousands_of_ended_orders_are_listed_once_and_balances_go_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_listing_that_fails_half_way_starts_again_from_nothing() {
-    let clock = SettableClock::begin();
+async fn a_first_listing_that_fails_half_way_starts_from_the_beginning() {
+    let clock = SettableClock::start();
     let orders = ExpiringOrders::new(&clock, 1400, 100);
     let (pages, broken) = (Arc::clone(&orders.pages), Arc::clone(&orders.broken));
     *broken.lock().unwrap() = Some(990);
     let server = account_with(orders).await;
     let folder = tempfile::tempdir().unwrap();
-    let cache = Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
+    let cache = Some(DiskCache::new(folder.path().join("history"), "acme", "http://here"));
     let (history_cache, _stop) = start_refresher_with_clock(&clock, client(&server.uri()), cache);
     let selected = BTreeSet::from([None]);
     history_cache.request(&selected);
@@ -784,54 +795,57 @@ async fn a_first_listing_that_fails_half_way_starts_again_from_nothing() {
     assert!(matches!(&gap, HistoryGap::Unreadable(_)), "{gap:?}");
     let first = std::mem::take(&mut *pages.lock().unwrap());
     assert_eq!(first.len(), 6);
-    let names = std::fs::read_dir(folder.path().join("books")).unwrap().map(|it| it.unwrap().file_name());
-    assert!(names.into_iter().all(|name| !name.to_str().unwrap().contains("orders")), "nothing half on disk");
+    let names = std::fs::read_dir(folder.path().join("history")).unwrap().map(|it| it.unwrap().file_name());
+    assert!(
+        names.into_iter().all(|name| !name.to_str().unwrap().contains("orders")),
+        "no incomplete listing is on disk"
+    );
     clock.pass(TimeDelta::minutes(11));
-    assert_eq!(wait_known_orders(&history_cache, &clock).await, 1500);
+    assert_eq!(wait_published_orders(&history_cache, &clock).await, 1500);
     let second = std::mem::take(&mut *pages.lock().unwrap());
     assert_eq!(second.len(), 9);
-    assert!(second.iter().all(|(_, from)| *from == first[0].1), "the whole window");
+    assert!(second.iter().all(|(_, from)| *from == first[0].1), "all requests cover the whole window");
 }
 
-/// So many kilobytes of memory are this process's.
-fn resident() -> u64 {
+/// Returns the resident memory of this process in KiB.
+fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_thousand_lines_are_read_and_kept_within_time_and_memory() {
+async fn a_long_ledger_is_read_and_cached_within_time_and_memory() {
     let long = std::env::var_os("LOWTIDE_LONG").is_some_and(|value| value == "1");
-    let lines = if long { 100_000 } else { 5000 };
+    let entries = if long { 100_000 } else { 5000 };
     let server = MockServer::builder().disable_request_recording().start().await;
     Mock::given(method("GET"))
         .and(path("/finance/balance-history"))
-        .respond_with(PagedLedger::of(lines))
+        .respond_with(PagedLedger::new(entries))
         .mount(&server)
         .await;
     let none = ResponseTemplate::new(200).set_body_json(json!({ "orders": [] }));
     Mock::given(path("/order/certificate")).respond_with(none).mount(&server).await;
     let folder = tempfile::tempdir().unwrap();
-    let cache = || Some(DiskCache::new(folder.path().join("books"), "acme", "http://here"));
-    let (before, began) = (resident(), Instant::now());
+    let cache = || Some(DiskCache::new(folder.path().join("history"), "acme", "http://here"));
+    let (before, began) = (resident_kib(), Instant::now());
     let (history_cache, stop) = start_refresher(client(&server.uri()), cache());
     let selected = BTreeSet::from([None]);
     history_cache.request(&selected);
     history_cache.wait_until_settled(&selected, Duration::from_secs(300)).await;
-    let (took, grown) = (began.elapsed(), resident().saturating_sub(before));
+    let (took, grown) = (began.elapsed(), resident_kib().saturating_sub(before));
     let ledger = history_cache.history(None).ledger.unwrap();
-    assert_eq!(ledger.entries().len() as u64, lines);
+    assert_eq!(ledger.entries().len() as u64, entries);
     stop.send(true).unwrap();
-    println!("{lines} lines in {took:?}, {} bytes a line with everything else", grown * 1024 / lines);
+    println!("{entries} entries in {took:?}, {} bytes each with everything else", grown * 1024 / entries);
     assert!(took < Duration::from_secs(120), "{took:?}");
-    // The sample server's own bodies are among it.
+    // This includes the bodies of the test server.
     assert!(grown < 200 * 1024, "{grown} KiB");
     let began = Instant::now();
     let (history_cache, _stop) = start_refresher(client("http://127.0.0.1:9"), cache());
     history_cache.request(&selected);
     history_cache.wait_until_settled(&selected, Duration::from_secs(60)).await;
-    assert_eq!(history_cache.history(None).ledger.unwrap(), ledger, "from the cache");
+    assert_eq!(history_cache.history(None).ledger.unwrap(), ledger, "restored from the cache");
     println!("from the cache in {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(30));
 }

@@ -1,7 +1,7 @@
-//! What comes from outside is shown and never obeyed: Slack's markup, HTML, mail headers, terminals.
+//! Text from outside is shown and never interpreted: Slack's markup, HTML, email headers, terminals.
 //!
-//! Every hostile text in every place where text from outside can stand, sent for real; a message must have the very same
-//! structure as with a harmless text in its place.
+//! Every hostile text is sent for real in every place that text from outside can have. A message must have the same
+//! structure as with a harmless text in that place.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,14 +65,14 @@ fn hostile() -> Vec<String> {
     texts.into_iter().map(str::to_owned).chain(long).collect()
 }
 
-/// Characters that a reader does not see, or that turn what is seen around.
+/// Returns true for characters that are invisible or change the direction of text.
 fn hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
         || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Where text from outside can stand.
+/// Places of text from outside in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TextPlace {
     Division,
@@ -96,29 +96,29 @@ const PLACES: [TextPlace; 8] = [
     TextPlace::Notifier,
 ];
 
-/// A message with a text in a place, and the words that go with it.
+/// Returns a message with a text in this place, and its context.
 fn with(place: TextPlace, text: &str) -> (Message, MessageContext) {
     let mut event = warning(if place == TextPlace::Division { text } else { "History" });
-    let mut words = message_context();
+    let mut context = message_context();
     let mut via = None;
     let EventSubject::Threshold(threshold) = &mut event.subject else { panic!("a threshold") };
     match place {
         TextPlace::Division => {}
         TextPlace::Account => {
             threshold.key.account = Name::from(text);
-            words.console_urls = BTreeMap::from([(Name::from(text), "https://www.digicert.com/secure/".to_owned())]);
+            context.console_urls = BTreeMap::from([(Name::from(text), "https://www.digicert.com/secure/".to_owned())]);
         }
         TextPlace::Rule => {
             threshold.key.rule = Name::from(text);
-            let rule = words.rules.values().next().unwrap().clone();
-            words.rules = BTreeMap::from([(Name::from(text), rule)]);
+            let rule = context.rules.values().next().unwrap().clone();
+            context.rules = BTreeMap::from([(Name::from(text), rule)]);
         }
         TextPlace::Description | TextPlace::Link => {
             let rule = RuleTexts {
                 description: Some(if place == TextPlace::Description { text } else { "Ask." }.to_owned()),
                 link: (place == TextPlace::Link).then(|| format!("https://example.com/{text}")),
             };
-            words.rules.insert("available-funds".into(), rule);
+            context.rules.insert("available-funds".into(), rule);
         }
         TextPlace::Reason => {
             event = Event { subject: EventSubject::Unreadable(unreadable(text)), ..event };
@@ -130,7 +130,7 @@ fn with(place: TextPlace, text: &str) -> (Message, MessageContext) {
         }
     }
     let content = MessageContent::Events(vec![MessageEvent { event: event.into(), omitted: 0, in_place_of: via }]);
-    (Message { content, ..message(Vec::new()) }, words)
+    (Message { content, ..message(Vec::new()) }, context)
 }
 
 fn unreadable(reason: &str) -> UnreadableEvent {
@@ -148,7 +148,7 @@ fn unreadable(reason: &str) -> UnreadableEvent {
     }
 }
 
-/// A Slack and a mail server, and what came to them.
+/// A Slack server and a mail server that record what they receive.
 struct TestReceivers {
     http: reqwest::Client,
     slack: FaultServer,
@@ -165,12 +165,12 @@ impl TestReceivers {
         }
     }
 
-    async fn send(&self, message: &Message, words: MessageContext) -> (Value, Conversation) {
-        let words = Arc::new(words);
+    async fn send(&self, message: &Message, context: MessageContext) -> (Value, Conversation) {
+        let context = Arc::new(context);
         let http = self.http.clone();
         let url = Secret::new(format!("{}/services/T/B/x", self.slack.base()));
         let slack =
-            SlackNotifier::new("slack".into(), url, BTreeMap::new(), http, Arc::clone(&words), Redactor::default());
+            SlackNotifier::new("slack".into(), url, BTreeMap::new(), http, Arc::clone(&context), Redactor::default());
         slack.send(message).await.unwrap();
         let options = EmailOptions {
             host: "127.0.0.1".to_owned(),
@@ -182,14 +182,14 @@ impl TestReceivers {
             ca_pem: None,
             timeout: Duration::from_secs(5),
         };
-        EmailNotifier::new(options, words, Redactor::default()).unwrap().send(message).await.unwrap();
+        EmailNotifier::new(options, context, Redactor::default()).unwrap().send(message).await.unwrap();
         let request = self.slack.requests().pop().unwrap();
         let body = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
         (body, self.mail.conversations().pop().unwrap())
     }
 }
 
-/// Every string of a Slack message.
+/// Collects every string of a Slack message.
 fn strings<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
     match value {
         Value::String(text) => out.push(text),
@@ -199,8 +199,8 @@ fn strings<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
     }
 }
 
-/// A Slack message without its words: the shape of its JSON, and all that Slack would read as markup. The operator's own
-/// description may be formatted, and an address is compared by its label.
+/// Returns the structure of a Slack message: the shape of its JSON, and everything that Slack reads as markup. The
+/// operator's own description may be formatted, and an address is compared by its label.
 fn slack_structure(body: &Value) -> String {
     fn shape(value: &Value) -> String {
         match value {
@@ -243,7 +243,7 @@ fn slack_structure(body: &Value) -> String {
     shape(body)
 }
 
-/// The parts of a mail, decoded.
+/// Returns the parts of an email, decoded.
 fn parts(data: &str) -> Vec<String> {
     let boundary = data.split_once("boundary=\"").unwrap().1.split_once('"').unwrap().0;
     let boundary = format!("--{boundary}");
@@ -274,7 +274,7 @@ fn parts(data: &str) -> Vec<String> {
         .collect()
 }
 
-/// All tags of a page, without the address that a link leads to; the line breaks of a description are its own.
+/// Returns all tags of a page, without the addresses of links and the line breaks of a description.
 fn html_structure(page: &str) -> Vec<String> {
     let tags = page.match_indices('<').map(|(at, _)| page[at..].split_once('>').map_or(&page[at..], |(tag, _)| tag));
     let tags = tags.filter(|tag| !tag.starts_with("<br"));
@@ -300,7 +300,7 @@ async fn no_text_from_outside_changes_the_structure_of_a_message() {
         let (message, its_words) = with(place, harmless);
         let (slack, mail) = post.send(&message, its_words).await;
         let expected = (slack_structure(&slack), html_structure(&parts(&mail.data[0])[1]), header_names(&mail.data[0]));
-        // A description of nothing visible is no description.
+        // A description without visible characters is left out.
         for text in hostile().into_iter().filter(|it| place != TextPlace::Description || !it.trim().is_empty()) {
             let (message, its_words) = with(place, &text);
             let (slack, mail) = post.send(&message, its_words).await;
@@ -311,7 +311,7 @@ async fn no_text_from_outside_changes_the_structure_of_a_message() {
                     shown
                 ));
             };
-            // A long address is left out rather than cut.
+            // A long address is left out instead of shortened.
             let slack_shape = slack_structure(&slack);
             if slack_shape != expected.0 && !(place == TextPlace::Link && text.len() > 900) {
                 complain("Slack's structure", &slack_shape);
@@ -384,7 +384,7 @@ async fn hostile_names_are_cleaned_in_terminal_log_and_plugin_output() {
     for format in ["text", "json"] {
         let service = world.start_with(&["run", "--log-level", "trace", "--log-format", format]);
         wait_until("two cycles", || service.log().matches("cycle done").count() >= 2);
-        wait_until("both notifiers to be told", || !world.told().is_empty() && !inbox.conversations().is_empty());
+        wait_until("messages of both notifiers", || !world.told().is_empty() && !inbox.conversations().is_empty());
         let log = service.log();
         let bad = log.lines().find(|line| line.chars().any(hidden));
         assert!(bad.is_none(), "a {format} line of the log: {bad:?}");

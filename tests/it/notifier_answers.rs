@@ -1,16 +1,16 @@
-//! Webhook, PagerDuty and Teams: what every answer means, what is sent for every kind of event, and how large it gets.
+//! Webhook, PagerDuty and Teams: the meaning of each response, the content for every kind of event, and its size.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::delivery::{Bench, Seat};
+use crate::support::delivery::{DeliveryBench, TestNotifier};
 use crate::support::faults::{Fault, FaultServer, nobody, status};
 use crate::support::sample::{message, message_context, now, warning, warning_with_forecast};
 use crate::support::webhook_schema::{documented, expect_documented};
 use lowtide::domain::alert::{AlertKey, TransitionKind};
-use lowtide::domain::balance::Persistence;
-use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue as Amount, UnreadableEvent};
+use lowtide::domain::balance::{MetricValue as Amount, Persistence};
+use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, UnreadableEvent};
 use lowtide::domain::rule::{Metric, Severity, ThresholdSide};
 use lowtide::notify::channels::pagerduty::PagerDutyNotifier;
 use lowtide::notify::channels::teams::{TeamsNotifier, payload};
@@ -26,38 +26,38 @@ use serde_json::{Value, json};
 const TOKEN: &str = "abcdefghijklmnop1234";
 const TYPES: [&str; 3] = ["webhook", "pagerduty", "teams"];
 
-fn notifier(kind: &str, base: &str, words: MessageContext) -> Arc<dyn Notifier> {
+fn notifier(kind: &str, base: &str, context: MessageContext) -> Arc<dyn Notifier> {
     let options = HttpClientOptions { timeout: Duration::from_millis(800), extra_ca_pem: None, loopback: true };
-    let (http, words, redactor) = (http_client::client(&options).unwrap(), Arc::new(words), Redactor::default());
+    let (http, context, redactor) = (http_client::client(&options).unwrap(), Arc::new(context), Redactor::default());
     let secret = Secret::new(if kind == "pagerduty" { TOKEN.to_owned() } else { format!("{base}/in/{TOKEN}") });
     redactor.learn(&secret);
     let headers = [("x-api-key".to_owned(), Secret::new("of-the-header"))];
     redactor.learn(&headers[0].1);
     match kind {
-        "webhook" => Arc::new(WebhookNotifier::new(secret, &headers, None, http, words, redactor)),
+        "webhook" => Arc::new(WebhookNotifier::new(secret, &headers, None, http, context, redactor)),
         "pagerduty" => Arc::new(PagerDutyNotifier::new(
             "on-call".into(),
             secret,
             &format!("{base}/v2/enqueue"),
             http,
-            words,
+            context,
             redactor,
         )),
-        _ => Arc::new(TeamsNotifier::new(secret, http, words, redactor)),
+        _ => Arc::new(TeamsNotifier::new(secret, http, context, redactor)),
     }
 }
 
 async fn refused(kind: &str, fault: Fault) -> Result<(), SendError> {
     let server = FaultServer::plain(fault);
     let sent = notifier(kind, &server.base(), message_context()).send(&message(vec![warning("History")])).await;
-    assert!(server.requests().len() <= 1, "one try is one request");
+    assert!(server.requests().len() <= 1, "one attempt is one request");
     sent.map(|_| ())
 }
 
-/// The bodies that a message makes.
-async fn bodies(kind: &str, message: &Message, words: MessageContext) -> Vec<Value> {
+/// Returns the bodies of the requests for a message.
+async fn bodies(kind: &str, message: &Message, context: MessageContext) -> Vec<Value> {
     let server = FaultServer::plain(status("202 Accepted", &[], ""));
-    notifier(kind, &server.base(), words).send(message).await.unwrap();
+    notifier(kind, &server.base(), context).send(message).await.unwrap();
     server.requests().iter().map(|it| serde_json::from_str(it.split_once("\r\n\r\n").unwrap().1).unwrap()).collect()
 }
 
@@ -120,19 +120,19 @@ async fn delivered_requests_are_not_repeated_when_a_later_one_fails() {
         let fine = status("202 Accepted", &[], "");
         let server = FaultServer::plain(fine.clone());
         let it = notifier(kind, &server.base(), message_context());
-        let seat = Seat { name: "it", fallback: None, notifier: it, hangs: Arc::clone(&server.hangs) };
-        let bench = Bench::new(vec![seat]);
+        let notifier = TestNotifier { name: "it", fallback: None, notifier: it, hangs: Arc::clone(&server.hangs) };
+        let bench = DeliveryBench::new(vec![notifier]);
         server.become_(status("503 X", &[], ""));
-        bench.owe("a", TransitionKind::Raised, &["it"]).await;
-        bench.owe("b", TransitionKind::Raised, &["it"]).await;
-        bench.owe("a", TransitionKind::Escalated, &["it"]).await;
+        bench.enqueue("a", TransitionKind::Raised, &["it"]).await;
+        bench.enqueue("b", TransitionKind::Raised, &["it"]).await;
+        bench.enqueue("a", TransitionKind::Escalated, &["it"]).await;
         bench.pass(10).await;
         server.become_(fine.clone());
         bench.pass(60).await;
         server.become_(status("503 X", &[], ""));
-        bench.owe("a", TransitionKind::Resolved, &["it"]).await;
+        bench.enqueue("a", TransitionKind::Resolved, &["it"]).await;
         bench.pass(3).await;
-        bench.owe("b", TransitionKind::Resolved, &["it"]).await;
+        bench.enqueue("b", TransitionKind::Resolved, &["it"]).await;
         bench.pass(10).await;
         server.become_(fine);
         bench.pass(60).await;
@@ -141,7 +141,7 @@ async fn delivered_requests_are_not_repeated_when_a_later_one_fails() {
         let of = |alert: &str| sent.iter().flatten().filter(|it| it.ends_with(alert)).cloned().collect::<Vec<_>>();
         assert_eq!(of(" a"), ["raised a", "escalated a", "resolved a"], "{kind}: once, and an alert's events in order");
         assert_eq!(of(" b"), ["raised b", "resolved b"], "{kind}");
-        assert_eq!(bench.owed("it"), 0);
+        assert_eq!(bench.pending("it"), 0);
         bench.end().await;
     }
 }
@@ -150,12 +150,12 @@ async fn delivered_requests_are_not_repeated_when_a_later_one_fails() {
 async fn one_event_that_is_refused_for_good_takes_no_other_with_it() {
     let server = FaultServer::plain(status("422 X", &[], ""));
     let it = notifier("webhook", &server.base(), message_context());
-    let seat = Seat { name: "it", fallback: Some("spare"), notifier: it, hangs: Arc::clone(&server.hangs) };
-    let bench = Bench::new(vec![seat, Seat::willing("spare")]);
-    bench.owe("a", TransitionKind::Raised, &["it"]).await;
+    let notifier = TestNotifier { name: "it", fallback: Some("spare"), notifier: it, hangs: Arc::clone(&server.hangs) };
+    let bench = DeliveryBench::new(vec![notifier, TestNotifier::accepting("spare")]);
+    bench.enqueue("a", TransitionKind::Raised, &["it"]).await;
     bench.pass(2).await;
     server.become_(status("202 Accepted", &[], ""));
-    bench.owe("b", TransitionKind::Raised, &["it"]).await;
+    bench.enqueue("b", TransitionKind::Raised, &["it"]).await;
     bench.pass(2).await;
     assert_eq!(bench.delivered("it").into_iter().map(|(_, sent)| sent).collect::<Vec<_>>(), [["raised b"]]);
     assert_eq!(bench.delivered("spare")[0].1, ["raised a via it"]);
@@ -189,7 +189,7 @@ fn unreadable(kind: TransitionKind) -> Event {
     }))
 }
 
-/// One of every kind.
+/// Returns one event of every kind.
 fn every_kind() -> Vec<Event> {
     let kinds = [
         TransitionKind::Raised,
@@ -249,8 +249,8 @@ async fn every_webhook_event_fits_the_documented_schema_and_example() {
     let again = bodies("webhook", &message(every_kind()), message_context()).await;
     assert_eq!(again, all, "the same whenever it is sent");
     assert_eq!((&all[4]["missing"], &all[5]["value"]), (&Value::Null, &json!("unlimited")));
-    assert_eq!(all[6]["standing_still"][0]["level"], "critical");
-    assert_eq!((&all[6]["heals"], &all[8]["rules"]), (&json!(true), &json!(["available-funds", "unreadable"])));
+    assert_eq!(all[6]["firing_alerts"][0]["level"], "critical");
+    assert_eq!((&all[6]["transient"], &all[8]["rules"]), (&json!(true), &json!(["available-funds", "unreadable"])));
 
     let days = |days: u64| Duration::from_secs(days * 86_400);
     let runway = threshold(warning("x"), |event| {
@@ -263,19 +263,19 @@ async fn every_webhook_event_fits_the_documented_schema_and_example() {
     let expected = (json!({ "seconds": 604_800 }), json!({ "side": "below", "seconds": 1_209_600 }));
     assert_eq!((&body["value"], &body["threshold"]), (&expected.0, &expected.1));
     assert_eq!(body["missing"], json!({ "seconds": 604_800 }));
-    let mut judged = unreadable(TransitionKind::Raised);
-    let EventSubject::Unreadable(it) = &mut judged.subject else { panic!() };
+    let mut unevaluated = unreadable(TransitionKind::Raised);
+    let EventSubject::Unreadable(it) = &mut unevaluated.subject else { panic!() };
     it.unevaluated_rules = vec!["runway".into(), "spend".into()];
-    let body = bodies("webhook", &message(vec![judged]), message_context()).await.remove(0);
+    let body = bodies("webhook", &message(vec![unevaluated]), message_context()).await.remove(0);
     expect_documented(&body);
-    assert_eq!((&body["blind"], &all[6]["blind"]), (&json!(["runway", "spend"]), &json!([])));
-    assert_eq!(body["summary"], "acme · division 7: rules runway and spend cannot be judged");
+    assert_eq!((&body["unevaluated_rules"], &all[6]["unevaluated_rules"]), (&json!(["runway", "spend"]), &json!([])));
+    assert_eq!(body["summary"], "acme · division 7: rules runway and spend cannot be evaluated");
 
     let test = bodies("webhook", &test_message(), message_context()).await.remove(0);
     expect_documented(&test);
     assert_eq!((&test["event"], &test["id"], &test["notifier"]), (&json!("test"), &json!("test-1"), &json!("it")));
-    let via = Some(FallbackOrigin { notifier: "team".into(), error: "Teams answered 404".to_owned() });
-    let item = MessageEvent { event: warning("x").into(), omitted: 3, in_place_of: via };
+    let origin = Some(FallbackOrigin { notifier: "team".into(), error: "Teams answered 404".to_owned() });
+    let item = MessageEvent { event: warning("x").into(), omitted: 3, in_place_of: origin };
     let handed = bodies(
         "webhook",
         &Message { content: MessageContent::Events(vec![item]), ..message(vec![]) },
@@ -284,7 +284,7 @@ async fn every_webhook_event_fits_the_documented_schema_and_example() {
     .await;
     expect_documented(&handed[0]);
     assert_eq!((&handed[0]["omitted"], &handed[0]["in_place_of"]["notifier"]), (&json!(3), &json!("team")));
-    assert_eq!(handed[0]["id"], example["id"], "told through whichever notifier");
+    assert_eq!(handed[0]["id"], example["id"], "the same through any notifier");
 }
 
 #[tokio::test]
@@ -332,7 +332,7 @@ async fn pagerduty_triggers_and_resolves_by_the_identity_of_the_alert() {
         "resolve lowtide/~notifier/mail -".to_owned(),
     ];
     assert_eq!(sent, expected);
-    // The key of an alert that ends quietly is the one that it was triggered by.
+    // The key of an alert that ends without a message is the one that triggered it.
     let key = AlertKey { account: "b/c".into(), division: None, rule: "a".into() };
     let ended = [
         EventSubject::AlertEnded { key, level: Severity::Critical },
@@ -377,7 +377,7 @@ async fn pagerduty_triggers_and_resolves_by_the_identity_of_the_alert() {
     assert_eq!(test[0]["dedup_key"], test[1]["dedup_key"]);
 }
 
-/// Every string of a card, and the names of its elements.
+/// Collects every string of a card, and the types of its elements.
 fn walk(value: &Value, strings: &mut Vec<String>, types: &mut Vec<String>) {
     match value {
         Value::String(text) => strings.push(text.clone()),
@@ -434,11 +434,11 @@ fn a_card_of_any_content_stays_below_the_limit_and_loses_no_alert() {
                     event.since = now() - chrono::Duration::minutes(i64::try_from(n).unwrap());
                 })
             });
-            let mut words = message_context();
+            let mut context = message_context();
             let link = Some(format!("https://example.com/{}", "l".repeat(3000)));
-            words.rules.insert("available-funds".into(), RuleTexts { description: Some(long.clone()), link });
+            context.rules.insert("available-funds".into(), RuleTexts { description: Some(long.clone()), link });
             let mut events: Vec<Event> = events.collect();
-            // What an alert has been through while nobody could be told.
+            // Earlier events of an alert that could not be delivered.
             let first = events[0].clone();
             events.extend((0..9).map(|_| threshold(first.clone(), |event| event.kind = TransitionKind::Eased)));
             let mut pending_message = message(events);
@@ -447,8 +447,8 @@ fn a_card_of_any_content_stays_below_the_limit_and_loses_no_alert() {
                     item.in_place_of = Some(FallbackOrigin { notifier: long.as_str().into(), error: long.clone() });
                 }
             }
-            let card = payload(&pending_message, &words);
-            // As the workflow hands it on: a string inside its own JSON. A tenth of what Teams takes stays spare.
+            let card = payload(&pending_message, &context);
+            // The size as the workflow passes it on: a string inside its own JSON. A tenth of Teams' limit stays unused.
             let size = serde_json::to_string(&card.to_string()).unwrap().len();
             assert!(size <= 28_672 / 10 * 9, "{text:?} {count}: {size}");
             let shown = card["attachments"][0]["content"]["body"].as_array().unwrap();
@@ -473,13 +473,13 @@ fn hostile_names_change_nothing_about_a_card() {
         "</div><script>alert(1)</script>",
     ];
     let of = |text: &str| {
-        let mut words = message_context();
+        let mut context = message_context();
         let mut event = warning(text);
         event = threshold(event, |event| event.key.rule = text.into());
         let description = Some(text.replace(['\n', '\r'], " "));
-        words.rules.insert(text.into(), RuleTexts { description, link: None });
+        context.rules.insert(text.into(), RuleTexts { description, link: None });
         let failing = EventSubject::NotifierFailing { notifier: text.into(), since: now(), error: text.to_owned() };
-        payload(&message(vec![event, subject(failing)]), &words)
+        payload(&message(vec![event, subject(failing)]), &context)
     };
     let (_, expected) = walked(&of("harmless"));
     for text in hostile {

@@ -1,5 +1,5 @@
-//! Webhook, PagerDuty, Teams and mail over `OAuth2`, with the real binary: what arrives, how it is signed, what is tried
-//! again, and that no secret of theirs is shown.
+//! Webhook, PagerDuty, Teams and email with `OAuth2`, with the real binary: the content of requests, signatures, retries,
+//! and that no secret is shown.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -39,7 +39,7 @@ impl ReceivedRequest {
 
 type Answers = Box<dyn Fn(usize, &Request) -> ResponseTemplate + Send + Sync>;
 
-/// An end that keeps all it is sent, and answers by the number of the request.
+/// An endpoint that records requests, and answers by the number of the request.
 struct TestEndpoint {
     server: MockServer,
     received: Arc<Mutex<Vec<ReceivedRequest>>>,
@@ -73,7 +73,7 @@ impl TestEndpoint {
         Self::answering(|_, _| ResponseTemplate::new(202)).await
     }
 
-    /// Gives out tokens: ACCESS-1, ACCESS-2, …
+    /// Issues tokens: ACCESS-1, ACCESS-2, …
     async fn tokens(expires_in: u64) -> Self {
         Self::answering(move |n, _| {
             let token = format!("{ACCESS}-{n}");
@@ -109,7 +109,7 @@ fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     keyed(0x5c, &keyed(0x36, text))
 }
 
-/// As a receiver checks it, by the text of the specification.
+/// Checks a signature as a receiver does, following the text of the specification.
 fn expect_signed(got: &ReceivedRequest) {
     let (id, time) = (&got.headers["webhook-id"], &got.headers["webhook-timestamp"]);
     let key = STANDARD.decode(signing().strip_prefix("whsec_").unwrap()).unwrap();
@@ -128,7 +128,7 @@ fn webhook(end: &TestEndpoint) -> String {
     )
 }
 
-/// Rules that tell one notifier.
+/// Returns rules that notify these notifiers.
 fn rules(notifier: &str) -> String {
     format!(
         "rules:\n  funds: {{ metric: available_funds, warning: {{ below: 2000 }}, critical: {{ below: 500 }}, notify: [{notifier}] }}\n  prepaid: {{ metric: balance, warning: {{ below: 2000 }}, notify: [{notifier}] }}\n"
@@ -157,7 +157,7 @@ async fn a_webhook_that_refuses_one_divisions_alerts_gets_all_others() {
     world.division_funds(12, "5000");
     world.division_funds(11, "100");
     wait_until("their ends", || of("Physics").len() == 4);
-    wait_until("further tries", || of("History").len() >= 6);
+    wait_until("further attempts", || of("History").len() >= 6);
     let tried = of("History");
     assert!(tried.iter().all(|it| ["raised funds", "raised prepaid"].contains(&it.as_str())), "in order: {tried:?}");
     assert_eq!(service.stop(), Some(0));
@@ -167,7 +167,7 @@ async fn a_webhook_that_refuses_one_divisions_alerts_gets_all_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_gets_each_event_once_signed_in_order_and_as_documented() {
     let world = World::new().await;
-    // The second and the third request fail: the first is not repeated, and nothing overtakes.
+    // The second and the third request fail: the first is not repeated, and the order is kept.
     let end = TestEndpoint::answering(|n, _| ResponseTemplate::new(if n == 2 || n == 3 { 503 } else { 200 })).await;
     world.config(&(webhook(&end) + &rules("hook")));
     world.funds("1431.50");
@@ -255,10 +255,10 @@ async fn pagerduty_and_teams_get_the_beginning_and_the_end() {
     let body = cards[0].json();
     assert_eq!(body["attachments"][0]["contentType"], "application/vnd.microsoft.card.adaptive");
     assert!(cards[0].body.contains("2 alerts: 1 critical, 1 warning"), "{}", cards[0].body);
-    assert!(cards[1].body.contains("Resolved: USD 9,000.00 left"), "{}", cards[1].body);
+    assert!(cards[1].body.contains("Resolved: acme: USD 9,000.00 left"), "{}", cards[1].body);
 }
 
-/// What PagerDuty was sent, as `trigger prepaid/acme warning`.
+/// Returns the requests to PagerDuty, as `trigger prepaid/acme warning`.
 fn incidents(duty: &TestEndpoint) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let one = |got: &ReceivedRequest| {
@@ -290,7 +290,7 @@ async fn pagerduty_is_sent_an_easing_only_where_it_gets_warnings_too() {
     duty.wait(2);
     world.funds("1000");
     duty.wait(3);
-    assert!(world.wait_told(1).contains("1,000.00"), "whoever gets warnings hears of the easing");
+    assert!(world.wait_told(1).contains("1,000.00"), "recipients of warnings are notified of the easing");
     world.funds("100");
     duty.wait(5);
     world.funds("9000");
@@ -322,13 +322,13 @@ async fn what_leaves_the_configuration_resolves_its_incident_quietly() {
     let service = world.start();
     duty.wait(2);
     world.wait_told(1);
-    wait_until("both deliveries in the state", || !world.state().contains("\"owed\""));
+    wait_until("both deliveries in the state", || !world.state().contains("\"queue\""));
     world.config(&format!("{}rules:\n{funds}", pagerduty(&duty)));
     service.hangup();
     assert_eq!(incidents(&duty).len().max(duty.wait(3).len()), 3);
     assert_eq!(incidents(&duty)[2], "resolve prepaid/acme -");
     assert_eq!(service.stop(), Some(0));
-    // And one that leaves it while no service runs.
+    // Then a rule that leaves the configuration while no service runs.
     let other = "  other: { metric: balance, warning: { below: 1 }, notify: [duty, slack] }\n";
     world.config(&format!("{}rules:\n{other}", pagerduty(&duty)));
     let service = world.start();
@@ -351,7 +351,7 @@ fn xoauth2() -> Script {
     Script { extensions: vec!["AUTH XOAUTH2".to_owned()], ..Script::default() }
 }
 
-/// The token of an `AUTH`.
+/// Returns the token of an `AUTH` command.
 fn token_of(auth: &str) -> String {
     let login = STANDARD.decode(auth.strip_prefix("XOAUTH2 ").unwrap()).unwrap();
     let login = String::from_utf8(login).unwrap();
@@ -376,7 +376,7 @@ async fn oauth2_mail_reuses_a_valid_token_and_replaces_a_refused_one() {
     assert_eq!(mails(2), 2);
     assert_eq!(tokens.received().len(), 1, "the token is kept");
     assert_eq!(server.conversations()[0].commands[0], "EHLO alerts.example.com");
-    // The token is revoked; the server says why in a challenge first.
+    // The token is revoked; the server gives the reason in a challenge first.
     let challenge = STANDARD.encode(r#"{"status":"400"}"#);
     server.become_(Script { replies: [("AUTH", format!("334 {challenge}"))].into(), ..xoauth2() });
     world.funds("9000");
@@ -404,7 +404,7 @@ async fn a_token_refused_permanently_uses_the_fallback_others_are_retried() {
     let refusal = |error: &str| json!({ "error": error, "error_description": format!("no {CLIENT} here") });
     let rows: [(u16, Value, &str, bool); 7] = [
         (401, refusal("invalid_client"), "which may have expired", true),
-        (400, refusal("invalid_scope"), "(invalid_scope: look at", true),
+        (400, refusal("invalid_scope"), "(invalid_scope: check", true),
         (400, json!("nonsense"), "400", true),
         (429, json!({}), "429", false),
         (503, json!({}), "503", false),
@@ -425,7 +425,7 @@ async fn a_token_refused_permanently_uses_the_fallback_others_are_retried() {
             assert!(!sent.contains(CLIENT), "{sent}");
         } else {
             tokens.wait(2);
-            assert!(service.log().contains("still owed") && service.log().contains(words), "{}", service.log());
+            assert!(service.log().contains("still pending") && service.log().contains(words), "{}", service.log());
             assert!(world.told().is_empty());
         }
         assert!(server.conversations().is_empty(), "the mail server is not asked without a token");
@@ -477,7 +477,7 @@ async fn test_notify_tries_every_end_and_marks_what_it_sends() {
     for name in ["hook", "duty", "team", "mail", "slack"] {
         assert_eq!(of(name)["delivered"], true, "{outcomes:#}");
     }
-    assert!(of("broken")["detail"].as_str().unwrap().contains("404 (nothing is there: look at `url`)"), "{outcomes:#}");
+    assert!(of("broken")["detail"].as_str().unwrap().contains("404 (not found: check `url`)"), "{outcomes:#}");
     let test = hook.received().remove(0);
     expect_signed(&test);
     expect_documented(&test.json());
@@ -510,7 +510,7 @@ async fn ends_that_echo_every_secret_find_none_of_them_shown() {
         TestEndpoint::answering(echo).await,
         TestEndpoint::answering(echo).await,
     );
-    // Every process gets the token that the mail server echoes.
+    // Every process gets the same token, which the mail server echoes.
     let granted = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 3600 });
     let tokens = TestEndpoint::answering(move |_, _| ResponseTemplate::new(200).set_body_json(&granted)).await;
     let login = STANDARD.encode(format!("user=box@example.com\u{1}auth=Bearer {token}\u{1}\u{1}"));

@@ -1,4 +1,4 @@
-//! Tests of `lowtide preview`: it shows what would be sent, and sends nothing.
+//! `lowtide preview` shows what would be sent, and sends nothing.
 
 use crate::support::bin::{FUNDS, KEY, TOKEN, World};
 use serde_json::Value;
@@ -27,7 +27,7 @@ async fn what_is_shown_is_what_the_service_sends() {
     let service = world.start();
     world.wait_told(1);
     assert_eq!(service.stop(), Some(0));
-    // Both have a time in minutes, and the clock may have moved on between them.
+    // Both contain times to the minute, and the clock may have advanced between them.
     let timeless = |body: &Value| without_times(&body.to_string());
     assert_eq!(timeless(&shown["notifiers"]["slack"]["body"]), timeless(&world.slack_bodies()[0]));
 }
@@ -116,7 +116,7 @@ async fn many_alerts_and_silences_can_be_previewed() {
         (["--event", "raised"].as_slice(), "It was silenced until "),
         (&["--event", "raised", "--level", "critical"], "Only its warnings are silenced, until "),
         (&["--event", "escalated"], "Only its warnings are silenced, until "),
-        (&["--event", "resolved"], "told because you heard its beginning."),
+        (&["--event", "resolved"], "sent because you were notified when it began."),
     ] {
         let ran = world.run(&[["preview", "--sample", "--silenced"].as_slice(), args].concat());
         assert!(ran.stdout.contains(said) && ran.stdout.contains("(PO 4711 raised)"), "{args:?}: {ran:?}");
@@ -147,7 +147,8 @@ async fn the_html_goes_into_a_file_and_a_division_is_shown_by_its_name() {
     assert!(ran.stdout.contains("written to page.html") && !ran.stdout.contains("<!doctype"), "{ran:?}");
     let page = std::fs::read_to_string(world.path("page.html")).unwrap();
     assert!(page.contains("acme · Physics &lt;b&gt;: USD 100.00 left"), "{page}");
-    // One read for the message, and two to compare with the other division, which may share the fund.
+    // The account's own balance is read for the message, and both are read to compare them, because the divisions may share
+    // a fund.
     assert_eq!((world.reads(7), world.reads(9)), (3, 1));
     let other = world.run(&["preview", "--division", "9"]);
     assert!(other.stdout.contains("acme · History: USD 700.00 left"), "{other:?}");

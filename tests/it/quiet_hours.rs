@@ -1,10 +1,10 @@
-//! Quiet hours: what is held is told as one when they end, nothing is lost, and held is not failing.
+//! Quiet hours: held events are sent as one message at the end, none is lost, and holding is no failure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::support::bin::{FUNDS, World, wait_until};
-use crate::support::delivery::{Bench, Seat, Try, Willing, epoch};
+use crate::support::delivery::{AcceptingNotifier, Attempt, DeliveryBench, TestNotifier, epoch};
 use async_trait::async_trait;
 use chrono::{NaiveTime, Timelike, Utc, Weekday};
 use lowtide::domain::alert::TransitionKind;
@@ -13,7 +13,7 @@ use lowtide::notify::{Delivered, Message, Notifier, SendError};
 use lowtide::util::clock::{Clock, SystemClock};
 use proptest::prelude::*;
 
-/// The bench begins on Tue 24 Nov 2026, 06:00 UTC: 10 minutes later it is quiet for 80 minutes.
+/// Quiet hours of the bench, which begins on Tue 24 Nov 2026, 06:00 UTC: from 10 minutes later, for 80 minutes.
 const BEGINS: u64 = 600;
 const ENDS: i64 = 5400;
 
@@ -22,12 +22,15 @@ fn quiet(except_critical: bool) -> QuietHours {
     QuietHours::new(chrono_tz::Tz::UTC, Some(hours), [], except_critical).unwrap()
 }
 
-fn bench(except_critical: bool) -> Bench {
+fn bench(except_critical: bool) -> DeliveryBench {
     assert_eq!(epoch().time(), NaiveTime::from_hms_opt(6, 0, 0).unwrap());
-    Bench::with_quiet_hours(vec![Seat::willing("it"), Seat::willing("other")], Some(quiet(except_critical)))
+    DeliveryBench::with_quiet_hours(
+        vec![TestNotifier::accepting("it"), TestNotifier::accepting("other")],
+        Some(quiet(except_critical)),
+    )
 }
 
-/// A channel that never works.
+/// Channel on which every send fails.
 struct BrokenNotifier;
 
 #[async_trait]
@@ -40,14 +43,14 @@ impl Notifier for BrokenNotifier {
 #[tokio::test(start_paused = true)]
 async fn held_messages_are_sent_as_one_when_quiet_hours_end() {
     let bench = bench(false);
-    bench.owe("acme", TransitionKind::Raised, &["it", "other"]).await;
+    bench.enqueue("acme", TransitionKind::Raised, &["it", "other"]).await;
     bench.pass(BEGINS).await;
-    bench.owe("acme", TransitionKind::Escalated, &["it", "other"]).await;
+    bench.enqueue("acme", TransitionKind::Escalated, &["it", "other"]).await;
     bench.pass(60).await;
-    bench.owe("beta", TransitionKind::Raised, &["it"]).await;
+    bench.enqueue("beta", TransitionKind::Raised, &["it"]).await;
     bench.pass(60).await;
-    bench.owe("beta", TransitionKind::Resolved, &["it"]).await;
-    assert_eq!(bench.owed("it"), 3);
+    bench.enqueue("beta", TransitionKind::Resolved, &["it"]).await;
+    assert_eq!(bench.pending("it"), 3);
     bench.pass(7200).await;
     let sent = bench.delivered("it");
     let held = ["escalated acme", "raised beta", "resolved beta"].map(str::to_owned).to_vec();
@@ -60,14 +63,14 @@ async fn held_messages_are_sent_as_one_when_quiet_hours_end() {
 async fn an_excepted_critical_alert_is_sent_at_once_with_what_is_held() {
     let bench = bench(true);
     bench.pass(BEGINS).await;
-    bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+    bench.enqueue("acme", TransitionKind::Raised, &["it"]).await;
     bench.pass(600).await;
     assert!(bench.delivered("it").is_empty());
-    bench.owe("acme", TransitionKind::Escalated, &["it"]).await;
+    bench.enqueue("acme", TransitionKind::Escalated, &["it"]).await;
     bench.pass(600).await;
-    bench.owe("acme", TransitionKind::Eased, &["it"]).await;
+    bench.enqueue("acme", TransitionKind::Eased, &["it"]).await;
     bench.pass(600).await;
-    bench.owe("acme", TransitionKind::Resolved, &["it"]).await;
+    bench.enqueue("acme", TransitionKind::Resolved, &["it"]).await;
     bench.pass(7200).await;
     let sent: Vec<_> = bench.delivered("it").into_iter().map(|(at, sent)| (at, sent.join(", "))).collect();
     let expected = [(1200, "raised acme, escalated acme"), (1800, "eased acme"), (ENDS, "resolved acme")];
@@ -83,31 +86,37 @@ async fn held_is_not_failing_neither_for_the_fallback_nor_for_a_report() {
         [],
         false,
     );
-    let seat = Seat { name: "it", fallback: Some("spare"), notifier: Arc::new(Willing), hangs: Arc::default() };
-    let bench = Bench::with_quiet_hours(vec![seat, Seat::willing("spare")], Some(night.unwrap()));
+    let seat = TestNotifier {
+        name: "it",
+        fallback: Some("spare"),
+        notifier: Arc::new(AcceptingNotifier),
+        hangs: Arc::default(),
+    };
+    let bench = DeliveryBench::with_quiet_hours(vec![seat, TestNotifier::accepting("spare")], Some(night.unwrap()));
     bench.pass(BEGINS).await;
-    bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+    bench.enqueue("acme", TransitionKind::Raised, &["it"]).await;
     bench.pass(24 * 3600).await;
     assert_eq!(bench.delivered("it"), [(12 * 3600, vec!["raised acme".to_owned()])]);
-    assert!(bench.tries("spare").is_empty());
+    assert!(bench.attempts("spare").is_empty());
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_notifier_is_retried_after_quiet_hours_before_fallback() {
-    let seat = Seat { name: "it", fallback: Some("spare"), notifier: Arc::new(BrokenNotifier), hangs: Arc::default() };
-    let bench = Bench::with_quiet_hours(vec![seat, Seat::willing("spare")], Some(quiet(false)));
+    let seat =
+        TestNotifier { name: "it", fallback: Some("spare"), notifier: Arc::new(BrokenNotifier), hangs: Arc::default() };
+    let bench = DeliveryBench::with_quiet_hours(vec![seat, TestNotifier::accepting("spare")], Some(quiet(false)));
     bench.pass(BEGINS - 120).await;
-    bench.owe("acme", TransitionKind::Raised, &["it"]).await;
+    bench.enqueue("acme", TransitionKind::Raised, &["it"]).await;
     bench.pass(7200).await;
-    let within = |it: &&Try| (600..ENDS).contains(&it.at);
-    assert_eq!(bench.tries("it").iter().filter(within).count(), 0, "nothing is tried while it is quiet");
-    let tries = bench.tries("spare");
-    assert_eq!(tries[0].told, ["raised acme via it"]);
+    let within = |it: &&Attempt| (600..ENDS).contains(&it.at);
+    assert_eq!(bench.attempts("it").iter().filter(within).count(), 0, "no attempts in quiet hours");
+    let tries = bench.attempts("spare");
+    assert_eq!(tries[0].events, ["raised acme via it"]);
     assert!((ENDS + 300..ENDS + 330).contains(&tries[0].at), "{tries:?}");
-    assert!(bench.tries("it").iter().any(|it| it.at == ENDS));
+    assert!(bench.attempts("it").iter().any(|it| it.at == ENDS));
     bench.pass(3600).await;
-    assert!(bench.tries("spare").iter().any(|it| it.told == ["it fails"] && it.at >= ENDS + 3600));
+    assert!(bench.attempts("spare").iter().any(|it| it.events == ["it fails"] && it.at >= ENDS + 3600));
     bench.end().await;
 }
 
@@ -125,7 +134,7 @@ fn play(steps: Vec<(u64, usize)>, except_critical: bool) -> Result<(), TestCaseE
             };
             last_kinds.insert(account, kind);
             queued.push(format!("{} {}", kind.name(), ["a", "b", "c", "d"][account]));
-            bench.owe(["a", "b", "c", "d"][account], kind, &["it"]).await;
+            bench.enqueue(["a", "b", "c", "d"][account], kind, &["it"]).await;
         }
         bench.pass(25 * 3600).await;
         let delivered = bench.delivered("it");
@@ -135,7 +144,7 @@ fn play(steps: Vec<(u64, usize)>, except_critical: bool) -> Result<(), TestCaseE
             prop_assert!(hours.until(at).is_none() || except_critical && critical, "{at}: {sent:?}");
         }
         let sent: Vec<String> = delivered.into_iter().flat_map(|(_, sent)| sent).collect();
-        prop_assert_eq!(sent, queued, "everything is told, once and in order");
+        prop_assert_eq!(sent, queued, "every event is sent once and in order");
         bench.end().await;
         Ok(())
     })
@@ -152,7 +161,7 @@ proptest! {
     }
 }
 
-/// Quiet from two hours ago to two hours hence, and today and tomorrow, should that be over midnight.
+/// Configures quiet hours from two hours ago to two hours from now, or all of today and tomorrow if that crosses midnight.
 fn quiet_now(except: &str) -> String {
     let hour = |ahead: i64| (SystemClock.now() + chrono::Duration::hours(ahead)).hour();
     format!("quiet_hours: {{ from: \"{:02}:00\", to: \"{:02}:00\"{except} }}", hour(-2), hour(2))
@@ -174,8 +183,8 @@ async fn the_service_holds_warnings_and_sends_them_after_a_restart_as_one() {
     world.let_a_cycle_pass();
     assert_eq!(world.told().len(), 0);
     let status = world.run(&["status", "-o", "json"]).json();
-    assert_eq!((&status["owed"][0]["events"], &status["owed"][0]["notifier"]), (&2.into(), &"slack".into()));
-    let until: chrono::DateTime<Utc> = status["owed"][0]["held_until"].as_str().unwrap().parse().unwrap();
+    assert_eq!((&status["pending"][0]["events"], &status["pending"][0]["notifier"]), (&2.into(), &"slack".into()));
+    let until: chrono::DateTime<Utc> = status["pending"][0]["held_until"].as_str().unwrap().parse().unwrap();
     assert!(until > SystemClock.now() && until.minute() == 0, "{until}");
     assert!(world.run(&["status"]).stdout.contains(&until.format("%Y-%m-%d %H:%M:%S UTC").to_string()));
     service.kill();
@@ -183,7 +192,7 @@ async fn the_service_holds_warnings_and_sends_them_after_a_restart_as_one() {
     config(&world, "");
     let _service = world.start();
     let sent = world.wait_told(1);
-    assert!(sent.contains("Resolved: USD 5,000.00 left"), "{sent}");
+    assert!(sent.contains("Resolved: acme: USD 5,000.00 left"), "{sent}");
     assert!(sent.contains("Raised ") && sent.contains(" at USD 1,500.00"), "the pair in one message: {sent}");
 }
 
@@ -198,7 +207,7 @@ async fn the_real_service_lets_critical_through() {
     assert_eq!(world.told().len(), 0);
     world.funds("411.00");
     let sent = world.wait_told(1);
-    assert!(sent.contains("Got worse: USD 411.00 left") && sent.contains("Raised "), "{sent}");
+    assert!(sent.contains("Now critical: acme: USD 411.00 left") && sent.contains("Raised "), "{sent}");
     wait_until("nothing owed", || !world.state().contains("\"owed\""));
 }
 

@@ -1,21 +1,22 @@
-//! How many divisions are read under a rate limit: spread over the schedule, none starved, none waiting for a slow one, and
-//! a schedule that is too short is told. The scheduler, the cycle and the limiter are the real ones, on a stepped clock.
+//! Reading many divisions under a rate limit: spread over the schedule, none starved, none delayed by a slow one, with a warning
+//! about a schedule that is too short. Scheduler, poller and limiter are the real ones, on a stepped clock.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::bin::{self, FUNDS, World};
-use crate::support::service::{JumpingClock, RecordingBackend, balance, policy, rule};
+use crate::support::service::{JumpingClock, RecordingBackend, balance, policy, poller, rule};
 use async_trait::async_trait;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{
     BalanceSource, LimiterAccount, ListedDivision, RateLimitWindow, RateLimiter, ReadError, ReadErrorKind,
 };
 use lowtide::domain::balance::{Balance, Persistence};
 use lowtide::domain::{Division, Name, Time};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, CycleProgress, DivisionScope, PollerState};
+use lowtide::polling::poller::{CycleOutcome, PollerState};
+use lowtide::polling::progress::CycleProgress;
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
 use lowtide::polling::scheduler::{CycleTiming, Halt};
@@ -29,7 +30,7 @@ use tokio_cron_scheduler::JobScheduler;
 const MINUTE: Duration = Duration::from_secs(60);
 const DEFAULT: [(usize, u64); 2] = [(100, 5), (1000, 180)];
 
-/// Answers after so long, under a limit; remembers when each division was asked for and answered.
+/// Answers under a rate limit after `takes`, and records the times of each request and answer.
 struct LimitedSource {
     clock: Arc<JumpingClock>,
     limiter: Arc<RateLimiter>,
@@ -57,8 +58,8 @@ impl BalanceSource for LimitedSource {
     }
 }
 
-/// An account with so many divisions lives by a schedule for a while. Returns when each division was asked and answered, in
-/// order, and when each cycle ended.
+/// Runs an account with this many divisions on a schedule. Returns the times of each request and answer, in order, and the end
+/// of each cycle.
 async fn run_schedule(
     divisions: u64,
     limits: &[(usize, u64)],
@@ -72,7 +73,7 @@ async fn run_schedule(
     let limiter = Arc::new(RateLimiter::new(windows));
     let source = Arc::new(LimitedSource { clock: Arc::clone(&clock), limiter, takes, requests: Mutex::default() });
     let scope = DivisionScope::Listed((1..=divisions).collect());
-    let watched = policy(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+    let poller = poller(Arc::clone(&source) as _, &clock, policy(scope, rule(Duration::ZERO, MINUTE, &["chat"])));
     let store =
         Arc::new(StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>));
     let (schedule, poller_state) =
@@ -80,13 +81,13 @@ async fn run_schedule(
     let ends = Arc::new(Mutex::new(Vec::new()));
     let (its_clock, its_ends, times) = (Arc::clone(&clock), Arc::clone(&ends), schedule.clone());
     let cycle = move |planned: Time| {
-        let (watched, poller_state, store) = (Arc::clone(&watched), Arc::clone(&poller_state), Arc::clone(&store));
+        let (poller, poller_state, store) = (Arc::clone(&poller), Arc::clone(&poller_state), Arc::clone(&store));
         let (clock, ends) = (Arc::clone(&its_clock), Arc::clone(&its_ends));
         let period = times.next_after(planned).map(|next| (next - planned).to_std().unwrap());
         async move {
             let mut poller_state = poller_state.lock().await;
             poller_state.set_period(period);
-            poller::run_cycle(&watched, &mut poller_state, &store, clock.as_ref(), planned).await;
+            poller.run_cycle(&mut poller_state, &store, planned).await;
             ends.lock().unwrap().push(clock.elapsed());
         }
     };
@@ -114,7 +115,7 @@ async fn a_thousand_divisions_are_spread_evenly_over_the_cycle() {
     assert!(ends[1] > MINUTE * 20 && ends[1] < MINUTE * 23, "{:?}", ends[1]);
     let mut times: Vec<Duration> = requests.iter().map(|(_, at, _)| *at).collect();
     times.sort();
-    assert!(times[0] < Duration::from_secs(1), "the first is read at once");
+    assert!(times[0] < Duration::from_secs(1), "the first division is read at once");
     let most = times
         .iter()
         .map(|from| times.iter().filter(|at| **at >= *from && **at < *from + Duration::from_secs(5)).count());
@@ -142,12 +143,12 @@ async fn a_slow_division_delays_no_other() {
     requests.sort_by_key(|(_, _, answered)| *answered);
     let (slowest, others) = requests.split_last().unwrap();
     assert_eq!(slowest.0, 3);
-    // One place of sixteen is taken: seven rounds of the others.
+    // Fifteen of sixteen concurrent reads are free: seven rounds for the others.
     assert!(others.iter().all(|(_, _, answered)| *answered <= Duration::from_millis(2100)), "{:?}", others.last());
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_too_short_a_schedule_every_division_is_still_read_in_turn() {
+async fn with_too_short_a_schedule_divisions_are_still_read_in_turn() {
     let (requests, ends) = run_schedule(1000, &[(100, 60)], quick, "every 1m", MINUTE * 65).await;
     assert!(ends.len() >= 5, "{ends:?}");
     let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
@@ -163,15 +164,15 @@ async fn with_too_short_a_schedule_every_division_is_still_read_in_turn() {
 
 #[test]
 fn a_cycle_that_has_to_take_long_is_not_late_for_it() {
-    let (board, name) = (Registry::default(), Name::from("acme"));
+    let (registry, name) = (Registry::default(), Name::from("acme"));
     let at = |minutes: i64| "2026-11-23T08:00:00Z".parse::<Time>().unwrap() + chrono::Duration::minutes(minutes);
     let progress = Arc::new(CycleProgress::default());
-    board.set_progress(&name, Arc::clone(&progress));
-    board.record_timing(&name, CycleTiming { began: at(0), ended: None, due: Some(at(1)) });
-    assert!(board.health(at(2)).on_time && !board.health(at(3)).on_time);
+    registry.set_progress(&name, Arc::clone(&progress));
+    registry.record_timing(&name, CycleTiming { began: at(0), ended: None, due: Some(at(1)) });
+    assert!(registry.health(at(2)).on_time && !registry.health(at(3)).on_time);
     progress.set_needed(MINUTE * 20);
-    assert!(board.health(at(40)).on_time && !board.health(at(41)).on_time);
-    assert_eq!(board.status(&State::default(), at(3)).accounts[0].next_cycle, Some(at(20)));
+    assert!(registry.health(at(40)).on_time && !registry.health(at(41)).on_time);
+    assert_eq!(registry.status(&State::default(), at(3)).accounts[0].next_cycle, Some(at(20)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,11 +181,11 @@ async fn validate_reports_too_short_a_schedule_with_its_arithmetic() {
     let ids: Vec<String> = (1..=12).map(|id| id.to_string()).collect();
     let limit = "rate_limit: [10/5s, 240/20m]";
     world.config_with(&format!("divisions: [{}]\n    schedule: every 30s\n    {limit}", ids.join(", ")), FUNDS);
-    let said = world.run(&["validate"]);
-    let words = "12 readings at 240 requests in 20m need 1m, but the schedule comes every 30s";
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.stdout.contains(words) && said.stdout.contains("accounts.acme.divisions"), "{}", said.stdout);
-    // Only the listing knows how many there are.
+    let ran = world.run(&["validate"]);
+    let warning = "12 readings at 240 requests in 20m need 1m, but the schedule comes every 30s";
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains(warning) && ran.stdout.contains("accounts.acme.divisions"), "{}", ran.stdout);
+    // The number of divisions is known only from the listing.
     world.config_with(&format!("divisions: all\n    schedule: every 10s\n    {limit}"), FUNDS);
     let listed: Vec<(u64, &str, bool)> = (1..=3).map(|id| (id, "D", true)).collect();
     world.list(&listed);
@@ -192,16 +193,16 @@ async fn validate_reports_too_short_a_schedule_with_its_arithmetic() {
         world.division_funds(*id, "9000.00");
     }
     assert!(!world.run(&["validate"]).stdout.contains("readings at"));
-    let said = world.run(&["validate", "--online"]);
-    let words = "3 readings at 240 requests in 20m need 15s, but the schedule comes every 10s";
-    assert!(said.code == Some(0) && said.stdout.contains(words), "{said:?}");
+    let ran = world.run(&["validate", "--online"]);
+    let warning = "3 readings at 240 requests in 20m need 15s, but the schedule comes every 10s";
+    assert!(ran.code == Some(0) && ran.stdout.contains(warning), "{ran:?}");
     let service = world.start();
     service.wait_cycles(1);
     assert_eq!(service.log().matches("schedule is too short").count(), 1, "{}", service.log());
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Answers only to some divisions, after a second; the others hang until the client gives up.
+/// Answers for some divisions after a second. The others hang until the client times out.
 struct HangingSource {
     answers: fn(u64) -> bool,
     requests: Mutex<Vec<u64>>,
@@ -225,18 +226,18 @@ impl BalanceSource for HangingSource {
     }
 }
 
-/// Runs so many cycles of 2,000 divisions. What each read, whom it asked, and how long it took.
-async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(poller::CycleOutcome, Vec<u64>, Duration)> {
+/// Runs cycles of 2,000 divisions. Returns the outcome of each, the divisions that it asked for, and its duration.
+async fn cycles(answers: fn(u64) -> bool, cycles: usize) -> Vec<(CycleOutcome, Vec<u64>, Duration)> {
     let clock = JumpingClock::new("2026-11-23T08:00:00Z".parse().unwrap());
     let source = Arc::new(HangingSource { answers, requests: Mutex::default() });
     let scope = DivisionScope::Listed((1..=2000).collect());
-    let watched = policy(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+    let poller = poller(Arc::clone(&source) as _, &clock, policy(scope, rule(Duration::ZERO, MINUTE, &["chat"])));
     let store =
         Arc::new(StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>));
     let (mut poller_state, mut ran) = (PollerState::default(), Vec::new());
     for _ in 0..cycles {
         let began = clock.elapsed();
-        let outcome = poller::run_cycle(&watched, &mut poller_state, &store, clock.as_ref(), clock.now()).await;
+        let outcome = poller.run_cycle(&mut poller_state, &store, clock.now()).await;
         let requests = std::mem::take(&mut *source.requests.lock().unwrap());
         ran.push((outcome, requests, clock.elapsed().checked_sub(began).unwrap()));
     }
@@ -249,12 +250,15 @@ async fn a_cycle_ends_early_when_every_request_times_out() {
         assert!(took <= Duration::from_secs(25), "{took:?}");
         assert!(requests.len() < 2 * 16, "{}", requests.len());
         assert_eq!((outcome.readings.len(), outcome.unreadable), (2000, 2000), "all of them are unreadable");
-        assert!(outcome.errors.len() <= requests.len(), "what was not asked is no failed request");
-        let mut whys = outcome.readings.iter().map(|it| it.reading.balance.clone().unwrap_err());
         assert!(
-            whys.all(
-                |why| why.persistence == Persistence::Transient && why.reason.contains("no complete answer in time")
-            )
+            outcome.errors.len() <= requests.len(),
+            "divisions that were not asked for count as no failed requests"
+        );
+        let mut failures = outcome.readings.iter().map(|it| it.reading.balance.clone().unwrap_err());
+        assert!(
+            failures
+                .all(|why| why.persistence == Persistence::Transient
+                    && why.reason.contains("no complete answer in time"))
         );
     }
 }
@@ -266,11 +270,12 @@ async fn a_cycle_ends_early_when_the_api_begins_to_hang_in_the_middle() {
     assert!(*took < Duration::from_secs(60), "{took:?}");
     assert!(requests.len() < 500 + 2 * 16, "{}", requests.len());
     assert_eq!((outcome.readings.len(), outcome.unreadable), (2000, 1500));
-    let mut whys = outcome.readings.iter().filter_map(|it| it.reading.balance.as_ref().err());
+    let mut failures = outcome.readings.iter().filter_map(|it| it.reading.balance.as_ref().err());
     assert!(
-        whys.all(|why| why.persistence == Persistence::Transient && why.reason.contains("no complete answer in time"))
+        failures
+            .all(|why| why.persistence == Persistence::Transient && why.reason.contains("no complete answer in time"))
     );
-    assert_eq!(ran[1].1[0], 517, "the next cycle begins with those that are left");
+    assert_eq!(ran[1].1[0], 517, "the next cycle begins with the divisions that are left");
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,8 +287,8 @@ async fn an_answer_between_timeouts_keeps_all_divisions_being_read() {
 #[tokio::test(start_paused = true)]
 async fn hanging_divisions_delay_others_by_a_cycle_at_most() {
     let ran = cycles(|id| id > 31, 2).await;
-    assert_eq!(ran[0].0.unreadable, 2000, "those that come first hang");
-    assert_eq!(ran[1].0.unreadable, 31, "the next cycle begins behind them");
+    assert_eq!(ran[0].0.unreadable, 2000, "the first divisions hang");
+    assert_eq!(ran[1].0.unreadable, 31, "the next cycle begins after them");
     assert_eq!(
         ran[1].0.readings.iter().map(|it| it.reading.division.unwrap()).collect::<Vec<_>>(),
         (1..=2000).collect::<Vec<_>>()
@@ -291,19 +296,19 @@ async fn hanging_divisions_delay_others_by_a_cycle_at_most() {
 }
 
 #[test]
-fn a_long_cycle_is_on_time_while_its_reads_go_on_and_no_longer() {
-    let (board, name) = (Registry::default(), Name::from("acme"));
+fn a_long_cycle_is_on_time_only_while_its_reads_go_on() {
+    let (registry, name) = (Registry::default(), Name::from("acme"));
     let at = |minutes: i64| "2026-11-23T08:00:00Z".parse::<Time>().unwrap() + chrono::Duration::minutes(minutes);
     let progress = Arc::new(CycleProgress::default());
-    board.set_progress(&name, Arc::clone(&progress));
-    board.record_timing(&name, CycleTiming { began: at(0), ended: None, due: Some(at(1)) });
-    assert!(!board.health(at(10)).on_time);
+    registry.set_progress(&name, Arc::clone(&progress));
+    registry.record_timing(&name, CycleTiming { began: at(0), ended: None, due: Some(at(1)) });
+    assert!(!registry.health(at(10)).on_time);
     progress.record_read(at(10));
-    assert!(board.health(at(11)).on_time && !board.health(at(12)).on_time);
-    assert!(board.status(&State::default(), at(11)).accounts[0].on_time);
-    // Reads of a cycle that is over say nothing of the next one.
-    board.record_timing(&name, CycleTiming { began: at(0), ended: Some(at(10)), due: Some(at(1)) });
-    assert!(!board.health(at(11)).on_time);
+    assert!(registry.health(at(11)).on_time && !registry.health(at(12)).on_time);
+    assert!(registry.status(&State::default(), at(11)).accounts[0].on_time);
+    // Reads of a cycle that has ended do not count for the next one.
+    registry.record_timing(&name, CycleTiming { began: at(0), ended: Some(at(10)), due: Some(at(1)) });
+    assert!(!registry.health(at(11)).on_time);
 }
 
 #[tokio::test(start_paused = true)]
@@ -327,13 +332,13 @@ async fn accounts_that_share_a_key_are_paced_together() {
                 requests: Mutex::default(),
             });
             let scope = DivisionScope::Listed((1..=600).collect());
-            let watched = policy(Arc::clone(&source) as _, scope, rule(Duration::ZERO, MINUTE, &["chat"]));
-            let watched = Arc::new(AccountPolicy { account: name, ..Arc::into_inner(watched).unwrap() });
+            let policy = policy(scope, rule(Duration::ZERO, MINUTE, &["chat"]));
+            let poller = poller(Arc::clone(&source) as _, &clock, AccountPolicy { account: name, ..policy });
             let store =
                 StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>);
             let mut poller_state = PollerState::default();
             poller_state.set_period(Some(MINUTE * 15));
-            poller::run_cycle(&watched, &mut poller_state, &store, clock.as_ref(), clock.now()).await;
+            poller.run_cycle(&mut poller_state, &store, clock.now()).await;
             assert_eq!(poller_state.progress().needed_duration(), Duration::from_secs(324), "1,800 readings together");
             std::mem::take(&mut *source.requests.lock().unwrap())
         }
@@ -360,12 +365,15 @@ async fn accounts_that_share_a_key_are_warned_about_together() {
         std::fs::write(world.path("alerts.yaml"), text.replace("notifiers:", &format!("{others}notifiers:"))).unwrap();
         world.run(&["validate"])
     };
-    let words = "6 readings of acme, beta with the same API key at 30 requests in 1m need 12s, but the schedule comes every 10s";
-    assert!(!write("").stdout.contains("readings"), "one alone has time");
-    assert!(!write(&more("beta", "KEY-of-another-9876543210")).stdout.contains("readings"), "nor does another key");
-    let said = write(&more("beta", bin::KEY)).stdout;
-    assert_eq!(said.matches("readings").count(), 1, "{said}");
-    assert!(said.contains(words), "{said}");
+    let warning = "6 readings of acme, beta with the same API key at 30 requests in 1m need 12s, but the schedule comes every 10s";
+    assert!(!write("").stdout.contains("readings"), "one account alone keeps the schedule");
+    assert!(
+        !write(&more("beta", "KEY-of-another-9876543210")).stdout.contains("readings"),
+        "an account with another key does not count"
+    );
+    let ran = write(&more("beta", bin::KEY)).stdout;
+    assert_eq!(ran.matches("readings").count(), 1, "{ran}");
+    assert!(ran.contains(warning), "{ran}");
     (1..=3).for_each(|id| world.division_funds(id, "9000.00"));
     let service = world.start();
     service.wait_cycles(2);
@@ -375,7 +383,7 @@ async fn accounts_that_share_a_key_are_warned_about_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn divisions_that_only_a_listing_knows_are_counted_together_too() {
+async fn listed_divisions_of_accounts_with_one_key_count_together() {
     let world = World::new().await;
     world.config_with("schedule: every 10s\n    rate_limit: [30/60s]\n    divisions: all", FUNDS);
     let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
@@ -384,6 +392,6 @@ async fn divisions_that_only_a_listing_knows_are_counted_together_too() {
     std::fs::write(world.path("alerts.yaml"), both).unwrap();
     world.list(&[(1, "A", true), (2, "B", true), (3, "C", true)]);
     (1..=3).for_each(|id| world.division_funds(id, &format!("{id}000.00")));
-    let said = world.run(&["validate", "--online"]);
-    assert_eq!(said.stdout.matches("6 readings of acme, beta with the same API key").count(), 1, "{said:?}");
+    let ran = world.run(&["validate", "--online"]);
+    assert_eq!(ran.stdout.matches("6 readings of acme, beta with the same API key").count(), 1, "{ran:?}");
 }

@@ -1,4 +1,4 @@
-//! What one cycle makes of what it read: the pure middle, from reading to event, without a process and without a clock.
+//! From readings to events, in memory: no process, no clock, no network.
 
 #![allow(clippy::unnecessary_wraps)]
 
@@ -6,28 +6,30 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::account_policy::{self, at};
 use crate::support::stepped::{AcceptingBackend, VirtualClock, epoch};
-use crate::support::unread_account::{self, at};
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use lowtide::alerting::process::end_unconfigured_alerts;
+use lowtide::alerting::end_alerts::end_unconfigured_alerts;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::queue::NewEvent;
+use lowtide::alerting::readings::{AccountReadings, CycleTime, DivisionReading};
+use lowtide::alerting::report::{ReportRequest, build_page};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::domain::alert::TransitionKind;
 use lowtide::domain::balance::{Balance, Persistence, Unreadable};
 use lowtide::domain::event::EventSubject;
-use lowtide::domain::history::{AccountHistory, Ledger};
+use lowtide::domain::history::AccountHistory;
+use lowtide::domain::ledger::Ledger;
 use lowtide::domain::money::{Currency, parse_amount};
-use lowtide::domain::report::{self, FundFigures, LatestFigures, ReportRequest};
+use lowtide::domain::report::{FundFigures, LatestFigures};
 use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::{Division, Name};
 use lowtide::forecast::{FundForecast, Spending};
 use lowtide::polling::forecasts::ForecastPurpose;
-use lowtide::polling::poller;
-use lowtide::polling::poller::{
-    AccountPolicy, AccountReadings, CycleTime, DivisionReading, DivisionScope, PollerState, read_once,
-};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state::StateStore;
 use lowtide::util::clock::{Clock, SystemClock};
 use proptest::prelude::*;
@@ -42,8 +44,8 @@ fn level(below: &str, to: &str) -> Level {
 fn policy(scope: DivisionScope) -> AccountPolicy {
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
-    let invoices = Rule::new("owed".into(), Metric::UnpaidInvoices, Some(level("-1", "slack")), None);
-    unread_account::policy(scope, vec![funds.unwrap(), invoices.unwrap()], Some(Duration::from_secs(24 * 3600)))
+    let invoices = Rule::new("invoices".into(), Metric::UnpaidInvoices, Some(level("-1", "slack")), None);
+    account_policy::policy(scope, vec![funds.unwrap(), invoices.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
 fn good(balance: &str) -> Result<Balance, Unreadable> {
@@ -59,8 +61,8 @@ fn good(balance: &str) -> Result<Balance, Unreadable> {
     })
 }
 
-fn fails(outlook: Persistence) -> Result<Balance, Unreadable> {
-    Err(Unreadable { persistence: outlook, reason: "GET /finance/balance answered badly".to_owned() })
+fn fails(persistence: Persistence) -> Result<Balance, Unreadable> {
+    Err(Unreadable { persistence, reason: "GET /finance/balance answered badly".to_owned() })
 }
 
 fn account_readings(balance: Result<Balance, Unreadable>) -> AccountReadings {
@@ -81,14 +83,14 @@ fn divisions(ids: &[u64]) -> AccountReadings {
     AccountReadings { divisions: reads.collect(), listing_failure: None, active: Some(ids.iter().copied().collect()) }
 }
 
-/// Every event that is owed, as `kind rule → recipients`, and nothing owed any more.
+/// Returns the pending events as `kind rule → recipients`, and marks them as delivered.
 fn take_events(state: &mut State) -> Vec<String> {
-    let events = state.queue.iter().map(|owed| {
-        let names = owed.pending.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let what = match &owed.event.subject {
+    let events = state.queue.iter().map(|queued| {
+        let names = queued.pending.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let what = match &queued.event.subject {
             EventSubject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.rule),
             EventSubject::Unreadable(event) => {
-                format!("{} unreadable ({} stand still)", event.kind.name(), event.firing_alerts.len())
+                format!("{} unreadable ({} unchanged)", event.kind.name(), event.firing_alerts.len())
             }
             EventSubject::Unwatched { division, rules, .. } => {
                 format!("unwatched {} {}", division.unwrap(), rules.join("+"))
@@ -103,7 +105,7 @@ fn take_events(state: &mut State) -> Vec<String> {
     });
     let events = events.collect();
     for name in ["slack", "pager", "mail"] {
-        let ids: BTreeSet<String> = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+        let ids: BTreeSet<String> = state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect();
         state.mark_delivered(&name.into(), &ids, None, &[]);
     }
     assert!(state.queue.is_empty());
@@ -120,19 +122,16 @@ fn a_first_ledger_read_does_not_end_unreadable_but_a_young_ledger_does() {
         process(&mut state, &policy, readings, at(seconds));
         take_events(&mut state)
     };
-    assert_eq!(
-        play(0, &account_readings(fails(Persistence::Permanent))),
-        ["raised unreadable (0 stand still) → slack"]
-    );
+    assert_eq!(play(0, &account_readings(fails(Persistence::Permanent))), ["raised unreadable (0 unchanged) → slack"]);
     let unread = account_readings(good("100"));
     assert_eq!(play(1, &unread), [""; 0]);
     let mut young = account_readings(good("100"));
-    let books =
+    let history =
         AccountHistory { ledger: Ok(Arc::new(Ledger::default())), orders: Ok([].into()), ..AccountHistory::unread() };
     let balance = good("100").unwrap();
-    let forecast = FundForecast::new(&balance, books, &Spending::default(), policy.rules.iter(), at(2));
+    let forecast = FundForecast::new(&balance, history, &Spending::default(), policy.rules.iter(), at(2));
     young.divisions[0].forecast = Some(Arc::new(forecast));
-    assert_eq!(play(2, &young), ["resolved unreadable (0 stand still) → slack"]);
+    assert_eq!(play(2, &young), ["resolved unreadable (0 unchanged) → slack"]);
 }
 
 #[test]
@@ -186,11 +185,11 @@ fn permanent_failures_alert_at_once_and_transient_after_three_hours() {
     assert_eq!(play(0, good("100")), ["raised funds → pager"]);
     assert!(play(10, fails(Persistence::Transient)).is_empty());
     assert!(play(3 * 3600 + 9, fails(Persistence::Transient)).is_empty());
-    assert_eq!(play(3 * 3600 + 10, fails(Persistence::Transient)), ["raised unreadable (1 stand still) → slack"]);
+    assert_eq!(play(3 * 3600 + 10, fails(Persistence::Transient)), ["raised unreadable (1 unchanged) → slack"]);
     assert!(play(3 * 3600 + 11, fails(Persistence::Permanent)).is_empty());
-    assert_eq!(play(4 * 3600, good("100")), ["resolved unreadable (0 stand still) → slack"]);
-    assert_eq!(play(5 * 3600, fails(Persistence::Permanent)), ["raised unreadable (1 stand still) → slack"]);
-    assert_eq!(play(6 * 3600, good("5000")), ["resolved funds → pager", "resolved unreadable (0 stand still) → slack"]);
+    assert_eq!(play(4 * 3600, good("100")), ["resolved unreadable (0 unchanged) → slack"]);
+    assert_eq!(play(5 * 3600, fails(Persistence::Permanent)), ["raised unreadable (1 unchanged) → slack"]);
+    assert_eq!(play(6 * 3600, good("5000")), ["resolved funds → pager", "resolved unreadable (0 unchanged) → slack"]);
 }
 
 #[test]
@@ -199,11 +198,11 @@ fn a_failure_that_becomes_permanent_is_notified_at_once() {
     process(&mut state, &policy, &account_readings(fails(Persistence::Transient)), at(0));
     assert!(take_events(&mut state).is_empty());
     process(&mut state, &policy, &account_readings(fails(Persistence::Permanent)), at(60));
-    assert_eq!(take_events(&mut state), ["raised unreadable (0 stand still) → slack"]);
+    assert_eq!(take_events(&mut state), ["raised unreadable (0 unchanged) → slack"]);
 }
 
 #[test]
-fn a_metric_that_cannot_be_had_keeps_only_its_own_rules_from_moving() {
+fn an_unreadable_metric_keeps_only_its_own_rules_unchanged() {
     let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
     process(&mut state, &policy, &account_readings(good("100")), at(0));
     take_events(&mut state);
@@ -211,9 +210,9 @@ fn a_metric_that_cannot_be_had_keeps_only_its_own_rules_from_moving() {
     limitless.credit_limit = Ok(None);
     limitless.unpaid_invoices = Ok(parse_amount("-5").unwrap());
     process(&mut state, &policy, &account_readings(Ok(limitless)), at(1));
-    assert_eq!(take_events(&mut state), ["raised owed → slack"]);
-    let stands = state.alerts.keys().map(|key| key.rule.to_string()).collect::<Vec<_>>();
-    assert_eq!(stands, ["funds", "owed", "unreadable"]);
+    assert_eq!(take_events(&mut state), ["raised invoices → slack"]);
+    let alerts = state.alerts.keys().map(|key| key.rule.to_string()).collect::<Vec<_>>();
+    assert_eq!(alerts, ["funds", "invoices", "unreadable"]);
 }
 
 #[test]
@@ -248,9 +247,9 @@ fn a_failed_division_listing_makes_the_account_unreadable() {
     let failure = fails(Persistence::Permanent).unwrap_err();
     let unlisted = AccountReadings { divisions: Vec::new(), listing_failure: Some(failure), active: None };
     process(&mut state, &all, &unlisted, at(1));
-    assert_eq!(take_events(&mut state), ["raised unreadable (1 stand still) → slack"]);
+    assert_eq!(take_events(&mut state), ["raised unreadable (1 unchanged) → slack"]);
     process(&mut state, &all, &divisions(&[7]), at(2));
-    assert_eq!(take_events(&mut state), ["resolved unreadable (0 stand still) → slack"]);
+    assert_eq!(take_events(&mut state), ["resolved unreadable (0 unchanged) → slack"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,9 +264,10 @@ async fn a_hanging_listing_for_names_delays_readings_by_seconds_only() {
             std::future::pending().await
         }
     }
-    let policy = AccountPolicy { source: Arc::new(HangingListing), ..policy(DivisionScope::Listed(vec![7])) };
+    let policy = policy(DivisionScope::Listed(vec![7]));
+    let poller = Poller { policy, source: Arc::new(HangingListing), history: None, clock: Arc::new(SystemClock) };
     let started = tokio::time::Instant::now();
-    let readings = read_once(&policy, &(Arc::new(SystemClock) as Arc<dyn Clock>), ForecastPurpose::Rules).await;
+    let readings = poller.read_once(ForecastPurpose::Rules).await;
     assert!(started.elapsed() <= Duration::from_secs(4));
     assert!(readings.listing_failure.is_none() && readings.divisions[0].balance.is_ok());
 }
@@ -278,13 +278,13 @@ proptest! {
         steps in proptest::collection::vec((0i64..30_000, proptest::option::of(0i64..6000), any::<bool>()), 1..40)
     ) {
         let (policy, mut state, mut now) = (policy(DivisionScope::Undivided), State::default(), 0);
-        for (gap, funds, heals) in steps {
+        for (gap, funds, is_transient) in steps {
             now += gap;
-            let outlook = if heals { Persistence::Transient } else { Persistence::Permanent };
+            let persistence = if is_transient { Persistence::Transient } else { Persistence::Permanent };
             let before = state.clone();
-            let readings = account_readings(funds.map_or_else(|| fails(outlook), |funds| good(&funds.to_string())));
-            let settled = process(&mut state, &policy, &readings, at(now));
-            prop_assert_eq!(settled.changed, state != before, "what changed is saved, and nothing else");
+            let readings = account_readings(funds.map_or_else(|| fails(persistence), |funds| good(&funds.to_string())));
+            let processed = process(&mut state, &policy, &readings, at(now));
+            prop_assert_eq!(processed.changed, state != before, "a change is reported exactly if there is one");
             let rules = |state: &State| {
                 state.alerts.iter().filter(|(key, _)| &*key.rule != "unreadable").map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
             };
@@ -312,13 +312,13 @@ fn a_rule_that_cannot_be_evaluated_is_not_an_unreadable_balance() {
     process(&mut state, &policy, &account_readings(good("5000")), at(60));
     process(&mut state, &with_a_foreign_one, &account_readings(fails(Persistence::Permanent)), at(120));
     process(&mut state, &policy, &account_readings(good("5000")), at(180));
-    let found = state.queue.iter().filter_map(|queued| match &queued.event.subject {
+    let events = state.queue.iter().filter_map(|queued| match &queued.event.subject {
         EventSubject::Unreadable(event) => Some((event.kind.name(), event.unevaluated_rules.clone())),
         _ => None,
     });
     let foreign: Vec<Name> = vec!["foreign".into()];
     let expected = [("raised", foreign.clone()), ("resolved", foreign), ("raised", vec![]), ("resolved", vec![])];
-    assert_eq!(found.collect::<Vec<_>>(), expected);
+    assert_eq!(events.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -344,51 +344,48 @@ fn euros(below: &str, to: &str) -> Level {
 
 fn with_funds(warning: Level, critical: Level) -> AccountPolicy {
     let funds = Rule::new("funds".into(), Metric::AvailableFunds, Some(warning), Some(critical)).unwrap();
-    unread_account::policy(DivisionScope::Undivided, vec![funds], Some(Duration::from_secs(24 * 3600)))
+    account_policy::policy(DivisionScope::Undivided, vec![funds], Some(Duration::from_secs(24 * 3600)))
 }
 
 #[test]
-fn a_level_in_another_currency_keeps_the_other_from_nothing() {
+fn a_level_in_another_currency_does_not_affect_the_other() {
     for (policy, raised) in [
         (with_funds(euros("2000", "slack"), level("500", "pager")), "raised funds → pager"),
         (with_funds(level("2000", "slack"), euros("500", "pager")), "raised funds → slack"),
     ] {
         let mut state = State::default();
         process(&mut state, &policy, &account_readings(good("88")), at(0));
-        assert_eq!(take_events(&mut state), [raised, "raised unreadable (0 stand still) → slack"]);
+        assert_eq!(take_events(&mut state), [raised, "raised unreadable (0 unchanged) → slack"]);
         process(&mut state, &policy, &account_readings(good("5000")), at(60));
         assert_eq!(take_events(&mut state), [raised.replace("raised", "resolved")]);
         let left: Vec<&str> = state.alerts.keys().map(|key| &*key.rule).collect();
-        assert_eq!(left, ["unreadable"], "the level is a problem still");
+        assert_eq!(left, ["unreadable"], "the level still cannot be evaluated");
     }
 }
 
 #[test]
-fn a_level_that_can_no_longer_be_compared_stands_still() {
+fn a_level_that_can_no_longer_be_compared_stays_unchanged() {
     let (before, mut state) = (policy(DivisionScope::Undivided), State::default());
     process(&mut state, &before, &account_readings(good("100")), at(0));
     take_events(&mut state);
     let after = with_funds(euros("2000", "slack"), level("500", "pager"));
     process(&mut state, &after, &account_readings(good("9000")), at(60));
-    assert_eq!(take_events(&mut state), ["eased funds → pager,slack", "raised unreadable (1 stand still) → slack"]);
+    assert_eq!(take_events(&mut state), ["eased funds → pager,slack", "raised unreadable (1 unchanged) → slack"]);
     process(&mut state, &after, &account_readings(good("9000")), at(60 + 2 * 24 * 3600));
-    assert!(take_events(&mut state).iter().all(|it| !it.contains("funds")), "what stands still sends no reminders");
+    assert!(take_events(&mut state).iter().all(|it| !it.contains("funds")), "an unchanged alert sends no reminders");
     process(&mut state, &before, &account_readings(good("9000")), at(120 + 2 * 24 * 3600));
-    assert_eq!(
-        take_events(&mut state),
-        ["resolved funds → pager,slack", "resolved unreadable (0 stand still) → slack"]
-    );
+    assert_eq!(take_events(&mut state), ["resolved funds → pager,slack", "resolved unreadable (0 unchanged) → slack"]);
 }
 
 #[test]
-fn a_level_is_not_compared_with_another_currency_than_it_fired_in() {
+fn a_level_is_compared_only_in_the_currency_that_it_fired_in() {
     let (policy, mut state) = (with_funds(euros("2000", "slack"), level("500", "pager")), State::default());
     process(&mut state, &policy, &account_readings(good("88")), at(0));
     take_events(&mut state);
     let yen = Balance { currency: Ok(Currency::parse("JPY").unwrap()), ..good("9000").unwrap() };
     process(&mut state, &policy, &account_readings(Ok(yen)), at(60));
     assert_eq!(take_events(&mut state), [""; 0]);
-    assert_eq!(state.alerts.len(), 2, "neither is over");
+    assert_eq!(state.alerts.len(), 2, "neither alert resolves");
 }
 
 #[test]
@@ -397,16 +394,16 @@ fn no_two_alerts_or_notices_share_an_event_id() {
     let pairs = [("a/b", "c"), ("a", "b/c"), ("unwatched", "c"), ("~unwatched", "c")];
     for (rule, account) in pairs {
         let rule = Rule::new(rule.into(), Metric::AvailableFunds, Some(level("2000", "slack")), None).unwrap();
-        let watch = AccountPolicy {
+        let policy = AccountPolicy {
             account: account.into(),
-            ..unread_account::policy(DivisionScope::Undivided, vec![rule], None)
+            ..account_policy::policy(DivisionScope::Undivided, vec![rule], None)
         };
-        process(&mut state, &watch, &account_readings(good("1000")), now);
+        process(&mut state, &policy, &account_readings(good("1000")), now);
     }
     let (account, division_name, rules) = (Name::from("c"), None, Vec::new());
     let gone = EventSubject::Unwatched { account, division: None, division_name, rules };
-    state.enqueue_one(gone, now, &["slack".into()].into(), &std::collections::BTreeMap::new());
-    // What was delivered is no longer there to be told apart from: each alone must be unlike all others.
+    state.queue.enqueue(NewEvent::notice(gone, now, ["slack".into()].into()));
+    // Delivered events are gone from the queue, so each id must differ from all others by itself.
     let stems: BTreeSet<&str> = state.queue.iter().filter_map(|queued| queued.event.id.split('@').next()).collect();
     assert_eq!(stems.len(), pairs.len() + 1, "{stems:?}");
     assert!(state.queue.iter().all(|queued| !queued.event.id.contains(".2")), "{stems:?}");
@@ -421,10 +418,10 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
     let latest = [LatestFigures { figures: FundFigures::never_read("acme".into(), None, None), failure: None }];
     let name = Name::from("weekly");
-    let of = ReportRequest { name: &name, due: at(901), next: None, now: at(901), silences: &[] };
-    let (page, _) = report::build_page(&of, &latest, &state);
+    let request = ReportRequest { name: &name, due: at(901), next: None, now: at(901), silences: &[] };
+    let (page, _) = build_page(&request, &latest, &state);
     assert_eq!(page.rows[0].alerts[0].since, Some(at(900)));
-    // Within a `for`, too.
+    // The same within a `for`.
     let mut slow = level("500", "pager");
     slow.hold = Duration::from_secs(3600);
     let mut both = level("2000", "slack");
@@ -436,7 +433,7 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
 }
 
-/// Answers after ten minutes, in a currency that changes with every reading.
+/// Answers after ten minutes, with the next of these currencies.
 struct SlowSource(Arc<dyn Clock>, std::sync::Mutex<Vec<&'static str>>);
 
 #[async_trait]
@@ -455,11 +452,11 @@ impl BalanceSource for SlowSource {
 async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
     let (clock, store) = (VirtualClock::begin(), StateStore::new(State::default(), Arc::new(AcceptingBackend)));
     let source = Arc::new(SlowSource(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD"])));
-    let policy = AccountPolicy { source, ..policy(DivisionScope::Undivided) };
-    poller::run_cycle(&policy, &mut PollerState::default(), &store, clock.as_ref(), epoch()).await;
+    let poller = Poller { policy: policy(DivisionScope::Undivided), source, history: None, clock };
+    poller.run_cycle(&mut PollerState::default(), &store, epoch()).await;
     let queued = epoch() + Duration::from_secs(600);
     store.read(|state| {
-        let event = &state.queue[0].event;
+        let event = &state.queue.events()[0].event;
         let EventSubject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
         assert_eq!((event.at, threshold.since), (queued, epoch()));
         assert_eq!(threshold.next_reminder, Some(epoch() + Duration::from_secs(24 * 3600)));
@@ -468,28 +465,28 @@ async fn an_event_is_stamped_when_queued_and_its_reminder_as_planned() {
 }
 
 #[test]
-fn what_is_over_lasted_from_its_first_planned_reading_to_its_last() {
+fn an_alert_lasts_from_its_first_planned_reading_to_its_last() {
     let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
-    // Each cycle is read for ten minutes.
+    // Reading takes ten minutes in each cycle.
     let cycle =
         |hours: i64| CycleTime::new(at(0) + TimeDelta::hours(hours), at(0) + TimeDelta::minutes(60 * hours + 10));
     process(&mut state, &policy, &account_readings(good("100")), cycle(0));
     process(&mut state, &policy, &account_readings(good("9000")), cycle(2));
-    let event = &state.queue.last().unwrap().event;
+    let event = &state.queue.events().last().unwrap().event;
     let EventSubject::Threshold(threshold) = &event.subject else { panic!("{event:?}") };
     assert_eq!((threshold.kind, event.lasted(threshold.since)), (TransitionKind::Resolved, TimeDelta::hours(2)));
     assert_eq!(event.at, at(0) + TimeDelta::minutes(130));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reading_in_another_currency_than_before_is_no_good_one() {
+async fn a_cycle_in_another_currency_than_before_is_not_complete() {
     let (clock, store) = (VirtualClock::begin(), StateStore::new(State::default(), Arc::new(AcceptingBackend)));
     let source = Arc::new(SlowSource(Arc::clone(&clock), std::sync::Mutex::new(vec!["USD", "JPY", "USD"])));
-    let (policy, mut poller_state) =
-        (AccountPolicy { source, ..policy(DivisionScope::Undivided) }, PollerState::default());
-    for good in [true, false, true] {
-        let outcome = poller::run_cycle(&policy, &mut poller_state, &store, clock.as_ref(), clock.now()).await;
-        assert_eq!(outcome.complete, good);
+    let policy = policy(DivisionScope::Undivided);
+    let (poller, mut poller_state) = (Poller { policy, source, history: None, clock }, PollerState::default());
+    for complete in [true, false, true] {
+        let outcome = poller.run_cycle(&mut poller_state, &store, poller.clock.now()).await;
+        assert_eq!(outcome.complete, complete);
     }
 }
 
@@ -510,12 +507,12 @@ fn an_easing_opens_no_incident_where_warnings_do_not_go() {
 }
 
 #[test]
-fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
+fn an_unconfigured_alert_resolves_its_incident_without_a_message() {
     let all = with_incidents(policy(DivisionScope::All(BTreeSet::new())));
     let mut state = State::default();
     process(&mut state, &all, &divisions(&[7, 8, 9]), at(0));
-    // One is told, the other still owed to them.
-    let ids = BTreeSet::from([state.queue[0].event.id.clone()]);
+    // One event is delivered, the others are pending.
+    let ids = BTreeSet::from([state.queue.events()[0].event.id.clone()]);
     state.mark_delivered(&"pager".into(), &ids, None, &[]);
     let narrowed = with_incidents(policy(DivisionScope::All(BTreeSet::from([7, 8]))));
     assert_eq!(end_unconfigured_alerts(&mut state, &[&narrowed], at(1)).len(), 2);
@@ -527,7 +524,7 @@ fn an_alert_that_ends_quietly_resolves_its_incident_and_nothing_else() {
         "ended funds critical → pager",
     ];
     assert_eq!(take_events(&mut state), expected);
-    // One whose division is gone from the listing: people get a notice, incidents are resolved one by one.
+    // For a division that is gone from the listing, people get a notice, and each incident is resolved.
     process(&mut state, &narrowed, &AccountReadings { divisions: Vec::new(), ..divisions(&[7, 8]) }, at(2));
     assert_eq!(take_events(&mut state), ["ended funds critical → pager", "unwatched 9 funds → mail"]);
     assert_eq!(state, State::default());
@@ -548,26 +545,26 @@ fn a_failing_notifier_removed_from_the_configuration_is_resolved() {
 }
 
 #[test]
-fn what_is_pending_of_an_ended_alert_opens_no_incident_in_its_place() {
+fn pending_events_of_an_ended_alert_open_no_incident_by_fallback() {
     let (policy, mut state) = (with_incidents(policy(DivisionScope::Undivided)), State::default());
     process(&mut state, &policy, &account_readings(good("1000")), at(0));
-    let other = with_incidents(unread_account::policy(DivisionScope::Undivided, Vec::new(), None));
+    let other = with_incidents(account_policy::policy(DivisionScope::Undivided, Vec::new(), None));
     assert_eq!(end_unconfigured_alerts(&mut state, &[&other], at(1)).len(), 1);
     assert_eq!(state.hand_over(&"slack".into(), &"pager".into(), "404", None), 0);
     assert_eq!(take_events(&mut state), ["raised funds → slack"]);
 }
 
 #[test]
-fn what_an_older_version_queued_keeps_its_id_and_its_thread() {
+fn an_event_queued_by_an_older_version_keeps_its_id_and_thread() {
     let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
     process(&mut state, &policy, &account_readings(good("1000")), at(0));
-    let new = state.queue[0].event.id.clone();
+    let new = state.queue.events()[0].event.id.clone();
     let old = "a/b/funds/acme@1";
     let json = String::from_utf8(lowtide::state::encode(&state).unwrap().to_bytes()).unwrap();
     let mut state: State = serde_json::from_str(&json.replace(&new, old)).unwrap();
     process(&mut state, &policy, &account_readings(good("5000")), at(60));
     state.mark_delivered(&"slack".into(), &BTreeSet::from([old.to_owned()]), Some("<first@example.com>"), &[]);
-    let (event, delivery) = state.pending_for("slack").next().unwrap();
+    let (event, delivery) = state.queue.pending_for("slack").next().unwrap();
     assert_eq!(
         (event.kind(), delivery.thread.as_deref()),
         (Some(TransitionKind::Resolved), Some("<first@example.com>"))

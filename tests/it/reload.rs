@@ -97,7 +97,8 @@ async fn a_broken_file_changes_nothing_and_is_reported_once() {
     assert_eq!(found["ok"], false);
     for problem in found["problems"].as_array().unwrap() {
         let problem = problem.as_str().unwrap();
-        assert!(validated.stdout.contains(problem) && service.log().contains("bellow"), "{problem}");
+        let message = problem.split("; ").next().unwrap().rsplit(": ").next().unwrap();
+        assert!(validated.stdout.contains(message) && service.log().contains(problem), "{problem}");
     }
     let text = world.run(&["status"]);
     assert!(text.stdout.contains("REFUSED") && text.stdout.contains("did you mean `below`?"), "{text:?}");
@@ -167,7 +168,7 @@ async fn an_account_that_leaves_ends_its_alerts_quietly() {
     let service = world.start();
     service.wait_event("raised funds/acme");
     service.wait_event("raised funds/beta");
-    wait_until("the delivery", || world.state().contains("told") && !world.state().contains("\"owed\""));
+    wait_until("the delivery", || world.state().contains("notified") && !world.state().contains("\"queue\""));
     let sent = world.told().len();
     edit(&world, |_| one.clone());
     wait_log(&service, "alert ended quietly", 1);
@@ -184,7 +185,7 @@ async fn pending_events_of_a_removed_notifier_are_dropped_and_logged() {
     world.slack_answers(ResponseTemplate::new(500));
     world.funds("1000.00");
     let service = world.start();
-    wait_until("the failure", || world.state().contains("\"notifiers\""));
+    wait_until("the failure", || world.state().contains("\"failing_notifiers\""));
     edit(&world, |text| text.replace("  slack:\n", "  chat:\n").replace("notify: [slack]", "notify: [chat]"));
     wait_log(&service, "owed notifications dropped", 1);
     world.slack_answers(ResponseTemplate::new(200).set_body_string("ok"));
@@ -205,7 +206,7 @@ async fn a_send_that_runs_is_finished_and_not_repeated() {
     world.wait_told(1);
     service.hangup();
     wait_log(&service, RELOADED, 1);
-    wait_until("the delivery", || world.state().contains("told") && !world.state().contains("\"owed\""));
+    wait_until("the delivery", || world.state().contains("notified") && !world.state().contains("\"queue\""));
     service.wait_cycles(4);
     world.wait_told(1);
 }
@@ -261,7 +262,7 @@ async fn a_service_stopped_while_it_reloads_stops() {
     service.hangup();
     wait_log(&service, RELOADED, 1);
     assert_eq!(service.stop(), Some(0));
-    assert!(!world.state().contains("\"owed\""), "the running send was finished: {}", world.state());
+    assert!(!world.state().contains("\"queue\""), "the running send was finished: {}", world.state());
 }
 
 /// Another notifier, `hook`, that answers its first request after so many seconds, and the others at once.
@@ -312,7 +313,7 @@ async fn a_slow_send_delays_no_other_notifier_and_no_cycle_after_a_reload() {
     assert_eq!(request_count(&hook).await, 1, "its own notifier sends nothing before that send has ended");
     wait_requests(&hook, 2).await;
     assert!(began.elapsed() > Duration::from_secs(11));
-    wait_until("all of it to be marked", || !world.state().contains("\"owed\""));
+    wait_until("all of it to be marked", || !world.state().contains("\"queue\""));
     assert_eq!(request_count(&hook).await, 2, "nothing is sent twice");
     assert_eq!(service.stop(), Some(0));
 }
@@ -337,13 +338,13 @@ async fn a_removed_notifier_finishes_its_send_and_sends_no_more() {
     world.funds("100.00");
     world.wait_told(2);
     wait_requests(&with_it, 2).await;
-    wait_until("all of it to be marked", || !world.state().contains("\"owed\""));
+    wait_until("all of it to be marked", || !world.state().contains("\"queue\""));
     world.config(FUNDS);
     service.hangup();
     wait_log(&service, RELOADED, 3);
     world.funds("5000.00");
     assert!(world.wait_told(3).to_lowercase().contains("resolved"));
-    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
     assert_eq!(request_count(&with_it).await, 2);
     assert_eq!(service.stop(), Some(0));
 }
@@ -369,6 +370,6 @@ async fn a_fallback_that_replaces_one_that_is_down_is_used_at_the_reload() {
     wait_requests(&new, 1).await;
     let body = String::from_utf8(new.received_requests().await.unwrap()[0].body.clone()).unwrap();
     assert!(body.contains("\"raised\"") && body.contains("slack"), "{body}");
-    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
     assert_eq!(service.stop(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! Reports, with the real binary: on time, once for one time, made up for after downtime, and honest about what is old.
+//! Reports of the real binary: on time, once each, made up for after downtime, with old figures marked.
 
 use crate::support::bin::{FUNDS, World, wait_until};
 use crate::support::smtp;
@@ -15,12 +15,12 @@ fn reports(schedule: &str, notify: &str) -> String {
     format!("{FUNDS}reports:\n  weekly: {{ schedule: \"{schedule}\", notify: [{notify}] }}\n")
 }
 
-/// Every day at the hour that it was two hours ago: one time was missed lately, and none comes soon.
+/// Returns a daily schedule whose last time was about two hours ago.
 fn two_hours_ago() -> String {
     format!("0 {} * * *", (now() - Duration::hours(2)).hour())
 }
 
-/// The state of a service that last told the report so many days ago.
+/// Writes the state of a service that last sent the report this many days ago.
 fn write_reported_state(world: &World, days: i64, figures: &Value) {
     let due = (now() - Duration::days(days)).to_rfc3339();
     let state = json!({ "version": 1, "reports": { "weekly": { "due": due, "figures": figures } } });
@@ -47,7 +47,7 @@ async fn a_missed_report_comes_once_at_start_and_never_again() {
     let again = world.start();
     again.wait_cycles(4);
     assert_eq!(again.stop(), Some(0));
-    assert_eq!(pages(&world).len(), 1, "one time is told once");
+    assert_eq!(pages(&world).len(), 1, "each time is reported once");
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn a_report_missed_by_over_a_day_is_skipped() {
     fresh.wait_cycles(4);
     assert_eq!(fresh.stop(), Some(0));
     assert_eq!(pages(&world).len(), 0);
-    assert!(world.state().contains("\"weekly\""), "from now on it comes: {}", world.state());
+    assert!(world.state().contains("\"weekly\""), "the report is registered: {}", world.state());
 }
 
 #[tokio::test]
@@ -77,20 +77,20 @@ async fn a_report_is_saved_before_it_is_sent_and_survives_a_restart() {
     let service = world.start();
     wait_until("a try", || !pages(&world).is_empty());
     let state: Value = serde_json::from_str(&world.state()).unwrap();
-    assert_eq!(state["owed"][0]["event"]["about"], "report");
+    assert_eq!(state["queue"][0]["event"]["about"], "report");
     assert_eq!(state["reports"]["weekly"]["figures"][0]["account"], "acme");
     service.kill();
     world.slack_answers(ResponseTemplate::new(200).set_body_string("ok"));
     let tries = pages(&world).len();
     let service = world.start();
     wait_until("the report", || pages(&world).len() > tries);
-    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
     assert_eq!(service.stop(), Some(0));
     assert_eq!(pages(&world).len(), tries + 1);
 }
 
-#[tokio::test(flavor = "multi_thread")] // the mail server lives in this runtime, and the test waits by blocking
-async fn a_page_names_what_fires_and_what_is_old_in_slack_and_in_mail() {
+#[tokio::test(flavor = "multi_thread")] // the mail server runs in this runtime, and the test blocks
+async fn a_page_names_firing_alerts_and_old_figures_in_slack_and_email() {
     let world = World::new().await;
     let server = smtp::Server::start(smtp::Script::default()).await;
     let mail = format!(
@@ -106,14 +106,15 @@ async fn a_page_names_what_fires_and_what_is_old_in_slack_and_in_mail() {
     wait_until("a first page", || !pages(&world).is_empty());
     world.answer(2, ResponseTemplate::new(503));
     world.division_funds(3, "9088");
-    wait_until("a page with an old figure", || pages(&world).iter().any(|page| page.contains("(old: of ")));
-    let page = pages(&world).into_iter().find(|page| page.contains("(old: of ")).unwrap();
-    for said in ["1 critical", "1 unreadable", "USD 431.00", "funds: critical since ", "USD 3,120.00 (old: of ", "503"]
+    wait_until("a page with an old figure", || pages(&world).iter().any(|page| page.contains("(stale, last read ")));
+    let page = pages(&world).into_iter().find(|page| page.contains("(stale, last read ")).unwrap();
+    for expected in
+        ["1 critical", "1 unreadable", "USD 431.00", "funds: critical since ", "USD 3,120.00 (stale, last read ", "503"]
     {
-        assert!(page.contains(said), "{said} is not in {page}");
+        assert!(page.contains(expected), "{expected} is not in {page}");
     }
     let places = ["*acme · History*", "*acme · Law*", "*acme · Physics*"].map(|place| page.find(place).unwrap());
-    assert!(places.is_sorted(), "the worst first: {page}");
+    assert!(places.is_sorted(), "most severe first: {page}");
     let mails = || server.conversations().into_iter().flat_map(|it| it.data).collect::<Vec<_>>();
     wait_until("a mail", || !mails().is_empty());
     let data = mails().remove(0);
@@ -138,17 +139,17 @@ async fn a_report_shows_silences_by_command_and_configuration() {
     let service = world.start();
     wait_until("a page with the alert", || pages(&world).iter().any(|page| page.contains("funds: warning since")));
     let page = pages(&world).into_iter().find(|page| page.contains("funds: warning since")).unwrap();
-    for said in [
+    for expected in [
         ", silenced until ",
         "acme is silenced until ",
-        "(PO &lt;4711&gt; raised); what becomes critical is told.",
+        "(PO &lt;4711&gt; raised); critical alerts still get through.",
         "acme: an unreadable balance is silenced until ",
-        "(maintenance); what becomes critical is told.",
+        "(maintenance); critical alerts still get through.",
     ] {
-        assert!(page.contains(said), "{said} is not in {page}");
+        assert!(page.contains(expected), "{expected} is not in {page}");
     }
     let (sooner, later) = (page.find("acme is silenced"), page.find("acme: an unreadable"));
-    assert!(sooner < later, "what ends first comes first: {page}");
+    assert!(sooner < later, "in the order in which they end: {page}");
     assert_eq!(world.run(&["silence", "remove", "1"]).code, Some(0));
     let before = pages(&world).len();
     wait_until("a page without it", || pages(&world)[before..].iter().any(|page| !page.contains("4711")));
@@ -165,12 +166,15 @@ async fn a_cron_step_larger_than_its_field_is_refused_with_a_suggestion() {
     let ran = world.run(&["validate"]);
     assert_eq!(ran.code, Some(78));
     for said in [
-        "accounts.acme.schedule: found `*/90 * * * *`, expected a crontab",
+        "`*/90 * * * *` is not a schedule",
+        "accounts.acme.schedule",
+        "expected a crontab",
         "`*/90` is no minute: a step is from 1 to 60; write \"every 90m\")",
         "`*/36` is no hour: a step is from 1 to 24; write \"every 36h\")",
         "`*/14` is no day of the week: a step is from 1 to 7)",
     ] {
-        assert!(ran.stdout.contains(said), "{said} is not in {}", ran.stdout);
+        let words: Vec<&str> = ran.stdout.split_whitespace().collect();
+        assert!(words.join(" ").contains(said), "{said} is not in {}", ran.stdout);
     }
 }
 
@@ -183,10 +187,15 @@ async fn mistakes_in_reports_are_listed_with_the_others() {
     let ran = world.run(&["validate"]);
     assert_eq!(ran.code, Some(78));
     for said in [
-        "reports.a.schedule: found nothing, expected when the report comes",
-        "reports.a.notify[0]: found `slak`, expected a name under `notifiers`; did you mean `slack`?",
-        "reports.b.schedule: found `weekly`, expected a crontab",
-        "reports.c.shedule: found `shedule`, expected schedule or notify; did you mean `schedule`?",
+        "missing required key `schedule`",
+        "  reports.a.schedule",
+        "`slak` is not the name of a notifier",
+        "  reports.a.notify[0]",
+        "did you mean `slack`?",
+        "`weekly` is not a schedule",
+        "unknown key `shedule`",
+        "expected schedule or notify",
+        "did you mean `schedule`?",
     ] {
         assert!(ran.stdout.contains(said), "{said} is not in {}", ran.stdout);
     }

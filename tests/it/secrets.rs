@@ -277,13 +277,10 @@ fn no_type_shows_a_secret_when_it_is_debugged() {
     let config = loaded.config.unwrap();
     let redactor = Redactor::default();
     loaded.secrets.iter().for_each(|secret| redactor.learn(secret));
-    let watches = lowtide::app::build_policies(
-        &config,
-        &redactor,
-        &(std::sync::Arc::new(lowtide::util::clock::SystemClock) as _),
-    )
-    .unwrap();
-    assert_eq!((watches.len(), lowtide::app::build_routes(&config, &redactor).unwrap().len()), (1, 6));
+    let pollers =
+        lowtide::app::build_pollers(&config, &redactor, &(std::sync::Arc::new(lowtide::util::clock::SystemClock) as _))
+            .unwrap();
+    assert_eq!((pollers.len(), lowtide::app::build_routes(&config, &redactor).unwrap().len()), (1, 6));
     let shown = format!("{config:?} {config:#?} {redactor:?} {:?}", loaded.secrets);
     assert!(shown.contains("***") && shown.contains("mail.example.com"), "{shown}");
     assert_shows_nothing("Debug", &shown, &pieces());

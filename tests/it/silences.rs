@@ -1,18 +1,19 @@
-//! Silences stop messages and nothing else: by command beside a running service and without one, and in the configuration.
+//! Silences mute notifications and nothing else: added by command, with and without a running service, and in the configuration.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::account_policy::{self, at};
 use crate::support::bin::{self, FUNDS, Ran, World, wait_until};
-use crate::support::unread_account::{self, at};
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::process::process;
+use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::domain::alert::{Alert, AlertKey, TransitionKind};
 use lowtide::domain::balance::{Balance, Persistence, Unreadable};
 use lowtide::domain::money::{Currency, parse_amount};
 use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::silence::Silence;
-use lowtide::polling::poller::{AccountPolicy, AccountReadings, DivisionReading, DivisionScope};
 use proptest::prelude::*;
 use wiremock::ResponseTemplate;
 
@@ -32,7 +33,7 @@ async fn a_silence_survives_a_crash_and_ends_when_the_alert_gets_worse() {
     let service = world.start();
     assert!(world.wait_told(1).contains("USD 1,500.00 left"));
     let added = add(&world, &["--for", "1h", "--reason", "PO 4711 raised"]);
-    // The answer means that it is on disk: the very next moment may be the last.
+    // The answer means that the silence is on disk, even if the service is killed right after it.
     service.kill();
     assert_eq!(added.code, Some(0), "{added:?}");
     assert!(added.stdout.starts_with("Silence 1 (in the running service): acme, every rule, warnings only, until "));
@@ -51,23 +52,26 @@ async fn a_silence_survives_a_crash_and_ends_when_the_alert_gets_worse() {
 
     world.funds("411.00");
     let broken = world.wait_told(2);
-    assert!(broken.contains("Got worse: USD 411.00 left"), "{broken}");
+    assert!(broken.contains("Now critical: acme: USD 411.00 left"), "{broken}");
     assert!(
         broken.contains("Only its warnings are silenced, until ") && broken.contains("(PO 4711 raised)"),
         "{broken}"
     );
     world.funds("1600.00");
-    assert!(world.wait_told(3).contains("Eased to warning"), "who heard critical hears that it is over");
+    assert!(world.wait_told(3).contains("Improved to warning"), "who heard critical hears that it is over");
     world.funds("1700.00");
     world.let_a_cycle_pass();
     world.funds("5000.00");
     let over = world.wait_told(4);
-    assert!(over.contains("Resolved: USD 5,000.00 left") && over.contains("told because you heard"), "{over}");
+    assert!(
+        over.contains("Resolved: acme: USD 5,000.00 left") && over.contains("you were notified when it began"),
+        "{over}"
+    );
     assert_eq!(service.stop(), Some(0));
 }
 
 #[tokio::test]
-async fn a_silence_made_offline_expires_and_what_fires_is_notified_once() {
+async fn a_silence_added_offline_ends_and_firing_alerts_notify_once() {
     let world = World::new().await;
     world.funds("1500.00");
     let added = add(&world, &["--rule", "funds", "--for", "4s", "--reason", "known", "--level", "critical"]);
@@ -80,16 +84,16 @@ async fn a_silence_made_offline_expires_and_what_fires_is_notified_once() {
     let service = world.start();
     service.wait_event("raised funds/acme");
     world.let_a_cycle_pass();
-    assert!(world.state().contains("\"hushed\""), "{}", world.state());
-    assert_eq!(world.told().len(), 0, "judged and remembered, not told");
-    assert!(service.log().contains("alert raised, but silenced: nobody is told"));
+    assert!(world.state().contains("\"suppressed\""), "{}", world.state());
+    assert_eq!(world.told().len(), 0, "evaluated and saved, but not notified");
+    assert!(service.log().contains("alert raised, but silenced: not notified"));
     let sent = world.wait_told(1);
     assert!(sent.contains("acme: USD 1,500.00 left (warning below USD 2,000.00)"), "{sent}");
     assert!(sent.contains("It was silenced until ") && sent.contains("(known)"), "{sent}");
-    assert!(!world.state().contains("silences") && !world.state().contains("hushed"), "{}", world.state());
+    assert!(!world.state().contains("silences") && !world.state().contains("suppressed"), "{}", world.state());
     assert!(ids(&world).is_empty());
     world.let_a_cycle_pass();
-    assert_eq!(world.told().len(), 1, "told once");
+    assert_eq!(world.told().len(), 1, "notified once");
     assert_eq!(world.run(&["silence", "list"]).stdout, "Nothing is silenced.\n");
 }
 
@@ -104,7 +108,7 @@ async fn an_alert_without_notifications_is_resolved_silently() {
     service.wait_event("resolved funds/acme");
     world.let_a_cycle_pass();
     assert_eq!(world.told().len(), 0);
-    assert!(!world.state().contains("owed"), "{}", world.state());
+    assert!(!world.state().contains("queue"), "{}", world.state());
 }
 
 #[tokio::test]
@@ -194,7 +198,7 @@ async fn a_division_that_nobody_reads_is_silenced_with_a_word_of_caution() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused_with_the_reason() {
+async fn invalid_silences_are_refused_with_the_reason() {
     let world = World::new().await;
     let refused = |more: &[&str], reason: &str| {
         let ran = world.run(&[&["silence", "add"], more].concat());
@@ -234,7 +238,7 @@ async fn a_state_that_cannot_be_used_is_left_alone() {
 }
 
 #[tokio::test]
-async fn what_root_changed_is_still_the_service_users() {
+async fn a_state_changed_by_root_still_belongs_to_the_service_user() {
     use std::os::unix::fs::{MetadataExt, chown};
     let world = World::new().await;
     if !bin::is_root() {
@@ -329,7 +333,10 @@ async fn a_configured_silence_applies_until_its_end_and_then_only_warns() {
     world.config(&silence("2020-12-01T09:00"));
     let valid = world.run(&["validate"]);
     assert_eq!(valid.code, Some(0), "{valid:?}");
-    assert!(valid.stdout.contains("silences.purchase-order.until: found `2020-12-01T09:00`"), "{valid:?}");
+    assert!(
+        valid.stdout.contains("the silence has ended") && valid.stdout.contains("silences.purchase-order.until"),
+        "{valid:?}"
+    );
     let _service = world.start();
     assert!(world.wait_told(1).contains("acme: USD 1,500.00 left"), "its end came while nobody was there");
 }
@@ -343,7 +350,7 @@ async fn silences_made_during_start_and_stop_are_applied_exactly_once() {
         assert!(adding.iter().all(|ran| ran.code == Some(0)), "{adding:?}");
         service.wait_cycles(1);
         drop(service);
-        // Its socket is still there, and nobody behind it.
+        // The socket still exists, but no process listens.
         assert!(world.path("state.json.sock").exists());
         let added = add(&world, &["--for", "1h"]);
         assert!(added.stdout.contains("no service runs"), "{added:?}");
@@ -360,7 +367,7 @@ fn policy() -> AccountPolicy {
     };
     let funds =
         Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000", "slack")), Some(level("500", "pager")));
-    unread_account::policy(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
+    account_policy::policy(DivisionScope::Undivided, vec![funds.unwrap()], Some(Duration::from_secs(24 * 3600)))
 }
 
 fn account_readings(funds: Option<i64>) -> AccountReadings {
@@ -383,19 +390,21 @@ fn account_readings(funds: Option<i64>) -> AccountReadings {
     }
 }
 
-/// What people believe of each alert, from what they were told.
+/// Level of each alert as people know it from their notifications.
 #[derive(Default)]
 struct NotifiedLevels(BTreeMap<AlertKey, Severity>);
 
 impl NotifiedLevels {
-    /// Hears all that is owed, which is delivered with that.
+    /// Receives all pending events, which are delivered with that.
     fn deliver_pending(&mut self, state: &mut State) {
         for queued in &state.queue {
             let (key, kind) = (queued.event.alert().unwrap(), queued.event.kind().unwrap());
             let before = self.0.get(key).copied();
             let level = queued.event.level().unwrap();
             match kind {
-                TransitionKind::Resolved => assert!(self.0.remove(key).is_some(), "the end of what nobody heard of"),
+                TransitionKind::Resolved => {
+                    assert!(self.0.remove(key).is_some(), "resolved without a notification before")
+                }
                 TransitionKind::Raised => assert!(before.is_none(), "raised twice"),
                 TransitionKind::Reminder => assert_eq!(before, Some(level), "still what nobody knew"),
                 TransitionKind::Escalated => assert!(before.is_none_or(|before| before < level)),
@@ -406,7 +415,7 @@ impl NotifiedLevels {
             }
         }
         for name in ["slack", "pager"] {
-            let ids = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+            let ids = state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect();
             state.mark_delivered(&name.into(), &ids, None, &[]);
         }
         assert!(state.queue.is_empty());
@@ -457,19 +466,19 @@ proptest! {
             let json = lowtide::state::encode(&state).unwrap().to_bytes();
             prop_assert_eq!(&lowtide::state::decode(&json).unwrap().state, &state);
             people.deliver_pending(&mut state);
-            // Whatever is unknown to people is known to be so.
+            // An alert that people do not know at its level is marked as suppressed.
             for (key, level) in firing(&state) {
                 let suppressed = state.alerts[&key].suppressed.as_ref();
                 prop_assert_eq!(suppressed.map_or(Some(level), |suppressed| suppressed.notified_level), people.0.get(&key).copied());
             }
             last = funds;
         }
-        // Every silence ends; one more reading like the last tells the rest.
+        // Every silence ends. One more reading like the last one notifies of the rest.
         process(&mut state, &policy, &account_readings(last), at(now + 400_000));
         prop_assert!(state.silences.is_empty());
         people.deliver_pending(&mut state);
         if last.is_some() {
-            prop_assert_eq!(&people.0, &firing(&state), "everything that fires in the end is told, and nothing else is believed");
+            prop_assert_eq!(&people.0, &firing(&state), "people know exactly the alerts that fire in the end");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Slack: what an answer means, and that the webhook's address stays secret.
+//! Slack: the meaning of each response, and that the webhook's address stays secret.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

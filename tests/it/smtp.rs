@@ -1,4 +1,4 @@
-//! Mail servers and their habits: how they greet, log in, limit and refuse, through real conversations.
+//! Behaviour of mail servers: greetings, logins, limits and rejections, through real conversations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use lowtide::util::secret::{Redactor, Secret};
 
 const PASSWORD: &str = "hunter2hunter2";
 
-/// Steps, and the replies to them that are not the usual ones.
+/// Steps with unusual replies.
 type Answers = &'static [(&'static str, &'static str)];
 
 fn options(server: &Server) -> EmailOptions {
@@ -51,13 +51,13 @@ fn extensions(all: &[&str]) -> Vec<String> {
     all.iter().map(|extension| (*extension).to_owned()).collect()
 }
 
-/// Sends a plain alert, and returns what came of it and what was said last.
+/// Sends a plain alert, and returns the result and the last conversation.
 async fn send(server: &Server, options: EmailOptions) -> (Result<Delivered, SendError>, Conversation) {
     let sent = email(options).send(&message(vec![warning("x")])).await;
     (sent, server.conversations().pop().unwrap())
 }
 
-/// Sends until nobody is deferred any more, each time to those who were.
+/// Sends until no recipient is deferred any more, each time to those who were.
 async fn send_to_everybody(server: &Server, options: &EmailOptions) -> Vec<Result<Delivered, SendError>> {
     let email = email(options.clone());
     let (mut all, mut only) = (Vec::new(), None);
@@ -94,7 +94,7 @@ async fn a_server_that_refuses_a_mail_to_too_many_takes_it_in_parts() {
     let taken = server.conversations().into_iter().filter(|it| !it.data.is_empty()).map(|it| it.rcpt_to.len());
     assert_eq!(taken.collect::<Vec<_>>(), [20, 10], "{sent:?}");
 
-    // What is wrong with the mail itself stays final.
+    // A rejection of the email itself stays permanent.
     let script = Script { replies: replies(&[("DATA", "554 no")]), ..Script::default() };
     let deferred = std::iter::once(("r1@example.com".to_owned(), "451 later".to_owned())).collect();
     let server = Server::start(Script { recipients: deferred, ..script }).await;
@@ -119,7 +119,7 @@ async fn a_full_mailbox_is_refused_for_good_and_only_that_one() {
     assert!(error.permanent && error.reason.contains("552"), "{error:?}");
 }
 
-/// The name in the first EHLO.
+/// Returns the name in the first EHLO.
 fn name(conversation: &Conversation) -> &str {
     conversation.commands[0].strip_prefix("EHLO ").unwrap()
 }
@@ -153,7 +153,7 @@ async fn a_refusal_of_our_name_is_about_us_and_names_the_key() {
         assert!(!error.permanent && error.refused.is_empty(), "{answers:?}: {error:?}");
         assert!(error.reason.contains("`hello`") && error.reason.contains(code), "{answers:?}: {error:?}");
     }
-    // A recipient of that name is a recipient.
+    // An address that contains such a word is no rejection of our name.
     let server =
         Server::start(Script { replies: replies(&[("RCPT", "550 <helo@example.com> unknown")]), ..Script::default() });
     let server = server.await;
@@ -264,7 +264,7 @@ async fn a_mail_refused_for_its_size_is_sent_once_more_without_pictures() {
         let error = email(options(&server)).send(&illustrated).await.unwrap_err();
         assert!(error.permanent && error.reason.contains("552"), "{error:?}");
         assert_eq!(server.conversations().iter().map(|it| it.mail_from.len()).sum::<usize>(), 2, "{step}: once more");
-        // Nothing to leave out: no second try.
+        // Without pictures there is no second attempt.
         let (sent, _) = send(&server, options(&server)).await;
         assert!(sent.unwrap_err().permanent);
         assert_eq!(server.conversations().iter().map(|it| it.mail_from.len()).sum::<usize>(), 3, "{step}");
@@ -309,7 +309,7 @@ async fn every_conversation_ends_by_quit_and_by_the_end_of_tls() {
 async fn a_mail_is_delivered_once_it_is_accepted_however_slow_the_goodbye() {
     let server = Server::start(Script { replies: replies(&[("QUIT", HANG)]), ..Script::default() }).await;
     let mut shortest = Duration::MAX;
-    // On a busy machine one may be slow for other reasons, but not all of them.
+    // On a busy machine one of them may be slow for other reasons, but not all.
     for _ in 0..5 {
         let began = Instant::now();
         let (sent, _) = send(&server, options(&server)).await;

@@ -10,7 +10,7 @@ fn mode(world: &World, name: &str) -> u32 {
     std::fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777
 }
 
-/// The control socket's name, whatever it is: the one socket in the folder.
+/// Names of the sockets in the folder; the control socket is the only one.
 fn sockets(world: &World) -> Vec<String> {
     use std::os::unix::fs::FileTypeExt;
     let entries = std::fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap());
@@ -28,7 +28,7 @@ async fn a_second_process_on_the_same_state_is_refused() {
     assert!(second.log().contains("in use by another lowtide"), "{}", second.log());
     let cycles = first.cycles();
     first.wait_cycles(cycles + 1);
-    assert_eq!(world.run(&["health"]).code, Some(0), "the first one is still served");
+    assert_eq!(world.run(&["health"]).code, Some(0), "the first process still answers");
     assert_eq!(first.stop(), Some(0));
     let third = world.start();
     third.wait_cycles(1);
@@ -36,15 +36,15 @@ async fn a_second_process_on_the_same_state_is_refused() {
 }
 
 #[tokio::test]
-async fn a_state_of_a_newer_version_is_refused_and_left_as_it_is() {
+async fn a_state_of_a_newer_version_is_refused_and_not_changed() {
     let world = World::new().await;
-    let newer = r#"{ "version": 99, "wonders": [1, 2, 3] }"#;
+    let newer = r#"{ "version": 99, "unknown_key": [1, 2, 3] }"#;
     std::fs::write(world.path("state.json"), newer).unwrap();
     let mut service = world.start();
     assert_eq!(service.wait(), Some(1));
     assert!(service.log().contains("version 99"), "{}", service.log());
     assert_eq!(world.state(), newer);
-    assert_eq!(world.reads(None), 0, "nothing is read on behalf of a state that is refused");
+    assert_eq!(world.reads(None), 0, "nothing is read if the state is refused");
     assert_eq!(world.run(&["status"]).code, Some(1));
 }
 
@@ -52,33 +52,51 @@ async fn a_state_of_a_newer_version_is_refused_and_left_as_it_is() {
 async fn an_older_state_file_is_read_and_rewritten_with_the_next_change() {
     let world = World::new().await;
     world.funds("1000.00");
-    // As 0.1.0 wrote it: no checksum, and none of the keys that came later.
+    // A file of version 0.1.0: no checksum, and none of the later keys.
     let older = r#"{ "version": 1, "alerts": [{ "account": "acme", "rule": "funds",
         "warning": { "since": "2026-11-20T09:15:00Z", "firing": true },
         "last_event": "2099-01-01T00:00:00Z", "told": { "slack": null } }] }"#;
     std::fs::write(world.path("state.json"), older).unwrap();
     let service = world.start();
     service.wait_cycles(3);
-    assert!(world.told().is_empty(), "what fired before the upgrade is known: {:?}", world.told());
+    assert!(world.told().is_empty(), "alerts from before the upgrade are not raised again: {:?}", world.told());
     world.funds("100.00");
     service.wait_event("escalated funds/acme");
     wait_until("the new file", || world.state().contains("\"checksum\""));
-    assert!(!service.log().contains("edited by hand") && !service.log().contains("ERROR"), "{}", service.log());
+    assert!(!service.log().contains("is damaged") && !service.log().contains("ERROR"), "{}", service.log());
+}
+
+#[tokio::test]
+async fn a_state_file_of_version_1_is_migrated_and_its_events_are_delivered() {
+    let world = World::new().await;
+    world.funds("10000.00");
+    // Written by the real binary of version 0.1.0. One notifier is renamed to that of this configuration.
+    let written = include_str!("../fixtures/state-version-1.json");
+    let renamed = written.replace("\"dead\"", "\"slack\"");
+    std::fs::write(world.path("state.json"), &renamed).unwrap();
+    let service = world.start();
+    wait_until("the pending events", || !world.told().is_empty());
+    service.wait_event("resolved funds/acme");
+    wait_until("the migrated file", || world.state().contains("\"version\": 2"));
+    let log = service.log();
+    assert!(!log.contains("it is kept as"), "{log}");
+    assert_eq!(service.stop(), Some(0));
+    assert!(world.state().contains("PO 4711"), "the silences are kept: {}", world.state());
 }
 
 #[tokio::test]
 async fn an_older_program_drops_unknown_keys_of_the_same_state_version() {
     let world = World::new().await;
     world.funds("1000.00");
-    let newer = r#"{ "version": 1, "wonders": [1, 2, 3], "alerts": [{ "account": "acme", "rule": "funds",
-        "mood": "grim", "warning": { "since": "2026-11-20T09:15:00Z", "firing": true },
+    let newer = r#"{ "version": 1, "unknown_key": [1, 2, 3], "alerts": [{ "account": "acme", "rule": "funds",
+        "unknown_field": "x", "warning": { "since": "2026-11-20T09:15:00Z", "firing": true },
         "last_event": "2026-11-20T09:15:00Z", "told": { "slack": null } }] }"#;
     std::fs::write(world.path("state.json"), newer).unwrap();
     let service = world.start();
     world.wait_told(1);
-    assert!(world.told()[0].contains("Still warning"), "its alert is known: {:?}", world.told());
-    wait_until("the new file", || !world.state().contains("wonders"));
-    assert!(world.state().contains("\"funds\"") && !world.state().contains("mood"));
+    assert!(world.told()[0].contains("Still warning"), "the alert is not raised again: {:?}", world.told());
+    wait_until("the new file", || !world.state().contains("unknown_key"));
+    assert!(world.state().contains("\"funds\"") && !world.state().contains("unknown_field"));
     assert_eq!(service.stop(), Some(0));
 }
 
@@ -87,7 +105,7 @@ async fn an_older_program_keeps_aside_a_state_with_an_unknown_message() {
     let world = World::new().await;
     world.funds("1000.00");
     let newer = r#"{ "version": 1, "owed": [{ "event": { "id": "1", "at": "2026-11-20T09:15:00Z",
-        "about": "something-of-tomorrow" }, "to": { "slack": {} } }] }"#;
+        "about": "something_unknown" }, "to": { "slack": {} } }] }"#;
     std::fs::write(world.path("state.json"), newer).unwrap();
     let service = world.start();
     service.wait_event("raised funds/acme");
@@ -105,7 +123,7 @@ async fn a_file_that_is_no_state_is_kept_aside_and_the_service_goes_on() {
     service.wait_event("raised funds/acme");
     let entries = std::fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap().path());
     let others = entries.filter(|path| path.is_file() && !path.ends_with("state.json"));
-    assert!(others.into_iter().any(|path| std::fs::read(path).unwrap() == garbage), "the evidence is kept");
+    assert!(others.into_iter().any(|path| std::fs::read(path).unwrap() == garbage), "the file is moved aside");
     let loud = service.log();
     assert!(loud.lines().any(|line| line.contains("ERROR") && line.contains("cannot be read")), "{loud}");
     assert!(world.state().contains("funds"));
@@ -118,7 +136,7 @@ async fn quiet_cycles_leave_the_state_file_alone() {
     let service = world.start();
     service.wait_event("raised funds/acme");
     wait_until("the delivery in the state", || {
-        world.state().contains("\"told\"") && !world.state().contains("\"owed\"")
+        world.state().contains("\"notified\"") && !world.state().contains("\"queue\"")
     });
     let changed = || std::fs::metadata(world.path("state.json")).unwrap().modified().unwrap();
     let (before, cycles) = (changed(), service.cycles());
@@ -148,23 +166,23 @@ async fn a_shutdown_while_slack_hangs_ends_in_time_and_keeps_the_queue() {
     let requested_at = Instant::now();
     assert_eq!(service.stop(), Some(0));
     assert!(requested_at.elapsed() < Duration::from_secs(13), "{:?}", requested_at.elapsed());
-    assert!(world.state().contains("\"owed\""), "{}", world.state());
+    assert!(world.state().contains("\"queue\""), "{}", world.state());
     let status = world.run(&["status", "-o", "json"]).json();
-    assert_eq!((&status["owed"][0]["notifier"], &status["owed"][0]["events"]), (&"slack".into(), &1.into()));
+    assert_eq!((&status["pending"][0]["notifier"], &status["pending"][0]["events"]), (&"slack".into(), &1.into()));
 }
 
 #[tokio::test]
-async fn events_refused_by_slack_are_sent_when_it_is_back() {
+async fn events_rejected_by_slack_are_sent_when_it_works_again() {
     let world = World::new().await;
     world.slack_answers(ResponseTemplate::new(500));
     world.funds("1000.00");
     let service = world.start();
-    wait_until("the failure in the state", || world.state().contains("\"notifiers\""));
+    wait_until("the failure in the state", || world.state().contains("\"failing_notifiers\""));
     assert_eq!(service.stop(), Some(0));
-    assert!(world.state().contains("\"owed\""));
+    assert!(world.state().contains("\"queue\""));
     world.slack_answers(ResponseTemplate::new(200));
     let _service = world.start();
-    wait_until("nothing owed", || !world.state().contains("\"owed\""));
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
     assert!(world.told().last().unwrap().contains("USD 1,000.00"));
 }
 
@@ -181,7 +199,7 @@ async fn state_and_socket_are_private_and_the_socket_is_removed_at_exit() {
     assert_eq!(sockets(&world), Vec::<String>::new());
 }
 
-/// The state in another folder.
+/// Configures the state in another folder.
 fn state_in(world: &World, folder: &str) {
     let config = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
     let there = config.replace("state: state.json", &format!("state: {folder}/state.json"));
@@ -234,14 +252,14 @@ async fn a_folder_whose_name_is_too_long_for_a_socket_has_one_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_made_yet_is_made_once_it_can_be() {
+async fn a_folder_is_created_as_soon_as_that_is_possible() {
     let world = World::new().await;
     state_in(&world, "data/deep");
     std::fs::write(world.path("data"), "in the way").unwrap();
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
-    wait_until("the operator is told", || service.log().contains("no lock file"));
+    wait_until("the log line", || service.log().contains("no lock file"));
     assert_eq!(world.run(&["health"]).code, Some(1));
     std::fs::remove_file(world.path("data")).unwrap();
     wait_until("the socket", || world.run(&["health"]).code == Some(0));

@@ -1,4 +1,4 @@
-//! A notifier's own texts, with the real binary: shown, sent, refused at load, and replaced by ours when they fail.
+//! Custom templates, with the real binary: shown, sent, rejected on load, and replaced by the built-in text if they fail.
 
 use crate::support::bin::{FUNDS, World};
 
@@ -10,7 +10,7 @@ fn config(world: &World, slack: &str, mail: &str) {
 }
 
 #[tokio::test]
-async fn own_words_are_shown_and_sent() {
+async fn custom_templates_are_shown_and_sent() {
     let world = World::new().await;
     world.funds("1431.00");
     config(
@@ -40,7 +40,7 @@ async fn own_words_are_shown_and_sent() {
 }
 
 #[tokio::test]
-async fn a_template_that_fails_while_rendering_gives_way_to_our_words() {
+async fn a_template_that_fails_while_rendering_is_replaced_by_the_built_in_text() {
     let world = World::new().await;
     world.funds("431.00");
     let bomb = "{% if amount == 'USD 431.00' %}{{ 1 // 0 }}{% endif %}x";
@@ -48,8 +48,8 @@ async fn a_template_that_fails_while_rendering_gives_way_to_our_words() {
     let service = world.start();
     let sent = world.wait_told(1);
     assert!(sent.contains("acme: USD 431.00 left (critical below USD 500.00)"), "{sent}");
-    assert!(sent.contains("A template of this notifier failed, so lowtide's own words stand for it: line 1"), "{sent}");
-    assert!(service.log().contains("template failed: the built-in text is used"), "{}", service.log());
+    assert!(sent.contains("A template of this notifier failed, so the built-in text is used: slack: line 1"), "{sent}");
+    assert!(service.log().contains("template failed, using the built-in text"), "{}", service.log());
     assert_eq!(service.stop(), Some(0));
     let mail = &world.run(&["preview", "-o", "json"]).json()["notifiers"]["mail"];
     assert_eq!(mail["subject"], "[critical] acme: USD 431.00 left (critical below USD 500.00)");
@@ -58,7 +58,7 @@ async fn a_template_that_fails_while_rendering_gives_way_to_our_words() {
         text.starts_with("own text\n") && text.contains("subject: line 1") && text.contains("html: line 1"),
         "{text}"
     );
-    assert!(mail["html"].as_str().unwrap().contains("lowtide&#39;s own words stand for it"));
+    assert!(mail["html"].as_str().unwrap().contains("so the built-in text is used"));
 }
 
 #[tokio::test]
@@ -68,11 +68,14 @@ async fn mistakes_are_reported_at_load_with_their_places() {
     let ran = world.run(&["validate"]);
     assert_eq!(ran.code, Some(78));
     for said in [
-        "alerts.yaml:12:24: notifiers.slack.template.slack: found a template that fails: there is no variable `amountt`; did you mean `amount`?",
-        "notifiers.mail.template.subject: found a template that fails: line 1 of the template: syntax error",
-        "notifiers.mail.template.text: found a template that fails: line 1 of the template: undefined value",
-        "notifiers.mail.template.slack: found `slack`, expected only `subject`, `text` and `html` for a notifier of this type",
-        "notifiers.mail.template.htlm: found `htlm`, expected one of subject, slack, text, html; did you mean `html`?",
+        "error: the template fails: there is no variable `amountt`; did you mean `amount`?",
+        "alerts.yaml:12:24  notifiers.slack.template.slack",
+        "the template fails: line 1 of the template: syntax error",
+        "the template fails: line 1 of the template: `breakdown.x` is undefined",
+        "`slack` is not a key of an email template",
+        "expected only `subject`, `text` and `html` for a notifier of this type",
+        "unknown key `htlm`",
+        "did you mean `html`?",
     ] {
         assert!(ran.stdout.contains(said), "{said} is not in {}", ran.stdout);
     }

@@ -134,7 +134,7 @@ fn a_hand_edited_state_file_is_used_or_kept_aside_where_unreadable() {
     assert_eq!(accepted_state(nulled.as_bytes()), Some(taken), "no checksum is this one");
     // What is emptied, by whoever is tired of an owed message, is empty, and the rest stays.
     let mut emptied: serde_json::Value = serde_json::from_str(&whole).unwrap();
-    emptied["owed"] = serde_json::json!([]);
+    emptied["queue"] = serde_json::json!([]);
     let alerts = emptied["alerts"].as_array().unwrap().len();
     emptied["alerts"][0].as_object_mut().unwrap().insert("reason".to_owned(), serde_json::Value::Null);
     let taken = accepted_state(emptied.to_string().as_bytes()).unwrap();
@@ -322,7 +322,9 @@ async fn in_a_read_only_folder_it_goes_on_from_memory_and_saves_later() {
     world.funds("1000.00");
     let service = world.start_unprivileged();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("told") && !world.state().contains("\"owed\""));
+    wait_until("the delivery in the state", || {
+        world.state().contains("notified") && !world.state().contains("\"queue\"")
+    });
     service.kill();
     fs::remove_file(world.path("state.json.lock")).unwrap();
     set(0o555);
@@ -369,7 +371,9 @@ async fn the_next_process_takes_over_at_once_when_the_first_was_killed() {
     world.funds("1000.00");
     let first = world.start();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("told") && !world.state().contains("\"owed\""));
+    wait_until("the delivery in the state", || {
+        world.state().contains("notified") && !world.state().contains("\"queue\"")
+    });
     let mut second = world.start();
     assert_eq!(second.wait(), Some(1));
     first.kill();
@@ -389,7 +393,7 @@ async fn notified_from_state_folder() -> (World, Service) {
     let service = world.start();
     world.wait_told(1);
     let state = || fs::read_to_string(world.path("var/state.json")).unwrap_or_default();
-    wait_until("the delivery in the state", || state().contains("told") && !state().contains("\"owed\""));
+    wait_until("the delivery in the state", || state().contains("notified") && !state().contains("\"queue\""));
     (world, service)
 }
 
@@ -435,7 +439,9 @@ async fn a_folder_in_place_of_the_state_file_is_reported_and_left_alone() {
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
-    wait_until("the delivery in the state", || world.state().contains("told") && !world.state().contains("\"owed\""));
+    wait_until("the delivery in the state", || {
+        world.state().contains("notified") && !world.state().contains("\"queue\"")
+    });
     fs::remove_file(world.path("state.json")).unwrap();
     fs::create_dir(world.path("state.json")).unwrap();
     fs::write(world.path("state.json/mine"), "of nobody's business").unwrap();

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lowtide::alerting::end_alerts::end_unconfigured_alerts;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use lowtide::domain::alert::TransitionKind;
@@ -22,8 +24,7 @@ use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, Thre
 use lowtide::domain::{Division, Name, Time};
 use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, MessageContent, Notifier, RecipientRefusal, SendError};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state;
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
@@ -165,9 +166,9 @@ fn notification(who: &str, event: &Event) -> Notification {
     let cycle_of = |at: Time| hours((at - epoch()).num_hours() / PERIOD * PERIOD);
     let level = event.level().map_or("-".to_owned(), |level| level.to_string());
     let (alert, kind, at) = match &event.subject {
-        EventSubject::Threshold(it) => (lowtide::alerting::process::alert_label(&it.key), it.kind.name(), event.at),
-        EventSubject::Unreadable(it) => (lowtide::alerting::process::alert_label(&it.key), it.kind.name(), event.at),
-        EventSubject::AlertEnded { key, .. } => (lowtide::alerting::process::alert_label(key), "ended", event.at),
+        EventSubject::Threshold(it) => (it.key.label(), it.kind.name(), event.at),
+        EventSubject::Unreadable(it) => (it.key.label(), it.kind.name(), event.at),
+        EventSubject::AlertEnded { key, .. } => (key.label(), "ended", event.at),
         EventSubject::NotifierRemoved { notifier } => (notifier.to_string(), "notifier-removed", event.at),
         EventSubject::Unwatched { account, division, rules, .. } => {
             (format!("{}/{account}/{}", rules.join("+"), division.unwrap()), "unwatched", event.at)
@@ -285,7 +286,7 @@ impl StateBackend for CrashingBackend {
         let mut unconfirmed = world.unconfirmed.lock().unwrap();
         if !unconfirmed.is_empty() {
             let still = |notifier: &str, id: &str, recipient: &String| {
-                let owed = state.pending_for(notifier).find(|(event, _)| event.id == id);
+                let owed = state.queue.pending_for(notifier).find(|(event, _)| event.id == id);
                 owed.is_some_and(|(_, delivery)| {
                     delivery.remaining_recipients.as_ref().is_none_or(|only| only.contains(recipient))
                 })
@@ -444,27 +445,30 @@ fn rules() -> Arc<[Rule]> {
     vec![funds, Rule::new("invoices".into(), Metric::UnpaidInvoices, Some(unpaid), None).unwrap()].into()
 }
 
-fn policies(run: &Arc<ProcessRun>, clock: &Arc<dyn Clock>) -> Vec<AccountPolicy> {
+fn pollers(run: &Arc<ProcessRun>, clock: &Arc<dyn Clock>) -> Vec<Poller> {
     let rules = rules();
-    let policy = Arc::new(UnreadablePolicy {
+    let unreadable = Arc::new(UnreadablePolicy {
         after: Duration::from_secs(12 * 3600),
         level: Severity::Warning,
         remind_every: Some(Duration::from_secs(12 * 3600)),
         notify: vec!["mail".into()],
     });
-    let policy = |(name, scope): (&'static str, DivisionScope)| AccountPolicy {
-        account: name.into(),
+    let poller = |(name, scope): (&'static str, DivisionScope)| Poller {
+        policy: AccountPolicy {
+            account: name.into(),
+            scope,
+            rules: Arc::clone(&rules),
+            unreadable: Arc::clone(&unreadable),
+            silences: [].into(),
+            incident_notifiers: Arc::default(),
+        },
         source: Arc::new(ScriptedAccount { name, clock: Arc::clone(clock), run: Arc::clone(run) }),
-        scope,
-        rules: Arc::clone(&rules),
-        unreadable: Arc::clone(&policy),
-        silences: [].into(),
-        incident_notifiers: Arc::default(),
         history: None,
+        clock: Arc::clone(clock),
     };
     [("acme", DivisionScope::All(BTreeSet::new())), ("beta", DivisionScope::Undivided)]
         .into_iter()
-        .map(policy)
+        .map(poller)
         .collect()
 }
 
@@ -590,15 +594,12 @@ async fn run_process(run: &Arc<ProcessRun>, clock: &Arc<dyn Clock>) {
     let state =
         bytes.map(|bytes| state::decode(&bytes).expect("a state that was saved is read").state).unwrap_or_default();
     let store = Arc::new(StateStore::new(state, Arc::new(CrashingBackend(Arc::clone(run)))));
-    let policies = policies(run, clock);
+    let pollers = pollers(run, clock);
     let everyone: BTreeSet<Name> = NOTIFIERS.iter().map(|(name, ..)| Name::from(*name)).collect();
     store
         .change(|state| {
-            let gone = lowtide::alerting::process::end_unconfigured_alerts(
-                state,
-                &policies.iter().collect::<Vec<_>>(),
-                clock.now(),
-            );
+            let policies: Vec<&AccountPolicy> = pollers.iter().map(|poller| &poller.policy).collect();
+            let gone = end_unconfigured_alerts(state, &policies, clock.now());
             let dropped = state.drop_unconfigured_notifiers(|name| everyone.contains(name));
             assert!(gone.is_empty() && dropped.is_empty(), "all of it is configured");
             ((), false)
@@ -619,12 +620,12 @@ async fn run_process(run: &Arc<ProcessRun>, clock: &Arc<dyn Clock>) {
         workers.spawn(async move { store_to_retry.retry_saves(its_clock.as_ref()).await });
     }
 
-    let mut states: Vec<PollerState> = policies.iter().map(|_| PollerState::default()).collect();
+    let mut states: Vec<PollerState> = pollers.iter().map(|_| PollerState::default()).collect();
     let mut planned = clock.now();
     while planned < hours(END) {
         let number = (planned - epoch()).num_hours() / PERIOD;
-        let cycles = policies.iter().zip(&mut states);
-        let cycles = cycles.map(|(policy, state)| poller::run_cycle(policy, state, &store, clock.as_ref(), planned));
+        let cycles = pollers.iter().zip(&mut states);
+        let cycles = cycles.map(|(poller, state)| poller.run_cycle(state, &store, planned));
         futures_util::future::join_all(cycles).await;
         planned = hours((number + 1) * PERIOD);
         until(clock, planned).await;

@@ -1,7 +1,7 @@
-//! Workers of the outbox on a stepped clock, around notifiers that really send: a virtual day costs what its requests cost.
+//! Delivery workers on a stepped clock, with notifiers that really send: a simulated day takes only as long as its requests.
 //!
-//! Time is tokio's paused time, which jumps as soon as nothing else can go on. It stands while a send is under way, until
-//! the send ends or its server falls silent: then it jumps to the sender's own time limit.
+//! Time is tokio's paused time, which advances as soon as nothing else can run. It stands still during a send, until the
+//! send ends or its server falls silent; then it advances to the sender's own time limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,41 +24,41 @@ use tokio::task::JoinSet;
 pub use super::stepped::epoch;
 use super::stepped::{self, AcceptingBackend, VirtualClock};
 
-/// One try: when it began, in seconds, what it was to tell, and what came of it.
+/// One attempt: its time in seconds, its events, and its result.
 #[derive(Debug, Clone)]
-pub struct Try {
+pub struct Attempt {
     pub at: i64,
-    pub told: Vec<String>,
-    pub came: Result<Delivered, SendError>,
+    pub events: Vec<String>,
+    pub result: Result<Delivered, SendError>,
 }
 
-type Tries = Arc<Mutex<Vec<Try>>>;
+type AttemptLog = Arc<Mutex<Vec<Attempt>>>;
 
-/// A notifier that is watched.
-struct Watched {
+/// A notifier that records its attempts.
+struct RecordingNotifier {
     inner: Arc<dyn Notifier>,
-    /// How often its server has fallen silent.
+    /// Number of times that its server has fallen silent.
     hangs: Arc<AtomicUsize>,
     clock: Arc<dyn Clock>,
-    tries: Tries,
+    attempts: AttemptLog,
 }
 
 #[async_trait]
-impl Notifier for Watched {
+impl Notifier for RecordingNotifier {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
         let at = (self.clock.now() - epoch()).num_seconds();
         let (done, waits) = mpsc::channel::<()>();
         let (hangs, before) = (Arc::clone(&self.hangs), self.hangs.load(Ordering::SeqCst));
-        // While a blocking task runs, paused time does not jump.
+        // Paused time does not advance while a blocking task runs.
         let holds = tokio::task::spawn_blocking(move || {
             let waiting = || waits.recv_timeout(Duration::from_millis(1)) == Err(mpsc::RecvTimeoutError::Timeout);
             while hangs.load(Ordering::SeqCst) == before && waiting() {}
         });
-        let came = self.inner.send(message).await;
+        let result = self.inner.send(message).await;
         drop(done);
         holds.await.unwrap();
-        self.tries.lock().unwrap().push(Try { at, told: told(message), came: came.clone() });
-        came
+        self.attempts.lock().unwrap().push(Attempt { at, events: events_of(message), result: result.clone() });
+        result
     }
 
     fn one_event_per_request(&self) -> bool {
@@ -70,99 +70,104 @@ impl Notifier for Watched {
     }
 }
 
-fn told(message: &Message) -> Vec<String> {
+fn events_of(message: &Message) -> Vec<String> {
     let MessageContent::Events(items) = &message.content else { panic!("no events") };
-    let told = items.iter().map(|item| {
+    let events = items.iter().map(|item| {
         let what = match &item.event.subject {
             EventSubject::Threshold(event) => format!("{} {}", event.kind.name(), event.key.account),
             EventSubject::NotifierFailing { notifier, .. } => format!("{notifier} fails"),
             EventSubject::NotifierRecovered { notifier, .. } => format!("{notifier} recovered"),
             _ => "other".to_owned(),
         };
-        what + &item.in_place_of.as_ref().map(|via| format!(" via {}", via.notifier)).unwrap_or_default()
+        what + &item.in_place_of.as_ref().map(|origin| format!(" via {}", origin.notifier)).unwrap_or_default()
     });
-    told.collect()
+    events.collect()
 }
 
-/// A notifier to whom all sends succeed.
-pub struct Willing;
+/// A notifier that accepts everything.
+pub struct AcceptingNotifier;
 
 #[async_trait]
-impl Notifier for Willing {
+impl Notifier for AcceptingNotifier {
     async fn send(&self, _: &Message) -> Result<Delivered, SendError> {
         Ok(Delivered::default())
     }
 }
 
-/// One notifier on the bench.
-pub struct Seat {
+/// A notifier of the bench.
+pub struct TestNotifier {
     pub name: &'static str,
     pub fallback: Option<&'static str>,
     pub notifier: Arc<dyn Notifier>,
     pub hangs: Arc<AtomicUsize>,
 }
 
-impl Seat {
-    pub fn willing(name: &'static str) -> Self {
-        Self { name, fallback: None, notifier: Arc::new(Willing), hangs: Arc::default() }
+impl TestNotifier {
+    pub fn accepting(name: &'static str) -> Self {
+        Self { name, fallback: None, notifier: Arc::new(AcceptingNotifier), hangs: Arc::default() }
     }
 }
 
-pub struct Bench {
-    pub book: Arc<StateStore>,
+pub struct DeliveryBench {
+    pub store: Arc<StateStore>,
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
-    tries: BTreeMap<&'static str, Tries>,
+    attempts: BTreeMap<&'static str, AttemptLog>,
 }
 
-impl Bench {
-    pub fn new(seats: Vec<Seat>) -> Self {
-        Self::with_quiet_hours(seats, None)
+impl DeliveryBench {
+    pub fn new(notifiers: Vec<TestNotifier>) -> Self {
+        Self::with_quiet_hours(notifiers, None)
     }
 
-    /// The first seat has quiet hours.
-    pub fn with_quiet_hours(seats: Vec<Seat>, mut quiet: Option<QuietHours>) -> Self {
+    /// Creates a bench whose first notifier has quiet hours.
+    pub fn with_quiet_hours(notifiers: Vec<TestNotifier>, mut quiet: Option<QuietHours>) -> Self {
         let clock = VirtualClock::begin();
-        let book = Arc::new(StateStore::new(State::default(), Arc::new(AcceptingBackend)));
+        let store = Arc::new(StateStore::new(State::default(), Arc::new(AcceptingBackend)));
         let (stop, stopped) = watch::channel(false);
-        let everyone: BTreeSet<Name> = seats.iter().map(|seat| Name::from(seat.name)).collect();
-        let (mut tasks, mut tries) = (JoinSet::new(), BTreeMap::new());
-        for seat in seats {
-            let record = Tries::default();
-            tries.insert(seat.name, Arc::clone(&record));
-            let watched = Watched { inner: seat.notifier, hangs: seat.hangs, clock: Arc::clone(&clock), tries: record };
-            let desk = Route {
-                notifier: Arc::new(watched),
-                fallback: seat.fallback.map(Name::from),
+        let names: BTreeSet<Name> = notifiers.iter().map(|notifier| Name::from(notifier.name)).collect();
+        let (mut tasks, mut attempts) = (JoinSet::new(), BTreeMap::new());
+        for notifier in notifiers {
+            let record = AttemptLog::default();
+            attempts.insert(notifier.name, Arc::clone(&record));
+            let recording = RecordingNotifier {
+                inner: notifier.notifier,
+                hangs: notifier.hangs,
+                clock: Arc::clone(&clock),
+                attempts: record,
+            };
+            let route = Route {
+                notifier: Arc::new(recording),
+                fallback: notifier.fallback.map(Name::from),
                 quiet_hours: quiet.take(),
             };
             let worker =
-                DeliveryWorker::new(seat.name.into(), desk, everyone.clone(), Arc::clone(&book), Arc::clone(&clock));
+                DeliveryWorker::new(notifier.name.into(), route, names.clone(), Arc::clone(&store), Arc::clone(&clock));
             tasks.spawn(worker.run(stopped.clone()));
         }
-        Self { book, clock, stop, tasks, tries }
+        Self { store, clock, stop, tasks, attempts }
     }
 
-    pub async fn owe(&self, account: &str, kind: TransitionKind, to: &[&str]) {
-        stepped::enqueue(&self.book, self.clock.now(), account, kind, to).await;
+    pub async fn enqueue(&self, account: &str, kind: TransitionKind, to: &[&str]) {
+        stepped::enqueue(&self.store, self.clock.now(), account, kind, to).await;
     }
 
     pub async fn pass(&self, seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 
-    pub fn tries(&self, name: &str) -> Vec<Try> {
-        self.tries[name].lock().unwrap().clone()
+    pub fn attempts(&self, name: &str) -> Vec<Attempt> {
+        self.attempts[name].lock().unwrap().clone()
     }
 
-    /// What was told with success, by message: when, and what.
+    /// Returns the successful messages: their times and events.
     pub fn delivered(&self, name: &str) -> Vec<(i64, Vec<String>)> {
-        self.tries(name).into_iter().filter(|it| it.came.is_ok()).map(|it| (it.at, it.told)).collect()
+        self.attempts(name).into_iter().filter(|it| it.result.is_ok()).map(|it| (it.at, it.events)).collect()
     }
 
-    pub fn owed(&self, name: &str) -> usize {
-        self.book.read(|state| state.pending_for(name).count())
+    pub fn pending(&self, name: &str) -> usize {
+        self.store.read(|state| state.pending_for(name).count())
     }
 
     pub async fn end(mut self) {

@@ -1,18 +1,19 @@
-//! What has to hold whatever comes in from outside. Each function takes bytes and panics where a promise is broken.
+//! Properties that hold for any input from outside. Each function takes bytes and panics if a property is violated.
 //!
-//! `fuzz/` calls them with whatever libFuzzer thinks of, `tests/it/fuzz_corpus.rs` with what was kept of that.
+//! `fuzz/` calls them with the inputs of libFuzzer, `tests/it/fuzz_corpus.rs` with the inputs that were kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use lowtide::alerting::state::{MAX_QUEUED_PER_ALERT, State};
+use lowtide::alerting::queue::{MAX_QUEUED_PER_ALERT, NewEvent};
+use lowtide::alerting::state::State;
 use lowtide::certcentral::bodies;
 use lowtide::config::{self, Environment};
 use lowtide::domain::alert::{AlertKey, TransitionKind};
-use lowtide::domain::balance::{Breakdown, Persistence, Reading};
-use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use lowtide::domain::balance::{Breakdown, MetricValue, Persistence, Reading};
+use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent, UnreadableEvent};
 use lowtide::domain::forecast::{ForecastSummary, RenewalsDue, Runway};
 use lowtide::domain::money::{Currency, Money};
 use lowtide::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
@@ -29,7 +30,7 @@ use serde_json::Value as Json;
 
 /// A key that a server might echo.
 const KEY: &str = "hunter2-hunter2-key";
-/// What the configuration puts in front of a critical message: the only mention that is no accident.
+/// Mention that the configuration adds to critical messages: the only intended one.
 const MENTION: &str = "<!here>";
 
 pub fn at(seconds: i64) -> Time {
@@ -38,7 +39,8 @@ pub fn at(seconds: i64) -> Time {
 
 // ---------------------------------------------------------------------------------------------------- configuration
 
-/// The file; after a NUL byte, if there is one, what a variable overrides the account's key and a rule's list with.
+/// Loads a configuration. After a NUL byte, if there is one, follows the value of variables that override the account's key
+/// and a rule's list.
 pub fn config(data: &[u8]) {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -65,7 +67,9 @@ pub fn config(data: &[u8]) {
     for problem in problems {
         one_line(&problem.to_string(), 4000);
         for secret in loaded.secrets.iter().map(Secret::expose).filter(|it| it.len() >= 6 && !it.contains('*')) {
-            assert!(!problem.found.contains(secret) && !problem.expected.contains(secret), "a secret in {problem}");
+            let excerpt = problem.excerpt.as_ref().map_or("", |excerpt| &excerpt.text);
+            let shown = [&problem.found, &problem.expected, &problem.message].map(String::as_str);
+            assert!(!shown.iter().chain([&excerpt]).any(|text| text.contains(secret)), "a secret in {problem}");
         }
     }
     match loaded.config {
@@ -102,8 +106,8 @@ fn is_usable(config: &config::Config) {
 
 // ------------------------------------------------------------------------------------------------ CertCentral's bodies
 
-/// One body, read as each of the three kinds that there are.
-fn books(data: &[u8], redactor: &Redactor) {
+/// Parses a body as ledger, orders, and order details.
+fn history(data: &[u8], redactor: &Redactor) {
     let json = |data| {
         let text = std::str::from_utf8(data).unwrap().trim_start_matches('\u{feff}').trim();
         serde_json::from_str(text).unwrap_or(Json::Null)
@@ -114,7 +118,7 @@ fn books(data: &[u8], redactor: &Redactor) {
             for (at, line) in lines.iter().enumerate() {
                 safe_line(&line.kind, 60);
                 safe_line(&line.id, 64);
-                // Either side alone is read as it is written.
+                // A single side is read as it is written.
                 let item = &json["adjustments"][at];
                 if item["debit"].is_null() {
                     same_amount(item, "credit", Some(line.change));
@@ -124,7 +128,7 @@ fn books(data: &[u8], redactor: &Redactor) {
                 same_amount(item, "balance_after", line.balance_after);
             }
         }
-        Err(misfit) => safe_line(&misfit, 400),
+        Err(error) => safe_line(&error, 400),
     }
     match bodies::orders(data, redactor) {
         Ok((orders, _)) => {
@@ -132,10 +136,10 @@ fn books(data: &[u8], redactor: &Redactor) {
                 let _ = (order.ends(), order.end_is_uncertain());
             }
         }
-        Err(misfit) => safe_line(&misfit, 400),
+        Err(error) => safe_line(&error, 400),
     }
-    if let Err(misfit) = bodies::order_end(data, redactor) {
-        safe_line(&misfit, 400);
+    if let Err(error) = bodies::order_end(data, redactor) {
+        safe_line(&error, 400);
     }
 }
 
@@ -146,7 +150,7 @@ pub fn body(data: &[u8]) {
         Ok(balance) => {
             let text = std::str::from_utf8(data).unwrap().trim_start_matches('\u{feff}').trim();
             let json: Json = serde_json::from_str(text).unwrap_or(Json::Null);
-            // serde_json's own reading of a number is a float: near enough to tell another amount.
+            // serde_json reads a number as a float, which is precise enough to notice another amount.
             for (field, found) in [
                 ("balance", balance.balance.clone().ok()),
                 ("unpaid_invoice_balance", balance.unpaid_invoices.clone().ok()),
@@ -176,9 +180,9 @@ pub fn body(data: &[u8]) {
             }
             let _ = balance.breakdown();
         }
-        Err(misfit) => safe_line(&misfit, 400),
+        Err(error) => safe_line(&error, 400),
     }
-    books(data, &redactor);
+    history(data, &redactor);
     match bodies::divisions(data, &redactor) {
         Ok(divisions) => {
             let ids: BTreeSet<u64> = divisions.iter().map(|it| it.id).collect();
@@ -187,7 +191,7 @@ pub fn body(data: &[u8]) {
                 assert!(!division.name.trim().is_empty() && !division.name.contains(KEY));
             }
         }
-        Err(misfit) => safe_line(&misfit, 1000),
+        Err(error) => safe_line(&error, 1000),
     }
     let _ = bodies::errors(data, &redactor);
 }
@@ -208,21 +212,21 @@ fn same_amount(json: &Json, field: &str, found: Option<Decimal>) {
 
 // ----------------------------------------------------------------------------------------------------- the state file
 
-/// A state file, and a life from there: failures, fallbacks, deliveries, more events. Every state on the way can be saved
-/// and read again, and everything owed can be told.
+/// Decodes a state file, and continues from there with failures, fallbacks, deliveries and more events. Every state on the
+/// way can be saved and read again, and all pending events can be rendered.
 pub fn state(data: &[u8]) {
     let Ok(DecodedState { mut state, .. }) = decode(data) else { return };
     survives(&state);
     let names: BTreeSet<Name> = state
         .queue
         .iter()
-        .flat_map(|owed| owed.pending.keys())
+        .flat_map(|queued| queued.pending.keys())
         .chain(state.failing_notifiers.keys())
         .take(4)
         .cloned()
         .collect();
     for name in &names {
-        tellable(&state, name);
+        can_be_rendered(&state, name);
     }
     let now = at(0);
     for (name, other) in names.iter().zip(names.iter().skip(1).chain(names.iter().take(1))) {
@@ -230,33 +234,33 @@ pub fn state(data: &[u8]) {
         state.hand_over(name, other, "it failed", None);
         survives(&state);
     }
-    let keys: Vec<AlertKey> = state.queue.iter().filter_map(|owed| owed.event.alert()).take(3).cloned().collect();
+    let keys: Vec<AlertKey> = state.queue.iter().filter_map(|queued| queued.event.alert()).take(3).cloned().collect();
     for key in keys {
         for n in 0..12 {
             let mut event =
                 threshold(key.clone(), if n % 2 == 0 { TransitionKind::Raised } else { TransitionKind::Resolved });
             event.since = now;
-            state.enqueue_one(EventSubject::Threshold(event), at(n), &names, &BTreeMap::new());
+            state.queue.enqueue(NewEvent::notice(EventSubject::Threshold(event), at(n), names.clone()));
         }
         for name in &names {
-            let owed = state.pending_for(name).filter(|(event, _)| {
+            let queued = state.pending_for(name).filter(|(event, _)| {
                 let same = event.alert().map(|it| (&it.rule, &it.account, it.division));
                 same == Some((&key.rule, &key.account, key.division))
             });
-            assert!(owed.count() <= MAX_QUEUED_PER_ALERT, "what is owed of one alert is bounded");
+            assert!(queued.count() <= MAX_QUEUED_PER_ALERT, "events of one alert are bounded");
         }
         let _ = state.notified_or_pending(&key);
         survives(&state);
     }
     for name in &names {
-        tellable(&state, name);
+        can_be_rendered(&state, name);
         let ids: BTreeSet<String> = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
         let half: BTreeSet<String> = ids.iter().step_by(2).cloned().collect();
         state.mark_delivered(name, &half, Some("<first@example.com>"), &[]);
         state.mark_delivered(name, &ids, None, &["late@example.com".to_owned()]);
         survives(&state);
         state.mark_delivered(name, &ids, None, &[]);
-        assert_eq!(state.pending_for(name).count(), 0, "what was delivered is no longer owed");
+        assert_eq!(state.pending_for(name).count(), 0, "delivered events are no longer pending");
     }
     state.drop_unconfigured_notifiers(|_| false);
     assert!(state.queue.is_empty() && state.failing_notifiers.is_empty());
@@ -268,19 +272,20 @@ fn survives(state: &State) {
     assert_eq!(read, DecodedState { state: state.clone(), altered: false }, "a state is saved and read as it is");
 }
 
-fn tellable(state: &State, name: &Name) {
+fn can_be_rendered(state: &State, name: &Name) {
     let items: Vec<MessageEvent> = state
+        .queue
         .pending_for(name)
-        .map(|(event, owing)| MessageEvent {
+        .map(|(event, pending)| MessageEvent {
             event: event.clone(),
-            omitted: owing.omitted,
-            in_place_of: owing.in_place_of.clone().map(|(notifier, error)| FallbackOrigin { notifier, error }),
+            omitted: pending.omitted,
+            in_place_of: pending.in_place_of.clone().map(|(notifier, error)| FallbackOrigin { notifier, error }),
         })
         .collect();
     if items.is_empty() {
         return;
     }
-    let references = state.pending_for(name).filter_map(|(_, owing)| owing.thread.clone()).collect();
+    let references = state.pending_for(name).filter_map(|(_, pending)| pending.thread.clone()).collect();
     let message = Message {
         id: "abc".to_owned(),
         at: at(60),
@@ -288,12 +293,12 @@ fn tellable(state: &State, name: &Name) {
         references,
         remaining_recipients: None,
     };
-    let words = MessageContext {
+    let context = MessageContext {
         timezone: chrono_tz::Europe::Amsterdam,
         rules: BTreeMap::new(),
         console_urls: BTreeMap::new(),
     };
-    is_tellable(&message, &words);
+    renders_safely(&message, &context);
 }
 
 fn threshold(key: AlertKey, kind: TransitionKind) -> ThresholdEvent {
@@ -317,7 +322,7 @@ fn threshold(key: AlertKey, kind: TransitionKind) -> ThresholdEvent {
 
 // ---------------------------------------------------------------------------------------------------------- rendering
 
-/// Events made of bytes, in one message, as Slack and as mail.
+/// Renders events made from bytes, in one message, for Slack and as email.
 pub fn render(data: &[u8]) {
     let mut bytes = Bytes(data);
     let timezone =
@@ -325,7 +330,7 @@ pub fn render(data: &[u8]) {
             [usize::from(bytes.byte() % 4)];
     let rules: Vec<Name> = (0..3).map(|_| bytes.text().as_str().into()).collect();
     let account: Name = bytes.text().as_str().into();
-    let words = MessageContext {
+    let context = MessageContext {
         timezone,
         rules: rules
             .iter()
@@ -359,14 +364,17 @@ pub fn render(data: &[u8]) {
     let references = (0..bytes.byte() % 8).map(|_| bytes.text()).collect();
     let test = bytes.byte() == 255;
     let content = if test { MessageContent::Test { notifier: account } } else { MessageContent::Events(items) };
-    is_tellable(&Message { id: "abc".to_owned(), at: at(0), content, references, remaining_recipients: None }, &words);
+    renders_safely(
+        &Message { id: "abc".to_owned(), at: at(0), content, references, remaining_recipients: None },
+        &context,
+    );
 }
 
-/// What holds for every message, in every channel.
-pub fn is_tellable(message: &Message, words: &MessageContext) {
+/// Checks the properties of every message, in every channel.
+pub fn renders_safely(message: &Message, context: &MessageContext) {
     let mention = BTreeMap::from([(Severity::Critical, MENTION.to_owned())]);
-    fits_slack(&payload(message, words, &mention).to_string());
-    let mail = email(message, words);
+    fits_slack(&payload(message, context, &mention).to_string());
+    let mail = email(message, context);
     one_line(&mail.subject, 150);
     assert!(!mail.subject.is_empty());
     assert!(
@@ -378,7 +386,7 @@ pub fn is_tellable(message: &Message, words: &MessageContext) {
     has_sound_headers(&emailer().compose(message, true).unwrap());
 }
 
-/// Slack's limits, and nothing in the text that Slack would read as its own.
+/// Checks Slack's limits, and that the text contains no markup from outside.
 pub fn fits_slack(json: &str) {
     let body: Json = serde_json::from_str(json).expect("the payload is JSON");
     let text = body["text"].as_str().unwrap();
@@ -426,7 +434,7 @@ fn every_text(value: &Json, see: &mut impl FnMut(&str)) {
     }
 }
 
-/// A `<` opens our own links or the configured mention, a `&` one of three escapes.
+/// Checks that each `<` begins one of our links or the configured mention, and each `&` one of three escapes.
 fn is_escaped(text: &str) {
     for (i, _) in text.match_indices('<') {
         let rest = &text[i..];
@@ -443,7 +451,7 @@ fn is_escaped(text: &str) {
     }
 }
 
-/// Only our own tags, and links to the web alone.
+/// Checks that HTML has only our own tags, and only links to the web.
 fn is_harmless(html: &str) {
     const TAGS: [&str; 13] =
         ["!doctype", "html", "head", "meta", "style", "title", "body", "table", "tr", "td", "p", "a", "br"];
@@ -471,7 +479,7 @@ fn is_harmless(html: &str) {
     }
 }
 
-/// Our own header lines, each once; nothing else became one.
+/// Checks that the headers are our own, each once.
 pub fn has_sound_headers(mail: &[u8]) {
     const OURS: [&str; 10] = [
         "From",
@@ -514,24 +522,25 @@ fn emailer() -> &'static EmailNotifier {
             timeout: Duration::from_secs(1),
             ca_pem: None,
         };
-        let words = MessageContext { timezone: chrono_tz::UTC, rules: BTreeMap::new(), console_urls: BTreeMap::new() };
-        EmailNotifier::new(options, Arc::new(words), Redactor::default()).unwrap()
+        let context =
+            MessageContext { timezone: chrono_tz::UTC, rules: BTreeMap::new(), console_urls: BTreeMap::new() };
+        EmailNotifier::new(options, Arc::new(context), Redactor::default()).unwrap()
     })
 }
 
-/// One line of printable text.
+/// Checks that the text is one line of printable characters.
 fn one_line(text: &str, longest: usize) {
     assert!(text.chars().count() <= longest, "{} characters: {text}", text.chars().count());
     assert!(!text.chars().any(char::is_control), "control characters in {text:?}");
 }
 
-/// One line of printable text that a server had a hand in.
+/// Checks a line that may contain text of a server: printable, without the key.
 fn safe_line(text: &str, longest: usize) {
     one_line(text, longest);
     assert!(!text.contains(KEY), "the key in {text:?}");
 }
 
-/// Values taken from bytes, one after the other; zeros when there are no more.
+/// Values taken from bytes, one after the other; zeros at the end.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
@@ -549,7 +558,7 @@ impl Bytes<'_> {
         (!self.byte().is_multiple_of(4)).then(|| make(self))
     }
 
-    /// Its own bytes, or one of the usual tricks, once or many times over.
+    /// Returns the bytes as text, or a hostile text, once or repeated.
     fn text(&mut self) -> String {
         const TRICKS: [&str; 16] = [
             "<!channel>",
@@ -579,7 +588,7 @@ impl Bytes<'_> {
         TRICKS[usize::from(choice % 16)].repeat(times)
     }
 
-    /// As the configuration lets it through: several lines, but no other control characters.
+    /// Returns text as the configuration accepts it: several lines, but no other control characters.
     fn lines(&mut self) -> String {
         self.text().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
     }
@@ -693,14 +702,14 @@ impl Bytes<'_> {
                         used_credit: it.decimal(),
                     }),
                     next_reminder: self.maybe(Self::time),
-                    forecast: self.maybe(|it| Box::new(it.ahead(currency))),
+                    forecast: self.maybe(|it| Box::new(it.forecast(currency))),
                     chart: None,
                 })
             }
         }
     }
 
-    fn ahead(&mut self, currency: Currency) -> ForecastSummary {
+    fn forecast(&mut self, currency: Currency) -> ForecastSummary {
         let runway = match self.byte() % 8 {
             0 => Runway::Exhausted,
             1 => Runway::BeyondHorizon,
@@ -738,8 +747,8 @@ impl Bytes<'_> {
             audience: BTreeSet::new(),
         };
         let omitted = if self.byte().is_multiple_of(4) { u32::try_from(self.number() >> 32).unwrap() } else { 0 };
-        let via = (self.byte().is_multiple_of(4))
+        let origin = (self.byte().is_multiple_of(4))
             .then(|| FallbackOrigin { notifier: self.text().as_str().into(), error: self.text() });
-        MessageEvent { event: event.into(), omitted, in_place_of: via }
+        MessageEvent { event: event.into(), omitted, in_place_of: origin }
     }
 }

@@ -1,5 +1,6 @@
-//! A long life of many divisions in this process, with everything that makes memory grow: flapping, outages of the account and
-//! of a channel, refused divisions, and a reload every day. Real cycles, book, board and outbox, on tokio's paused time.
+//! A long run of many divisions in this process, with everything that makes memory grow: flapping, outages of the account and of
+//! a channel, refused divisions, and a reload every day. Poller, state, registry and delivery are the real ones, on tokio's
+//! paused time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,14 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lowtide::alerting::end_alerts::end_unconfigured_alerts;
+use lowtide::alerting::policy::DivisionScope;
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError, ReadErrorKind};
 use lowtide::domain::balance::Balance;
 use lowtide::domain::{Division, Name};
 use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, Notifier, SendError};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state::{JsonPieces, StateBackend, StateStore, encode};
 use lowtide::status::control::Registry;
 use lowtide::util::clock::Clock;
@@ -22,13 +24,13 @@ use rust_decimal::Decimal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::service::{JumpingClock, balance, policy, rule};
+use super::service::{JumpingClock, balance, policy, poller, rule};
 
-/// Cycles a day.
+/// Number of cycles a day.
 pub const CYCLES_PER_DAY: u64 = 96;
 const PERIOD: Duration = Duration::from_secs(15 * 60);
 
-/// What happens in which cycle.
+/// The account and its channel; what they answer depends on the cycle.
 struct LongRunWorld {
     divisions: u64,
     cycle: AtomicU64,
@@ -48,21 +50,21 @@ impl BalanceSource for LongRunWorld {
         match (self.hour(), id % 100) {
             (4..=8, _) => fails(ReadErrorKind::Server, "answered 503 Service Unavailable for division"),
             (12..=14, 7) => fails(ReadErrorKind::Refused, "answered 403 Forbidden for division"),
-            // One in ten flaps, through both levels.
+            // One division in ten flaps through both levels.
             (_, 10..=19) => Ok(balance(Decimal::from([5000, 1500, 400][usize::try_from((cycle + id) % 3).unwrap()]))),
             _ => Ok(balance(Decimal::from(3000 + id + cycle % 50))),
         }
     }
 
     async fn divisions(&self) -> Result<Vec<ListedDivision>, ReadError> {
-        // Some leave for a while and come back.
+        // Some divisions leave the listing for an hour.
         let gone = |id: u64| self.hour() == 18 && id.is_multiple_of(50);
         let ids = (1..=self.divisions).filter(|id| !gone(*id));
         Ok(ids.map(|id| ListedDivision { id, name: format!("Division {id}"), active: true }).collect())
     }
 }
 
-/// Takes everything, but for some hours a day.
+/// Accepts every message, except for some hours a day.
 #[async_trait]
 impl Notifier for LongRunWorld {
     async fn send(&self, _: &Message) -> Result<Delivered, SendError> {
@@ -74,7 +76,7 @@ impl Notifier for LongRunWorld {
     }
 }
 
-/// A disk that keeps nothing: the service's memory is what is looked at.
+/// A backend that stores nothing, because the test measures the memory of the process.
 struct DiscardingBackend;
 
 impl StateBackend for DiscardingBackend {
@@ -83,7 +85,7 @@ impl StateBackend for DiscardingBackend {
     }
 }
 
-/// Resident memory of this process now, in MiB.
+/// Returns the resident memory of this process, in MiB.
 #[allow(clippy::cast_precision_loss)] // kibibytes of a process
 pub fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -91,7 +93,7 @@ pub fn resident_mib() -> f64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() as f64 / 1024.0
 }
 
-/// What is the same for the whole life.
+/// Parts that outlive a reload.
 struct LongRun {
     clock: Arc<JumpingClock>,
     store: Arc<StateStore>,
@@ -100,13 +102,14 @@ struct LongRun {
 }
 
 impl LongRun {
-    /// What a reload makes anew: the rules, and who delivers.
-    fn start_generation(&self, day: u64) -> (Arc<AccountPolicy>, JoinSet<()>, watch::Sender<bool>) {
+    /// Starts the parts that a reload replaces: the poller and the delivery worker.
+    fn start_generation(&self, day: u64) -> (Arc<Poller>, JoinSet<()>, watch::Sender<bool>) {
         let every = Duration::from_secs((6 + day % 2) * 3600);
         let source = Arc::clone(&self.world) as Arc<dyn BalanceSource>;
-        let policy = policy(source, DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
+        let policy = policy(DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
+        let poller = poller(source, &self.clock, policy);
         let names: BTreeSet<Name> = ["chat".into()].into();
-        self.registry.apply_config(&["acme".into()].into(), &policy.rules, &names);
+        self.registry.apply_config(&["acme".into()].into(), &poller.policy.rules, &names);
         let notifier = Arc::clone(&self.world) as Arc<dyn Notifier>;
         let route = Route { notifier, fallback: None, quiet_hours: None };
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
@@ -114,11 +117,11 @@ impl LongRun {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(worker.run(stopped));
-        (policy, tasks, stop)
+        (poller, tasks, stop)
     }
 }
 
-/// Lives so many days, and looks at the memory after each cycle. Returns it, in MiB.
+/// Runs this many days. Returns the memory after each cycle, in MiB.
 pub async fn run_days(divisions: u64, days: u64) -> Vec<f64> {
     let clock = JumpingClock::new("2026-11-01T00:00:00Z".parse().unwrap());
     let store = Arc::new(StateStore::new(State::default(), Arc::new(DiscardingBackend) as Arc<dyn StateBackend>));
@@ -133,20 +136,15 @@ pub async fn run_days(divisions: u64, days: u64) -> Vec<f64> {
             while tasks.join_next().await.is_some() {}
             generation = run.start_generation(n / CYCLES_PER_DAY);
             let now = run.clock.now();
-            run.store
-                .change(|state| {
-                    (lowtide::alerting::process::end_unconfigured_alerts(state, &[&generation.0], now).len(), false)
-                })
-                .await;
+            run.store.change(|state| (end_unconfigured_alerts(state, &[&generation.0.policy], now).len(), false)).await;
         }
         run.world.cycle.store(n, Ordering::Relaxed);
-        let clock = run.clock.as_ref();
-        let outcome = poller::run_cycle(&generation.0, &mut poller_state, &run.store, clock, clock.now()).await;
+        let outcome = generation.0.run_cycle(&mut poller_state, &run.store, run.clock.now()).await;
         run.registry.record_cycle(&"acme".into(), outcome);
         tokio::time::sleep(PERIOD).await;
         samples.push(resident_mib());
     }
-    // What it remembers is bounded too.
+    // The state is bounded too.
     let json = run.store.read(encode).unwrap().to_bytes();
     assert!(json.len() < usize::try_from(divisions).unwrap() * 3000, "a state of {} bytes", json.len());
     samples

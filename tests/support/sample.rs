@@ -1,4 +1,4 @@
-//! Events and messages as the service would make them; figures of one well-known account.
+//! Events and messages as the service makes them, with figures of one sample account.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 use chrono::{TimeZone, Utc};
 use lowtide::domain::Time;
 use lowtide::domain::alert::{AlertKey, TransitionKind};
-use lowtide::domain::balance::Breakdown;
-use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent};
+use lowtide::domain::balance::{Breakdown, MetricValue};
+use lowtide::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent};
 use lowtide::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
 use lowtide::domain::money::{Currency, Money, parse_amount};
 use lowtide::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::notify::{Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
 
-/// Mon 23 Nov 2026, 09:15 in Amsterdam.
+/// Returns Mon 23 Nov 2026, 09:15 in Amsterdam.
 pub fn now() -> Time {
     Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap()
 }
 
-/// A warning about the division of that name: USD 1,431.00 left of 2,000.00.
+/// Returns a warning about the division of that name: USD 1,431.00 left of 2,000.00.
 pub fn warning(division_name: &str) -> Event {
     let usd = Currency::parse("USD").unwrap();
     let amount = |text| parse_amount(text).unwrap();
@@ -55,7 +55,7 @@ pub fn warning(division_name: &str) -> Event {
     }
 }
 
-/// The same warning with what lies ahead, and its picture.
+/// Returns the same warning with a forecast and a chart.
 pub fn warning_with_forecast() -> Event {
     let usd = Currency::parse("USD").unwrap();
     let amount = |text| parse_amount(text).unwrap();
@@ -94,7 +94,7 @@ pub fn warning_with_forecast() -> Event {
     event
 }
 
-/// A message with these events.
+/// Returns a message with these events.
 pub fn message(events: Vec<Event>) -> Message {
     let items =
         events.into_iter().map(|event| MessageEvent { event: event.into(), omitted: 0, in_place_of: None }).collect();
@@ -107,7 +107,7 @@ pub fn message(events: Vec<Event>) -> Message {
     }
 }
 
-/// What the configuration adds.
+/// Returns the texts of the configuration.
 pub fn message_context() -> MessageContext {
     let description = Some("Ask Finance for a purchase order; a PO takes five working days.".to_owned());
     MessageContext {

@@ -1,5 +1,5 @@
-//! The service without a process: the real scheduler, cycles, book and outbox on a clock that a test steps and sets, with
-//! a balance that the test decides and channels that it listens to. No real time passes: run it on tokio's paused time.
+//! The service without a process: the real scheduler, poller, state and delivery, with balances that the test sets, channels that
+//! record, and a clock that the test steps and sets. No real time passes: run it on tokio's paused time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
 use lowtide::alerting::state::State;
 use lowtide::certcentral::{BalanceSource, ListedDivision, ReadError};
 use lowtide::domain::balance::Balance;
@@ -16,8 +17,7 @@ use lowtide::domain::rule::{Level, Metric, Rule, Severity, ThresholdAmount, Thre
 use lowtide::domain::{Division, Name, Time};
 use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, MessageContent, Notifier, SendError};
-use lowtide::polling::poller;
-use lowtide::polling::poller::{AccountPolicy, DivisionScope, PollerState};
+use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_cron_scheduler::JobScheduler;
 
-/// Shows whatever it is set to and goes on from there; waits by elapsed time, as a machine's monotonic clock does.
+/// A clock that can be set. Waits follow elapsed time, as with a machine's monotonic clock.
 pub struct JumpingClock {
     start: Time,
     began: Instant,
@@ -40,12 +40,12 @@ impl JumpingClock {
         Arc::new(Self { start, began: Instant::now(), offset_ms: AtomicI64::new(0) })
     }
 
-    /// Sets the clock forward, or back.
+    /// Sets the clock forward or back.
     pub fn jump(&self, by: chrono::Duration) {
         self.offset_ms.fetch_add(by.num_milliseconds(), Ordering::SeqCst);
     }
 
-    /// What has really passed.
+    /// Returns the elapsed time, independent of jumps.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
@@ -63,7 +63,7 @@ impl Clock for JumpingClock {
     }
 }
 
-/// Balances as the test sets them, and when they were asked for: by the clock, and in elapsed time.
+/// A source with balances that the test sets. Records the time of each read, by the clock and in elapsed time.
 pub struct TestFunds {
     clock: Arc<JumpingClock>,
     amounts: Mutex<BTreeMap<Division, Decimal>>,
@@ -76,17 +76,17 @@ impl TestFunds {
         Arc::new(Self { clock: Arc::clone(clock), amounts: Mutex::new(amounts), reads: Mutex::default() })
     }
 
-    /// From now on so much is left, depending on the division.
+    /// Sets the balance of each division.
     pub fn set(&self, amount: impl Fn(Division) -> i64) {
         self.amounts.lock().unwrap().iter_mut().for_each(|(division, it)| *it = Decimal::from(amount(*division)));
     }
 
-    /// When readings were, by the clock.
+    /// Returns the times of the reads by the clock.
     pub fn read_at(&self) -> Vec<Time> {
         self.reads.lock().unwrap().iter().map(|(at, _)| *at).collect()
     }
 
-    /// When readings were, in elapsed time.
+    /// Returns the times of the reads in elapsed time.
     pub fn read_after(&self) -> Vec<Duration> {
         self.reads.lock().unwrap().iter().map(|(_, after)| *after).collect()
     }
@@ -117,7 +117,7 @@ impl BalanceSource for TestFunds {
     }
 }
 
-/// What an event is, in a word or two.
+/// Returns a short description of an event.
 pub fn event_word(event: &Event) -> String {
     match &event.subject {
         EventSubject::Threshold(it) => it.kind.name().to_owned(),
@@ -133,7 +133,7 @@ pub fn event_word(event: &Event) -> String {
 
 type NotifierAnswer = Box<dyn Fn(&Message) -> Result<Delivered, SendError> + Send + Sync>;
 
-/// A channel: answers as the test says, and remembers what was sent when, in elapsed time, and whether it was taken.
+/// A channel that answers as the test sets it. Records each message with its elapsed time and whether it was accepted.
 pub struct RecordingNotifier {
     clock: Arc<JumpingClock>,
     answer: Mutex<NotifierAnswer>,
@@ -150,14 +150,14 @@ impl RecordingNotifier {
         *self.answer.lock().unwrap() = Box::new(answer);
     }
 
-    /// What was delivered from so much elapsed time on, a word an event.
+    /// Returns the descriptions of the events that were delivered since this elapsed time.
     pub fn words_since(&self, since: Duration) -> Vec<String> {
         let sent = self.sent.lock().unwrap();
         let taken = sent.iter().filter(|(at, taken, _)| *taken && *at >= since);
         taken.flat_map(|(_, _, message)| items(message).iter().map(|item| event_word(&item.event))).collect()
     }
 
-    /// When, in elapsed time, the first event of that word was delivered after `since`.
+    /// Returns the elapsed time at which the first event with this description was delivered after `since`.
     pub fn first(&self, word: &str, since: Duration) -> Option<Duration> {
         let sent = self.sent.lock().unwrap();
         let mut taken = sent.iter().filter(|(at, taken, _)| *taken && *at >= since);
@@ -168,7 +168,7 @@ impl RecordingNotifier {
 pub fn items(message: &Message) -> &[lowtide::notify::MessageEvent] {
     match &message.content {
         MessageContent::Events(items) => items,
-        MessageContent::Test { .. } => panic!("nobody asked for a test"),
+        MessageContent::Test { .. } => panic!("unexpected test message"),
     }
 }
 
@@ -185,7 +185,7 @@ impl Notifier for RecordingNotifier {
     }
 }
 
-/// A disk that takes everything and remembers the last state, how large the largest was, and how much it was given.
+/// A backend that accepts every save. Records the last state, the size of the largest, and the bytes written in total.
 #[derive(Default)]
 pub struct RecordingBackend {
     pub largest: Mutex<usize>,
@@ -206,7 +206,7 @@ impl StateBackend for RecordingBackend {
     }
 }
 
-/// Warning below 2000, critical below 500, held and repeated as given.
+/// Returns a rule with warning below 2000 and critical below 500.
 pub fn rule(hold: Duration, remind_every: Duration, notify: &[&str]) -> Rule {
     let level = |below: &str| {
         let threshold = ThresholdAmount { value: parse_amount(below).unwrap(), currency: None };
@@ -219,11 +219,10 @@ pub fn rule(hold: Duration, remind_every: Duration, notify: &[&str]) -> Rule {
     Rule::new("funds".into(), Metric::AvailableFunds, Some(level("2000")), Some(level("500"))).unwrap()
 }
 
-pub fn policy(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule) -> Arc<AccountPolicy> {
+pub fn policy(scope: DivisionScope, rule: Rule) -> AccountPolicy {
     let notify = rule.level(Severity::Warning).unwrap().notify.clone();
-    Arc::new(AccountPolicy {
+    AccountPolicy {
         account: "acme".into(),
-        source,
         scope,
         rules: vec![rule].into(),
         unreadable: Arc::new(UnreadablePolicy {
@@ -234,28 +233,32 @@ pub fn policy(source: Arc<dyn BalanceSource>, scope: DivisionScope, rule: Rule) 
         }),
         silences: [].into(),
         incident_notifiers: Arc::default(),
-        history: None,
-    })
+    }
 }
 
-/// Everything at work.
+/// Returns a poller without ledger and orders.
+pub fn poller(source: Arc<dyn BalanceSource>, clock: &Arc<JumpingClock>, policy: AccountPolicy) -> Arc<Poller> {
+    Arc::new(Poller { policy, source, history: None, clock: Arc::clone(clock) as Arc<dyn Clock> })
+}
+
+/// A running service.
 pub struct TestService {
     pub clock: Arc<JumpingClock>,
-    pub book: Arc<StateStore>,
+    pub store: Arc<StateStore>,
     stop: watch::Sender<bool>,
     halt: watch::Sender<scheduler::Halt>,
     tasks: JoinSet<()>,
 }
 
 impl TestService {
-    /// Channels are given with their names and fallbacks.
+    /// Starts the service with these notifiers: name, fallback, channel.
     pub async fn start(
         clock: &Arc<JumpingClock>,
-        policy: Arc<AccountPolicy>,
+        poller: Arc<Poller>,
         schedule: Schedule,
         notifiers: &[(&str, Option<&str>, &Arc<RecordingNotifier>)],
     ) -> Self {
-        let book =
+        let store =
             Arc::new(StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>));
         let (stop, stopped) = watch::channel(false);
         let everyone: BTreeSet<Name> = notifiers.iter().map(|(name, ..)| Name::from(*name)).collect();
@@ -267,27 +270,28 @@ impl TestService {
                 quiet_hours: None,
             };
             let clock = Arc::clone(clock) as Arc<dyn Clock>;
-            let worker = DeliveryWorker::new((*name).into(), route, everyone.clone(), Arc::clone(&book), clock);
+            let worker = DeliveryWorker::new((*name).into(), route, everyone.clone(), Arc::clone(&store), clock);
             tasks.spawn(worker.run(stopped.clone()));
         }
-        // It reads the system's clock, which no test can set. It is never started, so that elapsed time alone rings.
+        // The cron scheduler follows the system's clock, which tests cannot set. It is never started, so waits follow elapsed
+        // time alone.
         let jobs = JobScheduler::new().await.unwrap();
         let poller_state = Arc::new(AsyncMutex::new(PollerState::default()));
-        let (name, its_clock, its_store) = (policy.account.clone(), Arc::clone(clock), Arc::clone(&book));
+        let (name, its_store) = (poller.policy.account.clone(), Arc::clone(&store));
         let cycle = move |planned| {
-            let (policy, poller_state) = (Arc::clone(&policy), Arc::clone(&poller_state));
-            let (store, clock) = (Arc::clone(&its_store), Arc::clone(&its_clock));
+            let (poller, poller_state) = (Arc::clone(&poller), Arc::clone(&poller_state));
+            let store = Arc::clone(&its_store);
             async move {
-                poller::run_cycle(&policy, &mut *poller_state.lock().await, &store, clock.as_ref(), planned).await;
+                poller.run_cycle(&mut *poller_state.lock().await, &store, planned).await;
             }
         };
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;
         let (halt, halted) = watch::channel(scheduler::Halt::No);
         tasks.spawn(scheduler::run(name, schedule, jobs, its_clock, halted, cycle, |_| {}));
-        Self { clock: Arc::clone(clock), book, stop, halt, tasks }
+        Self { clock: Arc::clone(clock), store, stop, halt, tasks }
     }
 
-    /// Lets so much time pass.
+    /// Lets this much time pass.
     pub async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }

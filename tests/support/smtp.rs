@@ -15,31 +15,31 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// In place of a reply: says nothing any more.
+/// Instead of a reply: falls silent.
 pub const HANG: &str = "(silence)";
-/// In place of a reply: hangs up.
+/// Instead of a reply: closes the connection.
 pub const CLOSE: &str = "(the end)";
 
-/// How the server behaves. The default takes everything, in the clear.
+/// Behaviour of the server. The default accepts everything in plaintext.
 #[derive(Clone)]
 pub struct Script {
-    /// The first line; `None`: accepts and never greets.
+    /// Greeting; `None` accepts the connection and never greets.
     pub greeting: Option<String>,
-    /// What EHLO offers.
+    /// Extensions offered in reply to EHLO.
     pub extensions: Vec<String>,
-    /// Replies to EHLO (on failure), HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, `.` and QUIT that are not the usual ones; [`HANG`]
-    /// falls silent there, [`CLOSE`] hangs up. A reply to AUTH may be for one mechanism (`AUTH LOGIN`), and several, with
-    /// ` | ` between them: the first to the command, the others to the lines that follow it.
+    /// Unusual replies to EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, `.` and QUIT. [`HANG`] falls silent and [`CLOSE`]
+    /// closes the connection. A reply to AUTH may be for one mechanism (`AUTH LOGIN`). Several replies are separated by ` |
+    /// `: the first to the command, the others to the lines that follow it.
     pub replies: BTreeMap<&'static str, String>,
     /// Replies to RCPT by address that are not `250`.
     pub recipients: BTreeMap<String, String>,
-    /// So many recipients of one transaction are taken; the reply to the others.
+    /// Maximum number of recipients of one transaction, and the reply to the others.
     pub most_recipients: Option<(usize, String)>,
-    /// Refuses DATA after it has refused a recipient.
+    /// Rejects DATA after rejecting a recipient.
     pub all_or_nothing: bool,
-    /// The reply to messages of more octets.
+    /// Maximum size of a message in octets, and the reply to larger ones.
     pub most_octets: Option<(usize, String)>,
-    /// Takes the message and never says so.
+    /// Accepts the message and never confirms it.
     pub hang_after_data: bool,
     /// TLS from the first byte.
     pub implicit_tls: bool,
@@ -61,32 +61,32 @@ impl Default for Script {
     }
 }
 
-/// What was said in one connection.
+/// Record of one connection.
 #[derive(Debug, Clone, Default)]
 pub struct Conversation {
-    /// Every line of the client outside of DATA.
+    /// All lines of the client outside of DATA.
     pub commands: Vec<String>,
-    /// The parameters of MAIL.
+    /// Parameters of MAIL commands.
     pub mail_from: Vec<String>,
-    /// The addresses that were taken.
+    /// Accepted recipients.
     pub rcpt_to: Vec<String>,
-    /// The messages that were taken, as they came.
+    /// Accepted messages, as received.
     pub data: Vec<String>,
-    /// The parameters of AUTH, and the lines that followed it.
+    /// Parameters of AUTH, and the lines that followed it.
     pub auth: Vec<String>,
-    /// Whether TLS was on at the end.
+    /// True if the connection used TLS at the end.
     pub encrypted: bool,
-    /// The client said QUIT and then ended the connection, and TLS, as one should.
+    /// True if the client sent QUIT and then closed the connection and TLS properly.
     pub ended_properly: bool,
 }
 
 /// A running server; it stops when dropped.
 pub struct Server {
-    /// Where it listens.
+    /// Address of the server.
     pub address: SocketAddr,
-    /// The CA that signed its certificate, as PEM.
+    /// CA that signed the server's certificate, as PEM.
     pub ca_pem: String,
-    /// How often it has fallen silent.
+    /// Number of times that the server has fallen silent.
     pub hangs: Arc<AtomicUsize>,
     script: Arc<Mutex<Script>>,
     conversations: Arc<Mutex<Vec<Conversation>>>,
@@ -100,12 +100,12 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts it on a free port.
+    /// Starts the server on a free port.
     pub async fn start(script: Script) -> Self {
         Self::start_as(script, "localhost").await
     }
 
-    /// Starts it with a certificate for some name.
+    /// Starts the server with a certificate for a name.
     pub async fn start_as(script: Script, name: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -134,12 +134,12 @@ impl Server {
         Self { address, ca_pem, hangs, script, conversations, task }
     }
 
-    /// How it behaves in every conversation that begins from now on.
+    /// Sets the behaviour in all conversations that begin from now on.
     pub fn become_(&self, script: Script) {
         *self.script.lock().unwrap() = script;
     }
 
-    /// Every conversation so far.
+    /// Returns all conversations so far.
     pub fn conversations(&self) -> Vec<Conversation> {
         self.conversations.lock().unwrap().clone()
     }
@@ -161,7 +161,7 @@ fn tls(name: &str) -> (TlsAcceptor, String) {
     (TlsAcceptor::from(Arc::new(config)), ca_pem)
 }
 
-/// What a plain conversation ends with.
+/// End of a plaintext conversation.
 enum End {
     Closed,
     Starttls,
@@ -212,7 +212,7 @@ impl Session {
             let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
             match verb.to_ascii_uppercase().as_str() {
                 "EHLO" => self.say(&mut stream, &self.ehlo()).await?,
-                // Who refuses EHLO refuses this too.
+                // A server that rejects EHLO rejects HELO too.
                 "HELO" => self.say(&mut stream, &self.reply("HELO", &self.reply("EHLO", "250 ok"))).await?,
                 "STARTTLS" => {
                     let reply = self.reply("STARTTLS", "220 go on");

@@ -1,27 +1,28 @@
-//! A clock that the test steps, a disk that takes everything, and an alert's events owed there.
+//! A clock on tokio's paused time, a backend that accepts everything, and alerts whose events are queued in the state.
 //!
-//! Time is tokio's paused time: it jumps to the next timer as soon as nothing else can go on.
+//! Paused time jumps to the next timer as soon as nothing else can run.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lowtide::alerting::queue::NewEvent;
 use lowtide::alerting::state::{AlertRecord, State};
 use lowtide::domain::alert::{Alert, AlertKey, LevelState, TransitionKind};
-use lowtide::domain::event::{EvaluatedThreshold, EventSubject, MetricValue, ThresholdEvent};
+use lowtide::domain::balance::MetricValue;
+use lowtide::domain::event::{EvaluatedThreshold, EventSubject, ThresholdEvent};
 use lowtide::domain::money::{Currency, Money, parse_amount};
 use lowtide::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
 use lowtide::domain::{Name, Time};
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
 
-/// When every story begins.
+/// The time at which every test begins.
 pub fn epoch() -> Time {
     Time::from_timestamp(1_795_500_000, 0).unwrap()
 }
 
-/// A clock that stands at [`epoch`] when it is made.
+/// A clock that begins at [`epoch`].
 pub struct VirtualClock {
     start: tokio::time::Instant,
 }
@@ -42,7 +43,7 @@ impl Clock for VirtualClock {
     }
 }
 
-/// Every save succeeds.
+/// A backend whose saves always succeed.
 pub struct AcceptingBackend;
 
 impl StateBackend for AcceptingBackend {
@@ -51,12 +52,12 @@ impl StateBackend for AcceptingBackend {
     }
 }
 
-/// An alert of an account moves, and these are to be told.
+/// Changes an alert of an account and enqueues the event for these notifiers.
 pub async fn enqueue(store: &StateStore, now: Time, account: &str, kind: TransitionKind, to: &[&str]) {
     store.change(|state| (enqueue_in(state, now, account, kind, to), true)).await;
 }
 
-/// The same, as a part of a change.
+/// Does the same within a change of the state.
 pub fn enqueue_in(state: &mut State, now: Time, account: &str, kind: TransitionKind, to: &[&str]) {
     let usd = Currency::parse("USD").unwrap();
     let amount = |text: &str| parse_amount(text).unwrap();
@@ -92,5 +93,5 @@ pub fn enqueue_in(state: &mut State, now: Time, account: &str, kind: TransitionK
         };
         state.alerts.entry(key).or_insert_with(fresh).alert.last_event = Some(now);
     }
-    state.enqueue_one(subject, now, &recipients, &BTreeMap::new());
+    state.queue.enqueue(NewEvent::notice(subject, now, recipients));
 }

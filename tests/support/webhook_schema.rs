@@ -1,17 +1,17 @@
-//! As much of JSON Schema as docs/webhook.md uses, written apart from what it judges.
+//! The part of JSON Schema that docs/webhook.md uses, implemented independently of what it checks.
 
 use serde_json::Value;
 
 const DOCS: &str = include_str!("../../docs/webhook.md");
 
-/// The first JSON block below a heading of docs/webhook.md.
+/// Returns the first JSON block below a heading of docs/webhook.md.
 pub fn documented(heading: &str) -> Value {
     let below = DOCS.split_once(&format!("\n## {heading}\n")).unwrap().1;
     let block = below.split_once("```json\n").unwrap().1.split_once("```").unwrap().0;
     serde_json::from_str(block).unwrap()
 }
 
-/// Panics where a document is not as documented, or has a key that is not documented.
+/// Panics if a document differs from the documentation, or has an undocumented key.
 pub fn expect_documented(document: &Value) {
     let schema = documented("JSON Schema");
     let faults = faults(&schema, &schema, document, "");
@@ -73,7 +73,7 @@ fn is(value: &Value, name: &str) -> bool {
     }
 }
 
-/// The two patterns that there are: a time and an amount.
+/// Checks the two patterns of the schema: a time and an amount.
 fn matches(pattern: &str, text: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if pattern.contains('T') {

@@ -1,39 +1,45 @@
-//! The bodies of the `CertCentral` Services API, parsed: what is exact is kept exact, what is malformed is named.
+//! Parsers of the response bodies of the `CertCentral` Services API.
 //!
-//! It judges no amount and turns nothing it cannot read into 0. Text from the server leaves it without secrets.
+//! Amounts stay exact. A malformed field becomes an error that names it, never 0. Text from the server leaves this
+//! module without secrets.
 
-mod history;
+mod fields;
+mod ledger;
+mod list;
+mod orders;
 
-pub(super) use history::{EntryKinds, ListPage, ListedItem, history, order_end, orders};
+pub(super) use ledger::{EntryKinds, ledger};
+pub(super) use list::{ListPage, ListedItem};
+pub(super) use orders::{order_end, orders};
 
 use std::collections::BTreeSet;
 
-use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use self::fields::{FieldReader, required};
 use super::ListedDivision;
 use super::text::{clean, found};
-use crate::domain::balance::{Balance, BalanceField, FieldProblem};
-use crate::domain::money::{AmountError, Currency, parse_amount, parse_json_number};
+use crate::domain::balance::Balance;
 use crate::util::secret::Redactor;
 
-/// The longest piece of a malformed value that is shown.
+/// Longest part of a malformed value in an error message.
 const MAX_VALUE_CHARS: usize = 40;
-/// The longest piece of a malformed body that is shown.
+/// Longest part of a malformed body in an error message.
 const MAX_BODY_CHARS: usize = 60;
-/// The longest text of an answer's errors that is shown.
+/// Longest text of a body's errors in an error message.
 const MAX_ERRORS_CHARS: usize = 200;
-/// The most errors of one answer that are shown.
+/// Number of errors of one body in an error message.
 const MAX_ERRORS: usize = 3;
 
-/// How a gzip stream begins. It is never unpacked: a small one can hold gigabytes.
+/// First bytes of a gzip stream. Bodies are never decompressed: a small one can expand to gigabytes.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Why a body is not what is documented, as the rest of "… answered 200 OK, but its body ".
+/// A difference between a body and the documentation, which completes the sentence "… answered 200 OK, but its body ".
 pub(super) type BodyProblem = String;
 
-/// `GET /finance/balance`. Values stay raw: serde's own numbers would be binary floating point, its nesting recursive.
+/// Body of `GET /finance/balance`. Values stay raw JSON: numbers of serde would be binary floating point, and its
+/// nesting is recursive.
 #[derive(Deserialize)]
 struct RawBalance<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
@@ -82,20 +88,18 @@ struct RawError<'a> {
     message: Option<&'a RawValue>,
 }
 
-/// Keeps a `null` apart from an absent key: the first is a malformed value, the second may be documented.
+/// Distinguishes `null`, which is a malformed value, from an absent key, which may be documented.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Reads a balance, each field by itself.
+/// Parses a balance. Each field is read on its own: a malformed one spoils no other.
 pub(super) fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, BodyProblem> {
     let raw: RawBalance<'_> = object(body, redactor)?;
     let fields = FieldReader { redactor };
     if raw.currency.is_none() && raw.balance.is_none() {
-        // A wholly different object would read as "nothing owed": absent amounts owed count as 0.
-        let errors = errors(body, redactor).map(|errors| clean(redactor, &errors, MAX_ERRORS_CHARS));
-        let errors = errors.map_or_else(String::new, |errors| format!(" (it reports {errors})"));
-        return Err(format!("has neither `balance` nor `currency`{errors}"));
+        // Absent unpaid invoices and used credit count as 0, so that any other object would be a balance without debts.
+        return Err(format!("has neither `balance` nor `currency`{}", reported_errors(body, redactor)));
     }
     Ok(Balance {
         currency: required("currency", raw.currency, |name, raw| fields.currency(name, raw)),
@@ -108,7 +112,7 @@ pub(super) fn balance(body: &[u8], redactor: &Redactor) -> Result<Balance, BodyP
     })
 }
 
-/// Reads the divisions, inactive ones among them; one that is listed twice comes once.
+/// Parses the list of divisions, including inactive ones. Of a division that is listed twice, the first one counts.
 pub(super) fn divisions(body: &[u8], redactor: &Redactor) -> Result<Vec<ListedDivision>, BodyProblem> {
     let raw: RawContainerList<'_> = object(body, redactor)?;
     let mut seen = BTreeSet::new();
@@ -124,7 +128,7 @@ pub(super) fn divisions(body: &[u8], redactor: &Redactor) -> Result<Vec<ListedDi
 }
 
 fn division(item: &RawValue, redactor: &Redactor) -> Result<ListedDivision, String> {
-    let strange = || format!("in a form that is not documented: {}", shown(item, redactor));
+    let strange = || format!("in an undocumented form: {}", shown(item, redactor));
     if !item.get().starts_with('{') {
         return Err(strange());
     }
@@ -135,13 +139,13 @@ fn division(item: &RawValue, redactor: &Redactor) -> Result<ListedDivision, Stri
     let id = match raw.id {
         None => return Err(format!("without an `id`{called}")),
         Some(raw) => id(raw).ok_or_else(|| {
-            format!("{called} whose `id` is no number: {}", shown(raw, redactor)).trim_start().to_owned()
+            format!("{called} whose `id` is not a number: {}", shown(raw, redactor)).trim_start().to_owned()
         })?,
     };
     Ok(ListedDivision {
         id,
         name: name.unwrap_or_else(|| format!("division {id}")),
-        // Watching one too many is the smaller mistake: only a plain `false` takes a division out.
+        // Only a plain `false` excludes a division: watching one too many is the smaller mistake.
         active: raw.is_active.is_none_or(|raw| raw.get() != "false"),
     })
 }
@@ -151,14 +155,15 @@ fn id(raw: &RawValue) -> Option<u64> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// What an error body says, for people: `code (message)`; `None` if it is no such body.
+/// Returns the errors of an error body as `code (message)`; `None` for other bodies.
 pub(super) fn errors(body: &[u8], redactor: &Redactor) -> Option<String> {
     let raw: RawErrors<'_> = object(body, redactor).ok()?;
     let messages: Vec<String> = raw.errors.iter().filter_map(|item| error(item)).take(MAX_ERRORS).collect();
     if messages.is_empty() { None } else { Some(messages.join("; ")) }
 }
 
-/// Whether an error body has this code; codes come with what they belong to: `access_denied|missing_permission`.
+/// Returns whether an error body has this code, alone or as a part of a code such as
+/// `access_denied|missing_permission`.
 pub(super) fn has_code(body: &[u8], expected: &str) -> bool {
     let Ok(raw) = object::<RawErrors<'_>>(body, &Redactor::default()) else { return false };
     let errors = raw.errors.iter().filter_map(|item| serde_json::from_str::<RawError<'_>>(item.get()).ok());
@@ -171,7 +176,7 @@ fn error(item: &RawValue) -> Option<String> {
         return string(item);
     }
     let raw: RawError<'_> = serde_json::from_str(item.get()).ok()?;
-    // A code that is a number is shown as it is.
+    // Some codes are numbers.
     let code = raw.code.map(|raw| string(raw).unwrap_or_else(|| raw.get().to_owned()));
     match (code, raw.message.and_then(string)) {
         (Some(code), Some(message)) => Some(format!("{code} ({message})")),
@@ -179,15 +184,15 @@ fn error(item: &RawValue) -> Option<String> {
     }
 }
 
-/// Parses a JSON object; anything else is described.
+/// Parses a JSON object. The error describes any other body.
 fn object<'a, T: Deserialize<'a>>(body: &'a [u8], redactor: &Redactor) -> Result<T, BodyProblem> {
     if body.starts_with(&GZIP) {
-        return Err("is compressed, which was not asked for".to_owned());
+        return Err("is compressed, which was not requested".to_owned());
     }
     let Ok(text) = std::str::from_utf8(body) else {
         return Err(format!("is not UTF-8 text{}", beginning(body, redactor)));
     };
-    // Some servers send a byte order mark; JSON readers may ignore it.
+    // Some servers send a byte order mark, which JSON parsers may ignore.
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.is_empty() {
         return Err("is empty".to_owned());
@@ -197,81 +202,32 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8], redactor: &Redactor) -> Result
     }
     serde_json::from_str(text).map_err(|error| {
         let why = clean(redactor, &error.to_string(), MAX_BODY_CHARS);
-        format!("is not the JSON that is documented: {why}{}", beginning(body, redactor))
+        format!("is not the documented JSON: {why}{}", beginning(body, redactor))
     })
+}
+
+/// Returns the errors that a body reports, in parentheses; empty if it reports none.
+fn reported_errors(body: &[u8], redactor: &Redactor) -> String {
+    let errors = errors(body, redactor).map(|errors| clean(redactor, &errors, MAX_ERRORS_CHARS));
+    errors.map_or_else(String::new, |errors| format!(" (it reports {errors})"))
 }
 
 fn beginning(body: &[u8], redactor: &Redactor) -> String {
     format!("; it begins with: {}", clean(redactor, &String::from_utf8_lossy(body), MAX_BODY_CHARS))
 }
 
-/// A raw JSON string's value; `None` if it is none, or no valid text (a lone surrogate).
+/// Returns the value of a JSON string; `None` for other values, and for invalid text such as a lone surrogate.
 fn string(raw: &RawValue) -> Option<String> {
     if raw.get().starts_with('"') { serde_json::from_str(raw.get()).ok() } else { None }
 }
 
+/// Returns a malformed value for an error message.
 fn shown(raw: &RawValue, redactor: &Redactor) -> String {
     match string(raw) {
         Some(text) => format!("\"{}\"", found(redactor, &text, MAX_VALUE_CHARS)),
         None if raw.get().starts_with('{') => "an object".to_owned(),
         None if raw.get().starts_with('[') => "a list".to_owned(),
         None => found(redactor, raw.get(), MAX_VALUE_CHARS),
-    }
-}
-
-fn required<T>(
-    field: &'static str,
-    raw: Option<&RawValue>,
-    read: impl Fn(&'static str, &RawValue) -> BalanceField<T>,
-) -> BalanceField<T> {
-    raw.map_or_else(|| Err(FieldProblem { field, problem: "is missing".to_owned() }.into()), |raw| read(field, raw))
-}
-
-/// Reads single fields; what is wrong with one is said with what was found.
-struct FieldReader<'a> {
-    redactor: &'a Redactor,
-}
-
-impl FieldReader<'_> {
-    fn problem(&self, field: &'static str, what: &str, raw: &RawValue) -> FieldProblem {
-        FieldProblem { field, problem: format!("is {what} (found {})", shown(raw, self.redactor)) }
-    }
-
-    fn amount(&self, field: &'static str, raw: &RawValue) -> BalanceField<Decimal> {
-        let amount = match (string(raw), raw.get().as_bytes().first()) {
-            (Some(text), _) => parse_amount(&text),
-            (None, Some(b'-' | b'0'..=b'9')) => parse_json_number(raw.get()),
-            _ => Err(AmountError::NotANumber),
-        };
-        amount.map_err(|error| {
-            let what = match error {
-                AmountError::NotANumber => "not a plain decimal number",
-                AmountError::TooLong => "too long a number to be an amount",
-            };
-            self.problem(field, what, raw).into()
-        })
-    }
-
-    fn amount_or_zero(&self, field: &'static str, raw: Option<&RawValue>) -> BalanceField<Decimal> {
-        raw.map_or(Ok(Decimal::ZERO), |raw| self.amount(field, raw))
-    }
-
-    fn amount_if_any(&self, field: &'static str, raw: Option<&RawValue>) -> BalanceField<Option<Decimal>> {
-        raw.map(|raw| self.amount(field, raw)).transpose()
-    }
-
-    fn currency(&self, field: &'static str, raw: &RawValue) -> BalanceField<Currency> {
-        let code = string(raw).and_then(|text| Currency::parse(&text).ok());
-        code.ok_or_else(|| self.problem(field, "not a currency code", raw).into())
-    }
-
-    fn flag(&self, field: &'static str, raw: Option<&RawValue>) -> BalanceField<bool> {
-        let Some(raw) = raw else { return Ok(false) };
-        match raw.get() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err(self.problem(field, "neither true nor false", raw).into()),
-        }
     }
 }
 

@@ -1,7 +1,11 @@
-//! What the API documents is read exactly; what it does not is named, field by field, and never becomes 0.
+//! Documented values are read exactly. Undocumented ones are named field by field, and never become 0.
 #![allow(clippy::unwrap_used)]
 
+use rust_decimal::Decimal;
+
 use super::*;
+use crate::domain::balance::FieldProblem;
+use crate::domain::money::{Currency, parse_amount};
 use crate::util::secret::Secret;
 
 fn read(body: &str) -> Result<Balance, BodyProblem> {
@@ -35,7 +39,7 @@ fn both_documented_examples_are_read() {
 }
 
 #[test]
-fn numbers_are_as_good_as_strings_and_exact() {
+fn numbers_are_read_as_exactly_as_strings() {
     for (json, text) in [
         ("12.5", "12.5"),
         ("-0.1", "-0.1"),
@@ -58,7 +62,7 @@ fn absent_fields_have_their_documented_meaning() {
 }
 
 #[test]
-fn a_malformed_field_spoils_itself_only_and_says_what_was_found() {
+fn a_malformed_field_is_unreadable_alone_and_shows_its_value() {
     let table = [
         (r#""1,500.00""#, r#"found "1,500.00""#),
         (r#""NaN""#, r#"found "NaN""#),
@@ -110,7 +114,7 @@ fn a_malformed_field_spoils_itself_only_and_says_what_was_found() {
 }
 
 #[test]
-fn what_was_found_is_short_and_holds_no_secret() {
+fn a_shown_value_is_short_and_contains_no_secret() {
     let redactor = Redactor::default();
     redactor.learn(&Secret::new("KEY-0123456789"));
     let body = format!(r#"{{"currency":"KEY-0123456789","balance":"{}"}}"#, "x".repeat(500));
@@ -120,7 +124,7 @@ fn what_was_found_is_short_and_holds_no_secret() {
 }
 
 #[test]
-fn bodies_that_are_no_balance_at_all_are_described() {
+fn bodies_without_a_balance_are_described() {
     let deep = format!(r#"{{"a":{}"#, "[".repeat(900_000));
     let cases: [(&[u8], &str); 12] = [
         (b"", "is empty"),
@@ -134,7 +138,7 @@ fn bodies_that_are_no_balance_at_all_are_described() {
         (br#"{"balance":"1","currency":"USD"} {}"#, "trailing"),
         (br#"{"balance":"1","curr"#, "EOF"),
         (br#"{"errors":[{"code":"access_denied","message":"No"}]}"#, "access_denied (No)"),
-        (deep.as_bytes(), "is not the JSON that is documented"),
+        (deep.as_bytes(), "is not the documented JSON"),
     ];
     for (body, expected) in cases {
         let problem = balance(body, &Redactor::default()).unwrap_err();
@@ -144,7 +148,7 @@ fn bodies_that_are_no_balance_at_all_are_described() {
 }
 
 #[test]
-fn unknown_keys_are_ignored_however_deep() {
+fn unknown_keys_are_ignored_at_any_depth() {
     let deep = format!(r#"{{"new":{}{},"balance":"1","currency":"USD"}}"#, "[".repeat(200_000), "]".repeat(200_000));
     assert_eq!(read(&deep).unwrap().balance, Ok(Decimal::ONE));
     assert_eq!(read("\u{feff}{\"balance\":\"1\",\"currency\":\"USD\"}\n").unwrap().balance, Ok(Decimal::ONE));
@@ -161,7 +165,8 @@ fn missing_fields_of_a_division_are_filled_in() {
             {"id":8,"name":"  ","is_active":null},{"id":5,"name":"again"}]"#,
     )
     .unwrap();
-    let summary: Vec<(u64, &str, bool)> = read.iter().map(|d| (d.id, d.name.as_str(), d.active)).collect();
+    let summary: Vec<(u64, &str, bool)> =
+        read.iter().map(|division| (division.id, division.name.as_str(), division.active)).collect();
     assert_eq!(
         summary,
         [(5, "History <!channel>", true), (6, "division 6", true), (7, "division 7", false), (8, "division 8", true)]
@@ -173,14 +178,14 @@ fn missing_fields_of_a_division_are_filled_in() {
 fn a_listing_with_an_unreadable_division_is_refused() {
     for (items, expected) in [
         (r#"[{"id":1},{"name":"Arts"}]"#, "lists a division without an `id` called \"Arts\" (item 2)"),
-        (r#"[{"id":-1,"name":"Arts"}]"#, "called \"Arts\" whose `id` is no number: -1"),
-        (r#"[{"id":1.5}]"#, "whose `id` is no number: 1.5"),
-        (r#"[{"id":null}]"#, "whose `id` is no number: null"),
-        (r#"[{"id":""}]"#, "whose `id` is no number"),
-        ("[7]", "in a form that is not documented: 7"),
-        (r#"[[1,"a",true]]"#, "in a form that is not documented: a list"),
-        (r#"{"id":1}"#, "is not the JSON that is documented"),
-        ("null", "is not the JSON that is documented"),
+        (r#"[{"id":-1,"name":"Arts"}]"#, "called \"Arts\" whose `id` is not a number: -1"),
+        (r#"[{"id":1.5}]"#, "whose `id` is not a number: 1.5"),
+        (r#"[{"id":null}]"#, "whose `id` is not a number: null"),
+        (r#"[{"id":""}]"#, "whose `id` is not a number"),
+        ("[7]", "in an undocumented form: 7"),
+        (r#"[[1,"a",true]]"#, "in an undocumented form: a list"),
+        (r#"{"id":1}"#, "is not the documented JSON"),
+        ("null", "is not the documented JSON"),
     ] {
         let problem = listing(items).unwrap_err();
         assert!(problem.contains(expected), "{problem}");
@@ -199,7 +204,7 @@ fn error_bodies_are_read_with_tolerance() {
 }
 
 #[test]
-fn errors_in_a_200_are_quoted_short_and_without_the_key() {
+fn errors_in_a_200_are_shown_short_and_without_the_key() {
     let redactor = Redactor::default();
     redactor.learn(&Secret::new("hunter2-hunter2-key"));
     let body = format!(r#"{{"errors":[{{"code":"denied","message":"hunter2-hunter2-key\n{}"}}]}}"#, "x".repeat(10_000));

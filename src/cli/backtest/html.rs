@@ -108,16 +108,5 @@ fn sentence_case(head: &str) -> String {
 
 /// Escapes markup and makes hidden characters visible.
 pub(super) fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in crate::util::text::clean(text).chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
+    crate::util::text::escape_html(&crate::util::text::clean(text))
 }

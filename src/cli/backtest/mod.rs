@@ -14,6 +14,8 @@ use self::report::{BacktestAccountReport, BacktestReport};
 use super::args::{BacktestArgs, BacktestOutputFormat};
 use super::preview::is_known;
 use super::{CommandContext, Exit, print_json};
+use crate::alerting::policy::AccountPolicy;
+use crate::alerting::readings::{AccountReadings, DivisionReading};
 use crate::app;
 use crate::backtest::{BacktestFund, BacktestInput, replay};
 use crate::cli::output::{print_error, write_stdout};
@@ -22,8 +24,8 @@ use crate::domain::history::{AccountHistory, HistoryGap};
 use crate::domain::rule::Rule;
 use crate::domain::{Division, Time};
 use crate::forecast::Spending;
-use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, AccountReadings, DivisionReading};
+use crate::polling::figures::shared_fund;
+use crate::polling::poller::Poller;
 use crate::util::clock::{Clock, SystemClock};
 
 pub(super) async fn run(context: &CommandContext, args: &BacktestArgs) -> Exit {
@@ -35,8 +37,8 @@ pub(super) async fn run(context: &CommandContext, args: &BacktestArgs) -> Exit {
         return exit;
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let policies = match app::build_policies(&config, &context.redactor, &clock) {
-        Ok(policies) => policies,
+    let pollers = match app::build_pollers(&config, &context.redactor, &clock) {
+        Ok(pollers) => pollers,
         Err(error) => {
             print_error!("lowtide: {error:#}");
             return Exit::Failure;
@@ -44,10 +46,11 @@ pub(super) async fn run(context: &CommandContext, args: &BacktestArgs) -> Exit {
     };
     let rules: Vec<Rule> = config.rules.iter().filter(|rule| is_selected_rule(args, rule)).cloned().collect();
     let mut report = BacktestReport::new(&config, args);
-    for policy in policies.iter().filter(|policy| is_selected(args, &config, policy)) {
+    for poller in pollers.iter().filter(|poller| is_selected(args, &config, &poller.policy)) {
+        let policy = &poller.policy;
         let Some(account) = config.accounts.get(&policy.account) else { continue };
         let progress = ProgressLine::new(&policy.account, config.timezone);
-        report.accounts.push(backtest_account(policy, account, &rules, args, &clock, &progress).await);
+        report.accounts.push(backtest_account(poller, account, &rules, args, &progress).await);
     }
     if let Err(exit) = check_division(&mut report, args) {
         return exit;
@@ -113,16 +116,16 @@ fn is_selected(args: &BacktestArgs, config: &Config, policy: &AccountPolicy) -> 
 }
 
 async fn backtest_account(
-    policy: &AccountPolicy,
+    poller: &Poller,
     account: &Account,
     rules: &[Rule],
     args: &BacktestArgs,
-    clock: &Arc<dyn Clock>,
     progress: &ProgressLine,
 ) -> BacktestAccountReport {
     progress.show("reading the balance");
     let mut show_progress = |ledgers: usize, lines: usize| progress.show_read(ledgers, lines);
-    let (readings, mut histories) = poller::read_history(policy, args.division, clock, &mut show_progress).await;
+    let (readings, mut histories) = poller.read_history(args.division, &mut show_progress).await;
+    let Poller { policy, clock, .. } = poller;
     let mut report = BacktestAccountReport::new(policy.account.clone(), account.schedule.text().to_owned());
     report.failures.extend(readings.listing_failure.as_ref().map(|failure| failure.reason.clone()));
     let funds = readable_funds(&readings, &mut histories, &mut report);
@@ -157,7 +160,7 @@ async fn backtest_account(
         to: now,
     };
     let result = replay(&input, &mut |at| progress.show_replay(at));
-    report.add_result(&input, result, first, args, poller::shared_fund(&readings.divisions));
+    report.add_result(&input, result, first, args, shared_fund(&readings.divisions));
     report
 }
 

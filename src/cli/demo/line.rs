@@ -12,7 +12,7 @@ use crate::domain::money::{Money, parse_amount};
 use crate::domain::rule::{Severity, UNREADABLE};
 use crate::domain::{Name, Time};
 use crate::notify::message::cut;
-use crate::polling::poller::LastReading;
+use crate::polling::figures::LastReading;
 use crate::sandbox::draw::DrawStyle;
 use crate::sandbox::world::{SimulatedEntry, SimulatedWorld};
 use crate::status::control::AlertSummary;

@@ -1,5 +1,6 @@
 //! Output to the terminal or a pipe. Nothing here panics: a reader that closed the pipe is no failure, a full disk is one.
 
+pub(crate) mod diagnostics;
 pub(crate) mod style;
 pub(crate) mod table;
 pub(crate) mod threshold;

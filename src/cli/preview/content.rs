@@ -7,9 +7,11 @@ use std::sync::Arc;
 use chrono::Duration;
 use rust_decimal::Decimal;
 
-use super::target::{PreviewTarget, account_policies, clock, find_target};
+use super::target::{PreviewTarget, account_pollers, find_target};
 use crate::alerting::evaluate::{NotEvaluated, evaluate};
 use crate::alerting::process;
+use crate::alerting::readings::DivisionReading;
+use crate::alerting::report::{ReportRequest, build_page};
 use crate::alerting::state::State;
 use crate::cli::Exit;
 use crate::cli::args::{PreviewArgs, PreviewEvent, PreviewLevel};
@@ -18,15 +20,15 @@ use crate::config::{ChannelConfig, Config};
 use crate::domain::alert::TransitionKind;
 use crate::domain::balance::Reading;
 use crate::domain::event::EventSubject;
-use crate::domain::report::{self, FundFigures, LatestFigures, ReportRequest};
+use crate::domain::report::{FundFigures, LatestFigures};
 use crate::domain::rule::{Metric, Rule, Severity, ThresholdSide, UNREADABLE};
 use crate::domain::silence::{Silence, SilenceSummary};
 use crate::domain::{Name, Time};
 use crate::notify::message::sample;
 use crate::notify::{Message, MessageContent};
+use crate::polling::figures::report_figures;
 use crate::polling::forecasts::ForecastPurpose;
-use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, DivisionReading};
+use crate::polling::poller::Poller;
 use crate::util::secret::Redactor;
 use crate::util::text::clean;
 
@@ -151,8 +153,8 @@ fn sample_failure(channel: &ChannelConfig) -> &'static str {
     match channel {
         ChannelConfig::Slack { .. } => sample::NOTIFIER_ERROR,
         ChannelConfig::Email { .. } => "the mail server answered 535 to logging in: 5.7.8 authentication failed",
-        ChannelConfig::Webhook { .. } => "the webhook answered 404 (nothing is there: look at `url`)",
-        ChannelConfig::PagerDuty { .. } => "PagerDuty answered 403 (look at `routing_key` and `url`)",
+        ChannelConfig::Webhook { .. } => "the webhook answered 404 (not found: check `url`)",
+        ChannelConfig::PagerDuty { .. } => "PagerDuty answered 403 (check `routing_key` and `url`)",
         ChannelConfig::Teams { .. } => "Teams answered 404 (the workflow was removed or turned off: make a new one)",
     }
 }
@@ -187,12 +189,13 @@ async fn report_content(
         let (subjects, notes) = (vec![sample::report(name, now)], vec!["sample figures".to_owned()]);
         return Ok(PreviewContent { subjects, silence: None, notifiers, real: false, notes });
     }
-    let policies = account_policies(config, redactor)?;
+    let pollers = account_pollers(config, redactor)?;
     let is_selected =
-        |policy: &&Arc<AccountPolicy>| args.account.as_deref().is_none_or(|name| name == &*policy.account);
-    let reads = policies.iter().filter(is_selected).map(|policy| async move {
-        let readings = poller::read_once(policy, &clock(), ForecastPurpose::Rules).await;
-        let mut latest = poller::report_figures(&policy.account, &readings.divisions, now);
+        |poller: &&Arc<Poller>| args.account.as_deref().is_none_or(|name| name == &*poller.policy.account);
+    let reads = pollers.iter().filter(is_selected).map(|poller| async move {
+        let readings = poller.read_once(ForecastPurpose::Rules).await;
+        let policy = &poller.policy;
+        let mut latest = report_figures(&policy.account, &readings.divisions, now);
         if let Some(why) = readings.listing_failure.as_ref().filter(|_| latest.is_empty()) {
             let figures = FundFigures::never_read(policy.account.clone(), None, None);
             latest.push(LatestFigures { figures, failure: Some(why.reason.clone()) });
@@ -207,7 +210,7 @@ async fn report_content(
     }
     let silences: Vec<Silence> = config.silences.values().cloned().collect();
     let context = ReportRequest { name: &name, due: now, next, now, silences: &silences };
-    let (page, _) = report::build_page(&context, &latest, &state);
+    let (page, _) = build_page(&context, &latest, &state);
     let notes = vec![
         "levels are those of a service that starts now; only the running service knows since when an alert fires, what \
          changed since the last report and what was silenced by command"

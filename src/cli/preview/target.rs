@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::alerting::policy::{AccountPolicy, DivisionScope};
+use crate::alerting::readings::DivisionReading;
 use crate::app;
 use crate::cli::Exit;
 use crate::cli::args::PreviewArgs;
@@ -12,8 +14,7 @@ use crate::domain::rule::Rule;
 use crate::notify::message::sample;
 use crate::notify::message::sample::SampleTarget;
 use crate::polling::forecasts::ForecastPurpose;
-use crate::polling::poller;
-use crate::polling::poller::{AccountPolicy, DivisionReading, DivisionScope};
+use crate::polling::poller::Poller;
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::secret::Redactor;
 use crate::util::text::clean;
@@ -32,13 +33,14 @@ pub(super) async fn find_target(
     args: &PreviewArgs,
     rule: Option<&Rule>,
 ) -> Result<PreviewTarget, Exit> {
-    let policies = account_policies(config, redactor)?;
-    let watched = |policy: &&Arc<AccountPolicy>| match (&args.account, rule) {
-        (Some(account), _) => **account == *policy.account,
-        (None, Some(rule)) => rule.accounts.as_ref().is_none_or(|names| names.contains(&policy.account)),
+    let pollers = account_pollers(config, redactor)?;
+    let watched = |poller: &&Arc<Poller>| match (&args.account, rule) {
+        (Some(account), _) => **account == *poller.policy.account,
+        (None, Some(rule)) => rule.accounts.as_ref().is_none_or(|names| names.contains(&poller.policy.account)),
         (None, None) => true,
     };
-    let Some(policy) = policies.iter().find(watched) else { return Err(Exit::Failure) };
+    let Some(poller) = pollers.iter().find(watched) else { return Err(Exit::Failure) };
+    let policy = &poller.policy;
     if let Some(rule) = rule.filter(|rule| rule.accounts.as_ref().is_some_and(|names| !names.contains(&policy.account)))
     {
         print_error!("lowtide: rule `{}` does not watch account `{}`", clean(&rule.name), clean(&policy.account));
@@ -57,21 +59,21 @@ pub(super) async fn find_target(
     if args.sample {
         return Ok(PreviewTarget { fund: sampled, read: Err(None) });
     }
-    match first_scope(policy, args, rule).await {
+    match first_scope(poller, args, rule).await {
         Err(why) => Ok(PreviewTarget { fund: sampled, read: Err(Some(why)) }),
         Ok(None) => {
             print_error!("lowtide: no such division of account `{}` is watched", clean(&policy.account));
             Err(Exit::Usage)
         }
         Ok(Some(scope)) => {
-            Ok(read_target(policy, scope).await.unwrap_or(PreviewTarget { fund: sampled, read: Err(None) }))
+            Ok(read_target(poller, scope).await.unwrap_or(PreviewTarget { fund: sampled, read: Err(None) }))
         }
     }
 }
 
 /// Returns the one division to read, or `None` if no division matches. A preview needs one, however many the account has.
 async fn first_scope(
-    policy: &AccountPolicy,
+    Poller { policy, source, .. }: &Poller,
     args: &PreviewArgs,
     rule: Option<&Rule>,
 ) -> Result<Option<DivisionScope>, Unreadable> {
@@ -79,7 +81,7 @@ async fn first_scope(
         DivisionScope::Undivided => return Ok(Some(DivisionScope::Undivided)),
         DivisionScope::Listed(ids) => ids.clone(),
         DivisionScope::All(exclude) => {
-            let listed = policy.source.divisions().await.map_err(Unreadable::from)?;
+            let listed = source.divisions().await.map_err(Unreadable::from)?;
             listed.into_iter().map(|division| division.id).filter(|id| !exclude.contains(id)).collect()
         }
     };
@@ -88,31 +90,23 @@ async fn first_scope(
     Ok(ids.into_iter().find(|id| is_requested(id) && watched(id)).map(|id| DivisionScope::Listed(vec![id])))
 }
 
-async fn read_target(policy: &AccountPolicy, scope: DivisionScope) -> Option<PreviewTarget> {
-    let single = AccountPolicy {
-        account: policy.account.clone(),
-        source: Arc::clone(&policy.source),
-        scope,
-        rules: Arc::clone(&policy.rules),
-        unreadable: Arc::clone(&policy.unreadable),
-        silences: Arc::clone(&policy.silences),
-        incident_notifiers: Arc::clone(&policy.incident_notifiers),
-        history: policy.history.clone(),
+async fn read_target(poller: &Poller, scope: DivisionScope) -> Option<PreviewTarget> {
+    let policy = AccountPolicy { scope, ..poller.policy.clone() };
+    let single = Poller { policy, ..poller.clone() };
+    let read = single.read_once(ForecastPurpose::Messages).await.divisions.into_iter().next()?;
+    let fund = SampleTarget {
+        account: single.policy.account.clone(),
+        division: read.division,
+        division_name: read.name.clone(),
     };
-    let read = poller::read_once(&single, &clock(), ForecastPurpose::Messages).await.divisions.into_iter().next()?;
-    let fund =
-        SampleTarget { account: policy.account.clone(), division: read.division, division_name: read.name.clone() };
     let failed = read.balance.as_ref().err().cloned();
-    Some(PreviewTarget { fund, read: failed.map_or(Ok(read), |why| Err(Some(why))) })
+    Some(PreviewTarget { fund, read: failed.map_or(Ok(read), |failure| Err(Some(failure))) })
 }
 
-pub(super) fn clock() -> Arc<dyn Clock> {
-    Arc::new(SystemClock)
-}
-
-/// Builds the policies of all accounts, or prints why that failed.
-pub(super) fn account_policies(config: &Config, redactor: &Redactor) -> Result<Vec<Arc<AccountPolicy>>, Exit> {
-    app::build_policies(config, redactor, &clock()).map_err(|error| {
+/// Builds the pollers of all accounts, or prints why that failed.
+pub(super) fn account_pollers(config: &Config, redactor: &Redactor) -> Result<Vec<Arc<Poller>>, Exit> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    app::build_pollers(config, redactor, &clock).map_err(|error| {
         print_error!("lowtide: {error:#}");
         Exit::Failure
     })

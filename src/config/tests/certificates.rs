@@ -1,4 +1,4 @@
-//! `ca_file` and `_file` secrets: what the service would use is what is judged.
+//! `ca_file` and `_file` secrets, checked on the bytes that the service would use.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -17,12 +17,12 @@ fn files(ca: impl AsRef<[u8]>) -> Files {
     files
 }
 
-/// What is said of a `ca_file` behind its place.
+/// Returns the problem with a `ca_file`, without its place.
 fn problem_of(ca: impl AsRef<[u8]>) -> String {
-    files(ca).errors(&[]).replace("alerts.yaml:2:85: notifiers.mail.ca_file: found ", "")
+    files(ca).errors(&[]).replace("alerts.yaml:2:85: notifiers.mail.ca_file: cannot use ", "")
 }
 
-/// The certificates as clients get them, which both must take.
+/// Returns the number of certificates, which all TLS clients must accept.
 fn used(files: &Files) -> usize {
     let pem = files.config(&[]).notifiers["mail"].connection.ca_pem.clone().unwrap();
     let web = reqwest::Certificate::from_pem_bundle(&pem).unwrap();
@@ -34,7 +34,7 @@ fn used(files: &Files) -> usize {
 }
 
 #[test]
-fn certificates_are_understood_in_whatever_way_they_were_copied() {
+fn certificates_are_accepted_with_indentation_and_comments() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let pem = certificate();
     let indented = format!("    {}", pem.replace('\n', "  \r\n    "));
@@ -50,26 +50,26 @@ fn certificates_are_understood_in_whatever_way_they_were_copied() {
 }
 
 #[test]
-fn a_broken_certificate_is_named_wherever_it_stands() {
-    let (good, nonsense) = (certificate(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    insta::assert_snapshot!(problem_of(format!("{nonsense}{good}")), @"certificate 1 (line 1) is broken: it is no X.509 certificate that can be trusted (`ca.pem`), expected certificates of which none is broken");
-    assert!(problem_of(format!("{good}# more\n{nonsense}")).starts_with("certificate 2 (line "));
+fn a_broken_certificate_is_named_by_its_number_and_line() {
+    let (good, broken) = (certificate(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    insta::assert_snapshot!(problem_of(format!("{broken}{good}")), @"`ca.pem`: certificate 1 (line 1) is broken: it is not an X.509 certificate that can be trusted; expected only valid certificates");
+    assert!(problem_of(format!("{good}# more\n{broken}")).starts_with("`ca.pem`: certificate 2 (line "));
     let cut = good.lines().take(3).collect::<Vec<_>>().join("\n");
-    insta::assert_snapshot!(problem_of(&cut), @"certificate 1 (line 1) is broken: its line -----END CERTIFICATE----- is missing (`ca.pem`), expected certificates of which none is broken");
+    insta::assert_snapshot!(problem_of(&cut), @"`ca.pem`: certificate 1 (line 1) is broken: its line -----END CERTIFICATE----- is missing; expected only valid certificates");
     assert_eq!(problem_of(format!("{cut}\n{good}")), problem_of(&cut));
-    insta::assert_snapshot!(problem_of(good.replace("MII", "M*I")), @"certificate 1 (line 1) is broken: it is not base64, or a part of it is missing (`ca.pem`), expected certificates of which none is broken");
-    insta::assert_snapshot!(problem_of(good.replace('\n', " ")), @"certificate 1 (line 1) is broken: its first line goes on after the dashes (`ca.pem`), expected certificates of which none is broken");
+    insta::assert_snapshot!(problem_of(good.replace("MII", "M*I")), @"`ca.pem`: certificate 1 (line 1) is broken: it is not base64, or a part of it is missing; expected only valid certificates");
+    insta::assert_snapshot!(problem_of(good.replace('\n', " ")), @"`ca.pem`: certificate 1 (line 1) is broken: its first line continues after the dashes; expected only valid certificates");
 }
 
 #[test]
-fn what_is_no_certificate_is_called_what_it_is() {
-    insta::assert_snapshot!(problem_of(""), @"an empty file (`ca.pem`), expected a readable PEM file with at least one certificate");
-    insta::assert_snapshot!(problem_of("nothing"), @"no certificate (`ca.pem`), expected a readable PEM file with at least one certificate");
+fn files_without_certificates_are_described() {
+    insta::assert_snapshot!(problem_of(""), @"`ca.pem`: an empty file; expected a readable PEM file with at least one certificate");
+    insta::assert_snapshot!(problem_of("nothing"), @"`ca.pem`: no certificate; expected a readable PEM file with at least one certificate");
     let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    insta::assert_snapshot!(problem_of(own.signing_key.serialize_pem()), @"`BEGIN PRIVATE KEY` and no certificate (`ca.pem`), expected a readable PEM file with at least one certificate");
-    insta::assert_snapshot!(problem_of(own.cert.der()), @"a certificate in DER form (`ca.pem`), expected the same in PEM form: openssl x509 -inform der -in … -out ca.pem");
+    insta::assert_snapshot!(problem_of(own.signing_key.serialize_pem()), @"`ca.pem`: `BEGIN PRIVATE KEY` and no certificate; expected a readable PEM file with at least one certificate");
+    insta::assert_snapshot!(problem_of(own.cert.der()), @"`ca.pem`: a certificate in DER form; expected a PEM file: openssl x509 -inform der -in … -out ca.pem");
     let utf16: Vec<u8> = "\u{feff}x".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    insta::assert_snapshot!(problem_of(utf16), @"text in UTF-16 (`ca.pem`), expected text in UTF-8");
+    insta::assert_snapshot!(problem_of(utf16), @"`ca.pem`: text in UTF-16; expected text in UTF-8");
 }
 
 #[test]
@@ -77,14 +77,14 @@ fn a_secret_from_a_file_is_one_line_of_text() {
     let files = Files::new(with("accounts:\n  acme: { api_key_file: key }"));
     let problem_of = |content: &[u8]| {
         files.add("key", content);
-        files.errors(&[]).replace("alerts.yaml:2:25: accounts.acme.api_key_file: found ", "")
+        files.errors(&[]).replace("alerts.yaml:2:25: accounts.acme.api_key_file: cannot use ", "")
     };
     assert_eq!(problem_of("\u{feff}from-the-file\r\n\n".as_bytes()), "");
     assert_eq!(files.config(&[]).accounts["acme"].api_key.expose(), "from-the-file");
     let utf16: Vec<u8> = "\u{feff}hunter2\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    insta::assert_snapshot!(problem_of(&utf16), @"text in UTF-16 (`key`), expected text in UTF-8");
-    insta::assert_snapshot!(problem_of(&utf16[2..]), @"a file with 2 lines (`key`), expected the secret alone, on one line");
-    insta::assert_snapshot!(problem_of(b"one\ntwo\n"), @"a file with 2 lines (`key`), expected the secret alone, on one line");
-    insta::assert_snapshot!(problem_of(b"hunter2\0"), @"a file with the control character U+0000 (`key`), expected the secret alone, as text in UTF-8");
-    insta::assert_snapshot!(problem_of(b"hunter2\xff"), @"the byte 0xFF, which is not UTF-8 (`key`), expected text in UTF-8");
+    insta::assert_snapshot!(problem_of(&utf16), @"`key`: text in UTF-16; expected text in UTF-8");
+    insta::assert_snapshot!(problem_of(&utf16[2..]), @"`key`: a file with 2 lines; expected the secret alone, on one line");
+    insta::assert_snapshot!(problem_of(b"one\ntwo\n"), @"`key`: a file with 2 lines; expected the secret alone, on one line");
+    insta::assert_snapshot!(problem_of(b"hunter2\0"), @"`key`: a file with the control character U+0000; expected the secret alone, as text in UTF-8");
+    insta::assert_snapshot!(problem_of(b"hunter2\xff"), @"`key`: the byte 0xFF, which is not UTF-8; expected text in UTF-8");
 }

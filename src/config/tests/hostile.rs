@@ -1,18 +1,18 @@
-//! Files that nobody wrote by hand: refused quickly, without a panic.
+//! Hostile and generated files, which must be refused quickly and without a panic.
 
 use proptest::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Files;
 
-/// Loads with little work, and gives the first problem. A debug build takes some seconds of processor time; whatever grows
-/// faster than the file would take minutes.
+/// Returns the first problem of a file, and fails if loading takes long. A debug build takes some seconds of processor time; a
+/// step that grows faster than the file would take minutes.
 fn quickly(content: impl AsRef<[u8]>) -> String {
     let files = Files::new(content);
-    let worked = || clock_gettime(ClockId::ThreadCPUTime).tv_sec;
-    let before = worked();
+    let used_time = || clock_gettime(ClockId::ThreadCPUTime).tv_sec;
+    let before = used_time();
     let errors = files.errors(&[]);
-    let seconds = worked() - before;
+    let seconds = used_time() - before;
     assert!(seconds < 10, "{seconds} s");
     errors.lines().next().unwrap_or_default().to_owned()
 }
@@ -29,35 +29,38 @@ fn hostile_files_are_refused_quickly() {
     };
     assert_eq!(
         quickly(bomb(10, 12)),
-        "alerts.yaml:5:25: found too many values, expected at most 10000, where an alias counts as all that it stands for"
+        "alerts.yaml:5:25: too many values; expected at most 10000; an alias counts as much as the value it stands for"
     );
-    assert_eq!(quickly(bomb(1, 200)), "alerts.yaml:63:12: found deeper nesting than that, expected at most 64 levels");
+    assert_eq!(quickly(bomb(1, 200)), "alerts.yaml:63:12: nesting is too deep; expected at most 64 levels");
     let long = format!("a: &a {}\nb: [{}]", "x".repeat(500_000), "*a, ".repeat(100_000));
     assert!(quickly(long).contains("too many values"));
     assert_eq!(
         quickly("a: &a [*a]"),
-        "alerts.yaml:1:8: found an alias inside its own anchor, expected an anchor that ends before its alias"
+        "alerts.yaml:1:8: an alias inside its own anchor; expected an anchor that ends before its alias"
     );
-    assert_eq!(quickly("x".repeat(10_000_000)), "alerts.yaml: found a larger file, expected a file of at most 1 MiB");
+    assert_eq!(
+        quickly("x".repeat(10_000_000)),
+        "alerts.yaml: cannot use the file: a larger file; expected a file of at most 1 MiB"
+    );
     assert_eq!(
         quickly(b"a: b\nc: \xff\xfe"),
-        "alerts.yaml:2:4: found the byte 0xFF, which is not UTF-8, expected text in UTF-8"
+        "alerts.yaml:2:4: cannot use the file: the byte 0xFF, which is not UTF-8; expected text in UTF-8"
     );
-    assert_eq!(quickly(b"\x7fELF\x02\x00\x00"), "alerts.yaml:1:1: found the control character U+007F, expected text");
-    assert_eq!(quickly(""), "alerts.yaml:1:1: found an empty file, expected accounts, notifiers and rules");
-    assert_eq!(quickly("# nothing\n"), quickly(""));
     assert_eq!(
-        quickly("a: 1\n---\nb: 2\n"),
-        "alerts.yaml:2:1: found a second document, expected one document in a file"
+        quickly(b"\x7fELF\x02\x00\x00"),
+        "alerts.yaml:1:1: cannot use the file: the control character U+007F; expected text"
     );
-    assert_eq!(quickly("[a]: 1"), "alerts.yaml:1:1: found a key that is a map or a list, expected a name as the key");
+    assert_eq!(quickly(""), "alerts.yaml:1:1: the file is empty; expected accounts, notifiers and rules");
+    assert_eq!(quickly("# nothing\n"), quickly(""));
+    assert_eq!(quickly("a: 1\n---\nb: 2\n"), "alerts.yaml:2:1: a second document; expected one document in a file");
+    assert_eq!(quickly("[a]: 1"), "alerts.yaml:1:1: a key that is a map or a list; expected a name as the key");
     assert_eq!(
         quickly("a: !ENV x"),
-        "alerts.yaml:1:4: found the tag `!ENV`, expected a value without a tag (quote a text that begins with !)"
+        "alerts.yaml:1:4: the tag `!ENV`; expected a value without a tag (put a text that begins with `!` in quotes)"
     );
     assert_eq!(
         quickly("just text"),
-        "alerts.yaml:1:1: found a text, expected a map with the keys schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports"
+        "alerts.yaml:1:1: the file cannot be a text; expected a map with the keys schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports"
     );
     assert!(quickly("a: [1, 2").starts_with("alerts.yaml:"));
 }
@@ -101,17 +104,17 @@ fn many(before: &str, after: &str, n: usize) -> String {
 fn a_missing_file_and_a_folder_are_problems() {
     let files = Files::new("");
     std::fs::remove_file(files.0.path().join("alerts.yaml")).unwrap();
-    let expected = "a readable file with accounts, notifiers and rules (lowtide init writes one to start from)";
-    assert_eq!(files.errors(&[]), format!("alerts.yaml: found no such file, expected {expected}"));
+    let expected = "a readable file with accounts, notifiers and rules (`lowtide init` writes one to start from)";
+    assert_eq!(files.errors(&[]), format!("alerts.yaml: cannot use the file: no such file; expected {expected}"));
     std::fs::create_dir(files.0.path().join("alerts.yaml")).unwrap();
-    assert_eq!(files.errors(&[]), format!("alerts.yaml: found a folder, expected {expected}"));
+    assert_eq!(files.errors(&[]), format!("alerts.yaml: cannot use the file: a folder; expected {expected}"));
 }
 
 #[test]
 fn a_secret_in_place_of_a_key_is_redacted_in_the_path() {
     let files = Files::new("accounts: { acme: { api_key: hunter2-hunter2, hunter2-hunter2: x } }");
     let errors = files.errors(&[]);
-    assert!(errors.contains("accounts.acme.***: found `***`"), "{errors}");
+    assert!(errors.contains("accounts.acme.***: unknown key `***`"), "{errors}");
     assert!(!errors.contains("hunter2"), "{errors}");
 }
 

@@ -1,7 +1,8 @@
-//! Whole files in, configurations or problems out.
+//! Tests that load complete files and look at the configuration or its problems.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod certificates;
+mod excerpts;
 mod hostile;
 mod overrides;
 mod problems;
@@ -53,7 +54,7 @@ const NOTIFIERS: &str =
     "notifiers:\n  chat: { type: slack, webhook_url: \"https://hooks.example.com/T0/B0/secret\" }\n";
 const RULES: &str = "rules:\n  low: { metric: balance, warning: { below: 2000 } }\n";
 
-/// The smallest valid file, with one part replaced.
+/// Returns the smallest valid file, with one section replaced.
 fn with(part: &str) -> String {
     let key = part.split(':').next().unwrap_or_default();
     let parts = [ACCOUNTS, NOTIFIERS, RULES].into_iter().filter(|default| !default.starts_with(&format!("{key}:")));

@@ -7,7 +7,7 @@ use super::{Files, RULES, with};
 use crate::domain::rule::{Severity, ThresholdSide};
 
 #[test]
-fn the_environment_overrides_keys_verbatim_and_splits_lists_at_commas() {
+fn overrides_are_verbatim_and_lists_are_split_at_commas() {
     let files = Files::new(with("timezone: Europe/Oslo"));
     let config = files.config(&[
         ("LOWTIDE_TIMEZONE", "Europe/Amsterdam"),
@@ -36,18 +36,18 @@ fn the_environment_overrides_keys_verbatim_and_splits_lists_at_commas() {
 }
 
 #[test]
-fn environment_problems_name_the_variable_and_unknown_ones_only_warn() {
+fn problems_of_overrides_name_the_variable() {
     let files = Files::new(with("timezone: Europe/Oslo"));
     let variables = [
         ("LOWTIDE_ACCOUNTS__ACME__TIMEOUT", "0s"),
         ("LOWTIDE_RULES__LOW__NOTIFY", "chat,chta"),
         ("LOWTIDE_ACCOUNTS__ACME__API_KEY", "wörd-that-is-secret"),
     ];
-    insta::assert_snapshot!(files.errors(&variables), @r#"
-    LOWTIDE_ACCOUNTS__ACME__API_KEY: accounts.acme.api_key: found a value that is not shown, expected an API key of printable ASCII characters, without spaces around it
-    LOWTIDE_ACCOUNTS__ACME__TIMEOUT: accounts.acme.timeout: found `0s`, expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w
-    LOWTIDE_RULES__LOW__NOTIFY: rules.low.notify[1]: found `chta`, expected a name under `notifiers`; did you mean `chat`?
-    "#);
+    insta::assert_snapshot!(files.errors(&variables), @"
+    LOWTIDE_ACCOUNTS__ACME__API_KEY: accounts.acme.api_key: the value of `api_key` is not an API key; expected an API key of printable ASCII characters, without spaces around it
+    LOWTIDE_ACCOUNTS__ACME__TIMEOUT: accounts.acme.timeout: `0s` is too short; expected a duration above 0, such as 90s, 30m, 4h, 2d or 1w
+    LOWTIDE_RULES__LOW__NOTIFY: rules.low.notify[1]: `chta` is not the name of a notifier; expected a name under `notifiers`; did you mean `chat`?
+    ");
     let ignored = [
         ("LOWTIDE_PORT", "tcp://10.0.0.1:80"),
         ("LOWTIDE_SHEDULE", "x"),
@@ -56,44 +56,44 @@ fn environment_problems_name_the_variable_and_unknown_ones_only_warn() {
         ("LOWTIDE_STATE__X", "x"),
     ];
     assert_eq!(files.errors(&ignored), "");
-    insta::assert_snapshot!(files.warnings(&ignored), @r#"
-    LOWTIDE_ACCOUNTS__OTHER__API_KEY: accounts.other.api_key: found `other`, expected a name that the file has under `accounts` (ignored)
-    LOWTIDE_RULES: found a whole section, expected one key of it (ignored)
-    LOWTIDE_SHEDULE: found `shedule`, expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports (ignored); did you mean `schedule`?
-    LOWTIDE_STATE__X: state.x: found `x`, expected no further level (ignored)
-    "#);
+    insta::assert_snapshot!(files.warnings(&ignored), @"
+    LOWTIDE_ACCOUNTS__OTHER__API_KEY: accounts.other.api_key: ignored, since `other` is not defined in the file; expected a name that the file has under `accounts`
+    LOWTIDE_RULES: rules: ignored, since it names a whole section; expected one key of it
+    LOWTIDE_SHEDULE: shedule: ignored, since `shedule` is not a key; expected one of schedule, timezone, state, accounts, notifiers, rules, unreadable, http, heartbeat, silences, reports; did you mean `schedule`?
+    LOWTIDE_STATE__X: state.x: ignored, since `x` is not a key; expected no further level
+    ");
 }
 
 #[test]
-fn values_of_the_file_may_hold_variables_and_messages_quote_the_source() {
+fn values_may_contain_variables_and_errors_quote_the_source() {
     let files = Files::new(with("schedule: ${WHEN}\ntimezone: ${NONE}\nstate: ${x\nunreadable: { after: '${LONG}' }"));
     let errors = files.errors(&[("WHEN", "often-expanded"), ("LONG", "long-expanded")]);
     insta::assert_snapshot!(errors, @r#"
-    alerts.yaml:1:11: schedule: found `${WHEN}`, expected a crontab of 5 fields ("*/15 * * * *"), of 6 with seconds first, or "every 15m"
-    alerts.yaml:2:11: timezone: found `${NONE}`, expected the environment variable NONE to be set
-    alerts.yaml:3:8: state: found `${x`, expected `}` after `${` (write `$${` for a plain `${`)
-    alerts.yaml:4:22: unreadable.after: found `${LONG}`, expected a duration such as 90s, 30m, 4h, 2d or 1w
+    alerts.yaml:1:11: schedule: `${WHEN}` is not a schedule; expected a crontab of 5 fields ("*/15 * * * *"), of 6 with seconds first, or "every 15m"
+    alerts.yaml:2:11: timezone: environment variable NONE is not set; expected a variable that is set before lowtide starts (write `$$` for a dollar sign)
+    alerts.yaml:3:8: state: `${x` has `${` without `}`; expected `}` after `${` (write `$${` for a plain `${`)
+    alerts.yaml:4:22: unreadable.after: `${LONG}` is not a duration; expected a duration such as 90s, 30m, 4h, 2d or 1w
     "#);
     let config = Files::new(with("accounts:\n  acme: { api_key: '${KEY}$$${KEY}' }")).config(&[("KEY", "a: #b")]);
     assert_eq!(config.accounts["acme"].api_key.expose(), "a: #b$a: #b");
 }
 
 #[test]
-fn secrets_come_from_files_beside_the_configuration() {
+fn secrets_are_read_from_files_beside_the_configuration() {
     let accounts = |file: &str| Files::new(with(&format!("accounts:\n  acme: {{ api_key_file: {file} }}")));
     let files = accounts("key");
     files.add("key", "from-the-file\r\n");
     assert_eq!(files.config(&[]).accounts["acme"].api_key.expose(), "from-the-file");
     files.add("key", "\n");
-    insta::assert_snapshot!(files.errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: found an empty file (`key`), expected a file with the secret");
+    insta::assert_snapshot!(files.errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: cannot use `key`: an empty file; expected a file with the secret");
     files.add("key", vec![b'x'; 65 * 1024]);
-    insta::assert_snapshot!(files.errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: found a larger file (`key`), expected a file of at most 64 KiB with the secret and nothing else");
+    insta::assert_snapshot!(files.errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: cannot use `key`: a larger file; expected a file of at most 64 KiB with the secret and nothing else");
     files.add("key", "content that is nöt for a header");
-    insta::assert_snapshot!(files.errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: found a value that is not shown, expected an API key of printable ASCII characters, without spaces around it");
-    insta::assert_snapshot!(accounts("missing").errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: found no such file (`missing`), expected a readable file with the secret");
+    insta::assert_snapshot!(files.errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: the value of `api_key_file` is not an API key; expected an API key of printable ASCII characters, without spaces around it");
+    insta::assert_snapshot!(accounts("missing").errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: cannot use `missing`: no such file; expected a readable file with the secret");
     let swapped = accounts("'${API_KEY}'").errors(&[("API_KEY", "hunter2hunter2")]);
-    assert!(swapped.contains("found no such file (`${API_KEY}`)"), "{swapped}");
-    insta::assert_snapshot!(accounts("/").errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: found a folder (`/`), expected a readable file with the secret");
+    assert!(swapped.contains("cannot use `${API_KEY}`: no such file"), "{swapped}");
+    insta::assert_snapshot!(accounts("/").errors(&[]), @"alerts.yaml:2:25: accounts.acme.api_key_file: cannot use `/`: a folder; expected a readable file with the secret");
 }
 
 #[test]
@@ -125,7 +125,7 @@ rules: {{ r: {{ metric: {secret}, link: 'http://{secret}:x@y' }} }}"
 
 #[cfg(unix)]
 #[test]
-fn a_file_with_secrets_that_others_can_read_is_warned_about() {
+fn a_readable_file_with_secrets_is_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let files = Files::new(with(RULES.trim_end()));
     assert_eq!(files.warnings(&[]), "");
@@ -133,7 +133,7 @@ fn a_file_with_secrets_that_others_can_read_is_warned_about() {
         std::fs::set_permissions(files.0.path().join("alerts.yaml"), PermissionsExt::from_mode(0o644)).unwrap();
     };
     open(&files);
-    insta::assert_snapshot!(files.warnings(&[]), @"alerts.yaml: found secrets in a file that others can read (mode 0644), expected mode 0600, or ${NAME} or a `_file` key instead of the secrets");
+    insta::assert_snapshot!(files.warnings(&[]), @"alerts.yaml: other users can read this file, and it contains secrets (mode 0644); expected mode 0600, or ${NAME} or a `_file` key instead of the secrets");
     let files = Files::new(format!(
         "accounts: {{ a: {{ api_key: '${{K}}' }} }}\nnotifiers: {{ n: {{ type: slack, webhook_url: '${{U}}' }} }}\n{RULES}"
     ));
@@ -145,7 +145,7 @@ fn a_file_with_secrets_that_others_can_read_is_warned_about() {
 }
 
 #[test]
-fn an_override_replaces_what_excludes_it_in_the_file() {
+fn an_override_replaces_the_keys_that_exclude_it() {
     let files = Files::new(
         "accounts:
   acme: { api_key_file: nowhere, base_url: 'https://nowhere.example' }
@@ -200,7 +200,7 @@ http: { listen: '127.0.0.1:9095', token_file: nowhere }
 }
 
 #[test]
-fn two_overrides_that_exclude_one_another_are_refused_and_both_named() {
+fn two_overrides_that_exclude_each_other_are_both_named() {
     let files = Files::new(with("accounts:\n  acme: { api_key_file: nowhere }"));
     files.add("key", "k");
     let errors = files.errors(&[
@@ -210,8 +210,8 @@ fn two_overrides_that_exclude_one_another_are_refused_and_both_named() {
         ("LOWTIDE_RULES__LOW__WARNING__BELOW", "2"),
     ]);
     insta::assert_snapshot!(errors, @"
-    LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE: accounts.acme.api_key_file: found `api_key_file` beside `api_key` (LOWTIDE_ACCOUNTS__ACME__API_KEY), expected only one of them
-    LOWTIDE_RULES__LOW__WARNING__ABOVE: rules.low.warning.above: found `above` beside `below` (LOWTIDE_RULES__LOW__WARNING__BELOW), expected only one of them
+    LOWTIDE_ACCOUNTS__ACME__API_KEY_FILE: accounts.acme.api_key_file: `api_key_file` and `api_key` (LOWTIDE_ACCOUNTS__ACME__API_KEY) exclude each other; expected only one of them
+    LOWTIDE_RULES__LOW__WARNING__ABOVE: rules.low.warning.above: `above` and `below` (LOWTIDE_RULES__LOW__WARNING__BELOW) exclude each other; expected only one of them
     ");
     let mail = "type: email, host: mx, username: u, from: a@example.com, to: [b@example.com]";
     let oauth2 = "oauth2: { token_url: 'https://t.example', client_id: i, client_secret: s }";
@@ -222,9 +222,7 @@ fn two_overrides_that_exclude_one_another_are_refused_and_both_named() {
             ("LOWTIDE_NOTIFIERS__MAIL__PASSWORD", "p"),
         ]);
         assert!(
-            errors.contains(
-                "LOWTIDE_NOTIFIERS__MAIL__PASSWORD: notifiers.mail.password: found `password` beside `oauth2`"
-            ),
+            errors.contains("LOWTIDE_NOTIFIERS__MAIL__PASSWORD: notifiers.mail.password: `password` and `oauth2`"),
             "{errors}"
         );
     }

@@ -1,11 +1,13 @@
-//! What rules read of the days to come, and what messages say of them, from books in every state.
+//! Forecast metrics and message figures, for every state of the history.
 
 use chrono::NaiveDate;
 
+use super::results::DAY;
 use super::*;
 use crate::domain::balance::tests::sample;
-use crate::domain::history::LedgerEntry;
-use crate::domain::rule::ThresholdAmount;
+use crate::domain::forecast::Runway;
+use crate::domain::ledger::LedgerEntry;
+use crate::domain::rule::{Level, ThresholdAmount, ThresholdSide};
 use std::sync::Arc;
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
@@ -20,7 +22,7 @@ fn entry(id: &str, at: Time, change: i64) -> LedgerEntry {
     LedgerEntry { id: id.into(), at, change, kind, balance_after: None, currency, order: None, expires: None }
 }
 
-/// 40 a day for ninety days.
+/// Purchases of 40 a day for ninety days.
 fn ledger() -> Vec<LedgerEntry> {
     (1..=90).map(|ago| entry(&format!("L{ago}"), now() - TimeDelta::days(ago), -40)).collect()
 }
@@ -63,7 +65,7 @@ fn runway_rule(days: u32) -> Rule {
     Rule::new("runway".into(), Metric::Runway, Some(level), None).unwrap()
 }
 
-/// What these rules read, with so many US dollars available.
+/// Readings of these rules with these available funds in US dollars.
 fn readings(available: &str, history: &AccountHistory, rules: &[Rule]) -> Vec<Reading> {
     let balance = sample(available, Some("0"), "0", "0");
     let forecast = FundForecast::new(&balance, history.clone(), &Spending::default(), rules, now());
@@ -88,7 +90,7 @@ fn a_renewal_paid_after_the_listing_is_not_due() {
     paid.push(entry("PAID", now() - HOUR, -8000));
     let after = readings("2000", &history(paid.clone(), orders()), &rules);
     assert_eq!((amount(&after[0]), amount(&after[1])), (Decimal::from(300), Decimal::ZERO));
-    // A purchase from before the listing is in the listing.
+    // A purchase from before the listing is already reflected in it.
     paid.pop();
     paid.push(entry("OLD", now() - HOUR * 30, -8000));
     assert_eq!(amount(&readings("2000", &history(paid, orders()), &rules)[1]), Decimal::from(6300));
@@ -112,7 +114,7 @@ fn renewals_paid_by_card_take_nothing_from_the_balance() {
     assert_eq!(due(history(lines, orders())), (800.into(), Some(300.into()), Some(1)));
     let gap = HistoryGap::Unreadable(Unreadable { persistence: Persistence::Permanent, reason: "no".to_owned() });
     let without = AccountHistory { ledger: Err(gap), ..history(Vec::new(), orders()) };
-    assert_eq!(due(without), (800.into(), None, None), "what paid for them is not known");
+    assert_eq!(due(without), (800.into(), None, None), "the payment is not known");
 }
 
 #[test]
@@ -130,7 +132,7 @@ fn renewals_need_no_balance_if_nothing_was_bought_from_it() {
     assert_eq!(summary.deposit, None);
 }
 
-/// The part of these renewals that is usually paid from the balance, and why there is no forecast.
+/// The part of these renewals that is usually paid from the balance, and the reason for no forecast.
 fn share_and_reason(lines: Vec<LedgerEntry>, placed: &[i64]) -> (Option<Decimal>, Option<String>) {
     let rules = [runway_rule(14), money_rule(Metric::RenewalsDue, ThresholdSide::Above, 0)];
     let day = |ago: &i64| Some((now() - TimeDelta::days(*ago)).date_naive());
@@ -146,13 +148,13 @@ fn share_and_reason(lines: Vec<LedgerEntry>, placed: &[i64]) -> (Option<Decimal>
 fn a_ledger_without_purchases_needs_no_balance_for_renewals() {
     let deposit = |ago| vec![entry("DEPOSIT", now() - TimeDelta::days(ago), 5000)];
     let (part, why) = share_and_reason(deposit(300), &[50, 350]);
-    assert_eq!(part, Some(Decimal::ZERO), "one of the covered days was paid elsewhere, and one is older");
+    assert_eq!(part, Some(Decimal::ZERO), "one order was paid elsewhere, and one is older than the ledger");
     assert!(why.unwrap().starts_with("nothing was bought from the balance"));
-    assert_eq!(share_and_reason(deposit(300), &[700]).0, None, "nothing was ordered since: nothing is known");
+    assert_eq!(share_and_reason(deposit(300), &[700]).0, None, "without recent orders, nothing is known");
 }
 
 #[test]
-fn a_short_ledger_does_not_show_who_pays_for_older_orders() {
+fn a_short_ledger_does_not_show_how_older_orders_were_paid() {
     let deposit = |ago| vec![entry("DEPOSIT", now() - TimeDelta::days(ago), 5000)];
     let (part, why) = share_and_reason(deposit(7), &[50]);
     assert_eq!((part, why.as_deref()), (None, Some("the ledger reaches back 7 days; a forecast needs 28")));
@@ -160,12 +162,12 @@ fn a_short_ledger_does_not_show_who_pays_for_older_orders() {
     assert_eq!(share_and_reason(deposit(28), &[50]).0, Some(Decimal::ZERO));
     let bought = |ago| [deposit(ago), vec![entry("PAID", now() - TimeDelta::days(2), -70)]].concat();
     assert_eq!(share_and_reason(bought(7), &[50]).0, None);
-    assert_eq!(share_and_reason(deposit(7), &[5]).0, Some(Decimal::ZERO), "that one has no debit");
+    assert_eq!(share_and_reason(deposit(7), &[5]).0, Some(Decimal::ZERO), "the order has no debit");
 }
 
 #[test]
 fn a_deposit_for_full_renewals_says_so_in_every_message() {
-    // Nothing is missing for the last one alone.
+    // For the last rule alone, nothing is missing.
     let enough = money_rule(Metric::AvailableFunds, ThresholdSide::Below, 100);
     let rules = [money_rule(Metric::Shortfall, ThresholdSide::Above, 0), runway_rule(60), enough];
     let day = |ago: i64| Some((now() - TimeDelta::days(ago)).date_naive());
@@ -178,10 +180,10 @@ fn a_deposit_for_full_renewals_says_so_in_every_message() {
         rules.each_ref().map(|rule| (summary(rule).deposit.unwrap().amount, summary(rule).paid_in_full))
     };
     let [short, lasts, enough] = deposits(ledger());
-    assert_eq!((short.0, &short, &short), (Decimal::from(7000), &lasts, &enough), "one number for all");
+    assert_eq!((short.0, &short, &short), (Decimal::from(7000), &lasts, &enough), "one deposit for all rules");
     let due = short.1.unwrap();
     assert_eq!((due.count, due.amount.amount, due.from_balance), (30, 9000.into(), Some(Decimal::ZERO)));
-    // From the balance this time, so that the forecast counts them, too.
+    // These are paid from the balance, so that the forecast includes them.
     let paid = |id: u64| LedgerEntry { order: Some(id), ..entry(&format!("P{id}"), now() - TimeDelta::days(50), -300) };
     let [short, ..] = deposits(ledger().into_iter().chain((1..=30).map(paid)).collect());
     assert!(short.0 > Decimal::from(7000) && short.1.is_none(), "{short:?}");
@@ -199,19 +201,19 @@ fn a_stale_ledger_makes_spend_unreadable() {
 }
 
 #[test]
-fn a_runway_without_the_orders_is_not_longer() {
-    let gap = |outlook| Err(HistoryGap::Unreadable(Unreadable { persistence: outlook, reason: "no".to_owned() }));
+fn a_runway_needs_orders_unless_they_stay_unreadable() {
+    let gap = |persistence| Err(HistoryGap::Unreadable(Unreadable { persistence, reason: "no".to_owned() }));
     let runway = |orders| {
         let history = AccountHistory { orders, ..history(ledger(), Vec::new()) };
         readings("10000", &history, &[runway_rule(14)]).remove(0)
     };
     assert!(matches!(runway(Err(HistoryGap::NotYetRead)), Reading::NotYetRead(_)));
     assert!(matches!(runway(gap(Persistence::Transient)), Reading::Unreadable(_)));
-    assert!(matches!(runway(gap(Persistence::Permanent)), Reading::Time(_)), "nobody would ever hear of it else");
+    assert!(matches!(runway(gap(Persistence::Permanent)), Reading::Time(_)), "otherwise the alert would never fire");
 }
 
 #[test]
-fn unlimited_funds_last_forever_and_empty_ones_are_over() {
+fn unlimited_funds_last_forever_and_negative_ones_are_exhausted() {
     let unlimited = crate::domain::balance::Balance { unlimited: Ok(true), ..sample("-5", None, "0", "0") };
     let rules = [runway_rule(14), money_rule(Metric::Shortfall, ThresholdSide::Above, 0)];
     let forecast = FundForecast::new(&unlimited, AccountHistory::unread(), &Spending::default(), &rules, now());
@@ -227,7 +229,7 @@ fn all_alerts_of_a_fund_share_one_deposit() {
     let forecast = FundForecast::new(&balance, history(ledger(), Vec::new()), &Spending::default(), &rules, now());
     let deposits: Vec<Money> = rules.iter().map(|rule| forecast.summary(rule).unwrap().deposit.unwrap()).collect();
     assert!(deposits.iter().all(|it| it == &deposits[0]), "{deposits:?}");
-    // 5,000 to keep, thirty days at 40 to spend, 1,000 there; the caution costs little, since every day was the same.
+    // 5,000 to keep, plus thirty days at 40, minus 1,000. The range is narrow, since every day was the same.
     let needed = deposits[0].amount;
     assert!((5100..5600).contains(&i64::try_from(needed.mantissa()).unwrap()) && needed.scale() == 0, "{needed}");
 }
@@ -249,15 +251,23 @@ fn alerts_held_by_clear_at_share_the_deposit() {
     let (fires, pending) = (alert(true), alert(false));
     let between = forecast("3000");
     let [all, lasts] = deposits(&between);
-    assert!(lasts.amount < all.amount, "no state says that both fire");
+    assert!(lasts.amount < all.amount, "without the alerts, only the other rule counts");
     assert_eq!(deposits(&Arc::clone(&between).with_alerts([(&rules[0], vec![&fires])])), [all, all]);
     assert_eq!(deposits(&Arc::clone(&between).with_alerts([(&rules[0], vec![&pending])])), [all, lasts]);
     let of_divisions = vec![&pending, &fires];
-    assert_eq!(deposits(&between.with_alerts([(&rules[0], of_divisions)])), [all, all], "of one fund");
+    assert_eq!(
+        deposits(&between.with_alerts([(&rules[0], of_divisions)])),
+        [all, all],
+        "alerts of two divisions that share the fund"
+    );
     let clear = forecast("5000");
-    assert_eq!(Arc::clone(&clear).with_alerts([(&rules[0], vec![&fires])]), clear, "it ends by itself");
+    assert_eq!(
+        Arc::clone(&clear).with_alerts([(&rules[0], vec![&fires])]),
+        clear,
+        "the alert resolves at this reading"
+    );
     let breached = forecast("1000");
-    assert_eq!(Arc::clone(&breached).with_alerts([(&rules[0], vec![&fires])]), breached, "counted already");
+    assert_eq!(Arc::clone(&breached).with_alerts([(&rules[0], vec![&fires])]), breached, "already counted");
 }
 
 #[test]
@@ -269,7 +279,7 @@ fn chart_and_text_have_the_same_runway() {
         let (summary, chart) = (forecast.summary(&rule).unwrap(), forecast.chart(&rule).unwrap());
         assert_eq!(summary.runway, chart.runway);
         assert_eq!(chart.runway == Runway::Exhausted, over, "{available}");
-        assert_eq!(chart.future.is_empty(), over, "nothing is drawn of what can no longer be bought");
+        assert_eq!(chart.future.is_empty(), over, "no future is drawn once funds are exhausted");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Funds that ran out: what could not be bought leaves no line, and is no slower pace.
+//! Depleted periods: missing purchases in them are not lower spend.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::domain::rule::{Level, Metric, Rule, ThresholdAmount, ThresholdSide, T
 
 const TYPICAL: i64 = 175;
 
-/// Four orders of 175 a week for so many weeks, which leave 125; then nothing for so many days up to now.
+/// Four orders of 175 a week for this number of weeks, which leave 125; then nothing for `depleted_days` up to now.
 fn bought_until_empty(weeks: i64, depleted_days: i64) -> Vec<LedgerEntry> {
     let opening = line((weeks * 7 + depleted_days) * 24, weeks * 4 * TYPICAL + 125, "Credit");
     let ago = |order: i64| (depleted_days + order / 4 * 7 + [0, 2, 3, 4][usize::try_from(order % 4).unwrap()]) * 24 + 1;
     [opening].into_iter().chain((0..weeks * 4).map(|order| line(ago(order), -TYPICAL, "Charge"))).collect()
 }
 
-/// The middle and the high end of four weeks' spend, and the early end of the runway of 3000, in days.
+/// Median and high end of four weeks' spend, and the early end of the runway of 3,000 in days.
 fn spend_and_runway(lines: &[LedgerEntry], available: i64) -> [f64; 3] {
     let known = forecast(&Ledger::new(lines.to_vec()), available);
     let range = known.spend_range(28, Confidence::default());
@@ -28,12 +28,12 @@ fn spend_and_runway(lines: &[LedgerEntry], available: i64) -> [f64; 3] {
 }
 
 fn close(actual: [f64; 3], to: [f64; 3]) -> bool {
-    // On which day of its week a runway begins makes it up to two days longer or shorter.
-    actual.into_iter().zip(to).zip([0.03, 0.03, 0.07]).all(|((told, to), off)| (told - to).abs() <= off * to)
+    // Depending on the day of the week on which a runway begins, it is up to two days longer or shorter.
+    actual.into_iter().zip(to).zip([0.03, 0.03, 0.07]).all(|((value, to), off)| (value - to).abs() <= off * to)
 }
 
 #[test]
-fn the_pace_is_unchanged_however_long_funds_are_depleted() {
+fn the_trend_is_unchanged_however_long_funds_are_depleted() {
     for weeks in [8, 26, 50] {
         let before = spend_and_runway(&bought_until_empty(weeks, 0), 125);
         for depleted_days in [1, 3, 7, 10, 28, 60] {
@@ -63,7 +63,7 @@ fn past_depleted_periods_are_left_out() {
     assert!(close(now, before), "{now:?}, not {before:?}");
 }
 
-/// Whoever pays just before each order always has less than one: then there is nothing else to learn from.
+/// An account that pays in just before each order always has less than one order costs.
 #[test]
 fn if_funds_are_always_low_every_week_counts() {
     let pairs = (0..26).flat_map(|week| [line(week * 168 + 30, 175, "Credit"), line(week * 168 + 30, -175, "Charge")]);
@@ -87,7 +87,7 @@ fn the_typical_purchase_is_the_median_of_the_last_year() {
 }
 
 prop_compose! {
-    /// Deposits between the purchases: funds run out, and come back.
+    /// Deposits between the purchases: funds run out and come back.
     fn ups_and_downs()(
         bought in proptest::collection::vec((1i64..3000, 1i64..500), 8..120),
         paid in proptest::collection::vec((1i64..3000, 100i64..4000), 0..12),
@@ -110,7 +110,7 @@ proptest! {
     }
 }
 
-/// What finance reads: out now, and a deposit for the threshold and 30 days at the pace before.
+/// A message says that funds are exhausted, and asks for the threshold and 30 days of the spend before the depletion.
 #[test]
 fn a_message_for_depleted_funds_asks_for_enough() {
     let nothing = Decimal::ZERO;
@@ -137,5 +137,5 @@ fn a_message_for_depleted_funds_asks_for_enough() {
     assert_eq!(forecast.reading(&lasts), Reading::Time(Duration::ZERO));
     let summary = forecast.summary(&funds).unwrap();
     assert_eq!((summary.runway, summary.deposit.unwrap().to_string().as_str()), (Runway::Exhausted, "GBP 3,675.00"));
-    assert!(summary.typical_order.is_some(), "messages say what the funds do not cover");
+    assert!(summary.typical_order.is_some(), "messages name the typical order that the funds do not cover");
 }

@@ -1,4 +1,4 @@
-//! Small books whose sums can be told by hand, and what must hold for all books.
+//! Small ledgers whose sums are known, and properties that hold for all ledgers.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use rust_decimal::Decimal;
 use super::*;
 use crate::domain::Time;
 use crate::domain::forecast::Runway;
-use crate::domain::history::{Ledger, LedgerEntry, Order};
+use crate::domain::ledger::{Ledger, LedgerEntry};
+use crate::domain::order::Order;
 
 mod depletion;
 mod purchases;
@@ -23,7 +24,7 @@ fn days(count: u64) -> Duration {
     Duration::from_secs(count * 24 * 3600)
 }
 
-/// So many hours before now.
+/// A ledger line this number of hours before now.
 fn line(hours_ago: i64, change: i64, kind: &str) -> LedgerEntry {
     LedgerEntry {
         id: format!("{hours_ago} {change} {kind}").into(),
@@ -37,7 +38,7 @@ fn line(hours_ago: i64, change: i64, kind: &str) -> LedgerEntry {
     }
 }
 
-/// A deposit so many days ago that expires so many days after now.
+/// A deposit `ago` days ago that expires in `expires_in` days.
 fn deposit_of(ago: i64, amount: i64, expires_in: i64) -> LedgerEntry {
     let expires = Some(now() + chrono::Duration::days(expires_in));
     LedgerEntry { expires, ..line(ago * 24, amount, "Credit Card Deposit") }
@@ -60,7 +61,7 @@ pub(super) fn order(id: u64, price: i64, ends: (i32, u32, u32)) -> Order {
     }
 }
 
-/// One purchase a day, each of this amount, for so many days.
+/// One purchase of this amount on each of `count` days.
 fn daily(count: i64, amount: i64) -> Ledger {
     let opening = line(count * 24, 100_000, "Credit");
     let purchases = (0..count).map(|day| line(day * 24 + 1, -amount, "Charge"));
@@ -78,7 +79,7 @@ fn debits_are_purchases_unless_their_type_is_excluded() {
         ("Charge", true),
         ("Sale from Account Balance", true),
         ("Invoice Payment", true),
-        ("never heard of", true),
+        ("unlisted type", true),
         ("", true),
         ("Adjustment", false),
         ("EXPIRED deposit", false),
@@ -152,8 +153,8 @@ fn renewals_are_due_from_today_to_the_end_of_the_window() {
     let until = |year| NaiveDate::from_ymd_opt(year, 12, 1);
     let long = Order { bought_until: until(2028), placed, ..order(7, 64, (2026, 12, 1)) };
     let asked = Order { id: 8, order_ends: NaiveDate::from_ymd_opt(2028, 12, 1), ..long.clone() };
-    let doubtful_later = Order { id: 9, bought_until: until(2031), ..later.clone() };
-    let orders = [yesterday, today, last, later, renewed, long, asked, doubtful_later];
+    let unknown_end_later = Order { id: 9, bought_until: until(2031), ..later.clone() };
+    let orders = [yesterday, today, last, later, renewed, long, asked, unknown_end_later];
     let due = renewals_due(&orders, now(), days(30), |_| None);
     assert_eq!(due, RenewalsSum { count: 2, amount: 6.into(), from_balance: None, unknown_ends: vec![7] });
     assert_eq!([shortfall(&due, 4.into()), shortfall(&due, 10.into())], [2.into(), Decimal::ZERO]);
@@ -188,12 +189,12 @@ fn past_funds_are_computed_back_from_the_present() {
 fn ended_orders_set_the_renewal_share_and_are_not_due() {
     let over = |id, renewed, ends| Order { expired: true, renewed, ..order(id, 100, ends) };
     let today = over(1, false, (2026, 11, 27));
-    let doubtful = Order { bought_until: NaiveDate::from_ymd_opt(2026, 12, 9), ..over(2, false, (2026, 11, 26)) };
-    let due = renewals_due(&[today.clone(), doubtful.clone()], now(), days(30), |_| Some(Decimal::ONE));
+    let unknown_end = Order { bought_until: NaiveDate::from_ymd_opt(2026, 12, 9), ..over(2, false, (2026, 11, 26)) };
+    let due = renewals_due(&[today.clone(), unknown_end.clone()], now(), days(30), |_| Some(Decimal::ONE));
     assert_eq!((due.count, due.amount, due.from_balance), (0, Decimal::ZERO, Some(Decimal::ZERO)));
     let orders = [
         today,
-        doubtful,
+        unknown_end,
         over(3, true, (2026, 10, 1)),
         over(4, true, (2026, 9, 1)),
         over(5, false, (2026, 8, 1)),
@@ -207,15 +208,11 @@ fn ended_orders_set_the_renewal_share_and_are_not_due() {
     let model = history.unwrap_or_else(|why| panic!("{why}")).renewals;
     let ended =
         order_class::OrderClasses::read(&purchases, &[]).ended_orders().into_iter().map(|place| orders[place].renewed);
-    assert_eq!(
-        ended.collect::<Vec<_>>(),
-        [false, false, true, true],
-        "those that ended more than a week ago, in their order"
-    );
+    assert_eq!(ended.collect::<Vec<_>>(), [false, false, true, true], "ended more than a week ago, by their end");
     assert_eq!(
         model.due_renewals.iter().map(|due| due.days_to_end).collect::<Vec<_>>(),
         [0, -1, 23],
-        "the last days' still may be"
+        "orders of the last days may still be renewed"
     );
 }
 
@@ -223,14 +220,18 @@ fn ended_orders_set_the_renewal_share_and_are_not_due() {
 fn too_short_a_history_gives_no_forecast_and_a_reason() {
     let why = |ledger: &Ledger| {
         let forecast = Simulation::new(ledger, None, &Spending::default(), Decimal::ONE, now());
-        forecast.map(|_| ()).map_err(|not_yet| not_yet.to_string())
+        forecast.map(|_| ()).map_err(|reason| reason.to_string())
     };
     let short = Err("the ledger reaches back 27 days; a forecast needs 28".to_owned());
     assert_eq!(why(&daily(27, 5)), short);
     let found =
         |funds: i64| Ledger::new(vec![LedgerEntry { balance_after: Some(funds.into()), ..line(24, -100, "Charge") }]);
     assert_eq!(why(&found(-100)), Err("the ledger reaches back 1 day; a forecast needs 28".to_owned()));
-    assert_eq!(why(&found(900)), Err("purchases in the last year: 1; a forecast needs 4".to_owned()), "it is older");
+    assert_eq!(
+        why(&found(900)),
+        Err("purchases in the last year: 1; a forecast needs 4".to_owned()),
+        "the account is older"
+    );
     assert_eq!(why(&daily(28, 5)), Ok(()));
     let nothing = "nothing was bought from the balance in the last 400 days; a forecast needs 4 purchases";
     for empty in [Ledger::default(), Ledger::new(vec![line(2000, 9, "Credit"), line(8, -2, "Transfer")])] {
@@ -241,7 +242,7 @@ fn too_short_a_history_gives_no_forecast_and_a_reason() {
 }
 
 #[test]
-fn an_even_pace_lasts_as_long_as_the_funds_divided_by_it() {
+fn constant_spend_lasts_as_long_as_the_funds_divided_by_it() {
     let Runway::Until { about: Some(about), early: Some(early), late: Some(late), percent: 90 } =
         forecast(&daily(90, 100), 3050).runway(Confidence::default())
     else {
@@ -254,16 +255,16 @@ fn an_even_pace_lasts_as_long_as_the_funds_divided_by_it() {
     assert_eq!(forecast(&daily(90, 100), 99_999).runway_early(Confidence::default()), None);
 }
 
-/// The giant's day is left out of the pace, with the small order of that day.
+/// The day of the large order is left out of the trend, including the small order of that day.
 #[test]
-fn one_giant_order_does_not_change_the_pace() {
-    let giant = line(100, -50_000, "Charge");
-    let ledger = Ledger::new([daily(180, 100).entries(), &[giant]].concat());
+fn one_huge_order_does_not_change_the_trend() {
+    let huge = line(100, -50_000, "Charge");
+    let ledger = Ledger::new([daily(180, 100).entries(), &[huge]].concat());
     let middle = forecast(&ledger, 3050).spend_range(30, Confidence::default()).middle;
     assert!((Decimal::from(2800)..=Decimal::from(3100)).contains(&middle), "{middle}");
 }
 
-/// One purchase a day for a year, as much as is told for so many days ago.
+/// One purchase a day for a year, of the amount returned for the number of days ago.
 fn a_year(amount: impl Fn(i64) -> i64) -> Ledger {
     let purchases = (0..364).map(|day| line(day * 24 + 1, -amount(day), "Charge"));
     Ledger::new([line(364 * 24, 1_000_000, "Credit")].into_iter().chain(purchases).collect())
@@ -280,13 +281,13 @@ fn quarterly_batches_are_expected_a_quarter_after_the_last() {
 }
 
 #[test]
-fn a_pace_that_changed_once_is_expected_to_stay() {
+fn spend_that_changed_once_is_expected_to_stay() {
     let range = forecast(&a_year(|day| if day < 70 { 200 } else { 100 }), 9000).spend_range(30, Confidence::default());
     assert!(range.low > Decimal::from(5700) && range.high < Decimal::from(6300), "{range:?}");
 }
 
 #[test]
-fn a_pace_that_switched_between_regimes_may_switch_again() {
+fn spend_that_switched_between_regimes_may_switch_again() {
     let switching = |day: i64| if (day / 84) % 2 == 0 { 200 } else { 100 };
     let range = forecast(&a_year(switching), 9000).spend_range(60, Confidence::default());
     assert!(range.low < Decimal::from(8000) && range.high > Decimal::from(11_900), "{range:?}");
@@ -298,7 +299,8 @@ fn a_campaign_that_fades_is_expected_to_fade_further() {
     let of_the_campaign = |day: i64| if day < 56 { 400 >> ((55 - day) / 21) } else { 0 };
     let ledger = a_year(|day| 100 + day * 7919 % 31 + of_the_campaign(day));
     let range = forecast(&ledger, 9000).spend_range(60, Confidence::default());
-    // 60 days at 115, and what is left of the campaign: 7 days at 100, 21 at 50, 21 at 25, 11 at 12. A pace that stays is 12,900.
+    // 60 days at 115, and the rest of the campaign: 7 days at 100, 21 at 50, 21 at 25, 11 at 12. Constant spend would
+    // be 12,900.
     let truth = Decimal::from(9307);
     assert!(range.low < truth && range.high > truth && range.middle < Decimal::from(10_500), "{range:?}");
 }
@@ -318,7 +320,7 @@ fn busy_month_ends_do_not_widen_the_range() {
         (at + chrono::Days::new(5)).month() != at.month()
     };
     let range = forecast(&a_year(|day| if busy(day) { 400 } else { 100 }), 9000).spend_range(61, Confidence::default());
-    // Two months: 51 days, and 10 at four times the pace.
+    // Two months: 51 normal days, and 10 days at four times the amount.
     let (least, truth, most) = (Decimal::from(7800), Decimal::from(9100), Decimal::from(10_000));
     assert!((least..truth).contains(&range.low) && (truth..most).contains(&range.high), "{range:?}");
 }
@@ -335,8 +337,8 @@ fn a_rise_of_the_price_list_applies_to_all_purchases() {
 }
 
 #[test]
-fn an_even_buyer_is_known_better_than_an_uneven_one() {
-    // One order a week, on some day of it, or every week with two followed by two weeks without one.
+fn an_even_buyer_has_a_narrower_range_than_an_uneven_one() {
+    // One order a week on some day of it, or two weeks with two orders followed by two weeks without.
     let width = |days: &dyn Fn(i64) -> bool| {
         let purchases = (0..91).filter(|day| days(*day)).map(|day| line(day * 24 + 1, -200, "Charge"));
         let ledger = Ledger::new([line(91 * 24, 100_000, "Credit")].into_iter().chain(purchases).collect());
@@ -354,7 +356,7 @@ fn known_renewals_are_added_once_near_their_end() {
     let orders: Vec<Order> = (0..10).map(|id| order(id, 1000, (2027, 1, 20))).collect();
     let known = Simulation::new(&ledger, Some(&orders), &Spending::default(), 9000.into(), now()).unwrap();
     let range = |days| known.spend_range(days, Confidence::default());
-    // When and how many of them will be renewed is not known yet: most, and perhaps all, and perhaps early.
+    // The time and number of the renewals are uncertain: most or all of them, perhaps early.
     let within = |low: i64, high: i64| Decimal::from(low)..=Decimal::from(high);
     assert!(within(2000, 4000).contains(&range(20).middle), "{:?}", range(20));
     assert!(within(13_000, 16_000).contains(&range(60).middle), "{:?}", range(60));

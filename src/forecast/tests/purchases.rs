@@ -1,9 +1,9 @@
-//! What a purchase is taken for: the renewal of an order, a new order, something else, or nothing.
+//! Classification of purchases: renewal, new order, other, or refunded.
 
 use super::*;
-use crate::forecast::purchases::PaymentSource;
+use crate::forecast::purchase::PaymentSource;
 
-/// So many days ago, at noon, for this order.
+/// A debit at noon, this number of days ago, for this order.
 pub(super) fn debit(days_ago: i64, amount: i64, order: Option<u64>) -> LedgerEntry {
     let id = format!("{days_ago} {amount} {order:?}").into();
     LedgerEntry { id, order, at: day(days_ago).and_hms_opt(12, 0, 0).unwrap().and_utc(), ..line(0, -amount, "Charge") }
@@ -13,7 +13,7 @@ pub(super) fn day(days_ago: i64) -> NaiveDate {
     now().date_naive() - chrono::Duration::days(days_ago)
 }
 
-/// An order of a year that was placed and ended so many days ago.
+/// An order of one year, placed and ended this number of days ago.
 pub(super) fn site(id: u64, name: &str, price: i64, (placed, ended): (i64, i64)) -> Order {
     Order {
         product: Some("ssl_plus".into()),
@@ -37,10 +37,10 @@ pub(super) fn ledger(debits: Vec<LedgerEntry>) -> Ledger {
     Ledger::new([first, line(1, -1, "Transfer")].into_iter().chain(debits).collect())
 }
 
-/// Days ago, what it cost and what it bought, of each purchase.
+/// Describes each purchase by its age in days, cost and kind.
 fn costs_and_kinds(ledger: &Ledger, orders: &[Order]) -> Vec<String> {
     let purchases = Purchases::read(ledger, Some(orders), &Spending::default(), now());
-    let show = |purchase: &crate::forecast::purchases::Purchase<'_>| {
+    let show = |purchase: &crate::forecast::purchase::Purchase<'_>| {
         let ago = (now().date_naive() - purchase.entry.at.date_naive()).num_days();
         format!("{ago}: {} {:?}", purchase.cost, purchase.kind)
     };
@@ -81,7 +81,7 @@ fn an_order_follows_one_of_its_name_renewed_near_its_end() {
     assert_eq!(kind(renewed(site(1, "www.example.com", 250, (395, 49)))), "20: 300 Renewal", "29 days late");
     assert_eq!(kind(renewed(site(1, "www.example.com", 250, (385, 55)))), "20: 300 NewOrder", "35 days late");
     assert_eq!(kind(renewed(site(1, "www.example.com", 250, (300, -100)))), "20: 300 NewOrder", "120 days early");
-    assert_eq!(kind(site(1, "www.example.com", 250, (375, 10))), "20: 300 NewOrder", "it was not renewed");
+    assert_eq!(kind(site(1, "www.example.com", 250, (375, 10))), "20: 300 NewOrder", "the order was not renewed");
     assert_eq!(kind(renewed(site(1, "other.example.com", 250, (375, 10)))), "20: 300 NewOrder", "another name");
 }
 
@@ -102,7 +102,7 @@ fn of_two_orders_with_one_name_the_same_product_is_followed() {
 }
 
 #[test]
-fn a_credit_that_names_an_order_takes_its_purchase_back() {
+fn a_credit_that_names_an_order_cancels_its_purchase() {
     let credit =
         |days_ago, amount: i64, order| LedgerEntry { change: Decimal::from(amount), ..debit(days_ago, -amount, order) };
     let lines = vec![
@@ -160,11 +160,11 @@ fn a_credit_is_a_refund_if_its_type_has_the_word_and_counts() {
         assert!(!refund(kind), "{kind}");
     }
     assert!(!spending.is_refund(&line(1, -5, "Refund")), "a debit");
-    assert!(!Spending::without(["Refund"]).is_refund(&line(1, 5, "refund")), "it does not count");
+    assert!(!Spending::without(["Refund"]).is_refund(&line(1, 5, "refund")), "the type is excluded");
 }
 
 #[test]
-fn a_deposit_that_is_not_refundable_expires_by_itself() {
+fn a_non_refundable_deposit_is_a_deposit_of_its_own() {
     let deposit = |ago: i64, amount, kind, expires_in| {
         let expires = Some(now() + chrono::Duration::days(expires_in));
         LedgerEntry { expires, ..line(ago * 24, amount, kind) }
@@ -174,19 +174,19 @@ fn a_deposit_that_is_not_refundable_expires_by_itself() {
 }
 
 #[test]
-fn spend_is_not_reduced_by_refunds_of_what_was_bought_earlier() {
+fn spend_is_not_reduced_by_refunds_of_earlier_purchases() {
     let refund = |hours, amount, order| LedgerEntry { order, ..line(hours, amount, "Refund") };
     let charge = |hours, amount: i64, order| LedgerEntry { order, ..line(hours, -amount, "Charge") };
     let spent = |lines: Vec<LedgerEntry>| spend(&Ledger::new(lines), &Spending::default(), now(), days(1));
     let (earlier, today) = (charge(7 * 24, 300, Some(1)), charge(5, 300, Some(2)));
     let bought = || vec![earlier.clone(), today.clone()];
     let with = |more: Vec<LedgerEntry>| spent([bought(), more].concat());
-    assert_eq!(with(vec![refund(2, 300, None)]), Decimal::from(300), "it may be of the earlier one");
+    assert_eq!(with(vec![refund(2, 300, None)]), Decimal::from(300), "may refund the earlier one");
     assert_eq!(with(vec![refund(2, 300, None), refund(1, 300, None)]), Decimal::ZERO, "both are refunded");
     assert_eq!(with(vec![refund(2, 300, Some(1))]), Decimal::from(300));
     assert_eq!(with(vec![refund(2, 300, Some(2))]), Decimal::ZERO);
-    assert_eq!(spent(vec![today.clone(), refund(2, 300, None)]), Decimal::ZERO, "there is no other");
-    // A credit may come a day before the debit that it pays for, also before the window begins.
+    assert_eq!(spent(vec![today.clone(), refund(2, 300, None)]), Decimal::ZERO, "no other purchase fits");
+    // A credit may come a day before its debit, even before the window begins.
     assert_eq!(spent(vec![refund(25, 300, Some(2)), today.clone()]), Decimal::ZERO);
 }
 
@@ -194,7 +194,7 @@ fn spend_is_not_reduced_by_refunds_of_what_was_bought_earlier() {
 fn many_refunds_of_one_amount_are_matched_in_one_pass() {
     const EACH: i64 = 100_000;
     let purchase = |number: i64| LedgerEntry { id: format!("{number}").into(), ..line(0, -300, "Charge") };
-    let refund = |number: i64| LedgerEntry { id: format!("{number} back").into(), ..line(0, 300, "Refund") };
+    let refund = |number: i64| LedgerEntry { id: format!("{number} refund").into(), ..line(0, 300, "Refund") };
     let at = |entry: LedgerEntry, minutes: i64| LedgerEntry { at: now() - chrono::Duration::minutes(minutes), ..entry };
     // Each purchase is refunded a minute later, while most of the others are still to come.
     let lines: Vec<LedgerEntry> =
@@ -221,8 +221,8 @@ fn a_refund_goes_back_to_the_oldest_deposit() {
     };
     let left = |lines| expiring(&Ledger::new(lines), &Spending::default(), now(), days(30));
     assert_eq!(left(lines(Some(7), "Credit")), Decimal::from(1000));
-    assert_eq!(left(lines(None, "Refund")), Decimal::from(1000), "its type says so");
-    assert_eq!(left(lines(Some(8), "Refund")), Decimal::from(1000), "whatever it takes back");
+    assert_eq!(left(lines(None, "Refund")), Decimal::from(1000), "the type is a refund");
+    assert_eq!(left(lines(Some(8), "Refund")), Decimal::from(1000), "for any order");
     assert_eq!(left(lines(None, "Credit")), Decimal::from(400), "another deposit");
 }
 
@@ -261,7 +261,7 @@ fn orders_older_than_the_ledger_use_the_mean_share() {
 }
 
 #[test]
-fn when_an_order_was_renewed_is_known_whoever_paid() {
+fn the_time_of_a_renewal_is_known_for_every_way_of_payment() {
     let orders = [
         renewed(site(1, "a.example.com", 300, (375, 10))),
         site(2, "a.example.com", 300, (20, -355)),
@@ -290,14 +290,14 @@ fn debits_with_tax_belong_to_orders_that_are_listed_without() {
     assert_eq!(costs_and_kinds(&ledger(other), &orders), ["20: 363 Other", "15: 511 Other"], "no rate explains these");
 }
 
-/// The debit of an order that was placed so many days ago, at this percentage of its price, to the cent.
+/// The debit of an order on the day it was placed, at this percentage of its price, to the cent.
 fn charged(order: &Order, percent: Decimal) -> LedgerEntry {
     let ago = (now().date_naive() - order.placed.unwrap()).num_days();
     let id = format!("charge {}", order.id).into();
     LedgerEntry { id, change: -(order.price * percent / Decimal::ONE_HUNDRED).round_dp(2), ..debit(ago, 1, None) }
 }
 
-/// So many orders of these prices in turn, as many each day for 390 days.
+/// Orders at these prices in turn, evenly spread over 390 days.
 fn over_a_year(count: u64, prices: &[i64]) -> Vec<Order> {
     let placed = |number: u64| 3 + i64::try_from(number * 390 / count).unwrap();
     let price = |number: u64| prices[usize::try_from(number).unwrap() % prices.len()];
@@ -306,11 +306,11 @@ fn over_a_year(count: u64, prices: &[i64]) -> Vec<Order> {
     (0..count).map(site).collect()
 }
 
-/// How many of the orders were paid from the balance, each by the debit of its own amount.
+/// Number of orders that were paid from the balance by the debit of their own amount.
 fn paid(lines: Vec<LedgerEntry>, orders: &[Order], percent: Decimal) -> usize {
     let ledger = ledger(lines);
     let purchases = Purchases::read(&ledger, Some(orders), &Spending::default(), now());
-    let right = |purchase: &&crate::forecast::purchases::Purchase<'_>| {
+    let right = |purchase: &&crate::forecast::purchase::Purchase<'_>| {
         purchase.order.is_some_and(|place| charged(&orders[place], percent).change == purchase.entry.change)
     };
     purchases.all.iter().filter(right).count()
@@ -365,8 +365,8 @@ fn thousands_of_taxed_debits_of_one_day_find_their_orders() {
     assert_eq!(paid(orders.iter().map(|order| charged(order, tax)).collect(), &orders, tax), 4000);
 }
 
-/// Half of these orders ended 10 days ago and were renewed 20 days ago, all for one price. Returns the number of renewals, and
-/// of those that the ledger shows.
+/// Half of these orders ended 10 days ago and were renewed 20 days ago, all at one price. Returns the number of
+/// renewals, and of those that are in the ledger.
 fn renewed_in_bulk(count: u64, name: fn(u64) -> Option<&'static str>, names_orders: bool) -> (usize, usize) {
     let order = |number: u64| {
         let order = if number.is_multiple_of(2) {
@@ -382,7 +382,7 @@ fn renewed_in_bulk(count: u64, name: fn(u64) -> Option<&'static str>, names_orde
     let ledger = ledger(orders.iter().map(debit).collect());
     let began = std::time::Instant::now();
     let purchases = Purchases::read(&ledger, Some(&orders), &Spending::default(), now());
-    // Quadratic time takes a minute.
+    // With quadratic time, this takes a minute.
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     let paid = purchases.renewals.iter().filter(|renewal| renewal.purchase.is_some()).count();
     (purchases.renewals.len(), paid)
@@ -401,9 +401,9 @@ fn thousands_of_orders_of_one_price_are_renewed_on_one_day() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the books hold: few names, prices and days, ids that name nothing, credits of any size.
+    /// Random ledgers and orders: few names, prices and days, unknown order ids, credits of any amount.
     #[test]
-    fn each_purchase_is_of_one_kind_and_pays_for_one_order_at_most(
+    fn each_purchase_has_one_kind_and_pays_for_at_most_one_order(
         listed in proptest::collection::vec((0u64..30, 0i64..3, 0i64..3, 0i64..60, 1i64..5, any::<bool>()), 0..30),
         lines in proptest::collection::vec((0i64..60, -3i64..4, proptest::option::of(0u64..40)), 0..60),
     ) {

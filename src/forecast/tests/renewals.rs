@@ -1,9 +1,9 @@
-//! Renewals to come: on their dates, with the share, lead, price and way of payment that those before them had.
+//! Future renewals, with the share, lead, price and payment of earlier ones.
 
 use super::purchases::{debit, ledger, renewed, site};
 use super::*;
 
-/// What an account buys.
+/// Orders and debits of an account.
 #[derive(Default)]
 struct RenewingOrders {
     orders: Vec<Order>,
@@ -11,8 +11,8 @@ struct RenewingOrders {
 }
 
 impl RenewingOrders {
-    /// An order of this site that was renewed so many days ago, ten days before its end, for this price; the order that
-    /// follows it lasts a year longer.
+    /// Adds an order that was renewed this number of days ago, ten days before its end, and its successor, which ends
+    /// a year later.
     fn renewal(&mut self, name: &str, days_ago: i64, (old, new): (i64, i64)) {
         let (first, second) = (self.id(), self.id() + 1);
         let end = days_ago - 10;
@@ -22,14 +22,14 @@ impl RenewingOrders {
         self.debits.push(debit(days_ago, new, Some(second)));
     }
 
-    /// An order that ended so many days ago and was not renewed.
+    /// Adds an order that ended this number of days ago and was not renewed.
     fn lapsed(&mut self, name: &str, ended: i64) {
         let id = self.id();
         self.orders.push(site(id, name, 700, (ended + 365, ended)));
         self.debits.push(debit(ended + 365, 700, Some(id)));
     }
 
-    /// A new order of so many days ago.
+    /// Adds a new order placed this number of days ago.
     fn new_order(&mut self, name: &str, days_ago: i64, price: i64) {
         let id = self.id();
         self.orders.push(site(id, name, price, (days_ago, days_ago - 365)));
@@ -40,7 +40,7 @@ impl RenewingOrders {
         1 + self.orders.len() as u64
     }
 
-    /// A small purchase each week of another kind.
+    /// Adds a small purchase of another kind each week.
     fn with_weekly_purchases(mut self) -> Self {
         self.debits.extend((1..52).map(|week| debit(7 * week, 1, None)));
         self
@@ -70,11 +70,11 @@ fn a_year_adds_up_with_each_purchase_counted_once() {
         account.new_order(&format!("new-{week}.example.com"), 7 * week - 4, 300);
         account.debits.push(debit(7 * week - 5, 20, Some(account.id() - 1)));
     }
-    // 52 renewals of sites that were renewed before, 51 of those that were bought last year, and as many new ones as then; of
-    // these, the first are renewed within the year. Added domains go on.
+    // 52 renewals of sites renewed before, 51 of those bought last year, and as many new ones as then, of which the
+    // first are renewed within the year. Added domains continue.
     let truth = 52 * 700 + 51 * 300 + 52 * 300 + 300 + 52 * 20;
     assert!(within(truth * 94 / 100..=truth * 102 / 100, account.middle(365)), "{} of {truth}", account.middle(365));
-    // A month has its twelfth part of it.
+    // A month has a twelfth of it.
     let month = 30 * (700 + 300 + 300 + 20) / 7;
     assert!(within(month * 85 / 100..=month * 115 / 100, account.middle(30)), "{} of {month}", account.middle(30));
 }
@@ -88,7 +88,7 @@ fn the_sums_of_a_past_year_are_its_debits_less_its_refunds() {
         account.debits.push(debit(7 * week - 5, 20, Some(account.id() - 1)));
     }
     for week in 1..=4 {
-        // Taken back as a whole, and in part.
+        // Fully refunded, and partly refunded.
         account.new_order(&format!("canceled-{week}.example.com"), 30 * week, 500);
         let canceled = account.id() - 1;
         let amount = if week > 3 { 200 } else { 500 };
@@ -97,17 +97,17 @@ fn the_sums_of_a_past_year_are_its_debits_less_its_refunds() {
             kind: "Refund".into(),
             ..debit(30 * week - 2, 1, Some(canceled))
         });
-        // By card.
+        // Paid by card.
         account.new_order(&format!("card-{week}.example.com"), 40 * week, 900);
         account.debits.pop();
-        // Of an order that is not listed.
+        // For an order that is not listed.
         account.debits.push(debit(50 * week, 77, Some(900_000 + week.unsigned_abs())));
     }
     let ledger = ledger(account.debits);
     let sums = Purchases::read(&ledger, Some(&account.orders), &Spending::default(), now()).past_year();
     let of = |sum: PurchaseSum| (sum.count, sum.amount);
     assert_eq!(of(sums.renewals), (52, Decimal::from(52 * 700)));
-    // With what is left of the refund in part, and the first order of the site that was renewed last.
+    // Includes the rest of the partly refunded order, and the first order of the site that was renewed last.
     assert_eq!(of(sums.new_orders), (54, Decimal::from(52 * 300 + 300 + 700)));
     assert_eq!(of(sums.other), (56, Decimal::from(52 * 20 + 4 * 77)));
     assert_eq!((sums.refunded, of(sums.paid_elsewhere)), (3, (4, Decimal::from(4 * 900))));
@@ -134,8 +134,8 @@ fn orders_are_renewed_as_often_as_those_before_them() {
     assert!(range.low < Decimal::from(8000) && range.high > Decimal::from(12_000), "{range:?}");
 }
 
-/// Orders that ended in the last year, of which this tells the share that was renewed by how long ago they ended; and 20 of 1,000
-/// that are due.
+/// Sixty orders that ended in the last year, of which those selected by number were renewed, the latest first; and 20
+/// orders of 1,000 that are due.
 fn renewed_if(is_renewed: impl Fn(i64) -> bool) -> RenewingOrders {
     let mut account = RenewingOrders::default();
     for number in 0..60 {
@@ -150,7 +150,7 @@ fn renewed_if(is_renewed: impl Fn(i64) -> bool) -> RenewingOrders {
 }
 
 #[test]
-fn a_share_that_has_changed_is_that_of_the_orders_since() {
+fn after_a_change_the_renewal_share_is_that_of_later_orders() {
     let fell = renewed_if(|number| number >= 20 || number % 4 == 0).middle(45);
     assert!(within(3_500..=9_000, fell), "a quarter for four months: {fell}");
     let rose = renewed_if(|number| number < 20 || number % 4 == 0).middle(45);
@@ -172,7 +172,7 @@ fn orders_that_ended_without_funds_do_not_count() {
             account.orders.push(site(id, &name, 1000, (716 - number, -14 - number)));
             account.debits.push(debit(716 - number, 1000, Some(id)));
         }
-        // Nothing is bought from nine weeks to three weeks ago; then a deposit comes.
+        // Nothing is bought from nine to three weeks ago. Then a deposit arrives.
         account.debits.extend(
             (0..52).map(|week| 3 + 7 * week).filter(|ago| !(20..64).contains(ago)).map(|ago| debit(ago, 100, None)),
         );
@@ -195,7 +195,7 @@ fn orders_that_ended_without_funds_do_not_count() {
 }
 
 #[test]
-fn orders_that_may_be_renewed_late_are_not_taken_for_lapsed() {
+fn orders_that_may_be_renewed_late_do_not_count_as_lapsed() {
     let account = |lateness: i64| {
         let mut account = RenewingOrders::default();
         for number in 0..60 {
@@ -216,7 +216,7 @@ fn orders_that_may_be_renewed_late_are_not_taken_for_lapsed() {
         }
         account.with_weekly_purchases().middle(65)
     };
-    // The 20 that are due, and those that ended and have not been renewed yet.
+    // The 20 due orders, and those that have ended and are not renewed yet.
     assert!(within(18_500..=22_500, account(0)), "{}", account(0));
     assert!(within(26_000..=30_000, account(24)), "{}", account(24));
 }
@@ -224,7 +224,7 @@ fn orders_that_may_be_renewed_late_are_not_taken_for_lapsed() {
 #[test]
 fn renewals_of_half_a_wave_predict_the_rest() {
     let mut account = RenewingOrders::default();
-    // A year ago each was renewed on its last day; since then automatic renewal has been switched on.
+    // A year ago, each order was renewed on its last day. Since then, automatic renewal has been switched on.
     for number in 0..40 {
         let (old, middle, end) = (account.id(), account.id() + 1, number - 24);
         let name = format!("{number}.example.com");
@@ -238,7 +238,7 @@ fn renewals_of_half_a_wave_predict_the_rest() {
             account.debits.push(debit(end + 14, 400, Some(renewal)));
         }
     }
-    // Twelve are left, which end in 13 to 24 days.
+    // Twelve orders are left, which end in 13 to 24 days.
     let account = account.with_weekly_purchases();
     assert!(within(4_000..=5_200, account.middle(11)), "{}", account.middle(11));
     assert!(within(4_000..=5_200, account.middle(20)), "{}", account.middle(20));
@@ -253,10 +253,10 @@ fn renewals_made_on_one_weekday_stay_on_it() {
     for number in 0..7 {
         account.new_order(&format!("due-{number}.example.com"), 341 - number, 1000);
     }
-    // Renewed ten days before their ends, these would come on each of seven days.
+    // Renewed ten days before their ends, they would be spread over seven days.
     let forecast = account.with_weekly_purchases().forecast();
     let middle = |days: u32| forecast.spend_range(days, Confidence::default()).middle;
-    // It is past noon: a day's purchases lie less than so many times 24 hours ahead.
+    // It is past noon, so a day's purchases are less than that number of full days away.
     let (before, after) = (middle(13), middle(14));
     assert!(after - before > Decimal::from(2_500), "{before} to {after}");
     assert!(before - middle(8) < Decimal::from(1_000), "{} to {before}", middle(8));
@@ -267,9 +267,13 @@ fn some_orders_are_renewed_for_another_product() {
     let renewals_for = |another: &str| {
         let mut account = RenewingOrders::default();
         for number in 0..40 {
-            let dearer = number % 2 == 0;
-            account.renewal(&format!("{number}.example.com"), 8 + 8 * number, (700, if dearer { 2100 } else { 700 }));
-            if dearer {
+            let more_expensive = number % 2 == 0;
+            account.renewal(
+                &format!("{number}.example.com"),
+                8 + 8 * number,
+                (700, if more_expensive { 2100 } else { 700 }),
+            );
+            if more_expensive {
                 account.orders.last_mut().unwrap().product = Some(another.into());
             }
         }
@@ -278,16 +282,16 @@ fn some_orders_are_renewed_for_another_product() {
         }
         account.with_weekly_purchases().middle(30)
     };
-    // Half of twelve renewals for three times the price; but the new orders of today cost what they did.
-    let dearer = renewals_for("ssl_ev");
-    assert!(within(13_500..=20_000, dearer), "{dearer}");
-    // The same prices within one product make it a price that rose or not, each as likely.
+    // Half of the twelve renewals cost three times the price, but new orders cost the same as before.
+    let more_expensive = renewals_for("ssl_ev");
+    assert!(within(13_500..=20_000, more_expensive), "{more_expensive}");
+    // Within one product, the same prices mean that the price either rose or did not, with equal probability.
     let risen = renewals_for("ssl_plus");
-    assert!(within(8_400..=26_000, risen) && risen != dearer, "{risen}");
+    assert!(within(8_400..=26_000, risen) && risen != more_expensive, "{risen}");
 }
 
 #[test]
-fn a_renewal_costs_what_its_price_has_become() {
+fn a_renewal_costs_the_present_price() {
     let mut account = RenewingOrders::default();
     for number in 0..30 {
         let (name, days) = (format!("{number}.example.com"), 5 + 9 * number);
@@ -296,8 +300,8 @@ fn a_renewal_costs_what_its_price_has_become() {
     for (number, placed) in (0..10).map(|number| (number, 355 - number)) {
         account.new_order(&format!("old-{number}.example.com"), placed, 700);
     }
-    let dearer = account.with_weekly_purchases();
-    assert!(within(7_600..=8_800, dearer.middle(30)), "{}", dearer.middle(30));
+    let more_expensive = account.with_weekly_purchases();
+    assert!(within(7_600..=8_800, more_expensive.middle(30)), "{}", more_expensive.middle(30));
     let purchases_at = |price: i64| {
         let mut account = RenewingOrders::default();
         for number in 0..30 {
@@ -308,7 +312,7 @@ fn a_renewal_costs_what_its_price_has_become() {
         }
         account.with_weekly_purchases().middle(30)
     };
-    // Ten renewals, and a month of as many new orders as were bought last year.
+    // Ten renewals, and a month of as many new orders as last year.
     assert!(within(6_900..=7_800, purchases_at(700)), "{}", purchases_at(700));
     assert!(within(4_900..=5_700, purchases_at(500)), "{}", purchases_at(500));
 }
@@ -361,7 +365,7 @@ fn an_order_of_a_quarter_is_renewed_again_and_again() {
 }
 
 #[test]
-fn one_renewal_that_costs_another_price_sets_no_price() {
+fn one_renewal_at_another_price_does_not_change_the_price() {
     let mut account = RenewingOrders::default();
     for number in 0..30 {
         let (name, days) = (format!("{number}.example.com"), 5 + 9 * number);

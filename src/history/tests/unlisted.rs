@@ -1,34 +1,34 @@
-//! When orders that debits name, and that the listing lacks, make the orders due before their day is over.
+//! Tests of early listings, for orders that debits name and the listing lacks.
 
 use super::*;
 
 const HOUR: u64 = 60;
 
 impl RefresherHarness {
-    /// A debit of now that names this order.
+    /// Adds a debit of the present time that names this order.
     fn buy(&self, order: Option<u64>) {
-        let mut lines = self.fake_source.lines.lock().unwrap();
-        let id = format!("new-{}", lines.len());
-        lines.push(LedgerEntry { order, ..line(&id, self.history.clock.now()) });
+        let mut entries = self.fake_source.entries.lock().unwrap();
+        let id = format!("new-{}", entries.len());
+        entries.push(LedgerEntry { order, ..entry(&id, self.history.clock.now()) });
     }
 
-    /// How often the orders were listed since the last question.
-    fn listings(&self) -> usize {
+    /// Returns the number of listings since the last call, and drops all other requests.
+    fn take_listings(&self) -> usize {
         self.fake_source.take_requests().iter().filter(|it| it.starts_with("orders")).count()
     }
 }
 
-/// A house whose ledger and orders were read at 08:00, with order 1 listed as open; it is now shortly after noon.
+/// Returns a harness shortly after noon, whose ledger and orders were read at 08:00, with order 1 listed as open.
 async fn at_noon() -> RefresherHarness {
     let harness = harness();
     harness.fake_source.orders.lock().unwrap().push(order(1, 20, 1, None));
     harness.request(&[None]).pass(4 * HOUR + 5).await;
-    assert_eq!(harness.listings(), 1);
+    assert_eq!(harness.take_listings(), 1);
     harness
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paid_renewal_has_the_orders_listed_with_the_next_ledger() {
+async fn a_paid_renewal_causes_a_listing_after_the_next_ledger_read() {
     let harness = at_noon().await;
     harness.buy(Some(77));
     *harness.fake_source.orders.lock().unwrap() =
@@ -39,9 +39,9 @@ async fn a_paid_renewal_has_the_orders_listed_with_the_next_ledger() {
     let shown: Vec<_> = harness.history.history(None).orders.unwrap().iter().map(|it| (it.id, it.renewed)).collect();
     assert_eq!(shown, [(1, true), (77, false)]);
     harness.pass(23 * HOUR).await;
-    assert_eq!(harness.listings(), 0);
+    assert_eq!(harness.take_listings(), 0);
     harness.pass(HOUR).await;
-    assert_eq!(harness.listings(), 1, "a day after the last listing");
+    assert_eq!(harness.take_listings(), 1, "a day after the last listing");
     harness.end().await;
 }
 
@@ -50,14 +50,14 @@ async fn an_order_that_is_never_listed_causes_one_listing_and_no_more() {
     let harness = at_noon().await;
     harness.buy(Some(77));
     harness.pass(2 * HOUR).await;
-    assert_eq!(harness.listings(), 1);
+    assert_eq!(harness.take_listings(), 1);
     harness.buy(Some(77));
     harness.pass(20 * HOUR).await;
-    assert_eq!(harness.listings(), 0, "a domain added to it is no other order");
+    assert_eq!(harness.take_listings(), 0, "an added domain names the same order again");
     harness.pass(3 * HOUR).await;
-    assert_eq!(harness.listings(), 1, "the daily one");
+    assert_eq!(harness.take_listings(), 1, "the daily one");
     harness.pass(23 * HOUR).await;
-    assert_eq!(harness.listings(), 0);
+    assert_eq!(harness.take_listings(), 0);
     harness.end().await;
 }
 
@@ -66,20 +66,20 @@ async fn debits_before_the_first_listing_cause_no_other() {
     let harness = harness();
     harness.buy(Some(77));
     harness.request(&[None]).pass(23 * HOUR).await;
-    assert_eq!(harness.listings(), 1);
+    assert_eq!(harness.take_listings(), 1);
     harness.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_debits_that_name_unlisted_orders_cause_a_listing() {
+async fn only_debits_of_unlisted_orders_cause_a_listing() {
     let harness = at_noon().await;
     for named in [None, Some(1)] {
         harness.buy(named);
     }
     harness.buy(Some(77));
-    harness.fake_source.lines.lock().unwrap().last_mut().unwrap().change = Decimal::TEN;
+    harness.fake_source.entries.lock().unwrap().last_mut().unwrap().change = Decimal::TEN;
     harness.pass(19 * HOUR).await;
-    assert_eq!(harness.listings(), 0, "no name, a listed order, a refund");
+    assert_eq!(harness.take_listings(), 0, "no order, a listed order, and a refund");
     harness.end().await;
 }
 
@@ -88,20 +88,20 @@ async fn orders_are_listed_again_after_an_hour_at_the_earliest() {
     let harness = harness();
     let both = [Some(5), Some(6)];
     harness.request(&both[..1]).pass(HOUR / 2).await;
-    // The ledgers are read half an hour apart from now on.
+    // From now on the two ledgers are read half an hour apart.
     harness.request(&both).pass(4 * HOUR + 10).await;
     harness.fake_source.take_requests();
     harness.buy(Some(77));
     harness.pass(HOUR / 2 - 5).await;
-    assert_eq!(harness.listings(), 1, "at 13:00");
+    assert_eq!(harness.take_listings(), 1, "at 13:00");
     harness.buy(Some(78));
     harness.pass(HOUR / 2 - 4).await;
     let requests = harness.fake_source.take_requests();
     assert!(requests.len() == 1 && requests[0].starts_with("ledger Some(6)"), "{requests:?}");
     harness.pass(HOUR / 2 - 6).await;
-    assert_eq!(harness.listings(), 0, "13:55");
+    assert_eq!(harness.take_listings(), 0, "13:55");
     harness.pass(10).await;
-    assert_eq!(harness.listings(), 1, "14:00");
+    assert_eq!(harness.take_listings(), 1, "14:00");
     harness.end().await;
 }
 
@@ -110,12 +110,12 @@ async fn many_orders_are_listed_again_less_often() {
     let harness = harness();
     *harness.fake_source.orders.lock().unwrap() = (1..=50_000).map(|id| order(id, 20, 1, None)).collect();
     harness.request(&[None]).pass(HOUR / 2).await;
-    assert_eq!(harness.listings(), 1);
+    assert_eq!(harness.take_listings(), 1);
     let mut listings = 0;
     for bought in 0..24 {
         harness.buy(Some(100_000 + bought));
         harness.pass(HOUR).await;
-        listings += harness.listings();
+        listings += harness.take_listings();
     }
     assert!((3..=4).contains(&listings), "every six hours: {listings}");
     harness.end().await;
@@ -128,32 +128,32 @@ async fn a_debit_read_during_a_listing_causes_another_listing() {
     *harness.fake_source.response_time.lock().unwrap() = Duration::from_secs(60);
     harness.buy(Some(77));
     harness.pass(HOUR + 30).await;
-    assert_eq!(harness.listings(), 1, "its 80 ends take until half past two");
+    assert_eq!(harness.take_listings(), 1, "reading its 80 ends takes until 14:30");
     harness.buy(Some(99));
     harness.pass(2 * HOUR).await;
-    assert_eq!(harness.listings(), 1);
+    assert_eq!(harness.take_listings(), 1);
     harness.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_early_listing_that_fails_keeps_its_pause_and_is_made_once() {
+async fn a_failed_early_listing_keeps_its_pause_and_is_retried_once() {
     let harness = at_noon().await;
     harness.fake_source.fail("orders", ReadErrorKind::Refused, 2);
     harness.buy(Some(77));
     harness.pass(HOUR + 5).await;
-    assert_eq!(harness.listings(), 1);
+    assert_eq!(harness.take_listings(), 1);
     harness.buy(Some(78));
     harness.pass(2 * HOUR - 15).await;
-    assert_eq!(harness.listings(), 1, "somebody has to act first");
+    assert_eq!(harness.take_listings(), 1, "a pause, since someone has to act first");
     harness.pass(HOUR).await;
-    assert_eq!(harness.listings(), 1);
+    assert_eq!(harness.take_listings(), 1);
     harness.pass(20 * HOUR).await;
-    assert_eq!(harness.listings(), 0);
+    assert_eq!(harness.take_listings(), 0);
     harness.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_knows_which_orders_have_been_looked_for() {
+async fn a_restart_remembers_which_orders_were_not_listed() {
     let folder = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = offset_clock();
     let live = |fake_source: Arc<FakeHistorySource>| {
@@ -167,19 +167,19 @@ async fn a_restart_knows_which_orders_have_been_looked_for() {
     harness.fake_source.take_requests();
     harness.buy(Some(77));
     harness.pass(HOUR).await;
-    assert_eq!(harness.listings(), 1);
+    assert_eq!(harness.take_listings(), 1);
     harness.pass(1).await;
     let harness = live(harness.end().await);
     harness.pass(10 * HOUR).await;
-    assert_eq!(harness.listings(), 0, "a listing has not shown it");
-    // Another one is read together with the ledger of a restart, and a second restart comes at once.
+    assert_eq!(harness.take_listings(), 0, "an earlier listing lacked the order, too");
+    // Order 79 is read with the ledger after a restart.
     harness.buy(Some(78));
     harness.pass(HOUR).await;
     harness.buy(Some(79));
-    assert_eq!(harness.listings(), 1);
+    assert_eq!(harness.take_listings(), 1);
     harness.pass(HOUR - 5).await;
     let harness = live(harness.end().await);
     harness.pass(10).await;
-    assert_eq!(harness.listings(), 1);
+    assert_eq!(harness.take_listings(), 1);
     harness.end().await;
 }

@@ -1,43 +1,39 @@
-//! One POST to somebody's endpoint, and what its answer means; shared by every notifier that speaks HTTP.
+//! One POST request to an endpoint, and the meaning of its response; shared by all notifiers that use HTTP.
 //!
-//! Addresses, keys and headers may be credentials: none of them is in an error, and no redirect carries them elsewhere
-//! (the client it is given must follow none). Decides nothing about retries but whether one can help.
+//! Addresses, keys and headers may be credentials. Errors contain none of them, and redirects carry them nowhere: the client
+//! must not follow redirects. This module decides only whether a retry can help, not when to retry.
 
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::Time;
-use crate::notify::SendError;
 use crate::notify::message::{cut, flat};
+use crate::notify::{MAX_RETRY_AFTER, SendError};
 use crate::util::http_client;
 use crate::util::secret::{Redactor, Secret};
 
-/// As much of an answer as is read.
-const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 /// As much of a reason as is told.
 const MAX_REASON_CHARS: usize = 200;
-/// A longer pause than this is no pause but a mistake.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// What is peculiar to a service.
+/// Properties of a service.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServiceProfile {
-    /// As reasons call it.
+    /// Name of the service in error messages.
     pub(crate) service: &'static str,
-    /// Client errors that may pass.
+    /// Client errors that are worth a retry.
     pub(crate) transient_statuses: &'static [u16],
-    /// Whether a 2xx says no all the same: a web page, `"ok": false`, or the service's own way of it.
+    /// Returns true if the body of a 2xx response is a refusal: a web page, `"ok": false`, or the service's own form.
     pub(crate) is_refusal: fn(&str) -> bool,
-    /// What to do about an answer, where it is known; with a space in front.
+    /// Returns advice for a response, with a leading space; empty if there is none.
     pub(crate) hint: fn(StatusCode, &str) -> &'static str,
 }
 
-/// Client errors that a service may take back: a slow request, one that came too early, one too many.
+/// Client errors worth a retry with most services: timeout, too early, too many requests.
 pub(crate) const TRANSIENT_STATUSES: &[u16] = &[408, 425, 429];
 
-/// Where requests of one notifier go.
+/// Endpoint that the requests of one notifier go to.
 #[derive(Debug)]
 pub(crate) struct HttpEndpoint {
     pub(crate) url: Secret,
@@ -47,7 +43,7 @@ pub(crate) struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// Sends one body, once. `headers` add to the content type.
+    /// Makes one attempt to send a body. `headers` are added to the content type.
     pub(crate) async fn post(
         &self,
         content_type: &'static str,
@@ -60,31 +56,31 @@ impl HttpEndpoint {
             Ok(response) => response,
             Err(error) => return Err(self.unreachable(&error).await),
         };
-        let (status, headers) = (response.status(), response.headers().clone());
-        let answer = read(&mut response).await;
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        // The status counts even if the connection breaks within the body.
+        let body = http_client::read_body(response).await.unwrap_or_default();
+        let answer = String::from_utf8_lossy(&body.bytes).into_owned();
         if status.is_success() {
-            // The other side has it, even if the rest of its answer is cut off; a proxy's page says the opposite.
-            let answer = answer.unwrap_or_default();
+            // The service has the message even if the rest of its response is cut off. A proxy's page means the opposite.
             return if (self.profile.is_refusal)(&answer) {
                 Err(self.refused_despite_success(status, &answer))
             } else {
                 Ok(answer)
             };
         }
-        let answer = answer.unwrap_or_default();
         let permanent = status.is_client_error() && !self.profile.transient_statuses.contains(&status.as_u16());
-        let pause = (!permanent).then(|| retry_after(&headers, at)).flatten();
+        let pause = (!permanent).then(|| http_client::retry_after(&headers, at, MAX_RETRY_AFTER)).flatten();
         Err(self.failed(permanent, &self.reason(status, &answer), pause))
     }
 
-    /// Nobody was reached, for a reason that may hold anything.
+    /// Returns an error with this reason, cleaned of secrets.
     pub(crate) fn failed(&self, permanent: bool, reason: &str, retry_after: Option<Duration>) -> SendError {
         SendError { permanent, reason: sanitize_reason(&self.redactor, reason), retry_after, refused: Vec::new() }
     }
 
     fn refused_despite_success(&self, status: StatusCode, answer: &str) -> SendError {
         if is_web_page(answer) {
-            let reason = format!("not {} but a web page answered ({})", self.profile.service, status.as_u16());
+            let reason = format!("a web page answered instead of {} ({})", self.profile.service, status.as_u16());
             return self.failed(false, &reason, None);
         }
         self.failed(false, &self.reason(status, answer), None)
@@ -101,19 +97,20 @@ impl HttpEndpoint {
         match answer {
             "" => format!("{service} answered {code}{hint}"),
             page if is_web_page(page) => format!("{service} answered {code} with a web page{hint}"),
-            // The hint stands first where the answer may be long enough to push it out of the reason.
+            // The hint comes first if the response is long enough to push it out of the reason.
             long if long.chars().count() > MAX_REASON_CHARS / 2 => format!("{service} answered {code}{hint}: {long}"),
             answer => format!("{service} answered {code}: {answer}{hint}"),
         }
     }
 }
 
-/// One line of a reason, without secrets. Struck once more when it is flat: characters that go may have stood inside one.
+/// Returns a reason on one line, without secrets. Secrets are redacted before and after flattening, because removed
+/// characters may have split one.
 pub(crate) fn sanitize_reason(redactor: &Redactor, text: &str) -> String {
     cut(&redactor.redact(&flat(&redactor.redact(text))), MAX_REASON_CHARS)
 }
 
-/// A header whose value no library shows. `None` for what is no header.
+/// Returns a header marked as sensitive. `None` if name or value are invalid.
 pub(crate) fn secret_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     let mut value = HeaderValue::from_str(value).ok()?;
@@ -121,23 +118,12 @@ pub(crate) fn secret_header(name: &str, value: &str) -> Option<(HeaderName, Head
     Some((name, value))
 }
 
-/// A page, or JSON that says no: a wrong address that answers 200 has not taken anything.
+/// Returns true for a web page or a JSON refusal: a wrong address that answers 200 has not accepted anything.
 pub(crate) fn is_page_or_refusal(answer: &str) -> bool {
     is_web_page(answer) || is_json_refusal(answer)
 }
 
-async fn read(response: &mut reqwest::Response) -> Result<String, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk[..chunk.len().min(MAX_RESPONSE_BYTES - body.len())]);
-        if body.len() >= MAX_RESPONSE_BYTES {
-            break;
-        }
-    }
-    Ok(String::from_utf8_lossy(&body).into_owned())
-}
-
-/// A method of Slack's own API in the webhook's place, and others that speak JSON, refuse with 200.
+/// Returns true for a JSON body with `"ok": false` or `"success": false`, such as from methods of Slack's API.
 fn is_json_refusal(answer: &str) -> bool {
     let body = serde_json::from_str::<serde_json::Value>(answer);
     body.is_ok_and(|body| ["ok", "success"].iter().any(|key| body.get(key) == Some(&serde_json::Value::Bool(false))))
@@ -147,15 +133,4 @@ fn is_web_page(answer: &str) -> bool {
     let start = answer.trim_start_matches('\u{feff}').trim_start();
     let start: String = start.chars().take(15).collect::<String>().to_ascii_lowercase();
     ["<!doctype", "<html", "<head", "<body", "<?xml"].iter().any(|tag| start.starts_with(tag))
-}
-
-/// Seconds, or a date, which counts from the answer's own date where it has one.
-fn retry_after(headers: &HeaderMap, sent: Time) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
-    }
-    let date = |text: &str| chrono::DateTime::parse_from_rfc2822(text).ok().map(|at| at.to_utc());
-    let answered = headers.get(reqwest::header::DATE).and_then(|value| date(value.to_str().ok()?)).unwrap_or(sent);
-    Some((date(value)? - answered).to_std().unwrap_or_default().min(MAX_RETRY_AFTER))
 }

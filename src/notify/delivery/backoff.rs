@@ -1,17 +1,18 @@
-//! Which part of a notifier's queue is tried next, and the pauses after failures.
+//! Choice of the part of a notifier's queue that is tried next, and the pauses after failures.
 //!
-//! A queue is divided into lanes: order matters within a lane, and a lane that fails holds up no other. Each has growing
-//! pauses of its own. What fails is either the lane or the notifier, and no status code tells which: some servers answer 503
-//! to one event that they cannot digest, others 500 while their database is down. So the lanes decide:
+//! A queue is divided into lanes. Order matters within a lane, and a lane that fails holds up no other. Each lane has its
+//! own growing pauses. A failure may concern one lane or the whole notifier, and the status code does not tell which: some
+//! servers answer 503 to one event that they cannot process, others 500 while their database is down. So the lanes decide:
 //!
-//! - After a lane's failure the next lane is tried at once, one that has failed least: lanes that run into time-outs again
-//!   and again leave the others every second try. Where [`LANES_UNTIL_NOTIFIER_FAILS`] different lanes fail and nothing succeeds
-//!   between them, the notifier itself is failing: it pauses as a whole, longer with each further lane that fails.
-//! - A success ends that. Lanes that failed until then fail by themselves: their later failures pause them alone.
-//! - A pause that the server asks for (`Retry-After`) is one of the notifier as a whole.
+//! - After the failure of a lane, the next lane is tried at once, one of those with the fewest failures. Lanes that keep
+//!   timing out thus leave every second attempt to the others. If [`LANES_UNTIL_NOTIFIER_FAILS`] different lanes fail
+//!   without a success in between, the notifier itself is failing: it pauses as a whole, longer with each further lane that
+//!   fails.
+//! - A success ends that. Lanes that failed before it are independent failures: later failures pause only them.
+//! - A pause that the server asks for (`Retry-After`) applies to the whole notifier.
 //!
-//! So a server that is down is asked three times, and then as rarely as if one event were pending; and one alert that is
-//! refused costs the others nothing.
+//! A server that is down is thus tried three times, and then as rarely as with one pending event. An alert that is rejected
+//! costs the others nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
@@ -21,62 +22,61 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::retry_delay;
-use crate::alerting::state::EventThread;
+use crate::alerting::queue::EventThread;
 use crate::domain::Name;
 use crate::domain::alert::AlertKey;
 use crate::domain::event::{Event, EventSubject};
 use crate::util::clock::Clock;
 
-/// So many different lanes that fail in a row mean that the notifier fails.
+/// Number of different lanes that have to fail in a row before the notifier counts as failing.
 const LANES_UNTIL_NOTIFIER_FAILS: usize = 3;
 
-/// A part of a queue that is delivered in order.
+/// A part of the queue that is delivered in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum DeliveryLane {
-    /// Everything that goes out as one message.
+    /// Events that are sent together as one message.
     Combined,
-    /// One alert, or notices of one kind: one event at a time.
+    /// Events of one alert, or notices of one kind, sent one at a time.
     Single(EventThread),
-    /// Notices that end the same alerts, those of a division that is gone.
+    /// Notices that end the same alerts because their division is gone.
     EndedAlerts(Vec<AlertKey>),
-    /// What a recipient that is retried alone is still to receive.
+    /// Events pending for one recipient that is retried alone.
     RetriedRecipient(String),
 }
 
 impl DeliveryLane {
-    /// The lane of an event that is still to reach everyone. A report is a page of its own: it shares a message with
-    /// nothing.
+    /// Returns the lane of an event that is pending for all recipients. A report never shares a message.
     pub(super) fn of(event: &Event, one_by_one: bool) -> Self {
         let single = one_by_one || event.report().is_some();
         match &event.subject {
             _ if !single => Self::Combined,
             EventSubject::Unwatched { .. } => Self::EndedAlerts(alerts_of(event)),
-            _ => Self::Single(EventThread::of(event)),
+            _ => Self::Single(EventThread::of(&event.subject)),
         }
     }
 
-    /// The alerts that one of its events is about, as far as their order has to be kept between lanes.
+    /// Returns the alerts of an event, if their order has to be kept between lanes.
     pub(super) fn alerts(&self, event: &Event) -> Vec<AlertKey> {
         if *self == Self::Combined { Vec::new() } else { alerts_of(event) }
     }
 
-    /// So many of its events share a message.
+    /// Returns the maximum number of events in one message.
     pub(super) fn max_events_per_message(&self) -> usize {
         if *self == Self::Combined { usize::MAX } else { 1 }
     }
 }
 
-/// A lane with something pending.
+/// A lane with pending events.
 #[derive(Debug)]
 pub(super) struct LaneCandidate {
     pub(super) lane: DeliveryLane,
-    /// Something in it is about critical.
+    /// True if a pending event is about level critical.
     pub(super) critical: bool,
-    /// Place of its oldest event in the queue.
+    /// Position of the oldest event in the queue.
     pub(super) place: usize,
 }
 
-/// The alerts that an event is about: its own, or those that end because their division is gone.
+/// Returns the alerts that an event is about: its own, or those that end because their division is gone.
 fn alerts_of(event: &Event) -> Vec<AlertKey> {
     match (&event.subject, event.alert()) {
         (_, Some(key)) => vec![key.clone()],
@@ -90,25 +90,25 @@ fn alerts_of(event: &Event) -> Vec<AlertKey> {
 
 type PauseTimer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What is known of a lane that failed.
+/// Failure of a lane.
 #[derive(Default)]
 struct LaneFailure {
     attempts: u32,
     error: String,
     pause: Option<PauseTimer>,
-    /// Something else was delivered meanwhile: it fails by itself.
+    /// True if another lane succeeded since the failure: only this lane fails, not the notifier.
     is_independent: bool,
 }
 
-/// The lanes of one notifier that failed, in memory only: after a restart each is tried at once. A reload keeps them.
+/// Failures of one notifier's lanes. Kept in memory only: after a restart each lane is tried at once. A reload keeps them.
 pub(super) struct LaneBackoff {
     clock: Arc<dyn Clock>,
     failures: BTreeMap<DeliveryLane, LaneFailure>,
-    /// Lanes that failed since the last success, but for those that fail by themselves.
+    /// Lanes that failed since the last success, without those that fail independently.
     recent_failures: BTreeSet<DeliveryLane>,
-    /// Nothing is sent before it is over.
+    /// Pause of the whole notifier.
     pause: Option<PauseTimer>,
-    /// The last try failed.
+    /// True if the last attempt failed.
     last_failed: bool,
 }
 
@@ -117,34 +117,34 @@ impl LaneBackoff {
         Self { clock, failures: BTreeMap::new(), recent_failures: BTreeSet::new(), pause: None, last_failed: false }
     }
 
-    /// Whether the notifier itself is failing, and not only some lanes.
+    /// Returns true if the notifier itself is failing, and not only some lanes.
     pub(super) fn notifier_is_failing(&self) -> bool {
         self.recent_failures.len() >= LANES_UNTIL_NOTIFIER_FAILS
     }
 
-    /// Whether every lane was delivered when it was last tried.
+    /// Returns true if the last attempt of every lane succeeded.
     pub(super) fn has_no_failures(&self) -> bool {
         self.failures.is_empty() && self.recent_failures.is_empty()
     }
 
-    /// Whether a lane may be tried now.
+    /// Returns true if a lane may be tried now.
     pub(super) fn is_ready(&self, lane: &DeliveryLane) -> bool {
         self.pause.is_none() && self.failures.get(lane).is_none_or(|it| it.pause.is_none())
     }
 
-    /// How often a lane failed in a row.
+    /// Returns the number of failures of a lane in a row.
     pub(super) fn attempts(&self, lane: &DeliveryLane) -> u32 {
         self.failures.get(lane).map_or(0, |it| it.attempts)
     }
 
-    /// The last error of a lane.
+    /// Returns the last error of a lane.
     pub(super) fn error(&self, lane: &DeliveryLane) -> Option<&str> {
         self.failures.get(lane).map(|it| it.error.as_str())
     }
 
-    /// The lane to try now: the most severe, then the one whose oldest event has waited longest. After a failure, one that has
-    /// failed least; and while the notifier itself fails, from both ends of that order in turn: if all that is critical is
-    /// refused, a warning shows that the rest passes.
+    /// Returns the lane to try now: the most severe one, then the one whose oldest event has waited longest. After a
+    /// failure, one of those with the fewest failures. While the notifier itself fails, lanes are taken from both ends of
+    /// that order in turn: if all critical events are rejected, a warning shows that others are accepted.
     pub(super) fn next_lane(&self, candidates: impl Iterator<Item = LaneCandidate>) -> Option<DeliveryLane> {
         let order = |it: &LaneCandidate| (!it.critical, it.place);
         let mut ready: Vec<LaneCandidate> = candidates.filter(|it| self.is_ready(&it.lane)).collect();
@@ -158,7 +158,7 @@ impl LaneBackoff {
         chosen.map(|it| it.lane)
     }
 
-    /// Notes that lanes were delivered. What paused meanwhile because the notifier failed need not wait any longer.
+    /// Records a success of these lanes. Lanes that paused only because the notifier failed need not wait any longer.
     pub(super) fn succeeded(&mut self, lanes: &[DeliveryLane]) {
         let recovered =
             self.notifier_is_failing() || lanes.iter().any(|lane| matches!(lane, DeliveryLane::RetriedRecipient(_)));
@@ -178,20 +178,20 @@ impl LaneBackoff {
         self.last_failed = false;
     }
 
-    /// Forgets a lane that has nothing pending.
+    /// Forgets the failures of a lane with nothing pending.
     pub(super) fn forget(&mut self, lane: &DeliveryLane) {
         self.failures.remove(lane);
         self.recent_failures.remove(lane);
     }
 
-    /// Forgets the lanes that have nothing pending.
+    /// Forgets the failures of all lanes with nothing pending.
     pub(super) fn retain(&mut self, pending: impl Fn(&DeliveryLane) -> bool) {
         self.failures.retain(|lane, _| pending(lane));
         self.recent_failures.retain(|lane| pending(lane));
     }
 
-    /// Notes a failure of one message: of one lane, or of several recipients that are retried alone. `retry_after` is the pause
-    /// that the server asks for. Returns how often it has failed.
+    /// Records the failure of one message: of one lane, or of several recipients that are retried alone. `retry_after` is
+    /// the pause that the server asks for. Returns the number of failures in a row.
     pub(super) fn failed(&mut self, lanes: &[DeliveryLane], error: &str, retry_after: Option<Duration>) -> u32 {
         let attempts = lanes.iter().map(|lane| self.attempts(lane)).max().unwrap_or_default().saturating_add(1);
         let length = retry_delay(attempts, retry_after, jitter());
@@ -213,20 +213,20 @@ impl LaneBackoff {
         attempts
     }
 
-    /// Ends a lane's own pause: there is something new in it.
+    /// Ends the pause of a lane, because it has a new event.
     pub(super) fn end_pause(&mut self, lane: &DeliveryLane) {
         if let Some(failure) = self.failures.get_mut(lane) {
             failure.pause = None;
         }
     }
 
-    /// Begins to count failures anew. Pauses stay: a server may have asked for them.
+    /// Restarts the count of failures. Pauses continue, because a server may have asked for them.
     pub(super) fn reset_failure_counts(&mut self) {
         self.failures.values_mut().for_each(|failure| failure.attempts = 0);
         self.recent_failures.clear();
     }
 
-    /// Ends the pauses that are over. A pause begins when it is first looked at.
+    /// Removes the pauses that are over. A pause starts when it is first polled.
     pub(super) async fn end_expired_pauses(&mut self) {
         poll_fn(|context| {
             self.poll_pauses(context);
@@ -235,7 +235,7 @@ impl LaneBackoff {
         .await;
     }
 
-    /// Waits until a pause is over.
+    /// Waits until one of the pauses is over.
     pub(super) async fn pause_ended(&mut self) {
         poll_fn(|context| if self.poll_pauses(context) { Poll::Ready(()) } else { Poll::Pending }).await;
     }

@@ -1,26 +1,27 @@
-//! What goes out next: which pending events make one message, and to whom.
+//! Choice of the pending events that make the next message, and of its recipients.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::DeliveryWorker;
-use crate::alerting::state::{PendingDelivery, State};
+use crate::alerting::queue::PendingDelivery;
+use crate::alerting::state::State;
 use crate::domain::event::{Event, EventSubject};
 use crate::notify::delivery::backoff::{DeliveryLane, LaneCandidate};
 use crate::notify::{FallbackOrigin, Message, MessageContent, MessageEvent, digest};
 
-/// What to send next.
+/// Next message to send.
 pub(super) struct DeliveryBatch {
-    /// Its lane; of recipients that are retried alone, theirs.
+    /// Lane of the events, or the lanes of recipients that are retried alone.
     pub(super) lanes: Vec<DeliveryLane>,
     pub(super) ids: BTreeSet<String>,
     pub(super) message: Message,
-    /// Recipients that are left out because something older is still to reach them: they get this with it.
+    /// Recipients that are left out because something older is pending for them. They receive this message together with it.
     pub(super) left_out: Vec<String>,
 }
 
 impl DeliveryBatch {
-    /// The recipients that are retried alone with it, if it is for such.
+    /// Returns the recipients that are retried alone with this message, if it is for such.
     pub(super) fn retried_recipients(&self) -> Option<&[String]> {
         let retrying = matches!(self.lanes.first(), Some(DeliveryLane::RetriedRecipient(_)));
         self.message.remaining_recipients.as_deref().filter(|_| retrying)
@@ -28,22 +29,25 @@ impl DeliveryBatch {
 }
 
 impl DeliveryWorker {
-    /// What is pending and may be sent now, from the lane whose turn it is; recipients that are retried alone come last.
+    /// Returns the next message that may be sent now, from the lane whose turn it is. Recipients that are retried alone come
+    /// last.
     pub(super) fn next_batch(&self) -> Option<DeliveryBatch> {
         self.store.read(|state| self.batch_for_everyone(state).or_else(|| self.batch_for_retried(state)))
     }
 
-    /// The lane of an event that is to reach everyone.
+    /// Returns the lane of an event that is pending for all recipients.
     pub(super) fn lane_of(&self, event: &Event) -> DeliveryLane {
         DeliveryLane::of(event, self.route.notifier.one_event_per_request())
     }
 
-    /// A message to everyone, but for recipients that something older is still to reach: it joins that.
+    /// Returns a message to all recipients, except those that something older is pending for.
     fn batch_for_everyone(&self, state: &State) -> Option<DeliveryBatch> {
-        let pending = || state.pending_for(&self.name).filter(|(_, delivery)| delivery.remaining_recipients.is_none());
+        let pending =
+            || state.queue.pending_for(&self.name).filter(|(_, delivery)| delivery.remaining_recipients.is_none());
         let lane = self.backoff.next_lane(self.candidates(pending().map(|(event, _)| event)).into_iter())?;
         let chosen = pending().filter(|(event, _)| self.lane_of(event) == lane).take(lane.max_events_per_message());
         let waiting: BTreeSet<&String> = state
+            .queue
             .pending_for(&self.name)
             .filter_map(|(_, delivery)| delivery.remaining_recipients.as_ref())
             .flatten()
@@ -54,8 +58,8 @@ impl DeliveryWorker {
         Some(self.build_batch(vec![lane.clone()], chosen, only, left_out))
     }
 
-    /// The lanes of pending events, which come oldest first, each with what decides its turn. Those whose oldest event waits
-    /// for an event of the same alert in another lane are left out.
+    /// Returns the lanes of pending events, which are given oldest first, with the facts that decide whose turn it is. Lanes
+    /// whose oldest event waits for an event of the same alert in another lane are left out.
     fn candidates<'a>(&self, events: impl Iterator<Item = &'a Arc<Event>>) -> Vec<LaneCandidate> {
         let (mut lanes, mut older) = (HashMap::new(), HashSet::new());
         for (place, event) in events.enumerate() {
@@ -70,11 +74,11 @@ impl DeliveryWorker {
         in_turn.map(|(lane, (critical, place, _))| LaneCandidate { lane, critical, place }).collect()
     }
 
-    /// A message to recipients that are retried alone: to one of them everything that it still lacks, in order, and to
-    /// all others that lack the same.
+    /// Returns a message to recipients that are retried alone: everything that one of them has not received, in order, for
+    /// all recipients that have not received the same.
     fn batch_for_retried(&self, state: &State) -> Option<DeliveryBatch> {
         let mut missing_events: BTreeMap<&String, BTreeSet<usize>> = BTreeMap::new();
-        for (place, (_, delivery)) in state.pending_for(&self.name).enumerate() {
+        for (place, (_, delivery)) in state.queue.pending_for(&self.name).enumerate() {
             for recipient in delivery.remaining_recipients.iter().flatten() {
                 missing_events.entry(recipient).or_default().insert(place);
             }
@@ -88,8 +92,8 @@ impl DeliveryWorker {
             .map(|(recipient, _)| (*recipient).clone())
             .collect();
         let lanes = recipients.iter().cloned().map(DeliveryLane::RetriedRecipient).collect();
-        let events = || state.pending_for(&self.name).enumerate().filter(|(place, _)| first.contains(place));
-        // A report is a page of its own here too.
+        let events = || state.queue.pending_for(&self.name).enumerate().filter(|(place, _)| first.contains(place));
+        // A report never shares a message.
         let lane = events().next().map(|(_, (event, _))| self.lane_of(event))?;
         let alike = events().map(|(_, it)| it).filter(|(event, _)| self.lane_of(event) == lane);
         let chosen = alike.take(lane.max_events_per_message());
@@ -122,12 +126,12 @@ impl DeliveryWorker {
     }
 }
 
-/// Stable for the same events to the same notifier. What they say counts beside their ids, which repeat where the clock
-/// comes by the same time twice: a reader must not take a new message for one that it has.
+/// Returns an id that is stable for the same events to the same notifier. It covers their content besides their ids, which
+/// repeat if the clock passes the same time twice: a reader must not take a new message for an old one.
 fn message_id(notifier: &str, items: &[MessageEvent]) -> String {
     let events: BTreeMap<&str, &EventSubject> =
         items.iter().map(|item| (item.event.id.as_str(), &item.event.subject)).collect();
-    // One text at a time: thousands may be owed.
+    // One text at a time: thousands may be pending.
     let said =
         |(id, subject): (&str, &EventSubject)| [id.to_owned(), serde_json::to_string(subject).unwrap_or_default()];
     digest(std::iter::once(notifier.to_owned()).chain(events.into_iter().flat_map(said)))

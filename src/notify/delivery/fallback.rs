@@ -1,35 +1,37 @@
-//! A notifier that keeps failing: its fallback is asked, and in the end everybody else hears of it.
+//! Handling of a notifier that keeps failing: events are handed over to its fallback, and the failure is reported through
+//! the other notifiers.
 //!
-//! Nothing is sent here: what is handed over or reported is owed, and its worker delivers it.
+//! Nothing is sent here: events are queued, and the worker of the other notifier delivers them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::DeliveryWorker;
+use crate::alerting::queue::NewEvent;
 use crate::alerting::state::{NotifierFailure, State};
 use crate::domain::alert::AlertKey;
 use crate::domain::event::{Event, EventSubject};
 use crate::domain::{Name, Time};
 use crate::notify::delivery::backoff::DeliveryLane;
 
-/// After so much failure the fallback is asked.
+/// Time of failure after which the fallback takes over.
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(300);
-/// After so much failure the other notifiers are told.
+/// Time of failure after which it is reported through the other notifiers.
 pub const REPORT_AFTER: Duration = Duration::from_secs(3600);
-/// A planned time may be so far ahead of a clock that was not set but slewed.
+/// Largest lead of a planned time over a clock that was slewed and not set.
 const CLOCK_SLEW_TOLERANCE: chrono::Duration = chrono::Duration::minutes(1);
 
-/// What the fallback is to be asked for.
+/// Events to hand over to the fallback.
 struct FallbackHandover {
-    /// Events that are due now, with the last error.
+    /// Ids of events that are due now.
     due: BTreeSet<String>,
     error: String,
-    /// How long until the next is due.
+    /// Time until the next event is due.
     next: Option<Duration>,
 }
 
 impl DeliveryWorker {
-    /// After five minutes of failure the fallback is asked; after an hour everybody else hears of it.
+    /// Hands over to the fallback after five minutes of failure, and reports the failure after an hour.
     pub(super) async fn handle_failure(&mut self) {
         let now = self.clock.now();
         let Some(failure) = self.current_failure(now).await else { return };
@@ -54,18 +56,18 @@ impl DeliveryWorker {
         };
         let handed = self.store.change(hand_over_events).await;
         if handed > 0 {
-            tracing::warn!(notifier = %self.name, %fallback, events = handed, "notifier keeps failing: its fallback is asked");
+            tracing::warn!(notifier = %self.name, %fallback, events = handed, "notifier keeps failing, handing over to its fallback");
         }
     }
 
-    /// The fallback gets what has failed for five minutes, and with it everything that waits behind it. Where the notifier
-    /// itself has failed for so long, it also gets what has failed once, or has waited so long.
+    /// Returns the events to hand over: those that have failed for five minutes, and everything that waits behind them. If
+    /// the notifier itself has failed for that long, also events that have failed once or have waited that long.
     fn due_handover(&self, fallback: &Name, failure: &NotifierFailure, now: Time) -> FallbackHandover {
         let age = |since: Time| (now - since).to_std().unwrap_or_default();
         let mut handover = FallbackHandover { due: BTreeSet::new(), error: failure.error.clone(), next: None };
         self.store.read(|state| {
             let pending =
-                || state.pending_for(&self.name).filter(|(_, delivery)| delivery.remaining_recipients.is_none());
+                || state.queue.pending_for(&self.name).filter(|(_, delivery)| delivery.remaining_recipients.is_none());
             let mut failing: BTreeMap<DeliveryLane, Duration> = BTreeMap::new();
             for (event, since) in pending().filter_map(|(event, delivery)| Some((event, delivery.failing_since?))) {
                 let lane = self.lane_of(event);
@@ -108,11 +110,12 @@ impl DeliveryWorker {
         handover
     }
 
-    /// Its failure, if it fails. One that began in the future (the clock went back) counts from now.
+    /// Returns the current failure of the notifier. A failure that began in the future, because the clock went back, counts
+    /// from now.
     async fn current_failure(&mut self, now: Time) -> Option<NotifierFailure> {
         let (failure, oldest) = self
             .store
-            .read(|state| (state.failing_notifiers.get(&self.name).cloned(), state.oldest_failure(&self.name)));
+            .read(|state| (state.failing_notifiers.get(&self.name).cloned(), state.queue.oldest_failure(&self.name)));
         let failure = failure?;
         if failure.since <= now && oldest.is_none_or(|oldest| oldest <= now) {
             return Some(failure);
@@ -129,17 +132,17 @@ impl DeliveryWorker {
         self.store
             .change(|state| {
                 let subject = EventSubject::NotifierFailing { notifier: name.clone(), since, error: error.to_owned() };
-                state.enqueue_one(subject, now, &other_notifiers, &BTreeMap::new());
+                state.queue.enqueue(NewEvent::notice(subject, now, other_notifiers));
                 if let Some(failure) = state.failing_notifiers.get_mut(&name) {
                     failure.reported = true;
                 }
                 ((), true)
             })
             .await;
-        tracing::error!(notifier = %self.name, %since, error, "notifier has failed for an hour: reported through all others");
+        tracing::error!(notifier = %self.name, %since, error, "notifier has failed for an hour, reporting through all others");
     }
 
-    /// How long until something is due here: a hand-over, or the report of an hour's failure.
+    /// Returns the time until the next step: a hand-over, or the report after an hour.
     pub(super) fn next_failure_step(&self) -> Option<Duration> {
         let now = self.clock.now();
         let failure = self.store.read(|state| state.failing_notifiers.get(&self.name).cloned())?;
@@ -152,8 +155,8 @@ impl DeliveryWorker {
     }
 }
 
-/// How long an event has waited. One from the future was queued before the clock went back, and so before anything that
-/// counts from then.
+/// Returns how long an event has waited. One from the future was queued before the clock went back, and so before anything
+/// that counts from then.
 fn waited(event: &Event, now: Time) -> Duration {
     match (now - event.at).to_std() {
         Ok(age) => age,

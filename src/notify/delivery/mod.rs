@@ -1,71 +1,72 @@
-//! Delivering what is owed: one worker a notifier, so that none delays another. Retries with growing pauses, hands over
-//! to the fallback, and reports a notifier that stays broken (`escalation`).
+//! Delivery of pending events: one worker for each notifier, so that none delays another. Failed attempts are retried with
+//! growing pauses, handed over to the fallback, and reported if the notifier keeps failing ([`fallback`]).
 //!
-//! A worker never decides what is owed: it takes it from the book, sends, and marks it there. What it cannot send stays.
-//! What it tries next after a failure is decided by `backoff`. Of several recipients of one message, those that are refused
-//! for the moment are retried alone. They never hear an older state after a newer one: until nothing is pending for such a
-//! recipient, it is left out of messages to all, and what these say joins what it still lacks.
+//! A worker does not decide what is pending: it reads the queue in the state, sends, and marks the result there. What it
+//! cannot send stays pending. [`backoff`] decides what is tried next after a failure.
+//!
+//! If a message has several recipients, those that are rejected temporarily are retried alone. They never receive an older
+//! state after a newer one: as long as something is pending for such a recipient, it is left out of messages to all, and the
+//! content of these is sent to it after what it has not received yet.
 
 mod backoff;
 mod batch;
 mod fallback;
+mod results;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 
 pub use fallback::{FALLBACK_AFTER, REPORT_AFTER};
 
 use self::backoff::{DeliveryLane, LaneBackoff};
 use self::batch::DeliveryBatch;
-use super::{Delivered, Notifier, RecipientRefusal, SendError};
-use crate::alerting::state::{NotifierFailure, PendingDelivery, State};
-use crate::domain::event::{Event, EventSubject};
+use super::{Delivered, MAX_RETRY_AFTER, Notifier, SendError};
+use crate::alerting::queue::PendingDelivery;
+use crate::domain::event::Event;
 use crate::domain::quiet_hours::QuietHours;
 use crate::domain::{Name, Time};
-use crate::state::{SaveDue, StateStore};
+use crate::state::StateStore;
 use crate::util::clock::Clock;
 
-/// The first pause after a failure.
+/// Shortest pause after a failure.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// The longest pause that we choose ourselves.
+/// Longest pause that we choose ourselves.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
-/// The longest pause that a server may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// How long held messages wait at a stretch, so that a clock that is set is noticed.
+/// Longest wait before quiet hours are checked again, so that a change of the clock is noticed.
 const MAX_HOLD_WAIT: Duration = Duration::from_secs(60);
 
-/// One notifier and whom to ask in its place.
+/// A notifier with its fallback and its quiet hours.
 #[derive(Clone)]
 pub struct Route {
-    /// The channel.
+    /// Notifier that sends the messages.
     pub notifier: Arc<dyn Notifier>,
-    /// Tried when it keeps failing.
+    /// Notifier that takes over if this one keeps failing.
     pub fallback: Option<Name>,
-    /// When its messages are held; `None`: never.
+    /// Times when messages are held; `None` means never.
     pub quiet_hours: Option<QuietHours>,
 }
 
-/// What became of one try to send, for whoever counts.
+/// Result of one attempt to send, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeliveryOutcome {
-    /// Accepted.
+    /// The message was accepted.
     Delivered,
-    /// Not accepted; it is tried again.
+    /// The message was not accepted and is retried.
     Failed,
-    /// Refused for good.
+    /// The message was permanently rejected.
     Refused,
 }
 
 impl DeliveryOutcome {
-    /// Everything that can become of a try.
+    /// All outcomes, for metrics.
     pub const ALL: [DeliveryOutcome; 3] =
         [DeliveryOutcome::Delivered, DeliveryOutcome::Failed, DeliveryOutcome::Refused];
 
-    /// A word for labels.
+    /// Returns the value of the metric label.
     pub fn name(self) -> &'static str {
         match self {
             DeliveryOutcome::Delivered => "delivered",
@@ -75,10 +76,10 @@ impl DeliveryOutcome {
     }
 }
 
-/// Who counts tries, by notifier.
+/// Callback that is given the outcome of each attempt, with the name of the notifier.
 pub type DeliveryCounter = Arc<dyn Fn(&Name, DeliveryOutcome) + Send + Sync>;
 
-/// Delivers for one notifier until told to stop.
+/// Delivery of one notifier's pending events, until it is stopped.
 pub struct DeliveryWorker {
     name: Name,
     route: Route,
@@ -86,14 +87,14 @@ pub struct DeliveryWorker {
     store: Arc<StateStore>,
     clock: Arc<dyn Clock>,
     backoff: LaneBackoff,
-    /// The send that runs.
+    /// Send that is in progress.
     sending: Option<RunningSend>,
     counter: Option<DeliveryCounter>,
-    /// Its messages were held when it was last looked.
+    /// True if messages were held by quiet hours in the last iteration.
     held: bool,
 }
 
-/// A send that runs.
+/// A send in progress.
 pub struct RunningSend {
     batch: DeliveryBatch,
     began: Time,
@@ -102,11 +103,11 @@ pub struct RunningSend {
 
 type SendResult = Result<Delivered, SendError>;
 
-/// A worker that was told to stop, and what it was doing.
+/// A stopped worker, with its send in progress if there is one.
 pub struct StoppedWorker(DeliveryWorker);
 
 impl StoppedWorker {
-    /// Waits for the end of its running send, if there is one, and marks what became of it.
+    /// Waits until the send in progress ends, and marks its result.
     pub async fn finish(self) {
         let Self(mut worker) = self;
         if let Some(sending) = &mut worker.sending {
@@ -116,30 +117,30 @@ impl StoppedWorker {
         worker.store.flush().await;
     }
 
-    /// Its running send and its pauses, for the next worker of this notifier.
+    /// Returns the send in progress and the pauses, for the next worker of this notifier.
     pub fn into_parts(self) -> (Option<RunningSend>, RetryPauses) {
         (self.0.sending, RetryPauses(Mutex::new(self.0.backoff)))
     }
 }
 
-/// The pauses after a worker's failures, those that its server asked for among them. The lock makes timers fit to be shared
-/// between threads.
+/// Pauses after a worker's failures, including those that its server asked for. The lock allows sharing the timers between
+/// threads.
 pub struct RetryPauses(Mutex<LaneBackoff>);
 
 impl RunningSend {
-    /// Whether it has ended.
+    /// Returns true if the send has ended.
     pub fn has_ended(&self) -> bool {
         self.outcome.is_finished()
     }
 
-    /// Waits until it has ended, for a notifier that is no longer configured: nothing is marked.
+    /// Waits until the send has ended, without marking the result: the notifier is no longer configured.
     pub async fn ended(&mut self) {
-        let _ = (&mut self.outcome).await; // whatever became of it, nobody waits for these events any more
+        let _ = (&mut self.outcome).await; // the result does not matter: nothing is pending for this notifier any more
     }
 }
 
 impl DeliveryWorker {
-    /// A worker for `name`; `all_notifiers` names all notifiers.
+    /// Creates a worker for the notifier `name`. `all_notifiers` has the names of all notifiers.
     pub fn new(
         name: Name,
         route: Route,
@@ -148,34 +149,24 @@ impl DeliveryWorker {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let backoff = LaneBackoff::new(Arc::clone(&clock));
-        Self {
-            name,
-            route: route,
-            all_notifiers: all_notifiers,
-            store: store,
-            clock,
-            backoff: backoff,
-            sending: None,
-            counter: None,
-            held: false,
-        }
+        Self { name, route, all_notifiers, store, clock, backoff, sending: None, counter: None, held: false }
     }
 
-    /// Tells `counter` of every try.
+    /// Calls `counter` after each attempt.
     #[must_use]
     pub fn with_counter(mut self, counter: DeliveryCounter) -> Self {
         self.counter = Some(counter);
         self
     }
 
-    /// Begins with a send that an earlier worker of this notifier left running: nothing else is sent before it has ended.
+    /// Waits for a send that an earlier worker of this notifier left in progress, before sending anything else.
     #[must_use]
     pub fn with_running_send(mut self, sending: Option<RunningSend>) -> Self {
         self.sending = sending;
         self
     }
 
-    /// Keeps the pauses that an earlier worker of this notifier had not ended.
+    /// Continues the pauses of an earlier worker of this notifier.
     #[must_use]
     pub fn with_pauses(mut self, pauses: Option<RetryPauses>) -> Self {
         if let Some(RetryPauses(backoff)) = pauses {
@@ -184,12 +175,12 @@ impl DeliveryWorker {
         self
     }
 
-    /// Works until `stop` turns true; a send that runs then is finished first.
+    /// Delivers until `stop` becomes true, and finishes a send in progress first.
     pub async fn run(self, stop: watch::Receiver<bool>) {
         self.run_until_stopped(stop).await.finish().await;
     }
 
-    /// Works until `stop` turns true, and waits for nothing then: a send that runs goes on by itself.
+    /// Delivers until `stop` becomes true, and returns at once. A send in progress continues.
     pub async fn run_until_stopped(mut self, mut stop: watch::Receiver<bool>) -> StoppedWorker {
         while !*stop.borrow() {
             let store = Arc::clone(&self.store);
@@ -229,24 +220,24 @@ impl DeliveryWorker {
         StoppedWorker(self)
     }
 
-    /// Nothing can be sent now.
+    /// Saves marks and forgets empty lanes while nothing can be sent.
     async fn idle(&mut self) {
         self.store.flush_marks().await;
         self.forget_empty_lanes();
     }
 
-    /// How long to hold what is owed, in quiet hours; `None`: it may be sent. What is let through takes the rest along, as
-    /// one message.
+    /// Returns how long pending events are held by quiet hours; `None` if they may be sent. An event that may be sent takes
+    /// the others along, in one message.
     fn hold(&self) -> Option<Duration> {
         let (quiet, now) = (self.route.quiet_hours.as_ref()?, self.clock.now());
         let critical =
-            self.store.read(|state| state.pending_for(&self.name).any(|(event, _)| event.is_about_critical()));
+            self.store.read(|state| state.queue.pending_for(&self.name).any(|(event, _)| event.is_about_critical()));
         let until = quiet.quiet_until(now, critical)?;
         Some((until - now).to_std().unwrap_or_default().clamp(Duration::from_millis(1), MAX_HOLD_WAIT))
     }
 
-    /// Held is not failing: of a failure before the quiet hours nothing is counted that passed meanwhile, and the first
-    /// thing afterwards is a try.
+    /// Restarts the count of failures after quiet hours: held events have not failed, and the first step afterwards is an
+    /// attempt.
     async fn resume_after_hold(&mut self) {
         if !std::mem::take(&mut self.held) {
             return;
@@ -256,13 +247,13 @@ impl DeliveryWorker {
         self.store.change(|state| ((), state.count_failures_from(&name, now, |since| since < now))).await;
     }
 
-    /// Begins to send. Where everybody waits for something older, there is nobody to send to.
+    /// Starts a send. It fails if all recipients still wait for something older.
     async fn send(&mut self, batch: DeliveryBatch) {
-        // Another task's change may be in memory and not yet on disk: nothing is sent before it is, or has failed to be.
+        // A change by another task may be in memory only. Sending starts after an attempt to save it.
         self.store.flush_queued().await;
         let (notifier, counter, name) = (Arc::clone(&self.route.notifier), self.counter.clone(), self.name.clone());
         let message = batch.message.clone();
-        // A task of its own: whatever goes wrong inside a channel, even a panic, is a failed send and nothing more.
+        // A task of its own, so that a panic inside a channel is a failed attempt and nothing more.
         let outcome = tokio::spawn(async move {
             if message.remaining_recipients.as_ref().is_some_and(Vec::is_empty) {
                 let reason = "every recipient is still waiting for an earlier message".to_owned();
@@ -277,125 +268,7 @@ impl DeliveryWorker {
         self.sending = Some(RunningSend { batch, began: self.clock.now(), outcome });
     }
 
-    /// Marks what became of the running send, and sets the pauses before the next try, if one is needed.
-    async fn mark(&mut self, outcome: Result<SendResult, JoinError>) {
-        let Some(RunningSend { batch, began, .. }) = self.sending.take() else { return };
-        let outcome = outcome.unwrap_or_else(|panic| {
-            let failed = Err(SendError {
-                permanent: false,
-                reason: format!("sending ended unexpectedly: {panic}"),
-                retry_after: None,
-                refused: Vec::new(),
-            });
-            if let Some(counter) = &self.counter {
-                counter(&self.name, delivery_outcome(&failed));
-            }
-            failed
-        });
-        match outcome {
-            Ok(delivered) => self.mark_delivered(&batch, delivered).await,
-            Err(error) if error.permanent => self.mark_refused(&batch, &error).await,
-            Err(error) => self.mark_failed(&batch, &error, began).await,
-        }
-    }
-
-    async fn mark_delivered(&mut self, batch: &DeliveryBatch, delivered: Delivered) {
-        let deferred: Vec<String> = delivered.deferred.iter().map(|it| it.recipient.clone()).collect();
-        let (name, now, ids) = (self.name.clone(), self.clock.now(), &batch.ids);
-        let other_notifiers = self.other_notifiers();
-        let recovered = self
-            .store
-            .mark(|state| {
-                if let Some(retried) = batch.retried_recipients() {
-                    let reached: Vec<String> = retried.iter().filter(|it| !deferred.contains(it)).cloned().collect();
-                    state.record_notified(&name, ids, delivered.message_id.as_deref());
-                    state.mark_recipients_done(&name, ids, &reached);
-                } else {
-                    let left = [&batch.left_out[..], &deferred].concat();
-                    state.mark_delivered(&name, ids, delivered.message_id.as_deref(), &left);
-                }
-                let failure = clear_failure(state, &name);
-                let reported = failure.as_ref().filter(|failure| failure.reported);
-                if let Some(failure) = reported {
-                    let subject = EventSubject::NotifierRecovered { notifier: name.clone(), since: failure.since };
-                    state.enqueue_one(subject, now, &other_notifiers, &BTreeMap::new());
-                }
-                (failure.is_some(), if reported.is_some() { SaveDue::BeforeSending } else { SaveDue::Soon })
-            })
-            .await;
-        if recovered {
-            tracing::info!(notifier = %self.name, "notifier works again");
-        }
-        tracing::info!(notifier = %self.name, events = ids.len(), "notification delivered");
-        self.log_refused(&delivered.refused);
-        for refusal in &delivered.deferred {
-            tracing::warn!(notifier = %self.name, recipient = refusal.recipient, reason = refusal.reason, "recipient refused for the moment: tried again alone");
-        }
-        let reached = |lane: &&DeliveryLane| !matches!(lane, DeliveryLane::RetriedRecipient(recipient) if deferred.contains(recipient));
-        self.backoff.succeeded(&batch.lanes.iter().filter(reached).cloned().collect::<Vec<_>>());
-        self.retry_left_out(batch);
-        if let Some(refusal) = delivered.deferred.first() {
-            let lanes: Vec<DeliveryLane> = deferred.into_iter().map(DeliveryLane::RetriedRecipient).collect();
-            self.backoff.failed(&lanes, &refusal.reason, None);
-        }
-    }
-
-    /// Recipients that were left out of a message are offered it now, behind what they lack.
-    fn retry_left_out(&mut self, batch: &DeliveryBatch) {
-        for recipient in &batch.left_out {
-            self.backoff.end_pause(&DeliveryLane::RetriedRecipient(recipient.clone()));
-        }
-    }
-
-    /// A lone recipient that is refused for good says nothing about the notifier: its neighbours were reached. Recipients
-    /// that were left out of the message have refused nothing.
-    async fn mark_refused(&mut self, batch: &DeliveryBatch, error: &SendError) {
-        let (name, now, fallback, ids) = (self.name.clone(), self.clock.now(), self.route.fallback.clone(), &batch.ids);
-        let handed = self
-            .store
-            .mark(|state| {
-                if let Some(retried) = batch.retried_recipients() {
-                    state.mark_recipients_done(&name, ids, retried);
-                    return (0, SaveDue::Soon);
-                }
-                state.record_failure(&name, &error.reason, now);
-                let handed = fallback.map_or(0, |fallback| state.hand_over(&name, &fallback, &error.reason, Some(ids)));
-                state.mark_refused(&name, ids, &batch.left_out);
-                (handed, if handed > 0 { SaveDue::BeforeSending } else { SaveDue::Soon })
-            })
-            .await;
-        for lane in &batch.lanes {
-            self.backoff.forget(lane);
-        }
-        self.retry_left_out(batch);
-        tracing::error!(notifier = %self.name, reason = error.reason, events = ids.len(), handed_to_fallback = handed, "notification refused for good: not tried again");
-    }
-
-    async fn mark_failed(&mut self, batch: &DeliveryBatch, error: &SendError, began: Time) {
-        let (name, ids) = (self.name.clone(), &batch.ids);
-        let since = began.min(self.clock.now());
-        if batch.retried_recipients().is_none() {
-            self.store
-                .mark(|state| {
-                    let before = state.failing_notifiers.get(&name).cloned();
-                    let changed = Some(&*state.record_failure(&name, &error.reason, since)) != before.as_ref();
-                    let changed = state.mark_failing(&name, ids, since) || changed;
-                    ((), if changed { SaveDue::Soon } else { SaveDue::Never })
-                })
-                .await;
-        }
-        let attempts = self.backoff.failed(&batch.lanes, &error.reason, error.retry_after);
-        tracing::warn!(notifier = %self.name, reason = error.reason, events = ids.len(), attempts, "notification could not be sent: still owed");
-        self.log_refused(&error.refused);
-    }
-
-    fn log_refused(&self, refused: &[RecipientRefusal]) {
-        for refusal in refused {
-            tracing::error!(notifier = %self.name, recipient = refusal.recipient, reason = refusal.reason, "recipient refused for good: correct or remove the address");
-        }
-    }
-
-    /// Of what is no longer pending, whatever became of it, nothing need be known.
+    /// Forgets the failures of lanes with nothing pending.
     fn forget_empty_lanes(&mut self) {
         if self.backoff.has_no_failures() {
             return;
@@ -405,7 +278,7 @@ impl DeliveryWorker {
                 None => vec![self.lane_of(event)],
                 Some(only) => only.iter().cloned().map(DeliveryLane::RetriedRecipient).collect(),
             };
-            state.pending_for(&self.name).flat_map(of).collect()
+            state.queue.pending_for(&self.name).flat_map(of).collect()
         });
         self.backoff.retain(|lane| lanes.contains(lane));
     }
@@ -415,17 +288,7 @@ impl DeliveryWorker {
     }
 }
 
-/// A notifier that delivered something works, unless something else still fails: then it has failed since that began.
-/// Returns what is over.
-fn clear_failure(state: &mut State, name: &Name) -> Option<NotifierFailure> {
-    let Some(since) = state.oldest_failure(name) else { return state.failing_notifiers.remove(name) };
-    if let Some(failure) = state.failing_notifiers.get_mut(name).filter(|failure| !failure.reported) {
-        failure.since = since;
-    }
-    None
-}
-
-/// Waits until `stop` turns true, or nobody is left to turn it.
+/// Waits until `stop` becomes true or its sender is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -438,7 +301,8 @@ fn delivery_outcome(sent: &Result<Delivered, SendError>) -> DeliveryOutcome {
     }
 }
 
-/// The pause after so many failed tries: doubling from 1 s to 5 min, times `jitter`; never shorter than what was asked.
+/// Returns the pause after this number of failed attempts: doubled from 1 s to 5 min, times `jitter`, and never shorter than
+/// `retry_after`.
 pub fn retry_delay(attempts: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
     let doubled = MIN_RETRY_DELAY.saturating_mul(1 << attempts.saturating_sub(1).min(9));
     let own = doubled.min(MAX_RETRY_DELAY).mul_f64(jitter).clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY);

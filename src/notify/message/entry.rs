@@ -1,37 +1,39 @@
-//! Owed events → entries: one an alert, divisions that share every figure together, most severe first.
+//! Groups pending events into entries, most severe first: one for each alert, except that divisions with identical figures
+//! share one.
 //!
-//! Decides what belongs together and in which order; the words are `phrase`'s.
+//! This file decides grouping and order; [`phrase`] has the sentences.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::text::{TimeFormatter, name, visible};
 use super::{MessageEntry, MessageLink, MessageStatus, phrase, picture};
 use crate::domain::alert::{AlertKey, TransitionKind};
-use crate::domain::event::{Event, EventSubject, MetricValue};
+use crate::domain::balance::MetricValue;
+use crate::domain::event::{Event, EventSubject};
 use crate::domain::rule::{Metric, Severity};
 use crate::domain::{Division, Time};
 use crate::notify::message::forecast_lines;
 use crate::notify::{FallbackOrigin, MessageContext, MessageEvent};
 
-/// Divisions that a headline names before it counts the rest.
+/// Maximum number of divisions that a headline names. The others are counted.
 const MAX_NAMED_DIVISIONS: usize = 8;
-/// Rules that stood firing, without their divisions: what two unreadable divisions are compared by.
+/// Rules with firing alerts, without their divisions. Two unreadable divisions are compared by these.
 type FiringRules = BTreeSet<(String, Severity)>;
 
-/// The events of one alert, or one notice.
+/// Events of one alert, or one notice.
 pub(super) struct AlertGroup<'a> {
-    /// Told in full.
+    /// Newest event, which is shown in full.
     pub(super) newest: &'a MessageEvent,
-    /// Oldest first.
+    /// Earlier events, oldest first.
     earlier: Vec<&'a MessageEvent>,
     omitted: u32,
-    /// The divisions that share it, each as the reader knows it.
+    /// Names of the divisions that share the entry; the number if there is no name.
     pub(super) divisions: Vec<String>,
     pub(super) since: Time,
     pub(super) next_reminder: Option<Time>,
 }
 
-/// What belongs together, in the order in which it is told.
+/// Returns the events grouped into entries, in order of display.
 pub(super) fn groups(items: &[MessageEvent]) -> Vec<AlertGroup<'_>> {
     let mut groups: Vec<AlertGroup> = Vec::new();
     let mut places: HashMap<GroupKey, Vec<usize>> = HashMap::new();
@@ -93,7 +95,7 @@ impl<'a> AlertGroup<'a> {
         self.next_reminder = [self.next_reminder, other.next_reminder].into_iter().flatten().min();
     }
 
-    /// It told in full.
+    /// Returns the entry in full.
     pub(super) fn entry(&self, times: TimeFormatter, context: &MessageContext) -> MessageEntry {
         let event = &self.newest.event;
         let mut details = phrase::details(event, self.since, times);
@@ -118,7 +120,7 @@ impl<'a> AlertGroup<'a> {
         }
     }
 
-    /// It told in a line.
+    /// Returns the first line of the entry.
     pub(super) fn headline(&self) -> String {
         phrase::headline(&self.newest.event, &self.fund_name())
     }
@@ -127,7 +129,7 @@ impl<'a> AlertGroup<'a> {
         status(&self.newest.event)
     }
 
-    /// The level that somebody is called for.
+    /// Returns the level that people are mentioned for: the alert fires and did not improve.
     pub(super) fn mentioned_level(&self) -> Option<Severity> {
         let event = &self.newest.event;
         let mentions_people =
@@ -135,12 +137,12 @@ impl<'a> AlertGroup<'a> {
         event.level().filter(|_| mentions_people)
     }
 
-    /// Whose it is.
+    /// Returns the account of the entry, unless it is about a notifier.
     pub(super) fn account(&self) -> Option<&'a str> {
         account(&self.newest.event)
     }
 
-    /// `acme · SpendHistory department`.
+    /// Returns `acme · History department`.
     pub(super) fn fund_name(&self) -> String {
         let account = account(&self.newest.event).map(name).unwrap_or_default();
         let named: Vec<&str> = self.divisions.iter().take(MAX_NAMED_DIVISIONS).map(String::as_str).collect();
@@ -168,7 +170,8 @@ impl<'a> AlertGroup<'a> {
     }
 }
 
-/// So that each alert is compared with few of thousands: two that [share a fund](same_fund) have the same.
+/// Key by which candidates for one entry are found without comparing each alert with thousands of others. Alerts that [share
+/// a fund](same_fund) have equal keys.
 #[derive(PartialEq, Eq, Hash)]
 struct GroupKey<'a> {
     account: &'a str,
@@ -178,7 +181,7 @@ struct GroupKey<'a> {
 }
 
 impl<'a> GroupKey<'a> {
-    /// `None`: a notice, which shares nothing.
+    /// Returns `None` for a notice, which shares an entry with nothing.
     fn of(event: &'a Event) -> Option<Self> {
         let (value, reason) = match &event.subject {
             EventSubject::Threshold(it) => (Some(it.value), None),
@@ -189,7 +192,8 @@ impl<'a> GroupKey<'a> {
     }
 }
 
-/// Whether two alerts say the same of two divisions: the same figures (they share one fund), or the same failure.
+/// Returns true if two alerts of different divisions have the same content: the same figures, because they share one fund,
+/// or the same failure.
 fn same_fund(one: &AlertGroup, other: &AlertGroup) -> bool {
     let (Some(a), Some(b)) = (one.newest.event.alert(), other.newest.event.alert()) else { return false };
     let divided = a.division.is_some() && b.division.is_some() && a.division != b.division;
@@ -259,7 +263,7 @@ pub(super) fn account(event: &Event) -> Option<&str> {
     }
 }
 
-/// The division as the reader knows it: by name, else by number.
+/// Returns the name of the division, or its number if it has none.
 fn division(event: &Event) -> Option<String> {
     let (id, known_as) = match &event.subject {
         EventSubject::Threshold(e) => (e.key.division, e.division_name.as_deref()),
@@ -295,11 +299,11 @@ pub(super) fn fallback_note(in_place_of: &FallbackOrigin) -> String {
     )
 }
 
-/// The deposit link where a deposit helps, and the rule's own.
+/// Returns the deposit link if a deposit helps, and the link of the rule.
 fn links(event: &Event, rule_link: Option<&str>, context: &MessageContext) -> Vec<MessageLink> {
     let web = |url: &str| url.starts_with("https://") || url.starts_with("http://");
     let helps = match &event.subject {
-        // Neither does a deposit take back what was spent, nor does it save older ones from expiring.
+        // A deposit neither reverses spending nor keeps older deposits from expiring.
         EventSubject::Threshold(e) => {
             e.kind != TransitionKind::Resolved && !matches!(e.metric, Metric::Spend | Metric::ExpiringFunds)
         }

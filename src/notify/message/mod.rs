@@ -1,10 +1,14 @@
-//! Message → what it says, free of any channel ([`MessageView`]), and from there → Slack ([`blocks`]), mail
-//! ([`mail`]) and Teams ([`card`]); for machines, an event as JSON ([`record`]).
+//! From a message to its content ([`MessageView`]), the same for every channel. The channels render the view: Slack
+//! ([`blocks`]), email ([`rendering`]) and Teams ([`card`]). Webhooks get each event as JSON ([`record`]).
 //!
-//! Pure: nothing here sends, logs or reads a clock. Strings in a [`MessageView`] are plain text on one line each; every channel
-//! escapes them in its own way, exactly once.
+//! Pure: nothing here sends, logs or reads a clock. Strings in a [`MessageView`] are plain text on one line each. Each
+//! channel escapes them in its own way, exactly once.
+//!
+//! [`blocks`]: crate::notify::channels::slack::blocks
+//! [`rendering`]: crate::notify::channels::email::rendering
+//! [`card`]: crate::notify::channels::teams::card
+//! [`record`]: crate::notify::channels::webhook::record
 
-pub(crate) mod custom_templates;
 pub(crate) mod entry;
 pub(crate) mod forecast_lines;
 pub(crate) mod phrase;
@@ -23,50 +27,51 @@ use std::collections::BTreeSet;
 use self::entry::AlertGroup;
 use super::{Message, MessageContent, MessageContext, MessageEvent};
 use crate::domain::rule::Severity;
+use crate::util::text::counted;
 pub use picture::ChartPicture;
 pub use report::{ReportLine, ReportView};
 pub(crate) use text::{cut, cut_bytes, flat};
 
-/// Headlines of what is not told in full, before they are only counted.
+/// Maximum number of entries shown as a headline only. The others are counted.
 pub(crate) const MAX_BRIEF_HEADLINES: usize = 100;
 
-/// Entries that are told in full; the rest gets a line each.
+/// Maximum number of entries shown in full. The others are shown as a headline.
 const MAX_FULL_ENTRIES: usize = 10;
 
-/// What a message says, in the order in which it says it.
+/// Content of a message, in the order of its display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageView {
-    /// The worst of its entries.
+    /// Status of the most severe entry.
     pub status: MessageStatus,
     /// One line for the whole message: the headline of the only entry, or a count.
     pub title: String,
-    /// Told in full, most severe first; at most ten.
+    /// Entries shown in full, most severe first; at most ten.
     pub entries: Vec<MessageEntry>,
-    /// The headlines of the rest.
+    /// Headlines of the other entries.
     pub brief: Vec<String>,
-    /// Levels that somebody is called for: they fire, and this message is not about their easing.
+    /// Levels that mention people: the alerts fire at these levels, and the message does not say that they improved.
     pub mentioned_levels: BTreeSet<Severity>,
-    /// The message is a page of figures; its one entry says the same in lines, for channels without tables.
+    /// Report, if the message is one. Its only entry has the same content as lines of text, for channels without tables.
     pub report: Option<ReportView>,
 }
 
-/// How bad an entry is; ordered most severe first.
+/// Status of an entry, most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MessageStatus {
-    /// Fires at critical.
+    /// An alert that fires at level critical.
     Critical,
-    /// Fires at warning.
+    /// An alert that fires at level warning.
     Warning,
-    /// Something to know.
+    /// A notice that is no alert.
     Notice,
-    /// Over.
+    /// An alert that has ended.
     Resolved,
-    /// No alert at all.
+    /// A test message of `test-notify`.
     Test,
 }
 
 impl MessageStatus {
-    /// Its name, as a mail's subject shows it.
+    /// Returns the name as the subject of an email shows it.
     pub fn name(self) -> &'static str {
         match self {
             MessageStatus::Critical => "critical",
@@ -77,7 +82,7 @@ impl MessageStatus {
         }
     }
 
-    /// Its colour, `#rrggbb`.
+    /// Returns the colour as `#rrggbb`.
     pub fn colour(self) -> &'static str {
         match self {
             MessageStatus::Critical => "#c62828",
@@ -88,41 +93,41 @@ impl MessageStatus {
     }
 }
 
-/// One alert (or several that share every figure), or one notice.
+/// An alert, several alerts that share all figures, or a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageEntry {
-    /// How bad it is.
+    /// Status of the alert or notice.
     pub status: MessageStatus,
-    /// What, how much, and which threshold: one line.
+    /// Account, amount and threshold in one line.
     pub headline: String,
-    /// The one thing to do: what to deposit. Told before the details, and louder.
+    /// The recommended action, which is a deposit. Shown before the details and with more weight.
     pub to_do: Option<String>,
-    /// The missing amount, how the funds are made up, how long they last, what else there is to know.
+    /// Further lines: the missing amount, the breakdown of the funds, the forecast.
     pub details: Vec<String>,
-    /// The picture of the funds, for channels that can show one.
+    /// Chart of the funds, for channels that can show one.
     pub picture: Option<ChartPicture>,
-    /// What went before, oldest first.
+    /// Earlier events of the alert, oldest first.
     pub history: Vec<String>,
-    /// The rule's description.
+    /// Description of the rule, which may have several lines.
     pub description: Option<String>,
-    /// What can be opened: label and address.
+    /// Links below the text.
     pub links: Vec<MessageLink>,
-    /// Rule and next reminder.
+    /// Last line: the rule and the time of the next reminder.
     pub footer: Option<String>,
 }
 
-/// Something to open.
+/// A link with a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageLink {
-    /// What it says.
+    /// Text of the link.
     pub label: &'static str,
-    /// An http(s) address.
+    /// Address that begins with `http://` or `https://`.
     pub url: String,
-    /// Whether it is what the reader is asked to do.
+    /// True for the link to the recommended action.
     pub primary: bool,
 }
 
-/// What the message says.
+/// Returns the content of a message.
 pub fn view(message: &Message, context: &MessageContext) -> MessageView {
     match &message.content {
         MessageContent::Test { notifier } => test(notifier),
@@ -141,8 +146,7 @@ pub fn view(message: &Message, context: &MessageContext) -> MessageView {
 }
 
 fn test(notifier: &str) -> MessageView {
-    let title =
-        format!("This is a test from lowtide: notifier {} works. Nobody has to do anything.", text::name(notifier));
+    let title = format!("This is a test from lowtide: notifier {} works. No action needed.", text::name(notifier));
     MessageView {
         status: MessageStatus::Test,
         title,
@@ -166,24 +170,24 @@ fn events(groups: &[AlertGroup], times: text::TimeFormatter, context: &MessageCo
     MessageView { status, title, entries, brief, mentioned_levels, report: None }
 }
 
-/// `acme: 3 alerts: 1 critical, 2 warnings`; without the account where they are of several, or of none.
+/// Returns `acme: 3 alerts: 1 critical, 2 warnings`. The account is left out if the alerts belong to several accounts or to
+/// none.
 fn count(groups: &[AlertGroup]) -> String {
     let account = groups.first().and_then(AlertGroup::account);
     let account = account.filter(|it| groups.iter().all(|other| other.account() == Some(*it)));
     let account = account.map(|account| format!("{}: ", text::name(account))).unwrap_or_default();
     let of = |status: MessageStatus| groups.iter().filter(|group| group.status() == status).count();
-    let plural = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     let notices = of(MessageStatus::Notice);
     let alerts = groups.len() - notices;
     if alerts == 0 {
-        return format!("{account}{}", plural(notices, "notice"));
+        return format!("{account}{}", counted(notices, "notice"));
     }
     let parts = [
         (of(MessageStatus::Critical), format!("{} critical", of(MessageStatus::Critical))),
-        (of(MessageStatus::Warning), plural(of(MessageStatus::Warning), "warning")),
+        (of(MessageStatus::Warning), counted(of(MessageStatus::Warning), "warning")),
         (of(MessageStatus::Resolved), format!("{} resolved", of(MessageStatus::Resolved))),
     ];
     let parts: Vec<String> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(_, part)| part).collect();
-    let rest = if notices > 0 { format!("; {}", plural(notices, "notice")) } else { String::new() };
-    format!("{account}{}: {}{rest}", plural(alerts, "alert"), parts.join(", "))
+    let rest = if notices > 0 { format!("; {}", counted(notices, "notice")) } else { String::new() };
+    format!("{account}{}: {}{rest}", counted(alerts, "alert"), parts.join(", "))
 }

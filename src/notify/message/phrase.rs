@@ -1,6 +1,6 @@
-//! What one event says: headline, details, history line. The product's voice lives here, and only here.
+//! Sentences about one event: headline, details, history line. The tone of the product is set here and nowhere else.
 //!
-//! Plain text without any escaping; `places` are the divisions it is about, already put into words.
+//! Plain text without any escaping. `fund` is the account and its divisions, already in words.
 
 use std::time::Duration;
 
@@ -9,30 +9,31 @@ use rust_decimal::Decimal;
 use super::text::{TimeFormatter, elapsed_text, name, short};
 use crate::domain::Name;
 use crate::domain::alert::TransitionKind;
-use crate::domain::balance::{Breakdown, Persistence};
-use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use crate::domain::balance::{Breakdown, MetricValue, Persistence};
+use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent, UnreadableEvent};
 use crate::domain::forecast::Runway;
 use crate::domain::money::{Money, figure};
 use crate::domain::rule::{Metric, ThresholdAmount, ThresholdSide, ThresholdValue};
 use crate::notify::message::forecast_lines::no_funds_left;
+use crate::util::text::counted;
 
-/// Longest sentence that comes from outside (an error, a reason).
+/// Maximum length of an error or reason from outside.
 const MAX_QUOTE_CHARS: usize = 300;
-/// Rules that a headline names before it counts the rest.
+/// Maximum number of rules that a headline names. The others are counted.
 const MAX_NAMED_RULES: usize = 5;
 
-/// An error or reason from outside, on one line.
+/// Returns an error or reason from outside on one line.
 pub(super) fn quote(text: &str) -> String {
     short(text, MAX_QUOTE_CHARS)
 }
 
-/// A sentence from outside with exactly one full stop.
+/// Returns a sentence from outside with exactly one full stop.
 pub(super) fn sentence(text: &str) -> String {
     let text = quote(text);
     if text.ends_with(['?', '!', '…']) { text } else { format!("{}.", text.trim_end_matches('.')) }
 }
 
-/// The one line that says it all.
+/// Returns the first line of an entry.
 pub(super) fn headline(event: &Event, fund: &str) -> String {
     match &event.subject {
         EventSubject::Threshold(event) => threshold_headline(event, fund),
@@ -51,8 +52,8 @@ pub(super) fn headline(event: &Event, fund: &str) -> String {
 fn prefix(kind: TransitionKind, level: impl std::fmt::Display) -> String {
     match kind {
         TransitionKind::Raised => String::new(),
-        TransitionKind::Escalated => "Got worse: ".to_owned(),
-        TransitionKind::Eased => format!("Eased to {level}: "),
+        TransitionKind::Escalated => format!("Now {level}: "),
+        TransitionKind::Eased => format!("Improved to {level}: "),
         TransitionKind::Reminder => format!("Still {level}: "),
         TransitionKind::Resolved => "Resolved: ".to_owned(),
     }
@@ -80,19 +81,19 @@ fn unreadable_headline(event: &UnreadableEvent, fund: &str) -> String {
     format!("{prefix}{fund}: {what}")
 }
 
-/// `rule runway cannot be judged`, `rules runway, shortfall and spend cannot be judged`.
+/// Returns `rule runway cannot be evaluated` or `rules runway, shortfall and spend cannot be evaluated`.
 pub(super) fn cannot_be_evaluated(rules: &[Name]) -> String {
     let names: Vec<String> = rules.iter().take(MAX_NAMED_RULES).map(|rule| name(rule)).collect();
     let more = rules.len().saturating_sub(MAX_NAMED_RULES);
     let names = match (names.as_slice(), more) {
-        ([one], _) => return format!("rule {one} cannot be judged"),
+        ([one], _) => return format!("rule {one} cannot be evaluated"),
         ([first @ .., last], 0) => format!("{} and {last}", first.join(", ")),
         (names, more) => format!("{} and {more} more", names.join(", ")),
     };
-    format!("rules {names} cannot be judged")
+    format!("rules {names} cannot be evaluated")
 }
 
-/// The value of a metric in words.
+/// Returns the value of the rule's metric in words.
 fn value_text(event: &ThresholdEvent) -> String {
     let money = match event.value {
         MetricValue::Amount(money) => money,
@@ -117,7 +118,8 @@ fn value_text(event: &ThresholdEvent) -> String {
     }
 }
 
-/// How long funds last. The value is the early end of the forecast's range: bad news *may* come true, good news is a least.
+/// Returns how long funds last. The value is the early end of the forecast's range, so bad news *may* come true and good
+/// news is a lower bound.
 fn runway_text(event: &ThresholdEvent, lasts: Duration) -> String {
     let safe = matches!(distance_from_threshold(event), Some((_, ThresholdDistance::Time { breached: false, .. })));
     let over = event.forecast.as_ref().is_some_and(|ahead| ahead.runway == Runway::Exhausted);
@@ -133,20 +135,19 @@ fn runway_text(event: &ThresholdEvent, lasts: Duration) -> String {
     }
 }
 
-/// A runway, or a part of one: `1 day`, `14 window_text`, `36 hours`.
+/// Returns a runway or a part of one: `1 day`, `14 days`, `36 hours`.
 pub(super) fn duration_text(lasts: Duration) -> String {
     if lasts.as_secs() == 24 * 3600 { "1 day".to_owned() } else { window_text(lasts) }
 }
 
-/// A window: `24 hours`, `1 day`, `14 window_text`.
+/// Returns a window: `24 hours`, `14 days`, `90 minutes`.
 pub(super) fn window_text(lasts: Duration) -> String {
     let (hours, minutes) = (lasts.as_secs() / 3600, lasts.as_secs() / 60);
-    let plural = |n: u64, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     match hours {
         24 => "24 hours".to_owned(),
-        _ if !minutes.is_multiple_of(60) => plural(minutes, "minute"),
-        _ if hours > 0 && !hours.is_multiple_of(24) => plural(hours, "hour"),
-        _ => plural(hours / 24, "day"),
+        _ if !minutes.is_multiple_of(60) => counted(minutes, "minute"),
+        _ if hours > 0 && !hours.is_multiple_of(24) => counted(hours, "hour"),
+        _ => counted(hours / 24, "day"),
     }
 }
 
@@ -160,7 +161,7 @@ pub(super) fn threshold_text(threshold: &EvaluatedThreshold) -> String {
     }
 }
 
-/// The lines below the headline. `since` is the earliest of the divisions that share the entry.
+/// Returns the lines below the headline. `since` is the earliest of the divisions that share the entry.
 pub(super) fn details(event: &Event, since: crate::domain::Time, times: TimeFormatter) -> Vec<String> {
     match &event.subject {
         EventSubject::Threshold(threshold) => {
@@ -172,9 +173,9 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: TimeForm
             std::iter::once(first).chain(parts.and_then(|parts| breakdown_line(parts, threshold.value))).collect()
         }
         EventSubject::Unreadable(unreadable) if unreadable.kind == TransitionKind::Resolved => {
-            let what = if unreadable.unevaluated_rules.is_empty() { "It" } else { "Something" };
+            let what = if unreadable.unevaluated_rules.is_empty() { "It" } else { "Some data" };
             let (since, lasted) = (times.full(since), elapsed_text(event.lasted(since)));
-            vec![format!("{what} could not be read since {since}; that lasted {lasted}.")]
+            vec![format!("{what} could not be read since {since} (for {lasted}).")]
         }
         EventSubject::Unreadable(unreadable) => unreadable_lines(unreadable, &times.full(since)),
         EventSubject::Unwatched { rules, .. } => {
@@ -186,34 +187,34 @@ pub(super) fn details(event: &Event, since: crate::domain::Time, times: TimeForm
         }
         EventSubject::NotifierRecovered { .. } => {
             vec![format!(
-                "It could not deliver since {}; that lasted {}.",
+                "It could not deliver since {} (for {}).",
                 times.full(since),
                 elapsed_text(event.lasted(since))
             )]
         }
         EventSubject::AlertEnded { .. } => vec!["Its alert ended.".to_owned()],
         EventSubject::NotifierRemoved { .. } => Vec::new(),
-        // For channels that know no tables.
+        // Channels without tables show the report as lines.
         EventSubject::Report(page) => super::report::lines(&super::report::view(page, None, times)),
     }
 }
 
-/// How far a value is from its threshold.
+/// Distance of a value from its threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ThresholdDistance {
-    /// An amount; negative on the safe side.
+    /// Distance in money; negative on the safe side.
     Money(Money),
-    /// A part of a runway, on the bad side (`breached`) or the safe one.
+    /// Distance in time, for a runway.
     Time {
-        /// How long it is.
+        /// Length of time between value and threshold.
         duration: Duration,
-        /// Whether it is on the bad side.
+        /// True if the threshold is crossed.
         breached: bool,
     },
 }
 
 impl ThresholdDistance {
-    /// What is missing: nothing on the safe side, and nothing at the threshold itself.
+    /// Returns the distance if it is positive: `None` on the safe side and at the threshold itself.
     pub(crate) fn missing(self) -> Option<Self> {
         let missing = match self {
             ThresholdDistance::Money(money) => money.amount > Decimal::ZERO,
@@ -239,7 +240,7 @@ impl std::fmt::Display for ThresholdDistance {
     }
 }
 
-/// Beyond the threshold by how much. `None` where the two do not compare.
+/// Returns the threshold and the distance to it. `None` if value and threshold cannot be compared.
 pub(crate) fn distance_from_threshold(event: &ThresholdEvent) -> Option<(EvaluatedThreshold, ThresholdDistance)> {
     let threshold = event.threshold?;
     let distance = match (event.value, threshold.bound) {
@@ -270,7 +271,7 @@ fn breach_line(event: &ThresholdEvent, since: &str) -> String {
     match distance {
         Some((ThresholdSide::Below, by)) => format!("{by} under the threshold since {since}."),
         Some((ThresholdSide::Above, by)) => format!("{by} over the threshold since {since}."),
-        // Between threshold and `clear_at`: it still fires, but nothing is missing.
+        // Between threshold and `clear_at` the alert still fires, but nothing is missing.
         None => format!("Since {since}."),
     }
 }
@@ -291,14 +292,14 @@ fn resolved_line(event: &ThresholdEvent, duration: chrono::Duration) -> String {
         }),
     };
     match back {
-        Some(back) => format!("Back {back}; lasted {lasted}."),
-        None => format!("Lasted {lasted}."),
+        Some(back) => format!("Back {back} after {lasted}."),
+        None => format!("It lasted {lasted}."),
     }
 }
 
 fn breakdown_line(parts: &Breakdown, value: MetricValue) -> Option<String> {
     if value == MetricValue::Unlimited {
-        return None; // the headline says so, and no sum would lead to it
+        return None; // the headline says `unlimited`, which no sum results in
     }
     let of = |amount| Money::new(amount, parts.currency).figure();
     let (balance, unpaid, used) = (of(parts.balance), of(parts.unpaid_invoices), of(parts.used_credit));
@@ -313,40 +314,42 @@ fn unreadable_lines(event: &UnreadableEvent, since: &str) -> Vec<String> {
     let mut lines = vec![format!("Unreadable since {since} ({}).", event.level)];
     lines.extend(event.reason.as_ref().map(|reason| format!("Reason: {}", sentence(reason))));
     lines.extend(event.persistence.map(|outlook| match outlook {
-        Persistence::Transient => "This may heal by itself.".to_owned(),
-        Persistence::Permanent => "This does not heal by itself: somebody has to act.".to_owned(),
+        Persistence::Transient => "This usually clears on its own.".to_owned(),
+        Persistence::Permanent => "This does not clear on its own: someone has to act.".to_owned(),
     }));
     if !event.firing_alerts.is_empty() {
         let firing = event.firing_alerts.iter().map(|(key, level)| match key.division {
             Some(id) if key.division != event.key.division => format!("division {id} {} ({level})", name(&key.rule)),
             _ => format!("{} ({level})", name(&key.rule)),
         });
-        let state = if event.unevaluated_rules.is_empty() { "read" } else { "judged" };
+        let state = if event.unevaluated_rules.is_empty() { "read" } else { "evaluated" };
         lines.push(format!("Still firing when it was last {state}: {}.", firing.collect::<Vec<_>>().join(", ")));
     }
-    lines.push("No alert resolves because of this.".to_owned());
+    lines.push("Open alerts stay open meanwhile.".to_owned());
     lines
 }
 
-/// The silence that an event breaks, ends under, or follows.
+/// Returns a line about the silence that an event breaks, resolves under, or follows.
 pub(super) fn silence_line(event: &Event, times: TimeFormatter) -> Option<String> {
     let note = event.silence.as_ref()?;
     let why = note.reason.as_ref().map(|reason| format!(" ({})", quote(reason))).unwrap_or_default();
     let until = times.full(note.until);
     Some(match event.kind() {
         _ if note.until <= event.at => format!("It was silenced until {until}{why}."),
-        Some(TransitionKind::Resolved) => format!("Silenced until {until}{why}; told because you heard its beginning."),
+        Some(TransitionKind::Resolved) => {
+            format!("Silenced until {until}{why}; sent because you were notified when it began.")
+        }
         _ => format!("Only its warnings are silenced, until {until}{why}."),
     })
 }
 
-/// An earlier event of the same alert in one short line.
+/// Returns one short line about an earlier event of the same alert.
 pub(super) fn history_line(event: &Event, times: TimeFormatter) -> String {
     let at = times.full(event.at);
     let what = match event.kind() {
         Some(TransitionKind::Raised) => "Raised",
         Some(TransitionKind::Escalated) => "Escalated",
-        Some(TransitionKind::Eased) => "Eased",
+        Some(TransitionKind::Eased) => "Improved",
         Some(TransitionKind::Reminder) => "Reminded",
         Some(TransitionKind::Resolved) => "Resolved",
         None => "Noted",

@@ -1,6 +1,6 @@
-//! The pictures of a message: which ones it has, what they are called in its HTML, and what they say in words.
+//! Charts of a message: their ids in the HTML, and their descriptions.
 //!
-//! They are only named here; drawing takes time, and is the sender's business.
+//! Drawing takes time and is left to the sender of the email.
 
 use std::sync::Arc;
 
@@ -12,35 +12,35 @@ use crate::chart::{self, DrawError};
 use crate::domain::event::{Event, EventSubject};
 use crate::domain::forecast::FundChart;
 use crate::notify::Message;
-use crate::notify::channels::email::html;
 use crate::notify::message::forecast_lines;
+use crate::util::text::escape_html;
 
-/// Pictures in one message; with more a mail gets large, and nobody looks at them.
+/// Maximum number of charts in one message, so that emails stay small.
 const MAX_PICTURES: usize = 3;
 
-/// A chart that belongs to a message.
+/// A chart of a message, not drawn yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChartPicture {
-    /// Its Content-ID, without angle brackets: HTML shows it by `cid:` and this.
+    /// Content-ID without angle brackets. HTML refers to it as `cid:` and this id.
     pub id: String,
-    /// What it shows, in words.
+    /// Description of the chart in words.
     pub alternative: String,
     chart: Arc<FundChart>,
     zone: Tz,
 }
 
 impl ChartPicture {
-    /// The PNG. Takes some tens of milliseconds: not for async threads.
+    /// Draws the chart as PNG. Takes some tens of milliseconds: not for async threads.
     pub fn png(&self) -> Result<Vec<u8>, DrawError> {
         chart::png(&self.chart, self.zone)
     }
 
-    /// The PNG as an address that holds it, for a page that stands alone.
+    /// Draws the chart as a `data:` address, for a page that stands alone.
     pub fn data_url(&self) -> Result<String, DrawError> {
         Ok(format!("data:image/png;base64,{}", STANDARD.encode(self.png()?)))
     }
 
-    /// Puts its words in the place of its image in a page.
+    /// Replaces the image of this chart in an HTML page by its description.
     pub(in crate::notify) fn replaced_by_alternative(&self, page: &str) -> String {
         let source = self.source();
         let (mut out, mut rest) = (String::with_capacity(page.len()), page);
@@ -52,7 +52,7 @@ impl ChartPicture {
             });
             if let (Some(begin), Some(end)) = (begin, after.find('>')) {
                 out += &before[..begin];
-                out += &html::escaped(&self.alternative);
+                out += &escape_html(&self.alternative);
                 rest = &after[end + 1..];
             } else {
                 out += before;
@@ -63,13 +63,13 @@ impl ChartPicture {
         out + rest
     }
 
-    /// What its image in HTML is loaded from.
+    /// Returns the address of the image in HTML.
     pub(crate) fn source(&self) -> String {
         format!("cid:{}", self.id)
     }
 }
 
-/// The picture of an event, not yet numbered.
+/// Returns the chart of an event, without an id yet.
 pub(crate) fn of(event: &Event, zone: Tz) -> Option<ChartPicture> {
     forecast_lines::forecast_of(event)?;
     let EventSubject::Threshold(it) = &event.subject else { return None };
@@ -77,7 +77,7 @@ pub(crate) fn of(event: &Event, zone: Tz) -> Option<ChartPicture> {
     Some(ChartPicture { id: String::new(), alternative: chart::alt_text(&chart, zone), chart, zone })
 }
 
-/// Gives the first few their names, which no other message's pictures have, and takes the others away.
+/// Gives the first charts ids that no other message uses, and removes the others.
 pub(crate) fn assign_ids<'a>(pictures: impl Iterator<Item = &'a mut Option<ChartPicture>>, message: &Message) {
     let mut n = 0;
     for slot in pictures {

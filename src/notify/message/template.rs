@@ -1,39 +1,44 @@
-//! A notifier's own texts: what they may say, that they are sound before they are needed, and their bounds.
+//! Custom templates of a notifier: checked on load, rendered within limits.
 //!
-//! Whatever a template does, a message goes out: the caller falls back on the built-in text. What the variables are is
-//! `render::fields`'; nothing here sends or logs.
+//! The caller uses the built-in text if a template fails, so that every message goes out. [`variables`] makes the variables;
+//! nothing here sends or logs.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, Error, Output, State, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
-use super::sample;
+use super::{cut, flat, sample};
 use crate::domain::Time;
+use crate::notify::channels::email::html;
+use crate::notify::channels::slack::blocks::slack_template_value;
 use crate::notify::message::variables::{TemplateVariables, variables};
-use crate::notify::{Message, MessageContext};
+use crate::notify::{Message, MessageContent, MessageContext};
 
-/// So many steps may one text take.
+/// Maximum number of steps for rendering one template.
 const MAX_STEPS: u64 = 500_000;
-/// So long may one text get, in bytes.
+/// Maximum length of a rendered text, in bytes.
 const MAX_TEXT_BYTES: usize = 512 * 1024;
 
-/// One text of a message.
+/// Maximum length of an error.
+const MAX_ERROR_CHARS: usize = 200;
+
+/// Part of a message that a template can replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TemplatePart {
-    /// A mail's subject.
+    /// Subject of an email.
     Subject,
-    /// A Slack message.
+    /// Text of a Slack message.
     Slack,
-    /// A mail's plain text.
+    /// Plain text of an email.
     Text,
-    /// A mail's HTML.
+    /// HTML part of an email.
     Html,
 }
 
 impl TemplatePart {
-    /// Every part, with its name in YAML.
+    /// All parts, each with its name in YAML.
     pub const ALL: [(TemplatePart, &'static str); 4] = [
         (TemplatePart::Subject, "subject"),
         (TemplatePart::Slack, "slack"),
@@ -41,17 +46,17 @@ impl TemplatePart {
         (TemplatePart::Html, "html"),
     ];
 
-    /// Its name in YAML.
+    /// Returns the name of the part in YAML.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(part, _)| *part == self).map_or("", |(_, name)| name)
     }
 }
 
-/// The texts of one notifier; each has been tried on a sample of every kind of message.
+/// Templates of one notifier. Each has been rendered with a sample of every kind of message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Templates(BTreeMap<TemplatePart, String>);
 
-/// What is wrong with a text, for people: where in it, and what.
+/// Error in a template, for people to read, with its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TemplateError(String);
@@ -60,25 +65,43 @@ impl From<Error> for TemplateError {
     fn from(error: Error) -> Self {
         let line = error.line().map(|line| format!("line {line} of the template: ")).unwrap_or_default();
         let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
-        let problem = format!("{line}{}{detail}", error.kind());
-        Self(crate::notify::message::cut(&crate::notify::message::flat(&problem), 200))
+        let undefined = (error.kind() == ErrorKind::UndefinedError).then(|| failing_expression(&error)).flatten();
+        let problem = match undefined {
+            Some(expression) => format!("{line}`{expression}` is undefined"),
+            None => format!("{line}{}{detail}", error.kind()),
+        };
+        Self(cut(&flat(&problem), MAX_ERROR_CHARS))
     }
 }
 
+/// Returns the source of the expression that failed.
+fn failing_expression(error: &Error) -> Option<&str> {
+    error.template_source()?.get(error.range()?)
+}
+
 impl Templates {
-    /// Adds a text, or says what is wrong with it: its syntax, a variable that there is not, or what fails on a sample.
+    /// Adds a template, or returns its error: in its syntax, a variable name, or the rendering of a sample.
     pub fn add(&mut self, part: TemplatePart, source: &str) -> Result<(), TemplateError> {
         check(part, source)?;
         self.0.insert(part, source.to_owned());
         Ok(())
     }
 
-    /// Whether there are none.
+    /// Returns true if the notifier has no templates.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The text of a part of this message. `None`: the notifier has none of its own.
+    /// Returns true if the templates are used for this message. Test messages and reports always use the built-in text: a test
+    /// must be recognisable, and templates are written for alerts.
+    pub(in crate::notify) fn apply_to(&self, message: &Message) -> bool {
+        match &message.content {
+            MessageContent::Events(items) => !self.is_empty() && items.iter().all(|it| it.event.report().is_none()),
+            MessageContent::Test { .. } => false,
+        }
+    }
+
+    /// Renders a part of this message. Returns `None` if the notifier has no template for it.
     pub fn render(
         &self,
         part: TemplatePart,
@@ -91,11 +114,22 @@ impl Templates {
     }
 }
 
-/// The variables that a text may use.
+/// Returns the names of all variables of templates.
 pub fn variable_names() -> Vec<String> {
     let sample = sample::every_message(Time::UNIX_EPOCH).pop();
     let value = sample.and_then(|message| serde_json::to_value(variables(&message, &sample::context())).ok());
     value.and_then(|value| Some(value.as_object()?.keys().cloned().collect())).unwrap_or_default()
+}
+
+/// Returns the note about failed templates that is added to a message. `None` if there are no failures.
+pub(in crate::notify) fn failure_note(failures: &[String]) -> Option<String> {
+    let all = failures.join("; ");
+    (!failures.is_empty()).then(|| format!("A template of this notifier failed, so the built-in text is used: {all}"))
+}
+
+/// Returns a rendered text without control characters, except line breaks and tabs.
+pub(in crate::notify) fn without_controls(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 fn check(part: TemplatePart, source: &str) -> Result<(), TemplateError> {
@@ -108,7 +142,7 @@ fn check(part: TemplatePart, source: &str) -> Result<(), TemplateError> {
     if let Some(name) = unknown.first() {
         let near = crate::util::text::nearest(name, known.iter().map(String::as_str));
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        return Err(TemplateError(format!("there is no variable `{name}`{hint}")));
+        return Err(TemplateError(format!("undefined variable `{name}`{hint}")));
     }
     let mut says_something = false;
     for message in sample::every_message(Time::UNIX_EPOCH) {
@@ -123,7 +157,7 @@ fn render(part: TemplatePart, source: &str, variables: &TemplateVariables) -> Re
     let template = environment.template_from_named_str(part.name(), source)?;
     template.render_captured_to(Serde(variables), &mut out).map(drop).map_err(|error| {
         if out.0.len() >= MAX_TEXT_BYTES {
-            TemplateError(format!("it gets longer than {MAX_TEXT_BYTES} bytes"))
+            TemplateError(format!("it is longer than {MAX_TEXT_BYTES} bytes"))
         } else {
             error.into()
         }
@@ -132,13 +166,15 @@ fn render(part: TemplatePart, source: &str, variables: &TemplateVariables) -> Re
 }
 
 fn empty_text_error() -> TemplateError {
-    TemplateError("it says nothing".to_owned())
+    TemplateError("it is empty".to_owned())
 }
 
-/// Strict: a variable or attribute that there is not is a mistake, never an empty text.
+/// Returns an environment in which an undefined variable or attribute is an error and never empty text.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // Errors then name the expression that failed.
+    environment.set_debug(true);
     environment.set_fuel(Some(MAX_STEPS));
     environment.set_auto_escape_callback(|name| match name {
         "html" => AutoEscape::Html,
@@ -149,17 +185,20 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// What comes from outside is shown in Slack and not interpreted, unless the template says `|safe`.
+/// Writes a value, escaped for its part unless the template says `|safe`, so that text from outside is shown and not
+/// interpreted.
 fn format_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
-    if *state.auto_escape() != AutoEscape::Custom("mrkdwn".into()) {
-        return minijinja::escape_formatter(out, state, value);
-    }
     let text = value.to_string();
-    let text = if value.is_safe() { text } else { crate::notify::channels::slack::blocks::slack_template_value(&text) };
+    let text = match state.auto_escape() {
+        _ if value.is_safe() => text,
+        AutoEscape::Html => html::escaped(&text),
+        AutoEscape::Custom(_) => slack_template_value(&text),
+        _ => text,
+    };
     out.write_str(&text).map_err(Error::from)
 }
 
-/// As much as fits.
+/// Buffer that refuses more than [`MAX_TEXT_BYTES`].
 struct BoundedOutput(Vec<u8>);
 
 impl Write for BoundedOutput {
@@ -187,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_found_before_the_text_is_needed() {
+    fn mistakes_are_found_when_a_template_is_added() {
         assert_eq!(
             error_of(TemplatePart::Text, "{{ headline }} {% for it in events %}{{ it.amount }}{% endfor %}"),
             ""
@@ -199,14 +238,14 @@ mod tests {
         for (source, expected) in [
             ("{{ headline", "line 1 of the template: syntax error"),
             ("a\n{% iff x %}", "line 2 of the template: syntax error"),
-            ("{{ headlin }}", "there is no variable `headlin`; did you mean `headline`?"),
+            ("{{ headlin }}", "undefined variable `headlin`; did you mean `headline`?"),
             ("{{ breakdown.blance }}", "undefined"),
             ("{{ headline|shout }}", "unknown filter"),
             ("{{ 1 // 0 }}", "unable to calculate"),
             ("{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}", "fuel"),
             ("{% for a in range(9999) %}{{ 'xxxxxxxxxx' * 99 }}{% endfor %}", "longer than"),
             ("{% include 'x' %}", "syntax error"),
-            ("{% if level == 'none' %}a{% endif %}", "it says nothing"),
+            ("{% if level == 'none' %}a{% endif %}", "it is empty"),
         ] {
             let error = error_of(TemplatePart::Text, source);
             assert!(error.contains(expected), "{source}: {error}");

@@ -9,8 +9,8 @@ use serde_json::{Value as Json, json};
 
 use crate::domain::Time;
 use crate::domain::alert::{AlertKey, TransitionKind};
-use crate::domain::balance::{Breakdown, Persistence};
-use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use crate::domain::balance::{Breakdown, MetricValue, Persistence};
+use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent, UnreadableEvent};
 use crate::domain::forecast::{ForecastBand, ForecastSummary, FundChart, RenewalsDue, Runway};
 use crate::domain::money::{Currency, Money, parse_amount};
 use crate::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
@@ -210,18 +210,18 @@ fn every_transition_has_its_own_wording() {
         .into_iter()
         .map(|it| event(EventSubject::Threshold(ThresholdEvent { next_reminder: None, breakdown: None, ..it })));
     insta::assert_snapshot!(all(transitions.collect()), @r##"
-    [critical] Got worse: acme · History department: USD 431.00 left (critical below USD 500.00)
+    [critical] Now critical: acme · History department: USD 431.00 left (critical below USD 500.00)
 
-    Got worse: acme · History department: USD 431.00 left (critical below USD 500.00)
+    Now critical: acme · History department: USD 431.00 left (critical below USD 500.00)
     USD 69.00 under the threshold since Mon 23 Nov, 05:55 CET.
     Ask Finance for a purchase order; a PO takes five working days.
     Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
     rule available-funds
 
     ====
-    [warning] Eased to warning: acme · History department: USD 1,800.00 left (warning below USD 2,000.00)
+    [warning] Improved to warning: acme · History department: USD 1,800.00 left (warning below USD 2,000.00)
 
-    Eased to warning: acme · History department: USD 1,800.00 left (warning below USD 2,000.00)
+    Improved to warning: acme · History department: USD 1,800.00 left (warning below USD 2,000.00)
     USD 200.00 under the threshold since Mon 23 Nov, 05:55 CET.
     Ask Finance for a purchase order; a PO takes five working days.
     Deposit funds: https://www.digicert.com/secure/?a=1&b=2|x
@@ -240,7 +240,7 @@ fn every_transition_has_its_own_wording() {
     [resolved] acme · History department: USD 5,431.00 left
 
     Resolved: acme · History department: USD 5,431.00 left
-    Back above USD 2,000.00; lasted 3 h 20 min.
+    Back above USD 2,000.00 after 3 h 20 min.
     Ask Finance for a purchase order; a PO takes five working days.
     rule available-funds
 
@@ -248,7 +248,7 @@ fn every_transition_has_its_own_wording() {
     [resolved] acme · History department: unlimited funds
 
     Resolved: acme · History department: unlimited funds
-    Back above USD 2,000.00; lasted 3 h 20 min.
+    Back above USD 2,000.00 after 3 h 20 min.
     Ask Finance for a purchase order; a PO takes five working days.
     rule available-funds
     "##);
@@ -297,7 +297,7 @@ fn a_resolved_shortfall_shows_no_amount() {
         within,
         ..it
     }))]));
-    assert!(text.contains("Resolved: funds cover the renewals due within 30 days"), "{text}");
+    assert!(text.contains("Resolved: acme: funds cover the renewals due within 30 days"), "{text}");
 }
 
 #[test]
@@ -325,16 +325,16 @@ fn notices_are_rendered_too() {
     acme · History department: the balance cannot be read
     Unreadable since Mon 23 Nov, 06:15 CET (warning).
     Reason: CertCentral answered 403: the API key lacks a permission.
-    This does not heal by itself: somebody has to act.
+    This does not clear on its own: someone has to act.
     Still firing when it was last read: available-funds (critical).
-    No alert resolves because of this.
+    Open alerts stay open meanwhile.
     rule unreadable
 
     ====
     [resolved] acme · History department: the balance can be read again
 
     Resolved: acme · History department: the balance can be read again
-    It could not be read since Mon 23 Nov, 06:15 CET; that lasted 3 h.
+    It could not be read since Mon 23 Nov, 06:15 CET (for 3 h).
     rule unreadable
 
     ====
@@ -354,12 +354,12 @@ fn notices_are_rendered_too() {
     [notice] Notifier finance-slack works again
 
     Notifier finance-slack works again
-    It could not deliver since Mon 23 Nov, 08:15 CET; that lasted 1 h.
+    It could not deliver since Mon 23 Nov, 08:15 CET (for 1 h).
 
     ====
-    [TEST] This is a test from lowtide: notifier finance-slack works. Nobody has to do anything.
+    [TEST] This is a test from lowtide: notifier finance-slack works. No action needed.
 
-    This is a test from lowtide: notifier finance-slack works. Nobody has to do anything.
+    This is a test from lowtide: notifier finance-slack works. No action needed.
     "##);
 }
 
@@ -377,39 +377,39 @@ fn unevaluated_rules_do_not_make_a_read_balance_unreadable() {
         unevaluated_rules(TransitionKind::Resolved, &["runway"]),
     ];
     insta::assert_snapshot!(all(events), @"
-    [warning] acme · History department: rules runway and spend cannot be judged
+    [warning] acme · History department: rules runway and spend cannot be evaluated
 
-    acme · History department: rules runway and spend cannot be judged
+    acme · History department: rules runway and spend cannot be evaluated
     Unreadable since Mon 23 Nov, 06:15 CET (warning).
     Reason: CertCentral answered 403: the API key lacks a permission.
-    This does not heal by itself: somebody has to act.
-    Still firing when it was last judged: available-funds (critical).
-    No alert resolves because of this.
+    This does not clear on its own: someone has to act.
+    Still firing when it was last evaluated: available-funds (critical).
+    Open alerts stay open meanwhile.
     rule unreadable
 
     ====
-    [warning] Still warning: acme · History department: rule runway cannot be judged
+    [warning] Still warning: acme · History department: rule runway cannot be evaluated
 
-    Still warning: acme · History department: rule runway cannot be judged
+    Still warning: acme · History department: rule runway cannot be evaluated
     Unreadable since Mon 23 Nov, 06:15 CET (warning).
     Reason: CertCentral answered 403: the API key lacks a permission.
-    This does not heal by itself: somebody has to act.
-    Still firing when it was last judged: available-funds (critical).
-    No alert resolves because of this.
+    This does not clear on its own: someone has to act.
+    Still firing when it was last evaluated: available-funds (critical).
+    Open alerts stay open meanwhile.
     rule unreadable
 
     ====
     [resolved] acme · History department: everything can be read again
 
     Resolved: acme · History department: everything can be read again
-    Something could not be read since Mon 23 Nov, 06:15 CET; that lasted 3 h.
+    Some data could not be read since Mon 23 Nov, 06:15 CET (for 3 h).
     rule unreadable
     ");
     let many = unevaluated_rules(TransitionKind::Raised, &["a", "b", "c", "d", "e", "f", "g"]);
     let view = super::view(&message(vec![many]), &context());
-    assert_eq!(view.title, "acme · History department: rules a, b, c, d, e and 2 more cannot be judged");
+    assert_eq!(view.title, "acme · History department: rules a, b, c, d, e and 2 more cannot be evaluated");
     let record = |event| {
-        crate::notify::channels::webhook::record::webhook_document(&message(vec![event]), &context())["blind"].clone()
+        crate::notify::channels::webhook::record::webhook_document(&message(vec![event]), &context())["unevaluated_rules"].clone()
     };
     assert_eq!(record(unevaluated_rules(TransitionKind::Raised, &["runway"])), serde_json::json!(["runway"]));
     assert_eq!(record(unreadable(TransitionKind::Raised)), serde_json::json!([]));
@@ -461,17 +461,17 @@ fn a_runway_shows_its_early_end() {
     acme: funds may not last a day (warning below 14 days)
     14 days under the threshold since Mon 23 Nov, 09:15 CET.
 
-    Still warning: funds last at least 20 days (warning below 14 days)
+    Still warning: acme: funds last at least 20 days (warning below 14 days)
     Since Mon 23 Nov, 05:55 CET.
 
-    Resolved: funds last at least 14 days
-    Back at 14 days; lasted 3 h 20 min.
+    Resolved: acme: funds last at least 14 days
+    Back at 14 days after 3 h 20 min.
 
-    Resolved: funds last at least 161 days
-    Back above 14 days; lasted 3 h 20 min.
+    Resolved: acme: funds last at least 161 days
+    Back above 14 days after 3 h 20 min.
 
-    Resolved: funds last for more than a year
-    Back above 14 days; lasted 3 h 20 min.
+    Resolved: acme: funds last for more than a year
+    Back above 14 days after 3 h 20 min.
     ");
     let record = crate::notify::channels::webhook::record::webhook_document(
         &message(vec![event(EventSubject::Threshold(runway(TransitionKind::Raised, 4)))]),
@@ -537,7 +537,7 @@ fn events_of_one_alert_and_divisions_of_one_fund_are_grouped() {
 
     acme: 3 alerts: 1 critical, 1 warning, 1 resolved
 
-    Got worse: acme · History department: USD 431.00 left (critical below USD 500.00)
+    Now critical: acme · History department: USD 431.00 left (critical below USD 500.00)
     USD 69.00 under the threshold since Mon 23 Nov, 05:55 CET.
     Balance −1,569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
     Sent here because finance-slack could not deliver: Slack answered 404: no_service
@@ -555,7 +555,7 @@ fn events_of_one_alert_and_divisions_of_one_fund_are_grouped() {
     rule available-funds · next reminder Tue 24 Nov, 09:15
 
     Resolved: acme · History department: the balance can be read again
-    It could not be read since Mon 23 Nov, 06:15 CET; that lasted 3 h.
+    It could not be read since Mon 23 Nov, 06:15 CET (for 3 h).
     rule unreadable
     ");
 }
@@ -741,7 +741,7 @@ fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
     Deposit USD 3,200.00 to end all alerts for these funds and cover the next 30 days.
     USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
     Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
-    Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Dec.
+    Funds last until about Fri 4 Dec (90 % likely between 27 Nov and 12 Dec).
     Renewals due in the next 30 days: 12 for USD 4,788.00.
     Last 4 weeks ████▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂
     Ask Finance for a purchase order; a PO takes five working days.
@@ -753,7 +753,7 @@ fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
     *Deposit USD 3,200.00 to end all alerts for these funds and cover the next 30 days.*
     USD 569.00 under the threshold since Mon 23 Nov, 09:15 CET.
     Balance −569.00 + credit limit 2,000.00 − unpaid invoices 0.00 − used by other divisions 0.00
-    Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Dec.
+    Funds last until about Fri 4 Dec (90 % likely between 27 Nov and 12 Dec).
     Renewals due in the next 30 days: 12 for USD 4,788.00.
     Last 4 weeks ████▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂
     ");
@@ -762,6 +762,12 @@ fn low_funds_say_what_to_deposit_how_long_they_last_and_how_it_went() {
     assert_eq!(line["weight"], "Bolder");
     assert!(line["text"].as_str().unwrap().starts_with("Deposit USD 3,200.00 to end all alerts"), "{line}");
     assert!(card.to_string().contains("Funds last until about Fri 4 Dec"));
+}
+
+#[test]
+fn the_html_of_an_email_has_one_card_with_chart_and_button() {
+    let mail = email(&message(vec![event(EventSubject::Threshold(funds_with_forecast()))]), &context());
+    insta::assert_snapshot!(mail.html);
 }
 
 #[test]
@@ -793,7 +799,7 @@ fn renewals_not_paid_from_the_balance_say_so() {
         assert!(channel.replace('\u{a0}', " ").contains(part), "{channel}");
     }
     let record = |from_balance| {
-        crate::notify::channels::webhook::record::webhook_document(&with(from_balance), &context())["ahead"]["renewals"]
+        crate::notify::channels::webhook::record::webhook_document(&with(from_balance), &context())["forecast"]["renewals"]
             .clone()
     };
     assert_eq!((&record("3904.4")["from_balance"], &record("")["from_balance"]), (&json!("3904.40"), &Json::Null));
@@ -815,7 +821,7 @@ fn a_deposit_that_pays_for_renewals_in_full_says_so() {
         crate::notify::channels::webhook::record::webhook_document(
             &message(vec![event(EventSubject::Threshold(it))]),
             &context(),
-        )["ahead"]
+        )["forecast"]
             .clone()
     };
     let counted = json!({ "count": 12, "amount": "4788.00", "from_balance": "871.60", "currency": "USD" });
@@ -867,8 +873,8 @@ fn every_runway_has_its_own_sentence() {
     .map(|runway| rendered(&message(vec![with_runway(runway)])).lines().nth(5).unwrap_or_default().to_owned())
     .collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
-    Funds last until about Fri 4 Dec; 9 in 10 between 27 Nov and 12 Jan 2027.
-    Funds last until about Fri 4 Dec; 95 in 100 between 27 Nov and more than a year from now.
+    Funds last until about Fri 4 Dec (90 % likely between 27 Nov and 12 Jan 2027).
+    Funds last until about Fri 4 Dec (95 % likely between 27 Nov and more than a year from now).
     Funds probably last for more than a year, but may end as early as Fri 27 Nov.
     At the recent pace the funds last for more than a year.
     Funds last until about Fri 4 Dec.
@@ -925,7 +931,7 @@ fn resolved_alerts_and_debts_have_no_forecast() {
         assert!(!mail.text.contains("Deposit USD") && !mail.text.contains("last until"), "{}", mail.text);
         assert!(mail.pictures.is_empty() && !mail.html.contains("<img"), "{}", mail.html);
         assert_eq!(
-            crate::notify::channels::webhook::record::webhook_document(&message, &context())["ahead"],
+            crate::notify::channels::webhook::record::webhook_document(&message, &context())["forecast"],
             Json::Null
         );
     }

@@ -1,20 +1,20 @@
-//! Small words: times, durations, names on one line. Pure, and free of any channel's escaping.
+//! Texts for messages: times, durations, and names on one line. Pure, without any escaping.
 
 use chrono::{Datelike, Duration};
 use chrono_tz::Tz;
 
 use crate::domain::Time;
-use crate::util::text::is_hidden;
+use crate::util::text::{counted, is_hidden};
 
-/// Longest name that is shown; real ones are shorter, but they come from outside.
+/// Maximum length of a name. Real ones are shorter, but names come from outside.
 const MAX_NAME_CHARS: usize = 80;
 
-/// Text on one line: control characters and line breaks become spaces, other hidden characters go.
+/// Returns the text on one line. Control characters and line breaks become spaces; other hidden characters are removed.
 pub(crate) fn flat(text: &str) -> String {
     flat_start(text, usize::MAX)
 }
 
-/// [`flat`], but no more than the first so many characters: an endless name costs no more than a long one.
+/// Returns the first `most` characters of the [`flat`] text, without reading the rest of an endless one.
 fn flat_start(text: &str, most: usize) -> String {
     let (mut line, mut length, mut gap) = (String::new(), 0, false);
     for c in text.chars().filter_map(on_one_line) {
@@ -44,12 +44,12 @@ fn on_one_line(c: char) -> Option<char> {
     }
 }
 
-/// Text from outside on one line, at most so many characters: what `cut` makes of `flat`.
+/// Returns text from outside on one line, with at most `longest` characters: `cut(&flat(text), longest)`.
 pub(super) fn short(text: &str, longest: usize) -> String {
     cut(&flat_start(text, longest.saturating_add(1)), longest)
 }
 
-/// Text as it was written, lines and all, but for hidden characters.
+/// Returns the text with its lines, without hidden characters.
 pub(super) fn visible(text: &str) -> String {
     let visible = text.chars().filter_map(|c| match c {
         '\n' => Some(c),
@@ -59,7 +59,7 @@ pub(super) fn visible(text: &str) -> String {
     visible.collect::<String>().trim().to_owned()
 }
 
-/// At most `longest` characters, the last one an ellipsis where something was cut.
+/// Returns at most `longest` characters. The last one is an ellipsis if the text was cut.
 pub(crate) fn cut(text: &str, longest: usize) -> String {
     if text.chars().count() <= longest {
         return text.to_owned();
@@ -69,7 +69,7 @@ pub(crate) fn cut(text: &str, longest: usize) -> String {
     short
 }
 
-/// Bytes of a character in a string of JSON.
+/// Returns the number of bytes of a character in a JSON string.
 fn in_json(c: char) -> usize {
     match c {
         '"' | '\\' | '\n' | '\t' | '\r' => 2,
@@ -78,7 +78,7 @@ fn in_json(c: char) -> usize {
     }
 }
 
-/// Bytes of a character in JSON that is itself a string of JSON.
+/// Returns the number of bytes of a character in JSON that is itself a JSON string.
 pub(crate) fn in_nested_json(c: char) -> usize {
     match c {
         '"' | '\\' => 4,
@@ -87,12 +87,12 @@ pub(crate) fn in_nested_json(c: char) -> usize {
     }
 }
 
-/// At most `longest` bytes as JSON writes them, an ellipsis at the end where something was cut.
+/// Returns at most `longest` bytes, counted as in a JSON string, with an ellipsis at the end if the text was cut.
 pub(crate) fn cut_bytes(text: &str, longest: usize) -> String {
     cut_by(text, longest, in_json)
 }
 
-/// Cuts a text so that the costs of its characters are at most `longest`, with an ellipsis at the end where something was
+/// Cuts a text so that the costs of its characters add up to at most `longest`, with an ellipsis at the end if something was
 /// cut.
 pub(crate) fn cut_by(text: &str, longest: usize, cost: impl Fn(char) -> usize) -> String {
     let (mut length, mut fits) = (0, 0);
@@ -102,53 +102,53 @@ pub(crate) fn cut_by(text: &str, longest: usize, cost: impl Fn(char) -> usize) -
             return format!("{}…", &text[..fits]);
         }
         if length + '…'.len_utf8() <= longest {
-            fits = at + c.len_utf8(); // an ellipsis still has room behind this
+            fits = at + c.len_utf8(); // there is room for an ellipsis after this
         }
     }
     text.to_owned()
 }
 
-/// A name from outside, on one line and not too long.
+/// Returns a name from outside on one line, shortened if necessary.
 pub(super) fn name(text: &str) -> String {
     short(text, MAX_NAME_CHARS)
 }
 
-/// How the reader's clock shows times.
+/// Format of times in the time zone of the reader.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeFormatter {
-    /// Where the reader is.
+    /// Time zone of the reader.
     pub(super) zone: Tz,
-    /// When they read it.
+    /// Time of the message.
     pub(super) now: Time,
 }
 
 impl TimeFormatter {
-    /// `Mon 23 Nov, 09:15`, with the year if it is another one than now.
+    /// Returns `Mon 23 Nov, 09:15`, with the year if it is not the current one.
     pub(super) fn short(self, at: Time) -> String {
         let local = at.with_timezone(&self.zone);
         let year = if local.year() == self.now.with_timezone(&self.zone).year() { "" } else { " %Y" };
         local.format(&format!("%a %-d %b{year}, %H:%M")).to_string()
     }
 
-    /// `23 Nov`, with the year if it is another one than now.
+    /// Returns `23 Nov`, with the year if it is not the current one.
     pub(super) fn date(self, at: Time) -> String {
         let local = at.with_timezone(&self.zone);
         let year = if local.year() == self.now.with_timezone(&self.zone).year() { "" } else { " %Y" };
         local.format(&format!("%-d %b{year}")).to_string()
     }
 
-    /// `Mon 23 Nov`, with the year if it is another one than now.
+    /// Returns `Mon 23 Nov`, with the year if it is not the current one.
     pub(super) fn day(self, at: Time) -> String {
         format!("{} {}", at.with_timezone(&self.zone).format("%a"), self.date(at))
     }
 
-    /// `Mon 23 Nov, 09:15 CET`.
+    /// Returns `Mon 23 Nov, 09:15 CET`.
     pub(super) fn full(self, at: Time) -> String {
         format!("{} {}", self.short(at), zone_name(&at.with_timezone(&self.zone).format("%Z").to_string()))
     }
 }
 
-/// Zones without letters of their own are called `+03`, which nobody reads as a zone: `UTC+3`.
+/// Returns the abbreviation of a zone. Zones without one have an offset such as `+03`, which becomes `UTC+3`.
 fn zone_name(short: &str) -> String {
     let (sign, digits) = match (short.strip_prefix('+'), short.strip_prefix('-')) {
         (Some(digits), _) => ('+', digits),
@@ -164,13 +164,13 @@ fn zone_name(short: &str) -> String {
     }
 }
 
-/// `3 h 20 min`; `less than a minute` for what is shorter or negative.
+/// Returns a duration such as `3 h 20 min`, or `less than a minute` if it is shorter or negative.
 pub(super) fn elapsed_text(duration: Duration) -> String {
     let minutes = duration.num_minutes();
     let (days, hours, rest) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
     match (days, hours, rest) {
-        (d, _, _) if d > 0 && hours > 0 => format!("{d} d {hours} h"),
-        (d, _, _) if d > 0 => format!("{d} d"),
+        (d, h, _) if d > 0 && h > 0 => format!("{} {h} h", counted(d, "day")),
+        (d, _, _) if d > 0 => counted(d, "day"),
         (_, h, 0) if h > 0 => format!("{h} h"),
         (_, h, m) if h > 0 => format!("{h} h {m} min"),
         (_, _, m) if m > 0 => format!("{m} min"),
@@ -184,7 +184,7 @@ mod tests {
     use chrono::{TimeZone, Utc};
 
     #[test]
-    fn times_name_their_zone_and_the_year_only_where_it_is_another() {
+    fn times_have_a_zone_and_a_year_only_if_it_is_another() {
         let now = Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap();
         let times = |zone| TimeFormatter { zone, now };
         assert_eq!(times(Tz::Europe__Amsterdam).full(now), "Mon 23 Nov, 09:15 CET");
@@ -195,16 +195,25 @@ mod tests {
     }
 
     #[test]
-    fn durations_read_well() {
+    fn durations_have_at_most_two_units() {
         let shown = |minutes| elapsed_text(Duration::minutes(minutes));
         assert_eq!(
             [-5, 0, 45, 60, 200, 1440, 1500, 5000].map(shown),
-            ["less than a minute", "less than a minute", "45 min", "1 h", "3 h 20 min", "1 d", "1 d 1 h", "3 d 11 h"]
+            [
+                "less than a minute",
+                "less than a minute",
+                "45 min",
+                "1 h",
+                "3 h 20 min",
+                "1 day",
+                "1 day 1 h",
+                "3 days 11 h"
+            ]
         );
     }
 
     #[test]
-    fn a_short_text_is_the_beginning_of_the_flat_one_wherever_it_ends() {
+    fn a_short_text_is_the_beginning_of_the_flat_text() {
         let text = " a\u{200b}b \t\u{2028} c\r\n\u{feff}  d e\u{0} ";
         assert_eq!(flat(text), "ab c d e");
         for longest in 1..12 {
@@ -214,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_by_bytes_fits_and_is_whole_characters() {
+    fn text_cut_by_bytes_fits_and_keeps_whole_characters() {
         assert_eq!(cut_bytes("abc", 3), "abc");
         assert_eq!(cut_bytes("abcd", 3), "…");
         assert_eq!(cut_bytes("ééééé", 7), "éé…");

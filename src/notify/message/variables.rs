@@ -1,7 +1,8 @@
-//! The variables of templates: what a message says, in words and figures, entry by entry. docs/templates.md explains them.
+//! Variables of templates, for each entry of a message. docs/templates.md explains them.
 //!
-//! Every variable is always there; what an event does not have is an empty text, list or map of empty texts, so that
-//! strictness only ever catches mistakes. Nothing here is escaped: that is the template's, by where it stands.
+//! Every variable is always defined. If an event has no value for it, the variable is an empty text, an empty list or a map
+//! of empty texts, so that strict rendering fails only for mistakes. Values are not escaped here: escaping depends on the
+//! part that a template renders.
 
 use serde::Serialize;
 
@@ -9,27 +10,27 @@ use super::entry::{AlertGroup, account, groups};
 use super::text::{TimeFormatter, elapsed_text, name, visible};
 use super::{phrase, picture, view};
 use crate::domain::alert::TransitionKind;
-use crate::domain::balance::{Breakdown, Persistence};
-use crate::domain::event::{Event, EventSubject, MetricValue};
+use crate::domain::balance::{Breakdown, MetricValue, Persistence};
+use crate::domain::event::{Event, EventSubject};
 use crate::domain::money::Money;
 use crate::domain::rule::ThresholdSide;
 use crate::notify::message::forecast_lines;
 use crate::notify::{Message, MessageContent, MessageContext};
 
-/// What a template knows: the worst event's own variables, and all events.
+/// Variables of one message: those of the most severe event, and all events.
 #[derive(Debug, Serialize)]
 pub(in crate::notify) struct TemplateVariables {
     #[serde(flatten)]
     first: EventVariables,
-    /// One line for the whole message.
+    /// Title of the whole message, in one line.
     title: String,
-    /// How many events there are.
+    /// Number of events in the message.
     count: usize,
-    /// Each with the variables of `first`.
+    /// All events, each with the variables of `first`.
     events: Vec<EventVariables>,
 }
 
-/// One alert (or several that share every figure), or one notice.
+/// Variables of an alert, of several alerts that share all figures, or of a notice.
 #[derive(Debug, Clone, Default, Serialize)]
 struct EventVariables {
     event: &'static str,
@@ -71,7 +72,7 @@ struct EventVariables {
     in_place_of: String,
 }
 
-/// How available funds are made up.
+/// Parts of the available funds.
 #[derive(Debug, Clone, Default, Serialize)]
 struct BreakdownVariables {
     balance: String,
@@ -80,7 +81,7 @@ struct BreakdownVariables {
     used_credit: String,
 }
 
-/// The variables of a message.
+/// Returns the variables of a message.
 pub(in crate::notify) fn variables(message: &Message, context: &MessageContext) -> TemplateVariables {
     let times = TimeFormatter { zone: context.timezone, now: message.at };
     let items = match &message.content {
@@ -88,7 +89,7 @@ pub(in crate::notify) fn variables(message: &Message, context: &MessageContext) 
         MessageContent::Test { .. } => &[],
     };
     let groups = groups(items);
-    // By the same count as the view's, so that the names are the same.
+    // Charts are counted as in the view, so that their ids are the same.
     let mut pictures: Vec<_> = groups.iter().map(|group| picture::of(&group.newest.event, times.zone)).collect();
     picture::assign_ids(pictures.iter_mut(), message);
     let mut events: Vec<EventVariables> = groups.iter().map(|group| event_variables(group, times, context)).collect();
@@ -154,7 +155,7 @@ fn set_forecast(fields: &mut EventVariables, event: &Event, times: TimeFormatter
     fields.sparkline = forecast_lines::bars(&forecast.sparkline);
 }
 
-/// What only one kind of event has.
+/// Sets the variables that depend on the kind of event.
 fn set_subject(fields: &mut EventVariables, event: &Event) {
     match &event.subject {
         EventSubject::Threshold(it) => {
@@ -212,7 +213,8 @@ fn breakdown_variables(of: &Breakdown) -> BreakdownVariables {
     }
 }
 
-/// An address of the web that breaks out of neither quotes nor Slack's `<…|…>`.
+/// Returns a web address without characters that would end a quoted attribute or Slack's `<…|…>`. Empty if it is no web
+/// address.
 fn address(url: Option<&String>) -> String {
     let web = url.filter(|url| url.starts_with("https://") || url.starts_with("http://"));
     web.map(|url| super::flat(url).replace('|', "%7C").replace('<', "%3C").replace('>', "%3E").replace('"', "%22"))

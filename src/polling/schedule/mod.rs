@@ -1,4 +1,4 @@
-//! When: schedules as people write them, and the one function that computes the next time. Pure but for the zone tables.
+//! Schedules as people write them, and the computation of their next time. Pure, apart from the time zone tables.
 
 mod crontab;
 
@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 use self::crontab::Crontab;
 use crate::domain::{Time, local};
 
-/// A schedule: a crontab line in a zone, or a fixed pause.
+/// A schedule: a crontab in a time zone, or a fixed interval.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     kind: ScheduleKind,
@@ -22,38 +22,38 @@ enum ScheduleKind {
     Every(Duration),
 }
 
-/// Why a text is no schedule.
+/// Reason why a text is not a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    /// Neither form.
+    /// Neither a crontab nor `every` with a duration.
     #[error("not a schedule: a crontab of 5 fields (\"*/15 * * * *\"), of 6 with seconds first, or \"every 15m\"")]
     NotASchedule,
-    /// A crontab of which a field is none; which one.
+    /// A crontab with an invalid field, described by the text.
     #[error("not a crontab: {0}")]
     NotACrontab(String),
-    /// `every` with a duration that cannot be.
+    /// `every` with an invalid duration.
     #[error("{0}")]
     NotADuration(#[from] DurationError),
-    /// A crontab that never comes.
-    #[error("this crontab never comes")]
+    /// A crontab that no time matches.
+    #[error("this crontab never matches")]
     Never,
 }
 
-/// Why a text is no duration.
+/// Reason why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// Not a number with a unit.
     #[error("not a duration: a whole number and a unit, such as 90s, 30m, 4h, 2d or 1w")]
     NotADuration,
-    /// Longer than anything that makes sense.
+    /// Longer than ten years.
     #[error("longer than 520w")]
     TooLong,
 }
 
-/// Longest duration that is accepted: ten years. It keeps every sum of times far from overflow.
+/// The longest accepted duration: ten years. It prevents overflow in sums of times.
 const MAX_DURATION_SECONDS: u64 = 520 * 7 * 24 * 3600;
 
-/// Reads `90s`, `30m`, `4h`, `2d`, `1w`, or a bare `0`.
+/// Parses `90s`, `30m`, `4h`, `2d`, `1w`, or a bare `0`.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -74,12 +74,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     seconds.map(Duration::from_secs).ok_or(DurationError::TooLong)
 }
 
-/// How a moment is written, before the offset that may follow.
+/// Formats of a local time, without offset.
 const MOMENT_FORMATS: [&str; 2] = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%.f"];
 
-/// Reads `2026-12-01T09:00` in `timezone`, or with an offset: `2026-12-01T09:00Z`, `2026-12-01T09:00+01:00`; each also with
-/// seconds. A local time that is shown twice, when clocks are put back, is the first; one that is skipped is the moment when
-/// the clock goes on.
+/// Parses `2026-12-01T09:00` in `timezone`, or with an offset: `2026-12-01T09:00Z`, `2026-12-01T09:00+01:00`. Seconds are
+/// optional. A local time that occurs twice, when clocks go back, means the first. One that is skipped means the moment after
+/// the gap.
 pub fn parse_moment(text: &str, timezone: Tz) -> Option<Time> {
     let text = text.to_ascii_uppercase();
     let (date, time) = text.split_once(['T', ' '])?;
@@ -93,7 +93,7 @@ pub fn parse_moment(text: &str, timezone: Tz) -> Option<Time> {
 }
 
 impl Schedule {
-    /// Reads a 5-field crontab, a 6-field one with seconds first, or `every 15m`; crontabs are in `timezone`.
+    /// Parses a crontab of 5 fields, of 6 with seconds first, or `every 15m`. Crontabs are in `timezone`.
     pub fn parse(text: &str, timezone: Tz) -> Result<Self, ScheduleError> {
         let trimmed = text.trim();
         let kind = if let Some(("every", pause)) = trimmed.split_once(char::is_whitespace) {
@@ -106,17 +106,17 @@ impl Schedule {
             ScheduleKind::Cron(Crontab::parse(trimmed, timezone)?)
         };
         let schedule = Self { kind, text: trimmed.to_owned() };
-        // A leap day is the rarest thing a crontab can name: eight years without a time is never.
+        // The search covers the rarest crontab, a leap day, which may be eight years away.
         schedule.next_after(Time::UNIX_EPOCH).map(|_| schedule).ok_or(ScheduleError::Never)
     }
 
-    /// The first time strictly after `after`, of a run that starts there; `None` only if there is none ever again.
+    /// Returns the first time strictly after `after`, for a run that starts there. `None` if there is no further time.
     pub fn next_after(&self, after: Time) -> Option<Time> {
         self.next_of_run(after, after)
     }
 
-    /// The first time strictly after `after`, of a run whose first time was `start`: the times of `every` are whole periods
-    /// after its start, those of a crontab do not depend on it.
+    /// Returns the first time strictly after `after`, for a run that started at `start`. The times of `every` are whole
+    /// intervals after its start; those of a crontab do not depend on it.
     pub fn next_of_run(&self, start: Time, after: Time) -> Option<Time> {
         match &self.kind {
             ScheduleKind::Every(_) if after < start => Some(start),
@@ -129,7 +129,7 @@ impl Schedule {
         }
     }
 
-    /// The shortest pause between two of its times, as far as the next hundred tell.
+    /// Returns the shortest interval among the next hundred times.
     pub fn shortest_pause(&self, after: Time) -> Option<Duration> {
         if let ScheduleKind::Every(pause) = self.kind {
             return Some(pause);
@@ -139,12 +139,12 @@ impl Schedule {
         times.windows(2).filter_map(|pair| (pair[1] - pair[0]).to_std().ok()).min()
     }
 
-    /// The first time at or after `at`, of a run whose first time was `start`.
+    /// Returns the first time at or after `at`, for a run that started at `start`.
     pub fn first_from(&self, start: Time, at: Time) -> Option<Time> {
         self.next_of_run(start, at.checked_sub_signed(chrono::Duration::nanoseconds(1))?)
     }
 
-    /// As it is written.
+    /// Returns the schedule as it was written.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn nine_in_berlin_is_nine_in_berlin_on_both_sides_of_both_changes() {
+    fn a_local_time_is_kept_across_both_clock_changes() {
         let berlin = chrono_tz::Europe::Berlin;
         let schedule = Schedule::parse("0 9 * * *", berlin).unwrap();
         for start in ["2026-03-26T12:00:00Z", "2026-10-22T12:00:00Z"] {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_in_the_hour_that_is_skipped_or_repeated_comes_once_a_day() {
+    fn a_time_in_a_skipped_or_repeated_hour_occurs_once_a_day() {
         let berlin = chrono_tz::Europe::Berlin;
         let schedule = Schedule::parse("30 2 * * *", berlin).unwrap();
         for start in ["2026-03-27T12:00:00Z", "2026-10-23T12:00:00Z"] {
@@ -192,7 +192,7 @@ mod tests {
         }
     }
 
-    /// The times of a crontab in Berlin from a moment on, as the clock there shows them.
+    /// Returns the next times of a crontab in Berlin, in local time.
     fn in_berlin(text: &str, from: &str, count: usize) -> Vec<String> {
         let schedule = Schedule::parse(text, chrono_tz::Europe::Berlin).unwrap();
         let times = std::iter::successors(schedule.next_after(at(from)), |at| schedule.next_after(*at));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn named_hours_come_once_each_on_the_days_when_clocks_change() {
+    fn named_hours_occur_once_each_on_days_when_clocks_change() {
         let (spring, autumn) = ("2026-03-28T12:30:00Z", "2026-10-24T11:30:00Z");
         assert_eq!(
             in_berlin("0 2,14 * * *", spring, 4),
@@ -211,7 +211,7 @@ mod tests {
             in_berlin("0 2,14 * * *", autumn, 4),
             ["24 14:00 +0200", "25 02:00 +0200", "25 14:00 +0100", "26 02:00 +0100"]
         );
-        // What falls into the skipped hour is one moment.
+        // All times in the skipped hour are one moment.
         assert_eq!(in_berlin("0,30 2 * * *", spring, 2), ["29 03:00 +0200", "30 02:00 +0200"]);
         assert_eq!(in_berlin("0,30 2 * * *", autumn, 3), ["25 02:00 +0200", "25 02:30 +0200", "26 02:00 +0100"]);
         assert_eq!(in_berlin("0 1-4 * * *", spring, 4)[1..], ["29 03:00 +0200", "29 04:00 +0200", "30 01:00 +0200"]);
@@ -234,12 +234,12 @@ mod tests {
                 assert!(times.windows(2).all(even), "{text}: {times:?}");
             }
         }
-        // All of its hour is skipped.
+        // The whole hour is skipped.
         assert_eq!(in_berlin("*/15 2 * * *", "2026-03-28T12:00:00Z", 2), ["29 03:00 +0200", "30 02:00 +0200"]);
     }
 
     #[test]
-    fn a_day_and_a_weekday_are_joined_as_cron_joins_them() {
+    fn a_day_and_a_weekday_are_combined_as_in_cron() {
         let days = |text: &str| -> Vec<u32> {
             let schedule = Schedule::parse(text, Tz::UTC).unwrap();
             let first = schedule.next_after(at("2026-11-01T00:00:00Z"));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_larger_than_its_field_is_refused_with_what_was_meant() {
+    fn a_step_larger_than_its_field_is_refused_with_a_suggestion() {
         let why = |text: &str| Schedule::parse(text, Tz::UTC).unwrap_err().to_string();
         for (text, expected) in [
             ("*/90 * * * *", "`*/90` is no minute: a step is from 1 to 60; write \"every 90m\""),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_pause_is_the_one_that_a_cycle_has_to_fit_into() {
+    fn the_shortest_pause_is_found_among_uneven_times() {
         let pause = |text| Schedule::parse(text, Tz::UTC).unwrap().shortest_pause(at("2026-11-23T09:07:30Z"));
         assert_eq!(pause("every 15m"), Some(Duration::from_secs(900)));
         assert_eq!(pause("*/10 * * * *"), Some(Duration::from_secs(600)));
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_in_the_zone_or_carry_their_own_offset() {
+    fn moments_are_in_the_time_zone_or_have_their_own_offset() {
         let berlin = chrono_tz::Europe::Berlin;
         for (text, moment) in [
             ("2026-12-01T09:00", "2026-12-01T08:00:00Z"),

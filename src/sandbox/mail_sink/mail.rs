@@ -12,6 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mail_parser::{Addr, Address, MessageParser, MimeHeaders, PartType};
 
+use crate::util::text::escape_html;
+
 /// Length of a subject's part in a file name, at most.
 const MAX_SLUG_CHARS: usize = 50;
 /// Deepest nesting of multiparts that is decoded.
@@ -75,7 +77,7 @@ impl ReceivedMail {
     /// Returns the HTML with embedded pictures, or the text as a page.
     fn page(&self) -> String {
         let Some(html) = &self.html else {
-            let [title, text] = [&self.subject, &self.text].map(|text| escaped(text));
+            let [title, text] = [&self.subject, &self.text].map(|text| escape_html(text));
             return format!(
                 "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
                  <body><pre>{text}</pre></body></html>\n"
@@ -187,10 +189,6 @@ fn slug(subject: &str) -> String {
     }
     let slug = slug.trim_end_matches('-');
     if slug.is_empty() { "mail".to_owned() } else { slug.to_owned() }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// Creates a new file. An existing file or link is removed first, because the file would keep its mode and the link would be

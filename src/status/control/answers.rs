@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::domain::rule::Severity;
 use crate::domain::silence::{Silence, SilenceSummary};
 use crate::domain::{Division, Name, Time};
-use crate::polling::poller::LastReading;
+use crate::polling::figures::LastReading;
 use crate::state::silences::{SilenceChange, SilenceResult};
 
 /// What can be asked.

@@ -26,7 +26,8 @@ use crate::domain::alert::{AlertKey, AlertStatus};
 use crate::domain::quiet_hours::QuietHours;
 use crate::domain::silence::Silence;
 use crate::domain::{Division, Name, Time};
-use crate::polling::poller::{CycleOutcome, TimedReading};
+use crate::polling::figures::TimedReading;
+use crate::polling::poller::CycleOutcome;
 use crate::polling::reports::FiguresByAccount;
 use crate::polling::scheduler::CycleTiming;
 use crate::state::StateStore;
@@ -178,10 +179,10 @@ pub fn status_from_state(state: &State) -> ServiceStatus {
         let failure = state.failing_notifiers.get(name);
         PendingSummary {
             notifier: name.clone(),
-            events: state.pending_for(name).count(),
-            critical: state.pending_for(name).filter(|(event, _)| event.is_about_critical()).count(),
+            events: state.queue.pending_for(name).count(),
+            critical: state.queue.pending_for(name).filter(|(event, _)| event.is_about_critical()).count(),
             held_until: None,
-            oldest: state.pending_for(name).map(|(event, _)| event.at).min(),
+            oldest: state.queue.pending_for(name).map(|(event, _)| event.at).min(),
             failing_since: failure.map(|trouble| trouble.since),
             error: failure.map(|trouble| trouble.error.clone()),
         }

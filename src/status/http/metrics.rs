@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use crate::domain::rule::{Metric, Rule, Severity, UNREADABLE};
 use crate::domain::{Division, Name, Time};
-use crate::polling::poller::LastReading;
+use crate::polling::figures::LastReading;
 use crate::status::control::{AccountHealth, ServiceStatus};
 
 /// So many divisions have series of their own; those with alerts first.

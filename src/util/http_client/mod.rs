@@ -1,20 +1,23 @@
-//! One way to build an HTTP client: rustls, no redirects, a timeout, own CAs, the proxies of the environment, bodies read up
-//! to a cap.
+//! One way to build an HTTP client: rustls, no redirects, a timeout, own CAs, the proxies of the environment, bodies
+//! read up to a cap.
 //!
 //! It knows nothing of who is asked or what for. No text that leaves this module holds an address: an address can be a
 //! secret.
 
+mod body;
 mod proxy;
+mod retry_after;
+
+pub use body::{MAX_BODY_BYTES, ResponseBody, read_body};
+pub use retry_after::retry_after;
 
 use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Proxy, Response, redirect};
+use reqwest::{Certificate, Client, Proxy, redirect};
 use url::{Host, Url};
 
-/// The most that is read of any response's body.
-pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// What the other side learns of us.
 const USER_AGENT: &str = concat!("lowtide/", env!("CARGO_PKG_VERSION"));
 /// The longest text taken over from a library's error.
@@ -67,20 +70,6 @@ pub struct TransportError {
     pub kind: TransportErrorKind,
     /// For people, as a clause: `no connection (Connection refused)`.
     pub text: String,
-}
-
-/// Why a body could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    /// It is longer than the cap.
-    #[error("the body is longer than {cap} bytes")]
-    TooLarge {
-        /// The most that would have been read.
-        cap: usize,
-    },
-    /// It ended early, or took too long.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
 }
 
 /// Builds a client. It follows no redirect, because headers with secrets would follow too.
@@ -145,22 +134,6 @@ pub fn is_loopback(url: &Url) -> bool {
 /// Whether requests to an address are plain HTTP that never leaves this machine.
 pub fn is_plain_loopback(url: &Url) -> bool {
     url.scheme() == "http" && is_loopback(url)
-}
-
-/// Reads a body, chunk by chunk, up to `cap` bytes.
-pub async fn read_capped(mut response: Response, cap: usize) -> Result<Vec<u8>, BodyError> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = match response.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => return Ok(body),
-            Err(error) => return Err(explain(&error).await.into()),
-        };
-        if body.len() + chunk.len() > cap {
-            return Err(BodyError::TooLarge { cap });
-        }
-        body.extend_from_slice(&chunk);
-    }
 }
 
 /// What went wrong, in words without the address. Where a proxy was used, they name it.
@@ -296,8 +269,6 @@ mod tests {
         let pem = own.cert.pem().into_bytes();
         let trusting = client(&HttpClientOptions { extra_ca_pem: Some(pem), ..options() }).unwrap();
         let response = trusting.get(&url).send().await.unwrap();
-        assert_eq!(read_capped(response, 2).await.unwrap(), b"ok");
-        let response = trusting.get(&url).send().await.unwrap();
-        assert_eq!(read_capped(response, 1).await, Err(BodyError::TooLarge { cap: 1 }));
+        assert_eq!(read_body(response).await.unwrap().bytes, b"ok");
     }
 }

@@ -1,4 +1,4 @@
-//! The same of the kinds that are held out.
+//! Tests that the accounts of held-out kinds match the descriptions of their kinds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,12 @@ use lowtide::sandbox::world::{AccountRecords, SimulatedOrder};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
-use super::{RenewalPair, accounts, all, days, is_recent, purchases, renewals, share};
-use crate::ledgers::{self, AccountKind, GeneratedAccount};
-use crate::over_http::AccountReader;
-use crate::ranges::name;
+use super::{RenewalPair, all, days, is_recent, purchases, records_of, renewals, share};
+use crate::account_reader::AccountReader;
 
-/// Written without knowledge of the method.
+use crate::accounts::{self, AccountKind, GeneratedAccount, name};
+
+/// Kinds that were written without knowledge of the method.
 const KINDS: [AccountKind; 6] = [
     AccountKind::RenewalsForClients,
     AccountKind::RenewalsAtMonthEnd,
@@ -24,7 +24,7 @@ const KINDS: [AccountKind; 6] = [
 ];
 
 #[test]
-fn an_account_is_the_same_each_time_it_is_made() {
+fn the_same_number_gives_the_same_account() {
     for kind in all() {
         let made = || {
             let case = GeneratedAccount::new(kind, 3);
@@ -35,8 +35,8 @@ fn an_account_is_the_same_each_time_it_is_made() {
 }
 
 #[test]
-fn accounts_held_out_pay_their_price_for_each_order_but_by_card() {
-    for (kind, its) in KINDS.into_iter().flat_map(|kind| accounts(kind).into_iter().map(move |it| (kind, it))) {
+fn each_order_not_paid_by_card_has_a_debit_of_its_price() {
+    for (kind, its) in KINDS.into_iter().flat_map(|kind| records_of(kind).into_iter().map(move |it| (kind, it))) {
         let orders: BTreeMap<u64, &SimulatedOrder> = its.orders.iter().map(|it| (it.id, it)).collect();
         let paid: Vec<_> = its.entries.iter().filter(|line| line.change < Decimal::ZERO).collect();
         for line in &paid {
@@ -45,13 +45,13 @@ fn accounts_held_out_pay_their_price_for_each_order_but_by_card() {
         }
         let known = |it: &&&SimulatedOrder| is_recent(it.placed) && kind != AccountKind::RenewalsForClients;
         let ids: BTreeSet<u64> = paid.iter().filter_map(|line| line.order).collect();
-        assert_eq!(ids.len(), paid.len(), "none is paid twice");
+        assert_eq!(ids.len(), paid.len(), "no order is paid twice");
         assert!(orders.values().filter(known).all(|it| ids.contains(&it.id)), "{}", name(kind));
     }
 }
 
 #[test]
-fn accounts_held_out_spend_on_as_they_did() {
+fn the_future_spend_is_like_the_past() {
     for kind in KINDS {
         let spends = (0..48).map(|number| {
             let case = GeneratedAccount::new(kind, number);
@@ -66,9 +66,9 @@ fn accounts_held_out_spend_on_as_they_did() {
 #[test]
 fn agencies_renew_differently_for_each_client() {
     let (mut leads, mut shares) = (Vec::new(), Vec::new());
-    for its in accounts(AccountKind::RenewalsForClients) {
+    for its in records_of(AccountKind::RenewalsForClients) {
         let paid: BTreeSet<u64> = its.entries.iter().filter_map(|line| line.order).collect();
-        let ended = by_product(its.orders.iter().filter(|it| it.expired(ledgers::now())));
+        let ended = by_product(its.orders.iter().filter(|it| it.expired(accounts::now())));
         for orders in ended.values().filter(|orders| orders.len() >= 20) {
             shares.push(share(orders.iter(), |it| it.renewed));
         }
@@ -92,8 +92,8 @@ fn agencies_renew_differently_for_each_client() {
 }
 
 #[test]
-fn accounts_renewed_at_the_end_of_each_month_catch_up_after_holidays() {
-    let records = accounts(AccountKind::RenewalsAtMonthEnd);
+fn renewals_at_month_end_catch_up_after_holidays() {
+    let records = records_of(AccountKind::RenewalsAtMonthEnd);
     let (mut placed, mut in_batches) = (Vec::new(), Vec::new());
     for its in &records {
         let mut batches: BTreeMap<_, usize> = BTreeMap::new();
@@ -106,7 +106,7 @@ fn accounts_renewed_at_the_end_of_each_month_catch_up_after_holidays() {
         in_batches.push(sizes.iter().rev().take(13).sum::<usize>() as f64 / sizes.iter().sum::<usize>() as f64);
     }
     let at_end = share(placed.iter(), |it| it.day() >= 22);
-    assert!((0.6..0.92).contains(&at_end), "the others after a holiday: {at_end}");
+    assert!((0.6..0.92).contains(&at_end), "the others come after a holiday: {at_end}");
     let away = share(placed.iter(), |it| it.month() == 12 && it.day() >= 22 || it.month() == 1 && it.day() <= 4);
     let back = share(placed.iter(), |it| it.month() == 1 && (5..=15).contains(&it.day()));
     assert!(away < 0.01 && back > 0.04, "{away} {back}");
@@ -116,8 +116,8 @@ fn accounts_renewed_at_the_end_of_each_month_catch_up_after_holidays() {
 }
 
 #[test]
-fn orders_of_days_are_renewed_several_times_a_year() {
-    let records = accounts(AccountKind::OrdersOf90To199Days);
+fn orders_bought_by_days_are_renewed_several_times_a_year() {
+    let records = records_of(AccountKind::OrdersOf90To199Days);
     let renewed = share(records.iter().flat_map(purchases), |it| it.renewal);
     assert!(renewed > 0.85, "{renewed}");
     for its in records {
@@ -133,21 +133,21 @@ fn orders_of_days_are_renewed_several_times_a_year() {
 }
 
 #[test]
-fn orders_of_days_are_listed_with_their_days_and_read_so() {
-    let reader = AccountReader::new(ledgers::now());
+fn orders_bought_by_days_are_listed_and_read_with_their_ends() {
+    let reader = AccountReader::new(accounts::now());
     let case = GeneratedAccount::new(AccountKind::OrdersOf90To199Days, 1);
     let records = case.records(case.available(30));
     let (_, history) = reader.read(records.clone());
     let read = history.orders.unwrap();
     let ends: BTreeMap<u64, _> = read.iter().map(|it| (it.id, it.order_ends)).collect();
-    for order in records.orders.iter().filter(|it| !it.expired(ledgers::now())) {
+    for order in records.orders.iter().filter(|it| !it.expired(accounts::now())) {
         assert_eq!(ends[&order.id], Some(order.ends.date_naive()));
     }
 }
 
 #[test]
-fn wildcards_take_the_place_of_three_orders_and_more() {
-    let records = accounts(AccountKind::WildcardsReplaceOrders);
+fn wildcards_replace_at_least_three_orders() {
+    let records = records_of(AccountKind::WildcardsReplaceOrders);
     let is_wildcard = |it: &SimulatedOrder| it.common_name.starts_with("*.");
     let bought = || records.iter().flat_map(|its| &its.orders).filter(|it| is_recent(it.placed));
     let renewed: BTreeSet<(usize, u64)> = (0..)
@@ -159,18 +159,18 @@ fn wildcards_take_the_place_of_three_orders_and_more() {
     let first = new.iter().filter(|(account, it)| !renewed.contains(&(*account, it.id))).count();
     let of_all = first as f64 / bought().count() as f64;
     assert!((0.015..0.08).contains(&of_all), "{of_all}");
-    assert!(first < new.len(), "wildcards are renewed like other orders");
+    assert!(first < new.len(), "some wildcards are renewals");
     assert!(new.iter().all(|(_, it)| it.product == "GeoTrust Wildcard"));
     let price = |it: &SimulatedOrder| it.price.to_f64().unwrap();
     let mean = |orders: Vec<&SimulatedOrder>| orders.iter().map(|it| price(it)).sum::<f64>() / orders.len() as f64;
     let (wildcard, others) =
         (bought().filter(|it| is_wildcard(it)).collect(), bought().filter(|it| !is_wildcard(it)).collect());
-    assert!(mean(wildcard) > 1.5 * mean(others), "one dearer order for several");
+    assert!(mean(wildcard) > 1.5 * mean(others), "one more expensive order replaces several");
 }
 
 #[test]
-fn large_orders_are_most_of_the_money_and_renewed_early() {
-    let records = accounts(AccountKind::LargeOrdersRenewedEarly);
+fn large_orders_are_most_of_the_spend_and_renewed_early() {
+    let records = records_of(AccountKind::LargeOrdersRenewedEarly);
     let mut smallest: BTreeMap<&str, Decimal> = BTreeMap::new();
     for order in records.iter().flat_map(|its| &its.orders) {
         let least = smallest.entry(&order.product).or_insert(order.price);
@@ -184,7 +184,7 @@ fn large_orders_are_most_of_the_money_and_renewed_early() {
     let leads = [lead(1..2), lead(3..8), lead(30..100)];
     assert!((3..12).contains(&leads[0]) && leads[0] + 8 < leads[1] && leads[1] + 12 < leads[2], "{leads:?}");
     let ended = |large: bool| {
-        let all = records.iter().flat_map(|its| &its.orders).filter(|it| it.expired(ledgers::now()));
+        let all = records.iter().flat_map(|its| &its.orders).filter(|it| it.expired(accounts::now()));
         share(all.filter(|it| (size(it) >= 10) == large), |it| it.renewed)
     };
     assert!(ended(true) > ended(false) + 0.03, "{} {}", ended(true), ended(false));
@@ -197,19 +197,19 @@ fn large_orders_are_most_of_the_money_and_renewed_early() {
 }
 
 #[test]
-fn accounts_renewed_after_the_end_have_a_gap_between_orders() {
-    let records = accounts(AccountKind::RenewalsAfterTheEnd);
+fn late_renewals_leave_a_gap_between_orders() {
+    let records = records_of(AccountKind::RenewalsAfterTheEnd);
     let renewals: Vec<RenewalPair> = records.iter().flat_map(renewals).collect();
     let late = share(renewals.iter(), |it| it.lead() < 0);
     assert!((0.4..0.7).contains(&late), "{late}");
     assert!(renewals.iter().all(|it| (-25..=40).contains(&it.lead())));
-    assert!(share(renewals.iter(), |it| it.lead() < -7) > 0.15, "many by more than a week");
+    assert!(share(renewals.iter(), |it| it.lead() < -7) > 0.15, "many are more than a week late");
     assert!(renewals.iter().filter(|it| it.lead() < 0).all(|it| days(it.new.placed, it.new.ends) == 365));
     let not_yet = |its: &AccountRecords| {
-        let ended = |at: Time| (1..=25).contains(&days(at, ledgers::now()));
+        let ended = |at: Time| (1..=25).contains(&days(at, accounts::now()));
         its.orders.iter().filter(|it| ended(it.ends) && !it.renewed).count()
     };
-    assert!(records.iter().map(not_yet).sum::<usize>() > 20, "some have ended and will be renewed");
+    assert!(records.iter().map(not_yet).sum::<usize>() > 20, "some ended orders will still be renewed");
 }
 
 fn by_product<'o>(orders: impl Iterator<Item = &'o SimulatedOrder>) -> BTreeMap<&'o str, Vec<&'o SimulatedOrder>> {

@@ -8,7 +8,7 @@ use crate::backtest::{BacktestFund, BacktestInput, DepletedPeriod, PastBalances,
 use crate::cli::args::BacktestArgs;
 use crate::cli::backtest::orders_problem;
 use crate::domain::balance::Reading;
-use crate::domain::history::Ledger;
+use crate::domain::ledger::Ledger;
 use crate::domain::money::{Currency, Money};
 use crate::domain::rule::Metric;
 use crate::domain::{Division, Name, Time};

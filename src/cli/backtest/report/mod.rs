@@ -16,6 +16,7 @@ pub(crate) use self::fund::{BacktestDepletion, BacktestFundReport, PurchaseTotal
 pub(crate) use self::rule::{BacktestAlertReport, BacktestEventReport, BacktestRuleReport};
 pub(crate) use self::suggestion::ThresholdSuggestion;
 use super::NotifierCounts;
+use crate::alerting::readings::DivisionReading;
 use crate::backtest::{BacktestFund, BacktestInput, BacktestResult, RuleBacktest, unexplained_difference};
 use crate::cli::args::BacktestArgs;
 use crate::cli::count;
@@ -24,8 +25,7 @@ use crate::config::{ChannelConfig, Config};
 use crate::domain::money::{Currency, Money, plain};
 use crate::domain::rule::Rule;
 use crate::domain::{Name, Time};
-use crate::polling::poller;
-use crate::polling::poller::DivisionReading;
+use crate::polling::figures;
 
 /// An amount in the currency of its fund, serialized as a string with the decimals of that currency.
 #[derive(Clone, Copy)]
@@ -177,7 +177,7 @@ impl BacktestAccountReport {
             self.notes.push(format!(
                 "{} {}; each is replayed with the ledgers of all of them",
                 sharing.len(),
-                poller::SHARED_FUND_NOTE
+                figures::SHARED_FUND_NOTE
             ));
         }
         let mut rule_backtests = result.rule_backtests;

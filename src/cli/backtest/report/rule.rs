@@ -7,7 +7,7 @@ use super::FundAmount;
 use crate::backtest::{BacktestInput, Episode, EpisodeEvent, RuleBacktest};
 use crate::cli::output::threshold::RuleThreshold;
 use crate::domain::alert::TransitionKind;
-use crate::domain::event::MetricValue;
+use crate::domain::balance::MetricValue;
 use crate::domain::money::Currency;
 use crate::domain::rule::{Metric, Rule, Severity};
 use crate::domain::{Name, Time};

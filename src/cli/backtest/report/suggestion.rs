@@ -9,7 +9,7 @@ use crate::backtest::{
     BacktestInput, CRITICAL_NOTICE_DAYS, NoticePeriod, ThresholdCrossing, WARNING_NOTICE_DAYS, crossings,
     propose_thresholds,
 };
-use crate::domain::history::Ledger;
+use crate::domain::ledger::Ledger;
 use crate::domain::money::Currency;
 use crate::domain::rule::Severity;
 use crate::domain::{Name, Time};

@@ -1,4 +1,4 @@
-//! Mail addresses as mail servers and headers take them.
+//! Email addresses in the form that servers and headers require.
 
 use std::fmt::{self, Write as _};
 
@@ -8,18 +8,18 @@ use lettre::Address;
 use lettre::message::Mailbox;
 use lettre::message::header::{HeaderName, HeaderValue};
 
-/// Longest line of a header, in octets without its end; RFC 5322 recommends 78.
+/// Maximum length of a header line, in octets without its end. RFC 5322 recommends 78.
 const MAX_LINE_BYTES: usize = 76;
-/// Longest word of a header that is written as it is; a longer one is encoded, so that it can be split.
+/// Maximum length of a word that is written unencoded in a header. A longer word is encoded, so that it can be split.
 const MAX_WORD_BYTES: usize = 60;
 
-/// Returns the address with its domain in ASCII, as an A-label where it needs one. `None` if IDNA has none for it.
+/// Returns the address with its domain in ASCII, as an A-label if necessary. `None` if IDNA cannot encode it.
 pub(crate) fn ascii_domain(address: &Address) -> Option<Address> {
     let domain = host(address.domain())?;
     Some(Address::new_dangerous(address.user(), domain))
 }
 
-/// Returns a host name in ASCII: as it is, or as an A-label where it needs one.
+/// Returns a host name in ASCII, as an A-label if necessary.
 pub(crate) fn host(name: &str) -> Option<String> {
     if name.is_ascii() { Some(name.to_owned()) } else { idna::domain_to_ascii_strict(name).ok() }
 }
@@ -42,7 +42,7 @@ pub(crate) fn mailbox_header<'a>(
     })
 }
 
-/// Returns a header with this text. Lines end between words, or inside one that is too long for a line.
+/// Returns a header with this text. Lines end between words, or inside a word that is too long for a line.
 pub(crate) fn text_header(name: &'static str, text: &str) -> HeaderValue {
     if !text.split(' ').any(must_be_encoded) {
         return HeaderValue::new(HeaderName::new_from_ascii_str(name), text.to_owned());
@@ -81,7 +81,7 @@ fn write_mailbox(mailbox: &Mailbox, may_begin_a_line: bool, w: &mut EmailWriter<
     w.folding().write_str(&format!("<{address}>"))
 }
 
-/// A word that fits on no line, or that a mail program would take for an encoded one.
+/// Returns true for a word that fits on no line, or that an email program would take for an encoded word.
 fn must_be_encoded(word: &str) -> bool {
     word.len() > MAX_WORD_BYTES || word.contains("=?")
 }

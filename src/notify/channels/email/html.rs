@@ -1,101 +1,138 @@
-//! View → HTML for mail readers: tables and inline styles, one column for phones, nothing loaded from anywhere.
+//! Rendering of an email's HTML, from the `.html.j2` templates in this folder: tables and inline styles, one column for
+//! phones, nothing loaded from elsewhere.
 //!
-//! Everything that is not markup of this file goes through [`escaped`].
+//! The environment escapes every value of a template, exactly once.
 
-use std::fmt::Write as _;
+use std::sync::LazyLock;
 
-use crate::notify::message::MAX_BRIEF_HEADLINES;
-use crate::notify::message::{ChartPicture, MessageEntry, MessageLink, MessageView, flat};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, Output, State, UndefinedBehavior, Value, context};
 
-const HEAD: &str = r#"<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><meta name="supported-color-schemes" content="light dark">
-<style>
-:root { color-scheme: light dark; }
-@media (prefers-color-scheme: dark) {
-  .page { background: #17191c !important; color: #e8eaed !important; }
-  .card { background: #24272b !important; }
-  .quiet { color: #a9afb6 !important; }
-  .row { border-top-color: #3c4043 !important; }
-}
-</style>
-"#;
-const FONT: &str = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;";
-const TABLE: &str = r#"<table role="presentation" width="100%" cellpadding="0" cellspacing="0" border="0""#;
+use crate::domain::report::ReportRowRank;
+use crate::notify::message::report::{
+    MAX_SILENCES, ReportLine, ReportView, colour, limited_silences, rank_counts, rank_name,
+};
+use crate::notify::message::{MAX_BRIEF_HEADLINES, MessageEntry, MessageView, flat};
+use crate::util::text::escape_html;
 
-/// The whole page.
-pub(crate) fn page(view: &MessageView, signature: &str) -> String {
-    let mut body = String::new();
-    if view.entries.len() != 1 || view.report.is_some() {
-        paragraph(&mut body, "font-size:18px;font-weight:600;", "", &view.title);
+/// Maximum number of rows of a report. The others are counted.
+const MAX_ROWS: usize = 1000;
+
+const TEMPLATES: [(&str, &str); 3] = [
+    ("page.html", include_str!("page.html.j2")),
+    ("alerts.html", include_str!("alerts.html.j2")),
+    ("report.html", include_str!("report.html.j2")),
+];
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    if let Ok(syntax) =
+        SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build()
+    {
+        environment.set_syntax(syntax);
     }
-    match &view.report {
-        Some(report) => body.push_str(&crate::notify::channels::email::report::body(report)),
-        None => view.entries.iter().for_each(|entry| card(&mut body, entry)),
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_formatter(format_value);
+    environment.add_filter("text", |text: &str| Value::from_safe_string(paragraph(text)));
+    for (name, source) in TEMPLATES {
+        // A template with an error is missing here, which every test of this module shows.
+        let _ = environment.add_template(name, source);
     }
-    for line in view.brief.iter().take(MAX_BRIEF_HEADLINES) {
-        paragraph(&mut body, "font-size:14px;", "", line);
-    }
-    let more = view.brief.len().saturating_sub(MAX_BRIEF_HEADLINES);
-    if more > 0 {
-        paragraph(&mut body, "font-size:14px;", "", &format!("and {more} more"));
-    }
-    paragraph(&mut body, "font-size:12px;color:#5f6368;", "quiet", signature);
+    environment
+});
+
+/// Returns the whole HTML page of a message.
+pub(crate) fn page(view: &MessageView, signature: &str) -> Result<String, Error> {
+    let body = match &view.report {
+        Some(report) => report_body(&view.title, report, signature)?,
+        None => alerts_body(view, signature)?,
+    };
     frame(&view.title, &body)
 }
 
-/// A body in the middle of a page, in our font and no wider than can be read.
-pub(crate) fn frame(title: &str, body: &str) -> String {
-    format!(
-        "{HEAD}<title>{}</title></head>\n<body class=\"page\" style=\"margin:0;padding:0;background:#f1f3f4;color:#202124;\">\n\
-         {TABLE}><tr><td align=\"center\" style=\"padding:16px 8px;\">\n\
-         {TABLE} style=\"max-width:600px;{FONT}\"><tr><td align=\"left\">\n{body}</td></tr></table>\n\
-         </td></tr></table>\n</body></html>\n",
-        escaped(title)
-    )
+/// Puts a body of HTML into the page, in our font and at a readable width.
+pub(crate) fn frame(title: &str, body: &str) -> Result<String, Error> {
+    render("page.html", context! { title, body })
 }
 
-fn card(out: &mut String, entry: &MessageEntry) {
-    let mut inner = String::new();
-    paragraph(&mut inner, "font-size:17px;line-height:1.35;font-weight:600;", "", &entry.headline);
-    if let Some(to_do) = &entry.to_do {
-        paragraph(&mut inner, "font-size:16px;line-height:1.4;font-weight:700;", "", to_do);
-    }
-    for line in &entry.details {
-        paragraph(&mut inner, "font-size:14px;line-height:1.45;", "", line);
-    }
-    if let Some(picture) = &entry.picture {
-        inner.push_str(&image(picture));
-    }
-    for line in &entry.history {
-        paragraph(&mut inner, "font-size:13px;line-height:1.4;color:#5f6368;", "quiet", line);
-    }
-    if let Some(description) = &entry.description {
-        paragraph(&mut inner, "font-size:14px;line-height:1.45;", "", description.trim());
-    }
-    for link in &entry.links {
-        inner.push_str(&anchor(link));
-    }
-    if let Some(footer) = &entry.footer {
-        paragraph(&mut inner, "font-size:12px;color:#5f6368;", "quiet", footer);
-    }
-    // Writing to a string cannot fail.
-    let _ = write!(
-        out,
-        "{TABLE} class=\"card\" style=\"background:#ffffff;margin:0 0 12px;border-left:6px solid {};\">\
-         <tr><td style=\"padding:12px 16px;\">\n{inner}</td></tr></table>\n",
-        entry.status.colour()
-    );
+fn render(name: &str, variables: Value) -> Result<String, Error> {
+    ENVIRONMENT.get_template(name)?.render(variables)
 }
 
-pub(crate) fn paragraph(out: &mut String, style: &str, class: &str, text: &str) {
-    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
-    let text = escaped(&with_unbroken_amounts(text)).replace('\n', "<br>");
-    let _ = writeln!(out, "<p{class} style=\"margin:0 0 8px;word-break:break-word;{style}\">{text}</p>");
+fn alerts_body(view: &MessageView, signature: &str) -> Result<String, Error> {
+    let mut brief: Vec<String> = view.brief.iter().take(MAX_BRIEF_HEADLINES).cloned().collect();
+    let more = view.brief.len() - brief.len();
+    brief.extend((more > 0).then(|| format!("and {more} more")));
+    let variables = context! {
+        title => (view.entries.len() != 1).then_some(view.title.as_str()),
+        entries => view.entries.iter().map(entry).collect::<Vec<_>>(),
+        brief,
+        signature,
+    };
+    render("alerts.html", variables)
 }
 
-/// `USD 1,000.00` with a space at which no line breaks: on a phone, a currency alone at a line's end is hard to read.
+fn entry(entry: &MessageEntry) -> Value {
+    let link = |link: &crate::notify::message::MessageLink| {
+        context! { label => link.label, url => flat(&link.url), primary => link.primary }
+    };
+    context! {
+        colour => entry.status.colour(),
+        headline => entry.headline.as_str(),
+        to_do => entry.to_do.as_deref(),
+        details => entry.details.clone(),
+        picture => entry.picture.as_ref().map(|it| context! {
+            source => it.source(), alternative => it.alternative.as_str(),
+        }),
+        history => entry.history.clone(),
+        description => entry.description.as_deref().map(str::trim),
+        links => entry.links.iter().map(link).collect::<Vec<_>>(),
+        footer => entry.footer.as_deref(),
+    }
+}
+
+fn report_body(title: &str, report: &ReportView, signature: &str) -> Result<String, Error> {
+    let (shown, rest) = report.rows.split_at(report.rows.len().min(MAX_ROWS));
+    let more = || format!("and {} more: {}", rest.len(), rank_counts(rest.iter().map(|line| line.rank)));
+    let variables = context! {
+        title,
+        summary => report.summary.as_str(),
+        rows => shown.iter().map(report_row).collect::<Vec<_>>(),
+        more => (!rest.is_empty()).then(more),
+        notes => [limited_silences(report, MAX_SILENCES), report.notes.clone()].concat(),
+        footer => report.footer.as_deref(),
+        signature,
+    };
+    render("report.html", variables)
+}
+
+fn report_row(line: &ReportLine) -> Value {
+    let ink = if line.rank == ReportRowRank::Warning { "#202124" } else { "#ffffff" };
+    let pill = (line.rank != ReportRowRank::Ok).then(|| context! { rank => rank_name(line.rank), ink });
+    let stale = line.last_read.iter().flat_map(|at| ["stale, last read".to_owned(), at.clone()]);
+    let unpaid = line.unpaid.iter().map(|unpaid| format!("unpaid {unpaid}"));
+    context! {
+        colour => colour(line.rank),
+        fund => line.fund.as_str(),
+        pill,
+        remarks => line.remarks.clone(),
+        funds => line.funds.as_str(),
+        figures => line.change.iter().cloned().chain(stale).chain(unpaid).collect::<Vec<_>>(),
+    }
+}
+
+fn format_value(out: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
+    let text = value.to_string();
+    out.write_str(&if value.is_safe() { text } else { escaped(&text) }).map_err(Error::from)
+}
+
+/// Returns the content of a paragraph as HTML, with its line breaks.
+fn paragraph(text: &str) -> String {
+    escaped(&with_unbroken_amounts(text)).replace('\n', "<br>")
+}
+
+/// Replaces the space of `USD 1,000.00` by a non-breaking one: on a phone, a currency alone at the end of a line is hard to
+/// read.
 fn with_unbroken_amounts(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
@@ -108,7 +145,7 @@ fn with_unbroken_amounts(text: &str) -> String {
     out
 }
 
-/// Whether the text ends with three capitals, a word of their own, and a space.
+/// Returns true if the text ends with a word of three capitals and a space.
 fn ends_with_a_currency(text: &str) -> bool {
     let mut back = text.chars().rev();
     back.next() == Some(' ')
@@ -116,40 +153,8 @@ fn ends_with_a_currency(text: &str) -> bool {
         && back.next().is_none_or(|before| !before.is_alphanumeric())
 }
 
-/// As wide as its place, on paper of its own in dark mode too. Where pictures are blocked its words stand there.
-fn image(picture: &ChartPicture) -> String {
-    let (source, alternative) = (escaped(&picture.source()), escaped(&picture.alternative));
-    format!(
-        "<p style=\"margin:4px 0 12px;\"><img src=\"{source}\" alt=\"{alternative}\" width=\"560\" \
-         style=\"display:block;width:100%;max-width:560px;height:auto;border:0;border-radius:6px;\
-         font-size:13px;line-height:1.4;\"></p>\n"
-    )
-}
-
-fn anchor(link: &MessageLink) -> String {
-    let style = if link.primary {
-        "display:inline-block;padding:10px 18px;border-radius:6px;background:#1a56c4;color:#ffffff;\
-         font-size:14px;font-weight:600;text-decoration:none;"
-    } else {
-        "font-size:14px;color:#4285f4;"
-    };
-    let url = escaped(&flat(&link.url));
-    format!("<p style=\"margin:4px 0 10px;\"><a href=\"{url}\" style=\"{style}\">{}</a></p>\n", link.label)
-}
-
-/// Safe between tags and inside a quoted attribute.
+/// Escapes text for use between tags and inside a quoted attribute. Control characters other than line breaks become spaces.
 pub(crate) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() && c != '\n' => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
+    let printable: String = text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    escape_html(&printable)
 }

@@ -1,12 +1,13 @@
-//! E-mail: one message in one transaction to everybody who is still to be reached.
+//! Email notifier: one message in one SMTP transaction to all recipients that have not been reached yet.
 //!
-//! Puts the mail together and judges what the server said; the words are `render::mail`'s, the conversation `smtp`'s.
+//! This file composes the email and interprets the server's replies. [`rendering`] writes the text and HTML, [`smtp`] has
+//! the conversation with the server.
 
 pub(crate) mod address;
+pub(crate) mod custom;
 pub(crate) mod html;
 pub mod oauth2;
 pub mod rendering;
-pub(crate) mod report;
 pub mod smtp;
 
 use std::sync::Arc;
@@ -24,66 +25,66 @@ use crate::notify::channels::email::oauth2::TokenSource;
 use crate::notify::channels::email::smtp::{
     AllowedContent, RecipientResults, SmtpLogin, SmtpSecurity, SmtpServer, TlsTrust,
 };
+use crate::notify::message::ChartPicture;
 use crate::notify::message::template::Templates;
-use crate::notify::message::{ChartPicture, custom_templates};
 use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier, RecipientRefusal, SendError};
 use crate::util::secret::{Redactor, Secret};
 
-/// As many threads as a mail names: servers refuse or cut mails whose headers are too large.
+/// Maximum number of references in an email. Servers reject or cut emails with very large headers.
 const MAX_REFERENCES: usize = 50;
-/// Longer than any Message-ID of ours, and short enough for a header's line.
+/// Maximum length of a reference: longer than our own Message-IDs, and short enough for a line of a header.
 const MAX_REFERENCE_BYTES: usize = 400;
 
-/// How the connection is secured.
+/// Encryption of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SmtpTls {
     /// TLS from the first byte.
     Implicit,
-    /// Plain, then STARTTLS, which the server must offer.
+    /// Plaintext, then STARTTLS, which the server must offer.
     Starttls,
-    /// Plain.
+    /// Plaintext without encryption.
     None,
 }
 
-/// Where and how mail is sent.
+/// Options of an email notifier.
 #[derive(Debug, Clone)]
 pub struct EmailOptions {
-    /// The server's name, which its certificate must bear.
+    /// Name of the server, which its certificate must contain.
     pub host: String,
-    /// The server's port.
+    /// Port of the server.
     pub port: u16,
-    /// How the connection is secured.
+    /// Encryption of the connection.
     pub tls: SmtpTls,
-    /// User name and password, if the server wants them.
+    /// User name and password, if the server requires a login.
     pub credentials: Option<(String, Secret)>,
-    /// The sender.
+    /// Sender of the emails.
     pub from: Mailbox,
-    /// The recipients.
+    /// Recipients of every email.
     pub to: Vec<Mailbox>,
-    /// PEM certificates to trust beside the system's.
+    /// PEM certificates to trust in addition to the system's.
     pub ca_pem: Option<Vec<u8>>,
-    /// Longest wait for one step of the conversation; the reply to the end of the message may take ten minutes.
+    /// Timeout of one step of the conversation. The reply to the end of the message may take ten minutes.
     pub timeout: Duration,
 }
 
-/// The options make no notifier.
+/// TLS options that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("TLS towards {host} cannot be set up: {problem}")]
+#[error("cannot set up TLS to {host}: {problem}")]
 pub struct TlsError {
     host: String,
     problem: String,
 }
 
-/// Somebody who gets the mail.
+/// A recipient of emails.
 #[derive(Debug)]
 struct Recipient {
-    /// The address as the configuration writes it, for the log and the state.
+    /// Address as written in the configuration, for the log and the state.
     written: String,
-    /// The same with its domain in ASCII, for the server.
+    /// Mailbox with its domain in ASCII, for the server.
     mailbox: Mailbox,
 }
 
-/// Mail over SMTP.
+/// Notifier that sends emails over SMTP.
 pub struct EmailNotifier {
     server: SmtpServer,
     credentials: Option<(String, Secret)>,
@@ -92,19 +93,19 @@ pub struct EmailNotifier {
     to: Vec<Recipient>,
     context: Arc<MessageContext>,
     redactor: Redactor,
-    /// Its name in the configuration, for the log, and its own texts.
+    /// Name in the configuration, for the log, and custom templates.
     name_and_templates: (Name, Templates),
 }
 
 impl std::fmt::Debug for EmailNotifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The server's credentials are nobody's to see.
+        // The server's credentials must not be shown.
         f.debug_struct("Email").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
     }
 }
 
 impl EmailNotifier {
-    /// A notifier that sends through this server. Fails only where the certificates to trust cannot be read.
+    /// Creates a notifier that sends through this server. Fails only if the certificates to trust cannot be read.
     pub fn new(options: EmailOptions, context: Arc<MessageContext>, redactor: Redactor) -> Result<Self, TlsError> {
         let channel = match options.tls {
             SmtpTls::Implicit => SmtpSecurity::Implicit(trust(&options)?),
@@ -120,20 +121,20 @@ impl EmailNotifier {
         Ok(Self { server, credentials, tokens: None, from, to, context, redactor, name_and_templates })
     }
 
-    /// The same, but it logs in by a token instead of a password.
+    /// Logs in with a token instead of a password.
     #[must_use]
     pub fn with_oauth2(self, tokens: TokenSource) -> Self {
         Self { tokens: Some(tokens), ..self }
     }
 
-    /// The same, but it gives this name in EHLO; `None`: the host's name if it has a dot, else its address.
+    /// Uses this name in EHLO. `None` means the host name if it has a dot, and otherwise the address.
     #[must_use]
     pub fn with_hello(mut self, hello: Option<String>) -> Self {
         self.server.hello = hello;
         self
     }
 
-    /// How to log in now, and whether a refusal of it says anything: a token that was kept may have been revoked.
+    /// Returns the login, and true if a rejection of it is conclusive: a cached token may have been revoked.
     async fn login(&self, now: Time) -> Result<(Option<SmtpLogin>, bool), SendError> {
         let Some(tokens) = &self.tokens else {
             let login = self.credentials.clone().map(|(user, password)| SmtpLogin::Password(user, password));
@@ -143,26 +144,26 @@ impl EmailNotifier {
         Ok((Some(SmtpLogin::Token(tokens.user().to_owned(), token.secret)), token.fresh))
     }
 
-    /// With texts of its own. The name is for the log.
+    /// Uses these custom templates. The name is for the log.
     #[must_use]
     pub fn with_templates(self, name: &Name, templates: Templates) -> Self {
         Self { name_and_templates: (name.clone(), templates), ..self }
     }
 
     fn parts(&self, message: &Message) -> rendering::RenderedEmail {
-        let (parts, failures) = custom_templates::email(message, &self.context, &self.name_and_templates.1);
+        let (parts, failures) = custom::email(message, &self.context, &self.name_and_templates.1);
         for failure in failures {
-            tracing::warn!(notifier = %self.name_and_templates.0, %failure, "template failed: the built-in text is used");
+            tracing::warn!(notifier = %self.name_and_templates.0, %failure, "template failed, using the built-in text");
         }
         parts
     }
 
-    /// Stable for the same notification, and shaped as headers have it.
+    /// Returns the Message-ID, which is stable for the same notification.
     fn message_id(&self, message: &Message) -> String {
         format!("<{}@{}>", message.id, self.from.email.domain())
     }
 
-    /// The whole mail as it is sent. Public for `fuzz/` and `tests/it/fuzz_corpus.rs` alone.
+    /// Composes the whole email as it is sent. Public only for `fuzz/` and `tests/it/fuzz_corpus.rs`.
     #[doc(hidden)]
     pub fn compose(&self, message: &Message, utf8: bool) -> Result<Vec<u8>, String> {
         let parts = self.parts(message);
@@ -178,8 +179,8 @@ impl EmailNotifier {
         utf8: bool,
     ) -> Result<Vec<u8>, String> {
         let to = self.to.iter().map(|it| &it.mailbox).filter(|mailbox| utf8 || is_ascii(&mailbox.email));
-        let failed = |error: &dyn std::error::Error| format!("the mail cannot be put together: {error}");
-        // The library wants an envelope; the conversation has its own.
+        let failed = |error: &dyn std::error::Error| format!("cannot compose the email: {error}");
+        // The library requires an envelope; the SMTP conversation uses its own.
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![self.from.email.clone()]);
         let mut builder = Mail::builder()
             .envelope(envelope.map_err(|error| failed(&error))?)
@@ -204,11 +205,11 @@ impl EmailNotifier {
         Ok(mail.formatted())
     }
 
-    /// Who is still to be reached, and who is no longer anybody's to reach.
+    /// Returns the addresses that have not been reached yet, and those that are no longer recipients.
     fn remaining_addresses(&self, only: Option<&[String]>) -> (Vec<Address>, Vec<RecipientRefusal>) {
         let all = || self.to.iter().map(|it| it.mailbox.email.clone());
         let Some(only) = only else { return (all().collect(), Vec::new()) };
-        // The configuration may write a domain in another way than when the mail was first sent.
+        // The domain may have been written differently when the message was first sent.
         let address_of =
             |recipient: &String| recipient.parse().ok().and_then(|address| address::ascii_domain(&address));
         let requested: Vec<(&String, Option<Address>)> =
@@ -222,7 +223,7 @@ impl EmailNotifier {
         (left.collect(), gone.collect())
     }
 
-    /// Returns an address that the server was given as the configuration writes it.
+    /// Returns an address as written in the configuration.
     fn written(&self, address: String) -> String {
         let known = self.to.iter().find(|it| AsRef::<str>::as_ref(&it.mailbox.email) == address);
         known.map_or(address, |it| it.written.clone())
@@ -240,7 +241,7 @@ impl EmailNotifier {
         refusals.into_iter().map(sanitize).collect()
     }
 
-    /// Nobody was accepted: again later if anybody was only deferred.
+    /// Returns the error if no recipient was accepted. It is permanent unless a recipient was deferred.
     fn no_recipient_error(outcome: RecipientResults) -> SendError {
         let permanent = outcome.deferred.is_empty();
         let first = outcome.deferred.iter().chain(&outcome.refused).next();
@@ -255,13 +256,13 @@ impl Notifier for EmailNotifier {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
         let (to, gone) = self.remaining_addresses(message.remaining_recipients.as_deref());
         if to.is_empty() && !gone.is_empty() {
-            // Others had this message; those it was still owed to have left the configuration.
+            // Others received this message; the remaining recipients have left the configuration.
             return Ok(Delivered { refused: gone, ..Delivered::default() });
         }
         let mut outcome = RecipientResults::default();
         let parts = self.parts(message);
         let pictures = parts.pictures.clone();
-        // A mail without its pictures still says it all in words.
+        // An email without charts still has their content in words.
         let images = tokio::task::spawn_blocking(move || rendered_images(&pictures)).await.unwrap_or_default();
         let pictures = !images.is_empty();
         let render = |allowed: AllowedContent| {
@@ -307,21 +308,21 @@ impl Notifier for EmailNotifier {
     }
 }
 
-/// The PNG of each picture, by its Content-ID. One that cannot be drawn is left out: its words stand in its place.
+/// Draws the charts as PNG, by Content-ID. A chart that cannot be drawn is left out, and its description is shown instead.
 fn rendered_images(pictures: &[ChartPicture]) -> Vec<(String, Vec<u8>)> {
     let draw = |picture: &ChartPicture| match picture.png() {
         Ok(png) => Some((picture.id.clone(), png)),
         Err(error) => {
-            tracing::warn!(%error, "a mail goes without its picture");
+            tracing::warn!(%error, "cannot draw the chart, sending the email without it");
             None
         }
     };
     pictures.iter().filter_map(draw).collect()
 }
 
-/// Text or HTML, whichever the reader's program shows, and what the HTML shows inline.
+/// Returns the body: text and HTML as alternatives, with the charts that the HTML shows inline.
 fn body(text: String, html: String, pictures: Vec<(String, Vec<u8>)>) -> MultiPart {
-    // A type that is none would be a mistake of this file: such a picture is left out.
+    // The content type is valid; if it were not, the charts would be left out.
     let (Ok(kind), false) = (ContentType::parse("image/png"), pictures.is_empty()) else {
         return MultiPart::alternative_plain_html(text, html);
     };
@@ -336,7 +337,7 @@ fn trust(options: &EmailOptions) -> Result<TlsTrust, TlsError> {
     TlsTrust::new(host.clone(), options.ca_pem.as_deref()).map_err(|problem| TlsError { host, problem })
 }
 
-/// The mailbox with its domain in ASCII; the configuration refuses a domain that IDNA cannot encode.
+/// Returns the mailbox with its domain in ASCII. The configuration rejects domains that IDNA cannot encode.
 fn with_ascii_domain(mailbox: Mailbox) -> Mailbox {
     let email = address::ascii_domain(&mailbox.email).unwrap_or(mailbox.email);
     Mailbox { email, ..mailbox }
@@ -346,7 +347,7 @@ fn is_ascii(address: &Address) -> bool {
     AsRef::<str>::as_ref(address).is_ascii()
 }
 
-/// A Message-ID with its angle brackets; nothing that could be more than one.
+/// Returns a Message-ID in angle brackets. `None` if it is not exactly one id.
 fn reference(id: &str) -> Option<String> {
     let bare = id.trim().trim_start_matches('<').trim_end_matches('>');
     let is_valid = (1..=MAX_REFERENCE_BYTES).contains(&bare.len())
@@ -354,7 +355,7 @@ fn reference(id: &str) -> Option<String> {
     is_valid.then(|| format!("<{bare}>"))
 }
 
-/// `Auto-Submitted: auto-generated`: no vacation notice answers an alert.
+/// Header `Auto-Submitted: auto-generated`, so that no vacation notice answers an alert.
 #[derive(Debug, Clone, Copy)]
 struct AutoSubmitted;
 

@@ -1,6 +1,6 @@
-//! OAuth 2.0 client credentials: a token for a mailbox, kept until shortly before it expires.
+//! OAuth 2.0 client credentials: tokens for a mailbox, each cached until shortly before it expires.
 //!
-//! The client's secret goes to the token endpoint and nowhere else. Both it and the token are struck out of everything.
+//! The client secret is sent only to the token endpoint. The secret and the tokens are redacted everywhere.
 
 use std::time::Duration;
 
@@ -22,22 +22,22 @@ const TOKEN_SERVICE: ServiceProfile = ServiceProfile {
     hint,
 };
 
-/// A token is not used in the last minute of its life: the conversation with the mail server takes time too.
+/// A token is not used in the last minute of its lifetime, because the SMTP conversation takes time too.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
-/// No token is kept for longer, whatever the server says.
+/// Maximum time that a token is cached, whatever lifetime the server reports.
 const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// A token is struck out for at least so long, also where the server says nothing of its life.
+/// Minimum time that a token is redacted, also if the server reports no lifetime.
 const MIN_REDACTION_PERIOD: Duration = Duration::from_secs(3600);
 
-/// Who asks, and for what.
+/// Credentials of the client, and the scope that it requests.
 #[derive(Debug, Clone)]
 pub struct ClientCredentials {
-    /// The client's id.
+    /// Id of the client.
     pub client_id: String,
-    /// The client's secret.
+    /// Secret of the client.
     pub client_secret: Secret,
-    /// What the token is for.
+    /// Scope of the token.
     pub scope: Option<String>,
 }
 
@@ -54,7 +54,7 @@ impl ClientCredentials {
     }
 }
 
-/// A source of tokens for one mailbox.
+/// Source of tokens for one mailbox.
 #[derive(Debug)]
 pub struct TokenSource {
     user: String,
@@ -63,16 +63,16 @@ pub struct TokenSource {
     cache: Mutex<TokenCache>,
 }
 
-/// Tokens that were had before.
+/// Tokens that were received before.
 #[derive(Debug, Default)]
 struct TokenCache {
-    /// The one in use, and until when.
+    /// Token in use, with the time until which it is used.
     current: Option<(Secret, Time)>,
-    /// What is struck out, and until when: also a token that is used no more is a credential until it expires.
+    /// Redacted tokens, each with the end of its redaction. A token that is no longer used is a credential until it expires.
     redacted: Vec<(Secret, Time)>,
 }
 
-/// A token, and whether it is new.
+/// A token; `fresh` if it was just issued.
 #[derive(Debug, Clone)]
 pub(crate) struct AccessToken {
     pub(crate) secret: Secret,
@@ -80,7 +80,8 @@ pub(crate) struct AccessToken {
 }
 
 impl TokenSource {
-    /// Tokens for `user` from `token_url`. The HTTP client brings timeout and trust, and must follow no redirect.
+    /// Creates a source of tokens for `user` from `token_url`. The HTTP client has timeout and trust, and must not follow
+    /// redirects.
     pub fn new(
         user: String,
         token_url: &str,
@@ -92,12 +93,12 @@ impl TokenSource {
         Self { user, endpoint, client, cache: Mutex::default() }
     }
 
-    /// The mailbox.
+    /// Returns the user name of the mailbox.
     pub(crate) fn user(&self) -> &str {
         &self.user
     }
 
-    /// The token at hand if it still lives at `now`, else a new one.
+    /// Returns the cached token if it is valid at `now`, and otherwise a new one.
     pub(crate) async fn token(&self, now: Time) -> Result<AccessToken, SendError> {
         let mut cache = self.cache.lock().await;
         if let Some((token, _)) = cache.current.as_ref().filter(|(_, until)| now < *until) {
@@ -111,11 +112,11 @@ impl TokenSource {
             }
             valid
         });
-        // As the login sends it, and as a server may echo it.
+        // The form in which the login sends it and a server may echo it.
         let login = Secret::new(format!("user={}\u{1}auth=Bearer {}\u{1}\u{1}", self.user, token.expose()));
         for secret in [token.clone(), login] {
             self.endpoint.redactor.learn(&secret);
-            // Some servers give the same token again: its end is the later one.
+            // Some servers issue the same token again: the later end counts.
             cache.redacted.retain(|(known, _)| *known != secret);
             cache.redacted.push((secret, later(now, lifetime.max(MIN_REDACTION_PERIOD))));
         }
@@ -123,7 +124,7 @@ impl TokenSource {
         Ok(AccessToken { secret: token, fresh: true })
     }
 
-    /// The mail server did not take the token: the next one is new.
+    /// Discards the cached token, because the mail server rejected it.
     pub(crate) async fn discard_token(&self) {
         self.cache.lock().await.current = None;
     }
@@ -132,7 +133,7 @@ impl TokenSource {
         let kind = "application/x-www-form-urlencoded";
         let answer = self.endpoint.post(kind, HeaderMap::new(), self.client.form(), now).await?;
         parse_token(&answer).ok_or_else(|| {
-            // The answer itself is not told: it may hold a token in a place where none is looked for.
+            // The response is not quoted: it may contain a token in an unexpected place.
             self.endpoint.failed(false, "the token endpoint answered without a bearer token in `access_token`", None)
         })
     }
@@ -142,7 +143,7 @@ fn later(now: Time, by: Duration) -> Time {
     now + chrono::Duration::from_std(by).unwrap_or_default()
 }
 
-/// The token and how long it lives; without a word about that, it is used once.
+/// Returns the token and its lifetime. A token without a lifetime is used once.
 fn parse_token(answer: &str) -> Option<(Secret, Duration)> {
     let answer: Value = serde_json::from_str(answer).ok()?;
     let bearer = answer.get("token_type").is_none_or(|kind| kind.as_str().is_some_and(is_bearer));
@@ -161,10 +162,10 @@ fn is_bearer(kind: &str) -> bool {
 fn hint(_: StatusCode, answer: &str) -> &'static str {
     let error = serde_json::from_str::<Value>(answer).ok();
     match error.as_ref().and_then(|answer| answer.get("error")).and_then(Value::as_str) {
-        Some("invalid_client") => " (invalid_client: look at `client_id` and `client_secret`, which may have expired)",
+        Some("invalid_client") => " (invalid_client: check `client_id` and `client_secret`, which may have expired)",
         Some("unauthorized_client") => " (unauthorized_client: the application may not use client credentials)",
-        Some("invalid_scope") => " (invalid_scope: look at `scope`)",
-        Some("invalid_request") => " (invalid_request: look at `token_url` and `scope`)",
+        Some("invalid_scope") => " (invalid_scope: check `scope`)",
+        Some("invalid_request") => " (invalid_request: check `token_url` and `scope`)",
         _ => "",
     }
 }
@@ -181,7 +182,7 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     #[test]
-    fn an_answer_may_lack_a_lifetime_but_not_a_bearer_token() {
+    fn a_response_may_lack_a_lifetime_but_not_a_bearer_token() {
         let lifetime = |answer: Value| parse_token(&answer.to_string()).map(|(_, lifetime)| lifetime.as_secs());
         assert_eq!(lifetime(json!({ "access_token": "t", "expires_in": 3599 })), Some(3599));
         assert_eq!(lifetime(json!({ "access_token": "t", "expires_in": "3599", "token_type": "bearer" })), Some(3599));

@@ -1,43 +1,45 @@
-//! View → mail: subject, plain text, and the same facts as HTML.
+//! Rendering for email: subject, plain text, and the same content as HTML.
 //!
-//! Addresses, Message-IDs and encodings are the mail notifier's business.
+//! The email notifier adds addresses, Message-IDs and encodings.
 
 use super::html;
 use crate::notify::message::{ChartPicture, MAX_BRIEF_HEADLINES, MessageEntry, MessageView, cut, flat, report, view};
 use crate::notify::{Message, MessageContext};
 
-/// Longest subject, in characters.
+/// Maximum length of a subject, in characters.
 pub(crate) const MAX_SUBJECT_CHARS: usize = 150;
 
-/// The words of one mail.
+/// Texts and charts of one email.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderedEmail {
-    /// One line.
+    /// Subject, on one line.
     pub subject: String,
-    /// Plain text.
+    /// Plain-text part of the email.
     pub text: String,
-    /// The same as HTML.
+    /// HTML part, with the same content.
     pub html: String,
-    /// What the HTML shows by `cid:` and the picture's id.
+    /// Charts that the HTML refers to by `cid:` and their ids.
     pub pictures: Vec<ChartPicture>,
 }
 
-/// The mail that a message is.
+/// Renders a message as an email.
 pub fn email(message: &Message, context: &MessageContext) -> RenderedEmail {
     email_with_note(message, context, None)
 }
 
-/// The mail that a message is, with one more line at its end.
+/// Renders a message as an email, with a note at its end.
 pub(crate) fn email_with_note(message: &Message, context: &MessageContext, note: Option<&str>) -> RenderedEmail {
     let view = view(message, context);
-    // The bracket says it already.
+    // The bracket already says so.
     let title = view.title.strip_prefix("Resolved: ").unwrap_or(&view.title);
     let bracket = if view.report.is_some() { "report" } else { view.status.name() };
     let title = if view.report.is_some() { title.trim_start_matches("Report ") } else { title };
     let subject = cut(&flat(&format!("[{bracket}] {title}")), MAX_SUBJECT_CHARS);
     let note = note.map(|note| format!(" {note}")).unwrap_or_default();
     let signature = format!("Sent by lowtide. Times are in {}.{note}", context.timezone.name());
-    let (text, html) = (text(&view, &signature), html::page(&view, &signature));
+    let text = text(&view, &signature);
+    // The templates are part of the program. Should one fail all the same, the reader gets the plain text.
+    let html = html::page(&view, &signature).unwrap_or_else(|_| format!("<pre>{}</pre>\n", html::escaped(&text)));
     RenderedEmail {
         subject,
         text,

@@ -1,7 +1,7 @@
-//! PagerDuty, Events API v2: an alert that fires triggers an incident, its end resolves that one.
+//! PagerDuty notifier (Events API v2): an alert that fires triggers an incident, and its end resolves the incident.
 //!
-//! The key that joins them is the alert's identity, so that a request which is repeated changes nothing. Which requests an
-//! event makes is decided here; how they are posted is `http`'s.
+//! The deduplication key is the identity of the alert, so that a repeated request changes nothing. This file decides which
+//! requests an event makes; [`http`](super::http) posts them.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::notify::message::{MessageEntry, MessageStatus, cut, cut_bytes, view};
 use crate::notify::{Delivered, Message, MessageContent, MessageContext, MessagePreview, Notifier, SendError, digest};
 use crate::util::secret::{REDACTED, Redactor, Secret};
 
-/// Where the service region of the United States takes events.
+/// Address for events in the US service region.
 pub const DEFAULT_URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
 const PAGERDUTY_SERVICE: ServiceProfile = ServiceProfile {
@@ -30,14 +30,14 @@ const PAGERDUTY_SERVICE: ServiceProfile = ServiceProfile {
     hint,
 };
 
-/// `summary` may have 1024 characters.
+/// Maximum length of `summary`; PagerDuty allows 1024 characters.
 const MAX_SUMMARY_CHARS: usize = 1000;
-/// All details together; an event may have 512 kB.
+/// Maximum length of the details; PagerDuty allows 512 kB for an event.
 const MAX_DETAILS_BYTES: usize = 8000;
-/// `dedup_key` may have 255 characters.
+/// Maximum length of `dedup_key`; PagerDuty allows 255 characters.
 const MAX_DEDUP_KEY_BYTES: usize = 255;
 
-/// An integration of a PagerDuty service.
+/// Notifier that posts to an integration of a PagerDuty service.
 #[derive(Debug)]
 pub struct PagerDutyNotifier {
     name: Name,
@@ -47,7 +47,7 @@ pub struct PagerDutyNotifier {
 }
 
 impl PagerDutyNotifier {
-    /// A notifier that posts to `url` (see [`DEFAULT_URL`]). The client must follow no redirect.
+    /// Creates a notifier that posts to `url` (see [`DEFAULT_URL`]). The client must not follow redirects.
     pub fn new(
         name: Name,
         routing_key: Secret,
@@ -57,10 +57,10 @@ impl PagerDutyNotifier {
         redactor: Redactor,
     ) -> Self {
         let endpoint = HttpEndpoint { url: Secret::new(url), http, redactor, profile: PAGERDUTY_SERVICE };
-        Self { name, endpoint, routing_key, context: context }
+        Self { name, endpoint, routing_key, context }
     }
 
-    /// The requests of a message about one event, or of a test, which leaves no incident behind.
+    /// Returns the requests of a message about one event, or of a test message, which leaves no incident behind.
     fn requests(&self, message: &Message) -> Vec<Value> {
         let event = match &message.content {
             MessageContent::Events(items) => items.last().map(|item| &item.event),
@@ -84,7 +84,7 @@ impl PagerDutyNotifier {
                 rules.iter().map(|rule| self.resolve(&key(rule).id())).collect()
             }
             EventSubject::NotifierFailing { .. } => vec![self.trigger(&key, "warning", message)],
-            // A page to read is no incident.
+            // A report is no incident.
             EventSubject::Report(_) => Vec::new(),
         }
     }
@@ -133,12 +133,13 @@ impl PagerDutyNotifier {
     }
 }
 
-/// What the responder reads below the summary, and what event rules may go by: names, figures and times as a webhook has them.
+/// Returns the details of an incident, for responders and for event rules: names, figures and times in the same form as in a
+/// webhook.
 fn details(entry: &MessageEntry, event: Option<&Event>) -> Value {
     let lines: Vec<&str> = entry.to_do.iter().chain(&entry.details).chain(&entry.history).map(String::as_str).collect();
     let mut details = json!({ "details": cut_bytes(&lines.join("\n"), MAX_DETAILS_BYTES) });
     if let Some(description) = &entry.description {
-        details["what to do"] = json!(cut_bytes(description, MAX_DETAILS_BYTES));
+        details["description"] = json!(cut_bytes(description, MAX_DETAILS_BYTES));
     }
     if let Some(key) = event.and_then(Event::alert) {
         details["rule"] = json!(key.rule);
@@ -153,7 +154,7 @@ fn details(entry: &MessageEntry, event: Option<&Event>) -> Value {
     details
 }
 
-/// A key that is too long is told by its hash.
+/// Returns the deduplication key; a key that is too long is replaced by its hash.
 fn dedup_key(key: &str) -> String {
     let key = format!("lowtide/{key}");
     if key.len() <= MAX_DEDUP_KEY_BYTES { key } else { format!("lowtide/{}", digest([key.as_str()])) }
@@ -163,7 +164,7 @@ fn dedup_key(key: &str) -> String {
 impl Notifier for PagerDutyNotifier {
     async fn send(&self, message: &Message) -> Result<Delivered, SendError> {
         for one in message.split_by_event() {
-            // A request that is repeated because a later one failed finds its incident as it should be.
+            // Repeating a request because a later one failed does not change its incident.
             for request in self.requests(&one) {
                 self.endpoint.post("application/json", HeaderMap::new(), request.to_string(), message.at).await?;
             }
@@ -186,8 +187,8 @@ impl Notifier for PagerDutyNotifier {
 
 fn hint(status: StatusCode, _: &str) -> &'static str {
     match status.as_u16() {
-        400 => " (PagerDuty takes no such event: look at `routing_key`)",
-        403 | 404 => " (look at `routing_key` and `url`)",
+        400 => " (PagerDuty rejects the event: check `routing_key`)",
+        403 | 404 => " (check `routing_key` and `url`)",
         _ => "",
     }
 }

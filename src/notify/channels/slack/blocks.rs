@@ -1,7 +1,6 @@
-//! View → Slack: a plain `text` line, and an attachment an entry with Block Kit inside.
+//! Rendering for Slack: a plain `text` line, and an attachment with Block Kit for each entry.
 //!
-//! Everything from outside is escaped here, once. What does not fit is shortened before it is escaped, so that no cut
-//! ever goes through an escape. Never fails.
+//! Text from outside is escaped here, exactly once, and shortened without cutting through an escape. Rendering never fails.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +11,10 @@ use crate::notify::message::{MessageEntry, MessageLink, MessageStatus, MessageVi
 use crate::notify::{Message, MessageContext};
 use crate::util::text::is_hidden;
 
-/// All text of a message, escapes included. Slack cuts or refuses at about 13,000.
+/// Maximum length of a message, escapes included. Slack cuts or rejects messages of about 13,000.
 const MAX_MESSAGE_UNITS: usize = 11_500;
 
-/// How long the parts may get, in characters after escaping.
+/// Maximum lengths of the parts, in characters after escaping.
 #[derive(Clone, Copy)]
 struct SlackTextLimits {
     line: usize,
@@ -23,7 +22,7 @@ struct SlackTextLimits {
     url: usize,
 }
 
-/// From generous to tight: the first that fits the whole message is taken. The last one always fits.
+/// Limits from generous to tight. The first that fits the whole message is used; the last one always fits.
 const LIMIT_STEPS: [SlackTextLimits; 5] = [
     SlackTextLimits { line: 700, section: 2900, url: 1000 },
     SlackTextLimits { line: 300, section: 1200, url: 700 },
@@ -32,7 +31,7 @@ const LIMIT_STEPS: [SlackTextLimits; 5] = [
     SlackTextLimits { line: 100, section: 200, url: 90 },
 ];
 
-/// The body of the webhook request.
+/// Returns the body of the webhook request.
 pub fn payload(message: &Message, context: &MessageContext, mention: &BTreeMap<Severity, String>) -> Value {
     let view = view(message, context);
     let mut body = Value::Null;
@@ -49,17 +48,17 @@ fn build(view: &MessageView, mention: &BTreeMap<Severity, String>, limits: Slack
     let marker = if view.status == MessageStatus::Test { "TEST: " } else { "" };
     let mentions = mentions(view, mention);
     let text = format!("{mentions}{marker}{}", slack_text(&view.title, limits.line));
-    // With one entry the headline is the message's text, right above its attachment: it is not said twice.
+    // With one entry the headline is the text of the message, right above its attachment, and is not repeated.
     let with_headline = view.entries.len() > 1;
     let attachments = view.entries.iter().map(|entry| attachment(entry, with_headline, limits));
     let attachments: Vec<Value> = match &view.report {
-        Some(report) => crate::notify::channels::slack::report::attachments(report),
+        Some(report) => super::report::attachments(report),
         None => attachments.chain(brief(&view.brief, limits)).collect(),
     };
     json!({ "text": text, "unfurl_links": false, "unfurl_media": false, "attachments": attachments })
 }
 
-/// The mentions, most severe first, each once, as the configuration writes them.
+/// Returns the mentions as configured, most severe first, each once.
 pub(crate) fn mentions(view: &MessageView, mention: &BTreeMap<Severity, String>) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for level in view.mentioned_levels.iter().rev() {
@@ -68,7 +67,7 @@ pub(crate) fn mentions(view: &MessageView, mention: &BTreeMap<Severity, String>)
             _ => {}
         }
     }
-    parts.push(""); // so that a space follows the last one
+    parts.push(""); // adds a space after the last one
     parts.join(" ")
 }
 
@@ -90,7 +89,7 @@ fn attachment(entry: &MessageEntry, with_headline: bool, limits: SlackTextLimits
         blocks.push(section(&details, true));
     }
     if let Some(description) = &entry.description {
-        // The operator's own words: their addresses may become links.
+        // The description is the operator's own text: addresses in it may become links.
         blocks.push(section(&escaped(description.trim(), limits.section.min(2 * limits.line), |c| c), false));
     }
     let links = entry.links.iter().filter_map(|it| link(it, limits));
@@ -106,7 +105,7 @@ pub(crate) fn section(text: &str, verbatim: bool) -> Value {
     json!({ "type": "section", "text": { "type": "mrkdwn", "text": text, "verbatim": verbatim } })
 }
 
-/// The headlines of what is not told in full, as many as fit, and how many more there are.
+/// Returns the headlines of the entries not shown in full, as many as fit, and the number of the others.
 fn brief(headlines: &[String], limits: SlackTextLimits) -> Option<Value> {
     if headlines.is_empty() {
         return None;
@@ -131,17 +130,17 @@ fn brief(headlines: &[String], limits: SlackTextLimits) -> Option<Value> {
     )
 }
 
-/// Text from outside: escaped, and without characters that would format or mention anything.
+/// Returns text from outside on one line, escaped and without characters that format or mention.
 pub(crate) fn slack_text(text: &str, longest: usize) -> String {
     escaped(&crate::notify::message::flat(text), longest, without_formatting)
 }
 
-/// Text from outside in a template of the operator's, of any length, its lines kept.
+/// Returns text from outside for a custom template, of any length, with its lines.
 pub(in crate::notify) fn slack_template_value(text: &str) -> String {
     escaped(text, usize::MAX, without_formatting)
 }
 
-/// Look-alikes of what Slack reads as formatting, so that a name is shown and not interpreted.
+/// Replaces a character that Slack reads as formatting by a look-alike, so that names are shown and not interpreted.
 fn without_formatting(c: char) -> char {
     match c {
         '*' => '\u{2217}',
@@ -151,7 +150,7 @@ fn without_formatting(c: char) -> char {
     }
 }
 
-/// `&`, `<` and `>` escaped, at most `longest` units long with a whole escape or none at the end.
+/// Escapes `&`, `<` and `>`. The result has at most `longest` units and ends with a whole escape or none.
 fn escaped(text: &str, longest: usize, swap: impl Fn(char) -> char) -> String {
     let mut out = String::new();
     let mut length = 0;
@@ -172,13 +171,13 @@ fn escaped(text: &str, longest: usize, swap: impl Fn(char) -> char) -> String {
         }
         out.push_str(piece);
         if length < longest {
-            fits = out.len(); // an ellipsis still has room behind this
+            fits = out.len(); // there is room for an ellipsis after this
         }
     }
     out
 }
 
-/// How Slack counts: in UTF-16 units, to be on the safe side.
+/// Returns the length in UTF-16 units. Slack's documentation speaks of characters; units are the larger number.
 pub(crate) fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
@@ -195,11 +194,11 @@ fn link(link: &MessageLink, limits: SlackTextLimits) -> Option<String> {
             c => url.push(c),
         }
     }
-    // A shortened address leads nowhere: it is left out instead.
+    // A shortened address would lead nowhere, so a long one is left out.
     (units(&url) <= limits.url).then(|| format!("<{url}|{}>", link.label))
 }
 
-/// All strings of a message together.
+/// Returns the length of all strings of a message together.
 fn text_length(value: &Value) -> usize {
     match value {
         Value::String(text) => units(text),

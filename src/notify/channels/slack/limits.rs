@@ -1,4 +1,4 @@
-//! Slack's documented limits, held by every kind of message, short and long.
+//! Tests that every kind of message, short and long, stays within Slack's documented limits.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ fn now() -> Time {
     Time::from_timestamp(1_795_500_000, 0).unwrap()
 }
 
-/// One message of every kind that there is.
+/// Returns one message of every kind.
 fn every_kind() -> Vec<Message> {
     let mut messages = sample::every_message(now());
     messages.push(sample::message(vec![sample::report("weekly".into(), now())], now()));
@@ -27,7 +27,7 @@ fn every_kind() -> Vec<Message> {
     messages
 }
 
-/// The same with everything that comes from outside as long as it can get.
+/// Returns the message with very long text in place of everything that comes from outside.
 fn stretched(message: &Message) -> Message {
     let mut message = message.clone();
     let long = "<!channel> & \u{1F4B6} ".repeat(400);
@@ -55,7 +55,7 @@ fn length(text: &Json) -> usize {
     text.as_str().unwrap().encode_utf16().count()
 }
 
-/// What Slack would refuse of a message.
+/// Returns the limits that a message exceeds.
 fn violations(body: &Json) -> Vec<String> {
     let attachments = body["attachments"].as_array().unwrap();
     let blocks: Vec<&Json> = attachments.iter().flat_map(|it| it["blocks"].as_array().unwrap()).collect();
@@ -86,7 +86,7 @@ fn violations(body: &Json) -> Vec<String> {
                     at_most("element", length(&element["text"]), 3000);
                 }
             }
-            // Whoever brings in a header (150), fields or buttons (a URL of 3000) adds their limits here.
+            // A new kind of block, such as a header (150), fields or buttons (a URL of 3000), needs its limits here.
             other => at_most(&format!("unknown block {other}"), 1, 0),
         }
     }

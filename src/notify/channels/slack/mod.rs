@@ -1,8 +1,9 @@
-//! Slack: one POST to an incoming webhook.
+//! Slack notifier: one POST to an incoming webhook.
 //!
-//! The address is the credential. What a message looks like is `render::blocks`'s, how it is posted `http`'s.
+//! The address is the credential. [`blocks`] renders the message, [`http`](super::http) posts it.
 
 pub mod blocks;
+pub(crate) mod custom;
 #[cfg(test)]
 pub(crate) mod limits;
 pub(crate) mod report;
@@ -17,17 +18,16 @@ use reqwest::header::HeaderMap;
 use super::http::{HttpEndpoint, ServiceProfile, is_page_or_refusal};
 use crate::domain::Name;
 use crate::domain::rule::Severity;
-use crate::notify::message::custom_templates;
 use crate::notify::message::template::Templates;
 use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier, SendError};
 use crate::util::secret::{Redactor, Secret};
 
-pub use crate::notify::channels::slack::blocks::payload;
+pub use self::blocks::payload;
 
 const SLACK_SERVICE: ServiceProfile =
     ServiceProfile { service: "Slack", transient_statuses: &[429], is_refusal: is_page_or_refusal, hint };
 
-/// A Slack incoming webhook.
+/// Notifier that posts to an incoming webhook of Slack.
 #[derive(Debug)]
 pub struct SlackNotifier {
     name: Name,
@@ -38,7 +38,7 @@ pub struct SlackNotifier {
 }
 
 impl SlackNotifier {
-    /// A notifier that posts to `webhook_url`. The client brings timeout and trust, and must follow no redirect.
+    /// Creates a notifier that posts to `webhook_url`. The client has timeout and trust, and must not follow redirects.
     pub fn new(
         name: Name,
         webhook_url: Secret,
@@ -48,24 +48,24 @@ impl SlackNotifier {
         redactor: Redactor,
     ) -> Self {
         let endpoint = HttpEndpoint { url: webhook_url, http, redactor, profile: SLACK_SERVICE };
-        Self { name, endpoint, mention, context: context, templates: Templates::default() }
+        Self { name, endpoint, mention, context, templates: Templates::default() }
     }
 
-    /// With texts of its own.
+    /// Uses these custom templates.
     #[must_use]
     pub fn with_templates(self, templates: Templates) -> Self {
         Self { templates, ..self }
     }
 
     fn body(&self, message: &Message) -> serde_json::Value {
-        let (body, failure) = custom_templates::payload(message, &self.context, &self.mention, &self.templates);
+        let (body, failure) = custom::payload(message, &self.context, &self.mention, &self.templates);
         if let Some(failure) = failure {
-            tracing::warn!(notifier = %self.name, %failure, "template failed: the built-in text is used");
+            tracing::warn!(notifier = %self.name, %failure, "template failed, using the built-in text");
         }
         body
     }
 
-    /// Its name in the configuration.
+    /// Returns the notifier's name in the configuration.
     pub fn name(&self) -> &Name {
         &self.name
     }
@@ -91,7 +91,7 @@ fn hint(_: StatusCode, answer: &str) -> &'static str {
         "no_service" => " (the webhook was removed or disabled: make a new one)",
         "invalid_token" => " (the webhook's address is wrong or was revoked)",
         "channel_is_archived" => " (the webhook's channel is archived)",
-        "action_prohibited" => " (an administrator of the workspace forbids this webhook to post)",
+        "action_prohibited" => " (a workspace administrator does not allow this webhook to post)",
         "invalid_payload" => " (Slack does not understand the message: please report this as a bug)",
         _ => "",
     }

@@ -1,24 +1,25 @@
-//! A report in Slack: one attachment a rank, in its colour, the worst first; what does not fit is counted.
+//! Rendering of a report for Slack: one attachment for each rank, in its colour, the most severe first. Rows that do not fit
+//! are counted.
 
 use serde_json::{Value, json};
 
 use crate::notify::channels::slack::blocks::{section, slack_text, units};
 use crate::notify::message::report::{ReportLine, ReportView, colour, limited_silences, rank_counts};
 
-/// All rows together, in characters after escaping; the rest of the message is little.
+/// Maximum length of all rows together, after escaping. The rest of the message is short.
 const MAX_ROWS_UNITS: usize = 9_000;
-/// One section.
+/// Maximum length of one section.
 const MAX_SECTION_UNITS: usize = 2_800;
-/// One line of a row.
+/// Maximum length of one line of a row.
 const MAX_LINE_UNITS: usize = 300;
-/// Silences that are shown; the rest is counted. Together they fit into one text of Slack's, of 3000 characters.
+/// Maximum number of silences, so that they fit into one text of 3000 characters. The others are counted.
 const MAX_SILENCES: usize = 8;
-/// Notes that are shown, for the same reason.
+/// Maximum number of notes, for the same reason.
 const MAX_NOTES: usize = 8;
-/// Sections of all attachments together; Slack takes 50 blocks.
+/// Maximum number of sections in all attachments; Slack accepts 50 blocks.
 const MAX_SECTIONS: usize = 40;
 
-/// The attachments below the title.
+/// Returns the attachments below the title.
 pub(crate) fn attachments(view: &ReportView) -> Vec<Value> {
     let mut attachments = vec![plain_section(&view.summary)];
     let (shown, rest) = view.rows.split_at(fitting_rows(&view.rows));
@@ -50,7 +51,7 @@ fn plain_section(text: &str) -> Value {
     json!({ "fallback": text, "blocks": [{ "type": "context", "elements": [element] }] })
 }
 
-/// How many rows fit, in whatever sections they end up.
+/// Returns the number of rows that fit.
 fn fitting_rows(rows: &[ReportLine]) -> usize {
     let mut length = 0;
     let mut blocks = 0;
@@ -61,7 +62,7 @@ fn fitting_rows(rows: &[ReportLine]) -> usize {
         length <= MAX_ROWS_UNITS
     };
     let by_length = rows.iter().take_while(fits).count();
-    // Every rank begins a section of its own, and a section is left when a row does not fit into it any more.
+    // Each rank starts a new section, and so does a row that does not fit into the last one.
     let mut most = by_length;
     while most > 0
         && rows[..most].chunk_by(|a, b| a.rank == b.rank).map(|it| sections(it).len()).sum::<usize>() > MAX_SECTIONS
@@ -86,11 +87,11 @@ fn sections(rows: &[ReportLine]) -> Vec<String> {
     sections
 }
 
-/// A row: where and how much, and below it what fires.
+/// Returns a row: the fund and its figures, with the remarks below.
 fn row(line: &ReportLine) -> String {
     let change = line.change.as_ref().map(|change| format!(" ({change})")).unwrap_or_default();
     let unpaid = line.unpaid.as_ref().map(|unpaid| format!(" · {unpaid} of unpaid invoices")).unwrap_or_default();
-    let figures = slack_text(&format!("{}{change}{unpaid}", line.funds), MAX_LINE_UNITS);
+    let figures = slack_text(&format!("{}{change}{unpaid}", line.funds_text()), MAX_LINE_UNITS);
     let mut text = format!("*{}*: {figures}", slack_text(&line.fund, MAX_LINE_UNITS));
     for remark in line.remarks.iter().take(5) {
         text.push_str("\n        ");

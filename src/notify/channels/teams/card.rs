@@ -1,7 +1,7 @@
-//! View → Teams: one Adaptive Card 1.5 in a message, as a Workflows webhook takes it.
+//! Rendering for Teams: one Adaptive Card 1.5 in a message, as a Workflows webhook accepts it.
 //!
-//! Every text is a text run, which Teams shows as it is: no Markdown, no mention. What does not fit is shortened by whole
-//! characters. Never fails.
+//! Every text is a text run, which Teams shows unchanged, without Markdown or mentions. Long text is shortened by whole
+//! characters. Rendering never fails.
 
 use serde_json::{Value, json};
 
@@ -9,14 +9,15 @@ use crate::notify::message::text::{cut_by, in_nested_json};
 use crate::notify::message::{MessageEntry, MessageLink, MessageStatus, MessageView, flat, view};
 use crate::notify::{Message, MessageContext};
 
-/// What Teams takes, in bytes of [`counted_size`]. It drops a larger card, after the workflow has accepted it.
+/// Maximum size of a message in Teams, in bytes of [`counted_size`]. Teams drops a larger card after the workflow has
+/// accepted it.
 pub const TEAMS_LIMIT_BYTES: usize = 28 * 1024;
-/// A tenth is kept spare.
+/// Maximum size of our messages. A tenth of the limit stays unused.
 const MAX_MESSAGE_BYTES: usize = TEAMS_LIMIT_BYTES / 10 * 9;
-/// What a line costs beside its text, rounded up.
+/// Size of a line without its text, rounded up.
 const LINE_OVERHEAD_BYTES: usize = 150;
 
-/// How long the parts may get, in bytes as Teams counts them.
+/// Maximum lengths of the parts, in bytes as Teams counts them.
 #[derive(Clone, Copy)]
 struct TeamsTextLimits {
     line: usize,
@@ -24,7 +25,7 @@ struct TeamsTextLimits {
     url: usize,
 }
 
-/// From generous to tight: the first that fits the whole message is taken. The last one always fits.
+/// Limits from generous to tight. The first that fits the whole message is used; the last one always fits.
 const LIMIT_STEPS: [TeamsTextLimits; 5] = [
     TeamsTextLimits { line: 1500, section: 6000, url: 1000 },
     TeamsTextLimits { line: 700, section: 2500, url: 700 },
@@ -33,7 +34,7 @@ const LIMIT_STEPS: [TeamsTextLimits; 5] = [
     TeamsTextLimits { line: 110, section: 500, url: 90 },
 ];
 
-/// The body of the webhook request.
+/// Returns the body of the webhook request.
 pub fn payload(message: &Message, context: &MessageContext) -> Value {
     let view = view(message, context);
     let mut body = Value::Null;
@@ -46,7 +47,7 @@ pub fn payload(message: &Message, context: &MessageContext) -> Value {
     body
 }
 
-/// Size of a message as Teams counts it: the workflow hands it on as a string inside JSON of its own.
+/// Returns the size of a message as Teams counts it: the workflow passes it on as a string inside JSON of its own.
 pub fn counted_size(body: &Value) -> usize {
     Value::String(body.to_string()).to_string().len()
 }
@@ -54,7 +55,7 @@ pub fn counted_size(body: &Value) -> usize {
 fn build(view: &MessageView, limits: TeamsTextLimits) -> Value {
     let marker = if view.status == MessageStatus::Test { "TEST: " } else { "" };
     let title = format!("{marker}{}", teams_text(&view.title, limits.line));
-    // With one entry its headline is the title: it is not said twice.
+    // With one entry its headline is the title, and is not repeated.
     let titled = view.entries.len() != 1;
     let mut body: Vec<Value> = titled.then(|| line(&title, TextStyle::Title)).into_iter().collect();
     body.extend(view.entries.iter().map(|entry| container(entry, limits)));
@@ -111,7 +112,7 @@ fn line(text: &str, style: TextStyle) -> Value {
     json!({ "type": "RichTextBlock", "spacing": "Small", "inlines": [run] })
 }
 
-/// As many of these lines as the section has room for, and how many more there are.
+/// Returns the lines that the section has room for, and the number of the others.
 fn lines<'a>(texts: impl Iterator<Item = &'a str>, limits: TeamsTextLimits, style: TextStyle) -> Vec<Value> {
     let texts: Vec<String> = texts.map(|text| teams_text(text, limits.line)).filter(|text| !text.is_empty()).collect();
     let mut room = limits.section;
@@ -131,13 +132,14 @@ fn lines<'a>(texts: impl Iterator<Item = &'a str>, limits: TeamsTextLimits, styl
     lines
 }
 
-/// The headlines of what is not told in full, as many as fit, and how many more there are.
+/// Returns the headlines of the entries not shown in full, as many as fit, and the number of the others.
 fn brief(headlines: &[String], limits: TeamsTextLimits) -> Option<Value> {
     let items = lines(headlines.iter().map(String::as_str), limits, TextStyle::Plain);
     (!items.is_empty()).then(|| json!({ "type": "Container", "style": "emphasis", "items": items }))
 }
 
-/// Text from outside on one line. Two braces would begin a function of the card's, such as a date's.
+/// Returns text from outside on one line. Two braces would start a function of the card, such as one for dates, so they are
+/// separated.
 fn teams_text(text: &str, longest: usize) -> String {
     let mut apart = String::new();
     for c in flat(text).chars() {
@@ -149,7 +151,7 @@ fn teams_text(text: &str, longest: usize) -> String {
     cut_by(&apart, longest, in_nested_json)
 }
 
-/// A shortened address leads nowhere: it is left out instead.
+/// Returns the button of a link. A shortened address would lead nowhere, so a long one is left out.
 fn link(link: &MessageLink, limits: TeamsTextLimits) -> Option<Value> {
     let url = url::Url::parse(&link.url).ok()?.to_string();
     let style = if link.primary { "positive" } else { "default" };

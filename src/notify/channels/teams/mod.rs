@@ -1,6 +1,6 @@
-//! Microsoft Teams: one POST to the webhook of a workflow.
+//! Microsoft Teams notifier: one POST to the webhook of a workflow.
 //!
-//! The address is the credential. What a message looks like is `render::card`'s, how it is posted `http`'s.
+//! The address is the credential. [`card`] renders the message, [`http`](super::http) posts it.
 
 pub mod card;
 
@@ -14,12 +14,12 @@ use super::http::{HttpEndpoint, ServiceProfile, TRANSIENT_STATUSES, is_page_or_r
 use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier, SendError};
 use crate::util::secret::{Redactor, Secret};
 
-pub use crate::notify::channels::teams::card::{TEAMS_LIMIT_BYTES, counted_size, payload};
+pub use self::card::{TEAMS_LIMIT_BYTES, counted_size, payload};
 
 const TEAMS_SERVICE: ServiceProfile =
     ServiceProfile { service: "Teams", transient_statuses: TRANSIENT_STATUSES, is_refusal, hint };
 
-/// The webhook of a workflow.
+/// Notifier that posts to the webhook of a workflow.
 #[derive(Debug)]
 pub struct TeamsNotifier {
     endpoint: HttpEndpoint,
@@ -27,9 +27,9 @@ pub struct TeamsNotifier {
 }
 
 impl TeamsNotifier {
-    /// A notifier that posts to `webhook_url`. The client brings timeout and trust, and must follow no redirect.
+    /// Creates a notifier that posts to `webhook_url`. The client has timeout and trust, and must not follow redirects.
     pub fn new(webhook_url: Secret, http: reqwest::Client, context: Arc<MessageContext>, redactor: Redactor) -> Self {
-        Self { endpoint: HttpEndpoint { url: webhook_url, http, redactor, profile: TEAMS_SERVICE }, context: context }
+        Self { endpoint: HttpEndpoint { url: webhook_url, http, redactor, profile: TEAMS_SERVICE }, context }
     }
 }
 
@@ -46,15 +46,15 @@ impl Notifier for TeamsNotifier {
     }
 }
 
-/// Webhooks of Teams have answered 200 and told of a failure behind them in the text.
+/// Returns true for a refusal. Teams webhooks have answered 200 with the text of a failure behind them.
 fn is_refusal(answer: &str) -> bool {
     is_page_or_refusal(answer) || answer.trim_start().starts_with("Webhook message delivery failed")
 }
 
 fn hint(status: StatusCode, _: &str) -> &'static str {
     match status.as_u16() {
-        400 => " (the workflow does not take it: it has to begin with \"When a Teams webhook request is received\")",
-        401 | 403 => " (the workflow's address is wrong, or it does not let anyone trigger it)",
+        400 => " (the workflow rejects it: its trigger has to be \"When a Teams webhook request is received\")",
+        401 | 403 => " (the workflow's address is wrong, or the workflow does not allow anyone to trigger it)",
         404 | 410 => " (the workflow was removed or turned off: make a new one)",
         413 => " (the message is too large: please report this as a bug)",
         _ => "",

@@ -1,6 +1,6 @@
-//! A webhook of anybody's: one POST an event, its JSON as docs/webhook.md says, signed as Standard Webhooks says.
+//! Webhook notifier: one POST for each event, with the JSON that docs/webhook.md describes, signed as in Standard Webhooks.
 //!
-//! The address, the headers and the signing secret are credentials. What is said is `render::record`'s.
+//! The address, the headers and the signing secret are credentials. [`record`] makes the document.
 
 pub mod record;
 
@@ -15,13 +15,13 @@ use crate::notify::{Delivered, Message, MessageContext, MessagePreview, Notifier
 use crate::util::secret::{Redactor, Secret};
 use crate::util::signature::SigningKey;
 
-pub use crate::notify::channels::webhook::record::webhook_document;
+pub use self::record::webhook_document;
 
-/// Whoever is at the other end: any 2xx is a yes.
+/// Any 2xx response means that the event was accepted.
 const WEBHOOK_SERVICE: ServiceProfile =
     ServiceProfile { service: "the webhook", transient_statuses: TRANSIENT_STATUSES, is_refusal: |_| false, hint };
 
-/// Somebody's endpoint.
+/// Notifier that posts each event to a webhook.
 #[derive(Debug)]
 pub struct WebhookNotifier {
     endpoint: HttpEndpoint,
@@ -31,8 +31,8 @@ pub struct WebhookNotifier {
 }
 
 impl WebhookNotifier {
-    /// A notifier that posts to `url`. The client brings timeout and trust, and must follow no redirect. A header that is
-    /// none is left out: the configuration has refused it before.
+    /// Creates a notifier that posts to `url`. The client has timeout and trust, and must not follow redirects. Invalid
+    /// headers are left out; the configuration has rejected them before.
     pub fn new(
         url: Secret,
         headers: &[(String, Secret)],
@@ -42,12 +42,7 @@ impl WebhookNotifier {
         redactor: Redactor,
     ) -> Self {
         let headers = headers.iter().filter_map(|(name, value)| secret_header(name, value.expose())).collect();
-        Self {
-            endpoint: HttpEndpoint { url, http, redactor, profile: WEBHOOK_SERVICE },
-            headers,
-            key,
-            context: context,
-        }
+        Self { endpoint: HttpEndpoint { url, http, redactor, profile: WEBHOOK_SERVICE }, headers, key, context }
     }
 
     async fn post(&self, message: &Message) -> Result<(), SendError> {
@@ -90,9 +85,9 @@ impl Notifier for WebhookNotifier {
 
 fn hint(status: StatusCode, _: &str) -> &'static str {
     match status.as_u16() {
-        300..=399 => " (it redirects, which is not followed: give `url` the address that it leads to)",
-        401 | 403 => " (it wants other credentials: look at `headers` and `signing_secret`)",
-        404 | 410 => " (nothing is there: look at `url`)",
+        300..=399 => " (redirects are not followed: set `url` to the final address)",
+        401 | 403 => " (the credentials are rejected: check `headers` and `signing_secret`)",
+        404 | 410 => " (not found: check `url`)",
         _ => "",
     }
 }

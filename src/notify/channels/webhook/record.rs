@@ -1,14 +1,14 @@
-//! One event → the JSON of a webhook, version 1; docs/webhook.md is its contract.
+//! JSON document of a webhook event, version 1, as specified in docs/webhook.md.
 //!
-//! For machines: names as they are, amounts as exact decimals in strings, times in UTC, every key always there. Within a
-//! version keys may be added, never changed or taken away.
+//! For machines: names are unchanged, amounts are exact decimals in strings, times are in UTC, and every key is always
+//! present. Within a version keys may be added, but never changed or removed.
 
 use chrono::SecondsFormat;
 use serde_json::{Map, Value as Json, json};
 
 use crate::domain::alert::TransitionKind;
-use crate::domain::balance::{Breakdown, Persistence};
-use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, MetricValue, ThresholdEvent, UnreadableEvent};
+use crate::domain::balance::{Breakdown, MetricValue, Persistence};
+use crate::domain::event::{EvaluatedThreshold, Event, EventSubject, ThresholdEvent, UnreadableEvent};
 use crate::domain::forecast::{ForecastSummary, RenewalsDue, Runway};
 use crate::domain::money::{Money, plain};
 use crate::domain::rule::{ThresholdAmount, ThresholdValue};
@@ -17,10 +17,10 @@ use crate::notify::message::phrase::ThresholdDistance;
 use crate::notify::message::{forecast_lines, phrase, view};
 use crate::notify::{Message, MessageContent, MessageContext, MessageEvent};
 
-/// The version of the document.
+/// Version of the document.
 const VERSION: u32 = 1;
 
-/// Every key but `version` and `id`.
+/// All keys except `version` and `id`.
 const KEYS: [&str; 28] = [
     "event",
     "about",
@@ -36,13 +36,13 @@ const KEYS: [&str; 28] = [
     "threshold",
     "missing",
     "breakdown",
-    "ahead",
+    "forecast",
     "since",
     "next_reminder",
     "reason",
-    "heals",
-    "standing_still",
-    "blind",
+    "transient",
+    "firing_alerts",
+    "unevaluated_rules",
     "notifier",
     "rules",
     "omitted",
@@ -52,7 +52,7 @@ const KEYS: [&str; 28] = [
     "console_url",
 ];
 
-/// The document of a message about one event, or of a test.
+/// Returns the document of a message about one event, or of a test message.
 pub fn webhook_document(message: &Message, context: &MessageContext) -> Json {
     let mut record = Map::from_iter([("version".to_owned(), json!(VERSION)), ("id".to_owned(), json!(message.id))]);
     record.extend(KEYS.iter().map(|key| ((*key).to_owned(), Json::Null)));
@@ -83,7 +83,7 @@ fn event_fields(item: &MessageEvent) -> Json {
             "event": "unwatched", "about": "division", "account": account,
             "division": division_json(*division, division_name.as_deref()), "rules": rules,
         }),
-        // For notifiers that keep incidents, which no webhook does; one may have become a webhook meanwhile.
+        // Only notifiers with incidents are sent this event, but one of them may have become a webhook since it was queued.
         EventSubject::AlertEnded { key, .. } => json!({
             "event": "resolved", "about": "threshold", "rule": key.rule, "account": key.account,
             "division": division_json(key.division, None),
@@ -97,10 +97,10 @@ fn event_fields(item: &MessageEvent) -> Json {
         EventSubject::NotifierRecovered { notifier, since } => json!({
             "event": "notifier_recovered", "about": "notifier", "notifier": notifier, "since": time(*since),
         }),
-        // Its title is the summary; the figures are for people's eyes.
+        // The title is in `summary`; the figures are only for people.
         EventSubject::Report(_) => json!({ "event": "report", "about": "report" }),
     };
-    fields["ahead"] = forecast_lines::forecast_of(event).map_or(Json::Null, forecast_json);
+    fields["forecast"] = forecast_lines::forecast_of(event).map_or(Json::Null, forecast_json);
     if let Some(key) = event.alert() {
         fields["alert_id"] = json!(key.id());
     }
@@ -113,14 +113,14 @@ fn event_fields(item: &MessageEvent) -> Json {
 
 fn threshold_fields(event: &ThresholdEvent) -> Json {
     let distance = phrase::distance_from_threshold(event).filter(|_| event.kind != TransitionKind::Resolved);
-    let missing = distance.and_then(|(_, by)| by.missing());
+    let missing = distance.and_then(|(_, distance)| distance.missing());
     json!({
         "event": event.kind.name(), "about": "threshold",
         "rule": event.key.rule, "account": event.key.account,
         "division": division_json(event.key.division, event.division_name.as_deref()),
         "level": event.level.to_string(), "metric": event.metric.name(),
         "value": value(event.value), "threshold": event.threshold.as_ref().map(threshold),
-        "missing": missing.map(|by| match by {
+        "missing": missing.map(|distance| match distance {
             ThresholdDistance::Money(money) => json!(money),
             ThresholdDistance::Time { duration, .. } => json!({ "seconds": duration.as_secs() }),
         }),
@@ -138,12 +138,12 @@ fn unreadable_fields(event: &UnreadableEvent) -> Json {
         "rule": event.key.rule, "account": event.key.account,
         "division": division_json(event.key.division, event.division_name.as_deref()),
         "level": event.level.to_string(), "since": time(event.since), "next_reminder": event.next_reminder.map(time),
-        "reason": event.reason, "heals": event.persistence.map(|outlook| outlook == Persistence::Transient),
-        "standing_still": firing.collect::<Vec<_>>(), "blind": event.unevaluated_rules,
+        "reason": event.reason, "transient": event.persistence.map(|persistence| persistence == Persistence::Transient),
+        "firing_alerts": firing.collect::<Vec<_>>(), "unevaluated_rules": event.unevaluated_rules,
     })
 }
 
-/// What the configuration says about the event's rule and account.
+/// Returns the configured texts of the event's rule and account.
 fn configured_texts(event: &Event, context: &MessageContext) -> Json {
     let rule = event.alert().and_then(|key| context.rules.get(&key.rule));
     let account: Option<&Name> = match &event.subject {
@@ -199,8 +199,8 @@ fn forecast_json(forecast: &ForecastSummary) -> Json {
             runway["percent"] = json!(percent);
             "until"
         }
-        Runway::Exhausted => "over",
-        Runway::BeyondHorizon => "endless",
+        Runway::Exhausted => "exhausted",
+        Runway::BeyondHorizon => "beyond_horizon",
         Runway::NotYetKnown(why) => {
             runway["reason"] = json!(why);
             "not_yet_known"
@@ -212,7 +212,7 @@ fn forecast_json(forecast: &ForecastSummary) -> Json {
         "deposit": forecast.deposit,
         "paid_in_full": forecast.paid_in_full.map(renewals_json),
         "renewals": forecast.renewals.map(renewals_json),
-        "spark": forecast.sparkline,
+        "sparkline": forecast.sparkline,
     })
 }
 

@@ -1,4 +1,4 @@
-//! A page of figures → what it says, row by row, free of any channel. `blocks` shows it in Slack, `html` in mail.
+//! From a report to its content ([`ReportView`]), row by row, the same for every channel.
 
 #[cfg(test)]
 mod tests;
@@ -6,48 +6,50 @@ mod tests;
 use super::text::{TimeFormatter, name};
 use super::{MessageStatus, phrase};
 use crate::domain::Division;
-use crate::domain::event::MetricValue;
+use crate::domain::balance::MetricValue;
 use crate::domain::money::Money;
 use crate::domain::report::{FundFigures, ReportAlert, ReportPage, ReportRow, ReportRowRank};
 use crate::domain::rule::{Severity, UNREADABLE};
 use crate::domain::silence::Silence;
 
-/// Silences that a mail shows; Slack has less room.
+/// Maximum number of silences in an email. Slack has less room.
 pub(crate) const MAX_SILENCES: usize = 100;
 
-/// What a page says.
+/// Content of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportView {
-    /// When it was made, and what its changes are counted from.
+    /// Time of the report, and the time that changes are relative to.
     pub summary: String,
-    /// The worst first.
+    /// Rows, the most severe first.
     pub rows: Vec<ReportLine>,
-    /// What is silenced, one sentence each, what ends first before what ends later.
+    /// Silences, one sentence each, ordered by their end.
     pub silences: Vec<String>,
-    /// What else there is to know.
+    /// Notes about a fallback and about failing notifiers.
     pub notes: Vec<String>,
-    /// When the next one comes.
+    /// Time of the next report.
     pub footer: Option<String>,
 }
 
-/// One account or division.
+/// Row of one account or division.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportLine {
-    /// How bad it is.
+    /// Rank of the row.
     pub rank: ReportRowRank,
-    /// `acme · SpendHistory department`.
+    /// Account and division: `acme · History department`.
     pub fund: String,
-    /// Available funds, and of when where that is not now.
+    /// Available funds with their currency, or `unlimited` or `not known`.
     pub funds: String,
-    /// How they changed since the page before.
+    /// Time of the last reading, if the balance could not be read since.
+    pub last_read: Option<String>,
+    /// Change since the previous report.
     pub change: Option<String>,
-    /// Unpaid invoices, where there are any.
+    /// Unpaid invoices, if there are any.
     pub unpaid: Option<String>,
-    /// What fires, and why its figures are old.
+    /// Alerts of the fund, and why its balance cannot be read.
     pub remarks: Vec<String>,
 }
 
-/// A rank in one word.
+/// Returns the name of a rank, as shown in reports.
 pub(crate) fn rank_name(rank: ReportRowRank) -> &'static str {
     match rank {
         ReportRowRank::Critical => "critical",
@@ -58,7 +60,7 @@ pub(crate) fn rank_name(rank: ReportRowRank) -> &'static str {
     }
 }
 
-/// A rank's colour.
+/// Returns the colour of a rank as `#rrggbb`.
 pub(crate) fn colour(rank: ReportRowRank) -> &'static str {
     match rank {
         ReportRowRank::Critical => MessageStatus::Critical.colour(),
@@ -68,7 +70,7 @@ pub(crate) fn colour(rank: ReportRowRank) -> &'static str {
     }
 }
 
-/// `Report weekly · 12 divisions: 1 critical, 11 ok`.
+/// Returns `Report weekly · 12 divisions: 1 critical, 11 ok`.
 pub(super) fn title(page: &ReportPage) -> String {
     let divided = page.rows.iter().filter(|row| row.figures.division.is_some()).count();
     let noun = match (divided, page.rows.len()) {
@@ -86,7 +88,7 @@ pub(super) fn title(page: &ReportPage) -> String {
     )
 }
 
-/// `1 critical, 2 warnings, 9 ok`; `all ok` where there is nothing else.
+/// Returns `1 critical, 2 warnings, 9 ok`, or `all ok` if there is nothing else.
 pub(crate) fn rank_counts(ranks: impl Iterator<Item = ReportRowRank>) -> String {
     let ranks: Vec<ReportRowRank> = ranks.collect();
     let all = [
@@ -112,7 +114,7 @@ fn part(rank: ReportRowRank, n: usize) -> String {
     }
 }
 
-/// The worst of the page, as a message has it.
+/// Returns the status of the most severe row.
 pub(super) fn status(page: &ReportPage) -> MessageStatus {
     match page.rows.iter().map(ReportRow::rank).min() {
         Some(ReportRowRank::Critical) => MessageStatus::Critical,
@@ -121,7 +123,7 @@ pub(super) fn status(page: &ReportPage) -> MessageStatus {
     }
 }
 
-/// What the page says.
+/// Returns the content of a report.
 pub(super) fn view(page: &ReportPage, fallback_note: Option<String>, times: TimeFormatter) -> ReportView {
     let compared = page.compared_with.map(|at| format!(" Changes are since {}.", times.full(at)));
     let failing = page.failing.iter();
@@ -135,7 +137,7 @@ pub(super) fn view(page: &ReportPage, fallback_note: Option<String>, times: Time
     }
 }
 
-/// `acme · Law school is silenced until Wed 25 Nov, 08:00 UTC (PO 4711 raised); what becomes critical is told.`
+/// Returns `acme · Law school is silenced until Wed 25 Nov, 08:00 UTC (PO 4711 raised); critical alerts still get through.`
 fn silence_line(silence: &Silence, page: &ReportPage, times: TimeFormatter) -> String {
     let same = |it: &&FundFigures| it.account == silence.account && it.division == silence.division;
     let of = page.rows.iter().map(|row| &row.figures).find(same).and_then(|it| it.division_name.as_deref());
@@ -147,11 +149,11 @@ fn silence_line(silence: &Silence, page: &ReportPage, times: TimeFormatter) -> S
     let fund = fund_name(&silence.account, silence.division, of);
     let what = if silence.rule.is_some() { format!("{fund}: {what}") } else { format!("{fund} {what}") };
     let why = silence.reason.as_ref().map(|reason| format!(" ({})", phrase::quote(reason))).unwrap_or_default();
-    let rest = if silence.level == Severity::Warning { "; what becomes critical is told" } else { "" };
+    let rest = if silence.level == Severity::Warning { "; critical alerts still get through" } else { "" };
     format!("{what} until {}{why}{rest}.", times.full(silence.until))
 }
 
-/// `acme · SpendHistory department`.
+/// Returns `acme · History department`.
 fn fund_name(account: &str, division: Division, known_as: Option<&str>) -> String {
     let division = division.map(|id| match known_as.map(name) {
         Some(name) if !name.is_empty() => name,
@@ -170,23 +172,21 @@ fn report_line(row: &ReportRow, times: TimeFormatter) -> ReportLine {
         (Some(MetricValue::Unlimited), _) => "unlimited".to_owned(),
         (None, _) => "not known".to_owned(),
     };
-    let funds = match figures.at.filter(|_| stale && figures.funds.is_some()) {
-        Some(at) => format!("{funds} (old: of {})", times.short(at)),
-        None => funds,
-    };
     let mut remarks: Vec<String> = row.alerts.iter().map(|alert| alert_line(alert, stale, times)).collect();
     remarks.extend(row.unreadable.as_ref().map(|why| format!("Cannot be read: {}", phrase::sentence(why))));
     ReportLine {
         rank: row.rank(),
         fund: fund_name(&figures.account, figures.division, figures.division_name.as_deref()),
         funds,
+        last_read: figures.at.filter(|_| stale && figures.funds.is_some()).map(|at| times.short(at)),
         change: change_text(row.before, figures.funds).filter(|_| !stale),
         unpaid: figures.unpaid.filter(|money| !money.amount.is_zero()).map(|money| money.to_string()),
         remarks,
     }
 }
 
-/// `stale`: the balance itself could not be read; else an unreadable alert is about rules alone.
+/// Returns a line about an alert. `stale` means that the balance could not be read; otherwise an unreadable alert is only
+/// about rules.
 fn alert_line(alert: &ReportAlert, stale: bool, times: TimeFormatter) -> String {
     let what = match (&*alert.rule, alert.unevaluated_rules.as_slice()) {
         (UNREADABLE, rules @ [_, ..]) if !stale => phrase::cannot_be_evaluated(rules),
@@ -198,7 +198,7 @@ fn alert_line(alert: &ReportAlert, stale: bool, times: TimeFormatter) -> String 
     format!("{what}: {}{since}{pending}{}", alert.level, silenced.unwrap_or_default())
 }
 
-/// `+1,200.00`; nothing to compare is no change of 0.
+/// Returns `+1,200.00`, or `unchanged`. `None` if there is nothing to compare with.
 fn change_text(before: Option<MetricValue>, now: Option<MetricValue>) -> Option<String> {
     let (MetricValue::Amount(before), MetricValue::Amount(now)) = (before?, now?) else { return None };
     if before.currency != now.currency {
@@ -212,29 +212,37 @@ fn change_text(before: Option<MetricValue>, now: Option<MetricValue>) -> Option<
     })
 }
 
-/// A row in plain text, its remarks below it.
+impl ReportLine {
+    /// Returns the available funds as text: `USD 3,120.00 (stale, last read Mon 23 Nov, 04:00)`.
+    pub(crate) fn funds_text(&self) -> String {
+        let stale = self.last_read.as_ref().map(|at| format!(" (stale, last read {at})")).unwrap_or_default();
+        format!("{}{stale}", self.funds)
+    }
+}
+
+/// Returns a row in plain text, with its remarks below it.
 pub(super) fn plain_lines(line: &ReportLine) -> Vec<String> {
     let change = line.change.as_ref().map(|change| format!(" ({change})")).unwrap_or_default();
     let unpaid = line.unpaid.as_ref().map(|unpaid| format!(", {unpaid} of unpaid invoices")).unwrap_or_default();
-    let first = format!("{:<10}  {}: {}{change}{unpaid}", rank_name(line.rank), line.fund, line.funds);
+    let first = format!("{:<10}  {}: {}{change}{unpaid}", rank_name(line.rank), line.fund, line.funds_text());
     std::iter::once(first).chain(line.remarks.iter().map(|remark| format!("            {remark}"))).collect()
 }
 
-/// As many silences as a page shows, and the number of the others.
+/// Returns the first `most` silences, and a line with the number of the others.
 pub(crate) fn limited_silences(view: &ReportView, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = view.silences.iter().take(most).cloned().collect();
     if let more @ 1.. = view.silences.len().saturating_sub(most) {
-        lines.push(format!("and {more} more silences: lowtide silence list shows them"));
+        lines.push(format!("and {more} more silences (all: lowtide silence list)"));
     }
     lines
 }
 
-/// The page in plain text.
+/// Returns the report in plain text.
 pub(crate) fn text(title: &str, view: &ReportView) -> String {
     std::iter::once(title.to_owned()).chain(lines(view)).collect::<Vec<_>>().join("\n")
 }
 
-/// The page below its title, line by line; its parts are set apart by empty ones.
+/// Returns the lines below the title. An empty line separates the parts.
 pub(super) fn lines(view: &ReportView) -> Vec<String> {
     let mut lines = vec![view.summary.clone(), String::new()];
     lines.extend(view.rows.iter().flat_map(plain_lines));

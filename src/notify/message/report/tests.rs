@@ -58,7 +58,7 @@ fn rules_without_a_result_do_not_make_read_funds_unreadable() {
         (row.rank(), report_line(&row, times).remarks[0].clone())
     };
     let since = "warning since Sun 22 Nov, 08:00 UTC";
-    assert_eq!(remarks(None), (ReportRowRank::Warning, format!("rule runway cannot be judged: {since}")));
+    assert_eq!(remarks(None), (ReportRowRank::Warning, format!("rule runway cannot be evaluated: {since}")));
     assert_eq!(remarks(Some("503")), (ReportRowRank::Unreadable, format!("unreadable: {since}")));
 }
 

@@ -1,4 +1,4 @@
-//! Logging in (RFC 4954): PLAIN, LOGIN, and XOAUTH2 for tokens.
+//! Login (RFC 4954): PLAIN, LOGIN, and XOAUTH2 for tokens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,11 +11,11 @@ use crate::util::secret::Secret;
 
 const STEP: &str = "logging in";
 
-/// The way in which the server learns who sends.
+/// Credentials for the login.
 pub(crate) enum SmtpLogin {
     /// User name and password.
     Password(String, Secret),
-    /// Mailbox and a token in the password's place.
+    /// Mailbox and a token instead of a password.
     Token(String, Secret),
 }
 
@@ -37,7 +37,7 @@ impl AuthMechanism {
 }
 
 impl SmtpLogin {
-    /// The mechanisms that can be used, the preferred one first.
+    /// Returns the usable mechanisms, the preferred one first.
     fn mechanisms(&self) -> &'static [AuthMechanism] {
         match self {
             SmtpLogin::Password(..) => &[AuthMechanism::Plain, AuthMechanism::Login],
@@ -45,7 +45,7 @@ impl SmtpLogin {
         }
     }
 
-    /// The keys of the configuration to look at when the login is refused.
+    /// Returns advice for a rejected login: the keys of the configuration to check.
     fn config_keys_hint(&self) -> &'static str {
         match self {
             SmtpLogin::Password(..) => " (check `username` and `password`)",
@@ -54,7 +54,7 @@ impl SmtpLogin {
     }
 }
 
-/// Logs in by the first mechanism that the server offers and understands.
+/// Logs in with the first mechanism that the server offers and understands.
 pub(crate) async fn log_in(
     connection: &mut SmtpConnection,
     offered: &SmtpExtensions,
@@ -78,22 +78,22 @@ pub(crate) async fn log_in(
     Err(unknown.unwrap_or_else(|| no_common_mechanism(connection, offered, login)))
 }
 
-/// The last reply to a login.
+/// Last reply to a login.
 struct AuthReply {
     reply: SmtpReply,
-    /// The server refused the token in a challenge first.
+    /// True if the server rejected the token in a challenge first.
     challenged: bool,
 }
 
 impl AuthReply {
-    /// The server refuses the mechanism, and not the login.
+    /// Returns true if the server rejects the mechanism and not the credentials.
     fn is_unknown_mechanism(&self) -> bool {
         let enhanced = self.reply.enhanced().is_some_and(|code| matches!(code, (5, 7 | 5, 4)));
         self.reply.code() == 504 || (self.reply.is_permanent() && self.reply.code() != 535 && enhanced)
     }
 }
 
-/// Prompts are not looked at: servers word them differently, and some send none.
+/// Runs the exchange of one mechanism. Prompts are ignored: their wording differs between servers, and some send none.
 async fn exchange(
     connection: &mut SmtpConnection,
     mechanism: AuthMechanism,
@@ -116,7 +116,7 @@ async fn exchange(
         AuthMechanism::XOAuth2 => {
             let token = format!("user={user}\u{1}auth=Bearer {secret}\u{1}\u{1}");
             let mut reply = initial_response(connection, mechanism, &token).await?;
-            // A server that refuses a token may say why in a challenge, and waits for an empty line before it refuses.
+            // A server that rejects a token may give the reason in a challenge. It then waits for an empty line.
             challenged = reply.is_intermediate();
             if challenged {
                 reply = connection.command(STEP, "").await?;
@@ -127,7 +127,7 @@ async fn exchange(
     Ok(AuthReply { reply, challenged })
 }
 
-/// Sends everything with the command, and once more if the server asks for it all the same.
+/// Sends the response with the command, and once more if the server asks for it.
 async fn initial_response(
     connection: &mut SmtpConnection,
     mechanism: AuthMechanism,
@@ -153,14 +153,15 @@ fn refusal(connection: &SmtpConnection, answer: &AuthReply, login: &SmtpLogin) -
     SmtpFailure { permanent: reply.is_permanent(), login_refused, ..SmtpFailure::transient(reason) }
 }
 
-/// Not final: an offer in the clear may be anybody's, and a server may be set up meanwhile.
+/// Returns the failure if no mechanism is possible. It is transient: a plaintext offer may be forged, and the server may be
+/// reconfigured.
 fn no_common_mechanism(connection: &SmtpConnection, offered: &SmtpExtensions, login: &SmtpLogin) -> SmtpFailure {
     let server = connection.server();
     let supported: Vec<&str> = login.mechanisms().iter().map(|mechanism| mechanism.name()).collect();
     let supported = supported.join(" or ");
     let offer = match offered.mechanisms.as_slice() {
-        [] => format!("the server offers no login{}; many offer one only over TLS", offered.ehlo_refusal_note()),
-        some => format!("the server offers {}, and {supported} is needed", some.join(", ")),
+        [] => format!("the server offers no login{}; many servers offer it only over TLS", offered.ehlo_refusal_note()),
+        some => format!("the server offers {}, but {supported} is required", some.join(", ")),
     };
     SmtpFailure::transient(format!("{server}: {STEP} failed: {offer}"))
 }

@@ -1,6 +1,6 @@
-//! One connection to a mail server: lines out, replies in, each within a time limit.
+//! A connection to a mail server: sends lines and reads replies, each within a time limit.
 //!
-//! Whatever breaks here is transient: a connection, certificate or reply may be another one next time.
+//! All failures here are transient: connection, certificate or reply may be different next time.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,31 +14,31 @@ use super::reply::{PartialReply, SmtpReply, too_long};
 use super::tls::{self, TlsTrust};
 use super::{SmtpFailure, SmtpFailureCause, dial};
 
-/// Longest line of a reply that is read; RFC 5321 allows 512 octets.
+/// Maximum length of a line of a reply; RFC 5321 allows 512 octets.
 const MAX_LINE_BYTES: usize = 2048;
-/// As much of the message as has to be sent within the limit of one step.
+/// Number of bytes of the message that have to be sent within the limit of one step.
 const WRITE_BLOCK_BYTES: usize = 4096;
-/// Longest wait for the reply to the end of the message (RFC 5321, 4.5.3.2.6). A server that has taken the message and is
-/// slow to say so would get it again otherwise.
+/// Timeout of the reply to the end of the message (RFC 5321, 4.5.3.2.6). A server that accepted the message and confirms it
+/// slowly would otherwise get it again.
 const END_OF_DATA_TIMEOUT: Duration = Duration::from_secs(600);
-/// Longest wait for the reply to QUIT, and for the end of TLS.
+/// Timeout of the reply to QUIT, and of the end of TLS.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a conversation runs over.
+/// Byte stream that a conversation uses.
 trait SmtpStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> SmtpStream for T {}
 
-/// A connection, plain or secured.
+/// A connection, in plaintext or over TLS.
 pub(super) struct SmtpConnection {
     stream: Box<dyn SmtpStream>,
-    /// Bytes that were received and not yet read as a reply.
+    /// Received bytes that are not part of a reply yet.
     unread: Vec<u8>,
     local: IpAddr,
-    /// Host and port, for messages.
+    /// Host and port, for error messages.
     server: String,
-    /// Longest wait for one step.
+    /// Timeout of one step.
     step_timeout: Duration,
-    /// The server still understands commands.
+    /// True as long as the server can take commands.
     usable: bool,
 }
 
@@ -49,14 +49,14 @@ impl SmtpConnection {
         let mut connection = Self::from_stream(tokio::io::empty(), local, format!("{host}:{port}"), limit);
         let dialed = timeout(limit, dial::connect(host, port)).await;
         let stream = connection.step_result("connecting", limit, dialed)?;
-        // Commands are small and each waits for its reply.
+        // Commands are small, and each waits for its reply.
         let _ = stream.set_nodelay(true);
         connection.local = stream.local_addr().map_or(local, |address| address.ip().to_canonical());
         connection.stream = Box::new(stream);
         Ok(connection)
     }
 
-    /// A connection over any stream.
+    /// Creates a connection over any stream.
     pub(super) fn from_stream(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         local: IpAddr,
@@ -66,12 +66,12 @@ impl SmtpConnection {
         Self { stream: Box::new(stream), unread: Vec::new(), local, server, step_timeout, usable: true }
     }
 
-    /// Our own address.
+    /// Returns our own address.
     pub(super) fn local(&self) -> IpAddr {
         self.local
     }
 
-    /// The host and port.
+    /// Returns the host and port.
     pub(super) fn server(&self) -> &str {
         &self.server
     }
@@ -85,7 +85,7 @@ impl SmtpConnection {
     /// Sends one line and waits for the reply. `what` names the step in failures, which never show the line.
     pub(super) async fn command(&mut self, what: &str, line: &str) -> Result<SmtpReply, SmtpFailure> {
         if line.contains(['\r', '\n']) {
-            return Err(SmtpFailure::permanent(format!("{what}: a line break where none may be")));
+            return Err(SmtpFailure::permanent(format!("{what}: the line contains a line break")));
         }
         let replied = timeout(self.step_timeout, self.exchange(line)).await;
         self.step_result(what, self.step_timeout, replied)
@@ -102,8 +102,8 @@ impl SmtpConnection {
         self.step_result("the end of the message", limit, replied)
     }
 
-    /// Starts TLS by command. What came in the clear behind the go-ahead would be taken for replies to later commands: it was
-    /// put there by somebody on the way.
+    /// Starts TLS by command. Plaintext that follows the server's reply would be taken for replies to later commands, and
+    /// may have been injected on the way: it is an error.
     pub(super) async fn starttls(&mut self, trust: &TlsTrust) -> Result<(), SmtpFailure> {
         let reply = self.command("STARTTLS", "STARTTLS").await?;
         if !reply.is_completed() {
@@ -111,7 +111,10 @@ impl SmtpConnection {
         }
         if !self.unread.is_empty() {
             self.usable = false;
-            return Err(SmtpFailure::transient(format!("{} answered before it was asked, at STARTTLS", self.server)));
+            return Err(SmtpFailure::transient(format!(
+                "{} sent data before the TLS handshake, after STARTTLS",
+                self.server
+            )));
         }
         self.secure(trust, "STARTTLS").await
     }
@@ -124,8 +127,8 @@ impl SmtpConnection {
         Ok(())
     }
 
-    /// Says QUIT where the server still listens, and ends the connection and TLS properly. Nothing that happens here changes
-    /// what became of the mail.
+    /// Sends QUIT if the server can take it, and closes the connection and TLS. Failures here do not change the result of
+    /// the email.
     pub(super) async fn close(mut self) {
         if self.usable {
             let _ = timeout(QUIT_TIMEOUT, self.exchange("QUIT")).await;
@@ -160,7 +163,7 @@ impl SmtpConnection {
         }
     }
 
-    /// The result of a step, with what went wrong in words.
+    /// Returns the result of a step, with failures in words.
     fn step_result<T>(
         &mut self,
         what: &str,
@@ -180,7 +183,8 @@ impl SmtpConnection {
     }
 }
 
-/// The message as DATA takes it: a dot in front of lines that begin with one, and a line with a lone dot at the end.
+/// Returns the message in the form for DATA: a further dot in front of lines that begin with one, and a line with a single
+/// dot at the end.
 fn dot_stuffed(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 64);
     for line in message.split_inclusive(|byte| *byte == b'\n') {

@@ -1,5 +1,5 @@
-//! Connecting to one of several addresses of a host, as RFC 8305 ("happy eyeballs") has it: a dead route must not hide one
-//! that works.
+//! Connecting to one of several addresses of a host, as in RFC 8305 ("happy eyeballs"): a dead route does not hide a working
+//! one.
 
 use std::future::Future;
 use std::io;
@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
-/// An attempt has so long a lead over the next one (RFC 8305, section 5).
+/// Time before the next address is tried as well (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Connects to the first address that answers. The caller limits the time.
@@ -19,7 +19,7 @@ pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     race(interleaved(addresses.collect()), TcpStream::connect).await
 }
 
-/// The addresses in their order, but IPv6 and IPv4 in turns.
+/// Returns the addresses in their order, but alternating between IPv6 and IPv4.
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let ipv6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|it| it.is_ipv6() == ipv6_first);
@@ -35,7 +35,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Tries one address after the other, each once the one before has failed or is slow, and takes the first that connects.
+/// Tries the addresses in order, each once the one before it has failed or is slow. Returns the first that connects.
 async fn race<S, F>(addresses: Vec<SocketAddr>, connect: impl Fn(SocketAddr) -> F) -> io::Result<S>
 where
     F: Future<Output = io::Result<S>>,
@@ -76,8 +76,8 @@ mod tests {
         all.iter().map(|address| format!("{address}:25").parse().unwrap()).collect()
     }
 
-    /// Races them, and returns what connected, after how long, and which were tried. Addresses under `[2001:db8::d…]` never
-    /// answer, and those under `[2001:db8::f…]` refuse at once.
+    /// Races the addresses. Returns the address that connected, the time it took, and the number of attempts. Addresses
+    /// under `[2001:db8::d…]` never answer, and those under `[2001:db8::f…]` refuse at once.
     async fn race_result(all: &[&str]) -> (io::Result<SocketAddr>, Duration, usize) {
         let (begun, attempts) = (Instant::now(), Mutex::new(0));
         let connect = |address: SocketAddr| {

@@ -2,19 +2,19 @@
 
 use super::reply::SmtpReply;
 
-/// Extensions that matter to us; none where only HELO was understood.
+/// Extensions that we use; none if the server understood only HELO.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SmtpExtensions {
     pub(super) starttls: bool,
     /// SMTPUTF8 (RFC 6531): addresses beyond ASCII.
     pub(super) utf8: bool,
-    /// The server knows SIZE (RFC 1870) and wants to be told it.
+    /// True if the server supports SIZE (RFC 1870) and expects the size in MAIL.
     pub(super) size: bool,
-    /// Octets of the largest message that it takes, if it says so.
+    /// Maximum size of a message in octets, if the server has one.
     pub(super) max_message_bytes: Option<usize>,
     /// Mechanisms of AUTH, in upper case.
     pub(super) mechanisms: Vec<String>,
-    /// The refusal of EHLO, where HELO was taken instead.
+    /// Rejection of EHLO, if HELO was accepted instead.
     pub(super) refusal: Option<String>,
 }
 
@@ -23,7 +23,7 @@ impl SmtpExtensions {
     pub(super) fn read(reply: &SmtpReply) -> Self {
         let mut all = Self::default();
         for line in reply.lines().iter().skip(1) {
-            // `AUTH=LOGIN PLAIN` is the form of servers from before RFC 2554.
+            // Servers from before RFC 2554 write `AUTH=LOGIN PLAIN`.
             let line = line.trim().to_ascii_uppercase();
             let mut words = line.split([' ', '=']).filter(|word| !word.is_empty());
             match words.next() {
@@ -40,7 +40,7 @@ impl SmtpExtensions {
         all
     }
 
-    /// Explains why something is not offered, where EHLO was refused.
+    /// Returns a note that explains missing extensions, if EHLO was rejected.
     pub(super) fn ehlo_refusal_note(&self) -> String {
         self.refusal.as_ref().map_or_else(String::new, |refusal| format!(" (only HELO: {refusal})"))
     }

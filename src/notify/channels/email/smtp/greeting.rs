@@ -1,4 +1,4 @@
-//! EHLO, and the name in it. Servers refuse names without a dot, and a refusal is about us, not about a recipient.
+//! EHLO, and the name in it. Servers reject names without a dot, and such a rejection concerns us and not a recipient.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,13 @@ use super::connection::SmtpConnection;
 use super::extensions::SmtpExtensions;
 use super::reply::SmtpReply;
 
-/// The name to greet with where none is configured: this host's, or else our address (RFC 5321, 4.1.4).
+/// Returns the name in EHLO if none is configured: this host's name, or else our address (RFC 5321, 4.1.4).
 pub(super) fn default_name(local: IpAddr) -> String {
     let host = hostname::get().ok().and_then(|name| name.into_string().ok());
     host.as_deref().and_then(full_name).map_or_else(|| literal(local), str::to_owned)
 }
 
-/// The name if it is one that the world may know: with a dot, and no `localhost.localdomain`.
+/// Returns the name if it is fully qualified: with a dot, and not `localhost.localdomain`.
 fn full_name(host: &str) -> Option<&str> {
     let name = host.trim_end_matches('.');
     let is_valid_label =
@@ -31,13 +31,13 @@ fn literal(local: IpAddr) -> String {
     }
 }
 
-/// Greets by EHLO, or by HELO where EHLO is refused.
+/// Sends EHLO, or HELO if EHLO is rejected.
 pub(super) async fn greet(connection: &mut SmtpConnection, name: &str) -> Result<SmtpExtensions, SmtpFailure> {
     let reply = connection.command("EHLO", &format!("EHLO {name}")).await?;
     if reply.is_completed() {
         return Ok(SmtpExtensions::read(&reply));
     }
-    // A server that does not know the command has not looked at the name.
+    // A server that does not know the command has not checked the name.
     let unknown = matches!(reply.code(), 500 | 502);
     let refusal = reply.refusal("EHLO", &if unknown { String::new() } else { hint(name) });
     if !reply.is_permanent() {
@@ -50,8 +50,8 @@ pub(super) async fn greet(connection: &mut SmtpConnection, name: &str) -> Result
     Err(SmtpFailure::transient(reply.refusal("HELO", &hint(name))))
 }
 
-/// The refusal in words with what to do about it, if it is about the name in EHLO. Many servers wait with it until MAIL or
-/// RCPT. The recipient's own address may hold such a word.
+/// Returns the rejection with advice, if it is about the name in EHLO. Many servers reject the name only at MAIL or RCPT.
+/// The address of the recipient is ignored, because it may contain such a word.
 pub(super) fn hello_refusal(name: &str, reply: &SmtpReply, to: &str, recipient: Option<&Address>) -> Option<String> {
     let mut text = reply.text().to_ascii_lowercase();
     if let Some(address) = recipient {

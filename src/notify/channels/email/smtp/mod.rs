@@ -1,14 +1,14 @@
-//! Sending one mail over SMTP (RFC 5321): connect, greet, secure, log in, and one transaction that goes on after a refused
-//! recipient.
+//! Sending one email over SMTP (RFC 5321): connect, greet, secure, log in, and one transaction that continues after a
+//! rejected recipient.
 //!
-//! Knows nothing of alerts: it is given addresses and bytes. The path of a mail, one file for each step: `dial` connects,
-//! `greeting` introduces us, `tls` secures the `connection`, `auth` logs in, `transaction` sends. The client of the library
-//! that composes mails is not used: it refuses replies without text and old forms of AUTH, knows no SIZE, tries addresses
-//! one after the other, and limits the time of the connect alone.
+//! This module knows nothing of alerts: its input is addresses and bytes. Each step has a file: [`dial`] connects,
+//! [`greeting`] says EHLO, [`tls`] secures the [`connection`], [`auth`] logs in, [`transaction`] sends. The SMTP client of
+//! the library that composes emails is not used: it rejects replies without text and old forms of AUTH, does not support
+//! SIZE, tries addresses one after the other, and limits only the time to connect.
 //!
 //! Time limits: each step (a command and its whole reply) has one, and the number of steps is bounded by the number of
-//! recipients and the length of the message, so a server that drips holds up nobody for ever. The reply to the end of the
-//! message alone may take longer.
+//! recipients and the length of the message, so that a slow server cannot hold up a worker forever. Only the reply to the
+//! end of the message may take longer.
 
 mod auth;
 mod connection;
@@ -33,40 +33,40 @@ pub(crate) use transaction::AllowedContent;
 
 use crate::notify::RecipientRefusal;
 
-/// How the connection is secured.
+/// Encryption of the connection.
 #[derive(Clone)]
 pub(crate) enum SmtpSecurity {
     /// TLS from the first byte.
     Implicit(TlsTrust),
-    /// STARTTLS, which the server must offer.
+    /// Plaintext, then STARTTLS, which the server must offer.
     Starttls(TlsTrust),
-    /// Plain.
+    /// Plaintext without encryption.
     Plain,
 }
 
-/// A server and how to talk to it.
+/// A mail server and the options of the conversation.
 pub(crate) struct SmtpServer {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) security: SmtpSecurity,
-    /// The name given in EHLO; `None`: found out for each connection.
+    /// Name in EHLO; `None` means a name that is determined for each connection.
     pub(crate) hello: Option<String>,
-    /// Longest wait for one step.
+    /// Timeout of one step.
     pub(crate) timeout: Duration,
 }
 
-/// A mail and its envelope.
+/// An email and its envelope.
 #[derive(Clone, Copy)]
 pub(crate) struct SmtpMessage<'a> {
     pub(crate) from: &'a Address,
     pub(crate) to: &'a [Address],
-    /// Makes the message.
+    /// Renders the message with the content that the server allows.
     pub(crate) render: &'a (dyn Fn(AllowedContent) -> Result<Vec<u8>, String> + Send + Sync),
-    /// The message has pictures, and says the same without them in fewer octets.
+    /// True if the message has pictures. Without them it has the same content in fewer octets.
     pub(crate) pictures: bool,
 }
 
-/// The server's answer for each recipient.
+/// Replies of the server for each recipient.
 #[derive(Debug, Default)]
 pub(crate) struct RecipientResults {
     pub(crate) accepted: usize,
@@ -75,7 +75,7 @@ pub(crate) struct RecipientResults {
 }
 
 impl RecipientResults {
-    /// Removes and returns those of all recipients that were accepted.
+    /// Removes the accepted recipients of `all` from the results, and returns them.
     fn take_accepted(&mut self, all: &[Address]) -> Vec<Address> {
         self.accepted = 0;
         let others: HashSet<&str> =
@@ -84,26 +84,26 @@ impl RecipientResults {
     }
 }
 
-/// The mail was not sent.
+/// A failed attempt to send an email.
 #[derive(Debug)]
 pub(crate) struct SmtpFailure {
     pub(crate) permanent: bool,
     pub(crate) reason: String,
-    /// The server does not accept the login.
+    /// True if the server rejected the login.
     pub(crate) login_refused: bool,
     cause: SmtpFailureCause,
 }
 
-/// Causes of a failure that something can be done about.
+/// Causes of a failure that need special handling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SmtpFailureCause {
     /// A smaller message may be accepted.
     TooLarge,
     /// The server may accept the message for fewer recipients.
     TooMany,
-    /// The server says nothing.
+    /// The server did not reply in time.
     NoAnswer,
-    /// The server answers a TLS handshake by something else.
+    /// The server answered a TLS handshake with something else.
     NoTls,
     Other,
 }
@@ -117,7 +117,7 @@ impl SmtpFailure {
         Self { permanent: true, ..Self::transient(reason) }
     }
 
-    /// A negative or unexpected reply: final exactly if it is 5xx.
+    /// Returns the failure of a negative or unexpected reply. It is permanent exactly if the reply is 5xx.
     fn replied(reply: &SmtpReply, to: &str) -> Self {
         Self {
             permanent: reply.is_permanent(),
@@ -126,7 +126,7 @@ impl SmtpFailure {
         }
     }
 
-    /// Adds what to do about it, if this is its cause.
+    /// Adds advice to the reason, if the failure has this cause.
     fn with_hint(self, cause: SmtpFailureCause, hint: &str) -> Self {
         let reason = if self.cause == cause { format!("{} ({hint})", self.reason) } else { self.reason };
         Self { reason, ..self }
@@ -134,8 +134,8 @@ impl SmtpFailure {
 }
 
 impl SmtpServer {
-    /// Logs in and sends one mail to all its recipients in one transaction. The answers for the recipients are in `outcome`,
-    /// also when the conversation fails later.
+    /// Logs in and sends one email to all its recipients in one transaction. The replies for the recipients are in
+    /// `outcome`, also if the conversation fails later.
     pub(crate) async fn deliver(
         &self,
         login: Option<&SmtpLogin>,
@@ -167,7 +167,7 @@ impl SmtpServer {
         if sent.is_err() {
             closing.await;
         } else if futures_util::poll!(&mut closing).is_pending() {
-            // QUIT is on its way. The mail is accepted: it must not be repeated because a slow goodbye was cut off.
+            // QUIT has been sent and the email is accepted. A slow reply to QUIT must not cause a repeat.
             tokio::spawn(closing);
         }
         sent
@@ -188,7 +188,7 @@ impl SmtpServer {
         transaction::send(connection, &extensions, &name, mail, outcome).await
     }
 
-    /// Goes as far as the server's extensions, over TLS where it is wanted.
+    /// Greets the server and returns its extensions, over TLS if required.
     async fn negotiate(&self, connection: &mut SmtpConnection, name: &str) -> Result<SmtpExtensions, SmtpFailure> {
         if let SmtpSecurity::Implicit(trust) = &self.security {
             let hint = "set `tls: starttls` if this port begins in the clear, as 587 does";
@@ -217,7 +217,7 @@ impl SmtpServer {
             let reason = format!("{} does not offer STARTTLS{}", connection.server(), extensions.ehlo_refusal_note());
             return Err(SmtpFailure::transient(reason));
         }
-        // Plaintext replies before TLS may be forged: none of them is final.
+        // Plaintext replies before STARTTLS may be forged, so they are treated as transient.
         connection.starttls(trust).await.map_err(|failure| SmtpFailure { permanent: false, ..failure })?;
         greeting::greet(connection, name).await
     }

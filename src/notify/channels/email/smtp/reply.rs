@@ -1,17 +1,17 @@
-//! Replies of an SMTP server, and what they mean for the sender.
+//! Replies of an SMTP server, and their meaning for the sender.
 
 use std::io;
 
-/// Most lines of one reply.
+/// Maximum number of lines of one reply.
 const MAX_LINES: usize = 128;
-/// As much of a line that is no reply as is quoted.
+/// Maximum length of the quote of an invalid reply.
 const MAX_QUOTE_CHARS: usize = 60;
 
-/// A whole reply.
+/// A complete reply of one or more lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SmtpReply {
     code: u16,
-    /// Texts of its lines, which may be empty.
+    /// Texts of the lines, which may be empty.
     lines: Vec<String>,
 }
 
@@ -24,27 +24,27 @@ impl SmtpReply {
         &self.lines
     }
 
-    /// All lines as one.
+    /// Returns the text of all lines on one line.
     pub(super) fn text(&self) -> String {
         self.lines.join(" ").trim().to_owned()
     }
 
-    /// 2xx: it is done.
+    /// Returns true for 2xx: the command is completed.
     pub(super) fn is_completed(&self) -> bool {
         self.code / 100 == 2
     }
 
-    /// 3xx: the server waits for more.
+    /// Returns true for 3xx: the server waits for more input.
     pub(super) fn is_intermediate(&self) -> bool {
         self.code / 100 == 3
     }
 
-    /// 5xx: asking again will not help.
+    /// Returns true for 5xx: a retry cannot help.
     pub(super) fn is_permanent(&self) -> bool {
         self.code / 100 == 5
     }
 
-    /// The enhanced status code (RFC 3463) that the text begins with.
+    /// Returns the enhanced status code (RFC 3463) at the beginning of the text.
     pub(super) fn enhanced(&self) -> Option<(u16, u16, u16)> {
         let mut parts = self.lines.first()?.split_whitespace().next()?.split('.').map(str::parse);
         match (parts.next()?, parts.next()?, parts.next()?, parts.next()) {
@@ -53,19 +53,19 @@ impl SmtpReply {
         }
     }
 
-    /// A smaller message may be accepted. 552 alone says only that the storage is exceeded.
+    /// Returns true if a smaller message may be accepted. 552 alone says only that the storage is exceeded.
     pub(super) fn is_about_size(&self) -> bool {
         let enhanced = self.enhanced().is_some_and(|code| matches!(code, (5, 3, 4) | (5, 2, 3)));
         self.code == 552 || (self.is_permanent() && enhanced)
     }
 
-    /// There are more recipients than the server takes at once. After others were accepted, 552 may mean this (RFC 5321,
-    /// 4.5.3.1.10).
+    /// Returns true if the server does not accept more recipients at once. After others were accepted, 552 may mean this
+    /// (RFC 5321, 4.5.3.1.10).
     pub(super) fn is_about_recipient_count(&self) -> bool {
         self.code == 552 || self.enhanced() == Some((5, 5, 3))
     }
 
-    /// Describes a refusal in the server's words. The hint stands in front of them: they may be long, and are cut.
+    /// Describes a rejection in the server's words. The hint precedes them, because they may be long and are cut.
     pub(super) fn refusal(&self, to: &str, hint: &str) -> String {
         let (code, text) = (self.code, self.text());
         let colon = if text.is_empty() { "" } else { ": " };
@@ -73,7 +73,7 @@ impl SmtpReply {
     }
 }
 
-/// A reply of which some lines have been read.
+/// A reply that is being read.
 #[derive(Debug, Default)]
 pub(super) struct PartialReply {
     code: Option<u16>,
@@ -100,7 +100,7 @@ impl PartialReply {
     }
 }
 
-/// The code of a line, and what follows it: nothing, or a hyphen or a space and the text.
+/// Returns the code of a line and the rest of it, which is empty or begins with a hyphen or a space.
 fn code(line: &str) -> Option<(u16, &str)> {
     let (digits, rest) = line.split_at_checked(3)?;
     let is_valid = digits.bytes().all(|b| b.is_ascii_digit()) && (rest.is_empty() || rest.starts_with([' ', '-']));
@@ -113,7 +113,7 @@ fn invalid_reply(line: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not a valid SMTP reply: `{quote}`"))
 }
 
-/// The server sends more than any reply needs.
+/// Returns the error for a reply that is too long.
 pub(super) fn too_long() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the server's reply is too long")
 }

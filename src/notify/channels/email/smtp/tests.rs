@@ -1,4 +1,4 @@
-//! Conversations over a pipe, on a clock that stands until nothing else can go on: slow servers, and those that drip.
+//! Conversations over a pipe with slow servers, on a clock that advances only when nothing else can run.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ fn server() -> SmtpServer {
     SmtpServer { host: "mx".to_owned(), port: 25, security: SmtpSecurity::Plain, hello: None, timeout: LIMIT }
 }
 
-/// Waits before each reply, by the first word of the command; `.` is the end of the message.
+/// Answers with a pause before each reply, chosen by the first word of the command; `.` is the end of the message.
 async fn answer(stream: DuplexStream, pauses: impl Fn(&str) -> Duration) {
     let mut stream = BufReader::new(stream);
     let _ = stream.write_all(b"220 ready\r\n").await;
@@ -33,7 +33,7 @@ async fn answer(stream: DuplexStream, pauses: impl Fn(&str) -> Duration) {
     }
 }
 
-/// Sends a message of so many bytes to so many recipients through `peer`. Returns what came of it, and the seconds it took.
+/// Sends a message of this size to this number of recipients through `peer`. Returns the result, and the seconds it took.
 async fn send<F>(
     recipients: usize,
     bytes: usize,
@@ -89,7 +89,7 @@ async fn only_the_reply_to_the_end_of_data_may_take_ten_minutes() {
     }
 }
 
-/// Sends a byte each second, for ever.
+/// Sends a byte each second, forever.
 async fn drip(mut stream: DuplexStream, byte: &'static [u8]) {
     while stream.write_all(byte).await.is_ok() {
         sleep(Duration::from_secs(1)).await;
@@ -105,7 +105,7 @@ async fn a_reply_that_drips_costs_one_limit() {
     }
 }
 
-/// Takes everything, but the message a few bytes at a time.
+/// Accepts everything, but reads the message a few bytes at a time.
 async fn sip(stream: DuplexStream, bytes: usize) {
     use tokio::io::AsyncReadExt as _;
     let (read, mut write) = tokio::io::split(stream);
@@ -128,7 +128,7 @@ async fn a_slow_transfer_continues_and_a_dripping_one_ends() {
     let (sent, took) = send(1, 10_000_000, |stream| sip(stream, 10)).await;
     assert!(sent.is_err_and(|failure| failure.reason.contains("sending the message: no answer within 2s")));
     assert!(took < 10, "{took}");
-    // Two hundred seconds, a hundred times the limit of one step.
+    // Takes 200 seconds, a hundred times the limit of one step.
     let (sent, took) = send(1, 1_200_000, |stream| sip(stream, 6000)).await;
     assert!(sent.is_err_and(|failure| failure.reason.contains("600s")), "all of it was taken");
     assert!(took > 700, "{took}");

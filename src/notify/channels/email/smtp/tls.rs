@@ -1,4 +1,4 @@
-//! TLS towards a mail server: the system's certificates, and those of `ca_file`.
+//! TLS to a mail server, with the system's certificates and those of `ca_file`.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// The certificates to trust, and the name that the server's must bear.
+/// Trusted certificates, and the name that the server's certificate must contain.
 #[derive(Clone)]
 pub(crate) struct TlsTrust {
     connector: TlsConnector,
@@ -18,10 +18,10 @@ pub(crate) struct TlsTrust {
 }
 
 impl TlsTrust {
-    /// Trusts the system's certificates and these. Fails where `extra_pem` holds none that can be used.
+    /// Trusts the system's certificates and these. Fails if `extra_pem` has no usable certificate.
     pub(crate) fn new(name: String, extra_pem: Option<&[u8]>) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
-        // One of the system's that cannot be read leaves the others.
+        // A system certificate that cannot be read does not affect the others.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for certificate in extra_pem.map(certificates).transpose()?.unwrap_or_default() {
             roots.add(certificate).map_err(|error| error.to_string())?;
@@ -34,7 +34,7 @@ impl TlsTrust {
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
     }
 
-    /// Runs the handshake.
+    /// Runs the TLS handshake over a stream.
     pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
         let name = ServerName::try_from(self.name.clone()).map_err(io::Error::other)?;
         self.connector.connect(name, stream).await
@@ -50,7 +50,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// Whether the other side answered a handshake by something that is no TLS.
+/// Returns true if the server answered a handshake with something other than TLS.
 pub(crate) fn is_no_tls(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(error, Some(rustls::Error::InvalidMessage(_)))

@@ -1,4 +1,4 @@
-//! MAIL, RCPT and DATA: one message to several recipients, each of whom the server may refuse.
+//! MAIL, RCPT and DATA: one message to several recipients, each of whom the server may reject.
 
 use lettre::Address;
 
@@ -8,16 +8,16 @@ use super::reply::SmtpReply;
 use super::{RecipientResults, SmtpFailure, SmtpFailureCause, SmtpMessage, greeting};
 use crate::notify::RecipientRefusal;
 
-/// What a message may hold.
+/// Content that a message may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AllowedContent {
-    /// Addresses beyond ASCII.
+    /// True if addresses outside ASCII are allowed.
     pub(crate) utf8: bool,
-    /// Pictures.
+    /// True if pictures are allowed.
     pub(crate) pictures: bool,
 }
 
-/// Sends a mail to all recipients that the server accepts. `name` is the one that was given in EHLO.
+/// Sends an email to all recipients that the server accepts. `name` is the name that was used in EHLO.
 pub(crate) async fn send(
     connection: &mut SmtpConnection,
     extensions: &SmtpExtensions,
@@ -27,7 +27,7 @@ pub(crate) async fn send(
 ) -> Result<(), SmtpFailure> {
     if !extensions.utf8 && !is_ascii(mail.from) {
         return Err(SmtpFailure::permanent(format!(
-            "the server takes no address like {}: it lacks SMTPUTF8",
+            "the server does not support the address {}: it lacks SMTPUTF8",
             mail.from
         )));
     }
@@ -41,7 +41,7 @@ pub(crate) async fn send(
         about_size |= add_recipient(connection, extensions, name, recipient, outcome).await?;
     }
     if outcome.accepted == 0 {
-        // A mailbox that is nearly full may have room for the text.
+        // A nearly full mailbox may have room for the text.
         let retry = about_size && mail.pictures;
         return if retry {
             Err(SmtpFailure { cause: SmtpFailureCause::TooLarge, ..SmtpFailure::permanent("too large") })
@@ -52,7 +52,7 @@ pub(crate) async fn send(
     let reply = connection.command("DATA", "DATA").await?;
     if !reply.is_intermediate() {
         let failure = SmtpFailure::replied(&reply, "DATA");
-        // Exim's `recipients_max_reject` refuses the message because more recipients were offered than it accepts.
+        // Exim's `recipients_max_reject` rejects the message because more recipients were offered than it accepts.
         let too_many = failure.permanent && !outcome.deferred.is_empty();
         return Err(if too_many { SmtpFailure { cause: SmtpFailureCause::TooMany, ..failure } } else { failure });
     }
@@ -63,7 +63,7 @@ pub(crate) async fn send(
     Ok(())
 }
 
-/// The message, without its pictures where the server says beforehand that it is too large with them.
+/// Returns the message, without its pictures if the server has announced a smaller limit.
 fn message_within_size(extensions: &SmtpExtensions, mail: SmtpMessage<'_>) -> Result<Vec<u8>, SmtpFailure> {
     let render =
         |pictures| (mail.render)(AllowedContent { utf8: extensions.utf8, pictures }).map_err(SmtpFailure::permanent);
@@ -75,7 +75,7 @@ fn message_within_size(extensions: &SmtpExtensions, mail: SmtpMessage<'_>) -> Re
     if message.len() > max_bytes {
         let octets = message.len();
         let reason = format!(
-            "the mail is too large, even without pictures: {octets} bytes; the mail server takes at most {max_bytes}"
+            "the email is too large even without its charts: {octets} bytes; the mail server accepts at most {max_bytes}"
         );
         return Err(SmtpFailure::permanent(reason));
     }
@@ -108,7 +108,7 @@ fn mail_refused(name: &str, reply: &SmtpReply) -> SmtpFailure {
     SmtpFailure { reason: reply.refusal("MAIL", hint), ..SmtpFailure::replied(reply, "MAIL") }
 }
 
-/// Offers one recipient, and notes the answer. Returns whether a smaller message may be accepted.
+/// Offers one recipient and records the reply. Returns true if a smaller message may be accepted.
 async fn add_recipient(
     connection: &mut SmtpConnection,
     extensions: &SmtpExtensions,
@@ -118,7 +118,7 @@ async fn add_recipient(
 ) -> Result<bool, SmtpFailure> {
     let refusal = |reason| RecipientRefusal { recipient: recipient.to_string(), reason };
     if !extensions.utf8 && !is_ascii(recipient) {
-        outcome.refused.push(refusal("the server takes no such address: it lacks SMTPUTF8".to_owned()));
+        outcome.refused.push(refusal("the server does not support such addresses: it lacks SMTPUTF8".to_owned()));
         return Ok(false);
     }
     let reply = connection.command("RCPT", &format!("RCPT TO:<{recipient}>")).await?;
